@@ -1,0 +1,171 @@
+package faas
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+)
+
+// Invoker runs one job of a service. It is all that a runner needs of a provider.
+type Invoker interface {
+	// Invoke runs the job once with args and returns what it answered.
+	//
+	// The result is non-nil exactly when the error is nil. The callee keeps neither args nor the output. The request is sent at most once: after
+	// any error that comes once the function may have started, the callee does not repeat it, and Error.NotRun is false. Codes: ErrNotFound where
+	// the job has no function, ErrTooLarge where args or the answer exceed the provider's limit (args are checked before the call),
+	// ErrFunctionFailed (with a *FunctionError as cause) where the function ran and failed, ErrTimeout where the function or ctx ran out of time,
+	// ErrThrottled, ErrUnavailable, ErrPermissionDenied otherwise.
+	Invoke(ctx context.Context, jobID uint32, args []byte) (*Result, error)
+}
+
+// Result is the answer of a job.
+type Result struct {
+	Output  []byte  `json:"output"`
+	Metrics Metrics `json:"metrics"`
+}
+
+// Metrics tell what is really known of an invocation. A zero value means unknown.
+type Metrics struct {
+	Total     time.Duration `json:"total_ns,omitempty"`     // from the call to the answer, as the caller saw it
+	Execution time.Duration `json:"execution_ns,omitempty"` // inside the function, as the provider or platform reports it
+	Billed    time.Duration `json:"billed_ns,omitempty"`
+	Init      time.Duration `json:"init_ns,omitempty"` // the start of a new instance, where this call caused one
+	ColdStart bool          `json:"cold_start,omitempty"`
+	MemoryMB  uint32        `json:"memory_mb,omitempty"` // peak memory of the instance, in MiB
+}
+
+// Function is one job wanted on a provider. It is a plain value; the engine fills every field.
+type Function struct {
+	JobID          uint32 `json:"job_id"`
+	MemoryMB       uint32 `json:"memory_mb"`                 // a size that the provider sells
+	TimeoutSecs    uint32 `json:"timeout_secs"`              // of one invocation
+	MaxConcurrency uint32 `json:"max_concurrency,omitempty"` // invocations at the same time; 0: the provider's default
+	KeepWarm       uint32 `json:"keep_warm,omitempty"`       // instances kept ready; 0: none
+	// Env is the environment the function sees. Its values are never logged and never written to a ledger.
+	Env map[string]string `json:"-"`
+}
+
+// Unit is what a provider deploys in one piece: one function on most, all functions of a service on some. It is made by Executor.Units.
+type Unit struct {
+	// ID is the provider's name for the unit. It is unique to service and provider location, valid for the provider, and the same for the same
+	// service and jobs on every call and every machine; it does not depend on code or configuration.
+	ID        string     `json:"id"`
+	Functions []Function `json:"functions"` // by ascending job id, never empty
+	// Files say what the unit's package holds. Units whose Files are equal share one package.
+	Files []PackageFile `json:"-"`
+	// Package is what Files became; the engine sets it before Converge.
+	Package *Package `json:"-"`
+}
+
+// Fingerprint identifies the configuration (not the code) that the unit asks for: a hex SHA-256 over everything in Functions, environment
+// included. Equal fingerprints mean that nothing has to be changed. It reveals no environment value that cannot be guessed.
+func (u Unit) Fingerprint() string { return fingerprint(u.Functions) }
+
+// Status is the state of a deployed unit.
+type Status string
+
+// The states of a unit.
+const (
+	StatusReady   Status = "ready"   // it answers invocations
+	StatusPending Status = "pending" // it is being changed
+	StatusFailed  Status = "failed"  // it exists and cannot answer; only converging or removing it helps
+)
+
+// State is what a provider holds of a unit: a plain value that can be stored as JSON and given back later. It holds no secret.
+type State struct {
+	ID       string `json:"id"` // of the unit
+	Status   Status `json:"status"`
+	Reason   string `json:"reason,omitempty"`   // why the status is not ready
+	Resource string `json:"resource,omitempty"` // exact resource name for people: an ARN, a resource path, a URL
+	Endpoint string `json:"endpoint,omitempty"` // where it is invoked, where that is a URL without secrets
+	// PackageSHA256 (hex) and Fingerprint tell what code and configuration the unit has. Empty where the provider cannot tell, which makes the
+	// engine converge it.
+	PackageSHA256 string   `json:"package_sha256,omitempty"`
+	Fingerprint   string   `json:"fingerprint,omitempty"`
+	JobIDs        []uint32 `json:"job_ids,omitempty"`
+	// Revision changes whenever the unit changes, where the provider has such a thing.
+	Revision   string    `json:"revision,omitempty"`
+	DeployedAt time.Time `json:"deployed_at,omitzero"`
+	// ColdStart is how long the provider says the first start took.
+	ColdStart time.Duration `json:"cold_start_ns,omitempty"`
+	// Private belongs to the provider, typically what Restore needs. Nobody else reads it.
+	Private json.RawMessage `json:"private,omitempty"`
+}
+
+// Current reports whether the state is what the unit wants: same code, same configuration, ready.
+func (s State) Current(u Unit) bool {
+	return s.Status == StatusReady && u.Package != nil && s.PackageSHA256 != "" && s.PackageSHA256 == u.Package.SHA256() &&
+		s.Fingerprint != "" && s.Fingerprint == u.Fingerprint()
+}
+
+// Executor is one provider bound to one service. It is the contract between the engine, which is written once, and the providers.
+//
+// The engine owes: it calls Units first; it calls Observe before Converge; it never changes one unit from two goroutines at a time, though it
+// changes different units at once, up to ProviderInfo.MaxParallel; it gives every context a deadline or none on purpose; it calls Close last,
+// after which it calls nothing.
+//
+// A provider owes: every method is safe for concurrent use and respects its context; every error is or wraps an *Error with the right Code,
+// with the SDK's own error as cause; no method prints, and no error or log holds an environment value or a credential; nothing outside the
+// service is read, changed or removed; waits are waits for a state. Order, concurrency, back-off after ErrThrottled, rollback, progress and the
+// record of what exists are the engine's: a provider that can only create and delete is complete.
+//
+// Abilities that only some providers have are the one-method interfaces [Warmer] and [HealthChecker]; an executor that lacks them is complete.
+type Executor interface {
+	Invoker
+
+	// Units maps the wanted functions to units. It is pure: no I/O, the same answer for the same input, in a fixed order; every function is in
+	// exactly one unit. It must return ErrInvalidArgument, ErrTooLarge or ErrUnsupported for anything the provider would refuse (memory, timeout,
+	// environment, architecture, a binary that speaks only stdin and stdout where that cannot be adapted), naming the job, the value and the limit.
+	Units(bin *Binary, functions []Function) ([]Unit, error)
+
+	// Observe says what exists under a unit's ID, or returns an error for which CodeOf gives ErrNotFound. It changes nothing, and costs one
+	// read where the provider allows it. A unit of this ID that belongs to someone else is an ErrConflict.
+	Observe(ctx context.Context, id string) (State, error)
+
+	// Converge makes the unit exist with exactly the wanted code and configuration, and returns when it answers invocations. It is idempotent: after
+	// a crash or an error at any point, calling it again with the same unit ends in the same state. prior is what Observe said, nil for not found.
+	// A package that the provider already holds is not uploaded again. A working function keeps working until the new one can replace it, for as
+	// long as the provider makes that possible. On error the unit may exist in any state; the engine removes it if prior was nil and else
+	// calls Restore. report, which may be nil, is called with what has been uploaded so far.
+	Converge(ctx context.Context, u Unit, prior *State, report func(Progress)) (State, error)
+
+	// Restore puts a unit back to prior after a failed or cancelled Converge. u is the unit as it was before, with its Package where the engine has
+	// it (nil where not). It returns nil when the unit is as it was, and ErrUnsupported when the provider cannot do it without the package. It is idempotent.
+	Restore(ctx context.Context, u Unit, prior State) error
+
+	// Remove removes the unit and all that Converge made for it, and returns when it is gone. A unit that does not exist is success. It is idempotent.
+	Remove(ctx context.Context, id string) error
+
+	// List returns the units that exist for the service, by ascending ID. ErrUnsupported where the provider cannot list.
+	List(ctx context.Context) ([]State, error)
+
+	// Close frees connections and anything else held locally. It removes nothing at the provider. It is idempotent.
+	Close() error
+}
+
+// Progress tells how far a Converge is.
+type Progress struct {
+	Step       string // what is being done: "upload", "wait", ...
+	Bytes      int64  // uploaded so far
+	TotalBytes int64  // to upload
+}
+
+// Warmer is an executor that can start instances ahead of the first invocation.
+type Warmer interface {
+	// Warm makes sure that about n instances of the job's function are started, and returns how many are; n is at least 1. No job runs.
+	Warm(ctx context.Context, jobID uint32, n int) (int, error)
+}
+
+// HealthChecker is an executor that can tell whether a job's function would answer, without running a job.
+type HealthChecker interface {
+	// Health returns what is known; the error is for when nothing can be told. A function that does not exist is ErrNotFound.
+	Health(ctx context.Context, jobID uint32) (Health, error)
+}
+
+// Health is the answer of a HealthChecker.
+type Health struct {
+	Healthy          bool      `json:"healthy"`
+	Reason           string    `json:"reason,omitempty"` // why not
+	LastInvocation   time.Time `json:"last_invocation,omitzero"`
+	TotalInvocations uint64    `json:"total_invocations,omitempty"`
+}

@@ -1,0 +1,193 @@
+package faas
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// ProviderInfo is what a provider says of itself when it registers: data, so that limits, flags, documentation and redaction need no client.
+type ProviderInfo struct {
+	// Limits and MemorySizes are the provider's. For the providers of this module they are known beforehand and may be left zero.
+	Limits      Limits
+	MemorySizes MemorySizes
+	// MaxParallel is how many units an engine may change at the same time; 0 means 8.
+	MaxParallel int
+	// AtomicUpdate says that Converge replaces a working function without a moment in which it does not answer.
+	AtomicUpdate bool
+	// Options are the names that Config.Options may hold.
+	Options []Option
+	// Open makes an executor. It must not call the provider before the configuration is checked, and must do no I/O that changes anything.
+	Open func(ctx context.Context, cfg Config) (Executor, error)
+	// ExcludedBy is set, instead of Open, by the file that stands in for a provider left out by build tags: the tag that brings it back.
+	ExcludedBy string
+}
+
+// Option describes one provider option (Config.Options, "provider_config" in the policy file).
+type Option struct {
+	Name      string
+	Help      string
+	Default   string
+	Required  bool
+	Sensitive bool // its value never appears in an error, a log, an event or a ledger
+}
+
+var registry struct {
+	sync.RWMutex
+	m map[string]ProviderInfo
+}
+
+// Register makes a provider available to [Open] under a name. It is meant to be called from the init function of the provider's package. It
+// panics if the name is empty or already taken, or if the provider has neither Open nor ExcludedBy.
+func Register(name string, p ProviderInfo) {
+	if name == "" {
+		panic("faas: Register with an empty provider name")
+	}
+	if (p.Open == nil) == (p.ExcludedBy == "") {
+		panic("faas: Register " + name + ": exactly one of Open and ExcludedBy must be set")
+	}
+	if k, ok := known[name]; ok {
+		p.Limits, p.MemorySizes = k.limits, k.sizes
+	}
+	if p.MaxParallel <= 0 {
+		p.MaxParallel = 8
+	}
+	registry.Lock()
+	defer registry.Unlock()
+	if _, dup := registry.m[name]; dup {
+		panic("faas: Register called twice for provider " + name)
+	}
+	if registry.m == nil {
+		registry.m = map[string]ProviderInfo{}
+	}
+	registry.m[name] = p
+}
+
+func lookup(name string) (ProviderInfo, bool) {
+	registry.RLock()
+	defer registry.RUnlock()
+	p, ok := registry.m[name]
+	return p, ok
+}
+
+// Provider returns what the linked provider of that name registered. A provider left out by build tags is not linked.
+func Provider(name string) (ProviderInfo, bool) {
+	p, ok := lookup(name)
+	return p, ok && p.Open != nil
+}
+
+// Names returns the names of the linked providers, sorted.
+func Names() []string {
+	registry.RLock()
+	defer registry.RUnlock()
+	var names []string
+	for name, p := range registry.m {
+		if p.Open != nil {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// KnownNames returns the names that a policy may use, sorted: the providers of this module, and all others that are registered.
+func KnownNames() []string {
+	set := map[string]bool{}
+	for name := range known {
+		set[name] = true
+	}
+	for _, name := range Names() {
+		set[name] = true
+	}
+	names := make([]string, 0, len(set))
+	for name := range set {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Open returns an executor of cfg.Provider bound to cfg.Service.
+//
+// The error is ErrNotLinked when the program does not link that provider, and names the import or the build tag that mends it;
+// ErrInvalidArgument for an unknown provider or option, or a missing required one; otherwise the provider's own. The executor must be closed.
+func Open(ctx context.Context, cfg Config) (Executor, error) {
+	p, err := linked(cfg.Provider)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Service == "" {
+		return nil, Errorf(ErrInvalidArgument, "open", cfg.Provider, "the service name is empty: an executor is bound to one service")
+	}
+	if err := checkOptions(cfg, p.Options); err != nil {
+		return nil, err
+	}
+	exec, err := p.Open(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if exec == nil {
+		return nil, Errorf(ErrInternal, "open", cfg.Provider, "the provider returned neither an executor nor an error")
+	}
+	return exec, nil
+}
+
+// CheckLinked returns nil if [Open] could find the provider, else the ErrNotLinked or ErrInvalidArgument that Open would return.
+func CheckLinked(name string) error {
+	_, err := linked(name)
+	return err
+}
+
+func linked(name string) (ProviderInfo, error) {
+	p, ok := lookup(name)
+	k, isKnown := known[name]
+	switch {
+	case ok && p.Open != nil:
+		return p, nil
+	case ok:
+		return p, &notLinkedError{name, fmt.Sprintf("faas: provider %q was left out of this build by -tags faas_only; add tag %s", name, p.ExcludedBy)}
+	case isKnown:
+		list := "none"
+		if names := Names(); len(names) > 0 {
+			list = strings.Join(names, ", ")
+		}
+		return p, &notLinkedError{name, fmt.Sprintf("faas: provider %q is not linked in: import _ %q (linked: %s)", name, k.importPath, list)}
+	default:
+		return p, Errorf(ErrInvalidArgument, "open", "", "unknown provider %q (known: %s; forgotten import?)", name, strings.Join(KnownNames(), ", "))
+	}
+}
+
+// notLinkedError has the exact text that names the fix, and is found as *Error and as ErrNotLinked.
+type notLinkedError struct{ provider, text string }
+
+func (e *notLinkedError) Error() string   { return e.text }
+func (e *notLinkedError) Is(t error) bool { return t == error(ErrNotLinked) }
+func (e *notLinkedError) As(target any) bool {
+	t, ok := target.(**Error)
+	if ok {
+		*t = &Error{Op: "open", Provider: e.provider, JobID: NoJob, Code: ErrNotLinked, Err: fmt.Errorf("%s", e.text)}
+	}
+	return ok
+}
+
+func checkOptions(cfg Config, options []Option) error {
+	var names []string
+	for _, o := range options {
+		names = append(names, o.Name)
+		if o.Required && cfg.Options[o.Name] == "" {
+			return Errorf(ErrInvalidArgument, "open", cfg.Provider, "option %q is missing: %s", o.Name, o.Help)
+		}
+	}
+	for name := range cfg.Options {
+		if !slices.Contains(names, name) {
+			list := "it has none"
+			if len(names) > 0 {
+				list = "it has: " + strings.Join(names, ", ")
+			}
+			return Errorf(ErrInvalidArgument, "open", cfg.Provider, "unknown option %q (%s)", name, list)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,128 @@
+package faas
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+)
+
+// RunnerConfigEnv is the environment variable that tells a service's runner which jobs to delegate. Its value is a [RunnerConfig] as JSON.
+const RunnerConfigEnv = "BLUEPRINT_FAAS_CONFIG"
+
+// RunnerConfig maps the jobs that a runner delegates to where their functions are. Its JSON is an object with the job ids as member names.
+// It holds no credential: an executor finds those in its environment, as always.
+type RunnerConfig map[uint32]RunnerFunction
+
+// RunnerFunction says where the function of one job is.
+type RunnerFunction struct {
+	Provider       string `json:"provider"`
+	FunctionID     string `json:"function_id"`
+	Endpoint       string `json:"endpoint,omitempty"`
+	Service        string `json:"service,omitempty"`
+	Region         string `json:"region,omitempty"`
+	ProjectID      string `json:"project_id,omitempty"`
+	SubscriptionID string `json:"subscription_id,omitempty"`
+}
+
+// ParseRunnerConfig reads the value of BLUEPRINT_FAAS_CONFIG. The empty string is an empty configuration.
+func ParseRunnerConfig(text string) (RunnerConfig, error) {
+	cfg := RunnerConfig{}
+	if text == "" {
+		return cfg, nil
+	}
+	if err := json.Unmarshal([]byte(text), &cfg); err != nil {
+		return nil, Errorf(ErrInvalidArgument, "read "+RunnerConfigEnv, "", "not a JSON object of job id to function: %w", err)
+	}
+	return cfg, nil
+}
+
+// Registry maps job ids to invokers, for runners that delegate some of their jobs. The zero value is an empty registry. It is safe for
+// concurrent use.
+type Registry struct {
+	mu   sync.RWMutex
+	jobs map[uint32]Invoker
+}
+
+// Set makes inv the invoker of the job, in place of any before. A nil inv removes the job.
+func (r *Registry) Set(jobID uint32, inv Invoker) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if inv == nil {
+		delete(r.jobs, jobID)
+		return
+	}
+	if r.jobs == nil {
+		r.jobs = map[uint32]Invoker{}
+	}
+	r.jobs[jobID] = inv
+}
+
+// Lookup returns the invoker of the job, and whether there is one.
+func (r *Registry) Lookup(jobID uint32) (Invoker, bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	inv, ok := r.jobs[jobID]
+	return inv, ok
+}
+
+// Jobs returns the ids of the jobs that have an invoker, ascending.
+func (r *Registry) Jobs() []uint32 {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	ids := make([]uint32, 0, len(r.jobs))
+	for id := range r.jobs {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// Invoke runs the job through its invoker. A job without one is an ErrNotFound with NotRun set.
+func (r *Registry) Invoke(ctx context.Context, jobID uint32, args []byte) (*Result, error) {
+	inv, ok := r.Lookup(jobID)
+	if !ok {
+		err := JobErrorf(ErrNotFound, "invoke", "", jobID, "no function is registered for this job (registered: %v)", r.Jobs())
+		err.NotRun = true
+		return nil, err
+	}
+	return inv.Invoke(ctx, jobID, args)
+}
+
+// OpenRegistry opens an executor for every provider and service that cfg names, and returns a registry of all its jobs with a function that
+// closes the executors. The providers have to be linked. options, by provider name, become each Config's Options; nil gives none.
+func OpenRegistry(ctx context.Context, cfg RunnerConfig, options map[string]map[string]string) (*Registry, func() error, error) {
+	type target struct{ provider, service, region, project, subscription, endpoint string }
+	opened := map[target]Executor{}
+	closeAll := func() error {
+		var first error
+		for _, exec := range opened {
+			if err := exec.Close(); err != nil && first == nil {
+				first = err
+			}
+		}
+		return first
+	}
+	reg := &Registry{}
+	for jobID, f := range cfg {
+		t := target{f.Provider, f.Service, f.Region, f.ProjectID, f.SubscriptionID, f.Endpoint}
+		exec, ok := opened[t]
+		if !ok {
+			var err error
+			exec, err = Open(ctx, Config{
+				Provider: f.Provider, Service: f.Service, Region: f.Region, ProjectID: f.ProjectID, SubscriptionID: f.SubscriptionID,
+				Endpoint: f.Endpoint, Options: options[f.Provider],
+			})
+			if err != nil {
+				if cerr := closeAll(); cerr != nil {
+					err = fmt.Errorf("%w (and closing the others: %w)", err, cerr)
+				}
+				return nil, nil, err
+			}
+			opened[t] = exec
+		}
+		reg.Set(jobID, exec)
+	}
+	return reg, closeAll, nil
+}

@@ -1,0 +1,3 @@
+module github.com/tangle-network/blueprint-serverless
+
+go 1.26
