@@ -1,0 +1,2 @@
+// Package serverless runs the jobs of a blueprint on serverless platforms.
+package serverless
