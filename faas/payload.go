@@ -1,23 +1,235 @@
 package faas
 
+import (
+	"math"
+	"slices"
+	"strconv"
+	"unicode/utf8"
+)
+
 // Response is the answer to an invocation in the custom platform protocol, which job binaries answer too.
 type Response struct {
 	JobID        uint32
 	Result       []byte
 	Success      bool
-	Error        string
-	ExecutionMS  float64
-	MemoryUsedMB uint32
+	Error        string  // why Success is false
+	ExecutionMS  float64 // milliseconds, may be fractional; 0 where unknown
+	MemoryUsedMB uint32  // MiB; 0 where unknown
 }
 
-// AppendRequest appends the JSON of an invocation, {"job_id":n,"args":[...]}, to dst.
-func AppendRequest(dst []byte, jobID uint32, args []byte) []byte { panic("being written") }
+// MaxRequestSize returns an upper bound of what [AppendRequest] appends for n bytes of arguments.
+func MaxRequestSize(n int) int { return len(`{"job_id":4294967295,"args":[]}`) + maxNumberSize*n }
 
-// ParseRequest reads the JSON of an invocation. It appends the arguments to dst, which may be nil, and returns the extended slice.
-func ParseRequest(dst, body []byte) (jobID uint32, args []byte, err error) { panic("being written") }
+// AppendRequest appends the JSON of an invocation, {"job_id":n,"args":[...]}, to dst and returns the extended slice. It allocates only where
+// dst lacks [MaxRequestSize] of capacity.
+func AppendRequest(dst []byte, jobID uint32, args []byte) []byte {
+	dst = slices.Grow(dst, MaxRequestSize(len(args)))
+	dst = append(dst, `{"job_id":`...)
+	dst = strconv.AppendUint(dst, uint64(jobID), 10)
+	dst = append(dst, `,"args":`...)
+	dst = appendByteList(dst, args)
+	return append(dst, '}')
+}
 
-// AppendResponse appends the JSON of an answer to dst.
-func AppendResponse(dst []byte, r *Response) []byte { panic("being written") }
+// ParseRequest reads the JSON of an invocation. It appends the arguments to dst, which may be nil, and returns the extended slice; it
+// allocates only where dst lacks capacity for them, or where body has an unknown member with an escaped name.
+//
+// body is one JSON object with members in any order and white space anywhere that JSON allows it. "job_id" (0 to 4294967295) and "args" (a list of
+// 0 to 255) must both be there, once, with exactly these names. Numbers are plain integers: 1.0, 1e2 and 01 are refused. Members of other names are skipped
+// whatever they hold, as long as it is JSON, nested no deeper than 64 levels. Everything else, including anything after the object, is an
+// ErrInvalidArgument that names the field and the byte offset. With an error, args is dst.
+func ParseRequest(dst, body []byte) (jobID uint32, args []byte, err error) {
+	s := scanner{op: "read request", text: body}
+	var haveJob, haveArgs bool
+	args = dst
+	for {
+		name, ok, err := s.member()
+		if err != nil {
+			return 0, dst, err
+		}
+		if !ok {
+			break
+		}
+		switch string(name) {
+		case "job_id":
+			if err = s.once(&haveJob, "job_id"); err == nil {
+				jobID, err = s.uint32("job_id")
+			}
+		case "args":
+			if err = s.once(&haveArgs, "args"); err == nil {
+				args, err = s.byteList("args", dst)
+			}
+		default:
+			err = s.skip(1)
+		}
+		if err != nil {
+			return 0, dst, err
+		}
+	}
+	if err := s.end(); err != nil {
+		return 0, dst, err
+	}
+	if !haveJob {
+		return 0, dst, s.missing("job_id")
+	}
+	if !haveArgs {
+		return 0, dst, s.missing("args")
+	}
+	return jobID, args, nil
+}
 
-// ParseResponse reads the JSON of an answer into r. It appends the result to r.Result[:0].
-func ParseResponse(body []byte, r *Response) error { panic("being written") }
+// MaxResponseSize returns an upper bound of what [AppendResponse] appends for a successful answer of n bytes.
+func MaxResponseSize(n int) int {
+	return len(`{"job_id":4294967295,"result":[],"success":false,"execution_ms":,"memory_used_mb":4294967295}`) + maxFloatSize + maxNumberSize*n
+}
+
+// maxFloatSize is the longest that appendNumber writes: a sign, 17 digits, a point, and an exponent.
+const maxFloatSize = 24
+
+// AppendResponse appends the JSON of an answer to dst and returns the extended slice. An answer with Success has "job_id", "result", "success",
+// "execution_ms" and "memory_used_mb"; one without has "job_id", "result", "success" and "error", and the two measurements where they are known. An
+// ExecutionMS that is negative or no number is written as unknown. It allocates only where dst lacks capacity; see [MaxResponseSize].
+func AppendResponse(dst []byte, r *Response) []byte {
+	dst = slices.Grow(dst, MaxResponseSize(len(r.Result)))
+	dst = append(dst, `{"job_id":`...)
+	dst = strconv.AppendUint(dst, uint64(r.JobID), 10)
+	dst = append(dst, `,"result":`...)
+	dst = appendByteList(dst, r.Result)
+	if r.Success {
+		dst = append(dst, `,"success":true`...)
+	} else {
+		dst = append(dst, `,"success":false,"error":`...)
+		dst = appendString(dst, r.Error)
+	}
+	ms := r.ExecutionMS
+	if !(ms > 0 && ms <= math.MaxFloat64) {
+		ms = 0
+	}
+	if r.Success || ms > 0 {
+		dst = append(dst, `,"execution_ms":`...)
+		dst = appendNumber(dst, ms)
+	}
+	if r.Success || r.MemoryUsedMB > 0 {
+		dst = append(dst, `,"memory_used_mb":`...)
+		dst = strconv.AppendUint(dst, uint64(r.MemoryUsedMB), 10)
+	}
+	return append(dst, '}')
+}
+
+// ParseResponse reads the JSON of an answer into r, as strictly as [ParseRequest] reads a request. It appends the result to r.Result[:0], and
+// allocates only where that lacks capacity or the answer holds an error.
+//
+// Every member may be left out or null, but one of "result", "success" and "error" has to be there. Without "success" the answer is a success if it
+// has a "result" (which may then be null, for an empty one) and no "error" that says something. "execution_ms" is any number from 0 on,
+// and so is "memory_used_mb", which is rounded up. With an error, r is empty but for the buffer in r.Result.
+func ParseResponse(body []byte, r *Response) error {
+	buffer := r.Result[:0]
+	*r = Response{Result: buffer}
+	if err := parseResponse(body, r); err != nil {
+		*r = Response{Result: buffer}
+		return err
+	}
+	return nil
+}
+
+func parseResponse(body []byte, r *Response) error {
+	s := scanner{op: "read response", text: body}
+	var job, result, success, message, execution, memory bool // seen
+	var successNull, messageNull bool
+	for {
+		name, ok, err := s.member()
+		if err != nil {
+			return err
+		}
+		if !ok {
+			break
+		}
+		switch string(name) {
+		case "job_id":
+			if err = s.once(&job, "job_id"); err == nil && !s.null() {
+				r.JobID, err = s.uint32("job_id")
+			}
+		case "result":
+			if err = s.once(&result, "result"); err == nil && !s.null() {
+				r.Result, err = s.byteList("result", r.Result)
+			}
+		case "success":
+			if err = s.once(&success, "success"); err == nil {
+				if successNull = s.null(); !successNull {
+					r.Success, err = s.bool("success")
+				}
+			}
+		case "error":
+			if err = s.once(&message, "error"); err == nil {
+				if messageNull = s.null(); !messageNull {
+					r.Error, err = s.string("error")
+				}
+			}
+		case "execution_ms":
+			if err = s.once(&execution, "execution_ms"); err == nil && !s.null() {
+				r.ExecutionMS, err = s.measure("execution_ms", math.MaxFloat64)
+			}
+		case "memory_used_mb":
+			if err = s.once(&memory, "memory_used_mb"); err == nil && !s.null() {
+				var mb float64
+				mb, err = s.measure("memory_used_mb", math.MaxUint32)
+				r.MemoryUsedMB = uint32(math.Ceil(mb))
+			}
+		default:
+			err = s.skip(1)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := s.end(); err != nil {
+		return err
+	}
+	success, message = success && !successNull, message && !messageNull
+	switch {
+	case success:
+	case result:
+		r.Success = r.Error == ""
+	case !message:
+		return Errorf(ErrInvalidArgument, s.op, "", "the answer has neither result nor success nor error")
+	}
+	return nil
+}
+
+// appendNumber appends a finite number in the shortest form that reads back the same.
+func appendNumber(dst []byte, f float64) []byte {
+	if f == 0 || f >= 1e-6 && f < 1e15 {
+		return strconv.AppendFloat(dst, f, 'f', -1, 64)
+	}
+	return strconv.AppendFloat(dst, f, 'e', -1, 64)
+}
+
+// appendString appends a JSON string. Bytes that are not UTF-8 become U+FFFD.
+func appendString(dst []byte, text string) []byte {
+	const hex = "0123456789abcdef"
+	dst = append(dst, '"')
+	for i := 0; i < len(text); {
+		c := text[i]
+		switch {
+		case c == '"' || c == '\\':
+			dst = append(dst, '\\', c)
+		case c == '\n':
+			dst = append(dst, `\n`...)
+		case c == '\t':
+			dst = append(dst, `\t`...)
+		case c == '\r':
+			dst = append(dst, `\r`...)
+		case c < ' ':
+			dst = append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+		case c < utf8.RuneSelf:
+			dst = append(dst, c)
+		default:
+			r, size := utf8.DecodeRuneInString(text[i:])
+			dst = utf8.AppendRune(dst, r)
+			i += size
+			continue
+		}
+		i++
+	}
+	return append(dst, '"')
+}

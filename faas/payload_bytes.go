@@ -1,0 +1,144 @@
+package faas
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math/bits"
+	"slices"
+	"strconv"
+)
+
+// maxNumberSize is the longest that one byte becomes in a list: "255,".
+const maxNumberSize = 4
+
+// listItem is a byte as it stands in a list, with the comma after it: its text, little-endian, and how long that is.
+type listItem struct {
+	text uint32
+	size uint8
+}
+
+var listItems = func() (items [256]listItem) {
+	for i := range items {
+		text := append(strconv.AppendUint(nil, uint64(i), 10), ',')
+		items[i].size = uint8(len(text))
+		items[i].text = binary.LittleEndian.Uint32(append(text, 0, 0, 0))
+	}
+	return items
+}()
+
+func appendByteList(dst, data []byte) []byte {
+	dst = append(dst, '[')
+	if len(data) == 0 {
+		return append(dst, ']')
+	}
+	n := len(dst)
+	dst = slices.Grow(dst, maxNumberSize*len(data))
+	out := dst[:n+maxNumberSize*len(data)]
+	for _, c := range data {
+		item := &listItems[c]
+		binary.LittleEndian.PutUint32(out[n:], item.text) // writes past a short number; the next one overwrites that
+		n += int(item.size)
+	}
+	out[n-1] = ']' // over the last comma
+	return out[:n]
+}
+
+// byteList reads a list of integers from 0 to 255 and appends them to dst.
+func (s *scanner) byteList(field string, dst []byte) ([]byte, error) {
+	if s.next() != '[' {
+		return dst, s.unexpected(field, "a list of bytes")
+	}
+	s.pos++
+	size := bytes.IndexByte(s.text[s.pos:], ']')
+	if size < 0 {
+		size = len(s.text) - s.pos // to find what is wrong before the end
+	}
+	list := s.text[:s.pos+size]
+	if s.next() == ']' {
+		s.pos++
+		return dst, nil
+	}
+	// The exact number of bytes, if the list is one: counting commas is far cheaper than growing, or than keeping what is too large.
+	n := len(dst)
+	dst = slices.Grow(dst, bytes.Count(list[s.pos:], []byte{','})+1)
+	out := dst[:cap(dst)]
+	for {
+		n, s.pos = scanPairs(out, n, list, s.pos)
+		v, err := s.listByte(field, n-len(dst))
+		if err != nil {
+			return dst, err
+		}
+		out[n] = v
+		n++
+		switch s.next() {
+		case ',':
+			s.pos++
+		case ']':
+			s.pos++
+			return out[:n], nil
+		default:
+			return dst, s.unexpected(field, "a comma or the end of the list")
+		}
+	}
+}
+
+// listByte reads one item of a list of bytes, the slow way.
+func (s *scanner) listByte(field string, index int) (byte, error) {
+	s.space()
+	start := s.pos
+	v := 0
+	for s.pos < len(s.text) && isDigit(s.text[s.pos]) && v <= 255 {
+		v = v*10 + int(s.text[s.pos]-'0')
+		s.pos++
+	}
+	leadingZero := s.pos-start > 1 && s.text[start] == '0'
+	if s.pos > start && v <= 255 && !leadingZero && (s.pos == len(s.text) || !isNumberByte(s.text[s.pos])) {
+		return byte(v), nil
+	}
+	s.pos = start
+	if s.pos == len(s.text) || !isNumberByte(s.text[s.pos]) {
+		return 0, s.unexpected(field+"["+strconv.Itoa(index)+"]", "an integer from 0 to 255")
+	}
+	end := start
+	for end < len(s.text) && isNumberByte(s.text[end]) {
+		end++
+	}
+	return 0, s.fail(start, field+"["+strconv.Itoa(index)+"]", abbreviate(s.text[start:end])+" is not an integer from 0 to 255")
+}
+
+func isNumberByte(c byte) bool {
+	return isDigit(c) || c == '-' || c == '+' || c == '.' || c == 'e' || c == 'E'
+}
+
+// scanPairs reads items of the form "1,22," from list[pos:] into out[n:], two at a time, for as long as there are eight bytes to look at and nothing but
+// plain items in them. What it stops at is for the caller to read or refuse. Without a branch that depends on how many digits an item has (which
+// no processor can predict) it is several times as fast as a loop over digits.
+func scanPairs(out []byte, n int, list []byte, pos int) (int, int) {
+	const (
+		ones = 0x0101010101010101
+		top  = 0x80 * ones
+		max  = 0x020505 // the digits of 255, a byte each
+	)
+	for pos+8 <= len(list) && n+2 <= len(out) {
+		v := binary.BigEndian.Uint64(list[pos:]) ^ '0'*ones // digits become 0 to 9
+		stops := ((v&^top + (0x80-10)*ones) | v) & top      // the top bit of every byte that is no digit
+		first := uint(bits.LeadingZeros64(stops))           // 8 times the digits of the first item
+		stops &^= 1 << 63 >> (first & 63)
+		second := uint(bits.LeadingZeros64(stops)) // 8 times the digits of both items and the comma between them
+		if first-8 > 16 || second-first-16 > 16 {
+			break // not one to three digits each
+		}
+		commas := (byte(v>>(56-first)) ^ (',' ^ '0')) | (byte(v>>(56-second)) ^ (',' ^ '0')) // 0 if both are
+		// The digits of each item as one number with a byte for each, so that comparing the numbers compares the items; and the least of as many digits.
+		a, leastA := v>>(64-first), uint64(1)<<(first-8)&^1
+		b, leastB := v<<(first+8)>>(72+first-second), uint64(1)<<(second-first-16)&^1
+		if commas != 0 || a-leastA > max-leastA || b-leastB > max-leastB {
+			break
+		}
+		out[n] = byte(a) + byte(a>>8)*10 + byte(a>>16)*100
+		out[n+1] = byte(b) + byte(b>>8)*10 + byte(b>>16)*100
+		n += 2
+		pos += int(second/8) + 1
+	}
+	return n, pos
+}
