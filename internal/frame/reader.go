@@ -1,0 +1,125 @@
+package frame
+
+import (
+	"errors"
+	"fmt"
+	"io"
+)
+
+// ErrTooLarge is wrapped by errors about a body above the limit: the Reader's own, or MaxBody for a Writer. The stream stays usable.
+var ErrTooLarge = errors.New("frame body too large")
+
+const (
+	readBuffer = 64 << 10 // what a Linux pipe holds
+	// growStep bounds what a header alone can make a Reader allocate.
+	growStep = 1 << 20
+)
+
+// Reader reads frames from a stream. It reads ahead, so that frames which arrive together cost one read. It is not safe for concurrent
+// use.
+type Reader struct {
+	r          io.Reader
+	buf        []byte
+	start, end int
+	body       int // bytes of the current frame's body that nobody has read yet
+	maxBody    uint32
+}
+
+// NewReader returns a Reader that refuses bodies above maxBody bytes; 0 stands for MaxBody.
+func NewReader(r io.Reader, maxBody uint32) *Reader {
+	if maxBody == 0 || maxBody > MaxBody {
+		maxBody = MaxBody
+	}
+	return &Reader{r: r, buf: make([]byte, readBuffer), maxBody: maxBody}
+}
+
+// Next reads the header of the next frame, past whatever is unread of the body before it. At the end of the stream it returns io.EOF,
+// inside a frame io.ErrUnexpectedEOF. An error that wraps ErrTooLarge comes with the header, and the next call skips that body. After any
+// other error the Reader cannot be used further.
+func (r *Reader) Next() (Header, error) {
+	if err := r.skip(); err != nil {
+		return Header{}, err
+	}
+	if r.end-r.start < HeaderSize {
+		if err := r.fill(HeaderSize); err != nil {
+			return Header{}, err
+		}
+	}
+	h, err := ParseHeader(r.buf[r.start:r.end])
+	if err != nil {
+		return Header{}, err
+	}
+	r.start += HeaderSize
+	r.body = int(h.Length)
+	if h.Length > r.maxBody {
+		return h, fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, h.Length, r.maxBody)
+	}
+	return h, nil
+}
+
+// Body appends the body of the frame that Next announced to dst, and returns the extended slice. What it reads is the caller's alone.
+func (r *Reader) Body(dst []byte) ([]byte, error) {
+	if n := min(r.body, r.end-r.start); n > 0 {
+		dst = append(dst, r.buf[r.start:r.start+n]...)
+		r.start += n
+		r.body -= n
+	}
+	for r.body > 0 {
+		n := min(r.body, max(growStep, len(dst)))
+		if cap(dst)-len(dst) < n {
+			grown := make([]byte, len(dst), len(dst)+n)
+			copy(grown, dst)
+			dst = grown
+		}
+		m, err := io.ReadFull(r.r, dst[len(dst):len(dst)+n])
+		dst = dst[:len(dst)+m]
+		r.body -= m
+		if err != nil {
+			return dst, unexpected(err)
+		}
+	}
+	return dst, nil
+}
+
+// Buffered returns how many bytes beyond the current frame's body have been read from the stream already.
+func (r *Reader) Buffered() int { return max(0, r.end-r.start-r.body) }
+
+// Ready reports whether the next frame is buffered whole, so that Next and Body will not wait for the stream.
+func (r *Reader) Ready() bool {
+	at := r.start + r.body
+	if r.end-at < HeaderSize {
+		return false
+	}
+	h, err := ParseHeader(r.buf[at:r.end])
+	return err != nil || r.end-at-HeaderSize >= int(h.Length)
+}
+
+func (r *Reader) skip() error {
+	n := min(r.body, r.end-r.start)
+	r.start += n
+	r.body -= n
+	if r.body == 0 {
+		return nil
+	}
+	m, err := io.CopyN(io.Discard, r.r, int64(r.body))
+	r.body -= int(m)
+	return unexpected(err)
+}
+
+// fill reads until at least n bytes are buffered.
+func (r *Reader) fill(n int) error {
+	r.end = copy(r.buf, r.buf[r.start:r.end])
+	r.start = 0
+	m, err := io.ReadAtLeast(r.r, r.buf[r.end:], n-r.end)
+	if r.end += m; err == io.EOF && r.end > 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+func unexpected(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
