@@ -1,0 +1,162 @@
+package faastest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/faastest/internal/testjobs"
+)
+
+// Invoke runs the cloud's [Job] on the caller's goroutine.
+func (e *MemoryExecutor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas.Result, error) {
+	start := time.Now()
+	c := e.cloud
+	call := Call{Op: OpInvoke, Job: int64(jobID)}
+	notRun := func(code faas.Code, format string, args ...any) error {
+		err := e.error(call, code, format, args...)
+		err.NotRun = true
+		return err
+	}
+	limit := int(c.limits.MaxPayloadMB) << 20
+	if len(args) > limit {
+		return nil, notRun(faas.ErrTooLarge, "the arguments are %d bytes, the limit is %d", len(args), limit)
+	}
+	fault, err := c.enter(ctx, call)
+	if err != nil {
+		return nil, err
+	}
+
+	c.mu.Lock()
+	u, f := e.function(jobID)
+	switch {
+	case u == nil:
+		err = notRun(faas.ErrNotFound, "service %q has no function for this job", e.service)
+	case u.status != faas.StatusReady:
+		err = notRun(faas.ErrUnavailable, "the function is %s: %s", u.status, u.reason)
+	case f.MaxConcurrency > 0 && u.running[jobID] >= int(f.MaxConcurrency):
+		err = notRun(faas.ErrThrottled, "%d invocations are running, which is the function's limit", u.running[jobID])
+	}
+	if err != nil {
+		c.mu.Unlock()
+		return nil, err
+	}
+	u.running[jobID]++
+	u.total[jobID]++
+	u.last[jobID] = time.Now()
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		u.running[jobID]--
+		c.mu.Unlock()
+	}()
+
+	timeout := time.Duration(f.TimeoutSecs) * time.Second
+	runCtx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	started := time.Now()
+	output, err := c.run(runCtx, f, bytes.Clone(args))
+	execution := time.Since(started)
+	switch {
+	case ctx.Err() != nil:
+		err = e.error(call, faas.ErrTimeout, "the caller did not wait for the answer: %w", context.Cause(ctx))
+	case runCtx.Err() != nil:
+		err = e.error(call, faas.ErrTimeout, "the function did not answer within its timeout of %v", timeout)
+	case err != nil:
+		var failed *faas.FunctionError
+		if !errors.As(err, &failed) {
+			failed = &faas.FunctionError{Type: "error", Message: err.Error()}
+		}
+		err = e.error(call, faas.ErrFunctionFailed, "%w", failed)
+	case len(output) > limit:
+		err = e.error(call, faas.ErrTooLarge, "the answer is %d bytes, the limit is %d", len(output), limit)
+	}
+	if err = fault.after(call, c.provider, err); err != nil {
+		return nil, err
+	}
+	if output == nil {
+		output = []byte{}
+	}
+	return &faas.Result{Output: output, Metrics: faas.Metrics{Total: time.Since(start), Execution: execution}}, nil
+}
+
+// run calls the job and makes a panic its error.
+func (c *Cloud) run(ctx context.Context, f faas.Function, args []byte) (output []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = &faas.FunctionError{Type: "panic", Message: fmt.Sprint(p)}
+		}
+	}()
+	return c.job(ctx, f, args)
+}
+
+// Warm reports n: an in-memory function is always warm.
+func (e *MemoryExecutor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
+	call := Call{Op: OpWarm, Job: int64(jobID)}
+	fault, err := e.cloud.enter(ctx, call)
+	if err != nil {
+		return 0, err
+	}
+	e.cloud.mu.Lock()
+	defer e.cloud.mu.Unlock()
+	if u, _ := e.function(jobID); u == nil {
+		return 0, e.error(call, faas.ErrNotFound, "service %q has no function for this job", e.service)
+	}
+	if err := fault.after(call, e.cloud.provider, nil); err != nil {
+		return 0, err
+	}
+	return n, nil
+}
+
+// Health says whether the unit is ready, and how often the job was invoked.
+func (e *MemoryExecutor) Health(ctx context.Context, jobID uint32) (faas.Health, error) {
+	call := Call{Op: OpHealth, Job: int64(jobID)}
+	fault, err := e.cloud.enter(ctx, call)
+	if err != nil {
+		return faas.Health{}, err
+	}
+	e.cloud.mu.Lock()
+	defer e.cloud.mu.Unlock()
+	u, _ := e.function(jobID)
+	if u == nil {
+		return faas.Health{}, e.error(call, faas.ErrNotFound, "service %q has no function for this job", e.service)
+	}
+	if err := fault.after(call, e.cloud.provider, nil); err != nil {
+		return faas.Health{}, err
+	}
+	return faas.Health{Healthy: u.status == faas.StatusReady, Reason: u.reason, LastInvocation: u.last[jobID], TotalInvocations: u.total[jobID]}, nil
+}
+
+// function finds the unit and function of a job. The caller holds the lock.
+func (e *MemoryExecutor) function(jobID uint32) (*memoryUnit, faas.Function) {
+	for _, u := range e.cloud.units {
+		if u.service != e.service {
+			continue
+		}
+		for _, f := range u.rev.functions {
+			if f.JobID == jobID {
+				return u, f
+			}
+		}
+	}
+	return nil, faas.Function{}
+}
+
+// runTestJob does what [JobBinary] does, without a process.
+func runTestJob(ctx context.Context, f faas.Function, args []byte) (output []byte, err error) {
+	type exit int
+	defer func() {
+		switch p := recover().(type) {
+		case nil:
+		case exit:
+			err = &faas.FunctionError{Type: "exit", Message: "the process ended before it answered", ExitCode: int(p)}
+		default:
+			panic(p)
+		}
+	}()
+	host := testjobs.Host{Getenv: func(name string) string { return f.Env[name] }, Exit: func(code int) { panic(exit(code)) }}
+	return host.Run(ctx, f.JobID, args)
+}
