@@ -1,8 +1,25 @@
 package faas
 
 import (
+	"archive/zip"
+	"bufio"
+	"bytes"
+	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/klauspost/compress/flate"
 )
 
 // PackageFile is one file of a package: a path on this machine, or Content where Path is empty.
@@ -10,7 +27,12 @@ type PackageFile struct {
 	Name    string // slash-separated path inside the zip
 	Path    string
 	Content []byte
-	Mode    uint32 // permission bits, such as 0o755
+	Mode    uint32 // permission bits, such as 0o755; 0 means 0o644
+}
+
+// BootstrapFiles returns the files of the simplest package: the executable as "bootstrap" at the root.
+func BootstrapFiles(bin *Binary) []PackageFile {
+	return []PackageFile{{Name: "bootstrap", Path: bin.Path, Mode: 0o755}}
 }
 
 // Package is a zip on disk, ready for upload. It is immutable, and identified by its hash.
@@ -33,10 +55,189 @@ func (p *Package) Unpacked() int64 { return p.unpacked }
 // Path returns where the zip is. It is removed with the directory it was built in.
 func (p *Package) Path() string { return p.path }
 
-// BuildPackage writes a zip of the files into dir and returns it.
-func BuildPackage(ctx context.Context, dir string, files []PackageFile) (*Package, error) {
-	panic("being written")
+// Open opens the zip for reading. The caller closes it.
+func (p *Package) Open() (io.ReadSeekCloser, error) {
+	f, err := os.Open(p.path)
+	if err != nil {
+		return nil, Errorf(ErrInternal, "open package", "", "%w", err)
+	}
+	return f, nil
 }
 
-// Open opens the zip for reading. The caller closes it.
-func (p *Package) Open() (io.ReadSeekCloser, error) { panic("being written") }
+// compressionLevel is the point from which on the zip of a Go executable hardly shrinks further; see BenchmarkBuildPackage.
+const compressionLevel = 6
+
+// packageTime is the modification time of every file in a package: the earliest that the zip format knows.
+var packageTime = time.Date(1980, time.January, 1, 0, 0, 0, 0, time.UTC)
+
+// BuildPackage writes a zip of the files into dir, under its own hash as name, and returns it.
+//
+// The bytes of the zip depend on the names, modes and contents of the files alone, not on their order here, where they lie, or their times; so its hash
+// tells whether anything changed. There are only files in it, no directories. Files are streamed, never held in memory. With an error, dir is as it was.
+//
+// The error is ErrInvalidArgument for no files at all, a name that is empty, not a clean relative slash path, not UTF-8 or there twice, a mode beyond the
+// permission bits, and a Path that cannot be read or is no regular file; ErrConflict for a file that changes while it is read; ErrTimeout where
+// ctx is done first; ErrInternal where dir cannot be written.
+func BuildPackage(ctx context.Context, dir string, files []PackageFile) (*Package, error) {
+	files = slices.Clone(files)
+	slices.SortStableFunc(files, func(a, b PackageFile) int { return cmp.Compare(a.Name, b.Name) })
+	if err := checkFiles(files); err != nil {
+		return nil, err
+	}
+	tmp, err := os.CreateTemp(dir, "package-*.tmp")
+	if err != nil {
+		return nil, packageError(ErrInternal, "%w", err)
+	}
+	pkg, err := writePackage(ctx, tmp, files)
+	if cerr := tmp.Close(); err == nil && cerr != nil {
+		err = packageError(ErrInternal, "%w", cerr)
+	}
+	if err == nil {
+		pkg.path = filepath.Join(dir, pkg.sha256+".zip")
+		if rerr := os.Rename(tmp.Name(), pkg.path); rerr != nil {
+			err = packageError(ErrInternal, "%w", rerr)
+		}
+	}
+	if err != nil {
+		os.Remove(tmp.Name())
+		return nil, err
+	}
+	return pkg, nil
+}
+
+func packageError(code Code, format string, args ...any) *Error {
+	return Errorf(code, "build package", "", format, args...)
+}
+
+// checkFiles checks sorted files for everything that can be told without reading them.
+func checkFiles(files []PackageFile) error {
+	if len(files) == 0 {
+		return packageError(ErrInvalidArgument, "no files")
+	}
+	seen := make(map[string]bool, len(files))
+	for _, f := range files {
+		switch {
+		case !fs.ValidPath(f.Name) || f.Name == "." || strings.ContainsAny(f.Name, "\\:") || !utf8.ValidString(f.Name) || strings.ContainsFunc(f.Name, isControl):
+			return packageError(ErrInvalidArgument, "name %q: not a relative path with single slashes and without . and .. in it", f.Name)
+		case seen[f.Name]:
+			return packageError(ErrInvalidArgument, "name %q: there twice", f.Name)
+		case f.Mode > 0o777:
+			return packageError(ErrInvalidArgument, "%s: mode %#o has more than permission bits", f.Name, f.Mode)
+		case f.Path != "" && f.Content != nil:
+			return packageError(ErrInvalidArgument, "%s: both Path and Content are set", f.Name)
+		}
+		for dir := f.Name; strings.Contains(dir, "/"); {
+			dir = dir[:strings.LastIndexByte(dir, '/')]
+			if seen[dir] { // sorted: a directory's name comes before what is in it
+				return packageError(ErrInvalidArgument, "name %q: %q is a file", f.Name, dir)
+			}
+		}
+		seen[f.Name] = true
+	}
+	return nil
+}
+
+func isControl(r rune) bool { return r < ' ' || r == 0x7f }
+
+func writePackage(ctx context.Context, w io.Writer, files []PackageFile) (*Package, error) {
+	hash := sha256.New()
+	size := &countingWriter{}
+	zw := zip.NewWriter(bufio.NewWriterSize(io.MultiWriter(w, hash, size), 64<<10))
+	zw.RegisterCompressor(zip.Deflate, func(w io.Writer) (io.WriteCloser, error) { return flate.NewWriter(w, compressionLevel) })
+	pkg := &Package{}
+	buf := make([]byte, 128<<10)
+	for _, f := range files {
+		n, err := addFile(ctx, zw, f, buf)
+		if err != nil {
+			return nil, err
+		}
+		pkg.unpacked += n
+	}
+	if err := zw.Close(); err != nil {
+		return nil, packageError(ErrInternal, "%w", err)
+	}
+	pkg.sha256, pkg.size = hex.EncodeToString(hash.Sum(nil)), size.n
+	return pkg, nil
+}
+
+// addFile adds one file to the zip and returns its size.
+func addFile(ctx context.Context, zw *zip.Writer, f PackageFile, buf []byte) (int64, error) {
+	var src io.Reader = bytes.NewReader(f.Content)
+	size := int64(len(f.Content))
+	if f.Path != "" {
+		file, n, err := openRegular(f.Path)
+		if err != nil {
+			return 0, packageError(ErrInvalidArgument, "%s: %w", f.Name, err)
+		}
+		defer file.Close()
+		src, size = file, n
+	}
+	h := &zip.FileHeader{Name: f.Name, Method: zip.Deflate, Modified: packageTime}
+	h.SetMode(fs.FileMode(cmp.Or(f.Mode, 0o644)))
+	w, err := zw.CreateHeader(h)
+	if err != nil {
+		return 0, packageError(ErrInvalidArgument, "name %.40q: %w", f.Name, err)
+	}
+	in := &sourceReader{ctx: ctx, r: src}
+	n, err := io.CopyBuffer(w, in, buf)
+	switch {
+	case in.err != nil && ctx.Err() != nil:
+		return 0, packageError(ErrTimeout, "%s: %w", f.Name, ctx.Err())
+	case in.err != nil:
+		return 0, packageError(ErrInvalidArgument, "%s: %w", f.Name, in.err)
+	case err != nil:
+		return 0, packageError(ErrInternal, "%s: %w", f.Name, err)
+	case n != size:
+		return 0, packageError(ErrConflict, "%s: %s changed while it was read: it had %d bytes and then %d", f.Name, f.Path, size, n)
+	}
+	return n, nil
+}
+
+// openRegular opens a file for reading and returns its size. Anything but a regular file is an error, without waiting for, say, the writer of a pipe.
+func openRegular(path string) (*os.File, int64, error) {
+	before, err := os.Stat(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	if !before.Mode().IsRegular() {
+		return nil, 0, fmt.Errorf("%s is not a regular file (%s)", path, before.Mode())
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = errors.New(path + " is not a regular file")
+	}
+	if err != nil {
+		f.Close()
+		return nil, 0, err
+	}
+	return f, info.Size(), nil
+}
+
+type countingWriter struct{ n int64 }
+
+func (w *countingWriter) Write(p []byte) (int, error) {
+	w.n += int64(len(p))
+	return len(p), nil
+}
+
+// sourceReader reads until the context is done, and keeps its error apart from those of writing.
+type sourceReader struct {
+	ctx context.Context
+	r   io.Reader
+	err error
+}
+
+func (r *sourceReader) Read(p []byte) (int, error) {
+	if r.err = r.ctx.Err(); r.err != nil {
+		return 0, r.err
+	}
+	n, err := r.r.Read(p)
+	if err != nil && err != io.EOF {
+		r.err = err
+	}
+	return n, err
+}
