@@ -1,0 +1,288 @@
+package profile
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// DecodeFile reads the content of a profiles file: the plain JSON.
+//
+// Of every decoder here: jobCount is how many jobs the blueprint has, at most MaxJobs; profiles of jobs with a higher id are dropped. warnings
+// say, a sentence each and bounded in number, what was dropped or ignored. With an error there are no profiles, but there may be warnings.
+func DecodeFile(data []byte, jobCount int) (set Set, warnings []string, err error) {
+	var notes notes
+	set, err = decodeJSON(data, jobCount, false, &notes)
+	return set, notes.list(), err
+}
+
+// DecodeProfilingData reads the profilingData of a definition. The empty string is valid and holds nothing.
+//
+// The execution profile is what could be read of it also where err is not nil, because a blueprint whose profiles are broken may still
+// demand a TEE. A set without jobs and a nil error mean that the string holds no profiles.
+func DecodeProfilingData(s string, jobCount int) (set Set, exec Execution, warnings []string, err error) {
+	var notes notes
+	set, exec, err = decodeProfilingData(s, jobCount, &notes)
+	return set, exec, notes.list(), err
+}
+
+func decodeProfilingData(s string, jobCount int, notes *notes) (Set, Execution, error) {
+	s = strings.TrimSpace(s)
+	if s == "" {
+		return Set{}, Execution{}, nil
+	}
+	if s[0] != '{' {
+		return Set{}, Execution{}, fmt.Errorf("profilingData is not a JSON object but begins with %q", clip(s[:min(len(s), 16)]))
+	}
+	if len(s) > maxPacked+64<<10 {
+		return Set{}, Execution{}, fmt.Errorf("profilingData is %d bytes long, more than the limit of %d", len(s), maxPacked+64<<10)
+	}
+	if err := checkJSON([]byte(s)); err != nil {
+		return Set{}, Execution{}, fmt.Errorf("profilingData: %w", err)
+	}
+	const blobName, execName = "job_profiles_b64_gzip", "execution_profile"
+	var blob, execution []byte
+	blobs, executions := 0, 0
+	_ = members([]byte(s), func(name string, value []byte) error {
+		switch name {
+		case blobName:
+			blob = value
+			blobs++
+		case execName:
+			execution = value
+			executions++
+		}
+		return nil
+	})
+	var exec Execution
+	switch {
+	case executions == 1:
+		exec = decodeExecution(execution, notes)
+	case executions > 1: // which of them is meant cannot be known
+		exec = strictest()
+		notes.add("profilingData has the member %q twice: taken to require a TEE and a GPU", execName)
+	}
+	switch {
+	case blobs == 0:
+		return Set{}, exec, nil
+	case blobs > 1:
+		return Set{}, exec, fmt.Errorf("profilingData has the member %q twice", blobName)
+	}
+	text, err := readString(blob)
+	if err != nil {
+		return Set{}, exec, fmt.Errorf("profilingData: %s %w", blobName, err)
+	}
+	set, err := unpack(text, jobCount, false, notes)
+	if err != nil {
+		return Set{}, exec, fmt.Errorf("profilingData: %s: %w", blobName, err)
+	}
+	return set, exec, nil
+}
+
+// DecodeDescription reads the profiles that a description holds behind the legacy marker. found says whether there is a marker; without one
+// there is nothing else. Here a single job with a member missing or wrong makes the whole an error, as it does for the existing reader.
+func DecodeDescription(description string, jobCount int) (set Set, found bool, warnings []string, err error) {
+	text, found := strings.CutPrefix(description, Marker)
+	if !found {
+		return Set{}, false, nil, nil
+	}
+	var notes notes
+	set, err = unpack(text, jobCount, true, &notes)
+	if err != nil {
+		err = fmt.Errorf("description: %w", err)
+	}
+	return set, true, notes.list(), err
+}
+
+// unpack reads base64 of gzip of the JSON.
+func unpack(text string, jobCount int, strict bool, notes *notes) (Set, error) {
+	if len(text) > maxPacked {
+		return Set{}, fmt.Errorf("the base64 is %d bytes long, more than the limit of %d", len(text), maxPacked)
+	}
+	if i := strings.IndexAny(text, "\r\n"); i >= 0 { // which encoding/base64 skips
+		return Set{}, fmt.Errorf("not standard base64 with padding: line break at byte %d", i)
+	}
+	packed, err := base64.StdEncoding.Strict().DecodeString(text)
+	if err != nil {
+		return Set{}, fmt.Errorf("not standard base64 with padding: %w", err)
+	}
+	data, err := gunzip(packed, notes)
+	if err != nil {
+		return Set{}, err
+	}
+	return decodeJSON(data, jobCount, strict, notes)
+}
+
+// gunzip unpacks the first gzip member of packed, all of it, so that its checksum is verified.
+func gunzip(packed []byte, notes *notes) ([]byte, error) {
+	src := bytes.NewReader(packed)
+	z, err := gzip.NewReader(src)
+	if err != nil {
+		return nil, fmt.Errorf("not gzip: %w", unexpected(err))
+	}
+	z.Multistream(false)
+	data, err := io.ReadAll(io.LimitReader(z, MaxJSON+1))
+	if err != nil {
+		return nil, fmt.Errorf("broken gzip: %w", unexpected(err))
+	}
+	if len(data) > MaxJSON {
+		return nil, fmt.Errorf("the profiles unpack to more than %d bytes", MaxJSON)
+	}
+	if src.Len() > 0 {
+		notes.add("%d bytes behind the compressed profiles were ignored", src.Len())
+	}
+	return data, nil
+}
+
+func unexpected(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// decodeJSON reads the JSON of profiles. strict makes every flaw of a job an error; otherwise the job counts as unprofiled.
+func decodeJSON(data []byte, jobCount int, strict bool, notes *notes) (Set, error) {
+	if err := checkJSON(data); err != nil {
+		return Set{}, err
+	}
+	jobCount = min(max(jobCount, 0), MaxJobs)
+	set := Set{Jobs: map[uint32]Job{}}
+	var jobs []byte
+	err := members(data, func(name string, value []byte) error {
+		switch name {
+		case "blueprint_name":
+			set.BlueprintName, _ = readString(value)
+		case "profiled_at":
+			set.ProfiledAt, _ = readString(value)
+		case "jobs":
+			if jobs != nil {
+				return errors.New(`the member "jobs" is there twice`)
+			}
+			jobs = value
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return Set{}, err
+	case jobs == nil:
+		return Set{}, errors.New(`the member "jobs" is missing`)
+	case kind(jobs) != "an object":
+		return Set{}, fmt.Errorf(`the member "jobs" is %s, not an object`, kind(jobs))
+	}
+	var seen [MaxJobs]bool
+	var dropped dropped
+	err = members(jobs, func(name string, value []byte) error {
+		id, err := strconv.ParseUint(name, 10, 32)
+		if err != nil || strconv.FormatUint(id, 10) != name {
+			if strict {
+				return fmt.Errorf("job id %q is not a decimal number of 32 bits", clip(name))
+			}
+			notes.add("the profile of job %q was ignored: its id is not a decimal number of 32 bits", clip(name))
+			return nil
+		}
+		inRange := id < uint64(jobCount)
+		if inRange && seen[id] {
+			if strict {
+				return fmt.Errorf("job %d is there twice", id)
+			}
+			delete(set.Jobs, uint32(id)) // which of the two is meant cannot be known
+			notes.add("job %d counts as unprofiled: it is there twice", id)
+			return nil
+		}
+		if !inRange {
+			dropped.add(id)
+			if !strict {
+				return nil
+			}
+		}
+		job, err := decodeJob(value, strict)
+		switch {
+		case err != nil && strict:
+			return fmt.Errorf("job %d: %w", id, err)
+		case err != nil:
+			notes.add("job %d counts as unprofiled: %v", id, err)
+		case inRange:
+			set.Jobs[uint32(id)] = job
+		}
+		if inRange {
+			seen[id] = true
+		}
+		return nil
+	})
+	if err != nil {
+		return Set{}, err
+	}
+	if dropped.count > 0 {
+		notes.add("%s, because the blueprint has %d jobs", dropped.text(), jobCount)
+	}
+	return set, nil
+}
+
+// decodeJob reads one profile. strict asks for all seven members; otherwise p99_duration_ms and sample_size are optional.
+func decodeJob(raw []byte, strict bool) (Job, error) {
+	if kind(raw) != "an object" {
+		return Job{}, fmt.Errorf("its profile is %s, not an object", kind(raw))
+	}
+	var job Job
+	var seen uint // bits by the index in jobMembers
+	err := members(raw, func(name string, value []byte) (err error) {
+		i := slices.Index(jobMembers[:], name)
+		if i < 0 {
+			return nil // a member that a later version may have added
+		}
+		if seen&(1<<i) != 0 {
+			return fmt.Errorf("%s is there twice", name)
+		}
+		seen |= 1 << i
+		if !strict && optionalMembers&(1<<i) != 0 && string(value) == "null" {
+			return nil
+		}
+		switch i {
+		case 0:
+			job.AvgDurationMS, err = readUint(value, 64)
+		case 1:
+			job.P95DurationMS, err = readUint(value, 64)
+		case 2:
+			job.P99DurationMS, err = readUint(value, 64)
+		case 3:
+			job.PeakMemoryMB, err = readUint32(value)
+		case 4:
+			job.Stateful, err = readBool(value)
+		case 5:
+			job.PersistentConnections, err = readBool(value)
+		case 6:
+			job.SampleSize, err = readUint32(value)
+		}
+		if err != nil {
+			return fmt.Errorf("%s %w", name, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return Job{}, err
+	}
+	if !strict {
+		seen |= optionalMembers
+	}
+	for i, name := range jobMembers {
+		if seen&(1<<i) == 0 {
+			return Job{}, fmt.Errorf("%s is missing", name)
+		}
+	}
+	return job, nil
+}
+
+// jobMembers are the members of a profile, in the order that decodeJob knows them by.
+var jobMembers = [...]string{
+	"avg_duration_ms", "p95_duration_ms", "p99_duration_ms", "peak_memory_mb", "stateful", "persistent_connections", "sample_size",
+}
+
+const optionalMembers = 1<<2 | 1<<6
