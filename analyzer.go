@@ -1,6 +1,13 @@
 package serverless
 
-import "github.com/tangle-network/blueprint-serverless/faas"
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
 
 // StrategyKind is the kind of deployment that an analysis recommends.
 type StrategyKind string
@@ -12,57 +19,311 @@ const (
 	StrategyTraditional StrategyKind = "traditional" // none fits, serverless is off, or there is no job
 )
 
-// Strategy says which jobs go where. Both lists ascend.
+// Strategy says which jobs go where. Every job is in exactly one list. Both lists ascend, and neither is ever nil.
 type Strategy struct {
 	Kind      StrategyKind `json:"kind"`
 	FaaSJobs  []uint32     `json:"faas_jobs"`
 	LocalJobs []uint32     `json:"local_jobs"`
 }
 
-// JobNeeds is what a job's function is deployed with.
+// JobNeeds is what a job's function is deployed with. Both leave headroom over what was measured.
 type JobNeeds struct {
-	MemoryMB    uint32 `json:"memory_mb"`    // MiB
-	TimeoutSecs uint32 `json:"timeout_secs"` // seconds
+	// MemoryMB is a quarter more than the measured peak, rounded up to a size that is sold, in MiB.
+	MemoryMB uint32 `json:"memory_mb"`
+	// TimeoutSecs is twice the longest measured percentile, and at least 10, in seconds: an unused timeout costs nothing, and one that a cold
+	// start exceeds costs the invocation.
+	TimeoutSecs uint32 `json:"timeout_secs"`
 }
 
 // JobAnalysis says whether a job fits, and why not.
 type JobAnalysis struct {
-	JobID      uint32    `json:"job_id"`
-	Compatible bool      `json:"compatible"`
-	Reasons    []Reason  `json:"reasons,omitempty"` // all that apply, in a fixed order
-	Needs      *JobNeeds `json:"needs,omitempty"`   // nil without a profile
+	JobID uint32 `json:"job_id"`
+	// Compatible says that the job fits; whether it is also meant to go there is Strategy's.
+	Compatible bool `json:"compatible"`
+	// Reasons are all that speak against the job, in the order of the codes; none exactly when Compatible.
+	Reasons []Reason `json:"reasons,omitempty"`
+	// Needs is nil without a profile. For a compatible job it is within the limits; for another it is what the job would need.
+	Needs *JobNeeds `json:"needs,omitempty"`
 }
 
-// ReasonCode is the kind of a Reason.
-type ReasonCode string
-
-// Reason is why a job does not fit.
-type Reason struct {
-	Code  ReasonCode `json:"code"`
-	Value uint64     `json:"value,omitempty"` // measured, in the unit of the code
-	Limit uint64     `json:"limit,omitempty"`
-}
-
-// Sizing is what the part that is not on FaaS needs.
+// Sizing is what the part that is not on FaaS needs. It covers every job, because after a fallback they all run there.
 type Sizing struct {
-	MemoryMB uint32 `json:"memory_mb"`
-	CPUCores uint32 `json:"cpu_cores"`
+	MemoryMB uint32 `json:"memory_mb"` // one and a half times the largest peak, at least 512, in MiB
+	CPUCores uint32 `json:"cpu_cores"` // one for each 2048 MiB begun, at least 1
 }
 
-// Analysis says for every job whether it fits the provider, and recommends a strategy.
+// Analysis says for every job whether it fits the provider, and recommends a strategy. It is a plain value. Its JSON is stable:
+//
+//	{
+//	  "provider": "aws-lambda",            // absent where only limits were given
+//	  "limits": {"max_memory_mb": 10240, "max_timeout_secs": 900, "max_payload_mb": 6},
+//	  "serverless_enabled": true,
+//	  "strategy": {"kind": "hybrid", "faas_jobs": [0], "local_jobs": [1]},
+//	  "jobs": [                            // by ascending job id
+//	    {"job_id": 0, "compatible": true, "needs": {"memory_mb": 128, "timeout_secs": 10}},
+//	    {"job_id": 1, "compatible": false, "reasons": [{"code": "too_slow", "value": 910000, "limit": 900000}], "needs": {...}}
+//	  ],
+//	  "sizing": {"memory_mb": 512, "cpu_cores": 1}
+//	}
 type Analysis struct {
-	Provider string        `json:"provider,omitempty"` // empty where only limits were given
-	Strategy Strategy      `json:"strategy"`
-	Jobs     []JobAnalysis `json:"jobs"`
-	Sizing   Sizing        `json:"sizing"`
+	Provider          string        `json:"provider,omitempty"`
+	Limits            faas.Limits   `json:"limits"`
+	ServerlessEnabled bool          `json:"serverless_enabled"`
+	Strategy          Strategy      `json:"strategy"`
+	Jobs              []JobAnalysis `json:"jobs"`
+	Sizing            Sizing        `json:"sizing"`
 }
 
-// Analyze says which jobs fit within the limits.
+// bareSizes are the memory sizes that [Analyze] rounds to, which knows no provider.
+var bareSizes = faas.MemorySizes{Min: 128, Step: 64}
+
+// Analyze says which jobs fit within the limits, and where they should run.
+//
+// A job without a profile does not fit: nothing untested goes to production. A profiled job fits unless its p95 duration is above the timeout
+// limit, its peak memory is above the memory limit, it is stateful, it keeps persistent connections, or the blueprint demands a TEE or a GPU. A
+// value equal to a limit fits. If every job fits, the strategy is StrategyServerless; if some do, StrategyHybrid; if none does, or there is no
+// job, or serverless is not enabled, StrategyTraditional with all jobs. Each job is analysed also when serverless is not enabled.
+//
+// Needs are rounded to multiples of 64 MiB, at least 128; [AnalyzeFor] rounds to what a provider sells.
+//
+// Analyze is pure and deterministic: it reads no clock and does no I/O, changes nothing of meta and keeps no reference to it, and panics on no
+// input. Nil metadata is that of a blueprint without jobs. Jobs may be in any order; an id that is there more than once counts as one job
+// which is unprofiled if any of its entries is, and else as demanding as all of them together. Its cost is linear in the number of jobs
+// where their ids ascend.
 func Analyze(meta *Metadata, limits faas.Limits, serverlessEnabled bool) *Analysis {
-	panic("being written")
+	return analyze(meta, "", limits, bareSizes, serverlessEnabled)
 }
 
-// AnalyzeFor is Analyze with the limits of a provider and the memory sizes it sells.
+// AnalyzeFor is [Analyze] with the limits of a provider and the memory sizes it sells. It is an ErrInvalidArgument where [faas.ProviderLimits]
+// does not know the provider; it need not be linked.
 func AnalyzeFor(meta *Metadata, provider string, serverlessEnabled bool) (*Analysis, error) {
-	panic("being written")
+	limits, ok := faas.ProviderLimits(provider)
+	if !ok {
+		return nil, faas.Errorf(faas.ErrInvalidArgument, "analyze", "",
+			"unknown provider %q (known: %s)", provider, strings.Join(faas.KnownNames(), ", "))
+	}
+	sizes, _ := faas.ProviderMemorySizes(provider)
+	if sizes.Min == 0 && sizes.Step == 0 && len(sizes.Sizes) == 0 { // a provider that does not say
+		sizes = bareSizes
+	}
+	return analyze(meta, provider, limits, sizes, serverlessEnabled), nil
+}
+
+func analyze(meta *Metadata, provider string, limits faas.Limits, sizes faas.MemorySizes, enabled bool) *Analysis {
+	var given []Job
+	var exec ExecutionProfile
+	if meta != nil {
+		given, exec = distinct(meta.Jobs), meta.Execution
+	}
+	a := &Analysis{
+		Provider: provider, Limits: limits, ServerlessEnabled: enabled,
+		Strategy: Strategy{Kind: StrategyTraditional},
+		Jobs:     make([]JobAnalysis, len(given)),
+	}
+	var peak uint32
+	fit := 0
+	var reasons []Reason                  // of all jobs, one after the other
+	needs := make([]JobNeeds, len(given)) // of all jobs
+	for i := range given {
+		job, result := &given[i], &a.Jobs[i]
+		result.JobID = job.ID
+		before := len(reasons)
+		reasons = appendReasons(reasons, job.Profile, exec, limits)
+		if len(reasons) > before {
+			result.Reasons = reasons[before:len(reasons):len(reasons)]
+		} else {
+			result.Compatible = true
+			fit++
+		}
+		if job.Profile != nil {
+			peak = max(peak, job.Profile.PeakMemoryMB)
+			needs[i] = jobNeeds(job.Profile, limits, sizes)
+			result.Needs = &needs[i]
+		}
+	}
+	if enabled && fit > 0 {
+		a.Strategy.Kind = StrategyHybrid
+		if fit == len(given) {
+			a.Strategy.Kind = StrategyServerless
+		}
+	} else {
+		fit = 0 // nothing goes there
+	}
+	a.Strategy.FaaSJobs, a.Strategy.LocalJobs = make([]uint32, 0, fit), make([]uint32, 0, len(given)-fit)
+	for i := range a.Jobs {
+		if a.Strategy.Kind != StrategyTraditional && a.Jobs[i].Compatible {
+			a.Strategy.FaaSJobs = append(a.Strategy.FaaSJobs, a.Jobs[i].JobID)
+		} else {
+			a.Strategy.LocalJobs = append(a.Strategy.LocalJobs, a.Jobs[i].JobID)
+		}
+	}
+	a.Sizing = sizing(peak)
+	return a
+}
+
+// distinct returns the jobs by ascending id, each once. It does not change jobs, and returns it as it is where nothing has to be done.
+func distinct(jobs []Job) []Job {
+	ascending := true
+	for i := 1; i < len(jobs) && ascending; i++ {
+		ascending = jobs[i-1].ID < jobs[i].ID
+	}
+	if ascending {
+		return jobs
+	}
+	sorted := slices.Clone(jobs)
+	slices.SortStableFunc(sorted, func(a, b Job) int {
+		switch {
+		case a.ID < b.ID:
+			return -1
+		case a.ID > b.ID:
+			return 1
+		}
+		return 0
+	})
+	kept := sorted[:1]
+	for _, job := range sorted[1:] {
+		last := &kept[len(kept)-1]
+		if job.ID != last.ID {
+			kept = append(kept, job)
+			continue
+		}
+		last.Profile = worse(last.Profile, job.Profile)
+	}
+	return kept
+}
+
+// worse combines two profiles of one job into what holds of both.
+func worse(a, b *JobProfile) *JobProfile {
+	if a == nil || b == nil {
+		return nil
+	}
+	return &JobProfile{
+		AvgDurationMS:         max(a.AvgDurationMS, b.AvgDurationMS),
+		P95DurationMS:         max(a.P95DurationMS, b.P95DurationMS),
+		P99DurationMS:         max(a.P99DurationMS, b.P99DurationMS),
+		PeakMemoryMB:          max(a.PeakMemoryMB, b.PeakMemoryMB),
+		Stateful:              a.Stateful || b.Stateful,
+		PersistentConnections: a.PersistentConnections || b.PersistentConnections,
+		SampleSize:            min(a.SampleSize, b.SampleSize),
+	}
+}
+
+func appendReasons(to []Reason, p *JobProfile, exec ExecutionProfile, limits faas.Limits) []Reason {
+	if p == nil {
+		to = append(to, Reason{Code: ReasonNoProfile})
+	} else {
+		if limit := uint64(limits.MaxTimeoutSecs) * 1000; p.P95DurationMS > limit {
+			to = append(to, Reason{ReasonTooSlow, p.P95DurationMS, limit})
+		}
+		if p.PeakMemoryMB > limits.MaxMemoryMB {
+			to = append(to, Reason{ReasonTooMuchMemory, uint64(p.PeakMemoryMB), uint64(limits.MaxMemoryMB)})
+		}
+		if p.Stateful {
+			to = append(to, Reason{Code: ReasonStateful})
+		}
+		if p.PersistentConnections {
+			to = append(to, Reason{Code: ReasonPersistentConnections})
+		}
+	}
+	if exec.NeedsTEE() {
+		to = append(to, Reason{Code: ReasonNeedsTEE})
+	}
+	if exec.NeedsGPU() {
+		to = append(to, Reason{Code: ReasonNeedsGPU, Value: uint64(max(exec.GPU.MinCount, 1))})
+	}
+	return to
+}
+
+func jobNeeds(p *JobProfile, limits faas.Limits, sizes faas.MemorySizes) JobNeeds {
+	const minTimeoutSecs = 10
+	longest := max(p.P95DurationMS, p.P99DurationMS)
+	secs := longest/500 + min(longest%500, 1) // twice the duration in seconds, rounded up, without the overflow of 2*longest
+	needs := JobNeeds{
+		MemoryMB:    memoryFor(p.PeakMemoryMB, limits.MaxMemoryMB, sizes),
+		TimeoutSecs: max(saturate(secs), minTimeoutSecs),
+	}
+	// The tail may be above what the 95th percentile is judged by; the longest timeout there is then has to do.
+	if p.P95DurationMS <= uint64(limits.MaxTimeoutSecs)*1000 {
+		needs.TimeoutSecs = min(needs.TimeoutSecs, limits.MaxTimeoutSecs)
+	}
+	return needs
+}
+
+// memoryFor returns the size to buy for a peak: with headroom of a quarter, but never out of reach where the peak itself is within.
+func memoryFor(peak, limit uint32, sizes faas.MemorySizes) uint32 {
+	wanted := sizes.RoundUp(saturate(uint64(peak) + (uint64(peak)+3)/4))
+	if peak > limit {
+		return wanted
+	}
+	if largest := largestSize(limit, sizes); wanted > largest && peak <= largest {
+		return largest
+	}
+	return min(wanted, limit)
+}
+
+// largestSize returns the largest size sold that is within limit, 0 where none is.
+func largestSize(limit uint32, sizes faas.MemorySizes) uint32 {
+	if len(sizes.Sizes) > 0 {
+		largest := uint32(0)
+		for _, size := range sizes.Sizes {
+			if size <= limit {
+				largest = max(largest, size)
+			}
+		}
+		return largest
+	}
+	if limit < sizes.Min {
+		return 0
+	}
+	if sizes.Step <= 1 {
+		return limit
+	}
+	return max(limit/sizes.Step*sizes.Step, sizes.Min)
+}
+
+func sizing(peak uint32) Sizing {
+	const minMB, mbPerCore = 512, 2048
+	mb := max(saturate((uint64(peak)*3+1)/2), minMB)
+	return Sizing{MemoryMB: mb, CPUCores: uint32((uint64(mb) + mbPerCore - 1) / mbPerCore)}
+}
+
+func saturate(n uint64) uint32 { return uint32(min(n, math.MaxUint32)) }
+
+// String is a short table for people: the strategy in the first line, then a line for each job.
+func (a *Analysis) String() string {
+	if a == nil {
+		return "no analysis"
+	}
+	var b strings.Builder
+	b.WriteString(string(a.Strategy.Kind))
+	if a.Provider != "" {
+		b.WriteString(" on " + a.Provider)
+	}
+	fit := 0
+	for i := range a.Jobs {
+		if a.Jobs[i].Compatible {
+			fit++
+		}
+	}
+	fmt.Fprintf(&b, ": %d of %s fit", fit, count(len(a.Jobs), "job"))
+	if !a.ServerlessEnabled {
+		b.WriteString(", serverless is not enabled")
+	}
+	fmt.Fprintf(&b, "; VM part: %d MiB, %s", a.Sizing.MemoryMB, count(int(a.Sizing.CPUCores), "core"))
+	for i := range a.Jobs {
+		job := &a.Jobs[i]
+		fmt.Fprintf(&b, "\n  job %-3d ", job.JobID)
+		if job.Compatible && job.Needs != nil {
+			fmt.Fprintf(&b, "fits: %d MiB, %d s", job.Needs.MemoryMB, job.Needs.TimeoutSecs)
+			continue
+		}
+		b.WriteString("does not fit: ")
+		for n, reason := range job.Reasons {
+			if n > 0 {
+				b.WriteString("; ")
+			}
+			b.WriteString(reason.String())
+		}
+	}
+	return b.String()
 }

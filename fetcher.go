@@ -2,77 +2,277 @@ package serverless
 
 import (
 	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/profile"
 )
 
-// MetadataSource says where metadata comes from.
-type MetadataSource string
-
-// The sources.
+// The environment variables that name the contract, where [WithContract] does not. The first that is set and not empty counts.
 const (
-	SourceChain MetadataSource = "chain" // the blueprint's definition on chain
-	SourceMock  MetadataSource = "mock"  // made up, because no contract is configured or because it was asked for
+	ContractEnv         = "TANGLE_CONTRACT"
+	ContractFallbackEnv = "TANGLE_CONTRACT_ADDRESS"
 )
 
-// ProfileSource says where a job's profile comes from.
-type ProfileSource string
-
-// The sources of profiles, by descending priority.
-const (
-	ProfileFromFile        ProfileSource = "file"        // blueprint-profiles.json beside the binary
-	ProfileFromChain       ProfileSource = "chain"       // profilingData of the definition
-	ProfileFromDescription ProfileSource = "description" // the legacy marker in the definition's description
-)
-
-// Metadata is what is known of a blueprint. It is a plain value.
-type Metadata struct {
-	BlueprintID uint64         `json:"blueprint_id"`
-	Source      MetadataSource `json:"source"`
-	Name        string         `json:"name,omitempty"`
-	Jobs        []Job          `json:"jobs"`
-	// Warnings say what was ignored or could not be trusted, a sentence each.
-	Warnings []string `json:"warnings,omitempty"`
-}
-
-// Job is one job of a blueprint.
-type Job struct {
-	ID            uint32        `json:"id"`
-	Name          string        `json:"name,omitempty"`
-	Profile       *JobProfile   `json:"profile,omitempty"` // nil: never profiled
-	ProfileSource ProfileSource `json:"profile_source,omitempty"`
-}
-
-// JobProfile is what was measured of a job.
-type JobProfile struct {
-	AvgDurationMS         uint64 `json:"avg_duration_ms"`
-	P95DurationMS         uint64 `json:"p95_duration_ms"`
-	P99DurationMS         uint64 `json:"p99_duration_ms"`
-	PeakMemoryMB          uint32 `json:"peak_memory_mb"` // MiB
-	Stateful              bool   `json:"stateful"`
-	PersistentConnections bool   `json:"persistent_connections"`
-	SampleSize            uint32 `json:"sample_size"`
-}
+const fetchOp = "fetch metadata"
 
 // FetchOption configures [FetchMetadata].
 type FetchOption func(*fetchOptions)
 
 type fetchOptions struct {
-	rpc        []string
-	contract   string
+	rpc        []string // in the order to try them; empty: the default node
+	contract   string   // 20 bytes in hex, with or without 0x; empty: the known contract of the node's chain
 	binary     string
 	mock       bool
-	httpClient *http.Client
-	logger     *slog.Logger
+	httpClient *http.Client // never nil once options are applied
+	logger     *slog.Logger // never nil once options are applied
 }
 
-// WithBinary names the blueprint's binary, beside which blueprint-profiles.json is looked for.
-func WithBinary(path string) FetchOption { return func(o *fetchOptions) { o.binary = path } }
+// WithRPC names the nodes to ask, as http or https URLs, in the order in which they are tried. It makes [FetchMetadata] read the chain. Empty
+// strings are skipped, so that the value of an unset flag may be passed.
+func WithRPC(urls ...string) FetchOption {
+	return func(o *fetchOptions) {
+		for _, url := range urls {
+			if url != "" {
+				o.rpc = append(o.rpc, url)
+			}
+		}
+	}
+}
 
-// WithMock asks for made-up metadata.
+// WithContract gives the address of the Tangle contract, in place of the environment's. It makes [FetchMetadata] read the chain. The empty
+// string changes nothing.
+func WithContract(address string) FetchOption {
+	return func(o *fetchOptions) {
+		if address != "" {
+			o.contract = address
+		}
+	}
+}
+
+// WithBinary names the blueprint's binary, whose profiles are read from [ProfilesPath]. The empty string changes nothing.
+func WithBinary(path string) FetchOption {
+	return func(o *fetchOptions) {
+		if path != "" {
+			o.binary = path
+		}
+	}
+}
+
+// WithMock asks for made-up metadata, also where a contract is configured.
 func WithMock() FetchOption { return func(o *fetchOptions) { o.mock = true } }
 
-// FetchMetadata says what is known of a blueprint.
+// WithHTTPClient sets the client for the calls to nodes. By default it is [http.DefaultClient].
+func WithHTTPClient(c *http.Client) FetchOption { return func(o *fetchOptions) { o.httpClient = c } }
+
+// WithFetchLogger sets where warnings are logged, beside being part of the metadata. By default they are not logged.
+func WithFetchLogger(l *slog.Logger) FetchOption { return func(o *fetchOptions) { o.logger = l } }
+
+// FetchMetadata says what is known of a blueprint: its jobs from the chain, and their profiles from the first source that has any: the
+// profiles file of the binary (with [WithBinary]), then the definition's profilingData, then its description.
+//
+// The chain is read when a contract is configured, by [WithContract] or else by the environment variable TANGLE_CONTRACT or else
+// TANGLE_CONTRACT_ADDRESS, or when [WithRPC] names a node. Only when nothing of that is configured, or [WithMock] asks for it, the metadata is
+// made up: Source is SourceMock, and there are two jobs, or as many as the profiles file speaks of. Without a profiles file such
+// metadata has no profiles, so that no analysis of it can recommend a serverless deployment.
+//
+// A source of profiles that is broken is skipped. What was skipped or ignored stands in Warnings, as does that metadata is made up, and is
+// logged. Errors are *faas.Error: ErrInvalidArgument for an address that is none, ErrNotFound for a blueprint that does not exist, and
+// ErrUnavailable or ErrTimeout where no node answers. There is metadata exactly when the error is nil.
 func FetchMetadata(ctx context.Context, blueprintID uint64, opts ...FetchOption) (*Metadata, error) {
-	panic("being written")
+	var o fetchOptions
+	for _, opt := range opts {
+		if opt != nil {
+			opt(&o)
+		}
+	}
+	if o.httpClient == nil {
+		o.httpClient = http.DefaultClient
+	}
+	if o.logger == nil {
+		o.logger = slog.New(slog.DiscardHandler)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, faas.Errorf(faas.ErrTimeout, fetchOp, "", "blueprint %d: %w", blueprintID, err)
+	}
+	var meta *Metadata
+	var err error
+	if o.mock {
+		meta = mockMetadata(blueprintID, &o, "it was asked for")
+	} else if o.contract, err = contractAddress(o.contract); err != nil {
+		return nil, err
+	} else if o.contract == "" && len(o.rpc) == 0 {
+		meta = mockMetadata(blueprintID, &o, "no contract is configured (WithContract, "+ContractEnv+" or "+ContractFallbackEnv+")")
+	} else {
+		def, err := fetchChain(ctx, blueprintID, &o)
+		if err != nil {
+			return nil, err
+		}
+		meta = def.assemble(&o)
+	}
+	for _, warning := range meta.Warnings {
+		o.logger.LogAttrs(ctx, slog.LevelWarn, warning, slog.Uint64("blueprint_id", blueprintID), slog.String("source", string(meta.Source)))
+	}
+	return meta, nil
+}
+
+// contractAddress returns the configured address, or the empty string where none is. given is that of WithContract.
+func contractAddress(given string) (string, error) {
+	address, origin := given, "WithContract"
+	for _, name := range []string{ContractEnv, ContractFallbackEnv} {
+		if address == "" {
+			address, origin = strings.TrimSpace(os.Getenv(name)), "environment variable "+name
+		}
+	}
+	if address == "" {
+		return "", nil
+	}
+	if raw, err := hex.DecodeString(strings.TrimPrefix(strings.TrimPrefix(address, "0x"), "0X")); err != nil || len(raw) != 20 {
+		return "", faas.Errorf(faas.ErrInvalidArgument, fetchOp, "",
+			"%s is not the address of a contract: it must be 0x and 40 hexadecimal digits, and is %d characters long", origin, len(address))
+	}
+	return address, nil
+}
+
+// mockMetadata makes metadata up. Its number of jobs follows the profiles file, because no chain says how many there are.
+func mockMetadata(blueprintID uint64, o *fetchOptions, because string) *Metadata {
+	const jobs = 2
+	meta := &Metadata{BlueprintID: blueprintID, Source: SourceMock, Jobs: makeJobs(jobs)}
+	meta.Warnings = append(meta.Warnings, "the metadata is made up (mock), because "+because+": "+
+		"the blueprint's real jobs are not known")
+	set, ok := readProfiles(meta, o, profile.MaxJobs)
+	if !ok {
+		return meta
+	}
+	highest := uint32(0)
+	for id := range set.Jobs {
+		highest = max(highest, id)
+	}
+	if int(highest) >= jobs { // below profile.MaxJobs, by the decoder's promise
+		meta.Jobs = makeJobs(int(highest) + 1)
+	}
+	meta.Warnings = append(meta.Warnings, fmt.Sprintf("the number of jobs, %d, was taken from %s", len(meta.Jobs), ProfilesPath(o.binary)))
+	meta.setProfiles(set, ProfileFromFile)
+	return meta
+}
+
+func makeJobs(n int) []Job {
+	jobs := make([]Job, n)
+	for i := range jobs {
+		jobs[i].ID = uint32(i)
+	}
+	return jobs
+}
+
+// assemble completes the metadata with profiles and execution profile.
+func (def *chainDefinition) assemble(o *fetchOptions) *Metadata {
+	meta := &def.Metadata
+	if meta.Jobs == nil {
+		meta.Jobs = []Job{}
+	}
+	jobCount := len(meta.Jobs)
+	if set, ok := readProfiles(meta, o, jobCount); ok {
+		meta.setProfiles(set, ProfileFromFile)
+		exec, warnings, err := profile.DecodeExecution(def.ProfilingData)
+		meta.setExecution(exec)
+		meta.warn("", warnings, err, "it is not known whether the jobs need a TEE or a GPU")
+		return meta
+	}
+	set, exec, warnings, err := profile.DecodeProfilingData(def.ProfilingData, jobCount)
+	meta.setExecution(exec)
+	meta.warn("profilingData: ", warnings, err, "its profiles were ignored")
+	if err == nil && len(set.Jobs) > 0 {
+		meta.setProfiles(set, ProfileFromChain)
+		return meta
+	}
+	set, _, warnings, err = profile.DecodeDescription(def.Description, jobCount)
+	meta.warn("description: ", warnings, err, "its profiles were ignored")
+	if err == nil && len(set.Jobs) > 0 {
+		meta.setProfiles(set, ProfileFromDescription)
+	}
+	return meta
+}
+
+// warn records what a decoder said. The decoder's error names its source itself.
+func (m *Metadata) warn(prefix string, warnings []string, err error, consequence string) {
+	for _, warning := range warnings {
+		m.Warnings = append(m.Warnings, prefix+warning)
+	}
+	if err != nil {
+		m.Warnings = append(m.Warnings, err.Error()+": "+consequence)
+	}
+}
+
+func (m *Metadata) setProfiles(set profile.Set, source ProfileSource) {
+	for i := range m.Jobs {
+		if measured, ok := set.Jobs[m.Jobs[i].ID]; ok {
+			m.Jobs[i].Profile, m.Jobs[i].ProfileSource = new(JobProfile(measured)), source
+		}
+	}
+}
+
+func (m *Metadata) setExecution(exec profile.Execution) {
+	m.Execution = ExecutionProfile{Confidentiality: exec.Confidentiality, GPU: GPURequirement(exec.GPU)}
+}
+
+// readProfiles reads the profiles file of the binary, if there is one. It returns false, and where something is wrong adds a warning,
+// when the file gives no profile.
+func readProfiles(meta *Metadata, o *fetchOptions, jobCount int) (profile.Set, bool) {
+	if o.binary == "" {
+		return profile.Set{}, false
+	}
+	path := ProfilesPath(o.binary)
+	data, err := readRegular(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		o.logger.Debug("no profiles file", "path", path)
+		return profile.Set{}, false
+	}
+	if err != nil {
+		meta.Warnings = append(meta.Warnings, "the profiles file could not be read and was ignored: "+err.Error())
+		return profile.Set{}, false
+	}
+	set, warnings, err := profile.DecodeFile(data, jobCount)
+	if err == nil && len(set.Jobs) == 0 {
+		err = errors.New("no job has a usable profile")
+	}
+	if err != nil {
+		err = fmt.Errorf("%s: %w", path, err)
+	}
+	meta.warn(path+": ", warnings, err, "the file was ignored")
+	return set, err == nil
+}
+
+// readRegular reads a file of at most profile.MaxJSON bytes and one. Anything but a regular file is an error, because opening a pipe blocks.
+func readRegular(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, &fs.PathError{Op: "read", Path: path, Err: errors.New("not a regular file")}
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, profile.MaxJSON+1))
+}
+
+// ProfilesPath returns where the profiles of a blueprint's binary are kept: blueprint-profiles.json in the directory above the binary's, so
+// that for target/release/x it is target/blueprint-profiles.json.
+func ProfilesPath(binary string) string {
+	if abs, err := filepath.Abs(binary); err == nil { // else the parent of a bare name would be the working directory itself
+		binary = abs
+	}
+	return filepath.Join(filepath.Dir(filepath.Dir(binary)), "blueprint-profiles.json")
 }

@@ -28,28 +28,49 @@ func DecodeFile(data []byte, jobCount int) (set Set, warnings []string, err erro
 // demand a TEE. A set without jobs and a nil error mean that the string holds no profiles.
 func DecodeProfilingData(s string, jobCount int) (set Set, exec Execution, warnings []string, err error) {
 	var notes notes
-	set, exec, err = decodeProfilingData(s, jobCount, &notes)
-	return set, exec, notes.list(), err
+	blob, exec, err := openProfilingData(s, &notes)
+	if err != nil || blob == nil {
+		return Set{}, exec, notes.list(), err
+	}
+	text, err := readString(blob)
+	if err != nil {
+		return Set{}, exec, notes.list(), fmt.Errorf("profilingData: %s %w", blobName, err)
+	}
+	set, err = unpack(text, jobCount, false, &notes)
+	if err != nil {
+		return Set{}, exec, notes.list(), fmt.Errorf("profilingData: %s: %w", blobName, err)
+	}
+	return set, exec, notes.list(), nil
 }
 
-func decodeProfilingData(s string, jobCount int, notes *notes) (Set, Execution, error) {
+// DecodeExecution reads only the execution profile of profilingData, for where the profiles come from elsewhere.
+func DecodeExecution(s string) (exec Execution, warnings []string, err error) {
+	var notes notes
+	_, exec, err = openProfilingData(s, &notes)
+	return exec, notes.list(), err
+}
+
+const blobName, execName = "job_profiles_b64_gzip", "execution_profile"
+
+// openProfilingData returns the raw member that holds the profiles, nil where there is none, and the execution profile.
+func openProfilingData(s string, notes *notes) (blob []byte, exec Execution, err error) {
 	s = strings.TrimSpace(s)
-	if s == "" {
-		return Set{}, Execution{}, nil
+	const limit = maxPacked + 64<<10 // what else than profiles may be in it is short
+	switch {
+	case s == "":
+		return nil, Execution{}, nil
+	case s[0] != '{':
+		return nil, Execution{}, fmt.Errorf("profilingData is not a JSON object but begins with %q", clip(s[:min(len(s), 16)]))
+	case len(s) > limit:
+		return nil, Execution{}, fmt.Errorf("profilingData is %d bytes long, more than the limit of %d", len(s), limit)
 	}
-	if s[0] != '{' {
-		return Set{}, Execution{}, fmt.Errorf("profilingData is not a JSON object but begins with %q", clip(s[:min(len(s), 16)]))
+	data := []byte(s)
+	if err := checkJSON(data, limit); err != nil {
+		return nil, Execution{}, fmt.Errorf("profilingData: %w", err)
 	}
-	if len(s) > maxPacked+64<<10 {
-		return Set{}, Execution{}, fmt.Errorf("profilingData is %d bytes long, more than the limit of %d", len(s), maxPacked+64<<10)
-	}
-	if err := checkJSON([]byte(s)); err != nil {
-		return Set{}, Execution{}, fmt.Errorf("profilingData: %w", err)
-	}
-	const blobName, execName = "job_profiles_b64_gzip", "execution_profile"
-	var blob, execution []byte
+	var execution []byte
 	blobs, executions := 0, 0
-	_ = members([]byte(s), func(name string, value []byte) error {
+	_ = members(data, func(name string, value []byte) error {
 		switch name {
 		case blobName:
 			blob = value
@@ -60,7 +81,6 @@ func decodeProfilingData(s string, jobCount int, notes *notes) (Set, Execution, 
 		}
 		return nil
 	})
-	var exec Execution
 	switch {
 	case executions == 1:
 		exec = decodeExecution(execution, notes)
@@ -68,21 +88,10 @@ func decodeProfilingData(s string, jobCount int, notes *notes) (Set, Execution, 
 		exec = strictest()
 		notes.add("profilingData has the member %q twice: taken to require a TEE and a GPU", execName)
 	}
-	switch {
-	case blobs == 0:
-		return Set{}, exec, nil
-	case blobs > 1:
-		return Set{}, exec, fmt.Errorf("profilingData has the member %q twice", blobName)
+	if blobs > 1 {
+		return nil, exec, fmt.Errorf("profilingData has the member %q twice", blobName)
 	}
-	text, err := readString(blob)
-	if err != nil {
-		return Set{}, exec, fmt.Errorf("profilingData: %s %w", blobName, err)
-	}
-	set, err := unpack(text, jobCount, false, notes)
-	if err != nil {
-		return Set{}, exec, fmt.Errorf("profilingData: %s: %w", blobName, err)
-	}
-	return set, exec, nil
+	return blob, exec, nil
 }
 
 // DecodeDescription reads the profiles that a description holds behind the legacy marker. found says whether there is a marker; without one
@@ -127,12 +136,22 @@ func gunzip(packed []byte, notes *notes) ([]byte, error) {
 		return nil, fmt.Errorf("not gzip: %w", unexpected(err))
 	}
 	z.Multistream(false)
-	data, err := io.ReadAll(io.LimitReader(z, MaxJSON+1))
-	if err != nil {
-		return nil, fmt.Errorf("broken gzip: %w", unexpected(err))
-	}
-	if len(data) > MaxJSON {
-		return nil, fmt.Errorf("the profiles unpack to more than %d bytes", MaxJSON)
+	data := make([]byte, 0, min(4*len(packed)+512, MaxJSON+1))
+	for {
+		n, err := z.Read(data[len(data):cap(data)])
+		data = data[:len(data)+n]
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("broken gzip: %w", unexpected(err))
+		}
+		if len(data) > MaxJSON {
+			return nil, fmt.Errorf("the profiles unpack to more than %d bytes", MaxJSON)
+		}
+		if len(data) == cap(data) { // io.ReadAll would allocate several times what it may hold at most
+			data = append(make([]byte, 0, min(2*cap(data), MaxJSON+1)), data...)
+		}
 	}
 	if src.Len() > 0 {
 		notes.add("%d bytes behind the compressed profiles were ignored", src.Len())
@@ -149,7 +168,7 @@ func unexpected(err error) error {
 
 // decodeJSON reads the JSON of profiles. strict makes every flaw of a job an error; otherwise the job counts as unprofiled.
 func decodeJSON(data []byte, jobCount int, strict bool, notes *notes) (Set, error) {
-	if err := checkJSON(data); err != nil {
+	if err := checkJSON(data, MaxJSON); err != nil {
 		return Set{}, err
 	}
 	jobCount = min(max(jobCount, 0), MaxJobs)

@@ -9,11 +9,11 @@ import (
 	"unicode/utf8"
 )
 
-// checkJSON refuses what is not one JSON object in valid UTF-8 of bearable size. The walking below relies on it.
-func checkJSON(data []byte) error {
+// checkJSON refuses what is not one JSON object in valid UTF-8 of at most limit bytes. The walking below relies on it.
+func checkJSON(data []byte, limit int) error {
 	switch {
-	case len(data) > MaxJSON:
-		return fmt.Errorf("the JSON is %d bytes long, more than the limit of %d", len(data), MaxJSON)
+	case len(data) > limit:
+		return fmt.Errorf("the JSON is %d bytes long, more than the limit of %d", len(data), limit)
 	case bytes.HasPrefix(data, []byte("\xef\xbb\xbf")):
 		return errors.New("the JSON begins with a byte order mark, which has to be removed")
 	case !utf8.Valid(data):
