@@ -1,0 +1,88 @@
+// Package worker runs a job binary in child processes: warm ones that speak frames and take many calls, or one process per call over
+// standard input and output. The embedded platform and the local runner of a service stand on it.
+package worker
+
+import (
+	"log/slog"
+	"runtime"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// Config says what a [Pool] runs and how.
+type Config struct {
+	// Path is the executable, Args its arguments without the program's name.
+	Path string
+	Args []string
+	// Env is the whole environment of the processes ("NAME=value"), but for PATH, HOME and TMPDIR, which get safe values where Env lacks them.
+	// Nothing of the host's own environment is passed on.
+	Env []string
+	// Dir is the working directory. TempDir becomes HOME and TMPDIR; empty means Dir.
+	Dir, TempDir string
+	// Frames says that the binary speaks frames, so that a process stays and takes many calls. Else every call is a process that gets the
+	// request's JSON on standard input and answers on standard output.
+	Frames bool
+
+	// MemoryMB is the most memory that one process with its descendants may use, in MiB; 0 for no limit. See [Host.MemoryLimitKind].
+	MemoryMB uint32
+	// MaxConcurrency is how many calls run at the same time, and MaxQueue how many more may wait for that. 0 means 100 and 1000.
+	MaxConcurrency, MaxQueue int
+	// MaxWorkers is the most warm processes. 0 means the number of processors, at least 2.
+	MaxWorkers int
+	// MinWorkers is how many warm processes are kept alive, restarted with capped exponential back-off when they end. 0 means that processes are
+	// started by calls alone.
+	MinWorkers int
+	// IdleTimeout is after how long without a call a warm process above MinWorkers is told to end; 0 means never.
+	IdleTimeout time.Duration
+	// StartTimeout is how long a warm process may take until it says hello. 0 means 10 seconds.
+	StartTimeout time.Duration
+	// Grace is how long a call that is out of time gets to answer its cancellation before its process is killed, and how long a process whose input
+	// was closed gets to end. 0 means 250 milliseconds.
+	Grace time.Duration
+	// MaxOutput is the largest answer in bytes; a larger one is an ErrTooLarge. 0 means 32 MiB.
+	MaxOutput int64
+
+	// Log is called with every line of the processes' standard error, without its newline, from one goroutine per process. It must not keep line.
+	Log    func(line []byte)
+	Logger *slog.Logger // of the pool itself; nil: nothing is logged
+	// Host starts the processes. nil: the pool has its own. Pools that live together should share one.
+	Host *Host
+	// Provider is what Error.Provider says. Empty: "local".
+	Provider string
+}
+
+func (c *Config) setDefaults() error {
+	if c.Path == "" {
+		return faas.Errorf(faas.ErrInvalidArgument, "start", c.Provider, "the path of the job binary is empty")
+	}
+	if c.MaxConcurrency <= 0 {
+		c.MaxConcurrency = 100
+	}
+	if c.MaxQueue <= 0 {
+		c.MaxQueue = 1000
+	}
+	if c.MaxWorkers <= 0 {
+		c.MaxWorkers = max(2, runtime.NumCPU())
+	}
+	c.MinWorkers = min(c.MinWorkers, c.MaxWorkers)
+	if c.StartTimeout <= 0 {
+		c.StartTimeout = 10 * time.Second
+	}
+	if c.Grace <= 0 {
+		c.Grace = 250 * time.Millisecond
+	}
+	if c.MaxOutput <= 0 {
+		c.MaxOutput = 32 << 20
+	}
+	if c.TempDir == "" {
+		c.TempDir = c.Dir
+	}
+	if c.Provider == "" {
+		c.Provider = "local"
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}

@@ -1,0 +1,140 @@
+package worker
+
+import (
+	"errors"
+	"os"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Host starts processes and watches over their memory. All of them die with the program: at once on Linux, by the kernel's parent-death
+// signal, and on other systems when they see the end of their standard input.
+type Host struct {
+	starts  chan *startRequest
+	done    chan struct{}
+	wg      sync.WaitGroup
+	inherit []*os.File // nil entries that make the kernel close descriptors this program itself inherited
+	guard   *guard
+
+	mu        sync.Mutex
+	processes []*process // those whose memory is watched
+	watching  bool
+	closed    bool
+}
+
+type startRequest struct {
+	path string
+	argv []string
+	attr *os.ProcAttr
+	proc *os.Process
+	err  error
+	done chan struct{}
+}
+
+var errHostClosed = errors.New("the process host is closed")
+
+// NewHost returns a host. It must be closed after the pools that use it.
+func NewHost() *Host {
+	h := &Host{starts: make(chan *startRequest), done: make(chan struct{}), inherit: inheritedDescriptors()}
+	h.guard = newGuard(h)
+	h.wg.Add(1)
+	go h.run()
+	return h
+}
+
+// run starts processes from one thread that lives as long as the host: the parent-death signal comes when the thread that forked dies, not the
+// program.
+func (h *Host) run() {
+	defer h.wg.Done()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for {
+		select {
+		case r := <-h.starts:
+			r.proc, r.err = os.StartProcess(r.path, r.argv, r.attr)
+			close(r.done)
+		case <-h.done:
+			return
+		}
+	}
+}
+
+func (h *Host) startProcess(path string, argv []string, attr *os.ProcAttr) (*os.Process, error) {
+	attr.Files = append(attr.Files, h.inherit...)
+	r := &startRequest{path: path, argv: argv, attr: attr, done: make(chan struct{})}
+	select {
+	case h.starts <- r:
+		<-r.done
+		return r.proc, r.err
+	case <-h.done:
+		return nil, errHostClosed
+	}
+}
+
+// Close ends the host. Processes that still run are the caller's mistake; on Linux they are killed with the thread.
+func (h *Host) Close() {
+	h.mu.Lock()
+	if !h.closed {
+		h.closed = true
+		close(h.done)
+	}
+	h.mu.Unlock()
+	h.wg.Wait()
+	h.guard.close()
+}
+
+// memoryInterval is how often the memory of processes that run calls is looked at.
+const memoryInterval = 20 * time.Millisecond
+
+func (h *Host) watch(p *process) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.processes = append(h.processes, p)
+	if !h.watching && !h.closed {
+		h.watching = true
+		h.wg.Add(1)
+		go h.watchMemory()
+	}
+}
+
+func (h *Host) unwatch(p *process) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if i := slices.Index(h.processes, p); i >= 0 {
+		h.processes = slices.Delete(h.processes, i, i+1)
+	}
+}
+
+// watchMemory is one goroutine for all processes, so that a thousand idle ones cost nothing but a look at a counter.
+func (h *Host) watchMemory() {
+	defer h.wg.Done()
+	ticker := time.NewTicker(memoryInterval)
+	defer ticker.Stop()
+	var list []*process
+	for tick := 0; ; tick++ {
+		h.mu.Lock()
+		if len(h.processes) == 0 || h.closed {
+			h.watching = false
+			h.mu.Unlock()
+			return
+		}
+		list = append(list[:0], h.processes...)
+		h.mu.Unlock()
+		for _, p := range list {
+			if p.busy.Load() > 0 || tick%50 == 0 {
+				p.checkMemory(tick%5 == 0)
+			}
+		}
+		clear(list)
+		select {
+		case <-ticker.C:
+		case <-h.done:
+			h.mu.Lock()
+			h.watching = false
+			h.mu.Unlock()
+			return
+		}
+	}
+}

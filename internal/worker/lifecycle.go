@@ -1,0 +1,220 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// Warm makes sure that n warm processes, at most MaxWorkers, are started, and returns how many there are. A binary that does not speak frames
+// has none.
+func (p *Pool) Warm(ctx context.Context, n int) (int, error) {
+	if !p.cfg.Frames {
+		return 0, nil
+	}
+	p.mu.Lock()
+	if p.closing {
+		p.mu.Unlock()
+		return 0, p.closedError()
+	}
+	want := max(min(n, p.cfg.MaxWorkers)-len(p.workers)-p.starting, 0)
+	results := make(chan error, want)
+	for range want {
+		p.starting++
+		p.wg.Add(1)
+		go func() {
+			defer p.wg.Done()
+			_, err := p.startOne()
+			results <- err
+		}()
+	}
+	p.mu.Unlock()
+	var first error
+	for range want {
+		select {
+		case err := <-results:
+			if first == nil {
+				first = err
+			}
+		case <-ctx.Done():
+			return p.Stats().Workers, p.errorf(faas.ErrTimeout, faas.NoJob, "warm", "%w before the processes were started", ctx.Err())
+		}
+	}
+	return p.Stats().Workers, first
+}
+
+// Close takes no more calls, lets those that run end until ctx is done, ends all processes and returns when none is left. Calls that
+// wait get an ErrUnavailable with NotRun. The error is that of ctx if calls were cut off. Close is idempotent.
+func (p *Pool) Close(ctx context.Context) error {
+	p.mu.Lock()
+	if !p.closing {
+		p.closing = true
+		close(p.closed)
+		for len(p.waiters) > 0 {
+			p.admit(nil, false, p.closedError())
+		}
+		for _, t := range []*time.Timer{p.restart, p.reaper} {
+			if t != nil {
+				t.Stop()
+			}
+		}
+		p.dispatch()
+	}
+	p.mu.Unlock()
+
+	var cut error
+	select {
+	case <-p.drained:
+	case <-ctx.Done():
+		select {
+		case <-p.drained:
+		default:
+			cut = p.errorf(faas.ErrTimeout, faas.NoJob, "stop", "calls still ran and were cut off: %w", ctx.Err())
+		}
+	}
+	p.stopped.Store(true)
+	p.mu.Lock()
+	workers := p.workers
+	p.workers = nil
+	for _, w := range workers {
+		w.routable = false
+	}
+	running := make([]*process, 0, len(p.all))
+	for proc := range p.all {
+		running = append(running, proc)
+	}
+	p.mu.Unlock()
+	for _, w := range workers {
+		w.retire()
+	}
+	if cut != nil {
+		for _, proc := range running {
+			proc.kill()
+		}
+	}
+	<-p.drained // the calls that were cut off see the end of their process
+	p.wg.Wait()
+	if p.ownHost {
+		p.host.Close()
+	}
+	return cut
+}
+
+// unroute sends no more calls to w.
+func (p *Pool) unroute(w *warm) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w.routable = false
+	if i := slices.Index(p.workers, w); i >= 0 {
+		p.workers = slices.Delete(p.workers, i, i+1)
+		p.grow()
+	}
+}
+
+// longLife is how long a process lives until its end is no longer part of a crash loop.
+const longLife = 30 * time.Second
+
+// ended records the end of a process.
+func (p *Pool) ended(w *warm, cause *faas.FunctionError) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.all, w.process)
+	if !w.ending.Load() && !p.closing {
+		if time.Since(w.began) > longLife {
+			p.failures.Store(0)
+		}
+		p.failed(p.functionError(faas.NoJob, cause, false))
+		p.cfg.Logger.Warn("job process ended", "path", p.cfg.Path, "pid", w.pid, "reason", cause.Message)
+	}
+	p.dispatch()
+	p.maintain()
+}
+
+// failed counts a failure of a process, not of a job. mu is held.
+func (p *Pool) failed(err error) {
+	p.failures.Add(1)
+	p.lastError = err
+}
+
+// note records how a process of its own ended.
+func (p *Pool) note(err error) {
+	var cause *faas.FunctionError
+	if err == nil || (errors.As(err, &cause) && cause.Type == "") {
+		p.failures.Store(0)
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.failed(err)
+}
+
+// maxBackoff is the longest wait before a process that keeps ending is started again.
+const maxBackoff = 30 * time.Second
+
+// maintain starts what MinWorkers lacks: at once, or after a back-off where the last one failed. mu is held.
+func (p *Pool) maintain() {
+	if p.closing || p.restart != nil || !p.cfg.Frames {
+		return
+	}
+	missing := p.cfg.MinWorkers - len(p.workers) - p.starting
+	if missing <= 0 {
+		return
+	}
+	if failures := p.failures.Load(); failures > 0 {
+		wait := min(100*time.Millisecond<<min(failures-1, 10), maxBackoff)
+		p.restart = time.AfterFunc(wait, func() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.restart = nil
+			if !p.closing && len(p.workers)+p.starting < p.cfg.MinWorkers {
+				p.start()
+			}
+		})
+		return
+	}
+	for range missing {
+		p.start()
+	}
+}
+
+// scheduleReaper has idle processes ended when their time comes. mu is held.
+func (p *Pool) scheduleReaper() {
+	if p.cfg.IdleTimeout <= 0 || p.reaper != nil || p.closing || len(p.workers) <= p.cfg.MinWorkers {
+		return
+	}
+	p.reaper = time.AfterFunc(p.cfg.IdleTimeout, p.reapIdle)
+}
+
+func (p *Pool) reapIdle() {
+	p.mu.Lock()
+	p.reaper = nil
+	var idle []*warm
+	for i := len(p.workers) - 1; i >= 0 && len(p.workers) > p.cfg.MinWorkers && !p.closing; i-- {
+		w := p.workers[i]
+		if w.load == 0 && time.Since(w.idleSince) >= p.cfg.IdleTimeout {
+			w.routable = false
+			p.workers = slices.Delete(p.workers, i, i+1)
+			idle = append(idle, w)
+		}
+	}
+	p.scheduleReaper()
+	p.mu.Unlock()
+	for _, w := range idle {
+		w.retire()
+	}
+}
+
+func (p *Pool) track(proc *process) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.all[proc] = true
+}
+
+func (p *Pool) untrack(proc *process) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.all, proc)
+}

@@ -1,0 +1,173 @@
+//go:build unix
+
+package worker
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/tangle-network/blueprint-serverless/internal/frame"
+)
+
+// The test binary is the job binary too: with JOB_MODE set it is a process that behaves as that says.
+func TestMain(m *testing.M) {
+	if mode := os.Getenv("JOB_MODE"); mode != "" {
+		beJob(mode)
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// Jobs of the test binary.
+const (
+	jobEcho   = 0
+	jobExit   = 1 // exits with code 3
+	jobHang   = 2
+	jobEat    = 3 // eats memory
+	jobFail   = 4
+	jobKill   = 5 // kills itself
+	jobFork   = 6 // answers the pid of a child that sleeps
+	jobPrint  = 7 // garbage
+	jobEnv    = 8
+	jobPID    = 9
+	jobBig    = 10 // answers args[0] MiB
+	jobSlow   = 11 // answers after a while
+	jobFDs    = 12
+)
+
+func beJob(mode string) {
+	if mode == "stdio" {
+		var request struct {
+			JobID uint32   `json:"job_id"`
+			Args  []uint16 `json:"args"`
+		}
+		if err := json.NewDecoder(os.Stdin).Decode(&request); err != nil {
+			fmt.Fprintln(os.Stderr, "bad request:", err)
+			os.Exit(2)
+		}
+		args := make([]byte, len(request.Args))
+		for i, b := range request.Args {
+			args[i] = byte(b)
+		}
+		out, err := runJob(request.JobID, args, nil)
+		if err != nil {
+			fmt.Printf(`{"job_id":%d,"result":[],"success":false,"error":%q}`, request.JobID, err)
+			return
+		}
+		numbers := make([]uint16, len(out))
+		for i, b := range out {
+			numbers[i] = uint16(b)
+		}
+		text, _ := json.Marshal(numbers)
+		fmt.Printf(`{"result":%s}`, text)
+		return
+	}
+	if mode == "silent" {
+		time.Sleep(time.Hour)
+		return
+	}
+	if mode == "dies" {
+		fmt.Fprintln(os.Stderr, "no configuration")
+		os.Exit(7)
+	}
+	if mode == "garbage" {
+		fmt.Println("hello, I print to standard output whatever I like, more than one header")
+	}
+	if os.Getenv(frame.Env) != frame.Version {
+		os.Exit(9)
+	}
+	r, w := frame.NewReader(os.Stdin, 0), frame.NewWriter(os.Stdout)
+	_ = w.Write(frame.Header{Kind: frame.Hello, Value: 8}, nil)
+	if mode == "deaf" { // takes one call and then reads no more
+		_, _ = r.Next()
+		time.Sleep(time.Hour)
+	}
+	for {
+		h, err := r.Next()
+		if err != nil {
+			return
+		}
+		body, err := r.Body(nil)
+		if err != nil {
+			return
+		}
+		if h.Kind != frame.Call {
+			continue
+		}
+		go func() {
+			out, err := runJob(h.Value, body, w)
+			if err != nil {
+				_ = w.Write(frame.Header{Kind: frame.Failure, ID: h.ID, Value: uint32(frame.JobFailed)}, []byte(err.Error()))
+				return
+			}
+			_ = w.Write(frame.Header{Kind: frame.Result, ID: h.ID}, out)
+		}()
+	}
+}
+
+func runJob(id uint32, args []byte, w *frame.Writer) ([]byte, error) {
+	switch id {
+	case jobEcho:
+		return args, nil
+	case jobExit:
+		fmt.Fprintln(os.Stderr, "first line")
+		fmt.Fprintln(os.Stderr, "cannot go on")
+		os.Exit(3)
+	case jobHang:
+		time.Sleep(time.Hour)
+	case jobEat:
+		var kept [][]byte
+		for {
+			kept = append(kept, bytes.Repeat([]byte{1}, 8<<20))
+			if len(kept) > 256 {
+				return nil, fmt.Errorf("ate %d blocks and still lives", len(kept))
+			}
+		}
+	case jobFail:
+		return nil, fmt.Errorf("no such cat")
+	case jobKill:
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		time.Sleep(time.Hour)
+	case jobFork:
+		cmd := exec.Command("/bin/sleep", "1000")
+		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+		if err := cmd.Start(); err != nil {
+			return nil, err
+		}
+		return fmt.Append(nil, cmd.Process.Pid), nil
+	case jobPrint:
+		fmt.Println(strings.Repeat("this is neither a frame nor JSON ", 3))
+		time.Sleep(100 * time.Millisecond)
+	case jobEnv:
+		return []byte(strings.Join(os.Environ(), "\n")), nil
+	case jobPID:
+		return fmt.Append(nil, os.Getpid()), nil
+	case jobBig:
+		return make([]byte, int(args[0])<<20), nil
+	case jobSlow:
+		time.Sleep(300 * time.Millisecond)
+		return args, nil
+	case jobFDs:
+		entries, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			return nil, err
+		}
+		var out []string
+		for _, e := range entries {
+			target, _ := os.Readlink("/proc/self/fd/" + e.Name())
+			out = append(out, e.Name()+" "+target)
+		}
+		return []byte(strings.Join(out, "\n")), nil
+	}
+	return nil, nil
+}
+

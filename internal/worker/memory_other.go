@@ -1,0 +1,16 @@
+//go:build !linux
+
+package worker
+
+import "os"
+
+// MemoryLimitKind says in words how memory limits are enforced on this system.
+func (*Host) MemoryLimitKind() string { return "none: memory limits are enforced on Linux only" }
+
+func limitMemory(int, int64) {}
+
+func memoryUsed(int, bool) int64 { return 0 }
+
+func ownPeak() int64 { return 0 }
+
+func childPeak(*os.ProcessState) int64 { return 0 }

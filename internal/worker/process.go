@@ -1,0 +1,242 @@
+package worker
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// process is one running child with its own process group.
+type process struct {
+	host   *Host
+	pid    int
+	proc   *os.Process
+	stdin  *os.File
+	stdout *os.File
+	tail   logTail
+	grace  time.Duration
+
+	limit   int64 // bytes, 0 for none
+	busy    atomic.Int32
+	peak    atomic.Int64 // bytes
+	memOut  atomic.Bool  // killed for its memory
+	hostRSS int64        // of this program when the child was started, see ownPeak
+
+	killing sync.Mutex // held while the group is killed or the process reaped, so that a reused id is never killed
+	reaped  bool
+	exited  chan struct{} // closed when the process is reaped, its group killed and its standard error read
+	state   *os.ProcessState
+}
+
+// startProcess starts the configured binary with pipes on its three standard descriptors and nothing else of this program.
+func startProcess(h *Host, c *Config, env []string) (*process, error) {
+	p := &process{host: h, grace: c.Grace, limit: int64(c.MemoryMB) << 20, exited: make(chan struct{})}
+	inR, inW, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	outR, outW, err := os.Pipe()
+	if err != nil {
+		return nil, errors.Join(err, inR.Close(), inW.Close())
+	}
+	errR, errW, err := os.Pipe()
+	if err != nil {
+		return nil, errors.Join(err, inR.Close(), inW.Close(), outR.Close(), outW.Close())
+	}
+	p.hostRSS = ownPeak()
+	p.proc, err = h.startProcess(c.Path, append([]string{c.Path}, c.Args...), &os.ProcAttr{
+		Dir: c.Dir, Env: env, Files: []*os.File{inR, outW, errW}, Sys: sysProcAttr(),
+	})
+	for _, f := range []*os.File{inR, outW, errW} {
+		_ = f.Close() // the child's ends
+	}
+	if err != nil {
+		for _, f := range []*os.File{inW, outR, errR} {
+			_ = f.Close()
+		}
+		return nil, err
+	}
+	p.pid, p.stdin, p.stdout = p.proc.Pid, inW, outR
+	limitMemory(p.pid, p.limit)
+	h.guard.add(p.pid)
+	h.watch(p)
+	logged := make(chan struct{})
+	go func() {
+		defer close(logged)
+		p.readLog(errR, c.Log)
+	}()
+	go p.reap(errR, logged)
+	return p, nil
+}
+
+// reap waits for the end of the process, kills what it left of its group, and closes exited once all it wrote has been read.
+func (p *process) reap(stderr *os.File, logged <-chan struct{}) {
+	state := waitExit(p.proc)
+	p.killing.Lock()
+	killGroup(p.proc)
+	if state == nil {
+		state, _ = p.proc.Wait()
+	}
+	p.state, p.reaped = state, true
+	p.killing.Unlock()
+	p.host.guard.remove(p.pid)
+	p.host.unwatch(p)
+	// A descendant that left the group may still hold the pipes.
+	_ = p.stdin.SetWriteDeadline(time.Now())
+	interruptRead(p.stdout, p.grace)
+	interruptRead(stderr, p.grace)
+	<-logged
+	_ = stderr.Close()
+	if peak := childPeak(p.state); peak > p.hostRSS {
+		p.notePeak(peak)
+	}
+	close(p.exited)
+}
+
+// interruptRead makes reads of f fail after grace; where pipes have no deadlines it closes f then.
+func interruptRead(f *os.File, grace time.Duration) {
+	if err := f.SetReadDeadline(time.Now().Add(grace)); errors.Is(err, os.ErrNoDeadline) {
+		time.AfterFunc(grace, func() { _ = f.Close() })
+	}
+}
+
+// clearReadDeadline undoes a deadline for the start, but not the one that reap sets.
+func (p *process) clearReadDeadline() {
+	_ = p.stdout.SetReadDeadline(time.Time{})
+	p.killing.Lock()
+	reaped := p.reaped
+	p.killing.Unlock()
+	if reaped {
+		interruptRead(p.stdout, p.grace)
+	}
+}
+
+// kill ends the process and its group. It may be called at any time and any number of times.
+func (p *process) kill() {
+	p.killing.Lock()
+	defer p.killing.Unlock()
+	if !p.reaped {
+		killGroup(p.proc)
+	}
+}
+
+func (p *process) notePeak(bytes int64) {
+	for {
+		old := p.peak.Load()
+		if bytes <= old || p.peak.CompareAndSwap(old, bytes) {
+			return
+		}
+	}
+}
+
+func (p *process) peakMB() uint32 {
+	const mib = 1 << 20
+	return uint32((p.peak.Load() + mib - 1) / mib)
+}
+
+func (p *process) checkMemory(descendants bool) {
+	used := memoryUsed(p.pid, descendants)
+	p.notePeak(used)
+	if p.limit > 0 && used > p.limit {
+		p.memOut.Store(true)
+		p.kill()
+	}
+}
+
+// failure says how the process ended. It must be called after exited is closed.
+func (p *process) failure() *faas.FunctionError {
+	e := &faas.FunctionError{Type: "exit", LogTail: p.tail.String()}
+	sig, signaled := "", false
+	if p.state != nil {
+		e.ExitCode = max(p.state.ExitCode(), 0)
+		sig, signaled = signalOf(p.state)
+	}
+	overLimit := p.limit > 0 && p.peak.Load() > p.limit
+	switch {
+	case p.memOut.Load(), overLimit && (signaled || e.ExitCode != 0):
+		e.Type, e.Message = "out of memory", fmt.Sprintf("the process used more than its limit of %d MiB of memory and was killed", p.limit>>20)
+	case signaled:
+		e.Type, e.Message = "killed", "the process was ended by signal: "+sig
+	case e.ExitCode != 0:
+		e.Message = "the process exited before it answered"
+	default:
+		e.Message = "the process ended with exit code 0 before it answered"
+	}
+	return e
+}
+
+// readLog hands the lines of standard error on until its end.
+func (p *process) readLog(r io.Reader, log func([]byte)) {
+	br := bufio.NewReaderSize(r, 4096)
+	for {
+		line, err := br.ReadSlice('\n')
+		if len(line) > 0 {
+			p.tail.write(line)
+			if log != nil {
+				log(bytes.TrimRight(line, "\r\n"))
+			}
+		}
+		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
+			return
+		}
+	}
+}
+
+// logTail keeps the last bytes that were written to it.
+type logTail struct {
+	mu  sync.Mutex
+	buf []byte
+}
+
+const logTailSize = 4096
+
+func (t *logTail) write(b []byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.buf = append(t.buf, b...)
+	if len(t.buf) > 2*logTailSize {
+		t.buf = append(t.buf[:0], t.buf[len(t.buf)-logTailSize:]...)
+	}
+}
+
+func (t *logTail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return strings.ToValidUTF8(string(t.buf[max(0, len(t.buf)-logTailSize):]), "\uFFFD")
+}
+
+// environment completes the configured variables with those that programs cannot do without.
+func environment(c *Config, extra ...string) []string {
+	temp := c.TempDir
+	if abs, err := filepath.Abs(temp); err == nil {
+		temp = abs
+	}
+	env := append(baseEnvironment(temp), c.Env...)
+	return dedupe(append(env, extra...))
+}
+
+// dedupe keeps the last value of each name.
+func dedupe(env []string) []string {
+	last := make(map[string]int, len(env))
+	for i, kv := range env {
+		name, _, _ := strings.Cut(kv, "=")
+		last[name] = i
+	}
+	kept := env[:0:0]
+	for i, kv := range env {
+		if name, _, _ := strings.Cut(kv, "="); last[name] == i {
+			kept = append(kept, kv)
+		}
+	}
+	return kept
+}

@@ -1,0 +1,44 @@
+package worker
+
+import (
+	"errors"
+	"os"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+func sysProcAttr() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+}
+
+// waitExit returns when the process has ended and leaves it a zombie, so that its id and that of its group cannot be another's yet.
+func waitExit(p *os.Process) *os.ProcessState {
+	for {
+		err := unix.Waitid(unix.P_PID, p.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		if !errors.Is(err, unix.EINTR) {
+			return nil
+		}
+	}
+}
+
+// inheritedDescriptors returns entries for os.ProcAttr.Files that close, in the child, every descriptor which this program holds without
+// close-on-exec: those that it inherited itself. (What Go opens is always close-on-exec.)
+func inheritedDescriptors() []*os.File {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return nil
+	}
+	highest := 2
+	for _, e := range entries {
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil || fd <= highest {
+			continue
+		}
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+			highest = fd
+		}
+	}
+	return make([]*os.File, highest-2)
+}

@@ -1,0 +1,30 @@
+//go:build unix
+
+package worker
+
+import (
+	"os"
+	"syscall"
+)
+
+// defaultPath is what a shell script needs to find the system's tools.
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+func baseEnvironment(temp string) []string {
+	return []string{"PATH=" + defaultPath, "HOME=" + temp, "TMPDIR=" + temp}
+}
+
+// killGroup kills the process and all that are still in its group.
+func killGroup(p *os.Process) {
+	if p.Pid > 0 {
+		_ = syscall.Kill(-p.Pid, syscall.SIGKILL)
+	}
+}
+
+func signalOf(s *os.ProcessState) (string, bool) {
+	ws, ok := s.Sys().(syscall.WaitStatus)
+	if !ok || !ws.Signaled() {
+		return "", false
+	}
+	return ws.Signal().String(), true
+}

@@ -1,0 +1,21 @@
+package worker
+
+import (
+	"os"
+	"syscall"
+)
+
+func sysProcAttr() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{CreationFlags: syscall.CREATE_NEW_PROCESS_GROUP}
+}
+
+// baseEnvironment has what Windows programs cannot start without.
+func baseEnvironment(temp string) []string {
+	root := os.Getenv("SYSTEMROOT")
+	return []string{"SYSTEMROOT=" + root, "PATH=" + root + `\system32;` + root, "USERPROFILE=" + temp, "TEMP=" + temp, "TMP=" + temp}
+}
+
+// killGroup kills the process alone: its descendants are not reached here.
+func killGroup(p *os.Process) { _ = p.Kill() }
+
+func signalOf(*os.ProcessState) (string, bool) { return "", false }

@@ -1,0 +1,84 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// Stats is what a pool knows of itself.
+type Stats struct {
+	Workers  int // warm processes to which calls go
+	Running  int // calls
+	Waiting  int // calls
+	Starts   uint64
+	Total    uint64    // calls that were given to a process
+	LastCall time.Time // when the last of them was
+	LastInit time.Duration
+	// Failures counts processes that failed to start, crashed or answered garbage, one after another with no answered call between.
+	Failures  int
+	LastError error
+	PeakMB    uint32 // of the processes that run now
+	PIDs      []int  // of the processes that run now
+}
+
+// Stats returns the pool's present state.
+func (p *Pool) Stats() Stats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := Stats{
+		Workers: len(p.workers), Running: p.inflight, Waiting: len(p.waiters), Starts: p.starts, Total: p.total, LastCall: p.lastCall,
+		LastInit: p.lastInit, Failures: int(p.failures.Load()), LastError: p.lastError,
+	}
+	for proc := range p.all {
+		s.PeakMB = max(s.PeakMB, proc.peakMB())
+		s.PIDs = append(s.PIDs, proc.pid)
+	}
+	return s
+}
+
+func (p *Pool) errorf(code faas.Code, jobID int64, op, format string, args ...any) *faas.Error {
+	e := faas.Errorf(code, op, p.cfg.Provider, format, args...)
+	e.JobID = jobID
+	return e
+}
+
+func (p *Pool) functionError(jobID int64, cause *faas.FunctionError, notRun bool) *faas.Error {
+	return &faas.Error{Op: "invoke", Provider: p.cfg.Provider, JobID: jobID, Code: faas.ErrFunctionFailed, NotRun: notRun, Err: cause}
+}
+
+func (p *Pool) timedOut(jobID uint32, timeout time.Duration) *faas.Error {
+	return p.errorf(faas.ErrTimeout, int64(jobID), "invoke", "the job did not answer within its timeout of %v and was stopped", timeout)
+}
+
+func (p *Pool) cancelled(ctx context.Context, jobID uint32) *faas.Error {
+	return p.errorf(faas.ErrTimeout, int64(jobID), "invoke", "the caller gave the call up: %w", context.Cause(ctx))
+}
+
+func (p *Pool) closedError() *faas.Error {
+	e := p.errorf(faas.ErrUnavailable, faas.NoJob, "invoke", "%w", ErrClosed)
+	e.NotRun = true
+	return e
+}
+
+func (p *Pool) stoppedError() *faas.Error {
+	return p.errorf(faas.ErrUnavailable, faas.NoJob, "invoke", "the function was stopped while the job ran")
+}
+
+func notRun(e *faas.Error) *faas.Error {
+	e.NotRun = true
+	return e
+}
+
+// withJob returns err for the job. It changes a copy: calls that failed together share an error.
+func withJob(err error, jobID uint32) error {
+	var e *faas.Error
+	if err == nil || !errors.As(err, &e) || e.JobID != faas.NoJob {
+		return err
+	}
+	c := *e
+	c.JobID = int64(jobID)
+	return &c
+}
