@@ -1,0 +1,203 @@
+package job
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"strconv"
+	"syscall"
+
+	"github.com/tangle-network/blueprint-serverless/internal/frame"
+)
+
+// Handler runs one job. It gets the job's arguments and returns its output; both are opaque bytes. args is the handler's own.
+//
+// ctx ends when nobody waits for the output any more: at the call's deadline where its protocol has one, when the caller goes away, or when
+// the process has to stop. A handler may run many times at once. What it prints goes to the process's log.
+type Handler func(ctx context.Context, args []byte) ([]byte, error)
+
+// Handlers are a program's jobs by their id.
+type Handlers map[uint32]Handler
+
+// ConcurrencyEnv is the environment variable with the most calls that a host may give the process at a time over frames, 1 to 65536. Unset,
+// it is 64, or four for each processor where that is more.
+const ConcurrencyEnv = "BLUEPRINT_JOB_CONCURRENCY"
+
+// Environment variables that choose the protocol.
+const (
+	lambdaEnv       = "AWS_LAMBDA_RUNTIME_API"
+	azurePortEnv    = "FUNCTIONS_CUSTOMHANDLER_PORT"
+	cloudRunEnv     = "K_SERVICE"
+	cloudRunPortEnv = "PORT"
+)
+
+// marker is what faas.InspectBinary looks for in an executable. The linker keeps it because the HTTP protocols answer GET / with it.
+const marker = "blueprint-serverless/job/protocols/1:lambda,azure,http,frames,stdio"
+
+// The errors that Run wraps. They decide the exit code of Main.
+var (
+	// ErrJobFailed means that the one job which a process on stdin and stdout was started for failed. The response says why.
+	ErrJobFailed = errors.New("job failed")
+	// ErrBadRequest means that what came on stdin is no request, or for a job that the program does not have. The response says why.
+	ErrBadRequest = errors.New("bad request")
+)
+
+// protocol is one way in which calls reach the process.
+type protocol int
+
+const (
+	stdio protocol = iota
+	frames
+	awsLambda
+	azure
+	cloudRun
+)
+
+// choose finds the protocol that the environment asks for. Frames come first, since only a host that started this very process sets that
+// variable, while those of a cloud may be inherited by whatever runs there.
+func choose(lookup func(string) (string, bool)) (protocol, error) {
+	get := func(name string) string {
+		value, _ := lookup(name)
+		return value
+	}
+	switch version := get(frame.Env); {
+	case version == frame.Version:
+		return frames, nil
+	case version != "":
+		return 0, fmt.Errorf("%s asks for a protocol that this program does not know; it knows %q", frame.Env, frame.Version)
+	}
+	switch {
+	case get(lambdaEnv) != "":
+		return awsLambda, nil
+	case get(azurePortEnv) != "":
+		return azure, nil
+	case get(cloudRunEnv) != "" && get(cloudRunPortEnv) != "":
+		return cloudRun, nil
+	}
+	return stdio, nil
+}
+
+// Requested reports whether the environment asks for one of the job protocols. It is false where Main would read one request from stdin, since that cannot be told from a
+// program that is simply started.
+func Requested() bool {
+	p, err := choose(os.LookupEnv)
+	return err != nil || p != stdio
+}
+
+// Main serves the program's jobs by the protocol that its environment asks for, as the package documentation lists them, and then ends the
+// process. It never returns, and looks at no command-line arguments. It ends with exit code 0 when it has served what it was asked to, 1 when the one job
+// run on stdin and stdout failed, and 2 on any other error, which it prints to stderr.
+func Main(h Handlers) {
+	// Cloud platforms announce the end of an instance with SIGTERM; os.Interrupt is for whoever tries the HTTP protocols in a terminal.
+	ctx := context.Background()
+	if p, err := choose(os.LookupEnv); err == nil && (p == azure || p == cloudRun) {
+		var stop context.CancelFunc
+		ctx, stop = signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+		defer stop()
+	}
+	err := Run(ctx, h)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "job:", err)
+	}
+	os.Exit(exitCode(err))
+}
+
+func exitCode(err error) int {
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, ErrJobFailed):
+		return 1
+	}
+	return 2
+}
+
+// Option changes what [Run] does.
+type Option func(*process)
+
+// WithEnv makes Run look environment variables up with a function instead of in the process's environment. The Lambda protocol, which belongs to
+// aws-lambda-go, reads the process's in any case.
+func WithEnv(lookup func(name string) (string, bool)) Option {
+	return func(p *process) { p.lookup = lookup }
+}
+
+// WithStreams makes Run use these instead of the process's stdin, stdout and stderr, and leave the file descriptors alone.
+func WithStreams(stdin io.Reader, stdout, stderr io.Writer) Option {
+	return func(p *process) { p.stdin, p.stdout, p.stderr = stdin, stdout, stderr }
+}
+
+// WithConcurrency sets what [ConcurrencyEnv] sets, which wins.
+func WithConcurrency(n int) Option { return func(p *process) { p.concurrency = n } }
+
+// process is one run of the program as a job handler.
+type process struct {
+	jobs        map[uint32]*job
+	lookup      func(string) (string, bool)
+	stdin       io.Reader // nil: the process's streams, which have to be taken over
+	stdout      io.Writer
+	stderr      io.Writer
+	concurrency int
+}
+
+// Run is [Main] for a program that wants its own way to end, and for tests. It returns nil when everything asked of the process is done: on stdin
+// and stdout after the answer, over frames at the end of the input, over HTTP when ctx is done and the calls in flight have ended. Over the Lambda Runtime API it does not return. Unless
+// WithStreams is given, a protocol that uses stdin and stdout takes them from the program for good: stdin then reads as empty, and what is printed goes to stderr.
+func Run(ctx context.Context, h Handlers, opts ...Option) error {
+	p := &process{lookup: os.LookupEnv, stderr: os.Stderr, concurrency: max(64, 4*runtime.GOMAXPROCS(0)), jobs: make(map[uint32]*job, len(h))}
+	for _, opt := range opts {
+		opt(p)
+	}
+	for id, handler := range h {
+		if handler != nil {
+			p.jobs[id] = &job{id: id, handler: handler}
+		}
+	}
+	if text, ok := p.lookup(ConcurrencyEnv); ok && text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			n = 0
+		}
+		p.concurrency = n
+	}
+	if p.concurrency < 1 || p.concurrency > 1<<16 {
+		return fmt.Errorf("the concurrency (%s) is not a whole number from 1 to 65536", ConcurrencyEnv)
+	}
+	chosen, err := choose(p.lookup)
+	if err != nil {
+		return err
+	}
+	if (chosen == stdio || chosen == frames) && p.stdin == nil {
+		if p.stdin, p.stdout, err = takeStreams(); err != nil {
+			return fmt.Errorf("taking over stdin and stdout: %w", err)
+		}
+	}
+	switch chosen {
+	case frames:
+		return p.serveFrames(ctx)
+	case awsLambda:
+		return p.serveLambda(ctx)
+	case azure:
+		return p.serveAzure(ctx)
+	case cloudRun:
+		return p.serveCloudRun(ctx)
+	}
+	return p.serveStdio(ctx)
+}
+
+// port reads a port number from an environment variable.
+func (p *process) port(name string) (string, error) {
+	text, _ := p.lookup(name)
+	if n, err := strconv.ParseUint(text, 10, 16); err != nil || n == 0 {
+		return "", fmt.Errorf("%s is not a port number from 1 to 65535", name)
+	}
+	return text, nil
+}
+
+// logf writes one message to stderr, in one write so that messages of concurrent calls do not mix.
+func (p *process) logf(format string, args ...any) {
+	_, _ = io.WriteString(p.stderr, fmt.Sprintf(format+"\n", args...)) // there is nowhere to report that the log is gone
+}

@@ -1,0 +1,20 @@
+//go:build !unix
+
+package job
+
+import (
+	"io"
+	"os"
+)
+
+// takeStreams takes stdin and stdout from the program: what it reads from os.Stdin is empty, and what it prints to os.Stdout goes to
+// stderr. Code that uses the handles below package os is not covered here, unlike on Unix.
+func takeStreams() (io.Reader, io.Writer, error) {
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return nil, nil, err
+	}
+	in, out := os.Stdin, os.Stdout
+	os.Stdin, os.Stdout = null, os.Stderr
+	return in, out, nil
+}
