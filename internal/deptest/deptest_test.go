@@ -1,0 +1,195 @@
+package deptest
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/tangle-network/blueprint-serverless"
+
+// The packages that a program gets with an import of the root or of faas, besides the standard library and this module. Every line is weight that
+// every user carries: add one only for something that cannot be done well without.
+var (
+	allowedInFaas = []string{
+		"github.com/klauspost/compress", // packages are built in less than half the time
+	}
+	allowedInRoot = append([]string{
+		"github.com/gofrs/flock",          // policy files and ledgers are locked
+		"github.com/pelletier/go-toml/v2", // policies may be TOML
+		"golang.org/x/crypto/sha3",        // the contract's function selectors are Keccak hashes
+		"golang.org/x/sync",               // functions are deployed in parallel
+		"golang.org/x/sys",                // flock and sha3 ask it for the processor and the system
+	}, allowedInFaas...)
+)
+
+// clouds are the providers with an SDK: the package, the tag that keeps it, and what its SDK's packages begin with.
+var clouds = []struct {
+	pkg, tag string
+	sdk      []string
+}{
+	{"faas/gcp", "faas_gcp", []string{"cloud.google.com/", "google.golang.org/", "github.com/googleapis/"}},
+	{"faas/azure", "faas_azure", []string{"github.com/Azure/", "github.com/AzureAD/"}},
+}
+
+// golist runs go list in the module's root and returns the words of every line it prints.
+func golist(t *testing.T, goos string, args ...string) [][]string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", append([]string{"list"}, args...)...)
+	cmd.Dir = "../.."
+	cmd.Env = append(os.Environ(), "GOFLAGS=-buildvcs=false") // no -tags of whoever runs the tests
+	if goos != "" {
+		cmd.Env = append(cmd.Env, "GOOS="+goos, "CGO_ENABLED=0")
+	}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v: %v\n%s", cmd.Args, err, stderr.Bytes())
+	}
+	var lines [][]string
+	for line := range strings.Lines(string(out)) {
+		if words := strings.Fields(line); len(words) > 0 {
+			lines = append(lines, words)
+		}
+	}
+	return lines
+}
+
+// deps returns what packages of this module link beyond the standard library, themselves included.
+func deps(t *testing.T, goos, tags string, pkgs ...string) []string {
+	t.Helper()
+	var all []string
+	for _, words := range golist(t, goos, append([]string{"-deps", "-tags", tags, "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}"}, pkgs...)...) {
+		all = append(all, words...)
+	}
+	if len(all) == 0 {
+		t.Fatalf("go list finds nothing for %v", pkgs)
+	}
+	return all
+}
+
+// within reports whether a package is root, or lies in it.
+func within(pkg, root string) bool { return pkg == root || strings.HasPrefix(pkg, root+"/") }
+
+func TestTheLibraryLinksOnlyWhatIsAllowed(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		pkg     string
+		allowed []string // beyond the standard library, faas, and what is internal
+	}{
+		{".", allowedInRoot},
+		{"./faas", allowedInFaas},
+	} {
+		for _, goos := range []string{"linux", "darwin", "windows"} {
+			for _, dep := range deps(t, goos, "", tt.pkg) {
+				if dep == module || dep == module+"/faas" || within(dep, module+"/internal") {
+					continue
+				}
+				if within(dep, module) {
+					t.Errorf("%s on %s links %s: only programs may", tt.pkg, goos, dep)
+					continue
+				}
+				if !slices.ContainsFunc(tt.allowed, func(root string) bool { return within(dep, root) }) {
+					t.Errorf("%s on %s links %s, which is not on the list of what it may", tt.pkg, goos, dep)
+				}
+			}
+		}
+	}
+}
+
+// Arrows point one way: examples -> root -> faas <- providers. Tests may import what they like.
+func TestImportsPointOneWay(t *testing.T) {
+	t.Parallel()
+	programs := func(pkg string) bool { return within(pkg, "examples") }
+	provider := func(pkg string) bool {
+		return slices.Contains([]string{"faas/aws", "faas/gcp", "faas/azure", "faas/custom"}, pkg)
+	}
+	for _, words := range golist(t, "", "-f", "{{.ImportPath}}{{range .Imports}} {{.}}{{end}}", "./...") {
+		pkg := strings.TrimPrefix(strings.TrimPrefix(words[0], module), "/")
+		for _, imported := range words[1:] {
+			if !within(imported, module) {
+				continue
+			}
+			imported = strings.TrimPrefix(strings.TrimPrefix(imported, module), "/")
+			switch {
+			case programs(imported) && !programs(pkg):
+				t.Errorf("%s imports %s: nothing outside examples may", words[0], imported)
+			case imported == "faas/all" && !programs(pkg):
+				t.Errorf("%s imports faas/all: the choice of providers is the program's", words[0])
+			case imported == "" && within(pkg, "faas"):
+				t.Errorf("%s imports the root package: arrows point from the root to faas", words[0])
+			case provider(imported) && pkg != "faas/all" && !programs(pkg) && path.Dir(pkg) != imported:
+				t.Errorf("%s imports the provider %s: only programs and faas/all may", words[0], imported)
+			}
+		}
+	}
+}
+
+func TestTagsLeaveOnlyTheChosenCloudsLinked(t *testing.T) {
+	t.Parallel()
+	var tags []string
+	for _, c := range clouds {
+		tags = append(tags, c.tag)
+	}
+	choices := [][]string{{}, tags}
+	for i := range tags {
+		choices = append(choices, tags[i:i+1])
+	}
+	for _, chosen := range choices {
+		all := strings.Join(append([]string{"faas_only"}, chosen...), ",")
+		linked := deps(t, "", all, "./faas/all")
+		for _, c := range clouds {
+			if !slices.Contains(linked, module+"/"+c.pkg) {
+				t.Errorf("faas/all does not import %s", c.pkg)
+				continue
+			}
+			files := golist(t, "", "-tags", all, "-f", "{{range .GoFiles}}{{.}} {{end}}", "./"+c.pkg)[0]
+			excluded := slices.Contains(files, "excluded.go")
+			if want := !slices.Contains(chosen, c.tag); excluded != want {
+				t.Errorf("-tags %s: %s is made of %v, excluded: want %v", all, c.pkg, files, want)
+			}
+			if !excluded {
+				continue
+			}
+			for _, dep := range linked {
+				if slices.ContainsFunc(c.sdk, func(prefix string) bool { return strings.HasPrefix(dep, prefix) }) {
+					t.Errorf("-tags %s links %s", all, dep)
+				}
+			}
+		}
+	}
+	for _, c := range clouds {
+		if files := golist(t, "", "-f", "{{range .GoFiles}}{{.}} {{end}}", "./"+c.pkg)[0]; slices.Contains(files, "excluded.go") {
+			t.Errorf("without tags %s is made of %v", c.pkg, files)
+		}
+	}
+}
+
+// What a trimmed program says of a provider that it lacks, and that it does not list it.
+func TestATrimmedProgramExplainsWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("builds a program")
+	}
+	cmd := exec.CommandContext(t.Context(), "go", "run", "-tags", "faas_only,faas_azure", "./internal/deptest/testdata/linked")
+	cmd.Dir = "../.."
+	cmd.Env = append(os.Environ(), "GOFLAGS=-buildvcs=false")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	got := strings.TrimSpace(string(out))
+	for _, want := range []string{
+		`gcp-functions: faas: provider "gcp-functions" was left out of this build by -tags faas_only; add tag faas_gcp`,
+		`azure-functions: linked`,
+	} {
+		if !slices.Contains(strings.Split(got, "\n"), want) {
+			t.Errorf("no line\n%s\nin\n%s", want, got)
+		}
+	}
+}
