@@ -95,7 +95,7 @@ func WithoutList() MemoryOption { return func(c *Cloud) { c.noList = true } }
 func NewMemory(opts ...MemoryOption) *Cloud {
 	c := &Cloud{
 		provider: MemoryProvider, limits: faas.Limits{MaxMemoryMB: 10240, MaxTimeoutSecs: 900, MaxPayloadMB: 6}, sizes: faas.MemorySizes{Min: 128, Step: 1},
-		job: runTestJob, units: map[string]*memoryUnit{}, packages: map[string]bool{}, history: map[string][]memoryRevision{}, calls: map[Op]int{},
+		job: RunJob, units: map[string]*memoryUnit{}, packages: map[string]bool{}, history: map[string][]memoryRevision{}, calls: map[Op]int{},
 	}
 	for _, opt := range opts {
 		opt(c)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
@@ -145,8 +146,9 @@ func (e *MemoryExecutor) function(jobID uint32) (*memoryUnit, faas.Function) {
 	return nil, faas.Function{}
 }
 
-// runTestJob does what [JobBinary] does, without a process.
-func runTestJob(ctx context.Context, f faas.Function, args []byte) (output []byte, err error) {
+// RunJob is the [Job] that does what the functions of [JobBinary] do, without a process. It is what an in-memory cloud runs, and serves fakes of
+// real providers as well.
+func RunJob(ctx context.Context, f faas.Function, args []byte) (output []byte, err error) {
 	type exit int
 	defer func() {
 		switch p := recover().(type) {
@@ -154,9 +156,11 @@ func runTestJob(ctx context.Context, f faas.Function, args []byte) (output []byt
 		case exit:
 			err = &faas.FunctionError{Type: "exit", Message: "the process ended before it answered", ExitCode: int(p)}
 		default:
-			panic(p)
+			err = &faas.FunctionError{Type: "panic", Message: fmt.Sprint(p)}
 		}
 	}()
-	host := testjobs.Host{Getenv: func(name string) string { return f.Env[name] }, Exit: func(code int) { panic(exit(code)) }}
+	host := testjobs.Host{
+		Getenv: func(name string) string { return f.Env[name] }, Exit: func(code int) { panic(exit(code)) }, Executable: os.Executable,
+	}
 	return host.Run(ctx, f.JobID, args)
 }

@@ -2,6 +2,7 @@
 package testjobs
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -12,23 +13,29 @@ import (
 
 // The jobs, by id. Numbers in arguments are decimal text.
 const (
-	Echo   uint32 = iota // answers its arguments
-	Square               // answers the square of a little-endian uint64, as the same
-	Fail                 // fails with its arguments as the message
-	Panic                // panics with its arguments as the value
-	Sleep                // answers its arguments after that many milliseconds
-	Env                  // answers the value of the environment variable of that name
-	Exit                 // ends the process with that code
-	Alloc                // allocates and touches that many MiB, and answers its arguments
-	Count                // appends one byte to the file of that name, and answers how many it holds
-	Answer               // answers that many bytes
-	N                    // the number of jobs
+	Echo    uint32 = iota // answers its arguments
+	Square                // answers the square of a little-endian uint64, as the same
+	Fail                  // fails with its arguments as the message
+	Panic                 // panics with its arguments as the value
+	Sleep                 // answers its arguments after that many milliseconds
+	Env                   // answers the value of the environment variable of that name
+	Exit                  // ends the process with that code
+	Alloc                 // allocates and touches that many MiB, and answers its arguments
+	Count                 // appends one byte to the file of that name, and answers how many it holds
+	Answer                // answers that many bytes
+	Version               // answers what follows the last VersionMark in the executable file
+	N                     // the number of jobs
 )
+
+// VersionMark comes before the version at the end of an executable file.
+const VersionMark = "\nfaastest-version:"
 
 // Host is where a job runs.
 type Host struct {
 	Getenv func(string) string
 	Exit   func(code int) // does not return
+	// Executable returns the path of the executable file.
+	Executable func() (string, error)
 }
 
 // Run runs one job.
@@ -50,6 +57,8 @@ func (h Host) Run(ctx context.Context, job uint32, args []byte) ([]byte, error) 
 		return []byte(h.Getenv(string(args))), nil
 	case Count:
 		return count(string(args))
+	case Version:
+		return h.version()
 	}
 	n, err := strconv.Atoi(string(args))
 	if err != nil {
@@ -107,4 +116,20 @@ func count(name string) ([]byte, error) {
 		return nil, err
 	}
 	return strconv.AppendInt(nil, info.Size(), 10), nil
+}
+
+func (h Host) version() ([]byte, error) {
+	path, err := h.Executable()
+	if err != nil {
+		return nil, err
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	tail := text[max(0, len(text)-64):]
+	if i := bytes.LastIndex(tail, []byte(VersionMark)); i >= 0 {
+		return tail[i+len(VersionMark):], nil
+	}
+	return nil, nil
 }

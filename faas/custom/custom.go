@@ -1,0 +1,115 @@
+package custom
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+func init() {
+	faas.Register(faas.Custom, faas.ProviderInfo{
+		MaxParallel: 16,
+		Options:     options(),
+		Open: func(_ context.Context, cfg faas.Config) (faas.Executor, error) {
+			e, err := New(cfg)
+			if err != nil {
+				return nil, err // not e: a nil *Executor in an interface is not nil
+			}
+			return e, nil
+		},
+	})
+}
+
+// Executor is a custom platform bound to one service. It is an executor, a Warmer and a HealthChecker.
+type Executor struct {
+	set     *settings
+	http    *http.Client
+	own     *http.Transport // nil where the caller gave an HTTP client
+	tokens  *tokenSource    // nil without OAuth 2.0
+	secrets *strings.Replacer
+	log     *slog.Logger
+	kind    atomic.Int32 // what is known of the platform in mode auto
+}
+
+// What an executor in mode auto has found out of its platform.
+const (
+	kindUnknown int32 = iota
+	kindDeploys
+	kindInvokeOnly
+)
+
+var (
+	_ faas.Executor      = (*Executor)(nil)
+	_ faas.Warmer        = (*Executor)(nil)
+	_ faas.HealthChecker = (*Executor)(nil)
+)
+
+// New returns an executor for the platform at cfg.Endpoint, bound to cfg.Service, without the registry. It uses cfg.Service, Endpoint, Options,
+// HTTPClient and Logger, reads the certificate files that the options name, and calls nobody. The error is ErrInvalidArgument.
+//
+// Of a given HTTP client the transport, cookie jar and timeout count; its redirect policy is replaced. For Invoke never to be repeated, its transport must
+// not repeat a POST by itself.
+func New(cfg faas.Config) (*Executor, error) {
+	set, err := parse(cfg)
+	if err != nil {
+		return nil, err
+	}
+	e := &Executor{set: set, secrets: replacer(set.secrets), log: cfg.Logger}
+	if e.log == nil {
+		e.log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.HTTPClient != nil {
+		client := *cfg.HTTPClient
+		e.http = &client
+	} else {
+		e.own = newTransport(set.tls)
+		e.http = &http.Client{Transport: e.own}
+	}
+	e.http.CheckRedirect = checkRedirect
+	if set.oauth != nil {
+		e.tokens = newTokenSource(set.oauth, e.http)
+	}
+	switch set.mode {
+	case modeDeploy:
+		e.kind.Store(kindDeploys)
+	case modeInvokeOnly:
+		e.kind.Store(kindInvokeOnly)
+	}
+	return e, nil
+}
+
+// Close closes the connections that are not in use. It removes nothing from the platform.
+func (e *Executor) Close() error {
+	if e.own != nil {
+		e.own.CloseIdleConnections()
+	}
+	return nil
+}
+
+// Format prints endpoint and service, and no credential, whatever the verb.
+func (e *Executor) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "custom{endpoint:%s service:%s mode:%s}", faas.RedactURL(e.set.base.String()), e.set.service, e.set.mode)
+}
+
+// functionURL returns the URL of a function, or of something below it.
+func (e *Executor) functionURL(id, below string) string {
+	return e.set.base.String() + "/api/functions/" + url.PathEscape(id) + below
+}
+
+// jobURL returns where an invoke-only platform runs the job, or "" if nothing says so.
+func (e *Executor) jobURL(jobID uint32) string {
+	if u := e.set.invokeURLs[jobID]; u != "" {
+		return u
+	}
+	return strings.ReplaceAll(e.set.invokeURL, "{job_id}", strconv.FormatUint(uint64(jobID), 10))
+}
+
+// invokeOnly reports whether functions are deployed by hand.
+func (e *Executor) invokeOnly() bool { return e.kind.Load() == kindInvokeOnly }

@@ -1,0 +1,229 @@
+package custom
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// expectFrom is the size from which on a package is announced before it is sent (Expect: 100-continue), so that a refusal costs no upload.
+const expectFrom = 1 << 20
+
+// Converge uploads the package with its configuration and waits until the function is deployed and healthy. A function that has both already is left
+// alone, where the platform can tell. Where the platform cannot replace a function in one step, the old one is deleted right before the new one is
+// put, after all else was checked; an error then says that the function is gone. On an invoke-only platform nothing is changed: the function must answer.
+//
+// The protocol knows no instances that are kept warm: KeepWarm warms as many once, where the platform can.
+func (e *Executor) Converge(ctx context.Context, u faas.Unit, _ *faas.State, report func(faas.Progress)) (faas.State, error) {
+	d, err := e.newDeployment(u)
+	if err != nil {
+		return faas.State{}, err
+	}
+	if e.invokeOnly() {
+		return e.probe(ctx, d.request(), u.ID)
+	}
+	old, err := e.get(ctx, d.request(), u.ID)
+	switch {
+	case err == nil:
+		if s := e.state(u.ID, old); s.Current(u) {
+			return s, nil
+		}
+	case faas.CodeOf(err) != faas.ErrNotFound:
+		return faas.State{}, err
+	}
+	progress := newProgress(report, u.Package.Size())
+	defer progress.stop()
+	a, err := d.put(ctx, old, progress)
+	if err != nil {
+		return faas.State{}, err
+	}
+	return d.ready(ctx, a, progress)
+}
+
+// deployment is one Converge.
+type deployment struct {
+	e *Executor
+	u faas.Unit
+	f faas.Function
+	// redact hides the environment's values, which a platform may repeat in its messages.
+	redact *strings.Replacer
+}
+
+func (e *Executor) newDeployment(u faas.Unit) (*deployment, error) {
+	bad := func(code faas.Code, format string, args ...any) error {
+		return faas.Errorf(code, "deploy", faas.Custom, format, args...)
+	}
+	if len(u.Functions) != 1 {
+		return nil, bad(faas.ErrInvalidArgument, "unit %q has %d functions and not one", u.ID, len(u.Functions))
+	}
+	f := u.Functions[0]
+	if id := functionID(e.set.service, f.JobID); u.ID != id {
+		return nil, bad(faas.ErrInvalidArgument, "unit %q is not of this service, whose unit for job %d is %q", u.ID, f.JobID, id)
+	}
+	if err := checkFunction(f); err != nil {
+		return nil, err
+	}
+	if !e.invokeOnly() {
+		switch {
+		case u.Package == nil:
+			return nil, bad(faas.ErrInvalidArgument, "unit %q has no package", u.ID)
+		case u.Package.Size() > maxPackage:
+			return nil, bad(faas.ErrTooLarge, "the package of unit %q has %d bytes, the limit of the protocol is %d: strip the binary (-ldflags=-s)", u.ID, u.Package.Size(), maxPackage)
+		case u.Package.Unpacked() > maxUnpacked:
+			return nil, bad(faas.ErrTooLarge, "the package of unit %q has %d bytes unpacked, the limit of the protocol is %d", u.ID, u.Package.Unpacked(), maxUnpacked)
+		}
+	}
+	var values []string
+	for _, value := range f.Env {
+		values = append(values, value)
+	}
+	return &deployment{e, u, f, replacer(values)}, nil
+}
+
+func (d *deployment) request() request { return request{op: "deploy", job: int64(d.f.JobID)} }
+
+func (d *deployment) putRequest(progress *progress) request {
+	r := d.request()
+	r.method, r.url, r.size = http.MethodPut, d.e.functionURL(d.u.ID, ""), d.u.Package.Size()
+	r.header = http.Header{
+		"Content-Type":            {"application/zip"},
+		"X-Blueprint-Config":      {configHeader(d.f)},
+		"X-Blueprint-Fingerprint": {d.u.Fingerprint()},
+		"X-Blueprint-If-Exists":   {"replace"},
+		"X-Blueprint-Service":     {headerText(d.e.set.service)},
+	}
+	if r.size >= expectFrom {
+		r.header["Expect"] = []string{"100-continue"}
+	}
+	r.body = func() (io.ReadCloser, error) {
+		body, err := d.u.Package.Open()
+		if err != nil {
+			return nil, err
+		}
+		return progress.track(body), nil
+	}
+	return r
+}
+
+// headerText makes a service name fit for a header: what is not visible ASCII is percent-encoded, and so is the percent sign.
+func headerText(text string) string {
+	var b strings.Builder
+	for i := range len(text) {
+		if c := text[i]; c > ' ' && c < 0x7f && c != '%' {
+			b.WriteByte(c)
+		} else {
+			b.WriteString("%" + strings.ToUpper(strconv.FormatUint(uint64(c)|0x100, 16)[1:]))
+		}
+	}
+	return b.String()
+}
+
+// put uploads the package. old is the function that is there, nil for none.
+func (d *deployment) put(ctx context.Context, old *function, progress *progress) (*answer, error) {
+	r := d.putRequest(progress)
+	a, err := d.e.sendSafe(ctx, r)
+	if err != nil {
+		return nil, d.hide(err)
+	}
+	if a.status != http.StatusConflict {
+		return a, d.check(r, a)
+	}
+	if old != nil && old.has(featureReplace) { // it could have, and says that it must not
+		return nil, d.hide(d.e.statusError(r, a))
+	}
+	// A plain platform: the function exists, perhaps since a moment ago, and has to be deleted first.
+	if old == nil {
+		if old, err = d.e.get(ctx, d.request(), d.u.ID); err != nil && faas.CodeOf(err) != faas.ErrNotFound {
+			return nil, err
+		}
+	}
+	existed := old != nil
+	if existed {
+		if err := d.e.delete(ctx, d.request(), d.u.ID); err != nil {
+			return nil, err
+		}
+	}
+	a, err = d.putAgain(ctx, r)
+	if err == nil {
+		err = d.check(r, a)
+	}
+	if err != nil && existed {
+		return nil, d.gone(err)
+	}
+	return a, err
+}
+
+// check turns the answer to a PUT into an error where it is none that the protocol has for success.
+func (d *deployment) check(r request, a *answer) error {
+	switch {
+	case a.missing():
+		return d.e.byHand(r, a, d.u.ID)
+	case !a.ok():
+		return d.hide(d.e.statusError(r, a))
+	}
+	d.e.kind.CompareAndSwap(kindUnknown, kindDeploys)
+	return nil
+}
+
+// putAgain puts a function that was deleted a moment ago. While it fails there is no function, so it is tried harder than anything else: also when the
+// platform throttles, and when it still answers that the old one exists.
+func (d *deployment) putAgain(ctx context.Context, r request) (*answer, error) {
+	wait := firstWait
+	for range 6 {
+		a, err := d.e.sendSafe(ctx, r)
+		if err != nil && !isTransient(err) {
+			return nil, err
+		}
+		if err == nil && a.status != http.StatusTooManyRequests && a.status != http.StatusConflict && !isUnavailable(a) {
+			return a, nil
+		}
+		pause := wait
+		if err == nil {
+			pause = max(wait, retryAfter(a.header, time.Now()))
+		}
+		if !d.e.sleep(ctx, pause) {
+			break
+		}
+		wait *= 2
+	}
+	return d.e.sendSafe(ctx, r)
+}
+
+// gone says that the old function is no more.
+func (d *deployment) gone(err error) error {
+	failed := d.e.errorf(faas.CodeOf(err), d.request(), "function %s was deleted to be replaced, which this platform cannot do in one step, and the new one could not be put: %w", d.u.ID, err)
+	var cause *faas.Error
+	if errors.As(err, &cause) {
+		failed.RetryAfter = cause.RetryAfter
+	}
+	return failed
+}
+
+// hide takes the environment's values out of an error's text.
+func (d *deployment) hide(err error) error {
+	var e *faas.Error
+	if errors.As(err, &e) && e.Err != nil {
+		e.Err = &redactedError{d.redact.Replace(e.Err.Error()), e.Err}
+	}
+	return err
+}
+
+// byHand is the error for a platform that does not take deployments. It says all that the operator has to do instead.
+func (e *Executor) byHand(r request, a *answer, id string) error {
+	job, ok := jobOf(e.set.service, id)
+	where, name := e.set.base.String()+"/job/N", "each job N"
+	if ok {
+		n := strconv.FormatUint(uint64(job), 10)
+		where, name = e.set.base.String()+"/job/"+n, "job "+n
+	}
+	return e.errorf(faas.ErrUnsupported, r, `the platform does not take deployments (%s %s answered %d), it is invoke-only. Deploy by hand: upload the job binary as the platform's function for %s, `+
+		`with the memory, timeout and environment variables of the service, so that POST %s takes {"job_id":n,"args":[...]} and HEAD on it answers 200; `+
+		`then set the option mode to invoke-only (and invoke_url or invoke_urls, if it is elsewhere), and deploy again`,
+		r.method, faas.RedactURL(r.url), a.status, name, where)
+}

@@ -1,0 +1,48 @@
+// Package custom is the provider "custom": any platform that speaks the custom FaaS platform protocol over HTTP.
+//
+// Importing it registers the provider with package faas; [New] makes an executor without the registry. It needs no SDK and has no build tag.
+//
+// # Protocol
+//
+// Below the endpoint (faas.Config.Endpoint), with the function id {id} that is the service's name, made fit for it, and "-job" and the job's number:
+//
+//	PUT    /api/functions/{id}          the package, as application/zip, with memory, timeout, concurrency and environment in X-Blueprint-Config
+//	GET    /api/functions/{id}          what is deployed
+//	GET    /api/functions/{id}/health
+//	POST   /api/functions/{id}/invoke   {"job_id":n,"args":[...]}
+//	POST   /api/functions/{id}/warm     where the platform offers it
+//	DELETE /api/functions/{id}
+//
+// A service name that is not of lower-case letters, digits and dashes, or is too long, is cut and followed by a hash of the whole, so that two services never have
+// a function in common.
+//
+// Extensions are used where a platform has them, and do no harm where it does not. A PUT carries X-Blueprint-Service (the service, with what is not
+// visible ASCII percent-encoded), X-Blueprint-Fingerprint (of the configuration) and X-Blueprint-If-Exists: replace. The answer to a GET may hold
+// "service", "config_fingerprint", "package_sha256" (of the zip, in hex) and "features": a list of "replace" (a PUT replaces what is there in one step) and
+// "list" (GET /api/functions?service=NAME answers {"functions":[...]} with what GET answers for each). With them an unchanged function is recognised and not
+// uploaded again, and a changed one is replaced without a gap. Without them every deployment uploads, and deletes the old function right before it puts the new one.
+//
+// # Invoke-only platforms
+//
+// A platform that answers PUT with 404, 405 or 501 takes no deployments. The error is an ErrUnsupported that says what has to be done by hand. Afterwards the option
+// mode=invoke-only makes deploying a check that each function answers; nothing is created, changed or removed. Jobs are invoked with a POST to ENDPOINT/job/N, or
+// where the options invoke_url and invoke_urls say, and HEAD on the same address tells their health. A program that only invokes needs no option: an executor
+// finds out by itself.
+//
+// # Options
+//
+// Besides mode, invoke_url and invoke_urls: token, header, oauth2_token_url, oauth2_client_id, oauth2_client_secret and oauth2_scopes, ca_file, client_cert and
+// client_key, allow_insecure, ready_timeout_secs. faas.Provider("custom") has their descriptions.
+//
+// # Credentials
+//
+// One of: a bearer token (option token, else the environment variable FAAS_CUSTOM_TOKEN); OAuth 2.0 client credentials (the secret from its option, else from
+// FAAS_CUSTOM_OAUTH2_CLIENT_SECRET); a user name and password in the endpoint. Besides, or instead: any header (option header), and a client certificate. They are
+// sent to the configured addresses alone: redirects are followed only for reads and only on the same host, and over plain http to another machine nothing
+// secret is sent unless allow_insecure says so. No error, log or formatted value holds a credential or the value of an environment variable.
+//
+// # Repeating
+//
+// Reads, uploads and deletions are repeated a few times while the platform cannot be reached or is unavailable. Throttling (429) is left to the caller. An
+// invocation is sent once, whatever happens; faas.Error.NotRun says where it certainly did not run.
+package custom

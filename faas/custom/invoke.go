@@ -1,0 +1,222 @@
+package custom
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// maxErrorText is what an answer may hold besides its result, in bytes.
+const maxErrorText = 1 << 20
+
+// Invoke runs the job. The limit of faas.ProviderLimits counts the bytes of args and of the output, not those of the JSON around them; what the
+// platform refuses with 413 is an ErrTooLarge as well.
+//
+// In mode auto, a platform that does not know the function's address but answers at ENDPOINT/job/N is taken for an invoke-only one. The job is asked for
+// at the second address only after the first one said that it has no such thing.
+func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas.Result, error) {
+	start := time.Now()
+	limits, _ := faas.ProviderLimits(faas.Custom)
+	limit := int64(limits.MaxPayloadMB) << 20
+	r := request{op: "invoke", job: int64(jobID), method: http.MethodPost, limit: int64(faas.MaxResponseSize(int(limit))) + maxErrorText}
+	if int64(len(args)) > limit {
+		err := e.errorf(faas.ErrTooLarge, r, "the arguments are %d bytes, the limit is %d", len(args), limit)
+		err.NotRun = true
+		return nil, err
+	}
+	r.url = e.functionURL(functionID(e.set.service, jobID), "/invoke")
+	if e.invokeOnly() {
+		r.url = e.jobURL(jobID)
+	}
+	result, err := e.invoke(ctx, r, jobID, args)
+	if err != nil && e.kind.Load() == kindUnknown && isMissing(err) && e.answersByHand(ctx, jobID) {
+		e.kind.CompareAndSwap(kindUnknown, kindInvokeOnly)
+		r.url = e.jobURL(jobID)
+		result, err = e.invoke(ctx, r, jobID, args)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(result.Output)) > limit {
+		return nil, e.errorf(faas.ErrTooLarge, r, "the answer is %d bytes, the limit is %d", len(result.Output), limit)
+	}
+	result.Metrics.Total = time.Since(start)
+	return result, nil
+}
+
+// isMissing reports whether an invocation failed because its address does not exist.
+func isMissing(err *faas.Error) bool {
+	return err.NotRun && (err.Code == faas.ErrNotFound || err.Code == faas.ErrUnsupported)
+}
+
+// answersByHand reports whether a function that was deployed by hand is there.
+func (e *Executor) answersByHand(ctx context.Context, jobID uint32) bool {
+	a, err := e.send(ctx, request{op: "invoke", job: int64(jobID), method: http.MethodHead, url: e.jobURL(jobID)})
+	return err == nil && answersHead(a)
+}
+
+// invoke sends one request once.
+func (e *Executor) invoke(ctx context.Context, r request, jobID uint32, args []byte) (*faas.Result, *faas.Error) {
+	body := newInvokeBody(jobID, args)
+	defer body.release()
+	r.size = int64(len(body.text))
+	r.header = http.Header{"Content-Type": {"application/json"}}
+	var sent invokeTrace
+	r.body = func() (io.ReadCloser, error) {
+		if sent.http2.Load() { // its client would also repeat what the server may have begun
+			return nil, errNotRepeated
+		}
+		return body.reader(), nil
+	}
+	answer := buffers.Get().(*[]byte)
+	r.buffer = (*answer)[:0]
+	a, err := e.send(httptrace.WithClientTrace(ctx, sent.trace()), r)
+	if err == nil {
+		*answer = a.body
+		defer putBuffer(answer)
+	}
+	if err != nil {
+		failed := err.(*faas.Error)
+		failed.NotRun = failed.NotRun || !sent.connected.Load()
+		return nil, failed
+	}
+	if !a.ok() {
+		return nil, e.invokeError(r, a)
+	}
+	var resp faas.Response
+	if err := faas.ParseResponse(a.body, &resp); err != nil {
+		return nil, e.errorf(faas.ErrUnavailable, r, "%s %s: the answer is not in the protocol's shape: %s", r.method, faas.RedactURL(r.url), e.redact(excerpt(a.body)))
+	}
+	if !resp.Success {
+		return nil, e.invokeError(r, a)
+	}
+	if resp.JobID != jobID && (resp.JobID != 0 || decodeProblem(a.body).JobID != nil) {
+		return nil, e.errorf(faas.ErrUnavailable, r, "%s %s: the answer is of job %d", r.method, faas.RedactURL(r.url), resp.JobID)
+	}
+	e.kind.CompareAndSwap(kindUnknown, kindDeploys)
+	if resp.Result == nil {
+		resp.Result = []byte{}
+	}
+	return &faas.Result{Output: resp.Result, Metrics: faas.Metrics{
+		Execution: milliseconds(resp.ExecutionMS), MemoryMB: resp.MemoryUsedMB,
+	}}, nil
+}
+
+// invokeError tells a function that failed from a platform that did.
+func (e *Executor) invokeError(r request, a *answer) *faas.Error {
+	p := decodeProblem(a.body)
+	err := e.statusError(r, a)
+	if a.ok() {
+		err.Code = faas.ErrFunctionFailed // the platform did its part
+	}
+	if err.Code == faas.ErrTimeout || strings.EqualFold(p.Code, "TIMEOUT") {
+		err.Code = faas.ErrTimeout
+		return err
+	}
+	functionSaysSo := p.Success != nil && !*p.Success &&
+		(a.status == http.StatusInternalServerError || a.status == http.StatusBadGateway || a.status == http.StatusUnprocessableEntity)
+	if err.Code == faas.ErrFunctionFailed || functionSaysSo {
+		failed := &faas.FunctionError{
+			Type: truncate(p.Code, 40), Message: e.redact(truncate(p.text(), maxMessage)), ExitCode: p.number("exit_code"), LogTail: e.redact(p.detail("log_tail")),
+		}
+		return e.errorf(faas.ErrFunctionFailed, r, "%w", failed)
+	}
+	switch a.status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusRequestEntityTooLarge,
+		http.StatusUnsupportedMediaType, http.StatusTooManyRequests, http.StatusNotImplemented:
+		err.NotRun = true // with these a server says that it refused the request
+	}
+	return err
+}
+
+// invokeTrace sees whether an invocation ever had a connection, and so whether it can have reached the platform.
+type invokeTrace struct{ connected, http2 atomic.Bool }
+
+var errNotRepeated = errors.New("the connection was lost, and an invocation is not repeated")
+
+func (t *invokeTrace) trace() *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+		if c, ok := info.Conn.(*tls.Conn); ok && c.ConnectionState().NegotiatedProtocol == "h2" {
+			t.http2.Store(true)
+		}
+		t.connected.Store(true)
+	}}
+}
+
+// buffers holds buffers for the bodies of invocations and their answers.
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// maxPooled is the largest buffer that is kept, in bytes.
+const maxPooled = 1 << 20
+
+func putBuffer(buffer *[]byte) {
+	if cap(*buffer) <= maxPooled {
+		buffers.Put(buffer)
+	}
+}
+
+// invokeBody is the JSON of an invocation. Its buffer is used again once the call and every reader that the transport got are done with it: a transport
+// may read on after it has answered, and may ask for a second reader where it found a connection dead before it wrote anything.
+type invokeBody struct {
+	text   []byte
+	buffer *[]byte
+	refs   atomic.Int32
+}
+
+func newInvokeBody(jobID uint32, args []byte) *invokeBody {
+	buffer := buffers.Get().(*[]byte)
+	b := &invokeBody{text: faas.AppendRequest((*buffer)[:0], jobID, args), buffer: buffer}
+	b.refs.Store(1)
+	return b
+}
+
+func (b *invokeBody) release() {
+	if b.refs.Add(-1) == 0 {
+		*b.buffer = b.text
+		putBuffer(b.buffer)
+	}
+}
+
+func (b *invokeBody) reader() io.ReadCloser {
+	b.refs.Add(1)
+	r := &invokeReader{body: b}
+	r.text.Reset(b.text)
+	return r
+}
+
+// invokeReader reads an invokeBody until it is closed.
+type invokeReader struct {
+	mu     sync.Mutex
+	text   bytes.Reader
+	body   *invokeBody
+	closed bool
+}
+
+func (r *invokeReader) Read(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	return r.text.Read(p)
+}
+
+func (r *invokeReader) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.closed {
+		r.closed = true
+		r.body.release()
+	}
+	return nil
+}

@@ -1,0 +1,85 @@
+package custom
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/oauth2"
+	"golang.org/x/oauth2/clientcredentials"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// tokenSource gets and keeps an OAuth 2.0 token. Unlike an oauth2.TokenSource it fetches under the context of the call that needs the token.
+type tokenSource struct {
+	config *clientcredentials.Config
+	client *http.Client
+	fetch  chan struct{} // holds a value while someone fetches
+	token  atomic.Pointer[oauth2.Token]
+}
+
+func newTokenSource(config *clientcredentials.Config, client *http.Client) *tokenSource {
+	c := *client
+	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &tokenSource{config: config, client: &c, fetch: make(chan struct{}, 1)}
+}
+
+// tokenSlack is how long before it expires a token is replaced.
+const tokenSlack = 10 * time.Second
+
+// get returns a token that is valid for a while yet. Concurrent calls share one fetch.
+func (s *tokenSource) get(ctx context.Context) (string, error) {
+	if t := s.token.Load(); isFresh(t) {
+		return t.AccessToken, nil
+	}
+	select {
+	case s.fetch <- struct{}{}:
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+	defer func() { <-s.fetch }()
+	if t := s.token.Load(); isFresh(t) {
+		return t.AccessToken, nil
+	}
+	t, err := s.config.Token(context.WithValue(ctx, oauth2.HTTPClient, s.client))
+	if err != nil {
+		return "", err
+	}
+	s.token.Store(t)
+	return t.AccessToken, nil
+}
+
+func isFresh(t *oauth2.Token) bool {
+	return t != nil && (t.Expiry.IsZero() || time.Until(t.Expiry) > tokenSlack)
+}
+
+// forget makes the next get fetch a new token: the platform refused this one.
+func (s *tokenSource) forget() { s.token.Store(nil) }
+
+// tokenError classifies a failed fetch. The answer of the token endpoint is not in it.
+func (e *Executor) tokenError(ctx context.Context, r request, err error) *faas.Error {
+	var refused *oauth2.RetrieveError
+	var wrapped *url.Error
+	code, text := faas.ErrUnavailable, "the token endpoint gave no usable answer"
+	switch {
+	case ctx.Err() != nil:
+		code, text = faas.ErrTimeout, ctx.Err().Error()
+	case errors.As(err, &refused) && refused.Response != nil:
+		text = refused.Response.Status
+		if refused.ErrorCode != "" {
+			text += " (" + truncate(refused.ErrorCode, 40) + ")"
+		}
+		if s := refused.Response.StatusCode; s >= 400 && s < 500 && s != http.StatusTooManyRequests {
+			code = faas.ErrPermissionDenied
+		}
+	case errors.As(err, &wrapped):
+		text = wrapped.Err.Error()
+	}
+	failed := e.errorf(code, r, "get an OAuth 2.0 token from %s: %w", faas.RedactURL(e.set.oauth.TokenURL), &redactedError{e.redact(text), err})
+	failed.NotRun = true
+	return failed
+}

@@ -1,0 +1,181 @@
+package custom
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// maxList bounds what is read of a list of functions, in bytes.
+const maxList = 16 << 20
+
+// Observe asks the platform for the function. A platform without extensions cannot tell what code and configuration a function has: their
+// fields of the state are then empty. On an invoke-only platform a function exists when its URL answers.
+func (e *Executor) Observe(ctx context.Context, id string) (faas.State, error) {
+	r := request{op: "observe", job: faas.NoJob}
+	if e.invokeOnly() {
+		return e.probe(ctx, r, id)
+	}
+	f, err := e.get(ctx, r, id)
+	if err != nil {
+		return faas.State{}, err
+	}
+	return e.state(id, f), nil
+}
+
+// get returns what the platform says of a function. The function of another service is an ErrConflict.
+func (e *Executor) get(ctx context.Context, r request, id string) (*function, error) {
+	r.method, r.url = http.MethodGet, e.functionURL(id, "")
+	a, err := e.sendSafe(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case a.status == http.StatusNotFound:
+		return nil, e.errorf(faas.ErrNotFound, r, "the platform has no function %s", id)
+	case a.missing():
+		return nil, e.byHand(r, a, id)
+	case !a.ok():
+		return nil, e.statusError(r, a)
+	}
+	e.kind.CompareAndSwap(kindUnknown, kindDeploys)
+	f, err := e.decodeFunction(r, a, id)
+	if err != nil {
+		return nil, err
+	}
+	if f.Status == "deleted" {
+		return nil, e.errorf(faas.ErrNotFound, r, "the platform has deleted function %s", id)
+	}
+	return f, e.checkOwner(r, f, id)
+}
+
+// checkOwner makes sure that a function is the service's: because the platform says so, or, where it does not say, because of its id.
+func (e *Executor) checkOwner(r request, f *function, id string) error {
+	_, ours := jobOf(e.set.service, id)
+	switch {
+	case f.Service != "" && f.Service != e.set.service:
+		return e.errorf(faas.ErrConflict, r, "function %s belongs to service %q", id, truncate(f.Service, 100))
+	case f.Service == "" && !ours:
+		return e.errorf(faas.ErrConflict, r, "function %s does not belong to service %q, whose functions are called %s-jobN", id, e.set.service, servicePrefix(e.set.service))
+	}
+	return nil
+}
+
+func (e *Executor) decodeFunction(r request, a *answer, id string) (*function, error) {
+	var f function
+	if err := json.Unmarshal(a.body, &f); err != nil {
+		return nil, e.errorf(faas.ErrUnavailable, r, "%s %s: the answer is not in the protocol's shape: %s", r.method, faas.RedactURL(r.url), e.redact(excerpt(a.body)))
+	}
+	if f.FunctionID != "" && f.FunctionID != id {
+		return nil, e.errorf(faas.ErrUnavailable, r, "%s %s: the answer is about function %q", r.method, faas.RedactURL(r.url), truncate(f.FunctionID, 100))
+	}
+	return &f, nil
+}
+
+// private is what Restore needs of a state.
+type private struct {
+	// Seen sums up what even a platform without extensions says of a function, so that an untouched one is recognised.
+	Seen string `json:"seen"`
+}
+
+func (e *Executor) state(id string, f *function) faas.State {
+	status, reason := f.status()
+	s := faas.State{
+		ID: id, Status: status, Reason: e.redact(reason), Resource: faas.RedactURL(e.functionURL(id, "")),
+		PackageSHA256: f.PackageSHA256, Fingerprint: f.ConfigFingerprint, DeployedAt: parseTime(f.DeployedAt), ColdStart: milliseconds(f.ColdStartMS),
+	}
+	if f.Endpoint != "" {
+		s.Endpoint = faas.RedactURL(f.Endpoint)
+	}
+	if job, ok := jobOf(e.set.service, id); ok {
+		s.JobIDs = []uint32{job}
+	}
+	if !s.DeployedAt.IsZero() {
+		s.Revision = fmt.Sprintf("%s/%d", s.DeployedAt.Format(time.RFC3339Nano), count(f.BinarySizeBytes))
+	}
+	text, err := json.Marshal(private{f.seen()})
+	if err != nil {
+		panic("faas/custom: a string does not marshal: " + err.Error())
+	}
+	s.Private = text
+	return s
+}
+
+// seen returns "" where the platform does not say when the function was deployed: then nothing tells one deployment from the next.
+func (f *function) seen() string {
+	if f.DeployedAt == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s %s %v %v %v", truncate(f.DeployedAt, 100), truncate(f.Status, 40), f.BinarySizeBytes, f.MemoryMB, f.TimeoutSecs)
+}
+
+// probe observes a function of an invoke-only platform.
+func (e *Executor) probe(ctx context.Context, r request, id string) (faas.State, error) {
+	job, ok := jobOf(e.set.service, id)
+	r.method, r.url = http.MethodHead, e.jobURL(job)
+	if !ok || r.url == "" {
+		return faas.State{}, e.errorf(faas.ErrNotFound, r, "unit %q has no URL on this invoke-only platform", id)
+	}
+	a, err := e.sendSafe(ctx, r)
+	if err != nil {
+		return faas.State{}, err
+	}
+	s := faas.State{ID: id, Status: faas.StatusReady, Resource: faas.RedactURL(r.url), Endpoint: faas.RedactURL(r.url), JobIDs: []uint32{job}}
+	switch {
+	case answersHead(a):
+	case a.status >= 500:
+		s.Status, s.Reason = faas.StatusFailed, "HEAD answered "+strconv.Itoa(a.status)
+	case a.status == http.StatusNotFound || a.status == http.StatusGone:
+		return faas.State{}, e.errorf(faas.ErrNotFound, r, "nothing answers at %s: on this invoke-only platform the function of job %d has to be deployed by hand", faas.RedactURL(r.url), job)
+	default:
+		return faas.State{}, e.statusError(r, a)
+	}
+	return s, nil
+}
+
+// answersHead reports whether something is there: a handler that takes POST alone says so with 405 or 501.
+func answersHead(a *answer) bool {
+	return a.ok() || a.status == http.StatusMethodNotAllowed || a.status == http.StatusNotImplemented
+}
+
+// List returns the service's functions. ErrUnsupported on platforms without the extension, and on invoke-only ones.
+func (e *Executor) List(ctx context.Context) ([]faas.State, error) {
+	r := request{op: "list", job: faas.NoJob, method: http.MethodGet, url: e.set.base.String() + "/api/functions?service=" + url.QueryEscape(e.set.service), limit: maxList}
+	if e.invokeOnly() {
+		return nil, e.errorf(faas.ErrUnsupported, r, "an invoke-only platform cannot list its functions")
+	}
+	a, err := e.sendSafe(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if a.missing() {
+		return nil, e.errorf(faas.ErrUnsupported, r, "the platform cannot list its functions (status %d)", a.status)
+	}
+	if !a.ok() {
+		return nil, e.statusError(r, a)
+	}
+	var list functionList
+	if err := json.Unmarshal(a.body, &list); err != nil || list.Functions == nil {
+		return nil, e.errorf(faas.ErrUnsupported, r, "the platform cannot list its functions (its answer is in no shape that is known)")
+	}
+	var states []faas.State
+	for i := range list.Functions {
+		f := &list.Functions[i]
+		if f.Service == "" {
+			return nil, e.errorf(faas.ErrUnsupported, r, "the platform cannot list the functions of one service")
+		}
+		if f.Service == e.set.service && f.FunctionID != "" && f.Status != "deleted" {
+			states = append(states, e.state(f.FunctionID, f))
+		}
+	}
+	slices.SortFunc(states, func(a, b faas.State) int { return cmp.Compare(a.ID, b.ID) })
+	return states, nil
+}

@@ -1,0 +1,90 @@
+package custom
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// Restore puts the earlier code and configuration of a function back by deploying them again, for which it needs package and functions. Without them it can
+// only find that nothing has changed.
+func (e *Executor) Restore(ctx context.Context, u faas.Unit, prior faas.State) error {
+	if e.invokeOnly() {
+		return nil // where nothing is deployed, nothing was changed
+	}
+	r := request{op: "restore", job: faas.NoJob}
+	f, err := e.get(ctx, r, prior.ID)
+	if err != nil && faas.CodeOf(err) != faas.ErrNotFound {
+		return err
+	}
+	if err == nil && e.untouched(prior, e.state(prior.ID, f)) {
+		return nil
+	}
+	known := u.ID == prior.ID && len(u.Functions) > 0 && u.Package != nil &&
+		(prior.Fingerprint == "" || prior.Fingerprint == u.Fingerprint()) && (prior.PackageSHA256 == "" || prior.PackageSHA256 == u.Package.SHA256())
+	if !known {
+		return e.errorf(faas.ErrUnsupported, r, "function %s is not as it was, and the protocol has no earlier versions: it can be put back only with its earlier package and configuration", prior.ID)
+	}
+	_, err = e.Converge(ctx, u, nil, nil)
+	return err
+}
+
+// untouched reports whether two states are of one and the same deployment.
+func (e *Executor) untouched(a, b faas.State) bool {
+	if a.Status != b.Status {
+		return false
+	}
+	if a.PackageSHA256 != "" && a.Fingerprint != "" {
+		return a.PackageSHA256 == b.PackageSHA256 && a.Fingerprint == b.Fingerprint
+	}
+	var was, is private
+	return json.Unmarshal(a.Private, &was) == nil && json.Unmarshal(b.Private, &is) == nil && was.Seen != "" && was == is
+}
+
+// Remove deletes the function. On an invoke-only platform it does nothing: what was deployed by hand is removed by hand.
+func (e *Executor) Remove(ctx context.Context, id string) error {
+	if e.invokeOnly() {
+		return nil
+	}
+	r := request{op: "remove", job: faas.NoJob}
+	_, err := e.get(ctx, r, id) // a function of another service must not be deleted
+	switch faas.CodeOf(err) {
+	case "":
+		return e.delete(ctx, r, id)
+	case faas.ErrNotFound:
+		return nil
+	}
+	return err
+}
+
+// delete deletes a function and returns when it is gone.
+func (e *Executor) delete(ctx context.Context, r request, id string) error {
+	r.method, r.url = http.MethodDelete, e.functionURL(id, "")
+	a, err := e.sendSafe(ctx, r)
+	switch {
+	case err != nil:
+		return err
+	case a.status == http.StatusNotFound || a.status == http.StatusGone:
+		return nil
+	case !a.ok():
+		return e.statusError(r, a)
+	}
+	var f function
+	if len(a.body) == 0 || json.Unmarshal(a.body, &f) != nil || f.Status == "" || strings.EqualFold(f.Status, "deleted") {
+		return nil
+	}
+	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) { // it is being deleted
+		if _, err := e.get(ctx, r, id); faas.CodeOf(err) == faas.ErrNotFound {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if !e.sleep(ctx, wait) {
+			return e.errorf(faas.ErrTimeout, r, "function %s is being deleted and still there: %w", id, context.Cause(ctx))
+		}
+	}
+}

@@ -1,0 +1,109 @@
+package custom
+
+import (
+	"cmp"
+	"encoding/base64"
+	"encoding/json"
+	"maps"
+	"runtime"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// Limits of the protocol.
+const (
+	maxUnpacked    = 250 << 20 // bytes of the binary
+	maxPackage     = 50 << 20  // bytes of the zip
+	minMemoryMB    = 128
+	maxEnvironment = 64 << 10 // bytes of the configuration header: more than this few HTTP servers take
+	// defaultConcurrency is what the protocol has every platform offer. It is sent for a function that wants the provider's default.
+	defaultConcurrency = 100
+)
+
+// Units makes one unit per function, with the binary as the package's only file, "bootstrap". Only executables that a Linux platform can run are
+// accepted; for an endpoint on this machine also those of this machine.
+func (e *Executor) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Unit, error) {
+	functions = slices.Clone(functions)
+	slices.SortStableFunc(functions, func(a, b faas.Function) int { return cmp.Compare(a.JobID, b.JobID) })
+	var units []faas.Unit
+	for i, f := range functions {
+		if err := e.checkBinary(bin, f.JobID); err != nil {
+			return nil, err
+		}
+		if i > 0 && functions[i-1].JobID == f.JobID {
+			return nil, refuse(faas.ErrInvalidArgument, f.JobID, "the job is wanted twice")
+		}
+		if err := checkFunction(f); err != nil {
+			return nil, err
+		}
+		f.Env = maps.Clone(f.Env)
+		units = append(units, faas.Unit{
+			ID: functionID(e.set.service, f.JobID), Functions: []faas.Function{f}, Files: faas.BootstrapFiles(bin),
+		})
+	}
+	return units, nil
+}
+
+func refuse(code faas.Code, jobID uint32, format string, args ...any) error {
+	return faas.JobErrorf(code, "units", faas.Custom, jobID, format, args...)
+}
+
+func (e *Executor) checkBinary(bin *faas.Binary, jobID uint32) error {
+	if bin == nil || bin.Path == "" {
+		return refuse(faas.ErrInvalidArgument, jobID, "there is no binary to deploy")
+	}
+	if bin.Size > maxUnpacked {
+		return refuse(faas.ErrTooLarge, jobID, "the binary has %d bytes, the limit of the protocol is %d", bin.Size, maxUnpacked)
+	}
+	if bin.OS == runtime.GOOS && isLoopback(e.set.base.Hostname()) { // such as the platform of this module on a developer's machine
+		return nil
+	}
+	if err := bin.CheckLinux(); err != nil {
+		return refuse(faas.CodeOf(err), jobID, "%w", err)
+	}
+	return nil
+}
+
+func checkFunction(f faas.Function) error {
+	limits, _ := faas.ProviderLimits(faas.Custom)
+	switch {
+	case f.MemoryMB > limits.MaxMemoryMB:
+		return refuse(faas.ErrTooLarge, f.JobID, "memory of %d MiB is above the limit of %d MiB", f.MemoryMB, limits.MaxMemoryMB)
+	case f.MemoryMB < minMemoryMB:
+		return refuse(faas.ErrInvalidArgument, f.JobID, "memory of %d MiB is below the least that the protocol knows, %d MiB", f.MemoryMB, minMemoryMB)
+	case f.TimeoutSecs > limits.MaxTimeoutSecs:
+		return refuse(faas.ErrTooLarge, f.JobID, "a timeout of %d s is above the limit of %d s", f.TimeoutSecs, limits.MaxTimeoutSecs)
+	case f.TimeoutSecs == 0:
+		return refuse(faas.ErrInvalidArgument, f.JobID, "a timeout of 0 s is not possible; the least is 1 s")
+	}
+	for _, name := range slices.Sorted(maps.Keys(f.Env)) {
+		switch {
+		case name == "" || strings.ContainsAny(name, "=\x00"):
+			return refuse(faas.ErrInvalidArgument, f.JobID, "environment variable %q: a name is not empty and holds neither = nor NUL", name)
+		case strings.Contains(f.Env[name], "\x00"):
+			return refuse(faas.ErrInvalidArgument, f.JobID, "environment variable %s: its value holds a NUL, which no environment can", name)
+		case !utf8.ValidString(name) || !utf8.ValidString(f.Env[name]):
+			return refuse(faas.ErrInvalidArgument, f.JobID, "environment variable %q: name and value have to be UTF-8, for they are sent as JSON", name)
+		}
+	}
+	if n := len(configHeader(f)); n > maxEnvironment {
+		return refuse(faas.ErrTooLarge, f.JobID, "the environment makes the header X-Blueprint-Config %d bytes long, the limit is %d", n, maxEnvironment)
+	}
+	return nil
+}
+
+// configHeader returns the value of X-Blueprint-Config.
+func configHeader(f faas.Function) string {
+	env := f.Env
+	if env == nil {
+		env = map[string]string{}
+	}
+	text, err := json.Marshal(deployConfig{f.MemoryMB, f.TimeoutSecs, cmp.Or(f.MaxConcurrency, defaultConcurrency), env})
+	if err != nil {
+		panic("faas/custom: a configuration does not marshal: " + err.Error()) // numbers and strings always do
+	}
+	return base64.StdEncoding.EncodeToString(text)
+}

@@ -1,0 +1,190 @@
+package custom
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// deployConfig is the JSON in the header X-Blueprint-Config.
+type deployConfig struct {
+	MemoryMB       uint32            `json:"memory_mb"`
+	TimeoutSecs    uint32            `json:"timeout_secs"`
+	MaxConcurrency uint32            `json:"max_concurrency"`
+	EnvVars        map[string]string `json:"env_vars"`
+}
+
+// function is what a platform says of a function. The members after Error are extensions that a platform may leave out.
+type function struct {
+	FunctionID      string  `json:"function_id"`
+	Endpoint        string  `json:"endpoint"`
+	Status          string  `json:"status"`
+	ColdStartMS     float64 `json:"cold_start_ms"`
+	MemoryMB        float64 `json:"memory_mb"`
+	TimeoutSecs     float64 `json:"timeout_secs"`
+	DeployedAt      string  `json:"deployed_at"`
+	BinarySizeBytes float64 `json:"binary_size_bytes"`
+	Error           any     `json:"error"`
+
+	PackageSHA256     string   `json:"package_sha256"`
+	ConfigFingerprint string   `json:"config_fingerprint"`
+	Service           string   `json:"service"`
+	Features          []string `json:"features"`
+}
+
+// The extensions that a platform can announce in "features".
+const (
+	featureReplace = "replace" // a PUT with X-Blueprint-If-Exists: replace replaces a function in one step
+	featureList    = "list"    // GET /api/functions?service=NAME
+)
+
+func (f *function) has(feature string) bool { return slices.Contains(f.Features, feature) }
+
+// status translates the platform's word. The protocol knows "deployed" and "deleted"; the others are what platforms call the same.
+func (f *function) status() (faas.Status, string) {
+	switch strings.ToLower(f.Status) {
+	case "deployed", "ready", "active":
+		return faas.StatusReady, ""
+	case "failed", "error", "unhealthy":
+		reason := problem{Error: f.Error}.text()
+		if reason == "" {
+			reason = "the platform says that it is " + strings.ToLower(f.Status)
+		}
+		return faas.StatusFailed, truncate(reason, maxMessage)
+	}
+	return faas.StatusPending, "the platform says that its status is " + truncate(f.Status, 40)
+}
+
+// functionList is the answer to GET /api/functions.
+type functionList struct {
+	Functions []function `json:"functions"`
+}
+
+// health is the answer to a health check.
+type health struct {
+	Status           string  `json:"status"`
+	LastInvocation   string  `json:"last_invocation"`
+	TotalInvocations float64 `json:"total_invocations"`
+	Error            any     `json:"error"`
+}
+
+// warmed is the answer to a warm-up.
+type warmed struct {
+	InstancesWarmed *float64 `json:"instances_warmed"`
+}
+
+// problem is the platform's error shape, and also that of a failed invocation.
+type problem struct {
+	JobID   *uint32
+	Success *bool
+	Error   any
+	Code    string
+	Message string
+	Details any
+}
+
+// decodeProblem reads an error answer as far as it can be understood: a platform that gets one member wrong may still say something in another.
+func decodeProblem(body []byte) problem {
+	var p problem
+	var members map[string]json.RawMessage
+	if json.Unmarshal(body, &members) != nil {
+		return p
+	}
+	for name, into := range map[string]any{
+		"job_id": &p.JobID, "success": &p.Success, "error": &p.Error, "code": &p.Code, "message": &p.Message, "details": &p.Details,
+	} {
+		if text, ok := members[name]; ok {
+			_ = json.Unmarshal(text, into)
+		}
+	}
+	return p
+}
+
+// text returns the message of an error: "error" where it is a string, or the "message" in or beside it.
+func (p problem) text() string {
+	switch e := p.Error.(type) {
+	case string:
+		return e
+	case map[string]any:
+		if message, ok := e["message"].(string); ok {
+			return message
+		}
+	}
+	return p.Message
+}
+
+// detail returns a member of "details" that is a string.
+func (p problem) detail(name string) string {
+	details, _ := p.Details.(map[string]any)
+	text, _ := details[name].(string)
+	return text
+}
+
+// number returns a member of "details" that is a number.
+func (p problem) number(name string) int {
+	details, _ := p.Details.(map[string]any)
+	n, _ := details[name].(float64)
+	if n != n || n < -1<<31 || n > 1<<31-1 {
+		return 0
+	}
+	return int(n)
+}
+
+// maxMessage bounds what an error repeats of a platform's words, in bytes.
+const maxMessage = 500
+
+// truncate cuts a foreign text to at most limit bytes and takes out what would disturb a terminal or a log line.
+func truncate(text string, limit int) string {
+	text = strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' || r == '\r' {
+			return ' '
+		}
+		if !unicode.IsPrint(r) || r == utf8.RuneError {
+			return '\uFFFD'
+		}
+		return r
+	}, strings.TrimSpace(text))
+	if len(text) <= limit {
+		return text
+	}
+	for limit > 0 && !utf8.RuneStart(text[limit]) {
+		limit--
+	}
+	return text[:limit] + "..."
+}
+
+// excerpt returns the beginning of an answer that is not in the protocol's shape.
+func excerpt(body []byte) string {
+	if len(body) == 0 {
+		return "(empty answer)"
+	}
+	return truncate(string(body[:min(len(body), 200)]), 200)
+}
+
+func parseTime(text string) time.Time {
+	t, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return time.Time{}
+	}
+	return t.UTC()
+}
+
+// milliseconds converts a platform's number, which may be anything.
+func milliseconds(ms float64) time.Duration {
+	if !(ms > 0 && ms < float64(1<<63-1)/float64(time.Millisecond)) {
+		return 0
+	}
+	return time.Duration(ms * float64(time.Millisecond))
+}
+
+func count(n float64) uint64 {
+	if !(n > 0 && n < 1<<63) {
+		return 0
+	}
+	return uint64(n)
+}

@@ -1,0 +1,326 @@
+package faastest
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// Harness connects [Run] with a provider.
+type Harness struct {
+	// Open returns an executor bound to the service. All executors of one Run are for the same platform or account. Run closes them.
+	Open func(t testing.TB, service string) faas.Executor
+	// Provider is the name that the provider's errors carry.
+	Provider string
+	// Limits and MemorySizes are the provider's; zero for those of faas.ProviderLimits and faas.ProviderMemorySizes.
+	Limits      faas.Limits
+	MemorySizes faas.MemorySizes
+	// Binary is what is deployed: JobBinary, or another program with the same jobs. nil for JobBinary.
+	Binary *faas.Binary
+	// OpenLossy returns an executor that delivers invocations to the same platform and loses the answers, by Faulty or FaultyTransport. nil leaves out the
+	// test that an invocation is not repeated.
+	OpenLossy func(t testing.TB, service string) faas.Executor
+	// NoTimeouts says that the platform under test does not stop functions that run longer than their timeout, as some fakes do not.
+	NoTimeouts bool
+	// Simulated says that the platform under test does not run the package, but something with the same jobs, such as RunJob.
+	Simulated bool
+}
+
+// deadline is how long a single call may take. It is generous: it turns a call that hangs into a failure.
+const deadline = 2 * time.Minute
+
+// Run tests every promise of the [faas.Executor] contract. Abilities that the contract leaves open are found out: a provider that cannot list, restore, tell
+// what code a unit has, warm, or tell health is not held to what the contract says of them.
+func Run(t *testing.T, h Harness) {
+	s := &suite{h: h, secret: "canary-" + random(8), suffix: random(3), dir: t.TempDir(), packages: map[string]*faas.Package{}}
+	if s.h.Limits == (faas.Limits{}) {
+		s.h.Limits, _ = faas.ProviderLimits(h.Provider)
+	}
+	if s.h.MemorySizes.Min == 0 && s.h.MemorySizes.Sizes == nil {
+		s.h.MemorySizes, _ = faas.ProviderMemorySizes(h.Provider)
+	}
+	if s.h.Limits.MaxMemoryMB == 0 || s.h.MemorySizes.RoundUp(1) == 0 {
+		t.Fatalf("the harness gives no limits, and none are known for provider %q", h.Provider)
+	}
+	if s.h.Binary == nil {
+		bin, err := faas.InspectBinary(JobBinary(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.h.Binary = bin
+	}
+	s.binary = s.h.Binary
+	t.Run("Units", s.units)
+	t.Run("Deploy", s.deploying)
+	t.Run("Neighbours", s.neighbours)
+	t.Run("Invoke", s.invoking)
+	t.Run("Close", s.closing)
+}
+
+type suite struct {
+	h      Harness
+	binary *faas.Binary
+	secret string // in every function's environment, and nowhere else
+	suffix string // makes the names of services new, for platforms that remember
+	dir    string
+
+	packages map[string]*faas.Package // by their files
+}
+
+func random(n int) string {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails
+	return hex.EncodeToString(b)
+}
+
+func (s *suite) service(name string) string { return "faastest-" + name + "-" + s.suffix }
+
+// open returns an executor every call of which is checked for what holds for all of them.
+func (s *suite) open(t testing.TB, service string) *watched {
+	t.Helper()
+	exec := s.h.Open(t, service)
+	t.Cleanup(func() {
+		if err := exec.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	return &watched{s: s, t: t, exec: exec}
+}
+
+func (s *suite) ctx(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// function returns a small function for the job, with the canary in its environment.
+func (s *suite) function(job uint32) faas.Function {
+	return faas.Function{
+		JobID: job, MemoryMB: s.h.MemorySizes.RoundUp(256), TimeoutSecs: min(60, s.h.Limits.MaxTimeoutSecs),
+		Env: map[string]string{"FAASTEST_SECRET": s.secret, "FAASTEST_VALUE": "one"},
+	}
+}
+
+func (s *suite) functions(jobs ...uint32) []faas.Function {
+	var all []faas.Function
+	for _, job := range jobs {
+		all = append(all, s.function(job))
+	}
+	return all
+}
+
+// wanted returns the units of functions, with their packages.
+func (s *suite) wanted(t testing.TB, exec faas.Executor, functions []faas.Function) []faas.Unit {
+	t.Helper()
+	units, err := exec.Units(s.binary, functions)
+	if err != nil {
+		t.Fatalf("Units: %v", err)
+	}
+	s.pack(t, units)
+	return units
+}
+
+// pack builds the packages of units, one for all with equal files.
+func (s *suite) pack(t testing.TB, units []faas.Unit) {
+	t.Helper()
+	for i := range units {
+		key := fmt.Sprintf("%+v", units[i].Files)
+		if s.packages[key] == nil {
+			pkg, err := faas.BuildPackage(t.Context(), s.dir, units[i].Files)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.packages[key] = pkg
+		}
+		units[i].Package = s.packages[key]
+	}
+}
+
+// converge brings units to what is wanted, as the engine does it, and removes them when the test ends.
+func (s *suite) converge(t testing.TB, exec faas.Executor, units []faas.Unit) []faas.State {
+	t.Helper()
+	s.removeLater(t, exec, units)
+	var states []faas.State
+	for _, u := range units {
+		state, err := exec.Converge(s.ctx(t), u, s.observe(t, exec, u.ID), nil)
+		if err != nil {
+			t.Fatalf("Converge(%s): %v", u.ID, err)
+		}
+		states = append(states, state)
+	}
+	return states
+}
+
+func (s *suite) removeLater(t testing.TB, exec faas.Executor, units []faas.Unit) {
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), deadline)
+		defer cancel()
+		for _, u := range units {
+			if err := exec.Remove(ctx, u.ID); err != nil {
+				t.Errorf("Remove(%s): %v", u.ID, err)
+			}
+		}
+	})
+}
+
+// observe returns nil where nothing exists.
+func (s *suite) observe(t testing.TB, exec faas.Executor, id string) *faas.State {
+	t.Helper()
+	state, err := exec.Observe(s.ctx(t), id)
+	if faas.CodeOf(err) == faas.ErrNotFound {
+		return nil
+	}
+	if err != nil {
+		t.Fatalf("Observe(%s): %v", id, err)
+	}
+	return &state
+}
+
+// invoke runs a job that has to succeed.
+func (s *suite) invoke(t testing.TB, exec faas.Invoker, job uint32, args string) string {
+	t.Helper()
+	r, err := exec.Invoke(s.ctx(t), job, []byte(args))
+	if err != nil {
+		t.Fatalf("Invoke(%d): %v", job, err)
+	}
+	return string(r.Output)
+}
+
+// wantCode fails the test unless err has one of the codes.
+func wantCode(t testing.TB, err error, codes ...faas.Code) {
+	t.Helper()
+	for _, code := range codes {
+		if err != nil && faas.CodeOf(err) == code {
+			return
+		}
+	}
+	t.Fatalf("got error %v (code %q), want code %q", err, faas.CodeOf(err), codes)
+}
+
+// watched is an executor that checks what the contract promises of every call.
+type watched struct {
+	s    *suite
+	t    testing.TB
+	exec faas.Executor
+}
+
+var _ faas.Executor = (*watched)(nil)
+
+// as returns the same for a subtest.
+func (w *watched) as(t testing.TB) *watched { return &watched{w.s, t, w.exec} }
+
+func (w *watched) check(op string, err error) {
+	w.t.Helper()
+	if err == nil {
+		return
+	}
+	var e *faas.Error
+	if !errors.As(err, &e) {
+		w.t.Errorf("%s: the error is no *faas.Error: %T %v", op, err, err)
+		return
+	}
+	if e.Code == "" || e.Provider != w.s.h.Provider {
+		w.t.Errorf("%s: the error has code %q and provider %q, want a code and provider %q: %v", op, e.Code, e.Provider, w.s.h.Provider, err)
+	}
+	w.secretless(op, err.Error()+fmt.Sprintf("%+v %#v", err, *e))
+}
+
+func (w *watched) state(op string, s faas.State) {
+	w.t.Helper()
+	text, err := json.Marshal(s)
+	if err != nil {
+		w.t.Errorf("%s: the state does not marshal: %v", op, err)
+	}
+	w.secretless(op, string(text)+fmt.Sprintf("%+v %s", s, s.Private))
+}
+
+func (w *watched) secretless(op, text string) {
+	w.t.Helper()
+	if strings.Contains(text, w.s.secret) {
+		w.t.Errorf("%s: a value of the environment is in what it returned: %s", op, text)
+	}
+}
+
+func (w *watched) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Unit, error) {
+	units, err := w.exec.Units(bin, functions)
+	w.check("Units", err)
+	return units, err
+}
+
+func (w *watched) Observe(ctx context.Context, id string) (faas.State, error) {
+	s, err := w.exec.Observe(ctx, id)
+	w.check("Observe", err)
+	w.state("Observe", s)
+	if err == nil && (s.ID != id || s.Status == "") {
+		w.t.Errorf("Observe(%s): the state has ID %q and status %q", id, s.ID, s.Status)
+	}
+	return s, err
+}
+
+func (w *watched) Converge(ctx context.Context, u faas.Unit, prior *faas.State, report func(faas.Progress)) (faas.State, error) {
+	s, err := w.exec.Converge(ctx, u, prior, report)
+	w.check("Converge", err)
+	w.state("Converge", s)
+	if err == nil && (s.ID != u.ID || s.Status != faas.StatusReady) {
+		w.t.Errorf("Converge(%s): the state has ID %q and status %q", u.ID, s.ID, s.Status)
+	}
+	if err == nil && s.PackageSHA256 != "" && s.Fingerprint != "" && !s.Current(u) {
+		w.t.Errorf("Converge(%s): the state tells code and configuration, and they are not what was wanted", u.ID)
+	}
+	return s, err
+}
+
+func (w *watched) Restore(ctx context.Context, u faas.Unit, prior faas.State) error {
+	err := w.exec.Restore(ctx, u, prior)
+	w.check("Restore", err)
+	return err
+}
+
+func (w *watched) Remove(ctx context.Context, id string) error {
+	err := w.exec.Remove(ctx, id)
+	w.check("Remove", err)
+	return err
+}
+
+func (w *watched) List(ctx context.Context) ([]faas.State, error) {
+	states, err := w.exec.List(ctx)
+	w.check("List", err)
+	for i, s := range states {
+		w.state("List", s)
+		if i > 0 && states[i-1].ID >= s.ID {
+			w.t.Errorf("List: %q comes before %q", states[i-1].ID, s.ID)
+		}
+	}
+	return states, err
+}
+
+func (w *watched) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas.Result, error) {
+	r, err := w.exec.Invoke(ctx, jobID, args)
+	w.check("Invoke", err)
+	if (r == nil) == (err == nil) {
+		w.t.Errorf("Invoke: the result is %v and the error %v; exactly one is nil", r, err)
+	}
+	var e *faas.Error
+	if errors.As(err, &e) && e.JobID != int64(jobID) {
+		w.t.Errorf("Invoke(%d): the error is about job %d: %v", jobID, e.JobID, err)
+	}
+	var failed *faas.FunctionError
+	if faas.CodeOf(err) == faas.ErrFunctionFailed && !errors.As(err, &failed) {
+		w.t.Errorf("Invoke(%d): an ErrFunctionFailed without a *FunctionError: %v", jobID, err)
+	}
+	return r, err
+}
+
+func (w *watched) Close() error {
+	err := w.exec.Close()
+	w.check("Close", err)
+	return err
+}

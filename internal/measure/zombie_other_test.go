@@ -1,5 +1,0 @@
-//go:build unix && !linux
-
-package measure
-
-func zombie(int) bool { return false }
