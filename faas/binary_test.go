@@ -213,12 +213,15 @@ func TestRealProgramsAreToldApart(t *testing.T) {
 		"inspector": {`package main
 import ("os"; "github.com/tangle-network/blueprint-serverless/faas")
 func main() { b, err := faas.InspectBinary(os.Args[0]); println(b, err) }`, SpeaksStdio},
+		"job": {`package main
+import "github.com/tangle-network/blueprint-serverless/faas/job"
+func main() { job.Main(nil) }`, SpeaksAll},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			main := writeFile(t, filepath.Join(dir, "main.go"), []byte(tt.source))
 			exe := filepath.Join(dir, "prog")
-			build := exec.CommandContext(t.Context(), goTool, "build", "-o", exe, main)
+			build := exec.CommandContext(t.Context(), goTool, "build", "-ldflags=-s -w", "-o", exe, main)
 			build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
 			if out, err := build.CombinedOutput(); err != nil {
 				t.Fatalf("%v\n%s", err, out)

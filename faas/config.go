@@ -2,6 +2,7 @@ package faas
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -10,6 +11,9 @@ import (
 )
 
 // Config says which provider to open, and for which service. Only the fields that a provider needs have to be set.
+//
+// Options may hold credentials. Printing a Config, with whatever verb, or logging it shows their names alone. Its JSON is complete, so that it can be read
+// back: where that is written is the caller's decision, and nothing in this module writes it.
 type Config struct {
 	Provider       string `json:"provider"`                  // registered name, such as "aws-lambda"
 	Service        string `json:"service,omitempty"`         // the service the executor is bound to; it qualifies the name of every resource
@@ -41,5 +45,9 @@ func (c Config) Format(f fmt.State, _ rune) {
 	if len(c.Options) > 0 {
 		b.WriteString(" options:[" + strings.Join(slices.Sorted(maps.Keys(c.Options)), " ") + "]")
 	}
-	fmt.Fprint(f, b.String()+"}")
+	b.WriteByte('}')
+	io.WriteString(f, b.String())
 }
+
+// LogValue is what a structured log shows: the same as Format.
+func (c Config) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(c)) }

@@ -35,7 +35,8 @@ func (c Code) Error() string { return string(c) }
 // NoJob is the JobID of an Error that concerns no single job.
 const NoJob int64 = -1
 
-// Error is the error type of this package, of every provider and of deployments.
+// Error is the error type of this package, of every provider and of deployments. [Errorf] and [JobErrorf] make one; a literal has to set JobID,
+// as 0 is a job.
 type Error struct {
 	Op       string // what was being done: "open", "deploy", "invoke", "remove", ...
 	Provider string // the provider's registered name; empty where none is concerned
@@ -69,7 +70,7 @@ func (e *Error) Error() string {
 	case e.Err == nil:
 		b.WriteString(string(e.Code))
 	default:
-		b.WriteString(e.Err.Error())
+		b.WriteString(strings.TrimPrefix(e.Err.Error(), "faas: ")) // of an *Error in an *Error
 	}
 	if len(e.Leftovers) > 0 {
 		fmt.Fprintf(&b, "; left behind: %s", strings.Join(e.Leftovers, ", "))

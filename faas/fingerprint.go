@@ -14,6 +14,9 @@ func fingerprint(functions []Function) string {
 	all := make([]withEnv, len(functions))
 	for i, f := range functions {
 		all[i] = withEnv{Function: f, Env: f.Env}
+		if f.Env == nil {
+			all[i].Env = map[string]string{} // no environment is an empty one
+		}
 	}
 	text, err := json.Marshal(all)
 	if err != nil {

@@ -120,18 +120,20 @@ func scanPairs(out []byte, n int, list []byte, pos int) (int, int) {
 		max  = 0x020505 // the digits of 255, a byte each
 	)
 	for pos+8 <= len(list) && n+2 <= len(out) {
-		v := binary.BigEndian.Uint64(list[pos:]) ^ '0'*ones // digits become 0 to 9
-		stops := ((v&^top + (0x80-10)*ones) | v) & top      // the top bit of every byte that is no digit
-		first := uint(bits.LeadingZeros64(stops))           // 8 times the digits of the first item
-		stops &^= 1 << 63 >> (first & 63)
-		second := uint(bits.LeadingZeros64(stops)) // 8 times the digits of both items and the comma between them
+		v := binary.LittleEndian.Uint64(list[pos:]) ^ '0'*ones // digits become 0 to 9
+		stops := ((v&^top + (0x80-10)*ones) | v) & top         // the top bit of every byte that is no digit
+		first := uint(bits.TrailingZeros64(stops)) - 7         // 8 times the digits of the first item
+		stops &= stops - 1
+		second := uint(bits.TrailingZeros64(stops)) - 7 // 8 times the digits of both items and the comma between them
 		if first-8 > 16 || second-first-16 > 16 {
 			break // not one to three digits each
 		}
-		commas := (byte(v>>(56-first)) ^ (',' ^ '0')) | (byte(v>>(56-second)) ^ (',' ^ '0')) // 0 if both are
+		commas := (byte(v>>(first&63)) ^ (',' ^ '0')) | (byte(v>>(second&63)) ^ (',' ^ '0')) // 0 if both are
 		// The digits of each item as one number with a byte for each, so that comparing the numbers compares the items; and the least of as many digits.
-		a, leastA := v>>(64-first), uint64(1)<<(first-8)&^1
-		b, leastB := v<<(first+8)>>(72+first-second), uint64(1)<<(second-first-16)&^1
+		// (The masks change nothing. They save the code for shifts beyond 63.)
+		digits := bits.ReverseBytes64(v)
+		a, leastA := digits>>((64-first)&63), uint64(1)<<((first-8)&63)&^1
+		b, leastB := digits<<((first+8)&63)>>((72+first-second)&63), uint64(1)<<((second-first-16)&63)&^1
 		if commas != 0 || a-leastA > max-leastA || b-leastB > max-leastB {
 			break
 		}

@@ -2,7 +2,7 @@ package faas
 
 import (
 	"context"
-	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -10,14 +10,15 @@ import (
 
 // ProviderInfo is what a provider says of itself when it registers: data, so that limits, flags, documentation and redaction need no client.
 type ProviderInfo struct {
-	// Limits and MemorySizes are the provider's. For the providers of this module they are known beforehand and may be left zero.
+	// Limits and MemorySizes are the provider's. For the providers of this module they are known beforehand and may be left zero; of another provider
+	// they have to be set, or no job fits it.
 	Limits      Limits
 	MemorySizes MemorySizes
 	// MaxParallel is how many units an engine may change at the same time; 0 means 8.
 	MaxParallel int
 	// AtomicUpdate says that Converge replaces a working function without a moment in which it does not answer.
 	AtomicUpdate bool
-	// Options are the names that Config.Options may hold.
+	// Options describe what Config.Options may hold. Open refuses any other name, and a missing required one, before the provider sees the configuration.
 	Options []Option
 	// Open makes an executor. It must not call the provider before the configuration is checked, and must do no I/O that changes anything.
 	Open func(ctx context.Context, cfg Config) (Executor, error)
@@ -28,8 +29,8 @@ type ProviderInfo struct {
 // Option describes one provider option (Config.Options, "provider_config" in the policy file).
 type Option struct {
 	Name      string
-	Help      string
-	Default   string
+	Help      string // a phrase, for flags, documentation and errors
+	Default   string // what the provider assumes where the option is not set; for people to read
 	Required  bool
 	Sensitive bool // its value never appears in an error, a log, an event or a ledger
 }
@@ -94,19 +95,9 @@ func Names() []string {
 
 // KnownNames returns the names that a policy may use, sorted: the providers of this module, and all others that are registered.
 func KnownNames() []string {
-	set := map[string]bool{}
-	for name := range known {
-		set[name] = true
-	}
-	for _, name := range Names() {
-		set[name] = true
-	}
-	names := make([]string, 0, len(set))
-	for name := range set {
-		names = append(names, name)
-	}
+	names := slices.AppendSeq(Names(), maps.Keys(known))
 	slices.Sort(names)
-	return names
+	return slices.Compact(names)
 }
 
 // Open returns an executor of cfg.Provider bound to cfg.Service.
@@ -124,6 +115,7 @@ func Open(ctx context.Context, cfg Config) (Executor, error) {
 	if err := checkOptions(cfg, p.Options); err != nil {
 		return nil, err
 	}
+	cfg.Options = maps.Clone(cfg.Options) // the caller may go on with its own
 	exec, err := p.Open(ctx, cfg)
 	if err != nil {
 		return nil, err
@@ -147,29 +139,18 @@ func linked(name string) (ProviderInfo, error) {
 	case ok && p.Open != nil:
 		return p, nil
 	case ok:
-		return p, &notLinkedError{name, fmt.Sprintf("faas: provider %q was left out of this build by -tags faas_only; add tag %s", name, p.ExcludedBy)}
+		return p, Errorf(ErrNotLinked, "", "", "provider %q was left out of this build by -tags faas_only; add tag %s", name, p.ExcludedBy)
 	case isKnown:
 		list := "none"
 		if names := Names(); len(names) > 0 {
 			list = strings.Join(names, ", ")
 		}
-		return p, &notLinkedError{name, fmt.Sprintf("faas: provider %q is not linked in: import _ %q (linked: %s)", name, k.importPath, list)}
+		return p, Errorf(ErrNotLinked, "", "", "provider %q is not linked in: import _ %q (linked: %s)", name, k.importPath, list)
+	case name == "":
+		return p, Errorf(ErrInvalidArgument, "open", "", "no provider is named (known: %s)", strings.Join(KnownNames(), ", "))
 	default:
 		return p, Errorf(ErrInvalidArgument, "open", "", "unknown provider %q (known: %s; forgotten import?)", name, strings.Join(KnownNames(), ", "))
 	}
-}
-
-// notLinkedError has the exact text that names the fix, and is found as *Error and as ErrNotLinked.
-type notLinkedError struct{ provider, text string }
-
-func (e *notLinkedError) Error() string   { return e.text }
-func (e *notLinkedError) Is(t error) bool { return t == error(ErrNotLinked) }
-func (e *notLinkedError) As(target any) bool {
-	t, ok := target.(**Error)
-	if ok {
-		*t = &Error{Op: "open", Provider: e.provider, JobID: NoJob, Code: ErrNotLinked, Err: fmt.Errorf("%s", e.text)}
-	}
-	return ok
 }
 
 func checkOptions(cfg Config, options []Option) error {
@@ -180,7 +161,7 @@ func checkOptions(cfg Config, options []Option) error {
 			return Errorf(ErrInvalidArgument, "open", cfg.Provider, "option %q is missing: %s", o.Name, o.Help)
 		}
 	}
-	for name := range cfg.Options {
+	for _, name := range slices.Sorted(maps.Keys(cfg.Options)) {
 		if !slices.Contains(names, name) {
 			list := "it has none"
 			if len(names) > 0 {

@@ -3,7 +3,9 @@ package faas
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 )
@@ -34,6 +36,14 @@ func ParseRunnerConfig(text string) (RunnerConfig, error) {
 	}
 	if err := json.Unmarshal([]byte(text), &cfg); err != nil {
 		return nil, Errorf(ErrInvalidArgument, "read "+RunnerConfigEnv, "", "not a JSON object of job id to function: %w", err)
+	}
+	for _, jobID := range slices.Sorted(maps.Keys(cfg)) {
+		if cfg[jobID].Provider == "" {
+			return nil, JobErrorf(ErrInvalidArgument, "read "+RunnerConfigEnv, "", jobID, "provider is missing")
+		}
+	}
+	if cfg == nil { // the text is "null"
+		cfg = RunnerConfig{}
 	}
 	return cfg, nil
 }
@@ -71,12 +81,7 @@ func (r *Registry) Lookup(jobID uint32) (Invoker, bool) {
 func (r *Registry) Jobs() []uint32 {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	ids := make([]uint32, 0, len(r.jobs))
-	for id := range r.jobs {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	return ids
+	return slices.Sorted(maps.Keys(r.jobs))
 }
 
 // Invoke runs the job through its invoker. A job without one is an ErrNotFound with NotRun set.
@@ -96,16 +101,15 @@ func OpenRegistry(ctx context.Context, cfg RunnerConfig, options map[string]map[
 	type target struct{ provider, service, region, project, subscription, endpoint string }
 	opened := map[target]Executor{}
 	closeAll := func() error {
-		var first error
+		var errs []error
 		for _, exec := range opened {
-			if err := exec.Close(); err != nil && first == nil {
-				first = err
-			}
+			errs = append(errs, exec.Close())
 		}
-		return first
+		return errors.Join(errs...)
 	}
 	reg := &Registry{}
-	for jobID, f := range cfg {
+	for _, jobID := range slices.Sorted(maps.Keys(cfg)) {
+		f := cfg[jobID]
 		t := target{f.Provider, f.Service, f.Region, f.ProjectID, f.SubscriptionID, f.Endpoint}
 		exec, ok := opened[t]
 		if !ok {

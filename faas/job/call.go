@@ -7,15 +7,30 @@ import (
 	"maps"
 	"runtime/debug"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/internal/frame"
 )
 
-// job is one handler.
+// job is one handler, and how long it takes.
 type job struct {
 	id      uint32
 	handler Handler
+	average atomic.Int64 // of its latest runs, in nanoseconds; 0 before the first
+}
+
+// typical returns how long the job took lately, 0 if it has not run yet.
+func (j *job) typical() time.Duration { return time.Duration(j.average.Load()) }
+
+// took notes how long a run took. Of notes made at the same moment, some may be lost.
+func (j *job) took(d time.Duration) {
+	const longest = time.Millisecond // so that a job soon counts as short again after one long run
+	d = min(max(d, 1), longest)
+	if average := j.typical(); average > 0 {
+		d = average - average/4 + d/4
+	}
+	j.average.Store(int64(max(d, 1)))
 }
 
 // failure is why a call has no output.

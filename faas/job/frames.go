@@ -13,30 +13,56 @@ import (
 )
 
 // framesServer is the process's side of the frame protocol.
+//
+// One goroutine at a time is the reader. Waking another thread for a call costs several times what a short job does, so the reader runs a job
+// that is known to be short itself; watch finds out when one takes long after all, and makes another goroutine the reader.
 type framesServer struct {
 	*process
-	r *frame.Reader
-	w *frame.Writer
+	ctx context.Context
+	w   *frame.Writer
 
-	mu      sync.Mutex
-	cancels map[uint64]context.CancelFunc // of the calls in flight
+	// Only the reader uses these.
+	r       *frame.Reader
+	queued  bool // answers wait in w for a flush
+	started bool // goroutines were started that may not have run yet
+
+	relay   relay
+	ended   chan error // gets what ended the reading
 	running sync.WaitGroup
+
+	mu    sync.Mutex
+	calls map[uint64]*callContext // in flight
 }
+
+const (
+	// shortCall is the longest that a job may typically take for the reader to run it, and shortOfMany the same with other calls waiting
+	// behind it: about what handing a call to another goroutine costs in the two situations.
+	shortCall   = 20 * time.Microsecond
+	shortOfMany = 5 * time.Microsecond
+	// maxMessage bounds the message of a failure, in bytes.
+	maxMessage = 64 << 10
+)
 
 // serveFrames serves calls until the end of the input, and then waits for those in flight.
 func (p *process) serveFrames(ctx context.Context) error {
-	s := &framesServer{
-		process: p,
-		r:       frame.NewReader(p.stdin, 0),
-		w:       frame.NewWriter(p.stdout),
-		cancels: map[uint64]context.CancelFunc{},
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	s := &framesServer{
+		process: p,
+		ctx:     ctx,
+		r:       frame.NewReader(p.stdin, 0),
+		w:       frame.NewWriter(p.stdout),
+		ended:   make(chan error, 1),
+		calls:   map[uint64]*callContext{},
+	}
 	if err := s.w.Write(frame.Header{Kind: frame.Hello, Value: uint32(p.concurrency)}, nil); err != nil {
 		return fmt.Errorf("greeting the host: %w", err)
 	}
-	err := s.read(ctx)
+	s.relay.start()
+	defer s.relay.stop()
+	go s.relay.watch(func() { go s.read() })
+	go s.read()
+	err := <-s.ended
 	if err != nil {
 		cancel() // the host is gone or mad: nobody waits for the calls in flight
 	}
@@ -50,87 +76,143 @@ func (p *process) serveFrames(ctx context.Context) error {
 	return nil
 }
 
-// read handles frames until the end of the input.
-func (s *framesServer) read(ctx context.Context) error {
+// read is the reader, until the end of the input or until another goroutine is made the reader.
+func (s *framesServer) read() {
 	for {
-		h, err := s.r.Next()
-		switch {
-		case err == io.EOF:
-			return nil
-		case err != nil:
-			return err
+		more, err := s.next()
+		if err != nil {
+			if err == io.EOF {
+				err = nil
+			}
+			s.ended <- err
+			return
 		}
-		switch h.Kind {
-		case frame.Call:
-			if err := s.start(ctx, h); err != nil {
-				return err
-			}
-			if !s.r.Ready() {
-				// The next read may block this thread; short calls are done sooner if they need no other thread to be woken for them.
-				runtime.Gosched()
-			}
-		case frame.Cancel:
-			s.mu.Lock()
-			cancel := s.cancels[h.ID]
-			s.mu.Unlock()
-			if cancel != nil {
-				cancel()
-			}
-		case frame.Ping:
-			if err := s.w.Write(frame.Header{Kind: frame.Pong, ID: h.ID}, nil); err != nil {
-				return err
-			}
-		default:
-			return fmt.Errorf("%w: a frame of kind %d from the host", frame.ErrProtocol, h.Kind)
+		if !more {
+			return
 		}
 	}
 }
 
-// start starts a call.
-func (s *framesServer) start(ctx context.Context, h frame.Header) error {
+// next handles one frame, and reports whether this goroutine is still the reader.
+func (s *framesServer) next() (bool, error) {
+	if !s.r.Ready() { // so reading may block this thread
+		if s.started {
+			// Short calls are done sooner if no other thread has to be woken for them.
+			s.started = false
+			runtime.Gosched()
+		}
+		if s.queued {
+			s.queued = false
+			if err := s.w.Flush(); err != nil {
+				return false, err
+			}
+		}
+	}
+	h, err := s.r.Next()
+	if err != nil {
+		return false, err
+	}
+	switch h.Kind {
+	case frame.Call:
+		return s.call(h)
+	case frame.Cancel:
+		s.mu.Lock()
+		c := s.calls[h.ID]
+		s.mu.Unlock()
+		if c != nil {
+			c.end()
+		}
+		return true, nil
+	case frame.Ping:
+		return true, s.w.Write(frame.Header{Kind: frame.Pong, ID: h.ID}, nil)
+	}
+	return false, fmt.Errorf("%w: a frame of kind %d from the host", frame.ErrProtocol, h.Kind)
+}
+
+// call runs a call, or starts it on a goroutine of its own. It reports whether this goroutine is still the reader.
+func (s *framesServer) call(h frame.Header) (bool, error) {
 	args, err := s.r.Body(nil)
 	if err != nil {
-		return err
+		return false, err
 	}
 	j, fail := s.find(h.Value)
 	if fail != nil {
-		return s.reply(h.ID, nil, fail)
+		return true, s.reply(h.ID, nil, fail, s.w.Write)
 	}
-	var cancel context.CancelFunc
+	c := &callContext{parent: s.ctx}
 	if h.DeadlineMS > 0 {
-		ctx, cancel = context.WithTimeout(ctx, time.Duration(h.DeadlineMS)*time.Millisecond)
-	} else {
-		ctx, cancel = context.WithCancel(ctx)
+		c.deadline = time.Now().Add(time.Duration(h.DeadlineMS) * time.Millisecond)
 	}
 	s.mu.Lock()
-	_, dup := s.cancels[h.ID]
+	_, dup := s.calls[h.ID]
 	if !dup {
-		s.cancels[h.ID] = cancel
+		s.calls[h.ID] = c
 	}
 	s.mu.Unlock()
 	if dup {
-		cancel()
-		return fmt.Errorf("%w: call id %d is in use", frame.ErrProtocol, h.ID)
+		return false, fmt.Errorf("%w: call id %d is in use", frame.ErrProtocol, h.ID)
 	}
 	s.running.Add(1)
-	go func() {
-		defer s.running.Done()
-		s.run(ctx, j, args, func(output []byte, fail *failure) {
-			s.mu.Lock()
-			delete(s.cancels, h.ID)
-			s.mu.Unlock()
-			cancel()
-			// An error is the Writer's to keep: the host is gone, and read will see its input end.
-			_ = s.reply(h.ID, output, fail)
-		})
-	}()
-	return nil
+	limit := shortCall
+	if s.r.Ready() {
+		limit = shortOfMany
+	}
+	if typical := j.typical(); typical > 0 && typical <= limit {
+		return s.runAsReader(c, j, h.ID, args), nil
+	}
+	s.started = true
+	go s.runTimed(c, j, args, func(output []byte, fail *failure) {
+		s.finish(c, h.ID)
+		// An error is the Writer's to keep: the host is gone, and the reader will see its input end.
+		_ = s.reply(h.ID, output, fail, s.w.Write)
+		s.running.Done()
+	})
+	return true, nil
 }
 
-// reply answers a call.
-func (s *framesServer) reply(id uint64, output []byte, fail *failure) error {
+// runAsReader runs a call that should be short on the reader's goroutine, and reports whether it is still the reader's after that.
+func (s *framesServer) runAsReader(c *callContext, j *job, id uint64, args []byte) (reader bool) {
+	returned := false
+	defer func() {
+		if !returned && reader { // the handler ended the goroutine
+			go s.read()
+		}
+	}()
+	turn := s.relay.take()
+	s.runTimed(c, j, args, func(output []byte, fail *failure) {
+		s.finish(c, id)
+		if reader = s.relay.giveBack(turn); reader {
+			s.queued = true
+			_ = s.reply(id, output, fail, s.w.Queue) // as above
+		} else {
+			_ = s.reply(id, output, fail, s.w.Write)
+		}
+		s.running.Done()
+	})
+	returned = true
+	return reader
+}
+
+// runTimed is run, and learns how long the job takes.
+func (s *framesServer) runTimed(ctx context.Context, j *job, args []byte, done func([]byte, *failure)) {
+	start := time.Now()
+	s.run(ctx, j, args, func(output []byte, fail *failure) {
+		j.took(time.Since(start))
+		done(output, fail)
+	})
+}
+
+func (s *framesServer) finish(c *callContext, id uint64) {
+	s.mu.Lock()
+	delete(s.calls, id)
+	s.mu.Unlock()
+	c.end()
+}
+
+// reply answers a call with one of the Writer's methods.
+func (s *framesServer) reply(id uint64, output []byte, fail *failure, write func(frame.Header, []byte) error) error {
 	if fail == nil {
-		err := s.w.Write(frame.Header{Kind: frame.Result, ID: id}, output)
+		err := write(frame.Header{Kind: frame.Result, ID: id}, output)
 		if !errors.Is(err, frame.ErrTooLarge) {
 			return err
 		}
@@ -140,8 +222,54 @@ func (s *framesServer) reply(id uint64, output []byte, fail *failure) error {
 	if len(message) > maxMessage {
 		message = message[:maxMessage]
 	}
-	return s.w.Write(frame.Header{Kind: frame.Failure, ID: id, Value: uint32(fail.code)}, []byte(message))
+	return write(frame.Header{Kind: frame.Failure, ID: id, Value: uint32(fail.code)}, []byte(message))
 }
 
-// maxMessage bounds the message of a failure, in bytes.
-const maxMessage = 64 << 10
+// callContext is the context of one call. Most jobs never look at it, so the timer and the rest of a standard context are made when one does.
+type callContext struct {
+	parent   context.Context
+	deadline time.Time // zero: none
+
+	mu     sync.Mutex
+	ctx    context.Context // nil until it is needed
+	cancel context.CancelFunc
+	ended  bool
+}
+
+func (c *callContext) standard() context.Context {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ctx == nil {
+		if c.deadline.IsZero() {
+			c.ctx, c.cancel = context.WithCancel(c.parent)
+		} else {
+			c.ctx, c.cancel = context.WithDeadline(c.parent, c.deadline)
+		}
+		if c.ended {
+			c.cancel()
+		}
+	}
+	return c.ctx
+}
+
+// end cancels the context.
+func (c *callContext) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = true
+	if c.cancel != nil {
+		c.cancel()
+	}
+}
+
+// Deadline is the call's.
+func (c *callContext) Deadline() (time.Time, bool) { return c.standard().Deadline() }
+
+// Done is closed at the deadline, by the host's Cancel, when the host is gone, and when the call ends.
+func (c *callContext) Done() <-chan struct{} { return c.standard().Done() }
+
+// Err says which of the two it was.
+func (c *callContext) Err() error { return c.standard().Err() }
+
+// Value finds the standard context, too, so that contexts derived from this one need no goroutine to follow it.
+func (c *callContext) Value(key any) any { return c.standard().Value(key) }

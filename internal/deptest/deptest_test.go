@@ -2,11 +2,14 @@ package deptest
 
 import (
 	"bytes"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -36,9 +39,23 @@ var clouds = []struct {
 	{"faas/azure", "faas_azure", []string{"github.com/Azure/", "github.com/AzureAD/"}},
 }
 
+// lookAtSources looks at every source file of the module. The go command then knows that the results depend on them, and does not take old ones from its
+// cache; what go list reads it cannot see.
+var lookAtSources = sync.OnceValue(func() error {
+	return filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && filepath.Ext(path) == ".go" {
+			_, err = os.Stat(path)
+		}
+		return err
+	})
+})
+
 // golist runs go list in the module's root and returns the words of every line it prints.
 func golist(t *testing.T, goos string, args ...string) [][]string {
 	t.Helper()
+	if err := lookAtSources(); err != nil {
+		t.Fatal(err)
+	}
 	cmd := exec.CommandContext(t.Context(), "go", append([]string{"list"}, args...)...)
 	cmd.Dir = "../.."
 	cmd.Env = append(os.Environ(), "GOFLAGS=-buildvcs=false") // no -tags of whoever runs the tests

@@ -29,8 +29,13 @@ func EncodeFile(set Set) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// EncodeProfilingData returns the profilingData string. The execution profile is left out where it is nil.
+// EncodeProfilingData returns the profilingData string. The execution profile is left out where it is nil, and has to pass its Check.
 func EncodeProfilingData(set Set, exec *Execution) (string, error) {
+	if exec != nil {
+		if err := exec.Check(); err != nil {
+			return "", err
+		}
+	}
 	text, err := pack(set)
 	if err != nil {
 		return "", err

@@ -5,6 +5,21 @@ import (
 	"slices"
 )
 
+// Check returns an error that names the field where a value is none of those that readers know.
+func (e Execution) Check() error {
+	switch e.Confidentiality {
+	case "", ConfidentialityAny, ConfidentialityTEE, ConfidentialityStandard, ConfidentialityTEEFirst:
+	default:
+		return fmt.Errorf("confidentiality %q is none of %s, %s, %s, %s", clip(e.Confidentiality),
+			ConfidentialityAny, ConfidentialityTEE, ConfidentialityStandard, ConfidentialityTEEFirst)
+	}
+	switch e.GPU.Policy {
+	case "", GPUNone, GPURequired, GPUPreferred:
+		return nil
+	}
+	return fmt.Errorf("GPU policy %q is none of %s, %s, %s", clip(e.GPU.Policy), GPUNone, GPURequired, GPUPreferred)
+}
+
 // decodeExecution reads an execution profile. What cannot be read becomes the strictest requirement, never none.
 func decodeExecution(raw []byte, notes *notes) Execution {
 	if kind(raw) != "an object" {
@@ -34,9 +49,7 @@ func decodeExecution(raw []byte, notes *notes) Execution {
 			text = Unreadable
 		}
 		exec.Confidentiality = clip(text)
-		switch text {
-		case ConfidentialityAny, ConfidentialityTEE, ConfidentialityStandard, ConfidentialityTEEFirst:
-		default:
+		if (Execution{Confidentiality: text}).Check() != nil {
 			notes.add("confidentiality %q of execution_profile is unknown: taken to require a TEE", exec.Confidentiality)
 		}
 		return nil

@@ -1,0 +1,11 @@
+//go:build unix
+
+package measure
+
+import (
+	"os"
+	"syscall"
+)
+
+// killGroup kills the process and all that it started and that did not leave its process group.
+func killGroup(p *os.Process) error { return syscall.Kill(-p.Pid, syscall.SIGKILL) }

@@ -1,0 +1,354 @@
+package serverless
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"maps"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/measure"
+	"github.com/tangle-network/blueprint-serverless/internal/profile"
+)
+
+const profileOp = "profile"
+
+// ProfileOption configures [ProfileJobs].
+type ProfileOption func(*profileOptions)
+
+type profileOptions struct {
+	runs, warmups int
+	args          []string
+	env           map[string]string
+	stateful      []uint32
+	persistent    []uint32
+	timeout       time.Duration
+	progress      func(ProfileProgress)
+	name          string
+	execution     *ExecutionProfile
+}
+
+// WithRuns sets how many runs of each job are measured, at least 1. The default is 10. A job with more inputs than that is run once with each.
+func WithRuns(n int) ProfileOption { return func(o *profileOptions) { o.runs = n } }
+
+// WithWarmups sets how many runs of each job come first and do not count, which fill the machine's caches. The default is 2.
+func WithWarmups(n int) ProfileOption { return func(o *profileOptions) { o.warmups = n } }
+
+// WithProfileArgs sets the arguments that the binary is started with. By default there are none.
+func WithProfileArgs(args ...string) ProfileOption {
+	return func(o *profileOptions) { o.args = slices.Clone(args) }
+}
+
+// WithProfileEnv adds to the environment that the jobs see.
+func WithProfileEnv(env map[string]string) ProfileOption {
+	return func(o *profileOptions) {
+		if o.env == nil {
+			o.env = map[string]string{}
+		}
+		maps.Copy(o.env, env)
+	}
+}
+
+// WithStateful declares that jobs keep state between invocations, which cannot be measured.
+func WithStateful(jobIDs ...uint32) ProfileOption {
+	return func(o *profileOptions) { o.stateful = append(o.stateful, jobIDs...) }
+}
+
+// WithPersistentConnections declares that jobs keep connections open between invocations, which cannot be measured.
+func WithPersistentConnections(jobIDs ...uint32) ProfileOption {
+	return func(o *profileOptions) { o.persistent = append(o.persistent, jobIDs...) }
+}
+
+// WithProfileTimeout sets how long a single run may take. The default is 5 minutes.
+func WithProfileTimeout(d time.Duration) ProfileOption {
+	return func(o *profileOptions) { o.timeout = d }
+}
+
+// WithProfileProgress sets what is called after every run, from the goroutine that called [ProfileJobs].
+func WithProfileProgress(f func(ProfileProgress)) ProfileOption {
+	return func(o *profileOptions) { o.progress = f }
+}
+
+// WithBlueprintName sets the blueprint's name. The default is the name of the binary's file.
+func WithBlueprintName(name string) ProfileOption { return func(o *profileOptions) { o.name = name } }
+
+// WithExecutionProfile declares where the jobs may run. It goes into [Profiles.OnChain].
+func WithExecutionProfile(e ExecutionProfile) ProfileOption {
+	return func(o *profileOptions) { o.execution = &e }
+}
+
+// ProfileProgress is one run that has ended.
+type ProfileProgress struct {
+	JobID        uint32
+	Run, Runs    int // of this job, from 1, warm-ups included
+	Warmup       bool
+	Duration     time.Duration
+	PeakMemoryMB uint32 // MiB
+}
+
+// ProfileJobs runs the jobs of a binary and measures how long they take and how much memory. inputs holds, for each job to be profiled, the
+// arguments to run it with, one after the other and then from the beginning; an empty list stands for one run with no arguments. Choose inputs
+// that are as demanding as those to come, because a job is placed by what is found here.
+//
+// Every run is a process of its own that gets one request on its standard input and answers on its standard output, as every job
+// binary can: {"job_id":n,"args":[...]} there and {"result":[...]} back. Runs follow each other, so that none disturbs another. The
+// processes see PATH, HOME, the directory for temporary files, and what [WithProfileEnv] adds, and nothing else of this program's environment.
+//
+// Durations are of whole runs, the start of the process included: that is what an invocation may take that finds no warm instance, and what a
+// timeout has to allow. What the job itself reports of its duration is not trusted. Percentiles are by nearest rank, and all figures are rounded
+// up. Memory is the largest resident size of the process, or of the largest of its children, by the operating system's account, in
+// whatever run it was the largest. State and persistent connections are the author's to declare.
+//
+// Errors are *faas.Error: ErrNotFound for a binary that does not exist, ErrInvalidArgument for options and ids that make no sense,
+// ErrFunctionFailed (with a *faas.FunctionError that holds the end of what the job wrote to its standard error) where a job fails, ErrTimeout where a
+// run takes too long or ctx is done, ErrUnsupported where the operating system does not tell the memory of a process. All processes are gone,
+// with all they started and did not detach, when ProfileJobs returns; on Windows what a killed process had started lives on.
+func ProfileJobs(ctx context.Context, binary string, inputs map[uint32][][]byte, opts ...ProfileOption) (*Profiles, error) {
+	o := profileOptions{runs: 10, warmups: 2, timeout: 5 * time.Minute}
+	for _, opt := range opts {
+		if opt != nil {
+			opt(&o)
+		}
+	}
+	if err := o.check(inputs); err != nil {
+		return nil, err
+	}
+	path, err := binaryPath(binary)
+	if err != nil {
+		return nil, err
+	}
+	if o.name == "" {
+		o.name = strings.TrimSuffix(filepath.Base(path), ".exe")
+	}
+	p := &Profiles{
+		BlueprintName: o.name, ProfiledAt: time.Now().UTC().Truncate(time.Second), Jobs: map[uint32]JobProfile{}, Execution: o.execution,
+	}
+	spec := measure.Spec{Path: path, Args: o.args, Env: o.environment(), Timeout: o.timeout, MaxOutput: maxProfiledOutput}
+	for _, id := range slices.Sorted(maps.Keys(inputs)) {
+		job, err := o.profileJob(ctx, spec, id, inputs[id])
+		if err != nil {
+			return nil, err
+		}
+		job.Stateful, job.PersistentConnections = slices.Contains(o.stateful, id), slices.Contains(o.persistent, id)
+		p.Jobs[id] = job
+	}
+	return p, nil
+}
+
+// maxProfiledOutput is more than the answer of the largest payload that a provider takes for a function, but for Azure's.
+const maxProfiledOutput = 64 << 20
+
+func (o *profileOptions) check(inputs map[uint32][][]byte) error {
+	invalid := func(format string, args ...any) error {
+		return faas.Errorf(faas.ErrInvalidArgument, profileOp, "", format, args...)
+	}
+	switch {
+	case len(inputs) == 0:
+		return invalid("there is no job to profile: inputs is empty")
+	case o.runs < 1:
+		return invalid("WithRuns(%d): at least 1 run has to be measured", o.runs)
+	case o.warmups < 0:
+		return invalid("WithWarmups(%d): the number is negative", o.warmups)
+	case o.timeout <= 0:
+		return invalid("WithProfileTimeout(%v): a run needs time", o.timeout)
+	}
+	if o.execution != nil {
+		if err := o.execution.encodable().Check(); err != nil {
+			return invalid("WithExecutionProfile: %w", err)
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(inputs)) {
+		if id >= profile.MaxJobs {
+			return invalid("job %d: a blueprint has at most %d jobs, with the ids 0 to %d", id, profile.MaxJobs, profile.MaxJobs-1)
+		}
+	}
+	for _, declared := range []struct {
+		option string
+		ids    []uint32
+	}{{"WithStateful", o.stateful}, {"WithPersistentConnections", o.persistent}} {
+		for _, id := range declared.ids {
+			if _, ok := inputs[id]; !ok {
+				return invalid("%s names job %d, for which there is no input", declared.option, id)
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(o.env)) {
+		if name == "" || strings.ContainsAny(name, "=\x00") || strings.Contains(o.env[name], "\x00") {
+			return invalid("WithProfileEnv: the variable %q has an impossible name or value", name)
+		}
+	}
+	return nil
+}
+
+func binaryPath(binary string) (string, error) {
+	path, err := filepath.Abs(binary) // a bare name is a file here, not a command to be looked for
+	if err != nil {
+		return "", faas.Errorf(faas.ErrInternal, profileOp, "", "%w", err)
+	}
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", faas.Errorf(faas.ErrNotFound, profileOp, "", "binary %s does not exist: %w", path, err)
+	case errors.Is(err, fs.ErrPermission):
+		return "", faas.Errorf(faas.ErrPermissionDenied, profileOp, "", "binary: %w", err)
+	case err != nil:
+		return "", faas.Errorf(faas.ErrInternal, profileOp, "", "binary: %w", err)
+	case !info.Mode().IsRegular():
+		return "", faas.Errorf(faas.ErrInvalidArgument, profileOp, "", "binary %s is not a regular file", path)
+	}
+	return path, nil
+}
+
+// environment is what the jobs see. A variable such as K_SERVICE, if it were inherited, would make a job binary speak another protocol.
+func (o *profileOptions) environment() []string {
+	var env []string
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "TMP", "TEMP", "USERPROFILE", "SystemRoot"} {
+		if value, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+value)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(o.env)) {
+		env = append(env, name+"="+o.env[name]) // of two with one name the last counts
+	}
+	return env
+}
+
+// profileJob measures one job.
+func (o *profileOptions) profileJob(ctx context.Context, spec measure.Spec, id uint32, inputs [][]byte) (JobProfile, error) {
+	if len(inputs) == 0 {
+		inputs = [][]byte{nil}
+	}
+	measured := max(o.runs, len(inputs))
+	total := o.warmups + measured
+	durations := make([]time.Duration, 0, measured)
+	var peak memoryPeak
+	for run := range total {
+		warmup := run < o.warmups
+		input := inputs[run%len(inputs)]
+		if !warmup {
+			input = inputs[(run-o.warmups)%len(inputs)]
+		}
+		spec.Input = faas.AppendRequest(spec.Input[:0], id, input)
+		usage, err := measure.Run(ctx, spec)
+		if err == nil {
+			err = checkAnswer(usage, id)
+		}
+		if err != nil {
+			return JobProfile{}, runError(err, usage, id, run+1, total)
+		}
+		if usage.PeakMemory == 0 {
+			return JobProfile{}, faas.JobErrorf(faas.ErrUnsupported, profileOp, "", id, "this operating system does not tell how much memory a process took")
+		}
+		if !warmup {
+			durations = append(durations, usage.Duration)
+			peak.add(usage)
+		}
+		if o.progress != nil {
+			o.progress(ProfileProgress{
+				JobID: id, Run: run + 1, Runs: total, Warmup: warmup, Duration: usage.Duration, PeakMemoryMB: mebibytes(usage.PeakMemory),
+			})
+		}
+	}
+	job := summarise(durations)
+	job.PeakMemoryMB = mebibytes(peak.bytes())
+	return job, nil
+}
+
+// memoryPeak finds the largest of several measurements. Upper bounds count only where there is nothing else, which means that every run was too
+// short to take much: the smallest of them is then nearest to the truth.
+type memoryPeak struct{ measured, bound uint64 }
+
+func (p *memoryPeak) add(u measure.Usage) {
+	switch {
+	case !u.UpperBound:
+		p.measured = max(p.measured, u.PeakMemory)
+	case p.bound == 0 || u.PeakMemory < p.bound:
+		p.bound = u.PeakMemory
+	}
+}
+
+func (p *memoryPeak) bytes() uint64 {
+	if p.measured > 0 {
+		return p.measured
+	}
+	return p.bound
+}
+
+// checkAnswer says whether the job did its work.
+func checkAnswer(usage measure.Usage, id uint32) error {
+	var answer faas.Response
+	if err := faas.ParseResponse(usage.Output, &answer); err != nil {
+		return &faas.FunctionError{Type: "protocol", Message: "its answer is not one: " + err.Error(), LogTail: usage.Stderr}
+	}
+	if !answer.Success {
+		return &faas.FunctionError{Type: "error", Message: answer.Error, LogTail: usage.Stderr}
+	}
+	if answer.JobID != 0 && answer.JobID != id { // 0 also stands for an answer that does not say
+		return &faas.FunctionError{Type: "protocol", Message: "it answered for another job", LogTail: usage.Stderr}
+	}
+	return nil
+}
+
+// runError gives what ended a run its code.
+func runError(err error, usage measure.Usage, id uint32, run, total int) error {
+	code := faas.ErrInternal
+	var function *faas.FunctionError
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &function):
+		code = faas.ErrFunctionFailed
+	case errors.Is(err, measure.ErrTimeout):
+		return faas.JobErrorf(faas.ErrTimeout, profileOp, "", id, "run %d of %d: %w; WithProfileTimeout gives it longer", run, total, err)
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		code = faas.ErrTimeout
+	case errors.Is(err, measure.ErrOutput):
+		code = faas.ErrTooLarge
+	case errors.As(err, &exit):
+		code = faas.ErrFunctionFailed
+		failure := &faas.FunctionError{Type: "exit", ExitCode: exit.ExitCode(), LogTail: usage.Stderr}
+		if exit.ExitCode() < 0 { // a signal
+			failure.Type, failure.ExitCode, failure.Message = "killed", 0, exit.ProcessState.String()
+		}
+		err = failure
+	case errors.Is(err, fs.ErrPermission):
+		code = faas.ErrPermissionDenied
+	case errors.As(err, new(*fs.PathError)): // such as a format that cannot be executed here
+		code = faas.ErrInvalidArgument
+	}
+	return faas.JobErrorf(code, profileOp, "", id, "run %d of %d: %w", run, total, err)
+}
+
+// summarise computes mean and percentiles of at least one duration, and orders them.
+func summarise(durations []time.Duration) JobProfile {
+	slices.Sort(durations)
+	var sum time.Duration
+	for _, d := range durations {
+		sum += d
+	}
+	return JobProfile{
+		AvgDurationMS: wholeMS(sum / time.Duration(len(durations))),
+		P95DurationMS: wholeMS(percentile(durations, 95)),
+		P99DurationMS: wholeMS(percentile(durations, 99)),
+		SampleSize:    uint32(min(len(durations), math.MaxUint32)),
+	}
+}
+
+// percentile is by nearest rank: the smallest value that at least p of 100 values do not exceed.
+func percentile(sorted []time.Duration, p int) time.Duration {
+	rank := (len(sorted)*p + 99) / 100
+	return sorted[max(rank, 1)-1]
+}
+
+// wholeMS rounds up, so that nothing that is measured above a limit comes to equal it.
+func wholeMS(d time.Duration) uint64 {
+	return uint64((d + time.Millisecond - 1) / time.Millisecond)
+}
+
+func mebibytes(bytes uint64) uint32 { return saturate(bytes>>20 + min(bytes&(1<<20-1), 1)) }
