@@ -63,6 +63,17 @@ func (h *Host) run() {
 
 func (h *Host) startProcess(path string, argv []string, attr *os.ProcAttr) (*os.Process, error) {
 	attr.Files = append(attr.Files, h.inherit...)
+	for attempt := 1; ; attempt++ {
+		proc, err := h.startOnce(path, argv, attr)
+		// A process that is forked while another goroutine writes this executable holds it open for writing until it executes its own.
+		if !errors.Is(err, errTextBusy) || attempt == 100 {
+			return proc, err
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func (h *Host) startOnce(path string, argv []string, attr *os.ProcAttr) (*os.Process, error) {
 	r := &startRequest{path: path, argv: argv, attr: attr, done: make(chan struct{})}
 	select {
 	case h.starts <- r:

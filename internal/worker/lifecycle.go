@@ -20,30 +20,28 @@ func (p *Pool) Warm(ctx context.Context, n int) (int, error) {
 		p.mu.Unlock()
 		return 0, p.closedError()
 	}
-	want := max(min(n, p.cfg.MaxWorkers)-len(p.workers)-p.starting, 0)
-	results := make(chan error, want)
-	for range want {
-		p.starting++
-		p.wg.Add(1)
-		go func() {
-			defer p.wg.Done()
-			_, err := p.startOne()
-			results <- err
-		}()
+	want := min(n, p.cfg.MaxWorkers)
+	for missing := want - len(p.workers) - p.starting; missing > 0; missing-- {
+		p.start()
 	}
-	p.mu.Unlock()
-	var first error
-	for range want {
-		select {
-		case err := <-results:
-			if first == nil {
-				first = err
+	for {
+		started, have := p.started, len(p.workers)
+		if have >= want || p.starting == 0 || p.closing {
+			err := p.lastError
+			p.mu.Unlock()
+			if have >= want {
+				err = nil
 			}
-		case <-ctx.Done():
-			return p.Stats().Workers, p.errorf(faas.ErrTimeout, faas.NoJob, "warm", "%w before the processes were started", ctx.Err())
+			return have, err
 		}
+		p.mu.Unlock()
+		select {
+		case <-started:
+		case <-ctx.Done():
+			return have, p.errorf(faas.ErrTimeout, faas.NoJob, "warm", "%w before the processes were started", ctx.Err())
+		}
+		p.mu.Lock()
 	}
-	return p.Stats().Workers, first
 }
 
 // Close takes no more calls, lets those that run end until ctx is done, ends all processes and returns when none is left. Calls that

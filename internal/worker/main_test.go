@@ -29,19 +29,19 @@ func TestMain(m *testing.M) {
 
 // Jobs of the test binary.
 const (
-	jobEcho   = 0
-	jobExit   = 1 // exits with code 3
-	jobHang   = 2
-	jobEat    = 3 // eats memory
-	jobFail   = 4
-	jobKill   = 5 // kills itself
-	jobFork   = 6 // answers the pid of a child that sleeps
-	jobPrint  = 7 // garbage
-	jobEnv    = 8
-	jobPID    = 9
-	jobBig    = 10 // answers args[0] MiB
-	jobSlow   = 11 // answers after a while
-	jobFDs    = 12
+	jobEcho  = 0
+	jobExit  = 1 // exits with code 3
+	jobHang  = 2
+	jobEat   = 3 // eats memory
+	jobFail  = 4
+	jobKill  = 5 // kills itself
+	jobFork  = 6 // answers the pid of a child that sleeps
+	jobPrint = 7 // garbage
+	jobEnv   = 8
+	jobPID   = 9
+	jobBig   = 10 // answers args[0] MiB
+	jobSlow  = 11 // answers after a while
+	jobFDs   = 12
 )
 
 func beJob(mode string) {
@@ -170,4 +170,3 @@ func runJob(id uint32, args []byte, w *frame.Writer) ([]byte, error) {
 	}
 	return nil, nil
 }
-

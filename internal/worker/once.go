@@ -101,8 +101,8 @@ func (p *Pool) answer(proc *process, text []byte, jobID uint32) ([]byte, error) 
 	parseErr := faas.ParseResponse(bytes.TrimSpace(text), &r)
 	cause := proc.failure()
 	if cause.Type != "exit" || cause.ExitCode != 0 {
-		if parseErr == nil && !r.Success && r.Error != "" {
-			cause.Message = r.Error
+		if cause.Type == "exit" && parseErr == nil && !r.Success && r.Error != "" {
+			cause.Type, cause.Message = "", r.Error // it says itself that the job failed
 		}
 		return nil, p.functionError(int64(jobID), cause, false)
 	}

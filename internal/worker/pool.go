@@ -26,7 +26,8 @@ type Pool struct {
 	workers   []*warm // to which calls are routed
 	all       map[*process]bool
 	starting  int
-	capacity  int // of the last process that said hello
+	started   chan struct{} // closed and replaced when a start has ended
+	capacity  int           // of the last process that said hello
 	inflight  int
 	waiters   []*waiter
 	closing   bool
@@ -56,7 +57,7 @@ func New(cfg Config) (*Pool, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
 	}
-	p := &Pool{cfg: cfg, host: cfg.Host, closed: make(chan struct{}), drained: make(chan struct{}), all: map[*process]bool{}}
+	p := &Pool{cfg: cfg, host: cfg.Host, closed: make(chan struct{}), drained: make(chan struct{}), started: make(chan struct{}), all: map[*process]bool{}}
 	if p.host == nil {
 		p.host, p.ownHost = NewHost(), true
 	}
@@ -247,17 +248,19 @@ func (p *Pool) start() {
 	p.wg.Add(1)
 	go func() {
 		defer p.wg.Done()
-		_, _ = p.startOne()
+		p.startOne()
 	}()
 }
 
 // startOne starts a process that was counted as starting, and routes calls to it.
-func (p *Pool) startOne() (*warm, error) {
+func (p *Pool) startOne() {
 	w, err := p.startWarm()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.starting--
 	p.starts++
+	close(p.started)
+	p.started = make(chan struct{})
 	if err != nil {
 		p.failed(err)
 		p.cfg.Logger.Warn("job process did not start", "path", p.cfg.Path, "error", err)
@@ -267,18 +270,17 @@ func (p *Pool) startOne() (*warm, error) {
 			}
 		}
 		p.maintain()
-		return nil, err
+		return
 	}
 	p.lastInit, p.capacity = w.init, w.capacity
 	w.idleSince = time.Now()
 	if p.closing || !w.routable {
 		w.routable = false
 		go w.retire()
-		return nil, p.closedError()
+		return
 	}
 	p.all[w.process] = true
 	p.workers = append(p.workers, w)
 	p.scheduleReaper()
 	p.dispatch()
-	return w, nil
 }

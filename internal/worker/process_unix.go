@@ -10,6 +10,8 @@ import (
 // defaultPath is what a shell script needs to find the system's tools.
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+const errTextBusy = syscall.ETXTBSY
+
 func baseEnvironment(temp string) []string {
 	return []string{"PATH=" + defaultPath, "HOME=" + temp, "TMPDIR=" + temp}
 }

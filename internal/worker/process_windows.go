@@ -9,6 +9,9 @@ func sysProcAttr() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{CreationFlags: syscall.CREATE_NEW_PROCESS_GROUP}
 }
 
+// errTextBusy is never returned here.
+const errTextBusy = syscall.Errno(1 << 29)
+
 // baseEnvironment has what Windows programs cannot start without.
 func baseEnvironment(temp string) []string {
 	root := os.Getenv("SYSTEMROOT")

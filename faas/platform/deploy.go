@@ -1,0 +1,176 @@
+package platform
+
+import (
+	"context"
+	"io"
+	"runtime"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// deployment is what a function is to become.
+type deployment struct {
+	record
+	pkg     io.Reader // the zip
+	replace bool
+}
+
+// deploy makes the function exist. It returns when the function can be invoked; an older one of the same id is replaced without dropping a call.
+func (p *Platform) deploy(ctx context.Context, d *deployment) (*function, error) {
+	if err := p.checkDeployable(d); err != nil {
+		return nil, err
+	}
+	u, err := p.store.receive(ctx, d.pkg, int64(p.opts.limits.MaxPackageMB)<<20)
+	if err != nil {
+		return nil, err
+	}
+	defer u.discard()
+
+	p.life.RLock()
+	defer p.life.RUnlock()
+	defer p.changes.lock(d.ID)()
+	if err := p.checkDeployable(d); err != nil { // again: another may have come first
+		return nil, err
+	}
+	a, err := p.store.add(u, &p.opts.limits)
+	if err != nil {
+		return nil, err
+	}
+	d.PackageSHA256, d.PackageSize, d.BinarySize, d.DeployedAt = u.sha256, u.size, a.binary, time.Now().UTC()
+	f, err := p.start(ctx, d)
+	if err == nil {
+		err = p.install(f, d)
+	}
+	if err != nil {
+		if f != nil {
+			_ = f.stop(p.cutNow())
+		}
+		_ = p.store.release(u.sha256)
+		return nil, err
+	}
+	p.opts.logger.Info("function deployed", "function", d.ID, "sha256", d.PackageSHA256, "warm", f.frames, "cold_start_ms", d.ColdStartMS)
+	return f, nil
+}
+
+func (p *Platform) checkDeployable(d *deployment) error {
+	if err := checkID(d.ID); err != nil {
+		return err
+	}
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	old := p.functions[d.ID]
+	switch {
+	case p.closed:
+		return notRunError(faas.ErrUnavailable, "deploy", "the platform is closed")
+	case old != nil && !d.replace:
+		return notRunError(faas.ErrAlreadyExists, "deploy", "function %q exists: delete it first, or replace it with the header X-Blueprint-If-Exists: replace", d.ID)
+	case old != nil && old.Service != d.Service:
+		return notRunError(faas.ErrConflict, "deploy", "function %q belongs to another service", d.ID)
+	case old == nil && len(p.functions) >= p.opts.limits.MaxFunctions:
+		return notRunError(faas.ErrTooLarge, "deploy", "there are %d functions, the limit of this platform", len(p.functions))
+	}
+	return nil
+}
+
+// start makes the function and, where it stays running, starts its first process.
+func (p *Platform) start(ctx context.Context, d *deployment) (*function, error) {
+	f, err := p.newFunction(d.record)
+	if err != nil || !f.frames {
+		return f, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(p.stopping, cancel)()
+	if _, err := f.pool.Warm(ctx, max(1, int(d.KeepWarm))); err != nil {
+		return f, err
+	}
+	f.ColdStartMS = float64(f.pool.Stats().LastInit.Microseconds()) / 1000
+	return f, nil
+}
+
+// install makes the function the one that is invoked.
+func (p *Platform) install(f *function, d *deployment) error {
+	if err := p.store.save(&f.record); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return notRunError(faas.ErrUnavailable, "deploy", "the platform is closed")
+	}
+	old := p.functions[d.ID]
+	if old != nil {
+		f.counts = old.counts
+	}
+	p.functions[d.ID] = f
+	p.mu.Unlock()
+	if old != nil {
+		p.drain(old)
+	}
+	return nil
+}
+
+// cutNow returns a context that is done.
+func (p *Platform) cutNow() context.Context {
+	ctx, cancel := context.WithCancel(p.stopping)
+	cancel()
+	return ctx
+}
+
+// removeWait is how long a removal waits for calls of the function that run.
+const removeWait = 2 * time.Second
+
+// remove makes the function not exist: nobody can call it any more, and calls that run may end in their own time. service, where it is not
+// empty, must be the function's.
+func (p *Platform) remove(ctx context.Context, id, service string) error {
+	if err := checkID(id); err != nil {
+		return err
+	}
+	p.life.RLock()
+	defer p.life.RUnlock()
+	done, err := p.uninstall(id, service)
+	if err != nil {
+		return err
+	}
+	p.opts.logger.Info("function removed", "function", id)
+	timer := time.NewTimer(removeWait)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+func (p *Platform) uninstall(id, service string) (<-chan struct{}, error) {
+	defer p.changes.lock(id)()
+	f, err := p.lookup("delete", id)
+	if err != nil {
+		return nil, err
+	}
+	if service != "" && f.Service != service {
+		return nil, notRunError(faas.ErrConflict, "delete", "function %q belongs to another service", id)
+	}
+	if err := p.store.remove(id); err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	delete(p.functions, id)
+	p.mu.Unlock()
+	return p.drain(f), nil
+}
+
+// checkRunnable refuses what this machine cannot start.
+func checkRunnable(bin *faas.Binary) error {
+	var err error
+	switch {
+	case runtime.GOOS == "linux":
+		err = bin.CheckLinux(faas.Arch(runtime.GOARCH))
+	case bin.Format == faas.FormatScript && runtime.GOOS != "windows":
+	case bin.OS != runtime.GOOS || bin.Arch != "" && string(bin.Arch) != runtime.GOARCH:
+		err = faas.Errorf(faas.ErrInvalidArgument, "deploy", providerName, "%s is for %s/%s, this platform runs on %s/%s", bootstrap, bin.OS, bin.Arch, runtime.GOOS, runtime.GOARCH)
+	}
+	return err
+}

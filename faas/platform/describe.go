@@ -1,0 +1,102 @@
+package platform
+
+import (
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// features name what this platform has beyond the protocol.
+var features = []string{"replace", "fingerprint", "list"}
+
+// description is what PUT and GET answer.
+type description struct {
+	FunctionID      string   `json:"function_id"`
+	Endpoint        string   `json:"endpoint,omitempty"`
+	Status          string   `json:"status"`
+	Error           string   `json:"error,omitempty"`
+	ColdStartMS     float64  `json:"cold_start_ms"`
+	MemoryMB        uint32   `json:"memory_mb"`
+	TimeoutSecs     uint32   `json:"timeout_secs"`
+	DeployedAt      string   `json:"deployed_at"`
+	BinarySizeBytes int64    `json:"binary_size_bytes"`
+	PackageSHA256   string   `json:"package_sha256"`
+	Fingerprint     string   `json:"config_fingerprint,omitempty"`
+	Service         string   `json:"service,omitempty"`
+	Features        []string `json:"features"`
+}
+
+func (f *function) describe(endpoint string) *description {
+	d := &description{
+		FunctionID: f.ID, Endpoint: endpoint, Status: "deployed", ColdStartMS: f.ColdStartMS, MemoryMB: f.Config.MemoryMB, TimeoutSecs: f.Config.TimeoutSecs,
+		DeployedAt: f.DeployedAt.Format(time.RFC3339Nano), BinarySizeBytes: f.BinarySize, PackageSHA256: f.PackageSHA256, Fingerprint: f.Fingerprint,
+		Service: f.Service, Features: features,
+	}
+	if f.broken != nil {
+		d.Status, d.Error = "failed", f.broken.Error()
+	}
+	return d
+}
+
+func (p *Platform) serveGet(w http.ResponseWriter, r *http.Request, id string) {
+	f, err := p.lookup("get", id)
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, f.describe(endpoint(r)))
+}
+
+func (p *Platform) serveList(w http.ResponseWriter, r *http.Request) {
+	list := []*description{}
+	for _, f := range p.list(r.URL.Query().Get("service")) {
+		list = append(list, f.describe(""))
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"functions": list, "features": features})
+}
+
+// crashLoop is how many processes fail one after another until a function that still has some is called unhealthy.
+const crashLoop = 3
+
+// health says what is known of a function without running it.
+func (f *function) health() faas.Health {
+	h := faas.Health{Healthy: f.broken == nil, LastInvocation: f.counts.lastTime(), TotalInvocations: f.counts.total.Load()}
+	if f.broken != nil {
+		h.Reason = f.broken.Error()
+		return h
+	}
+	s := f.pool.Stats()
+	var last *faas.Error
+	neverStarted := errors.As(s.LastError, &last) && last.NotRun && s.Workers == 0
+	if s.Failures >= crashLoop || s.Failures > 0 && neverStarted {
+		h.Healthy, h.Reason = false, "the last "+strconv.Itoa(s.Failures)+" processes failed: "+s.LastError.Error()
+	}
+	return h
+}
+
+func (p *Platform) serveHealth(w http.ResponseWriter, id string) {
+	f, err := p.lookup("health", id)
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	h := f.health()
+	answer := struct {
+		FunctionID string     `json:"function_id"`
+		Status     string     `json:"status"`
+		Error      string     `json:"error,omitempty"`
+		Last       *time.Time `json:"last_invocation"`
+		Total      uint64     `json:"total_invocations"`
+	}{id, "healthy", h.Reason, nil, h.TotalInvocations}
+	if !h.LastInvocation.IsZero() {
+		answer.Last = &h.LastInvocation
+	}
+	status := http.StatusOK
+	if !h.Healthy {
+		status, answer.Status = http.StatusServiceUnavailable, "unhealthy"
+	}
+	writeJSON(w, status, answer)
+}

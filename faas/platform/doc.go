@@ -1,0 +1,38 @@
+// Package platform is a FaaS platform in a library: an [http.Handler] that speaks the custom FaaS platform protocol and runs real binaries on this
+// machine, and the same functions without HTTP for the program that embeds it.
+//
+//	p, err := platform.New()
+//	...
+//	defer p.Close()
+//	http.ListenAndServe("127.0.0.1:8080", p)
+//
+// # Protocol
+//
+//	PUT    /api/functions/{id}         deploy a zip with an executable named bootstrap at its root
+//	GET    /api/functions/{id}         what is deployed
+//	POST   /api/functions/{id}/invoke  {"job_id":n,"args":[bytes]}
+//	GET    /api/functions/{id}/health
+//	POST   /api/functions/{id}/warm
+//	DELETE /api/functions/{id}
+//
+// Beyond the protocol: PUT with "X-Blueprint-If-Exists: replace" replaces a function without dropping a call, "X-Blueprint-Fingerprint" and
+// "X-Blueprint-Service" (percent-encoded) are kept and given back by GET with the package's SHA-256, and GET /api/functions lists what there
+// is, of one service with ?service=. GET names these in "features". Warm takes ?instances=n. A failed invocation also has "code" and "details".
+//
+// # How functions run
+//
+// A bootstrap that links faas/job is kept running and spoken to in frames: it takes many calls at once, more processes are started when it is
+// saturated, and idle ones are ended. Any other, a shell script too, is started once per call, with the request on standard input and the answer on standard output.
+//
+// A function runs in its package's directory with the variables of its deployment, and PATH, HOME and TMPDIR, and nothing else of this program's
+// environment or open files. Every process is the leader of its own process group, which is killed as a whole when a call times out, when the process ends, and
+// when this program ends, killed or not. Its memory is limited, see [Platform.MemoryLimitKind].
+//
+// What is not isolated: functions run as this program's user, see its files, its network and the other processes, and share the machine's
+// processors. Deploy only code that you would run yourself.
+//
+// # Who may use it
+//
+// Without [WithToken] only connections to a loopback address (or a Unix socket) are served, and only under a loopback host name, so that no web page
+// can reach the platform through the browser of somebody on this machine. With a token, every request needs it.
+package platform

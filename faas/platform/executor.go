@@ -1,0 +1,264 @@
+package platform
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// Executor returns the platform as a provider bound to one service, for a program that embeds it: the same functions, without HTTP. Closing it leaves the
+// platform open.
+func (p *Platform) Executor(service string) *Executor { return &Executor{p: p, service: service} }
+
+// Executor deploys and runs the functions of one service on a [Platform]. Each job is a function of its own, SERVICE-jobN where the
+// service's name is fit for that.
+type Executor struct {
+	p       *Platform
+	service string
+}
+
+var (
+	_ faas.Executor      = (*Executor)(nil)
+	_ faas.Warmer        = (*Executor)(nil)
+	_ faas.HealthChecker = (*Executor)(nil)
+)
+
+// functionID returns the id of a job's function: SERVICE-jobN, or where the name has other characters, is long, or could be mistaken for such a
+// one's, what can be kept of it and a hash of the whole.
+func functionID(service string, jobID uint32) string {
+	const keep, hashed = 40, 12
+	clean := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '-'
+	}, service)
+	tail := clean[strings.LastIndexByte(clean, '-')+1:]
+	if clean != service || clean == "" || clean[0] == '-' || len(clean) > keep || len(tail) == hashed {
+		sum := sha256.Sum256([]byte(service))
+		clean = "s" + strings.TrimRight(clean[:min(len(clean), keep-hashed-2)], "-") + "-" + hex.EncodeToString(sum[:])[:hashed]
+	}
+	return clean + "-job" + strconv.FormatUint(uint64(jobID), 10)
+}
+
+// Units makes a unit of every function. See [faas.Executor].
+func (e *Executor) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Unit, error) {
+	if e.service == "" {
+		return nil, notRunError(faas.ErrInvalidArgument, "plan", "the service name is empty: an executor is bound to one service")
+	}
+	if bin == nil {
+		return nil, notRunError(faas.ErrInvalidArgument, "plan", "there is no binary")
+	}
+	if err := checkRunnable(bin); err != nil {
+		return nil, err
+	}
+	if limit := int64(e.p.opts.limits.MaxUnpackedMB) << 20; bin.Size > limit {
+		return nil, notRunError(faas.ErrTooLarge, "plan", "the binary is %d bytes, the limit is %d", bin.Size, limit)
+	}
+	units := make([]faas.Unit, 0, len(functions))
+	seen := make(map[uint32]bool, len(functions))
+	for _, f := range functions {
+		bad := func(format string, args ...any) error {
+			return faas.JobErrorf(faas.ErrInvalidArgument, "plan", providerName, f.JobID, format, args...)
+		}
+		if seen[f.JobID] {
+			return nil, bad("the job is there twice")
+		}
+		seen[f.JobID] = true
+		c := functionConfig(f)
+		if err := c.check(&e.p.opts.limits); err != nil {
+			return nil, bad("%w", err)
+		}
+		units = append(units, faas.Unit{
+			ID: functionID(e.service, f.JobID), Functions: []faas.Function{f},
+			Files: []faas.PackageFile{{Name: bootstrap, Path: bin.Path, Mode: 0o755}},
+		})
+	}
+	slices.SortFunc(units, func(a, b faas.Unit) int { return int(int64(a.Functions[0].JobID) - int64(b.Functions[0].JobID)) })
+	return units, nil
+}
+
+func functionConfig(f faas.Function) config {
+	return config{MemoryMB: f.MemoryMB, TimeoutSecs: f.TimeoutSecs, MaxConcurrency: f.MaxConcurrency, Env: f.Env}
+}
+
+// own returns the service's function, or an ErrNotFound, or an ErrConflict where it is another service's.
+func (e *Executor) own(op, id string) (*function, error) {
+	f, err := e.p.lookup(op, id)
+	if err != nil {
+		return nil, err
+	}
+	if f.Service != e.service {
+		return nil, notRunError(faas.ErrConflict, op, "function %q belongs to another service", id)
+	}
+	return f, nil
+}
+
+// Observe says what is deployed under the id. See [faas.Executor].
+func (e *Executor) Observe(ctx context.Context, id string) (faas.State, error) {
+	if err := contextError(ctx, "observe"); err != nil {
+		return faas.State{}, err
+	}
+	f, err := e.own("observe", id)
+	if err != nil {
+		return faas.State{}, err
+	}
+	return f.state(), nil
+}
+
+func (f *function) state() faas.State {
+	s := faas.State{
+		ID: f.ID, Status: faas.StatusReady, Resource: "function " + f.ID, PackageSHA256: f.PackageSHA256, Fingerprint: f.Fingerprint, JobIDs: f.JobIDs,
+		Revision: strconv.FormatInt(f.DeployedAt.UnixNano(), 10), DeployedAt: f.DeployedAt, ColdStart: time.Duration(f.ColdStartMS * float64(time.Millisecond)),
+	}
+	if f.broken != nil {
+		s.Status, s.Reason = faas.StatusFailed, f.broken.Error()
+	}
+	return s
+}
+
+// Converge deploys the unit, replacing what there is without dropping a call. See [faas.Executor].
+func (e *Executor) Converge(ctx context.Context, u faas.Unit, _ *faas.State, report func(faas.Progress)) (faas.State, error) {
+	if err := contextError(ctx, "deploy"); err != nil {
+		return faas.State{}, err
+	}
+	if len(u.Functions) != 1 {
+		return faas.State{}, notRunError(faas.ErrInvalidArgument, "deploy", "unit %q has %d functions and not one", u.ID, len(u.Functions))
+	}
+	if u.Package == nil {
+		return faas.State{}, notRunError(faas.ErrInvalidArgument, "deploy", "unit %q has no package", u.ID)
+	}
+	if f, err := e.own("deploy", u.ID); err == nil {
+		if s := f.state(); s.Current(u) {
+			return s, nil
+		}
+	} else if faas.CodeOf(err) != faas.ErrNotFound {
+		return faas.State{}, err
+	}
+	fn := u.Functions[0]
+	c := functionConfig(fn)
+	if err := c.check(&e.p.opts.limits); err != nil {
+		return faas.State{}, faas.JobErrorf(faas.ErrInvalidArgument, "deploy", providerName, fn.JobID, "%w", err)
+	}
+	pkg, err := u.Package.Open()
+	if err != nil {
+		return faas.State{}, err
+	}
+	defer func() { _ = pkg.Close() }()
+	f, err := e.p.deploy(ctx, &deployment{
+		record: record{
+			ID: u.ID, Service: e.service, Fingerprint: u.Fingerprint(), JobIDs: []uint32{fn.JobID}, KeepWarm: fn.KeepWarm, Config: c,
+		},
+		pkg: &progressReader{r: pkg, ctx: ctx, total: u.Package.Size(), report: report}, replace: true,
+	})
+	if err != nil {
+		return faas.State{}, forJob(err, fn.JobID)
+	}
+	return f.state(), nil
+}
+
+// progressReader tells how much has been read, and ends with its context.
+type progressReader struct {
+	r           io.Reader
+	ctx         context.Context
+	read, total int64
+	report      func(faas.Progress)
+}
+
+func (r *progressReader) Read(b []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := r.r.Read(b)
+	r.read += int64(n)
+	if r.report != nil && n > 0 {
+		r.report(faas.Progress{Step: "upload", Bytes: r.read, TotalBytes: r.total})
+	}
+	return n, err
+}
+
+// Restore puts back what prior says: nothing is to be done where it is still there, else the unit's package is needed. See [faas.Executor].
+func (e *Executor) Restore(ctx context.Context, u faas.Unit, prior faas.State) error {
+	f, err := e.own("restore", prior.ID)
+	switch {
+	case err == nil && f.state().Revision == prior.Revision:
+		return nil
+	case err == nil && f.broken == nil && f.PackageSHA256 == prior.PackageSHA256 && f.Fingerprint == prior.Fingerprint:
+		return nil
+	case err != nil && faas.CodeOf(err) != faas.ErrNotFound:
+		return err
+	case u.Package == nil:
+		return notRunError(faas.ErrUnsupported, "restore", "function %q was replaced, and without its old package it cannot be put back", prior.ID)
+	}
+	_, err = e.Converge(ctx, u, nil, nil)
+	return err
+}
+
+// Remove removes the function. See [faas.Executor].
+func (e *Executor) Remove(ctx context.Context, id string) error {
+	if err := contextError(ctx, "remove"); err != nil {
+		return err
+	}
+	if _, err := e.own("remove", id); err != nil {
+		if faas.CodeOf(err) == faas.ErrNotFound {
+			return nil
+		}
+		return err
+	}
+	if err := e.p.remove(ctx, id, e.service); err != nil && faas.CodeOf(err) != faas.ErrNotFound {
+		return err
+	}
+	return nil
+}
+
+// List returns the service's functions. See [faas.Executor].
+func (e *Executor) List(ctx context.Context) ([]faas.State, error) {
+	if err := contextError(ctx, "list"); err != nil {
+		return nil, err
+	}
+	states := []faas.State{}
+	for _, f := range e.p.list(e.service) {
+		states = append(states, f.state())
+	}
+	return states, nil
+}
+
+// Invoke runs the job. See [faas.Invoker].
+func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas.Result, error) {
+	return e.p.Invoke(ctx, functionID(e.service, jobID), jobID, args)
+}
+
+// Warm starts processes of the job's function. See [faas.Warmer].
+func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
+	if n < 1 {
+		return 0, forJob(notRunError(faas.ErrInvalidArgument, "warm", "%d instances cannot be warmed; the least is 1", n), jobID)
+	}
+	warmed, err := e.p.warm(ctx, functionID(e.service, jobID), n)
+	return warmed, forJob(err, jobID)
+}
+
+// Health tells how the job's function is. See [faas.HealthChecker].
+func (e *Executor) Health(ctx context.Context, jobID uint32) (faas.Health, error) {
+	f, err := e.own("health", functionID(e.service, jobID))
+	if err != nil {
+		return faas.Health{}, forJob(err, jobID)
+	}
+	return f.health(), nil
+}
+
+// Close does nothing: the executor holds nothing of its own.
+func (e *Executor) Close() error { return nil }
+
+func contextError(ctx context.Context, op string) error {
+	if err := ctx.Err(); err != nil {
+		return notRunError(faas.ErrTimeout, op, "%w", context.Cause(ctx))
+	}
+	return nil
+}

@@ -1,0 +1,151 @@
+package platform
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/worker"
+)
+
+// Invoke runs a job of a deployed function, without HTTP. Its promises and errors are those of [faas.Invoker]; a function that does not exist is an
+// ErrNotFound, and so is a job that its binary does not have.
+func (p *Platform) Invoke(ctx context.Context, functionID string, jobID uint32, args []byte) (*faas.Result, error) {
+	began := time.Now()
+	output, m, err := p.invoke(ctx, functionID, jobID, args)
+	if err != nil {
+		return nil, err
+	}
+	m.Total = time.Since(began)
+	return &faas.Result{Output: output, Metrics: m}, nil
+}
+
+func (p *Platform) invoke(ctx context.Context, id string, jobID uint32, args []byte) ([]byte, faas.Metrics, error) {
+	for {
+		f, err := p.lookup("invoke", id)
+		if err != nil {
+			return nil, faas.Metrics{}, forJob(err, jobID)
+		}
+		if limit := p.opts.limits.MaxPayloadMB << 20; len(args) > limit {
+			return nil, faas.Metrics{}, forJob(notRunError(faas.ErrTooLarge, "invoke", "the arguments are %d bytes, the limit is %d", len(args), limit), jobID)
+		}
+		if f.broken != nil {
+			return nil, faas.Metrics{}, forJob(notRunError(faas.ErrUnavailable, "invoke", "the function could not be brought back: %w", f.broken), jobID)
+		}
+		output, m, err := f.pool.Invoke(ctx, jobID, args, f.timeout())
+		if errors.Is(err, worker.ErrClosed) {
+			continue // it was replaced or removed in this moment
+		}
+		f.counts.total.Add(1)
+		f.counts.last.Store(time.Now().UnixNano())
+		return output, m, err
+	}
+}
+
+func forJob(err error, jobID uint32) error {
+	var e *faas.Error
+	if !errors.As(err, &e) || e.JobID != faas.NoJob {
+		return err
+	}
+	c := *e // callers that failed together share the error
+	c.JobID = int64(jobID)
+	return &c
+}
+
+// buffer holds a request's or an answer's JSON, and the arguments.
+type buffer struct{ text, args []byte }
+
+var buffers = sync.Pool{New: func() any { return new(buffer) }}
+
+// keepBuffer is the largest buffer that is kept for the next call.
+const keepBuffer = 1 << 20
+
+func (b *buffer) free() {
+	if cap(b.text) <= keepBuffer && cap(b.args) <= keepBuffer {
+		buffers.Put(b)
+	}
+}
+
+var jsonType = []string{"application/json"}
+
+func (p *Platform) serveInvoke(w http.ResponseWriter, r *http.Request, id string) {
+	b := buffers.Get().(*buffer)
+	defer b.free()
+	var err error
+	if b.text, err = p.readBody(w, r, b.text[:0]); err != nil {
+		writeError(w, err)
+		return
+	}
+	jobID, args, err := faas.ParseRequest(b.args[:0], b.text)
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	b.args = args
+	output, m, err := p.invoke(r.Context(), id, jobID, args)
+	if err != nil {
+		writeInvokeError(w, jobID, err)
+		return
+	}
+	b.text = faas.AppendResponse(b.text[:0], &faas.Response{
+		JobID: jobID, Result: output, Success: true, ExecutionMS: float64(m.Execution.Microseconds()) / 1000, MemoryUsedMB: m.MemoryMB,
+	})
+	h := w.Header()
+	h["Content-Type"] = jsonType
+	if len(b.text) > 2048 { // net/http counts what is shorter
+		h["Content-Length"] = []string{strconv.Itoa(len(b.text))}
+	}
+	_, _ = w.Write(b.text) // a client that is gone has no use for the error
+}
+
+// readBody reads the body of a request, within the platform's limits of size and time.
+func (p *Platform) readBody(w http.ResponseWriter, r *http.Request, buf []byte) ([]byte, error) {
+	limit := int64(faas.MaxRequestSize(p.opts.limits.MaxPayloadMB << 20))
+	if r.ContentLength > limit {
+		discardBody(w, r, limit)
+		return buf, tooLargeBody(limit)
+	}
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(p.opts.limits.RequestTimeout))
+	if n := int(r.ContentLength); n > cap(buf) && n <= 1<<20 {
+		buf = make([]byte, 0, n+1) // one more, so that the end is seen without growing
+	}
+	for {
+		if len(buf) == cap(buf) {
+			buf = append(buf, 0)[:len(buf)]
+		}
+		n, err := r.Body.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		if int64(len(buf)) > limit {
+			discardBody(w, r, limit)
+			return buf, tooLargeBody(limit)
+		}
+		if errors.Is(err, io.EOF) {
+			_ = control.SetReadDeadline(time.Time{})
+			return buf, nil
+		}
+		if err != nil {
+			w.Header().Set("Connection", "close")
+			return buf, notRunError(faas.ErrInvalidArgument, "read request", "the body did not arrive: %w", err)
+		}
+	}
+}
+
+func tooLargeBody(limit int64) error {
+	return notRunError(faas.ErrTooLarge, "read request", "the body is larger than %d bytes, the limit", limit)
+}
+
+// discardBody reads some of a body that is refused, so that the client gets to read the answer, and then has the connection closed.
+func discardBody(w http.ResponseWriter, r *http.Request, most int64) {
+	w.Header().Set("Connection", "close")
+	if r.Header.Get("Expect") != "" { // it has not been asked to send
+		return
+	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(10 * time.Second))
+	_, _ = io.CopyN(io.Discard, r.Body, most+16<<20)
+}

@@ -1,0 +1,315 @@
+//go:build unix
+
+package platform
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+func TestFunctionsComeBackAfterARestart(t *testing.T) {
+	dir := t.TempDir()
+	first := newServer(t, WithDir(dir))
+	first.putJobs("jobs", nil, "X-Blueprint-Fingerprint", "abc", "X-Blueprint-Service", "my%20service")
+	first.mustPut("script", scriptZip(t, doubler))
+	first.mustPut("deleted", scriptZip(t, "true"))
+	first.do("DELETE", "/api/functions/deleted", nil)
+	before := first.do("GET", "/api/functions/jobs", nil).body
+	if _, err := New(WithDir(dir)); faas.CodeOf(err) != faas.ErrConflict {
+		t.Errorf("a second platform in the directory: %v", err)
+	}
+	if err := first.p.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	second := newServer(t, WithDir(dir))
+	after := second.do("GET", "/api/functions/jobs", nil).body
+	delete(before, "endpoint")
+	delete(after, "endpoint")
+	if fmt.Sprint(before) != fmt.Sprint(after) {
+		t.Errorf("before\n%v\nafter\n%v", before, after)
+	}
+	if after["service"] != "my service" || after["config_fingerprint"] != "abc" {
+		t.Error(after)
+	}
+	if got := second.mustInvoke("jobs", jobEcho, "hello"); got != "hello" {
+		t.Error(got)
+	}
+	if got := second.mustInvoke("script", 0, "ab"); got != "aabb" {
+		t.Error(got)
+	}
+	if a := second.do("GET", "/api/functions/deleted", nil); a.status != 404 {
+		t.Error(a)
+	}
+}
+
+// What a crash leaves in the directory is the old function and never half of a new one.
+func TestLeftoversOfACrashAreRemoved(t *testing.T) {
+	dir := t.TempDir()
+	first := newServer(t, WithDir(dir))
+	first.mustPut("f", scriptZip(t, doubler))
+	if err := first.p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for name, body := range map[string]string{"functions/x.123.tmp": `{"id":`, "uploads/1.zip": "PK", "uploads/unpack-1/bootstrap": "half", "packages/abc/bootstrap": "unused"} {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(body), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	second := newServer(t, WithDir(dir))
+	if got := second.mustInvoke("f", 0, "a"); got != "aa" {
+		t.Error(got)
+	}
+	for _, name := range []string{"functions", "packages", "uploads"} {
+		entries, _ := os.ReadDir(filepath.Join(dir, name))
+		if want := map[string]int{"functions": 1, "packages": 1, "uploads": 0}[name]; len(entries) != want {
+			t.Errorf("%s has %v", name, entries)
+		}
+	}
+}
+
+func TestADamagedFunctionIsUnhealthyAndCanBeReplaced(t *testing.T) {
+	dir := t.TempDir()
+	first := newServer(t, WithDir(dir))
+	first.mustPut("f", scriptZip(t, doubler))
+	if err := first.p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	files, _ := filepath.Glob(filepath.Join(dir, "packages", "*", "bootstrap"))
+	if err := os.Remove(files[0]); err != nil {
+		t.Fatal(err)
+	}
+	second := newServer(t, WithDir(dir))
+	if a := second.invoke("f", 0, ""); a.status != 503 {
+		t.Error(a)
+	}
+	if a := second.do("GET", "/api/functions/f/health", nil); a.status != 503 || a.body["status"] != "unhealthy" {
+		t.Error(a)
+	}
+	second.mustPut("f", scriptZip(t, doubler+"\n"), "X-Blueprint-If-Exists", "replace")
+	if got := second.mustInvoke("f", 0, "a"); got != "aa" {
+		t.Error(got)
+	}
+}
+
+func TestReplaceDropsNoCall(t *testing.T) {
+	s := newServer(t)
+	version := func(n int) []byte {
+		return []byte(configHeader(map[string]any{"memory_mb": 256, "env_vars": map[string]string{"TEST_JOB": "1", "VERSION": strconv.Itoa(n), "GORACE": "atexit_sleep_ms=0"}}))
+	}
+	put := func(n int) {
+		s.mustPut("f", jobZip(), "X-Blueprint-Config", string(version(n)), "X-Blueprint-If-Exists", "replace")
+	}
+	put(0)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if _, err := s.p.Invoke(context.Background(), "f", jobEcho, []byte("x")); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Go(func() {
+		if _, err := s.p.Invoke(context.Background(), "f", jobSlow, nil); err != nil {
+			t.Error(err)
+		}
+	})
+	for n := range 3 {
+		put(n + 1)
+		if env := s.mustInvoke("f", jobEnv, ""); !strings.Contains(env, fmt.Sprintf("VERSION=%d", n+1)) {
+			t.Errorf("after the PUT of version %d the old one answers", n+1)
+		}
+	}
+	close(stop)
+	wg.Wait()
+	if a := s.put("f", jobZip(), "X-Blueprint-If-Exists", "replace", "X-Blueprint-Service", "other"); a.status != 409 || a.body["code"] != "CONFLICT" {
+		t.Errorf("replacing another service's function: %d %v", a.status, a.body)
+	}
+}
+
+func TestAReplacementThatDoesNotStartLeavesTheOld(t *testing.T) {
+	s := newServer(t)
+	s.putJobs("f", nil)
+	// Without TEST_JOB the binary runs tests and says no hello.
+	a := s.put("f", jobZip(), "X-Blueprint-If-Exists", "replace", "X-Blueprint-Config", configHeader(map[string]any{"env_vars": map[string]string{"TEST_HOST": "exit"}}))
+	if a.status != 500 || a.body["code"] != "FUNCTION_FAILED" {
+		t.Errorf("%d %v", a.status, a.body)
+	}
+	if got := s.mustInvoke("f", jobEcho, "old"); got != "old" {
+		t.Error(got)
+	}
+}
+
+func TestConcurrentChangesOfOneFunction(t *testing.T) {
+	s := newServer(t)
+	zips := [][]byte{scriptZip(t, doubler), scriptZip(t, doubler+"\n# 2")}
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for range 5 {
+				switch i % 4 {
+				case 0, 1:
+					if a := s.put("f", zips[i%2], "X-Blueprint-If-Exists", "replace"); a.status != 200 {
+						t.Errorf("PUT: %d %v", a.status, a.body)
+					}
+				case 2:
+					if a := s.do("DELETE", "/api/functions/f", nil); a.status != 200 && a.status != 404 {
+						t.Errorf("DELETE: %d %v", a.status, a.body)
+					}
+				default:
+					if a := s.invoke("f", 0, "a"); a.status != 404 && a.result() != "aa" {
+						t.Errorf("invoke: %d %v", a.status, a.body)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	s.do("DELETE", "/api/functions/f", nil)
+	entries, _ := os.ReadDir(filepath.Join(s.p.Dir(), "packages"))
+	if len(entries) != 0 {
+		t.Errorf("packages left: %v", entries)
+	}
+}
+
+func TestCloseLeavesNothing(t *testing.T) {
+	s := newServer(t)
+	s.putJobs("f", nil)
+	pid, _ := strconv.Atoi(s.mustInvoke("f", jobPID, ""))
+	child, _ := strconv.Atoi(s.mustInvoke("f", jobFork, ""))
+	dir := s.p.Dir()
+	if err := s.p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	gone(t, pid)
+	gone(t, child)
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Error("the temporary directory is still there")
+	}
+	if a := s.invoke("f", jobEcho, ""); a.status != 503 {
+		t.Errorf("invoke after Close: %d %v", a.status, a.body)
+	}
+	if a := s.put("g", scriptZip(t, "true")); a.status != 503 {
+		t.Errorf("PUT after Close: %d %v", a.status, a.body)
+	}
+}
+
+// beHost embeds a platform, prints the ids of a worker and of a process that the worker started, and hangs.
+func beHost() {
+	p, err := New(WithDir(os.Getenv("TEST_HOST")))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	for _, job := range []uint32{jobPID, jobFork} {
+		r, err := p.Invoke(context.Background(), "f", job, nil)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		fmt.Println(string(r.Output))
+	}
+	go func() { _, _ = p.Invoke(context.Background(), "script", 0, nil) }()
+	for {
+		if pid, err := os.ReadFile(filepath.Join(os.Getenv("TEST_HOST"), "pid")); err == nil && len(pid) > 1 {
+			fmt.Print(string(pid))
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(time.Hour)
+}
+
+func TestNoProcessOutlivesAKilledHost(t *testing.T) {
+	dir := t.TempDir()
+	s := newServer(t, WithDir(dir))
+	s.putJobs("f", nil)
+	s.mustPut("script", scriptZip(t, "sleep 1000 & echo $! >"+dir+"/pid; wait"))
+	if err := s.p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	exe, _ := os.Executable()
+	host := exec.Command(exe)
+	host.Env = append(os.Environ(), "TEST_HOST="+dir)
+	host.Stderr = os.Stderr
+	out, err := host.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := host.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var pids []int
+	for sc := bufio.NewScanner(out); len(pids) < 3 && sc.Scan(); {
+		pid, err := strconv.Atoi(sc.Text())
+		if err != nil {
+			t.Fatal(err)
+		}
+		pids = append(pids, pid)
+	}
+	_ = host.Process.Kill()
+	_ = host.Wait()
+	if len(pids) != 3 {
+		t.Fatalf("the host said %v", pids)
+	}
+	for _, pid := range pids {
+		gone(t, pid)
+	}
+}
+
+func TestOnlyLoopbackWithoutAToken(t *testing.T) {
+	addrs, _ := net.InterfaceAddrs()
+	for _, a := range addrs {
+		n, ok := a.(*net.IPNet)
+		if !ok || n.IP.IsLoopback() || n.IP.To4() == nil {
+			continue
+		}
+		p, err := New()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		l, err := net.Listen("tcp", net.JoinHostPort(n.IP.String(), "0"))
+		if err != nil {
+			continue
+		}
+		srv := p.Server()
+		go func() { _ = srv.Serve(l) }()
+		defer srv.Close()
+		resp, err := http.Get("http://" + l.Addr().String() + "/api/functions")
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != 401 {
+			t.Errorf("status %d", resp.StatusCode)
+		}
+		http.DefaultClient.CloseIdleConnections()
+		return
+	}
+	t.Skip("this machine has no address but loopback")
+}

@@ -1,0 +1,296 @@
+//go:build unix
+
+package platform
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/tangle-network/blueprint-serverless/faas/job"
+)
+
+// The test binary is the job binary too: deployed as bootstrap with TEST_JOB in its environment, it runs these jobs. With TEST_HOST it is a program that
+// embeds a platform, to be killed.
+func TestMain(m *testing.M) {
+	switch {
+	case os.Getenv("TEST_JOB") != "":
+		job.Main(testJobs)
+		return
+	case os.Getenv("TEST_HOST") != "":
+		beHost()
+		return
+	}
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"))
+}
+
+const (
+	jobEcho = iota
+	jobExit
+	jobHang
+	jobEat
+	jobFail
+	jobKill
+	jobFork
+	jobPanic
+	jobPID
+	jobSlow
+	jobEnv
+)
+
+var testJobs = job.Handlers{
+	jobEcho: func(_ context.Context, args []byte) ([]byte, error) { return args, nil },
+	jobExit: func(context.Context, []byte) ([]byte, error) {
+		fmt.Fprintln(os.Stderr, "cannot go on")
+		os.Exit(3)
+		return nil, nil
+	},
+	jobHang: func(context.Context, []byte) ([]byte, error) { time.Sleep(time.Hour); return nil, nil },
+	jobEat: func(context.Context, []byte) ([]byte, error) {
+		var kept [][]byte
+		for len(kept) < 128 {
+			kept = append(kept, bytes.Repeat([]byte{1}, 8<<20))
+		}
+		return nil, errors.New("ate all and still lives")
+	},
+	jobFail: func(context.Context, []byte) ([]byte, error) { return nil, errors.New("no such cat") },
+	jobKill: func(context.Context, []byte) ([]byte, error) {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		time.Sleep(time.Hour)
+		return nil, nil
+	},
+	jobFork: func(context.Context, []byte) ([]byte, error) {
+		cmd := exec.Command("/bin/sleep", "1000")
+		if err := cmd.Start(); err != nil {
+			return nil, err
+		}
+		return fmt.Append(nil, cmd.Process.Pid), nil
+	},
+	jobPanic: func(context.Context, []byte) ([]byte, error) { panic("oh no") },
+	jobPID:   func(context.Context, []byte) ([]byte, error) { return fmt.Append(nil, os.Getpid()), nil },
+	jobSlow: func(_ context.Context, args []byte) ([]byte, error) {
+		time.Sleep(200 * time.Millisecond)
+		return args, nil
+	},
+	jobEnv: func(context.Context, []byte) ([]byte, error) { return []byte(strings.Join(os.Environ(), "\n")), nil },
+}
+
+// aWhile is long enough for anything that should happen at once.
+const aWhile = 30 * time.Second
+
+type file struct {
+	name string
+	mode os.FileMode
+	body string
+}
+
+func makeZip(t testing.TB, files ...file) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	zw := zip.NewWriter(&buf)
+	for _, f := range files {
+		h := &zip.FileHeader{Name: f.name, Method: zip.Deflate}
+		h.SetMode(f.mode)
+		w, err := zw.CreateHeader(h)
+		if err == nil {
+			_, err = io.WriteString(w, f.body)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := zw.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
+}
+
+func scriptZip(t testing.TB, script string) []byte {
+	return makeZip(t, file{"bootstrap", 0o755, "#!/bin/sh\n" + script})
+}
+
+// jobZip is this test binary as a package, stored and not compressed.
+var jobZip = sync.OnceValue(func() []byte {
+	exe, err := os.Executable()
+	if err != nil {
+		panic(err)
+	}
+	body, err := os.ReadFile(exe)
+	if err != nil {
+		panic(err)
+	}
+	var buf bytes.Buffer
+	zw := zip.NewWriter(&buf)
+	h := &zip.FileHeader{Name: "bootstrap", Method: zip.Deflate}
+	h.SetMode(0o755)
+	w, err := zw.CreateHeader(h)
+	if err == nil {
+		_, err = w.Write(body)
+	}
+	if err == nil {
+		err = zw.Close()
+	}
+	if err != nil {
+		panic(err)
+	}
+	return buf.Bytes()
+})
+
+var jobEnvironment = map[string]string{"TEST_JOB": "1", "COLOUR": "green", "GORACE": "atexit_sleep_ms=0"}
+
+func configHeader(c map[string]any) string {
+	text, err := json.Marshal(c)
+	if err != nil {
+		panic(err)
+	}
+	return base64.StdEncoding.EncodeToString(text)
+}
+
+// server is a platform behind a real listener, and a client that sends raw requests.
+type server struct {
+	t   testing.TB
+	p   *Platform
+	url string
+	c   *http.Client
+}
+
+func newServer(t testing.TB, opts ...Option) *server {
+	t.Helper()
+	p, err := New(opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ts := httptest.NewServer(p)
+	t.Cleanup(func() {
+		ts.Close()
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &server{t, p, ts.URL, ts.Client()}
+}
+
+// answer is a decoded answer; body has the JSON's members.
+type answer struct {
+	status int
+	header http.Header
+	body   map[string]any
+}
+
+func (s *server) do(method, path string, body []byte, header ...string) answer {
+	s.t.Helper()
+	req, err := http.NewRequest(method, s.url+path, bytes.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		if header[i] == "Host" {
+			req.Host = header[i+1]
+		}
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := s.c.Do(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	a := answer{status: resp.StatusCode, header: resp.Header}
+	if method != http.MethodHead {
+		if err := json.Unmarshal(text, &a.body); err != nil {
+			s.t.Fatalf("%s %s: status %d, not a JSON object: %q", method, path, resp.StatusCode, text)
+		}
+		if ct := resp.Header.Get("Content-Type"); ct != "application/json" {
+			s.t.Errorf("%s %s: content type %q", method, path, ct)
+		}
+	}
+	return a
+}
+
+func (s *server) put(id string, pkg []byte, header ...string) answer {
+	s.t.Helper()
+	return s.do(http.MethodPut, "/api/functions/"+id, pkg, append([]string{"Content-Type", "application/zip"}, header...)...)
+}
+
+func (s *server) mustPut(id string, pkg []byte, header ...string) answer {
+	s.t.Helper()
+	a := s.put(id, pkg, header...)
+	if a.status != http.StatusOK {
+		s.t.Fatalf("PUT %s: %d %v", id, a.status, a.body)
+	}
+	return a
+}
+
+// putJobs deploys the test binary.
+func (s *server) putJobs(id string, config map[string]any, header ...string) answer {
+	s.t.Helper()
+	c := map[string]any{"memory_mb": 256, "timeout_secs": 20, "env_vars": jobEnvironment}
+	for name, value := range config {
+		c[name] = value
+	}
+	return s.mustPut(id, jobZip(), append([]string{"X-Blueprint-Config", configHeader(c)}, header...)...)
+}
+
+func (s *server) invoke(id string, job int, args string) answer {
+	s.t.Helper()
+	return s.do(http.MethodPost, "/api/functions/"+id+"/invoke", requestJSON(job, args), "Content-Type", "application/json")
+}
+
+func requestJSON(job int, args string) []byte {
+	numbers := make([]int, len(args))
+	for i := range args {
+		numbers[i] = int(args[i])
+	}
+	text, _ := json.Marshal(map[string]any{"job_id": job, "args": numbers})
+	return text
+}
+
+// result is the bytes that an invocation answered.
+func (a answer) result() string {
+	list, _ := a.body["result"].([]any)
+	b := make([]byte, len(list))
+	for i, v := range list {
+		n, _ := v.(float64)
+		b[i] = byte(n)
+	}
+	return string(b)
+}
+
+func (s *server) mustInvoke(id string, job int, args string) string {
+	s.t.Helper()
+	a := s.invoke(id, job, args)
+	if a.status != http.StatusOK || a.body["success"] != true {
+		s.t.Fatalf("invoke %s job %d: %d %v", id, job, a.status, a.body)
+	}
+	return a.result()
+}
+
+func gone(t *testing.T, pid int) {
+	t.Helper()
+	for deadline := time.Now().Add(aWhile); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil || strings.Contains(string(stat), ") Z ") {
+			return
+		}
+	}
+	t.Errorf("process %d still runs", pid)
+}

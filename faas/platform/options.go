@@ -1,0 +1,126 @@
+package platform
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// Limits bound what the platform takes. A zero field keeps the default.
+type Limits struct {
+	MaxPackageMB      int           // of an uploaded zip, in MiB; default 50
+	MaxUnpackedMB     int           // of all files in it, in MiB; default 250
+	MaxFiles          int           // in it; default 10,000
+	MaxPayloadMB      int           // of arguments and of answers, in MiB, as bytes and not as JSON; default 16
+	MaxFunctions      int           // deployed at a time; default 10,000
+	MaxTimeoutSecs    uint32        // of one invocation; default 900
+	MaxMemoryMB       uint32        // of one process; default 10,240
+	MaxConcurrency    uint32        // that a deployment may ask for; default 1,000
+	UploadTimeout     time.Duration // for an upload to arrive; default 5 minutes
+	RequestTimeout    time.Duration // for the body of any other request to arrive; default 30 seconds
+	ReadHeaderTimeout time.Duration // of [Platform.Server]; default 10 seconds
+}
+
+// What a deployment gets that does not say.
+const (
+	DefaultMemoryMB       = 512
+	DefaultTimeoutSecs    = 300
+	DefaultMaxConcurrency = 100
+	minMemoryMB           = 128
+)
+
+type options struct {
+	dir            string
+	token          string
+	maxConcurrency int
+	maxQueue       int
+	maxWorkers     int
+	idleTimeout    time.Duration
+	startTimeout   time.Duration
+	drainTimeout   time.Duration
+	limits         Limits
+	logger         *slog.Logger
+	now            func() time.Time
+}
+
+// Option is an option of [New].
+type Option func(*options)
+
+// WithDir keeps everything in dir, which is made if it does not exist: functions that were deployed come back when a platform is made with the same
+// directory again. One platform at a time uses a directory. The default is a temporary directory that Close removes.
+func WithDir(dir string) Option { return func(o *options) { o.dir = dir } }
+
+// WithToken makes every request need "Authorization: Bearer token". Without it only loopback connections are served.
+func WithToken(token string) Option { return func(o *options) { o.token = token } }
+
+// WithMaxConcurrency sets how many calls of a function run at the same time where its deployment does not say. The default is 100.
+func WithMaxConcurrency(n int) Option { return func(o *options) { o.maxConcurrency = n } }
+
+// WithQueue sets how many calls of a function may wait for their turn; more are refused with ErrThrottled, 429 over HTTP. The default is 1,000.
+func WithQueue(n int) Option { return func(o *options) { o.maxQueue = n } }
+
+// WithMaxWorkers sets how many warm processes a function may have. The default is the number of processors, at least 2.
+func WithMaxWorkers(n int) Option { return func(o *options) { o.maxWorkers = n } }
+
+// WithIdleTimeout sets after how long without a call a warm process is ended. The default is 5 minutes; negative means never.
+func WithIdleTimeout(d time.Duration) Option { return func(o *options) { o.idleTimeout = d } }
+
+// WithStartTimeout sets how long a warm process may take until it is ready for calls. The default is 10 seconds.
+func WithStartTimeout(d time.Duration) Option { return func(o *options) { o.startTimeout = d } }
+
+// WithDrainTimeout sets how long Close waits for calls that run before it cuts them off. The default is 10 seconds.
+func WithDrainTimeout(d time.Duration) Option { return func(o *options) { o.drainTimeout = d } }
+
+// WithLimits sets what the platform takes.
+func WithLimits(l Limits) Option { return func(o *options) { o.limits = l } }
+
+// WithLogger has deployments, failures and the functions' standard error logged. By default nothing is.
+func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l } }
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+func (o *options) setDefaults() error {
+	setDefault(&o.maxConcurrency, DefaultMaxConcurrency)
+	setDefault(&o.maxQueue, 1000)
+	setDefault(&o.idleTimeout, 5*time.Minute)
+	setDefault(&o.drainTimeout, 10*time.Second)
+	l := &o.limits
+	setDefault(&l.MaxPackageMB, 50)
+	setDefault(&l.MaxUnpackedMB, 250)
+	setDefault(&l.MaxFiles, 10_000)
+	setDefault(&l.MaxPayloadMB, 16)
+	setDefault(&l.MaxFunctions, 10_000)
+	setDefault(&l.MaxTimeoutSecs, 900)
+	setDefault(&l.MaxMemoryMB, 10_240)
+	setDefault(&l.MaxConcurrency, 1_000)
+	setDefault(&l.UploadTimeout, 5*time.Minute)
+	setDefault(&l.RequestTimeout, 30*time.Second)
+	setDefault(&l.ReadHeaderTimeout, 10*time.Second)
+	if o.logger == nil {
+		o.logger = slog.New(slog.DiscardHandler)
+	}
+	for _, n := range []struct {
+		name  string
+		value int64
+	}{
+		{"WithMaxConcurrency", int64(o.maxConcurrency)}, {"WithQueue", int64(o.maxQueue)}, {"WithMaxWorkers", int64(o.maxWorkers)},
+		{"WithStartTimeout", int64(o.startTimeout)}, {"WithDrainTimeout", int64(o.drainTimeout)},
+		{"Limits.MaxPackageMB", int64(l.MaxPackageMB)}, {"Limits.MaxUnpackedMB", int64(l.MaxUnpackedMB)}, {"Limits.MaxFiles", int64(l.MaxFiles)},
+		{"Limits.MaxPayloadMB", int64(l.MaxPayloadMB)}, {"Limits.MaxFunctions", int64(l.MaxFunctions)}, {"Limits.UploadTimeout", int64(l.UploadTimeout)},
+		{"Limits.RequestTimeout", int64(l.RequestTimeout)}, {"Limits.ReadHeaderTimeout", int64(l.ReadHeaderTimeout)},
+	} {
+		if n.value < 0 {
+			return faas.Errorf(faas.ErrInvalidArgument, "open", providerName, "%s is negative", n.name)
+		}
+	}
+	if l.MaxPayloadMB > 60 { // as JSON and as a frame it has to stay below 256 MiB
+		return faas.Errorf(faas.ErrInvalidArgument, "open", providerName, "Limits.MaxPayloadMB is %d, the most is 60", l.MaxPayloadMB)
+	}
+	return nil
+}

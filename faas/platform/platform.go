@@ -1,0 +1,246 @@
+package platform
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/worker"
+)
+
+// providerName is what errors of the platform name as their provider.
+const providerName = "platform"
+
+// Platform deploys and runs functions. It is an [http.Handler]; all its methods are safe for concurrent use.
+type Platform struct {
+	opts  options
+	store *store
+	host  *worker.Host
+	token tokenHash
+
+	stopping context.Context // done when Close begins to cut calls off
+	cutOff   context.CancelFunc
+	draining sync.WaitGroup // of pools whose function was replaced or removed
+
+	changes keyedMutex   // one change of a function at a time
+	life    sync.RWMutex // read-locked by changes, so that Close waits for them
+
+	mu        sync.RWMutex
+	functions map[string]*function
+	closed    bool
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// New makes a platform and, with [WithDir], brings back the functions that are in its directory. The platform must be closed. Errors:
+// ErrInvalidArgument for an option, ErrConflict where another platform uses the directory, ErrInternal where it cannot be used.
+func New(opts ...Option) (*Platform, error) {
+	var o options
+	for _, opt := range opts {
+		opt(&o)
+	}
+	if err := o.setDefaults(); err != nil {
+		return nil, err
+	}
+	st, err := openStore(o.dir)
+	if err != nil {
+		return nil, err
+	}
+	p := &Platform{opts: o, store: st, host: worker.NewHost(), token: hashToken(o.token), functions: map[string]*function{}}
+	p.stopping, p.cutOff = context.WithCancel(context.Background())
+	if err := p.restore(); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	return p, nil
+}
+
+// restore brings back what the directory holds. Its processes are started by the first calls.
+func (p *Platform) restore() error {
+	records, err := p.store.load()
+	if err != nil {
+		return err
+	}
+	for _, rec := range records {
+		f, err := p.newFunction(rec)
+		if err != nil {
+			p.opts.logger.Error("a stored function cannot be brought back", "function", rec.ID, "error", err)
+			f = &function{record: rec, broken: err, counts: &counts{}}
+		}
+		p.functions[rec.ID] = f
+	}
+	return nil
+}
+
+// MemoryLimitKind says in words how the memory of functions is limited on this system.
+func (p *Platform) MemoryLimitKind() string { return p.host.MemoryLimitKind() }
+
+// Server returns an HTTP server for the platform, with time limits against clients that are slow on purpose. The caller sets Addr and TLS
+// as needed, serves, and shuts it down before it closes the platform.
+func (p *Platform) Server() *http.Server {
+	return &http.Server{
+		Handler:           p,
+		ReadHeaderTimeout: p.opts.limits.ReadHeaderTimeout,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    maxConfigHeader + 64<<10,
+	}
+}
+
+// Close takes no more calls, lets those that run end for up to the drain timeout, ends every process, and removes the temporary directory
+// where there is no other. It is idempotent; the error says what could not be ended or removed in order.
+func (p *Platform) Close() error {
+	p.closeOnce.Do(func() {
+		p.mu.Lock()
+		p.closed = true
+		functions := p.functions
+		p.functions = map[string]*function{}
+		p.mu.Unlock()
+		timer := time.AfterFunc(p.opts.drainTimeout, p.cutOff)
+		defer timer.Stop()
+		defer p.cutOff()
+		p.life.Lock() // changes under way end first, later ones see that the platform is closed
+		p.life.Unlock()
+		var mu sync.Mutex
+		var errs []error
+		for _, f := range functions {
+			p.draining.Go(func() {
+				if err := f.stop(p.stopping); err != nil {
+					mu.Lock()
+					defer mu.Unlock()
+					errs = append(errs, err)
+				}
+			})
+		}
+		p.draining.Wait()
+		p.host.Close()
+		p.closeErr = errors.Join(append(errs, p.store.close())...)
+	})
+	return p.closeErr
+}
+
+// function is one deployed function. It never changes: a replacement is another function that takes over the counts.
+type function struct {
+	record
+	frames bool
+	pool   *worker.Pool
+	broken error // why a stored function could not be brought back; pool is nil then
+	counts *counts
+}
+
+// counts outlive a replacement.
+type counts struct {
+	total atomic.Uint64
+	last  atomic.Int64 // Unix nanoseconds, 0 for never
+}
+
+func (c *counts) lastTime() (t time.Time) {
+	if ns := c.last.Load(); ns != 0 {
+		t = time.Unix(0, ns).UTC()
+	}
+	return t
+}
+
+// stop ends the function's processes; calls that run have until ctx is done.
+func (f *function) stop(ctx context.Context) error {
+	if f.pool == nil {
+		return nil
+	}
+	return f.pool.Close(ctx)
+}
+
+// newFunction makes a function of a record whose package is in the store.
+func (p *Platform) newFunction(rec record) (*function, error) {
+	dir := p.store.packageDir(rec.PackageSHA256)
+	path := filepath.Join(dir, bootstrap)
+	bin, err := faas.InspectBinary(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkRunnable(bin); err != nil {
+		return nil, err
+	}
+	temp, err := p.store.workDir(rec.ID)
+	if err != nil {
+		return nil, err
+	}
+	f := &function{record: rec, frames: bin.Protocols == faas.SpeaksAll, counts: &counts{}}
+	env := make([]string, 0, len(rec.Config.Env))
+	for name, value := range rec.Config.Env {
+		env = append(env, name+"="+value)
+	}
+	slices.Sort(env)
+	concurrency := int(rec.Config.MaxConcurrency)
+	setDefault(&concurrency, p.opts.maxConcurrency)
+	logger := p.opts.logger.With("function", rec.ID)
+	f.pool, err = worker.New(worker.Config{
+		Path: path, Dir: dir, TempDir: temp, Env: env, Frames: f.frames, MemoryMB: rec.Config.MemoryMB, MaxConcurrency: concurrency,
+		MaxQueue: p.opts.maxQueue, MaxWorkers: max(p.opts.maxWorkers, int(rec.KeepWarm)), MinWorkers: int(rec.KeepWarm),
+		IdleTimeout: p.opts.idleTimeout, StartTimeout: p.opts.startTimeout, MaxOutput: int64(p.opts.limits.MaxPayloadMB) << 20,
+		Log:    func(line []byte) { logger.Info("function log", "line", string(line)) },
+		Logger: logger, Host: p.host, Provider: providerName,
+	})
+	return f, err
+}
+
+func (f *function) timeout() time.Duration { return time.Duration(f.Config.TimeoutSecs) * time.Second }
+
+// lookup returns a deployed function or an ErrNotFound.
+func (p *Platform) lookup(op, id string) (*function, error) {
+	p.mu.RLock()
+	f, closed := p.functions[id], p.closed
+	p.mu.RUnlock()
+	switch {
+	case f != nil:
+		return f, nil
+	case closed:
+		return nil, notRunError(faas.ErrUnavailable, op, "the platform is closed")
+	}
+	if err := checkID(id); err != nil {
+		return nil, err
+	}
+	return nil, notRunError(faas.ErrNotFound, op, "there is no function %q", id)
+}
+
+func notRunError(code faas.Code, op, format string, args ...any) *faas.Error {
+	e := faas.Errorf(code, op, providerName, format, args...)
+	e.NotRun = true
+	return e
+}
+
+// list returns the functions of a service, or all for the empty service, by ascending id.
+func (p *Platform) list(service string) []*function {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	var list []*function
+	for _, f := range p.functions {
+		if service == "" || f.Service == service {
+			list = append(list, f)
+		}
+	}
+	slices.SortFunc(list, func(a, b *function) int { return strings.Compare(a.ID, b.ID) })
+	return list
+}
+
+// drain ends a function that nobody can call any more, in its own time, and then lets go of its package.
+func (p *Platform) drain(f *function) <-chan struct{} {
+	done := make(chan struct{})
+	p.draining.Go(func() {
+		defer close(done)
+		if err := f.stop(p.stopping); err != nil {
+			p.opts.logger.Warn("calls of a removed function were cut off", "function", f.ID, "error", err)
+		}
+		if err := p.store.release(f.PackageSHA256); err != nil {
+			p.opts.logger.Warn("a package cannot be removed", "sha256", f.PackageSHA256, "error", err)
+		}
+	})
+	return done
+}
+
+// Dir returns the directory that holds the functions.
+func (p *Platform) Dir() string { return p.store.dir }

@@ -1,0 +1,318 @@
+package platform
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// store keeps functions on disk:
+//
+//	lock                   held while a platform uses the directory
+//	functions/HASH.json    one record per function, HASH being of its id
+//	packages/SHA256/       the files of a package, never changed; functions with the same package share it
+//	uploads/               what arrives; emptied at the start
+//	work/HASH/             HOME and TMPDIR of a function; emptied at the start
+//
+// A record is written after its package is complete, by rename, so that a crash leaves the old function or the new one.
+type store struct {
+	dir       string
+	temporary bool // the directory is removed at the end, so that nothing needs to survive a crash
+	lock      *flock.Flock
+
+	unpacking keyedMutex // by package
+	mu        sync.Mutex
+	uses      map[string]int // by package
+}
+
+// record is a function as it is stored.
+type record struct {
+	ID            string    `json:"id"`
+	Service       string    `json:"service,omitempty"`
+	Fingerprint   string    `json:"fingerprint,omitempty"`
+	JobIDs        []uint32  `json:"job_ids,omitempty"`
+	KeepWarm      uint32    `json:"keep_warm,omitempty"`
+	PackageSHA256 string    `json:"package_sha256"`
+	PackageSize   int64     `json:"package_size"` // of the zip
+	BinarySize    int64     `json:"binary_size"`
+	DeployedAt    time.Time `json:"deployed_at"`
+	ColdStartMS   float64   `json:"cold_start_ms"`
+	Config        config    `json:"config"`
+}
+
+func storeError(format string, args ...any) error {
+	return notRunError(faas.ErrInternal, "store", format, args...)
+}
+
+func openStore(dir string) (*store, error) {
+	s := &store{dir: dir, uses: map[string]int{}}
+	var err error
+	if dir == "" {
+		s.temporary = true
+		if s.dir, err = os.MkdirTemp("", "blueprint-platform-"); err != nil {
+			return nil, storeError("%w", err)
+		}
+	} else if s.dir, err = filepath.Abs(dir); err != nil {
+		return nil, storeError("%w", err)
+	}
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return nil, storeError("%w", err)
+	}
+	s.lock = flock.New(filepath.Join(s.dir, "lock"), flock.SetPermissions(0o600))
+	locked, err := s.lock.TryLock()
+	if err != nil {
+		return nil, storeError("%w", err)
+	}
+	if !locked {
+		return nil, notRunError(faas.ErrConflict, "open", "another platform uses directory %s", s.dir)
+	}
+	for _, name := range []string{"uploads", "work"} {
+		if err := os.RemoveAll(filepath.Join(s.dir, name)); err != nil {
+			return nil, errors.Join(storeError("%w", err), s.lock.Unlock())
+		}
+	}
+	for _, name := range []string{"functions", "packages", "uploads", "work"} {
+		if err := os.MkdirAll(filepath.Join(s.dir, name), 0o700); err != nil {
+			return nil, errors.Join(storeError("%w", err), s.lock.Unlock())
+		}
+	}
+	return s, nil
+}
+
+func (s *store) close() error {
+	err := s.lock.Unlock()
+	if s.temporary {
+		err = errors.Join(err, os.RemoveAll(s.dir))
+	}
+	if err != nil {
+		return storeError("%w", err)
+	}
+	return nil
+}
+
+func hashName(id string) string {
+	sum := sha256.Sum256([]byte(id))
+	return hex.EncodeToString(sum[:16])
+}
+
+func (s *store) recordPath(id string) string {
+	return filepath.Join(s.dir, "functions", hashName(id)+".json")
+}
+
+func (s *store) packageDir(sum string) string { return filepath.Join(s.dir, "packages", sum) }
+
+// workDir returns an existing directory that is the function's own.
+func (s *store) workDir(id string) (string, error) {
+	dir := filepath.Join(s.dir, "work", hashName(id))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", storeError("%w", err)
+	}
+	return dir, nil
+}
+
+// load returns the stored records, takes hold of their packages, and removes packages that nobody has.
+func (s *store) load() ([]record, error) {
+	entries, err := os.ReadDir(filepath.Join(s.dir, "functions"))
+	if err != nil {
+		return nil, storeError("%w", err)
+	}
+	var records []record
+	for _, e := range entries {
+		name := filepath.Join(s.dir, "functions", e.Name())
+		if !strings.HasSuffix(name, ".json") { // a write that did not end
+			if err := os.Remove(name); err != nil {
+				return nil, storeError("%w", err)
+			}
+			continue
+		}
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return nil, storeError("%w", err)
+		}
+		var rec record
+		if err := json.Unmarshal(text, &rec); err != nil || checkID(rec.ID) != nil || name != s.recordPath(rec.ID) {
+			return nil, storeError("%s is not a record of this platform: remove it to go on without that function", name)
+		}
+		s.uses[rec.PackageSHA256]++
+		records = append(records, rec)
+	}
+	packages, err := os.ReadDir(filepath.Join(s.dir, "packages"))
+	if err != nil {
+		return nil, storeError("%w", err)
+	}
+	for _, e := range packages {
+		if s.uses[e.Name()] == 0 {
+			if err := os.RemoveAll(s.packageDir(e.Name())); err != nil {
+				return nil, storeError("%w", err)
+			}
+		}
+	}
+	return records, nil
+}
+
+// save makes the record the function's, at once or not at all.
+func (s *store) save(rec *record) error {
+	text, err := json.Marshal(rec)
+	if err != nil {
+		return storeError("%w", err)
+	}
+	name := s.recordPath(rec.ID)
+	f, err := os.CreateTemp(filepath.Dir(name), hashName(rec.ID)+".*.tmp") // mode 0600: it holds the environment
+	if err != nil {
+		return storeError("%w", err)
+	}
+	_, err = f.Write(text)
+	if err == nil && !s.temporary {
+		err = f.Sync()
+	}
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), name)
+	}
+	if err != nil {
+		return storeError("%w", errors.Join(err, os.Remove(f.Name())))
+	}
+	return s.syncDir(filepath.Dir(name))
+}
+
+func (s *store) remove(id string) error {
+	if err := os.Remove(s.recordPath(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return storeError("%w", err)
+	}
+	return s.syncDir(filepath.Join(s.dir, "functions"))
+}
+
+func (s *store) syncDir(dir string) error {
+	if s.temporary {
+		return nil
+	}
+	return syncDirectory(dir)
+}
+
+// upload is a zip that has arrived.
+type upload struct {
+	file   *os.File
+	size   int64
+	sha256 string
+}
+
+// receive writes what comes to disk and hashes it on the way. More than limit bytes is an ErrTooLarge.
+func (s *store) receive(ctx context.Context, r io.Reader, limit int64) (*upload, error) {
+	f, err := os.CreateTemp(filepath.Join(s.dir, "uploads"), "*.zip")
+	if err != nil {
+		return nil, storeError("%w", err)
+	}
+	u := &upload{file: f}
+	hash := sha256.New()
+	u.size, err = io.CopyBuffer(io.MultiWriter(f, hash), io.LimitReader(onlyReader{r}, limit+1), make([]byte, 128<<10))
+	var failed *fs.PathError
+	switch {
+	case err != nil && ctx.Err() != nil:
+		err = notRunError(faas.ErrTimeout, "deploy", "the upload was given up: %w", ctx.Err())
+	case errors.As(err, &failed):
+		err = storeError("%w", err)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		err = notRunError(faas.ErrTimeout, "deploy", "the upload did not arrive in time")
+	case err != nil:
+		err = notRunError(faas.ErrInvalidArgument, "deploy", "the upload broke off after %d bytes: %w", u.size, err)
+	case u.size > limit:
+		err = notRunError(faas.ErrTooLarge, "deploy", "the zip is larger than %d MiB, the limit", limit>>20)
+	case u.size == 0:
+		err = badZip("it is empty")
+	}
+	if err != nil {
+		u.discard()
+		return nil, err
+	}
+	u.sha256 = hex.EncodeToString(hash.Sum(nil))
+	return u, nil
+}
+
+func (u *upload) discard() {
+	_ = u.file.Close()
+	_ = os.Remove(u.file.Name())
+}
+
+// add checks the zip and unpacks it, unless the store has that package, and takes hold of it until release.
+func (s *store) add(u *upload, l *Limits) (*archive, error) {
+	a, err := openArchive(u.file, u.size, l)
+	if err != nil {
+		return nil, err
+	}
+	defer s.unpacking.lock(u.sha256)()
+	s.mu.Lock()
+	s.uses[u.sha256]++
+	s.mu.Unlock()
+	dir := s.packageDir(u.sha256)
+	if _, err := os.Stat(dir); err == nil {
+		return a, nil
+	}
+	temp, err := os.MkdirTemp(filepath.Join(s.dir, "uploads"), "unpack-")
+	if err == nil {
+		err = a.unpack(temp, !s.temporary)
+		if err == nil {
+			err = os.Chmod(temp, 0o755)
+		}
+		if err == nil {
+			err = os.Rename(temp, dir)
+		}
+		if err == nil {
+			err = s.syncDir(filepath.Dir(dir))
+		}
+		if err != nil {
+			_ = os.RemoveAll(temp)
+		}
+	}
+	if err != nil {
+		s.mu.Lock()
+		s.unuse(u.sha256)
+		s.mu.Unlock()
+		var e *faas.Error
+		if !errors.As(err, &e) {
+			err = storeError("%w", err)
+		}
+		return nil, err
+	}
+	return a, nil
+}
+
+// release lets go of a package; the last one to do so removes it.
+func (s *store) release(sum string) error {
+	defer s.unpacking.lock(sum)()
+	s.mu.Lock()
+	last := s.unuse(sum)
+	s.mu.Unlock()
+	if !last {
+		return nil
+	}
+	if err := os.RemoveAll(s.packageDir(sum)); err != nil {
+		return storeError("%w", err)
+	}
+	return nil
+}
+
+// unuse reports whether nobody has the package any more. mu is held.
+func (s *store) unuse(sum string) bool {
+	s.uses[sum]--
+	if s.uses[sum] > 0 {
+		return false
+	}
+	delete(s.uses, sum)
+	return true
+}
+
+// onlyReader hides WriteTo, so that the given buffer is used.
+type onlyReader struct{ io.Reader }
