@@ -2,7 +2,6 @@ package job
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -18,8 +17,9 @@ import (
 // that is known to be short itself; watch finds out when one takes long after all, and makes another goroutine the reader.
 type framesServer struct {
 	*process
-	ctx context.Context
-	w   *frame.Writer
+	ctx    context.Context // of all calls
+	cancel context.CancelFunc
+	w      *frame.Writer
 
 	// Only the reader uses these.
 	r       *frame.Reader
@@ -50,6 +50,7 @@ func (p *process) serveFrames(ctx context.Context) error {
 	s := &framesServer{
 		process: p,
 		ctx:     ctx,
+		cancel:  cancel,
 		r:       frame.NewReader(p.stdin, 0),
 		w:       frame.NewWriter(p.stdout),
 		ended:   make(chan error, 1),
@@ -137,7 +138,8 @@ func (s *framesServer) call(h frame.Header) (bool, error) {
 	}
 	j, fail := s.find(h.Value)
 	if fail != nil {
-		return true, s.reply(h.ID, nil, fail, s.w.Write)
+		s.reply(h.ID, nil, fail, s.w.Write)
+		return true, nil
 	}
 	c := &callContext{parent: s.ctx}
 	if h.DeadlineMS > 0 {
@@ -163,8 +165,7 @@ func (s *framesServer) call(h frame.Header) (bool, error) {
 	s.started = true
 	go s.runTimed(c, j, args, func(output []byte, fail *failure) {
 		s.finish(c, h.ID)
-		// An error is the Writer's to keep: the host is gone, and the reader will see its input end.
-		_ = s.reply(h.ID, output, fail, s.w.Write)
+		s.reply(h.ID, output, fail, s.w.Write)
 		s.running.Done()
 	})
 	return true, nil
@@ -183,9 +184,9 @@ func (s *framesServer) runAsReader(c *callContext, j *job, id uint64, args []byt
 		s.finish(c, id)
 		if reader = s.relay.giveBack(turn); reader {
 			s.queued = true
-			_ = s.reply(id, output, fail, s.w.Queue) // as above
+			s.reply(id, output, fail, s.w.Queue)
 		} else {
-			_ = s.reply(id, output, fail, s.w.Write)
+			s.reply(id, output, fail, s.w.Write)
 		}
 		s.running.Done()
 	})
@@ -209,20 +210,19 @@ func (s *framesServer) finish(c *callContext, id uint64) {
 	c.end()
 }
 
-// reply answers a call with one of the Writer's methods.
-func (s *framesServer) reply(id uint64, output []byte, fail *failure, write func(frame.Header, []byte) error) error {
-	if fail == nil {
-		err := write(frame.Header{Kind: frame.Result, ID: id}, output)
-		if !errors.Is(err, frame.ErrTooLarge) {
-			return err
-		}
+// reply answers a call with one of the Writer's methods. Where that fails the host is gone, so nobody waits for the other calls either.
+func (s *framesServer) reply(id uint64, output []byte, fail *failure, write func(frame.Header, []byte) error) {
+	h := frame.Header{Kind: frame.Result, ID: id}
+	if len(output) > frame.MaxBody {
 		fail = &failure{frame.TooLarge, fmt.Sprintf("the output has %d bytes, the limit is %d", len(output), frame.MaxBody)}
 	}
-	message := fail.message
-	if len(message) > maxMessage {
-		message = message[:maxMessage]
+	if fail != nil {
+		h.Kind, h.Value = frame.Failure, uint32(fail.code)
+		output = []byte(fail.message)[:min(len(fail.message), maxMessage)]
 	}
-	return write(frame.Header{Kind: frame.Failure, ID: id, Value: uint32(fail.code)}, []byte(message))
+	if err := write(h, output); err != nil {
+		s.cancel()
+	}
 }
 
 // callContext is the context of one call. Most jobs never look at it, so the timer and the rest of a standard context are made when one does.

@@ -23,6 +23,7 @@ type host struct {
 	cmd    *exec.Cmd
 	log    *tail
 	stdin  io.WriteCloser
+	stdout io.Closer
 	w      *frame.Writer
 	r      *frame.Reader
 	ended  bool
@@ -52,7 +53,7 @@ func startHost(t *testing.T, env ...string) *host {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	h := &host{t: t, cmd: cmd, log: log, stdin: stdin, w: frame.NewWriter(stdin), r: frame.NewReader(stdout, 0), answer: map[uint64]answer{}}
+	h := &host{t: t, cmd: cmd, log: log, stdin: stdin, stdout: stdout, w: frame.NewWriter(stdin), r: frame.NewReader(stdout, 0), answer: map[uint64]answer{}}
 	t.Cleanup(func() {
 		if !h.ended {
 			_ = cmd.Process.Kill()
@@ -137,7 +138,7 @@ func TestFramesAnswerEveryKindOfCall(t *testing.T) {
 		{"prints", prints, []byte("x"), result("x")},
 		{"reads stdin", readsStdin, nil, result("")},
 		{"no deadline", deadline, nil, result("none")},
-		{"nil handler", absent, nil, answer{frame.Failure, frame.UnknownJob, "job 11 does not exist (jobs: [0 1 2 3 4 5 6 7 8 9 10])"}},
+		{"nil handler", absent, nil, answer{frame.Failure, frame.UnknownJob, "job 12 does not exist (jobs: [0 1 2 3 4 5 6 7 8 9 10 11])"}},
 		{"too large", big, uint64Bytes(frame.MaxBody + 1), answer{frame.Failure, frame.TooLarge, "the output has 268435457 bytes, the limit is 268435456"}},
 	}
 	for round := range 3 { // a job is treated differently once it is known to be fast
@@ -221,6 +222,21 @@ func TestTheEndOfInputLetsCallsFinish(t *testing.T) {
 	h.ended = true
 	if err := h.cmd.Wait(); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestAHostThatIsGoneEndsTheCallsInFlight(t *testing.T) {
+	h := startHost(t)
+	if err := h.stdout.Close(); err != nil {
+		t.Fatal(err)
+	}
+	h.call(1, waits, nil)
+	h.call(2, echo, nil)
+	_ = h.stdin.Close() // the process may have ended already
+	h.ended = true
+	_ = h.cmd.Wait()
+	if code := h.cmd.ProcessState.ExitCode(); code != 2 {
+		t.Errorf("exit code %d, want 2", code)
 	}
 }
 

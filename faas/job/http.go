@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
@@ -25,6 +26,8 @@ const (
 	grace = 9 * time.Second
 	// keptBuffer is the largest buffer that is kept for later requests, in bytes.
 	keptBuffer = 1 << 20
+	// memoryInterval is how old the memory in a response may be.
+	memoryInterval = 100 * time.Millisecond
 )
 
 // httpServer answers invocations over HTTP.
@@ -34,6 +37,9 @@ type httpServer struct {
 	// envelope unpacks requests that are not plain ones; nil where there is no other kind.
 	envelope func(w http.ResponseWriter, r *http.Request, body []byte) bool
 	buffers  sync.Pool // of *[]byte
+
+	memoryAt atomic.Int64 // when memoryMB was last asked for, in nanoseconds of Unix time
+	memoryMB atomic.Uint32
 }
 
 // serveCloudRun serves HTTP on all interfaces, as Cloud Run functions must.
@@ -139,16 +145,26 @@ func (s *httpServer) answerCall(ctx context.Context, dst []byte, id uint32, args
 	if fail != nil && fail.code == frame.UnknownJob {
 		return http.StatusNotFound, appendError(dst, "NOT_FOUND", fail.message)
 	}
-	start := len(dst)
-	dst = faas.AppendResponse(dst, response(id, output, took, fail))
+	start, memory := len(dst), s.memory()
+	dst = faas.AppendResponse(dst, response(id, output, took, fail, memory))
 	if size := int64(len(dst) - start); size > s.maxBody {
 		fail = tooLarge(size, s.maxBody)
-		dst = faas.AppendResponse(dst[:start], response(id, nil, took, fail))
+		dst = faas.AppendResponse(dst[:start], response(id, nil, took, fail, memory))
 	}
 	if fail != nil {
 		return http.StatusInternalServerError, dst
 	}
 	return http.StatusOK, dst
+}
+
+// memory is peakMemoryMB, asked for now and then only: it takes as long as a short call.
+func (s *httpServer) memory() uint32 {
+	now := time.Now().UnixNano()
+	last := s.memoryAt.Load()
+	if now-last > int64(memoryInterval) && s.memoryAt.CompareAndSwap(last, now) {
+		s.memoryMB.Store(peakMemoryMB())
+	}
+	return s.memoryMB.Load()
 }
 
 func tooLarge(size, limit int64) *failure {

@@ -81,16 +81,16 @@ func choose(lookup func(string) (string, bool)) (protocol, error) {
 	return stdio, nil
 }
 
-// Requested reports whether the environment asks for one of the job protocols. It is false where Main would read one request from stdin, since that cannot be told from a
-// program that is simply started.
+// Requested reports whether the environment asks for one of the job protocols. It is false where Main would read one request from stdin, since that
+// cannot be told from a program that is simply started.
 func Requested() bool {
 	p, err := choose(os.LookupEnv)
 	return err != nil || p != stdio
 }
 
-// Main serves the program's jobs by the protocol that its environment asks for, as the package documentation lists them, and then ends the
-// process. It never returns, and looks at no command-line arguments. It ends with exit code 0 when it has served what it was asked to, 1 when the one job
-// run on stdin and stdout failed, and 2 on any other error, which it prints to stderr.
+// Main serves the program's jobs by the protocol that its environment asks for, as the package documentation lists them, and then ends the process.
+// It never returns, and looks at no command-line arguments. It ends with exit code 0 when it has served what it was asked to, 1 when the one job run
+// on stdin and stdout failed, and 2 on any other error, which it prints to stderr.
 func Main(h Handlers) {
 	// Cloud platforms announce the end of an instance with SIGTERM; os.Interrupt is for whoever tries the HTTP protocols in a terminal.
 	ctx := context.Background()
@@ -143,9 +143,10 @@ type process struct {
 	concurrency int
 }
 
-// Run is [Main] for a program that wants its own way to end, and for tests. It returns nil when everything asked of the process is done: on stdin
-// and stdout after the answer, over frames at the end of the input, over HTTP when ctx is done and the calls in flight have ended. Over the Lambda Runtime API it does not return. Unless
-// WithStreams is given, a protocol that uses stdin and stdout takes them from the program for good: stdin then reads as empty, and what is printed goes to stderr.
+// Run is [Main] for a program that wants its own way to end, and for tests. It returns nil when everything asked of the process is done: on stdin and
+// stdout after the answer, over frames at the end of the input, over HTTP when ctx is done and the calls in flight have ended. Over the Lambda
+// Runtime API it does not return. Unless WithStreams is given, a protocol that uses stdin and stdout takes them from the program for good: stdin then
+// reads as empty, and what is printed goes to stderr.
 func Run(ctx context.Context, h Handlers, opts ...Option) error {
 	p := &process{lookup: os.LookupEnv, stderr: os.Stderr, concurrency: max(64, 4*runtime.GOMAXPROCS(0)), jobs: make(map[uint32]*job, len(h))}
 	for _, opt := range opts {

@@ -45,7 +45,8 @@ func (p lambdaHandler) Invoke(ctx context.Context, event []byte) ([]byte, error)
 	if fail != nil {
 		return nil, functionError(fail)
 	}
-	answer := faas.AppendResponse(nil, response(id, output, took, nil))
+	// Lambda reports the memory itself.
+	answer := faas.AppendResponse(nil, response(id, output, took, nil, 0))
 	if len(answer) > maxLambdaAnswer {
 		return nil, functionError(tooLarge(int64(len(answer)), maxLambdaAnswer))
 	}

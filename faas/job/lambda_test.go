@@ -94,7 +94,7 @@ func TestLambdaRuntimeAPI(t *testing.T) {
 		{"error", request(fails, nil), time.Hour, "error", functionError("JobFailed", "no luck")},
 		{"panic", request(panics, nil), time.Hour, "error", functionError("JobPanic", "panic: out of cheese")},
 		{"Goexit", request(goexits, nil), time.Hour, "error", functionError("JobPanic", "the handler called runtime.Goexit")},
-		{"unknown job", request(99, nil), time.Hour, "error", functionError("UnknownJob", "job 99 does not exist (jobs: [0 1 2 3 4 5 6 7 8 9 10])")},
+		{"unknown job", request(99, nil), time.Hour, "error", functionError("UnknownJob", "job 99 does not exist (jobs: [0 1 2 3 4 5 6 7 8 9 10 11])")},
 		{"malformed", []byte(`{"job":1}`), time.Hour, "error", functionError("BadRequest", fmt.Sprint(malformed))},
 		{"warm", []byte(faas.WarmRequest), time.Hour, "response", faas.WarmResponse},
 		{"deadline", request(deadline, nil), time.Hour, "response", `{"job_id":8,"result":[49,104,48,109,48,115],"success":true}`},

@@ -36,6 +36,7 @@ const (
 	deadline
 	big // output of as many bytes as its arguments say
 	readsStdin
+	touches // as many bytes of memory as its arguments say
 	absent
 )
 
@@ -54,6 +55,10 @@ func jobs() job.Handlers {
 		goexits: func(context.Context, []byte) ([]byte, error) { runtime.Goexit(); return nil, nil },
 		prints: func(_ context.Context, args []byte) ([]byte, error) {
 			fmt.Println("printed by Go")
+			if runtime.GOOS == "windows" {
+				fmt.Println("printed by a child")
+				return args, nil
+			}
 			cmd := exec.Command("/bin/sh", "-c", "echo printed by a child")
 			cmd.Stdout = os.Stdout
 			return args, cmd.Run()
@@ -86,6 +91,14 @@ func jobs() job.Handlers {
 		readsStdin: func(context.Context, []byte) ([]byte, error) {
 			text, err := io.ReadAll(os.Stdin)
 			return text, err
+		},
+		touches: func(_ context.Context, args []byte) ([]byte, error) {
+			memory := make([]byte, binary.LittleEndian.Uint64(args))
+			for i := 0; i < len(memory); i += 4 << 10 {
+				memory[i] = 1
+			}
+			runtime.KeepAlive(memory)
+			return nil, nil
 		},
 		absent: nil,
 	}
@@ -137,7 +150,7 @@ func binaryCmd(tb testing.TB, env ...string) (*exec.Cmd, *tail) {
 }
 
 // await waits for a state, and fails only when the test run itself is out of patience.
-func await(t *testing.T, what string, reached func() bool) {
+func await(t testing.TB, what string, reached func() bool) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		if reached() {

@@ -35,7 +35,7 @@ func (p *process) serveStdio(ctx context.Context) error {
 	if fail != nil && fail.code == frame.UnknownJob {
 		return p.refuse(id, fail)
 	}
-	if err := p.answer(faas.AppendResponse(nil, response(id, output, took, fail))); err != nil {
+	if err := p.answer(faas.AppendResponse(nil, response(id, output, took, fail, peakMemoryMB()))); err != nil {
 		return err
 	}
 	if fail != nil {
@@ -60,8 +60,8 @@ func (p *process) answer(text []byte) error {
 }
 
 // response makes the protocol's answer to a call.
-func response(id uint32, output []byte, took time.Duration, fail *failure) *faas.Response {
-	r := &faas.Response{JobID: id, ExecutionMS: float64(took.Microseconds()) / 1000}
+func response(id uint32, output []byte, took time.Duration, fail *failure, memoryMB uint32) *faas.Response {
+	r := &faas.Response{JobID: id, ExecutionMS: float64(took.Microseconds()) / 1000, MemoryUsedMB: memoryMB}
 	if fail != nil {
 		r.Error = fail.message
 		return r

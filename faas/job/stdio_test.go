@@ -37,7 +37,7 @@ func TestStdioAnswersOneRequest(t *testing.T) {
 		"error":       {request(fails, nil), `{"job_id":2,"result":[],"success":false,"error":"no luck"}`, 1, "no luck"},
 		"panic":       {request(panics, nil), `{"job_id":3,"result":[],"success":false,"error":"panic: out of cheese"}`, 1, "out of cheese"},
 		"Goexit":      {request(goexits, nil), `{"job_id":4,"result":[],"success":false,"error":"the handler called runtime.Goexit"}`, 1, "Goexit"},
-		"unknown job": {request(99, nil), `{"job_id":99,"result":[],"success":false,"error":"job 99 does not exist (jobs: [0 1 2 3 4 5 6 7 8 9 10])"}`, 2, "job 99"},
+		"unknown job": {request(99, nil), `{"job_id":99,"result":[],"success":false,"error":"job 99 does not exist (jobs: [0 1 2 3 4 5 6 7 8 9 10 11])"}`, 2, "job 99"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cmd, log := binaryCmd(t)

@@ -81,9 +81,6 @@ func (r *Reader) Body(dst []byte) ([]byte, error) {
 	return dst, nil
 }
 
-// Buffered returns how many bytes beyond the current frame's body have been read from the stream already.
-func (r *Reader) Buffered() int { return max(0, r.end-r.start-r.body) }
-
 // Ready reports whether the next frame is buffered whole, so that Next and Body will not wait for the stream.
 func (r *Reader) Ready() bool {
 	at := r.start + r.body

@@ -1,0 +1,23 @@
+package job_test
+
+import (
+	"os"
+	"testing"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// TestAProgramThatLinksThePackageIsToldApart inspects the test binary. It has the marker from the package alone: no test spells it.
+func TestAProgramThatLinksThePackageIsToldApart(t *testing.T) {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	binary, err := faas.InspectBinary(exe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if binary.Protocols != faas.SpeaksAll {
+		t.Errorf("it speaks %q, want %q", binary.Protocols, faas.SpeaksAll)
+	}
+}
