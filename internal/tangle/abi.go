@@ -1,0 +1,207 @@
+package tangle
+
+import (
+	"encoding/binary"
+	"fmt"
+	"strconv"
+)
+
+const wordSize = 32
+
+// decoder reads ABI-encoded data. The first error stays; whatever is read after it is zero, so that callers look at it once at the end.
+//
+// Every head and every tail that is entered is charged against a budget of the data's own length. An encoder never lets two values overlap, so
+// honest data stays within it, while data that points at the same bytes again and again is refused before it has cost more than its size.
+type decoder struct {
+	data   []byte
+	text   string // the same bytes: strings are parts of it, and cost no allocation each
+	budget int
+	where  []place // the arrays that are being read, outermost first
+	err    *DecodeError
+}
+
+// place is one element of an array.
+type place struct {
+	array string
+	index int
+}
+
+func newDecoder(data []byte) *decoder {
+	return &decoder{data: data, text: string(data), budget: len(data), where: make([]place, 0, 2)}
+}
+
+// DecodeError says where an answer is malformed.
+type DecodeError struct {
+	Field  string // as the contract names it: "jobs[3].name"
+	Offset int    // of the word that is wrong, in bytes
+	Reason string
+}
+
+func (e *DecodeError) Error() string {
+	return fmt.Sprintf("malformed at %s (byte %d): %s", e.Field, e.Offset, e.Reason)
+}
+
+func (d *decoder) fail(field string, at int, format string, args ...any) {
+	if d.err != nil {
+		return
+	}
+	path := ""
+	for _, p := range d.where {
+		path += p.array + "[" + strconv.Itoa(p.index) + "]."
+	}
+	d.err = &DecodeError{Field: path + field, Offset: at, Reason: fmt.Sprintf(format, args...)}
+}
+
+// head makes sure that so many words can be read from there on.
+func (d *decoder) head(at, words int, field string) bool {
+	return d.err == nil && d.spend(at, at, words*wordSize, field)
+}
+
+// spend charges n bytes that begin at from; at is where the error is to point.
+func (d *decoder) spend(at, from, n int, field string) bool {
+	if n > len(d.data)-from {
+		d.fail(field, at, "%d bytes from byte %d on reach beyond the answer's %d", n, from, len(d.data))
+		return false
+	}
+	if n > d.budget {
+		d.fail(field, at, "the answer uses the same bytes more than once: it decodes to more than its %d bytes", len(d.data))
+		return false
+	}
+	d.budget -= n
+	return true
+}
+
+// word returns the word there. Its head was checked.
+func (d *decoder) word(at int) (w Word) {
+	if d.err == nil {
+		copy(w[:], d.data[at:at+wordSize])
+	}
+	return w
+}
+
+// uint reads an unsigned integer of at most 64 bits. Its head was checked.
+func (d *decoder) uint(at, bits int, field string) uint64 {
+	if d.err != nil {
+		return 0
+	}
+	w := d.data[at : at+wordSize]
+	n := binary.BigEndian.Uint64(w[24:])
+	if !allZero(w[:24]) || n>>(bits-1)>>1 != 0 {
+		d.fail(field, at, "0x%x does not fit uint%d", trimZeros(w), bits)
+		return 0
+	}
+	return n
+}
+
+func (d *decoder) bool(at int, field string) bool {
+	n := d.uint(at, 8, field)
+	if n > 1 {
+		d.fail(field, at, "%d is not a bool", n)
+	}
+	return n == 1
+}
+
+func (d *decoder) address(at int, field string) (a Address) {
+	if d.err != nil {
+		return a
+	}
+	w := d.data[at : at+wordSize]
+	if !allZero(w[:12]) {
+		d.fail(field, at, "0x%x is not an address", trimZeros(w))
+		return a
+	}
+	copy(a[:], w[12:])
+	return a
+}
+
+// offset reads where a value begins, relative to base. It returns a place within the data, or fails.
+func (d *decoder) offset(base, at int, field string) int {
+	n := d.uint(at, 64, field)
+	if d.err != nil {
+		return 0
+	}
+	if n > uint64(len(d.data)-base) {
+		d.fail(field, at, "the offset %d from byte %d points beyond the answer's %d bytes", n, base, len(d.data))
+		return 0
+	}
+	return base + int(n)
+}
+
+// bytes reads a byte string, whose offset from base is at at, and returns where it begins and ends.
+func (d *decoder) bytes(base, at int, field string) (from, to int) {
+	begin := d.offset(base, at, field)
+	if !d.head(begin, 1, field) {
+		return 0, 0
+	}
+	n := d.uint(begin, 64, field)
+	if d.err == nil && n > uint64(len(d.data)) {
+		d.fail(field, begin, "a length of %d in an answer of %d bytes", n, len(d.data))
+	}
+	if d.err != nil || !d.spend(begin, begin+wordSize, int(n), field) {
+		return 0, 0
+	}
+	return begin + wordSize, begin + wordSize + int(n)
+}
+
+func (d *decoder) string(base, at int, field string) string {
+	from, to := d.bytes(base, at, field)
+	return d.text[from:to]
+}
+
+// blob returns a byte string, nil where it is empty. It is a part of the data.
+func (d *decoder) blob(base, at int, field string) []byte {
+	from, to := d.bytes(base, at, field)
+	if from == to {
+		return nil
+	}
+	return d.data[from:to:to]
+}
+
+// array reads the length of an array, whose offset from base is at at, and returns where its elements' heads begin. An element takes at least
+// least bytes, so that a caller may allocate n elements at once.
+func (d *decoder) array(base, at, limit, least int, field string) (elements, n int) {
+	begin := d.offset(base, at, field)
+	if !d.head(begin, 1, field) {
+		return 0, 0
+	}
+	length := d.uint(begin, 64, field)
+	switch {
+	case d.err != nil:
+		return 0, 0
+	case length > uint64(limit):
+		d.fail(field, begin, "%d elements, more than the limit of %d", length, limit)
+		return 0, 0
+	case int(length)*least > d.budget:
+		d.fail(field, begin, "%d elements do not fit the answer's %d bytes", length, len(d.data))
+		return 0, 0
+	}
+	return begin + wordSize, int(length)
+}
+
+func (d *decoder) enter(array string) { d.where = append(d.where, place{array: array}) }
+func (d *decoder) at(index int)       { d.where[len(d.where)-1].index = index }
+func (d *decoder) leave()             { d.where = d.where[:len(d.where)-1] }
+
+// result returns the error as one that is nil where there is none.
+func (d *decoder) result() error {
+	if d.err == nil {
+		return nil
+	}
+	return d.err
+}
+
+func allZero(b []byte) bool {
+	for _, c := range b {
+		if c != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func trimZeros(b []byte) []byte {
+	for len(b) > 1 && b[0] == 0 {
+		b = b[1:]
+	}
+	return b
+}

@@ -1,0 +1,51 @@
+package tangle
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// decodeHex reads 0x and an even number of hexadecimal digits, as nodes write byte strings.
+func decodeHex(s []byte) ([]byte, error) {
+	if len(s) < 2 || s[0] != '0' || s[1] != 'x' && s[1] != 'X' {
+		return nil, errors.New("not hexadecimal: it does not begin with 0x")
+	}
+	out := make([]byte, hex.DecodedLen(len(s)-2))
+	if _, err := hex.Decode(out, s[2:]); err != nil {
+		return nil, fmt.Errorf("not hexadecimal: %w", err)
+	}
+	return out, nil
+}
+
+// parseQuantity reads 0x and the digits of a number, as nodes write numbers.
+func parseQuantity(s string) (uint64, error) {
+	digits, ok := strings.CutPrefix(s, "0x")
+	if !ok {
+		return 0, fmt.Errorf("%q is not a number in hexadecimal", clip(s))
+	}
+	n, err := strconv.ParseUint(digits, 16, 64)
+	if err != nil || digits[0] == '+' {
+		return 0, fmt.Errorf("%q is not a number of 64 bits in hexadecimal", clip(s))
+	}
+	return n, nil
+}
+
+func quantity(n uint64) string { return "0x" + strconv.FormatUint(n, 16) }
+
+// shortHex is a word without its leading zeros.
+func shortHex(w Word) string {
+	return "0x" + strings.TrimLeft(hex.EncodeToString(w[:len(w)-1]), "0") + hex.EncodeToString(w[len(w)-1:])
+}
+
+// clip shortens foreign text for a message.
+func clip(s string) string {
+	const limit = 200
+	s = strings.ToValidUTF8(s, "?")
+	if len(s) > limit {
+		s = strings.ToValidUTF8(s[:limit], "") + "..."
+	}
+	return s
+}

@@ -1,0 +1,110 @@
+package tangle
+
+import (
+	"encoding/binary"
+	"strconv"
+)
+
+// The selectors of the views.
+const (
+	selDefinition     = 0x6171fea8 // getBlueprintDefinition(uint64)
+	selBlueprint      = 0xb7696dbb // getBlueprint(uint64)
+	selRequirements   = 0x349e961a // getBlueprintResourceRequirements(uint64)
+	selDefinitionHash = 0x35257ef4 // blueprintDefinitionHash(uint64)
+	selSourcesHash    = 0x8f78b256 // blueprintSourcesHash(uint64)
+)
+
+// The selectors of the errors that the contract reverts with.
+const (
+	errBlueprintNotFound = 0x5fd248ec // BlueprintNotFound(uint64)
+	errUnknownSelector   = 0xc2a825f5 // UnknownSelector(bytes4): the facet that has the view is not installed
+)
+
+// callData is the call of a view whose only argument is a blueprint's id.
+func callData(selector uint32, id uint64) []byte {
+	data := make([]byte, 4+wordSize)
+	binary.BigEndian.PutUint32(data, selector)
+	binary.BigEndian.PutUint64(data[4+wordSize-8:], id)
+	return data
+}
+
+// Status is what getBlueprint returns.
+type Status struct {
+	Owner      Address
+	Manager    Address
+	CreatedAt  uint64 // the block's time, in Unix seconds
+	Membership uint8
+	Pricing    uint8
+	Active     bool
+}
+
+// DecodeStatus decodes what getBlueprint returns. It is all zeros for an unknown blueprint. The error is a *DecodeError.
+func DecodeStatus(data []byte) (Status, error) {
+	d := newDecoder(data)
+	var s Status
+	if d.head(0, 6, "blueprint") {
+		s = Status{
+			Owner:      d.address(0, "owner"),
+			Manager:    d.address(wordSize, "manager"),
+			CreatedAt:  d.uint(2*wordSize, 64, "createdAt"),
+			Membership: uint8(d.uint(3*wordSize, 8, "membership")),
+			Pricing:    uint8(d.uint(4*wordSize, 8, "pricing")),
+			Active:     d.bool(5*wordSize, "active"),
+		}
+	}
+	if d.err != nil {
+		return Status{}, d.result()
+	}
+	return s, nil
+}
+
+// ResourceKind is a resource that a blueprint asks for.
+type ResourceKind uint8
+
+// The kinds.
+const (
+	ResourceCPU       ResourceKind = 0 // cores
+	ResourceMemoryMB  ResourceKind = 1
+	ResourceStorageMB ResourceKind = 2
+	ResourceEgressMB  ResourceKind = 3
+	ResourceIngressMB ResourceKind = 4
+	ResourceGPU       ResourceKind = 5 // devices
+)
+
+// Requirement is how much of a resource a blueprint asks for.
+type Requirement struct {
+	Kind  ResourceKind
+	Count uint64
+}
+
+// DecodeRequirements decodes what getBlueprintResourceRequirements returns. The error is a *DecodeError.
+func DecodeRequirements(data []byte) ([]Requirement, error) {
+	const limit, field = 256, "requirements"
+	d := newDecoder(data)
+	if !d.head(0, 1, field) {
+		return nil, d.result()
+	}
+	elements, n := d.array(0, 0, limit, 2*wordSize, field)
+	if n == 0 || !d.head(elements, 2*n, field) {
+		return nil, d.result()
+	}
+	list := make([]Requirement, n)
+	for i := range list {
+		at := elements + i*2*wordSize
+		name := field + "[" + strconv.Itoa(i) + "]"
+		list[i] = Requirement{Kind: ResourceKind(d.uint(at, 8, name+".kind")), Count: d.uint(at+wordSize, 64, name+".count")}
+	}
+	if d.err != nil {
+		return nil, d.result()
+	}
+	return list, nil
+}
+
+// decodeWord decodes an answer that is one word.
+func decodeWord(data []byte, field string) (Word, error) {
+	d := newDecoder(data)
+	if !d.head(0, 1, field) {
+		return Word{}, d.result()
+	}
+	return d.word(0), nil
+}

@@ -1,0 +1,57 @@
+package tangle
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math/big"
+	"strings"
+
+	"golang.org/x/crypto/sha3"
+)
+
+// Word is one word of the EVM: an unsigned integer of 256 bits, big-endian, or a hash.
+type Word [wordSize]byte
+
+// Big returns the word as an integer.
+func (w Word) Big() *big.Int { return new(big.Int).SetBytes(w[:]) }
+
+// IsZero reports whether all bytes are zero.
+func (w Word) IsZero() bool { return w == Word{} }
+
+// String is 0x and 64 hexadecimal digits.
+func (w Word) String() string { return "0x" + hex.EncodeToString(w[:]) }
+
+// Address is the address of an account.
+type Address [20]byte
+
+// IsZero reports whether it is the zero address, which stands for none.
+func (a Address) IsZero() bool { return a == Address{} }
+
+// String is 0x and 40 lower-case hexadecimal digits.
+func (a Address) String() string { return "0x" + hex.EncodeToString(a[:]) }
+
+// ParseAddress reads 40 hexadecimal digits of any case, with or without 0x. The checksum that upper and lower case may carry is not checked,
+// because tools write addresses of either case without meaning it.
+func ParseAddress(s string) (a Address, err error) {
+	digits := strings.TrimPrefix(strings.TrimPrefix(s, "0x"), "0X")
+	raw, err := hex.DecodeString(digits)
+	if err != nil {
+		return a, errors.New("an address is 0x and 40 hexadecimal digits")
+	}
+	if len(raw) != len(a) {
+		return a, fmt.Errorf("an address is 0x and 40 hexadecimal digits, and these are %d", len(digits))
+	}
+	copy(a[:], raw)
+	return a, nil
+}
+
+// Keccak256 is the hash that the EVM uses, of all parts one after the other.
+func Keccak256(parts ...[]byte) (w Word) {
+	h := sha3.NewLegacyKeccak256()
+	for _, part := range parts {
+		h.Write(part) // never returns an error
+	}
+	h.Sum(w[:0])
+	return w
+}
