@@ -28,7 +28,7 @@ type Definition struct {
 	Manager               Address
 	MasterManagerRevision uint32
 	HasConfig             bool
-	Config                Config
+	Config                ServiceConfig
 	Metadata              Texts
 	Jobs                  []Job
 	RegistrationSchema    []byte
@@ -37,8 +37,8 @@ type Definition struct {
 	SupportedMemberships  []uint8
 }
 
-// Config is how a service of the blueprint is operated and paid for.
-type Config struct {
+// ServiceConfig is how a service of the blueprint is operated and paid for.
+type ServiceConfig struct {
 	Membership           uint8
 	Pricing              uint8
 	MinOperators         uint32
@@ -105,7 +105,7 @@ func DecodeDefinition(data []byte) (*Definition, error) {
 	def.Manager = d.address(next(), "manager")
 	def.MasterManagerRevision = uint32(d.uint(next(), 32, "masterManagerRevision"))
 	def.HasConfig = d.bool(next(), "hasConfig")
-	def.Config = Config{
+	def.Config = ServiceConfig{
 		Membership:           uint8(d.uint(next(), 8, "config.membership")),
 		Pricing:              uint8(d.uint(next(), 8, "config.pricing")),
 		MinOperators:         uint32(d.uint(next(), 32, "config.minOperators")),

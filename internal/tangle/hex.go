@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // decodeHex reads 0x and an even number of hexadecimal digits, as nodes write byte strings.
@@ -40,12 +41,17 @@ func shortHex(w Word) string {
 	return "0x" + strings.TrimLeft(hex.EncodeToString(w[:len(w)-1]), "0") + hex.EncodeToString(w[len(w)-1:])
 }
 
-// clip shortens foreign text for a message.
+// clip makes foreign text fit for a message: short, valid, and without control characters that a terminal would obey.
 func clip(s string) string {
 	const limit = 200
-	s = strings.ToValidUTF8(s, "?")
+	more := ""
 	if len(s) > limit {
-		s = strings.ToValidUTF8(s[:limit], "") + "..."
+		s, more = strings.ToValidUTF8(s[:limit], ""), "..."
 	}
-	return s
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s) + more
 }

@@ -1,0 +1,85 @@
+package tangle
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/tangle-network/blueprint-serverless/internal/jsonwalk"
+)
+
+// created finds a span of blocks that holds the first one whose time is at least createdAt, which is the block in which a blueprint was
+// created. A walk back to there from the newest block can take thousands of queries; this takes a handful, because most chains make their
+// blocks at a steady pace. Whether the guess is right, the hash of what is found there tells.
+func (w *walk) created(ctx context.Context, head, createdAt uint64) (from, to uint64, ok bool) {
+	times, err := w.times(ctx, head, 1)
+	if err != nil || createdAt > times[0] {
+		return 0, 0, false
+	}
+	if createdAt <= times[1] {
+		return 0, w.span - 1, true
+	}
+	// Invariant: the block lo is earlier than createdAt, and hi is not.
+	lo, hi, loTime, hiTime := uint64(1), head, times[1], times[0]
+	for probe := range maxProbes {
+		if hi-lo <= w.span {
+			return lo + 1, hi, true
+		}
+		guess := lo + (hi-lo)/2
+		if elapsed := float64(hiTime) - float64(loTime); elapsed > 0 && probe%3 < 2 {
+			guess = lo + uint64(float64(hi-lo)*(float64(createdAt)-float64(loTime))/elapsed)
+			// Aim beside the guess, at both sides in turn, so that a good one is soon enclosed.
+			if half := w.span / 2; probe%3 == 0 {
+				guess -= min(half, guess)
+			} else {
+				guess += half
+			}
+		}
+		guess = min(max(guess, lo+1), hi-1)
+		times, err := w.times(ctx, guess)
+		if err != nil {
+			return 0, 0, false
+		}
+		if times[0] < createdAt {
+			lo, loTime = guess, times[0]
+		} else {
+			hi, hiTime = guess, times[0]
+		}
+	}
+	return 0, 0, false
+}
+
+// times returns the times of blocks, in Unix seconds.
+func (w *walk) times(ctx context.Context, blocks ...uint64) ([]uint64, error) {
+	calls := make([]call, len(blocks))
+	for i, block := range blocks {
+		calls[i] = call{method: "eth_getBlockByNumber", params: []any{quantity(block), false}, required: true}
+	}
+	answers, err := w.client.do(ctx, calls)
+	if err != nil {
+		return nil, err
+	}
+	times := make([]uint64, len(blocks))
+	for i, a := range answers {
+		if a.err != nil {
+			return nil, a.err
+		}
+		if times[i], err = blockTime(a.result); err != nil {
+			return nil, fmt.Errorf("block %d: %w", blocks[i], err)
+		}
+	}
+	return times, nil
+}
+
+func blockTime(block []byte) (time uint64, err error) {
+	if jsonwalk.Kind(block) != "an object" {
+		return 0, fmt.Errorf("is %s, not an object", jsonwalk.Kind(block))
+	}
+	err = fmt.Errorf("has no timestamp")
+	_ = jsonwalk.Members(block, func(name string, value []byte) error {
+		if name == "timestamp" {
+			time, err = parseQuantity(jsonwalk.Unquote(value))
+		}
+		return nil
+	})
+	return time, err
+}

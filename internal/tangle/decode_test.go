@@ -1,0 +1,180 @@
+package tangle_test
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tangle-network/blueprint-serverless/internal/tangle"
+	"github.com/tangle-network/blueprint-serverless/internal/tangle/tangletest"
+)
+
+// recorded is a blueprint as index.json describes it: what went into the genuine contract, and what came out.
+type recorded struct {
+	ID   uint64
+	Name string
+	Got  struct {
+		Name, Description, Job0, Author string
+		Jobs, Sources, ProfilingBytes   int
+		HasConfig                       bool
+		Pricing                         uint8
+		EventRate                       string
+	}
+	Event struct {
+		Emitter  string
+		EncBytes int
+		JobNames []string
+		Desc     string
+		Sources  int
+	}
+	EthCallBytes int
+
+	call  []byte // the answer of getBlueprintDefinition
+	event []byte // the definition that was recorded; nil where the generation records none
+}
+
+// readRecorded reads all blueprints of a generation.
+func readRecorded(t testing.TB, generation string) []recorded {
+	t.Helper()
+	dir := filepath.Join("testdata", generation)
+	index, err := os.ReadFile(filepath.Join(dir, "index.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var parsed struct{ Blueprints []recorded }
+	if err := json.Unmarshal(index, &parsed); err != nil {
+		t.Fatal(err)
+	}
+	for i := range parsed.Blueprints {
+		b := &parsed.Blueprints[i]
+		b.call = readHex(t, dir, fmt.Sprintf("%d-*.eth_call.hex", b.ID))
+		b.event = readHex(t, dir, fmt.Sprintf("%d-*.event-definition.hex", b.ID))
+		if b.call == nil {
+			t.Fatalf("blueprint %d has no recorded answer", b.ID)
+		}
+	}
+	return parsed.Blueprints
+}
+
+// readHex reads the only file that matches, nil where there is none.
+func readHex(t testing.TB, dir, pattern string) []byte {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(dir, pattern))
+	if err != nil || len(paths) > 1 {
+		t.Fatal(paths, err)
+	}
+	if len(paths) == 0 {
+		return nil
+	}
+	content, err := os.ReadFile(paths[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := hex.DecodeString(strings.TrimPrefix(strings.TrimSpace(string(content)), "0x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func TestRecordedAnswersDecodeToWhatWentIn(t *testing.T) {
+	for generation, layout := range map[string]tangle.Layout{"gen-A": tangle.LayoutA, "gen-D": tangle.LayoutB} {
+		for _, b := range readRecorded(t, generation) {
+			t.Run(generation+"/"+b.Name, func(t *testing.T) {
+				def, err := tangle.DecodeDefinition(b.call)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got := b.Got
+				got.Name, got.Description, got.Author = def.Metadata.Name, clipLike(def.Metadata.Description, b.Got.Description), def.Metadata.Author
+				got.Job0, got.Jobs, got.Sources = def.Jobs[0].Name, len(def.Jobs), len(def.Sources)
+				got.ProfilingBytes, got.HasConfig = len(def.Metadata.ProfilingData), def.HasConfig
+				got.Pricing, got.EventRate = def.Config.Pricing, def.Config.EventRate.Big().String()
+				if def.Layout != layout {
+					t.Errorf("layout %s, want %s", def.Layout, layout)
+				}
+				if diff := cmp.Diff(b.Got, got); diff != "" {
+					t.Error(diff)
+				}
+				if len(b.call) != b.EthCallBytes {
+					t.Errorf("%d bytes, and the index says %d", len(b.call), b.EthCallBytes)
+				}
+			})
+		}
+	}
+}
+
+// clipLike cuts text where the index has cut it.
+func clipLike(text, cut string) string {
+	if strings.HasPrefix(text, cut) && strings.HasPrefix(cut, "[PROFILING_DATA_V1]") {
+		return cut
+	}
+	return text
+}
+
+func TestRecordedEventsDecodeToWhatWentIn(t *testing.T) {
+	events := 0
+	for _, b := range readRecorded(t, "gen-D") {
+		if b.event == nil {
+			continue // only some were recorded
+		}
+		events++
+		t.Run(b.Name, func(t *testing.T) {
+			def, err := tangle.DecodeDefinition(b.event)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var names []string
+			for _, job := range def.Jobs {
+				names = append(names, job.Name)
+			}
+			if diff := cmp.Diff(b.Event.JobNames, names); diff != "" {
+				t.Error(diff)
+			}
+			if got := clipLike(def.Metadata.Description, b.Event.Desc); got != b.Event.Desc || len(def.Sources) != b.Event.Sources || len(b.event) != b.Event.EncBytes {
+				t.Errorf("description %q, %d sources, %d bytes; the index says %+v", got, len(def.Sources), len(b.event), b.Event)
+			}
+			published := 0
+			for _, source := range def.Sources {
+				for _, binary := range source.Binaries {
+					if binary.SHA256.IsZero() {
+						t.Errorf("no hash for %+v", binary)
+					}
+					published++
+				}
+			}
+			if published == 0 {
+				t.Error("no binary is published")
+			}
+		})
+	}
+	if events != 3 {
+		t.Errorf("%d events, want 3", events)
+	}
+}
+
+// Encoding what was decoded gives the answer of the genuine contract, byte for byte: nothing was lost, moved or made up.
+func TestDecodingLosesNothing(t *testing.T) {
+	for _, generation := range []string{"gen-A", "gen-D"} {
+		for _, b := range readRecorded(t, generation) {
+			for _, data := range [][]byte{b.call, b.event} {
+				if data == nil {
+					continue
+				}
+				def, err := tangle.DecodeDefinition(data)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if again := tangletest.EncodeDefinition(def); hex.EncodeToString(again) != hex.EncodeToString(data) {
+					t.Errorf("%s/%s is not the same when encoded again", generation, b.Name)
+				}
+			}
+		}
+	}
+}

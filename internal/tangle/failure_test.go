@@ -1,0 +1,323 @@
+package tangle_test
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/tangle"
+	"github.com/tangle-network/blueprint-serverless/internal/tangle/tangletest"
+)
+
+// answering is a node that gives the same body to every request.
+func answering(status int, body string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, body)
+	}
+}
+
+// returning is a node whose contract returns this for every view.
+func returning(t *testing.T, result string) http.Handler {
+	data, err := hex.DecodeString(result)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := newNode(t)
+	n.Blueprints[0] = &tangletest.Blueprint{Definition: data}
+	return n
+}
+
+// changed is the recorded answer with a word changed.
+func changed(t *testing.T, at int, word string) string {
+	data := readRecorded(t, "gen-D")[0].call
+	text := hex.EncodeToString(data)
+	return text[:at*64] + strings.Repeat("0", 64-len(word)) + word + text[at*64+64:]
+}
+
+func TestEachFailureSaysWhatIsWrong(t *testing.T) {
+	refused := func() string {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		return "http://" + l.Addr().String()
+	}
+	for name, test := range map[string]struct {
+		handler  http.Handler // nil: url is used
+		url      string
+		change   func(*tangle.Config)
+		id       uint64
+		kind     tangle.Kind
+		code     faas.Code
+		text     string // NODE stands for the node's address
+		attempts int32  // 0: not looked at
+	}{
+		"no contract": {
+			handler: newNode(t), change: func(c *tangle.Config) { a := addr(7); c.Contract = &a },
+			kind: tangle.ErrNoContract, code: faas.ErrNotFound, attempts: 1,
+			text: "no contract at address 0x1200000000000000000000000000000000000007 on chain id 4242",
+		},
+		"unknown blueprint": {
+			handler: newNode(t), id: 77, kind: tangle.ErrBlueprintNotFound, code: faas.ErrNotFound, attempts: 1,
+			text: "blueprint 77 is not found in contract 0x1200000000000000000000000000000000000001 on chain id 4242",
+		},
+		"unknown network": {
+			handler: newNode(t), change: func(c *tangle.Config) { c.Contract = nil }, kind: tangle.ErrUnknownNetwork, code: faas.ErrInvalidArgument, attempts: 1,
+			text: "node NODE is of chain id 4242, for which no contract is known: name its address",
+		},
+		"another chain": {
+			handler: newNode(t), change: func(c *tangle.Config) { c.ChainID = 1 }, kind: tangle.ErrConfig, code: faas.ErrInvalidArgument,
+			text: "node NODE is of chain id 4242, and 1 is wanted",
+		},
+		"unreachable": {
+			url: refused(), kind: tangle.ErrUnreachable, code: faas.ErrUnavailable,
+			text: "node NODE is unreachable: dial tcp HOST: connect: connection refused",
+		},
+		"connection closed": {
+			handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }),
+			kind:    tangle.ErrUnreachable, code: faas.ErrUnavailable, attempts: 3, text: "node NODE is unreachable: EOF",
+		},
+		"unavailable": {
+			handler: answering(503, "<html>"), kind: tangle.ErrHTTP, code: faas.ErrUnavailable, attempts: 3,
+			text: "node NODE answered with HTTP 503 Service Unavailable",
+		},
+		"too many requests": {
+			handler: answering(429, ""), kind: tangle.ErrHTTP, code: faas.ErrThrottled, attempts: 3,
+			text: "node NODE answered with HTTP 429 Too Many Requests",
+		},
+		"unauthorized": {
+			handler: answering(401, ""), kind: tangle.ErrHTTP, code: faas.ErrPermissionDenied, attempts: 1,
+			text: "node NODE answered with HTTP 401 Unauthorized",
+		},
+		"not there": {
+			handler: answering(404, "404 page not found"), kind: tangle.ErrHTTP, code: faas.ErrUnavailable, attempts: 1,
+			text: "node NODE answered with HTTP 404 Not Found",
+		},
+		"redirected": {
+			handler: http.RedirectHandler("http://127.0.0.1:1/elsewhere", http.StatusTemporaryRedirect), kind: tangle.ErrHTTP, code: faas.ErrUnavailable, attempts: 1,
+			text: "node NODE answered with HTTP 307 Temporary Redirect",
+		},
+		"HTTP error with a JSON-RPC error": {
+			handler: answering(403, `{"jsonrpc":"2.0","id":null,"error":{"code":-32001,"message":"project suspended"}}`),
+			kind:    tangle.ErrRPC, code: faas.ErrPermissionDenied, attempts: 1,
+			text: "node NODE answered with HTTP 403 with JSON-RPC error -32001: project suspended",
+		},
+		"limit": {
+			handler: answering(200, `{"jsonrpc":"2.0","id":null,"error":{"code":-32005,"message":"daily request count exceeded"}}`),
+			kind:    tangle.ErrRPC, code: faas.ErrThrottled, attempts: 3,
+			text: "node NODE answered a batch with JSON-RPC error -32005: daily request count exceeded",
+		},
+		"another service": {
+			handler: answering(200, `{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"method not found\u001b[31m"}}`),
+			kind:    tangle.ErrRPC, code: faas.ErrUnavailable,
+			text: "node NODE answered eth_chainId with JSON-RPC error -32601: method not found?[31m",
+		},
+		"not JSON": {
+			handler: answering(200, "<!DOCTYPE html>"), kind: tangle.ErrMalformed, code: faas.ErrUnavailable, attempts: 1,
+			text: `node NODE: answer malformed: the response is not JSON: it begins with "<!DOCTYPE html>"`,
+		},
+		"empty": {
+			handler: answering(200, ""), kind: tangle.ErrMalformed, code: faas.ErrUnavailable, attempts: 1,
+			text: `node NODE: answer malformed: the response is empty`,
+		},
+		"nothing answered": {
+			handler: answering(200, "[]"), kind: tangle.ErrMalformed, code: faas.ErrUnavailable, attempts: 1,
+			text: `node NODE: answer malformed: id 1 of 8 is not answered`,
+		},
+		"answered twice": {
+			handler: answering(200, `[{"id":1,"result":"0x1"},{"id":1,"result":"0x1"}]`), kind: tangle.ErrMalformed, code: faas.ErrUnavailable, attempts: 1,
+			text: `node NODE: answer malformed: id 1 is answered twice`,
+		},
+		"too large": {
+			handler: answering(200, strings.Repeat(" ", tangle.MaxResponse+1)), kind: tangle.ErrTooLarge, code: faas.ErrTooLarge, attempts: 1,
+			text: "node NODE: the answer is larger than 4194304 bytes",
+		},
+		"timeout": {
+			handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body) // or the server does not notice that the client is gone
+				<-r.Context().Done()
+			}),
+			change: func(c *tangle.Config) { c.Timeout = 50 * time.Millisecond },
+			kind:   tangle.ErrTimeout, code: faas.ErrTimeout, attempts: 1, text: "node NODE did not answer within 50ms",
+		},
+		"answer cut off": {
+			handler: returning(t, changed(t, 0, "20")[:64*64]), kind: tangle.ErrMalformed, code: faas.ErrUnavailable, attempts: 1,
+			text: "contract 0x1200000000000000000000000000000000000001 on chain id 4242: answer to getBlueprintDefinition malformed at jobs (byte 1760): 3 elements do not fit the answer's 2048 bytes",
+		},
+		"answer with a wrong offset": {
+			handler: returning(t, changed(t, 14, "ffffffff")), kind: tangle.ErrMalformed, code: faas.ErrUnavailable, attempts: 1,
+			text: "contract 0x1200000000000000000000000000000000000001 on chain id 4242: answer to getBlueprintDefinition malformed at jobs (byte 448): the offset 4294967295 from byte 32 points beyond the answer's 3040 bytes",
+		},
+		"not hexadecimal": {
+			handler: answering(200, `[`+strings.Join([]string{`{"id":1,"result":"0x1"}`, `{"id":2,"result":"0x1"}`, `{"id":3,"result":"zz"}`, `{"id":4,"result":"0x"}`,
+				`{"id":5,"result":"0x"}`, `{"id":6,"result":"0x"}`, `{"id":7,"result":"0x"}`, `{"id":8,"result":"0x1"}`}, ",")+`]`),
+			kind: tangle.ErrMalformed, code: faas.ErrUnavailable, attempts: 1,
+			text: "node NODE: answer to getBlueprintDefinition malformed: not hexadecimal: it does not begin with 0x",
+		},
+		"unknown layout": {
+			handler: returning(t, changed(t, 1, "260")), kind: tangle.ErrGeneration, code: faas.ErrUnsupported, attempts: 1,
+			text: "contract 0x1200000000000000000000000000000000000001 on chain id 4242: its generation is not understood: the definition's first offset is 0x260, and the known layouts have 0x220 (up to 0.10.8) or 0x240 (later)",
+		},
+		"facet missing": {
+			handler: func() http.Handler { n := newNode(t); n.Blueprints[0].Definition = nil; return n }(), kind: tangle.ErrGeneration, code: faas.ErrUnsupported, attempts: 1,
+			text: "contract 0x1200000000000000000000000000000000000001 on chain id 4242 has no getBlueprintDefinition: its generation is not understood",
+		},
+		"no URL": {url: "-", change: func(c *tangle.Config) { c.URLs = nil }, kind: tangle.ErrConfig, code: faas.ErrInvalidArgument, text: "no RPC URL is given"},
+		"websocket": {
+			url: "wss://key:secret@node.example", kind: tangle.ErrConfig, code: faas.ErrInvalidArgument,
+			text: "RPC URL 1 of 1 has the scheme wss, and only http and https are spoken: most nodes serve both, at the same host",
+		},
+		"no URL at all": {
+			url: "http://user:secret@[::1", kind: tangle.ErrConfig, code: faas.ErrInvalidArgument,
+			text: "RPC URL 1 of 1 cannot be parsed: it must be like http://localhost:9944",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var attempts atomic.Int32
+			url := test.url
+			if test.handler != nil {
+				server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					attempts.Add(1)
+					test.handler.ServeHTTP(w, r)
+				}))
+				defer server.Close()
+				url = server.URL
+			}
+			cfg := tangle.Config{URLs: []string{url}, Contract: &contract}
+			if test.change != nil {
+				test.change(&cfg)
+			}
+			b, err := tangle.Read(context.Background(), cfg, test.id)
+			if err == nil {
+				t.Fatalf("got %+v", b)
+			}
+			host := strings.TrimPrefix(url, "http://")
+			got := strings.ReplaceAll(strings.ReplaceAll(err.Error(), "NODE", url), url, "NODE")
+			if got = strings.ReplaceAll(got, host, "HOST"); got != test.text {
+				t.Errorf("got  %s\nwant %s", got, test.text)
+			}
+			var typed *tangle.Error
+			if !errors.As(err, &typed) || !errors.Is(err, test.kind) || typed.Kind != test.kind || typed.Code() != test.code {
+				t.Errorf("kind and code of %#v", err)
+			}
+			if n := attempts.Load(); test.attempts != 0 && n != test.attempts {
+				t.Errorf("%d attempts, want %d", n, test.attempts)
+			}
+		})
+	}
+}
+
+func TestNodesAreTriedInOrder(t *testing.T) {
+	broken := httptest.NewServer(answering(404, ""))
+	defer broken.Close()
+	n := newNode(t)
+	cfg := serve(t, n)
+	cfg.URLs = []string{broken.URL, cfg.URLs[0]}
+	if b := read(t, cfg, 0); b.NamesFrom != tangle.FromEvent {
+		t.Errorf("%+v", b)
+	}
+	cfg.URLs = []string{broken.URL, broken.URL}
+	_, err := tangle.Read(context.Background(), cfg, 0)
+	want := fmt.Sprintf("none of 2 nodes gave an answer: node %[1]s answered with HTTP 404 Not Found; node %[1]s answered with HTTP 404 Not Found", broken.URL)
+	if err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+}
+
+func TestAMomentaryFailureIsOvercome(t *testing.T) {
+	for name, failure := range map[string]http.HandlerFunc{
+		"HTTP 502":       answering(502, ""),
+		"header missing": answering(200, `[{"id":1,"error":{"code":-32000,"message":"header not found"}}]`),
+		"internal error": answering(200, `{"id":null,"error":{"code":-32603,"message":"Internal error"}}`),
+		"closed":         func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"closed midway": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "9")
+			w.WriteHeader(200)
+		},
+		"rate limited":    answering(429, `{"id":null,"error":{"code":-32005,"message":"slow down"}}`),
+		"gateway timeout": answering(504, "<html>"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := newNode(t)
+			var requests atomic.Int32
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if requests.Add(1) == 1 {
+					failure(w, r)
+					return
+				}
+				n.ServeHTTP(w, r)
+			}))
+			defer server.Close()
+			b, err := tangle.Read(context.Background(), tangle.Config{URLs: []string{server.URL}, Contract: &contract}, 0)
+			if name == "header missing" { // an answer that lacks the others is malformed, not missing for a moment
+				if !errors.Is(err, tangle.ErrMalformed) {
+					t.Errorf("%v", err)
+				}
+				return
+			}
+			if err != nil || b.Definition.Metadata.Name != "three-jobs-valid" {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+// Keys of hosted nodes stand in the password, the path or the query, and nodes repeat them in what they answer.
+func TestCredentialsAreNeverPrinted(t *testing.T) {
+	t.Parallel()
+	const secret = "s3cr3t-0123456789abcdef"
+	for _, handler := range []http.HandlerFunc{
+		answering(404, secret), answering(500, ""), answering(200, "nonsense "+secret),
+		answering(401, `{"id":null,"error":{"code":-32001,"message":"invalid key `+secret+`"}}`),
+		answering(200, `{"id":1,"error":{"code":-32600,"message":"invalid key `+secret+`"}}`),
+		answering(200, `{"id":null,"error":{"code":-32005,"message":"limit of `+secret+`","data":{"see":"`+secret+`"}}}`),
+		func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		http.RedirectHandler("/"+secret, http.StatusMovedPermanently).ServeHTTP,
+	} {
+		t.Run("", func(t *testing.T) {
+			t.Parallel()
+			server := httptest.NewServer(handler)
+			defer server.Close()
+			host := strings.TrimPrefix(server.URL, "http://")
+			for _, url := range []string{
+				"http://user:" + secret + "@" + host, "http://" + secret + "@" + host, server.URL + "/v3/" + secret, server.URL + "/?key=" + secret,
+				"http://" + secret + "@" + host + ":bad",
+			} {
+				_, err := tangle.Read(context.Background(), tangle.Config{URLs: []string{url}, Contract: &contract}, 0)
+				if err == nil || strings.Contains(fmt.Sprintf("%v %+v %#v", err, err, err.Error()), secret) {
+					t.Errorf("%s: %v", strings.ReplaceAll(url, secret, "SECRET"), err)
+				}
+			}
+		})
+	}
+}
+
+func TestTheCallersContextEndsTheRead(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		cancel()
+		<-r.Context().Done()
+	}))
+	defer server.Close()
+	_, err := tangle.Read(ctx, tangle.Config{URLs: []string{server.URL}, Contract: &contract}, 0)
+	want := "node " + server.URL + " had not answered: context canceled"
+	if !errors.Is(err, context.Canceled) || !errors.Is(err, tangle.ErrTimeout) || err.Error() != want {
+		t.Errorf("%v", err)
+	}
+}

@@ -1,0 +1,243 @@
+package tangle
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/tangle-network/blueprint-serverless/internal/jsonwalk"
+)
+
+// The topics of the events: their hashes.
+var (
+	// BlueprintDefinitionRecorded(uint64,address,bytes), from whatever contract manages the blueprint.
+	topicDefinition = knownWord("e0bc1e42405ffea94dcef03a915081f9674bc9eea38d46bad147b5cce7438e3e")
+	// BlueprintSourcesRecorded(uint64,bytes32,BlueprintSource[]), from the Tangle contract.
+	topicSources = knownWord("68554f1241fea0bb1dd1abad2eef6cb250c1de4ed6404474c046251ccc3ca64c")
+)
+
+const (
+	defaultLogRange = 2000
+	// leastLogRange is where the walk gives up to find a range that a node accepts.
+	leastLogRange = 8
+	// maxProbes is how many blocks are asked for their time.
+	maxProbes = 64
+)
+
+// wanted is what the walk looks for. A zero hash stands for nothing. What is found is kept until the walk ends.
+type wanted struct {
+	definitionHash, sourcesHash Word
+	definition, sources         []byte // payloads that have these hashes
+}
+
+func (w *wanted) done() bool {
+	return (w.definitionHash.IsZero() || w.definition != nil) && (w.sourcesHash.IsZero() || w.sources != nil)
+}
+
+// walk looks for the events of one blueprint.
+type walk struct {
+	*reader
+	want    wanted
+	queries int    // left
+	span    uint64 // of one query, in blocks
+	lowest  uint64 // all blocks from here to the newest were searched
+	err     error  // why the walk ended early
+}
+
+// run searches the newest blocks first, then those where the blueprint was created, if that can be told, and then backwards from the newest.
+// It ends when all is found, or when there are no queries left.
+func (w *walk) run(ctx context.Context) {
+	head := w.blueprint.Block
+	newest, oldest := w.floor(head), uint64(0)
+	w.lowest = head + 1
+	if !w.search(ctx, newest, head) {
+		return
+	}
+	if s := w.blueprint.Status; s != nil && s.CreatedAt > 0 && newest > 0 {
+		from, to, ok := w.created(ctx, head, s.CreatedAt)
+		if ok && from < newest {
+			oldest = from
+			if !w.search(ctx, from, min(to, newest-1)) {
+				return
+			}
+		}
+	}
+	for w.lowest > oldest {
+		if !w.search(ctx, max(w.floor(w.lowest-1), oldest), w.lowest-1) {
+			return
+		}
+	}
+}
+
+// miss says why an event was not found.
+func (w *walk) miss(event string) string {
+	switch {
+	case w.err != nil:
+		return fmt.Sprintf("the event %s was not found before the search ended: %v", event, w.err)
+	case w.lowest > 0 && w.queries == 0:
+		return fmt.Sprintf("the event %s is not in the blocks from %d to %d, and no more were searched", event, w.lowest, w.blueprint.Block)
+	default:
+		return fmt.Sprintf("no event %s has the hash that the contract keeps", event)
+	}
+}
+
+// floor is the first block of a span that ends with end.
+func (w *walk) floor(end uint64) uint64 {
+	if end+1 <= w.span {
+		return 0
+	}
+	return end + 1 - w.span
+}
+
+// search looks through a range of blocks, and reports whether there is reason to go on. It halves the range for a node that refuses it.
+func (w *walk) search(ctx context.Context, from, to uint64) bool {
+	for step := to - from + 1; ; {
+		if w.want.done() || w.queries == 0 {
+			return false
+		}
+		w.queries--
+		start := from
+		if to-from >= step {
+			start = to - step + 1
+		}
+		answers, err := w.client.do(ctx, []call{{method: "eth_getLogs", params: []any{w.filter(start, to)}, required: true}})
+		if refusesRange(err) && step > leastLogRange {
+			step /= 2
+			w.span = step
+			continue
+		}
+		if err == nil && answers[0].err == nil {
+			err = w.match(answers[0].result)
+		} else if err == nil {
+			err = answers[0].err
+		}
+		if err != nil {
+			w.err = err
+			return false
+		}
+		if to+1 == w.lowest {
+			w.lowest = start
+		}
+		if start == from {
+			return !w.want.done()
+		}
+		to = start - 1
+	}
+}
+
+// refusesRange reports whether a query of fewer blocks may succeed. Nodes have no common code for that.
+func refusesRange(err error) bool {
+	e, ok := asError(err)
+	return ok && (e.Kind == ErrRPC || e.Kind == ErrTooLarge || e.Kind == ErrHTTP && refusesBatches(e.Status))
+}
+
+func (w *walk) filter(from, to uint64) map[string]any {
+	var id Word
+	copy(id[:], callData(0, w.blueprint.ID)[4:])
+	var topics []string
+	if !w.want.definitionHash.IsZero() && w.want.definition == nil {
+		topics = append(topics, topicDefinition.String())
+	}
+	if !w.want.sourcesHash.IsZero() && w.want.sources == nil {
+		topics = append(topics, topicSources.String())
+	}
+	return map[string]any{"fromBlock": quantity(from), "toBlock": quantity(to), "topics": []any{topics, id.String()}}
+}
+
+// match looks for what is wanted in the result of eth_getLogs. Whoever likes may emit such an event, and a blueprint's sources change, so
+// that only the hash tells: logs that do not have it are passed over.
+func (w *walk) match(result []byte) error {
+	if jsonwalk.Kind(result) != "an array" {
+		return fmt.Errorf("the result of eth_getLogs is %s, not an array", jsonwalk.Kind(result))
+	}
+	return jsonwalk.Elements(result, func(value []byte) error {
+		if jsonwalk.Kind(value) != "an object" {
+			return fmt.Errorf("a log is %s, not an object", jsonwalk.Kind(value))
+		}
+		var data []byte
+		var topics [2]string
+		var address string
+		removed := false
+		_ = jsonwalk.Members(value, func(name string, value []byte) error {
+			switch name {
+			case "address":
+				address = jsonwalk.Unquote(value)
+			case "removed":
+				removed = string(value) == "true"
+			case "data":
+				data = value
+			case "topics":
+				if jsonwalk.Kind(value) != "an array" {
+					return nil
+				}
+				i := 0
+				_ = jsonwalk.Elements(value, func(topic []byte) error {
+					if i < len(topics) {
+						topics[i] = jsonwalk.Unquote(topic)
+					}
+					i++
+					return nil
+				})
+			}
+			return nil
+		})
+		if !removed {
+			w.consider(address, topics, data)
+		}
+		return nil
+	})
+}
+
+// consider keeps the payload of a log if it is what is wanted. data is a JSON string.
+func (w *walk) consider(address string, topics [2]string, data []byte) {
+	topic, err := parseWord(topics[0])
+	if err != nil || len(data) < 2 {
+		return
+	}
+	id, err := parseWord(topics[1])
+	if err != nil || [wordSize]byte(callData(0, w.blueprint.ID)[4:]) != id {
+		return
+	}
+	switch topic {
+	case topicDefinition:
+		if w.want.definition != nil || w.want.definitionHash.IsZero() {
+			return
+		}
+		raw, err := decodeHex(data[1 : len(data)-1])
+		if err != nil {
+			return
+		}
+		d := newDecoder(raw)
+		if !d.head(0, 1, "encodedDefinition") {
+			return
+		}
+		encoded := d.blob(0, 0, "encodedDefinition")
+		if d.err == nil && Keccak256(encoded) == w.want.definitionHash {
+			w.want.definition = encoded
+		}
+	case topicSources:
+		emitter, err := ParseAddress(address)
+		if err != nil || emitter != w.blueprint.Contract || w.want.sources != nil || w.want.sourcesHash.IsZero() {
+			return
+		}
+		if raw, err := decodeHex(data[1 : len(data)-1]); err == nil && Keccak256(raw) == w.want.sourcesHash {
+			w.want.sources = raw
+		}
+	}
+}
+
+func parseWord(s string) (w Word, err error) {
+	raw, err := decodeHex([]byte(s))
+	if err == nil && len(raw) != len(w) {
+		err = fmt.Errorf("%d bytes, not %d", len(raw), len(w))
+	}
+	copy(w[:], raw)
+	return w, err
+}
+
+func knownWord(digits string) Word {
+	w, err := parseWord("0x" + digits)
+	if err != nil {
+		panic(err)
+	}
+	return w
+}

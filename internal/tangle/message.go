@@ -1,0 +1,239 @@
+package tangle
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/tangle-network/blueprint-serverless/internal/jsonwalk"
+)
+
+// call is one JSON-RPC request.
+type call struct {
+	method string
+	params []any
+	// required means that an error of the node fails the whole batch, so that another node is asked. A revert is no such error.
+	required bool
+}
+
+// answer is what became of a call: its result as it stands in the response, or an error.
+type answer struct {
+	result []byte
+	err    *RPCError
+}
+
+type message struct {
+	Version string `json:"jsonrpc"`
+	ID      int    `json:"id"`
+	Method  string `json:"method"`
+	Params  []any  `json:"params"`
+}
+
+func newMessage(c call, i int) message {
+	params := c.params
+	if params == nil {
+		params = []any{} // null is refused by some nodes
+	}
+	return message{"2.0", i + 1, c.method, params}
+}
+
+// encodeBatch is the body of a request with all the calls.
+func encodeBatch(calls []call) []byte {
+	batch := make([]message, len(calls))
+	for i, c := range calls {
+		batch[i] = newMessage(c, i)
+	}
+	return mustMarshal(batch)
+}
+
+// encodeSingle is the body of a request with one call.
+func encodeSingle(c call) []byte { return mustMarshal(newMessage(c, 0)) }
+
+// mustMarshal encodes messages, whose parameters are strings, lists and maps of them.
+func mustMarshal(v any) []byte {
+	body, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // impossible, see above
+	}
+	return body
+}
+
+// errNoBatch says that a node answered a batch with a single answer that is no result.
+type errNoBatch struct{ err *RPCError }
+
+func (e *errNoBatch) Error() string { return "the node does not take batches: " + e.err.Error() }
+
+// parseBatch reads the response to a batch of n calls, whose answers may come in any order. Answers are parts of the body. The error is an
+// *errNoBatch, or says what is malformed.
+func parseBatch(body []byte, n int) ([]answer, error) {
+	if !json.Valid(body) {
+		return nil, notJSON(body)
+	}
+	body = jsonwalk.Trim(body)
+	if jsonwalk.Kind(body) == "an object" {
+		if _, a, err := parseAnswer(body); err == nil && a.err != nil {
+			return nil, &errNoBatch{a.err}
+		}
+	}
+	if jsonwalk.Kind(body) != "an array" {
+		return nil, fmt.Errorf("the response to a batch of %d calls is %s, not an array", n, jsonwalk.Kind(body))
+	}
+	answers := make([]answer, n)
+	seen := make([]bool, n)
+	err := jsonwalk.Elements(body, func(value []byte) error {
+		id, a, err := parseAnswer(value)
+		switch {
+		case err != nil:
+			return err
+		case id < 1 || id > n:
+			return fmt.Errorf("an answer has an id that was not asked for")
+		case seen[id-1]:
+			return fmt.Errorf("id %d is answered twice", id)
+		}
+		answers[id-1], seen[id-1] = a, true
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i := range seen {
+		if !seen[i] {
+			return nil, fmt.Errorf("id %d of %d is not answered", i+1, n)
+		}
+	}
+	return answers, nil
+}
+
+// parseSingle reads the response to one call.
+func parseSingle(body []byte) (answer, error) {
+	if !json.Valid(body) {
+		return answer{}, notJSON(body)
+	}
+	id, a, err := parseAnswer(jsonwalk.Trim(body))
+	if err == nil && id != 1 && a.err == nil {
+		err = errors.New("the answer has an id that was not asked for")
+	}
+	return a, err
+}
+
+func notJSON(body []byte) error {
+	if len(body) == 0 {
+		return errors.New("the response is empty")
+	}
+	return fmt.Errorf("the response is not JSON: it begins with %q", clip(string(body[:min(len(body), 40)])))
+}
+
+// parseAnswer reads one answer. Its id is 0 where it is null, absent or none of ours.
+func parseAnswer(value []byte) (id int, a answer, err error) {
+	if jsonwalk.Kind(value) != "an object" {
+		return 0, a, fmt.Errorf("an answer is %s, not an object", jsonwalk.Kind(value))
+	}
+	var seen [3]bool
+	once := func(i int, name string) error {
+		if seen[i] {
+			return fmt.Errorf("an answer has the member %s twice", name)
+		}
+		seen[i] = true
+		return nil
+	}
+	err = jsonwalk.Members(value, func(name string, value []byte) error {
+		switch name {
+		case "id":
+			text := string(value[:min(len(value), 12)])
+			if jsonwalk.Kind(value) == "a string" {
+				text = jsonwalk.Unquote(value)
+			}
+			id, _ = strconv.Atoi(text)
+			return once(0, name)
+		case "result":
+			a.result = value
+			return once(1, name)
+		case "error":
+			if string(value) == "null" {
+				return nil
+			}
+			a.err = parseError(value)
+			return once(2, name)
+		}
+		return nil
+	})
+	if err == nil && a.err == nil && a.result == nil {
+		err = errors.New("an answer has neither result nor error")
+	}
+	return id, a, err
+}
+
+// maxMessage is how much of a node's message is kept, in bytes.
+const maxMessage = 4096
+
+// parseError reads the error member of an answer. It takes whatever nodes are known to write, and never fails.
+func parseError(value []byte) *RPCError {
+	e := &RPCError{Code: rpcServer}
+	if jsonwalk.Kind(value) != "an object" {
+		e.Message = messageText(value)
+		return e
+	}
+	_ = jsonwalk.Members(value, func(name string, value []byte) error {
+		switch name {
+		case "code":
+			if code, err := strconv.ParseInt(string(value[:min(len(value), 24)]), 10, 64); err == nil {
+				e.Code = code
+			}
+		case "message":
+			e.Message = messageText(value)
+		case "data":
+			e.Data = parseRevertData(value)
+		}
+		return nil
+	})
+	return e
+}
+
+// messageText returns what a string says. A longer one is cut, and then left escaped, as is what is no string.
+func messageText(value []byte) string {
+	if len(value) <= maxMessage && jsonwalk.Kind(value) == "a string" {
+		return jsonwalk.Unquote(value)
+	}
+	return strings.Trim(string(value[:min(len(value), maxMessage)]), `"`)
+}
+
+// parseRevertData finds what the contract reverted with in the data member of an error: a string, with or without a word before it, or an
+// object with such a string.
+func parseRevertData(value []byte) []byte {
+	var found []byte
+	switch jsonwalk.Kind(value) {
+	case "a string":
+		text := jsonwalk.Unquote(value)
+		if i := strings.Index(text, "0x"); i >= 0 {
+			if data, err := decodeHex([]byte(text[i:])); err == nil {
+				found = data
+			}
+		}
+	case "an object":
+		_ = jsonwalk.Members(value, func(name string, value []byte) error {
+			if (name == "data" || name == "result") && jsonwalk.Kind(value) == "a string" && found == nil {
+				found = parseRevertData(value)
+			}
+			return nil
+		})
+	}
+	return found
+}
+
+// bytes returns the result as the byte string that it must be.
+func (a answer) bytes() ([]byte, error) {
+	if jsonwalk.Kind(a.result) != "a string" {
+		return nil, fmt.Errorf("the result is %s, not a string", jsonwalk.Kind(a.result))
+	}
+	return decodeHex(a.result[1 : len(a.result)-1])
+}
+
+// quantity returns the result as the number that it must be.
+func (a answer) quantity() (uint64, error) {
+	if jsonwalk.Kind(a.result) != "a string" {
+		return 0, fmt.Errorf("the result is %s, not a string", jsonwalk.Kind(a.result))
+	}
+	return parseQuantity(jsonwalk.Unquote(a.result))
+}
