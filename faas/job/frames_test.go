@@ -151,7 +151,7 @@ func TestFramesAnswerEveryKindOfCall(t *testing.T) {
 		}
 	}
 	h.end(0)
-	for _, want := range []string{"printed by Go", "printed by a child", "out of cheese", "faas/job_test.jobs"} {
+	for _, want := range []string{"printed by Go", "printed by a child on its own", "out of cheese", "faas/job_test.jobs"} {
 		if !strings.Contains(h.log.String(), want) {
 			t.Errorf("stderr lacks %q", want)
 		}

@@ -95,11 +95,19 @@ func Main(h Handlers) {
 	// Cloud platforms announce the end of an instance with SIGTERM; os.Interrupt is for whoever tries the HTTP protocols in a terminal.
 	ctx := context.Background()
 	if p, err := choose(os.LookupEnv); err == nil && (p == azure || p == cloudRun) {
-		var stop context.CancelFunc
-		ctx, stop = signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-		defer stop()
+		ctx, _ = signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM) // for the rest of the process
 	}
-	err := Run(ctx, h)
+	// What the host asks for is meant for this process, not for those that jobs start.
+	asked, ok := os.LookupEnv(frame.Env)
+	if ok {
+		_ = os.Unsetenv(frame.Env)
+	}
+	err := Run(ctx, h, WithEnv(func(name string) (string, bool) {
+		if name == frame.Env {
+			return asked, ok
+		}
+		return os.LookupEnv(name)
+	}))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "job:", err)
 	}

@@ -56,10 +56,10 @@ func jobs() job.Handlers {
 		prints: func(_ context.Context, args []byte) ([]byte, error) {
 			fmt.Println("printed by Go")
 			if runtime.GOOS == "windows" {
-				fmt.Println("printed by a child")
+				fmt.Println("printed by a child on its own")
 				return args, nil
 			}
-			cmd := exec.Command("/bin/sh", "-c", "echo printed by a child")
+			cmd := exec.Command("/bin/sh", "-c", "echo printed by a child ${BLUEPRINT_JOB_PROTOCOL-on its own}")
 			cmd.Stdout = os.Stdout
 			return args, cmd.Run()
 		},
