@@ -18,8 +18,6 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
-
-	"github.com/klauspost/compress/flate"
 )
 
 // PackageFile is one file of a package: a path on this machine, or Content where Path is empty.
@@ -64,16 +62,13 @@ func (p *Package) Open() (io.ReadSeekCloser, error) {
 	return f, nil
 }
 
-// compressionLevel is the point from which on the zip of a Go executable hardly shrinks further; see BenchmarkBuildPackage.
-const compressionLevel = 6
-
 // packageTime is the modification time of every file in a package: the earliest that the zip format knows.
 var packageTime = time.Date(1980, time.January, 1, 0, 0, 0, 0, time.UTC)
 
 // BuildPackage writes a zip of the files into dir, under its own hash as name, and returns it.
 //
 // The bytes of the zip depend on the names, modes and contents of the files alone, not on their order here, where they lie, or their times; so its hash
-// tells whether anything changed. There are only files in it, no directories. Files are streamed, never held in memory. With an error, dir is as it was.
+// tells whether anything changed. There are only files in it, no directories. Files are streamed, and compressed on all processors. With an error, dir is as it was.
 //
 // The error is ErrInvalidArgument for no files at all, a name that is empty, not a clean relative slash path, not UTF-8 or there twice, a mode beyond the
 // permission bits, and a Path that cannot be read or is no regular file; ErrConflict for a file that changes while it is read; ErrTimeout where
@@ -143,7 +138,12 @@ func writePackage(ctx context.Context, w io.Writer, files []PackageFile) (*Packa
 	hash := sha256.New()
 	size := &countingWriter{}
 	zw := zip.NewWriter(bufio.NewWriterSize(io.MultiWriter(w, hash, size), 64<<10))
-	zw.RegisterCompressor(zip.Deflate, func(w io.Writer) (io.WriteCloser, error) { return flate.NewWriter(w, compressionLevel) })
+	deflate := newDeflater()
+	defer deflate.wait() // after an error it may still be at work
+	zw.RegisterCompressor(zip.Deflate, func(w io.Writer) (io.WriteCloser, error) {
+		deflate.start(w)
+		return deflate, nil
+	})
 	pkg := &Package{}
 	buf := make([]byte, 128<<10)
 	for _, f := range files {

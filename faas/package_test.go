@@ -201,9 +201,10 @@ func TestBuildPackageStopsWhenTheContextIsDone(t *testing.T) {
 
 func TestBuildPackageDoesNotHoldTheFileInMemory(t *testing.T) {
 	if testing.Short() {
-		t.Skip("writes 32 MiB")
+		t.Skip("reads 32 MiB")
 	}
 	const size = 32 << 20
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2)) // memory grows with the number of processors, up to a limit
 	path := filepath.Join(t.TempDir(), "big")
 	f, err := os.Create(path)
 	if err != nil {
@@ -223,4 +224,63 @@ func TestBuildPackageDoesNotHoldTheFileInMemory(t *testing.T) {
 	if p.Unpacked() != size || p.Size() > size/100 {
 		t.Errorf("unpacked %d, size %d", p.Unpacked(), p.Size())
 	}
+}
+
+// The bytes of a package must not depend on the machine it is built on.
+func TestPackagesAreTheSameOnAnyNumberOfProcessors(t *testing.T) {
+	content := bytes.Repeat(randomBytes(20_000), 3*blockSize/20_000)
+	for i := 0; i < len(content); i += 37 {
+		content[i] = byte(i >> 12)
+	}
+	for _, size := range []int{0, 1, windowSize, blockSize, blockSize + 1, len(content)} {
+		file := PackageFile{Name: "bootstrap", Content: content[:size]}
+		want := ""
+		for _, n := range []int{1, 3} {
+			before := runtime.GOMAXPROCS(n)
+			p := build(t, file)
+			runtime.GOMAXPROCS(before)
+			if want == "" {
+				want = p.SHA256()
+				zr, err := zip.OpenReader(p.Path())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer zr.Close()
+				r, err := zr.File[0].Open()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, content[:size]) {
+					t.Errorf("%d bytes do not come out as they went in: %v", size, err)
+				}
+			}
+			if p.SHA256() != want {
+				t.Errorf("the package of %d bytes is another one with %d processors", size, n)
+			}
+		}
+	}
+}
+
+// doneAfter is a context that is done after its error was asked for some times.
+type doneAfter struct {
+	context.Context
+	left int
+}
+
+func (c *doneAfter) Err() error {
+	c.left--
+	if c.left < 0 {
+		return context.DeadlineExceeded
+	}
+	return nil
+}
+
+func TestBuildPackageStopsInTheMiddleOfAFile(t *testing.T) {
+	out := t.TempDir()
+	ctx := &doneAfter{t.Context(), 20} // 20 reads of 128 KiB: some blocks are being compressed
+	_, err := BuildPackage(ctx, out, []PackageFile{{Name: "a", Content: make([]byte, 8*blockSize)}})
+	if !errors.Is(err, ErrTimeout) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("BuildPackage: %v", err)
+	}
+	wantEmpty(t, out)
 }
