@@ -204,6 +204,7 @@ func TestATrimmedProgramExplainsWhatIsMissing(t *testing.T) {
 	for _, want := range []string{
 		`gcp-functions: faas: provider "gcp-functions" was left out of this build by -tags faas_only; add tag faas_gcp`,
 		`azure-functions: linked`,
+		`custom: linked`,
 	} {
 		if !slices.Contains(strings.Split(got, "\n"), want) {
 			t.Errorf("no line\n%s\nin\n%s", want, got)
