@@ -1,10 +1,25 @@
 package serverless
 
-import "github.com/tangle-network/blueprint-serverless/faas"
+import (
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 
-// Policy is the operator's deployment policy: the serverless section, and every other section of the file as it was read.
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// Policy is the operator's deployment policy: the serverless section, and whatever else the file held that it came from.
+//
+// It is a plain value: it may be copied, printed (without the values of provider options), compared with go-cmp (see [Policy.Equal]), and
+// turned into JSON and back, foreign sections included. Its zero value is not valid: begin with [DefaultPolicy] or [LoadPolicy].
 type Policy struct {
 	Serverless ServerlessSettings `json:"serverless"`
+
+	source *policySource // nil for a policy that comes from no file
 }
 
 // ServerlessSettings is the "serverless" section of the policy.
@@ -22,11 +37,55 @@ type ServerlessSettings struct {
 
 // ProviderSettings names the provider, with what that provider needs.
 type ProviderSettings struct {
-	Type           string `json:"type"`
-	Region         string `json:"region,omitempty"`
-	ProjectID      string `json:"project_id,omitempty"`
-	SubscriptionID string `json:"subscription_id,omitempty"`
-	Endpoint       string `json:"endpoint,omitempty"`
+	Type           string `json:"type"`                      // one of faas.KnownNames
+	Region         string `json:"region,omitempty"`          // cloud region; of aws-lambda us-east-1 if empty
+	ProjectID      string `json:"project_id,omitempty"`      // gcp-functions: required
+	SubscriptionID string `json:"subscription_id,omitempty"` // azure-functions: required
+	Endpoint       string `json:"endpoint,omitempty"`        // custom: required, an http or https URL
+}
+
+const defaultAWSRegion = "us-east-1"
+
+// DefaultPolicy returns the policy of an operator without a policy file: serverless off; if it is turned on, AWS Lambda in us-east-1 with
+// 512 MiB and 300 seconds, falling back to VMs.
+func DefaultPolicy() *Policy {
+	return &Policy{Serverless: ServerlessSettings{
+		Provider:        ProviderSettings{Type: faas.AWSLambda, Region: defaultAWSRegion},
+		DefaultMemoryMB: 512, DefaultTimeoutSecs: 300, FallbackToVM: true,
+	}}
+}
+
+// DefaultPolicyPath returns where the policy file is unless [WithPolicyPath] says otherwise: tangle/deployment-policy.json in
+// [os.UserConfigDir]. It fails where the environment does not tell that directory.
+func DefaultPolicyPath() (string, error) {
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		return "", faas.Errorf(faas.ErrInvalidArgument, "find policy file", "",
+			"the user's configuration directory is unknown: %w: set it, or name the policy file", err)
+	}
+	return filepath.Join(dir, "tangle", "deployment-policy.json"), nil
+}
+
+// PolicyOption configures [LoadPolicy] and [Policy.Save].
+type PolicyOption func(*policyOptions)
+
+type policyOptions struct{ path string }
+
+// WithPolicyPath names the policy file. The empty path stands for no option.
+func WithPolicyPath(path string) PolicyOption { return func(o *policyOptions) { o.path = path } }
+
+func policyPath(opts []PolicyOption, loaded string) (string, error) {
+	var o policyOptions
+	for _, opt := range opts {
+		opt(&o)
+	}
+	switch {
+	case o.path != "":
+		return o.path, nil
+	case loaded != "":
+		return loaded, nil
+	}
+	return DefaultPolicyPath()
 }
 
 // ServerlessConfig is what [DeployServerless] takes.
@@ -40,24 +99,105 @@ type ServerlessConfig struct {
 	Jobs map[uint32]JobNeeds
 }
 
-// Config returns what [DeployServerless] takes.
+// Config returns what [DeployServerless] takes. It shares no memory with s.
 func (s ServerlessSettings) Config() ServerlessConfig {
+	p := s.normal().Provider
+	if p.Type != faas.AWSLambda && p.Region == defaultAWSRegion {
+		p.Region = "" // left over from DefaultPolicy by a program that changed the type alone; no other cloud has a region of that name
+	}
 	return ServerlessConfig{
 		Provider: faas.Config{
-			Provider: s.Provider.Type, Region: s.Provider.Region, ProjectID: s.Provider.ProjectID,
-			SubscriptionID: s.Provider.SubscriptionID, Endpoint: s.Provider.Endpoint, Options: s.ProviderConfig,
+			Provider: p.Type, Region: p.Region, ProjectID: p.ProjectID,
+			SubscriptionID: p.SubscriptionID, Endpoint: p.Endpoint, Options: maps.Clone(s.ProviderConfig),
 		},
 		DefaultMemoryMB: s.DefaultMemoryMB, DefaultTimeoutSecs: s.DefaultTimeoutSecs, FallbackToVM: s.FallbackToVM, MaxConcurrency: s.MaxConcurrency,
 	}
 }
 
-// PolicyOption configures [LoadPolicy] and [Policy.Save].
-type PolicyOption func(*policyOptions)
+// normal returns the settings as they would come back from a file.
+func (s ServerlessSettings) normal() ServerlessSettings {
+	if s.Provider.Type == faas.AWSLambda && s.Provider.Region == "" {
+		s.Provider.Region = defaultAWSRegion
+	}
+	if len(s.ProviderConfig) == 0 {
+		s.ProviderConfig = nil
+	}
+	return s
+}
 
-type policyOptions struct{ path string }
+func (s ServerlessSettings) equal(other ServerlessSettings) bool {
+	a, b := s.normal(), other.normal()
+	return a.Enable == b.Enable && a.Provider == b.Provider && a.DefaultMemoryMB == b.DefaultMemoryMB && a.DefaultTimeoutSecs == b.DefaultTimeoutSecs &&
+		a.FallbackToVM == b.FallbackToVM && a.MaxConcurrency == b.MaxConcurrency && maps.Equal(a.ProviderConfig, b.ProviderConfig)
+}
 
-// WithPolicyPath names the policy file, in place of the one in the user's configuration directory.
-func WithPolicyPath(path string) PolicyOption { return func(o *policyOptions) { o.path = path } }
+// Equal reports whether two policies say the same: the same settings, and the same foreign members with the same content, to the digit. Which
+// file a policy comes from, and how that is laid out, does not matter.
+func (p Policy) Equal(other Policy) bool {
+	return p.Serverless.equal(other.Serverless) && maps.Equal(p.foreign(), other.foreign())
+}
 
-// LoadPolicy reads the policy file.
-func LoadPolicy(opts ...PolicyOption) (*Policy, error) { panic("being written") }
+// Foreign returns the paths, sorted, of the members that the policy carries along without knowing them: other sections of the file, such as
+// "providers", and members such as "serverless.note". A program that shows a policy does well to list them: they have no effect here.
+func (p Policy) Foreign() []string { return slices.Sorted(maps.Keys(p.foreign())) }
+
+// Format prints the policy without the values of provider options, which may be credentials, whatever the verb.
+func (p Policy) Format(f fmt.State, _ rune) {
+	text := "{serverless:" + p.Serverless.redacted()
+	if foreign := p.Foreign(); len(foreign) > 0 {
+		text += " foreign:[" + strings.Join(foreign, " ") + "]"
+	}
+	fmt.Fprint(f, text+"}")
+}
+
+// LogValue logs what [Policy.Format] prints.
+func (p Policy) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(p)) }
+
+// Format prints the settings without the values of provider options, whatever the verb.
+func (s ServerlessSettings) Format(f fmt.State, _ rune) { fmt.Fprint(f, s.redacted()) }
+
+// LogValue logs what [ServerlessSettings.Format] prints.
+func (s ServerlessSettings) LogValue() slog.Value { return slog.StringValue(s.redacted()) }
+
+func (s ServerlessSettings) redacted() string {
+	text := fmt.Sprintf("{enable:%t provider:%s default_memory_mb:%d default_timeout_secs:%d fallback_to_vm:%t",
+		s.Enable, s.Provider.redacted(), s.DefaultMemoryMB, s.DefaultTimeoutSecs, s.FallbackToVM)
+	if s.MaxConcurrency > 0 {
+		text += fmt.Sprintf(" max_concurrency:%d", s.MaxConcurrency)
+	}
+	if len(s.ProviderConfig) > 0 {
+		text += " provider_config:[" + strings.Join(slices.Sorted(maps.Keys(s.ProviderConfig)), " ") + "]"
+	}
+	return text + "}"
+}
+
+// Format prints the settings with the endpoint stripped of credentials, whatever the verb.
+func (p ProviderSettings) Format(f fmt.State, _ rune) { fmt.Fprint(f, p.redacted()) }
+
+// LogValue logs what [ProviderSettings.Format] prints.
+func (p ProviderSettings) LogValue() slog.Value { return slog.StringValue(p.redacted()) }
+
+func (p ProviderSettings) redacted() string {
+	text := "{type:" + p.Type
+	for _, m := range p.members()[1:] {
+		if m.value == "" {
+			continue
+		}
+		if m.name == "endpoint" {
+			if m.value = faas.RedactURL(m.value); endpointError(m.value) != nil {
+				m.value = "(not a valid URL)"
+			}
+		}
+		text += " " + m.name + ":" + m.value
+	}
+	return text + "}"
+}
+
+type providerMember struct{ name, value string }
+
+// members lists the members of the provider section in the order in which they are written.
+func (p ProviderSettings) members() []providerMember {
+	return []providerMember{
+		{"type", p.Type}, {"region", p.Region}, {"project_id", p.ProjectID}, {"subscription_id", p.SubscriptionID}, {"endpoint", p.Endpoint},
+	}
+}

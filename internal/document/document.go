@@ -1,0 +1,172 @@
+// Package document reads a configuration document, JSON or TOML, into one tree of values that know where they stand, and rewrites single
+// members of it without touching a byte of the rest: no number goes through a float, no foreign section is reordered or reformatted.
+package document
+
+import (
+	"bytes"
+	"fmt"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Format is the notation of a document.
+type Format string
+
+// The formats.
+const (
+	JSON Format = "JSON"
+	TOML Format = "TOML"
+)
+
+// maxDepth bounds the nesting of a document, so that a hostile one cannot exhaust the stack.
+const maxDepth = 100
+
+// Document is a parsed document. It is immutable.
+type Document struct {
+	Format Format
+	Root   *Value // of Kind Object, unless a JSON document is something else
+
+	src  []byte
+	toml *tomlIndex
+}
+
+// Source returns the text that was parsed. It must not be changed.
+func (d *Document) Source() []byte { return d.src }
+
+// SyntaxError says why a text is no document.
+type SyntaxError struct {
+	Offset int    // in bytes
+	Field  string // path of the innermost member around the error, joined with dots; empty at the top
+	Msg    string
+}
+
+// Error returns the message alone; where it is belongs to the caller, who knows the file.
+func (e *SyntaxError) Error() string { return e.Msg }
+
+var bom = []byte("\xef\xbb\xbf")
+
+// Parse reads a document, which it keeps a reference to. Content that is JSON, or begins like a JSON object, is JSON; everything else is TOML.
+// An error is always a *SyntaxError.
+//
+// JSON is read to the letter of RFC 8259. Members that stand twice in one object are not refused here: see [Value.Duplicate].
+func Parse(src []byte) (*Document, error) {
+	if bytes.HasPrefix(src, bom) {
+		return nil, &SyntaxError{Msg: "the file begins with a byte order mark: save it as UTF-8 without one"}
+	}
+	if i := invalidUTF8(src); i >= 0 {
+		return nil, &SyntaxError{Offset: i, Msg: fmt.Sprintf("byte 0x%02x is not valid UTF-8", src[i])}
+	}
+	text := bytes.TrimLeft(src, " \t\r\n")
+	if len(text) == 0 {
+		return nil, &SyntaxError{Msg: "the file is empty: write {} for the defaults, or remove it"}
+	}
+	root, jsonErr := parseJSON(src)
+	if jsonErr == nil {
+		return &Document{Format: JSON, Root: root, src: src}, nil
+	}
+	if text[0] == '{' {
+		return nil, jsonErr
+	}
+	return parseTOML(src)
+}
+
+func invalidUTF8(src []byte) int {
+	if utf8.Valid(src) {
+		return -1
+	}
+	for i := 0; i < len(src); {
+		r, size := utf8.DecodeRune(src[i:])
+		if r == utf8.RuneError && size == 1 {
+			return i
+		}
+		i += size
+	}
+	return -1
+}
+
+// Position returns the line and the column, in characters, of a byte offset; both count from 1.
+func Position(src []byte, offset int) (line, column int) {
+	offset = min(max(offset, 0), len(src))
+	before := src[:offset]
+	line = 1 + bytes.Count(before, []byte{'\n'})
+	column = 1 + utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:])
+	return line, column
+}
+
+// Kind is the kind of a value.
+type Kind uint8
+
+// The kinds. Time stands for the dates and times that only TOML has.
+const (
+	Null Kind = iota
+	Bool
+	Number
+	String
+	Array
+	Object
+	Time
+)
+
+// String names a kind with its article, as it stands in error messages.
+func (k Kind) String() string {
+	return [...]string{"null", "true or false", "a number", "a string", "an array", "an object", "a date or time"}[k]
+}
+
+// Value is one value of a document.
+type Value struct {
+	Kind Kind
+	// Text is the decoded string, or the literal of a number, a boolean or a time.
+	Text string
+	// Damaged is set on a string with half a surrogate pair in it, which no decoding preserves.
+	Damaged bool
+	Members []Member // of an Object, in the order of the document
+	Elems   []Value  // of an Array
+
+	// Start and End are byte offsets of the literal. A TOML table has none, and a Start where it is first named; End is then 0.
+	Start, End int
+}
+
+// Member is a member of an object.
+type Member struct {
+	Name      string
+	Damaged   bool // as Value.Damaged, of the name
+	NameStart int  // byte offset
+	Value     Value
+}
+
+// Get returns the member of that exact name, or nil.
+func (v *Value) Get(name string) *Value {
+	if v == nil {
+		return nil
+	}
+	for i := range v.Members {
+		if v.Members[i].Name == name {
+			return &v.Members[i].Value
+		}
+	}
+	return nil
+}
+
+// Duplicate returns the first member whose name already stood in the object.
+func (v *Value) Duplicate() (Member, bool) {
+	seen := make(map[string]bool, len(v.Members))
+	for _, m := range v.Members {
+		if seen[m.Name] {
+			return m, true
+		}
+		seen[m.Name] = true
+	}
+	return Member{}, false
+}
+
+// describeRune shows a character of the document in an error message.
+func describeRune(src []byte, offset int) string {
+	if offset >= len(src) {
+		return "the end of the file"
+	}
+	r, _ := utf8.DecodeRune(src[offset:])
+	if unicode.IsGraphic(r) {
+		return fmt.Sprintf("%q", r)
+	}
+	return fmt.Sprintf("the character U+%04X", r)
+}

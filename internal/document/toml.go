@@ -1,0 +1,100 @@
+package document
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+func parseTOML(src []byte) (*Document, error) {
+	index, scanErr := scanTOML(src)
+	if deep, ok := errors.AsType[*errTooDeep](scanErr); ok {
+		return nil, &deep.SyntaxError
+	}
+	var tree map[string]any
+	if err := toml.Unmarshal(src, &tree); err != nil {
+		return nil, tomlError(src, index, err)
+	}
+	if scanErr != nil {
+		return nil, scanErr
+	}
+	d := &Document{Format: TOML, src: src, toml: index, Root: &Value{}}
+	index.build(src, nil, tree, d.Root)
+	return d, nil
+}
+
+// tomlError places an error of the decoder, which knows the line and often not the field.
+func tomlError(src []byte, index *tomlIndex, err error) error {
+	out := &SyntaxError{Msg: strings.TrimPrefix(err.Error(), "toml: ")}
+	if decode, ok := errors.AsType[*toml.DecodeError](err); ok {
+		line, column := decode.Position()
+		for ; line > 1; line-- {
+			out.Offset += bytes.IndexByte(src[out.Offset:], '\n') + 1
+		}
+		out.Offset += column - 1
+		out.Field = strings.Join(decode.Key(), ".") // of a duplicate, without the table it is in
+		for _, st := range index.statements {
+			if st.start <= out.Offset && (out.Offset < st.end || out.Field == "") {
+				out.Field = strings.Join(st.path, ".")
+			}
+		}
+	}
+	if len(index.statements) == 0 {
+		out.Msg = "neither JSON, which would begin with {, nor TOML: " + out.Msg
+	}
+	return out
+}
+
+// build converts what the decoder returned, and adds where it stands.
+func (x *tomlIndex) build(src []byte, path []string, decoded any, v *Value) {
+	span, placed := x.spans[joinPath(path)]
+	v.Start, v.End = span.start, span.end
+	literal := ""
+	if placed && span.end > 0 {
+		literal = string(src[span.start:span.end])
+	}
+	switch decoded := decoded.(type) {
+	case map[string]any:
+		v.Kind = Object
+		for name, child := range decoded {
+			m := Member{Name: name}
+			childPath := append(slices.Clip(path), name)
+			m.NameStart = x.spans[joinPath(childPath)].name
+			x.build(src, childPath, child, &m.Value)
+			v.Members = append(v.Members, m)
+		}
+		slices.SortFunc(v.Members, func(a, b Member) int {
+			if a.NameStart != b.NameStart {
+				return a.NameStart - b.NameStart
+			}
+			return strings.Compare(a.Name, b.Name) // two parts of one dotted key
+		})
+	case []any:
+		v.Kind = Array
+		v.Elems = make([]Value, len(decoded))
+		for i, elem := range decoded {
+			x.build(src, append(slices.Clip(path), "["+strconv.Itoa(i)+"]"), elem, &v.Elems[i])
+		}
+	case string:
+		v.Kind, v.Text = String, decoded
+	case bool:
+		v.Kind, v.Text = Bool, strconv.FormatBool(decoded)
+	case int64:
+		v.Kind, v.Text = Number, strconv.FormatInt(decoded, 10)
+	case float64:
+		v.Kind, v.Text = Number, strings.ReplaceAll(literal, "_", "")
+		if v.Text == "" {
+			v.Text = strconv.FormatFloat(decoded, 'g', -1, 64)
+		}
+	case time.Time:
+		v.Kind, v.Text = Time, decoded.Format(time.RFC3339Nano)
+	default: // the local dates and times of the decoder
+		v.Kind, v.Text = Time, fmt.Sprint(decoded)
+	}
+}

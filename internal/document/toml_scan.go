@@ -1,0 +1,280 @@
+package document
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// tomlIndex says where things stand in a TOML text: what the decoder, which checks the text and decodes its values, does not tell.
+type tomlIndex struct {
+	statements []tomlStatement
+	spans      map[string]tomlSpan // by joined path; of a path that stands in several elements of an array, the first
+}
+
+// tomlStatement is a header or a top-level key and its value, with everything else on its lines.
+type tomlStatement struct {
+	header, array bool
+	path          []string // from the root
+	table         int      // how long the path of the header above is
+	start, end    int      // from the first byte of its first line to behind the newline of its last
+}
+
+type tomlSpan struct{ name, start, end int } // a table that is no literal has end 0
+
+func joinPath(path []string) string { return strings.Join(path, "\x00") }
+
+// tomlScanner walks over a text, at least as lenient as the grammar: where it gives up, the decoder has something to say.
+type tomlScanner struct {
+	src   []byte
+	pos   int
+	index tomlIndex
+}
+
+func scanTOML(src []byte) (*tomlIndex, error) {
+	s := &tomlScanner{src: src, index: tomlIndex{spans: map[string]tomlSpan{}}}
+	var table []string
+	for {
+		s.blank()
+		if s.pos >= len(src) {
+			return &s.index, nil
+		}
+		st := tomlStatement{start: 1 + bytes.LastIndexByte(src[:s.pos], '\n'), table: len(table)}
+		var err error
+		if src[s.pos] == '[' {
+			st.header = true
+			err = s.header(&st)
+			table = st.path
+		} else {
+			st.path, err = s.pair(table, 0)
+		}
+		if err != nil {
+			return &s.index, err
+		}
+		s.comment()
+		if s.pos < len(src) {
+			if src[s.pos] != '\n' {
+				return &s.index, s.fail("a new line is expected here, not %s", describeRune(src, s.pos))
+			}
+			s.pos++
+		}
+		st.end = s.pos
+		s.index.statements = append(s.index.statements, st)
+	}
+}
+
+func (s *tomlScanner) fail(format string, args ...any) error {
+	return &SyntaxError{Offset: s.pos, Msg: fmt.Sprintf(format, args...)}
+}
+
+// errTooDeep is told from other trouble of the scanner, because the decoder would go on.
+type errTooDeep struct{ SyntaxError }
+
+func (s *tomlScanner) tooDeep() error {
+	return &errTooDeep{SyntaxError{Offset: s.pos, Msg: fmt.Sprintf("nested more than %d levels deep", maxDepth)}}
+}
+
+func (s *tomlScanner) peek() byte {
+	if s.pos < len(s.src) {
+		return s.src[s.pos]
+	}
+	return 0
+}
+
+func (s *tomlScanner) space() {
+	for c := s.peek(); c == ' ' || c == '\t' || c == '\r'; c = s.peek() {
+		s.pos++
+	}
+}
+
+// comment skips what may stand behind a statement.
+func (s *tomlScanner) comment() {
+	s.space()
+	if s.peek() == '#' {
+		for s.pos < len(s.src) && s.src[s.pos] != '\n' {
+			s.pos++
+		}
+	}
+}
+
+// blank skips space, comments and new lines.
+func (s *tomlScanner) blank() {
+	for s.comment(); s.peek() == '\n'; s.comment() {
+		s.pos++
+	}
+}
+
+func (s *tomlScanner) header(st *tomlStatement) error {
+	s.pos++
+	if st.array = s.peek() == '['; st.array {
+		s.pos++
+	}
+	s.space()
+	at := s.pos
+	path, err := s.key(nil)
+	if err != nil {
+		return err
+	}
+	st.path = path
+	for n := range path {
+		s.note(path[:n+1], tomlSpan{name: at, start: at})
+	}
+	closing := "]"
+	if st.array {
+		closing = "]]"
+	}
+	if !bytes.HasPrefix(s.src[s.pos:], []byte(closing)) {
+		return s.fail("%s is expected here, not %s", closing, describeRune(s.src, s.pos))
+	}
+	s.pos += len(closing)
+	return nil
+}
+
+func (s *tomlScanner) note(path []string, span tomlSpan) {
+	joined := joinPath(path)
+	if _, ok := s.index.spans[joined]; !ok {
+		s.index.spans[joined] = span
+	}
+}
+
+// pair reads key = value, and returns the key's path.
+func (s *tomlScanner) pair(table []string, depth int) ([]string, error) {
+	at := s.pos
+	path, err := s.key(table)
+	if err != nil {
+		return nil, err
+	}
+	if s.peek() != '=' {
+		return nil, s.fail("an equals sign is expected after the key, not %s", describeRune(s.src, s.pos))
+	}
+	s.pos++
+	s.space()
+	for n := len(table) + 1; n < len(path); n++ {
+		s.note(path[:n], tomlSpan{name: at, start: at})
+	}
+	start := s.pos
+	if err := s.value(path, depth); err != nil {
+		return nil, err
+	}
+	s.note(path, tomlSpan{name: at, start: start, end: s.pos})
+	return path, nil
+}
+
+// key reads a dotted key and appends it to a copy of table.
+func (s *tomlScanner) key(table []string) ([]string, error) {
+	path := slices.Clone(table)
+	for {
+		s.space()
+		start := s.pos
+		switch s.peek() {
+		case '"', '\'':
+			if err := s.quoted(); err != nil {
+				return nil, err
+			}
+			var decoded struct{ K string }
+			if err := toml.Unmarshal(append([]byte("K = "), s.src[start:s.pos]...), &decoded); err != nil {
+				s.pos = start
+				return nil, s.fail("the quoted key cannot be read")
+			}
+			path = append(path, decoded.K)
+		default:
+			for s.pos < len(s.src) && !bytes.ContainsRune([]byte(" \t\r\n.=[]{}#\"',"), rune(s.src[s.pos])) {
+				s.pos++
+			}
+			if s.pos == start {
+				return nil, s.fail("a key is expected here, not %s", describeRune(s.src, s.pos))
+			}
+			path = append(path, string(s.src[start:s.pos]))
+		}
+		if len(path) > maxDepth {
+			return nil, s.tooDeep()
+		}
+		s.space()
+		if s.peek() != '.' {
+			return path, nil
+		}
+		s.pos++
+	}
+}
+
+func (s *tomlScanner) value(path []string, depth int) error {
+	if depth+len(path) > maxDepth {
+		return s.tooDeep()
+	}
+	switch s.peek() {
+	case '"', '\'':
+		return s.quoted()
+	case '[':
+		return s.list(']', func() error { return s.value(path, depth+1) })
+	case '{':
+		return s.list('}', func() error {
+			_, err := s.pair(path, depth)
+			return err
+		})
+	}
+	start := s.pos
+	for s.pos < len(s.src) && !bytes.ContainsRune([]byte(",]}#\r\n"), rune(s.src[s.pos])) {
+		s.pos++
+	}
+	s.pos = start + len(bytes.TrimRight(s.src[start:s.pos], " \t"))
+	if s.pos == start {
+		return s.fail("a value is expected here, not %s", describeRune(s.src, s.pos))
+	}
+	return nil
+}
+
+// list skips an array or an inline table.
+func (s *tomlScanner) list(closing byte, item func() error) error {
+	s.pos++
+	for {
+		s.blank()
+		if s.peek() == closing {
+			s.pos++
+			return nil
+		}
+		if err := item(); err != nil {
+			return err
+		}
+		s.blank()
+		switch s.peek() {
+		case ',':
+			s.pos++
+		case closing:
+		default:
+			return s.fail("a comma or a closing bracket is expected after the value, not %s", describeRune(s.src, s.pos))
+		}
+	}
+}
+
+// quoted skips a string of any of the four kinds.
+func (s *tomlScanner) quoted() error {
+	start, quote := s.pos, s.src[s.pos]
+	triple := bytes.Repeat([]byte{quote}, 3)
+	multi := bytes.HasPrefix(s.src[s.pos:], triple)
+	if multi {
+		s.pos += 2
+	}
+	for s.pos++; s.pos < len(s.src); s.pos++ {
+		switch c := s.src[s.pos]; {
+		case c == '\\' && quote == '"':
+			s.pos++
+		case c == '\n' && !multi:
+			return s.fail("the string is not closed on its line")
+		case c != quote:
+		case !multi:
+			s.pos++
+			return nil
+		case bytes.HasPrefix(s.src[s.pos:], triple):
+			s.pos += 3
+			for n := 0; n < 2 && s.peek() == quote; n++ { // up to two quotes may stand before the closing ones
+				s.pos++
+			}
+			return nil
+		}
+	}
+	s.pos = start
+	return s.fail("the string that begins here has no closing quote")
+}

@@ -1,0 +1,59 @@
+// Package nearby finds the name that a misspelt one was meant to be.
+package nearby
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// Name returns the known name that name seems to be a misspelling of: the same but for case, hyphens and underscores, or at most two typing
+// errors away (one, for names of up to four letters). A name that is known is no misspelling.
+func Name(name string, known []string) (string, bool) {
+	best, bestDistance := "", 3
+	folded := fold(name)
+	for _, k := range known {
+		if k == name {
+			return "", false
+		}
+		target := fold(k)
+		limit := 2
+		if utf8.RuneCountInString(target) <= 4 {
+			limit = 1
+		}
+		if d := distance(folded, target, limit); d <= limit && d < bestDistance {
+			best, bestDistance = k, d
+		}
+	}
+	return best, best != ""
+}
+
+var separators = strings.NewReplacer("_", "", "-", "", " ", "")
+
+func fold(s string) string { return separators.Replace(strings.ToLower(s)) }
+
+// distance counts the letters to add, drop or replace, and the neighbours to swap, that make a into b; more than most is not told apart.
+func distance(a, b string, most int) int {
+	if d := utf8.RuneCountInString(a) - utf8.RuneCountInString(b); d > most || -d > most {
+		return most + 1
+	}
+	s, t := []rune(a), []rune(b)
+	before, last, row := make([]int, len(t)+1), make([]int, len(t)+1), make([]int, len(t)+1)
+	for j := range row {
+		last[j] = j
+	}
+	for i := 1; i <= len(s); i++ {
+		row[0] = i
+		for j := 1; j <= len(t); j++ {
+			replace := last[j-1]
+			if s[i-1] != t[j-1] {
+				replace++
+			}
+			row[j] = min(replace, last[j]+1, row[j-1]+1)
+			if i > 1 && j > 1 && s[i-1] == t[j-2] && s[i-2] == t[j-1] {
+				row[j] = min(row[j], before[j-2]+1)
+			}
+		}
+		before, last, row = last, row, before
+	}
+	return last[len(t)]
+}

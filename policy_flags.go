@@ -1,0 +1,161 @@
+package serverless
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// PolicyFlags are the command-line flags that change a policy, under the names that operators know. See [BindPolicyFlags].
+type PolicyFlags struct {
+	enable, fallback                             *bool // nil: the flag was not given
+	memory, timeout                              *uint32
+	provider, region, project, subscription, url *string
+}
+
+// Names of the flags.
+const (
+	flagEnable       = "serverless"
+	flagProvider     = "faas-provider"
+	flagRegion       = "faas-aws-region"
+	flagProject      = "faas-gcp-project"
+	flagSubscription = "faas-azure-subscription"
+	flagEndpoint     = "faas-custom-endpoint"
+	flagMemory       = "faas-memory"
+	flagTimeout      = "faas-timeout"
+	flagFallback     = "serverless-fallback"
+)
+
+// BindPolicyFlags defines the policy flags in fs: --serverless, --faas-provider, --faas-aws-region, --faas-gcp-project,
+// --faas-azure-subscription, --faas-custom-endpoint, --faas-memory (MB), --faas-timeout (seconds) and --serverless-fallback. All of them take a
+// value, the two switches true or false. After fs is parsed, [PolicyFlags.Apply] changes a policy by those that were given.
+func BindPolicyFlags(fs *flag.FlagSet) *PolicyFlags {
+	f := &PolicyFlags{}
+	boolean := func(name, usage string, to **bool) {
+		// No boolean flag of package flag, which would take "--serverless true" for a switch and an argument.
+		fs.Func(name, usage, func(text string) error {
+			v, err := strconv.ParseBool(text)
+			if err != nil {
+				return errors.New("must be true or false")
+			}
+			*to = &v
+			return nil
+		})
+	}
+	number := func(name, usage string, to **uint32) {
+		fs.Func(name, usage, func(text string) error {
+			n, err := strconv.ParseUint(text, 10, 32)
+			if err != nil {
+				return errors.New("must be a whole number from 1 on")
+			}
+			v := uint32(n)
+			*to = &v
+			return nil
+		})
+	}
+	text := func(name, usage string, to **string) {
+		fs.Func(name, usage, func(v string) error { // checked by Apply: an error here would show an endpoint with its password
+			*to = &v
+			return nil
+		})
+	}
+	boolean(flagEnable, "run jobs on a serverless platform: `true or false`", &f.enable)
+	text(flagProvider, "the `provider`: "+strings.Join(faas.KnownNames(), ", "), &f.provider)
+	text(flagRegion, "AWS `region`, for aws-lambda (default "+defaultAWSRegion+")", &f.region)
+	text(flagProject, "Google Cloud `project`, for gcp-functions", &f.project)
+	text(flagSubscription, "Azure `subscription`, for azure-functions", &f.subscription)
+	text(flagEndpoint, "`URL` of the platform, for custom", &f.url)
+	number(flagMemory, "memory of a function in `MB`", &f.memory)
+	number(flagTimeout, "time limit of one invocation in `seconds`", &f.timeout)
+	boolean(flagFallback, "fall back to VMs where serverless fails: `true or false`", &f.fallback)
+	return f
+}
+
+// Apply changes p by the flags that were given, and by nothing else; without any it does nothing. Another provider than before begins without the
+// settings of the old one, options included. A flag that does not go with the provider, and a policy that would not be valid, are
+// refused with ErrInvalidArgument, and leave p as it was.
+func (f *PolicyFlags) Apply(p *Policy) error {
+	if *f == (PolicyFlags{}) {
+		return nil
+	}
+	s := p.Serverless
+	if f.provider != nil && *f.provider != s.Provider.Type {
+		s.Provider = ProviderSettings{Type: *f.provider}
+		s.ProviderConfig = nil
+	}
+	// Whose flag it is comes second: a provider that does not exist explains all flags that do not fit it.
+	if problem := (ProviderSettings{Type: s.Provider.Type}).problem(); problem != nil && problem.path[2] == "type" {
+		return flagError(problem, f)
+	}
+	for _, own := range []struct {
+		flag, provider string
+		value          *string
+		to             *string
+	}{
+		{flagRegion, faas.AWSLambda, f.region, &s.Provider.Region},
+		{flagProject, faas.GCPFunctions, f.project, &s.Provider.ProjectID},
+		{flagSubscription, faas.AzureFunctions, f.subscription, &s.Provider.SubscriptionID},
+		{flagEndpoint, faas.Custom, f.url, &s.Provider.Endpoint},
+	} {
+		switch {
+		case own.value == nil:
+		case s.Provider.Type != own.provider:
+			return faas.Errorf(faas.ErrInvalidArgument, "apply flags", "", "--%s is for %s, and the provider is %s: drop it, or add --%s %s",
+				own.flag, own.provider, s.Provider.Type, flagProvider, own.provider)
+		case *own.value == "":
+			return faas.Errorf(faas.ErrInvalidArgument, "apply flags", "", "--%s is empty", own.flag)
+		default:
+			*own.to = *own.value
+		}
+	}
+	setIf(&s.Enable, f.enable)
+	setIf(&s.FallbackToVM, f.fallback)
+	setIf(&s.DefaultMemoryMB, f.memory)
+	setIf(&s.DefaultTimeoutSecs, f.timeout)
+	s = s.normal()
+	if problem := s.problem(); problem != nil {
+		return flagError(problem, f)
+	}
+	p.Serverless = s
+	return nil
+}
+
+func setIf[T any](to, from *T) {
+	if from != nil {
+		*to = *from
+	}
+}
+
+// flagError names the flag that sets, or would set right, the field that a problem is in.
+func flagError(problem *policyProblem, f *PolicyFlags) error {
+	name := problem.path[len(problem.path)-1]
+	flagName, given := "", false
+	switch name {
+	case "type":
+		flagName, given = flagProvider, f.provider != nil
+	case "region":
+		flagName, given = flagRegion, f.region != nil
+	case "project_id":
+		flagName, given = flagProject, true // where it is missing, the flag is what to add
+	case "subscription_id":
+		flagName, given = flagSubscription, true
+	case "endpoint":
+		flagName, given = flagEndpoint, true
+	case "default_memory_mb":
+		flagName, given = flagMemory, f.memory != nil
+	case "default_timeout_secs":
+		flagName, given = flagTimeout, f.timeout != nil
+	}
+	cause := &PolicyError{Field: strings.Join(problem.path, "."), Err: problem.err}
+	switch {
+	case given:
+		cause.Field = "--" + flagName
+	case flagName != "":
+		cause.Err = fmt.Errorf("%w: set it with --%s", problem.err, flagName)
+	}
+	return policyErrorf(faas.ErrInvalidArgument, "apply flags", cause)
+}

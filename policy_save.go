@@ -1,0 +1,356 @@
+package serverless
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/document"
+)
+
+// Save writes the policy to the file that [WithPolicyPath] names, else to the one it was loaded from, else to [DefaultPolicyPath].
+//
+// Save replaces what it knows and no more. It reads the file again under a lock and changes, in place, those known members of the serverless section
+// whose values differ from the policy's: every other byte stays, and so does what someone else has written to foreign sections since the policy
+// was loaded. A serverless section that is missing is written in full. Foreign members that the policy carries from another file are added where
+// the file has none of that name. The file keeps its format; a new one has the format of the file that the policy was loaded from, or is JSON.
+// Nothing is written if nothing differs.
+//
+// An invalid policy (see [Policy.Validate]) is refused, and so is a file that [LoadPolicy] would refuse: it is mended by hand, not overwritten.
+// An empty file counts as missing.
+//
+// The file is replaced atomically, by a synced temporary file in its directory. It keeps its mode; a new one has 0600, and missing directories are
+// made with 0700. A link to the file stays a link. Concurrent saves, of other processes too, wait for each other through a lock file beside it, named
+// like it with ".lock" appended, which the last one removes where the system lets it; ErrConflict says that another process held it
+// for 30 seconds. Other errors are as those of LoadPolicy. A failed Save leaves the file as it was, and no temporary file.
+//
+// Save does not change the policy, and may be called concurrently.
+func (p *Policy) Save(opts ...PolicyOption) error {
+	loaded := ""
+	if p.source != nil {
+		loaded = p.source.path
+	}
+	named, err := policyPath(opts, loaded)
+	if err != nil {
+		return err
+	}
+	if problem := p.Serverless.problem(); problem != nil {
+		return policyErrorf(faas.ErrInvalidArgument, opSavePolicy, &PolicyError{Path: named, Field: strings.Join(problem.path, "."), Err: problem.err})
+	}
+	path, err := resolveLinks(named)
+	if err != nil {
+		return fileError(opSavePolicy, named, err)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fileError(opSavePolicy, named, err)
+	}
+	unlock, err := lockPolicy(path)
+	if err != nil {
+		return fileError(opSavePolicy, named, err)
+	}
+	defer unlock()
+	return p.saveLocked(named, path)
+}
+
+func (p *Policy) saveLocked(named, path string) error {
+	content, err := readPolicyFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fileError(opSavePolicy, named, err)
+	}
+	base, carried, err := p.saveBase(content, path)
+	if err != nil {
+		if cause, ok := errors.AsType[*PolicyError](err); ok {
+			cause.Path = named
+			cause.Err = fmt.Errorf("the file is not overwritten, because it cannot be read: %w", cause.Err)
+		}
+		return err
+	}
+	text, err := p.rewrite(base, carried...)
+	if err == nil {
+		err = p.verify(text, base)
+	}
+	if err != nil {
+		return policyErrorf(faas.ErrUnsupported, opSavePolicy, &PolicyError{Path: named, Err: fmt.Errorf("cannot be changed in place: %w", err)})
+	}
+	if len(text) > maxPolicySize {
+		return policyErrorf(faas.ErrTooLarge, opSavePolicy, &PolicyError{Path: named, Err: fmt.Errorf("would become larger than %d MiB", maxPolicySize>>20)})
+	}
+	if bytes.Equal(text, content) {
+		return nil
+	}
+	if err := replaceFile(path, text); err != nil {
+		return fileError(opSavePolicy, named, err)
+	}
+	return nil
+}
+
+// saveBase returns the document that is to be changed, and the foreign members that it has to take over.
+func (p *Policy) saveBase(content []byte, path string) (*document.Document, []carriedMember, error) {
+	var own *document.Document
+	samePath := false
+	if p.source != nil {
+		own, samePath = p.source.doc, p.source.path == path
+	}
+	if len(bytes.TrimSpace(content)) == 0 {
+		if own != nil {
+			return own, nil, nil
+		}
+		empty, err := document.Parse([]byte("{}\n"))
+		return empty, nil, err
+	}
+	base, _, cause := parsePolicy(content)
+	if cause != nil {
+		return nil, nil, policyErrorf(faas.ErrInvalidArgument, opSavePolicy, cause)
+	}
+	if own == nil || samePath { // what the same file has lost since, someone has removed
+		return base, nil, nil
+	}
+	carried, err := carry(own, base)
+	return base, carried, err
+}
+
+// carriedMember is a foreign member on its way from one file to another.
+type carriedMember struct {
+	path  []string // of the object
+	name  string
+	value document.Literal
+}
+
+// carry lists the foreign members of one document that another does not have.
+func carry(from, to *document.Document) ([]carriedMember, error) {
+	have := map[string]bool{}
+	for _, m := range foreignMembers(to.Root) {
+		have[strings.Join(m.path, "\x00")] = true
+	}
+	if to.Format == document.JSON {
+		var err error
+		if from, err = from.AsJSON(); err != nil {
+			return nil, err
+		}
+	}
+	var carried []carriedMember
+	for _, m := range foreignMembers(from.Root) {
+		if have[strings.Join(m.path, "\x00")] {
+			continue
+		}
+		if to.Format != document.JSON {
+			return nil, policyErrorf(faas.ErrUnsupported, opSavePolicy, &PolicyError{Field: strings.Join(m.path, "."),
+				Err: errors.New("comes from another file and cannot be carried into one that is TOML: copy it by hand, or save to a new file")})
+		}
+		last := len(m.path) - 1
+		carried = append(carried, carriedMember{m.path[:last], m.path[last], from.Raw(m.value)})
+	}
+	return carried, nil
+}
+
+// rewrite returns the text of base with the policy's settings and the carried members in it.
+func (p *Policy) rewrite(base *document.Document, carried ...carriedMember) ([]byte, error) {
+	extra := func(depth int) (fields document.Fields) {
+		for _, m := range carried {
+			if len(m.path) == depth {
+				fields = append(fields, document.Field{Name: m.name, Value: m.value})
+			}
+		}
+		return fields
+	}
+	want := p.Serverless.normal()
+	section := base.Root.Get("serverless")
+	var changes []document.Change
+	if section == nil {
+		changes = append(changes, document.Change{Name: "serverless", Value: want.fields(extra(1), extra(2))})
+	} else if within := want.changes(section, extra(1), extra(2)); len(within) > 0 {
+		changes = append(changes, document.Change{Name: "serverless", Within: within})
+	}
+	changes = append(changes, additions(extra(0))...)
+	if len(changes) == 0 {
+		return base.Source(), nil
+	}
+	return base.Rewrite(changes)
+}
+
+func additions(fields document.Fields) (changes []document.Change) {
+	for _, f := range fields {
+		changes = append(changes, document.Change{Name: f.Name, Value: f.Value})
+	}
+	return changes
+}
+
+// fields returns the section in full.
+func (s ServerlessSettings) fields(extra, providerExtra document.Fields) document.Fields {
+	fields := document.Fields{
+		{Name: "enable", Value: s.Enable},
+		{Name: "provider", Value: s.Provider.fields(providerExtra)},
+		{Name: "default_memory_mb", Value: s.DefaultMemoryMB},
+		{Name: "default_timeout_secs", Value: s.DefaultTimeoutSecs},
+		{Name: "fallback_to_vm", Value: s.FallbackToVM},
+	}
+	if s.MaxConcurrency > 0 {
+		fields = append(fields, document.Field{Name: "max_concurrency", Value: s.MaxConcurrency})
+	}
+	if len(s.ProviderConfig) > 0 {
+		fields = append(fields, document.Field{Name: "provider_config", Value: s.optionFields()})
+	}
+	return append(fields, extra...)
+}
+
+func (s ServerlessSettings) optionFields() document.Fields {
+	var fields document.Fields
+	for _, name := range slices.Sorted(maps.Keys(s.ProviderConfig)) {
+		fields = append(fields, document.Field{Name: name, Value: s.ProviderConfig[name]})
+	}
+	return fields
+}
+
+func (p ProviderSettings) fields(extra document.Fields) document.Fields {
+	var fields document.Fields
+	for _, m := range p.members() {
+		if m.value != "" {
+			fields = append(fields, document.Field{Name: m.name, Value: m.value})
+		}
+	}
+	return append(fields, extra...)
+}
+
+// changes returns what makes section, which decodes without a problem, say what s says.
+func (s ServerlessSettings) changes(section *document.Value, extra, providerExtra document.Fields) []document.Change {
+	d := settingsDecoder{settings: DefaultPolicy().Serverless}
+	d.policy(&document.Value{Kind: document.Object, Members: []document.Member{{Name: "serverless", Value: *section}}})
+	have := d.settings
+	var changes []document.Change
+	set := func(differs bool, name string, value any) {
+		if differs {
+			changes = append(changes, document.Change{Name: name, Value: value})
+		}
+	}
+	set(s.Enable != have.Enable, "enable", s.Enable)
+	if provider := section.Get("provider"); provider == nil {
+		set(s.Provider != have.Provider || len(providerExtra) > 0, "provider", s.Provider.fields(providerExtra))
+	} else if within := append(s.Provider.changes(have.Provider), additions(providerExtra)...); len(within) > 0 {
+		changes = append(changes, document.Change{Name: "provider", Within: within})
+	}
+	set(s.DefaultMemoryMB != have.DefaultMemoryMB, "default_memory_mb", s.DefaultMemoryMB)
+	set(s.DefaultTimeoutSecs != have.DefaultTimeoutSecs, "default_timeout_secs", s.DefaultTimeoutSecs)
+	set(s.FallbackToVM != have.FallbackToVM, "fallback_to_vm", s.FallbackToVM)
+	if s.MaxConcurrency == 0 {
+		set(have.MaxConcurrency != 0, "max_concurrency", nil)
+	} else {
+		set(s.MaxConcurrency != have.MaxConcurrency, "max_concurrency", s.MaxConcurrency)
+	}
+	options := section.Get("provider_config")
+	switch {
+	case maps.Equal(s.ProviderConfig, have.ProviderConfig):
+	case len(s.ProviderConfig) == 0:
+		set(true, "provider_config", nil)
+	case options == nil || options.Kind != document.Object:
+		set(true, "provider_config", s.optionFields())
+	default:
+		changes = append(changes, document.Change{Name: "provider_config", Within: optionChanges(s.ProviderConfig, have.ProviderConfig)})
+	}
+	return append(changes, additions(extra)...)
+}
+
+func (p ProviderSettings) changes(have ProviderSettings) (changes []document.Change) {
+	old := have.members()
+	for i, m := range p.members() {
+		switch {
+		case m.value == old[i].value:
+		case m.value == "":
+			changes = append(changes, document.Change{Name: m.name})
+		default:
+			changes = append(changes, document.Change{Name: m.name, Value: m.value})
+		}
+	}
+	return changes
+}
+
+func optionChanges(want, have map[string]string) (changes []document.Change) {
+	for _, name := range slices.Sorted(maps.Keys(have)) {
+		if _, keep := want[name]; !keep {
+			changes = append(changes, document.Change{Name: name})
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(want)) {
+		if old, there := have[name]; !there || old != want[name] {
+			changes = append(changes, document.Change{Name: name, Value: want[name]})
+		}
+	}
+	return changes
+}
+
+// verify makes sure, before anything is written, that text says what the policy says and has lost nothing of base.
+func (p *Policy) verify(text []byte, base *document.Document) error {
+	doc, settings, cause := parsePolicy(text)
+	if cause != nil {
+		return cause
+	}
+	if !settings.equal(p.Serverless) {
+		return errors.New("the settings would not come back as they are")
+	}
+	after := Policy{source: &policySource{doc: doc}}.foreign()
+	for path, value := range (Policy{source: &policySource{doc: base}}).foreign() {
+		if after[path] != value {
+			return fmt.Errorf("%s would not stay as it is", path)
+		}
+	}
+	return nil
+}
+
+// replaceFile puts text in the place of the file at path, all of it or nothing.
+func replaceFile(path string, text []byte) error {
+	mode := fs.FileMode(0o600)
+	info, err := os.Stat(path)
+	if err == nil {
+		mode = info.Mode().Perm()
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	dir := filepath.Dir(path)
+	temp, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*.tmp")
+	if err != nil {
+		return err
+	}
+	err = func() error {
+		defer temp.Close() // a second time where all goes well, which does nothing
+		if _, err := temp.Write(text); err != nil {
+			return err
+		}
+		if info != nil {
+			keepOwner(temp, info)
+		}
+		if err := temp.Chmod(mode); err != nil && runtime.GOOS != "windows" {
+			return err
+		}
+		if err := temp.Sync(); err != nil {
+			return err
+		}
+		if err := temp.Close(); err != nil {
+			return err
+		}
+		return os.Rename(temp.Name(), path)
+	}()
+	if err != nil {
+		return errors.Join(err, os.Remove(temp.Name()))
+	}
+	return syncDir(dir)
+}
+
+// syncDir makes a rename durable. Windows cannot sync a directory, and does not need to.
+func syncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}

@@ -1,0 +1,128 @@
+package serverless
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/nearby"
+)
+
+// Validate returns nil if the policy can be saved and deployed by. See [ServerlessSettings.Validate].
+func (p *Policy) Validate() error { return p.Serverless.Validate() }
+
+// Validate returns nil if the settings are complete and within the limits of their provider, which must be known (see [faas.KnownNames]) but
+// need not be linked. Settings with Enable off are held to the same rules, so that turning serverless on is never the moment at which an old
+// mistake shows.
+//
+// The error is ErrInvalidArgument, names the field, and has a *[PolicyError] in its chain.
+func (s ServerlessSettings) Validate() error {
+	if problem := s.problem(); problem != nil {
+		return policyErrorf(faas.ErrInvalidArgument, "validate policy", &PolicyError{Field: strings.Join(problem.path, "."), Err: problem.err})
+	}
+	return nil
+}
+
+// problem returns the first thing that is wrong, or nil.
+func (s ServerlessSettings) problem() *policyProblem {
+	if problem := s.Provider.problem(); problem != nil {
+		return problem
+	}
+	limits, _ := faas.ProviderLimits(s.Provider.Type)
+	for _, limit := range []struct {
+		name, unit string
+		value, max uint32
+	}{
+		{"default_memory_mb", "MB", s.DefaultMemoryMB, limits.MaxMemoryMB},
+		{"default_timeout_secs", "s", s.DefaultTimeoutSecs, limits.MaxTimeoutSecs},
+	} {
+		if limit.value == 0 {
+			return problemf([]string{"serverless", limit.name}, "must be at least 1 %s, not 0", limit.unit)
+		}
+		if limit.max > 0 && limit.value > limit.max { // a provider that registers without limits has none
+			return problemf([]string{"serverless", limit.name}, "%d %s is above the limit of %s, %d %s", limit.value, limit.unit, s.Provider.Type, limit.max, limit.unit)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.ProviderConfig)) {
+		if name == "" {
+			return problemf([]string{"serverless", "provider_config"}, "has an option without a name")
+		}
+		if !utf8.ValidString(name) || !utf8.ValidString(s.ProviderConfig[name]) {
+			return problemf([]string{"serverless", "provider_config", strings.ToValidUTF8(name, "?")}, "is not valid UTF-8")
+		}
+	}
+	return nil
+}
+
+func (p ProviderSettings) problem() *policyProblem {
+	known := faas.KnownNames()
+	if !slices.Contains(known, p.Type) {
+		path := []string{"serverless", "provider", "type"}
+		if p.Type == "" {
+			return problemf(path, "is missing: one of %s", strings.Join(known, ", "))
+		}
+		hint := ""
+		if near, ok := nearby.Name(p.Type, known); ok {
+			hint = fmt.Sprintf(": did you mean %q?", near)
+		}
+		return problemf(path, "unknown provider %s%s (known: %s)", shorten(p.Type), hint, strings.Join(known, ", "))
+	}
+	required := map[string]string{faas.GCPFunctions: "project_id", faas.AzureFunctions: "subscription_id", faas.Custom: "endpoint"}[p.Type]
+	for _, m := range p.members() {
+		path := []string{"serverless", "provider", m.name}
+		switch {
+		case m.value == "" && m.name == required:
+			return problemf(path, "is missing: %s needs it", p.Type)
+		case m.value == "":
+		case m.name == "endpoint":
+			// An endpoint that the chosen provider does not use may be anything that can be written down.
+			if err := endpointError(m.value); err != nil && (p.Type == faas.Custom || !utf8.ValidString(m.value)) {
+				return problemf(path, "%w", err)
+			}
+		case strings.ContainsFunc(m.value, func(r rune) bool { return r == utf8.RuneError || r == '/' || unicode.IsControl(r) }) || m.value != strings.TrimSpace(m.value):
+			return problemf(path, "%s has characters that no such name has", shorten(m.value))
+		case m.name == "region" && p.Type == faas.AWSLambda && strings.Trim(m.value, "abcdefghijklmnopqrstuvwxyz0123456789-") != "":
+			return problemf(path, "%s is no AWS region: they look like %s", shorten(m.value), defaultAWSRegion)
+		}
+	}
+	return nil
+}
+
+// shorten quotes a value for an error message.
+func shorten(value string) string { return strconv.Quote(clip(value)) }
+
+func clip(value string) string {
+	const most = 64
+	if len(value) > most {
+		return strings.ToValidUTF8(value[:most], "") + "..."
+	}
+	return value
+}
+
+// endpointError says what is wrong with the URL of a custom platform. It shows no part of a URL that may hold a password.
+func endpointError(endpoint string) error {
+	u, err := url.Parse(endpoint)
+	switch {
+	case err != nil || !utf8.ValidString(endpoint):
+		return errors.New("is no URL: it must look like https://faas.example") // the cause would quote what may be a password
+	case u.Scheme != "http" && u.Scheme != "https" && u.Host == "":
+		return errors.New("is no http or https URL: it must look like https://faas.example")
+	case u.Scheme != "http" && u.Scheme != "https":
+		return fmt.Errorf("%s is no http or https URL: it must look like https://faas.example", shorten(faas.RedactURL(endpoint)))
+	case u.Hostname() == "":
+		return errors.New("is a URL without a host: it must look like https://faas.example")
+	}
+	if port := u.Port(); port != "" {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return errors.New("is a URL with a port that is not from 1 to 65535")
+		}
+	}
+	return nil
+}
