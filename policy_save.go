@@ -65,15 +65,17 @@ func (p *Policy) saveLocked(named, path string) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fileError(opSavePolicy, named, err)
 	}
-	base, carried, err := p.saveBase(content, path)
-	if err != nil {
-		if cause, ok := errors.AsType[*PolicyError](err); ok {
-			cause.Path = named
-			cause.Err = fmt.Errorf("the file is not overwritten, because it cannot be read: %w", cause.Err)
-		}
-		return err
+	base, cause := p.saveBase(content, path)
+	if cause != nil {
+		cause.Path = named
+		cause.Err = fmt.Errorf("the file is not overwritten, because it cannot be read: %w", cause.Err)
+		return policyErrorf(faas.ErrInvalidArgument, opSavePolicy, cause)
 	}
-	text, err := p.rewrite(base, carried...)
+	carried, err := p.carried(base, path)
+	var text []byte
+	if err == nil {
+		text, err = p.rewrite(base, carried...)
+	}
 	if err == nil {
 		err = p.verify(text, base)
 	}
@@ -92,29 +94,17 @@ func (p *Policy) saveLocked(named, path string) error {
 	return nil
 }
 
-// saveBase returns the document that is to be changed, and the foreign members that it has to take over.
-func (p *Policy) saveBase(content []byte, path string) (*document.Document, []carriedMember, error) {
-	var own *document.Document
-	samePath := false
-	if p.source != nil {
-		own, samePath = p.source.doc, p.source.path == path
+// saveBase returns the document that is to be changed: the file's, or where there is none the one that the policy comes from.
+func (p *Policy) saveBase(content []byte, path string) (*document.Document, *PolicyError) {
+	if len(bytes.TrimSpace(content)) > 0 {
+		doc, _, cause := parsePolicy(content)
+		return doc, cause
 	}
-	if len(bytes.TrimSpace(content)) == 0 {
-		if own != nil {
-			return own, nil, nil
-		}
-		empty, err := document.Parse([]byte("{}\n"))
-		return empty, nil, err
+	if p.source != nil && p.source.doc != nil {
+		return p.source.doc, nil
 	}
-	base, _, cause := parsePolicy(content)
-	if cause != nil {
-		return nil, nil, policyErrorf(faas.ErrInvalidArgument, opSavePolicy, cause)
-	}
-	if own == nil || samePath { // what the same file has lost since, someone has removed
-		return base, nil, nil
-	}
-	carried, err := carry(own, base)
-	return base, carried, err
+	doc, _, cause := parsePolicy([]byte("{}\n"))
+	return doc, cause
 }
 
 // carriedMember is a foreign member on its way from one file to another.
@@ -124,29 +114,33 @@ type carriedMember struct {
 	value document.Literal
 }
 
-// carry lists the foreign members of one document that another does not have.
-func carry(from, to *document.Document) ([]carriedMember, error) {
+// carried lists the foreign members that the policy brings from another file and that base, which stands at path, does not have. What the
+// policy's own file has lost since, someone has removed.
+func (p *Policy) carried(base *document.Document, path string) ([]carriedMember, error) {
+	if p.source == nil || p.source.doc == nil || p.source.doc == base || p.source.path == path {
+		return nil, nil
+	}
 	have := map[string]bool{}
-	for _, m := range foreignMembers(to.Root) {
+	for _, m := range foreignMembers(base.Root) {
 		have[strings.Join(m.path, "\x00")] = true
 	}
-	if to.Format == document.JSON {
+	own := p.source.doc
+	if base.Format == document.JSON {
 		var err error
-		if from, err = from.AsJSON(); err != nil {
+		if own, err = own.AsJSON(); err != nil {
 			return nil, err
 		}
 	}
 	var carried []carriedMember
-	for _, m := range foreignMembers(from.Root) {
+	for _, m := range foreignMembers(own.Root) {
 		if have[strings.Join(m.path, "\x00")] {
 			continue
 		}
-		if to.Format != document.JSON {
-			return nil, policyErrorf(faas.ErrUnsupported, opSavePolicy, &PolicyError{Field: strings.Join(m.path, "."),
-				Err: errors.New("comes from another file and cannot be carried into one that is TOML: copy it by hand, or save to a new file")})
+		if base.Format != document.JSON {
+			return nil, fmt.Errorf("it is TOML, and %s comes from another file: copy that by hand, or save to a new file", strings.Join(m.path, "."))
 		}
 		last := len(m.path) - 1
-		carried = append(carried, carriedMember{m.path[:last], m.path[last], from.Raw(m.value)})
+		carried = append(carried, carriedMember{m.path[:last], m.path[last], own.Raw(m.value)})
 	}
 	return carried, nil
 }

@@ -39,6 +39,7 @@ func (d *Document) Rewrite(changes []Change) ([]byte, error) {
 	w := &braceWriter{src: d.src, unit: "  ", syntax: jsonSyntax}
 	multiline := len(d.Root.Members) == 0
 	if !multiline {
+		w.syntax.colon = w.colon(d.Root.Members[0])
 		lead := string(d.src[d.Root.Start+1 : d.Root.Members[0].NameStart])
 		if i := strings.LastIndexByte(lead, '\n'); i >= 0 && i+1 < len(lead) {
 			w.unit = lead[i+1:]

@@ -25,7 +25,7 @@ func parseTOML(src []byte) (*Document, error) {
 		return nil, scanErr
 	}
 	d := &Document{Format: TOML, src: src, toml: index, Root: &Value{}}
-	index.build(src, nil, tree, d.Root)
+	index.root.build(src, tree, d.Root)
 	return d, nil
 }
 
@@ -51,22 +51,21 @@ func tomlError(src []byte, index *tomlIndex, err error) error {
 	return out
 }
 
-// build converts what the decoder returned, and adds where it stands.
-func (x *tomlIndex) build(src []byte, path []string, decoded any, v *Value) {
-	span, placed := x.spans[joinPath(path)]
-	v.Start, v.End = span.start, span.end
-	literal := ""
-	if placed && span.end > 0 {
-		literal = string(src[span.start:span.end])
+// build converts what the decoder returned, and adds where it stands; a nil node stands nowhere.
+func (n *tomlNode) build(src []byte, decoded any, v *Value) {
+	if n != nil {
+		v.Start, v.End = n.start, n.end
 	}
 	switch decoded := decoded.(type) {
 	case map[string]any:
 		v.Kind = Object
 		for name, child := range decoded {
 			m := Member{Name: name}
-			childPath := append(slices.Clip(path), name)
-			m.NameStart = x.spans[joinPath(childPath)].name
-			x.build(src, childPath, child, &m.Value)
+			place := n.child(name)
+			if place != nil {
+				m.NameStart = place.name
+			}
+			place.build(src, child, &m.Value)
 			v.Members = append(v.Members, m)
 		}
 		slices.SortFunc(v.Members, func(a, b Member) int {
@@ -79,7 +78,7 @@ func (x *tomlIndex) build(src []byte, path []string, decoded any, v *Value) {
 		v.Kind = Array
 		v.Elems = make([]Value, len(decoded))
 		for i, elem := range decoded {
-			x.build(src, append(slices.Clip(path), "["+strconv.Itoa(i)+"]"), elem, &v.Elems[i])
+			(*tomlNode)(nil).build(src, elem, &v.Elems[i])
 		}
 	case string:
 		v.Kind, v.Text = String, decoded
@@ -88,9 +87,9 @@ func (x *tomlIndex) build(src []byte, path []string, decoded any, v *Value) {
 	case int64:
 		v.Kind, v.Text = Number, strconv.FormatInt(decoded, 10)
 	case float64:
-		v.Kind, v.Text = Number, strings.ReplaceAll(literal, "_", "")
-		if v.Text == "" {
-			v.Text = strconv.FormatFloat(decoded, 'g', -1, 64)
+		v.Kind, v.Text = Number, strconv.FormatFloat(decoded, 'g', -1, 64)
+		if v.End > 0 {
+			v.Text = strings.ReplaceAll(string(src[v.Start:v.End]), "_", "")
 		}
 	case time.Time:
 		v.Kind, v.Text = Time, decoded.Format(time.RFC3339Nano)

@@ -62,10 +62,15 @@ func (w *tomlWriter) table(path []string, v *Value, changes []Change) {
 		w.edit(v.Start, v.End, text)
 		return
 	}
+	children := make(map[string]*Value, len(v.Members))
+	for i := range v.Members {
+		children[v.Members[i].Name] = &v.Members[i].Value
+	}
 	var added Fields
+	removed := map[string]bool{}
 	for _, c := range changes {
 		childPath := append(slices.Clip(path), c.Name)
-		child := v.Get(c.Name)
+		child := children[c.Name]
 		switch {
 		case c.Within != nil:
 			if child == nil || child.Kind != Object {
@@ -74,7 +79,7 @@ func (w *tomlWriter) table(path []string, v *Value, changes []Change) {
 			}
 			w.table(childPath, child, c.Within)
 		case c.Value == nil:
-			w.remove(childPath)
+			removed[c.Name] = true
 		case child == nil:
 			added = append(added, Field{c.Name, c.Value})
 		case child.End > 0:
@@ -83,15 +88,18 @@ func (w *tomlWriter) table(path []string, v *Value, changes []Change) {
 			w.fail(childPath, "is a table")
 		}
 	}
+	if len(removed) > 0 {
+		w.remove(path, removed)
+	}
 	if len(added) > 0 {
 		w.add(path, added)
 	}
 }
 
-// remove deletes every statement that defines something at path or below, with its lines.
-func (w *tomlWriter) remove(path []string) {
+// remove deletes every statement that defines one of the names in the table at path, or something below it, with its lines.
+func (w *tomlWriter) remove(path []string, names map[string]bool) {
 	for _, st := range w.d.toml.statements {
-		if hasPrefix(st.path, path) {
+		if len(st.path) > len(path) && hasPrefix(st.path, path) && names[st.path[len(path)]] {
 			w.edit(st.start, st.end, "")
 		}
 	}

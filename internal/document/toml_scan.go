@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/pelletier/go-toml/v2"
 )
@@ -12,7 +11,7 @@ import (
 // tomlIndex says where things stand in a TOML text: what the decoder, which checks the text and decodes its values, does not tell.
 type tomlIndex struct {
 	statements []tomlStatement
-	spans      map[string]tomlSpan // by joined path; of a path that stands in several elements of an array, the first
+	root       tomlNode
 }
 
 // tomlStatement is a header or a top-level key and its value, with everything else on its lines.
@@ -23,9 +22,44 @@ type tomlStatement struct {
 	start, end    int      // from the first byte of its first line to behind the newline of its last
 }
 
-type tomlSpan struct{ name, start, end int } // a table that is no literal has end 0
+// tomlNode says where the value at a path stands; at a path that stands in several elements of an array, the first.
+type tomlNode struct {
+	placed           bool
+	name, start, end int // of the key, and of the literal; a table that is no literal has end 0, and starts where it is first named
+	children         map[string]*tomlNode
+}
 
-func joinPath(path []string) string { return strings.Join(path, "\x00") }
+func (n *tomlNode) child(name string) *tomlNode {
+	if n == nil {
+		return nil
+	}
+	return n.children[name]
+}
+
+// descend returns the node below, made where it is missing; the nodes on the way are placed at the key.
+func (n *tomlNode) descend(names []string, key int) *tomlNode {
+	for i, name := range names {
+		next := n.children[name]
+		if next == nil {
+			if n.children == nil {
+				n.children = map[string]*tomlNode{}
+			}
+			next = &tomlNode{}
+			n.children[name] = next
+		}
+		if i < len(names)-1 {
+			next.place(key, key, 0)
+		}
+		n = next
+	}
+	return n
+}
+
+func (n *tomlNode) place(name, start, end int) {
+	if !n.placed {
+		n.placed, n.name, n.start, n.end = true, name, start, end
+	}
+}
 
 // tomlScanner walks over a text, at least as lenient as the grammar: where it gives up, the decoder has something to say.
 type tomlScanner struct {
@@ -35,8 +69,9 @@ type tomlScanner struct {
 }
 
 func scanTOML(src []byte) (*tomlIndex, error) {
-	s := &tomlScanner{src: src, index: tomlIndex{spans: map[string]tomlSpan{}}}
+	s := &tomlScanner{src: src}
 	var table []string
+	node := &s.index.root
 	for {
 		s.blank()
 		if s.pos >= len(src) {
@@ -46,10 +81,12 @@ func scanTOML(src []byte) (*tomlIndex, error) {
 		var err error
 		if src[s.pos] == '[' {
 			st.header = true
-			err = s.header(&st)
+			node, err = s.header(&st)
 			table = st.path
 		} else {
-			st.path, err = s.pair(table, 0)
+			var names []string
+			names, err = s.pair(node, len(table))
+			st.path = append(slices.Clip(table), names...)
 		}
 		if err != nil {
 			return &s.index, err
@@ -107,43 +144,34 @@ func (s *tomlScanner) blank() {
 	}
 }
 
-func (s *tomlScanner) header(st *tomlStatement) error {
+func (s *tomlScanner) header(st *tomlStatement) (*tomlNode, error) {
 	s.pos++
 	if st.array = s.peek() == '['; st.array {
 		s.pos++
 	}
 	s.space()
 	at := s.pos
-	path, err := s.key(nil)
-	if err != nil {
-		return err
-	}
-	st.path = path
-	for n := range path {
-		s.note(path[:n+1], tomlSpan{name: at, start: at})
+	var err error
+	if st.path, err = s.key(0); err != nil {
+		return nil, err
 	}
 	closing := "]"
 	if st.array {
 		closing = "]]"
 	}
 	if !bytes.HasPrefix(s.src[s.pos:], []byte(closing)) {
-		return s.fail("%s is expected here, not %s", closing, describeRune(s.src, s.pos))
+		return nil, s.fail("%s is expected here, not %s", closing, describeRune(s.src, s.pos))
 	}
 	s.pos += len(closing)
-	return nil
+	node := s.index.root.descend(st.path, at)
+	node.place(at, at, 0)
+	return node, nil
 }
 
-func (s *tomlScanner) note(path []string, span tomlSpan) {
-	joined := joinPath(path)
-	if _, ok := s.index.spans[joined]; !ok {
-		s.index.spans[joined] = span
-	}
-}
-
-// pair reads key = value, and returns the key's path.
-func (s *tomlScanner) pair(table []string, depth int) ([]string, error) {
+// pair reads key = value in the table at node, which is depth levels below the root, and returns the names of the key.
+func (s *tomlScanner) pair(table *tomlNode, depth int) ([]string, error) {
 	at := s.pos
-	path, err := s.key(table)
+	names, err := s.key(depth)
 	if err != nil {
 		return nil, err
 	}
@@ -152,20 +180,18 @@ func (s *tomlScanner) pair(table []string, depth int) ([]string, error) {
 	}
 	s.pos++
 	s.space()
-	for n := len(table) + 1; n < len(path); n++ {
-		s.note(path[:n], tomlSpan{name: at, start: at})
-	}
+	node := table.descend(names, at)
 	start := s.pos
-	if err := s.value(path, depth); err != nil {
+	if err := s.value(node, depth+len(names)); err != nil {
 		return nil, err
 	}
-	s.note(path, tomlSpan{name: at, start: start, end: s.pos})
-	return path, nil
+	node.place(at, start, s.pos)
+	return names, nil
 }
 
-// key reads a dotted key and appends it to a copy of table.
-func (s *tomlScanner) key(table []string) ([]string, error) {
-	path := slices.Clone(table)
+// key reads a dotted key in a table so many levels below the root, and what space follows.
+func (s *tomlScanner) key(depth int) ([]string, error) {
+	var names []string
 	for {
 		s.space()
 		start := s.pos
@@ -179,7 +205,7 @@ func (s *tomlScanner) key(table []string) ([]string, error) {
 				s.pos = start
 				return nil, s.fail("the quoted key cannot be read")
 			}
-			path = append(path, decoded.K)
+			names = append(names, decoded.K)
 		default:
 			for s.pos < len(s.src) && !bytes.ContainsRune([]byte(" \t\r\n.=[]{}#\"',"), rune(s.src[s.pos])) {
 				s.pos++
@@ -187,31 +213,31 @@ func (s *tomlScanner) key(table []string) ([]string, error) {
 			if s.pos == start {
 				return nil, s.fail("a key is expected here, not %s", describeRune(s.src, s.pos))
 			}
-			path = append(path, string(s.src[start:s.pos]))
+			names = append(names, string(s.src[start:s.pos]))
 		}
-		if len(path) > maxDepth {
+		if depth+len(names) > maxDepth {
 			return nil, s.tooDeep()
 		}
 		s.space()
 		if s.peek() != '.' {
-			return path, nil
+			return names, nil
 		}
 		s.pos++
 	}
 }
 
-func (s *tomlScanner) value(path []string, depth int) error {
-	if depth+len(path) > maxDepth {
+func (s *tomlScanner) value(node *tomlNode, depth int) error {
+	if depth > maxDepth {
 		return s.tooDeep()
 	}
 	switch s.peek() {
 	case '"', '\'':
 		return s.quoted()
 	case '[':
-		return s.list(']', func() error { return s.value(path, depth+1) })
+		return s.list(']', func() error { return s.value(node, depth+1) })
 	case '{':
 		return s.list('}', func() error {
-			_, err := s.pair(path, depth)
+			_, err := s.pair(node, depth)
 			return err
 		})
 	}

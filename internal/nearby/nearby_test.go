@@ -1,0 +1,20 @@
+package nearby_test
+
+import (
+	"testing"
+
+	"github.com/tangle-network/blueprint-serverless/internal/nearby"
+)
+
+func TestNameFindsMisspellingsAndLeavesOtherNames(t *testing.T) {
+	known := []string{"enable", "provider", "default_memory_mb", "type"}
+	for name, want := range map[string]string{
+		"enable": "", "Enable": "enable", "enabled": "enable", "enabel": "enable", "nable": "enable", "default-memory-mb": "default_memory_mb",
+		"defaultMemoryMB": "default_memory_mb", "defalt_memory_m": "default_memory_mb", "Type": "type", "typ": "type", "tyep": "type",
+		"tier": "", "note": "", "memory_mb": "", "disable": "", "": "", "prövider": "provider", "_": "",
+	} {
+		if got, _ := nearby.Name(name, known); got != want {
+			t.Errorf("Name(%q) = %q, want %q", name, got, want)
+		}
+	}
+}

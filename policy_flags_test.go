@@ -1,0 +1,96 @@
+package serverless_test
+
+import (
+	"flag"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	serverless "github.com/tangle-network/blueprint-serverless"
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+func applyFlags(p *serverless.Policy, args ...string) error {
+	fs := flag.NewFlagSet("policy", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	flags := serverless.BindPolicyFlags(fs)
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	return flags.Apply(p)
+}
+
+func TestPolicyFlagsChangeWhatWasGiven(t *testing.T) {
+	custom := serverless.DefaultPolicy().Serverless
+	custom.Provider = serverless.ProviderSettings{Type: faas.Custom, Endpoint: "http://h"}
+	custom.ProviderConfig = map[string]string{"k": "v"}
+	tests := []struct {
+		name   string
+		from   serverless.ServerlessSettings
+		args   string
+		change func(*serverless.ServerlessSettings)
+	}{
+		{"nothing", custom, "", func(*serverless.ServerlessSettings) {}},
+		{"all of AWS", custom, "--serverless true --faas-provider aws-lambda --faas-aws-region eu-west-1 --faas-memory 1024 --faas-timeout 600", func(s *serverless.ServerlessSettings) {
+			*s = serverless.ServerlessSettings{Enable: true, Provider: serverless.ProviderSettings{Type: faas.AWSLambda, Region: "eu-west-1"},
+				DefaultMemoryMB: 1024, DefaultTimeoutSecs: 600, FallbackToVM: true}
+		}},
+		{"the default region", custom, "-faas-provider=aws-lambda", func(s *serverless.ServerlessSettings) {
+			s.Provider, s.ProviderConfig = serverless.ProviderSettings{Type: faas.AWSLambda, Region: "us-east-1"}, nil
+		}},
+		{"Google", custom, "--faas-provider gcp-functions --faas-gcp-project p", func(s *serverless.ServerlessSettings) {
+			s.Provider, s.ProviderConfig = serverless.ProviderSettings{Type: faas.GCPFunctions, ProjectID: "p"}, nil
+		}},
+		{"Azure", custom, "--faas-provider azure-functions --faas-azure-subscription s", func(s *serverless.ServerlessSettings) {
+			s.Provider, s.ProviderConfig = serverless.ProviderSettings{Type: faas.AzureFunctions, SubscriptionID: "s"}, nil
+		}},
+		{"the same provider keeps its options", custom, "--faas-provider custom --faas-custom-endpoint https://my-faas.example", func(s *serverless.ServerlessSettings) {
+			s.Provider.Endpoint = "https://my-faas.example"
+		}},
+		{"fallback", custom, "--serverless-fallback false", func(s *serverless.ServerlessSettings) { s.FallbackToVM = false }},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			p := &serverless.Policy{Serverless: test.from}
+			want := test.from
+			test.change(&want)
+			if err := applyFlags(p, strings.Fields(test.args)...); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, p.Serverless); diff != "" {
+				t.Errorf("settings differ (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestPolicyFlagsRefuseWhatMakesNoSense(t *testing.T) {
+	for args, want := range map[string]string{
+		"--serverless maybe":              `invalid value "maybe" for flag -serverless: must be true or false`,
+		"--faas-memory -1":                `invalid value "-1" for flag -faas-memory: must be a whole number from 1 on`,
+		"--faas-memory 0":                 `faas: apply flags: --faas-memory: must be at least 1 MB, not 0`,
+		"--faas-timeout 901":              `faas: apply flags: --faas-timeout: 901 s is above the limit of aws-lambda, 900 s`,
+		"--faas-provider lambda":          `faas: apply flags: --faas-provider: unknown provider "lambda" (known: aws-lambda, azure-functions, custom, gcp-functions)`,
+		"--faas-provider custom":          `faas: apply flags: --faas-custom-endpoint: is missing: custom needs it`,
+		"--faas-provider gcp-functions":   `faas: apply flags: --faas-gcp-project: is missing: gcp-functions needs it`,
+		"--faas-provider azure-functions": `faas: apply flags: --faas-azure-subscription: is missing: azure-functions needs it`,
+		"--faas-custom-endpoint http://h": `faas: apply flags: --faas-custom-endpoint is for custom, and the provider is aws-lambda: drop it, or add --faas-provider custom`,
+		"--faas-provider custom --faas-custom-endpoint http://h --faas-aws-region x": `faas: apply flags: --faas-aws-region is for aws-lambda, and the provider is custom: drop it, or add --faas-provider aws-lambda`,
+		"--faas-provider custom --faas-custom-endpoint user:secret@h":                `faas: apply flags: --faas-custom-endpoint: is no http or https URL: it must look like https://faas.example`,
+		"--faas-aws-region=": `faas: apply flags: --faas-aws-region is empty`,
+		"--faas-provider custom --faas-custom-endpoint http://h --faas-memory 512": `faas: apply flags: serverless.default_timeout_secs: 600 s is above the limit of custom, 300 s: set it with --faas-timeout`,
+	} {
+		p := serverless.DefaultPolicy()
+		p.Serverless.DefaultTimeoutSecs = 600
+		before := *p
+		err := applyFlags(p, strings.Fields(args)...)
+		if err == nil || err.Error() != want {
+			t.Errorf("%s:\n got %v\nwant %s", args, err, want)
+		}
+		if !p.Equal(before) {
+			t.Errorf("%s: the policy has changed in spite of the error", args)
+		}
+	}
+}

@@ -1,0 +1,460 @@
+package serverless_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	serverless "github.com/tangle-network/blueprint-serverless"
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// policyFile writes a policy file of its own directory.
+func policyFile(t testing.TB, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "policy.json")
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func load(t testing.TB, path string) *serverless.Policy {
+	t.Helper()
+	p, err := serverless.LoadPolicy(serverless.WithPolicyPath(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+const missionPolicy = `{
+  "serverless": {
+    "enable": true,
+    "provider": {"type": "aws-lambda", "region": "us-east-1"},
+    "default_memory_mb": 1024,
+    "default_timeout_secs": 600,
+    "fallback_to_vm": true
+  }
+}
+`
+
+func TestLoadPolicyReadsSettings(t *testing.T) {
+	defaults := serverless.DefaultPolicy().Serverless
+	with := func(change func(*serverless.ServerlessSettings)) serverless.ServerlessSettings {
+		s := defaults
+		change(&s)
+		return s
+	}
+	tests := []struct {
+		name, content string
+		want          serverless.ServerlessSettings
+	}{
+		{"the whole section", missionPolicy, with(func(s *serverless.ServerlessSettings) {
+			s.Enable, s.DefaultMemoryMB, s.DefaultTimeoutSecs = true, 1024, 600
+		})},
+		{"nothing", `{}`, defaults},
+		{"an empty section", `{"serverless":{}}`, defaults},
+		{"enable alone", `{"serverless":{"enable":true}}`, with(func(s *serverless.ServerlessSettings) { s.Enable = true })},
+		{"foreign sections alone", `{"providers":{},"cost_limits":{"max":1.0},"regions":[],"failover":null}`, defaults},
+		{"a region that is missing", `{"serverless":{"provider":{"type":"aws-lambda"}}}`, defaults},
+		{"a provider without a type", `{"serverless":{"provider":{"region":"eu-west-1"}}}`, with(func(s *serverless.ServerlessSettings) {
+			s.Provider.Region = "eu-west-1"
+		})},
+		{"Google", `{"serverless":{"provider":{"type":"gcp-functions","project_id":"p"},"default_memory_mb":32768,"default_timeout_secs":3600}}`,
+			with(func(s *serverless.ServerlessSettings) {
+				s.Provider = serverless.ProviderSettings{Type: faas.GCPFunctions, ProjectID: "p"}
+				s.DefaultMemoryMB, s.DefaultTimeoutSecs = 32768, 3600
+			})},
+		{"Azure", `{"serverless":{"provider":{"type":"azure-functions","subscription_id":"s"},"fallback_to_vm":false}}`,
+			with(func(s *serverless.ServerlessSettings) {
+				s.Provider = serverless.ProviderSettings{Type: faas.AzureFunctions, SubscriptionID: "s"}
+				s.FallbackToVM = false
+			})},
+		{"a custom platform", `{"serverless":{"provider":{"type":"custom","endpoint":"http:\/\/[::1]:8080/base"},"max_concurrency":7}}`,
+			with(func(s *serverless.ServerlessSettings) {
+				s.Provider = serverless.ProviderSettings{Type: faas.Custom, Endpoint: "http://[::1]:8080/base"}
+				s.MaxConcurrency = 7
+			})},
+		{"provider options of every kind", `{"serverless":{"provider_config":{"s":"v","n":1e5,"b":true,"l":["a",1.0,false],"none":[],"e":""}}}`,
+			with(func(s *serverless.ServerlessSettings) {
+				s.ProviderConfig = map[string]string{"s": "v", "n": "1e5", "b": "true", "l": "a,1.0,false", "none": "", "e": ""}
+			})},
+		{"optional members that are null", `{"serverless":{"max_concurrency":null,"provider_config":null}}`, defaults},
+		{"TOML with headers", "# policy\n[serverless]\nenable = true\ndefault_memory_mb = 1_024\n[serverless.provider]\ntype = 'gcp-functions'\nproject_id = \"p\"\n[serverless.provider_config]\nlist = ['a', 2]\nf = 1.50\n",
+			with(func(s *serverless.ServerlessSettings) {
+				s.Enable, s.DefaultMemoryMB = true, 1024
+				s.Provider = serverless.ProviderSettings{Type: faas.GCPFunctions, ProjectID: "p"}
+				s.ProviderConfig = map[string]string{"list": "a,2", "f": "1.50"}
+			})},
+		{"TOML with dotted keys", "serverless.enable = true\nserverless.provider.type = 'aws-lambda'\n", with(func(s *serverless.ServerlessSettings) { s.Enable = true })},
+		{"TOML inline", "serverless = {enable = true, provider = {type = 'aws-lambda'}}", with(func(s *serverless.ServerlessSettings) { s.Enable = true })},
+		{"TOML of comments alone", "# nothing yet\n", defaults},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if diff := cmp.Diff(test.want, load(t, policyFile(t, test.content)).Serverless); diff != "" {
+				t.Errorf("settings differ (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestLoadPolicyRefusesBadContent(t *testing.T) {
+	settings := func(members string) string { return `{"serverless":{` + members + `}}` }
+	provider := func(members string) string { return settings(`"provider":{` + members + `}`) }
+	tests := []struct{ name, content, want string }{
+		{"empty file", "", `:1:1: the file is empty: write {} for the defaults, or remove it`},
+		{"white space", " \n\t", `:1:1: the file is empty: write {} for the defaults, or remove it`},
+		{"array", `[]`, `:1:1: the file must hold an object such as {"serverless": {"enable": true}}, not an array`},
+		{"null", `null`, `:1:1: the file must hold an object such as {"serverless": {"enable": true}}, not null`},
+		{"string", `"serverless"`, `:1:1: the file must hold an object such as {"serverless": {"enable": true}}, not a string`},
+		{"byte order mark", "\ufeff{}", `:1:1: the file begins with a byte order mark: save it as UTF-8 without one`},
+		{"UTF-16", "\xff\xfe{\x00}\x00", `:1:1: byte 0xff is not valid UTF-8`},
+		{"invalid UTF-8 counts columns in characters", "{\"ä\": \"\xff\"}", `:1:8: byte 0xff is not valid UTF-8`},
+		{"trailing garbage", "{}\n]", `:2:1: the document ends here, but ']' follows`},
+		{"two documents", `{} {}`, `:1:4: the document ends here, but '{' follows`},
+		{"NUL", "{}\x00", `:1:3: the document ends here, but the character U+0000 follows`},
+		{"cut off", `{"serverless": {"enable": tr`, `:1:27: serverless.enable: a value is expected here, not 't'`},
+		{"not closed", `{"serverless": {`, `:1:17: serverless: a name in double quotes is expected here, not the end of the file`},
+		{"comma at the end", "{\"serverless\": {\n  \"enable\": true,\n}}", `:3:1: serverless: a name in double quotes is expected here, not '}'`},
+		{"missing comma", "{\"serverless\": {\n  \"enable\": true\n  \"provider\": {}}}", `:3:3: serverless.enable: a comma or a closing brace is expected after the value, not '"'`},
+		{"comment", "{\n  // off\n}", `:2:3: a name in double quotes is expected here, not '/'`},
+		{"leading zero", settings(`"default_memory_mb":0512`), `:1:36: serverless.default_memory_mb: a number cannot begin with a zero`},
+		{"new line in a string", "{\"a\n\": 1}", `:1:4: the character U+000A stands bare in a string: is the closing quote missing?`},
+		{"bad escape", `{"a": "\q"}`, `:1:8: a: a backslash cannot stand before 'q'`},
+		{"bad unicode escape", `{"a": "\u12+4"}`, `:1:8: a: \u is not followed by four hexadecimal digits`},
+		{"nesting bomb", strings.Repeat(`{"a":`, 100_000), `:1:506: ` + strings.Repeat("a.", 100) + `a: nested more than 100 levels deep`},
+
+		{"section is null", `{"serverless":null}`, `:1:15: serverless: must be an object, not null; leave it out for the defaults`},
+		{"section is a boolean", `{"serverless":true}`, `:1:15: serverless: must be an object, not true or false; leave it out for the defaults`},
+		{"provider is a string", settings(`"provider":"custom"`), `:1:27: serverless.provider: must be an object, not a string; leave it out for the defaults`},
+		{"enable is a string", settings(`"enable":"true"`), `:1:25: serverless.enable: must be true or false, not a string`},
+		{"enable is a number", settings(`"enable":1`), `:1:25: serverless.enable: must be true or false, not a number`},
+		{"enable is null", settings(`"enable":null`), `:1:25: serverless.enable: must be true or false, not null`},
+		{"memory is a string", settings(`"default_memory_mb":"512"`), `:1:36: serverless.default_memory_mb: must be a whole number, not a string`},
+		{"memory is negative", settings(`"default_memory_mb":-1`), `:1:36: serverless.default_memory_mb: must not be negative: -1`},
+		{"memory is fractional", settings(`"default_memory_mb":512.5`), `:1:36: serverless.default_memory_mb: must be a whole number, without fraction or exponent, not 512.5`},
+		{"memory has an exponent", settings(`"default_memory_mb":1e3`), `:1:36: serverless.default_memory_mb: must be a whole number, without fraction or exponent, not 1e3`},
+		{"memory overflows", settings(`"default_memory_mb":4294967808`), `:1:36: serverless.default_memory_mb: 4294967808 is above 4294967295`},
+		{"memory overflows by far", settings(`"default_memory_mb":1` + strings.Repeat("0", 99)), `:1:36: serverless.default_memory_mb: 1` + strings.Repeat("0", 63) + `... is above 4294967295`},
+		{"memory is 0", settings(`"default_memory_mb":0`), `:1:36: serverless.default_memory_mb: must be at least 1 MB, not 0`},
+		{"memory above the limit", settings(`"default_memory_mb":10241`), `:1:36: serverless.default_memory_mb: 10241 MB is above the limit of aws-lambda, 10240 MB`},
+		{"memory above the limit of another provider", settings(`"default_memory_mb":2049,"provider":{"type":"custom","endpoint":"http://h"}`), `:1:36: serverless.default_memory_mb: 2049 MB is above the limit of custom, 2048 MB`},
+		{"timeout is 0", settings(`"default_timeout_secs":0`), `:1:39: serverless.default_timeout_secs: must be at least 1 s, not 0`},
+		{"timeout above the limit", settings(`"default_timeout_secs":901`), `:1:39: serverless.default_timeout_secs: 901 s is above the limit of aws-lambda, 900 s`},
+		{"concurrency is negative", settings(`"max_concurrency":-3`), `:1:34: serverless.max_concurrency: must not be negative: -3`},
+		{"a disabled policy is held to the same rules", settings(`"enable":false,"default_timeout_secs":901`), `:1:54: serverless.default_timeout_secs: 901 s is above the limit of aws-lambda, 900 s`},
+
+		{"unknown provider", provider(`"type":"fargate"`), `:1:35: serverless.provider.type: unknown provider "fargate" (known: aws-lambda, azure-functions, custom, gcp-functions)`},
+		{"misspelt provider", provider(`"type":"AWS_Lambda"`), `:1:35: serverless.provider.type: unknown provider "AWS_Lambda": did you mean "aws-lambda"? (known: aws-lambda, azure-functions, custom, gcp-functions)`},
+		{"empty provider", provider(`"type":""`), `:1:35: serverless.provider.type: is empty`},
+		{"provider missing beside what another needs", provider(`"endpoint":"http://h"`), `:1:27: serverless.provider.type: is missing, and what stands here does not belong to the default, aws-lambda`},
+		{"no project", provider(`"type":"gcp-functions"`), `:1:27: serverless.provider.project_id: is missing: gcp-functions needs it`},
+		{"no subscription", provider(`"type":"azure-functions"`), `:1:27: serverless.provider.subscription_id: is missing: azure-functions needs it`},
+		{"no endpoint", provider(`"type":"custom"`), `:1:27: serverless.provider.endpoint: is missing: custom needs it`},
+		{"endpoint without a scheme", provider(`"type":"custom","endpoint":"user:secret@host"`), `:1:55: serverless.provider.endpoint: is no http or https URL: it must look like https://faas.example`},
+		{"endpoint of another scheme", provider(`"type":"custom","endpoint":"ftp://user:secret@host/x"`), `:1:55: serverless.provider.endpoint: "ftp://host/x" is no http or https URL: it must look like https://faas.example`},
+		{"endpoint without a host", provider(`"type":"custom","endpoint":"http://:80"`), `:1:55: serverless.provider.endpoint: is a URL without a host: it must look like https://faas.example`},
+		{"endpoint that does not parse", provider(`"type":"custom","endpoint":"http://user:secret/@host"`), `:1:55: serverless.provider.endpoint: is no URL: it must look like https://faas.example`},
+		{"endpoint with a bad port", provider(`"type":"custom","endpoint":"http://h:65536"`), `:1:55: serverless.provider.endpoint: is a URL with a port that is not from 1 to 65535`},
+		{"region that is none", provider(`"type":"aws-lambda","region":"us-east-1 "`), `:1:57: serverless.provider.region: "us-east-1 " has characters that no such name has`},
+		{"half a surrogate pair", provider(`"type":"gcp-functions","project_id":"\ud800x"`), `:1:64: serverless.provider.project_id: holds half a surrogate pair`},
+
+		{"section stands twice", `{"serverless":{"enable":true},"serverless":{}}`, `:1:31: serverless: stands twice: remove one`},
+		{"member stands twice", settings(`"enable":true,"\u0065nable":false`), `:1:30: serverless.enable: stands twice: remove one`},
+		{"foreign section stands twice", `{"providers":1,"providers":2}`, `:1:16: providers: stands twice: remove one`},
+		{"section of another case", `{"Serverless":{"enable":true}}`, `:1:2: Serverless: unknown name: did you mean "serverless"?`},
+		{"misspelt section", `{"severless":{"enable":true}}`, `:1:2: severless: unknown name: did you mean "serverless"?`},
+		{"member of another case", settings(`"Enable":true`), `:1:16: serverless.Enable: unknown name: did you mean "enable"?`},
+		{"misspelt member", settings(`"enbale":true`), `:1:16: serverless.enbale: unknown name: did you mean "enable"?`},
+		{"member in camel case", settings(`"defaultMemoryMb":1`), `:1:16: serverless.defaultMemoryMb: unknown name: did you mean "default_memory_mb"?`},
+		{"misspelt provider member", provider(`"type":"aws-lambda","regoin":"x"`), `:1:48: serverless.provider.regoin: unknown name: did you mean "region"?`},
+
+		{"options are an array", settings(`"provider_config":[]`), `:1:34: serverless.provider_config: must be an object, not an array; leave it out for the defaults`},
+		{"option is an object", settings(`"provider_config":{"k":{"secret":1}}`), `:1:39: serverless.provider_config.k: must be a string, a number, true or false, or an array of those, not an object`},
+		{"option is an array of arrays", settings(`"provider_config":{"k":[["secret"]]}`), `:1:40: serverless.provider_config.k: must be a string, a number, true or false, or an array of those, not an array`},
+		{"option stands twice", settings(`"provider_config":{"k":"secret","k":"secret"}`), `:1:48: serverless.provider_config.k: stands twice: remove one`},
+		{"option with a comma in an element", settings(`"provider_config":{"k":["a","secret,b"]}`), `:1:39: serverless.provider_config.k: element 2 has a comma in it, which would make it two`},
+
+		{"neither format", "serverless on", `:1:12: neither JSON, which would begin with {, nor TOML: expected '=' after key`},
+		{"TOML value without quotes", "[serverless.provider_config]\ntoken = secret\n", `:2:9: serverless.provider_config.token: unexpected character U+0073 's' at start of value`},
+		{"TOML member stands twice", "[serverless]\nenable = true\nenable = false\n", `:3:1: serverless.enable: key enable is already defined`},
+		{"TOML section stands twice", "[serverless]\n[serverless]\n", `:2:2: serverless: table serverless already exists`},
+		{"TOML number overflows", "[serverless]\ndefault_memory_mb = 99999999999999999999\n", `:2:21: serverless.default_memory_mb: decimal number is too large to fit in a 64-bit signed integer`},
+		{"TOML number is infinite", "[serverless]\ndefault_memory_mb = inf\n", `:2:21: serverless.default_memory_mb: must be a whole number, without fraction or exponent, not inf`},
+		{"TOML wrong type", "[serverless]\n\nenable = 'yes'\n", `:3:10: serverless.enable: must be true or false, not a string`},
+		{"TOML missing project", "[serverless.provider]\ntype = 'gcp-functions'\n", `:1:2: serverless.provider.project_id: is missing: gcp-functions needs it`},
+		{"TOML array of tables", "[[serverless]]\nenable = true\n", `:1:3: serverless: must be an object, not an array; leave it out for the defaults`},
+		{"TOML date as an option", "[serverless.provider_config]\nk = 1979-05-27\n", `:2:5: serverless.provider_config.k: must be a string, a number, true or false, or an array of those, not a date or time`},
+		{"TOML misspelt member", "[serverless]\nenabel = true\n", `:2:1: serverless.enabel: unknown name: did you mean "enable"?`},
+		{"TOML nesting bomb", "a = " + strings.Repeat("[", 500_000), `:1:105: nested more than 100 levels deep`},
+		{"TOML key bomb", strings.Repeat("a.", 400_000) + "a = 1", `:1:202: nested more than 100 levels deep`},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			path := policyFile(t, test.content)
+			p, err := serverless.LoadPolicy(serverless.WithPolicyPath(path))
+			if err == nil {
+				t.Fatalf("no error, and %v", p)
+			}
+			if diff := cmp.Diff("faas: load policy: "+path+test.want, err.Error()); diff != "" {
+				t.Errorf("error differs (-want +got):\n%s", diff)
+			}
+			if faas.CodeOf(err) != faas.ErrInvalidArgument {
+				t.Errorf("code is %q", faas.CodeOf(err))
+			}
+			var cause *serverless.PolicyError
+			if !errors.As(err, &cause) || cause.Path != path || cause.Line == 0 || cause.Column == 0 {
+				t.Errorf("cause is %+v", cause)
+			}
+			if strings.Contains(err.Error(), "secret") {
+				t.Error("the error shows what may be a secret")
+			}
+			if p == nil {
+				t.Fatal("no defaults beside the error")
+			}
+			if diff := cmp.Diff(serverless.DefaultPolicy(), p); diff != "" {
+				t.Errorf("beside the error are not the defaults (-want +got):\n%s", diff)
+			}
+			if strings.TrimSpace(test.content) == "" {
+				return // and nothing to lose
+			}
+			if err := p.Save(); err == nil || !strings.Contains(err.Error(), "the file is not overwritten") {
+				t.Errorf("saving over a file that cannot be read: %v", err)
+			}
+			if after, _ := os.ReadFile(path); string(after) != test.content {
+				t.Error("the file has changed")
+			}
+		})
+	}
+}
+
+func TestLoadPolicyWithoutFileReturnsDefaults(t *testing.T) {
+	dir := t.TempDir()
+	for _, path := range []string{filepath.Join(dir, "p.json"), filepath.Join(dir, "no", "such", "dir", "p.json")} {
+		p, err := serverless.LoadPolicy(serverless.WithPolicyPath(path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(serverless.DefaultPolicy(), p); diff != "" {
+			t.Errorf("not the defaults (-want +got):\n%s", diff)
+		}
+	}
+	if entries, _ := os.ReadDir(dir); len(entries) != 0 {
+		t.Errorf("loading left %v", entries)
+	}
+}
+
+func TestLoadPolicyReportsOtherTrouble(t *testing.T) {
+	dir := t.TempDir()
+	large := policyFile(t, "{}"+strings.Repeat(" ", 1<<20-1))
+	tests := []struct {
+		name, path string
+		code       faas.Code
+		want       string
+		skip       bool
+	}{
+		{"a directory", dir, faas.ErrInvalidArgument, "is a directory", false},
+		{"a device", os.DevNull, faas.ErrInvalidArgument, "is not a regular file", runtime.GOOS == "windows"},
+		{"more than 1 MiB", large, faas.ErrTooLarge, "more than 1 MiB", false},
+		{"a file as directory", filepath.Join(large, "p.json"), "", "", runtime.GOOS == "windows"},
+		{"a link to nothing", symlink(t, "nowhere", filepath.Join(dir, "dangling")), faas.ErrInvalidArgument, "is a link to", runtime.GOOS == "windows"},
+		{"a link to itself", symlink(t, "loop", filepath.Join(dir, "loop")), "", "", runtime.GOOS == "windows"},
+		{"no permission", unreadable(t), faas.ErrPermissionDenied, "permission denied", runtime.GOOS == "windows" || os.Getuid() == 0},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if test.skip {
+				t.Skip("this system, or its superuser, does not know this trouble")
+			}
+			p, err := serverless.LoadPolicy(serverless.WithPolicyPath(test.path))
+			if err == nil || !strings.Contains(err.Error(), test.path) || !strings.Contains(err.Error(), test.want) {
+				t.Fatalf("error is %v", err)
+			}
+			if test.code != "" && faas.CodeOf(err) != test.code {
+				t.Errorf("code is %q, want %q", faas.CodeOf(err), test.code)
+			}
+			if p == nil || !p.Equal(*serverless.DefaultPolicy()) {
+				t.Errorf("beside the error are not the defaults but %v", p)
+			}
+		})
+	}
+	if _, err := serverless.LoadPolicy(serverless.WithPolicyPath(policyFile(t, "{}"+strings.Repeat(" ", 1<<20-2)))); err != nil {
+		t.Errorf("a file of exactly 1 MiB is refused: %v", err)
+	}
+}
+
+func symlink(t *testing.T, target, path string) string {
+	t.Helper()
+	if err := os.Symlink(target, path); err != nil && runtime.GOOS != "windows" {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func unreadable(t *testing.T) string {
+	path := policyFile(t, "{}")
+	if err := os.Chmod(path, 0); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestDefaultPolicyPathFollowsUserConfigDir(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"XDG_CONFIG_HOME", "HOME", "AppData"} {
+		t.Setenv(name, dir)
+	}
+	config, err := os.UserConfigDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, err := serverless.DefaultPolicyPath()
+	if err != nil || path != filepath.Join(config, "tangle", "deployment-policy.json") {
+		t.Fatalf("DefaultPolicyPath() = %q, %v", path, err)
+	}
+	p := serverless.DefaultPolicy()
+	p.Serverless.DefaultMemoryMB = 640
+	if err := p.Save(); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := serverless.LoadPolicy(); err != nil || p.Serverless.DefaultMemoryMB != 640 {
+		t.Errorf("what was saved to the default path comes back as %v, %v", p, err)
+	}
+
+	for _, name := range []string{"XDG_CONFIG_HOME", "HOME", "AppData"} {
+		t.Setenv(name, "")
+	}
+	got, err := serverless.LoadPolicy()
+	if faas.CodeOf(err) != faas.ErrInvalidArgument || got == nil {
+		t.Errorf("without a home, LoadPolicy() = %v, %v", got, err)
+	}
+	if err := p.Save(); err == nil {
+		t.Error("without a home, Save() succeeds")
+	}
+}
+
+func TestPolicyIsAPlainValue(t *testing.T) {
+	content := `{"x": [1.0, 1e400], "serverless": {"note": "<&>", "provider": {"type": "custom", "endpoint": "https://user:secret@host/base", "zone": 1},
+		"provider_config": {"token": "secret"}}}`
+	p := load(t, policyFile(t, content))
+
+	if diff := cmp.Diff([]string{"serverless.note", "serverless.provider.zone", "x"}, p.Foreign()); diff != "" {
+		t.Errorf("foreign members differ (-want +got):\n%s", diff)
+	}
+	var logged strings.Builder
+	slog.New(slog.NewJSONHandler(&logged, nil)).Info("policy", "p", p, "s", p.Serverless, "v", p.Serverless.Provider)
+	for _, text := range []string{
+		fmt.Sprint(p), fmt.Sprintf("%+v %#v %s", p, p, p), fmt.Sprintf("%+v", *p), fmt.Sprintf("%+v %#v", p.Serverless, p.Serverless),
+		fmt.Sprintf("%+v", p.Serverless.Config()), fmt.Sprintf("%#v", p.Serverless.Provider), logged.String(),
+	} {
+		if strings.Contains(text, "secret") || !strings.Contains(text, "host/base") {
+			t.Errorf("printed as %s", text)
+		}
+	}
+
+	text, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), `"x":[1.0,1e400]`) {
+		t.Errorf("marshalled as %s", text)
+	}
+	var back serverless.Policy
+	if err := json.Unmarshal(text, &back); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(*p, back); diff != "" {
+		t.Errorf("JSON loses something (-want +got):\n%s", diff)
+	}
+	if err := json.Unmarshal([]byte(`{"serverless":{"enable":1}}`), &back); err == nil || !back.Equal(*p) {
+		t.Errorf("unmarshalling a bad policy: %v, and it is %v", err, back)
+	}
+
+	for name, other := range map[string]string{
+		"a digit of a foreign section":  strings.Replace(content, "1.0", "1.00", 1),
+		"an unknown member":             strings.Replace(content, `"zone": 1`, `"zone": 2`, 1),
+		"an option":                     strings.Replace(content, `"token": "secret"`, `"token": "other"`, 1),
+		"a section more":                strings.Replace(content, `{"x"`, `{"y": 1, "x"`, 1),
+		"a name that looks like a path": strings.Replace(content, `"x"`, `"serverless.note"`, 1),
+	} {
+		if load(t, policyFile(t, other)).Equal(*p) {
+			t.Errorf("equal in spite of %s", name)
+		}
+	}
+	if !load(t, policyFile(t, strings.ReplaceAll(content, ", ", ",\n"))).Equal(*p) {
+		t.Error("the layout makes a difference")
+	}
+}
+
+func TestPolicyFromTOMLMarshalsToJSON(t *testing.T) {
+	p := load(t, policyFile(t, "day = 1979-05-27\nbig = 1e300\nlist = [1, 2.50]\n[serverless]\nenable = true\n"))
+	text, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `{"day":"1979-05-27","big":1e300,"list":[1,2.5],"serverless":{"enable":true}}`
+	if diff := cmp.Diff(want, string(text)); diff != "" {
+		t.Errorf("JSON differs (-want +got):\n%s", diff)
+	}
+}
+
+func TestConfigSharesNothingAndFitsTheProvider(t *testing.T) {
+	s := serverless.DefaultPolicy().Serverless
+	s.ProviderConfig = map[string]string{"k": "v"}
+	s.Provider.Region = ""
+	s.MaxConcurrency = 4
+	c := s.Config()
+	want := serverless.ServerlessConfig{
+		Provider:        faas.Config{Provider: faas.AWSLambda, Region: "us-east-1", Options: map[string]string{"k": "v"}},
+		DefaultMemoryMB: 512, DefaultTimeoutSecs: 300, FallbackToVM: true, MaxConcurrency: 4,
+	}
+	if diff := cmp.Diff(want, c); diff != "" {
+		t.Errorf("configuration differs (-want +got):\n%s", diff)
+	}
+	c.Provider.Options["k"] = "changed"
+	if s.ProviderConfig["k"] != "v" {
+		t.Error("the configuration shares the options of the policy")
+	}
+
+	s = serverless.DefaultPolicy().Serverless
+	s.Provider.Type, s.Provider.ProjectID = faas.GCPFunctions, "p"
+	if region := s.Config().Provider.Region; region != "" {
+		t.Errorf("Google is handed the AWS region %s", region)
+	}
+}
+
+func TestValidateNamesTheField(t *testing.T) {
+	for want, change := range map[string]func(*serverless.ServerlessSettings){
+		`faas: validate policy: serverless.default_memory_mb: must be at least 1 MB, not 0`: func(s *serverless.ServerlessSettings) { s.DefaultMemoryMB = 0 },
+		`faas: validate policy: serverless.provider.type: is missing: one of aws-lambda, azure-functions, custom, gcp-functions`: func(s *serverless.ServerlessSettings) {
+			s.Provider = serverless.ProviderSettings{}
+		},
+		`faas: validate policy: serverless.provider.endpoint: is missing: custom needs it`: func(s *serverless.ServerlessSettings) { s.Provider.Type = faas.Custom },
+		`faas: validate policy: serverless.provider_config.k: is not valid UTF-8`: func(s *serverless.ServerlessSettings) {
+			s.ProviderConfig = map[string]string{"k": "\xff"}
+		},
+		`faas: validate policy: serverless.provider.region: "eu/west" has characters that no such name has`: func(s *serverless.ServerlessSettings) {
+			s.Provider.Region = "eu/west"
+		},
+	} {
+		p := serverless.DefaultPolicy()
+		if err := p.Validate(); err != nil {
+			t.Fatalf("the defaults are invalid: %v", err)
+		}
+		change(&p.Serverless)
+		err := p.Validate()
+		if err == nil || err.Error() != want || !errors.Is(err, faas.ErrInvalidArgument) {
+			t.Errorf("Validate() = %v, want %s", err, want)
+		}
+	}
+}
