@@ -1,0 +1,203 @@
+package faas
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// object is the oracle of the fuzz targets: the members of a JSON object as encoding/json reads them, or an error for text that is no object,
+// and whether one of the names stands in it twice.
+func object(text []byte, names ...string) (members map[string]json.RawMessage, twice bool, err error) {
+	d := json.NewDecoder(bytes.NewReader(text))
+	members = map[string]json.RawMessage{}
+	if tok, err := d.Token(); err != nil || tok != json.Delim('{') {
+		return nil, false, fmt.Errorf("no object: %v", err)
+	}
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			return nil, false, err
+		}
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return nil, false, err
+		}
+		key := name.(string)
+		for _, n := range names {
+			if _, dup := members[key]; dup && n == key {
+				twice = true
+			}
+		}
+		members[key] = value
+	}
+	if _, err := d.Token(); err != nil {
+		return nil, false, err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, false, fmt.Errorf("something after the object")
+	}
+	return members, twice, nil
+}
+
+func oracleBytes(raw json.RawMessage) ([]byte, error) {
+	var items []json.RawMessage
+	if len(raw) == 0 || raw[0] != '[' {
+		return nil, errors.New("not a list")
+	}
+	if err := json.Unmarshal(raw, &items); err != nil {
+		return nil, err
+	}
+	out := make([]byte, 0, len(items))
+	for _, item := range items {
+		var b uint8
+		if string(item) == "null" {
+			return nil, errors.New("null in a list")
+		}
+		if err := json.Unmarshal(item, &b); err != nil {
+			return nil, err
+		}
+		out = append(out, b)
+	}
+	return out, nil
+}
+
+func tooDeep(text []byte) bool {
+	depth, deepest := 0, 0
+	for _, c := range text { // counts brackets in strings too: then the comparison is skipped for nothing
+		switch c {
+		case '{', '[':
+			depth++
+			deepest = max(deepest, depth)
+		case '}', ']':
+			depth--
+		}
+	}
+	return deepest > maxDepth
+}
+
+func FuzzParseRequest(f *testing.F) {
+	for _, seed := range []string{
+		`{"job_id":1,"args":[1,22,255,0,100,7,10,99,200]}`, `{"args":[256,1,1,1,1,1],"job_id":01}`, `{"job_id":1,"args":[1, 2,3 ],"x":{"y":["\u12aF",-1.5e3]}}`,
+		`{"job_id":1,"job_id":2,"args":[00,0,1.0,1e1]}`, "{\"\xff\":\"\xff\",\"job_id\":4294967296,\"args\":[]} ", `{"job_id":1,"args":null}`, `{"job_id":-0,"args":[-0]}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		job, args, err := ParseRequest(nil, text)
+		if err == nil {
+			if again, out, err := ParseRequest(nil, AppendRequest(nil, job, args)); err != nil || again != job || !bytes.Equal(out, args) {
+				t.Fatalf("round trip of %d, %v: %d, %v, %v", job, args, again, out, err)
+			}
+		} else if !errors.Is(err, ErrInvalidArgument) || !utf8.ValidString(err.Error()) {
+			t.Fatalf("error %q", err)
+		}
+		if tooDeep(text) {
+			return
+		}
+		wantJob, wantArgs, wantErr := func() (job uint32, args []byte, err error) {
+			members, twice, err := object(text, "job_id", "args")
+			if err != nil {
+				return 0, nil, err
+			}
+			if twice || members["job_id"] == nil || members["args"] == nil || string(members["job_id"]) == "null" {
+				return 0, nil, errors.New("members")
+			}
+			if err := json.Unmarshal(members["job_id"], &job); err != nil {
+				return 0, nil, err
+			}
+			args, err = oracleBytes(members["args"])
+			return job, args, err
+		}()
+		if (err == nil) != (wantErr == nil) {
+			t.Fatalf("ParseRequest: %v; encoding/json: %v", err, wantErr)
+		}
+		if err == nil && (job != wantJob || !bytes.Equal(args, wantArgs)) {
+			t.Fatalf("ParseRequest: %d, %v; encoding/json: %d, %v", job, args, wantJob, wantArgs)
+		}
+	})
+}
+
+func FuzzParseResponse(f *testing.F) {
+	for _, seed := range []string{
+		`{"job_id":2,"result":[0,64],"success":true,"execution_ms":12.5,"memory_used_mb":34}`, `{"result":[1,2]}`, `{"result":null}`,
+		`{"success":false,"error":"\ud83d\ude00 \ud83d\u0041 \\ \xff"}`, "{\"error\":\"\xff\xc3\"}", `{"success":null,"error":null,"execution_ms":-0,"memory_used_mb":1e-5}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var r Response
+		err := ParseResponse(text, &r)
+		if err == nil {
+			var again Response
+			if err := ParseResponse(AppendResponse(nil, &r), &again); err != nil {
+				t.Fatalf("round trip of %+v: %v", r, err)
+			}
+			want := r
+			if want.Success {
+				want.Error = "" // not written
+			}
+			if diff := cmp.Diff(want, again, cmp.Comparer(bytes.Equal)); diff != "" {
+				t.Fatalf("round trip: %s", diff)
+			}
+		} else if !errors.Is(err, ErrInvalidArgument) {
+			t.Fatalf("error %q", err)
+		}
+		if tooDeep(text) {
+			return
+		}
+		want, wantErr := oracleResponse(text)
+		if (err == nil) != (wantErr == nil) {
+			t.Fatalf("ParseResponse: %v; encoding/json: %v", err, wantErr)
+		}
+		if diff := cmp.Diff(want, r, cmp.Comparer(bytes.Equal)); err == nil && diff != "" {
+			t.Fatal(diff)
+		}
+	})
+}
+
+func oracleResponse(text []byte) (Response, error) {
+	names := []string{"job_id", "result", "success", "error", "execution_ms", "memory_used_mb"}
+	members, twice, err := object(text, names...)
+	if err != nil {
+		return Response{}, err
+	}
+	if twice {
+		return Response{}, errors.New("a member twice")
+	}
+	present := func(name string) bool { raw, ok := members[name]; return ok && string(raw) != "null" }
+	var r Response
+	var memory float64
+	for name, target := range map[string]any{"job_id": &r.JobID, "success": &r.Success, "error": &r.Error, "execution_ms": &r.ExecutionMS, "memory_used_mb": &memory} {
+		if present(name) {
+			if err := json.Unmarshal(members[name], target); err != nil {
+				return Response{}, err
+			}
+		}
+	}
+	if r.ExecutionMS < 0 || memory < 0 || memory > math.MaxUint32 {
+		return Response{}, errors.New("measurement out of range")
+	}
+	r.MemoryUsedMB = uint32(math.Ceil(memory))
+	if present("result") {
+		if r.Result, err = oracleBytes(members["result"]); err != nil {
+			return Response{}, err
+		}
+	}
+	_, result := members["result"]
+	switch {
+	case present("success"):
+	case result:
+		r.Success = r.Error == ""
+	case !present("error"):
+		return Response{}, errors.New("an empty answer")
+	}
+	return r, nil
+}
