@@ -7,20 +7,27 @@ import (
 )
 
 // Name returns the known name that name seems to be a misspelling of: the same but for case, hyphens and underscores, or at most two typing
-// errors away (one, for names of up to four letters). A name that is known is no misspelling.
+// errors away (one, for names of up to four letters). A name that is known is no misspelling, nor one with a word more, as enable_logs.
 func Name(name string, known []string) (string, bool) {
 	best, bestDistance := "", 3
-	folded := fold(name)
+	lower := strings.ToLower(name)
 	for _, k := range known {
 		if k == name {
 			return "", false
 		}
-		target := fold(k)
+		target := strings.ToLower(k)
 		limit := 2
 		if utf8.RuneCountInString(target) <= 4 {
 			limit = 1
 		}
-		if d := distance(folded, target, limit); d <= limit && d < bestDistance {
+		d := distance(lower, target, limit)
+		switch {
+		case separators.Replace(lower) == separators.Replace(target):
+			d = 0
+		case strings.HasPrefix(lower, target+"_") || strings.HasPrefix(lower, target+"-") || strings.HasSuffix(lower, "_"+target) || strings.HasSuffix(lower, "-"+target):
+			continue
+		}
+		if d <= limit && d < bestDistance {
 			best, bestDistance = k, d
 		}
 	}
@@ -28,8 +35,6 @@ func Name(name string, known []string) (string, bool) {
 }
 
 var separators = strings.NewReplacer("_", "", "-", "", " ", "")
-
-func fold(s string) string { return separators.Replace(strings.ToLower(s)) }
 
 // distance counts the letters to add, drop or replace, and the neighbours to swap, that make a into b; more than most is not told apart.
 func distance(a, b string, most int) int {

@@ -1,0 +1,142 @@
+package serverless
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/tangle-network/blueprint-serverless/internal/document"
+)
+
+// rewrite returns the text of base with the policy's settings and the carried members in it.
+func (p *Policy) rewrite(base *document.Document, carried ...carriedMember) ([]byte, error) {
+	extra := func(depth int) (fields document.Fields) {
+		for _, m := range carried {
+			if len(m.path) == depth {
+				fields = append(fields, document.Field{Name: m.name, Value: m.value})
+			}
+		}
+		return fields
+	}
+	want := p.Serverless.normal()
+	section := base.Root.Get("serverless")
+	var changes []document.Change
+	if section == nil {
+		changes = append(changes, document.Change{Name: "serverless", Value: want.fields(extra(1), extra(2))})
+	} else if within := want.changes(section, extra(1), extra(2)); len(within) > 0 {
+		changes = append(changes, document.Change{Name: "serverless", Within: within})
+	}
+	changes = append(changes, additions(extra(0))...)
+	if len(changes) == 0 {
+		return base.Source(), nil
+	}
+	return base.Rewrite(changes)
+}
+
+func additions(fields document.Fields) (changes []document.Change) {
+	for _, f := range fields {
+		changes = append(changes, document.Change{Name: f.Name, Value: f.Value})
+	}
+	return changes
+}
+
+// fields returns the section in full.
+func (s ServerlessSettings) fields(extra, providerExtra document.Fields) document.Fields {
+	fields := document.Fields{
+		{Name: "enable", Value: s.Enable},
+		{Name: "provider", Value: s.Provider.fields(providerExtra)},
+		{Name: "default_memory_mb", Value: s.DefaultMemoryMB},
+		{Name: "default_timeout_secs", Value: s.DefaultTimeoutSecs},
+		{Name: "fallback_to_vm", Value: s.FallbackToVM},
+	}
+	if s.MaxConcurrency > 0 {
+		fields = append(fields, document.Field{Name: "max_concurrency", Value: s.MaxConcurrency})
+	}
+	if len(s.ProviderConfig) > 0 {
+		fields = append(fields, document.Field{Name: "provider_config", Value: s.optionFields()})
+	}
+	return append(fields, extra...)
+}
+
+func (s ServerlessSettings) optionFields() document.Fields {
+	var fields document.Fields
+	for _, name := range slices.Sorted(maps.Keys(s.ProviderConfig)) {
+		fields = append(fields, document.Field{Name: name, Value: s.ProviderConfig[name]})
+	}
+	return fields
+}
+
+func (p ProviderSettings) fields(extra document.Fields) document.Fields {
+	var fields document.Fields
+	for _, m := range p.members() {
+		if m.value != "" {
+			fields = append(fields, document.Field{Name: m.name, Value: m.value})
+		}
+	}
+	return append(fields, extra...)
+}
+
+// changes returns what makes section, which decodes without a problem, say what s says.
+func (s ServerlessSettings) changes(section *document.Value, extra, providerExtra document.Fields) []document.Change {
+	d := settingsDecoder{settings: DefaultPolicy().Serverless}
+	d.policy(&document.Value{Kind: document.Object, Members: []document.Member{{Name: "serverless", Value: *section}}})
+	have := d.settings
+	var changes []document.Change
+	set := func(differs bool, name string, value any) {
+		if differs {
+			changes = append(changes, document.Change{Name: name, Value: value})
+		}
+	}
+	set(s.Enable != have.Enable, "enable", s.Enable)
+	if provider := section.Get("provider"); provider == nil {
+		set(s.Provider != have.Provider || len(providerExtra) > 0, "provider", s.Provider.fields(providerExtra))
+	} else if within := append(s.Provider.changes(have.Provider), additions(providerExtra)...); len(within) > 0 {
+		changes = append(changes, document.Change{Name: "provider", Within: within})
+	}
+	set(s.DefaultMemoryMB != have.DefaultMemoryMB, "default_memory_mb", s.DefaultMemoryMB)
+	set(s.DefaultTimeoutSecs != have.DefaultTimeoutSecs, "default_timeout_secs", s.DefaultTimeoutSecs)
+	set(s.FallbackToVM != have.FallbackToVM, "fallback_to_vm", s.FallbackToVM)
+	if s.MaxConcurrency == 0 {
+		set(have.MaxConcurrency != 0, "max_concurrency", nil)
+	} else {
+		set(s.MaxConcurrency != have.MaxConcurrency, "max_concurrency", s.MaxConcurrency)
+	}
+	options := section.Get("provider_config")
+	switch {
+	case maps.Equal(s.ProviderConfig, have.ProviderConfig):
+	case len(s.ProviderConfig) == 0:
+		set(true, "provider_config", nil)
+	case options == nil || options.Kind != document.Object:
+		set(true, "provider_config", s.optionFields())
+	default:
+		changes = append(changes, document.Change{Name: "provider_config", Within: optionChanges(s.ProviderConfig, have.ProviderConfig)})
+	}
+	return append(changes, additions(extra)...)
+}
+
+func (p ProviderSettings) changes(have ProviderSettings) (changes []document.Change) {
+	old := have.members()
+	for i, m := range p.members() {
+		switch {
+		case m.value == old[i].value:
+		case m.value == "":
+			changes = append(changes, document.Change{Name: m.name})
+		default:
+			changes = append(changes, document.Change{Name: m.name, Value: m.value})
+		}
+	}
+	return changes
+}
+
+func optionChanges(want, have map[string]string) (changes []document.Change) {
+	for _, name := range slices.Sorted(maps.Keys(have)) {
+		if _, keep := want[name]; !keep {
+			changes = append(changes, document.Change{Name: name})
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(want)) {
+		if old, there := have[name]; !there || old != want[name] {
+			changes = append(changes, document.Change{Name: name, Value: want[name]})
+		}
+	}
+	return changes
+}
