@@ -73,7 +73,7 @@ func startProcess(h *Host, c *Config, env []string) (*process, error) {
 	logged := make(chan struct{})
 	go func() {
 		defer close(logged)
-		p.readLog(errR, c.Log)
+		readLines(errR, c.Log, &p.tail)
 	}()
 	go p.reap(errR, logged)
 	return p, nil
@@ -175,13 +175,15 @@ func (p *process) failure() *faas.FunctionError {
 	return e
 }
 
-// readLog hands the lines of standard error on until its end.
-func (p *process) readLog(r io.Reader, log func([]byte)) {
+// readLines hands the lines of r to log until the end of r, and their bytes to tail. Both may be nil.
+func readLines(r io.Reader, log func([]byte), tail *logTail) {
 	br := bufio.NewReaderSize(r, 4096)
 	for {
 		line, err := br.ReadSlice('\n')
 		if len(line) > 0 {
-			p.tail.write(line)
+			if tail != nil {
+				tail.write(line)
+			}
 			if log != nil {
 				log(bytes.TrimRight(line, "\r\n"))
 			}

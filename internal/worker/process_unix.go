@@ -30,3 +30,12 @@ func signalOf(s *os.ProcessState) (string, bool) {
 	}
 	return ws.Signal().String(), true
 }
+
+// terminate asks the process and its group to end.
+func (p *process) terminate() {
+	p.killing.Lock()
+	defer p.killing.Unlock()
+	if !p.reaped {
+		_ = syscall.Kill(-p.pid, syscall.SIGTERM) // it may have ended just now
+	}
+}

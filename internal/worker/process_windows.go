@@ -22,3 +22,6 @@ func baseEnvironment(temp string) []string {
 func killGroup(p *os.Process) { _ = p.Kill() }
 
 func signalOf(*os.ProcessState) (string, bool) { return "", false }
+
+// terminate does nothing: Windows has no signal that a process without a console sees. The end of its standard input has to tell it.
+func (p *process) terminate() {}
