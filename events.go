@@ -1,0 +1,82 @@
+package serverless
+
+import (
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/internal/engine"
+)
+
+// Phase says which part of the work an event belongs to.
+type Phase string
+
+// The phases, in the order in which a deployment goes through them.
+const (
+	PhasePolicy       Phase = "policy"       // the policy is read
+	PhaseMetadata     Phase = "metadata"     // the blueprint's definition and profiles are read
+	PhaseAnalysis     Phase = "analysis"     // it is decided which job runs where
+	PhasePackage      Phase = "package"      // the binary is inspected and packaged
+	PhaseOrchestrator Phase = "orchestrator" // the runner is started or stopped
+	PhaseObserve      Phase = "observe"      // the provider is asked what exists
+	PhaseFunction     Phase = "function"     // a unit of functions is created, updated, removed or restored
+	PhaseFallback     Phase = "fallback"     // serverless failed, and the jobs are run traditionally
+)
+
+// EventKind says what an event tells.
+type EventKind string
+
+// The kinds. Every started event is followed by exactly one ended event of the same phase, action and unit.
+const (
+	EventStarted  EventKind = "started"
+	EventProgress EventKind = "progress"
+	EventEnded    EventKind = "ended"
+)
+
+// Event is one moment of a deployment or removal. It holds no secret.
+type Event struct {
+	Time       time.Time
+	Kind       EventKind
+	Phase      Phase
+	Action     string        // in PhaseFunction: "create", "update", "remove" or "restore"
+	Unit       string        // in PhaseObserve and PhaseFunction: the provider's name for the unit
+	JobIDs     []uint32      // the jobs concerned
+	Step       string        // of a progress event: "upload", "wait", ...
+	Bytes      int64         // of a progress event: uploaded so far
+	TotalBytes int64         // of a progress event: to upload
+	Attempt    int           // of an ended event: from 1, more where the provider throttled
+	Duration   time.Duration // of an ended event
+	Err        error         // of an ended event: why it failed
+}
+
+// emitter gives events to the caller's function, which may be nil.
+type emitter func(Event)
+
+func (emit emitter) send(e Event) {
+	if emit != nil {
+		e.Time = time.Now()
+		emit(e)
+	}
+}
+
+// phase runs f between a started and an ended event.
+func (emit emitter) phase(p Phase, jobIDs []uint32, f func() error) error {
+	start := time.Now()
+	emit.send(Event{Kind: EventStarted, Phase: p, JobIDs: jobIDs})
+	err := f()
+	emit.send(Event{Kind: EventEnded, Phase: p, JobIDs: jobIDs, Attempt: 1, Duration: time.Since(start), Err: err})
+	return err
+}
+
+// step passes on what the engine reports.
+func (emit emitter) step(s engine.Step) {
+	e := Event{Kind: EventStarted, Phase: PhaseFunction, Action: s.Verb, Unit: s.UnitID, JobIDs: s.JobIDs, Attempt: s.Attempt}
+	if s.Verb == "observe" {
+		e.Phase, e.Action = PhaseObserve, ""
+	}
+	switch {
+	case s.Done:
+		e.Kind, e.Duration, e.Err = EventEnded, s.Duration, s.Err
+	case s.Progress != nil:
+		e.Kind, e.Step, e.Bytes, e.TotalBytes = EventProgress, s.Progress.Step, s.Progress.Bytes, s.Progress.TotalBytes
+	}
+	emit.send(e)
+}

@@ -1,0 +1,76 @@
+package serverless
+
+import (
+	"log/slog"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// DeployOption configures [Deploy] and [DeployServerless].
+type DeployOption func(*deployOptions)
+
+type deployOptions struct {
+	policy       *Policy
+	policyPath   string
+	metadata     *Metadata
+	fetch        []FetchOption
+	executor     faas.Executor
+	orchestrator Orchestrator
+	noRunner     bool
+	traditional  TraditionalFunc
+	events       emitter
+	logger       *slog.Logger
+}
+
+// WithPolicy gives [Deploy] a policy, in place of the operator's file.
+func WithPolicy(p *Policy) DeployOption { return func(o *deployOptions) { o.policy = p } }
+
+// WithMetadata gives [Deploy] metadata, in place of what FetchMetadata finds.
+func WithMetadata(m *Metadata) DeployOption { return func(o *deployOptions) { o.metadata = m } }
+
+// WithFetch adds options to the FetchMetadata call that [Deploy] makes.
+func WithFetch(opts ...FetchOption) DeployOption {
+	return func(o *deployOptions) { o.fetch = append(o.fetch, opts...) }
+}
+
+// WithExecutor deploys with this executor, in place of the one that faas.Open finds for the policy's provider. It must be bound to the service
+// of the spec. The service closes it when it is undeployed or closed.
+func WithExecutor(exec faas.Executor) DeployOption {
+	return func(o *deployOptions) { o.executor = exec }
+}
+
+// WithOrchestrator runs the runner with this orchestrator, in place of a local supervised process.
+func WithOrchestrator(orc Orchestrator) DeployOption {
+	return func(o *deployOptions) { o.orchestrator = orc }
+}
+
+// WithoutRunner starts no runner: for a program that is the blueprint's runner itself. Jobs that are not on FaaS cannot be invoked then.
+func WithoutRunner() DeployOption { return func(o *deployOptions) { o.noRunner = true } }
+
+// WithTraditional is called where jobs are not run on FaaS at all, in place of the orchestrator.
+func WithTraditional(run TraditionalFunc) DeployOption {
+	return func(o *deployOptions) { o.traditional = run }
+}
+
+// WithEvents has f called with every event, one at a time. f must not block.
+func WithEvents(f func(Event)) DeployOption { return func(o *deployOptions) { o.events = f } }
+
+// WithLogger logs there. Without it nothing is logged.
+func WithLogger(l *slog.Logger) DeployOption { return func(o *deployOptions) { o.logger = l } }
+
+func newDeployOptions(opts []DeployOption) *deployOptions {
+	o := &deployOptions{}
+	for _, opt := range opts {
+		opt(o)
+	}
+	if o.logger == nil {
+		o.logger = slog.New(slog.DiscardHandler)
+	}
+	if o.orchestrator == nil {
+		o.orchestrator = &LocalOrchestrator{}
+	}
+	if o.traditional == nil {
+		o.traditional = traditionalBy(o.orchestrator, o.logger)
+	}
+	return o
+}

@@ -1,0 +1,273 @@
+package serverless
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/engine"
+)
+
+// Service is a deployed service: the handle with which its jobs are invoked, checked, warmed and removed. It is safe for concurrent use.
+type Service struct {
+	spec      ServiceSpec
+	strategy  Strategy
+	opts      *deployOptions
+	metadata  *Metadata // nil after DeployServerless
+	analysis  *Analysis // nil after DeployServerless
+	fallback  error     // why the jobs are run traditionally though the policy asks for serverless
+	binary    *faas.Binary
+	provider  string
+	units     []faas.Unit
+	deploys   []Deployment
+	functions faas.Registry // the jobs on FaaS
+	anyLocal  bool          // every job goes to the runner
+
+	engine *engine.Engine
+	exec   faas.Executor
+	runner Runner
+
+	mu       sync.Mutex // guards the rest, and is held while the service is being ended
+	ended    bool
+	removed  bool
+	warnings []string
+}
+
+// Deployment says where one job of a service runs.
+type Deployment struct {
+	JobID       uint32        `json:"job_id"`
+	Local       bool          `json:"local"`              // run by the runner, not on FaaS; the rest is empty then
+	Provider    string        `json:"provider,omitempty"` // registered name
+	FunctionID  string        `json:"function_id,omitempty"`
+	Resource    string        `json:"resource,omitempty"` // exact resource name for people
+	Endpoint    string        `json:"endpoint,omitempty"`
+	MemoryMB    uint32        `json:"memory_mb,omitempty"`
+	TimeoutSecs uint32        `json:"timeout_secs,omitempty"`
+	Action      engine.Action `json:"action,omitempty"` // what the deployment did: "create", "update" or "keep"
+}
+
+// Name returns the service's name.
+func (s *Service) Name() string { return s.spec.Name }
+
+// Strategy returns which jobs run on FaaS and which beside it.
+func (s *Service) Strategy() Strategy { return s.strategy }
+
+// Metadata returns what [Deploy] knew of the blueprint; nil after [DeployServerless], or where it could not be read.
+func (s *Service) Metadata() *Metadata { return s.metadata }
+
+// Analysis returns what [Deploy] decided from; nil after [DeployServerless], or where the metadata could not be read.
+func (s *Service) Analysis() *Analysis { return s.analysis }
+
+// Fallback returns why the jobs are run traditionally although the policy asks for serverless; nil where they are not.
+func (s *Service) Fallback() error { return s.fallback }
+
+// Warnings returns what the operator should know and nothing failed of, a sentence each.
+func (s *Service) Warnings() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.warnings)
+}
+
+// Deployments says where each job runs, by ascending job id.
+func (s *Service) Deployments() []Deployment { return slices.Clone(s.deploys) }
+
+// deployed takes note of what the engine did.
+func (s *Service) deployed(changes []engine.Change, states []faas.State) {
+	for i, state := range states {
+		for _, f := range changes[i].Unit.Functions {
+			s.functions.Set(f.JobID, s.exec)
+			s.deploys = append(s.deploys, Deployment{
+				JobID: f.JobID, Provider: s.provider, FunctionID: changes[i].Unit.ID, Resource: state.Resource, Endpoint: state.Endpoint,
+				MemoryMB: f.MemoryMB, TimeoutSecs: f.TimeoutSecs, Action: changes[i].Action,
+			})
+		}
+	}
+	for _, id := range s.strategy.LocalJobs {
+		s.deploys = append(s.deploys, Deployment{JobID: id, Local: true})
+	}
+	slices.SortFunc(s.deploys, func(a, b Deployment) int { return int(int64(a.JobID) - int64(b.JobID)) })
+}
+
+func (s *Service) warn(text string) {
+	s.opts.logger.Warn(text, "service", s.spec.Name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.warnings = append(s.warnings, text)
+}
+
+// Invoke runs a job once where it was deployed. It is never repeated by itself. The errors are those of [faas.Invoker]; a job that this service
+// does not have is an ErrNotFound.
+func (s *Service) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas.Result, error) {
+	if inv, ok := s.functions.Lookup(jobID); ok {
+		return inv.Invoke(ctx, jobID, args)
+	}
+	if s.runner != nil && (s.anyLocal || slices.Contains(s.strategy.LocalJobs, jobID)) {
+		return s.runner.Invoke(ctx, jobID, args)
+	}
+	err := faas.JobErrorf(faas.ErrNotFound, "invoke", "", jobID, "service %q has no such job (on FaaS: %v, local: %v)", s.spec.Name, s.strategy.FaaSJobs, s.strategy.LocalJobs)
+	err.NotRun = true
+	return nil, err
+}
+
+// ServiceHealth is the health of a service and of its parts.
+type ServiceHealth struct {
+	Healthy bool `json:"healthy"` // every part whose health is known is healthy
+	// Jobs has an entry for every job on FaaS, by ascending job id.
+	Jobs []JobHealth `json:"jobs"`
+	// Runner is nil where the service has none.
+	Runner *faas.Health `json:"runner,omitempty"`
+}
+
+// JobHealth is the health of one job's function.
+type JobHealth struct {
+	JobID uint32 `json:"job_id"`
+	Known bool   `json:"known"` // false where the provider cannot tell
+	faas.Health
+}
+
+// Health asks for the health of every function and of the runner. A part that is unhealthy or missing is told in the answer; the error is for when
+// nothing can be told.
+func (s *Service) Health(ctx context.Context) (*ServiceHealth, error) {
+	out := &ServiceHealth{Healthy: true, Jobs: []JobHealth{}}
+	for _, d := range s.deploys {
+		if !d.Local {
+			out.Jobs = append(out.Jobs, JobHealth{JobID: d.JobID})
+		}
+	}
+	if checker, ok := s.exec.(faas.HealthChecker); ok {
+		group, gctx := errgroup.WithContext(ctx)
+		group.SetLimit(healthParallel)
+		for i := range out.Jobs {
+			job := &out.Jobs[i]
+			group.Go(func() error {
+				h, err := checker.Health(gctx, job.JobID)
+				switch code := faas.CodeOf(err); {
+				case err == nil:
+					job.Known, job.Health = true, h
+				case code == faas.ErrUnsupported:
+				case code == faas.ErrNotFound:
+					job.Known, job.Reason = true, "the function does not exist any more"
+				default:
+					return err
+				}
+				return nil
+			})
+		}
+		if err := group.Wait(); err != nil {
+			return nil, err
+		}
+	}
+	for _, job := range out.Jobs {
+		out.Healthy = out.Healthy && (!job.Known || job.Healthy)
+	}
+	if s.runner != nil {
+		h, err := s.runner.Health(ctx)
+		if err != nil {
+			return nil, err
+		}
+		out.Runner, out.Healthy = &h, out.Healthy && h.Healthy
+	}
+	return out, nil
+}
+
+// healthParallel is how many functions are checked or warmed at the same time.
+const healthParallel = 16
+
+// Warm makes sure that about n instances of every function are started, and returns how many are, over all functions. No job runs. It is
+// ErrUnsupported where the provider cannot.
+func (s *Service) Warm(ctx context.Context, n int) (int, error) {
+	if n < 1 {
+		return 0, faas.Errorf(faas.ErrInvalidArgument, "warm", s.provider, "%d instances: at least 1", n)
+	}
+	if len(s.functions.Jobs()) == 0 {
+		return 0, nil
+	}
+	warmer, ok := s.exec.(faas.Warmer)
+	if !ok {
+		return 0, faas.Errorf(faas.ErrUnsupported, "warm", s.provider, "this provider cannot start instances ahead of an invocation")
+	}
+	counts := make([]int, len(s.deploys))
+	group, gctx := errgroup.WithContext(ctx)
+	group.SetLimit(healthParallel)
+	for i, d := range s.deploys {
+		if d.Local {
+			continue
+		}
+		group.Go(func() (err error) {
+			counts[i], err = warmer.Warm(gctx, d.JobID, n)
+			return err
+		})
+	}
+	err := group.Wait()
+	total := 0
+	for _, c := range counts {
+		total += c
+	}
+	return total, err
+}
+
+// Undeploy removes every function of the service and stops its runner. What is gone already is success, and so is a second call. If something cannot
+// be removed the error (a *faas.Error) lists it, and Undeploy can be called again.
+func (s *Service) Undeploy(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.removed {
+		return nil
+	}
+	if s.ended {
+		return faas.Errorf(faas.ErrInvalidArgument, "undeploy", s.provider, "service %q is closed: this handle can no longer remove its functions", s.spec.Name)
+	}
+	// The runner goes first, so that nothing delegates to functions that are being removed.
+	runnerErr := s.stopRunner(ctx)
+	var removeErr error
+	if s.engine != nil {
+		removeErr = s.engine.Remove(ctx, s.units)
+	}
+	if err := errors.Join(removeErr, runnerErr); err != nil {
+		return err
+	}
+	s.removed = true
+	return s.release(ctx)
+}
+
+// Close ends the handle and leaves the functions deployed: it stops the local runner and frees connections. A second call is success.
+func (s *Service) Close(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.release(ctx)
+}
+
+func (s *Service) stopRunner(ctx context.Context) error {
+	if s.runner == nil {
+		return nil
+	}
+	return s.opts.events.phase(PhaseOrchestrator, s.strategy.LocalJobs, func() error {
+		if err := s.runner.Stop(ctx); err != nil {
+			return &faas.Error{Op: "stop runner", JobID: faas.NoJob, Code: faas.CodeOf(err), Leftovers: []string{"the runner of " + s.spec.Name}, Err: err}
+		}
+		return nil
+	})
+}
+
+// release frees what the service holds on this machine.
+func (s *Service) release(ctx context.Context) error {
+	if s.ended {
+		return nil
+	}
+	s.ended = true
+	var errs []error
+	if !s.removed {
+		errs = append(errs, s.stopRunner(ctx))
+	}
+	if s.exec != nil {
+		if err := s.exec.Close(); err != nil {
+			errs = append(errs, fmt.Errorf("close %s: %w", s.provider, err))
+		}
+	}
+	return errors.Join(errs...)
+}

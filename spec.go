@@ -1,0 +1,54 @@
+package serverless
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// ServiceSpec says what to deploy.
+type ServiceSpec struct {
+	// Name identifies the service. It qualifies every resource, so that two services never share one; at most 128 bytes of printable text.
+	Name        string
+	BlueprintID uint64
+	// BinaryPath is the blueprint's executable: the job functions run it, and it runs as the service's runner.
+	BinaryPath string
+	// Args are the runner's arguments; functions get none. A binary that speaks only stdin and stdout is kept running as a runner only if there
+	// are any: without, such a binary waits for one request and is started for each call.
+	Args []string
+	// Env is the environment of the functions and, on top of this process's own, of the runner. Values are never logged.
+	Env map[string]string
+}
+
+// Format prints the spec with the names of its environment, never the values, whatever the verb.
+func (s ServiceSpec) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "{name:%s blueprint:%d binary:%s args:%d env:%v}", s.Name, s.BlueprintID, s.BinaryPath, len(s.Args), slices.Sorted(maps.Keys(s.Env)))
+}
+
+func (s ServiceSpec) validate() error {
+	invalid := func(format string, args ...any) error {
+		return faas.Errorf(faas.ErrInvalidArgument, "deploy", "", format, args...)
+	}
+	switch {
+	case s.Name == "":
+		return invalid("ServiceSpec.Name is empty: it qualifies the names of the service's functions")
+	case len(s.Name) > 128:
+		return invalid("ServiceSpec.Name has %d bytes, the limit is 128", len(s.Name))
+	case strings.ContainsFunc(s.Name, func(r rune) bool { return r < ' ' || r == 0x7f || r == '�' }):
+		return invalid("ServiceSpec.Name %q has a control character or is not UTF-8", s.Name)
+	case s.BinaryPath == "":
+		return invalid("ServiceSpec.BinaryPath is empty: it names the blueprint's executable")
+	}
+	for name, value := range s.Env {
+		if name == "" || strings.ContainsAny(name, "=\x00") {
+			return invalid("ServiceSpec.Env has a variable named %q: a name is not empty and has neither = nor NUL", name)
+		}
+		if strings.ContainsRune(value, 0) {
+			return invalid("ServiceSpec.Env: the value of %s has a NUL byte", name)
+		}
+	}
+	return nil
+}
