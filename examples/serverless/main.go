@@ -1,0 +1,53 @@
+// Command serverless shows the whole main job without an account: it loads a policy, profiles and analyses the jobs of a blueprint, deploys those that
+// fit to a FaaS platform over HTTP and runs the rest beside it, invokes every job, and removes everything.
+//
+// The program is its own blueprint: the same executable is uploaded as the job binary and started as the runner. The platform is the embedded
+// one, in this process, unless the policy or -provider names another.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	_ "github.com/tangle-network/blueprint-serverless/faas/custom"
+	"github.com/tangle-network/blueprint-serverless/faas/job"
+)
+
+func main() {
+	if job.Requested() || os.Getenv(jobsEnv) != "" {
+		job.Main(jobs())
+		return
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout)
+	stop()
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, out io.Writer) error {
+	flags := flag.NewFlagSet("serverless", flag.ContinueOnError)
+	policyFile := flags.String("policy", "", "policy `file`; default: a policy for the embedded platform")
+	provider := flags.String("provider", "", "deploy with this provider, whatever the policy says: custom, or a cloud that was added by a build tag")
+	asJSON := flags.Bool("json", false, "print one JSON document in place of the story")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q: see -help", flags.Arg(0))
+	}
+	story := &story{out: out, quiet: *asJSON}
+	report, err := story.tell(ctx, *policyFile, *provider)
+	if *asJSON && report != nil {
+		return errors.Join(err, report.writeJSON(out, err))
+	}
+	return err
+}

@@ -1,0 +1,5 @@
+//go:build faas_aws
+
+package main
+
+import _ "github.com/tangle-network/blueprint-serverless/faas/aws"

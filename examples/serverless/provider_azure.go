@@ -1,0 +1,5 @@
+//go:build faas_azure
+
+package main
+
+import _ "github.com/tangle-network/blueprint-serverless/faas/azure"
