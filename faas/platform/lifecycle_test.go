@@ -110,7 +110,7 @@ func TestADamagedFunctionIsUnhealthyAndCanBeReplaced(t *testing.T) {
 func TestReplaceDropsNoCall(t *testing.T) {
 	s := newServer(t)
 	version := func(n int) []byte {
-		return []byte(configHeader(map[string]any{"memory_mb": 256, "env_vars": map[string]string{"TEST_JOB": "1", "VERSION": strconv.Itoa(n), "GORACE": "atexit_sleep_ms=0"}}))
+		return []byte(configHeader(map[string]any{"memory_mb": 256, "env_vars": map[string]string{"VERSION": strconv.Itoa(n)}}))
 	}
 	put := func(n int) {
 		s.mustPut("f", jobZip(), "X-Blueprint-Config", string(version(n)), "X-Blueprint-If-Exists", "replace")
@@ -154,8 +154,7 @@ func TestReplaceDropsNoCall(t *testing.T) {
 func TestAReplacementThatDoesNotStartLeavesTheOld(t *testing.T) {
 	s := newServer(t)
 	s.putJobs("f", nil)
-	// Without TEST_JOB the binary runs tests and says no hello.
-	a := s.put("f", jobZip(), "X-Blueprint-If-Exists", "replace", "X-Blueprint-Config", configHeader(map[string]any{"env_vars": map[string]string{"TEST_HOST": "exit"}}))
+	a := s.put("f", jobZip(), "X-Blueprint-If-Exists", "replace", "X-Blueprint-Config", configHeader(map[string]any{"env_vars": map[string]string{"SILENT": "yes"}}))
 	if a.status != 500 || a.body["code"] != "FUNCTION_FAILED" {
 		t.Errorf("%d %v", a.status, a.body)
 	}

@@ -5,10 +5,8 @@ package platform
 import (
 	"archive/zip"
 	"bytes"
-	"context"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -17,32 +15,25 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
-
-	"github.com/tangle-network/blueprint-serverless/faas/job"
 )
 
-// The test binary is the job binary too: deployed as bootstrap with TEST_JOB in its environment, it runs these jobs. With TEST_HOST it is a program that
-// embeds a platform, to be killed.
+// With TEST_HOST the test binary is a program that embeds a platform, to be killed.
 func TestMain(m *testing.M) {
-	switch {
-	case os.Getenv("TEST_JOB") != "":
-		job.Main(testJobs)
-		return
-	case os.Getenv("TEST_HOST") != "":
+	if os.Getenv("TEST_HOST") != "" {
 		beHost()
 		return
 	}
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"))
 }
 
+// Jobs of testdata/job.
 const (
 	jobEcho = iota
-	jobExit
+	jobExit // with code 3
 	jobHang
 	jobEat
 	jobFail
@@ -53,43 +44,6 @@ const (
 	jobSlow
 	jobEnv
 )
-
-var testJobs = job.Handlers{
-	jobEcho: func(_ context.Context, args []byte) ([]byte, error) { return args, nil },
-	jobExit: func(context.Context, []byte) ([]byte, error) {
-		fmt.Fprintln(os.Stderr, "cannot go on")
-		os.Exit(3)
-		return nil, nil
-	},
-	jobHang: func(context.Context, []byte) ([]byte, error) { time.Sleep(time.Hour); return nil, nil },
-	jobEat: func(context.Context, []byte) ([]byte, error) {
-		var kept [][]byte
-		for len(kept) < 128 {
-			kept = append(kept, bytes.Repeat([]byte{1}, 8<<20))
-		}
-		return nil, errors.New("ate all and still lives")
-	},
-	jobFail: func(context.Context, []byte) ([]byte, error) { return nil, errors.New("no such cat") },
-	jobKill: func(context.Context, []byte) ([]byte, error) {
-		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-		time.Sleep(time.Hour)
-		return nil, nil
-	},
-	jobFork: func(context.Context, []byte) ([]byte, error) {
-		cmd := exec.Command("/bin/sleep", "1000")
-		if err := cmd.Start(); err != nil {
-			return nil, err
-		}
-		return fmt.Append(nil, cmd.Process.Pid), nil
-	},
-	jobPanic: func(context.Context, []byte) ([]byte, error) { panic("oh no") },
-	jobPID:   func(context.Context, []byte) ([]byte, error) { return fmt.Append(nil, os.Getpid()), nil },
-	jobSlow: func(_ context.Context, args []byte) ([]byte, error) {
-		time.Sleep(200 * time.Millisecond)
-		return args, nil
-	},
-	jobEnv: func(context.Context, []byte) ([]byte, error) { return []byte(strings.Join(os.Environ(), "\n")), nil },
-}
 
 // aWhile is long enough for anything that should happen at once.
 const aWhile = 30 * time.Second
@@ -125,19 +79,33 @@ func scriptZip(t testing.TB, script string) []byte {
 	return makeZip(t, file{"bootstrap", 0o755, "#!/bin/sh\n" + script})
 }
 
-// jobZip is this test binary as a package, stored and not compressed.
-var jobZip = sync.OnceValue(func() []byte {
-	exe, err := os.Executable()
+// jobBinary is testdata/job, built.
+var jobBinary = sync.OnceValue(func() []byte {
+	dir, err := os.MkdirTemp("", "platform-test-")
 	if err != nil {
 		panic(err)
 	}
-	body, err := os.ReadFile(exe)
+	defer os.RemoveAll(dir)
+	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", dir+"/job", "./testdata/job")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		panic(fmt.Sprintf("%v\n%s", err, out))
+	}
+	body, err := os.ReadFile(dir + "/job")
 	if err != nil {
 		panic(err)
 	}
+	return body
+})
+
+// jobZip is testdata/job as a package.
+var jobZip = sync.OnceValue(func() []byte { return zipBinary(jobBinary()) })
+
+// zipBinary stores a bootstrap without compressing it.
+func zipBinary(body []byte) []byte {
 	var buf bytes.Buffer
 	zw := zip.NewWriter(&buf)
-	h := &zip.FileHeader{Name: "bootstrap", Method: zip.Deflate}
+	h := &zip.FileHeader{Name: "bootstrap", Method: zip.Store}
 	h.SetMode(0o755)
 	w, err := zw.CreateHeader(h)
 	if err == nil {
@@ -150,9 +118,9 @@ var jobZip = sync.OnceValue(func() []byte {
 		panic(err)
 	}
 	return buf.Bytes()
-})
+}
 
-var jobEnvironment = map[string]string{"TEST_JOB": "1", "COLOUR": "green", "GORACE": "atexit_sleep_ms=0"}
+var jobEnvironment = map[string]string{"COLOUR": "green"}
 
 func configHeader(c map[string]any) string {
 	text, err := json.Marshal(c)
@@ -240,7 +208,7 @@ func (s *server) mustPut(id string, pkg []byte, header ...string) answer {
 	return a
 }
 
-// putJobs deploys the test binary.
+// putJobs deploys testdata/job.
 func (s *server) putJobs(id string, config map[string]any, header ...string) answer {
 	s.t.Helper()
 	c := map[string]any{"memory_mb": 256, "timeout_secs": 20, "env_vars": jobEnvironment}

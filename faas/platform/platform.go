@@ -84,8 +84,11 @@ func (p *Platform) MemoryLimitKind() string { return p.host.MemoryLimitKind() }
 // Server returns an HTTP server for the platform, with time limits against clients that are slow on purpose. The caller sets Addr and TLS
 // as needed, serves, and shuts it down before it closes the platform.
 func (p *Platform) Server() *http.Server {
+	l := p.opts.limits
 	return &http.Server{
-		Handler:           p,
+		Handler: p,
+		// An upload may take its time, and a call wait as long as it may then run.
+		WriteTimeout:      l.UploadTimeout + 2*time.Duration(l.MaxTimeoutSecs)*time.Second + time.Minute,
 		ReadHeaderTimeout: p.opts.limits.ReadHeaderTimeout,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    maxConfigHeader + 64<<10,

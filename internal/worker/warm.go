@@ -40,6 +40,7 @@ type warm struct {
 	writing   bool // someone writes: a caller, or the writer goroutine
 	broken    bool // no more frames can be sent
 	condemned bool // to be killed as soon as nobody waits for it
+	wideIn    bool // the process's input was enlarged
 	wake      chan struct{}
 }
 
@@ -65,6 +66,9 @@ var calls = sync.Pool{New: func() any { return &call{done: make(chan struct{}, 1
 
 // directLimit is how much is written without the writer goroutine. A pipe holds 64 KiB, so that such a write cannot block.
 const directLimit = 60 << 10
+
+// largeFrame is from what size on frames are worth larger pipes.
+const largeFrame = 256 << 10
 
 // keepBuffer is the largest buffer kept for the next frames.
 const keepBuffer = 1 << 20
@@ -182,6 +186,10 @@ func (w *warm) send(c *call, jobID uint32, args []byte, timeout time.Duration) e
 		w.mu.Unlock()
 		return errNotRun
 	}
+	if len(args) > largeFrame && !w.wideIn {
+		w.wideIn = true
+		enlarge(w.stdin)
+	}
 	w.nextID++
 	c.id = w.nextID
 	w.pending[c.id] = c
@@ -296,6 +304,7 @@ func (w *warm) awaitExit() {
 }
 
 func (w *warm) readAnswers(fr *frame.Reader) error {
+	wide := false
 	for {
 		h, err := fr.Next()
 		tooLarge := errors.Is(err, frame.ErrTooLarge)
@@ -311,7 +320,11 @@ func (w *warm) readAnswers(fr *frame.Reader) error {
 		}
 		var body []byte
 		if !tooLarge {
-			if body, err = fr.Body(make([]byte, 0, min(h.Length, 1<<20))); err != nil {
+			if h.Length > largeFrame && !wide {
+				wide = true
+				enlarge(w.stdout)
+			}
+			if body, err = fr.Body(make([]byte, 0, h.Length)); err != nil {
 				return err
 			}
 		}

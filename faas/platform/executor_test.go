@@ -1,0 +1,206 @@
+//go:build unix
+
+package platform
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+func newExecutor(t *testing.T, p *Platform, service, script string) (*Executor, *faas.Binary) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "job")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	bin, err := faas.InspectBinary(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.Executor(service), bin
+}
+
+func units(t *testing.T, e *Executor, bin *faas.Binary, functions ...faas.Function) []faas.Unit {
+	t.Helper()
+	list, err := e.Units(bin, functions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range list {
+		if list[i].Package, err = faas.BuildPackage(t.Context(), t.TempDir(), list[i].Files); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return list
+}
+
+func TestExecutorDeploysInvokesAndRemoves(t *testing.T) {
+	p, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	ctx := t.Context()
+	e, bin := newExecutor(t, p, "my-service", doubler)
+	us := units(t, e, bin, faas.Function{JobID: 3, MemoryMB: 256, TimeoutSecs: 10}, faas.Function{JobID: 1, MemoryMB: 256, TimeoutSecs: 10})
+	if us[0].ID != "my-service-job1" || us[1].ID != "my-service-job3" {
+		t.Fatal(us)
+	}
+	if _, err := e.Observe(ctx, us[0].ID); faas.CodeOf(err) != faas.ErrNotFound {
+		t.Error(err)
+	}
+	var sent int64
+	state, err := e.Converge(ctx, us[0], nil, func(p faas.Progress) { sent = p.Bytes })
+	if err != nil || !state.Current(us[0]) || sent != us[0].Package.Size() {
+		t.Fatal(state, err, sent)
+	}
+	seen, err := e.Observe(ctx, us[0].ID)
+	if diff := cmp.Diff(state, seen); err != nil || diff != "" {
+		t.Error(err, diff)
+	}
+	if again, err := e.Converge(ctx, us[0], &seen, nil); err != nil || again.Revision != state.Revision {
+		t.Errorf("an unchanged unit was deployed again: %v %v", again, err)
+	}
+	r, err := e.Invoke(ctx, 1, []byte("ab"))
+	if err != nil || string(r.Output) != "aabb" || r.Metrics.Total <= 0 || !r.Metrics.ColdStart {
+		t.Error(r, err)
+	}
+	if h, err := e.Health(ctx, 1); err != nil || !h.Healthy || h.TotalInvocations != 1 {
+		t.Error(h, err)
+	}
+	other := p.Executor("other")
+	if _, err := other.Observe(ctx, us[0].ID); faas.CodeOf(err) != faas.ErrConflict {
+		t.Error(err)
+	}
+	if err := other.Remove(ctx, us[0].ID); faas.CodeOf(err) != faas.ErrConflict {
+		t.Error(err)
+	}
+
+	// Another version, and back.
+	_, bin2 := newExecutor(t, p, "my-service", `echo '{"result":[1]}'`)
+	u2 := units(t, e, bin2, us[0].Functions...)[0]
+	if s, err := e.Converge(ctx, u2, &state, nil); err != nil || !s.Current(u2) {
+		t.Fatal(s, err)
+	}
+	if r, err := e.Invoke(ctx, 1, nil); err != nil || string(r.Output) != "\x01" {
+		t.Error(r, err)
+	}
+	without := us[0]
+	without.Package = nil
+	if err := e.Restore(ctx, without, state); faas.CodeOf(err) != faas.ErrUnsupported {
+		t.Error(err)
+	}
+	for range 2 {
+		if err := e.Restore(ctx, us[0], state); err != nil {
+			t.Error(err)
+		}
+	}
+	if r, err := e.Invoke(ctx, 1, []byte("a")); err != nil || string(r.Output) != "aa" {
+		t.Error(r, err)
+	}
+	if list, err := e.List(ctx); err != nil || len(list) != 1 || list[0].ID != us[0].ID || !list[0].Current(us[0]) {
+		t.Error(list, err)
+	}
+	for range 2 {
+		if err := e.Remove(ctx, us[0].ID); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := e.Invoke(ctx, 1, nil); faas.CodeOf(err) != faas.ErrNotFound {
+		t.Error(err)
+	}
+	cancelled, cancel := context.WithCancel(ctx)
+	cancel()
+	if _, err := e.Converge(cancelled, us[0], nil, nil); faas.CodeOf(err) != faas.ErrTimeout {
+		t.Error(err)
+	}
+}
+
+func TestExecutorKeepsProcessesWarm(t *testing.T) {
+	p, err := New(WithMaxWorkers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	path := filepath.Join(t.TempDir(), "job")
+	l := limits(t)
+	b := jobZip()
+	u, err := p.store.receive(t.Context(), strings.NewReader(string(b)), 50<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.discard()
+	a, err := openArchive(u.file, u.size, &l)
+	if err == nil {
+		err = os.Mkdir(path, 0o755)
+	}
+	if err == nil {
+		err = a.unpack(path, false)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin, err := faas.InspectBinary(filepath.Join(path, bootstrap))
+	if err != nil || bin.Protocols != faas.SpeaksAll {
+		t.Fatal(bin, err)
+	}
+	e := p.Executor("warm")
+	unit := units(t, e, bin, faas.Function{JobID: jobEcho, MemoryMB: 256, TimeoutSecs: 10, KeepWarm: 2})[0]
+	state, err := e.Converge(t.Context(), unit, nil, nil)
+	if err != nil || state.ColdStart <= 0 {
+		t.Fatal(state, err)
+	}
+	if n, err := e.Warm(t.Context(), jobEcho, 2); n != 2 || err != nil {
+		t.Error(n, err)
+	}
+	r, err := e.Invoke(t.Context(), jobEcho, []byte("x"))
+	if err != nil || string(r.Output) != "x" {
+		t.Error(r, err)
+	}
+}
+
+func TestUnitsRefuseWhatThePlatformWould(t *testing.T) {
+	p, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	e, bin := newExecutor(t, p, "s", "true")
+	ok := faas.Function{JobID: 1, MemoryMB: 256, TimeoutSecs: 10}
+	tests := map[string]func(*faas.Function){
+		"memory":  func(f *faas.Function) { f.MemoryMB = 20_000 },
+		"timeout": func(f *faas.Function) { f.TimeoutSecs = 0 },
+		"name":    func(f *faas.Function) { f.Env = map[string]string{"A-B": "x"} },
+	}
+	for name, change := range tests {
+		f := ok
+		change(&f)
+		if _, err := e.Units(bin, []faas.Function{f}); faas.CodeOf(err) != faas.ErrInvalidArgument {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := e.Units(&faas.Binary{Format: faas.FormatMachO, OS: "plan9", Arch: "amd64", Executable: true}, []faas.Function{ok}); faas.CodeOf(err) != faas.ErrInvalidArgument {
+		t.Error(err)
+	}
+}
+
+func TestServicesNeverShareAFunction(t *testing.T) {
+	seen := map[string]string{}
+	for _, service := range []string{"a", "A", "a_", "a-b", "a b", "a.b", "-", "", "a-job1", "x-0123456789ab", strings.Repeat("a", 100), strings.Repeat("a", 101), "ünï", "sa"} {
+		id := functionID(service, 4294967295)
+		if other, twice := seen[id]; twice {
+			t.Errorf("services %q and %q share %q", service, other, id)
+		}
+		seen[id] = service
+		if err := checkID(id); err != nil || len(id) > 64 {
+			t.Errorf("%q: %v", id, err)
+		}
+	}
+}
