@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/tangle-network/blueprint-serverless/internal/jsonwalk"
 )
 
 // DecodeFile reads the content of a profiles file: the plain JSON.
@@ -70,7 +72,7 @@ func openProfilingData(s string, notes *notes) (blob []byte, exec Execution, err
 	}
 	var execution []byte
 	blobs, executions := 0, 0
-	_ = members(data, func(name string, value []byte) error {
+	_ = jsonwalk.Members(data, func(name string, value []byte) error {
 		switch name {
 		case blobName:
 			blob = value
@@ -174,7 +176,7 @@ func decodeJSON(data []byte, jobCount int, strict bool, notes *notes) (Set, erro
 	jobCount = min(max(jobCount, 0), MaxJobs)
 	set := Set{Jobs: map[uint32]Job{}}
 	var jobs []byte
-	err := members(data, func(name string, value []byte) error {
+	err := jsonwalk.Members(data, func(name string, value []byte) error {
 		switch name {
 		case "blueprint_name":
 			set.BlueprintName, _ = readString(value)
@@ -193,12 +195,12 @@ func decodeJSON(data []byte, jobCount int, strict bool, notes *notes) (Set, erro
 		return Set{}, err
 	case jobs == nil:
 		return Set{}, errors.New(`the member "jobs" is missing`)
-	case kind(jobs) != "an object":
-		return Set{}, fmt.Errorf(`the member "jobs" is %s, not an object`, kind(jobs))
+	case jsonwalk.Kind(jobs) != "an object":
+		return Set{}, fmt.Errorf(`the member "jobs" is %s, not an object`, jsonwalk.Kind(jobs))
 	}
 	var seen [MaxJobs]bool
 	var dropped dropped
-	err = members(jobs, func(name string, value []byte) error {
+	err = jsonwalk.Members(jobs, func(name string, value []byte) error {
 		id, err := strconv.ParseUint(name, 10, 32)
 		if err != nil || strconv.FormatUint(id, 10) != name {
 			if strict {
@@ -247,12 +249,12 @@ func decodeJSON(data []byte, jobCount int, strict bool, notes *notes) (Set, erro
 
 // decodeJob reads one profile. strict asks for all seven members; otherwise p99_duration_ms and sample_size are optional.
 func decodeJob(raw []byte, strict bool) (Job, error) {
-	if kind(raw) != "an object" {
-		return Job{}, fmt.Errorf("its profile is %s, not an object", kind(raw))
+	if jsonwalk.Kind(raw) != "an object" {
+		return Job{}, fmt.Errorf("its profile is %s, not an object", jsonwalk.Kind(raw))
 	}
 	var job Job
 	var seen uint // bits by the index in jobMembers
-	err := members(raw, func(name string, value []byte) (err error) {
+	err := jsonwalk.Members(raw, func(name string, value []byte) (err error) {
 		i := slices.Index(jobMembers[:], name)
 		if i < 0 {
 			return nil // a member that a later version may have added

@@ -3,6 +3,8 @@ package profile
 import (
 	"fmt"
 	"slices"
+
+	"github.com/tangle-network/blueprint-serverless/internal/jsonwalk"
 )
 
 // Check returns an error that names the field where a value is none of those that readers know.
@@ -22,13 +24,13 @@ func (e Execution) Check() error {
 
 // decodeExecution reads an execution profile. What cannot be read becomes the strictest requirement, never none.
 func decodeExecution(raw []byte, notes *notes) Execution {
-	if kind(raw) != "an object" {
-		notes.add("execution_profile is %s, not an object: taken to require a TEE and a GPU", kind(raw))
+	if jsonwalk.Kind(raw) != "an object" {
+		notes.add("execution_profile is %s, not an object: taken to require a TEE and a GPU", jsonwalk.Kind(raw))
 		return strictest()
 	}
 	var exec Execution
 	seen := map[string]bool{}
-	err := members(raw, func(name string, value []byte) error {
+	err := jsonwalk.Members(raw, func(name string, value []byte) error {
 		if name != "confidentiality" && name != "gpu" {
 			notes.add("execution_profile has the unknown member %q, which was ignored", clip(name))
 			return nil
@@ -67,14 +69,14 @@ func strictest() Execution {
 
 func decodeGPU(raw []byte, notes *notes) GPU {
 	unreadable := GPU{Policy: Unreadable, MinCount: 1}
-	if kind(raw) != "an object" {
-		notes.add("gpu of execution_profile is %s, not an object: taken to require a GPU", kind(raw))
+	if jsonwalk.Kind(raw) != "an object" {
+		notes.add("gpu of execution_profile is %s, not an object: taken to require a GPU", jsonwalk.Kind(raw))
 		return unreadable
 	}
 	var gpu GPU
 	names := [...]string{"policy", "min_count", "min_vram_gb"}
 	seen := 0
-	err := members(raw, func(name string, value []byte) (err error) {
+	err := jsonwalk.Members(raw, func(name string, value []byte) (err error) {
 		i := slices.Index(names[:], name)
 		if i < 0 {
 			return nil

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/tangle-network/blueprint-serverless/internal/atomicfile"
 )
 
 // The kinds of what is cached.
@@ -78,31 +80,11 @@ func (r *reader) toCache(kind string, hash Word, payload []byte) {
 	if r.cfg.CacheDir == "" {
 		return
 	}
-	if err := replaceFile(r.cachePath(kind, hash), payload); err != nil {
+	err := os.MkdirAll(r.cfg.CacheDir, 0o700)
+	if err == nil {
+		err = atomicfile.Write(r.cachePath(kind, hash), payload, 0o600)
+	}
+	if err != nil {
 		r.warn("the %s could not be cached: %v", kind, err)
 	}
-}
-
-// replaceFile writes a file so that others see it whole or not at all.
-func replaceFile(path string, data []byte) (err error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(f.Name()) // the first error is the one that tells
-		}
-	}()
-	_, err = f.Write(data)
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }
