@@ -48,8 +48,11 @@ type JobAnalysis struct {
 
 // Sizing is what the part that is not on FaaS needs. It covers every job, because after a fallback they all run there.
 type Sizing struct {
-	MemoryMB uint32 `json:"memory_mb"` // one and a half times the largest peak, at least 512, in MiB
-	CPUCores uint32 `json:"cpu_cores"` // one for each 2048 MiB begun, at least 1
+	// MemoryMB is one and a half times the largest peak, at least 512 and at least what the blueprint declares to need, in MiB.
+	MemoryMB uint32 `json:"memory_mb"`
+	// CPUCores is one for each 2048 MiB begun, at least 1. Where the blueprint declares its cores, they are at least those, and the memory that
+	// counts is the measured one.
+	CPUCores uint32 `json:"cpu_cores"`
 }
 
 // Analysis says for every job whether it fits the provider, and recommends a strategy. It is a plain value. Its JSON is stable:
@@ -112,9 +115,11 @@ func AnalyzeFor(meta *Metadata, provider string, serverlessEnabled bool) (*Analy
 func analyze(meta *Metadata, provider string, limits faas.Limits, sizes faas.MemorySizes, enabled bool) *Analysis {
 	var given []Job
 	var exec ExecutionProfile
+	var declared Resources
 	if meta != nil {
-		given, exec = distinct(meta.Jobs), meta.Execution
+		given, exec, declared = distinct(meta.Jobs), meta.Execution, meta.Requirements
 	}
+	gpus := demandedGPUs(exec, declared)
 	a := &Analysis{
 		Provider: provider, Limits: limits, ServerlessEnabled: enabled,
 		Strategy: Strategy{Kind: StrategyTraditional},
@@ -128,7 +133,7 @@ func analyze(meta *Metadata, provider string, limits faas.Limits, sizes faas.Mem
 		job, result := &given[i], &a.Jobs[i]
 		result.JobID = job.ID
 		before := len(reasons)
-		reasons = appendReasons(reasons, job.Profile, exec, limits)
+		reasons = appendReasons(reasons, job.Profile, exec.NeedsTEE(), gpus, limits)
 		if len(reasons) > before {
 			result.Reasons = reasons[before:len(reasons):len(reasons)]
 		} else {
@@ -157,7 +162,7 @@ func analyze(meta *Metadata, provider string, limits faas.Limits, sizes faas.Mem
 			a.Strategy.LocalJobs = append(a.Strategy.LocalJobs, a.Jobs[i].JobID)
 		}
 	}
-	a.Sizing = sizing(peak)
+	a.Sizing = sizing(peak, declared)
 	return a
 }
 
@@ -208,7 +213,7 @@ func worse(a, b *JobProfile) *JobProfile {
 	}
 }
 
-func appendReasons(to []Reason, p *JobProfile, exec ExecutionProfile, limits faas.Limits) []Reason {
+func appendReasons(to []Reason, p *JobProfile, tee bool, gpus uint64, limits faas.Limits) []Reason {
 	if p == nil {
 		to = append(to, Reason{Code: ReasonNoProfile})
 	} else {
@@ -225,13 +230,21 @@ func appendReasons(to []Reason, p *JobProfile, exec ExecutionProfile, limits faa
 			to = append(to, Reason{Code: ReasonPersistentConnections})
 		}
 	}
-	if exec.NeedsTEE() {
+	if tee {
 		to = append(to, Reason{Code: ReasonNeedsTEE})
 	}
-	if exec.NeedsGPU() {
-		to = append(to, Reason{Code: ReasonNeedsGPU, Value: uint64(max(exec.GPU.MinCount, 1))})
+	if gpus > 0 {
+		to = append(to, Reason{Code: ReasonNeedsGPU, Value: gpus})
 	}
 	return to
+}
+
+// demandedGPUs is how many GPUs the execution profile or the declared resources demand.
+func demandedGPUs(exec ExecutionProfile, declared Resources) uint64 {
+	if !exec.NeedsGPU() {
+		return declared.GPUs
+	}
+	return max(uint64(exec.GPU.MinCount), declared.GPUs, 1)
 }
 
 func jobNeeds(p *JobProfile, limits faas.Limits, sizes faas.MemorySizes) JobNeeds {
@@ -281,10 +294,17 @@ func largestSize(limit uint32, sizes faas.MemorySizes) uint32 {
 	return max(limit/sizes.Step*sizes.Step, sizes.Min)
 }
 
-func sizing(peak uint32) Sizing {
+func sizing(peak uint32, declared Resources) Sizing {
 	const minMB, mbPerCore = 512, 2048
-	mb := max(saturate((uint64(peak)*3+1)/2), minMB)
-	return Sizing{MemoryMB: mb, CPUCores: uint32((uint64(mb) + mbPerCore - 1) / mbPerCore)}
+	cores := func(mb uint32) uint32 { return uint32((uint64(mb) + mbPerCore - 1) / mbPerCore) }
+	measured := max(saturate((uint64(peak)*3+1)/2), minMB)
+	s := Sizing{MemoryMB: max(measured, saturate(declared.MemoryMB))}
+	if declared.CPUCores > 0 {
+		s.CPUCores = max(cores(measured), saturate(declared.CPUCores))
+	} else {
+		s.CPUCores = cores(s.MemoryMB)
+	}
+	return s
 }
 
 func saturate(n uint64) uint32 { return uint32(min(n, math.MaxUint32)) }

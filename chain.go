@@ -2,8 +2,60 @@ package serverless
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"strconv"
+	"strings"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/tangle"
+)
+
+// DefaultRPC is the node that is asked where a contract is configured and no node.
+const DefaultRPC = "http://localhost:9944"
+
+// LogRangeEnv is the environment variable that says how many blocks one query for events spans.
+const LogRangeEnv = "MAX_GETLOGS_RANGE"
+
+// defaultEventSearch is enough for a blueprint whose creation is found by its time, and for one of the last days on a chain with a block every two
+// seconds; and little enough not to be noticed by who pays for calls.
+const defaultEventSearch = 16
+
+// WithCache keeps what was found in events, and was verified, in a directory, which is made if it is not there. A later [FetchMetadata] of the same
+// definition does not search for it again. Entries are keyed by chain, contract, blueprint and hash, and verified when they are read, so that
+// neither a changed blueprint nor a changed file is ever answered from there. Nothing removes them.
+func WithCache(dir string) FetchOption { return func(o *fetchOptions) { o.cache = dir } }
+
+// WithChainID refuses nodes of any other chain. 0 accepts all, which is the default.
+func WithChainID(id uint64) FetchOption { return func(o *fetchOptions) { o.chainID = id } }
+
+// WithBlock reads the state of the block with this number, in place of the latest. A node answers for old blocks only if it keeps their state.
+func WithBlock(number uint64) FetchOption { return func(o *fetchOptions) { o.block = number } }
+
+// WithEventSearch limits the search for the events that tell what newer contracts no longer return, the jobs' names and the published binaries, to
+// so many queries, each of the blocks that MAX_GETLOGS_RANGE says (default 2000). 0 does not search. The default is 16. The search takes at
+// most ten seconds, and at most half of what is left until the context's deadline. What it does not find is a warning.
+func WithEventSearch(queries int) FetchOption {
+	return func(o *fetchOptions) { o.eventSearch = &queries }
+}
+
+// ChainError says why the chain could not be read, beside the code of a [faas.Error]: errors.Is(err, serverless.ErrNoContract) tells.
+type ChainError = tangle.Kind
+
+// The reasons why the chain could not be read.
+const (
+	ErrNoContract        ChainError = tangle.ErrNoContract        // nothing is at the contract's address, on this chain
+	ErrUnknownNetwork    ChainError = tangle.ErrUnknownNetwork    // no contract was named, and none is known on the node's chain
+	ErrBlueprintNotFound ChainError = tangle.ErrBlueprintNotFound // the contract knows no such blueprint
+	ErrContractUnknown   ChainError = tangle.ErrGeneration        // the contract is none of the generations that are understood
+	ErrNodeUnreachable   ChainError = tangle.ErrUnreachable
+	ErrNodeHTTP          ChainError = tangle.ErrHTTP      // the node answered with an HTTP error
+	ErrNodeRPC           ChainError = tangle.ErrRPC       // the node answered with a JSON-RPC error
+	ErrNodeMalformed     ChainError = tangle.ErrMalformed // an answer cannot be decoded; the error names the field
+	ErrNodeTooLarge      ChainError = tangle.ErrTooLarge  // an answer is larger than 4 MiB
+	ErrNodeTimeout       ChainError = tangle.ErrTimeout
 )
 
 // chainDefinition is what the chain says of a blueprint.
@@ -17,6 +69,152 @@ type chainDefinition struct {
 // fetchChain reads the definition of a blueprint from the contract at o.contract, through the nodes o.rpc. Both may be empty, not at the same
 // time.
 func fetchChain(ctx context.Context, blueprintID uint64, o *fetchOptions) (*chainDefinition, error) {
-	return nil, faas.Errorf(faas.ErrUnsupported, fetchOp, "",
-		"blueprint %d: a contract or a node is configured, but this version cannot read the chain; WithMock gives made-up metadata", blueprintID)
+	cfg := tangle.Config{
+		URLs: o.rpc, ChainID: o.chainID, Block: o.block, Client: o.httpClient, CacheDir: o.cache, LogQueries: defaultEventSearch,
+	}
+	if len(cfg.URLs) == 0 {
+		cfg.URLs = []string{DefaultRPC}
+	}
+	if o.eventSearch != nil {
+		cfg.LogQueries = *o.eventSearch
+	}
+	if o.contract != "" {
+		address, err := tangle.ParseAddress(o.contract)
+		if err != nil {
+			return nil, faas.Errorf(faas.ErrInvalidArgument, fetchOp, "", "%w", err)
+		}
+		cfg.Contract = &address
+	}
+	var rangeErr error
+	cfg.LogRange, rangeErr = logRange(os.Getenv(LogRangeEnv))
+	b, err := tangle.Read(ctx, cfg, blueprintID)
+	if err != nil {
+		code, hint := faas.ErrInternal, ""
+		var chainErr *tangle.Error
+		if errors.As(err, &chainErr) {
+			code = chainErr.Code()
+			hint = hintFor(chainErr.Kind, o)
+		}
+		return nil, faas.Errorf(code, fetchOp, "", "%w%s", err, hint)
+	}
+	def := &chainDefinition{
+		Metadata:      chainMetadata(b),
+		ProfilingData: b.Definition.Metadata.ProfilingData,
+		// Not the one that the event tells: which jobs have a profile must not depend on how far back a node searches.
+		Description: b.Definition.Metadata.Description,
+	}
+	if rangeErr != nil {
+		def.Metadata.Warnings = append(def.Metadata.Warnings, rangeErr.Error())
+	}
+	return def, nil
 }
+
+// hintFor says what to do about an error, where that is not obvious.
+func hintFor(kind tangle.Kind, o *fetchOptions) string {
+	switch kind {
+	case tangle.ErrNoContract:
+		return ": check the address (WithContract, " + ContractEnv + "), and that the node is of the chain that is meant"
+	case tangle.ErrUnknownNetwork:
+		return " (WithContract or " + ContractEnv + ")"
+	case tangle.ErrUnreachable:
+		if len(o.rpc) == 0 {
+			return " (the default node; WithRPC names another)"
+		}
+	}
+	return ""
+}
+
+// logRange reads the environment's range, 0 where it has none.
+func logRange(text string) (uint64, error) {
+	if text = strings.TrimSpace(text); text == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(text, 10, 32)
+	if err != nil || n == 0 {
+		return 0, fmt.Errorf("the environment variable %s was ignored: it must be a number of blocks", LogRangeEnv)
+	}
+	return n, nil
+}
+
+// chainMetadata converts what was read. Texts of the chain are made valid UTF-8, so that metadata reads back equal from JSON.
+func chainMetadata(b *tangle.Blueprint) Metadata {
+	meta := Metadata{
+		BlueprintID: b.ID, Source: SourceChain, Name: valid(b.Texts.Name), Description: valid(b.Texts.Description),
+		Jobs:     makeJobs(len(b.Definition.Jobs)),
+		Warnings: b.Warnings,
+	}
+	for i, job := range b.Definition.Jobs {
+		meta.Jobs[i].Name = valid(job.Name)
+	}
+	meta.OnChain = &OnChain{
+		ChainID: b.ChainID, Contract: b.Contract.String(), Block: b.Block,
+		NamesFrom: string(b.NamesFrom), SourcesFrom: string(b.SourcesFrom),
+	}
+	if s := b.Status; s != nil {
+		meta.OnChain.Owner, meta.OnChain.Manager, meta.OnChain.CreatedAt = s.Owner.String(), s.Manager.String(), s.CreatedAt
+		meta.OnChain.Active = new(s.Active)
+		if !s.Active {
+			meta.Warnings = append(meta.Warnings, "the blueprint is not active: its owner has switched it off")
+		}
+	}
+	meta.Requirements = resources(b.Requirements, &meta.Warnings)
+	for _, source := range b.Sources {
+		meta.Sources = append(meta.Sources, chainSource(source))
+	}
+	return meta
+}
+
+// resources sums up what is required. Where a kind is there more than once, the largest counts.
+func resources(list []tangle.Requirement, warnings *[]string) Resources {
+	var r Resources
+	for _, req := range list {
+		var into *uint64
+		switch req.Kind {
+		case tangle.ResourceCPU:
+			into = &r.CPUCores
+		case tangle.ResourceMemoryMB:
+			into = &r.MemoryMB
+		case tangle.ResourceStorageMB:
+			into = &r.StorageMB
+		case tangle.ResourceEgressMB:
+			into = &r.EgressMB
+		case tangle.ResourceIngressMB:
+			into = &r.IngressMB
+		case tangle.ResourceGPU:
+			into = &r.GPUs
+		default:
+			*warnings = append(*warnings, fmt.Sprintf("a requirement of the unknown kind %d was ignored", req.Kind))
+			continue
+		}
+		*into = max(*into, min(req.Count, math.MaxInt64)) // so that it survives readers of JSON that have signed numbers
+	}
+	return r
+}
+
+func chainSource(s tangle.Source) BlueprintSource {
+	out := BlueprintSource{Kind: s.Kind.String()}
+	switch s.Kind {
+	case tangle.SourceContainer:
+		out.Image = valid(s.Container.Image)
+		if s.Container.Registry != "" {
+			out.Image = valid(s.Container.Registry) + "/" + out.Image
+		}
+		if s.Container.Tag != "" {
+			out.Image += ":" + valid(s.Container.Tag)
+		}
+	case tangle.SourceWasm:
+		out.ArtifactURI, out.Entrypoint = valid(s.Wasm.ArtifactURI), valid(s.Wasm.Entrypoint)
+	case tangle.SourceNative:
+		out.ArtifactURI, out.Entrypoint = valid(s.Native.ArtifactURI), valid(s.Native.Entrypoint)
+	}
+	for _, b := range s.Binaries {
+		published := PublishedBinary{Arch: b.Arch.String(), OS: b.OS.String(), Name: valid(b.Name)}
+		if !b.SHA256.IsZero() {
+			published.SHA256 = strings.TrimPrefix(b.SHA256.String(), "0x")
+		}
+		out.Binaries = append(out.Binaries, published)
+	}
+	return out
+}
+
+func valid(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }

@@ -2,7 +2,6 @@ package serverless
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/profile"
+	"github.com/tangle-network/blueprint-serverless/internal/tangle"
 )
 
 // The environment variables that name the contract, where [WithContract] does not. The first that is set and not empty counts.
@@ -35,6 +35,10 @@ type fetchOptions struct {
 	mock       bool
 	httpClient *http.Client // never nil once options are applied
 	logger     *slog.Logger // never nil once options are applied
+
+	chainID, block uint64 // 0: any, and the latest
+	eventSearch    *int   // in queries; nil: the default
+	cache          string // empty: none
 }
 
 // WithRPC names the nodes to ask, as http or https URLs, in the order in which they are tried. It makes [FetchMetadata] read the chain. Empty
@@ -86,8 +90,15 @@ func WithFetchLogger(l *slog.Logger) FetchOption { return func(o *fetchOptions) 
 // metadata has no profiles, so that no analysis of it can recommend a serverless deployment.
 //
 // A source of profiles that is broken is skipped. What was skipped or ignored stands in Warnings, as does that metadata is made up, and is
-// logged. Errors are *faas.Error: ErrInvalidArgument for an address that is none, ErrNotFound for a blueprint that does not exist, and
-// ErrUnavailable or ErrTimeout where no node answers. There is metadata exactly when the error is nil.
+// logged. What only events tell, the names of the jobs and the published binaries, is searched for within limits ([WithEventSearch]).
+//
+// A node is asked in one round trip where the contract is configured, and all it says is of one block. Where a node fails, those after it in [WithRPC]
+// are asked, and after a pause those again where that may help, three times at the most. A response takes at most ten seconds and 4 MiB.
+//
+// Errors are *faas.Error: ErrInvalidArgument for an address or a URL that is none, ErrNotFound for a contract or a blueprint that does not
+// exist, ErrUnsupported for a contract that is not understood, ErrUnavailable, ErrThrottled or ErrPermissionDenied for a node that does
+// not answer as it should, ErrTooLarge for one that says too much, and ErrTimeout. A [ChainError] says more. No error shows more of a
+// node's URL than its scheme and host. There is metadata exactly when the error is nil.
 func FetchMetadata(ctx context.Context, blueprintID uint64, opts ...FetchOption) (*Metadata, error) {
 	var o fetchOptions
 	for _, opt := range opts {
@@ -136,7 +147,7 @@ func contractAddress(given string) (string, error) {
 	if address == "" {
 		return "", nil
 	}
-	if raw, err := hex.DecodeString(strings.TrimPrefix(strings.TrimPrefix(address, "0x"), "0X")); err != nil || len(raw) != 20 {
+	if _, err := tangle.ParseAddress(address); err != nil {
 		return "", faas.Errorf(faas.ErrInvalidArgument, fetchOp, "",
 			"%s is not the address of a contract: it must be 0x and 40 hexadecimal digits, and is %d characters long", origin, len(address))
 	}

@@ -29,10 +29,17 @@ type Metadata struct {
 	BlueprintID uint64         `json:"blueprint_id"`
 	Source      MetadataSource `json:"source"`
 	Name        string         `json:"name,omitempty"`
+	Description string         `json:"description,omitempty"`
 	// Jobs are the blueprint's jobs by ascending id. FetchMetadata never leaves it nil.
 	Jobs []Job `json:"jobs"`
 	// Execution says where the jobs may run. The zero value asks for nothing.
 	Execution ExecutionProfile `json:"execution_profile,omitzero"`
+	// Requirements are what the blueprint declares to need, all jobs together.
+	Requirements Resources `json:"requirements,omitzero"`
+	// Sources are the published ways to get the blueprint. Empty where there are none, or where they are not known; OnChain.SourcesFrom tells.
+	Sources []BlueprintSource `json:"sources,omitempty"`
+	// OnChain is nil exactly where Source is not SourceChain.
+	OnChain *OnChain `json:"on_chain,omitempty"`
 	// Warnings say what was ignored or could not be trusted, a sentence each.
 	Warnings []string `json:"warnings,omitempty"`
 }

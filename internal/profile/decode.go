@@ -138,25 +138,24 @@ func gunzip(packed []byte, notes *notes) ([]byte, error) {
 		return nil, fmt.Errorf("not gzip: %w", unexpected(err))
 	}
 	z.Multistream(false)
-	data := make([]byte, 0, min(4*len(packed)+512, MaxJSON+1))
-	for {
-		n, err := z.Read(data[len(data):cap(data)])
-		data = data[:len(data)+n]
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return nil, fmt.Errorf("broken gzip: %w", unexpected(err))
-		}
-		if len(data) > MaxJSON {
-			return nil, fmt.Errorf("the profiles unpack to more than %d bytes", MaxJSON)
-		}
-		if len(data) == cap(data) { // io.ReadAll would allocate several times what it may hold at most
-			data = append(make([]byte, 0, min(2*cap(data), MaxJSON+1)), data...)
-		}
+	// Once for the length and the checksum, and once for the content: a buffer that grows would cost a bomb several times what it may hold.
+	size, err := io.Copy(io.Discard, io.LimitReader(z, MaxJSON+1))
+	if err != nil {
+		return nil, fmt.Errorf("broken gzip: %w", unexpected(err))
+	}
+	if size > MaxJSON {
+		return nil, fmt.Errorf("the profiles unpack to more than %d bytes", MaxJSON)
 	}
 	if src.Len() > 0 {
 		notes.add("%d bytes behind the compressed profiles were ignored", src.Len())
+	}
+	src.Reset(packed)
+	data := make([]byte, size)
+	if err = z.Reset(src); err == nil {
+		_, err = io.ReadFull(z, data)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("broken gzip: %w", unexpected(err))
 	}
 	return data, nil
 }

@@ -2,10 +2,6 @@ package tangle_test
 
 import (
 	"encoding/hex"
-	"encoding/json"
-	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -15,79 +11,21 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/tangle/tangletest"
 )
 
-// recorded is a blueprint as index.json describes it: what went into the genuine contract, and what came out.
-type recorded struct {
-	ID   uint64
-	Name string
-	Got  struct {
-		Name, Description, Job0, Author string
-		Jobs, Sources, ProfilingBytes   int
-		HasConfig                       bool
-		Pricing                         uint8
-		EventRate                       string
-	}
-	Event struct {
-		Emitter  string
-		EncBytes int
-		JobNames []string
-		Desc     string
-		Sources  int
-	}
-	EthCallBytes int
-
-	call  []byte // the answer of getBlueprintDefinition
-	event []byte // the definition that was recorded; nil where the generation records none
-}
-
 // readRecorded reads all blueprints of a generation.
-func readRecorded(t testing.TB, generation string) []recorded {
+func readRecorded(t testing.TB, generation string) []tangletest.Recorded {
 	t.Helper()
-	dir := filepath.Join("testdata", generation)
-	index, err := os.ReadFile(filepath.Join(dir, "index.json"))
+	recorded, err := tangletest.Read(generation)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var parsed struct{ Blueprints []recorded }
-	if err := json.Unmarshal(index, &parsed); err != nil {
-		t.Fatal(err)
-	}
-	for i := range parsed.Blueprints {
-		b := &parsed.Blueprints[i]
-		b.call = readHex(t, dir, fmt.Sprintf("%d-*.eth_call.hex", b.ID))
-		b.event = readHex(t, dir, fmt.Sprintf("%d-*.event-definition.hex", b.ID))
-		if b.call == nil {
-			t.Fatalf("blueprint %d has no recorded answer", b.ID)
-		}
-	}
-	return parsed.Blueprints
-}
-
-// readHex reads the only file that matches, nil where there is none.
-func readHex(t testing.TB, dir, pattern string) []byte {
-	t.Helper()
-	paths, err := filepath.Glob(filepath.Join(dir, pattern))
-	if err != nil || len(paths) > 1 {
-		t.Fatal(paths, err)
-	}
-	if len(paths) == 0 {
-		return nil
-	}
-	content, err := os.ReadFile(paths[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := hex.DecodeString(strings.TrimPrefix(strings.TrimSpace(string(content)), "0x"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return data
+	return recorded
 }
 
 func TestRecordedAnswersDecodeToWhatWentIn(t *testing.T) {
 	for generation, layout := range map[string]tangle.Layout{"gen-A": tangle.LayoutA, "gen-D": tangle.LayoutB} {
 		for _, b := range readRecorded(t, generation) {
 			t.Run(generation+"/"+b.Name, func(t *testing.T) {
-				def, err := tangle.DecodeDefinition(b.call)
+				def, err := tangle.DecodeDefinition(b.Definition)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -102,8 +40,8 @@ func TestRecordedAnswersDecodeToWhatWentIn(t *testing.T) {
 				if diff := cmp.Diff(b.Got, got); diff != "" {
 					t.Error(diff)
 				}
-				if len(b.call) != b.EthCallBytes {
-					t.Errorf("%d bytes, and the index says %d", len(b.call), b.EthCallBytes)
+				if len(b.Definition) != b.EthCallBytes {
+					t.Errorf("%d bytes, and the index says %d", len(b.Definition), b.EthCallBytes)
 				}
 			})
 		}
@@ -121,12 +59,12 @@ func clipLike(text, cut string) string {
 func TestRecordedEventsDecodeToWhatWentIn(t *testing.T) {
 	events := 0
 	for _, b := range readRecorded(t, "gen-D") {
-		if b.event == nil {
+		if b.Encoded == nil {
 			continue // only some were recorded
 		}
 		events++
 		t.Run(b.Name, func(t *testing.T) {
-			def, err := tangle.DecodeDefinition(b.event)
+			def, err := tangle.DecodeDefinition(b.Encoded)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -137,8 +75,8 @@ func TestRecordedEventsDecodeToWhatWentIn(t *testing.T) {
 			if diff := cmp.Diff(b.Event.JobNames, names); diff != "" {
 				t.Error(diff)
 			}
-			if got := clipLike(def.Metadata.Description, b.Event.Desc); got != b.Event.Desc || len(def.Sources) != b.Event.Sources || len(b.event) != b.Event.EncBytes {
-				t.Errorf("description %q, %d sources, %d bytes; the index says %+v", got, len(def.Sources), len(b.event), b.Event)
+			if got := clipLike(def.Metadata.Description, b.Event.Desc); got != b.Event.Desc || len(def.Sources) != b.Event.Sources || len(b.Encoded) != b.Event.EncBytes {
+				t.Errorf("description %q, %d sources, %d bytes; the index says %+v", got, len(def.Sources), len(b.Encoded), b.Event)
 			}
 			published := 0
 			for _, source := range def.Sources {
@@ -163,7 +101,7 @@ func TestRecordedEventsDecodeToWhatWentIn(t *testing.T) {
 func TestDecodingLosesNothing(t *testing.T) {
 	for _, generation := range []string{"gen-A", "gen-D"} {
 		for _, b := range readRecorded(t, generation) {
-			for _, data := range [][]byte{b.call, b.event} {
+			for _, data := range [][]byte{b.Definition, b.Encoded} {
 				if data == nil {
 					continue
 				}

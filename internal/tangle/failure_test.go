@@ -41,7 +41,7 @@ func returning(t *testing.T, result string) http.Handler {
 
 // changed is the recorded answer with a word changed.
 func changed(t *testing.T, at int, word string) string {
-	data := readRecorded(t, "gen-D")[0].call
+	data := readRecorded(t, "gen-D")[0].Definition
 	text := hex.EncodeToString(data)
 	return text[:at*64] + strings.Repeat("0", 64-len(word)) + word + text[at*64+64:]
 }

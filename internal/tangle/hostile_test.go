@@ -66,7 +66,7 @@ func overlapping(jobs int, text int) []byte {
 }
 
 func TestHostileAnswersCostNoMoreThanTheirSize(t *testing.T) {
-	genuine := readRecorded(t, "gen-A")[0].call
+	genuine := readRecorded(t, "gen-A")[0].Definition
 	hostile := map[string][]byte{
 		"jobs that overlap":        overlapping(256, 100<<10),
 		"many jobs of nothing":     overlapping(256, 0),
@@ -190,9 +190,9 @@ func TestHostileResponsesCostNoMoreThanTheirSize(t *testing.T) {
 func FuzzDecodeDefinition(f *testing.F) {
 	for _, generation := range []string{"gen-A", "gen-D"} {
 		for _, b := range readRecorded(f, generation) {
-			f.Add(b.call)
-			if b.event != nil {
-				f.Add(b.event)
+			f.Add(b.Definition)
+			if b.Encoded != nil {
+				f.Add(b.Encoded)
 			}
 		}
 	}

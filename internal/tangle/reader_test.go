@@ -25,29 +25,22 @@ var (
 	owner    = addr(3)
 )
 
-// node serves the blueprint "three-jobs-valid" of today's generation, with its events.
+// newNode serves the blueprint "three-jobs-valid" of today's generation, with its events.
 func newNode(t testing.TB) *tangletest.Node {
 	t.Helper()
-	b := readRecorded(t, "gen-D")[0]
-	def, err := tangle.DecodeDefinition(b.event)
+	n, err := tangletest.NewNode(readRecorded(t, "gen-D")[:1])
 	if err != nil {
 		t.Fatal(err)
 	}
-	sources := tangletest.EncodeSources(def.Sources)
-	defHash, srcHash := tangle.Keccak256(b.event), tangle.Keccak256(sources)
-	return &tangletest.Node{
-		ChainID: testChain, Block: 100, Contract: contract,
-		Blueprints: map[uint64]*tangletest.Blueprint{0: {
-			Definition:     b.call,
-			Status:         tangletest.EncodeStatus(tangle.Status{Owner: owner, Manager: manager, CreatedAt: 80, Active: true}),
-			Requirements:   tangletest.EncodeRequirements([]tangle.Requirement{{Kind: tangle.ResourceCPU, Count: 2}, {Kind: tangle.ResourceMemoryMB, Count: 4096}}),
-			DefinitionHash: defHash[:], SourcesHash: srcHash[:],
-		}},
-		Logs: []tangletest.Log{
-			{Block: 40, Address: manager, Topics: []tangle.Word{tangletest.Topic(tangletest.TopicDefinition), tangletest.ID(0), {}}, Data: tangletest.EncodeBytes(b.event)},
-			{Block: 40, Address: contract, Topics: []tangle.Word{tangletest.Topic(tangletest.TopicSources), tangletest.ID(0), srcHash}, Data: sources},
-		},
+	n.ChainID, n.Contract = testChain, contract
+	for i := range n.Logs {
+		if n.Logs[i].Address == tangletest.Tangle {
+			n.Logs[i].Address = contract
+		}
 	}
+	n.Blueprints[0].Status = tangletest.EncodeStatus(tangle.Status{Owner: owner, Manager: manager, CreatedAt: 80, Active: true})
+	n.Blueprints[0].Requirements = tangletest.EncodeRequirements([]tangle.Requirement{{Kind: tangle.ResourceCPU, Count: 2}, {Kind: tangle.ResourceMemoryMB, Count: 4096}})
+	return n
 }
 
 func serve(t testing.TB, n *tangletest.Node) tangle.Config {
@@ -304,7 +297,7 @@ func TestABlueprintWithoutSourcesIsNotSearchedFor(t *testing.T) {
 func TestOldGenerationsAnswerEverythingThemselves(t *testing.T) {
 	old := readRecorded(t, "gen-A")[0]
 	n := newNode(t)
-	n.Blueprints = map[uint64]*tangletest.Blueprint{1: {Definition: old.call, Status: tangletest.EncodeStatus(tangle.Status{Owner: owner})}}
+	n.Blueprints = map[uint64]*tangletest.Blueprint{1: {Definition: old.Definition, Status: tangletest.EncodeStatus(tangle.Status{Owner: owner})}}
 	b := read(t, serve(t, n), 1)
 	requests, _ := n.Requests()
 	if jobNames(b) != "job-0 job-1 job-2" || b.NamesFrom != tangle.FromCall || len(b.Sources) != 2 || b.SourcesFrom != tangle.FromCall || requests != 1 || len(b.Warnings) != 0 {
