@@ -206,7 +206,7 @@ func (e *Executor) transportError(ctx context.Context, r request, err error) *fa
 		err = wrapped.Err
 	}
 	code := faas.ErrUnavailable
-	var alert tls.AlertError
+	var alert *net.OpError
 	var timeout net.Error
 	switch {
 	case ctx.Err() != nil:
@@ -216,7 +216,7 @@ func (e *Executor) transportError(ctx context.Context, r request, err error) *fa
 		}
 	case errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout():
 		code = faas.ErrTimeout
-	case errors.As(err, &alert): // the platform refused us: an unknown or missing client certificate
+	case errors.As(err, &alert) && alert.Op == "remote error": // a TLS alert: the platform refuses us, for want of a client certificate it trusts
 		code = faas.ErrPermissionDenied
 	}
 	return e.errorf(code, r, "%s %s: %w", r.method, faas.RedactURL(r.url), &redactedError{e.redact(err.Error()), err})

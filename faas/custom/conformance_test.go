@@ -2,12 +2,14 @@ package custom_test
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/custom"
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
+	"github.com/tangle-network/blueprint-serverless/faas/platform"
 )
 
 // harness runs the conformance suite against a platform at an endpoint.
@@ -49,8 +51,23 @@ func TestEveryKindOfPlatformKeepsTheContract(t *testing.T) {
 			p := newFake(t)
 			change(p)
 			h := harness(p.start(t).URL)
-			h.Simulated = true
+			h.Simulated, h.Binary = true, script(t)
 			faastest.Run(t, h)
 		})
 	}
+}
+
+func TestTheEmbeddedPlatformKeepsTheContractOverHTTP(t *testing.T) {
+	p, err := platform.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(p)
+	t.Cleanup(func() {
+		server.Close()
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	faastest.Run(t, harness(server.URL))
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -112,31 +113,52 @@ func (e *Executor) invoke(ctx context.Context, r request, jobID uint32, args []b
 	}}, nil
 }
 
+// refusals are the statuses with which a server says that it refused a request, and so did not run anything.
+var refusals = []int{
+	http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusRequestEntityTooLarge,
+	http.StatusUnsupportedMediaType, http.StatusTooManyRequests, http.StatusNotImplemented,
+}
+
+// failureCodes are the codes in an answer that say more than its status. Platforms answer 500 for all of them.
+var failureCodes = map[string]faas.Code{
+	"TIMEOUT": faas.ErrTimeout, "TOO_LARGE": faas.ErrTooLarge, "UNAVAILABLE": faas.ErrUnavailable, "THROTTLED": faas.ErrThrottled,
+}
+
 // invokeError tells a function that failed from a platform that did.
 func (e *Executor) invokeError(r request, a *answer) *faas.Error {
 	p := decodeProblem(a.body)
 	err := e.statusError(r, a)
-	if a.ok() {
-		err.Code = faas.ErrFunctionFailed // the platform did its part
+	if p.Success != nil {
+		e.kind.CompareAndSwap(kindUnknown, kindDeploys) // it speaks the protocol
 	}
-	if err.Code == faas.ErrTimeout || strings.EqualFold(p.Code, "TIMEOUT") {
-		err.Code = faas.ErrTimeout
+	err.NotRun = slices.Contains(refusals, a.status) || p.notRun()
+	saysSo := p.Success != nil && !*p.Success &&
+		(a.status == http.StatusInternalServerError || a.status == http.StatusBadGateway || a.status == http.StatusUnprocessableEntity)
+	if !saysSo && !a.ok() {
 		return err
 	}
-	functionSaysSo := p.Success != nil && !*p.Success &&
-		(a.status == http.StatusInternalServerError || a.status == http.StatusBadGateway || a.status == http.StatusUnprocessableEntity)
-	if err.Code == faas.ErrFunctionFailed || functionSaysSo {
-		failed := &faas.FunctionError{
-			Type: truncate(p.Code, 40), Message: e.redact(truncate(p.text(), maxMessage)), ExitCode: p.number("exit_code"), LogTail: e.redact(p.detail("log_tail")),
-		}
-		return e.errorf(faas.ErrFunctionFailed, r, "%w", failed)
+	if code, ok := failureCodes[strings.ToUpper(p.Code)]; ok {
+		err.Code = code
+		return err
 	}
-	switch a.status {
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusRequestEntityTooLarge,
-		http.StatusUnsupportedMediaType, http.StatusTooManyRequests, http.StatusNotImplemented:
-		err.NotRun = true // with these a server says that it refused the request
+	failed := e.errorf(faas.ErrFunctionFailed, r, "%w", e.functionError(p))
+	failed.NotRun = p.notRun()
+	return failed
+}
+
+// functionError is what a platform tells of a function that failed. Details are beyond the protocol.
+func (e *Executor) functionError(p problem) *faas.FunctionError {
+	failed := &faas.FunctionError{
+		Type: p.detail("type"), Message: p.detail("message"), ExitCode: p.number("exit_code"), LogTail: e.redact(truncateLines(p.detail("log_tail"), maxLog)),
 	}
-	return err
+	if failed.Type == "" && !strings.EqualFold(p.Code, "FUNCTION_FAILED") {
+		failed.Type = p.Code
+	}
+	if failed.Message == "" {
+		failed.Message = p.text()
+	}
+	failed.Type, failed.Message = truncate(failed.Type, 40), e.redact(truncate(failed.Message, maxMessage))
+	return failed
 }
 
 // invokeTrace sees whether an invocation ever had a connection, and so whether it can have reached the platform.

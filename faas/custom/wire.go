@@ -135,8 +135,26 @@ func (p problem) number(name string) int {
 	return int(n)
 }
 
-// maxMessage bounds what an error repeats of a platform's words, in bytes.
-const maxMessage = 500
+// notRun reports whether the platform says that the job certainly did not start.
+func (p problem) notRun() bool {
+	details, _ := p.Details.(map[string]any)
+	return details["not_run"] == true
+}
+
+// What an error repeats of a platform's words at most, in bytes.
+const (
+	maxMessage = 500
+	maxLog     = 8 << 10
+)
+
+// truncateLines keeps the end of a log, and its line breaks.
+func truncateLines(text string, limit int) string {
+	var lines []string
+	for line := range strings.Lines(text[max(0, len(text)-limit):]) {
+		lines = append(lines, truncate(line, limit))
+	}
+	return strings.Join(lines, "\n")
+}
 
 // truncate cuts a foreign text to at most limit bytes and takes out what would disturb a terminal or a log line.
 func truncate(text string, limit int) string {

@@ -1,7 +1,10 @@
 package faastest_test
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
@@ -20,6 +23,28 @@ func harness(cloud *faastest.Cloud) faastest.Harness {
 }
 
 func TestTheMemoryProviderKeepsTheContract(t *testing.T) {
-	t.Run("one function per unit", func(t *testing.T) { faastest.Run(t, harness(faastest.NewMemory())) })
-	t.Run("one unit per service", func(t *testing.T) { faastest.Run(t, harness(faastest.NewMemory(faastest.WithOneUnit()))) })
+	for name, opts := range map[string][]faastest.MemoryOption{
+		"one function per unit": nil,
+		"one unit per service":  {faastest.WithOneUnit(), faastest.WithoutList(), faastest.WithLatency(time.Millisecond)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := harness(faastest.NewMemory(opts...))
+			h.Binary = script(t)
+			faastest.Run(t, h)
+		})
+	}
+}
+
+// script returns a job binary that is small: nothing runs it here.
+func script(t testing.TB) *faas.Binary {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "job")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	bin, err := faas.InspectBinary(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bin
 }

@@ -65,7 +65,7 @@ func describe(w http.ResponseWriter, err error) (int, failure) {
 			f.Error = cause.Message // the job's own words
 		}
 		if cause.Type != "" {
-			f.Details["type"] = cause.Type
+			f.Details["type"], f.Details["message"] = cause.Type, cause.Message
 		}
 		if cause.ExitCode != 0 {
 			f.Details["exit_code"] = cause.ExitCode
