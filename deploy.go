@@ -14,7 +14,7 @@ import (
 // With serverless off, no job that fits, or a provider that is not linked in, the jobs are run traditionally: by the function given with
 // [WithTraditional], else by a supervised local process. The same happens when serverless fails and the policy's fallback_to_vm is true: what was created
 // is removed first, and Service.Fallback and Warnings tell why. Without the fallback the error is returned. A policy that cannot be read is
-// an error always, and so is a ctx that ends.
+// an error always, and so are a ctx that ends, and a binary that [WithVerifiedBinary] refuses.
 func Deploy(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (*Service, error) {
 	o := newDeployOptions(opts)
 	if err := spec.validate(); err != nil {
@@ -28,7 +28,7 @@ func Deploy(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (*Servi
 
 	meta, err := o.fetchMetadata(ctx, spec)
 	if err != nil {
-		if ctx.Err() != nil || (settings.Enable && !settings.FallbackToVM) {
+		if ctx.Err() != nil || o.verify || (settings.Enable && !settings.FallbackToVM) {
 			return nil, err
 		}
 		var why error
@@ -37,8 +37,30 @@ func Deploy(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (*Servi
 		}
 		return o.runTraditional(ctx, spec, nil, nil, why, fmt.Sprintf("the blueprint's metadata could not be read, so the jobs are run traditionally: %v", err))
 	}
+	unverified := ""
+	if o.verify {
+		check, err := VerifyBinary(meta, spec.BinaryPath)
+		if err == nil {
+			err = check.Err()
+		}
+		if err != nil {
+			return nil, err
+		}
+		if check.Verdict == BinaryUnpublished {
+			unverified = "the binary was not verified: " + check.Why
+		}
+	}
+	svc, err := o.deployAnalysed(ctx, spec, settings, meta)
+	if err == nil && unverified != "" {
+		svc.warn(unverified)
+	}
+	return svc, err
+}
+
+// deployAnalysed analyses the metadata, and deploys as the analysis recommends.
+func (o *deployOptions) deployAnalysed(ctx context.Context, spec ServiceSpec, settings ServerlessSettings, meta *Metadata) (*Service, error) {
 	var analysis *Analysis
-	err = o.events.phase(PhaseAnalysis, nil, func() (err error) {
+	err := o.events.phase(PhaseAnalysis, nil, func() (err error) {
 		analysis, err = AnalyzeFor(meta, settings.Provider.Type, settings.Enable)
 		return err
 	})

@@ -14,6 +14,7 @@ type deployOptions struct {
 	policyPath   string
 	metadata     *Metadata
 	fetch        []FetchOption
+	verify       bool
 	executor     faas.Executor
 	orchestrator Orchestrator
 	noRunner     bool
@@ -32,6 +33,11 @@ func WithMetadata(m *Metadata) DeployOption { return func(o *deployOptions) { o.
 func WithFetch(opts ...FetchOption) DeployOption {
 	return func(o *deployOptions) { o.fetch = append(o.fetch, opts...) }
 }
+
+// WithVerifiedBinary makes [Deploy] compare the binary with what the blueprint publishes for its architecture ([VerifyBinary]), before anything is
+// deployed. A mismatch is an ErrInvalidArgument, and metadata that cannot be read is an error, too, whatever the policy's fallback says. Where nothing
+// is published to compare it with, the deployment goes on, and one of Service.Warnings says so.
+func WithVerifiedBinary() DeployOption { return func(o *deployOptions) { o.verify = true } }
 
 // WithExecutor deploys with this executor, in place of the one that faas.Open finds for the policy's provider. It must be bound to the service
 // of the spec. The service closes it when it is undeployed or closed.
