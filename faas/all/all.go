@@ -11,6 +11,7 @@
 package all
 
 import (
+	_ "github.com/tangle-network/blueprint-serverless/faas/aws"    // aws-lambda
 	_ "github.com/tangle-network/blueprint-serverless/faas/azure"  // azure-functions
 	_ "github.com/tangle-network/blueprint-serverless/faas/custom" // custom
 	_ "github.com/tangle-network/blueprint-serverless/faas/gcp"    // gcp-functions

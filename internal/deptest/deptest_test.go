@@ -35,6 +35,7 @@ var clouds = []struct {
 	pkg, tag string
 	sdk      []string
 }{
+	{"faas/aws", "faas_aws", []string{"github.com/aws/aws-sdk-go-v2/", "github.com/aws/smithy-go"}},
 	{"faas/gcp", "faas_gcp", []string{"cloud.google.com/", "google.golang.org/", "github.com/googleapis/"}},
 	{"faas/azure", "faas_azure", []string{"github.com/Azure/", "github.com/AzureAD/"}},
 }

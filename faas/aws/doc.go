@@ -1,0 +1,110 @@
+// Package aws is the provider for AWS Lambda. Importing it registers the name [faas.AWSLambda]; [New] makes an executor without the registry.
+//
+// # How a job is deployed
+//
+// Every job has one function, called blueprint-SERVICE-JOB, of the runtime provided.al2023. Its bootstrap is the job binary itself where that links
+// faas/job; a binary or script that reads one request on stdin and writes one response on stdout is packed beside a shell script that speaks Lambda's
+// Runtime API for it. The architecture is the binary's: x86_64 or arm64.
+//
+// A deployment changes $LATEST, which nobody invokes, publishes it as a version, probes that version, and points the alias "live" at it. Until then the
+// version before it answers, and going back is a switch of the alias. What agrees already is not sent: neither code, by its hash, nor any setting. Tags
+// of the function record what is live, and whose the function is; a function of the same name without them is never touched.
+//
+// KeepWarm of a function becomes provisioned concurrency of the alias, which is billed while idle. MaxConcurrency becomes reserved concurrency, which the
+// account's other functions then lack, and of which Lambda refuses the account's last 100.
+//
+// # Configuration
+//
+// Everything that the AWS SDK reads counts: AWS_PROFILE and the configuration files, SSO, web identity, the instance's role, AWS_ENDPOINT_URL and
+// AWS_ENDPOINT_URL_LAMBDA, AWS_CA_BUNDLE, AWS_RETRY_MODE, AWS_MAX_ATTEMPTS. The region is that of the policy, [DefaultRegion] where it names none.
+// The execution role is the option "role_arn", else the environment variable AWS_LAMBDA_ROLE_ARN, else, with the option "create_role", one that
+// this package makes for the service and removes with its last function. The registered options are listed by [faas.Provider].
+//
+// Only Lambda is called, unless an option or a package over 50 MB asks for more: IAM for create_role, S3 for such packages, CloudWatch Logs for
+// delete_logs, STS for account_id. Those calls link no further client of the SDK but STS, which reading the configuration links anyway.
+//
+// # Invocations
+//
+// An invocation is sent once: the SDK's own repetition is off for it, unless the option "repeatable_jobs" says that jobs may run more than once. A payload may
+// have 6 MiB as JSON, in both directions. Metrics are those of Lambda's REPORT line, in the text and in the JSON format of logs.
+// [Executor.InvokeEvent] hands a job to Lambda's queue instead.
+//
+// # Permissions
+//
+// This is the policy that deploying, invoking and removing needs, with ACCOUNT and ROLE put in. The statements that follow "Roles" are for the options named
+// like them; invoking alone takes lambda:InvokeFunction and lambda:GetFunction.
+//
+//	{
+//	  "Version": "2012-10-17",
+//	  "Statement": [
+//	    {
+//	      "Sid": "Functions",
+//	      "Effect": "Allow",
+//	      "Action": [
+//	        "lambda:CreateFunction",
+//	        "lambda:GetFunction",
+//	        "lambda:UpdateFunctionCode",
+//	        "lambda:UpdateFunctionConfiguration",
+//	        "lambda:DeleteFunction",
+//	        "lambda:PublishVersion",
+//	        "lambda:ListVersionsByFunction",
+//	        "lambda:CreateAlias",
+//	        "lambda:GetAlias",
+//	        "lambda:UpdateAlias",
+//	        "lambda:InvokeFunction",
+//	        "lambda:PutFunctionConcurrency",
+//	        "lambda:DeleteFunctionConcurrency",
+//	        "lambda:PutProvisionedConcurrencyConfig",
+//	        "lambda:GetProvisionedConcurrencyConfig",
+//	        "lambda:DeleteProvisionedConcurrencyConfig",
+//	        "lambda:ListTags",
+//	        "lambda:TagResource",
+//	        "lambda:UntagResource"
+//	      ],
+//	      "Resource": "arn:aws:lambda:*:ACCOUNT:function:blueprint-*"
+//	    },
+//	    {
+//	      "Sid": "List",
+//	      "Effect": "Allow",
+//	      "Action": ["lambda:ListFunctions"],
+//	      "Resource": "*"
+//	    },
+//	    {
+//	      "Sid": "PassRole",
+//	      "Effect": "Allow",
+//	      "Action": ["iam:PassRole"],
+//	      "Resource": "arn:aws:iam::ACCOUNT:role/ROLE",
+//	      "Condition": {"StringEquals": {"iam:PassedToService": "lambda.amazonaws.com"}}
+//	    },
+//	    {
+//	      "Sid": "Roles",
+//	      "Effect": "Allow",
+//	      "Action": ["iam:CreateRole", "iam:TagRole", "iam:GetRole", "iam:PutRolePolicy", "iam:DeleteRolePolicy", "iam:DeleteRole", "iam:PassRole"],
+//	      "Resource": "arn:aws:iam::ACCOUNT:role/blueprint-*"
+//	    },
+//	    {
+//	      "Sid": "Packages",
+//	      "Effect": "Allow",
+//	      "Action": ["s3:CreateBucket", "s3:PutLifecycleConfiguration", "s3:ListBucket", "s3:GetObject", "s3:PutObject", "s3:DeleteObject"],
+//	      "Resource": ["arn:aws:s3:::BUCKET", "arn:aws:s3:::BUCKET/blueprint-serverless/*"]
+//	    },
+//	    {
+//	      "Sid": "Logs",
+//	      "Effect": "Allow",
+//	      "Action": ["logs:DeleteLogGroup"],
+//	      "Resource": "arn:aws:logs:*:ACCOUNT:log-group:/aws/lambda/blueprint-*"
+//	    },
+//	    {
+//	      "Sid": "Account",
+//	      "Effect": "Allow",
+//	      "Action": ["sts:GetCallerIdentity"],
+//	      "Resource": "*"
+//	    }
+//	  ]
+//	}
+//
+// # Leaving it out
+//
+// A program that imports it through faas/all and is built with -tags faas_only leaves it out, unless the tag faas_aws is given too; opening it then
+// is a [faas.ErrNotLinked] that says so.
+package aws

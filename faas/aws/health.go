@@ -1,0 +1,131 @@
+//go:build !faas_only || faas_aws
+
+package aws
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// maxWarm is how many probes are in flight at a time.
+const maxWarm = 100
+
+// Health says whether the live version of the job's function can answer, by its state at Lambda. Nothing is invoked. Lambda counts invocations
+// in CloudWatch, which is not asked.
+func (e *Executor) Health(ctx context.Context, jobID uint32) (faas.Health, error) {
+	name := functionName(e.service, jobID)
+	out, err := e.owned(ctx, "health", name)
+	if err != nil {
+		return faas.Health{}, err
+	}
+	c := out.Configuration
+	if out.Tags[tagVersion] == "" {
+		return faas.Health{Reason: "its deployment was not finished: no version is live; function state " + describe(c)}, nil
+	}
+	live, err := e.get(ctx, name, e.options.alias)
+	if apiCode(err) == codeNotFound {
+		return faas.Health{Reason: fmt.Sprintf("alias %q is missing; function state %s", e.options.alias, describe(c))}, nil
+	}
+	if err != nil {
+		return faas.Health{}, classify("health", int64(jobID), err)
+	}
+	switch live.Configuration.State {
+	case types.StateActive, types.StateInactive, "": // an inactive function is woken by its next invocation
+	default:
+		return faas.Health{Reason: "live version: state " + describe(live.Configuration)}, nil
+	}
+	if c.LastUpdateStatus == types.LastUpdateStatusFailed {
+		return faas.Health{Healthy: true, Reason: "the last update failed, the version before it answers: " + describe(c)}, nil
+	}
+	return faas.Health{Healthy: true}, nil
+}
+
+// Warm sends n probes to the live version at the same time, at most 100 of them at once, and returns how many were answered. A probe
+// runs no job. How many instances Lambda starts for them is its own choice; it tends to one each.
+func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
+	name := functionName(e.service, jobID)
+	var (
+		wg    sync.WaitGroup
+		mu    sync.Mutex
+		warm  int
+		first error
+		slots = make(chan struct{}, maxWarm)
+	)
+	for range n {
+		slots <- struct{}{} // every probe ends with ctx, so this wait does
+		if ctx.Err() != nil {
+			break
+		}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			_, err := e.probe(ctx, name, e.options.alias, int64(jobID), false)
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				warm++
+			} else if first == nil {
+				first = err
+			}
+		})
+	}
+	wg.Wait()
+	if first == nil {
+		first = ctx.Err()
+	}
+	if warm == 0 && first != nil {
+		return 0, classify("warm", int64(jobID), first)
+	}
+	return warm, nil
+}
+
+// probe invokes a version without running a job and returns how long its start took, zero where an instance was running. It may be repeated. A
+// version that was published just now may be unknown to some of Lambda for a while.
+func (e *Executor) probe(ctx context.Context, name, qualifier string, jobID int64, isNew bool) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.pace.probe)
+	defer cancel()
+	in := &lambda.InvokeInput{
+		FunctionName: &name, Qualifier: &qualifier, InvocationType: types.InvocationTypeRequestResponse, LogType: types.LogTypeTail, Payload: []byte(faas.WarmRequest),
+	}
+	wait := e.pace.within(e.pace.settle)
+	for {
+		out, err := e.lambda.Invoke(ctx, in)
+		if err == nil {
+			tail := logTail(out.LogResult)
+			if out.FunctionError != nil {
+				failed := functionFailed("probe", uint32(max(jobID, 0)), out.Payload, tail)
+				if !handlerAnswered(failed) {
+					return 0, failed
+				}
+				e.logger.warn("the function does not know the probe, and answers", "function", name, "error", failed)
+			}
+			return metricsOf(tail).Init, nil
+		}
+		if !notReady(err) && !(isNew && apiCode(err) == codeNotFound) {
+			return 0, classify("probe", jobID, err)
+		}
+		if more, perr := wait.pause(ctx); perr != nil || !more {
+			return 0, classify("probe", jobID, err)
+		}
+	}
+}
+
+// handlerAnswered reports whether an error of a function was raised by its own handler, which shows that it is started and answers. The
+// names of Lambda's own errors have one of few prefixes.
+func handlerAnswered(failed *faas.Error) bool {
+	var cause *faas.FunctionError
+	if !errors.As(failed, &cause) || failed.Code != faas.ErrFunctionFailed || cause.Type == "" || cause.ExitCode != 0 {
+		return false
+	}
+	origin, _, qualified := strings.Cut(cause.Type, ".")
+	return !qualified || !slices.Contains([]string{"Runtime", "Sandbox", "Function", "Extension"}, origin)
+}

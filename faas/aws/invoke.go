@@ -1,0 +1,209 @@
+//go:build !faas_only || faas_aws
+
+package aws
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// Invoke runs the job once and waits for its answer. The SDK's own retries are off, because they would run a job up to three times, unless the option
+// "repeatable_jobs" allows that. An invocation that Lambda refuses because the function was idle for weeks and is being woken is certain not to have
+// run; Invoke waits for it and sends it once more.
+func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas.Result, error) {
+	payload, err := e.payload(jobID, args, maxSyncPayload)
+	if err != nil {
+		return nil, err
+	}
+	name := functionName(e.service, jobID)
+	start := time.Now()
+	out, err := e.call(ctx, &lambda.InvokeInput{
+		FunctionName: &name, Qualifier: &e.options.alias, InvocationType: types.InvocationTypeRequestResponse, LogType: types.LogTypeTail, Payload: payload,
+	}, jobID)
+	if err != nil {
+		return nil, err
+	}
+	tail := logTail(out.LogResult)
+	result := &faas.Result{Metrics: metricsOf(tail)}
+	result.Metrics.Total = time.Since(start)
+	if out.FunctionError != nil {
+		return nil, functionFailed("invoke", jobID, out.Payload, tail)
+	}
+	var response faas.Response
+	if err := faas.ParseResponse(out.Payload, &response); err != nil {
+		return nil, failure(jobID, "invoke", faas.ErrFunctionFailed, &faas.FunctionError{Type: "bad answer", Message: err.Error(), LogTail: tail})
+	}
+	if !response.Success {
+		return nil, failure(jobID, "invoke", faas.ErrFunctionFailed, &faas.FunctionError{Type: "job", Message: response.Error, LogTail: tail})
+	}
+	result.Output = response.Result
+	if result.Metrics.Execution == 0 {
+		result.Metrics.Execution = time.Duration(response.ExecutionMS * float64(time.Millisecond))
+	}
+	return result, nil
+}
+
+// InvokeEvent hands one run of the job to Lambda's queue and returns when Lambda has accepted it; there is no answer. Lambda itself repeats a run that
+// fails, twice by default, so the job must stand that. The arguments may have up to 1 MiB as JSON. The errors are those of Invoke.
+func (e *Executor) InvokeEvent(ctx context.Context, jobID uint32, args []byte) error {
+	payload, err := e.payload(jobID, args, maxEventPayload)
+	if err != nil {
+		return err
+	}
+	name := functionName(e.service, jobID)
+	_, err = e.call(ctx, &lambda.InvokeInput{
+		FunctionName: &name, Qualifier: &e.options.alias, InvocationType: types.InvocationTypeEvent, Payload: payload,
+	}, jobID)
+	return err
+}
+
+func (e *Executor) payload(jobID uint32, args []byte, limit int) ([]byte, error) {
+	payload := faas.AppendRequest(nil, jobID, args)
+	if len(payload) > limit {
+		err := faas.JobErrorf(faas.ErrTooLarge, "invoke", faas.AWSLambda, jobID, "the request has %d bytes as JSON; Lambda's limit is %d", len(payload), limit)
+		err.NotRun = true
+		return nil, err
+	}
+	return payload, nil
+}
+
+// call sends an invocation, and says of a failure whether the function can have run.
+func (e *Executor) call(ctx context.Context, in *lambda.InvokeInput, jobID uint32) (*lambda.InvokeOutput, error) {
+	if err := ctx.Err(); err != nil {
+		failed := classify("invoke", int64(jobID), err)
+		failed.NotRun = true
+		return nil, failed
+	}
+	out, err := e.lambda.Invoke(ctx, in, e.sendOnce)
+	if err != nil && notReady(err) {
+		if _, werr := e.settled(ctx, "invoke", int64(jobID), *in.FunctionName, *in.Qualifier, nil); werr != nil {
+			failed := classify("invoke", int64(jobID), werr)
+			failed.NotRun = true
+			return nil, failed
+		}
+		out, err = e.lambda.Invoke(ctx, in, e.sendOnce)
+	}
+	if err == nil {
+		return out, nil
+	}
+	failed := classify("invoke", int64(jobID), err)
+	failed.NotRun = notStarted(err, failed.Code)
+	if failed.Code == faas.ErrConflict {
+		failed.Code = faas.ErrUnavailable // Invoke has no conflict: the function is busy changing
+	}
+	return nil, failed
+}
+
+func (e *Executor) sendOnce(o *lambda.Options) {
+	if !e.options.repeatable {
+		o.Retryer = aws.NopRetryer{}
+	}
+}
+
+// notReady reports whether Lambda refused an invocation because of the function's state, which includes waking it.
+func notReady(err error) bool {
+	switch apiCode(err) {
+	case codeConflict, "ResourceNotReadyException":
+		return true
+	}
+	return false
+}
+
+// notStarted reports whether an invocation that failed has certainly not started the function.
+func notStarted(err error, code faas.Code) bool {
+	if api := apiCode(err); api != "" {
+		if neverStarted[api] {
+			return true
+		}
+		var response interface{ HTTPStatusCode() int }
+		if errors.As(err, &response) && response.HTTPStatusCode() >= http.StatusInternalServerError {
+			return false
+		}
+		switch code {
+		case faas.ErrNotFound, faas.ErrThrottled, faas.ErrPermissionDenied, faas.ErrInvalidArgument, faas.ErrConflict, faas.ErrTooLarge:
+			return true
+		}
+		return false
+	}
+	var (
+		credentials *credentialsError
+		dial        *net.OpError
+		dns         *net.DNSError
+	)
+	switch {
+	case errors.As(err, &credentials), errors.As(err, &dns), errors.Is(err, syscall.ECONNREFUSED):
+		return true
+	case errors.As(err, &dial):
+		return dial.Op == "dial"
+	}
+	return false
+}
+
+// functionFailed makes the error of a function that ran, or whose process could not, and gave no answer.
+func functionFailed(op string, jobID uint32, payload []byte, tail string) *faas.Error {
+	var told struct {
+		ErrorMessage string          `json:"errorMessage"`
+		ErrorType    string          `json:"errorType"`
+		StackTrace   json.RawMessage `json:"stackTrace"`
+	}
+	if json.Unmarshal(payload, &told) != nil {
+		told.ErrorMessage = strings.ToValidUTF8(string(bytes.TrimSpace(payload[:min(len(payload), 1024)])), "")
+	}
+	cause := &faas.FunctionError{Type: told.ErrorType, Message: told.ErrorMessage, ExitCode: exitCode(told.ErrorMessage), LogTail: tail}
+	code := faas.ErrFunctionFailed
+	switch {
+	case told.ErrorType == "Sandbox.Timedout", told.ErrorType == "Cancelled", // the second is that of faas/job, which answers in the last moment
+		strings.Contains(told.ErrorMessage, "Task timed out after"):
+		code = faas.ErrTimeout
+	case told.ErrorType == "Function.ResponseSizeTooLarge", told.ErrorType == "TooLarge": // the second is that of faas/job
+		code = faas.ErrTooLarge
+	}
+	return failure(jobID, op, code, cause)
+}
+
+func failure(jobID uint32, op string, code faas.Code, cause *faas.FunctionError) *faas.Error {
+	return &faas.Error{Op: op, Provider: faas.AWSLambda, JobID: int64(jobID), Code: code, Err: cause}
+}
+
+// exitCode reads the code out of Lambda's "Error: Runtime exited with error: exit status 3".
+func exitCode(message string) int {
+	_, after, found := strings.Cut(message, "exit status ")
+	if !found {
+		return 0
+	}
+	digits := after
+	for i, r := range after {
+		if r < '0' || r > '9' {
+			digits = after[:i]
+			break
+		}
+	}
+	n, err := strconv.Atoi(digits)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+func logTail(encoded *string) string {
+	text, err := base64.StdEncoding.DecodeString(aws.ToString(encoded))
+	if err != nil {
+		return ""
+	}
+	return strings.ToValidUTF8(string(text), "\uFFFD")
+}

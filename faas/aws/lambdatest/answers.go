@@ -1,0 +1,99 @@
+package lambdatest
+
+import (
+	"encoding/json"
+	"encoding/xml"
+	"fmt"
+	"net/http"
+)
+
+// answer is what an operation of Lambda answers.
+type answer struct {
+	header map[string]string
+	body   any    // JSON, or nil for none
+	raw    []byte // in place of body
+	status int    // in place of the operation's usual one
+}
+
+func (a answer) write(w http.ResponseWriter, status int) {
+	if a.status != 0 {
+		status = a.status
+	}
+	w.Header().Set("X-Amzn-Requestid", newID())
+	for name, value := range a.header {
+		w.Header().Set(name, value)
+	}
+	if a.body == nil && a.raw == nil {
+		w.WriteHeader(status)
+		return
+	}
+	body := a.raw
+	if a.body != nil {
+		var err error
+		if body, err = json.Marshal(a.body); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	w.Write(body)
+}
+
+// apiError is an error of one of the services, with its official code.
+type apiError struct {
+	status        int
+	code, message string
+}
+
+func failf(status int, code, format string, args ...any) *apiError {
+	return &apiError{status, code, fmt.Sprintf(format, args...)}
+}
+
+func (e *apiError) Error() string { return e.code + ": " + e.message }
+
+// write writes the error as the service's protocol has it.
+func (e *apiError) write(w http.ResponseWriter, service string) {
+	switch service {
+	case "s3":
+		type s3Error struct {
+			XMLName xml.Name `xml:"Error"`
+			Code    string
+			Message string
+		}
+		writeXML(w, e.status, s3Error{Code: e.code, Message: e.message})
+	case "iam", "sts":
+		type inner struct{ Type, Code, Message string }
+		type queryError struct {
+			XMLName   xml.Name `xml:"ErrorResponse"`
+			Error     inner
+			RequestId string
+		}
+		writeXML(w, e.status, queryError{Error: inner{"Sender", e.code, e.message}, RequestId: newID()})
+	case "logs":
+		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+		w.WriteHeader(e.status)
+		json.NewEncoder(w).Encode(map[string]string{"__type": e.code, "message": e.message})
+	default:
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("X-Amzn-Requestid", newID())
+		w.Header().Set("X-Amzn-Errortype", e.code)
+		w.WriteHeader(e.status)
+		body := map[string]string{"Type": "User", "message": e.message}
+		if e.code == "TooManyRequestsException" {
+			body["Reason"] = "CallerRateLimitExceeded"
+		}
+		json.NewEncoder(w).Encode(body)
+	}
+}
+
+func writeXML(w http.ResponseWriter, status int, v any) {
+	text, err := xml.Marshal(v)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/xml")
+	w.WriteHeader(status)
+	w.Write(text)
+}

@@ -1,0 +1,168 @@
+package lambdatest
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// Payload limits, as Lambda enforces them.
+const (
+	maxSyncPayload  = 6<<20 + 100
+	maxEventPayload = 1 << 20
+	maxTail         = 4 << 10
+)
+
+// Invocation is one invocation, as Config.Handler sees it.
+type Invocation struct {
+	Function string
+	Version  string
+	Payload  []byte
+	Env      map[string]string
+}
+
+// Answer is what an invocation came to.
+type Answer struct {
+	Payload       []byte
+	FunctionError string // "Unhandled", or empty
+	Log           string // what the function wrote
+	Init          time.Duration
+	Duration      time.Duration
+}
+
+func (s *Server) invoke(r request) (answer, *apiError) {
+	kind := r.Header.Get("X-Amz-Invocation-Type")
+	limit := maxSyncPayload
+	if kind == "Event" {
+		limit = maxEventPayload
+	}
+	if len(r.body) > limit {
+		return answer{}, failf(http.StatusRequestEntityTooLarge, "RequestTooLargeException", "%d byte payload is too large for the %s invocation type (limit %d bytes)", len(r.body), kind, limit)
+	}
+	if len(r.body) > 0 && !json.Valid(r.body) {
+		return answer{}, failf(400, "InvalidRequestContentException", "Could not parse request body into json")
+	}
+	target, problem := s.target(r)
+	if problem != nil {
+		return answer{}, problem
+	}
+	if kind == "DryRun" {
+		return answer{status: http.StatusNoContent}, nil
+	}
+	if kind == "Event" {
+		s.events.Go(func() { s.run(target, r.body) })
+		return answer{status: http.StatusAccepted}, nil
+	}
+	result, throttled := s.run(target, r.body)
+	if throttled {
+		return answer{}, failf(http.StatusTooManyRequests, "TooManyRequestsException", "Rate Exceeded.")
+	}
+	out := answer{raw: result.Payload, header: map[string]string{"X-Amz-Executed-Version": target.version}}
+	if out.raw == nil {
+		out.raw = []byte("null")
+	}
+	if len(out.raw) > maxSyncPayload {
+		result.FunctionError = "Unhandled"
+		out.raw = []byte(fmt.Sprintf(`{"errorMessage":"Response payload size (%d bytes) exceeded maximum allowed payload size (6291556 bytes).","errorType":"Function.ResponseSizeTooLarge"}`, len(out.raw)))
+	}
+	if result.FunctionError != "" {
+		out.header["X-Amz-Function-Error"] = result.FunctionError
+	}
+	if r.Header.Get("X-Amz-Log-Type") == "Tail" {
+		text := target.log(result)
+		out.header["X-Amz-Log-Result"] = base64.StdEncoding.EncodeToString([]byte(text[max(0, len(text)-maxTail):]))
+	}
+	return out, nil
+}
+
+// target is what an invocation runs.
+type target struct {
+	function, version string
+	config            configuration
+	reserved          *int
+}
+
+// target resolves what is invoked, and refuses what cannot be.
+func (s *Server) target(r request) (target, *apiError) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f, err := s.find(r.name)
+	if err != nil {
+		return target{}, err
+	}
+	v, err := s.version(f, r.qualifier())
+	if err != nil {
+		return target{}, err
+	}
+	switch v.State {
+	case "Pending":
+		return target{}, failf(409, "ResourceConflictException", "The operation cannot be performed at this time. The function is currently in the following state: Pending")
+	case "Failed":
+		return target{}, failf(409, "ResourceConflictException", "The operation cannot be performed at this time. The function is currently in the following state: Failed")
+	case "Inactive":
+		v.State, v.StateReasonCode, v.StateReason = "Pending", "Restoring", "The function is being restored."
+		woken := v
+		time.AfterFunc(max(s.config.Pending, 0), func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			woken.State, woken.StateReasonCode, woken.StateReason = "Active", "", ""
+		})
+		return target{}, failf(409, "ResourceConflictException", "The operation cannot be performed at this time. The function is currently in the following state: Inactive")
+	}
+	s.logGroups["/aws/lambda/"+r.name] = true
+	return target{r.name, v.Version, *v, f.reserved}, nil
+}
+
+// run runs an invocation, and reports whether it was refused for too many at once.
+func (s *Server) run(t target, payload []byte) (Answer, bool) {
+	if s.config.Handler == nil {
+		return s.pool.invoke(t, payload)
+	}
+	env := map[string]string{}
+	if t.config.Environment != nil {
+		env = maps.Clone(t.config.Environment.Variables)
+	}
+	start := time.Now()
+	result := s.config.Handler(Invocation{t.function, t.version, payload, env})
+	if result.Duration == 0 {
+		result.Duration = time.Since(start)
+	}
+	return result, false
+}
+
+// log is the log of an invocation, in the function's format.
+func (t target) log(a Answer) string {
+	id := newID()
+	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+	billed := int((a.Duration + a.Init + time.Millisecond - 1) / time.Millisecond)
+	var b strings.Builder
+	if t.config.LoggingConfig.LogFormat == "JSON" {
+		record := func(kind string, more map[string]any) {
+			more["requestId"] = id
+			text, _ := json.Marshal(map[string]any{"time": time.Now().UTC().Format(time.RFC3339Nano), "type": kind, "record": more})
+			b.Write(append(text, '\n'))
+		}
+		record("platform.start", map[string]any{"version": t.version})
+		b.WriteString(a.Log)
+		metrics := map[string]any{"durationMs": ms(a.Duration), "billedDurationMs": billed, "memorySizeMB": t.config.MemorySize, "maxMemoryUsedMB": 17}
+		if a.Init > 0 {
+			metrics["initDurationMs"] = ms(a.Init)
+		}
+		record("platform.report", map[string]any{"metrics": metrics, "status": "success"})
+		return b.String()
+	}
+	fmt.Fprintf(&b, "START RequestId: %s Version: %s\n%s", id, t.version, a.Log)
+	if a.Log != "" && !strings.HasSuffix(a.Log, "\n") {
+		b.WriteByte('\n')
+	}
+	fmt.Fprintf(&b, "END RequestId: %s\nREPORT RequestId: %s\tDuration: %.2f ms\tBilled Duration: %d ms\tMemory Size: %d MB\tMax Memory Used: 17 MB\t", id, id, ms(a.Duration), billed, t.config.MemorySize)
+	if a.Init > 0 {
+		fmt.Fprintf(&b, "Init Duration: %.2f ms\t", ms(a.Init))
+	}
+	b.WriteByte('\n')
+	return b.String()
+}

@@ -1,0 +1,308 @@
+package lambdatest
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"unicode/utf8"
+)
+
+// Model is the official model of Lambda's API, as every AWS CLI and botocore bring it.
+type Model struct {
+	Operations map[string]struct {
+		HTTP struct {
+			Method       string `json:"method"`
+			RequestURI   string `json:"requestUri"`
+			ResponseCode int    `json:"responseCode"`
+		} `json:"http"`
+		Input  *struct{ Shape string } `json:"input"`
+		Output *struct{ Shape string } `json:"output"`
+	} `json:"operations"`
+	Shapes map[string]*shape `json:"shapes"`
+}
+
+type shape struct {
+	Type     string
+	Required []string
+	Members  map[string]*member
+	Member   *member
+	Key      *member
+	Value    *member
+	Enum     []string
+	Pattern  string
+	Min, Max *float64
+	Payload  string
+	pattern  *regexp.Regexp
+}
+
+type member struct {
+	Shape        string
+	Location     string
+	LocationName string
+}
+
+// FindModel looks for the model where Python's botocore and the AWS CLI have it. It returns nil where there is none.
+func FindModel() (*Model, error) {
+	const inBotocore = "data/lambda/2015-03-31/service-2.json"
+	patterns := []string{
+		"/usr/lib/python3/dist-packages/botocore", "/usr/lib/python3/dist-packages/awscli/botocore", "/usr/local/aws-cli/v2/current/dist/awscli/botocore",
+		"/usr/local/lib/python3*/*-packages/botocore", "/usr/lib/python3*/site-packages/botocore", "/opt/homebrew/lib/python3*/site-packages/botocore",
+	}
+	if python, err := exec.LookPath("python3"); err == nil {
+		if out, err := exec.Command(python, "-c", "import botocore, os; print(os.path.dirname(botocore.__file__))").Output(); err == nil {
+			patterns = append([]string{strings.TrimSpace(string(out))}, patterns...)
+		}
+	}
+	for _, pattern := range patterns {
+		for _, name := range []string{inBotocore, inBotocore + ".gz"} {
+			found, err := filepath.Glob(filepath.Join(pattern, filepath.FromSlash(name)))
+			if err != nil {
+				return nil, err
+			}
+			if len(found) > 0 {
+				return ReadModel(found[len(found)-1])
+			}
+		}
+	}
+	return nil, nil
+}
+
+// ReadModel reads a service-2.json, which may be compressed.
+func ReadModel(path string) (*Model, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if strings.HasSuffix(path, ".gz") {
+		z, err := gzip.NewReader(bytes.NewReader(data))
+		if err != nil {
+			return nil, err
+		}
+		if data, err = io.ReadAll(z); err != nil {
+			return nil, err
+		}
+	}
+	m := &Model{}
+	if err := json.Unmarshal(data, m); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	for _, s := range m.Shapes {
+		if s.Pattern != "" {
+			s.pattern, _ = regexp.Compile(`^(?:` + s.Pattern + `)$`) // those with look-around are not checked
+		}
+	}
+	return m, nil
+}
+
+// checkRequest checks a request against the shape of its operation's input: members known, required ones there, types, patterns and limits.
+func (m *Model) checkRequest(operation string, r *http.Request, uri map[string]string, body []byte) error {
+	op, ok := m.Operations[operation]
+	if !ok {
+		return fmt.Errorf("the model has no such operation")
+	}
+	if op.Input == nil {
+		return nil
+	}
+	in := m.Shapes[op.Input.Shape]
+	var fields map[string]json.RawMessage
+	payload := in.Payload
+	if payload == "" && len(body) > 0 {
+		if err := json.Unmarshal(body, &fields); err != nil {
+			return fmt.Errorf("the body is no JSON object: %w", err)
+		}
+	}
+	query := r.URL.Query()
+	var problems []error
+	seen := map[string]bool{}
+	for name, mem := range in.Members {
+		at := mem.LocationName
+		if at == "" {
+			at = name
+		}
+		var value string
+		var given bool
+		switch mem.Location {
+		case "uri":
+			value, given = uri[at]
+		case "querystring":
+			given, value = query.Has(at), query.Get(at)
+			query.Del(at)
+		case "header":
+			given, value = len(r.Header.Values(at)) > 0, r.Header.Get(at)
+		case "":
+			if name == payload {
+				seen[name] = len(body) > 0
+				continue
+			}
+			raw, ok := fields[at]
+			delete(fields, at)
+			if ok {
+				seen[name] = true
+				problems = append(problems, m.checkValue(name, mem.Shape, raw))
+			}
+			continue
+		}
+		if given {
+			seen[name] = true
+			problems = append(problems, m.checkText(name, mem.Shape, value))
+		}
+	}
+	for _, name := range in.Required {
+		if !seen[name] {
+			problems = append(problems, fmt.Errorf("member %s is missing", name))
+		}
+	}
+	for name := range fields {
+		problems = append(problems, fmt.Errorf("member %s is unknown", name))
+	}
+	for name := range query {
+		problems = append(problems, fmt.Errorf("query parameter %s is unknown", name))
+	}
+	return errors.Join(problems...)
+}
+
+// checkAnswer checks an answer of the fake itself.
+func (m *Model) checkAnswer(operation string, w *httptest.ResponseRecorder) error {
+	op := m.Operations[operation]
+	if w.Code >= 300 {
+		code := w.Header().Get("X-Amzn-Errortype")
+		if m.Shapes[code] == nil && code != "ValidationException" && code != "SerializationException" && code != "RequestEntityTooLargeException" {
+			return fmt.Errorf("the model has no error %q", code)
+		}
+		return nil
+	}
+	if op.Output == nil || m.Shapes[op.Output.Shape].Payload != "" || w.Body.Len() == 0 {
+		return nil
+	}
+	return m.checkValue(op.Output.Shape, op.Output.Shape, w.Body.Bytes())
+}
+
+// checkText checks a value that is text on the wire: in the path, the query or a header.
+func (m *Model) checkText(where, name, text string) error {
+	switch m.Shapes[name].Type {
+	case "string":
+		quoted, err := json.Marshal(text)
+		if err != nil {
+			return err
+		}
+		return m.checkValue(where, name, quoted)
+	case "integer", "long", "boolean":
+		return m.checkValue(where, name, []byte(text))
+	}
+	return nil
+}
+
+func (m *Model) checkValue(where, name string, raw json.RawMessage) error {
+	s := m.Shapes[name]
+	if s == nil || string(raw) == "null" {
+		return nil
+	}
+	wrong := func(err error) error { return fmt.Errorf("%s: %s is no %s: %w", where, clip(raw), s.Type, err) }
+	switch s.Type {
+	case "structure":
+		var fields map[string]json.RawMessage
+		if err := json.Unmarshal(raw, &fields); err != nil {
+			return wrong(err)
+		}
+		var problems []error
+		for member, value := range fields {
+			known := s.Members[member]
+			if known == nil {
+				problems = append(problems, fmt.Errorf("%s: member %s is unknown", where, member))
+				continue
+			}
+			problems = append(problems, m.checkValue(where+"."+member, known.Shape, value))
+		}
+		for _, required := range s.Required {
+			if _, ok := fields[required]; !ok {
+				problems = append(problems, fmt.Errorf("%s: member %s is missing", where, required))
+			}
+		}
+		return errors.Join(problems...)
+	case "list":
+		var items []json.RawMessage
+		if err := json.Unmarshal(raw, &items); err != nil {
+			return wrong(err)
+		}
+		problems := []error{s.within(where, float64(len(items)))}
+		for _, item := range items {
+			problems = append(problems, m.checkValue(where+"[]", s.Member.Shape, item))
+		}
+		return errors.Join(problems...)
+	case "map":
+		var items map[string]json.RawMessage
+		if err := json.Unmarshal(raw, &items); err != nil {
+			return wrong(err)
+		}
+		var problems []error
+		for key, item := range items {
+			problems = append(problems, m.checkText(where+" key", s.Key.Shape, key), m.checkValue(where+"["+key+"]", s.Value.Shape, item))
+		}
+		return errors.Join(problems...)
+	case "string":
+		var text string
+		if err := json.Unmarshal(raw, &text); err != nil {
+			return wrong(err)
+		}
+		return s.checkString(where, text)
+	case "blob":
+		var data []byte
+		if err := json.Unmarshal(raw, &data); err != nil {
+			return wrong(err)
+		}
+	case "integer", "long":
+		var n int64
+		if err := json.Unmarshal(raw, &n); err != nil {
+			return wrong(err)
+		}
+		return s.within(where, float64(n))
+	case "float", "double":
+		var n float64
+		if err := json.Unmarshal(raw, &n); err != nil {
+			return wrong(err)
+		}
+	case "boolean":
+		var b bool
+		if err := json.Unmarshal(raw, &b); err != nil {
+			return wrong(err)
+		}
+	}
+	return nil
+}
+
+func (s *shape) checkString(where, text string) error {
+	if len(s.Enum) > 0 {
+		for _, e := range s.Enum {
+			if e == text {
+				return nil
+			}
+		}
+		return fmt.Errorf("%s: %q is none of %v", where, text, s.Enum)
+	}
+	if s.pattern != nil && !s.pattern.MatchString(text) {
+		return fmt.Errorf("%s: %q does not match %s", where, text, s.Pattern)
+	}
+	return s.within(where, float64(utf8.RuneCountInString(text)))
+}
+
+func (s *shape) within(where string, n float64) error {
+	switch {
+	case s.Min != nil && n < *s.Min:
+		return fmt.Errorf("%s: %g is less than %g", where, n, *s.Min)
+	case s.Max != nil && n > *s.Max:
+		return fmt.Errorf("%s: %g is more than %g", where, n, *s.Max)
+	}
+	return nil
+}
+
+func clip(raw []byte) string { return string(raw[:min(len(raw), 60)]) }

@@ -1,0 +1,273 @@
+package lambdatest
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/xml"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+func itoa(n int64) string { return strconv.FormatInt(n, 10) }
+
+// role is one of IAM.
+type role struct {
+	arn      string
+	trust    string
+	boundary string
+	tags     map[string]string
+	policies map[string]string
+	usable   time.Time
+}
+
+// checkRole refuses a role that Lambda cannot assume, as Lambda words it.
+func (s *Server) checkRole(arn string) *apiError {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	cannot := invalid("The role defined for the function cannot be assumed by Lambda.")
+	if slices.Contains(s.config.UnknownRoles, arn) {
+		return cannot
+	}
+	if !strings.HasPrefix(arn, "arn:aws:iam::") {
+		return failf(400, "ValidationException", "1 validation error detected: Value '%s' at 'role' failed to satisfy constraint: Member must satisfy regular expression pattern", arn)
+	}
+	r := s.roles[arn[strings.LastIndexByte(arn, '/')+1:]]
+	if r != nil && (time.Now().Before(r.usable) || !strings.Contains(r.trust, "lambda.amazonaws.com")) {
+		return cannot
+	}
+	return nil
+}
+
+// Roles returns the names of the roles created here with their inline policies.
+func (s *Server) Roles() map[string]map[string]string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := map[string]map[string]string{}
+	for name, r := range s.roles {
+		all[name] = r.policies
+	}
+	return all
+}
+
+// routeOthers finds the operation of a request to another service than Lambda.
+func (s *Server) routeOthers(r *http.Request, body []byte) (operation, *apiError) {
+	if target := r.Header.Get("X-Amz-Target"); target != "" {
+		name := target[strings.LastIndexByte(target, '.')+1:]
+		return operation{call: Call{Service: "logs", Operation: name, Body: body}, serve: s.serveLogs}, nil
+	}
+	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") {
+		form, err := url.ParseQuery(string(body))
+		if err != nil {
+			return operation{}, failf(400, "MalformedQueryString", "%v", err)
+		}
+		service := "iam"
+		if form.Get("Action") == "GetCallerIdentity" {
+			service = "sts"
+		}
+		return operation{call: Call{Service: service, Operation: form.Get("Action"), Body: body}, serve: s.serveQuery}, nil
+	}
+	if r.Header.Get("X-Amz-Content-Sha256") != "" {
+		return operation{call: Call{Service: "s3", Operation: s3Operation(r), Body: body}, serve: s.serveS3}, nil
+	}
+	return operation{call: Call{Service: "lambda"}}, failf(404, "UnknownOperationException", "no operation is at %s %s", r.Method, r.URL.Path)
+}
+
+func (s *Server) serveQuery(w http.ResponseWriter, r *http.Request, body []byte) {
+	form, _ := url.ParseQuery(string(body))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	name := form.Get("RoleName")
+	missing := failf(404, "NoSuchEntity", "The role with name %s cannot be found.", name)
+	existing := s.roles[name]
+	action := form.Get("Action")
+	if existing == nil && action != "CreateRole" && action != "GetCallerIdentity" {
+		missing.write(w, "iam")
+		return
+	}
+	switch action {
+	case "GetCallerIdentity":
+		type result struct{ Account, Arn, UserId string }
+		type response struct {
+			XMLName xml.Name `xml:"GetCallerIdentityResponse"`
+			Result  result   `xml:"GetCallerIdentityResult"`
+		}
+		writeXML(w, 200, response{Result: result{s.config.Account, "arn:aws:iam::" + s.config.Account + ":user/test", "AIDATEST"}})
+	case "CreateRole":
+		if existing != nil {
+			failf(409, "EntityAlreadyExists", "Role with name %s already exists.", name).write(w, "iam")
+			return
+		}
+		if len(name) > 64 || !json.Valid([]byte(form.Get("AssumeRolePolicyDocument"))) {
+			failf(400, "ValidationError", "role name or trust policy is invalid").write(w, "iam")
+			return
+		}
+		created := &role{
+			arn: "arn:aws:iam::" + s.config.Account + ":role/" + name, trust: form.Get("AssumeRolePolicyDocument"), boundary: form.Get("PermissionsBoundary"),
+			tags: map[string]string{}, policies: map[string]string{}, usable: time.Now().Add(s.config.RoleDelay),
+		}
+		for i := 1; form.Has("Tags.member." + strconv.Itoa(i) + ".Key"); i++ {
+			member := "Tags.member." + strconv.Itoa(i) + "."
+			created.tags[form.Get(member+"Key")] = form.Get(member + "Value")
+		}
+		s.roles[name] = created
+		writeXML(w, 200, roleAnswer{XMLName: xml.Name{Local: "CreateRoleResponse"}, Created: created.describe(name)})
+	case "GetRole":
+		writeXML(w, 200, roleAnswer{XMLName: xml.Name{Local: "GetRoleResponse"}, Found: existing.describe(name)})
+	case "PutRolePolicy":
+		if !json.Valid([]byte(form.Get("PolicyDocument"))) {
+			failf(400, "MalformedPolicyDocument", "the policy is no JSON").write(w, "iam")
+			return
+		}
+		existing.policies[form.Get("PolicyName")] = form.Get("PolicyDocument")
+		writeXML(w, 200, roleAnswer{XMLName: xml.Name{Local: "PutRolePolicyResponse"}})
+	case "DeleteRolePolicy":
+		if _, ok := existing.policies[form.Get("PolicyName")]; !ok {
+			failf(404, "NoSuchEntity", "The role policy with name %s cannot be found.", form.Get("PolicyName")).write(w, "iam")
+			return
+		}
+		delete(existing.policies, form.Get("PolicyName"))
+		writeXML(w, 200, roleAnswer{XMLName: xml.Name{Local: "DeleteRolePolicyResponse"}})
+	case "DeleteRole":
+		if len(existing.policies) > 0 {
+			failf(409, "DeleteConflict", "Cannot delete entity, must delete policies first.").write(w, "iam")
+			return
+		}
+		delete(s.roles, name)
+		writeXML(w, 200, roleAnswer{XMLName: xml.Name{Local: "DeleteRoleResponse"}})
+	default:
+		failf(400, "InvalidAction", "Could not find operation %s", action).write(w, "iam")
+	}
+}
+
+type roleAnswer struct {
+	XMLName xml.Name
+	Created *roleXML `xml:"CreateRoleResult>Role"`
+	Found   *roleXML `xml:"GetRoleResult>Role"`
+}
+
+type roleXML struct {
+	RoleName, Arn string
+	Tags          []tagXML `xml:"Tags>member"`
+}
+
+type tagXML struct{ Key, Value string }
+
+func (r *role) describe(name string) *roleXML {
+	out := &roleXML{RoleName: name, Arn: r.arn}
+	for key, value := range r.tags {
+		out.Tags = append(out.Tags, tagXML{key, value})
+	}
+	return out
+}
+
+func (s *Server) serveLogs(w http.ResponseWriter, r *http.Request, body []byte) {
+	in := struct{ LogGroupName string }{}
+	if err := json.Unmarshal(body, &in); err != nil || !strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".DeleteLogGroup") {
+		failf(400, "UnknownOperationException", "only DeleteLogGroup is known").write(w, "logs")
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.logGroups[in.LogGroupName] {
+		failf(400, "ResourceNotFoundException", "The specified log group does not exist.").write(w, "logs")
+		return
+	}
+	delete(s.logGroups, in.LogGroupName)
+	w.WriteHeader(http.StatusOK)
+}
+
+func s3Operation(r *http.Request) string {
+	_, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	kind := "Bucket"
+	switch {
+	case key != "":
+		kind = "Object"
+	case r.URL.Query().Has("lifecycle"):
+		return "PutBucketLifecycleConfiguration"
+	case r.URL.Query().Get("list-type") == "2":
+		return "ListObjectsV2"
+	}
+	verb := map[string]string{"PUT": "Put", "GET": "Get", "HEAD": "Head", "DELETE": "Delete"}[r.Method]
+	if kind == "Bucket" && verb == "Put" {
+		verb = "Create"
+	}
+	return verb + kind
+}
+
+func (s *Server) serveS3(w http.ResponseWriter, r *http.Request, body []byte) {
+	bucket, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	objects, exists := s.buckets[bucket]
+	operation := s3Operation(r)
+	if !exists && operation != "CreateBucket" {
+		failf(404, "NoSuchBucket", "The specified bucket does not exist").write(w, "s3")
+		return
+	}
+	data, found := objects[key]
+	switch operation {
+	case "CreateBucket":
+		if exists {
+			failf(409, "BucketAlreadyOwnedByYou", "Your previous request to create the named bucket succeeded and you already own it.").write(w, "s3")
+			return
+		}
+		inRegion := bytes.Contains(body, []byte("<LocationConstraint>"+s.config.Region+"<"))
+		if inRegion == (s.config.Region == "us-east-1") {
+			failf(400, "IllegalLocationConstraintException", "The location constraint is incompatible with the region.").write(w, "s3")
+			return
+		}
+		s.buckets[bucket] = map[string][]byte{}
+	case "PutBucketLifecycleConfiguration":
+		sum := sha256.Sum256(body)
+		if r.Header.Get("X-Amz-Checksum-Sha256") != base64.StdEncoding.EncodeToString(sum[:]) {
+			failf(400, "InvalidRequest", "Missing required header for this request: Content-MD5 OR x-amz-checksum-*").write(w, "s3")
+		}
+	case "PutObject":
+		objects[key] = body
+	case "HeadObject", "GetObject":
+		if !found {
+			if r.Method == "HEAD" {
+				w.WriteHeader(http.StatusNotFound)
+				return
+			}
+			failf(404, "NoSuchKey", "The specified key does not exist.").write(w, "s3")
+			return
+		}
+		w.Header().Set("Content-Length", itoa(int64(len(data))))
+		if r.Method == "GET" {
+			io.Copy(w, bytes.NewReader(data))
+		}
+	case "DeleteObject":
+		delete(objects, key)
+		w.WriteHeader(http.StatusNoContent)
+	case "ListObjectsV2":
+		type content struct{ Key string }
+		type list struct {
+			XMLName  xml.Name `xml:"ListBucketResult"`
+			Contents []content
+		}
+		var l list
+		for name := range objects {
+			if strings.HasPrefix(name, r.URL.Query().Get("prefix")) {
+				l.Contents = append(l.Contents, content{name})
+			}
+		}
+		writeXML(w, 200, l)
+	default:
+		failf(501, "NotImplemented", "%s is not known here", operation).write(w, "s3")
+	}
+}
+
+// CreateBucket makes a bucket, as an operator would have done.
+func (s *Server) CreateBucket(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.buckets[name] = map[string][]byte{}
+}

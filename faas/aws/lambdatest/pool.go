@@ -1,0 +1,361 @@
+package lambdatest
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+)
+
+// runtimePath is where the Runtime API is. Every instance has its own, told apart by a segment of the path, which its AWS_LAMBDA_RUNTIME_API ends with.
+const runtimePath = "/lambda-runtime/"
+
+// pool runs bootstraps as processes: one invocation at a time in each, as many processes as there are invocations at the same time.
+type pool struct {
+	host   string
+	config Config
+
+	mu        sync.Mutex
+	closed    bool
+	instances map[string]*instance
+	idle      map[string][]*instance // by function and version
+	busy      map[string]int         // by function
+	total     int
+}
+
+// instance is one process. Its channels carry one invocation at a time.
+type instance struct {
+	id, key  string
+	function string
+	cmd      *exec.Cmd
+	log      tail
+	events   chan event
+	ready    chan struct{} // it asked for its first event
+	once     sync.Once
+	answers  chan Answer
+	failed   chan Answer // an error of its initialization
+	exited   chan struct{}
+	exit     error
+	retired  bool
+}
+
+type event struct {
+	id       string
+	payload  []byte
+	deadline time.Time
+	arn      string
+}
+
+// tail keeps what a process wrote since it was last taken.
+type tail struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.b.Len() < 1<<20 {
+		t.b.Write(p)
+	}
+	return len(p), nil
+}
+
+func (t *tail) take() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	text := t.b.String()
+	t.b.Reset()
+	return text
+}
+
+func newPool(host string, config Config) *pool {
+	return &pool{host: host, config: config, instances: map[string]*instance{}, idle: map[string][]*instance{}, busy: map[string]int{}}
+}
+
+// invoke runs one invocation. It reports true where there are too many already.
+func (p *pool) invoke(t target, payload []byte) (Answer, bool) {
+	if !p.enter(t) {
+		return Answer{}, true
+	}
+	defer p.leave(t)
+	timeout := time.Duration(t.config.Timeout) * time.Second
+	i := p.take(t)
+	var started time.Duration
+	if i == nil {
+		begin := time.Now()
+		var failure *Answer
+		if i, failure = p.start(t); failure != nil {
+			return *failure, false
+		}
+		started = time.Since(begin)
+	}
+	i.log.take()
+	begin := time.Now()
+	ev := event{newID(), payload, begin.Add(timeout), t.config.FunctionArn}
+	limit := time.NewTimer(timeout)
+	defer limit.Stop()
+	deliver := i.events
+	for {
+		select {
+		case deliver <- ev:
+			deliver = nil
+		case a := <-i.answers:
+			a.Init, a.Duration, a.Log = started, time.Since(begin), i.log.take()
+			p.put(i)
+			return a, false
+		case <-i.exited:
+			p.drop(i)
+			return Answer{
+				Payload: errorPayload("Runtime.ExitError", fmt.Sprintf("RequestId: %s Error: Runtime exited with error: %v", ev.id, exitText(i.exit))), FunctionError: "Unhandled",
+				Log: i.log.take(), Init: started, Duration: time.Since(begin),
+			}, false
+		case <-limit.C:
+			p.drop(i)
+			return Answer{
+				Payload:       errorPayload("Sandbox.Timedout", fmt.Sprintf("RequestId: %s Error: Task timed out after %.2f seconds", ev.id, timeout.Seconds())),
+				FunctionError: "Unhandled", Log: i.log.take() + fmt.Sprintf("%s Task timed out after %.2f seconds\n", ev.id, timeout.Seconds()), Init: started, Duration: timeout,
+			}, false
+		}
+	}
+}
+
+func exitText(err error) string {
+	if err == nil {
+		return "exit status 0"
+	}
+	return err.Error()
+}
+
+func errorPayload(kind, message string) []byte {
+	return fmt.Appendf(nil, `{"errorMessage":%q,"errorType":%q}`, message, kind)
+}
+
+func (p *pool) enter(t target) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.total >= p.config.Concurrency || (t.reserved != nil && p.busy[t.function] >= *t.reserved) {
+		return false
+	}
+	p.total++
+	p.busy[t.function]++
+	return true
+}
+
+func (p *pool) leave(t target) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.total--
+	p.busy[t.function]--
+}
+
+func key(function, version, sha string) string { return function + ":" + version + ":" + sha }
+
+func (p *pool) take(t target) *instance {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	k := key(t.function, t.version, t.config.RevisionId)
+	list := p.idle[k]
+	for len(list) > 0 {
+		i := list[len(list)-1]
+		list = list[:len(list)-1]
+		p.idle[k] = list
+		select {
+		case <-i.exited:
+			delete(p.instances, i.id)
+		default:
+			return i
+		}
+	}
+	return nil
+}
+
+func (p *pool) put(i *instance) {
+	p.mu.Lock()
+	if !p.closed && !i.retired {
+		p.idle[i.key] = append(p.idle[i.key], i)
+		p.mu.Unlock()
+		return
+	}
+	p.mu.Unlock()
+	p.drop(i)
+}
+
+// drop ends an instance and returns when it is gone.
+func (p *pool) drop(i *instance) {
+	p.mu.Lock()
+	delete(p.instances, i.id)
+	p.mu.Unlock()
+	kill(i.cmd)
+	<-i.exited
+}
+
+// start starts a process and waits until it asks for an event. A failure is the answer of the invocation that needed it.
+func (p *pool) start(t target) (*instance, *Answer) {
+	failed := func(kind, message, log string) *Answer {
+		return &Answer{Payload: errorPayload(kind, "RequestId: "+newID()+" Error: "+message), FunctionError: "Unhandled", Log: log}
+	}
+	i := &instance{
+		id: newID(), key: key(t.function, t.version, t.config.RevisionId), function: t.function, events: make(chan event), ready: make(chan struct{}),
+		answers: make(chan Answer), failed: make(chan Answer, 1), exited: make(chan struct{}),
+	}
+	dir := t.config.code.dir
+	i.cmd = exec.Command(filepath.Join(dir, "bootstrap"))
+	i.cmd.Dir = dir
+	i.cmd.Stdout, i.cmd.Stderr = &i.log, &i.log
+	i.cmd.WaitDelay = time.Second
+	i.cmd.Env = []string{
+		"PATH=" + os.Getenv("PATH"), "AWS_LAMBDA_RUNTIME_API=" + p.host + runtimePath + i.id, "LAMBDA_TASK_ROOT=" + dir, "_HANDLER=" + t.config.Handler,
+		"AWS_LAMBDA_FUNCTION_NAME=" + t.function, "AWS_LAMBDA_FUNCTION_VERSION=" + t.version, "AWS_REGION=" + p.config.Region,
+		fmt.Sprintf("AWS_LAMBDA_FUNCTION_MEMORY_SIZE=%d", t.config.MemorySize), "AWS_EXECUTION_ENV=AWS_Lambda_provided.al2023",
+	}
+	if t.config.Environment != nil {
+		for name, value := range t.config.Environment.Variables {
+			i.cmd.Env = append(i.cmd.Env, name+"="+value)
+		}
+	}
+	own(i.cmd)
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil, failed("Runtime.ExitError", "the server is closed", "")
+	}
+	err := i.cmd.Start()
+	if err == nil {
+		p.instances[i.id] = i
+	}
+	p.mu.Unlock()
+	if err != nil {
+		return nil, failed("Runtime.InvalidEntrypoint", "Couldn't find valid bootstrap(s): "+err.Error(), "")
+	}
+	go func() {
+		i.exit = i.cmd.Wait()
+		close(i.exited)
+	}()
+	limit := time.NewTimer(p.config.InitTimeout)
+	defer limit.Stop()
+	select {
+	case <-i.ready:
+		return i, nil
+	case a := <-i.failed:
+		p.drop(i)
+		a.Log = i.log.take()
+		return nil, &a
+	case <-i.exited:
+		p.drop(i)
+		return nil, failed("Runtime.ExitError", "Runtime exited with error: "+exitText(i.exit), i.log.take())
+	case <-limit.C:
+		p.drop(i)
+		return nil, failed("Sandbox.Timedout", fmt.Sprintf("Task timed out after %.2f seconds", p.config.InitTimeout.Seconds()), i.log.take())
+	}
+}
+
+// retire ends the idle processes of a function, or of one version, and lets the busy ones end with their invocation.
+func (p *pool) retire(function, version string) {
+	p.mu.Lock()
+	var ended []*instance
+	for id, i := range p.instances {
+		if i.function == function && (version == "" || strings.HasPrefix(i.key, function+":"+version+":")) {
+			i.retired = true
+			for n, other := range p.idle[i.key] {
+				if other == i {
+					p.idle[i.key] = append(p.idle[i.key][:n:n], p.idle[i.key][n+1:]...)
+					ended = append(ended, i)
+					delete(p.instances, id)
+					break
+				}
+			}
+		}
+	}
+	p.mu.Unlock()
+	for _, i := range ended {
+		kill(i.cmd)
+		<-i.exited
+	}
+}
+
+func (p *pool) close() {
+	p.mu.Lock()
+	p.closed = true
+	var all []*instance
+	for _, i := range p.instances {
+		all = append(all, i)
+	}
+	p.mu.Unlock()
+	for _, i := range all {
+		kill(i.cmd)
+		<-i.exited
+	}
+}
+
+// serve answers the Runtime API. It reports false for requests that are none of it.
+func (p *pool) serve(w http.ResponseWriter, r *http.Request) bool {
+	rest, ok := strings.CutPrefix(r.URL.Path, runtimePath)
+	if !ok {
+		return false
+	}
+	id, path, _ := strings.Cut(rest, "/")
+	p.mu.Lock()
+	i := p.instances[id]
+	p.mu.Unlock()
+	path, versioned := strings.CutPrefix(path, "2018-06-01/runtime/")
+	if i == nil || !versioned {
+		http.Error(w, `{"errorMessage":"unknown"}`, http.StatusForbidden)
+		return true
+	}
+	switch {
+	case r.Method == "GET" && path == "invocation/next":
+		i.next(w, r)
+	case r.Method == "POST" && path == "init/error":
+		body, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
+		if err == nil {
+			i.failed <- Answer{Payload: body, FunctionError: "Unhandled"}
+		}
+		w.WriteHeader(http.StatusAccepted)
+	case r.Method == "POST" && strings.HasPrefix(path, "invocation/"):
+		kind := path[strings.LastIndexByte(path, '/')+1:]
+		body, err := io.ReadAll(io.LimitReader(r.Body, maxSyncPayload+1))
+		if err != nil || (kind != "response" && kind != "error") {
+			http.Error(w, `{"errorMessage":"bad request"}`, http.StatusBadRequest)
+			return true
+		}
+		a := Answer{Payload: body}
+		if kind == "error" {
+			a.FunctionError = "Unhandled"
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusAccepted)
+		io.WriteString(w, `{"status":"OK"}`)
+		w.(http.Flusher).Flush()
+		select {
+		case i.answers <- a:
+		case <-i.exited:
+		}
+	default:
+		http.NotFound(w, r)
+	}
+	return true
+}
+
+// next hands the process its next event, and waits for one.
+func (i *instance) next(w http.ResponseWriter, r *http.Request) {
+	i.once.Do(func() { close(i.ready) })
+	select {
+	case ev := <-i.events:
+		h := w.Header()
+		h.Set("Lambda-Runtime-Aws-Request-Id", ev.id)
+		h.Set("Lambda-Runtime-Deadline-Ms", fmt.Sprint(ev.deadline.UnixMilli()))
+		h.Set("Lambda-Runtime-Invoked-Function-Arn", ev.arn)
+		h.Set("Lambda-Runtime-Trace-Id", "Root=1-00000000-000000000000000000000000;Parent=0000000000000000;Sampled=0")
+		h.Set("Content-Type", "application/json")
+		w.Write(ev.payload)
+	case <-i.exited:
+	case <-r.Context().Done():
+	}
+}

@@ -1,0 +1,212 @@
+//go:build !faas_only || faas_aws
+
+package aws
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// private is what Restore needs beyond the public part of a State.
+type private struct {
+	Version     string `json:"version"` // published, and live
+	Options     string `json:"options"`
+	Package     string `json:"package"`
+	Fingerprint string `json:"fingerprint"`
+	Reserved    *int32 `json:"reserved,omitempty"` // reserved concurrency; nil for none
+	KeepWarm    int32  `json:"keep_warm,omitempty"`
+}
+
+// Observe says what exists under a function's name, with one GetFunction. The code and the configuration it reports are those of the live version. They are
+// left empty when $LATEST is not as the last Converge left it, or when the options of the executor have changed since.
+func (e *Executor) Observe(ctx context.Context, id string) (faas.State, error) {
+	out, err := e.owned(ctx, "observe", id)
+	if err != nil {
+		return faas.State{}, err
+	}
+	return e.stateOf(out), nil
+}
+
+// owned reads a function and refuses one that is not of this service.
+func (e *Executor) owned(ctx context.Context, op, id string) (*lambda.GetFunctionOutput, error) {
+	if !namePattern.MatchString(id) {
+		return nil, faas.Errorf(faas.ErrNotFound, op, faas.AWSLambda, "%q is no name that a Lambda function can have", id)
+	}
+	jobID := e.jobOf(id)
+	out, err := e.get(ctx, id, "")
+	if err != nil {
+		return nil, classify(op, jobID, err)
+	}
+	if err := e.checkOwner(op, id, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (e *Executor) checkOwner(op, id string, out *lambda.GetFunctionOutput) error {
+	if e.owns(out.Tags) {
+		return nil
+	}
+	var err *faas.Error
+	if out.TagsError != nil && len(out.Tags) == 0 {
+		err = faas.Errorf(faas.ErrPermissionDenied, op, faas.AWSLambda, "the tags of function %s cannot be read (%s: %s): allow lambda:ListTags",
+			id, aws.ToString(out.TagsError.ErrorCode), aws.ToString(out.TagsError.Message))
+	} else {
+		err = faas.Errorf(faas.ErrConflict, op, faas.AWSLambda,
+			"function %s exists and does not belong to service %q (its tag %s is %q): remove or rename it, or name the service otherwise",
+			id, e.service, tagService, out.Tags[tagService])
+	}
+	err.JobID = e.jobOf(id)
+	return err
+}
+
+// jobOf returns the job of one of the service's function names, for errors.
+func (e *Executor) jobOf(id string) int64 {
+	if job, ok := jobOfName(e.service, id); ok {
+		return int64(job)
+	}
+	return faas.NoJob
+}
+
+func (e *Executor) stateOf(out *lambda.GetFunctionOutput) faas.State {
+	c, tags := out.Configuration, out.Tags
+	s := faas.State{
+		ID: aws.ToString(c.FunctionName), Status: faas.StatusReady, Resource: unqualified(aws.ToString(c.FunctionArn)),
+		// Lambda's own RevisionId also changes with states and with publishing, when the unit does not.
+		Revision:   tags[tagVersion] + "." + latestDigest(c),
+		DeployedAt: lambdaTime(aws.ToString(c.LastModified)),
+	}
+	if job, err := strconv.ParseUint(tags[tagJob], 10, 32); err == nil {
+		s.JobIDs = []uint32{uint32(job)}
+	}
+	if ms, err := strconv.ParseFloat(tags[tagColdStart], 64); err == nil && ms > 0 {
+		s.ColdStart = time.Duration(ms * float64(time.Millisecond))
+	}
+	switch {
+	case c.State == types.StateFailed:
+		s.Status, s.Reason = faas.StatusFailed, describe(c)
+	case inTransition(c):
+		s.Status, s.Reason = faas.StatusPending, describe(c)
+	case tags[tagVersion] == "":
+		s.Status, s.Reason = faas.StatusFailed, "its deployment was not finished: no version is live"
+	case c.LastUpdateStatus == types.LastUpdateStatusFailed:
+		s.Reason = describe(c) + "; the version before it is live"
+	}
+	if tags[tagVersion] != "" {
+		if tags[tagLatest] == latestDigest(c) {
+			s.PackageSHA256 = tags[tagPackage]
+			if tags[tagOptions] == e.options.digest() {
+				s.Fingerprint = tags[tagFingerprint]
+			}
+		}
+		p := private{Version: tags[tagVersion], Options: tags[tagOptions], Package: tags[tagPackage], Fingerprint: tags[tagFingerprint]}
+		if out.Concurrency != nil {
+			p.Reserved = out.Concurrency.ReservedConcurrentExecutions
+		}
+		if n, err := strconv.ParseInt(tags[tagKeepWarm], 10, 32); err == nil {
+			p.KeepWarm = int32(n)
+		}
+		s.Private = p.encode()
+	}
+	return s
+}
+
+func (p private) encode() json.RawMessage {
+	text, err := json.Marshal(p)
+	if err != nil {
+		panic("aws: a state does not marshal: " + err.Error()) // strings and numbers always do
+	}
+	return text
+}
+
+// List returns the functions of the service: those with its names and its tags.
+func (e *Executor) List(ctx context.Context) ([]faas.State, error) {
+	names, err := e.names(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found := make([]*faas.State, len(names))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(4)
+	for i, name := range names {
+		group.Go(func() error {
+			s, err := e.Observe(ctx, name)
+			switch faas.CodeOf(err) {
+			case faas.ErrNotFound, faas.ErrConflict: // removed since, or somebody else's
+				return nil
+			}
+			found[i] = &s
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	states := make([]faas.State, 0, len(found))
+	for _, s := range found {
+		if s != nil {
+			states = append(states, *s)
+		}
+	}
+	return states, nil
+}
+
+// names returns the names of the account's functions that the service's could have, sorted.
+func (e *Executor) names(ctx context.Context) ([]string, error) {
+	var names []string
+	pages := lambda.NewListFunctionsPaginator(e.lambda, &lambda.ListFunctionsInput{MaxItems: aws.Int32(50)})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, classify("list", faas.NoJob, err)
+		}
+		for _, f := range page.Functions {
+			if name := aws.ToString(f.FunctionName); !slices.Contains(names, name) {
+				if _, ok := jobOfName(e.service, name); ok {
+					names = append(names, name)
+				}
+			}
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// unqualified cuts version or alias off the ARN of a function.
+func unqualified(arn string) string {
+	if parts := strings.Split(arn, ":"); len(parts) > 7 {
+		return strings.Join(parts[:7], ":")
+	}
+	return arn
+}
+
+func lambdaTime(text string) time.Time {
+	for _, layout := range []string{"2006-01-02T15:04:05.000-0700", "2006-01-02T15:04:05.000Z07:00"} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t.UTC()
+		}
+	}
+	return time.Time{}
+}
+
+// codeSHA256 is Lambda's form of a package's hash.
+func codeSHA256(hexSum string) string {
+	sum, err := hex.DecodeString(hexSum)
+	if err != nil {
+		return ""
+	}
+	return base64.StdEncoding.EncodeToString(sum)
+}

@@ -1,0 +1,74 @@
+//go:build !faas_only || faas_aws
+
+package aws
+
+import (
+	"context"
+
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// Remove deletes the function with all versions and aliases, its package in S3 and, where the options ask for it, its log group. With the service's last
+// function goes the role that was created for it.
+func (e *Executor) Remove(ctx context.Context, id string) error {
+	if !namePattern.MatchString(id) {
+		return nil // nothing can exist under such a name
+	}
+	out, err := e.owned(ctx, "remove", id)
+	ownRole, stored := e.options.createRole && e.options.roleArn == "", object{}
+	switch {
+	case err == nil:
+		stored = parseObject(out.Tags[tagObject])
+		ownRole = ownRole || out.Tags[tagRole] == e.roleName()
+		err = e.delete(ctx, id)
+	case faas.CodeOf(err) == faas.ErrNotFound:
+		err = nil
+	}
+	if err == nil && stored != (object{}) {
+		err = e.deleteObject(ctx, stored)
+	}
+	if err == nil && e.options.deleteLogs {
+		err = e.deleteLogGroup(ctx, id)
+	}
+	if err == nil && (ownRole || e.storesPackages()) {
+		err = e.removeShared(ctx, ownRole)
+	}
+	if err != nil {
+		return classify("remove", e.jobOf(id), err)
+	}
+	return nil
+}
+
+// delete deletes a function and returns when it is gone.
+func (e *Executor) delete(ctx context.Context, name string) error {
+	err := e.change(ctx, name, func() error {
+		_, err := e.lambda.DeleteFunction(ctx, &lambda.DeleteFunctionInput{FunctionName: &name})
+		return err
+	})
+	if err != nil && apiCode(err) != codeNotFound {
+		if faas.CodeOf(err) == faas.ErrNotFound { // it went away while a change of it was waited for
+			return nil
+		}
+		return err
+	}
+	return e.gone(ctx, name)
+}
+
+// removeShared removes what belongs to the service and not to one function, once there is no function left.
+func (e *Executor) removeShared(ctx context.Context, ownRole bool) error {
+	left, err := e.List(ctx)
+	if err != nil || len(left) > 0 {
+		return err
+	}
+	if e.storesPackages() {
+		if err := e.deletePackages(ctx); err != nil {
+			return err
+		}
+	}
+	if ownRole {
+		return e.deleteRole(ctx)
+	}
+	return nil
+}

@@ -1,0 +1,227 @@
+//go:build !faas_only || faas_aws
+
+package aws
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/xml"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// rolePolicyName is the name of the inline policy of a created role.
+const rolePolicyName = "blueprint-functions"
+
+// roleName is that of the role created for the service in this region.
+func (e *Executor) roleName() string {
+	name := strings.TrimSuffix(nameStem(e.service), "-") + "-" + e.region
+	if len(name) > maxName {
+		sum := sha256.Sum256([]byte(name))
+		suffix := "-" + hex.EncodeToString(sum[:5])
+		name = name[:maxName-len(suffix)] + suffix
+	}
+	return name
+}
+
+func (e *Executor) roleIsOurs(arn string) bool {
+	return e.options.roleArn == "" && strings.HasSuffix(arn, ":role/"+e.roleName())
+}
+
+// executionRole is the ARN of the role that functions run with: the one given, else the one created for the service.
+func (e *Executor) executionRole(ctx context.Context) (string, error) {
+	if e.options.roleArn != "" {
+		return e.options.roleArn, nil
+	}
+	if !e.options.createRole {
+		return "", errNoRole()
+	}
+	return e.role.do(func() (string, error) { return e.ensureRole(ctx) })
+}
+
+func errNoRole() error {
+	return faas.Errorf(faas.ErrInvalidArgument, "plan", faas.AWSLambda,
+		`no execution role is given: set the option "role_arn" or the environment variable %s to the ARN of a role that lambda.amazonaws.com may assume, or the option "create_role" to true`, RoleEnv)
+}
+
+// checkAccount compares the account of the credentials with the only one that may be changed, where the option "account_id" names one.
+func (e *Executor) checkAccount(ctx context.Context) error {
+	if e.options.accountID == "" {
+		return nil
+	}
+	_, err := e.identity.do(func() (string, error) {
+		who, err := sts.NewFromConfig(e.aws).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
+		if err != nil {
+			return "", err
+		}
+		if account := aws.ToString(who.Account); account != e.options.accountID {
+			return "", faas.Errorf(faas.ErrPermissionDenied, "deploy", faas.AWSLambda,
+				`the credentials are of account %s (%s), and the option "account_id" allows only %s`, account, aws.ToString(who.Arn), e.options.accountID)
+		}
+		return e.options.accountID, nil
+	})
+	return err
+}
+
+// iam is the global service that holds roles.
+func (e *Executor) iam() remote {
+	r := remote{id: "IAM", signing: "iam", region: "us-east-1", host: "iam." + e.domain()}
+	switch e.partition() {
+	case "aws-cn":
+		r.region, r.host = "cn-north-1", "iam.cn-north-1.amazonaws.com.cn"
+	case "aws-us-gov":
+		r.region, r.host = "us-gov-west-1", "iam.us-gov.amazonaws.com"
+	case "aws-iso":
+		r.region, r.host = "us-iso-east-1", "iam.us-iso-east-1.c2s.ic.gov"
+	case "aws-iso-b":
+		r.region, r.host = "us-isob-east-1", "iam.us-isob-east-1.sc2s.sgov.gov"
+	}
+	return r
+}
+
+func (e *Executor) callIAM(ctx context.Context, operation string, values map[string]string) ([]byte, error) {
+	form := url.Values{"Action": {operation}, "Version": {"2010-05-08"}}
+	for name, value := range values {
+		form.Set(name, value)
+	}
+	return e.send(ctx, e.iam(), signedRequest{
+		operation: operation, method: "POST", path: "/", body: []byte(form.Encode()),
+		header: map[string]string{"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"},
+	})
+}
+
+type iamRole struct {
+	Arn  string `xml:"Arn"`
+	Tags []struct {
+		Key   string `xml:"Key"`
+		Value string `xml:"Value"`
+	} `xml:"Tags>member"`
+}
+
+func readRole(body []byte, element string) (iamRole, error) {
+	var answer struct {
+		Created iamRole `xml:"CreateRoleResult>Role"`
+		Found   iamRole `xml:"GetRoleResult>Role"`
+	}
+	if err := xml.Unmarshal(body, &answer); err != nil {
+		return iamRole{}, faas.Errorf(faas.ErrInternal, "deploy", faas.AWSLambda, "the answer of IAM to %s is not understood: %w", element, err)
+	}
+	role := answer.Found
+	if element == "CreateRole" {
+		role = answer.Created
+	}
+	if role.Arn == "" {
+		return role, faas.Errorf(faas.ErrInternal, "deploy", faas.AWSLambda, "the answer of IAM to %s has no ARN", element)
+	}
+	return role, nil
+}
+
+const trustPolicy = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"lambda.amazonaws.com"},"Action":"sts:AssumeRole"}]}`
+
+// ensureRole creates the service's role, or takes the one that an earlier deployment created, and gives it its policy.
+func (e *Executor) ensureRole(ctx context.Context) (string, error) {
+	name := e.roleName()
+	create := map[string]string{
+		"RoleName": name, "AssumeRolePolicyDocument": trustPolicy, "Description": "Job functions of blueprint service " + serviceTag(e.service),
+	}
+	if e.options.permissionsBoundary != "" {
+		create["PermissionsBoundary"] = e.options.permissionsBoundary
+	}
+	i := 0
+	for key, value := range e.ownerTags() {
+		i++
+		member := "Tags.member." + strconv.Itoa(i) + "."
+		create[member+"Key"], create[member+"Value"] = key, value
+	}
+	var role iamRole
+	body, err := e.callIAM(ctx, "CreateRole", create)
+	switch {
+	case err == nil:
+		role, err = readRole(body, "CreateRole")
+	case classifyNil(err) == faas.ErrAlreadyExists:
+		role, err = e.ownRole(ctx)
+	}
+	if err != nil {
+		return "", err
+	}
+	policy, err := e.rolePolicy(role.Arn)
+	if err != nil {
+		return "", err
+	}
+	_, err = e.callIAM(ctx, "PutRolePolicy", map[string]string{"RoleName": name, "PolicyName": rolePolicyName, "PolicyDocument": policy})
+	return role.Arn, err
+}
+
+// ownRole reads the service's role and refuses one that somebody else made.
+func (e *Executor) ownRole(ctx context.Context) (iamRole, error) {
+	body, err := e.callIAM(ctx, "GetRole", map[string]string{"RoleName": e.roleName()})
+	if err != nil {
+		return iamRole{}, err
+	}
+	role, err := readRole(body, "GetRole")
+	if err != nil {
+		return role, err
+	}
+	tags := map[string]string{}
+	for _, t := range role.Tags {
+		tags[t.Key] = t.Value
+	}
+	if !e.owns(tags) {
+		return role, faas.Errorf(faas.ErrConflict, "deploy", faas.AWSLambda,
+			`role %s exists and does not belong to service %q: name it in the option "role_arn" to use it`, e.roleName(), e.service)
+	}
+	return role, nil
+}
+
+// rolePolicy is the least that the service's functions need: their own logs, and what the options turn on.
+func (e *Executor) rolePolicy(roleArn string) (string, error) {
+	account := strings.Split(roleArn, ":")[4]
+	type statement struct {
+		Effect   string
+		Action   []string
+		Resource string
+	}
+	statements := []statement{{
+		"Allow", []string{"logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"},
+		"arn:" + e.partition() + ":logs:" + e.region + ":" + account + ":log-group:/aws/lambda/" + nameStem(e.service) + "*",
+	}}
+	if e.options.tracing == "Active" {
+		statements = append(statements, statement{"Allow", []string{"xray:PutTraceSegments", "xray:PutTelemetryRecords"}, "*"})
+	}
+	if len(e.options.subnetIDs) > 0 {
+		statements = append(statements, statement{"Allow", []string{
+			"ec2:CreateNetworkInterface", "ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets", "ec2:DeleteNetworkInterface",
+			"ec2:AssignPrivateIpAddresses", "ec2:UnassignPrivateIpAddresses",
+		}, "*"})
+	}
+	text, err := json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": statements})
+	return string(text), err
+}
+
+// deleteRole removes the role created for the service. One that is gone, or somebody else's, is left alone.
+func (e *Executor) deleteRole(ctx context.Context) error {
+	e.role.forget()
+	switch _, err := e.ownRole(ctx); classifyNil(err) {
+	case "":
+	case faas.ErrNotFound, faas.ErrConflict:
+		return nil
+	default:
+		return err
+	}
+	_, err := e.callIAM(ctx, "DeleteRolePolicy", map[string]string{"RoleName": e.roleName(), "PolicyName": rolePolicyName})
+	if code := classifyNil(err); code == "" || code == faas.ErrNotFound {
+		_, err = e.callIAM(ctx, "DeleteRole", map[string]string{"RoleName": e.roleName()})
+	}
+	if classifyNil(err) == faas.ErrNotFound {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,166 @@
+//go:build !faas_only || faas_aws
+
+package aws
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// settings are everything of a function's configuration that this package decides. Lists are sorted where their order means nothing.
+type settings struct {
+	Role             string
+	MemoryMB         int32
+	TimeoutSecs      int32
+	Env              map[string]string
+	EphemeralMB      int32
+	LogFormat        string
+	Tracing          string
+	SubnetIDs        []string
+	SecurityGroupIDs []string
+	Layers           []string
+	KMSKeyArn        string
+}
+
+// wantedSettings are those of a function to be deployed.
+func (e *Executor) wantedSettings(f faas.Function, role string) settings {
+	o := e.options
+	return settings{
+		Role: role, MemoryMB: int32(f.MemoryMB), TimeoutSecs: int32(f.TimeoutSecs), Env: f.Env, EphemeralMB: o.ephemeralStorageMB, LogFormat: o.logFormat,
+		Tracing: o.tracing, SubnetIDs: sorted(o.subnetIDs), SecurityGroupIDs: sorted(o.securityGroupIDs), Layers: o.layers, KMSKeyArn: o.kmsKeyArn,
+	}
+}
+
+// settingsOf reads the settings of a function or version. What an answer leaves out has the value that Lambda documents as its default.
+func settingsOf(c *types.FunctionConfiguration) settings {
+	s := settings{
+		Role: aws.ToString(c.Role), MemoryMB: aws.ToInt32(c.MemorySize), TimeoutSecs: aws.ToInt32(c.Timeout), EphemeralMB: 512, LogFormat: "Text",
+		Tracing: "PassThrough", KMSKeyArn: aws.ToString(c.KMSKeyArn),
+	}
+	if c.Environment != nil {
+		s.Env = c.Environment.Variables
+	}
+	if c.EphemeralStorage != nil && c.EphemeralStorage.Size != nil {
+		s.EphemeralMB = *c.EphemeralStorage.Size
+	}
+	if c.LoggingConfig != nil && c.LoggingConfig.LogFormat != "" {
+		s.LogFormat = string(c.LoggingConfig.LogFormat)
+	}
+	if c.TracingConfig != nil && c.TracingConfig.Mode != "" {
+		s.Tracing = string(c.TracingConfig.Mode)
+	}
+	if c.VpcConfig != nil {
+		s.SubnetIDs, s.SecurityGroupIDs = sorted(c.VpcConfig.SubnetIds), sorted(c.VpcConfig.SecurityGroupIds)
+	}
+	for _, l := range c.Layers {
+		s.Layers = append(s.Layers, aws.ToString(l.Arn))
+	}
+	return s
+}
+
+func sorted(list []string) []string { return slices.Sorted(slices.Values(list)) }
+
+// agrees reports whether a function has what can be told at once whether it has it. It is for waiting until a change can be read.
+func (s settings) agrees(c *types.FunctionConfiguration) bool {
+	has := settingsOf(c)
+	return has.MemoryMB == s.MemoryMB && has.TimeoutSecs == s.TimeoutSecs && (c.Environment == nil || c.Environment.Error != nil || maps.Equal(has.Env, s.Env))
+}
+
+// creation is the request that creates a function with the settings, without its code.
+func (s settings) creation(name, description, architecture string) *lambda.CreateFunctionInput {
+	in := &lambda.CreateFunctionInput{
+		FunctionName: &name, Description: &description, Role: &s.Role, Runtime: types.RuntimeProvidedal2023, Handler: aws.String(bootstrapName),
+		PackageType: types.PackageTypeZip, Architectures: []types.Architecture{types.Architecture(architecture)}, MemorySize: &s.MemoryMB,
+		Timeout: &s.TimeoutSecs, Layers: s.Layers,
+	}
+	if len(s.Env) > 0 {
+		in.Environment = &types.Environment{Variables: s.Env}
+	}
+	if s.EphemeralMB != 512 {
+		in.EphemeralStorage = &types.EphemeralStorage{Size: &s.EphemeralMB}
+	}
+	if s.LogFormat != "Text" {
+		in.LoggingConfig = &types.LoggingConfig{LogFormat: types.LogFormat(s.LogFormat)}
+	}
+	if s.Tracing != "PassThrough" {
+		in.TracingConfig = &types.TracingConfig{Mode: types.TracingMode(s.Tracing)}
+	}
+	if len(s.SubnetIDs) > 0 {
+		in.VpcConfig = &types.VpcConfig{SubnetIds: s.SubnetIDs, SecurityGroupIds: s.SecurityGroupIDs}
+	}
+	if s.KMSKeyArn != "" {
+		in.KMSKeyArn = &s.KMSKeyArn
+	}
+	return in
+}
+
+// changes returns the request that gives a function these settings in place of those it has, with only what differs, or nil where nothing does.
+func (s settings) changes(name string, c *types.FunctionConfiguration) *lambda.UpdateFunctionConfigurationInput {
+	has := settingsOf(c)
+	in := &lambda.UpdateFunctionConfigurationInput{FunctionName: &name}
+	differs := false
+	set := func(different bool, apply func()) {
+		if different {
+			differs = true
+			apply()
+		}
+	}
+	set(has.Role != s.Role, func() { in.Role = &s.Role })
+	set(has.MemoryMB != s.MemoryMB, func() { in.MemorySize = &s.MemoryMB })
+	set(has.TimeoutSecs != s.TimeoutSecs, func() { in.Timeout = &s.TimeoutSecs })
+	envUnreadable := c.Environment != nil && c.Environment.Error != nil
+	set(envUnreadable || !maps.Equal(has.Env, s.Env), func() {
+		env := s.Env
+		if env == nil {
+			env = map[string]string{} // nil would leave what is there
+		}
+		in.Environment = &types.Environment{Variables: env}
+	})
+	set(has.EphemeralMB != s.EphemeralMB, func() { in.EphemeralStorage = &types.EphemeralStorage{Size: &s.EphemeralMB} })
+	set(has.LogFormat != s.LogFormat, func() { in.LoggingConfig = &types.LoggingConfig{LogFormat: types.LogFormat(s.LogFormat)} })
+	set(has.Tracing != s.Tracing, func() { in.TracingConfig = &types.TracingConfig{Mode: types.TracingMode(s.Tracing)} })
+	set(!slices.Equal(has.SubnetIDs, s.SubnetIDs) || !slices.Equal(has.SecurityGroupIDs, s.SecurityGroupIDs), func() {
+		in.VpcConfig = &types.VpcConfig{SubnetIds: notNil(s.SubnetIDs), SecurityGroupIds: notNil(s.SecurityGroupIDs)}
+	})
+	set(!slices.Equal(has.Layers, s.Layers), func() { in.Layers = notNil(s.Layers) })
+	set(has.KMSKeyArn != s.KMSKeyArn, func() { in.KMSKeyArn = &s.KMSKeyArn })
+	if !differs {
+		return nil
+	}
+	return in
+}
+
+// notNil makes an empty list one that is sent, which clears what is there.
+func notNil(list []string) []string {
+	if list == nil {
+		return []string{}
+	}
+	return list
+}
+
+// latestDigest identifies code and settings of $LATEST as Lambda reports them. It tells a function that we left so from one that was changed since,
+// by an interrupted Converge or by somebody else.
+func latestDigest(c *types.FunctionConfiguration) string {
+	text, err := json.Marshal([]any{aws.ToString(c.CodeSha256), c.Architectures, c.Runtime, settingsOf(c)})
+	if err != nil {
+		panic("aws: settings do not marshal: " + err.Error()) // numbers, strings, lists and maps of them always do
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:16])
+}
+
+func describeJob(service string, jobID uint32) string {
+	text := "Job " + strconv.FormatUint(uint64(jobID), 10) + " of blueprint service " + service
+	return strings.ToValidUTF8(text[:min(len(text), 256)], "")
+}
