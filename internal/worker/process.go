@@ -30,7 +30,7 @@ type process struct {
 	busy    atomic.Int32
 	peak    atomic.Int64 // bytes
 	memOut  atomic.Bool  // killed for its memory
-	hostRSS int64        // of this program when the child was started, see ownPeak
+	hostRSS int64        // peak of this program when the child was started, see ownPeak
 
 	killing sync.Mutex // held while the group is killed or the process reaped, so that a reused id is never killed
 	reaped  bool
@@ -53,7 +53,6 @@ func startProcess(h *Host, c *Config, env []string) (*process, error) {
 	if err != nil {
 		return nil, errors.Join(err, inR.Close(), inW.Close(), outR.Close(), outW.Close())
 	}
-	p.hostRSS = ownPeak()
 	p.proc, err = h.startProcess(c.Path, append([]string{c.Path}, c.Args...), &os.ProcAttr{
 		Dir: c.Dir, Env: env, Files: []*os.File{inR, outW, errW}, Sys: sysProcAttr(),
 	})
@@ -67,6 +66,7 @@ func startProcess(h *Host, c *Config, env []string) (*process, error) {
 		return nil, err
 	}
 	p.pid, p.stdin, p.stdout = p.proc.Pid, inW, outR
+	p.hostRSS = ownPeak() // now, that the process executes its own program
 	limitMemory(p.pid, p.limit)
 	h.guard.add(p.pid)
 	h.watch(p)
@@ -97,11 +97,14 @@ func (p *process) reap(stderr *os.File, logged <-chan struct{}) {
 	interruptRead(stderr, p.grace)
 	<-logged
 	_ = stderr.Close()
-	if peak := childPeak(p.state); peak > p.hostRSS {
+	if peak := childPeak(p.state); peak > p.hostRSS+peakSlack {
 		p.notePeak(peak)
 	}
 	close(p.exited)
 }
+
+// peakSlack is more than the kernel's counters of memory are behind.
+const peakSlack = 16 << 20
 
 // interruptRead makes reads of f fail after grace; where pipes have no deadlines it closes f then.
 func interruptRead(f *os.File, grace time.Duration) {
