@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/faastest"
 )
 
 func newExecutor(t *testing.T, p *Platform, service, script string) (*Executor, *faas.Binary) {
@@ -39,6 +40,21 @@ func units(t *testing.T, e *Executor, bin *faas.Binary, functions ...faas.Functi
 		}
 	}
 	return list
+}
+
+func TestExecutorKeepsTheContract(t *testing.T) {
+	p, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	open := func(_ testing.TB, service string) faas.Executor { return p.Executor(service) }
+	faastest.Run(t, faastest.Harness{
+		Open: open, Provider: providerName, Limits: faas.Limits{MaxMemoryMB: 10_240, MaxTimeoutSecs: 900, MaxPayloadMB: 16}, MemorySizes: faas.MemorySizes{Min: 128, Step: 1},
+		OpenLossy: func(t testing.TB, service string) faas.Executor {
+			return faastest.Faulty(open(t, service), faastest.Faults(faastest.Rule{Op: faastest.OpInvoke, Fault: faastest.Fault{Kind: faastest.LostAnswer}}))
+		},
+	})
 }
 
 func TestExecutorDeploysInvokesAndRemoves(t *testing.T) {

@@ -6,7 +6,6 @@ import (
 	"archive/zip"
 	"bytes"
 	"encoding/binary"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -51,14 +50,6 @@ func TestHostileZips(t *testing.T) {
 		return makeZip(t, main, file{name, mode, body})
 	}
 	good := makeZip(t, main)
-	many := make([]file, 10_001)
-	for i := range many {
-		many[i] = file{fmt.Sprint(i), 0o644, ""}
-	}
-	tooMany := make([]file, 70_000)
-	for i := range tooMany {
-		tooMany[i] = file{fmt.Sprint(i), 0o644, ""}
-	}
 	patched := func(change func(end []byte)) []byte {
 		b := bytes.Clone(good)
 		change(b[len(b)-22:])
@@ -86,13 +77,14 @@ func TestHostileZips(t *testing.T) {
 		{"directory with a file's name", "directory", faas.ErrInvalidArgument, with("dir", 0o755|fs.ModeDir, "")},
 		{"twice", "twice", faas.ErrInvalidArgument, with("bootstrap", 0o755, "other")},
 		{"file below a file", "below it", faas.ErrInvalidArgument, with("bootstrap/x", 0o644, "x")},
-		{"many files", "10000", faas.ErrInvalidArgument, makeZip(t, append(many, main)...)},
-		{"70,000 files", "10000", faas.ErrInvalidArgument, makeZip(t, append(tooMany, main)...)},
+		{"many files", "more than 4 entries", faas.ErrInvalidArgument, makeZip(t, main, file{"1", 0o644, ""}, file{"2", 0o644, ""}, file{"3", 0o644, ""}, file{"4", 0o644, ""})},
+		{"more files than it says", "refused", faas.ErrInvalidArgument, patched(func(end []byte) { binary.LittleEndian.PutUint16(end[10:], 0) })},
+		{"70,000 files", "more than 4 entries", faas.ErrInvalidArgument, patched(func(end []byte) { binary.LittleEndian.PutUint16(end[10:], 0xffff) })},
 		{"no bootstrap", "no file named bootstrap", faas.ErrInvalidArgument, makeZip(t, file{"bin/bootstrap", 0o755, "x"})},
 		{"bootstrap not executable", "chmod", faas.ErrInvalidArgument, makeZip(t, file{"bootstrap", 0o644, "#!/bin/sh\n"})},
 		{"bootstrap a directory", "no regular file", faas.ErrInvalidArgument, makeZip(t, file{"bootstrap/", 0o755 | fs.ModeDir, ""})},
 		{"bootstrap empty", "empty", faas.ErrInvalidArgument, makeZip(t, file{"bootstrap", 0o755, ""})},
-		{"bomb", "100 times", faas.ErrInvalidArgument, with("zeros", 0o644, strings.Repeat("\x00", 32<<20))},
+		{"bomb", "100 times", faas.ErrInvalidArgument, with("zeros", 0o644, strings.Repeat("\x00", 17<<20))},
 		{"too large", "250 MiB", faas.ErrTooLarge, rawZip(t, &zip.FileHeader{Name: "a", Method: zip.Deflate, UncompressedSize64: 251 << 20, CompressedSize64: 1, Comment: "x"})},
 		{"too large together", "250 MiB", faas.ErrTooLarge, rawZip(t,
 			&zip.FileHeader{Name: "a", Method: zip.Deflate, UncompressedSize64: 130 << 20, CompressedSize64: 1, Comment: "x"},
@@ -106,6 +98,7 @@ func TestHostileZips(t *testing.T) {
 		{"large directory", "directory has", faas.ErrInvalidArgument, patched(func(end []byte) { binary.LittleEndian.PutUint32(end[12:], 1<<30) })},
 	}
 	l := limits(t)
+	l.MaxFiles = 4
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := openArchive(bytes.NewReader(tt.zip), int64(len(tt.zip)), &l)
