@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
@@ -137,26 +136,7 @@ func (d *deployment) put(ctx context.Context, old *function, progress *progress)
 	if old != nil && old.has(featureReplace) { // it could have, and says that it must not
 		return nil, d.hide(d.e.statusError(r, a))
 	}
-	// A plain platform: the function exists, perhaps since a moment ago, and has to be deleted first.
-	if old == nil {
-		if old, err = d.e.get(ctx, d.request(), d.u.ID); err != nil && faas.CodeOf(err) != faas.ErrNotFound {
-			return nil, err
-		}
-	}
-	existed := old != nil
-	if existed {
-		if err := d.e.delete(ctx, d.request(), d.u.ID); err != nil {
-			return nil, err
-		}
-	}
-	a, err = d.putAgain(ctx, r)
-	if err == nil {
-		err = d.check(r, a)
-	}
-	if err != nil && existed {
-		return nil, d.gone(err)
-	}
-	return a, err
+	return d.replace(ctx, r)
 }
 
 // check turns the answer to a PUT into an error where it is none that the protocol has for success.
@@ -165,38 +145,59 @@ func (d *deployment) check(r request, a *answer) error {
 	case a.missing():
 		return d.e.byHand(r, a, d.u.ID)
 	case !a.ok():
-		return d.hide(d.e.statusError(r, a))
+		err := d.e.statusError(r, a)
+		if a.status == http.StatusConflict {
+			err.Code = faas.ErrAlreadyExists
+		}
+		return d.hide(err)
 	}
 	d.e.kind.CompareAndSwap(kindUnknown, kindDeploys)
 	return nil
 }
 
-// putAgain puts a function that was deleted a moment ago. While it fails there is no function, so it is tried harder than anything else: also when the
-// platform throttles, and when it still answers that the old one exists.
-func (d *deployment) putAgain(ctx context.Context, r request) (*answer, error) {
-	wait := firstWait
-	for range 6 {
-		a, err := d.e.sendSafe(ctx, r)
-		if err != nil && !isTransient(err) {
-			return nil, err
-		}
-		if err == nil && a.status != http.StatusTooManyRequests && a.status != http.StatusConflict && !isUnavailable(a) {
+// replaceTries is how often a function that has to be deleted first is put, with waits that double: over about six seconds.
+const replaceTries = 7
+
+// replace deletes the function and puts it again, for a platform that has no other way. While the PUT fails there is no function, so it is tried harder than
+// anything else: also when the platform throttles, and when a function is there again, which an earlier PUT that was interrupted can bring about late.
+func (d *deployment) replace(ctx context.Context, r request) (*answer, error) {
+	deleted := false
+	for wait, tries := firstWait, 1; ; wait, tries = 2*wait, tries+1 {
+		a, err := d.replaceOnce(ctx, r, &deleted)
+		if err == nil {
 			return a, nil
 		}
-		pause := wait
-		if err == nil {
-			pause = max(wait, retryAfter(a.header, time.Now()))
+		var failed *faas.Error
+		again := errors.As(err, &failed) && (isTransient(err) || failed.Code == faas.ErrThrottled || failed.Code == faas.ErrAlreadyExists)
+		if !again || tries == replaceTries || !d.e.sleep(ctx, max(wait, failed.RetryAfter)) {
+			return nil, d.gone(err, deleted)
 		}
-		if !d.e.sleep(ctx, pause) {
-			break
-		}
-		wait *= 2
 	}
-	return d.e.sendSafe(ctx, r)
 }
 
-// gone says that the old function is no more.
-func (d *deployment) gone(err error) error {
+func (d *deployment) replaceOnce(ctx context.Context, r request, deleted *bool) (*answer, error) {
+	_, err := d.e.get(ctx, d.request(), d.u.ID) // which also looks whose it is
+	switch {
+	case err == nil:
+		if err := d.e.delete(ctx, d.request(), d.u.ID); err != nil {
+			return nil, err
+		}
+		*deleted = true
+	case faas.CodeOf(err) != faas.ErrNotFound:
+		return nil, err
+	}
+	a, err := d.e.sendSafe(ctx, r)
+	if err != nil {
+		return nil, d.hide(err)
+	}
+	return a, d.check(r, a)
+}
+
+// gone says that the old function is no more, if it was deleted.
+func (d *deployment) gone(err error, deleted bool) error {
+	if !deleted {
+		return err
+	}
 	failed := d.e.errorf(faas.CodeOf(err), d.request(), "function %s was deleted to be replaced, which this platform cannot do in one step, and the new one could not be put: %w", d.u.ID, err)
 	var cause *faas.Error
 	if errors.As(err, &cause) {

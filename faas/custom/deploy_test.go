@@ -66,8 +66,8 @@ func TestConvergeSendsNoMoreThanItHasTo(t *testing.T) {
 	}{
 		"plain": {false,
 			[]string{"GET " + path, "PUT " + path, "GET " + path, "GET " + path + "/health"},
-			[]string{"GET " + path, "PUT " + path, "DELETE " + path, "PUT " + path, "GET " + path, "GET " + path + "/health"},
-			[]string{"GET " + path, "PUT " + path, "DELETE " + path, "PUT " + path, "GET " + path, "GET " + path + "/health"},
+			[]string{"GET " + path, "PUT " + path, "GET " + path, "DELETE " + path, "PUT " + path, "GET " + path, "GET " + path + "/health"},
+			[]string{"GET " + path, "PUT " + path, "GET " + path, "DELETE " + path, "PUT " + path, "GET " + path, "GET " + path + "/health"},
 		},
 		"extended": {true,
 			[]string{"GET " + path, "PUT " + path, "GET " + path, "GET " + path + "/health"},
@@ -181,6 +181,29 @@ func TestAFunctionThatWasDeletedToBeReplacedIsPutDespiteTroubles(t *testing.T) {
 	}
 	if got := p.functions["svc-job0"].config.EnvVars["VALUE"]; got != "two" {
 		t.Errorf("the function has %q", got)
+	}
+}
+
+func TestAFunctionThatALatePUTBringsBackIsReplacedAgain(t *testing.T) {
+	p := newFake(t)
+	e := open(t, faas.Config{Endpoint: p.start(t).URL})
+	deploy(t, e, p, small("one"))
+	old := p.functions["svc-job0"]
+	deletions := 0
+	p.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodDelete {
+			deletions++
+		}
+		if r.Method == http.MethodPut && deletions == 1 {
+			p.functions["svc-job0"] = old
+		}
+		return false
+	}
+	if _, err := e.Converge(t.Context(), unit(t, e, small("two")), nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := p.functions["svc-job0"].config.EnvVars["VALUE"]; got != "two" || deletions != 2 {
+		t.Errorf("after %d deletions the function has %q", deletions, got)
 	}
 }
 
