@@ -88,8 +88,8 @@ func (p *Pool) Close(ctx context.Context) error {
 	for _, w := range workers {
 		w.retire()
 	}
-	if cut != nil {
-		for _, proc := range running {
+	for _, proc := range running {
+		if cut != nil || proc.starting.Load() {
 			proc.kill()
 		}
 	}
@@ -205,10 +205,14 @@ func (p *Pool) reapIdle() {
 	}
 }
 
+// track makes the process known to Close. One that starts too late for that is killed.
 func (p *Pool) track(proc *process) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.all[proc] = true
+	if p.stopped.Load() {
+		proc.kill()
+	}
 }
 
 func (p *Pool) untrack(proc *process) {

@@ -279,7 +279,6 @@ func (p *Pool) startOne() {
 		go w.retire()
 		return
 	}
-	p.all[w.process] = true
 	p.workers = append(p.workers, w)
 	p.scheduleReaper()
 	p.dispatch()

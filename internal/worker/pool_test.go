@@ -419,7 +419,7 @@ func TestCloseCutsOffWhatDoesNotEnd(t *testing.T) {
 				_, _, err := p.Invoke(context.Background(), jobHang, nil, aWhile)
 				done <- err
 			}()
-			for len(p.Stats().PIDs) == 0 {
+			for s := p.Stats(); s.Running == 0 || len(s.PIDs) == 0; s = p.Stats() {
 				time.Sleep(time.Millisecond)
 			}
 			pids := p.Stats().PIDs
@@ -436,4 +436,16 @@ func TestCloseCutsOffWhatDoesNotEnd(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestCloseDoesNotWaitForAProcessThatNeverStarts(t *testing.T) {
+	p := newPool(t, "silent", func(c *Config) { c.MinWorkers, c.StartTimeout = 1, time.Hour })
+	for len(p.Stats().PIDs) == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	pid := p.Stats().PIDs[0]
+	if err := p.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	gone(t, pid)
 }

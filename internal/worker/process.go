@@ -26,11 +26,12 @@ type process struct {
 	tail   logTail
 	grace  time.Duration
 
-	limit   int64 // bytes, 0 for none
-	busy    atomic.Int32
-	peak    atomic.Int64 // bytes
-	memOut  atomic.Bool  // killed for its memory
-	hostRSS int64        // peak of this program when the child was started, see ownPeak
+	limit    int64 // bytes, 0 for none
+	busy     atomic.Int32
+	peak     atomic.Int64 // bytes
+	starting atomic.Bool  // it has not said hello yet
+	memOut   atomic.Bool  // killed for its memory
+	hostRSS  int64        // peak of this program when the child was started, see ownPeak
 
 	killing sync.Mutex // held while the group is killed or the process reaped, so that a reused id is never killed
 	reaped  bool

@@ -85,6 +85,8 @@ func (p *Pool) startWarm() (*warm, error) {
 	}
 	w := &warm{process: proc, pool: p, began: began, pending: map[uint64]*call{}, wake: make(chan struct{}, 1), starting: true, routable: true}
 	w.busy.Add(1)
+	proc.starting.Store(true)
+	p.track(proc)
 	_ = proc.stdout.SetReadDeadline(began.Add(p.cfg.StartTimeout))
 	fr := frame.NewReader(proc.stdout, uint32(min(p.cfg.MaxOutput, frame.MaxBody)))
 	hello, err := fr.Next()
@@ -93,8 +95,11 @@ func (p *Pool) startWarm() (*warm, error) {
 	}
 	w.busy.Add(-1)
 	if err != nil {
-		return nil, p.startError(proc, err)
+		err = p.startError(proc, err)
+		p.untrack(proc)
+		return nil, err
 	}
+	proc.starting.Store(false)
 	w.init = time.Since(began)
 	w.capacity = max(int(hello.Value), 1)
 	w.checkMemory(false)
@@ -175,7 +180,7 @@ func (w *warm) finished(c *call) {
 	w.pool.release(w, false)
 }
 
-// send appends the call's frame (a frame.Writer would not tell which calls had been sent when the process ended),,
+// send appends the call's frame (a frame.Writer would not tell which calls had been sent when the process ended)
 // and writes it at once where that cannot block and nobody else writes.
 func (w *warm) send(c *call, jobID uint32, args []byte, timeout time.Duration) error {
 	if len(args) > frame.MaxBody {
