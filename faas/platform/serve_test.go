@@ -4,6 +4,7 @@ package platform
 
 import (
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -235,6 +236,27 @@ func TestScriptsThatFail(t *testing.T) {
 	}
 	if a := s.do("GET", "/api/functions/says-no/health", nil); a.status != 200 {
 		t.Errorf("health of a job that fails: %d %v", a.status, a.body)
+	}
+}
+
+func TestScriptsThatStartOthers(t *testing.T) {
+	s := newServer(t)
+	config := []string{"X-Blueprint-Config", configHeader(map[string]any{"memory_mb": 128, "timeout_secs": 20})}
+	s.mustPut("background", scriptZip(t, `sleep 1000 & echo '{"result":[1]}'`), config...)
+	s.mustPut("session", scriptZip(t, `setsid sleep 5 & echo '{"result":[2]}'`), config...)
+	if got := s.mustInvoke("background", 0, ""); got != "\x01" {
+		t.Errorf("%q", got)
+	}
+	if got := s.mustInvoke("session", 0, ""); got != "\x02" {
+		t.Errorf("%q", got)
+	}
+	if runtime.GOOS != "linux" {
+		return
+	}
+	// The memory of a child counts too.
+	s.mustPut("eater", scriptZip(t, `head -c 1000000000 /dev/zero | tail; echo '{"result":[3]}'`), config...)
+	if a := s.invoke("eater", 0, ""); a.status != 500 || a.body["details"].(map[string]any)["type"] != "out of memory" {
+		t.Errorf("%d %v", a.status, a.body)
 	}
 }
 
