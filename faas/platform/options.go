@@ -41,7 +41,6 @@ type options struct {
 	drainTimeout   time.Duration
 	limits         Limits
 	logger         *slog.Logger
-	now            func() time.Time
 }
 
 // Option is an option of [New].
