@@ -13,8 +13,9 @@ type Invoker interface {
 	// The result is non-nil exactly when the error is nil. The callee keeps neither args nor the output. The request is sent at most once: after
 	// any error that comes once the function may have started, the callee does not repeat it, and Error.NotRun is false. Codes: ErrNotFound where
 	// the job has no function, ErrTooLarge where args or the answer exceed the provider's limit (args are checked before the call),
-	// ErrFunctionFailed (with a *FunctionError as cause) where the function ran and failed, ErrTimeout where the function or ctx ran out of time,
-	// ErrThrottled, ErrUnavailable, ErrPermissionDenied otherwise.
+	// ErrFunctionFailed (with a *FunctionError as cause) where the function ran and failed, ErrTimeout where the function or ctx ran out of time (a
+	// cancelled ctx too), ErrThrottled, ErrUnavailable, ErrPermissionDenied otherwise. NotRun is true for an ErrNotFound, for args that are too large,
+	// and wherever else it is certain.
 	Invoke(ctx context.Context, jobID uint32, args []byte) (*Result, error)
 }
 
@@ -114,7 +115,7 @@ type Executor interface {
 	Invoker
 
 	// Units maps the wanted functions to units. It is pure: no I/O, the same answer for the same input, in a fixed order; every function is in
-	// exactly one unit. It must return ErrInvalidArgument, ErrTooLarge or ErrUnsupported for anything the provider would refuse (memory, timeout,
+	// exactly one unit, and no functions are no units. It must return ErrInvalidArgument, ErrTooLarge or ErrUnsupported for anything the provider would refuse (memory, timeout,
 	// environment, architecture, a binary that speaks only stdin and stdout where that cannot be adapted), naming the job, the value and the limit.
 	Units(bin *Binary, functions []Function) ([]Unit, error)
 
@@ -123,14 +124,16 @@ type Executor interface {
 	Observe(ctx context.Context, id string) (State, error)
 
 	// Converge makes the unit exist with exactly the wanted code and configuration, and returns when it answers invocations. It is idempotent: after
-	// a crash or an error at any point, calling it again with the same unit ends in the same state. prior is what Observe said, nil for not found.
+	// a crash or an error at any point, calling it again with the same unit ends in the same state. prior is what Observe said, nil for not found; it
+	// can be out of date, so a provider that would do harm by trusting it looks again.
 	// A package that the provider already holds is not uploaded again. A working function keeps working until the new one can replace it, for as
 	// long as the provider makes that possible. On error the unit may exist in any state; the engine removes it if prior was nil and else
-	// calls Restore. report, which may be nil, is called with what has been uploaded so far.
+	// calls Restore. report, which may be nil, is called with what has been uploaded so far: by one goroutine at a time, and never after Converge returned.
 	Converge(ctx context.Context, u Unit, prior *State, report func(Progress)) (State, error)
 
-	// Restore puts a unit back to prior after a failed or cancelled Converge. u is the unit as it was before, with its Package where the engine has
-	// it (nil where not). It returns nil when the unit is as it was, and ErrUnsupported when the provider cannot do it without the package. It is idempotent.
+	// Restore puts a unit back to prior after a failed or cancelled Converge. u is the unit as it was before, as far as the engine knows it: u.ID is
+	// prior.ID, and Functions and Package are the earlier ones or empty. It returns nil when the unit is as it was, also if nothing had changed, and
+	// ErrUnsupported when the provider cannot do it with what it was given. It is idempotent.
 	Restore(ctx context.Context, u Unit, prior State) error
 
 	// Remove removes the unit and all that Converge made for it, and returns when it is gone. A unit that does not exist is success. It is idempotent.

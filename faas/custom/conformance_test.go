@@ -1,10 +1,13 @@
 package custom_test
 
 import (
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/custom"
@@ -12,8 +15,62 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/platform"
 )
 
-// harness runs the conformance suite against a platform at an endpoint.
-func harness(endpoint string) faastest.Harness {
+// connections keeps account of a server's connections that are not idle, and since when.
+type connections struct {
+	mu   sync.Mutex
+	busy map[net.Conn]connection
+}
+
+type connection struct {
+	state http.ConnState
+	since time.Time
+}
+
+// spare is after how long a connection without a request is taken for one that a client dialled in vain.
+const spare = time.Second
+
+// serve serves h on loopback until the test ends.
+func (c *connections) serve(t testing.TB, h http.Handler) string {
+	c.busy = map[net.Conn]connection{}
+	server := httptest.NewUnstartedServer(h)
+	server.Config.ConnState = func(conn net.Conn, state http.ConnState) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if state == http.StateNew || state == http.StateActive {
+			c.busy[conn] = connection{state, time.Now()}
+		} else {
+			delete(c.busy, conn)
+		}
+	}
+	server.Start()
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+// settle waits until no request is being served.
+func (c *connections) settle(t testing.TB) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		c.mu.Lock()
+		n := 0
+		for _, conn := range c.busy {
+			if conn.state == http.StateActive || time.Since(conn.since) < spare {
+				n++
+			}
+		}
+		c.mu.Unlock()
+		if n == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d connections are still busy", n)
+		}
+	}
+}
+
+// harness runs the conformance suite against a platform.
+func harness(t testing.TB, platform http.Handler) faastest.Harness {
+	var conns connections
+	endpoint := conns.serve(t, platform)
 	isInvoke := func(r *http.Request) *faastest.Fault {
 		if strings.HasSuffix(r.URL.Path, "/invoke") {
 			return &faastest.Fault{Kind: faastest.LostAnswer}
@@ -22,6 +79,7 @@ func harness(endpoint string) faastest.Harness {
 	}
 	return faastest.Harness{
 		Provider: faas.Custom,
+		Settle:   conns.settle,
 		Open: func(t testing.TB, service string) faas.Executor {
 			e, err := custom.New(faas.Config{Service: service, Endpoint: endpoint})
 			if err != nil {
@@ -50,7 +108,7 @@ func TestEveryKindOfPlatformKeepsTheContract(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := newFake(t)
 			change(p)
-			h := harness(p.start(t).URL)
+			h := harness(t, p)
 			h.Simulated, h.Binary = true, script(t)
 			faastest.Run(t, h)
 		})
@@ -62,12 +120,10 @@ func TestTheEmbeddedPlatformKeepsTheContractOverHTTP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(p)
 	t.Cleanup(func() {
-		server.Close()
 		if err := p.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	faastest.Run(t, harness(server.URL))
+	faastest.Run(t, harness(t, p))
 }

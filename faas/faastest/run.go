@@ -28,6 +28,9 @@ type Harness struct {
 	// OpenLossy returns an executor that delivers invocations to the same platform and loses the answers, by Faulty or FaultyTransport. nil leaves out the
 	// test that an invocation is not repeated.
 	OpenLossy func(t testing.TB, service string) faas.Executor
+	// Settle waits until the platform under test has nothing left to do for calls that their caller gave up. A request that was sent just before can
+	// take effect after the next one, which tests that give up calls would see as a change out of nowhere. nil where that cannot happen.
+	Settle func(t testing.TB)
 	// NoTimeouts says that the platform under test does not stop functions that run longer than their timeout, as some fakes do not.
 	NoTimeouts bool
 	// Simulated says that the platform under test does not run the package, but something with the same jobs, such as RunJob.
@@ -169,6 +172,14 @@ func (s *suite) removeLater(t testing.TB, exec faas.Executor, units []faas.Unit)
 			}
 		}
 	})
+}
+
+// settle is called after a call that was given up.
+func (s *suite) settle(t testing.TB) {
+	t.Helper()
+	if s.h.Settle != nil {
+		s.h.Settle(t)
+	}
 }
 
 // observe returns nil where nothing exists.

@@ -259,6 +259,7 @@ func (s *suite) interrupted(t *testing.T, exec *watched, one, two []faas.Unit, s
 			if err != nil {
 				wantCode(t, err, faas.ErrTimeout)
 			}
+			s.settle(t)
 			prior = s.observe(t, exec, u.ID)
 			if _, err := exec.Converge(s.ctx(t), u, prior, nil); err != nil {
 				t.Fatalf("Converge(%s) after an interrupted one: %v", u.ID, err)

@@ -1,0 +1,43 @@
+package faastest_test
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/faastest"
+)
+
+// A test of something that deploys and invokes needs no platform.
+func ExampleNewMemory() {
+	cloud := faastest.NewMemory(faastest.WithJob(func(_ context.Context, f faas.Function, args []byte) ([]byte, error) {
+		return fmt.Appendf(nil, "%s, %s", f.Env["GREETING"], args), nil
+	}))
+	exec := cloud.Executor("my-service")
+	units, err := exec.Units(&faas.Binary{Path: "/bin/sh"}, []faas.Function{
+		{JobID: 0, MemoryMB: 128, TimeoutSecs: 30, Env: map[string]string{"GREETING": "hello"}},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(units[0].ID, cloud.Units())
+	_, err = exec.Invoke(context.Background(), 0, []byte("world"))
+	fmt.Println(faas.CodeOf(err))
+	// Output:
+	// my-service/job0 []
+	// not found
+}
+
+// The second attempt to deploy succeeds, as with a provider that throttles.
+func ExampleFaulty() {
+	exec := faastest.Faulty(faastest.NewMemory().Executor("my-service"), faastest.Faults(
+		faastest.Rule{Op: faastest.OpRemove, Times: 1, Fault: faastest.Fault{Kind: faastest.Throttled}},
+	))
+	for range 2 {
+		fmt.Println(exec.Remove(context.Background(), "my-service/job0"))
+	}
+	// Output:
+	// faas: remove: faulty: injected fault: throttled
+	// <nil>
+}

@@ -1,0 +1,238 @@
+package faastest_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/faastest"
+)
+
+// echo returns a cloud's executor with the echo job deployed, and its unit.
+func echo(t testing.TB, opts ...faastest.MemoryOption) (*faastest.Cloud, *faastest.MemoryExecutor, faas.Unit) {
+	t.Helper()
+	cloud := faastest.NewMemory(opts...)
+	exec := cloud.Executor("svc")
+	units, err := exec.Units(script(t), []faas.Function{{JobID: faastest.JobEcho, MemoryMB: 128, TimeoutSecs: 5}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if units[0].Package, err = faas.BuildPackage(t.Context(), t.TempDir(), units[0].Files); err != nil {
+		t.Fatal(err)
+	}
+	return cloud, exec, units[0]
+}
+
+func TestFaultyStrikesBeforeOrAfterTheCall(t *testing.T) {
+	for kind, test := range map[faastest.FaultKind]struct {
+		code    faas.Code
+		happens bool
+	}{
+		faastest.Throttled:   {faas.ErrThrottled, false},
+		faastest.Conflict:    {faas.ErrConflict, false},
+		faastest.Denied:      {faas.ErrPermissionDenied, false},
+		faastest.Unavailable: {faas.ErrUnavailable, false},
+		faastest.Hang:        {faas.ErrTimeout, false},
+		faastest.TimedOut:    {faas.ErrTimeout, true},
+		faastest.LostAnswer:  {faas.ErrUnavailable, true},
+	} {
+		t.Run(string(kind), func(t *testing.T) {
+			cloud, inner, u := echo(t)
+			exec := faastest.Faulty(inner, faastest.Faults(faastest.Rule{Op: faastest.OpConverge, Times: 1, Fault: faastest.Fault{Kind: kind, RetryAfter: time.Second}}))
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			if kind != faastest.Hang {
+				cancel()
+				ctx, cancel = context.WithCancel(t.Context())
+			}
+			defer cancel()
+			_, err := exec.Converge(ctx, u, nil, nil)
+			var e *faas.Error
+			if !errors.As(err, &e) || e.Code != test.code || e.RetryAfter != time.Second {
+				t.Errorf("got %v, want code %q", err, test.code)
+			}
+			if happened := len(cloud.Units()) == 1; happened != test.happens {
+				t.Errorf("the call took effect: %v, want %v", happened, test.happens)
+			}
+			if _, err := exec.Converge(t.Context(), u, nil, nil); err != nil {
+				t.Errorf("the second call: %v", err)
+			}
+		})
+	}
+}
+
+func TestFaultyHasTheAbilitiesOfWhatItWraps(t *testing.T) {
+	_, full, u := echo(t)
+	if _, err := full.Converge(t.Context(), u, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	exec := faastest.Faulty(full, faastest.Faults(faastest.Rule{Op: faastest.OpWarm, Fault: faastest.Fault{Kind: faastest.Throttled}}))
+	if _, err := exec.(faas.Warmer).Warm(t.Context(), faastest.JobEcho, 1); faas.CodeOf(err) != faas.ErrThrottled {
+		t.Errorf("Warm: %v", err)
+	}
+	if h, err := exec.(faas.HealthChecker).Health(t.Context(), faastest.JobEcho); err != nil || !h.Healthy {
+		t.Errorf("Health: %+v, %v", h, err)
+	}
+	plain := faastest.Faulty(struct{ faas.Executor }{full}, nil)
+	if _, ok := plain.(faas.Warmer); ok {
+		t.Error("an executor that cannot warm became a Warmer")
+	}
+	if _, ok := plain.(faas.HealthChecker); ok {
+		t.Error("an executor that cannot tell health became a HealthChecker")
+	}
+}
+
+func TestFaultsCountsByRule(t *testing.T) {
+	script := faastest.Faults(
+		faastest.Rule{Op: faastest.OpRemove, Unit: "a", Skip: 1, Times: 2, Fault: faastest.Fault{Kind: faastest.Conflict}},
+		faastest.Rule{Op: faastest.OpRemove, Unit: "b", Fault: faastest.Fault{Kind: faastest.Denied}},
+	)
+	var got []string
+	for _, unit := range []string{"a", "a", "b", "a", "a", "c"} {
+		kind := "-"
+		if f := script(faastest.Call{Op: faastest.OpRemove, Unit: unit}); f != nil {
+			kind = string(f.Kind)
+		}
+		got = append(got, kind)
+	}
+	if want := "- conflict denied conflict - -"; strings.Join(got, " ") != want {
+		t.Errorf("got %v, want %s", got, want)
+	}
+}
+
+func TestFaultyTransport(t *testing.T) {
+	var served atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { served.Add(1) }))
+	defer server.Close()
+	base := &http.Transport{}
+	defer base.CloseIdleConnections()
+	for kind, test := range map[faastest.FaultKind]struct {
+		status  int // 0: an error
+		served  int32
+		timeout bool
+	}{
+		"":                   {http.StatusOK, 1, false},
+		faastest.Throttled:   {http.StatusTooManyRequests, 0, false},
+		faastest.Conflict:    {http.StatusConflict, 0, false},
+		faastest.Denied:      {http.StatusForbidden, 0, false},
+		faastest.Unavailable: {http.StatusServiceUnavailable, 0, false},
+		faastest.Hang:        {0, 0, true},
+		faastest.TimedOut:    {0, 1, true},
+		faastest.LostAnswer:  {0, 1, false},
+	} {
+		t.Run(string(kind), func(t *testing.T) {
+			served.Store(0)
+			client := &http.Client{Transport: faastest.FaultyTransport(base, func(*http.Request) *faastest.Fault {
+				if kind == "" {
+					return nil
+				}
+				return &faastest.Fault{Kind: kind, RetryAfter: 1500 * time.Millisecond}
+			})}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if kind == faastest.Hang {
+				ctx, cancel = context.WithTimeout(t.Context(), 20*time.Millisecond)
+				defer cancel()
+			}
+			req, err := http.NewRequestWithContext(ctx, http.MethodPost, server.URL, strings.NewReader("body"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := client.Do(req)
+			if err == nil {
+				defer resp.Body.Close()
+				if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+					t.Error(err)
+				}
+				if resp.StatusCode != test.status || kind != "" && resp.Header.Get("Retry-After") != "2" {
+					t.Errorf("status %d and header %v, want status %d", resp.StatusCode, resp.Header, test.status)
+				}
+			} else {
+				var netErr net.Error
+				if test.status != 0 || !errors.As(err, &netErr) || netErr.Timeout() != test.timeout {
+					t.Errorf("got %v", err)
+				}
+			}
+			if served.Load() != test.served {
+				t.Errorf("the server saw %d requests, want %d", served.Load(), test.served)
+			}
+		})
+	}
+}
+
+func TestTheCloudThrottlesWritesAndSaysHowLong(t *testing.T) {
+	bin := script(t)
+	synctest.Test(t, func(t *testing.T) {
+		exec := faastest.NewMemory(faastest.WithWriteThrottle(2)).Executor("svc")
+		units, err := exec.Units(bin, []faas.Function{{JobID: 0, MemoryMB: 128, TimeoutSecs: 5}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		remove := func() *faas.Error {
+			var e *faas.Error
+			errors.As(exec.Remove(t.Context(), units[0].ID), &e)
+			return e
+		}
+		for range 2 {
+			if err := remove(); err != nil {
+				t.Fatalf("within the limit: %v", err)
+			}
+		}
+		err3 := remove()
+		if err3 == nil || err3.Code != faas.ErrThrottled || err3.RetryAfter <= 0 {
+			t.Fatalf("above the limit: %v", err3)
+		}
+		time.Sleep(err3.RetryAfter)
+		if err := remove(); err != nil {
+			t.Errorf("after the wait that was asked for: %v", err)
+		}
+	})
+}
+
+func TestTheCloudRefusesTwoChangesOfOneUnitAtATime(t *testing.T) {
+	_, _, u := echo(t)
+	synctest.Test(t, func(t *testing.T) {
+		cloud := faastest.NewMemory(faastest.WithLatency(time.Second))
+		exec := cloud.Executor("svc")
+		done := make(chan error, 1)
+		go func() {
+			_, err := exec.Converge(t.Context(), u, nil, nil)
+			done <- err
+		}()
+		time.Sleep(500 * time.Millisecond)
+		if _, err := exec.Converge(t.Context(), u, nil, nil); faas.CodeOf(err) != faas.ErrConflict {
+			t.Errorf("got %v", err)
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if cloud.PeakWrites() != 1 || cloud.Calls(faastest.OpConverge) != 2 || cloud.Uploads() != 1 {
+			t.Errorf("%d writes at a time, %d calls, %d uploads", cloud.PeakWrites(), cloud.Calls(faastest.OpConverge), cloud.Uploads())
+		}
+	})
+}
+
+func TestAChangeThatStopsHalfwayLeavesAFailedUnitThatConvergeMends(t *testing.T) {
+	_, exec, u := echo(t, faastest.WithScript(faastest.Faults(faastest.Rule{Op: faastest.OpConverge, Times: 1, Fault: faastest.Fault{Kind: faastest.Halfway}})))
+	if _, err := exec.Converge(t.Context(), u, nil, nil); faas.CodeOf(err) != faas.ErrUnavailable {
+		t.Fatalf("got %v", err)
+	}
+	state, err := exec.Observe(t.Context(), u.ID)
+	if err != nil || state.Status != faas.StatusFailed || state.Current(u) {
+		t.Fatalf("got %+v, %v", state, err)
+	}
+	if _, err := exec.Converge(t.Context(), u, &state, nil); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := exec.Invoke(t.Context(), faastest.JobEcho, []byte("x")); err != nil || string(r.Output) != "x" {
+		t.Errorf("got %v, %v", r, err)
+	}
+}
