@@ -217,4 +217,5 @@ func chainSource(s tangle.Source) BlueprintSource {
 	return out
 }
 
-func valid(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+// valid makes a text of the chain valid UTF-8. It copies it, so that metadata does not keep the whole answer in memory.
+func valid(s string) string { return strings.Clone(strings.ToValidUTF8(s, "\uFFFD")) }

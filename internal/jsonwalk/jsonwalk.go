@@ -1,7 +1,7 @@
 // Package jsonwalk walks over JSON without building values from it: what it hands out are parts of the text. Unlike encoding/json it tells
 // members apart whose names differ in case, shows a member that is there twice, and costs nothing for what the caller skips.
 //
-// The text must have passed [json.Valid]; then no call panics and none reads beyond the text.
+// The text must have passed [Valid] or [json.Valid]; then no call panics and none reads beyond the text.
 package jsonwalk
 
 import (

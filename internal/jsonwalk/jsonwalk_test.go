@@ -1,8 +1,11 @@
 package jsonwalk
 
 import (
+	"bytes"
 	"encoding/json"
+	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -34,13 +37,30 @@ func TestElementsShowsEveryElement(t *testing.T) {
 	}
 }
 
+func TestNestingIsBounded(t *testing.T) {
+	nested := func(n int) []byte { return []byte(strings.Repeat("[", n) + strings.Repeat("]", n)) }
+	if !Valid(nested(maxDepth)) || Valid(nested(maxDepth+1)) || Valid(nested(1<<20)) {
+		t.Error("a thousand levels are the most")
+	}
+}
+
 // FuzzWalk holds the walk to encoding/json: the parts of valid JSON are valid JSON, and as many.
 func FuzzWalk(f *testing.F) {
 	for _, seed := range []string{`{}`, `[]`, `{"a":[1,"\\",{}],"b":"\""}`, `[[],[[]],"x",1e5]`, ` [ 1 , 2 ] `, `{"a":1,"a":2}`} {
 		f.Add([]byte(seed))
 	}
+	for _, seed := range []string{
+		``, ` `, `"`, `"\`, `"\"`, `"\u00e9"`, `"\u00g0"`, `"\x"`, "\"\n\"", `-`, `-0`, `01`, `1.`, `.5`, `1e`, `1E+5`, `-1.25e-9`, `tru`, `true false`, `[1,]`, `{"a"}`, `{"a":}`, `{1:2}`, `[`, `{"a":1`,
+		"\"\xff\"", `nul`, `[1 2]`, `{"a":1 "b":2}`,
+	} {
+		f.Add([]byte(seed))
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if !json.Valid(data) {
+		valid := json.Valid(data)
+		if got := Valid(data); got != valid && utf8.Valid(data) && bytes.Count(data, []byte("["))+bytes.Count(data, []byte("{")) < maxDepth {
+			t.Errorf("%q is valid: %v, encoding/json says %v", data, got, valid)
+		}
+		if !valid {
 			return
 		}
 		n := 0

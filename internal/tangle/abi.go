@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strconv"
+	"unsafe"
 )
 
 const wordSize = 32
@@ -14,7 +15,7 @@ const wordSize = 32
 // honest data stays within it, while data that points at the same bytes again and again is refused before it has cost more than its size.
 type decoder struct {
 	data   []byte
-	text   string // the same bytes: strings are parts of it, and cost no allocation each
+	text   string // the same bytes, and not a copy: strings are parts of it, and cost nothing
 	budget int
 	where  []place // the arrays that are being read, outermost first
 	err    *DecodeError
@@ -27,7 +28,8 @@ type place struct {
 }
 
 func newDecoder(data []byte) *decoder {
-	return &decoder{data: data, text: string(data), budget: len(data), where: make([]place, 0, 2)}
+	text := unsafe.String(unsafe.SliceData(data), len(data)) // every caller promises not to change the data
+	return &decoder{data: data, text: text, budget: len(data), where: make([]place, 0, 2)}
 }
 
 // DecodeError says where an answer is malformed.

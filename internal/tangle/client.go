@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -297,21 +298,24 @@ func (c *client) post(ctx context.Context, n *node, body []byte) ([]byte, *Error
 
 var errTooLarge = errors.New("too large")
 
+// scratch holds buffers that bodies are read into before their length is known.
+var scratch = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
 // readAll reads a body, and never more of it than MaxResponse bytes and one.
 func readAll(resp *http.Response) ([]byte, error) {
 	if resp.ContentLength > MaxResponse {
 		return nil, errTooLarge
 	}
-	const usual = 16 << 10 // of a blueprint with some jobs and profiles
-	var buf bytes.Buffer
-	buf.Grow(max(int(resp.ContentLength), usual) + bytes.MinRead) // ReadFrom wants room to find the end
+	buf := scratch.Get().(*bytes.Buffer)
+	defer scratch.Put(buf)
+	buf.Reset()
 	if _, err := buf.ReadFrom(io.LimitReader(resp.Body, MaxResponse+1)); err != nil {
 		return nil, err
 	}
 	if buf.Len() > MaxResponse {
 		return nil, errTooLarge
 	}
-	return buf.Bytes(), nil
+	return bytes.Clone(buf.Bytes()), nil
 }
 
 // transportError is an error of the way to the node. That of net/http would print the URL.

@@ -19,8 +19,8 @@ const (
 	LayoutB Layout = "B" // 18 words: contracts from 0.10.9 on
 )
 
-// Definition is a blueprint as the contract defines it. Its byte slices are parts of the decoded data. Strings are as the contract has them, which
-// does not make sure that they are UTF-8.
+// Definition is a blueprint as the contract defines it. Its strings and byte slices are parts of the decoded data. Strings are as the contract
+// has them, which does not make sure that they are UTF-8.
 type Definition struct {
 	Layout                Layout
 	MetadataURI           string
@@ -68,7 +68,8 @@ const (
 )
 
 // DecodeDefinition decodes what getBlueprintDefinition returns, which is also what the event BlueprintDefinitionRecorded carries. The layout
-// is told from the data itself. The error is an *UnknownLayoutError or a *DecodeError.
+// is told from the data itself. The data belongs to the definition from then on, and must not be changed. The error is an *UnknownLayoutError
+// or a *DecodeError.
 func DecodeDefinition(data []byte) (*Definition, error) {
 	d := newDecoder(data)
 	def := &Definition{}

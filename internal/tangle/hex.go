@@ -9,16 +9,17 @@ import (
 	"unicode"
 )
 
-// decodeHex reads 0x and an even number of hexadecimal digits, as nodes write byte strings.
+// decodeHex reads 0x and an even number of hexadecimal digits, as nodes write byte strings. It decodes in place: answers are long, and nobody needs
+// their digits afterwards.
 func decodeHex(s []byte) ([]byte, error) {
 	if len(s) < 2 || s[0] != '0' || s[1] != 'x' && s[1] != 'X' {
 		return nil, errors.New("not hexadecimal: it does not begin with 0x")
 	}
-	out := make([]byte, hex.DecodedLen(len(s)-2))
-	if _, err := hex.Decode(out, s[2:]); err != nil {
+	n, err := hex.Decode(s, s[2:]) // which writes no byte before it has read it
+	if err != nil {
 		return nil, fmt.Errorf("not hexadecimal: %w", err)
 	}
-	return out, nil
+	return s[:n:n], nil
 }
 
 // parseQuantity reads 0x and the digits of a number, as nodes write numbers.

@@ -92,7 +92,7 @@ func TestHostileAnswersCostNoMoreThanTheirSize(t *testing.T) {
 			_, _ = tangle.DecodeRequirements(data)
 			_, _ = tangle.DecodeStatus(data)
 		})
-		if limit := uint64(8*len(data)) + 16<<10; cost > limit { // four decoders, of which each copies the text once
+		if limit := uint64(2*len(data)) + 16<<10; cost > limit { // by four decoders
 			t.Errorf("%s: %d bytes allocated for an answer of %d", name, cost, len(data))
 		}
 	}

@@ -68,7 +68,7 @@ func (e *errNoBatch) Error() string { return "the node does not take batches: " 
 // parseBatch reads the response to a batch of n calls, whose answers may come in any order. Answers are parts of the body. The error is an
 // *errNoBatch, or says what is malformed.
 func parseBatch(body []byte, n int) ([]answer, error) {
-	if !json.Valid(body) {
+	if !jsonwalk.Valid(body) {
 		return nil, notJSON(body)
 	}
 	body = jsonwalk.Trim(body)
@@ -108,7 +108,7 @@ func parseBatch(body []byte, n int) ([]answer, error) {
 
 // parseSingle reads the response to one call.
 func parseSingle(body []byte) (answer, error) {
-	if !json.Valid(body) {
+	if !jsonwalk.Valid(body) {
 		return answer{}, notJSON(body)
 	}
 	id, a, err := parseAnswer(jsonwalk.Trim(body))
@@ -222,7 +222,7 @@ func parseRevertData(value []byte) []byte {
 	return found
 }
 
-// bytes returns the result as the byte string that it must be.
+// bytes returns the result as the byte string that it must be. It takes the place of the result, which is gone.
 func (a answer) bytes() ([]byte, error) {
 	if jsonwalk.Kind(a.result) != "a string" {
 		return nil, fmt.Errorf("the result is %s, not a string", jsonwalk.Kind(a.result))

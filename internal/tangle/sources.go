@@ -83,7 +83,8 @@ const (
 	leastSource = (1 + sourceWords + (3 + 3) + (4 + 2) + (3 + 2) + (3 + 3) + 1) * wordSize
 )
 
-// DecodeSources decodes the data of the event BlueprintSourcesRecorded. The error is a *DecodeError.
+// DecodeSources decodes the data of the event BlueprintSourcesRecorded, which must not be changed afterwards: the sources' strings are parts of
+// it. The error is a *DecodeError.
 func DecodeSources(data []byte) ([]Source, error) {
 	d := newDecoder(data)
 	var sources []Source

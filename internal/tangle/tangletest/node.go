@@ -194,7 +194,7 @@ func (n *Node) block(params []json.RawMessage) (any, *rpcError) {
 }
 
 func (n *Node) ethCall(params []json.RawMessage) (any, *rpcError) {
-	var msg struct{ To, Data string }
+	var msg struct{ To, Data, Input string } // clients use the one name or the other
 	var tag string
 	if len(params) != 2 || json.Unmarshal(params[0], &msg) != nil || json.Unmarshal(params[1], &tag) != nil {
 		return nil, &rpcError{Code: -32602, Message: "invalid params"}
@@ -207,7 +207,7 @@ func (n *Node) ethCall(params []json.RawMessage) (any, *rpcError) {
 	if to, err := tangle.ParseAddress(msg.To); err != nil || to != n.Contract {
 		return "0x", nil // no code there
 	}
-	data, err := hex.DecodeString(strings.TrimPrefix(msg.Data, "0x"))
+	data, err := hex.DecodeString(strings.TrimPrefix(msg.Data+msg.Input, "0x"))
 	if err != nil || len(data) != 4+wordSize {
 		return nil, &rpcError{Code: 3, Message: "execution reverted", Data: "0x"}
 	}
