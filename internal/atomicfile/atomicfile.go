@@ -36,11 +36,11 @@ func Write(path string, data []byte, mode fs.FileMode) (err error) {
 	if err = os.Rename(tmp.Name(), path); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return SyncDir(filepath.Dir(path))
 }
 
-// syncDir makes a rename in a directory last through a crash.
-func syncDir(dir string) error {
+// SyncDir makes a new or renamed file in a directory last through a crash.
+func SyncDir(dir string) error {
 	if runtime.GOOS == "windows" {
 		return nil // where directories cannot be opened for that, and need not be
 	}

@@ -1,0 +1,207 @@
+package ledger
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/atomicfile"
+)
+
+// Ledger is the locked ledger of one service. What its methods have returned from without error survives a crash. It is safe for concurrent use.
+type Ledger struct {
+	path string
+	lock *flock.Flock
+
+	mu    sync.Mutex
+	file  *os.File // nil until the first write
+	rec   Record
+	lines int
+	err   error // of a write that failed: what the file holds is then unknown, and nothing more is written
+}
+
+// load reads the ledger, cuts off a half-written last line, and compacts what has grown.
+func (l *Ledger) load(service string, provider faas.Config) error {
+	text, err := readFile(l.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		l.rec = Record{Service: service, Provider: provider, Units: map[string]Unit{}}
+		return nil
+	}
+	if err != nil {
+		return faas.Errorf(faas.ErrInternal, "read ledger", "", "%w", err)
+	}
+	rec, lines, whole, err := parse(l.path, text)
+	if err != nil {
+		return err
+	}
+	if lines > 0 && (rec.Service != service || Location(rec.Provider) != Location(provider)) {
+		return damaged(l.path, "it is of service %q, not %q, or of another place", rec.Service, service)
+	}
+	rec.Service, rec.Provider = service, provider
+	l.rec, l.lines = rec, lines
+	if whole < int64(len(text)) || lines > 64+4*len(rec.Units) {
+		return l.compact()
+	}
+	return nil
+}
+
+func (l *Ledger) header() *header {
+	return &header{Format: Format, Service: l.rec.Service, Provider: l.rec.Provider}
+}
+
+// compact rewrites the file as short as it can be.
+func (l *Ledger) compact() error {
+	entries := []entry{{Header: l.header()}}
+	bare := l.rec
+	bare.Units = nil
+	entries = append(entries, entry{Service: &bare})
+	if units := l.rec.Sorted(); len(units) > 0 {
+		entries = append(entries, entry{Put: units})
+	}
+	var text []byte
+	for _, e := range entries {
+		var err error
+		if text, err = appendLine(text, e); err != nil {
+			return faas.Errorf(faas.ErrInternal, "write ledger", "", "%w", err)
+		}
+	}
+	if err := atomicfile.Write(l.path, text, 0o600); err != nil {
+		return faas.Errorf(faas.ErrInternal, "write ledger", "", "%w", err)
+	}
+	l.lines = len(entries)
+	return nil
+}
+
+// Record returns what the ledger says now.
+func (l *Ledger) Record() Record {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.rec.clone()
+}
+
+// Describe records everything about the service but its units.
+func (l *Ledger) Describe(r Record) error {
+	r.Units = nil
+	r.Updated = time.Now().UTC()
+	return l.write(entry{Service: &r})
+}
+
+// Put records units, in one write: with Pending set before they are changed, without once the change has ended.
+func (l *Ledger) Put(units ...Unit) error {
+	if len(units) == 0 {
+		return nil
+	}
+	return l.write(entry{Put: units})
+}
+
+// Drop records that a unit exists no more.
+func (l *Ledger) Drop(id string) error { return l.write(entry{Drop: &id}) }
+
+// withoutSecrets returns what can be kept of a configuration.
+func withoutSecrets(c faas.Config) faas.Config {
+	c.HTTPClient, c.Logger = nil, nil
+	if c.Endpoint != "" {
+		c.Endpoint = faas.RedactURL(c.Endpoint)
+	}
+	if len(c.Options) > 0 {
+		info, _ := faas.Provider(c.Provider)
+		public := map[string]string{}
+		for _, o := range info.Options {
+			if v, ok := c.Options[o.Name]; ok && !o.Sensitive {
+				public[o.Name] = v
+			}
+		}
+		c.Options = public
+	}
+	return c
+}
+
+func (l *Ledger) write(e entry) (err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err != nil {
+		return l.err
+	}
+	defer func() {
+		if err != nil {
+			err = faas.Errorf(faas.ErrInternal, "write ledger", "", "%w", err)
+			l.err = err
+		}
+	}()
+	var text []byte
+	if l.lines == 0 {
+		if text, err = appendLine(text, entry{Header: l.header()}); err != nil {
+			return err
+		}
+	}
+	if text, err = appendLine(text, e); err != nil {
+		return err
+	}
+	isNew := false
+	if l.file == nil {
+		_, statErr := os.Stat(l.path)
+		isNew = errors.Is(statErr, fs.ErrNotExist)
+		flags := os.O_WRONLY | os.O_CREATE | os.O_APPEND
+		if l.lines == 0 {
+			flags |= os.O_TRUNC // only a first line that a crash cut off can be there
+		}
+		if l.file, err = os.OpenFile(l.path, flags, 0o600); err != nil {
+			return err
+		}
+	}
+	if _, err = l.file.Write(text); err != nil {
+		return err
+	}
+	if err = l.file.Sync(); err != nil {
+		return err
+	}
+	if isNew {
+		if err = atomicfile.SyncDir(filepath.Dir(l.path)); err != nil {
+			return err
+		}
+	}
+	if l.lines == 0 {
+		l.lines++
+	}
+	l.lines++
+	l.rec.apply(e)
+	return nil
+}
+
+// Delete removes the ledger of a service that holds nothing any more. The ledger can only be closed afterwards.
+func (l *Ledger) Delete() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.rec.Units) > 0 {
+		return faas.Errorf(faas.ErrInternal, "delete ledger", "", "%d units of %q are still recorded", len(l.rec.Units), l.rec.Service)
+	}
+	var errs []error
+	if l.file != nil {
+		errs = append(errs, l.file.Close())
+		l.file = nil
+	}
+	if err := os.Remove(l.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		errs = append(errs, err)
+	}
+	l.lines, l.err = 0, faas.Errorf(faas.ErrInternal, "write ledger", "", "the ledger of %q was deleted", l.rec.Service)
+	return errors.Join(errs...)
+}
+
+// Close ends the operation and lets the next one have the ledger. The lock file stays: removing it would let two operations lock different files
+// of the same name.
+func (l *Ledger) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var errs []error
+	if l.file != nil {
+		errs = append(errs, l.file.Close())
+		l.file = nil
+	}
+	return errors.Join(append(errs, l.lock.Close())...)
+}

@@ -1,0 +1,98 @@
+// Package ledger keeps, in one file per service, what a service holds at its providers and what was about to be changed: written and synced
+// before each change, so that after a crash at any moment the next operation knows every resource that may exist.
+package ledger
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// Format is the version of the file format this package writes, and the newest it reads.
+const Format = 1
+
+// Record is what a ledger says: a plain value without secrets. Environment values are never in it.
+type Record struct {
+	Service string `json:"service"`
+	// Provider is where the service is. A service of the same name elsewhere, at another endpoint or in another region, has a ledger of its own:
+	// what is done to one never touches the other.
+	Provider    faas.Config     `json:"provider"`
+	BlueprintID uint64          `json:"blueprint_id"`
+	Binary      string          `json:"binary,omitempty"` // path of the executable at the last deployment
+	Args        []string        `json:"args,omitempty"`
+	LocalJobs   []uint32        `json:"local_jobs,omitempty"`
+	Updated     time.Time       `json:"updated,omitzero"`
+	Units       map[string]Unit `json:"units,omitempty"` // by ID
+}
+
+// Unit is a unit that exists at the provider, or may.
+type Unit struct {
+	ID        string          `json:"id"`
+	Functions []faas.Function `json:"functions,omitempty"` // without environment
+	EnvNames  []string        `json:"env_names,omitempty"` // of the environment, without values
+	// Pending says what was about to be done to the unit ("create", "update", "remove") and is not known to have ended; empty once it has.
+	Pending string `json:"pending,omitempty"`
+	// State is what the provider held when the unit was last known to be whole; nil where it was never.
+	State *faas.State `json:"state,omitempty"`
+}
+
+// Location identifies where a service is, among all places that are told apart.
+func Location(c faas.Config) string {
+	return strings.Join([]string{c.Provider, c.Region, c.ProjectID, c.SubscriptionID, faas.RedactURL(c.Endpoint)}, "\x1f")
+}
+
+// Clean reports whether no change is pending: the service is whole.
+func (r Record) Clean() bool {
+	for _, u := range r.Units {
+		if u.Pending != "" {
+			return false
+		}
+	}
+	return true
+}
+
+// Sorted returns the units by ascending ID.
+func (r Record) Sorted() []Unit {
+	units := make([]Unit, 0, len(r.Units))
+	for _, key := range slices.Sorted(maps.Keys(r.Units)) {
+		units = append(units, r.Units[key])
+	}
+	return units
+}
+
+func (r Record) clone() Record {
+	r.Args, r.LocalJobs, r.Units = slices.Clone(r.Args), slices.Clone(r.LocalJobs), maps.Clone(r.Units)
+	return r
+}
+
+// entry is one line of the file. Exactly one member is set.
+type entry struct {
+	Header  *header `json:"header,omitempty"`
+	Service *Record `json:"record,omitempty"` // everything but the units; they stay as they are
+	Put     []Unit  `json:"put,omitempty"`
+	Drop    *string `json:"drop,omitempty"` // the ID of a unit that exists no more
+}
+
+type header struct {
+	Format   int         `json:"format"`
+	Service  string      `json:"service"`
+	Provider faas.Config `json:"provider"`
+}
+
+func (r *Record) apply(e entry) {
+	switch {
+	case e.Service != nil:
+		kept := *r
+		*r = e.Service.clone()
+		r.Service, r.Provider, r.Units = kept.Service, kept.Provider, kept.Units
+	case e.Put != nil:
+		for _, u := range e.Put {
+			r.Units[u.ID] = u
+		}
+	case e.Drop != nil:
+		delete(r.Units, *e.Drop)
+	}
+}

@@ -1,0 +1,138 @@
+package ledger
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// Store is the directory that holds the ledgers. Several processes may use it at once.
+type Store struct{ dir string }
+
+// NewStore returns the store in dir, which is made when the first ledger is written.
+func NewStore(dir string) *Store { return &Store{dir: dir} }
+
+// Dir returns the directory.
+func (s *Store) Dir() string { return s.dir }
+
+const suffix = ".ledger"
+
+// path returns the file of a service at a location. The name is readable where it can be, and told apart by a hash.
+func (s *Store) path(service string, provider faas.Config) string {
+	readable := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' {
+			return r
+		}
+		return '_'
+	}, service)
+	sum := sha256.Sum256([]byte(service + "\x1e" + Location(provider)))
+	return filepath.Join(s.dir, readable[:min(len(readable), 80)]+"-"+hex.EncodeToString(sum[:6])+suffix)
+}
+
+// Records returns what every ledger says, sorted by service and location, without locking any. A ledger that cannot be read is an error beside
+// the records of the others.
+func (s *Store) Records() ([]Record, error) {
+	files, err := os.ReadDir(s.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, s.failed("list ledgers", err)
+	}
+	var records []Record
+	var errs []error
+	for _, f := range files {
+		if !strings.HasSuffix(f.Name(), suffix) {
+			continue
+		}
+		rec, err := s.read(filepath.Join(s.dir, f.Name()))
+		switch {
+		case err == nil && rec.Service != "":
+			records = append(records, rec)
+		case err != nil && !errors.Is(err, fs.ErrNotExist): // it may have been removed since
+			errs = append(errs, err)
+		}
+	}
+	slices.SortFunc(records, func(a, b Record) int {
+		return cmp.Or(strings.Compare(a.Service, b.Service), strings.Compare(Location(a.Provider), Location(b.Provider)))
+	})
+	return records, errors.Join(errs...)
+}
+
+// Read returns what the ledger of a service at a location says, without locking it; a record without units where there is no ledger.
+func (s *Store) Read(service string, provider faas.Config) (Record, error) {
+	rec, err := s.read(s.path(service, provider))
+	if errors.Is(err, fs.ErrNotExist) {
+		return Record{Service: service, Provider: withoutSecrets(provider), Units: map[string]Unit{}}, nil
+	}
+	return rec, err
+}
+
+func (s *Store) read(path string) (Record, error) {
+	text, err := readFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Record{}, err
+	}
+	if err != nil {
+		return Record{}, s.failed("read ledger", err)
+	}
+	rec, _, _, err := parse(path, text)
+	return rec, err
+}
+
+// lockPoll is how often a waiting Lock looks again; a file lock has no state that could be awaited.
+const lockPoll = 50 * time.Millisecond
+
+// Lock opens the ledger of a service at a location for one operation, which is the only one until Close. If another has it, Lock waits until ctx is done where
+// wait is true, else it returns an ErrConflict at once. A damaged or newer ledger is refused and left as it is.
+func (s *Store) Lock(ctx context.Context, service string, provider faas.Config, wait bool) (*Ledger, error) {
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return nil, s.failed("lock service", err)
+	}
+	path := s.path(service, provider)
+	lock := flock.New(strings.TrimSuffix(path, suffix) + ".lock")
+	var locked bool
+	var err error
+	if wait {
+		locked, err = lock.TryLockContext(ctx, lockPoll)
+	} else {
+		locked, err = lock.TryLock()
+	}
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil, faas.Errorf(faas.ErrTimeout, "lock service", "", "service %q is being changed by another operation, and this one was waiting for it: %w", service, ctx.Err())
+	case err != nil:
+		return nil, s.failed("lock service", err)
+	case !locked:
+		return nil, faas.Errorf(faas.ErrConflict, "lock service", "", "service %q is being changed by another operation (lock %s): try again when it has ended, or wait for it", service, lock.Path())
+	}
+	l := &Ledger{path: path, lock: lock}
+	if err := l.load(service, withoutSecrets(provider)); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return l, nil
+}
+
+func (s *Store) failed(op string, err error) error {
+	code := faas.ErrInternal
+	if errors.Is(err, fs.ErrPermission) {
+		code = faas.ErrPermissionDenied
+	}
+	var fe *faas.Error
+	if errors.As(err, &fe) {
+		return err
+	}
+	return faas.Errorf(code, op, "", "state directory %s: %w", s.dir, err)
+}
