@@ -31,7 +31,33 @@ type Change struct {
 	Action Action
 	Unit   faas.Unit
 	Prior  *faas.State // nil: nothing exists
+	// Partial says that Prior is what an interrupted creation left, which was never whole: undoing the change means removing the unit.
+	Partial bool
 }
+
+// Journal is told of every change before it is made and after. An error from it fails the change: what is not recorded is not done.
+type Journal interface {
+	Begin(changes []Change) error          // before the first of them
+	Done(c Change, state faas.State) error // the unit is as wanted
+	Undone(c Change) error                 // the unit is as it was before
+	Gone(id string) error                  // the unit does not exist any more
+}
+
+// Options are what an engine can be told.
+type Options struct {
+	Parallel int        // units changed at a time; 0 is 8
+	Report   func(Step) // called from several goroutines, one at a time
+	Journal  Journal
+	// KeepSucceeded makes Apply undo only the changes that failed.
+	KeepSucceeded bool
+}
+
+type noJournal struct{}
+
+func (noJournal) Begin([]Change) error          { return nil }
+func (noJournal) Done(Change, faas.State) error { return nil }
+func (noJournal) Undone(Change) error           { return nil }
+func (noJournal) Gone(string) error             { return nil }
 
 // Step is a moment in the work on one unit. Every step with Done false is followed by exactly one with Done true for the same unit and verb.
 type Step struct {
@@ -50,28 +76,33 @@ type Engine struct {
 	exec     faas.Executor
 	provider string
 	parallel int
+	keep     bool
+	journal  Journal
 	report   func(Step)
 	gate     *gate
 }
 
-// rollbackTimeout bounds the undoing of a failed change: long enough for a cloud to delete functions, short enough that a program ends.
-const rollbackTimeout = 3 * time.Minute
-
 // defaultParallel is how many units are changed at a time where the provider does not say.
 const defaultParallel = 8
 
-// New returns an engine that changes up to parallel units at a time; 0 is 8. report is called from several goroutines, one at a time; it may be nil.
-func New(exec faas.Executor, provider string, parallel int, report func(Step)) *Engine {
-	if parallel <= 0 {
-		parallel = defaultParallel
+// rollbackTimeout bounds the undoing of a failed change: long enough for a cloud to delete functions, short enough that a program ends.
+const rollbackTimeout = 3 * time.Minute
+
+// New returns an engine for an executor of the provider.
+func New(exec faas.Executor, provider string, o Options) *Engine {
+	e := &Engine{exec: exec, provider: provider, parallel: o.Parallel, keep: o.KeepSucceeded, journal: o.Journal, report: func(Step) {}, gate: newGate()}
+	if e.parallel <= 0 {
+		e.parallel = defaultParallel
 	}
-	e := &Engine{exec: exec, provider: provider, parallel: parallel, report: func(Step) {}, gate: newGate()}
-	if report != nil {
+	if e.journal == nil {
+		e.journal = noJournal{}
+	}
+	if o.Report != nil {
 		var mu sync.Mutex
 		e.report = func(s Step) {
 			mu.Lock()
 			defer mu.Unlock()
-			report(s)
+			o.Report(s)
 		}
 	}
 	return e
@@ -105,8 +136,20 @@ func (e *Engine) Observe(ctx context.Context, units []faas.Unit) ([]Change, erro
 }
 
 // Apply makes every change and returns the states of the units in the order of changes. If one fails or ctx ends, what was created is removed and
-// what was updated is put back, with a context of its own; the error then wraps the first cause and lists what was left behind.
+// what was updated is put back, with a context of its own; the error then wraps the first cause and lists what was left behind. With
+// KeepSucceeded only the failed changes are undone, and the states of the others come with the error; a failed one has an empty state.
 func (e *Engine) Apply(ctx context.Context, changes []Change) ([]faas.State, error) {
+	var todo []Change
+	for _, c := range changes {
+		if c.Action != Keep {
+			todo = append(todo, c)
+		}
+	}
+	if len(todo) > 0 {
+		if err := e.journal.Begin(todo); err != nil {
+			return nil, err
+		}
+	}
 	states := make([]faas.State, len(changes))
 	errs := make([]error, len(changes))
 	touched := make([]bool, len(changes))
@@ -114,7 +157,13 @@ func (e *Engine) Apply(ctx context.Context, changes []Change) ([]faas.State, err
 		once  sync.Once
 		first error
 	)
-	group, gctx := errgroup.WithContext(ctx)
+	var group *errgroup.Group
+	gctx := ctx
+	if e.keep {
+		group = new(errgroup.Group)
+	} else {
+		group, gctx = errgroup.WithContext(ctx)
+	}
 	group.SetLimit(e.parallel)
 	for i, c := range changes {
 		if c.Action == Keep {
@@ -122,82 +171,130 @@ func (e *Engine) Apply(ctx context.Context, changes []Change) ([]faas.State, err
 			continue
 		}
 		group.Go(func() error {
-			if gctx.Err() != nil {
-				return nil // never started: nothing to report and nothing to undo
+			err := gctx.Err() // where it has ended, the change is never started, and needs no undoing
+			if err == nil {
+				touched[i] = true
+				states[i], err = e.converge(gctx, c)
 			}
-			touched[i] = true
-			state, err := call(gctx, e, string(c.Action), c.Unit, func(ctx context.Context) (faas.State, error) {
-				return e.exec.Converge(ctx, c.Unit, c.Prior, func(p faas.Progress) {
-					e.report(Step{Verb: string(c.Action), UnitID: c.Unit.ID, JobIDs: jobIDs(c.Unit), Progress: &p})
-				})
-			})
-			states[i] = state
 			if err != nil {
 				errs[i] = e.wrap("deploy", c.Unit, err)
-				once.Do(func() { first = errs[i] })
+				if touched[i] {
+					once.Do(func() { first = errs[i] })
+				}
 			}
 			return errs[i]
 		})
 	}
-	if group.Wait() == nil && ctx.Err() == nil {
+	failed := group.Wait() != nil
+	if !failed && (ctx.Err() == nil || e.keep) {
 		return states, nil
 	}
-	if first == nil {
+	switch {
+	case ctx.Err() == nil:
+	case first == nil:
 		first = faas.Errorf(faas.ErrTimeout, "deploy", e.provider, "cancelled: %w", context.Cause(ctx))
+	case !errors.Is(first, ctx.Err()): // what failed then, failed because of it
+		first = faas.Errorf(faas.ErrTimeout, "deploy", e.provider, "cancelled: %w: %w", context.Cause(ctx), first)
 	}
-	leftovers := e.rollback(ctx, changes, touched)
-	return nil, failure(e.provider, first, errs, leftovers)
+	var undo []undoing
+	for i, c := range changes {
+		if c.Action == Keep || e.keep && errs[i] == nil {
+			continue
+		}
+		states[i] = faas.State{}
+		undo = append(undo, undoing{c, touched[i]})
+	}
+	leftovers := e.rollback(ctx, undo)
+	if !e.keep {
+		states = nil
+	}
+	return states, failure(e.provider, first, errs, leftovers)
 }
 
-// rollback undoes the touched changes and returns what could not be undone.
-func (e *Engine) rollback(ctx context.Context, changes []Change, touched []bool) []string {
+func (e *Engine) converge(ctx context.Context, c Change) (faas.State, error) {
+	verb := string(c.Action)
+	state, err := call(ctx, e, verb, c.Unit, func(ctx context.Context) (faas.State, error) {
+		return e.exec.Converge(ctx, c.Unit, c.Prior, func(p faas.Progress) {
+			e.report(Step{Verb: verb, UnitID: c.Unit.ID, JobIDs: jobIDs(c.Unit), Progress: &p})
+		})
+	})
+	if err == nil {
+		err = e.journal.Done(c, state)
+	}
+	return state, err
+}
+
+// undoing is a change that has to be undone.
+type undoing struct {
+	Change
+	begun bool // false: it was announced to the journal and never made
+}
+
+// rollback undoes changes and returns what could not be undone.
+func (e *Engine) rollback(ctx context.Context, changes []undoing) []string {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
 	defer cancel()
-	var (
-		mu        sync.Mutex
-		leftovers []string
-		group     errgroup.Group
-	)
+	left := make([]string, len(changes))
+	var group errgroup.Group
 	group.SetLimit(e.parallel)
 	for i, c := range changes {
-		if !touched[i] {
+		if !c.begun {
+			_ = e.journal.Undone(c.Change) // where that fails the record says that it may have begun, which is safe
 			continue
 		}
 		group.Go(func() error {
-			var left string
-			if c.Prior == nil {
-				if err := e.remove(ctx, c.Unit); err != nil {
-					left = fmt.Sprintf("%s (created, could not be removed: %v)", c.Unit.ID, err)
+			if err := e.undo(ctx, c.Change); err != nil {
+				did := "updated, could not be put back"
+				if c.Prior == nil || c.Partial {
+					did = "created, could not be removed"
 				}
-			} else {
-				_, err := call(ctx, e, "restore", c.Unit, func(ctx context.Context) (struct{}, error) {
-					return struct{}{}, e.exec.Restore(ctx, faas.Unit{ID: c.Unit.ID}, *c.Prior)
-				})
-				if err != nil {
-					left = fmt.Sprintf("%s (updated, could not be put back: %v)", c.Unit.ID, err)
-				}
-			}
-			if left != "" {
-				mu.Lock()
-				defer mu.Unlock()
-				leftovers = append(leftovers, left)
+				left[i] = fmt.Sprintf("%s (%s: %v)", c.Unit.ID, did, err)
 			}
 			return nil
 		})
 	}
 	_ = group.Wait() // the functions return nil
-	slices.Sort(leftovers)
-	return leftovers
+	left = slices.DeleteFunc(left, func(s string) bool { return s == "" })
+	slices.Sort(left)
+	return left
+}
+
+func (e *Engine) undo(ctx context.Context, c Change) error {
+	if c.Prior == nil || c.Partial {
+		if err := e.remove(ctx, c.Unit); err != nil {
+			return err
+		}
+		return e.journal.Gone(c.Unit.ID)
+	}
+	_, err := call(ctx, e, "restore", c.Unit, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, e.exec.Restore(ctx, faas.Unit{ID: c.Unit.ID}, *c.Prior)
+	})
+	if err != nil {
+		return err
+	}
+	return e.journal.Undone(c)
 }
 
 // Remove removes the units, all of them even if one fails. The error lists what is left.
 func (e *Engine) Remove(ctx context.Context, units []faas.Unit) error {
+	if len(units) == 0 {
+		return nil
+	}
+	changes := make([]Change, len(units))
+	for i, u := range units {
+		changes[i] = Change{Action: Remove, Unit: u}
+	}
+	if err := e.journal.Begin(changes); err != nil {
+		return err
+	}
 	errs := make([]error, len(units))
 	var group errgroup.Group
 	group.SetLimit(e.parallel)
 	for i, unit := range units {
 		group.Go(func() error {
-			errs[i] = e.remove(ctx, unit)
+			if errs[i] = e.remove(ctx, unit); errs[i] == nil {
+				errs[i] = e.journal.Gone(unit.ID)
+			}
 			return nil
 		})
 	}

@@ -95,7 +95,7 @@ func wanted(n int) []faas.Unit {
 }
 
 func apply(ctx context.Context, c *cloud, parallel int, units []faas.Unit) ([]faas.State, error) {
-	e := engine.New(c, "test", parallel, nil)
+	e := engine.New(c, "test", engine.Options{Parallel: parallel})
 	changes, err := e.Observe(ctx, units)
 	if err != nil {
 		return nil, err
@@ -176,7 +176,7 @@ func TestUnchangedUnitsCostOneReadAndNoWrite(t *testing.T) {
 		states[units[i].ID] = units[i].Fingerprint()
 	}
 	c := &samePackage{newCloud(states), pkg.SHA256()}
-	e := engine.New(c, "test", 4, nil)
+	e := engine.New(c, "test", engine.Options{Parallel: 4})
 	changes, err := e.Observe(t.Context(), units)
 	if err != nil {
 		t.Fatal(err)
@@ -264,7 +264,7 @@ func TestRemoveGoesOnAfterAFailureAndListsWhatIsLeft(t *testing.T) {
 		}
 		return nil
 	}
-	err := engine.New(c, "test", 1, nil).Remove(t.Context(), wanted(3))
+	err := engine.New(c, "test", engine.Options{Parallel: 1}).Remove(t.Context(), wanted(3))
 	var fe *faas.Error
 	if !errors.As(err, &fe) || !slices.Equal(fe.Leftovers, []string{"svc-job1"}) {
 		t.Errorf("error %v, want svc-job1 as the only leftover", err)
@@ -284,7 +284,7 @@ func TestEveryStepThatBeginsEndsOnce(t *testing.T) {
 	}
 	open := map[string]int{}
 	ended := 0
-	e := engine.New(c, "test", 4, func(s engine.Step) {
+	e := engine.New(c, "test", engine.Options{Parallel: 4, Report: func(s engine.Step) {
 		key := s.Verb + " " + s.UnitID
 		if s.Done {
 			open[key]--
@@ -292,7 +292,7 @@ func TestEveryStepThatBeginsEndsOnce(t *testing.T) {
 		} else if s.Progress == nil {
 			open[key]++
 		}
-	})
+	}})
 	changes, err := e.Observe(t.Context(), wanted(4))
 	if err != nil {
 		t.Fatal(err)
@@ -307,5 +307,32 @@ func TestEveryStepThatBeginsEndsOnce(t *testing.T) {
 	}
 	if ended < 4+2 {
 		t.Errorf("%d steps ended, want the 4 observations, the failed change and its undoing at least", ended)
+	}
+}
+
+func TestKeepSucceededUndoesOnlyWhatFailed(t *testing.T) {
+	c := newCloud(map[string]string{"svc-job1": "old"})
+	c.fail = func(m, id string) error {
+		if m == "after converge" && (id == "svc-job1" || id == "svc-job2") {
+			return faas.Errorf(faas.ErrInternal, "deploy", "test", "no")
+		}
+		return nil
+	}
+	e := engine.New(c, "test", engine.Options{Parallel: 1, KeepSucceeded: true})
+	changes, err := e.Observe(t.Context(), wanted(5))
+	if err != nil {
+		t.Fatal(err)
+	}
+	states, err := e.Apply(t.Context(), changes)
+	if !errors.Is(err, faas.ErrInternal) || len(states) != 5 {
+		t.Fatalf("%d states, error %v", len(states), err)
+	}
+	for i, s := range states {
+		if failed := i == 1 || i == 2; failed != (s.ID == "") {
+			t.Errorf("state %d: %+v", i, s)
+		}
+	}
+	if got := slices.Sorted(maps.Keys(c.units)); !slices.Equal(got, []string{"svc-job0", "svc-job1", "svc-job3", "svc-job4"}) || c.units["svc-job1"] != "old" {
+		t.Errorf("units %v, want job 1 as it was and job 2 gone", c.units)
 	}
 }
