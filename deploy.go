@@ -2,6 +2,7 @@ package serverless
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -15,8 +16,67 @@ import (
 // [WithTraditional], else by a supervised local process. The same happens when serverless fails and the policy's fallback_to_vm is true: what was created
 // is removed first, and Service.Fallback and Warnings tell why. Without the fallback the error is returned. A policy that cannot be read is
 // an error always, and so are a ctx that ends, and a binary that [WithVerifiedBinary] refuses.
-func Deploy(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (*Service, error) {
+func Deploy(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (svc *Service, err error) {
 	o := newDeployOptions(opts)
+	defer func() { err = o.closeGiven(svc, err) }()
+	d, err := o.decide(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	if d.strategy.Kind == StrategyTraditional {
+		return o.runTraditional(ctx, spec, d)
+	}
+	svc, err = deployServerless(ctx, spec, d.strategy, d.config(), o, nil)
+	if svc != nil { // with an error where what succeeded is kept
+		svc.metadata, svc.analysis = d.meta, d.analysis
+		for _, warning := range d.warnings {
+			svc.warn(warning)
+		}
+		return svc, err
+	}
+	if ctx.Err() != nil || !d.settings.FallbackToVM {
+		return nil, err
+	}
+	d.fallBack(err, "serverless failed, so the jobs are run traditionally (the policy's fallback_to_vm)")
+	return o.runTraditional(ctx, spec, d)
+}
+
+// decision is what the policy and the blueprint's metadata lead to.
+type decision struct {
+	settings ServerlessSettings
+	meta     *Metadata // nil where it could not be read
+	analysis *Analysis // nil where meta is
+	strategy Strategy
+	why      error // why the strategy is traditional although serverless was wanted
+	warnings []string
+}
+
+// config is what the policy and the analysis ask for.
+func (d *decision) config() ServerlessConfig {
+	cfg := d.settings.Config()
+	cfg.Jobs = map[uint32]JobNeeds{}
+	if d.analysis != nil {
+		for _, job := range d.analysis.Jobs {
+			if job.Needs != nil {
+				cfg.Jobs[job.JobID] = *job.Needs
+			}
+		}
+	}
+	return cfg
+}
+
+// fallBack turns the decision into a traditional one.
+func (d *decision) fallBack(why error, warning string) {
+	d.why = why
+	d.warnings = append(d.warnings, fmt.Sprintf("%s: %v", warning, why))
+	jobs := append([]uint32{}, d.strategy.FaaSJobs...)
+	jobs = append(jobs, d.strategy.LocalJobs...)
+	slices.Sort(jobs)
+	d.strategy = Strategy{Kind: StrategyTraditional, FaaSJobs: []uint32{}, LocalJobs: jobs}
+}
+
+// decide makes every decision of a deployment. It changes nothing.
+func (o *deployOptions) decide(ctx context.Context, spec ServiceSpec) (*decision, error) {
 	if err := spec.validate(); err != nil {
 		return nil, err
 	}
@@ -24,22 +84,19 @@ func Deploy(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (*Servi
 	if err != nil {
 		return nil, err
 	}
-	settings := policy.Serverless
-
-	meta, err := o.fetchMetadata(ctx, spec)
-	if err != nil {
-		if ctx.Err() != nil || o.verify || (settings.Enable && !settings.FallbackToVM) {
+	d := &decision{settings: policy.Serverless}
+	if d.meta, err = o.fetchMetadata(ctx, spec); err != nil {
+		if ctx.Err() != nil || o.verify || (d.settings.Enable && !d.settings.FallbackToVM) {
 			return nil, err
 		}
-		var why error
-		if settings.Enable {
-			why = err
+		d.fallBack(err, "the blueprint's metadata could not be read, so the jobs are run traditionally")
+		if !d.settings.Enable {
+			d.why = nil // traditional is what was wanted
 		}
-		return o.runTraditional(ctx, spec, nil, nil, why, fmt.Sprintf("the blueprint's metadata could not be read, so the jobs are run traditionally: %v", err))
+		return d, nil
 	}
-	unverified := ""
 	if o.verify {
-		check, err := VerifyBinary(meta, spec.BinaryPath)
+		check, err := VerifyBinary(d.meta, spec.BinaryPath)
 		if err == nil {
 			err = check.Err()
 		}
@@ -47,46 +104,18 @@ func Deploy(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (*Servi
 			return nil, err
 		}
 		if check.Verdict == BinaryUnpublished {
-			unverified = "the binary was not verified: " + check.Why
+			d.warnings = append(d.warnings, "the binary was not verified: "+check.Why)
 		}
 	}
-	svc, err := o.deployAnalysed(ctx, spec, settings, meta)
-	if err == nil && unverified != "" {
-		svc.warn(unverified)
-	}
-	return svc, err
-}
-
-// deployAnalysed analyses the metadata, and deploys as the analysis recommends.
-func (o *deployOptions) deployAnalysed(ctx context.Context, spec ServiceSpec, settings ServerlessSettings, meta *Metadata) (*Service, error) {
-	var analysis *Analysis
-	err := o.events.phase(PhaseAnalysis, nil, func() (err error) {
-		analysis, err = AnalyzeFor(meta, settings.Provider.Type, settings.Enable)
+	err = o.events.phase(PhaseAnalysis, nil, func() (err error) {
+		d.analysis, err = AnalyzeFor(d.meta, d.settings.Provider.Type, d.settings.Enable)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	if analysis.Strategy.Kind == StrategyTraditional {
-		return o.runTraditional(ctx, spec, meta, analysis, nil, "")
-	}
-
-	cfg := settings.Config()
-	cfg.Jobs = map[uint32]JobNeeds{}
-	for _, job := range analysis.Jobs {
-		if job.Needs != nil {
-			cfg.Jobs[job.JobID] = *job.Needs
-		}
-	}
-	svc, err := deployServerless(ctx, spec, analysis.Strategy, cfg, o)
-	if err == nil {
-		svc.metadata, svc.analysis = meta, analysis
-		return svc, nil
-	}
-	if ctx.Err() != nil || !settings.FallbackToVM {
-		return nil, err
-	}
-	return o.runTraditional(ctx, spec, meta, analysis, err, fmt.Sprintf("serverless failed, so the jobs are run traditionally (the policy's fallback_to_vm): %v", err))
+	d.strategy = d.analysis.Strategy
+	return d, nil
 }
 
 func (o *deployOptions) loadPolicy() (policy *Policy, err error) {
@@ -112,37 +141,44 @@ func (o *deployOptions) fetchMetadata(ctx context.Context, spec ServiceSpec) (me
 	return meta, err
 }
 
-// runTraditional runs all jobs beside FaaS. why is set where serverless was wanted and failed; warning, where not empty, is passed on.
-func (o *deployOptions) runTraditional(ctx context.Context, spec ServiceSpec, meta *Metadata, analysis *Analysis, why error, warning string) (*Service, error) {
-	svc := &Service{spec: spec, opts: o, metadata: meta, analysis: analysis, fallback: why, anyLocal: meta == nil}
-	svc.strategy = Strategy{Kind: StrategyTraditional, FaaSJobs: []uint32{}, LocalJobs: []uint32{}}
-	sizing := Sizing{MemoryMB: 512, CPUCores: 1}
-	var jobIDs []uint32
-	if analysis != nil {
-		sizing = analysis.Sizing
-		jobIDs = append([]uint32{}, analysis.Strategy.FaaSJobs...)
-		jobIDs = append(jobIDs, analysis.Strategy.LocalJobs...)
-		slices.Sort(jobIDs)
-		svc.strategy.LocalJobs = jobIDs
+// runTraditional runs all jobs beside FaaS, and removes what an earlier deployment has there.
+func (o *deployOptions) runTraditional(ctx context.Context, spec ServiceSpec, d *decision) (*Service, error) {
+	svc := &Service{
+		spec: spec, strategy: d.strategy, opts: o, metadata: d.meta, analysis: d.analysis, fallback: d.why, anyLocal: d.meta == nil,
+		location: d.config().Provider, exec: o.executor,
 	}
-	if warning != "" {
+	for _, warning := range d.warnings {
 		svc.warn(warning)
 	}
+	sizing := Sizing{MemoryMB: 512, CPUCores: 1}
+	var jobIDs []uint32
+	if d.analysis != nil {
+		sizing, jobIDs = d.analysis.Sizing, d.strategy.LocalJobs
+	}
 	phase := PhaseOrchestrator
-	if why != nil {
+	if d.why != nil {
 		phase = PhaseFallback
 	}
 	err := o.events.phase(phase, jobIDs, func() (err error) {
 		svc.runner, err = o.traditional(ctx, spec, jobIDs, sizing)
+		if err == nil && svc.runner == nil {
+			err = errors.New("the traditional hook returned neither a runner nor an error")
+		}
 		return err
 	})
 	if err != nil {
 		failed := &faas.Error{Op: "run traditionally", JobID: faas.NoJob, Code: faas.CodeOf(err), Err: err}
-		if why != nil {
-			failed.Err = fmt.Errorf("%w; this was the fallback after: %w", err, why)
+		if d.why != nil {
+			failed.Err = fmt.Errorf("%w; this was the fallback after: %w", err, d.why)
 		}
 		return nil, failed
 	}
 	svc.deployed(nil, nil)
+	if d.why != nil {
+		return svc, nil // an earlier deployment's functions, which still work, are not taken down by a failure
+	}
+	if err := svc.removeFunctions(ctx); err != nil {
+		svc.warn(fmt.Sprintf("functions of an earlier deployment could not be removed; Undeploy or the next deployment tries again: %v", err))
+	}
 	return svc, nil
 }

@@ -19,8 +19,12 @@ type deployOptions struct {
 	orchestrator Orchestrator
 	noRunner     bool
 	traditional  TraditionalFunc
-	events       emitter
-	logger       *slog.Logger
+	stateDir     string
+	noWait       bool
+	// keepSucceeded: see WithKeepSucceeded.
+	keepSucceeded bool
+	events        emitter
+	logger        *slog.Logger
 }
 
 // WithPolicy gives [Deploy] a policy, in place of the operator's file.
@@ -57,6 +61,18 @@ func WithoutRunner() DeployOption { return func(o *deployOptions) { o.noRunner =
 func WithTraditional(run TraditionalFunc) DeployOption {
 	return func(o *deployOptions) { o.traditional = run }
 }
+
+// WithStateDir keeps the service's ledger in dir, in place of [DefaultStateDir]. A directory given here has to be usable; where the default is not, a
+// deployment goes on without a ledger and a warning says so.
+func WithStateDir(dir string) DeployOption { return func(o *deployOptions) { o.stateDir = dir } }
+
+// WithoutWaiting makes an operation on a service that another operation, of this program or another, is changing an ErrConflict at once. Otherwise it
+// waits until the other has ended or its context is done.
+func WithoutWaiting() DeployOption { return func(o *deployOptions) { o.noWait = true } }
+
+// WithKeepSucceeded keeps the functions that were deployed when others failed, in place of undoing them all. Deploy and DeployServerless then
+// return the service, with the jobs that succeeded, beside the error.
+func WithKeepSucceeded() DeployOption { return func(o *deployOptions) { o.keepSucceeded = true } }
 
 // WithEvents has f called with every event, one at a time. f must not block.
 func WithEvents(f func(Event)) DeployOption { return func(o *deployOptions) { o.events = f } }

@@ -1,18 +1,15 @@
 package serverless
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"os"
-	"reflect"
 	"slices"
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/engine"
+	"github.com/tangle-network/blueprint-serverless/internal/ledger"
 )
 
 // cleanupTimeout bounds the stopping of a runner after a failed deployment.
@@ -22,128 +19,102 @@ const cleanupTimeout = 30 * time.Second
 // of its own: [Deploy] is the call that reads the policy, analyses the jobs and routes.
 //
 // Everything that can be refused is refused before the first change. What exists already is kept where code and configuration agree, and updated
-// where they do not. If anything fails or ctx ends, what this call created is removed, what it updated is put back where the
-// provider can, and the error (a *faas.Error) lists what was left behind. The caller owns the service and ends it with Undeploy or Close.
-func DeployServerless(ctx context.Context, spec ServiceSpec, jobIDs []uint32, cfg ServerlessConfig, opts ...DeployOption) (*Service, error) {
-	jobs := slices.Compact(slices.Sorted(slices.Values(jobIDs)))
-	return deployServerless(ctx, spec, Strategy{Kind: StrategyServerless, FaaSJobs: jobs, LocalJobs: []uint32{}}, cfg, newDeployOptions(opts))
-}
-
-// deployServerless deploys the strategy's FaaS jobs and starts a runner for the others.
-func deployServerless(ctx context.Context, spec ServiceSpec, strategy Strategy, cfg ServerlessConfig, o *deployOptions) (_ *Service, err error) {
+// where they do not; functions of the service that belong to no job in jobIDs any more are removed last. If anything fails or ctx ends, what
+// this call created is removed, what it updated is put back where the provider can, and the error (a *faas.Error) lists what was left
+// behind. Every change is written ahead into the service's ledger ([WithStateDir]), so that after a crash the next call for the service finishes or
+// undoes it. The caller owns the service and ends it with Undeploy or Close.
+func DeployServerless(ctx context.Context, spec ServiceSpec, jobIDs []uint32, cfg ServerlessConfig, opts ...DeployOption) (svc *Service, err error) {
+	o := newDeployOptions(opts)
+	defer func() { err = o.closeGiven(svc, err) }()
 	if err := spec.validate(); err != nil {
 		return nil, err
 	}
-	functions, err := wantedFunctions(spec, strategy.FaaSJobs, cfg)
+	jobs := slices.Compact(slices.Sorted(slices.Values(jobIDs)))
+	strategy := Strategy{Kind: StrategyServerless, FaaSJobs: jobs, LocalJobs: []uint32{}}
+	return deployServerless(ctx, spec, strategy, cfg, o, nil)
+}
+
+// deployServerless deploys the strategy's FaaS jobs and starts a runner for the others. Where plan is not nil it does exactly that or refuses.
+func deployServerless(ctx context.Context, spec ServiceSpec, strategy Strategy, cfg ServerlessConfig, o *deployOptions, plan *Plan) (_ *Service, err error) {
+	led, warning, err := o.lock(ctx, spec.Name, cfg.Provider)
 	if err != nil {
 		return nil, err
 	}
-	svc := &Service{spec: spec, strategy: strategy, opts: o}
+	j := &journal{led: led}
 	defer func() {
-		if err != nil {
-			err = svc.abandon(ctx, err)
+		if cerr := j.close(); cerr != nil && err == nil {
+			o.logger.Warn("the ledger could not be closed", "service", spec.Name, "error", cerr)
 		}
 	}()
-
-	var units []faas.Unit
-	dir, err := os.MkdirTemp("", "blueprint-package-")
+	p, err := prepare(ctx, spec, strategy, cfg, o, j.record())
 	if err != nil {
-		return nil, faas.Errorf(faas.ErrInternal, "package", cfg.Provider.Provider, "%w", err)
+		return nil, err
 	}
-	defer os.RemoveAll(dir) // a leftover temporary directory does no harm
-	err = o.events.phase(PhasePackage, strategy.FaaSJobs, func() error {
-		if svc.binary, err = faas.InspectBinary(spec.BinaryPath); err != nil {
-			return err
+	defer p.close()
+	svc := p.service()
+	if warning != "" {
+		svc.warn(warning)
+	}
+	if plan != nil {
+		if err := plan.matches(p); err != nil {
+			return nil, svc.abandon(ctx, err)
 		}
-		if svc.exec = o.executor; svc.exec == nil {
-			provider := cfg.Provider
-			provider.Service = spec.Name
-			if provider.Logger == nil {
-				provider.Logger = o.logger
-			}
-			if svc.exec, err = faas.Open(ctx, provider); err != nil {
-				return err
-			}
+	}
+	if err := p.apply(ctx, svc, j); err != nil {
+		if o.keepSucceeded && len(svc.units) > 0 {
+			return svc, err
 		}
-		if units, err = svc.exec.Units(svc.binary, functions); err != nil {
-			return err
-		}
-		return packageUnits(ctx, dir, units)
-	})
-	if err != nil {
-		return nil, err
+		return nil, svc.abandon(ctx, err)
 	}
-
-	info, _ := faas.Provider(cfg.Provider.Provider)
-	svc.provider, svc.units = cfg.Provider.Provider, units
-	svc.engine = engine.New(svc.exec, svc.provider, info.MaxParallel, o.events.step)
-	changes, err := svc.engine.Observe(ctx, units)
-	if err != nil {
-		return nil, err
-	}
-	if err := svc.startRunner(ctx, runnerConfig(spec, cfg.Provider, units)); err != nil {
-		return nil, err
-	}
-	states, err := svc.engine.Apply(ctx, changes)
-	if err != nil {
-		return nil, err
-	}
-	svc.deployed(changes, states)
 	return svc, nil
 }
 
-// wantedFunctions makes the functions, and refuses settings that the provider's limits do not allow.
-func wantedFunctions(spec ServiceSpec, jobIDs []uint32, cfg ServerlessConfig) ([]faas.Function, error) {
-	provider := cfg.Provider.Provider
-	if len(jobIDs) == 0 {
-		return nil, faas.Errorf(faas.ErrInvalidArgument, "deploy", provider, "no job ids: there is nothing to deploy")
-	}
-	limits, known := faas.ProviderLimits(provider)
-	sizes, _ := faas.ProviderMemorySizes(provider)
-	defaults := DefaultPolicy().Serverless
-	functions := make([]faas.Function, len(jobIDs))
-	for i, id := range jobIDs {
-		needs := cfg.Jobs[id]
-		f := faas.Function{
-			JobID:          id,
-			MemoryMB:       max(cmp.Or(cfg.DefaultMemoryMB, defaults.DefaultMemoryMB), needs.MemoryMB),
-			TimeoutSecs:    max(cmp.Or(cfg.DefaultTimeoutSecs, defaults.DefaultTimeoutSecs), needs.TimeoutSecs),
-			MaxConcurrency: cfg.MaxConcurrency,
-			Env:            maps.Clone(spec.Env),
-		}
-		if known {
-			f.MemoryMB = sizes.RoundUp(f.MemoryMB)
-			switch {
-			case f.MemoryMB > limits.MaxMemoryMB:
-				return nil, faas.JobErrorf(faas.ErrInvalidArgument, "deploy", provider, id, "memory of %d MB is above the provider's limit of %d MB", f.MemoryMB, limits.MaxMemoryMB)
-			case f.TimeoutSecs > limits.MaxTimeoutSecs:
-				return nil, faas.JobErrorf(faas.ErrInvalidArgument, "deploy", provider, id, "timeout of %d s is above the provider's limit of %d s", f.TimeoutSecs, limits.MaxTimeoutSecs)
-			}
-		}
-		functions[i] = f
-	}
-	return functions, nil
+// service returns the handle of what is being deployed.
+func (p *prepared) service() *Service {
+	return &Service{spec: p.spec, strategy: p.strategy, opts: p.opts, binary: p.binary, location: p.provider, exec: p.exec}
 }
 
-// packageUnits builds the units' packages: one for all units that hold the same files.
-func packageUnits(ctx context.Context, dir string, units []faas.Unit) error {
-	for i := range units {
-		for j := range i {
-			if reflect.DeepEqual(units[i].Files, units[j].Files) {
-				units[i].Package = units[j].Package
-				break
-			}
-		}
-		if units[i].Package != nil {
-			continue
-		}
-		pkg, err := faas.BuildPackage(ctx, dir, units[i].Files)
-		if err != nil {
+// apply makes the changes: the runner first, then the functions, then the removal of those that are wanted no more.
+func (p *prepared) apply(ctx context.Context, svc *Service, j *journal) error {
+	if j.led != nil {
+		rec := ledger.Record{BlueprintID: p.spec.BlueprintID, Binary: p.spec.BinaryPath, Args: p.spec.Args, LocalJobs: p.strategy.LocalJobs}
+		if err := j.led.Describe(rec); err != nil {
 			return err
 		}
-		units[i].Package = pkg
+		if err := j.adopt(p.changes); err != nil {
+			return err
+		}
+	}
+	units := make([]faas.Unit, len(p.changes))
+	for i, c := range p.changes {
+		units[i] = c.Unit
+	}
+	if err := svc.startRunner(ctx, runnerConfig(p.spec, p.provider, units)); err != nil {
+		return err
+	}
+	eng := p.engine(j)
+	states, err := eng.Apply(ctx, p.changes)
+	if err != nil && !p.opts.keepSucceeded {
+		return err
+	}
+	svc.deployed(p.changes, states)
+	if err != nil {
+		return err
+	}
+	if len(p.stale) > 0 {
+		if err := eng.Remove(ctx, staleUnits(p.stale)); err != nil {
+			svc.warn(fmt.Sprintf("functions that belong to no job any more could not be removed; the next deployment tries again: %v", err))
+		}
 	}
 	return nil
+}
+
+func staleUnits(recorded []ledger.Unit) []faas.Unit {
+	units := make([]faas.Unit, len(recorded))
+	for i, u := range recorded {
+		units[i] = faas.Unit{ID: u.ID, Functions: u.Functions}
+	}
+	return units
 }
 
 // runnerConfig is what a runner needs to delegate the units' jobs.
@@ -194,6 +165,9 @@ func (s *Service) startRunner(ctx context.Context, delegated faas.RunnerConfig) 
 func (s *Service) abandon(ctx context.Context, cause error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
+	if s.opts.executor != nil {
+		s.exec = nil // it may be needed still; see closeGiven
+	}
 	if err := s.release(ctx); err != nil {
 		var fe *faas.Error
 		if errors.As(cause, &fe) {
@@ -204,4 +178,25 @@ func (s *Service) abandon(ctx context.Context, cause error) error {
 		return errors.Join(cause, err)
 	}
 	return cause
+}
+
+// deployed takes note of what the engine did. A change without a state failed.
+func (s *Service) deployed(changes []engine.Change, states []faas.State) {
+	for i, state := range states {
+		if state.ID == "" {
+			continue
+		}
+		s.units = append(s.units, changes[i].Unit)
+		for _, f := range changes[i].Unit.Functions {
+			s.functions.Set(f.JobID, s.exec)
+			s.deploys = append(s.deploys, Deployment{
+				JobID: f.JobID, Provider: s.location.Provider, FunctionID: changes[i].Unit.ID, Resource: state.Resource, Endpoint: state.Endpoint,
+				MemoryMB: f.MemoryMB, TimeoutSecs: f.TimeoutSecs, Action: changes[i].Action,
+			})
+		}
+	}
+	for _, id := range s.strategy.LocalJobs {
+		s.deploys = append(s.deploys, Deployment{JobID: id, Local: true})
+	}
+	slices.SortFunc(s.deploys, func(a, b Deployment) int { return int(int64(a.JobID) - int64(b.JobID)) })
 }

@@ -10,7 +10,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/engine"
 )
 
 // Service is a deployed service: the handle with which its jobs are invoked, checked, warmed and removed. It is safe for concurrent use.
@@ -22,13 +21,12 @@ type Service struct {
 	analysis  *Analysis // nil after DeployServerless
 	fallback  error     // why the jobs are run traditionally though the policy asks for serverless
 	binary    *faas.Binary
-	provider  string
+	location  faas.Config // where the functions are
 	units     []faas.Unit
 	deploys   []Deployment
 	functions faas.Registry // the jobs on FaaS
 	anyLocal  bool          // every job goes to the runner
 
-	engine *engine.Engine
 	exec   faas.Executor
 	runner Runner
 
@@ -40,15 +38,15 @@ type Service struct {
 
 // Deployment says where one job of a service runs.
 type Deployment struct {
-	JobID       uint32        `json:"job_id"`
-	Local       bool          `json:"local"`              // run by the runner, not on FaaS; the rest is empty then
-	Provider    string        `json:"provider,omitempty"` // registered name
-	FunctionID  string        `json:"function_id,omitempty"`
-	Resource    string        `json:"resource,omitempty"` // exact resource name for people
-	Endpoint    string        `json:"endpoint,omitempty"`
-	MemoryMB    uint32        `json:"memory_mb,omitempty"`
-	TimeoutSecs uint32        `json:"timeout_secs,omitempty"`
-	Action      engine.Action `json:"action,omitempty"` // what the deployment did: "create", "update" or "keep"
+	JobID       uint32 `json:"job_id"`
+	Local       bool   `json:"local"`              // run by the runner, not on FaaS; the rest is empty then
+	Provider    string `json:"provider,omitempty"` // registered name
+	FunctionID  string `json:"function_id,omitempty"`
+	Resource    string `json:"resource,omitempty"` // exact resource name for people
+	Endpoint    string `json:"endpoint,omitempty"`
+	MemoryMB    uint32 `json:"memory_mb,omitempty"`
+	TimeoutSecs uint32 `json:"timeout_secs,omitempty"`
+	Action      Action `json:"action,omitempty"` // what the deployment did: create, update or keep
 }
 
 // Name returns the service's name.
@@ -75,23 +73,6 @@ func (s *Service) Warnings() []string {
 
 // Deployments says where each job runs, by ascending job id.
 func (s *Service) Deployments() []Deployment { return slices.Clone(s.deploys) }
-
-// deployed takes note of what the engine did.
-func (s *Service) deployed(changes []engine.Change, states []faas.State) {
-	for i, state := range states {
-		for _, f := range changes[i].Unit.Functions {
-			s.functions.Set(f.JobID, s.exec)
-			s.deploys = append(s.deploys, Deployment{
-				JobID: f.JobID, Provider: s.provider, FunctionID: changes[i].Unit.ID, Resource: state.Resource, Endpoint: state.Endpoint,
-				MemoryMB: f.MemoryMB, TimeoutSecs: f.TimeoutSecs, Action: changes[i].Action,
-			})
-		}
-	}
-	for _, id := range s.strategy.LocalJobs {
-		s.deploys = append(s.deploys, Deployment{JobID: id, Local: true})
-	}
-	slices.SortFunc(s.deploys, func(a, b Deployment) int { return int(int64(a.JobID) - int64(b.JobID)) })
-}
 
 func (s *Service) warn(text string) {
 	s.opts.logger.Warn(text, "service", s.spec.Name)
@@ -182,14 +163,14 @@ const healthParallel = 16
 // ErrUnsupported where the provider cannot.
 func (s *Service) Warm(ctx context.Context, n int) (int, error) {
 	if n < 1 {
-		return 0, faas.Errorf(faas.ErrInvalidArgument, "warm", s.provider, "%d instances: at least 1", n)
+		return 0, faas.Errorf(faas.ErrInvalidArgument, "warm", s.location.Provider, "%d instances: at least 1", n)
 	}
 	if len(s.functions.Jobs()) == 0 {
 		return 0, nil
 	}
 	warmer, ok := s.exec.(faas.Warmer)
 	if !ok {
-		return 0, faas.Errorf(faas.ErrUnsupported, "warm", s.provider, "this provider cannot start instances ahead of an invocation")
+		return 0, faas.Errorf(faas.ErrUnsupported, "warm", s.location.Provider, "this provider cannot start instances ahead of an invocation")
 	}
 	counts := make([]int, len(s.deploys))
 	group, gctx := errgroup.WithContext(ctx)
@@ -220,15 +201,11 @@ func (s *Service) Undeploy(ctx context.Context) error {
 		return nil
 	}
 	if s.ended {
-		return faas.Errorf(faas.ErrInvalidArgument, "undeploy", s.provider, "service %q is closed: this handle can no longer remove its functions", s.spec.Name)
+		return faas.Errorf(faas.ErrInvalidArgument, "undeploy", s.location.Provider, "service %q is closed: this handle can no longer remove its functions", s.spec.Name)
 	}
 	// The runner goes first, so that nothing delegates to functions that are being removed.
 	runnerErr := s.stopRunner(ctx)
-	var removeErr error
-	if s.engine != nil {
-		removeErr = s.engine.Remove(ctx, s.units)
-	}
-	if err := errors.Join(removeErr, runnerErr); err != nil {
+	if err := errors.Join(s.removeFunctions(ctx), runnerErr); err != nil {
 		return err
 	}
 	s.removed = true
@@ -240,6 +217,32 @@ func (s *Service) Close(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.release(ctx)
+}
+
+// removeFunctions removes the service's units: those of this handle, and those that the ledger has besides.
+func (s *Service) removeFunctions(ctx context.Context) (err error) {
+	if s.exec == nil { // nothing was deployed by this handle, and perhaps by an earlier one
+		rec, err := s.opts.read(s.spec.Name, s.location)
+		if err != nil || len(rec.Units) == 0 {
+			return err
+		}
+		if s.exec, err = s.opts.open(ctx, s.spec.Name, s.location); err != nil {
+			return err
+		}
+	}
+	led, _, err := s.opts.lock(ctx, s.spec.Name, s.location)
+	if err != nil {
+		return err
+	}
+	j := &journal{led: led}
+	defer func() { err = errors.Join(err, j.close()) }()
+	rec := j.record()
+	units := slices.Clone(s.units)
+	for _, u := range units {
+		delete(rec.Units, u.ID)
+	}
+	units = append(units, staleUnits(rec.Sorted())...)
+	return newEngine(s.exec, s.location.Provider, s.opts, j).Remove(ctx, units)
 }
 
 func (s *Service) stopRunner(ctx context.Context) error {
@@ -266,7 +269,7 @@ func (s *Service) release(ctx context.Context) error {
 	}
 	if s.exec != nil {
 		if err := s.exec.Close(); err != nil {
-			errs = append(errs, fmt.Errorf("close %s: %w", s.provider, err))
+			errs = append(errs, fmt.Errorf("close %s: %w", s.location.Provider, err))
 		}
 	}
 	return errors.Join(errs...)

@@ -1,0 +1,27 @@
+package serverless_test
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// The ledgers of the tests are in a directory of their own, not the developer's.
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "serverless-test-")
+	if err == nil {
+		for _, name := range []string{"XDG_STATE_HOME", "XDG_CONFIG_HOME", "AppData"} {
+			err = os.Setenv(name, dir)
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(dir)
+		os.Exit(code)
+	}))
+}

@@ -1,0 +1,304 @@
+package serverless
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/engine"
+	"github.com/tangle-network/blueprint-serverless/internal/ledger"
+)
+
+// Action is what a plan or a deployment does to a unit of functions.
+type Action = engine.Action
+
+// The actions.
+const (
+	ActionCreate = engine.Create
+	ActionUpdate = engine.Update
+	ActionKeep   = engine.Keep
+	ActionRemove = engine.Remove
+)
+
+// Plan says what a deployment would do, and is enough to do exactly that later. It is a plain value without secrets: it prints as a table, and
+// marshals to JSON and back.
+type Plan struct {
+	Service     string      `json:"service"`
+	BlueprintID uint64      `json:"blueprint_id"`
+	Strategy    Strategy    `json:"strategy"`
+	Analysis    *Analysis   `json:"analysis,omitempty"`
+	Provider    faas.Config `json:"provider"` // without options
+	Binary      PlanBinary  `json:"binary"`
+	// Changes are in the order of the units; removals come last. A traditional strategy changes nothing but what it removes.
+	Changes []PlannedChange `json:"changes"`
+	// UploadBytes is what has to be uploaded at most: every package that a change needs, once. A provider that holds one already is not sent it again.
+	UploadBytes int64    `json:"upload_bytes"`
+	Warnings    []string `json:"warnings,omitempty"`
+}
+
+// PlanBinary is the executable that a plan deploys.
+type PlanBinary struct {
+	Path   string    `json:"path"`
+	SHA256 string    `json:"sha256"` // hex
+	Size   int64     `json:"size"`   // in bytes
+	Arch   faas.Arch `json:"arch,omitempty"`
+}
+
+// PlannedChange is what happens to one unit of functions.
+type PlannedChange struct {
+	Action    Action          `json:"action"`
+	Unit      string          `json:"unit"`                // the provider's name for it
+	Functions []faas.Function `json:"functions,omitempty"` // without environment
+	EnvNames  []string        `json:"env_names,omitempty"` // of the environment, without values
+	// Differs says what an update changes: "code", "memory", "timeout", "concurrency", "keep warm", "environment +NAME" or "environment -NAME",
+	// "environment", "configuration" where it cannot be told what of it, or "state" for a function that is not ready.
+	Differs       []string    `json:"differs,omitempty"`
+	PackageSHA256 string      `json:"package_sha256,omitempty"` // hex
+	PackageBytes  int64       `json:"package_bytes,omitempty"`
+	Fingerprint   string      `json:"fingerprint,omitempty"`
+	Prior         *faas.State `json:"prior,omitempty"` // what exists
+}
+
+// NewPlan does everything that [Deploy] does before its first change, and changes nothing: it loads the policy, fetches the metadata, analyses the
+// jobs, inspects and packages the binary, checks everything that the provider would refuse, and observes what exists. The options are those
+// of Deploy. Errors are those of Deploy; a plan has no fallback.
+func NewPlan(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (_ *Plan, err error) {
+	o := newDeployOptions(opts)
+	defer func() { err = o.closeGiven(nil, err) }()
+	d, err := o.decide(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	if d.why != nil {
+		return nil, d.why
+	}
+	cfg := d.config()
+	rec, err := o.read(spec.Name, cfg.Provider)
+	if err != nil {
+		return nil, err
+	}
+	plan := &Plan{Service: spec.Name, BlueprintID: spec.BlueprintID, Strategy: d.strategy, Analysis: d.analysis, Provider: public(cfg.Provider), Changes: []PlannedChange{}, Warnings: d.warnings}
+	if d.strategy.Kind == StrategyTraditional {
+		bin, err := faas.InspectBinary(spec.BinaryPath)
+		if err != nil {
+			return nil, err
+		}
+		plan.Binary = planBinary(bin)
+		plan.remove(rec.Sorted())
+		return plan, nil
+	}
+	p, err := prepare(ctx, spec, d.strategy, cfg, o, rec)
+	if err != nil {
+		return nil, err
+	}
+	defer p.close()
+	plan.Binary = planBinary(p.binary)
+	uploads := map[string]int64{}
+	for _, c := range p.changes {
+		planned := plannedChange(c, rec.Units[c.Unit.ID])
+		if c.Action != ActionKeep && (c.Prior == nil || c.Prior.PackageSHA256 != planned.PackageSHA256) {
+			uploads[planned.PackageSHA256] = planned.PackageBytes
+		}
+		plan.Changes = append(plan.Changes, planned)
+	}
+	for _, size := range uploads {
+		plan.UploadBytes += size
+	}
+	plan.remove(p.stale)
+	if o.executor == nil {
+		err = p.exec.Close()
+	}
+	return plan, err
+}
+
+func planBinary(b *faas.Binary) PlanBinary {
+	return PlanBinary{Path: b.Path, SHA256: b.SHA256, Size: b.Size, Arch: b.Arch}
+}
+
+// public is what a plan shows of a configuration.
+func public(c faas.Config) faas.Config {
+	c.Endpoint, c.Options, c.HTTPClient, c.Logger = faas.RedactURL(c.Endpoint), nil, nil, nil
+	return c
+}
+
+func (p *Plan) remove(units []ledger.Unit) {
+	for _, u := range units {
+		p.Changes = append(p.Changes, PlannedChange{Action: ActionRemove, Unit: u.ID, Functions: u.Functions, EnvNames: u.EnvNames, Prior: u.State})
+	}
+}
+
+func plannedChange(c engine.Change, known ledger.Unit) PlannedChange {
+	wanted := ledgerUnit(c.Unit, nil)
+	out := PlannedChange{
+		Action: c.Action, Unit: c.Unit.ID, Functions: wanted.Functions, EnvNames: wanted.EnvNames, PackageSHA256: c.Unit.Package.SHA256(),
+		PackageBytes: c.Unit.Package.Size(), Fingerprint: c.Unit.Fingerprint(), Prior: c.Prior,
+	}
+	if c.Action != ActionUpdate {
+		return out
+	}
+	if c.Prior.Status != faas.StatusReady {
+		out.Differs = append(out.Differs, "state")
+	}
+	if c.Prior.PackageSHA256 != out.PackageSHA256 {
+		out.Differs = append(out.Differs, "code")
+	}
+	if c.Prior.Fingerprint != out.Fingerprint {
+		out.Differs = append(out.Differs, configDiffers(wanted, known, c.Prior.Fingerprint)...)
+	}
+	return out
+}
+
+// configDiffers says what of the configuration differs, as far as the ledger's memory of the unit tells. Values of the environment are not in it, so that
+// a difference that nothing else explains must be there.
+func configDiffers(wanted, known ledger.Unit, fingerprint string) []string {
+	if known.State == nil || known.State.Fingerprint != fingerprint || len(known.Functions) != len(wanted.Functions) {
+		return []string{"configuration"} // the ledger remembers something else than what exists
+	}
+	var differs []string
+	add := func(what string, isSo bool) {
+		if isSo && !slices.Contains(differs, what) {
+			differs = append(differs, what)
+		}
+	}
+	for i, w := range wanted.Functions {
+		k := known.Functions[i]
+		add("memory", w.MemoryMB != k.MemoryMB)
+		add("timeout", w.TimeoutSecs != k.TimeoutSecs)
+		add("concurrency", w.MaxConcurrency != k.MaxConcurrency)
+		add("keep warm", w.KeepWarm != k.KeepWarm)
+	}
+	for _, name := range wanted.EnvNames {
+		add("environment +"+name, !slices.Contains(known.EnvNames, name))
+	}
+	for _, name := range known.EnvNames {
+		add("environment -"+name, !slices.Contains(wanted.EnvNames, name))
+	}
+	add("environment", len(differs) == 0)
+	return differs
+}
+
+func envNames(functions []faas.Function) []string {
+	names := map[string]bool{}
+	for _, f := range functions {
+		for name := range f.Env {
+			names[name] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
+// Apply does exactly what the plan says, or refuses with an ErrConflict because the world has moved since: another binary, another environment, other
+// settings, or something else at the provider. spec and options must be those that the plan was made with; a traditional plan needs nothing but
+// them. Like [Deploy] it leaves nothing half-done, but it never falls back.
+func (p *Plan) Apply(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (svc *Service, err error) {
+	o := newDeployOptions(opts)
+	defer func() { err = o.closeGiven(svc, err) }()
+	if spec.Name != p.Service || spec.BlueprintID != p.BlueprintID {
+		return nil, moved("the plan is for service %q of blueprint %d, the spec for %q of %d", p.Service, p.BlueprintID, spec.Name, spec.BlueprintID)
+	}
+	d, err := o.decide(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	if d.strategy.Kind != p.Strategy.Kind || !slices.Equal(d.strategy.FaaSJobs, p.Strategy.FaaSJobs) || !slices.Equal(d.strategy.LocalJobs, p.Strategy.LocalJobs) {
+		return nil, moved("the strategy is now %s with jobs %v on FaaS and %v beside it; it was %s with %v and %v", d.strategy.Kind, d.strategy.FaaSJobs, d.strategy.LocalJobs, p.Strategy.Kind, p.Strategy.FaaSJobs, p.Strategy.LocalJobs)
+	}
+	cfg := d.config()
+	if ledger.Location(cfg.Provider) != ledger.Location(p.Provider) {
+		return nil, moved("the policy's provider is now %v; it was %v", public(cfg.Provider), p.Provider)
+	}
+	if d.strategy.Kind == StrategyTraditional {
+		svc, err = o.runTraditional(ctx, spec, d)
+	} else {
+		svc, err = deployServerless(ctx, spec, d.strategy, cfg, o, p)
+	}
+	if svc != nil {
+		svc.metadata, svc.analysis = d.meta, d.analysis
+	}
+	return svc, err
+}
+
+// matches reports, as an error, what a deployment would do otherwise than planned.
+func (p *Plan) matches(now *prepared) error {
+	if now.binary.SHA256 != p.Binary.SHA256 {
+		return moved("the binary %s has changed", now.binary.Path)
+	}
+	planned := map[string]PlannedChange{}
+	for _, c := range p.Changes {
+		planned[c.Unit] = c
+	}
+	for _, c := range now.changes {
+		was, ok := planned[c.Unit.ID]
+		delete(planned, c.Unit.ID)
+		is := plannedChange(c, ledger.Unit{})
+		switch {
+		case !ok:
+			return moved("%s is not in the plan", c.Unit.ID)
+		case is.Fingerprint != was.Fingerprint:
+			return moved("%s is wanted with another configuration or environment", c.Unit.ID)
+		case is.PackageSHA256 != was.PackageSHA256:
+			return moved("%s is wanted with another package", c.Unit.ID)
+		case is.Action != was.Action:
+			return moved("%s needs to be %sd now; the plan was to %s it", c.Unit.ID, strings.TrimSuffix(string(is.Action), "e")+"e", was.Action)
+		case !sameState(is.Prior, was.Prior):
+			return moved("%s was changed at the provider", c.Unit.ID)
+		}
+	}
+	for _, u := range now.stale {
+		if was, ok := planned[u.ID]; !ok || was.Action != ActionRemove {
+			return moved("%s is to be removed now, and is not in the plan", u.ID)
+		}
+		delete(planned, u.ID)
+	}
+	for id, c := range planned {
+		return moved("the plan was to %s %s, which is not there any more", c.Action, id)
+	}
+	return nil
+}
+
+func sameState(a, b *faas.State) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Status == b.Status && a.PackageSHA256 == b.PackageSHA256 && a.Fingerprint == b.Fingerprint && a.Revision == b.Revision
+}
+
+func moved(format string, args ...any) error {
+	return faas.Errorf(faas.ErrConflict, "apply plan", "", "%w: make a new plan", fmt.Errorf(format, args...))
+}
+
+// String returns the plan as a table.
+func (p *Plan) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "service %s (blueprint %d): %s", p.Service, p.BlueprintID, p.Strategy.Kind)
+	if p.Strategy.Kind != StrategyTraditional {
+		fmt.Fprintf(&b, " on %s", p.Provider.Provider)
+	}
+	if len(p.Strategy.LocalJobs) > 0 {
+		fmt.Fprintf(&b, ", jobs run beside it: %v", p.Strategy.LocalJobs)
+	}
+	b.WriteByte('\n')
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	counts := map[Action]int{}
+	for _, c := range p.Changes {
+		counts[c.Action]++
+		jobs := make([]string, len(c.Functions))
+		size := ""
+		for i, f := range c.Functions {
+			jobs[i] = fmt.Sprint(f.JobID)
+			size = fmt.Sprintf("%d MB, %d s", f.MemoryMB, f.TimeoutSecs)
+		}
+		fmt.Fprintf(w, "  %s\t%s\tjob %s\t%s\t%s\n", c.Action, c.Unit, strings.Join(jobs, ", "), size, strings.Join(c.Differs, ", "))
+	}
+	w.Flush() // a strings.Builder takes everything
+	fmt.Fprintf(&b, "%d to create, %d to update, %d to keep, %d to remove; up to %.1f MB to upload\n",
+		counts[ActionCreate], counts[ActionUpdate], counts[ActionKeep], counts[ActionRemove], float64(p.UploadBytes)/(1<<20))
+	for _, warning := range p.Warnings {
+		fmt.Fprintf(&b, "warning: %s\n", warning)
+	}
+	return b.String()
+}

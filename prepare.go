@@ -1,0 +1,170 @@
+package serverless
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"os"
+	"reflect"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/engine"
+	"github.com/tangle-network/blueprint-serverless/internal/ledger"
+)
+
+// prepared is a serverless deployment up to its first change: everything is known, checked and packaged, and nothing was changed.
+type prepared struct {
+	spec     ServiceSpec
+	strategy Strategy
+	provider faas.Config
+	opts     *deployOptions
+	binary   *faas.Binary
+	exec     faas.Executor
+	dir      string // of the packages
+	changes  []engine.Change
+	stale    []ledger.Unit // recorded, and wanted no more
+	record   ledger.Record
+}
+
+// prepare opens the provider, checks and packages, and observes what exists. rec is what the ledger says. The result must be closed, on success too;
+// closing leaves the executor open, which on success is the caller's.
+func prepare(ctx context.Context, spec ServiceSpec, strategy Strategy, cfg ServerlessConfig, o *deployOptions, rec ledger.Record) (_ *prepared, err error) {
+	functions, err := wantedFunctions(spec, strategy.FaaSJobs, cfg)
+	if err != nil {
+		return nil, err
+	}
+	p := &prepared{spec: spec, strategy: strategy, provider: cfg.Provider, opts: o, record: rec}
+	defer func() {
+		if err != nil {
+			p.close()
+			if p.exec != nil && o.executor == nil {
+				_ = p.exec.Close() // the first error counts
+			}
+		}
+	}()
+	var units []faas.Unit
+	err = o.events.phase(PhasePackage, strategy.FaaSJobs, func() error {
+		if p.binary, err = faas.InspectBinary(spec.BinaryPath); err != nil {
+			return err
+		}
+		if p.exec, err = o.open(ctx, spec.Name, cfg.Provider); err != nil {
+			return err
+		}
+		if units, err = p.exec.Units(p.binary, functions); err != nil {
+			return err
+		}
+		if p.dir, err = os.MkdirTemp("", "blueprint-package-"); err != nil {
+			return faas.Errorf(faas.ErrInternal, "package", cfg.Provider.Provider, "%w", err)
+		}
+		return packageUnits(ctx, p.dir, units)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if p.changes, err = p.engine(nil).Observe(ctx, units); err != nil {
+		return nil, err
+	}
+	wanted := map[string]bool{}
+	for i := range p.changes {
+		c := &p.changes[i]
+		wanted[c.Unit.ID] = true
+		known := rec.Units[c.Unit.ID]
+		c.Partial = c.Prior != nil && known.Pending == string(engine.Create) && known.State == nil
+	}
+	for _, u := range rec.Sorted() {
+		if !wanted[u.ID] {
+			p.stale = append(p.stale, u)
+		}
+	}
+	return p, nil
+}
+
+// close removes the packages.
+func (p *prepared) close() {
+	if p.dir != "" {
+		_ = os.RemoveAll(p.dir) // a leftover temporary directory does no harm
+	}
+}
+
+func (p *prepared) engine(j engine.Journal) *engine.Engine {
+	return newEngine(p.exec, p.provider.Provider, p.opts, j)
+}
+
+func newEngine(exec faas.Executor, provider string, o *deployOptions, j engine.Journal) *engine.Engine {
+	info, _ := faas.Provider(provider)
+	return engine.New(exec, provider, engine.Options{Parallel: info.MaxParallel, Report: o.events.step, Journal: j, KeepSucceeded: o.keepSucceeded})
+}
+
+// open returns the executor that was given, else the one of the provider.
+func (o *deployOptions) open(ctx context.Context, service string, provider faas.Config) (faas.Executor, error) {
+	if o.executor != nil {
+		return o.executor, nil
+	}
+	provider.Service = service
+	if provider.Logger == nil {
+		provider.Logger = o.logger
+	}
+	return faas.Open(ctx, provider)
+}
+
+// closeGiven closes the executor that the caller gave, where there is no service that will. It returns err, or why it could not be closed.
+func (o *deployOptions) closeGiven(svc *Service, err error) error {
+	if o.executor == nil || svc != nil {
+		return err
+	}
+	return cmp.Or(err, o.executor.Close())
+}
+
+// wantedFunctions makes the functions, and refuses settings that the provider's limits do not allow.
+func wantedFunctions(spec ServiceSpec, jobIDs []uint32, cfg ServerlessConfig) ([]faas.Function, error) {
+	provider := cfg.Provider.Provider
+	if len(jobIDs) == 0 {
+		return nil, faas.Errorf(faas.ErrInvalidArgument, "deploy", provider, "no job ids: there is nothing to deploy")
+	}
+	limits, known := faas.ProviderLimits(provider)
+	sizes, _ := faas.ProviderMemorySizes(provider)
+	defaults := DefaultPolicy().Serverless
+	functions := make([]faas.Function, len(jobIDs))
+	for i, id := range jobIDs {
+		needs := cfg.Jobs[id]
+		f := faas.Function{
+			JobID:          id,
+			MemoryMB:       max(cmp.Or(cfg.DefaultMemoryMB, defaults.DefaultMemoryMB), needs.MemoryMB),
+			TimeoutSecs:    max(cmp.Or(cfg.DefaultTimeoutSecs, defaults.DefaultTimeoutSecs), needs.TimeoutSecs),
+			MaxConcurrency: cfg.MaxConcurrency,
+			Env:            maps.Clone(spec.Env),
+		}
+		if known {
+			f.MemoryMB = sizes.RoundUp(f.MemoryMB)
+			switch {
+			case f.MemoryMB > limits.MaxMemoryMB:
+				return nil, faas.JobErrorf(faas.ErrInvalidArgument, "deploy", provider, id, "memory of %d MB is above the provider's limit of %d MB", f.MemoryMB, limits.MaxMemoryMB)
+			case f.TimeoutSecs > limits.MaxTimeoutSecs:
+				return nil, faas.JobErrorf(faas.ErrInvalidArgument, "deploy", provider, id, "timeout of %d s is above the provider's limit of %d s", f.TimeoutSecs, limits.MaxTimeoutSecs)
+			}
+		}
+		functions[i] = f
+	}
+	return functions, nil
+}
+
+// packageUnits builds the units' packages: one for all units that hold the same files.
+func packageUnits(ctx context.Context, dir string, units []faas.Unit) error {
+	var built []int // the first unit of each package
+next:
+	for i := range units {
+		for _, j := range built {
+			if reflect.DeepEqual(units[i].Files, units[j].Files) {
+				units[i].Package = units[j].Package
+				continue next
+			}
+		}
+		pkg, err := faas.BuildPackage(ctx, dir, units[i].Files)
+		if err != nil {
+			return err
+		}
+		units[i].Package = pkg
+		built = append(built, i)
+	}
+	return nil
+}

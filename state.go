@@ -1,0 +1,189 @@
+package serverless
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/engine"
+	"github.com/tangle-network/blueprint-serverless/internal/ledger"
+)
+
+// DefaultStateDir returns the directory of the ledgers: tangle/services in the user's state directory, which is $XDG_STATE_HOME or ~/.local/state
+// on Linux and other Unixes, and the user's configuration directory on macOS and Windows.
+func DefaultStateDir() (string, error) {
+	base := os.Getenv("XDG_STATE_HOME")
+	switch {
+	case runtime.GOOS == "windows" || runtime.GOOS == "darwin":
+		dir, err := os.UserConfigDir()
+		if err != nil {
+			return "", faas.Errorf(faas.ErrInvalidArgument, "find state directory", "", "%w: give one with WithStateDir", err)
+		}
+		base = dir
+	case !filepath.IsAbs(base):
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", faas.Errorf(faas.ErrInvalidArgument, "find state directory", "", "%w: give one with WithStateDir", err)
+		}
+		base = filepath.Join(home, ".local", "state")
+	}
+	return filepath.Join(base, "tangle", "services"), nil
+}
+
+// store returns where the ledgers are.
+func (o *deployOptions) store() (*ledger.Store, error) {
+	dir := o.stateDir
+	if dir == "" {
+		var err error
+		if dir, err = DefaultStateDir(); err != nil {
+			return nil, err
+		}
+	}
+	return ledger.NewStore(dir), nil
+}
+
+// lock opens the ledger of the service at the provider for one operation. Without a state directory of the caller's choice, one that cannot be
+// used is no error: the operation then goes without a ledger, and the warning says what that means.
+func (o *deployOptions) lock(ctx context.Context, service string, provider faas.Config) (led *ledger.Ledger, warning string, err error) {
+	store, err := o.store()
+	if err == nil {
+		led, err = store.Lock(ctx, service, provider, !o.noWait)
+	}
+	switch code := faas.CodeOf(err); {
+	case err == nil:
+		return led, "", nil
+	case o.stateDir == "" && ctx.Err() == nil && (code == faas.ErrInvalidArgument || code == faas.ErrPermissionDenied):
+		return nil, "no ledger is kept, so a crash of this program may leave functions behind: " + err.Error(), nil
+	}
+	return nil, "", err
+}
+
+// read returns what the ledger says, without locking it; an empty record where there is none.
+func (o *deployOptions) read(service string, provider faas.Config) (ledger.Record, error) {
+	store, err := o.store()
+	if err != nil {
+		if o.stateDir == "" {
+			return ledger.Record{}, nil
+		}
+		return ledger.Record{}, err
+	}
+	return store.Read(service, provider)
+}
+
+// journal writes what the engine does into a ledger. The zero journal writes nothing.
+type journal struct {
+	led *ledger.Ledger // nil: no ledger is kept
+
+	mu     sync.Mutex
+	before map[string]ledger.Unit // what the ledger said before the changes that were begun
+}
+
+func (j *journal) record() ledger.Record {
+	if j.led == nil {
+		return ledger.Record{}
+	}
+	return j.led.Record()
+}
+
+// Begin writes all changes ahead, in one write.
+func (j *journal) Begin(changes []engine.Change) error {
+	if j.led == nil {
+		return nil
+	}
+	j.mu.Lock()
+	j.before = j.led.Record().Units
+	j.mu.Unlock()
+	units := make([]ledger.Unit, len(changes))
+	for i, c := range changes {
+		known := j.before[c.Unit.ID]
+		u := ledgerUnit(c.Unit, known.State)
+		u.Pending = string(c.Action)
+		if c.Prior != nil && !c.Partial {
+			u.State = c.Prior
+		}
+		if c.Action == engine.Remove {
+			u.Functions, u.EnvNames = known.Functions, known.EnvNames
+		}
+		units[i] = u
+	}
+	return j.led.Put(units...)
+}
+
+// Done writes that a unit is as wanted.
+func (j *journal) Done(c engine.Change, state faas.State) error {
+	if j.led == nil {
+		return nil
+	}
+	return j.led.Put(ledgerUnit(c.Unit, &state))
+}
+
+// Undone writes that a unit is as it was.
+func (j *journal) Undone(c engine.Change) error {
+	if j.led == nil {
+		return nil
+	}
+	if c.Prior == nil {
+		return j.led.Drop(c.Unit.ID)
+	}
+	j.mu.Lock()
+	u, known := j.before[c.Unit.ID]
+	j.mu.Unlock()
+	if !known {
+		return j.led.Drop(c.Unit.ID) // it was not this service's doing that it exists
+	}
+	if !c.Partial {
+		u.State, u.Pending = c.Prior, ""
+	}
+	return j.led.Put(u)
+}
+
+// Gone writes that a unit does not exist any more.
+func (j *journal) Gone(id string) error {
+	if j.led == nil {
+		return nil
+	}
+	return j.led.Drop(id)
+}
+
+// adopt writes what exists already and is kept, where the ledger does not say so.
+func (j *journal) adopt(changes []engine.Change) error {
+	if j.led == nil {
+		return nil
+	}
+	known := j.led.Record().Units
+	var units []ledger.Unit
+	for _, c := range changes {
+		if c.Action != engine.Keep {
+			continue
+		}
+		if u, ok := known[c.Unit.ID]; !ok || u.Pending != "" || u.State == nil || u.State.Revision != c.Prior.Revision || !u.State.Current(c.Unit) {
+			units = append(units, ledgerUnit(c.Unit, c.Prior))
+		}
+	}
+	return j.led.Put(units...)
+}
+
+// close ends the operation. A ledger that says nothing any more is removed.
+func (j *journal) close() error {
+	if j.led == nil {
+		return nil
+	}
+	var err error
+	if len(j.led.Record().Units) == 0 {
+		err = j.led.Delete()
+	}
+	return errors.Join(err, j.led.Close())
+}
+
+func ledgerUnit(u faas.Unit, state *faas.State) ledger.Unit {
+	out := ledger.Unit{ID: u.ID, State: state, Functions: slices.Clone(u.Functions), EnvNames: envNames(u.Functions)}
+	for i := range out.Functions {
+		out.Functions[i].Env = nil
+	}
+	return out
+}
