@@ -1,0 +1,48 @@
+package serverless_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"path/filepath"
+
+	serverless "github.com/tangle-network/blueprint-serverless"
+)
+
+// Reading from a chain, with a second node for when the first fails.
+func ExampleFetchMetadata_chain() {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		log.Fatal(err)
+	}
+	meta, err := serverless.FetchMetadata(context.Background(), 7,
+		serverless.WithRPC("https://sepolia.base.org", "http://localhost:8545"), // the contract is the known one of the node's chain
+		serverless.WithBinary("target/release/my-blueprint"),
+		serverless.WithCache(filepath.Join(cache, "blueprints")),
+	)
+	switch {
+	case errors.Is(err, serverless.ErrBlueprintNotFound):
+		log.Fatal("there is no blueprint 7")
+	case err != nil:
+		log.Fatal(err)
+	}
+	for _, job := range meta.Jobs {
+		fmt.Println(job.ID, job.Name, job.ProfileSource)
+	}
+}
+
+func ExampleVerifyBinary() {
+	executable, err := os.Executable()
+	if err != nil {
+		log.Fatal(err)
+	}
+	meta := &serverless.Metadata{Source: serverless.SourceChain} // of a blueprint that publishes no binary
+	check, err := serverless.VerifyBinary(meta, executable)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(check.Verdict)
+	// Output: unpublished
+}
