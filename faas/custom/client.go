@@ -190,14 +190,13 @@ func (e *Executor) errorf(code faas.Code, r request, format string, args ...any)
 	return &faas.Error{Op: r.op, Provider: faas.Custom, JobID: r.job, Code: code, Err: fmt.Errorf(format, args...)}
 }
 
-// redactedError is an error whose text was cleaned of secrets, and whose cause stays reachable.
-type redactedError struct {
-	text string
-	err  error
+// without returns err as it is where redact finds nothing in it, else an error of the text that is left: a cause that holds a secret must not be reachable.
+func without(redact func(string) string, err error) error {
+	if text := redact(err.Error()); text != err.Error() {
+		return errors.New(text)
+	}
+	return err
 }
-
-func (e *redactedError) Error() string { return e.text }
-func (e *redactedError) Unwrap() error { return e.err }
 
 // transportError classifies the error of a request that got no whole answer.
 func (e *Executor) transportError(ctx context.Context, r request, err error) *faas.Error {
@@ -219,7 +218,7 @@ func (e *Executor) transportError(ctx context.Context, r request, err error) *fa
 	case errors.As(err, &alert) && alert.Op == "remote error": // a TLS alert: the platform refuses us, for want of a client certificate it trusts
 		code = faas.ErrPermissionDenied
 	}
-	return e.errorf(code, r, "%s %s: %w", r.method, faas.RedactURL(r.url), &redactedError{e.redact(err.Error()), err})
+	return e.errorf(code, r, "%s %s: %w", r.method, faas.RedactURL(r.url), without(e.redact, err))
 }
 
 // statusError turns an answer that is not what was hoped for into an error.

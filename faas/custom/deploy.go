@@ -210,7 +210,7 @@ func (d *deployment) gone(err error, deleted bool) error {
 func (d *deployment) hide(err error) error {
 	var e *faas.Error
 	if errors.As(err, &e) && e.Err != nil {
-		e.Err = &redactedError{d.redact.Replace(e.Err.Error()), e.Err}
+		e.Err = without(d.redact.Replace, e.Err)
 	}
 	return err
 }

@@ -244,7 +244,7 @@ func TestConnectionsAreUsedAgainUnderConcurrency(t *testing.T) {
 	s.Start()
 	defer s.Close()
 	e := open(t, faas.Config{Endpoint: s.URL})
-	deploy(t, e, p, faas.Function{JobID: 0, MemoryMB: 128, TimeoutSecs: 5})
+	deploy(t, e, faas.Function{JobID: 0, MemoryMB: 128, TimeoutSecs: 5})
 	const workers = 32
 	var group sync.WaitGroup
 	for range workers {
@@ -311,7 +311,7 @@ func TestTheDeadlineEndsASlowAnswer(t *testing.T) {
 func TestPayloadLimitsCountBytesOfThePayload(t *testing.T) {
 	p := newFake(t)
 	e := open(t, faas.Config{Endpoint: p.start(t).URL})
-	deploy(t, e, p, faas.Function{JobID: 0, MemoryMB: 128, TimeoutSecs: 30})
+	deploy(t, e, faas.Function{JobID: 0, MemoryMB: 128, TimeoutSecs: 30})
 	p.requests()
 	largest := make([]byte, 5<<20)
 	for i := range largest {

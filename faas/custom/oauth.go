@@ -3,6 +3,7 @@ package custom
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"sync/atomic"
@@ -60,26 +61,24 @@ func isFresh(t *oauth2.Token) bool {
 // forget makes the next get fetch a new token: the platform refused this one.
 func (s *tokenSource) forget() { s.token.Store(nil) }
 
-// tokenError classifies a failed fetch. The answer of the token endpoint is not in it.
+// tokenError classifies a failed fetch. What the token endpoint wrote is not in it, but for the standard's error code.
 func (e *Executor) tokenError(ctx context.Context, r request, err error) *faas.Error {
 	var refused *oauth2.RetrieveError
 	var wrapped *url.Error
-	code, text := faas.ErrUnavailable, "the token endpoint gave no usable answer"
+	code, cause := faas.ErrUnavailable, errors.New("the token endpoint gave no usable answer")
 	switch {
 	case ctx.Err() != nil:
-		code, text = faas.ErrTimeout, ctx.Err().Error()
+		code, cause = faas.ErrTimeout, ctx.Err()
 	case errors.As(err, &refused) && refused.Response != nil:
-		text = refused.Response.Status
-		if refused.ErrorCode != "" {
-			text += " (" + truncate(refused.ErrorCode, 40) + ")"
-		}
-		if s := refused.Response.StatusCode; s >= 400 && s < 500 && s != http.StatusTooManyRequests {
+		status := refused.Response.StatusCode
+		if status >= 400 && status < 500 && status != http.StatusTooManyRequests {
 			code = faas.ErrPermissionDenied
 		}
+		cause = fmt.Errorf("status %d %s", status, e.redact(truncate(refused.ErrorCode, 40)))
 	case errors.As(err, &wrapped):
-		text = wrapped.Err.Error()
+		cause = without(e.redact, wrapped.Err)
 	}
-	failed := e.errorf(code, r, "get an OAuth 2.0 token from %s: %w", faas.RedactURL(e.set.oauth.TokenURL), &redactedError{e.redact(text), err})
+	failed := e.errorf(code, r, "get an OAuth 2.0 token from %s: %w", faas.RedactURL(e.set.oauth.TokenURL), cause)
 	failed.NotRun = true
 	return failed
 }

@@ -27,8 +27,11 @@ func (d *deployment) ready(ctx context.Context, a *answer, progress *progress) (
 	deadline := time.Now().Add(d.e.set.readyTimeout)
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		s, reason, err := d.look(ctx)
-		if err != nil || reason == "" {
-			return s, d.hide(err)
+		if err != nil {
+			return faas.State{}, d.hide(err)
+		}
+		if reason == "" {
+			return s, nil
 		}
 		if time.Now().After(deadline) {
 			return faas.State{}, d.hide(d.e.errorf(faas.ErrTimeout, r, "function %s was uploaded and does not answer after %v: %s", d.u.ID, d.e.set.readyTimeout, reason))
