@@ -279,6 +279,7 @@ func (e *Executor) redact(text string) string { return e.secrets.Replace(text) }
 
 // replacer returns a replacer that hides the secrets. Very short ones are left: hiding them would garble every text.
 func replacer(secrets []string) *strings.Replacer {
+	secrets = slices.SortedFunc(slices.Values(secrets), func(a, b string) int { return len(b) - len(a) }) // one may be the beginning of another
 	var pairs []string
 	for _, secret := range secrets {
 		if len(secret) >= 4 {
