@@ -109,7 +109,7 @@ func (s *story) tell(ctx context.Context, policyFile, provider string) (_ *repor
 		return report, err
 	}
 
-	service, err := s.deploy(ctx, binary, policy, meta)
+	service, err := s.deploy(ctx, workspace, binary, policy, meta)
 	if err != nil {
 		return report, err
 	}
@@ -258,10 +258,11 @@ func (s *story) analyze(meta *serverless.Metadata, policy *serverless.Policy) (*
 	return analysis, nil
 }
 
-func (s *story) deploy(ctx context.Context, binary string, policy *serverless.Policy, meta *serverless.Metadata) (*serverless.Service, error) {
+func (s *story) deploy(ctx context.Context, workspace, binary string, policy *serverless.Policy, meta *serverless.Metadata) (*serverless.Service, error) {
 	start := time.Now()
 	spec := serverless.ServiceSpec{Name: serviceName, BlueprintID: blueprintID, BinaryPath: binary}
-	service, err := serverless.Deploy(ctx, spec, serverless.WithPolicy(policy), serverless.WithMetadata(meta))
+	service, err := serverless.Deploy(ctx, spec, serverless.WithPolicy(policy), serverless.WithMetadata(meta),
+		serverless.WithStateDir(filepath.Join(workspace, "state"))) // a real program leaves it at its default, outside of what it removes
 	if err != nil {
 		return nil, err
 	}
