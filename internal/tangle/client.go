@@ -254,7 +254,8 @@ func (c *client) ask(ctx context.Context, n *node, calls []call) ([]answer, *Err
 // refusesBatches lists what servers are known to answer to a JSON array that they do not expect.
 func refusesBatches(status int) bool {
 	switch status {
-	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity, http.StatusNotImplemented:
+	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity,
+		http.StatusInternalServerError, http.StatusNotImplemented:
 		return true
 	}
 	return false

@@ -63,23 +63,24 @@ func (w *walk) times(ctx context.Context, blocks ...uint64) ([]uint64, error) {
 		if a.err != nil {
 			return nil, a.err
 		}
-		if times[i], err = blockTime(a.result); err != nil {
+		if times[i], err = blockMember(a.result, "timestamp"); err != nil {
 			return nil, fmt.Errorf("block %d: %w", blocks[i], err)
 		}
 	}
 	return times, nil
 }
 
-func blockTime(block []byte) (time uint64, err error) {
+// blockMember returns a number that a block has.
+func blockMember(block []byte, member string) (n uint64, err error) {
 	if jsonwalk.Kind(block) != "an object" {
-		return 0, fmt.Errorf("is %s, not an object", jsonwalk.Kind(block))
+		return 0, fmt.Errorf("the block is %s, not an object", jsonwalk.Kind(block))
 	}
-	err = fmt.Errorf("has no timestamp")
+	err = fmt.Errorf("the block has no %s", member)
 	_ = jsonwalk.Members(block, func(name string, value []byte) error {
-		if name == "timestamp" {
-			time, err = parseQuantity(jsonwalk.Unquote(value))
+		if name == member {
+			n, err = parseQuantity(jsonwalk.Unquote(value))
 		}
 		return nil
 	})
-	return time, err
+	return n, err
 }

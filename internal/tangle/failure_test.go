@@ -47,13 +47,15 @@ func changed(t *testing.T, at int, word string) string {
 }
 
 func TestEachFailureSaysWhatIsWrong(t *testing.T) {
-	refused := func() string {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		return "http://" + l.Addr().String()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refusing := l.Addr().String()
+	l.Close()
+	_, refused := net.Dial("tcp", refusing) // the operating system's own words
+	if refused == nil {
+		t.Fatalf("something listens on %s", refusing)
 	}
 	for name, test := range map[string]struct {
 		handler  http.Handler // nil: url is used
@@ -83,8 +85,8 @@ func TestEachFailureSaysWhatIsWrong(t *testing.T) {
 			text: "node NODE is of chain id 4242, and 1 is wanted",
 		},
 		"unreachable": {
-			url: refused(), kind: tangle.ErrUnreachable, code: faas.ErrUnavailable,
-			text: "node NODE is unreachable: dial tcp HOST: connect: connection refused",
+			url: "http://" + refusing, kind: tangle.ErrUnreachable, code: faas.ErrUnavailable,
+			text: "node NODE is unreachable: " + strings.ReplaceAll(refused.Error(), refusing, "HOST"),
 		},
 		"connection closed": {
 			handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }),

@@ -60,7 +60,7 @@ func mustMarshal(v any) []byte {
 	return body
 }
 
-// errNoBatch says that a node answered a batch with a single answer that is no result.
+// errNoBatch says that a node answered a batch with a single answer.
 type errNoBatch struct{ err *RPCError }
 
 func (e *errNoBatch) Error() string { return "the node does not take batches: " + e.err.Error() }
@@ -73,7 +73,10 @@ func parseBatch(body []byte, n int) ([]answer, error) {
 	}
 	body = jsonwalk.Trim(body)
 	if jsonwalk.Kind(body) == "an object" {
-		if _, a, err := parseAnswer(body); err == nil && a.err != nil {
+		if _, a, err := parseAnswer(body); err == nil {
+			if a.err == nil { // it took the batch for something else
+				a.err = &RPCError{Code: rpcInvalid, Message: "one answer to a batch"}
+			}
 			return nil, &errNoBatch{a.err}
 		}
 	}

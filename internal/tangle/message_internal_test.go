@@ -28,7 +28,7 @@ func FuzzResponse(f *testing.F) {
 				}
 				_, _ = a.bytes()
 				_, _ = a.quantity()
-				_, _ = blockTime(a.result)
+				_, _ = blockMember(a.result, "timestamp")
 				w := &walk{reader: &reader{blueprint: &Blueprint{}}, want: wanted{definitionHash: Word{1}, sourcesHash: Word{2}}}
 				_ = w.match(a.result)
 			}

@@ -71,8 +71,8 @@ const (
 //
 // The common case is one round trip: a batch of chain id, block number, all views at the latest block, and block number again. Where
 // the two numbers agree, no block came between, and the views are of that block. Where they differ, and where the contract has to be
-// looked up by chain id first, the views are called by number, in one more round trip. A service that spreads one batch over nodes of
-// different height can defeat the comparison; Config.Block does not depend on it.
+// looked up by chain id first, the views are called by number, in one more round trip. The comparison relies on one node answering the
+// batch in order: a service that spreads it over nodes of different height can defeat it. Config.Block does not depend on it.
 func Read(ctx context.Context, cfg Config, id uint64) (*Blueprint, error) {
 	c, err := newClient(cfg.URLs, cfg.Client, cfg.Timeout)
 	if err != nil {
@@ -127,7 +127,7 @@ func viewCalls(contract Address, id uint64, block string) []call {
 func (r *reader) readViews(ctx context.Context) error {
 	b := r.blueprint
 	chainID := call{method: "eth_chainId", required: true}
-	head := call{method: "eth_blockNumber", required: true}
+	head := call{method: "eth_blockNumber"}
 	var answers []answer
 	switch {
 	case r.cfg.Contract != nil && r.cfg.Block != 0:
@@ -147,24 +147,19 @@ func (r *reader) readViews(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		before, err := r.setHead(all[0], all[1])
-		if err != nil {
+		if err := r.setHead(ctx, all[0], all[1]); err != nil {
 			return err
 		}
-		after, err := r.number("eth_blockNumber", all[len(all)-1])
-		if err != nil {
-			return err
-		}
-		answers = all[2 : len(all)-1]
-		if before != after {
-			answers = nil
+		last := all[len(all)-1]
+		if after, err := last.quantity(); err == nil && all[1].err == nil && after == b.Block {
+			answers = all[2 : len(all)-1]
 		}
 	default:
 		all, err := r.client.do(ctx, []call{chainID, head})
 		if err != nil {
 			return err
 		}
-		if _, err := r.setHead(all[0], all[1]); err != nil {
+		if err := r.setHead(ctx, all[0], all[1]); err != nil {
 			return err
 		}
 		network, ok := KnownNetwork(b.ChainID)
@@ -182,16 +177,26 @@ func (r *reader) readViews(ctx context.Context) error {
 	return r.setViews(answers)
 }
 
-// setHead takes the chain id, and the block number unless the configuration has one. It returns the node's block number.
-func (r *reader) setHead(chainID, head answer) (uint64, error) {
-	if err := r.setChain(chainID); err != nil {
-		return 0, err
+// setHead takes the chain id, and the block number unless the configuration has one. A node that does not tell its block number is asked for the
+// block.
+func (r *reader) setHead(ctx context.Context, chainID, head answer) error {
+	if err := r.setChain(chainID); err != nil || r.cfg.Block != 0 {
+		return err
 	}
-	number, err := r.number("eth_blockNumber", head)
-	if err == nil && r.cfg.Block == 0 {
+	if head.err == nil {
+		number, err := r.number("eth_blockNumber", head)
 		r.blueprint.Block = number
+		return err
 	}
-	return number, err
+	const method = "eth_getBlockByNumber"
+	answers, err := r.client.do(ctx, []call{{method: method, params: []any{"latest", false}, required: true}})
+	if err != nil {
+		return err
+	}
+	if r.blueprint.Block, err = blockMember(answers[0].result, "number"); err != nil {
+		return errorf(ErrMalformed, "node %s: answer to %s malformed: %w", r.client.nodes[0], method, err)
+	}
+	return nil
 }
 
 func (r *reader) setChain(chainID answer) error {

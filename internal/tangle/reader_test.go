@@ -1,8 +1,11 @@
 package tangle_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
+	"io"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -158,6 +161,49 @@ func TestANodeWithoutBatchesIsAskedOneByOne(t *testing.T) {
 	b := read(t, serve(t, n), 0)
 	if jobNames(b) != "job-0 job-1 job-2" || len(b.Warnings) != 0 {
 		t.Errorf("%q %q", jobNames(b), b.Warnings)
+	}
+}
+
+// Simple servers read one call, and answer what they make of an array: with an error, a status, or a lone result.
+func TestWhateverANodeSaysToABatchItIsAskedOneByOne(t *testing.T) {
+	for name, refuse := range map[string]http.HandlerFunc{
+		"bad request":    answering(400, "cannot unmarshal array"),
+		"internal error": answering(500, ""),
+		"lone result":    answering(200, `{"jsonrpc":"2.0","id":null,"result":null}`),
+		"lone error":     answering(200, `{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"parse error"}}`),
+	} {
+		n := newNode(t)
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			body, err := io.ReadAll(r.Body)
+			if err != nil || body[0] == '[' {
+				refuse(w, r)
+				return
+			}
+			r.Body = io.NopCloser(bytes.NewReader(body))
+			n.ServeHTTP(w, r)
+		}))
+		if b := read(t, tangle.Config{URLs: []string{server.URL}, Contract: &contract, LogQueries: 4}, 0); jobNames(b) != "job-0 job-1 job-2" {
+			t.Errorf("%s: %q", name, jobNames(b))
+		}
+		server.Close()
+	}
+}
+
+func TestANodeThatKeepsItsBlockNumberIsAskedForTheBlock(t *testing.T) {
+	n := newNode(t)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		r.Body = io.NopCloser(strings.NewReader(strings.ReplaceAll(string(body), "eth_blockNumber", "eth_noSuchMethod")))
+		n.ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	b := read(t, tangle.Config{URLs: []string{server.URL}, Contract: &contract}, 0)
+	_, calls := n.Requests()
+	if b.Block != 100 || calls[len(calls)-1] != "eth_call 0x64" {
+		t.Errorf("block %d, %q", b.Block, calls)
 	}
 }
 
