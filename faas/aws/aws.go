@@ -51,6 +51,7 @@ type Executor struct {
 	lambda *lambda.Client
 	aws    aws.Config
 	pace   pace
+	direct int64 // the largest package that is sent in a call, in bytes
 
 	identity once // the account check of option "account_id"
 	role     once // the role of option "create_role"; its value is the ARN
@@ -123,7 +124,7 @@ func open(ctx context.Context, cfg faas.Config, pace pace, more ...func(*config.
 	}
 	return &Executor{
 		service: cfg.Service, region: region, options: opts, logger: logger{cfg.Logger},
-		lambda: lambda.NewFromConfig(loaded), aws: loaded, pace: pace,
+		lambda: lambda.NewFromConfig(loaded), aws: loaded, pace: pace, direct: maxDirectUpload,
 	}, nil
 }
 

@@ -83,7 +83,7 @@ func (e *Executor) putPackage(ctx context.Context, u faas.Unit) (object, error) 
 	where := object{bucket, e.keyStem() + u.Package.SHA256() + ".zip"}
 	_, err = e.uploads.of(where).do(func() (string, error) {
 		_, err := e.send(ctx, e.s3(), signedRequest{operation: "HeadObject", method: "HEAD", path: where.path()})
-		if err == nil || classifyNil(err) != faas.ErrNotFound {
+		if err == nil || !isNotFound(err) {
 			return "", err
 		}
 		_, err = e.send(ctx, e.s3(), signedRequest{
@@ -139,7 +139,7 @@ func (e *Executor) deleteObject(ctx context.Context, o object) error {
 	}
 	e.uploads.forget(o)
 	_, err := e.send(ctx, e.s3(), signedRequest{operation: "DeleteObject", method: "DELETE", path: o.path()})
-	if classifyNil(err) == faas.ErrNotFound {
+	if isNotFound(err) {
 		return nil
 	}
 	return err
@@ -158,7 +158,7 @@ func (e *Executor) deletePackages(ctx context.Context) error {
 	body, err := e.send(ctx, e.s3(), signedRequest{
 		operation: "ListObjectsV2", method: "GET", path: "/" + bucket + "?list-type=2&prefix=" + strings.ReplaceAll(url.QueryEscape(e.keyStem()), "+", "%20"),
 	})
-	if classifyNil(err) == faas.ErrNotFound {
+	if isNotFound(err) {
 		return nil
 	}
 	if err != nil {
@@ -200,7 +200,7 @@ func (e *Executor) deleteLogGroup(ctx context.Context, name string) error {
 		operation: "DeleteLogGroup", method: "POST", path: "/", body: body,
 		header: map[string]string{"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": "Logs_20140328.DeleteLogGroup"},
 	})
-	if classifyNil(err) == faas.ErrNotFound {
+	if isNotFound(err) {
 		return nil
 	}
 	return err

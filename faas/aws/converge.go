@@ -4,10 +4,7 @@ package aws
 
 import (
 	"context"
-	"debug/elf"
 	"errors"
-	"fmt"
-	"io"
 	"maps"
 	"strconv"
 
@@ -27,7 +24,7 @@ func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
 	}
 	s, err := c.run(ctx, prior)
 	if err != nil {
-		return faas.State{}, withoutValues(classify("deploy", c.jobID(), err), c.job.Env)
+		return faas.State{}, withoutValues(ofJob(classify("deploy", c.jobID(), err), c.jobID()), c.job.Env)
 	}
 	return s, nil
 }
@@ -59,9 +56,9 @@ func (e *Executor) newConvergence(u faas.Unit, report func(faas.Progress)) (*con
 		return nil, refuse(faas.ErrInvalidArgument, "unit %s has no package", u.ID)
 	case u.Package.Unpacked() > maxUnpacked:
 		return nil, refuse(faas.ErrTooLarge, "the package has %d bytes unpacked; Lambda's limit is %d", u.Package.Unpacked(), int64(maxUnpacked))
-	case u.Package.Size() > maxDirectUpload && e.options.s3Bucket == "" && !e.options.createBucket:
+	case u.Package.Size() > e.direct && e.options.s3Bucket == "" && !e.options.createBucket:
 		return nil, refuse(faas.ErrTooLarge, `the package has %d bytes; Lambda takes at most %d in a call: set the option "s3_bucket" to a bucket in %s, or "create_bucket" to true`,
-			u.Package.Size(), int64(maxDirectUpload), e.region)
+			u.Package.Size(), e.direct, e.region)
 	}
 	if err := e.checkFunction(c.job); err != nil {
 		return nil, err
@@ -158,12 +155,12 @@ func (c *convergence) create(ctx context.Context) (*lambda.GetFunctionOutput, er
 			continue
 		case roleNotReady(err):
 			c.report(faas.Progress{Step: "wait for role"})
-		case apiCode(err) == codeConflict:
+		case isConflict(err):
 			out, gerr := c.get(ctx, c.unit.ID, "")
 			if gerr == nil && out.Configuration.State != types.StateDeleting {
-				return out, c.checkOwner("deploy", c.unit.ID, out)
+				return out, c.checkOwner(ctx, "deploy", c.unit.ID, out)
 			}
-			if gerr != nil && apiCode(gerr) != codeNotFound && !transient(gerr) {
+			if gerr != nil && !isNotFound(gerr) && !transient(gerr) {
 				return nil, gerr
 			}
 			wait = untilFree // the last function of this name is still being deleted
@@ -186,7 +183,11 @@ func (c *convergence) roleError(err error) error {
 
 func (c *convergence) failed(f *types.FunctionConfiguration) error {
 	code := faas.ErrInternal
-	switch string(f.StateReasonCode) + string(f.LastUpdateStatusReasonCode) {
+	reason := string(f.LastUpdateStatusReasonCode)
+	if f.State == types.StateFailed {
+		reason = string(f.StateReasonCode)
+	}
+	switch reason {
 	case string(types.StateReasonCodeInsufficientRolePermissions), string(types.StateReasonCodeKMSKeyAccessDenied):
 		code = faas.ErrPermissionDenied
 	case string(types.StateReasonCodeEniLimitExceeded), string(types.StateReasonCodeSubnetOutOfIPAddresses):
@@ -224,7 +225,7 @@ func (c *convergence) update(ctx context.Context, current *lambda.GetFunctionOut
 			return current, nil
 		}
 		sent = sent || changed
-		if apiCode(err) != codePrecondition {
+		if !isOutdated(err) {
 			return nil, err
 		}
 		if current, err = c.settled(ctx, "deploy", c.jobID(), c.unit.ID, "", nil); err != nil {
@@ -331,6 +332,10 @@ func (e *Executor) setReserved(ctx context.Context, name string, current *lambda
 			return err
 		}
 		_, err := e.lambda.PutFunctionConcurrency(ctx, &lambda.PutFunctionConcurrencyInput{FunctionName: &name, ReservedConcurrentExecutions: want})
+		if codeOf(err) == faas.ErrInvalidArgument {
+			return faas.Errorf(faas.ErrInvalidArgument, "deploy", faas.AWSLambda,
+				`%d concurrent invocations cannot be reserved for function %s: lower max_concurrency, or set the option "reserved_concurrency" to false: %w`, *want, name, err)
+		}
 		return err
 	})
 }
@@ -350,65 +355,4 @@ func (c *convergence) tags() map[string]string {
 		tags[tagKeepWarm] = strconv.FormatUint(uint64(c.job.KeepWarm), 10)
 	}
 	return tags
-}
-
-// architecture is Lambda's name for that of the package's executable. Where neither the files nor the options tell, an existing function keeps its own.
-func (c *convergence) architecture(current *types.FunctionConfiguration) string {
-	for _, f := range c.unit.Files {
-		if f.Path == "" {
-			continue
-		}
-		if bin, err := elf.Open(f.Path); err == nil {
-			machine := bin.Machine
-			bin.Close()
-			switch machine {
-			case elf.EM_X86_64:
-				return "x86_64"
-			case elf.EM_AARCH64:
-				return "arm64"
-			}
-		}
-	}
-	switch {
-	case c.options.architecture != "":
-		return lambdaArch(c.options.architecture)
-	case current != nil && len(current.Architectures) > 0:
-		return string(current.Architectures[0])
-	}
-	return "x86_64"
-}
-
-// code is the package as a request carries it. A package that is too big for a request is put into the bucket first.
-func (c *convergence) code(ctx context.Context) (*types.FunctionCode, error) {
-	c.report(faas.Progress{Step: "upload", TotalBytes: c.unit.Package.Size()})
-	if c.unit.Package.Size() > maxDirectUpload {
-		where, err := c.putPackage(ctx, c.unit)
-		if err != nil {
-			return nil, err
-		}
-		c.object = where
-		return &types.FunctionCode{S3Bucket: &where.bucket, S3Key: &where.key}, nil
-	}
-	zip, err := readPackage(c.unit.Package)
-	if err != nil {
-		return nil, faas.JobErrorf(faas.ErrInternal, "deploy", faas.AWSLambda, c.job.JobID, "the package cannot be read: %w", err)
-	}
-	return &types.FunctionCode{ZipFile: zip}, nil
-}
-
-func (c *convergence) uploaded() faas.Progress {
-	return faas.Progress{Step: "upload", Bytes: c.unit.Package.Size(), TotalBytes: c.unit.Package.Size()}
-}
-
-func readPackage(p *faas.Package) ([]byte, error) {
-	f, err := p.Open()
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	zip := make([]byte, p.Size())
-	if _, err := io.ReadFull(f, zip); err != nil {
-		return nil, fmt.Errorf("reading %s: %w", p.Path(), err)
-	}
-	return zip, nil
 }

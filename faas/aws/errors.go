@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -108,6 +109,16 @@ func classify(op string, jobID int64, err error) *faas.Error {
 	return e
 }
 
+// ofJob names the job in an error that names none.
+func ofJob(err *faas.Error, jobID int64) *faas.Error {
+	if err.JobID != faas.NoJob || jobID == faas.NoJob {
+		return err
+	}
+	named := *err
+	named.JobID = jobID
+	return &named
+}
+
 func codeOfAPI(api smithy.APIError, status int) faas.Code {
 	if roleNotReady(api) {
 		return faas.ErrPermissionDenied
@@ -145,6 +156,25 @@ func apiCode(err error) string {
 		return api.ErrorCode()
 	}
 	return ""
+}
+
+// isNotFound and isConflict go by what classify makes of an error, since servers that speak Lambda's protocol differ in how exactly they name codes. A
+// conflict is another change in progress, or a thing that exists; not a revision that has passed.
+func isNotFound(err error) bool { return codeOf(err) == faas.ErrNotFound }
+func isConflict(err error) bool { return codeOf(err) == faas.ErrConflict && !isOutdated(err) }
+
+// isOutdated reports whether a change was refused because the function is no longer what it was when it was read.
+func isOutdated(err error) bool {
+	var response interface{ HTTPStatusCode() int }
+	return apiCode(err) == codePrecondition || (errors.As(err, &response) && response.HTTPStatusCode() == http.StatusPreconditionFailed)
+}
+
+// codeOf is the code of an SDK error, empty for nil.
+func codeOf(err error) faas.Code {
+	if err == nil {
+		return ""
+	}
+	return classify("", faas.NoJob, err).Code
 }
 
 // transient reports whether a read that failed with err may succeed when it is repeated.

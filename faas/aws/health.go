@@ -33,7 +33,7 @@ func (e *Executor) Health(ctx context.Context, jobID uint32) (faas.Health, error
 		return faas.Health{Reason: "its deployment was not finished: no version is live; function state " + describe(c)}, nil
 	}
 	live, err := e.get(ctx, name, e.options.alias)
-	if apiCode(err) == codeNotFound {
+	if isNotFound(err) {
 		return faas.Health{Reason: fmt.Sprintf("alias %q is missing; function state %s", e.options.alias, describe(c))}, nil
 	}
 	if err != nil {
@@ -110,7 +110,7 @@ func (e *Executor) probe(ctx context.Context, name, qualifier string, jobID int6
 			}
 			return metricsOf(tail).Init, nil
 		}
-		if !notReady(err) && !(isNew && apiCode(err) == codeNotFound) {
+		if !notReady(err) && !(isNew && isNotFound(err)) {
 			return 0, classify("probe", jobID, err)
 		}
 		if more, perr := wait.pause(ctx); perr != nil || !more {

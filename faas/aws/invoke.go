@@ -117,11 +117,7 @@ func (e *Executor) sendOnce(o *lambda.Options) {
 
 // notReady reports whether Lambda refused an invocation because of the function's state, which includes waking it.
 func notReady(err error) bool {
-	switch apiCode(err) {
-	case codeConflict, "ResourceNotReadyException":
-		return true
-	}
-	return false
+	return isConflict(err) || apiCode(err) == "ResourceNotReadyException"
 }
 
 // notStarted reports whether an invocation that failed has certainly not started the function.

@@ -77,6 +77,7 @@ func tryOpen(t testing.TB, server *lambdatest.Server, service string, o opening)
 }
 
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	server := serve(t, lambdatest.Config{})
 	faastest.Run(t, faastest.Harness{
 		Provider: faas.AWSLambda,

@@ -50,13 +50,23 @@ func (e *Executor) owned(ctx context.Context, op, id string) (*lambda.GetFunctio
 	if err != nil {
 		return nil, classify(op, jobID, err)
 	}
-	if err := e.checkOwner(op, id, out); err != nil {
+	if err := e.checkOwner(ctx, op, id, out); err != nil {
 		return nil, err
 	}
 	return out, nil
 }
 
-func (e *Executor) checkOwner(op, id string, out *lambda.GetFunctionOutput) error {
+// checkOwner refuses a function that is not of this service. An answer without tags is asked for them once more: not everyone who may read a function
+// may read its tags, and the other call says so.
+func (e *Executor) checkOwner(ctx context.Context, op, id string, out *lambda.GetFunctionOutput) error {
+	if len(out.Tags) == 0 && out.TagsError == nil {
+		arn := unqualified(aws.ToString(out.Configuration.FunctionArn))
+		list, err := e.lambda.ListTags(ctx, &lambda.ListTagsInput{Resource: &arn})
+		if err != nil {
+			return classify(op, e.jobOf(id), err)
+		}
+		out.Tags = list.Tags
+	}
 	if e.owns(out.Tags) {
 		return nil
 	}

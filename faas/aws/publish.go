@@ -28,7 +28,7 @@ func (c *convergence) goLive(ctx context.Context, current *lambda.GetFunctionOut
 	if err != nil {
 		return faas.State{}, err
 	}
-	if err := c.pointAlias(ctx, c.unit.ID, version); err != nil {
+	if err := c.pointAlias(ctx, c.unit.ID, version, c.created); err != nil {
 		return faas.State{}, err
 	}
 	if current, err = c.keepWarm(ctx, current); err != nil {
@@ -108,23 +108,25 @@ func (c *convergence) publish(ctx context.Context) (string, error) {
 	return version, nil
 }
 
-// pointAlias makes the alias point at a version, all of it.
-func (e *Executor) pointAlias(ctx context.Context, name, version string) error {
-	update := func() error {
-		return e.change(ctx, name, func() error {
-			_, err := e.lambda.UpdateAlias(ctx, &lambda.UpdateAliasInput{
-				FunctionName: &name, Name: &e.options.alias, FunctionVersion: &version, RoutingConfig: &types.AliasRoutingConfiguration{AdditionalVersionWeights: map[string]float64{}},
-			})
-			return err
-		})
-	}
-	err := update()
-	if apiCode(err) != codeNotFound {
+// pointAlias makes the alias point at a version, all of it. isNew says that there is likely none yet, which saves a call.
+func (e *Executor) pointAlias(ctx context.Context, name, version string, isNew bool) error {
+	create := func() error {
+		_, err := e.lambda.CreateAlias(ctx, &lambda.CreateAliasInput{FunctionName: &name, Name: &e.options.alias, FunctionVersion: &version})
 		return err
 	}
-	_, err = e.lambda.CreateAlias(ctx, &lambda.CreateAliasInput{FunctionName: &name, Name: &e.options.alias, FunctionVersion: &version})
-	if apiCode(err) == codeConflict { // it was made in between, or by an attempt whose answer was lost
-		return update()
+	if isNew {
+		if err := create(); !isConflict(err) {
+			return err
+		}
+	}
+	err := e.change(ctx, name, func() error {
+		_, err := e.lambda.UpdateAlias(ctx, &lambda.UpdateAliasInput{
+			FunctionName: &name, Name: &e.options.alias, FunctionVersion: &version, RoutingConfig: &types.AliasRoutingConfiguration{AdditionalVersionWeights: map[string]float64{}},
+		})
+		return err
+	})
+	if isNotFound(err) {
+		return create()
 	}
 	return err
 }
@@ -157,7 +159,7 @@ func (e *Executor) setProvisioned(ctx context.Context, op, name string, want int
 			_, err := e.lambda.DeleteProvisionedConcurrencyConfig(ctx, &lambda.DeleteProvisionedConcurrencyConfigInput{FunctionName: &name, Qualifier: &e.options.alias})
 			return err
 		})
-		if classifyNil(err) == faas.ErrNotFound {
+		if isNotFound(err) {
 			return nil
 		}
 		return err
@@ -175,7 +177,7 @@ func (e *Executor) setProvisioned(ctx context.Context, op, name string, want int
 	for {
 		out, err := e.lambda.GetProvisionedConcurrencyConfig(ctx, &lambda.GetProvisionedConcurrencyConfigInput{FunctionName: &name, Qualifier: &e.options.alias})
 		switch {
-		case err != nil && !transient(err) && classifyNil(err) != faas.ErrNotFound:
+		case err != nil && !transient(err) && !isNotFound(err):
 			return err
 		case err == nil && out.Status == types.ProvisionedConcurrencyStatusEnumReady:
 			return nil
@@ -191,14 +193,6 @@ func (e *Executor) setProvisioned(ctx context.Context, op, name string, want int
 			return faas.Errorf(faas.ErrTimeout, op, faas.AWSLambda, "%d instances of function %s were not warm after %s", want, name, e.pace.state)
 		}
 	}
-}
-
-// classifyNil is the code of an SDK error, empty for nil.
-func classifyNil(err error) faas.Code {
-	if err == nil {
-		return ""
-	}
-	return classify("", faas.NoJob, err).Code
 }
 
 // tag sets tags of a function and removes others.
@@ -242,7 +236,7 @@ func (e *Executor) prune(ctx context.Context, name, live, previous string) {
 		if version == live || version == previous {
 			continue
 		}
-		if _, err := e.lambda.DeleteFunction(ctx, &lambda.DeleteFunctionInput{FunctionName: &name, Qualifier: &version}); err != nil && apiCode(err) != codeNotFound {
+		if _, err := e.lambda.DeleteFunction(ctx, &lambda.DeleteFunctionInput{FunctionName: &name, Qualifier: &version}); err != nil && !isNotFound(err) {
 			e.logger.warn("an old version is not removed", "function", name, "version", version, "error", err)
 		}
 	}

@@ -36,7 +36,7 @@ func (e *Executor) Remove(ctx context.Context, id string) error {
 		err = e.removeShared(ctx, ownRole)
 	}
 	if err != nil {
-		return classify("remove", e.jobOf(id), err)
+		return ofJob(classify("remove", e.jobOf(id), err), e.jobOf(id))
 	}
 	return nil
 }
@@ -47,7 +47,7 @@ func (e *Executor) delete(ctx context.Context, name string) error {
 		_, err := e.lambda.DeleteFunction(ctx, &lambda.DeleteFunctionInput{FunctionName: &name})
 		return err
 	})
-	if err != nil && apiCode(err) != codeNotFound {
+	if err != nil && !isNotFound(err) {
 		if faas.CodeOf(err) == faas.ErrNotFound { // it went away while a change of it was waited for
 			return nil
 		}

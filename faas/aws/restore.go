@@ -25,11 +25,7 @@ func (e *Executor) Restore(ctx context.Context, u faas.Unit, prior faas.State) e
 		id = u.ID
 	}
 	if err := e.restore(ctx, id, u, prior); err != nil {
-		failed := classify("restore", e.jobOf(id), err)
-		if len(u.Functions) > 0 {
-			return withoutValues(failed, u.Functions[0].Env)
-		}
-		return failed
+		return ofJob(classify("restore", e.jobOf(id), err), e.jobOf(id))
 	}
 	return nil
 }
@@ -54,13 +50,13 @@ func (e *Executor) restore(ctx context.Context, id string, u faas.Unit, prior fa
 		}
 	}
 	version, err := e.get(ctx, id, was.Version)
-	if apiCode(err) == codeNotFound {
+	if isNotFound(err) {
 		return e.rebuild(ctx, u, prior, "version "+was.Version+" is gone")
 	}
 	if err != nil {
 		return err
 	}
-	if err := e.pointAlias(ctx, id, was.Version); err != nil {
+	if err := e.pointAlias(ctx, id, was.Version, false); err != nil {
 		return err
 	}
 	if current, err = e.restoreLatest(ctx, id, u, current, version.Configuration); err != nil {
@@ -101,7 +97,7 @@ func (e *Executor) restore(ctx context.Context, id string, u faas.Unit, prior fa
 func (e *Executor) restoreLatest(ctx context.Context, id string, u faas.Unit, current *lambda.GetFunctionOutput, version *types.FunctionConfiguration) (*lambda.GetFunctionOutput, error) {
 	latest := current.Configuration
 	sum := aws.ToString(version.CodeSha256)
-	if aws.ToString(latest.CodeSha256) != sum && u.Package != nil && codeSHA256(u.Package.SHA256()) == sum && u.Package.Size() <= maxDirectUpload {
+	if aws.ToString(latest.CodeSha256) != sum && u.Package != nil && codeSHA256(u.Package.SHA256()) == sum && u.Package.Size() <= e.direct {
 		zip, err := readPackage(u.Package)
 		if err != nil {
 			return nil, fmt.Errorf("the package cannot be read: %w", err)
@@ -125,7 +121,7 @@ func (e *Executor) restoreLatest(ctx context.Context, id string, u faas.Unit, cu
 		return current, nil
 	}
 	if err := e.change(ctx, id, func() error { _, err := e.lambda.UpdateFunctionConfiguration(ctx, in); return err }); err != nil {
-		return nil, err
+		return nil, withoutValues(classify("restore", e.jobOf(id), err), was.Env)
 	}
 	return e.settled(ctx, "restore", e.jobOf(id), id, "", was.agrees)
 }

@@ -146,7 +146,7 @@ func (e *Executor) ensureRole(ctx context.Context) (string, error) {
 	switch {
 	case err == nil:
 		role, err = readRole(body, "CreateRole")
-	case classifyNil(err) == faas.ErrAlreadyExists:
+	case codeOf(err) == faas.ErrAlreadyExists:
 		role, err = e.ownRole(ctx)
 	}
 	if err != nil {
@@ -209,7 +209,7 @@ func (e *Executor) rolePolicy(roleArn string) (string, error) {
 // deleteRole removes the role created for the service. One that is gone, or somebody else's, is left alone.
 func (e *Executor) deleteRole(ctx context.Context) error {
 	e.role.forget()
-	switch _, err := e.ownRole(ctx); classifyNil(err) {
+	switch _, err := e.ownRole(ctx); codeOf(err) {
 	case "":
 	case faas.ErrNotFound, faas.ErrConflict:
 		return nil
@@ -217,10 +217,10 @@ func (e *Executor) deleteRole(ctx context.Context) error {
 		return err
 	}
 	_, err := e.callIAM(ctx, "DeleteRolePolicy", map[string]string{"RoleName": e.roleName(), "PolicyName": rolePolicyName})
-	if code := classifyNil(err); code == "" || code == faas.ErrNotFound {
+	if code := codeOf(err); code == "" || code == faas.ErrNotFound {
 		_, err = e.callIAM(ctx, "DeleteRole", map[string]string{"RoleName": e.roleName()})
 	}
-	if classifyNil(err) == faas.ErrNotFound {
+	if isNotFound(err) {
 		return nil
 	}
 	return err

@@ -72,13 +72,14 @@ func (e *Executor) settled(ctx context.Context, op string, jobID int64, name, ve
 		wait := transition
 		out, err := e.get(ctx, name, version)
 		switch {
-		case err != nil && apiCode(err) == codeNotFound:
+		case err != nil && isNotFound(err):
 			if missing == nil {
 				missing = e.pace.within(e.pace.settle)
 			}
 			wait, state = missing, "not found"
-		case err != nil && !transient(err):
+		case err != nil && ctx.Err() == nil && !transient(err):
 			return nil, classify(op, jobID, err)
+		case ctx.Err() != nil: // the pause below ends the wait, with the last state that was seen
 		case err != nil:
 			state = err.Error()
 		case inTransition(out.Configuration):
@@ -127,7 +128,7 @@ func (e *Executor) gone(ctx context.Context, name string) error {
 	wait := e.pace.within(e.pace.state)
 	for {
 		if _, err := e.get(ctx, name, ""); err != nil {
-			if apiCode(err) == codeNotFound {
+			if isNotFound(err) {
 				return nil
 			}
 			if !transient(err) {
@@ -173,7 +174,7 @@ func (e *Executor) change(ctx context.Context, name string, f func() error) erro
 	wait := e.pace.within(e.pace.state)
 	for {
 		err := f()
-		if err == nil || (apiCode(err) != codeConflict && apiCode(err) != "ResourceNotReadyException") {
+		if err == nil || (!isConflict(err) && apiCode(err) != "ResourceNotReadyException") {
 			return err
 		}
 		more, perr := wait.pause(ctx)

@@ -1,0 +1,193 @@
+package lambdatest
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// configure applies the settings that a request has.
+func (c *configuration) configure(in input) *apiError {
+	set(&c.Role, in.Role)
+	set(&c.Runtime, in.Runtime)
+	set(&c.Handler, in.Handler)
+	set(&c.Description, in.Description)
+	set(&c.KMSKeyArn, in.KMSKeyArn)
+	set(&c.Timeout, in.Timeout)
+	set(&c.MemorySize, in.MemorySize)
+	switch {
+	case c.MemorySize < 128 || c.MemorySize > 10240:
+		return invalid("'MemorySize' value failed to satisfy constraint: Member must have value less than or equal to 10240")
+	case c.Timeout < 1 || c.Timeout > 900:
+		return invalid("'timeout' failed to satisfy constraint: Member must have value less than or equal to 900")
+	}
+	if in.Environment != nil {
+		if err := checkEnvironment(in.Environment.Variables); err != nil {
+			return err
+		}
+		c.Environment = nil
+		if len(in.Environment.Variables) > 0 {
+			c.Environment = in.Environment
+		}
+	}
+	if in.EphemeralStorage != nil {
+		c.EphemeralStorage.Size = in.EphemeralStorage.Size
+	}
+	if in.TracingConfig != nil {
+		c.TracingConfig.Mode = in.TracingConfig.Mode
+	}
+	if in.LoggingConfig != nil {
+		c.LoggingConfig.LogFormat = in.LoggingConfig.LogFormat
+	}
+	if in.VpcConfig != nil {
+		c.VpcConfig = in.VpcConfig
+		if len(in.VpcConfig.SubnetIds) > 0 {
+			c.VpcConfig.VpcId = "vpc-0"
+		}
+	}
+	if in.Layers != nil {
+		c.Layers = nil
+		for _, arn := range *in.Layers {
+			c.Layers = append(c.Layers, layer{arn, 1})
+		}
+	}
+	return nil
+}
+
+func set[T any](to *T, from *T) {
+	if from != nil {
+		*to = *from
+	}
+}
+
+func checkEnvironment(env map[string]string) *apiError {
+	reserved := []string{"_HANDLER", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_LAMBDA_RUNTIME_API", "LAMBDA_TASK_ROOT", "AWS_LAMBDA_FUNCTION_NAME"}
+	for name := range env {
+		if slices.Contains(reserved, name) {
+			return invalid("Lambda was unable to configure your environment variables because the environment variables you have provided contains reserved keys that are currently not supported for modification. Reserved keys used in this request: %s", name)
+		}
+	}
+	if text, _ := json.Marshal(env); len(text) > 4096 {
+		return invalid("Lambda was unable to configure your environment variables because the environment variables you have provided exceeded the 4KB limit. String measured: %s", text)
+	}
+	return nil
+}
+
+func checkTags(tags map[string]string) *apiError {
+	if len(tags) > 50 {
+		return invalid("more than 50 tags")
+	}
+	for key, value := range tags {
+		if len(key) > 128 || len(value) > 256 || strings.HasPrefix(strings.ToLower(key), "aws:") {
+			return invalid("tag %q is not allowed", key)
+		}
+	}
+	return nil
+}
+
+func (s *Server) updateFunctionCode(r request) (answer, *apiError) {
+	in, err := parse[input](r)
+	if err != nil {
+		return answer{}, err
+	}
+	in.ZipFile = r.zip
+	pkg, err := s.unpack(in.packageSource)
+	if err != nil {
+		return answer{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f, err := s.find(r.name)
+	if err != nil {
+		return answer{}, err
+	}
+	if err := cmpRevision(in.RevisionId, f.latest.RevisionId); err != nil {
+		return answer{}, err
+	}
+	if err := f.busy(); err != nil {
+		return answer{}, err
+	}
+	s.remember(r.name, f)
+	f.latest.setCode(pkg, in.Architectures)
+	f.latest.LastUpdateStatus, f.latest.LastUpdateStatusReason, f.latest.LastUpdateStatusReasonCode = "InProgress", "", ""
+	s.changed(f, s.config.Updating)
+	return answer{body: f.latest}, nil
+}
+
+func cmpRevision(want, has string) *apiError {
+	if want != "" && want != has {
+		return failf(http.StatusPreconditionFailed, "PreconditionFailedException", "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest Revision Id")
+	}
+	return nil
+}
+
+func (s *Server) updateFunctionConfiguration(r request) (answer, *apiError) {
+	in, err := parse[input](r)
+	if err != nil {
+		return answer{}, err
+	}
+	if in.Role != nil {
+		if err := s.checkRole(*in.Role); err != nil {
+			return answer{}, err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f, err := s.find(r.name)
+	if err != nil {
+		return answer{}, err
+	}
+	if err := cmpRevision(in.RevisionId, f.latest.RevisionId); err != nil {
+		return answer{}, err
+	}
+	if err := f.busy(); err != nil {
+		return answer{}, err
+	}
+	s.remember(r.name, f)
+	changed := f.latest
+	if err := changed.configure(in); err != nil {
+		return answer{}, err
+	}
+	f.latest = changed
+	f.latest.LastUpdateStatus, f.latest.LastUpdateStatusReason, f.latest.LastUpdateStatusReasonCode = "InProgress", "", ""
+	s.changed(f, s.config.Updating)
+	return answer{body: f.latest}, nil
+}
+
+func (s *Server) deleteFunction(r request) (answer, *apiError) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f, err := s.find(r.name)
+	if err != nil {
+		return answer{}, err
+	}
+	if q := r.qualifier(); q != "" {
+		n, aerr := strconv.Atoi(q)
+		if aerr != nil || f.versions[n] == nil {
+			if q == "$LATEST" {
+				return answer{}, invalid("$LATEST version cannot be deleted without deleting the function.")
+			}
+			return answer{}, failf(404, "ResourceNotFoundException", "Function not found: %s:%s", f.latest.FunctionArn, q)
+		}
+		for _, a := range f.aliases {
+			if a.FunctionVersion == q {
+				return answer{}, failf(409, "ResourceConflictException", "Version was not able to be deleted because the following aliases reference it: [%s]", a.Name)
+			}
+		}
+		delete(f.versions, n)
+		s.pool.retire(r.name, q)
+		return answer{}, nil
+	}
+	if f.latest.State == "Pending" {
+		return answer{}, f.busy()
+	}
+	delete(s.functions, r.name)
+	if s.config.StaleReads > 0 {
+		f.stale = s.config.StaleReads
+		s.deleted[r.name] = f
+	}
+	s.pool.retire(r.name, "")
+	return answer{}, nil
+}
