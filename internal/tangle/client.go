@@ -120,6 +120,7 @@ func (n *node) scrub(text string) string {
 func (c *client) do(ctx context.Context, calls []call) ([]answer, error) {
 	failed := make([]*Error, len(c.nodes))
 	var partial []answer // lacks only what is not required
+	var partialFrom int
 	pause := firstPause
 	for round := range rounds {
 		worthwhile, asked := false, time.Duration(0)
@@ -132,12 +133,11 @@ func (c *client) do(ctx context.Context, calls []call) ([]answer, error) {
 				return nil, &Error{Kind: ErrTimeout, Err: fmt.Errorf("node %s had not answered: %w", n, context.Cause(ctx))}
 			}
 			if err == nil {
-				copy(c.nodes[1:i+1], c.nodes[:i])
-				c.nodes[0] = n
+				c.prefer(i)
 				return answers, nil
 			}
 			if answers != nil {
-				partial = answers
+				partial, partialFrom = answers, i
 			}
 			failed[i] = err
 			if err.again {
@@ -154,9 +154,17 @@ func (c *client) do(ctx context.Context, calls []call) ([]answer, error) {
 		pause *= 2
 	}
 	if partial != nil {
+		c.prefer(partialFrom)
 		return partial, nil
 	}
 	return nil, combine(failed)
+}
+
+// prefer moves a node to the front.
+func (c *client) prefer(i int) {
+	n := c.nodes[i]
+	copy(c.nodes[1:i+1], c.nodes[:i])
+	c.nodes[0] = n
 }
 
 // sleep waits, and reports whether the context lasted so long.

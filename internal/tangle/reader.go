@@ -132,14 +132,6 @@ func (r *reader) readViews(ctx context.Context) error {
 	switch {
 	case r.cfg.Contract != nil && r.cfg.Block != 0:
 		b.Contract = *r.cfg.Contract
-		all, err := r.client.do(ctx, append([]call{chainID}, viewCalls(b.Contract, b.ID, quantity(b.Block))...))
-		if err != nil {
-			return err
-		}
-		if err := r.setChain(all[0]); err != nil {
-			return err
-		}
-		answers = all[1:]
 	case r.cfg.Contract != nil:
 		b.Contract = *r.cfg.Contract
 		calls := append([]call{chainID, head}, viewCalls(b.Contract, b.ID, "latest")...)
@@ -169,10 +161,14 @@ func (r *reader) readViews(ctx context.Context) error {
 		b.Contract = network.Contract
 	}
 	if answers == nil {
-		var err error
-		if answers, err = r.client.do(ctx, viewCalls(b.Contract, b.ID, quantity(b.Block))); err != nil {
+		all, err := r.client.do(ctx, append([]call{chainID}, viewCalls(b.Contract, b.ID, quantity(b.Block))...))
+		if err != nil {
 			return err
 		}
+		if err := r.setChain(all[0]); err != nil { // it may be another node now
+			return err
+		}
+		answers = all[1:]
 	}
 	return r.setViews(answers)
 }
@@ -204,8 +200,8 @@ func (r *reader) setChain(chainID answer) error {
 	if err != nil {
 		return err
 	}
-	if r.cfg.ChainID != 0 && id != r.cfg.ChainID {
-		return errorf(ErrConfig, "node %s is of chain id %d, and %d is wanted", r.client.nodes[0], id, r.cfg.ChainID)
+	if want := max(r.cfg.ChainID, r.blueprint.ChainID); want != 0 && id != want {
+		return errorf(ErrConfig, "node %s is of chain id %d, and %d is wanted", r.client.nodes[0], id, want)
 	}
 	r.blueprint.ChainID = id
 	return nil

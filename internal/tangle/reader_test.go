@@ -108,7 +108,7 @@ func TestViewsAreCalledByNumberWhereABlockCameBetween(t *testing.T) {
 	if requests != 2 || b.Block != 100 {
 		t.Errorf("%d requests, block %d", requests, b.Block)
 	}
-	for _, call := range calls[8:] {
+	for _, call := range calls[9:] {
 		if call != "eth_call 0x64" {
 			t.Errorf("%s is not pinned", call)
 		}
