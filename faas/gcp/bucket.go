@@ -1,0 +1,76 @@
+//go:build !faas_only || faas_gcp
+
+package gcp
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// packagePrefix is where the packages of a service lie in a bucket.
+func (e *Executor) packagePrefix() string {
+	return "blueprint-serverless/" + servicePrefix(e.set.service) + "/" + e.set.region + "/"
+}
+
+func (e *Executor) objectURL(name string) string {
+	return e.set.storageURL + "storage/v1/b/" + url.PathEscape(e.set.bucket) + "/o/" + url.PathEscape(name)
+}
+
+// object is a Cloud Storage object.
+type object struct {
+	Name       string `json:"name"`
+	Generation int64s `json:"generation"`
+}
+
+// store puts the package into the bucket, unless it is there.
+func (d *deployment) store(ctx context.Context, p *progress) (*storageSource, error) {
+	e, r := d.e, d.request()
+	name := e.packagePrefix() + d.sha256 + ".zip"
+	r.method, r.url = http.MethodGet, e.objectURL(name)
+	var found object
+	err := e.call(ctx, r, true, nil, &found)
+	if faas.CodeOf(err) == faas.ErrNotFound {
+		query := url.Values{"uploadType": {"media"}, "name": {name}}
+		to := e.set.storageURL + "upload/storage/v1/b/" + url.PathEscape(e.set.bucket) + "/o?" + query.Encode()
+		var bearer func(context.Context) (string, error)
+		if e.access != nil {
+			bearer = e.access.get
+		}
+		if err = d.send(ctx, http.MethodPost, to, http.Header{"Content-Type": {"application/zip"}}, p, bearer); err == nil {
+			err = e.call(ctx, r, true, nil, &found)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &storageSource{Bucket: e.set.bucket, Object: name, Generation: found.Generation}, nil
+}
+
+// removePackages removes the service's packages from the bucket once no function of the service is left.
+func (e *Executor) removePackages(ctx context.Context, r request) error {
+	if e.set.mode != modeRun {
+		return nil
+	}
+	left, err := e.List(ctx)
+	if err != nil || len(left) > 0 {
+		return err
+	}
+	query := url.Values{"prefix": {e.packagePrefix()}}
+	r.method, r.url = http.MethodGet, e.set.storageURL+"storage/v1/b/"+url.PathEscape(e.set.bucket)+"/o?"+query.Encode()
+	var list struct {
+		Items []object `json:"items"`
+	}
+	if err := e.call(ctx, r, true, nil, &list); err != nil && faas.CodeOf(err) != faas.ErrNotFound {
+		return err
+	}
+	for _, one := range list.Items {
+		r.method, r.url = http.MethodDelete, e.objectURL(one.Name)
+		if err := e.call(ctx, r, true, nil, nil); err != nil && faas.CodeOf(err) != faas.ErrNotFound {
+			return err
+		}
+	}
+	return nil
+}

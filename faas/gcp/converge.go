@@ -1,0 +1,229 @@
+//go:build !faas_only || faas_gcp
+
+package gcp
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// Converge uploads the package where the function does not have it, creates the function or changes what differs, and waits until that is done. A
+// function that something else is changing is waited for. A function whose last deployment failed gets everything anew.
+//
+// One package that several functions share is uploaded once per executor.
+func (e *Executor) Converge(ctx context.Context, u faas.Unit, _ *faas.State, report func(faas.Progress)) (faas.State, error) {
+	d, err := e.newDeployment(u)
+	if err != nil {
+		return faas.State{}, err
+	}
+	if u.Package == nil {
+		return faas.State{}, faas.Errorf(faas.ErrInvalidArgument, "deploy", faas.GCPFunctions, "unit %q has no package", u.ID)
+	}
+	d.sha256 = u.Package.SHA256()
+	d.code = d.uploaded
+	p := newProgress(report, u.Package.Size())
+	defer p.stop()
+	return d.run(ctx, p)
+}
+
+// deployment is one Converge or Restore.
+type deployment struct {
+	e      *Executor
+	u      faas.Unit
+	f      faas.Function
+	sha256 string // of the package wanted
+	// code returns where the package is, having uploaded it if need be.
+	code func(context.Context, *progress) (private, error)
+	// reused says that code named an upload of an earlier deployment, which Google may have dropped.
+	reused bool
+	// redact hides the environment's values, which Google may repeat in its messages.
+	redact *strings.Replacer
+}
+
+func (e *Executor) newDeployment(u faas.Unit) (*deployment, error) {
+	bad := func(format string, args ...any) error {
+		return faas.Errorf(faas.ErrInvalidArgument, "deploy", faas.GCPFunctions, format, args...)
+	}
+	if len(u.Functions) != 1 {
+		return nil, bad("unit %q has %d functions and not one", u.ID, len(u.Functions))
+	}
+	f := u.Functions[0]
+	if id := functionID(e.set.service, f.JobID); u.ID != id {
+		return nil, bad("unit %q is not of this service, whose unit for job %d is %q", u.ID, f.JobID, id)
+	}
+	if err := e.checkFunction(f); err != nil {
+		return nil, err
+	}
+	var pairs []string
+	for _, value := range f.Env {
+		if len(value) >= 4 { // hiding very short ones would garble every text
+			pairs = append(pairs, value, "(hidden)")
+		}
+	}
+	return &deployment{e: e, u: u, f: f, redact: strings.NewReplacer(pairs...)}, nil
+}
+
+func (d *deployment) request() request { return request{op: "deploy", job: int64(d.f.JobID)} }
+
+// run brings the function to what is wanted.
+func (d *deployment) run(ctx context.Context, p *progress) (faas.State, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, d.e.set.deployTimeout, errors.New("deployment took longer than option deploy_timeout_secs allows"))
+	defer cancel()
+	// Something else may change the function between a look at it and the change. What it does is waited for, so that few rounds suffice.
+	const rounds = 8
+	for i := 0; ; i++ {
+		got, err := d.round(ctx, p)
+		if err == nil {
+			s := d.e.state(got)
+			if s.Status != faas.StatusReady {
+				return faas.State{}, d.e.errorf(faas.ErrUnavailable, d.request(), "function %s was deployed and is not ready: %s", got.name, d.redact.Replace(s.Reason))
+			}
+			return s, nil
+		}
+		code := faas.CodeOf(err)
+		if code == faas.ErrConflict && asAPIError(err) || code == faas.ErrAlreadyExists {
+			if i < rounds && sleep(ctx, time.Duration(1<<i)*250*time.Millisecond) {
+				p.step("wait")
+				continue
+			}
+		}
+		if d.reused && (code == faas.ErrInvalidArgument || code == faas.ErrNotFound) {
+			d.forgetUpload()
+			continue
+		}
+		return faas.State{}, d.hide(err)
+	}
+}
+
+// round looks at the function once and changes it once.
+func (d *deployment) round(ctx context.Context, p *progress) (*resource, error) {
+	e, r := d.e, d.request()
+	d.reused = false
+	old, err := e.settled(ctx, r, d.u.ID, p)
+	if err != nil && faas.CodeOf(err) != faas.ErrNotFound {
+		return nil, err
+	}
+	if old != nil && old.service != "" {
+		// Before the function's labels say that only few may invoke it, this has to be so.
+		if err := e.revoke(ctx, r, old); err != nil {
+			return nil, err
+		}
+	}
+	got, err := e.host.apply(ctx, d, old, p)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.grant(ctx, r, got); err != nil {
+		return nil, err
+	}
+	if got.url != "" {
+		e.routes.Store(d.f.JobID, &route{got.url})
+	}
+	return got, nil
+}
+
+// settled returns the function once nothing is changing it any more: an earlier call may have been cut off in the middle. The error is
+// ErrNotFound where there is none, or none any more.
+func (e *Executor) settled(ctx context.Context, r request, id string, p *progress) (*resource, error) {
+	var got *resource
+	err := e.poll(ctx, r, "function "+id+" is being changed", func() (bool, error) {
+		var err error
+		if got, err = e.observe(ctx, r, id); err != nil {
+			return true, err
+		}
+		if got.status != faas.StatusPending {
+			return true, nil
+		}
+		p.step("wait")
+		return false, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return got, nil
+}
+
+// hide takes the environment's values out of an error's text.
+func (d *deployment) hide(err error) error {
+	var failed *faas.Error
+	if errors.As(err, &failed) && failed.Err != nil {
+		if text := failed.Err.Error(); d.redact.Replace(text) != text {
+			failed.Err = &cleanError{d.redact.Replace(text), redactedCause(failed.Err, d.redact)}
+		}
+	}
+	return err
+}
+
+// redactedCause keeps the API's error reachable without the values in it.
+func redactedCause(err error, redact *strings.Replacer) error {
+	var api *APIError
+	if !errors.As(err, &api) {
+		return nil
+	}
+	clean := *api
+	clean.Message, clean.Metadata = redact.Replace(api.Message), nil
+	return &clean
+}
+
+// progress passes on how far a deployment is. After stop it reports nothing more, even if the transport still reads. A nil one reports nothing.
+type progress struct {
+	mu     sync.Mutex
+	report func(faas.Progress)
+	now    faas.Progress
+	told   int64
+}
+
+// reportEvery is how many bytes lie between two reports.
+const reportEvery = 512 << 10
+
+func newProgress(report func(faas.Progress), total int64) *progress {
+	return &progress{report: report, now: faas.Progress{TotalBytes: total}}
+}
+
+func (p *progress) stop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.report = nil
+}
+
+// step reports the beginning of a step.
+func (p *progress) step(name string) {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.now.Step != name {
+		p.now.Step = name
+		p.tell()
+	}
+}
+
+// tell calls report. The caller holds the lock.
+func (p *progress) tell() {
+	p.told = p.now.Bytes
+	if p.report != nil {
+		p.report(p.now)
+	}
+}
+
+func (p *progress) add(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.now.Bytes += int64(n)
+	if n > 0 && (p.now.Bytes-p.told >= reportEvery || p.now.Bytes == p.now.TotalBytes) {
+		p.tell()
+	}
+}
+
+// restart begins to count the bytes of an upload from zero.
+func (p *progress) restart() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.now.Step, p.now.Bytes, p.told = "upload", 0, 0
+}

@@ -1,0 +1,235 @@
+//go:build !faas_only || faas_gcp
+
+package gcp
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+func init() {
+	faas.Register(faas.GCPFunctions, faas.ProviderInfo{
+		MaxParallel:  8,
+		AtomicUpdate: true,
+		Options:      options(),
+		Open: func(_ context.Context, cfg faas.Config) (faas.Executor, error) {
+			e, err := New(cfg)
+			if err != nil {
+				return nil, err // not e: a nil *Executor in an interface is not nil
+			}
+			return e, nil
+		},
+	})
+}
+
+// Executor is Google Cloud Functions bound to one service, project and region. It is an executor, a Warmer and a HealthChecker.
+type Executor struct {
+	set  *settings
+	http *http.Client
+	own  *http.Transport // nil where the caller gave an HTTP client
+	log  *slog.Logger
+	host hosting
+
+	access *tokenCache // nil where credentials are disabled
+	idFrom IDTokenSource
+
+	mu       sync.Mutex
+	idTokens map[string]*tokenCache // by audience
+	uploads  map[string]*upload     // by the package's SHA-256
+	routes   sync.Map               // of job id to *route
+	runtime  atomic.Pointer[string] // the newest Go runtime on offer, once it is known
+}
+
+// route is where a job is invoked.
+type route struct{ url string }
+
+var (
+	_ faas.Executor      = (*Executor)(nil)
+	_ faas.Warmer        = (*Executor)(nil)
+	_ faas.HealthChecker = (*Executor)(nil)
+)
+
+// IDTokenSource returns an ID token for an audience, which is a function's URL. The token's AccessToken is the ID token itself; its Expiry counts.
+type IDTokenSource func(ctx context.Context, audience string) (*oauth2.Token, error)
+
+// Option configures [New] beyond what a configuration can say.
+type Option func(*Executor)
+
+// WithTokenSource has API calls authorized by these OAuth 2.0 access tokens, in place of Application Default Credentials. Without an
+// [IDTokenSource] beside it, private functions are still invoked with ID tokens of Application Default Credentials.
+func WithTokenSource(source oauth2.TokenSource) Option {
+	return func(e *Executor) {
+		e.access = newTokenCache(func(context.Context) (*oauth2.Token, error) { return source.Token() })
+	}
+}
+
+// WithIDTokenSource has invocations authorized by these ID tokens.
+func WithIDTokenSource(source IDTokenSource) Option { return func(e *Executor) { e.idFrom = source } }
+
+// New returns an executor for cfg.ProjectID and cfg.Region, bound to cfg.Service, without the registry. It uses cfg.Service, ProjectID, Region, Options,
+// HTTPClient and Logger, and calls nobody. The error is ErrInvalidArgument.
+//
+// Of a given HTTP client the transport, cookie jar and timeout count; credentials are added to its requests. For Invoke never to be repeated, its
+// transport must not repeat a POST by itself.
+func New(cfg faas.Config, opts ...Option) (*Executor, error) {
+	set, err := parse(cfg)
+	if err != nil {
+		return nil, err
+	}
+	e := &Executor{set: set, log: cfg.Logger, idTokens: map[string]*tokenCache{}, uploads: map[string]*upload{}}
+	if e.log == nil {
+		e.log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.HTTPClient != nil {
+		client := *cfg.HTTPClient
+		e.http = &client
+	} else {
+		e.own = newTransport()
+		e.http = &http.Client{Transport: e.own}
+	}
+	e.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	if !set.noCredentials {
+		creds := &credentials{set: set, http: e.http}
+		e.access, e.idFrom = newTokenCache(creds.accessToken), creds.idToken
+	}
+	for _, opt := range opts {
+		opt(e)
+	}
+	e.host = buildHost{e}
+	if set.mode == modeRun {
+		e.host = runHost{e}
+	}
+	return e, nil
+}
+
+// newTransport returns a transport that keeps enough connections for many concurrent invocations.
+func newTransport() *http.Transport {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.MaxIdleConns, t.MaxIdleConnsPerHost = 0, 512
+	t.DisableCompression = true
+	return t
+}
+
+// Close closes the connections that are not in use. It removes nothing from Google Cloud.
+func (e *Executor) Close() error {
+	if e.own != nil {
+		e.own.CloseIdleConnections()
+	}
+	return nil
+}
+
+// Format prints service, project, region and mode, and no credential, whatever the verb.
+func (e *Executor) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "gcp-functions{service:%s project:%s region:%s mode:%s}", e.set.service, e.set.project, e.set.region, e.set.mode)
+}
+
+// resource is a deployed function, whatever it is hosted by.
+type resource struct {
+	id      string
+	name    string // full resource name
+	service string // full name of the Cloud Run service that runs it
+	labels  map[string]string
+	status  faas.Status
+	reason  string
+	url     string
+	// revision changes with every change.
+	revision  string
+	updatedAt time.Time
+	// leaving says that it is being deleted.
+	leaving  bool
+	function *function // nil on Cloud Run
+	run      *runService
+}
+
+// hosting is what runs a service's functions: Cloud Functions, which builds them, or Cloud Run itself.
+type hosting interface {
+	// files returns what the package of the binary holds.
+	files(bin *faas.Binary) ([]faas.PackageFile, error)
+	// get returns an error for which faas.CodeOf gives ErrNotFound where there is no such function. It does not look at whose it is.
+	get(ctx context.Context, r request, id string) (*resource, error)
+	// list returns all functions of project and region.
+	list(ctx context.Context, r request) ([]*resource, error)
+	// apply creates the function, or changes what old is not like, and waits until that is done. It reports an ErrConflict where
+	// something else is changing the function, and an ErrAlreadyExists where it did not expect one.
+	apply(ctx context.Context, d *deployment, old *resource, p *progress) (*resource, error)
+	// remove deletes the function and waits until it is gone. One that does not exist is an ErrNotFound.
+	remove(ctx context.Context, r request, old *resource) error
+}
+
+// observe returns a function of the service. That of another service is an ErrConflict.
+func (e *Executor) observe(ctx context.Context, r request, id string) (*resource, error) {
+	job, ours := jobOf(e.set.service, id)
+	got, err := e.host.get(ctx, r, id)
+	if err != nil {
+		if ours && faas.CodeOf(err) == faas.ErrNotFound {
+			e.routes.Delete(job)
+		}
+		return nil, err
+	}
+	owner, labelled := got.labels[labelService]
+	switch {
+	case labelled && owner != servicePrefix(e.set.service):
+		return nil, e.errorf(faas.ErrConflict, r, "function %s belongs to service %q", got.name, owner)
+	case !labelled && !(ours && e.set.adopt):
+		return nil, e.errorf(faas.ErrConflict, r, "function %s exists and was not deployed by this module (it lacks the label %s): remove it, or set option adopt to true to take it over", got.name, labelService)
+	}
+	if ours {
+		if got.url == "" || got.leaving {
+			e.routes.Delete(job)
+		} else {
+			e.routes.Store(job, &route{got.url})
+		}
+	}
+	return got, nil
+}
+
+// Observe asks for the function. It costs one read, and one more where the service is public or has invokers.
+func (e *Executor) Observe(ctx context.Context, id string) (faas.State, error) {
+	r := request{op: "observe", job: faas.NoJob}
+	got, err := e.observe(ctx, r, id)
+	if err != nil {
+		return faas.State{}, err
+	}
+	s := e.state(got)
+	if s.Fingerprint != "" && len(e.set.members()) > 0 && got.service != "" {
+		granted, err := e.granted(ctx, r, got.service)
+		if err != nil {
+			return faas.State{}, err
+		}
+		if !granted {
+			s.Fingerprint = "" // who may invoke it is part of its configuration
+		}
+	}
+	return s, nil
+}
+
+// List returns the service's functions.
+func (e *Executor) List(ctx context.Context) ([]faas.State, error) {
+	all, err := e.host.list(ctx, request{op: "list", job: faas.NoJob})
+	if err != nil {
+		return nil, err
+	}
+	var states []faas.State
+	for _, one := range all {
+		if one.labels[labelService] == servicePrefix(e.set.service) {
+			states = append(states, e.state(one))
+		}
+	}
+	slices.SortFunc(states, func(a, b faas.State) int {
+		if a.ID < b.ID {
+			return -1
+		}
+		return 1
+	})
+	return states, nil
+}

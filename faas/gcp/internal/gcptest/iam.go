@@ -1,0 +1,142 @@
+package gcptest
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+type policy struct {
+	Version  int        `json:"version,omitempty"`
+	Etag     string     `json:"etag"`
+	Bindings []*binding `json:"bindings,omitempty"`
+}
+
+type binding struct {
+	Role      string   `json:"role"`
+	Members   []string `json:"members"`
+	Condition any      `json:"condition,omitempty"`
+}
+
+func (p *policy) has(role, member string) bool {
+	return p != nil && slices.ContainsFunc(p.Bindings, func(b *binding) bool { return b.Role == role && slices.Contains(b.Members, member) })
+}
+
+func (s *Server) iamPolicy(w http.ResponseWriter, r *http.Request, service string) {
+	if _, ok := query(w, r, "options.requestedPolicyVersion"); !ok {
+		return
+	}
+	body, _ := io.ReadAll(r.Body)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	current := s.iam[service]
+	if current == nil {
+		fail(w, 404, "NOT_FOUND", "Resource '"+service+"' was not found")
+		return
+	}
+	if r.Method == http.MethodGet {
+		reply(w, current)
+		return
+	}
+	var in struct {
+		Policy     *policy `json:"policy"`
+		UpdateMask string  `json:"updateMask"`
+	}
+	if err := json.Unmarshal(body, &in); err != nil || in.Policy == nil {
+		fail(w, 400, "INVALID_ARGUMENT", "no policy")
+		return
+	}
+	if in.Policy.Etag != current.Etag {
+		fail(w, 409, "ABORTED", "There were concurrent policy changes. Please retry the whole read-modify-write with exponential backoff.")
+		return
+	}
+	in.Policy.Etag = current.Etag + "x"
+	s.iam[service] = in.Policy
+	reply(w, in.Policy)
+}
+
+// SetPolicy changes a service's policy behind the caller's back.
+func (s *Server) SetPolicy(service, role string, members ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.iam[service]
+	p.Etag += "y"
+	p.Bindings = append(p.Bindings, &binding{Role: role, Members: members})
+}
+
+// Allowed returns who has a role on a service.
+func (s *Server) Allowed(service, role string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []string
+	if p := s.iam[service]; p != nil {
+		for _, b := range p.Bindings {
+			if b.Role == role {
+				all = append(all, b.Members...)
+			}
+		}
+	}
+	return all
+}
+
+// token is the token endpoint of service accounts: it answers an ID token for the audience of the assertion.
+func (s *Server) token(w http.ResponseWriter, r *http.Request) {
+	if err := r.ParseForm(); err != nil {
+		http.Error(w, err.Error(), 400)
+		return
+	}
+	var claims struct {
+		Audience string `json:"target_audience"`
+	}
+	part := strings.Split(r.Form.Get("assertion"), ".")
+	if len(part) != 3 || r.Form.Get("grant_type") != "urn:ietf:params:oauth:grant-type:jwt-bearer" {
+		http.Error(w, `{"error":"invalid_grant"}`, 400)
+		return
+	}
+	text, err := base64.RawURLEncoding.DecodeString(part[1])
+	if err != nil || json.Unmarshal(text, &claims) != nil {
+		http.Error(w, `{"error":"invalid_grant"}`, 400)
+		return
+	}
+	if claims.Audience == "" {
+		reply(w, map[string]any{"access_token": "access-token-of-the-test", "expires_in": 3600, "token_type": "Bearer"})
+		return
+	}
+	reply(w, map[string]any{"id_token": IDToken(claims.Audience)})
+}
+
+// IDToken returns a token that is well-formed and not signed.
+func IDToken(audience string) string {
+	encode := base64.RawURLEncoding.EncodeToString
+	claims, err := json.Marshal(map[string]any{"aud": audience, "exp": 4102444800})
+	if err != nil {
+		panic(err)
+	}
+	return encode([]byte(`{"alg":"RS256"}`)) + "." + encode(claims) + "." + encode([]byte("signature"))
+}
+
+func validIDToken(r *http.Request, audience string) bool {
+	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	return ok && token == IDToken(audience)
+}
+
+// preflight answers which APIs are on and which permissions the caller has: all of them.
+func (s *Server) preflight(w http.ResponseWriter, r *http.Request, name string) {
+	switch {
+	case strings.HasSuffix(name, "/services:batchGet"):
+		var all []map[string]any
+		for _, one := range r.URL.Query()["names"] {
+			all = append(all, map[string]any{"name": one, "state": "ENABLED"})
+		}
+		reply(w, map[string]any{"services": all})
+	case strings.HasSuffix(name, ":testIamPermissions") && r.Method == http.MethodPost:
+		body, _ := io.ReadAll(r.Body)
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(body)
+	default:
+		fail(w, 404, "NOT_FOUND", "no such method: "+r.Method+" "+name)
+	}
+}

@@ -1,0 +1,235 @@
+package gcptest
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// The resources as their discovery documents have them: anything else in a request is refused, as Google does. Output-only members are accepted and ignored.
+type (
+	functionSchema struct {
+		Name           string            `json:"name"`
+		Description    string            `json:"description"`
+		Environment    any               `json:"environment"`
+		BuildConfig    buildSchema       `json:"buildConfig"`
+		ServiceConfig  serviceSchema     `json:"serviceConfig"`
+		EventTrigger   any               `json:"eventTrigger"`
+		Labels         map[string]string `json:"labels"`
+		KmsKeyName     string            `json:"kmsKeyName"`
+		BuildpackStack string            `json:"buildpackStack"`
+		State          any               `json:"state"`
+		StateMessages  any               `json:"stateMessages"`
+		UpdateTime     any               `json:"updateTime"`
+		CreateTime     any               `json:"createTime"`
+		URL            any               `json:"url"`
+	}
+	buildSchema struct {
+		Build                 any               `json:"build"`
+		Runtime               string            `json:"runtime"`
+		EntryPoint            string            `json:"entryPoint"`
+		Source                sourceSchema      `json:"source"`
+		SourceProvenance      any               `json:"sourceProvenance"`
+		WorkerPool            string            `json:"workerPool"`
+		EnvironmentVariables  map[string]string `json:"environmentVariables"`
+		DockerRegistry        any               `json:"dockerRegistry"`
+		DockerRepository      string            `json:"dockerRepository"`
+		ServiceAccount        string            `json:"serviceAccount"`
+		AutomaticUpdatePolicy any               `json:"automaticUpdatePolicy"`
+		OnDeployUpdatePolicy  any               `json:"onDeployUpdatePolicy"`
+	}
+	sourceSchema struct {
+		StorageSource storageSchema `json:"storageSource"`
+	}
+	storageSchema struct {
+		Bucket          string `json:"bucket"`
+		Object          string `json:"object"`
+		Generation      any    `json:"generation"`
+		SourceUploadURL string `json:"sourceUploadUrl"`
+	}
+	serviceSchema struct {
+		Service                       any               `json:"service"`
+		TimeoutSeconds                int               `json:"timeoutSeconds"`
+		AvailableMemory               string            `json:"availableMemory"`
+		AvailableCPU                  string            `json:"availableCpu"`
+		EnvironmentVariables          map[string]string `json:"environmentVariables"`
+		MaxInstanceCount              int               `json:"maxInstanceCount"`
+		MinInstanceCount              int               `json:"minInstanceCount"`
+		VPCConnector                  string            `json:"vpcConnector"`
+		VPCConnectorEgressSettings    any               `json:"vpcConnectorEgressSettings"`
+		IngressSettings               any               `json:"ingressSettings"`
+		URI                           any               `json:"uri"`
+		ServiceAccountEmail           string            `json:"serviceAccountEmail"`
+		AllTrafficOnLatestRevision    bool              `json:"allTrafficOnLatestRevision"`
+		SecretEnvironmentVariables    []secretSchema    `json:"secretEnvironmentVariables"`
+		SecretVolumes                 any               `json:"secretVolumes"`
+		Revision                      any               `json:"revision"`
+		MaxInstanceRequestConcurrency int               `json:"maxInstanceRequestConcurrency"`
+		SecurityLevel                 any               `json:"securityLevel"`
+		BinaryAuthorizationPolicy     string            `json:"binaryAuthorizationPolicy"`
+	}
+	secretSchema struct {
+		Key       string `json:"key"`
+		ProjectID string `json:"projectId"`
+		Secret    string `json:"secret"`
+		Version   string `json:"version"`
+	}
+)
+
+// outputOnly are members that callers cannot set.
+var outputOnly = []string{
+	"name", "state", "stateMessages", "updateTime", "createTime", "url", "buildConfig.build", "buildConfig.sourceProvenance", "serviceConfig.service", "serviceConfig.uri", "serviceConfig.revision",
+}
+
+var (
+	idPattern     = regexp.MustCompile(`^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$`)
+	keyPattern    = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,62}$`)
+	valuePattern  = regexp.MustCompile(`^[a-z0-9_-]{0,63}$`)
+	memoryPattern = regexp.MustCompile(`^(128Mi|256Mi|512Mi|1Gi|2Gi|4Gi|8Gi|16Gi|32Gi|1024Mi|2048Mi|256M)$`)
+)
+
+// readFunction reads and checks a function, and returns it as a document.
+func (s *Server) readFunction(r *http.Request, body []byte, creating bool) (map[string]any, error) {
+	if r.Header.Get("Content-Type") == "" || !strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") {
+		return nil, fmt.Errorf("content type is %q", r.Header.Get("Content-Type"))
+	}
+	var f functionSchema
+	dec := json.NewDecoder(bytes.NewReader(body))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&f); err != nil {
+		return nil, fmt.Errorf("Invalid JSON payload received. %v", err)
+	}
+	for key, value := range f.Labels {
+		if !keyPattern.MatchString(key) || !valuePattern.MatchString(value) {
+			return nil, fmt.Errorf("label %s=%s is not valid", key, value)
+		}
+	}
+	c := f.ServiceConfig
+	switch {
+	case len(f.Labels) > 64:
+		return nil, fmt.Errorf("too many labels")
+	case creating && f.Environment != "GEN_2" && f.Environment != 2.0:
+		return nil, fmt.Errorf("environment is %v", f.Environment)
+	case creating && f.BuildConfig.Runtime == "":
+		return nil, fmt.Errorf("build_config.runtime is required")
+	case creating && f.BuildConfig.Source.StorageSource.Object == "":
+		return nil, fmt.Errorf("build_config.source is required")
+	case c.AvailableMemory != "" && !memoryPattern.MatchString(c.AvailableMemory):
+		return nil, fmt.Errorf("available memory %q is not valid", c.AvailableMemory)
+	case c.TimeoutSeconds < 0 || c.TimeoutSeconds > 3600:
+		return nil, fmt.Errorf("timeout %d is not valid", c.TimeoutSeconds)
+	case c.MaxInstanceRequestConcurrency > 1 && c.AvailableCPU == "" && creating:
+		return nil, fmt.Errorf("concurrency above 1 needs a CPU of 1")
+	case c.MinInstanceCount > 0 && c.MaxInstanceCount > 0 && c.MinInstanceCount > c.MaxInstanceCount:
+		return nil, fmt.Errorf("min instances above max instances")
+	}
+	if runtime := f.BuildConfig.Runtime; runtime != "" && !slices.ContainsFunc(s.runtimes(), func(o Runtime) bool { return o.Name == runtime && o.Environment == "GEN_2" && o.Stage == "GA" }) {
+		return nil, fmt.Errorf("runtime %q is not on offer", runtime)
+	}
+	for name := range c.EnvironmentVariables {
+		if slices.Contains([]string{"K_SERVICE", "K_REVISION", "PORT", "FUNCTION_TARGET", "FUNCTION_SIGNATURE_TYPE"}, name) || strings.HasPrefix(name, "X_GOOGLE_") || name == "" {
+			return nil, fmt.Errorf("environment variable %q is reserved", name)
+		}
+	}
+	var doc map[string]any
+	if err := json.Unmarshal(body, &doc); err != nil {
+		return nil, err
+	}
+	for _, path := range outputOnly {
+		set(doc, path, nil)
+	}
+	return doc, nil
+}
+
+// at returns a member of a document by its path.
+func at(doc map[string]any, path string) any {
+	for {
+		head, rest, more := strings.Cut(path, ".")
+		if !more {
+			return doc[head]
+		}
+		next, ok := doc[head].(map[string]any)
+		if !ok {
+			return nil
+		}
+		doc, path = next, rest
+	}
+}
+
+// set sets a member of a document, or removes it for nil.
+func set(doc map[string]any, path string, value any) {
+	for {
+		head, rest, more := strings.Cut(path, ".")
+		if !more {
+			if value == nil {
+				delete(doc, head)
+			} else {
+				doc[head] = value
+			}
+			return
+		}
+		next, ok := doc[head].(map[string]any)
+		if !ok {
+			if value == nil {
+				return
+			}
+			next = map[string]any{}
+			doc[head] = next
+		}
+		doc, path = next, rest
+	}
+}
+
+func str(doc map[string]any, path string) string {
+	text, _ := at(doc, path).(string)
+	return text
+}
+
+// checkMask returns the paths of an update mask in camel case.
+func checkMask(mask string) ([]string, error) {
+	var paths []string
+	for path := range strings.SplitSeq(mask, ",") {
+		path = camel(path)
+		if !hasPath(reflect.TypeFor[functionSchema](), path) {
+			return nil, fmt.Errorf("update_mask has no such field: %q", path)
+		}
+		paths = append(paths, path)
+	}
+	return paths, nil
+}
+
+var underscore = regexp.MustCompile(`_[a-z]`)
+
+func camel(path string) string {
+	return underscore.ReplaceAllStringFunc(path, func(m string) string { return strings.ToUpper(m[1:]) })
+}
+
+func hasPath(t reflect.Type, path string) bool {
+	head, rest, more := strings.Cut(path, ".")
+	if t.Kind() != reflect.Struct {
+		return false
+	}
+	for i := range t.NumField() {
+		if f := t.Field(i); f.Tag.Get("json") == head {
+			return !more || hasPath(f.Type, rest)
+		}
+	}
+	return false
+}
+
+func clone(doc map[string]any) map[string]any {
+	text, err := json.Marshal(doc)
+	if err != nil {
+		panic(err)
+	}
+	var copied map[string]any
+	if err := json.Unmarshal(text, &copied); err != nil {
+		panic(err)
+	}
+	return copied
+}

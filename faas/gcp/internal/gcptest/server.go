@@ -1,0 +1,218 @@
+// Package gcptest is a Google Cloud for tests: the REST interface of Cloud Functions (version 2), Cloud Run and Cloud Storage as far as a deployment needs
+// them, strict about what it is sent. It really builds what is uploaded, as Google's buildpack does, with the local Go toolchain, and runs it.
+package gcptest
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Server is the fake. Its fields may be set before the first request.
+type Server struct {
+	*httptest.Server
+	// Intercept sees every request first, and answers it where it returns true.
+	Intercept func(w http.ResponseWriter, r *http.Request) bool
+	// Build decides the fate of a deployment's operation before anything is built: nil lets it go on.
+	Build func(method, id string) *Status
+	// RequireIDToken has functions refuse callers without an ID token for the function's URL, unless everybody may invoke it.
+	RequireIDToken bool
+	// LoseExecutable takes the permission to execute from all files of a package.
+	LoseExecutable bool
+	// SignLengthRange makes upload URLs that want the header x-goog-content-length-range.
+	SignLengthRange bool
+	// Runtimes are on offer; nil for a usual list.
+	Runtimes []Runtime
+
+	builder *Builder
+	mu      sync.Mutex
+	fns     map[string]*deployed // by full name
+	runs    map[string]*deployed // Cloud Run services by full name
+	ops     map[string]*operation
+	uploads map[string]*uploaded // by object name
+	objects map[string][]byte    // of buckets, by bucket/name
+	iam     map[string]*policy   // by service
+	clock   time.Time
+	serial  int
+	log     []string // "METHOD path" of API calls
+	work    sync.WaitGroup
+}
+
+// Status is a google.rpc.Status with the stage it belongs to.
+type Status struct {
+	Code    int
+	Message string
+	Build   string // what the build says
+}
+
+// Runtime is one that ListRuntimes answers.
+type Runtime struct {
+	Name        string `json:"name"`
+	Stage       string `json:"stage"`
+	Environment string `json:"environment"`
+}
+
+// deployed is a function or a service with what runs it.
+type deployed struct {
+	doc      map[string]any
+	instance *instance
+}
+
+// Start starts a fake that ends with the test.
+func Start(t testing.TB, builder *Builder) *Server {
+	s := &Server{
+		builder: builder, fns: map[string]*deployed{}, runs: map[string]*deployed{}, ops: map[string]*operation{}, uploads: map[string]*uploaded{},
+		objects: map[string][]byte{}, iam: map[string]*policy{}, clock: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
+	}
+	s.Server = httptest.NewServer(http.HandlerFunc(s.serve))
+	t.Cleanup(s.stop)
+	return s
+}
+
+func (s *Server) stop() {
+	s.Server.CloseClientConnections()
+	s.Server.Close()
+	s.work.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, all := range []map[string]*deployed{s.fns, s.runs} {
+		for _, d := range all {
+			d.instance.stop()
+		}
+	}
+}
+
+// Calls returns the API calls so far as "METHOD path", those that match any of the parts, or all.
+func (s *Server) Calls(parts ...string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var calls []string
+	for _, c := range s.log {
+		match := len(parts) == 0
+		for _, part := range parts {
+			match = match || strings.Contains(c, part)
+		}
+		if match {
+			calls = append(calls, c)
+		}
+	}
+	return calls
+}
+
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	if s.Intercept != nil && s.Intercept(w, r) {
+		return
+	}
+	path := r.URL.Path
+	if strings.HasPrefix(path, "/fn/") {
+		s.invoke(w, r)
+		return
+	}
+	s.mu.Lock()
+	s.log = append(s.log, r.Method+" "+path)
+	s.mu.Unlock()
+	switch {
+	case strings.HasPrefix(path, "/signed/"):
+		s.putUpload(w, r)
+	case strings.HasPrefix(path, "/storage/v1/"), strings.HasPrefix(path, "/upload/storage/v1/"):
+		s.storage(w, r)
+	case path == "/token":
+		s.token(w, r)
+	case strings.HasPrefix(path, "/v2/"):
+		s.api(w, r, strings.TrimPrefix(path, "/v2/"))
+	case strings.HasPrefix(path, "/v1/"):
+		s.preflight(w, r, strings.TrimPrefix(path, "/v1/"))
+	default:
+		fail(w, 404, "NOT_FOUND", "no such method: "+r.Method+" "+path)
+	}
+}
+
+// api finds the method of a resource name.
+func (s *Server) api(w http.ResponseWriter, r *http.Request, name string) {
+	name, verb, _ := strings.Cut(name, ":")
+	part := strings.Split(name, "/")
+	if len(part) < 5 || part[0] != "projects" || part[2] != "locations" {
+		fail(w, 404, "NOT_FOUND", "no such resource: "+name)
+		return
+	}
+	parent := strings.Join(part[:4], "/")
+	key := fmt.Sprintf("%s %s/%d:%s", r.Method, part[4], len(part), verb)
+	switch key {
+	case "POST functions/5:generateUploadUrl":
+		s.generateUploadURL(w, r)
+	case "POST functions/5:":
+		s.createFunction(w, r, parent)
+	case "GET functions/5:":
+		s.listFunctions(w, r, parent)
+	case "GET functions/6:":
+		s.getFunction(w, r, name)
+	case "PATCH functions/6:":
+		s.patchFunction(w, r, name)
+	case "DELETE functions/6:":
+		s.deleteFunction(w, r, name)
+	case "GET operations/6:":
+		s.getOperation(w, r, name)
+	case "GET runtimes/5:":
+		s.listRuntimes(w, r)
+	case "GET services/6:getIamPolicy", "POST services/6:setIamPolicy":
+		s.iamPolicy(w, r, name)
+	case "POST services/5:":
+		s.createService(w, r, parent)
+	case "GET services/5:":
+		s.listServices(w, r, parent)
+	case "GET services/6:":
+		s.getService(w, r, name)
+	case "PATCH services/6:":
+		s.patchService(w, r, name)
+	case "DELETE services/6:":
+		s.deleteService(w, r, name)
+	default:
+		fail(w, 404, "NOT_FOUND", "no such method: "+key)
+	}
+}
+
+// now returns a new time, later than all before. The caller holds the lock.
+func (s *Server) now() string {
+	s.clock = s.clock.Add(time.Second + time.Microsecond)
+	return s.clock.Format(time.RFC3339Nano)
+}
+
+// next returns a new number. The caller holds the lock.
+func (s *Server) next() int {
+	s.serial++
+	return s.serial
+}
+
+func reply(w http.ResponseWriter, body any) {
+	w.Header().Set("Content-Type", "application/json; charset=UTF-8")
+	_ = json.NewEncoder(w).Encode(body)
+}
+
+func fail(w http.ResponseWriter, status int, code, message string) {
+	w.Header().Set("Content-Type", "application/json; charset=UTF-8")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(map[string]any{"error": map[string]any{"code": status, "message": message, "status": code}})
+}
+
+// Fail answers with an error in Google's shape; info is the ErrorInfo's reason and then its metadata as pairs.
+func Fail(w http.ResponseWriter, status int, code, message string, info ...string) {
+	if len(info) == 0 {
+		fail(w, status, code, message)
+		return
+	}
+	metadata := map[string]string{}
+	for i := 1; i+1 < len(info); i += 2 {
+		metadata[info[i]] = info[i+1]
+	}
+	w.Header().Set("Content-Type", "application/json; charset=UTF-8")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(map[string]any{"error": map[string]any{
+		"code": status, "message": message, "status": code,
+		"details": []any{map[string]any{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": info[0], "domain": "googleapis.com", "metadata": metadata}},
+	}})
+}

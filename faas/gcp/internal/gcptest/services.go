@@ -1,0 +1,207 @@
+package gcptest
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Cloud Run services without a build: the program is the package's own.
+
+func (s *Server) createService(w http.ResponseWriter, r *http.Request, parent string) {
+	q, ok := query(w, r, "serviceId", "validateOnly")
+	if !ok {
+		return
+	}
+	body, _ := io.ReadAll(r.Body)
+	id := q.Get("serviceId")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	name := parent + "/services/" + id
+	switch {
+	case !idPattern.MatchString(id) || len(id) >= 50:
+		fail(w, 400, "INVALID_ARGUMENT", "service id "+id+" is not valid")
+		return
+	case s.runs[name] != nil:
+		fail(w, 409, "ALREADY_EXISTS", "Resource '"+id+"' already exists.")
+		return
+	}
+	s.runs[name] = &deployed{doc: map[string]any{"name": name, "etag": "0"}}
+	s.deployService(w, name, body)
+	if str(s.runs[name].doc, "uri") == "" {
+		delete(s.runs, name)
+	}
+}
+
+func (s *Server) patchService(w http.ResponseWriter, r *http.Request, name string) {
+	if _, ok := query(w, r, "updateMask", "allowMissing", "validateOnly"); !ok {
+		return
+	}
+	body, _ := io.ReadAll(r.Body)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.runs[name] == nil {
+		fail(w, 404, "NOT_FOUND", "Resource '"+name+"' was not found")
+		return
+	}
+	s.deployService(w, name, body)
+}
+
+// deployService is done at once. The caller holds the lock.
+func (s *Server) deployService(w http.ResponseWriter, name string, body []byte) {
+	var doc map[string]any
+	if err := json.Unmarshal(body, &doc); err != nil {
+		fail(w, 400, "INVALID_ARGUMENT", err.Error())
+		return
+	}
+	d := s.runs[name]
+	if etag := str(doc, "etag"); etag != "" && etag != str(d.doc, "etag") {
+		fail(w, 409, "ABORTED", "Conflict for resource '"+name+"': version mismatch")
+		return
+	}
+	containers, _ := at(doc, "template.containers").([]any)
+	if len(containers) != 1 {
+		fail(w, 400, "INVALID_ARGUMENT", "template.containers has to have one container")
+		return
+	}
+	c, _ := containers[0].(map[string]any)
+	object := str(c, "sourceCode.cloudStorageSource.bucket") + "/" + str(c, "sourceCode.cloudStorageSource.object")
+	zip := s.objects[object]
+	timeout, err := time.ParseDuration(str(doc, "template.timeout"))
+	switch {
+	case zip == nil:
+		fail(w, 400, "INVALID_ARGUMENT", "there is no object "+object)
+		return
+	case str(c, "image") != "scratch" || str(c, "baseImageUri") == "":
+		fail(w, 400, "INVALID_ARGUMENT", "the container is not one of a deployment without a build")
+		return
+	case err != nil || !memoryPattern.MatchString(str(c, "resources.limits.memory")):
+		fail(w, 400, "INVALID_ARGUMENT", "timeout or memory is not valid")
+		return
+	}
+	dir, err := s.builder.once("unpack "+object, func() (string, error) {
+		dir := filepath.Join(s.builder.dir, "service-"+fmt.Sprint(s.next()))
+		return dir, unpack(zip, dir, false)
+	})
+	if err != nil {
+		fail(w, 400, "INVALID_ARGUMENT", err.Error())
+		return
+	}
+	env := map[string]any{}
+	if list, ok := c["env"].([]any); ok {
+		for _, one := range list {
+			e, _ := one.(map[string]any)
+			env[str(e, "name")] = str(e, "value")
+		}
+	}
+	d.instance.stop()
+	id := name[strings.LastIndex(name, "/")+1:]
+	d.instance = newInstance(&workspace{filepath.Join(dir, "bootstrap"), dir}, id, env, timeout.Seconds())
+	d.doc = doc
+	for path, value := range map[string]any{
+		"name": name, "uri": s.functionURL(name), "updateTime": s.now(), "etag": fmt.Sprint(s.next()), "reconciling": nil,
+		"terminalCondition": map[string]any{"type": "Ready", "state": "CONDITION_SUCCEEDED"},
+	} {
+		set(d.doc, path, value)
+	}
+	if s.iam[name] == nil {
+		s.iam[name] = &policy{Etag: "e1"}
+	}
+	op := s.newOperation(name[:strings.Index(name, "/services/")], "SERVICE")
+	s.finish(op, nil, clone(d.doc))
+	reply(w, op.start())
+}
+
+func (s *Server) getService(w http.ResponseWriter, r *http.Request, name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d := s.runs[name]; d != nil {
+		reply(w, d.doc)
+		return
+	}
+	fail(w, 404, "NOT_FOUND", "Resource '"+name+"' was not found")
+}
+
+func (s *Server) listServices(w http.ResponseWriter, r *http.Request, parent string) {
+	if _, ok := query(w, r, "pageSize", "pageToken", "showDeleted"); !ok {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := []any{}
+	for _, name := range slices.Sorted(maps.Keys(s.runs)) {
+		if strings.HasPrefix(name, parent+"/services/") {
+			all = append(all, s.runs[name].doc)
+		}
+	}
+	reply(w, map[string]any{"services": all})
+}
+
+func (s *Server) deleteService(w http.ResponseWriter, r *http.Request, name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.runs[name]
+	if d == nil {
+		fail(w, 404, "NOT_FOUND", "Resource '"+name+"' was not found")
+		return
+	}
+	d.instance.stop()
+	delete(s.runs, name)
+	delete(s.iam, name)
+	op := s.newOperation(name[:strings.Index(name, "/services/")], "SERVICE")
+	s.finish(op, nil, clone(d.doc))
+	reply(w, op.start())
+}
+
+// storage is Cloud Storage: objects can be put, looked at, listed and deleted.
+func (s *Server) storage(w http.ResponseWriter, r *http.Request) {
+	path := strings.TrimPrefix(strings.TrimPrefix(r.URL.EscapedPath(), "/upload"), "/storage/v1/b/")
+	bucket, rest, _ := strings.Cut(path, "/o")
+	name, err := url.PathUnescape(strings.TrimPrefix(rest, "/"))
+	if err != nil {
+		fail(w, 400, "INVALID_ARGUMENT", err.Error())
+		return
+	}
+	body, _ := io.ReadAll(r.Body)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	info := func(name string) map[string]any {
+		return map[string]any{"kind": "storage#object", "bucket": bucket, "name": name, "generation": "1700000000000007"}
+	}
+	_, exists := s.objects[bucket+"/"+name]
+	switch {
+	case r.Method == http.MethodPost && strings.HasPrefix(r.URL.Path, "/upload/") && r.URL.Query().Get("uploadType") == "media":
+		name = r.URL.Query().Get("name")
+		s.objects[bucket+"/"+name] = body
+		reply(w, info(name))
+	case r.Method == http.MethodGet && name == "":
+		var items []any
+		for _, key := range slices.Sorted(maps.Keys(s.objects)) {
+			if rest, ok := strings.CutPrefix(key, bucket+"/"); ok && strings.HasPrefix(rest, r.URL.Query().Get("prefix")) {
+				items = append(items, info(rest))
+			}
+		}
+		reply(w, map[string]any{"items": items})
+	case r.Method == http.MethodGet && exists:
+		reply(w, info(name))
+	case r.Method == http.MethodDelete && exists:
+		delete(s.objects, bucket+"/"+name)
+		w.WriteHeader(http.StatusNoContent)
+	default:
+		fail(w, 404, "NOT_FOUND", "No such object: "+bucket+"/"+name)
+	}
+}
+
+// Objects returns the names of all objects, as BUCKET/NAME.
+func (s *Server) Objects() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.objects))
+}

@@ -1,0 +1,215 @@
+//go:build !faas_only || faas_gcp
+
+package gcp
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// maxErrorText is what an answer may hold besides its result, in bytes.
+const maxErrorText = 1 << 20
+
+// maxBody is the largest request and response that Google carries, in bytes.
+const maxBody = 32 << 20
+
+// Invoke runs the job with one request to the function's own URL, which is looked up once. A private function is called with an ID token for that URL.
+//
+// The limit of faas.ProviderLimits counts the bytes of args and of the output. Of the JSON around them, Google carries 32 MiB.
+func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas.Result, error) {
+	start := time.Now()
+	limits, _ := faas.ProviderLimits(faas.GCPFunctions)
+	limit := int64(limits.MaxPayloadMB) << 20
+	r := request{op: "invoke", job: int64(jobID)}
+	if int64(len(args)) > limit {
+		failed := e.errorf(faas.ErrTooLarge, r, "the arguments are %d bytes, the limit is %d", len(args), limit)
+		failed.NotRun = true
+		return nil, failed
+	}
+	to, err := e.url(ctx, r, jobID)
+	if err != nil {
+		return nil, err
+	}
+	body := faas.AppendRequest(nil, jobID, args)
+	if len(body) > maxBody {
+		failed := e.errorf(faas.ErrTooLarge, r, "the arguments are %d bytes as JSON, the limit of Google is %d", len(body), maxBody)
+		failed.NotRun = true
+		return nil, failed
+	}
+	result, failed := e.invoke(ctx, r, to, jobID, body)
+	if failed != nil {
+		if failed.Code == faas.ErrNotFound {
+			e.routes.Delete(jobID)
+		}
+		return nil, failed
+	}
+	if int64(len(result.Output)) > limit {
+		return nil, e.errorf(faas.ErrTooLarge, r, "the answer is %d bytes, the limit is %d", len(result.Output), limit)
+	}
+	result.Metrics.Total = time.Since(start)
+	return result, nil
+}
+
+// url returns where the job's function is invoked. Any error means that it was not.
+func (e *Executor) url(ctx context.Context, r request, jobID uint32) (string, error) {
+	if known, ok := e.routes.Load(jobID); ok {
+		return known.(*route).url, nil
+	}
+	got, err := e.observe(ctx, r, functionID(e.set.service, jobID))
+	if err == nil && got.url == "" {
+		err = e.errorf(faas.ErrUnavailable, r, "function %s has no URL: %s", got.name, cmp.Or(got.reason, string(got.status)))
+	}
+	if err != nil {
+		var failed *faas.Error
+		if errors.As(err, &failed) {
+			failed.NotRun = true
+		}
+		return "", err
+	}
+	return got.url, nil
+}
+
+// post sends the body to a function once.
+func (e *Executor) post(ctx context.Context, r request, to string, body []byte) (*answer, *faas.Error) {
+	var sent invokeTrace
+	r.method, r.url, r.size, r.bearer = http.MethodPost, to, int64(len(body)), e.idToken(to)
+	r.header = http.Header{"Content-Type": {"application/json"}}
+	r.limit = maxBody + maxErrorText
+	r.body = func() (io.ReadCloser, error) {
+		if sent.http2.Load() { // its client would also repeat what the server may have begun
+			return nil, errNotRepeated
+		}
+		return io.NopCloser(strings.NewReader(string(body))), nil
+	}
+	a, err := e.send(httptrace.WithClientTrace(ctx, sent.trace()), r)
+	if err != nil {
+		failed := err.(*faas.Error)
+		failed.NotRun = failed.NotRun || !sent.connected.Load()
+		return nil, failed
+	}
+	return a, nil
+}
+
+func (e *Executor) invoke(ctx context.Context, r request, to string, jobID uint32, body []byte) (*faas.Result, *faas.Error) {
+	a, failed := e.post(ctx, r, to, body)
+	if failed != nil {
+		return nil, failed
+	}
+	r.method, r.url = http.MethodPost, to
+	if !a.ok() {
+		return nil, e.invokeError(r, a)
+	}
+	var resp faas.Response
+	if err := faas.ParseResponse(a.body, &resp); err != nil {
+		return nil, e.errorf(faas.ErrUnavailable, r, "POST %s: the answer is not in the protocol's shape: %s", faas.RedactURL(to), excerpt(a.body))
+	}
+	if !resp.Success {
+		return nil, e.invokeError(r, a)
+	}
+	if resp.JobID != jobID && resp.JobID != 0 { // a plain binary may leave it out
+		return nil, e.errorf(faas.ErrUnavailable, r, "POST %s: the answer is of job %d", faas.RedactURL(to), resp.JobID)
+	}
+	if resp.Result == nil {
+		resp.Result = []byte{}
+	}
+	return &faas.Result{Output: resp.Result, Metrics: faas.Metrics{
+		Execution: time.Duration(min(resp.ExecutionMS, 1e12) * float64(time.Millisecond)), MemoryMB: resp.MemoryUsedMB,
+	}}, nil
+}
+
+// problem is what a job binary, or the shim around one, says of a failure.
+type problem struct {
+	Success *bool  `json:"success"`
+	Error   any    `json:"error"`
+	Code    string `json:"code"`
+	Details struct {
+		ExitCode int    `json:"exit_code"`
+		LogTail  string `json:"log_tail"`
+	} `json:"details"`
+}
+
+// Google's front end answers these texts where an instance died in the middle of a request. There is no code for it.
+var crashTexts = []string{"disconnect/reset before headers", "connection to the instance had an error", "response was either malformed", "response was malformed"}
+
+// invokeError tells a function that failed from a platform that did.
+func (e *Executor) invokeError(r request, a *answer) *faas.Error {
+	var p problem
+	fromJob := json.Unmarshal(a.body, &p) == nil && (p.Success != nil || p.Code != "")
+	message, _ := p.Error.(string)
+	code, notRun, hint := faas.ErrUnavailable, false, ""
+	switch {
+	case a.ok(), fromJob && p.Success != nil && !*p.Success:
+		code = faas.ErrFunctionFailed
+	case fromJob && a.status == http.StatusNotFound:
+		code, notRun, hint = faas.ErrNotFound, true, "the binary does not have this job: "
+	case a.status == http.StatusUnauthorized, a.status == http.StatusForbidden:
+		code, notRun = faas.ErrPermissionDenied, true
+		hint = "the caller may not invoke the function; to mend it: gcloud run services add-iam-policy-binding " + functionID(e.set.service, uint32(r.job)) +
+			" --project=" + e.set.project + " --region=" + e.set.region + " --role=" + invokerRole + " --member=MEMBER (MEMBER: who invokes); "
+		if a.status == http.StatusUnauthorized {
+			e.forgetIDToken(r.url)
+		}
+	case a.status == http.StatusNotFound, a.status == http.StatusGone:
+		code, notRun = faas.ErrNotFound, true
+	case a.status == http.StatusBadRequest, a.status == http.StatusMethodNotAllowed, a.status == http.StatusUnsupportedMediaType:
+		code, notRun = faas.ErrInvalidArgument, true
+	case a.status == http.StatusRequestEntityTooLarge:
+		code, notRun = faas.ErrTooLarge, true
+	case a.status == http.StatusTooManyRequests:
+		code, notRun = faas.ErrThrottled, true
+	case a.status == http.StatusGatewayTimeout, a.status == http.StatusRequestTimeout:
+		code, hint = faas.ErrTimeout, "the function took longer than its timeout: "
+	case a.status == http.StatusInternalServerError, a.status == http.StatusBadGateway, a.status == http.StatusServiceUnavailable && crashed(a.body):
+		code, p.Code, message = faas.ErrFunctionFailed, cmp.Or(p.Code, "crash"), cmp.Or(message, "the instance ended before it answered: "+excerpt(a.body))
+	}
+	if code == faas.ErrFunctionFailed {
+		return e.errorf(code, r, "%w", &faas.FunctionError{
+			Type: truncate(p.Code, 40), Message: truncate(message, maxMessage), ExitCode: p.Details.ExitCode, LogTail: p.Details.LogTail,
+		})
+	}
+	failed := e.errorf(code, r, "POST %s: status %d: %s%s", faas.RedactURL(r.url), a.status, hint, cmp.Or(truncate(message, maxMessage), excerpt(a.body)))
+	failed.NotRun, failed.RetryAfter = notRun, retryAfter(a.header, time.Now())
+	return failed
+}
+
+func crashed(body []byte) bool {
+	for _, text := range crashTexts {
+		if strings.Contains(string(body), text) {
+			return true
+		}
+	}
+	return false
+}
+
+func (e *Executor) forgetIDToken(audience string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if c := e.idTokens[audience]; c != nil {
+		c.forget()
+	}
+}
+
+// invokeTrace sees whether an invocation ever had a connection, and so whether it can have reached the function.
+type invokeTrace struct{ connected, http2 atomic.Bool }
+
+var errNotRepeated = errors.New("the connection was lost, and an invocation is not repeated")
+
+func (t *invokeTrace) trace() *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+		if c, ok := info.Conn.(*tls.Conn); ok && c.ConnectionState().NegotiatedProtocol == "h2" {
+			t.http2.Store(true)
+		}
+		t.connected.Store(true)
+	}}
+}

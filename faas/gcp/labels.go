@@ -1,0 +1,119 @@
+//go:build !faas_only || faas_gcp
+
+package gcp
+
+import (
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/hex"
+	"encoding/json"
+	"maps"
+	"strconv"
+	"strings"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// The labels of a function tell whose it is and what it has, so that an unchanged one is recognised by one read. A label's value has at most 63
+// characters of a-z, 0-9, dash and underscore, too few for a SHA-256 in hex; in base 32 it has 52.
+const (
+	labelPrefix  = "blueprint-"
+	labelService = labelPrefix + "service" // servicePrefix of the service
+	labelJob     = labelPrefix + "job"
+	labelPackage = labelPrefix + "package" // SHA-256 of the package
+	labelConfig  = labelPrefix + "config"  // fingerprint of the unit
+	labelOptions = labelPrefix + "options" // of the provider options that shape a function
+)
+
+// labels returns what the function of a job carries.
+func (e *Executor) labels(job uint32, sha256, fingerprint string) map[string]string {
+	l := map[string]string{
+		labelService: servicePrefix(e.set.service), labelJob: strconv.FormatUint(uint64(job), 10),
+		labelPackage: labelOfHash(sha256), labelConfig: labelOfHash(fingerprint), labelOptions: e.set.shape,
+	}
+	maps.Copy(l, e.set.labels)
+	return l
+}
+
+var base32Label = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
+// labelOfHash writes a hex SHA-256 as a label's value.
+func labelOfHash(hash string) string {
+	sum, err := hex.DecodeString(hash)
+	if err != nil {
+		return ""
+	}
+	return base32Label.EncodeToString(sum)
+}
+
+// hashOfLabel is the inverse of labelOfHash, and empty for anything else.
+func hashOfLabel(value string) string {
+	sum, err := base32Label.DecodeString(value)
+	if err != nil || len(sum) != sha256.Size {
+		return ""
+	}
+	return hex.EncodeToString(sum)
+}
+
+// shapeOf sums up settings in a label's value.
+func shapeOf(settings any) string {
+	text, err := json.Marshal(settings)
+	if err != nil {
+		panic("faas/gcp: settings do not marshal: " + err.Error()) // strings, numbers and maps of them always do
+	}
+	sum := sha256.Sum256(text)
+	return base32Label.EncodeToString(sum[:16])
+}
+
+// private is what Restore needs of a state.
+type private struct {
+	Mode    string         `json:"mode"`
+	Source  *storageSource `json:"source,omitempty"`
+	Runtime string         `json:"runtime,omitempty"`
+}
+
+func (e *Executor) state(got *resource) faas.State {
+	s := faas.State{
+		ID: got.id, Status: got.status, Reason: got.reason, Resource: got.name, Endpoint: faas.RedactURL(got.url),
+		PackageSHA256: hashOfLabel(got.labels[labelPackage]), Fingerprint: hashOfLabel(got.labels[labelConfig]),
+		Revision: got.revision, DeployedAt: got.updatedAt,
+	}
+	if got.labels[labelOptions] != e.set.shape {
+		s.Fingerprint = "" // it was deployed with other provider options
+	}
+	if job, err := strconv.ParseUint(got.labels[labelJob], 10, 32); err == nil {
+		s.JobIDs = []uint32{uint32(job)}
+	}
+	p := private{Mode: e.set.mode}
+	switch {
+	case got.function != nil && got.function.BuildConfig != nil:
+		p.Runtime = got.function.BuildConfig.Runtime
+		if source := got.function.BuildConfig.Source; source != nil {
+			p.Source = source.StorageSource
+		}
+	case got.run != nil:
+		p.Source = got.run.source()
+	}
+	text, err := json.Marshal(p)
+	if err != nil {
+		panic("faas/gcp: strings do not marshal: " + err.Error())
+	}
+	s.Private = text
+	return s
+}
+
+// checkLabel returns what is wrong with a label, or "".
+func checkLabel(key, value string) string {
+	allowed := func(text string) bool {
+		return strings.Trim(text, "abcdefghijklmnopqrstuvwxyz0123456789-_") == ""
+	}
+	switch {
+	case key == "" || key[0] < 'a' || key[0] > 'z' || len(key) > 63 || !allowed(key):
+		return "its key has to begin with a lower-case letter and to have at most 63 lower-case letters, digits, dashes and underscores"
+	case len(value) > 63 || !allowed(value):
+		return "its value may have at most 63 lower-case letters, digits, dashes and underscores"
+	case strings.HasPrefix(key, labelPrefix) || strings.HasPrefix(key, "goog"):
+		return "keys that begin with " + labelPrefix + " or goog are taken"
+	}
+	return ""
+}

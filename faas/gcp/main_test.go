@@ -1,0 +1,114 @@
+package gcp_test
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/faastest"
+	"github.com/tangle-network/blueprint-serverless/faas/gcp"
+	"github.com/tangle-network/blueprint-serverless/faas/gcp/internal/gcptest"
+)
+
+// builder compiles each source shim once for all tests.
+var builder *gcptest.Builder
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "gcp-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	for _, name := range []string{gcp.RegionEnv, gcp.FunctionsEndpointEnv, gcp.RunEndpointEnv, gcp.StorageEndpointEnv, gcp.DisableCredentialsEnv, gcp.ImpersonateEnv} {
+		os.Unsetenv(name)
+	}
+	builder = gcptest.NewBuilder(dir)
+	code := m.Run()
+	http.DefaultClient.CloseIdleConnections()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
+}
+
+// runsHere leaves a test out on machines that cannot run what Google runs.
+func runsHere(t testing.TB) {
+	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
+		t.Skip("functions for Google run on linux/amd64 alone")
+	}
+}
+
+// config is one for the fake.
+func config(s *gcptest.Server, service string, options ...string) faas.Config {
+	cfg := faas.Config{Provider: faas.GCPFunctions, Service: service, ProjectID: "test-project", Options: map[string]string{
+		"functions_endpoint": s.URL, "run_endpoint": s.URL + "/", "storage_endpoint": s.URL, "disable_credentials": "true",
+	}}
+	for _, o := range options {
+		name, value, _ := strings.Cut(o, "=")
+		cfg.Options[name] = value
+	}
+	return cfg
+}
+
+func open(t testing.TB, cfg faas.Config, opts ...gcp.Option) *gcp.Executor {
+	t.Helper()
+	e, err := gcp.New(cfg, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return e
+}
+
+func harness(s *gcptest.Server, options ...string) faastest.Harness {
+	return faastest.Harness{
+		Provider: faas.GCPFunctions,
+		Open: func(t testing.TB, service string) faas.Executor {
+			e, err := gcp.New(config(s, service, options...))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return e
+		},
+		OpenLossy: func(t testing.TB, service string) faas.Executor {
+			base := http.DefaultTransport.(*http.Transport).Clone()
+			t.Cleanup(base.CloseIdleConnections)
+			cfg := config(s, service, options...)
+			cfg.HTTPClient = &http.Client{Transport: faastest.FaultyTransport(base, func(r *http.Request) *faastest.Fault {
+				if strings.HasPrefix(r.URL.Path, "/fn/") {
+					return &faastest.Fault{Kind: faastest.LostAnswer}
+				}
+				return nil
+			})}
+			e, err := gcp.New(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return e
+		},
+	}
+}
+
+func TestCloudFunctionsKeepTheContract(t *testing.T) {
+	runsHere(t)
+	faastest.Run(t, harness(gcptest.Start(t, builder)))
+}
+
+func TestCloudRunKeepsTheContract(t *testing.T) {
+	runsHere(t)
+	faastest.Run(t, harness(gcptest.Start(t, builder), "mode=cloud-run", "bucket=test-bucket"))
+}

@@ -1,0 +1,141 @@
+//go:build !faas_only || faas_gcp
+
+package gcp
+
+import (
+	"cmp"
+	_ "embed"
+	"maps"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// Limits beyond those in faas.Limits. Source: https://cloud.google.com/functions/docs/configuring/env-var and the quotas page
+const (
+	maxEnvironment = 32 << 10  // bytes of names and values
+	maxUnpacked    = 500 << 20 // bytes of the package
+)
+
+// reservedEnv are the environment variables that Google sets itself and refuses to have set.
+var reservedEnv = []string{"FUNCTION_TARGET", "FUNCTION_SIGNATURE_TYPE", "K_SERVICE", "K_REVISION", "K_CONFIGURATION", "PORT"}
+
+// glibc are the shared libraries that every image of Google's has, and loader is theirs.
+var glibc = []string{
+	"libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2", "librt.so.1", "libresolv.so.2", "libutil.so.1", "libgcc_s.so.1", "ld-linux-x86-64.so.2",
+}
+
+const loader = "/lib64/ld-linux-x86-64.so.2"
+
+// The source shim, of which Google builds what starts the binary. It is never linked into this package.
+var (
+	//go:embed internal/shim/exec/job.go
+	execShim []byte
+	//go:embed internal/shim/pipe/job.go
+	pipeShim []byte
+)
+
+// shimModule is the shim's go.mod. Without requirements, and with an old version of Go, every builder takes it.
+const shimModule = "module shim.example/job\n\ngo 1.21\n"
+
+func (h buildHost) files(bin *faas.Binary) ([]faas.PackageFile, error) {
+	shim := execShim
+	if bin.Protocols != faas.SpeaksAll {
+		shim = pipeShim
+	}
+	return append([]faas.PackageFile{{Name: "go.mod", Content: []byte(shimModule)}, {Name: "job.go", Content: shim}}, faas.BootstrapFiles(bin)...), nil
+}
+
+// Units makes one unit per function. The package holds the binary as "bootstrap" and, for a build by Cloud Functions, the source of a shim that
+// becomes it; around a binary that speaks only stdin and stdout the shim serves HTTP and runs it once per invocation.
+func (e *Executor) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Unit, error) {
+	functions = slices.Clone(functions)
+	slices.SortStableFunc(functions, func(a, b faas.Function) int { return cmp.Compare(a.JobID, b.JobID) })
+	var units []faas.Unit
+	for i, f := range functions {
+		if i > 0 && functions[i-1].JobID == f.JobID {
+			return nil, refuse(faas.ErrInvalidArgument, f.JobID, "the job is wanted twice")
+		}
+		if err := e.checkFunction(f); err != nil {
+			return nil, err
+		}
+		if err := checkBinary(bin, f.JobID); err != nil {
+			return nil, err
+		}
+		files, err := e.host.files(bin)
+		if err != nil {
+			return nil, refuse(faas.CodeOf(err), f.JobID, "%w", err)
+		}
+		f.Env = maps.Clone(f.Env)
+		units = append(units, faas.Unit{ID: functionID(e.set.service, f.JobID), Functions: []faas.Function{f}, Files: files})
+	}
+	return units, nil
+}
+
+func refuse(code faas.Code, jobID uint32, format string, args ...any) error {
+	return faas.JobErrorf(code, "units", faas.GCPFunctions, jobID, format, args...)
+}
+
+func checkBinary(bin *faas.Binary, jobID uint32) error {
+	if bin == nil || bin.Path == "" {
+		return refuse(faas.ErrInvalidArgument, jobID, "there is no binary to deploy")
+	}
+	if err := bin.CheckLinux(faas.AMD64); err != nil {
+		return refuse(faas.CodeOf(err), jobID, "%w", err)
+	}
+	if bin.Size > maxUnpacked {
+		return refuse(faas.ErrTooLarge, jobID, "the binary has %d bytes, the limit is %d: strip it (-ldflags=-s)", bin.Size, maxUnpacked)
+	}
+	if bin.Static || bin.Format == faas.FormatScript {
+		return nil
+	}
+	isForeign := func(library string) bool { return !slices.Contains(glibc, library) }
+	if bin.Interpreter != loader || slices.ContainsFunc(bin.Libraries, isForeign) {
+		err := bin.CheckStatic()
+		return refuse(faas.CodeOf(err), jobID, "%w", err)
+	}
+	return nil
+}
+
+func (e *Executor) checkFunction(f faas.Function) error {
+	limits, _ := faas.ProviderLimits(faas.GCPFunctions)
+	sizes, _ := faas.ProviderMemorySizes(faas.GCPFunctions)
+	scale := e.scale(f)
+	switch {
+	case f.MemoryMB > limits.MaxMemoryMB:
+		return refuse(faas.ErrTooLarge, f.JobID, "memory of %d MiB is above the limit of %d MiB", f.MemoryMB, limits.MaxMemoryMB)
+	case !slices.Contains(sizes.Sizes, f.MemoryMB):
+		return refuse(faas.ErrInvalidArgument, f.JobID, "memory of %d MiB is not a size that Google sells; the next one is %d MiB", f.MemoryMB, sizes.RoundUp(f.MemoryMB))
+	case f.TimeoutSecs > limits.MaxTimeoutSecs:
+		return refuse(faas.ErrTooLarge, f.JobID, "a timeout of %d s is above the limit of %d s", f.TimeoutSecs, limits.MaxTimeoutSecs)
+	case f.TimeoutSecs == 0:
+		return refuse(faas.ErrInvalidArgument, f.JobID, "a timeout of 0 s is not possible; the least is 1 s")
+	case f.KeepWarm > 1<<31-1 || f.MaxConcurrency > 1<<31-1:
+		return refuse(faas.ErrTooLarge, f.JobID, "keep_warm of %d and max_concurrency of %d: the limit of both is %d", f.KeepWarm, f.MaxConcurrency, 1<<31-1)
+	case scale.most > 0 && f.KeepWarm > scale.most:
+		return refuse(faas.ErrInvalidArgument, f.JobID, "%d instances are to be kept warm, and %d is the most that max_concurrency and option max_instances allow", f.KeepWarm, scale.most)
+	}
+	size := 0
+	for _, name := range slices.Sorted(maps.Keys(f.Env)) {
+		value := f.Env[name]
+		switch {
+		case name == "" || strings.ContainsAny(name, "=\x00"):
+			return refuse(faas.ErrInvalidArgument, f.JobID, "environment variable %q: a name is not empty and holds neither = nor NUL", name)
+		case slices.Contains(reservedEnv, name) || strings.HasPrefix(name, "X_GOOGLE_"):
+			return refuse(faas.ErrInvalidArgument, f.JobID, "environment variable %s is reserved: Google sets it itself", name)
+		case slices.ContainsFunc(e.set.secrets, func(s secretEnvVar) bool { return s.Key == name }):
+			return refuse(faas.ErrInvalidArgument, f.JobID, "environment variable %s is also in option secrets; give one", name)
+		case strings.Contains(value, "\x00"):
+			return refuse(faas.ErrInvalidArgument, f.JobID, "environment variable %s: its value holds a NUL, which no environment can", name)
+		case !utf8.ValidString(name) || !utf8.ValidString(value):
+			return refuse(faas.ErrInvalidArgument, f.JobID, "environment variable %q: name and value have to be UTF-8", name)
+		}
+		size += len(name) + len(value)
+	}
+	if size > maxEnvironment {
+		return refuse(faas.ErrTooLarge, f.JobID, "the environment has %d bytes, the limit is %d", size, maxEnvironment)
+	}
+	return nil
+}

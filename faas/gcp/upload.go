@@ -1,0 +1,149 @@
+//go:build !faas_only || faas_gcp
+
+package gcp
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// uploadLife is how long an uploaded package is used for further functions: Google keeps uploads for a day.
+const uploadLife = time.Hour
+
+// upload is a package that this executor uploads, or has uploaded.
+type upload struct {
+	busy   chan struct{} // holds a value while someone uploads
+	source *storageSource
+	at     time.Time
+}
+
+// uploaded uploads the package unless that was done a while ago, and names the runtime that builds it. Functions that share a package share its upload.
+func (d *deployment) uploaded(ctx context.Context, p *progress) (private, error) {
+	e := d.e
+	e.mu.Lock()
+	up := e.uploads[d.sha256]
+	if up == nil {
+		up = &upload{busy: make(chan struct{}, 1)}
+		e.uploads[d.sha256] = up
+	}
+	e.mu.Unlock()
+	select {
+	case up.busy <- struct{}{}:
+	case <-ctx.Done():
+		return private{}, e.errorf(faas.ErrTimeout, d.request(), "wait for the upload of the package: %w", context.Cause(ctx))
+	}
+	defer func() { <-up.busy }()
+	code := private{}
+	var err error
+	h, builds := e.host.(buildHost)
+	if builds {
+		if code.Runtime, err = h.newestRuntime(ctx, d.request()); err != nil {
+			return private{}, err
+		}
+	}
+	if !builds { // a look at the bucket tells whether the package is there
+		code.Source, err = d.store(ctx, p)
+		return code, err
+	}
+	d.reused = up.source != nil && time.Since(up.at) < uploadLife
+	if !d.reused {
+		if up.source, err = d.put(ctx, h, p); err != nil {
+			return private{}, err
+		}
+		up.at = time.Now()
+	}
+	code.Source = up.source
+	return code, nil
+}
+
+// forgetUpload makes the next deployment upload the package again.
+func (d *deployment) forgetUpload() {
+	d.e.mu.Lock()
+	defer d.e.mu.Unlock()
+	delete(d.e.uploads, d.sha256)
+}
+
+// put asks for an upload URL and uploads the package there, once more where the URL has expired meanwhile.
+func (d *deployment) put(ctx context.Context, h buildHost, p *progress) (*storageSource, error) {
+	for i := 0; ; i++ {
+		r := d.request()
+		r.method, r.url = http.MethodPost, h.url(h.e.set.parent()+"/functions:generateUploadUrl")
+		var to uploadURL
+		if err := h.e.call(ctx, r, true, map[string]string{"environment": "GEN_2"}, &to); err != nil {
+			return nil, err
+		}
+		if to.UploadURL == "" || to.StorageSource == nil || to.StorageSource.Bucket == "" {
+			return nil, h.e.errorf(faas.ErrUnavailable, r, "the API gave no upload URL")
+		}
+		err := d.send(ctx, http.MethodPut, to.UploadURL, signedHeader(to.UploadURL, d.u.Package.Size()), p, nil)
+		if err == nil {
+			return to.StorageSource, nil
+		}
+		if code := faas.CodeOf(err); i > 0 || code != faas.ErrInvalidArgument && code != faas.ErrPermissionDenied {
+			return nil, err
+		}
+	}
+}
+
+// maxPackage is the largest package that an upload URL of the first generation takes, in bytes; the second states no limit.
+const maxPackage = 100 << 20
+
+// signedHeader returns the headers for an upload URL. A signed URL lists those that have to be there.
+func signedHeader(raw string, size int64) http.Header {
+	header := http.Header{"Content-Type": {"application/zip"}}
+	u, err := url.Parse(raw)
+	if err != nil {
+		return header
+	}
+	for name, values := range u.Query() {
+		if !strings.EqualFold(name, "X-Goog-SignedHeaders") || len(values) == 0 {
+			continue
+		}
+		signed := strings.Split(strings.ToLower(values[0]), ";")
+		if slices.Contains(signed, "x-goog-content-length-range") && size <= maxPackage {
+			header.Set("X-Goog-Content-Length-Range", "0,104857600")
+		}
+	}
+	return header
+}
+
+// send sends the package. No credentials go with it, unless the request asks for them.
+func (d *deployment) send(ctx context.Context, method, to string, header http.Header, p *progress, bearer func(context.Context) (string, error)) error {
+	r := d.request()
+	r.method, r.url, r.header, r.size, r.bearer = method, to, header, d.u.Package.Size(), bearer
+	r.body = func() (io.ReadCloser, error) {
+		body, err := d.u.Package.Open()
+		if err != nil {
+			return nil, err
+		}
+		p.restart()
+		return &trackedBody{body, p}, nil
+	}
+	a, err := d.e.sendSafe(ctx, r, true)
+	if err != nil {
+		return err
+	}
+	if !a.ok() {
+		return d.e.statusError(r, a)
+	}
+	return nil
+}
+
+// trackedBody reports what is read of it.
+type trackedBody struct {
+	io.ReadCloser
+	p *progress
+}
+
+func (b *trackedBody) Read(buf []byte) (int, error) {
+	n, err := b.ReadCloser.Read(buf)
+	b.p.add(n)
+	return n, err
+}
