@@ -1,3 +1,5 @@
+//go:build !faas_only || faas_gcp
+
 package gcp_test
 
 import (
