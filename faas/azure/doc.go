@@ -1,8 +1,28 @@
-// Package azure is the provider for Azure Functions. Importing it registers the name [faas.AzureFunctions].
+// Package azure is the provider for Azure Functions on the plan Flex Consumption. Importing it registers the name [faas.AzureFunctions].
 //
-// This version of the module does not deploy there yet: [faas.Open] returns a [faas.ErrUnsupported]. The limits of the provider are known, so a
-// policy can name it and jobs can be analysed for it.
+// All jobs of a service are one unit: one function app with one package, which holds the job binary as a custom handler and a function for each
+// job. So 20 jobs are one upload, and a change of one job replaces the whole app. Instance size, environment, number of instances and concurrency are those of
+// the app; where the functions of a unit differ, the app gets the largest memory and the union of the environments, and [Executor.Units] refuses what
+// cannot be united.
 //
-// A program that imports it through faas/all and is built with -tags faas_only leaves it out, unless the tag faas_azure is given too; opening it then
+// # What is created
+//
+// A resource group, a storage account with a container for the package, a plan of SKU FC1 and the function app, all with names derived
+// from subscription, region and service, and all tagged with the service. Options name existing ones instead, which are then used and never removed. The app
+// reaches its storage by its own managed identity where the caller may assign it the role; with a connection string otherwise (option "storage_auth").
+//
+// # Limits
+//
+// The plan sells instances of 512, 2048 and 4096 MiB. Azure's front end closes a connection after 230 seconds without an answer, so jobs with
+// a longer timeout are refused. Both are less than what [faas.ProviderLimits] says of Azure Functions in general. A request, which is JSON, has at
+// most 100 MiB.
+//
+// # Credentials and clouds
+//
+// Credentials are found as azidentity.DefaultAzureCredential finds them, or are given with [WithCredential]. AZURE_AUTHORITY_HOST chooses another
+// authority, and AZURE_RESOURCE_MANAGER_ENDPOINT or the option "resource_manager_endpoint" another Resource Manager; [WithCloud] sets both. All other
+// hosts are read from the resources.
+//
+// A program that imports this package through faas/all and is built with -tags faas_only leaves it out, unless the tag faas_azure is given too; opening it then
 // is a [faas.ErrNotLinked] that says so.
 package azure

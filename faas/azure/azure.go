@@ -1,0 +1,169 @@
+//go:build !faas_only || faas_azure
+
+package azure
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/arm"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// DefaultRegion is the region used where neither [faas.Config] nor [RegionEnv] names one.
+const DefaultRegion = "eastus"
+
+// Environment variables that this package reads, besides those of azidentity.
+const (
+	RegionEnv          = "AZURE_REGION"
+	ResourceManagerEnv = "AZURE_RESOURCE_MANAGER_ENDPOINT"
+)
+
+func init() {
+	faas.Register(faas.AzureFunctions, faas.ProviderInfo{
+		MaxParallel: 4,
+		Options:     optionTable(),
+		Open: func(_ context.Context, cfg faas.Config) (faas.Executor, error) {
+			e, err := New(cfg)
+			if err != nil {
+				return nil, err // not e: a nil *Executor in an interface is not nil
+			}
+			return e, nil
+		},
+	})
+}
+
+// Executor deploys and invokes the job functions of one service on Azure Functions. It is made by [New], and is safe for concurrent use. It is an
+// executor, a Warmer and a HealthChecker.
+type Executor struct {
+	service      string
+	subscription string
+	region       string
+	options      options
+	names        names
+	pace         pace
+	logger       *slog.Logger
+
+	http    *http.Client
+	own     *http.Transport // nil where the caller gave an HTTP client
+	arm     *arm.Client
+	scm     runtime.Pipeline
+	secrets secrets
+	app     *cachedApp
+	local   bool // also binaries for this machine are accepted, which only tests can run
+}
+
+var (
+	_ faas.Executor      = (*Executor)(nil)
+	_ faas.Warmer        = (*Executor)(nil)
+	_ faas.HealthChecker = (*Executor)(nil)
+)
+
+// pace says how long to wait for what. Tests make it faster.
+type pace struct {
+	first, longest time.Duration // between two reads of a state, growing from one to the other, where Azure does not say
+	state          time.Duration // longest wait for a resource to reach a state
+	role           time.Duration // how long a new identity or role may be unknown
+	retry          time.Duration // before a request that is safe to repeat is sent a second time
+}
+
+var defaultPace = pace{
+	first: 250 * time.Millisecond, longest: 5 * time.Second, state: 15 * time.Minute, role: 3 * time.Minute, retry: 800 * time.Millisecond,
+}
+
+// Option changes what [New] makes.
+type Option func(*settings)
+
+type settings struct {
+	credential azcore.TokenCredential
+	cloud      *cloud.Configuration
+	pace       pace
+}
+
+// WithCredential makes the executor use a credential instead of azidentity.DefaultAzureCredential.
+func WithCredential(c azcore.TokenCredential) Option { return func(s *settings) { s.credential = c } }
+
+// WithCloud makes the executor work in another cloud than the environment says: the configuration needs an authority host and a Resource Manager.
+func WithCloud(c cloud.Configuration) Option { return func(s *settings) { s.cloud = &c } }
+
+// New returns an executor for cfg.Service in the subscription cfg.SubscriptionID and the region cfg.Region. Without a region, the option "location",
+// [RegionEnv] and then [DefaultRegion] count. It calls nobody: missing credentials come to light with the first call, as an [faas.ErrPermissionDenied]
+// that says how to give some. The error is an [faas.ErrInvalidArgument].
+//
+// Where cfg.HTTPClient is set, it carries every call. It must not limit the time of a call, since a job may run for 230 seconds, and for Invoke never to be
+// repeated, its transport must not repeat a POST by itself.
+func New(cfg faas.Config, opts ...Option) (*Executor, error) {
+	set := settings{pace: defaultPace}
+	for _, o := range opts {
+		o(&set)
+	}
+	e := &Executor{service: cfg.Service, pace: set.pace, logger: cfg.Logger, app: newCachedApp()}
+	if e.service == "" {
+		return nil, invalid("the service name is empty: an executor is bound to one service")
+	}
+	if e.logger == nil {
+		e.logger = slog.New(slog.DiscardHandler)
+	}
+	var err error
+	if e.options, err = parseOptions(cfg.Options); err != nil {
+		return nil, err
+	}
+	e.secrets.add(e.options.insights)
+	if e.subscription, err = subscriptionOf(cfg); err != nil {
+		return nil, err
+	}
+	if e.region, err = regionOf(cfg, e.options); err != nil {
+		return nil, err
+	}
+	e.names = deriveNames(e.service, e.subscription, e.region, e.options)
+	if cfg.HTTPClient != nil {
+		client := *cfg.HTTPClient
+		e.http = &client
+	} else {
+		e.own = newTransport()
+		e.http = &http.Client{Transport: e.own}
+	}
+	// Credentials and keys are for the host they are sent to.
+	e.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	if err := e.connect(set); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// newTransport returns a transport that speaks HTTP/1.1: Go's HTTP/2 client may send a request again after a server reset its stream, and an
+// invocation must not be repeated. It keeps enough connections for many concurrent invocations.
+func newTransport() *http.Transport {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.Protocols = new(http.Protocols)
+	t.Protocols.SetHTTP1(true)
+	t.ForceAttemptHTTP2, t.TLSNextProto = false, map[string]func(string, *tls.Conn) http.RoundTripper{}
+	t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+	t.MaxIdleConns, t.MaxIdleConnsPerHost = 0, 256
+	return t
+}
+
+// Close closes the connections that are not in use. It removes nothing at Azure.
+func (e *Executor) Close() error {
+	if e.own != nil {
+		e.own.CloseIdleConnections()
+	}
+	return nil
+}
+
+// Format prints service, subscription and app, and no credential, whatever the verb.
+func (e *Executor) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "azure{subscription:%s region:%s service:%s app:%s}", e.subscription, e.region, e.service, e.names.app)
+}
+
+func invalid(format string, args ...any) error {
+	return faas.Errorf(faas.ErrInvalidArgument, "open", faas.AzureFunctions, format, args...)
+}

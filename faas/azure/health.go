@@ -1,0 +1,101 @@
+//go:build !faas_only || faas_azure
+
+package azure
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// maxWarm bounds how many requests a Warm sends at the same time.
+const maxWarm = 64
+
+// Warm sends n requests at the same time that run no job, and returns how many were answered. Azure decides how many instances that makes: one takes
+// several requests, by its size and the option "concurrency".
+func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
+	app, err := e.job(ctx, "warm", jobID)
+	if err != nil {
+		return 0, err
+	}
+	var (
+		all    sync.WaitGroup
+		mu     sync.Mutex
+		warmed int
+		last   error
+	)
+	for range min(max(n, 1), maxWarm) {
+		all.Go(func() {
+			unauthorized, err := e.probe(ctx, app.host, jobID, app.key)
+			if unauthorized {
+				e.app.forgetIf(app)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				last = err
+				return
+			}
+			warmed++
+		})
+	}
+	all.Wait()
+	if warmed == 0 {
+		return 0, e.probeFailed(ctx, "warm", jobID, last)
+	}
+	return warmed, nil
+}
+
+// job returns the app where it has a function for the job.
+func (e *Executor) job(ctx context.Context, op string, jobID uint32) (*invokable, error) {
+	app, err := e.resolve(ctx, op)
+	if err != nil {
+		return nil, e.fail(ctx, op, int64(jobID), err)
+	}
+	if _, there := app.jobs[jobID]; !there {
+		return nil, faas.JobErrorf(faas.ErrNotFound, op, faas.AzureFunctions, jobID, "app %s has no function for this job", e.names.app)
+	}
+	return app, nil
+}
+
+func (e *Executor) probeFailed(ctx context.Context, op string, jobID uint32, err error) *faas.Error {
+	failed := e.fail(ctx, op, int64(jobID), err)
+	var p *probeError
+	if errors.As(err, &p) {
+		failed.Code = codeOf(p.status, "")
+	}
+	return failed
+}
+
+// Health asks the app's host how it is, which starts it where no instance runs.
+func (e *Executor) Health(ctx context.Context, jobID uint32) (faas.Health, error) {
+	app, err := e.job(ctx, "health", jobID)
+	if err != nil {
+		return faas.Health{}, err
+	}
+	status, err := e.hostStatus(ctx, e.names.app, app.host)
+	var p *probeError
+	switch {
+	case err == nil && strings.EqualFold(status.State, "Running") && len(status.Errors) == 0:
+		return faas.Health{Healthy: true}, nil
+	case err == nil:
+		reason := "the host is in the state " + clip(status.State, 40)
+		if len(status.Errors) > 0 {
+			reason += ": " + clip(strings.Join(status.Errors, "; "), maxMessage)
+		}
+		return faas.Health{Reason: e.secrets.hide(reason)}, nil
+	case errors.As(err, &p) && p.status == http.StatusNotFound: // a host that does not say
+		_, err = e.probe(ctx, app.host, jobID, app.key)
+		if err == nil {
+			return faas.Health{Healthy: true}, nil
+		}
+	}
+	if errors.As(err, &p) {
+		return faas.Health{Reason: p.Error()}, nil
+	}
+	return faas.Health{}, e.fail(ctx, "health", int64(jobID), err)
+}

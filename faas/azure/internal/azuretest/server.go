@@ -1,0 +1,320 @@
+// Package azuretest is a stand-in for Azure, for tests: Entra ID's token endpoint, Resource Manager with the calls that deploying a function app
+// takes, the publish endpoint of an app, and the Functions host, which runs the package that was published: it reads host.json and function.json, and
+// starts the executable as a custom handler, respecting its mode bits. Everything is served over TLS on loopback.
+//
+// It is strict: an unknown path, API version or member of a body is an error, and so is a token that it did not give out.
+package azuretest
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync"
+	"time"
+)
+
+// What a client has to log in with.
+const (
+	Tenant       = "11111111-1111-1111-1111-111111111111"
+	ClientID     = "22222222-2222-2222-2222-222222222222"
+	ClientSecret = "the-client-secret"
+	Subscription = "33333333-3333-3333-3333-333333333333"
+	Audience     = "https://management.azure.com"
+)
+
+// Fault is what a request is answered with instead.
+type Fault struct {
+	Status     int
+	Code       string
+	Message    string
+	RetryAfter int // seconds; 0: not said
+}
+
+// Config says how the stand-in behaves. The zero value is an Azure in which everything works at once.
+type Config struct {
+	// Polls is how often an operation has to be asked for until it has ended.
+	Polls int
+	// Fail makes operations on resources of a type end with an error, such as "Microsoft.Web/sites". It is called with the number of the operation on
+	// the type, from 1, and returns the code of the error, or "".
+	Fail func(resourceType string, n int) string
+	// Fault is called for every request to Resource Manager and to publish endpoints. It must not read the body.
+	Fault func(r *http.Request) *Fault
+	// FailDeploy is called with the number of a deployment, from 1, and returns why it fails, or "".
+	FailDeploy func(n int) string
+	// NoRoles denies the assignment of roles, as to most users.
+	NoRoles bool
+	// KeysAfter is how often the keys of a host have to be asked for until they are there.
+	KeysAfter int
+	// Taken are names that someone else has.
+	Taken []string
+	// FrontEnd is how long the front end waits for an answer; 0 for Azure's 230 s.
+	FrontEnd time.Duration
+	// Dir is where packages are unpacked. It is the caller's to remove.
+	Dir string
+	// Echo puts the body of a refused request into the error's message, as some services do.
+	Echo bool
+}
+
+// Server is a stand-in for Azure.
+type Server struct {
+	cfg   Config
+	web   *httptest.Server
+	store store
+
+	mu         sync.Mutex
+	token      string
+	groups     map[string]*Resource
+	resources  map[string]*Resource // by lower-case id
+	operations map[string]*operation
+	counts     map[string]int
+	deploys    int
+	requests   []string
+	problems   []string
+}
+
+// Resource is one that exists.
+type Resource struct {
+	ID   string
+	Type string
+	Body map[string]any
+	app  *app // of a site
+}
+
+type operation struct {
+	left int
+	code string
+	then func()
+}
+
+// New starts a stand-in.
+func New(cfg Config) *Server {
+	if cfg.FrontEnd == 0 {
+		cfg.FrontEnd = 230 * time.Second
+	}
+	s := &Server{
+		cfg: cfg, token: "token-" + random(), groups: map[string]*Resource{}, resources: map[string]*Resource{}, operations: map[string]*operation{},
+		counts: map[string]int{}, store: store{dir: cfg.Dir, packages: map[[sha256.Size]byte]*unpacked{}},
+	}
+	s.web = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
+	s.web.Config.ErrorLog = quiet
+	s.web.StartTLS()
+	return s
+}
+
+func random() string {
+	b := make([]byte, 12)
+	_, _ = rand.Read(b) // never fails
+	return hex.EncodeToString(b)
+}
+
+// Close stops the stand-in and every process that it started.
+func (s *Server) Close() {
+	s.mu.Lock()
+	var apps []*app
+	for _, r := range s.resources {
+		if r.app != nil {
+			apps = append(apps, r.app)
+		}
+	}
+	s.mu.Unlock()
+	for _, a := range apps {
+		a.close()
+	}
+	s.web.Close()
+}
+
+// URL is where authority and Resource Manager are.
+func (s *Server) URL() string { return s.web.URL }
+
+// Transport returns a transport that trusts the stand-in. The caller closes its idle connections.
+func (s *Server) Transport() *http.Transport {
+	return &http.Transport{TLSClientConfig: s.web.Client().Transport.(*http.Transport).TLSClientConfig.Clone(), MaxIdleConnsPerHost: 64}
+}
+
+// Certificate returns the certificate that all servers of the stand-in have, in DER.
+func (s *Server) Certificate() []byte { return s.web.Certificate().Raw }
+
+// Left returns what exists: ids of resources and groups.
+func (s *Server) Left() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var left []string
+	for _, all := range []map[string]*Resource{s.groups, s.resources} {
+		for _, r := range all {
+			left = append(left, r.ID)
+		}
+	}
+	return left
+}
+
+// Requests returns method and path of every request since the last call.
+func (s *Server) Requests() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := s.requests
+	s.requests = nil
+	return all
+}
+
+// Problems returns what no correct client would have sent.
+func (s *Server) Problems() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.problems
+}
+
+// Site returns the body of an app as it is, or nil.
+func (s *Server) Site(name string) map[string]any {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := s.findSite(name); r != nil {
+		return s.view(r)
+	}
+	return nil
+}
+
+// Settings returns the application settings of an app.
+func (s *Server) Settings(name string) map[string]string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := s.findSite(name); r != nil {
+		return r.app.copySettings()
+	}
+	return nil
+}
+
+// RenewKeys gives the host of an app new keys.
+func (s *Server) RenewKeys(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := s.findSite(name); r != nil {
+		r.app.renewKeys()
+	}
+}
+
+// Add puts a resource that was made by someone else into a group, which it makes where it does not exist.
+func (s *Server) Add(group, resourceType, name string, tags map[string]any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	id := "/subscriptions/" + Subscription + "/resourceGroups/" + group
+	if s.groups[strings.ToLower(id)] == nil {
+		s.groups[strings.ToLower(id)] = &Resource{ID: id, Type: groupType, Body: map[string]any{"location": "westeurope", "tags": tags}}
+	}
+	if resourceType == "" {
+		return
+	}
+	id += "/providers/" + resourceType + "/" + name
+	s.resources[strings.ToLower(id)] = &Resource{ID: id, Type: resourceType, Body: map[string]any{"location": "westeurope", "tags": tags, "properties": map[string]any{}}}
+}
+
+func (s *Server) findSite(name string) *Resource {
+	for _, r := range s.resources {
+		if r.Type == siteType && strings.EqualFold(nameOf(r.ID), name) {
+			return r
+		}
+	}
+	return nil
+}
+
+func nameOf(id string) string { return id[strings.LastIndexByte(id, '/')+1:] }
+
+func (s *Server) problem(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.problems = append(s.problems, fmt.Sprintf(format, args...))
+}
+
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	s.requests = append(s.requests, r.Method+" "+r.URL.Path)
+	s.mu.Unlock()
+	if strings.HasPrefix(r.URL.Path, "/"+Tenant+"/") {
+		s.login(w, r)
+		return
+	}
+	if r.Header.Get("Authorization") != "Bearer "+s.token {
+		refuse(w, http.StatusUnauthorized, "InvalidAuthenticationToken", "the token is not one of this server")
+		return
+	}
+	if s.fault(w, r) {
+		return
+	}
+	s.manage(w, r)
+}
+
+// fault answers with an injected fault, and reports whether it did.
+func (s *Server) fault(w http.ResponseWriter, r *http.Request) bool {
+	if s.cfg.Fault == nil {
+		return false
+	}
+	f := s.cfg.Fault(r)
+	if f == nil {
+		return false
+	}
+	if f.RetryAfter > 0 {
+		w.Header().Set("Retry-After", fmt.Sprint(f.RetryAfter))
+	}
+	message := f.Message
+	if s.cfg.Echo {
+		body, _ := io.ReadAll(r.Body) // what was sent so far
+		message += string(body)
+	}
+	refuse(w, f.Status, f.Code, message)
+	return true
+}
+
+// login gives tokens out for a client secret, as Entra ID does.
+func (s *Server) login(w http.ResponseWriter, r *http.Request) {
+	base := s.web.URL + "/" + Tenant
+	switch strings.TrimPrefix(r.URL.Path, "/"+Tenant) {
+	case "/v2.0/.well-known/openid-configuration":
+		answer(w, http.StatusOK, map[string]any{
+			"token_endpoint": base + "/oauth2/v2.0/token", "authorization_endpoint": base + "/oauth2/v2.0/authorize", "issuer": base + "/v2.0",
+		})
+	case "/oauth2/v2.0/token":
+		if r.FormValue("client_id") != ClientID || r.FormValue("client_secret") != ClientSecret || r.FormValue("grant_type") != "client_credentials" {
+			answer(w, http.StatusUnauthorized, map[string]any{"error": "invalid_client", "error_description": "AADSTS7000215: Invalid client secret provided."})
+			return
+		}
+		if !strings.HasPrefix(r.FormValue("scope"), Audience+"/.default") {
+			answer(w, http.StatusBadRequest, map[string]any{"error": "invalid_scope", "error_description": "AADSTS70011: " + r.FormValue("scope")})
+			return
+		}
+		answer(w, http.StatusOK, map[string]any{"token_type": "Bearer", "expires_in": 3600, "access_token": s.token})
+	default:
+		http.NotFound(w, r)
+	}
+}
+
+func answer(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.WriteHeader(status)
+	if status != http.StatusNoContent {
+		_ = json.NewEncoder(w).Encode(body) // the client is gone, and nobody else wants to know
+	}
+}
+
+func refuse(w http.ResponseWriter, status int, code, message string) {
+	answer(w, status, map[string]any{"error": map[string]any{"code": code, "message": message}})
+}
+
+// Environment returns the variables by which azidentity and the provider find the stand-in.
+func (s *Server) Environment() map[string]string {
+	return map[string]string{
+		"AZURE_AUTHORITY_HOST": s.web.URL, "AZURE_TENANT_ID": Tenant, "AZURE_CLIENT_ID": ClientID, "AZURE_CLIENT_SECRET": ClientSecret,
+		"AZURE_RESOURCE_MANAGER_ENDPOINT": s.web.URL,
+	}
+}
+
+// isExecutable reports whether a file of a package has the bits to be started.
+func isExecutable(mode os.FileMode) bool { return mode.Perm()&0o111 != 0 }
+
+var errNoHandler = errors.New("no package is deployed")

@@ -1,0 +1,268 @@
+//go:build !faas_only || faas_azure
+
+package azure
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+const (
+	keyHeader = "X-Functions-Key"
+	// maxBody is the largest request and answer that Azure takes, in bytes. Both are JSON, where a byte of arguments takes up to four.
+	maxBody = 100 << 20
+	// maxExtra is what an answer may have besides its result, in bytes.
+	maxExtra = 1 << 20
+	// grace is how long after a job's timeout an answer is still waited for: an instance may have to start first.
+	grace = 60 * time.Second
+)
+
+// cachedApp is what invocations need of an app: it is read with the first and again when the app refuses the key.
+type cachedApp struct {
+	reading chan struct{} // holds a token while nobody reads
+	mu      sync.Mutex
+	app     *invokable
+}
+
+type invokable struct {
+	host string
+	key  string
+	jobs map[uint32]uint32 // timeouts in seconds
+}
+
+func newCachedApp() *cachedApp {
+	c := &cachedApp{reading: make(chan struct{}, 1)}
+	c.reading <- struct{}{}
+	return c
+}
+
+func (c *cachedApp) get() *invokable {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.app
+}
+
+func (c *cachedApp) set(app *invokable) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.app = app
+}
+
+func (c *cachedApp) forget() { c.set(nil) }
+
+// forgetIf forgets the app if it is still the one that did not work.
+func (c *cachedApp) forgetIf(bad *invokable) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.app == bad {
+		c.app = nil
+	}
+}
+
+// resolve returns what is needed to invoke jobs. Many callers at once cost one read, for which the others wait.
+func (e *Executor) resolve(ctx context.Context, op string) (*invokable, error) {
+	if app := e.app.get(); app != nil {
+		return app, nil
+	}
+	select {
+	case <-e.app.reading:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { e.app.reading <- struct{}{} }()
+	if app := e.app.get(); app != nil {
+		return app, nil
+	}
+	app, err := e.readApp(ctx, op)
+	if err == nil {
+		e.app.set(app)
+	}
+	return app, err
+}
+
+func (e *Executor) readApp(ctx context.Context, op string) (*invokable, error) {
+	s, err := e.owned(ctx, op, e.names.app)
+	if err != nil {
+		return nil, err
+	}
+	app := &invokable{host: s.functionHost(), jobs: parseJobs(s.Tags[tagJobs])}
+	if app.host == "" {
+		return nil, faas.Errorf(faas.ErrUnavailable, op, faas.AzureFunctions, "Azure names no host of app %s", e.names.app)
+	}
+	if app.key, err = e.functionKey(ctx, e.names.app); err != nil {
+		return nil, err
+	}
+	if app.jobs != nil {
+		return app, nil
+	}
+	names, err := e.functions(ctx, e.names.app) // the deployment is unfinished, or the jobs are too many for a tag
+	if err != nil {
+		return nil, err
+	}
+	app.jobs = map[uint32]uint32{}
+	for _, name := range names {
+		if id, err := strconv.ParseUint(strings.TrimPrefix(name, functionPrefix), 10, 32); err == nil && functionName(uint32(id)) == name {
+			app.jobs[uint32(id)] = maxPlanTimeoutSecs
+		}
+	}
+	return app, nil
+}
+
+func jobURL(host string, jobID uint32) string {
+	return "https://" + host + "/" + routePrefix + "/" + functionName(jobID)
+}
+
+// Invoke runs the job with the app's function key, which is read once and again when the app refuses it. The request, which is JSON, and the
+// answer have at most 100 MiB each.
+func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas.Result, error) {
+	start := time.Now()
+	if size := requestSize(jobID, args); size > maxBody {
+		err := faas.JobErrorf(faas.ErrTooLarge, "invoke", faas.AzureFunctions, jobID,
+			"the arguments have %d bytes, which make a request of %d bytes as JSON; the limit is %d bytes", len(args), size, maxBody)
+		err.NotRun = true
+		return nil, err
+	}
+	body := faas.AppendRequest(nil, jobID, args)
+	for attempt := 0; ; attempt++ {
+		app, err := e.resolve(ctx, "invoke")
+		if err != nil {
+			return nil, e.notRun(ctx, jobID, err)
+		}
+		if _, there := app.jobs[jobID]; !there {
+			return nil, e.notRun(ctx, jobID, faas.JobErrorf(faas.ErrNotFound, "invoke", faas.AzureFunctions, jobID, "app %s has no function for this job", e.names.app))
+		}
+		result, failed := e.invokeOnce(ctx, app, jobID, body)
+		if failed == nil {
+			result.Metrics.Total = time.Since(start)
+			return result, nil
+		}
+		if failed.NotRun && (failed.Code == faas.ErrPermissionDenied || failed.Code == faas.ErrNotFound || failed.Code == faas.ErrUnavailable) {
+			e.app.forgetIf(app)
+			if failed.Code == faas.ErrPermissionDenied && attempt == 0 { // the key may have been renewed, and the host has run nothing
+				continue
+			}
+		}
+		return nil, failed
+	}
+}
+
+// notRun makes the error of an invocation that was not sent.
+func (e *Executor) notRun(ctx context.Context, jobID uint32, err error) *faas.Error {
+	failed := e.fail(ctx, "invoke", int64(jobID), err)
+	failed.Op, failed.JobID, failed.NotRun = "invoke", int64(jobID), true
+	return failed
+}
+
+// requestSize returns the size of the JSON of an invocation.
+func requestSize(jobID uint32, args []byte) int {
+	n := len(`{"job_id":,"args":[]}`) + len(strconv.FormatUint(uint64(jobID), 10)) + max(len(args)-1, 0)
+	for _, b := range args {
+		switch {
+		case b >= 100:
+			n += 3
+		case b >= 10:
+			n += 2
+		default:
+			n++
+		}
+	}
+	return n
+}
+
+// invokeOnce sends one request once.
+func (e *Executor) invokeOnce(ctx context.Context, app *invokable, jobID uint32, body []byte) (*faas.Result, *faas.Error) {
+	timeout := time.Duration(app.jobs[jobID]) * time.Second
+	inner, cancel := context.WithTimeout(ctx, timeout+grace)
+	defer cancel()
+	var connected atomic.Bool
+	traced := httptrace.WithClientTrace(inner, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})
+	req, err := http.NewRequestWithContext(traced, http.MethodPost, jobURL(app.host, jobID), bytes.NewReader(body))
+	if err != nil {
+		return nil, e.notRun(ctx, jobID, err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set(keyHeader, app.key)
+	sent := time.Now()
+	resp, err := e.http.Do(req)
+	if err == nil {
+		var answer []byte
+		answer, err = readAnswer(resp)
+		if err == nil {
+			return e.result(ctx, jobID, resp, answer, timeout > 0 && time.Since(sent) >= timeout)
+		}
+	}
+	failed := e.fail(ctx, "invoke", int64(jobID), err)
+	failed.NotRun = !connected.Load()
+	return nil, failed
+}
+
+// readAnswer reads the body of an answer, up to a little more than the limit.
+func readAnswer(resp *http.Response) ([]byte, error) {
+	defer resp.Body.Close()
+	var b bytes.Buffer
+	if resp.ContentLength > 0 && resp.ContentLength <= maxBody {
+		b.Grow(int(resp.ContentLength) + bytes.MinRead)
+	}
+	_, err := b.ReadFrom(io.LimitReader(resp.Body, maxBody+maxExtra+1))
+	return b.Bytes(), err
+}
+
+// result makes the result, or the error, of an answer. late says that it took longer than the job's timeout.
+func (e *Executor) result(ctx context.Context, jobID uint32, resp *http.Response, body []byte, late bool) (*faas.Result, *faas.Error) {
+	refuse := func(code faas.Code, format string, args ...any) *faas.Error {
+		failed := e.fail(ctx, "invoke", int64(jobID), faas.JobErrorf(code, "invoke", faas.AzureFunctions, jobID, format, args...))
+		failed.RetryAfter = retryAfter(resp.Header)
+		return failed
+	}
+	if len(body) > maxBody+maxExtra {
+		return nil, refuse(faas.ErrTooLarge, "the answer is larger than %d bytes", maxBody)
+	}
+	var answer faas.Response
+	parsed := faas.ParseResponse(body, &answer)
+	isJob := parsed == nil && (bytes.Contains(body, []byte(`"success"`)) || bytes.Contains(body, []byte(`"result"`))) // else it is the host's, or the front end's
+	status := resp.StatusCode
+	switch {
+	case isJob && answer.Success && status < 300:
+		if answer.JobID != jobID {
+			return nil, refuse(faas.ErrUnavailable, "the answer is of job %d", answer.JobID)
+		}
+		metrics := faas.Metrics{Execution: milliseconds(answer.ExecutionMS), MemoryMB: answer.MemoryUsedMB}
+		return &faas.Result{Output: slices.Concat([]byte{}, answer.Result), Metrics: metrics}, nil
+	case isJob && !answer.Success:
+		return nil, refuse(faas.ErrFunctionFailed, "%w", &faas.FunctionError{Message: clip(answer.Error, maxMessage)})
+	case status < 300:
+		return nil, refuse(faas.ErrUnavailable, "the function answered with something else than the answer of a job: %s", clip(string(body[:min(len(body), 200)]), 200))
+	case late && status >= 500:
+		return nil, refuse(faas.ErrTimeout, "the job took longer than its timeout, and Azure answered with status %d", status)
+	case status == http.StatusInternalServerError:
+		return nil, refuse(faas.ErrFunctionFailed, "%w", &faas.FunctionError{
+			Type: "host", Message: "the process of the job ended, or did not answer in HTTP; Azure says no more than status 500 " + messageOf(body),
+		})
+	}
+	failed := refuse(codeOf(status, ""), "status %d %s", status, messageOf(body))
+	switch status {
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed,
+		http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusTooManyRequests:
+		failed.NotRun = true // with these the host, or the binary before it runs a job, says that it refused the request
+	}
+	return nil, failed
+}
+
+func milliseconds(ms float64) time.Duration {
+	if !(ms > 0 && ms < float64(1<<63-1)/float64(time.Millisecond)) {
+		return 0
+	}
+	return time.Duration(ms * float64(time.Millisecond))
+}

@@ -1,0 +1,89 @@
+//go:build !faas_only || faas_azure
+
+package azure
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+	"unicode/utf8"
+)
+
+// names are those of a service's resources.
+type names struct {
+	app       string // globally unique; also the ID of the service's only unit
+	group     string
+	plan      string
+	account   string // globally unique
+	container string
+}
+
+// deriveNames makes names that are valid, the same on every machine, and different for different services, subscriptions and regions. The app's name
+// has at most 32 characters, for the Functions host tells apps that share a storage account apart by so many.
+func deriveNames(service, subscription, region string, o options) names {
+	sum := sha256.Sum256([]byte(strings.ToLower(subscription) + "\x00" + region + "\x00" + service))
+	hash := hex.EncodeToString(sum[:])
+	base := "bp-" + hash[:12]
+	if slug := slugOf(service); slug != "" {
+		base = "bp-" + slug + "-" + hash[:12]
+	}
+	return names{
+		app:       cmp.Or(o.appName, base),
+		group:     cmp.Or(o.resourceGroup, base+"-rg"),
+		plan:      base + "-plan",
+		account:   cmp.Or(o.storageAccount, "bp"+hash[:22]),
+		container: base,
+	}
+}
+
+// slugOf returns what of a service's name can be part of a resource's name: at most 16 characters of a-z and 0-9, with single hyphens between them.
+func slugOf(service string) string {
+	var b strings.Builder
+	for _, r := range strings.ToLower(service) {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+			b.WriteRune(r)
+		} else if b.Len() > 0 && !strings.HasSuffix(b.String(), "-") {
+			b.WriteByte('-')
+		}
+	}
+	slug := b.String()
+	return strings.TrimRight(slug[:min(len(slug), 16)], "-")
+}
+
+// Tags. Those of the app are the record of what is deployed: package and fingerprint are written last, so that a deployment that was interrupted
+// is seen as one.
+const (
+	tagPrefix      = "blueprint:"
+	tagManaged     = tagPrefix + "managed-by"
+	tagService     = tagPrefix + "service"
+	tagJobs        = tagPrefix + "jobs"        // job ids and their timeouts, see formatJobs
+	tagPackage     = tagPrefix + "package"     // hex SHA-256 of the package that answers
+	tagFingerprint = tagPrefix + "fingerprint" // of the unit that answers
+	tagOptions     = tagPrefix + "options"     // options.digest
+	tagPublished   = tagPrefix + "published"   // the package that was published last, also while the rest of a deployment is not done
+	tagDeployed    = tagPrefix + "deployed-at"
+	tagAuth        = tagPrefix + "storage-auth" // authIdentity or authKey, once the app can reach its storage
+
+	managedBy   = "blueprint-serverless"
+	maxTagValue = 256
+)
+
+// serviceTag is the service's name as a tag value: itself where Azure takes it, else a hash.
+func serviceTag(service string) string {
+	if len(service) <= maxTagValue && utf8.ValidString(service) && strings.TrimSpace(service) == service && !strings.HasPrefix(service, "sha256:") {
+		return service
+	}
+	sum := sha256.Sum256([]byte(service))
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// ownerTags are the tags that say whose a resource is.
+func (e *Executor) ownerTags() map[string]string {
+	return map[string]string{tagManaged: managedBy, tagService: serviceTag(e.service)}
+}
+
+// owns reports whether the tags are those of a resource of this service.
+func (e *Executor) owns(tags map[string]string) bool {
+	return tags[tagManaged] == managedBy && tags[tagService] == serviceTag(e.service)
+}

@@ -1,0 +1,214 @@
+//go:build !faas_only || faas_azure
+
+package azure
+
+import (
+	"context"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// getSite reads an app. The error of one that does not exist is isNotFound.
+func (e *Executor) getSite(ctx context.Context, id string) (*site, error) {
+	var s site
+	if err := e.call(ctx, http.MethodGet, e.sitePath(id), webAPI, nil, &s); err != nil {
+		return nil, err
+	}
+	return &s, nil
+}
+
+// owned reads an app, and makes sure that it is the service's. One that does not exist is an ErrNotFound, unless its name is that of someone else's.
+func (e *Executor) owned(ctx context.Context, op, id string) (*site, error) {
+	s, err := e.getSite(ctx, id)
+	switch {
+	case err == nil && e.owns(s.Tags):
+		return s, nil
+	case err == nil:
+		return nil, faas.Errorf(faas.ErrConflict, op, faas.AzureFunctions, "app %s exists and does not carry the tags of service %q: it belongs to someone else", id, e.service)
+	case !isNotFound(err):
+		return nil, err
+	}
+	if id != e.names.app && !e.nameIsFree(ctx, id) {
+		return nil, faas.Errorf(faas.ErrConflict, op, faas.AzureFunctions, "app %s is none of service %q, whose app is called %s", id, e.service, e.names.app)
+	}
+	return nil, faas.Errorf(faas.ErrNotFound, op, faas.AzureFunctions, "there is no app %s in resource group %s", id, e.names.group)
+}
+
+// nameIsFree reports whether no app in all of Azure has the name. Where that cannot be told, it has not.
+func (e *Executor) nameIsFree(ctx context.Context, name string) bool {
+	var answer struct {
+		NameAvailable bool `json:"nameAvailable"`
+	}
+	err := e.call(ctx, http.MethodPost, "/subscriptions/"+e.subscription+"/providers/Microsoft.Web/checknameavailability", webAPI,
+		map[string]any{"name": name, "type": "Microsoft.Web/sites"}, &answer)
+	return err == nil && answer.NameAvailable
+}
+
+// design is what an app has to be: the unit and the options in Azure's words.
+type design struct {
+	location string
+	planID   string
+	scale    scale
+	storage  deploymentStorage
+	settings map[string]string
+}
+
+// newDesign says what the app of a unit has to be. connection is the storage account's connection string, or empty for access by the app's own identity.
+func (e *Executor) newDesign(u faas.Unit, b *base, connection string) design {
+	d := design{location: e.region, planID: b.plan.ID, scale: e.newScale(u.Functions), settings: map[string]string{}}
+	if d.planID == "" {
+		d.planID = e.planPath()
+	}
+	d.storage.Type, d.storage.Value = "blobContainer", b.container
+	for _, f := range u.Functions {
+		maps.Copy(d.settings, f.Env)
+	}
+	if e.options.insights != "" {
+		d.settings["APPLICATIONINSIGHTS_CONNECTION_STRING"] = e.options.insights
+	}
+	if connection != "" {
+		d.storage.Authentication.Type, d.storage.Authentication.ConnectionSetting = "StorageAccountConnectionString", connectionSetting
+		d.settings[hostStorage], d.settings[connectionSetting] = connection, connection
+		return d
+	}
+	d.storage.Authentication.Type = "SystemAssignedIdentity"
+	ends := b.account.Properties.PrimaryEndpoints
+	d.settings[hostStorage+"__credential"] = "managedidentity"
+	d.settings[hostStorage+"__blobServiceUri"] = ends.Blob
+	for name, url := range map[string]string{"__queueServiceUri": ends.Queue, "__tableServiceUri": ends.Table} {
+		if url != "" {
+			d.settings[hostStorage+name] = url
+		}
+	}
+	return d
+}
+
+const (
+	hostStorage       = "AzureWebJobsStorage"
+	connectionSetting = "DEPLOYMENT_STORAGE_CONNECTION_STRING"
+)
+
+// newScale unites what the functions want of instances: all HTTP functions of an app share them.
+func (e *Executor) newScale(functions []faas.Function) scale {
+	s := scale{InstanceMemoryMB: e.options.instanceMemory, AlwaysReady: []alwaysReady{}}
+	ready, calls := e.options.alwaysReady, uint32(0)
+	for _, f := range functions {
+		s.InstanceMemoryMB = max(s.InstanceMemoryMB, f.MemoryMB)
+		ready = max(ready, f.KeepWarm)
+		calls = max(calls, f.MaxConcurrency)
+	}
+	perInstance := max(e.options.concurrency, 1)
+	switch {
+	case e.options.maxInstances > 0:
+		s.MaximumInstanceCount = e.options.maxInstances
+	case calls > 0:
+		s.MaximumInstanceCount = min(max(calls/perInstance+min(calls%perInstance, 1), leastMaxInstances), mostMaxInstances)
+	default:
+		s.MaximumInstanceCount = defaultInstances
+	}
+	if ready > 0 {
+		s.AlwaysReady = []alwaysReady{{Name: "http", InstanceCount: ready}}
+		s.MaximumInstanceCount = max(s.MaximumInstanceCount, ready)
+	}
+	if e.options.concurrency > 0 {
+		s.Triggers = &triggers{}
+		s.Triggers.HTTP.PerInstance = e.options.concurrency
+	}
+	return s
+}
+
+// body is what is sent to make the app.
+func (d design) body(tags map[string]string) site {
+	s := site{
+		resource: resource{Location: d.location, Kind: "functionapp,linux", Tags: tags},
+		Identity: &identity{Type: "SystemAssigned"},
+		Properties: siteProperties{
+			ServerFarmID: d.planID, Reserved: true, HTTPSOnly: true, AppConfig: &appConfig{Scale: d.scale}, SiteConfig: &siteConfig{},
+		},
+	}
+	s.Properties.AppConfig.Deployment.Storage = d.storage
+	s.Properties.AppConfig.Runtime.Name, s.Properties.AppConfig.Runtime.Version = "custom", "1.0"
+	for _, name := range slices.Sorted(maps.Keys(d.settings)) {
+		s.Properties.SiteConfig.AppSettings = append(s.Properties.SiteConfig.AppSettings, nameValue{name, d.settings[name]})
+	}
+	return s
+}
+
+// putSite creates or changes the app, and returns it as it is then.
+func (e *Executor) putSite(ctx context.Context, id string, body site) (*site, error) {
+	var s site
+	if err := e.operate(ctx, http.MethodPut, e.sitePath(id), webAPI, body, &s); err != nil {
+		if azureCode(err) == "Conflict" && strings.Contains(strings.ToLower(e.fail(ctx, "deploy", faas.NoJob, err).Error()), "already exists") {
+			return nil, &faas.Error{Op: "deploy", Provider: faas.AzureFunctions, JobID: faas.NoJob, Code: faas.ErrAlreadyExists, Err: &clean{
+				"the name " + id + ` is taken by another app somewhere in Azure: set the option "app_name" to a free name`, err}}
+		}
+		return nil, err
+	}
+	if s.ID == "" || s.functionHost() == "" || s.publishHost() == "" || s.Identity == nil || s.Identity.PrincipalID == "" || isPending(s.Properties.ProvisioningState) {
+		s = site{}
+		if err := e.settled(ctx, e.sitePath(id), webAPI, &s, func() string { return s.Properties.ProvisioningState }); err != nil {
+			return nil, err
+		}
+	}
+	if strings.EqualFold(s.Properties.ProvisioningState, "Failed") {
+		return nil, faas.Errorf(faas.ErrUnavailable, "deploy", faas.AzureFunctions, "Azure says that provisioning app %s failed", id)
+	}
+	return &s, nil
+}
+
+func isPending(provisioningState string) bool {
+	switch strings.ToLower(provisioningState) {
+	case "", "succeeded", "failed", "canceled":
+		return false
+	}
+	return true
+}
+
+// setSettings makes the application settings what they have to be, where creating the app did not.
+func (e *Executor) setSettings(ctx context.Context, id string, wanted map[string]string) error {
+	var now appSettings
+	if err := e.call(ctx, http.MethodPost, e.sitePath(id, "config/appsettings/list"), webAPI, nil, &now); err != nil {
+		return err
+	}
+	if maps.Equal(now.Properties, wanted) {
+		return nil
+	}
+	return e.call(ctx, http.MethodPut, e.sitePath(id, "config/appsettings"), webAPI, appSettings{wanted}, nil)
+}
+
+// state says what the tags and properties of an app tell. id is given since Azure does not tell upper and lower case apart.
+func (e *Executor) state(id string, s *site) faas.State {
+	out := faas.State{
+		ID: id, Status: faas.StatusReady, Resource: s.ID, PackageSHA256: s.Tags[tagPackage], Fingerprint: s.Tags[tagFingerprint],
+		Revision: s.Properties.LastModified,
+	}
+	if host := s.functionHost(); host != "" {
+		out.Endpoint = "https://" + host + "/" + routePrefix
+	}
+	if jobs := parseJobs(s.Tags[tagJobs]); jobs != nil {
+		out.JobIDs = slices.Sorted(maps.Keys(jobs))
+	}
+	if at, err := time.Parse(time.RFC3339Nano, s.Tags[tagDeployed]); err == nil {
+		out.DeployedAt = at.UTC()
+		out.Revision = s.Tags[tagDeployed]
+	}
+	if s.Tags[tagOptions] != e.options.digest() {
+		out.Fingerprint = "" // the app was made with other options, so it is not what is wanted whatever the unit says
+	}
+	switch {
+	case isPending(s.Properties.ProvisioningState):
+		out.Status, out.Reason = faas.StatusPending, "Azure says that its provisioning state is "+clip(s.Properties.ProvisioningState, 40)
+	case strings.EqualFold(s.Properties.ProvisioningState, "Failed"):
+		out.Status, out.Reason = faas.StatusFailed, "Azure says that its provisioning failed"
+	case s.Properties.State != "" && !strings.EqualFold(s.Properties.State, "Running"):
+		out.Status, out.Reason = faas.StatusFailed, "the app is "+clip(strings.ToLower(s.Properties.State), 40)
+	case s.Tags[tagFingerprint] == "" || s.Tags[tagPackage] == "":
+		out.Status, out.Reason = faas.StatusPending, "a deployment of the app was begun and not finished"
+	}
+	return out
+}
