@@ -5,6 +5,7 @@ package gcp
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -74,20 +75,26 @@ func (e *Executor) changePolicy(ctx context.Context, r request, service string, 
 		set := r
 		set.method, set.url = http.MethodPost, e.set.runURL+"v2/"+service+":setIamPolicy"
 		err = e.call(ctx, set, false, map[string]any{"policy": p}, nil)
-		if faas.CodeOf(err) != faas.ErrConflict || wait > 3*maxPoll || !sleep(ctx, wait) {
+		if faas.CodeOf(err) != faas.ErrConflict || isPrecondition(err) || wait > maxPoll || !sleep(ctx, wait) {
 			return e.accessError(set, err)
 		}
 	}
 }
 
+// isPrecondition reports whether something stands in the way of a call that waiting does not change.
+func isPrecondition(err error) bool {
+	var api *APIError
+	return errors.As(err, &api) && api.Status == "FAILED_PRECONDITION"
+}
+
 // accessError explains the usual refusals.
 func (e *Executor) accessError(r request, err error) error {
-	code := faas.CodeOf(err)
-	if err == nil || code != faas.ErrPermissionDenied && code != faas.ErrConflict && code != faas.ErrInvalidArgument || !e.set.public {
+	denied := faas.CodeOf(err) == faas.ErrPermissionDenied || faas.CodeOf(err) == faas.ErrInvalidArgument || isPrecondition(err)
+	if err == nil || !denied {
 		return err
 	}
-	return e.errorf(code, r, "let everybody invoke the function (option public): %w; an organization policy may forbid it (constraints/iam.allowedPolicyMemberDomains): "+
-		"without option public, functions are invoked with ID tokens", err)
+	return e.errorf(faas.ErrPermissionDenied, r, "let others invoke the function (options public and invokers): %w; an organization policy may forbid it "+
+		"(constraints/iam.allowedPolicyMemberDomains): without these options, functions are invoked with the caller's own ID tokens", err)
 }
 
 // add adds members to those who may invoke, and reports whether any was missing.

@@ -86,7 +86,7 @@ func (d *deployment) run(ctx context.Context, p *progress) (faas.State, error) {
 			return s, nil
 		}
 		code := faas.CodeOf(err)
-		if code == faas.ErrConflict && asAPIError(err) || code == faas.ErrAlreadyExists {
+		if code == faas.ErrConflict && asAPIError(err) || code == faas.ErrAlreadyExists && i < rounds/2 {
 			if i < rounds && sleep(ctx, time.Duration(1<<i)*250*time.Millisecond) {
 				p.step("wait")
 				continue

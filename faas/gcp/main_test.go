@@ -3,11 +3,14 @@
 package gcp_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -33,7 +36,7 @@ func run(m *testing.M) int {
 	for _, name := range []string{gcp.RegionEnv, gcp.FunctionsEndpointEnv, gcp.RunEndpointEnv, gcp.StorageEndpointEnv, gcp.DisableCredentialsEnv, gcp.ImpersonateEnv} {
 		os.Unsetenv(name)
 	}
-	builder = gcptest.NewBuilder(dir)
+	builder, shared, packages.dir = gcptest.NewBuilder(dir), dir, dir
 	code := m.Run()
 	http.DefaultClient.CloseIdleConnections()
 	if err := goleak.Find(); err != nil && code == 0 {
@@ -41,6 +44,61 @@ func run(m *testing.M) int {
 		return 1
 	}
 	return code
+}
+
+// shared is a directory for all tests.
+var shared string
+
+// packages builds a package once for all tests.
+var packages packageCache
+
+type packageCache struct {
+	mu  sync.Mutex
+	dir string
+	m   map[string]*faas.Package
+}
+
+func (c *packageCache) build(files []faas.PackageFile) (*faas.Package, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	key := fmt.Sprint(files)
+	if c.m[key] == nil {
+		pkg, err := faas.BuildPackage(context.Background(), c.dir, files)
+		if err != nil {
+			return nil, err
+		}
+		if c.m == nil {
+			c.m = map[string]*faas.Package{}
+		}
+		c.m[key] = pkg
+	}
+	return c.m[key], nil
+}
+
+var jobs struct {
+	sync.Mutex
+	binary *faas.Binary
+}
+
+// jobBinary returns the test's job binary, which is built once for all tests.
+func jobBinary(t testing.TB) *faas.Binary {
+	t.Helper()
+	jobs.Lock()
+	defer jobs.Unlock()
+	if jobs.binary == nil {
+		text, err := os.ReadFile(faastest.JobBinary(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := filepath.Join(shared, "testjob")
+		if err := os.WriteFile(name, text, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if jobs.binary, err = faas.InspectBinary(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return jobs.binary
 }
 
 // runsHere leaves a test out on machines that cannot run what Google runs.
@@ -76,9 +134,9 @@ func open(t testing.TB, cfg faas.Config, opts ...gcp.Option) *gcp.Executor {
 	return e
 }
 
-func harness(s *gcptest.Server, options ...string) faastest.Harness {
+func harness(t testing.TB, s *gcptest.Server, options ...string) faastest.Harness {
 	return faastest.Harness{
-		Provider: faas.GCPFunctions,
+		Provider: faas.GCPFunctions, Binary: jobBinary(t),
 		Open: func(t testing.TB, service string) faas.Executor {
 			e, err := gcp.New(config(s, service, options...))
 			if err != nil {
@@ -107,10 +165,10 @@ func harness(s *gcptest.Server, options ...string) faastest.Harness {
 
 func TestCloudFunctionsKeepTheContract(t *testing.T) {
 	runsHere(t)
-	faastest.Run(t, harness(gcptest.Start(t, builder)))
+	faastest.Run(t, harness(t, gcptest.Start(t, builder)))
 }
 
 func TestCloudRunKeepsTheContract(t *testing.T) {
 	runsHere(t)
-	faastest.Run(t, harness(gcptest.Start(t, builder), "mode=cloud-run", "bucket=test-bucket"))
+	faastest.Run(t, harness(t, gcptest.Start(t, builder), "mode=cloud-run", "bucket=test-bucket"))
 }

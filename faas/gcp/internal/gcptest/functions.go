@@ -350,3 +350,14 @@ func (s *Server) getOperation(w http.ResponseWriter, r *http.Request, name strin
 	}
 	reply(w, answer)
 }
+
+// Relabel replaces the labels of a function.
+func (s *Server) Relabel(name string, labels map[string]string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := map[string]any{}
+	for key, value := range labels {
+		all[key] = value
+	}
+	set(s.fns[name].doc, "labels", all)
+}

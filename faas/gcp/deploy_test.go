@@ -1,0 +1,393 @@
+//go:build !faas_only || faas_gcp
+
+package gcp_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/faastest"
+	"github.com/tangle-network/blueprint-serverless/faas/gcp"
+	"github.com/tangle-network/blueprint-serverless/faas/gcp/internal/gcptest"
+)
+
+// function is a small one.
+func function(job uint32) faas.Function {
+	return faas.Function{JobID: job, MemoryMB: 512, TimeoutSecs: 60, Env: map[string]string{"KEY": "the-secret-value"}}
+}
+
+// units returns units of the test's job binary, with their package.
+func units(t testing.TB, e *gcp.Executor, functions ...faas.Function) []faas.Unit {
+	t.Helper()
+	return packed(t, e, jobBinary(t), functions...)
+}
+
+func packed(t testing.TB, e *gcp.Executor, bin *faas.Binary, functions ...faas.Function) []faas.Unit {
+	t.Helper()
+	all, err := e.Units(bin, functions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkg, err := packages.build(all[0].Files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range all {
+		all[i].Package = pkg
+	}
+	return all
+}
+
+func context1m(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func converge(t testing.TB, e *gcp.Executor, u faas.Unit) faas.State {
+	t.Helper()
+	s, err := e.Converge(context1m(t), u, nil, nil)
+	if err != nil {
+		t.Fatalf("Converge: %v", err)
+	}
+	return s
+}
+
+func wantError(t testing.TB, err error, code faas.Code, words ...string) {
+	t.Helper()
+	if faas.CodeOf(err) != code {
+		t.Fatalf("got error %v (code %q), want code %q", err, faas.CodeOf(err), code)
+	}
+	for _, word := range words {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("the error does not say %q: %v", word, err)
+		}
+	}
+	if strings.Contains(fmt.Sprintf("%+v", err), "the-secret-value") || strings.Contains(err.Error(), "secret-signature") {
+		t.Errorf("the error holds a secret: %v", err)
+	}
+}
+
+// once makes an interceptor that acts on the first n requests that match.
+func once(n int64, match string, act http.HandlerFunc) func(http.ResponseWriter, *http.Request) bool {
+	var seen atomic.Int64
+	return func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.Contains(r.Method+" "+r.URL.Path, match) || seen.Add(1) > n {
+			return false
+		}
+		act(w, r)
+		return true
+	}
+}
+
+func answer(status int, code, message string, info ...string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { gcptest.Fail(w, status, code, message, info...) }
+}
+
+func TestFunctionsThatShareAPackageShareOneUpload(t *testing.T) {
+	runsHere(t)
+	s := gcptest.Start(t, builder)
+	e := open(t, config(s, "share"))
+	var group sync.WaitGroup
+	for _, u := range units(t, e, function(0), function(1), function(2)) {
+		group.Go(func() {
+			if _, err := e.Converge(context1m(t), u, nil, nil); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	if calls := s.Calls("/signed/"); len(calls) != 1 {
+		t.Errorf("uploads: %v", calls)
+	}
+}
+
+func TestAnUnchangedFunctionCostsOneRead(t *testing.T) {
+	runsHere(t)
+	s := gcptest.Start(t, builder)
+	e := open(t, config(s, "unchanged"))
+	u := units(t, e, function(0))[0]
+	converge(t, e, u)
+	other := open(t, config(s, "unchanged"))
+	before := len(s.Calls())
+	state, err := other.Observe(context1m(t), u.ID)
+	if err != nil || !state.Current(u) {
+		t.Errorf("state %+v, error %v: not current", state, err)
+	}
+	if calls := s.Calls()[before:]; len(calls) != 1 {
+		t.Errorf("calls: %v", calls)
+	}
+}
+
+func TestAChangeOfConfigurationUploadsNothingAndNamesWhatDiffers(t *testing.T) {
+	runsHere(t)
+	s := gcptest.Start(t, builder)
+	e := open(t, config(s, "change"))
+	u := units(t, e, function(0))[0]
+	converge(t, e, u)
+	var mask string
+	s.Intercept = func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodPatch {
+			mask = r.URL.Query().Get("updateMask")
+		}
+		return false
+	}
+	u.Functions[0].TimeoutSecs, u.Functions[0].KeepWarm = 90, 1
+	converge(t, e, u)
+	if want := "labels,serviceConfig.timeoutSeconds,serviceConfig.minInstanceCount"; mask != want {
+		t.Errorf("mask %q, want %q", mask, want)
+	}
+	if calls := s.Calls("/signed/"); len(calls) != 1 {
+		t.Errorf("uploads: %v", calls)
+	}
+}
+
+func TestAnotherProviderOptionIsAnotherConfiguration(t *testing.T) {
+	runsHere(t)
+	s := gcptest.Start(t, builder)
+	e := open(t, config(s, "options"))
+	u := units(t, e, function(0))[0]
+	converge(t, e, u)
+	e = open(t, config(s, "options", "concurrency=20", "labels=team=research"))
+	state, err := e.Observe(context1m(t), u.ID)
+	if err != nil || state.Current(u) {
+		t.Fatalf("state %+v, error %v: is current", state, err)
+	}
+	converge(t, e, u)
+	if state, err = e.Observe(context1m(t), u.ID); err != nil || !state.Current(u) {
+		t.Errorf("state %+v, error %v: not current", state, err)
+	}
+}
+
+func TestTroublesOfADeployment(t *testing.T) {
+	runsHere(t)
+	for name, test := range map[string]struct {
+		intercept func(http.ResponseWriter, *http.Request) bool
+		build     func() func(string, string) *gcptest.Status
+		code      faas.Code // empty: it succeeds
+		words     []string
+	}{
+		"a quota is left to the engine": {
+			intercept: once(1, "POST /v2/projects/test-project/locations/us-central1/functions", answer(429, "RESOURCE_EXHAUSTED", "Quota exceeded")),
+			code:      faas.ErrThrottled, words: []string{"Quota exceeded"},
+		},
+		"an upload URL that has expired is asked for anew": {
+			intercept: once(1, "PUT /signed/", func(w http.ResponseWriter, _ *http.Request) {
+				http.Error(w, "<Error><Code>ExpiredToken</Code></Error>", http.StatusBadRequest)
+			}),
+		},
+		"an upload that stays refused is an error": {
+			intercept: once(99, "PUT /signed/", func(w http.ResponseWriter, _ *http.Request) {
+				http.Error(w, "<Error><Code>AccessDenied</Code></Error>", http.StatusForbidden)
+			}),
+			code: faas.ErrPermissionDenied, words: []string{"AccessDenied"},
+		},
+		"an API that is unavailable for a moment is called again": {intercept: once(2, "generateUploadUrl", answer(503, "UNAVAILABLE", "try again"))},
+		"a busy function is waited for": {intercept: once(2, "/functions", func(w http.ResponseWriter, r *http.Request) {
+			gcptest.Fail(w, 409, "ABORTED", "unable to queue the operation")
+		})},
+		"a failed precondition is waited out": {
+			intercept: once(1, "POST /v2/projects/test-project/locations/us-central1/functions", answer(400, "FAILED_PRECONDITION", "another operation is in progress")),
+		},
+		"a build error has the build's words and where its log is": {
+			build: func() func(string, string) *gcptest.Status {
+				return func(string, string) *gcptest.Status {
+					return &gcptest.Status{Code: 3, Message: "Build failed", Build: "job.go:1: expected the-secret-value"}
+				}
+			},
+			code: faas.ErrInvalidArgument, words: []string{"Build failed", "job.go:1: expected", "https://console.cloud.google.com/cloud-build/"},
+		},
+		"an operation that fails half-way is an error": {
+			build: func() func(string, string) *gcptest.Status {
+				return func(string, string) *gcptest.Status {
+					return &gcptest.Status{Code: 13, Message: "an internal error has occurred"}
+				}
+			},
+			code: faas.ErrUnavailable, words: []string{"an internal error has occurred"},
+		},
+		"an API that is not enabled is named with its remedy": {
+			intercept: once(1, "GET /v2/", answer(403, "PERMISSION_DENIED", "Cloud Functions API has not been used", "SERVICE_DISABLED", "service", "cloudfunctions.googleapis.com")),
+			code:      faas.ErrPermissionDenied, words: []string{"gcloud services enable cloudfunctions.googleapis.com --project=test-project"},
+		},
+		"a missing permission is named with its remedy": {
+			intercept: once(1, "generateUploadUrl", answer(403, "PERMISSION_DENIED", "Permission 'cloudfunctions.functions.sourceCodeSet' denied on resource")),
+			code:      faas.ErrPermissionDenied, words: []string{"--role=roles/cloudfunctions.developer"},
+		},
+		"a missing actAs is named with its remedy": {
+			intercept: once(1, "POST /v2/projects/test-project/locations/us-central1/functions", answer(403, "PERMISSION_DENIED", "Caller is missing permission 'iam.serviceAccounts.actAs' on service account x")),
+			code:      faas.ErrPermissionDenied, words: []string{"gcloud iam service-accounts add-iam-policy-binding", "roles/iam.serviceAccountUser"},
+		},
+		"an answer that repeats the environment is cleaned": {
+			intercept: func(w http.ResponseWriter, r *http.Request) bool {
+				if r.URL.Query().Get("functionId") == "" {
+					return false
+				}
+				gcptest.Fail(w, 400, "INVALID_ARGUMENT", "environment variable KEY=the-secret-value is not valid")
+				return true
+			},
+			code: faas.ErrInvalidArgument, words: []string{"(hidden)"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := gcptest.Start(t, builder)
+			e := open(t, config(s, "trouble"))
+			u := units(t, e, function(0))[0]
+			s.Intercept = test.intercept
+			if test.build != nil {
+				s.Build = test.build()
+			}
+			_, err := e.Converge(context1m(t), u, nil, nil)
+			if test.code != "" {
+				wantError(t, err, test.code, test.words...)
+				if !errors.As(err, new(*gcp.APIError)) {
+					t.Errorf("the API's error is not reachable: %v", err)
+				}
+				s.Intercept, s.Build = nil, nil
+				_, err = e.Converge(context1m(t), u, nil, nil)
+			}
+			if err != nil {
+				t.Fatalf("Converge: %v", err)
+			}
+			if r, err := e.Invoke(context1m(t), 0, []byte("hello")); err != nil || string(r.Output) != "hello" {
+				t.Errorf("Invoke: %v, %v", r, err)
+			}
+			if err := e.Remove(context1m(t), u.ID); err != nil {
+				t.Errorf("Remove: %v", err)
+			}
+		})
+	}
+}
+
+func TestAFunctionThatAppearsMeanwhileIsUpdated(t *testing.T) {
+	runsHere(t)
+	s := gcptest.Start(t, builder)
+	e := open(t, config(s, "race"))
+	u := units(t, e, function(0))[0]
+	// The first look finds nothing, though the function is there: the operation then ends with ALREADY_EXISTS.
+	converge(t, open(t, config(s, "race")), u)
+	s.Intercept = once(1, "GET /v2/projects/test-project/locations/us-central1/functions/race-job0", answer(404, "NOT_FOUND", "not found"))
+	u.Functions[0].TimeoutSecs = 61
+	if state := converge(t, e, u); !state.Current(u) {
+		t.Errorf("state %+v is not current", state)
+	}
+}
+
+func TestAFunctionOfSomebodyElseIsAdoptedOnlyWhenAskedTo(t *testing.T) {
+	runsHere(t)
+	s := gcptest.Start(t, builder)
+	e := open(t, config(s, "adopt"))
+	u := units(t, e, function(0))[0]
+	converge(t, e, u)
+	s.Relabel("projects/test-project/locations/us-central1/functions/"+u.ID, map[string]string{"deployment-tool": "cli-gcloud"})
+	_, err := e.Observe(context1m(t), u.ID)
+	wantError(t, err, faas.ErrConflict, "option adopt")
+	e = open(t, config(s, "adopt", "adopt=true"))
+	if state, err := e.Observe(context1m(t), u.ID); err != nil || state.Current(u) {
+		t.Fatalf("state %+v, error %v", state, err)
+	}
+	if state := converge(t, e, u); !state.Current(u) {
+		t.Errorf("state %+v is not current", state)
+	}
+	s.Relabel("projects/test-project/locations/us-central1/functions/"+u.ID, map[string]string{"blueprint-service": "another"})
+	_, err = e.Observe(context1m(t), u.ID)
+	wantError(t, err, faas.ErrConflict, `"another"`)
+}
+
+func TestAPackageThatLostItsPermissionsRuns(t *testing.T) {
+	runsHere(t)
+	s := gcptest.Start(t, builder)
+	s.LoseExecutable = true
+	e := open(t, config(s, "modes"))
+	converge(t, e, units(t, e, function(0))[0])
+	if r, err := e.Invoke(context1m(t), 0, []byte("x")); err != nil || string(r.Output) != "x" {
+		t.Errorf("Invoke: %v, %v", r, err)
+	}
+}
+
+func TestTheNewestRuntimeOnOfferIsUsed(t *testing.T) {
+	runsHere(t)
+	for name, test := range map[string]struct {
+		options []string
+		refuse  http.HandlerFunc
+		want    string
+	}{
+		"newest generally available": {want: "go126"},
+		"asked for":                  {options: []string{"runtime=go125"}, want: "go125"},
+		"not told":                   {refuse: answer(403, "PERMISSION_DENIED", "no"), want: "go125"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := gcptest.Start(t, builder)
+			if test.refuse != nil {
+				s.Intercept = once(9, "/runtimes", test.refuse)
+			}
+			e := open(t, config(s, "runtime", test.options...))
+			state := converge(t, e, units(t, e, function(0))[0])
+			if !strings.Contains(string(state.Private), `"runtime":"`+test.want+`"`) {
+				t.Errorf("private is %s, want runtime %s", state.Private, test.want)
+			}
+		})
+	}
+}
+
+func TestRestoreFromTheSourceThatGoogleKeeps(t *testing.T) {
+	runsHere(t)
+	s := gcptest.Start(t, builder)
+	e := open(t, config(s, "restore"))
+	one := units(t, e, function(0))[0]
+	converge(t, e, one)
+	prior, err := e.Observe(context1m(t), one.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin, err := faas.InspectBinary(faastest.AddVersion(t, jobBinary(t).Path, "2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := function(0)
+	changed.Env = map[string]string{"KEY": "two"}
+	converge(t, e, packed(t, e, bin, changed)[0])
+	one.Package = nil
+	if err := e.Restore(context1m(t), one, prior); err != nil {
+		t.Fatalf("Restore: %v", err)
+	}
+	now, err := e.Observe(context1m(t), one.ID)
+	if err != nil || now.PackageSHA256 != prior.PackageSHA256 || now.Fingerprint != prior.Fingerprint {
+		t.Errorf("state %+v, error %v; want %+v", now, err, prior)
+	}
+	if calls := s.Calls("/signed/"); len(calls) != 2 {
+		t.Errorf("uploads: %v", calls)
+	}
+	err = e.Restore(context1m(t), faas.Unit{ID: one.ID}, faas.State{ID: one.ID, Status: faas.StatusReady})
+	wantError(t, err, faas.ErrUnsupported, "configuration")
+}
+
+func TestListReadsEveryPage(t *testing.T) {
+	runsHere(t)
+	s := gcptest.Start(t, builder)
+	e := open(t, config(s, "pages"))
+	all := units(t, e, function(0), function(1), function(2), function(10), function(11))
+	for _, u := range all {
+		converge(t, e, u)
+	}
+	states, err := e.List(context1m(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for _, state := range states {
+		ids = append(ids, state.ID)
+	}
+	if len(ids) != len(all) || !slices.IsSorted(ids) {
+		t.Errorf("got %v", ids)
+	}
+}

@@ -1,0 +1,167 @@
+//go:build !faas_only || faas_gcp
+
+package gcp_test
+
+import (
+	"fmt"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/gcp"
+	"github.com/tangle-network/blueprint-serverless/faas/gcp/internal/gcptest"
+)
+
+func TestConfigurationsThatAreRefused(t *testing.T) {
+	for _, test := range []struct {
+		change func(*faas.Config)
+		words  string
+	}{
+		{func(c *faas.Config) { c.Service = "" }, "service name is empty"},
+		{func(c *faas.Config) { c.ProjectID = "" }, "project_id is missing"},
+		{func(c *faas.Config) { c.ProjectID = "Bad Project" }, "project_id"},
+		{func(c *faas.Config) { c.Region = "../x" }, "region"},
+		{func(c *faas.Config) { c.Options = map[string]string{"mode": "x"} }, "option mode"},
+		{func(c *faas.Config) { c.Options = map[string]string{"mode": "cloud-run"} }, "option bucket is missing"},
+		{func(c *faas.Config) { c.Options = map[string]string{"runtime": "go12"} }, "option runtime"},
+		{func(c *faas.Config) { c.Options = map[string]string{"concurrency": "1001"} }, "option concurrency"},
+		{func(c *faas.Config) { c.Options = map[string]string{"labels": "A=b"} }, "option labels"},
+		{func(c *faas.Config) { c.Options = map[string]string{"labels": "blueprint-job=b"} }, "option labels"},
+		{func(c *faas.Config) { c.Options = map[string]string{"labels": "a=b,a=c"} }, "twice"},
+		{func(c *faas.Config) { c.Options = map[string]string{"secrets": "A"} }, "option secrets"},
+		{func(c *faas.Config) { c.Options = map[string]string{"vpc_egress": "all-traffic"} }, "vpc_connector"},
+		{func(c *faas.Config) { c.Options = map[string]string{"public": "maybe"} }, "option public"},
+		{func(c *faas.Config) { c.Options = map[string]string{"invokers": "allUsers"} }, "option public"},
+		{func(c *faas.Config) { c.Options = map[string]string{"functions_endpoint": "ftp://x"} }, "functions_endpoint"},
+		{func(c *faas.Config) { c.Options = map[string]string{"nonsense": "1"} }, "nonsense"},
+	} {
+		cfg := faas.Config{Service: "s", ProjectID: "test-project"}
+		test.change(&cfg)
+		_, err := gcp.New(cfg)
+		wantError(t, err, faas.ErrInvalidArgument, test.words)
+	}
+}
+
+func TestTheEnvironmentOfGooglesCommandLineCounts(t *testing.T) {
+	runsHere(t)
+	s := gcptest.Start(t, builder)
+	t.Setenv(gcp.FunctionsEndpointEnv, s.URL+"/")
+	t.Setenv(gcp.RunEndpointEnv, s.URL+"/")
+	t.Setenv(gcp.DisableCredentialsEnv, "True")
+	t.Setenv(gcp.RegionEnv, "europe-west4")
+	exec, err := faas.Open(t.Context(), faas.Config{Provider: faas.GCPFunctions, Service: "env", ProjectID: "test-project"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := exec.(*gcp.Executor)
+	defer e.Close()
+	state := converge(t, e, units(t, e, function(0))[0])
+	if want := "projects/test-project/locations/europe-west4/functions/env-job0"; state.Resource != want {
+		t.Errorf("resource %q, want %q", state.Resource, want)
+	}
+	if _, err := e.Invoke(context1m(t), 0, nil); err != nil {
+		t.Error(err)
+	}
+	if text := fmt.Sprintf("%+v", e); !strings.Contains(text, "europe-west4") {
+		t.Errorf("prints as %s", text)
+	}
+}
+
+func TestUnitsThatGoogleWouldRefuseAreRefused(t *testing.T) {
+	s := gcptest.Start(t, builder)
+	e := open(t, config(s, "units", "max_instances=3", "secrets=TOKEN=my-secret"))
+	bin := &faas.Binary{Path: "x", Size: 1, Executable: true, Format: faas.FormatELF, OS: "linux", Arch: faas.AMD64, Static: true, Protocols: faas.SpeaksAll}
+	for _, test := range []struct {
+		change func(*faas.Function)
+		code   faas.Code
+		words  string
+	}{
+		{func(f *faas.Function) { f.MemoryMB = 600 }, faas.ErrInvalidArgument, "1024 MiB"},
+		{func(f *faas.Function) { f.MemoryMB = 40000 }, faas.ErrTooLarge, "32768"},
+		{func(f *faas.Function) { f.Env["PORT"] = "1" }, faas.ErrInvalidArgument, "PORT"},
+		{func(f *faas.Function) { f.Env["X_GOOGLE_A"] = "1" }, faas.ErrInvalidArgument, "X_GOOGLE_A"},
+		{func(f *faas.Function) { f.Env["TOKEN"] = "1" }, faas.ErrInvalidArgument, "secrets"},
+		{func(f *faas.Function) { f.Env["A"] = "a\x00" }, faas.ErrInvalidArgument, "NUL"},
+		{func(f *faas.Function) { f.Env["A"] = strings.Repeat("a", 32<<10) }, faas.ErrTooLarge, "32768"},
+		{func(f *faas.Function) { f.KeepWarm = 4 }, faas.ErrInvalidArgument, "3 is the most"},
+		{func(f *faas.Function) { f.KeepWarm, f.MaxConcurrency = 3, 2 }, faas.ErrInvalidArgument, "2 is the most"},
+	} {
+		f := function(7)
+		test.change(&f)
+		_, err := e.Units(bin, []faas.Function{f})
+		wantError(t, err, test.code, test.words, "job 7")
+	}
+	for _, test := range []struct {
+		change func(*faas.Binary)
+		words  string
+	}{
+		{func(b *faas.Binary) { b.Arch = faas.ARM64 }, "amd64"},
+		{func(b *faas.Binary) { b.OS = "darwin" }, "Linux"},
+		{func(b *faas.Binary) { b.Static, b.Libraries = false, []string{"libssl.so.3"} }, "libssl.so.3"},
+		{func(b *faas.Binary) { b.Static, b.Interpreter = false, "/lib/ld-musl-x86_64.so.1" }, "ld-musl"},
+	} {
+		changed := *bin
+		test.change(&changed)
+		_, err := e.Units(&changed, []faas.Function{function(7)})
+		wantError(t, err, faas.ErrInvalidArgument, test.words)
+	}
+	bin.Static, bin.Interpreter, bin.Libraries = false, "/lib64/ld-linux-x86-64.so.2", []string{"libc.so.6"}
+	if _, err := e.Units(bin, []faas.Function{function(7)}); err != nil {
+		t.Errorf("a binary that needs glibc alone is refused: %v", err)
+	}
+}
+
+// FuzzNames checks that every service gets names that Google takes, and that no other service gets them.
+func FuzzNames(f *testing.F) {
+	for _, name := range []string{"a", "Alpha", "1a", "日本", "job0", "a-0123456789", strings.Repeat("long-", 30)} {
+		f.Add(name, "alpha", uint32(4294967295))
+	}
+	valid := regexp.MustCompile(`^[a-z]([-a-z0-9]{0,47}[a-z0-9])?$`)
+	bin := &faas.Binary{Path: "x", Size: 1, Executable: true, Format: faas.FormatELF, OS: "linux", Arch: faas.AMD64, Static: true, Protocols: faas.SpeaksAll}
+	id := func(t *testing.T, service string, job uint32) string {
+		e, err := gcp.New(faas.Config{Service: service, ProjectID: "test-project"})
+		if err != nil {
+			t.Skip(err)
+		}
+		defer e.Close()
+		units, err := e.Units(bin, []faas.Function{function(job)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return units[0].ID
+	}
+	f.Fuzz(func(t *testing.T, a, b string, job uint32) {
+		one := id(t, a, job)
+		if !valid.MatchString(one) {
+			t.Errorf("service %q: %q", a, one)
+		}
+		if a != b && one == id(t, b, job) {
+			t.Errorf("services %q and %q both have %q", a, b, one)
+		}
+	})
+}
+
+func TestPreflightNamesWhatIsMissing(t *testing.T) {
+	s := gcptest.Start(t, builder)
+	t.Setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_SERVICEUSAGE", s.URL)
+	t.Setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDRESOURCEMANAGER", s.URL)
+	e := open(t, config(s, "preflight"))
+	if err := e.Preflight(context1m(t)); err != nil {
+		t.Fatal(err)
+	}
+	s.Intercept = func(w http.ResponseWriter, r *http.Request) bool {
+		switch {
+		case strings.HasSuffix(r.URL.Path, "services:batchGet"):
+			_, _ = w.Write([]byte(`{"services":[{"name":"projects/1/services/run.googleapis.com","state":"ENABLED"}]}`))
+		case strings.HasSuffix(r.URL.Path, ":testIamPermissions"):
+			_, _ = w.Write([]byte(`{}`))
+		default:
+			return false
+		}
+		return true
+	}
+	wantError(t, e.Preflight(context1m(t)), faas.ErrPermissionDenied,
+		"gcloud services enable cloudbuild.googleapis.com --project=test-project", "--role=roles/cloudfunctions.developer", "cloudfunctions.functions.create", "--role=roles/iam.serviceAccountUser")
+}
