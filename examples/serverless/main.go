@@ -25,7 +25,10 @@ func main() {
 		return
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout)
+	self, err := os.Executable()
+	if err == nil {
+		err = run(ctx, self, os.Args[1:], os.Stdout)
+	}
 	stop()
 	if err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "error:", err)
@@ -33,7 +36,8 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, args []string, out io.Writer) error {
+// run tells the story of deploying this program's own executable.
+func run(ctx context.Context, self string, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("serverless", flag.ContinueOnError)
 	policyFile := flags.String("policy", "", "policy `file`; default: a policy for the embedded platform")
 	provider := flags.String("provider", "", "deploy with this provider, whatever the policy says: custom, or a cloud that was added by a build tag")
@@ -44,7 +48,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if flags.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q: see -help", flags.Arg(0))
 	}
-	story := &story{out: out, quiet: *asJSON}
+	story := &story{self: self, out: out, quiet: *asJSON}
 	report, err := story.tell(ctx, *policyFile, *provider)
 	if *asJSON && report != nil {
 		return errors.Join(err, report.writeJSON(out, err))

@@ -54,6 +54,7 @@ func (r *report) writeJSON(out io.Writer, failed error) error {
 
 // story tells what happens, step by step.
 type story struct {
+	self  string // this program's executable
 	out   io.Writer
 	quiet bool
 }
@@ -82,7 +83,7 @@ func (s *story) tell(ctx context.Context, policyFile, provider string) (_ *repor
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(workspace)) }()
-	binary, err := layOut(workspace)
+	binary, err := s.layOut(workspace)
 	if err != nil {
 		return nil, err
 	}
@@ -133,11 +134,7 @@ func (s *story) tell(ctx context.Context, policyFile, provider string) (_ *repor
 }
 
 // layOut puts this program where a blueprint's build would have put its binary, so that its profiles are found beside it.
-func layOut(workspace string) (string, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return "", err
-	}
+func (s *story) layOut(workspace string) (string, error) {
 	dir := filepath.Join(workspace, "target", "release")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
@@ -146,10 +143,10 @@ func layOut(workspace string) (string, error) {
 	if runtime.GOOS == "windows" {
 		binary += ".exe"
 	}
-	if os.Link(self, binary) == nil {
+	if os.Link(s.self, binary) == nil {
 		return binary, nil
 	}
-	return binary, copyFile(binary, self)
+	return binary, copyFile(binary, s.self)
 }
 
 func copyFile(to, from string) (err error) {
