@@ -170,6 +170,9 @@ func Recover(ctx context.Context, name string, opts ...DeployOption) (_ *Recover
 	if o.executor == nil {
 		defer func() { err = errors.Join(err, exec.Close()) }()
 	}
+	if err := j.record().Settle(ctx); err != nil {
+		return nil, err
+	}
 	out := &Recovery{Removed: []string{}, Unsettled: []string{}}
 	var remove []ledger.Unit
 	for _, u := range j.record().Sorted() {

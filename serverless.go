@@ -46,6 +46,9 @@ func deployServerless(ctx context.Context, spec ServiceSpec, strategy Strategy, 
 			o.logger.Warn("the ledger could not be closed", "service", spec.Name, "error", cerr)
 		}
 	}()
+	if err := j.record().Settle(ctx); err != nil {
+		return nil, err
+	}
 	p, err := prepare(ctx, spec, strategy, cfg, o, j.record())
 	if err != nil {
 		return nil, err

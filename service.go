@@ -237,6 +237,9 @@ func (s *Service) removeFunctions(ctx context.Context) (err error) {
 	j := &journal{led: led}
 	defer func() { err = errors.Join(err, j.close()) }()
 	rec := j.record()
+	if err := rec.Settle(ctx); err != nil {
+		return err
+	}
 	units := slices.Clone(s.units)
 	for _, u := range units {
 		delete(rec.Units, u.ID)

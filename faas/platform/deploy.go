@@ -16,7 +16,8 @@ type deployment struct {
 	replace bool
 }
 
-// deploy makes the function exist. It returns when the function can be invoked; an older one of the same id is replaced without dropping a call.
+// deploy makes the function exist. It returns when the function can be invoked; an older one of the same id is replaced without dropping a call. If ctx
+// ends before, nothing has changed.
 func (p *Platform) deploy(ctx context.Context, d *deployment) (*function, error) {
 	if err := p.checkDeployable(d); err != nil {
 		return nil, err
@@ -39,6 +40,9 @@ func (p *Platform) deploy(ctx context.Context, d *deployment) (*function, error)
 	}
 	d.PackageSHA256, d.PackageSize, d.BinarySize, d.DeployedAt = u.sha256, u.size, a.binary, time.Now().UTC()
 	f, err := p.start(ctx, d)
+	if err == nil && ctx.Err() != nil { // what a program that died was sending must not bring back what another has removed or replaced since
+		err = notRunError(faas.ErrTimeout, "deploy", "the deployment was given up: %w", context.Cause(ctx))
+	}
 	if err == nil {
 		err = p.install(f, d)
 	}

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -71,11 +72,32 @@ func (l *Ledger) compact() error {
 			return faas.Errorf(faas.ErrInternal, "write ledger", "", "%w", err)
 		}
 	}
-	if err := atomicfile.Write(l.path, text, 0o600); err != nil {
+	if err := l.replace(text); err != nil {
 		return faas.Errorf(faas.ErrInternal, "write ledger", "", "%w", err)
 	}
 	l.lines = len(entries)
 	return nil
+}
+
+// replace makes text the content of the file, at once or not at all. What a crash can leave beside it has one name, which the next call takes: the
+// lock is held.
+func (l *Ledger) replace(text []byte) error {
+	next := l.path + ".new"
+	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, os.Remove(next))
+	}
+	if err := os.Rename(next, l.path); err != nil {
+		return errors.Join(err, os.Remove(next))
+	}
+	return atomicfile.SyncDir(filepath.Dir(l.path))
 }
 
 // Record returns what the ledger says now.
@@ -96,6 +118,13 @@ func (l *Ledger) Describe(r Record) error {
 func (l *Ledger) Put(units ...Unit) error {
 	if len(units) == 0 {
 		return nil
+	}
+	units = slices.Clone(units)
+	now := time.Now().UTC()
+	for i := range units {
+		if units[i].Since = nil; units[i].Pending != "" {
+			units[i].Since = &now
+		}
 	}
 	return l.write(entry{Put: units})
 }
@@ -143,35 +172,29 @@ func (l *Ledger) write(e entry) (err error) {
 	if text, err = appendLine(text, e); err != nil {
 		return err
 	}
-	isNew := false
-	if l.file == nil {
-		_, statErr := os.Stat(l.path)
-		isNew = errors.Is(statErr, fs.ErrNotExist)
-		flags := os.O_WRONLY | os.O_CREATE | os.O_APPEND
-		if l.lines == 0 {
-			flags |= os.O_TRUNC // only a first line that a crash cut off can be there
+	if l.lines == 0 {
+		if err = l.replace(text); err != nil {
+			return err
 		}
-		if l.file, err = os.OpenFile(l.path, flags, 0o600); err != nil {
+		l.lines++
+	} else if err = l.append(text); err != nil {
+		return err
+	}
+	l.lines++
+	l.rec.apply(e)
+	return nil
+}
+
+func (l *Ledger) append(text []byte) (err error) {
+	if l.file == nil {
+		if l.file, err = os.OpenFile(l.path, os.O_WRONLY|os.O_APPEND, 0o600); err != nil {
 			return err
 		}
 	}
 	if _, err = l.file.Write(text); err != nil {
 		return err
 	}
-	if err = l.file.Sync(); err != nil {
-		return err
-	}
-	if isNew {
-		if err = atomicfile.SyncDir(filepath.Dir(l.path)); err != nil {
-			return err
-		}
-	}
-	if l.lines == 0 {
-		l.lines++
-	}
-	l.lines++
-	l.rec.apply(e)
-	return nil
+	return l.file.Sync()
 }
 
 // Delete removes the ledger of a service that holds nothing any more. The ledger can only be closed afterwards.

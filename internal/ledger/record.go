@@ -3,6 +3,7 @@
 package ledger
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"strings"
@@ -35,6 +36,8 @@ type Unit struct {
 	EnvNames  []string        `json:"env_names,omitempty"` // of the environment, without values
 	// Pending says what was about to be done to the unit ("create", "update", "remove") and is not known to have ended; empty once it has.
 	Pending string `json:"pending,omitempty"`
+	// Since is when Pending was written; set by Put.
+	Since *time.Time `json:"since,omitempty"`
 	// State is what the provider held when the unit was last known to be whole; nil where it was never.
 	State *faas.State `json:"state,omitempty"`
 }
@@ -52,6 +55,31 @@ func (r Record) Clean() bool {
 		}
 	}
 	return true
+}
+
+// settleTime is longer than a request that a program had sent when it was killed is on its way to the provider and takes effect there.
+const settleTime = 2 * time.Second
+
+// Settle waits until nothing that an interrupted operation had begun can still take effect unseen: a request outlives the program that sent it. It
+// returns at once where none was, or where it was some time ago. The error is that of ctx.
+func (r Record) Settle(ctx context.Context) error {
+	var wait time.Duration
+	for _, u := range r.Units {
+		if u.Pending != "" && u.Since != nil {
+			wait = max(wait, min(settleTime-time.Since(*u.Since), settleTime)) // the clock may have been put back since
+		}
+	}
+	if wait <= 0 {
+		return nil
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return faas.Errorf(faas.ErrTimeout, "wait for an interrupted operation", "", "%w", ctx.Err())
+	}
 }
 
 // Sorted returns the units by ascending ID.
