@@ -215,7 +215,7 @@ func (s *Server) deploy(op *operation, d *deployed, doc map[string]any, method s
 			set(d.doc, path, value)
 		}
 		if s.iam[service] == nil {
-			s.iam[service] = &policy{Etag: "e1"}
+			s.iam[service] = &policy{Etag: etag(0)}
 		}
 		s.finish(op, nil, clone(d.doc))
 	})

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -13,6 +14,11 @@ type policy struct {
 	Version  int        `json:"version,omitempty"`
 	Etag     string     `json:"etag"`
 	Bindings []*binding `json:"bindings,omitempty"`
+}
+
+// etag returns bytes in base 64, which an etag is.
+func etag(n int) string {
+	return base64.StdEncoding.EncodeToString(strconv.AppendInt([]byte("etag-"), int64(n), 10))
 }
 
 type binding struct {
@@ -53,7 +59,7 @@ func (s *Server) iamPolicy(w http.ResponseWriter, r *http.Request, service strin
 		fail(w, 409, "ABORTED", "There were concurrent policy changes. Please retry the whole read-modify-write with exponential backoff.")
 		return
 	}
-	in.Policy.Etag = current.Etag + "x"
+	in.Policy.Etag = etag(s.next())
 	s.iam[service] = in.Policy
 	reply(w, in.Policy)
 }
@@ -63,7 +69,7 @@ func (s *Server) SetPolicy(service, role string, members ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.iam[service]
-	p.Etag += "y"
+	p.Etag = etag(s.next())
 	p.Bindings = append(p.Bindings, &binding{Role: role, Members: members})
 }
 
@@ -123,7 +129,8 @@ func validIDToken(r *http.Request, audience string) bool {
 	return ok && token == IDToken(audience)
 }
 
-// preflight answers which APIs are on and which permissions the caller has: all of them.
+// preflight answers what is asked of a project before a deployment: which APIs are on and which permissions the caller has (all of them), and
+// which account builds.
 func (s *Server) preflight(w http.ResponseWriter, r *http.Request, name string) {
 	switch {
 	case strings.HasSuffix(name, "/services:batchGet"):
@@ -136,7 +143,19 @@ func (s *Server) preflight(w http.ResponseWriter, r *http.Request, name string) 
 		body, _ := io.ReadAll(r.Body)
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(body)
+	case strings.Contains(name, "/services/") && r.Method == http.MethodGet:
+		reply(w, map[string]any{"name": name, "state": "ENABLED"})
+	case strings.HasSuffix(name, ":getIamPolicy") && r.Method == http.MethodPost:
+		reply(w, policy{Etag: etag(1), Bindings: []*binding{{Role: "roles/cloudbuild.builds.builder", Members: []string{"serviceAccount:" + buildAccount}}}})
+	case strings.HasSuffix(name, "/defaultServiceAccount"):
+		reply(w, map[string]any{"name": name, "serviceAccountEmail": "projects/123456789/serviceAccounts/" + buildAccount})
+	case strings.Count(name, "/") == 1 && r.Method == http.MethodGet:
+		reply(w, map[string]any{"projectId": lastSegment(name), "projectNumber": "123456789", "lifecycleState": "ACTIVE"})
 	default:
 		fail(w, 404, "NOT_FOUND", "no such method: "+r.Method+" "+name)
 	}
 }
+
+const buildAccount = "123456789-compute@developer.gserviceaccount.com"
+
+func lastSegment(name string) string { return name[strings.LastIndexByte(name, '/')+1:] }

@@ -113,7 +113,7 @@ func (s *Server) readFunction(r *http.Request, body []byte, creating bool) (map[
 	switch {
 	case len(f.Labels) > 64:
 		return nil, fmt.Errorf("too many labels")
-	case creating && f.Environment != "GEN_2" && f.Environment != 2.0:
+	case f.Environment != nil && f.Environment != "GEN_2" && f.Environment != 2.0: // a number from the official client, nothing from gcloud
 		return nil, fmt.Errorf("environment is %v", f.Environment)
 	case creating && f.BuildConfig.Runtime == "":
 		return nil, fmt.Errorf("build_config.runtime is required")

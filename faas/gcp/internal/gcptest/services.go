@@ -112,7 +112,7 @@ func (s *Server) deployService(w http.ResponseWriter, name string, body []byte) 
 		set(d.doc, path, value)
 	}
 	if s.iam[name] == nil {
-		s.iam[name] = &policy{Etag: "e1"}
+		s.iam[name] = &policy{Etag: etag(0)}
 	}
 	op := s.newOperation(name[:strings.Index(name, "/services/")], "SERVICE")
 	s.finish(op, nil, clone(d.doc))
