@@ -86,6 +86,13 @@ var outputOnly = []string{
 	"name", "state", "stateMessages", "updateTime", "createTime", "url", "buildConfig.build", "buildConfig.sourceProvenance", "serviceConfig.service", "serviceConfig.uri", "serviceConfig.revision",
 }
 
+// enums are those that Google's client writes as numbers.
+var enums = map[string][]string{
+	"environment":                              {"ENVIRONMENT_UNSPECIFIED", "GEN_1", "GEN_2"},
+	"serviceConfig.ingressSettings":            {"INGRESS_SETTINGS_UNSPECIFIED", "ALLOW_ALL", "ALLOW_INTERNAL_ONLY", "ALLOW_INTERNAL_AND_GCLB"},
+	"serviceConfig.vpcConnectorEgressSettings": {"VPC_CONNECTOR_EGRESS_SETTINGS_UNSPECIFIED", "PRIVATE_RANGES_ONLY", "ALL_TRAFFIC"},
+}
+
 var (
 	idPattern     = regexp.MustCompile(`^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$`)
 	keyPattern    = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,62}$`)
@@ -142,6 +149,11 @@ func (s *Server) readFunction(r *http.Request, body []byte, creating bool) (map[
 	}
 	for _, path := range outputOnly {
 		set(doc, path, nil)
+	}
+	for path, names := range enums {
+		if n, ok := at(doc, path).(float64); ok && int(n) >= 0 && int(n) < len(names) {
+			set(doc, path, names[int(n)])
+		}
 	}
 	return doc, nil
 }

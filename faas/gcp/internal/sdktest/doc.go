@@ -1,0 +1,2 @@
+// Package sdktest has only tests.
+package sdktest
