@@ -80,15 +80,16 @@ func ParseRequest(dst, body []byte) (jobID uint32, args []byte, err error) {
 
 // MaxResponseSize returns an upper bound of what [AppendResponse] appends for a successful answer of n bytes.
 func MaxResponseSize(n int) int {
-	return len(`{"job_id":4294967295,"result":[],"success":false,"execution_ms":,"memory_used_mb":4294967295}`) + maxFloatSize + maxNumberSize*n
+	return len(`{"job_id":4294967295,"result":[],"success":false,"execution_ms":,"memory_used_mb":4294967295}`) + 20 + maxNumberSize*n
 }
 
-// maxFloatSize is the longest that appendNumber writes: a sign, 17 digits, a point, and an exponent.
-const maxFloatSize = 24
+// maxWholeMS is the largest "execution_ms" that is written: every reader of JSON has it exactly.
+const maxWholeMS = 1 << 53
 
 // AppendResponse appends the JSON of an answer to dst and returns the extended slice. An answer with Success has "job_id", "result", "success",
 // "execution_ms" and "memory_used_mb"; one without has "job_id", "result", "success" and "error", and the two measurements where they are known. An
-// ExecutionMS that is negative or no number is written as unknown. It allocates only where dst lacks capacity; see [MaxResponseSize].
+// ExecutionMS is rounded up to whole milliseconds, which is what readers of the protocol expect; one that is negative or no number is written as
+// unknown. It allocates only where dst lacks capacity; see [MaxResponseSize].
 func AppendResponse(dst []byte, r *Response) []byte {
 	dst = slices.Grow(dst, MaxResponseSize(len(r.Result)))
 	dst = append(dst, `{"job_id":`...)
@@ -107,7 +108,7 @@ func AppendResponse(dst []byte, r *Response) []byte {
 	}
 	if r.Success || ms > 0 {
 		dst = append(dst, `,"execution_ms":`...)
-		dst = appendNumber(dst, ms)
+		dst = strconv.AppendUint(dst, uint64(min(math.Ceil(ms), maxWholeMS)), 10)
 	}
 	if r.Success || r.MemoryUsedMB > 0 {
 		dst = append(dst, `,"memory_used_mb":`...)
@@ -194,14 +195,6 @@ func parseResponse(body []byte, r *Response) error {
 		return Errorf(ErrInvalidArgument, s.op, "", "the answer has neither result nor success nor error")
 	}
 	return nil
-}
-
-// appendNumber appends a finite number in the shortest form that reads back the same.
-func appendNumber(dst []byte, f float64) []byte {
-	if f == 0 || f >= 1e-6 && f < 1e15 {
-		return strconv.AppendFloat(dst, f, 'f', -1, 64)
-	}
-	return strconv.AppendFloat(dst, f, 'e', -1, 64)
 }
 
 // appendString appends a JSON string. Bytes that are not UTF-8 become U+FFFD.

@@ -154,8 +154,8 @@ func TestResponsesAsTheProtocolWritesThem(t *testing.T) {
 	}{
 		{Response{JobID: 2, Result: []byte{0, 64}, Success: true, ExecutionMS: 12, MemoryUsedMB: 34},
 			`{"job_id":2,"result":[0,64],"success":true,"execution_ms":12,"memory_used_mb":34}`},
-		{Response{Success: true, ExecutionMS: 0.25}, `{"job_id":0,"result":[],"success":true,"execution_ms":0.25,"memory_used_mb":0}`},
-		{Response{Success: true, ExecutionMS: 1.5e20}, `{"job_id":0,"result":[],"success":true,"execution_ms":1.5e+20,"memory_used_mb":0}`},
+		{Response{Success: true, ExecutionMS: 0.25}, `{"job_id":0,"result":[],"success":true,"execution_ms":1,"memory_used_mb":0}`},
+		{Response{Success: true, ExecutionMS: 1.5e20}, `{"job_id":0,"result":[],"success":true,"execution_ms":9007199254740992,"memory_used_mb":0}`},
 		{Response{Success: true, ExecutionMS: math.NaN()}, `{"job_id":0,"result":[],"success":true,"execution_ms":0,"memory_used_mb":0}`},
 		{Response{Success: true, ExecutionMS: math.Inf(1)}, `{"job_id":0,"result":[],"success":true,"execution_ms":0,"memory_used_mb":0}`},
 		{Response{Success: true, ExecutionMS: -3}, `{"job_id":0,"result":[],"success":true,"execution_ms":0,"memory_used_mb":0}`},
