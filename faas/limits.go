@@ -77,6 +77,16 @@ func ProviderLimits(name string) (Limits, bool) {
 	return Limits{}, false
 }
 
+// ProviderReplyLimit returns how long a caller can wait for an answer, in seconds, where that is less than the provider's timeout limit; else
+// 0. On Azure the front end closes a connection after 230 s, while a function may run on:
+// https://learn.microsoft.com/azure/azure-functions/functions-scale#timeout.
+func ProviderReplyLimit(name string) uint32 {
+	if name == AzureFunctions {
+		return 230
+	}
+	return 0
+}
+
 // ProviderMemorySizes returns the memory sizes that a provider sells, known for the same names as [ProviderLimits].
 func ProviderMemorySizes(name string) (MemorySizes, bool) {
 	if k, ok := known[name]; ok {
