@@ -16,9 +16,8 @@ type uploaded struct{ zip []byte }
 
 // operation is a long-running one.
 type operation struct {
-	name  string
-	polls int
-	done  chan struct{}
+	name string
+	done chan struct{}
 	// Set before done is closed.
 	err  *Status
 	doc  map[string]any
@@ -60,15 +59,15 @@ func (s *Server) putUpload(w http.ResponseWriter, r *http.Request) {
 	up := s.uploads[strings.TrimPrefix(r.URL.Path, "/signed/")]
 	switch {
 	case up == nil || r.Method != http.MethodPut:
-		http.Error(w, "<Error><Code>NoSuchKey</Code></Error>", 404)
+		http.Error(w, "<Error><Code>NoSuchKey</Code></Error>", http.StatusNotFound)
 	case r.Header.Get("Authorization") != "":
-		http.Error(w, "<Error><Code>AccessDenied</Code></Error>", 403)
+		http.Error(w, "<Error><Code>AccessDenied</Code></Error>", http.StatusForbidden)
 	case r.Header.Get("Content-Type") != "application/zip":
-		http.Error(w, "<Error><Code>SignatureDoesNotMatch</Code></Error>", 403)
+		http.Error(w, "<Error><Code>SignatureDoesNotMatch</Code></Error>", http.StatusForbidden)
 	case s.SignLengthRange && r.Header.Get("X-Goog-Content-Length-Range") != "0,104857600":
-		http.Error(w, "<Error><Code>SignatureDoesNotMatch</Code></Error>", 403)
+		http.Error(w, "<Error><Code>SignatureDoesNotMatch</Code></Error>", http.StatusForbidden)
 	case r.ContentLength != int64(len(body)):
-		http.Error(w, "<Error><Code>MissingContentLength</Code></Error>", 411)
+		http.Error(w, "<Error><Code>MissingContentLength</Code></Error>", http.StatusLengthRequired)
 	default:
 		up.zip = body
 	}

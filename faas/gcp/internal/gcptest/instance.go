@@ -22,7 +22,6 @@ type instance struct {
 	id      string
 	env     map[string]any
 	timeout time.Duration
-	command []string // of the workspace's directory, where there is no built program
 
 	mu      sync.Mutex
 	process *process

@@ -109,7 +109,7 @@ func (s *Server) readFunction(r *http.Request, body []byte, creating bool) (map[
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&f); err != nil {
-		return nil, fmt.Errorf("Invalid JSON payload received. %v", err)
+		return nil, fmt.Errorf("invalid JSON payload received: %w", err)
 	}
 	for key, value := range f.Labels {
 		if !keyPattern.MatchString(key) || !valuePattern.MatchString(value) {
