@@ -360,3 +360,10 @@ func (s *Server) Relabel(name string, labels map[string]string) {
 	}
 	set(s.fns[name].doc, "labels", all)
 }
+
+// Functions returns the full names of all functions.
+func (s *Server) Functions() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.fns))
+}
