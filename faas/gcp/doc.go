@@ -36,7 +36,12 @@
 //
 // # Why no SDK
 //
-// The APIs are called over REST with net/http, and of Google's libraries only those for credentials are linked. A program that links this provider in this way
-// has 7 MB and 3 modules of Google's and others' libraries; with cloud.google.com/go/functions it has 17 MB and 35 (over gRPC, and over its REST client just as
-// much), with google.golang.org/api 15 MB and 27. It compiles in half the time.
+// The APIs are called over REST with net/http, and of Google's libraries only those for credentials are linked: golang.org/x/oauth2 and
+// cloud.google.com/go/compute/metadata. Measured as a stripped program that calls the same methods and gets the same tokens, with Go 1.26 on linux/amd64:
+//
+//	                                          size     packages  modules  CPU time of a first build
+//	net/http and golang.org/x/oauth2           7.1 MB  206        2        37 s
+//	google.golang.org/api (REST)              15.5 MB  439       27        69 s
+//	cloud.google.com/go/functions over REST   17.3 MB  481       35        75 s
+//	cloud.google.com/go/functions over gRPC   17.8 MB  481       35        75 s
 package gcp

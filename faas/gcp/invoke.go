@@ -3,6 +3,7 @@
 package gcp
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
@@ -90,7 +91,7 @@ func (e *Executor) post(ctx context.Context, r request, to string, body []byte) 
 		if sent.http2.Load() { // its client would also repeat what the server may have begun
 			return nil, errNotRepeated
 		}
-		return io.NopCloser(strings.NewReader(string(body))), nil
+		return io.NopCloser(bytes.NewReader(body)), nil
 	}
 	a, err := e.send(httptrace.WithClientTrace(ctx, sent.trace()), r)
 	if err != nil {

@@ -99,7 +99,7 @@ type settings struct {
 	noCredentials                bool
 
 	// Base URLs of the APIs, with a slash at the end.
-	functionsURL, runURL, storageURL, artifactsURL, usageURL, projectsURL string
+	functionsURL, runURL, storageURL, artifactsURL, usageURL, projectsURL, buildURL string
 	// shape sums up what of the above shapes a function.
 	shape string
 }
@@ -182,6 +182,7 @@ func parse(cfg faas.Config) (*settings, error) {
 	s.storageURL = o.endpoint("storage_endpoint", StorageEndpointEnv, "https://storage.googleapis.com/")
 	s.artifactsURL = o.endpoint("", endpointEnvPrefix+"ARTIFACTREGISTRY", "https://artifactregistry.googleapis.com/")
 	s.usageURL = o.endpoint("", endpointEnvPrefix+"SERVICEUSAGE", "https://serviceusage.googleapis.com/")
+	s.buildURL = o.endpoint("", endpointEnvPrefix+"CLOUDBUILD", "https://cloudbuild.googleapis.com/")
 	s.projectsURL = o.endpoint("", endpointEnvPrefix+"CLOUDRESOURCEMANAGER", "https://cloudresourcemanager.googleapis.com/")
 	if o.err != nil {
 		return nil, o.err

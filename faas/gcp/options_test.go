@@ -145,8 +145,9 @@ func FuzzNames(f *testing.F) {
 
 func TestPreflightNamesWhatIsMissing(t *testing.T) {
 	s := gcptest.Start(t, builder)
-	t.Setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_SERVICEUSAGE", s.URL)
-	t.Setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDRESOURCEMANAGER", s.URL)
+	for _, api := range []string{"SERVICEUSAGE", "CLOUDRESOURCEMANAGER", "CLOUDBUILD"} {
+		t.Setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_"+api, s.URL)
+	}
 	e := open(t, config(s, "preflight"))
 	if err := e.Preflight(context1m(t)); err != nil {
 		t.Fatal(err)
@@ -157,11 +158,18 @@ func TestPreflightNamesWhatIsMissing(t *testing.T) {
 			_, _ = w.Write([]byte(`{"services":[{"name":"projects/1/services/run.googleapis.com","state":"ENABLED"}]}`))
 		case strings.HasSuffix(r.URL.Path, ":testIamPermissions"):
 			_, _ = w.Write([]byte(`{}`))
+		case strings.HasSuffix(r.URL.Path, ":getIamPolicy"):
+			_, _ = w.Write([]byte(`{"bindings":[{"role":"roles/viewer","members":["user:a@example.com"]}]}`))
+		case strings.HasSuffix(r.URL.Path, "/iam/testPermissions"):
+			gcptest.Fail(w, 404, "NOT_FOUND", "The specified bucket does not exist.")
 		default:
 			return false
 		}
 		return true
 	}
 	wantError(t, e.Preflight(context1m(t)), faas.ErrPermissionDenied,
-		"gcloud services enable cloudbuild.googleapis.com --project=test-project", "--role=roles/cloudfunctions.developer", "cloudfunctions.functions.create", "--role=roles/iam.serviceAccountUser")
+		"gcloud services enable cloudbuild.googleapis.com --project=test-project", "--role=roles/cloudfunctions.developer", "cloudfunctions.functions.create", "--role=roles/iam.serviceAccountUser",
+		"--member=serviceAccount:123456789-compute@developer.gserviceaccount.com --role=roles/cloudbuild.builds.builder")
+	e = open(t, config(s, "preflight", "mode=cloud-run", "bucket=my-bucket"))
+	wantError(t, e.Preflight(context1m(t)), faas.ErrPermissionDenied, "gcloud storage buckets create gs://my-bucket", "--role=roles/run.developer")
 }

@@ -12,33 +12,18 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// Preflight finds out whether the project can be deployed to, and changes nothing. The error names every API that is not enabled and every permission that is
-// missing, each with the gcloud command that mends it. It is ErrPermissionDenied, or the error of a call that told nothing.
+// Preflight finds out whether the project can be deployed to, and changes nothing. The error names every API that is not enabled, every permission that is
+// missing and the role that Cloud Build lacks, each with the gcloud command that mends it. It is ErrPermissionDenied, or the error of a call that
+// told nothing.
 func (e *Executor) Preflight(ctx context.Context) error {
 	r := request{op: "preflight", job: faas.NoJob}
 	var trouble []string
-	apis, err := e.missingAPIs(ctx, r)
-	if err != nil {
-		return err
-	}
-	for _, api := range apis {
-		trouble = append(trouble, "API "+api+" is not enabled: "+e.enableCommand(api))
-	}
-	permissions, err := e.missingPermissions(ctx, r)
-	if err != nil {
-		return err
-	}
-	byRole := map[string][]string{}
-	var order []string
-	for _, permission := range permissions {
-		role := roleFor(permission)
-		if byRole[role] == nil {
-			order = append(order, role)
+	for _, check := range []func(context.Context, request) ([]string, error){e.checkAPIs, e.checkPermissions, e.checkBuilder, e.checkBucket} {
+		found, err := check(ctx, r)
+		if err != nil {
+			return err
 		}
-		byRole[role] = append(byRole[role], permission)
-	}
-	for _, role := range order {
-		trouble = append(trouble, "permission "+strings.Join(byRole[role], ", ")+" is missing: "+e.grantCommand(role))
+		trouble = append(trouble, found...)
 	}
 	if len(trouble) > 0 {
 		return e.errorf(faas.ErrPermissionDenied, r, "project %s cannot be deployed to: %s", e.set.project, strings.Join(trouble, "; "))
@@ -68,7 +53,7 @@ func (e *Executor) needs() (apis, permissions []string) {
 	return apis, permissions
 }
 
-func (e *Executor) missingAPIs(ctx context.Context, r request) ([]string, error) {
+func (e *Executor) checkAPIs(ctx context.Context, r request) ([]string, error) {
 	apis, _ := e.needs()
 	query := url.Values{}
 	for _, api := range apis {
@@ -84,18 +69,21 @@ func (e *Executor) missingAPIs(ctx context.Context, r request) ([]string, error)
 	if err := e.call(ctx, r, true, nil, &got); err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(apis, func(api string) bool {
-		for _, s := range got.Services {
-			if s.State == "ENABLED" && lastSegment(s.Name) == api {
-				return true
-			}
+	enabled := map[string]bool{}
+	for _, s := range got.Services {
+		enabled[lastSegment(s.Name)] = s.State == "ENABLED"
+	}
+	var trouble []string
+	for _, api := range apis {
+		if !enabled[api] {
+			trouble = append(trouble, "API "+api+" is not enabled: "+e.enableCommand(api))
 		}
-		return false
-	}), nil
+	}
+	return trouble, nil
 }
 
-// missingPermissions asks for the project as a whole. A permission that is held on a single resource of it alone counts as missing.
-func (e *Executor) missingPermissions(ctx context.Context, r request) ([]string, error) {
+// checkPermissions asks for the project as a whole. A permission that is held on a single resource of it alone counts as missing.
+func (e *Executor) checkPermissions(ctx context.Context, r request) ([]string, error) {
 	_, permissions := e.needs()
 	r.method, r.url = http.MethodPost, e.set.projectsURL+"v1/projects/"+e.set.project+":testIamPermissions"
 	var got struct {
@@ -104,5 +92,87 @@ func (e *Executor) missingPermissions(ctx context.Context, r request) ([]string,
 	if err := e.call(ctx, r, true, map[string]any{"permissions": permissions}, &got); err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(permissions, func(p string) bool { return slices.Contains(got.Permissions, p) }), nil
+	return e.missing(permissions, got.Permissions), nil
+}
+
+// missing describes the permissions that are not held, by the role that gives them.
+func (e *Executor) missing(wanted, held []string) []string {
+	byRole := map[string][]string{}
+	var order []string
+	for _, permission := range wanted {
+		if slices.Contains(held, permission) {
+			continue
+		}
+		role := roleFor(permission)
+		if byRole[role] == nil {
+			order = append(order, role)
+		}
+		byRole[role] = append(byRole[role], permission)
+	}
+	var trouble []string
+	for _, role := range order {
+		trouble = append(trouble, "permission "+strings.Join(byRole[role], ", ")+" is missing: "+e.grantCommand(role))
+	}
+	return trouble
+}
+
+// checkBuilder looks whether the account that Cloud Build runs as may build. Who may not read that is told nothing.
+func (e *Executor) checkBuilder(ctx context.Context, r request) ([]string, error) {
+	if e.set.mode != modeBuild {
+		return nil, nil
+	}
+	account := e.set.buildServiceAccount
+	if account == "" {
+		r.method, r.url = http.MethodGet, e.set.buildURL+"v1/"+e.set.parent()+"/defaultServiceAccount"
+		var got struct {
+			Email string `json:"serviceAccountEmail"`
+		}
+		if err := e.call(ctx, r, true, nil, &got); err != nil {
+			return nil, unlessDenied(err)
+		}
+		if account = lastSegment(got.Email); account == "" || strings.HasSuffix(account, "@cloudbuild.gserviceaccount.com") {
+			return nil, nil // Cloud Build's own account may build
+		}
+	}
+	r.method, r.url = http.MethodPost, e.set.projectsURL+"v1/projects/"+e.set.project+":getIamPolicy"
+	var p iamPolicy
+	if err := e.call(ctx, r, true, struct{}{}, &p); err != nil {
+		return nil, unlessDenied(err)
+	}
+	member := "serviceAccount:" + account
+	for _, b := range p.Bindings {
+		if slices.Contains([]string{builderRole, "roles/editor", "roles/owner"}, b.Role) && slices.Contains(b.Members, member) {
+			return nil, nil
+		}
+	}
+	return []string{"Cloud Build's account lacks " + builderRole + ": gcloud projects add-iam-policy-binding " + e.set.project + " --member=" + member + " --role=" + builderRole}, nil
+}
+
+const builderRole = "roles/cloudbuild.builds.builder"
+
+func unlessDenied(err error) error {
+	if code := faas.CodeOf(err); code == faas.ErrPermissionDenied || code == faas.ErrNotFound {
+		return nil
+	}
+	return err
+}
+
+// checkBucket looks whether packages can be put into the bucket.
+func (e *Executor) checkBucket(ctx context.Context, r request) ([]string, error) {
+	if e.set.mode != modeRun {
+		return nil, nil
+	}
+	wanted := []string{"storage.objects.create", "storage.objects.get", "storage.objects.list", "storage.objects.delete"}
+	r.method, r.url = http.MethodGet, e.set.storageURL+"storage/v1/b/"+url.PathEscape(e.set.bucket)+"/iam/testPermissions?"+url.Values{"permissions": wanted}.Encode()
+	var got struct {
+		Permissions []string `json:"permissions"`
+	}
+	err := e.call(ctx, r, true, nil, &got)
+	if faas.CodeOf(err) == faas.ErrNotFound {
+		return []string{"bucket " + e.set.bucket + " does not exist: gcloud storage buckets create gs://" + e.set.bucket + " --project=" + e.set.project + " --location=" + e.set.region}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return e.missing(wanted, got.Permissions), nil
 }

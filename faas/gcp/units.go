@@ -3,6 +3,7 @@
 package gcp
 
 import (
+	"bytes"
 	"cmp"
 	_ "embed"
 	"maps"
@@ -45,6 +46,7 @@ func (h buildHost) files(bin *faas.Binary) ([]faas.PackageFile, error) {
 	if bin.Protocols != faas.SpeaksAll {
 		shim = pipeShim
 	}
+	shim = bytes.TrimPrefix(shim, []byte("//go:build linux\n\n")) // it is for this module's own builds
 	return append([]faas.PackageFile{{Name: "go.mod", Content: []byte(shimModule)}, {Name: "job.go", Content: shim}}, faas.BootstrapFiles(bin)...), nil
 }
 

@@ -1,0 +1,37 @@
+//go:build !faas_only || faas_gcp
+
+package gcp_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/gcp"
+)
+
+// A program that does not go through the registry makes an executor itself. Nothing is called before it is used.
+func ExampleNew() {
+	e, err := gcp.New(faas.Config{Service: "pricing", ProjectID: "my-project", Region: "europe-west4", Options: map[string]string{
+		"concurrency": "20", "service_account": "jobs@my-project.iam.gserviceaccount.com",
+	}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer e.Close()
+	fmt.Println(e)
+	// Output: gcp-functions{service:pricing project:my-project region:europe-west4 mode:functions}
+}
+
+// Before a first deployment, Preflight says what is missing in a project, and how to mend it.
+func ExampleExecutor_Preflight() {
+	e, err := gcp.New(faas.Config{Service: "pricing", ProjectID: "my-project"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer e.Close()
+	if err := e.Preflight(context.Background()); err != nil {
+		log.Fatal(err) // with a gcloud command for each API and permission that is missing
+	}
+}
