@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/faas/faastest"
 	"github.com/tangle-network/blueprint-serverless/faas/gcp"
 	"github.com/tangle-network/blueprint-serverless/faas/gcp/internal/gcptest"
 )
@@ -343,19 +342,15 @@ func TestRestoreFromTheSourceThatGoogleKeeps(t *testing.T) {
 	runsHere(t)
 	s := gcptest.Start(t, builder)
 	e := open(t, config(s, "restore"))
-	one := units(t, e, function(0))[0]
+	one := packed(t, e, script(t, valueBinary), function(0))[0]
 	converge(t, e, one)
 	prior, err := e.Observe(context1m(t), one.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	bin, err := faas.InspectBinary(faastest.AddVersion(t, jobBinary(t).Path, "2"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	changed := function(0)
 	changed.Env = map[string]string{"KEY": "two"}
-	converge(t, e, packed(t, e, bin, changed)[0])
+	converge(t, e, packed(t, e, script(t, plainBinary), changed)[0])
 	one.Package = nil
 	if err := e.Restore(context1m(t), one, prior); err != nil {
 		t.Fatalf("Restore: %v", err)

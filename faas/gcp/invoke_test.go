@@ -271,14 +271,7 @@ esac
 
 func TestABinaryThatSpeaksOnlyStdioRuns(t *testing.T) {
 	runsHere(t)
-	name := filepath.Join(t.TempDir(), "plain.sh")
-	if err := os.WriteFile(name, []byte(plainBinary), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	bin, err := faas.InspectBinary(name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	bin := script(t, plainBinary)
 	s := gcptest.Start(t, builder)
 	s.LoseExecutable = true
 	e := open(t, config(s, "plain"))
@@ -298,6 +291,6 @@ func TestABinaryThatSpeaksOnlyStdioRuns(t *testing.T) {
 			t.Errorf("job %d: %v, want %v", job, err, &want)
 		}
 	}
-	_, err = open(t, config(s, "plain", "mode=cloud-run", "bucket=bbb")).Units(bin, []faas.Function{function(0)})
+	_, err := open(t, config(s, "plain", "mode=cloud-run", "bucket=bbb")).Units(bin, []faas.Function{function(0)})
 	wantError(t, err, faas.ErrUnsupported, "mode functions")
 }

@@ -101,6 +101,20 @@ func jobBinary(t testing.TB) *faas.Binary {
 	return jobs.binary
 }
 
+// script returns a binary that speaks only stdin and stdout.
+func script(t testing.TB, text string) *faas.Binary {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "script.sh")
+	if err := os.WriteFile(name, []byte(text), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	bin, err := faas.InspectBinary(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bin
+}
+
 // runsHere leaves a test out on machines that cannot run what Google runs.
 func runsHere(t testing.TB) {
 	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
