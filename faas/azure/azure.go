@@ -58,6 +58,7 @@ type Executor struct {
 	scm     runtime.Pipeline
 	secrets secrets
 	app     *cachedApp
+	memory  memory
 	local   bool // also binaries for this machine are accepted, which only tests can run
 }
 
@@ -76,7 +77,7 @@ type pace struct {
 }
 
 var defaultPace = pace{
-	first: 250 * time.Millisecond, longest: 5 * time.Second, state: 15 * time.Minute, role: 3 * time.Minute, retry: 800 * time.Millisecond,
+	first: 100 * time.Millisecond, longest: 5 * time.Second, state: 15 * time.Minute, role: 3 * time.Minute, retry: 800 * time.Millisecond,
 }
 
 // Option changes what [New] makes.

@@ -3,6 +3,7 @@
 package azure
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -67,11 +68,9 @@ func (e *Executor) connect(set settings) error {
 
 // cloud returns where authority and Resource Manager are: by option, else by the environment, else those of the public cloud.
 func (e *Executor) cloud(set settings) (cloud.Configuration, error) {
-	where := cloud.AzurePublic
+	where := cloudOf(cmp.Or(os.Getenv(authorityEnv), cloud.AzurePublic.ActiveDirectoryAuthorityHost))
 	if set.cloud != nil {
 		where = *set.cloud
-	} else if host := os.Getenv(authorityEnv); host != "" {
-		where = cloudOf(host)
 	}
 	if where.ActiveDirectoryAuthorityHost == "" {
 		return where, invalid("the cloud configuration has no authority host")
@@ -97,7 +96,6 @@ func (e *Executor) cloud(set settings) (cloud.Configuration, error) {
 		}
 	}
 	manager.Endpoint = strings.TrimRight(manager.Endpoint, "/")
-	manager.Audience = strings.TrimRight(manager.Audience, "/")
 	return cloud.Configuration{
 		ActiveDirectoryAuthorityHost: where.ActiveDirectoryAuthorityHost,
 		Services:                     map[cloud.ServiceName]cloud.ServiceConfiguration{cloud.ResourceManager: manager},
@@ -107,14 +105,15 @@ func (e *Executor) cloud(set settings) (cloud.Configuration, error) {
 // cloudOf returns the cloud that an authority belongs to. An unknown authority is taken for that of an emulator or of a private cloud, whose Resource
 // Manager has to be given.
 func cloudOf(authority string) cloud.Configuration {
-	for _, c := range []cloud.Configuration{cloud.AzureChina, cloud.AzureGovernment, cloud.AzurePublic} {
+	for _, c := range []cloud.Configuration{cloud.AzureChina, cloud.AzureGovernment} {
 		if hostOf(c.ActiveDirectoryAuthorityHost) == hostOf(authority) {
 			return c
 		}
 	}
+	manager := cloud.AzurePublic.Services[cloud.ResourceManager]
+	manager.Audience = publicAudience // azcore has the older name, which counts as well
 	return cloud.Configuration{
-		ActiveDirectoryAuthorityHost: authority,
-		Services:                     map[cloud.ServiceName]cloud.ServiceConfiguration{cloud.ResourceManager: cloud.AzurePublic.Services[cloud.ResourceManager]},
+		ActiveDirectoryAuthorityHost: authority, Services: map[cloud.ServiceName]cloud.ServiceConfiguration{cloud.ResourceManager: manager},
 	}
 }
 

@@ -3,6 +3,7 @@
 package azure
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"net/http"
@@ -89,8 +90,12 @@ func (c *convergence) run(ctx context.Context) (faas.State, error) {
 	now, err := c.owned(ctx, "deploy", c.unit.ID)
 	switch {
 	case err == nil:
-		if s := c.state(c.unit.ID, now); s.Current(c.unit) {
+		s := c.state(now)
+		if s.Current(c.unit) {
 			return s, nil
+		}
+		if err := c.remember(ctx, s, now); err != nil {
+			return faas.State{}, err
 		}
 	case faas.CodeOf(err) != faas.ErrNotFound:
 		return faas.State{}, err
@@ -125,6 +130,22 @@ func (c *convergence) run(ctx context.Context) (faas.State, error) {
 		return faas.State{}, err
 	}
 	return c.finish(ctx, d, tags)
+}
+
+// remember keeps what the app is for Restore. What an unfinished deployment left is not worth it, and does not replace what was there before it.
+func (c *convergence) remember(ctx context.Context, s faas.State, now *site) error {
+	if s.Status != faas.StatusReady || now.Properties.AppConfig == nil {
+		return nil
+	}
+	settings, err := c.settings(ctx, c.unit.ID)
+	if err != nil {
+		return err
+	}
+	p := now.Properties
+	c.memory.keep(c.unit.ID, &snapshot{state: s, tags: now.Tags, design: design{
+		location: now.Location, planID: cmp.Or(p.ServerFarmID, c.planPath()), scale: p.AppConfig.Scale, storage: p.AppConfig.Deployment.Storage, settings: settings,
+	}})
+	return nil
 }
 
 // makeSite makes the app, its way to the storage and its settings. It completes the tags.
@@ -209,8 +230,8 @@ func (c *convergence) finish(ctx context.Context, d design, tags map[string]stri
 		}
 	}
 	c.app.forget()
-	if err := c.answers(ctx, made); err != nil {
+	if err := c.answers(ctx, made, c.unit.Functions[0].JobID); err != nil {
 		return faas.State{}, err
 	}
-	return c.state(c.unit.ID, made), nil
+	return c.state(made), nil
 }

@@ -147,14 +147,24 @@ func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas
 			result.Metrics.Total = time.Since(start)
 			return result, nil
 		}
-		if failed.NotRun && (failed.Code == faas.ErrPermissionDenied || failed.Code == faas.ErrNotFound || failed.Code == faas.ErrUnavailable) {
-			e.app.forgetIf(app)
-			if failed.Code == faas.ErrPermissionDenied && attempt == 0 { // the key may have been renewed, and the host has run nothing
-				continue
-			}
+		if again := e.reconsider(ctx, app, failed); again && attempt == 0 {
+			continue
 		}
 		return nil, failed
 	}
+}
+
+// reconsider forgets what is known of the app where a failure may come of that: the app may be gone, or have a new key. It reports whether the
+// call can be made again, because the host has certainly run nothing.
+func (e *Executor) reconsider(ctx context.Context, app *invokable, failed *faas.Error) bool {
+	switch failed.Code {
+	case faas.ErrPermissionDenied, faas.ErrUnavailable:
+		e.app.forgetIf(app)
+		return failed.NotRun && ctx.Err() == nil
+	case faas.ErrNotFound:
+		e.app.forgetIf(app)
+	}
+	return false
 }
 
 // notRun makes the error of an invocation that was not sent.

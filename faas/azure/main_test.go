@@ -3,7 +3,11 @@
 package azure
 
 import (
+	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,7 +21,70 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// shared is what tests have in common, for building it takes seconds: the job binary, and packages by what is in them.
+var shared struct {
+	sync.Mutex
+	dir      string
+	binary   *faas.Binary
+	packages map[string]*faas.Package
+}
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "azure-test-")
+	if err != nil {
+		panic(err)
+	}
+	shared.dir, shared.packages = dir, map[string]*faas.Package{}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(dir) // what is left is in the system's directory for such
+		os.Exit(code)
+	}))
+}
+
+// binaryEnv names the job binary for a process that a test starts.
+const binaryEnv = "AZURE_TEST_BINARY"
+
+func testBinary(t testing.TB) *faas.Binary {
+	t.Helper()
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.binary != nil {
+		return shared.binary
+	}
+	path := os.Getenv(binaryEnv)
+	if path == "" {
+		built := faastest.JobBinary(t)
+		text, err := os.ReadFile(built)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path = filepath.Join(shared.dir, filepath.Base(built))
+		if err := os.WriteFile(path, text, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bin, err := faas.InspectBinary(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shared.binary = bin
+	return bin
+}
+
+func packageOf(t testing.TB, files []faas.PackageFile) *faas.Package {
+	t.Helper()
+	shared.Lock()
+	defer shared.Unlock()
+	key := fmt.Sprintf("%+v", files)
+	if shared.packages[key] == nil {
+		pkg, err := faas.BuildPackage(t.Context(), shared.dir, files)
+		if err != nil {
+			t.Fatal(err)
+		}
+		shared.packages[key] = pkg
+	}
+	return shared.packages[key]
+}
 
 // fastPace is that of tests: a fake changes its states within milliseconds.
 var fastPace = pace{first: time.Millisecond, longest: 10 * time.Millisecond, state: 20 * time.Second, role: 10 * time.Second, retry: time.Millisecond}
@@ -82,6 +149,7 @@ func TestConformance(t *testing.T) {
 	faastest.Run(t, faastest.Harness{
 		Provider: faas.AzureFunctions,
 		Limits:   planLimits,
+		Binary:   testBinary(t),
 		Open: func(t testing.TB, service string) faas.Executor {
 			return openAt(t, server, service, opening{})
 		},

@@ -20,7 +20,7 @@ func (e *Executor) Observe(ctx context.Context, id string) (faas.State, error) {
 	if err != nil {
 		return faas.State{}, e.fail(ctx, "observe", faas.NoJob, err)
 	}
-	return e.state(id, s), nil
+	return e.state(s), nil
 }
 
 // List returns the apps in the resource group that carry the service's tags.
@@ -35,7 +35,7 @@ func (e *Executor) List(ctx context.Context) ([]faas.State, error) {
 	var states []faas.State
 	for i := range sites {
 		if e.owns(sites[i].Tags) {
-			states = append(states, e.state(sites[i].Name, &sites[i]))
+			states = append(states, e.state(&sites[i]))
 		}
 	}
 	slices.SortFunc(states, func(a, b faas.State) int { return cmp.Compare(a.ID, b.ID) })

@@ -44,12 +44,16 @@ func (c *convergence) publish(ctx context.Context, s *site) error {
 	}
 	w := c.newWait(c.pace.role)
 	for {
+		before := c.memory.replaced(c.unit.ID, true)
 		err := c.publishOnce(ctx, host)
 		if err == nil {
 			return nil
 		}
 		var failed *deployError
-		if !errors.As(err, &failed) || !failed.mayPass() {
+		if errors.As(err, &failed) && failed.changedNothing() || isClientError(err) {
+			c.memory.replaced(c.unit.ID, before)
+		}
+		if failed == nil || !failed.mayPass() {
 			return err
 		}
 		if more, perr := w.pause(ctx); perr != nil || !more {
@@ -235,6 +239,12 @@ func (e *deployError) mayPass() bool {
 	why := strings.ToLower(e.d.StatusText + " " + e.d.Message)
 	return e.d.Status == deployConflict || e.d.Status == deployFailed && (strings.Contains(why, "authoriz") || strings.Contains(why, "forbidden") || strings.Contains(why, "403"))
 }
+
+// changedNothing reports whether the former package is certainly still in place.
+func (e *deployError) changedNothing() bool { return e.d.Status != deployPartial }
+
+// isClientError reports whether the publish host refused an upload.
+func isClientError(err error) bool { return statusOf(err) >= 400 && statusOf(err) < 500 }
 
 // code is the code of the *faas.Error that it becomes.
 func (e *deployError) code() faas.Code {

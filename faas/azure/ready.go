@@ -25,7 +25,7 @@ func (c *convergence) ready(ctx context.Context, s *site) error {
 	if err := c.listed(ctx); err != nil {
 		return err
 	}
-	return c.answers(ctx, s)
+	return c.answers(ctx, s, c.unit.Functions[0].JobID)
 }
 
 // syncTriggers tells Azure's scale controller what the app's functions are. A host that is still starting refuses.
@@ -75,22 +75,22 @@ func (e *Executor) functions(ctx context.Context, id string) ([]string, error) {
 	return slices.Compact(found), err
 }
 
-// answers waits until a function of the unit answers, which starts an instance and runs no job.
-func (c *convergence) answers(ctx context.Context, s *site) error {
+// answers waits until the function of a job answers, which starts an instance and runs no job.
+func (e *Executor) answers(ctx context.Context, s *site, jobID uint32) error {
 	host := s.functionHost()
 	if host == "" {
-		return faas.Errorf(faas.ErrUnavailable, "deploy", faas.AzureFunctions, "Azure names no host of app %s", c.unit.ID)
+		return faas.Errorf(faas.ErrUnavailable, "deploy", faas.AzureFunctions, "Azure names no host of app %s", s.Name)
 	}
-	w := c.newWait(c.options.readyTimeout)
+	w := e.newWait(e.options.readyTimeout)
 	var key string
 	for {
 		var err error
 		if key == "" {
-			key, err = c.functionKey(ctx, c.unit.ID)
+			key, err = e.functionKey(ctx, s.Name)
 		}
 		if err == nil {
 			var unauthorized bool
-			if unauthorized, err = c.probe(ctx, host, c.unit.Functions[0].JobID, key); err == nil {
+			if unauthorized, err = e.probe(ctx, host, jobID, key); err == nil {
 				return nil
 			}
 			if unauthorized {
@@ -101,17 +101,17 @@ func (c *convergence) answers(ctx context.Context, s *site) error {
 			return err
 		}
 		if more, perr := w.pauseFor(ctx, askedBy(err)); perr != nil || !more {
-			return errors.Join(perr, c.notReady(ctx, host, w.expired(perr, "the package was published, and its functions do not answer: %v", err)))
+			return errors.Join(perr, e.notReady(ctx, s.Name, host, w.expired(perr, "app %s does not answer: %v", s.Name, err)))
 		}
 	}
 }
 
 // notReady adds to an error what the host says of itself.
-func (c *convergence) notReady(ctx context.Context, host string, err error) error {
+func (e *Executor) notReady(ctx context.Context, id, host string, err error) error {
 	if ctx.Err() != nil {
 		return err
 	}
-	status, serr := c.hostStatus(ctx, c.unit.ID, host)
+	status, serr := e.hostStatus(ctx, id, host)
 	if serr != nil || len(status.Errors) == 0 {
 		return err
 	}

@@ -19,6 +19,7 @@ func (e *Executor) getSite(ctx context.Context, id string) (*site, error) {
 	if err := e.call(ctx, http.MethodGet, e.sitePath(id), webAPI, nil, &s); err != nil {
 		return nil, err
 	}
+	s.Name = id // Azure does not tell upper and lower case apart
 	return &s, nil
 }
 
@@ -143,7 +144,7 @@ func (d design) body(tags map[string]string) site {
 func (e *Executor) putSite(ctx context.Context, id string, body site) (*site, error) {
 	var s site
 	if err := e.operate(ctx, http.MethodPut, e.sitePath(id), webAPI, body, &s); err != nil {
-		if azureCode(err) == "Conflict" && strings.Contains(strings.ToLower(e.fail(ctx, "deploy", faas.NoJob, err).Error()), "already exists") {
+		if statusOf(err) == http.StatusConflict && strings.Contains(strings.ToLower(e.fail(ctx, "deploy", faas.NoJob, err).Error()), "already exists") {
 			return nil, &faas.Error{Op: "deploy", Provider: faas.AzureFunctions, JobID: faas.NoJob, Code: faas.ErrAlreadyExists, Err: &clean{
 				"the name " + id + ` is taken by another app somewhere in Azure: set the option "app_name" to a free name`, err}}
 		}
@@ -158,6 +159,7 @@ func (e *Executor) putSite(ctx context.Context, id string, body site) (*site, er
 	if strings.EqualFold(s.Properties.ProvisioningState, "Failed") {
 		return nil, faas.Errorf(faas.ErrUnavailable, "deploy", faas.AzureFunctions, "Azure says that provisioning app %s failed", id)
 	}
+	s.Name = id
 	return &s, nil
 }
 
@@ -169,22 +171,26 @@ func isPending(provisioningState string) bool {
 	return true
 }
 
-// setSettings makes the application settings what they have to be, where creating the app did not.
+// setSettings makes the application settings what they have to be, where making the app did not.
 func (e *Executor) setSettings(ctx context.Context, id string, wanted map[string]string) error {
-	var now appSettings
-	if err := e.call(ctx, http.MethodPost, e.sitePath(id, "config/appsettings/list"), webAPI, nil, &now); err != nil {
+	now, err := e.settings(ctx, id)
+	if err != nil || maps.Equal(now, wanted) {
 		return err
-	}
-	if maps.Equal(now.Properties, wanted) {
-		return nil
 	}
 	return e.call(ctx, http.MethodPut, e.sitePath(id, "config/appsettings"), webAPI, appSettings{wanted}, nil)
 }
 
-// state says what the tags and properties of an app tell. id is given since Azure does not tell upper and lower case apart.
-func (e *Executor) state(id string, s *site) faas.State {
+// settings reads the application settings, which are secrets.
+func (e *Executor) settings(ctx context.Context, id string) (map[string]string, error) {
+	var now appSettings
+	err := e.call(ctx, http.MethodPost, e.sitePath(id, "config/appsettings/list"), webAPI, nil, &now)
+	return now.Properties, err
+}
+
+// state says what the tags and properties of an app tell.
+func (e *Executor) state(s *site) faas.State {
 	out := faas.State{
-		ID: id, Status: faas.StatusReady, Resource: s.ID, PackageSHA256: s.Tags[tagPackage], Fingerprint: s.Tags[tagFingerprint],
+		ID: s.Name, Status: faas.StatusReady, Resource: s.ID, PackageSHA256: s.Tags[tagPackage], Fingerprint: s.Tags[tagFingerprint],
 		Revision: s.Properties.LastModified,
 	}
 	if host := s.functionHost(); host != "" {

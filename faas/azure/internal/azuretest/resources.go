@@ -141,7 +141,7 @@ func (s *Server) planInUse(id string) bool {
 }
 
 func (s *Server) putCall(c *call, key string, existing *Resource) {
-	if existing == nil && slices.Contains(s.cfg.Taken, nameOf(c.id)) {
+	if existing == nil && (c.resource == accountType || c.resource == siteType) && slices.Contains(s.cfg.Taken, nameOf(c.id)) {
 		if c.resource == accountType {
 			refuse(c.w, http.StatusConflict, "StorageAccountAlreadyTaken", "The storage account named "+nameOf(c.id)+" is already taken.")
 			return

@@ -10,6 +10,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -139,8 +140,10 @@ func (s *Server) Transport() *http.Transport {
 	return &http.Transport{TLSClientConfig: s.web.Client().Transport.(*http.Transport).TLSClientConfig.Clone(), MaxIdleConnsPerHost: 64}
 }
 
-// Certificate returns the certificate that all servers of the stand-in have, in DER.
-func (s *Server) Certificate() []byte { return s.web.Certificate().Raw }
+// CertificatePEM returns the certificate that all servers of the stand-in have.
+func (s *Server) CertificatePEM() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.web.Certificate().Raw})
+}
 
 // Left returns what exists: ids of resources and groups.
 func (s *Server) Left() []string {
