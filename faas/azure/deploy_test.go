@@ -23,6 +23,9 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
 )
 
+// someJobs are those of most tests, which share a package.
+var someJobs = []uint32{faastest.JobEcho, faastest.JobEnv, faastest.JobSleep}
+
 func wanted(jobs ...uint32) []faas.Function {
 	var all []faas.Function
 	for _, job := range jobs {
@@ -87,6 +90,7 @@ func uploads(requests []string) int {
 }
 
 func TestManyJobsAreOneUploadAndNoChangeIsOneRead(t *testing.T) {
+	t.Parallel()
 	server := serve(t, azuretest.Config{Polls: 1})
 	e := openAt(t, server, "many", opening{})
 	jobs := make([]uint32, 20)
@@ -114,6 +118,7 @@ func TestManyJobsAreOneUploadAndNoChangeIsOneRead(t *testing.T) {
 }
 
 func TestAppIsWhatUnitAndOptionsSay(t *testing.T) {
+	t.Parallel()
 	server := serve(t, azuretest.Config{})
 	e := openAt(t, server, "The Service", opening{options: map[string]string{
 		"concurrency": "8", "application_insights": "InstrumentationKey=the-insights-key", "storage_auth": "identity",
@@ -152,9 +157,10 @@ func TestAppIsWhatUnitAndOptionsSay(t *testing.T) {
 }
 
 func TestChangedOptionsAreSeenAsAChange(t *testing.T) {
+	t.Parallel()
 	server := serve(t, azuretest.Config{})
 	e := openAt(t, server, "options", opening{})
-	u := unitOf(t, e, wanted(0))
+	u := unitOf(t, e, wanted(someJobs...))
 	converge(t, e, u)
 	other := openAt(t, server, "options", opening{options: map[string]string{"always_ready": "2"}})
 	s, err := other.Observe(t.Context(), u.ID)
@@ -165,9 +171,10 @@ func TestChangedOptionsAreSeenAsAChange(t *testing.T) {
 }
 
 func TestRoleIsReplacedByConnectionStringWhereItCannotBeAssigned(t *testing.T) {
+	t.Parallel()
 	server := serve(t, azuretest.Config{NoRoles: true})
 	e := openAt(t, server, "keys", opening{})
-	u := unitOf(t, e, wanted(faastest.JobEnv))
+	u := unitOf(t, e, wanted(someJobs...))
 	s := converge(t, e, u)
 	sees(t, e, "the-first-value")
 	connection := server.Settings(u.ID)["DEPLOYMENT_STORAGE_CONNECTION_STRING"]
@@ -189,13 +196,14 @@ func TestRoleIsReplacedByConnectionStringWhereItCannotBeAssigned(t *testing.T) {
 	}
 
 	strict := openAt(t, server, "strict", opening{options: map[string]string{"storage_auth": "identity"}})
-	_, err = strict.Converge(t.Context(), unitOf(t, strict, wanted(0)), nil, nil)
+	_, err = strict.Converge(t.Context(), unitOf(t, strict, wanted(someJobs...)), nil, nil)
 	if faas.CodeOf(err) != faas.ErrPermissionDenied {
 		t.Errorf("error %v, want %v", err, faas.ErrPermissionDenied)
 	}
 }
 
 func TestFailedUpdateIsPutBackWithoutItsPackage(t *testing.T) {
+	t.Parallel()
 	server := serve(t, azuretest.Config{FailDeploy: func(n int) string {
 		if n == 2 {
 			return "the disk is full"
@@ -203,9 +211,9 @@ func TestFailedUpdateIsPutBackWithoutItsPackage(t *testing.T) {
 		return ""
 	}})
 	e := openAt(t, server, "update", opening{})
-	first := unitOf(t, e, wanted(faastest.JobEnv))
+	first := unitOf(t, e, wanted(someJobs...))
 	prior := converge(t, e, first)
-	second := unitOf(t, e, withValue(wanted(faastest.JobEnv, faastest.JobEcho), "the-second-value"))
+	second := unitOf(t, e, withValue(wanted(faastest.JobEnv), "the-second-value"))
 	_, err := e.Converge(t.Context(), second, &prior, nil)
 	if faas.CodeOf(err) != faas.ErrUnavailable || !strings.Contains(err.Error(), "the disk is full") {
 		t.Fatalf("error %v, want one that says why", err)
@@ -238,10 +246,11 @@ func TestFailedUpdateIsPutBackWithoutItsPackage(t *testing.T) {
 }
 
 func TestRemoveTakesOnlyWhatIsOurs(t *testing.T) {
+	t.Parallel()
 	t.Run("all of it", func(t *testing.T) {
 		server := serve(t, azuretest.Config{Polls: 2})
 		e := openAt(t, server, "all", opening{})
-		converge(t, e, unitOf(t, e, wanted(0)))
+		converge(t, e, unitOf(t, e, wanted(someJobs...)))
 		if err := e.Remove(t.Context(), e.names.app); err != nil {
 			t.Fatal(err)
 		}
@@ -252,7 +261,7 @@ func TestRemoveTakesOnlyWhatIsOurs(t *testing.T) {
 	t.Run("a group with something else in it stays", func(t *testing.T) {
 		server := serve(t, azuretest.Config{})
 		e := openAt(t, server, "shared", opening{})
-		converge(t, e, unitOf(t, e, wanted(0)))
+		converge(t, e, unitOf(t, e, wanted(someJobs...)))
 		server.Add(e.names.group, "Microsoft.Insights/components", "theirs", nil)
 		if err := e.Remove(t.Context(), e.names.app); err != nil {
 			t.Fatal(err)
@@ -265,7 +274,7 @@ func TestRemoveTakesOnlyWhatIsOurs(t *testing.T) {
 		server := serve(t, azuretest.Config{})
 		server.Add("their-group", accountType, "theiraccount", map[string]any{"theirs": "yes"})
 		e := openAt(t, server, "named", opening{options: map[string]string{"resource_group": "their-group", "storage_account": "theiraccount"}})
-		converge(t, e, unitOf(t, e, wanted(0)))
+		converge(t, e, unitOf(t, e, wanted(someJobs...)))
 		if err := e.Remove(t.Context(), e.names.app); err != nil {
 			t.Fatal(err)
 		}
@@ -284,7 +293,7 @@ func TestRemoveTakesOnlyWhatIsOurs(t *testing.T) {
 			return ""
 		}})
 		e := openAt(t, server, "half", opening{})
-		if _, err := e.Converge(t.Context(), unitOf(t, e, wanted(0)), nil, nil); err == nil {
+		if _, err := e.Converge(t.Context(), unitOf(t, e, wanted(someJobs...)), nil, nil); err == nil {
 			t.Fatal("Converge is success")
 		}
 		if err := e.Remove(t.Context(), e.names.app); err != nil {
@@ -303,19 +312,21 @@ const (
 )
 
 func TestGroupOfSomeoneElseIsNotUsed(t *testing.T) {
+	t.Parallel()
 	server := serve(t, azuretest.Config{})
 	e := openAt(t, server, "group", opening{})
 	server.Add(e.names.group, "", "", map[string]any{"theirs": "yes"})
-	_, err := e.Converge(t.Context(), unitOf(t, e, wanted(0)), nil, nil)
+	_, err := e.Converge(t.Context(), unitOf(t, e, wanted(someJobs...)), nil, nil)
 	if faas.CodeOf(err) != faas.ErrConflict {
 		t.Errorf("error %v, want %v", err, faas.ErrConflict)
 	}
 }
 
 func TestPackageWithoutExecutableBitFailsWithTheHostsWords(t *testing.T) {
+	t.Parallel()
 	server := serve(t, azuretest.Config{})
 	e := openAt(t, server, "bits", opening{options: map[string]string{"ready_timeout_secs": "1"}})
-	u := unitOf(t, e, wanted(0))
+	u := unitOf(t, e, wanted(someJobs...))
 	for i := range u.Files {
 		u.Files[i].Mode = 0o644
 	}
@@ -327,6 +338,7 @@ func TestPackageWithoutExecutableBitFailsWithTheHostsWords(t *testing.T) {
 }
 
 func TestErrorsHideWhatAzureRepeats(t *testing.T) {
+	t.Parallel()
 	server := serve(t, azuretest.Config{NoRoles: true, Echo: true, Fault: func(r *http.Request) *azuretest.Fault {
 		if strings.HasSuffix(r.URL.Path, "/config/appsettings/list") {
 			return &azuretest.Fault{Status: http.StatusBadRequest, Code: "BadRequest", Message: "the settings are FAASTEST_VALUE=the-first-value and the rest"}
@@ -334,7 +346,7 @@ func TestErrorsHideWhatAzureRepeats(t *testing.T) {
 		return nil
 	}})
 	e := openAt(t, server, "echo", opening{})
-	_, err := e.Converge(t.Context(), unitOf(t, e, wanted(0)), nil, nil)
+	_, err := e.Converge(t.Context(), unitOf(t, e, wanted(someJobs...)), nil, nil)
 	if faas.CodeOf(err) != faas.ErrInvalidArgument || !strings.Contains(err.Error(), "and the rest") || strings.Contains(err.Error(), "the-first-value") {
 		t.Errorf("error %v, want one without the value", err)
 	}
@@ -345,9 +357,10 @@ func TestErrorsHideWhatAzureRepeats(t *testing.T) {
 }
 
 func TestProgressIsReported(t *testing.T) {
+	t.Parallel()
 	server := serve(t, azuretest.Config{})
 	e := openAt(t, server, "progress", opening{})
-	u := unitOf(t, e, wanted(0))
+	u := unitOf(t, e, wanted(someJobs...))
 	var steps []string
 	var most int64
 	if _, err := e.Converge(t.Context(), u, nil, func(p faas.Progress) {
@@ -368,6 +381,7 @@ func TestProgressIsReported(t *testing.T) {
 }
 
 func TestPackageIsWhatAzureWants(t *testing.T) {
+	t.Parallel()
 	e := openAt(t, serve(t, azuretest.Config{}), "files", opening{})
 	units, err := e.Units(testBinary(t), wanted(7, 3))
 	if err != nil {
@@ -402,7 +416,7 @@ func TestChild(t *testing.T) {
 	defer opened.Close()
 	e := opened.(*Executor)
 	e.local = true
-	u := unitOf(t, e, wanted(faastest.JobEnv))
+	u := unitOf(t, e, wanted(someJobs...))
 	converge(t, e, u)
 	sees(t, e, "the-first-value")
 	if err := e.Remove(t.Context(), u.ID); err != nil {
@@ -411,6 +425,7 @@ func TestChild(t *testing.T) {
 }
 
 func TestEnvironmentAloneIsEnough(t *testing.T) {
+	t.Parallel()
 	if runtime.GOOS == "darwin" || runtime.GOOS == "windows" {
 		t.Skip("the system's certificates there cannot be replaced by SSL_CERT_FILE")
 	}

@@ -34,6 +34,7 @@ func request(method, part string) func(*http.Request) bool {
 }
 
 func TestConvergeFinishesWhatAFailureInterrupted(t *testing.T) {
+	t.Parallel()
 	failOnce := func(kind, code string) func(string, int) string {
 		return func(k string, n int) string {
 			if k == kind && n == 1 {
@@ -62,7 +63,7 @@ func TestConvergeFinishesWhatAFailureInterrupted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server := serve(t, test.cfg)
 			e := openAt(t, server, "faults", opening{})
-			u := unitOf(t, e, wanted(faastest.JobEnv))
+			u := unitOf(t, e, wanted(someJobs...))
 			_, err := e.Converge(t.Context(), u, nil, nil)
 			var failed *faas.Error
 			if !errors.As(err, &failed) || failed.Code != test.want {
@@ -78,6 +79,7 @@ func TestConvergeFinishesWhatAFailureInterrupted(t *testing.T) {
 }
 
 func TestConvergeWaitsForWhatPasses(t *testing.T) {
+	t.Parallel()
 	for name, cfg := range map[string]azuretest.Config{
 		"another operation is in progress":         {Fault: times(2, request("PUT", "/sites/"), azuretest.Fault{Status: 409, Code: "Conflict", Message: "Cannot modify this site because another operation is in progress."})},
 		"another deployment is in progress":        {Fault: times(2, request("POST", "/api/publish"), azuretest.Fault{Status: 409})},
@@ -96,13 +98,14 @@ func TestConvergeWaitsForWhatPasses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := openAt(t, serve(t, cfg), "waits", opening{})
-			converge(t, e, unitOf(t, e, wanted(faastest.JobEnv)))
+			converge(t, e, unitOf(t, e, wanted(someJobs...)))
 			sees(t, e, "the-first-value")
 		})
 	}
 }
 
 func TestTakenNamesAreErrorsThatNameTheOption(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		taken  func(names) string
 		option string
@@ -113,7 +116,7 @@ func TestTakenNamesAreErrorsThatNameTheOption(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			n := deriveNames("taken", azuretest.Subscription, "westeurope", options{})
 			e := openAt(t, serve(t, azuretest.Config{Taken: []string{test.taken(n)}}), "taken", opening{})
-			_, err := e.Converge(t.Context(), unitOf(t, e, wanted(0)), nil, nil)
+			_, err := e.Converge(t.Context(), unitOf(t, e, wanted(someJobs...)), nil, nil)
 			if faas.CodeOf(err) != faas.ErrAlreadyExists || !strings.Contains(err.Error(), test.option) {
 				t.Errorf("error %v, want one that names option %s", err, test.option)
 			}
@@ -122,17 +125,19 @@ func TestTakenNamesAreErrorsThatNameTheOption(t *testing.T) {
 }
 
 func TestWaitsEnd(t *testing.T) {
+	t.Parallel()
 	short := fastPace
 	short.role = 50 * time.Millisecond
 	server := serve(t, azuretest.Config{Fault: times(-1, request("POST", "/api/publish"), azuretest.Fault{Status: 404})})
 	e := openAt(t, server, "never", opening{pace: &short})
-	_, err := e.Converge(t.Context(), unitOf(t, e, wanted(0)), nil, nil)
+	_, err := e.Converge(t.Context(), unitOf(t, e, wanted(someJobs...)), nil, nil)
 	if faas.CodeOf(err) != faas.ErrNotFound {
 		t.Errorf("error %v, want %v once the longest wait is over", err, faas.ErrNotFound)
 	}
 }
 
 func TestWrongCredentialsAreSaid(t *testing.T) {
+	t.Parallel()
 	server := serve(t, azuretest.Config{})
 	e := openAt(t, server, "secret", opening{wrap: func(base http.RoundTripper) http.RoundTripper {
 		return roundTripper(func(r *http.Request) (*http.Response, error) {
@@ -154,9 +159,10 @@ type roundTripper func(*http.Request) (*http.Response, error)
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func TestInvoke(t *testing.T) {
+	t.Parallel()
 	server := serve(t, azuretest.Config{FrontEnd: 2 * time.Second})
 	e := openAt(t, server, "invoke", opening{})
-	u := unitOf(t, e, wanted(faastest.JobEnv, faastest.JobSleep, faastest.JobEcho))
+	u := unitOf(t, e, wanted(someJobs...))
 	converge(t, e, u)
 
 	t.Run("reads app and key once", func(t *testing.T) {
@@ -207,6 +213,7 @@ func TestInvoke(t *testing.T) {
 }
 
 func TestRequestSizeIsThatOfTheJSON(t *testing.T) {
+	t.Parallel()
 	all := make([]byte, 256)
 	for i := range all {
 		all[i] = byte(i)

@@ -27,6 +27,7 @@ var shared struct {
 	dir      string
 	binary   *faas.Binary
 	packages map[string]*faas.Package
+	store    *azuretest.Store
 }
 
 func TestMain(m *testing.M) {
@@ -34,7 +35,7 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		panic(err)
 	}
-	shared.dir, shared.packages = dir, map[string]*faas.Package{}
+	shared.dir, shared.packages, shared.store = dir, map[string]*faas.Package{}, azuretest.NewStore(filepath.Join(dir, "unpacked"))
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		_ = os.RemoveAll(dir) // what is left is in the system's directory for such
 		os.Exit(code)
@@ -94,7 +95,7 @@ var planLimits = faas.Limits{MaxMemoryMB: maxPlanMemoryMB, MaxTimeoutSecs: maxPl
 
 func serve(t testing.TB, cfg azuretest.Config) *azuretest.Server {
 	t.Helper()
-	cfg.Dir = t.TempDir()
+	cfg.Store = shared.store
 	server := azuretest.New(cfg)
 	t.Cleanup(func() {
 		server.Close()

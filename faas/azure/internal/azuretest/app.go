@@ -45,7 +45,7 @@ type published struct {
 func newApp(s *Server, name string) *app {
 	a := &app{
 		server: s, name: name, principal: "principal-" + random(), settings: map[string]string{}, deploys: map[string]*published{},
-		host: &host{store: &s.store},
+		host: &host{store: s.cfg.Store},
 	}
 	a.renewKeys()
 	start := func(serve http.HandlerFunc) *httptest.Server {
@@ -213,8 +213,8 @@ func (a *app) accept(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
-	text, err := io.ReadAll(r.Body)
-	if err != nil {
+	text := make([]byte, max(r.ContentLength, 0))
+	if _, err := io.ReadFull(r.Body, text); err != nil {
 		return
 	}
 	a.server.mu.Lock()

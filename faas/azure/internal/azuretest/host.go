@@ -18,12 +18,13 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
 // host is the Functions host of an app: it runs the package.
 type host struct {
-	store *store
+	store *Store
 
 	mu       sync.Mutex
 	dir      string // of the package
@@ -72,12 +73,17 @@ func (h *host) install(text []byte) error {
 	return nil
 }
 
-// store holds unpacked packages by their hash: unpacking is what takes time.
-type store struct {
+// Store holds unpacked packages by their hash, for any number of stand-ins: unpacking is what takes time.
+type Store struct {
 	dir string
 
 	mu       sync.Mutex
 	packages map[[sha256.Size]byte]*unpacked
+}
+
+// NewStore returns a store below a directory, which is the caller's to remove.
+func NewStore(dir string) *Store {
+	return &Store{dir: dir, packages: map[[sha256.Size]byte]*unpacked{}}
 }
 
 type unpacked struct {
@@ -86,7 +92,7 @@ type unpacked struct {
 	functions map[string]functionConfig
 }
 
-func (s *store) unpack(text []byte) (*unpacked, error) {
+func (s *Store) unpack(text []byte) (*unpacked, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sum := sha256.Sum256(text)
@@ -139,6 +145,9 @@ func unpack(path string, f *zip.File) ([]byte, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
 	}
+	// A process that is started meanwhile would for a moment have the file open for writing, and nobody could execute it.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	return content, os.WriteFile(path, content, f.Mode().Perm())
 }
 

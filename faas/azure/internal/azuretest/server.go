@@ -7,7 +7,6 @@ package azuretest
 
 import (
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
@@ -58,17 +57,16 @@ type Config struct {
 	Taken []string
 	// FrontEnd is how long the front end waits for an answer; 0 for Azure's 230 s.
 	FrontEnd time.Duration
-	// Dir is where packages are unpacked. It is the caller's to remove.
-	Dir string
+	// Store is where packages are unpacked.
+	Store *Store
 	// Echo puts the body of a refused request into the error's message, as some services do.
 	Echo bool
 }
 
 // Server is a stand-in for Azure.
 type Server struct {
-	cfg   Config
-	web   *httptest.Server
-	store store
+	cfg Config
+	web *httptest.Server
 
 	mu         sync.Mutex
 	token      string
@@ -102,7 +100,7 @@ func New(cfg Config) *Server {
 	}
 	s := &Server{
 		cfg: cfg, token: "token-" + random(), groups: map[string]*Resource{}, resources: map[string]*Resource{}, operations: map[string]*operation{},
-		counts: map[string]int{}, store: store{dir: cfg.Dir, packages: map[[sha256.Size]byte]*unpacked{}},
+		counts: map[string]int{},
 	}
 	s.web = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
 	s.web.Config.ErrorLog = quiet
