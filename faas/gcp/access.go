@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
@@ -47,6 +48,24 @@ func (e *Executor) grant(ctx context.Context, r request, got *resource) error {
 		return e.errorf(faas.ErrUnavailable, r, "function %s does not tell its Cloud Run service, so that nobody can be allowed to invoke it", got.name)
 	}
 	return e.changePolicy(ctx, r, got.service, func(p *iamPolicy) bool { return p.add(members) })
+}
+
+// maxSpread is how long a new policy usually takes at most to reach the front end.
+const maxSpread = time.Minute
+
+// awaitOpen waits until the front end knows that everybody may call a function. It runs no job. A front end that answers nobody from here, because of the
+// ingress, is not waited for.
+func (e *Executor) awaitOpen(ctx context.Context, r request, to string) {
+	ctx, cancel := context.WithTimeout(ctx, maxSpread)
+	defer cancel()
+	r.method, r.url, r.within = http.MethodHead, to, maxSpread
+	err := e.poll(ctx, r, "the policy spreads", func() (bool, error) {
+		a, err := e.send(ctx, r)
+		return err != nil || a.status != http.StatusUnauthorized && a.status != http.StatusForbidden, nil
+	})
+	if err != nil {
+		e.log.Warn("everybody may call the function, which its front end does not know yet", "url", faas.RedactURL(to))
+	}
 }
 
 // revoke takes away from everybody what an earlier deployment with option public gave. A function that was deployed with the same options

@@ -37,6 +37,8 @@ type request struct {
 	limit  int64                         // of the answer's body; 0: maxAnswer
 	buffer []byte                        // the answer's body is appended to it
 	bearer func(context.Context) (string, error)
+	// within bounds one try, the fetch of a token included; 0: only the context does.
+	within time.Duration
 }
 
 // answer is an HTTP answer that was read to its end.
@@ -50,6 +52,11 @@ func (a *answer) ok() bool { return a.status >= 200 && a.status < 300 }
 
 // send sends the request once. The error is always an *faas.Error.
 func (e *Executor) send(ctx context.Context, r request) (*answer, error) {
+	if r.within > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, r.within)
+		defer cancel()
+	}
 	req, err := http.NewRequestWithContext(ctx, r.method, r.url, nil)
 	if err != nil {
 		return nil, e.errorf(faas.ErrInternal, r, "a URL is not usable")
@@ -114,10 +121,14 @@ const (
 	firstWait = 100 * time.Millisecond
 )
 
+// maxCall is how long an API may take to answer a call, so that a dead connection does not hold up a deployment that has no deadline.
+const maxCall = 2 * time.Minute
+
 // call calls an API: in is sent as JSON unless it is nil, and the answer is read into out unless that is nil. Reads are repeated where the API cannot be
 // reached or is unavailable for the moment; so are changes where safe says that repeating them does no harm. Throttling is left to the engine, which
 // knows how many others are waiting.
 func (e *Executor) call(ctx context.Context, r request, safe bool, in, out any) error {
+	r.within = maxCall
 	if e.access != nil {
 		r.bearer = e.access.get
 	}

@@ -72,7 +72,7 @@ func (d *deployment) request() request { return request{op: "deploy", job: int64
 
 // run brings the function to what is wanted.
 func (d *deployment) run(ctx context.Context, p *progress) (faas.State, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, d.e.set.deployTimeout, errors.New("deployment took longer than option deploy_timeout_secs allows"))
+	ctx, cancel := d.e.bounded(ctx)
 	defer cancel()
 	// Something else may change the function between a look at it and the change. What it does is waited for, so that few rounds suffice.
 	const rounds = 8
@@ -91,6 +91,9 @@ func (d *deployment) run(ctx context.Context, p *progress) (faas.State, error) {
 				p.step("wait")
 				continue
 			}
+		}
+		if code == faas.ErrUnavailable && !asAPIError(err) && i < rounds/4 && sleep(ctx, firstWait) {
+			continue // the answer was lost: a further look tells what became of the change
 		}
 		if d.reused && (code == faas.ErrInvalidArgument || code == faas.ErrNotFound) {
 			d.forgetUpload()
@@ -120,6 +123,9 @@ func (d *deployment) round(ctx context.Context, p *progress) (*resource, error) 
 	}
 	if err := e.grant(ctx, r, got); err != nil {
 		return nil, err
+	}
+	if e.set.public && got.url != "" {
+		e.awaitOpen(ctx, r, got.url)
 	}
 	if got.url != "" {
 		e.routes.Store(d.f.JobID, &route{got.url})

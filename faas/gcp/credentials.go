@@ -144,7 +144,7 @@ func (c *credentials) accessToken(ctx context.Context) (*oauth2.Token, error) {
 		ExpireTime  time.Time `json:"expireTime"`
 	}
 	body := map[string]any{"scope": []string{cloudPlatformScope}, "lifetime": "3600s"}
-	if err := c.impersonation(ctx, impersonationURL(c.set.impersonate), "generateAccessToken", token, body, &answer); err != nil {
+	if err := c.impersonation(ctx, c.account(c.set.impersonate), "generateAccessToken", token, body, &answer); err != nil {
 		return nil, err
 	}
 	return &oauth2.Token{AccessToken: answer.AccessToken, Expiry: answer.ExpireTime}, nil
@@ -162,7 +162,7 @@ func (c *credentials) idToken(ctx context.Context, audience string) (*oauth2.Tok
 		if err != nil {
 			return nil, err
 		}
-		return c.impersonatedID(ctx, impersonationURL(c.set.impersonate), token, nil, audience)
+		return c.impersonatedID(ctx, c.account(c.set.impersonate), token, nil, audience)
 	}
 	ctx = context.WithValue(ctx, oauth2.HTTPClient, c.http)
 	switch {
@@ -212,8 +212,9 @@ func withoutImpersonation(text []byte) ([]byte, error) {
 	return json.Marshal(members)
 }
 
-func impersonationURL(account string) string {
-	return "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/" + account + ":generateAccessToken"
+// account returns the URL by which a service account is impersonated.
+func (c *credentials) account(email string) string {
+	return c.set.credentialsURL + "v1/projects/-/serviceAccounts/" + email + ":generateAccessToken"
 }
 
 func (c *credentials) impersonatedID(ctx context.Context, account string, token *oauth2.Token, delegates []string, audience string) (*oauth2.Token, error) {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/faastest"
 	"github.com/tangle-network/blueprint-serverless/faas/gcp"
 	"github.com/tangle-network/blueprint-serverless/faas/gcp/internal/gcptest"
 )
@@ -278,6 +279,26 @@ func TestAFunctionThatAppearsMeanwhileIsUpdated(t *testing.T) {
 	u.Functions[0].TimeoutSecs = 61
 	if state := converge(t, e, u); !state.Current(u) {
 		t.Errorf("state %+v is not current", state)
+	}
+}
+
+func TestALostAnswerIsLookedAfter(t *testing.T) {
+	runsHere(t)
+	s := gcptest.Start(t, builder)
+	base := http.DefaultTransport.(*http.Transport).Clone()
+	defer base.CloseIdleConnections()
+	var lost atomic.Int64
+	cfg := config(s, "lost")
+	cfg.HTTPClient = &http.Client{Transport: faastest.FaultyTransport(base, func(r *http.Request) *faastest.Fault {
+		if r.URL.Query().Get("functionId") != "" && lost.Add(1) == 1 {
+			return &faastest.Fault{Kind: faastest.LostAnswer}
+		}
+		return nil
+	})}
+	e := open(t, cfg)
+	u := units(t, e, function(0))[0]
+	if state := converge(t, e, u); !state.Current(u) || lost.Load() != 1 {
+		t.Errorf("state %+v after %d creations", state, lost.Load())
 	}
 }
 

@@ -84,7 +84,10 @@ func (e *Executor) url(ctx context.Context, r request, jobID uint32) (string, er
 // post sends the body to a function once.
 func (e *Executor) post(ctx context.Context, r request, to string, body []byte) (*answer, *faas.Error) {
 	var sent invokeTrace
-	r.method, r.url, r.size, r.bearer = http.MethodPost, to, int64(len(body)), e.idToken(to)
+	r.method, r.url, r.size = http.MethodPost, to, int64(len(body))
+	if !e.set.public { // everybody needs no token, and not all credentials can get one
+		r.bearer = e.idToken(to)
+	}
 	r.header = http.Header{"Content-Type": {"application/json"}}
 	r.limit = maxBody + maxErrorText
 	r.body = func() (io.ReadCloser, error) {

@@ -91,6 +91,43 @@ func TestPrivateFunctionsAreCalledWithAnIDTokenFetchedOnce(t *testing.T) {
 	}
 }
 
+func TestServiceAccountsCanBeImpersonated(t *testing.T) {
+	runsHere(t)
+	s := gcptest.Start(t, builder)
+	s.RequireIDToken = true
+	var key json.RawMessage
+	text, err := os.ReadFile(keyFile(t, s))
+	if err == nil {
+		err = json.Unmarshal(text, &key)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_IAMCREDENTIALS", s.URL)
+	s.Intercept = func(w http.ResponseWriter, r *http.Request) bool {
+		if strings.HasPrefix(r.URL.Path, "/v2/") && r.Header.Get("Authorization") != "Bearer impersonated-token-of-the-test" {
+			gcptest.Fail(w, 401, "UNAUTHENTICATED", "not the impersonated account")
+			return true
+		}
+		return false
+	}
+	for name, options := range map[string][]string{
+		"option": {"credentials_file=" + writeJSON(t, key), "impersonate_service_account=x@p.iam.gserviceaccount.com"},
+		"file": {"credentials_file=" + writeJSON(t, map[string]any{
+			"type": "impersonated_service_account", "source_credentials": key,
+			"service_account_impersonation_url": s.URL + "/v1/projects/-/serviceAccounts/x@p.iam.gserviceaccount.com:generateAccessToken",
+		})},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := open(t, config(s, "impersonate", append(options, "disable_credentials=false")...))
+			converge(t, e, units(t, e, function(0))[0])
+			if _, err := e.Invoke(context1m(t), 0, nil); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
 func TestUserCredentialsAreToldWhatToDo(t *testing.T) {
 	runsHere(t)
 	s := gcptest.Start(t, builder)
@@ -101,6 +138,11 @@ func TestUserCredentialsAreToldWhatToDo(t *testing.T) {
 		gcp.WithTokenSource(oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "t"})))
 	_, err := e.Invoke(context1m(t), 0, nil)
 	wantError(t, err, faas.ErrPermissionDenied, "authorized_user", "impersonate_service_account")
+	e = open(t, config(s, "user", "public=true", "disable_credentials=false", "credentials_file="+user),
+		gcp.WithTokenSource(oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "t"})))
+	if _, err := e.Invoke(context1m(t), 0, nil); err != nil { // a public function needs no token
+		t.Error(err)
+	}
 }
 
 func TestTokenSourcesOfTheCaller(t *testing.T) {

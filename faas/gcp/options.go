@@ -15,7 +15,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// endpointEnvPrefix begins the variables of all base URLs; those of APIs that only clean up or check have no option.
+// endpointEnvPrefix begins the variables of all base URLs; those of APIs that deploy nothing have no option.
 const endpointEnvPrefix = "CLOUDSDK_API_ENDPOINT_OVERRIDES_"
 
 // Environment variables that are read where no option gives the value. Those that begin with CLOUDSDK_ are the ones of Google's own command line.
@@ -99,7 +99,7 @@ type settings struct {
 	noCredentials                bool
 
 	// Base URLs of the APIs, with a slash at the end.
-	functionsURL, runURL, storageURL, artifactsURL, usageURL, projectsURL, buildURL string
+	functionsURL, runURL, storageURL, artifactsURL, usageURL, projectsURL, buildURL, credentialsURL string
 	// shape sums up what of the above shapes a function.
 	shape string
 }
@@ -183,6 +183,7 @@ func parse(cfg faas.Config) (*settings, error) {
 	s.artifactsURL = o.endpoint("", endpointEnvPrefix+"ARTIFACTREGISTRY", "https://artifactregistry.googleapis.com/")
 	s.usageURL = o.endpoint("", endpointEnvPrefix+"SERVICEUSAGE", "https://serviceusage.googleapis.com/")
 	s.buildURL = o.endpoint("", endpointEnvPrefix+"CLOUDBUILD", "https://cloudbuild.googleapis.com/")
+	s.credentialsURL = o.endpoint("", endpointEnvPrefix+"IAMCREDENTIALS", "https://iamcredentials.googleapis.com/")
 	s.projectsURL = o.endpoint("", endpointEnvPrefix+"CLOUDRESOURCEMANAGER", "https://cloudresourcemanager.googleapis.com/")
 	if o.err != nil {
 		return nil, o.err

@@ -5,6 +5,7 @@ package gcp
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
@@ -16,6 +17,8 @@ import (
 // Restore puts the earlier configuration back, and the earlier code: from the package where that is given, else from the source that Google keeps. It needs
 // the unit's functions, because no state holds their environment. A function that was removed can be put back with its package alone.
 func (e *Executor) Restore(ctx context.Context, u faas.Unit, prior faas.State) error {
+	ctx, cancel := e.bounded(ctx)
+	defer cancel()
 	r := request{op: "restore", job: faas.NoJob}
 	now, err := e.settled(ctx, r, prior.ID, nil)
 	if err != nil && faas.CodeOf(err) != faas.ErrNotFound {
@@ -51,6 +54,13 @@ func (e *Executor) Restore(ctx context.Context, u faas.Unit, prior faas.State) e
 	return err
 }
 
+// bounded bounds a change of a function, whatever the caller's deadline.
+func (e *Executor) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, e.set.deployTimeout, errTooLong)
+}
+
+var errTooLong = errors.New("it took longer than option deploy_timeout_secs allows")
+
 // untouched reports whether the function is what the state says.
 func (e *Executor) untouched(now *resource, prior faas.State) bool {
 	s := e.state(now)
@@ -65,6 +75,8 @@ func (e *Executor) untouched(now *resource, prior faas.State) bool {
 
 // Remove deletes the function, and its built images where option remove_artifacts says so.
 func (e *Executor) Remove(ctx context.Context, id string) error {
+	ctx, cancel := e.bounded(ctx)
+	defer cancel()
 	r := request{op: "remove", job: faas.NoJob}
 	for wait := 250 * time.Millisecond; ; wait *= 2 {
 		old, err := e.observe(ctx, r, id) // a function of another service must not be deleted

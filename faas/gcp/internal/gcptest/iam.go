@@ -143,6 +143,8 @@ func (s *Server) preflight(w http.ResponseWriter, r *http.Request, name string) 
 		body, _ := io.ReadAll(r.Body)
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(body)
+	case strings.HasSuffix(name, ":generateAccessToken"), strings.HasSuffix(name, ":generateIdToken"):
+		impersonate(w, r)
 	case strings.Contains(name, "/services/") && r.Method == http.MethodGet:
 		reply(w, map[string]any{"name": name, "state": "ENABLED"})
 	case strings.HasSuffix(name, ":getIamPolicy") && r.Method == http.MethodPost:
@@ -153,6 +155,29 @@ func (s *Server) preflight(w http.ResponseWriter, r *http.Request, name string) 
 		reply(w, map[string]any{"projectId": lastSegment(name), "projectNumber": "123456789", "lifecycleState": "ACTIVE"})
 	default:
 		fail(w, 404, "NOT_FOUND", "no such method: "+r.Method+" "+name)
+	}
+}
+
+// impersonate gives the tokens of a service account to who has the token of another one.
+func impersonate(w http.ResponseWriter, r *http.Request) {
+	var in struct {
+		Audience     string   `json:"audience"`
+		IncludeEmail bool     `json:"includeEmail"`
+		Delegates    []string `json:"delegates"`
+		Scope        []string `json:"scope"`
+		Lifetime     string   `json:"lifetime"`
+	}
+	dec := json.NewDecoder(r.Body)
+	dec.DisallowUnknownFields()
+	switch err := dec.Decode(&in); {
+	case err != nil || r.Method != http.MethodPost:
+		fail(w, 400, "INVALID_ARGUMENT", "the request is not valid")
+	case r.Header.Get("Authorization") != "Bearer access-token-of-the-test":
+		fail(w, 403, "PERMISSION_DENIED", "Permission 'iam.serviceAccounts.getAccessToken' denied")
+	case strings.HasSuffix(r.URL.Path, ":generateIdToken"):
+		reply(w, map[string]any{"token": IDToken(in.Audience)})
+	default:
+		reply(w, map[string]any{"accessToken": "impersonated-token-of-the-test", "expireTime": "2100-01-01T00:00:00Z"})
 	}
 }
 
