@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/ledger"
 )
 
 // Deploy is the one call that an embedding program makes: it loads the operator's policy, fetches the blueprint's metadata, analyses its jobs, and
@@ -160,7 +161,7 @@ func (o *deployOptions) runTraditional(ctx context.Context, spec ServiceSpec, d 
 		phase = PhaseFallback
 	}
 	err := o.events.phase(phase, jobIDs, func() (err error) {
-		svc.runner, err = o.traditional(ctx, spec, jobIDs, sizing)
+		svc.runner, err = o.runAll(ctx, svc, jobIDs, sizing)
 		if err == nil && svc.runner == nil {
 			err = errors.New("the traditional hook returned neither a runner nor an error")
 		}
@@ -177,8 +178,40 @@ func (o *deployOptions) runTraditional(ctx context.Context, spec ServiceSpec, d 
 	if d.why != nil {
 		return svc, nil // an earlier deployment's functions, which still work, are not taken down by a failure
 	}
-	if err := svc.removeFunctions(ctx); err != nil {
+	if err := svc.removeFunctions(ctx, false); err != nil {
 		svc.warn(fmt.Sprintf("functions of an earlier deployment could not be removed; Undeploy or the next deployment tries again: %v", err))
 	}
 	return svc, nil
+}
+
+// runAll runs all jobs beside FaaS, where the embedding program says or with the orchestrator.
+func (o *deployOptions) runAll(ctx context.Context, svc *Service, jobIDs []uint32, sizing Sizing) (_ Runner, err error) {
+	if o.traditional != nil {
+		return o.traditional(ctx, svc.spec, jobIDs, sizing)
+	}
+	if svc.binary, err = faas.InspectBinary(svc.spec.BinaryPath); err != nil {
+		return nil, err
+	}
+	rec, err := o.read(svc.spec.Name, svc.location)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.canReplace(rec.Runner); err != nil {
+		return nil, err
+	}
+	spec := RunnerSpec{Delegated: faas.RunnerConfig{}, LocalJobs: jobIDs, Previous: rec.Runner}
+	return svc.start(ctx, spec, func(ref *RunnerRef) (err error) {
+		led, _, err := o.lock(ctx, svc.spec.Name, svc.location)
+		if err != nil {
+			return err
+		}
+		j := &journal{led: led}
+		defer func() { err = errors.Join(err, j.close()) }()
+		if led != nil {
+			if err := led.Describe(ledger.Record{BlueprintID: svc.spec.BlueprintID, Binary: svc.spec.BinaryPath, Args: svc.spec.Args, LocalJobs: jobIDs}); err != nil {
+				return err
+			}
+		}
+		return j.setRunner(ref)
+	})
 }

@@ -19,6 +19,7 @@ type ServiceInfo struct {
 	BlueprintID uint64      `json:"blueprint_id"`
 	BinaryPath  string      `json:"binary_path,omitempty"` // at the last deployment
 	LocalJobs   []uint32    `json:"local_jobs,omitempty"`
+	Runner      *RunnerRef  `json:"runner,omitempty"` // one that outlives the program that started it
 	Updated     time.Time   `json:"updated,omitzero"`
 	Units       []UnitInfo  `json:"units"` // by ascending ID
 }
@@ -39,7 +40,7 @@ func (s ServiceInfo) Interrupted() bool {
 }
 
 func serviceInfo(r ledger.Record) ServiceInfo {
-	info := ServiceInfo{Name: r.Service, Provider: r.Provider, BlueprintID: r.BlueprintID, BinaryPath: r.Binary, LocalJobs: r.LocalJobs, Updated: r.Updated, Units: []UnitInfo{}}
+	info := ServiceInfo{Name: r.Service, Provider: r.Provider, BlueprintID: r.BlueprintID, BinaryPath: r.Binary, LocalJobs: r.LocalJobs, Runner: r.Runner, Updated: r.Updated, Units: []UnitInfo{}}
 	for _, u := range r.Sorted() {
 		info.Units = append(info.Units, UnitInfo{ID: u.ID, Functions: u.Functions, Pending: Action(u.Pending), State: u.State})
 	}
@@ -62,7 +63,8 @@ func ListServices(opts ...DeployOption) ([]ServiceInfo, error) {
 }
 
 // OpenService returns the handle of a service that was deployed before, by this program or another, from its ledger. Its functions can be invoked,
-// checked, warmed and removed. The runner belongs to the program that deployed the service, so that local jobs cannot be invoked.
+// checked, warmed and removed. The runner belongs to the program that deployed the service, so that local jobs cannot be invoked, unless it is a
+// [Survivor]: that one is found again with the orchestrator, which has to be of the same kind ([WithOrchestrator]).
 //
 // A service that is deployed in several places is an ErrConflict unless [WithPolicy] names the one; the policy's provider_config is used, too, since
 // a ledger keeps no credentials. A service that no ledger knows is an ErrNotFound.
@@ -74,17 +76,29 @@ func OpenService(ctx context.Context, name string, opts ...DeployOption) (_ *Ser
 	if err != nil {
 		return nil, err
 	}
-	exec, err := o.open(ctx, name, rec.Provider)
-	if err != nil {
-		return nil, err
+	exec := o.executor
+	if exec == nil && len(rec.Units) > 0 {
+		if exec, err = o.open(ctx, name, rec.Provider); err != nil {
+			return nil, err
+		}
 	}
 	svc = &Service{
 		spec:     ServiceSpec{Name: name, BlueprintID: rec.BlueprintID, BinaryPath: rec.Binary, Args: rec.Args},
 		strategy: Strategy{Kind: StrategyServerless, FaaSJobs: []uint32{}, LocalJobs: append([]uint32{}, rec.LocalJobs...)},
 		opts:     o, location: rec.Provider, exec: exec,
 	}
-	if len(rec.LocalJobs) > 0 {
+	switch {
+	case len(rec.Units) == 0:
+		svc.strategy.Kind = StrategyTraditional
+	case len(rec.LocalJobs) > 0:
 		svc.strategy.Kind = StrategyHybrid
+	}
+	if rec.Runner != nil && !o.noRunner {
+		if err := svc.attach(ctx, rec.Runner); err != nil {
+			err = errors.Join(err, svc.release(ctx))
+			svc = nil
+			return nil, err
+		}
 	}
 	var changes []engine.Change
 	var states []faas.State

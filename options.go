@@ -91,8 +91,5 @@ func newDeployOptions(opts []DeployOption) *deployOptions {
 	if o.orchestrator == nil {
 		o.orchestrator = &LocalOrchestrator{}
 	}
-	if o.traditional == nil {
-		o.traditional = traditionalBy(o.orchestrator, o.logger)
-	}
 	return o
 }

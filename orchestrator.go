@@ -5,6 +5,7 @@ import (
 	"log/slog"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/ledger"
 )
 
 // Orchestrator runs a blueprint's binary as the service's light runner: the first phase of a deployment.
@@ -23,6 +24,29 @@ type Runner interface {
 	Stop(ctx context.Context) error
 }
 
+// Survivor is a runner that outlives the program which started it. Closing the service leaves it running, undeploying stops it, and [OpenService] finds
+// it again from the ledger.
+type Survivor interface {
+	Runner
+	// Ref returns what finds the runner again.
+	Ref() RunnerRef
+	// Release frees what this program holds of the runner and leaves it running. Nothing else is called afterwards.
+	Release(ctx context.Context) error
+}
+
+// RunnerRef tells where a Survivor is: a plain value without secrets, which is kept in the ledger. Kind names the orchestrator that can find it, and ID the
+// runner among all of that kind.
+type RunnerRef = ledger.Runner
+
+// Attacher is an orchestrator whose runners may be survivors. What it owes: Start calls RunnerSpec.Record, and continues only if that returns nil, before
+// a survivor runs anything; and where RunnerSpec.Previous is set, it returns that runner if it runs what is wanted already, and otherwise stops it.
+type Attacher interface {
+	Orchestrator
+	// Attach returns the runner that ref tells of. One that has ended since is no error: its Health says so. A ref of another kind is an
+	// ErrUnsupported.
+	Attach(ctx context.Context, ref RunnerRef) (Survivor, error)
+}
+
 // RunnerSpec says what a runner runs.
 type RunnerSpec struct {
 	Service     string
@@ -36,6 +60,9 @@ type RunnerSpec struct {
 	// LocalJobs are the jobs that Invoke is called for. In a traditional deployment whose metadata could not be read it is nil, and any job may be.
 	LocalJobs []uint32
 	Logger    *slog.Logger // never nil
+	// Record and Previous are for an [Attacher].
+	Record   func(RunnerRef) error // never nil
+	Previous *RunnerRef            // the survivor of an earlier deployment; nil for none
 }
 
 // TraditionalFunc runs a service without FaaS, on the embedding program's own machines or clusters. jobIDs are all jobs of the blueprint, nil

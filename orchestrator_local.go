@@ -5,13 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/rotate"
 	"github.com/tangle-network/blueprint-serverless/internal/worker"
 )
 
@@ -27,28 +27,71 @@ type LocalOrchestrator struct {
 	// StopTimeout is how long a runner may take to stop before it is killed; 0 means 10 s.
 	StopTimeout time.Duration
 	// Log is called with every line that the processes write to standard error and, where they are kept running without faas/job, to standard
-	// output. Calls come from several goroutines; line must not be kept. nil: the lines go to the logger of the deployment, at level Info.
+	// output. Calls come from several goroutines; line must not be kept. nil: the lines go to the logger of the deployment, at level Info, unless
+	// there is a LogDir.
 	Log func(line []byte)
+	// LogDir is a directory, made if it is missing, where the same lines go to a file with the service's name: SERVICE.log. Once it has LogMaxMB MiB
+	// (0 means 10) it becomes SERVICE.log.1, and so on; LogKeep such files (0 means 5) are kept. A line that cannot be written is dropped.
+	LogDir   string
+	LogMaxMB int
+	LogKeep  int
+	// HealthURL is asked (GET, for up to 5 s) whenever the runner's health is; every 2xx is good. Start waits until it is, for up to StartTimeout (0
+	// means 30 s). Empty: a runner whose process runs is healthy.
+	HealthURL    string
+	StartTimeout time.Duration
+	// Detached lets the runner outlive this program: it is a [Survivor]. It needs LogDir, ServiceSpec.Args (without any, a binary answers one request and
+	// ends) and a ledger, and a Linux or macOS system. A shell in a session of its own keeps it running, so that it is started again also when
+	// this program is gone; it does not outlive the machine's next start. Its log is set aside when it is started, not while it runs.
+	//
+	// Local jobs are run by processes of this program, which end with it. A program that finds the runner again with OpenService can ask for its health and stop
+	// it, and cannot invoke local jobs: it does not know the environment, whose values no ledger holds. A deployment that changes nothing of the runner keeps it.
+	Detached bool
+}
+
+func (o *LocalOrchestrator) stopTimeout() time.Duration {
+	if o.StopTimeout > 0 {
+		return o.StopTimeout
+	}
+	return 10 * time.Second
 }
 
 // noTimeout is the time a local job has: the caller's context is what limits it.
 const noTimeout = 30 * 24 * time.Hour
 
-// Start starts the runner. The error is ErrUnsupported for a binary that this machine cannot run.
-func (o *LocalOrchestrator) Start(ctx context.Context, spec RunnerSpec) (Runner, error) {
+// Start starts the runner. The error is ErrUnsupported for a binary that this machine cannot run, and ErrTimeout for a HealthURL that does not become good.
+func (o *LocalOrchestrator) Start(ctx context.Context, spec RunnerSpec) (_ Runner, err error) {
 	if why := cannotRunHere(spec.Binary); why != "" {
 		return nil, faas.Errorf(faas.ErrUnsupported, "start runner", "", "%s", why)
 	}
-	cfg, err := o.config(spec)
-	if err != nil {
-		return nil, err
-	}
-	r := &localRunner{service: spec.Service, host: worker.NewHost()}
-	cfg.Host = r.host
-	if err := r.start(ctx, cfg, spec); err != nil {
-		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.Grace)
+	r := &localRunner{service: spec.Service, host: worker.NewHost(), health: newHealthCheck(o.HealthURL)}
+	stop := func() error {
+		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.stopTimeout())
 		defer cancel()
-		return nil, errors.Join(err, r.Stop(stopCtx))
+		return r.Stop(stopCtx)
+	}
+	cfg, err := o.config(spec)
+	if err == nil {
+		cfg.Host = r.host
+		err = o.openLog(spec, &cfg, r)
+	}
+	if err != nil {
+		return nil, errors.Join(err, stop())
+	}
+	if o.Detached {
+		d, err := o.startDetached(ctx, spec, cfg, r)
+		if err != nil {
+			return nil, errors.Join(err, stop())
+		}
+		return d, nil
+	}
+	if err = o.stopPrevious(ctx, spec.Previous); err == nil {
+		err = r.start(ctx, cfg, spec)
+	}
+	if err == nil {
+		err = o.awaitHealthy(ctx, r)
+	}
+	if err != nil {
+		return nil, errors.Join(err, stop())
 	}
 	return r, nil
 }
@@ -66,23 +109,10 @@ func (o *LocalOrchestrator) config(spec RunnerSpec) (worker.Config, error) {
 	for name, value := range spec.Env {
 		env = append(env, name+"="+value)
 	}
-	log := o.Log
-	if log == nil {
-		logger := spec.Logger.With("service", spec.Service)
-		log = func(line []byte) {
-			if logger.Enabled(context.Background(), slog.LevelInfo) {
-				logger.Info("runner: " + string(line))
-			}
-		}
-	}
-	grace := o.StopTimeout
-	if grace <= 0 {
-		grace = 10 * time.Second
-	}
 	return worker.Config{
 		Path: path, Args: spec.Args, Env: append(env, faas.RunnerConfigEnv+"="+string(delegated)), Dir: o.Dir, TempDir: os.TempDir(),
-		Frames: spec.Binary.Protocols == faas.SpeaksAll, MaxWorkers: 1, MinWorkers: 1, MaxConcurrency: 1000, Grace: grace,
-		Log: log, Logger: spec.Logger,
+		Frames: spec.Binary.Protocols == faas.SpeaksAll, MaxWorkers: 1, MinWorkers: 1, MaxConcurrency: 1000, Grace: o.stopTimeout(),
+		Logger: spec.Logger,
 	}, nil
 }
 
@@ -92,6 +122,8 @@ type localRunner struct {
 	host     *worker.Host
 	pool     *worker.Pool     // nil where nothing is invoked
 	resident *worker.Resident // nil unless a binary without faas/job is kept running
+	health   *healthCheck     // nil: none
+	logFile  *rotate.File     // nil: none
 }
 
 func (r *localRunner) start(ctx context.Context, cfg worker.Config, spec RunnerSpec) (err error) {
@@ -127,8 +159,8 @@ func (r *localRunner) Invoke(ctx context.Context, jobID uint32, args []byte) (*f
 	return &faas.Result{Output: output, Metrics: metrics}, nil
 }
 
-// Health reports how the processes are.
-func (r *localRunner) Health(context.Context) (faas.Health, error) {
+// Health reports how the processes are, and what the HTTP check says.
+func (r *localRunner) Health(ctx context.Context) (faas.Health, error) {
 	stats := r.pool.Stats()
 	h := faas.Health{Healthy: true, LastInvocation: stats.LastCall, TotalInvocations: stats.Total}
 	if r.resident != nil {
@@ -138,7 +170,7 @@ func (r *localRunner) Health(context.Context) (faas.Health, error) {
 	if h.Healthy && stats.Failures >= crashLoop {
 		h.Healthy, h.Reason = false, fmt.Sprintf("its process keeps ending; last: %v", stats.LastError)
 	}
-	return h, nil
+	return r.health.check(ctx, h), nil
 }
 
 // Stop ends the processes.
@@ -151,6 +183,9 @@ func (r *localRunner) Stop(ctx context.Context) error {
 		errs = append(errs, r.pool.Close(ctx))
 	}
 	r.host.Close()
+	if r.logFile != nil {
+		errs = append(errs, r.logFile.Close())
+	}
 	return errors.Join(errs...)
 }
 
@@ -160,18 +195,4 @@ func cannotRunHere(b *faas.Binary) string {
 		return fmt.Sprintf("%s is for %s/%s and this machine is %s/%s", b.Path, b.OS, b.Arch, runtime.GOOS, runtime.GOARCH)
 	}
 	return ""
-}
-
-// traditionalBy runs all jobs with an orchestrator.
-func traditionalBy(orc Orchestrator, logger *slog.Logger) TraditionalFunc {
-	return func(ctx context.Context, spec ServiceSpec, jobIDs []uint32, _ Sizing) (Runner, error) {
-		binary, err := faas.InspectBinary(spec.BinaryPath)
-		if err != nil {
-			return nil, err
-		}
-		return orc.Start(ctx, RunnerSpec{
-			Service: spec.Name, BlueprintID: spec.BlueprintID, Binary: binary, Args: spec.Args, Env: spec.Env, Delegated: faas.RunnerConfig{},
-			LocalJobs: jobIDs, Logger: logger,
-		})
-	}
 }

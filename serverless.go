@@ -60,14 +60,14 @@ func deployServerless(ctx context.Context, spec ServiceSpec, strategy Strategy, 
 	}
 	if plan != nil {
 		if err := plan.matches(p); err != nil {
-			return nil, svc.abandon(ctx, err)
+			return nil, svc.abandon(ctx, j, err)
 		}
 	}
 	if err := p.apply(ctx, svc, j); err != nil {
 		if o.keepSucceeded && len(svc.units) > 0 {
 			return svc, err
 		}
-		return nil, svc.abandon(ctx, err)
+		return nil, svc.abandon(ctx, j, err)
 	}
 	return svc, nil
 }
@@ -80,7 +80,7 @@ func (p *prepared) service() *Service {
 // apply makes the changes: the runner first, then the functions, then the removal of those that are wanted no more.
 func (p *prepared) apply(ctx context.Context, svc *Service, j *journal) error {
 	if j.led != nil {
-		rec := ledger.Record{BlueprintID: p.spec.BlueprintID, Binary: p.spec.BinaryPath, Args: p.spec.Args, LocalJobs: p.strategy.LocalJobs}
+		rec := ledger.Record{BlueprintID: p.spec.BlueprintID, Binary: p.spec.BinaryPath, Args: p.spec.Args, LocalJobs: p.strategy.LocalJobs, Runner: p.record.Runner}
 		if err := j.led.Describe(rec); err != nil {
 			return err
 		}
@@ -92,7 +92,8 @@ func (p *prepared) apply(ctx context.Context, svc *Service, j *journal) error {
 	for i, c := range p.changes {
 		units[i] = c.Unit
 	}
-	if err := svc.startRunner(ctx, runnerConfig(p.spec, p.provider, units)); err != nil {
+	runner := RunnerSpec{Delegated: runnerConfig(p.spec, p.provider, units), LocalJobs: p.strategy.LocalJobs, Previous: p.record.Runner}
+	if err := svc.startRunner(ctx, runner, j); err != nil {
 		return err
 	}
 	eng := p.engine(j)
@@ -135,9 +136,12 @@ func runnerConfig(spec ServiceSpec, provider faas.Config, units []faas.Unit) faa
 }
 
 // startRunner starts the service's runner, unless the program is the runner itself or this machine cannot run the binary and nothing needs it.
-func (s *Service) startRunner(ctx context.Context, delegated faas.RunnerConfig) error {
+func (s *Service) startRunner(ctx context.Context, spec RunnerSpec, j *journal) error {
 	if s.opts.noRunner {
 		return nil
+	}
+	if err := s.opts.canReplace(spec.Previous); err != nil {
+		return err
 	}
 	if _, local := s.opts.orchestrator.(*LocalOrchestrator); local {
 		if why := cannotRunHere(s.binary); why != "" {
@@ -148,39 +152,97 @@ func (s *Service) startRunner(ctx context.Context, delegated faas.RunnerConfig) 
 			return nil
 		}
 	}
-	return s.opts.events.phase(PhaseOrchestrator, s.strategy.LocalJobs, func() error {
-		runner, err := s.opts.orchestrator.Start(ctx, RunnerSpec{
-			Service: s.spec.Name, BlueprintID: s.spec.BlueprintID, Binary: s.binary, Args: s.spec.Args, Env: s.spec.Env,
-			Delegated: delegated, LocalJobs: s.strategy.LocalJobs, Logger: s.opts.logger,
-		})
-		if err == nil && runner == nil {
-			err = errors.New("the orchestrator returned neither a runner nor an error")
-		}
-		if err != nil {
+	return s.opts.events.phase(PhaseOrchestrator, s.strategy.LocalJobs, func() (err error) {
+		if s.runner, err = s.start(ctx, spec, j.setRunner); err != nil {
 			return &faas.Error{Op: "start runner", JobID: faas.NoJob, Code: faas.CodeOf(err), Err: err}
 		}
-		s.runner = runner
+		survivor, ok := s.runner.(Survivor)
+		s.runnerKept = ok && spec.Previous != nil && survivor.Ref().ID == spec.Previous.ID
 		return nil
 	})
 }
 
+// start starts a runner with the orchestrator. record writes where it is, or that there is none any more.
+func (s *Service) start(ctx context.Context, spec RunnerSpec, record func(*RunnerRef) error) (Runner, error) {
+	recorded := false
+	spec.Service, spec.BlueprintID, spec.Binary, spec.Args, spec.Env, spec.Logger = s.spec.Name, s.spec.BlueprintID, s.binary, s.spec.Args, s.spec.Env, s.opts.logger
+	spec.Record = func(ref RunnerRef) error {
+		err := record(&ref)
+		recorded = err == nil
+		return err
+	}
+	runner, err := s.opts.orchestrator.Start(ctx, spec)
+	if err == nil && runner == nil {
+		err = errors.New("the orchestrator returned neither a runner nor an error")
+	}
+	if err != nil {
+		if recorded {
+			err = errors.Join(err, record(nil))
+		}
+		return nil, err
+	}
+	if _, ok := runner.(Survivor); !ok && spec.Previous != nil { // which the orchestrator has stopped
+		if err := record(nil); err != nil {
+			return nil, errors.Join(err, runner.Stop(ctx))
+		}
+	}
+	return runner, nil
+}
+
+// canReplace returns an error where an earlier deployment's runner still runs and the orchestrator does not know such runners.
+func (o *deployOptions) canReplace(previous *RunnerRef) error {
+	if _, ok := o.orchestrator.(Attacher); ok || previous == nil {
+		return nil
+	}
+	return faas.Errorf(faas.ErrConflict, "start runner", "", "an earlier deployment has left the %s runner %s running, which this orchestrator cannot stop: give the one that can with WithOrchestrator, or undeploy first", previous.Kind, previous.ID)
+}
+
+// attach finds the runner again that an earlier deployment left running.
+func (s *Service) attach(ctx context.Context, ref *RunnerRef) error {
+	attacher, ok := s.opts.orchestrator.(Attacher)
+	if !ok {
+		return s.opts.canReplace(ref)
+	}
+	runner, err := attacher.Attach(ctx, *ref)
+	if err != nil {
+		return &faas.Error{Op: "find runner", JobID: faas.NoJob, Code: faas.CodeOf(err), Err: err}
+	}
+	s.runner, s.runnerKept = runner, true
+	return nil
+}
+
 // abandon ends what a failed deployment started on this machine. The engine has undone what it changed at the provider already.
-func (s *Service) abandon(ctx context.Context, cause error) error {
+func (s *Service) abandon(ctx context.Context, j *journal, cause error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
+	if survivor, ok := s.runner.(Survivor); ok && !s.runnerKept {
+		err := survivor.Stop(ctx)
+		if err == nil {
+			err = j.setRunner(nil)
+		}
+		s.runner = nil
+		if err != nil {
+			return left(cause, fmt.Sprintf("the runner %s (%v)", survivor.Ref().ID, err))
+		}
+	}
 	if s.opts.executor != nil {
 		s.exec = nil // it may be needed still; see closeGiven
 	}
 	if err := s.release(ctx); err != nil {
-		var fe *faas.Error
-		if errors.As(cause, &fe) {
-			withMore := *fe
-			withMore.Leftovers = append(slices.Clone(fe.Leftovers), fmt.Sprintf("the runner or a connection (%v)", err))
-			return &withMore
-		}
-		return errors.Join(cause, err)
+		return left(cause, fmt.Sprintf("the runner or a connection (%v)", err))
 	}
 	return cause
+}
+
+// left adds what was left behind to the cause of a failure.
+func left(cause error, what string) error {
+	var fe *faas.Error
+	if !errors.As(cause, &fe) {
+		fe = &faas.Error{Op: "deploy", JobID: faas.NoJob, Code: faas.CodeOf(cause), Err: cause}
+	}
+	withMore := *fe
+	withMore.Leftovers = append(slices.Clone(fe.Leftovers), what)
+	return &withMore
 }
 
 // deployed takes note of what the engine did. A change without a state failed.

@@ -27,8 +27,9 @@ type Service struct {
 	functions faas.Registry // the jobs on FaaS
 	anyLocal  bool          // every job goes to the runner
 
-	exec   faas.Executor
-	runner Runner
+	exec       faas.Executor
+	runner     Runner
+	runnerKept bool // the runner was there before, and a failure leaves it as it is
 
 	mu       sync.Mutex // guards the rest, and is held while the service is being ended
 	ended    bool
@@ -203,31 +204,43 @@ func (s *Service) Undeploy(ctx context.Context) error {
 	if s.ended {
 		return faas.Errorf(faas.ErrInvalidArgument, "undeploy", s.location.Provider, "service %q is closed: this handle can no longer remove its functions", s.spec.Name)
 	}
+	if s.runner == nil {
+		rec, err := s.opts.read(s.spec.Name, s.location)
+		if err == nil && rec.Runner != nil {
+			err = s.attach(ctx, rec.Runner)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	// The runner goes first, so that nothing delegates to functions that are being removed.
 	runnerErr := s.stopRunner(ctx)
-	if err := errors.Join(s.removeFunctions(ctx), runnerErr); err != nil {
+	if err := errors.Join(s.removeFunctions(ctx, runnerErr == nil), runnerErr); err != nil {
 		return err
 	}
 	s.removed = true
 	return s.release(ctx)
 }
 
-// Close ends the handle and leaves the functions deployed: it stops the local runner and frees connections. A second call is success.
+// Close ends the handle and leaves the functions deployed: it frees connections, and stops the runner unless that is a [Survivor]. A second call is
+// success.
 func (s *Service) Close(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.release(ctx)
 }
 
-// removeFunctions removes the service's units: those of this handle, and those that the ledger has besides.
-func (s *Service) removeFunctions(ctx context.Context) (err error) {
+// removeFunctions removes the service's units: those of this handle, and those that the ledger has besides. runnerGone: it has no runner any more either.
+func (s *Service) removeFunctions(ctx context.Context, runnerGone bool) (err error) {
 	if s.exec == nil { // nothing was deployed by this handle, and perhaps by an earlier one
 		rec, err := s.opts.read(s.spec.Name, s.location)
-		if err != nil || len(rec.Units) == 0 {
+		if err != nil || rec.Empty() {
 			return err
 		}
-		if s.exec, err = s.opts.open(ctx, s.spec.Name, s.location); err != nil {
-			return err
+		if len(rec.Units) > 0 {
+			if s.exec, err = s.opts.open(ctx, s.spec.Name, s.location); err != nil {
+				return err
+			}
 		}
 	}
 	led, _, err := s.opts.lock(ctx, s.spec.Name, s.location)
@@ -240,11 +253,22 @@ func (s *Service) removeFunctions(ctx context.Context) (err error) {
 	if err := rec.Settle(ctx); err != nil {
 		return err
 	}
+	if rec.Runner != nil && runnerGone {
+		if survivor, ok := s.runner.(Survivor); !ok || survivor.Ref().ID != rec.Runner.ID {
+			return faas.Errorf(faas.ErrConflict, "undeploy", "", "service %q was deployed anew since, with the %s runner %s: open it again", s.spec.Name, rec.Runner.Kind, rec.Runner.ID)
+		}
+		if err := j.setRunner(nil); err != nil {
+			return err
+		}
+	}
 	units := slices.Clone(s.units)
 	for _, u := range units {
 		delete(rec.Units, u.ID)
 	}
 	units = append(units, staleUnits(rec.Sorted())...)
+	if len(units) == 0 {
+		return nil
+	}
 	return newEngine(s.exec, s.location.Provider, s.opts, j).Remove(ctx, units)
 }
 
@@ -267,7 +291,9 @@ func (s *Service) release(ctx context.Context) error {
 	}
 	s.ended = true
 	var errs []error
-	if !s.removed {
+	if survivor, ok := s.runner.(Survivor); ok {
+		errs = append(errs, survivor.Release(ctx))
+	} else if !s.removed {
 		errs = append(errs, s.stopRunner(ctx))
 	}
 	if s.exec != nil {

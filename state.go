@@ -168,13 +168,21 @@ func (j *journal) adopt(changes []engine.Change) error {
 	return j.led.Put(units...)
 }
 
+// setRunner writes where the runner is that outlives this program; nil for none.
+func (j *journal) setRunner(ref *RunnerRef) error {
+	if j.led == nil {
+		return faas.Errorf(faas.ErrInvalidArgument, "start runner", "", "a runner that outlives this program needs a ledger, or nobody could stop it: give a directory for it with WithStateDir")
+	}
+	return j.led.SetRunner(ref)
+}
+
 // close ends the operation. A ledger that says nothing any more is removed.
 func (j *journal) close() error {
 	if j.led == nil {
 		return nil
 	}
 	var err error
-	if len(j.led.Record().Units) == 0 {
+	if j.led.Record().Empty() {
 		err = j.led.Delete()
 	}
 	return errors.Join(err, j.led.Close())

@@ -114,6 +114,13 @@ func (l *Ledger) Describe(r Record) error {
 	return l.write(entry{Service: &r})
 }
 
+// SetRunner records where the service's runner is; nil: it has none that outlives its program.
+func (l *Ledger) SetRunner(runner *Runner) error {
+	rec := l.Record()
+	rec.Runner = runner
+	return l.Describe(rec)
+}
+
 // Put records units, in one write: with Pending set before they are changed, without once the change has ended.
 func (l *Ledger) Put(units ...Unit) error {
 	if len(units) == 0 {
@@ -201,8 +208,8 @@ func (l *Ledger) append(text []byte) (err error) {
 func (l *Ledger) Delete() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.rec.Units) > 0 {
-		return faas.Errorf(faas.ErrInternal, "delete ledger", "", "%d units of %q are still recorded", len(l.rec.Units), l.rec.Service)
+	if !l.rec.Empty() {
+		return faas.Errorf(faas.ErrInternal, "delete ledger", "", "%d units of %q are still recorded, or its runner is", len(l.rec.Units), l.rec.Service)
 	}
 	var errs []error
 	if l.file != nil {

@@ -4,6 +4,7 @@ package ledger
 
 import (
 	"context"
+	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
@@ -26,7 +27,15 @@ type Record struct {
 	Args        []string        `json:"args,omitempty"`
 	LocalJobs   []uint32        `json:"local_jobs,omitempty"`
 	Updated     time.Time       `json:"updated,omitzero"`
-	Units       map[string]Unit `json:"units,omitempty"` // by ID
+	Runner      *Runner         `json:"runner,omitempty"` // one that outlives the program that started it
+	Units       map[string]Unit `json:"units,omitempty"`  // by ID
+}
+
+// Runner tells where a runner is that outlives the program which started it: a plain value without secrets.
+type Runner struct {
+	Kind    string          `json:"kind"`              // of the orchestrator that can find it again
+	ID      string          `json:"id"`                // unique within the kind
+	Private json.RawMessage `json:"private,omitempty"` // the orchestrator's own
 }
 
 // Unit is a unit that exists at the provider, or may.
@@ -46,6 +55,9 @@ type Unit struct {
 func Location(c faas.Config) string {
 	return strings.Join([]string{c.Provider, c.Region, c.ProjectID, c.SubscriptionID, faas.RedactURL(c.Endpoint)}, "\x1f")
 }
+
+// Empty reports whether the service holds nothing.
+func (r Record) Empty() bool { return len(r.Units) == 0 && r.Runner == nil }
 
 // Clean reports whether no change is pending: the service is whole.
 func (r Record) Clean() bool {

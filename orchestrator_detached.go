@@ -1,0 +1,202 @@
+package serverless
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/rotate"
+	"github.com/tangle-network/blueprint-serverless/internal/survivor"
+	"github.com/tangle-network/blueprint-serverless/internal/worker"
+)
+
+// localKind is the kind of the references to a LocalOrchestrator's survivors.
+const localKind = "local"
+
+var (
+	_ Attacher = (*LocalOrchestrator)(nil)
+	_ Survivor = (*detachedRunner)(nil)
+)
+
+// detachedRef is the private part of a reference.
+type detachedRef struct {
+	Process survivor.Process `json:"process"`
+	// Runs identifies what it runs: executable, arguments, environment of the service.
+	Runs string `json:"runs"`
+}
+
+// detachedRunner is a runner that outlives this program.
+type detachedRunner struct {
+	*localRunner // runs the local jobs of the program that deployed it; nil in others
+	orc          *LocalOrchestrator
+	ref          RunnerRef
+	process      survivor.Process
+	health       *healthCheck
+}
+
+func (o *LocalOrchestrator) newDetached(ref RunnerRef) (*detachedRunner, detachedRef, error) {
+	var private detachedRef
+	if ref.Kind != localKind {
+		return nil, private, faas.Errorf(faas.ErrUnsupported, "find runner", "", "the runner is of kind %q, and a LocalOrchestrator knows %q: give the orchestrator that started it", ref.Kind, localKind)
+	}
+	if err := json.Unmarshal(ref.Private, &private); err != nil {
+		return nil, private, faas.Errorf(faas.ErrInternal, "find runner", "", "the ledger's note of runner %s is damaged: %w", ref.ID, err)
+	}
+	return &detachedRunner{orc: o, ref: ref, process: private.Process, health: newHealthCheck(o.HealthURL)}, private, nil
+}
+
+// Attach finds a detached runner again. See [LocalOrchestrator.Detached] for what can be done with it.
+func (o *LocalOrchestrator) Attach(_ context.Context, ref RunnerRef) (Survivor, error) {
+	d, _, err := o.newDetached(ref)
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// stopPrevious stops the runner that an earlier deployment has left, if any.
+func (o *LocalOrchestrator) stopPrevious(ctx context.Context, previous *RunnerRef) error {
+	if previous == nil {
+		return nil
+	}
+	d, _, err := o.newDetached(*previous)
+	if err != nil {
+		return err
+	}
+	return d.process.Stop(ctx, o.stopTimeout())
+}
+
+// startDetached starts a runner that outlives this program, or keeps the one that runs. local gets what runs local jobs.
+func (o *LocalOrchestrator) startDetached(ctx context.Context, spec RunnerSpec, cfg worker.Config, local *localRunner) (*detachedRunner, error) {
+	bad := func(format string, args ...any) error {
+		return faas.Errorf(faas.ErrInvalidArgument, "start runner", "", "LocalOrchestrator.Detached: "+format, args...)
+	}
+	switch {
+	case o.LogDir == "":
+		return nil, bad("LogDir is empty, and a program that is gone can take no lines: name a directory")
+	case len(spec.Args) == 0:
+		return nil, bad("ServiceSpec.Args is empty, and %s without arguments answers one request and ends: give the arguments with which it stays", spec.Binary.Path)
+	case spec.Record == nil:
+		return nil, bad("nobody records where the runner is")
+	}
+	log, err := o.logPath(spec.Service)
+	if err != nil {
+		return nil, err
+	}
+	runs, err := whatRuns(spec, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if previous := spec.Previous; previous != nil {
+		old, private, err := o.newDetached(*previous)
+		if err != nil {
+			return nil, err
+		}
+		if private.Runs == runs && old.process.Alive() {
+			old.localRunner = local
+			return old, local.startPool(cfg)
+		}
+		if err := old.process.Stop(ctx, o.stopTimeout()); err != nil {
+			return nil, err
+		}
+	}
+	if info, err := os.Stat(log); err == nil && info.Size() > o.logMax() {
+		if err := rotate.Shift(log, o.logKeep()); err != nil {
+			return nil, bad("%w", err)
+		}
+	}
+	d := &detachedRunner{localRunner: local, orc: o, health: local.health}
+	d.process, err = survivor.Start(survivor.Config{
+		Path: cfg.Path, Args: cfg.Args, Env: cfg.Env, Dir: cfg.Dir, Output: log, Status: strings.TrimSuffix(log, ".log") + ".ends",
+	}, func(p survivor.Process) error {
+		private, err := json.Marshal(detachedRef{p, runs})
+		if err != nil {
+			return err
+		}
+		d.ref = RunnerRef{Kind: localKind, ID: fmt.Sprintf("process %d started at %s", p.PID, p.Start), Private: private}
+		return spec.Record(d.ref)
+	})
+	switch {
+	case errors.Is(err, survivor.ErrUnsupported):
+		return nil, faas.Errorf(faas.ErrUnsupported, "start runner", "", "LocalOrchestrator.Detached: a runner can outlive its program on Linux and macOS only")
+	case err != nil:
+		return nil, &faas.Error{Op: "start runner", JobID: faas.NoJob, Code: faas.CodeOf(err), Err: err}
+	}
+	if err = local.startPool(cfg); err == nil {
+		err = o.awaitHealthy(ctx, d)
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.process.Stop(context.WithoutCancel(ctx), o.stopTimeout()))
+	}
+	return d, nil
+}
+
+// whatRuns identifies what a runner runs: a hash, as it covers the service's environment.
+func whatRuns(spec RunnerSpec, cfg worker.Config) (string, error) {
+	text, err := json.Marshal(struct {
+		SHA256, Path, Dir string
+		Args              []string
+		Env               map[string]string
+		Delegated         faas.RunnerConfig
+	}{spec.Binary.SHA256, cfg.Path, cfg.Dir, spec.Args, spec.Env, spec.Delegated})
+	if err != nil {
+		return "", faas.Errorf(faas.ErrInternal, "start runner", "", "%w", err)
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// startPool makes ready for the local jobs. Its processes are started by calls.
+func (r *localRunner) startPool(cfg worker.Config) (err error) {
+	cfg.Args, cfg.MinWorkers = nil, 0
+	r.pool, err = worker.New(cfg)
+	return err
+}
+
+// Ref returns what finds the runner again.
+func (d *detachedRunner) Ref() RunnerRef { return d.ref }
+
+// Invoke runs a local job in a process of this program.
+func (d *detachedRunner) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas.Result, error) {
+	if d.localRunner == nil {
+		err := faas.JobErrorf(faas.ErrUnsupported, "invoke", "", jobID, "the job is not on FaaS, and only the program that deployed the service has the environment to run it: deploy again to get a handle that can")
+		err.NotRun = true
+		return nil, err
+	}
+	return d.localRunner.Invoke(ctx, jobID, args)
+}
+
+// Health reports whether the runner is kept running, whether it keeps ending, and what the HTTP check says.
+func (d *detachedRunner) Health(ctx context.Context) (faas.Health, error) {
+	h := faas.Health{Healthy: true}
+	if d.localRunner != nil {
+		stats := d.pool.Stats()
+		h.LastInvocation, h.TotalInvocations = stats.LastCall, stats.Total
+	}
+	const crashLoop = 3
+	if !d.process.Alive() {
+		h.Healthy, h.Reason = false, "it does not run: "+d.ref.ID
+	} else if ends := d.process.Ends(); ends >= crashLoop {
+		h.Healthy, h.Reason = false, fmt.Sprintf("its process keeps ending: %d times in a row, see its log", ends)
+	}
+	return d.health.check(ctx, h), nil
+}
+
+// Stop ends the runner, and what this program runs of it.
+func (d *detachedRunner) Stop(ctx context.Context) error {
+	return errors.Join(d.process.Stop(ctx, d.orc.stopTimeout()), d.Release(ctx))
+}
+
+// Release ends what this program runs of the runner, and leaves it running.
+func (d *detachedRunner) Release(ctx context.Context) error {
+	if d.localRunner == nil {
+		return nil
+	}
+	return d.localRunner.Stop(ctx)
+}

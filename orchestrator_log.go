@@ -1,0 +1,83 @@
+package serverless
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/rotate"
+	"github.com/tangle-network/blueprint-serverless/internal/worker"
+)
+
+// fileName makes a file name of a service's name: itself where that is safe, else something readable that no other service gets.
+func fileName(service string) string {
+	safe := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' {
+			return r
+		}
+		return '_'
+	}, service)
+	if safe == service {
+		return safe
+	}
+	sum := sha256.Sum256([]byte(service))
+	return safe[:min(len(safe), 80)] + "-" + hex.EncodeToString(sum[:6])
+}
+
+// logPath makes the log directory and returns the path of the service's log.
+func (o *LocalOrchestrator) logPath(service string) (string, error) {
+	if err := os.MkdirAll(o.LogDir, 0o700); err != nil {
+		return "", faas.Errorf(faas.ErrInvalidArgument, "start runner", "", "LocalOrchestrator.LogDir: %w", err)
+	}
+	path, err := filepath.Abs(filepath.Join(o.LogDir, fileName(service)+".log"))
+	if err != nil {
+		return "", faas.Errorf(faas.ErrInvalidArgument, "start runner", "", "LocalOrchestrator.LogDir: %w", err)
+	}
+	return path, nil
+}
+
+func (o *LocalOrchestrator) logMax() int64 { return int64(cmp.Or(max(o.LogMaxMB, 0), 10)) << 20 }
+func (o *LocalOrchestrator) logKeep() int  { return cmp.Or(max(o.LogKeep, 0), 5) }
+
+// openLog makes the processes' lines go where they should.
+func (o *LocalOrchestrator) openLog(spec RunnerSpec, cfg *worker.Config, r *localRunner) error {
+	logger := spec.Logger.With("service", spec.Service)
+	cfg.Log = o.Log
+	if o.LogDir == "" {
+		if cfg.Log == nil {
+			cfg.Log = func(line []byte) {
+				if logger.Enabled(context.Background(), slog.LevelInfo) {
+					logger.Info("runner: " + string(line))
+				}
+			}
+		}
+		return nil
+	}
+	path, err := o.logPath(spec.Service)
+	if err != nil {
+		return err
+	}
+	file, err := rotate.Open(path, o.logMax(), o.logKeep())
+	if err != nil {
+		return faas.Errorf(faas.ErrInvalidArgument, "start runner", "", "LocalOrchestrator.LogDir: %w", err)
+	}
+	r.logFile = file
+	var once sync.Once
+	also := cfg.Log
+	cfg.Log = func(line []byte) {
+		if err := file.WriteLine(line); err != nil {
+			once.Do(func() { logger.Warn("lines of the runner cannot be written to its log file", "error", err) })
+		}
+		if also != nil {
+			also(line)
+		}
+	}
+	return nil
+}
