@@ -38,7 +38,7 @@ type deployment struct {
 	f      faas.Function
 	sha256 string // of the package wanted
 	// code returns where the package is, having uploaded it if need be.
-	code func(context.Context, *progress) (private, error)
+	code func(context.Context, *progress) (code, error)
 	// reused says that code named an upload of an earlier deployment, which Google may have dropped.
 	reused bool
 	// redact hides the environment's values, which Google may repeat in its messages.
@@ -74,8 +74,6 @@ func (d *deployment) request() request { return request{op: "deploy", job: int64
 func (d *deployment) run(ctx context.Context, p *progress) (faas.State, error) {
 	ctx, cancel := d.e.bounded(ctx)
 	defer cancel()
-	// Something else may change the function between a look at it and the change. What it does is waited for, so that few rounds suffice.
-	const rounds = 8
 	for i := 0; ; i++ {
 		got, err := d.round(ctx, p)
 		if err == nil {
@@ -85,22 +83,34 @@ func (d *deployment) run(ctx context.Context, p *progress) (faas.State, error) {
 			}
 			return s, nil
 		}
-		code := faas.CodeOf(err)
-		if code == faas.ErrConflict && asAPIError(err) || code == faas.ErrAlreadyExists && i < rounds/2 {
-			if i < rounds && sleep(ctx, time.Duration(1<<i)*250*time.Millisecond) {
-				p.step("wait")
-				continue
-			}
+		again, wait := d.again(err, i)
+		switch {
+		case !again:
+			return faas.State{}, d.hide(err)
+		case !sleep(ctx, wait):
+			return faas.State{}, d.hide(d.e.errorf(faas.ErrTimeout, d.request(), "%w, at the end of: %w", context.Cause(ctx), err))
 		}
-		if code == faas.ErrUnavailable && !asAPIError(err) && i < rounds/4 && sleep(ctx, firstWait) {
-			continue // the answer was lost: a further look tells what became of the change
-		}
-		if d.reused && (code == faas.ErrInvalidArgument || code == faas.ErrNotFound) {
-			d.forgetUpload()
-			continue
-		}
-		return faas.State{}, d.hide(err)
 	}
+}
+
+// rounds is how often a deployment looks at a function and changes it. What something else does to the function is waited for, so that few suffice.
+const rounds = 8
+
+// again reports whether a further round may do better than the i-th, and how long to wait before it.
+func (d *deployment) again(err error, i int) (bool, time.Duration) {
+	code := faas.CodeOf(err)
+	var api *APIError
+	answered := errors.As(err, &api)
+	switch {
+	case code == faas.ErrConflict && answered && i < rounds, code == faas.ErrAlreadyExists && i < rounds/2:
+		return true, time.Duration(1<<i) * 250 * time.Millisecond
+	case code == faas.ErrUnavailable && !answered && i < rounds/4: // the answer was lost: a look tells what became of the change
+		return true, firstWait
+	case d.reused && answered && api.HTTPStatus != 0 && (code == faas.ErrInvalidArgument || code == faas.ErrNotFound):
+		d.forgetUpload()
+		return true, 0
+	}
+	return false, 0
 }
 
 // round looks at the function once and changes it once.

@@ -282,6 +282,33 @@ func TestAFunctionThatAppearsMeanwhileIsUpdated(t *testing.T) {
 	}
 }
 
+func TestSignedHeadersAreSent(t *testing.T) {
+	runsHere(t)
+	s := gcptest.Start(t, builder)
+	s.SignLengthRange = true
+	e := open(t, config(s, "signed"))
+	converge(t, e, units(t, e, function(0))[0])
+}
+
+func TestAnUploadThatGoogleDroppedIsRepeated(t *testing.T) {
+	runsHere(t)
+	s := gcptest.Start(t, builder)
+	e := open(t, config(s, "dropped"))
+	all := units(t, e, function(0), function(1))
+	converge(t, e, all[0])
+	s.Intercept = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Query().Get("functionId") != all[1].ID || len(s.Calls("/signed/")) > 1 {
+			return false
+		}
+		gcptest.Fail(w, 400, "INVALID_ARGUMENT", "Could not read the source archive")
+		return true
+	}
+	converge(t, e, all[1])
+	if calls := s.Calls("/signed/"); len(calls) != 2 {
+		t.Errorf("uploads: %v", calls)
+	}
+}
+
 func TestALostAnswerIsLookedAfter(t *testing.T) {
 	runsHere(t)
 	s := gcptest.Start(t, builder)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -225,11 +226,6 @@ func (e *Executor) List(ctx context.Context) ([]faas.State, error) {
 			states = append(states, e.state(one))
 		}
 	}
-	slices.SortFunc(states, func(a, b faas.State) int {
-		if a.ID < b.ID {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(states, func(a, b faas.State) int { return strings.Compare(a.ID, b.ID) })
 	return states, nil
 }

@@ -67,9 +67,14 @@ func shapeOf(settings any) string {
 
 // private is what Restore needs of a state.
 type private struct {
-	Mode    string         `json:"mode"`
+	Mode string `json:"mode"`
+	code
+}
+
+// code is what a function is made of.
+type code struct {
 	Source  *storageSource `json:"source,omitempty"`
-	Runtime string         `json:"runtime,omitempty"`
+	Runtime string         `json:"runtime,omitempty"` // that builds it; empty on Cloud Run
 }
 
 func (e *Executor) state(got *resource) faas.State {

@@ -40,11 +40,11 @@ func (e *Executor) Restore(ctx context.Context, u faas.Unit, prior faas.State) e
 	case u.Package != nil && u.Package.SHA256() == prior.PackageSHA256:
 		d.code = d.uploaded
 	case now != nil && now.status == faas.StatusReady && now.labels[labelPackage] == labelOfHash(prior.PackageSHA256):
-		d.code = func(context.Context, *progress) (private, error) { // it would be asked for only if the code were another
-			return private{}, e.errorf(faas.ErrConflict, r, "function %s changed while it was put back", prior.ID)
+		d.code = func(context.Context, *progress) (code, error) { // it would be asked for only if the code were another
+			return code{}, e.errorf(faas.ErrConflict, r, "function %s changed while it was put back", prior.ID)
 		}
 	case now != nil && json.Unmarshal(prior.Private, &p) == nil && p.Mode == e.set.mode && p.Source != nil && p.Source.Generation != 0:
-		d.code = func(context.Context, *progress) (private, error) { return p, nil }
+		d.code = func(context.Context, *progress) (code, error) { return p.code, nil }
 	default:
 		return e.errorf(faas.ErrUnsupported, r, "function %s has other code, and can be put back only with its earlier package", prior.ID)
 	}

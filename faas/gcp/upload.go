@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,7 +26,7 @@ type upload struct {
 }
 
 // uploaded uploads the package unless that was done a while ago, and names the runtime that builds it. Functions that share a package share its upload.
-func (d *deployment) uploaded(ctx context.Context, p *progress) (private, error) {
+func (d *deployment) uploaded(ctx context.Context, p *progress) (code, error) {
 	e := d.e
 	e.mu.Lock()
 	up := e.uploads[d.sha256]
@@ -37,30 +38,30 @@ func (d *deployment) uploaded(ctx context.Context, p *progress) (private, error)
 	select {
 	case up.busy <- struct{}{}:
 	case <-ctx.Done():
-		return private{}, e.errorf(faas.ErrTimeout, d.request(), "wait for the upload of the package: %w", context.Cause(ctx))
+		return code{}, e.errorf(faas.ErrTimeout, d.request(), "wait for the upload of the package: %w", context.Cause(ctx))
 	}
 	defer func() { <-up.busy }()
-	code := private{}
+	var got code
 	var err error
 	h, builds := e.host.(buildHost)
 	if builds {
-		if code.Runtime, err = h.newestRuntime(ctx, d.request()); err != nil {
-			return private{}, err
+		if got.Runtime, err = h.newestRuntime(ctx, d.request()); err != nil {
+			return code{}, err
 		}
 	}
 	if !builds { // a look at the bucket tells whether the package is there
-		code.Source, err = d.store(ctx, p)
-		return code, err
+		got.Source, err = d.store(ctx, p)
+		return got, err
 	}
 	d.reused = up.source != nil && time.Since(up.at) < uploadLife
 	if !d.reused {
 		if up.source, err = d.put(ctx, h, p); err != nil {
-			return private{}, err
+			return code{}, err
 		}
 		up.at = time.Now()
 	}
-	code.Source = up.source
-	return code, nil
+	got.Source = up.source
+	return got, nil
 }
 
 // forgetUpload makes the next deployment upload the package again.
@@ -82,8 +83,11 @@ func (d *deployment) put(ctx context.Context, h buildHost, p *progress) (*storag
 		if to.UploadURL == "" || to.StorageSource == nil || to.StorageSource.Bucket == "" {
 			return nil, h.e.errorf(faas.ErrUnavailable, r, "the API gave no upload URL")
 		}
-		err := d.send(ctx, http.MethodPut, to.UploadURL, signedHeader(to.UploadURL, d.u.Package.Size()), p, nil)
-		if err == nil {
+		header, err := d.signedHeader(to.UploadURL)
+		if err != nil {
+			return nil, err
+		}
+		if err = d.send(ctx, http.MethodPut, to.UploadURL, header, p, nil); err == nil {
 			return to.StorageSource, nil
 		}
 		if code := faas.CodeOf(err); i > 0 || code != faas.ErrInvalidArgument && code != faas.ErrPermissionDenied {
@@ -92,26 +96,26 @@ func (d *deployment) put(ctx context.Context, h buildHost, p *progress) (*storag
 	}
 }
 
-// maxPackage is the largest package that an upload URL of the first generation takes, in bytes; the second states no limit.
+// maxPackage is the largest package that an upload URL takes which limits the length, in bytes.
 const maxPackage = 100 << 20
 
 // signedHeader returns the headers for an upload URL. A signed URL lists those that have to be there.
-func signedHeader(raw string, size int64) http.Header {
+func (d *deployment) signedHeader(raw string) (http.Header, error) {
 	header := http.Header{"Content-Type": {"application/zip"}}
 	u, err := url.Parse(raw)
 	if err != nil {
-		return header
+		return nil, d.e.errorf(faas.ErrUnavailable, d.request(), "the upload URL is not usable")
 	}
 	for name, values := range u.Query() {
-		if !strings.EqualFold(name, "X-Goog-SignedHeaders") || len(values) == 0 {
+		if !strings.EqualFold(name, "X-Goog-SignedHeaders") || !slices.Contains(strings.Split(strings.ToLower(values[0]), ";"), "x-goog-content-length-range") {
 			continue
 		}
-		signed := strings.Split(strings.ToLower(values[0]), ";")
-		if slices.Contains(signed, "x-goog-content-length-range") && size <= maxPackage {
-			header.Set("X-Goog-Content-Length-Range", "0,104857600")
+		if size := d.u.Package.Size(); size > maxPackage {
+			return nil, d.e.errorf(faas.ErrTooLarge, d.request(), "the package has %d bytes, the limit of uploads is %d: strip the binary (-ldflags=-s)", size, maxPackage)
 		}
+		header.Set("X-Goog-Content-Length-Range", "0,"+strconv.Itoa(maxPackage))
 	}
-	return header
+	return header, nil
 }
 
 // send sends the package. No credentials go with it, unless the request asks for them.
