@@ -73,11 +73,12 @@ type pace struct {
 	first, longest time.Duration // between two reads of a state, growing from one to the other, where Azure does not say
 	state          time.Duration // longest wait for a resource to reach a state
 	role           time.Duration // how long a new identity or role may be unknown
+	settle         time.Duration // how long the host of an app may not know of a new package
 	retry          time.Duration // before a request that is safe to repeat is sent a second time
 }
 
 var defaultPace = pace{
-	first: 100 * time.Millisecond, longest: 5 * time.Second, state: 15 * time.Minute, role: 3 * time.Minute, retry: 800 * time.Millisecond,
+	first: 100 * time.Millisecond, longest: 5 * time.Second, state: 15 * time.Minute, role: 3 * time.Minute, settle: time.Minute, retry: 800 * time.Millisecond,
 }
 
 // Option changes what [New] makes.

@@ -42,9 +42,9 @@ func (e *Executor) ensureBase(ctx context.Context, report func(faas.Progress)) (
 
 func (e *Executor) ensureGroup(ctx context.Context) error {
 	var g group
-	err := e.call(ctx, http.MethodGet, e.groupPath(), groupsAPI, nil, &g)
+	err := e.call(ctx, http.MethodGet, e.ownGroupPath(), groupsAPI, nil, &g)
 	if err == nil && g.Properties != nil && strings.EqualFold(g.Properties.ProvisioningState, "Deleting") {
-		if err := e.gone(ctx, e.groupPath(), groupsAPI); err != nil {
+		if err := e.gone(ctx, e.ownGroupPath(), groupsAPI); err != nil {
 			return err
 		}
 		err = errGroupGone
@@ -55,7 +55,7 @@ func (e *Executor) ensureGroup(ctx context.Context) error {
 	if !isNotFound(err) && !errors.Is(err, errGroupGone) {
 		return err
 	}
-	return e.call(ctx, http.MethodPut, e.groupPath(), groupsAPI, group{resource: resource{Location: e.region, Tags: e.ownerTags()}}, nil)
+	return e.call(ctx, http.MethodPut, e.ownGroupPath(), groupsAPI, group{resource: resource{Location: e.region, Tags: e.ownerTags()}}, nil)
 }
 
 var errGroupGone = errors.New("the resource group is gone")
@@ -101,8 +101,7 @@ func (e *Executor) ensureStorage(ctx context.Context, b *base) error {
 	}
 	b.container = strings.TrimRight(ends.Blob, "/") + "/" + e.names.container
 	path := e.accountPath("blobServices/default/containers", e.names.container)
-	err := e.call(ctx, http.MethodGet, path, storageAPI, nil, nil)
-	if !isNotFound(err) {
+	if err := e.call(ctx, http.MethodGet, path, storageAPI, nil, nil); err == nil || ctx.Err() != nil {
 		return err
 	}
 	var c container

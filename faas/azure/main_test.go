@@ -88,7 +88,7 @@ func packageOf(t testing.TB, files []faas.PackageFile) *faas.Package {
 }
 
 // fastPace is that of tests: a fake changes its states within milliseconds.
-var fastPace = pace{first: time.Millisecond, longest: 10 * time.Millisecond, state: 20 * time.Second, role: 10 * time.Second, retry: time.Millisecond}
+var fastPace = pace{first: time.Millisecond, longest: 10 * time.Millisecond, state: 20 * time.Second, role: 10 * time.Second, settle: 500 * time.Millisecond, retry: time.Millisecond}
 
 // planLimits are those of the plan that this package deploys to.
 var planLimits = faas.Limits{MaxMemoryMB: maxPlanMemoryMB, MaxTimeoutSecs: maxPlanTimeoutSecs, MaxPayloadMB: 100}

@@ -27,6 +27,11 @@ func (e *Executor) groupPath() string {
 	return "/subscriptions/" + url.PathEscape(e.subscription) + "/resourceGroups/" + url.PathEscape(e.names.group)
 }
 
+// ownGroupPath is the path of the group itself, which the API writes in another way than that of what is in it.
+func (e *Executor) ownGroupPath() string {
+	return "/subscriptions/" + url.PathEscape(e.subscription) + "/resourcegroups/" + url.PathEscape(e.names.group)
+}
+
 func (e *Executor) sitePath(id string, parts ...string) string {
 	return e.path(append([]string{"providers/Microsoft.Web/sites", url.PathEscape(id)}, parts...)...)
 }
@@ -196,12 +201,15 @@ func (e *Executor) newWait(limit time.Duration) *wait {
 	return &wait{next: e.pace.first, longest: e.pace.longest, limit: limit, deadline: time.Now().Add(limit)}
 }
 
+// over reports whether the longest time is over.
+func (w *wait) over() bool { return time.Now().After(w.deadline) }
+
 // pause waits before the next read. It returns false when the longest time is over, and the context's error when that is done.
 func (w *wait) pause(ctx context.Context) (bool, error) { return w.pauseFor(ctx, 0) }
 
 // pauseFor is pause where Azure said how long to wait.
 func (w *wait) pauseFor(ctx context.Context, asked time.Duration) (bool, error) {
-	if time.Now().After(w.deadline) {
+	if w.over() {
 		return false, nil
 	}
 	d := w.next

@@ -28,34 +28,44 @@ func (c *convergence) ready(ctx context.Context, s *site) error {
 	return c.answers(ctx, s, c.unit.Functions[0].JobID)
 }
 
-// syncTriggers tells Azure's scale controller what the app's functions are. A host that is still starting refuses.
+// syncTriggers tells Azure's scale controller what the app's functions are. A host that is still starting refuses. Azure does the same by itself some time
+// after a package was published, so what cannot be done is no failure; whether the functions answer is seen in any case.
 func (c *convergence) syncTriggers(ctx context.Context) error {
-	w := c.newWait(c.options.readyTimeout)
+	w := c.newWait(c.pace.settle)
 	for {
 		err := c.call(ctx, http.MethodPost, c.sitePath(c.unit.ID, "syncfunctiontriggers"), webAPI, nil, nil)
 		if err == nil || !isStarting(err) && statusOf(err) != http.StatusBadRequest && statusOf(err) != http.StatusInternalServerError {
 			return err
 		}
-		if more, perr := w.pauseFor(ctx, askedBy(err)); perr != nil || !more {
+		more, perr := w.pauseFor(ctx, askedBy(err))
+		if perr != nil {
 			return errors.Join(perr, err)
+		}
+		if !more {
+			c.logger.WarnContext(ctx, "the app's triggers could not be synced", "app", c.unit.ID, "error", c.fail(ctx, "deploy", faas.NoJob, err).Error())
+			return nil
 		}
 	}
 }
 
-// listed waits until Azure lists all functions of the unit, and none that it no longer has.
+// listed waits until Azure lists all functions of the unit, and none that it no longer has. Where it lists nothing at all, what answers counts.
 func (c *convergence) listed(ctx context.Context) error {
 	var wanted []string
 	for _, f := range c.unit.Functions {
 		wanted = append(wanted, strings.ToLower(functionName(f.JobID)))
 	}
 	slices.Sort(wanted)
-	w := c.newWait(c.options.readyTimeout)
+	w, missing := c.newWait(c.options.readyTimeout), c.newWait(c.pace.settle)
 	for {
 		found, err := c.functions(ctx, c.unit.ID)
 		if err != nil && !isStarting(err) {
 			return err
 		}
 		if err == nil && slices.Equal(found, wanted) {
+			return nil
+		}
+		if isNotFound(err) && missing.over() {
+			c.logger.WarnContext(ctx, "Azure does not list the app's functions", "app", c.unit.ID)
 			return nil
 		}
 		if more, perr := w.pauseFor(ctx, askedBy(err)); perr != nil || !more {
@@ -156,11 +166,11 @@ func (e *Executor) probe(ctx context.Context, host string, jobID uint32, key str
 		return false, err
 	}
 	defer drain(resp.Body)
-	switch {
-	case resp.StatusCode == http.StatusUnauthorized:
-		return true, &probeError{resp.StatusCode}
-	case resp.StatusCode < 300, resp.StatusCode == http.StatusBadRequest: // the latter: a binary that does not know the probe
+	switch resp.StatusCode {
+	case http.StatusOK, http.StatusBadRequest, http.StatusUnprocessableEntity: // the latter two: a binary that does not know the probe
 		return false, nil
+	case http.StatusUnauthorized:
+		return true, &probeError{resp.StatusCode}
 	}
 	return false, &probeError{resp.StatusCode}
 }

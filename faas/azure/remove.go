@@ -27,7 +27,7 @@ func (e *Executor) Remove(ctx context.Context, id string) error {
 		}
 	}
 	var g group
-	err = e.call(ctx, http.MethodGet, e.groupPath(), groupsAPI, nil, &g)
+	err = e.call(ctx, http.MethodGet, e.ownGroupPath(), groupsAPI, nil, &g)
 	if isNotFound(err) {
 		return nil
 	}
@@ -139,7 +139,7 @@ func (e *Executor) removeGroup(ctx context.Context) error {
 			return e.left(e.fail(ctx, "remove", faas.NoJob, errors.Join(perr, w.expired(perr, "resource group %s still lists what was removed from it", e.names.group))), e.groupPath())
 		}
 	}
-	if err := e.remove(ctx, e.groupPath(), groupsAPI); err != nil {
+	if err := e.remove(ctx, e.ownGroupPath(), groupsAPI); err != nil {
 		return e.left(e.fail(ctx, "remove", faas.NoJob, err), e.groupPath())
 	}
 	return nil
