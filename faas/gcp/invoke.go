@@ -179,12 +179,24 @@ func (e *Executor) invokeError(r request, a *answer) *faas.Error {
 	}
 	if code == faas.ErrFunctionFailed {
 		return e.errorf(code, r, "%w", &faas.FunctionError{
-			Type: truncate(p.Code, 40), Message: truncate(message, maxMessage), ExitCode: p.Details.ExitCode, LogTail: p.Details.LogTail,
+			Type: truncate(p.Code, 40), Message: truncate(message, maxMessage), ExitCode: p.Details.ExitCode, LogTail: lines(p.Details.LogTail),
 		})
 	}
 	failed := e.errorf(code, r, "POST %s: status %d: %s%s", faas.RedactURL(r.url), a.status, hint, cmp.Or(truncate(message, maxMessage), excerpt(a.body)))
 	failed.NotRun, failed.RetryAfter = notRun, retryAfter(a.header, time.Now())
 	return failed
+}
+
+// maxTail bounds what is kept of a function's log, in bytes.
+const maxTail = 4 << 10
+
+// lines is truncate for each line of the end of a log.
+func lines(text string) string {
+	var clean []string
+	for line := range strings.Lines(text[max(0, len(text)-maxTail):]) {
+		clean = append(clean, truncate(line, maxMessage))
+	}
+	return strings.Join(clean, "\n")
 }
 
 func crashed(body []byte) bool {

@@ -307,6 +307,7 @@ echo "log of $KEY" >&2
 case "$request" in
 *'"job_id":1,'*) echo '{"success":false,"error":"no luck"}'; exit 4;;
 *'"job_id":2,'*) exit 3;;
+*'"job_id":3,'*) sleep 1000 & echo '{"result":[4]}';;
 *) echo '{"result":[1,2,3]}';;
 esac
 `
@@ -317,10 +318,13 @@ func TestABinaryThatSpeaksOnlyStdioRuns(t *testing.T) {
 	s := gcptest.Start(t, builder)
 	s.LoseExecutable = true
 	e := open(t, config(s, "plain"))
-	for _, u := range packed(t, e, bin, function(0), function(1), function(2)) {
+	for _, u := range packed(t, e, bin, function(0), function(1), function(2), function(3)) {
 		converge(t, e, u)
 	}
 	if r, err := e.Invoke(context1m(t), 0, nil); err != nil || string(r.Output) != "\x01\x02\x03" {
+		t.Errorf("Invoke: %v, %v", r, err)
+	}
+	if r, err := e.Invoke(context1m(t), 3, nil); err != nil || string(r.Output) != "\x04" { // it leaves a process behind that holds stdout open
 		t.Errorf("Invoke: %v, %v", r, err)
 	}
 	if n, err := e.Warm(context1m(t), 0, 2); err != nil || n != 2 {

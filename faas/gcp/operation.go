@@ -80,7 +80,7 @@ func (e *Executor) operationError(r request, op *operation) *faas.Error {
 	for _, s := range op.Metadata.Stages {
 		for _, m := range s.StateMessages {
 			if text := truncate(m.Message, maxMessage); (m.Severity == "ERROR" || m.Severity == "") && text != "" && !strings.Contains(api.Message, text) {
-				api.Message += "; " + strings.ToLower(s.Name) + ": " + text
+				api.Message += "; " + strings.ToLower(truncate(s.Name, 40)) + ": " + text
 			}
 		}
 		if s.Name == "BUILD" {
@@ -88,7 +88,7 @@ func (e *Executor) operationError(r request, op *operation) *faas.Error {
 		}
 	}
 	if logs == "" && op.Metadata.BuildName != "" {
-		logs = "https://console.cloud.google.com/cloud-build/builds;region=" + e.set.region + "/" + lastSegment(op.Metadata.BuildName) + "?project=" + e.set.project
+		logs = "https://console.cloud.google.com/cloud-build/builds;region=" + e.set.region + "/" + truncate(lastSegment(op.Metadata.BuildName), 100) + "?project=" + e.set.project
 	}
 	if logs != "" && !strings.Contains(api.Message, logs) {
 		api.Message += "; the build's log: " + truncate(logs, 500)
@@ -98,7 +98,7 @@ func (e *Executor) operationError(r request, op *operation) *faas.Error {
 	if api.Status == "FAILED_PRECONDITION" {
 		code = faas.ErrInvalidArgument // it was begun, so nothing else stood in its way
 	}
-	return e.errorf(code, r, "operation %s: %w", op.Name, api)
+	return e.errorf(code, r, "operation %s: %w", truncate(op.Name, 200), api)
 }
 
 // messages joins what a function says of its state.

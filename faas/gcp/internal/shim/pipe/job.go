@@ -19,11 +19,14 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 )
 
 const (
 	maxBody = 32 << 20 // bytes of a request and of an answer, which is Google's limit
 	maxTail = 2 << 10  // bytes that are kept of stderr for an error
+	// patience is how long what the binary left running may hold its stdout open.
+	patience = 500 * time.Millisecond
 )
 
 // places are where the build leaves the files of the package, in the order of likelihood.
@@ -131,7 +134,11 @@ func run(ctx context.Context, body []byte) ([]byte, *failure) {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(body), &output, io.MultiWriter(os.Stderr, &tail)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = patience
 	err = cmd.Run()
+	if errors.Is(err, exec.ErrWaitDelay) {
+		err = nil // the binary itself ended well
+	}
 	if cmd.Process != nil {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what it left running
 	}

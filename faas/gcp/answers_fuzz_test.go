@@ -1,0 +1,54 @@
+//go:build !faas_only || faas_gcp
+
+package gcp
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+	"unicode"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// FuzzAnswers feeds answers to everything that reads them. Whatever they hold, there is a code, and the text fits into a log line.
+func FuzzAnswers(f *testing.F) {
+	for _, text := range []string{
+		`{"error":{"code":403,"message":"Permission 'iam.serviceAccounts.actAs' denied","status":"PERMISSION_DENIED","details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"SERVICE_DISABLED","metadata":{"service":"x"}}]}}`,
+		`{"name":"o","done":true,"error":{"code":3,"message":"Build failed"},"metadata":{"buildName":"a/b","stages":[{"name":"BUILD","stateMessages":[{"severity":"ERROR","message":"no\nspace"}]}]}}`,
+		`{"name":"f","state":"ACTIVE","labels":{"blueprint-package":"aaaa","blueprint-job":"7"},"serviceConfig":{"uri":"https://x","availableMemory":"512Mi"},"buildConfig":{"source":{"storageSource":{"generation":"17"}}}}`,
+		`{"job_id":1,"success":false,"error":{"a":1},"code":"x"}`, "<html>", "", "null", "\xff\x00",
+		`{"success":false,"error":"x","details":{"exit_code":3,"log_tail":"a\nb\u001b[0m"}}`,
+	} {
+		f.Add(text, 403)
+	}
+	e, err := New(faas.Config{Service: "fuzz", ProjectID: "test-project"})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, text string, status int) {
+		check := func(err *faas.Error) {
+			if err.Code == "" || len(err.Error()) > 16<<10 || strings.ContainsFunc(err.Error(), unicode.IsControl) {
+				t.Errorf("%d bytes, code %q: %q", len(err.Error()), err.Code, err.Error())
+			}
+		}
+		r := request{op: "fuzz", job: 1, method: http.MethodGet, url: "https://example.com/x"}
+		a := &answer{status: status, header: http.Header{}, body: []byte(text)}
+		check(e.statusError(r, a))
+		check(e.invokeError(r, a))
+		var op operation
+		if json.Unmarshal(a.body, &op) == nil && op.Error != nil {
+			check(e.operationError(r, &op))
+		}
+		var fn function
+		if json.Unmarshal(a.body, &fn) == nil {
+			got := buildHost{e}.resource("id", &fn)
+			s := e.state(got)
+			if _, err := json.Marshal(s); err != nil {
+				t.Error(err)
+			}
+			difference(&fn, &function{BuildConfig: &buildConfig{}, ServiceConfig: &serviceConfig{}}, true)
+		}
+	})
+}
