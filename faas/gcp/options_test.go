@@ -5,6 +5,7 @@ package gcp_test
 import (
 	"fmt"
 	"net/http"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -172,4 +173,17 @@ func TestPreflightNamesWhatIsMissing(t *testing.T) {
 		"--member=serviceAccount:123456789-compute@developer.gserviceaccount.com --role=roles/cloudbuild.builds.builder")
 	e = open(t, config(s, "preflight", "mode=cloud-run", "bucket=my-bucket"))
 	wantError(t, e.Preflight(context1m(t)), faas.ErrPermissionDenied, "gcloud storage buckets create gs://my-bucket", "--role=roles/run.developer")
+}
+
+func TestTheManualHasEveryOption(t *testing.T) {
+	text, err := os.ReadFile("../../docs/google-cloud.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, _ := faas.Provider(faas.GCPFunctions)
+	for _, o := range info.Options {
+		if !strings.Contains(string(text), "| `"+o.Name+"` |") {
+			t.Errorf("option %s is not in docs/google-cloud.md", o.Name)
+		}
+	}
 }

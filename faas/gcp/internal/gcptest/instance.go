@@ -6,13 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -84,12 +87,10 @@ func (i *instance) running() (*process, error) {
 }
 
 func (i *instance) start() (*process, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freePort()
 	if err != nil {
 		return nil, err
 	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	l.Close()
 	p := &process{port: port, exited: make(chan struct{})}
 	p.cmd = exec.Command(i.work.program)
 	p.cmd.Dir = i.work.dir
@@ -116,6 +117,21 @@ func (i *instance) start() (*process, error) {
 			return nil, fmt.Errorf("the container failed to start and listen on PORT: %s", p.stderr.String())
 		case <-time.After(5 * time.Millisecond):
 		}
+	}
+}
+
+// freePort finds a port outside the range that the system gives to those who ask for any.
+func freePort() (string, error) {
+	for {
+		port := strconv.Itoa(20000 + rand.IntN(12000))
+		l, err := net.Listen("tcp", ":"+port)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			continue
+		}
+		if err != nil {
+			return "", err
+		}
+		return port, l.Close()
 	}
 }
 
