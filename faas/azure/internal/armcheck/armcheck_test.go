@@ -1,0 +1,366 @@
+package armcheck
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	goruntime "runtime"
+	"strings"
+	"sync"
+	"testing"
+
+	azfake "github.com/Azure/azure-sdk-for-go/sdk/azcore/fake"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/appservice/armappservice/v5"
+	webfake "github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/appservice/armappservice/v5/fake"
+	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/resources/armresources/v3"
+	groupsfake "github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/resources/armresources/v3/fake"
+	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/storage/armstorage/v2"
+	storagefake "github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/storage/armstorage/v2/fake"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/azure"
+	"github.com/tangle-network/blueprint-serverless/faas/azure/internal/azuretest"
+	"github.com/tangle-network/blueprint-serverless/faas/faastest"
+	_ "github.com/tangle-network/blueprint-serverless/faas/job" // what the job binary links has to be known to this module, which builds it
+)
+
+// checker passes requests on to a stand-in, after the generated servers have looked at those to Resource Manager.
+type checker struct {
+	base    http.RoundTripper
+	manager string                        // host
+	servers map[string]policy.Transporter // generated, by module
+
+	mu       sync.Mutex
+	model    any             // what the generated server made of the body
+	calls    map[string]bool // that were checked
+	problems []string
+}
+
+func (c *checker) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Host == c.manager && strings.HasPrefix(r.URL.Path, "/subscriptions/") && !strings.Contains(r.URL.Path, "/Microsoft.Authorization/") {
+		if err := c.check(r); err != nil {
+			c.mu.Lock()
+			c.problems = append(c.problems, fmt.Sprintf("%s %s: %v", r.Method, r.URL.Path, err))
+			c.mu.Unlock()
+		}
+	}
+	return c.base.RoundTrip(r)
+}
+
+// check has a generated server answer a copy of the request.
+func (c *checker) check(r *http.Request) error {
+	var body []byte
+	if r.Body != nil {
+		var err error
+		if body, err = io.ReadAll(r.Body); err != nil {
+			return err
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.model = nil
+	for _, api := range apis {
+		method, pattern, _ := strings.Cut(api.request, " ")
+		if r.Method != method || !regexp.MustCompile("^/subscriptions/[^/]+/"+pattern+"$").MatchString(r.URL.Path) {
+			continue
+		}
+		copied := r.Clone(context.WithValue(context.Background(), runtime.CtxAPINameKey{}, api.name))
+		copied.Body = io.NopCloser(bytes.NewReader(body))
+		resp, err := c.servers[api.module].Do(copied)
+		if err != nil {
+			return err
+		}
+		resp.Body.Close()
+		c.calls[api.name] = true
+		if len(body) == 0 {
+			return nil
+		}
+		return sameMembers(body, c.model)
+	}
+	return fmt.Errorf("it is none of the calls that are to be checked")
+}
+
+const (
+	group    = "resourceGroups/[^/]+"
+	webPath  = group + "/providers/Microsoft.Web/"
+	siteOnly = webPath + "sites/[^/]+"
+	account  = group + "/providers/Microsoft.Storage/storageAccounts/[^/]+"
+	blobs    = account + "/blobServices/default/containers/[^/]+"
+)
+
+// apis are the calls of the provider, by the names of the generated clients' methods.
+var apis = []struct{ module, request, name string }{
+	{"groups", "GET resourcegroups/[^/]+", "ResourceGroupsClient.Get"},
+	{"groups", "PUT resourcegroups/[^/]+", "ResourceGroupsClient.CreateOrUpdate"},
+	{"groups", "DELETE resourcegroups/[^/]+", "ResourceGroupsClient.BeginDelete"},
+	{"groups", "GET " + group + "/resources", "Client.NewListByResourceGroupPager"},
+	{"storage", "GET " + account, "AccountsClient.GetProperties"},
+	{"storage", "PUT " + account, "AccountsClient.BeginCreate"},
+	{"storage", "DELETE " + account, "AccountsClient.Delete"},
+	{"storage", "POST " + account + "/listKeys", "AccountsClient.ListKeys"},
+	{"storage", "GET " + blobs, "BlobContainersClient.Get"},
+	{"storage", "PUT " + blobs, "BlobContainersClient.Create"},
+	{"web", "GET " + webPath + "serverfarms/[^/]+", "PlansClient.Get"},
+	{"web", "PUT " + webPath + "serverfarms/[^/]+", "PlansClient.BeginCreateOrUpdate"},
+	{"web", "DELETE " + webPath + "serverfarms/[^/]+", "PlansClient.Delete"},
+	{"web", "GET " + webPath + "sites", "WebAppsClient.NewListByResourceGroupPager"},
+	{"web", "GET " + siteOnly, "WebAppsClient.Get"},
+	{"web", "PUT " + siteOnly, "WebAppsClient.BeginCreateOrUpdate"},
+	{"web", "DELETE " + siteOnly, "WebAppsClient.Delete"},
+	{"web", "POST " + siteOnly + "/config/appsettings/list", "WebAppsClient.ListApplicationSettings"},
+	{"web", "PUT " + siteOnly + "/config/appsettings", "WebAppsClient.UpdateApplicationSettings"},
+	{"web", "POST " + siteOnly + "/host/default/listkeys", "WebAppsClient.ListHostKeys"},
+	{"web", "POST " + siteOnly + "/syncfunctiontriggers", "WebAppsClient.SyncFunctionTriggers"},
+	{"web", "GET " + siteOnly + "/functions", "WebAppsClient.NewListFunctionsPager"},
+	{"web", "POST providers/Microsoft.Web/checknameavailability", "WebSiteManagementClient.CheckNameAvailability"},
+}
+
+// sameMembers makes sure that a model holds all that a body does.
+func sameMembers(body []byte, model any) error {
+	if model == nil {
+		return fmt.Errorf("it has a body that the API does not describe: %s", body)
+	}
+	text, err := json.Marshal(model)
+	if err != nil {
+		return err
+	}
+	var sent, understood any
+	if err := json.Unmarshal(body, &sent); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(text, &understood); err != nil {
+		return err
+	}
+	return contains("", sent, understood)
+}
+
+func contains(path string, sent, understood any) error {
+	switch sent := sent.(type) {
+	case map[string]any:
+		other, ok := understood.(map[string]any)
+		if !ok {
+			return fmt.Errorf("%s is not understood", path)
+		}
+		for name, value := range sent {
+			if err := contains(path+"."+name, value, other[name]); err != nil {
+				return err
+			}
+		}
+	case []any:
+		other, _ := understood.([]any)
+		if len(other) != len(sent) {
+			return fmt.Errorf("%s has %d items of %d", path, len(other), len(sent))
+		}
+		for i := range sent {
+			if err := contains(fmt.Sprintf("%s[%d]", path, i), sent[i], other[i]); err != nil {
+				return err
+			}
+		}
+	default:
+		if fmt.Sprint(sent) != fmt.Sprint(understood) {
+			return fmt.Errorf("%s is %v, understood as %v", path, sent, understood)
+		}
+	}
+	return nil
+}
+
+// answer makes the handlers of the generated servers: they note what they were sent, and say that all is well.
+func answer[T any](status int) (resp azfake.Responder[T], errResp azfake.ErrorResponder) {
+	var zero T
+	resp.SetResponse(status, zero, nil)
+	return resp, errResp
+}
+
+func finished[T any](status int) (resp azfake.PollerResponder[T], errResp azfake.ErrorResponder) {
+	var zero T
+	resp.SetTerminalResponse(status, zero, nil)
+	return resp, errResp
+}
+
+func page[T any]() (resp azfake.PagerResponder[T]) {
+	var zero T
+	resp.AddPage(http.StatusOK, zero, nil)
+	return resp
+}
+
+func newChecker(base http.RoundTripper, manager string) *checker {
+	c := &checker{base: base, manager: manager, calls: map[string]bool{}}
+	web := webfake.ServerFactory{
+		WebAppsServer: webfake.WebAppsServer{
+			Get: func(context.Context, string, string, *armappservice.WebAppsClientGetOptions) (azfake.Responder[armappservice.WebAppsClientGetResponse], azfake.ErrorResponder) {
+				return answer[armappservice.WebAppsClientGetResponse](http.StatusOK)
+			},
+			BeginCreateOrUpdate: func(_ context.Context, _, _ string, s armappservice.Site, _ *armappservice.WebAppsClientBeginCreateOrUpdateOptions) (azfake.PollerResponder[armappservice.WebAppsClientCreateOrUpdateResponse], azfake.ErrorResponder) {
+				c.model = s
+				return finished[armappservice.WebAppsClientCreateOrUpdateResponse](http.StatusOK)
+			},
+			Delete: func(context.Context, string, string, *armappservice.WebAppsClientDeleteOptions) (azfake.Responder[armappservice.WebAppsClientDeleteResponse], azfake.ErrorResponder) {
+				return answer[armappservice.WebAppsClientDeleteResponse](http.StatusOK)
+			},
+			ListApplicationSettings: func(context.Context, string, string, *armappservice.WebAppsClientListApplicationSettingsOptions) (azfake.Responder[armappservice.WebAppsClientListApplicationSettingsResponse], azfake.ErrorResponder) {
+				return answer[armappservice.WebAppsClientListApplicationSettingsResponse](http.StatusOK)
+			},
+			UpdateApplicationSettings: func(_ context.Context, _, _ string, d armappservice.StringDictionary, _ *armappservice.WebAppsClientUpdateApplicationSettingsOptions) (azfake.Responder[armappservice.WebAppsClientUpdateApplicationSettingsResponse], azfake.ErrorResponder) {
+				c.model = d
+				return answer[armappservice.WebAppsClientUpdateApplicationSettingsResponse](http.StatusOK)
+			},
+			ListHostKeys: func(context.Context, string, string, *armappservice.WebAppsClientListHostKeysOptions) (azfake.Responder[armappservice.WebAppsClientListHostKeysResponse], azfake.ErrorResponder) {
+				return answer[armappservice.WebAppsClientListHostKeysResponse](http.StatusOK)
+			},
+			SyncFunctionTriggers: func(context.Context, string, string, *armappservice.WebAppsClientSyncFunctionTriggersOptions) (azfake.Responder[armappservice.WebAppsClientSyncFunctionTriggersResponse], azfake.ErrorResponder) {
+				return answer[armappservice.WebAppsClientSyncFunctionTriggersResponse](http.StatusNoContent)
+			},
+			NewListFunctionsPager: func(string, string, *armappservice.WebAppsClientListFunctionsOptions) azfake.PagerResponder[armappservice.WebAppsClientListFunctionsResponse] {
+				return page[armappservice.WebAppsClientListFunctionsResponse]()
+			},
+			NewListByResourceGroupPager: func(string, *armappservice.WebAppsClientListByResourceGroupOptions) azfake.PagerResponder[armappservice.WebAppsClientListByResourceGroupResponse] {
+				return page[armappservice.WebAppsClientListByResourceGroupResponse]()
+			},
+		},
+		PlansServer: webfake.PlansServer{
+			Get: func(context.Context, string, string, *armappservice.PlansClientGetOptions) (azfake.Responder[armappservice.PlansClientGetResponse], azfake.ErrorResponder) {
+				return answer[armappservice.PlansClientGetResponse](http.StatusOK)
+			},
+			BeginCreateOrUpdate: func(_ context.Context, _, _ string, p armappservice.Plan, _ *armappservice.PlansClientBeginCreateOrUpdateOptions) (azfake.PollerResponder[armappservice.PlansClientCreateOrUpdateResponse], azfake.ErrorResponder) {
+				c.model = p
+				return finished[armappservice.PlansClientCreateOrUpdateResponse](http.StatusOK)
+			},
+			Delete: func(context.Context, string, string, *armappservice.PlansClientDeleteOptions) (azfake.Responder[armappservice.PlansClientDeleteResponse], azfake.ErrorResponder) {
+				return answer[armappservice.PlansClientDeleteResponse](http.StatusOK)
+			},
+		},
+		WebSiteManagementServer: webfake.WebSiteManagementServer{
+			CheckNameAvailability: func(_ context.Context, r armappservice.ResourceNameAvailabilityRequest, _ *armappservice.WebSiteManagementClientCheckNameAvailabilityOptions) (azfake.Responder[armappservice.WebSiteManagementClientCheckNameAvailabilityResponse], azfake.ErrorResponder) {
+				c.model = r
+				return answer[armappservice.WebSiteManagementClientCheckNameAvailabilityResponse](http.StatusOK)
+			},
+		},
+	}
+	storage := storagefake.ServerFactory{
+		AccountsServer: storagefake.AccountsServer{
+			GetProperties: func(context.Context, string, string, *armstorage.AccountsClientGetPropertiesOptions) (azfake.Responder[armstorage.AccountsClientGetPropertiesResponse], azfake.ErrorResponder) {
+				return answer[armstorage.AccountsClientGetPropertiesResponse](http.StatusOK)
+			},
+			BeginCreate: func(_ context.Context, _, _ string, p armstorage.AccountCreateParameters, _ *armstorage.AccountsClientBeginCreateOptions) (azfake.PollerResponder[armstorage.AccountsClientCreateResponse], azfake.ErrorResponder) {
+				c.model = p
+				return finished[armstorage.AccountsClientCreateResponse](http.StatusOK)
+			},
+			ListKeys: func(context.Context, string, string, *armstorage.AccountsClientListKeysOptions) (azfake.Responder[armstorage.AccountsClientListKeysResponse], azfake.ErrorResponder) {
+				return answer[armstorage.AccountsClientListKeysResponse](http.StatusOK)
+			},
+			Delete: func(context.Context, string, string, *armstorage.AccountsClientDeleteOptions) (azfake.Responder[armstorage.AccountsClientDeleteResponse], azfake.ErrorResponder) {
+				return answer[armstorage.AccountsClientDeleteResponse](http.StatusOK)
+			},
+		},
+		BlobContainersServer: storagefake.BlobContainersServer{
+			Get: func(context.Context, string, string, string, *armstorage.BlobContainersClientGetOptions) (azfake.Responder[armstorage.BlobContainersClientGetResponse], azfake.ErrorResponder) {
+				return answer[armstorage.BlobContainersClientGetResponse](http.StatusOK)
+			},
+			Create: func(_ context.Context, _, _, _ string, b armstorage.BlobContainer, _ *armstorage.BlobContainersClientCreateOptions) (azfake.Responder[armstorage.BlobContainersClientCreateResponse], azfake.ErrorResponder) {
+				c.model = b
+				return answer[armstorage.BlobContainersClientCreateResponse](http.StatusCreated)
+			},
+		},
+	}
+	groups := groupsfake.ServerFactory{
+		ResourceGroupsServer: groupsfake.ResourceGroupsServer{
+			Get: func(context.Context, string, *armresources.ResourceGroupsClientGetOptions) (azfake.Responder[armresources.ResourceGroupsClientGetResponse], azfake.ErrorResponder) {
+				return answer[armresources.ResourceGroupsClientGetResponse](http.StatusOK)
+			},
+			CreateOrUpdate: func(_ context.Context, _ string, g armresources.ResourceGroup, _ *armresources.ResourceGroupsClientCreateOrUpdateOptions) (azfake.Responder[armresources.ResourceGroupsClientCreateOrUpdateResponse], azfake.ErrorResponder) {
+				c.model = g
+				return answer[armresources.ResourceGroupsClientCreateOrUpdateResponse](http.StatusCreated)
+			},
+			BeginDelete: func(context.Context, string, *armresources.ResourceGroupsClientBeginDeleteOptions) (azfake.PollerResponder[armresources.ResourceGroupsClientDeleteResponse], azfake.ErrorResponder) {
+				return finished[armresources.ResourceGroupsClientDeleteResponse](http.StatusOK)
+			},
+		},
+		Server: groupsfake.Server{
+			NewListByResourceGroupPager: func(string, *armresources.ClientListByResourceGroupOptions) azfake.PagerResponder[armresources.ClientListByResourceGroupResponse] {
+				return page[armresources.ClientListByResourceGroupResponse]()
+			},
+		},
+	}
+	c.servers = map[string]policy.Transporter{
+		"web": webfake.NewServerFactoryTransport(&web), "storage": storagefake.NewServerFactoryTransport(&storage), "groups": groupsfake.NewServerFactoryTransport(&groups),
+	}
+	return c
+}
+
+func TestWhatIsSentIsWhatTheAPIsDescribe(t *testing.T) {
+	for name, cfg := range map[string]azuretest.Config{"by identity": {}, "by key": {NoRoles: true}} {
+		t.Run(name, func(t *testing.T) { deployChecked(t, cfg) })
+	}
+}
+
+func deployChecked(t *testing.T, cfg azuretest.Config) {
+	cfg.Store = azuretest.NewStore(t.TempDir())
+	server := azuretest.New(cfg)
+	defer server.Close()
+	for key, value := range server.Environment() {
+		t.Setenv(key, value)
+	}
+	base := server.Transport()
+	defer base.CloseIdleConnections()
+	c := newChecker(base, strings.TrimPrefix(server.URL(), "https://"))
+	e, err := azure.New(faas.Config{
+		Service: "checked", SubscriptionID: azuretest.Subscription, HTTPClient: &http.Client{Transport: c},
+		Options: map[string]string{"always_ready": "1", "concurrency": "4"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	u := unit(t, e)
+	if _, err := e.Converge(t.Context(), u, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.List(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Invoke(t.Context(), faastest.JobEcho, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Observe(t.Context(), "someone-elses-app"); err == nil {
+		t.Error("an app that does not exist was found")
+	}
+	if err := e.Remove(t.Context(), u.ID); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range c.problems {
+		t.Error(p)
+	}
+	for _, api := range apis {
+		// The two are made only where something is not as it should be, or where there is no role.
+		if !c.calls[api.name] && api.name != "WebAppsClient.UpdateApplicationSettings" && (api.name != "AccountsClient.ListKeys" || cfg.NoRoles) {
+			t.Errorf("%s was not called", api.name)
+		}
+	}
+}
+
+func unit(t *testing.T, e *azure.Executor) faas.Unit {
+	t.Helper()
+	if goruntime.GOOS != "linux" || goruntime.GOARCH != "amd64" {
+		t.Skip("the package is for Linux on amd64, and is run here")
+	}
+	bin, err := faas.InspectBinary(faastest.JobBinary(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	units, err := e.Units(bin, []faas.Function{{JobID: faastest.JobEcho, MemoryMB: 512, TimeoutSecs: 60, Env: map[string]string{"A": "b"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	units[0].Package, err = faas.BuildPackage(t.Context(), t.TempDir(), units[0].Files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return units[0]
+}
