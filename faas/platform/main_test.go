@@ -211,7 +211,7 @@ func (s *server) mustPut(id string, pkg []byte, header ...string) answer {
 // putJobs deploys testdata/job.
 func (s *server) putJobs(id string, config map[string]any, header ...string) answer {
 	s.t.Helper()
-	c := map[string]any{"memory_mb": 256, "timeout_secs": 20, "env_vars": jobEnvironment}
+	c := map[string]any{"memory_mb": 256, "timeout_secs": 120, "env_vars": jobEnvironment}
 	for name, value := range config {
 		c[name] = value
 	}

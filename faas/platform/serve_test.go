@@ -3,9 +3,11 @@
 package platform
 
 import (
+	"context"
 	"net/http"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,7 +23,7 @@ func TestLifeOfAFunction(t *testing.T) {
 			s := newServer(t)
 			var put answer
 			if kind == "script" {
-				put = s.mustPut("svc-job0", scriptZip(t, doubler), "X-Blueprint-Config", configHeader(map[string]any{"memory_mb": 256, "timeout_secs": 20}))
+				put = s.mustPut("svc-job0", scriptZip(t, doubler), "X-Blueprint-Config", configHeader(map[string]any{"memory_mb": 256, "timeout_secs": 120}))
 			} else {
 				put = s.putJobs("svc-job0", nil)
 				if ms, _ := put.body["cold_start_ms"].(float64); ms <= 0 {
@@ -29,7 +31,7 @@ func TestLifeOfAFunction(t *testing.T) {
 				}
 			}
 			for name, want := range map[string]any{
-				"function_id": "svc-job0", "endpoint": s.url + "/api/functions/svc-job0/invoke", "status": "deployed", "memory_mb": 256.0, "timeout_secs": 20.0,
+				"function_id": "svc-job0", "endpoint": s.url + "/api/functions/svc-job0/invoke", "status": "deployed", "memory_mb": 256.0, "timeout_secs": 120.0,
 			} {
 				if put.body[name] != want {
 					t.Errorf("PUT answered %s = %v, want %v", name, put.body[name], want)
@@ -170,7 +172,8 @@ func TestRefusedRequests(t *testing.T) {
 // Every way in which a function fails gives a 500 in the protocol's shape, and the next call is served.
 func TestFailedInvocations(t *testing.T) {
 	s := newServer(t)
-	s.putJobs("f", map[string]any{"memory_mb": 256, "timeout_secs": 1})
+	s.putJobs("f", nil)
+	s.putJobs("short", map[string]any{"timeout_secs": 1}) // for what hangs; the others take what time they need
 	tests := []struct {
 		job  int
 		code string
@@ -186,7 +189,11 @@ func TestFailedInvocations(t *testing.T) {
 		{jobPanic, "FUNCTION_FAILED", "panic", nil, "oh no"},
 	}
 	for _, tt := range tests {
-		a := s.invoke("f", tt.job, "x")
+		id := "f"
+		if tt.job == jobHang {
+			id = "short"
+		}
+		a := s.invoke(id, tt.job, "x")
 		text, _ := a.body["error"].(string)
 		if a.status != 500 || a.body["success"] != false || a.body["job_id"] != float64(tt.job) || a.body["code"] != tt.code || !strings.Contains(text, tt.text) {
 			t.Errorf("job %d: %d %v", tt.job, a.status, a.body)
@@ -198,7 +205,7 @@ func TestFailedInvocations(t *testing.T) {
 		if tt.typ != nil && details["type"] != tt.typ || tt.exit != nil && details["exit_code"] != tt.exit {
 			t.Errorf("job %d: details %v", tt.job, details)
 		}
-		if got := s.mustInvoke("f", jobEcho, "next"); got != "next" {
+		if got := s.mustInvoke(id, jobEcho, "next"); got != "next" {
 			t.Errorf("after job %d: %q", tt.job, got)
 		}
 	}
@@ -241,7 +248,7 @@ func TestScriptsThatFail(t *testing.T) {
 
 func TestScriptsThatStartOthers(t *testing.T) {
 	s := newServer(t)
-	config := []string{"X-Blueprint-Config", configHeader(map[string]any{"memory_mb": 128, "timeout_secs": 20})}
+	config := []string{"X-Blueprint-Config", configHeader(map[string]any{"memory_mb": 128, "timeout_secs": 120})}
 	s.mustPut("background", scriptZip(t, `sleep 1000 & echo '{"result":[1]}'`), config...)
 	s.mustPut("session", scriptZip(t, `setsid sleep 5 & echo '{"result":[2]}'`), config...)
 	if got := s.mustInvoke("background", 0, ""); got != "\x01" {
@@ -263,9 +270,10 @@ func TestScriptsThatStartOthers(t *testing.T) {
 func TestQueueAnswers429(t *testing.T) {
 	s := newServer(t, WithQueue(1))
 	s.putJobs("f", map[string]any{"max_concurrency": 1})
-	done := make(chan answer, 2)
-	for range 2 {
-		go func() { done <- s.invoke("f", jobSlow, "") }()
+	ctx, cancel := context.WithCancel(t.Context())
+	var calls sync.WaitGroup
+	for range 2 { // they hang until the queue has been seen full
+		calls.Go(func() { _, _ = s.p.Invoke(ctx, "f", jobHang, nil) })
 	}
 	f, _ := s.p.lookup("test", "f")
 	for st := f.pool.Stats(); st.Running+st.Waiting < 2; st = f.pool.Stats() {
@@ -275,10 +283,10 @@ func TestQueueAnswers429(t *testing.T) {
 	if a.status != 429 || a.header.Get("Retry-After") == "" || a.body["code"] != "THROTTLED" {
 		t.Errorf("%d %v", a.status, a.body)
 	}
-	for range 2 {
-		if a := <-done; a.status != 200 {
-			t.Error(a)
-		}
+	cancel()
+	calls.Wait()
+	if got := s.mustInvoke("f", jobEcho, "next"); got != "next" {
+		t.Error(got)
 	}
 }
 

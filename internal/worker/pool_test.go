@@ -3,7 +3,6 @@
 package worker
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -66,6 +65,23 @@ func gone(t *testing.T, pid int) {
 		}
 	}
 	t.Errorf("process %d still runs", pid)
+}
+
+// runSlow starts a call that takes a while and returns once it has begun.
+func runSlow(p *Pool) <-chan error {
+	before := p.Stats().Total
+	done := make(chan error, 1)
+	go func() {
+		out, _, err := p.Invoke(context.Background(), jobSlow, []byte("s"), aWhile)
+		if err == nil && string(out) != "s" {
+			err = fmt.Errorf("answer %q", out)
+		}
+		done <- err
+	}()
+	for s := p.Stats(); s.Running == 0 && s.Total == before; s = p.Stats() { // on a busy machine it may be over before it is seen
+		time.Sleep(time.Millisecond)
+	}
+	return done
 }
 
 func TestInvokeAnswers(t *testing.T) {
@@ -154,14 +170,7 @@ func TestCrashFailsOnlyTheCallsOnThatProcess(t *testing.T) {
 	if n, err := p.Warm(t.Context(), 2); n != 2 || err != nil {
 		t.Fatal(n, err)
 	}
-	slow := make(chan error, 1)
-	go func() {
-		_, _, err := p.Invoke(context.Background(), jobSlow, []byte("s"), aWhile)
-		slow <- err
-	}()
-	for p.Stats().Running == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	slow := runSlow(p)
 	// The least loaded process takes this one.
 	if _, _, err := p.Invoke(t.Context(), jobExit, nil, aWhile); faas.CodeOf(err) != faas.ErrFunctionFailed {
 		t.Fatal(err)
@@ -174,14 +183,7 @@ func TestCrashFailsOnlyTheCallsOnThatProcess(t *testing.T) {
 func TestTimeoutKillsTheGroupButNotTheCallsBeside(t *testing.T) {
 	p := newPool(t, "frames", func(c *Config) { c.MaxWorkers, c.Grace = 1, 20*time.Millisecond })
 	child, _ := strconv.Atoi(mustInvoke(t, p, jobFork, ""))
-	slow := make(chan error, 1)
-	go func() {
-		_, _, err := p.Invoke(context.Background(), jobSlow, []byte("s"), aWhile)
-		slow <- err
-	}()
-	for p.Stats().Running == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	slow := runSlow(p)
 	if _, _, err := p.Invoke(t.Context(), jobHang, nil, 10*time.Millisecond); faas.CodeOf(err) != faas.ErrTimeout {
 		t.Fatal(err)
 	}
@@ -274,12 +276,10 @@ func TestDeafProcessDoesNotHoldCallers(t *testing.T) {
 
 func TestQueueIsBounded(t *testing.T) {
 	p := newPool(t, "frames", func(c *Config) { c.MaxConcurrency, c.MaxQueue = 1, 1 })
-	done := make(chan error, 2)
-	for range 2 {
-		go func() {
-			_, _, err := p.Invoke(context.Background(), jobSlow, nil, aWhile)
-			done <- err
-		}()
+	ctx, cancel := context.WithCancel(t.Context())
+	var calls sync.WaitGroup
+	for range 2 { // they hang until the queue has been seen full
+		calls.Go(func() { _, _, _ = p.Invoke(ctx, jobHang, nil, aWhile) })
 	}
 	for s := p.Stats(); s.Running+s.Waiting < 2; s = p.Stats() {
 		time.Sleep(time.Millisecond)
@@ -289,10 +289,10 @@ func TestQueueIsBounded(t *testing.T) {
 	if !errors.As(err, &e) || e.Code != faas.ErrThrottled || !e.NotRun || e.RetryAfter <= 0 {
 		t.Errorf("got %#v", err)
 	}
-	for range 2 {
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
+	cancel()
+	calls.Wait()
+	if got := mustInvoke(t, p, jobEcho, "next"); got != "next" {
+		t.Error(got)
 	}
 }
 
@@ -384,17 +384,7 @@ func TestCloseLetsRunningCallsEnd(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(mode, func(t *testing.T) {
 			p := newPool(t, mode, nil)
-			done := make(chan error, 1)
-			go func() {
-				out, _, err := p.Invoke(context.Background(), jobSlow, []byte("s"), aWhile)
-				if err == nil && !bytes.Equal(out, []byte("s")) {
-					err = fmt.Errorf("answer %q", out)
-				}
-				done <- err
-			}()
-			for p.Stats().Running == 0 {
-				time.Sleep(time.Millisecond)
-			}
+			done := runSlow(p)
 			if err := p.Close(t.Context()); err != nil {
 				t.Error(err)
 			}
