@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/functionid"
 )
 
 // expectFrom is the size from which on a package is announced before it is sent (Expect: 100-continue), so that a refusal costs no upload.
@@ -62,7 +63,7 @@ func (e *Executor) newDeployment(u faas.Unit) (*deployment, error) {
 		return nil, bad(faas.ErrInvalidArgument, "unit %q has %d functions and not one", u.ID, len(u.Functions))
 	}
 	f := u.Functions[0]
-	if id := functionID(e.set.service, f.JobID); u.ID != id {
+	if id := functionid.Of(e.set.service, f.JobID); u.ID != id {
 		return nil, bad(faas.ErrInvalidArgument, "unit %q is not of this service, whose unit for job %d is %q", u.ID, f.JobID, id)
 	}
 	if err := checkFunction(f); err != nil {
@@ -217,7 +218,7 @@ func (d *deployment) hide(err error) error {
 
 // byHand is the error for a platform that does not take deployments. It says all that the operator has to do instead.
 func (e *Executor) byHand(r request, a *answer, id string) error {
-	job, ok := jobOf(e.set.service, id)
+	job, ok := functionid.Job(e.set.service, id)
 	where, name := e.set.base.String()+"/job/N", "each job N"
 	if ok {
 		n := strconv.FormatUint(uint64(job), 10)

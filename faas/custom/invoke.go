@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/functionid"
 )
 
 // maxErrorText is what an answer may hold besides its result, in bytes.
@@ -35,7 +36,7 @@ func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas
 		err.NotRun = true
 		return nil, err
 	}
-	r.url = e.functionURL(functionID(e.set.service, jobID), "/invoke")
+	r.url = e.functionURL(functionid.Of(e.set.service, jobID), "/invoke")
 	if e.invokeOnly() {
 		r.url = e.jobURL(jobID)
 	}

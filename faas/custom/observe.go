@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/functionid"
 )
 
 // maxList bounds what is read of a list of functions, in bytes.
@@ -59,12 +60,12 @@ func (e *Executor) get(ctx context.Context, r request, id string) (*function, er
 
 // checkOwner makes sure that a function is the service's: because the platform says so, or, where it does not say, because of its id.
 func (e *Executor) checkOwner(r request, f *function, id string) error {
-	_, ours := jobOf(e.set.service, id)
+	_, ours := functionid.Job(e.set.service, id)
 	switch {
 	case f.Service != "" && f.Service != e.set.service:
 		return e.errorf(faas.ErrConflict, r, "function %s belongs to service %q", id, truncate(f.Service, 100))
 	case f.Service == "" && !ours:
-		return e.errorf(faas.ErrConflict, r, "function %s does not belong to service %q, whose functions are called %s-jobN", id, e.set.service, servicePrefix(e.set.service))
+		return e.errorf(faas.ErrConflict, r, "function %s does not belong to service %q, whose functions are called %s-jobN", id, e.set.service, functionid.Prefix(e.set.service))
 	}
 	return nil
 }
@@ -95,7 +96,7 @@ func (e *Executor) state(id string, f *function) faas.State {
 	if f.Endpoint != "" {
 		s.Endpoint = faas.RedactURL(f.Endpoint)
 	}
-	if job, ok := jobOf(e.set.service, id); ok {
+	if job, ok := functionid.Job(e.set.service, id); ok {
 		s.JobIDs = []uint32{job}
 	}
 	if !s.DeployedAt.IsZero() {
@@ -119,7 +120,7 @@ func (f *function) seen() string {
 
 // probe observes a function of an invoke-only platform.
 func (e *Executor) probe(ctx context.Context, r request, id string) (faas.State, error) {
-	job, ok := jobOf(e.set.service, id)
+	job, ok := functionid.Job(e.set.service, id)
 	r.method, r.url = http.MethodHead, e.jobURL(job)
 	if !ok || r.url == "" {
 		return faas.State{}, e.errorf(faas.ErrNotFound, r, "unit %q has no URL on this invoke-only platform", id)

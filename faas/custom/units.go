@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/functionid"
 )
 
 // Limits of the protocol.
@@ -41,7 +42,7 @@ func (e *Executor) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Un
 		}
 		f.Env = maps.Clone(f.Env)
 		units = append(units, faas.Unit{
-			ID: functionID(e.set.service, f.JobID), Functions: []faas.Function{f}, Files: faas.BootstrapFiles(bin),
+			ID: functionid.Of(e.set.service, f.JobID), Functions: []faas.Function{f}, Files: faas.BootstrapFiles(bin),
 		})
 	}
 	return units, nil

@@ -2,23 +2,21 @@ package platform
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"io"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/functionid"
 )
 
 // Executor returns the platform as a provider bound to one service, for a program that embeds it: the same functions, without HTTP. Closing it leaves the
 // platform open.
 func (p *Platform) Executor(service string) *Executor { return &Executor{p: p, service: service} }
 
-// Executor deploys and runs the functions of one service on a [Platform]. Each job is a function of its own, SERVICE-jobN where the
-// service's name is fit for that.
+// Executor deploys and runs the functions of one service on a [Platform]. Each job is a function of its own, with the
+// id that the provider "custom" gives it over HTTP: SERVICE-jobN where the service's name is fit for that.
 type Executor struct {
 	p       *Platform
 	service string
@@ -29,24 +27,6 @@ var (
 	_ faas.Warmer        = (*Executor)(nil)
 	_ faas.HealthChecker = (*Executor)(nil)
 )
-
-// functionID returns the id of a job's function: SERVICE-jobN, or where the name has other characters, is long, or could be mistaken for such a
-// one's, what can be kept of it and a hash of the whole.
-func functionID(service string, jobID uint32) string {
-	const keep, hashed = 40, 12
-	clean := strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
-			return r
-		}
-		return '-'
-	}, service)
-	tail := clean[strings.LastIndexByte(clean, '-')+1:]
-	if clean != service || clean == "" || clean[0] == '-' || len(clean) > keep || len(tail) == hashed {
-		sum := sha256.Sum256([]byte(service))
-		clean = "s" + strings.TrimRight(clean[:min(len(clean), keep-hashed-2)], "-") + "-" + hex.EncodeToString(sum[:])[:hashed]
-	}
-	return clean + "-job" + strconv.FormatUint(uint64(jobID), 10)
-}
 
 // Units makes a unit of every function. See [faas.Executor].
 func (e *Executor) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Unit, error) {
@@ -77,7 +57,7 @@ func (e *Executor) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Un
 			return nil, bad("%w", err)
 		}
 		units = append(units, faas.Unit{
-			ID: functionID(e.service, f.JobID), Functions: []faas.Function{f},
+			ID: functionid.Of(e.service, f.JobID), Functions: []faas.Function{f},
 			Files: []faas.PackageFile{{Name: bootstrap, Path: bin.Path, Mode: 0o755}},
 		})
 	}
@@ -232,7 +212,7 @@ func (e *Executor) List(ctx context.Context) ([]faas.State, error) {
 
 // Invoke runs the job. See [faas.Invoker].
 func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas.Result, error) {
-	return e.p.Invoke(ctx, functionID(e.service, jobID), jobID, args)
+	return e.p.Invoke(ctx, functionid.Of(e.service, jobID), jobID, args)
 }
 
 // Warm starts processes of the job's function. See [faas.Warmer].
@@ -240,13 +220,13 @@ func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
 	if n < 1 {
 		return 0, forJob(notRunError(faas.ErrInvalidArgument, "warm", "%d instances cannot be warmed; the least is 1", n), jobID)
 	}
-	warmed, err := e.p.warm(ctx, functionID(e.service, jobID), n)
+	warmed, err := e.p.warm(ctx, functionid.Of(e.service, jobID), n)
 	return warmed, forJob(err, jobID)
 }
 
 // Health tells how the job's function is. See [faas.HealthChecker].
 func (e *Executor) Health(ctx context.Context, jobID uint32) (faas.Health, error) {
-	f, err := e.own("health", functionID(e.service, jobID))
+	f, err := e.own("health", functionid.Of(e.service, jobID))
 	if err != nil {
 		return faas.Health{}, forJob(err, jobID)
 	}

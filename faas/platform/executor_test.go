@@ -206,17 +206,3 @@ func TestUnitsRefuseWhatThePlatformWould(t *testing.T) {
 		t.Error(err)
 	}
 }
-
-func TestServicesNeverShareAFunction(t *testing.T) {
-	seen := map[string]string{}
-	for _, service := range []string{"a", "A", "a_", "a-b", "a b", "a.b", "-", "", "a-job1", "x-0123456789ab", strings.Repeat("a", 100), strings.Repeat("a", 101), "ünï", "sa"} {
-		id := functionID(service, 4294967295)
-		if other, twice := seen[id]; twice {
-			t.Errorf("services %q and %q share %q", service, other, id)
-		}
-		seen[id] = service
-		if err := checkID(id); err != nil || len(id) > 64 {
-			t.Errorf("%q: %v", id, err)
-		}
-	}
-}
