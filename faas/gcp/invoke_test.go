@@ -111,11 +111,17 @@ func TestServiceAccountsCanBeImpersonated(t *testing.T) {
 		}
 		return false
 	}
+	account := s.URL + "/v1/projects/-/serviceAccounts/x@p.iam.gserviceaccount.com:generateAccessToken"
 	for name, options := range map[string][]string{
 		"option": {"credentials_file=" + writeJSON(t, key), "impersonate_service_account=x@p.iam.gserviceaccount.com"},
 		"file": {"credentials_file=" + writeJSON(t, map[string]any{
 			"type": "impersonated_service_account", "source_credentials": key,
-			"service_account_impersonation_url": s.URL + "/v1/projects/-/serviceAccounts/x@p.iam.gserviceaccount.com:generateAccessToken",
+			"service_account_impersonation_url": account,
+		})},
+		"workload identity": {"credentials_file=" + writeJSON(t, map[string]any{
+			"type": "external_account", "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/a/providers/b",
+			"subject_token_type": "urn:ietf:params:oauth:token-type:jwt", "token_url": s.URL + "/sts",
+			"credential_source": map[string]string{"file": writeJSON(t, "a token of another cloud")}, "service_account_impersonation_url": account,
 		})},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -123,6 +123,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		s.storage(w, r)
 	case path == "/token":
 		s.token(w, r)
+	case path == "/sts":
+		reply(w, map[string]any{
+			"access_token": "access-token-of-the-test", "issued_token_type": "urn:ietf:params:oauth:token-type:access_token", "token_type": "Bearer", "expires_in": 3600,
+		})
 	case strings.HasPrefix(path, "/v2/"):
 		s.api(w, r, strings.TrimPrefix(path, "/v2/"))
 	case strings.HasPrefix(path, "/v1/"):
