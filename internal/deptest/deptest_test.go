@@ -120,6 +120,16 @@ func TestTheLibraryLinksOnlyWhatIsAllowed(t *testing.T) {
 	}
 }
 
+// A program chooses its SDK for telemetry itself; the library speaks to the API.
+func TestTelemetryLinksNoSDK(t *testing.T) {
+	t.Parallel()
+	for _, dep := range deps(t, "", "", "./otelfaas") {
+		if within(dep, "go.opentelemetry.io/otel/sdk") || strings.Contains(dep, "/exporters/") {
+			t.Errorf("otelfaas links %s", dep)
+		}
+	}
+}
+
 // Arrows point one way: examples -> root -> faas <- providers. Tests may import what they like.
 func TestImportsPointOneWay(t *testing.T) {
 	t.Parallel()
