@@ -198,6 +198,20 @@ func TestTagsLeaveOnlyTheChosenCloudsLinked(t *testing.T) {
 	}
 }
 
+// A user of Lambda does not pay for other services: only those are linked that reading the configuration links anyway, to find credentials.
+func TestLambdaLinksNoOtherService(t *testing.T) {
+	t.Parallel()
+	const services = "github.com/aws/aws-sdk-go-v2/service/"
+	allowed := []string{"lambda", "internal", "sts", "sso", "ssooidc", "signin"}
+	for _, dep := range deps(t, "", "", "./faas/aws") {
+		if name, ok := strings.CutPrefix(dep, services); ok {
+			if name, _, _ = strings.Cut(name, "/"); !slices.Contains(allowed, name) {
+				t.Errorf("faas/aws links %s", dep)
+			}
+		}
+	}
+}
+
 // What a trimmed program says of a provider that it lacks, and that it does not list it.
 func TestATrimmedProgramExplainsWhatIsMissing(t *testing.T) {
 	t.Parallel()

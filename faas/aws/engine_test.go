@@ -1,0 +1,135 @@
+//go:build !faas_only || faas_aws
+
+package aws
+
+import (
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	serverless "github.com/tangle-network/blueprint-serverless"
+	"github.com/tangle-network/blueprint-serverless/faas/aws/lambdatest"
+)
+
+// policyFor is what an operator's file says.
+func policyFor(t *testing.T, text string) serverless.ServerlessConfig {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "deployment-policy.json")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, err := serverless.LoadPolicy(serverless.WithPolicyPath(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p.Serverless.Config()
+}
+
+// A deployment of two jobs through the engine, with a refusal or a lost answer at every call in turn. It succeeds or leaves an account as it was; the
+// next one succeeds, and removal leaves nothing.
+func TestTheEngineLeavesNothingHalfDone(t *testing.T) {
+	var at, count atomic.Int64
+	var fault lambdatest.Fault
+	server := serve(t, lambdatest.Config{Handler: answering, Pending: -1, Updating: -1, Fault: func(lambdatest.Call) *lambdatest.Fault {
+		if count.Add(1) == at.Load() {
+			return &fault
+		}
+		return nil
+	}})
+	setenv(t, server)
+	cfg := policyFor(t, `{"serverless":{"enable":true,"provider":{"type":"aws-lambda","region":"us-east-1"},"default_memory_mb":512,"default_timeout_secs":60,"provider_config":{"delete_logs":"true"}}}`)
+	bin := script(t, "one")
+	spec := serverless.ServiceSpec{Name: "engine", BinaryPath: bin.Path, Env: map[string]string{"VALUE": "-one"}}
+	updated := spec
+	updated.Env = map[string]string{"VALUE": "-two"}
+	state := t.TempDir()
+	run := func(spec serverless.ServiceSpec) (*serverless.Service, error) {
+		return serverless.DeployServerless(t.Context(), spec, []uint32{0, 1}, cfg, serverless.WithStateDir(state), serverless.WithoutRunner())
+	}
+	check := func(svc *serverless.Service, want string) {
+		t.Helper()
+		for job := range uint32(2) {
+			r, err := svc.Invoke(t.Context(), job, []byte{1})
+			if err != nil || string(r.Output[1:]) != want {
+				t.Fatalf("job %d: %v, %v; want %s", job, r, err, want)
+			}
+		}
+	}
+	for _, kind := range []struct {
+		name  string
+		fault lambdatest.Fault
+	}{
+		{"refused", lambdatest.Fault{Status: 403, Code: "AccessDeniedException", Message: "not today"}},
+		{"lost answer", lambdatest.Fault{Status: 403, Code: "AccessDeniedException", Message: "not today", Late: true}},
+	} {
+		fault = kind.fault
+		for n := int64(1); n < 60; n++ {
+			count.Store(0)
+			at.Store(n)
+			svc, err := run(spec)
+			reached := count.Load() >= n
+			at.Store(0)
+			if err != nil {
+				if left := server.Left(); len(left) != 0 {
+					t.Fatalf("%s at call %d: left %v after %v", kind.name, n, left, err)
+				}
+				if svc, err = run(spec); err != nil {
+					t.Fatalf("after %s at call %d: %v", kind.name, n, err)
+				}
+			}
+			check(svc, "-one")
+			if !reached {
+				if err := svc.Undeploy(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				break
+			}
+			count.Store(0)
+			at.Store(n)
+			next, err := run(updated)
+			at.Store(0)
+			if err != nil {
+				check(svc, "-one")
+				if next, err = run(updated); err != nil {
+					t.Fatalf("after %s at call %d of the update: %v", kind.name, n, err)
+				}
+			}
+			check(next, "-two")
+			if err := next.Undeploy(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if left := server.Left(); len(left) != 0 {
+				t.Fatalf("left %v", left)
+			}
+		}
+	}
+}
+
+func TestAnUnchangedServiceCostsOneReadForEachFunction(t *testing.T) {
+	server := serve(t, lambdatest.Config{Handler: answering})
+	setenv(t, server)
+	cfg := policyFor(t, `{"serverless":{"enable":true,"provider":{"type":"aws-lambda"}}}`)
+	spec := serverless.ServiceSpec{Name: "unchanged", BinaryPath: script(t, "one").Path}
+	state := t.TempDir()
+	for i := range 2 {
+		server.ForgetCalls()
+		svc, err := serverless.DeployServerless(t.Context(), spec, []uint32{0, 1, 2}, cfg, serverless.WithStateDir(state), serverless.WithoutRunner())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i == 1 {
+			if diff := cmp.Diff([]string{"GetFunction", "GetFunction", "GetFunction"}, operations(server.Calls())); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			if err := svc.Undeploy(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := svc.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
