@@ -56,6 +56,7 @@ type Executor struct {
 	identity once // the account check of option "account_id"
 	role     once // the role of option "create_role"; its value is the ARN
 	uploads  uploads
+	unsure   unsure
 }
 
 var (
@@ -71,10 +72,13 @@ type pace struct {
 	settle         time.Duration // longest time that a read may lag behind a write
 	role           time.Duration // how long a new role may be unknown to Lambda
 	probe          time.Duration // longest wait for the answer to a probe
+	grace          time.Duration // how long a change under way is waited for after its context is done
+	late           time.Duration // how long a request without an answer may take to have its effect
 }
 
 var defaultPace = pace{
 	first: 150 * time.Millisecond, longest: 2 * time.Second, state: 10 * time.Minute, settle: 30 * time.Second, role: time.Minute, probe: 2 * time.Minute,
+	grace: 3 * time.Second, late: 10 * time.Second,
 }
 
 // New returns an executor for cfg.Service in cfg.Region ([DefaultRegion] where empty). It reads the AWS configuration files and the

@@ -128,7 +128,11 @@ func (c *convergence) create(ctx context.Context) (*lambda.GetFunctionOutput, er
 	in.Tags = c.tags()
 	untilRole, untilFree := c.pace.within(c.pace.role), c.pace.within(c.pace.state)
 	for {
-		_, err := c.lambda.CreateFunction(ctx, in)
+		err := c.finish(ctx, func(ctx context.Context) error {
+			_, err := c.lambda.CreateFunction(ctx, in)
+			c.unsure.sent(c.unit.ID, err)
+			return err
+		})
 		wait := untilRole
 		switch {
 		case err == nil:
@@ -252,7 +256,7 @@ func (c *convergence) updateOnce(ctx context.Context, current *lambda.GetFunctio
 			FunctionName: &name, ZipFile: code.ZipFile, S3Bucket: code.S3Bucket, S3Key: code.S3Key, RevisionId: now.RevisionId,
 			Architectures: []types.Architecture{types.Architecture(arch)},
 		}
-		if err := c.change(ctx, name, func() error { _, err := c.lambda.UpdateFunctionCode(ctx, in); return err }); err != nil {
+		if err := c.change(ctx, name, func(ctx context.Context) error { _, err := c.lambda.UpdateFunctionCode(ctx, in); return err }); err != nil {
 			return current, sent, err
 		}
 		sent = true
@@ -289,7 +293,7 @@ func (c *convergence) updateOnce(ctx context.Context, current *lambda.GetFunctio
 func (c *convergence) configure(ctx context.Context, in *lambda.UpdateFunctionConfigurationInput) error {
 	wait := c.pace.within(c.pace.role)
 	for {
-		err := c.change(ctx, c.unit.ID, func() error { _, err := c.lambda.UpdateFunctionConfiguration(ctx, in); return err })
+		err := c.change(ctx, c.unit.ID, func(ctx context.Context) error { _, err := c.lambda.UpdateFunctionConfiguration(ctx, in); return err })
 		if err == nil || !roleNotReady(err) {
 			return err
 		}
@@ -326,7 +330,7 @@ func (e *Executor) setReserved(ctx context.Context, name string, current *lambda
 	if (has == nil) == (want == nil) && aws.ToInt32(has) == aws.ToInt32(want) {
 		return nil
 	}
-	return e.change(ctx, name, func() error {
+	return e.change(ctx, name, func(ctx context.Context) error {
 		if want == nil {
 			_, err := e.lambda.DeleteFunctionConcurrency(ctx, &lambda.DeleteFunctionConcurrencyInput{FunctionName: &name})
 			return err

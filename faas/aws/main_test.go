@@ -22,6 +22,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // fastPace is that of tests: a fake changes its states within milliseconds.
 var fastPace = pace{
 	first: time.Millisecond, longest: 10 * time.Millisecond, state: 20 * time.Second, settle: 5 * time.Second, role: 5 * time.Second, probe: 20 * time.Second,
+	grace: 5 * time.Second, late: time.Second,
 }
 
 // model is the official one where this machine has it.

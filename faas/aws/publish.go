@@ -84,7 +84,7 @@ func (c *convergence) publish(ctx context.Context) (string, error) {
 	c.report(faas.Progress{Step: "publish"})
 	sum := codeSHA256(c.unit.Package.SHA256())
 	var out *lambda.PublishVersionOutput
-	err := c.change(ctx, c.unit.ID, func() (err error) {
+	err := c.change(ctx, c.unit.ID, func(ctx context.Context) (err error) {
 		out, err = c.lambda.PublishVersion(ctx, &lambda.PublishVersionInput{FunctionName: &c.unit.ID, CodeSha256: &sum})
 		return err
 	})
@@ -111,15 +111,17 @@ func (c *convergence) publish(ctx context.Context) (string, error) {
 // pointAlias makes the alias point at a version, all of it. isNew says that there is likely none yet, which saves a call.
 func (e *Executor) pointAlias(ctx context.Context, name, version string, isNew bool) error {
 	create := func() error {
-		_, err := e.lambda.CreateAlias(ctx, &lambda.CreateAliasInput{FunctionName: &name, Name: &e.options.alias, FunctionVersion: &version})
-		return err
+		return e.finish(ctx, func(ctx context.Context) error {
+			_, err := e.lambda.CreateAlias(ctx, &lambda.CreateAliasInput{FunctionName: &name, Name: &e.options.alias, FunctionVersion: &version})
+			return err
+		})
 	}
 	if isNew {
 		if err := create(); !isConflict(err) {
 			return err
 		}
 	}
-	err := e.change(ctx, name, func() error {
+	err := e.change(ctx, name, func(ctx context.Context) error {
 		_, err := e.lambda.UpdateAlias(ctx, &lambda.UpdateAliasInput{
 			FunctionName: &name, Name: &e.options.alias, FunctionVersion: &version, RoutingConfig: &types.AliasRoutingConfiguration{AdditionalVersionWeights: map[string]float64{}},
 		})
@@ -155,7 +157,7 @@ func (c *convergence) keepWarm(ctx context.Context, current *lambda.GetFunctionO
 
 func (e *Executor) setProvisioned(ctx context.Context, op, name string, want int32) error {
 	if want == 0 {
-		err := e.change(ctx, name, func() error {
+		err := e.change(ctx, name, func(ctx context.Context) error {
 			_, err := e.lambda.DeleteProvisionedConcurrencyConfig(ctx, &lambda.DeleteProvisionedConcurrencyConfigInput{FunctionName: &name, Qualifier: &e.options.alias})
 			return err
 		})
@@ -164,7 +166,7 @@ func (e *Executor) setProvisioned(ctx context.Context, op, name string, want int
 		}
 		return err
 	}
-	err := e.change(ctx, name, func() error {
+	err := e.change(ctx, name, func(ctx context.Context) error {
 		_, err := e.lambda.PutProvisionedConcurrencyConfig(ctx, &lambda.PutProvisionedConcurrencyConfigInput{
 			FunctionName: &name, Qualifier: &e.options.alias, ProvisionedConcurrentExecutions: &want,
 		})
@@ -199,13 +201,13 @@ func (e *Executor) setProvisioned(ctx context.Context, op, name string, want int
 func (e *Executor) tag(ctx context.Context, current *lambda.GetFunctionOutput, tags map[string]string, obsolete []string) error {
 	arn := unqualified(aws.ToString(current.Configuration.FunctionArn))
 	name := aws.ToString(current.Configuration.FunctionName)
-	if err := e.change(ctx, name, func() error {
+	if err := e.change(ctx, name, func(ctx context.Context) error {
 		_, err := e.lambda.TagResource(ctx, &lambda.TagResourceInput{Resource: &arn, Tags: tags})
 		return err
 	}); err != nil || len(obsolete) == 0 {
 		return err
 	}
-	return e.change(ctx, name, func() error {
+	return e.change(ctx, name, func(ctx context.Context) error {
 		_, err := e.lambda.UntagResource(ctx, &lambda.UntagResourceInput{Resource: &arn, TagKeys: obsolete})
 		return err
 	})

@@ -17,13 +17,18 @@ func (e *Executor) Remove(ctx context.Context, id string) error {
 		return nil // nothing can exist under such a name
 	}
 	out, err := e.owned(ctx, "remove", id)
+	if faas.CodeOf(err) == faas.ErrNotFound {
+		if err = e.appears(ctx, id, err); err == nil {
+			out, err = e.owned(ctx, "remove", id)
+		}
+	}
 	ownRole, stored := e.options.createRole && e.options.roleArn == "", object{}
 	switch {
 	case err == nil:
 		stored = parseObject(out.Tags[tagObject])
 		ownRole = ownRole || out.Tags[tagRole] == e.roleName()
 		err = e.delete(ctx, id)
-	case faas.CodeOf(err) == faas.ErrNotFound:
+	case isNotFound(err):
 		err = nil
 	}
 	if err == nil && stored != (object{}) {
@@ -43,7 +48,7 @@ func (e *Executor) Remove(ctx context.Context, id string) error {
 
 // delete deletes a function and returns when it is gone.
 func (e *Executor) delete(ctx context.Context, name string) error {
-	err := e.change(ctx, name, func() error {
+	err := e.change(ctx, name, func(ctx context.Context) error {
 		_, err := e.lambda.DeleteFunction(ctx, &lambda.DeleteFunctionInput{FunctionName: &name})
 		return err
 	})

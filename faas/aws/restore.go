@@ -102,7 +102,7 @@ func (e *Executor) restoreLatest(ctx context.Context, id string, u faas.Unit, cu
 		if err != nil {
 			return nil, fmt.Errorf("the package cannot be read: %w", err)
 		}
-		if err := e.change(ctx, id, func() error {
+		if err := e.change(ctx, id, func(ctx context.Context) error {
 			_, err := e.lambda.UpdateFunctionCode(ctx, &lambda.UpdateFunctionCodeInput{FunctionName: &id, ZipFile: zip, Architectures: version.Architectures})
 			return err
 		}); err != nil {
@@ -120,7 +120,7 @@ func (e *Executor) restoreLatest(ctx context.Context, id string, u faas.Unit, cu
 	if in == nil {
 		return current, nil
 	}
-	if err := e.change(ctx, id, func() error { _, err := e.lambda.UpdateFunctionConfiguration(ctx, in); return err }); err != nil {
+	if err := e.change(ctx, id, func(ctx context.Context) error { _, err := e.lambda.UpdateFunctionConfiguration(ctx, in); return err }); err != nil {
 		return nil, withoutValues(classify("restore", e.jobOf(id), err), was.Env)
 	}
 	return e.settled(ctx, "restore", e.jobOf(id), id, "", was.agrees)

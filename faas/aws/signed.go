@@ -52,7 +52,17 @@ const (
 func (e *Executor) send(ctx context.Context, to remote, r signedRequest) ([]byte, error) {
 	wait := e.pace.within(e.pace.settle)
 	for attempt := 1; ; attempt++ {
-		body, err := e.sendOnceSigned(ctx, to, r)
+		var body []byte
+		send := func(ctx context.Context) (err error) {
+			body, err = e.sendOnceSigned(ctx, to, r)
+			return err
+		}
+		var err error
+		if r.method == http.MethodGet || r.method == http.MethodHead {
+			err = send(ctx)
+		} else {
+			err = e.finish(ctx, send)
+		}
 		if err == nil {
 			return body, nil
 		}

@@ -168,21 +168,3 @@ func describe(c *types.FunctionConfiguration) string {
 	}
 	return text
 }
-
-// change calls f, which changes a function, again while Lambda answers that another change of it is in progress. Every f is safe to repeat.
-func (e *Executor) change(ctx context.Context, name string, f func() error) error {
-	wait := e.pace.within(e.pace.state)
-	for {
-		err := f()
-		if err == nil || (!isConflict(err) && apiCode(err) != "ResourceNotReadyException") {
-			return err
-		}
-		more, perr := wait.pause(ctx)
-		if perr != nil || !more {
-			return err
-		}
-		if _, serr := e.settled(ctx, "wait", faas.NoJob, name, "", nil); serr != nil {
-			return serr
-		}
-	}
-}

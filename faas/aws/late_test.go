@@ -1,0 +1,86 @@
+//go:build !faas_only || faas_aws
+
+package aws
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/aws/lambdatest"
+)
+
+// late is a network on which requests that create functions arrive a while after their caller has lost them.
+type late struct {
+	delay time.Duration
+	wg    *sync.WaitGroup
+}
+
+func (l late) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.Method != http.MethodPost || !strings.HasSuffix(req.URL.Path, "/functions") {
+		return http.DefaultTransport.RoundTrip(req)
+	}
+	body, err := io.ReadAll(req.Body)
+	if err != nil {
+		return nil, err
+	}
+	sent := req.Clone(context.Background())
+	sent.Body = io.NopCloser(bytes.NewReader(body))
+	l.wg.Go(func() {
+		time.Sleep(l.delay)
+		if resp, err := http.DefaultTransport.RoundTrip(sent); err == nil {
+			io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+		}
+	})
+	return nil, errors.New("connection reset by peer")
+}
+
+func TestAFunctionThatComesIntoBeingLateIsRemoved(t *testing.T) {
+	t.Parallel()
+	server := serve(t, lambdatest.Config{Handler: answering})
+	var wg sync.WaitGroup
+	e := openAt(t, server, "late", opening{client: &http.Client{Transport: late{50 * time.Millisecond, &wg}}})
+	u := unitOf(t, e, script(t, "x"), small(0))
+	_, err := e.Converge(t.Context(), u, nil, nil)
+	if faas.CodeOf(err) != faas.ErrUnavailable {
+		t.Errorf("got %v", err)
+	}
+	if err := e.Remove(t.Context(), u.ID); err != nil {
+		t.Fatal(err)
+	}
+	wg.Wait()
+	if err := e.Remove(t.Context(), u.ID); err != nil { // the SDK has sent it more than once
+		t.Fatal(err)
+	}
+	if left := server.Left(); !onlyLogs(left) {
+		t.Errorf("left %v", left)
+	}
+}
+
+func TestAChangeUnderWayIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	server := serve(t, lambdatest.Config{Handler: answering, Fault: func(c lambdatest.Call) *lambdatest.Fault {
+		if c.Operation == "CreateFunction" {
+			cancel()
+			time.Sleep(30 * time.Millisecond) // the caller has given up long before the function exists
+		}
+		return nil
+	}})
+	e := openAt(t, server, "waited", opening{})
+	u := unitOf(t, e, script(t, "x"), small(0))
+	if _, err := e.Converge(ctx, u, nil, nil); faas.CodeOf(err) != faas.ErrTimeout {
+		t.Errorf("got %v", err)
+	}
+	if _, ok := server.Function(u.ID); !ok {
+		t.Error("Converge returned before its request had taken effect")
+	}
+}
