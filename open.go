@@ -66,8 +66,8 @@ func ListServices(opts ...DeployOption) ([]ServiceInfo, error) {
 // checked, warmed and removed. The runner belongs to the program that deployed the service, so that local jobs cannot be invoked, unless it is a
 // [Survivor]: that one is found again with the orchestrator, which has to be of the same kind ([WithOrchestrator]).
 //
-// A service that is deployed in several places is an ErrConflict unless [WithPolicy] names the one; the policy's provider_config is used, too, since
-// a ledger keeps no credentials. A service that no ledger knows is an ErrNotFound.
+// A service that is deployed in several places is an ErrConflict unless [WithPolicy] names the one; the policy's provider_config is used then, since
+// a ledger keeps no credentials. A service that no ledger knows, or not with that policy's provider, is an ErrNotFound.
 func OpenService(ctx context.Context, name string, opts ...DeployOption) (_ *Service, err error) {
 	o := newDeployOptions(opts)
 	var svc *Service
@@ -137,13 +137,11 @@ func (o *deployOptions) find(name string) (ledger.Record, error) {
 	if o.policy != nil {
 		provider := o.policy.Serverless.Config().Provider
 		here := slices.DeleteFunc(slices.Clone(records), func(r ledger.Record) bool { return ledger.Location(r.Provider) != ledger.Location(provider) })
-		switch {
-		case len(here) == 1:
-			here[0].Provider = provider
-			return here[0], nil
-		case len(records) > 1:
-			return ledger.Record{}, faas.Errorf(faas.ErrNotFound, "open service", "", "service %q is not deployed with the policy's provider %v", name, public(provider))
+		if len(here) != 1 {
+			return ledger.Record{}, faas.Errorf(faas.ErrNotFound, "open service", "", "service %q is not deployed with the policy's provider %v, but elsewhere", name, public(provider))
 		}
+		here[0].Provider = provider
+		return here[0], nil
 	}
 	if len(records) > 1 {
 		places := ""

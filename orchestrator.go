@@ -68,3 +68,17 @@ type RunnerSpec struct {
 // TraditionalFunc runs a service without FaaS, on the embedding program's own machines or clusters. jobIDs are all jobs of the blueprint, nil
 // where they are not known; sizing is what they need. See [WithTraditional].
 type TraditionalFunc func(ctx context.Context, spec ServiceSpec, jobIDs []uint32, sizing Sizing) (Runner, error)
+
+// absentRunner stands for the runner that the program is itself.
+type absentRunner struct{}
+
+func (absentRunner) Invoke(_ context.Context, jobID uint32, _ []byte) (*faas.Result, error) {
+	err := faas.JobErrorf(faas.ErrUnsupported, "invoke", "", jobID, "the program runs this job itself (WithoutRunner)")
+	err.NotRun = true
+	return nil, err
+}
+
+func (absentRunner) Health(context.Context) (faas.Health, error) {
+	return faas.Health{Healthy: true}, nil
+}
+func (absentRunner) Stop(context.Context) error { return nil }

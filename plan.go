@@ -192,8 +192,7 @@ func envNames(functions []faas.Function) []string {
 }
 
 // Apply does exactly what the plan says, or refuses with an ErrConflict because the world has moved since: another binary, another environment, other
-// settings, or something else at the provider. spec and options must be those that the plan was made with; a traditional plan needs nothing but
-// them. Like [Deploy] it leaves nothing half-done, but it never falls back.
+// settings, or something else at the provider. spec and options must be those that the plan was made with. Like [Deploy] it leaves nothing half-done, but it never falls back.
 func (p *Plan) Apply(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (svc *Service, err error) {
 	o := newDeployOptions(opts)
 	defer func() { err = o.closeGiven(svc, err) }()
@@ -212,7 +211,17 @@ func (p *Plan) Apply(ctx context.Context, spec ServiceSpec, opts ...DeployOption
 		return nil, moved("the policy's provider is now %v; it was %v", public(cfg.Provider), p.Provider)
 	}
 	if d.strategy.Kind == StrategyTraditional {
+		bin, err := faas.InspectBinary(spec.BinaryPath)
+		if err != nil {
+			return nil, err
+		}
+		if bin.SHA256 != p.Binary.SHA256 {
+			return nil, moved("the binary %s has changed", bin.Path)
+		}
 		svc, err = o.runTraditional(ctx, spec, d)
+		if err != nil {
+			return nil, err
+		}
 	} else {
 		svc, err = deployServerless(ctx, spec, d.strategy, cfg, o, p)
 	}

@@ -68,8 +68,8 @@ func prepare(ctx context.Context, spec ServiceSpec, strategy Strategy, cfg Serve
 	for i := range p.changes {
 		c := &p.changes[i]
 		wanted[c.Unit.ID] = true
-		known := rec.Units[c.Unit.ID]
-		c.Partial = c.Prior != nil && known.Pending == string(engine.Create) && known.State == nil
+		known, recorded := rec.Units[c.Unit.ID]
+		c.Partial = c.Prior != nil && recorded && known.State == nil
 	}
 	for _, u := range rec.Sorted() {
 		if !wanted[u.ID] {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -31,7 +32,8 @@ type Service struct {
 	runner     Runner
 	runnerKept bool // the runner was there before, and a failure leaves it as it is
 
-	mu       sync.Mutex // guards the rest, and is held while the service is being ended
+	over     atomic.Bool // set once the service is being ended for good
+	mu       sync.Mutex  // guards the rest, and is held while the service is being ended
 	ended    bool
 	removed  bool
 	warnings []string
@@ -83,8 +85,13 @@ func (s *Service) warn(text string) {
 }
 
 // Invoke runs a job once where it was deployed. It is never repeated by itself. The errors are those of [faas.Invoker]; a job that this service
-// does not have is an ErrNotFound.
+// does not have is an ErrNotFound, and a service that was undeployed or closed is an ErrUnavailable.
 func (s *Service) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas.Result, error) {
+	if s.over.Load() {
+		err := faas.JobErrorf(faas.ErrUnavailable, "invoke", s.location.Provider, jobID, "service %q was undeployed or closed", s.spec.Name)
+		err.NotRun = true
+		return nil, err
+	}
 	if inv, ok := s.functions.Lookup(jobID); ok {
 		return inv.Invoke(ctx, jobID, args)
 	}
@@ -108,12 +115,12 @@ type ServiceHealth struct {
 // JobHealth is the health of one job's function.
 type JobHealth struct {
 	JobID uint32 `json:"job_id"`
-	Known bool   `json:"known"` // false where the provider cannot tell
+	Known bool   `json:"known"` // false where the provider cannot tell, or not now (Reason says why)
 	faas.Health
 }
 
-// Health asks for the health of every function and of the runner. A part that is unhealthy or missing is told in the answer; the error is for when
-// nothing can be told.
+// Health asks for the health of every function and of the runner. A part that is unhealthy or missing, or whose health cannot be told now, is told in
+// the answer; the error is that of a ctx that ends, or of a runner that cannot tell.
 func (s *Service) Health(ctx context.Context) (*ServiceHealth, error) {
 	out := &ServiceHealth{Healthy: true, Jobs: []JobHealth{}}
 	for _, d := range s.deploys {
@@ -122,20 +129,22 @@ func (s *Service) Health(ctx context.Context) (*ServiceHealth, error) {
 		}
 	}
 	if checker, ok := s.exec.(faas.HealthChecker); ok {
-		group, gctx := errgroup.WithContext(ctx)
+		var group errgroup.Group
 		group.SetLimit(healthParallel)
 		for i := range out.Jobs {
 			job := &out.Jobs[i]
 			group.Go(func() error {
-				h, err := checker.Health(gctx, job.JobID)
+				h, err := checker.Health(ctx, job.JobID)
 				switch code := faas.CodeOf(err); {
 				case err == nil:
 					job.Known, job.Health = true, h
 				case code == faas.ErrUnsupported:
 				case code == faas.ErrNotFound:
 					job.Known, job.Reason = true, "the function does not exist any more"
-				default:
+				case ctx.Err() != nil:
 					return err
+				default:
+					job.Reason = "not known: " + err.Error()
 				}
 				return nil
 			})
@@ -290,6 +299,7 @@ func (s *Service) release(ctx context.Context) error {
 		return nil
 	}
 	s.ended = true
+	s.over.Store(true)
 	var errs []error
 	if survivor, ok := s.runner.(Survivor); ok {
 		errs = append(errs, survivor.Release(ctx))

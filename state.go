@@ -57,7 +57,7 @@ func (o *deployOptions) lock(ctx context.Context, service string, provider faas.
 	switch code := faas.CodeOf(err); {
 	case err == nil:
 		return led, "", nil
-	case o.stateDir == "" && ctx.Err() == nil && (code == faas.ErrInvalidArgument || code == faas.ErrPermissionDenied):
+	case o.stateDir == "" && ctx.Err() == nil && (code == faas.ErrInvalidArgument || code == faas.ErrPermissionDenied || code == faas.ErrUnavailable):
 		return nil, "no ledger is kept, so a crash of this program may leave functions behind: " + err.Error(), nil
 	}
 	return nil, "", err
@@ -103,6 +103,9 @@ func (j *journal) Begin(changes []engine.Change) error {
 		known := j.before[c.Unit.ID]
 		u := ledgerUnit(c.Unit, known.State)
 		u.Pending = string(c.Action)
+		if c.Partial {
+			u.Pending = string(engine.Create) // it was never whole, and still is not
+		}
 		if c.Prior != nil && !c.Partial {
 			u.State = c.Prior
 		}

@@ -42,7 +42,8 @@ type Executor struct {
 const (
 	kindUnknown int32 = iota
 	kindDeploys
-	kindInvokeOnly
+	kindInvokeOnly // by the option mode, never by guess: it makes deploying and removing change nothing
+	kindGuessed    // an invocation was answered at ENDPOINT/job/N alone; only invocations and health go by that
 )
 
 var (
@@ -113,3 +114,6 @@ func (e *Executor) jobURL(jobID uint32) string {
 
 // invokeOnly reports whether functions are deployed by hand.
 func (e *Executor) invokeOnly() bool { return e.kind.Load() == kindInvokeOnly }
+
+// invokesByHand reports whether jobs are invoked at their own addresses.
+func (e *Executor) invokesByHand() bool { return e.invokeOnly() || e.kind.Load() == kindGuessed }

@@ -26,7 +26,11 @@ func (e *Executor) Converge(ctx context.Context, u faas.Unit, _ *faas.State, rep
 		return faas.State{}, err
 	}
 	if e.invokeOnly() {
-		return e.probe(ctx, d.request(), u.ID)
+		s, err := e.probe(ctx, d.request(), u.ID)
+		if err == nil && s.Status != faas.StatusReady {
+			err = e.errorf(faas.ErrUnavailable, d.request(), "%s does not answer as it should: %s", s.Resource, s.Reason)
+		}
+		return s, err
 	}
 	old, err := e.get(ctx, d.request(), u.ID)
 	switch {

@@ -43,7 +43,7 @@ func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
 func (e *Executor) Health(ctx context.Context, jobID uint32) (faas.Health, error) {
 	id := functionid.Of(e.set.service, jobID)
 	r := request{op: "health", job: int64(jobID)}
-	if e.invokeOnly() {
+	if e.invokesByHand() {
 		s, err := e.probe(ctx, r, id)
 		return faas.Health{Healthy: s.Status == faas.StatusReady, Reason: s.Reason}, err
 	}

@@ -37,14 +37,19 @@ func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas
 		return nil, err
 	}
 	r.url = e.functionURL(functionid.Of(e.set.service, jobID), "/invoke")
-	if e.invokeOnly() {
+	if e.invokesByHand() {
 		r.url = e.jobURL(jobID)
 	}
 	result, err := e.invoke(ctx, r, jobID, args)
-	if err != nil && e.kind.Load() == kindUnknown && isMissing(err) && e.answersByHand(ctx, jobID) {
-		e.kind.CompareAndSwap(kindUnknown, kindInvokeOnly)
+	if err != nil && isMissing(err) && e.kind.Load() == kindUnknown && e.answersByHand(ctx, jobID) {
+		e.kind.CompareAndSwap(kindUnknown, kindGuessed)
 		r.url = e.jobURL(jobID)
-		result, err = e.invoke(ctx, r, jobID, args)
+		var again *faas.Error
+		if result, again = e.invoke(ctx, r, jobID, args); again != nil && isMissing(again) {
+			e.kind.CompareAndSwap(kindGuessed, kindUnknown) // something answers HEAD everywhere: the first error is the one that counts
+		} else {
+			err = again
+		}
 	}
 	if err != nil {
 		return nil, err

@@ -80,7 +80,7 @@ func (g *gate) again(err error, sent time.Time, attempt int) bool {
 		g.delay, g.raised = min(max(firstDelay, g.delay*6/5), maxDelay), time.Now()
 	}
 	// A spread of up to one delay keeps several programs that share a provider from knocking in step.
-	pause := rand.N(g.delay)
+	pause := rand.N(max(g.delay, firstDelay))
 	var fe *faas.Error
 	if errors.As(err, &fe) && fe.RetryAfter > pause {
 		pause = fe.RetryAfter

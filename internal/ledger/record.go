@@ -53,7 +53,7 @@ type Unit struct {
 
 // Location identifies where a service is, among all places that are told apart.
 func Location(c faas.Config) string {
-	return strings.Join([]string{c.Provider, c.Region, c.ProjectID, c.SubscriptionID, faas.RedactURL(c.Endpoint)}, "\x1f")
+	return strings.Join([]string{c.Provider, c.Region, c.ProjectID, c.SubscriptionID, strings.TrimRight(faas.RedactURL(c.Endpoint), "/")}, "\x1f")
 }
 
 // Empty reports whether the service holds nothing.

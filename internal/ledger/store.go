@@ -99,7 +99,11 @@ const lockPoll = 50 * time.Millisecond
 // wait is true, else it returns an ErrConflict at once. A damaged or newer ledger is refused and left as it is.
 func (s *Store) Lock(ctx context.Context, service string, provider faas.Config, wait bool) (*Ledger, error) {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
-		return nil, s.failed("lock service", err)
+		code := faas.ErrUnavailable // nothing can be kept there at all
+		if errors.Is(err, fs.ErrPermission) {
+			code = faas.ErrPermissionDenied
+		}
+		return nil, faas.Errorf(code, "lock service", "", "state directory: %w", err)
 	}
 	path := s.path(service, provider)
 	lock := flock.New(strings.TrimSuffix(path, suffix) + ".lock")
