@@ -16,7 +16,7 @@ import (
 // With serverless off, no job that fits, or a provider that is not linked in, the jobs are run traditionally: by the function given with
 // [WithTraditional], else by a supervised local process. The same happens when serverless fails and the policy's fallback_to_vm is true: what was created
 // is removed first, and Service.Fallback and Warnings tell why. Without the fallback the error is returned. A policy that cannot be read is
-// an error always, and so are a ctx that ends, and a binary that [WithVerifiedBinary] refuses.
+// an error always, and so are a ctx that ends, a binary that [WithVerifiedBinary] refuses, and a ledger that is damaged or in use.
 func Deploy(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (svc *Service, err error) {
 	o := newDeployOptions(opts)
 	defer func() { err = o.closeGiven(svc, err) }()
@@ -29,17 +29,23 @@ func Deploy(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (svc *S
 	}
 	svc, err = deployServerless(ctx, spec, d.strategy, d.config(), o, nil)
 	if svc != nil { // with an error where what succeeded is kept
-		svc.metadata, svc.analysis = d.meta, d.analysis
-		for _, warning := range d.warnings {
-			svc.warn(warning)
-		}
+		svc.describe(d)
 		return svc, err
 	}
-	if ctx.Err() != nil || !d.settings.FallbackToVM {
+	var state stateError
+	if errors.As(err, &state) || ctx.Err() != nil || !d.settings.FallbackToVM {
 		return nil, err
 	}
 	d.fallBack(err, "serverless failed, so the jobs are run traditionally (the policy's fallback_to_vm)")
 	return o.runTraditional(ctx, spec, d)
+}
+
+// describe takes note of what the service was decided from.
+func (s *Service) describe(d *decision) {
+	s.metadata, s.analysis = d.meta, d.analysis
+	for _, warning := range d.warnings {
+		s.warn(warning)
+	}
 }
 
 // decision is what the policy and the blueprint's metadata lead to.
@@ -104,6 +110,7 @@ func (o *deployOptions) decide(ctx context.Context, spec ServiceSpec) (*decision
 		if err != nil {
 			return nil, err
 		}
+		o.verified = check.SHA256
 		if check.Verdict == BinaryUnpublished {
 			d.warnings = append(d.warnings, "the binary was not verified: "+check.Why)
 		}
@@ -160,7 +167,7 @@ func (o *deployOptions) runTraditional(ctx context.Context, spec ServiceSpec, d 
 	if d.why != nil {
 		phase = PhaseFallback
 	}
-	err := o.events.phase(phase, jobIDs, func() (err error) {
+	err := o.events.act(phase, "start", jobIDs, func() (err error) {
 		svc.runner, err = o.runAll(ctx, svc, jobIDs, sizing)
 		if err == nil && svc.runner == nil {
 			err = errors.New("the traditional hook returned neither a runner nor an error")
@@ -189,6 +196,9 @@ func (o *deployOptions) runAll(ctx context.Context, svc *Service, jobIDs []uint3
 	if o.traditional != nil {
 		return o.traditional(ctx, svc.spec, jobIDs, sizing)
 	}
+	if o.noRunner {
+		return absentRunner{}, nil
+	}
 	if svc.binary, err = faas.InspectBinary(svc.spec.BinaryPath); err != nil {
 		return nil, err
 	}
@@ -208,7 +218,7 @@ func (o *deployOptions) runAll(ctx context.Context, svc *Service, jobIDs []uint3
 		j := &journal{led: led}
 		defer func() { err = errors.Join(err, j.close()) }()
 		if led != nil {
-			if err := led.Describe(ledger.Record{BlueprintID: svc.spec.BlueprintID, Binary: svc.spec.BinaryPath, Args: svc.spec.Args, LocalJobs: jobIDs}); err != nil {
+			if err := led.Describe(ledger.Record{Provider: svc.location, BlueprintID: svc.spec.BlueprintID, Binary: svc.spec.BinaryPath, LocalJobs: jobIDs}); err != nil {
 				return err
 			}
 		}

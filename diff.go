@@ -24,6 +24,9 @@ func (d Drift) None() bool { return len(d.Missing)+len(d.Changed)+len(d.Unknown)
 func (s *Service) Diff(ctx context.Context) (*Drift, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.usable("diff"); err != nil {
+		return nil, err
+	}
 	out := &Drift{Missing: []string{}, Changed: []string{}}
 	if s.exec == nil {
 		return out, nil
@@ -32,14 +35,16 @@ func (s *Service) Diff(ctx context.Context) (*Drift, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, u := range rec.Sorted() {
-		state, err := s.exec.Observe(ctx, u.ID)
+	recorded := rec.Sorted()
+	states, err := newEngine(s.exec, s.location.Provider, s.opts, nil).Look(ctx, staleUnits(recorded))
+	if err != nil {
+		return nil, err
+	}
+	for i, u := range recorded {
 		switch {
-		case faas.CodeOf(err) == faas.ErrNotFound:
+		case states[i] == nil:
 			out.Missing = append(out.Missing, u.ID)
-		case err != nil:
-			return nil, err
-		case u.Pending != "" || u.State == nil || !sameState(&state, u.State):
+		case u.Pending != "" || u.State == nil || !sameState(states[i], u.State):
 			out.Changed = append(out.Changed, u.ID)
 		}
 	}
@@ -58,7 +63,7 @@ func (s *Service) Diff(ctx context.Context) (*Drift, error) {
 
 // unknown lists the units that no ledger records; nil where the provider cannot list.
 func (s *Service) unknown(ctx context.Context, rec ledger.Record) ([]faas.Unit, error) {
-	states, err := s.exec.List(ctx)
+	states, err := newEngine(s.exec, s.location.Provider, s.opts, nil).List(ctx)
 	if faas.CodeOf(err) == faas.ErrUnsupported {
 		return nil, nil
 	}
@@ -78,6 +83,9 @@ func (s *Service) unknown(ctx context.Context, rec ledger.Record) ([]faas.Unit, 
 func (s *Service) RemoveUnknown(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.usable("remove"); err != nil {
+		return err
+	}
 	if s.exec == nil {
 		return nil
 	}

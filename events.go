@@ -36,7 +36,7 @@ type Event struct {
 	Time       time.Time
 	Kind       EventKind
 	Phase      Phase
-	Action     string        // in PhaseFunction: "create", "update", "remove" or "restore"
+	Action     string        // in PhaseFunction: "create", "update", "remove" or "restore"; in PhaseOrchestrator and PhaseFallback: "start" or "stop"
 	Unit       string        // in PhaseObserve and PhaseFunction: the provider's name for the unit
 	JobIDs     []uint32      // the jobs concerned
 	Step       string        // of a progress event: "upload", "wait", ...
@@ -59,17 +59,22 @@ func (emit emitter) send(e Event) {
 
 // phase runs f between a started and an ended event.
 func (emit emitter) phase(p Phase, jobIDs []uint32, f func() error) error {
+	return emit.act(p, "", jobIDs, f)
+}
+
+// act is phase for one of several things that are done in a phase.
+func (emit emitter) act(p Phase, action string, jobIDs []uint32, f func() error) error {
 	start := time.Now()
-	emit.send(Event{Kind: EventStarted, Phase: p, JobIDs: jobIDs})
+	emit.send(Event{Kind: EventStarted, Phase: p, Action: action, JobIDs: jobIDs})
 	err := f()
-	emit.send(Event{Kind: EventEnded, Phase: p, JobIDs: jobIDs, Attempt: 1, Duration: time.Since(start), Err: err})
+	emit.send(Event{Kind: EventEnded, Phase: p, Action: action, JobIDs: jobIDs, Attempt: 1, Duration: time.Since(start), Err: err})
 	return err
 }
 
 // step passes on what the engine reports.
 func (emit emitter) step(s engine.Step) {
 	e := Event{Kind: EventStarted, Phase: PhaseFunction, Action: s.Verb, Unit: s.UnitID, JobIDs: s.JobIDs, Attempt: s.Attempt}
-	if s.Verb == "observe" {
+	if s.Verb == "observe" || s.Verb == "list" {
 		e.Phase, e.Action = PhaseObserve, ""
 	}
 	switch {

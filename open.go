@@ -83,7 +83,7 @@ func OpenService(ctx context.Context, name string, opts ...DeployOption) (_ *Ser
 		}
 	}
 	svc = &Service{
-		spec:     ServiceSpec{Name: name, BlueprintID: rec.BlueprintID, BinaryPath: rec.Binary, Args: rec.Args},
+		spec:     ServiceSpec{Name: name, BlueprintID: rec.BlueprintID, BinaryPath: rec.Binary},
 		strategy: Strategy{Kind: StrategyServerless, FaaSJobs: []uint32{}, LocalJobs: append([]uint32{}, rec.LocalJobs...)},
 		opts:     o, location: rec.Provider, exec: exec,
 	}
@@ -156,7 +156,8 @@ func (o *deployOptions) find(name string) (ledger.Record, error) {
 // Recovery says what [Recover] did.
 type Recovery struct {
 	Removed []string `json:"removed"` // units whose creation or removal was interrupted
-	// Unsettled are units whose update was interrupted. They exist; the next deployment brings them to what is wanted then.
+	// Unsettled are units whose update was interrupted. They exist, with the old code and configuration or the new; the next deployment brings them
+	// to what is wanted then.
 	Unsettled []string `json:"unsettled"`
 }
 
@@ -169,9 +170,12 @@ func Recover(ctx context.Context, name string, opts ...DeployOption) (_ *Recover
 	if err != nil {
 		return nil, err
 	}
-	led, _, err := o.lock(ctx, name, found.Provider)
+	led, warning, err := o.lock(ctx, name, found.Provider)
 	if err != nil {
 		return nil, err
+	}
+	if led == nil {
+		return nil, faas.Errorf(faas.ErrUnavailable, "recover", "", "%s", warning)
 	}
 	j := &journal{led: led}
 	defer func() { err = errors.Join(err, j.close()) }()
@@ -186,29 +190,35 @@ func Recover(ctx context.Context, name string, opts ...DeployOption) (_ *Recover
 		return nil, err
 	}
 	out := &Recovery{Removed: []string{}, Unsettled: []string{}}
-	var remove []ledger.Unit
+	eng := newEngine(exec, found.Provider.Provider, o, j)
+	var remove, updated []ledger.Unit
 	for _, u := range j.record().Sorted() {
 		switch {
 		case u.Pending == "":
 		case Action(u.Pending) == ActionRemove || u.State == nil:
 			remove = append(remove, u)
 		default:
-			state, err := exec.Observe(ctx, u.ID)
-			switch {
-			case faas.CodeOf(err) == faas.ErrNotFound:
-				remove = append(remove, u)
-				continue
-			case err != nil:
-				return out, err
-			}
-			u.State, u.Pending = &state, ""
-			if err := led.Put(u); err != nil {
-				return out, err
-			}
-			out.Unsettled = append(out.Unsettled, u.ID)
+			updated = append(updated, u)
 		}
 	}
-	if err := newEngine(exec, found.Provider.Provider, o, j).Remove(ctx, staleUnits(remove)); err != nil {
+	states, err := eng.Look(ctx, staleUnits(updated))
+	if err != nil {
+		return out, err
+	}
+	for i, u := range updated {
+		if states[i] == nil {
+			remove = append(remove, u) // gone already; this makes the ledger say so
+			continue
+		}
+		if u.State = states[i]; u.State.Status == faas.StatusReady {
+			u.Pending = ""
+		}
+		if err := led.Put(u); err != nil {
+			return out, err
+		}
+		out.Unsettled = append(out.Unsettled, u.ID)
+	}
+	if err := eng.Remove(ctx, staleUnits(remove)); err != nil {
 		return out, err
 	}
 	for _, u := range remove {

@@ -11,10 +11,10 @@ type DeployOption func(*deployOptions)
 
 type deployOptions struct {
 	policy       *Policy
-	policyPath   string
 	metadata     *Metadata
 	fetch        []FetchOption
 	verify       bool
+	verified     string // hex SHA-256 of the binary that was compared with what is published
 	executor     faas.Executor
 	orchestrator Orchestrator
 	noRunner     bool
@@ -57,7 +57,7 @@ func WithOrchestrator(orc Orchestrator) DeployOption {
 // WithoutRunner starts no runner: for a program that is the blueprint's runner itself. Jobs that are not on FaaS cannot be invoked then.
 func WithoutRunner() DeployOption { return func(o *deployOptions) { o.noRunner = true } }
 
-// WithTraditional is called where jobs are not run on FaaS at all, in place of the orchestrator.
+// WithTraditional has run called where jobs are not run on FaaS at all, in place of the orchestrator.
 func WithTraditional(run TraditionalFunc) DeployOption {
 	return func(o *deployOptions) { o.traditional = run }
 }

@@ -108,6 +108,10 @@ func NewPlan(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (_ *Pl
 	for _, size := range uploads {
 		plan.UploadBytes += size
 	}
+	if info, linked := faas.Provider(cfg.Provider.Provider); linked && !info.AtomicUpdate &&
+		slices.ContainsFunc(plan.Changes, func(c PlannedChange) bool { return c.Action == ActionUpdate }) {
+		plan.Warnings = append(plan.Warnings, "this provider may not answer for a moment while it updates a function")
+	}
 	plan.remove(p.stale)
 	if o.executor == nil {
 		err = p.exec.Close()
@@ -225,8 +229,8 @@ func (p *Plan) Apply(ctx context.Context, spec ServiceSpec, opts ...DeployOption
 	} else {
 		svc, err = deployServerless(ctx, spec, d.strategy, cfg, o, p)
 	}
-	if svc != nil {
-		svc.metadata, svc.analysis = d.meta, d.analysis
+	if svc != nil && d.strategy.Kind != StrategyTraditional {
+		svc.describe(d)
 	}
 	return svc, err
 }
@@ -252,7 +256,7 @@ func (p *Plan) matches(now *prepared) error {
 		case is.PackageSHA256 != was.PackageSHA256:
 			return moved("%s is wanted with another package", c.Unit.ID)
 		case is.Action != was.Action:
-			return moved("%s needs to be %sd now; the plan was to %s it", c.Unit.ID, strings.TrimSuffix(string(is.Action), "e")+"e", was.Action)
+			return moved("what %s needs now is to %s; the plan was to %s it", c.Unit.ID, is.Action, was.Action)
 		case !sameState(is.Prior, was.Prior):
 			return moved("%s was changed at the provider", c.Unit.ID)
 		}

@@ -95,6 +95,8 @@ type ServerlessConfig struct {
 	DefaultTimeoutSecs uint32      // in seconds
 	FallbackToVM       bool
 	MaxConcurrency     uint32
+	// KeepWarm is how many instances of each function the provider keeps ready, which most bill while idle; 0 for none.
+	KeepWarm uint32
 	// Jobs overrides the defaults for single jobs, typically with what Analyze found.
 	Jobs map[uint32]JobNeeds
 }

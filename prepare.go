@@ -47,6 +47,9 @@ func prepare(ctx context.Context, spec ServiceSpec, strategy Strategy, cfg Serve
 		if p.binary, err = faas.InspectBinary(spec.BinaryPath); err != nil {
 			return err
 		}
+		if o.verified != "" && p.binary.SHA256 != o.verified {
+			return changedFile(spec.BinaryPath)
+		}
 		if p.exec, err = o.open(ctx, spec.Name, cfg.Provider); err != nil {
 			return err
 		}
@@ -56,7 +59,14 @@ func prepare(ctx context.Context, spec ServiceSpec, strategy Strategy, cfg Serve
 		if p.dir, err = os.MkdirTemp("", "blueprint-package-"); err != nil {
 			return faas.Errorf(faas.ErrInternal, "package", cfg.Provider.Provider, "%w", err)
 		}
-		return packageUnits(ctx, p.dir, units)
+		if err := packageUnits(ctx, p.dir, units); err != nil {
+			return err
+		}
+		// The package was made from the file that was inspected, and not from one that took its place.
+		if again, err := faas.InspectBinary(spec.BinaryPath); err != nil || again.SHA256 != p.binary.SHA256 {
+			return cmp.Or(err, changedFile(spec.BinaryPath))
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, err
@@ -77,6 +87,10 @@ func prepare(ctx context.Context, spec ServiceSpec, strategy Strategy, cfg Serve
 		}
 	}
 	return p, nil
+}
+
+func changedFile(path string) error {
+	return faas.Errorf(faas.ErrConflict, "package", "", "%s was changed while it was being deployed: deploy again when it is whole", path)
 }
 
 // close removes the packages.
@@ -136,6 +150,7 @@ func wantedFunctions(spec ServiceSpec, jobIDs []uint32, cfg ServerlessConfig) ([
 			MemoryMB:       max(cmp.Or(cfg.DefaultMemoryMB, defaults.DefaultMemoryMB), needs.MemoryMB),
 			TimeoutSecs:    max(timeout, needs.TimeoutSecs),
 			MaxConcurrency: cfg.MaxConcurrency,
+			KeepWarm:       cfg.KeepWarm,
 			Env:            maps.Clone(spec.Env),
 		}
 		if known {

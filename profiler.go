@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/frame"
 	"github.com/tangle-network/blueprint-serverless/internal/measure"
 	"github.com/tangle-network/blueprint-serverless/internal/profile"
 )
@@ -100,6 +101,7 @@ type ProfileProgress struct {
 // Every run is a process of its own that gets one request on its standard input and answers on its standard output, as every job
 // binary can: {"job_id":n,"args":[...]} there and {"result":[...]} back. Runs follow each other, so that none disturbs another. The
 // processes see PATH, HOME, the directory for temporary files, and what [WithProfileEnv] adds, and nothing else of this program's environment.
+// A program that links faas/job and is a runner too tells by job.Requested that it is started for a job.
 //
 // Durations are of whole runs, the start of the process included: that is what an invocation may take that finds no warm instance, and what a
 // timeout has to allow. What the job itself reports of its duration is not trusted. Percentiles are by nearest rank, and all figures are rounded
@@ -206,9 +208,9 @@ func binaryPath(binary string) (string, error) {
 	return path, nil
 }
 
-// environment is what the jobs see. A variable such as K_SERVICE, if it were inherited, would make a job binary speak another protocol.
+// environment is what the jobs see, and what tells a program that is a runner too that it is started for a job. A variable such as K_SERVICE, if it were inherited, would make a job binary speak another protocol.
 func (o *profileOptions) environment() []string {
-	var env []string
+	env := []string{frame.Env + "=" + frame.Stdio}
 	for _, name := range []string{"PATH", "HOME", "TMPDIR", "TMP", "TEMP", "USERPROFILE", "SystemRoot"} {
 		if value, ok := os.LookupEnv(name); ok {
 			env = append(env, name+"="+value)

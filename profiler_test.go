@@ -373,7 +373,7 @@ func TestJobsSeeOnlyTheirEnvironment(t *testing.T) {
 	if strings.Contains(env, "SECRET") || strings.Contains(env, "K_SERVICE") {
 		t.Errorf("environment:\n%s", env)
 	}
-	if !strings.HasPrefix(env, "PATH=/bin\n") || !strings.HasSuffix(env, "A=1\nB=2\nPATH=/opt") {
+	if !strings.HasPrefix(env, "BLUEPRINT_JOB_PROTOCOL=stdio\nPATH=/bin\n") || !strings.HasSuffix(env, "A=1\nB=2\nPATH=/opt") {
 		t.Errorf("environment:\n%s", env)
 	}
 }

@@ -1,6 +1,7 @@
 package serverless
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -79,14 +80,8 @@ func (p *prepared) service() *Service {
 
 // apply makes the changes: the runner first, then the functions, then the removal of those that are wanted no more.
 func (p *prepared) apply(ctx context.Context, svc *Service, j *journal) error {
-	if j.led != nil {
-		rec := ledger.Record{BlueprintID: p.spec.BlueprintID, Binary: p.spec.BinaryPath, Args: p.spec.Args, LocalJobs: p.strategy.LocalJobs, Runner: p.record.Runner}
-		if err := j.led.Describe(rec); err != nil {
-			return err
-		}
-		if err := j.adopt(p.changes); err != nil {
-			return err
-		}
+	if err := j.adopt(p.changes); err != nil {
+		return err
 	}
 	units := make([]faas.Unit, len(p.changes))
 	for i, c := range p.changes {
@@ -104,6 +99,12 @@ func (p *prepared) apply(ctx context.Context, svc *Service, j *journal) error {
 	svc.deployed(p.changes, states)
 	if err != nil {
 		return err
+	}
+	if err := j.describe(ledger.Record{
+		Provider: p.provider, BlueprintID: p.spec.BlueprintID, Binary: p.spec.BinaryPath, LocalJobs: p.strategy.LocalJobs,
+		Runner: j.record().Runner,
+	}); err != nil {
+		svc.warn(fmt.Sprintf("the functions are deployed, and the ledger could not be told all about the service: %v", err))
 	}
 	if len(p.stale) > 0 {
 		if err := eng.Remove(ctx, staleUnits(p.stale)); err != nil {
@@ -152,7 +153,7 @@ func (s *Service) startRunner(ctx context.Context, spec RunnerSpec, j *journal) 
 			return nil
 		}
 	}
-	return s.opts.events.phase(PhaseOrchestrator, s.strategy.LocalJobs, func() (err error) {
+	return s.opts.events.act(PhaseOrchestrator, "start", s.strategy.LocalJobs, func() (err error) {
 		if s.runner, err = s.start(ctx, spec, j.setRunner); err != nil {
 			return &faas.Error{Op: "start runner", JobID: faas.NoJob, Code: faas.CodeOf(err), Err: err}
 		}
@@ -263,5 +264,5 @@ func (s *Service) deployed(changes []engine.Change, states []faas.State) {
 	for _, id := range s.strategy.LocalJobs {
 		s.deploys = append(s.deploys, Deployment{JobID: id, Local: true})
 	}
-	slices.SortFunc(s.deploys, func(a, b Deployment) int { return int(int64(a.JobID) - int64(b.JobID)) })
+	slices.SortFunc(s.deploys, func(a, b Deployment) int { return cmp.Compare(a.JobID, b.JobID) })
 }

@@ -87,9 +87,8 @@ func (s *Service) warn(text string) {
 // Invoke runs a job once where it was deployed. It is never repeated by itself. The errors are those of [faas.Invoker]; a job that this service
 // does not have is an ErrNotFound, and a service that was undeployed or closed is an ErrUnavailable.
 func (s *Service) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas.Result, error) {
-	if s.over.Load() {
-		err := faas.JobErrorf(faas.ErrUnavailable, "invoke", s.location.Provider, jobID, "service %q was undeployed or closed", s.spec.Name)
-		err.NotRun = true
+	if err := s.usable("invoke"); err != nil {
+		err.JobID, err.NotRun = int64(jobID), true
 		return nil, err
 	}
 	if inv, ok := s.functions.Lookup(jobID); ok {
@@ -101,6 +100,14 @@ func (s *Service) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas.
 	err := faas.JobErrorf(faas.ErrNotFound, "invoke", "", jobID, "service %q has no such job (on FaaS: %v, local: %v)", s.spec.Name, s.strategy.FaaSJobs, s.strategy.LocalJobs)
 	err.NotRun = true
 	return nil, err
+}
+
+// usable returns an error once the service is being undeployed or closed: its executor may be closed then.
+func (s *Service) usable(op string) *faas.Error {
+	if s.over.Load() {
+		return faas.Errorf(faas.ErrUnavailable, op, s.location.Provider, "service %q was undeployed or closed", s.spec.Name)
+	}
+	return nil
 }
 
 // ServiceHealth is the health of a service and of its parts.
@@ -122,6 +129,9 @@ type JobHealth struct {
 // Health asks for the health of every function and of the runner. A part that is unhealthy or missing, or whose health cannot be told now, is told in
 // the answer; the error is that of a ctx that ends, or of a runner that cannot tell.
 func (s *Service) Health(ctx context.Context) (*ServiceHealth, error) {
+	if err := s.usable("health"); err != nil {
+		return nil, err
+	}
 	out := &ServiceHealth{Healthy: true, Jobs: []JobHealth{}}
 	for _, d := range s.deploys {
 		if !d.Local {
@@ -172,6 +182,9 @@ const healthParallel = 16
 // Warm makes sure that about n instances of every function are started, and returns how many are, over all functions. No job runs. It is
 // ErrUnsupported where the provider cannot.
 func (s *Service) Warm(ctx context.Context, n int) (int, error) {
+	if err := s.usable("warm"); err != nil {
+		return 0, err
+	}
 	if n < 1 {
 		return 0, faas.Errorf(faas.ErrInvalidArgument, "warm", s.location.Provider, "%d instances: at least 1", n)
 	}
@@ -241,24 +254,31 @@ func (s *Service) Close(ctx context.Context) error {
 
 // removeFunctions removes the service's units: those of this handle, and those that the ledger has besides. runnerGone: it has no runner any more either.
 func (s *Service) removeFunctions(ctx context.Context, runnerGone bool) (err error) {
-	if s.exec == nil { // nothing was deployed by this handle, and perhaps by an earlier one
+	exec := s.exec
+	if exec == nil { // nothing was deployed by this handle, and perhaps by an earlier one
 		rec, err := s.opts.read(s.spec.Name, s.location)
 		if err != nil || rec.Empty() {
 			return err
 		}
 		if len(rec.Units) > 0 {
-			if s.exec, err = s.opts.open(ctx, s.spec.Name, s.location); err != nil {
+			if exec, err = s.opts.open(ctx, s.spec.Name, s.location); err != nil {
 				return err
 			}
+			defer func() { err = errors.Join(err, exec.Close()) }()
 		}
 	}
-	led, _, err := s.opts.lock(ctx, s.spec.Name, s.location)
+	led, warning, err := s.opts.lock(ctx, s.spec.Name, s.location)
 	if err != nil {
 		return err
 	}
 	j := &journal{led: led}
 	defer func() { err = errors.Join(err, j.close()) }()
 	rec := j.record()
+	if led == nil { // what can be read of the ledger is better than nothing, but what is removed cannot be written down
+		if rec, err = s.opts.read(s.spec.Name, s.location); err == nil && len(rec.Units) > 0 {
+			return faas.Errorf(faas.ErrUnavailable, "remove", s.location.Provider, "%s", warning)
+		}
+	}
 	if err := rec.Settle(ctx); err != nil {
 		return err
 	}
@@ -278,14 +298,17 @@ func (s *Service) removeFunctions(ctx context.Context, runnerGone bool) (err err
 	if len(units) == 0 {
 		return nil
 	}
-	return newEngine(s.exec, s.location.Provider, s.opts, j).Remove(ctx, units)
+	if exec == nil {
+		return faas.Errorf(faas.ErrConflict, "undeploy", s.location.Provider, "service %q was deployed anew since: open it again", s.spec.Name)
+	}
+	return newEngine(exec, s.location.Provider, s.opts, j).Remove(ctx, units)
 }
 
 func (s *Service) stopRunner(ctx context.Context) error {
 	if s.runner == nil {
 		return nil
 	}
-	return s.opts.events.phase(PhaseOrchestrator, s.strategy.LocalJobs, func() error {
+	return s.opts.events.act(PhaseOrchestrator, "stop", s.strategy.LocalJobs, func() error {
 		if err := s.runner.Stop(ctx); err != nil {
 			return &faas.Error{Op: "stop runner", JobID: faas.NoJob, Code: faas.CodeOf(err), Leftovers: []string{"the runner of " + s.spec.Name}, Err: err}
 		}

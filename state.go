@@ -60,7 +60,7 @@ func (o *deployOptions) lock(ctx context.Context, service string, provider faas.
 	case o.stateDir == "" && ctx.Err() == nil && (code == faas.ErrInvalidArgument || code == faas.ErrPermissionDenied || code == faas.ErrUnavailable):
 		return nil, "no ledger is kept, so a crash of this program may leave functions behind: " + err.Error(), nil
 	}
-	return nil, "", err
+	return nil, "", stateError{err}
 }
 
 // read returns what the ledger says, without locking it; an empty record where there is none.
@@ -74,6 +74,11 @@ func (o *deployOptions) read(service string, provider faas.Config) (ledger.Recor
 	}
 	return store.Read(service, provider)
 }
+
+// stateError marks an error of the ledger or its lock: it says nothing of the provider, and no deployment falls back because of it.
+type stateError struct{ error }
+
+func (e stateError) Unwrap() error { return e.error }
 
 // journal writes what the engine does into a ledger. The zero journal writes nothing.
 type journal struct {
@@ -114,7 +119,14 @@ func (j *journal) Begin(changes []engine.Change) error {
 		}
 		units[i] = u
 	}
-	return j.led.Put(units...)
+	return journaled(j.led.Put(units...))
+}
+
+func journaled(err error) error {
+	if err != nil {
+		return stateError{err}
+	}
+	return nil
 }
 
 // Done writes that a unit is as wanted.
@@ -122,7 +134,7 @@ func (j *journal) Done(c engine.Change, state faas.State) error {
 	if j.led == nil {
 		return nil
 	}
-	return j.led.Put(ledgerUnit(c.Unit, &state))
+	return journaled(j.led.Put(ledgerUnit(c.Unit, &state)))
 }
 
 // Undone writes that a unit is as it was.
@@ -168,7 +180,15 @@ func (j *journal) adopt(changes []engine.Change) error {
 			units = append(units, ledgerUnit(c.Unit, c.Prior))
 		}
 	}
-	return j.led.Put(units...)
+	return journaled(j.led.Put(units...))
+}
+
+// describe writes what the service is now.
+func (j *journal) describe(r ledger.Record) error {
+	if j.led == nil {
+		return nil
+	}
+	return j.led.Describe(r)
 }
 
 // setRunner writes where the runner is that outlives this program; nil for none.

@@ -18,6 +18,8 @@ type ProviderInfo struct {
 	MaxParallel int
 	// AtomicUpdate says that Converge replaces a working function without a moment in which it does not answer.
 	AtomicUpdate bool
+	// DefaultRegion returns the region that is used where Config.Region is empty; nil for a provider without regions.
+	DefaultRegion func() string
 	// Options describe what Config.Options may hold. Open refuses any other name, and a missing required one, before the provider sees the configuration.
 	Options []Option
 	// Open makes an executor. It must not call the provider before the configuration is checked, and must do no I/O that changes anything.
@@ -33,6 +35,8 @@ type Option struct {
 	Default   string // what the provider assumes where the option is not set; for people to read
 	Required  bool
 	Sensitive bool // its value never appears in an error, a log, an event or a ledger
+	// Place says that the option tells where resources are, such as an account: with another value the same service is another one.
+	Place bool
 }
 
 var registry struct {

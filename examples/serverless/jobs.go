@@ -10,9 +10,6 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/job"
 )
 
-// jobsEnv makes this program answer one job on stdin and stdout, as the profiler runs it.
-const jobsEnv = "SERVERLESS_EXAMPLE_JOBS"
-
 // The jobs of the example's blueprint.
 const (
 	jobSquare = 0

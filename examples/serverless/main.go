@@ -20,7 +20,7 @@ import (
 )
 
 func main() {
-	if job.Requested() || os.Getenv(jobsEnv) != "" {
+	if job.Requested() {
 		job.Main(jobs())
 		return
 	}

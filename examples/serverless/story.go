@@ -213,7 +213,7 @@ func (s *story) profile(ctx context.Context, binary string) error {
 		jobSquare: {encode(12)},
 		jobHash:   {[]byte("blueprint")},
 		jobTotal:  {encode(5)},
-	}, serverless.WithProfileEnv(map[string]string{jobsEnv: "1"}), serverless.WithStateful(jobTotal))
+	}, serverless.WithStateful(jobTotal))
 	if err != nil {
 		return err
 	}

@@ -27,8 +27,9 @@ const RoleEnv = "AWS_LAMBDA_ROLE_ARN"
 
 func init() {
 	faas.Register(faas.AWSLambda, faas.ProviderInfo{
-		AtomicUpdate: true,
-		Options:      optionTable(),
+		AtomicUpdate:  true,
+		DefaultRegion: func() string { return DefaultRegion },
+		Options:       optionTable(),
 		Open: func(ctx context.Context, cfg faas.Config) (faas.Executor, error) {
 			e, err := New(ctx, cfg)
 			if err != nil {

@@ -63,8 +63,8 @@ func optionTable() []faas.Option {
 		{Name: "create_bucket", Help: "create and use the bucket " + bucketPrefix + "ACCOUNT-REGION where s3_bucket is not given; its objects expire after a week", Default: "false"},
 		{Name: "delete_logs", Help: "remove a function's log group with the function", Default: "false"},
 		{Name: "repeatable_jobs", Help: "the jobs may run more than once for one call: an invocation that fails without an answer is repeated by the SDK", Default: "false"},
-		{Name: "profile", Help: "profile of the AWS configuration files; without it AWS_PROFILE is used"},
-		{Name: "account_id", Help: "12 digits of the only account that may be changed; checked before the first change"},
+		{Name: "profile", Place: true, Help: "profile of the AWS configuration files; without it AWS_PROFILE is used"},
+		{Name: "account_id", Place: true, Help: "12 digits of the only account that may be changed; checked before the first change"},
 	}
 }
 

@@ -3,11 +3,13 @@
 package azure
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -29,8 +31,9 @@ const (
 
 func init() {
 	faas.Register(faas.AzureFunctions, faas.ProviderInfo{
-		MaxParallel: 4,
-		Options:     optionTable(),
+		MaxParallel:   4,
+		DefaultRegion: func() string { return cmp.Or(normalRegion(os.Getenv(RegionEnv)), DefaultRegion) },
+		Options:       optionTable(),
 		Open: func(_ context.Context, cfg faas.Config) (faas.Executor, error) {
 			e, err := New(cfg)
 			if err != nil {

@@ -57,10 +57,10 @@ const (
 // optionTable describes the options. It is the one place where names and defaults are written down for people.
 func optionTable() []faas.Option {
 	return []faas.Option{
-		{Name: "location", Help: "region, where the configuration names none", Default: "$" + RegionEnv + ", else " + DefaultRegion},
-		{Name: "resource_group", Help: "resource group to use; it is created where it does not exist", Default: "one of the service's own"},
+		{Name: "location", Place: true, Help: "region, where the configuration names none", Default: "$" + RegionEnv + ", else " + DefaultRegion},
+		{Name: "resource_group", Place: true, Help: "resource group to use; it is created where it does not exist", Default: "one of the service's own"},
 		{Name: "storage_account", Help: "storage account in the resource group to use; it is created where it does not exist", Default: "one of the service's own"},
-		{Name: "app_name", Help: "name of the function app, which is globally unique", Default: "derived from subscription, region and service"},
+		{Name: "app_name", Place: true, Help: "name of the function app, which is globally unique", Default: "derived from subscription, region and service"},
 		{Name: "instance_memory_mb", Help: "least memory of an instance in MiB: 512, 2048 or 4096", Default: "the largest that a function wants"},
 		{Name: "max_instances", Help: "most instances at the same time, 40 to 1000", Default: "100, or what max_concurrency needs"},
 		{Name: "always_ready", Help: "least instances kept ready, 0 to 1000, which cost money while they wait", Default: "0"},

@@ -1,6 +1,7 @@
 package custom_test
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -10,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/custom"
 )
 
 // byHand is an invoke-only platform with functions for jobs 0 and 1.
@@ -186,5 +188,50 @@ func TestHealthTellsWhatThePlatformSays(t *testing.T) {
 	}
 	if h, err := e.Health(t.Context(), 0); err != nil || h.Healthy || h.Reason != "out of disk" {
 		t.Errorf("got %+v, %v", h, err)
+	}
+}
+
+// A front page that answers HEAD everywhere must not make a removal do nothing.
+func TestAGuessFromAnInvocationNeverStopsARemoval(t *testing.T) {
+	deleted := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Method == http.MethodHead:
+		case r.Method == http.MethodDelete:
+			deleted++
+			_, _ = w.Write([]byte(`{"function_id":"svc-job1","status":"deleted"}`))
+		case r.URL.Path == "/api/functions/svc-job1" && deleted == 0:
+			_, _ = w.Write([]byte(`{"function_id":"svc-job1","status":"deployed"}`))
+		case r.URL.Path == "/job/0" && r.Method == http.MethodPost:
+			_, _ = w.Write([]byte(`{"result":[1]}`))
+		default:
+			w.WriteHeader(http.StatusNotFound)
+		}
+	}))
+	defer server.Close()
+	exec, err := custom.New(faas.Config{Provider: faas.Custom, Service: "svc", Endpoint: server.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer exec.Close()
+	if _, err := exec.Invoke(t.Context(), 0, nil); err != nil {
+		t.Errorf("the job's own address was not found: %v", err)
+	}
+	if err := exec.Remove(t.Context(), "svc-job1"); err != nil || deleted != 1 {
+		t.Errorf("error %v, %d deletions, want 1", err, deleted)
+	}
+}
+
+func TestAnInvokeOnlyPlatformWhoseFunctionFailsIsNotDeployed(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }))
+	defer server.Close()
+	exec, err := custom.New(faas.Config{Provider: faas.Custom, Service: "svc", Endpoint: server.URL, Options: map[string]string{"mode": "invoke-only"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer exec.Close()
+	unit := faas.Unit{ID: "svc-job0", Functions: []faas.Function{{JobID: 0, MemoryMB: 128, TimeoutSecs: 1}}}
+	if _, err := exec.Converge(t.Context(), unit, nil, nil); !errors.Is(err, faas.ErrUnavailable) {
+		t.Errorf("error %v, want unavailable", err)
 	}
 }

@@ -39,8 +39,8 @@ const defaultReadyTimeout = 60 * time.Second
 func options() []faas.Option {
 	return []faas.Option{
 		{Name: "mode", Default: modeAuto, Help: "auto, deploy, or invoke-only: for a platform on which functions are deployed by hand"},
-		{Name: "invoke_url", Help: "where to invoke on an invoke-only platform, with {job_id} in it; the default is ENDPOINT/job/{job_id}"},
-		{Name: "invoke_urls", Help: `where to invoke single jobs on an invoke-only platform: "0=https://a.example,1=https://b.example"`},
+		{Name: "invoke_url", Sensitive: true, Help: "where to invoke on an invoke-only platform, with {job_id} in it; the default is ENDPOINT/job/{job_id}"},
+		{Name: "invoke_urls", Sensitive: true, Help: `where to invoke single jobs on an invoke-only platform: "0=https://a.example,1=https://b.example"`},
 		{Name: "token", Sensitive: true, Help: "bearer token; the default is $" + TokenEnv},
 		{Name: "header", Sensitive: true, Help: `header of every request, such as "X-Api-Key: abc"; several are separated by line breaks`},
 		{Name: "oauth2_token_url", Help: "where OAuth 2.0 client credentials get their token"},

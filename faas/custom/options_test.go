@@ -117,7 +117,7 @@ func TestTheProviderIsRegisteredWithItsOptions(t *testing.T) {
 		t.Fatal("not registered")
 	}
 	for _, o := range info.Options {
-		holds := o.Name == "token" || o.Name == "header" || o.Name == "oauth2_client_secret"
+		holds := o.Name == "invoke_url" || o.Name == "invoke_urls" || o.Name == "token" || o.Name == "header" || o.Name == "oauth2_client_secret"
 		if o.Help == "" || o.Sensitive != holds {
 			t.Errorf("option %s: help %q, sensitive %v", o.Name, o.Help, o.Sensitive)
 		}

@@ -3,10 +3,12 @@
 package gcp
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -20,9 +22,10 @@ import (
 
 func init() {
 	faas.Register(faas.GCPFunctions, faas.ProviderInfo{
-		MaxParallel:  8,
-		AtomicUpdate: true,
-		Options:      options(),
+		MaxParallel:   8,
+		AtomicUpdate:  true,
+		DefaultRegion: func() string { return cmp.Or(os.Getenv(RegionEnv), defaultRegion) },
+		Options:       options(),
 		Open: func(_ context.Context, cfg faas.Config) (faas.Executor, error) {
 			e, err := New(cfg)
 			if err != nil {

@@ -3,10 +3,11 @@
 //
 //	environment                              protocol
 //	BLUEPRINT_JOB_PROTOCOL=frames/1          frames on stdin and stdout, from the embedded platform or a local runner
+//	BLUEPRINT_JOB_PROTOCOL=stdio             one request on stdin, one response on stdout, from serverless.ProfileJobs
 //	AWS_LAMBDA_RUNTIME_API                   Lambda Runtime API
 //	FUNCTIONS_CUSTOMHANDLER_PORT             HTTP on 127.0.0.1, that port (Azure custom handler)
 //	K_SERVICE and PORT                       HTTP on all interfaces, that port (Cloud Run functions)
-//	none of these                            one request on stdin, one response on stdout
+//	none of these                            one request on stdin, one response on stdout, too
 //
 // The first row that fits decides. A value of BLUEPRINT_JOB_PROTOCOL that this package does not know is an error. Command-line arguments mean nothing
 // here.
@@ -22,9 +23,8 @@
 //		runService()
 //	}
 //
-// Requested cannot see that a host wants one request on stdin answered, since nothing tells that from a plain start. Hosts that know
-// this package never need it: faas.InspectBinary finds out without running the binary. For the others, give the program a way to ask for it, such as
-// the argument above, or make the job binary a program of its own.
+// Every host of this module says what it wants by the environment. Another host, which just starts the program and writes one request to its stdin, cannot
+// be told from a plain start: for those, give the program a way to ask for it, such as the argument above, or make the job binary a program of its own.
 //
 // # What all protocols have in common
 //

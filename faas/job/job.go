@@ -67,8 +67,10 @@ func choose(lookup func(string) (string, bool)) (protocol, error) {
 	switch version := get(frame.Env); {
 	case version == frame.Version:
 		return frames, nil
+	case version == frame.Stdio:
+		return stdio, nil
 	case version != "":
-		return 0, fmt.Errorf("%s asks for a protocol that this program does not know; it knows %q", frame.Env, frame.Version)
+		return 0, fmt.Errorf("%s asks for a protocol that this program does not know; it knows %q and %q", frame.Env, frame.Version, frame.Stdio)
 	}
 	switch {
 	case get(lambdaEnv) != "":
@@ -81,11 +83,11 @@ func choose(lookup func(string) (string, bool)) (protocol, error) {
 	return stdio, nil
 }
 
-// Requested reports whether the environment asks for one of the job protocols. It is false where Main would read one request from stdin, since that
-// cannot be told from a program that is simply started.
+// Requested reports whether the environment asks for one of the job protocols. It is false where Main would read one request from stdin because nothing
+// asks for anything, since that cannot be told from a program that is simply started.
 func Requested() bool {
 	p, err := choose(os.LookupEnv)
-	return err != nil || p != stdio
+	return err != nil || p != stdio || os.Getenv(frame.Env) == frame.Stdio
 }
 
 // Main serves the program's jobs by the protocol that its environment asks for, as the package documentation lists them, and then ends the process.

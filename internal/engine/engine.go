@@ -59,9 +59,9 @@ func (noJournal) Done(Change, faas.State) error { return nil }
 func (noJournal) Undone(Change) error           { return nil }
 func (noJournal) Gone(string) error             { return nil }
 
-// Step is a moment in the work on one unit. Every step with Done false is followed by exactly one with Done true for the same unit and verb.
+// Step is a moment in the work on one unit. A call begins with a step that has neither Done nor Progress, and ends with one that has Done.
 type Step struct {
-	Verb     string // "observe", "create", "update", "remove", "restore"
+	Verb     string // "observe", "create", "update", "remove", "restore", "list"
 	UnitID   string
 	JobIDs   []uint32
 	Done     bool
@@ -135,6 +135,24 @@ func (e *Engine) Observe(ctx context.Context, units []faas.Unit) ([]Change, erro
 	return changes, nil
 }
 
+// Look returns what exists of every unit, nil where nothing does. It changes nothing.
+func (e *Engine) Look(ctx context.Context, units []faas.Unit) ([]*faas.State, error) {
+	changes, err := e.Observe(ctx, units)
+	if err != nil {
+		return nil, err
+	}
+	states := make([]*faas.State, len(changes))
+	for i, c := range changes {
+		states[i] = c.Prior
+	}
+	return states, nil
+}
+
+// List is faas.Executor.List with the engine's back-off.
+func (e *Engine) List(ctx context.Context) ([]faas.State, error) {
+	return call(ctx, e, "list", faas.Unit{}, e.exec.List)
+}
+
 // Apply makes every change and returns the states of the units in the order of changes. If one fails or ctx ends, what was created is removed and
 // what was updated is put back, with a context of its own; the error then wraps the first cause and lists what was left behind. With
 // KeepSucceeded only the failed changes are undone, and the states of the others come with the error; a failed one has an empty state.
@@ -204,11 +222,11 @@ func (e *Engine) Apply(ctx context.Context, changes []Change) ([]faas.State, err
 		states[i] = faas.State{}
 		undo = append(undo, undoing{c, touched[i]})
 	}
-	leftovers := e.rollback(ctx, undo)
+	leftovers, undoErrs := e.rollback(ctx, undo)
 	if !e.keep {
 		states = nil
 	}
-	return states, failure(e.provider, first, errs, leftovers)
+	return states, failure(e.provider, first, append(errs, undoErrs...), leftovers)
 }
 
 func (e *Engine) converge(ctx context.Context, c Change) (faas.State, error) {
@@ -230,11 +248,11 @@ type undoing struct {
 	begun bool // false: it was announced to the journal and never made
 }
 
-// rollback undoes changes and returns what could not be undone.
-func (e *Engine) rollback(ctx context.Context, changes []undoing) []string {
+// rollback undoes changes and returns the names of what could not be undone, sorted, and why.
+func (e *Engine) rollback(ctx context.Context, changes []undoing) (leftovers []string, errs []error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
 	defer cancel()
-	left := make([]string, len(changes))
+	errs = make([]error, len(changes))
 	var group errgroup.Group
 	group.SetLimit(e.parallel)
 	for i, c := range changes {
@@ -244,19 +262,23 @@ func (e *Engine) rollback(ctx context.Context, changes []undoing) []string {
 		}
 		group.Go(func() error {
 			if err := e.undo(ctx, c.Change); err != nil {
-				did := "updated, could not be put back"
+				did := "was updated and could not be put back"
 				if c.Prior == nil || c.Partial {
-					did = "created, could not be removed"
+					did = "was created and could not be removed"
 				}
-				left[i] = fmt.Sprintf("%s (%s: %v)", c.Unit.ID, did, err)
+				errs[i] = fmt.Errorf("%s %s: %w", c.Unit.ID, did, err)
 			}
 			return nil
 		})
 	}
 	_ = group.Wait() // the functions return nil
-	left = slices.DeleteFunc(left, func(s string) bool { return s == "" })
-	slices.Sort(left)
-	return left
+	for i, err := range errs {
+		if err != nil {
+			leftovers = append(leftovers, changes[i].Unit.ID)
+		}
+	}
+	slices.Sort(leftovers)
+	return leftovers, errs
 }
 
 func (e *Engine) undo(ctx context.Context, c Change) error {

@@ -158,8 +158,8 @@ func TestWhatCannotBeUndoneIsListed(t *testing.T) {
 		t.Fatalf("error %v, want permission denied with two leftovers", err)
 	}
 	for i, id := range []string{"svc-job0", "svc-job1"} {
-		if !strings.HasPrefix(fe.Leftovers[i], id) || !strings.Contains(fe.Leftovers[i], "gone for lunch") {
-			t.Errorf("leftover %q, want %s and why", fe.Leftovers[i], id)
+		if fe.Leftovers[i] != id || !strings.Contains(err.Error(), id+" was ") || !strings.Contains(err.Error(), "gone for lunch") {
+			t.Errorf("leftover %q of error %v, want %s, and why in the error", fe.Leftovers[i], err, id)
 		}
 	}
 }

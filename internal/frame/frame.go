@@ -30,6 +30,10 @@ const (
 	Version = "frames/1"
 )
 
+// Stdio as the value of Env asks a process for the baseline protocol, one request on standard input and one response on standard output, whatever else its
+// environment holds. A program that is a runner too needs it to tell that it is started for a job.
+const Stdio = "stdio"
+
 // HeaderSize is the size of a frame's header, and MaxBody the largest body, in bytes.
 const (
 	HeaderSize = 24

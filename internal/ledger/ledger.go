@@ -15,6 +15,9 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/atomicfile"
 )
 
+// newSuffix is what the name of a file that is to replace a ledger ends with.
+const newSuffix = ".new"
+
 // Ledger is the locked ledger of one service. What its methods have returned from without error survives a crash. It is safe for concurrent use.
 type Ledger struct {
 	path string
@@ -82,7 +85,7 @@ func (l *Ledger) compact() error {
 // replace makes text the content of the file, at once or not at all. What a crash can leave beside it has one name, which the next call takes: the
 // lock is held.
 func (l *Ledger) replace(text []byte) error {
-	next := l.path + ".new"
+	next := l.path + newSuffix
 	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
@@ -109,7 +112,7 @@ func (l *Ledger) Record() Record {
 
 // Describe records everything about the service but its units.
 func (l *Ledger) Describe(r Record) error {
-	r.Units = nil
+	r.Units, r.Provider = nil, withoutSecrets(r.Provider)
 	r.Updated = time.Now().UTC()
 	return l.write(entry{Service: &r})
 }
@@ -216,8 +219,10 @@ func (l *Ledger) Delete() error {
 		errs = append(errs, l.file.Close())
 		l.file = nil
 	}
-	if err := os.Remove(l.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		errs = append(errs, err)
+	for _, path := range []string{l.path + newSuffix, l.path} { // in this order: a crash in between must not leave the first, which is then never looked at
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
 	}
 	l.lines, l.err = 0, faas.Errorf(faas.ErrInternal, "write ledger", "", "the ledger of %q was deleted", l.rec.Service)
 	return errors.Join(errs...)

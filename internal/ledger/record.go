@@ -24,7 +24,6 @@ type Record struct {
 	Provider    faas.Config     `json:"provider"`
 	BlueprintID uint64          `json:"blueprint_id"`
 	Binary      string          `json:"binary,omitempty"` // path of the executable at the last deployment
-	Args        []string        `json:"args,omitempty"`
 	LocalJobs   []uint32        `json:"local_jobs,omitempty"`
 	Updated     time.Time       `json:"updated,omitzero"`
 	Runner      *Runner         `json:"runner,omitempty"` // one that outlives the program that started it
@@ -51,23 +50,24 @@ type Unit struct {
 	State *faas.State `json:"state,omitempty"`
 }
 
-// Location identifies where a service is, among all places that are told apart.
+// Location identifies where a service is, among all places that are told apart. What a configuration leaves to the provider's defaults is filled in, so
+// that it is told the same however it is spelled.
 func Location(c faas.Config) string {
-	return strings.Join([]string{c.Provider, c.Region, c.ProjectID, c.SubscriptionID, strings.TrimRight(faas.RedactURL(c.Endpoint), "/")}, "\x1f")
+	info, _ := faas.Provider(c.Provider)
+	if c.Region == "" && info.DefaultRegion != nil {
+		c.Region = info.DefaultRegion()
+	}
+	parts := []string{c.Provider, c.Region, c.ProjectID, c.SubscriptionID, strings.TrimRight(faas.RedactURL(c.Endpoint), "/")}
+	for _, o := range info.Options {
+		if o.Place && c.Options[o.Name] != "" {
+			parts = append(parts, o.Name+"="+c.Options[o.Name])
+		}
+	}
+	return strings.Join(parts, "\x1f")
 }
 
 // Empty reports whether the service holds nothing.
 func (r Record) Empty() bool { return len(r.Units) == 0 && r.Runner == nil }
-
-// Clean reports whether no change is pending: the service is whole.
-func (r Record) Clean() bool {
-	for _, u := range r.Units {
-		if u.Pending != "" {
-			return false
-		}
-	}
-	return true
-}
 
 // settleTime is longer than a request that a program had sent when it was killed is on its way to the provider and takes effect there.
 const settleTime = 2 * time.Second
@@ -104,7 +104,7 @@ func (r Record) Sorted() []Unit {
 }
 
 func (r Record) clone() Record {
-	r.Args, r.LocalJobs, r.Units = slices.Clone(r.Args), slices.Clone(r.LocalJobs), maps.Clone(r.Units)
+	r.LocalJobs, r.Units = slices.Clone(r.LocalJobs), maps.Clone(r.Units)
 	return r
 }
 
@@ -127,7 +127,7 @@ func (r *Record) apply(e entry) {
 	case e.Service != nil:
 		kept := *r
 		*r = e.Service.clone()
-		r.Service, r.Provider, r.Units = kept.Service, kept.Provider, kept.Units
+		r.Service, r.Units = kept.Service, kept.Units
 	case e.Put != nil:
 		for _, u := range e.Put {
 			r.Units[u.ID] = u

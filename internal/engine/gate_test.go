@@ -1,0 +1,26 @@
+package engine
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// A long call that went out before the back-off began may be throttled after it has ended.
+func TestALateThrottledCallIsRepeated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate()
+		throttled := faas.Errorf(faas.ErrThrottled, "deploy", "test", "slow down")
+		long := time.Now()
+		time.Sleep(time.Second)
+		g.again(throttled, time.Now(), 1)
+		for g.delay > 0 {
+			g.again(nil, time.Now(), 1)
+		}
+		if !g.again(throttled, long, 1) {
+			t.Error("the call is not repeated")
+		}
+	})
+}
