@@ -72,7 +72,11 @@ func (o *deployOptions) read(service string, provider faas.Config) (ledger.Recor
 		}
 		return ledger.Record{}, err
 	}
-	return store.Read(service, provider)
+	rec, err := store.Read(service, provider)
+	if o.stateDir == "" && faas.CodeOf(err) == faas.ErrUnavailable { // as in lock
+		return ledger.Record{}, nil
+	}
+	return rec, err
 }
 
 // stateError marks an error of the ledger or its lock: it says nothing of the provider, and no deployment falls back because of it.

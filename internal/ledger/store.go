@@ -99,11 +99,7 @@ const lockPoll = 50 * time.Millisecond
 // wait is true, else it returns an ErrConflict at once. A damaged or newer ledger is refused and left as it is.
 func (s *Store) Lock(ctx context.Context, service string, provider faas.Config, wait bool) (*Ledger, error) {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
-		code := faas.ErrUnavailable // nothing can be kept there at all
-		if errors.Is(err, fs.ErrPermission) {
-			code = faas.ErrPermissionDenied
-		}
-		return nil, faas.Errorf(code, "lock service", "", "state directory: %w", err)
+		return nil, s.failed("lock service", err)
 	}
 	path := s.path(service, provider)
 	lock := flock.New(strings.TrimSuffix(path, suffix) + ".lock")
@@ -130,13 +126,13 @@ func (s *Store) Lock(ctx context.Context, service string, provider faas.Config, 
 }
 
 func (s *Store) failed(op string, err error) error {
-	code := faas.ErrInternal
-	if errors.Is(err, fs.ErrPermission) {
-		code = faas.ErrPermissionDenied
-	}
 	var fe *faas.Error
 	if errors.As(err, &fe) {
 		return err
+	}
+	code := faas.ErrUnavailable // what is there is not damaged: it cannot be got at
+	if errors.Is(err, fs.ErrPermission) {
+		code = faas.ErrPermissionDenied
 	}
 	return faas.Errorf(code, op, "", "state directory %s: %w", s.dir, err)
 }
