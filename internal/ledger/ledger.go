@@ -219,7 +219,7 @@ func (l *Ledger) Delete() error {
 		errs = append(errs, l.file.Close())
 		l.file = nil
 	}
-	for _, path := range []string{l.path + newSuffix, l.path} { // in this order: a crash in between must not leave the first, which is then never looked at
+	for _, path := range []string{l.path + newSuffix, l.path} { // the first may be left from a crash, and is looked at no more once the second is gone
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}
