@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
@@ -200,5 +201,30 @@ func TestATraditionalPlanIsRefusedForAnotherBinary(t *testing.T) {
 	}
 	if _, err := plan.Apply(t.Context(), p.spec, p.options()...); !errors.Is(err, faas.ErrConflict) {
 		t.Errorf("error %v, want a conflict", err)
+	}
+}
+
+func TestAJobThatHangsDoesNotKeepAServiceFromBeingRemoved(t *testing.T) {
+	s := spec(t)
+	if err := os.WriteFile(s.BinaryPath, []byte("#!/bin/sh\necho started >&2\nexec sleep 100\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	started := make(chan struct{})
+	orc := &serverless.LocalOrchestrator{StopTimeout: 50 * time.Millisecond, Log: func([]byte) { close(started) }}
+	svc, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(false, false)), serverless.WithMetadata(metadata("ff")), serverless.WithOrchestrator(orc))
+	if err != nil {
+		t.Fatal(err)
+	}
+	invoked := make(chan error)
+	go func() {
+		_, err := svc.Invoke(context.Background(), 0, nil)
+		invoked <- err
+	}()
+	<-started
+	if err := svc.Undeploy(context.Background()); err != nil {
+		t.Errorf("error %v: what was cut off is gone, and no leftover", err)
+	}
+	if err := <-invoked; err == nil {
+		t.Error("the job that was cut off succeeded")
 	}
 }

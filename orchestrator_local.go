@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -63,7 +64,7 @@ func (o *LocalOrchestrator) Start(ctx context.Context, spec RunnerSpec) (_ Runne
 	if why := cannotRunHere(spec.Binary); why != "" {
 		return nil, faas.Errorf(faas.ErrUnsupported, "start runner", "", "%s", why)
 	}
-	r := &localRunner{service: spec.Service, host: worker.NewHost(), health: newHealthCheck(o.HealthURL)}
+	r := &localRunner{service: spec.Service, stopTimeout: o.stopTimeout(), logger: spec.Logger, host: worker.NewHost(), health: newHealthCheck(o.HealthURL)}
 	stop := func() error {
 		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.stopTimeout())
 		defer cancel()
@@ -118,12 +119,14 @@ func (o *LocalOrchestrator) config(spec RunnerSpec) (worker.Config, error) {
 
 // localRunner is what LocalOrchestrator starts.
 type localRunner struct {
-	service  string
-	host     *worker.Host
-	pool     *worker.Pool     // nil where nothing is invoked
-	resident *worker.Resident // nil unless a binary without faas/job is kept running
-	health   *healthCheck     // nil: none
-	logFile  *rotate.File     // nil: none
+	service     string
+	stopTimeout time.Duration
+	logger      *slog.Logger
+	host        *worker.Host
+	pool        *worker.Pool     // nil where nothing is invoked
+	resident    *worker.Resident // nil unless a binary without faas/job is kept running
+	health      *healthCheck     // nil: none
+	logFile     *rotate.File     // nil: none
 }
 
 func (r *localRunner) start(ctx context.Context, cfg worker.Config, spec RunnerSpec) (err error) {
@@ -173,14 +176,18 @@ func (r *localRunner) Health(ctx context.Context) (faas.Health, error) {
 	return r.health.check(ctx, h), nil
 }
 
-// Stop ends the processes.
+// Stop ends the processes. Calls that run have as long as the runner has to stop; those that are cut off then are no error of Stop.
 func (r *localRunner) Stop(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, r.stopTimeout)
+	defer cancel()
 	var errs []error
 	if r.resident != nil {
 		errs = append(errs, r.resident.Close(ctx))
 	}
 	if r.pool != nil {
-		errs = append(errs, r.pool.Close(ctx))
+		if err := r.pool.Close(ctx); err != nil {
+			r.logger.Warn("the runner was stopped while it ran jobs", "service", r.service, "reason", err)
+		}
 	}
 	r.host.Close()
 	if r.logFile != nil {
