@@ -28,10 +28,10 @@ if [ $# -eq 0 ]; then
 	exit
 fi
 trap 'echo stopped gracefully; exit' TERM
-echo $$ >"$PIDFILE.new"
-mv "$PIDFILE.new" "$PIDFILE"
 echo "runs with $1"
 echo "and complains" >&2
+echo $$ >"$PIDFILE.new"
+mv "$PIDFILE.new" "$PIDFILE"
 while :; do sleep 0.02; done
 `
 
