@@ -125,5 +125,7 @@ func TestTheEmbeddedPlatformKeepsTheContractOverHTTP(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	faastest.Run(t, harness(t, p))
+	h := harness(t, p)
+	h.Restores = true
+	faastest.Run(t, h)
 }

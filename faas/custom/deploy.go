@@ -128,9 +128,16 @@ func headerText(text string) string {
 	return b.String()
 }
 
+// maxRevision is the longest revision that is sent back to a platform, in bytes.
+const maxRevision = 256
+
 // put uploads the package. old is the function that is there, nil for none.
 func (d *deployment) put(ctx context.Context, old *function, progress *progress) (*answer, error) {
 	r := d.putRequest(progress)
+	if old != nil && old.has(featureRestore) && old.Revision != "" && len(old.Revision) <= maxRevision {
+		// An upload that is given up and arrives late must not undo what was put back in the meantime.
+		r.header["X-Blueprint-If-Revision"] = []string{headerText(old.Revision)}
+	}
 	a, err := d.e.sendSafe(ctx, r)
 	if err != nil {
 		return nil, d.hide(err)

@@ -11,6 +11,7 @@
 //	GET    /api/functions/{id}/health
 //	POST   /api/functions/{id}/invoke   {"job_id":n,"args":[...]}
 //	POST   /api/functions/{id}/warm     where the platform offers it
+//	POST   /api/functions/{id}/restore  where the platform offers it
 //	DELETE /api/functions/{id}
 //
 // A service name that is not of lower-case letters, digits and dashes, or is too long, is cut and followed by a hash of the whole, so that two services never have
@@ -18,9 +19,14 @@
 //
 // Extensions are used where a platform has them, and do no harm where it does not. A PUT carries X-Blueprint-Service (the service, with what is not
 // visible ASCII percent-encoded), X-Blueprint-Fingerprint (of the configuration) and X-Blueprint-If-Exists: replace. The answer to a GET may hold
-// "service", "config_fingerprint", "package_sha256" (of the zip, in hex) and "features": a list of "replace" (a PUT replaces what is there in one step) and
+// "service", "config_fingerprint", "package_sha256" (of the zip, in hex) and "features": a list of "replace" (a PUT replaces what is there in one step), "restore" and
 // "list" (GET /api/functions?service=NAME answers {"functions":[...]} with what GET answers for each). With them an unchanged function is recognised and not
 // uploaded again, and a changed one is replaced without a gap. Without them every deployment uploads, and deletes the old function right before it puts the new one.
+//
+// A platform that announces "restore" keeps what the last PUT replaced, and takes POST /api/functions/{id}/restore with
+// {"package_sha256":"...","config_fingerprint":"..."}: 200 when the function is that, also if it was already, 404 or 409 where the platform does not have it. With it a
+// deployment that fails half-way puts back the functions that it had replaced; without it they are left as the deployment made them, and the error says so. If GET also
+// gives a "revision", a PUT that replaces the function carries it as X-Blueprint-If-Revision, so that the platform can refuse one that arrives after a restore.
 //
 // # Invoke-only platforms
 //

@@ -1,8 +1,10 @@
 package custom
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -10,8 +12,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// Restore puts the earlier code and configuration of a function back by deploying them again, for which it needs package and functions. Without them it can
-// only find that nothing has changed.
+// Restore puts the earlier code and configuration of a function back. A platform with the extension for it is asked to; else, or where the platform does not have them
+// any more, they are deployed again, for which package and functions are needed. Without them Restore can only find that nothing has changed.
 func (e *Executor) Restore(ctx context.Context, u faas.Unit, prior faas.State) error {
 	if e.invokeOnly() {
 		return nil // where nothing is deployed, nothing was changed
@@ -21,16 +23,46 @@ func (e *Executor) Restore(ctx context.Context, u faas.Unit, prior faas.State) e
 	if err != nil && faas.CodeOf(err) != faas.ErrNotFound {
 		return err
 	}
-	if err == nil && e.untouched(prior, e.state(prior.ID, f)) {
-		return nil
+	if err == nil {
+		// Also where nothing seems to have changed: an upload that was cut off may still be on its way to the platform, and the request stops it.
+		if done, err := e.putBack(ctx, r, f, prior); done || err != nil {
+			return err
+		}
+		if e.untouched(prior, e.state(prior.ID, f)) {
+			return nil
+		}
 	}
 	known := u.ID == prior.ID && len(u.Functions) > 0 && u.Package != nil &&
 		(prior.Fingerprint == "" || prior.Fingerprint == u.Fingerprint()) && (prior.PackageSHA256 == "" || prior.PackageSHA256 == u.Package.SHA256())
 	if !known {
-		return e.errorf(faas.ErrUnsupported, r, "function %s is not as it was, and the protocol has no earlier versions: it can be put back only with its earlier package and configuration", prior.ID)
+		return e.errorf(faas.ErrUnsupported, r, "function %s is not as it was, and the platform does not have what it was: it can be put back only with its earlier package and configuration", prior.ID)
 	}
 	_, err = e.Converge(ctx, u, nil, nil)
 	return err
+}
+
+// putBack has the platform make prior's code and configuration the live ones. It reports false where the platform cannot, or does not have them.
+func (e *Executor) putBack(ctx context.Context, r request, f *function, prior faas.State) (bool, error) {
+	if !f.has(featureRestore) || prior.PackageSHA256 == "" || prior.Fingerprint == "" {
+		return false, nil
+	}
+	text, err := json.Marshal(generation{prior.PackageSHA256, prior.Fingerprint})
+	if err != nil {
+		panic("faas/custom: two strings do not marshal: " + err.Error())
+	}
+	r.method, r.url, r.size = http.MethodPost, e.functionURL(prior.ID, "/restore"), int64(len(text))
+	r.header = http.Header{"Content-Type": {"application/json"}, "X-Blueprint-Service": {headerText(e.set.service)}}
+	r.body = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(text)), nil }
+	a, err := e.sendSafe(ctx, r)
+	switch {
+	case err != nil:
+		return false, err
+	case a.status == http.StatusConflict || a.status == http.StatusNotFound || a.status == http.StatusGone || a.missing():
+		return false, nil
+	case !a.ok():
+		return false, e.statusError(r, a)
+	}
+	return true, nil
 }
 
 // untouched reports whether two states are of one and the same deployment.

@@ -34,12 +34,14 @@ type function struct {
 	PackageSHA256     string   `json:"package_sha256"`
 	ConfigFingerprint string   `json:"config_fingerprint"`
 	Service           string   `json:"service"`
+	Revision          string   `json:"revision"`
 	Features          []string `json:"features"`
 }
 
 // The extensions that a platform can announce in "features".
 const (
 	featureReplace = "replace" // a PUT with X-Blueprint-If-Exists: replace replaces a function in one step
+	featureRestore = "restore" // POST /api/functions/{id}/restore puts back what the last PUT replaced
 	featureList    = "list"    // GET /api/functions?service=NAME
 )
 
@@ -58,6 +60,12 @@ func (f *function) status() (faas.Status, string) {
 		return faas.StatusFailed, truncate(reason, maxMessage)
 	}
 	return faas.StatusPending, "the platform says that its status is " + truncate(f.Status, 40)
+}
+
+// generation names the code and configuration that a restore is to put back.
+type generation struct {
+	PackageSHA256     string `json:"package_sha256"`
+	ConfigFingerprint string `json:"config_fingerprint"`
 }
 
 // functionList is the answer to GET /api/functions.

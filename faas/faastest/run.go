@@ -33,6 +33,9 @@ type Harness struct {
 	Settle func(t testing.TB)
 	// NoTimeouts says that the platform under test does not stop functions that run longer than their timeout, as some fakes do not.
 	NoTimeouts bool
+	// Restores says that Restore puts a unit back that was replaced once without being given its package, which is what the engine relies on when a deployment of
+	// several units fails. Without it a provider that answers ErrUnsupported passes.
+	Restores bool
 	// Simulated says that the platform under test does not run the package, but something with the same jobs, such as RunJob.
 	Simulated bool
 }

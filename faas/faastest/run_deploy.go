@@ -229,12 +229,52 @@ func (s *suite) restoring(t *testing.T, exec *watched, one, two []faas.Unit, con
 		return nil
 	}
 	if err := back(t, func(i int) faas.Unit { return faas.Unit{ID: one[i].ID} }); err != nil {
+		if s.h.Restores {
+			t.Fatalf("Restore without the package: %v", err)
+		}
 		wantCode(t, err, faas.ErrUnsupported) // without the package
 	}
 	if err := back(t, func(i int) faas.Unit { return one[i] }); err != nil {
 		wantCode(t, err, faas.ErrUnsupported)
 		convergeAll(t, one)
 	}
+	if !s.h.Restores {
+		return
+	}
+	for i, prior := range priors { // what a lost answer makes of one Converge
+		for range 2 {
+			if _, err := exec.Converge(s.ctx(t), two[i], nil, nil); err != nil {
+				t.Fatalf("Converge(%s): %v", prior.ID, err)
+			}
+		}
+		if err := exec.Restore(s.ctx(t), faas.Unit{ID: prior.ID}, prior); err != nil {
+			t.Fatalf("Restore(%s) after a repeated Converge: %v", prior.ID, err)
+		}
+	}
+	sees(t, "one")
+	for i, prior := range priors { // what the engine does after it was cancelled
+		for at := int64(1); at <= 2; at++ {
+			ctx, cancel := context.WithCancel(s.ctx(t))
+			var reports atomic.Int64
+			_, err := exec.Converge(ctx, two[i], &prior, func(faas.Progress) {
+				if reports.Add(1) == at {
+					cancel()
+				}
+			})
+			cancel()
+			if err != nil {
+				wantCode(t, err, faas.ErrTimeout)
+			}
+			if err := exec.Restore(s.ctx(t), faas.Unit{ID: prior.ID}, prior); err != nil {
+				t.Fatalf("Restore(%s) after a cancelled Converge: %v", prior.ID, err)
+			}
+			s.settle(t)
+			if now := s.observe(t, exec, prior.ID); now == nil || prior.Current(one[i]) && !now.Current(one[i]) {
+				t.Errorf("Restore(%s) after a cancelled Converge: the unit is not what it was", prior.ID)
+			}
+		}
+	}
+	sees(t, "one")
 }
 
 // interrupted cancels a Converge as early, and as late, as its progress can be seen, and has another one finish.

@@ -12,8 +12,9 @@ import (
 // deployment is what a function is to become.
 type deployment struct {
 	record
-	pkg     io.Reader // the zip
-	replace bool
+	pkg        io.Reader // the zip
+	replace    bool
+	ifRevision string // what the function's revision has to be; empty: whatever it is
 }
 
 // deploy makes the function exist. It returns when the function can be invoked; an older one of the same id is replaced without dropping a call. If ctx
@@ -22,6 +23,7 @@ func (p *Platform) deploy(ctx context.Context, d *deployment) (*function, error)
 	if err := p.checkDeployable(d); err != nil {
 		return nil, err
 	}
+	before := p.restores(d.ID)
 	u, err := p.store.receive(ctx, d.pkg, int64(p.opts.limits.MaxPackageMB)<<20)
 	if err != nil {
 		return nil, err
@@ -34,26 +36,70 @@ func (p *Platform) deploy(ctx context.Context, d *deployment) (*function, error)
 	if err := p.checkDeployable(d); err != nil { // again: another may have come first
 		return nil, err
 	}
+	if now := p.restores(d.ID); now.times > 0 && now != before {
+		return nil, notRunError(faas.ErrConflict, "deploy", "function %q was put back to what it was while the package was on its way: deploy again if it should be replaced", d.ID)
+	}
 	a, err := p.store.add(u, &p.opts.limits)
 	if err != nil {
 		return nil, err
 	}
 	d.PackageSHA256, d.PackageSize, d.BinarySize, d.DeployedAt = u.sha256, u.size, a.binary, time.Now().UTC()
+	if err := p.checkRevision(d); err != nil {
+		_ = p.store.release(u.sha256)
+		return nil, err
+	}
+	f, err := p.launch(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	p.opts.logger.Info("function deployed", "function", d.ID, "sha256", d.PackageSHA256, "warm", f.frames, "cold_start_ms", d.ColdStartMS)
+	return f, nil
+}
+
+// restoration tells how often a function has been put back: it changes when that happens, and not when the function is replaced.
+type restoration struct {
+	of    *counts
+	times uint64
+}
+
+func (p *Platform) restores(id string) (r restoration) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if f := p.functions[id]; f != nil {
+		r = restoration{f.counts, f.counts.restores.Load()}
+	}
+	return r
+}
+
+// checkRevision refuses a deployment that was sent when the function was another. That the function already is what d wants is no reason: then d is sent again.
+func (p *Platform) checkRevision(d *deployment) error {
+	if d.ifRevision == "" {
+		return nil
+	}
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if f := p.functions[d.ID]; f != nil && (f.revision() == d.ifRevision || f.same(&d.record)) {
+		return nil
+	}
+	return notRunError(faas.ErrConflict, "deploy", "function %q is not at revision %.60q: someone else has changed it", d.ID, d.ifRevision)
+}
+
+// launch starts what d.record says and makes it the function that is invoked. It takes over the caller's hold on the package.
+func (p *Platform) launch(ctx context.Context, d *deployment) (*function, error) {
 	f, err := p.start(ctx, d)
 	if err == nil && ctx.Err() != nil { // what a program that died was sending must not bring back what another has removed or replaced since
 		err = notRunError(faas.ErrTimeout, "deploy", "the deployment was given up: %w", context.Cause(ctx))
 	}
 	if err == nil {
-		err = p.install(f, d)
+		err = p.install(f)
 	}
 	if err != nil {
 		if f != nil {
 			_ = f.stop(p.cutNow())
 		}
-		_ = p.store.release(u.sha256)
+		_ = p.store.release(d.PackageSHA256)
 		return nil, err
 	}
-	p.opts.logger.Info("function deployed", "function", d.ID, "sha256", d.PackageSHA256, "warm", f.frames, "cold_start_ms", d.ColdStartMS)
 	return f, nil
 }
 
@@ -93,26 +139,50 @@ func (p *Platform) start(ctx context.Context, d *deployment) (*function, error) 
 	return f, nil
 }
 
-// install makes the function the one that is invoked.
-func (p *Platform) install(f *function, d *deployment) error {
+// install makes the function the one that is invoked, and keeps the one that it replaces as the previous generation. The function's changes are locked.
+func (p *Platform) install(f *function) error {
+	p.mu.RLock()
+	old := p.functions[f.ID]
+	p.mu.RUnlock()
+	f.Previous = f.previous(old)
+	kept := old != nil && f.Previous != nil && f.Previous != old.Previous
+	if kept {
+		p.store.hold(f.Previous.PackageSHA256)
+	}
 	if err := p.store.save(&f.record); err != nil {
+		if kept {
+			_ = p.store.release(f.Previous.PackageSHA256)
+		}
 		return err
 	}
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
+		p.store.hold(f.PackageSHA256) // what is saved comes back with the next platform, so that the caller must not remove its package
 		return notRunError(faas.ErrUnavailable, "deploy", "the platform is closed")
 	}
-	old := p.functions[d.ID]
 	if old != nil {
 		f.counts = old.counts
 	}
-	p.functions[d.ID] = f
+	p.functions[f.ID] = f
 	p.mu.Unlock()
 	if old != nil {
 		p.drain(old)
+		if old.Previous != f.Previous {
+			p.forget(old.Previous)
+		}
 	}
 	return nil
+}
+
+// forget lets go of the package of a generation that is no longer kept; nil is none.
+func (p *Platform) forget(rec *record) {
+	if rec == nil {
+		return
+	}
+	if err := p.store.release(rec.PackageSHA256); err != nil {
+		p.opts.logger.Warn("a package cannot be removed", "sha256", rec.PackageSHA256, "error", err)
+	}
 }
 
 // cutNow returns a context that is done.
@@ -163,6 +233,7 @@ func (p *Platform) uninstall(id, service string) (<-chan struct{}, error) {
 	p.mu.Lock()
 	delete(p.functions, id)
 	p.mu.Unlock()
+	p.forget(f.Previous)
 	return p.drain(f), nil
 }
 

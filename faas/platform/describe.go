@@ -10,7 +10,7 @@ import (
 )
 
 // features name what this platform has beyond the protocol.
-var features = []string{"replace", "fingerprint", "list"}
+var features = []string{"replace", "fingerprint", "list", "restore"}
 
 // description is what PUT and GET answer.
 type description struct {
@@ -26,14 +26,21 @@ type description struct {
 	PackageSHA256   string   `json:"package_sha256"`
 	Fingerprint     string   `json:"config_fingerprint,omitempty"`
 	Service         string   `json:"service,omitempty"`
+	Revision        string   `json:"revision"`
 	Features        []string `json:"features"`
+	// Previous names the generation that can be put back.
+	Previous *generation `json:"previous,omitempty"`
 }
 
 func (f *function) describe(endpoint string) *description {
 	d := &description{
 		FunctionID: f.ID, Endpoint: endpoint, Status: "deployed", ColdStartMS: f.ColdStartMS, MemoryMB: f.Config.MemoryMB, TimeoutSecs: f.Config.TimeoutSecs,
 		DeployedAt: f.DeployedAt.Format(time.RFC3339Nano), BinarySizeBytes: f.BinarySize, PackageSHA256: f.PackageSHA256, Fingerprint: f.Fingerprint,
-		Service: f.Service, Features: features,
+		Service: f.Service, Revision: f.revision(), Features: features,
+	}
+	if f.Previous != nil && f.Previous.Fingerprint != "" {
+		g := f.Previous.generation()
+		d.Previous = &g
 	}
 	if f.broken != nil {
 		d.Status, d.Error = "failed", f.broken.Error()

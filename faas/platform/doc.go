@@ -13,11 +13,18 @@
 //	POST   /api/functions/{id}/invoke  {"job_id":n,"args":[bytes]}
 //	GET    /api/functions/{id}/health
 //	POST   /api/functions/{id}/warm
+//	POST   /api/functions/{id}/restore {"package_sha256":"...","config_fingerprint":"..."}
 //	DELETE /api/functions/{id}
 //
 // Beyond the protocol: PUT with "X-Blueprint-If-Exists: replace" replaces a function without dropping a call, "X-Blueprint-Fingerprint" and
 // "X-Blueprint-Service" (percent-encoded) are kept and given back by GET with the package's SHA-256, and GET /api/functions lists what there
 // is, of one service with ?service=. GET names these in "features". Warm takes ?instances=n. A failed invocation also has "code" and "details".
+//
+// A function that was replaced is kept, code and configuration, until it is replaced again or deleted; GET shows it as "previous". Restore makes the generation that
+// it names live again without dropping a call: 200 when that is live, also if it was already, 404 where there is no such function, and 409 where that generation is
+// neither live nor the previous one. What it takes out of service becomes the previous one. A generation is named by its fingerprint too, so that only a function
+// that was put with one can be restored. A PUT that is still being received when its function is restored is refused with 409. So is one with
+// "X-Blueprint-If-Revision: R" unless R is the "revision" that GET gives, or the function already is what the PUT would make it.
 //
 // # How functions run
 //

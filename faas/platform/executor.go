@@ -164,18 +164,26 @@ func (r *progressReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Restore puts back what prior says: nothing is to be done where it is still there, else the unit's package is needed. See [faas.Executor].
+// Restore puts back what prior says. The platform keeps what a function was before its last replacement; older generations, and functions that have been
+// removed since, need the unit's package. See [faas.Executor].
 func (e *Executor) Restore(ctx context.Context, u faas.Unit, prior faas.State) error {
+	if err := contextError(ctx, "restore"); err != nil {
+		return err
+	}
 	f, err := e.own("restore", prior.ID)
 	switch {
 	case err == nil && f.state().Revision == prior.Revision:
 		return nil
-	case err == nil && f.broken == nil && f.PackageSHA256 == prior.PackageSHA256 && f.Fingerprint == prior.Fingerprint:
-		return nil
 	case err != nil && faas.CodeOf(err) != faas.ErrNotFound:
 		return err
-	case u.Package == nil:
-		return notRunError(faas.ErrUnsupported, "restore", "function %q was replaced, and without its old package it cannot be put back", prior.ID)
+	case err == nil && prior.PackageSHA256 != "" && prior.Fingerprint != "":
+		_, err := e.p.restore(ctx, prior.ID, e.service, generation{prior.PackageSHA256, prior.Fingerprint})
+		if code := faas.CodeOf(err); code != faas.ErrConflict && code != faas.ErrNotFound {
+			return err
+		}
+	}
+	if u.Package == nil {
+		return notRunError(faas.ErrUnsupported, "restore", "function %q was removed or replaced more than once, and without its old package it cannot be put back", prior.ID)
 	}
 	_, err = e.Converge(ctx, u, nil, nil)
 	return err

@@ -50,7 +50,7 @@ func TestExecutorKeepsTheContract(t *testing.T) {
 	defer p.Close()
 	open := func(_ testing.TB, service string) faas.Executor { return p.Executor(service) }
 	faastest.Run(t, faastest.Harness{
-		Open: open, Provider: providerName, Limits: faas.Limits{MaxMemoryMB: 10_240, MaxTimeoutSecs: 900, MaxPayloadMB: 16}, MemorySizes: faas.MemorySizes{Min: 128, Step: 1},
+		Open: open, Restores: true, Provider: providerName, Limits: faas.Limits{MaxMemoryMB: 10_240, MaxTimeoutSecs: 900, MaxPayloadMB: 16}, MemorySizes: faas.MemorySizes{Min: 128, Step: 1},
 		OpenLossy: func(t testing.TB, service string) faas.Executor {
 			return faastest.Faulty(open(t, service), faastest.Faults(faastest.Rule{Op: faastest.OpInvoke, Fault: faastest.Fault{Kind: faastest.LostAnswer}}))
 		},
@@ -108,8 +108,23 @@ func TestExecutorDeploysInvokesAndRemoves(t *testing.T) {
 	if r, err := e.Invoke(ctx, 1, nil); err != nil || string(r.Output) != "\x01" {
 		t.Error(r, err)
 	}
+	// The platform has the old version, until the function is replaced again: then Restore needs the package.
 	without := us[0]
 	without.Package = nil
+	for range 2 {
+		if err := e.Restore(ctx, without, state); err != nil {
+			t.Error(err)
+		}
+	}
+	if r, err := e.Invoke(ctx, 1, []byte("a")); err != nil || string(r.Output) != "aa" {
+		t.Error(r, err)
+	}
+	_, bin3 := newExecutor(t, p, "my-service", `echo '{"result":[3]}'`)
+	for _, u := range []faas.Unit{u2, units(t, e, bin3, us[0].Functions...)[0]} {
+		if s, err := e.Converge(ctx, u, nil, nil); err != nil || !s.Current(u) {
+			t.Fatal(s, err)
+		}
+	}
 	if err := e.Restore(ctx, without, state); faas.CodeOf(err) != faas.ErrUnsupported {
 		t.Error(err)
 	}

@@ -55,14 +55,14 @@ func New(opts ...Option) (*Platform, error) {
 	}
 	p := &Platform{opts: o, store: st, host: worker.NewHost(), token: hashToken(o.token), functions: map[string]*function{}}
 	p.stopping, p.cutOff = context.WithCancel(context.Background())
-	if err := p.restore(); err != nil {
+	if err := p.bringBack(); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
 	return p, nil
 }
 
-// restore brings back what the directory holds. Its processes are started by the first calls.
-func (p *Platform) restore() error {
+// bringBack makes the functions that the directory holds. Its processes are started by the first calls.
+func (p *Platform) bringBack() error {
 	records, err := p.store.load()
 	if err != nil {
 		return err
@@ -138,8 +138,9 @@ type function struct {
 
 // counts outlive a replacement.
 type counts struct {
-	total atomic.Uint64
-	last  atomic.Int64 // Unix nanoseconds, 0 for never
+	total    atomic.Uint64
+	last     atomic.Int64  // Unix nanoseconds, 0 for never
+	restores atomic.Uint64 // how often the function was put back, or asked to be
 }
 
 func (c *counts) lastTime() (t time.Time) {
@@ -238,9 +239,7 @@ func (p *Platform) drain(f *function) <-chan struct{} {
 		if err := f.stop(p.stopping); err != nil {
 			p.opts.logger.Warn("calls of a removed function were cut off", "function", f.ID, "error", err)
 		}
-		if err := p.store.release(f.PackageSHA256); err != nil {
-			p.opts.logger.Warn("a package cannot be removed", "sha256", f.PackageSHA256, "error", err)
-		}
+		p.forget(&f.record)
 	})
 	return done
 }

@@ -60,12 +60,16 @@ func (p *Platform) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if allow(w, r, http.MethodPost) {
 			p.serveWarm(w, r, id)
 		}
+	case "restore":
+		if allow(w, r, http.MethodPost) {
+			p.serveRestore(w, r, id)
+		}
 	case "health":
 		if allow(w, r, http.MethodGet, http.MethodHead) {
 			p.serveHealth(w, id)
 		}
 	default:
-		writeError(w, notRunError(faas.ErrNotFound, "serve", "a function has invoke, health and warm, and not %.60q", verb))
+		writeError(w, notRunError(faas.ErrNotFound, "serve", "a function has invoke, health, warm and restore, and not %.60q", verb))
 	}
 }
 
@@ -159,9 +163,9 @@ func (p *Platform) newDeployment(w http.ResponseWriter, r *http.Request, id stri
 	}) {
 		return nil, bad("header X-Blueprint-Fingerprint is not up to 128 letters and digits")
 	}
-	service, err := url.PathUnescape(r.Header.Get("X-Blueprint-Service"))
-	if err != nil || len(service) > 512 || strings.ContainsFunc(service, func(c rune) bool { return c < ' ' || c == 0x7f }) {
-		return nil, bad("header X-Blueprint-Service is not up to 512 characters, percent-encoded")
+	service, err := serviceHeader(r)
+	if err != nil {
+		return nil, err
 	}
 	replace := false
 	switch v := r.Header.Get("X-Blueprint-If-Exists"); strings.ToLower(v) {
@@ -173,7 +177,17 @@ func (p *Platform) newDeployment(w http.ResponseWriter, r *http.Request, id stri
 	}
 	return &deployment{
 		record: record{ID: id, Service: service, Fingerprint: fingerprint, Config: cfg}, pkg: r.Body, replace: replace,
+		ifRevision: r.Header.Get("X-Blueprint-If-Revision"),
 	}, nil
+}
+
+// serviceHeader returns the service that the request names, "" for none.
+func serviceHeader(r *http.Request) (string, error) {
+	service, err := url.PathUnescape(r.Header.Get("X-Blueprint-Service"))
+	if err != nil || len(service) > 512 || strings.ContainsFunc(service, func(c rune) bool { return c < ' ' || c == 0x7f }) {
+		return "", notRunError(faas.ErrInvalidArgument, "read request", "header X-Blueprint-Service is not up to 512 characters, percent-encoded")
+	}
+	return service, nil
 }
 
 // endpoint returns the URL at which the function of a PUT or GET is invoked, as the client sees this server.

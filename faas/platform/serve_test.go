@@ -48,7 +48,7 @@ func TestLifeOfAFunction(t *testing.T) {
 			if size, _ := get.body["binary_size_bytes"].(float64); size <= 0 {
 				t.Errorf("binary_size_bytes %v", get.body["binary_size_bytes"])
 			}
-			if diff := cmp.Diff([]any{"replace", "fingerprint", "list"}, get.body["features"]); diff != "" {
+			if diff := cmp.Diff([]any{"replace", "fingerprint", "list", "restore"}, get.body["features"]); diff != "" {
 				t.Error(diff)
 			}
 

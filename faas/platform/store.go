@@ -51,6 +51,8 @@ type record struct {
 	DeployedAt    time.Time `json:"deployed_at"`
 	ColdStartMS   float64   `json:"cold_start_ms"`
 	Config        config    `json:"config"`
+	// Previous is what the function was before it was replaced, until it is replaced again or removed.
+	Previous *record `json:"previous,omitempty"`
 }
 
 func storeError(format string, args ...any) error {
@@ -146,7 +148,14 @@ func (s *store) load() ([]record, error) {
 		if err := json.Unmarshal(text, &rec); err != nil || checkID(rec.ID) != nil || name != s.recordPath(rec.ID) {
 			return nil, storeError("%s is not a record of this platform: remove it to go on without that function", name)
 		}
-		s.uses[rec.PackageSHA256]++
+		s.hold(rec.PackageSHA256)
+		if rec.Previous != nil {
+			if _, err := os.Stat(s.packageDir(rec.Previous.PackageSHA256)); err != nil || rec.Previous.ID != rec.ID {
+				rec.Previous = nil // it could not be put back
+			} else {
+				s.hold(rec.Previous.PackageSHA256)
+			}
+		}
 		records = append(records, rec)
 	}
 	packages, err := os.ReadDir(filepath.Join(s.dir, "packages"))
@@ -253,9 +262,7 @@ func (s *store) add(u *upload, l *Limits) (*archive, error) {
 		return nil, err
 	}
 	defer s.unpacking.lock(u.sha256)()
-	s.mu.Lock()
-	s.uses[u.sha256]++
-	s.mu.Unlock()
+	s.hold(u.sha256)
 	dir := s.packageDir(u.sha256)
 	if _, err := os.Stat(dir); err == nil {
 		return a, nil
@@ -287,6 +294,13 @@ func (s *store) add(u *upload, l *Limits) (*archive, error) {
 		return nil, err
 	}
 	return a, nil
+}
+
+// hold takes hold of a package that the store has, or that is about to be unpacked, until release.
+func (s *store) hold(sum string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.uses[sum]++
 }
 
 // release lets go of a package; the last one to do so removes it.
