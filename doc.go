@@ -7,9 +7,16 @@
 //	LoadPolicy     what the operator configured                 Policy
 //	FetchMetadata  what the chain and the profile file say      Metadata
 //	Analyze        which jobs fit a provider, and why not       Analysis
+//	NewPlan        what a deployment would change               Plan
 //	Deploy         both phases, and the fallback                Service
 //
-// [ProfileJobs] measures a binary's jobs, without which none of them counts as fit.
+// [ProfileJobs] measures a binary's jobs, without which none of them counts as fit. [VerifyBinary] compares a binary with what the blueprint publishes.
+//
+// # After a deployment
+//
+// What a service holds is in a ledger, a file that is written ahead of every change. So the handle of a service can be had again in another program
+// ([OpenService], [ListServices]), compared with what the provider holds (Service.Diff), and put right after a crash: by the next deployment or removal, or by
+// [Recover]. Two programs never change one service at the same time.
 //
 // # Providers
 //
