@@ -41,7 +41,7 @@ func (e *Executor) connect(set settings) error {
 	}
 	client := policy.ClientOptions{
 		Cloud: where, Transport: e.http,
-		Retry:     policy.RetryOptions{RetryDelay: e.pace.retry, MaxRetryDelay: longestRetry, ShouldRetry: shouldRetry},
+		Retry:     policy.RetryOptions{RetryDelay: e.pace.retry, MaxRetryDelay: longestRetry, TryTimeout: tryTimeout, ShouldRetry: shouldRetry},
 		Telemetry: policy.TelemetryOptions{ApplicationID: moduleName},
 	}
 	credential := set.credential
@@ -132,6 +132,9 @@ func isMicrosoft(authority string) bool {
 		"login.chinacloudapi.cn", "login.partner.microsoftonline.cn", "login-us.microsoftonline.com",
 	}, hostOf(authority))
 }
+
+// tryTimeout bounds a call of Resource Manager, none of which works for longer: they begin operations.
+const tryTimeout = 2 * time.Minute
 
 // longestRetry is how long a request waits to be sent again. Where Azure asks for more, the caller decides.
 const longestRetry = 10 * time.Second

@@ -105,17 +105,7 @@ func (c *convergence) run(ctx context.Context) (faas.State, error) {
 	if err != nil {
 		return faas.State{}, err
 	}
-	tags := c.ownerTags()
-	if now != nil {
-		for _, name := range []string{tagAuth, tagPublished} {
-			if v := now.Tags[name]; v != "" {
-				tags[name] = v
-			}
-		}
-	}
-	if tags[tagPublished] != c.unit.Package.SHA256() {
-		delete(tags, tagPublished)
-	}
+	tags := c.interimTags(now, b)
 	made, d, err := c.makeSite(ctx, b, tags)
 	if err != nil {
 		return faas.State{}, err
@@ -130,6 +120,27 @@ func (c *convergence) run(ctx context.Context) (faas.State, error) {
 		return faas.State{}, err
 	}
 	return c.finish(ctx, d, tags)
+}
+
+// interimTags are those of the app until the deployment is done. now is the app as it is, or nil.
+func (c *convergence) interimTags(now *site, b *base) map[string]string {
+	tags := c.ownerTags()
+	if now == nil {
+		return tags
+	}
+	kept := []string{tagJobs} // the functions that answer meanwhile
+	if config := now.Properties.AppConfig; config != nil && config.Deployment.Storage.Value == b.container {
+		kept = append(kept, tagAuth)
+		if now.Tags[tagPublished] == c.unit.Package.SHA256() {
+			kept = append(kept, tagPublished)
+		}
+	}
+	for _, name := range kept {
+		if v := now.Tags[name]; v != "" {
+			tags[name] = v
+		}
+	}
+	return tags
 }
 
 // remember keeps what the app is for Restore. What an unfinished deployment left is not worth it, and does not replace what was there before it.
@@ -217,6 +228,7 @@ func (c *convergence) finish(ctx context.Context, d design, tags map[string]stri
 	tags = maps.Clone(tags)
 	tags[tagPackage], tags[tagFingerprint], tags[tagOptions] = c.unit.Package.SHA256(), c.unit.Fingerprint(), c.options.digest()
 	tags[tagDeployed] = time.Now().UTC().Format(time.RFC3339Nano)
+	delete(tags, tagJobs)
 	if jobs := formatJobs(c.unit.Functions); jobs != "" {
 		tags[tagJobs] = jobs
 	}

@@ -311,6 +311,48 @@ const (
 	accountType = "Microsoft.Storage/storageAccounts"
 )
 
+func TestStoppedAppIsSeenAndStarted(t *testing.T) {
+	t.Parallel()
+	server := serve(t, azuretest.Config{})
+	e := openAt(t, server, "stopped", opening{})
+	u := unitOf(t, e, wanted(someJobs...))
+	converge(t, e, u)
+	server.Stop(u.ID)
+	s, err := e.Observe(t.Context(), u.ID)
+	if err != nil || s.Status != faas.StatusFailed || !strings.Contains(s.Reason, "stopped") {
+		t.Fatalf("Observe: %+v, error %v", s, err)
+	}
+	if health, err := e.Health(t.Context(), faastest.JobEcho); err != nil || health.Healthy {
+		t.Errorf("Health: %+v, error %v", health, err)
+	}
+	converge(t, e, u)
+	sees(t, e, "the-first-value")
+	if health, err := e.Health(t.Context(), faastest.JobEcho); err != nil || !health.Healthy {
+		t.Errorf("Health: %+v, error %v", health, err)
+	}
+}
+
+func TestAnotherStorageAccountGetsThePackageToo(t *testing.T) {
+	t.Parallel()
+	server := serve(t, azuretest.Config{})
+	e := openAt(t, server, "moved", opening{})
+	u := unitOf(t, e, wanted(someJobs...))
+	converge(t, e, u)
+	server.Requests()
+	other := openAt(t, server, "moved", opening{options: map[string]string{"storage_account": "anotheraccount"}})
+	converge(t, other, u)
+	if n := uploads(server.Requests()); n != 1 {
+		t.Errorf("%d uploads, want 1", n)
+	}
+	sees(t, other, "the-first-value")
+	if err := other.Remove(t.Context(), u.ID); err != nil {
+		t.Fatal(err)
+	}
+	if left := server.Left(); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
 func TestGroupOfSomeoneElseIsNotUsed(t *testing.T) {
 	t.Parallel()
 	server := serve(t, azuretest.Config{})

@@ -3,7 +3,7 @@
 // All jobs of a service are one unit: one function app with one package, which holds the job binary as a custom handler and a function for each
 // job. So 20 jobs are one upload, and a change of one job replaces the whole app. Instance size, environment, number of instances and concurrency are those of
 // the app; where the functions of a unit differ, the app gets the largest memory and the union of the environments, and [Executor.Units] refuses what
-// cannot be united.
+// cannot be united. A wanted concurrency becomes a number of instances, of which the plan has no less than 40 as a limit, so it is rather a demand than a cap.
 //
 // # What is created
 //

@@ -110,9 +110,9 @@ func (e *Executor) removeOwn(ctx context.Context, path, version string, s *site)
 	return err
 }
 
-// removeGroup removes the service's own resource group where nothing is in it any more. Azure may list for a while what was just removed.
+// removeGroup removes the service's own resource group where nothing of anyone else is in it. Azure may list for a while what was just removed.
 func (e *Executor) removeGroup(ctx context.Context) error {
-	ours := []string{e.sitePath(e.names.app), e.planPath(), e.accountPath()}
+	failed := func(err error) error { return e.left(e.fail(ctx, "remove", faas.NoJob, err), e.groupPath()) }
 	w := e.newWait(e.pace.role)
 	for {
 		found, err := listAll[resource](ctx, e, e.groupPath()+"/resources", groupsAPI)
@@ -120,29 +120,52 @@ func (e *Executor) removeGroup(ctx context.Context) error {
 			return nil
 		}
 		if err != nil {
-			return e.left(e.fail(ctx, "remove", faas.NoJob, err), e.groupPath())
+			return failed(err)
 		}
-		others := 0
-		for _, r := range found {
-			if !containsFold(ours, r.ID) {
-				others++
-			}
+		if len(found) == 0 {
+			break
+		}
+		others, err := e.removeStrays(ctx, found)
+		if err != nil {
+			return failed(err)
 		}
 		if others > 0 {
 			e.logger.InfoContext(ctx, "the resource group stays, as there is something else in it", "resource_group", e.names.group, "resources", others)
 			return nil
 		}
-		if len(found) == 0 {
-			break
-		}
 		if more, perr := w.pause(ctx); perr != nil || !more {
-			return e.left(e.fail(ctx, "remove", faas.NoJob, errors.Join(perr, w.expired(perr, "resource group %s still lists what was removed from it", e.names.group))), e.groupPath())
+			return failed(errors.Join(perr, w.expired(perr, "resource group %s still lists what was removed from it", e.names.group)))
 		}
 	}
 	if err := e.remove(ctx, e.ownGroupPath(), groupsAPI); err != nil {
-		return e.left(e.fail(ctx, "remove", faas.NoJob, err), e.groupPath())
+		return failed(err)
 	}
 	return nil
+}
+
+// removeStrays removes what carries the service's tags though it has another name than now, as after a change of the options. It returns how many
+// resources are someone else's.
+func (e *Executor) removeStrays(ctx context.Context, found []resource) (others int, err error) {
+	kinds := []struct{ kind, version string }{ // an app before its plan
+		{"Microsoft.Web/sites", webAPI}, {"Microsoft.Web/serverfarms", webAPI}, {"Microsoft.Storage/storageAccounts", storageAPI},
+	}
+	removed := []string{e.sitePath(e.names.app), e.planPath(), e.accountPath()}
+	for _, k := range kinds {
+		for _, r := range found {
+			if strings.EqualFold(r.Type, k.kind) && e.owns(r.Tags) && !containsFold(removed, r.ID) {
+				if err := e.remove(ctx, r.ID, k.version); err != nil {
+					return 0, err
+				}
+				removed = append(removed, r.ID)
+			}
+		}
+	}
+	for _, r := range found {
+		if !containsFold(removed, r.ID) {
+			others++
+		}
+	}
+	return others, nil
 }
 
 func containsFold(list []string, id string) bool {

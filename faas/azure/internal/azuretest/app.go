@@ -32,6 +32,7 @@ type app struct {
 	modified time.Time
 	deploys  map[string]*published
 	synced   bool
+	stopped  bool
 }
 
 type published struct {
@@ -113,6 +114,9 @@ func (a *app) show(out, properties map[string]any) {
 	front, scm := a.front.Listener.Addr().String(), a.scm.Listener.Addr().String()
 	out["identity"] = map[string]any{"type": "SystemAssigned", "principalId": a.principal, "tenantId": Tenant}
 	properties["state"] = "Running"
+	if a.stopped {
+		properties["state"] = "Stopped"
+	}
 	properties["sku"] = "FlexConsumption"
 	properties["siteConfig"] = map[string]any{"appSettings": nil, "numberOfWorkers": 1}
 	properties["lastModifiedTimeUtc"] = a.modified.UTC().Format("2006-01-02T15:04:05.0000000")
@@ -151,11 +155,20 @@ func (a *app) action(c *call) {
 		a.synced = true
 		a.mu.Unlock()
 		c.w.WriteHeader(http.StatusNoContent)
+	case "POST start":
+		a.stop(false)
+		c.w.WriteHeader(http.StatusOK)
 	case "GET functions":
 		a.listFunctions(c)
 	default:
 		a.server.unknown(c)
 	}
+}
+
+func (a *app) stop(yes bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.stopped = yes
 }
 
 func (a *app) listKeys(w http.ResponseWriter) {
@@ -285,8 +298,12 @@ func (a *app) deployStatus(w http.ResponseWriter, id string) {
 // serveFront is the front end and the Functions host behind it.
 func (a *app) serveFront(w http.ResponseWriter, r *http.Request) {
 	a.mu.Lock()
-	keys, settings := maps.Clone(a.keys), maps.Clone(a.settings)
+	keys, settings, stopped := maps.Clone(a.keys), maps.Clone(a.settings), a.stopped
 	a.mu.Unlock()
+	if stopped {
+		http.Error(w, "Error 403 - This web app is stopped.", http.StatusForbidden)
+		return
+	}
 	key := r.Header.Get("x-functions-key")
 	if r.URL.Path == "/admin/host/status" {
 		if key != keys["_master"] {

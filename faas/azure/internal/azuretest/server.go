@@ -216,6 +216,15 @@ func (s *Server) Add(group, resourceType, name string, tags map[string]any) {
 	s.resources[strings.ToLower(id)] = &Resource{ID: id, Type: resourceType, Body: map[string]any{"location": "westeurope", "tags": tags, "properties": map[string]any{}}}
 }
 
+// Stop stops an app, as someone may do in the portal.
+func (s *Server) Stop(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := s.findSite(name); r != nil {
+		r.app.stop(true)
+	}
+}
+
 func (s *Server) findSite(name string) *Resource {
 	for _, r := range s.resources {
 		if r.Type == siteType && strings.EqualFold(nameOf(r.ID), name) {
