@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	serverless "github.com/tangle-network/blueprint-serverless"
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+func (a *app) planCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "plan", Short: "Say what deploy would do, and change nothing",
+		Example: `  cloud plan --service-id 123 --binary target/release/my-blueprint
+  cloud plan --service-id 123 --output plan.json && cloud deploy --service-id 123 --plan plan.json`,
+		Args: cobra.NoArgs,
+	}
+	d := bindDeploy(cmd)
+	output := cmd.Flags().String("output", "", "`file` to write the plan to, for deploy --plan")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		policy, err := a.loadPolicy()
+		if err != nil {
+			return err
+		}
+		spec, err := a.spec(d)
+		if err != nil {
+			return err
+		}
+		progress := a.progress("")
+		plan, err := serverless.NewPlan(cmd.Context(), spec, append(a.options(d, policy), serverless.WithEvents(progress.event))...)
+		progress.end()
+		if err != nil {
+			return err
+		}
+		if *output != "" {
+			text, err := json.MarshalIndent(plan, "", "  ")
+			if err == nil {
+				err = os.WriteFile(*output, append(text, '\n'), 0o600)
+			}
+			if err != nil {
+				return faas.Errorf(faas.ErrInvalidArgument, "write plan", "", "--output: %w", err)
+			}
+			a.remark("written to %s", *output)
+		}
+		return a.answer(plan, func(w io.Writer) { fmt.Fprint(w, printable(plan.String())) })
+	}
+	return cmd
+}
+
+func (a *app) deployCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "deploy", Short: "Deploy a service, all or nothing",
+		Long: `Deploys the jobs that fit the policy's provider, all or nothing: what this call created is removed again, and what it
+updated is put back, where a function fails or Ctrl-C is pressed. An unchanged function costs one read.
+
+Functions need no process here. Jobs that do not fit do: --run keeps the service's runner, and these jobs, running on this
+machine until Ctrl-C, which leaves the functions deployed. Without it they are not available, and where no job is on FaaS
+there is nothing to deploy.`,
+		Example: `  cloud deploy --service-id 123 --binary target/release/my-blueprint
+  cloud deploy --service-id 123                                          # again, with the same binary
+  cloud deploy --name my-service --binary ./my-blueprint --env API_KEY --run
+  cloud service deploy --service-id 123 --plan plan.json                 # exactly what was planned`,
+		Args: cobra.NoArgs,
+	}
+	d := bindDeploy(cmd)
+	cmd.Flags().BoolVar(&d.keepSucceeded, "keep-succeeded", false, "keep the functions that succeeded where others fail")
+	planFile := cmd.Flags().String("plan", "", "`file` with a plan: do exactly that, or refuse")
+	keepRunning := cmd.Flags().Bool("run", false, "keep the runner running on this machine until Ctrl-C")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		ctx := cmd.Context()
+		policy, err := a.loadPolicy()
+		if err != nil {
+			return err
+		}
+		spec, err := a.spec(d)
+		if err != nil {
+			return err
+		}
+		var plan *serverless.Plan
+		if *planFile != "" {
+			if plan, err = readPlan(*planFile); err != nil {
+				return err
+			}
+		}
+		progress := a.progress("undoing what this deployment changed (Ctrl-C again stops at once; then \"cloud recover\" puts it right)")
+		progress.undoes = true
+		stop := progress.interruptedBy(ctx)
+		opts := append(a.options(d, policy), serverless.WithEvents(progress.event))
+		if !*keepRunning {
+			opts = append(opts, serverless.WithoutRunner(), serverless.WithTraditional(nowhere))
+		}
+		start := time.Now()
+		var service *serverless.Service
+		if plan != nil {
+			service, err = plan.Apply(ctx, spec, opts...)
+		} else {
+			service, err = serverless.Deploy(ctx, spec, opts...)
+		}
+		stop()
+		progress.end()
+		if service == nil {
+			return err
+		}
+		report := deployReport(service, time.Since(start))
+		a.warn(report.Warnings...)
+		err = errors.Join(err, a.answer(report, report.print))
+		if *keepRunning && err == nil {
+			a.remark("the runner is up; Ctrl-C stops it and leaves the functions deployed")
+			<-ctx.Done()
+		}
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+		defer cancel()
+		return errors.Join(err, service.Close(closing))
+	}
+	return cmd
+}
+
+// nowhere stands for the machines on which jobs that are not on FaaS would run: this program has none unless it stays.
+func nowhere(_ context.Context, _ serverless.ServiceSpec, jobIDs []uint32, _ serverless.Sizing) (serverless.Runner, error) {
+	return nil, faas.Errorf(faas.ErrUnsupported, "deploy", "", "no job goes to FaaS, and jobs %v would run on this machine: add --run to run them here until Ctrl-C, or see \"cloud analyze\" and \"cloud show\" for why", jobIDs)
+}
+
+func readPlan(path string) (*serverless.Plan, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	plan := new(serverless.Plan)
+	if err := json.Unmarshal(text, plan); err != nil {
+		return nil, usagef("--plan " + path + ": " + err.Error())
+	}
+	return plan, nil
+}
+
+type deployed struct {
+	Service     string                  `json:"service"`
+	Strategy    serverless.Strategy     `json:"strategy"`
+	Deployments []serverless.Deployment `json:"deployments"`
+	Warnings    []string                `json:"warnings,omitempty"`
+	Fallback    string                  `json:"fallback,omitempty"`
+	ElapsedMS   int64                   `json:"elapsed_ms"`
+}
+
+func deployReport(s *serverless.Service, elapsed time.Duration) *deployed {
+	r := &deployed{Service: s.Name(), Strategy: s.Strategy(), Deployments: s.Deployments(), Warnings: s.Warnings(), ElapsedMS: elapsed.Milliseconds()}
+	if why := s.Fallback(); why != nil {
+		r.Fallback = why.Error()
+	}
+	return r
+}
+
+func (r *deployed) print(w io.Writer) {
+	fmt.Fprintln(w, "job\tdone\twhere\tsize")
+	counts := map[serverless.Action]int{}
+	for _, d := range r.Deployments {
+		if d.Local {
+			fmt.Fprintf(w, "%d\t-\tbeside FaaS, with --run\t\n", d.JobID)
+			continue
+		}
+		counts[d.Action]++
+		fmt.Fprintf(w, "%d\t%s\t%s\t%d MB, %d s\n", d.JobID, d.Action, d.FunctionID, d.MemoryMB, d.TimeoutSecs)
+	}
+	fmt.Fprintf(w, "%s: %s, %d created, %d updated, %d kept, in %s\n", r.Service, r.Strategy.Kind,
+		counts[serverless.ActionCreate], counts[serverless.ActionUpdate], counts[serverless.ActionKeep], round(time.Duration(r.ElapsedMS)*time.Millisecond))
+}

@@ -1,0 +1,295 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	serverless "github.com/tangle-network/blueprint-serverless"
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+func (a *app) profileCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "profile BINARY", Short: "Measure a binary's jobs, without which none of them is deployed",
+		Long: `Runs each job several times on this machine and measures how long it takes and how much memory, then writes the
+profiles file that analyze, plan and deploy read. Choose inputs as demanding as those to come: a job is placed by what is found here.`,
+		Example: `  cloud profile target/release/my-blueprint --jobs 0,1
+  cloud profile target/release/my-blueprint --input 0=text:hello --input 1=hex:0aff --input 1=file:large.bin --stateful 2
+  cloud profile target/release/my-blueprint --jobs 0 --on-chain       # also print what to register on chain`,
+		Args: cobra.ExactArgs(1),
+	}
+	flags := cmd.Flags()
+	jobs := flags.UintSlice("jobs", nil, "`ids` of the jobs to profile without arguments, such as 0,1,2")
+	inputs := flags.StringArray("input", nil, "`JOB=FORM:VALUE`: an input to profile a job with; FORM is text, hex, base64, numbers or file; may be repeated")
+	stateful := flags.UintSlice("stateful", nil, "`ids` of jobs that keep state between invocations")
+	persistent := flags.UintSlice("persistent", nil, "`ids` of jobs that keep connections open between invocations")
+	runs := flags.Int("runs", 10, "measured runs of each job")
+	warmups := flags.Int("warmups", 2, "runs of each job that do not count")
+	timeout := flags.Duration("timeout", 5*time.Minute, "time limit of a single run")
+	output := flags.String("output", "", "`file` to write (default: blueprint-profiles.json in the directory above the binary's)")
+	onChain := flags.Bool("on-chain", false, "print the string to register on chain as profilingData")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		wanted := map[uint32][][]byte{}
+		for _, id := range ids(*jobs) {
+			wanted[id] = nil
+		}
+		for _, text := range *inputs {
+			id, value, err := parseJobInput(text, a.in)
+			if err != nil {
+				return err
+			}
+			wanted[id] = append(wanted[id], value)
+		}
+		if len(wanted) == 0 {
+			return usagef("say which jobs to profile: --jobs 0,1 or --input 0=text:hello")
+		}
+		profiles, err := serverless.ProfileJobs(cmd.Context(), args[0], wanted,
+			serverless.WithRuns(*runs), serverless.WithWarmups(*warmups), serverless.WithProfileTimeout(*timeout),
+			serverless.WithStateful(ids(*stateful)...), serverless.WithPersistentConnections(ids(*persistent)...),
+			serverless.WithProfileProgress(a.profileProgress))
+		if err != nil {
+			return err
+		}
+		path := cmp.Or(*output, serverless.ProfilesPath(args[0]))
+		if err := profiles.WriteFile(path); err != nil {
+			return err
+		}
+		report := struct {
+			Path     string               `json:"path"`
+			Profiles *serverless.Profiles `json:"profiles"`
+			OnChain  string               `json:"on_chain,omitempty"`
+		}{Path: path, Profiles: profiles}
+		if *onChain {
+			if report.OnChain, err = profiles.OnChain(); err != nil {
+				return err
+			}
+		}
+		return a.answer(report, func(w io.Writer) {
+			fmt.Fprintln(w, "job\tavg\tp95\tp99\tmemory\tdeclared")
+			for _, id := range slices.Sorted(maps.Keys(profiles.Jobs)) {
+				p := profiles.Jobs[id]
+				fmt.Fprintf(w, "%d\t%d ms\t%d ms\t%d ms\t%d MB\t%s\n", id, p.AvgDurationMS, p.P95DurationMS, p.P99DurationMS, p.PeakMemoryMB, dash(declared(p)))
+			}
+			if report.OnChain != "" {
+				fmt.Fprintln(w, report.OnChain)
+			}
+			a.afterwards("written to %s", path)
+		})
+	}
+	return cmd
+}
+
+func declared(p serverless.JobProfile) string {
+	var words []string
+	if p.Stateful {
+		words = append(words, "stateful")
+	}
+	if p.PersistentConnections {
+		words = append(words, "persistent connections")
+	}
+	return strings.Join(words, ", ")
+}
+
+func ids(values []uint) []uint32 {
+	out := make([]uint32, len(values))
+	for i, v := range values {
+		out[i] = uint32(v)
+	}
+	return out
+}
+
+func (a *app) profileProgress(p serverless.ProfileProgress) {
+	if a.quiet || a.json {
+		return
+	}
+	line := fmt.Sprintf("job %d: run %d of %d, %d ms, %d MB", p.JobID, p.Run, p.Runs, p.Duration.Milliseconds(), p.PeakMemoryMB)
+	switch {
+	case a.log.width != nil:
+		a.log.show([]string{clip(line, a.log.width())})
+	case p.Run == p.Runs:
+		a.log.printf("job %d: %d runs\n", p.JobID, p.Runs)
+	}
+}
+
+// chainFlags say where a blueprint's metadata comes from.
+type chainFlags struct {
+	rpc      []string
+	contract string
+	chainID  uint64
+}
+
+func bindChain(flags *pflag.FlagSet) *chainFlags {
+	c := &chainFlags{}
+	flags.StringArrayVar(&c.rpc, "rpc", nil, "`URL` of a node to ask; may be repeated")
+	flags.StringVar(&c.contract, "contract", "", "`address` of the Tangle contract (default: $TANGLE_CONTRACT)")
+	flags.Uint64Var(&c.chainID, "chain-id", 0, "refuse nodes of any other `chain`")
+	return c
+}
+
+func (c *chainFlags) options() []serverless.FetchOption {
+	var opts []serverless.FetchOption
+	if len(c.rpc) > 0 {
+		opts = append(opts, serverless.WithRPC(c.rpc...))
+	}
+	return append(opts, serverless.WithContract(c.contract), serverless.WithChainID(c.chainID))
+}
+
+func (a *app) analyzeCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "analyze ID|FILE", Short: "Say which jobs fit which provider, and why not",
+		Long: `Analyses the jobs for every provider, side by side. ID is a blueprint's, which is read from the chain; FILE is a profiles
+file, a binary with a profiles file above its directory, or metadata as this command prints with --json.`,
+		Example: `  cloud analyze 42 --contract 0x... --rpc https://...
+  cloud analyze target/blueprint-profiles.json
+  cloud analyze target/release/my-blueprint --json`,
+		Args: cobra.ExactArgs(1),
+	}
+	chain := bindChain(cmd.Flags())
+	binary := cmd.Flags().String("binary", "", "the blueprint's `executable`, beside whose directory the profiles file is")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		meta, err := a.metadata(cmd.Context(), args[0], *binary, chain)
+		if err != nil {
+			return err
+		}
+		report := analyzeReport{Metadata: meta}
+		for _, name := range faas.KnownNames() {
+			analysis, err := serverless.AnalyzeFor(meta, name, true)
+			if err != nil {
+				return err
+			}
+			report.Analyses = append(report.Analyses, analysis)
+		}
+		a.warn(meta.Warnings...)
+		return a.answer(report, report.print)
+	}
+	return cmd
+}
+
+// metadata reads what the argument of analyze names.
+func (a *app) metadata(ctx context.Context, arg, binary string, chain *chainFlags) (*serverless.Metadata, error) {
+	if id, err := strconv.ParseUint(arg, 10, 64); err == nil {
+		return serverless.FetchMetadata(ctx, id, append(chain.options(), serverless.WithBinary(binary))...)
+	}
+	text, err := readStart(arg)
+	if err != nil {
+		return nil, usagef(arg + " is neither the number of a blueprint nor a file that can be read: " + err.Error())
+	}
+	if !strings.HasPrefix(strings.TrimSpace(string(text)), "{") {
+		return serverless.FetchMetadata(ctx, 0, serverless.WithMock(), serverless.WithBinary(arg))
+	}
+	return decodeMetadata(arg, text)
+}
+
+// readStart reads a file whole where it can be JSON, and else its beginning.
+func readStart(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, 16<<20))
+}
+
+// decodeMetadata reads profiles, metadata, or what analyze prints as JSON.
+func decodeMetadata(path string, text []byte) (*serverless.Metadata, error) {
+	var shape struct {
+		Metadata *serverless.Metadata `json:"metadata"`
+		Jobs     json.RawMessage      `json:"jobs"`
+	}
+	if err := json.Unmarshal(text, &shape); err != nil {
+		return nil, usagef(path + ": " + err.Error())
+	}
+	switch {
+	case shape.Metadata != nil:
+		return shape.Metadata, nil
+	case len(shape.Jobs) > 0 && shape.Jobs[0] == '[':
+		meta := new(serverless.Metadata)
+		if err := json.Unmarshal(text, meta); err != nil {
+			return nil, usagef(path + ": " + err.Error())
+		}
+		return meta, nil
+	case len(shape.Jobs) > 0:
+		var profiles serverless.Profiles
+		if err := json.Unmarshal(text, &profiles); err != nil {
+			return nil, usagef(path + ": " + err.Error())
+		}
+		meta := &serverless.Metadata{Source: serverless.SourceMock, Name: profiles.BlueprintName, Warnings: []string{"the jobs are those of " + filepath.Base(path) + " alone: no chain was asked"}}
+		for _, id := range slices.Sorted(maps.Keys(profiles.Jobs)) {
+			meta.Jobs = append(meta.Jobs, serverless.Job{ID: id, Profile: new(profiles.Jobs[id]), ProfileSource: serverless.ProfileFromFile})
+		}
+		return meta, nil
+	}
+	return nil, usagef(path + " holds neither profiles nor metadata")
+}
+
+type analyzeReport struct {
+	Metadata *serverless.Metadata   `json:"metadata"`
+	Analyses []*serverless.Analysis `json:"analyses"` // a provider each
+}
+
+func (r *analyzeReport) print(w io.Writer) {
+	row := func(first string, cell func(a *serverless.Analysis) string) {
+		cells := []string{first}
+		for _, analysis := range r.Analyses {
+			cells = append(cells, cell(analysis))
+		}
+		fmt.Fprintln(w, strings.Join(cells, "\t"))
+	}
+	row("job", func(a *serverless.Analysis) string { return a.Provider })
+	for i, job := range r.Metadata.Jobs {
+		row(strings.TrimSpace(fmt.Sprintf("%d %s", job.ID, printable(job.Name))), func(a *serverless.Analysis) string { return fits(a.Jobs[i]) })
+	}
+	row("all jobs", func(a *serverless.Analysis) string { return string(a.Strategy.Kind) })
+	if len(r.Analyses) > 0 {
+		sizing := r.Analyses[0].Sizing
+		fmt.Fprintf(w, "\nA machine for all jobs needs %d MB and %s.\n", sizing.MemoryMB, plural(int(sizing.CPUCores), "core"))
+	}
+	for i, job := range r.Metadata.Jobs {
+		r.reasons(w, i, job.ID)
+	}
+}
+
+// reasons lists why a job does not fit, once for all providers that have the same reason.
+func (r *analyzeReport) reasons(w io.Writer, i int, id uint32) {
+	var order []string
+	where := map[string][]string{}
+	for _, analysis := range r.Analyses {
+		for _, reason := range analysis.Jobs[i].Reasons {
+			text := reason.String()
+			if where[text] == nil {
+				order = append(order, text)
+			}
+			where[text] = append(where[text], analysis.Provider)
+		}
+	}
+	for _, text := range order {
+		on := " on " + strings.Join(where[text], ", ")
+		if len(where[text]) == len(r.Analyses) {
+			on = ""
+		}
+		fmt.Fprintf(w, "job %d does not fit%s: %s\n", id, on, text)
+	}
+}
+
+func fits(j serverless.JobAnalysis) string {
+	if !j.Compatible {
+		return "no"
+	}
+	if j.Needs == nil {
+		return "fits"
+	}
+	return fmt.Sprintf("%d MB, %d s", j.Needs.MemoryMB, j.Needs.TimeoutSecs)
+}

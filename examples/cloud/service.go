@@ -1,0 +1,114 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	serverless "github.com/tangle-network/blueprint-serverless"
+)
+
+// serviceFlags name a service.
+type serviceFlags struct {
+	id    uint64
+	name  string
+	flags *pflag.FlagSet
+}
+
+func bindService(flags *pflag.FlagSet) *serviceFlags {
+	s := &serviceFlags{flags: flags}
+	flags.Uint64Var(&s.id, "service-id", 0, "`number` of the service; its name here is service-NUMBER")
+	flags.StringVar(&s.name, "name", "", "`name` of the service, in place of a number")
+	return s
+}
+
+func (s *serviceFlags) service() (string, error) {
+	switch numbered := s.flags.Changed("service-id"); {
+	case numbered && s.name != "":
+		return "", usagef("--service-id and --name both name the service: give one")
+	case numbered:
+		return fmt.Sprintf("service-%d", s.id), nil
+	case s.name == "":
+		return "", usagef("which service? --service-id 123, or --name my-service")
+	}
+	return s.name, nil
+}
+
+// deployFlags say what to deploy.
+type deployFlags struct {
+	*serviceFlags
+	*chainFlags
+	blueprint     uint64
+	binary        string
+	args, env     []string
+	verify        bool
+	keepSucceeded bool
+	noWait        bool
+}
+
+func bindDeploy(cmd *cobra.Command) *deployFlags {
+	flags := cmd.Flags()
+	d := &deployFlags{serviceFlags: bindService(flags), chainFlags: bindChain(flags)}
+	flags.Uint64Var(&d.blueprint, "blueprint-id", 0, "`number` of the blueprint on chain (default: that of the last deployment, or 0)")
+	flags.StringVar(&d.binary, "binary", "", "the blueprint's `executable` (default: that of the last deployment)")
+	flags.StringArrayVar(&d.args, "arg", nil, "`argument` of the runner; may be repeated")
+	flags.StringArrayVar(&d.env, "env", nil, "`NAME=VALUE` in the functions' environment; NAME alone takes it from this one; may be repeated")
+	flags.BoolVar(&d.verify, "verify", false, "refuse a binary that is not the one published on chain")
+	flags.BoolVar(&d.noWait, "no-wait", false, "fail at once where something else is changing the service")
+	return d
+}
+
+// spec completes what the flags say by what the service's ledger remembers.
+func (a *app) spec(d *deployFlags) (serverless.ServiceSpec, error) {
+	name, err := d.service()
+	if err != nil {
+		return serverless.ServiceSpec{}, err
+	}
+	spec := serverless.ServiceSpec{Name: name, BlueprintID: d.blueprint, BinaryPath: d.binary, Args: d.args, Env: map[string]string{}}
+	known, err := serverless.ListServices(a.stateOptions()...)
+	if err != nil {
+		a.warn(err.Error())
+	}
+	for _, info := range known {
+		if info.Name != name {
+			continue
+		}
+		spec.BinaryPath = cmp.Or(spec.BinaryPath, info.BinaryPath)
+		if !d.flags.Changed("blueprint-id") {
+			spec.BlueprintID = info.BlueprintID
+		}
+	}
+	if spec.BinaryPath == "" {
+		return spec, usagef("service " + name + " was not deployed before: --binary names its executable")
+	}
+	for _, variable := range d.env {
+		key, value, given := strings.Cut(variable, "=")
+		if !given {
+			var set bool
+			if value, set = os.LookupEnv(key); !set {
+				return spec, usagef("--env " + key + ": there is no such variable in this environment")
+			}
+		}
+		spec.Env[key] = value
+	}
+	return spec, nil
+}
+
+// options are those of plan and deploy.
+func (a *app) options(d *deployFlags, policy *serverless.Policy) []serverless.DeployOption {
+	opts := append(a.stateOptions(), serverless.WithPolicy(policy), serverless.WithFetch(d.chainFlags.options()...))
+	if d.verify {
+		opts = append(opts, serverless.WithVerifiedBinary())
+	}
+	if d.noWait {
+		opts = append(opts, serverless.WithoutWaiting())
+	}
+	if d.keepSucceeded {
+		opts = append(opts, serverless.WithKeepSucceeded())
+	}
+	return opts
+}
