@@ -102,8 +102,10 @@ func (c *convergence) run(ctx context.Context, prior *faas.State) (faas.State, e
 	if err != nil {
 		return faas.State{}, err
 	}
-	if current, err = c.reserve(ctx, current); err != nil {
-		return faas.State{}, err
+	if c.options.reservedConcurrency {
+		if err := c.setReserved(ctx, c.unit.ID, current, c.reservedWanted()); err != nil {
+			return faas.State{}, err
+		}
 	}
 	return c.goLive(ctx, current)
 }
@@ -115,7 +117,8 @@ func (c *convergence) alreadyThere(ctx context.Context, current *lambda.GetFunct
 		return s, false
 	}
 	alias, err := c.lambda.GetAlias(ctx, &lambda.GetAliasInput{FunctionName: &c.unit.ID, Name: &c.options.alias})
-	return s, err == nil && aws.ToString(alias.FunctionVersion) == current.Tags[tagVersion] && alias.RoutingConfig == nil
+	whole := err == nil && (alias.RoutingConfig == nil || len(alias.RoutingConfig.AdditionalVersionWeights) == 0)
+	return s, whole && aws.ToString(alias.FunctionVersion) == current.Tags[tagVersion]
 }
 
 // create creates the function. Where it exists already, which a caller that has not looked or an earlier attempt explains, create returns it as it is.
@@ -310,18 +313,15 @@ func (c *convergence) updateFailed(f *types.FunctionConfiguration) error {
 	return nil
 }
 
-// reserve sets the function's reserved concurrency, where that is not what is wanted.
-func (c *convergence) reserve(ctx context.Context, current *lambda.GetFunctionOutput) (*lambda.GetFunctionOutput, error) {
-	if !c.options.reservedConcurrency {
-		return current, nil
+// reservedWanted is the reserved concurrency that the job asks for, nil for none.
+func (c *convergence) reservedWanted() *int32 {
+	if c.job.MaxConcurrency == 0 {
+		return nil
 	}
-	var want *int32
-	if c.job.MaxConcurrency > 0 {
-		want = aws.Int32(int32(c.job.MaxConcurrency))
-	}
-	return current, c.setReserved(ctx, c.unit.ID, current, want)
+	return aws.Int32(int32(c.job.MaxConcurrency))
 }
 
+// setReserved sets or removes a function's reserved concurrency, where it is not what is wanted.
 func (e *Executor) setReserved(ctx context.Context, name string, current *lambda.GetFunctionOutput, want *int32) error {
 	var has *int32
 	if current.Concurrency != nil {

@@ -35,23 +35,7 @@ func (c *convergence) goLive(ctx context.Context, current *lambda.GetFunctionOut
 		return faas.State{}, err
 	}
 
-	tags := c.tags()
-	tags[tagFingerprint], tags[tagPackage], tags[tagVersion] = c.unit.Fingerprint(), c.unit.Package.SHA256(), version
-	tags[tagOptions], tags[tagLatest] = c.options.digest(), latestDigest(current.Configuration)
-	if coldStart == 0 && current.Tags[tagColdStart] != "" {
-		tags[tagColdStart] = current.Tags[tagColdStart] // the probe met an instance that was warm
-	} else if coldStart > 0 {
-		tags[tagColdStart] = strconv.FormatFloat(float64(coldStart)/float64(time.Millisecond), 'f', -1, 64)
-	}
-	if c.object == (object{}) && current.Configuration.CodeSha256 != nil && current.Tags[tagObject] != "" && objectHolds(current.Tags[tagObject], c.unit.Package.SHA256()) {
-		tags[tagObject] = current.Tags[tagObject] // the package there is still the live one
-	}
-	var obsolete []string
-	for _, key := range []string{tagKeepWarm, tagRole, tagObject} {
-		if _, keep := tags[key]; !keep && current.Tags[key] != "" {
-			obsolete = append(obsolete, key)
-		}
-	}
+	tags, obsolete := c.liveTags(current, version, coldStart)
 	if err := c.tag(ctx, current, tags, obsolete); err != nil {
 		return faas.State{}, err
 	}
@@ -61,22 +45,49 @@ func (c *convergence) goLive(ctx context.Context, current *lambda.GetFunctionOut
 		}
 	}
 	c.prune(ctx, c.unit.ID, version, current.Tags[tagVersion])
-	recorded := *current
-	recorded.Tags = maps.Clone(current.Tags)
-	if recorded.Tags == nil {
-		recorded.Tags = map[string]string{}
-	}
+
+	live := withTags(current, tags)
 	for _, key := range obsolete {
-		delete(recorded.Tags, key)
+		delete(live.Tags, key)
 	}
-	maps.Copy(recorded.Tags, tags)
 	if c.options.reservedConcurrency {
-		recorded.Concurrency = nil
-		if c.job.MaxConcurrency > 0 {
-			recorded.Concurrency = &types.Concurrency{ReservedConcurrentExecutions: aws.Int32(int32(c.job.MaxConcurrency))}
+		live.Concurrency = &types.Concurrency{ReservedConcurrentExecutions: c.reservedWanted()}
+	}
+	return c.stateOf(live), nil
+}
+
+// liveTags are the tags that record a version as the live one, and the tags that do not hold any more.
+func (c *convergence) liveTags(current *lambda.GetFunctionOutput, version string, coldStart time.Duration) (tags map[string]string, obsolete []string) {
+	tags = c.tags()
+	tags[tagFingerprint], tags[tagPackage], tags[tagVersion] = c.unit.Fingerprint(), c.unit.Package.SHA256(), version
+	tags[tagOptions], tags[tagLatest] = c.options.digest(), latestDigest(current.Configuration)
+	if coldStart > 0 {
+		tags[tagColdStart] = inMilliseconds(coldStart)
+	} else if known := current.Tags[tagColdStart]; known != "" {
+		tags[tagColdStart] = known // the probe met an instance that was warm
+	}
+	if stored := current.Tags[tagObject]; c.object == (object{}) && objectHolds(stored, c.unit.Package.SHA256()) {
+		tags[tagObject] = stored // the package there is still the live one
+	}
+	for _, key := range []string{tagKeepWarm, tagRole, tagObject} {
+		if _, keep := tags[key]; !keep && current.Tags[key] != "" {
+			obsolete = append(obsolete, key)
 		}
 	}
-	return c.stateOf(&recorded), nil
+	return tags, obsolete
+}
+
+func inMilliseconds(d time.Duration) string {
+	return strconv.FormatFloat(float64(d)/float64(time.Millisecond), 'f', -1, 64)
+}
+
+// withTags returns what was read of a function with some tags set since.
+func withTags(out *lambda.GetFunctionOutput, tags map[string]string) *lambda.GetFunctionOutput {
+	changed := *out
+	changed.Tags = map[string]string{}
+	maps.Copy(changed.Tags, out.Tags)
+	maps.Copy(changed.Tags, tags)
+	return &changed
 }
 
 // publish makes a version of $LATEST and waits until it can be invoked. Where nothing has changed since the last version, Lambda returns that one.
@@ -140,16 +151,11 @@ func (c *convergence) keepWarm(ctx context.Context, current *lambda.GetFunctionO
 		return current, nil
 	}
 	if want > 0 && !c.created && has != strconv.Itoa(int(want)) {
-		if err := c.tag(ctx, current, map[string]string{tagKeepWarm: strconv.Itoa(int(want))}, nil); err != nil {
+		mark := map[string]string{tagKeepWarm: strconv.Itoa(int(want))}
+		if err := c.tag(ctx, current, mark, nil); err != nil {
 			return nil, err
 		}
-		marked := *current
-		marked.Tags = maps.Clone(current.Tags)
-		if marked.Tags == nil {
-			marked.Tags = map[string]string{}
-		}
-		marked.Tags[tagKeepWarm] = strconv.Itoa(int(want))
-		current = &marked
+		current = withTags(current, mark)
 	}
 	c.report(faas.Progress{Step: "keep warm"})
 	return current, c.setProvisioned(ctx, "deploy", c.unit.ID, want)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"strconv"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
@@ -80,7 +79,7 @@ func (e *Executor) restore(ctx context.Context, id string, u faas.Unit, prior fa
 		tags[tagLatest] = "unknown" // it could not be told before either, and has to stay so
 	}
 	if prior.ColdStart > 0 {
-		tags[tagColdStart] = strconv.FormatFloat(float64(prior.ColdStart)/float64(time.Millisecond), 'f', -1, 64)
+		tags[tagColdStart] = inMilliseconds(prior.ColdStart)
 	}
 	var obsolete []string
 	if was.KeepWarm == 0 {
