@@ -38,6 +38,12 @@
 // What is not isolated: functions run as this program's user, see its files, its network and the other processes, and share the machine's
 // processors. Deploy only code that you would run yourself.
 //
+// # Metrics
+//
+// GET /metrics answers in the text format of Prometheus, without linking anything of it: per function how many calls ended how, a histogram of how long they took with
+// the time they waited, cold starts, the time spent waiting, calls that run and wait, and processes with their peak memory. What is counted per process set
+// (waiting, starts) begins again when the function is replaced. It needs the token, where there is one.
+//
 // # Who may use it
 //
 // Without [WithToken] only connections to a loopback address (or a Unix socket) are served, and only under a loopback host name, so that no web page

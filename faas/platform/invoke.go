@@ -26,6 +26,7 @@ func (p *Platform) Invoke(ctx context.Context, functionID string, jobID uint32, 
 }
 
 func (p *Platform) invoke(ctx context.Context, id string, jobID uint32, args []byte) ([]byte, faas.Metrics, error) {
+	began := time.Now()
 	for {
 		f, err := p.lookup("invoke", id)
 		if err != nil {
@@ -42,7 +43,9 @@ func (p *Platform) invoke(ctx context.Context, id string, jobID uint32, args []b
 			continue // it was replaced or removed in this moment
 		}
 		f.counts.total.Add(1)
-		f.counts.last.Store(time.Now().UnixNano())
+		now := time.Now()
+		f.counts.last.Store(now.UnixNano())
+		f.counts.calls.add(now.Sub(began), m.ColdStart, err)
 		return output, m, err
 	}
 }

@@ -141,6 +141,7 @@ type counts struct {
 	total    atomic.Uint64
 	last     atomic.Int64  // Unix nanoseconds, 0 for never
 	restores atomic.Uint64 // how often the function was put back, or asked to be
+	calls    callCounts
 }
 
 func (c *counts) lastTime() (t time.Time) {

@@ -27,9 +27,15 @@ func (p *Platform) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, status, &f)
 		return
 	}
+	if r.URL.Path == metricsPath {
+		if allow(w, r, http.MethodGet, http.MethodHead) {
+			p.serveMetrics(w)
+		}
+		return
+	}
 	id, verb, ok := route(r)
 	if !ok {
-		writeError(w, notRunError(faas.ErrNotFound, "serve", "there is nothing at this path: the calls are below %s", apiPath))
+		writeError(w, notRunError(faas.ErrNotFound, "serve", "there is nothing at this path: the calls are below %s, and %s has metrics", apiPath, metricsPath))
 		return
 	}
 	if id == "" && verb == "" {

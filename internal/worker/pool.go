@@ -21,6 +21,7 @@ type Pool struct {
 
 	failures atomic.Int32 // starts and processes that failed one after another
 	stopped  atomic.Bool  // what still ran was cut off
+	waited   atomic.Int64 // nanoseconds
 
 	mu        sync.Mutex
 	workers   []*warm // to which calls are routed
@@ -128,6 +129,8 @@ func (p *Pool) acquire(ctx context.Context, jobID uint32, timeout time.Duration)
 		e.NotRun, e.RetryAfter = true, time.Second
 		return nil, false, e
 	}
+	began := time.Now()
+	defer func() { p.waited.Add(int64(time.Since(began))) }()
 	wt := &waiter{ready: make(chan struct{})}
 	p.waiters = append(p.waiters, wt)
 	p.grow()

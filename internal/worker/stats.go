@@ -17,6 +17,7 @@ type Stats struct {
 	Total    uint64    // calls that were given to a process
 	LastCall time.Time // when the last of them was
 	LastInit time.Duration
+	Waited   time.Duration // of all calls together, for their turn or for a process to start
 	// Failures counts processes that failed to start, crashed or answered garbage, one after another with no answered call between.
 	Failures  int
 	LastError error
@@ -31,6 +32,7 @@ func (p *Pool) Stats() Stats {
 	s := Stats{
 		Workers: len(p.workers), Running: p.inflight, Waiting: len(p.waiters), Starts: p.starts, Total: p.total, LastCall: p.lastCall,
 		LastInit: p.lastInit, Failures: int(p.failures.Load()), LastError: p.lastError,
+		Waited: time.Duration(p.waited.Load()),
 	}
 	for proc := range p.all {
 		s.PeakMB = max(s.PeakMB, proc.peakMB())
