@@ -3,12 +3,15 @@
 package aws
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -207,7 +210,8 @@ func roleNotReady(err error) bool {
 func withoutValues(err *faas.Error, env map[string]string) *faas.Error {
 	text := err.Err.Error()
 	hidden := text
-	for _, value := range env {
+	// The longest come first: what is left of a value of which another is a part would still be readable.
+	for _, value := range slices.SortedFunc(maps.Values(env), func(a, b string) int { return cmp.Compare(len(b), len(a)) }) {
 		if len(value) >= 4 { // shorter ones are in every text, and guessed anyway
 			hidden = strings.ReplaceAll(hidden, value, "***")
 		}

@@ -1,6 +1,7 @@
 package platform
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"slices"
@@ -61,7 +62,7 @@ func (e *Executor) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Un
 			Files: []faas.PackageFile{{Name: bootstrap, Path: bin.Path, Mode: 0o755}},
 		})
 	}
-	slices.SortFunc(units, func(a, b faas.Unit) int { return int(int64(a.Functions[0].JobID) - int64(b.Functions[0].JobID)) })
+	slices.SortFunc(units, func(a, b faas.Unit) int { return cmp.Compare(a.Functions[0].JobID, b.Functions[0].JobID) })
 	return units, nil
 }
 
@@ -220,7 +221,11 @@ func (e *Executor) List(ctx context.Context) ([]faas.State, error) {
 
 // Invoke runs the job. See [faas.Invoker].
 func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas.Result, error) {
-	return e.p.Invoke(ctx, functionid.Of(e.service, jobID), jobID, args)
+	id := functionid.Of(e.service, jobID)
+	if _, err := e.own("invoke", id); err != nil {
+		return nil, forJob(err, jobID)
+	}
+	return e.p.Invoke(ctx, id, jobID, args)
 }
 
 // Warm starts processes of the job's function. See [faas.Warmer].
@@ -228,7 +233,11 @@ func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
 	if n < 1 {
 		return 0, forJob(notRunError(faas.ErrInvalidArgument, "warm", "%d instances cannot be warmed; the least is 1", n), jobID)
 	}
-	warmed, err := e.p.warm(ctx, functionid.Of(e.service, jobID), n)
+	id := functionid.Of(e.service, jobID)
+	if _, err := e.own("warm", id); err != nil {
+		return 0, forJob(err, jobID)
+	}
+	warmed, err := e.p.warm(ctx, id, n)
 	return warmed, forJob(err, jobID)
 }
 
