@@ -8,27 +8,22 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/ledger"
 	"github.com/tangle-network/blueprint-serverless/internal/rotate"
 	"github.com/tangle-network/blueprint-serverless/internal/worker"
 )
 
 // fileName makes a file name of a service's name: itself where that is safe, else something readable that no other service gets.
 func fileName(service string) string {
-	safe := strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' {
-			return r
-		}
-		return '_'
-	}, service)
-	if safe == service {
-		return safe
+	readable := ledger.Readable(service)
+	if readable == service {
+		return service
 	}
 	sum := sha256.Sum256([]byte(service))
-	return safe[:min(len(safe), 80)] + "-" + hex.EncodeToString(sum[:6])
+	return readable + "-" + hex.EncodeToString(sum[:6])
 }
 
 // logPath makes the log directory and returns the path of the service's log.

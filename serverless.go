@@ -23,7 +23,7 @@ const cleanupTimeout = 30 * time.Second
 // where they do not; functions of the service that belong to no job in jobIDs any more are removed last. If anything fails or ctx ends, what
 // this call created is removed, what it updated is put back where the provider can, and the error (a *faas.Error) lists what was left
 // behind. Every change is written ahead into the service's ledger ([WithStateDir]), so that after a crash the next call for the service finishes or
-// undoes it. The caller owns the service and ends it with Undeploy or Close.
+// undoes it; it waits up to 2 s first, until what the killed program had sent cannot take effect unseen any more. The caller owns the service and ends it with Undeploy or Close.
 func DeployServerless(ctx context.Context, spec ServiceSpec, jobIDs []uint32, cfg ServerlessConfig, opts ...DeployOption) (svc *Service, err error) {
 	o := newDeployOptions(opts)
 	defer func() { err = o.closeGiven(svc, err) }()

@@ -29,16 +29,21 @@ func (s *Store) Dir() string { return s.dir }
 
 const suffix = ".ledger"
 
-// path returns the file of a service at a location. The name is readable where it can be, and told apart by a hash.
-func (s *Store) path(service string, provider faas.Config) string {
+// Readable makes of a service's name something that can be part of a file name everywhere. Several names may become the same.
+func Readable(service string) string {
 	readable := strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' {
 			return r
 		}
 		return '_'
 	}, service)
+	return readable[:min(len(readable), 80)]
+}
+
+// path returns the file of a service at a location. The name is readable where it can be, and told apart by a hash.
+func (s *Store) path(service string, provider faas.Config) string {
 	sum := sha256.Sum256([]byte(service + "\x1e" + Location(provider)))
-	return filepath.Join(s.dir, readable[:min(len(readable), 80)]+"-"+hex.EncodeToString(sum[:6])+suffix)
+	return filepath.Join(s.dir, Readable(service)+"-"+hex.EncodeToString(sum[:6])+suffix)
 }
 
 // Records returns what every ledger says, sorted by service and location, without locking any. A ledger that cannot be read is an error beside
