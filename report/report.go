@@ -71,8 +71,11 @@ func (l *lines) event(e serverless.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	what := string(e.Phase)
-	if e.Action != "" {
+	switch {
+	case e.Phase == serverless.PhaseFunction:
 		what = e.Action
+	case e.Action != "":
+		what += " " + e.Action
 	}
 	switch e.Kind {
 	case serverless.EventStarted:
@@ -92,7 +95,7 @@ func (l *lines) event(e serverless.Event) {
 	if e.Unit != "" {
 		fmt.Fprintf(&b, " (%d done, %d running)", l.ended[what], l.started[what]-l.ended[what])
 	}
-	if n := l.bytes[e.Unit]; n > 0 && e.Action != "" {
+	if n := l.bytes[e.Unit]; n > 0 && e.Phase == serverless.PhaseFunction {
 		fmt.Fprintf(&b, ", %.1f MB uploaded", float64(n)/(1<<20))
 		delete(l.bytes, e.Unit)
 	}

@@ -99,6 +99,6 @@ func ExampleSlog() {
 	fmt.Println(err)
 	// Output:
 	// level=INFO msg="deployment ended" phase=analysis
-	// level=ERROR msg="deployment ended" phase=orchestrator error="no machine is free"
+	// level=ERROR msg="deployment ended" phase=orchestrator action=start error="no machine is free"
 	// faas: run traditionally: no machine is free
 }
