@@ -93,6 +93,8 @@ func TestFailuresEndWithTheCodeOfTheirKind(t *testing.T) {
 		{"two inputs", []string{"invoke", "--service-id", "123", "0", "--text", "a", "--hex", "0a"}, 2, "give one"},
 		{"broken hex", []string{"invoke", "--service-id", "123", "0", "--hex", "0g"}, 2, "hex"},
 		{"a binary that is not there", []string{"deploy", "--service-id", "8", "--binary", filepath.Join(d.dir, "none")}, 11, "--run"},
+		{"an option of an estimate alone", []string{"analyze", d.binary, "--keep-warm", "1"}, 2, "--calls-per-month"},
+		{"prices that are not there", []string{"analyze", d.binary, "--calls-per-month", "1", "--prices", filepath.Join(d.dir, "none")}, 3, "none"},
 		{"nothing to analyse", []string{"analyze", filepath.Join(d.dir, "none")}, 2, "none"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -112,7 +114,7 @@ func TestFailuresEndWithTheCodeOfTheirKind(t *testing.T) {
 func TestEveryCommandAnswersOneJSONDocument(t *testing.T) {
 	d := deployedDesk(t)
 	for _, args := range [][]string{
-		{"show"}, {"policy", "--faas-memory", "300", "--dry-run"}, {"analyze", d.binary}, {"analyze", "42", "--binary", d.binary},
+		{"show"}, {"policy", "--faas-memory", "300", "--dry-run"}, {"analyze", d.binary}, {"analyze", "42", "--binary", d.binary}, {"analyze", d.binary, "--calls-per-month", "10", "--arch", "arm64"},
 		{"analyze", filepath.Join(d.dir, "target", "blueprint-profiles.json")}, {"profile", d.binary, "--jobs", "0", "--runs", "1", "--on-chain", "--output", filepath.Join(d.dir, "p.json")},
 		{"plan", "--service-id", "123"}, {"deploy", "--service-id", "123"}, {"list"}, {"status", "--service-id", "123"}, {"invoke", "--service-id", "123", "0"},
 		{"invoke", "--service-id", "123", "0", "--repeat", "3", "--parallel", "2"}, {"warm", "--service-id", "123"}, {"recover", "--service-id", "123"},

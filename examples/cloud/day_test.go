@@ -41,6 +41,7 @@ func TestTheDayGoesAsTheTranscriptSays(t *testing.T) {
 		{"", "policy --faas-aws-region eu-west-1"},
 		{"Measure the jobs.", "profile BINARY --input 0=text:hello --input 1=hex:0500000000000000"},
 		{"Which of them fit where?", "analyze BINARY"},
+		{"And what would they cost?", "analyze BINARY --calls-per-month 3000000 --keep-warm 1 --quiet"},
 		{"What would be done?", "plan --service-id 123 --binary BINARY"},
 		{"Do it.", "service deploy --service-id 123 --binary BINARY"},
 		{"Doing it again changes nothing.", "deploy --service-id 123"},
@@ -90,6 +91,8 @@ var masks = []struct {
 	{regexp.MustCompile(`\b[0-9.]+(ms|µs|s)\b`), "T"},
 	{regexp.MustCompile(`\b\d+ ms\b`), "T"},
 	{regexp.MustCompile(`\b[0-9.]+ MB to upload`), "N MB to upload"},
+	{regexp.MustCompile(`-?\b[0-9.]+ USD`), "N USD"}, // follows from what was measured
+	{regexp.MustCompile(`costs as much at.*`), "costs as much at  N calls"},
 	{regexp.MustCompile(`T  \d+ MB  `), "T  N MB  "},
 	{regexp.MustCompile(`\d+ calls a second`), "N calls a second"},
 	{regexp.MustCompile(`\d+ cold starts`), "N cold starts"},

@@ -1,0 +1,224 @@
+package serverless
+
+import (
+	"cmp"
+	"math"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// CostInput is what the cost of a month depends on beside the profiles.
+type CostInput struct {
+	// CallsPerMonth is how often each job is called in a month; JobCalls says otherwise for single jobs.
+	CallsPerMonth uint64
+	JobCalls      map[uint32]uint64
+	// DefaultMemoryMB is that of the policy, in MiB: a function has at least that much. 0 counts with what the jobs need.
+	DefaultMemoryMB uint32
+	// KeepWarm is how many instances of each function are kept ready all the time.
+	KeepWarm uint32
+	// Arch is that of the binary; arm64 has a price of its own on some providers. Empty counts as amd64.
+	Arch faas.Arch
+	// Prices are [DefaultPrices] where nil.
+	Prices *Prices
+}
+
+// CostEstimate is what the jobs cost in a month of 730 hours, in Currency and before taxes. It is a plain value.
+type CostEstimate struct {
+	Provider string    `json:"provider"`
+	Currency string    `json:"currency"`
+	Region   string    `json:"region"`
+	AsOf     string    `json:"as_of"`
+	Source   string    `json:"source"` // of the prices
+	Jobs     []JobCost `json:"jobs"`   // those that fit the provider, by ascending id; amounts before what is free
+	// FreeTier is what an account that does nothing else does not pay of the jobs' requests and computing.
+	FreeTier float64 `json:"free_tier"`
+	Total    float64 `json:"total"`
+	// Machine is the alternative: the cheapest machine for all jobs of the blueprint. Nil where no machine is large enough.
+	Machine *MachineCost `json:"machine,omitempty"`
+	// BreakEvenCalls is how many calls a month, of all jobs together and in the same proportion, cost as much as the machine; fewer are cheaper on
+	// FaaS. 0: there is no such number, because nothing is called, calls are free, or keeping instances warm costs more than the machine.
+	BreakEvenCalls uint64 `json:"break_even_calls,omitempty"`
+}
+
+// JobCost is what one job costs in a month, before what is free.
+type JobCost struct {
+	JobID    uint32  `json:"job_id"`
+	Calls    uint64  `json:"calls"`
+	MemoryMB uint32  `json:"memory_mb"`
+	VCPUs    float64 `json:"vcpus,omitempty"` // where processors are billed apart
+	BilledMS uint64  `json:"billed_ms"`       // of a call of average duration
+	Requests float64 `json:"requests"`
+	Compute  float64 `json:"compute"` // the memory and the processors of the calls
+	KeepWarm float64 `json:"keep_warm"`
+}
+
+// MachineCost is what a machine costs in a month.
+type MachineCost struct {
+	Name    string  `json:"name"`
+	Machine float64 `json:"machine"`
+	Address float64 `json:"address"` // a public IPv4 address
+	Total   float64 `json:"total"`
+}
+
+const (
+	hoursPerMonth   = 730
+	secondsPerMonth = hoursPerMonth * 3600
+)
+
+// EstimateCost says what the jobs that fit a provider cost there in a month, by their profiles and list prices, and what a machine for all of them would
+// cost in its place. It is pure.
+//
+// It is meant to err on the dear side: a profile's durations include the start of the process, every call has an instance of its own, and calls of
+// instances that are kept warm are billed as any other. What is transferred and stored, and retried, is not in it, nor is the machine that jobs which do
+// not fit need.
+//
+// The error is ErrInvalidArgument for a provider that is not known, ErrUnsupported for one without a price.
+func EstimateCost(meta *Metadata, provider string, in CostInput) (*CostEstimate, error) {
+	analysis, err := AnalyzeFor(meta, provider, true)
+	if err != nil {
+		return nil, err
+	}
+	prices := in.Prices
+	if prices == nil {
+		prices = DefaultPrices()
+	}
+	price, ok := prices.Providers[provider]
+	if !ok {
+		return nil, faas.Errorf(faas.ErrUnsupported, "estimate cost", provider, "no prices are known for it: give some with LoadPrices")
+	}
+	sizes, _ := faas.ProviderMemorySizes(provider)
+	profiles := map[uint32]*JobProfile{}
+	if meta != nil {
+		for i := range meta.Jobs {
+			profiles[meta.Jobs[i].ID] = meta.Jobs[i].Profile
+		}
+	}
+	c := calculation{price: price, memory: price.GBSecond}
+	if in.Arch == faas.ARM64 && len(price.GBSecondARM64) > 0 {
+		c.memory = price.GBSecondARM64
+	}
+	for _, job := range analysis.Jobs {
+		profile := profiles[job.JobID]
+		if !job.Compatible || job.Needs == nil || profile == nil {
+			continue
+		}
+		calls, set := in.JobCalls[job.JobID]
+		if !set {
+			calls = in.CallsPerMonth
+		}
+		memory := sizes.RoundUp(max(in.DefaultMemoryMB, job.Needs.MemoryMB))
+		c.add(JobCost{JobID: job.JobID, Calls: calls, MemoryMB: memory, VCPUs: price.vcpus(memory), BilledMS: price.billed(profile.AvgDurationMS)}, in.KeepWarm)
+	}
+	out := &CostEstimate{
+		Provider: provider, Currency: prices.Currency, Region: price.Region, AsOf: price.AsOf, Source: price.Source,
+		Jobs: c.jobs, Machine: prices.Machines.cheapest(analysis.Sizing),
+	}
+	if out.Jobs == nil {
+		out.Jobs = []JobCost{}
+	}
+	out.Total, out.FreeTier = c.total(1)
+	if out.Machine != nil {
+		out.BreakEvenCalls = c.breakEven(out.Machine.Total)
+	}
+	return out, nil
+}
+
+// calculation sums what jobs use.
+type calculation struct {
+	price                      ProviderPrices
+	memory                     []PriceTier
+	jobs                       []JobCost
+	calls, gbSeconds, vcpuSecs float64
+	keepWarm                   float64
+}
+
+func (c *calculation) add(job JobCost, warm uint32) {
+	gb := float64(job.MemoryMB) / 1024
+	seconds := float64(job.Calls) * float64(job.BilledMS) / 1000
+	job.Requests = float64(job.Calls) / 1e6 * c.price.PerMillionRequests
+	job.Compute = tiered(c.memory, seconds*gb) + seconds*job.VCPUs*c.price.VCPUSecond
+	job.KeepWarm = float64(warm) * secondsPerMonth * (gb*c.price.IdleGBSecond + job.VCPUs*c.price.IdleVCPUSecond)
+	c.jobs = append(c.jobs, job)
+	c.calls += float64(job.Calls)
+	c.gbSeconds += seconds * gb
+	c.vcpuSecs += seconds * job.VCPUs
+	c.keepWarm += job.KeepWarm
+}
+
+// total is the cost of all jobs with so many times the calls, and what of it is free.
+func (c *calculation) total(times float64) (pay, free float64) {
+	calls, gb, vcpu := c.calls*times, c.gbSeconds*times, c.vcpuSecs*times
+	full := calls/1e6*c.price.PerMillionRequests + tiered(c.memory, gb) + vcpu*c.price.VCPUSecond
+	free = min(calls, c.price.FreeRequests)/1e6*c.price.PerMillionRequests + tiered(c.memory, min(gb, c.price.FreeGBSeconds)) +
+		min(vcpu, c.price.FreeVCPUSeconds)*c.price.VCPUSecond
+	return full - free + c.keepWarm, free
+}
+
+// breakEven returns the least number of calls that cost at least as much as the limit; 0 where there is none.
+func (c *calculation) breakEven(limit float64) uint64 {
+	const most = 1e15 // calls; more than that nobody makes
+	if pay, _ := c.total(0); c.calls == 0 || pay >= limit {
+		return 0
+	}
+	if pay, _ := c.total(most / c.calls); pay < limit {
+		return 0
+	}
+	low, high := uint64(0), uint64(most)
+	for high-low > 1 {
+		middle := low + (high-low)/2
+		if pay, _ := c.total(float64(middle) / c.calls); pay < limit {
+			low = middle
+		} else {
+			high = middle
+		}
+	}
+	return high
+}
+
+// tiered is the price of an amount in a month.
+func tiered(tiers []PriceTier, amount float64) float64 {
+	sum, from := 0.0, 0.0
+	for _, tier := range tiers {
+		upTo := tier.UpTo
+		if upTo == 0 {
+			upTo = math.Inf(1)
+		}
+		if amount > from {
+			sum += (min(amount, upTo) - from) * tier.Price
+		}
+		from = upTo
+	}
+	return sum
+}
+
+// billed is how long a call of that duration is billed for.
+func (p ProviderPrices) billed(ms uint64) uint64 {
+	ms = min(max(ms, p.MinimumMS), 1<<53) // below any overflow
+	step := cmp.Or(p.StepMS, 1)
+	return ms/step*step + min(ms%step, 1)*step
+}
+
+// vcpus is how many processors come with so much memory; 0 where they are not billed apart.
+func (p ProviderPrices) vcpus(mb uint32) float64 {
+	for _, share := range p.VCPUs {
+		if mb <= share.UpToMB {
+			return share.VCPUs
+		}
+	}
+	if n := len(p.VCPUs); n > 0 {
+		return p.VCPUs[n-1].VCPUs
+	}
+	return 0
+}
+
+// cheapest is the first machine that is large enough.
+func (p MachinePrices) cheapest(need Sizing) *MachineCost {
+	for _, m := range p.Sizes {
+		if m.MemoryMB >= need.MemoryMB && m.Cores >= need.CPUCores {
+			c := &MachineCost{Name: m.Name, Machine: m.Hour * hoursPerMonth, Address: p.AddressHour * hoursPerMonth}
+			c.Total = c.Machine + c.Address
+			return c
+		}
+	}
+	return nil
+}

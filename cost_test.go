@@ -1,0 +1,198 @@
+package serverless_test
+
+import (
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	serverless "github.com/tangle-network/blueprint-serverless"
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// priced is a blueprint whose job 0 takes 120 ms and 100 MB, and whose job 1 does not fit anywhere.
+var priced = &serverless.Metadata{Jobs: []serverless.Job{
+	{ID: 0, Profile: &serverless.JobProfile{AvgDurationMS: 120, P95DurationMS: 150, PeakMemoryMB: 100}},
+	{ID: 1, Profile: &serverless.JobProfile{AvgDurationMS: 1, P95DurationMS: 1, PeakMemoryMB: 1, Stateful: true}},
+}}
+
+// amounts are compared to a thousandth of a cent.
+var amounts = cmpopts.EquateApprox(0, 1e-5)
+
+// A t4g.nano for 730 hours at $0.0042, and an IPv4 address at $0.005.
+var nano = &serverless.MachineCost{Name: "t4g.nano", Machine: 3.066, Address: 3.65, Total: 6.716}
+
+// Worked by hand from the prices of each provider's page.
+func TestCostsAreThoseWorkedByHand(t *testing.T) {
+	for _, tt := range []struct {
+		name, provider string
+		in             serverless.CostInput
+		want           serverless.CostEstimate
+	}{
+		// https://aws.amazon.com/lambda/pricing/, the example of 3 million requests of 120 ms with 1,536 MB, "$2.73":
+		// 3,000,000 x 0.12 s x 1.5 GB = 540,000 GB-s x $0.0000166667 = $9.000018; 3 x $0.20 = $0.60; free 400,000 GB-s = $6.66668 and 1 million = $0.20.
+		// A call costs 0.18 x $0.0000166667 + $0.0000002 = $0.000003200006, so that $6.716 + $6.86668 are reached with 4,244,580.
+		{"AWS, its own example", faas.AWSLambda, serverless.CostInput{CallsPerMonth: 3e6, DefaultMemoryMB: 1536}, serverless.CostEstimate{
+			Jobs:     []serverless.JobCost{{Calls: 3e6, MemoryMB: 1536, BilledMS: 120, Requests: 0.60, Compute: 9.000018}},
+			FreeTier: 6.86668, Total: 2.733338, BreakEvenCalls: 4244580,
+		}},
+		// The same on arm64: 540,000 x $0.0000133334 = $7.200036; free 400,000 x $0.0000133334 = $5.33336 and $0.20.
+		// A call: 0.18 x $0.0000133334 + $0.0000002 = $0.000002600012; ($6.716 + $5.53336) / that = 4,711,271.
+		{"AWS on arm64", faas.AWSLambda, serverless.CostInput{CallsPerMonth: 3e6, DefaultMemoryMB: 1536, Arch: faas.ARM64}, serverless.CostEstimate{
+			Jobs:     []serverless.JobCost{{Calls: 3e6, MemoryMB: 1536, BilledMS: 120, Requests: 0.60, Compute: 7.200036}},
+			FreeTier: 5.53336, Total: 2.266676, BreakEvenCalls: 4711271,
+		}},
+		// One instance of 512 MB with provisioned concurrency: 2,628,000 s x 0.5 GB x $0.0000041667 = $5.475044. No call.
+		{"AWS kept warm", faas.AWSLambda, serverless.CostInput{DefaultMemoryMB: 512, KeepWarm: 1}, serverless.CostEstimate{
+			Jobs: []serverless.JobCost{{MemoryMB: 512, BilledMS: 120, KeepWarm: 5.475044}}, Total: 5.475044,
+		}},
+		// 10^10 calls with 10 GB: 10^10 x 0.12 s x 10 GB = 12 x 10^9 GB-s, half of them in the second tier:
+		// 6 x 10^9 x $0.0000166667 + 6 x 10^9 x $0.000015 = $190,000.2; requests 10,000 x $0.20 = $2,000.
+		// Below a million calls only computing is paid, 1.2 x $0.0000166667 a call: ($6.716 + $6.66668) / $0.00002000004 = 669,133.
+		{"AWS in the second tier", faas.AWSLambda, serverless.CostInput{CallsPerMonth: 1e10, DefaultMemoryMB: 10240}, serverless.CostEstimate{
+			Jobs:     []serverless.JobCost{{Calls: 1e10, MemoryMB: 10240, BilledMS: 120, Requests: 2000, Compute: 190000.2}},
+			FreeTier: 6.86668, Total: 191993.33332, BreakEvenCalls: 669133,
+		}},
+		// https://cloud.google.com/run/pricing: 120 ms are billed as 200 ms. 600,000 s: x 0.5 GiB x $0.0000025 = $0.75; x 0.333 vCPU x $0.000024 = $4.7952;
+		// 3 x $0.40 = $1.20. Free: 2 million = $0.80, all 300,000 GiB-s = $0.75, 180,000 vCPU-s = $4.32.
+		// A call: $0.0000004 + $0.00000025 + $0.0000015984 = $0.0000022484; ($6.716 + $0.80 + $0.90 + $4.32) / that = 5,664,473.
+		{"Google", faas.GCPFunctions, serverless.CostInput{CallsPerMonth: 3e6, DefaultMemoryMB: 512}, serverless.CostEstimate{
+			Jobs:     []serverless.JobCost{{Calls: 3e6, MemoryMB: 512, VCPUs: 0.333, BilledMS: 200, Requests: 1.20, Compute: 5.5452}},
+			FreeTier: 5.87, Total: 0.8752, BreakEvenCalls: 5664473,
+		}},
+		// 2,628,000 s x (0.5 GiB + 0.333 vCPU) x $0.0000025 = $5.47281.
+		{"Google kept warm", faas.GCPFunctions, serverless.CostInput{DefaultMemoryMB: 512, KeepWarm: 1}, serverless.CostEstimate{
+			Jobs: []serverless.JobCost{{MemoryMB: 512, VCPUs: 0.333, BilledMS: 200, KeepWarm: 5.47281}}, Total: 5.47281,
+		}},
+		// https://azure.microsoft.com/pricing/details/functions/, Flex Consumption: 120 ms are billed as 1,000 ms. 3,000,000 s x 0.5 GB x $0.000026 = $39;
+		// 3 x $0.40 = $1.20. Free: 100,000 GB-s = $2.60 and 250,000 = $0.10.
+		// A call: $0.000013 + $0.0000004 = $0.0000134; ($6.716 + $2.70) / that = 702,687.
+		{"Azure", faas.AzureFunctions, serverless.CostInput{CallsPerMonth: 3e6}, serverless.CostEstimate{
+			Jobs:     []serverless.JobCost{{Calls: 3e6, MemoryMB: 512, BilledMS: 1000, Requests: 1.20, Compute: 39}},
+			FreeTier: 2.70, Total: 37.5, BreakEvenCalls: 702687,
+		}},
+		// Always ready: 2,628,000 s x 2 x 0.5 GB x $0.000004 = $10.512, which is more than the machine.
+		{"Azure kept warm", faas.AzureFunctions, serverless.CostInput{CallsPerMonth: 1, KeepWarm: 2}, serverless.CostEstimate{
+			Jobs:     []serverless.JobCost{{Calls: 1, MemoryMB: 512, BilledMS: 1000, Requests: 0.0000004, Compute: 0.000013, KeepWarm: 10.512}},
+			FreeTier: 0.0000134, Total: 10.512,
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := serverless.EstimateCost(priced, tt.provider, tt.in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Source == "" || got.AsOf == "" || got.Region == "" || got.Currency != "USD" {
+				t.Errorf("the prices are of no source: %+v", got)
+			}
+			tt.want.Provider, tt.want.Currency, tt.want.Region, tt.want.AsOf, tt.want.Source = tt.provider, got.Currency, got.Region, got.AsOf, got.Source
+			tt.want.Machine = nano
+			if diff := cmp.Diff(&tt.want, got, amounts); diff != "" {
+				t.Errorf("cost (-by hand +estimated):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestTheFreeTierIsSharedByTheJobs(t *testing.T) {
+	two := &serverless.Metadata{Jobs: []serverless.Job{priced.Jobs[0], {ID: 1, Profile: priced.Jobs[0].Profile}}}
+	in := serverless.CostInput{CallsPerMonth: 600_000, JobCalls: map[uint32]uint64{1: 900_000}}
+	got, err := serverless.EstimateCost(two, faas.AWSLambda, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// 1,500,000 calls, of which a million is free; 1,500,000 x 0.12 s x 0.125 GB = 22,500 GB-s, all free.
+	if math.Abs(got.Total-0.10) > 1e-6 || got.Jobs[0].Calls != 600_000 || got.Jobs[1].Calls != 900_000 {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestTheMachineIsLargeEnoughForAllJobs(t *testing.T) {
+	for _, tt := range []struct {
+		peak uint32
+		want string
+	}{{100, "t4g.nano"}, {1000, "t4g.small"}, {10000, "t4g.2xlarge"}, {100000, ""}} {
+		meta := &serverless.Metadata{Jobs: []serverless.Job{{Profile: &serverless.JobProfile{P95DurationMS: 1, PeakMemoryMB: tt.peak}}}}
+		got, err := serverless.EstimateCost(meta, faas.AWSLambda, serverless.CostInput{CallsPerMonth: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := ""
+		if got.Machine != nil {
+			name = got.Machine.Name
+		}
+		if name != tt.want {
+			t.Errorf("for a peak of %d MB: %q, want %q", tt.peak, name, tt.want)
+		}
+	}
+}
+
+func TestThereIsNoEstimateWithoutPrices(t *testing.T) {
+	if _, err := serverless.EstimateCost(priced, faas.Custom, serverless.CostInput{}); !errors.Is(err, faas.ErrUnsupported) {
+		t.Errorf("custom: %v", err)
+	}
+	if _, err := serverless.EstimateCost(priced, "acme", serverless.CostInput{}); !errors.Is(err, faas.ErrInvalidArgument) {
+		t.Errorf("unknown: %v", err)
+	}
+	if got, err := serverless.EstimateCost(nil, faas.AWSLambda, serverless.CostInput{CallsPerMonth: 1}); err != nil || len(got.Jobs) != 0 || got.Total != 0 {
+		t.Errorf("without jobs: %+v, %v", got, err)
+	}
+}
+
+func TestAFileReplacesPrices(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "prices.json")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(`{"providers": {"custom": {"region": "cellar", "as_of": "today", "source": "the landlord", "per_million_requests": 1, "gb_second": [{"price": 0}], "step_ms": 1}}}`)
+	prices, err := serverless.LoadPrices(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := serverless.EstimateCost(priced, faas.Custom, serverless.CostInput{CallsPerMonth: 2e6, Prices: prices})
+	if err != nil || math.Abs(got.Total-2) > 1e-9 || got.Region != "cellar" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if diff := cmp.Diff(serverless.DefaultPrices().Providers[faas.AWSLambda], prices.Providers[faas.AWSLambda]); diff != "" {
+		t.Errorf("a provider that the file does not name changed:\n%s", diff)
+	}
+	for _, tt := range []struct{ text, says string }{
+		{`{"provider": {}}`, "provider"},
+		{`{} {}`, "after"},
+		{`{"currency": "EUR"}`, "EUR"},
+		{`{"providers": {"custom": {}}}`, "step_ms"},
+		{`{"providers": {"custom": {"step_ms": 1, "per_million_requests": -1}}}`, "per_million_requests"},
+		{`{"providers": {"custom": {"step_ms": 1, "gb_second": [{"price": 1}, {"price": 2}]}}}`, "gb_second"},
+		{`{"providers": {"custom": {"step_ms": 1, "vcpu_second": 1}}}`, "vcpus"},
+		{`{"machines": {"sizes": [{"name": "x"}]}}`, "machines"},
+	} {
+		write(tt.text)
+		if _, err := serverless.LoadPrices(path); !errors.Is(err, faas.ErrInvalidArgument) || !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%s: %v", tt.text, err)
+		}
+	}
+	if _, err := serverless.LoadPrices(path + "x"); !errors.Is(err, faas.ErrNotFound) {
+		t.Errorf("no file: %v", err)
+	}
+}
+
+func TestThePricesThatComeWithTheModuleSayWhereTheyAreFrom(t *testing.T) {
+	prices := serverless.DefaultPrices()
+	for name, p := range prices.Providers {
+		if p.Source == "" || p.AsOf == "" || p.Region == "" || len(p.GBSecond) == 0 {
+			t.Errorf("%s: %+v", name, p)
+		}
+	}
+	if m := prices.Machines; m.Source == "" || m.AsOf == "" || !slices.IsSortedFunc(m.Sizes, func(a, b serverless.MachinePrice) int { return int((a.Hour - b.Hour) * 1e6) }) {
+		t.Errorf("machines: %+v", m)
+	}
+}

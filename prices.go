@@ -1,0 +1,188 @@
+package serverless
+
+import (
+	"bytes"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"os"
+	"slices"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// Prices are what [EstimateCost] counts with: list prices, each with where it comes from and when it was true. They are data of the module, which
+// [LoadPrices] overrides.
+type Prices struct {
+	Currency  string                    `json:"currency"`
+	Providers map[string]ProviderPrices `json:"providers"` // by registered name
+	Machines  MachinePrices             `json:"machines"`
+}
+
+// ProviderPrices are the prices of one provider in one region. A GB is 1,024 MiB. What is free is free for an account each month, all functions
+// together.
+type ProviderPrices struct {
+	Region             string      `json:"region"`
+	AsOf               string      `json:"as_of"` // when the prices were looked at
+	Source             string      `json:"source"`
+	PerMillionRequests float64     `json:"per_million_requests"`
+	GBSecond           []PriceTier `json:"gb_second"`                 // of memory while a call runs, by ascending UpTo
+	GBSecondARM64      []PriceTier `json:"gb_second_arm64,omitempty"` // for arm64 where that has a price of its own
+	VCPUSecond         float64     `json:"vcpu_second,omitempty"`     // of a processor while a call runs, where that is billed apart
+	VCPUs              []VCPUShare `json:"vcpus,omitempty"`           // how many processors come with how much memory, ascending
+	FreeRequests       float64     `json:"free_requests"`
+	FreeGBSeconds      float64     `json:"free_gb_seconds"`
+	FreeVCPUSeconds    float64     `json:"free_vcpu_seconds,omitempty"`
+	MinimumMS          uint64      `json:"minimum_ms"` // of a call's duration that is billed
+	StepMS             uint64      `json:"step_ms"`    // to a multiple of which it is rounded up
+	IdleGBSecond       float64     `json:"idle_gb_second,omitempty"`
+	IdleVCPUSecond     float64     `json:"idle_vcpu_second,omitempty"` // both of an instance that is kept warm
+}
+
+// PriceTier is a price for an amount up to UpTo in a month; 0 is for all that is more.
+type PriceTier struct {
+	UpTo  float64 `json:"up_to,omitempty"`
+	Price float64 `json:"price"`
+}
+
+// VCPUShare says how many processors an instance has with up to so much memory.
+type VCPUShare struct {
+	UpToMB uint32  `json:"up_to_mb"`
+	VCPUs  float64 `json:"vcpus"`
+}
+
+// MachinePrices are those of the virtual machines that FaaS is compared with.
+type MachinePrices struct {
+	Region      string         `json:"region"`
+	AsOf        string         `json:"as_of"`
+	Source      string         `json:"source"`
+	AddressHour float64        `json:"address_hour"` // of a public IPv4 address
+	Sizes       []MachinePrice `json:"sizes"`        // the cheapest first
+}
+
+// MachinePrice is one size of machine.
+type MachinePrice struct {
+	Name     string  `json:"name"`
+	MemoryMB uint32  `json:"memory_mb"`
+	Cores    uint32  `json:"cores"`
+	Hour     float64 `json:"hour"`
+}
+
+//go:embed prices.json
+var pricesJSON []byte
+
+// DefaultPrices returns the prices that come with the module.
+func DefaultPrices() *Prices {
+	prices := new(Prices)
+	if err := prices.override(pricesJSON); err != nil {
+		panic("serverless: the prices that come with the module: " + err.Error()) // a test reads them
+	}
+	return prices
+}
+
+// LoadPrices returns [DefaultPrices] with what a JSON file of the same shape says in their place: each provider that it names, and the machines
+// where it has any, as a whole. The error is ErrInvalidArgument for content, ErrNotFound for a file that does not exist.
+func LoadPrices(path string) (*Prices, error) {
+	const op = "load prices"
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, faas.Errorf(faas.ErrNotFound, op, "", "%w", err)
+	} else if err != nil {
+		return nil, faas.Errorf(faas.ErrInvalidArgument, op, "", "%w", err)
+	}
+	defer f.Close()
+	const most = 1 << 20
+	text, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && len(text) > most {
+		err = errors.New("is larger than 1 MiB")
+	}
+	prices := DefaultPrices()
+	if err == nil {
+		err = prices.override(text)
+	}
+	if err != nil {
+		return nil, faas.Errorf(faas.ErrInvalidArgument, op, "", "%s: %w", path, err)
+	}
+	return prices, nil
+}
+
+func (p *Prices) override(text []byte) error {
+	var by Prices
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&by); err != nil {
+		return err
+	}
+	if err := dec.Decode(new(any)); !errors.Is(err, io.EOF) {
+		return errors.New("something stands after the JSON object")
+	}
+	if err := by.validate(); err != nil {
+		return err
+	}
+	if by.Currency != "" && p.Currency != "" && by.Currency != p.Currency {
+		return fmt.Errorf("currency is %q and the prices that it does not replace are in %s", by.Currency, p.Currency)
+	}
+	if p.Currency == "" {
+		p.Currency = by.Currency
+	}
+	if p.Providers == nil {
+		p.Providers = map[string]ProviderPrices{}
+	}
+	maps.Copy(p.Providers, by.Providers)
+	if len(by.Machines.Sizes) > 0 {
+		p.Machines = by.Machines
+	}
+	return nil
+}
+
+func (p *Prices) validate() error {
+	for _, name := range slices.Sorted(maps.Keys(p.Providers)) {
+		if err := p.Providers[name].validate(); err != nil {
+			return fmt.Errorf("providers.%s.%w", name, err)
+		}
+	}
+	if bad(p.Machines.AddressHour) {
+		return errors.New("machines.address_hour is no price")
+	}
+	for _, m := range p.Machines.Sizes {
+		if m.Name == "" || m.MemoryMB == 0 || m.Cores == 0 || bad(m.Hour) {
+			return fmt.Errorf("machines.sizes: %q needs a name, memory_mb, cores, and a price an hour", m.Name)
+		}
+	}
+	return nil
+}
+
+func (p ProviderPrices) validate() error {
+	for name, value := range map[string]float64{
+		"per_million_requests": p.PerMillionRequests, "vcpu_second": p.VCPUSecond, "free_requests": p.FreeRequests, "free_gb_seconds": p.FreeGBSeconds,
+		"free_vcpu_seconds": p.FreeVCPUSeconds, "idle_gb_second": p.IdleGBSecond, "idle_vcpu_second": p.IdleVCPUSecond,
+	} {
+		if bad(value) {
+			return fmt.Errorf("%s is %v: it must be 0 or more", name, value)
+		}
+	}
+	switch {
+	case p.StepMS == 0:
+		return errors.New("step_ms is missing: the milliseconds to a multiple of which durations are rounded up, at least 1")
+	case (p.VCPUSecond > 0 || p.IdleVCPUSecond > 0) && len(p.VCPUs) == 0:
+		return errors.New("vcpus is missing: processors have a price")
+	}
+	for name, tiers := range map[string][]PriceTier{"gb_second": p.GBSecond, "gb_second_arm64": p.GBSecondARM64} {
+		from := 0.0
+		for i, tier := range tiers {
+			last := i == len(tiers)-1
+			if bad(tier.Price) || last != (tier.UpTo == 0) || !last && tier.UpTo <= from {
+				return fmt.Errorf("%s: tier %d: prices must be 0 or more, up_to must ascend, and the last tier has none", name, i)
+			}
+			from = tier.UpTo
+		}
+	}
+	return nil
+}
+
+// bad reports whether x is no amount.
+func bad(x float64) bool { return !(x >= 0) || math.IsInf(x, 0) }
