@@ -9,10 +9,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/gofrs/flock"
-
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/atomicfile"
+	"github.com/tangle-network/blueprint-serverless/internal/filelock"
 )
 
 // newSuffix is what the name of a file that is to replace a ledger ends with.
@@ -21,7 +20,7 @@ const newSuffix = ".new"
 // Ledger is the locked ledger of one service. What its methods have returned from without error survives a crash. It is safe for concurrent use.
 type Ledger struct {
 	path string
-	lock *flock.Flock
+	lock *filelock.Lock
 
 	mu    sync.Mutex
 	file  *os.File // nil until the first write
@@ -228,8 +227,7 @@ func (l *Ledger) Delete() error {
 	return errors.Join(errs...)
 }
 
-// Close ends the operation and lets the next one have the ledger. The lock file stays: removing it would let two operations lock different files
-// of the same name.
+// Close ends the operation and lets the next one have the ledger.
 func (l *Ledger) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -238,5 +236,5 @@ func (l *Ledger) Close() error {
 		errs = append(errs, l.file.Close())
 		l.file = nil
 	}
-	return errors.Join(append(errs, l.lock.Close())...)
+	return errors.Join(append(errs, l.lock.Release())...)
 }

@@ -13,9 +13,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/gofrs/flock"
-
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/filelock"
 )
 
 // Store is the directory that holds the ledgers. Several processes may use it at once.
@@ -107,25 +106,23 @@ func (s *Store) Lock(ctx context.Context, service string, provider faas.Config, 
 		return nil, s.failed("lock service", err)
 	}
 	path := s.path(service, provider)
-	lock := flock.New(strings.TrimSuffix(path, suffix) + ".lock")
-	var locked bool
-	var err error
+	poll := time.Duration(0)
 	if wait {
-		locked, err = lock.TryLockContext(ctx, lockPoll)
-	} else {
-		locked, err = lock.TryLock()
+		poll = lockPoll
 	}
+	name := strings.TrimSuffix(path, suffix) + ".lock"
+	lock, err := filelock.Acquire(ctx, name, poll)
 	switch {
-	case err != nil && ctx.Err() != nil:
+	case errors.Is(err, filelock.ErrHeld) && ctx.Err() != nil:
 		return nil, faas.Errorf(faas.ErrTimeout, "lock service", "", "service %q is being changed by another operation, and this one was waiting for it: %w", service, ctx.Err())
+	case errors.Is(err, filelock.ErrHeld):
+		return nil, faas.Errorf(faas.ErrConflict, "lock service", "", "service %q is being changed by another operation (lock %s): try again when it has ended, or wait for it", service, name)
 	case err != nil:
 		return nil, s.failed("lock service", err)
-	case !locked:
-		return nil, faas.Errorf(faas.ErrConflict, "lock service", "", "service %q is being changed by another operation (lock %s): try again when it has ended, or wait for it", service, lock.Path())
 	}
 	l := &Ledger{path: path, lock: lock}
 	if err := l.load(service, withoutSecrets(provider)); err != nil {
-		return nil, errors.Join(err, lock.Close())
+		return nil, errors.Join(err, lock.Release())
 	}
 	return l, nil
 }

@@ -1,0 +1,62 @@
+// Package filelock locks across processes with a file that is gone when the lock is.
+package filelock
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	"github.com/gofrs/flock"
+)
+
+// ErrHeld is the error where somebody else holds the lock and waiting is over or was not asked for. Where the context ended it wraps its error too.
+var ErrHeld = errors.New("the lock is held by another operation")
+
+// Lock is a lock that is held.
+type Lock struct{ f *flock.Flock }
+
+// Acquire takes the lock at path, which exists as a file as long as somebody holds it. It looks again every poll until it has the lock or ctx is done; with
+// poll 0 it looks once. The lock excludes other processes and other callers in this one, and ends with the process.
+func Acquire(ctx context.Context, path string, poll time.Duration) (*Lock, error) {
+	for {
+		f := flock.New(path)
+		var locked bool
+		var err error
+		if poll > 0 {
+			locked, err = f.TryLockContext(ctx, poll)
+		} else {
+			locked, err = f.TryLock()
+		}
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return nil, errors.Join(ErrHeld, err)
+		case err != nil:
+			return nil, err
+		case !locked:
+			return nil, ErrHeld
+		case isCurrent(f):
+			return &Lock{f}, nil
+		}
+		// Its last holder removed the file between our opening and our locking it, so that this lock excludes nobody.
+		if err := f.Close(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// isCurrent reports whether the locked file is still the one at its path.
+func isCurrent(f *flock.Flock) bool {
+	held, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Stat(f.Path())
+	return err == nil && os.SameFile(held, there)
+}
+
+// Release ends the lock and removes its file. Where an open file cannot be removed, as on Windows, it stays and does no harm.
+func (l *Lock) Release() error {
+	_ = os.Remove(l.f.Path()) // before the lock ends: a waiter that gets this file then sees that it is gone, and takes the next one
+	return l.f.Close()
+}
