@@ -72,9 +72,7 @@ func runProfiledJob() {
 		fmt.Print("Hello, world")
 		return
 	case jobHang:
-		select {
-		case <-time.After(time.Hour):
-		}
+		time.Sleep(time.Hour)
 	case jobBare:
 		fmt.Print(`{"result":[1,2,3]}`)
 		return

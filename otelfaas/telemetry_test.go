@@ -217,7 +217,7 @@ func TestADeploymentAndItsInvocationsAreToldAndMeasured(t *testing.T) {
 		if s.Name() == "faas invoke" && s.Status().Code != codes.Error {
 			attrs := map[string]string{}
 			for _, a := range s.Attributes() {
-				attrs[string(a.Key)] = a.Value.Emit()
+				attrs[string(a.Key)] = a.Value.String()
 			}
 			wantAttrs := map[string]string{
 				"faas.invoked_name": "svc/job0", "faas.invoked_provider": "aws", "faas.invoked_region": "eu-west-1", "blueprint.service": "svc", "blueprint.job_id": "0",

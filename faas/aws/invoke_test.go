@@ -121,14 +121,14 @@ func TestRepeatableJobsAreRepeated(t *testing.T) {
 
 func TestAnUnreachableLambdaDidNotRunTheJob(t *testing.T) {
 	t.Parallel()
-	e, server := deployed(t, nil, nil)
+	_, server := deployed(t, nil, nil)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	address := l.Addr().String()
 	l.Close()
-	e = openAt(t, server, "invoke", opening{client: &http.Client{Transport: redirected{address}}})
+	e := openAt(t, server, "invoke", opening{client: &http.Client{Transport: redirected{address}}})
 	_, err = e.Invoke(t.Context(), 0, nil)
 	var failed *faas.Error
 	if !errors.As(err, &failed) || failed.Code != faas.ErrUnavailable || !failed.NotRun {

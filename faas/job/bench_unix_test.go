@@ -13,10 +13,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/frame"
 )
 
-// floorEnv makes the test binary send back every benchFrame bytes, with nothing but read and write.
+// floorEnv makes the test binary send back what it reads, with nothing but read and write.
 const floorEnv = "JOB_TEST_FLOOR"
-
-const benchFrame = frame.HeaderSize + 8
 
 func init() {
 	if os.Getenv(floorEnv) == "" {

@@ -107,8 +107,8 @@ func (p *Platform) Close() error {
 		timer := time.AfterFunc(p.opts.drainTimeout, p.cutOff)
 		defer timer.Stop()
 		defer p.cutOff()
-		p.life.Lock() // changes under way end first, later ones see that the platform is closed
-		p.life.Unlock()
+		p.life.Lock()   // changes under way end first, later ones see that the platform is closed
+		p.life.Unlock() //lint:ignore SA2001 to have been locked is all that is wanted
 		var mu sync.Mutex
 		var errs []error
 		for _, f := range functions {

@@ -39,9 +39,7 @@ func behave(behaviour string) {
 		os.Exit(code)
 	case "hang":
 		fmt.Print("ready")
-		select {
-		case <-time.After(time.Hour):
-		}
+		time.Sleep(time.Hour)
 	case "pour":
 		for {
 			if _, err := os.Stdout.Write(make([]byte, 1<<16)); err != nil {
