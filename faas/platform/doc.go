@@ -36,7 +36,7 @@
 // when this program ends, killed or not. Its memory is limited, see [Platform.MemoryLimitKind].
 //
 // What is not isolated: functions run as this program's user, see its files, its network and the other processes, and share the machine's
-// processors. Deploy only code that you would run yourself.
+// processors. How many processes they start and files they open is not limited by the platform. Deploy only code that you would run yourself.
 //
 // # Metrics
 //
