@@ -2,6 +2,7 @@ package serverless_test
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -98,6 +99,43 @@ func TestCostsAreThoseWorkedByHand(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Three million calls of 120 ms with 1,536 MB, as in the example on AWS's own page.
+func ExampleEstimateCost() {
+	meta := &serverless.Metadata{Jobs: []serverless.Job{{Profile: &serverless.JobProfile{AvgDurationMS: 120, P95DurationMS: 150, PeakMemoryMB: 1200}}}}
+	cost, err := serverless.EstimateCost(meta, faas.AWSLambda, serverless.CostInput{CallsPerMonth: 3_000_000, DefaultMemoryMB: 1536})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Printf("%.2f %s a month\n", cost.Total, cost.Currency)
+	fmt.Printf("%s: %.2f\n", cost.Machine.Name, cost.Machine.Total)
+	// Output:
+	// 2.73 USD a month
+	// t4g.small: 15.91
+}
+
+// Whatever a price file holds, it is refused or gives estimates that are amounts.
+func FuzzLoadPrices(f *testing.F) {
+	f.Add([]byte(`{"providers": {"custom": {"step_ms": 1, "gb_second": [{"up_to": 5, "price": 1}, {"price": 2}], "vcpus": [{"up_to_mb": 128, "vcpus": 0.5}], "vcpu_second": 1}}}`))
+	f.Add([]byte(`{"currency": "EUR", "machines": {"sizes": [{"name": "x", "memory_mb": 512, "cores": 1, "hour": 0}]}}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		path := filepath.Join(t.TempDir(), "prices.json")
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		prices, err := serverless.LoadPrices(path)
+		if err != nil {
+			return
+		}
+		for name := range prices.Providers {
+			cost, err := serverless.EstimateCost(priced, name, serverless.CostInput{CallsPerMonth: 1000, Prices: prices})
+			if err == nil && (math.IsNaN(cost.Total) || math.IsInf(cost.Total, 0)) {
+				t.Errorf("%s costs %v", name, cost.Total)
+			}
+		}
+	})
 }
 
 func TestTheFreeTierIsSharedByTheJobs(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"math"
 	"os"
 	"slices"
 
@@ -171,6 +170,11 @@ func (p ProviderPrices) validate() error {
 	case (p.VCPUSecond > 0 || p.IdleVCPUSecond > 0) && len(p.VCPUs) == 0:
 		return errors.New("vcpus is missing: processors have a price")
 	}
+	for i, share := range p.VCPUs {
+		if bad(share.VCPUs) || i > 0 && share.UpToMB <= p.VCPUs[i-1].UpToMB {
+			return fmt.Errorf("vcpus: entry %d: vcpus must be 0 or more, and up_to_mb must ascend", i)
+		}
+	}
 	for name, tiers := range map[string][]PriceTier{"gb_second": p.GBSecond, "gb_second_arm64": p.GBSecondARM64} {
 		from := 0.0
 		for i, tier := range tiers {
@@ -184,5 +188,5 @@ func (p ProviderPrices) validate() error {
 	return nil
 }
 
-// bad reports whether x is no amount.
-func bad(x float64) bool { return !(x >= 0) || math.IsInf(x, 0) }
+// bad reports whether x is no amount. Amounts above any that exists would overflow in sums.
+func bad(x float64) bool { return !(x >= 0 && x <= 1e15) }
