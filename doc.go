@@ -10,8 +10,8 @@
 //	NewPlan        what a deployment would change               Plan
 //	Deploy         both phases, and the fallback                Service
 //
-// [ProfileJobs] measures a binary's jobs, without which none of them counts as fit. [VerifyBinary] compares a binary with what the blueprint publishes. [EstimateCost] says what they cost
-// in a month on each provider.
+// [ProfileJobs] measures a binary's jobs, without which none of them counts as fit. [VerifyBinary] compares a binary with what the blueprint publishes.
+// [EstimateCost] says what the jobs cost in a month on each provider.
 //
 // # After a deployment
 //

@@ -100,7 +100,7 @@ type fieldChange struct {
 type policyView struct {
 	serverless.ServerlessSettings
 	ProviderConfig []string `json:"provider_config,omitempty"`
-	// digests tell whether an option's value changed.
+	// options are the values, to tell whether one changed. They are never shown.
 	options map[string]string
 }
 

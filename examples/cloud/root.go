@@ -108,7 +108,7 @@ func (a *app) loadPolicy() (*serverless.Policy, error) {
 	return serverless.LoadPolicy(serverless.WithPolicyPath(a.policyFile))
 }
 
-// stateOption is for the library's calls that want to know no more than where the ledgers are.
+// stateOptions tell the library where the ledgers are.
 func (a *app) stateOptions() []serverless.DeployOption {
 	if a.stateDir == "" {
 		return nil
