@@ -53,7 +53,9 @@ func metadata(jobs string) *serverless.Metadata {
 	return m
 }
 
+// spec is a service, and gives the test a ledger of its own.
 func spec(t testing.TB) serverless.ServiceSpec {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
 	return serverless.ServiceSpec{Name: "svc", BlueprintID: 1, BinaryPath: script(t), Env: map[string]string{"KEY": canary}}
 }
 

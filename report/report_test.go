@@ -78,8 +78,8 @@ func TestADeploymentIsALinePerStep(t *testing.T) {
 			t.Errorf("%q is not in\n%s", want, got)
 		}
 	}
-	if strings.Count(got, "FAILED") != 1 && !strings.Contains(got, "context canceled") {
-		t.Errorf("more failures than there were:\n%s", got)
+	if !strings.Contains(got, "FAILED") { // of the others, those fail that were under way when the deployment was given up
+		t.Errorf("no failure is told:\n%s", got)
 	}
 }
 

@@ -103,7 +103,7 @@ func (h buildHost) apply(ctx context.Context, d *deployment, old *resource, p *p
 	}
 	p.step("deploy")
 	var op operation
-	if err := h.e.call(ctx, r, false, want, &op); err != nil {
+	if err := h.e.commit(ctx, r, want, &op); err != nil {
 		return nil, err
 	}
 	var f function

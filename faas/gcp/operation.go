@@ -111,3 +111,18 @@ func messages(all []stateMessage) string {
 	}
 	return truncate(strings.Join(texts, "; "), maxMessage)
 }
+
+// commitTime is how long the answer to a change that was sent is waited for once the caller has given up.
+const commitTime = 10 * time.Second
+
+// commit sends a create or an update. A request that was sent takes effect whether or not its caller waits for the answer, so that a caller who gives up
+// is answered only once the change is known to have begun or not: what undoes it then sees it.
+func (e *Executor) commit(ctx context.Context, r request, body any, op *operation) error {
+	if ctx.Err() != nil {
+		return e.call(ctx, r, false, body, op) // which says so
+	}
+	within, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(commitTime, cancel) })()
+	return e.call(within, r, false, body, op)
+}

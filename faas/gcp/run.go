@@ -190,7 +190,7 @@ func (h runHost) apply(ctx context.Context, d *deployment, old *resource, p *pro
 	}
 	p.step("deploy")
 	var op operation
-	if err := h.e.call(ctx, r, false, want, &op); err != nil {
+	if err := h.e.commit(ctx, r, want, &op); err != nil {
 		return nil, err
 	}
 	if err := h.e.wait(ctx, r, h.e.set.runURL, &op, p, nil); err != nil {
