@@ -114,11 +114,12 @@ func TestWithoutAUsableDefaultStateDirectoryADeploymentGoesOnAndWarns(t *testing
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	sp := spec(t)
 	for _, name := range []string{"XDG_STATE_HOME", "HOME", "AppData"} {
 		t.Setenv(name, file)
 	}
 	cloud := faastest.NewMemory(faastest.WithJob(answer))
-	svc, err := serverless.Deploy(t.Context(), spec(t), serverless.WithPolicy(policy(true, false)), serverless.WithMetadata(metadata("ff")), serverless.WithExecutor(cloud.Executor("svc")), serverless.WithoutRunner())
+	svc, err := serverless.Deploy(t.Context(), sp, serverless.WithPolicy(policy(true, false)), serverless.WithMetadata(metadata("ff")), serverless.WithExecutor(cloud.Executor("svc")), serverless.WithoutRunner())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +129,7 @@ func TestWithoutAUsableDefaultStateDirectoryADeploymentGoesOnAndWarns(t *testing
 	if err := svc.Undeploy(t.Context()); err != nil || len(cloud.Units()) > 0 {
 		t.Errorf("%v, left: %v", err, cloud.Units())
 	}
-	_, err = serverless.Deploy(t.Context(), spec(t), serverless.WithPolicy(policy(true, false)), serverless.WithMetadata(metadata("ff")), serverless.WithExecutor(cloud.Executor("svc")), serverless.WithoutRunner(), serverless.WithStateDir(filepath.Join(file, "state")))
+	_, err = serverless.Deploy(t.Context(), sp, serverless.WithPolicy(policy(true, false)), serverless.WithMetadata(metadata("ff")), serverless.WithExecutor(cloud.Executor("svc")), serverless.WithoutRunner(), serverless.WithStateDir(filepath.Join(file, "state")))
 	if err == nil {
 		t.Error("a directory of the caller's choice that cannot be used is no error")
 	}
