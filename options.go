@@ -21,6 +21,8 @@ type deployOptions struct {
 	traditional  TraditionalFunc
 	stateDir     string
 	noWait       bool
+	// callsPerMonth: see WithCallsPerMonth; 0: no estimate.
+	callsPerMonth uint64
 	// keepSucceeded: see WithKeepSucceeded.
 	keepSucceeded bool
 	events        emitter
@@ -73,6 +75,11 @@ func WithoutWaiting() DeployOption { return func(o *deployOptions) { o.noWait = 
 // WithKeepSucceeded keeps the functions that were deployed when others failed, in place of undoing them all. Deploy and DeployServerless then
 // return the service, with the jobs that succeeded, beside the error.
 func WithKeepSucceeded() DeployOption { return func(o *deployOptions) { o.keepSucceeded = true } }
+
+// WithCallsPerMonth has [NewPlan] estimate what the functions cost in a month in which each job is called n times ([EstimateCost]).
+func WithCallsPerMonth(n uint64) DeployOption {
+	return func(o *deployOptions) { o.callsPerMonth = n }
+}
 
 // WithEvents has f called with every event, one at a time. f must not block.
 func WithEvents(f func(Event)) DeployOption { return func(o *deployOptions) { o.events = f } }

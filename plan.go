@@ -36,8 +36,10 @@ type Plan struct {
 	// Changes are in the order of the units; removals come last. A traditional strategy changes nothing but what it removes.
 	Changes []PlannedChange `json:"changes"`
 	// UploadBytes is what has to be uploaded at most: every package that a change needs, once. A provider that holds one already is not sent it again.
-	UploadBytes int64    `json:"upload_bytes"`
-	Warnings    []string `json:"warnings,omitempty"`
+	UploadBytes int64 `json:"upload_bytes"`
+	// Cost is what the functions cost in a month, where [WithCallsPerMonth] says how often they are called.
+	Cost     *CostEstimate `json:"cost,omitempty"`
+	Warnings []string      `json:"warnings,omitempty"`
 }
 
 // PlanBinary is the executable that a plan deploys.
@@ -111,6 +113,15 @@ func NewPlan(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (_ *Pl
 	if info, linked := faas.Provider(cfg.Provider.Provider); linked && !info.AtomicUpdate &&
 		slices.ContainsFunc(plan.Changes, func(c PlannedChange) bool { return c.Action == ActionUpdate }) {
 		plan.Warnings = append(plan.Warnings, "this provider may not answer for a moment while it updates a function")
+	}
+	if o.callsPerMonth > 0 {
+		cost, err := EstimateCost(d.meta, cfg.Provider.Provider, CostInput{
+			CallsPerMonth: o.callsPerMonth, DefaultMemoryMB: cfg.DefaultMemoryMB, KeepWarm: cfg.KeepWarm, Arch: p.binary.Arch,
+		})
+		if err != nil {
+			plan.Warnings = append(plan.Warnings, "there is no estimate of the cost: "+err.Error())
+		}
+		plan.Cost = cost
 	}
 	plan.remove(p.stale)
 	if o.executor == nil {
@@ -310,6 +321,9 @@ func (p *Plan) String() string {
 	w.Flush() // a strings.Builder takes everything
 	fmt.Fprintf(&b, "%d to create, %d to update, %d to keep, %d to remove; up to %.1f MB to upload\n",
 		counts[ActionCreate], counts[ActionUpdate], counts[ActionKeep], counts[ActionRemove], float64(p.UploadBytes)/(1<<20))
+	if p.Cost != nil {
+		fmt.Fprintf(&b, "about %.2f %s a month at list prices of %s (%s)\n", p.Cost.Total, p.Cost.Currency, p.Cost.AsOf, p.Cost.Region)
+	}
 	for _, warning := range p.Warnings {
 		fmt.Fprintf(&b, "warning: %s\n", warning)
 	}

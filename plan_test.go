@@ -270,3 +270,30 @@ func TestTwoOperationsOnOneServiceDoNotMix(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestAPlanSaysWhatItsFunctionsCostWhereItIsToldHowOftenTheyAreCalled(t *testing.T) {
+	p := newPlanner(t)
+	pol := policy(true, false)
+	pol.Serverless.Provider = serverless.ProviderSettings{Type: faas.AWSLambda, Region: "us-east-1"}
+	pol.Serverless.DefaultMemoryMB = 1024
+	options := append(p.options(), serverless.WithPolicy(pol), serverless.WithCallsPerMonth(10_000_000))
+	plan, err := serverless.NewPlan(t.Context(), p.spec, options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := serverless.EstimateCost(metadata(p.jobs), faas.AWSLambda, serverless.CostInput{CallsPerMonth: 10_000_000, DefaultMemoryMB: 1024})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, plan.Cost); diff != "" || want.Total == 0 {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if !strings.Contains(plan.String(), "a month at list prices") {
+		t.Errorf("the table does not tell the cost:\n%s", plan)
+	}
+	options[len(options)-2] = serverless.WithPolicy(policy(true, false)) // no list has prices of the platform at an endpoint
+	options[2] = serverless.WithExecutor(p.cloud.Executor("svc"))
+	if plan, err = serverless.NewPlan(t.Context(), p.spec, options...); err != nil || plan.Cost != nil || len(plan.Warnings) == 0 {
+		t.Errorf("%v, warnings %q: want a warning that there is no estimate", err, plan.Warnings)
+	}
+}

@@ -43,5 +43,5 @@
 //	net/http and golang.org/x/oauth2           7.1 MB  206        2        37 s
 //	google.golang.org/api (REST)              15.5 MB  439       27        69 s
 //	cloud.google.com/go/functions over REST   17.3 MB  481       35        75 s
-//	cloud.google.com/go/functions over gRPC   17.8 MB  481       35        75 s
+//	cloud.google.com/go/functions over gRPC   17.8 MB  (only its size was measured)
 package gcp
