@@ -1,0 +1,257 @@
+package ec2
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/config"
+
+	serverless "github.com/tangle-network/blueprint-serverless"
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// Kind is the kind of the references to this package's runners.
+const Kind = "ec2"
+
+// DefaultInstanceType is the machine that a runner gets where none is named: 2 processors of arm64 and 512 MB.
+const DefaultInstanceType = "t4g.nano"
+
+const opStart = "start runner"
+
+// Config says where and on what runners run.
+type Config struct {
+	Region           string            // required, such as "us-east-1"
+	Bucket           string            // required: an existing bucket in the region, for the binaries
+	InstanceType     string            // empty: DefaultInstanceType; the binary must be built for its processor
+	ImageID          string            // empty: the newest Amazon Linux 2023; another must have systemd, curl, and run user data
+	SubnetID         string            // empty: the account's default one
+	SecurityGroupIDs []string          // empty: the VPC's default one
+	InstanceProfile  string            // name or ARN of the profile whose role the runner has; empty for none
+	Tags             map[string]string // further tags of machine and volume, at most 40; none may begin with "blueprint:" or "aws:"
+	// EnvInUserData allows the service's environment to stand in the machine's user data, where everyone reads it who may call
+	// ec2:DescribeInstanceAttribute. Without it a service with an environment is refused.
+	EnvInUserData bool
+	// HTTPClient is used in place of the SDK's; nil for that.
+	HTTPClient *http.Client
+}
+
+// Orchestrator starts runners on EC2 and finds them again. It is safe for concurrent use.
+type Orchestrator struct {
+	cfg    Config
+	arch   faas.Arch
+	client *client
+}
+
+var _ serverless.Attacher = (*Orchestrator)(nil)
+
+// pace is how long is waited for what.
+type pace struct {
+	retry   time.Duration // before the first repetition of a request
+	poll    time.Duration // between two looks at a machine
+	settle  time.Duration // until what was launched is surely seen
+	profile time.Duration // until a new instance profile is surely seen
+	answer  time.Duration // for an answer that has to be known although the caller is gone
+	start   time.Duration // until a machine runs
+	cleanup time.Duration // to undo a start that failed
+}
+
+var usualPace = pace{
+	retry: 500 * time.Millisecond, poll: 3 * time.Second, settle: time.Minute, profile: time.Minute, answer: time.Minute, start: 10 * time.Minute, cleanup: 5 * time.Minute,
+}
+
+var (
+	regionPattern = regexp.MustCompile(`^[a-z]{2,}(-[a-z]+)+-\d{1,2}$`)
+	bucketPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
+	typePattern   = regexp.MustCompile(`^[a-z0-9-]+\.[a-z0-9-]+$`)
+	imagePattern  = regexp.MustCompile(`^ami-[0-9a-z]+$`)
+	subnetPattern = regexp.MustCompile(`^subnet-[0-9a-z]+$`)
+	groupPattern  = regexp.MustCompile(`^sg-[0-9a-z]+$`)
+	// Families of Graviton processors have a g after their generation, as t4g, m7gd and g5g have; the very first is a1.
+	gravitonPattern = regexp.MustCompile(`^(a1|[a-z]+[0-9]+[a-z]*g[a-z]*)\.`)
+)
+
+// New returns an orchestrator. It reads the AWS configuration, and sends nothing. A field that is missing or malformed is an ErrInvalidArgument.
+func New(ctx context.Context, cfg Config) (*Orchestrator, error) {
+	if cfg.InstanceType == "" {
+		cfg.InstanceType = DefaultInstanceType
+	}
+	cfg.SecurityGroupIDs, cfg.Tags = slices.Clone(cfg.SecurityGroupIDs), maps.Clone(cfg.Tags)
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	load := []func(*config.LoadOptions) error{config.WithRegion(cfg.Region)}
+	if cfg.HTTPClient != nil {
+		load = append(load, config.WithHTTPClient(cfg.HTTPClient))
+	}
+	loaded, err := config.LoadDefaultConfig(ctx, load...)
+	if err != nil {
+		return nil, faas.Errorf(faas.ErrInvalidArgument, "open", "", "the AWS configuration cannot be loaded: %w", err)
+	}
+	o := &Orchestrator{cfg: cfg, arch: faas.AMD64, client: &client{aws: loaded, region: cfg.Region, pace: usualPace}}
+	if gravitonPattern.MatchString(cfg.InstanceType) {
+		o.arch = faas.ARM64
+	}
+	return o, nil
+}
+
+func (c Config) check() error {
+	bad := func(format string, args ...any) error {
+		return faas.Errorf(faas.ErrInvalidArgument, "open", "", "ec2.Config."+format, args...)
+	}
+	switch {
+	case !regionPattern.MatchString(c.Region):
+		return bad("Region is %q, which is no region, such as us-east-1", c.Region)
+	case !bucketPattern.MatchString(c.Bucket):
+		return bad("Bucket is %q: name a bucket in the region, from which the machine fetches the binary", c.Bucket)
+	case !typePattern.MatchString(c.InstanceType):
+		return bad("InstanceType is %q, which is none, such as %s", c.InstanceType, DefaultInstanceType)
+	case c.ImageID != "" && !imagePattern.MatchString(c.ImageID):
+		return bad("ImageID is %q, which is none, such as ami-0a1b", c.ImageID)
+	case c.SubnetID != "" && !subnetPattern.MatchString(c.SubnetID):
+		return bad("SubnetID is %q, which is none, such as subnet-0a1b", c.SubnetID)
+	case len(c.Tags) > 40:
+		return bad("Tags has %d tags, and 40 are allowed", len(c.Tags))
+	}
+	for _, id := range c.SecurityGroupIDs {
+		if !groupPattern.MatchString(id) {
+			return bad("SecurityGroupIDs has %q, which is none, such as sg-0a1b", id)
+		}
+	}
+	for key, value := range c.Tags {
+		if key == "" || len(key) > 128 || len(value) > 256 || strings.HasPrefix(key, "blueprint:") || strings.HasPrefix(key, "aws:") {
+			return bad("Tags: %q is no tag that can be set: 1 to 128 bytes that begin with neither blueprint: nor aws:, and a value of up to 256", key)
+		}
+	}
+	return nil
+}
+
+// Start launches a machine that runs spec, and returns once EC2 says that it runs. The one of an earlier deployment is kept where it runs the same, and
+// terminated otherwise. Local jobs, a binary that the machine cannot run, no arguments to stay with, and an environment that is not allowed in user data
+// are refused before anything is made; what a failed start has made is removed, or is in the error's Leftovers.
+func (o *Orchestrator) Start(ctx context.Context, spec serverless.RunnerSpec) (serverless.Runner, error) {
+	runs, err := o.check(spec)
+	if err != nil {
+		return nil, err
+	}
+	if spec.Previous != nil {
+		old, err := o.attach(*spec.Previous)
+		if err != nil {
+			return nil, err
+		}
+		if old.note.Runs == runs {
+			switch err := old.resume(ctx, spec.Record); {
+			case err == nil:
+				return old, nil
+			case !errors.Is(err, errEnded):
+				return nil, fail(opStart, err)
+			}
+		}
+		if err := old.Stop(ctx); err != nil {
+			return nil, err
+		}
+	}
+	n := note{Region: o.cfg.Region, Bucket: o.cfg.Bucket, Runs: runs, Since: time.Now().UTC()}
+	// A token outlives its machine. What tells this launch from an earlier one of the same is drawn, and kept in the ledger with the token.
+	n.Token = "blueprint-" + hash(spec.Service, o.cfg.Region, o.cfg.Bucket, o.cfg.SubnetID, runs, rand.Text())[:32]
+	n.Key = "blueprint-runners/" + n.Token + "/" + spec.Binary.SHA256
+	r := &runner{orc: o, note: n}
+	if err := r.record(spec.Record); err != nil {
+		return nil, err
+	}
+	if err := r.launch(ctx, spec); err != nil {
+		failed := *fail(opStart, err)
+		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.client.pace.cleanup)
+		defer cancel()
+		if serr := r.Stop(clean); serr != nil {
+			failed.Leftovers = append(slices.Clone(failed.Leftovers), fmt.Sprintf("the machine of client token %s in %s, or object %s in bucket %s (%v)", n.Token, n.Region, n.Key, n.Bucket, serr))
+		}
+		return nil, &failed
+	}
+	return r, nil
+}
+
+// Attach finds the runner that ref tells of. It sends nothing: one that has ended since says so by its Health.
+func (o *Orchestrator) Attach(_ context.Context, ref serverless.RunnerRef) (serverless.Survivor, error) {
+	r, err := o.attach(ref)
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func (o *Orchestrator) attach(ref serverless.RunnerRef) (*runner, error) {
+	if ref.Kind != Kind {
+		return nil, faas.Errorf(faas.ErrUnsupported, "find runner", "", "the runner is of kind %q, and this orchestrator knows %q: give the orchestrator that started it", ref.Kind, Kind)
+	}
+	r := &runner{orc: o, mayExist: true}
+	if err := json.Unmarshal(ref.Private, &r.note); err != nil {
+		return nil, faas.Errorf(faas.ErrInternal, "find runner", "", "the ledger's note of runner %s is damaged: %w", ref.ID, err)
+	}
+	if r.note.Token == "" || r.note.Token != ref.ID {
+		return nil, faas.Errorf(faas.ErrInternal, "find runner", "", "the ledger's note of runner %s is damaged: it is of client token %q", ref.ID, r.note.Token)
+	}
+	if r.note.Region != o.cfg.Region {
+		return nil, faas.Errorf(faas.ErrInvalidArgument, "find runner", "", "runner %s is in region %s, and ec2.Config.Region is %s: give an orchestrator of that region", ref.ID, r.note.Region, o.cfg.Region)
+	}
+	return r, nil
+}
+
+// check refuses what cannot run, and returns what identifies what runs.
+func (o *Orchestrator) check(spec serverless.RunnerSpec) (string, error) {
+	bad := func(code faas.Code, format string, args ...any) error {
+		return faas.Errorf(code, opStart, "", format, args...)
+	}
+	switch {
+	case len(spec.LocalJobs) > 0:
+		return "", bad(faas.ErrUnsupported, "jobs %v do not run on FaaS, and nothing leads to a runner on EC2 that could run them: use a LocalOrchestrator, or make them fit the provider", spec.LocalJobs)
+	case spec.Record == nil:
+		return "", bad(faas.ErrInvalidArgument, "nobody records where the runner is")
+	case spec.Binary == nil:
+		return "", bad(faas.ErrInvalidArgument, "there is no binary to run")
+	case len(spec.Args) == 0:
+		return "", bad(faas.ErrInvalidArgument, "ServiceSpec.Args is empty, and %s without arguments answers one request and ends: give the arguments with which it stays", spec.Binary.Path)
+	case len(spec.Env) > 0 && !o.cfg.EnvInUserData:
+		return "", bad(faas.ErrInvalidArgument, "ServiceSpec.Env has %d variables, which would stand in the machine's user data, readable by everyone with ec2:DescribeInstanceAttribute: leave credentials to ec2.Config.InstanceProfile, or allow it with EnvInUserData", len(spec.Env))
+	case strings.Contains(spec.Binary.Interpreter, "ld-musl"):
+		return "", bad(faas.ErrInvalidArgument, "%s is linked with musl's loader %s, which Amazon Linux has not: link it statically, or with glibc", spec.Binary.Path, spec.Binary.Interpreter)
+	}
+	if err := spec.Binary.CheckLinux(o.arch); err != nil {
+		return "", fmt.Errorf("a %s runs it: %w", o.cfg.InstanceType, err)
+	}
+	if _, err := userData(spec, ""); err != nil {
+		return "", err
+	}
+	text, err := json.Marshal(struct {
+		Service, SHA256 string
+		Args            []string
+		Env             map[string]string
+		Delegated       faas.RunnerConfig
+		Type, Image     string
+		Subnet, Profile string
+		Groups          []string
+		Tags            map[string]string
+	}{spec.Service, spec.Binary.SHA256, spec.Args, spec.Env, spec.Delegated, o.cfg.InstanceType, o.cfg.ImageID, o.cfg.SubnetID, o.cfg.InstanceProfile, o.cfg.SecurityGroupIDs, o.cfg.Tags})
+	if err != nil {
+		return "", bad(faas.ErrInternal, "%w", err)
+	}
+	return hash(string(text)), nil
+}
+
+func hash(parts ...string) string {
+	h := sha256.New()
+	for _, part := range parts {
+		fmt.Fprintf(h, "%d:%s", len(part), part)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}

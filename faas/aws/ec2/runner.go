@@ -1,0 +1,279 @@
+package ec2
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	serverless "github.com/tangle-network/blueprint-serverless"
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// urlValid is how long the machine can fetch its binary: much longer than a machine takes to boot.
+const urlValid = time.Hour
+
+// errEnded says that a machine ended, or was never seen.
+var errEnded = errors.New("the machine has ended")
+
+// note is the private part of a reference.
+type note struct {
+	Region   string    `json:"region"`
+	Bucket   string    `json:"bucket"`
+	Key      string    `json:"key"`
+	Token    string    `json:"token"`
+	Instance string    `json:"instance,omitempty"` // empty until the launch is answered
+	Runs     string    `json:"runs"`               // identifies what it runs
+	Since    time.Time `json:"since"`
+}
+
+// runner is a machine that runs a service's binary.
+type runner struct {
+	orc      *Orchestrator
+	note     note
+	mayExist bool // a launch was sent, and not refused
+}
+
+var _ serverless.Survivor = (*runner)(nil)
+
+// Ref returns what finds the runner again.
+func (r *runner) Ref() serverless.RunnerRef {
+	private, err := json.Marshal(r.note)
+	if err != nil { // a note is texts and a time of this age
+		panic(err)
+	}
+	return serverless.RunnerRef{Kind: Kind, ID: r.note.Token, Private: private}
+}
+
+func (r *runner) record(record func(serverless.RunnerRef) error) error { return record(r.Ref()) }
+
+// objectPath is the path of the binary's object.
+func (r *runner) objectPath() string { return "/" + r.note.Bucket + "/" + r.note.Key }
+
+// launch puts the binary into the bucket, launches the machine and waits until it runs.
+func (r *runner) launch(ctx context.Context, spec serverless.RunnerSpec) error {
+	c := r.orc.client
+	image := r.orc.cfg.ImageID
+	if image == "" {
+		var err error
+		if image, err = c.image(ctx, r.orc.arch); err != nil {
+			return err
+		}
+	}
+	if err := c.put(ctx, r.objectPath(), spec.Binary); err != nil {
+		return fmt.Errorf("the binary could not be put into bucket %s: %w", r.note.Bucket, err)
+	}
+	link, err := c.presign(ctx, r.objectPath(), urlValid)
+	if err != nil {
+		return err
+	}
+	script, err := userData(spec, link)
+	if err != nil {
+		return err
+	}
+	inst, err := r.run(ctx, r.orc.form(spec, r.note.Token, image, script))
+	if err != nil {
+		return err
+	}
+	r.note.Instance = inst.ID
+	if err := r.record(spec.Record); err != nil {
+		return err
+	}
+	spec.Logger.Info("a machine was launched", "service", spec.Service, "instance", inst.ID, "type", r.orc.cfg.InstanceType)
+	return r.await(ctx)
+}
+
+// run sends the launch until a new instance profile is known to EC2. An answer is waited for though ctx ends, since it tells what there is to remove.
+func (r *runner) run(ctx context.Context, form url.Values) (*instance, error) {
+	c := r.orc.client
+	for deadline := time.Now().Add(c.pace.profile); ; {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		r.mayExist = true
+		answer, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.pace.answer)
+		inst, err := c.runInstance(answer, form)
+		cancel()
+		if err == nil {
+			return inst, nil
+		}
+		var call *callError
+		if errors.As(err, &call) && !call.lost {
+			r.mayExist = false
+		}
+		var api *apiError
+		// EC2 has one code for all values; only its text says that the profile is too new.
+		fresh := errors.As(err, &api) && api.code == "InvalidParameterValue" && strings.Contains(strings.ToLower(api.message), "iam instance profile")
+		if !fresh || time.Now().After(deadline) {
+			return nil, err
+		}
+		if err := pause(ctx, c.pace.poll); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// form are the parameters of the launch.
+func (o *Orchestrator) form(spec serverless.RunnerSpec, token, image, script string) url.Values {
+	form := url.Values{
+		"ImageId": {image}, "InstanceType": {o.cfg.InstanceType}, "MinCount": {"1"}, "MaxCount": {"1"}, "ClientToken": {token},
+		"UserData":                          {base64.StdEncoding.EncodeToString([]byte(script))},
+		"MetadataOptions.HttpTokens":        {"required"},
+		"MetadataOptions.HttpEndpoint":      {"enabled"},
+		"InstanceInitiatedShutdownBehavior": {"terminate"},
+	}
+	if o.cfg.SubnetID != "" {
+		form.Set("SubnetId", o.cfg.SubnetID)
+	}
+	for i, id := range o.cfg.SecurityGroupIDs {
+		form.Set("SecurityGroupId."+strconv.Itoa(i+1), id)
+	}
+	switch profile := o.cfg.InstanceProfile; {
+	case strings.HasPrefix(profile, "arn:"):
+		form.Set("IamInstanceProfile.Arn", profile)
+	case profile != "":
+		form.Set("IamInstanceProfile.Name", profile)
+	}
+	tags := map[string]string{
+		"Name": "blueprint-" + spec.Service, "blueprint:managed-by": "blueprint-serverless", "blueprint:service": spec.Service,
+		"blueprint:id": strconv.FormatUint(spec.BlueprintID, 10), "blueprint:client-token": token,
+	}
+	maps.Copy(tags, o.cfg.Tags)
+	for i, kind := range []string{"instance", "volume"} {
+		prefix := fmt.Sprintf("TagSpecification.%d.", i+1)
+		form.Set(prefix+"ResourceType", kind)
+		for n, key := range slices.Sorted(maps.Keys(tags)) {
+			form.Set(fmt.Sprintf("%sTag.%d.Key", prefix, n+1), key)
+			form.Set(fmt.Sprintf("%sTag.%d.Value", prefix, n+1), tags[key])
+		}
+	}
+	return form
+}
+
+// find looks for the machine. EC2 may not show for some time what was launched: patient waits for that long. nil says that there is none.
+func (r *runner) find(ctx context.Context, patient bool) (*instance, error) {
+	c := r.orc.client
+	for {
+		inst, err := c.describe(ctx, r.note.Instance, r.note.Token)
+		// A clock that was put back must not make this wait for more than the time that matters.
+		age := max(time.Since(r.note.Since), 0)
+		if err != nil || inst != nil || !patient || age > c.pace.settle {
+			return inst, err
+		}
+		if err := pause(ctx, c.pace.poll); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// resume waits for the machine of an earlier deployment, and records its id where that was not known. errEnded says that there is none.
+func (r *runner) resume(ctx context.Context, record func(serverless.RunnerRef) error) error {
+	inst, err := r.find(ctx, true)
+	switch {
+	case err != nil:
+		return err
+	case inst == nil || inst.State != statePending && inst.State != stateRunning:
+		return errEnded
+	}
+	if r.note.Instance != inst.ID {
+		r.note.Instance = inst.ID
+		if err := r.record(record); err != nil {
+			return err
+		}
+	}
+	return r.await(ctx)
+}
+
+// await waits until the machine runs.
+func (r *runner) await(ctx context.Context) error {
+	c := r.orc.client
+	begun := time.Now()
+	for {
+		inst, err := c.describe(ctx, r.note.Instance, r.note.Token)
+		switch {
+		case err != nil:
+			return err
+		case inst == nil && time.Since(begun) > c.pace.settle:
+			return fmt.Errorf("%w: EC2 knows nothing of %s, which it said to have launched", errEnded, r.note.Instance)
+		case inst == nil, inst.State == statePending:
+		case inst.State == stateRunning:
+			return nil
+		default:
+			return fmt.Errorf("%w: %s is %s%s%s", errEnded, inst.ID, inst.State, after(": ", inst.Reason), after("; its console ends with:\n", c.console(ctx, inst.ID)))
+		}
+		if time.Since(begun) > c.pace.start {
+			return faas.Errorf(faas.ErrTimeout, opStart, "", "machine %s does not run after %v", r.note.Instance, c.pace.start)
+		}
+		if err := pause(ctx, c.pace.poll); err != nil {
+			return err
+		}
+	}
+}
+
+// after returns text behind what leads to it, or nothing.
+func after(lead, text string) string {
+	if text == "" {
+		return ""
+	}
+	return lead + text
+}
+
+// Invoke refuses: nothing leads to the machine.
+func (r *runner) Invoke(_ context.Context, jobID uint32, _ []byte) (*faas.Result, error) {
+	err := faas.JobErrorf(faas.ErrUnsupported, "invoke", "", jobID, "the job is not on FaaS, and nothing leads to a runner on EC2 that could run it: use a LocalOrchestrator")
+	err.NotRun = true
+	return nil, err
+}
+
+// Health tells whether EC2 says that the machine runs.
+func (r *runner) Health(ctx context.Context) (faas.Health, error) {
+	inst, err := r.find(ctx, false)
+	switch {
+	case err != nil:
+		return faas.Health{}, fail("check runner", err)
+	case inst == nil:
+		return faas.Health{Reason: "there is no machine of client token " + r.note.Token + " any more"}, nil
+	case inst.State != stateRunning:
+		return faas.Health{Reason: fmt.Sprintf("machine %s is %s%s", inst.ID, inst.State, after(": ", inst.Reason))}, nil
+	}
+	return faas.Health{Healthy: true}, nil
+}
+
+// Stop terminates the machine, waits until it is, and removes the object of its binary. What is gone already is success.
+func (r *runner) Stop(ctx context.Context) error {
+	c := r.orc.client
+	if r.mayExist || r.note.Instance != "" {
+		inst, err := r.find(ctx, true)
+		for terminating := false; err == nil && inst != nil && inst.State != stateTerminated; {
+			id := inst.ID
+			if !terminating {
+				if err = c.terminate(ctx, id); err != nil {
+					break
+				}
+				terminating = true
+			}
+			if inst, err = c.describe(ctx, id, r.note.Token); err == nil && inst != nil && inst.State != stateTerminated {
+				if perr := pause(ctx, c.pace.poll); perr != nil {
+					err = fmt.Errorf("machine %s is %s: %w", id, inst.State, perr)
+				}
+			}
+		}
+		if err != nil {
+			return fail("stop runner", err)
+		}
+	}
+	if err := c.remove(ctx, r.objectPath()); err != nil {
+		return fail("stop runner", fmt.Errorf("the machine is terminated, but object %s stays in bucket %s: %w", r.note.Key, r.note.Bucket, err))
+	}
+	return nil
+}
+
+// Release leaves the machine running. This program holds nothing of it.
+func (r *runner) Release(context.Context) error { return nil }

@@ -1,0 +1,114 @@
+package ec2
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	serverless "github.com/tangle-network/blueprint-serverless"
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// maxUserData is EC2's limit, in bytes before they are encoded.
+const maxUserData = 16 << 10
+
+var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// unit restarts the binary however it ends. The pause keeps one that cannot run from taking the processor's credits.
+const unit = `[Unit]
+Description=Blueprint runner
+Wants=network-online.target
+After=network-online.target
+StartLimitIntervalSec=0
+[Service]
+User=blueprint
+WorkingDirectory=/var/lib/blueprint
+ExecStart=/opt/blueprint/start
+Restart=always
+RestartSec=5
+[Install]
+WantedBy=multi-user.target
+`
+
+// fetch is what the machine does at its first boot. All that varies comes encoded, so that no value can end a string or a document. A machine that cannot
+// get its binary ends, and so is terminated; its console tells why.
+const fetch = `#!/bin/sh
+set -eu
+trap 'if [ $? -ne 0 ]; then echo "blueprint: the runner could not be set up" >/dev/console; shutdown -h now; fi' EXIT
+put() { echo "$2" | base64 -d >"$1"; }
+id blueprint >/dev/null 2>&1 || useradd --system --home-dir /var/lib/blueprint --shell /sbin/nologin blueprint
+install -d -o root -g blueprint -m 0750 /opt/blueprint
+install -d -o blueprint -g blueprint -m 0700 /var/lib/blueprint
+umask 077
+put /opt/blueprint/url '@URL@'
+curl --fail --silent --show-error --location --retry 8 --retry-all-errors --output /opt/blueprint/runner "$(cat /opt/blueprint/url)" 2>/opt/blueprint/curl.err || {
+  echo "blueprint: the binary could not be fetched: $(cat /opt/blueprint/curl.err)" >/dev/console; exit 1; }
+rm -f /opt/blueprint/url /opt/blueprint/curl.err
+echo '@SUM@  /opt/blueprint/runner' | sha256sum --check --status || {
+  echo "blueprint: the binary that was fetched is not the one that was put into the bucket" >/dev/console; exit 1; }
+put /opt/blueprint/start '@START@'
+put /etc/systemd/system/blueprint-runner.service '@UNIT@'
+chown root:blueprint /opt/blueprint/runner /opt/blueprint/start
+chmod 0750 /opt/blueprint/runner /opt/blueprint/start
+chmod 0644 /etc/systemd/system/blueprint-runner.service
+systemctl daemon-reload
+systemctl enable --now blueprint-runner.service
+`
+
+// startScript sets the environment and becomes the runner.
+func startScript(spec serverless.RunnerSpec) (string, error) {
+	delegated := spec.Delegated
+	if delegated == nil {
+		delegated = faas.RunnerConfig{}
+	}
+	config, err := json.Marshal(delegated)
+	if err != nil {
+		return "", faas.Errorf(faas.ErrInternal, opStart, "", "%w", err)
+	}
+	env := maps.Clone(spec.Env)
+	if env == nil {
+		env = map[string]string{}
+	}
+	env[faas.RunnerConfigEnv] = string(config)
+	var b strings.Builder
+	b.WriteString("#!/bin/sh\n")
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		if !envName.MatchString(name) {
+			return "", faas.Errorf(faas.ErrInvalidArgument, opStart, "", "ServiceSpec.Env: %q is not the name of an environment variable", name)
+		}
+		if strings.ContainsRune(env[name], 0) {
+			return "", faas.Errorf(faas.ErrInvalidArgument, opStart, "", "ServiceSpec.Env: the value of %s contains a zero byte", name)
+		}
+		fmt.Fprintf(&b, "export %s=%s\n", name, quote(env[name]))
+	}
+	b.WriteString("exec /opt/blueprint/runner")
+	for i, arg := range spec.Args {
+		if strings.ContainsRune(arg, 0) {
+			return "", faas.Errorf(faas.ErrInvalidArgument, opStart, "", "ServiceSpec.Args: argument %d contains a zero byte", i)
+		}
+		b.WriteString(" " + quote(arg))
+	}
+	b.WriteString("\n")
+	return b.String(), nil
+}
+
+// quote makes one word of the shell of any text.
+func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
+
+// userData is the script that the machine runs at its first boot.
+func userData(spec serverless.RunnerSpec, url string) (string, error) {
+	start, err := startScript(spec)
+	if err != nil {
+		return "", err
+	}
+	encode := func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+	script := strings.NewReplacer("@URL@", encode(url), "@SUM@", spec.Binary.SHA256, "@START@", encode(start), "@UNIT@", encode(unit)).Replace(fetch)
+	if len(script) > maxUserData {
+		return "", faas.Errorf(faas.ErrTooLarge, opStart, "", "the machine's user data would have %d bytes, and EC2 takes %d: shorten ServiceSpec.Env and Args, or split the service, whose %d functions stand there too", len(script), maxUserData, len(spec.Delegated))
+	}
+	return script, nil
+}
