@@ -130,12 +130,10 @@ func TestTelemetryLinksNoSDK(t *testing.T) {
 	}
 }
 
-// Arrows point one way: examples -> root -> faas <- providers. Tests may import what they like. An orchestrator implements an interface of the root, and so
-// stands above it wherever its directory is: only programs may import one, so that no provider's user links it.
+// Arrows point one way: examples -> root -> faas <- providers. Tests may import what they like.
 func TestImportsPointOneWay(t *testing.T) {
 	t.Parallel()
 	programs := func(pkg string) bool { return within(pkg, "examples") }
-	const orchestrator = "faas/aws/ec2"
 	provider := func(pkg string) bool {
 		return slices.Contains([]string{"faas/aws", "faas/gcp", "faas/azure", "faas/custom"}, pkg)
 	}
@@ -151,9 +149,7 @@ func TestImportsPointOneWay(t *testing.T) {
 				t.Errorf("%s imports %s: nothing outside examples may", words[0], imported)
 			case imported == "faas/all" && !programs(pkg):
 				t.Errorf("%s imports faas/all: the choice of providers is the program's", words[0])
-			case imported == orchestrator && !programs(pkg):
-				t.Errorf("%s imports the orchestrator %s: only programs may", words[0], imported)
-			case imported == "" && within(pkg, "faas") && pkg != orchestrator:
+			case imported == "" && within(pkg, "faas"):
 				t.Errorf("%s imports the root package: arrows point from the root to faas", words[0])
 			case provider(imported) && pkg != "faas/all" && !programs(pkg) && path.Dir(pkg) != imported:
 				t.Errorf("%s imports the provider %s: only programs and faas/all may", words[0], imported)
