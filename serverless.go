@@ -177,7 +177,8 @@ func (s *Service) start(ctx context.Context, spec RunnerSpec, record func(*Runne
 		err = errors.New("the orchestrator returned neither a runner nor an error")
 	}
 	if err != nil {
-		if recorded {
+		var fe *faas.Error
+		if leftovers := errors.As(err, &fe) && len(fe.Leftovers) > 0; recorded && !leftovers { // what is left must still be found
 			err = errors.Join(err, record(nil))
 		}
 		return nil, err

@@ -5,7 +5,7 @@ import (
 	"log"
 
 	serverless "github.com/tangle-network/blueprint-serverless"
-	"github.com/tangle-network/blueprint-serverless/faas/aws/ec2"
+	"github.com/tangle-network/blueprint-serverless/ec2"
 )
 
 func Example() {
