@@ -44,15 +44,16 @@ func (o *LocalOrchestrator) logKeep() int  { return cmp.Or(max(o.LogKeep, 0), 5)
 // openLog makes the processes' lines go where they should.
 func (o *LocalOrchestrator) openLog(spec RunnerSpec, cfg *worker.Config, r *localRunner) error {
 	logger := spec.Logger.With("service", spec.Service)
-	cfg.Log = o.Log
+	also := o.Log
 	if o.LogDir == "" {
-		if cfg.Log == nil {
-			cfg.Log = func(line []byte) {
+		if also == nil {
+			also = func(line []byte) {
 				if logger.Enabled(context.Background(), slog.LevelInfo) {
 					logger.Info("runner: " + string(line))
 				}
 			}
 		}
+		cfg.Log = func(line worker.Line) { also(line.Text) }
 		return nil
 	}
 	path, err := o.logPath(spec.Service)
@@ -65,13 +66,12 @@ func (o *LocalOrchestrator) openLog(spec RunnerSpec, cfg *worker.Config, r *loca
 	}
 	r.logFile = file
 	var once sync.Once
-	also := cfg.Log
-	cfg.Log = func(line []byte) {
-		if err := file.WriteLine(line); err != nil {
+	cfg.Log = func(line worker.Line) {
+		if err := file.WriteLine(line.Text); err != nil {
 			once.Do(func() { logger.Warn("lines of the runner cannot be written to its log file", "error", err) })
 		}
 		if also != nil {
-			also(line)
+			also(line.Text)
 		}
 	}
 	return nil

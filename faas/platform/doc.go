@@ -38,6 +38,12 @@
 // What is not isolated: functions run as this program's user, see its files, its network and the other processes, and share the machine's
 // processors. How many processes they start and files they open is not limited by the platform. Deploy only code that you would run yourself.
 //
+// # Logs
+//
+// What a function writes to its standard error goes, line by line, to the logger of [WithLogger] as records "function log" with the attributes function, pid and line. Control
+// characters are written as escapes, lines are cut at 4 KiB ("truncated"), and of a function that writes without end only some lines become records, with one that
+// says how many did not. The last lines of each function, at most 1,000 and 64 KiB, are kept in memory until it is removed or the platform is closed.
+//
 // # Metrics
 //
 // GET /metrics answers in the text format of Prometheus, without linking anything of it: per function how many calls ended how, a histogram of how long they took with

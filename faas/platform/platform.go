@@ -71,7 +71,7 @@ func (p *Platform) bringBack() error {
 		f, err := p.newFunction(rec)
 		if err != nil {
 			p.opts.logger.Error("a stored function cannot be brought back", "function", rec.ID, "error", err)
-			f = &function{record: rec, broken: err, counts: &counts{}}
+			f = &function{record: rec, broken: err, counts: &counts{}, log: p.logOf(rec.ID)}
 		}
 		p.functions[rec.ID] = f
 	}
@@ -134,6 +134,7 @@ type function struct {
 	pool   *worker.Pool
 	broken error // why a stored function could not be brought back; pool is nil then
 	counts *counts
+	log    *functionLog // outlives a replacement, as the counts do
 }
 
 // counts outlive a replacement.
@@ -174,7 +175,7 @@ func (p *Platform) newFunction(rec record) (*function, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &function{record: rec, frames: bin.Protocols == faas.SpeaksAll, counts: &counts{}}
+	f := &function{record: rec, frames: bin.Protocols == faas.SpeaksAll, counts: &counts{}, log: p.logOf(rec.ID)}
 	env := make([]string, 0, len(rec.Config.Env))
 	for name, value := range rec.Config.Env {
 		env = append(env, name+"="+value)
@@ -187,8 +188,7 @@ func (p *Platform) newFunction(rec record) (*function, error) {
 		Path: path, Dir: dir, TempDir: temp, Env: env, Frames: f.frames, MemoryMB: rec.Config.MemoryMB, MaxConcurrency: concurrency,
 		MaxQueue: p.opts.maxQueue, MaxWorkers: max(p.opts.maxWorkers, int(rec.KeepWarm)), MinWorkers: int(rec.KeepWarm),
 		IdleTimeout: p.opts.idleTimeout, StartTimeout: p.opts.startTimeout, MaxOutput: int64(p.opts.limits.MaxPayloadMB) << 20,
-		Log:    func(line []byte) { logger.Info("function log", "line", string(line)) },
-		Logger: logger, Host: p.host, Provider: providerName,
+		Log: f.log.add, Logger: logger, Host: p.host, Provider: providerName,
 	})
 	return f, err
 }

@@ -43,13 +43,21 @@ type Config struct {
 	// MaxOutput is the largest answer in bytes; a larger one is an ErrTooLarge. 0 means 32 MiB.
 	MaxOutput int64
 
-	// Log is called with every line of the processes' standard error, without its newline, from one goroutine per process. It must not keep line.
-	Log    func(line []byte)
+	// Log is called with every line of the processes' standard error, from one goroutine per process.
+	Log    func(Line)
 	Logger *slog.Logger // of the pool itself; nil: nothing is logged
 	// Host starts the processes. nil: the pool has its own. Pools that live together should share one.
 	Host *Host
 	// Provider is what Error.Provider says. Empty: "local".
 	Provider string
+}
+
+// Line is a line that a process wrote to its standard error, or a part of a long one.
+type Line struct {
+	PID   int
+	Text  []byte // without its newline; only valid during the call
+	Later bool   // it is not the first part of its line
+	More  bool   // it is not the last part: the line is longer than 4 KiB
 }
 
 func (c *Config) setDefaults() error {

@@ -74,7 +74,7 @@ func startProcess(h *Host, c *Config, env []string) (*process, error) {
 	logged := make(chan struct{})
 	go func() {
 		defer close(logged)
-		readLines(errR, c.Log, &p.tail)
+		readLines(errR, p.pid, c.Log, &p.tail)
 	}()
 	go p.reap(errR, logged)
 	return p, nil
@@ -179,9 +179,10 @@ func (p *process) failure() *faas.FunctionError {
 	return e
 }
 
-// readLines hands the lines of r to log until the end of r, and their bytes to tail. Both may be nil.
-func readLines(r io.Reader, log func([]byte), tail *logTail) {
+// readLines hands the lines of r, a pipe from the process pid, to log until the end of r, and their bytes to tail. Both may be nil.
+func readLines(r io.Reader, pid int, log func(Line), tail *logTail) {
 	br := bufio.NewReaderSize(r, 4096)
+	later := false
 	for {
 		line, err := br.ReadSlice('\n')
 		if len(line) > 0 {
@@ -189,10 +190,10 @@ func readLines(r io.Reader, log func([]byte), tail *logTail) {
 				tail.write(line)
 			}
 			if log != nil {
-				log(bytes.TrimRight(line, "\r\n"))
+				log(Line{PID: pid, Text: bytes.TrimRight(line, "\r\n"), Later: later, More: errors.Is(err, bufio.ErrBufferFull)})
 			}
 		}
-		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
+		if later = errors.Is(err, bufio.ErrBufferFull); err != nil && !later {
 			return
 		}
 	}

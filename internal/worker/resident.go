@@ -50,7 +50,7 @@ func (r *Resident) start() (*process, chan struct{}, error) {
 	logged := make(chan struct{})
 	go func() {
 		defer close(logged)
-		readLines(proc.stdout, r.cfg.Log, nil)
+		readLines(proc.stdout, proc.pid, r.cfg.Log, nil)
 		_ = proc.stdout.Close() // nothing more is read
 	}()
 	return proc, logged, nil
