@@ -16,13 +16,14 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/foreign"
+	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
 // codes sorts the error codes of Azure where the status does not tell enough, as in the result of a long-running operation.
@@ -91,7 +92,7 @@ func (e *Executor) fail(ctx context.Context, op string, jobID int64, err error, 
 	var (
 		response *azcore.ResponseError
 		token    *tokenError
-		transfer *url.Error
+		broken   *url.Error
 		network  net.Error
 		deploy   *deployError
 	)
@@ -103,7 +104,7 @@ func (e *Executor) fail(ctx context.Context, op string, jobID int64, err error, 
 		out.Code, message = faas.ErrTimeout, withoutURL(err)+" ("+ctx.Err().Error()+")"
 	case errors.As(err, &token):
 		out.Code = faas.ErrPermissionDenied
-		message = "no token for Azure could be had: log in with the Azure CLI, use a managed identity, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET: " + clip(token.Error(), 1500)
+		message = "no token for Azure could be had: log in with the Azure CLI, use a managed identity, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET: " + foreign.Line(token.Error(), 1500)
 	case errors.As(err, &deploy):
 		out.Code = deploy.code()
 	case errors.As(err, &response):
@@ -112,7 +113,7 @@ func (e *Executor) fail(ctx context.Context, op string, jobID int64, err error, 
 		if response.RawResponse != nil {
 			out.RetryAfter = retryAfter(response.RawResponse.Header)
 		}
-	case errors.As(err, &transfer), errors.As(err, &network):
+	case errors.As(err, &broken), errors.As(err, &network):
 		out.Code, message = faas.ErrUnavailable, withoutURL(err)
 	}
 	out.Err = &clean{e.secrets.hide(strings.ReplaceAll(message, "\n", ": "), hidden...), err}
@@ -156,7 +157,7 @@ func describe(r *azcore.ResponseError) string {
 	}
 	fmt.Fprintf(&b, "status %d", r.StatusCode)
 	if r.ErrorCode != "" {
-		b.WriteString(" " + clip(r.ErrorCode, 100))
+		b.WriteString(" " + foreign.Line(r.ErrorCode, 100))
 	}
 	if message := messageOf(body); message != "" {
 		b.WriteString(": " + message)
@@ -177,29 +178,17 @@ func messageOf(body []byte) string {
 	var outer, inner message
 	if json.Unmarshal(body, &outer) != nil {
 		if utf8.Valid(body) && !strings.Contains(string(body[:min(len(body), 100)]), "<") { // not a page of HTML
-			return clip(string(body[:min(len(body), maxMessage)]), maxMessage)
+			return foreign.Line(string(body[:min(len(body), maxMessage)]), maxMessage)
 		}
 		return ""
 	}
 	if json.Unmarshal(outer.Error, &inner) == nil && inner.Message != "" {
-		return clip(inner.Message, maxMessage)
+		return foreign.Line(inner.Message, maxMessage)
 	}
 	if plain := ""; json.Unmarshal(outer.Error, &plain) == nil && plain != "" { // the job binary's
-		return clip(plain, maxMessage)
+		return foreign.Line(plain, maxMessage)
 	}
-	return clip(outer.Message, maxMessage)
-}
-
-// clip cuts a foreign text to at most limit bytes and takes out what would disturb a terminal or a log line.
-func clip(text string, limit int) string {
-	text = strings.Join(strings.FieldsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }), " ")
-	if len(text) <= limit {
-		return text
-	}
-	for limit > 0 && !utf8.RuneStart(text[limit]) {
-		limit--
-	}
-	return text[:limit] + "..."
+	return foreign.Line(outer.Message, maxMessage)
 }
 
 // retryAfter reads how long Azure asks to wait: seconds, a date, or milliseconds in headers of its own.
@@ -209,14 +198,7 @@ func retryAfter(h http.Header) time.Duration {
 			return time.Duration(ms) * time.Millisecond
 		}
 	}
-	text := strings.TrimSpace(h.Get("Retry-After"))
-	if secs, err := strconv.ParseUint(text, 10, 31); err == nil {
-		return time.Duration(secs) * time.Second
-	}
-	if at, err := http.ParseTime(text); err == nil {
-		return max(time.Until(at), 0)
-	}
-	return 0
+	return transfer.RetryAfter(h, time.Now())
 }
 
 // secrets are values that must not be in any text that leaves the executor.
@@ -235,22 +217,12 @@ func (s *secrets) add(values ...string) {
 	}
 }
 
-// hide replaces the secrets, and more values, in a text. Very short ones are left: hiding them would garble every text.
+// hide replaces the secrets, and more values, in a text.
 func (s *secrets) hide(text string, more ...string) string {
 	s.mu.Lock()
 	all := append(slices.Clone(s.values), more...)
 	s.mu.Unlock()
-	slices.SortFunc(all, func(a, b string) int { return len(b) - len(a) }) // a part of another one last
-	for _, v := range all {
-		if len(v) < 4 {
-			continue
-		}
-		text = strings.ReplaceAll(text, v, "(hidden)")
-		if quoted, err := json.Marshal(v); err == nil { // as it stands in a body
-			text = strings.ReplaceAll(text, strings.Trim(string(quoted), `"`), "(hidden)")
-		}
-	}
-	return text
+	return foreign.Hider(all...).Replace(text)
 }
 
 // drain reads a little of a body, so that its connection can be used again, and closes it.

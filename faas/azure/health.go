@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 )
 
 // maxWarm bounds how many requests a Warm sends at the same time.
@@ -83,9 +84,9 @@ func (e *Executor) Health(ctx context.Context, jobID uint32) (faas.Health, error
 	case err == nil && strings.EqualFold(status.State, "Running") && len(status.Errors) == 0:
 		return faas.Health{Healthy: true}, nil
 	case err == nil:
-		reason := "the host is in the state " + clip(status.State, 40)
+		reason := "the host is in the state " + foreign.Line(status.State, 40)
 		if len(status.Errors) > 0 {
-			reason += ": " + clip(strings.Join(status.Errors, "; "), maxMessage)
+			reason += ": " + foreign.Line(strings.Join(status.Errors, "; "), maxMessage)
 		}
 		return faas.Health{Reason: e.secrets.hide(reason)}, nil
 	case errors.As(err, &p) && p.status == http.StatusNotFound: // a host that does not say

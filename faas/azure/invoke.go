@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 )
 
 const (
@@ -251,9 +252,9 @@ func (e *Executor) result(ctx context.Context, jobID uint32, resp *http.Response
 		metrics := faas.Metrics{Execution: milliseconds(answer.ExecutionMS), MemoryMB: answer.MemoryUsedMB}
 		return &faas.Result{Output: slices.Concat([]byte{}, answer.Result), Metrics: metrics}, nil
 	case isJob && !answer.Success:
-		return nil, refuse(faas.ErrFunctionFailed, "%w", &faas.FunctionError{Message: clip(answer.Error, maxMessage)})
+		return nil, refuse(faas.ErrFunctionFailed, "%w", &faas.FunctionError{Message: foreign.Line(answer.Error, maxMessage)})
 	case status < 300:
-		return nil, refuse(faas.ErrUnavailable, "the function answered with something else than the answer of a job: %s", clip(string(body[:min(len(body), 200)]), 200))
+		return nil, refuse(faas.ErrUnavailable, "the function answered with something else than the answer of a job: %s", foreign.Line(string(body[:min(len(body), 200)]), 200))
 	case late && status >= 500:
 		return nil, refuse(faas.ErrTimeout, "the job took longer than its timeout, and Azure answered with status %d", status)
 	case status == http.StatusInternalServerError:

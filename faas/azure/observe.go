@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 )
 
 // Observe reads the app, whose tags say what it is.
@@ -64,7 +65,7 @@ func listAll[T any](ctx context.Context, e *Executor, path, version string) ([]T
 
 func unmarshal(text []byte, v any) error {
 	if err := json.Unmarshal(text, v); err != nil {
-		return faas.Errorf(faas.ErrUnavailable, "", faas.AzureFunctions, "an answer is not in the expected shape: %s", clip(err.Error(), 200))
+		return faas.Errorf(faas.ErrUnavailable, "", faas.AzureFunctions, "an answer is not in the expected shape: %s", foreign.Line(err.Error(), 200))
 	}
 	return nil
 }

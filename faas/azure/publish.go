@@ -16,6 +16,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/streaming"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 )
 
 // Statuses of a deployment at the publish endpoint.
@@ -224,7 +225,7 @@ func (c *convergence) deployment(ctx context.Context, target string) (*deploymen
 type deployError struct{ d deployment }
 
 func (e *deployError) Error() string {
-	why := clip(strings.TrimSpace(e.d.StatusText+" "+e.d.Message), maxMessage)
+	why := foreign.Line(strings.TrimSpace(e.d.StatusText+" "+e.d.Message), maxMessage)
 	switch {
 	case e.d.Status == deployConflict:
 		return "another deployment of the app is in progress: " + why

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 )
 
 // ready waits until Azure knows the functions of the new package and they answer.
@@ -125,7 +126,7 @@ func (e *Executor) notReady(ctx context.Context, id, host string, err error) err
 	if serr != nil || len(status.Errors) == 0 {
 		return err
 	}
-	return fmt.Errorf("%w; the host is in the state %s: %s", err, clip(status.State, 40), clip(strings.Join(status.Errors, "; "), maxMessage))
+	return fmt.Errorf("%w; the host is in the state %s: %s", err, foreign.Line(status.State, 40), foreign.Line(strings.Join(status.Errors, "; "), maxMessage))
 }
 
 // isTemporary reports whether an error is of the kind that a host which is still starting makes.

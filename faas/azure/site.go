@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 )
 
 // getSite reads an app. The error of one that does not exist is isNotFound.
@@ -208,11 +209,11 @@ func (e *Executor) state(s *site) faas.State {
 	}
 	switch {
 	case isPending(s.Properties.ProvisioningState):
-		out.Status, out.Reason = faas.StatusPending, "Azure says that its provisioning state is "+clip(s.Properties.ProvisioningState, 40)
+		out.Status, out.Reason = faas.StatusPending, "Azure says that its provisioning state is "+foreign.Line(s.Properties.ProvisioningState, 40)
 	case strings.EqualFold(s.Properties.ProvisioningState, "Failed"):
 		out.Status, out.Reason = faas.StatusFailed, "Azure says that its provisioning failed"
 	case s.Properties.State != "" && !strings.EqualFold(s.Properties.State, "Running"):
-		out.Status, out.Reason = faas.StatusFailed, "the app is "+clip(strings.ToLower(s.Properties.State), 40)
+		out.Status, out.Reason = faas.StatusFailed, "the app is "+foreign.Line(strings.ToLower(s.Properties.State), 40)
 	case s.Tags[tagFingerprint] == "" || s.Tags[tagPackage] == "":
 		out.Status, out.Reason = faas.StatusPending, "a deployment of the app was begun and not finished"
 	}

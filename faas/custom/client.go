@@ -1,7 +1,6 @@
 package custom
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -11,12 +10,12 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/foreign"
+	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
 // maxAnswer bounds what is read of an answer that carries no job output, in bytes.
@@ -89,7 +88,7 @@ func (e *Executor) send(ctx context.Context, r request) (*answer, error) {
 	if limit == 0 {
 		limit = maxAnswer
 	}
-	body, err := readAll(r.buffer, io.LimitReader(resp.Body, limit+1), min(resp.ContentLength, limit))
+	body, err := transfer.ReadAll(r.buffer, io.LimitReader(resp.Body, limit+1), min(resp.ContentLength, limit))
 	switch {
 	case err != nil:
 		return nil, e.transportError(ctx, r, fmt.Errorf("read the answer: %w", err))
@@ -97,24 +96,6 @@ func (e *Executor) send(ctx context.Context, r request) (*answer, error) {
 		return nil, e.errorf(faas.ErrTooLarge, r, "the answer is larger than %d bytes", limit)
 	}
 	return &answer{resp.StatusCode, resp.Header, body}, nil
-}
-
-// readAll appends all that r holds to buf. size is how much that will be, or negative.
-func readAll(buf []byte, r io.Reader, size int64) ([]byte, error) {
-	buf = slices.Grow(buf, int(max(size, 0))+bytes.MinRead)
-	for {
-		n, err := r.Read(buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+n]
-		if err == io.EOF {
-			return buf, nil
-		}
-		if err != nil {
-			return buf, err
-		}
-		if len(buf) == cap(buf) {
-			buf = slices.Grow(buf, bytes.MinRead)
-		}
-	}
 }
 
 func (e *Executor) newRequest(ctx context.Context, r request) (*http.Request, error) {
@@ -156,7 +137,7 @@ func (e *Executor) sendSafe(ctx context.Context, r request) (*answer, error) {
 	for i := 0; ; i++ {
 		a, err := e.send(ctx, r)
 		again := err != nil && isTransient(err) || err == nil && isUnavailable(a)
-		if !again || i == retries || !e.sleep(ctx, wait) {
+		if !again || i == retries || !transfer.Sleep(ctx, wait) {
 			return a, err
 		}
 		wait *= 2
@@ -171,18 +152,6 @@ func isUnavailable(a *answer) bool {
 func isTransient(err error) bool {
 	var verification *tls.CertificateVerificationError
 	return faas.CodeOf(err) == faas.ErrUnavailable && !errors.As(err, &verification)
-}
-
-// sleep waits and reports whether the context is still alive.
-func (e *Executor) sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // errorf returns an error about a request.
@@ -248,43 +217,19 @@ func (e *Executor) statusError(r request, a *answer) *faas.Error {
 	}
 	message := p.text()
 	if message == "" {
-		message = excerpt(a.body)
+		message = foreign.Excerpt(a.body)
 	}
 	if location := a.header.Get("Location"); location != "" && a.status/100 == 3 {
 		code = faas.ErrInvalidArgument
 		message = "it redirects to " + faas.RedactURL(location) + ", and credentials and changes are not sent elsewhere: set the endpoint to where the platform really is"
 	}
-	err := e.errorf(code, r, "%s %s: status %d: %s", r.method, faas.RedactURL(r.url), a.status, e.redact(truncate(message, maxMessage)))
-	err.RetryAfter = retryAfter(a.header, time.Now())
+	err := e.errorf(code, r, "%s %s: status %d: %s", r.method, faas.RedactURL(r.url), a.status, e.redact(foreign.Line(message, maxMessage)))
+	err.RetryAfter = transfer.RetryAfter(a.header, time.Now())
 	if a.status == http.StatusUnauthorized && e.tokens != nil {
 		e.tokens.forget()
 	}
 	return err
 }
 
-// retryAfter reads a Retry-After header: seconds, or a date.
-func retryAfter(h http.Header, now time.Time) time.Duration {
-	text := strings.TrimSpace(h.Get("Retry-After"))
-	if secs, err := strconv.ParseUint(text, 10, 31); err == nil {
-		return time.Duration(secs) * time.Second
-	}
-	if at, err := http.ParseTime(text); err == nil && at.After(now) {
-		return at.Sub(now)
-	}
-	return 0
-}
-
 // redact replaces the executor's credentials in a text that someone else wrote.
 func (e *Executor) redact(text string) string { return e.secrets.Replace(text) }
-
-// replacer returns a replacer that hides the secrets. Very short ones are left: hiding them would garble every text.
-func replacer(secrets []string) *strings.Replacer {
-	secrets = slices.SortedFunc(slices.Values(secrets), func(a, b string) int { return len(b) - len(a) }) // one may be the beginning of another
-	var pairs []string
-	for _, secret := range secrets {
-		if len(secret) >= 4 {
-			pairs = append(pairs, secret, "(hidden)")
-		}
-	}
-	return strings.NewReplacer(pairs...)
-}

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 )
 
 func init() {
@@ -62,7 +63,7 @@ func New(cfg faas.Config) (*Executor, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Executor{set: set, secrets: replacer(set.secrets), log: cfg.Logger}
+	e := &Executor{set: set, secrets: foreign.Hider(set.secrets...), log: cfg.Logger}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}

@@ -9,7 +9,9 @@ import (
 	"strings"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
+	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
 // expectFrom is the size from which on a package is announced before it is sent (Expect: 100-continue), so that a refusal costs no upload.
@@ -41,8 +43,8 @@ func (e *Executor) Converge(ctx context.Context, u faas.Unit, _ *faas.State, rep
 	case faas.CodeOf(err) != faas.ErrNotFound:
 		return faas.State{}, err
 	}
-	progress := newProgress(report, u.Package.Size())
-	defer progress.stop()
+	progress := transfer.NewProgress(report, u.Package.Size())
+	defer progress.Stop()
 	a, err := d.put(ctx, old, progress)
 	if err != nil {
 		return faas.State{}, err
@@ -67,7 +69,7 @@ func (e *Executor) newDeployment(u faas.Unit) (*deployment, error) {
 		return nil, bad(faas.ErrInvalidArgument, "unit %q has %d functions and not one", u.ID, len(u.Functions))
 	}
 	f := u.Functions[0]
-	if id := functionid.Of(e.set.service, f.JobID); u.ID != id {
+	if id := functionid.Protocol.Of(e.set.service, f.JobID); u.ID != id {
 		return nil, bad(faas.ErrInvalidArgument, "unit %q is not of this service, whose unit for job %d is %q", u.ID, f.JobID, id)
 	}
 	if err := checkFunction(f); err != nil {
@@ -87,12 +89,12 @@ func (e *Executor) newDeployment(u faas.Unit) (*deployment, error) {
 	for _, value := range f.Env {
 		values = append(values, value)
 	}
-	return &deployment{e, u, f, replacer(values)}, nil
+	return &deployment{e, u, f, foreign.Hider(values...)}, nil
 }
 
 func (d *deployment) request() request { return request{op: "deploy", job: int64(d.f.JobID)} }
 
-func (d *deployment) putRequest(progress *progress) request {
+func (d *deployment) putRequest(progress *transfer.Progress) request {
 	r := d.request()
 	r.method, r.url, r.size = http.MethodPut, d.e.functionURL(d.u.ID, ""), d.u.Package.Size()
 	r.header = http.Header{
@@ -110,7 +112,7 @@ func (d *deployment) putRequest(progress *progress) request {
 		if err != nil {
 			return nil, err
 		}
-		return progress.track(body), nil
+		return progress.Upload(body), nil
 	}
 	return r
 }
@@ -132,7 +134,7 @@ func headerText(text string) string {
 const maxRevision = 256
 
 // put uploads the package. old is the function that is there, nil for none.
-func (d *deployment) put(ctx context.Context, old *function, progress *progress) (*answer, error) {
+func (d *deployment) put(ctx context.Context, old *function, progress *transfer.Progress) (*answer, error) {
 	r := d.putRequest(progress)
 	if old != nil && old.has(featureRestore) && old.Revision != "" && len(old.Revision) <= maxRevision {
 		// An upload that is given up and arrives late must not undo what was put back in the meantime.
@@ -181,7 +183,7 @@ func (d *deployment) replace(ctx context.Context, r request) (*answer, error) {
 		}
 		var failed *faas.Error
 		again := errors.As(err, &failed) && (isTransient(err) || failed.Code == faas.ErrThrottled || failed.Code == faas.ErrAlreadyExists)
-		if !again || tries == replaceTries || !d.e.sleep(ctx, max(wait, failed.RetryAfter)) {
+		if !again || tries == replaceTries || !transfer.Sleep(ctx, max(wait, failed.RetryAfter)) {
 			return nil, d.gone(err, deleted)
 		}
 	}
@@ -229,7 +231,7 @@ func (d *deployment) hide(err error) error {
 
 // byHand is the error for a platform that does not take deployments. It says all that the operator has to do instead.
 func (e *Executor) byHand(r request, a *answer, id string) error {
-	job, ok := functionid.Job(e.set.service, id)
+	job, ok := functionid.Protocol.Job(e.set.service, id)
 	where, name := e.set.base.String()+"/job/N", "each job N"
 	if ok {
 		n := strconv.FormatUint(uint64(job), 10)

@@ -7,12 +7,13 @@ import (
 	"strconv"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
 )
 
 // Warm has the platform start instances. ErrUnsupported on platforms that cannot, and on invoke-only ones.
 func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
-	id := functionid.Of(e.set.service, jobID)
+	id := functionid.Protocol.Of(e.set.service, jobID)
 	r := request{op: "warm", job: int64(jobID), method: http.MethodPost, url: e.functionURL(id, "/warm")}
 	if n < 1 {
 		return 0, e.errorf(faas.ErrInvalidArgument, r, "%d instances cannot be warmed; the least is 1", n)
@@ -34,14 +35,14 @@ func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
 	}
 	var w warmed
 	if err := json.Unmarshal(a.body, &w); err != nil || w.InstancesWarmed == nil {
-		return 0, e.errorf(faas.ErrUnavailable, r, "%s %s: the answer is not in the protocol's shape: %s", r.method, faas.RedactURL(r.url), e.redact(excerpt(a.body)))
+		return 0, e.errorf(faas.ErrUnavailable, r, "%s %s: the answer is not in the protocol's shape: %s", r.method, faas.RedactURL(r.url), e.redact(foreign.Excerpt(a.body)))
 	}
 	return int(min(count(*w.InstancesWarmed), 1<<31-1)), nil
 }
 
 // Health asks the platform. On an invoke-only platform it is whether the function's URL answers HEAD.
 func (e *Executor) Health(ctx context.Context, jobID uint32) (faas.Health, error) {
-	id := functionid.Of(e.set.service, jobID)
+	id := functionid.Protocol.Of(e.set.service, jobID)
 	r := request{op: "health", job: int64(jobID)}
 	if e.invokesByHand() {
 		s, err := e.probe(ctx, r, id)

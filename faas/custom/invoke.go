@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
 )
 
@@ -36,7 +37,7 @@ func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas
 		err.NotRun = true
 		return nil, err
 	}
-	r.url = e.functionURL(functionid.Of(e.set.service, jobID), "/invoke")
+	r.url = e.functionURL(functionid.Protocol.Of(e.set.service, jobID), "/invoke")
 	if e.invokesByHand() {
 		r.url = e.jobURL(jobID)
 	}
@@ -102,7 +103,7 @@ func (e *Executor) invoke(ctx context.Context, r request, jobID uint32, args []b
 	}
 	var resp faas.Response
 	if err := faas.ParseResponse(a.body, &resp); err != nil {
-		return nil, e.errorf(faas.ErrUnavailable, r, "%s %s: the answer is not in the protocol's shape: %s", r.method, faas.RedactURL(r.url), e.redact(excerpt(a.body)))
+		return nil, e.errorf(faas.ErrUnavailable, r, "%s %s: the answer is not in the protocol's shape: %s", r.method, faas.RedactURL(r.url), e.redact(foreign.Excerpt(a.body)))
 	}
 	if !resp.Success {
 		return nil, e.invokeError(r, a)
@@ -155,7 +156,7 @@ func (e *Executor) invokeError(r request, a *answer) *faas.Error {
 // functionError is what a platform tells of a function that failed. Details are beyond the protocol.
 func (e *Executor) functionError(p problem) *faas.FunctionError {
 	failed := &faas.FunctionError{
-		Type: p.detail("type"), Message: p.detail("message"), ExitCode: p.number("exit_code"), LogTail: e.redact(truncateLines(p.detail("log_tail"), maxLog)),
+		Type: p.detail("type"), Message: p.detail("message"), ExitCode: p.number("exit_code"), LogTail: e.redact(foreign.Tail(p.detail("log_tail"), maxLog)),
 	}
 	if failed.Type == "" && !strings.EqualFold(p.Code, "FUNCTION_FAILED") {
 		failed.Type = p.Code
@@ -163,7 +164,7 @@ func (e *Executor) functionError(p problem) *faas.FunctionError {
 	if failed.Message == "" {
 		failed.Message = p.text()
 	}
-	failed.Type, failed.Message = truncate(failed.Type, 40), e.redact(truncate(failed.Message, maxMessage))
+	failed.Type, failed.Message = foreign.Line(failed.Type, 40), e.redact(foreign.Line(failed.Message, maxMessage))
 	return failed
 }
 

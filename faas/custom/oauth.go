@@ -13,6 +13,7 @@ import (
 	"golang.org/x/oauth2/clientcredentials"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 )
 
 // tokenSource gets and keeps an OAuth 2.0 token. Unlike an oauth2.TokenSource it fetches under the context of the call that needs the token.
@@ -74,7 +75,7 @@ func (e *Executor) tokenError(ctx context.Context, r request, err error) *faas.E
 		if status >= 400 && status < 500 && status != http.StatusTooManyRequests {
 			code = faas.ErrPermissionDenied
 		}
-		cause = fmt.Errorf("status %d %s", status, e.redact(truncate(refused.ErrorCode, 40)))
+		cause = fmt.Errorf("status %d %s", status, e.redact(foreign.Line(refused.ErrorCode, 40)))
 	case errors.As(err, &wrapped):
 		cause = without(e.redact, wrapped.Err)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
 )
 
@@ -60,12 +61,12 @@ func (e *Executor) get(ctx context.Context, r request, id string) (*function, er
 
 // checkOwner makes sure that a function is the service's: because the platform says so, or, where it does not say, because of its id.
 func (e *Executor) checkOwner(r request, f *function, id string) error {
-	_, ours := functionid.Job(e.set.service, id)
+	_, ours := functionid.Protocol.Job(e.set.service, id)
 	switch {
 	case f.Service != "" && f.Service != e.set.service:
-		return e.errorf(faas.ErrConflict, r, "function %s belongs to service %q", id, truncate(f.Service, 100))
+		return e.errorf(faas.ErrConflict, r, "function %s belongs to service %q", id, foreign.Line(f.Service, 100))
 	case f.Service == "" && !ours:
-		return e.errorf(faas.ErrConflict, r, "function %s does not belong to service %q, whose functions are called %s-jobN", id, e.set.service, functionid.Prefix(e.set.service))
+		return e.errorf(faas.ErrConflict, r, "function %s does not belong to service %q, whose functions are called %s-jobN", id, e.set.service, functionid.Protocol.Prefix(e.set.service))
 	}
 	return nil
 }
@@ -73,10 +74,10 @@ func (e *Executor) checkOwner(r request, f *function, id string) error {
 func (e *Executor) decodeFunction(r request, a *answer, id string) (*function, error) {
 	var f function
 	if err := json.Unmarshal(a.body, &f); err != nil {
-		return nil, e.errorf(faas.ErrUnavailable, r, "%s %s: the answer is not in the protocol's shape: %s", r.method, faas.RedactURL(r.url), e.redact(excerpt(a.body)))
+		return nil, e.errorf(faas.ErrUnavailable, r, "%s %s: the answer is not in the protocol's shape: %s", r.method, faas.RedactURL(r.url), e.redact(foreign.Excerpt(a.body)))
 	}
 	if f.FunctionID != "" && f.FunctionID != id {
-		return nil, e.errorf(faas.ErrUnavailable, r, "%s %s: the answer is about function %q", r.method, faas.RedactURL(r.url), truncate(f.FunctionID, 100))
+		return nil, e.errorf(faas.ErrUnavailable, r, "%s %s: the answer is about function %q", r.method, faas.RedactURL(r.url), foreign.Line(f.FunctionID, 100))
 	}
 	return &f, nil
 }
@@ -96,7 +97,7 @@ func (e *Executor) state(id string, f *function) faas.State {
 	if f.Endpoint != "" {
 		s.Endpoint = faas.RedactURL(f.Endpoint)
 	}
-	if job, ok := functionid.Job(e.set.service, id); ok {
+	if job, ok := functionid.Protocol.Job(e.set.service, id); ok {
 		s.JobIDs = []uint32{job}
 	}
 	if !s.DeployedAt.IsZero() {
@@ -115,12 +116,12 @@ func (f *function) seen() string {
 	if f.DeployedAt == "" {
 		return ""
 	}
-	return fmt.Sprintf("%s %s %v %v %v", truncate(f.DeployedAt, 100), truncate(f.Status, 40), f.BinarySizeBytes, f.MemoryMB, f.TimeoutSecs)
+	return fmt.Sprintf("%s %s %v %v %v", foreign.Line(f.DeployedAt, 100), foreign.Line(f.Status, 40), f.BinarySizeBytes, f.MemoryMB, f.TimeoutSecs)
 }
 
 // probe observes a function of an invoke-only platform.
 func (e *Executor) probe(ctx context.Context, r request, id string) (faas.State, error) {
-	job, ok := functionid.Job(e.set.service, id)
+	job, ok := functionid.Protocol.Job(e.set.service, id)
 	r.method, r.url = http.MethodHead, e.jobURL(job)
 	if !ok || r.url == "" {
 		return faas.State{}, e.errorf(faas.ErrNotFound, r, "unit %q has no URL on this invoke-only platform", id)

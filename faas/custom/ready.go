@@ -3,17 +3,17 @@ package custom
 import (
 	"context"
 	"encoding/json"
-	"io"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/foreign"
+	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
 // ready waits until the platform says that the function is deployed, and healthy if it can tell, and returns its state. a is the answer to the PUT.
-func (d *deployment) ready(ctx context.Context, a *answer, progress *progress) (faas.State, error) {
+func (d *deployment) ready(ctx context.Context, a *answer, progress *transfer.Progress) (faas.State, error) {
 	r := d.request()
 	r.method, r.url = http.MethodPut, d.e.functionURL(d.u.ID, "")
 	put, err := d.e.decodeFunction(r, a, d.u.ID)
@@ -23,7 +23,7 @@ func (d *deployment) ready(ctx context.Context, a *answer, progress *progress) (
 	if status, reason := put.status(); status == faas.StatusFailed {
 		return faas.State{}, d.failed(r, reason)
 	}
-	progress.step("wait")
+	progress.Step("wait")
 	deadline := time.Now().Add(d.e.set.readyTimeout)
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		s, reason, err := d.look(ctx)
@@ -36,7 +36,7 @@ func (d *deployment) ready(ctx context.Context, a *answer, progress *progress) (
 		if time.Now().After(deadline) {
 			return faas.State{}, d.hide(d.e.errorf(faas.ErrTimeout, r, "function %s was uploaded and does not answer after %v: %s", d.u.ID, d.e.set.readyTimeout, reason))
 		}
-		if !d.e.sleep(ctx, wait) {
+		if !transfer.Sleep(ctx, wait) {
 			return faas.State{}, d.hide(d.e.errorf(faas.ErrTimeout, r, "function %s was uploaded and does not answer yet: %s: %w", d.u.ID, reason, context.Cause(ctx)))
 		}
 	}
@@ -121,71 +121,11 @@ func (e *Executor) health(ctx context.Context, r request, id string) (faas.Healt
 			if out.Reason == "" {
 				out.Reason = "the platform says " + h.Status
 			}
-			out.Reason = e.redact(truncate(out.Reason, maxMessage))
+			out.Reason = e.redact(foreign.Line(out.Reason, maxMessage))
 		}
 		return out, a, nil
 	case a.ok():
-		return faas.Health{}, a, e.errorf(faas.ErrUnavailable, r, "%s %s: the answer is not in the protocol's shape: %s", r.method, faas.RedactURL(r.url), e.redact(excerpt(a.body)))
+		return faas.Health{}, a, e.errorf(faas.ErrUnavailable, r, "%s %s: the answer is not in the protocol's shape: %s", r.method, faas.RedactURL(r.url), e.redact(foreign.Excerpt(a.body)))
 	}
 	return faas.Health{}, a, e.statusError(r, a)
-}
-
-// progress passes on how far an upload is. After stop it reports nothing more, even if the transport still reads.
-type progress struct {
-	mu     sync.Mutex
-	report func(faas.Progress)
-	now    faas.Progress
-	told   int64
-}
-
-// reportEvery is how many bytes lie between two reports.
-const reportEvery = 512 << 10
-
-func newProgress(report func(faas.Progress), total int64) *progress {
-	return &progress{report: report, now: faas.Progress{TotalBytes: total}}
-}
-
-func (p *progress) stop() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.report = nil
-}
-
-func (p *progress) step(name string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.now.Step = name
-	p.tell()
-}
-
-// tell calls report. The caller holds the lock.
-func (p *progress) tell() {
-	p.told = p.now.Bytes
-	if p.report != nil {
-		p.report(p.now)
-	}
-}
-
-// track counts what is read of body, from zero on.
-func (p *progress) track(body io.ReadCloser) io.ReadCloser {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.now.Step, p.now.Bytes, p.told = "upload", 0, 0
-	return &trackedBody{body, p}
-}
-
-type trackedBody struct {
-	io.ReadCloser
-	p *progress
-}
-
-func (b *trackedBody) Read(buf []byte) (int, error) {
-	n, err := b.ReadCloser.Read(buf)
-	b.p.mu.Lock()
-	defer b.p.mu.Unlock()
-	b.p.now.Bytes += int64(n)
-	if n > 0 && (b.p.now.Bytes-b.p.told >= reportEvery || b.p.now.Bytes == b.p.now.TotalBytes) {
-		b.p.tell()
-	}
-	return n, err
 }

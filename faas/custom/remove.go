@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
 // Restore puts the earlier code and configuration of a function back. A platform with the extension for it is asked to; else, or where the platform does not have them
@@ -115,7 +116,7 @@ func (e *Executor) delete(ctx context.Context, r request, id string) error {
 		} else if err != nil {
 			return err
 		}
-		if !e.sleep(ctx, wait) {
+		if !transfer.Sleep(ctx, wait) {
 			return e.errorf(faas.ErrTimeout, r, "function %s is being deleted and still there: %w", id, context.Cause(ctx))
 		}
 	}

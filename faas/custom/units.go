@@ -42,7 +42,7 @@ func (e *Executor) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Un
 		}
 		f.Env = maps.Clone(f.Env)
 		units = append(units, faas.Unit{
-			ID: functionid.Of(e.set.service, f.JobID), Functions: []faas.Function{f}, Files: faas.BootstrapFiles(bin),
+			ID: functionid.Protocol.Of(e.set.service, f.JobID), Functions: []faas.Function{f}, Files: faas.BootstrapFiles(bin),
 		})
 	}
 	return units, nil

@@ -5,10 +5,9 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 )
 
 // deployConfig is the JSON in the header X-Blueprint-Config.
@@ -57,9 +56,9 @@ func (f *function) status() (faas.Status, string) {
 		if reason == "" {
 			reason = "the platform says that it is " + strings.ToLower(f.Status)
 		}
-		return faas.StatusFailed, truncate(reason, maxMessage)
+		return faas.StatusFailed, foreign.Line(reason, maxMessage)
 	}
-	return faas.StatusPending, "the platform says that its status is " + truncate(f.Status, 40)
+	return faas.StatusPending, "the platform says that its status is " + foreign.Line(f.Status, 40)
 }
 
 // generation names the code and configuration that a restore is to put back.
@@ -154,43 +153,6 @@ const (
 	maxMessage = 500
 	maxLog     = 8 << 10
 )
-
-// truncateLines keeps the end of a log, and its line breaks.
-func truncateLines(text string, limit int) string {
-	var lines []string
-	for line := range strings.Lines(text[max(0, len(text)-limit):]) {
-		lines = append(lines, truncate(line, limit))
-	}
-	return strings.Join(lines, "\n")
-}
-
-// truncate cuts a foreign text to at most limit bytes and takes out what would disturb a terminal or a log line.
-func truncate(text string, limit int) string {
-	text = strings.Map(func(r rune) rune {
-		if r == '\n' || r == '\t' || r == '\r' {
-			return ' '
-		}
-		if !unicode.IsPrint(r) || r == utf8.RuneError {
-			return '\uFFFD'
-		}
-		return r
-	}, strings.TrimSpace(text))
-	if len(text) <= limit {
-		return text
-	}
-	for limit > 0 && !utf8.RuneStart(text[limit]) {
-		limit--
-	}
-	return text[:limit] + "..."
-}
-
-// excerpt returns the beginning of an answer that is not in the protocol's shape.
-func excerpt(body []byte) string {
-	if len(body) == 0 {
-		return "(empty answer)"
-	}
-	return truncate(string(body[:min(len(body), 200)]), 200)
-}
 
 func parseTime(text string) time.Time {
 	t, err := time.Parse(time.RFC3339Nano, text)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
 const (
@@ -94,7 +95,7 @@ func (e *Executor) changePolicy(ctx context.Context, r request, service string, 
 		set := r
 		set.method, set.url = http.MethodPost, e.set.runURL+"v2/"+service+":setIamPolicy"
 		err = e.call(ctx, set, false, map[string]any{"policy": p}, nil)
-		if faas.CodeOf(err) != faas.ErrConflict || isPrecondition(err) || wait > maxPoll || !sleep(ctx, wait) {
+		if faas.CodeOf(err) != faas.ErrConflict || isPrecondition(err) || wait > maxPoll || !transfer.Sleep(ctx, wait) {
 			return e.accessError(set, err)
 		}
 	}

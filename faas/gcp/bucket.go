@@ -8,11 +8,13 @@ import (
 	"net/url"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/functionid"
+	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
 // packagePrefix is where the packages of a service lie in a bucket.
 func (e *Executor) packagePrefix() string {
-	return "blueprint-serverless/" + servicePrefix(e.set.service) + "/" + e.set.region + "/"
+	return "blueprint-serverless/" + functionid.CloudRun.Prefix(e.set.service) + "/" + e.set.region + "/"
 }
 
 func (e *Executor) objectURL(name string) string {
@@ -26,7 +28,7 @@ type object struct {
 }
 
 // store puts the package into the bucket, unless it is there.
-func (d *deployment) store(ctx context.Context, p *progress) (*storageSource, error) {
+func (d *deployment) store(ctx context.Context, p *transfer.Progress) (*storageSource, error) {
 	e, r := d.e, d.request()
 	name := e.packagePrefix() + d.sha256 + ".zip"
 	r.method, r.url = http.MethodGet, e.objectURL(name)
@@ -58,19 +60,27 @@ func (e *Executor) removePackages(ctx context.Context, r request) error {
 	if err != nil || len(left) > 0 {
 		return err
 	}
-	query := url.Values{"prefix": {e.packagePrefix()}}
-	r.method, r.url = http.MethodGet, e.set.storageURL+"storage/v1/b/"+url.PathEscape(e.set.bucket)+"/o?"+query.Encode()
-	var list struct {
-		Items []object `json:"items"`
-	}
-	if err := e.call(ctx, r, true, nil, &list); err != nil && faas.CodeOf(err) != faas.ErrNotFound {
-		return err
-	}
-	for _, one := range list.Items {
-		r.method, r.url = http.MethodDelete, e.objectURL(one.Name)
-		if err := e.call(ctx, r, true, nil, nil); err != nil && faas.CodeOf(err) != faas.ErrNotFound {
+	for token := ""; ; {
+		query := url.Values{"prefix": {e.packagePrefix()}}
+		if token != "" {
+			query.Set("pageToken", token)
+		}
+		r.method, r.url = http.MethodGet, e.set.storageURL+"storage/v1/b/"+url.PathEscape(e.set.bucket)+"/o?"+query.Encode()
+		var list struct {
+			Items         []object `json:"items"`
+			NextPageToken string   `json:"nextPageToken"`
+		}
+		if err := e.call(ctx, r, true, nil, &list); err != nil && faas.CodeOf(err) != faas.ErrNotFound {
 			return err
 		}
+		for _, one := range list.Items {
+			r.method, r.url = http.MethodDelete, e.objectURL(one.Name)
+			if err := e.call(ctx, r, true, nil, nil); err != nil && faas.CodeOf(err) != faas.ErrNotFound {
+				return err
+			}
+		}
+		if token = list.NextPageToken; token == "" {
+			return nil
+		}
 	}
-	return nil
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/foreign"
+	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
 // buildHost deploys to Cloud Functions, which builds a source shim around the binary.
@@ -52,7 +54,7 @@ func (h buildHost) resource(id string, f *function) *resource {
 		got.status, got.reason, got.leaving = faas.StatusPending, "it is being deleted", true
 	default:
 		got.status = faas.StatusFailed
-		got.reason = cmp.Or(messages(f.StateMessages), "its state is "+truncate(f.State, 40))
+		got.reason = cmp.Or(messages(f.StateMessages), "its state is "+foreign.Line(f.State, 40))
 	}
 	return got
 }
@@ -70,7 +72,7 @@ func (h buildHost) list(ctx context.Context, r request) ([]*resource, error) {
 			return nil, err
 		}
 		if len(page.Unreachable) > 0 {
-			return nil, h.e.errorf(faas.ErrUnavailable, r, "the functions of %s cannot be listed now", truncate(strings.Join(page.Unreachable, ", "), 200))
+			return nil, h.e.errorf(faas.ErrUnavailable, r, "the functions of %s cannot be listed now", foreign.Line(strings.Join(page.Unreachable, ", "), 200))
 		}
 		for _, f := range page.Functions {
 			all = append(all, h.resource(lastSegment(f.Name), f))
@@ -81,7 +83,7 @@ func (h buildHost) list(ctx context.Context, r request) ([]*resource, error) {
 	}
 }
 
-func (h buildHost) apply(ctx context.Context, d *deployment, old *resource, p *progress) (*resource, error) {
+func (h buildHost) apply(ctx context.Context, d *deployment, old *resource, p *transfer.Progress) (*resource, error) {
 	r := d.request()
 	want := d.function()
 	var mask []string
@@ -101,7 +103,7 @@ func (h buildHost) apply(ctx context.Context, d *deployment, old *resource, p *p
 		want.Name = old.function.Name
 		r.method, r.url = http.MethodPatch, h.url(h.name(d.u.ID))+"?updateMask="+url.QueryEscape(strings.Join(mask, ","))
 	}
-	p.step("deploy")
+	p.Step("deploy")
 	var op operation
 	if err := h.e.commit(ctx, r, want, &op); err != nil {
 		return nil, err

@@ -14,12 +14,11 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/foreign"
+	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
 // maxAnswer bounds what is read of an answer that carries no job output, in bytes: a list of a thousand functions fits.
@@ -87,7 +86,7 @@ func (e *Executor) send(ctx context.Context, r request) (*answer, error) {
 	if limit == 0 {
 		limit = maxAnswer
 	}
-	body, err := readAll(r.buffer, io.LimitReader(resp.Body, limit+1), min(resp.ContentLength, limit))
+	body, err := transfer.ReadAll(r.buffer, io.LimitReader(resp.Body, limit+1), min(resp.ContentLength, limit))
 	switch {
 	case err != nil:
 		return nil, e.transportError(ctx, r, fmt.Errorf("read the answer: %w", err))
@@ -95,24 +94,6 @@ func (e *Executor) send(ctx context.Context, r request) (*answer, error) {
 		return nil, e.errorf(faas.ErrTooLarge, r, "the answer is larger than %d bytes", limit)
 	}
 	return &answer{resp.StatusCode, resp.Header, body}, nil
-}
-
-// readAll appends all that r holds to buf. size is how much that will be, or negative.
-func readAll(buf []byte, r io.Reader, size int64) ([]byte, error) {
-	buf = slices.Grow(buf, int(max(size, 0))+bytes.MinRead)
-	for {
-		n, err := r.Read(buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+n]
-		if err == io.EOF {
-			return buf, nil
-		}
-		if err != nil {
-			return buf, err
-		}
-		if len(buf) == cap(buf) {
-			buf = slices.Grow(buf, bytes.MinRead)
-		}
-	}
 }
 
 // retries is how often a request that can be repeated is sent again, and firstWait how long it waits before; each wait is twice the one before.
@@ -152,7 +133,7 @@ func (e *Executor) call(ctx context.Context, r request, safe bool, in, out any) 
 		return nil
 	}
 	if err := json.Unmarshal(a.body, out); err != nil {
-		return e.errorf(faas.ErrUnavailable, r, "%s %s: the answer is not in the API's shape: %s", r.method, faas.RedactURL(r.url), excerpt(a.body))
+		return e.errorf(faas.ErrUnavailable, r, "%s %s: the answer is not in the API's shape: %s", r.method, faas.RedactURL(r.url), foreign.Excerpt(a.body))
 	}
 	return nil
 }
@@ -163,7 +144,7 @@ func (e *Executor) sendSafe(ctx context.Context, r request, safe bool) (*answer,
 	for i := 0; ; i++ {
 		a, err := e.send(ctx, r)
 		again := err != nil && isTransient(err) || err == nil && (a.status == http.StatusBadGateway || a.status == http.StatusServiceUnavailable || a.status == http.StatusGatewayTimeout)
-		if !again || !safe || i == retries || !sleep(ctx, wait) {
+		if !again || !safe || i == retries || !transfer.Sleep(ctx, wait) {
 			return a, err
 		}
 		wait *= 2
@@ -174,18 +155,6 @@ func (e *Executor) sendSafe(ctx context.Context, r request, safe bool) (*answer,
 func isTransient(err error) bool {
 	var verification *tls.CertificateVerificationError
 	return faas.CodeOf(err) == faas.ErrUnavailable && !errors.As(err, &verification)
-}
-
-// sleep waits and reports whether the context is still alive.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // errorf returns an error about a request.
@@ -211,16 +180,4 @@ func (e *Executor) transportError(ctx context.Context, r request, err error) *fa
 		code = faas.ErrTimeout
 	}
 	return e.errorf(code, r, "%s %s: %w", r.method, faas.RedactURL(r.url), err)
-}
-
-// retryAfter reads a Retry-After header: seconds, or a date.
-func retryAfter(h http.Header, now time.Time) time.Duration {
-	text := strings.TrimSpace(h.Get("Retry-After"))
-	if secs, err := strconv.ParseUint(text, 10, 31); err == nil {
-		return time.Duration(secs) * time.Second
-	}
-	if at, err := http.ParseTime(text); err == nil && at.After(now) {
-		return at.Sub(now)
-	}
-	return 0
 }

@@ -5,11 +5,15 @@ package gcp
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/foreign"
+	"github.com/tangle-network/blueprint-serverless/internal/functionid"
+	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
 // Converge uploads the package where the function does not have it, creates the function or changes what differs, and waits until that is done. A
@@ -26,8 +30,8 @@ func (e *Executor) Converge(ctx context.Context, u faas.Unit, _ *faas.State, rep
 	}
 	d.sha256 = u.Package.SHA256()
 	d.code = d.uploaded
-	p := newProgress(report, u.Package.Size())
-	defer p.stop()
+	p := transfer.NewProgress(report, u.Package.Size())
+	defer p.Stop()
 	return d.run(ctx, p)
 }
 
@@ -38,7 +42,7 @@ type deployment struct {
 	f      faas.Function
 	sha256 string // of the package wanted
 	// code returns where the package is, having uploaded it if need be.
-	code func(context.Context, *progress) (code, error)
+	code func(context.Context, *transfer.Progress) (code, error)
 	// reused says that code named an upload of an earlier deployment, which Google may have dropped.
 	reused bool
 	// redact hides the environment's values, which Google may repeat in its messages.
@@ -53,25 +57,19 @@ func (e *Executor) newDeployment(u faas.Unit) (*deployment, error) {
 		return nil, bad("unit %q has %d functions and not one", u.ID, len(u.Functions))
 	}
 	f := u.Functions[0]
-	if id := functionID(e.set.service, f.JobID); u.ID != id {
+	if id := functionid.CloudRun.Of(e.set.service, f.JobID); u.ID != id {
 		return nil, bad("unit %q is not of this service, whose unit for job %d is %q", u.ID, f.JobID, id)
 	}
 	if err := e.checkFunction(f); err != nil {
 		return nil, err
 	}
-	var pairs []string
-	for _, value := range f.Env {
-		if len(value) >= 4 { // hiding very short ones would garble every text
-			pairs = append(pairs, value, "(hidden)")
-		}
-	}
-	return &deployment{e: e, u: u, f: f, redact: strings.NewReplacer(pairs...)}, nil
+	return &deployment{e: e, u: u, f: f, redact: foreign.Hider(slices.Collect(maps.Values(f.Env))...)}, nil
 }
 
 func (d *deployment) request() request { return request{op: "deploy", job: int64(d.f.JobID)} }
 
 // run brings the function to what is wanted.
-func (d *deployment) run(ctx context.Context, p *progress) (faas.State, error) {
+func (d *deployment) run(ctx context.Context, p *transfer.Progress) (faas.State, error) {
 	ctx, cancel := d.e.bounded(ctx)
 	defer cancel()
 	for i := 0; ; i++ {
@@ -87,7 +85,7 @@ func (d *deployment) run(ctx context.Context, p *progress) (faas.State, error) {
 		switch {
 		case !again:
 			return faas.State{}, d.hide(err)
-		case !sleep(ctx, wait):
+		case !transfer.Sleep(ctx, wait):
 			return faas.State{}, d.hide(d.e.errorf(faas.ErrTimeout, d.request(), "%w, at the end of: %w", context.Cause(ctx), err))
 		}
 	}
@@ -114,7 +112,7 @@ func (d *deployment) again(err error, i int) (bool, time.Duration) {
 }
 
 // round looks at the function once and changes it once.
-func (d *deployment) round(ctx context.Context, p *progress) (*resource, error) {
+func (d *deployment) round(ctx context.Context, p *transfer.Progress) (*resource, error) {
 	e, r := d.e, d.request()
 	d.reused = false
 	old, err := e.settled(ctx, r, d.u.ID, p)
@@ -145,7 +143,7 @@ func (d *deployment) round(ctx context.Context, p *progress) (*resource, error) 
 
 // settled returns the function once nothing is changing it any more: an earlier call may have been cut off in the middle. The error is
 // ErrNotFound where there is none, or none any more.
-func (e *Executor) settled(ctx context.Context, r request, id string, p *progress) (*resource, error) {
+func (e *Executor) settled(ctx context.Context, r request, id string, p *transfer.Progress) (*resource, error) {
 	var got *resource
 	err := e.poll(ctx, r, "function "+id+" is being changed", func() (bool, error) {
 		var err error
@@ -155,7 +153,7 @@ func (e *Executor) settled(ctx context.Context, r request, id string, p *progres
 		if got.status != faas.StatusPending {
 			return true, nil
 		}
-		p.step("wait")
+		p.Step("wait")
 		return false, nil
 	})
 	if err != nil {
@@ -184,62 +182,4 @@ func redactedCause(err error, redact *strings.Replacer) error {
 	clean := *api
 	clean.Message, clean.Metadata = redact.Replace(api.Message), nil
 	return &clean
-}
-
-// progress passes on how far a deployment is. After stop it reports nothing more, even if the transport still reads. A nil one reports nothing.
-type progress struct {
-	mu     sync.Mutex
-	report func(faas.Progress)
-	now    faas.Progress
-	told   int64
-}
-
-// reportEvery is how many bytes lie between two reports.
-const reportEvery = 512 << 10
-
-func newProgress(report func(faas.Progress), total int64) *progress {
-	return &progress{report: report, now: faas.Progress{TotalBytes: total}}
-}
-
-func (p *progress) stop() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.report = nil
-}
-
-// step reports the beginning of a step.
-func (p *progress) step(name string) {
-	if p == nil {
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.now.Step != name {
-		p.now.Step = name
-		p.tell()
-	}
-}
-
-// tell calls report. The caller holds the lock.
-func (p *progress) tell() {
-	p.told = p.now.Bytes
-	if p.report != nil {
-		p.report(p.now)
-	}
-}
-
-func (p *progress) add(n int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.now.Bytes += int64(n)
-	if n > 0 && (p.now.Bytes-p.told >= reportEvery || p.now.Bytes == p.now.TotalBytes) {
-		p.tell()
-	}
-}
-
-// restart begins to count the bytes of an upload from zero.
-func (p *progress) restart() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.now.Step, p.now.Bytes, p.told = "upload", 0, 0
 }

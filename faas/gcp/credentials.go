@@ -22,6 +22,7 @@ import (
 	"golang.org/x/oauth2/google"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 )
 
 const cloudPlatformScope = "https://www.googleapis.com/auth/cloud-platform"
@@ -283,14 +284,14 @@ func (e *Executor) tokenError(ctx context.Context, r request, err error) *faas.E
 	case errors.Is(err, errNoIDToken):
 		text = err.Error()
 	case errors.As(err, &refused) && refused.Response != nil:
-		text = "get a token: " + refused.Response.Status + " " + truncate(refused.ErrorCode, 40) + " " + truncate(refused.ErrorDescription, 200)
+		text = "get a token: " + refused.Response.Status + " " + foreign.Line(refused.ErrorCode, 40) + " " + foreign.Line(refused.ErrorDescription, 200)
 		if s := refused.Response.StatusCode; s >= 500 || s == http.StatusTooManyRequests {
 			code = faas.ErrUnavailable
 		}
 	case errors.As(err, &wrapped):
 		code, text = faas.ErrUnavailable, "get a token: "+wrapped.Err.Error()
 	default:
-		text = "find credentials: " + truncate(err.Error(), 300) + " (gcloud auth application-default login makes some; so does GOOGLE_APPLICATION_CREDENTIALS)"
+		text = "find credentials: " + foreign.Line(err.Error(), 300) + " (gcloud auth application-default login makes some; so does GOOGLE_APPLICATION_CREDENTIALS)"
 	}
 	failed := e.errorf(code, r, "%w", &cleanError{text, err})
 	failed.NotRun = true

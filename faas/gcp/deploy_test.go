@@ -7,12 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
@@ -22,7 +25,7 @@ import (
 
 // function is a small one.
 func function(job uint32) faas.Function {
-	return faas.Function{JobID: job, MemoryMB: 512, TimeoutSecs: 60, Env: map[string]string{"KEY": "the-secret-value"}}
+	return faas.Function{JobID: job, MemoryMB: 512, TimeoutSecs: 60, Env: map[string]string{"KEY": "the-secret-value", "PART": "the-secret"}}
 }
 
 // units returns units of the test's job binary, with their package.
@@ -234,7 +237,7 @@ func TestTroublesOfADeployment(t *testing.T) {
 				gcptest.Fail(w, 400, "INVALID_ARGUMENT", "environment variable KEY=the-secret-value is not valid")
 				return true
 			},
-			code: faas.ErrInvalidArgument, words: []string{"(hidden)"},
+			code: faas.ErrInvalidArgument, words: []string{"KEY=(hidden) is"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -432,5 +435,35 @@ func TestListReadsEveryPage(t *testing.T) {
 	}
 	if len(ids) != len(all) || !slices.IsSorted(ids) {
 		t.Errorf("got %v", ids)
+	}
+}
+
+// Earlier versions leave their packages in the bucket, more of them than one page of a list has.
+func TestCloudRunPackagesGoWithTheLastFunction(t *testing.T) {
+	runsHere(t)
+	s := gcptest.Start(t, builder)
+	e := open(t, config(s, "packages", "mode=cloud-run", "bucket=test-bucket"))
+	for _, name := range []string{"packages/us-central1/1.zip", "packages/us-central1/2.zip", "packages/us-central1/3.zip", "other/us-central1/1.zip"} {
+		resp, err := http.Post(s.URL+"/upload/storage/v1/b/test-bucket/o?uploadType=media&name="+url.QueryEscape("blueprint-serverless/"+name), "application/zip", strings.NewReader("zip"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+	}
+	all := units(t, e, function(0), function(1))
+	for _, u := range all {
+		converge(t, e, u)
+	}
+	if err := e.Remove(context1m(t), all[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	if got := len(s.Objects()); got != 5 {
+		t.Errorf("with a function left, the bucket has %d objects, want 5: %v", got, s.Objects())
+	}
+	if err := e.Remove(context1m(t), all[1].ID); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"test-bucket/blueprint-serverless/other/us-central1/1.zip"}, s.Objects()); diff != "" {
+		t.Errorf("objects after the last function went (-want +got):\n%s", diff)
 	}
 }

@@ -11,9 +11,10 @@ import (
 	"strings"
 	"time"
 	"unicode"
-	"unicode/utf8"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/foreign"
+	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
 // APIError is an error that a Google Cloud API answered with, or that an operation ended with. It is the cause of such an [faas.Error].
@@ -101,10 +102,10 @@ func (e *Executor) statusError(r request, a *answer) *faas.Error {
 	}
 	api := &APIError{HTTPStatus: a.status}
 	if json.Unmarshal(a.body, &body) == nil && (body.Error.Message != "" || body.Error.Status != "") {
-		api.Status, api.Message = truncate(body.Error.Status, 40), truncate(body.Error.Message, maxMessage)
+		api.Status, api.Message = foreign.Line(body.Error.Status, 40), foreign.Line(body.Error.Message, maxMessage)
 		api.detail(body.Error.rpcStatus)
 	} else {
-		api.Message = excerpt(a.body)
+		api.Message = foreign.Excerpt(a.body)
 	}
 	if location := a.header.Get("Location"); location != "" && a.status/100 == 3 {
 		api.Message = "it redirects to " + faas.RedactURL(location) + ", and credentials are not sent elsewhere"
@@ -114,7 +115,7 @@ func (e *Executor) statusError(r request, a *answer) *faas.Error {
 		e.access.forget()
 	}
 	failed := e.errorf(api.code(), r, "%s %s: %w", r.method, faas.RedactURL(r.url), api)
-	failed.RetryAfter = retryAfter(a.header, time.Now())
+	failed.RetryAfter = transfer.RetryAfter(a.header, time.Now())
 	return failed
 }
 
@@ -163,7 +164,7 @@ func (e *Executor) grantCommand(role string) string {
 func (e *Executor) remedy(api *APIError) string {
 	switch {
 	case api.Reason == "SERVICE_DISABLED" && api.Metadata["service"] != "":
-		return e.enableCommand(truncate(api.Metadata["service"], 100))
+		return e.enableCommand(foreign.Line(api.Metadata["service"], 100))
 	case api.code() != faas.ErrPermissionDenied:
 		return ""
 	case api.Status == "UNAUTHENTICATED" || api.HTTPStatus == http.StatusUnauthorized:
@@ -191,31 +192,3 @@ func (e *Executor) remedy(api *APIError) string {
 
 // maxMessage bounds what an error repeats of Google's words, in bytes. A build's messages need some room.
 const maxMessage = 1500
-
-// truncate cuts a foreign text to at most limit bytes and takes out what would disturb a terminal or a log line.
-func truncate(text string, limit int) string {
-	text = strings.Map(func(r rune) rune {
-		if r == '\n' || r == '\t' || r == '\r' {
-			return ' '
-		}
-		if !unicode.IsPrint(r) || r == utf8.RuneError {
-			return '\uFFFD'
-		}
-		return r
-	}, strings.TrimSpace(text))
-	if len(text) <= limit {
-		return text
-	}
-	for limit > 0 && !utf8.RuneStart(text[limit]) {
-		limit--
-	}
-	return text[:limit] + "..."
-}
-
-// excerpt returns the beginning of an answer that is in no shape that is known.
-func excerpt(body []byte) string {
-	if len(body) == 0 {
-		return "(empty answer)"
-	}
-	return truncate(string(body[:min(len(body), 200)]), 200)
-}

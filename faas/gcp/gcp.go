@@ -18,6 +18,8 @@ import (
 	"golang.org/x/oauth2"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/functionid"
+	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
 func init() {
@@ -165,14 +167,14 @@ type hosting interface {
 	list(ctx context.Context, r request) ([]*resource, error)
 	// apply creates the function, or changes what old is not like, and waits until that is done. It reports an ErrConflict where
 	// something else is changing the function, and an ErrAlreadyExists where it did not expect one.
-	apply(ctx context.Context, d *deployment, old *resource, p *progress) (*resource, error)
+	apply(ctx context.Context, d *deployment, old *resource, p *transfer.Progress) (*resource, error)
 	// remove deletes the function and waits until it is gone. One that does not exist is an ErrNotFound.
 	remove(ctx context.Context, r request, old *resource) error
 }
 
 // observe returns a function of the service. That of another service is an ErrConflict.
 func (e *Executor) observe(ctx context.Context, r request, id string) (*resource, error) {
-	job, ours := jobOf(e.set.service, id)
+	job, ours := functionid.CloudRun.Job(e.set.service, id)
 	got, err := e.host.get(ctx, r, id)
 	if err != nil {
 		if ours && faas.CodeOf(err) == faas.ErrNotFound {
@@ -182,7 +184,7 @@ func (e *Executor) observe(ctx context.Context, r request, id string) (*resource
 	}
 	owner, labelled := got.labels[labelService]
 	switch {
-	case labelled && owner != servicePrefix(e.set.service):
+	case labelled && owner != functionid.CloudRun.Prefix(e.set.service):
 		return nil, e.errorf(faas.ErrConflict, r, "function %s belongs to service %q", got.name, owner)
 	case !labelled && !(ours && e.set.adopt):
 		return nil, e.errorf(faas.ErrConflict, r, "function %s exists and was not deployed by this module (it lacks the label %s): remove it, or set option adopt to true to take it over", got.name, labelService)
@@ -225,10 +227,13 @@ func (e *Executor) List(ctx context.Context) ([]faas.State, error) {
 	}
 	var states []faas.State
 	for _, one := range all {
-		if one.labels[labelService] == servicePrefix(e.set.service) {
+		if one.labels[labelService] == functionid.CloudRun.Prefix(e.set.service) {
 			states = append(states, e.state(one))
 		}
 	}
 	slices.SortFunc(states, func(a, b faas.State) int { return strings.Compare(a.ID, b.ID) })
 	return states, nil
 }
+
+// lastSegment returns the id at the end of a resource name.
+func lastSegment(name string) string { return name[strings.LastIndexByte(name, '/')+1:] }

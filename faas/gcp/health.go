@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/functionid"
 )
 
 // maxWarm is how many warm-up requests are under way at the same time.
@@ -59,7 +60,7 @@ func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
 
 // Health tells what Google says of the function. It starts no instance.
 func (e *Executor) Health(ctx context.Context, jobID uint32) (faas.Health, error) {
-	got, err := e.observe(ctx, request{op: "health", job: int64(jobID)}, functionID(e.set.service, jobID))
+	got, err := e.observe(ctx, request{op: "health", job: int64(jobID)}, functionid.CloudRun.Of(e.set.service, jobID))
 	if err != nil {
 		return faas.Health{}, err
 	}

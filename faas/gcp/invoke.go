@@ -17,6 +17,9 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/foreign"
+	"github.com/tangle-network/blueprint-serverless/internal/functionid"
+	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
 // maxErrorText is what an answer may hold besides its result, in bytes.
@@ -67,7 +70,7 @@ func (e *Executor) url(ctx context.Context, r request, jobID uint32) (string, er
 	if known, ok := e.routes.Load(jobID); ok {
 		return known.(*route).url, nil
 	}
-	got, err := e.observe(ctx, r, functionID(e.set.service, jobID))
+	got, err := e.observe(ctx, r, functionid.CloudRun.Of(e.set.service, jobID))
 	if err == nil && got.url == "" {
 		err = e.errorf(faas.ErrUnavailable, r, "function %s has no URL: %s", got.name, cmp.Or(got.reason, string(got.status)))
 	}
@@ -116,7 +119,7 @@ func (e *Executor) invoke(ctx context.Context, r request, to string, jobID uint3
 	}
 	var resp faas.Response
 	if err := faas.ParseResponse(a.body, &resp); err != nil {
-		return nil, e.errorf(faas.ErrUnavailable, r, "POST %s: the answer is not in the protocol's shape: %s", faas.RedactURL(to), excerpt(a.body))
+		return nil, e.errorf(faas.ErrUnavailable, r, "POST %s: the answer is not in the protocol's shape: %s", faas.RedactURL(to), foreign.Excerpt(a.body))
 	}
 	if !resp.Success {
 		return nil, e.invokeError(r, a)
@@ -159,7 +162,7 @@ func (e *Executor) invokeError(r request, a *answer) *faas.Error {
 		code, notRun, hint = faas.ErrNotFound, true, "the binary does not have this job: "
 	case a.status == http.StatusUnauthorized, a.status == http.StatusForbidden:
 		code, notRun = faas.ErrPermissionDenied, true
-		hint = "the caller may not invoke the function; to mend it: gcloud run services add-iam-policy-binding " + functionID(e.set.service, uint32(r.job)) +
+		hint = "the caller may not invoke the function; to mend it: gcloud run services add-iam-policy-binding " + functionid.CloudRun.Of(e.set.service, uint32(r.job)) +
 			" --project=" + e.set.project + " --region=" + e.set.region + " --role=" + invokerRole + " --member=MEMBER (MEMBER: who invokes); "
 		if a.status == http.StatusUnauthorized {
 			e.forgetIDToken(r.url)
@@ -175,29 +178,20 @@ func (e *Executor) invokeError(r request, a *answer) *faas.Error {
 	case a.status == http.StatusGatewayTimeout, a.status == http.StatusRequestTimeout:
 		code, hint = faas.ErrTimeout, "the function took longer than its timeout: "
 	case a.status == http.StatusInternalServerError, a.status == http.StatusBadGateway, a.status == http.StatusServiceUnavailable && crashed(a.body):
-		code, p.Code, message = faas.ErrFunctionFailed, cmp.Or(p.Code, "crash"), cmp.Or(message, "the instance ended before it answered: "+excerpt(a.body))
+		code, p.Code, message = faas.ErrFunctionFailed, cmp.Or(p.Code, "crash"), cmp.Or(message, "the instance ended before it answered: "+foreign.Excerpt(a.body))
 	}
 	if code == faas.ErrFunctionFailed {
 		return e.errorf(code, r, "%w", &faas.FunctionError{
-			Type: truncate(p.Code, 40), Message: truncate(message, maxMessage), ExitCode: p.Details.ExitCode, LogTail: lines(p.Details.LogTail),
+			Type: foreign.Line(p.Code, 40), Message: foreign.Line(message, maxMessage), ExitCode: p.Details.ExitCode, LogTail: foreign.Tail(p.Details.LogTail, maxTail),
 		})
 	}
-	failed := e.errorf(code, r, "POST %s: status %d: %s%s", faas.RedactURL(r.url), a.status, hint, cmp.Or(truncate(message, maxMessage), excerpt(a.body)))
-	failed.NotRun, failed.RetryAfter = notRun, retryAfter(a.header, time.Now())
+	failed := e.errorf(code, r, "POST %s: status %d: %s%s", faas.RedactURL(r.url), a.status, hint, cmp.Or(foreign.Line(message, maxMessage), foreign.Excerpt(a.body)))
+	failed.NotRun, failed.RetryAfter = notRun, transfer.RetryAfter(a.header, time.Now())
 	return failed
 }
 
 // maxTail bounds what is kept of a function's log, in bytes.
 const maxTail = 4 << 10
-
-// lines is truncate for each line of the end of a log.
-func lines(text string) string {
-	var clean []string
-	for line := range strings.Lines(text[max(0, len(text)-maxTail):]) {
-		clean = append(clean, truncate(line, maxMessage))
-	}
-	return strings.Join(clean, "\n")
-}
 
 func crashed(body []byte) bool {
 	for _, text := range crashTexts {

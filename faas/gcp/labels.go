@@ -12,13 +12,14 @@ import (
 	"strings"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/functionid"
 )
 
 // The labels of a function tell whose it is and what it has, so that an unchanged one is recognised by one read. A label's value has at most 63
 // characters of a-z, 0-9, dash and underscore, too few for a SHA-256 in hex; in base 32 it has 52.
 const (
 	labelPrefix  = "blueprint-"
-	labelService = labelPrefix + "service" // servicePrefix of the service
+	labelService = labelPrefix + "service" // functionid.CloudRun.Prefix of the service
 	labelJob     = labelPrefix + "job"
 	labelPackage = labelPrefix + "package" // SHA-256 of the package
 	labelConfig  = labelPrefix + "config"  // fingerprint of the unit
@@ -28,7 +29,7 @@ const (
 // labels returns what the function of a job carries.
 func (e *Executor) labels(job uint32, sha256, fingerprint string) map[string]string {
 	l := map[string]string{
-		labelService: servicePrefix(e.set.service), labelJob: strconv.FormatUint(uint64(job), 10),
+		labelService: functionid.CloudRun.Prefix(e.set.service), labelJob: strconv.FormatUint(uint64(job), 10),
 		labelPackage: labelOfHash(sha256), labelConfig: labelOfHash(fingerprint), labelOptions: e.set.shape,
 	}
 	maps.Copy(l, e.set.labels)

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/foreign"
+	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
 // Between two looks at something that changes, the wait grows from the first to the second.
@@ -25,14 +27,14 @@ func (e *Executor) poll(ctx context.Context, r request, what string, done func()
 		if ok, err := done(); ok || err != nil {
 			return err
 		}
-		if !sleep(ctx, wait) {
+		if !transfer.Sleep(ctx, wait) {
 			return e.errorf(faas.ErrTimeout, r, "%s and has not ended: %w", what, context.Cause(ctx))
 		}
 	}
 }
 
 // wait waits for an operation of the API at base, reports its stages, and reads its response into out unless that is nil.
-func (e *Executor) wait(ctx context.Context, r request, base string, op *operation, p *progress, out any) error {
+func (e *Executor) wait(ctx context.Context, r request, base string, op *operation, p *transfer.Progress, out any) error {
 	name := op.Name
 	r.method, r.url = http.MethodGet, base+"v2/"+name
 	err := e.poll(ctx, r, "operation "+name+" goes on", func() (bool, error) {
@@ -49,7 +51,7 @@ func (e *Executor) wait(ctx context.Context, r request, base string, op *operati
 		op = next
 		for _, s := range op.Metadata.Stages {
 			if s.State == "IN_PROGRESS" {
-				p.step(strings.ToLower(s.Name))
+				p.Step(strings.ToLower(s.Name))
 			}
 		}
 		return op.Done, nil
@@ -71,7 +73,7 @@ func (e *Executor) wait(ctx context.Context, r request, base string, op *operati
 
 // operationError is the error of an operation that failed, with what the build said of itself and where its log is.
 func (e *Executor) operationError(r request, op *operation) *faas.Error {
-	api := &APIError{Message: truncate(op.Error.Message, maxMessage)}
+	api := &APIError{Message: foreign.Line(op.Error.Message, maxMessage)}
 	if op.Error.Code > 0 && op.Error.Code < len(canonical) {
 		api.Status = canonical[op.Error.Code]
 	}
@@ -79,8 +81,8 @@ func (e *Executor) operationError(r request, op *operation) *faas.Error {
 	var logs string
 	for _, s := range op.Metadata.Stages {
 		for _, m := range s.StateMessages {
-			if text := truncate(m.Message, maxMessage); (m.Severity == "ERROR" || m.Severity == "") && text != "" && !strings.Contains(api.Message, text) {
-				api.Message += "; " + strings.ToLower(truncate(s.Name, 40)) + ": " + text
+			if text := foreign.Line(m.Message, maxMessage); (m.Severity == "ERROR" || m.Severity == "") && text != "" && !strings.Contains(api.Message, text) {
+				api.Message += "; " + strings.ToLower(foreign.Line(s.Name, 40)) + ": " + text
 			}
 		}
 		if s.Name == "BUILD" {
@@ -88,17 +90,17 @@ func (e *Executor) operationError(r request, op *operation) *faas.Error {
 		}
 	}
 	if logs == "" && op.Metadata.BuildName != "" {
-		logs = "https://console.cloud.google.com/cloud-build/builds;region=" + e.set.region + "/" + truncate(lastSegment(op.Metadata.BuildName), 100) + "?project=" + e.set.project
+		logs = "https://console.cloud.google.com/cloud-build/builds;region=" + e.set.region + "/" + foreign.Line(lastSegment(op.Metadata.BuildName), 100) + "?project=" + e.set.project
 	}
 	if logs != "" && !strings.Contains(api.Message, logs) {
-		api.Message += "; the build's log: " + truncate(logs, 500)
+		api.Message += "; the build's log: " + foreign.Line(logs, 500)
 	}
 	api.Remedy = e.remedy(api)
 	code := api.code()
 	if api.Status == "FAILED_PRECONDITION" {
 		code = faas.ErrInvalidArgument // it was begun, so nothing else stood in its way
 	}
-	return e.errorf(code, r, "operation %s: %w", truncate(op.Name, 200), api)
+	return e.errorf(code, r, "operation %s: %w", foreign.Line(op.Name, 200), api)
 }
 
 // messages joins what a function says of its state.
@@ -109,7 +111,7 @@ func messages(all []stateMessage) string {
 			texts = append(texts, text)
 		}
 	}
-	return truncate(strings.Join(texts, "; "), maxMessage)
+	return foreign.Line(strings.Join(texts, "; "), maxMessage)
 }
 
 // commitTime is how long the answer to a change that was sent is waited for once the caller has given up.

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/functionid"
+	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
 // Restore puts the earlier configuration back, and the earlier code: from the package where that is given, else from the source that Google keeps. It needs
@@ -40,16 +42,16 @@ func (e *Executor) Restore(ctx context.Context, u faas.Unit, prior faas.State) e
 	case u.Package != nil && u.Package.SHA256() == prior.PackageSHA256:
 		d.code = d.uploaded
 	case now != nil && now.status == faas.StatusReady && now.labels[labelPackage] == labelOfHash(prior.PackageSHA256):
-		d.code = func(context.Context, *progress) (code, error) { // it would be asked for only if the code were another
+		d.code = func(context.Context, *transfer.Progress) (code, error) { // it would be asked for only if the code were another
 			return code{}, e.errorf(faas.ErrConflict, r, "function %s changed while it was put back", prior.ID)
 		}
 	case now != nil && json.Unmarshal(prior.Private, &p) == nil && p.Mode == e.set.mode && p.Source != nil && p.Source.Generation != 0:
-		d.code = func(context.Context, *progress) (code, error) { return p.code, nil }
+		d.code = func(context.Context, *transfer.Progress) (code, error) { return p.code, nil }
 	default:
 		return e.errorf(faas.ErrUnsupported, r, "function %s has other code, and can be put back only with its earlier package", prior.ID)
 	}
-	progress := newProgress(nil, 0)
-	defer progress.stop()
+	progress := transfer.NewProgress(nil, 0)
+	defer progress.Stop()
 	_, err = d.run(ctx, progress)
 	return err
 }
@@ -96,7 +98,7 @@ func (e *Executor) Remove(ctx context.Context, id string) error {
 				return err
 			}
 			return e.removePackages(ctx, r)
-		case code == faas.ErrConflict && asAPIError(err) && wait < 2*time.Minute && sleep(ctx, wait):
+		case code == faas.ErrConflict && asAPIError(err) && wait < 2*time.Minute && transfer.Sleep(ctx, wait):
 			// Another operation on it has not ended.
 		default:
 			return err
@@ -106,7 +108,7 @@ func (e *Executor) Remove(ctx context.Context, id string) error {
 
 // goneNow waits until the function is not there any more; the error is then ErrNotFound.
 func (e *Executor) goneNow(ctx context.Context, r request, id string) error {
-	if job, ok := jobOf(e.set.service, id); ok {
+	if job, ok := functionid.CloudRun.Job(e.set.service, id); ok {
 		e.routes.Delete(job)
 	}
 	return e.poll(ctx, r, "function "+id+" is being deleted", func() (bool, error) {
@@ -120,7 +122,7 @@ func (e *Executor) removeArtifacts(ctx context.Context, r request, id string) er
 	if !e.set.removeArtifacts || e.set.mode != modeBuild {
 		return nil
 	}
-	if _, ok := jobOf(e.set.service, id); !ok {
+	if _, ok := functionid.CloudRun.Job(e.set.service, id); !ok {
 		return nil
 	}
 	repository := e.set.repository

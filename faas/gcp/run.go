@@ -13,6 +13,8 @@ import (
 	"strconv"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/foreign"
+	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
 // runHost deploys to Cloud Run without a build: the binary as it is, from a bucket, on a base image of Google's.
@@ -132,9 +134,9 @@ func (h runHost) resource(id string, s *runService) *resource {
 	case condition == nil || condition.State == "CONDITION_SUCCEEDED":
 		got.status = faas.StatusReady
 	case condition.State == "CONDITION_FAILED":
-		got.status, got.reason = faas.StatusFailed, truncate(cmp.Or(condition.Message, condition.Reason, "it is not ready"), maxMessage)
+		got.status, got.reason = faas.StatusFailed, foreign.Line(cmp.Or(condition.Message, condition.Reason, "it is not ready"), maxMessage)
 	default:
-		got.status, got.reason = faas.StatusPending, "its condition is "+truncate(condition.State, 40)
+		got.status, got.reason = faas.StatusPending, "its condition is "+foreign.Line(condition.State, 40)
 	}
 	return got
 }
@@ -164,7 +166,7 @@ func (h runHost) list(ctx context.Context, r request) ([]*resource, error) {
 }
 
 // apply writes the whole service. Cloud Run keeps the old revision until the new one answers.
-func (h runHost) apply(ctx context.Context, d *deployment, old *resource, p *progress) (*resource, error) {
+func (h runHost) apply(ctx context.Context, d *deployment, old *resource, p *transfer.Progress) (*resource, error) {
 	r := d.request()
 	if old != nil {
 		if s := h.e.state(old); s.Status == faas.StatusReady && s.PackageSHA256 == d.sha256 && s.Fingerprint == d.u.Fingerprint() {
@@ -188,7 +190,7 @@ func (h runHost) apply(ctx context.Context, d *deployment, old *resource, p *pro
 		want.Name, want.Etag = old.name, old.run.Etag
 		r.method, r.url = http.MethodPatch, h.url(h.name(d.u.ID))
 	}
-	p.step("deploy")
+	p.Step("deploy")
 	var op operation
 	if err := h.e.commit(ctx, r, want, &op); err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/functionid"
 )
 
 // Limits beyond those in faas.Limits. Source: https://cloud.google.com/functions/docs/configuring/env-var and the quotas page
@@ -71,7 +72,7 @@ func (e *Executor) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Un
 			return nil, refuse(faas.CodeOf(err), f.JobID, "%w", err)
 		}
 		f.Env = maps.Clone(f.Env)
-		units = append(units, faas.Unit{ID: functionID(e.set.service, f.JobID), Functions: []faas.Function{f}, Files: files})
+		units = append(units, faas.Unit{ID: functionid.CloudRun.Of(e.set.service, f.JobID), Functions: []faas.Function{f}, Files: files})
 	}
 	return units, nil
 }

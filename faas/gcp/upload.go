@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
 // uploadLife is how long an uploaded package is used for further functions: Google keeps uploads for a day.
@@ -26,7 +27,7 @@ type upload struct {
 }
 
 // uploaded uploads the package unless that was done a while ago, and names the runtime that builds it. Functions that share a package share its upload.
-func (d *deployment) uploaded(ctx context.Context, p *progress) (code, error) {
+func (d *deployment) uploaded(ctx context.Context, p *transfer.Progress) (code, error) {
 	e := d.e
 	e.mu.Lock()
 	up := e.uploads[d.sha256]
@@ -72,7 +73,7 @@ func (d *deployment) forgetUpload() {
 }
 
 // put asks for an upload URL and uploads the package there, once more where the URL has expired meanwhile.
-func (d *deployment) put(ctx context.Context, h buildHost, p *progress) (*storageSource, error) {
+func (d *deployment) put(ctx context.Context, h buildHost, p *transfer.Progress) (*storageSource, error) {
 	for i := 0; ; i++ {
 		r := d.request()
 		r.method, r.url = http.MethodPost, h.url(h.e.set.parent()+"/functions:generateUploadUrl")
@@ -119,7 +120,7 @@ func (d *deployment) signedHeader(raw string) (http.Header, error) {
 }
 
 // send sends the package. No credentials go with it, unless the request asks for them.
-func (d *deployment) send(ctx context.Context, method, to string, header http.Header, p *progress, bearer func(context.Context) (string, error)) error {
+func (d *deployment) send(ctx context.Context, method, to string, header http.Header, p *transfer.Progress, bearer func(context.Context) (string, error)) error {
 	r := d.request()
 	r.method, r.url, r.header, r.size, r.bearer = method, to, header, d.u.Package.Size(), bearer
 	r.body = func() (io.ReadCloser, error) {
@@ -127,8 +128,7 @@ func (d *deployment) send(ctx context.Context, method, to string, header http.He
 		if err != nil {
 			return nil, err
 		}
-		p.restart()
-		return &trackedBody{body, p}, nil
+		return p.Upload(body), nil
 	}
 	a, err := d.e.sendSafe(ctx, r, true)
 	if err != nil {
@@ -138,16 +138,4 @@ func (d *deployment) send(ctx context.Context, method, to string, header http.He
 		return d.e.statusError(r, a)
 	}
 	return nil
-}
-
-// trackedBody reports what is read of it.
-type trackedBody struct {
-	io.ReadCloser
-	p *progress
-}
-
-func (b *trackedBody) Read(buf []byte) (int, error) {
-	n, err := b.ReadCloser.Read(buf)
-	b.p.add(n)
-	return n, err
 }

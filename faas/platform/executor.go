@@ -58,7 +58,7 @@ func (e *Executor) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Un
 			return nil, bad("%w", err)
 		}
 		units = append(units, faas.Unit{
-			ID: functionid.Of(e.service, f.JobID), Functions: []faas.Function{f},
+			ID: functionid.Protocol.Of(e.service, f.JobID), Functions: []faas.Function{f},
 			Files: []faas.PackageFile{{Name: bootstrap, Path: bin.Path, Mode: 0o755}},
 		})
 	}
@@ -221,7 +221,7 @@ func (e *Executor) List(ctx context.Context) ([]faas.State, error) {
 
 // Invoke runs the job. See [faas.Invoker].
 func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas.Result, error) {
-	id := functionid.Of(e.service, jobID)
+	id := functionid.Protocol.Of(e.service, jobID)
 	if _, err := e.own("invoke", id); err != nil {
 		return nil, forJob(err, jobID)
 	}
@@ -233,7 +233,7 @@ func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
 	if n < 1 {
 		return 0, forJob(notRunError(faas.ErrInvalidArgument, "warm", "%d instances cannot be warmed; the least is 1", n), jobID)
 	}
-	id := functionid.Of(e.service, jobID)
+	id := functionid.Protocol.Of(e.service, jobID)
 	if _, err := e.own("warm", id); err != nil {
 		return 0, forJob(err, jobID)
 	}
@@ -243,7 +243,7 @@ func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
 
 // Health tells how the job's function is. See [faas.HealthChecker].
 func (e *Executor) Health(ctx context.Context, jobID uint32) (faas.Health, error) {
-	f, err := e.own("health", functionid.Of(e.service, jobID))
+	f, err := e.own("health", functionid.Protocol.Of(e.service, jobID))
 	if err != nil {
 		return faas.Health{}, forJob(err, jobID)
 	}

@@ -1,12 +1,14 @@
 package gcptest
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -86,8 +88,11 @@ func (s *Server) deployService(w http.ResponseWriter, name string, body []byte) 
 		fail(w, 400, "INVALID_ARGUMENT", "timeout or memory is not valid")
 		return
 	}
-	dir, err := s.builder.once("unpack "+object, func() (string, error) {
-		dir := filepath.Join(s.builder.dir, "service-"+fmt.Sprint(s.next()))
+	dir, err := s.builder.once(fmt.Sprintf("unpack service %x", sha256.Sum256(zip)), func() (string, error) {
+		dir, err := os.MkdirTemp(s.builder.dir, "service-") // servers share the builder
+		if err != nil {
+			return "", err
+		}
 		return dir, unpack(zip, dir, false)
 	})
 	if err != nil {
@@ -160,6 +165,9 @@ func (s *Server) deleteService(w http.ResponseWriter, r *http.Request, name stri
 	reply(w, op.start())
 }
 
+// objectsPerPage is how many objects a page of a list has at most; the real one has 1000.
+const objectsPerPage = 2
+
 // storage is Cloud Storage: objects can be put, looked at, listed and deleted.
 func (s *Server) storage(w http.ResponseWriter, r *http.Request) {
 	path := strings.TrimPrefix(strings.TrimPrefix(r.URL.EscapedPath(), "/upload"), "/storage/v1/b/")
@@ -182,13 +190,23 @@ func (s *Server) storage(w http.ResponseWriter, r *http.Request) {
 		s.objects[bucket+"/"+name] = body
 		reply(w, info(name))
 	case r.Method == http.MethodGet && name == "":
+		page := map[string]any{"kind": "storage#objects"}
 		var items []any
 		for _, key := range slices.Sorted(maps.Keys(s.objects)) {
-			if rest, ok := strings.CutPrefix(key, bucket+"/"); ok && strings.HasPrefix(rest, r.URL.Query().Get("prefix")) {
-				items = append(items, info(rest))
+			rest, ok := strings.CutPrefix(key, bucket+"/")
+			if !ok || !strings.HasPrefix(rest, r.URL.Query().Get("prefix")) || rest <= r.URL.Query().Get("pageToken") {
+				continue
 			}
+			if len(items) == objectsPerPage {
+				page["nextPageToken"] = items[len(items)-1].(map[string]any)["name"]
+				break
+			}
+			items = append(items, info(rest))
 		}
-		reply(w, map[string]any{"items": items})
+		if items != nil {
+			page["items"] = items
+		}
+		reply(w, page)
 	case r.Method == http.MethodGet && exists:
 		reply(w, info(name))
 	case r.Method == http.MethodDelete && exists:

@@ -1,0 +1,77 @@
+// Package foreign makes what others wrote fit for errors and logs: short, without control characters, and without secrets.
+package foreign
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Line returns a text as one line of at most limit bytes, without what would disturb a terminal or a log, and with single spaces. What is cut off is marked
+// by three dots.
+func Line(text string, limit int) string { return cut(strings.Join(strings.Fields(text), " "), limit) }
+
+// cut is Line for a text that keeps its spaces.
+func cut(text string, limit int) string {
+	text = strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsSpace(r):
+			return ' '
+		case !unicode.IsPrint(r) || r == utf8.RuneError:
+			return '\uFFFD'
+		}
+		return r
+	}, text)
+	if len(text) <= limit {
+		return text
+	}
+	for limit > 0 && !utf8.RuneStart(text[limit]) {
+		limit--
+	}
+	return text[:limit] + "..."
+}
+
+// Tail returns the end of a log, of at most limit bytes of the original, each line of it as harmless as Line makes it. Indentation is kept.
+func Tail(log string, limit int) string {
+	var clean []string
+	for line := range strings.Lines(log[max(0, len(log)-limit):]) {
+		clean = append(clean, cut(strings.TrimRightFunc(line, unicode.IsSpace), limit))
+	}
+	return strings.Join(clean, "\n")
+}
+
+// excerptSize is how much of an answer an excerpt shows, in bytes.
+const excerptSize = 200
+
+// Excerpt returns the beginning of an answer that is in no shape that is known.
+func Excerpt(body []byte) string {
+	if len(body) == 0 {
+		return "(empty answer)"
+	}
+	return Line(string(body[:min(len(body), excerptSize+utf8.UTFMax)]), excerptSize) // a little more, so that the cut is marked
+}
+
+// Hidden stands where a secret was.
+const Hidden = "(hidden)"
+
+// shortest is the length of the shortest secret that is hidden, in bytes: hiding shorter ones would garble every text.
+const shortest = 4
+
+// Hider returns a replacer that hides the secrets, plain or as they stand in JSON. The longest come first: of a secret of which another one is a part,
+// the rest would still be readable.
+func Hider(secrets ...string) *strings.Replacer {
+	secrets = slices.SortedFunc(slices.Values(secrets), func(a, b string) int { return len(b) - len(a) })
+	var pairs []string
+	for _, secret := range secrets {
+		if len(secret) < shortest {
+			continue
+		}
+		pairs = append(pairs, secret, Hidden)
+		if quoted, err := json.Marshal(secret); err == nil && string(quoted[1:len(quoted)-1]) != secret {
+			pairs = append(pairs, string(quoted[1:len(quoted)-1]), Hidden)
+		}
+	}
+	return strings.NewReplacer(pairs...)
+}
