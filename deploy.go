@@ -102,18 +102,12 @@ func (o *deployOptions) decide(ctx context.Context, spec ServiceSpec) (*decision
 		}
 		return d, nil
 	}
-	if o.verify {
-		check, err := VerifyBinary(d.meta, spec.BinaryPath)
-		if err == nil {
-			err = check.Err()
-		}
-		if err != nil {
-			return nil, err
-		}
-		o.verified = check.SHA256
-		if check.Verdict == BinaryUnpublished {
-			d.warnings = append(d.warnings, "the binary was not verified: "+check.Why)
-		}
+	warning, err := o.verifyBinary(d.meta, spec)
+	if err != nil {
+		return nil, err
+	}
+	if warning != "" {
+		d.warnings = append(d.warnings, warning)
 	}
 	err = o.events.phase(PhaseAnalysis, nil, func() (err error) {
 		d.analysis, err = AnalyzeFor(d.meta, d.settings.Provider.Type, d.settings.Enable)
@@ -124,6 +118,25 @@ func (o *deployOptions) decide(ctx context.Context, spec ServiceSpec) (*decision
 	}
 	d.strategy = d.analysis.Strategy
 	return d, nil
+}
+
+// verifyBinary is what WithVerifiedBinary asks for. The warning says that there was nothing to compare the binary with.
+func (o *deployOptions) verifyBinary(meta *Metadata, spec ServiceSpec) (warning string, err error) {
+	if !o.verify {
+		return "", nil
+	}
+	check, err := VerifyBinary(meta, spec.BinaryPath)
+	if err == nil {
+		err = check.Err()
+	}
+	if err != nil {
+		return "", err
+	}
+	o.verified = check.SHA256
+	if check.Verdict == BinaryUnpublished {
+		warning = "the binary was not verified: " + check.Why
+	}
+	return warning, nil
 }
 
 func (o *deployOptions) loadPolicy() (policy *Policy, err error) {

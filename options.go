@@ -32,15 +32,15 @@ type deployOptions struct {
 // WithPolicy gives [Deploy] a policy, in place of the operator's file.
 func WithPolicy(p *Policy) DeployOption { return func(o *deployOptions) { o.policy = p } }
 
-// WithMetadata gives [Deploy] metadata, in place of what FetchMetadata finds.
+// WithMetadata gives a deployment metadata, in place of what FetchMetadata finds.
 func WithMetadata(m *Metadata) DeployOption { return func(o *deployOptions) { o.metadata = m } }
 
-// WithFetch adds options to the FetchMetadata call that [Deploy] makes.
+// WithFetch adds options to the FetchMetadata call that a deployment makes.
 func WithFetch(opts ...FetchOption) DeployOption {
 	return func(o *deployOptions) { o.fetch = append(o.fetch, opts...) }
 }
 
-// WithVerifiedBinary makes [Deploy] compare the binary with what the blueprint publishes for its architecture ([VerifyBinary]), before anything is
+// WithVerifiedBinary makes a deployment compare the binary with what the blueprint publishes for its architecture ([VerifyBinary]), before anything is
 // deployed. A mismatch is an ErrInvalidArgument, and metadata that cannot be read is an error, too, whatever the policy's fallback says. Where nothing
 // is published to compare it with, the deployment goes on, and one of Service.Warnings says so.
 func WithVerifiedBinary() DeployOption { return func(o *deployOptions) { o.verify = true } }

@@ -17,7 +17,8 @@ import (
 const cleanupTimeout = 30 * time.Second
 
 // DeployServerless deploys the jobs as functions with cfg's provider, and starts the blueprint's binary as their runner. It makes no decision
-// of its own: [Deploy] is the call that reads the policy, analyses the jobs and routes.
+// of its own: [Deploy] is the call that reads the policy, analyses the jobs and routes. [WithPolicy] and [WithTraditional] are therefore an
+// ErrInvalidArgument here; metadata is read for [WithVerifiedBinary] alone.
 //
 // Everything that can be refused is refused before the first change. What exists already is kept where code and configuration agree, and updated
 // where they do not; functions of the service that belong to no job in jobIDs any more are removed last. If anything fails or ctx ends, what
@@ -30,9 +31,28 @@ func DeployServerless(ctx context.Context, spec ServiceSpec, jobIDs []uint32, cf
 	if err := spec.validate(); err != nil {
 		return nil, err
 	}
+	if o.policy != nil || o.traditional != nil {
+		return nil, faas.Errorf(faas.ErrInvalidArgument, "deploy", "", "WithPolicy and WithTraditional are options of Deploy, which decides; DeployServerless takes the configuration it is given")
+	}
 	jobs := slices.Compact(slices.Sorted(slices.Values(jobIDs)))
 	strategy := Strategy{Kind: StrategyServerless, FaaSJobs: jobs, LocalJobs: []uint32{}}
-	return deployServerless(ctx, spec, strategy, cfg, o, nil)
+	var meta *Metadata
+	var warning string
+	if o.verify {
+		if meta, err = o.fetchMetadata(ctx, spec); err != nil {
+			return nil, err
+		}
+		if warning, err = o.verifyBinary(meta, spec); err != nil {
+			return nil, err
+		}
+	}
+	svc, err = deployServerless(ctx, spec, strategy, cfg, o, nil)
+	if svc != nil {
+		if svc.metadata = meta; warning != "" {
+			svc.warn(warning)
+		}
+	}
+	return svc, err
 }
 
 // deployServerless deploys the strategy's FaaS jobs and starts a runner for the others. Where plan is not nil it does exactly that or refuses.
