@@ -7,10 +7,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/atomicfile"
 	"github.com/tangle-network/blueprint-serverless/internal/document"
 )
 
@@ -170,45 +170,9 @@ func replaceFile(path string, text []byte) error {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	dir := filepath.Dir(path)
-	temp, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*.tmp")
-	if err != nil {
-		return err
-	}
-	err = func() error {
-		defer temp.Close() // a second time where all goes well, which does nothing
-		if _, err := temp.Write(text); err != nil {
-			return err
-		}
+	return atomicfile.Write(path, text, mode, func(temp *os.File) {
 		if info != nil {
 			keepOwner(temp, info)
 		}
-		if err := temp.Chmod(mode); err != nil && runtime.GOOS != "windows" {
-			return err
-		}
-		if err := temp.Sync(); err != nil {
-			return err
-		}
-		if err := temp.Close(); err != nil {
-			return err
-		}
-		return os.Rename(temp.Name(), path)
-	}()
-	if err != nil {
-		return errors.Join(err, os.Remove(temp.Name()))
-	}
-	return syncDir(dir)
-}
-
-// syncDir makes a rename durable. Windows cannot sync a directory, and does not need to.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	})
 }

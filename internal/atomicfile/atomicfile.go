@@ -9,8 +9,9 @@ import (
 	"runtime"
 )
 
-// Write makes data the content of the file at path, with the permissions mode. The directory has to exist. After an error the file is as it was.
-func Write(path string, data []byte, mode fs.FileMode) (err error) {
+// Write makes data the content of the file at path, with the permissions mode. The directory has to exist. prepare may change the new file, which is still
+// a temporary one, before it takes the other's place. After an error the file is as it was.
+func Write(path string, data []byte, mode fs.FileMode, prepare ...func(*os.File)) (err error) {
 	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.tmp")
 	if err != nil {
 		return err
@@ -23,6 +24,9 @@ func Write(path string, data []byte, mode fs.FileMode) (err error) {
 	}()
 	if _, err = tmp.Write(data); err != nil {
 		return err
+	}
+	for _, f := range prepare {
+		f(tmp)
 	}
 	if err = tmp.Chmod(mode); err != nil && runtime.GOOS != "windows" {
 		return err
