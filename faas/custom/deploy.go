@@ -42,6 +42,8 @@ func (e *Executor) Converge(ctx context.Context, u faas.Unit, _ *faas.State, rep
 		}
 	case faas.CodeOf(err) != faas.ErrNotFound:
 		return faas.State{}, err
+	case old != nil:
+		d.absence, old = old.Revision, nil
 	}
 	progress := transfer.NewProgress(report, u.Package.Size())
 	defer progress.Stop()
@@ -59,6 +61,8 @@ type deployment struct {
 	f faas.Function
 	// redact hides the environment's values, which a platform may repeat in its messages.
 	redact *strings.Replacer
+	// absence is the revision that the platform gives to the function's not being there, "" where it gives none or there is one.
+	absence string
 }
 
 func (e *Executor) newDeployment(u faas.Unit) (*deployment, error) {
@@ -89,7 +93,7 @@ func (e *Executor) newDeployment(u faas.Unit) (*deployment, error) {
 	for _, value := range f.Env {
 		values = append(values, value)
 	}
-	return &deployment{e, u, f, foreign.Hider(values...)}, nil
+	return &deployment{e: e, u: u, f: f, redact: foreign.Hider(values...)}, nil
 }
 
 func (d *deployment) request() request { return request{op: "deploy", job: int64(d.f.JobID)} }
@@ -140,6 +144,9 @@ func (d *deployment) put(ctx context.Context, old *function, progress *transfer.
 		// An upload that is given up and arrives late must not undo what was put back in the meantime.
 		r.header["X-Blueprint-If-Revision"] = []string{headerText(old.Revision)}
 	}
+	if d.absence != "" { // nor may it bring back what was deleted
+		r.header["X-Blueprint-If-Revision"] = []string{headerText(d.absence)}
+	}
 	a, err := d.e.sendSafe(ctx, r)
 	if err != nil {
 		return nil, d.hide(err)
@@ -147,10 +154,37 @@ func (d *deployment) put(ctx context.Context, old *function, progress *transfer.
 	if a.status != http.StatusConflict {
 		return a, d.check(r, a)
 	}
+	if d.absence != "" {
+		return d.putAgain(ctx, progress)
+	}
 	if old != nil && old.has(featureReplace) { // it could have, and says that it must not
 		return nil, d.hide(d.e.statusError(r, a))
 	}
 	return d.replace(ctx, r)
+}
+
+// putAgain puts the function after the platform has refused to create it, because there is one, or one was deleted, or the platform was started again since it was asked.
+func (d *deployment) putAgain(ctx context.Context, progress *transfer.Progress) (*answer, error) {
+	old, err := d.e.get(ctx, d.request(), d.u.ID)
+	d.absence = ""
+	switch {
+	case err == nil:
+		return d.put(ctx, old, progress)
+	case faas.CodeOf(err) != faas.ErrNotFound:
+		return nil, err
+	}
+	r := d.putRequest(progress)
+	if old != nil {
+		r.header["X-Blueprint-If-Revision"] = []string{headerText(old.Revision)}
+	}
+	a, err := d.e.sendSafe(ctx, r)
+	if err != nil {
+		return nil, d.hide(err)
+	}
+	if a.status == http.StatusConflict {
+		return nil, d.hide(d.e.statusError(r, a))
+	}
+	return a, d.check(r, a)
 }
 
 // check turns the answer to a PUT into an error where it is none that the protocol has for success.

@@ -33,7 +33,8 @@ func (e *Executor) Observe(ctx context.Context, id string) (faas.State, error) {
 	return e.state(id, f), nil
 }
 
-// get returns what the platform says of a function. The function of another service is an ErrConflict.
+// get returns what the platform says of a function. The function of another service is an ErrConflict. With an ErrNotFound it returns the revision that the platform gives to
+// the function's absence, or nil where it gives none.
 func (e *Executor) get(ctx context.Context, r request, id string) (*function, error) {
 	r.method, r.url = http.MethodGet, e.functionURL(id, "")
 	a, err := e.sendSafe(ctx, r)
@@ -42,7 +43,11 @@ func (e *Executor) get(ctx context.Context, r request, id string) (*function, er
 	}
 	switch {
 	case a.status == http.StatusNotFound:
-		return nil, e.errorf(faas.ErrNotFound, r, "the platform has no function %s", id)
+		var absent *function
+		if revision := decodeProblem(a.body).detail("revision"); revision != "" && len(revision) <= maxRevision {
+			absent = &function{Revision: revision}
+		}
+		return absent, e.errorf(faas.ErrNotFound, r, "the platform has no function %s", id)
 	case a.missing():
 		return nil, e.byHand(r, a, id)
 	case !a.ok():

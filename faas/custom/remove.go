@@ -84,11 +84,11 @@ func (e *Executor) Remove(ctx context.Context, id string) error {
 		return nil
 	}
 	r := request{op: "remove", job: faas.NoJob}
-	_, err := e.get(ctx, r, id) // a function of another service must not be deleted
-	switch faas.CodeOf(err) {
-	case "":
+	f, err := e.get(ctx, r, id) // a function of another service must not be deleted
+	switch code := faas.CodeOf(err); {
+	case err == nil, code == faas.ErrNotFound && f != nil: // in the second case it may still be on its way, and the platform can stop it
 		return e.delete(ctx, r, id)
-	case faas.ErrNotFound:
+	case code == faas.ErrNotFound:
 		return nil
 	}
 	return err
@@ -97,6 +97,7 @@ func (e *Executor) Remove(ctx context.Context, id string) error {
 // delete deletes a function and returns when it is gone.
 func (e *Executor) delete(ctx context.Context, r request, id string) error {
 	r.method, r.url = http.MethodDelete, e.functionURL(id, "")
+	r.header = http.Header{"X-Blueprint-Service": {headerText(e.set.service)}}
 	a, err := e.sendSafe(ctx, r)
 	switch {
 	case err != nil:

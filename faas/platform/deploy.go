@@ -14,7 +14,7 @@ type deployment struct {
 	record
 	pkg        io.Reader // the zip
 	replace    bool
-	ifRevision string // what the function's revision has to be; empty: whatever it is
+	ifRevision string // what the function's revision has to be, or that of its absence; empty: whatever it is
 }
 
 // deploy makes the function exist. It returns when the function can be invoked; an older one of the same id is replaced without dropping a call. If ctx
@@ -23,7 +23,7 @@ func (p *Platform) deploy(ctx context.Context, d *deployment) (*function, error)
 	if err := p.checkDeployable(d); err != nil {
 		return nil, err
 	}
-	before := p.restores(d.ID)
+	before, absence := p.restores(d.ID), p.deleted.revision(d.ID)
 	u, err := p.store.receive(ctx, d.pkg, int64(p.opts.limits.MaxPackageMB)<<20)
 	if err != nil {
 		return nil, err
@@ -35,6 +35,9 @@ func (p *Platform) deploy(ctx context.Context, d *deployment) (*function, error)
 	defer p.changes.lock(d.ID)()
 	if err := p.checkDeployable(d); err != nil { // again: another may have come first
 		return nil, err
+	}
+	if p.deleted.revision(d.ID) != absence {
+		return nil, notRunError(faas.ErrConflict, "deploy", "function %q was deleted while the package was on its way: deploy again if it should be there", d.ID)
 	}
 	if now := p.restores(d.ID); now.times > 0 && now != before {
 		return nil, notRunError(faas.ErrConflict, "deploy", "function %q was put back to what it was while the package was on its way: deploy again if it should be replaced", d.ID)
@@ -78,7 +81,8 @@ func (p *Platform) checkRevision(d *deployment) error {
 	}
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	if f := p.functions[d.ID]; f != nil && (f.revision() == d.ifRevision || f.same(&d.record)) {
+	f := p.functions[d.ID]
+	if f != nil && (f.revision() == d.ifRevision || f.same(&d.record)) || f == nil && p.deleted.revision(d.ID) == d.ifRevision {
 		return nil
 	}
 	return notRunError(faas.ErrConflict, "deploy", "function %q is not at revision %.60q: someone else has changed it", d.ID, d.ifRevision)
@@ -221,11 +225,12 @@ func (p *Platform) remove(ctx context.Context, id, service string) error {
 func (p *Platform) uninstall(id, service string) (<-chan struct{}, error) {
 	defer p.changes.lock(id)()
 	f, err := p.lookup("delete", id)
+	if err == nil && service != "" && f.Service != service {
+		return nil, notRunError(faas.ErrConflict, "delete", "function %q belongs to another service", id)
+	}
+	p.deleted.add(id)
 	if err != nil {
 		return nil, err
-	}
-	if service != "" && f.Service != service {
-		return nil, notRunError(faas.ErrConflict, "delete", "function %q belongs to another service", id)
 	}
 	if err := p.store.remove(id); err != nil {
 		return nil, err

@@ -49,9 +49,14 @@ func (f *function) describe(endpoint string) *description {
 }
 
 func (p *Platform) serveGet(w http.ResponseWriter, r *http.Request, id string) {
+	absence := p.deleted.revision(id) // before it is looked up, so that a deletion in between changes it
 	f, err := p.lookup("get", id)
 	if err != nil {
-		writeError(w, err)
+		status, answer := describe(w, err)
+		if status == http.StatusNotFound {
+			answer.Details["revision"] = absence
+		}
+		writeJSON(w, status, &answer)
 		return
 	}
 	writeJSON(w, http.StatusOK, f.describe(endpoint(r)))

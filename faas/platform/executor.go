@@ -195,12 +195,10 @@ func (e *Executor) Remove(ctx context.Context, id string) error {
 	if err := contextError(ctx, "remove"); err != nil {
 		return err
 	}
-	if _, err := e.own("remove", id); err != nil {
-		if faas.CodeOf(err) == faas.ErrNotFound {
-			return nil
-		}
+	if _, err := e.own("remove", id); err != nil && faas.CodeOf(err) != faas.ErrNotFound {
 		return err
 	}
+	// Also where there is none: what is on its way must not become one.
 	if err := e.p.remove(ctx, id, e.service); err != nil && faas.CodeOf(err) != faas.ErrNotFound {
 		return err
 	}

@@ -80,7 +80,9 @@ func (p *Platform) serveInvoke(w http.ResponseWriter, r *http.Request, id string
 	b := buffers.Get().(*buffer)
 	defer b.free()
 	var err error
-	if b.text, err = p.readBody(w, r, b.text[:0]); err != nil {
+	held := int64(0)
+	defer func() { p.buffered.give(held) }()
+	if b.text, err = p.readBody(w, r, b.text[:0], &held); err != nil {
 		writeError(w, err)
 		return
 	}
@@ -90,6 +92,11 @@ func (p *Platform) serveInvoke(w http.ResponseWriter, r *http.Request, id string
 		return
 	}
 	b.args = args
+	if len(b.text) > keepBuffer { // the arguments are all that has to wait
+		b.text = nil
+		p.buffered.give(held - int64(len(args)))
+		held = int64(len(args))
+	}
 	output, m, err := p.invoke(r.Context(), id, jobID, args)
 	if err != nil {
 		writeInvokeError(w, jobID, err)
@@ -103,24 +110,49 @@ func (p *Platform) serveInvoke(w http.ResponseWriter, r *http.Request, id string
 	if len(b.text) > 2048 { // net/http counts what is shorter
 		h["Content-Length"] = []string{strconv.Itoa(len(b.text))}
 	}
+	if len(b.text) > uncounted {
+		p.writeLarge(w, b.text)
+		return
+	}
 	_, _ = w.Write(b.text) // a client that is gone has no use for the error
 }
 
-// readBody reads the body of a request, within the platform's limits of size and time.
-func (p *Platform) readBody(w http.ResponseWriter, r *http.Request, buf []byte) ([]byte, error) {
+// slowest is how many bytes of a large answer a client has to take in a second, after the first [Limits.RequestTimeout].
+const slowest = 64 << 10
+
+// writeLarge writes an answer that does not fit into the connection's buffers. A client that does not take it must not make it stay in memory.
+func (p *Platform) writeLarge(w http.ResponseWriter, text []byte) {
+	p.buffered.force(int64(len(text)))
+	defer p.buffered.give(int64(len(text)))
+	control := http.NewResponseController(w)
+	_ = control.SetWriteDeadline(time.Now().Add(p.opts.limits.RequestTimeout + time.Duration(len(text)/slowest)*time.Second))
+	if _, err := w.Write(text); err == nil && control.Flush() == nil {
+		_ = control.SetWriteDeadline(time.Time{})
+	}
+}
+
+// readBody reads the body of a request, within the platform's limits of size, time and memory. It adds to held what it took of the latter.
+func (p *Platform) readBody(w http.ResponseWriter, r *http.Request, buf []byte, held *int64) ([]byte, error) {
 	limit := int64(faas.MaxRequestSize(p.opts.limits.MaxPayloadMB << 20))
 	if r.ContentLength > limit {
 		discardBody(w, r, limit)
 		return buf, tooLargeBody(limit)
 	}
 	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(p.opts.limits.RequestTimeout))
+	if p.buffered.full() || !p.hold(held, r.ContentLength) {
+		discardBody(w, r, limit)
+		return buf, p.buffered.refusal()
+	}
 	if n := int(r.ContentLength); n > cap(buf) && n <= 1<<20 {
 		buf = make([]byte, 0, n+1) // one more, so that the end is seen without growing
 	}
 	for {
 		if len(buf) == cap(buf) {
 			buf = append(buf, 0)[:len(buf)]
+		}
+		if r.ContentLength < 0 && !p.hold(held, int64(len(buf))) {
+			discardBody(w, r, limit)
+			return buf, p.buffered.refusal()
 		}
 		n, err := r.Body.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
@@ -137,6 +169,18 @@ func (p *Platform) readBody(w http.ResponseWriter, r *http.Request, buf []byte) 
 			return buf, notRunError(faas.ErrInvalidArgument, "read request", "the body did not arrive: %w", err)
 		}
 	}
+}
+
+// hold makes held n bytes of the budget where that is worth counting, and says whether there were so many.
+func (p *Platform) hold(held *int64, n int64) bool {
+	if n <= uncounted || n <= *held {
+		return true
+	}
+	if !p.buffered.take(n - *held) {
+		return false
+	}
+	*held = n
+	return true
 }
 
 func tooLargeBody(limit int64) error {

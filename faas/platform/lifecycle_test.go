@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -172,7 +173,8 @@ func TestConcurrentChangesOfOneFunction(t *testing.T) {
 			for range 5 {
 				switch i % 4 {
 				case 0, 1:
-					if a := s.put("f", zips[i%2], "X-Blueprint-If-Exists", "replace"); a.status != 200 {
+					// A function that is deleted while its PUT is under way stays deleted.
+					if a := s.put("f", zips[i%2], "X-Blueprint-If-Exists", "replace"); a.status != 200 && a.body["code"] != "CONFLICT" {
 						t.Errorf("PUT: %d %v", a.status, a.body)
 					}
 				case 2:
@@ -192,6 +194,119 @@ func TestConcurrentChangesOfOneFunction(t *testing.T) {
 	entries, _ := os.ReadDir(filepath.Join(s.p.Dir(), "packages"))
 	if len(entries) != 0 {
 		t.Errorf("packages left: %v", entries)
+	}
+}
+
+// A client that has given up a PUT and deletes the function must not find it there later, whether the PUT is still being received or only arrives then.
+func TestALateCreatingPUTDoesNotBringBackWhatWasDeleted(t *testing.T) {
+	s := newServer(t)
+	text := scriptZip(t, doubler)
+	send, status := s.slowPUT("f", text)
+	if a := s.do("DELETE", "/api/functions/f", nil); a.status != 404 {
+		t.Errorf("%d %v", a.status, a.body)
+	}
+	send()
+	if got := <-status; got != 409 {
+		t.Errorf("the PUT that was being received: %d", got)
+	}
+	get := s.do("GET", "/api/functions/f", nil)
+	details, _ := get.body["details"].(map[string]any)
+	revision, _ := details["revision"].(string)
+	if get.status != 404 || revision == "" {
+		t.Fatalf("%d %v", get.status, get.body)
+	}
+	s.mustPut("g", text, "X-Blueprint-If-Revision", s.do("GET", "/api/functions/g", nil).body["details"].(map[string]any)["revision"].(string))
+	s.do("DELETE", "/api/functions/f", nil)
+	if a := s.put("f", text, "X-Blueprint-If-Revision", revision); a.status != 409 || a.body["code"] != "CONFLICT" {
+		t.Errorf("the PUT that arrived after the DELETE: %d %v", a.status, a.body)
+	}
+	if a := s.do("GET", "/api/functions/f", nil); a.status != 404 {
+		t.Errorf("%d %v", a.status, a.body)
+	}
+	for i := range maxDeletions { // however many follow, what was deleted is not taken for what never was
+		s.p.deleted.add(strconv.Itoa(i))
+	}
+	if a := s.put("f", text, "X-Blueprint-If-Revision", revision); a.status != 409 {
+		t.Errorf("after many deletions: %d %v", a.status, a.body)
+	}
+	s.mustPut("f", text) // who does not ask gets no such promise
+	if a := s.do("DELETE", "/api/functions/f", nil, "X-Blueprint-Service", "other"); a.status != 409 {
+		t.Errorf("DELETE for another service: %d %v", a.status, a.body)
+	}
+}
+
+// slowPUT begins a PUT, and returns when the platform receives it. send sends the rest.
+func (s *server) slowPUT(id string, text []byte, header ...string) (send func(), status <-chan int) {
+	s.t.Helper()
+	body, w := io.Pipe()
+	req, err := http.NewRequest(http.MethodPut, s.url+"/api/functions/"+id, body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for ; len(header) > 0; header = header[2:] {
+		req.Header.Set(header[0], header[1])
+	}
+	answered := make(chan int, 1)
+	go func() {
+		resp, err := s.c.Do(req)
+		if err != nil {
+			s.t.Error(err)
+			answered <- 0
+			return
+		}
+		resp.Body.Close()
+		answered <- resp.StatusCode
+	}()
+	_, _ = w.Write(text[:1])
+	for deadline := time.Now().Add(aWhile); ; time.Sleep(time.Millisecond) {
+		uploads, _ := filepath.Glob(filepath.Join(s.p.Dir(), "uploads", "*.zip"))
+		if len(uploads) > 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			s.t.Fatal("the upload does not begin")
+		}
+	}
+	return func() {
+		_, _ = w.Write(text[1:])
+		_ = w.Close()
+	}, answered
+}
+
+// What a function kept in its own directory is not there for the next one of that id.
+func TestNoFunctionFindsFilesOfAnEarlierOne(t *testing.T) {
+	s := newServer(t)
+	pkg := scriptZip(t, `ls -A "$HOME" >&2; touch "$HOME/secret"; ls -A "$TMPDIR" | grep -q secret && echo '{"result":[1]}'`)
+	look := func() string {
+		s.mustInvoke("f", 0, "")
+		lines, err := s.p.recentLog("f")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(lines) == 0 {
+			return ""
+		}
+		return lines[len(lines)-1].Text
+	}
+	s.mustPut("f", pkg, "X-Blueprint-Service", "a")
+	if look(); look() != "secret" {
+		t.Error("a function does not keep its own files")
+	}
+	s.do("DELETE", "/api/functions/f", nil)
+	s.mustPut("f", pkg, "X-Blueprint-Service", "b")
+	if got := look(); got != "" {
+		t.Errorf("the function of another service finds %q", got)
+	}
+	s.mustPut("f", scriptZip(t, doubler), "X-Blueprint-If-Exists", "replace", "X-Blueprint-Service", "b")
+	s.do("DELETE", "/api/functions/f", nil)
+	for deadline := time.Now().Add(aWhile); ; time.Sleep(time.Millisecond) { // replaced functions end in their own time
+		left, _ := filepath.Glob(filepath.Join(s.p.Dir(), "work", "*"))
+		if len(left) == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("left: %v", left)
+		}
 	}
 }
 

@@ -13,6 +13,7 @@ type Limits struct {
 	MaxUnpackedMB     int           // of all files in it, in MiB; default 250
 	MaxFiles          int           // in it; default 10,000
 	MaxPayloadMB      int           // of arguments and of answers, in MiB, as bytes and not as JSON; default 16
+	MaxBufferedMB     int           // of large requests and answers in memory at a time, in MiB; requests beyond it are refused with 429; default 512
 	MaxFunctions      int           // deployed at a time; default 10,000
 	MaxTimeoutSecs    uint32        // of one invocation; default 900
 	MaxMemoryMB       uint32        // of one process; default 10,240
@@ -94,6 +95,7 @@ func (o *options) setDefaults() error {
 	setDefault(&l.MaxUnpackedMB, 250)
 	setDefault(&l.MaxFiles, 10_000)
 	setDefault(&l.MaxPayloadMB, 16)
+	setDefault(&l.MaxBufferedMB, 512)
 	setDefault(&l.MaxFunctions, 10_000)
 	setDefault(&l.MaxTimeoutSecs, 900)
 	setDefault(&l.MaxMemoryMB, 10_240)
@@ -111,7 +113,8 @@ func (o *options) setDefaults() error {
 		{"WithMaxConcurrency", int64(o.maxConcurrency)}, {"WithQueue", int64(o.maxQueue)}, {"WithMaxWorkers", int64(o.maxWorkers)},
 		{"WithStartTimeout", int64(o.startTimeout)}, {"WithDrainTimeout", int64(o.drainTimeout)},
 		{"Limits.MaxPackageMB", int64(l.MaxPackageMB)}, {"Limits.MaxUnpackedMB", int64(l.MaxUnpackedMB)}, {"Limits.MaxFiles", int64(l.MaxFiles)},
-		{"Limits.MaxPayloadMB", int64(l.MaxPayloadMB)}, {"Limits.MaxFunctions", int64(l.MaxFunctions)}, {"Limits.UploadTimeout", int64(l.UploadTimeout)},
+		{"Limits.MaxPayloadMB", int64(l.MaxPayloadMB)}, {"Limits.MaxBufferedMB", int64(l.MaxBufferedMB)},
+		{"Limits.MaxFunctions", int64(l.MaxFunctions)}, {"Limits.UploadTimeout", int64(l.UploadTimeout)},
 		{"Limits.RequestTimeout", int64(l.RequestTimeout)}, {"Limits.ReadHeaderTimeout", int64(l.ReadHeaderTimeout)},
 	} {
 		if n.value < 0 {

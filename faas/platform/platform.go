@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -29,8 +30,11 @@ type Platform struct {
 	cutOff   context.CancelFunc
 	draining sync.WaitGroup // of pools whose function was replaced or removed
 
-	changes keyedMutex   // one change of a function at a time
-	life    sync.RWMutex // read-locked by changes, so that Close waits for them
+	changes keyedMutex // one change of a function at a time
+	deleted deletions
+
+	buffered budget       // of HTTP requests and their answers
+	life     sync.RWMutex // read-locked by changes, so that Close waits for them
 
 	mu        sync.RWMutex
 	functions map[string]*function
@@ -53,7 +57,7 @@ func New(opts ...Option) (*Platform, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Platform{opts: o, store: st, host: worker.NewHost(), token: hashToken(o.token), functions: map[string]*function{}}
+	p := &Platform{opts: o, buffered: budget{limit: int64(o.limits.MaxBufferedMB) << 20}, store: st, host: worker.NewHost(), token: hashToken(o.token), functions: map[string]*function{}}
 	p.stopping, p.cutOff = context.WithCancel(context.Background())
 	if err := p.bringBack(); err != nil {
 		return nil, errors.Join(err, p.Close())
@@ -132,7 +136,8 @@ type function struct {
 	record
 	frames bool
 	pool   *worker.Pool
-	broken error // why a stored function could not be brought back; pool is nil then
+	work   string // HOME and TMPDIR, removed at the end
+	broken error  // why a stored function could not be brought back; pool is nil then
 	counts *counts
 	log    *functionLog // outlives a replacement, as the counts do
 }
@@ -152,12 +157,14 @@ func (c *counts) lastTime() (t time.Time) {
 	return t
 }
 
-// stop ends the function's processes; calls that run have until ctx is done.
+// stop ends the function's processes; calls that run have until ctx is done. What they left in their directory goes with them.
 func (f *function) stop(ctx context.Context) error {
 	if f.pool == nil {
 		return nil
 	}
-	return f.pool.Close(ctx)
+	err := f.pool.Close(ctx)
+	_ = os.RemoveAll(f.work) // what is left of it goes at the next start
+	return err
 }
 
 // newFunction makes a function of a record whose package is in the store.
@@ -175,7 +182,7 @@ func (p *Platform) newFunction(rec record) (*function, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &function{record: rec, frames: bin.Protocols == faas.SpeaksAll, counts: &counts{}, log: p.logOf(rec.ID)}
+	f := &function{record: rec, work: temp, frames: bin.Protocols == faas.SpeaksAll, counts: &counts{}, log: p.logOf(rec.ID)}
 	env := make([]string, 0, len(rec.Config.Env))
 	for name, value := range rec.Config.Env {
 		env = append(env, name+"="+value)
@@ -190,7 +197,11 @@ func (p *Platform) newFunction(rec record) (*function, error) {
 		IdleTimeout: p.opts.idleTimeout, StartTimeout: p.opts.startTimeout, MaxOutput: int64(p.opts.limits.MaxPayloadMB) << 20,
 		Log: f.log.add, Logger: logger, Host: p.host, Provider: providerName,
 	})
-	return f, err
+	if err != nil {
+		_ = os.RemoveAll(temp)
+		return nil, err
+	}
+	return f, nil
 }
 
 func (f *function) timeout() time.Duration { return time.Duration(f.Config.TimeoutSecs) * time.Second }

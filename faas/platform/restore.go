@@ -90,7 +90,6 @@ func (p *Platform) serveRestore(w http.ResponseWriter, r *http.Request, id strin
 		return
 	}
 	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(p.opts.limits.RequestTimeout))
 	var want generation
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRestoreBody)).Decode(&want); err != nil {
 		w.Header().Set("Connection", "close")

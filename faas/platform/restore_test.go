@@ -5,7 +5,6 @@ package platform
 import (
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -145,41 +144,11 @@ func TestRefusedRestores(t *testing.T) {
 func TestALateUploadDoesNotUndoARestore(t *testing.T) {
 	s := newServer(t)
 	one := s.putVersion("f", 1)
-	body, send := io.Pipe()
-	req, err := http.NewRequest(http.MethodPut, s.url+"/api/functions/f", body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for header := versionHeader(2); len(header) > 0; header = header[2:] {
-		req.Header.Set(header[0], header[1])
-	}
-	status := make(chan int, 1)
-	go func() {
-		resp, err := s.c.Do(req)
-		if err != nil {
-			t.Error(err)
-			status <- 0
-			return
-		}
-		resp.Body.Close()
-		status <- resp.StatusCode
-	}()
-	text := versionZip(t, 2)
-	_, _ = send.Write(text[:1])
-	for deadline := time.Now().Add(aWhile); ; time.Sleep(time.Millisecond) {
-		uploads, _ := filepath.Glob(filepath.Join(s.p.Dir(), "uploads", "*.zip"))
-		if len(uploads) > 0 {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the upload does not begin")
-		}
-	}
+	send, status := s.slowPUT("f", versionZip(t, 2), versionHeader(2)...)
 	if a := s.restore("f", one); a.status != 200 {
 		t.Errorf("%d %v", a.status, a.body)
 	}
-	_, _ = send.Write(text[1:])
-	_ = send.Close()
+	send()
 	if got := <-status; got != 409 {
 		t.Errorf("the late PUT: %d", got)
 	}

@@ -1,6 +1,8 @@
 package platform
 
 import (
+	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -13,6 +15,9 @@ const apiPath = "/api/functions"
 
 // ServeHTTP answers the calls of the protocol.
 func (p *Platform) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 { // also a body that nobody reads must end, or its connection would be kept for ever
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(p.opts.limits.RequestTimeout))
+	}
 	if status, err := p.authorize(r); err != nil {
 		if r.Body != nil && r.ContentLength != 0 {
 			discardBody(w, r, 1<<20)
@@ -130,6 +135,7 @@ func (p *Platform) servePut(w http.ResponseWriter, r *http.Request, id string) {
 	}
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Now().Add(p.opts.limits.UploadTimeout))
+	d.pkg = &arrival{r.Body, control}
 	f, err := p.deploy(r.Context(), d)
 	if err != nil {
 		if faas.CodeOf(err) == faas.ErrTooLarge {
@@ -139,6 +145,20 @@ func (p *Platform) servePut(w http.ResponseWriter, r *http.Request, id string) {
 		return
 	}
 	writeJSON(w, http.StatusOK, f.describe(endpoint(r)))
+}
+
+// arrival lifts the deadline of a body when it has arrived: the deployment that follows is not to be taken for a client that is gone.
+type arrival struct {
+	io.Reader
+	control *http.ResponseController
+}
+
+func (a *arrival) Read(b []byte) (int, error) {
+	n, err := a.Reader.Read(b)
+	if errors.Is(err, io.EOF) {
+		_ = a.control.SetReadDeadline(time.Time{})
+	}
+	return n, err
 }
 
 func writePutError(w http.ResponseWriter, id string, err error) {
@@ -207,7 +227,11 @@ func endpoint(r *http.Request) string {
 }
 
 func (p *Platform) serveDelete(w http.ResponseWriter, r *http.Request, id string) {
-	if err := p.remove(r.Context(), id, ""); err != nil {
+	service, err := serviceHeader(r)
+	if err == nil {
+		err = p.remove(r.Context(), id, service)
+	}
+	if err != nil {
 		writeError(w, err)
 		return
 	}

@@ -25,7 +25,7 @@ import (
 //	functions/HASH.json    one record per function, HASH being of its id
 //	packages/SHA256/       the files of a package, never changed; functions with the same package share it
 //	uploads/               what arrives; emptied at the start
-//	work/HASH/             HOME and TMPDIR of a function; emptied at the start
+//	work/HASH-N/           HOME and TMPDIR of a function, until it is replaced or removed; emptied at the start
 //
 // A record is written after its package is complete, by rename, so that a crash leaves the old function or the new one.
 type store struct {
@@ -116,10 +116,10 @@ func (s *store) recordPath(id string) string {
 
 func (s *store) packageDir(sum string) string { return filepath.Join(s.dir, "packages", sum) }
 
-// workDir returns an existing directory that is the function's own.
+// workDir makes a directory that is the function's own: no other one, and none that had the id before it, had files there.
 func (s *store) workDir(id string) (string, error) {
-	dir := filepath.Join(s.dir, "work", hashName(id))
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	dir, err := os.MkdirTemp(filepath.Join(s.dir, "work"), hashName(id)+"-")
+	if err != nil {
 		return "", storeError("%w", err)
 	}
 	return dir, nil

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"strings"
 	"unicode/utf8"
 
@@ -191,7 +192,20 @@ func (a *archive) unpack(dir string, sync bool) (err error) {
 			return err
 		}
 	}
+	if sync {
+		return syncDirectories(dir)
+	}
 	return nil
+}
+
+// syncDirectories makes the names below dir durable, as the files' contents are.
+func syncDirectories(dir string) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			err = syncDirectory(path)
+		}
+		return err
+	})
 }
 
 func unpackFile(root *os.Root, f *zip.File, name string, buf []byte, sync bool) error {
