@@ -76,12 +76,14 @@ func versions(t testing.TB) []string {
 
 // Processes that deploy or remove 20 functions are killed at random moments, over and over. The ledger must know all that the platform has at any time, the
 // next run must end in 20 functions that answer with the code of that run, and a removal must leave nothing. Several services are tried at once, since
-// every recovery waits a moment for what the killed process had sent.
+// every recovery waits a moment for what the killed process had sent. Nor may packages be left among the temporary files for good.
 func TestADeployingProcessMayBeKilledAtAnyMoment(t *testing.T) {
 	seed := *crashSeed
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())
 	}
+	temp := t.TempDir()
+	t.Setenv("TMPDIR", temp)
 	endpoint, binaries, state := startPlatform(t), versions(t), filepath.Join(t.TempDir(), "state")
 	const services = 10
 	var wg sync.WaitGroup
@@ -105,6 +107,13 @@ func TestADeployingProcessMayBeKilledAtAnyMoment(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	last := &crasher{t: t, service: "crash0", endpoint: endpoint, state: state, binaries: binaries}
+	if err := errors.Join(last.deploy(0), last.undeploy()); err != nil {
+		t.Error(err)
+	}
+	if left, err := filepath.Glob(filepath.Join(temp, "blueprint-package-*")); err != nil || len(left) > 0 {
+		t.Errorf("packages of processes that were killed are left after one more deployment: %v, %v", left, err)
+	}
 	// A process that was killed in its very first write leaves the beginning of a ledger under another name, which the next first write takes.
 	if files, err := filepath.Glob(filepath.Join(state, "*.ledger")); err != nil || len(files) > 0 {
 		t.Errorf("left in the state directory: %v, %v", files, err)

@@ -4,12 +4,12 @@ import (
 	"cmp"
 	"context"
 	"maps"
-	"os"
 	"reflect"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/engine"
 	"github.com/tangle-network/blueprint-serverless/internal/ledger"
+	"github.com/tangle-network/blueprint-serverless/internal/scratch"
 )
 
 // prepared is a serverless deployment up to its first change: everything is known, checked and packaged, and nothing was changed.
@@ -20,7 +20,7 @@ type prepared struct {
 	opts     *deployOptions
 	binary   *faas.Binary
 	exec     faas.Executor
-	dir      string // of the packages
+	dir      *scratch.Dir // of the packages
 	changes  []engine.Change
 	stale    []ledger.Unit // recorded, and wanted no more
 	record   ledger.Record
@@ -56,10 +56,10 @@ func prepare(ctx context.Context, spec ServiceSpec, strategy Strategy, cfg Serve
 		if units, err = p.exec.Units(p.binary, functions); err != nil {
 			return err
 		}
-		if p.dir, err = os.MkdirTemp("", "blueprint-package-"); err != nil {
+		if p.dir, err = scratch.New("blueprint-package"); err != nil {
 			return faas.Errorf(faas.ErrInternal, "package", cfg.Provider.Provider, "%w", err)
 		}
-		if err := packageUnits(ctx, p.dir, units); err != nil {
+		if err := packageUnits(ctx, p.dir.Path(), units); err != nil {
 			return err
 		}
 		// The package was made from the file that was inspected, and not from one that took its place.
@@ -95,8 +95,8 @@ func changedFile(path string) error {
 
 // close removes the packages.
 func (p *prepared) close() {
-	if p.dir != "" {
-		_ = os.RemoveAll(p.dir) // a leftover temporary directory does no harm
+	if p.dir != nil {
+		_ = p.dir.Remove() // the next deployment removes what is left
 	}
 }
 

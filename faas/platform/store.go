@@ -17,6 +17,7 @@ import (
 	"github.com/gofrs/flock"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/scratch"
 )
 
 // store keeps functions on disk:
@@ -29,9 +30,9 @@ import (
 //
 // A record is written after its package is complete, by rename, so that a crash leaves the old function or the new one.
 type store struct {
-	dir       string
-	temporary bool // the directory is removed at the end, so that nothing needs to survive a crash
-	lock      *flock.Flock
+	dir  string
+	own  *scratch.Dir // the directory, where it is a temporary one, so that nothing in it needs to survive a crash
+	lock *flock.Flock
 
 	unpacking keyedMutex // by package
 	mu        sync.Mutex
@@ -63,10 +64,10 @@ func openStore(dir string) (*store, error) {
 	s := &store{dir: dir, uses: map[string]int{}}
 	var err error
 	if dir == "" {
-		s.temporary = true
-		if s.dir, err = os.MkdirTemp("", "blueprint-platform-"); err != nil {
+		if s.own, err = scratch.New("blueprint-platform"); err != nil {
 			return nil, storeError("%w", err)
 		}
+		s.dir = s.own.Path()
 	} else if s.dir, err = filepath.Abs(dir); err != nil {
 		return nil, storeError("%w", err)
 	}
@@ -96,8 +97,8 @@ func openStore(dir string) (*store, error) {
 
 func (s *store) close() error {
 	err := s.lock.Unlock()
-	if s.temporary {
-		err = errors.Join(err, os.RemoveAll(s.dir))
+	if s.own != nil {
+		err = errors.Join(err, s.own.Remove())
 	}
 	if err != nil {
 		return storeError("%w", err)
@@ -184,7 +185,7 @@ func (s *store) save(rec *record) error {
 		return storeError("%w", err)
 	}
 	_, err = f.Write(text)
-	if err == nil && !s.temporary {
+	if err == nil && s.own == nil {
 		err = f.Sync()
 	}
 	err = errors.Join(err, f.Close())
@@ -205,7 +206,7 @@ func (s *store) remove(id string) error {
 }
 
 func (s *store) syncDir(dir string) error {
-	if s.temporary {
+	if s.own != nil {
 		return nil
 	}
 	return syncDirectory(dir)
@@ -269,7 +270,7 @@ func (s *store) add(u *upload, l *Limits) (*archive, error) {
 	}
 	temp, err := os.MkdirTemp(filepath.Join(s.dir, "uploads"), "unpack-")
 	if err == nil {
-		err = a.unpack(temp, !s.temporary)
+		err = a.unpack(temp, s.own == nil)
 		if err == nil {
 			err = os.Chmod(temp, 0o755)
 		}
