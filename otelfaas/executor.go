@@ -2,6 +2,7 @@ package otelfaas
 
 import (
 	"context"
+	"iter"
 	"sync"
 	"time"
 
@@ -10,10 +11,11 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/ability"
 )
 
 // Executor returns an executor that passes every call on to exec, within a span that is a child of the one in the call's context, and measures invocations. It
-// is a Warmer and a HealthChecker where exec is. Of cfg, which is what exec was opened with, Provider, Service and Region are recorded.
+// is a Warmer, a HealthChecker and a LogReader where exec is. Of cfg, which is what exec was opened with, Provider, Service and Region are recorded.
 func (t *Telemetry) Executor(exec faas.Executor, cfg faas.Config) faas.Executor {
 	e := &executor{Executor: exec, t: t, units: map[uint32]string{}}
 	e.attrs = append(e.attrs, invokedProviderKey.String(provider(cfg.Provider)))
@@ -23,27 +25,17 @@ func (t *Telemetry) Executor(exec faas.Executor, cfg faas.Config) faas.Executor 
 	if cfg.Service != "" {
 		e.attrs = append(e.attrs, serviceKey.String(cfg.Service))
 	}
-	w, warms := exec.(faas.Warmer)
-	h, checks := exec.(faas.HealthChecker)
-	switch {
-	case warms && checks:
-		return struct {
-			*executor
-			warmer
-			checker
-		}{e, warmer{e, w}, checker{e, h}}
-	case warms:
-		return struct {
-			*executor
-			warmer
-		}{e, warmer{e, w}}
-	case checks:
-		return struct {
-			*executor
-			checker
-		}{e, checker{e, h}}
+	can := ability.Of(exec)
+	if can.Warmer != nil {
+		can.Warmer = warmer{e, can.Warmer}
 	}
-	return e
+	if can.HealthChecker != nil {
+		can.HealthChecker = checker{e, can.HealthChecker}
+	}
+	if can.LogReader != nil {
+		can.LogReader = reader{e, can.LogReader}
+	}
+	return ability.Add(e, can)
 }
 
 // executor is what Telemetry.Executor returns. Units and Close are the embedded executor's.
@@ -204,4 +196,30 @@ func (c checker) Health(ctx context.Context, jobID uint32) (h faas.Health, err e
 		return err
 	})
 	return h, err
+}
+
+type reader struct {
+	e    *executor
+	read faas.LogReader
+}
+
+// Logs passes the call on, in a span that lasts until the sequence is left. That the caller ends it is no error of the span.
+func (r reader) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogLine, error] {
+	return func(yield func(faas.LogLine, error) bool) {
+		jobs := make([]int64, len(q.JobIDs))
+		for i, id := range q.JobIDs {
+			jobs[i] = int64(id)
+		}
+		_ = r.e.call(ctx, "logs", r.e.with(jobsKey.Int64Slice(jobs)), func(ctx context.Context, _ trace.Span) (failed error) {
+			for line, err := range r.read.Logs(ctx, q) {
+				if err != nil && ctx.Err() == nil {
+					failed = err
+				}
+				if !yield(line, err) {
+					break
+				}
+			}
+			return failed
+		})
+	}
 }

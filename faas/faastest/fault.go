@@ -22,6 +22,7 @@ const (
 	OpInvoke   Op = "invoke"
 	OpWarm     Op = "warm"
 	OpHealth   Op = "health"
+	OpLogs     Op = "logs"
 )
 
 // Writes reports whether the method changes something at the provider.

@@ -2,36 +2,27 @@ package faastest
 
 import (
 	"context"
+	"iter"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/ability"
 )
 
-// Faulty returns an executor that passes every call on to exec, except where the script makes it go wrong. It is a Warmer and a HealthChecker
-// where exec is. Units and Close always pass.
+// Faulty returns an executor that passes every call on to exec, except where the script makes it go wrong. It is a Warmer, a HealthChecker and
+// a LogReader where exec is. Units and Close always pass.
 func Faulty(exec faas.Executor, s Script) faas.Executor {
 	f := &faulty{Executor: exec, script: script{decide: s}}
-	warmer, warms := exec.(faas.Warmer)
-	checker, checks := exec.(faas.HealthChecker)
-	w, h := faultyWarmer{f, warmer}, faultyHealth{f, checker}
-	switch {
-	case warms && checks:
-		return struct {
-			*faulty
-			faultyWarmer
-			faultyHealth
-		}{f, w, h}
-	case warms:
-		return struct {
-			*faulty
-			faultyWarmer
-		}{f, w}
-	case checks:
-		return struct {
-			*faulty
-			faultyHealth
-		}{f, h}
+	can := ability.Of(exec)
+	if can.Warmer != nil {
+		can.Warmer = faultyWarmer{f, can.Warmer}
 	}
-	return f
+	if can.HealthChecker != nil {
+		can.HealthChecker = faultyHealth{f, can.HealthChecker}
+	}
+	if can.LogReader != nil {
+		can.LogReader = faultyLogs{f, can.LogReader}
+	}
+	return ability.Add(f, can)
 }
 
 // faultyProvider is the provider name in errors that a Faulty executor makes itself.
@@ -103,4 +94,31 @@ type faultyHealth struct {
 func (h faultyHealth) Health(ctx context.Context, jobID uint32) (health faas.Health, err error) {
 	err = h.f.inject(ctx, Call{Op: OpHealth, Job: int64(jobID)}, func() error { health, err = h.checker.Health(ctx, jobID); return err })
 	return health, err
+}
+
+type faultyLogs struct {
+	f      *faulty
+	reader faas.LogReader
+}
+
+// Logs fails before the first line, or after the last, where the script says so.
+func (l faultyLogs) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogLine, error] {
+	return func(yield func(faas.LogLine, error) bool) {
+		left := false
+		err := l.f.inject(ctx, Call{Op: OpLogs, Job: faas.NoJob}, func() error {
+			for line, err := range l.reader.Logs(ctx, q) {
+				if err != nil {
+					return err
+				}
+				if !yield(line, nil) {
+					left = true
+					return nil
+				}
+			}
+			return nil
+		})
+		if err != nil && !left {
+			yield(faas.LogLine{}, err)
+		}
+	}
 }
