@@ -109,7 +109,7 @@ func TestEveryKindOfPlatformKeepsTheContract(t *testing.T) {
 			p := newFake(t)
 			change(p)
 			h := harness(t, p)
-			h.Simulated, h.Binary = true, script(t)
+			h.Simulated, h.Binary, h.AtomicUpdate = true, script(t), p.extended
 			faastest.Run(t, h)
 		})
 	}
@@ -126,6 +126,6 @@ func TestTheEmbeddedPlatformKeepsTheContractOverHTTP(t *testing.T) {
 		}
 	})
 	h := harness(t, p)
-	h.Restores = true
+	h.Restores, h.AtomicUpdate = true, true
 	faastest.Run(t, h)
 }

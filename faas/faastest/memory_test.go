@@ -15,7 +15,7 @@ func harness(cloud *faastest.Cloud) faastest.Harness {
 		Open:     func(_ testing.TB, service string) faas.Executor { return cloud.Executor(service) },
 		Provider: faastest.MemoryProvider,
 		Limits:   cloud.Info().Limits, MemorySizes: cloud.Info().MemorySizes,
-		Simulated: true,
+		Simulated: true, AtomicUpdate: true,
 		OpenLossy: func(_ testing.TB, service string) faas.Executor {
 			return faastest.Faulty(cloud.Executor(service), faastest.Faults(faastest.Rule{Op: faastest.OpInvoke, Fault: faastest.Fault{Kind: faastest.LostAnswer}}))
 		},

@@ -36,6 +36,9 @@ type Harness struct {
 	// Restores says that Restore puts a unit back that was replaced once without being given its package, which is what the engine relies on when a deployment of
 	// several units fails. Without it a provider that answers ErrUnsupported passes.
 	Restores bool
+	// AtomicUpdate says that no call fails while Converge replaces a working function. It need not be set for a provider that is registered with
+	// faas.ProviderInfo.AtomicUpdate.
+	AtomicUpdate bool
 	// Simulated says that the platform under test does not run the package, but something with the same jobs, such as RunJob.
 	Simulated bool
 }
@@ -64,8 +67,12 @@ func Run(t *testing.T, h Harness) {
 		s.h.Binary = bin
 	}
 	s.binary = s.h.Binary
+	if info, linked := faas.Provider(h.Provider); linked && info.AtomicUpdate {
+		s.h.AtomicUpdate = true
+	}
 	t.Run("Units", s.units)
 	t.Run("Deploy", s.deploying)
+	t.Run("AtOnce", s.atOnce)
 	t.Run("Neighbours", s.neighbours)
 	t.Run("Invoke", s.invoking)
 	t.Run("Close", s.closing)

@@ -143,6 +143,14 @@ func (s *suite) deploying(t *testing.T) {
 	t.Run("Restore puts code and configuration back", func(t *testing.T) {
 		s.restoring(t, exec.as(t), one, two, convergeAll, sees)
 	})
+	t.Run("a call under a context that has ended is Timeout and changes nothing", func(t *testing.T) {
+		s.contexts(t, exec.as(t), one, two, convergeAll)
+	})
+	if s.h.AtomicUpdate {
+		t.Run("no call fails during an update", func(t *testing.T) {
+			s.gapless(t, exec.as(t), one, two, convergeAll)
+		})
+	}
 	t.Run("Converge finishes what an interrupted one began", func(t *testing.T) {
 		s.interrupted(t, exec.as(t), one, two, sees)
 	})

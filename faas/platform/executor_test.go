@@ -50,7 +50,7 @@ func TestExecutorKeepsTheContract(t *testing.T) {
 	defer p.Close()
 	open := func(_ testing.TB, service string) faas.Executor { return p.Executor(service) }
 	faastest.Run(t, faastest.Harness{
-		Open: open, Restores: true, Provider: providerName, Limits: faas.Limits{MaxMemoryMB: 10_240, MaxTimeoutSecs: 900, MaxPayloadMB: 16}, MemorySizes: faas.MemorySizes{Min: 128, Step: 1},
+		Open: open, Restores: true, AtomicUpdate: true, Provider: providerName, Limits: faas.Limits{MaxMemoryMB: 10_240, MaxTimeoutSecs: 900, MaxPayloadMB: 16}, MemorySizes: faas.MemorySizes{Min: 128, Step: 1},
 		OpenLossy: func(t testing.TB, service string) faas.Executor {
 			return faastest.Faulty(open(t, service), faastest.Faults(faastest.Rule{Op: faastest.OpInvoke, Fault: faastest.Fault{Kind: faastest.LostAnswer}}))
 		},
