@@ -43,6 +43,7 @@ const (
 	jobPID
 	jobSlow
 	jobEnv
+	jobSoak
 )
 
 // aWhile is long enough for anything that should happen at once.

@@ -54,5 +54,6 @@ func main() {
 			return args, nil
 		},
 		10: func(context.Context, []byte) ([]byte, error) { return []byte(strings.Join(os.Environ(), "\n")), nil },
+		11: soak,
 	})
 }
