@@ -21,10 +21,14 @@ import (
 	"go.uber.org/goleak"
 )
 
-// With TEST_HOST the test binary is a program that embeds a platform, to be killed.
+// With TEST_HOST or TEST_SERVER the test binary is a program that embeds a platform, to be killed.
 func TestMain(m *testing.M) {
 	if os.Getenv("TEST_HOST") != "" {
 		beHost()
+		return
+	}
+	if os.Getenv("TEST_SERVER") != "" {
+		beServer()
 		return
 	}
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"))
