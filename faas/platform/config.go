@@ -16,6 +16,13 @@ import (
 // maxConfigHeader is the longest X-Blueprint-Config header, in bytes.
 const maxConfigHeader = 256 << 10
 
+const (
+	// maxVariable is the longest NAME=value with its end that Linux passes to a program, MAX_ARG_STRLEN in execve(2).
+	maxVariable = 128 << 10
+	// maxEnvironment is far below what it passes in all, a quarter of the stack's limit.
+	maxEnvironment = 256 << 10
+)
+
 // config is how a function runs.
 type config struct {
 	MemoryMB       uint32            `json:"memory_mb"`
@@ -132,8 +139,12 @@ func (c *config) check(l *Limits) error {
 	case c.MaxConcurrency > l.MaxConcurrency:
 		return fmt.Errorf("max_concurrency is %d, the limit is %d", c.MaxConcurrency, l.MaxConcurrency)
 	}
+	total := 0
 	for name, value := range c.Env {
+		total += len(name) + len(value) + 2
 		switch {
+		case len(name)+len(value)+2 > maxVariable:
+			return fmt.Errorf("env_vars: %.60q and its value have more than %d bytes, the limit", name, maxVariable-2)
 		case !validEnvName(name):
 			return fmt.Errorf("env_vars: %.60q is not a name of letters, digits and underscores that begins with no digit", name)
 		case name == frame.Env:
@@ -141,6 +152,9 @@ func (c *config) check(l *Limits) error {
 		case strings.ContainsRune(value, 0):
 			return fmt.Errorf("env_vars: the value of %s has a NUL byte", name)
 		}
+	}
+	if total > maxEnvironment {
+		return fmt.Errorf("env_vars have %d bytes together, the limit is %d", total, maxEnvironment)
 	}
 	return nil
 }

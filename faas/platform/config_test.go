@@ -45,6 +45,7 @@ func TestConfigHeader(t *testing.T) {
 		{`{"env_vars":["A"]}`, config{}, "env_vars"},
 		{`{"env_vars":{"1A":"x"}}`, config{}, "begins with no digit"},
 		{`{"env_vars":{"A=B":"x"}}`, config{}, "letters"},
+		{`{"env_vars":{"A":"` + strings.Repeat("x", maxVariable-2) + `"}}`, config{}, "the limit"},
 		{`{"env_vars":{"":"x"}}`, config{}, "letters"},
 		{`{"env_vars":{"A":"secret\u0000"}}`, config{}, "NUL"},
 		{`{"env_vars":{"BLUEPRINT_JOB_PROTOCOL":"x"}}`, config{}, "platform's own"},

@@ -118,7 +118,7 @@ func (p *Platform) serveInvoke(w http.ResponseWriter, r *http.Request, id string
 }
 
 // slowest is how many bytes of a large answer a client has to take in a second, after the first [Limits.RequestTimeout].
-const slowest = 64 << 10
+const slowest = 256 << 10
 
 // writeLarge writes an answer that does not fit into the connection's buffers. A client that does not take it must not make it stay in memory.
 func (p *Platform) writeLarge(w http.ResponseWriter, text []byte) {
@@ -135,12 +135,12 @@ func (p *Platform) writeLarge(w http.ResponseWriter, text []byte) {
 func (p *Platform) readBody(w http.ResponseWriter, r *http.Request, buf []byte, held *int64) ([]byte, error) {
 	limit := int64(faas.MaxRequestSize(p.opts.limits.MaxPayloadMB << 20))
 	if r.ContentLength > limit {
-		discardBody(w, r, limit)
+		p.discardBody(w, r, limit)
 		return buf, tooLargeBody(limit)
 	}
 	control := http.NewResponseController(w)
 	if p.buffered.full() || !p.hold(held, r.ContentLength) {
-		discardBody(w, r, limit)
+		p.discardBody(w, r, limit)
 		return buf, p.buffered.refusal()
 	}
 	if n := int(r.ContentLength); n > cap(buf) && n <= 1<<20 {
@@ -151,13 +151,13 @@ func (p *Platform) readBody(w http.ResponseWriter, r *http.Request, buf []byte, 
 			buf = append(buf, 0)[:len(buf)]
 		}
 		if r.ContentLength < 0 && !p.hold(held, int64(len(buf))) {
-			discardBody(w, r, limit)
+			p.discardBody(w, r, limit)
 			return buf, p.buffered.refusal()
 		}
 		n, err := r.Body.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
 		if int64(len(buf)) > limit {
-			discardBody(w, r, limit)
+			p.discardBody(w, r, limit)
 			return buf, tooLargeBody(limit)
 		}
 		if errors.Is(err, io.EOF) {
@@ -188,11 +188,11 @@ func tooLargeBody(limit int64) error {
 }
 
 // discardBody reads some of a body that is refused, so that the client gets to read the answer, and then has the connection closed.
-func discardBody(w http.ResponseWriter, r *http.Request, most int64) {
+func (p *Platform) discardBody(w http.ResponseWriter, r *http.Request, most int64) {
 	w.Header().Set("Connection", "close")
 	if r.Header.Get("Expect") != "" { // it has not been asked to send
 		return
 	}
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(min(p.opts.limits.RequestTimeout, 10*time.Second)))
 	_, _ = io.CopyN(io.Discard, r.Body, most+16<<20)
 }

@@ -20,7 +20,7 @@ func (p *Platform) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if status, err := p.authorize(r); err != nil {
 		if r.Body != nil && r.ContentLength != 0 {
-			discardBody(w, r, 1<<20)
+			p.discardBody(w, r, 1<<20)
 		}
 		if status == http.StatusUnauthorized {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="functions"`)
@@ -129,7 +129,7 @@ func (p *Platform) servePut(w http.ResponseWriter, r *http.Request, id string) {
 		err = p.checkDeployable(d)
 	}
 	if err != nil { // before the upload is read
-		discardBody(w, r, int64(p.opts.limits.MaxPackageMB)<<20)
+		p.discardBody(w, r, int64(p.opts.limits.MaxPackageMB)<<20)
 		writePutError(w, id, err)
 		return
 	}
@@ -139,7 +139,7 @@ func (p *Platform) servePut(w http.ResponseWriter, r *http.Request, id string) {
 	f, err := p.deploy(r.Context(), d)
 	if err != nil {
 		if faas.CodeOf(err) == faas.ErrTooLarge {
-			discardBody(w, r, int64(p.opts.limits.MaxPackageMB)<<20)
+			p.discardBody(w, r, int64(p.opts.limits.MaxPackageMB)<<20)
 		}
 		writePutError(w, id, err)
 		return

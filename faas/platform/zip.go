@@ -146,6 +146,8 @@ func checkEntry(f *zip.File) (string, error) {
 		return "", badZip("path %.200q has a backslash", f.Name)
 	case len(name) > 1 && name[1] == ':', strings.HasPrefix(f.Name, "/"):
 		return "", badZip("path %.200q is absolute", f.Name)
+	case deviceName(name):
+		return "", badZip("path %.200q has the name of a device of Windows", f.Name)
 	case !fs.ValidPath(name) || name == ".":
 		return "", badZip("path %.200q leaves the package or is not in its shortest form", f.Name)
 	case !mode.IsRegular() && !mode.IsDir():
@@ -160,6 +162,23 @@ func checkEntry(f *zip.File) (string, error) {
 		return "", badZip("directory %.200q has content", f.Name)
 	}
 	return name, nil
+}
+
+// deviceName reports whether a part of the path is what Windows takes for a device wherever it is. With an ending it is so too, but only there, where [os.Root] sees to it.
+func deviceName(name string) bool {
+	for part := range strings.SplitSeq(strings.ToUpper(name), "/") {
+		switch part {
+		case "CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$":
+			return true
+		}
+		if n, ok := strings.CutPrefix(part, "COM"); ok && len(n) == 1 && n[0] >= '0' && n[0] <= '9' {
+			return true
+		}
+		if n, ok := strings.CutPrefix(part, "LPT"); ok && len(n) == 1 && n[0] >= '0' && n[0] <= '9' {
+			return true
+		}
+	}
+	return false
 }
 
 // unpack writes the files into dir, which exists and is empty.

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -44,7 +45,14 @@ func rawZip(t testing.TB, entries ...*zip.FileHeader) []byte {
 	return buf.Bytes()
 }
 
-func TestHostileZips(t *testing.T) {
+// hostileZip is a zip that must be refused, where a package may have four files.
+type hostileZip struct {
+	name, text string
+	code       faas.Code
+	zip        []byte
+}
+
+func hostileZips(t testing.TB) []hostileZip {
 	main := file{"bootstrap", 0o755, "#!/bin/sh\n"}
 	with := func(name string, mode fs.FileMode, body string) []byte {
 		return makeZip(t, main, file{name, mode, body})
@@ -55,31 +63,43 @@ func TestHostileZips(t *testing.T) {
 		change(b[len(b)-22:])
 		return b
 	}
-	tests := []struct {
-		name, text string
-		code       faas.Code
-		zip        []byte
-	}{
+	hardLink := &zip.FileHeader{Name: "link", Extra: []byte("\x0d\x00\x17\x00time\x00time\x00\x00\x00\x00/etc/passwd")}
+	hardLink.SetMode(0o644 | fs.ModeSymlink)
+	return []hostileZip{
 		{"parent", "leaves the package", faas.ErrInvalidArgument, with("../evil", 0o644, "x")},
 		{"parent inside", "leaves the package", faas.ErrInvalidArgument, with("a/../../evil", 0o644, "x")},
 		{"dot", "shortest form", faas.ErrInvalidArgument, with("./a", 0o644, "x")},
 		{"double slash", "shortest form", faas.ErrInvalidArgument, with("a//b", 0o644, "x")},
 		{"absolute", "absolute", faas.ErrInvalidArgument, with("/etc/evil", 0o644, "x")},
 		{"drive", "absolute", faas.ErrInvalidArgument, with("C:/evil", 0o644, "x")},
+		{"drive without a slash", "absolute", faas.ErrInvalidArgument, with("C:evil", 0o644, "x")},
+		{"share", "absolute", faas.ErrInvalidArgument, with("//server/share/evil", 0o644, "x")},
+		{"device of Windows", "name of a device", faas.ErrInvalidArgument, with("a/NUL", 0o644, "x")},
+		{"device of Windows with a number", "name of a device", faas.ErrInvalidArgument, with("com1", 0o644, "x")},
+		{"directory named as a device", "name of a device", faas.ErrInvalidArgument, with("con/x", 0o644, "x")},
+		{"device path", "backslash", faas.ErrInvalidArgument, with(`\\.\COM1`, 0o644, "x")},
+		{"stream of a device", "backslash", faas.ErrInvalidArgument, with(`\\?\C:\evil`, 0o644, "x")},
 		{"backslash", "backslash", faas.ErrInvalidArgument, with(`..\evil`, 0o644, "x")},
 		{"control character", "control characters", faas.ErrInvalidArgument, with("a\nb", 0o644, "x")},
 		{"NUL", "control characters", faas.ErrInvalidArgument, with("a\x00b", 0o644, "x")},
 		{"empty name", "shortest form", faas.ErrInvalidArgument, with("", 0o644, "x")},
 		{"long name", "1024", faas.ErrInvalidArgument, with(strings.Repeat("a/", 600)+"a", 0o644, "x")},
 		{"symbolic link", "link or a special file", faas.ErrInvalidArgument, with("link", 0o777|fs.ModeSymlink, "/etc/passwd")},
+		{"link in the style of PKWARE", "link or a special file", faas.ErrInvalidArgument, rawZip(t, hardLink)},
+		{"character device", "link or a special file", faas.ErrInvalidArgument, with("null", 0o666|fs.ModeDevice|fs.ModeCharDevice, "")},
+		{"socket", "link or a special file", faas.ErrInvalidArgument, with("socket", 0o666|fs.ModeSocket, "")},
+		{"bootstrap a link", "link or a special file", faas.ErrInvalidArgument, makeZip(t, file{"bootstrap", 0o777 | fs.ModeSymlink, "/bin/sh"})},
 		{"device", "link or a special file", faas.ErrInvalidArgument, with("dev", 0o666|fs.ModeDevice, "")},
 		{"pipe", "link or a special file", faas.ErrInvalidArgument, with("pipe", 0o666|fs.ModeNamedPipe, "")},
 		{"directory with a file's name", "directory", faas.ErrInvalidArgument, with("dir", 0o755|fs.ModeDir, "")},
+		{"twice with other letters", "twice", faas.ErrInvalidArgument, makeZip(t, main, file{"Bootstrap", 0o755, "other"}, file{"bootstrap", 0o755, "third"})},
+		{"below a link", "link or a special file", faas.ErrInvalidArgument, makeZip(t, main, file{"d", 0o777 | fs.ModeSymlink, "/tmp"}, file{"d/evil", 0o644, "x"})},
 		{"twice", "twice", faas.ErrInvalidArgument, with("bootstrap", 0o755, "other")},
 		{"file below a file", "below it", faas.ErrInvalidArgument, with("bootstrap/x", 0o644, "x")},
 		{"many files", "more than 4 entries", faas.ErrInvalidArgument, makeZip(t, main, file{"1", 0o644, ""}, file{"2", 0o644, ""}, file{"3", 0o644, ""}, file{"4", 0o644, ""})},
 		{"more files than it says", "refused", faas.ErrInvalidArgument, patched(func(end []byte) { binary.LittleEndian.PutUint16(end[10:], 0) })},
-		{"70,000 files", "more than 4 entries", faas.ErrInvalidArgument, patched(func(end []byte) { binary.LittleEndian.PutUint16(end[10:], 0xffff) })},
+		{"70,000 files", "more than 4 entries", faas.ErrInvalidArgument, manyFiles(t, 70_000)},
+		{"says 65,535 files", "more than 4 entries", faas.ErrInvalidArgument, patched(func(end []byte) { binary.LittleEndian.PutUint16(end[10:], 0xffff) })},
 		{"no bootstrap", "no file named bootstrap", faas.ErrInvalidArgument, makeZip(t, file{"bin/bootstrap", 0o755, "x"})},
 		{"bootstrap not executable", "chmod", faas.ErrInvalidArgument, makeZip(t, file{"bootstrap", 0o644, "#!/bin/sh\n"})},
 		{"bootstrap a directory", "no regular file", faas.ErrInvalidArgument, makeZip(t, file{"bootstrap/", 0o755 | fs.ModeDir, ""})},
@@ -97,9 +117,28 @@ func TestHostileZips(t *testing.T) {
 		{"directory elsewhere", "not where it says", faas.ErrInvalidArgument, patched(func(end []byte) { binary.LittleEndian.PutUint32(end[16:], 1) })},
 		{"large directory", "directory has", faas.ErrInvalidArgument, patched(func(end []byte) { binary.LittleEndian.PutUint32(end[12:], 1<<30) })},
 	}
+}
+
+// manyFiles makes a zip of n empty files and a bootstrap.
+func manyFiles(t testing.TB, n int) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	zw := zip.NewWriter(&buf)
+	for i := range n {
+		if _, err := zw.CreateHeader(&zip.FileHeader{Name: strconv.Itoa(i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := zw.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
+}
+
+func TestHostileZips(t *testing.T) {
 	l := limits(t)
 	l.MaxFiles = 4
-	for _, tt := range tests {
+	for _, tt := range hostileZips(t) {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := openArchive(bytes.NewReader(tt.zip), int64(len(tt.zip)), &l)
 			if faas.CodeOf(err) != tt.code || !strings.Contains(err.Error(), tt.text) {
