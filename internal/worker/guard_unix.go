@@ -3,6 +3,7 @@
 package worker
 
 import (
+	"errors"
 	"os"
 	"strconv"
 	"sync"
@@ -13,6 +14,8 @@ import (
 // started, but not those that they started. It is a shell that waits for the end of its input.
 type guard struct {
 	host *Host
+
+	starting sync.Mutex // held while the shell is started, which mu must not be: the host calls add meanwhile
 
 	mu     sync.Mutex
 	groups map[int]bool
@@ -34,17 +37,40 @@ for id in $groups; do kill -KILL -"$id"; done 2>/dev/null`
 
 func newGuard(h *Host) *guard { return &guard{host: h, groups: map[int]bool{}} }
 
+// ready starts the shell, unless it runs. It is called before a process is started, so that there is no time in which the program could be killed and the process's own
+// processes stay.
+func (g *guard) ready() {
+	g.starting.Lock()
+	defer g.starting.Unlock()
+	g.mu.Lock()
+	needed := g.input == nil && !g.failed && !g.closed
+	g.mu.Unlock()
+	if !needed {
+		return
+	}
+	input, proc, err := g.start()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err != nil { // a system without a shell has the parent-death signal alone
+		g.failed = true
+		return
+	}
+	g.input, g.proc = input, proc
+	for pid := range g.groups {
+		g.tell("+", pid)
+	}
+	if g.closed {
+		g.stop()
+	}
+}
+
+// add has the process's group killed when the program is.
 func (g *guard) add(pid int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.groups[pid] = true
-	if g.input == nil {
-		g.start()
-		return
-	}
 	if !g.tell("+", pid) { // somebody killed the guard
 		g.stop()
-		g.start()
 	}
 }
 
@@ -63,37 +89,28 @@ func (g *guard) tell(op string, pid int) bool {
 	return err == nil
 }
 
-// start starts the shell and tells it all groups. A system without one has the parent-death signal alone.
-func (g *guard) start() {
-	if g.failed || g.closed {
-		return
-	}
+// start starts the shell.
+func (g *guard) start() (input *os.File, proc *os.Process, err error) {
 	r, w, err := os.Pipe()
 	if err != nil {
-		g.failed = true
-		return
+		return nil, nil, err
 	}
 	defer func() { _ = r.Close() }()
 	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 	if err != nil {
-		g.failed = true
-		_ = w.Close()
-		return
+		return nil, nil, errors.Join(err, w.Close())
 	}
 	defer func() { _ = null.Close() }()
-	proc, err := g.host.startProcess("/bin/sh", []string{"sh", "-c", guardScript, "blueprint-process-guard"}, &os.ProcAttr{
+	proc, err = g.host.startProcess("/bin/sh", []string{"sh", "-c", guardScript, "blueprint-process-guard"}, &os.ProcAttr{
 		Dir: "/", Env: []string{"PATH=" + defaultPath}, Files: []*os.File{r, null, null}, Sys: &syscall.SysProcAttr{Setpgid: true},
-	})
+	}, nil)
 	if err != nil {
-		g.failed = true
-		_ = w.Close()
-		return
+		return nil, nil, errors.Join(err, w.Close())
 	}
-	g.input, g.proc = w, proc
-	for pid := range g.groups {
-		g.tell("+", pid)
-	}
+	return w, proc, nil
 }
+
+// stop ends the shell. mu is held.
 
 func (g *guard) stop() {
 	if g.input == nil {

@@ -28,6 +28,7 @@ type startRequest struct {
 	path string
 	argv []string
 	attr *os.ProcAttr
+	then func(pid int) // called as soon as the process is there, before anything else can happen to this program's threads
 	proc *os.Process
 	err  error
 	done chan struct{}
@@ -53,7 +54,9 @@ func (h *Host) run() {
 	for {
 		select {
 		case r := <-h.starts:
-			r.proc, r.err = os.StartProcess(r.path, r.argv, r.attr)
+			if r.proc, r.err = os.StartProcess(r.path, r.argv, r.attr); r.err == nil && r.then != nil {
+				r.then(r.proc.Pid)
+			}
 			close(r.done)
 		case <-h.done:
 			return
@@ -61,10 +64,11 @@ func (h *Host) run() {
 	}
 }
 
-func (h *Host) startProcess(path string, argv []string, attr *os.ProcAttr) (*os.Process, error) {
+// startProcess starts a process and calls then, which must not start one, with its id.
+func (h *Host) startProcess(path string, argv []string, attr *os.ProcAttr, then func(pid int)) (*os.Process, error) {
 	attr.Files = append(attr.Files, h.inherit...)
 	for attempt := 1; ; attempt++ {
-		proc, err := h.startOnce(path, argv, attr)
+		proc, err := h.startOnce(path, argv, attr, then)
 		// A process that is forked while another goroutine writes this executable holds it open for writing until it executes its own.
 		if !errors.Is(err, errTextBusy) || attempt == 100 {
 			return proc, err
@@ -73,8 +77,8 @@ func (h *Host) startProcess(path string, argv []string, attr *os.ProcAttr) (*os.
 	}
 }
 
-func (h *Host) startOnce(path string, argv []string, attr *os.ProcAttr) (*os.Process, error) {
-	r := &startRequest{path: path, argv: argv, attr: attr, done: make(chan struct{})}
+func (h *Host) startOnce(path string, argv []string, attr *os.ProcAttr, then func(pid int)) (*os.Process, error) {
+	r := &startRequest{path: path, argv: argv, attr: attr, then: then, done: make(chan struct{})}
 	select {
 	case h.starts <- r:
 		<-r.done

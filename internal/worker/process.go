@@ -54,9 +54,10 @@ func startProcess(h *Host, c *Config, env []string) (*process, error) {
 	if err != nil {
 		return nil, errors.Join(err, inR.Close(), inW.Close(), outR.Close(), outW.Close())
 	}
+	h.guard.ready()
 	p.proc, err = h.startProcess(c.Path, append([]string{c.Path}, c.Args...), &os.ProcAttr{
 		Dir: c.Dir, Env: env, Files: []*os.File{inR, outW, errW}, Sys: sysProcAttr(),
-	})
+	}, h.guard.add)
 	for _, f := range []*os.File{inR, outW, errW} {
 		_ = f.Close() // the child's ends
 	}
@@ -69,7 +70,7 @@ func startProcess(h *Host, c *Config, env []string) (*process, error) {
 	p.pid, p.stdin, p.stdout = p.proc.Pid, inW, outR
 	p.hostRSS = ownPeak() // now, that the process executes its own program
 	limitMemory(p.pid, p.limit)
-	h.guard.add(p.pid)
+	h.guard.ready() // where somebody has killed it
 	h.watch(p)
 	logged := make(chan struct{})
 	go func() {
