@@ -37,6 +37,7 @@ type options struct {
 	maxConcurrency int
 	maxQueue       int
 	maxWorkers     int
+	maxProcesses   int
 	idleTimeout    time.Duration
 	startTimeout   time.Duration
 	drainTimeout   time.Duration
@@ -63,6 +64,10 @@ func WithQueue(n int) Option { return func(o *options) { o.maxQueue = n } }
 // WithMaxWorkers sets how many warm processes a function may have. The default is the number of processors, at least 2.
 func WithMaxWorkers(n int) Option { return func(o *options) { o.maxWorkers = n } }
 
+// WithMaxProcesses sets from how many processes of all functions together on the one that has been idle longest is ended when another has to start, so that many functions that
+// are called now and then do not fill the machine. Where none is idle there are more. The default is 250.
+func WithMaxProcesses(n int) Option { return func(o *options) { o.maxProcesses = n } }
+
 // WithIdleTimeout sets after how long without a call a warm process is ended. The default is 5 minutes; negative means never.
 func WithIdleTimeout(d time.Duration) Option { return func(o *options) { o.idleTimeout = d } }
 
@@ -88,6 +93,7 @@ func setDefault[T comparable](field *T, value T) {
 func (o *options) setDefaults() error {
 	setDefault(&o.maxConcurrency, DefaultMaxConcurrency)
 	setDefault(&o.maxQueue, 1000)
+	setDefault(&o.maxProcesses, 250)
 	setDefault(&o.idleTimeout, 5*time.Minute)
 	setDefault(&o.drainTimeout, 10*time.Second)
 	l := &o.limits
@@ -110,7 +116,7 @@ func (o *options) setDefaults() error {
 		name  string
 		value int64
 	}{
-		{"WithMaxConcurrency", int64(o.maxConcurrency)}, {"WithQueue", int64(o.maxQueue)}, {"WithMaxWorkers", int64(o.maxWorkers)},
+		{"WithMaxConcurrency", int64(o.maxConcurrency)}, {"WithQueue", int64(o.maxQueue)}, {"WithMaxWorkers", int64(o.maxWorkers)}, {"WithMaxProcesses", int64(o.maxProcesses)},
 		{"WithStartTimeout", int64(o.startTimeout)}, {"WithDrainTimeout", int64(o.drainTimeout)},
 		{"Limits.MaxPackageMB", int64(l.MaxPackageMB)}, {"Limits.MaxUnpackedMB", int64(l.MaxUnpackedMB)}, {"Limits.MaxFiles", int64(l.MaxFiles)},
 		{"Limits.MaxPayloadMB", int64(l.MaxPayloadMB)}, {"Limits.MaxBufferedMB", int64(l.MaxBufferedMB)},

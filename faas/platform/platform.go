@@ -58,6 +58,7 @@ func New(opts ...Option) (*Platform, error) {
 		return nil, err
 	}
 	p := &Platform{opts: o, buffered: budget{limit: int64(o.limits.MaxBufferedMB) << 20}, store: st, host: worker.NewHost(), token: hashToken(o.token), functions: map[string]*function{}}
+	p.host.SetMaxProcesses(o.maxProcesses)
 	p.stopping, p.cutOff = context.WithCancel(context.Background())
 	if err := p.bringBack(); err != nil {
 		return nil, errors.Join(err, p.Close())

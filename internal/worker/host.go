@@ -18,7 +18,10 @@ type Host struct {
 	inherit []*os.File // nil entries that make the kernel close descriptors this program itself inherited
 	guard   *guard
 
+	maxProcesses int // see makeRoom
+
 	mu        sync.Mutex
+	pools     map[*Pool]bool
 	processes []*process // those whose memory is watched
 	watching  bool
 	closed    bool

@@ -74,6 +74,7 @@ func (p *Pool) Close(ctx context.Context) error {
 		}
 	}
 	p.stopped.Store(true)
+	p.host.removePool(p)
 	p.mu.Lock()
 	workers := p.workers
 	p.workers = nil

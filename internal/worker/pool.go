@@ -62,6 +62,7 @@ func New(cfg Config) (*Pool, error) {
 	if p.host == nil {
 		p.host, p.ownHost = NewHost(), true
 	}
+	p.host.addPool(p)
 	p.mu.Lock()
 	p.maintain()
 	p.mu.Unlock()

@@ -78,6 +78,7 @@ var errNotRun = errors.New("the process ended before the call was sent to it")
 
 // startWarm starts a process and waits for its Hello.
 func (p *Pool) startWarm() (*warm, error) {
+	p.host.makeRoom()
 	began := time.Now()
 	proc, err := startProcess(p.host, &p.cfg, environment(&p.cfg, frame.Env+"="+frame.Version))
 	if err != nil {

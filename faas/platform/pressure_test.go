@@ -1,0 +1,150 @@
+//go:build unix
+
+package platform
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// However many call, a function runs as many as it may and keeps as many waiting as it may; the others are told at once, and when to come again.
+func TestThousandsOfCallersAreHeldBack(t *testing.T) {
+	const callers, concurrency, queue = 3000, 4, 16
+	s := newServer(t, WithQueue(queue))
+	s.putJobs("f", map[string]any{"max_concurrency": concurrency})
+	f, err := s.p.lookup("test", "f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var refused, gaveUp, other atomic.Int64
+	var wg sync.WaitGroup
+	for range callers {
+		wg.Go(func() {
+			_, err := s.p.Invoke(ctx, "f", jobHang, make([]byte, 1000))
+			var failed *faas.Error
+			switch {
+			case !errors.As(err, &failed):
+				other.Add(1)
+			case failed.Code == faas.ErrThrottled && failed.NotRun && failed.RetryAfter > 0:
+				refused.Add(1)
+			case failed.Code == faas.ErrTimeout: // given up below
+				gaveUp.Add(1)
+			default:
+				other.Add(1)
+				t.Error(err)
+			}
+		})
+	}
+	for deadline := time.Now().Add(aWhile); refused.Load() < callers-concurrency-queue; time.Sleep(time.Millisecond) {
+		if st := f.pool.Stats(); st.Running > concurrency || st.Waiting > queue {
+			t.Fatalf("%d calls run and %d wait", st.Running, st.Waiting)
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d of %d were refused", refused.Load(), callers-concurrency-queue)
+		}
+	}
+	for range 50 {
+		if a := s.invoke("f", jobEcho, "x"); a.status != http.StatusTooManyRequests || a.header.Get("Retry-After") == "" || a.body["details"].(map[string]any)["not_run"] != true {
+			t.Fatalf("%d %v %v", a.status, a.header, a.body)
+		}
+	}
+	cancel()
+	wg.Wait()
+	if gaveUp.Load() != concurrency+queue || other.Load() != 0 {
+		t.Errorf("%d were refused, %d ran or waited, %d had other ends", refused.Load(), gaveUp.Load(), other.Load())
+	}
+	if got := s.mustInvoke("f", jobEcho, "next"); got != "next" {
+		t.Error(got)
+	}
+	if got := s.scrape()[`invocations_total{function="f",code="throttled"}`]; got != float64(refused.Load()+50) {
+		t.Errorf("%v throttled calls are counted", got)
+	}
+}
+
+// What large requests take of memory is bounded for all functions together; those beyond it are refused before they are read, and all is given back.
+func TestLargeRequestsTakeBoundedMemory(t *testing.T) {
+	const callers, limitMB = 200, 8
+	s := newServer(t, WithLimits(Limits{MaxBufferedMB: limitMB}))
+	s.putJobs("f", map[string]any{"memory_mb": 512})
+	body := faas.AppendRequest(nil, jobSlow, bytes.Repeat([]byte{200}, 256<<10)) // a mebibyte of JSON
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	before := m.HeapAlloc
+	stop := make(chan struct{})
+	var most, heap atomic.Int64
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			most.Store(max(most.Load(), s.p.buffered.used.Load()))
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			heap.Store(max(heap.Load(), int64(m.HeapAlloc)-int64(before)))
+			time.Sleep(time.Millisecond)
+		}
+	})
+	var answered, refused atomic.Int64
+	var wg sync.WaitGroup
+	for i := range callers {
+		wg.Go(func() {
+			var r io.Reader = bytes.NewReader(body)
+			if i%2 == 0 {
+				r = io.MultiReader(r) // in chunks, with no length that is known before
+			}
+			req, err := http.NewRequest(http.MethodPost, s.url+"/api/functions/f/invoke", r)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			resp, err := s.c.Do(req)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer resp.Body.Close()
+			text, err := io.ReadAll(resp.Body)
+			switch {
+			case err != nil:
+				t.Error(err)
+			case resp.StatusCode == http.StatusOK:
+				answered.Add(1)
+			case resp.StatusCode == http.StatusTooManyRequests && resp.Header.Get("Retry-After") != "" && strings.Contains(string(text), `"not_run":true`):
+				refused.Add(1)
+			default:
+				t.Errorf("%d %.200s", resp.StatusCode, text)
+			}
+		})
+	}
+	wg.Wait()
+	close(stop)
+	watch.Wait()
+	if answered.Load() == 0 || refused.Load() == 0 {
+		t.Errorf("%d were answered and %d refused", answered.Load(), refused.Load())
+	}
+	// Answers are counted when they exist, so that the limit is passed by those of the calls that run.
+	if limit := int64(limitMB<<20 + 32*len(body)); most.Load() > limit {
+		t.Errorf("%d bytes were held, the limit is %d", most.Load(), limit)
+	}
+	t.Logf("%d answered, %d refused, %d MiB held at most, heap grown by %d MiB at most, clients included", answered.Load(), refused.Load(), most.Load()>>20, heap.Load()>>20)
+	if used := s.p.buffered.used.Load(); used != 0 {
+		t.Errorf("%d bytes are not given back", used)
+	}
+}
