@@ -3,6 +3,7 @@ package faastest_test
 import (
 	"context"
 	"fmt"
+	"testing"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
@@ -27,6 +28,20 @@ func ExampleNewMemory() {
 	// Output:
 	// my-service/job0 []
 	// not found
+}
+
+// The test of a provider. Here it is the reference provider, which needs no more than a binary with the jobs that the suite runs.
+func ExampleRun() {
+	cloud := faastest.NewMemory()
+	_ = func(t *testing.T) { // as TestConformance
+		faastest.Run(t, faastest.Harness{
+			Open:        func(_ testing.TB, service string) faas.Executor { return cloud.Executor(service) },
+			Provider:    faastest.MemoryProvider,
+			Limits:      cloud.Info().Limits,
+			MemorySizes: cloud.Info().MemorySizes,
+			Simulated:   true,
+		})
+	}
 }
 
 // The second attempt to deploy succeeds, as with a provider that throttles.
