@@ -167,6 +167,7 @@ func (p *Platform) install(f *function) error {
 	}
 	if old != nil {
 		f.counts = old.counts
+		f.counts.pools.begin(f.pool)
 	}
 	p.functions[f.ID] = f
 	p.mu.Unlock()

@@ -26,6 +26,11 @@
 // that was put with one can be restored. A PUT that is still being received when its function is restored is refused with 409. So is one with
 // "X-Blueprint-If-Revision: R" unless R is the "revision" that GET gives, or the function already is what the PUT would make it.
 //
+// A client that gives up a PUT and deletes the function can rely on that, although the PUT may arrive later: one that is still being received when its function is
+// deleted, whether that was there or not, is refused with 409. For one that is not there yet GET answers 404 with a "revision" in "details", which changes with every DELETE of
+// that id; a PUT that creates the function and names it in X-Blueprint-If-Revision is refused with 409 if it arrives after the DELETE. (It is also refused when the platform was started
+// again in between; the client asks again then.) DELETE and restore with "X-Blueprint-Service: NAME" refuse, with 409, the function of another service.
+//
 // # How functions run
 //
 // A bootstrap that links faas/job is kept running and spoken to in frames: it takes many calls at once, more processes are started when it is
@@ -46,9 +51,18 @@
 //
 // # Metrics
 //
-// GET /metrics answers in the text format of Prometheus, without linking anything of it: per function how many calls ended how, a histogram of how long they took with
-// the time they waited, cold starts, the time spent waiting, calls that run and wait, and processes with their peak memory. What is counted per process set
-// (waiting, starts) begins again when the function is replaced. It needs the token, where there is one.
+// GET /metrics answers in the text format of Prometheus, without linking anything of it: per function how many calls ended how, a histogram of how long those took
+// that ran with the time they waited, cold starts, the time spent waiting, calls that run and wait, health, and processes with their peak memory. Counts outlive a replacement, not a
+// removal nor the platform. It needs the token, where there is one, because it names services and functions; Prometheus sends it with "authorization: {credentials_file: ...}".
+//
+// # What is bounded
+//
+// Calls of a function that run ([WithMaxConcurrency]) and wait ([WithQueue]); large requests and answers in memory, of all functions together ([Limits].MaxBufferedMB); idle
+// processes, of all functions together ([WithMaxProcesses]). What is beyond is refused with 429 and Retry-After, before it is read where that can be known.
+//
+// Every body has to arrive, and every large answer to be taken, in time ([Limits].RequestTimeout, UploadTimeout), whatever server the platform is behind. Connections that send no or half a
+// header are the server's: [Platform.Server] has limits for them; any other should set ReadHeaderTimeout, IdleTimeout, WriteTimeout and MaxHeaderBytes as it does, and limit
+// the number of connections where strangers can connect.
 //
 // # Who may use it
 //

@@ -75,6 +75,13 @@ func (l *functionLog) recent() []LogLine {
 	return append([]LogLine{}, l.lines...)
 }
 
+// count returns how many lines there were.
+func (l *functionLog) count() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.seq
+}
+
 // add takes a line, or a part of one. What comes after the first part is dropped.
 func (l *functionLog) add(part worker.Line) {
 	if part.Later {

@@ -1,10 +1,14 @@
 package platform
 
 import (
+	"bufio"
+	"errors"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -37,6 +41,10 @@ func (c *callCounts) add(took time.Duration, cold bool, err error) {
 	if cold {
 		c.cold.Add(1)
 	}
+	var refused *faas.Error
+	if err != nil && errors.As(err, &refused) && refused.NotRun {
+		return // that it was refused fast says nothing of how fast the function is
+	}
 	bucket := 0
 	for seconds := took.Seconds(); bucket < len(durationBounds) && seconds > durationBounds[bucket]; {
 		bucket++
@@ -45,35 +53,99 @@ func (c *callCounts) add(took time.Duration, cold bool, err error) {
 	c.nanos.Add(int64(took))
 }
 
-// metricsText builds an answer in the text format of Prometheus.
-type metricsText struct{ strings.Builder }
+// poolCounts are what the process sets of a function, those that were replaced too, have counted together. The zero value is ready.
+type poolCounts struct {
+	mu    sync.Mutex
+	pools []*worker.Pool // that have not ended
+	ended worker.Stats   // of the others: Starts and Waited
+}
 
-var labelEscaper = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
+func (c *poolCounts) begin(p *worker.Pool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pools = append(c.pools, p)
+}
+
+func (c *poolCounts) end(p *worker.Pool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if i := slices.Index(c.pools, p); i >= 0 {
+		c.pools = slices.Delete(c.pools, i, i+1)
+		s := p.Stats()
+		c.ended.Starts += s.Starts
+		c.ended.Waited += s.Waited
+	}
+}
+
+func (c *poolCounts) stats() worker.Stats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	sum := c.ended
+	for _, p := range c.pools {
+		s := p.Stats()
+		sum.Starts += s.Starts
+		sum.Waited += s.Waited
+		sum.Running += s.Running
+		sum.Waiting += s.Waiting
+		sum.PIDs = append(sum.PIDs, s.PIDs...)
+		sum.PeakMB = max(sum.PeakMB, s.PeakMB)
+	}
+	return sum
+}
+
+// metricsText writes an answer in the text format of Prometheus (https://prometheus.io/docs/instrumenting/exposition_formats/).
+type metricsText struct{ *bufio.Writer }
+
+var (
+	labelEscaper = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
+	helpEscaper  = strings.NewReplacer(`\`, `\\`, "\n", `\n`)
+)
+
+// Errors of a bufio.Writer stay, and what is written to a client that is gone needs none.
+func (t metricsText) text(parts ...string) {
+	for _, s := range parts {
+		_, _ = t.WriteString(s)
+	}
+}
 
 // family begins a metric.
-func (t *metricsText) family(name, kind, help string) {
-	t.WriteString("# HELP blueprint_platform_" + name + " " + help + "\n# TYPE blueprint_platform_" + name + " " + kind + "\n")
+func (t metricsText) family(name, kind, help string) {
+	t.text("# HELP ", metricsPrefix, name, " ", helpEscaper.Replace(help), "\n# TYPE ", metricsPrefix, name, " ", kind, "\n")
 }
 
 // sample writes one value; labels are names and values in turn.
-func (t *metricsText) sample(name string, value float64, labels ...string) {
-	t.WriteString("blueprint_platform_" + name)
+func (t metricsText) sample(name string, value float64, labels ...string) {
+	t.text(metricsPrefix, name)
 	for i := 0; i < len(labels); i += 2 {
-		t.WriteString([]string{"{", ","}[min(i, 1)] + labels[i] + `="` + labelEscaper.Replace(strings.ToValidUTF8(labels[i+1], "\uFFFD")) + `"`)
+		t.text([]string{"{", ","}[min(i, 1)], labels[i], `="`, labelEscaper.Replace(strings.ToValidUTF8(labels[i+1], "\uFFFD")), `"`)
 	}
 	if len(labels) > 0 {
-		t.WriteByte('}')
+		t.text("}")
 	}
-	t.WriteString(" " + number(value) + "\n")
+	t.text(" ", number(value), "\n")
 }
 
-func number(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
+func number(v float64) string {
+	if math.IsInf(v, 1) {
+		return "+Inf"
+	}
+	return strconv.FormatFloat(v, 'g', -1, 64)
+}
+
+const metricsPrefix = "blueprint_platform_"
 
 // functionMetrics are those that a function has one value of.
 var functionMetrics = []struct {
 	name, kind, help string
 	value            func(f *function, s *worker.Stats) float64
 }{
+	{"function_healthy", "gauge", "1 for a function that is healthy, as its health check says, else 0.",
+		func(f *function, _ *worker.Stats) float64 {
+			if f.health().Healthy {
+				return 1
+			}
+			return 0
+		}},
 	{"cold_starts_total", "counter", "Calls that waited for a process of their own to start.",
 		func(f *function, _ *worker.Stats) float64 { return float64(f.counts.calls.cold.Load()) }},
 	{"queue_seconds_total", "counter", "Time that calls waited for their turn or for a process.",
@@ -85,15 +157,23 @@ var functionMetrics = []struct {
 	{"processes", "gauge", "Processes that run.", func(_ *function, s *worker.Stats) float64 { return float64(len(s.PIDs)) }},
 	{"memory_peak_bytes", "gauge", "The largest peak memory among the processes that run.",
 		func(_ *function, s *worker.Stats) float64 { return float64(s.PeakMB) * (1 << 20) }},
+	{"memory_limit_bytes", "gauge", "The memory that each process may use.",
+		func(f *function, _ *worker.Stats) float64 { return float64(f.Config.MemoryMB) * (1 << 20) }},
+	{"log_lines_total", "counter", "Lines that processes wrote to their standard error.",
+		func(f *function, _ *worker.Stats) float64 { return float64(f.log.count()) }},
 }
 
-func (p *Platform) metrics() string {
+// writeMetrics writes family by family, as the format wants it, and never all of it to memory: there may be thousands of functions.
+func (p *Platform) writeMetrics(t metricsText) {
 	functions := p.list("")
-	var t metricsText
 	t.family("functions", "gauge", "Functions that are deployed.")
 	t.sample("functions", float64(len(functions)))
+	t.family("buffered_bytes", "gauge", "Memory that large requests and answers take.")
+	t.sample("buffered_bytes", float64(p.buffered.used.Load()))
+	t.family("buffered_limit_bytes", "gauge", "Memory that large requests and answers may take.")
+	t.sample("buffered_limit_bytes", float64(p.buffered.limit))
 	if len(functions) == 0 {
-		return t.String()
+		return
 	}
 	t.family("function_info", "gauge", "What a function is; always 1.")
 	for _, f := range functions {
@@ -108,26 +188,25 @@ func (p *Platform) metrics() string {
 			t.sample("invocations_total", float64(f.counts.calls.ended[i].Load()), "function", f.ID, "code", string(code))
 		}
 	}
-	t.family("invocation_duration_seconds", "histogram", "Time from the arrival of a call to its answer, waiting included.")
+	t.family("invocation_duration_seconds", "histogram", "Time from the arrival of a call that was run to its answer, waiting included.")
 	for _, f := range functions {
 		c := &f.counts.calls
+		nanos := c.nanos.Load()
 		var sum uint64
 		for i := range c.buckets {
 			sum += c.buckets[i].Load()
-			bound := "+Inf"
+			bound := math.Inf(1)
 			if i < len(durationBounds) {
-				bound = number(durationBounds[i])
+				bound = durationBounds[i]
 			}
-			t.sample("invocation_duration_seconds_bucket", float64(sum), "function", f.ID, "le", bound)
+			t.sample("invocation_duration_seconds_bucket", float64(sum), "function", f.ID, "le", number(bound))
 		}
-		t.sample("invocation_duration_seconds_sum", time.Duration(c.nanos.Load()).Seconds(), "function", f.ID)
+		t.sample("invocation_duration_seconds_sum", time.Duration(nanos).Seconds(), "function", f.ID)
 		t.sample("invocation_duration_seconds_count", float64(sum), "function", f.ID)
 	}
 	stats := make([]worker.Stats, len(functions))
 	for i, f := range functions {
-		if f.pool != nil {
-			stats[i] = f.pool.Stats()
-		}
+		stats[i] = f.counts.pools.stats()
 	}
 	for _, m := range functionMetrics {
 		t.family(m.name, m.kind, m.help)
@@ -135,12 +214,18 @@ func (p *Platform) metrics() string {
 			t.sample(m.name, m.value(f, &stats[i]), "function", f.ID)
 		}
 	}
-	return t.String()
 }
 
-func (p *Platform) serveMetrics(w http.ResponseWriter) {
-	text := p.metrics()
+func (p *Platform) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
-	_, _ = w.Write([]byte(text)) // a client that is gone has no use for the error
+	if r.Method == http.MethodHead {
+		return
+	}
+	control := http.NewResponseController(w)
+	_ = control.SetWriteDeadline(time.Now().Add(p.opts.limits.RequestTimeout)) // for a client that reads slowly on purpose
+	t := metricsText{bufio.NewWriterSize(w, 32<<10)}
+	p.writeMetrics(t)
+	if t.Flush() == nil && control.Flush() == nil {
+		_ = control.SetWriteDeadline(time.Time{})
+	}
 }

@@ -3,18 +3,23 @@
 package platform
 
 import (
+	"bytes"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// scrape returns the samples of GET /metrics, and checks that each is in the text format and of a family that was announced before it.
+// scrape returns the samples of GET /metrics, having checked the text.
 func (s *server) scrape() map[string]float64 {
 	s.t.Helper()
 	resp, err := s.c.Get(s.url + "/metrics")
@@ -29,38 +34,113 @@ func (s *server) scrape() map[string]float64 {
 	if got := resp.Header.Get("Content-Type"); resp.StatusCode != 200 || got != "text/plain; version=0.0.4; charset=utf-8" {
 		s.t.Errorf("status %d, content type %q", resp.StatusCode, got)
 	}
-	sample := regexp.MustCompile(`^([a-z_0-9]+)(\{(?:[a-z_0-9]+="(?:[^"\\\n]|\\["\\n])*",?)+\})? ([0-9.e+-]+)$`)
-	kind := regexp.MustCompile(`^# TYPE ([a-z_0-9]+) (counter|gauge|histogram)$`)
-	samples := map[string]float64{}
-	family := "none"
-	for line := range strings.Lines(string(text)) {
-		line = strings.TrimSuffix(line, "\n")
-		if strings.HasPrefix(line, "# HELP ") {
-			continue
-		}
-		if m := kind.FindStringSubmatch(line); m != nil {
-			family = m[1]
-			continue
-		}
-		m := sample.FindStringSubmatch(line)
-		if m == nil || !strings.HasPrefix(m[1], family) {
-			s.t.Errorf("in family %s: %q", family, line)
-			continue
-		}
-		name := strings.TrimPrefix(m[1], "blueprint_platform_") + m[2]
-		if _, twice := samples[name]; twice {
-			s.t.Errorf("%s is there twice", name)
-		}
-		if samples[name], err = strconv.ParseFloat(m[3], 64); err != nil {
-			s.t.Error(err)
-		}
+	samples, err := parseMetrics(string(text))
+	if err != nil {
+		s.t.Error(err)
 	}
 	return samples
 }
 
+var (
+	sampleLine = regexp.MustCompile(`^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\+Inf|[0-9][0-9.e+-]*)$`)
+	labelPair  = regexp.MustCompile(`^([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\\n]|\\["\\n])*)"(?:,|$)`)
+)
+
+// parseMetrics reads Prometheus' text format more strictly than Prometheus does: every family once, with HELP, TYPE and samples, all with the same labels, none twice;
+// histograms whole and in order. Names come back without the platform's prefix.
+func parseMetrics(text string) (map[string]float64, error) {
+	samples := map[string]float64{}
+	if !utf8.ValidString(text) || !strings.HasSuffix(text, "\n") {
+		return nil, errors.New("not UTF-8, or not ended by a line break")
+	}
+	families := map[string]bool{}
+	var family, kind, labels, le string
+	var last float64
+	bad := func(line, format string, args ...any) error {
+		return fmt.Errorf("in family %s: %s: %q", family, fmt.Sprintf(format, args...), line)
+	}
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		if help, ok := strings.CutPrefix(line, "# HELP "); ok {
+			name, words, _ := strings.Cut(help, " ")
+			if families[name] || words == "" || (family != "" && labels == "") {
+				return nil, bad(line, "a family twice, without help, or the one before without samples")
+			}
+			families[name] = true
+			family, kind, labels = name, "", ""
+			continue
+		}
+		if rest, ok := strings.CutPrefix(line, "# TYPE "); ok {
+			name, what, _ := strings.Cut(rest, " ")
+			if name != family || kind != "" || !slices.Contains([]string{"counter", "gauge", "histogram"}, what) {
+				return nil, bad(line, "type")
+			}
+			kind = what
+			if (kind == "counter") != strings.HasSuffix(name, "_total") {
+				return nil, bad(line, "a counter's name ends in _total")
+			}
+			continue
+		}
+		m := sampleLine.FindStringSubmatch(line)
+		if m == nil || kind == "" {
+			return nil, bad(line, "no sample")
+		}
+		value, err := strconv.ParseFloat(m[3], 64)
+		if err != nil || value < 0 {
+			return nil, bad(line, "value")
+		}
+		var names []string
+		bound := ""
+		for rest := m[2]; rest != ""; {
+			pair := labelPair.FindStringSubmatch(rest)
+			if pair == nil || slices.Contains(names, pair[1]) {
+				return nil, bad(line, "labels")
+			}
+			rest = rest[len(pair[0]):]
+			if pair[1] == "le" && kind == "histogram" {
+				bound = pair[2]
+				continue
+			}
+			names = append(names, pair[1])
+		}
+		if set := fmt.Sprint(names); labels != "" && labels != set {
+			return nil, bad(line, "other labels than before: %s", labels)
+		} else {
+			labels = set
+		}
+		switch suffix := strings.TrimPrefix(m[1], family); {
+		case kind != "histogram" && suffix == "":
+		case kind == "histogram" && suffix == "_bucket":
+			before, _ := strconv.ParseFloat(le, 64)
+			now, err := strconv.ParseFloat(bound, 64)
+			if err != nil || le != "" && le != "+Inf" && (now <= before || value < last) {
+				return nil, bad(line, "buckets are not in order")
+			}
+			le, last = bound, value
+		case kind == "histogram" && suffix == "_sum" && le == "+Inf":
+		case kind == "histogram" && suffix == "_count" && le == "+Inf" && value == last:
+			le = ""
+		default:
+			return nil, bad(line, "not of this family")
+		}
+		name := strings.TrimPrefix(m[1], metricsPrefix)
+		if m[2] != "" {
+			name += "{" + m[2] + "}"
+		}
+		if _, twice := samples[name]; twice {
+			return nil, bad(line, "twice")
+		}
+		samples[name] = value
+	}
+	if le != "" {
+		return nil, errors.New("a histogram does not end")
+	}
+	return samples, nil
+}
+
 func TestMetricsCountCalls(t *testing.T) {
 	s := newServer(t)
-	if got := s.scrape(); len(got) != 1 || got["functions"] != 0 {
+	if got := s.scrape(); len(got) != 3 || got["functions"] != 0 {
 		t.Errorf("without functions: %v", got)
 	}
 	s.putJobs("f", nil, "X-Blueprint-Service", `a%22b%5Cc%C3`)
@@ -78,7 +158,10 @@ func TestMetricsCountCalls(t *testing.T) {
 		`invocations_total{function="f",code="timeout"}`:             0,
 		`invocation_duration_seconds_count{function="f"}`:            5,
 		`invocation_duration_seconds_bucket{function="f",le="+Inf"}`: 5,
-		`process_starts_total{function="f"}`:                         1,
+		`process_starts_total{function="f"}`:                         2, // those of the replaced one too
+		`cold_starts_total{function="f"}`:                            2,
+		`function_healthy{function="f"}`:                             1,
+		`memory_limit_bytes{function="f"}`:                           256 << 20,
 		`running{function="f"}`:                                      0,
 		`waiting{function="f"}`:                                      0,
 		`processes{function="f"}`:                                    1,
@@ -109,7 +192,8 @@ func TestDurationsAreCountedInTheirBucketAndAllAbove(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.counts.calls.add(500*time.Microsecond, true, nil) // a bound is in its bucket
-	f.counts.calls.add(2*time.Second, false, notRunError(faas.ErrConflict, "x", "y"))
+	f.counts.calls.add(2*time.Second, false, faas.Errorf(faas.ErrConflict, "x", "", "y"))
+	f.counts.calls.add(time.Minute, false, notRunError(faas.ErrThrottled, "x", "y")) // it did not run
 	f.counts.calls.add(time.Hour, false, nil)
 	got := s.scrape()
 	for le, want := range map[string]float64{"0.0005": 1, "0.001": 1, "1": 1, "2.5": 2, "900": 2, "+Inf": 3} {
@@ -119,6 +203,47 @@ func TestDurationsAreCountedInTheirBucketAndAllAbove(t *testing.T) {
 	}
 	if got[`cold_starts_total{function="f"}`] != 1 || got[`invocations_total{function="f",code="internal"}`] != 1 {
 		t.Error(got)
+	}
+}
+
+func TestARemovedFunctionHasNoMetrics(t *testing.T) {
+	s := newServer(t)
+	s.mustPut("stays", scriptZip(t, "echo x >&2; exit 1"))
+	s.mustPut("goes", scriptZip(t, "true"))
+	for range crashLoop {
+		s.invoke("stays", 0, "")
+	}
+	got := s.scrape()
+	if got[`function_healthy{function="stays"}`] != 0 || got[`function_healthy{function="goes"}`] != 1 || got[`log_lines_total{function="stays"}`] != crashLoop {
+		t.Error(got)
+	}
+	s.do(http.MethodDelete, "/api/functions/goes", nil)
+	for name := range s.scrape() {
+		if strings.Contains(name, "goes") {
+			t.Errorf("%s is still there", name)
+		}
+	}
+	s.mustPut("goes", scriptZip(t, "true"))
+	if got := s.scrape(); got[`invocations_total{function="goes",code="ok"}`] != 0 {
+		t.Error("a new function has the counts of an old one")
+	}
+}
+
+// A service's name can be anything where the platform is embedded.
+func TestLabelsAreEscaped(t *testing.T) {
+	for service, want := range map[string]string{
+		`a"b\c`: `a\"b\\c`, "line\nbreak": `line\nbreak`, "\\n": `\\n`, `"} 1`: `\"} 1`, "bad\xff": "bad\uFFFD", "猫\r\t\x00": "猫\r\t\x00", "# HELP x": "# HELP x",
+	} {
+		s := newServer(t)
+		d := &deployment{record: record{ID: "f", Service: service, Config: config{MemoryMB: 128, TimeoutSecs: 1}}, pkg: bytes.NewReader(scriptZip(t, "true"))}
+		f, err := s.p.deploy(t.Context(), d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := `function_info{function="f",service="` + want + `",package_sha256="` + f.PackageSHA256 + `"}`
+		if got := s.scrape(); got[name] != 1 {
+			t.Errorf("%q: no %s in %v", service, name, got)
+		}
 	}
 }
 

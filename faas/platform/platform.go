@@ -149,6 +149,7 @@ type counts struct {
 	last     atomic.Int64  // Unix nanoseconds, 0 for never
 	restores atomic.Uint64 // how often the function was put back, or asked to be
 	calls    callCounts
+	pools    poolCounts
 }
 
 func (c *counts) lastTime() (t time.Time) {
@@ -164,6 +165,7 @@ func (f *function) stop(ctx context.Context) error {
 		return nil
 	}
 	err := f.pool.Close(ctx)
+	f.counts.pools.end(f.pool)
 	_ = os.RemoveAll(f.work) // what is left of it goes at the next start
 	return err
 }
@@ -202,6 +204,7 @@ func (p *Platform) newFunction(rec record) (*function, error) {
 		_ = os.RemoveAll(temp)
 		return nil, err
 	}
+	f.counts.pools.begin(f.pool)
 	return f, nil
 }
 

@@ -34,7 +34,7 @@ func (p *Platform) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if r.URL.Path == metricsPath {
 		if allow(w, r, http.MethodGet, http.MethodHead) {
-			p.serveMetrics(w)
+			p.serveMetrics(w, r)
 		}
 		return
 	}

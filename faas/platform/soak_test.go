@@ -152,7 +152,7 @@ func TestSoak(t *testing.T) {
 // run makes the calls from one number to another.
 func (s *soak) run(from, to int) {
 	for _, f := range s.functions {
-		s.put(f, false)
+		s.change(f, func() { s.put(f, false) })
 	}
 	var next atomic.Int64
 	next.Store(int64(from))
@@ -174,22 +174,32 @@ func (s *soak) run(from, to int) {
 	}
 	wg.Wait()
 	for _, f := range s.functions {
-		s.delete(f)
+		s.change(f, func() { s.delete(f) })
 	}
+}
+
+// change makes one change of a function at a time.
+func (s *soak) change(f *soakFunction, change func()) {
+	f.change.Lock()
+	defer f.change.Unlock()
+	change()
 }
 
 // disturb changes a function, or looks at what the platform says of itself.
 func (s *soak) disturb(rng *rand.Rand) {
 	f := s.functions[rng.IntN(len(s.functions))]
-	switch f.changes[rng.IntN(len(f.changes))] {
-	case 'r':
-		s.put(f, true)
-	case 'd':
-		s.delete(f)
-		s.put(f, true)
-	case 'b':
-		s.back(f)
-	}
+	kind := f.changes[rng.IntN(len(f.changes))]
+	s.change(f, func() {
+		switch kind {
+		case 'r':
+			s.put(f, true)
+		case 'd':
+			s.delete(f)
+			s.put(f, true)
+		case 'b':
+			s.back(f)
+		}
+	})
 	switch rng.IntN(4) {
 	case 0:
 		s.do(http.MethodGet, "/api/functions/"+f.id+"/health", nil)
@@ -209,8 +219,6 @@ var unmarked = sync.OnceValue(func() []byte {
 })
 
 func (s *soak) put(f *soakFunction, replace bool) {
-	f.change.Lock()
-	defer f.change.Unlock()
 	version := f.begun.Add(1)
 	config := map[string]any{"memory_mb": 512, "timeout_secs": 120, "env_vars": map[string]string{"VERSION": strconv.FormatInt(version, 10), "SOAK_LEDGER": s.ledger}}
 	for name, value := range f.config {
@@ -231,16 +239,12 @@ func (s *soak) put(f *soakFunction, replace bool) {
 }
 
 func (s *soak) delete(f *soakFunction) {
-	f.change.Lock()
-	defer f.change.Unlock()
 	if a := s.do(http.MethodDelete, "/api/functions/"+f.id, nil); a.status != http.StatusOK {
 		s.fail("DELETE %s: %d %v", f.id, a.status, a.body)
 	}
 }
 
 func (s *soak) back(f *soakFunction) {
-	f.change.Lock()
-	defer f.change.Unlock()
 	previous, ok := s.do(http.MethodGet, "/api/functions/"+f.id, nil).body["previous"]
 	if !ok {
 		return
