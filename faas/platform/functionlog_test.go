@@ -177,3 +177,17 @@ func TestLogTakesLinesOfManyProcesses(t *testing.T) {
 		}
 	}
 }
+
+func FuzzHarmless(f *testing.F) {
+	f.Add([]byte("tab\tand \x1b[2J\xff"))
+	f.Add(bytes.Repeat([]byte{0}, maxLogText+1))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		got, cut := harmless(text)
+		if len(got) > maxLogText || cut && len(text) <= maxLogText/len(`\U00000000`) {
+			t.Errorf("%d bytes of %d, cut %v", len(got), len(text), cut)
+		}
+		if again, cut := harmless([]byte(got)); again != got || cut {
+			t.Errorf("%q is not harmless: %q", got, again)
+		}
+	})
+}
