@@ -1,0 +1,327 @@
+package cgroup
+
+import (
+	"bufio"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// With HOST_RECORD the test binary is a program that makes groups and is killed.
+func TestMain(m *testing.M) {
+	if record := os.Getenv("HOST_RECORD"); record != "" {
+		beHost(record)
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func beHost(record string) {
+	r, err := Open(Config{Name: os.Getenv("HOST_NAME"), Record: record})
+	if err != nil {
+		fmt.Println("error", err)
+		return
+	}
+	g, err := r.NewGroup(Limits{MemoryBytes: 64 << 20, Processes: 10})
+	if err != nil {
+		fmt.Println("error", err)
+		return
+	}
+	cmd := sleeper(g)
+	if err := cmd.Start(); err != nil {
+		fmt.Println("error", err)
+		return
+	}
+	g.Join(cmd.Process.Pid)
+	for !g.Limiting() {
+		time.Sleep(time.Millisecond)
+	}
+	fmt.Println(cmd.Process.Pid)
+	time.Sleep(time.Hour)
+}
+
+// sleeper is a process in a session of its own, which ends only when it is killed.
+func sleeper(g *Group) *exec.Cmd {
+	cmd := exec.Command("/bin/sleep", "1000")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.SysProcAttr.CgroupFD, cmd.SysProcAttr.UseCgroupFD = g.FD()
+	return cmd
+}
+
+const aWhile = 30 * time.Second
+
+func await(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(aWhile); !is(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("not seen: " + what)
+		}
+	}
+}
+
+func gone(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err != nil || strings.Contains(string(stat), ") Z ")
+}
+
+// openHere opens what this machine gives to the test. Where that is nothing, the error has to say so, and the test is over.
+func openHere(t *testing.T, cfg Config) *Root {
+	t.Helper()
+	cfg.Name = "blueprint-test-" + rand.Text()
+	r, err := Open(cfg)
+	if err != nil {
+		if !errors.Is(err, ErrUnavailable) {
+			t.Fatal(err)
+		}
+		if os.Geteuid() == 0 {
+			t.Log("root, and still:", err)
+		}
+		return nil
+	}
+	t.Cleanup(func() {
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+		for _, tree := range r.trees {
+			if _, err := os.Stat(tree.base); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s is left: %v", tree.base, err)
+			}
+		}
+	})
+	return r
+}
+
+func TestAGroupHoldsWhatItsProcessStarts(t *testing.T) {
+	r := openHere(t, Config{CPU: true})
+	if r == nil {
+		return
+	}
+	g, err := r.NewGroup(Limits{MemoryBytes: 64 << 20, Processes: 20, CPUs: 0.5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The shell starts another before it is moved anywhere, and another session after.
+	cmd := exec.Command("/bin/sh", "-c", "sleep 1000 & echo $!; read go; setsid sleep 1000 & echo $!; wait")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr.CgroupFD, cmd.SysProcAttr.UseCgroupFD = g.FD()
+	in, _ := cmd.StdinPipe()
+	out, _ := cmd.StdoutPipe()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	next := func() string { lines.Scan(); return lines.Text() }
+	early := next()
+	g.Join(cmd.Process.Pid)
+	if s := r.Support(); s.Memory != Absent {
+		await(t, "the limit", g.Limiting)
+	}
+	fmt.Fprintln(in, "go")
+	late := next()
+	for _, pid := range []string{strconv.Itoa(cmd.Process.Pid), early, late} {
+		for i := range r.trees {
+			if procs := words(g.dir(&r.trees[i]), "cgroup.procs"); !strings.Contains(" "+strings.Join(procs, " ")+" ", " "+pid+" ") {
+				t.Errorf("%s is not in %s, which has %v", pid, g.dir(&r.trees[i]), procs)
+			}
+		}
+	}
+	g.Kill()
+	await(t, "the end of all", func() bool {
+		a, _ := strconv.Atoi(early)
+		b, _ := strconv.Atoi(late)
+		return gone(a) && gone(b)
+	})
+	g.Settle()
+	_ = cmd.Wait()
+	g.Release()
+}
+
+// The files say what the kernel was told. How much time a process then gets is the kernel's.
+func TestTheKernelHasTheLimits(t *testing.T) {
+	r := openHere(t, Config{CPU: true})
+	if r == nil {
+		return
+	}
+	g, err := r.NewGroup(Limits{MemoryBytes: 64 << 20, Processes: 20, CPUs: 0.5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Release()
+	for i := range r.trees {
+		tree := &r.trees[i]
+		want := map[string]string{}
+		switch {
+		case tree.v2:
+			if tree.memory {
+				want["memory.max"], want["memory.oom.group"] = "67108864", "1"
+			}
+			if tree.pids {
+				want["pids.max"] = "20"
+			}
+			if tree.cpu {
+				want["cpu.max"] = "50000 100000"
+			}
+		case tree.memory:
+			want["memory.limit_in_bytes"] = "67108864"
+		case tree.pids:
+			want["pids.max"] = "20"
+		case tree.cpu:
+			want["cpu.cfs_quota_us"], want["cpu.cfs_period_us"] = "50000", "100000"
+		}
+		for name, value := range want {
+			if got := strings.Join(words(g.dir(tree), name), " "); got != value {
+				t.Errorf("%s of %s is %q, want %q", name, g.dir(tree), got, value)
+			}
+		}
+	}
+}
+
+func TestEmptyGroupsAreUsedAgain(t *testing.T) {
+	r := openHere(t, Config{})
+	if r == nil {
+		return
+	}
+	l := Limits{MemoryBytes: 64 << 20, Processes: 20}
+	first, err := r.NewGroup(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := sleeper(first)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	first.Join(cmd.Process.Pid)
+	_ = cmd.Process.Kill()
+	first.Settle()
+	_ = cmd.Wait()
+	first.Release()
+	r.waiting.Wait()
+	if again, err := r.NewGroup(l); err != nil || again != first {
+		t.Errorf("another group: %v", err)
+	}
+	if other, err := r.NewGroup(Limits{MemoryBytes: 128 << 20}); err != nil || other == first {
+		t.Errorf("the same group for other limits: %v", err)
+	}
+}
+
+// See asNew for what the kernel does otherwise.
+func TestAGroupThatWasKilledIsNotUsedAgain(t *testing.T) {
+	r := openHere(t, Config{})
+	if r == nil {
+		return
+	}
+	for range 3 {
+		g, err := r.NewGroup(Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := sleeper(g)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		g.Kill()
+		_ = cmd.Wait()
+		g.Release()
+		r.waiting.Wait()
+		if len(r.free) > 0 {
+			t.Error("the group is kept")
+		}
+	}
+}
+
+func TestWhatAKilledProgramLeavesIsRemoved(t *testing.T) {
+	if openHere(t, Config{}) == nil {
+		return
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	record, name := filepath.Join(t.TempDir(), "record"), "blueprint-test-"+rand.Text()
+	host := exec.Command(exe)
+	host.Env = append(os.Environ(), "HOST_RECORD="+record, "HOST_NAME="+name)
+	out, err := host.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := host.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var answer string
+	_, err = fmt.Fscanln(out, &answer)
+	pid, convErr := strconv.Atoi(answer)
+	_ = host.Process.Kill()
+	_ = host.Wait()
+	if err := errors.Join(err, convErr); err != nil {
+		t.Fatal(err)
+	}
+	var bases []string
+	text, err := os.ReadFile(record)
+	if err == nil {
+		err = json.Unmarshal(text, &bases)
+	}
+	if err != nil || len(bases) == 0 {
+		t.Fatal(err, bases)
+	}
+	for _, base := range bases {
+		if _, err := os.Stat(base); err != nil {
+			t.Errorf("nothing was left to remove: %v", err)
+		}
+	}
+	Clean(record, "another name") // does no harm
+	if gone(pid) {
+		t.Error("the record of another was used")
+	}
+	if err := os.WriteFile(record, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	Clean(record, name)
+	await(t, "the end of the process", func() bool { return gone(pid) })
+	for _, base := range append(bases, record) {
+		if _, err := os.Stat(base); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is left: %v", base, err)
+		}
+	}
+}
+
+// A record is a file that could be damaged: only control groups are ever removed.
+func TestOnlyControlGroupsAreRemoved(t *testing.T) {
+	dir := t.TempDir()
+	precious := filepath.Join(dir, "name")
+	if err := os.Mkdir(precious, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	record := filepath.Join(dir, "record")
+	for _, text := range []string{`["` + precious + `"]`, `{`, `["name"]`, `[""]`} {
+		if err := os.WriteFile(record, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		Clean(record, "name")
+		if _, err := os.Stat(precious); err != nil {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+func TestClosedRootsMakeNoGroups(t *testing.T) {
+	r := openHere(t, Config{})
+	if r == nil {
+		return
+	}
+	if err := errors.Join(r.Close(), r.Close()); err != nil {
+		t.Error(err)
+	}
+	if _, err := r.NewGroup(Limits{}); !errors.Is(err, ErrUnavailable) {
+		t.Error(err)
+	}
+}
