@@ -26,6 +26,8 @@ type Config struct {
 
 	// MemoryMB is the most memory that one process with its descendants may use, in MiB; 0 for no limit. See [Host.MemoryLimitKind].
 	MemoryMB uint32
+	// Confinement is what else a process may not do.
+	Confinement
 	// MaxConcurrency is how many calls run at the same time, and MaxQueue how many more may wait for that. 0 means 100 and 1000.
 	MaxConcurrency, MaxQueue int
 	// MaxWorkers is the most warm processes. 0 means the number of processors, at least 2.
@@ -51,6 +53,44 @@ type Config struct {
 	// Provider is what Error.Provider says. Empty: "local".
 	Provider string
 }
+
+// Confinement bounds one process with its descendants. The zero value bounds nothing. It holds on Linux; other systems run processes as another user and no more.
+type Confinement struct {
+	// CPUs is how many processors' time it may use, where the host's control groups can say so; 0 for no limit.
+	CPUs float64
+	// MaxTasks is the most processes and threads; 0 for no limit. Where the host has no control groups for it, what has more is killed as soon as that is seen.
+	MaxTasks int
+	// MaxOpenFiles is the most files that each process may have open; 0 for as many as this program.
+	MaxOpenFiles int
+	// NoCoreDumps keeps crashes from writing the memory to disk.
+	NoCoreDumps bool
+	// User is who the process runs as; nil for who this program runs as. Another user needs root.
+	User *User
+	// Namespaces are what it has of its own. They need root.
+	Namespaces Namespaces
+	// OwnTempDir says that TempDir is nobody else's, so that processes whose TMPDIR it is are those of this pool.
+	OwnTempDir bool
+}
+
+// User is a user with its groups, as numbers.
+type User struct {
+	UID, GID uint32
+	Groups   []uint32
+	// Alone says that nobody else runs as this user: what does so belongs to the pool.
+	Alone bool
+}
+
+// Namespaces is a set of namespaces, see namespaces(7).
+type Namespaces uint8
+
+const (
+	// PIDNamespace hides the numbers of other processes, and ends all that are in it with the first.
+	PIDNamespace Namespaces = 1 << iota
+	// IPCNamespace has its own System V and POSIX message queues, semaphores and shared memory.
+	IPCNamespace
+	// NetworkNamespace has no network, not even loopback.
+	NetworkNamespace
+)
 
 // Line is a line that a process wrote to its standard error, or a part of a long one.
 type Line struct {

@@ -11,7 +11,7 @@ import (
 )
 
 // guard kills the process groups of this host when the program itself is killed: a parent-death signal reaches the processes that the host
-// started, but not those that they started. It is a shell that waits for the end of its input.
+// started, but not those that they started. Where there are control groups it kills all that is in them. It is a shell that waits for the end of its input.
 type guard struct {
 	host *Host
 
@@ -27,13 +27,16 @@ type guard struct {
 
 const guardScript = `trap '' HUP INT QUIT TERM
 groups=' '
+everything=
 while read -r op id; do
 	case $op in
 	+) groups="$groups$id " ;;
+	k) everything=$id ;;
 	-) case $groups in *" $id "*) groups="${groups%%" $id "*} ${groups#*" $id "}" ;; esac ;;
 	esac
 done
-for id in $groups; do kill -KILL -"$id"; done 2>/dev/null`
+for id in $groups; do kill -KILL -"$id"; done 2>/dev/null
+if [ -n "$everything" ]; then echo 1 >"$everything"; fi 2>/dev/null`
 
 func newGuard(h *Host) *guard { return &guard{host: h, groups: map[int]bool{}} }
 
@@ -58,6 +61,9 @@ func (g *guard) ready() {
 	g.input, g.proc = input, proc
 	for pid := range g.groups {
 		g.tell("+", pid)
+	}
+	for _, name := range g.host.cgroups.KillFiles() {
+		_, _ = input.WriteString("k " + name + "\n")
 	}
 	if g.closed {
 		g.stop()
@@ -111,7 +117,6 @@ func (g *guard) start() (input *os.File, proc *os.Process, err error) {
 }
 
 // stop ends the shell. mu is held.
-
 func (g *guard) stop() {
 	if g.input == nil {
 		return

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/tangle-network/blueprint-serverless/internal/cgroup"
 )
 
 // Host starts processes and watches over their memory. All of them die with the program: at once on Linux, by the kernel's parent-death
@@ -17,6 +19,7 @@ type Host struct {
 	wg      sync.WaitGroup
 	inherit []*os.File // nil entries that make the kernel close descriptors this program itself inherited
 	guard   *guard
+	cgroups *cgroup.Root // nil: none
 
 	maxProcesses int // see makeRoom
 
@@ -39,21 +42,37 @@ type startRequest struct {
 
 var errHostClosed = errors.New("the process host is closed")
 
-// NewHost returns a host. It must be closed after the pools that use it.
-func NewHost() *Host {
-	h := &Host{starts: make(chan *startRequest), done: make(chan struct{}), inherit: inheritedDescriptors()}
+// HostConfig says how a host keeps its processes.
+type HostConfig struct {
+	// Cgroups has a control group for every process. It is closed after the host. nil: limits are held as well as it goes without.
+	Cgroups *cgroup.Root
+	// NoNewPrivileges keeps programs such as sudo from giving the processes rights that they were not started with, on Linux.
+	NoNewPrivileges bool
+}
+
+// NewHost returns a host without control groups. It must be closed after the pools that use it.
+func NewHost() *Host { return NewConfinedHost(HostConfig{}) }
+
+// NewConfinedHost returns a host. It must be closed after the pools that use it.
+func NewConfinedHost(c HostConfig) *Host {
+	h := &Host{starts: make(chan *startRequest), done: make(chan struct{}), inherit: inheritedDescriptors(), cgroups: c.Cgroups}
 	h.guard = newGuard(h)
 	h.wg.Add(1)
-	go h.run()
+	go h.run(c.NoNewPrivileges)
 	return h
 }
 
+// Support says which limits the host's control groups hold.
+func (h *Host) Support() cgroup.Support { return h.cgroups.Support() }
+
 // run starts processes from one thread that lives as long as the host: the parent-death signal comes when the thread that forked dies, not the
 // program.
-func (h *Host) run() {
+func (h *Host) run(noNewPrivileges bool) {
 	defer h.wg.Done()
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	runtime.LockOSThread() // and not unlocked: the thread ends with the goroutine
+	if noNewPrivileges {
+		forbidNewPrivileges()
+	}
 	for {
 		select {
 		case r := <-h.starts:
@@ -101,6 +120,14 @@ func (h *Host) Close() {
 	h.mu.Unlock()
 	h.wg.Wait()
 	h.guard.close()
+}
+
+// newGroup makes the control group of a process; nil where there are none.
+func (h *Host) newGroup(c *Config) (*cgroup.Group, error) {
+	if h.cgroups == nil {
+		return nil, nil
+	}
+	return h.cgroups.NewGroup(cgroup.Limits{MemoryBytes: int64(c.MemoryMB) << 20, Processes: c.MaxTasks, CPUs: c.CPUs})
 }
 
 // memoryInterval is how often the memory of processes that run calls is looked at.

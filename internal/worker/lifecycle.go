@@ -96,6 +96,7 @@ func (p *Pool) Close(ctx context.Context) error {
 	}
 	<-p.drained // the calls that were cut off see the end of their process
 	p.wg.Wait()
+	p.sweep()
 	if p.ownHost {
 		p.host.Close()
 	}

@@ -42,6 +42,14 @@ const (
 	jobBig   = 10 // answers args[0] MiB
 	jobSlow  = 11 // answers after a while
 	jobFDs   = 12
+
+	jobRead      = 13 // answers a file
+	jobBomb      = 14 // starts processes until it cannot, at most 300, and answers how many it could
+	jobOpenFiles = 15 // opens files until it cannot, at most 5000, and answers how many it could
+	jobDaemon    = 16 // answers the pid of a process that left its session and its parent
+	jobDaughter  = 17 // has a child in a session of its own, which sleeps, and hangs; the pid is in its file
+	jobChildEats = 18 // has a child that eats memory
+	jobWrite     = 19 // writes a file that only its user can read
 )
 
 func beJob(mode string) {
@@ -156,6 +164,49 @@ func runJob(id uint32, args []byte, w *frame.Writer) ([]byte, error) {
 	case jobSlow:
 		time.Sleep(300 * time.Millisecond)
 		return args, nil
+	case jobRead:
+		return os.ReadFile(string(args))
+	case jobWrite:
+		return nil, os.WriteFile(string(args), []byte("secret"), 0o600)
+	case jobBomb:
+		for n := range 300 {
+			if err := exec.Command("/bin/sleep", "1000").Start(); err != nil {
+				return fmt.Append(nil, n), nil
+			}
+		}
+		return []byte("300"), nil
+	case jobOpenFiles:
+		for n := range 5000 {
+			if _, err := syscall.Open("/dev/null", syscall.O_RDONLY|syscall.O_CLOEXEC, 0); err != nil {
+				return fmt.Append(nil, n), nil
+			}
+		}
+		return []byte("5000"), nil
+	case jobDaemon:
+		cmd := exec.Command("/bin/sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		return cmd.Output()
+	case jobDaughter:
+		cmd := exec.Command("/bin/sleep", "1000")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		if err := cmd.Start(); err != nil {
+			return nil, err
+		}
+		if err := os.WriteFile(string(args), fmt.Append(nil, cmd.Process.Pid, "\n"), 0o600); err != nil {
+			return nil, err
+		}
+		time.Sleep(time.Hour)
+	case jobChildEats:
+		exe, err := os.Executable()
+		if err != nil {
+			return nil, err
+		}
+		cmd := exec.Command(exe)
+		cmd.Env = append(os.Environ(), "JOB_MODE=stdio")
+		cmd.Stdin = strings.NewReader(fmt.Sprintf(`{"job_id":%d,"args":[]}`, jobEat))
+		out, err := cmd.CombinedOutput()
+		time.Sleep(time.Hour) // what killed the child is to end this one too
+		return out, err
 	case jobFDs:
 		entries, err := os.ReadDir("/proc/self/fd")
 		if err != nil {

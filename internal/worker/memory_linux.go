@@ -7,52 +7,87 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tangle-network/blueprint-serverless/internal/cgroup"
 )
 
 // MemoryLimitKind says in words how memory limits are enforced on this system.
-func (*Host) MemoryLimitKind() string {
+func (h *Host) MemoryLimitKind() string {
+	switch h.Support().Memory {
+	case cgroup.V2:
+		return "cgroup v2: the kernel holds the process and its descendants together to the limit, swap included, and kills them all above it"
+	case cgroup.V1:
+		return "cgroup v1: the kernel holds the process and its descendants together to the limit, some milliseconds after the start of the process"
+	}
 	return "resident memory of the process and its descendants, looked at every 20 ms and killed above the limit; " +
 		"RLIMIT_DATA of each process at twice the limit plus 256 MiB stops what grows faster"
 }
 
-// limitMemory sets the hard stop for what allocates faster than the watch looks. It is wider than the limit because it counts address space
-// that is reserved for writing, such as thread stacks, not only memory in use.
-func limitMemory(pid int, limit int64) {
-	if limit <= 0 {
-		return
+// setLimits sets the limits of a process that was just started, which what it starts inherits.
+func (p *process) setLimits(pid int, c *Config) {
+	// Wider than the limit because it counts address space that is reserved for writing, such as thread stacks, not only memory in use.
+	if p.limit > 0 && !p.group.Limiting() {
+		lower(pid, unix.RLIMIT_DATA, uint64(2*p.limit+256<<20))
 	}
-	stop := uint64(2*limit + 256<<20)
-	_ = unix.Prlimit(pid, unix.RLIMIT_DATA, &unix.Rlimit{Cur: stop, Max: stop}, nil)
+	if c.MaxOpenFiles > 0 {
+		lower(pid, unix.RLIMIT_NOFILE, uint64(c.MaxOpenFiles))
+	}
+	if c.NoCoreDumps {
+		lower(pid, unix.RLIMIT_CORE, 0)
+	}
+	if p.most > 0 && c.User != nil && c.User.Alone { // it is counted for the user, and not for root
+		lower(pid, unix.RLIMIT_NPROC, uint64(p.most*c.MaxWorkers))
+	}
 }
 
-// memoryUsed returns the resident memory of the process, with its descendants if asked, in bytes.
-func memoryUsed(pid int, descendants bool) int64 {
-	var buf [256]byte
-	return residentOf(pid, descendants, buf[:], 0)
+// lower sets a limit, which must not be higher than the process has it. The process may have ended.
+func lower(pid, resource int, value uint64) {
+	var now unix.Rlimit
+	if unix.Prlimit(pid, resource, nil, &now) == nil {
+		value = min(value, now.Max)
+		_ = unix.Prlimit(pid, resource, &unix.Rlimit{Cur: value, Max: value}, nil)
+	}
+}
+
+// measureTree returns the resident memory of the process in bytes, with its descendants if asked; then it also returns how many processes and threads they are,
+// counted to a little more than most.
+func measureTree(pid int, descendants bool, most int) (used int64, processes int) {
+	t := tree{descendants: descendants, most: most}
+	t.add(pid, 0)
+	return t.used, t.processes
 }
 
 // maxDepth bounds the walk through a tree of processes that changes while it is read.
 const maxDepth = 16
 
-func residentOf(pid int, descendants bool, buf []byte, depth int) int64 {
+type tree struct {
+	descendants     bool
+	most, processes int
+	used            int64
+	buf             [256]byte
+}
+
+func (t *tree) add(pid, depth int) {
 	dir := "/proc/" + strconv.Itoa(pid)
-	used := int64(0)
-	if fields := bytes.Fields(readSmall(dir+"/statm", buf)); len(fields) > 1 {
+	if fields := bytes.Fields(readSmall(dir+"/statm", t.buf[:])); len(fields) > 1 {
 		pages, _ := strconv.ParseInt(string(fields[1]), 10, 64)
-		used = pages * int64(os.Getpagesize())
+		t.used += pages * int64(os.Getpagesize())
 	}
-	if !descendants || depth == maxDepth {
-		return used
+	if !t.descendants || depth == maxDepth {
+		return
 	}
 	tasks, _ := os.ReadDir(dir + "/task")
+	t.processes += len(tasks)
 	for _, task := range tasks {
+		if t.most > 0 && t.processes > t.most {
+			return
+		}
 		for _, child := range bytes.Fields(readSmall(dir+"/task/"+task.Name()+"/children", make([]byte, 4096))) {
 			if id, err := strconv.Atoi(string(child)); err == nil {
-				used += residentOf(id, true, buf, depth+1)
+				t.add(id, depth+1)
 			}
 		}
 	}
-	return used
 }
 
 func readSmall(path string, buf []byte) []byte {

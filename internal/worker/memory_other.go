@@ -7,9 +7,9 @@ import "os"
 // MemoryLimitKind says in words how memory limits are enforced on this system.
 func (*Host) MemoryLimitKind() string { return "none: memory limits are enforced on Linux only" }
 
-func limitMemory(int, int64) {}
+func (*process) setLimits(int, *Config) {}
 
-func memoryUsed(int, bool) int64 { return 0 }
+func measureTree(int, bool, int) (used int64, processes int) { return 0, 0 }
 
 func ownPeak() int64 { return 0 }
 

@@ -330,22 +330,6 @@ func TestProcessesSeeOnlyTheirOwnEnvironment(t *testing.T) {
 	}
 }
 
-func TestProcessesInheritNoDescriptor(t *testing.T) {
-	if runtime.GOOS != "linux" {
-		t.Skip("needs /proc")
-	}
-	secret := t.TempDir() + "/secret"
-	fd, err := syscall.Open(secret, syscall.O_CREAT|syscall.O_RDWR, 0o600) // without close-on-exec
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = syscall.Close(fd) }()
-	p := newPool(t, "stdio", nil)
-	if got := mustInvoke(t, p, jobFDs, ""); strings.Contains(got, secret) {
-		t.Errorf("the process has descriptors\n%s", got)
-	}
-}
-
 func TestIdleProcessesEndAndComeBack(t *testing.T) {
 	p := newPool(t, "frames", func(c *Config) { c.IdleTimeout = 20 * time.Millisecond })
 	pid, _ := strconv.Atoi(mustInvoke(t, p, jobPID, ""))

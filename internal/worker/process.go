@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/cgroup"
 )
 
 // process is one running child with its own process group.
@@ -26,11 +27,14 @@ type process struct {
 	tail   logTail
 	grace  time.Duration
 
-	limit    int64 // bytes, 0 for none
+	group    *cgroup.Group // nil: none
+	limit    int64         // bytes, 0 for none
+	most     int           // processes, 0 for no limit that has to be watched
 	busy     atomic.Int32
 	peak     atomic.Int64 // bytes
 	starting atomic.Bool  // it has not said hello yet
 	memOut   atomic.Bool  // killed for its memory
+	tooMany  atomic.Bool  // killed for its number of processes
 	hostRSS  int64        // peak of this program when the child was started, see ownPeak
 
 	killing sync.Mutex // held while the group is killed or the process reaped, so that a reused id is never killed
@@ -54,10 +58,18 @@ func startProcess(h *Host, c *Config, env []string) (*process, error) {
 	if err != nil {
 		return nil, errors.Join(err, inR.Close(), inW.Close(), outR.Close(), outW.Close())
 	}
+	if h.Support().Processes == cgroup.Absent {
+		p.most = c.MaxTasks
+	}
 	h.guard.ready()
-	p.proc, err = h.startProcess(c.Path, append([]string{c.Path}, c.Args...), &os.ProcAttr{
-		Dir: c.Dir, Env: env, Files: []*os.File{inR, outW, errW}, Sys: sysProcAttr(),
-	}, h.guard.add)
+	if p.group, err = h.newGroup(c); err == nil {
+		p.proc, err = h.startProcess(c.Path, append([]string{c.Path}, c.Args...), &os.ProcAttr{
+			Dir: c.Dir, Env: env, Files: []*os.File{inR, outW, errW}, Sys: sysProcAttr(c, p.group),
+		}, func(pid int) {
+			h.guard.add(pid)
+			p.setLimits(pid, c)
+		})
+	}
 	for _, f := range []*os.File{inR, outW, errW} {
 		_ = f.Close() // the child's ends
 	}
@@ -65,11 +77,12 @@ func startProcess(h *Host, c *Config, env []string) (*process, error) {
 		for _, f := range []*os.File{inW, outR, errR} {
 			_ = f.Close()
 		}
+		p.group.Release()
 		return nil, err
 	}
 	p.pid, p.stdin, p.stdout = p.proc.Pid, inW, outR
 	p.hostRSS = ownPeak() // now, that the process executes its own program
-	limitMemory(p.pid, p.limit)
+	p.group.Join(p.pid)
 	h.guard.ready() // where somebody has killed it
 	h.watch(p)
 	logged := make(chan struct{})
@@ -84,6 +97,7 @@ func startProcess(h *Host, c *Config, env []string) (*process, error) {
 // reap waits for the end of the process, kills what it left of its group, and closes exited once all it wrote has been read.
 func (p *process) reap(stderr *os.File, logged <-chan struct{}) {
 	state := waitExit(p.proc)
+	p.group.Settle()
 	p.killing.Lock()
 	killGroup(p.proc)
 	if state == nil {
@@ -102,6 +116,10 @@ func (p *process) reap(stderr *os.File, logged <-chan struct{}) {
 	if peak := childPeak(p.state); peak > p.hostRSS+peakSlack {
 		p.notePeak(peak)
 	}
+	if p.limit > 0 && p.state != nil && !p.state.Success() && p.group.OutOfMemory() {
+		p.memOut.Store(true)
+	}
+	p.group.Release()
 	close(p.exited)
 }
 
@@ -126,12 +144,12 @@ func (p *process) clearReadDeadline() {
 	}
 }
 
-// kill ends the process and its group. It may be called at any time and any number of times.
+// kill ends the process and all that it has started. It may be called at any time and any number of times.
 func (p *process) kill() {
 	p.killing.Lock()
 	defer p.killing.Unlock()
 	if !p.reaped {
-		killGroup(p.proc)
+		p.killAll()
 	}
 }
 
@@ -149,13 +167,20 @@ func (p *process) peakMB() uint32 {
 	return uint32((p.peak.Load() + mib - 1) / mib)
 }
 
+// checkMemory notes the memory in use and, with what the process has started if descendants says so, ends what is beyond a limit that the kernel does not hold.
 func (p *process) checkMemory(descendants bool) {
-	used := memoryUsed(p.pid, descendants)
+	used, processes := measureTree(p.pid, descendants, p.most)
 	p.notePeak(used)
-	if p.limit > 0 && used > p.limit {
+	kernel := p.group.Limiting()
+	switch {
+	case kernel && descendants && p.group.OutOfMemory(), !kernel && p.limit > 0 && used > p.limit:
 		p.memOut.Store(true)
-		p.kill()
+	case p.most > 0 && processes > p.most:
+		p.tooMany.Store(true)
+	default:
+		return
 	}
+	p.kill()
 }
 
 // failure says how the process ended. It must be called after exited is closed.
@@ -168,8 +193,10 @@ func (p *process) failure() *faas.FunctionError {
 	}
 	overLimit := p.limit > 0 && p.peak.Load() > p.limit
 	switch {
+	case p.tooMany.Load():
+		e.Type, e.Message = "too many processes", fmt.Sprintf("the process and what it started became more than their limit of %d processes and threads and were killed", p.most)
 	case p.memOut.Load(), overLimit && (signaled || e.ExitCode != 0):
-		e.Type, e.Message = "out of memory", fmt.Sprintf("the process used more than its limit of %d MiB of memory and was killed", p.limit>>20)
+		e.Type, e.Message = "out of memory", fmt.Sprintf("the process reached its limit of %d MiB of memory and was killed", p.limit>>20)
 	case signaled:
 		e.Type, e.Message = "killed", "the process was ended by signal: "+sig
 	case e.ExitCode != 0:
@@ -225,12 +252,15 @@ func (t *logTail) String() string {
 
 // environment completes the configured variables with those that programs cannot do without.
 func environment(c *Config, extra ...string) []string {
-	temp := c.TempDir
-	if abs, err := filepath.Abs(temp); err == nil {
-		temp = abs
-	}
-	env := append(baseEnvironment(temp), c.Env...)
+	env := append(baseEnvironment(absolute(c.TempDir)), c.Env...)
 	return dedupe(append(env, extra...))
+}
+
+func absolute(path string) string {
+	if abs, err := filepath.Abs(path); err == nil {
+		return abs
+	}
+	return path
 }
 
 // dedupe keeps the last value of each name.

@@ -2,6 +2,12 @@
 
 package worker
 
-import "syscall"
+import (
+	"syscall"
 
-func sysProcAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
+	"github.com/tangle-network/blueprint-serverless/internal/cgroup"
+)
+
+func sysProcAttr(c *Config, _ *cgroup.Group) *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Credential: credential(c.User)}
+}

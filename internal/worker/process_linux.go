@@ -7,11 +7,26 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tangle-network/blueprint-serverless/internal/cgroup"
 )
 
-func sysProcAttr() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+func sysProcAttr(c *Config, g *cgroup.Group) *syscall.SysProcAttr {
+	a := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Credential: credential(c.User)}
+	a.CgroupFD, a.UseCgroupFD = g.FD()
+	for _, n := range []struct {
+		is   Namespaces
+		flag uintptr
+	}{{PIDNamespace, syscall.CLONE_NEWPID}, {IPCNamespace, syscall.CLONE_NEWIPC}, {NetworkNamespace, syscall.CLONE_NEWNET}} {
+		if c.Namespaces&n.is != 0 {
+			a.Cloneflags |= n.flag
+		}
+	}
+	return a
 }
+
+// forbidNewPrivileges binds the calling thread and what it starts, for good.
+func forbidNewPrivileges() { _ = unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }
 
 // waitExit returns when the process has ended and leaves it a zombie, so that its id and that of its group cannot be another's yet.
 func waitExit(p *os.Process) *os.ProcessState {

@@ -16,6 +16,13 @@ func baseEnvironment(temp string) []string {
 	return []string{"PATH=" + defaultPath, "HOME=" + temp, "TMPDIR=" + temp}
 }
 
+func credential(u *User) *syscall.Credential {
+	if u == nil {
+		return nil
+	}
+	return &syscall.Credential{Uid: u.UID, Gid: u.GID, Groups: u.Groups}
+}
+
 // killGroup kills the process and all that are still in its group.
 func killGroup(p *os.Process) {
 	if p.Pid > 0 {

@@ -3,9 +3,11 @@ package worker
 import (
 	"os"
 	"syscall"
+
+	"github.com/tangle-network/blueprint-serverless/internal/cgroup"
 )
 
-func sysProcAttr() *syscall.SysProcAttr {
+func sysProcAttr(*Config, *cgroup.Group) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{CreationFlags: syscall.CREATE_NEW_PROCESS_GROUP}
 }
 
