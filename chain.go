@@ -69,6 +69,30 @@ type chainDefinition struct {
 // fetchChain reads the definition of a blueprint from the contract at o.contract, through the nodes o.rpc. Both may be empty, not at the same
 // time.
 func fetchChain(ctx context.Context, blueprintID uint64, o *fetchOptions) (*chainDefinition, error) {
+	cfg, err := o.chain()
+	if err != nil {
+		return nil, err
+	}
+	var rangeErr error
+	cfg.LogRange, rangeErr = logRange(os.Getenv(LogRangeEnv))
+	b, err := tangle.Read(ctx, cfg, blueprintID)
+	if err != nil {
+		return nil, o.chainFailed(err)
+	}
+	def := &chainDefinition{
+		Metadata:      chainMetadata(b),
+		ProfilingData: b.Definition.Metadata.ProfilingData,
+		// Not the one that the event tells: which jobs have a profile must not depend on how far back a node searches.
+		Description: b.Definition.Metadata.Description,
+	}
+	if rangeErr != nil {
+		def.Metadata.Warnings = append(def.Metadata.Warnings, rangeErr.Error())
+	}
+	return def, nil
+}
+
+// chain says where and how to read.
+func (o *fetchOptions) chain() (tangle.Config, error) {
 	cfg := tangle.Config{
 		URLs: o.rpc, ChainID: o.chainID, Block: o.block, Client: o.httpClient, CacheDir: o.cache, LogQueries: defaultEventSearch,
 	}
@@ -81,32 +105,22 @@ func fetchChain(ctx context.Context, blueprintID uint64, o *fetchOptions) (*chai
 	if o.contract != "" {
 		address, err := tangle.ParseAddress(o.contract)
 		if err != nil {
-			return nil, faas.Errorf(faas.ErrInvalidArgument, fetchOp, "", "%w", err)
+			return cfg, faas.Errorf(faas.ErrInvalidArgument, fetchOp, "", "%w", err)
 		}
 		cfg.Contract = &address
 	}
-	var rangeErr error
-	cfg.LogRange, rangeErr = logRange(os.Getenv(LogRangeEnv))
-	b, err := tangle.Read(ctx, cfg, blueprintID)
-	if err != nil {
-		code, hint := faas.ErrInternal, ""
-		var chainErr *tangle.Error
-		if errors.As(err, &chainErr) {
-			code = chainErr.Code()
-			hint = hintFor(chainErr.Kind, o)
-		}
-		return nil, faas.Errorf(code, fetchOp, "", "%w%s", err, hint)
+	return cfg, nil
+}
+
+// chainFailed is the error of a chain that could not be read.
+func (o *fetchOptions) chainFailed(err error) error {
+	code, hint := faas.ErrInternal, ""
+	var chainErr *tangle.Error
+	if errors.As(err, &chainErr) {
+		code = chainErr.Code()
+		hint = hintFor(chainErr.Kind, o)
 	}
-	def := &chainDefinition{
-		Metadata:      chainMetadata(b),
-		ProfilingData: b.Definition.Metadata.ProfilingData,
-		// Not the one that the event tells: which jobs have a profile must not depend on how far back a node searches.
-		Description: b.Definition.Metadata.Description,
-	}
-	if rangeErr != nil {
-		def.Metadata.Warnings = append(def.Metadata.Warnings, rangeErr.Error())
-	}
-	return def, nil
+	return faas.Errorf(code, fetchOp, "", "%w%s", err, hint)
 }
 
 // hintFor says what to do about an error, where that is not obvious.

@@ -100,10 +100,36 @@ func WithFetchLogger(l *slog.Logger) FetchOption { return func(o *fetchOptions) 
 // not answer as it should, ErrTooLarge for one that says too much, and ErrTimeout. A [ChainError] says more. No error shows more of a
 // node's URL than its scheme and host. There is metadata exactly when the error is nil.
 func FetchMetadata(ctx context.Context, blueprintID uint64, opts ...FetchOption) (*Metadata, error) {
-	var o fetchOptions
+	o := newFetchOptions(opts)
+	if err := ctx.Err(); err != nil {
+		return nil, faas.Errorf(faas.ErrTimeout, fetchOp, "", "blueprint %d: %w", blueprintID, err)
+	}
+	var meta *Metadata
+	var err error
+	if o.mock {
+		meta = mockMetadata(blueprintID, o, "it was asked for")
+	} else if o.contract, err = contractAddress(o.contract); err != nil {
+		return nil, err
+	} else if o.contract == "" && len(o.rpc) == 0 {
+		meta = mockMetadata(blueprintID, o, "no contract is configured (WithContract, "+ContractEnv+" or "+ContractFallbackEnv+")")
+	} else {
+		def, err := fetchChain(ctx, blueprintID, o)
+		if err != nil {
+			return nil, err
+		}
+		meta = def.assemble(o)
+	}
+	for _, warning := range meta.Warnings {
+		o.logger.LogAttrs(ctx, slog.LevelWarn, warning, slog.Uint64("blueprint_id", blueprintID), slog.String("source", string(meta.Source)))
+	}
+	return meta, nil
+}
+
+func newFetchOptions(opts []FetchOption) *fetchOptions {
+	o := &fetchOptions{}
 	for _, opt := range opts {
 		if opt != nil {
-			opt(&o)
+			opt(o)
 		}
 	}
 	if o.httpClient == nil {
@@ -112,28 +138,7 @@ func FetchMetadata(ctx context.Context, blueprintID uint64, opts ...FetchOption)
 	if o.logger == nil {
 		o.logger = slog.New(slog.DiscardHandler)
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, faas.Errorf(faas.ErrTimeout, fetchOp, "", "blueprint %d: %w", blueprintID, err)
-	}
-	var meta *Metadata
-	var err error
-	if o.mock {
-		meta = mockMetadata(blueprintID, &o, "it was asked for")
-	} else if o.contract, err = contractAddress(o.contract); err != nil {
-		return nil, err
-	} else if o.contract == "" && len(o.rpc) == 0 {
-		meta = mockMetadata(blueprintID, &o, "no contract is configured (WithContract, "+ContractEnv+" or "+ContractFallbackEnv+")")
-	} else {
-		def, err := fetchChain(ctx, blueprintID, &o)
-		if err != nil {
-			return nil, err
-		}
-		meta = def.assemble(&o)
-	}
-	for _, warning := range meta.Warnings {
-		o.logger.LogAttrs(ctx, slog.LevelWarn, warning, slog.Uint64("blueprint_id", blueprintID), slog.String("source", string(meta.Source)))
-	}
-	return meta, nil
+	return o
 }
 
 // contractAddress returns the configured address, or the empty string where none is. given is that of WithContract.

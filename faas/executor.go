@@ -110,7 +110,7 @@ func (s State) Current(u Unit) bool {
 // service is read, changed or removed; waits are waits for a state. Order, concurrency, back-off after ErrThrottled, rollback, progress and the
 // record of what exists are the engine's: a provider that can only create and delete is complete.
 //
-// Abilities that only some providers have are the one-method interfaces [Warmer], [HealthChecker] and [LogReader]; an executor that lacks them is complete.
+// Abilities that only some providers have are the one-method interfaces [Warmer], [HealthChecker], [LogReader] and [Diagnoser]; an executor that lacks them is complete.
 type Executor interface {
 	Invoker
 

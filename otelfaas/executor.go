@@ -15,7 +15,7 @@ import (
 )
 
 // Executor returns an executor that passes every call on to exec, within a span that is a child of the one in the call's context, and measures invocations. It
-// is a Warmer, a HealthChecker and a LogReader where exec is. Of cfg, which is what exec was opened with, Provider, Service and Region are recorded.
+// is a Warmer, a HealthChecker, a LogReader and a Diagnoser where exec is. Of cfg, which is what exec was opened with, Provider, Service and Region are recorded.
 func (t *Telemetry) Executor(exec faas.Executor, cfg faas.Config) faas.Executor {
 	e := &executor{Executor: exec, t: t, units: map[uint32]string{}}
 	e.attrs = append(e.attrs, invokedProviderKey.String(provider(cfg.Provider)))
@@ -34,6 +34,9 @@ func (t *Telemetry) Executor(exec faas.Executor, cfg faas.Config) faas.Executor 
 	}
 	if can.LogReader != nil {
 		can.LogReader = reader{e, can.LogReader}
+	}
+	if can.Diagnoser != nil {
+		can.Diagnoser = diagnoser{e, can.Diagnoser}
 	}
 	return ability.Add(e, can)
 }
@@ -222,4 +225,18 @@ func (r reader) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogLin
 			return failed
 		})
 	}
+}
+
+type diagnoser struct {
+	e        *executor
+	diagnose faas.Diagnoser
+}
+
+// Diagnose passes the call on. What it finds is no error of the span.
+func (d diagnoser) Diagnose(ctx context.Context) (checks []faas.Check) {
+	_ = d.e.call(ctx, "diagnose", d.e.with(), func(ctx context.Context, _ trace.Span) error {
+		checks = d.diagnose.Diagnose(ctx)
+		return nil
+	})
+	return checks
 }

@@ -18,5 +18,8 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
-	os.Exit(run(ctx, os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr, terminal: terminalWidth(os.Stderr), color: os.Getenv("NO_COLOR") == ""}))
+	color := os.Getenv("NO_COLOR") == ""
+	os.Exit(run(ctx, os.Args[1:], streams{
+		in: os.Stdin, out: os.Stdout, err: os.Stderr, terminal: terminalWidth(os.Stderr), color: color, colorOut: color && terminalWidth(os.Stdout) != nil,
+	}))
 }

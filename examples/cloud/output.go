@@ -33,9 +33,9 @@ var exitCodes = map[faas.Code]int{
 
 const exitHelp = `Exit codes: 0 success, 1 internal error, 2 invalid argument or policy, 3 not found, 4 already exists, 5 too large,
 6 permission denied, 7 throttled, 8 conflict, 9 timeout, 10 unavailable, 11 unsupported, 12 provider not linked,
-13 the function failed, 20 status: something is unhealthy or differs, 130 interrupted.`
+13 the function failed, 20 status or doctor: something is not as it should be, 130 interrupted.`
 
-// unhealthyError is what status ends with where something is not as it should be. The answer itself tells what.
+// unhealthyError is what status and doctor end with where something is not as it should be. The answer itself tells what.
 type unhealthyError struct{}
 
 func (unhealthyError) Error() string { return "the service is not as it should be" }

@@ -18,6 +18,7 @@ type streams struct {
 	// terminal tells how many columns err has now; nil where it is no terminal.
 	terminal func() int
 	color    bool // on a terminal
+	colorOut bool // out is a terminal, and may be coloured
 }
 
 // app is one run of the program.
@@ -56,6 +57,7 @@ A day of an operator:
 
   cloud platform                        # in another terminal: a platform on this machine, to try everything
   cloud policy --serverless true --faas-provider custom --faas-custom-endpoint http://127.0.0.1:8080
+  cloud doctor                          # what stands in the way, and how to put it right
   cloud profile target/release/my-blueprint --jobs 0,1
   cloud analyze target/release/my-blueprint --calls-per-month 100000
   cloud plan    --service-id 123 --binary target/release/my-blueprint
@@ -87,7 +89,7 @@ func (a *app) root() *cobra.Command {
 	flags.BoolVar(&a.json, "json", a.json, "print one JSON document")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print no progress and no remarks")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(a.policyCommand(), a.showCommand(), a.profileCommand(), a.analyzeCommand(), a.platformCommand())
+	root.AddCommand(a.policyCommand(), a.showCommand(), a.profileCommand(), a.analyzeCommand(), a.platformCommand(), a.doctorCommand())
 	service := &cobra.Command{
 		Use: "service", Short: "Deploy, watch, invoke and remove a service (the same commands as without \"service\")",
 		Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },

@@ -23,6 +23,7 @@ const (
 	OpWarm     Op = "warm"
 	OpHealth   Op = "health"
 	OpLogs     Op = "logs"
+	OpDiagnose Op = "diagnose"
 )
 
 // Writes reports whether the method changes something at the provider.

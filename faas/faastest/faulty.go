@@ -8,8 +8,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/ability"
 )
 
-// Faulty returns an executor that passes every call on to exec, except where the script makes it go wrong. It is a Warmer, a HealthChecker and
-// a LogReader where exec is. Units and Close always pass.
+// Faulty returns an executor that passes every call on to exec, except where the script makes it go wrong. It is a Warmer, a HealthChecker, a
+// LogReader and a Diagnoser where exec is. Units and Close always pass.
 func Faulty(exec faas.Executor, s Script) faas.Executor {
 	f := &faulty{Executor: exec, script: script{decide: s}}
 	can := ability.Of(exec)
@@ -21,6 +21,9 @@ func Faulty(exec faas.Executor, s Script) faas.Executor {
 	}
 	if can.LogReader != nil {
 		can.LogReader = faultyLogs{f, can.LogReader}
+	}
+	if can.Diagnoser != nil {
+		can.Diagnoser = faultyDiagnosis{f, can.Diagnoser}
 	}
 	return ability.Add(f, can)
 }
@@ -121,4 +124,18 @@ func (l faultyLogs) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.Lo
 			yield(faas.LogLine{}, err)
 		}
 	}
+}
+
+type faultyDiagnosis struct {
+	f         *faulty
+	diagnoser faas.Diagnoser
+}
+
+// Diagnose has one check that failed, in place of those of the executor, where the script says so.
+func (d faultyDiagnosis) Diagnose(ctx context.Context) (checks []faas.Check) {
+	err := d.f.inject(ctx, Call{Op: OpDiagnose, Job: faas.NoJob}, func() error { checks = d.diagnoser.Diagnose(ctx); return nil })
+	if err != nil {
+		return []faas.Check{{Name: "diagnose", Status: faas.CheckFailed, Detail: err.Error(), Remedy: "try again", Err: err}}
+	}
+	return checks
 }

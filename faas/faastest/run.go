@@ -75,6 +75,7 @@ func Run(t *testing.T, h Harness) {
 	t.Run("AtOnce", s.atOnce)
 	t.Run("Neighbours", s.neighbours)
 	t.Run("Invoke", s.invoking)
+	t.Run("Diagnose", s.diagnosing)
 	t.Run("Close", s.closing)
 }
 

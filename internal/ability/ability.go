@@ -8,6 +8,7 @@ type Set struct {
 	Warmer        faas.Warmer
 	HealthChecker faas.HealthChecker
 	LogReader     faas.LogReader
+	Diagnoser     faas.Diagnoser
 }
 
 // Of returns the abilities of exec.
@@ -15,61 +16,122 @@ func Of(exec faas.Executor) (s Set) {
 	s.Warmer, _ = exec.(faas.Warmer)
 	s.HealthChecker, _ = exec.(faas.HealthChecker)
 	s.LogReader, _ = exec.(faas.LogReader)
+	s.Diagnoser, _ = exec.(faas.Diagnoser)
 	return s
 }
 
 type (
-	executor = faas.Executor
-	warmer   = faas.Warmer
-	checker  = faas.HealthChecker
-	reader   = faas.LogReader
+	executor  = faas.Executor
+	warmer    = faas.Warmer
+	checker   = faas.HealthChecker
+	reader    = faas.LogReader
+	diagnoser = faas.Diagnoser
 )
 
-// Add returns an executor that is exec, of which only the methods of faas.Executor count, with the abilities of s. A type has the methods that it was
-// compiled with, so that there is one for each combination.
+// A type has the methods that it was compiled with, so that there is one for each combination. The letters are those of the abilities.
+type (
+	with  struct{ executor }
+	withW struct {
+		executor
+		warmer
+	}
+	withH struct {
+		executor
+		checker
+	}
+	withWH struct {
+		executor
+		warmer
+		checker
+	}
+	withL struct {
+		executor
+		reader
+	}
+	withWL struct {
+		executor
+		warmer
+		reader
+	}
+	withHL struct {
+		executor
+		checker
+		reader
+	}
+	withWHL struct {
+		executor
+		warmer
+		checker
+		reader
+	}
+)
+
+// Add returns an executor that is exec, of which only the methods of faas.Executor count, with the abilities of s.
 func Add(exec faas.Executor, s Set) faas.Executor {
 	w, h, l := s.Warmer, s.HealthChecker, s.LogReader
 	switch [...]bool{w != nil, h != nil, l != nil} {
 	case [...]bool{true, false, false}:
-		return struct {
-			executor
-			warmer
-		}{exec, w}
+		return diagnosing(s.Diagnoser, withW{exec, w}, func(x withW, d diagnoser) faas.Executor {
+			return struct {
+				withW
+				diagnoser
+			}{x, d}
+		})
 	case [...]bool{false, true, false}:
-		return struct {
-			executor
-			checker
-		}{exec, h}
+		return diagnosing(s.Diagnoser, withH{exec, h}, func(x withH, d diagnoser) faas.Executor {
+			return struct {
+				withH
+				diagnoser
+			}{x, d}
+		})
 	case [...]bool{true, true, false}:
-		return struct {
-			executor
-			warmer
-			checker
-		}{exec, w, h}
+		return diagnosing(s.Diagnoser, withWH{exec, w, h}, func(x withWH, d diagnoser) faas.Executor {
+			return struct {
+				withWH
+				diagnoser
+			}{x, d}
+		})
 	case [...]bool{false, false, true}:
-		return struct {
-			executor
-			reader
-		}{exec, l}
+		return diagnosing(s.Diagnoser, withL{exec, l}, func(x withL, d diagnoser) faas.Executor {
+			return struct {
+				withL
+				diagnoser
+			}{x, d}
+		})
 	case [...]bool{true, false, true}:
-		return struct {
-			executor
-			warmer
-			reader
-		}{exec, w, l}
+		return diagnosing(s.Diagnoser, withWL{exec, w, l}, func(x withWL, d diagnoser) faas.Executor {
+			return struct {
+				withWL
+				diagnoser
+			}{x, d}
+		})
 	case [...]bool{false, true, true}:
-		return struct {
-			executor
-			checker
-			reader
-		}{exec, h, l}
+		return diagnosing(s.Diagnoser, withHL{exec, h, l}, func(x withHL, d diagnoser) faas.Executor {
+			return struct {
+				withHL
+				diagnoser
+			}{x, d}
+		})
 	case [...]bool{true, true, true}:
-		return struct {
-			executor
-			warmer
-			checker
-			reader
-		}{exec, w, h, l}
+		return diagnosing(s.Diagnoser, withWHL{exec, w, h, l}, func(x withWHL, d diagnoser) faas.Executor {
+			return struct {
+				withWHL
+				diagnoser
+			}{x, d}
+		})
 	}
-	return struct{ executor }{exec}
+	return diagnosing(s.Diagnoser, with{exec}, func(x with, d diagnoser) faas.Executor {
+		return struct {
+			with
+			diagnoser
+		}{x, d}
+	})
+}
+
+// diagnosing returns x, joined with d unless that is nil.
+func diagnosing[T faas.Executor](d diagnoser, x T, join func(T, diagnoser) faas.Executor) faas.Executor {
+	if d == nil {
+		return x
+	}
+	return join(x, d)
 }

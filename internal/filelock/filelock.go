@@ -45,6 +45,17 @@ func Acquire(ctx context.Context, path string, poll time.Duration) (*Lock, error
 	}
 }
 
+// Held reports whether somebody holds the lock at path. It makes no file. Where there is one, which a killed holder may have left, it is locked for a moment as one of
+// several readers, so that an Acquire with poll 0 of that very moment fails.
+func Held(path string) (held bool, err error) {
+	f := flock.New(path, flock.SetFlag(os.O_RDONLY))
+	locked, err := f.TryRLock()
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && !locked, errors.Join(err, f.Close())
+}
+
 // isCurrent reports whether the locked file is still the one at its path.
 func isCurrent(f *flock.Flock) bool {
 	held, err := f.Stat()

@@ -110,7 +110,7 @@ func (s *Store) Lock(ctx context.Context, service string, provider faas.Config, 
 	if wait {
 		poll = lockPoll
 	}
-	name := strings.TrimSuffix(path, suffix) + ".lock"
+	name := lockPath(path)
 	lock, err := filelock.Acquire(ctx, name, poll)
 	switch {
 	case errors.Is(err, filelock.ErrHeld) && ctx.Err() != nil:
@@ -126,6 +126,17 @@ func (s *Store) Lock(ctx context.Context, service string, provider faas.Config, 
 	}
 	return l, nil
 }
+
+// Busy reports whether an operation on the service at the location is under way, without changing anything. See filelock.Held.
+func (s *Store) Busy(service string, provider faas.Config) (bool, error) {
+	busy, err := filelock.Held(lockPath(s.path(service, provider)))
+	if err != nil {
+		return false, s.failed("look at lock", err)
+	}
+	return busy, nil
+}
+
+func lockPath(ledger string) string { return strings.TrimSuffix(ledger, suffix) + ".lock" }
 
 func (s *Store) failed(op string, err error) error {
 	var fe *faas.Error

@@ -1,0 +1,78 @@
+// Package checkup runs the checks of a diagnosis: at once, each within its time, with results in a fixed order.
+package checkup
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// Time is how long one check may take.
+const Time = 20 * time.Second
+
+// Probe is one check that is to be made.
+type Probe struct {
+	Name string
+	// Look makes the check. Its context ends after the time of the check. The name of what it returns is set by Run.
+	Look func(context.Context) faas.Check
+}
+
+// Run makes all checks at the same time, each within the time, and returns their results in the order of the probes.
+func Run(ctx context.Context, time time.Duration, probes ...Probe) []faas.Check {
+	checks := make([]faas.Check, len(probes))
+	var all sync.WaitGroup
+	for i, p := range probes {
+		all.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, time)
+			defer cancel()
+			checks[i] = p.Look(ctx)
+			checks[i].Name = p.Name
+		})
+	}
+	all.Wait()
+	return checks
+}
+
+// SkipAll returns all checks as skipped, for one reason.
+func SkipAll(reason string, probes ...Probe) []faas.Check {
+	checks := make([]faas.Check, len(probes))
+	for i, p := range probes {
+		checks[i] = Skip("%s", reason)
+		checks[i].Name = p.Name
+	}
+	return checks
+}
+
+// OK is a check that found what is needed.
+func OK(format string, args ...any) faas.Check { return check(faas.CheckOK, nil, "", format, args) }
+
+// Skip is a check that does not apply or could not be made.
+func Skip(format string, args ...any) faas.Check {
+	return check(faas.CheckSkipped, nil, "", format, args)
+}
+
+// Warn is a check that found what a deployment can do without.
+func Warn(err error, remedy, format string, args ...any) faas.Check {
+	return check(faas.CheckWarning, err, remedy, format, args)
+}
+
+// Fail is a check that found what no deployment succeeds with. err is an *faas.Error.
+func Fail(err error, remedy, format string, args ...any) faas.Check {
+	return check(faas.CheckFailed, err, remedy, format, args)
+}
+
+// FailBy is [Fail] with the words of the error.
+func FailBy(err error, remedy string) faas.Check { return Fail(err, remedy, "%s", Words(err)) }
+
+func check(status faas.CheckStatus, err error, remedy, format string, args []any) faas.Check {
+	return faas.Check{Status: status, Detail: oneLine(fmt.Sprintf(format, args...)), Remedy: remedy, Err: err}
+}
+
+// Words are those of an error in one line, without the name of this module.
+func Words(err error) string { return oneLine(strings.TrimPrefix(err.Error(), "faas: ")) }
+
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }

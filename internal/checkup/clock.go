@@ -1,0 +1,66 @@
+package checkup
+
+import (
+	"net/http"
+	"runtime"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// Tolerance is how far a clock may be from that of a cloud before what is signed with its time is refused: AWS and Microsoft Entra take five minutes, by their documentation, and Google
+// says nothing more exact than "a reasonable timeframe".
+const Tolerance = 5 * time.Minute
+
+// noticeable is how far a clock may be before it is worth a word. It is far above what a slow answer and the whole seconds of HTTP can make up.
+const noticeable = 30 * time.Second
+
+// Clock compares the clock with the one that an answer was dated by. The request was sent at sent, and its answer had come at came. who is whose clock it is; provider is
+// named in the error.
+func Clock(provider, who string, header http.Header, sent, came time.Time) faas.Check {
+	theirs, err := http.ParseTime(header.Get("Date"))
+	if err != nil {
+		return Skip("%s does not tell the time in its answers", who)
+	}
+	skew := Skew(theirs, sent, came)
+	what := SkewWords(skew) + " of " + who
+	switch ahead := skew.Abs(); {
+	case ahead >= Tolerance:
+		return Fail(faas.Errorf(faas.ErrInvalidArgument, "diagnose", provider, "the clock is %s", what), SetClock(),
+			"this machine's clock is %s: requests signed with its time are refused from %v on", what, Tolerance)
+	case ahead >= noticeable:
+		return Warn(nil, SetClock(), "this machine's clock is %s", what)
+	}
+	return OK("within a few seconds of %s", who)
+}
+
+// Skew is how far this clock is ahead of a time that is known in whole seconds and was read between sent and came; negative where it is behind. It
+// gives the clock the benefit of the doubt.
+func Skew(theirs, sent, came time.Time) time.Duration {
+	switch earliest, latest := theirs, theirs.Add(time.Second); {
+	case sent.After(latest):
+		return sent.Sub(latest)
+	case came.Before(earliest):
+		return came.Sub(earliest)
+	}
+	return 0
+}
+
+// SkewWords says how far a clock is off, as in "2m10s ahead".
+func SkewWords(skew time.Duration) string {
+	if skew < 0 {
+		return (-skew).Round(time.Second).String() + " behind that"
+	}
+	return skew.Round(time.Second).String() + " ahead of that"
+}
+
+// SetClock is the command that sets this machine's clock.
+func SetClock() string {
+	switch runtime.GOOS {
+	case "darwin":
+		return "sudo sntp -sS time.apple.com"
+	case "windows":
+		return "w32tm /resync"
+	}
+	return "sudo timedatectl set-ntp true"
+}

@@ -1,0 +1,73 @@
+package tangle
+
+import (
+	"context"
+	"time"
+)
+
+// Head is what a node says of its chain, and of the contract, at this moment.
+type Head struct {
+	Node    string // without what may be secret in its URL
+	ChainID uint64
+	Network string // the name of a known network; else empty
+	Block   uint64 // the latest
+	Time    time.Time
+
+	Contract Address // the configured one, else the known one of the chain; zero where there is neither
+	Code     bool    // there is code at the contract's address
+}
+
+// ReadHead asks a node for its chain's id and latest block, and whether the contract is there. Only URLs, Contract, ChainID, Client and Timeout of the configuration count. The error
+// is an *Error. A contract that is not there is no error, nor is a chain on which
+// none is known.
+func ReadHead(ctx context.Context, cfg Config) (*Head, error) {
+	c, err := newClient(cfg.URLs, cfg.Client, cfg.Timeout)
+	if err != nil {
+		return nil, err
+	}
+	calls := []call{{method: "eth_chainId", required: true}, {method: "eth_getBlockByNumber", params: []any{"latest", false}, required: true}}
+	if cfg.Contract != nil {
+		calls = append(calls, codeCall(*cfg.Contract))
+	}
+	answers, err := c.do(ctx, calls)
+	if err != nil {
+		return nil, err
+	}
+	r := &reader{cfg: cfg, client: c, blueprint: &Blueprint{}}
+	if err := r.setChain(answers[0]); err != nil {
+		return nil, err
+	}
+	h := &Head{Node: c.nodes[0].String(), ChainID: r.blueprint.ChainID}
+	known, isKnown := KnownNetwork(h.ChainID)
+	h.Network = known.Name
+	number, err := blockMember(answers[1].result, "number")
+	seconds, timeErr := blockMember(answers[1].result, "timestamp")
+	if err == nil {
+		err = timeErr
+	}
+	if err != nil {
+		return nil, errorf(ErrMalformed, "node %s: answer to eth_getBlockByNumber malformed: %w", h.Node, err)
+	}
+	h.Block, h.Time = number, time.Unix(int64(min(seconds, 1<<40)), 0)
+	switch {
+	case cfg.Contract != nil:
+		h.Contract = *cfg.Contract
+		h.Code = hasCode(answers[2])
+	case isKnown:
+		h.Contract = known.Contract
+		if answers, err = c.do(ctx, []call{codeCall(h.Contract)}); err != nil {
+			return nil, err
+		}
+		h.Code = hasCode(answers[0])
+	}
+	return h, nil
+}
+
+func codeCall(contract Address) call {
+	return call{method: "eth_getCode", params: []any{contract.String(), "latest"}, required: true}
+}
+
+func hasCode(a answer) bool {
+	code, err := a.bytes()
+	return a.err == nil && err == nil && len(code) > 0
+}
