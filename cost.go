@@ -12,11 +12,11 @@ type CostInput struct {
 	// CallsPerMonth is how often each job is called in a month; JobCalls says otherwise for single jobs.
 	CallsPerMonth uint64
 	JobCalls      map[uint32]uint64
-	// DefaultMemoryMB is that of the policy, in MiB: a function has at least that much. 0 counts with what the jobs need.
+	// DefaultMemoryMB is that of the policy, in MiB: a function has at least that much, or the largest size that is sold. 0 counts with what the jobs need.
 	DefaultMemoryMB uint32
 	// KeepWarm is how many instances of each function are kept ready all the time.
 	KeepWarm uint32
-	// Arch is that of the binary; arm64 has a price of its own on some providers. Empty counts as amd64.
+	// Arch is that of the binary; arm64 has prices of its own on some providers. Empty counts as amd64.
 	Arch faas.Arch
 	// Prices are [DefaultPrices] where nil.
 	Prices *Prices
@@ -24,12 +24,13 @@ type CostInput struct {
 
 // CostEstimate is what the jobs cost in a month of 730 hours, in Currency and before taxes. It is a plain value.
 type CostEstimate struct {
-	Provider string    `json:"provider"`
-	Currency string    `json:"currency"`
-	Region   string    `json:"region"`
-	AsOf     string    `json:"as_of"`
-	Source   string    `json:"source"` // of the prices
-	Jobs     []JobCost `json:"jobs"`   // those that fit the provider, by ascending id; amounts before what is free
+	Provider   string    `json:"provider"`
+	Currency   string    `json:"currency"`
+	Region     string    `json:"region"`
+	AsOf       string    `json:"as_of"`
+	Source     string    `json:"source"`               // of the prices
+	Unverified []string  `json:"unverified,omitempty"` // those of the prices that were not seen at the provider itself
+	Jobs       []JobCost `json:"jobs"`                 // those that fit the provider, by ascending id; amounts before what is free
 	// FreeTier is what an account that does nothing else does not pay of the jobs' requests and computing.
 	FreeTier float64 `json:"free_tier"`
 	Total    float64 `json:"total"`
@@ -48,7 +49,7 @@ type JobCost struct {
 	VCPUs    float64 `json:"vcpus,omitempty"` // where processors are billed apart
 	BilledMS uint64  `json:"billed_ms"`       // of a call of average duration
 	Requests float64 `json:"requests"`
-	Compute  float64 `json:"compute"` // the memory and the processors of the calls
+	Compute  float64 `json:"compute"` // the memory and the processors of the calls, as if it were the only job
 	KeepWarm float64 `json:"keep_warm"`
 }
 
@@ -68,9 +69,10 @@ const (
 // EstimateCost says what the jobs that fit a provider cost there in a month, by their profiles and list prices, and what a machine for all of them would
 // cost in its place. It is pure.
 //
-// It is meant to err on the dear side: a profile's durations include the start of the process, every call has an instance of its own, and calls of
-// instances that are kept warm are billed as any other. What is transferred and stored, and retried, is not in it, nor is the machine that jobs which do
-// not fit need.
+// It is meant to err on the dear side: a profile's durations include the start of the process, every call has an instance of its own, and instances
+// that are kept warm are paid all the time, also where the provider bills a busy one only for its call. Calls run on instances that are kept warm as
+// long as there is time on them. Functions have no disk beyond what is included in their price (512 MB on AWS). What is transferred and stored, and
+// retried, is not in it, nor is the machine that jobs which do not fit need.
 //
 // The error is ErrInvalidArgument for a provider that is not known, ErrUnsupported for one without a price.
 func EstimateCost(meta *Metadata, provider string, in CostInput) (*CostEstimate, error) {
@@ -87,16 +89,9 @@ func EstimateCost(meta *Metadata, provider string, in CostInput) (*CostEstimate,
 		return nil, faas.Errorf(faas.ErrUnsupported, "estimate cost", provider, "no prices are known for it: give some with LoadPrices")
 	}
 	sizes, _ := faas.ProviderMemorySizes(provider)
-	profiles := map[uint32]*JobProfile{}
-	if meta != nil {
-		for i := range meta.Jobs {
-			profiles[meta.Jobs[i].ID] = meta.Jobs[i].Profile
-		}
-	}
-	c := calculation{price: price, memory: price.GBSecond}
-	if in.Arch == faas.ARM64 && len(price.GBSecondARM64) > 0 {
-		c.memory = price.GBSecondARM64
-	}
+	largest := largestSize(analysis.Limits.MaxMemoryMB, sizes)
+	profiles := profilesOf(meta)
+	c := calculation{price: price.forArch(in.Arch), warm: in.KeepWarm}
 	for _, job := range analysis.Jobs {
 		profile := profiles[job.JobID]
 		if !job.Compatible || job.Needs == nil || profile == nil {
@@ -106,11 +101,11 @@ func EstimateCost(meta *Metadata, provider string, in CostInput) (*CostEstimate,
 		if !set {
 			calls = in.CallsPerMonth
 		}
-		memory := sizes.RoundUp(max(in.DefaultMemoryMB, job.Needs.MemoryMB))
-		c.add(JobCost{JobID: job.JobID, Calls: calls, MemoryMB: memory, VCPUs: price.vcpus(memory), BilledMS: price.billed(profile.AvgDurationMS)}, in.KeepWarm)
+		memory := sizes.RoundUp(max(min(in.DefaultMemoryMB, largest), job.Needs.MemoryMB))
+		c.add(JobCost{JobID: job.JobID, Calls: calls, MemoryMB: memory, VCPUs: price.vcpus(memory), BilledMS: price.billed(profile.AvgDurationMS)})
 	}
 	out := &CostEstimate{
-		Provider: provider, Currency: prices.Currency, Region: price.Region, AsOf: price.AsOf, Source: price.Source,
+		Provider: provider, Currency: prices.Currency, Region: price.Region, AsOf: price.AsOf, Source: price.Source, Unverified: price.Unverified,
 		Jobs: c.jobs, Machine: prices.Machines.cheapest(analysis.Sizing),
 	}
 	if out.Jobs == nil {
@@ -123,35 +118,68 @@ func EstimateCost(meta *Metadata, provider string, in CostInput) (*CostEstimate,
 	return out, nil
 }
 
-// calculation sums what jobs use.
-type calculation struct {
-	price                      ProviderPrices
-	memory                     []PriceTier
-	jobs                       []JobCost
-	calls, gbSeconds, vcpuSecs float64
-	keepWarm                   float64
+// profilesOf returns the profiles that the jobs are analysed by.
+func profilesOf(meta *Metadata) map[uint32]*JobProfile {
+	profiles := map[uint32]*JobProfile{}
+	if meta != nil {
+		for _, job := range distinct(meta.Jobs) {
+			profiles[job.ID] = job.Profile
+		}
+	}
+	return profiles
 }
 
-func (c *calculation) add(job JobCost, warm uint32) {
+// calculation sums what jobs use.
+type calculation struct {
+	price ProviderPrices
+	warm  uint32
+	jobs  []JobCost
+	calls float64
+}
+
+// usage is what is billed of calls.
+type usage struct{ calls, gbSeconds, warmGBSeconds, vcpuSeconds float64 }
+
+// of is what a job's calls use, so many times as often as it is called.
+func (c *calculation) of(job JobCost, times float64) usage {
 	gb := float64(job.MemoryMB) / 1024
-	seconds := float64(job.Calls) * float64(job.BilledMS) / 1000
-	job.Requests = float64(job.Calls) / 1e6 * c.price.PerMillionRequests
-	job.Compute = tiered(c.memory, seconds*gb) + seconds*job.VCPUs*c.price.VCPUSecond
-	job.KeepWarm = float64(warm) * secondsPerMonth * (gb*c.price.IdleGBSecond + job.VCPUs*c.price.IdleVCPUSecond)
+	calls := float64(job.Calls) * times
+	seconds := calls * float64(job.BilledMS) / 1000
+	warm := 0.0 // of these seconds, at the price of instances that are kept warm
+	if c.price.WarmGBSecond > 0 {
+		warm = min(seconds, float64(c.warm)*secondsPerMonth)
+	}
+	return usage{calls: calls, gbSeconds: (seconds - warm) * gb, warmGBSeconds: warm * gb, vcpuSeconds: seconds * job.VCPUs}
+}
+
+func (c *calculation) requests(u usage) float64 { return u.calls / 1e6 * c.price.PerMillionRequests }
+
+func (c *calculation) computing(u usage) float64 {
+	return tiered(c.price.GBSecond, u.gbSeconds) + u.warmGBSeconds*c.price.WarmGBSecond + u.vcpuSeconds*c.price.VCPUSecond
+}
+
+func (c *calculation) add(job JobCost) {
+	u := c.of(job, 1)
+	job.Requests, job.Compute = c.requests(u), c.computing(u)
+	job.KeepWarm = float64(c.warm) * secondsPerMonth * (float64(job.MemoryMB)/1024*c.price.IdleGBSecond + job.VCPUs*c.price.IdleVCPUSecond)
 	c.jobs = append(c.jobs, job)
-	c.calls += float64(job.Calls)
-	c.gbSeconds += seconds * gb
-	c.vcpuSecs += seconds * job.VCPUs
-	c.keepWarm += job.KeepWarm
+	c.calls += u.calls
 }
 
 // total is the cost of all jobs with so many times the calls, and what of it is free.
 func (c *calculation) total(times float64) (pay, free float64) {
-	calls, gb, vcpu := c.calls*times, c.gbSeconds*times, c.vcpuSecs*times
-	full := calls/1e6*c.price.PerMillionRequests + tiered(c.memory, gb) + vcpu*c.price.VCPUSecond
-	free = min(calls, c.price.FreeRequests)/1e6*c.price.PerMillionRequests + tiered(c.memory, min(gb, c.price.FreeGBSeconds)) +
-		min(vcpu, c.price.FreeVCPUSeconds)*c.price.VCPUSecond
-	return full - free + c.keepWarm, free
+	var all usage
+	for _, job := range c.jobs {
+		u := c.of(job, times)
+		all = usage{all.calls + u.calls, all.gbSeconds + u.gbSeconds, all.warmGBSeconds + u.warmGBSeconds, all.vcpuSeconds + u.vcpuSeconds}
+		pay += job.KeepWarm
+	}
+	pay += c.requests(all) + c.computing(all)
+	if c.warm == 0 || !c.price.WarmNotFree {
+		granted := usage{min(all.calls, c.price.FreeRequests), min(all.gbSeconds, c.price.FreeGBSeconds), 0, min(all.vcpuSeconds, c.price.FreeVCPUSeconds)}
+		free = c.requests(granted) + c.computing(granted)
+	}
+	return pay - free, free
 }
 
 // breakEven returns the least number of calls that cost at least as much as the limit; 0 where there is none.
@@ -189,6 +217,18 @@ func tiered(tiers []PriceTier, amount float64) float64 {
 		from = upTo
 	}
 	return sum
+}
+
+// forArch puts the prices of an architecture in the place of the general ones, where it has its own.
+func (p ProviderPrices) forArch(arch faas.Arch) ProviderPrices {
+	if arch == faas.ARM64 {
+		if len(p.GBSecondARM64) > 0 {
+			p.GBSecond = p.GBSecondARM64
+		}
+		p.IdleGBSecond = cmp.Or(p.IdleGBSecondARM64, p.IdleGBSecond)
+		p.WarmGBSecond = cmp.Or(p.WarmGBSecondARM64, p.WarmGBSecond)
+	}
+	return p
 }
 
 // billed is how long a call of that duration is billed for.

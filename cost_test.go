@@ -31,6 +31,7 @@ var nano = &serverless.MachineCost{Name: "t4g.nano", Machine: 3.066, Address: 3.
 
 // Worked by hand from the prices of each provider's page.
 func TestCostsAreThoseWorkedByHand(t *testing.T) {
+	durations := map[string]uint64{"AWS, a second": 1000, "Azure, more than a second": 1250} // of a call, in milliseconds; else 120
 	for _, tt := range []struct {
 		name, provider string
 		in             serverless.CostInput
@@ -49,9 +50,30 @@ func TestCostsAreThoseWorkedByHand(t *testing.T) {
 			Jobs:     []serverless.JobCost{{Calls: 3e6, MemoryMB: 1536, BilledMS: 120, Requests: 0.60, Compute: 7.200036}},
 			FreeTier: 5.53336, Total: 2.266676, BreakEvenCalls: 4711271,
 		}},
+		// The same page's example of 3 million calls of a second with 512 MB, of memory and of /tmp, which are included: 1,500,000 GB-s.
+		// 1,500,000 x $0.0000166667 = $25.00005; $0.60. A call: 0.5 x $0.0000166667 + $0.0000002; ($6.716 + $6.86668) / that = 1,591,718.
+		{"AWS, a second", faas.AWSLambda, serverless.CostInput{CallsPerMonth: 3e6, DefaultMemoryMB: 512}, serverless.CostEstimate{
+			Jobs:     []serverless.JobCost{{Calls: 3e6, MemoryMB: 512, BilledMS: 1000, Requests: 0.60, Compute: 25.00005}},
+			FreeTier: 6.86668, Total: 18.73337, BreakEvenCalls: 1591718,
+		}},
 		// One instance of 512 MB with provisioned concurrency: 2,628,000 s x 0.5 GB x $0.0000041667 = $5.475044. No call.
 		{"AWS kept warm", faas.AWSLambda, serverless.CostInput{DefaultMemoryMB: 512, KeepWarm: 1}, serverless.CostEstimate{
 			Jobs: []serverless.JobCost{{MemoryMB: 512, BilledMS: 120, KeepWarm: 5.475044}}, Total: 5.475044,
+		}},
+		// On arm64: x $0.0000033334.
+		{"AWS kept warm on arm64", faas.AWSLambda, serverless.CostInput{DefaultMemoryMB: 512, KeepWarm: 1, Arch: faas.ARM64}, serverless.CostEstimate{
+			Jobs: []serverless.JobCost{{MemoryMB: 512, BilledMS: 120, KeepWarm: 4.380088}}, Total: 4.380088,
+		}},
+		// With calls, of which none is free: 3,000,000 x 0.12 s x 0.5 GB = 180,000 GB-s x $0.0000097222 = $1.749996; $0.60.
+		// A call: 0.06 x $0.0000097222 + $0.0000002; ($6.716 - $5.475044) / that = 1,584,203.
+		{"AWS called and kept warm", faas.AWSLambda, serverless.CostInput{CallsPerMonth: 3e6, DefaultMemoryMB: 512, KeepWarm: 1}, serverless.CostEstimate{
+			Jobs:  []serverless.JobCost{{Calls: 3e6, MemoryMB: 512, BilledMS: 120, Requests: 0.60, Compute: 1.749996, KeepWarm: 5.475044}},
+			Total: 7.82504, BreakEvenCalls: 1584203,
+		}},
+		// 12,000,000 s are more than an instance has: 1,314,000 GB-s x $0.0000097222 + 4,686,000 x $0.0000166667 = $12.774971 + $78.100156; $20.
+		{"AWS with more calls than those kept warm have time for", faas.AWSLambda, serverless.CostInput{CallsPerMonth: 1e8, DefaultMemoryMB: 512, KeepWarm: 1}, serverless.CostEstimate{
+			Jobs:  []serverless.JobCost{{Calls: 1e8, MemoryMB: 512, BilledMS: 120, Requests: 20, Compute: 90.875127, KeepWarm: 5.475044}},
+			Total: 116.350171, BreakEvenCalls: 1584203,
 		}},
 		// 10^10 calls with 10 GB: 10^10 x 0.12 s x 10 GB = 12 x 10^9 GB-s, half of them in the second tier:
 		// 6 x 10^9 x $0.0000166667 + 6 x 10^9 x $0.000015 = $190,000.2; requests 10,000 x $0.20 = $2,000.
@@ -67,9 +89,20 @@ func TestCostsAreThoseWorkedByHand(t *testing.T) {
 			Jobs:     []serverless.JobCost{{Calls: 3e6, MemoryMB: 512, VCPUs: 0.333, BilledMS: 200, Requests: 1.20, Compute: 5.5452}},
 			FreeTier: 5.87, Total: 0.8752, BreakEvenCalls: 5664473,
 		}},
+		// With 2 GiB comes a whole processor: 600,000 s x (2 x $0.0000025 + $0.000024) = $17.40. Free: $0.80, 360,000 GiB-s = $0.90, $4.32.
+		// A call: $0.0000004 + 0.2 x $0.000029 = $0.0000062; ($6.716 + $6.02) / that = 2,054,194.
+		{"Google with a whole processor", faas.GCPFunctions, serverless.CostInput{CallsPerMonth: 3e6, DefaultMemoryMB: 2048}, serverless.CostEstimate{
+			Jobs:     []serverless.JobCost{{Calls: 3e6, MemoryMB: 2048, VCPUs: 1, BilledMS: 200, Requests: 1.20, Compute: 17.40}},
+			FreeTier: 6.02, Total: 12.58, BreakEvenCalls: 2054194,
+		}},
 		// 2,628,000 s x (0.5 GiB + 0.333 vCPU) x $0.0000025 = $5.47281.
 		{"Google kept warm", faas.GCPFunctions, serverless.CostInput{DefaultMemoryMB: 512, KeepWarm: 1}, serverless.CostEstimate{
 			Jobs: []serverless.JobCost{{MemoryMB: 512, VCPUs: 0.333, BilledMS: 200, KeepWarm: 5.47281}}, Total: 5.47281,
+		}},
+		// Here what is free is so for instances that are kept warm, too. A call, while its memory is free: $0.0000019984; ($6.716 - $5.47281 + $5.12) / that = 3,184,143.
+		{"Google called and kept warm", faas.GCPFunctions, serverless.CostInput{CallsPerMonth: 3e6, DefaultMemoryMB: 512, KeepWarm: 1}, serverless.CostEstimate{
+			Jobs:     []serverless.JobCost{{Calls: 3e6, MemoryMB: 512, VCPUs: 0.333, BilledMS: 200, Requests: 1.20, Compute: 5.5452, KeepWarm: 5.47281}},
+			FreeTier: 5.87, Total: 6.34801, BreakEvenCalls: 3184143,
 		}},
 		// https://azure.microsoft.com/pricing/details/functions/, Flex Consumption: 120 ms are billed as 1,000 ms. 3,000,000 s x 0.5 GB x $0.000026 = $39;
 		// 3 x $0.40 = $1.20. Free: 100,000 GB-s = $2.60 and 250,000 = $0.10.
@@ -78,21 +111,45 @@ func TestCostsAreThoseWorkedByHand(t *testing.T) {
 			Jobs:     []serverless.JobCost{{Calls: 3e6, MemoryMB: 512, BilledMS: 1000, Requests: 1.20, Compute: 39}},
 			FreeTier: 2.70, Total: 37.5, BreakEvenCalls: 702687,
 		}},
-		// Always ready: 2,628,000 s x 2 x 0.5 GB x $0.000004 = $10.512, which is more than the machine.
+		// 1,250 ms are billed as 1,300 ms, and 3,000 MB, which nobody sells, as 4,096: 3,900,000 s x 4 GB x $0.000026 = $405.60.
+		// A call: $0.0001352 + $0.0000004 = $0.0001356; below 250,000 calls only computing: ($6.716 + $2.60) / $0.0001352 = 68,906.
+		{"Azure, more than a second", faas.AzureFunctions, serverless.CostInput{CallsPerMonth: 3e6, DefaultMemoryMB: 3000}, serverless.CostEstimate{
+			Jobs:     []serverless.JobCost{{Calls: 3e6, MemoryMB: 4096, BilledMS: 1300, Requests: 1.20, Compute: 405.60}},
+			FreeTier: 2.70, Total: 404.10, BreakEvenCalls: 68906,
+		}},
+		// 2,048 MB: 3,000,000 s x 2 GB x $0.000026 = $156; ($6.716 + $2.60) / $0.000052 = 179,154. More than 4,096 MB is not sold.
+		{"Azure with the middle size", faas.AzureFunctions, serverless.CostInput{CallsPerMonth: 3e6, DefaultMemoryMB: 2048}, serverless.CostEstimate{
+			Jobs:     []serverless.JobCost{{Calls: 3e6, MemoryMB: 2048, BilledMS: 1000, Requests: 1.20, Compute: 156}},
+			FreeTier: 2.70, Total: 154.50, BreakEvenCalls: 179154,
+		}},
+		{"Azure with a default above what is sold", faas.AzureFunctions, serverless.CostInput{DefaultMemoryMB: 10240}, serverless.CostEstimate{
+			Jobs: []serverless.JobCost{{MemoryMB: 4096, BilledMS: 1000}},
+		}},
+		// Always ready: 2,628,000 s x 2 x 0.5 GB x $0.000004 = $10.512, which is more than the machine; a call's 0.5 GB-s are $0.000008.
 		{"Azure kept warm", faas.AzureFunctions, serverless.CostInput{CallsPerMonth: 1, KeepWarm: 2}, serverless.CostEstimate{
-			Jobs:     []serverless.JobCost{{Calls: 1, MemoryMB: 512, BilledMS: 1000, Requests: 0.0000004, Compute: 0.000013, KeepWarm: 10.512}},
-			FreeTier: 0.0000134, Total: 10.512,
+			Jobs:  []serverless.JobCost{{Calls: 1, MemoryMB: 512, BilledMS: 1000, Requests: 0.0000004, Compute: 0.000008, KeepWarm: 10.512}},
+			Total: 10.5120084,
+		}},
+		// https://learn.microsoft.com/azure/azure-functions/flex-consumption-plan#billing: nothing is free. 100,000 s x 0.5 GB x $0.000016 = $0.80; $0.04.
+		// Half of $10.512 for one instance. A call: $0.0000084; ($6.716 - $5.256) / that = 173,810.
+		{"Azure called and kept warm", faas.AzureFunctions, serverless.CostInput{CallsPerMonth: 1e5, KeepWarm: 1}, serverless.CostEstimate{
+			Jobs:  []serverless.JobCost{{Calls: 1e5, MemoryMB: 512, BilledMS: 1000, Requests: 0.04, Compute: 0.80, KeepWarm: 5.256}},
+			Total: 6.096, BreakEvenCalls: 173810,
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := serverless.EstimateCost(priced, tt.provider, tt.in)
+			meta := priced
+			if ms, other := durations[tt.name]; other {
+				meta = &serverless.Metadata{Jobs: []serverless.Job{{Profile: &serverless.JobProfile{AvgDurationMS: ms, P95DurationMS: ms, PeakMemoryMB: 100}}}}
+			}
+			got, err := serverless.EstimateCost(meta, tt.provider, tt.in)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if got.Source == "" || got.AsOf == "" || got.Region == "" || got.Currency != "USD" {
 				t.Errorf("the prices are of no source: %+v", got)
 			}
-			tt.want.Provider, tt.want.Currency, tt.want.Region, tt.want.AsOf, tt.want.Source = tt.provider, got.Currency, got.Region, got.AsOf, got.Source
+			tt.want.Provider, tt.want.Currency, tt.want.Region, tt.want.AsOf, tt.want.Source, tt.want.Unverified = tt.provider, got.Currency, got.Region, got.AsOf, got.Source, got.Unverified
 			tt.want.Machine = nano
 			if diff := cmp.Diff(&tt.want, got, amounts); diff != "" {
 				t.Errorf("cost (-by hand +estimated):\n%s", diff)

@@ -23,6 +23,7 @@ type deployOptions struct {
 	noWait       bool
 	// callsPerMonth: see WithCallsPerMonth; 0: no estimate.
 	callsPerMonth uint64
+	prices        *Prices // see WithPrices
 	// keepSucceeded: see WithKeepSucceeded.
 	keepSucceeded bool
 	events        emitter
@@ -80,6 +81,9 @@ func WithKeepSucceeded() DeployOption { return func(o *deployOptions) { o.keepSu
 func WithCallsPerMonth(n uint64) DeployOption {
 	return func(o *deployOptions) { o.callsPerMonth = n }
 }
+
+// WithPrices has [NewPlan] count with these prices, in place of [DefaultPrices].
+func WithPrices(p *Prices) DeployOption { return func(o *deployOptions) { o.prices = p } }
 
 // WithEvents has f called with every event, one at a time. f must not block.
 func WithEvents(f func(Event)) DeployOption { return func(o *deployOptions) { o.events = f } }

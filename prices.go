@@ -25,8 +25,8 @@ type Prices struct {
 // ProviderPrices are the prices of one provider in one region. A GB is 1,024 MiB. What is free is free for an account each month, all functions
 // together.
 type ProviderPrices struct {
-	Region             string      `json:"region"`
-	AsOf               string      `json:"as_of"` // when the prices were looked at
+	Region             string      `json:"region"` // as the provider names it
+	AsOf               string      `json:"as_of"`  // when the prices were looked at
 	Source             string      `json:"source"`
 	PerMillionRequests float64     `json:"per_million_requests"`
 	GBSecond           []PriceTier `json:"gb_second"`                 // of memory while a call runs, by ascending UpTo
@@ -36,10 +36,16 @@ type ProviderPrices struct {
 	FreeRequests       float64     `json:"free_requests"`
 	FreeGBSeconds      float64     `json:"free_gb_seconds"`
 	FreeVCPUSeconds    float64     `json:"free_vcpu_seconds,omitempty"`
-	MinimumMS          uint64      `json:"minimum_ms"` // of a call's duration that is billed
-	StepMS             uint64      `json:"step_ms"`    // to a multiple of which it is rounded up
-	IdleGBSecond       float64     `json:"idle_gb_second,omitempty"`
-	IdleVCPUSecond     float64     `json:"idle_vcpu_second,omitempty"` // both of an instance that is kept warm
+	MinimumMS          uint64      `json:"minimum_ms"`               // of a call's duration that is billed
+	StepMS             uint64      `json:"step_ms"`                  // to a multiple of which it is rounded up
+	IdleGBSecond       float64     `json:"idle_gb_second,omitempty"` // of an instance that is kept warm, all the time
+	IdleGBSecondARM64  float64     `json:"idle_gb_second_arm64,omitempty"`
+	IdleVCPUSecond     float64     `json:"idle_vcpu_second,omitempty"`
+	WarmGBSecond       float64     `json:"warm_gb_second,omitempty"` // of memory while a call runs on an instance that is kept warm, where that differs
+	WarmGBSecondARM64  float64     `json:"warm_gb_second_arm64,omitempty"`
+	WarmNotFree        bool        `json:"warm_not_free,omitempty"` // functions that are kept warm have no part in what is free
+	// Unverified names the members that were not seen at the provider itself, but in what others write.
+	Unverified []string `json:"unverified,omitempty"`
 }
 
 // PriceTier is a price for an amount up to UpTo in a month; 0 is for all that is more.
@@ -61,6 +67,7 @@ type MachinePrices struct {
 	Source      string         `json:"source"`
 	AddressHour float64        `json:"address_hour"` // of a public IPv4 address
 	Sizes       []MachinePrice `json:"sizes"`        // the cheapest first
+	Unverified  []string       `json:"unverified,omitempty"`
 }
 
 // MachinePrice is one size of machine.
@@ -158,7 +165,8 @@ func (p *Prices) validate() error {
 func (p ProviderPrices) validate() error {
 	for name, value := range map[string]float64{
 		"per_million_requests": p.PerMillionRequests, "vcpu_second": p.VCPUSecond, "free_requests": p.FreeRequests, "free_gb_seconds": p.FreeGBSeconds,
-		"free_vcpu_seconds": p.FreeVCPUSeconds, "idle_gb_second": p.IdleGBSecond, "idle_vcpu_second": p.IdleVCPUSecond,
+		"free_vcpu_seconds": p.FreeVCPUSeconds, "idle_gb_second": p.IdleGBSecond, "idle_gb_second_arm64": p.IdleGBSecondARM64,
+		"idle_vcpu_second": p.IdleVCPUSecond, "warm_gb_second": p.WarmGBSecond, "warm_gb_second_arm64": p.WarmGBSecondARM64,
 	} {
 		if bad(value) {
 			return fmt.Errorf("%s is %v: it must be 0 or more", name, value)

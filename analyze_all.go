@@ -1,0 +1,169 @@
+package serverless
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// Comparison sets the providers side by side. It is a plain value.
+type Comparison struct {
+	Analyses []*Analysis `json:"analyses"` // one for each provider that is known, by name
+	// Costs are those of the providers whose prices are known; none unless jobs are called or instances kept warm.
+	Costs []*CostEstimate `json:"costs,omitempty"`
+	// Recommended is the cheapest provider on which every job fits; empty where there is none with a price.
+	Recommended string `json:"recommended,omitempty"`
+	// Reasons are for people: first why that one, then what is to be said of each of the others, and of a machine.
+	Reasons []string `json:"reasons"`
+}
+
+// AnalyzeAll analyses the jobs for every provider, linked or not ([faas.KnownNames]), and recommends the cheapest of those on which every job fits: by
+// what a month costs, where in says how often jobs are called, and else by list prices beyond what is free. It recommends only: what is used stays what
+// the policy says.
+//
+// Every job fits where [AnalyzeFor] says so, an instance large enough is sold, and the answer comes while a caller can wait for it.
+//
+// Like [Analyze] it is pure, but for what is registered.
+func AnalyzeAll(meta *Metadata, in CostInput) *Comparison {
+	c := &Comparison{Analyses: []*Analysis{}}
+	called := in.CallsPerMonth > 0 || in.KeepWarm > 0
+	for _, calls := range in.JobCalls {
+		called = called || calls > 0
+	}
+	list := in // what a call costs where nothing is free
+	list.CallsPerMonth, list.JobCalls, list.KeepWarm = 1e6, nil, 0
+
+	var fitting, others []candidate
+	for _, name := range faas.KnownNames() {
+		analysis, err := AnalyzeFor(meta, name, true)
+		if err != nil {
+			continue // it is known: there is no other error
+		}
+		c.Analyses = append(c.Analyses, analysis)
+		p := candidate{name: name, obstacles: obstacles(meta, analysis)}
+		if cost, err := EstimateCost(meta, name, list); err == nil {
+			p.priced = true
+			for _, job := range cost.Jobs {
+				p.listPrice += job.Requests + job.Compute
+			}
+		}
+		if called && p.priced {
+			if p.cost, err = EstimateCost(meta, name, in); err == nil {
+				p.total = p.cost.Total
+				c.Costs = append(c.Costs, p.cost)
+			}
+		}
+		if p.priced && len(p.obstacles) == 0 {
+			fitting = append(fitting, p)
+		} else {
+			others = append(others, p)
+		}
+	}
+	if len(c.Analyses) == 0 || len(c.Analyses[0].Jobs) == 0 {
+		c.Reasons = []string{"there is no job"}
+		return c
+	}
+	slices.SortStableFunc(fitting, func(a, b candidate) int {
+		if amount(a.total, "") == amount(b.total, "") { // to the cent, as people see it
+			return cmp.Compare(a.listPrice, b.listPrice)
+		}
+		return cmp.Compare(a.total, b.total)
+	})
+	currency := currencyOf(in.Prices)
+	for _, p := range fitting {
+		say := fmt.Sprintf("%s: every job fits; a million calls of each cost %s where nothing is free", p.name, amount(p.listPrice, currency))
+		if p.cost != nil {
+			say = fmt.Sprintf("%s: every job fits; a month costs %s", p.name, amount(p.total, currency))
+			if first := fitting[0]; p.name != first.name && amount(p.total, "") == amount(first.total, "") {
+				say += ", the same, and more beyond what is free"
+			}
+		}
+		c.Reasons = append(c.Reasons, say)
+	}
+	for _, p := range others {
+		say := "every job fits; its price is not known"
+		if len(p.obstacles) > 0 {
+			say = strings.Join(p.obstacles, "; ")
+		}
+		c.Reasons = append(c.Reasons, p.name+": "+say)
+	}
+	if len(fitting) == 0 {
+		c.Reasons = append([]string{"on no provider with a known price does every job fit"}, c.Reasons...)
+		return c
+	}
+	c.Recommended = fitting[0].name
+	if best := fitting[0].cost; best != nil && best.Machine != nil {
+		c.Reasons = append(c.Reasons, againstMachine(best))
+	}
+	return c
+}
+
+// candidate is a provider that may be recommended.
+type candidate struct {
+	name      string
+	obstacles []string
+	priced    bool
+	total     float64 // of a month
+	listPrice float64 // of a million calls of each job
+	cost      *CostEstimate
+}
+
+// againstMachine compares an estimate with the machine in its place.
+func againstMachine(cost *CostEstimate) string {
+	m := cost.Machine
+	text := fmt.Sprintf("a machine that runs every job (%s) costs %s", m.Name, amount(m.Total, cost.Currency))
+	switch {
+	case cost.BreakEvenCalls > 0 && cost.Total < m.Total:
+		return fmt.Sprintf("%s: as much as %d calls of all jobs together on %s", text, cost.BreakEvenCalls, cost.Provider)
+	case cost.BreakEvenCalls > 0:
+		return fmt.Sprintf("%s: less than %s, which is cheaper below %d calls", text, cost.Provider, cost.BreakEvenCalls)
+	case cost.Total > m.Total:
+		return fmt.Sprintf("%s: less than %s", text, cost.Provider)
+	}
+	return text
+}
+
+// obstacles says why not every job can be run and answered on a provider.
+func obstacles(meta *Metadata, a *Analysis) []string {
+	var out []string
+	fit := 0
+	for i := range a.Jobs {
+		if a.Jobs[i].Compatible {
+			fit++
+		}
+	}
+	if fit < len(a.Jobs) {
+		out = append(out, fmt.Sprintf("%d of %s fit", fit, count(len(a.Jobs), "job")))
+	}
+	sizes, _ := faas.ProviderMemorySizes(a.Provider)
+	largest := largestSize(a.Limits.MaxMemoryMB, sizes)
+	reply := uint64(faas.ProviderReplyLimit(a.Provider)) * 1000
+	profiles := profilesOf(meta)
+	for i := range a.Jobs {
+		job := &a.Jobs[i]
+		if !job.Compatible || job.Needs == nil {
+			continue
+		}
+		if largest > 0 && job.Needs.MemoryMB > largest {
+			out = append(out, fmt.Sprintf("job %d needs %d MB, and the largest instance that is sold has %d", job.JobID, job.Needs.MemoryMB, largest))
+		}
+		if p := profiles[job.JobID]; reply > 0 && p != nil && p.P95DurationMS > reply {
+			out = append(out, fmt.Sprintf("job %d takes up to %d s, and callers are answered within %d s only", job.JobID, (p.P95DurationMS+999)/1000, reply/1000))
+		}
+	}
+	return out
+}
+
+func amount(x float64, currency string) string {
+	return strings.TrimSpace(fmt.Sprintf("%.2f %s", x, currency))
+}
+
+func currencyOf(p *Prices) string {
+	if p == nil {
+		p = DefaultPrices()
+	}
+	return p.Currency
+}
