@@ -1,39 +1,87 @@
 package main
 
 import (
-	"errors"
+	"bytes"
 	"fmt"
 	"io"
+	"os"
+	"slices"
 	"strings"
+
+	"github.com/spf13/pflag"
 
 	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// estimate adds what a month costs on every provider whose prices are known.
-func (a *app) estimate(r *analyzeReport, in serverless.CostInput, pricesFile string) error {
+// costFlags are those of every command that shows costs.
+type costFlags struct {
+	in     serverless.CostInput
+	prices string
+}
+
+func bindCost(flags *pflag.FlagSet) *costFlags {
+	c := &costFlags{}
+	flags.Uint64Var(&c.in.CallsPerMonth, "calls-per-month", 0, "estimate the cost at so many calls of each job in a `month`")
+	flags.StringVar(&c.prices, "prices", "", "JSON `file` with prices, in place of those that are built in; see \"cloud prices\"")
+	return c
+}
+
+// loadPrices reads the file of --prices; nil stands for the prices that are built in.
+func (c *costFlags) loadPrices() (*serverless.Prices, error) {
+	if c.prices == "" {
+		return nil, nil
+	}
+	return serverless.LoadPrices(c.prices)
+}
+
+// costInput completes what the flags say by the policy.
+func (a *app) costInput(c *costFlags) (serverless.CostInput, error) {
 	policy, err := a.loadPolicy()
+	if err != nil {
+		return c.in, err
+	}
+	in := c.in
+	in.DefaultMemoryMB = policy.Serverless.DefaultMemoryMB
+	in.Prices, err = c.loadPrices()
+	return in, err
+}
+
+// drawCosts writes the chart into a file.
+func drawCosts(path string, meta *serverless.Metadata, in serverless.CostInput, width int) error {
+	prices := in.Prices
+	if prices == nil {
+		prices = serverless.DefaultPrices()
+	}
+	providers := slices.DeleteFunc(faas.KnownNames(), func(name string) bool {
+		_, priced := prices.Providers[name]
+		return !priced
+	})
+	c, err := newChart(meta, in, providers, width)
 	if err != nil {
 		return err
 	}
-	in.DefaultMemoryMB = policy.Serverless.DefaultMemoryMB
-	if pricesFile != "" {
-		if in.Prices, err = serverless.LoadPrices(pricesFile); err != nil {
-			return err
-		}
+	var picture bytes.Buffer
+	if err := c.render(&picture); err != nil {
+		return err
 	}
-	r.Costs = []*serverless.CostEstimate{}
-	for _, analysis := range r.Analyses {
-		cost, err := serverless.EstimateCost(r.Metadata, analysis.Provider, in)
-		if errors.Is(err, faas.ErrUnsupported) {
-			continue // nobody sells it
-		}
-		if err != nil {
-			return err
-		}
-		r.Costs = append(r.Costs, cost)
+	if err := os.WriteFile(path, picture.Bytes(), 0o644); err != nil {
+		return faas.Errorf(faas.ErrInvalidArgument, "draw costs", "", "--svg: %w", err)
 	}
 	return nil
+}
+
+// printRecommendation says which provider is the cheapest, and why.
+func (r *analyzeReport) printRecommendation(w io.Writer) {
+	fmt.Fprintln(w)
+	if r.Recommended == "" {
+		fmt.Fprintln(w, "no provider is recommended:")
+	} else {
+		fmt.Fprintf(w, "cheapest where every job fits: %s\n", r.Recommended)
+	}
+	for _, reason := range r.Reasons {
+		fmt.Fprintln(w, "  "+reason)
+	}
 }
 
 // printCosts writes a table with a column for each provider, and the machine that could run the jobs in their place.
@@ -79,7 +127,7 @@ func (r *analyzeReport) printCosts(w io.Writer) {
 		return grouped(c.BreakEvenCalls) + " calls"
 	})
 	for _, c := range r.Costs {
-		fmt.Fprintf(w, "prices of %s: %s, %s\n", c.Provider, c.Region, c.AsOf)
+		fmt.Fprintf(w, "prices of %s: %s, %s%s\n", c.Provider, c.Region, c.AsOf, unverified(c.Unverified))
 	}
 }
 
@@ -92,6 +140,14 @@ func (r *analyzeReport) keepsWarm() bool {
 		}
 	}
 	return false
+}
+
+// unverified says which prices are not the provider's own word.
+func unverified(members []string) string {
+	if len(members) == 0 {
+		return ""
+	}
+	return ", at second hand: " + strings.Join(members, ", ")
 }
 
 func money(amount float64, c *serverless.CostEstimate) string {

@@ -149,51 +149,48 @@ func (c *chainFlags) options() []serverless.FetchOption {
 
 func (a *app) analyzeCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "analyze ID|FILE", Short: "Say which jobs fit which provider, and why not",
-		Long: `Analyses the jobs for every provider, side by side. ID is a blueprint's, which is read from the chain; FILE is a profiles
-file, a binary with a profiles file above its directory, or metadata as this command prints with --json.
+		Use: "analyze ID|FILE", Short: "Say which jobs fit which provider, why not, and which provider is the cheapest",
+		Long: `Analyses the jobs for every provider, side by side, and recommends the cheapest on which every job fits. It recommends
+only: what is used is the policy's provider. ID is a blueprint's, which is read from the chain; FILE is a profiles file, a
+binary with a profiles file above its directory, or metadata as this command prints with --json.
 
 With --calls-per-month it also estimates what a month costs on each provider, at list prices, beside a machine that runs all
-jobs. Memory is at least the policy's. --prices names a file with other prices, of the shape that --json shows the sources of.`,
+jobs. Memory is at least the policy's. --svg draws the cost over the number of calls, and where a machine becomes cheaper.`,
 		Example: `  cloud analyze 42 --contract 0x... --rpc https://...
   cloud analyze target/blueprint-profiles.json
   cloud analyze target/release/my-blueprint --json
-  cloud analyze target/release/my-blueprint --calls-per-month 1000000 --keep-warm 1`,
+  cloud analyze target/release/my-blueprint --calls-per-month 1000000 --keep-warm 1
+  cloud analyze target/release/my-blueprint --calls-per-month 1000000 --svg cost.svg`,
 		Args: cobra.ExactArgs(1),
 	}
 	chain := bindChain(cmd.Flags())
 	binary := cmd.Flags().String("binary", "", "the blueprint's `executable`, beside whose directory the profiles file is")
-	var in serverless.CostInput
-	cmd.Flags().Uint64Var(&in.CallsPerMonth, "calls-per-month", 0, "estimate the cost at so many calls of each job in a `month`")
-	cmd.Flags().Uint32Var(&in.KeepWarm, "keep-warm", 0, "`instances` of each function that are kept ready, for the estimate")
+	costs := bindCost(cmd.Flags())
+	cmd.Flags().Uint32Var(&costs.in.KeepWarm, "keep-warm", 0, "`instances` of each function that are kept ready, for the estimate")
 	arch := cmd.Flags().String("arch", "amd64", "`architecture` of the binary, for the estimate: amd64 or arm64")
-	prices := cmd.Flags().String("prices", "", "JSON `file` with prices, in place of those that are built in")
+	svg := cmd.Flags().String("svg", "", "`file` to draw the cost over the number of calls in")
+	width := cmd.Flags().Int("svg-width", 760, "`pixels` that the drawing is wide")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		estimate := cmd.Flags().Changed("calls-per-month")
-		for _, name := range []string{"keep-warm", "arch", "prices"} {
-			if !estimate && cmd.Flags().Changed(name) {
-				return usagef("--" + name + " is for the estimate of the cost: add --calls-per-month")
-			}
-		}
-		if in.Arch = faas.Arch(*arch); in.Arch != faas.AMD64 && in.Arch != faas.ARM64 {
+		if costs.in.Arch = faas.Arch(*arch); costs.in.Arch != faas.AMD64 && costs.in.Arch != faas.ARM64 {
 			return usagef("--arch is amd64 or arm64")
+		}
+		if *width < smallestWide || *width > 4096 {
+			return usagef(fmt.Sprintf("--svg-width is %d: it must be from %d to 4096", *width, smallestWide))
+		}
+		in, err := a.costInput(costs)
+		if err != nil {
+			return err
 		}
 		meta, err := a.metadata(cmd.Context(), args[0], *binary, chain)
 		if err != nil {
 			return err
 		}
-		report := analyzeReport{Metadata: meta}
-		for _, name := range faas.KnownNames() {
-			analysis, err := serverless.AnalyzeFor(meta, name, true)
-			if err != nil {
+		report := analyzeReport{Metadata: meta, Comparison: serverless.AnalyzeAll(meta, in)}
+		if *svg != "" {
+			if err := drawCosts(*svg, meta, in, *width); err != nil {
 				return err
 			}
-			report.Analyses = append(report.Analyses, analysis)
-		}
-		if estimate {
-			if err := a.estimate(&report, in, *prices); err != nil {
-				return err
-			}
+			a.afterwards("drawn in %s", *svg)
 		}
 		a.warn(meta.Warnings...)
 		return a.answer(report, report.print)
@@ -259,10 +256,8 @@ func decodeMetadata(path string, text []byte) (*serverless.Metadata, error) {
 }
 
 type analyzeReport struct {
-	Metadata *serverless.Metadata   `json:"metadata"`
-	Analyses []*serverless.Analysis `json:"analyses"` // a provider each
-	// Costs are for the providers whose prices are known; nil unless they were asked for.
-	Costs []*serverless.CostEstimate `json:"costs,omitempty"`
+	Metadata *serverless.Metadata `json:"metadata"`
+	*serverless.Comparison
 }
 
 func (r *analyzeReport) print(w io.Writer) {
@@ -288,6 +283,7 @@ func (r *analyzeReport) print(w io.Writer) {
 	if r.Costs != nil {
 		r.printCosts(w)
 	}
+	r.printRecommendation(w)
 }
 
 // reasons lists why a job does not fit, once for all providers that have the same reason.
