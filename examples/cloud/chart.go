@@ -103,7 +103,7 @@ func (l *chartLine) estimate(meta *serverless.Metadata, in serverless.CostInput,
 		middle := math.Sqrt(x1 * x2)
 		cost := max(at(middle), leastCost)
 		straight := math.Sqrt(y1 * y2)
-		if off := max(cost/straight, straight/cost); depth < 3 || off > visible && depth < 10 {
+		if off := max(cost/straight, straight/cost); depth < 3 || off > visible && x2/x1 > 1.01 {
 			between(x1, y1, middle, cost, depth+1)
 			between(middle, cost, x2, y2, depth+1)
 			return

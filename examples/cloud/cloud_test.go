@@ -93,7 +93,10 @@ func TestFailuresEndWithTheCodeOfTheirKind(t *testing.T) {
 		{"two inputs", []string{"invoke", "--service-id", "123", "0", "--text", "a", "--hex", "0a"}, 2, "give one"},
 		{"broken hex", []string{"invoke", "--service-id", "123", "0", "--hex", "0g"}, 2, "hex"},
 		{"a binary that is not there", []string{"deploy", "--service-id", "8", "--binary", filepath.Join(d.dir, "none")}, 11, "--run"},
-		{"an option of an estimate alone", []string{"analyze", d.binary, "--keep-warm", "1"}, 2, "--calls-per-month"},
+		{"a picture that is too narrow", []string{"analyze", d.binary, "--svg", filepath.Join(d.dir, "x.svg"), "--svg-width", "100"}, 2, "--svg-width"},
+		{"a picture that cannot be written", []string{"analyze", d.binary, "--svg", filepath.Join(d.dir, "none", "x.svg")}, 2, "--svg"},
+		{"plans with prices that are not there", []string{"plan", "--service-id", "123", "--calls-per-month", "1", "--prices", filepath.Join(d.dir, "none")}, 3, "none"},
+		{"deploys with prices that are not there", []string{"deploy", "--service-id", "123", "--calls-per-month", "1", "--prices", filepath.Join(d.dir, "none")}, 3, "none"},
 		{"prices that are not there", []string{"analyze", d.binary, "--calls-per-month", "1", "--prices", filepath.Join(d.dir, "none")}, 3, "none"},
 		{"nothing to analyse", []string{"analyze", filepath.Join(d.dir, "none")}, 2, "none"},
 	} {
@@ -137,6 +140,24 @@ func TestWhatAnalyzePrintsCanBeAnalysedAgain(t *testing.T) {
 	}
 	if diff := cmp.Diff(first, d.ok("analyze", saved, "--json")); diff != "" {
 		t.Errorf("analysed again (-first +again):\n%s", diff)
+	}
+}
+
+func TestPlanAndDeployTellWhatAMonthCosts(t *testing.T) {
+	d := ready(t)
+	prices := filepath.Join(d.dir, "prices.json")
+	if err := os.WriteFile(prices, []byte(`{"providers": {"custom": {"region": "cellar", "as_of": "today", "source": "the landlord", "step_ms": 1, "per_million_requests": 3}}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range []string{"plan", "deploy"} {
+		out := d.ok(command, "--name", "one", "--binary", d.binary, "--calls-per-month", "1000000", "--prices", prices)
+		if !strings.Contains(out, "about 6.00 USD a month at list prices of today (cellar)") {
+			t.Errorf("%s does not say what two jobs cost:\n%s", command, out)
+		}
+		r := d.do(t.Context(), "", command, "--name", "one", "--binary", d.binary, "--calls-per-month", "1000000")
+		if r.code != exitOK || !strings.Contains(r.out+r.err, "no estimate of the cost") {
+			t.Errorf("%s without prices: %d\n%s%s", command, r.code, r.out, r.err)
+		}
 	}
 }
 

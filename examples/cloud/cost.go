@@ -23,7 +23,7 @@ type costFlags struct {
 func bindCost(flags *pflag.FlagSet) *costFlags {
 	c := &costFlags{}
 	flags.Uint64Var(&c.in.CallsPerMonth, "calls-per-month", 0, "estimate the cost at so many calls of each job in a `month`")
-	flags.StringVar(&c.prices, "prices", "", "JSON `file` with prices, in place of those that are built in; see \"cloud prices\"")
+	flags.StringVar(&c.prices, "prices", "", "JSON `file` with prices, in place of those that are built in")
 	return c
 }
 
@@ -148,6 +148,11 @@ func unverified(members []string) string {
 		return ""
 	}
 	return ", at second hand: " + strings.Join(members, ", ")
+}
+
+// monthly is an estimate in a line, as a plan shows it.
+func monthly(c *serverless.CostEstimate) string {
+	return fmt.Sprintf("about %s a month at list prices of %s (%s)", money(c.Total, c), c.AsOf, c.Region)
 }
 
 func money(amount float64, c *serverless.CostEstimate) string {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,10 +20,12 @@ func (a *app) planCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "plan", Short: "Say what deploy would do, and change nothing",
 		Example: `  cloud plan --service-id 123 --binary target/release/my-blueprint
+  cloud plan --service-id 123 --calls-per-month 1000000                  # and what it would cost
   cloud plan --service-id 123 --output plan.json && cloud deploy --service-id 123 --plan plan.json`,
 		Args: cobra.NoArgs,
 	}
 	d := bindDeploy(cmd)
+	costs := bindCost(cmd.Flags())
 	output := cmd.Flags().String("output", "", "`file` to write the plan to, for deploy --plan")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		policy, err := a.loadPolicy()
@@ -33,8 +36,13 @@ func (a *app) planCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		prices, err := costs.loadPrices()
+		if err != nil {
+			return err
+		}
+		opts := append(a.options(d, policy), serverless.WithCallsPerMonth(costs.in.CallsPerMonth), serverless.WithPrices(prices))
 		progress := a.progress("")
-		plan, err := serverless.NewPlan(cmd.Context(), spec, append(a.options(d, policy), serverless.WithEvents(progress.event))...)
+		plan, err := serverless.NewPlan(cmd.Context(), spec, append(opts, serverless.WithEvents(progress.event))...)
 		progress.end()
 		if err != nil {
 			return err
@@ -70,6 +78,7 @@ there is nothing to deploy.`,
 		Args: cobra.NoArgs,
 	}
 	d := bindDeploy(cmd)
+	costs := bindCost(cmd.Flags())
 	cmd.Flags().BoolVar(&d.keepSucceeded, "keep-succeeded", false, "keep the functions that succeeded where others fail")
 	planFile := cmd.Flags().String("plan", "", "`file` with a plan: do exactly that, or refuse")
 	keepRunning := cmd.Flags().Bool("run", false, "keep the runner running on this machine until Ctrl-C")
@@ -81,6 +90,9 @@ there is nothing to deploy.`,
 		}
 		spec, err := a.spec(d)
 		if err != nil {
+			return err
+		}
+		if costs.in.Prices, err = costs.loadPrices(); err != nil {
 			return err
 		}
 		var plan *serverless.Plan
@@ -109,6 +121,9 @@ there is nothing to deploy.`,
 			return err
 		}
 		report := deployReport(service, time.Since(start))
+		if costs.in.CallsPerMonth > 0 {
+			report.estimate(service, spec.BinaryPath, policy, costs.in)
+		}
 		a.warn(report.Warnings...)
 		err = errors.Join(err, a.answer(report, report.print))
 		if *keepRunning && err == nil {
@@ -145,7 +160,9 @@ type deployed struct {
 	Deployments []serverless.Deployment `json:"deployments"`
 	Warnings    []string                `json:"warnings,omitempty"`
 	Fallback    string                  `json:"fallback,omitempty"`
-	ElapsedMS   int64                   `json:"elapsed_ms"`
+	// Cost is what the functions cost in a month, where it is said how often they are called.
+	Cost      *serverless.CostEstimate `json:"cost,omitempty"`
+	ElapsedMS int64                    `json:"elapsed_ms"`
 }
 
 func deployReport(s *serverless.Service, elapsed time.Duration) *deployed {
@@ -154,6 +171,24 @@ func deployReport(s *serverless.Service, elapsed time.Duration) *deployed {
 		r.Fallback = why.Error()
 	}
 	return r
+}
+
+// estimate adds what a month costs, or a warning why that is not known.
+func (r *deployed) estimate(s *serverless.Service, binary string, policy *serverless.Policy, in serverless.CostInput) {
+	if r.Strategy.Kind == serverless.StrategyTraditional {
+		return // there is no function
+	}
+	cfg := policy.Serverless.Config()
+	in.DefaultMemoryMB, in.KeepWarm = cfg.DefaultMemoryMB, cfg.KeepWarm
+	if bin, err := faas.InspectBinary(binary); err == nil { // it was read for the deployment
+		in.Arch = bin.Arch
+	}
+	cost, err := serverless.EstimateCost(s.Metadata(), cfg.Provider.Provider, in)
+	if err != nil {
+		r.Warnings = append(r.Warnings, "there is no estimate of the cost: "+strings.TrimPrefix(err.Error(), "faas: "))
+		return
+	}
+	r.Cost = cost
 }
 
 func (r *deployed) print(w io.Writer) {
@@ -166,6 +201,9 @@ func (r *deployed) print(w io.Writer) {
 		}
 		counts[d.Action]++
 		fmt.Fprintf(w, "%d\t%s\t%s\t%d MB, %d s\n", d.JobID, d.Action, d.FunctionID, d.MemoryMB, d.TimeoutSecs)
+	}
+	if r.Cost != nil {
+		fmt.Fprintln(w, monthly(r.Cost))
 	}
 	fmt.Fprintf(w, "%s: %s, %d created, %d updated, %d kept, in %s\n", r.Service, r.Strategy.Kind,
 		counts[serverless.ActionCreate], counts[serverless.ActionUpdate], counts[serverless.ActionKeep], round(time.Duration(r.ElapsedMS)*time.Millisecond))
