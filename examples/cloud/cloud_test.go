@@ -208,6 +208,26 @@ func TestJobsThatDoNotFitRunBesideFaaSUntilCtrlC(t *testing.T) {
 	}
 }
 
+func TestWhatTheRunnerPrintsAndItsEndAreShown(t *testing.T) {
+	d := newDesk(t)
+	runner := filepath.Join(d.dir, "runner.sh")
+	if err := os.WriteFile(runner, []byte("#!/bin/sh\necho the config is gone >&2\nexit 3\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	out := &stopper{at: "runner ended and is started again", stop: stop}
+	args := []string{"deploy", "--name", "crashes", "--binary", runner, "--arg", "serve", "--run"}
+	if code := run(ctx, d.args(args), streams{in: strings.NewReader(""), out: out, err: out}); code != exitOK && code != exitInterrupted {
+		t.Errorf("exit code %d\n%s", code, out.String())
+	}
+	for _, want := range []string{"the config is gone", out.at, "exit_code=3"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("there is no %q in\n%s", want, out.String())
+		}
+	}
+}
+
 func TestCtrlCUndoesADeploymentAndSaysSo(t *testing.T) {
 	d := ready(t)
 	ctx, stop := context.WithCancel(t.Context())

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -69,7 +70,7 @@ func (a *app) deployCommand() *cobra.Command {
 updated is put back, where a function fails or Ctrl-C is pressed. An unchanged function costs one read.
 
 Functions need no process here. Jobs that do not fit do: --run keeps the service's runner, and these jobs, running on this
-machine until Ctrl-C, which leaves the functions deployed. Without it they are not available, and where no job is on FaaS
+machine until Ctrl-C, which leaves the functions deployed; what they print is shown. Without it they are not available, and where no job is on FaaS
 there is nothing to deploy.`,
 		Example: `  cloud deploy --service-id 123 --binary target/release/my-blueprint
   cloud deploy --service-id 123                                          # again, with the same binary
@@ -105,8 +106,11 @@ there is nothing to deploy.`,
 		progress.undoes = true
 		stop := progress.interruptedBy(ctx)
 		opts := append(a.options(d, policy), serverless.WithEvents(progress.event))
-		if !*keepRunning {
+		switch {
+		case !*keepRunning:
 			opts = append(opts, serverless.WithoutRunner(), serverless.WithTraditional(nowhere))
+		case !a.quiet: // what the runner prints, and when it ends and is started again
+			opts = append(opts, serverless.WithLogger(slog.New(slog.NewTextHandler(a.log, nil))))
 		}
 		start := time.Now()
 		var service *serverless.Service
