@@ -29,6 +29,8 @@ type detachedRef struct {
 	Process survivor.Process `json:"process"`
 	// Runs identifies what it runs: executable, arguments, environment of the service.
 	Runs string `json:"runs"`
+	// Log is the path of its log file.
+	Log string `json:"log,omitempty"`
 }
 
 // detachedRunner is a runner that outlives this program.
@@ -38,6 +40,7 @@ type detachedRunner struct {
 	ref          RunnerRef
 	process      survivor.Process
 	health       *healthCheck
+	log          string
 }
 
 func (o *LocalOrchestrator) newDetached(ref RunnerRef) (*detachedRunner, detachedRef, error) {
@@ -48,7 +51,7 @@ func (o *LocalOrchestrator) newDetached(ref RunnerRef) (*detachedRunner, detache
 	if err := json.Unmarshal(ref.Private, &private); err != nil {
 		return nil, private, faas.Errorf(faas.ErrInternal, "find runner", "", "the ledger's note of runner %s is damaged: %w", ref.ID, err)
 	}
-	return &detachedRunner{orc: o, ref: ref, process: private.Process, health: newHealthCheck(o.HealthURL)}, private, nil
+	return &detachedRunner{orc: o, ref: ref, process: private.Process, health: newHealthCheck(o.HealthURL), log: private.Log}, private, nil
 }
 
 // Attach finds a detached runner again. See [LocalOrchestrator.Detached] for what can be done with it.
@@ -111,11 +114,11 @@ func (o *LocalOrchestrator) startDetached(ctx context.Context, spec RunnerSpec, 
 			return nil, bad("%w", err)
 		}
 	}
-	d := &detachedRunner{localRunner: local, orc: o, health: local.health}
+	d := &detachedRunner{localRunner: local, orc: o, health: local.health, log: log}
 	d.process, err = survivor.Start(survivor.Config{
 		Path: cfg.Path, Args: cfg.Args, Env: cfg.Env, Dir: cfg.Dir, Output: log, Status: strings.TrimSuffix(log, ".log") + ".ends",
 	}, func(p survivor.Process) error {
-		private, err := json.Marshal(detachedRef{p, runs})
+		private, err := json.Marshal(detachedRef{p, runs, log})
 		if err != nil {
 			return err
 		}

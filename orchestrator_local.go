@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/logring"
 	"github.com/tangle-network/blueprint-serverless/internal/rotate"
 	"github.com/tangle-network/blueprint-serverless/internal/worker"
 )
@@ -127,6 +128,7 @@ type localRunner struct {
 	resident    *worker.Resident // nil unless a binary without faas/job is kept running
 	health      *healthCheck     // nil: none
 	logFile     *rotate.File     // nil: none
+	lines       logring.Ring     // the last of them
 }
 
 func (r *localRunner) start(ctx context.Context, cfg worker.Config, spec RunnerSpec) (err error) {
@@ -190,6 +192,7 @@ func (r *localRunner) Stop(ctx context.Context) error {
 		}
 	}
 	r.host.Close()
+	r.lines.Close()
 	if r.logFile != nil {
 		errs = append(errs, r.logFile.Close())
 	}

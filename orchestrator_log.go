@@ -5,13 +5,17 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"iter"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/ledger"
+	"github.com/tangle-network/blueprint-serverless/internal/logring"
+	"github.com/tangle-network/blueprint-serverless/internal/logseq"
 	"github.com/tangle-network/blueprint-serverless/internal/rotate"
 	"github.com/tangle-network/blueprint-serverless/internal/worker"
 )
@@ -53,7 +57,10 @@ func (o *LocalOrchestrator) openLog(spec RunnerSpec, cfg *worker.Config, r *loca
 				}
 			}
 		}
-		cfg.Log = func(line worker.Line) { also(line.Text) }
+		cfg.Log = func(line worker.Line) {
+			r.remember(line)
+			also(line.Text)
+		}
 		return nil
 	}
 	path, err := o.logPath(spec.Service)
@@ -67,6 +74,7 @@ func (o *LocalOrchestrator) openLog(spec RunnerSpec, cfg *worker.Config, r *loca
 	r.logFile = file
 	var once sync.Once
 	cfg.Log = func(line worker.Line) {
+		r.remember(line)
 		if err := file.WriteLine(line.Text); err != nil {
 			once.Do(func() { logger.Warn("lines of the runner cannot be written to its log file", "error", err) })
 		}
@@ -75,4 +83,29 @@ func (o *LocalOrchestrator) openLog(spec RunnerSpec, cfg *worker.Config, r *loca
 		}
 	}
 	return nil
+}
+
+var (
+	_ faas.LogReader = (*localRunner)(nil)
+	_ faas.LogReader = (*detachedRunner)(nil)
+)
+
+// remember keeps the last lines for Logs. Of a long line it is the first part.
+func (r *localRunner) remember(line worker.Line) {
+	if !line.Later {
+		r.lines.Add(time.Now(), line.PID, line.Text, line.More)
+	}
+}
+
+// Logs returns the last lines of the runner and of the processes of its jobs.
+func (r *localRunner) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogLine, error] {
+	return logring.Logs(ctx, "", q, logring.Source{Ring: &r.lines, JobID: faas.NoJob})
+}
+
+// Logs returns the lines of the runner's log files.
+func (d *detachedRunner) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogLine, error] {
+	if d.log == "" {
+		return logseq.Fail(faas.Errorf(faas.ErrUnsupported, "logs", "", "runner %s was started by an earlier version, which did not note where its log is", d.ref.ID))
+	}
+	return logring.FileLogs(ctx, d.log, q)
 }

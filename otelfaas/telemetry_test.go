@@ -146,21 +146,44 @@ type onlyTells struct {
 	faas.HealthChecker
 }
 
+type onlyReads struct {
+	faas.Executor
+	faas.LogReader
+}
+
 func TestAWrappedExecutorHasTheAbilitiesOfTheOther(t *testing.T) {
 	memory := faastest.NewMemory().Executor("svc")
 	tel := record(t)
 	for name, tt := range map[string]struct {
-		exec         faas.Executor
-		warms, tells bool
+		exec                faas.Executor
+		warms, tells, reads bool
 	}{
-		"both": {memory, true, true}, "none": {plain{memory}, false, false}, "warms": {onlyWarms{plain{memory}, memory}, true, false}, "tells": {onlyTells{plain{memory}, memory}, false, true},
+		"all": {memory, true, true, true}, "none": {plain{memory}, false, false, false}, "warms": {onlyWarms{plain{memory}, memory}, true, false, false},
+		"tells": {onlyTells{plain{memory}, memory}, false, true, false}, "reads": {onlyReads{plain{memory}, memory}, false, false, true},
 	} {
 		wrapped := tel.Executor(tt.exec, faas.Config{})
 		_, warms := wrapped.(faas.Warmer)
 		_, tells := wrapped.(faas.HealthChecker)
-		if warms != tt.warms || tells != tt.tells {
-			t.Errorf("%s: warms: %t, tells health: %t", name, warms, tells)
+		_, reads := wrapped.(faas.LogReader)
+		if warms != tt.warms || tells != tt.tells || reads != tt.reads {
+			t.Errorf("%s: warms: %t, tells health: %t, reads logs: %t", name, warms, tells, reads)
 		}
+	}
+}
+
+func TestReadingLogsIsOneSpanHoweverItEnds(t *testing.T) {
+	tel := record(t)
+	memory := faastest.NewMemory(faastest.WithScript(faastest.Faults(faastest.Rule{Op: faastest.OpLogs, Skip: 1, Fault: faastest.Fault{Kind: faastest.Denied}})))
+	reader := tel.Executor(memory.Executor("svc"), faas.Config{Provider: "memory"}).(faas.LogReader)
+	for range 2 { // nothing is deployed; then it is denied
+		for _, err := range reader.Logs(t.Context(), faas.LogQuery{JobIDs: []uint32{1}}) {
+			if err == nil {
+				t.Error("a line came out of nothing")
+			}
+		}
+	}
+	if diff := cmp.Diff(map[string]int{"faas logs !not_found": 1, "faas logs !permission_denied": 1}, tel.names()); diff != "" {
+		t.Error(diff)
 	}
 }
 

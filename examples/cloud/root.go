@@ -63,6 +63,7 @@ A day of an operator:
   cloud plan    --service-id 123 --binary target/release/my-blueprint
   cloud deploy  --service-id 123 --binary target/release/my-blueprint
   cloud invoke  --service-id 123 0 --text hello
+  cloud logs    --service-id 123
   cloud status  --service-id 123
   cloud undeploy --service-id 123
 
@@ -102,7 +103,7 @@ func (a *app) root() *cobra.Command {
 
 func (a *app) serviceCommands() []*cobra.Command {
 	return []*cobra.Command{
-		a.planCommand(), a.deployCommand(), a.statusCommand(), a.listCommand(), a.invokeCommand(), a.warmCommand(), a.undeployCommand(), a.recoverCommand(),
+		a.planCommand(), a.deployCommand(), a.statusCommand(), a.listCommand(), a.invokeCommand(), a.logsCommand(), a.warmCommand(), a.undeployCommand(), a.recoverCommand(),
 	}
 }
 

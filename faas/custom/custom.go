@@ -28,7 +28,7 @@ func init() {
 	})
 }
 
-// Executor is a custom platform bound to one service. It is an executor, a Warmer and a HealthChecker.
+// Executor is a custom platform bound to one service. It is an executor, a Warmer, a HealthChecker and a LogReader.
 type Executor struct {
 	set     *settings
 	http    *http.Client
@@ -51,6 +51,7 @@ var (
 	_ faas.Executor      = (*Executor)(nil)
 	_ faas.Warmer        = (*Executor)(nil)
 	_ faas.HealthChecker = (*Executor)(nil)
+	_ faas.LogReader     = (*Executor)(nil)
 )
 
 // New returns an executor for the platform at cfg.Endpoint, bound to cfg.Service, without the registry. It uses cfg.Service, Endpoint, Options,

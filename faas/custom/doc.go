@@ -12,6 +12,7 @@
 //	POST   /api/functions/{id}/invoke   {"job_id":n,"args":[...]}
 //	POST   /api/functions/{id}/warm     where the platform offers it
 //	POST   /api/functions/{id}/restore  where the platform offers it
+//	GET    /api/functions/{id}/logs     where the platform offers it
 //	DELETE /api/functions/{id}
 //
 // A service name that is not of lower-case letters, digits and dashes, or is too long, is cut and followed by a hash of the whole, so that two services never have

@@ -26,6 +26,7 @@ const (
 	JobCount   = testjobs.Count   // appends one byte to the file of that name, and answers how many it holds
 	JobAnswer  = testjobs.Answer  // answers that many zero bytes
 	JobVersion = testjobs.Version // answers the version of a binary made by AddVersion, or nothing
+	JobLog     = testjobs.Log     // writes its arguments to standard error, as a line, and answers them
 	Jobs       = testjobs.N       // the number of jobs; their ids are 0 to Jobs-1
 )
 

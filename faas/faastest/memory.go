@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/logring"
 )
 
 // MemoryProvider is the provider name that the errors of an in-memory cloud carry, unless WithProvider gives another.
@@ -19,7 +20,7 @@ type Job func(ctx context.Context, f faas.Function, args []byte) ([]byte, error)
 
 // Cloud is an in-memory provider: it holds the units of any number of services, which are changed and invoked through the executors that
 // [Cloud.Executor] and [Cloud.Open] return. It keeps every contract promise, and every earlier revision of a unit, so that Restore always works. It is
-// safe for concurrent use, starts no goroutine, reads time only through package time (so it works under testing/synctest), and needs no closing.
+// safe for concurrent use, starts no goroutine but to follow several logs, reads time only through package time (so it works under testing/synctest), and needs no closing.
 type Cloud struct {
 	provider string
 	limits   faas.Limits
@@ -51,6 +52,8 @@ type memoryUnit struct {
 	running  map[uint32]int // invocations at this moment, by job
 	total    map[uint32]uint64
 	last     map[uint32]time.Time
+	id       string
+	logs     map[uint32]*logring.Ring
 }
 
 // memoryRevision is what a unit is at one time.

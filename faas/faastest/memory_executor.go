@@ -15,9 +15,10 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/logring"
 )
 
-// MemoryExecutor is a [Cloud] bound to one service. It is an executor, a Warmer and a HealthChecker.
+// MemoryExecutor is a [Cloud] bound to one service. It is an executor, a Warmer, a HealthChecker and a LogReader.
 type MemoryExecutor struct {
 	cloud   *Cloud
 	service string
@@ -27,6 +28,7 @@ var (
 	_ faas.Executor      = (*MemoryExecutor)(nil)
 	_ faas.Warmer        = (*MemoryExecutor)(nil)
 	_ faas.HealthChecker = (*MemoryExecutor)(nil)
+	_ faas.LogReader     = (*MemoryExecutor)(nil)
 )
 
 // Units makes one unit per function, or one of all with WithOneUnit.
@@ -214,6 +216,9 @@ func (e *MemoryExecutor) Remove(ctx context.Context, id string) error {
 	return e.change(ctx, call, func(*Fault) error {
 		e.cloud.mu.Lock()
 		defer e.cloud.mu.Unlock()
+		for _, log := range e.cloud.units[id].logs {
+			log.Close()
+		}
 		delete(e.cloud.units, id)
 		return nil
 	})
@@ -260,7 +265,10 @@ func (e *MemoryExecutor) change(ctx context.Context, call Call, do func(*Fault) 
 		c.mu.Unlock()
 		return fault.after(call, c.provider, nil)
 	case unit == nil:
-		unit = &memoryUnit{service: e.service, status: faas.StatusPending, running: map[uint32]int{}, total: map[uint32]uint64{}, last: map[uint32]time.Time{}}
+		unit = &memoryUnit{
+			id: call.Unit, service: e.service, status: faas.StatusPending, running: map[uint32]int{}, total: map[uint32]uint64{}, last: map[uint32]time.Time{},
+			logs: map[uint32]*logring.Ring{},
+		}
 		c.units[call.Unit] = unit
 	}
 	if err != nil {

@@ -5,11 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"iter"
 	"os"
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/faastest/internal/testjobs"
+	"github.com/tangle-network/blueprint-serverless/internal/logring"
+	"github.com/tangle-network/blueprint-serverless/internal/logseq"
 )
 
 // Invoke runs the cloud's [Job] on the caller's goroutine.
@@ -48,6 +52,7 @@ func (e *MemoryExecutor) Invoke(ctx context.Context, jobID uint32, args []byte) 
 	u.running[jobID]++
 	u.total[jobID]++
 	u.last[jobID] = time.Now()
+	log := u.logOf(jobID)
 	c.mu.Unlock()
 	defer func() {
 		c.mu.Lock()
@@ -59,7 +64,7 @@ func (e *MemoryExecutor) Invoke(ctx context.Context, jobID uint32, args []byte) 
 	runCtx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	started := time.Now()
-	output, err := c.run(runCtx, f, bytes.Clone(args))
+	output, err := c.run(context.WithValue(runCtx, stderrKey{}, lineWriter{log}), f, bytes.Clone(args))
 	execution := time.Since(started)
 	switch {
 	case ctx.Err() != nil:
@@ -131,6 +136,55 @@ func (e *MemoryExecutor) Health(ctx context.Context, jobID uint32) (faas.Health,
 	return faas.Health{Healthy: u.status == faas.StatusReady, Reason: u.reason, LastInvocation: u.last[jobID], TotalInvocations: u.total[jobID]}, nil
 }
 
+// Logs returns what the functions of [RunJob] printed, since their unit was made.
+func (e *MemoryExecutor) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogLine, error] {
+	if err := q.Check(e.cloud.provider); err != nil {
+		return logseq.Fail(err)
+	}
+	return func(yield func(faas.LogLine, error) bool) {
+		call := Call{Op: OpLogs, Job: faas.NoJob}
+		fault, err := e.cloud.enter(ctx, call)
+		var sources []logring.Source
+		if err == nil {
+			sources, err = e.logs(q.JobIDs)
+		}
+		if err = fault.after(call, e.cloud.provider, err); err != nil {
+			yield(faas.LogLine{}, err)
+			return
+		}
+		logring.Logs(ctx, e.cloud.provider, q, sources...)(yield)
+	}
+}
+
+func (e *MemoryExecutor) logs(jobs []uint32) (sources []logring.Source, err error) {
+	e.cloud.mu.Lock()
+	defer e.cloud.mu.Unlock()
+	for _, jobID := range jobs {
+		u, _ := e.function(jobID)
+		if u == nil {
+			return nil, e.error(Call{Op: OpLogs, Job: int64(jobID)}, faas.ErrNotFound, "service %q has no function for this job", e.service)
+		}
+		sources = append(sources, logring.Source{Ring: u.logOf(jobID), JobID: int64(jobID), FunctionID: u.id})
+	}
+	return sources, nil
+}
+
+// logOf returns the log of a job, which begins with its unit. The caller holds the lock.
+func (u *memoryUnit) logOf(jobID uint32) *logring.Ring {
+	if u.logs[jobID] == nil {
+		u.logs[jobID] = &logring.Ring{}
+	}
+	return u.logs[jobID]
+}
+
+// lineWriter adds every line that is written, in a piece each, to a log.
+type lineWriter struct{ log *logring.Ring }
+
+func (w lineWriter) Write(text []byte) (int, error) {
+	w.log.Add(time.Now(), 0, bytes.TrimRight(text, "\n"), false)
+	return len(text), nil
+}
+
 // function finds the unit and function of a job. The caller holds the lock.
 func (e *MemoryExecutor) function(jobID uint32) (*memoryUnit, faas.Function) {
 	for _, u := range e.cloud.units {
@@ -146,6 +200,9 @@ func (e *MemoryExecutor) function(jobID uint32) (*memoryUnit, faas.Function) {
 	return nil, faas.Function{}
 }
 
+// stderrKey is the key of the writer that a context carries for what a job prints.
+type stderrKey struct{}
+
 // RunJob is the [Job] that does what the functions of [JobBinary] do, without a process. It is what an in-memory cloud runs, and serves fakes of
 // real providers as well.
 func RunJob(ctx context.Context, f faas.Function, args []byte) (output []byte, err error) {
@@ -159,8 +216,12 @@ func RunJob(ctx context.Context, f faas.Function, args []byte) (output []byte, e
 			err = &faas.FunctionError{Type: "panic", Message: fmt.Sprint(p)}
 		}
 	}()
+	stderr, ok := ctx.Value(stderrKey{}).(io.Writer)
+	if !ok {
+		stderr = io.Discard
+	}
 	host := testjobs.Host{
-		Getenv: func(name string) string { return f.Env[name] }, Exit: func(code int) { panic(exit(code)) }, Executable: os.Executable,
+		Getenv: func(name string) string { return f.Env[name] }, Exit: func(code int) { panic(exit(code)) }, Executable: os.Executable, Stderr: stderr,
 	}
 	return host.Run(ctx, f.JobID, args)
 }

@@ -41,6 +41,8 @@ type Harness struct {
 	AtomicUpdate bool
 	// Simulated says that the platform under test does not run the package, but something with the same jobs, such as RunJob.
 	Simulated bool
+	// NoLogs says that the platform under test does not keep what jobs print, as some fakes and emulators do not.
+	NoLogs bool
 }
 
 // deadline is how long a single call may take. It is generous: it turns a call that hangs into a failure.
@@ -76,6 +78,7 @@ func Run(t *testing.T, h Harness) {
 	t.Run("Neighbours", s.neighbours)
 	t.Run("Invoke", s.invoking)
 	t.Run("Diagnose", s.diagnosing)
+	t.Run("Logs", s.logging)
 	t.Run("Close", s.closing)
 }
 

@@ -239,6 +239,7 @@ func (p *Platform) uninstall(id, service string) (<-chan struct{}, error) {
 	p.mu.Lock()
 	delete(p.functions, id)
 	p.mu.Unlock()
+	f.log.ring.Close()
 	p.forget(f.Previous)
 	return p.drain(f), nil
 }

@@ -12,6 +12,7 @@
 //	GET    /api/functions/{id}         what is deployed
 //	POST   /api/functions/{id}/invoke  {"job_id":n,"args":[bytes]}
 //	GET    /api/functions/{id}/health
+//	GET    /api/functions/{id}/logs    a line of JSON for each line that it printed
 //	POST   /api/functions/{id}/warm
 //	POST   /api/functions/{id}/restore {"package_sha256":"...","config_fingerprint":"..."}
 //	DELETE /api/functions/{id}
@@ -47,7 +48,8 @@
 //
 // What a function writes to its standard error goes, line by line, to the logger of [WithLogger] as records "function log" with the attributes function, pid and line. Control
 // characters are written as escapes, lines are cut at 4 KiB ("truncated"), and of a function that writes without end only some lines become records, with one that
-// says how many did not. The last lines of each function, at most 1,000 and 64 KiB, are kept in memory until it is removed or the platform is closed.
+// says how many did not. The last lines of each function, at most 1,000 and 64 KiB, are kept in memory until it is removed or the platform is closed: [Executor.Logs] and GET /api/functions/{id}/logs
+// show them, and with ?follow=true those that come. ?since=, ?until= (RFC 3339), ?limit= and ?after= (the "cursor" of a line) say which.
 //
 // # Metrics
 //

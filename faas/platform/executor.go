@@ -27,6 +27,7 @@ var (
 	_ faas.Executor      = (*Executor)(nil)
 	_ faas.Warmer        = (*Executor)(nil)
 	_ faas.HealthChecker = (*Executor)(nil)
+	_ faas.LogReader     = (*Executor)(nil)
 )
 
 // Units makes a unit of every function. See [faas.Executor].

@@ -15,8 +15,18 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/logring"
 	"github.com/tangle-network/blueprint-serverless/internal/worker"
 )
+
+// logLines returns what is kept of a function's lines.
+func logLines(p *Platform, id string) ([]logring.Line, error) {
+	f, err := p.lookup("logs", id)
+	if err != nil {
+		return nil, err
+	}
+	return f.log.ring.Lines(), nil
+}
 
 // records is a writer that tells lines of JSON apart.
 type records struct {
@@ -56,7 +66,7 @@ echo >&2
 printf 'not ended' >&2
 echo '{"result":[1]}'`))
 	s.mustInvoke("f", 0, "")
-	lines, err := s.p.recentLog("f")
+	lines, err := logLines(s.p, "f")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +77,7 @@ echo '{"result":[1]}'`))
 			t.Errorf("line %d: %+v", i, l)
 		}
 	}
-	want := []string{"first", `\x1b[2Jsecond \xff`, strings.Repeat("x", maxLogText), "not ended"}
+	want := []string{"first", `\x1b[2Jsecond \xff`, strings.Repeat("x", logring.MaxText), "not ended"}
 	if diff := cmp.Diff(want, texts); diff != "" {
 		t.Error(diff)
 	}
@@ -83,15 +93,15 @@ echo '{"result":[1]}'`))
 
 	s.mustPut("f", scriptZip(t, `echo replaced >&2; echo '{"result":[1]}'`), "X-Blueprint-If-Exists", "replace")
 	s.mustInvoke("f", 0, "")
-	if lines, _ = s.p.recentLog("f"); len(lines) != 5 || lines[4].Text != "replaced" || lines[4].Seq != 5 {
+	if lines, _ = logLines(s.p, "f"); len(lines) != 5 || lines[4].Text != "replaced" || lines[4].Seq != 5 {
 		t.Errorf("after a replacement: %+v", lines)
 	}
 	s.do("DELETE", "/api/functions/f", nil)
-	if _, err := s.p.recentLog("f"); faas.CodeOf(err) != faas.ErrNotFound {
+	if _, err := logLines(s.p, "f"); faas.CodeOf(err) != faas.ErrNotFound {
 		t.Errorf("of a removed function: %v", err)
 	}
 	s.mustPut("f", scriptZip(t, "true"))
-	if lines, err = s.p.recentLog("f"); err != nil || len(lines) != 0 {
+	if lines, err = logLines(s.p, "f"); err != nil || len(lines) != 0 {
 		t.Errorf("a new function has lines of the old one: %v %v", lines, err)
 	}
 }
@@ -104,12 +114,12 @@ func TestWhatIsKeptOfALogIsBounded(t *testing.T) {
 			l.add(worker.Line{PID: 7, Text: []byte(text)})
 		}
 	}
-	add(10*maxLogLines, "short")
-	if got := l.recent(); len(got) != maxLogLines || got[0].Seq != 9*maxLogLines+1 || got[maxLogLines-1].Seq != 10*maxLogLines {
+	add(10*logring.MaxLines, "short")
+	if got := l.ring.Lines(); len(got) != logring.MaxLines || got[0].Seq != 9*logring.MaxLines+1 || got[logring.MaxLines-1].Seq != 10*logring.MaxLines {
 		t.Errorf("%d lines are kept, from %d on", len(got), got[0].Seq)
 	}
 	recs := len(out.all(t, "function log"))
-	if left := 10*maxLogLines - recs; recs < logBurst || left < 1 {
+	if left := 10*logring.MaxLines - recs; recs < logBurst || left < 1 {
 		t.Errorf("%d records", recs)
 	}
 	l.mu.Lock()
@@ -120,40 +130,19 @@ func TestWhatIsKeptOfALogIsBounded(t *testing.T) {
 	for _, r := range out.all(t, "lines of a function were left out: there were more than are recorded") {
 		skipped += r["lines"].(float64)
 	}
-	if recs := len(out.all(t, "function log")); recs+int(skipped) != 10*maxLogLines+1 {
-		t.Errorf("%d records and %v left out are not %d lines", recs, skipped, 10*maxLogLines+1)
+	if recs := len(out.all(t, "function log")); recs+int(skipped) != 10*logring.MaxLines+1 {
+		t.Errorf("%d records and %v left out are not %d lines", recs, skipped, 10*logring.MaxLines+1)
 	}
-	add(100, strings.Repeat("\x00", maxLogText))
+	add(100, strings.Repeat("\x00", logring.MaxText))
 	kept := 0
-	for _, line := range l.recent() {
+	for _, line := range l.ring.Lines() {
 		kept += len(line.Text)
-		if len(line.Text) > maxLogText {
+		if len(line.Text) > logring.MaxText {
 			t.Fatalf("a line of %d bytes", len(line.Text))
 		}
 	}
-	if kept > maxLogBytes || kept != l.bytes {
-		t.Errorf("%d bytes are kept, %d counted", kept, l.bytes)
-	}
-}
-
-func TestTextOfALogLineIsHarmless(t *testing.T) {
-	for text, want := range map[string]string{
-		"":                      "",
-		"tab\tand Ünïcode 猫 🐈":  "tab\tand Ünïcode 猫 🐈",
-		"\x1b]0;title\a":        `\x1b]0;title\a`,
-		"a\rb\x7f\x00":          `a\rb\x7f\x00`,
-		"\u202etxt.exe\u2028":   `\u202etxt.exe\u2028`,
-		"\xc3\x28 \xed\xa0\x80": `\xc3( \xed\xa0\x80`,
-		"\ufffd":                "\ufffd",
-	} {
-		if got, cut := harmless([]byte(text)); got != want || cut {
-			t.Errorf("%q: %q %v, want %q", text, got, cut, want)
-		}
-	}
-	for _, unit := range []string{"x", "\x00", "猫", "\xff"} {
-		if got, cut := harmless([]byte(strings.Repeat(unit, maxLogText+1))); !cut || len(got) > maxLogText || len(got) < maxLogText-8 {
-			t.Errorf("%q: %d bytes, cut %v", unit, len(got), cut)
-		}
+	if kept > logring.MaxBytes || kept < logring.MaxBytes-logring.MaxText {
+		t.Errorf("%d bytes are kept", kept)
 	}
 }
 
@@ -165,29 +154,15 @@ func TestLogTakesLinesOfManyProcesses(t *testing.T) {
 		wg.Go(func() {
 			for n := range 200 {
 				l.add(worker.Line{PID: pid, Text: fmt.Appendf(nil, "%d", n)})
-				_ = l.recent()
+				_ = l.ring.Lines()
 			}
 		})
 	}
 	wg.Wait()
-	got := l.recent()
+	got := l.ring.Lines()
 	for i, line := range got {
 		if want := uint64(1600 - len(got) + i + 1); line.Seq != want {
 			t.Fatalf("line %d is number %d, want %d", i, line.Seq, want)
 		}
 	}
-}
-
-func FuzzHarmless(f *testing.F) {
-	f.Add([]byte("tab\tand \x1b[2J\xff"))
-	f.Add(bytes.Repeat([]byte{0}, maxLogText+1))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		got, cut := harmless(text)
-		if len(got) > maxLogText || cut && len(text) <= maxLogText/len(`\U00000000`) {
-			t.Errorf("%d bytes of %d, cut %v", len(got), len(text), cut)
-		}
-		if again, cut := harmless([]byte(got)); again != got || cut {
-			t.Errorf("%q is not harmless: %q", got, again)
-		}
-	})
 }

@@ -279,7 +279,7 @@ func TestNoFunctionFindsFilesOfAnEarlierOne(t *testing.T) {
 	pkg := scriptZip(t, `ls -A "$HOME" >&2; touch "$HOME/secret"; ls -A "$TMPDIR" | grep -q secret && echo '{"result":[1]}'`)
 	look := func() string {
 		s.mustInvoke("f", 0, "")
-		lines, err := s.p.recentLog("f")
+		lines, err := logLines(s.p, "f")
 		if err != nil {
 			t.Fatal(err)
 		}

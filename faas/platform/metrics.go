@@ -160,7 +160,7 @@ var functionMetrics = []struct {
 	{"memory_limit_bytes", "gauge", "The memory that each process may use.",
 		func(f *function, _ *worker.Stats) float64 { return float64(f.Config.MemoryMB) * (1 << 20) }},
 	{"log_lines_total", "counter", "Lines that processes wrote to their standard error.",
-		func(f *function, _ *worker.Stats) float64 { return float64(f.log.count()) }},
+		func(f *function, _ *worker.Stats) float64 { return float64(f.log.ring.Count()) }},
 }
 
 // writeMetrics writes family by family, as the format wants it, and never all of it to memory: there may be thousands of functions.

@@ -118,6 +118,7 @@ func (p *Platform) Close() error {
 		var errs []error
 		for _, f := range functions {
 			p.draining.Go(func() {
+				f.log.ring.Close()
 				if err := f.stop(p.stopping); err != nil {
 					mu.Lock()
 					defer mu.Unlock()

@@ -433,7 +433,7 @@ func TestFunctionsGetNothingOfEachOther(t *testing.T) {
 		if _, err := s.p.Invoke(t.Context(), id, 0, nil); err != nil {
 			t.Fatal(err)
 		}
-		lines, err := s.p.recentLog(id)
+		lines, err := logLines(s.p, id)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -79,8 +79,12 @@ func (p *Platform) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if allow(w, r, http.MethodGet, http.MethodHead) {
 			p.serveHealth(w, id)
 		}
+	case "logs":
+		if allow(w, r, http.MethodGet, http.MethodHead) {
+			p.serveLogs(w, r, id)
+		}
 	default:
-		writeError(w, notRunError(faas.ErrNotFound, "serve", "a function has invoke, health, warm and restore, and not %.60q", verb))
+		writeError(w, notRunError(faas.ErrNotFound, "serve", "a function has invoke, health, logs, warm and restore, and not %.60q", verb))
 	}
 }
 

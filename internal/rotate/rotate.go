@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 )
 
@@ -81,6 +82,18 @@ func (f *File) Close() error {
 	err := f.file.Close()
 	f.file = nil
 	return err
+}
+
+// Aside returns the files that were set aside from the file at path and exist, the oldest first.
+func Aside(path string) (paths []string) {
+	for i := 1; ; i++ {
+		name := fmt.Sprintf("%s.%d", path, i)
+		if _, err := os.Stat(name); err != nil {
+			slices.Reverse(paths)
+			return paths
+		}
+		paths = append(paths, name)
+	}
 }
 
 // Shift sets the file at path aside: it becomes path.1, path.1 becomes path.2, and so on up to keep; the oldest is removed.

@@ -10,7 +10,7 @@ import (
 )
 
 func main() {
-	host := testjobs.Host{Getenv: os.Getenv, Exit: os.Exit, Executable: os.Executable}
+	host := testjobs.Host{Getenv: os.Getenv, Exit: os.Exit, Executable: os.Executable, Stderr: os.Stderr}
 	jobs := job.Handlers{}
 	for id := range testjobs.N {
 		jobs[id] = func(ctx context.Context, args []byte) ([]byte, error) { return host.Run(ctx, id, args) }

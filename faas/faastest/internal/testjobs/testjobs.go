@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"time"
@@ -24,6 +25,7 @@ const (
 	Count                 // appends one byte to the file of that name, and answers how many it holds
 	Answer                // answers that many bytes
 	Version               // answers what follows the last VersionMark in the executable file
+	Log                   // writes its arguments and a newline to standard error, and answers them
 	N                     // the number of jobs
 )
 
@@ -36,6 +38,7 @@ type Host struct {
 	Exit   func(code int) // does not return
 	// Executable returns the path of the executable file.
 	Executable func() (string, error)
+	Stderr     io.Writer
 }
 
 // Run runs one job.
@@ -59,6 +62,9 @@ func (h Host) Run(ctx context.Context, job uint32, args []byte) ([]byte, error) 
 		return count(string(args))
 	case Version:
 		return h.version()
+	case Log:
+		_, err := fmt.Fprintf(h.Stderr, "%s\n", args)
+		return args, err
 	}
 	n, err := strconv.Atoi(string(args))
 	if err != nil {

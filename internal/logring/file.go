@@ -1,0 +1,166 @@
+package logring
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/logseq"
+	"github.com/tangle-network/blueprint-serverless/internal/rotate"
+	"github.com/tangle-network/blueprint-serverless/internal/transfer"
+)
+
+// How long a file that is followed is left alone after it grew, and at the longest.
+const firstLook, longestLook = 50 * time.Millisecond, time.Second
+
+// FileLogs returns the lines of a log file and of those that were set aside from it. They have no time until they are followed, so that of LogQuery.Since and Until no more than whole files that ended before Since
+// can be left out.
+func FileLogs(ctx context.Context, path string, q faas.LogQuery) logseq.Lines {
+	return func(yield func(faas.LogLine, error) bool) {
+		f := &fileLog{path: path}
+		defer f.close()
+		for line, err := range logseq.Last(q.Limit, f.there(ctx, q.Since)) {
+			if !yield(line, err) || err != nil {
+				return
+			}
+		}
+		wait := firstLook
+		for q.Follow && transfer.Sleep(ctx, wait) {
+			wait = min(2*wait, longestLook)
+			more, err := f.news(ctx, func(line faas.LogLine) bool {
+				line.Time, wait = time.Now().UTC(), firstLook
+				return yield(line, nil)
+			})
+			if err != nil {
+				yield(faas.LogLine{}, fileError(err))
+			}
+			if err != nil || !more {
+				return
+			}
+		}
+		if ctx.Err() != nil {
+			yield(faas.LogLine{}, logseq.Ended(ctx, ""))
+		}
+	}
+}
+
+func fileError(err error) error { return faas.Errorf(faas.ErrUnavailable, "logs", "", "%w", err) }
+
+// fileLog is a log file that is read, and the place up to which it has been.
+type fileLog struct {
+	path string
+	file *os.File // nil where there is none
+}
+
+func (f *fileLog) close() {
+	if f.file != nil {
+		f.file.Close()
+		f.file = nil
+	}
+}
+
+// open opens the file that is written to now. That there is none is no error.
+func (f *fileLog) open(name string) (err error) {
+	f.close()
+	if f.file, err = os.Open(name); err != nil {
+		f.file = nil
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// there returns what is in the files, and leaves the one that is written to open.
+func (f *fileLog) there(ctx context.Context, since time.Time) logseq.Lines {
+	return func(yield func(faas.LogLine, error) bool) {
+		for _, name := range append(rotate.Aside(f.path), f.path) {
+			err := f.open(name)
+			if err == nil && f.file == nil {
+				continue
+			}
+			var info fs.FileInfo
+			if err == nil {
+				info, err = f.file.Stat()
+			}
+			if err == nil && info.ModTime().Before(since) {
+				_, err = f.file.Seek(0, io.SeekEnd)
+			}
+			more := true
+			if err == nil {
+				more, err = f.read(ctx, func(line faas.LogLine) bool { return yield(line, nil) })
+			}
+			if err != nil {
+				yield(faas.LogLine{}, fileError(err))
+			}
+			if err != nil || !more {
+				return
+			}
+		}
+	}
+}
+
+// news calls emit with what has been written since, also to a file that took this one's place. It reports false where emit did.
+func (f *fileLog) news(ctx context.Context, emit func(faas.LogLine) bool) (bool, error) {
+	aside := f.setAside() // before it is read: afterwards nobody writes to it
+	if f.file != nil {
+		if more, err := f.read(ctx, emit); err != nil || !more || !aside {
+			return more, err
+		}
+	}
+	if err := f.open(f.path); err != nil || f.file == nil {
+		return true, err
+	}
+	return f.read(ctx, emit)
+}
+
+// setAside reports whether the file is no longer the one that is written to.
+func (f *fileLog) setAside() bool {
+	if f.file == nil {
+		return true
+	}
+	mine, err := f.file.Stat()
+	if err != nil {
+		return true
+	}
+	now, err := os.Stat(f.path)
+	return err != nil || !os.SameFile(mine, now)
+}
+
+// read reads whole lines from where the file is, and leaves it at the end of the last of them. It reports false where emit did.
+func (f *fileLog) read(ctx context.Context, emit func(faas.LogLine) bool) (bool, error) {
+	at, err := f.file.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return false, err
+	}
+	r := bufio.NewReaderSize(f.file, 64<<10)
+	for ctx.Err() == nil {
+		text, err := r.ReadSlice('\n')
+		size := len(text)
+		text = bytes.Clone(text[:min(size, MaxText+1)]) // one more, so that the cut is seen
+		for errors.Is(err, bufio.ErrBufferFull) {
+			var rest []byte
+			rest, err = r.ReadSlice('\n')
+			size += len(rest)
+		}
+		if errors.Is(err, io.EOF) { // what has no end yet comes when it has one
+			_, err := f.file.Seek(at, io.SeekStart)
+			return true, err
+		}
+		if err != nil {
+			return false, err
+		}
+		at += int64(size)
+		kept, cut := Harmless(bytes.TrimRight(text, "\r\n"))
+		if !emit(faas.LogLine{JobID: faas.NoJob, Text: kept, Truncated: cut}) {
+			return false, nil
+		}
+	}
+	return true, nil
+}

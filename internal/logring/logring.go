@@ -1,0 +1,277 @@
+// Package logring keeps the last lines that processes wrote, in memory.
+package logring
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/rand"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/logseq"
+)
+
+const (
+	// MaxLines and MaxBytes bound what is kept of a log, MaxText what is kept of a line, in bytes.
+	MaxLines = 1000
+	MaxBytes = 64 << 10
+	MaxText  = 4 << 10
+)
+
+// Line is a line as it is kept.
+type Line struct {
+	// Seq numbers the lines of a log from 1 on, also those that are no longer kept.
+	Seq  uint64
+	Time time.Time // when it was added, in UTC
+	PID  int
+	// Text is valid UTF-8 in one line: control characters but tabs, and other characters that do not show, are written as Go escapes such as \x1b.
+	Text      string
+	Truncated bool // the line was longer than is kept of one
+}
+
+// Ring is a log. The zero value is ready for use, by any number of goroutines.
+type Ring struct {
+	mu      sync.Mutex
+	id      string // made when it is asked for
+	seq     uint64
+	lines   []Line // the oldest is first
+	bytes   int    // of their texts
+	closed  bool
+	changed chan struct{} // closed with the next change; nil while nobody waits
+}
+
+// Add adds a line, or the first part of one where more says so, and returns it as it is kept.
+func (r *Ring) Add(now time.Time, pid int, text []byte, more bool) Line {
+	kept, cut := Harmless(text)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.seq++
+	line := Line{Seq: r.seq, Time: now.UTC(), PID: pid, Text: kept, Truncated: cut || more}
+	r.lines = append(r.lines, line)
+	r.bytes += len(line.Text)
+	drop := 0
+	for len(r.lines)-drop > MaxLines || r.bytes > MaxBytes {
+		r.bytes -= len(r.lines[drop].Text)
+		r.lines[drop] = Line{}
+		drop++
+	}
+	r.lines = r.lines[drop:]
+	r.tell()
+	return line
+}
+
+// tell wakes those who wait. mu is held.
+func (r *Ring) tell() {
+	if r.changed != nil {
+		close(r.changed)
+		r.changed = nil
+	}
+}
+
+// Close says that no more lines come: those who follow the log end.
+func (r *Ring) Close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
+	r.tell()
+}
+
+// Lines returns the lines that are kept, the oldest first.
+func (r *Ring) Lines() []Line {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.lines)
+}
+
+// Count returns how many lines were added.
+func (r *Ring) Count() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.seq
+}
+
+// after returns the lines that came after number seq, how many of them are not kept any more, and what tells of the next; that is nil where none comes.
+func (r *Ring) after(seq uint64) (lines []Line, missed uint64, changed <-chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if n := int(min(r.seq-min(seq, r.seq), uint64(len(r.lines)))); n > 0 {
+		lines = slices.Clone(r.lines[len(r.lines)-n:])
+		missed = lines[0].Seq - seq - 1
+	} else if r.seq > seq {
+		missed = r.seq - seq
+	}
+	if !r.closed {
+		if r.changed == nil {
+			r.changed = make(chan struct{})
+		}
+		changed = r.changed
+	}
+	return lines, missed, changed
+}
+
+// Cursor names a place in this log, and in no other.
+type Cursor string
+
+// cursor returns the place behind a line.
+func (r *Ring) cursor(seq uint64) Cursor {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.id == "" {
+		r.id = rand.Text()[:10]
+	}
+	return Cursor(r.id + "-" + strconv.FormatUint(seq, 10))
+}
+
+// behind returns the number of the line that the cursor is behind, 0 for a cursor of another log.
+func (r *Ring) behind(c Cursor) uint64 {
+	id, number, _ := strings.Cut(string(c), "-")
+	seq, err := strconv.ParseUint(number, 10, 64)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err != nil || id != r.id || seq > r.seq {
+		return 0
+	}
+	return seq
+}
+
+// Entry is a line of a log that is read, and the place behind it.
+type Entry struct {
+	Line
+	Cursor Cursor
+	// Missed stands, in place of a line, for so many that were overwritten before they were read.
+	Missed uint64
+}
+
+// Read calls emit with the lines behind a cursor that are from since on and before until, where those are not zero: of those that there are the last limit, where that is not 0. If follow is set it goes on with
+// the lines that come, until the log is closed, emit returns false, or ctx is done, of which it returns the error. idle, where it is not nil, is called before it waits.
+func (r *Ring) Read(ctx context.Context, behind Cursor, q faas.LogQuery, idle func() bool, emit func(Entry) bool) error {
+	seq := r.behind(behind)
+	first := behind == "" || seq == 0 // what was overwritten before anybody read is no loss
+	for {
+		lines, missed, changed := r.after(seq)
+		if n := len(lines); n > 0 {
+			seq = lines[n-1].Seq
+		}
+		if missed > 0 && !first && !emit(Entry{Missed: missed, Line: Line{Time: time.Now().UTC()}, Cursor: r.cursor(seq)}) {
+			return nil
+		}
+		lines = slices.DeleteFunc(lines, func(l Line) bool { return l.Time.Before(q.Since) || !q.Until.IsZero() && !l.Time.Before(q.Until) })
+		if q.Limit > 0 && len(lines) > q.Limit {
+			lines = lines[len(lines)-q.Limit:]
+		}
+		for _, l := range lines {
+			if !emit(Entry{Line: l, Cursor: r.cursor(l.Seq)}) {
+				return nil
+			}
+		}
+		if !q.Follow || changed == nil || idle != nil && !idle() {
+			return nil
+		}
+		q.Limit, first = 0, false
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// Lines that a Source has are of one function.
+type Source struct {
+	Ring       *Ring
+	JobID      int64
+	FunctionID string
+}
+
+// Logs returns what a query asks for of several logs.
+func Logs(ctx context.Context, provider string, q faas.LogQuery, sources ...Source) logseq.Lines {
+	return func(yield func(faas.LogLine, error) bool) {
+		if ctx.Err() != nil {
+			yield(faas.LogLine{}, logseq.Ended(ctx, provider))
+			return
+		}
+		var old []faas.LogLine
+		behind := make([]Cursor, len(sources))
+		for i, s := range sources {
+			there := q
+			there.Follow = false
+			_ = s.Ring.Read(ctx, "", there, nil, func(e Entry) bool { // what does not wait does not fail
+				old = append(old, s.line(e))
+				behind[i] = e.Cursor
+				return true
+			})
+		}
+		slices.SortStableFunc(old, func(a, b faas.LogLine) int { return cmp.Compare(a.Time.UnixNano(), b.Time.UnixNano()) })
+		if q.Limit > 0 && len(old) > q.Limit {
+			old = old[len(old)-q.Limit:]
+		}
+		for _, line := range old {
+			if !yield(line, nil) {
+				return
+			}
+		}
+		if !q.Follow {
+			return
+		}
+		q.Limit = 0
+		seqs := make([]func(context.Context) logseq.Lines, len(sources))
+		for i, s := range sources {
+			seqs[i] = func(ctx context.Context) logseq.Lines { return s.follow(ctx, provider, behind[i], q) }
+		}
+		logseq.Join(ctx, provider, seqs...)(yield)
+	}
+}
+
+func (s Source) follow(ctx context.Context, provider string, behind Cursor, q faas.LogQuery) logseq.Lines {
+	return func(yield func(faas.LogLine, error) bool) {
+		if err := s.Ring.Read(ctx, behind, q, nil, func(e Entry) bool { return yield(s.line(e), nil) }); err != nil {
+			yield(faas.LogLine{}, logseq.Ended(ctx, provider))
+		}
+	}
+}
+
+func (s Source) line(e Entry) faas.LogLine {
+	line := faas.LogLine{Time: e.Time, JobID: s.JobID, FunctionID: s.FunctionID, Text: e.Text, Truncated: e.Truncated}
+	if e.Missed > 0 {
+		line.System, line.Severity, line.Text = true, faas.SeverityWarning, MissedText(e.Missed)
+	}
+	return line
+}
+
+// MissedText says that lines were overwritten before they were read.
+func MissedText(n uint64) string {
+	return strconv.FormatUint(n, 10) + " lines were left out: they came faster than they were read"
+}
+
+// Harmless returns text as one line that neither moves a terminal's cursor nor hides what it says, and whether something was cut off at its end.
+func Harmless(text []byte) (string, bool) {
+	if len(text) <= MaxText && utf8.Valid(text) && bytes.IndexFunc(text, hidden) < 0 {
+		return string(text), false
+	}
+	var b strings.Builder
+	for len(text) > 0 {
+		r, size := utf8.DecodeRune(text)
+		piece := string(text[:size])
+		switch {
+		case r == utf8.RuneError && size == 1:
+			piece = `\x` + strconv.FormatUint(0x100|uint64(text[0]), 16)[1:]
+		case hidden(r):
+			piece = strings.Trim(strconv.QuoteRune(r), "'")
+		}
+		if b.Len()+len(piece) > MaxText {
+			return b.String(), true
+		}
+		b.WriteString(piece)
+		text = text[size:]
+	}
+	return b.String(), false
+}
+
+func hidden(r rune) bool { return r != '\t' && !unicode.IsGraphic(r) }
