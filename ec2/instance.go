@@ -7,11 +7,14 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/awssign"
 )
 
 const apiVersion = "2016-11-15"
@@ -35,9 +38,9 @@ type instance struct {
 func (c *client) ec2(ctx context.Context, action string, form url.Values, out any) error {
 	form.Set("Action", action)
 	form.Set("Version", apiVersion)
-	body, err := c.send(ctx, request{
-		service: "EC2", action: action, method: http.MethodPost, path: "/", body: []byte(form.Encode()),
-		header: map[string]string{"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"},
+	body, err := c.send(ctx, awssign.Regional("EC2", "ec2", c.region), awssign.Request{
+		Operation: action, Method: http.MethodPost, Path: "/", Body: []byte(form.Encode()),
+		Header: map[string]string{"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"},
 	})
 	if err != nil {
 		return err
@@ -74,9 +77,9 @@ func (c *client) describe(ctx context.Context, id, token string) (*instance, err
 		Instances []instance `xml:"reservationSet>item>instancesSet>item"`
 	}
 	err := c.ec2(ctx, "DescribeInstances", form, &out)
-	var api *apiError
+	var api *awssign.Error
 	switch {
-	case errors.As(err, &api) && api.code == codeNotFound:
+	case errors.As(err, &api) && api.Code == codeNotFound:
 		return nil, nil
 	case err != nil:
 		return nil, err
@@ -91,8 +94,8 @@ func (c *client) describe(ctx context.Context, id, token string) (*instance, err
 // terminate ends the instance. One that is gone is success.
 func (c *client) terminate(ctx context.Context, id string) error {
 	err := c.ec2(ctx, "TerminateInstances", url.Values{"InstanceId.1": {id}}, &struct{}{})
-	var api *apiError
-	if errors.As(err, &api) && api.code == codeNotFound {
+	var api *awssign.Error
+	if errors.As(err, &api) && api.Code == codeNotFound {
 		return nil
 	}
 	return err
@@ -125,9 +128,9 @@ func (c *client) image(ctx context.Context, arch faas.Arch) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	body, err := c.send(ctx, request{
-		service: "SSM", action: "GetParameter", method: http.MethodPost, path: "/", body: input,
-		header: map[string]string{"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": "AmazonSSM.GetParameter"},
+	body, err := c.send(ctx, awssign.Regional("SSM", "ssm", c.region), awssign.Request{
+		Operation: "GetParameter", Method: http.MethodPost, Path: "/", Body: input,
+		Header: map[string]string{"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": "AmazonSSM.GetParameter"},
 	})
 	if err != nil {
 		return "", fmt.Errorf("%w (Config.ImageID names an image without asking)", err)
@@ -141,16 +144,18 @@ func (c *client) image(ctx context.Context, arch faas.Arch) (string, error) {
 
 // put uploads the binary.
 func (c *client) put(ctx context.Context, path string, binary *faas.Binary) error {
-	_, err := c.send(ctx, request{service: "S3", action: "PutObject", method: http.MethodPut, path: path, file: binary,
-		header: map[string]string{"Content-Type": "application/octet-stream"}})
+	_, err := c.send(ctx, c.s3(), awssign.Request{
+		Operation: "PutObject", Method: http.MethodPut, Path: path, Header: map[string]string{"Content-Type": "application/octet-stream"},
+		Open: func() (io.ReadCloser, error) { return os.Open(binary.Path) }, Size: binary.Size, SHA256: binary.SHA256,
+	})
 	return err
 }
 
 // remove deletes an object. One that is gone is success.
 func (c *client) remove(ctx context.Context, path string) error {
-	_, err := c.send(ctx, request{service: "S3", action: "DeleteObject", method: http.MethodDelete, path: path})
-	var api *apiError
-	if errors.As(err, &api) && (api.code == "NoSuchKey" || api.code == "NoSuchBucket") {
+	_, err := c.send(ctx, c.s3(), awssign.Request{Operation: "DeleteObject", Method: http.MethodDelete, Path: path})
+	var api *awssign.Error
+	if errors.As(err, &api) && (api.Code == "NoSuchKey" || api.Code == "NoSuchBucket") {
 		return nil
 	}
 	return err

@@ -15,6 +15,7 @@ import (
 
 	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/awssign"
 )
 
 // urlValid is how long the machine can fetch its binary: much longer than a machine takes to boot.
@@ -108,9 +109,9 @@ func (r *runner) run(ctx context.Context, form url.Values) (*instance, error) {
 		if errors.As(err, &call) && !call.lost {
 			r.mayExist = false
 		}
-		var api *apiError
+		var api *awssign.Error
 		// EC2 has one code for all values; only its text says that the profile is too new.
-		fresh := errors.As(err, &api) && api.code == "InvalidParameterValue" && strings.Contains(strings.ToLower(api.message), "iam instance profile")
+		fresh := errors.As(err, &api) && api.Code == "InvalidParameterValue" && strings.Contains(strings.ToLower(api.Message), "iam instance profile")
 		if !fresh || time.Now().After(deadline) {
 			return nil, err
 		}

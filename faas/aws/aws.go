@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/awssign"
 )
 
 // DefaultRegion is the region used where [faas.Config] names none. AWS_REGION and profiles are not asked, so that one policy means one place on
@@ -125,7 +126,7 @@ func open(ctx context.Context, cfg faas.Config, pace pace, more ...func(*config.
 		loaded.HTTPClient = freeze(buildable, loaded.DefaultsMode) // Close can then close its idle connections
 	}
 	if loaded.Credentials != nil {
-		loaded.Credentials = explainedCredentials{loaded.Credentials}
+		loaded.Credentials = awssign.Explain(loaded.Credentials)
 	}
 	return &Executor{
 		service: cfg.Service, region: region, options: opts, logger: logger{cfg.Logger},

@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/awssign"
 )
 
 // object is a package in S3.
@@ -66,9 +67,7 @@ func (e *Executor) keyStem() string {
 }
 
 // s3 addresses a bucket by path, which works for every name and at every S3 there is.
-func (e *Executor) s3() remote {
-	return remote{id: "S3", signing: "s3", region: e.region, host: "s3." + e.region + "." + e.domain()}
-}
+func (e *Executor) s3() awssign.Service { return awssign.Regional("S3", "s3", e.region) }
 
 func (o object) path() string {
 	return "/" + url.PathEscape(o.bucket) + "/" + strings.ReplaceAll(url.PathEscape(o.key), "%2F", "/")
@@ -82,13 +81,13 @@ func (e *Executor) putPackage(ctx context.Context, u faas.Unit) (object, error) 
 	}
 	where := object{bucket, e.keyStem() + u.Package.SHA256() + ".zip"}
 	_, err = e.uploads.of(where).do(func() (string, error) {
-		_, err := e.send(ctx, e.s3(), signedRequest{operation: "HeadObject", method: "HEAD", path: where.path()})
+		_, err := e.send(ctx, e.s3(), awssign.Request{Operation: "HeadObject", Method: "HEAD", Path: where.path()})
 		if err == nil || !isNotFound(err) {
 			return "", err
 		}
-		_, err = e.send(ctx, e.s3(), signedRequest{
-			operation: "PutObject", method: "PUT", path: where.path(), header: map[string]string{"Content-Type": "application/zip"},
-			open: func() (io.ReadCloser, error) { return u.Package.Open() }, size: u.Package.Size(), sha256: u.Package.SHA256(),
+		_, err = e.send(ctx, e.s3(), awssign.Request{
+			Operation: "PutObject", Method: "PUT", Path: where.path(), Header: map[string]string{"Content-Type": "application/zip"},
+			Open: func() (io.ReadCloser, error) { return u.Package.Open() }, Size: u.Package.Size(), SHA256: u.Package.SHA256(),
 		})
 		return "", err
 	})
@@ -117,7 +116,7 @@ func (e *Executor) createBucket(ctx context.Context, name string) error {
 	if e.region != "us-east-1" { // the one region that must not be named
 		body = []byte(`<CreateBucketConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><LocationConstraint>` + e.region + `</LocationConstraint></CreateBucketConfiguration>`)
 	}
-	_, err := e.send(ctx, e.s3(), signedRequest{operation: "CreateBucket", method: "PUT", path: "/" + name, body: body})
+	_, err := e.send(ctx, e.s3(), awssign.Request{Operation: "CreateBucket", Method: "PUT", Path: "/" + name, Body: body})
 	if apiCode(err) == "BucketAlreadyOwnedByYou" {
 		return nil
 	}
@@ -125,9 +124,9 @@ func (e *Executor) createBucket(ctx context.Context, name string) error {
 		return err
 	}
 	sum := sha256.Sum256([]byte(lifecycle)) // S3 asks for a checksum here
-	_, err = e.send(ctx, e.s3(), signedRequest{
-		operation: "PutBucketLifecycleConfiguration", method: "PUT", path: "/" + name + "?lifecycle=", body: []byte(lifecycle),
-		header: map[string]string{"Content-Type": "application/xml", "X-Amz-Checksum-Sha256": base64.StdEncoding.EncodeToString(sum[:])},
+	_, err = e.send(ctx, e.s3(), awssign.Request{
+		Operation: "PutBucketLifecycleConfiguration", Method: "PUT", Path: "/" + name + "?lifecycle=", Body: []byte(lifecycle),
+		Header: map[string]string{"Content-Type": "application/xml", "X-Amz-Checksum-Sha256": base64.StdEncoding.EncodeToString(sum[:])},
 	})
 	return err
 }
@@ -138,7 +137,7 @@ func (e *Executor) deleteObject(ctx context.Context, o object) error {
 		return nil // a tag that somebody else wrote
 	}
 	e.uploads.forget(o)
-	_, err := e.send(ctx, e.s3(), signedRequest{operation: "DeleteObject", method: "DELETE", path: o.path()})
+	_, err := e.send(ctx, e.s3(), awssign.Request{Operation: "DeleteObject", Method: "DELETE", Path: o.path()})
 	if isNotFound(err) {
 		return nil
 	}
@@ -155,8 +154,8 @@ func (e *Executor) deletePackages(ctx context.Context) error {
 		}
 		bucket = bucketPrefix + strings.Split(role, ":")[4] + "-" + e.region
 	}
-	body, err := e.send(ctx, e.s3(), signedRequest{
-		operation: "ListObjectsV2", method: "GET", path: "/" + bucket + "?list-type=2&prefix=" + strings.ReplaceAll(url.QueryEscape(e.keyStem()), "+", "%20"),
+	body, err := e.send(ctx, e.s3(), awssign.Request{
+		Operation: "ListObjectsV2", Method: "GET", Path: "/" + bucket + "?list-type=2&prefix=" + strings.ReplaceAll(url.QueryEscape(e.keyStem()), "+", "%20"),
 	})
 	if isNotFound(err) {
 		return nil
@@ -196,9 +195,9 @@ func (e *Executor) deleteLogGroup(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	_, err = e.send(ctx, remote{id: "CloudWatch Logs", signing: "logs", region: e.region, host: "logs." + e.region + "." + e.domain()}, signedRequest{
-		operation: "DeleteLogGroup", method: "POST", path: "/", body: body,
-		header: map[string]string{"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": "Logs_20140328.DeleteLogGroup"},
+	_, err = e.send(ctx, awssign.Regional("CloudWatch Logs", "logs", e.region), awssign.Request{
+		Operation: "DeleteLogGroup", Method: "POST", Path: "/", Body: body,
+		Header: map[string]string{"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": "Logs_20140328.DeleteLogGroup"},
 	})
 	if isNotFound(err) {
 		return nil

@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"net"
@@ -16,11 +15,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 	"github.com/aws/smithy-go"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/awssign"
 )
 
 // Lambda's error codes that more than one place acts on.
@@ -80,7 +79,7 @@ func classify(op string, jobID int64, err error) *faas.Error {
 		api         smithy.APIError
 		response    interface{ HTTPStatusCode() int }
 		throttled   *types.TooManyRequestsException
-		credentials *credentialsError
+		credentials *awssign.CredentialsError
 		network     net.Error
 	)
 	status := 0
@@ -231,25 +230,6 @@ type hiddenError struct {
 
 func (e *hiddenError) Error() string { return e.text }
 func (e *hiddenError) Unwrap() error { return e.cause }
-
-// explainedCredentials marks the failures to find credentials, which the SDK's chain reports as failures of the last place it looked at.
-type explainedCredentials struct{ aws.CredentialsProvider }
-
-// Retrieve implements aws.CredentialsProvider.
-func (c explainedCredentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
-	found, err := c.CredentialsProvider.Retrieve(ctx)
-	if err != nil && ctx.Err() == nil {
-		return found, &credentialsError{err}
-	}
-	return found, err
-}
-
-type credentialsError struct{ err error }
-
-func (e *credentialsError) Error() string {
-	return fmt.Sprintf("no AWS credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or sign in with `aws sso login`, or give the machine a role (%v)", e.err)
-}
-func (e *credentialsError) Unwrap() error { return e.err }
 
 // logger logs where there is a logger.
 type logger struct{ *slog.Logger }

@@ -20,6 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/awssign"
 )
 
 // Invoke runs the job once and waits for its answer. The SDK's own retries are off, because they would run a job up to three times, unless the option
@@ -137,7 +138,7 @@ func notStarted(err error, code faas.Code) bool {
 		return false
 	}
 	var (
-		credentials *credentialsError
+		credentials *awssign.CredentialsError
 		dial        *net.OpError
 		dns         *net.DNSError
 	)

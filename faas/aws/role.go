@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/awssign"
 )
 
 // rolePolicyName is the name of the inline policy of a created role.
@@ -71,30 +72,14 @@ func (e *Executor) checkAccount(ctx context.Context) error {
 	return err
 }
 
-// iam is the global service that holds roles.
-func (e *Executor) iam() remote {
-	r := remote{id: "IAM", signing: "iam", region: "us-east-1", host: "iam." + e.domain()}
-	switch e.partition() {
-	case "aws-cn":
-		r.region, r.host = "cn-north-1", "iam.cn-north-1.amazonaws.com.cn"
-	case "aws-us-gov":
-		r.region, r.host = "us-gov-west-1", "iam.us-gov.amazonaws.com"
-	case "aws-iso":
-		r.region, r.host = "us-iso-east-1", "iam.us-iso-east-1.c2s.ic.gov"
-	case "aws-iso-b":
-		r.region, r.host = "us-isob-east-1", "iam.us-isob-east-1.sc2s.sgov.gov"
-	}
-	return r
-}
-
 func (e *Executor) callIAM(ctx context.Context, operation string, values map[string]string) ([]byte, error) {
 	form := url.Values{"Action": {operation}, "Version": {"2010-05-08"}}
 	for name, value := range values {
 		form.Set(name, value)
 	}
-	return e.send(ctx, e.iam(), signedRequest{
-		operation: operation, method: "POST", path: "/", body: []byte(form.Encode()),
-		header: map[string]string{"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"},
+	return e.send(ctx, awssign.IAM(e.region), awssign.Request{
+		Operation: operation, Method: "POST", Path: "/", Body: []byte(form.Encode()),
+		Header: map[string]string{"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"},
 	})
 }
 
@@ -191,7 +176,7 @@ func (e *Executor) rolePolicy(roleArn string) (string, error) {
 	}
 	statements := []statement{{
 		"Allow", []string{"logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"},
-		"arn:" + e.partition() + ":logs:" + e.region + ":" + account + ":log-group:/aws/lambda/" + nameStem(e.service) + "*",
+		"arn:" + awssign.Partition(e.region) + ":logs:" + e.region + ":" + account + ":log-group:/aws/lambda/" + nameStem(e.service) + "*",
 	}}
 	if e.options.tracing == "Active" {
 		statements = append(statements, statement{"Allow", []string{"xray:PutTraceSegments", "xray:PutTelemetryRecords"}, "*"})
