@@ -168,6 +168,9 @@ func (s *soak) run(from, to int) {
 				if n%400 == 0 {
 					s.disturb(rng)
 				}
+				if n%100_000 == 0 && n > 0 {
+					s.t.Logf("%d calls", n)
+				}
 				s.call(n, rng)
 			}
 		})
