@@ -56,7 +56,7 @@ func prepare(ctx context.Context, spec ServiceSpec, strategy Strategy, cfg Serve
 		if units, err = p.exec.Units(p.binary, functions); err != nil {
 			return err
 		}
-		if p.dir, err = scratch.New("blueprint-package"); err != nil {
+		if p.dir, err = scratch.New("blueprint-package", nil); err != nil {
 			return faas.Errorf(faas.ErrInternal, "package", cfg.Provider.Provider, "%w", err)
 		}
 		if err := packageUnits(ctx, p.dir.Path(), units); err != nil {

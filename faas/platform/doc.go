@@ -37,12 +37,20 @@
 // A bootstrap that links faas/job is kept running and spoken to in frames: it takes many calls at once, more processes are started when it is
 // saturated, and idle ones are ended. Any other, a shell script too, is started once per call, with the request on standard input and the answer on standard output.
 //
-// A function runs in its package's directory with the variables of its deployment, and PATH, HOME and TMPDIR, and nothing else of this program's
-// environment or open files. Every process is the leader of its own process group, which is killed as a whole when a call times out, when the process ends, and
-// when this program ends, killed or not. Its memory is limited, see [Platform.MemoryLimitKind].
+// A function runs in a directory of its own with links to the files of its package, with the variables of its deployment, and PATH, HOME and TMPDIR, and nothing else of
+// this program's environment or open files. Every process is the leader of its own process group, which is killed as a whole when a call times out, when the process
+// ends, and when this program ends, killed or not.
 //
-// What is not isolated: functions run as this program's user, see its files, its network and the other processes, and share the machine's
-// processors. How many processes they start and files they open is not limited by the platform. Deploy only code that you would run yourself.
+// # Limits and isolation
+//
+// Memory, processes and threads, and open files of each process with what it starts are limited ([Limits], and memory_mb of the deployment), and core dumps are off. On Linux the
+// platform uses control groups where this program may make some, of version 2 or 1; what has left its process group is then killed with it all the same.
+// Elsewhere it watches, and on other systems than Linux there are no such limits. It looks once, in New, and [Platform.Isolation], the log and GET /metrics say what it found.
+// docs/platform.md tells what holds how well where.
+//
+// What is not isolated by default: functions run as this program's user, see its files, its network and the other processes, and share the machine's processors. As root,
+// [WithUserRange] gives each function a user, so that they can neither read each other's files nor environments, and [WithNamespaces] takes the network or the sight of other
+// processes away; [WithMemoryPerCPU] shares out the processors. None of that is a sandbox against code that attacks the kernel. Deploy only code that you would run yourself.
 //
 // # Logs
 //

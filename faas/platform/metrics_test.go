@@ -140,7 +140,7 @@ func parseMetrics(text string) (map[string]float64, error) {
 
 func TestMetricsCountCalls(t *testing.T) {
 	s := newServer(t)
-	if got := s.scrape(); len(got) != 3 || got["functions"] != 0 {
+	if got := s.scrape(); len(got) != 4 || got["functions"] != 0 {
 		t.Errorf("without functions: %v", got)
 	}
 	s.putJobs("f", nil, "X-Blueprint-Service", `a%22b%5Cc%C3`)

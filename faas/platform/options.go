@@ -7,7 +7,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// Limits bound what the platform takes. A zero field keeps the default.
+// Limits bound what the platform takes. A zero field keeps the default. See https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html for those of AWS Lambda.
 type Limits struct {
 	MaxPackageMB      int           // of an uploaded zip, in MiB; default 50
 	MaxUnpackedMB     int           // of all files in it, in MiB; default 250
@@ -17,6 +17,8 @@ type Limits struct {
 	MaxFunctions      int           // deployed at a time; default 10,000
 	MaxTimeoutSecs    uint32        // of one invocation; default 900
 	MaxMemoryMB       uint32        // of one process; default 10,240
+	MaxTasks          int           // processes and threads, of one process with all that it starts; default 1,024, as on AWS Lambda
+	MaxOpenFiles      int           // of one process; default 1,024, as on AWS Lambda
 	MaxConcurrency    uint32        // that a deployment may ask for; default 1,000
 	UploadTimeout     time.Duration // for an upload to arrive; default 5 minutes
 	RequestTimeout    time.Duration // for the body of any other request to arrive; default 30 seconds
@@ -43,6 +45,7 @@ type options struct {
 	drainTimeout   time.Duration
 	limits         Limits
 	logger         *slog.Logger
+	confinement
 }
 
 // Option is an option of [New].
@@ -106,6 +109,8 @@ func (o *options) setDefaults() error {
 	setDefault(&l.MaxTimeoutSecs, 900)
 	setDefault(&l.MaxMemoryMB, 10_240)
 	setDefault(&l.MaxConcurrency, 1_000)
+	setDefault(&l.MaxTasks, 1_024)
+	setDefault(&l.MaxOpenFiles, 1_024)
 	setDefault(&l.UploadTimeout, 5*time.Minute)
 	setDefault(&l.RequestTimeout, 30*time.Second)
 	setDefault(&l.ReadHeaderTimeout, 10*time.Second)
@@ -120,6 +125,7 @@ func (o *options) setDefaults() error {
 		{"WithStartTimeout", int64(o.startTimeout)}, {"WithDrainTimeout", int64(o.drainTimeout)},
 		{"Limits.MaxPackageMB", int64(l.MaxPackageMB)}, {"Limits.MaxUnpackedMB", int64(l.MaxUnpackedMB)}, {"Limits.MaxFiles", int64(l.MaxFiles)},
 		{"Limits.MaxPayloadMB", int64(l.MaxPayloadMB)}, {"Limits.MaxBufferedMB", int64(l.MaxBufferedMB)},
+		{"Limits.MaxTasks", int64(l.MaxTasks)}, {"Limits.MaxOpenFiles", int64(l.MaxOpenFiles)},
 		{"Limits.MaxFunctions", int64(l.MaxFunctions)}, {"Limits.UploadTimeout", int64(l.UploadTimeout)},
 		{"Limits.RequestTimeout", int64(l.RequestTimeout)}, {"Limits.ReadHeaderTimeout", int64(l.ReadHeaderTimeout)},
 	} {
@@ -130,5 +136,5 @@ func (o *options) setDefaults() error {
 	if l.MaxPayloadMB > 60 { // as JSON and as a frame it has to stay below 256 MiB
 		return faas.Errorf(faas.ErrInvalidArgument, "open", providerName, "Limits.MaxPayloadMB is %d, the most is 60", l.MaxPayloadMB)
 	}
-	return nil
+	return o.confinement.check()
 }

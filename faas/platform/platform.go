@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/cgroup"
 	"github.com/tangle-network/blueprint-serverless/internal/worker"
 )
 
@@ -21,10 +22,12 @@ const providerName = "platform"
 
 // Platform deploys and runs functions. It is an [http.Handler]; all its methods are safe for concurrent use.
 type Platform struct {
-	opts  options
-	store *store
-	host  *worker.Host
-	token tokenHash
+	opts    options
+	store   *store
+	host    *worker.Host
+	cgroups *cgroup.Root // nil: none
+	users   *users       // nil: functions run as the program's
+	token   tokenHash
 
 	stopping context.Context // done when Close begins to cut calls off
 	cutOff   context.CancelFunc
@@ -57,10 +60,17 @@ func New(opts ...Option) (*Platform, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Platform{opts: o, buffered: budget{limit: int64(o.limits.MaxBufferedMB) << 20}, store: st, host: worker.NewHost(), token: hashToken(o.token), functions: map[string]*function{}}
-	p.host.SetMaxProcesses(o.maxProcesses)
+	identities := newUsers(o.users)
+	if err := st.admitUsers(identities); err != nil {
+		return nil, errors.Join(err, st.close())
+	}
+	p := &Platform{opts: o, buffered: budget{limit: int64(o.limits.MaxBufferedMB) << 20}, store: st, users: identities, token: hashToken(o.token), functions: map[string]*function{}}
 	p.stopping, p.cutOff = context.WithCancel(context.Background())
-	if err := p.bringBack(); err != nil {
+	err = p.openHost()
+	if err == nil {
+		err = p.bringBack()
+	}
+	if err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
 	return p, nil
@@ -128,6 +138,7 @@ func (p *Platform) Close() error {
 		}
 		p.draining.Wait()
 		p.host.Close()
+		errs = append(errs, p.cgroups.Close())
 		p.closeErr = errors.Join(append(errs, p.store.close())...)
 	})
 	return p.closeErr
@@ -136,12 +147,13 @@ func (p *Platform) Close() error {
 // function is one deployed function. It never changes: a replacement is another function that takes over the counts.
 type function struct {
 	record
-	frames bool
-	pool   *worker.Pool
-	work   string // HOME and TMPDIR, removed at the end
-	broken error  // why a stored function could not be brought back; pool is nil then
-	counts *counts
-	log    *functionLog // outlives a replacement, as the counts do
+	frames  bool
+	pool    *worker.Pool
+	work    workDir // removed at the end
+	release func()  // gives the function's user back
+	broken  error   // why a stored function could not be brought back; pool is nil then
+	counts  *counts
+	log     *functionLog // outlives a replacement, as the counts do
 }
 
 // counts outlive a replacement.
@@ -167,7 +179,8 @@ func (f *function) stop(ctx context.Context) error {
 	}
 	err := f.pool.Close(ctx)
 	f.counts.pools.end(f.pool)
-	_ = os.RemoveAll(f.work) // what is left of it goes at the next start
+	_ = os.RemoveAll(f.work.path) // what is left of it goes at the next start
+	f.release()
 	return err
 }
 
@@ -182,11 +195,16 @@ func (p *Platform) newFunction(rec record) (*function, error) {
 	if err := checkRunnable(bin); err != nil {
 		return nil, err
 	}
-	temp, err := p.store.workDir(rec.ID)
+	work, err := p.store.newWorkDir(rec.ID, dir)
 	if err != nil {
 		return nil, err
 	}
-	f := &function{record: rec, work: temp, frames: bin.Protocols == faas.SpeaksAll, counts: &counts{}, log: p.logOf(rec.ID)}
+	user, release, err := p.users.assign(rec.PackageSHA256, dir, work)
+	if err != nil {
+		_ = os.RemoveAll(work.path)
+		return nil, err
+	}
+	f := &function{record: rec, work: work, release: release, frames: bin.Protocols == faas.SpeaksAll, counts: &counts{}, log: p.logOf(rec.ID)}
 	env := make([]string, 0, len(rec.Config.Env))
 	for name, value := range rec.Config.Env {
 		env = append(env, name+"="+value)
@@ -196,13 +214,14 @@ func (p *Platform) newFunction(rec record) (*function, error) {
 	setDefault(&concurrency, p.opts.maxConcurrency)
 	logger := p.opts.logger.With("function", rec.ID)
 	f.pool, err = worker.New(worker.Config{
-		Path: path, Dir: dir, TempDir: temp, Env: env, Frames: f.frames, MemoryMB: rec.Config.MemoryMB, MaxConcurrency: concurrency,
+		Path: path, Dir: work.task, TempDir: work.temp(), Env: env, Confinement: p.confine(&rec.Config, user), Frames: f.frames, MemoryMB: rec.Config.MemoryMB, MaxConcurrency: concurrency,
 		MaxQueue: p.opts.maxQueue, MaxWorkers: max(p.opts.maxWorkers, int(rec.KeepWarm)), MinWorkers: int(rec.KeepWarm),
 		IdleTimeout: p.opts.idleTimeout, StartTimeout: p.opts.startTimeout, MaxOutput: int64(p.opts.limits.MaxPayloadMB) << 20,
 		Log: f.log.add, Logger: logger, Host: p.host, Provider: providerName,
 	})
 	if err != nil {
-		_ = os.RemoveAll(temp)
+		_ = os.RemoveAll(work.path)
+		release()
 		return nil, err
 	}
 	f.counts.pools.begin(f.pool)

@@ -241,7 +241,7 @@ func TestSlowClientsLoseTheirConnection(t *testing.T) {
 		if token == "" {
 			s.mustPut("f", scriptZip(t, doubler))
 		}
-		for _, request := range []string{"GET /api/functions", "GET /metrics", "GET /api/functions/f", "GET /api/functions/f/health", "GET /api/functions/f/logs", "GET /api/functions/none/logs?follow=true", "DELETE /api/functions/none", "PUT /api/functions/f",
+		for _, request := range []string{"GET /api/functions", "GET /metrics", "GET /api/functions/f", "GET /api/functions/f/health", "DELETE /api/functions/none", "PUT /api/functions/f",
 			"PUT /api/functions/g", "POST /api/functions/f/invoke", "POST /api/functions/f/restore", "POST /api/functions/f/warm", "GET /nothing", "PATCH /api/functions/f"} {
 			s.closes(name+": "+request, request+" HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/zip\r\nContent-Length: 300000\r\n\r\n")
 			s.closes(name+": "+request+" in chunks", request+" HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/zip\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")

@@ -3,7 +3,6 @@
 package platform
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -204,11 +203,7 @@ func (s *soak) disturb(rng *rand.Rand) {
 			s.back(f)
 		}
 	})
-	switch rng.IntN(6) {
-	case 4:
-		s.readLog(f, "")
-	case 5: // and goes away
-		s.readLog(f, "?follow=true")
+	switch rng.IntN(4) {
 	case 0:
 		s.do(http.MethodGet, "/api/functions/"+f.id+"/health", nil)
 	case 1:
@@ -218,30 +213,6 @@ func (s *soak) disturb(rng *rand.Rand) {
 	case 3:
 		s.do(http.MethodPost, "/api/functions/"+f.id+"/warm?instances=2", nil)
 	}
-}
-
-// readLog reads what a function printed, at most its first line where it would follow.
-func (s *soak) readLog(f *soakFunction, query string) {
-	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/api/functions/"+f.id+"/logs"+query, nil)
-	if err != nil {
-		s.fail("%v", err)
-		return
-	}
-	resp, err := s.c.Do(req)
-	if err != nil {
-		return // it takes its time
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusNotFound {
-		s.fail("logs of %s: %d", f.id, resp.StatusCode)
-	}
-	if query == "" {
-		_, _ = io.Copy(io.Discard, resp.Body)
-		return
-	}
-	_, _ = bufio.NewReader(resp.Body).ReadString('\n')
 }
 
 // unmarked is the job binary without the mark by which it is known to stay.

@@ -22,17 +22,19 @@ import (
 
 // store keeps functions on disk:
 //
-//	lock                   held while a platform uses the directory
+//	lock                   held while a platform uses the directory; names the control groups that it made
 //	functions/HASH.json    one record per function, HASH being of its id
 //	packages/SHA256/       the files of a package, never changed; functions with the same package share it
 //	uploads/               what arrives; emptied at the start
-//	work/HASH-N/           HOME and TMPDIR of a function, until it is replaced or removed; emptied at the start
+//	work/HASH-N/           the directories of a function, until it is replaced or removed; emptied at the start
 //
 // A record is written after its package is complete, by rename, so that a crash leaves the old function or the new one.
 type store struct {
 	dir  string
 	own  *scratch.Dir // the directory, where it is a temporary one, so that nothing in it needs to survive a crash
 	lock *flock.Flock
+
+	private bool // a package is for the users to which it is given, see users
 
 	unpacking keyedMutex // by package
 	mu        sync.Mutex
@@ -64,7 +66,7 @@ func openStore(dir string) (*store, error) {
 	s := &store{dir: dir, uses: map[string]int{}}
 	var err error
 	if dir == "" {
-		if s.own, err = scratch.New("blueprint-platform"); err != nil {
+		if s.own, err = scratch.New("blueprint-platform", endLeftovers); err != nil {
 			return nil, storeError("%w", err)
 		}
 		s.dir = s.own.Path()
@@ -74,7 +76,7 @@ func openStore(dir string) (*store, error) {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, storeError("%w", err)
 	}
-	s.lock = flock.New(filepath.Join(s.dir, "lock"), flock.SetPermissions(0o600))
+	s.lock = flock.New(lockPath(s.dir), flock.SetPermissions(0o600))
 	locked, err := s.lock.TryLock()
 	if err != nil {
 		return nil, storeError("%w", err)
@@ -82,6 +84,7 @@ func openStore(dir string) (*store, error) {
 	if !locked {
 		return nil, notRunError(faas.ErrConflict, "open", "another platform uses directory %s", s.dir)
 	}
+	endLeftovers(s.dir)
 	for _, name := range []string{"uploads", "work"} {
 		if err := os.RemoveAll(filepath.Join(s.dir, name)); err != nil {
 			return nil, errors.Join(storeError("%w", err), s.lock.Unlock())
@@ -106,6 +109,8 @@ func (s *store) close() error {
 	return nil
 }
 
+func lockPath(dir string) string { return filepath.Join(dir, "lock") }
+
 func hashName(id string) string {
 	sum := sha256.Sum256([]byte(id))
 	return hex.EncodeToString(sum[:16])
@@ -115,16 +120,15 @@ func (s *store) recordPath(id string) string {
 	return filepath.Join(s.dir, "functions", hashName(id)+".json")
 }
 
-func (s *store) packageDir(sum string) string { return filepath.Join(s.dir, "packages", sum) }
-
-// workDir makes a directory that is the function's own: no other one, and none that had the id before it, had files there.
-func (s *store) workDir(id string) (string, error) {
-	dir, err := os.MkdirTemp(filepath.Join(s.dir, "work"), hashName(id)+"-")
-	if err != nil {
-		return "", storeError("%w", err)
+// packageMode is that of the directory of a package.
+func (s *store) packageMode() fs.FileMode {
+	if s.private {
+		return 0o700
 	}
-	return dir, nil
+	return 0o755
 }
+
+func (s *store) packageDir(sum string) string { return filepath.Join(s.dir, "packages", sum) }
 
 // load returns the stored records, takes hold of their packages, and removes packages that nobody has.
 func (s *store) load() ([]record, error) {
@@ -272,7 +276,7 @@ func (s *store) add(u *upload, l *Limits) (*archive, error) {
 	if err == nil {
 		err = a.unpack(temp, s.own == nil)
 		if err == nil {
-			err = os.Chmod(temp, 0o755)
+			err = os.Chmod(temp, s.packageMode())
 		}
 		if err == nil {
 			err = os.Rename(temp, dir)

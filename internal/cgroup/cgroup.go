@@ -9,10 +9,9 @@ import "errors"
 
 // Config says where groups are made.
 type Config struct {
-	// Name is that of the directory which holds the groups, in every hierarchy. Nobody else may use it.
+	// Name is that of the directory which holds the groups, in every hierarchy. It must be used once only.
 	Name string
-	// Record is a file that names what was made, so that the next Open with it removes what a program that was killed has left. Whoever calls Open has
-	// to know that nobody else uses the Record.
+	// Record is a file that then says what was made, for Clean. Close empties it.
 	Record string
 	// CPU asks for the controller of processor time. Without it Limits.CPUs has no effect.
 	CPU bool

@@ -16,8 +16,8 @@ func Clean(string, string) {}
 // Support returns the zero value.
 func (*Root) Support() Support { return Support{} }
 
-// KillFiles returns nothing.
-func (*Root) KillFiles() []string { return nil }
+// Left returns nothing.
+func (*Root) Left() (kill, remove []string) { return nil, nil }
 
 // NewGroup returns ErrUnavailable.
 func (*Root) NewGroup(Limits) (*Group, error) { return nil, ErrUnavailable }

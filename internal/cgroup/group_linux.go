@@ -40,9 +40,6 @@ func (g *Group) make() error {
 		if err == nil {
 			err = t.limit(g.dir(t), g.limits)
 		}
-		if err == nil && i == 0 && g.root.inside {
-			g.inside, err = os.Open(g.dir(t))
-		}
 		if err != nil {
 			return err
 		}
@@ -50,8 +47,22 @@ func (g *Group) make() error {
 	return nil
 }
 
-// startsLimited says whether a process is held to its memory from its first instruction.
-func (g *Group) startsLimited() bool { return g.inside != nil && g.root.trees[0].memory }
+// begin makes the group ready for a process.
+func (g *Group) begin() (err error) {
+	if g.root.inside {
+		g.inside, err = os.Open(g.dir(&g.root.trees[0]))
+	}
+	g.limiting.Store(g.inside != nil && g.root.trees[0].memory) // from its first instruction
+	return err
+}
+
+// end is the end of begin. An empty group costs no descriptor.
+func (g *Group) end() {
+	if g.inside != nil {
+		_ = g.inside.Close()
+		g.inside = nil
+	}
+}
 
 // FD returns the descriptor into which a process is to be started (SysProcAttr.CgroupFD), if that is possible.
 func (g *Group) FD() (int, bool) {
@@ -221,9 +232,7 @@ func (g *Group) asNew() bool {
 
 // remove removes the group's directories. What cannot be goes with the root.
 func (g *Group) remove() {
-	if g.inside != nil {
-		_ = g.inside.Close()
-	}
+	g.end()
 	for i := range g.root.trees {
 		_ = os.Remove(g.dir(&g.root.trees[i]))
 	}

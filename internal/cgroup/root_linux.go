@@ -43,12 +43,11 @@ type Root struct {
 // maxFree is how many empty groups are kept for the next processes.
 const maxFree = 32
 
-// Open removes what an earlier user of the record has left, looks once what can be used here, and makes the directories. The error wraps ErrUnavailable where
+// Open looks once what can be used here, and makes the directories. The error wraps ErrUnavailable where
 // nothing can be.
 func Open(cfg Config) (*Root, error) { return open(cfg, thisSystem()) }
 
 func open(cfg Config, sys system) (*Root, error) {
-	Clean(cfg.Record, cfg.Name)
 	places, err := sys.places()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
@@ -160,16 +159,24 @@ func (r *Root) Support() (s Support) {
 	return s
 }
 
-// KillFiles returns files that kill all that is in this root when "1" is written to them, for when this program no longer can. There is none before Linux 5.14.
-func (r *Root) KillFiles() []string {
-	if r == nil || len(r.trees) == 0 || !r.trees[0].v2 {
-		return nil
+// Left says what is to be removed when this program no longer can: files that kill all when "1" is written to them (there are none before Linux 5.14), and the directories
+// that then have to go, with those in them.
+func (r *Root) Left() (kill, remove []string) {
+	if r == nil {
+		return nil, nil
 	}
-	name := filepath.Join(r.trees[0].base, "cgroup.kill")
-	if _, err := os.Stat(name); err != nil {
-		return nil
+	for _, t := range r.trees {
+		remove = append(remove, t.base)
+		if name := filepath.Join(t.base, "cgroup.kill"); t.v2 && exists(name) {
+			kill = append(kill, name)
+		}
 	}
-	return []string{name}
+	return kill, remove
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // record writes down the directories that exist.
@@ -188,21 +195,21 @@ func (r *Root) record() error {
 	return os.WriteFile(r.cfg.Record, append(text, '\n'), 0o600)
 }
 
-// Clean kills and removes what a user of the record that is gone has left. It only touches directories called name.
-func Clean(record, name string) {
+// Clean kills and removes what a user of the record that is gone has left, and empties the record. It only touches directories whose name begins with prefix.
+func Clean(record, prefix string) {
 	text, err := os.ReadFile(record)
-	if err != nil {
+	if err != nil || len(text) == 0 {
 		return
 	}
 	var bases []string
 	if json.Unmarshal(text, &bases) == nil {
 		for _, base := range bases {
-			if name != "" && filepath.Base(base) == name && isControlGroup(base) {
+			if prefix != "" && strings.HasPrefix(filepath.Base(base), prefix) && isControlGroup(base) {
 				removeTree(base)
 			}
 		}
 	}
-	_ = os.Remove(record)
+	_ = os.Truncate(record, 0)
 }
 
 // isControlGroup says whether dir is on the kernel's own file systems, so that a damaged record can do no harm.
@@ -304,23 +311,26 @@ func (r *Root) NewGroup(l Limits) (*Group, error) {
 		if g := r.free[i]; g.limits == l {
 			r.free = append(r.free[:i], r.free[i+1:]...)
 			r.mu.Unlock()
-			g.limiting.Store(g.startsLimited())
-			return g, nil
+			return g, g.begin()
 		}
 	}
 	r.mu.Unlock()
 	g := &Group{root: r, limits: l, name: "w" + strconv.FormatUint(r.seq.Add(1), 10)}
-	if err := g.make(); err != nil {
-		g.remove()
-		return nil, fmt.Errorf("control group %s: %w", strings.Join([]string{r.cfg.Name, g.name}, "/"), err)
+	err := g.make()
+	if err == nil {
+		err = g.begin()
 	}
-	g.limiting.Store(g.startsLimited())
+	if err != nil {
+		g.remove()
+		return nil, fmt.Errorf("control group %s: %w", filepath.Join(r.cfg.Name, g.name), err)
+	}
 	return g, nil
 }
 
 // giveBack takes an empty group.
 func (r *Root) giveBack(g *Group) {
 	asNew := g.asNew()
+	g.end()
 	r.mu.Lock()
 	keep := !r.closed && len(r.free) < maxFree && asNew
 	if keep {
@@ -353,13 +363,13 @@ func (r *Root) Close() error {
 	var errs []error
 	for _, t := range r.trees {
 		removeTree(t.base)
-		if _, err := os.Stat(t.base); err == nil {
+		if exists(t.base) {
 			errs = append(errs, fmt.Errorf("control group %s cannot be removed", t.base))
 		}
 	}
 	r.undo()
 	if len(errs) == 0 && r.cfg.Record != "" {
-		_ = os.Remove(r.cfg.Record)
+		_ = os.Truncate(r.cfg.Record, 0)
 	}
 	return errors.Join(errs...)
 }

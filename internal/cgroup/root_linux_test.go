@@ -206,12 +206,16 @@ func TestEmptyGroupsAreUsedAgain(t *testing.T) {
 	_ = cmd.Wait()
 	first.Release()
 	r.waiting.Wait()
-	if again, err := r.NewGroup(l); err != nil || again != first {
-		t.Errorf("another group: %v", err)
+	again, err := r.NewGroup(l)
+	if err != nil || again != first {
+		t.Fatalf("another group: %v", err)
 	}
-	if other, err := r.NewGroup(Limits{MemoryBytes: 128 << 20}); err != nil || other == first {
-		t.Errorf("the same group for other limits: %v", err)
+	other, err := r.NewGroup(Limits{MemoryBytes: 128 << 20})
+	if err != nil || other == first {
+		t.Fatalf("the same group for other limits: %v", err)
 	}
+	again.Release()
+	other.Release()
 }
 
 // See asNew for what the kernel does otherwise.
@@ -287,7 +291,10 @@ func TestWhatAKilledProgramLeavesIsRemoved(t *testing.T) {
 	}
 	Clean(record, name)
 	await(t, "the end of the process", func() bool { return gone(pid) })
-	for _, base := range append(bases, record) {
+	if text, err := os.ReadFile(record); err != nil || len(text) > 0 {
+		t.Errorf("the record is %q, %v", text, err)
+	}
+	for _, base := range bases {
 		if _, err := os.Stat(base); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s is left: %v", base, err)
 		}

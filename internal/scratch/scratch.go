@@ -23,10 +23,10 @@ type Dir struct {
 }
 
 // New makes a directory of a kind, which its name begins with, in the system's directory for temporary files, for this user alone. It first removes what
-// processes that were killed have left of that kind.
-func New(kind string) (*Dir, error) {
+// processes that were killed have left of that kind, and calls abandoned, unless it is nil, before with the path of each.
+func New(kind string, abandoned func(path string)) (*Dir, error) {
 	parent := os.TempDir()
-	sweep(parent, kind)
+	sweep(parent, kind, abandoned)
 	path := filepath.Join(parent, kind+"-"+rand.Text())
 	// Locked before it is there, so that nobody takes it for one that was left.
 	lock, err := filelock.Acquire(context.Background(), path+lockSuffix, 0)
@@ -48,7 +48,7 @@ func (d *Dir) Remove() error {
 }
 
 // sweep removes what was left. What it cannot remove, such as another user's, it leaves.
-func sweep(parent, kind string) {
+func sweep(parent, kind string, abandoned func(path string)) {
 	entries, _ := os.ReadDir(parent) // what can be read of it will do
 	for _, e := range entries {
 		name := strings.TrimSuffix(e.Name(), lockSuffix)
@@ -64,6 +64,9 @@ func sweep(parent, kind string) {
 			continue // its owner lives, or is somebody else
 		}
 		if info, err := os.Lstat(path); err == nil && info.IsDir() {
+			if abandoned != nil {
+				abandoned(path)
+			}
 			_ = os.RemoveAll(path)
 		}
 		_ = lock.Release()

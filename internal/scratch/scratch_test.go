@@ -11,7 +11,7 @@ const kind = "scratch-test"
 
 func TestMain(m *testing.M) {
 	if os.Getenv("SCRATCH_CRASH") != "" { // a process that ends without removing its directory
-		d, err := New(kind)
+		d, err := New(kind, nil)
 		if err == nil {
 			err = os.WriteFile(filepath.Join(d.Path(), "package"), []byte("x"), 0o600)
 		}
@@ -49,11 +49,11 @@ func TestWhatACrashLeftIsRemovedByTheNext(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	living, err := New(kind)
+	living, err := New(kind, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := New(kind) // does not take the first for one that was left
+	second, err := New(kind, nil) // does not take the first for one that was left
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 // guard kills the process groups of this host when the program itself is killed: a parent-death signal reaches the processes that the host
-// started, but not those that they started. Where there are control groups it kills all that is in them. It is a shell that waits for the end of its input.
+// started, but not those that they started. Where there are control groups it kills all that is in them, and removes them. It is a shell that waits for the end of its input.
 type guard struct {
 	host *Host
 
@@ -27,16 +27,29 @@ type guard struct {
 
 const guardScript = `trap '' HUP INT QUIT TERM
 groups=' '
-everything=
+everything= left=
 while read -r op id; do
 	case $op in
 	+) groups="$groups$id " ;;
 	k) everything=$id ;;
+	d) left="$left$id
+" ;;
 	-) case $groups in *" $id "*) groups="${groups%%" $id "*} ${groups#*" $id "}" ;; esac ;;
 	esac
 done
 for id in $groups; do kill -KILL -"$id"; done 2>/dev/null
-if [ -n "$everything" ]; then echo 1 >"$everything"; fi 2>/dev/null`
+{
+[ -z "$everything" ] || echo 1 >"$everything"
+IFS='
+'
+for id in $left; do
+	try=0
+	while [ -d "$id" ] && [ $try -lt 50 ]; do
+		rmdir "$id"/*/ "$id" || sleep 0.1
+		try=$((try + 1))
+	done
+done
+} 2>/dev/null`
 
 func newGuard(h *Host) *guard { return &guard{host: h, groups: map[int]bool{}} }
 
@@ -62,8 +75,12 @@ func (g *guard) ready() {
 	for pid := range g.groups {
 		g.tell("+", pid)
 	}
-	for _, name := range g.host.cgroups.KillFiles() {
+	kill, remove := g.host.cgroups.Left()
+	for _, name := range kill {
 		_, _ = input.WriteString("k " + name + "\n")
+	}
+	for _, name := range remove {
+		_, _ = input.WriteString("d " + name + "\n")
 	}
 	if g.closed {
 		g.stop()

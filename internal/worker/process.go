@@ -116,7 +116,7 @@ func (p *process) reap(stderr *os.File, logged <-chan struct{}) {
 	if peak := childPeak(p.state); peak > p.hostRSS+peakSlack {
 		p.notePeak(peak)
 	}
-	if p.limit > 0 && p.state != nil && !p.state.Success() && p.group.OutOfMemory() {
+	if p.limit > 0 && p.group.Limiting() && p.group.OutOfMemory() { // though what was killed may not have been the process itself
 		p.memOut.Store(true)
 	}
 	p.group.Release()

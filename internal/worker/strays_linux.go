@@ -56,7 +56,20 @@ func (p *Pool) sweep() {
 	if p.host.Support().Kill || !alone && !p.cfg.OwnTempDir {
 		return
 	}
-	mark := []byte("\x00TMPDIR=" + absolute(p.cfg.TempDir) + "\x00")
+	mark := "\x00TMPDIR=" + absolute(p.cfg.TempDir) + "\x00"
+	killWhere(func(dir string) bool {
+		return alone && owner(dir) == int64(p.cfg.User.UID) || p.cfg.OwnTempDir && environmentHas(dir, mark)
+	})
+}
+
+// KillStrays kills the processes whose TMPDIR is in dir, an absolute path: what is left of pools whose program was killed and that no control group has held together.
+func KillStrays(dir string) {
+	mark := "\x00TMPDIR=" + dir + "/"
+	killWhere(func(proc string) bool { return environmentHas(proc, mark) })
+}
+
+// killWhere kills the processes whose directory in /proc is asked for.
+func killWhere(is func(dir string) bool) {
 	for range 10 { // what is killed may have started another just before
 		entries, _ := os.ReadDir("/proc")
 		found := false
@@ -69,7 +82,7 @@ func (p *Pool) sweep() {
 			if err != nil {
 				continue
 			}
-			if alone && owner("/proc/"+e.Name()) == int64(p.cfg.User.UID) || p.cfg.OwnTempDir && environmentHas("/proc/"+e.Name()+"/environ", mark) {
+			if is("/proc/" + e.Name()) {
 				found = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) == nil || found
 			}
 			_ = unix.Close(fd)
@@ -88,8 +101,8 @@ func owner(path string) int64 {
 	return int64(s.Uid)
 }
 
-// environmentHas reads what a process that is not a zombie was started with.
-func environmentHas(path string, mark []byte) bool {
-	text, err := os.ReadFile(path)
-	return err == nil && bytes.Contains(append(append([]byte{0}, text...), 0), mark)
+// environmentHas reads what a process, unless it is a zombie, was started with: variables with a zero byte before and after each.
+func environmentHas(dir, mark string) bool {
+	text, err := os.ReadFile(dir + "/environ")
+	return err == nil && bytes.Contains(append(append([]byte{0}, text...), 0), []byte(mark))
 }

@@ -10,3 +10,6 @@ func (*Pool) sweep() {}
 
 // forbidNewPrivileges does nothing.
 func forbidNewPrivileges() {}
+
+// KillStrays does nothing.
+func KillStrays(string) {}

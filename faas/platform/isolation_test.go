@@ -1,0 +1,377 @@
+//go:build unix
+
+package platform
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/worker"
+)
+
+// shell is a function that runs its arguments as a shell script and answers what that prints.
+const shell = `script=$(sed 's/.*"args":\[\([0-9,]*\)\].*/\1/' | tr , '\n' | awk '{printf "%c", $1}')
+printf '{"result":[%s]}' "$(sh -c "$script" 2>&1 | od -An -v -tu1 | tr -s ' \n' ',' | sed 's/^,//;s/,$//')"`
+
+// putShell deploys shell; note is part of the package, so that it is another where the note is.
+func (s *server) putShell(id, note string, config map[string]any) {
+	s.t.Helper()
+	c := map[string]any{"memory_mb": 256, "timeout_secs": 120}
+	for name, value := range config {
+		c[name] = value
+	}
+	pkg := makeZip(s.t, file{"bootstrap", 0o755, "#!/bin/sh\n" + shell}, file{"note", 0o644, note}, file{"data/more", 0o644, note})
+	s.mustPut(id, pkg, "X-Blueprint-Config", configHeader(c))
+}
+
+func (s *server) sh(id, script string) string {
+	s.t.Helper()
+	return strings.TrimSpace(s.mustInvoke(id, 0, script))
+}
+
+// openDir is a directory that every user can enter, and that does not exist yet.
+func openDir(t *testing.T) string {
+	t.Helper()
+	parent, err := os.MkdirTemp("", "platform-test-")
+	if err == nil {
+		err = os.Chmod(parent, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(parent) })
+	return filepath.Join(parent, "platform")
+}
+
+func TestEachFunctionHasDirectoriesOfItsOwn(t *testing.T) {
+	s := newServer(t)
+	s.putShell("a", "same", nil)
+	s.putShell("b", "same", nil)
+	if got := s.sh("a", "cat note data/more"); got != "samesame" {
+		t.Errorf("the package is not where the function runs: %q", got)
+	}
+	s.sh("a", "echo mine >file; echo mine >$HOME/file; echo mine >$TMPDIR/other")
+	if got := s.sh("a", "cat file $HOME/file $TMPDIR/other"); got != "mine\nmine\nmine" {
+		t.Errorf("its own files: %q", got)
+	}
+	if got := s.sh("b", "ls . $HOME $TMPDIR"); strings.Contains(got, "file") || strings.Contains(got, "other") {
+		t.Errorf("the other function has %q", got)
+	}
+	dirs := strings.Fields(s.sh("a", "pwd; echo $HOME $TMPDIR"))
+	s.do("DELETE", "/api/functions/a", nil)
+	for _, dir := range dirs {
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is left: %v", dir, err)
+		}
+	}
+	if got := s.sh("b", "cat note"); got != "same" {
+		t.Errorf("the package of the function that stays: %q", got)
+	}
+}
+
+// With users of their own functions see nothing of each other. Only root can have that; anybody else is told so.
+func TestFunctionsWithUsersCannotReadEachOther(t *testing.T) {
+	dir := openDir(t)
+	if os.Geteuid() != 0 || runtime.GOOS != "linux" {
+		for _, opt := range []Option{WithUserRange(612_000, 100), WithUser(612_000, 612_000), WithNamespaces(PIDNamespace)} {
+			_, err := New(WithDir(dir), opt)
+			if code := faas.CodeOf(err); code != faas.ErrPermissionDenied && code != faas.ErrUnsupported || !strings.Contains(err.Error(), "needs") {
+				t.Errorf("got %v", err)
+			}
+		}
+		return
+	}
+	s := newServer(t, WithDir(dir), WithUserRange(612_000, 100))
+	s.putShell("a", "a's package", map[string]any{"env_vars": map[string]any{"SECRET": "a's environment"}})
+	s.putShell("b", "b's package", nil)
+	s.putShell("also-a", "a's package", nil)
+	if i := s.p.Isolation(); i.Users != "own" {
+		t.Errorf("%+v", i)
+	}
+	users := map[string]bool{}
+	for _, id := range []string{"a", "b", "also-a"} {
+		user := s.sh(id, "id -u")
+		if n, _ := strconv.Atoi(user); n < 612_000 || n >= 612_100 {
+			t.Errorf("%s runs as %s", id, user)
+		}
+		users[user] = true
+	}
+	if len(users) != 3 {
+		t.Errorf("users %v", users)
+	}
+	// What is a's: a file, its package, and the environment of a process that runs.
+	s.sh("a", "umask 0; echo a file >file")
+	home := s.sh("a", "pwd")
+	pkg := s.sh("a", "dirname $(readlink note)")
+	running := make(chan string)
+	go func() {
+		running <- s.invoke("a", 0, "echo $$ >running; while [ ! -e stop ]; do sleep 0.01; done").result()
+	}()
+	var pid string
+	for pid == "" {
+		text, _ := os.ReadFile(filepath.Join(home, "running"))
+		if strings.HasSuffix(string(text), "\n") {
+			pid = strings.TrimSpace(string(text))
+		}
+		time.Sleep(time.Millisecond)
+	}
+	for _, read := range []string{"cat " + home + "/file", "ls " + home, "cat " + pkg + "/note", "ls " + pkg, "ls " + filepath.Dir(pkg), "cat /proc/" + pid + "/environ", "ls -l /proc/" + pid + "/cwd/",
+		"kill -0 " + pid, "ls " + dir + "/functions", "cat " + dir + "/functions/*", "cat " + dir + "/lock", "ls " + dir, "echo >" + pkg + "/note", "rm -f " + pkg + "/note"} {
+		if got := s.sh("b", read+" && echo done"); strings.Contains(got, "a's") || strings.Contains(got, "done") ||
+			!strings.Contains(got, "denied") && !strings.Contains(got, "not permitted") {
+			t.Errorf("%s: %q", read, got)
+		}
+	}
+	if got := s.sh("a", "cat file "+pkg+"/note"); got != "a file\na's package" {
+		t.Errorf("its own: %q", got)
+	}
+	if got := s.sh("also-a", "cat note"); got != "a's package" {
+		t.Errorf("the same package in another function: %q", got)
+	}
+	if got := s.sh("a", "echo >"+pkg+"/note; cat note"); !strings.Contains(got, "a's package") {
+		t.Errorf("a changed its package: %q", got)
+	}
+	s.sh("a", "touch stop")
+	<-running
+	// What nobody runs any more nobody reads, also where the package is kept to be put back.
+	s.putShell2(t, "a", "a's new package")
+	if got := s.sh("b", "cat "+pkg+"/note"); strings.Contains(got, "a's") {
+		t.Errorf("%q", got)
+	}
+}
+
+// putShell2 replaces a function that putShell deployed.
+func (s *server) putShell2(t *testing.T, id, note string) {
+	t.Helper()
+	pkg := makeZip(t, file{"bootstrap", 0o755, "#!/bin/sh\n" + shell}, file{"note", 0o644, note})
+	s.mustPut(id, pkg, "X-Blueprint-If-Exists", "replace")
+}
+
+func TestUsersRunOutWithAClearError(t *testing.T) {
+	if os.Geteuid() != 0 || runtime.GOOS != "linux" {
+		t.Skip("TestFunctionsWithUsersCannotReadEachOther has what others than root get")
+	}
+	s := newServer(t, WithDir(openDir(t)), WithUserRange(612_200, 3))
+	s.putShell("a", "one", nil)
+	s.putShell("b", "one", nil)
+	a := s.put("c", scriptZip(t, "true"))
+	if a.status != http.StatusRequestEntityTooLarge || !strings.Contains(fmt.Sprint(a.body["error"]), "all 3 users") {
+		t.Errorf("%d %v", a.status, a.body)
+	}
+	s.do("DELETE", "/api/functions/a", nil)
+	s.do("DELETE", "/api/functions/b", nil)
+	s.putShell("c", "two", nil)
+	if got := s.sh("c", "cat note"); got != "two" {
+		t.Error(got)
+	}
+}
+
+func TestOneUserForAll(t *testing.T) {
+	if os.Geteuid() != 0 || runtime.GOOS != "linux" {
+		t.Skip("TestFunctionsWithUsersCannotReadEachOther has what others than root get")
+	}
+	s := newServer(t, WithDir(openDir(t)), WithUser(612_301, 612_302), WithNamespaces(PIDNamespace|IPCNamespace|NetworkNamespace))
+	s.putShell("a", "x", nil)
+	s.putJobs("jobs", nil)
+	if got := s.sh("a", "id -u; id -g; cat note; echo >file && cat file"); got != "612301\n612302\nx" {
+		t.Error(got)
+	}
+	if got := s.mustInvoke("jobs", jobPID, ""); got != "1" {
+		t.Errorf("process %s in its namespace", got)
+	}
+	if i := s.p.Isolation(); i.Users != "one" || i.Namespaces != "pid,ipc,network" {
+		t.Errorf("%+v", i)
+	}
+}
+
+func TestOptionsThatCannotBeHeldAreRefused(t *testing.T) {
+	for _, opts := range [][]Option{
+		{WithUser(0, 5)}, {WithUserRange(0, 5)}, {WithUserRange(5, 0)}, {WithUserRange(1<<31, 5)}, {WithLimits(Limits{MaxTasks: -1})}, {WithLimits(Limits{MaxOpenFiles: -1})},
+		{WithNamespaces(64)},
+	} {
+		p, err := New(opts...)
+		if faas.CodeOf(err) != faas.ErrInvalidArgument {
+			t.Errorf("got %v", err)
+		}
+		if err == nil {
+			_ = p.Close()
+		}
+	}
+	if _, err := New(WithoutCgroups(), WithMemoryPerCPU(1769)); faas.CodeOf(err) != faas.ErrUnsupported || !strings.Contains(err.Error(), "WithMemoryPerCPU needs control groups") {
+		t.Errorf("got %v", err)
+	}
+	if os.Geteuid() == 0 && runtime.GOOS == "linux" {
+		parent := t.TempDir()
+		if err := os.Chmod(parent, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := New(WithDir(filepath.Join(parent, "platform")), WithUserRange(612_000, 10)); faas.CodeOf(err) != faas.ErrInvalidArgument || !strings.Contains(err.Error(), "cannot enter") {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
+// cgroupsOf returns where a process is in the hierarchies that this machine has.
+func cgroupsOf(t *testing.T, pid int) string {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// cgroupDirs are the directories that platforms have made.
+func cgroupDirs(p *Platform) []string {
+	text, _ := os.ReadFile(lockPath(p.Dir()))
+	return strings.FieldsFunc(string(text), func(r rune) bool { return strings.ContainsRune("[]\",\n", r) })
+}
+
+func TestLimitsAreInForceAndReported(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("limits hold on Linux only")
+	}
+	for name, opts := range map[string][]Option{"what there is": nil, "no control groups": {WithoutCgroups()}} {
+		t.Run(name, func(t *testing.T) {
+			opts := append(opts, WithLimits(Limits{MaxTasks: 64, MaxOpenFiles: 64}))
+			s := newServer(t, opts...)
+			i := s.p.Isolation()
+			if name == "no control groups" && (i.Memory != "watched" || i.Tasks != "watched" || i.Strays != "searched" || len(cgroupDirs(s.p)) > 0) {
+				t.Errorf("%+v, control groups %v", i, cgroupDirs(s.p))
+			}
+			resp, err := s.c.Get(s.url + "/metrics")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			want := fmt.Sprintf(`blueprint_platform_isolation_info{memory="%s",tasks="%s",cpu="none",open_files="rlimit",strays="%s",users="shared",namespaces=""} 1`, i.Memory, i.Tasks, i.Strays)
+			for sc, found := bufio.NewScanner(resp.Body), false; !found; found = sc.Text() == want {
+				if !sc.Scan() {
+					t.Errorf("the metrics lack %s", want)
+					break
+				}
+			}
+			s.putJobs("jobs", map[string]any{"memory_mb": 128})
+			pid, _ := strconv.Atoi(s.mustInvoke("jobs", jobPID, ""))
+			for deadline := time.Now().Add(aWhile); i.Memory != "watched" && strings.Count(cgroupsOf(t, pid), cgroupPrefix) < len(cgroupDirs(s.p)); time.Sleep(time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatalf("the process is in\n%s\nand there are %v", cgroupsOf(t, pid), cgroupDirs(s.p))
+				}
+			}
+			limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", pid))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for what, value := range map[string]string{"Max open files": "64 64", "Max core file size": "0 0"} {
+				if !slices.ContainsFunc(strings.Split(string(limits), "\n"), func(line string) bool {
+					rest, is := strings.CutPrefix(line, what)
+					return is && strings.HasPrefix(strings.Join(strings.Fields(rest), " "), value)
+				}) {
+					t.Errorf("%s is not %s in\n%s", what, value, limits)
+				}
+			}
+			a := s.invoke("jobs", jobEat, "")
+			if text := fmt.Sprint(a.body["error"]); a.status != 500 || !strings.Contains(text, "out of memory") || !strings.Contains(text, "its limit of 128 MiB of memory and was killed") {
+				t.Errorf("%d %v", a.status, a.body)
+			}
+			if got := s.mustInvoke("jobs", jobEcho, "next"); got != "next" {
+				t.Error(got)
+			}
+		})
+	}
+}
+
+func TestCPUFromMemory(t *testing.T) {
+	p, err := New(WithMemoryPerCPU(1024))
+	if err != nil {
+		if faas.CodeOf(err) != faas.ErrUnsupported || !strings.Contains(err.Error(), "WithMemoryPerCPU") {
+			t.Errorf("got %v", err)
+		}
+		return
+	}
+	defer p.Close()
+	if c := p.confine(&config{MemoryMB: 256}, (*worker.User)(nil)); c.CPUs != 0.25 {
+		t.Errorf("%v processors", c.CPUs)
+	}
+	if i := p.Isolation(); !strings.HasPrefix(i.CPU, "cgroup v") {
+		t.Errorf("%+v", i)
+	}
+	if len(cgroupDirs(p)) == 0 {
+		t.Error("no control groups are noted")
+	}
+}
+
+func TestControlGroupsGoWithThePlatformAndWithTheNextAfterAKill(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("Linux has them")
+	}
+	dir := t.TempDir()
+	s := newServer(t, WithDir(dir))
+	s.putJobs("f", nil)
+	s.mustPut("script", scriptZip(t, "sleep 1000 & echo $! >"+dir+"/pid; wait"))
+	first := cgroupDirs(s.p)
+	if groups := strings.HasPrefix(s.p.Isolation().Strays, "cgroup"); groups != (len(first) > 0) {
+		t.Errorf("%+v with control groups %v", s.p.Isolation(), first)
+	}
+	if err := s.p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	allGone := func(dirs []string) {
+		t.Helper()
+		for _, d := range dirs {
+			for deadline := time.Now().Add(aWhile); ; time.Sleep(time.Millisecond) {
+				if _, err := os.Stat(d); errors.Is(err, os.ErrNotExist) {
+					break
+				}
+				if time.Now().After(deadline) {
+					t.Errorf("%s is left", d)
+					break
+				}
+			}
+		}
+	}
+	allGone(first)
+
+	exe, _ := os.Executable()
+	host := exec.Command(exe)
+	host.Env = append(os.Environ(), "TEST_HOST="+dir)
+	out, err := host.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := host.Start(); err != nil {
+		t.Fatal(err)
+	}
+	sc := bufio.NewScanner(out)
+	for range 3 {
+		if !sc.Scan() {
+			t.Fatal("the host did not come up")
+		}
+	}
+	killed := cgroupDirs(s.p)
+	if (len(killed) > 0) != (len(first) > 0) {
+		t.Errorf("control groups %v", killed)
+	}
+	_ = host.Process.Kill()
+	_ = host.Wait()
+	next, err := New(WithDir(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	allGone(killed)
+	if err := next.Close(); err != nil {
+		t.Error(err)
+	}
+}
