@@ -240,7 +240,10 @@ func TestTheDocumentedPolicyIsWhatIsCalled(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	needed := map[string]bool{"iam:PassRole": true, "iam:TagRole": true, "lambda:ListTags": true} // for members of other calls
+	needed := map[string]bool{ // for members of other calls
+		"iam:PassRole": true, "iam:TagRole": true, "lambda:ListTags": true, "lambda:GetLayerVersion": true, "kms:CreateGrant": true, "kms:Encrypt": true, "kms:Decrypt": true,
+		"ec2:DescribeSecurityGroups": true, "ec2:DescribeSubnets": true, "ec2:DescribeVpcs": true,
+	}
 	named := map[string]string{"Invoke": "InvokeFunction", "PutBucketLifecycleConfiguration": "PutLifecycleConfiguration", "HeadObject": "GetObject", "ListObjectsV2": "ListBucket"}
 	for _, c := range server.Calls() {
 		action := c.Operation

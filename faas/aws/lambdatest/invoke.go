@@ -12,7 +12,8 @@ import (
 
 // Payload limits, as Lambda enforces them.
 const (
-	maxSyncPayload  = 6<<20 + 100
+	maxSyncPayload  = 6 << 20
+	maxSyncAnswer   = 6<<20 + 100
 	maxEventPayload = 1 << 20
 	maxTail         = 4 << 10
 )
@@ -65,7 +66,7 @@ func (s *Server) invoke(r request) (answer, *apiError) {
 	if out.raw == nil {
 		out.raw = []byte("null")
 	}
-	if len(out.raw) > maxSyncPayload {
+	if len(out.raw) > maxSyncAnswer {
 		result.FunctionError = "Unhandled"
 		out.raw = []byte(fmt.Sprintf(`{"errorMessage":"Response payload size (%d bytes) exceeded maximum allowed payload size (6291556 bytes).","errorType":"Function.ResponseSizeTooLarge"}`, len(out.raw)))
 	}

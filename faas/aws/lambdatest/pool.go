@@ -320,7 +320,7 @@ func (p *pool) serve(w http.ResponseWriter, r *http.Request) bool {
 		w.WriteHeader(http.StatusAccepted)
 	case r.Method == "POST" && strings.HasPrefix(path, "invocation/"):
 		kind := path[strings.LastIndexByte(path, '/')+1:]
-		body, err := io.ReadAll(io.LimitReader(r.Body, maxSyncPayload+1))
+		body, err := io.ReadAll(io.LimitReader(r.Body, maxSyncAnswer+1))
 		if err != nil || (kind != "response" && kind != "error") {
 			http.Error(w, `{"errorMessage":"bad request"}`, http.StatusBadRequest)
 			return true

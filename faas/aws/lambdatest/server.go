@@ -119,6 +119,12 @@ func (s *Server) URL() string { return s.http.URL }
 // RoleARN is a role that Lambda can assume.
 func (s *Server) RoleARN() string { return "arn:aws:iam::" + s.config.Account + ":role/lambda-basic" }
 
+// What Lambda says that requests with a package, and packages in them, must be smaller than.
+const (
+	maxRequest = 70167211
+	maxZipped  = 52428800
+)
+
 const (
 	accessKey = "AKIDLAMBDATEST"
 	secretKey = "lambdatest-secret-key"
@@ -198,10 +204,18 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusRequestEntityTooLarge)
 		return
 	}
+	if len(body) > maxRequest && strings.HasPrefix(r.URL.Path, "/2015-03-31/functions") {
+		failf(http.StatusRequestEntityTooLarge, "RequestEntityTooLargeException", "Request must be smaller than %d bytes for the operation", maxRequest).write(w, "lambda")
+		return
+	}
 	signed := body
 	body, zip, err := splitZip(body)
 	if err != nil {
 		failf(http.StatusBadRequest, "SerializationException", "ZipFile: %v", err).write(w, "lambda")
+		return
+	}
+	if len(zip) >= maxZipped {
+		failf(http.StatusBadRequest, "InvalidParameterValueException", "Zipped size must be smaller than %d bytes", maxZipped).write(w, "lambda")
 		return
 	}
 	op, problem := s.route(r, body, zip)
