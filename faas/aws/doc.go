@@ -21,7 +21,7 @@
 // this package makes for the service and removes with its last function. The registered options are listed by [faas.Provider].
 //
 // Only Lambda is called, unless an option or a package over 50 MB asks for more: IAM for create_role, S3 for such packages, CloudWatch Logs for
-// delete_logs, STS for account_id. Those calls link no further client of the SDK but STS, which reading the configuration links anyway.
+// delete_logs and [Executor.Logs], STS for account_id. Those calls link no further client of the SDK but STS, which reading the configuration links anyway.
 //
 // # Invocations
 //
@@ -98,7 +98,7 @@
 //	    {
 //	      "Sid": "Logs",
 //	      "Effect": "Allow",
-//	      "Action": ["logs:DeleteLogGroup"],
+//	      "Action": ["logs:FilterLogEvents", "logs:DeleteLogGroup"],
 //	      "Resource": "arn:aws:logs:*:ACCOUNT:log-group:/aws/lambda/blueprint-*"
 //	    },
 //	    {

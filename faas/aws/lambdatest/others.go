@@ -181,8 +181,19 @@ func (r *role) describe(name string) *roleXML {
 
 func (s *Server) serveLogs(w http.ResponseWriter, r *http.Request, body []byte) {
 	in := struct{ LogGroupName string }{}
-	if err := json.Unmarshal(body, &in); err != nil || !strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".DeleteLogGroup") {
-		failf(400, "UnknownOperationException", "only DeleteLogGroup is known").write(w, "logs")
+	switch target := r.Header.Get("X-Amz-Target"); {
+	case r.Header.Get("Content-Type") != "application/x-amz-json-1.1":
+		failf(400, "SerializationException", "the content type is %q", r.Header.Get("Content-Type")).write(w, "logs")
+		return
+	case target == "Logs_20140328.FilterLogEvents":
+		s.filterLogEvents(w, body)
+		return
+	case target != "Logs_20140328.DeleteLogGroup":
+		failf(400, "UnknownOperationException", "only DeleteLogGroup and FilterLogEvents are known").write(w, "logs")
+		return
+	}
+	if err := json.Unmarshal(body, &in); err != nil {
+		failf(400, "SerializationException", "%v", err).write(w, "logs")
 		return
 	}
 	s.mu.Lock()
@@ -192,6 +203,7 @@ func (s *Server) serveLogs(w http.ResponseWriter, r *http.Request, body []byte) 
 		return
 	}
 	delete(s.logGroups, in.LogGroupName)
+	s.logs.remove(in.LogGroupName)
 	w.WriteHeader(http.StatusOK)
 }
 

@@ -32,6 +32,8 @@ type Config struct {
 	Concurrency int
 	// InitTimeout is how long a bootstrap may take to ask for its first invocation. Zero means 10 s.
 	InitTimeout time.Duration
+	// LogPage is how many events a page of CloudWatch Logs has at most. Zero means 10,000; with any other number the first page of an answer is empty, as it may be.
+	LogPage int
 
 	// Fault, if not nil, is asked before every call of an operation, and may make it go wrong. It must be safe for concurrent use.
 	Fault func(Call) *Fault
@@ -69,6 +71,7 @@ type Server struct {
 	dir    string
 	pool   *pool
 	events sync.WaitGroup // asynchronous invocations
+	logs   *logs
 
 	mu        sync.Mutex
 	functions map[string]*function
@@ -107,9 +110,10 @@ func New(config Config) *Server {
 	s := &Server{
 		config: config, dir: dir, functions: map[string]*function{}, deleted: map[string]*function{}, roles: map[string]*role{},
 		buckets: map[string]map[string][]byte{}, logGroups: map[string]bool{}, counts: map[string]int{},
+		logs: &logs{groups: map[string][]logEvent{}, pages: map[string]logPage{}},
 	}
 	s.http = httptest.NewServer(s)
-	s.pool = newPool(strings.TrimPrefix(s.http.URL, "http://"), config)
+	s.pool = newPool(strings.TrimPrefix(s.http.URL, "http://"), config, s.logs)
 	return s
 }
 
@@ -222,8 +226,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if problem == nil {
 		problem = checkSignature(r, signed, op.call.Service, s.config.Region)
 	}
-	if problem == nil && op.call.Service == "lambda" && s.config.Model != nil {
-		if err := s.config.Model.checkRequest(op.call.Operation, r, op.uri, body); err != nil {
+	model := s.config.Model.of(op.call.Service)
+	if problem == nil && model != nil {
+		if err := model.checkRequest(op.call.Operation, r, op.uri, body); err != nil {
 			s.complain("%s: request: %v", op.call.Operation, err)
 			problem = &apiError{http.StatusBadRequest, "ValidationException", err.Error()}
 		}
@@ -246,13 +251,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fault.write(w, op.call.Service)
 		return
 	}
-	if op.call.Service != "lambda" || s.config.Model == nil {
+	if model == nil {
 		op.serve(w, r, body)
 		return
 	}
 	recorded := httptest.NewRecorder()
 	op.serve(recorded, r, body)
-	if err := s.config.Model.checkAnswer(op.call.Operation, recorded); err != nil {
+	if err := model.checkAnswer(op.call.Operation, recorded); err != nil {
 		s.complain("%s: answer: %v", op.call.Operation, err)
 	}
 	for name, values := range recorded.Header() {
