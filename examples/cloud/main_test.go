@@ -17,7 +17,15 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/platform"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// playProgram is the environment variable with which this executable is the program under test, and not the tests.
+const playProgram = "BLUEPRINT_TEST_PLAY_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(playProgram) != "" {
+		main()
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // desk is an operator's place of work: a directory with a policy, ledgers and a blueprint's binary, and the embedded platform.
 type desk struct {

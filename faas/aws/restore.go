@@ -40,9 +40,6 @@ func (e *Executor) restore(ctx context.Context, id string, u faas.Unit, prior fa
 	if faas.CodeOf(err) == faas.ErrNotFound || (err == nil && was.Version == "") {
 		return e.rebuild(ctx, u, prior, "there is no version to go back to")
 	}
-	if err == nil {
-		err = e.checkAccount(ctx, "restore")
-	}
 	if err != nil {
 		return err
 	}
@@ -65,7 +62,7 @@ func (e *Executor) restore(ctx context.Context, id string, u faas.Unit, prior fa
 		return err
 	}
 	if e.options.reservedConcurrency {
-		if err := e.setReserved(ctx, "restore", current, was.Reserved, was.KeepWarm); err != nil {
+		if err := e.setReserved(ctx, id, current, was.Reserved); err != nil {
 			return err
 		}
 	}
