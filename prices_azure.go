@@ -1,0 +1,172 @@
+package serverless
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// The Azure Retail Prices API: https://learn.microsoft.com/rest/api/cost-management/retail-prices/azure-retail-prices.
+const azureRetailPrices = "https://prices.azure.com/api/retail/prices"
+
+// The meters of the Flex Consumption plan: https://learn.microsoft.com/azure/azure-functions/functions-consumption-costs.
+var azureMeters = map[string]string{
+	"On Demand Total Executions": "per_million_requests", "On Demand Execution Time": "gb_second",
+	"Always Ready Baseline": "idle_gb_second", "Always Ready Execution Time": "warm_gb_second",
+}
+
+type azureItem struct {
+	CurrencyCode     string  `json:"currencyCode"`
+	TierMinimumUnits float64 `json:"tierMinimumUnits"`
+	RetailPrice      float64 `json:"retailPrice"`
+	ArmRegionName    string  `json:"armRegionName"`
+	ProductName      string  `json:"productName"`
+	MeterName        string  `json:"meterName"`
+	UnitOfMeasure    string  `json:"unitOfMeasure"`
+	Type             string  `json:"type"`
+}
+
+func azurePrices(ctx context.Context, r *refresh, p *ProviderPrices) (notFound map[string]string, source string, err error) {
+	if err := regionName(p.Region); err != nil {
+		return nil, "", err
+	}
+	query := url.Values{
+		"api-version": {"2023-01-01-preview"}, "currencyCode": {"'" + r.currency + "'"},
+		"$filter": {"serviceName eq 'Functions' and armRegionName eq '" + p.Region + "' and priceType eq 'Consumption'"},
+	}
+	found, err := r.azureList(ctx, azureRetailPrices+"?"+query.Encode(), p.Region)
+	if err != nil {
+		return nil, "", err
+	}
+	notFound = map[string]string{}
+	for _, member := range []string{"per_million_requests", "gb_second", "idle_gb_second", "warm_gb_second"} {
+		if err := p.setAzure(member, found[member]); err != nil {
+			notFound[member] = err.Error()
+		}
+	}
+	if len(notFound) == len(azureMeters) {
+		return nil, "", fmt.Errorf("%s has no prices of Flex Consumption in %s", azureRetailPrices, p.Region)
+	}
+	return notFound, azureRetailPrices + ", Flex Consumption in " + p.Region, nil
+}
+
+// azureList reads all pages. The tiers of a meter may be spread over them.
+func (r *refresh) azureList(ctx context.Context, next, region string) (map[string][]listed, error) {
+	found := map[string][]listed{}
+	for range maxPricePages {
+		page, err := r.fetch(ctx, next, nil, maxPriceList)
+		if err != nil {
+			return nil, err
+		}
+		link := ""
+		err = page.object(func(name string) error {
+			switch name {
+			case "Items":
+				return page.array(func() error {
+					var item azureItem
+					if err := page.read(&item); err != nil {
+						return err
+					}
+					member := azureMeters[item.MeterName]
+					if member == "" || item.ProductName != "Flex Consumption" || item.ArmRegionName != region || item.Type != "Consumption" || item.CurrencyCode != r.currency {
+						return nil
+					}
+					row := listed{item.TierMinimumUnits, item.RetailPrice, item.UnitOfMeasure}
+					if !slices.Contains(found[member], row) { // a meter may be there more than once, with another place for its name
+						found[member] = append(found[member], row)
+					}
+					return nil
+				})
+			case "NextPageLink":
+				var text *string
+				if err := page.read(&text); err != nil {
+					return err
+				}
+				if text != nil {
+					link = *text
+				}
+				return nil
+			}
+			return page.skip()
+		})
+		_ = page.close()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", azureRetailPrices, err)
+		}
+		if link == "" {
+			return found, nil
+		}
+		// The link is foreign text: it must stay in the same API.
+		before, _ := url.Parse(azureRetailPrices)
+		u, err := url.Parse(link)
+		if err != nil || u.Scheme != before.Scheme || strings.TrimSuffix(u.Host, ":443") != before.Host || u.Path != before.Path {
+			return nil, errors.New("the next page of the Azure Retail Prices is somewhere else")
+		}
+		next = link
+	}
+	return nil, fmt.Errorf("%s has more than %d pages", azureRetailPrices, maxPricePages)
+}
+
+// setAzure takes over one price, and what of it is free.
+func (p *ProviderPrices) setAzure(member string, rows []listed) error {
+	if len(rows) == 0 {
+		return errors.New("is not in the price list")
+	}
+	slices.SortFunc(rows, func(a, b listed) int { return cmp.Compare(a.from, b.from) })
+	unit := "GB Second"
+	if member == "per_million_requests" {
+		unit = "" // a bare number
+	}
+	per, ok := azureUnit(rows[0].unit, unit)
+	if !ok {
+		return fmt.Errorf("its unit is %s, which is not known here", brief(rows[0].unit))
+	}
+	tiers, free, err := tiersOf(rows)
+	if err != nil {
+		return err
+	}
+	for i := range tiers {
+		tiers[i].Price = rounded(tiers[i].Price / per)
+		tiers[i].UpTo *= per
+	}
+	first := tiers[0].Price
+	switch member {
+	case "per_million_requests":
+		p.PerMillionRequests = rounded(first * 1e6)
+		if free > 0 {
+			p.FreeRequests = free * per
+		}
+	case "gb_second":
+		p.GBSecond = tiers
+		if free > 0 {
+			p.FreeGBSeconds = free * per
+		}
+	case "idle_gb_second":
+		p.IdleGBSecond = first
+	case "warm_gb_second":
+		p.WarmGBSecond = first
+	}
+	return nil
+}
+
+// azureUnit reads how many there are in a unit of measure, such as 1 in "1 GB Second", and 10 in "10".
+func azureUnit(text, unit string) (float64, bool) {
+	number, rest, _ := strings.Cut(strings.TrimSpace(text), " ")
+	if !strings.EqualFold(strings.TrimSpace(rest), unit) {
+		return 0, false
+	}
+	times := 1.0
+	switch {
+	case strings.HasSuffix(number, "K"):
+		number, times = number[:len(number)-1], 1e3
+	case strings.HasSuffix(number, "M"):
+		number, times = number[:len(number)-1], 1e6
+	}
+	n, err := strconv.ParseFloat(number, 64)
+	return n * times, err == nil && n > 0 && n <= 1e9
+}

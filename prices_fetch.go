@@ -1,0 +1,213 @@
+package serverless
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// The limits of what is read of a foreign price list. The largest of the lists that are read whole has a few megabytes; a product in it, some kilobytes.
+const (
+	maxPriceList  = 64 << 20
+	maxPriceValue = 1 << 20
+	maxPricePages = 50
+)
+
+// fetch opens a price list. The error tells the status and never the content.
+func (r *refresh) fetch(ctx context.Context, u string, header http.Header, most int64) (*priceReader, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
+	if err != nil {
+		return nil, err
+	}
+	if header != nil {
+		req.Header = header.Clone()
+	}
+	req.Header.Set("Accept", "application/json")
+	resp, err := r.client.Do(req)
+	if err != nil {
+		var wrapped *url.Error // tells the whole address, which may be long
+		if errors.As(err, &wrapped) {
+			err = wrapped.Err
+		}
+		return nil, fmt.Errorf("%s: %w", req.URL.Host, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		_ = resp.Body.Close()
+		hint := ""
+		switch resp.StatusCode {
+		case http.StatusNotFound:
+			hint = ": is there such a region?"
+		case http.StatusTooManyRequests:
+			hint = ": try again later"
+		case http.StatusUnauthorized, http.StatusForbidden, http.StatusBadRequest:
+			hint = ": is the key valid, and its API enabled?"
+			if header == nil {
+				hint = ""
+			}
+		}
+		return nil, fmt.Errorf("%s answers %s%s", req.URL.Host, resp.Status, hint)
+	}
+	body := &boundedReader{r: resp.Body, total: most, value: maxPriceValue}
+	return &priceReader{Decoder: json.NewDecoder(body), body: body, close: resp.Body.Close}, nil
+}
+
+// boundedReader fails where a list, or a single value in it, is too large.
+type boundedReader struct {
+	r            io.Reader
+	total, value int64
+}
+
+func (b *boundedReader) Read(p []byte) (int, error) {
+	if b.total <= 0 || b.value <= 0 {
+		return 0, errors.New("the price list is larger than any that is known")
+	}
+	n, err := b.r.Read(p[:min(int64(len(p)), b.total, b.value)])
+	b.total -= int64(n)
+	b.value -= int64(n)
+	return n, err
+}
+
+// priceReader walks over a price list without holding it.
+type priceReader struct {
+	*json.Decoder
+	body  *boundedReader
+	close func() error
+}
+
+// errRead ends a walk: all that is wanted was read.
+var errRead = errors.New("read")
+
+// object calls f for each member of an object, which has to read or skip the value.
+func (p *priceReader) object(f func(name string) error) error {
+	if err := p.delim('{'); err != nil {
+		return err
+	}
+	for p.More() {
+		p.body.value = maxPriceValue
+		name, err := p.Token()
+		if err != nil {
+			return err
+		}
+		text, _ := name.(string) // a decoder has no other names
+		if err := f(text); err != nil {
+			return err
+		}
+	}
+	return p.delim('}')
+}
+
+// array calls f for each element of an array, which has to read the value.
+func (p *priceReader) array(f func() error) error {
+	if err := p.delim('['); err != nil {
+		return err
+	}
+	for p.More() {
+		if err := f(); err != nil {
+			return err
+		}
+	}
+	return p.delim(']')
+}
+
+func (p *priceReader) delim(want json.Delim) error {
+	p.body.value = maxPriceValue
+	token, err := p.Token()
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return err
+	}
+	if token != want {
+		return fmt.Errorf("the price list is of an unknown shape: %v stands where %v was expected", brief(token), want)
+	}
+	return nil
+}
+
+func brief(token json.Token) string {
+	text := fmt.Sprint(token)
+	if len(text) > 40 {
+		text = text[:40]
+	}
+	return fmt.Sprintf("%q", text)
+}
+
+// read decodes the next value.
+func (p *priceReader) read(v any) error {
+	p.body.value = maxPriceValue
+	return p.Decode(v)
+}
+
+// skip passes over the next value, however large.
+func (p *priceReader) skip() error {
+	const deepest = 100
+	for depth := 0; depth <= deepest; {
+		p.body.value = maxPriceValue
+		token, err := p.Token()
+		if err != nil {
+			return err
+		}
+		switch token {
+		case json.Delim('{'), json.Delim('['):
+			depth++
+		case json.Delim('}'), json.Delim(']'):
+			depth--
+		}
+		if depth == 0 {
+			return nil
+		}
+	}
+	return errors.New("the price list is nested deeper than any that is known")
+}
+
+// regionName refuses what is not the name of a region, as it becomes a part of an address.
+func regionName(region string) error {
+	for _, r := range region {
+		if !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-') {
+			return faas.Errorf(faas.ErrInvalidArgument, "", "", "region %q is none that the provider's list could have", region)
+		}
+	}
+	if region == "" || strings.Trim(region, "-") != region {
+		return faas.Errorf(faas.ErrInvalidArgument, "", "", "region %q is none that the provider's list could have", region)
+	}
+	return nil
+}
+
+// listed is what a list says of a price: tiers by where they begin.
+type listed struct {
+	from, price float64
+	unit        string
+}
+
+// tiersOf turns what is listed into tiers. What is free at the beginning is told apart.
+func tiersOf(rows []listed) (tiers []PriceTier, free float64, err error) {
+	for i, row := range rows {
+		switch {
+		case i == 0 && row.from != 0, i > 0 && row.from <= rows[i-1].from, bad(row.from):
+			return nil, 0, errors.New("its tiers do not follow each other")
+		case bad(row.price):
+			return nil, 0, errors.New("it has no amount for a price")
+		}
+		if row.price == 0 && len(tiers) == 0 {
+			if i+1 < len(rows) {
+				free = rows[i+1].from
+			}
+			continue
+		}
+		if n := len(tiers); n > 0 {
+			tiers[n-1].UpTo = row.from
+		}
+		tiers = append(tiers, PriceTier{Price: row.price})
+	}
+	if len(tiers) == 0 {
+		return nil, 0, errors.New("it has no price but 0")
+	}
+	return tiers, free, nil
+}

@@ -1,0 +1,256 @@
+package serverless
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/atomicfile"
+)
+
+// PriceChange is what [RefreshPrices] did to a price, or why it did nothing.
+type PriceChange struct {
+	// Price is where it stands in a price file, such as "providers.aws-lambda.gb_second[1].price", or all that could not be read, such as "machines".
+	Price string  `json:"price"`
+	Old   float64 `json:"old"`
+	New   float64 `json:"new"`
+	// Kept says why the old price stays; empty where it was replaced.
+	Kept string `json:"kept,omitempty"`
+}
+
+// RefreshOption is an option of [RefreshPrices].
+type RefreshOption func(*refresh)
+
+// refresh is one call of RefreshPrices.
+type refresh struct {
+	client    *http.Client
+	googleKey string
+	providers []string // nil: all with a price list
+	machines  bool
+	currency  string
+	changes   []PriceChange
+	answered  bool // some list could be read
+}
+
+// WithPriceClient has the lists read with this client, in place of [http.DefaultClient]. It is not changed. A redirect to another host is never followed.
+func WithPriceClient(c *http.Client) RefreshOption {
+	return func(r *refresh) { r.client = c }
+}
+
+// WithGoogleAPIKey gives the key without which Google's catalog cannot be read: https://cloud.google.com/billing/v1/how-tos/catalog-api. It is sent to that
+// catalog alone, in a header.
+func WithGoogleAPIKey(key string) RefreshOption {
+	return func(r *refresh) { r.googleKey = key }
+}
+
+// WithPricesOf refreshes these providers only, by registered name.
+func WithPricesOf(providers ...string) RefreshOption {
+	return func(r *refresh) { r.providers = append([]string{}, providers...) }
+}
+
+// WithMachinePrices also refreshes the prices of machines, for which some hundred megabytes are read: Amazon EC2 has one list for everything in a region.
+func WithMachinePrices() RefreshOption {
+	return func(r *refresh) { r.machines = true }
+}
+
+// priceList is what a provider publishes.
+type priceList struct {
+	// members are what can be in it.
+	members []string
+	// read changes in p what it finds, and reports the members that it does not, and where it looked.
+	read func(ctx context.Context, r *refresh, p *ProviderPrices) (notFound map[string]string, source string, err error)
+}
+
+var priceLists = map[string]priceList{
+	faas.AWSLambda:      {slices.Sorted(maps.Values(awsLambdaGroups)), awsLambdaPrices},
+	faas.GCPFunctions:   {googleMembers, googlePrices},
+	faas.AzureFunctions: {slices.Sorted(maps.Values(azureMeters)), azurePrices},
+}
+
+// RefreshPrices reads what the providers publish today of the prices in old, or of [DefaultPrices] where that is nil, in the same regions and the same
+// currency, from the AWS Price List, the Google Cloud Billing Catalog and the Azure Retail Prices API. Only this call makes requests; nothing else in this
+// package refreshes a price. The result is a copy with its sources and dates, to be used or saved with [Prices.WriteFile]; old is not changed.
+//
+// A price that is not found, or that is not understood, stays what it was, and the changes say so and why. What is no price (how much is free on AWS,
+// what is billed at least, how many processors come with memory) is in no list and stays, too. The lists are foreign: they are read as they come, within limits, and
+// what would be no valid price file is not taken over. ctx bounds the time.
+//
+// The error is that of ctx, ErrInvalidArgument for a provider that publishes no list or has no price in old, or ErrUnavailable where no list could be read at all; the
+// changes then say why.
+func RefreshPrices(ctx context.Context, old *Prices, opts ...RefreshOption) (*Prices, []PriceChange, error) {
+	const op = "refresh prices"
+	r := &refresh{client: http.DefaultClient}
+	for _, opt := range opts {
+		opt(r)
+	}
+	if old == nil {
+		old = DefaultPrices()
+	}
+	next := old.clone()
+	r.currency = next.Currency
+	names := r.providers
+	if names == nil {
+		names = slices.DeleteFunc(slices.Sorted(maps.Keys(next.Providers)), func(name string) bool { return priceLists[name].read == nil })
+	}
+	for _, name := range names {
+		if _, ok := next.Providers[name]; !ok || priceLists[name].read == nil {
+			return nil, nil, faas.Errorf(faas.ErrInvalidArgument, op, "", "%q has no price to refresh, or publishes no list (such are: %s)", name, strings.Join(slices.Sorted(maps.Keys(priceLists)), ", "))
+		}
+	}
+	client := *r.client
+	client.CheckRedirect = sameHost
+	r.client = &client
+	for _, name := range names {
+		next.Providers[name] = r.provider(ctx, name, next.Providers[name])
+	}
+	if r.machines {
+		next.Machines = r.machinePrices(ctx, next.Machines)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, nil, faas.Errorf(faas.ErrTimeout, op, "", "%w", context.Cause(ctx))
+	}
+	if !r.answered && len(r.changes) > 0 {
+		return next, r.changes, faas.Errorf(faas.ErrUnavailable, op, "", "no price list could be read: %s: %s", r.changes[0].Price, r.changes[0].Kept)
+	}
+	return next, r.changes, nil
+}
+
+// provider refreshes one provider's prices, or says why it cannot.
+func (r *refresh) provider(ctx context.Context, name string, old ProviderPrices) ProviderPrices {
+	at := "providers." + name
+	next := old.clone()
+	notFound, source, err := priceLists[name].read(ctx, r, &next)
+	if err == nil {
+		err = next.validate()
+	}
+	if err != nil {
+		r.keep(at, 0, strings.TrimPrefix(err.Error(), "faas: "))
+		return old
+	}
+	r.answered = true
+	for _, member := range slices.Sorted(maps.Keys(notFound)) {
+		was := 0.0
+		for _, m := range old.members() {
+			if m.name == member || strings.HasPrefix(m.name, member+"[0].price") {
+				was = m.value
+			}
+		}
+		r.keep(at+"."+member, was, notFound[member])
+	}
+	r.compare(at, old.members(), next.members())
+	next.describe(source, priceLists[name].members, notFound)
+	return next
+}
+
+// describe says where prices are from that were just read.
+func (p *ProviderPrices) describe(source string, members []string, notFound map[string]string) {
+	p.AsOf = time.Now().UTC().Format(time.DateOnly)
+	if len(notFound) > 0 {
+		source += "; what is not in it: " + p.Source
+	}
+	p.Source = source
+	p.Unverified = slices.DeleteFunc(p.Unverified, func(member string) bool {
+		name, _, _ := strings.Cut(member, "[")
+		_, kept := notFound[name]
+		return slices.Contains(members, name) && !kept
+	})
+	if len(p.Unverified) == 0 {
+		p.Unverified = nil // as a file says it
+	}
+}
+
+func (r *refresh) keep(price string, old float64, why string) {
+	r.changes = append(r.changes, PriceChange{Price: price, Old: old, New: old, Kept: why})
+}
+
+// compare notes what differs.
+func (r *refresh) compare(at string, old, next []priceMember) {
+	was := map[string]float64{}
+	for _, m := range old {
+		was[m.name] = m.value
+	}
+	for _, m := range next {
+		if was[m.name] != m.value {
+			r.changes = append(r.changes, PriceChange{Price: at + "." + m.name, Old: was[m.name], New: m.value})
+		}
+		delete(was, m.name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(was)) { // a tier that is not there any more
+		r.changes = append(r.changes, PriceChange{Price: at + "." + name, Old: was[name]})
+	}
+}
+
+// priceMember is a number in a price file.
+type priceMember struct {
+	name  string
+	value float64
+}
+
+// members are the numbers that a price list may change.
+func (p ProviderPrices) members() []priceMember {
+	out := []priceMember{{"per_million_requests", p.PerMillionRequests}}
+	tiers := func(name string, tiers []PriceTier) {
+		for i, t := range tiers {
+			if t.UpTo > 0 {
+				out = append(out, priceMember{fmt.Sprintf("%s[%d].up_to", name, i), t.UpTo})
+			}
+			out = append(out, priceMember{fmt.Sprintf("%s[%d].price", name, i), t.Price})
+		}
+	}
+	tiers("gb_second", p.GBSecond)
+	tiers("gb_second_arm64", p.GBSecondARM64)
+	return append(out,
+		priceMember{"vcpu_second", p.VCPUSecond}, priceMember{"free_requests", p.FreeRequests}, priceMember{"free_gb_seconds", p.FreeGBSeconds},
+		priceMember{"free_vcpu_seconds", p.FreeVCPUSeconds}, priceMember{"idle_gb_second", p.IdleGBSecond}, priceMember{"idle_gb_second_arm64", p.IdleGBSecondARM64},
+		priceMember{"idle_vcpu_second", p.IdleVCPUSecond}, priceMember{"warm_gb_second", p.WarmGBSecond}, priceMember{"warm_gb_second_arm64", p.WarmGBSecondARM64},
+	)
+}
+
+func (p *Prices) clone() *Prices {
+	c := *p
+	c.Providers = make(map[string]ProviderPrices, len(p.Providers))
+	for name, one := range p.Providers {
+		c.Providers[name] = one.clone()
+	}
+	c.Machines.Sizes, c.Machines.Unverified = slices.Clone(p.Machines.Sizes), slices.Clone(p.Machines.Unverified)
+	return &c
+}
+
+func (p ProviderPrices) clone() ProviderPrices {
+	p.GBSecond, p.GBSecondARM64, p.VCPUs, p.Unverified = slices.Clone(p.GBSecond), slices.Clone(p.GBSecondARM64), slices.Clone(p.VCPUs), slices.Clone(p.Unverified)
+	return p
+}
+
+// WriteFile saves the prices as a file that [LoadPrices] reads, in place of what is there. It is written as a whole or not at all. The error is
+// ErrInvalidArgument.
+func (p *Prices) WriteFile(path string) error {
+	text, err := json.MarshalIndent(p, "", "  ")
+	if err == nil {
+		err = p.validate()
+	}
+	if err == nil {
+		err = atomicfile.Write(path, append(text, '\n'), 0o644)
+	}
+	if err != nil {
+		return faas.Errorf(faas.ErrInvalidArgument, "write prices", "", "%w", err)
+	}
+	return nil
+}
+
+// sameHost refuses redirects away from a price list, which would tell another host what is sent to this one.
+func sameHost(req *http.Request, via []*http.Request) error {
+	if len(via) >= 5 {
+		return errors.New("too many redirects")
+	}
+	if first := via[0].URL; req.URL.Host != first.Host || req.URL.Scheme != first.Scheme {
+		return fmt.Errorf("redirects to another host, %s", req.URL.Host)
+	}
+	return nil
+}
