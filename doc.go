@@ -11,7 +11,8 @@
 //	Deploy         both phases, and the fallback                Service
 //
 // [ProfileJobs] measures a binary's jobs, without which none of them counts as fit. [VerifyBinary] compares a binary with what the blueprint publishes.
-// [EstimateCost] says what the jobs cost in a month on each provider.
+// [AnalyzeAll] analyses the jobs for every provider and recommends the cheapest; [EstimateCost] says what the jobs cost in a month on one, by prices that
+// [RefreshPrices] brings up to date.
 //
 // # After a deployment
 //

@@ -93,6 +93,8 @@ func TestFailuresEndWithTheCodeOfTheirKind(t *testing.T) {
 		{"two inputs", []string{"invoke", "--service-id", "123", "0", "--text", "a", "--hex", "0a"}, 2, "give one"},
 		{"broken hex", []string{"invoke", "--service-id", "123", "0", "--hex", "0g"}, 2, "hex"},
 		{"a binary that is not there", []string{"deploy", "--service-id", "8", "--binary", filepath.Join(d.dir, "none")}, 11, "--run"},
+		{"what to refresh, without a refresh", []string{"prices", "--machines"}, 2, "--refresh"},
+		{"a refresh of nobody's list", []string{"prices", "--refresh", "--of", "custom"}, 2, "custom"},
 		{"a picture that is too narrow", []string{"analyze", d.binary, "--svg", filepath.Join(d.dir, "x.svg"), "--svg-width", "100"}, 2, "--svg-width"},
 		{"a picture that cannot be written", []string{"analyze", d.binary, "--svg", filepath.Join(d.dir, "none", "x.svg")}, 2, "--svg"},
 		{"plans with prices that are not there", []string{"plan", "--service-id", "123", "--calls-per-month", "1", "--prices", filepath.Join(d.dir, "none")}, 3, "none"},
@@ -118,7 +120,7 @@ func TestEveryCommandAnswersOneJSONDocument(t *testing.T) {
 	d := deployedDesk(t)
 	for _, args := range [][]string{
 		{"show"}, {"policy", "--faas-memory", "300", "--dry-run"}, {"analyze", d.binary}, {"analyze", "42", "--binary", d.binary}, {"analyze", d.binary, "--calls-per-month", "10", "--arch", "arm64"},
-		{"analyze", filepath.Join(d.dir, "target", "blueprint-profiles.json")}, {"profile", d.binary, "--jobs", "0", "--runs", "1", "--on-chain", "--output", filepath.Join(d.dir, "p.json")},
+		{"prices"}, {"analyze", filepath.Join(d.dir, "target", "blueprint-profiles.json")}, {"profile", d.binary, "--jobs", "0", "--runs", "1", "--on-chain", "--output", filepath.Join(d.dir, "p.json")},
 		{"plan", "--service-id", "123"}, {"deploy", "--service-id", "123"}, {"list"}, {"status", "--service-id", "123"}, {"invoke", "--service-id", "123", "0"},
 		{"invoke", "--service-id", "123", "0", "--repeat", "3", "--parallel", "2"}, {"warm", "--service-id", "123"}, {"recover", "--service-id", "123"},
 		{"service", "undeploy", "--service-id", "123"}, {"list"},

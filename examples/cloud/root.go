@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/http"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -18,7 +19,9 @@ type streams struct {
 	// terminal tells how many columns err has now; nil where it is no terminal.
 	terminal func() int
 	color    bool // on a terminal
-	colorOut bool // out is a terminal, and may be coloured
+	// transport is how price lists are read; nil is [http.DefaultTransport].
+	transport http.RoundTripper
+	colorOut  bool // out is a terminal, and may be coloured
 }
 
 // app is one run of the program.
@@ -73,8 +76,9 @@ standard error.
 ` + exitHelp + `
 
 Environment: NO_COLOR turns colours off; TANGLE_CONTRACT names the contract that blueprints are read from;
-PLATFORM_TOKEN is the token of "cloud platform", FAAS_CUSTOM_TOKEN the one sent to a custom platform. Each cloud's
-credentials are found where its own tools find them.`
+PLATFORM_TOKEN is the token of "cloud platform", FAAS_CUSTOM_TOKEN the one sent to a custom platform;
+GOOGLE_API_KEY opens Google's price list for "cloud prices --refresh". Each cloud's credentials are found where its own tools
+find them.`
 
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
@@ -90,7 +94,7 @@ func (a *app) root() *cobra.Command {
 	flags.BoolVar(&a.json, "json", a.json, "print one JSON document")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print no progress and no remarks")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(a.policyCommand(), a.showCommand(), a.profileCommand(), a.analyzeCommand(), a.platformCommand(), a.doctorCommand())
+	root.AddCommand(a.policyCommand(), a.showCommand(), a.profileCommand(), a.analyzeCommand(), a.pricesCommand(), a.platformCommand(), a.doctorCommand())
 	service := &cobra.Command{
 		Use: "service", Short: "Deploy, watch, invoke and remove a service (the same commands as without \"service\")",
 		Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
