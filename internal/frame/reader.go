@@ -37,7 +37,7 @@ func NewReader(r io.Reader, maxBody uint32) *Reader {
 // inside a frame io.ErrUnexpectedEOF. An error that wraps ErrTooLarge comes with the header, and the next call skips that body. After any
 // other error the Reader cannot be used further.
 func (r *Reader) Next() (Header, error) {
-	if err := r.skip(); err != nil {
+	if err := r.Skip(); err != nil {
 		return Header{}, err
 	}
 	if r.end-r.start < HeaderSize {
@@ -81,6 +81,22 @@ func (r *Reader) Body(dst []byte) ([]byte, error) {
 	return dst, nil
 }
 
+// Buffered returns how many bytes have been read ahead: 0 means that the stream is between two frames, once the last body has been read.
+func (r *Reader) Buffered() int { return r.end - r.start }
+
+// Fill reads once from src, which is another way to read the Reader's own stream, into an empty buffer. With it a stream that is not to be waited for is read:
+// Ready says what came, and an error of src, also one that says there is nothing yet, changes nothing. It must be called between two frames, when
+// nothing is buffered and nothing of a body is unread.
+func (r *Reader) Fill(src io.Reader) error {
+	r.start, r.end = 0, 0
+	n, err := src.Read(r.buf)
+	r.end = n
+	if n > 0 {
+		return nil
+	}
+	return err
+}
+
 // Ready reports whether the next frame is buffered whole, so that Next and Body will not wait for the stream.
 func (r *Reader) Ready() bool {
 	at := r.start + r.body
@@ -91,7 +107,8 @@ func (r *Reader) Ready() bool {
 	return err != nil || r.end-at-HeaderSize >= int(h.Length)
 }
 
-func (r *Reader) skip() error {
+// Skip reads past whatever is unread of the current frame's body.
+func (r *Reader) Skip() error {
 	n := min(r.body, r.end-r.start)
 	r.start += n
 	r.body -= n

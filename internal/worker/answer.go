@@ -9,10 +9,10 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/frame"
 )
 
-// read is the reader goroutine: it hands answers to their callers until the process ends.
-func (w *warm) read(fr *frame.Reader) {
+// read is the reader goroutine: it hands answers to their callers until the process ends, and lets those who receive directly read in between.
+func (w *warm) read() {
 	defer w.pool.wg.Done()
-	err := w.readAnswers(fr)
+	err := w.readAnswers()
 	w.pool.unroute(w)
 	if errors.Is(err, frame.ErrProtocol) {
 		w.kill()
@@ -20,7 +20,7 @@ func (w *warm) read(fr *frame.Reader) {
 		w.awaitExit()
 	}
 	<-w.exited
-	_ = w.stdout.Close()
+	_ = w.out.Close()
 	cause := w.failure()
 	if errors.Is(err, frame.ErrProtocol) {
 		cause.Type, cause.Message, cause.ExitCode = "protocol", err.Error(), 0
@@ -39,58 +39,74 @@ func (w *warm) awaitExit() {
 	}
 }
 
-func (w *warm) readAnswers(fr *frame.Reader) error {
-	wide := false
+func (w *warm) readAnswers() error {
 	for {
-		h, err := fr.Next()
-		tooLarge := errors.Is(err, frame.ErrTooLarge)
-		if err != nil && !tooLarge {
+		if err := w.out.await(w.frames); err != nil {
 			return err
 		}
-		switch h.Kind {
-		case frame.Result, frame.Failure:
-		case frame.Pong:
-			continue
-		default:
-			return fmt.Errorf("%w: unexpected frame of kind %d from the process", frame.ErrProtocol, h.Kind)
-		}
-		var body []byte
-		if !tooLarge {
-			if h.Length > largeFrame && !wide {
-				wide = true
-				enlarge(w.stdout)
-			}
-			if body, err = fr.Body(make([]byte, 0, h.Length)); err != nil {
+		for w.frames.Buffered() > 0 {
+			if err := w.deliver(); err != nil {
 				return err
 			}
 		}
-		if w.pool.failures.Load() != 0 {
-			w.pool.failures.Store(0)
-		}
-		w.mu.Lock()
-		c := w.pending[h.ID]
-		if c == nil {
-			w.mu.Unlock()
-			return fmt.Errorf("%w: an answer to call %d, which is not in flight", frame.ErrProtocol, h.ID)
-		}
-		w.forget(c)
-		abandoned := c.abandoned
-		w.mu.Unlock()
-		switch {
-		case abandoned:
-			w.finished(c)
-			w.endIfCondemned()
-			continue
-		case tooLarge:
-			c.err = w.pool.errorf(faas.ErrTooLarge, faas.NoJob, "invoke", "the answer is %d bytes, the limit is %d", h.Length, w.pool.cfg.MaxOutput)
-		case h.Kind == frame.Failure:
-			c.err = w.pool.failureError(frame.FailureCode(h.Value), body)
-		default:
-			c.output = body
-		}
-		c.done <- struct{}{}
-		w.endIfCondemned()
+		w.out.giveBack()
 	}
+}
+
+// deliver reads one frame and hands the answer in it to its caller. Its caller has the reader role.
+func (w *warm) deliver() error {
+	h, err := w.frames.Next()
+	tooLarge := errors.Is(err, frame.ErrTooLarge)
+	if err != nil && !tooLarge {
+		return err
+	}
+	var output []byte
+	var failed error
+	switch {
+	case h.Kind == frame.Pong:
+		return w.frames.Skip()
+	case h.Kind != frame.Result && h.Kind != frame.Failure:
+		return fmt.Errorf("%w: unexpected frame of kind %d from the process", frame.ErrProtocol, h.Kind)
+	case tooLarge:
+		failed = w.pool.errorf(faas.ErrTooLarge, faas.NoJob, "invoke", "the answer is %d bytes, the limit is %d", h.Length, w.pool.cfg.MaxOutput)
+		err = w.frames.Skip()
+	default:
+		if h.Length > largeFrame && !w.wideOut {
+			w.wideOut = true
+			w.out.enlarge()
+		}
+		output, err = w.frames.Body(make([]byte, 0, h.Length))
+	}
+	if err != nil {
+		return err
+	}
+	if h.Kind == frame.Failure && !tooLarge {
+		output, failed = nil, w.pool.failureError(frame.FailureCode(h.Value), output)
+	}
+	if w.pool.failures.Load() != 0 {
+		w.pool.failures.Store(0)
+	}
+	w.mu.Lock()
+	c := w.pending[h.ID]
+	if c == nil {
+		w.mu.Unlock()
+		return fmt.Errorf("%w: an answer to call %d, which is not in flight", frame.ErrProtocol, h.ID)
+	}
+	w.forget(c)
+	abandoned, expired := c.abandoned, c.expired
+	c.output, c.err = output, failed
+	end := w.useless()
+	w.mu.Unlock()
+	switch { // c is the caller's own from here on
+	case abandoned:
+		w.finished(c)
+	case !expired:
+		c.done <- struct{}{}
+	}
+	if end {
+		w.end()
+	}
+	return nil
 }
 
 // forget removes a call from those in flight. mu is held.
@@ -108,18 +124,16 @@ func (w *warm) forget(c *call) {
 func (w *warm) fail(cause *faas.FunctionError) {
 	w.mu.Lock()
 	w.broken = true
-	list := make([]*call, 0, len(w.pending))
-	for _, c := range w.pending {
-		list = append(list, c)
+	if w.expiry.timer != nil {
+		w.expiry.timer.Stop()
 	}
-	clear(w.pending)
-	w.abandoned = 0
-	w.mu.Unlock()
-	for _, c := range list {
-		switch {
-		case c.abandoned:
-			w.finished(c)
+	var waiting, abandoned []*call
+	for _, c := range w.pending {
+		if c.abandoned {
+			abandoned = append(abandoned, c)
 			continue
+		}
+		switch {
 		case !c.started:
 			c.err = errNotRun
 		case w.pool.stopped.Load():
@@ -127,6 +141,17 @@ func (w *warm) fail(cause *faas.FunctionError) {
 		default:
 			c.err = w.pool.functionError(faas.NoJob, cause, false)
 		}
+		if !c.expired {
+			waiting = append(waiting, c)
+		}
+	}
+	clear(w.pending)
+	w.abandoned = 0
+	w.mu.Unlock()
+	for _, c := range abandoned {
+		w.finished(c)
+	}
+	for _, c := range waiting {
 		c.done <- struct{}{}
 	}
 	_ = w.stdin.Close()

@@ -73,25 +73,25 @@ func New(cfg Config) (*Pool, error) {
 // faas.Invoker names. A call that waits for its turn longer than timeout is ErrThrottled.
 func (p *Pool) Invoke(ctx context.Context, jobID uint32, args []byte, timeout time.Duration) ([]byte, faas.Metrics, error) {
 	for attempt := 1; ; attempt++ {
-		w, cold, err := p.acquire(ctx, jobID, timeout)
+		w, cold, began, err := p.acquire(ctx, jobID, timeout)
 		if err != nil {
 			return nil, faas.Metrics{}, withJob(err, jobID)
 		}
 		if w == nil {
 			output, m, err := p.runOnce(ctx, jobID, args, timeout)
-			p.release(nil, true)
+			p.release(nil, true, time.Now())
 			return output, m, withJob(err, jobID)
 		}
-		began := time.Now()
-		output, held, err := w.invoke(ctx, jobID, args, timeout)
-		m := faas.Metrics{Execution: time.Since(began), MemoryMB: w.peakMB()}
+		output, held, err := w.invoke(ctx, jobID, args, began, timeout)
+		now := time.Now()
+		m := faas.Metrics{Execution: now.Sub(began), MemoryMB: w.peakMB()}
 		if cold {
 			m.ColdStart, m.Init = true, w.init
 		}
 		if held {
-			p.release(w, true)
+			p.release(w, true, now)
 		} else {
-			p.release(nil, true)
+			p.release(nil, true, now)
 		}
 		if errors.Is(err, errNotRun) {
 			if attempt < 3 {
@@ -108,30 +108,34 @@ func (p *Pool) Invoke(ctx context.Context, jobID uint32, args []byte, timeout ti
 	}
 }
 
-// acquire takes a place among the running calls, and one on a warm process where the binary speaks frames.
-func (p *Pool) acquire(ctx context.Context, jobID uint32, timeout time.Duration) (*warm, bool, error) {
+// acquire takes a place among the running calls, and one on a warm process where the binary speaks frames. It returns when it got it, too.
+func (p *Pool) acquire(ctx context.Context, jobID uint32, timeout time.Duration) (w *warm, cold bool, began time.Time, err error) {
 	if ctx.Err() != nil {
-		return nil, false, notRun(p.cancelled(ctx, jobID))
+		return nil, false, began, notRun(p.cancelled(ctx, jobID))
 	}
+	began = time.Now()
 	p.mu.Lock()
 	if p.closing {
 		p.mu.Unlock()
-		return nil, false, p.closedError()
+		return nil, false, began, p.closedError()
 	}
 	if len(p.waiters) == 0 && p.inflight < p.cfg.MaxConcurrency {
-		if w, cold, ok := p.place(); ok {
+		if w, cold, ok := p.place(began); ok {
 			p.mu.Unlock()
-			return w, cold, nil
+			return w, cold, began, nil
 		}
 	}
 	if p.inflight+len(p.waiters) >= p.cfg.MaxConcurrency+p.cfg.MaxQueue {
 		p.mu.Unlock()
 		e := p.errorf(faas.ErrThrottled, int64(jobID), "invoke", "%d calls run and %d wait, the limits of this function", p.cfg.MaxConcurrency, p.cfg.MaxQueue)
 		e.NotRun, e.RetryAfter = true, time.Second
-		return nil, false, e
+		return nil, false, began, e
 	}
-	began := time.Now()
-	defer func() { p.waited.Add(int64(time.Since(began))) }()
+	defer func() {
+		now := time.Now()
+		p.waited.Add(int64(now.Sub(began)))
+		began = now
+	}()
 	wt := &waiter{ready: make(chan struct{})}
 	p.waiters = append(p.waiters, wt)
 	p.grow()
@@ -142,7 +146,7 @@ func (p *Pool) acquire(ctx context.Context, jobID uint32, timeout time.Duration)
 	var late *faas.Error
 	select {
 	case <-wt.ready:
-		return wt.w, wt.cold, wt.err
+		return wt.w, wt.cold, began, wt.err
 	case <-ctx.Done():
 		late = notRun(p.cancelled(ctx, jobID))
 	case <-timer.C:
@@ -150,13 +154,13 @@ func (p *Pool) acquire(ctx context.Context, jobID uint32, timeout time.Duration)
 		late.RetryAfter = time.Second
 	}
 	if p.withdraw(wt) {
-		return nil, false, late
+		return nil, false, began, late
 	}
 	<-wt.ready
 	if wt.err == nil {
-		p.release(wt.w, true)
+		p.release(wt.w, true, time.Now())
 	}
-	return nil, false, late
+	return nil, false, began, late
 }
 
 func (p *Pool) withdraw(wt *waiter) bool {
@@ -172,7 +176,7 @@ func (p *Pool) withdraw(wt *waiter) bool {
 }
 
 // place gives a place to one call, if there is one. mu is held.
-func (p *Pool) place() (w *warm, cold, ok bool) {
+func (p *Pool) place(now time.Time) (w *warm, cold, ok bool) {
 	if p.cfg.Frames {
 		for _, other := range p.workers {
 			if other.load < other.capacity && (w == nil || other.load < w.load) {
@@ -187,31 +191,33 @@ func (p *Pool) place() (w *warm, cold, ok bool) {
 	}
 	p.inflight++
 	p.total++
-	p.lastCall = time.Now()
+	p.lastCall = now
 	return w, cold, true
 }
 
 // release gives back the place on w, if any, and that among the running calls, if running.
-func (p *Pool) release(w *warm, running bool) {
+func (p *Pool) release(w *warm, running bool, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if w != nil {
 		w.load--
 		if w.load == 0 {
-			w.idleSince = time.Now()
+			w.idleSince = now
 			p.scheduleReaper()
 		}
 	}
 	if running {
 		p.inflight--
 	}
-	p.dispatch()
+	if len(p.waiters) > 0 || p.closing {
+		p.dispatch()
+	}
 }
 
 // dispatch gives free places to those who wait, in their order. mu is held.
 func (p *Pool) dispatch() {
 	for len(p.waiters) > 0 && p.inflight < p.cfg.MaxConcurrency {
-		w, cold, ok := p.place()
+		w, cold, ok := p.place(time.Now())
 		if !ok {
 			p.grow()
 			break

@@ -29,19 +29,25 @@ type warm struct {
 	idleSince time.Time
 	routable  bool
 
+	out     *output
+	frames  *frame.Reader // from out; used, as wideOut is, by whoever has the reader role
+	wideOut bool          // the process's output was enlarged
+	wake    chan struct{} // of the writer goroutine
+
 	mu        sync.Mutex
 	nextID    uint64
 	pending   map[uint64]*call
 	abandoned int    // of pending: nobody waits for them any more
-	out       []byte // frames to be written
-	outCalls  []outCall
+	queue     []byte // frames to be written
+	queued    []outCall
 	spare     []byte
 	unread    int  // bytes of frames that the process may not have read yet
-	writing   bool // someone writes: a caller, or the writer goroutine
+	writing   bool // someone writes, or is about to: a caller, or the writer goroutine
 	broken    bool // no more frames can be sent
 	condemned bool // to be killed as soon as nobody waits for it
 	wideIn    bool // the process's input was enlarged
-	wake      chan struct{}
+	traffic   traffic
+	expiry    expiry
 }
 
 // outCall is a call whose frame is written; nil for a Cancel. The id tells whether the call is still this one.
@@ -55,23 +61,16 @@ type outCall struct {
 type call struct {
 	id        uint64
 	size      int
-	started   bool // some of its frame was written
-	abandoned bool
+	deadline  time.Time
+	started   bool          // some of its frame was written
+	abandoned bool          // nobody waits for it
+	expired   bool          // done was signalled because its time was over
 	done      chan struct{} // has one place
 	output    []byte
 	err       error
 }
 
 var calls = sync.Pool{New: func() any { return &call{done: make(chan struct{}, 1)} }}
-
-// directLimit is how much is written without the writer goroutine. A pipe holds 64 KiB, so that such a write cannot block.
-const directLimit = 60 << 10
-
-// largeFrame is from what size on frames are worth larger pipes.
-const largeFrame = 256 << 10
-
-// keepBuffer is the largest buffer kept for the next frames.
-const keepBuffer = 1 << 20
 
 // errNotRun marks calls that certainly did not start.
 var errNotRun = errors.New("the process ended before the call was sent to it")
@@ -85,18 +84,26 @@ func (p *Pool) startWarm() (*warm, error) {
 		return nil, p.errorf(faas.ErrUnavailable, faas.NoJob, "start", "the job binary cannot be started: %w", err)
 	}
 	w := &warm{process: proc, pool: p, began: began, pending: map[uint64]*call{}, wake: make(chan struct{}, 1), starting: true, routable: true}
+	if w.out, err = takeOutput(proc.stdout); err != nil {
+		proc.kill()
+		<-proc.exited
+		return nil, p.errorf(faas.ErrUnavailable, faas.NoJob, "start", "the output of the job binary cannot be read: %w", errors.Join(err, proc.stdin.Close(), proc.stdout.Close()))
+	}
 	w.busy.Add(1)
 	proc.starting.Store(true)
 	p.track(proc)
-	_ = proc.stdout.SetReadDeadline(began.Add(p.cfg.StartTimeout))
-	fr := frame.NewReader(proc.stdout, uint32(min(p.cfg.MaxOutput, frame.MaxBody)))
-	hello, err := fr.Next()
+	p.wg.Add(1)
+	go w.write()
+	_ = w.out.SetReadDeadline(began.Add(p.cfg.StartTimeout))
+	w.frames = frame.NewReader(w.out, uint32(min(p.cfg.MaxOutput, frame.MaxBody)))
+	hello, err := w.frames.Next()
 	if err == nil && (hello.Kind != frame.Hello || hello.Length != 0) {
 		err = fmt.Errorf("%w: the first frame is of kind %d and has %d bytes, not an empty hello", frame.ErrProtocol, hello.Kind, hello.Length)
 	}
 	w.busy.Add(-1)
 	if err != nil {
 		err = p.startError(proc, err)
+		_ = w.out.Close()
 		p.untrack(proc)
 		return nil, err
 	}
@@ -104,10 +111,15 @@ func (p *Pool) startWarm() (*warm, error) {
 	w.init = time.Since(began)
 	w.capacity = max(int(hello.Value), 1)
 	w.checkMemory(false)
+	_ = w.out.SetReadDeadline(time.Time{})
 	proc.clearReadDeadline()
-	p.wg.Add(2)
-	go w.read(fr)
-	go w.write()
+	select {
+	case <-proc.exited:
+		w.out.ended(w.grace)
+	default:
+	}
+	p.wg.Add(1)
+	go w.read()
 	return w, nil
 }
 
@@ -141,36 +153,47 @@ func (p *Pool) startError(proc *process, err error) error {
 }
 
 // invoke runs one call to its end, or until it is out of time. Unless it returns held, the call keeps its place on the process.
-func (w *warm) invoke(ctx context.Context, jobID uint32, args []byte, timeout time.Duration) (output []byte, held bool, err error) {
+func (w *warm) invoke(ctx context.Context, jobID uint32, args []byte, began time.Time, timeout time.Duration) (output []byte, held bool, err error) {
+	if len(args) > frame.MaxBody {
+		return nil, true, w.pool.errorf(faas.ErrTooLarge, int64(jobID), "invoke", "the arguments are %d bytes, the limit is %d", len(args), frame.MaxBody)
+	}
 	c := calls.Get().(*call)
-	c.size, c.started, c.abandoned = frame.HeaderSize+len(args), false, false
-	began := time.Now()
-	if err := w.send(c, jobID, args, timeout); err != nil {
+	c.size, c.started, c.abandoned, c.expired = frame.HeaderSize+len(args), false, false, false
+	c.deadline = began.Add(timeout)
+	direct, err := w.send(c, jobID, args, timeout)
+	if err != nil {
 		calls.Put(c)
 		return nil, true, err
 	}
-	timer := getTimer(timeout)
+	if direct {
+		w.receive()
+	}
 	var late error
+	ended := true
 	select {
 	case <-c.done:
-	case <-ctx.Done():
-		late = w.pool.cancelled(ctx, jobID)
-	case <-timer.C:
+	default: // only now is there need for what ctx.Done makes
+		select {
+		case <-c.done:
+		case <-ctx.Done():
+			ended, late = false, w.pool.cancelled(ctx, jobID)
+		}
+	}
+	if ended && c.expired {
 		late = w.pool.timedOut(jobID, timeout)
 	}
-	putTimer(timer)
-	if late != nil {
-		if w.abandon(c) {
-			return nil, false, late
-		}
-		<-c.done // answered just now
+	if late != nil && w.abandon(c) {
+		return nil, false, late
+	}
+	if !ended {
+		<-c.done // it was answered just now
 	}
 	output, err = c.output, c.err
-	c.output, c.err = nil, nil
-	calls.Put(c)
-	if err != nil && time.Since(began) >= timeout && faas.CodeOf(err) == faas.ErrFunctionFailed {
+	if err != nil && faas.CodeOf(err) == faas.ErrFunctionFailed && !time.Now().Before(c.deadline) {
 		err = w.pool.timedOut(jobID, timeout) // the job saw its deadline first
 	}
+	c.output, c.err = nil, nil
+	calls.Put(c)
 	return output, true, err
 }
 
@@ -178,151 +201,7 @@ func (w *warm) invoke(ctx context.Context, jobID uint32, args []byte, timeout ti
 func (w *warm) finished(c *call) {
 	c.output, c.err = nil, nil
 	calls.Put(c)
-	w.pool.release(w, false)
-}
-
-// send appends the call's frame (a frame.Writer would not tell which calls had been sent when the process ended)
-// and writes it at once where that cannot block and nobody else writes.
-func (w *warm) send(c *call, jobID uint32, args []byte, timeout time.Duration) error {
-	if len(args) > frame.MaxBody {
-		return w.pool.errorf(faas.ErrTooLarge, int64(jobID), "invoke", "the arguments are %d bytes, the limit is %d", len(args), frame.MaxBody)
-	}
-	w.mu.Lock()
-	if w.broken {
-		w.mu.Unlock()
-		return errNotRun
-	}
-	if len(args) > largeFrame && !w.wideIn {
-		w.wideIn = true
-		enlarge(w.stdin)
-	}
-	w.nextID++
-	c.id = w.nextID
-	w.pending[c.id] = c
-	w.busy.Store(int32(len(w.pending)))
-	w.unread += c.size
-	w.out = frame.AppendHeader(w.out, frame.Header{
-		Length: uint32(len(args)), Kind: frame.Call, ID: c.id, Value: jobID, DeadlineMS: milliseconds(timeout),
-	})
-	w.out = append(w.out, args...)
-	w.outCalls = append(w.outCalls, outCall{c, c.id, c.size})
-	if w.writing {
-		w.mu.Unlock()
-		return nil
-	}
-	w.writing = true
-	if w.unread > directLimit {
-		w.mu.Unlock()
-		w.wake <- struct{}{}
-		return nil
-	}
-	w.flush()
-	more := len(w.out) > 0
-	w.writing = more
-	w.mu.Unlock()
-	if more {
-		w.wake <- struct{}{}
-	}
-	return nil
-}
-
-// flush writes what is waiting. It is called with mu held and writing set, and releases mu during the write.
-func (w *warm) flush() {
-	buf, batch := w.out, w.outCalls
-	for _, o := range batch {
-		if o.call != nil {
-			o.started = true
-		}
-	}
-	w.out, w.outCalls = w.spare[:0], nil
-	w.spare = nil
-	w.mu.Unlock()
-	n, err := w.stdin.Write(buf)
-	w.mu.Lock()
-	if cap(buf) <= keepBuffer {
-		w.spare = buf[:0]
-	}
-	if err != nil {
-		// A call of which nothing was written certainly did not run.
-		end := 0
-		for _, o := range batch {
-			if o.call != nil && w.pending[o.id] == o.call {
-				o.started = end < n
-			}
-			end += o.size
-		}
-		w.broken = true
-		w.pool.unroute(w)
-		time.AfterFunc(w.grace, w.kill) // it ends its input while it lives; usually it is ending
-	}
-	if w.outCalls == nil {
-		clear(batch)
-		w.outCalls = batch[:0]
-	}
-}
-
-// write is the writer goroutine: it takes over when frames come faster than one caller can write them.
-func (w *warm) write() {
-	defer w.pool.wg.Done()
-	for {
-		select {
-		case <-w.wake:
-		case <-w.exited:
-			return
-		}
-		w.mu.Lock()
-		for len(w.out) > 0 && !w.broken {
-			w.flush()
-		}
-		w.writing = w.broken
-		w.mu.Unlock()
-	}
-}
-
-// abandon gives a call up, unless it has been answered. The process gets the grace to end the call, then it is condemned.
-func (w *warm) abandon(c *call) bool {
-	w.mu.Lock()
-	if w.pending[c.id] != c {
-		w.mu.Unlock()
-		return false
-	}
-	id := c.id
-	c.abandoned = true
-	w.abandoned++
-	w.unread += frame.HeaderSize
-	if !w.broken {
-		w.out = frame.AppendHeader(w.out, frame.Header{Kind: frame.Cancel, ID: id})
-		w.outCalls = append(w.outCalls, outCall{size: frame.HeaderSize})
-		if !w.writing {
-			w.writing = true
-			w.wake <- struct{}{}
-		}
-	}
-	w.mu.Unlock()
-	time.AfterFunc(w.grace, func() { w.condemn(id) })
-	return true
-}
-
-// condemn stops routing calls to a process in which an abandoned call still runs. It is killed once no caller waits for it.
-func (w *warm) condemn(id uint64) {
-	w.mu.Lock()
-	_, hung := w.pending[id]
-	w.condemned = w.condemned || hung
-	w.mu.Unlock()
-	if hung {
-		w.pool.unroute(w)
-		w.endIfCondemned()
-	}
-}
-
-func (w *warm) endIfCondemned() {
-	w.mu.Lock()
-	end := w.condemned && len(w.pending) == w.abandoned
-	w.mu.Unlock()
-	if end {
-		w.ending.Store(true)
-		w.kill()
-	}
+	w.pool.release(w, false, time.Now())
 }
 
 // retire tells a process that has no calls to end. It is called after unroute.
@@ -345,19 +224,4 @@ func orDefault(text, otherwise string) string {
 		return otherwise
 	}
 	return text
-}
-
-var timers sync.Pool
-
-func getTimer(d time.Duration) *time.Timer {
-	if t, ok := timers.Get().(*time.Timer); ok {
-		t.Reset(d)
-		return t
-	}
-	return time.NewTimer(d)
-}
-
-func putTimer(t *time.Timer) {
-	t.Stop()
-	timers.Put(t)
 }
