@@ -17,6 +17,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/awssign"
+	"github.com/tangle-network/blueprint-serverless/internal/logseq"
 )
 
 // DefaultRegion is the region used where [faas.Config] names none. AWS_REGION and profiles are not asked, so that one policy means one place on
@@ -43,7 +44,7 @@ func init() {
 
 // Executor deploys and invokes the job functions of one service on AWS Lambda. It is made by [New], and is safe for concurrent use.
 //
-// Beyond [faas.Executor] it is a [faas.Warmer] and a [faas.HealthChecker], and offers [Executor.InvokeEvent].
+// Beyond [faas.Executor] it is a [faas.Warmer], a [faas.HealthChecker] and a [faas.LogReader], and offers [Executor.InvokeEvent].
 type Executor struct {
 	service string
 	region  string
@@ -65,6 +66,7 @@ var (
 	_ faas.Executor      = (*Executor)(nil)
 	_ faas.Warmer        = (*Executor)(nil)
 	_ faas.HealthChecker = (*Executor)(nil)
+	_ faas.LogReader     = (*Executor)(nil)
 )
 
 // pace says how long to wait for what. Tests make it faster.
@@ -76,11 +78,12 @@ type pace struct {
 	probe          time.Duration // longest wait for the answer to a probe
 	grace          time.Duration // how long a change under way is waited for after its context is done
 	late           time.Duration // how long a request without an answer may take to have its effect
+	follow         logseq.Pace   // of asking for new lines of log
 }
 
 var defaultPace = pace{
 	first: 150 * time.Millisecond, longest: 2 * time.Second, state: 10 * time.Minute, settle: 30 * time.Second, role: time.Minute, probe: 2 * time.Minute,
-	grace: 3 * time.Second, late: 10 * time.Second,
+	grace: 3 * time.Second, late: 10 * time.Second, follow: logseq.Pace{First: time.Second, Longest: 8 * time.Second},
 }
 
 // New returns an executor for cfg.Service in cfg.Region ([DefaultRegion] where empty). It reads the AWS configuration files and the

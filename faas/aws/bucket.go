@@ -82,7 +82,12 @@ func (e *Executor) putPackage(ctx context.Context, u faas.Unit) (object, error) 
 	where := object{bucket, e.keyStem() + u.Package.SHA256() + ".zip"}
 	_, err = e.uploads.of(where).do(func() (string, error) {
 		_, err := e.send(ctx, e.s3(), awssign.Request{Operation: "HeadObject", Method: "HEAD", Path: where.path()})
-		if err == nil || !isNotFound(err) {
+		switch code := codeOf(err); {
+		case err == nil:
+			return "", nil
+		case apiCode(err) == "MovedPermanently": // the answer to a HEAD says no more
+			return "", faas.Errorf(faas.ErrInvalidArgument, "deploy", faas.AWSLambda, "bucket %s is in another region than the functions, which are in %s: %w", bucket, e.region, err)
+		case code != faas.ErrNotFound && code != faas.ErrPermissionDenied: // S3 says forbidden of what is not there to who may not list
 			return "", err
 		}
 		_, err = e.send(ctx, e.s3(), awssign.Request{
@@ -154,30 +159,38 @@ func (e *Executor) deletePackages(ctx context.Context) error {
 		}
 		bucket = bucketPrefix + strings.Split(role, ":")[4] + "-" + e.region
 	}
-	body, err := e.send(ctx, e.s3(), awssign.Request{
-		Operation: "ListObjectsV2", Method: "GET", Path: "/" + bucket + "?list-type=2&prefix=" + strings.ReplaceAll(url.QueryEscape(e.keyStem()), "+", "%20"),
-	})
-	if isNotFound(err) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	var list struct {
-		Contents []struct {
-			Key string `xml:"Key"`
-		} `xml:"Contents"`
-	}
-	if err := xml.Unmarshal(body, &list); err != nil {
-		return faas.Errorf(faas.ErrInternal, "remove", faas.AWSLambda, "the list of packages in bucket %s is not understood: %w", bucket, err)
-	}
-	for _, found := range list.Contents {
-		if err := e.deleteObject(ctx, object{bucket, found.Key}); err != nil {
+	query := "/" + bucket + "?list-type=2&prefix=" + queryEscape(e.keyStem())
+	for path := query; ; {
+		body, err := e.send(ctx, e.s3(), awssign.Request{Operation: "ListObjectsV2", Method: "GET", Path: path})
+		if isNotFound(err) {
+			return nil
+		}
+		if err != nil {
 			return err
 		}
+		var list struct {
+			Contents []struct {
+				Key string `xml:"Key"`
+			} `xml:"Contents"`
+			Next string `xml:"NextContinuationToken"` // empty on the last page
+		}
+		if err := xml.Unmarshal(body, &list); err != nil {
+			return faas.Errorf(faas.ErrInternal, "remove", faas.AWSLambda, "the list of packages in bucket %s is not understood: %w", bucket, err)
+		}
+		for _, found := range list.Contents {
+			if err := e.deleteObject(ctx, object{bucket, found.Key}); err != nil {
+				return err
+			}
+		}
+		if list.Next == "" {
+			return nil
+		}
+		path = query + "&continuation-token=" + queryEscape(list.Next)
 	}
-	return nil
 }
+
+// queryEscape is url.QueryEscape without a plus for a space, which signatures do not have.
+func queryEscape(text string) string { return strings.ReplaceAll(url.QueryEscape(text), "+", "%20") }
 
 // executionRoleIfKnown is the execution role without making one.
 func (e *Executor) executionRoleIfKnown() (string, error) {

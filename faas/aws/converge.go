@@ -82,7 +82,7 @@ func (c *convergence) run(ctx context.Context, prior *faas.State) (faas.State, e
 			return faas.State{}, err
 		}
 	}
-	if err := c.checkAccount(ctx); err != nil {
+	if err := c.checkAccount(ctx, "deploy"); err != nil {
 		return faas.State{}, err
 	}
 	role, err := c.executionRole(ctx)
@@ -103,7 +103,7 @@ func (c *convergence) run(ctx context.Context, prior *faas.State) (faas.State, e
 		return faas.State{}, err
 	}
 	if c.options.reservedConcurrency {
-		if err := c.setReserved(ctx, c.unit.ID, current, c.reservedWanted()); err != nil {
+		if err := c.setReserved(ctx, "deploy", current, c.reservedWanted(), int32(c.job.KeepWarm)); err != nil {
 			return faas.State{}, err
 		}
 	}
@@ -321,14 +321,21 @@ func (c *convergence) reservedWanted() *int32 {
 	return aws.Int32(int32(c.job.MaxConcurrency))
 }
 
-// setReserved sets or removes a function's reserved concurrency, where it is not what is wanted.
-func (e *Executor) setReserved(ctx context.Context, name string, current *lambda.GetFunctionOutput, want *int32) error {
+// setReserved sets or removes a function's reserved concurrency, where it is not what is wanted. Lambda reserves no fewer than are kept warm: where that
+// would be so, the instances that are kept warm become those wanted before.
+func (e *Executor) setReserved(ctx context.Context, op string, current *lambda.GetFunctionOutput, want *int32, warm int32) error {
+	name := aws.ToString(current.Configuration.FunctionName)
 	var has *int32
 	if current.Concurrency != nil {
 		has = current.Concurrency.ReservedConcurrentExecutions
 	}
 	if (has == nil) == (want == nil) && aws.ToInt32(has) == aws.ToInt32(want) {
 		return nil
+	}
+	if n, err := strconv.Atoi(current.Tags[tagKeepWarm]); err == nil && want != nil && int(*want) < n {
+		if err := e.setProvisioned(ctx, op, name, warm); err != nil && !isNotFound(err) { // without an alias none is kept warm
+			return err
+		}
 	}
 	return e.change(ctx, name, func(ctx context.Context) error {
 		if want == nil {
@@ -337,7 +344,7 @@ func (e *Executor) setReserved(ctx context.Context, name string, current *lambda
 		}
 		_, err := e.lambda.PutFunctionConcurrency(ctx, &lambda.PutFunctionConcurrencyInput{FunctionName: &name, ReservedConcurrentExecutions: want})
 		if codeOf(err) == faas.ErrInvalidArgument {
-			return faas.Errorf(faas.ErrInvalidArgument, "deploy", faas.AWSLambda,
+			return faas.Errorf(faas.ErrInvalidArgument, op, faas.AWSLambda,
 				`%d concurrent invocations cannot be reserved for function %s: lower max_concurrency, or set the option "reserved_concurrency" to false: %w`, *want, name, err)
 		}
 		return err

@@ -21,7 +21,7 @@
 // this package makes for the service and removes with its last function. The registered options are listed by [faas.Provider].
 //
 // Only Lambda is called, unless an option or a package over 50 MB asks for more: IAM for create_role, S3 for such packages, CloudWatch Logs for
-// delete_logs, STS for account_id. Those calls link no further client of the SDK but STS, which reading the configuration links anyway.
+// delete_logs and [Executor.Logs], STS for account_id. Those calls link no further client of the SDK but STS, which reading the configuration links anyway.
 //
 // # Invocations
 //
@@ -31,8 +31,8 @@
 //
 // # Permissions
 //
-// This is the policy that deploying, invoking and removing needs, with ACCOUNT and ROLE put in. The statements that follow "Roles" are for the options named
-// like them; invoking alone takes lambda:InvokeFunction and lambda:GetFunction.
+// This is the policy that deploying, invoking and removing needs, with what is written in capitals put in, and "arn:aws" as the region's partition has it. From "Roles" on each
+// statement is for an option: create_role (the first two), s3_bucket or create_bucket, delete_logs, subnet_ids, layers, kms_key_arn, account_id; invoking alone takes lambda:InvokeFunction and lambda:GetFunction.
 //
 //	{
 //	  "Version": "2012-10-17",
@@ -79,8 +79,15 @@
 //	    {
 //	      "Sid": "Roles",
 //	      "Effect": "Allow",
-//	      "Action": ["iam:CreateRole", "iam:TagRole", "iam:GetRole", "iam:PutRolePolicy", "iam:DeleteRolePolicy", "iam:DeleteRole", "iam:PassRole"],
+//	      "Action": ["iam:CreateRole", "iam:TagRole", "iam:GetRole", "iam:PutRolePolicy", "iam:DeleteRolePolicy", "iam:DeleteRole"],
 //	      "Resource": "arn:aws:iam::ACCOUNT:role/blueprint-*"
+//	    },
+//	    {
+//	      "Sid": "PassOwnRoles",
+//	      "Effect": "Allow",
+//	      "Action": ["iam:PassRole"],
+//	      "Resource": "arn:aws:iam::ACCOUNT:role/blueprint-*",
+//	      "Condition": {"StringEquals": {"iam:PassedToService": "lambda.amazonaws.com"}}
 //	    },
 //	    {
 //	      "Sid": "Packages",
@@ -91,8 +98,26 @@
 //	    {
 //	      "Sid": "Logs",
 //	      "Effect": "Allow",
-//	      "Action": ["logs:DeleteLogGroup"],
+//	      "Action": ["logs:FilterLogEvents", "logs:DeleteLogGroup"],
 //	      "Resource": "arn:aws:logs:*:ACCOUNT:log-group:/aws/lambda/blueprint-*"
+//	    },
+//	    {
+//	      "Sid": "Network",
+//	      "Effect": "Allow",
+//	      "Action": ["ec2:DescribeSecurityGroups", "ec2:DescribeSubnets", "ec2:DescribeVpcs"],
+//	      "Resource": "*"
+//	    },
+//	    {
+//	      "Sid": "Layers",
+//	      "Effect": "Allow",
+//	      "Action": ["lambda:GetLayerVersion"],
+//	      "Resource": "LAYER"
+//	    },
+//	    {
+//	      "Sid": "Key",
+//	      "Effect": "Allow",
+//	      "Action": ["kms:CreateGrant", "kms:Encrypt", "kms:Decrypt"],
+//	      "Resource": "KEY"
 //	    },
 //	    {
 //	      "Sid": "Account",

@@ -3,7 +3,6 @@
 package aws
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -20,6 +19,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/awssign"
+	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 )
 
 // Lambda's error codes that more than one place acts on.
@@ -44,7 +44,7 @@ var codes = map[string]faas.Code{
 	"RequestLimitExceeded": faas.ErrThrottled, "EC2ThrottledException": faas.ErrThrottled,
 
 	"RequestTooLargeException": faas.ErrTooLarge, "RequestEntityTooLargeException": faas.ErrTooLarge, "CodeStorageExceededException": faas.ErrTooLarge,
-	"SerializedRequestEntityTooLargeException": faas.ErrTooLarge, "EntityTooLarge": faas.ErrTooLarge, "PolicyLengthExceededException": faas.ErrTooLarge,
+	"SerializedRequestEntityTooLargeException": faas.ErrTooLarge, "LimitExceeded": faas.ErrTooLarge, "TooManyBuckets": faas.ErrTooLarge, "EntityTooLarge": faas.ErrTooLarge, "PolicyLengthExceededException": faas.ErrTooLarge,
 
 	codeInvalid: faas.ErrInvalidArgument, "ValidationException": faas.ErrInvalidArgument, "SerializationException": faas.ErrInvalidArgument,
 	"InvalidZipFileException": faas.ErrInvalidArgument, "InvalidRuntimeException": faas.ErrInvalidArgument, "MalformedPolicyDocument": faas.ErrInvalidArgument,
@@ -205,20 +205,23 @@ func roleNotReady(err error) bool {
 	return false
 }
 
-// withoutValues hides the values of an environment in an error's text: Lambda quotes some of what it refuses. The error itself stays reachable.
+// withoutValues hides the values of an environment in an error's text: Lambda quotes some of what it refuses, and functions log what they like. The SDK's
+// own error stays reachable.
 func withoutValues(err *faas.Error, env map[string]string) *faas.Error {
-	text := err.Err.Error()
-	hidden := text
-	// The longest come first: what is left of a value of which another is a part would still be readable.
-	for _, value := range slices.SortedFunc(maps.Values(env), func(a, b string) int { return cmp.Compare(len(b), len(a)) }) {
-		if len(value) >= 4 { // shorter ones are in every text, and guessed anyway
-			hidden = strings.ReplaceAll(hidden, value, "***")
-		}
+	hider := foreign.Hider(slices.Collect(maps.Values(env))...)
+	kept := *err
+	var failed *faas.FunctionError
+	if errors.As(err.Err, &failed) {
+		hidden := *failed
+		hidden.Type, hidden.Message, hidden.LogTail = hider.Replace(failed.Type), hider.Replace(failed.Message), hider.Replace(failed.LogTail)
+		kept.Err = &hidden
+		return &kept
 	}
+	text := err.Err.Error()
+	hidden := hider.Replace(text)
 	if hidden == text {
 		return err
 	}
-	kept := *err
 	kept.Err = &hiddenError{text: hidden, cause: err.Err}
 	return &kept
 }

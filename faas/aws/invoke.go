@@ -25,7 +25,7 @@ import (
 
 // Invoke runs the job once and waits for its answer. The SDK's own retries are off, because they would run a job up to three times, unless the option
 // "repeatable_jobs" allows that. An invocation that Lambda refuses because the function was idle for weeks and is being woken is certain not to have
-// run; Invoke waits for it and sends it once more.
+// run; Invoke waits for the function and sends it again.
 func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas.Result, error) {
 	payload, err := e.payload(jobID, args, maxSyncPayload)
 	if err != nil {
@@ -91,13 +91,24 @@ func (e *Executor) call(ctx context.Context, in *lambda.InvokeInput, jobID uint3
 		return nil, failed
 	}
 	out, err := e.lambda.Invoke(ctx, in, e.sendOnce)
-	if err != nil && notReady(err) {
-		if _, werr := e.settled(ctx, "invoke", int64(jobID), *in.FunctionName, *in.Qualifier, nil); werr != nil {
-			failed := classify("invoke", int64(jobID), werr)
-			failed.NotRun = true
-			return nil, failed
+	// A read may lag behind the refusal, and still say that the function is as it was.
+	for wait := e.pace.within(e.pace.settle); err != nil && notReady(err); out, err = e.lambda.Invoke(ctx, in, e.sendOnce) {
+		more, werr := wait.pause(ctx)
+		if werr == nil && !more {
+			break
 		}
-		out, err = e.lambda.Invoke(ctx, in, e.sendOnce)
+		var now *lambda.GetFunctionOutput
+		if werr == nil {
+			now, werr = e.settled(ctx, "invoke", int64(jobID), *in.FunctionName, *in.Qualifier, nil)
+		}
+		if werr == nil && now.Configuration.State == types.StateFailed {
+			break // which no waiting mends
+		}
+		if werr != nil {
+			failed := *classify("invoke", int64(jobID), werr)
+			failed.NotRun = true
+			return nil, &failed
+		}
 	}
 	if err == nil {
 		return out, nil

@@ -15,6 +15,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/aws/lambdatest"
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
+	"github.com/tangle-network/blueprint-serverless/internal/logseq"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -22,7 +23,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // fastPace is that of tests: a fake changes its states within milliseconds.
 var fastPace = pace{
 	first: time.Millisecond, longest: 10 * time.Millisecond, state: 20 * time.Second, settle: 5 * time.Second, role: 5 * time.Second, probe: 20 * time.Second,
-	grace: 5 * time.Second, late: time.Second,
+	grace: 5 * time.Second, late: time.Second, follow: logseq.Pace{First: time.Millisecond, Longest: 20 * time.Millisecond},
 }
 
 // model is the official one where this machine has it.

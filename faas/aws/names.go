@@ -71,6 +71,7 @@ const (
 	tagRole        = tagPrefix + "role"      // name of the role we created
 	tagObject      = tagPrefix + "object"    // bucket/key of the package in S3
 
+	ownTags   = 12 // of those above, all at once
 	managedBy = "blueprint-serverless"
 )
 

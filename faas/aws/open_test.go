@@ -33,7 +33,7 @@ func TestConformanceAtEndpoint(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	faastest.Run(t, faastest.Harness{Provider: faas.AWSLambda, Binary: bin, Open: func(t testing.TB, service string) faas.Executor {
+	faastest.Run(t, faastest.Harness{Provider: faas.AWSLambda, Binary: bin, NoLogs: os.Getenv("FAASTEST_NO_LOGS") != "", Open: func(t testing.TB, service string) faas.Executor {
 		e, err := faas.Open(t.Context(), faas.Config{Provider: faas.AWSLambda, Service: service, Region: os.Getenv("AWS_REGION"), Options: map[string]string{"delete_logs": os.Getenv("FAASTEST_DELETE_LOGS")}})
 		if err != nil {
 			t.Fatal(err)
@@ -229,6 +229,9 @@ func TestTheDocumentedPolicyIsWhatIsCalled(t *testing.T) {
 		mustDeploy(t, e, u)
 		mustDeploy(t, e, u)
 		answers(t, e, 0, "1-one")
+		if _, err := logged(t.Context(), e, faas.LogQuery{}, -1); err != nil {
+			t.Error(err)
+		}
 	})
 	run(all, func(e *Executor) {
 		for i := range 3 {
@@ -240,7 +243,10 @@ func TestTheDocumentedPolicyIsWhatIsCalled(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	needed := map[string]bool{"iam:PassRole": true, "iam:TagRole": true, "lambda:ListTags": true} // for members of other calls
+	needed := map[string]bool{ // for members of other calls
+		"iam:PassRole": true, "iam:TagRole": true, "lambda:ListTags": true, "lambda:GetLayerVersion": true, "kms:CreateGrant": true, "kms:Encrypt": true, "kms:Decrypt": true,
+		"ec2:DescribeSecurityGroups": true, "ec2:DescribeSubnets": true, "ec2:DescribeVpcs": true,
+	}
 	named := map[string]string{"Invoke": "InvokeFunction", "PutBucketLifecycleConfiguration": "PutLifecycleConfiguration", "HeadObject": "GetObject", "ListObjectsV2": "ListBucket"}
 	for _, c := range server.Calls() {
 		action := c.Operation

@@ -58,7 +58,7 @@ func optionTable() []faas.Option {
 		{Name: "security_group_ids", Help: "security groups of the functions in the VPC, comma-separated, at most 5"},
 		{Name: "layers", Help: "ARNs of layer versions, comma-separated, at most 5"},
 		{Name: "kms_key_arn", Help: "ARN of the key that encrypts the environment; without it AWS's own key is used"},
-		{Name: "tags", Help: "further tags of the functions as key=value, comma-separated, at most 40"},
+		{Name: "tags", Help: "further tags of the functions as key=value, comma-separated, at most 38"},
 		{Name: "s3_bucket", Help: "bucket in the same region for packages over 50 MB"},
 		{Name: "create_bucket", Help: "create and use the bucket " + bucketPrefix + "ACCOUNT-REGION where s3_bucket is not given; its objects expire after a week", Default: "false"},
 		{Name: "delete_logs", Help: "remove a function's log group with the function", Default: "false"},
@@ -69,7 +69,7 @@ func optionTable() []faas.Option {
 }
 
 const (
-	maxUserTags     = 40 // of the 50 that Lambda allows; the rest are ours
+	maxUserTags     = 50 - ownTags // of those that Lambda allows
 	maxTagKey       = 128
 	maxTagValue     = 256
 	tagPrefix       = "blueprint:"
@@ -78,7 +78,7 @@ const (
 )
 
 var (
-	regionPattern  = regexp.MustCompile(`^[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1,2}$`)
+	regionPattern  = regexp.MustCompile(`^[a-z]{2,4}(-[a-z]+)+-\d{1,2}$`)
 	rolePattern    = regexp.MustCompile(`^arn:(aws[a-zA-Z-]*)?:iam::(\d{12}):role/?[a-zA-Z_0-9+=,.@\-_/]+$`)
 	aliasPattern   = regexp.MustCompile(`^[a-zA-Z0-9-_]{1,128}$`)
 	digitsPattern  = regexp.MustCompile(`^[0-9]+$`)

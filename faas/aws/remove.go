@@ -16,6 +16,9 @@ func (e *Executor) Remove(ctx context.Context, id string) error {
 	if !namePattern.MatchString(id) {
 		return nil // nothing can exist under such a name
 	}
+	if err := e.checkAccount(ctx, "remove"); err != nil {
+		return ofJob(classify("remove", e.jobOf(id), err), e.jobOf(id))
+	}
 	out, err := e.owned(ctx, "remove", id)
 	if faas.CodeOf(err) == faas.ErrNotFound {
 		if err = e.appears(ctx, id, err); err == nil {
@@ -63,9 +66,16 @@ func (e *Executor) delete(ctx context.Context, name string) error {
 
 // removeShared removes what belongs to the service and not to one function, once there is no function left.
 func (e *Executor) removeShared(ctx context.Context, ownRole bool) error {
-	left, err := e.List(ctx)
-	if err != nil || len(left) > 0 {
+	names, err := e.names(ctx)
+	if err != nil {
 		return err
+	}
+	for _, name := range names {
+		switch _, err := e.owned(ctx, "remove", name); faas.CodeOf(err) {
+		case faas.ErrNotFound, faas.ErrConflict: // removed since, or somebody else's
+		default: // one that is left is enough
+			return err
+		}
 	}
 	if e.storesPackages() {
 		if err := e.deletePackages(ctx); err != nil {

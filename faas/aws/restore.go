@@ -40,6 +40,9 @@ func (e *Executor) restore(ctx context.Context, id string, u faas.Unit, prior fa
 	if faas.CodeOf(err) == faas.ErrNotFound || (err == nil && was.Version == "") {
 		return e.rebuild(ctx, u, prior, "there is no version to go back to")
 	}
+	if err == nil {
+		err = e.checkAccount(ctx, "restore")
+	}
 	if err != nil {
 		return err
 	}
@@ -62,7 +65,7 @@ func (e *Executor) restore(ctx context.Context, id string, u faas.Unit, prior fa
 		return err
 	}
 	if e.options.reservedConcurrency {
-		if err := e.setReserved(ctx, id, current, was.Reserved); err != nil {
+		if err := e.setReserved(ctx, "restore", current, was.Reserved, was.KeepWarm); err != nil {
 			return err
 		}
 	}

@@ -54,7 +54,7 @@ func errNoRole() error {
 }
 
 // checkAccount compares the account of the credentials with the only one that may be changed, where the option "account_id" names one.
-func (e *Executor) checkAccount(ctx context.Context) error {
+func (e *Executor) checkAccount(ctx context.Context, op string) error {
 	if e.options.accountID == "" {
 		return nil
 	}
@@ -64,7 +64,7 @@ func (e *Executor) checkAccount(ctx context.Context) error {
 			return "", err
 		}
 		if account := aws.ToString(who.Account); account != e.options.accountID {
-			return "", faas.Errorf(faas.ErrPermissionDenied, "deploy", faas.AWSLambda,
+			return "", faas.Errorf(faas.ErrPermissionDenied, op, faas.AWSLambda,
 				`the credentials are of account %s (%s), and the option "account_id" allows only %s`, account, aws.ToString(who.Arn), e.options.accountID)
 		}
 		return e.options.accountID, nil
@@ -115,7 +115,7 @@ const trustPolicy = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Pri
 func (e *Executor) ensureRole(ctx context.Context) (string, error) {
 	name := e.roleName()
 	create := map[string]string{
-		"RoleName": name, "AssumeRolePolicyDocument": trustPolicy, "Description": "Job functions of blueprint service " + serviceTag(e.service),
+		"RoleName": name, "AssumeRolePolicyDocument": trustPolicy, "Description": "Job functions " + nameStem(e.service) + "*", // IAM takes Latin letters only
 	}
 	if e.options.permissionsBoundary != "" {
 		create["PermissionsBoundary"] = e.options.permissionsBoundary

@@ -275,6 +275,10 @@ func TestTheOfficialCLIAgrees(t *testing.T) {
 	if got := aws("lambda", "list-versions-by-function", "--function-name", u.ID, "--query", "Versions[].Version"); got != "$LATEST\t1" {
 		t.Errorf("versions %q", got)
 	}
+	events := aws("logs", "filter-log-events", "--log-group-name", "/aws/lambda/"+u.ID, "--start-time", "0", "--query", "events[].message")
+	if lines, err := logged(t.Context(), e, faas.LogQuery{System: true}, -1); err != nil || len(lines) == 0 || strings.Count(events, "START RequestId: ") != strings.Count(strings.Join(textsOf(lines), "\n"), "START RequestId: ") {
+		t.Errorf("the log is %q here, and to the CLI %q (%v)", textsOf(lines), events, err)
+	}
 	aws("lambda", "update-function-configuration", "--function-name", u.ID, "--memory-size", "999")
 	if _, err := e.settled(t.Context(), "test", 0, u.ID, "", nil); err != nil {
 		t.Fatal(err)

@@ -27,7 +27,7 @@ func (e *Executor) send(ctx context.Context, to awssign.Service, r awssign.Reque
 			return err
 		}
 		var err error
-		if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		if r.Method == http.MethodGet || r.Method == http.MethodHead || r.ReadOnly {
 			err = send(ctx)
 		} else {
 			err = e.finish(ctx, send)

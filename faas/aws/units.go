@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
@@ -17,9 +18,9 @@ import (
 // Limits of Lambda beyond those in faas.Limits. Source: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 const (
 	minMemoryMB      = 128
-	maxUnpacked      = 250 << 20 // of the package, layers included
-	maxDirectUpload  = 50 << 20  // of the zip, in the call itself
-	maxEnvironment   = 4 << 10   // of the environment as JSON
+	maxUnpacked      = 250 << 20  // of the package, layers included
+	maxDirectUpload  = 50<<20 - 1 // of the zip in the call itself, which "must be smaller than 52428800 bytes", as Lambda says
+	maxEnvironment   = 4 << 10    // of the environment as JSON
 	maxSyncPayload   = 6 << 20
 	maxEventPayload  = 1 << 20
 	bootstrapName    = "bootstrap" // what the runtime provided.al2023 starts
@@ -124,8 +125,8 @@ func (e *Executor) checkFunction(f faas.Function) error {
 		if !envNamePattern.MatchString(name) {
 			return refuse(faas.ErrInvalidArgument, "environment variable %q: Lambda takes names of two or more letters, digits and underscores that begin with a letter", name)
 		}
-		if strings.IndexByte(f.Env[name], 0) >= 0 {
-			return refuse(faas.ErrInvalidArgument, "environment variable %s holds a NUL byte", name)
+		if strings.IndexByte(f.Env[name], 0) >= 0 || !utf8.ValidString(f.Env[name]) {
+			return refuse(faas.ErrInvalidArgument, "environment variable %s holds a NUL byte, or bytes that are no UTF-8: Lambda takes text", name)
 		}
 	}
 	if n := environmentSize(f.Env); n > maxEnvironment {

@@ -27,13 +27,20 @@ func TestThousandsOfCallersAreHeldBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	heap := func() int64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := heap()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var refused, gaveUp, other atomic.Int64
 	var wg sync.WaitGroup
 	for range callers {
 		wg.Go(func() {
-			_, err := s.p.Invoke(ctx, "f", jobHang, make([]byte, 1000))
+			_, err := s.p.Invoke(ctx, "f", jobHang, make([]byte, 32<<10))
 			var failed *faas.Error
 			switch {
 			case !errors.As(err, &failed):
@@ -55,6 +62,9 @@ func TestThousandsOfCallersAreHeldBack(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d of %d were refused", refused.Load(), callers-concurrency-queue)
 		}
+	}
+	if grown := (heap() - before) >> 20; grown > 16 { // the arguments of all callers are 94 MiB
+		t.Errorf("%d MiB are held for callers that were refused", grown)
 	}
 	for range 50 {
 		if a := s.invoke("f", jobEcho, "x"); a.status != http.StatusTooManyRequests || a.header.Get("Retry-After") == "" || a.body["details"].(map[string]any)["not_run"] != true {

@@ -4,6 +4,7 @@ package awssign
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -41,6 +42,9 @@ type Request struct {
 	Open   func() (io.ReadCloser, error)
 	Size   int64
 	SHA256 string
+	// ReadOnly says that it changes nothing, whatever its method: nobody has to wait for its answer.
+	ReadOnly bool
+	Limit    int64 // of the answer, in bytes; 0: maxAnswer
 }
 
 const maxAnswer = 4 << 20
@@ -85,7 +89,7 @@ func (c *Client) Send(ctx context.Context, to Service, r Request) ([]byte, error
 		return nil, err
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, cmp.Or(r.Limit, maxAnswer)))
 	if err != nil {
 		return nil, err
 	}

@@ -172,9 +172,9 @@ func (s *store) read(ctx context.Context, from, until time.Time) Entries {
 			}
 		}
 		all := slices.Clone(s.entries)
-		slices.SortStableFunc(all, func(a, b shown) int { return a.at().Compare(b.at()) })
+		slices.SortStableFunc(all, func(a, b shown) int { return a.At().Compare(b.At()) })
 		for _, e := range all {
-			if e.at().Before(from) || !until.IsZero() && !e.at().Before(until) || e.from.After(time.Now()) {
+			if e.At().Before(from) || !until.IsZero() && !e.At().Before(until) || e.from.After(time.Now()) {
 				continue
 			}
 			if !yield(e.Entry, nil) {

@@ -17,7 +17,8 @@ type Entry struct {
 	Line faas.LogLine
 }
 
-func (e Entry) at() time.Time { return e.Line.Time }
+// At is the time of the entry's line.
+func (e Entry) At() time.Time { return e.Line.Time }
 
 // Entries is a sequence of entries. An error is the last element.
 type Entries = iter.Seq2[Entry, error]
@@ -162,13 +163,13 @@ type follower struct {
 func (f *follower) news(all []Entry) []Entry {
 	fresh := slices.DeleteFunc(slices.Clone(all), func(e Entry) bool {
 		_, known := f.seen[e.ID]
-		f.seen[e.ID] = e.at()
-		if e.at().After(f.latest) {
-			f.latest = e.at()
+		f.seen[e.ID] = e.At()
+		if e.At().After(f.latest) {
+			f.latest = e.At()
 		}
 		return known
 	})
-	slices.SortStableFunc(fresh, func(a, b Entry) int { return a.at().Compare(b.at()) })
+	slices.SortStableFunc(fresh, func(a, b Entry) int { return a.At().Compare(b.At()) })
 	if from := f.latest.Add(-f.Late); from.After(f.from) {
 		f.from = from
 		for id, at := range f.seen {

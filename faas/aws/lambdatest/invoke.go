@@ -1,6 +1,7 @@
 package lambdatest
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -12,7 +13,8 @@ import (
 
 // Payload limits, as Lambda enforces them.
 const (
-	maxSyncPayload  = 6<<20 + 100
+	maxSyncPayload  = 6 << 20
+	maxSyncAnswer   = 6<<20 + 100
 	maxEventPayload = 1 << 20
 	maxTail         = 4 << 10
 )
@@ -32,6 +34,8 @@ type Answer struct {
 	Log           string // what the function wrote
 	Init          time.Duration
 	Duration      time.Duration
+
+	id string // of the invocation
 }
 
 func (s *Server) invoke(r request) (answer, *apiError) {
@@ -65,7 +69,7 @@ func (s *Server) invoke(r request) (answer, *apiError) {
 	if out.raw == nil {
 		out.raw = []byte("null")
 	}
-	if len(out.raw) > maxSyncPayload {
+	if len(out.raw) > maxSyncAnswer {
 		result.FunctionError = "Unhandled"
 		out.raw = []byte(fmt.Sprintf(`{"errorMessage":"Response payload size (%d bytes) exceeded maximum allowed payload size (6291556 bytes).","errorType":"Function.ResponseSizeTooLarge"}`, len(out.raw)))
 	}
@@ -126,42 +130,67 @@ func (s *Server) run(t target, payload []byte) (Answer, bool) {
 	if t.config.Environment != nil {
 		env = maps.Clone(t.config.Environment.Variables)
 	}
+	id, stream := newID(), streamName(t.version)
 	start := time.Now()
 	result := s.config.Handler(Invocation{t.function, t.version, payload, env})
 	if result.Duration == 0 {
 		result.Duration = time.Since(start)
 	}
+	result.id = id
+	s.logs.add(t.function, stream, t.log(result))
 	return result, false
 }
 
 // log is the log of an invocation, in the function's format.
 func (t target) log(a Answer) string {
-	id := newID()
+	text := t.logStart(a.id) + a.Log
+	if a.Log != "" && !strings.HasSuffix(a.Log, "\n") {
+		text += "\n"
+	}
+	return text + t.logEnd(a.id, a)
+}
+
+func (t target) logsJSON() bool { return t.config.LoggingConfig.LogFormat == "JSON" }
+
+// logRecord is a line that Lambda writes where the format is JSON.
+func logRecord(kind, id string, more map[string]any) string {
+	more["requestId"] = id
+	text, _ := json.Marshal(map[string]any{"time": time.Now().UTC().Format(time.RFC3339Nano), "type": kind, "record": more})
+	return string(text) + "\n"
+}
+
+func (t target) logStart(id string) string {
+	if t.logsJSON() {
+		return logRecord("platform.start", id, map[string]any{"version": t.version})
+	}
+	return fmt.Sprintf("START RequestId: %s Version: %s\n", id, t.version)
+}
+
+func (t target) logEnd(id string, a Answer) string {
 	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 	billed := int((a.Duration + a.Init + time.Millisecond - 1) / time.Millisecond)
-	var b strings.Builder
-	if t.config.LoggingConfig.LogFormat == "JSON" {
-		record := func(kind string, more map[string]any) {
-			more["requestId"] = id
-			text, _ := json.Marshal(map[string]any{"time": time.Now().UTC().Format(time.RFC3339Nano), "type": kind, "record": more})
-			b.Write(append(text, '\n'))
+	timedOut := bytes.Contains(a.Payload, []byte(`"Sandbox.Timedout"`))
+	if t.logsJSON() {
+		status := "success"
+		switch {
+		case timedOut:
+			status = "timeout"
+		case a.FunctionError != "":
+			status = "error"
 		}
-		record("platform.start", map[string]any{"version": t.version})
-		b.WriteString(a.Log)
 		metrics := map[string]any{"durationMs": ms(a.Duration), "billedDurationMs": billed, "memorySizeMB": t.config.MemorySize, "maxMemoryUsedMB": 17}
 		if a.Init > 0 {
 			metrics["initDurationMs"] = ms(a.Init)
 		}
-		record("platform.report", map[string]any{"metrics": metrics, "status": "success"})
-		return b.String()
+		return logRecord("platform.report", id, map[string]any{"metrics": metrics, "status": status})
 	}
-	fmt.Fprintf(&b, "START RequestId: %s Version: %s\n%s", id, t.version, a.Log)
-	if a.Log != "" && !strings.HasSuffix(a.Log, "\n") {
-		b.WriteByte('\n')
-	}
+	var b strings.Builder
 	fmt.Fprintf(&b, "END RequestId: %s\nREPORT RequestId: %s\tDuration: %.2f ms\tBilled Duration: %d ms\tMemory Size: %d MB\tMax Memory Used: 17 MB\t", id, id, ms(a.Duration), billed, t.config.MemorySize)
 	if a.Init > 0 {
 		fmt.Fprintf(&b, "Init Duration: %.2f ms\t", ms(a.Init))
+	}
+	if timedOut {
+		b.WriteString("Status: timeout")
 	}
 	b.WriteByte('\n')
 	return b.String()

@@ -29,6 +29,21 @@ type Model struct {
 		Output *struct{ Shape string } `json:"output"`
 	} `json:"operations"`
 	Shapes map[string]*shape `json:"shapes"`
+
+	logs *Model // of CloudWatch Logs
+}
+
+// of returns the model of a service; nil where there is none.
+func (m *Model) of(service string) *Model {
+	switch {
+	case m == nil:
+		return nil
+	case service == "lambda":
+		return m
+	case service == "logs":
+		return m.logs
+	}
+	return nil
 }
 
 type shape struct {
@@ -51,9 +66,17 @@ type member struct {
 	LocationName string
 }
 
-// FindModel looks for the model where Python's botocore and the AWS CLI have it. It returns nil where there is none.
+// FindModel looks for the model where Python's botocore and the AWS CLI have it, and for that of CloudWatch Logs beside it. It returns nil where there is none.
 func FindModel() (*Model, error) {
-	const inBotocore = "data/lambda/2015-03-31/service-2.json"
+	m, err := findModel("data/lambda/2015-03-31/service-2.json")
+	if m == nil || err != nil {
+		return nil, err
+	}
+	m.logs, err = findModel("data/logs/2014-03-28/service-2.json")
+	return m, err
+}
+
+func findModel(inBotocore string) (*Model, error) {
 	patterns := []string{
 		"/usr/lib/python3/dist-packages/botocore", "/usr/lib/python3/dist-packages/awscli/botocore", "/usr/local/aws-cli/v2/current/dist/awscli/botocore",
 		"/usr/local/lib/python3*/*-packages/botocore", "/usr/lib/python3*/site-packages/botocore", "/opt/homebrew/lib/python3*/site-packages/botocore",
@@ -176,6 +199,13 @@ func (m *Model) checkAnswer(operation string, w *httptest.ResponseRecorder) erro
 	op := m.Operations[operation]
 	if w.Code >= 300 {
 		code := w.Header().Get("X-Amzn-Errortype")
+		if code == "" { // the JSON protocol has it in the body
+			var body struct {
+				Type string `json:"__type"`
+			}
+			_ = json.Unmarshal(w.Body.Bytes(), &body) // what it is not is found below
+			code = body.Type
+		}
 		if m.Shapes[code] == nil && code != "ValidationException" && code != "SerializationException" && code != "RequestEntityTooLargeException" {
 			return fmt.Errorf("the model has no error %q", code)
 		}

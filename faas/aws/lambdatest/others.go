@@ -7,8 +7,10 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -79,6 +81,12 @@ func (s *Server) routeOthers(r *http.Request, body []byte) (operation, *apiError
 	return operation{call: Call{Service: "lambda"}}, failf(404, "UnknownOperationException", "no operation is at %s %s", r.Method, r.URL.Path)
 }
 
+// As in IAM's official model.
+var (
+	roleNamePattern    = regexp.MustCompile(`^[\w+=,.@-]{1,64}$`)
+	descriptionPattern = regexp.MustCompile(`^[\x{0009}\x{000A}\x{000D}\x{0020}-\x{007E}\x{00A1}-\x{00FF}]{0,1000}$`)
+)
+
 func (s *Server) serveQuery(w http.ResponseWriter, r *http.Request, body []byte) {
 	form, _ := url.ParseQuery(string(body))
 	s.mu.Lock()
@@ -104,8 +112,8 @@ func (s *Server) serveQuery(w http.ResponseWriter, r *http.Request, body []byte)
 			failf(409, "EntityAlreadyExists", "Role with name %s already exists.", name).write(w, "iam")
 			return
 		}
-		if len(name) > 64 || !json.Valid([]byte(form.Get("AssumeRolePolicyDocument"))) {
-			failf(400, "ValidationError", "role name or trust policy is invalid").write(w, "iam")
+		if !roleNamePattern.MatchString(name) || !descriptionPattern.MatchString(form.Get("Description")) || !json.Valid([]byte(form.Get("AssumeRolePolicyDocument"))) {
+			failf(400, "ValidationError", "role name, description or trust policy is invalid").write(w, "iam")
 			return
 		}
 		created := &role{
@@ -115,6 +123,10 @@ func (s *Server) serveQuery(w http.ResponseWriter, r *http.Request, body []byte)
 		for i := 1; form.Has("Tags.member." + strconv.Itoa(i) + ".Key"); i++ {
 			member := "Tags.member." + strconv.Itoa(i) + "."
 			created.tags[form.Get(member+"Key")] = form.Get(member + "Value")
+		}
+		if err := checkTags(created.tags); err != nil {
+			failf(400, "ValidationError", "%s", err.message).write(w, "iam")
+			return
 		}
 		s.roles[name] = created
 		writeXML(w, 200, roleAnswer{XMLName: xml.Name{Local: "CreateRoleResponse"}, Created: created.describe(name)})
@@ -169,8 +181,19 @@ func (r *role) describe(name string) *roleXML {
 
 func (s *Server) serveLogs(w http.ResponseWriter, r *http.Request, body []byte) {
 	in := struct{ LogGroupName string }{}
-	if err := json.Unmarshal(body, &in); err != nil || !strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".DeleteLogGroup") {
-		failf(400, "UnknownOperationException", "only DeleteLogGroup is known").write(w, "logs")
+	switch target := r.Header.Get("X-Amz-Target"); {
+	case r.Header.Get("Content-Type") != "application/x-amz-json-1.1":
+		failf(400, "SerializationException", "the content type is %q", r.Header.Get("Content-Type")).write(w, "logs")
+		return
+	case target == "Logs_20140328.FilterLogEvents":
+		s.filterLogEvents(w, body)
+		return
+	case target != "Logs_20140328.DeleteLogGroup":
+		failf(400, "UnknownOperationException", "only DeleteLogGroup and FilterLogEvents are known").write(w, "logs")
+		return
+	}
+	if err := json.Unmarshal(body, &in); err != nil {
+		failf(400, "SerializationException", "%v", err).write(w, "logs")
 		return
 	}
 	s.mu.Lock()
@@ -180,8 +203,12 @@ func (s *Server) serveLogs(w http.ResponseWriter, r *http.Request, body []byte) 
 		return
 	}
 	delete(s.logGroups, in.LogGroupName)
+	s.logs.remove(in.LogGroupName)
 	w.WriteHeader(http.StatusOK)
 }
+
+// maxKeys is the most that S3 lists in one answer.
+const maxKeys = 1000
 
 func s3Operation(r *http.Request) string {
 	_, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
@@ -228,6 +255,7 @@ func (s *Server) serveS3(w http.ResponseWriter, r *http.Request, body []byte) {
 		sum := sha256.Sum256(body)
 		if r.Header.Get("X-Amz-Checksum-Sha256") != base64.StdEncoding.EncodeToString(sum[:]) {
 			failf(400, "InvalidRequest", "Missing required header for this request: Content-MD5 OR x-amz-checksum-*").write(w, "s3")
+			return
 		}
 	case "PutObject":
 		objects[key] = body
@@ -250,14 +278,22 @@ func (s *Server) serveS3(w http.ResponseWriter, r *http.Request, body []byte) {
 	case "ListObjectsV2":
 		type content struct{ Key string }
 		type list struct {
-			XMLName  xml.Name `xml:"ListBucketResult"`
-			Contents []content
+			XMLName               xml.Name `xml:"ListBucketResult"`
+			Contents              []content
+			IsTruncated           bool
+			NextContinuationToken string `xml:",omitempty"`
 		}
 		var l list
-		for name := range objects {
-			if strings.HasPrefix(name, r.URL.Query().Get("prefix")) {
-				l.Contents = append(l.Contents, content{name})
+		query := r.URL.Query()
+		for _, name := range slices.Sorted(maps.Keys(objects)) {
+			if !strings.HasPrefix(name, query.Get("prefix")) || name <= query.Get("continuation-token") {
+				continue
 			}
+			if l.IsTruncated = len(l.Contents) == maxKeys; l.IsTruncated {
+				l.NextContinuationToken = l.Contents[maxKeys-1].Key
+				break
+			}
+			l.Contents = append(l.Contents, content{name})
 		}
 		writeXML(w, 200, l)
 	default:

@@ -20,6 +20,7 @@ const runtimePath = "/lambda-runtime/"
 type pool struct {
 	host   string
 	config Config
+	logs   *logs
 
 	mu        sync.Mutex
 	closed    bool
@@ -33,6 +34,7 @@ type pool struct {
 type instance struct {
 	id, key  string
 	function string
+	stream   string // of its log
 	cmd      *exec.Cmd
 	log      tail
 	events   chan event
@@ -52,13 +54,17 @@ type event struct {
 	arn      string
 }
 
-// tail keeps what a process wrote since it was last taken.
+// tail keeps what a process wrote since it was last taken, and adds it to the function's log.
 type tail struct {
-	mu sync.Mutex
-	b  bytes.Buffer
+	log lineWriter
+	mu  sync.Mutex
+	b   bytes.Buffer
 }
 
 func (t *tail) Write(p []byte) (int, error) {
+	if _, err := t.log.Write(p); err != nil {
+		return 0, err
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.b.Len() < 1<<20 {
@@ -75,30 +81,37 @@ func (t *tail) take() string {
 	return text
 }
 
-func newPool(host string, config Config) *pool {
-	return &pool{host: host, config: config, instances: map[string]*instance{}, idle: map[string][]*instance{}, busy: map[string]int{}}
+func newPool(host string, config Config, logs *logs) *pool {
+	return &pool{host: host, config: config, logs: logs, instances: map[string]*instance{}, idle: map[string][]*instance{}, busy: map[string]int{}}
 }
 
 // invoke runs one invocation. It reports true where there are too many already.
-func (p *pool) invoke(t target, payload []byte) (Answer, bool) {
+func (p *pool) invoke(t target, payload []byte) (a Answer, tooMany bool) {
 	if !p.enter(t) {
 		return Answer{}, true
 	}
 	defer p.leave(t)
+	id, stream := newID(), streamName(t.version)
+	defer func() {
+		a.id = id
+		p.logs.add(t.function, stream, t.logEnd(id, a))
+	}()
 	timeout := time.Duration(t.config.Timeout) * time.Second
 	i := p.take(t)
 	var started time.Duration
 	if i == nil {
 		begin := time.Now()
 		var failure *Answer
-		if i, failure = p.start(t); failure != nil {
+		if i, failure = p.start(t, stream); failure != nil {
 			return *failure, false
 		}
 		started = time.Since(begin)
 	}
+	stream = i.stream
+	p.logs.add(t.function, stream, t.logStart(id))
 	i.log.take()
 	begin := time.Now()
-	ev := event{newID(), payload, begin.Add(timeout), t.config.FunctionArn}
+	ev := event{id, payload, begin.Add(timeout), t.config.FunctionArn}
 	limit := time.NewTimer(timeout)
 	defer limit.Stop()
 	deliver := i.events
@@ -118,12 +131,18 @@ func (p *pool) invoke(t target, payload []byte) (Answer, bool) {
 			}, false
 		case <-limit.C:
 			p.drop(i)
+			p.logs.add(t.function, stream, fmt.Sprintf("%s %s Task timed out after %.2f seconds\n\n", time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), ev.id, timeout.Seconds()))
 			return Answer{
 				Payload:       errorPayload("Sandbox.Timedout", fmt.Sprintf("RequestId: %s Error: Task timed out after %.2f seconds", ev.id, timeout.Seconds())),
 				FunctionError: "Unhandled", Log: i.log.take() + fmt.Sprintf("%s Task timed out after %.2f seconds\n", ev.id, timeout.Seconds()), Init: started, Duration: timeout,
 			}, false
 		}
 	}
+}
+
+// streamName is the name of a new instance's log stream.
+func streamName(version string) string {
+	return time.Now().UTC().Format("2006/01/02") + "/[" + version + "]" + strings.ReplaceAll(newID(), "-", "")
 }
 
 func exitText(err error) string {
@@ -197,17 +216,18 @@ func (p *pool) drop(i *instance) {
 }
 
 // start starts a process and waits until it asks for an event. A failure is the answer of the invocation that needed it.
-func (p *pool) start(t target) (*instance, *Answer) {
+func (p *pool) start(t target, stream string) (*instance, *Answer) {
 	failed := func(kind, message, log string) *Answer {
 		return &Answer{Payload: errorPayload(kind, "RequestId: "+newID()+" Error: "+message), FunctionError: "Unhandled", Log: log}
 	}
 	i := &instance{
-		id: newID(), key: key(t.function, t.version, t.config.RevisionId), function: t.function, events: make(chan event), ready: make(chan struct{}),
+		id: newID(), key: key(t.function, t.version, t.config.RevisionId), function: t.function, stream: stream, events: make(chan event), ready: make(chan struct{}),
 		answers: make(chan Answer), failed: make(chan Answer, 1), exited: make(chan struct{}),
 	}
 	dir := t.config.code.dir
 	i.cmd = exec.Command(filepath.Join(dir, "bootstrap"))
 	i.cmd.Dir = dir
+	i.log.log.add = func(text string) { p.logs.add(t.function, stream, text) }
 	i.cmd.Stdout, i.cmd.Stderr = &i.log, &i.log
 	i.cmd.WaitDelay = time.Second
 	i.cmd.Env = []string{
@@ -320,7 +340,7 @@ func (p *pool) serve(w http.ResponseWriter, r *http.Request) bool {
 		w.WriteHeader(http.StatusAccepted)
 	case r.Method == "POST" && strings.HasPrefix(path, "invocation/"):
 		kind := path[strings.LastIndexByte(path, '/')+1:]
-		body, err := io.ReadAll(io.LimitReader(r.Body, maxSyncPayload+1))
+		body, err := io.ReadAll(io.LimitReader(r.Body, maxSyncAnswer+1))
 		if err != nil || (kind != "response" && kind != "error") {
 			http.Error(w, `{"errorMessage":"bad request"}`, http.StatusBadRequest)
 			return true

@@ -32,6 +32,8 @@ type Config struct {
 	Concurrency int
 	// InitTimeout is how long a bootstrap may take to ask for its first invocation. Zero means 10 s.
 	InitTimeout time.Duration
+	// LogPage is how many events a page of CloudWatch Logs has at most. Zero means 10,000; with any other number the first page of an answer is empty, as it may be.
+	LogPage int
 
 	// Fault, if not nil, is asked before every call of an operation, and may make it go wrong. It must be safe for concurrent use.
 	Fault func(Call) *Fault
@@ -69,6 +71,7 @@ type Server struct {
 	dir    string
 	pool   *pool
 	events sync.WaitGroup // asynchronous invocations
+	logs   *logs
 
 	mu        sync.Mutex
 	functions map[string]*function
@@ -107,9 +110,10 @@ func New(config Config) *Server {
 	s := &Server{
 		config: config, dir: dir, functions: map[string]*function{}, deleted: map[string]*function{}, roles: map[string]*role{},
 		buckets: map[string]map[string][]byte{}, logGroups: map[string]bool{}, counts: map[string]int{},
+		logs: &logs{groups: map[string][]logEvent{}, pages: map[string]logPage{}},
 	}
 	s.http = httptest.NewServer(s)
-	s.pool = newPool(strings.TrimPrefix(s.http.URL, "http://"), config)
+	s.pool = newPool(strings.TrimPrefix(s.http.URL, "http://"), config, s.logs)
 	return s
 }
 
@@ -118,6 +122,12 @@ func (s *Server) URL() string { return s.http.URL }
 
 // RoleARN is a role that Lambda can assume.
 func (s *Server) RoleARN() string { return "arn:aws:iam::" + s.config.Account + ":role/lambda-basic" }
+
+// What Lambda says that requests with a package, and packages in them, must be smaller than.
+const (
+	maxRequest = 70167211
+	maxZipped  = 52428800
+)
 
 const (
 	accessKey = "AKIDLAMBDATEST"
@@ -198,18 +208,27 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusRequestEntityTooLarge)
 		return
 	}
+	if len(body) > maxRequest && strings.HasPrefix(r.URL.Path, "/2015-03-31/functions") {
+		failf(http.StatusRequestEntityTooLarge, "RequestEntityTooLargeException", "Request must be smaller than %d bytes for the operation", maxRequest).write(w, "lambda")
+		return
+	}
 	signed := body
 	body, zip, err := splitZip(body)
 	if err != nil {
 		failf(http.StatusBadRequest, "SerializationException", "ZipFile: %v", err).write(w, "lambda")
 		return
 	}
+	if len(zip) >= maxZipped {
+		failf(http.StatusBadRequest, "InvalidParameterValueException", "Zipped size must be smaller than %d bytes", maxZipped).write(w, "lambda")
+		return
+	}
 	op, problem := s.route(r, body, zip)
 	if problem == nil {
 		problem = checkSignature(r, signed, op.call.Service, s.config.Region)
 	}
-	if problem == nil && op.call.Service == "lambda" && s.config.Model != nil {
-		if err := s.config.Model.checkRequest(op.call.Operation, r, op.uri, body); err != nil {
+	model := s.config.Model.of(op.call.Service)
+	if problem == nil && model != nil {
+		if err := model.checkRequest(op.call.Operation, r, op.uri, body); err != nil {
 			s.complain("%s: request: %v", op.call.Operation, err)
 			problem = &apiError{http.StatusBadRequest, "ValidationException", err.Error()}
 		}
@@ -232,13 +251,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fault.write(w, op.call.Service)
 		return
 	}
-	if op.call.Service != "lambda" || s.config.Model == nil {
+	if model == nil {
 		op.serve(w, r, body)
 		return
 	}
 	recorded := httptest.NewRecorder()
 	op.serve(recorded, r, body)
-	if err := s.config.Model.checkAnswer(op.call.Operation, recorded); err != nil {
+	if err := model.checkAnswer(op.call.Operation, recorded); err != nil {
 		s.complain("%s: answer: %v", op.call.Operation, err)
 	}
 	for name, values := range recorded.Header() {

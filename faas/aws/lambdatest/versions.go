@@ -213,6 +213,9 @@ func (s *Server) putConcurrency(r request) (answer, *apiError) {
 	if in.ReservedConcurrentExecutions == nil || s.config.Concurrency-sum-*in.ReservedConcurrentExecutions < min(100, s.config.Concurrency/10) {
 		return answer{}, invalid("Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [100].")
 	}
+	if warm := f.warm(""); *in.ReservedConcurrentExecutions < warm {
+		return answer{}, invalid("ReservedConcurrentExecutions  %d should not be lower than function's total provisioned concurrency [%d].", *in.ReservedConcurrentExecutions, warm)
+	}
 	f.reserved = in.ReservedConcurrentExecutions
 	return answer{body: in}, nil
 }
@@ -246,9 +249,23 @@ func (s *Server) putProvisioned(r request) (answer, *apiError) {
 	if v.Version == "$LATEST" {
 		return answer{}, invalid("Provisioned Concurrency Configs cannot be applied to unpublished function versions.")
 	}
+	if total := f.warm(r.qualifier()) + in.ProvisionedConcurrentExecutions; f.reserved != nil && total > *f.reserved {
+		return answer{}, invalid("Requested Provisioned Concurrency should not be greater than the reservedConcurrentExecution for function")
+	}
 	p := &provisioned{requested: in.ProvisionedConcurrentExecutions, ready: time.Now().Add(max(s.config.Updating, 0))}
 	f.provisioned[r.qualifier()] = p
 	return answer{body: p.describe()}, nil
+}
+
+// warm is the provisioned concurrency of the function, but for that of one qualifier.
+func (f *function) warm(except string) int {
+	total := 0
+	for qualifier, p := range f.provisioned {
+		if qualifier != except {
+			total += p.requested
+		}
+	}
+	return total
 }
 
 func (p *provisioned) describe() map[string]any {

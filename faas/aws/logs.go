@@ -1,0 +1,235 @@
+//go:build !faas_only || faas_aws
+
+package aws
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/awssign"
+	"github.com/tangle-network/blueprint-serverless/internal/logseq"
+)
+
+// Logs reads the functions' log groups in CloudWatch Logs, by FilterLogEvents: a call for each function and page of up to 10,000 lines, which needs the permission logs:FilterLogEvents. CloudWatch shows a line within
+// seconds. Followed, each function is asked again after 1 to 8 s; the account's quota of such calls is shared with everything else that reads logs. See [faas.LogReader].
+//
+// The lines START, END, REPORT and the like are System lines; they are there without LogQuery.System where they tell of a failure. Between START and END a line has the request id of its invocation.
+func (e *Executor) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogLine, error] {
+	if err := q.Check(faas.AWSLambda); err != nil {
+		return logseq.Fail(err)
+	}
+	return func(yield func(faas.LogLine, error) bool) {
+		groups, err := e.logGroups(ctx, q)
+		if err != nil {
+			yield(faas.LogLine{}, err)
+			return
+		}
+		logseq.Reader{
+			Provider: faas.AWSLambda, Pace: e.pace.follow, Late: 30 * time.Second,
+			Read: func(ctx context.Context, from, until time.Time) logseq.Entries {
+				parts := make([]logseq.Entries, len(groups))
+				for i, g := range groups {
+					parts[i] = g.read(ctx, from, until)
+				}
+				return logseq.Merge(logseq.Entry.At, parts...)
+			},
+		}.Logs(ctx, q)(yield)
+	}
+}
+
+// logGroup is the log of a function.
+type logGroup struct {
+	e        *Executor
+	job      int64
+	function string
+	name     string
+	system   bool
+	requests map[string]string // the invocation that a stream is in, whose lines come one after another
+}
+
+// logGroups finds the log groups of the functions, which have to exist and to be the service's.
+func (e *Executor) logGroups(ctx context.Context, q faas.LogQuery) ([]*logGroup, error) {
+	groups := make([]*logGroup, len(q.JobIDs))
+	all, ctx := errgroup.WithContext(ctx)
+	all.SetLimit(8)
+	for i, jobID := range q.JobIDs {
+		all.Go(func() error {
+			name := functionName(e.service, jobID)
+			out, err := e.owned(ctx, "logs", name)
+			if err != nil {
+				return ofJob(classify("logs", int64(jobID), err), int64(jobID))
+			}
+			groups[i] = &logGroup{e: e, job: int64(jobID), function: name, name: "/aws/lambda/" + name, system: q.System, requests: map[string]string{}}
+			if c := out.Configuration.LoggingConfig; c != nil && aws.ToString(c.LogGroup) != "" {
+				groups[i].name = aws.ToString(c.LogGroup)
+			}
+			return nil
+		})
+	}
+	return groups, all.Wait()
+}
+
+// filterLogEvents and filteredLogEvents are request and answer of FilterLogEvents. Times are milliseconds since 1970.
+type filterLogEvents struct {
+	LogGroupName string `json:"logGroupName"`
+	StartTime    *int64 `json:"startTime,omitempty"`
+	EndTime      *int64 `json:"endTime,omitempty"` // included
+	NextToken    string `json:"nextToken,omitempty"`
+}
+
+type filteredLogEvents struct {
+	Events []struct {
+		EventID       string `json:"eventId"`
+		LogStreamName string `json:"logStreamName"`
+		Message       string `json:"message"`
+		Timestamp     int64  `json:"timestamp"`
+	} `json:"events"`
+	NextToken string `json:"nextToken"`
+}
+
+// maxLogAnswer bounds a page: a megabyte of lines, which JSON makes longer, and what is said of each.
+const maxLogAnswer = 32 << 20
+
+// read returns what the log group has of a time.
+func (g *logGroup) read(ctx context.Context, from, until time.Time) logseq.Entries {
+	return func(yield func(logseq.Entry, error) bool) {
+		in := filterLogEvents{LogGroupName: g.name}
+		if !from.IsZero() {
+			in.StartTime = aws.Int64(max(ceilMilli(from), 0))
+		}
+		if !until.IsZero() {
+			in.EndTime = aws.Int64(ceilMilli(until) - 1)
+			if *in.EndTime < 0 || in.StartTime != nil && *in.EndTime < *in.StartTime {
+				return
+			}
+		}
+		for {
+			page, err := g.page(ctx, in)
+			if isNotFound(err) { // the function has not run yet
+				return
+			}
+			if err != nil {
+				yield(logseq.Entry{}, g.failed(err))
+				return
+			}
+			for _, event := range page.Events {
+				line := g.line(event.LogStreamName, event.Message)
+				line.Time = time.UnixMilli(event.Timestamp).UTC()
+				if line.System && !g.system && line.Severity != faas.SeverityError {
+					continue
+				}
+				if !yield(logseq.Entry{ID: event.EventID, Line: line}, nil) {
+					return
+				}
+			}
+			if page.NextToken == "" || page.NextToken == in.NextToken {
+				return
+			}
+			in.NextToken = page.NextToken // also after an empty page
+		}
+	}
+}
+
+func ceilMilli(t time.Time) int64 { return t.Add(time.Millisecond - 1).UnixMilli() }
+
+func (g *logGroup) page(ctx context.Context, in filterLogEvents) (*filteredLogEvents, error) {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return nil, err
+	}
+	text, err := g.e.send(ctx, awssign.Regional("CloudWatch Logs", "logs", g.e.region), awssign.Request{
+		Operation: "FilterLogEvents", Method: "POST", Path: "/", Body: body, ReadOnly: true, Limit: maxLogAnswer,
+		Header: map[string]string{"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": "Logs_20140328.FilterLogEvents"},
+	})
+	if err != nil {
+		return nil, err
+	}
+	page := &filteredLogEvents{}
+	if err := json.Unmarshal(text, page); err != nil {
+		return nil, faas.JobErrorf(faas.ErrUnavailable, "logs", faas.AWSLambda, uint32(g.job), "CloudWatch Logs answers in another shape: %w", err)
+	}
+	return page, nil
+}
+
+func (g *logGroup) failed(err error) error {
+	failed := classify("logs", g.job, err)
+	if apiCode(err) == "AccessDeniedException" {
+		failed.Err = fmt.Errorf("%w; allow logs:FilterLogEvents on the log group %s", failed.Err, g.name)
+	}
+	return failed
+}
+
+// What Lambda writes into a function's log in plain text. Every line of it names its invocation, but for those of the start of an instance.
+var (
+	invocationLine = regexp.MustCompile(`^(START|END|REPORT) RequestId: ([0-9a-f-]{36})\b`)
+	instanceLine   = regexp.MustCompile(`^(INIT_START Runtime Version: |INIT_REPORT Init Duration: |RESTORE_START Runtime Version: |RESTORE_REPORT Restore Duration: |EXTENSION\tName: )`)
+	timeoutLine    = regexp.MustCompile(`^(?:\S+Z )?([0-9a-f-]{36}) Task timed out after [0-9.]+ seconds`)
+	failureLine    = regexp.MustCompile(`^RequestId: ([0-9a-f-]{36}) Error: `)
+	statusField    = regexp.MustCompile(`\tStatus: (?:timeout|error|failure)\b`)
+)
+
+// line makes a line of an event, without its time. The events of a stream come in their order.
+func (g *logGroup) line(stream, message string) faas.LogLine {
+	text := strings.TrimRight(message, "\r\n")
+	line := faas.LogLine{JobID: g.job, FunctionID: g.function, Text: text, RequestID: g.requests[stream]}
+	if m := invocationLine.FindStringSubmatch(text); m != nil {
+		line.System, line.RequestID = true, m[2]
+		if m[1] == "START" {
+			g.requests[stream] = m[2]
+		} else {
+			delete(g.requests, stream)
+		}
+		if statusField.MatchString(text) {
+			line.Severity = faas.SeverityError
+		}
+		return line
+	}
+	for _, failure := range []*regexp.Regexp{timeoutLine, failureLine} {
+		if m := failure.FindStringSubmatch(text); m != nil {
+			line.System, line.RequestID, line.Severity = true, m[1], faas.SeverityError
+			return line
+		}
+	}
+	line.System = instanceLine.MatchString(text)
+	if strings.HasPrefix(text, "{") && strings.Contains(text, `"platform.`) {
+		g.record(stream, &line)
+	}
+	return line
+}
+
+// record reads what Lambda writes of an invocation where its log is JSON.
+func (g *logGroup) record(stream string, line *faas.LogLine) {
+	var r struct {
+		Type   string `json:"type"`
+		Record struct {
+			RequestID string `json:"requestId"`
+			Status    string `json:"status"`
+		} `json:"record"`
+	}
+	if json.Unmarshal([]byte(line.Text), &r) != nil || !strings.HasPrefix(r.Type, "platform.") {
+		return
+	}
+	line.System = true
+	if r.Record.RequestID != "" {
+		line.RequestID = r.Record.RequestID
+	}
+	switch r.Type {
+	case "platform.start":
+		g.requests[stream] = r.Record.RequestID
+	case "platform.runtimeDone", "platform.report":
+		delete(g.requests, stream)
+	}
+	if slices.Contains([]string{"timeout", "error", "failure"}, r.Record.Status) {
+		line.Severity = faas.SeverityError
+	}
+}
