@@ -138,6 +138,7 @@ var roles = []struct{ permission, role string }{
 	{"iam.serviceAccounts.actAs", "roles/iam.serviceAccountUser"},
 	{"iam.serviceAccounts.", "roles/iam.serviceAccountTokenCreator"},
 	{"storage.", "roles/storage.objectAdmin"},
+	{"logging.", "roles/logging.viewer"},
 	{"artifactregistry.", "roles/artifactregistry.repoAdmin"},
 	{"cloudbuild.", "roles/cloudbuild.builds.builder"},
 	{"serviceusage.", "roles/serviceusage.serviceUsageViewer"},

@@ -38,7 +38,7 @@ func init() {
 	})
 }
 
-// Executor is Google Cloud Functions bound to one service, project and region. It is an executor, a Warmer and a HealthChecker.
+// Executor is Google Cloud Functions bound to one service, project and region. It is an executor, a Warmer, a HealthChecker and a LogReader.
 type Executor struct {
 	set  *settings
 	http *http.Client
@@ -63,6 +63,7 @@ var (
 	_ faas.Executor      = (*Executor)(nil)
 	_ faas.Warmer        = (*Executor)(nil)
 	_ faas.HealthChecker = (*Executor)(nil)
+	_ faas.LogReader     = (*Executor)(nil)
 )
 
 // IDTokenSource returns an ID token for an audience, which is a function's URL. The token's AccessToken is the ID token itself; its Expiry counts.

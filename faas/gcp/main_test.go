@@ -149,10 +149,11 @@ func open(t testing.TB, cfg faas.Config, opts ...gcp.Option) *gcp.Executor {
 }
 
 func harness(t testing.TB, s *gcptest.Server, options ...string) faastest.Harness {
+	t.Setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_LOGGING", s.URL)
 	return faastest.Harness{
 		Provider: faas.GCPFunctions, Binary: jobBinary(t),
 		Open: func(t testing.TB, service string) faas.Executor {
-			e, err := gcp.New(config(s, service, options...))
+			e, err := gcp.New(config(s, service, options...), gcp.WithFastLogs())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/logseq"
 )
 
 // endpointEnvPrefix begins the variables of all base URLs; those of APIs that deploy nothing have no option.
@@ -99,7 +100,8 @@ type settings struct {
 	noCredentials                bool
 
 	// Base URLs of the APIs, with a slash at the end.
-	functionsURL, runURL, storageURL, artifactsURL, usageURL, projectsURL, buildURL, credentialsURL string
+	functionsURL, runURL, loggingURL, storageURL, artifactsURL, usageURL, projectsURL, buildURL, credentialsURL string
+	logPace                                                                                                     logseq.Pace
 	// shape sums up what of the above shapes a function.
 	shape string
 }
@@ -181,6 +183,8 @@ func parse(cfg faas.Config) (*settings, error) {
 	s.runURL = o.endpoint("run_endpoint", RunEndpointEnv, "https://run.googleapis.com/")
 	s.storageURL = o.endpoint("storage_endpoint", StorageEndpointEnv, "https://storage.googleapis.com/")
 	s.artifactsURL = o.endpoint("", endpointEnvPrefix+"ARTIFACTREGISTRY", "https://artifactregistry.googleapis.com/")
+	s.loggingURL = o.endpoint("", endpointEnvPrefix+"LOGGING", "https://logging.googleapis.com/")
+	s.logPace = defaultLogPace
 	s.usageURL = o.endpoint("", endpointEnvPrefix+"SERVICEUSAGE", "https://serviceusage.googleapis.com/")
 	s.buildURL = o.endpoint("", endpointEnvPrefix+"CLOUDBUILD", "https://cloudbuild.googleapis.com/")
 	s.credentialsURL = o.endpoint("", endpointEnvPrefix+"IAMCREDENTIALS", "https://iamcredentials.googleapis.com/")

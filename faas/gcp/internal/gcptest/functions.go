@@ -231,7 +231,7 @@ func (s *Server) bring(up *uploaded, doc map[string]any, id string) (*instance, 
 	}
 	env, _ := at(doc, "serviceConfig.environmentVariables").(map[string]any)
 	timeout, _ := at(doc, "serviceConfig.timeoutSeconds").(float64)
-	return newInstance(work, id, env, timeout), nil
+	return s.newInstance(work, strings.Replace(str(doc, "name"), "/functions/", "/services/", 1), env, timeout), nil
 }
 
 func (s *Server) functionURL(service string) string {

@@ -25,6 +25,8 @@ type instance struct {
 	id      string
 	env     map[string]any
 	timeout time.Duration
+	stdout  io.Writer // beside what a failure tells
+	stderr  io.Writer
 
 	mu      sync.Mutex
 	process *process
@@ -39,8 +41,11 @@ type process struct {
 	stderr lockedBuffer
 }
 
-func newInstance(work *workspace, id string, env map[string]any, seconds float64) *instance {
-	return &instance{work: work, id: id, env: env, timeout: time.Duration(seconds * float64(time.Second))}
+func (s *Server) newInstance(work *workspace, service string, env map[string]any, seconds float64) *instance {
+	return &instance{
+		work: work, id: service[strings.LastIndexByte(service, '/')+1:], env: env, timeout: time.Duration(seconds * float64(time.Second)),
+		stdout: s.output(service, "run.googleapis.com%2Fstdout"), stderr: s.output(service, "run.googleapis.com%2Fstderr"),
+	}
 }
 
 func (i *instance) stop() {
@@ -98,7 +103,7 @@ func (i *instance) start() (*process, error) {
 	for name, value := range i.env {
 		p.cmd.Env = append(p.cmd.Env, fmt.Sprintf("%s=%v", name, value))
 	}
-	p.cmd.Stdout, p.cmd.Stderr = &p.stderr, &p.stderr
+	p.cmd.Stdout, p.cmd.Stderr = io.MultiWriter(&p.stderr, i.stdout), io.MultiWriter(&p.stderr, i.stderr)
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
 	}

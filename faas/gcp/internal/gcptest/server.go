@@ -28,8 +28,11 @@ type Server struct {
 	SignLengthRange bool
 	// Runtimes are on offer; nil for a usual list.
 	Runtimes []Runtime
+	// LogPage is how many entries a page of the log has at most; 0 for as many as are asked for.
+	LogPage int
 
 	builder *Builder
+	logs    logs
 	mu      sync.Mutex
 	fns     map[string]*deployed // by full name
 	runs    map[string]*deployed // Cloud Run services by full name
@@ -67,7 +70,7 @@ type deployed struct {
 func Start(t testing.TB, builder *Builder) *Server {
 	s := &Server{
 		builder: builder, fns: map[string]*deployed{}, runs: map[string]*deployed{}, ops: map[string]*operation{}, uploads: map[string]*uploaded{},
-		objects: map[string][]byte{}, iam: map[string]*policy{}, clock: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
+		objects: map[string][]byte{}, iam: map[string]*policy{}, logs: logs{pages: map[string]logPage{}}, clock: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
 	}
 	s.Server = httptest.NewServer(http.HandlerFunc(s.serve))
 	t.Cleanup(s.stop)
@@ -127,6 +130,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		reply(w, map[string]any{
 			"access_token": "access-token-of-the-test", "issued_token_type": "urn:ietf:params:oauth:token-type:access_token", "token_type": "Bearer", "expires_in": 3600,
 		})
+	case path == "/v2/entries:list":
+		s.listEntries(w, r)
 	case strings.HasPrefix(path, "/v2/"):
 		s.api(w, r, strings.TrimPrefix(path, "/v2/"))
 	case strings.HasPrefix(path, "/v1/"):

@@ -107,8 +107,7 @@ func (s *Server) deployService(w http.ResponseWriter, name string, body []byte) 
 		}
 	}
 	d.instance.stop()
-	id := name[strings.LastIndex(name, "/")+1:]
-	d.instance = newInstance(&workspace{filepath.Join(dir, "bootstrap"), dir}, id, env, timeout.Seconds())
+	d.instance = s.newInstance(&workspace{filepath.Join(dir, "bootstrap"), dir}, name, env, timeout.Seconds())
 	d.doc = doc
 	for path, value := range map[string]any{
 		"name": name, "uri": s.functionURL(name), "updateTime": s.now(), "etag": fmt.Sprint(s.next()), "reconciling": nil,

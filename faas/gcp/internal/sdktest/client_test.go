@@ -13,6 +13,7 @@ import (
 	"cloud.google.com/go/iam/apiv1/iampb"
 	run "cloud.google.com/go/run/apiv2"
 	"google.golang.org/api/iterator"
+	logging "google.golang.org/api/logging/v2"
 	"google.golang.org/api/option"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -31,6 +32,7 @@ func TestGooglesClientAndTheProviderUnderstandEachOther(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	s := gcptest.Start(t, gcptest.NewBuilder(t.TempDir()))
+	t.Setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_LOGGING", s.URL)
 	opts := []option.ClientOption{option.WithEndpoint(s.URL), option.WithoutAuthentication()}
 	client, err := functions.NewFunctionRESTClient(ctx, opts...)
 	if err != nil {
@@ -78,9 +80,11 @@ func TestGooglesClientAndTheProviderUnderstandEachOther(t *testing.T) {
 	if r, err := e.Invoke(ctx, 0, []byte("hello")); err != nil || string(r.Output) != "hello" {
 		t.Errorf("Invoke: %v, %v", r, err)
 	}
+	s.Log("test-project", "us-central1", units[0].ID, "run.googleapis.com%2Fstderr", map[string]any{"textPayload": "printed"})
 	if state, err := e.Converge(ctx, units[0], nil, nil); err != nil || !state.Current(units[0]) {
 		t.Errorf("Converge: %+v, %v", state, err)
 	}
+	entries(ctx, t, s.URL, e, units[0].ID)
 	count := 0
 	all := client.ListFunctions(ctx, &pb.ListFunctionsRequest{Parent: parent})
 	for {
@@ -108,6 +112,27 @@ func TestGooglesClientAndTheProviderUnderstandEachOther(t *testing.T) {
 	}
 	if _, err := client.GetFunction(ctx, &pb.GetFunctionRequest{Name: f.Name}); status.Code(err) != codes.NotFound {
 		t.Errorf("GetFunction after DeleteFunction: %v", err)
+	}
+}
+
+// entries reads the log of job 0 with Google's client, by the provider's filter and with the provider.
+func entries(ctx context.Context, t *testing.T, url string, e *gcp.Executor, function string) {
+	t.Helper()
+	client, err := logging.NewService(ctx, option.WithEndpoint(url), option.WithoutAuthentication())
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := client.Entries.List(&logging.ListLogEntriesRequest{
+		ResourceNames: []string{"projects/test-project"}, OrderBy: "timestamp desc", PageSize: 10,
+		Filter: `resource.type="cloud_run_revision" AND resource.labels.service_name="` + function + `"`,
+	}).Context(ctx).Do()
+	if err != nil || len(list.Entries) != 1 || list.Entries[0].TextPayload != "printed" || list.Entries[0].Resource.Labels["service_name"] != function {
+		t.Errorf("Google's client reads %+v, %v", list, err)
+	}
+	for line, err := range e.Logs(ctx, faas.LogQuery{JobIDs: []uint32{0}}) {
+		if err != nil || line.Text != "printed" || line.FunctionID != function {
+			t.Errorf("Logs: %+v, %v", line, err)
+		}
 	}
 }
 
