@@ -158,45 +158,26 @@ func awsLambdaPrices(ctx context.Context, r *refresh, p *ProviderPrices) (notFou
 		return nil, "", err
 	}
 	notFound = map[string]string{}
-	set := func(member string, units []string, take func([]PriceTier)) {
-		rows := found[member]
-		if len(rows) == 0 {
-			notFound[member] = "is not in the price list, or there twice with different prices"
-			return
+	for _, member := range awsLambdaGroups {
+		units := []string{"lambda-gb-second", "gb-seconds", "gb-second"}
+		if member == "per_million_requests" {
+			units = []string{"request", "requests"}
 		}
-		if !slices.Contains(units, strings.ToLower(rows[0].unit)) {
-			notFound[member] = fmt.Sprintf("its unit is %s, which is not known here", brief(rows[0].unit))
-			return
-		}
-		tiers, _, err := tiersOf(rows)
-		if err != nil {
+		if err := p.take(member, found[member], oneOf(units...)); err != nil {
 			notFound[member] = err.Error()
-			return
 		}
-		take(tiers)
 	}
-	single := func(to *float64, times float64) func([]PriceTier) {
-		return func(tiers []PriceTier) { *to = rounded(tiers[0].Price * times) }
-	}
-	gbSeconds := []string{"lambda-gb-second", "gb-seconds", "gb-second"}
-	set("per_million_requests", []string{"request", "requests"}, single(&p.PerMillionRequests, 1e6))
-	set("gb_second", gbSeconds, func(tiers []PriceTier) { p.GBSecond = tiers })
-	set("gb_second_arm64", gbSeconds, func(tiers []PriceTier) { p.GBSecondARM64 = tiers })
-	set("idle_gb_second", gbSeconds, single(&p.IdleGBSecond, 1))
-	set("idle_gb_second_arm64", gbSeconds, single(&p.IdleGBSecondARM64, 1))
-	set("warm_gb_second", gbSeconds, single(&p.WarmGBSecond, 1))
-	set("warm_gb_second_arm64", gbSeconds, single(&p.WarmGBSecondARM64, 1))
 	return notFound, source, nil
 }
 
-// rounded takes away what a multiplication of decimal fractions adds in binary ones.
-func rounded(x float64) float64 {
-	text := strconv.FormatFloat(x, 'g', 12, 64)
-	y, err := strconv.ParseFloat(text, 64)
-	if err != nil {
-		return x // too large for a number, which is refused as a price
+// oneOf is for units that are what is counted here, under several names.
+func oneOf(units ...string) func(string) float64 {
+	return func(unit string) float64 {
+		if slices.Contains(units, strings.ToLower(unit)) {
+			return 1
+		}
+		return 0
 	}
-	return y
 }
 
 // machinePrices refreshes the sizes by name, and the address.
@@ -213,15 +194,9 @@ func (r *refresh) machinePrices(ctx context.Context, old MachinePrices) MachineP
 	kept := []string{}
 	var sources []string
 	note := func(member string, was float64, now *float64, rows []listed, err error) {
-		tiers, _, listErr := tiersOf(rows)
-		switch {
-		case err != nil:
-		case len(rows) == 0:
-			err = errors.New("is not in the price list, or there twice with different prices")
-		case !slices.Contains([]string{"hrs", "hours", "hour"}, strings.ToLower(rows[0].unit)):
-			err = fmt.Errorf("its unit is %s, which is not known here", brief(rows[0].unit))
-		default:
-			err = listErr
+		var tiers []PriceTier
+		if err == nil {
+			tiers, _, err = tiersOf(rows, oneOf("hrs", "hours", "hour"))
 		}
 		if err != nil {
 			kept = append(kept, member)

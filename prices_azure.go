@@ -44,8 +44,14 @@ func azurePrices(ctx context.Context, r *refresh, p *ProviderPrices) (notFound m
 		return nil, "", err
 	}
 	notFound = map[string]string{}
-	for _, member := range []string{"per_million_requests", "gb_second", "idle_gb_second", "warm_gb_second"} {
-		if err := p.setAzure(member, found[member]); err != nil {
+	for _, member := range azureMeters {
+		rows := found[member]
+		slices.SortFunc(rows, func(a, b listed) int { return cmp.Compare(a.from, b.from) })
+		unit := "GB Second"
+		if member == "per_million_requests" {
+			unit = "" // a bare number
+		}
+		if err := p.take(member, rows, func(text string) float64 { return azureUnit(text, unit) }); err != nil {
 			notFound[member] = err.Error()
 		}
 	}
@@ -112,53 +118,11 @@ func (r *refresh) azureList(ctx context.Context, next, region string) (map[strin
 	return nil, fmt.Errorf("%s has more than %d pages", azureRetailPrices, maxPricePages)
 }
 
-// setAzure takes over one price, and what of it is free.
-func (p *ProviderPrices) setAzure(member string, rows []listed) error {
-	if len(rows) == 0 {
-		return errors.New("is not in the price list")
-	}
-	slices.SortFunc(rows, func(a, b listed) int { return cmp.Compare(a.from, b.from) })
-	unit := "GB Second"
-	if member == "per_million_requests" {
-		unit = "" // a bare number
-	}
-	per, ok := azureUnit(rows[0].unit, unit)
-	if !ok {
-		return fmt.Errorf("its unit is %s, which is not known here", brief(rows[0].unit))
-	}
-	tiers, free, err := tiersOf(rows)
-	if err != nil {
-		return err
-	}
-	for i := range tiers {
-		tiers[i].Price = rounded(tiers[i].Price / per)
-		tiers[i].UpTo *= per
-	}
-	first := tiers[0].Price
-	switch member {
-	case "per_million_requests":
-		p.PerMillionRequests = rounded(first * 1e6)
-		if free > 0 {
-			p.FreeRequests = free * per
-		}
-	case "gb_second":
-		p.GBSecond = tiers
-		if free > 0 {
-			p.FreeGBSeconds = free * per
-		}
-	case "idle_gb_second":
-		p.IdleGBSecond = first
-	case "warm_gb_second":
-		p.WarmGBSecond = first
-	}
-	return nil
-}
-
-// azureUnit reads how many there are in a unit of measure, such as 1 in "1 GB Second", and 10 in "10".
-func azureUnit(text, unit string) (float64, bool) {
+// azureUnit reads how many there are in a unit of measure, such as 1 in "1 GB Second", and 10 in "10"; 0 where it is another unit.
+func azureUnit(text, unit string) float64 {
 	number, rest, _ := strings.Cut(strings.TrimSpace(text), " ")
 	if !strings.EqualFold(strings.TrimSpace(rest), unit) {
-		return 0, false
+		return 0
 	}
 	times := 1.0
 	switch {
@@ -168,5 +132,8 @@ func azureUnit(text, unit string) (float64, bool) {
 		number, times = number[:len(number)-1], 1e6
 	}
 	n, err := strconv.ParseFloat(number, 64)
-	return n * times, err == nil && n > 0 && n <= 1e9
+	if err != nil || !(n > 0 && n <= 1e9) {
+		return 0
+	}
+	return n * times
 }

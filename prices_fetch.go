@@ -179,35 +179,3 @@ func regionName(region string) error {
 	}
 	return nil
 }
-
-// listed is what a list says of a price: tiers by where they begin.
-type listed struct {
-	from, price float64
-	unit        string
-}
-
-// tiersOf turns what is listed into tiers. What is free at the beginning is told apart.
-func tiersOf(rows []listed) (tiers []PriceTier, free float64, err error) {
-	for i, row := range rows {
-		switch {
-		case i == 0 && row.from != 0, i > 0 && row.from <= rows[i-1].from, bad(row.from):
-			return nil, 0, errors.New("its tiers do not follow each other")
-		case bad(row.price):
-			return nil, 0, errors.New("it has no amount for a price")
-		}
-		if row.price == 0 && len(tiers) == 0 {
-			if i+1 < len(rows) {
-				free = rows[i+1].from
-			}
-			continue
-		}
-		if n := len(tiers); n > 0 {
-			tiers[n-1].UpTo = row.from
-		}
-		tiers = append(tiers, PriceTier{Price: row.price})
-	}
-	if len(tiers) == 0 {
-		return nil, 0, errors.New("it has no price but 0")
-	}
-	return tiers, free, nil
-}

@@ -59,7 +59,7 @@ type googleSKU struct {
 
 func googlePrices(ctx context.Context, r *refresh, p *ProviderPrices) (notFound map[string]string, source string, err error) {
 	if r.googleKey == "" {
-		return nil, "", errors.New("Google's catalog needs an API key: see WithGoogleAPIKey")
+		return nil, "", errors.New("the catalog of Google needs an API key: see WithGoogleAPIKey")
 	}
 	if err := regionName(p.Region); err != nil {
 		return nil, "", err
@@ -81,7 +81,8 @@ func googlePrices(ctx context.Context, r *refresh, p *ProviderPrices) (notFound 
 			if _, missing := notFound[member]; !ok || !missing {
 				continue
 			}
-			if err := p.setGoogle(member, rows); err != nil {
+			units := googleUnits[strings.TrimPrefix(member, "idle_")]
+			if err := p.take(member, rows, func(unit string) float64 { return units[unit] }); err != nil {
 				notFound[member] = err.Error()
 				continue
 			}
@@ -171,49 +172,6 @@ func (s *googleSKU) rows(currency string) []listed {
 		rows = append(rows, listed{rate.StartUsageAmount, units + float64(rate.UnitPrice.Nanos)/1e9, now.UsageUnit})
 	}
 	return rows
-}
-
-// setGoogle takes over one price, and what of it is free where the catalog says so.
-func (p *ProviderPrices) setGoogle(member string, rows []listed) error {
-	if len(rows) == 0 {
-		return errors.New("is in the catalog twice, or without an amount in this currency")
-	}
-	units := googleUnits[strings.TrimPrefix(member, "idle_")]
-	per, ok := units[rows[0].unit]
-	if !ok {
-		return fmt.Errorf("its unit is %s, which is not known here", brief(rows[0].unit))
-	}
-	tiers, free, err := tiersOf(rows)
-	if err != nil {
-		return err
-	}
-	for i := range tiers {
-		tiers[i].Price = rounded(tiers[i].Price / per)
-		tiers[i].UpTo *= per
-	}
-	first := tiers[0].Price
-	switch member {
-	case "per_million_requests":
-		p.PerMillionRequests = rounded(first * 1e6)
-		if free > 0 {
-			p.FreeRequests = free
-		}
-	case "gb_second":
-		p.GBSecond = tiers
-		if free > 0 {
-			p.FreeGBSeconds = free * per
-		}
-	case "vcpu_second":
-		p.VCPUSecond = first
-		if free > 0 {
-			p.FreeVCPUSeconds = free * per
-		}
-	case "idle_gb_second":
-		p.IdleGBSecond = first
-	case "idle_vcpu_second":
-		p.IdleVCPUSecond = first
-	}
-	return nil
 }
 
 // plainSKU takes from a description what differs between regions: their name, and the tier that they are in.

@@ -141,6 +141,9 @@ func cloudCommand(ctx context.Context, c doctest.Call) error {
 	if len(c.Args) > 1 && c.Args[1] == "platform" {
 		return parses(c.Args[1:])
 	}
+	if len(c.Args) > 1 && c.Args[1] == "prices" {
+		return readPrices(ctx, c)
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -149,6 +152,18 @@ func cloudCommand(ctx context.Context, c doctest.Call) error {
 		return follow(ctx, c, self)
 	}
 	return c.Run(ctx, self, c.Args[1:], playProgram+"=1")
+}
+
+// readPrices refreshes prices in this process, where the lists are not on the internet.
+func readPrices(ctx context.Context, c doctest.Call) error {
+	args := slices.Clone(c.Args[1:])
+	if i := slices.Index(args, "--save"); i >= 0 {
+		args[i+1] = filepath.Join(c.Dir, args[i+1])
+	}
+	if code := run(ctx, args, streams{in: c.Stdin, out: c.Stdout, err: c.Stderr, transport: priceLists{}}); code != exitOK {
+		return fmt.Errorf("cloud %s: exit code %d", strings.Join(args, " "), code)
+	}
+	return nil
 }
 
 // follow presses Ctrl-C once a command that goes on until then has printed something, or had the time to.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -13,36 +12,45 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// azureLists answers as the Azure Retail Prices API, and for nobody else.
-type azureLists struct{ t *testing.T }
-
-func (l azureLists) RoundTrip(req *http.Request) (*http.Response, error) {
-	resp := &http.Response{StatusCode: http.StatusServiceUnavailable, Status: "503 Service Unavailable", Header: http.Header{}, Body: http.NoBody, Request: req}
-	if req.URL.Hostname() != "prices.azure.com" {
-		return resp, nil
-	}
-	page := 1
-	if req.URL.Query().Has("$skip") {
-		page = 2
-	}
-	text, err := os.ReadFile(fmt.Sprintf("../../testdata/prices/azure-%d.json", page))
-	if err != nil {
-		l.t.Error(err)
-	}
-	cheaper := strings.ReplaceAll(string(text), "2.6e-05", "2.5e-05")
-	resp.StatusCode, resp.Status, resp.Body = http.StatusOK, "200 OK", io.NopCloser(strings.NewReader(cheaper))
-	return resp, nil
+// priceLists answers as AWS and Azure publish their prices, from files.
+type priceLists struct {
+	down string // is no host any more
+	edit *strings.Replacer
 }
+
+func (l priceLists) RoundTrip(req *http.Request) (*http.Response, error) {
+	file := ""
+	switch host := req.URL.Hostname(); {
+	case host == l.down:
+	case host == "prices.azure.com" && req.URL.Query().Has("$skip"):
+		file = "azure-2"
+	case host == "prices.azure.com":
+		file = "azure-1"
+	case host == "pricing.us-east-1.amazonaws.com":
+		file = strings.Split(req.URL.Path, "/")[4] // /offers/v1.0/aws/SERVICE/current/REGION/index.json
+	}
+	text, err := os.ReadFile("../../testdata/prices/" + file + ".json")
+	if err != nil {
+		return &http.Response{StatusCode: http.StatusServiceUnavailable, Status: "503 Service Unavailable", Body: http.NoBody, Request: req}, nil
+	}
+	list := string(text)
+	if l.edit != nil {
+		list = l.edit.Replace(list)
+	}
+	return &http.Response{StatusCode: http.StatusOK, Status: "200 OK", Body: io.NopCloser(strings.NewReader(list)), Request: req}, nil
+}
+
+const awsLists = "pricing.us-east-1.amazonaws.com"
 
 func TestPricesAreRefreshedAndSavedForTheEstimates(t *testing.T) {
 	t.Setenv("GOOGLE_API_KEY", "")
 	d := ready(t)
 	saved := filepath.Join(d.dir, "prices.json")
 	var out lockedBuffer
-	code := run(t.Context(), d.args([]string{"prices", "--refresh", "--save", saved}), streams{in: strings.NewReader(""), out: &out, err: &out, transport: azureLists{t}})
+	code := run(t.Context(), d.args([]string{"prices", "--refresh", "--save", saved}), streams{in: strings.NewReader(""), out: &out, err: &out, transport: priceLists{down: awsLists, edit: strings.NewReplacer("2.6e-05", "2.5e-05")}})
 	for _, says := range []string{
 		"changed: providers.azure-functions.gb_second[0].price: 0.000026 -> 0.000025", "kept: providers.aws-lambda: pricing.us-east-1.amazonaws.com answers 503",
-		"kept: providers.gcp-functions: Google's catalog needs an API key", "saved in " + saved,
+		"kept: providers.gcp-functions: the catalog of Google needs an API key", "saved in " + saved,
 	} {
 		if !strings.Contains(out.String(), says) {
 			t.Errorf("nothing says %q", says)
@@ -67,7 +75,7 @@ func TestARefreshThatReadsNothingFails(t *testing.T) {
 	d := newDesk(t)
 	var out lockedBuffer
 	args := d.args([]string{"prices", "--refresh", "--of", faas.AWSLambda, "--save", filepath.Join(d.dir, "prices.json")})
-	if code := run(t.Context(), args, streams{in: strings.NewReader(""), out: &out, err: &out, transport: azureLists{t}}); code != exitCodes[faas.ErrUnavailable] || !strings.Contains(out.String(), "503") {
+	if code := run(t.Context(), args, streams{in: strings.NewReader(""), out: &out, err: &out, transport: priceLists{down: awsLists}}); code != exitCodes[faas.ErrUnavailable] || !strings.Contains(out.String(), "503") {
 		t.Errorf("exit code %d:\n%s", code, out.String())
 	}
 	if _, err := os.Stat(filepath.Join(d.dir, "prices.json")); !os.IsNotExist(err) {
