@@ -222,26 +222,27 @@ func TestEverythingThatCanBeRefusedIsRefusedBeforeTheFirstCall(t *testing.T) {
 		name string
 		edit func(*serverless.ServiceSpec, *serverless.ServerlessConfig, *[]uint32)
 		says string
+		want faas.Code
 	}{
-		{"no name", func(s *serverless.ServiceSpec, _ *serverless.ServerlessConfig, _ *[]uint32) { s.Name = "" }, "Name is empty"},
-		{"no binary", func(s *serverless.ServiceSpec, _ *serverless.ServerlessConfig, _ *[]uint32) { s.BinaryPath = "" }, "BinaryPath is empty"},
-		{"missing binary", func(s *serverless.ServiceSpec, _ *serverless.ServerlessConfig, _ *[]uint32) { s.BinaryPath += "x" }, "no such file"},
+		{"no name", func(s *serverless.ServiceSpec, _ *serverless.ServerlessConfig, _ *[]uint32) { s.Name = "" }, "Name is empty", faas.ErrInvalidArgument},
+		{"no binary", func(s *serverless.ServiceSpec, _ *serverless.ServerlessConfig, _ *[]uint32) { s.BinaryPath = "" }, "BinaryPath is empty", faas.ErrInvalidArgument},
+		{"missing binary", func(s *serverless.ServiceSpec, _ *serverless.ServerlessConfig, _ *[]uint32) { s.BinaryPath += "x" }, "no such file", faas.ErrInvalidArgument},
 		{"bad environment name", func(s *serverless.ServiceSpec, _ *serverless.ServerlessConfig, _ *[]uint32) {
 			s.Env = map[string]string{"A=B": canary}
-		}, `"A=B"`},
-		{"no jobs", func(_ *serverless.ServiceSpec, _ *serverless.ServerlessConfig, jobs *[]uint32) { *jobs = nil }, "no job ids"},
-		{"too much memory", func(_ *serverless.ServiceSpec, c *serverless.ServerlessConfig, _ *[]uint32) { c.DefaultMemoryMB = 2049 }, "2049 MB"},
+		}, `"A=B"`, faas.ErrInvalidArgument},
+		{"no jobs", func(_ *serverless.ServiceSpec, _ *serverless.ServerlessConfig, jobs *[]uint32) { *jobs = nil }, "no job ids", faas.ErrInvalidArgument},
+		{"too much memory", func(_ *serverless.ServiceSpec, c *serverless.ServerlessConfig, _ *[]uint32) { c.DefaultMemoryMB = 2049 }, "2049 MB", faas.ErrTooLarge},
 		{"too long", func(_ *serverless.ServiceSpec, c *serverless.ServerlessConfig, _ *[]uint32) {
 			c.DefaultTimeoutSecs = 301
-		}, "301 s"},
+		}, "301 s", faas.ErrTooLarge},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			cloud := faastest.NewMemory()
 			s, cfg, jobs := spec(t), policy(true, false).Serverless.Config(), []uint32{0, 1}
 			tt.edit(&s, &cfg, &jobs)
 			_, err := serverless.DeployServerless(t.Context(), s, jobs, cfg, serverless.WithExecutor(cloud.Executor("svc")))
-			if !errors.Is(err, faas.ErrInvalidArgument) || !strings.Contains(err.Error(), tt.says) {
-				t.Errorf("error %v, want invalid argument that says %q", err, tt.says)
+			if faas.CodeOf(err) != tt.want || !strings.Contains(err.Error(), tt.says) {
+				t.Errorf("error %v, want %q that says %q", err, tt.want, tt.says)
 			}
 			if strings.Contains(fmt.Sprintf("%v %+v", err, err), canary) {
 				t.Errorf("the error holds an environment value: %v", err)

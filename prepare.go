@@ -5,6 +5,7 @@ import (
 	"context"
 	"maps"
 	"reflect"
+	"slices"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/engine"
@@ -59,14 +60,7 @@ func prepare(ctx context.Context, spec ServiceSpec, strategy Strategy, cfg Serve
 		if p.dir, err = scratch.New("blueprint-package", nil); err != nil {
 			return faas.Errorf(faas.ErrInternal, "package", cfg.Provider.Provider, "%w", err)
 		}
-		if err := packageUnits(ctx, p.dir.Path(), units); err != nil {
-			return err
-		}
-		// The package was made from the file that was inspected, and not from one that took its place.
-		if again, err := faas.InspectBinary(spec.BinaryPath); err != nil || again.SHA256 != p.binary.SHA256 {
-			return cmp.Or(err, changedFile(spec.BinaryPath))
-		}
-		return nil
+		return packageUnits(ctx, p.dir.Path(), p.binary, units)
 	})
 	if err != nil {
 		return nil, err
@@ -157,9 +151,9 @@ func wantedFunctions(spec ServiceSpec, jobIDs []uint32, cfg ServerlessConfig) ([
 			f.MemoryMB = sizes.RoundUp(f.MemoryMB)
 			switch {
 			case f.MemoryMB > limits.MaxMemoryMB:
-				return nil, faas.JobErrorf(faas.ErrInvalidArgument, "deploy", provider, id, "memory of %d MB is above the provider's limit of %d MB", f.MemoryMB, limits.MaxMemoryMB)
+				return nil, faas.JobErrorf(faas.ErrTooLarge, "deploy", provider, id, "memory of %d MB is above the provider's limit of %d MB", f.MemoryMB, limits.MaxMemoryMB)
 			case f.TimeoutSecs > limits.MaxTimeoutSecs:
-				return nil, faas.JobErrorf(faas.ErrInvalidArgument, "deploy", provider, id, "timeout of %d s is above the provider's limit of %d s", f.TimeoutSecs, limits.MaxTimeoutSecs)
+				return nil, faas.JobErrorf(faas.ErrTooLarge, "deploy", provider, id, "timeout of %d s is above the provider's limit of %d s", f.TimeoutSecs, limits.MaxTimeoutSecs)
 			}
 		}
 		functions[i] = f
@@ -167,8 +161,17 @@ func wantedFunctions(spec ServiceSpec, jobIDs []uint32, cfg ServerlessConfig) ([
 	return functions, nil
 }
 
-// packageUnits builds the units' packages: one for all units that hold the same files.
-func packageUnits(ctx context.Context, dir string, units []faas.Unit) error {
+// packageUnits builds the units' packages: one for all units that hold the same files. They are made from the file that was inspected, and not from one that
+// took its place.
+func packageUnits(ctx context.Context, dir string, bin *faas.Binary, units []faas.Unit) error {
+	for i := range units {
+		units[i].Files = slices.Clone(units[i].Files)
+		for j := range units[i].Files {
+			if f := &units[i].Files[j]; f.Path == bin.Path {
+				f.SHA256 = bin.SHA256
+			}
+		}
+	}
 	var built []int // the first unit of each package
 next:
 	for i := range units {

@@ -16,8 +16,8 @@ type Code string
 const (
 	ErrNotFound         Code = "not found"
 	ErrAlreadyExists    Code = "already exists"
-	ErrInvalidArgument  Code = "invalid argument"
-	ErrTooLarge         Code = "too large"
+	ErrInvalidArgument  Code = "invalid argument" // a value that is wrong in itself, or below the least that there is; and whatever is wrong in a policy file
+	ErrTooLarge         Code = "too large"        // a value above a limit: memory, timeout, payload, package, environment, quota; less of it is accepted
 	ErrPermissionDenied Code = "permission denied"
 	ErrThrottled        Code = "throttled"   // the caller may try again after Error.RetryAfter
 	ErrConflict         Code = "conflict"    // something else is changing the resource, or has changed it

@@ -115,8 +115,9 @@ type Executor interface {
 	Invoker
 
 	// Units maps the wanted functions to units. It is pure: no I/O, the same answer for the same input, in a fixed order; every function is in
-	// exactly one unit, and no functions are no units. It must return ErrInvalidArgument, ErrTooLarge or ErrUnsupported for anything the provider would refuse (memory, timeout,
-	// environment, architecture, a binary that speaks only stdin and stdout where that cannot be adapted), naming the job, the value and the limit.
+	// exactly one unit, and no functions are no units. Anything the provider would refuse is refused, naming the job, the value and the limit: with ErrTooLarge
+	// what is above a limit (memory, timeout, environment, binary), with ErrInvalidArgument what is malformed, twice there or below the least, with ErrUnsupported what
+	// the provider cannot run (an architecture, a binary that speaks only stdin and stdout where that cannot be adapted).
 	Units(bin *Binary, functions []Function) ([]Unit, error)
 
 	// Observe says what exists under a unit's ID, or returns an error for which CodeOf gives ErrNotFound. It changes nothing, and costs one

@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"os"
@@ -26,11 +27,12 @@ type PackageFile struct {
 	Path    string
 	Content []byte
 	Mode    uint32 // permission bits, such as 0o755; 0 means 0o644
+	SHA256  string // hex, of what is at Path; a file that has another is not packed. Empty: any
 }
 
 // BootstrapFiles returns the files of the simplest package: the executable as "bootstrap" at the root.
 func BootstrapFiles(bin *Binary) []PackageFile {
-	return []PackageFile{{Name: "bootstrap", Path: bin.Path, Mode: 0o755}}
+	return []PackageFile{{Name: "bootstrap", Path: bin.Path, Mode: 0o755, SHA256: bin.SHA256}}
 }
 
 // Package is a zip on disk, ready for upload. It is immutable, and identified by its hash.
@@ -71,7 +73,8 @@ var packageTime = time.Date(1980, time.January, 1, 0, 0, 0, 0, time.UTC)
 // tells whether anything changed. There are only files in it, no directories. Files are streamed, and compressed on all processors. With an error, dir is as it was.
 //
 // The error is ErrInvalidArgument for no files at all, a name that is empty, not a clean relative slash path, not UTF-8 or there twice, a mode beyond the
-// permission bits, and a Path that cannot be read or is no regular file; ErrConflict for a file that changes while it is read; ErrTimeout where
+// permission bits, and a Path that cannot be read or is no regular file; ErrConflict for a file that changes while it is read, or is not the one with
+// its SHA256; ErrTimeout where
 // ctx is done first; ErrInternal where dir cannot be written.
 func BuildPackage(ctx context.Context, dir string, files []PackageFile) (*Package, error) {
 	files = slices.Clone(files)
@@ -118,6 +121,8 @@ func checkFiles(files []PackageFile) error {
 			return packageError(ErrInvalidArgument, "name %q: there twice", f.Name)
 		case f.Mode > 0o777:
 			return packageError(ErrInvalidArgument, "%s: mode %#o has more than permission bits", f.Name, f.Mode)
+		case f.SHA256 != "" && f.Path == "":
+			return packageError(ErrInvalidArgument, "%s: SHA256 is set, and Path is not", f.Name)
 		case f.Path != "" && f.Content != nil:
 			return packageError(ErrInvalidArgument, "%s: both Path and Content are set", f.Name)
 		}
@@ -135,9 +140,9 @@ func checkFiles(files []PackageFile) error {
 func isControl(r rune) bool { return r < ' ' || r == 0x7f }
 
 func writePackage(ctx context.Context, w io.Writer, files []PackageFile) (*Package, error) {
-	hash := sha256.New()
+	sum := sha256.New()
 	size := &countingWriter{}
-	zw := zip.NewWriter(bufio.NewWriterSize(io.MultiWriter(w, hash, size), 64<<10))
+	zw := zip.NewWriter(bufio.NewWriterSize(io.MultiWriter(w, sum, size), 64<<10))
 	deflate := newDeflater()
 	defer deflate.wait() // after an error it may still be at work
 	zw.RegisterCompressor(zip.Deflate, func(w io.Writer) (io.WriteCloser, error) {
@@ -156,7 +161,7 @@ func writePackage(ctx context.Context, w io.Writer, files []PackageFile) (*Packa
 	if err := zw.Close(); err != nil {
 		return nil, packageError(ErrInternal, "%w", err)
 	}
-	pkg.sha256, pkg.size = hex.EncodeToString(hash.Sum(nil)), size.n
+	pkg.sha256, pkg.size = hex.EncodeToString(sum.Sum(nil)), size.n
 	return pkg, nil
 }
 
@@ -179,6 +184,9 @@ func addFile(ctx context.Context, zw *zip.Writer, f PackageFile, buf []byte) (in
 		return 0, packageError(ErrInvalidArgument, "name %.40q: %w", f.Name, err)
 	}
 	in := &sourceReader{ctx: ctx, r: src}
+	if f.SHA256 != "" {
+		in.hash = sha256.New()
+	}
 	n, err := io.CopyBuffer(w, in, buf)
 	switch {
 	case in.err != nil && ctx.Err() != nil:
@@ -189,6 +197,8 @@ func addFile(ctx context.Context, zw *zip.Writer, f PackageFile, buf []byte) (in
 		return 0, packageError(ErrInternal, "%s: %w", f.Name, err)
 	case n != size:
 		return 0, packageError(ErrConflict, "%s: %s changed while it was read: it had %d bytes and then %d", f.Name, f.Path, size, n)
+	case in.hash != nil && hex.EncodeToString(in.hash.Sum(nil)) != strings.ToLower(f.SHA256):
+		return 0, packageError(ErrConflict, "%s: %s has changed since it was inspected: deploy again when it is whole", f.Name, f.Path)
 	}
 	return n, nil
 }
@@ -226,9 +236,10 @@ func (w *countingWriter) Write(p []byte) (int, error) {
 
 // sourceReader reads until the context is done, and keeps its error apart from those of writing.
 type sourceReader struct {
-	ctx context.Context
-	r   io.Reader
-	err error
+	ctx  context.Context
+	r    io.Reader
+	hash hash.Hash // of what was read, unless nil
+	err  error
 }
 
 func (r *sourceReader) Read(p []byte) (int, error) {
@@ -236,6 +247,9 @@ func (r *sourceReader) Read(p []byte) (int, error) {
 		return 0, r.err
 	}
 	n, err := r.r.Read(p)
+	if r.hash != nil {
+		r.hash.Write(p[:n]) // never fails
+	}
 	if err != nil && err != io.EOF {
 		r.err = err
 	}

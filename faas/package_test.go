@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -157,6 +158,7 @@ func TestBuildPackageRefusesBadFiles(t *testing.T) {
 		"file as parent":   {name("a/b", "a-", "a"), `name "a/b": "a" is a file`},
 		"mode":             {[]PackageFile{{Name: "a", Path: ok, Mode: 0o4755}}, `a: mode 04755 has more than permission bits`},
 		"two sources":      {[]PackageFile{{Name: "a", Path: ok, Content: []byte("x")}}, `a: both Path and Content are set`},
+		"hash of content":  {[]PackageFile{{Name: "a", Content: []byte("x"), SHA256: "ab"}}, `a: SHA256 is set, and Path is not`},
 		"source directory": {[]PackageFile{{Name: "a", Path: os.TempDir()}}, ``},
 		"no source":        {[]PackageFile{{Name: "a", Path: filepath.Join(dir, "missing")}}, ``},
 		"second missing":   {[]PackageFile{{Name: "a", Path: ok}, {Name: "b", Path: filepath.Join(dir, "missing")}}, ``},
@@ -175,6 +177,26 @@ func TestBuildPackageRefusesBadFiles(t *testing.T) {
 	if _, err := BuildPackage(t.Context(), filepath.Join(dir, "missing"), name("a")); CodeOf(err) != ErrInternal {
 		t.Errorf("a directory that does not exist: %v", err)
 	}
+}
+
+func TestBuildPackageTakesOnlyTheFileThatWasInspected(t *testing.T) {
+	dir := t.TempDir()
+	path := writeFile(t, filepath.Join(dir, "job"), []byte("hello"))
+	const sum = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+	with, err := BuildPackage(t.Context(), t.TempDir(), []PackageFile{{Name: "a", Path: path, SHA256: strings.ToUpper(sum)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	without, err := BuildPackage(t.Context(), t.TempDir(), []PackageFile{{Name: "a", Path: path}})
+	if err != nil || with.SHA256() != without.SHA256() {
+		t.Errorf("the zip depends on whether the hash was given: %v", err)
+	}
+	writeFile(t, path, []byte("hullo"))
+	out := t.TempDir()
+	if _, err := BuildPackage(t.Context(), out, []PackageFile{{Name: "a", Path: path, SHA256: sum}}); CodeOf(err) != ErrConflict || !strings.Contains(err.Error(), path) {
+		t.Errorf("a file that has changed: %v", err)
+	}
+	wantEmpty(t, out)
 }
 
 func wantEmpty(t *testing.T, dir string) {

@@ -155,7 +155,6 @@ func (s *suite) units(t *testing.T) {
 }
 
 func (s *suite) refusals(t *testing.T, exec *watched) {
-	refused := []faas.Code{faas.ErrInvalidArgument, faas.ErrTooLarge, faas.ErrUnsupported}
 	change := func(f func(*faas.Function)) []faas.Function {
 		functions := s.functions(2, 5)
 		f(&functions[1])
@@ -165,19 +164,20 @@ func (s *suite) refusals(t *testing.T, exec *watched) {
 	for _, test := range []struct {
 		name      string
 		functions []faas.Function
+		want      faas.Code
 		words     []string // in the error
 	}{
-		{"more memory than the limit", change(func(f *faas.Function) { f.MemoryMB = overMemory }), []string{fmt.Sprint(overMemory)}},
-		{"no memory", change(func(f *faas.Function) { f.MemoryMB = 0 }), nil},
-		{"a longer timeout than the limit", change(func(f *faas.Function) { f.TimeoutSecs = overTimeout }), []string{fmt.Sprint(overTimeout), fmt.Sprint(s.h.Limits.MaxTimeoutSecs)}},
-		{"no timeout", change(func(f *faas.Function) { f.TimeoutSecs = 0 }), nil},
-		{"an environment variable without a name", change(func(f *faas.Function) { f.Env[""] = s.secret }), nil},
-		{"an environment variable with an equals sign in its name", change(func(f *faas.Function) { f.Env["A=B"] = s.secret }), []string{"A=B"}},
-		{"a job wanted twice", append(s.functions(5), s.function(5)), nil},
+		{"more memory than the limit", change(func(f *faas.Function) { f.MemoryMB = overMemory }), faas.ErrTooLarge, []string{fmt.Sprint(overMemory)}},
+		{"no memory", change(func(f *faas.Function) { f.MemoryMB = 0 }), faas.ErrInvalidArgument, nil},
+		{"a longer timeout than the limit", change(func(f *faas.Function) { f.TimeoutSecs = overTimeout }), faas.ErrTooLarge, []string{fmt.Sprint(overTimeout), fmt.Sprint(s.h.Limits.MaxTimeoutSecs)}},
+		{"no timeout", change(func(f *faas.Function) { f.TimeoutSecs = 0 }), faas.ErrInvalidArgument, nil},
+		{"an environment variable without a name", change(func(f *faas.Function) { f.Env[""] = s.secret }), faas.ErrInvalidArgument, nil},
+		{"an environment variable with an equals sign in its name", change(func(f *faas.Function) { f.Env["A=B"] = s.secret }), faas.ErrInvalidArgument, []string{"A=B"}},
+		{"a job wanted twice", append(s.functions(5), s.function(5)), faas.ErrInvalidArgument, nil},
 	} {
 		t.Run("refuses "+test.name, func(t *testing.T) {
 			_, err := exec.as(t).Units(s.binary, test.functions)
-			wantCode(t, err, refused...)
+			wantCode(t, err, test.want)
 			e := asError(err)
 			if e.JobID != 5 {
 				t.Errorf("the error names job %d, want 5: %v", e.JobID, err)
@@ -191,6 +191,6 @@ func (s *suite) refusals(t *testing.T, exec *watched) {
 	}
 	t.Run("refuses to deploy no binary", func(t *testing.T) {
 		_, err := exec.as(t).Units(nil, s.functions(0))
-		wantCode(t, err, refused...)
+		wantCode(t, err, faas.ErrInvalidArgument)
 	})
 }

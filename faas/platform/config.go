@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -129,22 +130,39 @@ func object(dec *json.Decoder) (map[string]json.RawMessage, error) {
 	return members, nil
 }
 
+// excess is the error of a value that is above a limit.
+type excess struct{ error }
+
+func excessf(format string, args ...any) error { return excess{fmt.Errorf(format, args...)} }
+
+// refusalCode is the code of an error of check for those who did not write a header, which is malformed as a whole.
+func refusalCode(err error) faas.Code {
+	if errors.As(err, new(excess)) {
+		return faas.ErrTooLarge
+	}
+	return faas.ErrInvalidArgument
+}
+
 // check names what the platform does not allow.
 func (c *config) check(l *Limits) error {
 	switch {
-	case c.MemoryMB < minMemoryMB || c.MemoryMB > l.MaxMemoryMB:
+	case c.MemoryMB < minMemoryMB:
 		return fmt.Errorf("memory_mb is %d, allowed are %d to %d", c.MemoryMB, minMemoryMB, l.MaxMemoryMB)
-	case c.TimeoutSecs < 1 || c.TimeoutSecs > l.MaxTimeoutSecs:
+	case c.MemoryMB > l.MaxMemoryMB:
+		return excessf("memory_mb is %d, allowed are %d to %d", c.MemoryMB, minMemoryMB, l.MaxMemoryMB)
+	case c.TimeoutSecs < 1:
 		return fmt.Errorf("timeout_secs is %d, allowed are 1 to %d", c.TimeoutSecs, l.MaxTimeoutSecs)
+	case c.TimeoutSecs > l.MaxTimeoutSecs:
+		return excessf("timeout_secs is %d, allowed are 1 to %d", c.TimeoutSecs, l.MaxTimeoutSecs)
 	case c.MaxConcurrency > l.MaxConcurrency:
-		return fmt.Errorf("max_concurrency is %d, the limit is %d", c.MaxConcurrency, l.MaxConcurrency)
+		return excessf("max_concurrency is %d, the limit is %d", c.MaxConcurrency, l.MaxConcurrency)
 	}
 	total := 0
 	for name, value := range c.Env {
 		total += len(name) + len(value) + 2
 		switch {
 		case len(name)+len(value)+2 > maxVariable:
-			return fmt.Errorf("env_vars: %.60q and its value have more than %d bytes, the limit", name, maxVariable-2)
+			return excessf("env_vars: %.60q and its value have more than %d bytes, the limit", name, maxVariable-2)
 		case !validEnvName(name):
 			return fmt.Errorf("env_vars: %.60q is not a name of letters, digits and underscores that begins with no digit", name)
 		case name == frame.Env:
@@ -154,7 +172,7 @@ func (c *config) check(l *Limits) error {
 		}
 	}
 	if total > maxEnvironment {
-		return fmt.Errorf("env_vars have %d bytes together, the limit is %d", total, maxEnvironment)
+		return excessf("env_vars have %d bytes together, the limit is %d", total, maxEnvironment)
 	}
 	return nil
 }

@@ -47,16 +47,13 @@ func (e *Executor) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Un
 	units := make([]faas.Unit, 0, len(functions))
 	seen := make(map[uint32]bool, len(functions))
 	for _, f := range functions {
-		bad := func(format string, args ...any) error {
-			return faas.JobErrorf(faas.ErrInvalidArgument, "plan", providerName, f.JobID, format, args...)
-		}
 		if seen[f.JobID] {
-			return nil, bad("the job is there twice")
+			return nil, faas.JobErrorf(faas.ErrInvalidArgument, "plan", providerName, f.JobID, "the job is there twice")
 		}
 		seen[f.JobID] = true
 		c := functionConfig(f)
 		if err := c.check(&e.p.opts.limits); err != nil {
-			return nil, bad("%w", err)
+			return nil, faas.JobErrorf(refusalCode(err), "plan", providerName, f.JobID, "%w", err)
 		}
 		units = append(units, faas.Unit{
 			ID: functionid.Protocol.Of(e.service, f.JobID), Functions: []faas.Function{f},
@@ -127,7 +124,7 @@ func (e *Executor) Converge(ctx context.Context, u faas.Unit, _ *faas.State, rep
 	fn := u.Functions[0]
 	c := functionConfig(fn)
 	if err := c.check(&e.p.opts.limits); err != nil {
-		return faas.State{}, faas.JobErrorf(faas.ErrInvalidArgument, "deploy", providerName, fn.JobID, "%w", err)
+		return faas.State{}, faas.JobErrorf(refusalCode(err), "deploy", providerName, fn.JobID, "%w", err)
 	}
 	pkg, err := u.Package.Open()
 	if err != nil {

@@ -205,15 +205,21 @@ func TestUnitsRefuseWhatThePlatformWould(t *testing.T) {
 	defer p.Close()
 	e, bin := newExecutor(t, p, "s", "true")
 	ok := faas.Function{JobID: 1, MemoryMB: 256, TimeoutSecs: 10}
-	tests := map[string]func(*faas.Function){
-		"memory":  func(f *faas.Function) { f.MemoryMB = 20_000 },
-		"timeout": func(f *faas.Function) { f.TimeoutSecs = 0 },
-		"name":    func(f *faas.Function) { f.Env = map[string]string{"A-B": "x"} },
+	tests := map[string]struct {
+		change func(*faas.Function)
+		want   faas.Code
+	}{
+		"memory":       {func(f *faas.Function) { f.MemoryMB = 20_000 }, faas.ErrTooLarge},
+		"no memory":    {func(f *faas.Function) { f.MemoryMB = 0 }, faas.ErrInvalidArgument},
+		"timeout":      {func(f *faas.Function) { f.TimeoutSecs = 0 }, faas.ErrInvalidArgument},
+		"long timeout": {func(f *faas.Function) { f.TimeoutSecs = 20_000 }, faas.ErrTooLarge},
+		"environment":  {func(f *faas.Function) { f.Env = map[string]string{"A": strings.Repeat("x", maxVariable)} }, faas.ErrTooLarge},
+		"name":         {func(f *faas.Function) { f.Env = map[string]string{"A-B": "x"} }, faas.ErrInvalidArgument},
 	}
-	for name, change := range tests {
+	for name, tt := range tests {
 		f := ok
-		change(&f)
-		if _, err := e.Units(bin, []faas.Function{f}); faas.CodeOf(err) != faas.ErrInvalidArgument {
+		tt.change(&f)
+		if _, err := e.Units(bin, []faas.Function{f}); faas.CodeOf(err) != tt.want {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
