@@ -35,7 +35,7 @@ func (d *diagnosis) checkStateDir(context.Context) faas.Check {
 		err = &fs.PathError{Op: "use", Path: at, Err: errors.New("it is no directory")}
 	}
 	if err == nil {
-		if err = mayWriteIn(at); err != nil {
+		if err = checkup.MayWriteIn(at); err != nil {
 			err = &fs.PathError{Op: "write in", Path: at, Err: err}
 		}
 	}

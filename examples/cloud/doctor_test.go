@@ -40,7 +40,7 @@ func TestDoctorOnThePlatformFindsAllWell(t *testing.T) {
 	noChain(t)
 	d := deployedDesk(t)
 	out := d.ok("doctor", "--service-id", "123")
-	for _, want := range []string{"ok    policy ", "ok    provider ", "ok    services ", "ok    binary ", "1 known"} {
+	for _, want := range []string{"ok    policy ", "ok    provider ", "ok    services ", "ok    binary ", "1 known", "ok    custom/endpoint ", "ok    custom/protocol ", "ok    custom/limits ", "ok    custom/clock "} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is missing:\n%s", want, out)
 		}

@@ -24,6 +24,8 @@
 // "list" (GET /api/functions?service=NAME answers {"functions":[...]} with what GET answers for each). With them an unchanged function is recognised and not
 // uploaded again, and a changed one is replaced without a gap. Without them every deployment uploads, and deletes the old function right before it puts the new one.
 //
+// The list may also hold "features", and "limits": {"max_memory_mb", "max_timeout_secs", "max_payload_mb", "max_package_mb", "max_functions"}, which [Executor.Diagnose] tells.
+//
 // A platform that announces "restore" keeps what the last PUT replaced, and takes POST /api/functions/{id}/restore with
 // {"package_sha256":"...","config_fingerprint":"..."}: 200 when the function is that, also if it was already, 404 or 409 where the platform does not have it. With it a
 // deployment that fails half-way puts back the functions that it had replaced; without it they are left as the deployment made them, and the error says so. If GET also

@@ -67,7 +67,7 @@ func (p *Platform) serveList(w http.ResponseWriter, r *http.Request) {
 	for _, f := range p.list(r.URL.Query().Get("service")) {
 		list = append(list, f.describe(""))
 	}
-	writeJSON(w, http.StatusOK, map[string]any{"functions": list, "features": features})
+	writeJSON(w, http.StatusOK, map[string]any{"functions": list, "features": features, "limits": p.declaredLimits()})
 }
 
 // crashLoop is how many processes fail one after another until a function that still has some is called unhealthy.

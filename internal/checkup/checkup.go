@@ -3,6 +3,7 @@ package checkup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -72,7 +73,13 @@ func check(status faas.CheckStatus, err error, remedy, format string, args []any
 	return faas.Check{Status: status, Detail: oneLine(fmt.Sprintf(format, args...)), Remedy: remedy, Err: err}
 }
 
-// Words are those of an error in one line, without the name of this module.
-func Words(err error) string { return oneLine(strings.TrimPrefix(err.Error(), "faas: ")) }
+// Words are those of an error in one line, without operation and provider, which the name of a check tells.
+func Words(err error) string {
+	var e *faas.Error
+	for errors.As(err, &e) && e.Err != nil {
+		err = e.Err
+	}
+	return oneLine(err.Error())
+}
 
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }

@@ -1,0 +1,89 @@
+package platform
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/checkup"
+)
+
+var _ faas.Diagnoser = (*Executor)(nil)
+
+// Diagnose looks whether the platform is open, its directory can be written to, and which limits are in force. Nothing is called or started.
+func (e *Executor) Diagnose(ctx context.Context) []faas.Check {
+	probes := []checkup.Probe{{Name: "directory", Look: e.p.checkDirectory}, {Name: "functions", Look: e.p.checkFunctions}, {Name: "limits", Look: e.p.checkLimits}, {Name: "memory", Look: e.p.checkMemory}}
+	open := checkup.Run(ctx, checkup.Time, checkup.Probe{Name: "platform", Look: func(ctx context.Context) faas.Check {
+		e.p.mu.RLock()
+		defer e.p.mu.RUnlock()
+		switch err := ctx.Err(); {
+		case e.p.closed:
+			return checkup.FailBy(notRunError(faas.ErrUnavailable, "diagnose", "the platform is closed"), "start the program that embeds the platform again")
+		case err != nil:
+			return checkup.FailBy(notRunError(faas.ErrTimeout, "diagnose", "%w", err), "try again, with more time")
+		}
+		return checkup.OK("it is open")
+	}})
+	if open[0].Status != faas.CheckOK {
+		return append(open, checkup.SkipAll("the platform could not be looked at", probes...)...)
+	}
+	return append(open, checkup.Run(ctx, checkup.Time, probes...)...)
+}
+
+func (p *Platform) checkDirectory(context.Context) faas.Check {
+	dir := p.store.dir
+	info, err := os.Stat(dir)
+	if err == nil && !info.IsDir() {
+		err = fs.ErrInvalid
+	}
+	if err == nil {
+		err = checkup.MayWriteIn(dir)
+	}
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return checkup.FailBy(notRunError(faas.ErrPermissionDenied, "diagnose", "directory %s: %w", dir, err), "chmod u+rwx '"+dir+"'")
+	case err != nil:
+		return checkup.FailBy(notRunError(faas.ErrInternal, "diagnose", "directory %s: %w", dir, err), "start the platform again, with a directory that exists and can be written to")
+	case p.store.own != nil:
+		return checkup.OK("%s can be written to, and goes with the platform", dir)
+	}
+	return checkup.OK("%s can be written to, and stays", dir)
+}
+
+func (p *Platform) checkFunctions(context.Context) faas.Check {
+	p.mu.RLock()
+	count, broken := len(p.functions), 0
+	for _, f := range p.functions {
+		if f.broken != nil {
+			broken++
+		}
+	}
+	p.mu.RUnlock()
+	most := p.opts.limits.MaxFunctions
+	switch {
+	case count >= most:
+		return checkup.FailBy(notRunError(faas.ErrTooLarge, "diagnose", "there are %d functions, and no more than %d", count, most), "remove functions, or start the platform with a larger Limits.MaxFunctions")
+	case broken > 0:
+		return checkup.Warn(nil, "deploy them again, or remove them", "%d of %d functions were stored and cannot be brought back", broken, count)
+	}
+	return checkup.OK("%d of %d", count, most)
+}
+
+func (p *Platform) checkLimits(context.Context) faas.Check {
+	l := &p.opts.limits
+	return checkup.OK("memory %d MB, timeout %d s, payload %d MB, zip %d MB, unpacked %d MB", l.MaxMemoryMB, l.MaxTimeoutSecs, l.MaxPayloadMB, l.MaxPackageMB, l.MaxUnpackedMB)
+}
+
+func (p *Platform) checkMemory(context.Context) faas.Check {
+	return checkup.OK("%s", p.MemoryLimitKind())
+}
+
+// declaredLimits is what the platform says of its limits beside the list of functions.
+func (p *Platform) declaredLimits() map[string]any {
+	l := &p.opts.limits
+	return map[string]any{
+		"max_memory_mb": l.MaxMemoryMB, "max_timeout_secs": l.MaxTimeoutSecs, "max_payload_mb": l.MaxPayloadMB, "max_package_mb": l.MaxPackageMB, "max_functions": l.MaxFunctions,
+	}
+}
