@@ -124,9 +124,17 @@
 //	      "Effect": "Allow",
 //	      "Action": ["sts:GetCallerIdentity"],
 //	      "Resource": "*"
+//	    },
+//	    {
+//	      "Sid": "Diagnose",
+//	      "Effect": "Allow",
+//	      "Action": ["lambda:GetAccountSettings", "iam:GetRole", "iam:SimulatePrincipalPolicy"],
+//	      "Resource": "*"
 //	    }
 //	  ]
 //	}
+//
+// The last statement is for [Executor.Diagnose] alone, which goes without what it may not look at and says so.
 //
 // # Leaving it out
 //

@@ -242,12 +242,21 @@ func TestTheDocumentedPolicyIsWhatIsCalled(t *testing.T) {
 		if err := e.Remove(t.Context(), "blueprint-policy-0"); err != nil {
 			t.Fatal(err)
 		}
+		d := diagnosis{e: e, account: "123456789012"}
+		for _, n := range d.needs() {
+			for _, action := range append(n.actions, n.wished...) {
+				if !slices.Contains(documentedActions(t), action) {
+					t.Errorf("the diagnosis asks for %s, which is not documented", action)
+				}
+			}
+		}
+		e.Diagnose(t.Context())
 	})
 	needed := map[string]bool{ // for members of other calls
 		"iam:PassRole": true, "iam:TagRole": true, "lambda:ListTags": true, "lambda:GetLayerVersion": true, "kms:CreateGrant": true, "kms:Encrypt": true, "kms:Decrypt": true,
 		"ec2:DescribeSecurityGroups": true, "ec2:DescribeSubnets": true, "ec2:DescribeVpcs": true,
 	}
-	named := map[string]string{"Invoke": "InvokeFunction", "PutBucketLifecycleConfiguration": "PutLifecycleConfiguration", "HeadObject": "GetObject", "ListObjectsV2": "ListBucket"}
+	named := map[string]string{"Invoke": "InvokeFunction", "PutBucketLifecycleConfiguration": "PutLifecycleConfiguration", "HeadObject": "GetObject", "ListObjectsV2": "ListBucket", "HeadBucket": "ListBucket"}
 	for _, c := range server.Calls() {
 		action := c.Operation
 		if n, ok := named[action]; ok {

@@ -79,13 +79,16 @@ func (e *Executor) callIAM(ctx context.Context, operation string, values map[str
 	}
 	return e.send(ctx, awssign.IAM(e.region), awssign.Request{
 		Operation: operation, Method: "POST", Path: "/", Body: []byte(form.Encode()),
-		Header: map[string]string{"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"},
+		Header:   map[string]string{"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"},
+		ReadOnly: strings.HasPrefix(operation, "Get") || strings.HasPrefix(operation, "Simulate"),
 	})
 }
 
 type iamRole struct {
-	Arn  string `xml:"Arn"`
-	Tags []struct {
+	Arn string `xml:"Arn"`
+	// Trust is who may assume the role, as JSON with the escapes of a URL.
+	Trust string `xml:"AssumeRolePolicyDocument"`
+	Tags  []struct {
 		Key   string `xml:"Key"`
 		Value string `xml:"Value"`
 	} `xml:"Tags>member"`
@@ -145,13 +148,17 @@ func (e *Executor) ensureRole(ctx context.Context) (string, error) {
 	return role.Arn, err
 }
 
-// ownRole reads the service's role and refuses one that somebody else made.
-func (e *Executor) ownRole(ctx context.Context) (iamRole, error) {
-	body, err := e.callIAM(ctx, "GetRole", map[string]string{"RoleName": e.roleName()})
+func (e *Executor) getRole(ctx context.Context, name string) (iamRole, error) {
+	body, err := e.callIAM(ctx, "GetRole", map[string]string{"RoleName": name})
 	if err != nil {
 		return iamRole{}, err
 	}
-	role, err := readRole(body, "GetRole")
+	return readRole(body, "GetRole")
+}
+
+// ownRole reads the service's role and refuses one that somebody else made.
+func (e *Executor) ownRole(ctx context.Context) (iamRole, error) {
+	role, err := e.getRole(ctx, e.roleName())
 	if err != nil {
 		return role, err
 	}

@@ -45,6 +45,8 @@ type Request struct {
 	// ReadOnly says that it changes nothing, whatever its method: nobody has to wait for its answer.
 	ReadOnly bool
 	Limit    int64 // of the answer, in bytes; 0: maxAnswer
+	// Seen, if not nil, is called with the header of the answer, whatever it is.
+	Seen func(http.Header)
 }
 
 const maxAnswer = 4 << 20
@@ -89,6 +91,9 @@ func (c *Client) Send(ctx context.Context, to Service, r Request) ([]byte, error
 		return nil, err
 	}
 	defer resp.Body.Close()
+	if r.Seen != nil {
+		r.Seen(resp.Header)
+	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, cmp.Or(r.Limit, maxAnswer)))
 	if err != nil {
 		return nil, err

@@ -111,6 +111,7 @@ func (s *Server) lambdaRoutes() []route {
 	return []route{
 		{"POST", functions, "CreateFunction", 201, s.createFunction},
 		{"GET", functions, "ListFunctions", 200, s.listFunctions},
+		{"GET", "/2016-08-19/account-settings", "GetAccountSettings", 200, s.accountSettings},
 		{"GET", functions + "/{FunctionName}", "GetFunction", 200, s.getFunction},
 		{"DELETE", functions + "/{FunctionName}", "DeleteFunction", 204, s.deleteFunction},
 		{"GET", functions + "/{FunctionName}/configuration", "GetFunctionConfiguration", 200, s.getFunctionConfiguration},

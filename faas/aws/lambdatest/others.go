@@ -95,7 +95,10 @@ func (s *Server) serveQuery(w http.ResponseWriter, r *http.Request, body []byte)
 	missing := failf(404, "NoSuchEntity", "The role with name %s cannot be found.", name)
 	existing := s.roles[name]
 	action := form.Get("Action")
-	if existing == nil && action != "CreateRole" && action != "GetCallerIdentity" {
+	if existing == nil && action == "GetRole" {
+		existing = s.givenRole(name)
+	}
+	if existing == nil && action != "CreateRole" && action != "GetCallerIdentity" && action != "SimulatePrincipalPolicy" {
 		missing.write(w, "iam")
 		return
 	}
@@ -106,7 +109,9 @@ func (s *Server) serveQuery(w http.ResponseWriter, r *http.Request, body []byte)
 			XMLName xml.Name `xml:"GetCallerIdentityResponse"`
 			Result  result   `xml:"GetCallerIdentityResult"`
 		}
-		writeXML(w, 200, response{Result: result{s.config.Account, "arn:aws:iam::" + s.config.Account + ":user/test", "AIDATEST"}})
+		writeXML(w, 200, response{Result: result{s.config.Account, s.config.Caller, "AIDATEST"}})
+	case "SimulatePrincipalPolicy":
+		s.simulate(w, form)
 	case "CreateRole":
 		if existing != nil {
 			failf(409, "EntityAlreadyExists", "Role with name %s already exists.", name).write(w, "iam")
@@ -165,14 +170,15 @@ type roleAnswer struct {
 }
 
 type roleXML struct {
-	RoleName, Arn string
-	Tags          []tagXML `xml:"Tags>member"`
+	Path, RoleName, Arn      string
+	AssumeRolePolicyDocument string   // as JSON, escaped as in a URL
+	Tags                     []tagXML `xml:"Tags>member"`
 }
 
 type tagXML struct{ Key, Value string }
 
 func (r *role) describe(name string) *roleXML {
-	out := &roleXML{RoleName: name, Arn: r.arn}
+	out := &roleXML{Path: "/", RoleName: name, Arn: r.arn, AssumeRolePolicyDocument: strings.ReplaceAll(url.QueryEscape(r.trust), "+", "%20")}
 	for key, value := range r.tags {
 		out.Tags = append(out.Tags, tagXML{key, value})
 	}
@@ -257,6 +263,8 @@ func (s *Server) serveS3(w http.ResponseWriter, r *http.Request, body []byte) {
 			failf(400, "InvalidRequest", "Missing required header for this request: Content-MD5 OR x-amz-checksum-*").write(w, "s3")
 			return
 		}
+	case "HeadBucket":
+		w.Header().Set("X-Amz-Bucket-Region", s.config.Region)
 	case "PutObject":
 		objects[key] = body
 	case "HeadObject", "GetObject":

@@ -30,6 +30,13 @@ type Config struct {
 	UnknownRoles []string
 	// Concurrency is how many invocations may run at the same time in the account. Zero means 1,000.
 	Concurrency int
+	// CodeUsed is how many bytes of the account's 75 GB of code are taken, beside the functions here.
+	CodeUsed int64
+	// Caller is the ARN of who calls. Default a user of the account.
+	Caller string
+	// Denied are the actions, such as "iam:PassRole", that SimulatePrincipalPolicy says the caller may not do. A value true says that a statement denies it.
+	// Calls are made to fail by Fault.
+	Denied map[string]bool
 	// InitTimeout is how long a bootstrap may take to ask for its first invocation. Zero means 10 s.
 	InitTimeout time.Duration
 	// LogPage is how many events a page of CloudWatch Logs has at most. Zero means 10,000; with any other number the first page of an answer is empty, as it may be.
@@ -91,6 +98,9 @@ func New(config Config) *Server {
 	}
 	if config.Account == "" {
 		config.Account = "123456789012"
+	}
+	if config.Caller == "" {
+		config.Caller = "arn:aws:iam::" + config.Account + ":user/test"
 	}
 	if config.Concurrency == 0 {
 		config.Concurrency = 1000

@@ -1,0 +1,213 @@
+//go:build !faas_only || faas_aws
+
+package aws
+
+import (
+	"context"
+	"encoding/xml"
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/credentials/ssocreds"
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/awssign"
+	"github.com/tangle-network/blueprint-serverless/internal/checkup"
+)
+
+var _ faas.Diagnoser = (*Executor)(nil)
+
+// Diagnose looks at the credentials (sts:GetCallerIdentity), the clock, the region, access to Lambda (lambda:GetFunction), the caller's other permissions (iam:SimulatePrincipalPolicy), the
+// execution role (iam:GetRole), the bucket (s3:ListBucket) where one is configured, and the account's quotas (lambda:GetAccountSettings). All of these calls read.
+func (e *Executor) Diagnose(ctx context.Context) []faas.Check {
+	d := &diagnosis{e: e}
+	identity := checkup.Run(ctx, 2*checkup.Time, checkup.Probe{Name: "credentials", Look: d.credentials})
+	probes := []checkup.Probe{
+		{Name: "region", Look: d.region}, {Name: "lambda", Look: d.access}, {Name: "permissions", Look: d.permissions}, {Name: "role", Look: d.role},
+		{Name: "bucket", Look: d.bucket}, {Name: "quota", Look: d.quota},
+	}
+	checks := append(identity, checkup.Run(ctx, checkup.Time, checkup.Probe{Name: "clock", Look: d.clock})...)
+	if identity[0].Status == faas.CheckFailed {
+		return append(checks, checkup.SkipAll("there are no credentials that AWS takes", probes...)...)
+	}
+	d.readSettings(ctx)
+	return append(checks, checkup.Run(ctx, checkup.Time, probes...)...)
+}
+
+// diagnosis is one Diagnose. What one step finds out, the later ones read.
+type diagnosis struct {
+	e *Executor
+
+	account, arn string // of the caller
+	regionErr    error  // the region did not take credentials that another one takes
+	header       http.Header
+	sent, came   time.Time
+
+	settings    *lambda.GetAccountSettingsOutput
+	settingsErr error
+}
+
+// readSettings asks for the quotas, whose answer also tells whether Lambda is there.
+func (d *diagnosis) readSettings(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, checkup.Time)
+	defer cancel()
+	d.settings, d.settingsErr = d.e.lambda.GetAccountSettings(ctx, &lambda.GetAccountSettingsInput{})
+}
+
+func diagnosed(err error) *faas.Error { return classify("diagnose", faas.NoJob, err) }
+
+const (
+	giveKeys  = "export AWS_ACCESS_KEY_ID=ID AWS_SECRET_ACCESS_KEY=KEY"
+	newTokens = "export AWS_ACCESS_KEY_ID=ID AWS_SECRET_ACCESS_KEY=KEY AWS_SESSION_TOKEN=TOKEN"
+)
+
+// signIn is the command of AWS's own command line that makes credentials, for the profile in use.
+func (e *Executor) signIn(command string) string {
+	if e.options.profile != "" {
+		return command + " --profile " + e.options.profile
+	}
+	return command
+}
+
+func (d *diagnosis) credentials(ctx context.Context) faas.Check {
+	e := d.e
+	found, err := e.aws.Credentials.Retrieve(ctx)
+	var session *ssocreds.InvalidTokenError
+	switch {
+	case errors.As(err, &session):
+		return checkup.Fail(diagnosed(err), e.signIn("aws sso login"), "the sign-in at IAM Identity Center has expired, or there was none")
+	case err != nil && ctx.Err() != nil:
+		return checkup.FailBy(diagnosed(err), "try again: the place where the credentials come from does not answer")
+	case err != nil:
+		return checkup.FailBy(diagnosed(err), strings.Join([]string{giveKeys, e.signIn("aws configure"), e.signIn("aws sso login")}, "\n"))
+	case found.Expired():
+		err := faas.Errorf(faas.ErrPermissionDenied, "diagnose", faas.AWSLambda, "the credentials (%s) expired at %s", found.Source, found.Expires.UTC().Format(time.RFC3339))
+		return checkup.FailBy(err, newTokens+"\n"+e.signIn("aws sso login"))
+	}
+	err = d.identify(ctx, e.region)
+	if home := awssign.IAM(e.region).Region; err != nil && home != e.region && (unknownKey(err) || noSuchHost(err)) {
+		if d.identify(ctx, home) == nil {
+			d.regionErr, err = err, nil
+		}
+	}
+	if err != nil {
+		return d.refused(err)
+	}
+	if want := e.options.accountID; want != "" && want != d.account {
+		err := faas.Errorf(faas.ErrPermissionDenied, "diagnose", faas.AWSLambda, `the credentials are of account %s, and the option "account_id" allows only %s`, d.account, want)
+		return checkup.FailBy(err, "use credentials of account "+want+": cloud policy --faas-option profile=PROFILE")
+	}
+	return checkup.OK("account %s, %s, from %s", d.account, d.arn, found.Source)
+}
+
+// identify asks STS in a region who calls. Every answer tells the time.
+func (d *diagnosis) identify(ctx context.Context, region string) error {
+	e := d.e
+	sts := awssign.Regional("STS", "sts", region)
+	d.sent = time.Now()
+	body, err := e.send(ctx, sts, awssign.Request{
+		Operation: "GetCallerIdentity", Method: "POST", Path: "/", ReadOnly: true, Body: []byte(url.Values{"Action": {"GetCallerIdentity"}, "Version": {"2011-06-15"}}.Encode()),
+		Header: map[string]string{"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"},
+		Seen:   func(h http.Header) { d.header, d.came = h, time.Now() },
+	})
+	if err != nil {
+		return err
+	}
+	var answer struct {
+		Account string `xml:"GetCallerIdentityResult>Account"`
+		Arn     string `xml:"GetCallerIdentityResult>Arn"`
+	}
+	if err := xml.Unmarshal(body, &answer); err != nil || answer.Account == "" {
+		return faas.Errorf(faas.ErrUnavailable, "diagnose", faas.AWSLambda, "the answer of %s to GetCallerIdentity is not understood", sts.Host)
+	}
+	d.account, d.arn = answer.Account, answer.Arn
+	return nil
+}
+
+func unknownKey(err error) bool {
+	switch apiCode(err) {
+	case "InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId", "AuthFailure":
+		return true
+	}
+	return false
+}
+
+func noSuchHost(err error) bool {
+	var dns *net.DNSError
+	return errors.As(err, &dns) && dns.IsNotFound
+}
+
+// refused says why STS did not say who calls.
+func (d *diagnosis) refused(err error) faas.Check {
+	e, failed := d.e, diagnosed(err)
+	switch code := apiCode(err); {
+	case code == "ExpiredToken" || code == "ExpiredTokenException":
+		return checkup.Fail(failed, newTokens+"\n"+e.signIn("aws sso login"), "the credentials have expired: %s", checkup.Words(failed))
+	case d.header != nil && code != "" && failed.Code == faas.ErrPermissionDenied && !unknownKey(err) && d.clockCheck().Status == faas.CheckFailed:
+		return checkup.Fail(failed, checkup.SetClock(), "requests are refused because of this machine's clock: %s", checkup.Words(failed))
+	case unknownKey(err):
+		return checkup.Fail(failed, giveKeys+"\n"+e.signIn("aws configure"), "AWS does not know the access key, or the session token: %s", checkup.Words(failed))
+	case code == "SignatureDoesNotMatch" || code == "InvalidSignatureException" || code == "IncompleteSignature":
+		return checkup.Fail(failed, giveKeys+"\n"+e.signIn("aws configure"), "the secret key is not that of the access key: %s", checkup.Words(failed))
+	case failed.Code == faas.ErrUnavailable || failed.Code == faas.ErrTimeout:
+		return checkup.FailBy(failed, "let this machine's network, firewall and proxy (HTTPS_PROXY) reach "+awssign.Regional("STS", "sts", e.region).Host+":443")
+	}
+	return checkup.FailBy(failed, e.signIn("aws sts get-caller-identity")+" shows what AWS thinks of the credentials")
+}
+
+func (d *diagnosis) clock(context.Context) faas.Check {
+	if d.header == nil {
+		return checkup.Skip("AWS was not reached")
+	}
+	return d.clockCheck()
+}
+
+func (d *diagnosis) clockCheck() faas.Check {
+	return checkup.Clock(faas.AWSLambda, "AWS", d.header, d.sent, d.came)
+}
+
+// region finds out whether the account can use the region: the keys of an account that has not enabled it are unknown there.
+func (d *diagnosis) region(context.Context) faas.Check {
+	e := d.e
+	switch {
+	case d.regionErr != nil && noSuchHost(d.regionErr), noSuchHost(d.settingsErr):
+		err := diagnosed(errors.Join(d.regionErr, d.settingsErr))
+		return checkup.Fail(err, "cloud policy --faas-aws-region REGION", "there is no region %s, or no Lambda in it: %s", e.region, checkup.Words(err))
+	case d.regionErr != nil:
+		err := diagnosed(d.regionErr)
+		return checkup.Fail(err, e.signIn("aws account enable-region --region-name "+e.region)+"\ncloud policy --faas-aws-region REGION", "account %s has not enabled region %s: %s", d.account, e.region, checkup.Words(err))
+	}
+	if code := codeOf(d.settingsErr); code == faas.ErrUnavailable || code == faas.ErrTimeout {
+		return checkup.FailBy(diagnosed(d.settingsErr), "let this machine's network, firewall and proxy (HTTPS_PROXY) reach "+awssign.Regional("Lambda", "lambda", e.region).Host+":443")
+	}
+	return checkup.OK("Lambda answers in %s", e.region)
+}
+
+// arnOf makes the ARN of something of the account.
+func (d *diagnosis) arnOf(service, region, resource string) string {
+	return "arn:" + awssign.Partition(d.e.region) + ":" + service + ":" + region + ":" + d.account + ":" + resource
+}
+
+// denied reports whether the caller lacks a permission for a call.
+func denied(err error) bool { return codeOf(err) == faas.ErrPermissionDenied }
+
+// access looks whether functions can be read, which every deployment does first.
+func (d *diagnosis) access(ctx context.Context) faas.Check {
+	e := d.e
+	name := functionName(e.service, 0)
+	_, err := e.get(ctx, name, "")
+	switch {
+	case err == nil || isNotFound(err):
+		return checkup.OK("lambda:GetFunction is allowed for %s", name)
+	case denied(err):
+		failed := diagnosed(err)
+		return checkup.Fail(failed, d.grant([]statement{{"Allow", []string{"lambda:GetFunction"}, d.arnOf("lambda", e.region, "function:"+nameStem(e.service)+"*"), nil}}),
+			"the permission lambda:GetFunction is missing: %s", checkup.Words(failed))
+	}
+	return checkup.FailBy(diagnosed(err), "try again, and look at https://health.aws.amazon.com/health/status for Lambda in "+e.region)
+}

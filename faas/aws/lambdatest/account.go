@@ -1,0 +1,100 @@
+package lambdatest
+
+import (
+	"encoding/xml"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// maxCode is how much code an account may hold in a region, and maxUnzipped what a package may be, in bytes.
+const (
+	maxCode     = 75 << 30
+	maxUnzipped = 250 << 20
+)
+
+func (s *Server) accountSettings(request) (answer, *apiError) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	used, unreserved := s.config.CodeUsed, s.config.Concurrency
+	for _, f := range s.functions {
+		if f.reserved != nil {
+			unreserved -= *f.reserved
+		}
+	}
+	return answer{body: map[string]any{
+		"AccountLimit": map[string]any{
+			"TotalCodeSize": int64(maxCode), "CodeSizeUnzipped": maxUnzipped, "CodeSizeZipped": maxZipped, "ConcurrentExecutions": s.config.Concurrency,
+			"UnreservedConcurrentExecutions": max(unreserved, 0),
+		},
+		"AccountUsage": map[string]any{"TotalCodeSize": used, "FunctionCount": len(s.functions)},
+	}}, nil
+}
+
+// givenRole is a role that was not created here, and that Lambda can assume all the same: that of RoleARN. s.mu is held.
+func (s *Server) givenRole(name string) *role {
+	arn := s.RoleARN()
+	if name != arn[strings.LastIndexByte(arn, '/')+1:] || slices.Contains(s.config.UnknownRoles, arn) {
+		return nil
+	}
+	return &role{arn: arn, trust: `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"lambda.amazonaws.com"},"Action":"sts:AssumeRole"}]}`}
+}
+
+// CreateRole makes a role with a trust policy, as an operator would have done.
+func (s *Server) CreateRole(name, trust string) (arn string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	arn = "arn:aws:iam::" + s.config.Account + ":role/" + name
+	s.roles[name] = &role{arn: arn, trust: trust, tags: map[string]string{}, policies: map[string]string{}}
+	return arn
+}
+
+// simulate answers what the caller may do. s.mu is held.
+func (s *Server) simulate(w http.ResponseWriter, form url.Values) {
+	list := func(prefix string) (all []string) {
+		for i := 1; form.Has(prefix + strconv.Itoa(i)); i++ {
+			all = append(all, form.Get(prefix+strconv.Itoa(i)))
+		}
+		return all
+	}
+	actions, resources := list("ActionNames.member."), list("ResourceArns.member.")
+	source := form.Get("PolicySourceArn")
+	for _, a := range actions {
+		if service, name, ok := strings.Cut(a, ":"); !ok || service == "" || name == "" {
+			failf(400, "InvalidInput", "%s is no action", a).write(w, "iam")
+			return
+		}
+	}
+	switch {
+	case !strings.HasPrefix(source, "arn:aws:iam::") || len(actions) == 0:
+		failf(400, "ValidationError", "PolicySourceArn has to be that of a user, group or role, and an action has to be named").write(w, "iam")
+		return
+	case strings.HasSuffix(source, ":root"):
+		failf(400, "InvalidInput", "Invalid Entity Arn: %s", source).write(w, "iam")
+		return
+	}
+	if len(resources) == 0 {
+		resources = []string{"*"}
+	}
+	type result struct{ EvalActionName, EvalResourceName, EvalDecision string }
+	type response struct {
+		XMLName xml.Name `xml:"SimulatePrincipalPolicyResponse"`
+		Results []result `xml:"SimulatePrincipalPolicyResult>EvaluationResults>member"`
+		More    bool     `xml:"SimulatePrincipalPolicyResult>IsTruncated"`
+	}
+	var out response
+	for _, a := range actions {
+		for _, r := range resources {
+			decision := "allowed"
+			if explicit, denied := s.config.Denied[a]; explicit {
+				decision = "explicitDeny"
+			} else if denied {
+				decision = "implicitDeny"
+			}
+			out.Results = append(out.Results, result{a, r, decision})
+		}
+	}
+	writeXML(w, 200, out)
+}
