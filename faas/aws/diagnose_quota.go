@@ -28,7 +28,7 @@ func (d *diagnosis) bucketName() string {
 func (d *diagnosis) bucket(ctx context.Context) faas.Check {
 	e, name := d.e, d.bucketName()
 	if name == "" {
-		return checkup.Skip("none is configured, so that packages may be no larger than %d MB (options s3_bucket and create_bucket)", maxDirectUpload>>20)
+		return checkup.Skip("none is configured, so that packages have to be smaller than %d MB (options s3_bucket and create_bucket)", (maxDirectUpload+1)>>20)
 	}
 	region := ""
 	_, err := e.send(ctx, e.s3(), awssign.Request{Operation: "HeadBucket", Method: "HEAD", Path: "/" + name, Seen: func(h http.Header) { region = h.Get("X-Amz-Bucket-Region") }})
