@@ -178,7 +178,7 @@ func TestAPlanIsAppliedExactly(t *testing.T) {
 
 func TestAMissingFunctionShowsInTheStatus(t *testing.T) {
 	d := deployedDesk(t)
-	other := *d // another machine, which knows nothing of the ledgers here
+	other := desk{t: t, binary: d.binary, endpoint: d.endpoint} // another machine, which knows nothing of the ledgers here
 	other.dir = t.TempDir()
 	other.ok("policy", "--serverless", "true", "--faas-provider", "custom", "--faas-custom-endpoint", d.endpoint)
 	other.ok("deploy", "--service-id", "123", "--binary", d.binary)
@@ -234,7 +234,7 @@ func TestCtrlCUndoesADeploymentAndSaysSo(t *testing.T) {
 	d := ready(t)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	d.before = func(r *http.Request) bool {
+	d.before.Store(new(func(r *http.Request) bool {
 		if r.Method != http.MethodPut || !strings.HasSuffix(r.URL.Path, "job1") {
 			return true
 		}
@@ -242,7 +242,7 @@ func TestCtrlCUndoesADeploymentAndSaysSo(t *testing.T) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		<-r.Context().Done()
 		return false
-	}
+	}))
 	var out lockedBuffer
 	code := run(ctx, d.args([]string{"deploy", "--name", "regret", "--binary", d.binary}), streams{in: strings.NewReader(""), out: &out, err: &out})
 	if code != exitInterrupted || !strings.Contains(out.String(), "interrupted: undoing") {

@@ -66,7 +66,6 @@ with none. --repeat measures: the answer is that of the last call, and a summary
 			return err
 		}
 		if *output == "raw" && !a.json {
-			a.log.clear()
 			_, err := a.out.Write(report.Output)
 			return err
 		}

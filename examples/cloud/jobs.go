@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -56,10 +57,12 @@ profiles file that analyze, plan and deploy read. Choose inputs as demanding as 
 		if len(wanted) == 0 {
 			return usagef("say which jobs to profile: --jobs 0,1 or --input 0=text:hello")
 		}
+		show, end := a.profileProgress()
 		profiles, err := serverless.ProfileJobs(cmd.Context(), args[0], wanted,
 			serverless.WithRuns(*runs), serverless.WithWarmups(*warmups), serverless.WithProfileTimeout(*timeout),
 			serverless.WithStateful(ids(*stateful)...), serverless.WithPersistentConnections(ids(*persistent)...),
-			serverless.WithProfileProgress(a.profileProgress))
+			serverless.WithProfileProgress(show))
+		end()
 		if err != nil {
 			return err
 		}
@@ -111,17 +114,20 @@ func ids(values []uint) []uint32 {
 	return out
 }
 
-func (a *app) profileProgress(p serverless.ProfileProgress) {
-	if a.quiet || a.json {
-		return
+// profileProgress returns what shows how far profiling is, and what ends that.
+func (a *app) profileProgress() (show func(serverless.ProfileProgress), end func()) {
+	var now atomic.Pointer[string]
+	now.Store(new("profiling"))
+	end = func() {}
+	if !a.json {
+		end = a.live(1, func(_, width int) string { return clip(*now.Load(), width) })
 	}
-	line := fmt.Sprintf("job %d: run %d of %d, %d ms, %d MB", p.JobID, p.Run, p.Runs, p.Duration.Milliseconds(), p.PeakMemoryMB)
-	switch {
-	case a.log.width != nil:
-		a.log.show([]string{clip(line, a.log.width())})
-	case p.Run == p.Runs:
-		a.log.printf("job %d: %d runs\n", p.JobID, p.Runs)
-	}
+	return func(p serverless.ProfileProgress) {
+		now.Store(new(fmt.Sprintf("job %d: run %d of %d, %d ms, %d MB", p.JobID, p.Run, p.Runs, p.Duration.Milliseconds(), p.PeakMemoryMB)))
+		if p.Run == p.Runs && a.log.width == nil && !a.quiet && !a.json {
+			a.log.printf("job %d: %d runs\n", p.JobID, p.Runs)
+		}
+	}, end
 }
 
 // chainFlags say where a blueprint's metadata comes from.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -34,7 +35,7 @@ type desk struct {
 	binary   string
 	endpoint string
 	// before sees a request ahead of the platform, where it is set; a request for which it returns false goes no further.
-	before func(r *http.Request) bool
+	before atomic.Pointer[func(r *http.Request) bool]
 }
 
 // script is a blueprint in a few bytes: its jobs answer their arguments, and job 1 fails where these are "no". Packing a real binary takes long under the
@@ -56,7 +57,7 @@ func newDesk(t testing.TB) *desk {
 	}
 	d := &desk{t: t, dir: t.TempDir()}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if d.before == nil || d.before(r) {
+		if before := d.before.Load(); before == nil || (*before)(r) {
 			p.ServeHTTP(w, r)
 		}
 	}))

@@ -89,7 +89,6 @@ func errorReport(err error, kind faas.Code, code int) failure {
 
 // answer prints v as JSON where that was asked for, and else what text writes.
 func (a *app) answer(v any, text func(w io.Writer)) error {
-	a.log.clear()
 	if a.json {
 		enc := json.NewEncoder(a.out)
 		enc.SetEscapeHTML(false)
@@ -136,13 +135,14 @@ func printable(text string) string {
 	}, text)
 }
 
-// console writes to standard error. It keeps the live lines at the end, below everything that was printed.
+// console writes to standard error, above the live lines where there are any.
 type console struct {
-	mu    sync.Mutex
 	w     io.Writer
 	width func() int // nil: no terminal
 	color bool
-	live  int // lines
+
+	mu   sync.Mutex
+	live io.Writer // prints above the live lines; nil where there are none
 }
 
 // The colours, as the terminal knows them.
@@ -163,33 +163,19 @@ func (c *console) paint(color, text string) string {
 func (c *console) Write(b []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.erase()
+	if c.live != nil {
+		if n, err := c.live.Write(b); err == nil {
+			return n, nil
+		}
+	}
 	return c.w.Write(b)
 }
 
 func (c *console) printf(format string, args ...any) { fmt.Fprintf(c, format, args...) }
 
-// clear removes the live lines.
-func (c *console) clear() {
+// show says what prints above the live lines from now on.
+func (c *console) show(live io.Writer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.erase()
-}
-
-func (c *console) erase() {
-	if c.live > 0 {
-		fmt.Fprintf(c.w, "\x1b[%dA\x1b[J", c.live) // up, and clear to the end
-		c.live = 0
-	}
-}
-
-// show replaces the live lines. None of them may be wider than the terminal.
-func (c *console) show(lines []string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.erase()
-	for _, line := range lines {
-		fmt.Fprintln(c.w, line)
-	}
-	c.live = len(lines)
+	c.live = live
 }

@@ -3,10 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	serverless "github.com/tangle-network/blueprint-serverless"
 )
@@ -18,6 +18,7 @@ type progress struct {
 	note string // what an interruption leads to
 	// undoes says that what is removed after a failure is removed because of it.
 	undoes bool
+	end    func() // stops the showing, and leaves nothing live behind
 
 	mu      sync.Mutex
 	active  []*unitLine
@@ -25,8 +26,6 @@ type progress struct {
 	failed  int
 	stopped bool // interrupted
 	started time.Time
-	ticker  chan struct{} // closed to end the repainting; nil where nothing is repainted
-	wg      sync.WaitGroup
 }
 
 type unitLine struct {
@@ -35,44 +34,13 @@ type unitLine struct {
 	since              time.Time
 }
 
-const (
-	repaintEvery = 100 * time.Millisecond
-	maxLiveLines = 8 // of units; more would scroll off a small terminal
-)
+const maxLiveLines = 8 // of units; more would scroll off a small terminal
 
 // progress begins to show an operation. note says what an interruption leads to.
 func (a *app) progress(note string) *progress {
 	p := &progress{app: a, note: note, started: time.Now()}
-	if a.log.width != nil && !a.quiet {
-		p.ticker = make(chan struct{})
-		p.wg.Go(func() { p.repaint(p.ticker) })
-	}
+	p.end = a.live(maxLiveLines+1, func(i, width int) string { return p.line(i, width, time.Now()) })
 	return p
-}
-
-func (p *progress) repaint(stop <-chan struct{}) {
-	tick := time.NewTicker(repaintEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-stop:
-			return
-		case now := <-tick.C:
-			p.mu.Lock()
-			lines := p.lines(p.app.log.width(), now)
-			p.mu.Unlock()
-			p.app.log.show(lines)
-		}
-	}
-}
-
-// end stops the showing and leaves nothing live behind.
-func (p *progress) end() {
-	if p.ticker != nil {
-		close(p.ticker)
-		p.wg.Wait()
-	}
-	p.app.log.clear()
 }
 
 // interruptedBy says what happens when ctx ends before stop is called.
@@ -122,7 +90,7 @@ func (p *progress) take(e serverless.Event) (string, bool) {
 		return "", false
 	}
 	if _, i := p.find(action, e.Unit); i >= 0 {
-		p.active = append(p.active[:i], p.active[i+1:]...)
+		p.active = slices.Delete(p.active, i, i+1)
 	}
 	if e.Err == nil && e.Phase != serverless.PhaseFunction {
 		return "", false // only a failure of these is worth a line that stays
@@ -133,7 +101,7 @@ func (p *progress) take(e serverless.Event) (string, bool) {
 			return "", false // the program's last words tell it
 		}
 		p.failed++
-		return fmt.Sprintf("%s %s: %s", log.paint(red, "failed"), p.verb(action, e.Unit), printable(e.Err.Error())), true
+		return fmt.Sprintf("%s %s: %s", log.paint(red, "failed"), p.verb(action, e.Unit), printable(strings.TrimPrefix(e.Err.Error(), "faas: "))), true
 	}
 	p.done++
 	text := fmt.Sprintf("%s in %s", p.verb(action, e.Unit), round(e.Duration))
@@ -161,42 +129,38 @@ func (p *progress) find(action, unit string) (*unitLine, int) {
 	return nil, -1
 }
 
-// lines are the live lines for a terminal of that width.
-func (p *progress) lines(width int, now time.Time) []string {
-	var out []string
-	for i, u := range p.active {
-		if i == maxLiveLines {
-			out = append(out, clip(fmt.Sprintf("  ... and %d more", len(p.active)-i), width))
-			break
-		}
-		text := "  " + p.verb(u.action, u.unit)
-		if u.step != "" {
-			text += ": " + u.step
-		}
-		if u.total > 0 {
-			text += fmt.Sprintf(" %.1f of %.1f MB (%d%%)", mega(u.bytes), mega(u.total), 100*u.bytes/u.total)
-		}
-		tail := fmt.Sprintf("  %.1f s", now.Sub(u.since).Seconds())
-		out = append(out, clip(text, width-len(tail))+tail)
+// line is live line i: of a unit that is being worked on, or, at the end, the total.
+func (p *progress) line(i, width int, now time.Time) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case i == maxLiveLines:
+		return p.total(width, now)
+	case i >= len(p.active):
+		return ""
 	}
+	return p.unit(p.active[i], width, now)
+}
+
+// unit keeps how long it takes in its line, however narrow the terminal is.
+func (p *progress) unit(u *unitLine, width int, now time.Time) string {
+	text := "  " + p.verb(u.action, u.unit)
+	if u.step != "" {
+		text += ": " + u.step
+	}
+	if u.total > 0 {
+		text += fmt.Sprintf(" %.1f of %.1f MB (%d%%)", mega(u.bytes), mega(u.total), 100*u.bytes/u.total)
+	}
+	tail := fmt.Sprintf("  %.1f s", now.Sub(u.since).Seconds())
+	return clip(clip(text, width-len(tail))+tail, width)
+}
+
+func (p *progress) total(width int, now time.Time) string {
 	total := fmt.Sprintf("%d done, %d under way, %.1f s", p.done, len(p.active), now.Sub(p.started).Seconds())
 	if p.failed > 0 {
 		total = fmt.Sprintf("%d failed, ", p.failed) + total
 	}
-	return append(out, clip(total, width))
+	return clip(total, width)
 }
 
 func mega(n int64) float64 { return float64(n) / (1 << 20) }
-
-// clip shortens a line to fewer columns than width: a full line would wrap on some terminals.
-func clip(line string, width int) string {
-	width--
-	if utf8.RuneCountInString(line) <= width {
-		return line
-	}
-	runes := []rune(line)
-	if width < 4 {
-		return string(runes[:max(width, 0)])
-	}
-	return string(runes[:width-3]) + "..."
-}

@@ -3,84 +3,40 @@ package main
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
+
+	"github.com/mattn/go-runewidth"
 
 	serverless "github.com/tangle-network/blueprint-serverless"
 )
 
-// screen interprets what a terminal would show of text: lines, and the one sequence that goes up and clears.
-func screen(text string) []string {
-	lines := []string{""}
-	up := regexp.MustCompile(`^\x1b\[(\d+)A\x1b\[J`)
-	for text != "" {
-		if m := up.FindStringSubmatch(text); m != nil {
-			var n int
-			fmt.Sscan(m[1], &n)
-			lines = append(lines[:len(lines)-1-n], "")
-			text = text[len(m[0]):]
-			continue
-		}
-		r, size := utf8.DecodeRuneInString(text)
-		text = text[size:]
-		if r == '\n' {
-			lines = append(lines, "")
-		} else {
-			lines[len(lines)-1] += string(r)
+func TestALiveLineFitsAnyTerminal(t *testing.T) {
+	start := time.Now()
+	p := &progress{started: start}
+	u := &unitLine{action: "create", unit: "service-with-a-long-name-job0", step: "upload", bytes: 5 << 20, total: 10 << 20, since: start}
+	p.active = append(p.active, u)
+	now := start.Add(3 * time.Second)
+	for width, want := range map[int]string{
+		200: "  create service-with-a-long-name-job0: upload 5.0 of 10.0 MB (50%)  3.0 s",
+		80:  "  create service-with-a-long-name-job0: upload 5.0 of 10.0 MB (50%)  3.0 s",
+		40:  "  create service-with-a-long-...  3.0 s",
+	} {
+		if got := p.line(0, width, now); got != want {
+			t.Errorf("%d columns: %q, want %q", width, got, want)
 		}
 	}
-	return lines[:len(lines)-1]
-}
-
-func TestLiveLinesFitAnyTerminalAndLeaveNothing(t *testing.T) {
-	start := time.Now()
-	for _, width := range []int{20, 40, 80, 200} {
-		var out lockedBuffer
-		a := &app{streams: streams{err: &out}}
-		a.log = &console{w: &out}
-		p := a.progress("")
-		p.started = start
-		a.log.width = func() int { return width } // after progress began, so that the test repaints
-		const units = 200
-		for i := range units {
-			unit := fmt.Sprintf("service-with-a-long-name-job%d", i)
-			p.event(serverless.Event{Time: start, Kind: serverless.EventStarted, Phase: serverless.PhaseFunction, Action: "create", Unit: unit})
-			p.event(serverless.Event{Kind: serverless.EventProgress, Phase: serverless.PhaseFunction, Action: "create", Unit: unit, Step: "upload", Bytes: 5 << 20, TotalBytes: 10 << 20})
-		}
-		for i := range units {
-			lines := p.lines(width, start.Add(3*time.Second))
-			for _, line := range lines {
-				if n := utf8.RuneCountInString(line); n >= width {
-					t.Fatalf("%d columns: a line takes %d: %q", width, n, line)
-				}
-			}
-			if len(lines) > maxLiveLines+2 {
-				t.Fatalf("%d columns: %d live lines", width, len(lines))
-			}
-			a.log.show(lines)
-			if width == 80 && i == 0 {
-				if want := "  create service-with-a-long-name-job0: upload 5.0 of 10.0 MB (50%)  3.0 s"; lines[0] != want {
-					t.Errorf("the first live line is %q, want %q", lines[0], want)
-				}
-				if want := "0 done, 200 under way, 3.0 s"; lines[len(lines)-1] != want {
-					t.Errorf("the total is %q, want %q", lines[len(lines)-1], want)
-				}
-			}
-			p.event(serverless.Event{Kind: serverless.EventEnded, Phase: serverless.PhaseFunction, Action: "create", Unit: fmt.Sprintf("service-with-a-long-name-job%d", i), Attempt: 1, Duration: time.Second})
-		}
-		p.end()
-		shown := screen(out.String())
-		if len(shown) != units {
-			t.Errorf("%d columns: %d lines stay, want one for each function", width, len(shown))
-		}
-		for _, line := range shown {
-			if !strings.HasPrefix(line, "done create ") {
-				t.Errorf("%d columns: %q stays", width, line)
+	u.unit = "ブループリント-job0"
+	for width := 4; width < 200; width++ {
+		for _, line := range []string{p.line(0, width, now), p.line(maxLiveLines, width, now)} {
+			if n := runewidth.StringWidth(line); n >= width {
+				t.Errorf("%d columns: %q takes %d", width, line, n)
 			}
 		}
+	}
+	if got, want := p.line(maxLiveLines, 80, now), "0 done, 1 under way, 3.0 s"; got != want {
+		t.Errorf("the total is %q, want %q", got, want)
 	}
 }
 
@@ -107,18 +63,34 @@ func TestPipedProgressIsPlain(t *testing.T) {
 	}
 }
 
-func TestLiveProgressRepaintsAndEnds(t *testing.T) {
+// work sends the events of so many functions, of which eight are worked on at a time.
+func work(p *progress, functions int, between func(done int)) {
+	unit := func(i int) string { return fmt.Sprintf("service-with-a-long-name-job%d", i) }
+	start := func(i int) {
+		p.event(serverless.Event{Time: time.Now(), Kind: serverless.EventStarted, Phase: serverless.PhaseFunction, Action: "create", Unit: unit(i)})
+		p.event(serverless.Event{Kind: serverless.EventProgress, Phase: serverless.PhaseFunction, Action: "create", Unit: unit(i), Step: "upload", Bytes: 5 << 20, TotalBytes: 10 << 20})
+	}
+	const atOnce = 12
+	for i := range min(functions, atOnce) {
+		start(i)
+	}
+	for i := range functions {
+		between(i)
+		p.event(serverless.Event{Kind: serverless.EventEnded, Phase: serverless.PhaseFunction, Action: "create", Unit: unit(i), Attempt: 1, Duration: time.Second})
+		if i+atOnce < functions {
+			start(i + atOnce)
+		}
+	}
+}
+
+func TestAQuietOperationShowsNothing(t *testing.T) {
 	var out lockedBuffer
-	a := &app{}
+	a := &app{quiet: true}
 	a.log = &console{w: &out, width: func() int { return 80 }}
 	p := a.progress("")
-	p.event(serverless.Event{Time: time.Now(), Kind: serverless.EventStarted, Phase: serverless.PhaseObserve, Unit: "a"})
-	deadline := time.Now().Add(10 * time.Second)
-	for !strings.Contains(out.String(), "observe a") && time.Now().Before(deadline) {
-		time.Sleep(time.Millisecond)
-	}
+	work(p, 3, func(int) {})
 	p.end()
-	if text := out.String(); !strings.Contains(text, "observe a") || len(screen(text)) != 0 {
-		t.Errorf("shown %q, of which %q stays", text, screen(text))
+	if strings.TrimSpace(out.String()) != "" {
+		t.Errorf("shown: %q", out.String())
 	}
 }

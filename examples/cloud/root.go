@@ -47,7 +47,6 @@ func run(ctx context.Context, args []string, s streams) int {
 	root.SetOut(s.out)
 	root.SetErr(s.err)
 	cmd, err := root.ExecuteContextC(ctx)
-	a.log.clear()
 	if err == nil {
 		return exitOK
 	}
