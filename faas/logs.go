@@ -17,7 +17,7 @@ type LogReader interface {
 	//
 	// Without LogQuery.Follow the sequence ends with the lines that there are. With it, the sequence then goes on with the lines that are printed from then on, each once, as soon as
 	// the provider shows them, and those that it shows late out of order. It ends when ctx is done or the loop is left, and without an error when the functions
-	// are gone, where the provider notices. While it follows, a provider that is asked for news waits a moment after news and longer each time that there are none, up to a few seconds, and longer
+	// are gone, where the provider notices. While it follows, a provider that is asked for news waits a moment after news and longer each time that there are none, up to half a minute, and longer
 	// still where it is throttled: throttling and a short unavailability do not end the sequence. The pause is the only wait, and ends with ctx.
 	Logs(ctx context.Context, q LogQuery) iter.Seq2[LogLine, error]
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/logseq"
 )
 
 // DefaultRegion is the region used where neither [faas.Config] nor [RegionEnv] names one.
@@ -45,7 +46,7 @@ func init() {
 }
 
 // Executor deploys and invokes the job functions of one service on Azure Functions. It is made by [New], and is safe for concurrent use. It is an
-// executor, a Warmer and a HealthChecker.
+// executor, a Warmer, a HealthChecker and a LogReader.
 type Executor struct {
 	service      string
 	subscription string
@@ -55,20 +56,24 @@ type Executor struct {
 	pace         pace
 	logger       *slog.Logger
 
-	http    *http.Client
-	own     *http.Transport // nil where the caller gave an HTTP client
-	arm     *arm.Client
-	scm     runtime.Pipeline
-	secrets secrets
-	app     *cachedApp
-	memory  memory
-	local   bool // also binaries for this machine are accepted, which only tests can run
+	http *http.Client
+	own  *http.Transport // nil where the caller gave an HTTP client
+	arm  *arm.Client
+	scm  runtime.Pipeline
+	// insights asks Application Insights; authority is what gives out tokens.
+	insights  runtime.Pipeline
+	authority string
+	secrets   secrets
+	app       *cachedApp
+	memory    memory
+	local     bool // also binaries for this machine are accepted, which only tests can run
 }
 
 var (
 	_ faas.Executor      = (*Executor)(nil)
 	_ faas.Warmer        = (*Executor)(nil)
 	_ faas.HealthChecker = (*Executor)(nil)
+	_ faas.LogReader     = (*Executor)(nil)
 )
 
 // pace says how long to wait for what. Tests make it faster.
@@ -78,10 +83,12 @@ type pace struct {
 	role           time.Duration // how long a new identity or role may be unknown
 	settle         time.Duration // how long the host of an app may not know of a new package
 	retry          time.Duration // before a request that is safe to repeat is sent a second time
+	follow         logseq.Pace   // of asking for new lines of log
 }
 
 var defaultPace = pace{
 	first: 100 * time.Millisecond, longest: 5 * time.Second, state: 15 * time.Minute, role: 3 * time.Minute, settle: time.Minute, retry: 800 * time.Millisecond,
+	follow: logseq.Pace{First: 5 * time.Second, Longest: 30 * time.Second},
 }
 
 // Option changes what [New] makes.

@@ -54,7 +54,10 @@ func (e *Executor) connect(set settings) error {
 			return invalid("the credentials that the environment describes cannot be used: %w", err)
 		}
 	}
-	credential = &explained{credential}
+	known := &explained{credential}
+	credential = known
+	e.authority = where.ActiveDirectoryAuthorityHost
+	e.insights = e.insightsPipeline(known, client)
 	if e.arm, err = arm.NewClient(moduleName, moduleVersion, credential, &arm.ClientOptions{ClientOptions: client}); err != nil {
 		return invalid("the cloud configuration cannot be used: %w", err)
 	}

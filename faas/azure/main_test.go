@@ -19,6 +19,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/azure/internal/azuretest"
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
+	"github.com/tangle-network/blueprint-serverless/internal/logseq"
 )
 
 // shared is what tests have in common, for building it takes seconds: the job binary, and packages by what is in them.
@@ -88,7 +89,9 @@ func packageOf(t testing.TB, files []faas.PackageFile) *faas.Package {
 }
 
 // fastPace is that of tests: a fake changes its states within milliseconds.
-var fastPace = pace{first: time.Millisecond, longest: 10 * time.Millisecond, state: 20 * time.Second, role: 10 * time.Second, settle: 500 * time.Millisecond, retry: time.Millisecond}
+var fastPace = pace{first: time.Millisecond, longest: 10 * time.Millisecond, state: 20 * time.Second, role: 10 * time.Second, settle: 500 * time.Millisecond, retry: time.Millisecond,
+	follow: logseq.Pace{First: time.Millisecond, Longest: 20 * time.Millisecond},
+}
 
 // planLimits are those of the plan that this package deploys to.
 var planLimits = faas.Limits{MaxMemoryMB: maxPlanMemoryMB, MaxTimeoutSecs: maxPlanTimeoutSecs, MaxPayloadMB: 100}
@@ -152,7 +155,7 @@ func TestConformance(t *testing.T) {
 		Limits:   planLimits,
 		Binary:   testBinary(t),
 		Open: func(t testing.TB, service string) faas.Executor {
-			return openAt(t, server, service, opening{})
+			return openAt(t, server, service, opening{options: reporting(server)})
 		},
 		OpenLossy: func(t testing.TB, service string) faas.Executor {
 			return openAt(t, server, service, opening{wrap: func(base http.RoundTripper) http.RoundTripper {

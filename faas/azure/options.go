@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"os"
 	"regexp"
 	"strconv"
@@ -19,19 +20,21 @@ import (
 
 // options are the provider's own settings, read from faas.Config.Options.
 type options struct {
-	location        string
-	resourceGroup   string
-	storageAccount  string
-	appName         string
-	instanceMemory  uint32 // least memory of an instance, in MiB; 0: what the functions want
-	maxInstances    uint32 // 0: derived
-	alwaysReady     uint32
-	concurrency     uint32 // 0: Azure's choice
-	storageAuth     string
-	insights        string
-	readyTimeout    time.Duration
-	managerEndpoint string
-	managerAudience string
+	location       string
+	resourceGroup  string
+	storageAccount string
+	appName        string
+	instanceMemory uint32 // least memory of an instance, in MiB; 0: what the functions want
+	maxInstances   uint32 // 0: derived
+	alwaysReady    uint32
+	concurrency    uint32 // 0: Azure's choice
+	storageAuth    string
+	insights       string
+	// insightsEndpoint is where Application Insights is asked; empty for where it is in the cloud.
+	insightsEndpoint string
+	readyTimeout     time.Duration
+	managerEndpoint  string
+	managerAudience  string
 }
 
 // How the app reaches its storage.
@@ -67,6 +70,7 @@ func optionTable() []faas.Option {
 		{Name: "concurrency", Help: "invocations at the same time on one instance, 1 to 1000", Default: "what Azure chooses for the instance size"},
 		{Name: "storage_auth", Help: "how the app reaches its storage: identity (its managed identity; the caller must be allowed to assign roles), connection-string, or auto (identity where the role can be assigned)", Default: authAuto},
 		{Name: "application_insights", Help: "connection string of Application Insights that the app reports to", Sensitive: true},
+		{Name: "application_insights_endpoint", Help: "URL at which Application Insights is asked for what the app printed, of a sovereign cloud or of an emulator", Default: "that of the cloud of $" + authorityEnv},
 		{Name: "ready_timeout_secs", Help: "how long a deployed app may take until it answers, 1 to 3600", Default: strconv.Itoa(int(defaultReadyWait / time.Second))},
 		{Name: "resource_manager_endpoint", Help: "URL of the Resource Manager of a sovereign cloud or of an emulator", Default: "$" + ResourceManagerEnv + ", else that of the cloud of $" + authorityEnv},
 		{Name: "resource_manager_audience", Help: "audience of the tokens for that Resource Manager", Default: publicAudience},
@@ -84,19 +88,20 @@ var (
 func parseOptions(values map[string]string) (options, error) {
 	p := optionParser{values: values}
 	o := options{
-		location:        normalRegion(p.text("location")),
-		resourceGroup:   p.matching("resource_group", groupPattern, "the name of a resource group"),
-		storageAccount:  p.matching("storage_account", accountPattern, "the name of a storage account: 3 to 24 lower-case letters and digits"),
-		appName:         p.matching("app_name", appPattern, "2 to 60 letters, digits and hyphens"),
-		instanceMemory:  p.number("instance_memory_mb", 512, maxPlanMemoryMB),
-		maxInstances:    p.number("max_instances", leastMaxInstances, mostMaxInstances),
-		alwaysReady:     p.number("always_ready", 0, mostAlwaysReady),
-		concurrency:     p.number("concurrency", 1, mostPerInstance),
-		storageAuth:     cmp.Or(p.text("storage_auth"), authAuto),
-		insights:        p.text("application_insights"),
-		readyTimeout:    time.Duration(p.number("ready_timeout_secs", 1, uint32(mostReadyWait/time.Second))) * time.Second,
-		managerEndpoint: p.text("resource_manager_endpoint"),
-		managerAudience: p.text("resource_manager_audience"),
+		location:         normalRegion(p.text("location")),
+		resourceGroup:    p.matching("resource_group", groupPattern, "the name of a resource group"),
+		storageAccount:   p.matching("storage_account", accountPattern, "the name of a storage account: 3 to 24 lower-case letters and digits"),
+		appName:          p.matching("app_name", appPattern, "2 to 60 letters, digits and hyphens"),
+		instanceMemory:   p.number("instance_memory_mb", 512, maxPlanMemoryMB),
+		maxInstances:     p.number("max_instances", leastMaxInstances, mostMaxInstances),
+		alwaysReady:      p.number("always_ready", 0, mostAlwaysReady),
+		concurrency:      p.number("concurrency", 1, mostPerInstance),
+		storageAuth:      cmp.Or(p.text("storage_auth"), authAuto),
+		insights:         p.text("application_insights"),
+		insightsEndpoint: p.httpsURL("application_insights_endpoint"),
+		readyTimeout:     time.Duration(p.number("ready_timeout_secs", 1, uint32(mostReadyWait/time.Second))) * time.Second,
+		managerEndpoint:  p.text("resource_manager_endpoint"),
+		managerAudience:  p.text("resource_manager_audience"),
 	}
 	sizes, _ := faas.ProviderMemorySizes(faas.AzureFunctions)
 	if o.instanceMemory != 0 && sizes.RoundUp(o.instanceMemory) != o.instanceMemory {
@@ -141,6 +146,14 @@ func (p *optionParser) matching(name string, pattern *regexp.Regexp, want string
 	v := p.text(name)
 	if v != "" && !pattern.MatchString(v) {
 		p.fail(name, want)
+	}
+	return v
+}
+
+func (p *optionParser) httpsURL(name string) string {
+	v := p.text(name)
+	if u, err := url.Parse(v); v != "" && (err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "") {
+		p.fail(name, "a URL that begins with https:// and holds no user name: tokens are sent there")
 	}
 	return v
 }

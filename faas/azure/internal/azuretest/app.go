@@ -46,7 +46,7 @@ type published struct {
 func newApp(s *Server, name string) *app {
 	a := &app{
 		server: s, name: name, principal: "principal-" + random(), settings: map[string]string{}, deploys: map[string]*published{},
-		host: &host{store: s.cfg.Store},
+		host: &host{store: s.cfg.Store, report: func(settings map[string]string) (io.Writer, io.Writer) { return s.report(name, settings) }},
 	}
 	a.renewKeys()
 	start := func(serve http.HandlerFunc) *httptest.Server {

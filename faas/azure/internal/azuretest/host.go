@@ -25,6 +25,8 @@ import (
 // host is the Functions host of an app: it runs the package.
 type host struct {
 	store *Store
+	// report returns where the process prints to.
+	report func(settings map[string]string) (stdout, stderr io.Writer)
 
 	mu       sync.Mutex
 	dir      string // of the package
@@ -297,7 +299,7 @@ func (h *host) running(ctx context.Context, settings map[string]string) (*proces
 		return h.process, nil
 	}
 	h.stop()
-	p, err := start(ctx, h.dir, h.config.CustomHandler.Description.DefaultExecutablePath, settings)
+	p, err := start(ctx, h.dir, h.config.CustomHandler.Description.DefaultExecutablePath, settings, h.report)
 	if err != nil {
 		h.problems = []string{"Failed to start Custom handler: " + err.Error()}
 		return nil, err
@@ -315,7 +317,7 @@ type process struct {
 }
 
 // start starts a custom handler and waits until it answers.
-func start(ctx context.Context, dir, executable string, settings map[string]string) (*process, error) {
+func start(ctx context.Context, dir, executable string, settings map[string]string, report func(map[string]string) (stdout, stderr io.Writer)) (*process, error) {
 	path := filepath.Join(dir, executable)
 	info, err := os.Stat(path)
 	if err != nil {
@@ -330,6 +332,7 @@ func start(ctx context.Context, dir, executable string, settings map[string]stri
 	}
 	cmd := exec.Command(path)
 	cmd.Dir = dir
+	cmd.Stdout, cmd.Stderr = report(settings)
 	cmd.Env = []string{"FUNCTIONS_CUSTOMHANDLER_PORT=" + port, "PATH=" + os.Getenv("PATH"), "HOME=" + dir}
 	for name, value := range settings {
 		cmd.Env = append(cmd.Env, name+"="+value)

@@ -68,15 +68,17 @@ type Server struct {
 	cfg Config
 	web *httptest.Server
 
-	mu         sync.Mutex
-	token      string
-	groups     map[string]*Resource
-	resources  map[string]*Resource // by lower-case id
-	operations map[string]*operation
-	counts     map[string]int
-	deploys    int
-	requests   []string
-	problems   []string
+	insights      insights
+	mu            sync.Mutex
+	token         string
+	insightsToken string
+	groups        map[string]*Resource
+	resources     map[string]*Resource // by lower-case id
+	operations    map[string]*operation
+	counts        map[string]int
+	deploys       int
+	requests      []string
+	problems      []string
 }
 
 // Resource is one that exists.
@@ -99,7 +101,7 @@ func New(cfg Config) *Server {
 		cfg.FrontEnd = 230 * time.Second
 	}
 	s := &Server{
-		cfg: cfg, token: "token-" + random(), groups: map[string]*Resource{}, resources: map[string]*Resource{}, operations: map[string]*operation{},
+		cfg: cfg, token: "token-" + random(), insightsToken: "insights-" + random(), groups: map[string]*Resource{}, resources: map[string]*Resource{}, operations: map[string]*operation{},
 		counts: map[string]int{},
 	}
 	s.web = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
@@ -250,6 +252,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		s.login(w, r)
 		return
 	}
+	if strings.HasPrefix(r.URL.Path, "/v1/apps/") {
+		s.queryInsights(w, r)
+		return
+	}
 	if r.Header.Get("Authorization") != "Bearer "+s.token {
 		refuse(w, http.StatusUnauthorized, "InvalidAuthenticationToken", "the token is not one of this server")
 		return
@@ -292,6 +298,10 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 	case "/oauth2/v2.0/token":
 		if r.FormValue("client_id") != ClientID || r.FormValue("client_secret") != ClientSecret || r.FormValue("grant_type") != "client_credentials" {
 			answer(w, http.StatusUnauthorized, map[string]any{"error": "invalid_client", "error_description": "AADSTS7000215: Invalid client secret provided."})
+			return
+		}
+		if strings.HasPrefix(r.FormValue("scope"), InsightsAudience+"/.default") {
+			answer(w, http.StatusOK, map[string]any{"token_type": "Bearer", "expires_in": 3600, "access_token": s.insightsToken})
 			return
 		}
 		if !strings.HasPrefix(r.FormValue("scope"), Audience+"/.default") {
