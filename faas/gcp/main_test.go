@@ -149,7 +149,9 @@ func open(t testing.TB, cfg faas.Config, opts ...gcp.Option) *gcp.Executor {
 }
 
 func harness(t testing.TB, s *gcptest.Server, options ...string) faastest.Harness {
-	t.Setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_LOGGING", s.URL)
+	for _, api := range []string{"LOGGING", "SERVICEUSAGE", "CLOUDRESOURCEMANAGER", "CLOUDBUILD"} {
+		t.Setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_"+api, s.URL)
+	}
 	return faastest.Harness{
 		Provider: faas.GCPFunctions, Binary: jobBinary(t),
 		Open: func(t testing.TB, service string) faas.Executor {

@@ -18,18 +18,23 @@ import (
 func (e *Executor) Preflight(ctx context.Context) error {
 	r := request{op: "preflight", job: faas.NoJob}
 	var trouble []string
-	for _, check := range []func(context.Context, request) ([]string, error){e.checkAPIs, e.checkPermissions, e.checkBuilder, e.checkBucket} {
+	for _, check := range []func(context.Context, request) ([]finding, error){e.checkAPIs, e.checkPermissions, e.checkBuilder, e.checkBucket} {
 		found, err := check(ctx, r)
 		if err != nil {
 			return err
 		}
-		trouble = append(trouble, found...)
+		for _, f := range found {
+			trouble = append(trouble, f.what+": "+f.remedy)
+		}
 	}
 	if len(trouble) > 0 {
 		return e.errorf(faas.ErrPermissionDenied, r, "project %s cannot be deployed to: %s", e.set.project, strings.Join(trouble, "; "))
 	}
 	return nil
 }
+
+// finding is something that stands in the way, and the command that mends it.
+type finding struct{ what, remedy string }
 
 // needs returns the APIs and the permissions on the project that the mode takes.
 func (e *Executor) needs() (apis, permissions []string) {
@@ -53,7 +58,7 @@ func (e *Executor) needs() (apis, permissions []string) {
 	return apis, permissions
 }
 
-func (e *Executor) checkAPIs(ctx context.Context, r request) ([]string, error) {
+func (e *Executor) checkAPIs(ctx context.Context, r request) ([]finding, error) {
 	apis, _ := e.needs()
 	query := url.Values{}
 	for _, api := range apis {
@@ -73,17 +78,17 @@ func (e *Executor) checkAPIs(ctx context.Context, r request) ([]string, error) {
 	for _, s := range got.Services {
 		enabled[lastSegment(s.Name)] = s.State == "ENABLED"
 	}
-	var trouble []string
+	var trouble []finding
 	for _, api := range apis {
 		if !enabled[api] {
-			trouble = append(trouble, "API "+api+" is not enabled: "+e.enableCommand(api))
+			trouble = append(trouble, finding{"API " + api + " is not enabled", e.enableCommand(api)})
 		}
 	}
 	return trouble, nil
 }
 
 // checkPermissions asks for the project as a whole. A permission that is held on a single resource of it alone counts as missing.
-func (e *Executor) checkPermissions(ctx context.Context, r request) ([]string, error) {
+func (e *Executor) checkPermissions(ctx context.Context, r request) ([]finding, error) {
 	_, permissions := e.needs()
 	r.method, r.url = http.MethodPost, e.set.projectsURL+"v1/projects/"+e.set.project+":testIamPermissions"
 	var got struct {
@@ -96,7 +101,7 @@ func (e *Executor) checkPermissions(ctx context.Context, r request) ([]string, e
 }
 
 // missing describes the permissions that are not held, by the role that gives them.
-func (e *Executor) missing(wanted, held []string) []string {
+func (e *Executor) missing(wanted, held []string) []finding {
 	byRole := map[string][]string{}
 	var order []string
 	for _, permission := range wanted {
@@ -109,15 +114,15 @@ func (e *Executor) missing(wanted, held []string) []string {
 		}
 		byRole[role] = append(byRole[role], permission)
 	}
-	var trouble []string
+	var trouble []finding
 	for _, role := range order {
-		trouble = append(trouble, "permission "+strings.Join(byRole[role], ", ")+" is missing: "+e.grantCommand(role))
+		trouble = append(trouble, finding{"permission " + strings.Join(byRole[role], ", ") + " is missing", e.grantCommand(role)})
 	}
 	return trouble
 }
 
 // checkBuilder looks whether the account that Cloud Build runs as may build. Who may not read that is told nothing.
-func (e *Executor) checkBuilder(ctx context.Context, r request) ([]string, error) {
+func (e *Executor) checkBuilder(ctx context.Context, r request) ([]finding, error) {
 	if e.set.mode != modeBuild {
 		return nil, nil
 	}
@@ -145,7 +150,7 @@ func (e *Executor) checkBuilder(ctx context.Context, r request) ([]string, error
 			return nil, nil
 		}
 	}
-	return []string{"Cloud Build's account lacks " + builderRole + ": gcloud projects add-iam-policy-binding " + e.set.project + " --member=" + member + " --role=" + builderRole}, nil
+	return []finding{{"Cloud Build's account lacks " + builderRole, "gcloud projects add-iam-policy-binding " + e.set.project + " --member=" + member + " --role=" + builderRole}}, nil
 }
 
 const builderRole = "roles/cloudbuild.builds.builder"
@@ -158,7 +163,7 @@ func unlessDenied(err error) error {
 }
 
 // checkBucket looks whether packages can be put into the bucket.
-func (e *Executor) checkBucket(ctx context.Context, r request) ([]string, error) {
+func (e *Executor) checkBucket(ctx context.Context, r request) ([]finding, error) {
 	if e.set.mode != modeRun {
 		return nil, nil
 	}
@@ -169,7 +174,7 @@ func (e *Executor) checkBucket(ctx context.Context, r request) ([]string, error)
 	}
 	err := e.call(ctx, r, true, nil, &got)
 	if faas.CodeOf(err) == faas.ErrNotFound {
-		return []string{"bucket " + e.set.bucket + " does not exist: gcloud storage buckets create gs://" + e.set.bucket + " --project=" + e.set.project + " --location=" + e.set.region}, nil
+		return []finding{{"bucket " + e.set.bucket + " does not exist", "gcloud storage buckets create gs://" + e.set.bucket + " --project=" + e.set.project + " --location=" + e.set.region}}, nil
 	}
 	if err != nil {
 		return nil, err

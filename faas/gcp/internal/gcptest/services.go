@@ -170,6 +170,10 @@ const objectsPerPage = 2
 // storage is Cloud Storage: objects can be put, looked at, listed and deleted.
 func (s *Server) storage(w http.ResponseWriter, r *http.Request) {
 	path := strings.TrimPrefix(strings.TrimPrefix(r.URL.EscapedPath(), "/upload"), "/storage/v1/b/")
+	if bucket, ok := strings.CutSuffix(path, "/iam/testPermissions"); ok && r.Method == http.MethodGet && !strings.Contains(bucket, "/") {
+		reply(w, map[string]any{"kind": "storage#testIamPermissionsResponse", "permissions": r.URL.Query()["permissions"]})
+		return
+	}
 	bucket, rest, _ := strings.Cut(path, "/o")
 	name, err := url.PathUnescape(strings.TrimPrefix(rest, "/"))
 	if err != nil {

@@ -1,0 +1,218 @@
+//go:build !faas_only || faas_gcp
+
+package gcp
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/checkup"
+)
+
+var _ faas.Diagnoser = (*Executor)(nil)
+
+// Diagnose looks at the credentials, the clock, the project, what [Executor.Preflight] looks at, the region, and how many functions the region holds. All of its calls read.
+func (e *Executor) Diagnose(ctx context.Context) []faas.Check {
+	d := &diagnosis{e: e, r: request{op: "diagnose", job: faas.NoJob}}
+	first := checkup.Run(ctx, checkup.Time, checkup.Probe{Name: "credentials", Look: d.credentials})
+	later := []checkup.Probe{
+		{Name: "clock", Look: d.clock}, {Name: "project", Look: d.project},
+		{Name: "apis", Look: d.found(e.checkAPIs, "serviceusage.services.get", "all that a deployment takes are enabled")},
+		{Name: "permissions", Look: d.found(e.checkPermissions, "", "all that a deployment takes are held")},
+		{Name: "build", Look: d.build}, {Name: "region", Look: d.region}, {Name: "bucket", Look: d.bucket}, {Name: "quota", Look: d.quota},
+	}
+	if first[0].Status == faas.CheckFailed {
+		return append(first, checkup.SkipAll("there is no token to ask with", later...)...)
+	}
+	d.readProject(ctx)
+	return append(first, checkup.Run(ctx, checkup.Time, later...)...)
+}
+
+// diagnosis is one Diagnose.
+type diagnosis struct {
+	e *Executor
+	r request
+
+	projectAnswer *answer // nil beside projectErr
+	projectErr    error
+	sent, came    time.Time
+}
+
+func (d *diagnosis) credentials(ctx context.Context) faas.Check {
+	e := d.e
+	if e.access == nil {
+		return checkup.OK("none are sent (option disable_credentials, for emulators)")
+	}
+	if _, err := e.access.get(ctx); err != nil {
+		failed := e.tokenError(ctx, d.r, err)
+		remedy := "gcloud auth application-default login\nexport GOOGLE_APPLICATION_CREDENTIALS=FILE"
+		switch {
+		case failed.Code == faas.ErrUnavailable || failed.Code == faas.ErrTimeout:
+			remedy = "let this machine's network, firewall and proxy (HTTPS_PROXY) reach oauth2.googleapis.com:443"
+		case e.set.credentialsFile != "":
+			remedy = "cloud policy --faas-option credentials_file=FILE"
+		case e.set.impersonate != "":
+			remedy += "\ngcloud iam service-accounts add-iam-policy-binding " + e.set.impersonate + " --member=MEMBER --role=roles/iam.serviceAccountTokenCreator"
+		}
+		return checkup.FailBy(failed, remedy)
+	}
+	if e.set.impersonate != "" {
+		return checkup.OK("there is a token of %s, which is impersonated", e.set.impersonate)
+	}
+	return checkup.OK("there is a token")
+}
+
+// readProject asks for the project, whose answer tells the time too.
+func (d *diagnosis) readProject(ctx context.Context) {
+	e, r := d.e, d.r
+	r.method, r.url, r.within = http.MethodGet, e.set.projectsURL+"v1/projects/"+e.set.project, checkup.Time
+	if e.access != nil {
+		r.bearer = e.access.get
+	}
+	d.sent = time.Now()
+	d.projectAnswer, d.projectErr = e.sendSafe(ctx, r, true)
+	d.came = time.Now()
+	if d.projectErr == nil && !d.projectAnswer.ok() {
+		d.projectErr = e.statusError(r, d.projectAnswer)
+	}
+}
+
+func (d *diagnosis) clock(context.Context) faas.Check {
+	if d.projectAnswer == nil {
+		return checkup.Skip("Google Cloud was not reached")
+	}
+	return checkup.Clock(faas.GCPFunctions, "Google Cloud", d.projectAnswer.header, d.sent, d.came)
+}
+
+func (d *diagnosis) project(context.Context) faas.Check {
+	e := d.e
+	switch code := faas.CodeOf(d.projectErr); {
+	case d.projectErr == nil:
+	case disabled(d.projectErr):
+		return d.unknown(d.projectErr, "")
+	case code == faas.ErrPermissionDenied:
+		return checkup.Warn(d.projectErr, e.grantCommand("roles/browser")+"\ncloud policy --faas-gcp-project PROJECT",
+			"project %s does not exist, or the permission resourcemanager.projects.get is missing, which deploying does not take: %s", e.set.project, checkup.Words(d.projectErr))
+	case code == faas.ErrNotFound || code == faas.ErrInvalidArgument:
+		return checkup.FailBy(d.projectErr, "cloud policy --faas-gcp-project PROJECT")
+	case code == faas.ErrUnavailable || code == faas.ErrTimeout:
+		return checkup.FailBy(d.projectErr, "let this machine's network, firewall and proxy (HTTPS_PROXY) reach cloudresourcemanager.googleapis.com:443")
+	default:
+		return d.unknown(d.projectErr, "")
+	}
+	var p struct {
+		Number int64s `json:"projectNumber"`
+		State  string `json:"lifecycleState"`
+	}
+	if err := json.Unmarshal(d.projectAnswer.body, &p); err != nil {
+		return checkup.Warn(nil, "try again", "what Google Cloud says of project %s is not understood", e.set.project)
+	}
+	if p.State != "" && p.State != "ACTIVE" {
+		err := e.errorf(faas.ErrInvalidArgument, d.r, "project %s is not active: its state is %q", e.set.project, p.State)
+		return checkup.FailBy(err, "gcloud projects undelete "+e.set.project)
+	}
+	return checkup.OK("%s, number %d", e.set.project, int64(p.Number))
+}
+
+// disabled reports whether an API refused because it is not enabled in the project.
+func disabled(err error) bool {
+	var api *APIError
+	return errors.As(err, &api) && api.Reason == "SERVICE_DISABLED"
+}
+
+// unknown is the check of what could not be looked at. permission is what looking takes, and deploying does not.
+func (d *diagnosis) unknown(err error, permission string) faas.Check {
+	remedy := "try again"
+	var api *APIError
+	if errors.As(err, &api) {
+		remedy = cmp.Or(api.Remedy, remedy)
+	}
+	if faas.CodeOf(err) == faas.ErrTimeout {
+		return checkup.FailBy(err, "try again, with more time")
+	}
+	if permission != "" && faas.CodeOf(err) == faas.ErrPermissionDenied && !disabled(err) {
+		return checkup.Warn(err, d.e.grantCommand(roleFor(permission)), "it could not be looked at, which takes the permission %s; deploying does not", permission)
+	}
+	return checkup.Warn(err, remedy, "it could not be looked at: %s", checkup.Words(err))
+}
+
+// found makes a check of what Preflight looks at.
+func (d *diagnosis) found(look func(context.Context, request) ([]finding, error), permission, fine string) func(context.Context) faas.Check {
+	return func(ctx context.Context) faas.Check {
+		found, err := look(ctx, d.r)
+		if err != nil {
+			return d.unknown(err, permission)
+		}
+		if len(found) == 0 {
+			return checkup.OK("%s", fine)
+		}
+		var what, remedies []string
+		for _, f := range found {
+			what, remedies = append(what, f.what), append(remedies, f.remedy)
+		}
+		return checkup.FailBy(d.e.errorf(faas.ErrPermissionDenied, d.r, "%s", strings.Join(what, "; ")), strings.Join(remedies, "\n"))
+	}
+}
+
+func (d *diagnosis) build(ctx context.Context) faas.Check {
+	if d.e.set.mode != modeBuild {
+		return checkup.Skip("nothing is built in mode %s", d.e.set.mode)
+	}
+	return d.found(d.e.checkBuilder, "", "Cloud Build's account may build, as far as the caller may look")(ctx)
+}
+
+func (d *diagnosis) bucket(ctx context.Context) faas.Check {
+	if d.e.set.mode != modeRun {
+		return checkup.Skip("mode %s takes none", d.e.set.mode)
+	}
+	return d.found(d.e.checkBucket, "", "packages can be put into "+d.e.set.bucket)(ctx)
+}
+
+// region asks for something that every region has. Google answers for one that it does not have as it does where a permission is missing.
+func (d *diagnosis) region(ctx context.Context) faas.Check {
+	e, r := d.e, d.r
+	r.method, r.url = http.MethodGet, e.set.functionsURL+"v2/"+e.set.parent()+"/runtimes"
+	if e.set.mode == modeRun {
+		r.url = e.set.runURL + "v2/" + e.set.parent() + "/services?pageSize=1"
+	}
+	err := e.call(ctx, r, true, nil, nil)
+	var api *APIError
+	switch code := faas.CodeOf(err); {
+	case err == nil:
+		return checkup.OK("%s answers", e.set.region)
+	case code == faas.ErrNotFound || code == faas.ErrInvalidArgument, code == faas.ErrPermissionDenied && errors.As(err, &api) && strings.Contains(api.Message, "locations/"+e.set.region):
+		return checkup.Fail(err, "export "+RegionEnv+"=REGION (gcloud functions regions list shows them)", "there is no region %s, or not for this project: %s", e.set.region, checkup.Words(err))
+	case code == faas.ErrPermissionDenied:
+		return checkup.Skip("it could not be looked at; see apis and permissions: %s", checkup.Words(err))
+	}
+	return d.unknown(err, "")
+}
+
+// maxFunctions is how many functions a region may hold, less its other Cloud Run services (docs.cloud.google.com/functions/quotas).
+const maxFunctions = 1000
+
+func (d *diagnosis) quota(ctx context.Context) faas.Check {
+	all, err := d.e.host.list(ctx, d.r)
+	switch code := faas.CodeOf(err); {
+	case err == nil:
+	case code == faas.ErrTimeout:
+		return d.unknown(err, "")
+	default:
+		return checkup.Skip("the functions could not be counted: %s", checkup.Words(err))
+	}
+	const raise = "remove functions that nobody needs, or use another region: export " + RegionEnv + "=REGION"
+	switch n := len(all); {
+	case n >= maxFunctions:
+		return checkup.FailBy(d.e.errorf(faas.ErrTooLarge, d.r, "region %s holds %d functions, and no more than %d", d.e.set.region, n, maxFunctions), raise)
+	case n*10 >= maxFunctions*9:
+		return checkup.Warn(nil, raise, "region %s holds %d of %d functions", d.e.set.region, n, maxFunctions)
+	default:
+		return checkup.OK("%d of %d functions in %s", n, maxFunctions, d.e.set.region)
+	}
+}
