@@ -313,65 +313,80 @@ func TestCPUFromMemory(t *testing.T) {
 	}
 }
 
-func TestControlGroupsGoWithThePlatformAndWithTheNextAfterAKill(t *testing.T) {
-	if runtime.GOOS != "linux" {
-		t.Skip("Linux has them")
-	}
-	dir := t.TempDir()
-	s := newServer(t, WithDir(dir))
-	s.putJobs("f", nil)
-	s.mustPut("script", scriptZip(t, "sleep 1000 & echo $! >"+dir+"/pid; wait"))
-	first := cgroupDirs(s.p)
-	if groups := strings.HasPrefix(s.p.Isolation().Strays, "cgroup"); groups != (len(first) > 0) {
-		t.Errorf("%+v with control groups %v", s.p.Isolation(), first)
-	}
-	if err := s.p.Close(); err != nil {
-		t.Fatal(err)
-	}
-	allGone := func(dirs []string) {
-		t.Helper()
-		for _, d := range dirs {
-			for deadline := time.Now().Add(aWhile); ; time.Sleep(time.Millisecond) {
-				if _, err := os.Stat(d); errors.Is(err, os.ErrNotExist) {
-					break
-				}
-				if time.Now().After(deadline) {
-					t.Errorf("%s is left", d)
-					break
-				}
+// goneDirs waits until the directories are.
+func goneDirs(t *testing.T, dirs []string) {
+	t.Helper()
+	for _, d := range dirs {
+		for deadline := time.Now().Add(aWhile); ; time.Sleep(time.Millisecond) {
+			if _, err := os.Stat(d); errors.Is(err, os.ErrNotExist) {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Errorf("%s is left", d)
+				break
 			}
 		}
 	}
-	allGone(first)
+}
 
-	exe, _ := os.Executable()
-	host := exec.Command(exe)
-	host.Env = append(os.Environ(), "TEST_HOST="+dir)
-	out, err := host.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
+func TestNothingIsLeftOfAPlatform(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("finds what left its session on Linux only")
 	}
-	if err := host.Start(); err != nil {
-		t.Fatal(err)
-	}
-	sc := bufio.NewScanner(out)
-	for range 3 {
-		if !sc.Scan() {
-			t.Fatal("the host did not come up")
-		}
-	}
-	killed := cgroupDirs(s.p)
-	if (len(killed) > 0) != (len(first) > 0) {
-		t.Errorf("control groups %v", killed)
-	}
-	_ = host.Process.Kill()
-	_ = host.Wait()
-	next, err := New(WithDir(dir))
-	if err != nil {
-		t.Fatal(err)
-	}
-	allGone(killed)
-	if err := next.Close(); err != nil {
-		t.Error(err)
+	for name, opts := range map[string][]Option{"what there is": nil, "no control groups": {WithoutCgroups()}} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			s := newServer(t, append(opts, WithDir(dir))...)
+			s.putJobs("f", nil)
+			s.mustPut("script", scriptZip(t, "setsid sleep 1000 & echo $! >"+dir+"/pid; wait"))
+			s.putShell("shell", "x", nil)
+			stray, _ := strconv.Atoi(s.sh("shell", "setsid sleep 1000 >/dev/null 2>&1 & echo $!"))
+			first := cgroupDirs(s.p)
+			if groups := s.p.Isolation().Strays == "cgroup"; groups != (len(first) > 0) {
+				t.Errorf("%+v with control groups %v", s.p.Isolation(), first)
+			}
+			s.do("DELETE", "/api/functions/shell", nil)
+			gone(t, stray)
+			if err := s.p.Close(); err != nil {
+				t.Fatal(err)
+			}
+			goneDirs(t, first)
+
+			exe, _ := os.Executable()
+			host := exec.Command(exe)
+			host.Env = append(os.Environ(), "TEST_HOST="+dir)
+			if opts != nil {
+				host.Env = append(host.Env, "TEST_HOST_WITHOUT_CGROUPS=1")
+			}
+			out, err := host.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := host.Start(); err != nil {
+				t.Fatal(err)
+			}
+			sc := bufio.NewScanner(out)
+			for range 3 { // the last is the id of what left the session
+				if !sc.Scan() {
+					t.Fatal("the host did not come up")
+				}
+			}
+			stray, err = strconv.Atoi(sc.Text())
+			killed := cgroupDirs(s.p)
+			if err != nil || (len(killed) > 0) != (len(first) > 0) {
+				t.Errorf("control groups %v, %v", killed, err)
+			}
+			_ = host.Process.Kill()
+			_ = host.Wait()
+			next, err := New(append(opts, WithDir(dir))...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			gone(t, stray)
+			goneDirs(t, killed)
+			if err := next.Close(); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }

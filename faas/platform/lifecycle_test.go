@@ -339,7 +339,11 @@ func TestCloseLeavesNothing(t *testing.T) {
 
 // beHost embeds a platform, prints the ids of a worker and of a process that the worker started, and hangs.
 func beHost() {
-	p, err := New(WithDir(os.Getenv("TEST_HOST")))
+	opts := []Option{WithDir(os.Getenv("TEST_HOST"))}
+	if os.Getenv("TEST_HOST_WITHOUT_CGROUPS") != "" {
+		opts = append(opts, WithoutCgroups())
+	}
+	p, err := New(opts...)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

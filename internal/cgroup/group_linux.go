@@ -196,7 +196,7 @@ func (g *Group) Release() {
 			time.Sleep(wait) // the kernel takes its time to let a process go
 			empty = g.empty()
 		}
-		g.root.giveBack(g)
+		g.root.giveBack(g, empty)
 	})
 }
 
@@ -207,7 +207,7 @@ func (g *Group) asNew() bool {
 	g.mu.Lock()
 	killed := g.killed
 	g.mu.Unlock()
-	if killed || g.OutOfMemory() || !g.empty() {
+	if killed || g.OutOfMemory() {
 		return false
 	}
 	for i := range g.root.trees {

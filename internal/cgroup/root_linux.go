@@ -327,9 +327,9 @@ func (r *Root) NewGroup(l Limits) (*Group, error) {
 	return g, nil
 }
 
-// giveBack takes an empty group.
-func (r *Root) giveBack(g *Group) {
-	asNew := g.asNew()
+// giveBack takes a group. One that is not empty is not used again.
+func (r *Root) giveBack(g *Group, empty bool) {
+	asNew := empty && g.asNew()
 	g.end()
 	r.mu.Lock()
 	keep := !r.closed && len(r.free) < maxFree && asNew

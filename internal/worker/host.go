@@ -59,6 +59,9 @@ func NewConfinedHost(c HostConfig) *Host {
 	h.guard = newGuard(h)
 	h.wg.Add(1)
 	go h.run(c.NoNewPrivileges)
+	if c.Cgroups != nil {
+		h.wg.Go(h.guard.ready) // there is something to be removed already
+	}
 	return h
 }
 
