@@ -78,6 +78,11 @@ func (s *Shell) Run(t testing.TB, b Block) (commands int, last string) {
 	if s.runner == nil {
 		s.start(t)
 	}
+	var there, back []string
+	for from, to := range s.Replace {
+		there, back = append(there, from, to), append(back, to, from)
+	}
+	s.replaced, s.back = strings.NewReplacer(there...), strings.NewReplacer(back...)
 	steps := []step{{text: b.Text}}
 	if b.Language == "console" {
 		steps = transcript(b.Text)
@@ -106,11 +111,7 @@ func (s *Shell) Unused(t testing.TB) {
 
 func (s *Shell) start(t testing.TB) {
 	t.Helper()
-	var there, back []string
-	for from, to := range s.Replace {
-		there, back = append(there, from, to), append(back, to, from)
-	}
-	s.replaced, s.back, s.used = strings.NewReplacer(there...), strings.NewReplacer(back...), map[string]bool{}
+	s.used = map[string]bool{}
 	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.Home, "GOFLAGS=-mod=mod", "GOPROXY=off", "GOWORK=off", "GOTOOLCHAIN=local"}
 	kept, err := exec.CommandContext(t.Context(), "go", "env", "GOCACHE", "GOMODCACHE", "GOPATH").Output()
 	if err != nil {

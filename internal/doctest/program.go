@@ -1,0 +1,53 @@
+package doctest
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// OperatorShell is a shell in which "cloud" is the command line of examples/cloud, built with build tags, and bin/my-blueprint is a profiled job binary. It
+// is for packages that have a stand-in of a cloud which others cannot reach; env leads there.
+func OperatorShell(t testing.TB, tags, binary string, env map[string]string) *Shell {
+	t.Helper()
+	dir := t.TempDir()
+	program := filepath.Join(dir, "cloud")
+	build := exec.CommandContext(t.Context(), "go", "build", "-tags", tags, "-ldflags=-s -w", "-o", program, "./examples/cloud")
+	build.Dir = Root(t)
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	work := filepath.Join(dir, "work")
+	text, err := os.ReadFile(binary)
+	if err == nil {
+		err = os.MkdirAll(filepath.Join(work, "bin"), 0o755)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(work, "bin", "my-blueprint"), text, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Shell{Dir: work, Home: t.TempDir(), Env: env, Commands: map[string]Command{
+		"cloud": func(ctx context.Context, c Call) error { return c.Run(ctx, program, c.Args[1:]) },
+	}}
+	s.Run(t, Block{Document: "before the guide", Language: "sh", Text: "cloud profile bin/my-blueprint --input 0=text:hi --runs 1 --warmups 0 --quiet\n"})
+	return s
+}
+
+// Section runs the blocks of a section, which has to have some.
+func (s *Shell) Section(t testing.TB, d Document, section string) {
+	t.Helper()
+	commands := 0
+	for _, b := range d.Blocks {
+		if b.Section == section && (b.Language == "sh" || b.Language == "console") {
+			n, _ := s.Run(t, b)
+			commands += n
+		}
+	}
+	if commands == 0 {
+		t.Errorf("%s has no command in the section %q", d.Name, section)
+	}
+}
