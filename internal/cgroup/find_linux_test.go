@@ -283,3 +283,30 @@ func TestLimitsAreWritten(t *testing.T) {
 		t.Error("the kernel's kill is not seen")
 	}
 }
+
+func TestOneHierarchyOfVersion1MayHaveSeveralControllers(t *testing.T) {
+	mount, proc := t.TempDir(), t.TempDir()
+	k := &kernel2{t, mount}
+	k.set(proc, "mountinfo", "30 23 0:26 / "+mount+" rw - cgroup cgroup rw,memory,pids\n")
+	k.set(proc, "cgroup", "4:memory,pids:/\n")
+	r, err := open(Config{Name: "groups"}, system{proc: proc, mkdir: func(dir string) error {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return err
+		}
+		for _, name := range []string{"memory.limit_in_bytes", "pids.max", "cgroup.procs"} {
+			k.set(dir, name, "")
+		}
+		return nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := r.NewGroup(Limits{MemoryBytes: 1 << 20, Processes: 7})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := g.dir(&r.trees[0])
+	if len(r.trees) != 1 || k.get(dir, "memory.limit_in_bytes") != "1048576" || k.get(dir, "pids.max") != "7" {
+		t.Errorf("%d trees, memory %s, pids %s", len(r.trees), k.get(dir, "memory.limit_in_bytes"), k.get(dir, "pids.max"))
+	}
+}

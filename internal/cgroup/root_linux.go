@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -71,13 +72,18 @@ func open(cfg Config, sys system) (*Root, error) {
 		if !ok || p.v2 || r.holds(c) {
 			continue
 		}
-		t := tree{base: filepath.Join(p.own, cfg.Name)}
-		if err := sys.makeBase(t.base); err != nil {
-			why = append(why, err)
-			continue
+		base := filepath.Join(p.own, cfg.Name)
+		i := slices.IndexFunc(r.trees, func(t tree) bool { return t.base == base }) // one hierarchy may have several controllers
+		if i < 0 {
+			if err := sys.makeBase(base); err != nil {
+				why = append(why, err)
+				continue
+			}
+			i = len(r.trees)
+			r.trees = append(r.trees, tree{base: base})
 		}
-		t.memory, t.pids, t.cpu = c == "memory", c == "pids", c == "cpu"
-		r.trees = append(r.trees, t)
+		t := &r.trees[i]
+		t.memory, t.pids, t.cpu = t.memory || c == "memory", t.pids || c == "pids", t.cpu || c == "cpu"
 	}
 	err = r.record()
 	if err == nil {
