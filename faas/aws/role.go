@@ -22,13 +22,14 @@ import (
 // rolePolicyName is the name of the inline policy of a created role.
 const rolePolicyName = "blueprint-functions"
 
-// roleName is that of the role created for the service in this region.
+// roleName is that of the role created for the service in this region. IAM does not tell roles apart by case, as Lambda does functions.
 func (e *Executor) roleName() string {
 	name := strings.TrimSuffix(nameStem(e.service), "-") + "-" + e.region
-	if len(name) > maxName {
+	lower := strings.ToLower(name)
+	if lower != name || len(name) > maxName {
 		sum := sha256.Sum256([]byte(name))
 		suffix := "-" + hex.EncodeToString(sum[:5])
-		name = name[:maxName-len(suffix)] + suffix
+		name = lower[:min(len(lower), maxName-len(suffix))] + suffix
 	}
 	return name
 }

@@ -40,7 +40,7 @@ func (s *Server) checkRole(arn string) *apiError {
 	if !strings.HasPrefix(arn, "arn:aws:iam::") {
 		return failf(400, "ValidationException", "1 validation error detected: Value '%s' at 'role' failed to satisfy constraint: Member must satisfy regular expression pattern", arn)
 	}
-	r := s.roles[arn[strings.LastIndexByte(arn, '/')+1:]]
+	r := s.roles[strings.ToLower(arn[strings.LastIndexByte(arn, '/')+1:])]
 	if r != nil && (time.Now().Before(r.usable) || !strings.Contains(r.trust, "lambda.amazonaws.com")) {
 		return cannot
 	}
@@ -93,7 +93,7 @@ func (s *Server) serveQuery(w http.ResponseWriter, r *http.Request, body []byte)
 	defer s.mu.Unlock()
 	name := form.Get("RoleName")
 	missing := failf(404, "NoSuchEntity", "The role with name %s cannot be found.", name)
-	existing := s.roles[name]
+	existing := s.roles[strings.ToLower(name)]
 	action := form.Get("Action")
 	if existing == nil && action == "GetRole" {
 		existing = s.givenRole(name)
@@ -133,7 +133,7 @@ func (s *Server) serveQuery(w http.ResponseWriter, r *http.Request, body []byte)
 			failf(400, "ValidationError", "%s", err.message).write(w, "iam")
 			return
 		}
-		s.roles[name] = created
+		s.roles[strings.ToLower(name)] = created
 		writeXML(w, 200, roleAnswer{XMLName: xml.Name{Local: "CreateRoleResponse"}, Created: created.describe(name)})
 	case "GetRole":
 		writeXML(w, 200, roleAnswer{XMLName: xml.Name{Local: "GetRoleResponse"}, Found: existing.describe(name)})
@@ -156,7 +156,7 @@ func (s *Server) serveQuery(w http.ResponseWriter, r *http.Request, body []byte)
 			failf(409, "DeleteConflict", "Cannot delete entity, must delete policies first.").write(w, "iam")
 			return
 		}
-		delete(s.roles, name)
+		delete(s.roles, strings.ToLower(name))
 		writeXML(w, 200, roleAnswer{XMLName: xml.Name{Local: "DeleteRoleResponse"}})
 	default:
 		failf(400, "InvalidAction", "Could not find operation %s", action).write(w, "iam")

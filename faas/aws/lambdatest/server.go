@@ -84,7 +84,7 @@ type Server struct {
 	functions map[string]*function
 	deleted   map[string]*function // for stale reads
 	revision  int
-	roles     map[string]*role
+	roles     map[string]*role // by name in lower case: IAM does not tell them apart by case
 	buckets   map[string]map[string][]byte
 	logGroups map[string]bool
 	calls     []Call
