@@ -113,26 +113,39 @@ func (s *Server) lambdaRoutes() []route {
 		{"GET", functions, "ListFunctions", 200, s.listFunctions},
 		{"GET", "/2016-08-19/account-settings", "GetAccountSettings", 200, s.accountSettings},
 		{"GET", functions + "/{FunctionName}", "GetFunction", 200, s.getFunction},
-		{"DELETE", functions + "/{FunctionName}", "DeleteFunction", 204, s.deleteFunction},
+		{"DELETE", functions + "/{FunctionName}", "DeleteFunction", 204, s.on(s.deleteFunction)},
 		{"GET", functions + "/{FunctionName}/configuration", "GetFunctionConfiguration", 200, s.getFunctionConfiguration},
 		{"PUT", functions + "/{FunctionName}/configuration", "UpdateFunctionConfiguration", 200, s.updateFunctionConfiguration},
 		{"PUT", functions + "/{FunctionName}/code", "UpdateFunctionCode", 200, s.updateFunctionCode},
-		{"POST", functions + "/{FunctionName}/versions", "PublishVersion", 201, s.publishVersion},
-		{"GET", functions + "/{FunctionName}/versions", "ListVersionsByFunction", 200, s.listVersions},
-		{"POST", functions + "/{FunctionName}/aliases", "CreateAlias", 201, s.createAlias},
-		{"GET", functions + "/{FunctionName}/aliases", "ListAliases", 200, s.listAliases},
+		{"POST", functions + "/{FunctionName}/versions", "PublishVersion", 201, s.on(s.publishVersion)},
+		{"GET", functions + "/{FunctionName}/versions", "ListVersionsByFunction", 200, s.on(s.listVersions)},
+		{"POST", functions + "/{FunctionName}/aliases", "CreateAlias", 201, s.on(s.createAlias)},
+		{"GET", functions + "/{FunctionName}/aliases", "ListAliases", 200, s.on(s.listAliases)},
 		{"GET", functions + "/{FunctionName}/aliases/{Name}", "GetAlias", 200, s.getAlias},
 		{"PUT", functions + "/{FunctionName}/aliases/{Name}", "UpdateAlias", 200, s.updateAlias},
 		{"DELETE", functions + "/{FunctionName}/aliases/{Name}", "DeleteAlias", 204, s.deleteAlias},
 		{"POST", functions + "/{FunctionName}/invocations", "Invoke", 200, s.invoke},
-		{"PUT", "/2017-10-31/functions/{FunctionName}/concurrency", "PutFunctionConcurrency", 200, s.putConcurrency},
-		{"DELETE", "/2017-10-31/functions/{FunctionName}/concurrency", "DeleteFunctionConcurrency", 204, s.deleteConcurrency},
-		{"PUT", "/2019-09-30/functions/{FunctionName}/provisioned-concurrency", "PutProvisionedConcurrencyConfig", 202, s.putProvisioned},
-		{"GET", "/2019-09-30/functions/{FunctionName}/provisioned-concurrency", "GetProvisionedConcurrencyConfig", 200, s.getProvisioned},
-		{"DELETE", "/2019-09-30/functions/{FunctionName}/provisioned-concurrency", "DeleteProvisionedConcurrencyConfig", 204, s.deleteProvisioned},
-		{"POST", "/2017-03-31/tags/{Resource}", "TagResource", 204, s.tagResource},
-		{"GET", "/2017-03-31/tags/{Resource}", "ListTags", 200, s.listTags},
-		{"DELETE", "/2017-03-31/tags/{Resource}", "UntagResource", 204, s.untagResource},
+		{"PUT", "/2017-10-31/functions/{FunctionName}/concurrency", "PutFunctionConcurrency", 200, s.on(s.putConcurrency)},
+		{"DELETE", "/2017-10-31/functions/{FunctionName}/concurrency", "DeleteFunctionConcurrency", 204, s.on(s.deleteConcurrency)},
+		{"PUT", "/2019-09-30/functions/{FunctionName}/provisioned-concurrency", "PutProvisionedConcurrencyConfig", 202, s.on(s.putProvisioned)},
+		{"GET", "/2019-09-30/functions/{FunctionName}/provisioned-concurrency", "GetProvisionedConcurrencyConfig", 200, s.on(s.getProvisioned)},
+		{"DELETE", "/2019-09-30/functions/{FunctionName}/provisioned-concurrency", "DeleteProvisionedConcurrencyConfig", 204, s.on(s.deleteProvisioned)},
+		{"POST", "/2017-03-31/tags/{Resource}", "TagResource", 204, s.on(s.tagResource)},
+		{"GET", "/2017-03-31/tags/{Resource}", "ListTags", 200, s.on(s.listTags)},
+		{"DELETE", "/2017-03-31/tags/{Resource}", "UntagResource", 204, s.on(s.untagResource)},
+	}
+}
+
+// on serves an operation on a function that exists, under the lock.
+func (s *Server) on(serve func(request, *function) (answer, *apiError)) func(request) (answer, *apiError) {
+	return func(r request) (answer, *apiError) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		f, err := s.find(r.name)
+		if err != nil {
+			return answer{}, err
+		}
+		return serve(r, f)
 	}
 }
 

@@ -160,13 +160,7 @@ func (s *Server) updateFunctionConfiguration(r request) (answer, *apiError) {
 	return answer{body: f.latest}, nil
 }
 
-func (s *Server) deleteFunction(r request) (answer, *apiError) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f, err := s.find(r.name)
-	if err != nil {
-		return answer{}, err
-	}
+func (s *Server) deleteFunction(r request, f *function) (answer, *apiError) {
 	if q := r.qualifier(); q != "" {
 		n, aerr := strconv.Atoi(q)
 		if aerr != nil || f.versions[n] == nil {

@@ -8,14 +8,8 @@ import (
 	"time"
 )
 
-func (s *Server) publishVersion(r request) (answer, *apiError) {
+func (s *Server) publishVersion(r request, f *function) (answer, *apiError) {
 	in, err := parse[input](r)
-	if err != nil {
-		return answer{}, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f, err := s.find(r.name)
 	if err != nil {
 		return answer{}, err
 	}
@@ -52,13 +46,7 @@ func (s *Server) publish(f *function, description string) configuration {
 	return v
 }
 
-func (s *Server) listVersions(r request) (answer, *apiError) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f, err := s.find(r.name)
-	if err != nil {
-		return answer{}, err
-	}
+func (s *Server) listVersions(r request, f *function) (answer, *apiError) {
 	latest := f.latest
 	latest.FunctionArn += ":$LATEST"
 	all := []configuration{latest}
@@ -76,14 +64,8 @@ type aliasInput struct {
 
 var aliasPattern = regexp.MustCompile(`^[a-zA-Z0-9-_]+$`)
 
-func (s *Server) createAlias(r request) (answer, *apiError) {
+func (s *Server) createAlias(r request, f *function) (answer, *apiError) {
 	in, err := parse[aliasInput](r)
-	if err != nil {
-		return answer{}, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f, err := s.find(r.name)
 	if err != nil {
 		return answer{}, err
 	}
@@ -146,13 +128,7 @@ func (s *Server) getAlias(r request) (answer, *apiError) {
 	return answer{body: *a}, nil
 }
 
-func (s *Server) listAliases(r request) (answer, *apiError) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f, err := s.find(r.name)
-	if err != nil {
-		return answer{}, err
-	}
+func (s *Server) listAliases(r request, f *function) (answer, *apiError) {
 	all := []alias{}
 	for _, a := range f.aliases {
 		all = append(all, *a)
@@ -193,14 +169,8 @@ func (s *Server) deleteAlias(r request) (answer, *apiError) {
 	return answer{}, nil
 }
 
-func (s *Server) putConcurrency(r request) (answer, *apiError) {
+func (s *Server) putConcurrency(r request, f *function) (answer, *apiError) {
 	in, err := parse[struct{ ReservedConcurrentExecutions *int }](r)
-	if err != nil {
-		return answer{}, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f, err := s.find(r.name)
 	if err != nil {
 		return answer{}, err
 	}
@@ -220,25 +190,13 @@ func (s *Server) putConcurrency(r request) (answer, *apiError) {
 	return answer{body: in}, nil
 }
 
-func (s *Server) deleteConcurrency(r request) (answer, *apiError) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f, err := s.find(r.name)
-	if err != nil {
-		return answer{}, err
-	}
+func (s *Server) deleteConcurrency(r request, f *function) (answer, *apiError) {
 	f.reserved = nil
 	return answer{}, nil
 }
 
-func (s *Server) putProvisioned(r request) (answer, *apiError) {
+func (s *Server) putProvisioned(r request, f *function) (answer, *apiError) {
 	in, err := parse[struct{ ProvisionedConcurrentExecutions int }](r)
-	if err != nil {
-		return answer{}, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f, err := s.find(r.name)
 	if err != nil {
 		return answer{}, err
 	}
@@ -279,13 +237,7 @@ func (p *provisioned) describe() map[string]any {
 	}
 }
 
-func (s *Server) getProvisioned(r request) (answer, *apiError) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f, err := s.find(r.name)
-	if err != nil {
-		return answer{}, err
-	}
+func (s *Server) getProvisioned(r request, f *function) (answer, *apiError) {
 	p := f.provisioned[r.qualifier()]
 	if p == nil {
 		return answer{}, failf(404, "ProvisionedConcurrencyConfigNotFoundException", "No Provisioned Concurrency Config found for this function")
@@ -293,25 +245,13 @@ func (s *Server) getProvisioned(r request) (answer, *apiError) {
 	return answer{body: p.describe()}, nil
 }
 
-func (s *Server) deleteProvisioned(r request) (answer, *apiError) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f, err := s.find(r.name)
-	if err != nil {
-		return answer{}, err
-	}
+func (s *Server) deleteProvisioned(r request, f *function) (answer, *apiError) {
 	delete(f.provisioned, r.qualifier())
 	return answer{}, nil
 }
 
-func (s *Server) tagResource(r request) (answer, *apiError) {
+func (s *Server) tagResource(r request, f *function) (answer, *apiError) {
 	in, err := parse[struct{ Tags map[string]string }](r)
-	if err != nil {
-		return answer{}, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f, err := s.find(r.name)
 	if err != nil {
 		return answer{}, err
 	}
@@ -325,23 +265,11 @@ func (s *Server) tagResource(r request) (answer, *apiError) {
 	return answer{}, nil
 }
 
-func (s *Server) listTags(r request) (answer, *apiError) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f, err := s.find(r.name)
-	if err != nil {
-		return answer{}, err
-	}
+func (s *Server) listTags(r request, f *function) (answer, *apiError) {
 	return answer{body: map[string]any{"Tags": maps.Clone(f.tags)}}, nil
 }
 
-func (s *Server) untagResource(r request) (answer, *apiError) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f, err := s.find(r.name)
-	if err != nil {
-		return answer{}, err
-	}
+func (s *Server) untagResource(r request, f *function) (answer, *apiError) {
 	for _, key := range r.URL.Query()["tagKeys"] {
 		delete(f.tags, key)
 	}
