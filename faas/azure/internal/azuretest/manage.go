@@ -64,6 +64,9 @@ func (s *Server) manage(w http.ResponseWriter, r *http.Request) {
 		s.poll(w, r, id)
 		return
 	}
+	if s.look(w, r) {
+		return
+	}
 	parts := strings.Split(path, "/")
 	if len(parts) < 4 || !strings.EqualFold(parts[0], "subscriptions") || parts[1] != Subscription {
 		refuse(w, http.StatusNotFound, "SubscriptionNotFound", "the subscription was not found")

@@ -59,6 +59,8 @@ type Config struct {
 	FrontEnd time.Duration
 	// Store is where packages are unpacked.
 	Store *Store
+	// Looks are answers to reads of the subscription, in place of the usual ones, by what follows the subscription in the lower-case path.
+	Looks map[string]any
 	// Echo puts the body of a refused request into the error's message, as some services do.
 	Echo bool
 }

@@ -1,0 +1,119 @@
+//go:build !faas_only || faas_azure
+
+package azure
+
+import (
+	"context"
+	"net/http"
+	"strings"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/checkup"
+)
+
+// actions are what deploying, invoking and removing an app take.
+var actions = []string{
+	"Microsoft.Resources/subscriptions/resourceGroups/read", "Microsoft.Resources/subscriptions/resourceGroups/write", "Microsoft.Resources/subscriptions/resourceGroups/delete",
+	"Microsoft.Web/serverfarms/read", "Microsoft.Web/serverfarms/write", "Microsoft.Web/serverfarms/delete", "Microsoft.Web/sites/read", "Microsoft.Web/sites/write", "Microsoft.Web/sites/delete",
+	"Microsoft.Web/sites/config/write", "Microsoft.Web/sites/config/list/action", "Microsoft.Web/sites/host/listkeys/action", "Microsoft.Web/sites/publish/action",
+	"Microsoft.Storage/storageAccounts/read", "Microsoft.Storage/storageAccounts/write", "Microsoft.Storage/storageAccounts/delete",
+	"Microsoft.Storage/storageAccounts/blobServices/containers/read", "Microsoft.Storage/storageAccounts/blobServices/containers/write",
+}
+
+// How the app can be given access to its storage.
+const (
+	assignAction = "Microsoft.Authorization/roleAssignments/write"
+	keysAction   = "Microsoft.Storage/storageAccounts/listKeys/action"
+)
+
+// grant is what one role of the caller gives.
+type grant struct {
+	Actions    []string `json:"actions"`
+	NotActions []string `json:"notActions"`
+}
+
+// permissions compares what the caller may do with what a deployment takes: in the resource group where that is there, else in the subscription.
+func (d *diagnosis) permissions(ctx context.Context) faas.Check {
+	e := d.e
+	const below = "/providers/Microsoft.Authorization/permissions"
+	var grants list[grant]
+	_, err := d.read(ctx, http.MethodGet, e.ownGroupPath()+below, rolesAPI, nil, &grants)
+	if isNotFound(err) {
+		_, err = d.read(ctx, http.MethodGet, d.subscriptionPath()+below, rolesAPI, nil, &grants)
+	}
+	switch {
+	case isNotFound(err):
+		return checkup.Skip("Azure does not tell what the caller may do")
+	case err != nil:
+		return d.unknown(ctx, err, "Microsoft.Authorization/permissions/read")
+	case grants.NextLink != "":
+		return checkup.Skip("the caller has too many roles to look at them all")
+	}
+	var missing []string
+	for _, action := range actions {
+		if !allowed(grants.Value, action) {
+			missing = append(missing, action)
+		}
+	}
+	remedy := d.assign("Contributor")
+	assigns, keys := allowed(grants.Value, assignAction), allowed(grants.Value, keysAction)
+	switch e.options.storageAuth {
+	case authIdentity:
+		if !assigns {
+			if len(missing) == 0 {
+				remedy = ""
+			}
+			missing, remedy = append(missing, assignAction), strings.TrimSpace(remedy+"\n"+d.assign("User Access Administrator"))
+		}
+	default:
+		if !keys && (!assigns || e.options.storageAuth == authKey) {
+			missing = append(missing, keysAction)
+		}
+	}
+	switch {
+	case len(missing) > 0:
+		return checkup.FailBy(faas.Errorf(faas.ErrPermissionDenied, "diagnose", faas.AzureFunctions, "missing: %s", strings.Join(missing, ", ")), remedy)
+	case !assigns && e.options.storageAuth == authAuto:
+		return checkup.OK("all that a deployment takes are held; without %s the app gets a connection string in place of an identity", assignAction)
+	}
+	return checkup.OK("all that a deployment takes are held")
+}
+
+// allowed reports whether any role allows the action: what a role excludes, another one may give.
+func allowed(grants []grant, action string) bool {
+	matches := func(patterns []string) bool {
+		for _, p := range patterns {
+			if wildcard(strings.ToLower(p), strings.ToLower(action)) {
+				return true
+			}
+		}
+		return false
+	}
+	for _, g := range grants {
+		if matches(g.Actions) && !matches(g.NotActions) {
+			return true
+		}
+	}
+	return false
+}
+
+// wildcard matches a text with a pattern in which * stands for anything, slashes too.
+func wildcard(pattern, text string) bool {
+	parts := strings.Split(pattern, "*")
+	if len(parts) == 1 {
+		return pattern == text
+	}
+	if !strings.HasPrefix(text, parts[0]) {
+		return false
+	}
+	text = text[len(parts[0]):]
+	last := len(parts) - 1
+	for _, part := range parts[1:last] {
+		i := strings.Index(text, part)
+		if i < 0 {
+			return false
+		}
+		text = text[i+len(part):]
+	}
+	return strings.HasSuffix(text, parts[last])
+}

@@ -1,0 +1,67 @@
+package azuretest
+
+import (
+	"net/http"
+	"strings"
+)
+
+// looks are the reads of a subscription that change nothing and concern no resource: what follows the subscription in the path, the API version, and what is answered.
+func (s *Server) looks() map[string]struct {
+	version string
+	body    any
+} {
+	type look = struct {
+		version string
+		body    any
+	}
+	all := []any{map[string]any{"actions": []string{"*"}, "notActions": []string{}, "dataActions": []string{}, "notDataActions": []string{}}}
+	if s.cfg.NoRoles {
+		all = []any{map[string]any{"actions": []string{"*"}, "notActions": []string{"Microsoft.Authorization/*/Delete", "Microsoft.Authorization/*/Write"}}}
+	}
+	registered := func(name string) look {
+		return look{"2021-04-01", map[string]any{"id": "/subscriptions/" + Subscription + "/providers/" + name, "namespace": name, "registrationState": "Registered"}}
+	}
+	return map[string]look{
+		"":                             {"2022-12-01", map[string]any{"id": "/subscriptions/" + Subscription, "subscriptionId": Subscription, "displayName": "Test", "state": "Enabled"}},
+		"/providers/microsoft.web":     registered("Microsoft.Web"),
+		"/providers/microsoft.storage": registered("Microsoft.Storage"),
+		"/providers/microsoft.web/georegions": {"2025-03-01", map[string]any{"value": []any{
+			map[string]any{"name": "East US", "type": "Microsoft.Web/geoRegions"}, map[string]any{"name": "West Europe", "type": "Microsoft.Web/geoRegions"}}}},
+		"/providers/microsoft.authorization/permissions": {"2022-04-01", map[string]any{"value": all}},
+	}
+}
+
+// look answers a read of the subscription, or of what the caller may do in a resource group, and reports whether it was one.
+func (s *Server) look(w http.ResponseWriter, r *http.Request) bool {
+	rest, ok := strings.CutPrefix(strings.ToLower(r.URL.Path), "/subscriptions/"+Subscription)
+	if !ok || r.Method != http.MethodGet {
+		return false
+	}
+	group := ""
+	if inGroup, ok := strings.CutPrefix(rest, "/resourcegroups/"); ok {
+		name, below, _ := strings.Cut(inGroup, "/")
+		if below != "providers/microsoft.authorization/permissions" {
+			return false
+		}
+		group, rest = name, "/"+below
+	}
+	l, ok := s.looks()[rest]
+	if !ok {
+		return false
+	}
+	s.mu.Lock()
+	there := s.groups[strings.ToLower("/subscriptions/"+Subscription+"/resourcegroups/"+group)] != nil
+	s.mu.Unlock()
+	switch {
+	case r.URL.Query().Get("api-version") != l.version:
+		s.problem("%s %s has the API version %q", r.Method, r.URL.Path, r.URL.Query().Get("api-version"))
+		refuse(w, http.StatusBadRequest, "InvalidApiVersionParameter", "the api-version is invalid")
+	case group != "" && !there:
+		refuse(w, http.StatusNotFound, "ResourceGroupNotFound", "Resource group '"+group+"' could not be found.")
+	case s.cfg.Looks[rest] != nil:
+		answer(w, http.StatusOK, s.cfg.Looks[rest])
+	default:
+		answer(w, http.StatusOK, l.body)
+	}
+	return true
+}
