@@ -48,6 +48,7 @@ func TestTheDayGoesAsTheTranscriptSays(t *testing.T) {
 		{"Measure the jobs.", "profile BINARY --input 0=text:hello --input 1=hex:0500000000000000"},
 		{"Which of them fit where?", "analyze BINARY"},
 		{"And what would they cost? Here for two jobs that take 120 ms and 180 MB, and 800 ms and 700 MB.", "analyze profiles.json --calls-per-month 3000000 --svg cost.svg --quiet"},
+		{"Is all there that a deployment needs?", "doctor --binary BINARY"},
 		{"What would be done?", "plan --service-id 123 --binary BINARY"},
 		{"Do it.", "service deploy --service-id 123 --binary BINARY"},
 		{"Doing it again changes nothing.", "deploy --service-id 123"},
@@ -56,6 +57,7 @@ func TestTheDayGoesAsTheTranscriptSays(t *testing.T) {
 		{"", "invoke --service-id 123 1 --hex 0500000000000000 --output numbers --repeat 20"},
 		{"", "warm --service-id 123 --instances 2"},
 		{"", "status --service-id 123"},
+		{"What did the jobs print? These print nothing.", "logs --service-id 123"},
 		{"More memory for all functions.", "policy --faas-memory 512"},
 		{"", "plan --service-id 123"},
 		{"", "deploy --service-id 123"},
@@ -99,6 +101,7 @@ var masks = []struct {
 	{regexp.MustCompile(`\b[0-9.]+ MB to upload`), "N MB to upload"},
 	{regexp.MustCompile(`each cost [0-9.]+ USD`), "each cost N USD"}, // follows from what was measured
 	{regexp.MustCompile(`T  \d+ MB  `), "T  N MB  "},
+	{regexp.MustCompile(`(?m)^(ok|warn)  binary  .*`), "ok  binary  SYSTEM ARCHITECTURE, N KiB; it links faas/job"},
 	{regexp.MustCompile(`\d+ calls a second`), "N calls a second"},
 	{regexp.MustCompile(`\d+ cold starts`), "N cold starts"},
 	{regexp.MustCompile(`, cold start`), ""},
