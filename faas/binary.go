@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"hash"
 	"io"
 	"runtime"
 	"strings"
@@ -61,7 +62,12 @@ type Binary struct {
 //
 // The error is ErrInvalidArgument where path cannot be read, is no regular file, is empty, or is a damaged or unlinked ELF file, and ErrConflict where
 // it changes while it is read.
-func InspectBinary(path string) (*Binary, error) {
+func InspectBinary(path string) (*Binary, error) { return inspectBinary(path, sha256.New()) }
+
+// InspectExecutable is [InspectBinary] without SHA256, which takes most of its time.
+func InspectExecutable(path string) (*Binary, error) { return inspectBinary(path, nil) }
+
+func inspectBinary(path string, hash hash.Hash) (*Binary, error) {
 	f, size, err := openRegular(path)
 	if err != nil {
 		return nil, Errorf(ErrInvalidArgument, "inspect binary", "", "%w", err)
@@ -72,29 +78,34 @@ func InspectBinary(path string) (*Binary, error) {
 		return nil, Errorf(ErrInvalidArgument, "inspect binary", "", "%w", err)
 	}
 	b := &Binary{Path: path, Size: size, Executable: runtime.GOOS == "windows" || info.Mode()&0o111 != 0}
-	if err := b.inspect(f); err != nil {
+	if err := b.inspect(f, hash); err != nil {
 		return nil, err
 	}
 	return b, nil
 }
 
-// inspect fills everything that the content of the file tells; Path and Size are set.
-func (b *Binary) inspect(r io.ReaderAt) error {
+// inspect fills everything that the content of the file tells, SHA256 only with a hash to use; Path and Size are set.
+func (b *Binary) inspect(r io.ReaderAt, hash hash.Hash) error {
 	if b.Size == 0 {
 		return Errorf(ErrInvalidArgument, "inspect binary", "", "%s is empty", b.Path)
 	}
 	if err := b.inspectFormat(r); err != nil {
 		return Errorf(ErrInvalidArgument, "inspect binary", "", "%s: %w", b.Path, err)
 	}
-	hash := sha256.New()
-	found, n, err := scanFor(io.TeeReader(io.NewSectionReader(r, 0, b.Size), hash), jobMarker())
+	var content io.Reader = io.NewSectionReader(r, 0, b.Size)
+	if hash != nil {
+		content = io.TeeReader(content, hash)
+	}
+	found, n, err := scanFor(content, jobMarker())
 	if err != nil {
 		return Errorf(ErrInvalidArgument, "inspect binary", "", "%w", err)
 	}
 	if n != b.Size {
 		return Errorf(ErrConflict, "inspect binary", "", "%s changed while it was read: it had %d bytes and then %d", b.Path, b.Size, n)
 	}
-	b.SHA256 = hex.EncodeToString(hash.Sum(nil))
+	if hash != nil {
+		b.SHA256 = hex.EncodeToString(hash.Sum(nil))
+	}
 	b.Protocols = SpeaksStdio
 	if found {
 		b.Protocols = SpeaksAll

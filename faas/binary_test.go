@@ -137,6 +137,13 @@ func TestInspectBinaryTellsWhatAFileIs(t *testing.T) {
 			if diff := cmp.Diff(&tt.want, got, cmpopts.EquateEmpty()); diff != "" {
 				t.Error(diff)
 			}
+			tt.want.SHA256 = ""
+			if got, err = InspectExecutable(path); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(&tt.want, got, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("InspectExecutable: %s", diff)
+			}
 		})
 	}
 }
@@ -294,7 +301,7 @@ func FuzzInspectBinary(f *testing.F) {
 	f.Add([]byte("#! /bin/sh"))
 	f.Fuzz(func(t *testing.T, content []byte) {
 		b := Binary{Path: "job", Size: int64(len(content))}
-		if err := b.inspect(bytes.NewReader(content)); err != nil && !errors.Is(err, ErrInvalidArgument) {
+		if err := b.inspect(bytes.NewReader(content), sha256.New()); err != nil && !errors.Is(err, ErrInvalidArgument) {
 			t.Fatal(err)
 		}
 		b.CheckLinux(AMD64)

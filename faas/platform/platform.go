@@ -188,7 +188,7 @@ func (f *function) stop(ctx context.Context) error {
 func (p *Platform) newFunction(rec record) (*function, error) {
 	dir := p.store.packageDir(rec.PackageSHA256)
 	path := filepath.Join(dir, bootstrap)
-	bin, err := faas.InspectBinary(path)
+	bin, err := faas.InspectExecutable(path)
 	if err != nil {
 		return nil, err
 	}

@@ -231,7 +231,11 @@ func (s *store) receive(ctx context.Context, r io.Reader, limit int64) (*upload,
 	}
 	u := &upload{file: f}
 	hash := sha256.New()
-	u.size, err = io.CopyBuffer(io.MultiWriter(f, hash), io.LimitReader(onlyReader{r}, limit+1), make([]byte, 128<<10))
+	b := newBehind(io.MultiWriter(f, hash))
+	u.size, err = b.ReadFrom(io.LimitReader(r, limit+1))
+	if werr := b.Close(); werr != nil { // the disk's trouble says more than what the client made of it
+		err = werr
+	}
 	var failed *fs.PathError
 	switch {
 	case err != nil && ctx.Err() != nil:
@@ -332,6 +336,3 @@ func (s *store) unuse(sum string) bool {
 	delete(s.uses, sum)
 	return true
 }
-
-// onlyReader hides WriteTo, so that the given buffer is used.
-type onlyReader struct{ io.Reader }

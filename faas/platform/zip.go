@@ -192,7 +192,7 @@ func (a *archive) unpack(dir string, sync bool) (err error) {
 			err = notRunError(faas.ErrInternal, "deploy", "%w", cerr)
 		}
 	}()
-	buf := make([]byte, 128<<10)
+	buf := make([]byte, blockSize)
 	for _, f := range a.files {
 		name := strings.TrimSuffix(f.Name, "/")
 		parent := name
@@ -242,7 +242,7 @@ func unpackFile(root *os.Root, f *zip.File, name string, buf []byte, sync bool) 
 		return notRunError(faas.ErrInternal, "deploy", "%w", err)
 	}
 	size := int64(f.UncompressedSize64)
-	n, err := io.CopyBuffer(onlyWriter{out}, io.LimitReader(in, size+1), buf)
+	n, err := copyFile(out, io.LimitReader(in, size+1), size, buf)
 	if err == nil && n != size {
 		err = fmt.Errorf("it has not the %d bytes that the directory says", size)
 	}
@@ -266,6 +266,19 @@ func unpackFile(root *os.Root, f *zip.File, name string, buf []byte, sync bool) 
 		err = notRunError(faas.ErrInternal, "deploy", "%w", cerr)
 	}
 	return err
+}
+
+// copyFile writes what a reader of size bytes gives; a large file while the next part of it is inflated.
+func copyFile(out *os.File, in io.Reader, size int64, buf []byte) (int64, error) {
+	if size <= int64(len(buf)) {
+		return io.CopyBuffer(onlyWriter{out}, in, buf)
+	}
+	b := newBehind(out)
+	n, err := b.ReadFrom(in)
+	if werr := b.Close(); werr != nil {
+		err = werr
+	}
+	return n, err
 }
 
 // onlyWriter hides ReadFrom, so that the given buffer is used.
