@@ -65,13 +65,36 @@ type buffer struct{ text, args []byte }
 
 var buffers = sync.Pool{New: func() any { return new(buffer) }}
 
-// keepBuffer is the largest buffer that is kept for the next call.
+// keepBuffer is the largest buffer that is kept for the next small call.
 const keepBuffer = 1 << 20
 
 func (b *buffer) free() {
-	if cap(b.text) <= keepBuffer && cap(b.args) <= keepBuffer {
-		buffers.Put(b)
+	b.text, b.args = largeTexts.put(b.text), largeArgs.put(b.args)
+	buffers.Put(b)
+}
+
+// large keeps buffers for large calls, apart from those for small ones, until the garbage collector takes them.
+type large struct{ pool sync.Pool }
+
+var largeTexts, largeArgs large
+
+// get returns buf, emptied, or one that was put before, where n bytes are expected for which buf is too small.
+func (l *large) get(buf []byte, n int) []byte {
+	if n > keepBuffer && n > cap(buf) {
+		if kept, ok := l.pool.Get().(*[]byte); ok {
+			return (*kept)[:0]
+		}
 	}
+	return buf[:0]
+}
+
+// put keeps buf if it is large. It returns what its owner keeps.
+func (l *large) put(buf []byte) []byte {
+	if cap(buf) <= keepBuffer {
+		return buf
+	}
+	l.pool.Put(&buf)
+	return nil
 }
 
 var jsonType = []string{"application/json"}
@@ -82,18 +105,18 @@ func (p *Platform) serveInvoke(w http.ResponseWriter, r *http.Request, id string
 	var err error
 	held := int64(0)
 	defer func() { p.buffered.give(held) }()
-	if b.text, err = p.readBody(w, r, b.text[:0], &held); err != nil {
+	if b.text, err = p.readBody(w, r, largeTexts.get(b.text, int(r.ContentLength)), &held); err != nil {
 		writeError(w, err)
 		return
 	}
-	jobID, args, err := faas.ParseRequest(b.args[:0], b.text)
+	jobID, args, err := faas.ParseRequest(largeArgs.get(b.args, len(b.text)/4), b.text)
 	if err != nil {
 		writeError(w, err)
 		return
 	}
 	b.args = args
 	if len(b.text) > keepBuffer { // the arguments are all that has to wait
-		b.text = nil
+		b.text = largeTexts.put(b.text)
 		p.buffered.give(held - int64(len(args)))
 		held = int64(len(args))
 	}
@@ -102,7 +125,7 @@ func (p *Platform) serveInvoke(w http.ResponseWriter, r *http.Request, id string
 		writeInvokeError(w, jobID, err)
 		return
 	}
-	b.text = faas.AppendResponse(b.text[:0], &faas.Response{
+	b.text = faas.AppendResponse(largeTexts.get(b.text, faas.MaxRequestSize(len(output))), &faas.Response{
 		JobID: jobID, Result: output, Success: true, ExecutionMS: float64(m.Execution.Microseconds()) / 1000, MemoryUsedMB: m.MemoryMB,
 	})
 	h := w.Header()

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/internal/frame"
@@ -12,11 +13,14 @@ const (
 	directLimit = 60 << 10
 	// largeFrame is from what size on frames are worth larger pipes.
 	largeFrame = 256 << 10
-	// keepBuffer is the largest buffer kept for the next frames.
+	// keepBuffer is the largest buffer that a process keeps for its next frames.
 	keepBuffer = 1 << 20
 	// flushes is how many times a caller writes what came while it wrote, before the writer goroutine takes that over.
 	flushes = 4
 )
+
+// largeQueues are buffers for large frames, of all processes, until the garbage collector takes them.
+var largeQueues sync.Pool
 
 // traffic tells how the calls on a process come. One after another, each is done soonest if its caller does everything itself, and holds its thread until the answer
 // is there. Many at a time cost least if frames and answers go together, for which a caller lets those go first that are about to call, too. mu of the process guards it.
@@ -88,6 +92,11 @@ func (w *warm) send(c *call, jobID uint32, args []byte, timeout time.Duration) (
 	w.busy.Store(int32(len(w.pending)))
 	w.expireAt(c.deadline)
 	w.unread += c.size
+	if len(args) > keepBuffer && cap(w.queue) < c.size && len(w.queue) == 0 {
+		if kept, ok := largeQueues.Get().(*[]byte); ok {
+			w.queue = (*kept)[:0]
+		}
+	}
 	w.queue = frame.AppendHeader(w.queue, frame.Header{
 		Length: uint32(len(args)), Kind: frame.Call, ID: c.id, Value: jobID, DeadlineMS: milliseconds(timeout),
 	})
@@ -149,6 +158,8 @@ func (w *warm) flush() {
 	w.mu.Lock()
 	if cap(buf) <= keepBuffer {
 		w.spare = buf[:0]
+	} else {
+		largeQueues.Put(&buf)
 	}
 	if err != nil {
 		// A call of which nothing was written certainly did not run.
