@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"runtime"
 	"sync"
 	"time"
@@ -47,15 +46,6 @@ const (
 	// maxMessage bounds the message of a failure, in bytes.
 	maxMessage = 64 << 10
 )
-
-// freeReader lets the process have two goroutines run at a time where there is one processor, as Go does by itself where that is by a limit and not by the machine. The
-// reader waits for calls in a read that blocks its thread, and Go's runtime would take the only place to run away from it every time, for a thread that it wakes
-// in vain, which costs more than a short call. Whoever sets GOMAXPROCS keeps what is set.
-func freeReader() {
-	if os.Getenv("GOMAXPROCS") == "" && runtime.GOMAXPROCS(0) == 1 {
-		runtime.GOMAXPROCS(2)
-	}
-}
 
 // serveFrames serves calls until the end of the input, and then waits for those in flight.
 func (p *process) serveFrames(ctx context.Context) error {

@@ -185,9 +185,6 @@ func Run(ctx context.Context, h Handlers, opts ...Option) error {
 		if p.stdin, p.stdout, err = takeStreams(); err != nil {
 			return fmt.Errorf("taking over stdin and stdout: %w", err)
 		}
-		if chosen == frames {
-			freeReader()
-		}
 	}
 	switch chosen {
 	case frames:
