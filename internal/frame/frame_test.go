@@ -127,6 +127,37 @@ func TestReadyTellsWhetherAWholeFrameIsBuffered(t *testing.T) {
 	}
 }
 
+// Frames that were read by Fill, without waiting, are the same as those that Next waits for, whatever part of one comes last.
+func TestFillTakesWhatIsThere(t *testing.T) {
+	var stream bytes.Buffer
+	w := NewWriter(&stream)
+	for id := range uint64(3) {
+		if err := w.Write(Header{Kind: Result, ID: id}, []byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	whole := stream.Bytes()
+	for cut := 1; cut <= len(whole); cut++ {
+		r := NewReader(bytes.NewReader(whole[cut:]), 0)
+		if err := r.Fill(bytes.NewReader(nil)); err != io.EOF || r.Buffered() != 0 {
+			t.Fatalf("nothing there: %v, %d buffered", err, r.Buffered())
+		}
+		if err := r.Fill(bytes.NewReader(whole[:cut])); err != nil || r.Buffered() != cut {
+			t.Fatalf("%d bytes there: %v, %d buffered", cut, err, r.Buffered())
+		}
+		if ready, want := r.Ready(), cut >= HeaderSize+5; ready != want {
+			t.Errorf("%d bytes there: ready %v", cut, ready)
+		}
+		for id := range uint64(3) {
+			h, err := r.Next()
+			body, berr := r.Body(nil)
+			if err != nil || berr != nil || h.ID != id || string(body) != "hello" {
+				t.Fatalf("%d bytes there, frame %d: %v %q %v %v", cut, id, h, body, err, berr)
+			}
+		}
+	}
+}
+
 func TestConcurrentFramesAreNeitherMixedNorLost(t *testing.T) {
 	pr, pw := io.Pipe()
 	w := NewWriter(pw)
