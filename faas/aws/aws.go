@@ -4,6 +4,7 @@ package aws
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"net/http"
 	"sync"
@@ -140,7 +141,8 @@ func open(ctx context.Context, cfg faas.Config, pace pace, more ...func(*config.
 const keptConnections = 256
 
 // freeze builds the HTTP client with the timeouts that the SDK would give it itself for the configured defaults mode. It follows no redirect: what is
-// signed is for one address.
+// signed is for one address. It speaks HTTP/1.1: Go's HTTP/2 client may send a request again after a server reset its stream, and an invocation must not
+// be repeated.
 func freeze(client *awshttp.BuildableClient, mode aws.DefaultsMode) *http.Client {
 	if m, err := defaults.GetModeConfiguration(mode); err == nil {
 		if d, ok := m.GetConnectTimeout(); ok {
@@ -150,8 +152,15 @@ func freeze(client *awshttp.BuildableClient, mode aws.DefaultsMode) *http.Client
 			client = client.WithTransportOptions(func(t *http.Transport) { t.TLSHandshakeTimeout = d })
 		}
 	}
+	transport := client.GetTransport() // a copy
+	transport.Protocols = new(http.Protocols)
+	transport.Protocols.SetHTTP1(true)
+	transport.ForceAttemptHTTP2, transport.TLSNextProto = false, map[string]func(string, *tls.Conn) http.RoundTripper{}
+	if transport.TLSClientConfig != nil {
+		transport.TLSClientConfig.NextProtos = nil // the SDK's transport has offered HTTP/2 in it
+	}
 	return &http.Client{
-		Transport:     client.GetTransport(),
+		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }

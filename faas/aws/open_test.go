@@ -53,10 +53,15 @@ func setenv(t *testing.T, server *lambdatest.Server) {
 func TestOpenReadsTheEnvironmentOfAWS(t *testing.T) {
 	server := serve(t, lambdatest.Config{Handler: answering})
 	setenv(t, server)
-	secure := httptest.NewTLSServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+	secure := httptest.NewUnstartedServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		if r.In.ProtoMajor != 1 {
+			t.Errorf("%s %s came over %s", r.In.Method, r.In.URL.Path, r.In.Proto)
+		}
 		to, _ := url.Parse(server.URL())
 		r.Out.URL.Scheme, r.Out.URL.Host = to.Scheme, to.Host // the Host header stays, which is signed
 	}})
+	secure.EnableHTTP2 = true
+	secure.StartTLS()
 	defer secure.Close()
 	bundle := filepath.Join(t.TempDir(), "ca.pem")
 	if err := os.WriteFile(bundle, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw}), 0o600); err != nil {
