@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -63,7 +64,7 @@ type Shell struct {
 	Replace map[string]string
 
 	runner   *interp.Runner
-	out      bytes.Buffer // of the current command, both streams
+	out      output // of the current command, both streams
 	replaced *strings.Replacer
 	back     *strings.Replacer
 	used     map[string]bool
@@ -71,6 +72,31 @@ type Shell struct {
 
 // patience is how long a command may take: it turns one that does not end into a failure.
 const patience = 2 * time.Minute
+
+// output is what the commands of a pipeline print, which run at the same time.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+// Write adds what a command prints.
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(b)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+func (o *output) reset() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.b.Reset()
+}
 
 // Run runs a block of sh, or one of console, whose output has to be what it shows. It returns how many commands there were and what the last printed.
 func (s *Shell) Run(t testing.TB, b Block) (commands int, last string) {
@@ -88,7 +114,7 @@ func (s *Shell) Run(t testing.TB, b Block) (commands int, last string) {
 		steps = transcript(b.Text)
 	}
 	for _, step := range steps {
-		s.out.Reset()
+		s.out.reset()
 		n := s.script(t, b, step.text)
 		commands += n
 		last = s.back.Replace(s.out.String())
@@ -141,7 +167,7 @@ func (s *Shell) exec(ctx context.Context, args []string) error {
 	}
 	if run, ok := s.Commands[args[0]]; ok {
 		if err := run(ctx, c); err != nil {
-			if _, isStatus := interp.IsExitStatus(err); !isStatus {
+			if status := interp.ExitStatus(0); !errors.As(err, &status) {
 				fmt.Fprintf(c.Stderr, "%s: %v\n", args[0], err)
 				return interp.ExitStatus(1)
 			}
@@ -175,7 +201,7 @@ func (s *Shell) script(t testing.TB, b Block, text string) (commands int) {
 		if s.instead(t, s.back.Replace(command)) {
 			continue
 		}
-		before := s.out.Len()
+		before := len(s.out.String())
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		err := s.runner.Run(ctx, stmt)
 		cancel()
