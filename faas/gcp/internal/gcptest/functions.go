@@ -204,7 +204,7 @@ func (s *Server) deploy(op *operation, d *deployed, doc map[string]any, method s
 			s.finish(op, status, nil)
 			return
 		}
-		d.instance.stop()
+		d.instance.retire()
 		d.instance, d.doc = started, doc
 		service := strings.Replace(str(doc, "name"), "/functions/", "/services/", 1)
 		for path, value := range map[string]any{

@@ -31,6 +31,8 @@ type instance struct {
 	mu      sync.Mutex
 	process *process
 	stopped bool
+	calls   int  // that it serves
+	retired bool // it is stopped once it serves none
 }
 
 // process is a running program.
@@ -56,6 +58,39 @@ func (i *instance) stop() {
 	defer i.mu.Unlock()
 	i.stopped = true
 	i.end()
+}
+
+// retire stops an instance that another one has taken over from. As on Cloud Run, it serves to the end what it has begun.
+func (i *instance) retire() {
+	if i == nil {
+		return
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.retired = true
+	i.endIfRetired()
+}
+
+// enter counts a call, and leave ends it.
+func (i *instance) enter() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.calls++
+}
+
+func (i *instance) leave() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.calls--
+	i.endIfRetired()
+}
+
+// endIfRetired is called with the lock held.
+func (i *instance) endIfRetired() {
+	if i.retired && i.calls == 0 {
+		i.stopped = true
+		i.end()
+	}
 }
 
 // end kills the process. The caller holds the lock.
@@ -169,8 +204,10 @@ func (s *Server) invoke(w http.ResponseWriter, r *http.Request) {
 		d = s.runs[service]
 	}
 	var i *instance
-	if d != nil {
+	if d != nil && d.instance != nil {
 		i = d.instance
+		i.enter() // under s.mu, so that it is not retired in between
+		defer i.leave()
 	}
 	open := s.iam[service].has("roles/run.invoker", "allUsers")
 	s.mu.Unlock()

@@ -106,7 +106,7 @@ func (s *Server) deployService(w http.ResponseWriter, name string, body []byte) 
 			env[str(e, "name")] = str(e, "value")
 		}
 	}
-	d.instance.stop()
+	d.instance.retire()
 	d.instance = s.newInstance(&workspace{filepath.Join(dir, "bootstrap"), dir}, name, env, timeout.Seconds())
 	d.doc = doc
 	for path, value := range map[string]any{
