@@ -183,7 +183,7 @@ func (r *Ring) Read(ctx context.Context, behind Cursor, q faas.LogQuery, idle fu
 	}
 }
 
-// Lines that a Source has are of one function.
+// Source is a ring whose lines are of one function.
 type Source struct {
 	Ring       *Ring
 	JobID      int64
