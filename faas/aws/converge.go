@@ -153,7 +153,7 @@ func (c *convergence) create(ctx context.Context) (*lambda.GetFunctionOutput, er
 				return nil, failure
 			}
 			// A role that was too new can also show up like this. Only a new function then helps.
-			if err := c.delete(ctx, c.unit.ID); err != nil {
+			if err := c.delete(ctx, c.unit.ID, out); err != nil {
 				return nil, err
 			}
 			if more, err := wait.pause(ctx); err != nil || !more {
@@ -207,7 +207,7 @@ func (c *convergence) failed(f *types.FunctionConfiguration) error {
 func (c *convergence) update(ctx context.Context, current *lambda.GetFunctionOutput) (*lambda.GetFunctionOutput, error) {
 	var err error
 	if current.Configuration.State == types.StateDeleting {
-		if err := c.gone(ctx, c.unit.ID); err != nil {
+		if err := c.gone(ctx, c.unit.ID, nil); err != nil {
 			return nil, err
 		}
 		return c.create(ctx)
@@ -220,7 +220,7 @@ func (c *convergence) update(ctx context.Context, current *lambda.GetFunctionOut
 	}
 	if current.Configuration.State == types.StateFailed && current.Tags[tagVersion] == "" {
 		// A function that never came to life cannot be mended by updates, and nobody uses it.
-		if err := c.delete(ctx, c.unit.ID); err != nil {
+		if err := c.delete(ctx, c.unit.ID, current); err != nil {
 			return nil, err
 		}
 		return c.create(ctx)

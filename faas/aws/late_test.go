@@ -65,6 +65,36 @@ func TestAFunctionThatComesIntoBeingLateIsRemoved(t *testing.T) {
 	}
 }
 
+// The function comes into being again between its deletion and the look whether it is gone.
+func TestAFunctionThatComesBackWhileItIsRemovedIsRemovedToo(t *testing.T) {
+	t.Parallel()
+	server := serve(t, lambdatest.Config{Handler: answering})
+	e := openAt(t, server, "back", opening{})
+	u := unitOf(t, e, script(t, "x"), small(0))
+	mustDeploy(t, e, u)
+	back := openAt(t, server, "back", opening{client: &http.Client{Transport: afterDelete{func() { mustDeploy(t, e, u) }, new(sync.Once)}}})
+	if err := back.Remove(t.Context(), u.ID); err != nil {
+		t.Fatal(err)
+	}
+	if left := server.Left(); !onlyLogs(left) {
+		t.Errorf("left %v", left)
+	}
+}
+
+// afterDelete is a network on which something happens right after the first DELETE.
+type afterDelete struct {
+	do   func()
+	once *sync.Once
+}
+
+func (a afterDelete) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if req.Method == http.MethodDelete {
+		a.once.Do(a.do)
+	}
+	return resp, err
+}
+
 func TestAChangeUnderWayIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())

@@ -82,7 +82,6 @@ func TestConformance(t *testing.T) {
 	if *endpointFlag {
 		t.Skip("TestConformanceAtEndpoint runs in its place")
 	}
-	t.Parallel()
 	server := serve(t, lambdatest.Config{})
 	faastest.Run(t, faastest.Harness{
 		Provider: faas.AWSLambda,

@@ -5,7 +5,9 @@ package aws
 import (
 	"context"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
@@ -30,7 +32,7 @@ func (e *Executor) Remove(ctx context.Context, id string) error {
 	case err == nil:
 		stored = parseObject(out.Tags[tagObject])
 		ownRole = ownRole || out.Tags[tagRole] == e.roleName()
-		err = e.delete(ctx, id)
+		err = e.delete(ctx, id, out)
 	case isNotFound(err):
 		err = nil
 	}
@@ -49,19 +51,32 @@ func (e *Executor) Remove(ctx context.Context, id string) error {
 	return nil
 }
 
-// delete deletes a function and returns when it is gone.
-func (e *Executor) delete(ctx context.Context, name string) error {
+// delete deletes a function, of which out is what was read, and returns when it is gone. One that comes into being only now, because the request that
+// creates it was under way for longer than its caller waited, is deleted as well.
+func (e *Executor) delete(ctx context.Context, name string, out *lambda.GetFunctionOutput) error {
+	if err := e.deleteOnce(ctx, name); err != nil {
+		return err
+	}
+	deleted := aws.ToString(out.Configuration.RevisionId)
+	return e.gone(ctx, name, func(now *lambda.GetFunctionOutput) error {
+		revision := aws.ToString(now.Configuration.RevisionId)
+		if revision == deleted || now.Configuration.State == types.StateDeleting || !e.owns(now.Tags) {
+			return nil
+		}
+		deleted = revision
+		return e.deleteOnce(ctx, name)
+	})
+}
+
+func (e *Executor) deleteOnce(ctx context.Context, name string) error {
 	err := e.change(ctx, name, func(ctx context.Context) error {
 		_, err := e.lambda.DeleteFunction(ctx, &lambda.DeleteFunctionInput{FunctionName: &name})
 		return err
 	})
-	if err != nil && !isNotFound(err) {
-		if faas.CodeOf(err) == faas.ErrNotFound { // it went away while a change of it was waited for
-			return nil
-		}
-		return err
+	if err != nil && (isNotFound(err) || faas.CodeOf(err) == faas.ErrNotFound) { // it may go away while a change of it is waited for
+		return nil
 	}
-	return e.gone(ctx, name)
+	return err
 }
 
 // removeShared removes what belongs to the service and not to one function, once there is no function left.

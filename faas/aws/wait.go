@@ -123,17 +123,19 @@ func (e *waitError) Error() string {
 }
 func (e *waitError) Unwrap() error { return e.err }
 
-// gone waits until a function that was deleted is.
-func (e *Executor) gone(ctx context.Context, name string) error {
+// gone waits until a function that was deleted is. Meanwhile found, unless it is nil, is called with what still is there.
+func (e *Executor) gone(ctx context.Context, name string, found func(*lambda.GetFunctionOutput) error) error {
 	wait := e.pace.within(e.pace.state)
 	for {
-		if _, err := e.get(ctx, name, ""); err != nil {
-			if isNotFound(err) {
-				return nil
-			}
-			if !transient(err) {
-				return err
-			}
+		out, err := e.get(ctx, name, "")
+		if err == nil && found != nil {
+			err = found(out)
+		}
+		switch {
+		case err != nil && isNotFound(err):
+			return nil
+		case err != nil && !transient(err):
+			return err
 		}
 		more, err := wait.pause(ctx)
 		if err != nil {

@@ -122,8 +122,9 @@ func New(config Config) *Server {
 		buckets: map[string]map[string][]byte{}, logGroups: map[string]bool{}, counts: map[string]int{},
 		logs: &logs{groups: map[string][]logEvent{}, pages: map[string]logPage{}},
 	}
-	s.http = httptest.NewServer(s)
-	s.pool = newPool(strings.TrimPrefix(s.http.URL, "http://"), config, s.logs)
+	s.http = httptest.NewUnstartedServer(s)
+	s.pool = newPool(s.http.Listener.Addr().String(), config, s.logs)
+	s.http.Start() // now that it is whole: a client of an earlier server may know its port
 	return s
 }
 
