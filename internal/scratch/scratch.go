@@ -27,11 +27,19 @@ type Dir struct {
 func New(kind string, abandoned func(path string)) (*Dir, error) {
 	parent := os.TempDir()
 	sweep(parent, kind, abandoned)
-	path := filepath.Join(parent, kind+"-"+rand.Text())
-	// Locked before it is there, so that nobody takes it for one that was left.
-	lock, err := filelock.Acquire(context.Background(), path+lockSuffix, 0)
-	if err != nil {
-		return nil, err
+	var path string
+	var lock *filelock.Lock
+	for {
+		path = filepath.Join(parent, kind+"-"+rand.Text())
+		// Locked before it is there, so that nobody takes it for one that was left.
+		var err error
+		if lock, err = filelock.Acquire(context.Background(), path+lockSuffix, 0); err == nil {
+			break
+		}
+		if !errors.Is(err, filelock.ErrHeld) {
+			return nil, err
+		}
+		// Somebody who sweeps saw the file before it was locked, and looks whose it is: another name will do.
 	}
 	if err := os.Mkdir(path, 0o700); err != nil {
 		return nil, errors.Join(err, lock.Release())

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 )
 
@@ -70,5 +71,33 @@ func TestWhatACrashLeftIsRemovedByTheNext(t *testing.T) {
 	}
 	if n := entries(t, parent); n != 2 && os.PathSeparator == '/' { // Windows keeps the lock files
 		t.Errorf("%d entries are left, want the two that are of no concern", n)
+	}
+}
+
+func TestManyAreMadeAndSweptAtTheSameTime(t *testing.T) {
+	parent := t.TempDir()
+	t.Setenv("TMPDIR", parent)
+	t.Setenv("TMP", parent)
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 50 {
+				d, err := New(kind, nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if _, err := os.Stat(d.Path()); err != nil {
+					t.Error(err)
+				}
+				if err := d.Remove(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if n := entries(t, parent); n != 0 && os.PathSeparator == '/' {
+		t.Errorf("%d entries are left", n)
 	}
 }
