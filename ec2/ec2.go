@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 
 	serverless "github.com/tangle-network/blueprint-serverless"
@@ -97,6 +98,9 @@ func New(ctx context.Context, cfg Config) (*Orchestrator, error) {
 	loaded, err := config.LoadDefaultConfig(ctx, load...)
 	if err != nil {
 		return nil, faas.Errorf(faas.ErrInvalidArgument, "open", "", "the AWS configuration cannot be loaded: %w", err)
+	}
+	if loaded.HTTPClient == nil { // the SDK leaves its default to the clients of services, of which there is none here
+		loaded.HTTPClient = awshttp.NewBuildableClient()
 	}
 	o := &Orchestrator{cfg: cfg, arch: faas.AMD64, client: &client{aws: loaded, region: cfg.Region, pace: usualPace}}
 	if gravitonPattern.MatchString(cfg.InstanceType) {
