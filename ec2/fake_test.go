@@ -58,6 +58,7 @@ func newCloud(t testing.TB) *cloud {
 	for name, value := range map[string]string{
 		"AWS_ENDPOINT_URL": server.URL, "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "",
 		"AWS_CONFIG_FILE": none, "AWS_SHARED_CREDENTIALS_FILE": none, "AWS_PROFILE": "", "AWS_EC2_METADATA_DISABLED": "true",
+		"AWS_CA_BUNDLE": "", // with which the configuration has an HTTP client that it has not otherwise
 	} {
 		t.Setenv(name, value)
 	}
