@@ -43,7 +43,8 @@ type DiagnoseSpec struct {
 //
 // What is found is no error. The error is an ErrTimeout where ctx ended before everything was looked at, beside the checks.
 func Diagnose(ctx context.Context, spec DiagnoseSpec, opts ...DeployOption) ([]faas.Check, error) {
-	d := &diagnosis{spec: spec, opts: newDeployOptions(opts), fetch: newFetchOptions(newDeployOptions(opts).fetch)}
+	o := newDeployOptions(opts)
+	d := &diagnosis{spec: spec, opts: o, fetch: newFetchOptions(o.fetch)}
 	local := d.local(ctx)
 	if d.opened != nil {
 		defer d.opened.Close() // what cannot be closed was of no use

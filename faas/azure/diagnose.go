@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
@@ -53,28 +54,15 @@ type diagnosis struct {
 
 // read calls Resource Manager by the pipeline that registers no resource provider.
 func (d *diagnosis) read(ctx context.Context, method, path, version string, body, out any) (http.Header, error) {
-	e := d.e
-	req, err := runtime.NewRequest(ctx, method, e.arm.Endpoint()+path)
-	if err != nil {
-		return nil, err
+	resp, err := d.e.sendBy(ctx, d.e.scm, method, path, version, body)
+	if err == nil {
+		return resp.Header, runtime.UnmarshalAsJSON(resp, out)
 	}
-	query := req.Raw().URL.Query()
-	query.Set("api-version", version)
-	req.Raw().URL.RawQuery = query.Encode()
-	req.Raw().Header.Set("Accept", "application/json")
-	if body != nil {
-		if err := runtime.MarshalAsJSON(req, body); err != nil {
-			return nil, err
-		}
+	var refused *azcore.ResponseError
+	if errors.As(err, &refused) && refused.RawResponse != nil {
+		return refused.RawResponse.Header, err // which tells the time all the same
 	}
-	resp, err := e.scm.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		return resp.Header, runtime.NewResponseError(resp)
-	}
-	return resp.Header, runtime.UnmarshalAsJSON(resp, out)
+	return nil, err
 }
 
 func (d *diagnosis) subscriptionPath() string {

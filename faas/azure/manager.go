@@ -61,6 +61,11 @@ func (e *Executor) send(ctx context.Context, method, path, version string, body 
 }
 
 func (e *Executor) sendOnce(ctx context.Context, method, path, version string, body any) (*http.Response, error) {
+	return e.sendBy(ctx, e.arm.Pipeline(), method, path, version, body)
+}
+
+// sendBy sends a request to Resource Manager by a pipeline, and makes an error of an answer that is no success.
+func (e *Executor) sendBy(ctx context.Context, by runtime.Pipeline, method, path, version string, body any) (*http.Response, error) {
 	target := path
 	if !strings.HasPrefix(target, "https://") {
 		target = e.arm.Endpoint() + path
@@ -80,7 +85,7 @@ func (e *Executor) sendOnce(ctx context.Context, method, path, version string, b
 			return nil, err
 		}
 	}
-	resp, err := e.arm.Pipeline().Do(req)
+	resp, err := by.Do(req)
 	if err != nil {
 		return nil, err
 	}
