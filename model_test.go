@@ -97,11 +97,11 @@ func (m *mortal) Converge(ctx context.Context, u faas.Unit, prior *faas.State, r
 	return s, err
 }
 
-func (m *mortal) Restore(ctx context.Context, u faas.Unit, prior faas.State) error {
+func (m *mortal) Restore(ctx context.Context, prior faas.State) error {
 	if err := m.life.step(); err != nil {
 		return err
 	}
-	err := m.Executor.Restore(ctx, u, prior)
+	err := m.Executor.Restore(ctx, prior)
 	return errors.Join(err, m.life.step())
 }
 

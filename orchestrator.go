@@ -54,7 +54,7 @@ type RunnerSpec struct {
 	Binary      *faas.Binary
 	Args        []string
 	// Env is the service's environment, without Delegated.
-	Env map[string]string
+	Env faas.Env
 	// Delegated are the jobs that run on FaaS; the runner gets it as JSON in the environment variable BLUEPRINT_FAAS_CONFIG.
 	Delegated faas.RunnerConfig
 	// LocalJobs are the jobs that Invoke is called for. In a traditional deployment whose metadata could not be read it is nil, and any job may be.

@@ -147,7 +147,7 @@ func whatRuns(spec RunnerSpec, cfg worker.Config) (string, error) {
 		Args              []string
 		Env               map[string]string
 		Delegated         faas.RunnerConfig
-	}{spec.Binary.SHA256, cfg.Path, cfg.Dir, spec.Args, spec.Env, spec.Delegated})
+	}{spec.Binary.SHA256, cfg.Path, cfg.Dir, spec.Args, spec.Env.Reveal(), spec.Delegated})
 	if err != nil {
 		return "", faas.Errorf(faas.ErrInternal, "start runner", "", "%w", err)
 	}

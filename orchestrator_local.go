@@ -108,7 +108,7 @@ func (o *LocalOrchestrator) config(spec RunnerSpec) (worker.Config, error) {
 		return worker.Config{}, faas.Errorf(faas.ErrInvalidArgument, "start runner", "", "%w", err)
 	}
 	env := os.Environ()
-	for name, value := range spec.Env {
+	for name, value := range spec.Env.Reveal() {
 		env = append(env, name+"="+value)
 	}
 	return worker.Config{

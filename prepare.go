@@ -3,7 +3,6 @@ package serverless
 import (
 	"cmp"
 	"context"
-	"maps"
 	"reflect"
 	"slices"
 
@@ -145,7 +144,7 @@ func wantedFunctions(spec ServiceSpec, jobIDs []uint32, cfg ServerlessConfig) ([
 			TimeoutSecs:    max(timeout, needs.TimeoutSecs),
 			MaxConcurrency: cfg.MaxConcurrency,
 			KeepWarm:       cfg.KeepWarm,
-			Env:            maps.Clone(spec.Env),
+			Env:            faas.NewEnv(spec.Env),
 		}
 		if known {
 			f.MemoryMB = sizes.RoundUp(f.MemoryMB)

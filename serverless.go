@@ -186,7 +186,7 @@ func (s *Service) startRunner(ctx context.Context, spec RunnerSpec, j *journal) 
 // start starts a runner with the orchestrator. record writes where it is, or that there is none any more.
 func (s *Service) start(ctx context.Context, spec RunnerSpec, record func(*RunnerRef) error) (Runner, error) {
 	recorded := false
-	spec.Service, spec.BlueprintID, spec.Binary, spec.Args, spec.Env, spec.Logger = s.spec.Name, s.spec.BlueprintID, s.binary, s.spec.Args, s.spec.Env, s.opts.logger
+	spec.Service, spec.BlueprintID, spec.Binary, spec.Args, spec.Env, spec.Logger = s.spec.Name, s.spec.BlueprintID, s.binary, s.spec.Args, faas.NewEnv(s.spec.Env), s.opts.logger
 	spec.Record = func(ref RunnerRef) error {
 		err := record(&ref)
 		recorded = err == nil

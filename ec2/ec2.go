@@ -245,7 +245,7 @@ func (o *Orchestrator) check(spec serverless.RunnerSpec) (string, error) {
 		Subnet, Profile string
 		Groups          []string
 		Tags            map[string]string
-	}{spec.Service, spec.Binary.SHA256, spec.Args, spec.Env, spec.Delegated, o.cfg.InstanceType, o.cfg.ImageID, o.cfg.SubnetID, o.cfg.InstanceProfile, o.cfg.SecurityGroupIDs, o.cfg.Tags})
+	}{spec.Service, spec.Binary.SHA256, spec.Args, spec.Env.Reveal(), spec.Delegated, o.cfg.InstanceType, o.cfg.ImageID, o.cfg.SubnetID, o.cfg.InstanceProfile, o.cfg.SecurityGroupIDs, o.cfg.Tags})
 	if err != nil {
 		return "", bad(faas.ErrInternal, "%w", err)
 	}

@@ -319,7 +319,7 @@ func TestWhatCannotRunIsRefusedBeforeAnythingIsMade(t *testing.T) {
 	}{
 		{"local jobs", func(s *serverless.RunnerSpec) { s.LocalJobs = []uint32{3} }, "LocalOrchestrator"},
 		{"no arguments", func(s *serverless.RunnerSpec) { s.Args = nil }, "Args is empty"},
-		{"an environment", func(s *serverless.RunnerSpec) { s.Env = map[string]string{"KEY": "canary"} }, "EnvInUserData"},
+		{"an environment", func(s *serverless.RunnerSpec) { s.Env = faas.NewEnv(map[string]string{"KEY": "canary"}) }, "EnvInUserData"},
 		{"another processor", elf(func(b *faas.Binary) { b.Arch = faas.AMD64 }), "GOARCH=arm64"},
 		{"another system", elf(func(b *faas.Binary) { b.OS = "darwin" }), "Linux"},
 		{"musl", elf(func(b *faas.Binary) { b.Static, b.Interpreter = false, "/lib/ld-musl-aarch64.so.1" }), "musl"},
@@ -365,7 +365,7 @@ func TestUserDataPassesEveryValueAsItIs(t *testing.T) {
 	}
 	spec := runnerSpec(t, &ledger{})
 	spec.Args = []string{"it's", "two\nlines", "$HOME `id`"}
-	spec.Env = map[string]string{"VALUE": "a 'b' \"c\"\n$HOME \\ @URL@ EOF"}
+	spec.Env = faas.NewEnv(map[string]string{"VALUE": "a 'b' \"c\"\n$HOME \\ @URL@ EOF"})
 	data, err := userData(spec, "https://example.com/?a=b&c='")
 	if err != nil {
 		t.Fatal(err)
@@ -395,7 +395,7 @@ func TestUserDataPassesEveryValueAsItIs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{spec.Env["VALUE"], "it's", "two\nlines", "$HOME `id`"}, []string{parts[0], parts[2], parts[3], parts[4]}) + cmp.Diff(spec.Delegated, delegated); diff != "" {
+	if diff := cmp.Diff([]string{spec.Env["VALUE"].Reveal(), "it's", "two\nlines", "$HOME `id`"}, []string{parts[0], parts[2], parts[3], parts[4]}) + cmp.Diff(spec.Delegated, delegated); diff != "" {
 		t.Error(diff)
 	}
 }

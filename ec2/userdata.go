@@ -69,7 +69,7 @@ func startScript(spec serverless.RunnerSpec) (string, error) {
 	if err != nil {
 		return "", faas.Errorf(faas.ErrInternal, opStart, "", "%w", err)
 	}
-	env := maps.Clone(spec.Env)
+	env := spec.Env.Reveal()
 	if env == nil {
 		env = map[string]string{}
 	}

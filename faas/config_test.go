@@ -52,7 +52,7 @@ func TestConfigSurvivesJSON(t *testing.T) {
 
 func TestFingerprintChangesWithEverythingAFunctionHas(t *testing.T) {
 	base := func() []Function {
-		return []Function{{JobID: 1, MemoryMB: 128, TimeoutSecs: 30, Env: map[string]string{"A": "1", "B": "2"}}}
+		return []Function{{JobID: 1, MemoryMB: 128, TimeoutSecs: 30, Env: NewEnv(map[string]string{"A": "1", "B": "2"})}}
 	}
 	print := func(change func(*Function)) string {
 		functions := base()
@@ -60,7 +60,7 @@ func TestFingerprintChangesWithEverythingAFunctionHas(t *testing.T) {
 		return Unit{ID: "x", Functions: functions}.Fingerprint()
 	}
 	want := print(func(*Function) {})
-	if len(want) != 64 || want != print(func(f *Function) { f.Env = map[string]string{"B": "2", "A": "1"} }) {
+	if len(want) != 64 || want != print(func(f *Function) { f.Env = NewEnv(map[string]string{"B": "2", "A": "1"}) }) {
 		t.Errorf("the same functions have another fingerprint")
 	}
 	seen := map[string]string{want: "nothing"}
@@ -70,8 +70,8 @@ func TestFingerprintChangesWithEverythingAFunctionHas(t *testing.T) {
 		"timeout":     func(f *Function) { f.TimeoutSecs = 31 },
 		"concurrency": func(f *Function) { f.MaxConcurrency = 1 },
 		"warmth":      func(f *Function) { f.KeepWarm = 1 },
-		"env value":   func(f *Function) { f.Env["A"] = "2" },
-		"env name":    func(f *Function) { delete(f.Env, "A"); f.Env["C"] = "1" },
+		"env value":   func(f *Function) { f.Env["A"] = NewSecret("2") },
+		"env name":    func(f *Function) { delete(f.Env, "A"); f.Env["C"] = NewSecret("1") },
 		"no env":      func(f *Function) { f.Env = nil },
 	} {
 		got := print(change)
@@ -80,7 +80,7 @@ func TestFingerprintChangesWithEverythingAFunctionHas(t *testing.T) {
 		}
 		seen[got] = what
 	}
-	if print(func(f *Function) { f.Env = nil }) != print(func(f *Function) { f.Env = map[string]string{} }) {
+	if print(func(f *Function) { f.Env = nil }) != print(func(f *Function) { f.Env = NewEnv(map[string]string{}) }) {
 		t.Error("no environment and an empty one have different fingerprints")
 	}
 }

@@ -42,8 +42,9 @@ type Function struct {
 	TimeoutSecs    uint32 `json:"timeout_secs"`              // of one invocation
 	MaxConcurrency uint32 `json:"max_concurrency,omitempty"` // invocations at the same time; 0: the provider's default
 	KeepWarm       uint32 `json:"keep_warm,omitempty"`       // instances kept ready; 0: none
-	// Env is the environment the function sees. Its values are never logged and never written to a ledger.
-	Env map[string]string `json:"-"`
+	// Env is the environment that the function sees. Its values are never logged and never written
+	// to a ledger.
+	Env Env `json:"-"`
 }
 
 // Unit is what a provider deploys in one piece: one function on most, all functions of a service on some. It is made by Executor.Units.
@@ -89,6 +90,9 @@ type State struct {
 	DeployedAt time.Time `json:"deployed_at,omitzero"`
 	// ColdStart is how long the provider says the first start took.
 	ColdStart time.Duration `json:"cold_start_ns,omitempty"`
+	// NotRestorable says why Restore could not put the unit back to this state after an update. It is
+	// empty if Restore can.
+	NotRestorable string `json:"not_restorable,omitempty"`
 	// Private belongs to the provider, typically what Restore needs. Nobody else reads it.
 	Private json.RawMessage `json:"private,omitempty"`
 }
@@ -132,10 +136,12 @@ type Executor interface {
 	// calls Restore. report, which may be nil, is called with what has been uploaded so far: by one goroutine at a time, and never after Converge returned.
 	Converge(ctx context.Context, u Unit, prior *State, report func(Progress)) (State, error)
 
-	// Restore puts a unit back to prior after a failed or cancelled Converge. u is the unit as it was before, as far as the engine knows it: u.ID is
-	// prior.ID, and Functions and Package are the earlier ones or empty. It returns nil when the unit is as it was, also if nothing had changed, and
-	// ErrUnsupported when the provider cannot do it with what it was given. It is idempotent.
-	Restore(ctx context.Context, u Unit, prior State) error
+	// Restore puts a unit back to prior after a failed or cancelled Converge: code and
+	// configuration, the values of the environment included. prior is what Observe or Converge of
+	// this executor returned before the change, so that the executor can keep in memory what Restore
+	// needs and no State may hold. Restore returns nil when the unit is as it was, also if nothing had
+	// changed. It returns ErrUnsupported only if prior.NotRestorable says why. It is idempotent.
+	Restore(ctx context.Context, prior State) error
 
 	// Remove removes the unit and all that Converge made for it, and returns when it is gone. A unit that does not exist is success. It is idempotent.
 	Remove(ctx context.Context, id string) error

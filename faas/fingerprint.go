@@ -13,7 +13,7 @@ func fingerprint(functions []Function) string {
 	}
 	all := make([]withEnv, len(functions))
 	for i, f := range functions {
-		all[i] = withEnv{Function: f, Env: f.Env}
+		all[i] = withEnv{Function: f, Env: f.Env.Reveal()}
 		if f.Env == nil {
 			all[i].Env = map[string]string{} // no environment is an empty one
 		}

@@ -116,8 +116,8 @@ func (e *executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
 }
 
 // Restore passes the call on.
-func (e *executor) Restore(ctx context.Context, u faas.Unit, prior faas.State) error {
-	return e.call(ctx, "restore", e.with(unitKey.String(prior.ID)), func(ctx context.Context, _ trace.Span) error { return e.Executor.Restore(ctx, u, prior) })
+func (e *executor) Restore(ctx context.Context, prior faas.State) error {
+	return e.call(ctx, "restore", e.with(unitKey.String(prior.ID)), func(ctx context.Context, _ trace.Span) error { return e.Executor.Restore(ctx, prior) })
 }
 
 // Remove passes the call on.

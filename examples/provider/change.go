@@ -72,7 +72,7 @@ func (e *Executor) Converge(ctx context.Context, u faas.Unit, _ *faas.State, rep
 	}
 	f := u.Functions[0]
 	r := revision{
-		JobID: f.JobID, TimeoutSecs: f.TimeoutSecs, Env: f.Env,
+		JobID: f.JobID, TimeoutSecs: f.TimeoutSecs, Env: f.Env.Reveal(),
 		SHA256: u.Package.SHA256(), Fingerprint: u.Fingerprint(), DeployedAt: time.Now().UTC(),
 	}
 	if err == nil && now.name() == r.name() {
@@ -192,8 +192,8 @@ func (e *Executor) prune(id string, keep ...revision) error {
 	return errors.Join(errs...)
 }
 
-// Restore makes the earlier revision live again. It needs nothing of the unit.
-func (e *Executor) Restore(ctx context.Context, _ faas.Unit, prior faas.State) error {
+// Restore makes the earlier revision live again.
+func (e *Executor) Restore(ctx context.Context, prior faas.State) error {
 	if _, err := e.live(ctx, "restore", prior.ID); err != nil && faas.CodeOf(err) != faas.ErrNotFound {
 		return err
 	}

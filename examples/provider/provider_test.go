@@ -21,7 +21,7 @@ func TestConformance(t *testing.T) {
 		return exec
 	}
 	faastest.Run(t, faastest.Harness{
-		Open: open, Provider: Name, Restores: true,
+		Open: open, Provider: Name,
 		Limits: limits, MemorySizes: sizes,
 		OpenLossy: func(t testing.TB, service string) faas.Executor {
 			return faastest.Faulty(open(t, service), faastest.Faults(faastest.Rule{Op: faastest.OpInvoke, Fault: faastest.Fault{Kind: faastest.LostAnswer}}))

@@ -24,7 +24,7 @@ func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
 	}
 	s, err := c.run(ctx, prior)
 	if err != nil {
-		return faas.State{}, withoutValues(ofJob(classify("deploy", c.jobID(), err), c.jobID()), c.job.Env)
+		return faas.State{}, withoutValues(ofJob(classify("deploy", c.jobID(), err), c.jobID()), c.job.Env.Reveal())
 	}
 	return s, nil
 }

@@ -47,7 +47,7 @@ func script(t testing.TB, text string) *faas.Binary {
 }
 
 func small(job uint32) faas.Function {
-	return faas.Function{JobID: job, MemoryMB: 256, TimeoutSecs: 30, Env: map[string]string{"VALUE": "-one"}}
+	return faas.Function{JobID: job, MemoryMB: 256, TimeoutSecs: 30, Env: faas.NewEnv(map[string]string{"VALUE": "-one"})}
 }
 
 func unitOf(t testing.TB, e *Executor, bin *faas.Binary, f faas.Function) faas.Unit {
@@ -218,7 +218,7 @@ func TestABadUpdateNeverGoesLive(t *testing.T) {
 	good := unitOf(t, e, bin, small(7))
 	prior := mustDeploy(t, e, good)
 	f := small(7)
-	f.Env = map[string]string{"VALUE": "-bad"}
+	f.Env = faas.NewEnv(map[string]string{"VALUE": "-bad"})
 	_, err := deploy(t.Context(), e, unitOf(t, e, script(t, "bad"), f))
 	var failed *faas.FunctionError
 	if faas.CodeOf(err) != faas.ErrFunctionFailed || !errors.As(err, &failed) || failed.ExitCode != 3 || !strings.Contains(failed.LogTail, "the moon") {
@@ -228,7 +228,7 @@ func TestABadUpdateNeverGoesLive(t *testing.T) {
 	if now, err := e.Observe(t.Context(), good.ID); err != nil || now.Current(good) {
 		t.Errorf("the state hides that an update was interrupted: %+v, %v", now, err)
 	}
-	if err := e.Restore(t.Context(), faas.Unit{ID: good.ID}, prior); err != nil {
+	if err := e.Restore(t.Context(), prior); err != nil {
 		t.Fatal(err)
 	}
 	answers(t, e, 7, "1-one")
@@ -296,7 +296,7 @@ func TestAnUpdateThatFailsKeepsTheOldVersion(t *testing.T) {
 	first := unitOf(t, e, bin, small(0))
 	mustDeploy(t, e, first)
 	f := small(0)
-	f.Env = map[string]string{"VALUE": "-two"}
+	f.Env = faas.NewEnv(map[string]string{"VALUE": "-two"})
 	u := unitOf(t, e, bin, f)
 	server.Fail(u.ID, "InvalidSubnet", "because of the moon")
 	_, err := deploy(t.Context(), e, u)
@@ -328,10 +328,10 @@ func TestStaleReadsDoNoHarm(t *testing.T) {
 	s := mustConverge(one, nil)
 	answers(t, e, 0, "1-one")
 	f := small(0)
-	f.MemoryMB, f.Env = 300, map[string]string{"VALUE": "-two"}
+	f.MemoryMB, f.Env = 300, faas.NewEnv(map[string]string{"VALUE": "-two"})
 	mustConverge(unitOf(t, e, script(t, "y"), f), &s)
 	answers(t, e, 0, "2-two")
-	if err := e.Restore(t.Context(), one, s); err != nil {
+	if err := e.Restore(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
 	answers(t, e, 0, "1-one")
@@ -354,7 +354,7 @@ func TestErrorsHideTheEnvironment(t *testing.T) {
 	}})
 	e := openAt(t, server, "secret", opening{})
 	f := small(0)
-	f.Env = map[string]string{"KEY": secret}
+	f.Env = faas.NewEnv(map[string]string{"KEY": secret})
 	_, err := deploy(t.Context(), e, unitOf(t, e, script(t, "x"), f))
 	if faas.CodeOf(err) != faas.ErrInvalidArgument || strings.Contains(fmt.Sprintf("%v %+v", err, err), secret) || !strings.Contains(err.Error(), "String measured") {
 		t.Errorf("got %v", err)

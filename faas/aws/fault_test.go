@@ -39,7 +39,7 @@ func TestEveryInterruptionCanBeFinished(t *testing.T) {
 			f := small(0)
 			f.MaxConcurrency, f.KeepWarm = 5, 1
 			g := small(0)
-			g.MemoryMB, g.Env = 512, map[string]string{"VALUE": "-two"}
+			g.MemoryMB, g.Env = 512, faas.NewEnv(map[string]string{"VALUE": "-two"})
 			one, two := unitOf(t, e, bin, f), unitOf(t, e, next, g)
 			// at is the number of the call within the operation that is being interrupted.
 			interrupt := func(n int64, do func() error) (bool, error) {
@@ -80,7 +80,7 @@ func TestEveryInterruptionCanBeFinished(t *testing.T) {
 							t.Errorf("after a fault at call %d of the update, the function answers %v, %v", n, r, ierr)
 						}
 						if n%2 == 0 {
-							if err := e.Restore(t.Context(), faas.Unit{ID: one.ID}, prior); err != nil {
+							if err := e.Restore(t.Context(), prior); err != nil {
 								t.Fatalf("restore after a fault at call %d: %v", n, err)
 							}
 							if s, err := e.Observe(t.Context(), one.ID); err != nil || !s.Current(one) {
@@ -91,7 +91,7 @@ func TestEveryInterruptionCanBeFinished(t *testing.T) {
 					}
 					mustDeploy(t, e, step.want)
 					got, _ := server.Function(one.ID)
-					if r, err := e.Invoke(t.Context(), 0, nil); err != nil || !strings.HasSuffix(string(r.Output), step.want.Functions[0].Env["VALUE"]) {
+					if r, err := e.Invoke(t.Context(), 0, nil); err != nil || !strings.HasSuffix(string(r.Output), step.want.Functions[0].Env["VALUE"].Reveal()) {
 						t.Fatalf("after a fault at call %d of %s and another deployment, the function answers %v, %v", n, step.name, r, err)
 					}
 					if wantWarm := int(step.want.Functions[0].KeepWarm); got.Provisioned["live"] != wantWarm || (got.Reserved != nil) != (step.want.Functions[0].MaxConcurrency > 0) {

@@ -59,7 +59,7 @@ func TestAFunctionOfSomebodyElseIsLeftAlone(t *testing.T) {
 	_, err = e.Observe(t.Context(), u.ID)
 	_, cerr := e.Converge(t.Context(), u, nil, nil)
 	_, herr := e.Health(t.Context(), 0)
-	for name, err := range map[string]error{"Observe": err, "Converge": cerr, "Health": herr, "Remove": e.Remove(t.Context(), u.ID), "Restore": e.Restore(t.Context(), u, faas.State{ID: u.ID, Private: private{Version: "1"}.encode()})} {
+	for name, err := range map[string]error{"Observe": err, "Converge": cerr, "Health": herr, "Remove": e.Remove(t.Context(), u.ID), "Restore": e.Restore(t.Context(), faas.State{ID: u.ID, Private: private{Version: "1"}.encode()})} {
 		if faas.CodeOf(err) != faas.ErrConflict || !strings.Contains(fmt.Sprint(err), u.ID) {
 			t.Errorf("%s: %v", name, err)
 		}

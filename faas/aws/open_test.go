@@ -161,8 +161,8 @@ func TestUnitsRefuseWhatLambdaWould(t *testing.T) {
 		{"another format", with(func(b *faas.Binary) { b.Format = faas.FormatMachO }), small(3), faas.ErrUnsupported, "mach-o"},
 		{"another processor", with(func(b *faas.Binary) { b.Arch = "riscv64" }), small(3), faas.ErrUnsupported, "riscv64"},
 		{"too big", with(func(b *faas.Binary) { b.Size = maxUnpacked + 1 }), small(3), faas.ErrTooLarge, "262144000"},
-		{"a reserved name", &elf, fn(func(f *faas.Function) { f.Env["AWS_REGION"] = "x" }), faas.ErrInvalidArgument, "AWS_REGION"},
-		{"a big environment", &elf, fn(func(f *faas.Function) { f.Env["BIG"] = strings.Repeat("x", 4096) }), faas.ErrTooLarge, "4096"},
+		{"a reserved name", &elf, fn(func(f *faas.Function) { f.Env["AWS_REGION"] = faas.NewSecret("x") }), faas.ErrInvalidArgument, "AWS_REGION"},
+		{"a big environment", &elf, fn(func(f *faas.Function) { f.Env["BIG"] = faas.NewSecret(strings.Repeat("x", 4096)) }), faas.ErrTooLarge, "4096"},
 		{"less memory than there is", &elf, fn(func(f *faas.Function) { f.MemoryMB = 127 }), faas.ErrInvalidArgument, "127"},
 		{"more kept warm than may run", &elf, fn(func(f *faas.Function) { f.MaxConcurrency, f.KeepWarm = 2, 3 }), faas.ErrInvalidArgument, "keep_warm"},
 	} {
@@ -172,7 +172,7 @@ func TestUnitsRefuseWhatLambdaWould(t *testing.T) {
 		}
 	}
 	f := small(3)
-	f.Env = map[string]string{"BIG": strings.Repeat("<", 4096-len(`{"BIG":""}`))}
+	f.Env = faas.NewEnv(map[string]string{"BIG": strings.Repeat("<", 4096-len(`{"BIG":""}`))})
 	if _, err := e.Units(&elf, []faas.Function{f}); err != nil {
 		t.Errorf("an environment of exactly 4 KB is refused: %v", err)
 	}

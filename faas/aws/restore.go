@@ -18,11 +18,8 @@ import (
 
 // Restore points the alias back at the version that was live, and gives $LATEST that version's configuration again. It needs no package: published
 // versions keep their code. With the package, $LATEST gets the code back too.
-func (e *Executor) Restore(ctx context.Context, u faas.Unit, prior faas.State) error {
-	id := prior.ID
-	if id == "" {
-		id = u.ID
-	}
+func (e *Executor) Restore(ctx context.Context, prior faas.State) error {
+	id, u := prior.ID, faas.Unit{ID: prior.ID}
 	if err := e.restore(ctx, id, u, prior); err != nil {
 		return ofJob(classify("restore", e.jobOf(id), err), e.jobOf(id))
 	}

@@ -113,7 +113,7 @@ func TestABlueprintLivesThroughAnUpdate(t *testing.T) {
 	units := func(bin *faas.Binary, change func(*faas.Function)) []faas.Unit {
 		var functions []faas.Function
 		for _, job := range jobs {
-			f := faas.Function{JobID: job, MemoryMB: 256, TimeoutSecs: 60, Env: map[string]string{}}
+			f := faas.Function{JobID: job, MemoryMB: 256, TimeoutSecs: 60, Env: faas.NewEnv(map[string]string{})}
 			change(&f)
 			functions = append(functions, f)
 		}
@@ -199,11 +199,13 @@ func TestABlueprintLivesThroughAnUpdate(t *testing.T) {
 		}
 		priors = append(priors, s)
 	}
-	if err := all(units(script(t, "x"), func(f *faas.Function) { f.Env["CURL_HOME"], f.Env["PATH"] = "/nowhere", "/nowhere" })); err == nil {
+	if err := all(units(script(t, "x"), func(f *faas.Function) {
+		f.Env["CURL_HOME"], f.Env["PATH"] = faas.NewSecret("/nowhere"), faas.NewSecret("/nowhere")
+	})); err == nil {
 		t.Error("an update whose process cannot start is a success")
 	}
-	for i, u := range first {
-		if err := e.Restore(t.Context(), faas.Unit{ID: u.ID}, priors[i]); err != nil {
+	for i := range first {
+		if err := e.Restore(t.Context(), priors[i]); err != nil {
 			t.Fatal(err)
 		}
 	}

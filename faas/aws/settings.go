@@ -37,7 +37,7 @@ type settings struct {
 func (e *Executor) wantedSettings(f faas.Function, role string) settings {
 	o := e.options
 	return settings{
-		Role: role, MemoryMB: int32(f.MemoryMB), TimeoutSecs: int32(f.TimeoutSecs), Env: f.Env, EphemeralMB: o.ephemeralStorageMB, LogFormat: o.logFormat,
+		Role: role, MemoryMB: int32(f.MemoryMB), TimeoutSecs: int32(f.TimeoutSecs), Env: f.Env.Reveal(), EphemeralMB: o.ephemeralStorageMB, LogFormat: o.logFormat,
 		Tracing: o.tracing, SubnetIDs: sorted(o.subnetIDs), SecurityGroupIDs: sorted(o.securityGroupIDs), Layers: o.layers, KMSKeyArn: o.kmsKeyArn,
 	}
 }

@@ -65,7 +65,7 @@ func TestConcurrencyGoesDownAndBack(t *testing.T) {
 	check(3, 2)
 	mustDeploy(t, e, unit(20, 15))
 	check(20, 15)
-	if err := e.Restore(t.Context(), faas.Unit{ID: low.ID}, low); err != nil {
+	if err := e.Restore(t.Context(), low); err != nil {
 		t.Fatal(err)
 	}
 	check(3, 2)
@@ -100,7 +100,7 @@ func TestOnlyTheAccountThatIsAllowedIsChanged(t *testing.T) {
 	before, _ := server.Function(u.ID)
 	e := openAt(t, server, "account", opening{options: map[string]string{"account_id": "999999999999"}})
 	_, cerr := e.Converge(t.Context(), u, &state, nil)
-	for name, err := range map[string]error{"Converge": cerr, "Restore": e.Restore(t.Context(), u, state), "Remove": e.Remove(t.Context(), u.ID)} {
+	for name, err := range map[string]error{"Converge": cerr, "Restore": e.Restore(t.Context(), state), "Remove": e.Remove(t.Context(), u.ID)} {
 		if faas.CodeOf(err) != faas.ErrPermissionDenied || !strings.Contains(fmt.Sprint(err), "999999999999") {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -228,7 +228,7 @@ func TestAFailedProbeHidesTheEnvironment(t *testing.T) {
 	}})
 	e := openAt(t, server, "probe", opening{})
 	f := small(0)
-	f.Env = map[string]string{"KEY": secret}
+	f.Env = faas.NewEnv(map[string]string{"KEY": secret})
 	_, err := deploy(t.Context(), e, unitOf(t, e, script(t, "x"), f))
 	var failed *faas.FunctionError
 	if faas.CodeOf(err) != faas.ErrFunctionFailed || !errors.As(err, &failed) || !strings.Contains(failed.LogTail, "the key is (hidden)") {

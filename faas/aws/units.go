@@ -125,11 +125,11 @@ func (e *Executor) checkFunction(f faas.Function) error {
 		if !envNamePattern.MatchString(name) {
 			return refuse(faas.ErrInvalidArgument, "environment variable %q: Lambda takes names of two or more letters, digits and underscores that begin with a letter", name)
 		}
-		if strings.IndexByte(f.Env[name], 0) >= 0 || !utf8.ValidString(f.Env[name]) {
+		if value := f.Env[name].Reveal(); strings.IndexByte(value, 0) >= 0 || !utf8.ValidString(value) {
 			return refuse(faas.ErrInvalidArgument, "environment variable %s holds a NUL byte, or bytes that are no UTF-8: Lambda takes text", name)
 		}
 	}
-	if n := environmentSize(f.Env); n > maxEnvironment {
+	if n := environmentSize(f.Env.Reveal()); n > maxEnvironment {
 		return refuse(faas.ErrTooLarge, "the environment has %d bytes as JSON; Lambda's limit is %d", n, maxEnvironment)
 	}
 	return nil

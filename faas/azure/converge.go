@@ -34,7 +34,7 @@ func (e *Executor) Converge(ctx context.Context, u faas.Unit, _ *faas.State, rep
 func values(u faas.Unit) []string {
 	var all []string
 	for _, f := range u.Functions {
-		for _, v := range f.Env {
+		for _, v := range f.Env.Values() {
 			all = append(all, v)
 		}
 	}

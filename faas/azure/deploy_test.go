@@ -29,14 +29,14 @@ var someJobs = []uint32{faastest.JobEcho, faastest.JobEnv, faastest.JobSleep}
 func wanted(jobs ...uint32) []faas.Function {
 	var all []faas.Function
 	for _, job := range jobs {
-		all = append(all, faas.Function{JobID: job, MemoryMB: 512, TimeoutSecs: 60, Env: map[string]string{"FAASTEST_VALUE": "the-first-value"}})
+		all = append(all, faas.Function{JobID: job, MemoryMB: 512, TimeoutSecs: 60, Env: faas.NewEnv(map[string]string{"FAASTEST_VALUE": "the-first-value"})})
 	}
 	return all
 }
 
 func withValue(functions []faas.Function, value string) []faas.Function {
 	for i := range functions {
-		functions[i].Env = map[string]string{"FAASTEST_VALUE": value}
+		functions[i].Env = faas.NewEnv(map[string]string{"FAASTEST_VALUE": value})
 	}
 	return functions
 }
@@ -223,10 +223,10 @@ func TestFailedUpdateIsPutBackWithoutItsPackage(t *testing.T) {
 		t.Fatalf("after a failed update: %+v, error %v", s, err)
 	}
 	other := openAt(t, server, "update", opening{})
-	if err := other.Restore(t.Context(), faas.Unit{ID: first.ID}, prior); faas.CodeOf(err) != faas.ErrUnsupported {
+	if err := other.Restore(t.Context(), prior); faas.CodeOf(err) != faas.ErrUnsupported {
 		t.Errorf("an executor that has not seen the former settings: error %v, want %v", err, faas.ErrUnsupported)
 	}
-	if err := e.Restore(t.Context(), faas.Unit{ID: first.ID}, prior); err != nil {
+	if err := e.Restore(t.Context(), prior); err != nil {
 		t.Fatalf("Restore: %v", err)
 	}
 	sees(t, e, "the-first-value")
@@ -236,10 +236,10 @@ func TestFailedUpdateIsPutBackWithoutItsPackage(t *testing.T) {
 
 	// Once the new package is in place, the former one is needed.
 	converge(t, e, second)
-	if err := e.Restore(t.Context(), faas.Unit{ID: first.ID}, prior); faas.CodeOf(err) != faas.ErrUnsupported {
+	if err := e.Restore(t.Context(), prior); faas.CodeOf(err) != faas.ErrUnsupported {
 		t.Errorf("error %v, want %v", err, faas.ErrUnsupported)
 	}
-	if err := e.Restore(t.Context(), first, prior); err != nil {
+	if err := e.Restore(t.Context(), prior); err != nil {
 		t.Fatalf("Restore with the package: %v", err)
 	}
 	sees(t, e, "the-first-value")

@@ -13,11 +13,8 @@ import (
 
 // Restore puts the app back to what it was. Azure keeps neither the former settings nor the former package, and the settings are secrets that no State holds;
 // so it takes the executor that changed the app, which remembers the settings, and, where the new package may be in place already, the former package.
-func (e *Executor) Restore(ctx context.Context, u faas.Unit, prior faas.State) error {
-	id := prior.ID
-	if id == "" {
-		id = u.ID
-	}
+func (e *Executor) Restore(ctx context.Context, prior faas.State) error {
+	id, u := prior.ID, faas.Unit{ID: prior.ID}
 	if err := e.restore(ctx, id, u, prior); err != nil {
 		hidden := values(u)
 		if before := e.memory.of(id, prior); before != nil {

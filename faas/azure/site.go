@@ -68,7 +68,7 @@ func (e *Executor) newDesign(u faas.Unit, b *base, connection string) design {
 	}
 	d.storage.Type, d.storage.Value = "blobContainer", b.container
 	for _, f := range u.Functions {
-		maps.Copy(d.settings, f.Env)
+		maps.Copy(d.settings, f.Env.Reveal())
 	}
 	if e.options.insights != "" {
 		d.settings["APPLICATIONINSIGHTS_CONNECTION_STRING"] = e.options.insights

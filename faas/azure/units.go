@@ -82,7 +82,7 @@ func (e *Executor) checkFunction(f faas.Function) error {
 		return refuse(faas.ErrTooLarge, f.JobID, "%d instances kept warm are more than the limit of %d", f.KeepWarm, mostAlwaysReady)
 	}
 	for _, name := range slices.Sorted(maps.Keys(f.Env)) {
-		value := f.Env[name]
+		value := f.Env[name].Reveal()
 		switch {
 		case !settingPattern.MatchString(name):
 			return refuse(faas.ErrInvalidArgument, f.JobID, "environment variable %q: the name of an application setting is made of letters, digits and underscores, and begins with no digit", name)
@@ -121,11 +121,11 @@ func checkEnvironments(functions []faas.Function) error {
 			switch {
 			case there && before.name != name:
 				return refuse(faas.ErrInvalidArgument, f.JobID, "environment variables %s and %s (of job %d) differ in case alone, and Azure takes them for one", name, before.name, before.job)
-			case there && values[key] != f.Env[name]:
+			case there && values[key] != f.Env[name].Reveal():
 				return refuse(faas.ErrUnsupported, f.JobID, "environment variable %s has another value than for job %d, and all jobs of a service share one app on Azure: "+
 					"use a name for each job, or deploy the jobs as two services", name, before.job)
 			}
-			seen[key], values[key] = setting{name, f.JobID}, f.Env[name]
+			seen[key], values[key] = setting{name, f.JobID}, f.Env[name].Reveal()
 		}
 	}
 	return nil

@@ -46,11 +46,11 @@ func TestUnitsRefuseWhatAzureWould(t *testing.T) {
 		"a size that is not sold":            {change(func(f *faas.Function) { f.MemoryMB = 1024 }), faas.ErrInvalidArgument, []string{"1024", "512 2048 4096"}},
 		"an answer that takes too long":      {change(func(f *faas.Function) { f.TimeoutSecs = 231 }), faas.ErrTooLarge, []string{"231", "230", faas.AWSLambda, faas.GCPFunctions, "locally"}},
 		"no timeout":                         {change(func(f *faas.Function) { f.TimeoutSecs = 0 }), faas.ErrInvalidArgument, []string{"0 s"}},
-		"a name that no setting has":         {change(func(f *faas.Function) { f.Env["a-b"] = "the-value" }), faas.ErrInvalidArgument, []string{"a-b"}},
-		"a setting of Azure's":               {change(func(f *faas.Function) { f.Env["azurewebjobsstorage"] = "the-value" }), faas.ErrInvalidArgument, []string{"azurewebjobsstorage"}},
-		"names that differ in case":          {change(func(f *faas.Function) { f.Env["faastest_value"] = "the-value" }), faas.ErrInvalidArgument, []string{"faastest_value", "FAASTEST_VALUE"}},
-		"other values than those of a job":   {change(func(f *faas.Function) { f.Env["FAASTEST_VALUE"] = "the-value" }), faas.ErrUnsupported, []string{"FAASTEST_VALUE", "job 2"}},
-		"a value that no environment has":    {change(func(f *faas.Function) { f.Env["A"] = "the-value\x00" }), faas.ErrInvalidArgument, []string{"NUL"}},
+		"a name that no setting has":         {change(func(f *faas.Function) { f.Env["a-b"] = faas.NewSecret("the-value") }), faas.ErrInvalidArgument, []string{"a-b"}},
+		"a setting of Azure's":               {change(func(f *faas.Function) { f.Env["azurewebjobsstorage"] = faas.NewSecret("the-value") }), faas.ErrInvalidArgument, []string{"azurewebjobsstorage"}},
+		"names that differ in case":          {change(func(f *faas.Function) { f.Env["faastest_value"] = faas.NewSecret("the-value") }), faas.ErrInvalidArgument, []string{"faastest_value", "FAASTEST_VALUE"}},
+		"other values than those of a job":   {change(func(f *faas.Function) { f.Env["FAASTEST_VALUE"] = faas.NewSecret("the-value") }), faas.ErrUnsupported, []string{"FAASTEST_VALUE", "job 2"}},
+		"a value that no environment has":    {change(func(f *faas.Function) { f.Env["A"] = faas.NewSecret("the-value\x00") }), faas.ErrInvalidArgument, []string{"NUL"}},
 		"more instances kept warm than sold": {change(func(f *faas.Function) { f.KeepWarm = 2000 }), faas.ErrTooLarge, []string{"2000", "1000"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -126,6 +126,6 @@ func TestTheEmbeddedPlatformKeepsTheContractOverHTTP(t *testing.T) {
 		}
 	})
 	h := harness(t, p)
-	h.Restores, h.AtomicUpdate = true, true
+	h.AtomicUpdate = true
 	faastest.Run(t, h)
 }

@@ -90,7 +90,7 @@ func (e *Executor) newDeployment(u faas.Unit) (*deployment, error) {
 		}
 	}
 	var values []string
-	for _, value := range f.Env {
+	for _, value := range f.Env.Values() {
 		values = append(values, value)
 	}
 	return &deployment{e: e, u: u, f: f, redact: foreign.Hider(values...)}, nil

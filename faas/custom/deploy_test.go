@@ -53,7 +53,7 @@ func deploy(t testing.TB, e faas.Executor, f faas.Function) faas.Unit {
 }
 
 func small(value string) faas.Function {
-	return faas.Function{JobID: 0, MemoryMB: 128, TimeoutSecs: 5, Env: map[string]string{"VALUE": value}}
+	return faas.Function{JobID: 0, MemoryMB: 128, TimeoutSecs: 5, Env: faas.NewEnv(map[string]string{"VALUE": value})}
 }
 
 const path = "/api/functions/svc-job0"
@@ -374,7 +374,7 @@ func TestUnitsBoundsTheEnvironment(t *testing.T) {
 		"no UTF-8 in names": {"A\xff": secret},
 	} {
 		f := small("one")
-		f.Env = env
+		f.Env = faas.NewEnv(env)
 		_, err := e.Units(bin, []faas.Function{f})
 		if code := faas.CodeOf(err); code != faas.ErrInvalidArgument && code != faas.ErrTooLarge || holds(err, secret) {
 			t.Errorf("%s: %v", name, err)

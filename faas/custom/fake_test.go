@@ -255,7 +255,7 @@ func (p *fake) run(w http.ResponseWriter, r *http.Request, f *fakeFunction) {
 	ctx, cancel := context.WithTimeout(r.Context(), time.Duration(*f.config.TimeoutSecs)*time.Second)
 	defer cancel()
 	start := time.Now()
-	output, err := faastest.RunJob(ctx, faas.Function{JobID: jobID, Env: f.config.EnvVars}, args)
+	output, err := faastest.RunJob(ctx, faas.Function{JobID: jobID, Env: faas.NewEnv(f.config.EnvVars)}, args)
 	resp := faas.Response{JobID: jobID, Result: output, Success: err == nil, ExecutionMS: float64(time.Since(start).Microseconds())/1000 + 0.001, MemoryUsedMB: 7}
 	switch {
 	case ctx.Err() != nil:

@@ -122,7 +122,7 @@ func TestInvokeOnlyModeChangesNothing(t *testing.T) {
 			if diff := cmp.Diff(want, state); diff != "" {
 				t.Errorf("state (-want +got):\n%s", diff)
 			}
-			if err := e.Restore(t.Context(), faas.Unit{ID: u.ID}, state); err != nil {
+			if err := e.Restore(t.Context(), state); err != nil {
 				t.Error(err)
 			}
 			if err := e.Remove(t.Context(), u.ID); err != nil {

@@ -15,7 +15,8 @@ import (
 
 // Restore puts the earlier code and configuration of a function back. A platform with the extension for it is asked to; else, or where the platform does not have them
 // any more, they are deployed again, for which package and functions are needed. Without them Restore can only find that nothing has changed.
-func (e *Executor) Restore(ctx context.Context, u faas.Unit, prior faas.State) error {
+func (e *Executor) Restore(ctx context.Context, prior faas.State) error {
+	u := faas.Unit{ID: prior.ID}
 	if e.invokeOnly() {
 		return nil // where nothing is deployed, nothing was changed
 	}

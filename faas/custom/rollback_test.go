@@ -34,7 +34,7 @@ func deployAll(t *testing.T, exec faas.Executor, bin *faas.Binary, value string,
 	t.Helper()
 	var functions []faas.Function
 	for job := range n {
-		functions = append(functions, faas.Function{JobID: job, MemoryMB: 256, TimeoutSecs: 60, Env: map[string]string{"VALUE": value}})
+		functions = append(functions, faas.Function{JobID: job, MemoryMB: 256, TimeoutSecs: 60, Env: faas.NewEnv(map[string]string{"VALUE": value})})
 	}
 	units, err := exec.Units(bin, functions)
 	if err != nil {
@@ -155,10 +155,10 @@ func TestRestoreOfAnOlderGenerationNeedsItsPackage(t *testing.T) {
 	}
 	deploy(t, e, small("two"))
 	deploy(t, e, small("three"))
-	if err := e.Restore(t.Context(), faas.Unit{ID: one.ID}, prior); faas.CodeOf(err) != faas.ErrUnsupported {
+	if err := e.Restore(t.Context(), prior); faas.CodeOf(err) != faas.ErrUnsupported {
 		t.Errorf("without the package: %v", err)
 	}
-	if err := e.Restore(t.Context(), one, prior); err != nil {
+	if err := e.Restore(t.Context(), prior); err != nil {
 		t.Error(err)
 	}
 	if now, err := e.Observe(t.Context(), one.ID); err != nil || !now.Current(one) {

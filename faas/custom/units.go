@@ -84,9 +84,9 @@ func checkFunction(f faas.Function) error {
 		switch {
 		case name == "" || strings.ContainsAny(name, "=\x00"):
 			return refuse(faas.ErrInvalidArgument, f.JobID, "environment variable %q: a name is not empty and holds neither = nor NUL", name)
-		case strings.Contains(f.Env[name], "\x00"):
+		case strings.Contains(f.Env[name].Reveal(), "\x00"):
 			return refuse(faas.ErrInvalidArgument, f.JobID, "environment variable %s: its value holds a NUL, which no environment can", name)
-		case !utf8.ValidString(name) || !utf8.ValidString(f.Env[name]):
+		case !utf8.ValidString(name) || !utf8.ValidString(f.Env[name].Reveal()):
 			return refuse(faas.ErrInvalidArgument, f.JobID, "environment variable %q: name and value have to be UTF-8, for they are sent as JSON", name)
 		}
 	}
@@ -98,7 +98,7 @@ func checkFunction(f faas.Function) error {
 
 // configHeader returns the value of X-Blueprint-Config.
 func configHeader(f faas.Function) string {
-	env := f.Env
+	env := f.Env.Reveal()
 	if env == nil {
 		env = map[string]string{}
 	}

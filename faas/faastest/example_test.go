@@ -16,7 +16,7 @@ func ExampleNewMemory() {
 	}))
 	exec := cloud.Executor("my-service")
 	units, err := exec.Units(&faas.Binary{Path: "/bin/sh"}, []faas.Function{
-		{JobID: 0, MemoryMB: 128, TimeoutSecs: 30, Env: map[string]string{"GREETING": "hello"}},
+		{JobID: 0, MemoryMB: 128, TimeoutSecs: 30, Env: faas.NewEnv(map[string]string{"GREETING": "hello"})},
 	})
 	if err != nil {
 		fmt.Println(err)

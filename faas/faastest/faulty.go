@@ -55,8 +55,8 @@ func (f *faulty) Converge(ctx context.Context, u faas.Unit, prior *faas.State, r
 	return s, err
 }
 
-func (f *faulty) Restore(ctx context.Context, u faas.Unit, prior faas.State) error {
-	return f.inject(ctx, Call{Op: OpRestore, Unit: prior.ID, Job: faas.NoJob}, func() error { return f.Executor.Restore(ctx, u, prior) })
+func (f *faulty) Restore(ctx context.Context, prior faas.State) error {
+	return f.inject(ctx, Call{Op: OpRestore, Unit: prior.ID, Job: faas.NoJob}, func() error { return f.Executor.Restore(ctx, prior) })
 }
 
 func (f *faulty) Remove(ctx context.Context, id string) error {

@@ -186,12 +186,9 @@ func (e *MemoryExecutor) upload(call Call, p *faas.Package, report func(faas.Pro
 	return nil
 }
 
-// Restore brings back the revision that prior names. It needs no package.
-func (e *MemoryExecutor) Restore(ctx context.Context, u faas.Unit, prior faas.State) error {
+// Restore brings back the revision that prior names.
+func (e *MemoryExecutor) Restore(ctx context.Context, prior faas.State) error {
 	call := Call{Op: OpRestore, Unit: prior.ID, Job: faas.NoJob}
-	if u.ID != "" && u.ID != prior.ID {
-		return e.error(call, faas.ErrInvalidArgument, "the state is of unit %q and not of %q", prior.ID, u.ID)
-	}
 	return e.change(ctx, call, func(*Fault) error {
 		var private memoryPrivate
 		if err := json.Unmarshal(prior.Private, &private); err != nil {

@@ -221,7 +221,7 @@ func RunJob(ctx context.Context, f faas.Function, args []byte) (output []byte, e
 		stderr = io.Discard
 	}
 	host := testjobs.Host{
-		Getenv: func(name string) string { return f.Env[name] }, Exit: func(code int) { panic(exit(code)) }, Executable: os.Executable, Stderr: stderr,
+		Getenv: func(name string) string { return f.Env[name].Reveal() }, Exit: func(code int) { panic(exit(code)) }, Executable: os.Executable, Stderr: stderr,
 	}
 	return host.Run(ctx, f.JobID, args)
 }

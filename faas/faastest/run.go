@@ -33,9 +33,6 @@ type Harness struct {
 	Settle func(t testing.TB)
 	// NoTimeouts says that the platform under test does not stop functions that run longer than their timeout, as some fakes do not.
 	NoTimeouts bool
-	// Restores says that Restore puts a unit back that was replaced once without being given its package, which is what the engine relies on when a deployment of
-	// several units fails. Without it a provider that answers ErrUnsupported passes.
-	Restores bool
 	// AtomicUpdate says that no call fails while Converge replaces a working function. It need not be set for a provider that is registered with
 	// faas.ProviderInfo.AtomicUpdate.
 	AtomicUpdate bool
@@ -122,7 +119,7 @@ func (s *suite) ctx(t testing.TB) context.Context {
 func (s *suite) function(job uint32) faas.Function {
 	return faas.Function{
 		JobID: job, MemoryMB: s.h.MemorySizes.RoundUp(256), TimeoutSecs: min(60, s.h.Limits.MaxTimeoutSecs),
-		Env: map[string]string{"FAASTEST_SECRET": s.secret, "FAASTEST_VALUE": "one"},
+		Env: faas.NewEnv(map[string]string{"FAASTEST_SECRET": s.secret, "FAASTEST_VALUE": "one"}),
 	}
 }
 
@@ -303,9 +300,12 @@ func (w *watched) Converge(ctx context.Context, u faas.Unit, prior *faas.State, 
 	return s, err
 }
 
-func (w *watched) Restore(ctx context.Context, u faas.Unit, prior faas.State) error {
-	err := w.exec.Restore(ctx, u, prior)
+func (w *watched) Restore(ctx context.Context, prior faas.State) error {
+	err := w.exec.Restore(ctx, prior)
 	w.check("Restore", err)
+	if prior.NotRestorable == "" && faas.CodeOf(err) == faas.ErrUnsupported {
+		w.t.Errorf("Restore(%s) is unsupported, and the state did not say so: %v", prior.ID, err)
+	}
 	return err
 }
 

@@ -3,6 +3,8 @@ package faastest
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"testing"
 
@@ -21,8 +23,10 @@ func asError(err error) *faas.Error {
 
 // other returns the functions with another value in their environment.
 func other(functions []faas.Function, value string) []faas.Function {
+	functions = slices.Clone(functions)
 	for i := range functions {
-		functions[i].Env["FAASTEST_VALUE"] = value
+		functions[i].Env = maps.Clone(functions[i].Env)
+		functions[i].Env["FAASTEST_VALUE"] = faas.NewSecret(value)
 	}
 	return functions
 }
@@ -130,12 +134,12 @@ func (s *suite) deploying(t *testing.T) {
 		}
 	})
 	t.Run("Converge updates the code", func(t *testing.T) {
-		s.updateCode(t, exec.as(t), jobs, convergeAll)
+		s.updateCode(t, exec.as(t), one, convergeAll)
 	})
 	t.Run("Restore of what was not changed does nothing", func(t *testing.T) {
 		for _, u := range one {
 			prior := s.observe(t, exec.as(t), u.ID)
-			if err := exec.as(t).Restore(s.ctx(t), faas.Unit{ID: u.ID}, *prior); err != nil {
+			if err := exec.as(t).Restore(s.ctx(t), *prior); err != nil {
 				t.Fatalf("Restore(%s): %v", u.ID, err)
 			}
 		}
@@ -186,67 +190,57 @@ func (s *suite) list(t testing.TB, exec faas.Executor) []faas.State {
 	return states
 }
 
-func (s *suite) updateCode(t *testing.T, exec *watched, jobs []uint32, convergeAll func(*testing.T, []faas.Unit) []faas.State) {
-	bin := *s.binary
-	if bin.Format != faas.FormatScript {
-		inspected, err := faas.InspectBinary(AddVersion(t, bin.Path, "2"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		bin = *inspected
-	}
-	units, err := exec.Units(&bin, s.functions(jobs...))
-	if err != nil {
-		t.Fatalf("Units: %v", err)
-	}
-	for i := range units {
-		if bin.Format == faas.FormatScript {
-			units[i].Files = append(units[i].Files, faas.PackageFile{Name: "faastest-version", Content: []byte("2")})
-		}
-	}
-	s.pack(t, units)
-	convergeAll(t, units)
-	if s.h.Simulated || bin.Format == faas.FormatScript {
-		return
-	}
-	if got := s.invoke(t, exec, JobVersion, ""); got != "2" {
+func (s *suite) updateCode(t *testing.T, exec *watched, one []faas.Unit, convergeAll func(*testing.T, []faas.Unit) []faas.State) {
+	convergeAll(t, s.otherCode(t, exec, one, "one"))
+	if got := s.version(t, exec); got != "" && got != "2" {
 		t.Errorf("after the update, code of version %q answers, want 2", got)
 	}
 }
 
+// restoring changes the configuration, the code, and both, and has Restore put the units back, as
+// the engine does it: with nothing but the states from before.
 func (s *suite) restoring(t *testing.T, exec *watched, one, two []faas.Unit, convergeAll func(*testing.T, []faas.Unit) []faas.State, sees func(*testing.T, string)) {
 	convergeAll(t, one)
 	var priors []faas.State
 	for _, u := range one {
 		priors = append(priors, *s.observe(t, exec, u.ID))
 	}
-	back := func(t *testing.T, unit func(i int) faas.Unit) error {
-		convergeAll(t, two)
-		sees(t, "two")
+	back := func(what string, prior faas.State, i int) {
+		t.Helper()
+		err := exec.Restore(s.ctx(t), prior)
+		if prior.NotRestorable != "" {
+			wantCode(t, err, faas.ErrUnsupported)
+			return
+		}
+		if err != nil {
+			t.Fatalf("Restore(%s) after %s: %v", prior.ID, what, err)
+		}
+		if now := s.observe(t, exec, prior.ID); now == nil || prior.Current(one[i]) && !now.Current(one[i]) {
+			t.Errorf("Restore(%s) after %s: the unit is not what it was: %+v", prior.ID, what, now)
+		}
+	}
+	wasCode := s.version(t, exec)
+	changes := map[string][]faas.Unit{"a change of the configuration": two}
+	for _, value := range []string{"one", "two"} {
+		changes["a change of the code, with value "+value] = s.otherCode(t, exec, one, value)
+	}
+	for what, units := range changes {
+		convergeAll(t, units)
 		for i, prior := range priors {
 			for range 2 {
-				if err := exec.Restore(s.ctx(t), unit(i), prior); err != nil {
-					return err
-				}
+				back(what, prior, i)
 			}
-			if now := s.observe(t, exec, prior.ID); prior.Current(one[i]) && !now.Current(one[i]) {
-				t.Errorf("Restore(%s): the unit is not what it was", prior.ID)
-			}
+		}
+		if priors[0].NotRestorable != "" {
+			convergeAll(t, one)
+			continue
 		}
 		sees(t, "one")
-		return nil
-	}
-	if err := back(t, func(i int) faas.Unit { return faas.Unit{ID: one[i].ID} }); err != nil {
-		if s.h.Restores {
-			t.Fatalf("Restore without the package: %v", err)
+		if code := s.version(t, exec); code != wasCode {
+			t.Errorf("Restore after %s: code of version %q answers, want %q", what, code, wasCode)
 		}
-		wantCode(t, err, faas.ErrUnsupported) // without the package
 	}
-	if err := back(t, func(i int) faas.Unit { return one[i] }); err != nil {
-		wantCode(t, err, faas.ErrUnsupported)
-		convergeAll(t, one)
-	}
-	if !s.h.Restores {
+	if priors[0].NotRestorable != "" {
 		return
 	}
 	for i, prior := range priors { // what a lost answer makes of one Converge
@@ -255,9 +249,7 @@ func (s *suite) restoring(t *testing.T, exec *watched, one, two []faas.Unit, con
 				t.Fatalf("Converge(%s): %v", prior.ID, err)
 			}
 		}
-		if err := exec.Restore(s.ctx(t), faas.Unit{ID: prior.ID}, prior); err != nil {
-			t.Fatalf("Restore(%s) after a repeated Converge: %v", prior.ID, err)
-		}
+		back("a repeated Converge", prior, i)
 	}
 	sees(t, "one")
 	for i, prior := range priors { // what the engine does after it was cancelled
@@ -273,7 +265,7 @@ func (s *suite) restoring(t *testing.T, exec *watched, one, two []faas.Unit, con
 			if err != nil {
 				wantCode(t, err, faas.ErrTimeout)
 			}
-			if err := exec.Restore(s.ctx(t), faas.Unit{ID: prior.ID}, prior); err != nil {
+			if err := exec.Restore(s.ctx(t), prior); err != nil {
 				t.Fatalf("Restore(%s) after a cancelled Converge: %v", prior.ID, err)
 			}
 			s.settle(t)
@@ -283,6 +275,43 @@ func (s *suite) restoring(t *testing.T, exec *watched, one, two []faas.Unit, con
 		}
 	}
 	sees(t, "one")
+}
+
+// otherCode returns the units with other code, and with the value in their environment.
+func (s *suite) otherCode(t *testing.T, exec *watched, units []faas.Unit, value string) []faas.Unit {
+	t.Helper()
+	bin := *s.binary
+	if bin.Format != faas.FormatScript {
+		inspected, err := faas.InspectBinary(AddVersion(t, bin.Path, "2"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		bin = *inspected
+	}
+	var functions []faas.Function
+	for _, u := range units {
+		functions = append(functions, u.Functions...)
+	}
+	changed, err := exec.Units(&bin, other(functions, value))
+	if err != nil {
+		t.Fatalf("Units: %v", err)
+	}
+	if bin.Format == faas.FormatScript {
+		for i := range changed {
+			changed[i].Files = append(changed[i].Files, faas.PackageFile{Name: "faastest-version", Content: []byte("2")})
+		}
+	}
+	s.pack(t, changed)
+	return changed
+}
+
+// version returns the version of the code that answers, where that can be seen.
+func (s *suite) version(t *testing.T, exec *watched) string {
+	t.Helper()
+	if s.h.Simulated || s.binary.Format == faas.FormatScript {
+		return ""
+	}
+	return s.invoke(t, exec, JobVersion, "")
 }
 
 // interrupted cancels a Converge as early, and as late, as its progress can be seen, and has another one finish.

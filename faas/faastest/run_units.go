@@ -93,7 +93,7 @@ func (s *suite) units(t *testing.T) {
 		first := ids(t, exec.as(t), functions)
 		for i := range functions {
 			functions[i].TimeoutSecs--
-			functions[i].Env = map[string]string{"OTHER": "x"}
+			functions[i].Env = faas.NewEnv(map[string]string{"OTHER": "x"})
 		}
 		if diff := cmp.Diff(first, ids(t, s.open(t, s.service("units")), functions)); diff != "" {
 			t.Errorf("another configuration and executor gives other IDs (-first +second):\n%s", diff)
@@ -171,8 +171,8 @@ func (s *suite) refusals(t *testing.T, exec *watched) {
 		{"no memory", change(func(f *faas.Function) { f.MemoryMB = 0 }), faas.ErrInvalidArgument, nil},
 		{"a longer timeout than the limit", change(func(f *faas.Function) { f.TimeoutSecs = overTimeout }), faas.ErrTooLarge, []string{fmt.Sprint(overTimeout), fmt.Sprint(s.h.Limits.MaxTimeoutSecs)}},
 		{"no timeout", change(func(f *faas.Function) { f.TimeoutSecs = 0 }), faas.ErrInvalidArgument, nil},
-		{"an environment variable without a name", change(func(f *faas.Function) { f.Env[""] = s.secret }), faas.ErrInvalidArgument, nil},
-		{"an environment variable with an equals sign in its name", change(func(f *faas.Function) { f.Env["A=B"] = s.secret }), faas.ErrInvalidArgument, []string{"A=B"}},
+		{"an environment variable without a name", change(func(f *faas.Function) { f.Env[""] = faas.NewSecret(s.secret) }), faas.ErrInvalidArgument, nil},
+		{"an environment variable with an equals sign in its name", change(func(f *faas.Function) { f.Env["A=B"] = faas.NewSecret(s.secret) }), faas.ErrInvalidArgument, []string{"A=B"}},
 		{"a job wanted twice", append(s.functions(5), s.function(5)), faas.ErrInvalidArgument, nil},
 	} {
 		t.Run("refuses "+test.name, func(t *testing.T) {

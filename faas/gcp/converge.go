@@ -5,8 +5,6 @@ package gcp
 import (
 	"context"
 	"errors"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -63,7 +61,7 @@ func (e *Executor) newDeployment(u faas.Unit) (*deployment, error) {
 	if err := e.checkFunction(f); err != nil {
 		return nil, err
 	}
-	return &deployment{e: e, u: u, f: f, redact: foreign.Hider(slices.Collect(maps.Values(f.Env))...)}, nil
+	return &deployment{e: e, u: u, f: f, redact: foreign.Hider(f.Env.Values()...)}, nil
 }
 
 func (d *deployment) request() request { return request{op: "deploy", job: int64(d.f.JobID)} }

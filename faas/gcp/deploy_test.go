@@ -25,7 +25,7 @@ import (
 
 // function is a small one.
 func function(job uint32) faas.Function {
-	return faas.Function{JobID: job, MemoryMB: 512, TimeoutSecs: 60, Env: map[string]string{"KEY": "the-secret-value", "PART": "the-secret"}}
+	return faas.Function{JobID: job, MemoryMB: 512, TimeoutSecs: 60, Env: faas.NewEnv(map[string]string{"KEY": "the-secret-value", "PART": "the-secret"})}
 }
 
 // units returns units of the test's job binary, with their package.
@@ -400,10 +400,10 @@ func TestRestoreFromTheSourceThatGoogleKeeps(t *testing.T) {
 		t.Fatal(err)
 	}
 	changed := function(0)
-	changed.Env = map[string]string{"KEY": "two"}
+	changed.Env = faas.NewEnv(map[string]string{"KEY": "two"})
 	converge(t, e, packed(t, e, script(t, plainBinary), changed)[0])
 	one.Package = nil
-	if err := e.Restore(context1m(t), one, prior); err != nil {
+	if err := e.Restore(context1m(t), prior); err != nil {
 		t.Fatalf("Restore: %v", err)
 	}
 	now, err := e.Observe(context1m(t), one.ID)
@@ -413,7 +413,7 @@ func TestRestoreFromTheSourceThatGoogleKeeps(t *testing.T) {
 	if calls := s.Calls("/signed/"); len(calls) != 2 {
 		t.Errorf("uploads: %v", calls)
 	}
-	err = e.Restore(context1m(t), faas.Unit{ID: one.ID}, faas.State{ID: one.ID, Status: faas.StatusReady})
+	err = e.Restore(context1m(t), faas.State{ID: one.ID, Status: faas.StatusReady})
 	wantError(t, err, faas.ErrUnsupported, "configuration")
 }
 

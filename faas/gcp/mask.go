@@ -29,7 +29,7 @@ func (d *deployment) function() *function {
 		BuildConfig: &buildConfig{EntryPoint: entryPoint, EnvironmentVariables: set.buildEnv, WorkerPool: set.workerPool, DockerRepository: set.repository},
 		ServiceConfig: &serviceConfig{
 			TimeoutSeconds: int32(d.f.TimeoutSecs), AvailableMemory: quantity(d.f.MemoryMB), AvailableCPU: scale.cpu,
-			EnvironmentVariables: d.f.Env, MaxInstanceCount: int32(scale.most), MinInstanceCount: int32(d.f.KeepWarm),
+			EnvironmentVariables: d.f.Env.Reveal(), MaxInstanceCount: int32(scale.most), MinInstanceCount: int32(d.f.KeepWarm),
 			MaxInstanceRequestConcurrency: int32(scale.concurrency), IngressSettings: ingressValues[set.ingress], ServiceAccountEmail: set.serviceAccount,
 			SecretEnvironmentVariables: set.secrets, VPCConnector: set.vpcConnector, VPCConnectorEgressSettings: egressValues[set.vpcEgress],
 			AllTrafficOnLatestRevision: true,

@@ -81,11 +81,11 @@ func TestUnitsThatGoogleWouldRefuseAreRefused(t *testing.T) {
 	}{
 		{func(f *faas.Function) { f.MemoryMB = 600 }, faas.ErrInvalidArgument, "1024 MiB"},
 		{func(f *faas.Function) { f.MemoryMB = 40000 }, faas.ErrTooLarge, "32768"},
-		{func(f *faas.Function) { f.Env["PORT"] = "1" }, faas.ErrInvalidArgument, "PORT"},
-		{func(f *faas.Function) { f.Env["X_GOOGLE_A"] = "1" }, faas.ErrInvalidArgument, "X_GOOGLE_A"},
-		{func(f *faas.Function) { f.Env["TOKEN"] = "1" }, faas.ErrInvalidArgument, "secrets"},
-		{func(f *faas.Function) { f.Env["A"] = "a\x00" }, faas.ErrInvalidArgument, "NUL"},
-		{func(f *faas.Function) { f.Env["A"] = strings.Repeat("a", 32<<10) }, faas.ErrTooLarge, "32768"},
+		{func(f *faas.Function) { f.Env["PORT"] = faas.NewSecret("1") }, faas.ErrInvalidArgument, "PORT"},
+		{func(f *faas.Function) { f.Env["X_GOOGLE_A"] = faas.NewSecret("1") }, faas.ErrInvalidArgument, "X_GOOGLE_A"},
+		{func(f *faas.Function) { f.Env["TOKEN"] = faas.NewSecret("1") }, faas.ErrInvalidArgument, "secrets"},
+		{func(f *faas.Function) { f.Env["A"] = faas.NewSecret("a\x00") }, faas.ErrInvalidArgument, "NUL"},
+		{func(f *faas.Function) { f.Env["A"] = faas.NewSecret(strings.Repeat("a", 32<<10)) }, faas.ErrTooLarge, "32768"},
 		{func(f *faas.Function) { f.KeepWarm = 4 }, faas.ErrInvalidArgument, "3 is the most"},
 		{func(f *faas.Function) { f.KeepWarm, f.MaxConcurrency = 3, 2 }, faas.ErrInvalidArgument, "2 is the most"},
 	} {

@@ -18,7 +18,8 @@ import (
 
 // Restore puts the earlier configuration back, and the earlier code: from the package where that is given, else from the source that Google keeps. It needs
 // the unit's functions, because no state holds their environment. A function that was removed can be put back with its package alone.
-func (e *Executor) Restore(ctx context.Context, u faas.Unit, prior faas.State) error {
+func (e *Executor) Restore(ctx context.Context, prior faas.State) error {
+	u := faas.Unit{ID: prior.ID}
 	ctx, cancel := e.bounded(ctx)
 	defer cancel()
 	r := request{op: "restore", job: faas.NoJob}

@@ -232,7 +232,7 @@ func (d *deployment) service(from *storageSource) *runService {
 		Resources: &runResources{map[string]string{"memory": quantity(d.f.MemoryMB), "cpu": cmp.Or(scale.cpu, runCPU(d.f.MemoryMB))}},
 	}
 	for _, name := range slices.Sorted(maps.Keys(d.f.Env)) {
-		c.Env = append(c.Env, runEnv{Name: name, Value: d.f.Env[name]})
+		c.Env = append(c.Env, runEnv{Name: name, Value: d.f.Env[name].Reveal()})
 	}
 	for _, s := range set.secrets {
 		v := &runValueSource{}

@@ -122,7 +122,7 @@ func (e *Executor) checkFunction(f faas.Function) error {
 	}
 	size := 0
 	for _, name := range slices.Sorted(maps.Keys(f.Env)) {
-		value := f.Env[name]
+		value := f.Env[name].Reveal()
 		switch {
 		case name == "" || strings.ContainsAny(name, "=\x00"):
 			return refuse(faas.ErrInvalidArgument, f.JobID, "environment variable %q: a name is not empty and holds neither = nor NUL", name)

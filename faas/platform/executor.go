@@ -65,7 +65,7 @@ func (e *Executor) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Un
 }
 
 func functionConfig(f faas.Function) config {
-	return config{MemoryMB: f.MemoryMB, TimeoutSecs: f.TimeoutSecs, MaxConcurrency: f.MaxConcurrency, Env: f.Env}
+	return config{MemoryMB: f.MemoryMB, TimeoutSecs: f.TimeoutSecs, MaxConcurrency: f.MaxConcurrency, Env: f.Env.Reveal()}
 }
 
 // own returns the service's function, or an ErrNotFound, or an ErrConflict where it is another service's.
@@ -163,9 +163,9 @@ func (r *progressReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Restore puts back what prior says. The platform keeps what a function was before its last replacement; older generations, and functions that have been
-// removed since, need the unit's package. See [faas.Executor].
-func (e *Executor) Restore(ctx context.Context, u faas.Unit, prior faas.State) error {
+// Restore puts back what prior says. The platform keeps what a function was before its last
+// replacement. See [faas.Executor].
+func (e *Executor) Restore(ctx context.Context, prior faas.State) error {
 	if err := contextError(ctx, "restore"); err != nil {
 		return err
 	}
@@ -181,11 +181,7 @@ func (e *Executor) Restore(ctx context.Context, u faas.Unit, prior faas.State) e
 			return err
 		}
 	}
-	if u.Package == nil {
-		return notRunError(faas.ErrUnsupported, "restore", "function %q was removed or replaced more than once, and without its old package it cannot be put back", prior.ID)
-	}
-	_, err = e.Converge(ctx, u, nil, nil)
-	return err
+	return notRunError(faas.ErrUnsupported, "restore", "function %q was removed or replaced more than once since, and the platform keeps one earlier generation", prior.ID)
 }
 
 // Remove removes the function. See [faas.Executor].

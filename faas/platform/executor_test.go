@@ -50,7 +50,7 @@ func TestExecutorKeepsTheContract(t *testing.T) {
 	defer p.Close()
 	open := func(_ testing.TB, service string) faas.Executor { return p.Executor(service) }
 	faastest.Run(t, faastest.Harness{
-		Open: open, Restores: true, AtomicUpdate: true, Provider: providerName, Limits: faas.Limits{MaxMemoryMB: 10_240, MaxTimeoutSecs: 900, MaxPayloadMB: 16}, MemorySizes: faas.MemorySizes{Min: 128, Step: 1},
+		Open: open, AtomicUpdate: true, Provider: providerName, Limits: faas.Limits{MaxMemoryMB: 10_240, MaxTimeoutSecs: 900, MaxPayloadMB: 16}, MemorySizes: faas.MemorySizes{Min: 128, Step: 1},
 		OpenLossy: func(t testing.TB, service string) faas.Executor {
 			return faastest.Faulty(open(t, service), faastest.Faults(faastest.Rule{Op: faastest.OpInvoke, Fault: faastest.Fault{Kind: faastest.LostAnswer}}))
 		},
@@ -112,7 +112,7 @@ func TestExecutorDeploysInvokesAndRemoves(t *testing.T) {
 	without := us[0]
 	without.Package = nil
 	for range 2 {
-		if err := e.Restore(ctx, without, state); err != nil {
+		if err := e.Restore(ctx, state); err != nil {
 			t.Error(err)
 		}
 	}
@@ -125,11 +125,11 @@ func TestExecutorDeploysInvokesAndRemoves(t *testing.T) {
 			t.Fatal(s, err)
 		}
 	}
-	if err := e.Restore(ctx, without, state); faas.CodeOf(err) != faas.ErrUnsupported {
+	if err := e.Restore(ctx, state); faas.CodeOf(err) != faas.ErrUnsupported {
 		t.Error(err)
 	}
 	for range 2 {
-		if err := e.Restore(ctx, us[0], state); err != nil {
+		if err := e.Restore(ctx, state); err != nil {
 			t.Error(err)
 		}
 	}
@@ -213,8 +213,8 @@ func TestUnitsRefuseWhatThePlatformWould(t *testing.T) {
 		"no memory":    {func(f *faas.Function) { f.MemoryMB = 0 }, faas.ErrInvalidArgument},
 		"timeout":      {func(f *faas.Function) { f.TimeoutSecs = 0 }, faas.ErrInvalidArgument},
 		"long timeout": {func(f *faas.Function) { f.TimeoutSecs = 20_000 }, faas.ErrTooLarge},
-		"environment":  {func(f *faas.Function) { f.Env = map[string]string{"A": strings.Repeat("x", maxVariable)} }, faas.ErrTooLarge},
-		"name":         {func(f *faas.Function) { f.Env = map[string]string{"A-B": "x"} }, faas.ErrInvalidArgument},
+		"environment":  {func(f *faas.Function) { f.Env = faas.NewEnv(map[string]string{"A": strings.Repeat("x", maxVariable)}) }, faas.ErrTooLarge},
+		"name":         {func(f *faas.Function) { f.Env = faas.NewEnv(map[string]string{"A-B": "x"}) }, faas.ErrInvalidArgument},
 	}
 	for name, tt := range tests {
 		f := ok

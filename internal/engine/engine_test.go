@@ -78,8 +78,8 @@ func (c *cloud) Converge(_ context.Context, u faas.Unit, _ *faas.State, _ func(f
 	return faas.State{ID: u.ID, Status: faas.StatusReady, Fingerprint: u.Fingerprint()}, err
 }
 
-func (c *cloud) Restore(_ context.Context, u faas.Unit, prior faas.State) error {
-	return c.change("restore", u.ID, func() error { c.units[u.ID] = prior.Fingerprint; return nil })
+func (c *cloud) Restore(_ context.Context, prior faas.State) error {
+	return c.change("restore", prior.ID, func() error { c.units[prior.ID] = prior.Fingerprint; return nil })
 }
 
 func (c *cloud) Remove(_ context.Context, id string) error {

@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-
-	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
 // rollbackTimeout bounds the undoing of a failed change: long enough for a cloud to delete functions, short enough that a program ends.
@@ -61,7 +59,7 @@ func (e *Engine) undo(ctx context.Context, c Change) error {
 		return e.journal.Gone(c.Unit.ID)
 	}
 	_, err := call(ctx, e, "restore", c.Unit, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, e.exec.Restore(ctx, faas.Unit{ID: c.Unit.ID}, *c.Prior)
+		return struct{}{}, e.exec.Restore(ctx, *c.Prior)
 	})
 	if err != nil {
 		return err

@@ -181,7 +181,7 @@ func TestNoSecretIsWritten(t *testing.T) {
 	must(t, err)
 	defer l.Close()
 	u := unit("a", "create")
-	u.Functions = []faas.Function{{JobID: 1, Env: map[string]string{"KEY": canary}}}
+	u.Functions = []faas.Function{{JobID: 1, Env: faas.NewEnv(map[string]string{"KEY": canary})}}
 	must(t, l.Put(u))
 	text, err := os.ReadFile(l.path)
 	must(t, err)
