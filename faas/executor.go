@@ -153,6 +153,21 @@ type Executor interface {
 	Close() error
 }
 
+// Bound is an executor that tells which service it is bound to. A deployment refuses one that is
+// bound to another service than the one that it deploys.
+type Bound interface {
+	// Service returns Config.Service of the executor's configuration.
+	Service() string
+}
+
+// PlaceChecker is an executor that can tell whether its credentials lead to where a service is.
+type PlaceChecker interface {
+	// CheckPlace returns an ErrConflict if recorded, the state of a unit from an earlier deployment, is
+	// of another account, project or subscription than the executor's, where nothing of the service
+	// would be found. What cannot be told is nil.
+	CheckPlace(ctx context.Context, recorded State) error
+}
+
 // Progress tells how far a Converge is.
 type Progress struct {
 	Step       string // what is being done: "upload", "wait", ...

@@ -18,8 +18,10 @@ type ProviderInfo struct {
 	MaxParallel int
 	// AtomicUpdate says that Converge replaces a working function without a moment in which it does not answer.
 	AtomicUpdate bool
-	// DefaultRegion returns the region that is used where Config.Region is empty; nil for a provider without regions.
-	DefaultRegion func() string
+	// Resolve fills in what a configuration leaves to the environment and to the provider's defaults,
+	// as far as it tells where a service is: region, project, subscription, and options with Place. It
+	// does no I/O. It is nil for a provider that has no such defaults. See [Resolve].
+	Resolve func(cfg Config) Config
 	// Options describe what Config.Options may hold. Open refuses any other name, and a missing required one, before the provider sees the configuration.
 	Options []Option
 	// Open makes an executor. It must not call the provider before the configuration is checked, and must do no I/O that changes anything.
@@ -104,6 +106,19 @@ func KnownNames() []string {
 	return slices.Compact(names)
 }
 
+// Resolve returns cfg with every part of the place that cfg leaves open filled in, from the
+// environment and the provider's defaults. Whoever records where a service is records what Resolve
+// returned, so that a variable that changes later does not move the service. A provider that is not
+// linked resolves nothing.
+func Resolve(cfg Config) Config {
+	p, _ := lookup(cfg.Provider)
+	if p.Resolve == nil {
+		return cfg
+	}
+	cfg.Options = maps.Clone(cfg.Options)
+	return p.Resolve(cfg)
+}
+
 // Open returns an executor of cfg.Provider bound to cfg.Service.
 //
 // The error is ErrNotLinked when the program does not link that provider, and names the import or the build tag that mends it;
@@ -119,6 +134,7 @@ func Open(ctx context.Context, cfg Config) (Executor, error) {
 	if err := checkOptions(cfg, p.Options); err != nil {
 		return nil, err
 	}
+	cfg = Resolve(cfg)
 	cfg.Options = maps.Clone(cfg.Options) // the caller may go on with its own
 	exec, err := p.Open(ctx, cfg)
 	if err != nil {

@@ -51,6 +51,9 @@ type executor struct {
 	units map[uint32]string // the unit of each job, as far as calls have told
 }
 
+// Unwrap returns the executor that the calls are passed on to.
+func (e *executor) Unwrap() faas.Executor { return e.Executor }
+
 func (e *executor) learn(unit string, jobs []uint32) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

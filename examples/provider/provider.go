@@ -36,7 +36,13 @@ type Executor struct {
 	dir, service string
 }
 
-var _ faas.Executor = (*Executor)(nil)
+var (
+	_ faas.Executor = (*Executor)(nil)
+	_ faas.Bound    = (*Executor)(nil)
+)
+
+// Service returns the service that the executor is bound to.
+func (e *Executor) Service() string { return e.service }
 
 // New returns an executor without the registry.
 func New(dir, service string) (*Executor, error) {

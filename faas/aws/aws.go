@@ -3,6 +3,7 @@
 package aws
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"net"
@@ -30,9 +31,12 @@ const RoleEnv = "AWS_LAMBDA_ROLE_ARN"
 
 func init() {
 	faas.Register(faas.AWSLambda, faas.ProviderInfo{
-		AtomicUpdate:  true,
-		DefaultRegion: func() string { return DefaultRegion },
-		Options:       optionTable(),
+		AtomicUpdate: true,
+		Resolve: func(cfg faas.Config) faas.Config {
+			cfg.Region = cmp.Or(cfg.Region, DefaultRegion)
+			return cfg
+		},
+		Options: optionTable(),
 		Open: func(ctx context.Context, cfg faas.Config) (faas.Executor, error) {
 			e, err := New(ctx, cfg)
 			if err != nil {
@@ -63,8 +67,12 @@ type Executor struct {
 	unsure   unsure
 }
 
+// Service returns the service that the executor is bound to.
+func (e *Executor) Service() string { return e.service }
+
 var (
 	_ faas.Executor      = (*Executor)(nil)
+	_ faas.Bound         = (*Executor)(nil)
 	_ faas.Warmer        = (*Executor)(nil)
 	_ faas.HealthChecker = (*Executor)(nil)
 	_ faas.LogReader     = (*Executor)(nil)

@@ -32,9 +32,9 @@ const (
 
 func init() {
 	faas.Register(faas.AzureFunctions, faas.ProviderInfo{
-		MaxParallel:   4,
-		DefaultRegion: func() string { return cmp.Or(normalRegion(os.Getenv(RegionEnv)), DefaultRegion) },
-		Options:       optionTable(),
+		MaxParallel: 4,
+		Resolve:     resolve,
+		Options:     optionTable(),
 		Open: func(_ context.Context, cfg faas.Config) (faas.Executor, error) {
 			e, err := New(cfg)
 			if err != nil {
@@ -43,6 +43,12 @@ func init() {
 			return e, nil
 		},
 	})
+}
+
+// resolve fills in the region, by Azure's name for it.
+func resolve(cfg faas.Config) faas.Config {
+	cfg.Region = cmp.Or(normalRegion(cfg.Region), normalRegion(cfg.Options["location"]), normalRegion(os.Getenv(RegionEnv)), DefaultRegion)
+	return cfg
 }
 
 // Executor deploys and invokes the job functions of one service on Azure Functions. It is made by [New], and is safe for concurrent use. It is an
@@ -69,8 +75,12 @@ type Executor struct {
 	local     bool // also binaries for this machine are accepted, which only tests can run
 }
 
+// Service returns the service that the executor is bound to.
+func (e *Executor) Service() string { return e.service }
+
 var (
 	_ faas.Executor      = (*Executor)(nil)
+	_ faas.Bound         = (*Executor)(nil)
 	_ faas.Warmer        = (*Executor)(nil)
 	_ faas.HealthChecker = (*Executor)(nil)
 	_ faas.LogReader     = (*Executor)(nil)
@@ -132,7 +142,7 @@ func New(cfg faas.Config, opts ...Option) (*Executor, error) {
 	if e.subscription, err = subscriptionOf(cfg); err != nil {
 		return nil, err
 	}
-	if e.region, err = regionOf(cfg, e.options); err != nil {
+	if e.region, err = regionOf(cfg); err != nil {
 		return nil, err
 	}
 	e.names = deriveNames(e.service, e.subscription, e.region, e.options)

@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
-	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -183,8 +182,8 @@ func subscriptionOf(cfg faas.Config) (string, error) {
 }
 
 // regionOf returns the region by Azure's name for it, such as "eastus".
-func regionOf(cfg faas.Config, o options) (string, error) {
-	region := cmp.Or(normalRegion(cfg.Region), o.location, normalRegion(os.Getenv(RegionEnv)), DefaultRegion)
+func regionOf(cfg faas.Config) (string, error) {
+	region := resolve(cfg).Region
 	if !regionPattern.MatchString(region) {
 		return "", invalid("region %q is not the name of an Azure region, such as %q", region, DefaultRegion)
 	}

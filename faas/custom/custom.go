@@ -47,8 +47,12 @@ const (
 	kindGuessed    // an invocation was answered at ENDPOINT/job/N alone; only invocations and health go by that
 )
 
+// Service returns the service that the executor is bound to.
+func (e *Executor) Service() string { return e.set.service }
+
 var (
 	_ faas.Executor      = (*Executor)(nil)
+	_ faas.Bound         = (*Executor)(nil)
 	_ faas.Warmer        = (*Executor)(nil)
 	_ faas.HealthChecker = (*Executor)(nil)
 	_ faas.LogReader     = (*Executor)(nil)

@@ -36,6 +36,9 @@ type faulty struct {
 	script script
 }
 
+// Unwrap returns the executor that the calls are passed on to.
+func (f *faulty) Unwrap() faas.Executor { return f.Executor }
+
 // inject makes a call with the fault that the script wants for it, if any.
 func (f *faulty) inject(ctx context.Context, c Call, call func() error) error {
 	fault := f.script.fault(c)

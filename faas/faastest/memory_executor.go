@@ -29,7 +29,11 @@ var (
 	_ faas.Warmer        = (*MemoryExecutor)(nil)
 	_ faas.HealthChecker = (*MemoryExecutor)(nil)
 	_ faas.LogReader     = (*MemoryExecutor)(nil)
+	_ faas.Bound         = (*MemoryExecutor)(nil)
 )
+
+// Service returns the service that the executor is bound to.
+func (e *MemoryExecutor) Service() string { return e.service }
 
 // Units makes one unit per function, or one of all with WithOneUnit.
 func (e *MemoryExecutor) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Unit, error) {

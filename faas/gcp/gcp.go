@@ -24,10 +24,10 @@ import (
 
 func init() {
 	faas.Register(faas.GCPFunctions, faas.ProviderInfo{
-		MaxParallel:   8,
-		AtomicUpdate:  true,
-		DefaultRegion: func() string { return cmp.Or(os.Getenv(RegionEnv), defaultRegion) },
-		Options:       options(),
+		MaxParallel:  8,
+		AtomicUpdate: true,
+		Resolve:      resolve,
+		Options:      options(),
 		Open: func(_ context.Context, cfg faas.Config) (faas.Executor, error) {
 			e, err := New(cfg)
 			if err != nil {
@@ -36,6 +36,12 @@ func init() {
 			return e, nil
 		},
 	})
+}
+
+// resolve fills in the region.
+func resolve(cfg faas.Config) faas.Config {
+	cfg.Region = cmp.Or(cfg.Region, os.Getenv(RegionEnv), defaultRegion)
+	return cfg
 }
 
 // Executor is Google Cloud Functions bound to one service, project and region. It is an executor, a Warmer, a HealthChecker and a LogReader.
@@ -59,8 +65,12 @@ type Executor struct {
 // route is where a job is invoked.
 type route struct{ url string }
 
+// Service returns the service that the executor is bound to.
+func (e *Executor) Service() string { return e.set.service }
+
 var (
 	_ faas.Executor      = (*Executor)(nil)
+	_ faas.Bound         = (*Executor)(nil)
 	_ faas.Warmer        = (*Executor)(nil)
 	_ faas.HealthChecker = (*Executor)(nil)
 	_ faas.LogReader     = (*Executor)(nil)

@@ -137,7 +137,7 @@ func parse(cfg faas.Config) (*settings, error) {
 		}
 	}
 	o := optionReader{values: cfg.Options}
-	s := &settings{service: cfg.Service, project: cfg.ProjectID, region: cmp.Or(cfg.Region, os.Getenv(RegionEnv), defaultRegion)}
+	s := &settings{service: cfg.Service, project: cfg.ProjectID, region: resolve(cfg).Region}
 	switch {
 	case s.project == "":
 		return nil, invalid("project_id is missing: it names the Google Cloud project")

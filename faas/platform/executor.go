@@ -23,8 +23,12 @@ type Executor struct {
 	service string
 }
 
+// Service returns the service that the executor is bound to.
+func (e *Executor) Service() string { return e.service }
+
 var (
 	_ faas.Executor      = (*Executor)(nil)
+	_ faas.Bound         = (*Executor)(nil)
 	_ faas.Warmer        = (*Executor)(nil)
 	_ faas.HealthChecker = (*Executor)(nil)
 	_ faas.LogReader     = (*Executor)(nil)

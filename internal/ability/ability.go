@@ -20,8 +20,29 @@ func Of(exec faas.Executor) (s Set) {
 	return s
 }
 
+// Find returns the ability T of exec or of what it wraps: an executor that wraps another says so by a
+// method Unwrap.
+func Find[T any](exec faas.Executor) (T, bool) {
+	for {
+		if found, ok := exec.(T); ok {
+			return found, true
+		}
+		wrapper, ok := exec.(interface{ Unwrap() faas.Executor })
+		if !ok {
+			var none T
+			return none, false
+		}
+		exec = wrapper.Unwrap()
+	}
+}
+
+// executor is what Add was given, of which only the methods of faas.Executor show.
+type executor struct{ faas.Executor }
+
+// Unwrap returns what Add was given.
+func (e executor) Unwrap() faas.Executor { return e.Executor }
+
 type (
-	executor  = faas.Executor
 	warmer    = faas.Warmer
 	checker   = faas.HealthChecker
 	reader    = faas.LogReader
@@ -71,56 +92,56 @@ func Add(exec faas.Executor, s Set) faas.Executor {
 	w, h, l := s.Warmer, s.HealthChecker, s.LogReader
 	switch [...]bool{w != nil, h != nil, l != nil} {
 	case [...]bool{true, false, false}:
-		return diagnosing(s.Diagnoser, withW{exec, w}, func(x withW, d diagnoser) faas.Executor {
+		return diagnosing(s.Diagnoser, withW{executor{exec}, w}, func(x withW, d diagnoser) faas.Executor {
 			return struct {
 				withW
 				diagnoser
 			}{x, d}
 		})
 	case [...]bool{false, true, false}:
-		return diagnosing(s.Diagnoser, withH{exec, h}, func(x withH, d diagnoser) faas.Executor {
+		return diagnosing(s.Diagnoser, withH{executor{exec}, h}, func(x withH, d diagnoser) faas.Executor {
 			return struct {
 				withH
 				diagnoser
 			}{x, d}
 		})
 	case [...]bool{true, true, false}:
-		return diagnosing(s.Diagnoser, withWH{exec, w, h}, func(x withWH, d diagnoser) faas.Executor {
+		return diagnosing(s.Diagnoser, withWH{executor{exec}, w, h}, func(x withWH, d diagnoser) faas.Executor {
 			return struct {
 				withWH
 				diagnoser
 			}{x, d}
 		})
 	case [...]bool{false, false, true}:
-		return diagnosing(s.Diagnoser, withL{exec, l}, func(x withL, d diagnoser) faas.Executor {
+		return diagnosing(s.Diagnoser, withL{executor{exec}, l}, func(x withL, d diagnoser) faas.Executor {
 			return struct {
 				withL
 				diagnoser
 			}{x, d}
 		})
 	case [...]bool{true, false, true}:
-		return diagnosing(s.Diagnoser, withWL{exec, w, l}, func(x withWL, d diagnoser) faas.Executor {
+		return diagnosing(s.Diagnoser, withWL{executor{exec}, w, l}, func(x withWL, d diagnoser) faas.Executor {
 			return struct {
 				withWL
 				diagnoser
 			}{x, d}
 		})
 	case [...]bool{false, true, true}:
-		return diagnosing(s.Diagnoser, withHL{exec, h, l}, func(x withHL, d diagnoser) faas.Executor {
+		return diagnosing(s.Diagnoser, withHL{executor{exec}, h, l}, func(x withHL, d diagnoser) faas.Executor {
 			return struct {
 				withHL
 				diagnoser
 			}{x, d}
 		})
 	case [...]bool{true, true, true}:
-		return diagnosing(s.Diagnoser, withWHL{exec, w, h, l}, func(x withWHL, d diagnoser) faas.Executor {
+		return diagnosing(s.Diagnoser, withWHL{executor{exec}, w, h, l}, func(x withWHL, d diagnoser) faas.Executor {
 			return struct {
 				withWHL
 				diagnoser
 			}{x, d}
 		})
 	}
-	return diagnosing(s.Diagnoser, with{exec}, func(x with, d diagnoser) faas.Executor {
+	return diagnosing(s.Diagnoser, with{executor{exec}}, func(x with, d diagnoser) faas.Executor {
 		return struct {
 			with
 			diagnoser

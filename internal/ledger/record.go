@@ -50,13 +50,11 @@ type Unit struct {
 	State *faas.State `json:"state,omitempty"`
 }
 
-// Location identifies where a service is, among all places that are told apart. What a configuration leaves to the provider's defaults is filled in, so
-// that it is told the same however it is spelled.
+// Location identifies where a service is, among all places that are told apart. What a configuration
+// leaves open is resolved first, so that it is told the same however it is spelled.
 func Location(c faas.Config) string {
 	info, _ := faas.Provider(c.Provider)
-	if c.Region == "" && info.DefaultRegion != nil {
-		c.Region = info.DefaultRegion()
-	}
+	c = faas.Resolve(c)
 	parts := []string{c.Provider, c.Region, c.ProjectID, c.SubscriptionID, strings.TrimRight(faas.RedactURL(c.Endpoint), "/")}
 	for _, o := range info.Options {
 		if o.Place && c.Options[o.Name] != "" {

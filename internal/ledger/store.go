@@ -39,10 +39,22 @@ func Readable(service string) string {
 	return readable[:min(len(readable), 80)]
 }
 
-// path returns the file of a service at a location. The name is readable where it can be, and told apart by a hash.
+// path returns the file of a service at a location. The name is readable if it can be, and told
+// apart by a hash. A file of another name that says that it is of this service and location, as
+// versions wrote it that resolved a location otherwise, is used on.
 func (s *Store) path(service string, provider faas.Config) string {
 	sum := sha256.Sum256([]byte(service + "\x1e" + Location(provider)))
-	return filepath.Join(s.dir, Readable(service)+"-"+hex.EncodeToString(sum[:6])+suffix)
+	path := filepath.Join(s.dir, Readable(service)+"-"+hex.EncodeToString(sum[:6])+suffix)
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return path
+	}
+	others, _ := filepath.Glob(filepath.Join(s.dir, Readable(service)+"-*"+suffix)) // the pattern is well-formed but for the directory
+	for _, other := range others {
+		if rec, err := s.read(other); err == nil && rec.Service == service && Location(rec.Provider) == Location(provider) {
+			return other
+		}
+	}
+	return path
 }
 
 // Records returns what every ledger says, sorted by service and location, without locking any. A ledger that cannot be read is an error beside
