@@ -36,7 +36,7 @@ func (s *Service) Diff(ctx context.Context) (*Drift, error) {
 		return nil, err
 	}
 	recorded := rec.Sorted()
-	states, err := newEngine(s.exec, s.location.Provider, s.opts, nil).Look(ctx, staleUnits(recorded))
+	states, err := newEngine(s.exec, s.location.Provider, s.opts, nil).Look(ctx, staleUnits(recorded), whole(rec))
 	if err != nil {
 		return nil, err
 	}

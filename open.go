@@ -201,7 +201,7 @@ func Recover(ctx context.Context, name string, opts ...DeployOption) (_ *Recover
 			updated = append(updated, u)
 		}
 	}
-	states, err := eng.Look(ctx, staleUnits(updated))
+	states, err := eng.Look(ctx, staleUnits(updated), whole(j.record()))
 	if err != nil {
 		return out, err
 	}

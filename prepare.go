@@ -64,7 +64,7 @@ func prepare(ctx context.Context, spec ServiceSpec, strategy Strategy, cfg Serve
 	if err != nil {
 		return nil, err
 	}
-	if p.changes, err = p.engine(nil).Observe(ctx, units); err != nil {
+	if p.changes, err = p.engine(nil).Observe(ctx, units, whole(rec)); err != nil {
 		return nil, err
 	}
 	wanted := map[string]bool{}
@@ -80,6 +80,17 @@ func prepare(ctx context.Context, spec ServiceSpec, strategy Strategy, cfg Serve
 		}
 	}
 	return p, nil
+}
+
+// whole returns what the ledger holds as whole, by unit.
+func whole(rec ledger.Record) map[string]faas.State {
+	states := map[string]faas.State{}
+	for id, u := range rec.Units {
+		if u.State != nil {
+			states[id] = *u.State
+		}
+	}
+	return states
 }
 
 func changedFile(path string) error {

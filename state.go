@@ -146,7 +146,7 @@ func (j *journal) Undone(c engine.Change) error {
 	if j.led == nil {
 		return nil
 	}
-	if c.Prior == nil {
+	if c.Prior == nil && c.Recorded == nil {
 		return j.led.Drop(c.Unit.ID)
 	}
 	j.mu.Lock()
@@ -155,10 +155,20 @@ func (j *journal) Undone(c engine.Change) error {
 	if !known {
 		return j.led.Drop(c.Unit.ID) // it was not this service's doing that it exists
 	}
-	if !c.Partial {
+	if c.Prior != nil && !c.Partial {
 		u.State, u.Pending = c.Prior, ""
 	}
 	return j.led.Put(u)
+}
+
+// Found writes that a unit was there before the creation that was begun, so that nobody takes it for what that creation left.
+func (j *journal) Found(c engine.Change) error {
+	if j.led == nil {
+		return nil
+	}
+	u := ledgerUnit(c.Unit, &faas.State{ID: c.Unit.ID, Status: faas.StatusPending})
+	u.Pending = string(engine.Update)
+	return journaled(j.led.Put(u))
 }
 
 // Gone writes that a unit does not exist any more.

@@ -48,7 +48,10 @@ type Error struct {
 	RetryAfter time.Duration
 	// NotRun reports, for an Invoke, that the job certainly did not start, so that repeating the call is safe.
 	NotRun bool
-	Err    error // the cause: often the provider SDK's own error, reachable with errors.As
+	// Unsettled reports, for a Converge, Restore or Remove, that a change was sent and not answered, so
+	// that it may take effect after the call has returned.
+	Unsettled bool
+	Err       error // the cause: often the provider SDK's own error, reachable with errors.As
 }
 
 // Error says what failed, for which job, on which provider, why, and what was left behind.

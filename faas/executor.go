@@ -93,6 +93,9 @@ type State struct {
 	// NotRestorable says why Restore could not put the unit back to this state after an update. It is
 	// empty if Restore can.
 	NotRestorable string `json:"not_restorable,omitempty"`
+	// Existed is set by Converge alone, and says that it was told that nothing existed, and found the
+	// unit there, not made by this executor.
+	Existed bool `json:"-"`
 	// Private belongs to the provider, typically what Restore needs. Nobody else reads it.
 	Private json.RawMessage `json:"private,omitempty"`
 }
@@ -133,7 +136,10 @@ type Executor interface {
 	// can be out of date, so a provider that would do harm by trusting it looks again.
 	// A package that the provider already holds is not uploaded again. A working function keeps working until the new one can replace it, for as
 	// long as the provider makes that possible. On error the unit may exist in any state; the engine removes it if prior was nil and else
-	// calls Restore. report, which may be nil, is called with what has been uploaded so far: by one goroutine at a time, and never after Converge returned.
+	// calls Restore. If prior is nil and the unit turns out to exist, and this executor has sent nothing that could have made it, the state has
+	// Existed set, beside an error too, and the engine removes nothing: a read that was behind must not cost a unit.
+	// Once a changing request was sent, its answer is awaited for a while even if ctx ends; if none comes, the error has Unsettled set.
+	// report, which may be nil, is called with what has been uploaded so far: by one goroutine at a time, and never after Converge returned.
 	Converge(ctx context.Context, u Unit, prior *State, report func(Progress)) (State, error)
 
 	// Restore puts a unit back to prior after a failed or cancelled Converge: code and
@@ -144,6 +150,8 @@ type Executor interface {
 	Restore(ctx context.Context, prior State) error
 
 	// Remove removes the unit and all that Converge made for it, and returns when it is gone. A unit that does not exist is success. It is idempotent.
+	// A read that does not find the unit, or what holds it, proves nothing: Remove sends what deletes it all the same, and returns nil
+	// only after that was answered with success, or with the certainty that nothing is there. It never returns an ErrNotFound.
 	Remove(ctx context.Context, id string) error
 
 	// List returns the units that exist for the service, by ascending ID. ErrUnsupported where the provider cannot list.

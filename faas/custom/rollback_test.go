@@ -47,7 +47,7 @@ func deployAll(t *testing.T, exec faas.Executor, bin *faas.Binary, value string,
 		}
 	}
 	e := engine.New(exec, faas.Custom, engine.Options{Parallel: 1}) // one after the other, so that the last one fails when the others are replaced
-	changes, err := e.Observe(t.Context(), units)
+	changes, err := e.Observe(t.Context(), units, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,8 +3,10 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -29,6 +31,9 @@ type Change struct {
 	Action Action
 	Unit   faas.Unit
 	Prior  *faas.State // nil: nothing exists
+	// Recorded is what the ledger holds as whole; nil if it knows no such unit, or none that was ever
+	// whole. What is recorded is never removed to undo a change, whatever the provider says of it.
+	Recorded *faas.State
 	// Partial says that Prior is what an interrupted creation left, which was never whole: undoing the change means removing the unit.
 	Partial bool
 }
@@ -38,7 +43,9 @@ type Journal interface {
 	Begin(changes []Change) error          // before the first of them
 	Done(c Change, state faas.State) error // the unit is as wanted
 	Undone(c Change) error                 // the unit is as it was before
-	Gone(id string) error                  // the unit does not exist any more
+	// Found tells, of a creation that failed, that the unit had existed before. What became of it is not known.
+	Found(c Change) error
+	Gone(id string) error // the unit does not exist any more
 }
 
 // Options are what an engine can be told.
@@ -48,6 +55,10 @@ type Options struct {
 	Journal  Journal
 	// KeepSucceeded makes Apply undo only the changes that failed.
 	KeepSucceeded bool
+	// Patience is how long Observe and Look go on asking for a unit that is recorded and that the
+	// provider does not find, before they believe that it is gone. 0 is 30 s. The pauses between the
+	// attempts of an undo are shares of it.
+	Patience time.Duration
 }
 
 type noJournal struct{}
@@ -55,18 +66,21 @@ type noJournal struct{}
 func (noJournal) Begin([]Change) error          { return nil }
 func (noJournal) Done(Change, faas.State) error { return nil }
 func (noJournal) Undone(Change) error           { return nil }
+func (noJournal) Found(Change) error            { return nil }
 func (noJournal) Gone(string) error             { return nil }
 
-// Step is a moment in the work on one unit. A call begins with a step that has neither Done nor Progress, and ends with one that has Done.
+// Step is a moment in the work on one unit. A call begins with a step that has neither Done, Progress
+// nor RetryIn, and ends with one that has Done.
 type Step struct {
 	Verb     string // "observe", "create", "update", "remove", "restore", "list"
 	UnitID   string
 	JobIDs   []uint32
 	Done     bool
-	Attempt  int // from 1; larger after the provider throttled
+	Attempt  int // from 1; larger after a pause
 	Progress *faas.Progress
+	RetryIn  time.Duration // how long the pause is that begins; Err says why
 	Duration time.Duration // when Done
-	Err      error         // when Done
+	Err      error         // when Done or RetryIn
 }
 
 // Engine works on the units of one executor.
@@ -77,18 +91,27 @@ type Engine struct {
 	keep     bool
 	journal  Journal
 	report   func(Step)
+	patience time.Duration
 	gate     *gate
+	slots    chan struct{} // one for each call at the same time
 }
 
-// defaultParallel is how many units are changed at a time where the provider does not say.
-const defaultParallel = 8
+// What holds unless the options say otherwise.
+const (
+	defaultParallel = 8
+	defaultPatience = 30 * time.Second
+)
 
 // New returns an engine for an executor of the provider.
 func New(exec faas.Executor, provider string, o Options) *Engine {
-	e := &Engine{exec: exec, provider: provider, parallel: o.Parallel, keep: o.KeepSucceeded, journal: o.Journal, report: func(Step) {}, gate: newGate()}
+	e := &Engine{
+		exec: exec, provider: provider, parallel: o.Parallel, keep: o.KeepSucceeded, journal: o.Journal, report: func(Step) {},
+		patience: cmp.Or(o.Patience, defaultPatience), gate: newGate(),
+	}
 	if e.parallel <= 0 {
 		e.parallel = defaultParallel
 	}
+	e.slots = make(chan struct{}, e.parallel)
 	if e.journal == nil {
 		e.journal = noJournal{}
 	}
@@ -103,24 +126,30 @@ func New(exec faas.Executor, provider string, o Options) *Engine {
 	return e
 }
 
-// Observe says for every unit what has to be done. It changes nothing.
-func (e *Engine) Observe(ctx context.Context, units []faas.Unit) ([]Change, error) {
+// Observe says for every unit what has to be done. It changes nothing. recorded holds, by ID, the
+// units that the ledger knows as whole. If the provider does not find one of them, or tells of it as it
+// was before it was recorded, Observe asks again until Options.Patience is over: reads of a cloud can be
+// minutes behind its writes. All units are asked for again at the same time, and the others are read once.
+func (e *Engine) Observe(ctx context.Context, units []faas.Unit, recorded map[string]faas.State) ([]Change, error) {
 	changes := make([]Change, len(units))
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(e.parallel)
 	for i, unit := range units {
 		group.Go(func() error {
-			state, err := call(ctx, e, "observe", unit, func(ctx context.Context) (faas.State, error) { return e.exec.Observe(ctx, unit.ID) })
+			c := Change{Action: Create, Unit: unit}
+			if known, ok := recorded[unit.ID]; ok {
+				c.Recorded = &known
+			}
+			state, err := e.look(ctx, unit, c.Recorded)
 			switch {
-			case err != nil && faas.CodeOf(err) == faas.ErrNotFound:
-				changes[i] = Change{Action: Create, Unit: unit}
+			case faas.CodeOf(err) == faas.ErrNotFound:
 			case err != nil:
 				return e.wrap("observe", unit, err)
 			case state.Current(unit):
-				changes[i] = Change{Action: Keep, Unit: unit, Prior: &state}
+				c.Action, c.Prior = Keep, &state
 			default:
-				changes[i] = Change{Action: Update, Unit: unit, Prior: &state}
+				c.Action, c.Prior = Update, &state
 			}
+			changes[i] = c
 			return nil
 		})
 	}
@@ -130,9 +159,32 @@ func (e *Engine) Observe(ctx context.Context, units []faas.Unit) ([]Change, erro
 	return changes, nil
 }
 
-// Look returns what exists of every unit, nil where nothing does. It changes nothing.
-func (e *Engine) Look(ctx context.Context, units []faas.Unit) ([]*faas.State, error) {
-	changes, err := e.Observe(ctx, units)
+// look observes one unit, again and again while the provider contradicts what is recorded of it and
+// patience lasts.
+func (e *Engine) look(ctx context.Context, unit faas.Unit, recorded *faas.State) (faas.State, error) {
+	left, pause := e.patience, e.patience/60
+	return call(ctx, e, "observe", unit, reads, func(ctx context.Context) (faas.State, error) {
+		return e.exec.Observe(ctx, unit.ID)
+	}, func(state faas.State, err error) (time.Duration, error) {
+		switch {
+		case recorded == nil:
+			return 0, nil
+		case faas.CodeOf(err) == faas.ErrNotFound:
+			err = fmt.Errorf("it was deployed, and the provider does not find it: %w", err)
+		case err == nil && state.DeployedAt.Before(recorded.DeployedAt) && !state.DeployedAt.IsZero():
+			err = fmt.Errorf("it was deployed at %s, and the provider tells of %s", recorded.DeployedAt, state.DeployedAt)
+		default:
+			return 0, nil
+		}
+		next := min(pause, left)
+		left, pause = left-next, 2*pause
+		return next, err
+	})
+}
+
+// Look returns what exists of every unit, nil for one that does not exist. It looks as Observe does.
+func (e *Engine) Look(ctx context.Context, units []faas.Unit, recorded map[string]faas.State) ([]*faas.State, error) {
+	changes, err := e.Observe(ctx, units, recorded)
 	if err != nil {
 		return nil, err
 	}
@@ -145,12 +197,15 @@ func (e *Engine) Look(ctx context.Context, units []faas.Unit) ([]*faas.State, er
 
 // List is faas.Executor.List with the engine's back-off.
 func (e *Engine) List(ctx context.Context) ([]faas.State, error) {
-	return call(ctx, e, "list", faas.Unit{}, e.exec.List)
+	return call(ctx, e, "list", faas.Unit{}, reads, e.exec.List, nil)
 }
 
-// Apply makes every change and returns the states of the units in the order of changes. If one fails or ctx ends, what was created is removed and
-// what was updated is put back, with a context of its own; the error then wraps the first cause and lists what was left behind. With
-// KeepSucceeded only the failed changes are undone, and the states of the others come with the error; a failed one has an empty state.
+// Apply makes every change and returns the states of the units in the order of changes. If one fails or
+// ctx ends, what was created is removed and what was updated is put back, with a context of its own; the
+// error then wraps the first cause and lists what was left behind. A unit that existed before, by the
+// ledger or by what Converge found, is not removed though its change was a Create: it is left as it is, and
+// listed. With KeepSucceeded only the failed changes are undone, and the states of the others come with
+// the error; a failed one has an empty state.
 func (e *Engine) Apply(ctx context.Context, changes []Change) ([]faas.State, error) {
 	var todo []Change
 	for _, c := range changes {
@@ -165,7 +220,7 @@ func (e *Engine) Apply(ctx context.Context, changes []Change) ([]faas.State, err
 	}
 	states := make([]faas.State, len(changes))
 	errs := make([]error, len(changes))
-	touched := make([]bool, len(changes))
+	undos := make([]undoing, len(changes))
 	var (
 		once  sync.Once
 		first error
@@ -184,14 +239,16 @@ func (e *Engine) Apply(ctx context.Context, changes []Change) ([]faas.State, err
 			continue
 		}
 		group.Go(func() error {
-			err := gctx.Err() // where it has ended, the change is never started, and needs no undoing
+			u := &undos[i]
+			err := gctx.Err() // if it has ended, the change is never started, and needs no undoing
 			if err == nil {
-				touched[i] = true
+				u.begun = true
 				states[i], err = e.converge(gctx, c)
+				u.existed, u.unsettled = states[i].Existed, unsettled(err)
 			}
 			if err != nil {
 				errs[i] = e.wrap("deploy", c.Unit, err)
-				if touched[i] {
+				if u.begun {
 					once.Do(func() { first = errs[i] })
 				}
 			}
@@ -214,8 +271,8 @@ func (e *Engine) Apply(ctx context.Context, changes []Change) ([]faas.State, err
 		if c.Action == Keep || e.keep && errs[i] == nil {
 			continue
 		}
-		states[i] = faas.State{}
-		undo = append(undo, undoing{c, touched[i]})
+		states[i], undos[i].Change = faas.State{}, c
+		undo = append(undo, undos[i])
 	}
 	leftovers, undoErrs := e.rollback(ctx, undo)
 	if !e.keep {
@@ -226,15 +283,28 @@ func (e *Engine) Apply(ctx context.Context, changes []Change) ([]faas.State, err
 
 func (e *Engine) converge(ctx context.Context, c Change) (faas.State, error) {
 	verb := string(c.Action)
-	state, err := call(ctx, e, verb, c.Unit, func(ctx context.Context) (faas.State, error) {
-		return e.exec.Converge(ctx, c.Unit, c.Prior, func(p faas.Progress) {
+	existed := false
+	state, err := call(ctx, e, verb, c.Unit, writes, func(ctx context.Context) (faas.State, error) {
+		state, err := e.exec.Converge(ctx, c.Unit, c.Prior, func(p faas.Progress) {
 			e.report(Step{Verb: verb, UnitID: c.Unit.ID, JobIDs: jobIDs(c.Unit), Progress: &p})
 		})
-	})
-	if err == nil {
+		existed = existed || c.Prior == nil && state.Existed
+		return state, err
+	}, nil)
+	state.Existed = existed
+	switch {
+	case err == nil:
 		err = e.journal.Done(c, state)
+	case existed && c.Recorded == nil:
+		err = errors.Join(err, e.journal.Found(c))
 	}
 	return state, err
+}
+
+// unsettled reports whether a change that failed with err may still take effect.
+func unsettled(err error) bool {
+	var fe *faas.Error
+	return errors.As(err, &fe) && fe.Unsettled
 }
 
 // Remove removes the units, all of them even if one fails. The error lists what is left.
@@ -281,37 +351,81 @@ func (e *Engine) Remove(ctx context.Context, units []faas.Unit) error {
 }
 
 func (e *Engine) remove(ctx context.Context, unit faas.Unit) error {
-	_, err := call(ctx, e, string(Remove), unit, func(ctx context.Context) (struct{}, error) {
+	_, err := call(ctx, e, string(Remove), unit, writes, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, e.exec.Remove(ctx, unit.ID)
-	})
-	if faas.CodeOf(err) == faas.ErrNotFound {
-		return nil
-	}
+	}, nil)
 	return err
 }
 
-// call runs one provider call between its two steps, again after the provider throttled.
-func call[T any](ctx context.Context, e *Engine, verb string, unit faas.Unit, f func(context.Context) (T, error)) (T, error) {
+// call makes one provider call, between the two steps that tell of it. It makes it again after the
+// provider throttled, as often as the limit allows, and after a pause that again, which may be nil, asks for with
+// the reason. If ctx ends in such a pause, or in a call that follows one, the error is an ErrTimeout that
+// wraps the reason and then ctx's error.
+func call[T any](ctx context.Context, e *Engine, verb string, unit faas.Unit, l limit, f func(context.Context) (T, error), again func(T, error) (time.Duration, error)) (T, error) {
 	start := time.Now()
 	step := Step{Verb: verb, UnitID: unit.ID, JobIDs: jobIDs(unit), Attempt: 1}
 	e.report(step)
-	var (
-		out T
-		err error
-	)
-	for ; ; step.Attempt++ {
-		if err = e.gate.wait(ctx); err != nil {
-			break
+	var reason error // for the last pause
+	out, err := func() (out T, err error) {
+		for ; ; step.Attempt++ {
+			var sent time.Time
+			if out, sent, err = pass(ctx, e, f); sent.IsZero() {
+				return out, err
+			}
+			pause, repeat := e.gate.again(err, sent, step.Attempt, l)
+			why := err
+			if !repeat && again != nil {
+				pause, why = again(out, err)
+				repeat = pause > 0
+			}
+			if !repeat {
+				return out, err
+			}
+			reason = why
+			paused := step
+			paused.RetryIn, paused.Err = pause, why
+			e.report(paused)
+			if err := sleep(ctx, pause); err != nil {
+				return out, err
+			}
 		}
-		sent := time.Now()
-		out, err = f(ctx)
-		if !e.gate.again(err, sent, step.Attempt) {
-			break
-		}
+	}()
+	switch code := faas.CodeOf(err); {
+	case code == faas.ErrTimeout && reason != nil && ctx.Err() != nil:
+		err = e.gaveUp(code, verb, reason, "%w; gave up waiting to try again: %w", reason, err)
+	case code == faas.ErrThrottled && step.Attempt > 1:
+		err = e.gaveUp(code, verb, err, "refused %d times in %s: %w", step.Attempt, time.Since(start).Round(time.Second), err)
 	}
 	step.Done, step.Duration, step.Err = true, time.Since(start), err
 	e.report(step)
 	return out, err
+}
+
+// pass makes a call once the gate lets it, with as many others at the same time as the provider allows. sent is zero
+// if ctx ended before.
+func pass[T any](ctx context.Context, e *Engine, f func(context.Context) (T, error)) (out T, sent time.Time, err error) {
+	select {
+	case e.slots <- struct{}{}:
+		defer func() { <-e.slots }()
+	case <-ctx.Done():
+		return out, sent, ctx.Err()
+	}
+	if err := e.gate.wait(ctx); err != nil {
+		return out, sent, err
+	}
+	sent = time.Now()
+	out, err = f(ctx)
+	return out, sent, err
+}
+
+// gaveUp is the error of a call that is not made again because of reason.
+func (e *Engine) gaveUp(code faas.Code, verb string, reason error, format string, args ...any) error {
+	out := faas.Errorf(code, verb, e.provider, format, args...)
+	var fe *faas.Error
+	if errors.As(reason, &fe) {
+		out.JobID, out.RetryAfter = fe.JobID, fe.RetryAfter
+	}
+	return out
 }
 
 // wrap gives err the job it concerns, keeping its code, and its cause for errors.As.

@@ -95,8 +95,8 @@ func wanted(n int) []faas.Unit {
 }
 
 func apply(ctx context.Context, c *cloud, parallel int, units []faas.Unit) ([]faas.State, error) {
-	e := engine.New(c, "test", engine.Options{Parallel: parallel})
-	changes, err := e.Observe(ctx, units)
+	e := engine.New(c, "test", engine.Options{Patience: 30 * time.Millisecond, Parallel: parallel})
+	changes, err := e.Observe(ctx, units, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -176,8 +176,8 @@ func TestUnchangedUnitsCostOneReadAndNoWrite(t *testing.T) {
 		states[units[i].ID] = units[i].Fingerprint()
 	}
 	c := &samePackage{newCloud(states), pkg.SHA256()}
-	e := engine.New(c, "test", engine.Options{Parallel: 4})
-	changes, err := e.Observe(t.Context(), units)
+	e := engine.New(c, "test", engine.Options{Patience: 30 * time.Millisecond, Parallel: 4})
+	changes, err := e.Observe(t.Context(), units, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,7 +264,7 @@ func TestRemoveGoesOnAfterAFailureAndListsWhatIsLeft(t *testing.T) {
 		}
 		return nil
 	}
-	err := engine.New(c, "test", engine.Options{Parallel: 1}).Remove(t.Context(), wanted(3))
+	err := engine.New(c, "test", engine.Options{Patience: 30 * time.Millisecond, Parallel: 1}).Remove(t.Context(), wanted(3))
 	var fe *faas.Error
 	if !errors.As(err, &fe) || !slices.Equal(fe.Leftovers, []string{"svc-job1"}) {
 		t.Errorf("error %v, want svc-job1 as the only leftover", err)
@@ -284,7 +284,7 @@ func TestEveryStepThatBeginsEndsOnce(t *testing.T) {
 	}
 	open := map[string]int{}
 	ended := 0
-	e := engine.New(c, "test", engine.Options{Parallel: 4, Report: func(s engine.Step) {
+	e := engine.New(c, "test", engine.Options{Patience: 30 * time.Millisecond, Parallel: 4, Report: func(s engine.Step) {
 		key := s.Verb + " " + s.UnitID
 		if s.Done {
 			open[key]--
@@ -293,7 +293,7 @@ func TestEveryStepThatBeginsEndsOnce(t *testing.T) {
 			open[key]++
 		}
 	}})
-	changes, err := e.Observe(t.Context(), wanted(4))
+	changes, err := e.Observe(t.Context(), wanted(4), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -318,8 +318,8 @@ func TestKeepSucceededUndoesOnlyWhatFailed(t *testing.T) {
 		}
 		return nil
 	}
-	e := engine.New(c, "test", engine.Options{Parallel: 1, KeepSucceeded: true})
-	changes, err := e.Observe(t.Context(), wanted(5))
+	e := engine.New(c, "test", engine.Options{Patience: 30 * time.Millisecond, Parallel: 1, KeepSucceeded: true})
+	changes, err := e.Observe(t.Context(), wanted(5), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

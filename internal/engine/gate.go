@@ -25,9 +25,26 @@ type gate struct {
 // A throttled call lengthens the delay by a fifth and a good one shortens it by a thirtieth, so that about one call in seven is refused where the
 // provider's rate is fixed, and the delay follows where it is not.
 const (
-	firstDelay  = 20 * time.Millisecond
-	maxDelay    = 2 * time.Second
-	maxAttempts = 100 // the context is what ends a wait; this only ends a provider that throttles for ever
+	firstDelay = 20 * time.Millisecond
+	maxDelay   = 2 * time.Second
+)
+
+// maxRetryAfter is the longest pause that a provider may ask for. A call that would have to wait longer fails,
+// and its error says for how long.
+const maxRetryAfter = 5 * time.Minute
+
+// limit bounds how often a call is made that the provider throttles every time. The third and every
+// later repetition waits twice as long as the one before, from 1 s to longest.
+type limit struct {
+	attempts int
+	longest  time.Duration
+}
+
+// A write can have done real work before it is throttled, such as a whole build, and is given up after two
+// minutes or so. A read costs nothing, and is given up after four.
+var (
+	writes = limit{attempts: 10, longest: time.Minute}
+	reads  = limit{attempts: 30, longest: 10 * time.Second}
 )
 
 func newGate() *gate { return &gate{turn: make(chan struct{}, 1)} }
@@ -51,18 +68,26 @@ func (g *gate) wait(ctx context.Context) error {
 			return ctx.Err()
 		}
 		g.mu.Unlock()
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
+		if err := sleep(ctx, pause); err != nil {
+			return err
 		}
 	}
 }
 
-// again takes note of the outcome of a call that went out at sent, and reports whether it should be made again.
-func (g *gate) again(err error, sent time.Time, attempt int) bool {
+// sleep pauses for d, or returns ctx's error when it ends before.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return ctx.Err()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// again takes note of the outcome of a call that went out at sent, and reports whether it should be made again because it was throttled, and when.
+func (g *gate) again(err error, sent time.Time, attempt int, l limit) (pause time.Duration, again bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if faas.CodeOf(err) != faas.ErrThrottled {
@@ -71,22 +96,30 @@ func (g *gate) again(err error, sent time.Time, attempt int) bool {
 				g.delay = 0
 			}
 		}
-		return false
+		return 0, false
 	}
-	if attempt >= maxAttempts {
-		return false
-	}
+	now := time.Now()
 	if sent.After(g.raised) {
-		g.delay, g.raised = min(max(firstDelay, g.delay*6/5), maxDelay), time.Now()
+		g.delay, g.raised = min(max(firstDelay, g.delay*6/5), maxDelay), now
 	}
 	// A spread of up to one delay keeps several programs that share a provider from knocking in step.
-	pause := rand.N(max(g.delay, firstDelay))
+	hold := rand.N(max(g.delay, firstDelay))
 	var fe *faas.Error
-	if errors.As(err, &fe) && fe.RetryAfter > pause {
-		pause = fe.RetryAfter
+	if errors.As(err, &fe) {
+		if fe.RetryAfter > maxRetryAfter {
+			return 0, false
+		}
+		hold = max(hold, fe.RetryAfter)
 	}
-	if next := time.Now().Add(pause); next.After(g.next) {
+	if attempt >= l.attempts {
+		return 0, false
+	}
+	if next := now.Add(hold); next.After(g.next) {
 		g.next = next
 	}
-	return true
+	pause = hold
+	if attempt > 2 {
+		pause = max(pause, min(time.Second<<min(attempt-3, 16), l.longest))
+	}
+	return pause, true
 }

@@ -15,11 +15,11 @@ func TestALateThrottledCallIsRepeated(t *testing.T) {
 		throttled := faas.Errorf(faas.ErrThrottled, "deploy", "test", "slow down")
 		long := time.Now()
 		time.Sleep(time.Second)
-		g.again(throttled, time.Now(), 1)
+		g.again(throttled, time.Now(), 1, writes)
 		for g.delay > 0 {
-			g.again(nil, time.Now(), 1)
+			g.again(nil, time.Now(), 1, writes)
 		}
-		if !g.again(throttled, long, 1) {
+		if _, again := g.again(throttled, long, 1, writes); !again {
 			t.Error("the call is not repeated")
 		}
 	})

@@ -2,20 +2,26 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// rollbackTimeout bounds the undoing of a failed change: long enough for a cloud to delete functions, short enough that a program ends.
-const rollbackTimeout = 3 * time.Minute
+// rollbackTimeout bounds the undoing of a failed change: long enough for a cloud to build functions anew as they were, short enough that a
+// program ends.
+const rollbackTimeout = 10 * time.Minute
 
 // undoing is a change that has to be undone.
 type undoing struct {
 	Change
-	begun bool // false: it was announced to the journal and never made
+	begun     bool // false: it was announced to the journal and never made
+	existed   bool // though nothing was observed, Converge found the unit
+	unsettled bool // what Converge sent may still take effect
 }
 
 // rollback undoes changes and returns the names of what could not be undone, sorted, and why.
@@ -31,12 +37,8 @@ func (e *Engine) rollback(ctx context.Context, changes []undoing) (leftovers []s
 			continue
 		}
 		group.Go(func() error {
-			if err := e.undo(ctx, c.Change); err != nil {
-				did := "was updated and could not be put back"
-				if c.Prior == nil || c.Partial {
-					did = "was created and could not be removed"
-				}
-				errs[i] = fmt.Errorf("%s %s: %w", c.Unit.ID, did, err)
+			if err := e.undo(ctx, c); err != nil {
+				errs[i] = fmt.Errorf("%s %w", c.Unit.ID, err)
 			}
 			return nil
 		})
@@ -51,18 +53,42 @@ func (e *Engine) rollback(ctx context.Context, changes []undoing) (leftovers []s
 	return leftovers, errs
 }
 
-func (e *Engine) undo(ctx context.Context, c Change) error {
-	if c.Prior == nil || c.Partial {
-		if err := e.remove(ctx, c.Unit); err != nil {
-			return err
+// undo undoes one change. The error says what became of the unit instead.
+func (e *Engine) undo(ctx context.Context, c undoing) error {
+	switch {
+	case c.Prior != nil && !c.Partial:
+		if err := e.persist(ctx, "restore", c.Unit, func(ctx context.Context) error { return e.exec.Restore(ctx, *c.Prior) }); err != nil {
+			return fmt.Errorf("was updated and could not be put back: %w", err)
 		}
-		return e.journal.Gone(c.Unit.ID)
+		return e.journal.Undone(c.Change)
+	case c.Recorded != nil:
+		return errors.New("was deployed before, and the provider did not find it: what this deployment made in its place is left as it is; deploy again")
+	case c.existed:
+		return errors.New("existed before, though the provider did not find it at first: what this deployment made of it is left as it is; deploy again")
 	}
-	_, err := call(ctx, e, "restore", c.Unit, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, e.exec.Restore(ctx, *c.Prior)
+	if err := e.persist(ctx, string(Remove), c.Unit, func(ctx context.Context) error { return e.exec.Remove(ctx, c.Unit.ID) }); err != nil {
+		return fmt.Errorf("was created and could not be removed: %w", err)
+	}
+	if c.unsettled { // the journal keeps it, so that the next operation looks after it
+		return errors.New("was removed, but what was sent to create it was not answered and may still take effect; deploy again, or undeploy")
+	}
+	return e.journal.Gone(c.Unit.ID)
+}
+
+// persist makes a call of an undo, again after what may have passed by then: the provider was not
+// available, or busy with the change that is being undone. Restore and Remove are safe to repeat.
+func (e *Engine) persist(ctx context.Context, verb string, unit faas.Unit, f func(context.Context) error) error {
+	attempts, pause := 4, e.patience/30
+	_, err := call(ctx, e, verb, unit, writes, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, f(ctx)
+	}, func(_ struct{}, err error) (time.Duration, error) {
+		code := faas.CodeOf(err)
+		if attempts--; attempts == 0 || code != faas.ErrUnavailable && code != faas.ErrConflict && code != faas.ErrTimeout {
+			return 0, nil
+		}
+		next := pause
+		pause *= 2
+		return next, err
 	})
-	if err != nil {
-		return err
-	}
-	return e.journal.Undone(c)
+	return err
 }
