@@ -19,13 +19,14 @@ import (
 // an error always, and so are a ctx that ends, a binary that [WithVerifiedBinary] refuses, and a ledger that is damaged or in use.
 func Deploy(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (svc *Service, err error) {
 	o := newDeployOptions(opts)
+	defer o.events.flush()
 	defer func() { err = o.closeGiven(svc, err) }()
 	d, err := o.decide(ctx, spec)
 	if err != nil {
 		return nil, err
 	}
 	if d.strategy.Kind == StrategyTraditional {
-		return o.runTraditional(ctx, spec, d)
+		return o.runTraditional(ctx, spec, d, nil)
 	}
 	svc, err = deployServerless(ctx, spec, d.strategy, d.config(), o, nil)
 	if svc != nil { // with an error where what succeeded is kept
@@ -37,7 +38,7 @@ func Deploy(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (svc *S
 		return nil, err
 	}
 	d.fallBack(err, "serverless failed, so the jobs are run traditionally (the policy's fallback_to_vm)")
-	return o.runTraditional(ctx, spec, d)
+	return o.runTraditional(ctx, spec, d, nil)
 }
 
 // describe takes note of what the service was decided from.
@@ -61,6 +62,7 @@ type decision struct {
 // config is what the policy and the analysis ask for.
 func (d *decision) config() ServerlessConfig {
 	cfg := d.settings.Config()
+	cfg.Provider = faas.Resolve(cfg.Provider)
 	cfg.Jobs = map[uint32]JobNeeds{}
 	if d.analysis != nil {
 		for _, job := range d.analysis.Jobs {
@@ -154,6 +156,7 @@ func (o *deployOptions) fetchMetadata(ctx context.Context, spec ServiceSpec) (me
 	if o.metadata != nil {
 		return o.metadata, nil
 	}
+	o.fetched = true
 	err = o.events.phase(PhaseMetadata, nil, func() (err error) {
 		fetch := append([]FetchOption{WithBinary(spec.BinaryPath), WithFetchLogger(o.logger)}, o.fetch...)
 		meta, err = FetchMetadata(ctx, spec.BlueprintID, fetch...)
@@ -162,12 +165,30 @@ func (o *deployOptions) fetchMetadata(ctx context.Context, spec ServiceSpec) (me
 	return meta, err
 }
 
-// runTraditional runs all jobs beside FaaS, and removes what an earlier deployment has there.
-func (o *deployOptions) runTraditional(ctx context.Context, spec ServiceSpec, d *decision) (*Service, error) {
-	svc := &Service{
-		spec: spec, strategy: d.strategy, opts: o, metadata: d.meta, analysis: d.analysis, fallback: d.why, anyLocal: d.meta == nil,
-		location: d.config().Provider, exec: o.executor,
+// runTraditional runs all jobs beside FaaS, and removes what earlier deployments have there, in every
+// place. Where plan is not nil it removes exactly what that says, or refuses.
+func (o *deployOptions) runTraditional(ctx context.Context, spec ServiceSpec, d *decision, plan *Plan) (*Service, error) {
+	here := d.config().Provider
+	rec, elsewhere, err := o.records(spec.Name, here)
+	if err != nil {
+		return nil, err
 	}
+	last := lastGiven(rec, elsewhere)
+	given := o.given(spec, here, last)
+	if d.why == nil { // a fallback was checked before serverless was tried
+		if err := o.checkGiven(spec.Name, given, last); err != nil {
+			return nil, err
+		}
+	}
+	var planned map[string][]string
+	if plan != nil {
+		if planned, err = plan.removals(here, append([]ledger.Record{rec}, elsewhere...)); err != nil {
+			return nil, err
+		}
+	}
+	svc := newService(spec, d.strategy, o)
+	svc.metadata, svc.analysis, svc.fallback, svc.anyLocal = d.meta, d.analysis, d.why, d.meta == nil
+	svc.location, svc.exec = here, o.executor
 	for _, warning := range d.warnings {
 		svc.warn(warning)
 	}
@@ -180,11 +201,12 @@ func (o *deployOptions) runTraditional(ctx context.Context, spec ServiceSpec, d 
 	if d.why != nil {
 		phase = PhaseFallback
 	}
-	err := o.events.act(phase, "start", jobIDs, func() (err error) {
-		svc.runner, err = o.runAll(ctx, svc, jobIDs, sizing)
-		if err == nil && svc.runner == nil {
+	err = o.events.act(phase, "start", jobIDs, func() error {
+		runner, err := o.runAll(ctx, svc, spec, jobIDs, sizing, rec, given)
+		if err == nil && runner == nil {
 			err = errors.New("the traditional hook returned neither a runner nor an error")
 		}
+		svc.setRunner(runner)
 		return err
 	})
 	if err != nil {
@@ -198,43 +220,67 @@ func (o *deployOptions) runTraditional(ctx context.Context, spec ServiceSpec, d 
 	if d.why != nil {
 		return svc, nil // an earlier deployment's functions, which still work, are not taken down by a failure
 	}
-	if err := svc.removeFunctions(ctx, false); err != nil {
+	at := &place{opts: o, service: spec.Name, config: here, exec: svc.exec}
+	if plan != nil {
+		at.planned = append([]string{}, planned[ledger.Location(here)]...)
+	}
+	err = errors.Join(at.clear(ctx), o.removeElsewhere(ctx, spec.Name, elsewhere, planned))
+	switch {
+	case err != nil && plan != nil && faas.CodeOf(err) == faas.ErrConflict:
+		return nil, svc.abandon(ctx, &journal{}, err)
+	case err != nil:
 		svc.warn(fmt.Sprintf("functions of an earlier deployment could not be removed; Undeploy or the next deployment tries again: %v", err))
 	}
 	return svc, nil
 }
 
+// records returns what the ledgers say of the service at a place, and of its other places.
+func (o *deployOptions) records(service string, here faas.Config) (ledger.Record, []ledger.Record, error) {
+	rec, err := o.read(service, here)
+	if err != nil {
+		return ledger.Record{}, nil, stateError{err}
+	}
+	elsewhere, err := o.elsewhere(service, here)
+	if err != nil {
+		return ledger.Record{}, nil, stateError{err}
+	}
+	return rec, elsewhere, nil
+}
+
 // runAll runs all jobs beside FaaS, where the embedding program says or with the orchestrator.
-func (o *deployOptions) runAll(ctx context.Context, svc *Service, jobIDs []uint32, sizing Sizing) (_ Runner, err error) {
+func (o *deployOptions) runAll(ctx context.Context, svc *Service, spec ServiceSpec, jobIDs []uint32, sizing Sizing, rec ledger.Record, given []string) (_ Runner, err error) {
 	if o.traditional != nil {
-		return o.traditional(ctx, svc.spec, jobIDs, sizing)
+		return o.traditional(ctx, spec, jobIDs, sizing)
 	}
 	if o.noRunner {
 		return absentRunner{}, nil
 	}
-	if svc.binary, err = faas.InspectBinary(svc.spec.BinaryPath); err != nil {
-		return nil, err
-	}
-	rec, err := o.read(svc.spec.Name, svc.location)
-	if err != nil {
+	if svc.binary, err = o.inspect(spec.BinaryPath); err != nil {
 		return nil, err
 	}
 	if err := o.canReplace(rec.Runner); err != nil {
 		return nil, err
 	}
-	spec := RunnerSpec{Delegated: faas.RunnerConfig{}, LocalJobs: jobIDs, Previous: rec.Runner}
-	return svc.start(ctx, spec, func(ref *RunnerRef) (err error) {
+	runner := RunnerSpec{Delegated: faas.RunnerConfig{}, LocalJobs: jobIDs, Previous: rec.Runner}
+	return svc.start(ctx, runner, func(ref *RunnerRef) (err error) {
 		led, _, err := o.lock(ctx, svc.spec.Name, svc.location)
 		if err != nil {
 			return err
 		}
 		j := &journal{led: led}
 		defer func() { err = errors.Join(err, j.close()) }()
-		if led != nil {
-			if err := led.Describe(ledger.Record{Provider: svc.location, BlueprintID: svc.spec.BlueprintID, Binary: svc.spec.BinaryPath, LocalJobs: jobIDs}); err != nil {
-				return err
-			}
+		if err := j.describe(svc.record(given, jobIDs)); err != nil {
+			return err
 		}
 		return j.setRunner(ref)
 	})
+}
+
+// inspect is faas.InspectBinary for a file that must still be the one that was verified.
+func (o *deployOptions) inspect(path string) (*faas.Binary, error) {
+	bin, err := faas.InspectBinary(path)
+	if err == nil && o.verified != "" && bin.SHA256 != o.verified {
+		return nil, changedFile(path)
+	}
+	return bin, err
 }

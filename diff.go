@@ -2,9 +2,11 @@ package serverless
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/engine"
 	"github.com/tangle-network/blueprint-serverless/internal/ledger"
 )
 
@@ -15,28 +17,32 @@ type Drift struct {
 	// Unknown carry the service's tags at the provider, and no ledger of this machine records them: deployed elsewhere, or left by a lost ledger.
 	// They are never removed unless [Service.RemoveUnknown] is called. Nil where the provider cannot list.
 	Unknown []string `json:"unknown"`
+	// Elsewhere is what the ledgers of this machine know of the service in other places.
+	Elsewhere []ServiceInfo `json:"elsewhere,omitempty"`
 }
 
 // None reports whether nothing differs.
-func (d Drift) None() bool { return len(d.Missing)+len(d.Changed)+len(d.Unknown) == 0 }
+func (d Drift) None() bool { return len(d.Missing)+len(d.Changed)+len(d.Unknown)+len(d.Elsewhere) == 0 }
 
-// Diff compares the service's ledger with what the provider holds. It changes nothing.
+// Diff compares the service's ledger with what the provider holds. It changes nothing. It asks once for
+// every unit: what it calls missing may be a read that is behind, for which a deployment looks again.
 func (s *Service) Diff(ctx context.Context) (*Drift, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	o := s.opts.operation()
+	defer o.events.flush()
 	if err := s.usable("diff"); err != nil {
 		return nil, err
 	}
-	out := &Drift{Missing: []string{}, Changed: []string{}}
-	if s.exec == nil {
-		return out, nil
-	}
-	rec, err := s.opts.read(s.spec.Name, s.location)
+	rec, elsewhere, err := o.records(s.spec.Name, s.location)
 	if err != nil {
 		return nil, err
 	}
+	out := &Drift{Missing: []string{}, Changed: []string{}, Elsewhere: serviceInfos(elsewhere)}
+	if s.exec == nil {
+		return out, nil
+	}
 	recorded := rec.Sorted()
-	states, err := newEngine(s.exec, s.location.Provider, s.opts, nil).Look(ctx, staleUnits(recorded), whole(rec))
+	eng := newEngine(s.exec, s.location.Provider, o, nil)
+	states, err := eng.Look(ctx, staleUnits(recorded), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +54,7 @@ func (s *Service) Diff(ctx context.Context) (*Drift, error) {
 			out.Changed = append(out.Changed, u.ID)
 		}
 	}
-	unknown, err := s.unknown(ctx, rec)
+	unknown, err := s.unknown(ctx, eng, rec)
 	if err != nil {
 		return nil, err
 	}
@@ -61,9 +67,9 @@ func (s *Service) Diff(ctx context.Context) (*Drift, error) {
 	return out, nil
 }
 
-// unknown lists the units that no ledger records; nil where the provider cannot list.
-func (s *Service) unknown(ctx context.Context, rec ledger.Record) ([]faas.Unit, error) {
-	states, err := newEngine(s.exec, s.location.Provider, s.opts, nil).List(ctx)
+// unknown lists the units that no ledger records; nil if the provider cannot list.
+func (s *Service) unknown(ctx context.Context, eng *engine.Engine, rec ledger.Record) ([]faas.Unit, error) {
+	states, err := eng.List(ctx)
 	if faas.CodeOf(err) == faas.ErrUnsupported {
 		return nil, nil
 	}
@@ -79,23 +85,38 @@ func (s *Service) unknown(ctx context.Context, rec ledger.Record) ([]faas.Unit, 
 	return units, nil
 }
 
-// RemoveUnknown removes the units that [Service.Diff] calls unknown.
-func (s *Service) RemoveUnknown(ctx context.Context) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// RemoveUnknown removes the units that [Service.Diff] calls unknown. No deployment of the service goes on
+// at the same time, on this machine: what one has just made is not unknown.
+func (s *Service) RemoveUnknown(ctx context.Context) (err error) {
+	o := s.opts.operation()
+	defer o.events.flush()
+	done, err := s.begin(ctx, "remove")
+	if err != nil {
+		return err
+	}
+	defer done()
 	if err := s.usable("remove"); err != nil {
 		return err
 	}
 	if s.exec == nil {
 		return nil
 	}
-	rec, err := s.opts.read(s.spec.Name, s.location)
+	led, _, err := o.lock(ctx, s.spec.Name, s.location)
 	if err != nil {
 		return err
 	}
-	units, err := s.unknown(ctx, rec)
+	j := &journal{led: led}
+	defer func() { err = errors.Join(err, j.close()) }()
+	rec := j.record()
+	if led == nil {
+		if rec, err = o.read(s.spec.Name, s.location); err != nil {
+			return err
+		}
+	}
+	eng := newEngine(s.exec, s.location.Provider, o, j)
+	units, err := s.unknown(ctx, eng, rec)
 	if err != nil {
 		return err
 	}
-	return newEngine(s.exec, s.location.Provider, s.opts, nil).Remove(ctx, units)
+	return eng.Remove(ctx, units)
 }

@@ -1,6 +1,7 @@
 package serverless
 
 import (
+	"sync"
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/internal/engine"
@@ -47,23 +48,68 @@ type Event struct {
 	Err        error         // of an ended event: why it failed
 }
 
-// emitter gives events to the caller's function, which may be nil.
-type emitter func(Event)
+// emitter gives the events of one operation to the caller's function, in order and one at a time. A
+// goroutine does that, so that the function may call any method of the service, also one that waits
+// for the operation: the operation never waits for the function before flush.
+type emitter struct {
+	to func(Event) // nil: nobody listens
 
-func (emit emitter) send(e Event) {
-	if emit != nil {
-		e.Time = time.Now()
-		emit(e)
+	mu         sync.Mutex
+	queue      []Event
+	delivering chan struct{} // closed when the queue is empty; nil while it is
+}
+
+func newEmitter(to func(Event)) *emitter { return &emitter{to: to} }
+
+func (emit *emitter) send(e Event) {
+	if emit.to == nil {
+		return
+	}
+	e.Time = time.Now()
+	emit.mu.Lock()
+	defer emit.mu.Unlock()
+	emit.queue = append(emit.queue, e)
+	if emit.delivering == nil {
+		emit.delivering = make(chan struct{})
+		go emit.deliver()
+	}
+}
+
+func (emit *emitter) deliver() {
+	for {
+		emit.mu.Lock()
+		batch := emit.queue
+		if emit.queue = nil; len(batch) == 0 {
+			close(emit.delivering)
+			emit.delivering = nil
+			emit.mu.Unlock()
+			return
+		}
+		emit.mu.Unlock()
+		for _, e := range batch {
+			emit.to(e)
+		}
+	}
+}
+
+// flush returns when every event was delivered. It is the last thing that an operation does, after it
+// has let go of all that another operation could wait for.
+func (emit *emitter) flush() {
+	emit.mu.Lock()
+	idle := emit.delivering
+	emit.mu.Unlock()
+	if idle != nil {
+		<-idle
 	}
 }
 
 // phase runs f between a started and an ended event.
-func (emit emitter) phase(p Phase, jobIDs []uint32, f func() error) error {
+func (emit *emitter) phase(p Phase, jobIDs []uint32, f func() error) error {
 	return emit.act(p, "", jobIDs, f)
 }
 
 // act is phase for one of several things that are done in a phase.
-func (emit emitter) act(p Phase, action string, jobIDs []uint32, f func() error) error {
+func (emit *emitter) act(p Phase, action string, jobIDs []uint32, f func() error) error {
 	start := time.Now()
 	emit.send(Event{Kind: EventStarted, Phase: p, Action: action, JobIDs: jobIDs})
 	err := f()
@@ -72,7 +118,7 @@ func (emit emitter) act(p Phase, action string, jobIDs []uint32, f func() error)
 }
 
 // step passes on what the engine reports.
-func (emit emitter) step(s engine.Step) {
+func (emit *emitter) step(s engine.Step) {
 	e := Event{Kind: EventStarted, Phase: PhaseFunction, Action: s.Verb, Unit: s.UnitID, JobIDs: s.JobIDs, Attempt: s.Attempt}
 	if s.Verb == "observe" || s.Verb == "list" {
 		e.Phase, e.Action = PhaseObserve, ""

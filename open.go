@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -17,11 +18,15 @@ type ServiceInfo struct {
 	Name        string      `json:"name"`
 	Provider    faas.Config `json:"provider"` // where it is, without sensitive options
 	BlueprintID uint64      `json:"blueprint_id"`
-	BinaryPath  string      `json:"binary_path,omitempty"` // at the last deployment
-	LocalJobs   []uint32    `json:"local_jobs,omitempty"`
-	Runner      *RunnerRef  `json:"runner,omitempty"` // one that outlives the program that started it
-	Updated     time.Time   `json:"updated,omitzero"`
-	Units       []UnitInfo  `json:"units"` // by ascending ID
+	BinaryPath  string      `json:"binary_path,omitempty"` // absolute, at the last deployment
+	// BinarySHA256 is the hash of that file, in hex; empty if an older version deployed the service.
+	BinarySHA256 string `json:"binary_sha256,omitempty"`
+	// Given names what the last deployment was given, as NotGivenError does.
+	Given     []string   `json:"given,omitempty"`
+	LocalJobs []uint32   `json:"local_jobs,omitempty"`
+	Runner    *RunnerRef `json:"runner,omitempty"` // one that outlives the program that started it
+	Updated   time.Time  `json:"updated,omitzero"`
+	Units     []UnitInfo `json:"units"` // by ascending ID
 }
 
 // UnitInfo is what the ledger says of a unit of functions.
@@ -40,9 +45,18 @@ func (s ServiceInfo) Interrupted() bool {
 }
 
 func serviceInfo(r ledger.Record) ServiceInfo {
-	info := ServiceInfo{Name: r.Service, Provider: r.Provider, BlueprintID: r.BlueprintID, BinaryPath: r.Binary, LocalJobs: r.LocalJobs, Runner: r.Runner, Updated: r.Updated, Units: []UnitInfo{}}
+	info := ServiceInfo{
+		Name: r.Service, Provider: r.Provider, BlueprintID: r.BlueprintID, BinaryPath: r.Binary, BinarySHA256: r.BinarySHA256, Given: recordGiven(r),
+		LocalJobs: r.LocalJobs, Runner: r.Runner, Updated: r.Updated, Units: []UnitInfo{},
+	}
 	for _, u := range r.Sorted() {
-		info.Units = append(info.Units, UnitInfo{ID: u.ID, Functions: u.Functions, Pending: Action(u.Pending), State: u.State})
+		unit := UnitInfo{ID: u.ID, Functions: u.Functions, Pending: Action(u.Pending)}
+		if u.State != nil {
+			state := *u.State
+			state.Private = nil // the provider's alone
+			unit.State = &state
+		}
+		info.Units = append(info.Units, unit)
 	}
 	return info
 }
@@ -55,24 +69,24 @@ func ListServices(opts ...DeployOption) ([]ServiceInfo, error) {
 		return nil, err
 	}
 	records, err := store.Records()
-	infos := make([]ServiceInfo, len(records))
-	for i, r := range records {
-		infos[i] = serviceInfo(r)
-	}
-	return infos, err
+	return serviceInfos(records), err
 }
 
 // OpenService returns the handle of a service that was deployed before, by this program or another, from its ledger. Its functions can be invoked,
 // checked, warmed and removed. The runner belongs to the program that deployed the service, so that local jobs cannot be invoked, unless it is a
 // [Survivor]: that one is found again with the orchestrator, which has to be of the same kind ([WithOrchestrator]).
 //
-// A service that is deployed in several places is an ErrConflict unless [WithPolicy] names the one; the policy's provider_config is used then, since
-// a ledger keeps no credentials. A service that no ledger knows, or not with that policy's provider, is an ErrNotFound.
+// The provider, the region and all else that tells where the service is come from the ledger, with the
+// options that are not sensitive. [WithPolicy] names the place in a policy, whose provider_config is then
+// used, as a ledger keeps no credentials. Of a service in several places, without a policy, the one that
+// was deployed last is opened; Warnings names the others, and Undeploy reaches them all. A service that
+// no ledger knows, or not with that policy's provider, is an ErrNotFound that says where it is.
 func OpenService(ctx context.Context, name string, opts ...DeployOption) (_ *Service, err error) {
 	o := newDeployOptions(opts)
+	defer o.events.flush()
 	var svc *Service
 	defer func() { err = o.closeGiven(svc, err) }()
-	rec, err := o.find(name)
+	rec, elsewhere, err := o.find(name)
 	if err != nil {
 		return nil, err
 	}
@@ -82,10 +96,19 @@ func OpenService(ctx context.Context, name string, opts ...DeployOption) (_ *Ser
 			return nil, err
 		}
 	}
-	svc = &Service{
-		spec:     ServiceSpec{Name: name, BlueprintID: rec.BlueprintID, BinaryPath: rec.Binary},
-		strategy: Strategy{Kind: StrategyServerless, FaaSJobs: []uint32{}, LocalJobs: append([]uint32{}, rec.LocalJobs...)},
-		opts:     o, location: rec.Provider, exec: exec,
+	if exec != nil {
+		if err := errors.Join(checkBound(exec, name), checkPlace(ctx, exec, rec)); err != nil {
+			if o.executor == nil {
+				err = errors.Join(err, exec.Close())
+			}
+			return nil, err
+		}
+	}
+	svc = newService(ServiceSpec{Name: name, BlueprintID: rec.BlueprintID, BinaryPath: rec.Binary},
+		Strategy{Kind: StrategyServerless, FaaSJobs: []uint32{}, LocalJobs: append([]uint32{}, rec.LocalJobs...)}, o)
+	svc.location, svc.exec = rec.Provider, exec
+	if len(elsewhere) > 0 {
+		svc.warn(warnElsewhere(name, elsewhere))
 	}
 	switch {
 	case len(rec.Units) == 0:
@@ -95,7 +118,7 @@ func OpenService(ctx context.Context, name string, opts ...DeployOption) (_ *Ser
 	}
 	if rec.Runner != nil && !o.noRunner {
 		if err := svc.attach(ctx, rec.Runner); err != nil {
-			err = errors.Join(err, svc.release(ctx))
+			err = errors.Join(err, svc.release(ctx, o))
 			svc = nil
 			return nil, err
 		}
@@ -120,79 +143,106 @@ func OpenService(ctx context.Context, name string, opts ...DeployOption) (_ *Ser
 	return svc, nil
 }
 
-// find returns the one record of the service that the options name.
-func (o *deployOptions) find(name string) (ledger.Record, error) {
+// find returns the record of the service that the options name, and those of its other places.
+func (o *deployOptions) find(name string) (ledger.Record, []ledger.Record, error) {
+	none := ledger.Record{}
 	store, err := o.store()
 	if err != nil {
-		return ledger.Record{}, err
+		return none, nil, err
 	}
 	records, err := store.Records()
 	records = slices.DeleteFunc(records, func(r ledger.Record) bool { return r.Service != name })
 	if len(records) == 0 {
 		if err != nil {
-			return ledger.Record{}, err // it may be in a ledger that cannot be read
+			return none, nil, err // it may be in a ledger that cannot be read
 		}
-		return ledger.Record{}, faas.Errorf(faas.ErrNotFound, "open service", "", "no service %q is known in %s", name, store.Dir())
+		return none, nil, faas.Errorf(faas.ErrNotFound, "open service", "", "no service %q is known in %s", name, store.Dir())
 	}
+	slices.SortStableFunc(records, func(a, b ledger.Record) int { return b.Updated.Compare(a.Updated) })
+	found := 0
 	if o.policy != nil {
-		provider := o.policy.Serverless.Config().Provider
-		here := slices.DeleteFunc(slices.Clone(records), func(r ledger.Record) bool { return ledger.Location(r.Provider) != ledger.Location(provider) })
-		if len(here) != 1 {
-			return ledger.Record{}, faas.Errorf(faas.ErrNotFound, "open service", "", "service %q is not deployed with the policy's provider %v, but elsewhere", name, public(provider))
+		provider := faas.Resolve(o.policy.Serverless.Config().Provider)
+		found = slices.IndexFunc(records, func(r ledger.Record) bool { return ledger.Location(r.Provider) == ledger.Location(provider) })
+		if found < 0 {
+			return none, nil, faas.Errorf(faas.ErrNotFound, "open service", "", "service %q is not deployed in the policy's place, %s, but in %s: open it without the policy, or with one that names that place",
+				name, placeName(provider), placesText(records))
 		}
-		here[0].Provider = provider
-		return here[0], nil
-	}
-	if len(records) > 1 {
-		places := ""
-		for _, r := range records {
-			places += fmt.Sprintf(" %v", public(r.Provider))
+		// The credentials are the policy's; where things are, and how, is what the ledger says.
+		provider.Options = maps.Clone(provider.Options)
+		for option, value := range records[found].Provider.Options {
+			if provider.Options == nil {
+				provider.Options = map[string]string{}
+			}
+			provider.Options[option] = value
 		}
-		return ledger.Record{}, faas.Errorf(faas.ErrConflict, "open service", "", "service %q is deployed in %d places:%s: name one with WithPolicy", name, len(records), places)
+		records[found].Provider = provider
 	}
-	return records[0], nil
+	rec := records[found]
+	others := slices.DeleteFunc(slices.Delete(records, found, found+1), ledger.Record.Empty)
+	return rec, others, nil
 }
 
 // Recovery says what [Recover] did.
 type Recovery struct {
 	Removed []string `json:"removed"` // units whose creation or removal was interrupted
-	// Unsettled are units whose update was interrupted. They exist, with the old code and configuration or the new; the next deployment brings them
-	// to what is wanted then.
+	// Unsettled are units whose update was interrupted. They exist, with the old code and configuration or
+	// the new; the next deployment brings them to what is wanted then.
 	Unsettled []string `json:"unsettled"`
+	// Missing are units whose update was interrupted and that the provider does not find. They stay in
+	// the ledger: the next deployment creates them anew, and Undeploy makes sure that they are gone.
+	Missing []string `json:"missing,omitempty"`
 }
 
-// Recover puts right what an interrupted operation on the service left: it removes units whose creation or removal did not end, and looks what became
-// of those whose update did not. It is not needed before a deployment or removal, which do the same. The options are those of [OpenService].
+// Recover puts right what an interrupted operation on the service left: it removes units whose creation
+// or removal did not end, and looks what became of those whose update did not. It is not needed before a
+// deployment or removal, which do the same. The options are those of [OpenService]; without a policy and
+// an executor, it puts every place of the service right.
 func Recover(ctx context.Context, name string, opts ...DeployOption) (_ *Recovery, err error) {
 	o := newDeployOptions(opts)
+	defer o.events.flush()
 	defer func() { err = o.closeGiven(nil, err) }()
-	found, err := o.find(name)
+	found, elsewhere, err := o.find(name)
 	if err != nil {
 		return nil, err
 	}
-	led, warning, err := o.lock(ctx, name, found.Provider)
+	out := &Recovery{Removed: []string{}, Unsettled: []string{}}
+	errs := []error{o.recover(ctx, name, found.Provider, out)}
+	if o.policy == nil && o.executor == nil {
+		for _, r := range elsewhere {
+			errs = append(errs, o.recover(ctx, name, r.Provider, out))
+		}
+	}
+	return out, errors.Join(errs...)
+}
+
+// recover puts one place right.
+func (o *deployOptions) recover(ctx context.Context, name string, provider faas.Config, out *Recovery) (err error) {
+	led, warning, err := o.lock(ctx, name, provider)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if led == nil {
-		return nil, faas.Errorf(faas.ErrUnavailable, "recover", "", "%s", warning)
+		return faas.Errorf(faas.ErrUnavailable, "recover", "", "%s", warning)
 	}
 	j := &journal{led: led}
 	defer func() { err = errors.Join(err, j.close()) }()
-	exec, err := o.open(ctx, name, found.Provider)
+	exec, err := o.open(ctx, name, provider)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if o.executor == nil {
 		defer func() { err = errors.Join(err, exec.Close()) }()
 	}
-	if err := j.record().Settle(ctx); err != nil {
-		return nil, err
+	rec := j.record()
+	if err := checkPlace(ctx, exec, rec); err != nil {
+		return err
 	}
-	out := &Recovery{Removed: []string{}, Unsettled: []string{}}
-	eng := newEngine(exec, found.Provider.Provider, o, j)
+	if err := rec.Settle(ctx); err != nil {
+		return err
+	}
+	eng := newEngine(exec, provider.Provider, o, j)
 	var remove, updated []ledger.Unit
-	for _, u := range j.record().Sorted() {
+	for _, u := range rec.Sorted() {
 		switch {
 		case u.Pending == "":
 		case Action(u.Pending) == ActionRemove || u.State == nil:
@@ -201,28 +251,29 @@ func Recover(ctx context.Context, name string, opts ...DeployOption) (_ *Recover
 			updated = append(updated, u)
 		}
 	}
-	states, err := eng.Look(ctx, staleUnits(updated), whole(j.record()))
+	states, err := eng.Look(ctx, staleUnits(updated), rec.Whole())
 	if err != nil {
-		return out, err
+		return err
 	}
 	for i, u := range updated {
-		if states[i] == nil {
-			remove = append(remove, u) // gone already; this makes the ledger say so
+		switch {
+		case states[i] == nil:
+			out.Missing = append(out.Missing, u.ID)
 			continue
-		}
-		if u.State = states[i]; u.State.Status == faas.StatusReady {
+		case states[i].Status == faas.StatusReady:
 			u.Pending = ""
 		}
+		u.State = states[i]
 		if err := led.Put(u); err != nil {
-			return out, err
+			return err
 		}
 		out.Unsettled = append(out.Unsettled, u.ID)
 	}
 	if err := eng.Remove(ctx, staleUnits(remove)); err != nil {
-		return out, err
+		return err
 	}
 	for _, u := range remove {
 		out.Removed = append(out.Removed, u.ID)
 	}
-	return out, nil
+	return nil
 }

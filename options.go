@@ -2,6 +2,7 @@ package serverless
 
 import (
 	"log/slog"
+	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
@@ -26,8 +27,13 @@ type deployOptions struct {
 	prices        *Prices // see WithPrices
 	// keepSucceeded: see WithKeepSucceeded.
 	keepSucceeded bool
-	events        emitter
+	onEvent       func(Event)
+	events        *emitter // of the operation at hand; never nil
 	logger        *slog.Logger
+	dropped       []string      // see WithDropped
+	move          bool          // see WithMove
+	patience      time.Duration // see WithPatience; 0: the engine's default
+	fetched       bool          // the metadata were, or will be, fetched with the options in fetch
 }
 
 // WithPolicy gives [Deploy] a policy, in place of the operator's file.
@@ -73,6 +79,11 @@ func WithStateDir(dir string) DeployOption { return func(o *deployOptions) { o.s
 // waits until the other has ended or its context is done.
 func WithoutWaiting() DeployOption { return func(o *deployOptions) { o.noWait = true } }
 
+// WithPatience sets how long an operation goes on looking, with growing pauses, for functions that the
+// ledger records and the provider does not find, before it believes that they are gone: reads of a cloud
+// can be behind its writes. The default is 30 s. It costs nothing as long as everything is found.
+func WithPatience(d time.Duration) DeployOption { return func(o *deployOptions) { o.patience = d } }
+
 // WithKeepSucceeded keeps the functions that were deployed when others failed, in place of undoing them all. Deploy and DeployServerless then
 // return the service, with the jobs that succeeded, beside the error.
 func WithKeepSucceeded() DeployOption { return func(o *deployOptions) { o.keepSucceeded = true } }
@@ -85,8 +96,10 @@ func WithCallsPerMonth(n uint64) DeployOption {
 // WithPrices has [NewPlan] count with these prices, in place of [DefaultPrices].
 func WithPrices(p *Prices) DeployOption { return func(o *deployOptions) { o.prices = p } }
 
-// WithEvents has f called with every event, one at a time. f must not block.
-func WithEvents(f func(Event)) DeployOption { return func(o *deployOptions) { o.events = f } }
+// WithEvents calls f with every event. The events of one operation come in order and one at a time,
+// the last of them before the operation returns. f may call any method of the service. The operation
+// does not wait for f while it works, and keeps what f has not taken yet in memory.
+func WithEvents(f func(Event)) DeployOption { return func(o *deployOptions) { o.onEvent = f } }
 
 // WithLogger logs there. Without it nothing is logged.
 func WithLogger(l *slog.Logger) DeployOption { return func(o *deployOptions) { o.logger = l } }
@@ -94,8 +107,11 @@ func WithLogger(l *slog.Logger) DeployOption { return func(o *deployOptions) { o
 func newDeployOptions(opts []DeployOption) *deployOptions {
 	o := &deployOptions{}
 	for _, opt := range opts {
-		opt(o)
+		if opt != nil {
+			opt(o)
+		}
 	}
+	o.events = newEmitter(o.onEvent)
 	if o.logger == nil {
 		o.logger = slog.New(slog.DiscardHandler)
 	}
@@ -103,4 +119,11 @@ func newDeployOptions(opts []DeployOption) *deployOptions {
 		o.orchestrator = &LocalOrchestrator{}
 	}
 	return o
+}
+
+// operation returns the options for another operation on the same service, which has events of its own.
+func (o *deployOptions) operation() *deployOptions {
+	next := *o
+	next.events = newEmitter(o.onEvent)
+	return &next
 }

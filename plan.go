@@ -33,8 +33,11 @@ type Plan struct {
 	Analysis    *Analysis   `json:"analysis,omitempty"`
 	Provider    faas.Config `json:"provider"` // without options
 	Binary      PlanBinary  `json:"binary"`
-	// Changes are in the order of the units; removals come last. A traditional strategy changes nothing but what it removes.
+	// Changes are in the order of the units; removals come last, those in other places ([WithMove], or a
+	// traditional strategy) after those here. A traditional strategy changes nothing but what it removes.
 	Changes []PlannedChange `json:"changes"`
+	// Elsewhere is what the service has in other places and keeps there.
+	Elsewhere []ServiceInfo `json:"elsewhere,omitempty"`
 	// UploadBytes is what has to be uploaded at most: every package that a change needs, once. A provider that holds one already is not sent it again.
 	UploadBytes int64 `json:"upload_bytes"`
 	// Cost is what the functions cost in a month, where [WithCallsPerMonth] says how often they are called.
@@ -63,6 +66,8 @@ type PlannedChange struct {
 	PackageBytes  int64       `json:"package_bytes,omitempty"`
 	Fingerprint   string      `json:"fingerprint,omitempty"`
 	Prior         *faas.State `json:"prior,omitempty"` // what exists
+	// Place is where the unit is; nil for the plan's Provider. Only removals are elsewhere.
+	Place *faas.Config `json:"place,omitempty"`
 }
 
 // NewPlan does everything that [Deploy] does before its first change, and changes nothing: it loads the policy, fetches the metadata, analyses the
@@ -70,6 +75,7 @@ type PlannedChange struct {
 // of Deploy. Errors are those of Deploy; a plan has no fallback.
 func NewPlan(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (_ *Plan, err error) {
 	o := newDeployOptions(opts)
+	defer o.events.flush()
 	defer func() { err = o.closeGiven(nil, err) }()
 	d, err := o.decide(ctx, spec)
 	if err != nil {
@@ -79,18 +85,23 @@ func NewPlan(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (_ *Pl
 		return nil, d.why
 	}
 	cfg := d.config()
-	rec, err := o.read(spec.Name, cfg.Provider)
+	rec, elsewhere, err := o.records(spec.Name, cfg.Provider)
 	if err != nil {
 		return nil, err
 	}
 	plan := &Plan{Service: spec.Name, BlueprintID: spec.BlueprintID, Strategy: d.strategy, Analysis: d.analysis, Provider: public(cfg.Provider), Changes: []PlannedChange{}, Warnings: d.warnings}
 	if d.strategy.Kind == StrategyTraditional {
-		bin, err := faas.InspectBinary(spec.BinaryPath)
+		last := lastGiven(rec, elsewhere)
+		if err := o.checkGiven(spec.Name, o.given(spec, cfg.Provider, last), last); err != nil {
+			return nil, err
+		}
+		bin, err := o.inspect(spec.BinaryPath)
 		if err != nil {
 			return nil, err
 		}
 		plan.Binary = planBinary(bin)
-		plan.remove(rec.Sorted())
+		plan.remove(rec.Sorted(), nil)
+		plan.removeElsewhere(elsewhere)
 		return plan, nil
 	}
 	p, err := prepare(ctx, spec, d.strategy, cfg, o, rec)
@@ -106,7 +117,11 @@ func NewPlan(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (_ *Pl
 			uploads[planned.PackageSHA256] = planned.PackageBytes
 		}
 		plan.Changes = append(plan.Changes, planned)
+		if c.Action == ActionUpdate && c.Prior.NotRestorable != "" {
+			plan.Warnings = append(plan.Warnings, fmt.Sprintf("if the deployment fails, %s cannot be put back: %s", c.Unit.ID, c.Prior.NotRestorable))
+		}
 	}
+	plan.Warnings = append(plan.Warnings, p.warnings()...)
 	for _, size := range uploads {
 		plan.UploadBytes += size
 	}
@@ -123,7 +138,12 @@ func NewPlan(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (_ *Pl
 		}
 		plan.Cost = cost
 	}
-	plan.remove(p.stale)
+	plan.remove(p.stale, nil)
+	if o.move {
+		plan.removeElsewhere(p.others)
+	} else {
+		plan.Elsewhere = serviceInfos(p.others)
+	}
 	if o.executor == nil {
 		err = p.exec.Close()
 	}
@@ -140,10 +160,49 @@ func public(c faas.Config) faas.Config {
 	return c
 }
 
-func (p *Plan) remove(units []ledger.Unit) {
+func (p *Plan) remove(units []ledger.Unit, place *faas.Config) {
 	for _, u := range units {
-		p.Changes = append(p.Changes, PlannedChange{Action: ActionRemove, Unit: u.ID, Functions: u.Functions, EnvNames: u.EnvNames, Prior: u.State})
+		p.Changes = append(p.Changes, PlannedChange{Action: ActionRemove, Unit: u.ID, Functions: u.Functions, EnvNames: u.EnvNames, Prior: u.State, Place: place})
 	}
+}
+
+func (p *Plan) removeElsewhere(records []ledger.Record) {
+	for _, r := range records {
+		place := public(r.Provider)
+		place.Options = faas.PublicOptions(r.Provider)
+		p.remove(r.Sorted(), &place)
+	}
+}
+
+// removals returns which units the plan removes, by place, and an error if the records hold others now.
+func (p *Plan) removals(here faas.Config, records []ledger.Record) (map[string][]string, error) {
+	planned := map[string][]string{}
+	for _, c := range p.Changes {
+		if c.Action == ActionRemove {
+			at := here
+			if c.Place != nil {
+				at = *c.Place
+			}
+			planned[ledger.Location(at)] = append(planned[ledger.Location(at)], c.Unit)
+		}
+	}
+	held := map[string]map[string]ledger.Unit{}
+	for _, r := range records {
+		held[ledger.Location(r.Provider)] = r.Units
+		for id := range r.Units {
+			if !slices.Contains(planned[ledger.Location(r.Provider)], id) {
+				return nil, moved("%s is in %s now, and removing it is not in the plan", id, placeName(r.Provider))
+			}
+		}
+	}
+	for at, ids := range planned {
+		for _, id := range ids {
+			if _, ok := held[at][id]; !ok {
+				return nil, moved("the plan was to remove %s, which is not there any more", id)
+			}
+		}
+	}
+	return planned, nil
 }
 
 func plannedChange(c engine.Change, known ledger.Unit) PlannedChange {
@@ -210,6 +269,7 @@ func envNames(functions []faas.Function) []string {
 // settings, or something else at the provider. spec and options must be those that the plan was made with. Like [Deploy] it leaves nothing half-done, but it never falls back.
 func (p *Plan) Apply(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (svc *Service, err error) {
 	o := newDeployOptions(opts)
+	defer o.events.flush()
 	defer func() { err = o.closeGiven(svc, err) }()
 	if spec.Name != p.Service || spec.BlueprintID != p.BlueprintID {
 		return nil, moved("the plan is for service %q of blueprint %d, the spec for %q of %d", p.Service, p.BlueprintID, spec.Name, spec.BlueprintID)
@@ -226,14 +286,15 @@ func (p *Plan) Apply(ctx context.Context, spec ServiceSpec, opts ...DeployOption
 		return nil, moved("the policy's provider is now %v; it was %v", public(cfg.Provider), p.Provider)
 	}
 	if d.strategy.Kind == StrategyTraditional {
-		bin, err := faas.InspectBinary(spec.BinaryPath)
+		bin, err := o.inspect(spec.BinaryPath)
 		if err != nil {
 			return nil, err
 		}
 		if bin.SHA256 != p.Binary.SHA256 {
 			return nil, moved("the binary %s has changed", bin.Path)
 		}
-		svc, err = o.runTraditional(ctx, spec, d)
+		o.verified = bin.SHA256 // what runs is what the plan has
+		svc, err = o.runTraditional(ctx, spec, d, p)
 		if err != nil {
 			return nil, err
 		}
@@ -253,7 +314,9 @@ func (p *Plan) matches(now *prepared) error {
 	}
 	planned := map[string]PlannedChange{}
 	for _, c := range p.Changes {
-		planned[c.Unit] = c
+		if c.Place == nil {
+			planned[c.Unit] = c
+		}
 	}
 	for _, c := range now.changes {
 		was, ok := planned[c.Unit.ID]
@@ -277,6 +340,18 @@ func (p *Plan) matches(now *prepared) error {
 			return moved("%s is to be removed now, and is not in the plan", u.ID)
 		}
 		delete(planned, u.ID)
+	}
+	if now.opts.move {
+		stale := ledger.Record{Provider: now.provider, Units: map[string]ledger.Unit{}}
+		for _, u := range now.stale {
+			stale.Units[u.ID] = u
+		}
+		var err error
+		if now.planned, err = p.removals(now.provider, append([]ledger.Record{stale}, now.others...)); err != nil {
+			return err
+		}
+	} else if slices.ContainsFunc(p.Changes, func(c PlannedChange) bool { return c.Place != nil }) {
+		return moved("the plan removes what the service has elsewhere, and this call has no WithMove")
 	}
 	for id, c := range planned {
 		return moved("the plan was to %s %s, which is not there any more", c.Action, id)
@@ -316,7 +391,11 @@ func (p *Plan) String() string {
 			jobs[i] = fmt.Sprint(f.JobID)
 			size = fmt.Sprintf("%d MB, %d s", f.MemoryMB, f.TimeoutSecs)
 		}
-		fmt.Fprintf(w, "  %s\t%s\tjob %s\t%s\t%s\n", c.Action, c.Unit, strings.Join(jobs, ", "), size, strings.Join(c.Differs, ", "))
+		remark := strings.Join(c.Differs, ", ")
+		if c.Place != nil {
+			remark = "in " + placeName(*c.Place)
+		}
+		fmt.Fprintf(w, "  %s\t%s\tjob %s\t%s\t%s\n", c.Action, c.Unit, strings.Join(jobs, ", "), size, remark)
 	}
 	w.Flush() // a strings.Builder takes everything
 	fmt.Fprintf(&b, "%d to create, %d to update, %d to keep, %d to remove; up to %.1f MB to upload\n",

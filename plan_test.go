@@ -22,6 +22,7 @@ type planner struct {
 	state string
 	spec  serverless.ServiceSpec
 	memMB uint32
+	drop  []string
 	jobs  string
 }
 
@@ -32,7 +33,7 @@ func newPlanner(t *testing.T) *planner {
 func (p *planner) options() []serverless.DeployOption {
 	pol := policy(true, false)
 	pol.Serverless.DefaultMemoryMB = p.memMB
-	return []serverless.DeployOption{serverless.WithPolicy(pol), serverless.WithMetadata(metadata(p.jobs)), serverless.WithExecutor(p.cloud.Executor("svc")), serverless.WithStateDir(p.state)}
+	return []serverless.DeployOption{serverless.WithPolicy(pol), serverless.WithMetadata(metadata(p.jobs)), serverless.WithExecutor(p.cloud.Executor("svc")), serverless.WithStateDir(p.state), serverless.WithDropped(p.drop...)}
 }
 
 func (p *planner) plan() *serverless.Plan {
@@ -83,7 +84,7 @@ func TestAPlanChangesNothingAndSaysWhatADeploymentWouldDo(t *testing.T) {
 	}
 
 	p.memMB = 600
-	p.spec.Env = map[string]string{"OTHER": canary}
+	p.spec.Env, p.drop = map[string]string{"OTHER": canary}, []string{"env.KEY"}
 	if diff := cmp.Diff([]string{"update svc/job0 memory,environment +OTHER,environment -KEY", "update svc/job1 memory,environment +OTHER,environment -KEY"}, summary(p.plan())); diff != "" {
 		t.Error(diff)
 	}

@@ -3,8 +3,10 @@ package serverless
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/engine"
@@ -24,6 +26,11 @@ type prepared struct {
 	changes  []engine.Change
 	stale    []ledger.Unit // recorded, and wanted no more
 	record   ledger.Record
+	unknown  []string            // units that carry the service's tags, that no ledger records, and that are not wanted
+	adopted  []string            // units that exist and are wanted, and that no ledger records
+	others   []ledger.Record     // what the service has in other places
+	given    []string            // see deployOptions.given
+	planned  map[string][]string // see deployOptions.removeElsewhere
 }
 
 // prepare opens the provider, checks and packages, and observes what exists. rec is what the ledger says. The result must be closed, on success too;
@@ -34,6 +41,14 @@ func prepare(ctx context.Context, spec ServiceSpec, strategy Strategy, cfg Serve
 		return nil, err
 	}
 	p := &prepared{spec: spec, strategy: strategy, provider: cfg.Provider, opts: o, record: rec}
+	if p.others, err = o.elsewhere(spec.Name, cfg.Provider); err != nil {
+		return nil, stateError{err}
+	}
+	last := lastGiven(rec, p.others)
+	p.given = o.given(spec, cfg.Provider, last)
+	if err := o.checkGiven(spec.Name, p.given, last); err != nil {
+		return nil, err
+	}
 	defer func() {
 		if err != nil {
 			p.close()
@@ -44,11 +59,8 @@ func prepare(ctx context.Context, spec ServiceSpec, strategy Strategy, cfg Serve
 	}()
 	var units []faas.Unit
 	err = o.events.phase(PhasePackage, strategy.FaaSJobs, func() error {
-		if p.binary, err = faas.InspectBinary(spec.BinaryPath); err != nil {
+		if p.binary, err = o.inspect(spec.BinaryPath); err != nil {
 			return err
-		}
-		if o.verified != "" && p.binary.SHA256 != o.verified {
-			return changedFile(spec.BinaryPath)
 		}
 		if p.exec, err = o.open(ctx, spec.Name, cfg.Provider); err != nil {
 			return err
@@ -64,7 +76,11 @@ func prepare(ctx context.Context, spec ServiceSpec, strategy Strategy, cfg Serve
 	if err != nil {
 		return nil, err
 	}
-	if p.changes, err = p.engine(nil).Observe(ctx, units, whole(rec)); err != nil {
+	if err := checkPlace(ctx, p.exec, rec); err != nil {
+		return nil, err
+	}
+	eng := p.engine(nil)
+	if p.changes, err = eng.Observe(ctx, units, rec.Whole()); err != nil {
 		return nil, err
 	}
 	wanted := map[string]bool{}
@@ -73,6 +89,16 @@ func prepare(ctx context.Context, spec ServiceSpec, strategy Strategy, cfg Serve
 		wanted[c.Unit.ID] = true
 		known, recorded := rec.Units[c.Unit.ID]
 		c.Partial = c.Prior != nil && recorded && known.State == nil
+		if c.Prior != nil && !recorded {
+			p.adopted = append(p.adopted, c.Unit.ID)
+		}
+	}
+	unknown, err := listUnknown(ctx, eng, append(slices.Clone(units), staleUnits(rec.Sorted())...))
+	if err != nil {
+		return nil, err
+	}
+	for _, u := range unknown {
+		p.unknown = append(p.unknown, u.ID)
 	}
 	for _, u := range rec.Sorted() {
 		if !wanted[u.ID] {
@@ -82,15 +108,19 @@ func prepare(ctx context.Context, spec ServiceSpec, strategy Strategy, cfg Serve
 	return p, nil
 }
 
-// whole returns what the ledger holds as whole, by unit.
-func whole(rec ledger.Record) map[string]faas.State {
-	states := map[string]faas.State{}
-	for id, u := range rec.Units {
-		if u.State != nil {
-			states[id] = *u.State
-		}
+// warnings tell what an operator should know of what was found.
+func (p *prepared) warnings() []string {
+	var warnings []string
+	if len(p.adopted) > 0 {
+		warnings = append(warnings, fmt.Sprintf("no ledger of this machine knew %s, which existed already: another machine deployed it, or a ledger was lost; it is taken over", strings.Join(p.adopted, ", ")))
 	}
-	return states
+	if len(p.unknown) > 0 {
+		warnings = append(warnings, fmt.Sprintf("%s carries the tags of service %q, belongs to no job, and stands in no ledger of this machine: Service.RemoveUnknown removes it, and so does Undeploy", strings.Join(p.unknown, ", "), p.spec.Name))
+	}
+	if len(p.others) > 0 && !p.opts.move {
+		warnings = append(warnings, warnElsewhere(p.spec.Name, p.others))
+	}
+	return warnings
 }
 
 func changedFile(path string) error {
@@ -110,13 +140,13 @@ func (p *prepared) engine(j engine.Journal) *engine.Engine {
 
 func newEngine(exec faas.Executor, provider string, o *deployOptions, j engine.Journal) *engine.Engine {
 	info, _ := faas.Provider(provider)
-	return engine.New(exec, provider, engine.Options{Parallel: info.MaxParallel, Report: o.events.step, Journal: j, KeepSucceeded: o.keepSucceeded})
+	return engine.New(exec, provider, engine.Options{Parallel: info.MaxParallel, Report: o.events.step, Journal: j, KeepSucceeded: o.keepSucceeded, Patience: o.patience})
 }
 
 // open returns the executor that was given, else the one of the provider.
 func (o *deployOptions) open(ctx context.Context, service string, provider faas.Config) (faas.Executor, error) {
 	if o.executor != nil {
-		return o.executor, nil
+		return o.executor, checkBound(o.executor, service)
 	}
 	provider.Service = service
 	if provider.Logger == nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -27,6 +28,7 @@ const cleanupTimeout = 30 * time.Second
 // undoes it; it waits up to 2 s first, until what the killed program had sent cannot take effect unseen any more. The caller owns the service and ends it with Undeploy or Close.
 func DeployServerless(ctx context.Context, spec ServiceSpec, jobIDs []uint32, cfg ServerlessConfig, opts ...DeployOption) (svc *Service, err error) {
 	o := newDeployOptions(opts)
+	defer o.events.flush()
 	defer func() { err = o.closeGiven(svc, err) }()
 	if err := spec.validate(); err != nil {
 		return nil, err
@@ -34,6 +36,7 @@ func DeployServerless(ctx context.Context, spec ServiceSpec, jobIDs []uint32, cf
 	if o.policy != nil || o.traditional != nil {
 		return nil, faas.Errorf(faas.ErrInvalidArgument, "deploy", "", "WithPolicy and WithTraditional are options of Deploy, which decides; DeployServerless takes the configuration it is given")
 	}
+	cfg.Provider = faas.Resolve(cfg.Provider)
 	jobs := slices.Compact(slices.Sorted(slices.Values(jobIDs)))
 	strategy := Strategy{Kind: StrategyServerless, FaaSJobs: jobs, LocalJobs: []uint32{}}
 	var meta *Metadata
@@ -67,10 +70,16 @@ func deployServerless(ctx context.Context, spec ServiceSpec, strategy Strategy, 
 			o.logger.Warn("the ledger could not be closed", "service", spec.Name, "error", cerr)
 		}
 	}()
-	if err := j.record().Settle(ctx); err != nil {
+	rec := j.record()
+	if led == nil { // a ledger that can be read and not written still tells what exists
+		if rec, err = o.read(spec.Name, cfg.Provider); err != nil {
+			return nil, stateError{err}
+		}
+	}
+	if err := rec.Settle(ctx); err != nil {
 		return nil, err
 	}
-	p, err := prepare(ctx, spec, strategy, cfg, o, j.record())
+	p, err := prepare(ctx, spec, strategy, cfg, o, rec)
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +104,12 @@ func deployServerless(ctx context.Context, spec ServiceSpec, strategy Strategy, 
 
 // service returns the handle of what is being deployed.
 func (p *prepared) service() *Service {
-	return &Service{spec: p.spec, strategy: p.strategy, opts: p.opts, binary: p.binary, location: p.provider, exec: p.exec}
+	svc := newService(p.spec, p.strategy, p.opts)
+	svc.binary, svc.location, svc.exec = p.binary, p.provider, p.exec
+	for _, warning := range p.warnings() {
+		svc.warn(warning)
+	}
+	return svc
 }
 
 // apply makes the changes: the runner first, then the functions, then the removal of those that are wanted no more.
@@ -120,10 +134,9 @@ func (p *prepared) apply(ctx context.Context, svc *Service, j *journal) error {
 	if err != nil {
 		return err
 	}
-	if err := j.describe(ledger.Record{
-		Provider: p.provider, BlueprintID: p.spec.BlueprintID, Binary: p.spec.BinaryPath, LocalJobs: p.strategy.LocalJobs,
-		Runner: j.record().Runner,
-	}); err != nil {
+	rec := svc.record(p.given, p.strategy.LocalJobs)
+	rec.Runner = j.record().Runner
+	if err := j.describe(rec); err != nil {
 		svc.warn(fmt.Sprintf("the functions are deployed, and the ledger could not be told all about the service: %v", err))
 	}
 	if len(p.stale) > 0 {
@@ -131,7 +144,25 @@ func (p *prepared) apply(ctx context.Context, svc *Service, j *journal) error {
 			svc.warn(fmt.Sprintf("functions that belong to no job any more could not be removed; the next deployment tries again: %v", err))
 		}
 	}
+	if p.opts.move {
+		if err := p.opts.removeElsewhere(ctx, p.spec.Name, p.others, p.planned); err != nil {
+			svc.warn(fmt.Sprintf("what the service had elsewhere could not all be removed; Undeploy or the next deployment with WithMove tries again: %v", err))
+		}
+	}
 	return nil
+}
+
+// record is what the ledger says of the service beside its units.
+func (s *Service) record(given []string, localJobs []uint32) ledger.Record {
+	rec := ledger.Record{Provider: s.location, BlueprintID: s.spec.BlueprintID, Given: given, LocalJobs: localJobs}
+	if s.binary != nil {
+		rec.BinarySHA256 = s.binary.SHA256
+	}
+	rec.Binary = s.spec.BinaryPath
+	if absolute, err := filepath.Abs(rec.Binary); err == nil {
+		rec.Binary = absolute // another directory would make another file of a relative path
+	}
+	return rec
 }
 
 func staleUnits(recorded []ledger.Unit) []faas.Unit {
@@ -150,6 +181,7 @@ func runnerConfig(spec ServiceSpec, provider faas.Config, units []faas.Unit) faa
 			cfg[f.JobID] = faas.RunnerFunction{
 				Provider: provider.Provider, FunctionID: u.ID, Endpoint: faas.RedactURL(provider.Endpoint), Service: spec.Name,
 				Region: provider.Region, ProjectID: provider.ProjectID, SubscriptionID: provider.SubscriptionID,
+				Options: faas.PublicOptions(provider),
 			}
 		}
 	}
@@ -174,10 +206,12 @@ func (s *Service) startRunner(ctx context.Context, spec RunnerSpec, j *journal) 
 		}
 	}
 	return s.opts.events.act(PhaseOrchestrator, "start", s.strategy.LocalJobs, func() (err error) {
-		if s.runner, err = s.start(ctx, spec, j.setRunner); err != nil {
+		runner, err := s.start(ctx, spec, j.setRunner)
+		if err != nil {
 			return &faas.Error{Op: "start runner", JobID: faas.NoJob, Code: faas.CodeOf(err), Err: err}
 		}
-		survivor, ok := s.runner.(Survivor)
+		s.setRunner(runner)
+		survivor, ok := runner.(Survivor)
 		s.runnerKept = ok && spec.Previous != nil && survivor.Ref().ID == spec.Previous.ID
 		return nil
 	})
@@ -186,7 +220,7 @@ func (s *Service) startRunner(ctx context.Context, spec RunnerSpec, j *journal) 
 // start starts a runner with the orchestrator. record writes where it is, or that there is none any more.
 func (s *Service) start(ctx context.Context, spec RunnerSpec, record func(*RunnerRef) error) (Runner, error) {
 	recorded := false
-	spec.Service, spec.BlueprintID, spec.Binary, spec.Args, spec.Env, spec.Logger = s.spec.Name, s.spec.BlueprintID, s.binary, s.spec.Args, faas.NewEnv(s.spec.Env), s.opts.logger
+	spec.Service, spec.BlueprintID, spec.Binary, spec.Args, spec.Env, spec.Logger = s.spec.Name, s.spec.BlueprintID, s.binary, s.spec.Args, s.env, s.opts.logger
 	spec.Record = func(ref RunnerRef) error {
 		err := record(&ref)
 		recorded = err == nil
@@ -229,7 +263,8 @@ func (s *Service) attach(ctx context.Context, ref *RunnerRef) error {
 	if err != nil {
 		return &faas.Error{Op: "find runner", JobID: faas.NoJob, Code: faas.CodeOf(err), Err: err}
 	}
-	s.runner, s.runnerKept = runner, true
+	s.setRunner(runner)
+	s.runnerKept = true
 	return nil
 }
 
@@ -237,12 +272,12 @@ func (s *Service) attach(ctx context.Context, ref *RunnerRef) error {
 func (s *Service) abandon(ctx context.Context, j *journal, cause error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
-	if survivor, ok := s.runner.(Survivor); ok && !s.runnerKept {
+	if survivor, ok := s.getRunner().(Survivor); ok && !s.runnerKept {
 		err := survivor.Stop(ctx)
 		if err == nil {
 			err = j.setRunner(nil)
 		}
-		s.runner = nil
+		s.setRunner(nil)
 		if err != nil {
 			return left(cause, fmt.Sprintf("the runner %s (%v)", survivor.Ref().ID, err))
 		}
@@ -250,7 +285,7 @@ func (s *Service) abandon(ctx context.Context, j *journal, cause error) error {
 	if s.opts.executor != nil {
 		s.exec = nil // it may be needed still; see closeGiven
 	}
-	if err := s.release(ctx); err != nil {
+	if err := s.release(ctx, s.opts); err != nil {
 		return left(cause, fmt.Sprintf("the runner or a connection (%v)", err))
 	}
 	return cause

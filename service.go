@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -13,9 +14,11 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// Service is a deployed service: the handle with which its jobs are invoked, checked, warmed and removed. It is safe for concurrent use.
+// Service is a deployed service: the handle with which its jobs are invoked, checked, warmed and
+// removed. It is safe for concurrent use, also from the functions that are given to a deployment.
 type Service struct {
-	spec      ServiceSpec
+	spec      ServiceSpec // without Env
+	env       faas.Env
 	strategy  Strategy
 	opts      *deployOptions
 	metadata  *Metadata // nil after DeployServerless
@@ -29,14 +32,52 @@ type Service struct {
 	anyLocal  bool          // every job goes to the runner
 
 	exec       faas.Executor
-	runner     Runner
 	runnerKept bool // the runner was there before, and a failure leaves it as it is
 
-	over     atomic.Bool // set once the service is being ended for good
-	mu       sync.Mutex  // guards the rest, and is held while the service is being ended
-	ended    bool
-	removed  bool
+	over atomic.Bool   // set once the service is being ended for good
+	turn chan struct{} // holds a token while an operation ends the service or removes something of it
+	// ended and removed belong to who holds the turn.
+	ended, removed bool
+
+	mu       sync.Mutex // guards the rest, and is never held while anything of others is called
+	runner   Runner
 	warnings []string
+}
+
+func newService(spec ServiceSpec, strategy Strategy, o *deployOptions) *Service {
+	s := &Service{spec: spec, env: faas.NewEnv(spec.Env), strategy: strategy, opts: o, turn: make(chan struct{}, 1)}
+	s.spec.Env = nil
+	return s
+}
+
+// Format prints the name of the service, its strategy and its place, whatever the verb.
+func (s *Service) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "{service:%s strategy:%s faas:%v local:%v place:%s}", s.spec.Name, s.strategy.Kind, s.strategy.FaaSJobs, s.strategy.LocalJobs, placeName(s.location))
+}
+
+// LogValue logs what Format prints.
+func (s *Service) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(s)) }
+
+func (s *Service) getRunner() Runner {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.runner
+}
+
+func (s *Service) setRunner(r Runner) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.runner = r
+}
+
+// begin waits for the turn to change the service. The caller must call done.
+func (s *Service) begin(ctx context.Context, op string) (done func(), err error) {
+	select {
+	case s.turn <- struct{}{}:
+		return func() { <-s.turn }, nil
+	case <-ctx.Done():
+		return nil, faas.Errorf(faas.ErrTimeout, op, s.location.Provider, "service %q is being changed by another call, and this one was waiting for it: %w", s.spec.Name, ctx.Err())
+	}
 }
 
 // Deployment says where one job of a service runs.
@@ -94,8 +135,13 @@ func (s *Service) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas.
 	if inv, ok := s.functions.Lookup(jobID); ok {
 		return inv.Invoke(ctx, jobID, args)
 	}
-	if s.runner != nil && (s.anyLocal || slices.Contains(s.strategy.LocalJobs, jobID)) {
-		return s.runner.Invoke(ctx, jobID, args)
+	if s.anyLocal || slices.Contains(s.strategy.LocalJobs, jobID) {
+		if runner := s.getRunner(); runner != nil {
+			return runner.Invoke(ctx, jobID, args)
+		}
+		err := faas.JobErrorf(faas.ErrUnsupported, "invoke", "", jobID, "the job is not on FaaS, and its runner belongs to the program that deployed service %q", s.spec.Name)
+		err.NotRun = true
+		return nil, err
 	}
 	err := faas.JobErrorf(faas.ErrNotFound, "invoke", "", jobID, "service %q has no such job (on FaaS: %v, local: %v)", s.spec.Name, s.strategy.FaaSJobs, s.strategy.LocalJobs)
 	err.NotRun = true
@@ -166,8 +212,8 @@ func (s *Service) Health(ctx context.Context) (*ServiceHealth, error) {
 	for _, job := range out.Jobs {
 		out.Healthy = out.Healthy && (!job.Known || job.Healthy)
 	}
-	if s.runner != nil {
-		h, err := s.runner.Health(ctx)
+	if runner := s.getRunner(); runner != nil {
+		h, err := runner.Health(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -215,101 +261,75 @@ func (s *Service) Warm(ctx context.Context, n int) (int, error) {
 	return total, err
 }
 
-// Undeploy removes every function of the service and stops its runner. What is gone already is success, and so is a second call. If something cannot
-// be removed the error (a *faas.Error) lists it, and Undeploy can be called again.
-func (s *Service) Undeploy(ctx context.Context) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// Undeploy removes every function of the service, in every place that the ledgers of this machine know,
+// and those that carry its tags there, and stops its runner. What is gone already is success, and so is a
+// second call. A call while another one is under way waits for it. If something cannot be removed the
+// error (a *faas.Error) lists it, and Undeploy can be called again.
+func (s *Service) Undeploy(ctx context.Context) (err error) {
+	o := s.opts.operation()
+	defer o.events.flush()
+	done, err := s.begin(ctx, "undeploy")
+	if err != nil {
+		return err
+	}
+	defer done()
 	if s.removed {
 		return nil
 	}
 	if s.ended {
 		return faas.Errorf(faas.ErrInvalidArgument, "undeploy", s.location.Provider, "service %q is closed: this handle can no longer remove its functions", s.spec.Name)
 	}
-	if s.runner == nil {
-		rec, err := s.opts.read(s.spec.Name, s.location)
-		if err == nil && rec.Runner != nil {
-			err = s.attach(ctx, rec.Runner)
-		}
-		if err != nil {
+	if s.exec != nil {
+		if err := checkBound(s.exec, s.spec.Name); err != nil {
 			return err
 		}
 	}
-	// The runner goes first, so that nothing delegates to functions that are being removed.
-	runnerErr := s.stopRunner(ctx)
-	if err := errors.Join(s.removeFunctions(ctx, runnerErr == nil), runnerErr); err != nil {
-		return err
+	rec, elsewhere, err := o.records(s.spec.Name, s.location)
+	if err == nil && rec.Runner != nil && s.getRunner() == nil {
+		err = s.attach(ctx, rec.Runner)
 	}
-	s.removed = true
-	return s.release(ctx)
-}
-
-// Close ends the handle and leaves the functions deployed: it frees connections, and stops the runner unless that is a [Survivor]. A second call is
-// success.
-func (s *Service) Close(ctx context.Context) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.release(ctx)
-}
-
-// removeFunctions removes the service's units: those of this handle, and those that the ledger has besides. runnerGone: it has no runner any more either.
-func (s *Service) removeFunctions(ctx context.Context, runnerGone bool) (err error) {
-	exec := s.exec
-	if exec == nil { // nothing was deployed by this handle, and perhaps by an earlier one
-		rec, err := s.opts.read(s.spec.Name, s.location)
-		if err != nil || rec.Empty() {
-			return err
-		}
-		if len(rec.Units) > 0 {
-			if exec, err = s.opts.open(ctx, s.spec.Name, s.location); err != nil {
-				return err
-			}
-			defer func() { err = errors.Join(err, exec.Close()) }()
-		}
-	}
-	led, warning, err := s.opts.lock(ctx, s.spec.Name, s.location)
 	if err != nil {
 		return err
 	}
-	j := &journal{led: led}
-	defer func() { err = errors.Join(err, j.close()) }()
-	rec := j.record()
-	if led == nil { // what can be read of the ledger is better than nothing, but what is removed cannot be written down
-		if rec, err = s.opts.read(s.spec.Name, s.location); err == nil && len(rec.Units) > 0 {
-			return faas.Errorf(faas.ErrUnavailable, "remove", s.location.Provider, "%s", warning)
-		}
+	// The runner goes first, so that nothing delegates to functions that are being removed.
+	runnerErr := s.stopRunner(ctx, o)
+	at := &place{
+		opts: o, service: s.spec.Name, config: s.location, exec: s.exec, own: s.units, runner: s.getRunner(), stopped: runnerErr == nil,
 	}
-	if err := rec.Settle(ctx); err != nil {
+	if err := errors.Join(at.clear(ctx), o.removeElsewhere(ctx, s.spec.Name, elsewhere, nil), runnerErr); err != nil {
 		return err
 	}
-	if rec.Runner != nil && runnerGone {
-		if survivor, ok := s.runner.(Survivor); !ok || survivor.Ref().ID != rec.Runner.ID {
-			return faas.Errorf(faas.ErrConflict, "undeploy", "", "service %q was deployed anew since, with the %s runner %s: open it again", s.spec.Name, rec.Runner.Kind, rec.Runner.ID)
-		}
-		if err := j.setRunner(nil); err != nil {
-			return err
-		}
-	}
-	units := slices.Clone(s.units)
-	for _, u := range units {
-		delete(rec.Units, u.ID)
-	}
-	units = append(units, staleUnits(rec.Sorted())...)
-	if len(units) == 0 {
-		return nil
-	}
-	if exec == nil {
-		return faas.Errorf(faas.ErrConflict, "undeploy", s.location.Provider, "service %q was deployed anew since: open it again", s.spec.Name)
-	}
-	return newEngine(exec, s.location.Provider, s.opts, j).Remove(ctx, units)
+	s.removed = true
+	return s.release(ctx, o)
 }
 
-func (s *Service) stopRunner(ctx context.Context) error {
-	if s.runner == nil {
+// Elsewhere returns what the ledgers of this machine know of the service in other places, where an
+// earlier deployment with another provider, region or endpoint left it. See [WithMove].
+func (s *Service) Elsewhere() ([]ServiceInfo, error) {
+	records, err := s.opts.elsewhere(s.spec.Name, s.location)
+	return serviceInfos(records), err
+}
+
+// Close ends the handle and leaves the functions deployed: it frees connections, and stops the runner
+// unless that is a [Survivor]. A second call is success. A call while another call ends the service waits for it.
+func (s *Service) Close(ctx context.Context) error {
+	o := s.opts.operation()
+	defer o.events.flush()
+	done, err := s.begin(ctx, "close")
+	if err != nil {
+		return err
+	}
+	defer done()
+	return s.release(ctx, o)
+}
+
+func (s *Service) stopRunner(ctx context.Context, o *deployOptions) error {
+	runner := s.getRunner()
+	if runner == nil {
 		return nil
 	}
-	return s.opts.events.act(PhaseOrchestrator, "stop", s.strategy.LocalJobs, func() error {
-		if err := s.runner.Stop(ctx); err != nil {
+	return o.events.act(PhaseOrchestrator, "stop", s.strategy.LocalJobs, func() error {
+		if err := runner.Stop(ctx); err != nil {
 			return &faas.Error{Op: "stop runner", JobID: faas.NoJob, Code: faas.CodeOf(err), Leftovers: []string{"the runner of " + s.spec.Name}, Err: err}
 		}
 		return nil
@@ -317,17 +337,17 @@ func (s *Service) stopRunner(ctx context.Context) error {
 }
 
 // release frees what the service holds on this machine.
-func (s *Service) release(ctx context.Context) error {
+func (s *Service) release(ctx context.Context, o *deployOptions) error {
 	if s.ended {
 		return nil
 	}
 	s.ended = true
 	s.over.Store(true)
 	var errs []error
-	if survivor, ok := s.runner.(Survivor); ok {
+	if survivor, ok := s.getRunner().(Survivor); ok {
 		errs = append(errs, survivor.Release(ctx))
 	} else if !s.removed {
-		errs = append(errs, s.stopRunner(ctx))
+		errs = append(errs, s.stopRunner(ctx, o))
 	}
 	if s.exec != nil {
 		if err := s.exec.Close(); err != nil {

@@ -44,7 +44,7 @@ func (s *Service) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogL
 			return logseq.Fail(err)
 		}
 	}
-	if reader, ok := s.runner.(faas.LogReader); ok && fromRunner {
+	if reader, ok := s.getRunner().(faas.LogReader); ok && fromRunner {
 		jobs := s.strategy.LocalJobs
 		if len(q.JobIDs) > 0 {
 			jobs = q.JobIDs
@@ -83,10 +83,10 @@ func (s *Service) logSources(jobs []uint32) (onFaaS []uint32, fromRunner bool, e
 			return nil, false, faas.JobErrorf(faas.ErrNotFound, "logs", "", jobID, "service %q has no such job (on FaaS: %v, local: %v)", s.spec.Name, s.strategy.FaaSJobs, s.strategy.LocalJobs)
 		}
 		fromRunner = true
-		if _, ok := s.runner.(faas.LogReader); ok {
+		if _, ok := s.getRunner().(faas.LogReader); ok {
 			continue
 		}
-		if s.runner == nil {
+		if s.getRunner() == nil {
 			return nil, false, faas.JobErrorf(faas.ErrUnsupported, "logs", "", jobID, "the job is run by the program that deployed the service, which alone knows what it printed")
 		}
 		return nil, false, faas.JobErrorf(faas.ErrUnsupported, "logs", "", jobID, "the job is run beside FaaS, by a runner that keeps no lines")

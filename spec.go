@@ -1,7 +1,9 @@
 package serverless
 
 import (
+	"encoding/json"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -27,6 +29,27 @@ type ServiceSpec struct {
 func (s ServiceSpec) Format(f fmt.State, _ rune) {
 	fmt.Fprintf(f, "{name:%s blueprint:%d binary:%s args:%d env:%v}", s.Name, s.BlueprintID, s.BinaryPath, len(s.Args), slices.Sorted(maps.Keys(s.Env)))
 }
+
+// LogValue logs what Format prints.
+func (s ServiceSpec) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(s)) }
+
+// MarshalJSON hides the values of the environment and the arguments, which may be credentials.
+func (s ServiceSpec) MarshalJSON() ([]byte, error) {
+	shown := struct {
+		Name        string
+		BlueprintID uint64
+		BinaryPath  string
+		Args        []faas.Secret
+		Env         faas.Env
+	}{Name: s.Name, BlueprintID: s.BlueprintID, BinaryPath: s.BinaryPath, Env: faas.NewEnv(s.Env)}
+	for _, arg := range s.Args {
+		shown.Args = append(shown.Args, faas.NewSecret(arg))
+	}
+	return json.Marshal(shown)
+}
+
+// GobEncode returns what MarshalJSON returns.
+func (s ServiceSpec) GobEncode() ([]byte, error) { return s.MarshalJSON() }
 
 func (s ServiceSpec) validate() error {
 	invalid := func(format string, args ...any) error {

@@ -126,9 +126,11 @@ func (j *journal) Begin(changes []engine.Change) error {
 	return journaled(j.led.Put(units...))
 }
 
+// journaled marks an error of the ledger within an *faas.Error, so that the mark stays when the engine
+// makes another one of its fields.
 func journaled(err error) error {
 	if err != nil {
-		return stateError{err}
+		return &faas.Error{Op: "record", JobID: faas.NoJob, Code: faas.CodeOf(err), Err: stateError{err}}
 	}
 	return nil
 }
@@ -147,18 +149,18 @@ func (j *journal) Undone(c engine.Change) error {
 		return nil
 	}
 	if c.Prior == nil && c.Recorded == nil {
-		return j.led.Drop(c.Unit.ID)
+		return journaled(j.led.Drop(c.Unit.ID))
 	}
 	j.mu.Lock()
 	u, known := j.before[c.Unit.ID]
 	j.mu.Unlock()
 	if !known {
-		return j.led.Drop(c.Unit.ID) // it was not this service's doing that it exists
+		return journaled(j.led.Drop(c.Unit.ID)) // it was not this service's doing that it exists
 	}
 	if c.Prior != nil && !c.Partial {
 		u.State, u.Pending = c.Prior, ""
 	}
-	return j.led.Put(u)
+	return journaled(j.led.Put(u))
 }
 
 // Found writes that a unit was there before the creation that was begun, so that nobody takes it for what that creation left.
@@ -176,7 +178,7 @@ func (j *journal) Gone(id string) error {
 	if j.led == nil {
 		return nil
 	}
-	return j.led.Drop(id)
+	return journaled(j.led.Drop(id))
 }
 
 // adopt writes what exists already and is kept, where the ledger does not say so.
@@ -202,7 +204,7 @@ func (j *journal) describe(r ledger.Record) error {
 	if j.led == nil {
 		return nil
 	}
-	return j.led.Describe(r)
+	return journaled(j.led.Describe(r))
 }
 
 // setRunner writes where the runner is that outlives this program; nil for none.
@@ -210,7 +212,7 @@ func (j *journal) setRunner(ref *RunnerRef) error {
 	if j.led == nil {
 		return faas.Errorf(faas.ErrInvalidArgument, "start runner", "", "a runner that outlives this program needs a ledger, or nobody could stop it: give a directory for it with WithStateDir")
 	}
-	return j.led.SetRunner(ref)
+	return journaled(j.led.SetRunner(ref))
 }
 
 // close ends the operation. A ledger that says nothing any more is removed.

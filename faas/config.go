@@ -1,6 +1,7 @@
 package faas
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -12,8 +13,9 @@ import (
 
 // Config says which provider to open, and for which service. Only the fields that a provider needs have to be set.
 //
-// Options may hold credentials. Printing a Config, with whatever verb, or logging it shows their names alone. Its JSON is complete, so that it can be read
-// back: where that is written is the caller's decision, and nothing in this module writes it.
+// Options may hold credentials. Printing a Config, with whatever verb, or logging it shows their names
+// alone. Its JSON and gob have what can be kept: the endpoint without user, password and query, and of
+// the options those that the linked provider does not call sensitive. HTTPClient and Logger are left out.
 type Config struct {
 	Provider       string `json:"provider"`                  // registered name, such as "aws-lambda"
 	Service        string `json:"service,omitempty"`         // the service the executor is bound to; it qualifies the name of every resource
@@ -48,6 +50,25 @@ func (c Config) Format(f fmt.State, _ rune) {
 	b.WriteByte('}')
 	io.WriteString(f, b.String())
 }
+
+// kept returns what can be written down of the configuration.
+func (c Config) kept() Config {
+	c.HTTPClient, c.Logger = nil, nil
+	c.Endpoint, c.Options = RedactURL(c.Endpoint), PublicOptions(c)
+	return c
+}
+
+// MarshalJSON leaves out what may be a credential. See [Config].
+func (c Config) MarshalJSON() ([]byte, error) {
+	type plain Config // without this method
+	return json.Marshal(plain(c.kept()))
+}
+
+// GobEncode leaves out what may be a credential. See [Config].
+func (c Config) GobEncode() ([]byte, error) { return c.MarshalJSON() }
+
+// GobDecode reads what GobEncode wrote.
+func (c *Config) GobDecode(text []byte) error { return json.Unmarshal(text, c) }
 
 // LogValue is what a structured log shows: the same as Format.
 func (c Config) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(c)) }

@@ -2,9 +2,13 @@ package faas
 
 import (
 	"bytes"
+	"context"
+	"encoding/gob"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -35,18 +39,37 @@ func TestConfigIsPrintedAndLoggedWithoutSecrets(t *testing.T) {
 	}
 }
 
-func TestConfigSurvivesJSON(t *testing.T) {
-	cfg := Config{Provider: "custom", Service: "squares", Endpoint: "https://faas.example", Options: map[string]string{"token": "t"}}
-	text, err := json.Marshal(cfg)
+// What is written down of a configuration leads to the same place again, and holds no credential.
+func TestConfigSurvivesJSONAndGobWithoutSecrets(t *testing.T) {
+	Register("kept", ProviderInfo{
+		Options: []Option{{Name: "alias"}, {Name: "token", Sensitive: true}},
+		Open:    func(context.Context, Config) (Executor, error) { return nil, nil },
+	})
+	cfg := Config{
+		Provider: "kept", Service: "squares", Region: "here", Endpoint: "https://u:secret@faas.example/x?key=secret",
+		Options: map[string]string{"alias": "live", "token": "secret"},
+	}
+	want := Config{Provider: "kept", Service: "squares", Region: "here", Endpoint: "https://faas.example/x", Options: map[string]string{"alias": "live"}}
+	text, err := json.Marshal(map[string]any{"pointer": &cfg, "value": cfg})
 	if err != nil {
 		t.Fatal(err)
 	}
-	var again Config
-	if err := json.Unmarshal(text, &again); err != nil {
+	var encoded bytes.Buffer
+	if err := gob.NewEncoder(&encoded).Encode(cfg); err != nil {
 		t.Fatal(err)
 	}
-	if again.Options["token"] != "t" || again.Endpoint != cfg.Endpoint || again.Provider != cfg.Provider || again.Service != cfg.Service {
-		t.Errorf("%s came back different", text)
+	if all := string(text) + encoded.String(); strings.Contains(all, "secret") {
+		t.Errorf("a secret is in %s", all)
+	}
+	var fromJSON struct{ Pointer, Value Config }
+	var fromGob Config
+	if err := errors.Join(json.Unmarshal(text, &fromJSON), gob.NewDecoder(&encoded).Decode(&fromGob)); err != nil {
+		t.Fatal(err)
+	}
+	for what, got := range map[string]Config{"a pointer's JSON": fromJSON.Pointer, "a value's JSON": fromJSON.Value, "gob": fromGob} {
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s came back as %v, want %v", what, got, want)
+		}
 	}
 }
 

@@ -26,6 +26,24 @@ type RunnerFunction struct {
 	Region         string `json:"region,omitempty"`
 	ProjectID      string `json:"project_id,omitempty"`
 	SubscriptionID string `json:"subscription_id,omitempty"`
+	// Options are the provider's options that are not sensitive, as the function was deployed with.
+	Options map[string]string `json:"options,omitempty"`
+}
+
+// PublicOptions returns the options of cfg that are not sensitive. Those of a provider that is not
+// linked are not known, and left out.
+func PublicOptions(cfg Config) map[string]string {
+	p, _ := lookup(cfg.Provider)
+	public := map[string]string{}
+	for _, o := range p.Options {
+		if value, ok := cfg.Options[o.Name]; ok && !o.Sensitive {
+			public[o.Name] = value
+		}
+	}
+	if len(public) == 0 {
+		return nil
+	}
+	return public
 }
 
 // ParseRunnerConfig reads the value of BLUEPRINT_FAAS_CONFIG. The empty string is an empty configuration.
@@ -96,10 +114,10 @@ func (r *Registry) Invoke(ctx context.Context, jobID uint32, args []byte) (*Resu
 }
 
 // OpenRegistry opens an executor for every provider and service that cfg names, and returns a registry of all its jobs with a function that
-// closes the executors. The providers have to be linked. options, by provider name, become each Config's Options; nil gives none.
+// closes the executors. The providers have to be linked. Each Config's Options are those of the
+// RunnerFunction, overridden by those in options under the provider's name, where credentials are.
 func OpenRegistry(ctx context.Context, cfg RunnerConfig, options map[string]map[string]string) (*Registry, func() error, error) {
-	type target struct{ provider, service, region, project, subscription, endpoint string }
-	opened := map[target]Executor{}
+	opened := map[string]Executor{} // by what they were opened with
 	closeAll := func() error {
 		var errs []error
 		for _, exec := range opened {
@@ -110,21 +128,26 @@ func OpenRegistry(ctx context.Context, cfg RunnerConfig, options map[string]map[
 	reg := &Registry{}
 	for _, jobID := range slices.Sorted(maps.Keys(cfg)) {
 		f := cfg[jobID]
-		t := target{f.Provider, f.Service, f.Region, f.ProjectID, f.SubscriptionID, f.Endpoint}
-		exec, ok := opened[t]
+		cfg := Config{
+			Provider: f.Provider, Service: f.Service, Region: f.Region, ProjectID: f.ProjectID, SubscriptionID: f.SubscriptionID,
+			Endpoint: f.Endpoint, Options: maps.Clone(f.Options),
+		}
+		if cfg.Options == nil {
+			cfg.Options = map[string]string{}
+		}
+		maps.Copy(cfg.Options, options[f.Provider])
+		target := fmt.Sprintf("%q", []any{cfg.Provider, cfg.Service, cfg.Region, cfg.ProjectID, cfg.SubscriptionID, cfg.Endpoint, cfg.Options})
+		exec, ok := opened[target]
 		if !ok {
 			var err error
-			exec, err = Open(ctx, Config{
-				Provider: f.Provider, Service: f.Service, Region: f.Region, ProjectID: f.ProjectID, SubscriptionID: f.SubscriptionID,
-				Endpoint: f.Endpoint, Options: options[f.Provider],
-			})
+			exec, err = Open(ctx, cfg)
 			if err != nil {
 				if cerr := closeAll(); cerr != nil {
 					err = fmt.Errorf("%w (and closing the others: %w)", err, cerr)
 				}
 				return nil, nil, err
 			}
-			opened[t] = exec
+			opened[target] = exec
 		}
 		reg.Set(jobID, exec)
 	}

@@ -3,11 +3,13 @@ package ledger
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
 	"os"
 	"strconv"
+	"syscall"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
@@ -44,8 +46,9 @@ func parseLine(line []byte) (entry, error) {
 	return e, nil
 }
 
-// parse replays a ledger's text. whole is how many bytes of it count: a last line that a crash cut off does not. A text that is damaged anywhere
-// else, or written by a newer version, is refused.
+// parse replays a ledger's text. whole is how many bytes of it count: a last line that a crash cut
+// off does not. A text that is damaged in any other way is refused, as a line that was synced tells
+// of something that may exist, and so is one that a newer version wrote.
 func parse(path string, text []byte) (rec Record, lines int, whole int64, err error) {
 	rec.Units = map[string]Unit{}
 	for rest := text; len(rest) > 0; {
@@ -53,8 +56,8 @@ func parse(path string, text []byte) (rec Record, lines int, whole int64, err er
 		last := !complete || len(after) == 0
 		e, err := parseLine(line)
 		if err != nil || !complete {
-			if last && lines > 0 {
-				return rec, lines, whole, nil
+			if last && lines > 0 && (!complete || bytes.IndexByte(line, 0) >= 0) {
+				return rec, lines, whole, nil // a crash came while it was written, or before all of its blocks were
 			}
 			if last && len(text) < 4096 && !complete {
 				return Record{Units: map[string]Unit{}}, 0, 0, nil // the crash came while the very first line was written
@@ -84,11 +87,14 @@ func damaged(path, format string, args ...any) error {
 }
 
 func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // opening a FIFO must not wait for a writer
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(err, damaged(path, "it is not a regular file"))
+	}
 	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err == nil && len(text) > maxFile {
 		return nil, damaged(path, "it has over %d bytes", maxFile)

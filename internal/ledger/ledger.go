@@ -147,16 +147,7 @@ func withoutSecrets(c faas.Config) faas.Config {
 	if c.Endpoint != "" {
 		c.Endpoint = faas.RedactURL(c.Endpoint)
 	}
-	if len(c.Options) > 0 {
-		info, _ := faas.Provider(c.Provider)
-		public := map[string]string{}
-		for _, o := range info.Options {
-			if v, ok := c.Options[o.Name]; ok && !o.Sensitive {
-				public[o.Name] = v
-			}
-		}
-		c.Options = public
-	}
+	c.Options = faas.PublicOptions(c)
 	return c
 }
 

@@ -21,13 +21,18 @@ type Record struct {
 	Service string `json:"service"`
 	// Provider is where the service is. A service of the same name elsewhere, at another endpoint or in another region, has a ledger of its own:
 	// what is done to one never touches the other.
-	Provider    faas.Config     `json:"provider"`
-	BlueprintID uint64          `json:"blueprint_id"`
-	Binary      string          `json:"binary,omitempty"` // path of the executable at the last deployment
-	LocalJobs   []uint32        `json:"local_jobs,omitempty"`
-	Updated     time.Time       `json:"updated,omitzero"`
-	Runner      *Runner         `json:"runner,omitempty"` // one that outlives the program that started it
-	Units       map[string]Unit `json:"units,omitempty"`  // by ID
+	Provider    faas.Config `json:"provider"`
+	BlueprintID uint64      `json:"blueprint_id"`
+	Binary      string      `json:"binary,omitempty"` // absolute path of the executable at the last deployment
+	// BinarySHA256 is the hash of that executable, in hex; empty if an older version wrote the record.
+	BinarySHA256 string `json:"binary_sha256,omitempty"`
+	// Given names what the last deployment was given beside the binary, such as "env.NAME", sorted. It
+	// is nil if an older version wrote the record.
+	Given     []string        `json:"given"`
+	LocalJobs []uint32        `json:"local_jobs,omitempty"`
+	Updated   time.Time       `json:"updated,omitzero"`
+	Runner    *Runner         `json:"runner,omitempty"` // one that outlives the program that started it
+	Units     map[string]Unit `json:"units,omitempty"`  // by ID
 }
 
 // Runner tells where a runner is that outlives the program which started it: a plain value without secrets.
@@ -62,6 +67,18 @@ func Location(c faas.Config) string {
 		}
 	}
 	return strings.Join(parts, "\x1f")
+}
+
+// Whole returns the states of the units that were whole when they were last known, and that nothing was
+// about to remove, by ID.
+func (r Record) Whole() map[string]faas.State {
+	whole := map[string]faas.State{}
+	for id, u := range r.Units {
+		if u.State != nil && u.Pending != "remove" {
+			whole[id] = *u.State
+		}
+	}
+	return whole
 }
 
 // Empty reports whether the service holds nothing.
@@ -102,7 +119,7 @@ func (r Record) Sorted() []Unit {
 }
 
 func (r Record) clone() Record {
-	r.LocalJobs, r.Units = slices.Clone(r.LocalJobs), maps.Clone(r.Units)
+	r.LocalJobs, r.Given, r.Units = slices.Clone(r.LocalJobs), slices.Clone(r.Given), maps.Clone(r.Units)
 	return r
 }
 
