@@ -2,7 +2,10 @@ package serverless
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/ledger"
@@ -64,6 +67,17 @@ type RunnerSpec struct {
 	Record   func(RunnerRef) error // never nil
 	Previous *RunnerRef            // the survivor of an earlier deployment; nil for none
 }
+
+// Format prints the spec without the values of the environment and the arguments, whatever the verb.
+func (s RunnerSpec) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "{service:%s blueprint:%d args:%d env:%v delegated:%v local:%v}", s.Service, s.BlueprintID, len(s.Args), s.Env.Names(), slices.Sorted(maps.Keys(s.Delegated)), s.LocalJobs)
+}
+
+// LogValue logs what Format prints.
+func (s RunnerSpec) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(s)) }
+
+// GobEncode encodes what Format prints.
+func (s RunnerSpec) GobEncode() ([]byte, error) { return []byte(fmt.Sprint(s)), nil }
 
 // TraditionalFunc runs a service without FaaS, on the embedding program's own machines or clusters. jobIDs are all jobs of the blueprint, nil
 // where they are not known; sizing is what they need. See [WithTraditional].

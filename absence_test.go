@@ -1,0 +1,222 @@
+package serverless_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	serverless "github.com/tangle-network/blueprint-serverless"
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/faastest"
+)
+
+// lostLedger is a planner of a service with jobs 0 and 1 that another machine deployed.
+func lostLedger(t *testing.T, jobs string) *planner {
+	p := newPlanner(t)
+	p.deploy()
+	p.state, p.jobs = t.TempDir(), jobs
+	return p
+}
+
+func TestADeploymentWithoutTheLedgerTellsOfWhatItDoesNotKnow(t *testing.T) {
+	p := lostLedger(t, "f")
+	plan := p.plan()
+	svc, err := serverless.Deploy(t.Context(), p.spec, p.options()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, text := range map[string]string{"plan": strings.Join(plan.Warnings, "\n"), "service": strings.Join(svc.Warnings(), "\n")} {
+		if !strings.Contains(text, "svc/job0") || !strings.Contains(text, "svc/job1") || !strings.Contains(text, "RemoveUnknown") {
+			t.Errorf("the %s does not tell of what was taken over and of what is unknown: %q", what, text)
+		}
+	}
+	undeploy(t, svc)
+	if left := p.cloud.Units(); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+func TestUndeployRemovesWhatCarriesTheTagsAfterOneStaleList(t *testing.T) {
+	p := newPlanner(t)
+	p.deploy()
+	p.state, p.jobs = t.TempDir(), "f"
+	svc, err := serverless.Deploy(t.Context(), p.spec, p.options()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer svc.Close(context.Background())
+	stale := &staleList{Executor: p.cloud.Executor("svc"), times: 1}
+	again, err := serverless.OpenService(t.Context(), "svc", append(p.options(), serverless.WithExecutor(stale))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	undeploy(t, again)
+	if left := p.cloud.Units(); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// staleList is an executor whose List shows nothing for some times.
+type staleList struct {
+	faas.Executor
+	times int
+}
+
+func (s *staleList) List(ctx context.Context) ([]faas.State, error) {
+	if s.times--; s.times >= 0 {
+		return nil, nil
+	}
+	return s.Executor.List(ctx)
+}
+
+// A ledger that can be read and not written still tells what there is.
+func TestAStateDirectoryThatCannotBeWrittenLeavesNoFunctionsUntold(t *testing.T) {
+	s := spec(t)
+	cloud := faastest.NewMemory(faastest.WithJob(answer), faastest.WithoutList())
+	opts := func(jobs string) []serverless.DeployOption {
+		return []serverless.DeployOption{serverless.WithPolicy(policy(true, false)), serverless.WithMetadata(metadata(jobs)), serverless.WithoutRunner(), serverless.WithExecutor(cloud.Executor("svc"))}
+	}
+	svc, err := serverless.Deploy(t.Context(), s, opts("fff")...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := svc.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := serverless.DefaultStateDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ledgers, err := filepath.Glob(filepath.Join(dir, "*.ledger"))
+	if err != nil || len(ledgers) != 1 {
+		t.Fatalf("ledgers %v, %v", ledgers, err)
+	}
+	// A lock that cannot be opened: permissions do not stop a test that runs as root.
+	lock := strings.TrimSuffix(ledgers[0], ".ledger") + ".lock"
+	if err := errors.Join(os.RemoveAll(lock), os.Mkdir(lock, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	svc, err = serverless.Deploy(t.Context(), s, opts("f")...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := strings.Join(svc.Warnings(), "\n"); !strings.Contains(text, "no ledger is kept") {
+		t.Errorf("warnings: %q", text)
+	}
+	if got := cloud.Units(); len(got) != 1 || got[0] != "svc/job0" {
+		t.Errorf("deployed: %v", got)
+	}
+}
+
+// An error of the ledger says nothing of the provider: no deployment falls back because of it.
+func TestALedgerThatCannotBeWrittenAnyMoreIsTheErrorAndNoFallback(t *testing.T) {
+	s := spec(t)
+	state := t.TempDir()
+	broken := false
+	cloud := faastest.NewMemory(faastest.WithJob(answer), faastest.WithScript(func(c faastest.Call) *faastest.Fault {
+		if c.Op == faastest.OpConverge && !broken {
+			files, _ := filepath.Glob(filepath.Join(state, "*.ledger"))
+			broken = len(files) == 1 && os.Remove(files[0]) == nil && os.Mkdir(files[0], 0o700) == nil
+		}
+		return nil
+	}))
+	svc, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(true, true)), serverless.WithMetadata(metadata("f")), serverless.WithoutRunner(),
+		serverless.WithExecutor(cloud.Executor("svc")), serverless.WithStateDir(state))
+	if err == nil || svc != nil || !strings.Contains(err.Error(), "ledger") || !broken {
+		t.Errorf("service %v, error %v, ledger broken: %v", svc, err, broken)
+	}
+	if left := cloud.Units(); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+func TestRemoveUnknownDoesNotRemoveWhatADeploymentIsMaking(t *testing.T) {
+	p := newPlanner(t)
+	p.jobs = "f"
+	p.deploy()
+	handle, err := serverless.OpenService(t.Context(), "svc", append(p.options(), serverless.WithoutWaiting())...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	converging, goOn := make(chan struct{}), make(chan struct{})
+	held := append(p.options(), serverless.WithMetadata(metadata("ff")), serverless.WithExecutor(&heldConverge{p.cloud.Executor("svc"), "svc/job1", converging, goOn}))
+	deployed := make(chan error)
+	go func() {
+		svc, err := serverless.Deploy(context.Background(), p.spec, held...)
+		if err == nil {
+			err = svc.Close(context.Background())
+		}
+		deployed <- err
+	}()
+	<-converging
+	if err := handle.RemoveUnknown(t.Context()); !errors.Is(err, faas.ErrConflict) {
+		t.Errorf("error %v, want a conflict with the deployment", err)
+	}
+	close(goOn)
+	if err := <-deployed; err != nil {
+		t.Error(err)
+	}
+	if err := handle.RemoveUnknown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if got := p.cloud.Units(); len(got) != 2 {
+		t.Errorf("left: %v", got)
+	}
+}
+
+// heldConverge is an executor that makes a unit and returns only when it may.
+type heldConverge struct {
+	faas.Executor
+	unit            string
+	made, mayReturn chan struct{}
+}
+
+func (h *heldConverge) Converge(ctx context.Context, u faas.Unit, prior *faas.State, report func(faas.Progress)) (faas.State, error) {
+	state, err := h.Executor.Converge(ctx, u, prior, report)
+	if u.ID == h.unit {
+		close(h.made)
+		<-h.mayReturn
+	}
+	return state, err
+}
+
+// What an interrupted update left may be hidden by a read that is behind.
+func TestRecoverRemovesNothingThatWasWhole(t *testing.T) {
+	p := newPlanner(t)
+	p.jobs = "f"
+	p.deploy()
+	p.memMB = 1024
+	weather := faastest.Faults(faastest.Rule{Op: faastest.OpConverge, Fault: faastest.Fault{Kind: faastest.Denied}}, faastest.Rule{Op: faastest.OpRestore, Fault: faastest.Fault{Kind: faastest.Denied}})
+	if _, err := serverless.Deploy(t.Context(), p.spec, append(p.options(), serverless.WithExecutor(faastest.Faulty(p.cloud.Executor("svc"), weather)))...); err == nil {
+		t.Fatal("the update succeeded")
+	}
+	out, err := serverless.Recover(t.Context(), "svc", append(p.options(), serverless.WithExecutor(notFound{p.cloud.Executor("svc")}), serverless.WithPatience(time.Millisecond))...)
+	if err != nil || len(out.Removed) > 0 || len(out.Missing) != 1 {
+		t.Errorf("%+v, %v", out, err)
+	}
+	if got := p.cloud.Units(); len(got) != 1 {
+		t.Errorf("left: %v", got)
+	}
+	if infos, err := serverless.ListServices(serverless.WithStateDir(p.state)); err != nil || len(infos) != 1 || len(infos[0].Units) != 1 {
+		t.Errorf("the ledger forgot it: %+v, %v", infos, err)
+	}
+	svc, err := serverless.OpenService(t.Context(), "svc", p.options()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	undeploy(t, svc)
+	if left := p.cloud.Units(); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// notFound is an executor whose reads are behind.
+type notFound struct{ faas.Executor }
+
+func (notFound) Observe(_ context.Context, id string) (faas.State, error) {
+	return faas.State{}, faas.Errorf(faas.ErrNotFound, "observe", "memory", "no unit %s", id)
+}
