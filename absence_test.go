@@ -126,7 +126,7 @@ func TestALedgerThatCannotBeWrittenAnyMoreIsTheErrorAndNoFallback(t *testing.T) 
 	}))
 	svc, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(true, true)), serverless.WithMetadata(metadata("f")), serverless.WithoutRunner(),
 		serverless.WithExecutor(cloud.Executor("svc")), serverless.WithStateDir(state))
-	if err == nil || svc != nil || !strings.Contains(err.Error(), "ledger") || !broken {
+	if err == nil || svc != nil || !strings.Contains(err.Error(), "write ledger") || !broken {
 		t.Errorf("service %v, error %v, ledger broken: %v", svc, err, broken)
 	}
 	if left := cloud.Units(); len(left) > 0 {
