@@ -40,12 +40,13 @@ type Event struct {
 	Action     string        // in PhaseFunction: "create", "update", "remove" or "restore"; in PhaseOrchestrator and PhaseFallback: "start" or "stop"
 	Unit       string        // in PhaseObserve and PhaseFunction: the provider's name for the unit
 	JobIDs     []uint32      // the jobs concerned
-	Step       string        // of a progress event: "upload", "wait", ...
+	Step       string        // of a progress event: "upload", "wait", ...; "pause" if RetryIn is set
 	Bytes      int64         // of a progress event: uploaded so far
 	TotalBytes int64         // of a progress event: to upload
-	Attempt    int           // of an ended event: from 1, more where the provider throttled
+	Attempt    int           // of an ended event: from 1, more if the call was made again
+	RetryIn    time.Duration // of a progress event: the pause that begins, before the provider is asked again
 	Duration   time.Duration // of an ended event
-	Err        error         // of an ended event: why it failed
+	Err        error         // of an ended event: why it failed; of a pause: why it is made
 }
 
 // emitter gives the events of one operation to the caller's function, in order and one at a time. A
@@ -126,6 +127,8 @@ func (emit *emitter) step(s engine.Step) {
 	switch {
 	case s.Done:
 		e.Kind, e.Duration, e.Err = EventEnded, s.Duration, s.Err
+	case s.RetryIn > 0:
+		e.Kind, e.Step, e.RetryIn, e.Err = EventProgress, "pause", s.RetryIn, s.Err
 	case s.Progress != nil:
 		e.Kind, e.Step, e.Bytes, e.TotalBytes = EventProgress, s.Progress.Step, s.Progress.Bytes, s.Progress.TotalBytes
 	}

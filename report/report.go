@@ -14,7 +14,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// Slog logs every event: failures at level Error, ends at Info, starts and progress at Debug. An observation that finds nothing, which is what creations
+// Slog logs every event: failures at level Error, ends and pauses of a second or more at Info, starts and progress at Debug. An observation that finds nothing, which is what creations
 // begin with, is no failure. A nil logger is slog.Default at the time of the event.
 func Slog(logger *slog.Logger) func(serverless.Event) {
 	return func(e serverless.Event) {
@@ -26,7 +26,7 @@ func Slog(logger *slog.Logger) func(serverless.Event) {
 		switch {
 		case failed(e):
 			level = slog.LevelError
-		case e.Kind == serverless.EventEnded:
+		case e.Kind == serverless.EventEnded || e.RetryIn >= longPause:
 			level = slog.LevelInfo
 		}
 		ctx := context.Background()
@@ -47,7 +47,8 @@ func Slog(logger *slog.Logger) func(serverless.Event) {
 		add(e.TotalBytes > 0, slog.Int64("total_bytes", e.TotalBytes))
 		add(e.Attempt > 1, slog.Int("attempt", e.Attempt))
 		add(e.Kind == serverless.EventEnded, slog.Duration("duration", e.Duration))
-		add(failed(e), slog.Any("error", e.Err))
+		add(e.RetryIn > 0, slog.Duration("retry_in", e.RetryIn))
+		add(failed(e) || e.RetryIn > 0, slog.Any("error", e.Err))
 		l.LogAttrs(ctx, level, "deployment "+string(e.Kind), attrs...)
 	}
 }
@@ -82,7 +83,12 @@ func (l *lines) event(e serverless.Event) {
 		l.started[what]++
 		return
 	case serverless.EventProgress:
-		l.bytes[e.Unit] = e.Bytes
+		if e.Step != "pause" {
+			l.bytes[e.Unit] = e.Bytes
+		}
+		if e.RetryIn >= longPause {
+			_, _ = fmt.Fprintf(l.w, "%-12s %s waits %v: %v\n", what, e.Unit, round(e.RetryIn), e.Err)
+		}
 		return
 	}
 	l.ended[what]++
@@ -119,5 +125,8 @@ func round(d time.Duration) time.Duration {
 // failed reports whether an event tells of a failure.
 func failed(e serverless.Event) bool {
 	nothingThere := e.Phase == serverless.PhaseObserve && faas.CodeOf(e.Err) == faas.ErrNotFound
-	return e.Err != nil && !nothingThere
+	return e.Err != nil && !nothingThere && e.RetryIn == 0
 }
+
+// longPause is a pause that somebody who waits for the deployment should know of.
+const longPause = time.Second
