@@ -428,14 +428,13 @@ func (e *Engine) gaveUp(code faas.Code, verb string, reason error, format string
 	return out
 }
 
-// wrap gives err the job it concerns, keeping its code, and its cause for errors.As.
+// wrap gives err the job it concerns, keeping its code, and all that it wraps for errors.Is and errors.As.
 func (e *Engine) wrap(op string, unit faas.Unit, err error) error {
 	job := faas.NoJob
 	if len(unit.Functions) == 1 {
 		job = int64(unit.Functions[0].JobID)
 	}
-	var fe *faas.Error
-	if errors.As(err, &fe) {
+	if fe, ok := err.(*faas.Error); ok { // not errors.As: what wraps one has to stay
 		if fe.JobID >= 0 || job == faas.NoJob {
 			return err
 		}
@@ -443,7 +442,12 @@ func (e *Engine) wrap(op string, unit faas.Unit, err error) error {
 		named.JobID = job
 		return &named
 	}
-	return &faas.Error{Op: op, Provider: e.provider, JobID: job, Code: faas.CodeOf(err), Err: err}
+	out := &faas.Error{Op: op, Provider: e.provider, JobID: job, Code: faas.CodeOf(err), Err: err}
+	var fe *faas.Error
+	if errors.As(err, &fe) {
+		out.RetryAfter, out.Leftovers, out.Unsettled = fe.RetryAfter, fe.Leftovers, fe.Unsettled
+	}
+	return out
 }
 
 // failure is the error of a whole operation: the first cause, then what else failed, then what was left behind.
