@@ -20,9 +20,9 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/tangle/tangletest"
 )
 
-// regions is a provider whose region comes from $REGIONS_REGION if the configuration names none, and that
-// has a cloud of its own in each. Clouds are registered by tests for as long as they run.
-const regions = "regions"
+// regions stands in for a provider that these tests do not link. Its region comes from
+// $REGIONS_REGION if the configuration names none, and it has a cloud of its own in each. Clouds are registered by tests for as long as they run.
+const regions = faas.AzureFunctions
 
 var regionClouds struct {
 	sync.Mutex
@@ -63,7 +63,7 @@ func inRegions(t *testing.T, names ...string) map[string]*faastest.Cloud {
 // inRegion is a policy for the region; empty: the one of the environment.
 func inRegion(region string) *serverless.Policy {
 	p := policy(true, false)
-	p.Serverless.Provider = serverless.ProviderSettings{Type: regions, Region: region}
+	p.Serverless.Provider = serverless.ProviderSettings{Type: regions, Region: region, SubscriptionID: "sub"}
 	return p
 }
 
@@ -430,7 +430,7 @@ func TestARunnerIsToldTheOptionsThatAFunctionWasDeployedWith(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := faas.RunnerFunction{Provider: regions, FunctionID: "svc/job0", Service: "svc", Region: "north", Options: map[string]string{"alias": "live"}}
+	want := faas.RunnerFunction{Provider: regions, FunctionID: "svc/job0", Service: "svc", Region: "north", SubscriptionID: "sub", Options: map[string]string{"alias": "live"}}
 	if diff := gocmp.Diff(want, told[0]); diff != "" {
 		t.Errorf("the runner's configuration (-want +got):\n%s", diff)
 	}
