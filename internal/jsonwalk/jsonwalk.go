@@ -85,20 +85,29 @@ func ValueEnd(data []byte) int {
 	return len(data)
 }
 
-// stringEnd returns where the quote stands that ends the string that begins at i. It looks for quotes with IndexByte, because strings may be
-// millions of bytes long.
-func stringEnd(data []byte, i int) int {
+// stringEnd returns where the quote stands that ends the string that begins at i, or the length of data if none does.
+func stringEnd(data []byte, i int) int { return stringEndBy(bytes.IndexByte, data, i) }
+
+// stringEndBy looks for quotes and backslashes with index, which is bytes.IndexByte but for tests that count what it
+// looks at: strings may be millions of bytes long. A quote that was found stays found while the backslashes before it
+// are passed, so that no byte is looked at more than twice.
+func stringEndBy(index func([]byte, byte) int, data []byte, i int) int {
 	for i++; i < len(data); {
-		quote := bytes.IndexByte(data[i:], '"')
+		quote := index(data[i:], '"')
 		if quote < 0 {
 			break
 		}
 		quote += i
-		escape := bytes.IndexByte(data[i:quote], '\\')
-		if escape < 0 {
+		for i < quote {
+			escape := index(data[i:quote], '\\')
+			if escape < 0 {
+				return quote
+			}
+			i += escape + 2
+		}
+		if i == quote {
 			return quote
 		}
-		i += escape + 2
 	}
 	return len(data)
 }

@@ -44,6 +44,59 @@ func TestNestingIsBounded(t *testing.T) {
 	}
 }
 
+// hostileStrings are beginnings of JSON texts that tempt a scanner to look at the same bytes again and again.
+func hostileStrings(n int) map[string]string {
+	return map[string]string{
+		"backslashes":                    `"` + strings.Repeat(`\\`, n) + `"`,
+		"backslashes that never end":     `"` + strings.Repeat(`\\`, n),
+		"quotes":                         `"` + strings.Repeat(`\"`, n) + `"`,
+		"backslashes and quotes":         `"` + strings.Repeat(`\\\"`, n) + `"`,
+		"line breaks":                    `"` + strings.Repeat(`\n`, n) + `"`,
+		"plain":                          `"` + strings.Repeat("ab", n) + `"`,
+		"plain, and a backslash at last": `"` + strings.Repeat("ab", n) + `\\"`,
+		"a quote that is missing":        strings.Repeat(`"\\`, n),
+	}
+}
+
+func TestNoByteOfAStringIsLookedAtMoreThanTwice(t *testing.T) {
+	for name, text := range hostileStrings(2000) {
+		looked := 0
+		end := stringEndBy(func(b []byte, c byte) int {
+			i := bytes.IndexByte(b, c)
+			looked += i + 1
+			if i < 0 {
+				looked += len(b)
+			}
+			return i
+		}, []byte(text), 0)
+		if looked > 2*len(text) {
+			t.Errorf("%s: %d bytes were looked at in a text of %d", name, looked, len(text))
+		}
+		if want := stringEnd([]byte(text), 0); end != want {
+			t.Errorf("%s: ends at %d and %d", name, end, want)
+		}
+	}
+}
+
+func TestWalkingAllocatesNothingButNames(t *testing.T) {
+	for name, text := range hostileStrings(1 << 16) {
+		data := []byte(`{"a":[` + text + `],"b":{"c":` + text + `}}`)
+		if allocs := testing.AllocsPerRun(3, func() {
+			if !Valid(data) {
+				return
+			}
+			_ = Members(data, func(_ string, value []byte) error {
+				if value[0] == '[' {
+					return Elements(value, func([]byte) error { return nil })
+				}
+				return Members(value, func(string, []byte) error { return nil })
+			})
+		}); allocs > 20 {
+			t.Errorf("%s: %v allocations", name, allocs)
+		}
+	}
+}
+
 // FuzzWalk holds the walk to encoding/json: the parts of valid JSON are valid JSON, and as many.
 func FuzzWalk(f *testing.F) {
 	for _, seed := range []string{`{}`, `[]`, `{"a":[1,"\\",{}],"b":"\""}`, `[[],[[]],"x",1e5]`, ` [ 1 , 2 ] `, `{"a":1,"a":2}`} {
