@@ -39,7 +39,7 @@ type policySource struct {
 //
 // If there is no file, LoadPolicy returns the defaults and no error. With any other trouble it returns an error and, beside it, the defaults, for
 // a caller that chooses to go on with serverless turned off: the policy is never nil. The error is ErrInvalidArgument for content,
-// ErrTooLarge for more than 1 MiB, ErrPermissionDenied for a file that may not be read; it names the file and, for content, line, column and field,
+// or a TOML file of more than 4096 keys and values, ErrTooLarge for more than 1 MiB, ErrPermissionDenied for a file that may not be read; it names the file and, for content, line, column and field,
 // and a *[PolicyError] in its chain holds them.
 func LoadPolicy(opts ...PolicyOption) (*Policy, error) {
 	p := DefaultPolicy()

@@ -14,8 +14,8 @@ import (
 
 func parseTOML(src []byte) (*Document, error) {
 	index, scanErr := scanTOML(src)
-	if deep, ok := errors.AsType[*errTooDeep](scanErr); ok {
-		return nil, &deep.SyntaxError
+	if limit, ok := errors.AsType[*errTooMuch](scanErr); ok {
+		return nil, &limit.SyntaxError
 	}
 	var tree map[string]any
 	if err := toml.Unmarshal(src, &tree); err != nil {

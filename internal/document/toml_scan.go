@@ -65,6 +65,7 @@ func (n *tomlNode) place(name, start, end int) {
 type tomlScanner struct {
 	src   []byte
 	pos   int
+	parts int // keys and values so far
 	index tomlIndex
 }
 
@@ -107,11 +108,22 @@ func (s *tomlScanner) fail(format string, args ...any) error {
 	return &SyntaxError{Offset: s.pos, Msg: fmt.Sprintf(format, args...)}
 }
 
-// errTooDeep is told from other trouble of the scanner, because the decoder would go on.
-type errTooDeep struct{ SyntaxError }
+// errTooMuch is told from other trouble of the scanner, because the decoder would go on.
+type errTooMuch struct{ SyntaxError }
 
-func (s *tomlScanner) tooDeep() error {
-	return &errTooDeep{SyntaxError{Offset: s.pos, Msg: fmt.Sprintf("nested more than %d levels deep", maxDepth)}}
+func (s *tomlScanner) tooMuch(format string, most int) error {
+	return &errTooMuch{SyntaxError{Offset: s.pos, Msg: fmt.Sprintf(format, most)}}
+}
+
+// check counts a key or a value so many levels below the root.
+func (s *tomlScanner) check(depth int) error {
+	if depth > maxDepth {
+		return s.tooMuch("nested more than %d levels deep", maxDepth)
+	}
+	if s.parts++; s.parts > maxTOML {
+		return s.tooMuch("more than %d keys and values in one TOML file: write it as JSON", maxTOML)
+	}
+	return nil
 }
 
 func (s *tomlScanner) peek() byte {
@@ -215,8 +227,8 @@ func (s *tomlScanner) key(depth int) ([]string, error) {
 			}
 			names = append(names, string(s.src[start:s.pos]))
 		}
-		if depth+len(names) > maxDepth {
-			return nil, s.tooDeep()
+		if err := s.check(depth + len(names)); err != nil {
+			return nil, err
 		}
 		s.space()
 		if s.peek() != '.' {
@@ -227,8 +239,8 @@ func (s *tomlScanner) key(depth int) ([]string, error) {
 }
 
 func (s *tomlScanner) value(node *tomlNode, depth int) error {
-	if depth > maxDepth {
-		return s.tooDeep()
+	if err := s.check(depth); err != nil {
+		return err
 	}
 	switch s.peek() {
 	case '"', '\'':
