@@ -39,23 +39,11 @@ func (b *Binary) inspectFormat(r io.ReaderAt) error {
 }
 
 func (b *Binary) inspectELF(r io.ReaderAt) error {
-	f, err := elf.NewFile(r)
+	f, err := readELF(r, b.Size)
 	if err != nil {
 		return fmt.Errorf("a damaged or incomplete ELF file: %w", err)
 	}
-	b.Arch = elfArch(f)
-	for _, p := range f.Progs {
-		if p.Type == elf.PT_INTERP {
-			path := make([]byte, min(p.Filesz, 4096))
-			n, err := p.ReadAt(path, 0)
-			if err != nil && err != io.EOF {
-				return fmt.Errorf("a damaged or incomplete ELF file: %w", err)
-			}
-			path, _, _ = bytes.Cut(path[:n], []byte{0})
-			b.Interpreter = string(path)
-			break
-		}
-	}
+	b.Arch, b.Interpreter, b.Libraries = elfArch(f.FileHeader), f.interpreter, f.libraries
 	switch {
 	case f.Type == elf.ET_EXEC:
 	case f.Type == elf.ET_DYN && (f.Entry != 0 || b.Interpreter != ""): // position-independent
@@ -66,17 +54,14 @@ func (b *Binary) inspectELF(r io.ReaderAt) error {
 	default:
 		return fmt.Errorf("an ELF file of type %v, not an executable", f.Type)
 	}
-	if b.Libraries, err = f.ImportedLibraries(); err != nil {
-		return fmt.Errorf("a damaged or incomplete ELF file: %w", err)
-	}
 	b.Static = b.Interpreter == "" && len(b.Libraries) == 0
-	b.OS = elfOS(f, b.Interpreter)
+	b.OS = elfOS(f.OSABI, b.Interpreter)
 	return nil
 }
 
 // elfOS tells the system. Linux is told by what is left: neither its compilers nor Go mark its files.
-func elfOS(f *elf.File, interpreter string) string {
-	switch f.OSABI {
+func elfOS(abi elf.OSABI, interpreter string) string {
+	switch abi {
 	case elf.ELFOSABI_NONE, elf.ELFOSABI_LINUX:
 		switch {
 		case strings.HasPrefix(interpreter, "/system/bin/linker"):
@@ -96,10 +81,10 @@ func elfOS(f *elf.File, interpreter string) string {
 	case elf.ELFOSABI_SOLARIS:
 		return "solaris"
 	}
-	return strings.ToLower(strings.TrimPrefix(f.OSABI.String(), "ELFOSABI_"))
+	return strings.ToLower(strings.TrimPrefix(abi.String(), "ELFOSABI_"))
 }
 
-func elfArch(f *elf.File) Arch {
+func elfArch(f elf.FileHeader) Arch {
 	wide, little := f.Class == elf.ELFCLASS64, f.Data == elf.ELFDATA2LSB
 	type machine struct {
 		elf.Machine

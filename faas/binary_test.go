@@ -2,16 +2,19 @@ package faas
 
 import (
 	"bytes"
+	"compress/zlib"
 	"crypto/sha256"
 	"debug/elf"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/metrics"
 	"slices"
 	"strings"
 	"testing"
@@ -293,14 +296,153 @@ func TestChecksSayWhatToDo(t *testing.T) {
 	}
 }
 
+// elfBomb is a small ELF file whose sections say that they are large.
+type elfBomb struct {
+	dynamic, names, sectionNames []byte // the contents of .dynamic, of the table that it is linked to, and of .shstrtab
+	compressed                   int    // which of them is: its index above and 1
+	sections                     int    // how many more there are, all with the first name
+}
+
+func (s elfBomb) bytes() []byte {
+	le := binary.LittleEndian
+	const unpacked = 16 << 20
+	parts := [][]byte{s.dynamic, s.names, s.sectionNames}
+	if i := s.compressed - 1; i >= 0 {
+		var b bytes.Buffer
+		if err := binary.Write(&b, le, elf.Chdr64{Type: uint32(elf.COMPRESS_ZLIB), Size: unpacked, Addralign: 1}); err != nil {
+			panic(err)
+		}
+		z := zlib.NewWriter(&b)
+		z.Write(make([]byte, unpacked))
+		z.Close()
+		parts[i] = b.Bytes()
+	}
+	kinds := []elf.SectionType{elf.SHT_DYNAMIC, elf.SHT_STRTAB, elf.SHT_STRTAB}
+	headers := []elf.Section64{{}}
+	at := uint64(64)
+	for i, part := range parts {
+		h := elf.Section64{Type: uint32(kinds[i]), Off: at, Size: uint64(len(part)), Link: 2}
+		if s.compressed == i+1 {
+			h.Flags = uint64(elf.SHF_COMPRESSED)
+		}
+		headers, at = append(headers, h), at+uint64(len(part))
+	}
+	headers = append(headers, make([]elf.Section64, s.sections)...)
+	h := elf.Header64{
+		Type: uint16(elf.ET_EXEC), Machine: uint16(elf.EM_X86_64), Version: 1, Entry: 1, Shoff: at, Ehsize: 64, Shentsize: 64,
+		Shnum: uint16(len(headers)), Shstrndx: 3,
+	}
+	copy(h.Ident[:], elf.ELFMAG)
+	h.Ident[elf.EI_CLASS], h.Ident[elf.EI_DATA], h.Ident[elf.EI_VERSION] = byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), 1
+	var out bytes.Buffer
+	for _, part := range []any{h, parts[0], parts[1], parts[2], headers} {
+		if err := binary.Write(&out, le, part); err != nil {
+			panic(err)
+		}
+	}
+	return out.Bytes()
+}
+
+// allocated is how many bytes this process has allocated so far.
+func allocated() uint64 {
+	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	metrics.Read(sample)
+	return sample[0].Value.Uint64()
+}
+
+// The headers of a file are foreign: an upload to a platform is inspected before anything else is done with it.
+func TestInspectBinaryTakesNoMoreMemoryThanTheFile(t *testing.T) {
+	long := append(bytes.Repeat([]byte{'x'}, 200<<10), 0)
+	var needed []byte // the same long name again and again
+	for range 2000 {
+		needed = binary.LittleEndian.AppendUint64(needed, uint64(elf.DT_NEEDED))
+		needed = binary.LittleEndian.AppendUint64(needed, 1)
+	}
+	for name, tt := range map[string]struct {
+		content []byte
+		want    string // in the error; empty: there is none
+	}{
+		"compressed dynamic section":  {elfBomb{names: []byte{0}, sectionNames: []byte{0}, compressed: 1}.bytes(), "not stored as they are loaded"},
+		"compressed library names":    {elfBomb{names: []byte{0}, sectionNames: []byte{0}, compressed: 2}.bytes(), "not stored as they are loaded"},
+		"compressed section names":    {elfBomb{names: []byte{0}, sectionNames: []byte{0}, compressed: 3}.bytes(), ""},
+		"a long library, many times":  {elfBomb{dynamic: needed, names: long, sectionNames: []byte{0}}.bytes(), "more than 1024 libraries"},
+		"a long library, some times":  {elfBomb{dynamic: needed[:16*1000], names: long, sectionNames: []byte{0}}.bytes(), ""},
+		"a long section name":         {elfBomb{names: []byte{0}, sectionNames: long, sections: 2000}.bytes(), ""},
+		"more sections than the file": {slices.Concat(staticLinux.bytes()[:60], []byte{0xff, 0xfe}, staticLinux.bytes()[62:]), "headers reach beyond"},
+		"a fat Mach-O file of many":   {append([]byte("\xca\xfe\xba\xbe\x00\x00\x00\x2c"), bytes.Repeat([]byte{0xff}, 4096)...), ""},
+		"a PE file of nothing else":   {append(peFile(0x8664), bytes.Repeat([]byte{0xff}, 4096)...), ""},
+		"a script of one long line":   {append([]byte("#!"), bytes.Repeat([]byte{'x'}, 1<<20)...), ""},
+	} {
+		b := Binary{Path: "job", Size: int64(len(tt.content))}
+		before := allocated()
+		err := b.inspectFormat(bytes.NewReader(tt.content))
+		const most = 12 << 20 // as many names as there may be, of the longest, and their buffers
+		if cost := allocated() - before; cost > most {
+			t.Errorf("%s: %d bytes were allocated for a file of %d", name, cost, b.Size)
+		}
+		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestELFFilesAreReadAsTheStandardLibraryDoes(t *testing.T) {
+	files := map[string][]byte{
+		"dynamic": elfSpec{machine: elf.EM_X86_64, kind: elf.ET_DYN, entry: 1, interp: "/lib64/ld-linux-x86-64.so.2", libs: []string{"libssl.so.3", "libc.so.6"}}.bytes(),
+		"static":  staticLinux.bytes(),
+	}
+	for _, path := range []string{"/proc/self/exe", "/bin/ls", "/bin/sh", "/usr/bin/git", "/usr/bin/python3"} {
+		if content, err := os.ReadFile(path); err == nil { // as far as this system has them
+			files[path] = content
+		}
+	}
+	for name, content := range files {
+		want, err := elf.NewFile(bytes.NewReader(content))
+		if err != nil {
+			continue // no ELF file
+		}
+		libraries, err := want.ImportedLibraries()
+		if err != nil {
+			t.Fatal(err)
+		}
+		interpreter := ""
+		for _, p := range want.Progs {
+			if p.Type == elf.PT_INTERP {
+				text, err := io.ReadAll(p.Open())
+				if err != nil {
+					t.Fatal(err)
+				}
+				interpreter = strings.TrimRight(string(text), "\x00")
+			}
+		}
+		got, err := readELF(bytes.NewReader(content), int64(len(content)))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if diff := cmp.Diff(want.FileHeader, got.FileHeader); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+		if diff := cmp.Diff(libraries, got.libraries, cmpopts.EquateEmpty()); diff != "" || got.interpreter != interpreter {
+			t.Errorf("%s: its loader is %q, want %q: %s", name, got.interpreter, interpreter, diff)
+		}
+	}
+}
+
 func FuzzInspectBinary(f *testing.F) {
 	f.Add(staticLinux.bytes())
 	f.Add(elfSpec{machine: elf.EM_X86_64, kind: elf.ET_DYN, entry: 1, interp: "/lib64/ld-linux-x86-64.so.2", libs: []string{"libc.so.6"}}.bytes())
 	f.Add(peFile(0x8664))
 	f.Add([]byte("\xca\xfe\xba\xbe\x00\x00\x00\x02more"))
 	f.Add([]byte("#! /bin/sh"))
+	f.Add(elfBomb{dynamic: make([]byte, 32), names: []byte("\x00libc.so.6\x00"), sectionNames: []byte{0}, sections: 3}.bytes())
 	f.Fuzz(func(t *testing.T, content []byte) {
 		b := Binary{Path: "job", Size: int64(len(content))}
+		before := allocated()
+		_ = b.inspectFormat(bytes.NewReader(content))
+		if cost := allocated() - before; cost > 12<<20 {
+			t.Fatalf("%d bytes were allocated for a file of %d", cost, b.Size)
+		}
 		if err := b.inspect(bytes.NewReader(content), sha256.New()); err != nil && !errors.Is(err, ErrInvalidArgument) {
 			t.Fatal(err)
 		}
