@@ -42,8 +42,8 @@ type client struct {
 // node is one URL.
 type node struct {
 	url     *url.URL
-	secrets []string // parts of the URL that must not be printed
-	noBatch bool     // it was found to refuse batches
+	hide    *strings.Replacer // of what must not be printed of the URL
+	noBatch bool              // it was found to refuse batches
 }
 
 func newClient(urls []string, httpClient *http.Client, timeout time.Duration) (*client, error) {
@@ -84,34 +84,39 @@ func newNode(raw string) (*node, error) {
 	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
 		return nil, errors.New("must begin with http:// or https:// and name a host")
 	}
-	n := &node{url: u}
-	if u.User != nil {
-		password, _ := u.User.Password()
-		n.secrets = append(n.secrets, u.User.Username(), password)
-	}
-	for _, part := range strings.Split(u.Path, "/") {
-		if len(part) >= 16 { // hosted nodes carry their keys there
-			n.secrets = append(n.secrets, part)
-		}
-	}
-	for _, values := range u.Query() {
-		n.secrets = append(n.secrets, values...)
-	}
-	return n, nil
+	return &node{url: u, hide: hider(secrets(u))}, nil
 }
 
 // String names the node without what may be secret: hosted nodes carry keys in path and query.
 func (n *node) String() string { return n.url.Scheme + "://" + n.url.Host }
 
-// scrub takes the URL's secrets out of foreign text.
-func (n *node) scrub(text string) string {
-	for _, secret := range n.secrets {
-		if len(secret) >= 4 {
-			text = strings.ReplaceAll(text, secret, "***")
+// scrub takes the URL's secrets out of foreign text. It comes before any cut, which could leave a part of one.
+func (n *node) scrub(text string) string { return n.hide.Replace(text) }
+
+// scrubQuoted is scrub for a text with quotations in it, as errors about foreign text have them.
+func (n *node) scrubQuoted(text string) string {
+	var b strings.Builder
+	for {
+		at := max(strings.IndexByte(text, '"'), 0)
+		quotation, err := strconv.QuotedPrefix(text[at:])
+		if err != nil {
+			break // there is none
 		}
+		said, _ := strconv.Unquote(quotation)
+		b.WriteString(n.scrub(text[:at]) + strconv.Quote(n.scrub(said)))
+		text = text[at+len(quotation):]
 	}
-	return text
+	return b.String() + n.scrub(text)
 }
+
+// scrubbedError is an error whose text may hold foreign text.
+type scrubbedError struct {
+	text string
+	err  error
+}
+
+func (e *scrubbedError) Error() string { return e.text }
+func (e *scrubbedError) Unwrap() error { return e.err }
 
 // do sends the calls, as one batch where the node takes batches, and returns their answers in the same order. It tries the nodes in turn, and
 // after a pause those again where that may help. The error is an *Error.
@@ -220,7 +225,7 @@ func (c *client) ask(ctx context.Context, n *node, calls []call) ([]answer, *Err
 					n.noBatch = true
 				}
 			} else if parseErr != nil {
-				err = errorf(ErrMalformed, "node %s: answer malformed: %s", n, n.scrub(parseErr.Error()))
+				err = errorf(ErrMalformed, "node %s: answer malformed: %s", n, n.malformed(parseErr))
 			}
 		} else if refusesBatches(err.Status) {
 			n.noBatch = true
@@ -239,7 +244,7 @@ func (c *client) ask(ctx context.Context, n *node, calls []call) ([]answer, *Err
 			}
 			var parseErr error
 			if answers[i], parseErr = parseSingle(body); parseErr != nil {
-				return nil, errorf(ErrMalformed, "node %s: answer to %s malformed: %s", n, one.method, n.scrub(parseErr.Error()))
+				return nil, errorf(ErrMalformed, "node %s: answer to %s malformed: %s", n, one.method, n.malformed(parseErr))
 			}
 			if rpcErr := answers[i].err; rpcErr != nil && one.required && !rpcErr.reverted() {
 				return nil, n.rpcError(rpcErr, one.method) // the others would be of no use
@@ -292,6 +297,9 @@ func (c *client) post(ctx context.Context, n *node, body []byte) ([]byte, *Error
 		return nil, c.transportError(ctx, n, err)
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusSwitchingProtocols { // its body is the connection, which no context closes
+		return nil, n.statusError(resp)
+	}
 	if resp.StatusCode != http.StatusOK {
 		return nil, n.httpError(resp)
 	}
@@ -336,21 +344,37 @@ func (c *client) transportError(ctx context.Context, n *node, err error) *Error 
 		// Not worth repeating: this node has had its time, and another one may be waiting.
 		return errorf(ErrTimeout, "node %s did not answer within %v", n, c.timeout)
 	}
-	e := errorf(ErrUnreachable, "node %s is unreachable: %w", n, err)
+	// What net/http cannot read stands in its error.
+	e := errorf(ErrUnreachable, "node %s is unreachable: %w", n, &scrubbedError{clip(n.scrubQuoted(err.Error())), err})
 	var certificate *tls.CertificateVerificationError
 	var dns *net.DNSError
 	e.again = !errors.As(err, &certificate) && !(errors.As(err, &dns) && dns.IsNotFound)
 	return e
 }
 
-// httpError is what a status other than 200 means.
-func (n *node) httpError(resp *http.Response) *Error {
-	head, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody)) // only for the message
+// malformed is the text of an error that may hold foreign text.
+func (n *node) malformed(err error) string {
+	if garbage, ok := err.(*errNotJSON); ok {
+		return (&errNotJSON{n.scrub(garbage.begin)}).Error()
+	}
+	return n.scrubQuoted(err.Error())
+}
+
+// statusError is what a status other than 200 means. The server's own words for it are foreign text.
+func (n *node) statusError(resp *http.Response) *Error {
 	text := http.StatusText(resp.StatusCode)
 	if text != "" {
 		text = " " + text
 	}
 	e := errorf(ErrHTTP, "node %s answered with HTTP %d%s", n, resp.StatusCode, text)
+	e.Status = resp.StatusCode
+	return e
+}
+
+// httpError is what a status other than 200 means, and what the body says of it.
+func (n *node) httpError(resp *http.Response) *Error {
+	head, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody)) // only for the message
+	e := n.statusError(resp)
 	if a, err := parseSingle(head); (err == nil || a.err != nil) && a.err != nil {
 		e = n.rpcError(a.err, "with HTTP "+strconv.Itoa(resp.StatusCode))
 	}

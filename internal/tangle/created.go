@@ -64,7 +64,7 @@ func (w *walk) times(ctx context.Context, blocks ...uint64) ([]uint64, error) {
 			return nil, a.err
 		}
 		if times[i], err = blockMember(a.result, "timestamp"); err != nil {
-			return nil, fmt.Errorf("block %d: %w", blocks[i], err)
+			return nil, fmt.Errorf("block %d: %s", blocks[i], w.client.nodes[0].malformed(err))
 		}
 	}
 	return times, nil

@@ -1,15 +1,22 @@
 package tangle_test
 
 import (
+	"bufio"
 	"context"
+	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -304,6 +311,204 @@ func TestCredentialsAreNeverPrinted(t *testing.T) {
 				if err == nil || strings.Contains(fmt.Sprintf("%v %+v %#v", err, err, err.Error()), secret) {
 					t.Errorf("%s: %v", strings.ReplaceAll(url, secret, "SECRET"), err)
 				}
+			}
+		})
+	}
+}
+
+// echoed returns what a careless node may know of the credentials that it is sent, as text in its answers.
+func echoed(r *http.Request) map[string]string {
+	user, password, _ := r.BasicAuth()
+	texts := map[string]string{
+		"header": r.Header.Get("Authorization"), "URI": r.RequestURI, "query": r.URL.Query().Get("key"), "path": r.URL.Path,
+		"user": user, "password": password, "unpadded": strings.TrimRight(r.Header.Get("Authorization"), "="),
+		"URL with user": (&url.URL{Scheme: "http", Host: r.Host, User: url.UserPassword(user, password), Path: r.URL.Path}).String(),
+		"lower escapes": strings.ToLower(url.QueryEscape(password)),
+	}
+	for name, text := range maps.Clone(texts) {
+		quoted, _ := json.Marshal(text) // a string
+		texts[name+" in JSON"] = string(quoted)
+		texts[name+" in ASCII JSON"] = strings.ReplaceAll(strconv.QuoteToASCII(text), "/", `\/`)
+	}
+	return texts
+}
+
+// Whatever a node repeats of the credentials, in whatever form and wherever in its answer, is not printed, nor a part of
+// it that a cut leaves.
+func TestEchoedCredentialsAreNeverPrinted(t *testing.T) {
+	t.Parallel()
+	const user, password, key = "operator-1", `p@ss/wörd "&+<1>`, "k3y/=&0123456789-abcdef"
+	var attempt, offset int
+	var form string
+	raw := func(w http.ResponseWriter, format string, args ...any) {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			panic(err)
+		}
+		fmt.Fprintf(conn, format, args...)
+		conn.Close()
+	}
+	answers := map[string]func(w http.ResponseWriter, text string){
+		"no JSON":         func(w http.ResponseWriter, text string) { answer(w, 200, text) },
+		"an error's body": func(w http.ResponseWriter, text string) { answer(w, 404, text) },
+		"a message": func(w http.ResponseWriter, text string) {
+			message, _ := json.Marshal(map[string]any{"id": 1, "error": map[string]any{"code": -32000, "message": text}})
+			answer(w, 400, string(message))
+		},
+		"a reverted call": func(w http.ResponseWriter, text string) {
+			message, _ := json.Marshal("execution reverted " + text)
+			answer(w, 200, `{"id":1,"error":{"code":3,"message":`+string(message)+`}}`)
+		},
+		"a number": func(w http.ResponseWriter, text string) {
+			message, _ := json.Marshal(text)
+			answer(w, 200, `{"id":1,"result":`+string(message)+`}`)
+		},
+		"the status": func(w http.ResponseWriter, text string) {
+			raw(w, "HTTP/1.1 404 %s\r\nContent-Length: 0\r\n\r\n", text)
+		},
+		"no HTTP":  func(w http.ResponseWriter, text string) { raw(w, "%s\r\n\r\n", text) },
+		"a header": func(w http.ResponseWriter, text string) { raw(w, "HTTP/1.1 200 OK\r\n%s\r\n\r\n", text) },
+	}
+	var how func(http.ResponseWriter, string)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		attempt++
+		how(w, strings.Repeat("x", offset)+echoed(r)[form])
+	}))
+	defer server.Close()
+	u, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User, u.Path, u.RawQuery = url.UserPassword(user, password), "/v3/"+"0123456789-path-key", url.Values{"key": {key}}.Encode()
+	sent, err := http.NewRequest(http.MethodPost, u.String(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent.SetBasicAuth(user, password)
+	sent.RequestURI = u.RequestURI()
+	leaks := []string{user, password, key, "path-key", base64.StdEncoding.EncodeToString([]byte(user + ":" + password))}
+	for name, f := range answers {
+		how = f
+		for form = range echoed(sent) {
+			offsets := []int{0, 20, 32, 190}             // so that cuts go through it
+			if name == "no HTTP" || name == "a header" { // which is tried again and again
+				if offsets = nil; form == "header" || form == "query in JSON" {
+					offsets = []int{0, 170}
+				}
+			}
+			for _, offset = range offsets {
+				_, err := tangle.Read(t.Context(), tangle.Config{URLs: []string{u.String()}, Contract: &contract, Timeout: time.Minute}, 0)
+				if err == nil {
+					t.Fatalf("%s, %s: no error", name, form)
+				}
+				text := strings.ToLower(fmt.Sprintf("%v %+v", err, err))
+				for _, leak := range leaks {
+					for i := range len(leak) - 5 { // also a part of it
+						if part := leak[i : i+6]; strings.Contains(text, strings.ToLower(part)) {
+							t.Fatalf("%s, %s behind %d characters: %q is in %v", name, form, offset, part, err)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+func answer(w http.ResponseWriter, status int, body string) {
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, body)
+}
+
+// hanging serves a conversation over bare connections: f gets each, behind the request.
+func hanging(t *testing.T, f func(conn net.Conn)) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var served sync.WaitGroup
+	t.Cleanup(func() { l.Close(); served.Wait() })
+	served.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			served.Go(func() {
+				defer conn.Close()
+				defer context.AfterFunc(t.Context(), func() { conn.Close() })()
+				if req, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+					_, _ = io.CopyN(io.Discard, req.Body, req.ContentLength)
+					f(conn)
+				}
+			})
+		}
+	})
+	return "http://" + l.Addr().String()
+}
+
+// untilClosed waits until the other side has closed the connection.
+func untilClosed(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }
+
+func repeat(text string) func(net.Conn) {
+	return func(conn net.Conn) {
+		for {
+			if _, err := io.WriteString(conn, text); err != nil {
+				return
+			}
+		}
+	}
+}
+
+// A node that never comes to an end must not hold its caller longer than it may take, whatever it does in that time.
+func TestNoNodeHoldsItsCaller(t *testing.T) {
+	const switched = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+	for name, test := range map[string]struct {
+		f    func(net.Conn)
+		kind tangle.Kind
+	}{
+		"another protocol":            {func(conn net.Conn) { _, _ = io.WriteString(conn, switched); untilClosed(conn) }, tangle.ErrHTTP},
+		"another protocol, and words": {func(conn net.Conn) { _, _ = io.WriteString(conn, switched); repeat("word ")(conn) }, tangle.ErrHTTP},
+		"information without end":     {repeat("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"), ""},
+		"headers without end": {func(conn net.Conn) {
+			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\n")
+			repeat("X-More: and more\r\n")(conn)
+		}, ""},
+		"nothing at all": {untilClosed, tangle.ErrTimeout},
+		"a body that trickles": {func(conn net.Conn) {
+			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n[")
+			untilClosed(conn)
+		}, tangle.ErrTimeout},
+		"an error's body that trickles": {func(conn net.Conn) {
+			_, _ = io.WriteString(conn, "HTTP/1.1 500 Oh\r\nContent-Length: 1000000\r\n\r\n[")
+			untilClosed(conn)
+		}, tangle.ErrHTTP},
+		"a body without end": {func(conn net.Conn) {
+			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\n\r\n")
+			repeat(strings.Repeat("[", 64<<10))(conn)
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const enough = 200 * time.Millisecond
+			cfg := tangle.Config{URLs: []string{hanging(t, test.f)}, Contract: &contract, Timeout: enough}
+			for what, f := range map[string]func(context.Context) error{
+				"Read":     func(ctx context.Context) error { _, err := tangle.Read(ctx, cfg, 0); return err },
+				"ReadHead": func(ctx context.Context) error { _, err := tangle.ReadHead(ctx, cfg); return err },
+			} {
+				ended := make(chan error, 1)
+				ctx, cancel := context.WithCancel(t.Context())
+				go func() { ended <- f(ctx) }()
+				select {
+				case err := <-ended:
+					var typed *tangle.Error
+					if !errors.As(err, &typed) || test.kind != "" && typed.Kind != test.kind {
+						t.Errorf("%s: %v", what, err)
+					}
+				case <-time.After(30 * time.Second): // a guard: it takes a moment
+					t.Errorf("%s: still waiting", what)
+				}
+				cancel()
 			}
 		})
 	}

@@ -46,7 +46,7 @@ func ReadHead(ctx context.Context, cfg Config) (*Head, error) {
 		err = timeErr
 	}
 	if err != nil {
-		return nil, errorf(ErrMalformed, "node %s: answer to eth_getBlockByNumber malformed: %w", h.Node, err)
+		return nil, errorf(ErrMalformed, "node %s: answer to eth_getBlockByNumber malformed: %s", h.Node, c.nodes[0].malformed(err))
 	}
 	h.Block, h.Time = number, time.Unix(int64(min(seconds, 1<<40)), 0)
 	switch {

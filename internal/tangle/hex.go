@@ -22,14 +22,17 @@ func decodeHex(s []byte) ([]byte, error) {
 	return s[:n:n], nil
 }
 
-// parseQuantity reads 0x and the digits of a number, as nodes write numbers.
+// parseQuantity reads 0x and the digits of a number, as nodes write numbers. Its errors show no part of a text that is
+// too long to be one.
 func parseQuantity(s string) (uint64, error) {
 	digits, ok := strings.CutPrefix(s, "0x")
-	if !ok {
-		return 0, fmt.Errorf("%q is not a number in hexadecimal", clip(s))
-	}
 	n, err := strconv.ParseUint(digits, 16, 64)
-	if err != nil || digits[0] == '+' {
+	switch {
+	case len(s) > 40:
+		return 0, fmt.Errorf("a text of %d bytes is not a number in hexadecimal", len(s))
+	case !ok:
+		return 0, fmt.Errorf("%q is not a number in hexadecimal", clip(s))
+	case err != nil || digits[0] == '+':
 		return 0, fmt.Errorf("%q is not a number of 64 bits in hexadecimal", clip(s))
 	}
 	return n, nil

@@ -108,7 +108,7 @@ func (w *walk) search(ctx context.Context, from, to uint64) bool {
 		if err == nil && answers[0].err == nil {
 			err = w.match(answers[0].result)
 		} else if err == nil {
-			err = answers[0].err
+			err = w.client.nodes[0].rpcError(answers[0].err, "eth_getLogs")
 		}
 		if err != nil {
 			w.err = err

@@ -125,7 +125,14 @@ func notJSON(body []byte) error {
 	if len(body) == 0 {
 		return errors.New("the response is empty")
 	}
-	return fmt.Errorf("the response is not JSON: it begins with %q", clip(string(body[:min(len(body), 40)])))
+	return &errNotJSON{string(body[:min(len(body), maxMessage)])}
+}
+
+// errNotJSON shows how a response begins, of which more is kept, so that a secret in it can be found whole.
+type errNotJSON struct{ begin string }
+
+func (e *errNotJSON) Error() string {
+	return fmt.Sprintf("the response is not JSON: it begins with %q", clip(e.begin[:min(len(e.begin), 40)]))
 }
 
 // parseAnswer reads one answer. Its id is 0 where it is null, absent or none of ours.

@@ -190,7 +190,7 @@ func (r *reader) setHead(ctx context.Context, chainID, head answer) error {
 		return err
 	}
 	if r.blueprint.Block, err = blockMember(answers[0].result, "number"); err != nil {
-		return errorf(ErrMalformed, "node %s: answer to %s malformed: %w", r.client.nodes[0], method, err)
+		return errorf(ErrMalformed, "node %s: answer to %s malformed: %s", r.client.nodes[0], method, r.client.nodes[0].malformed(err))
 	}
 	return nil
 }
@@ -213,7 +213,7 @@ func (r *reader) number(method string, a answer) (uint64, error) {
 	}
 	n, err := a.quantity()
 	if err != nil {
-		return 0, errorf(ErrMalformed, "node %s: answer to %s malformed: %w", r.client.nodes[0], method, err)
+		return 0, errorf(ErrMalformed, "node %s: answer to %s malformed: %s", r.client.nodes[0], method, r.client.nodes[0].malformed(err))
 	}
 	return n, nil
 }

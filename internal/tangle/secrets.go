@@ -1,0 +1,112 @@
+package tangle
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// shortestSecret is how long a secret has to be, in bytes, to be taken out of foreign texts: shorter ones are
+// parts of words.
+const shortestSecret = 4
+
+// longSegment is how long a part of a path has to be to pass for a key, which hosted nodes carry there.
+const longSegment = 16
+
+// secrets returns what must not be printed of a URL, in the forms in which it is sent: user and password in the
+// header Authorization, keys in the path and the query.
+func secrets(u *url.URL) []string {
+	var found []string
+	if u.User != nil {
+		name := u.User.Username()
+		password, _ := u.User.Password()
+		found = append(found, name, password, u.User.String())
+		credentials := []byte(name + ":" + password)
+		for _, encoding := range []*base64.Encoding{base64.StdEncoding, base64.RawStdEncoding, base64.URLEncoding, base64.RawURLEncoding} {
+			found = append(found, encoding.EncodeToString(credentials))
+		}
+	}
+	for _, path := range []string{u.Path, u.EscapedPath()} {
+		for _, part := range strings.Split(path, "/") {
+			if len(part) >= longSegment {
+				found = append(found, part)
+			}
+		}
+	}
+	for _, values := range u.Query() {
+		found = append(found, values...)
+	}
+	for pair := range strings.SplitSeq(u.RawQuery, "&") {
+		_, value, _ := strings.Cut(pair, "=")
+		found = append(found, value)
+	}
+	return found
+}
+
+// hider returns a replacer that takes secrets out of a text, plain or as they are written in URLs and in JSON. The
+// longest come first: of a secret of which another one is a part, the rest would still be readable.
+func hider(secrets []string) *strings.Replacer {
+	var forms []string
+	for _, secret := range secrets {
+		if len(secret) < shortestSecret {
+			continue
+		}
+		escaped := []string{secret, url.QueryEscape(secret), url.PathEscape(secret), strings.TrimSuffix(url.UserPassword(secret, "").String(), ":")}
+		for _, text := range escaped {
+			for _, form := range []string{text, lowerEscapes(text)} {
+				forms = append(forms, quoted(form)...)
+			}
+		}
+	}
+	slices.SortFunc(forms, func(a, b string) int {
+		if len(a) != len(b) {
+			return len(b) - len(a)
+		}
+		return strings.Compare(a, b)
+	})
+	var pairs []string
+	for _, form := range slices.Compact(forms) {
+		pairs = append(pairs, form, "***")
+	}
+	return strings.NewReplacer(pairs...)
+}
+
+// quoted returns the forms in which a text stands in JSON strings: as it is, and as the encoders of several languages
+// write it.
+func quoted(text string) []string {
+	q, err := json.Marshal(text)
+	if err != nil {
+		return []string{text} // impossible: every string can be written
+	}
+	html := string(q[1 : len(q)-1])
+	plain := strings.NewReplacer(`\u0026`, "&", `\u003c`, "<", `\u003e`, ">").Replace(html)
+	var ascii strings.Builder
+	for _, r := range plain {
+		switch {
+		case r < utf8.RuneSelf:
+			ascii.WriteRune(r)
+		case r < 0x10000:
+			fmt.Fprintf(&ascii, `\u%04x`, r)
+		default:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&ascii, `\u%04x\u%04x`, high, low)
+		}
+	}
+	return []string{text, html, plain, strings.ReplaceAll(plain, "/", `\/`), ascii.String(), strings.ReplaceAll(ascii.String(), "/", `\/`)}
+}
+
+// lowerEscapes writes the percent escapes of a URL with lower-case digits.
+func lowerEscapes(text string) string {
+	b := []byte(text)
+	for i := 0; i+2 < len(b); i++ {
+		if b[i] == '%' {
+			copy(b[i+1:i+3], strings.ToLower(string(b[i+1:i+3])))
+		}
+	}
+	return string(b)
+}
