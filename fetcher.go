@@ -127,11 +127,7 @@ func FetchMetadata(ctx context.Context, blueprintID uint64, opts ...FetchOption)
 
 func newFetchOptions(opts []FetchOption) *fetchOptions {
 	o := &fetchOptions{}
-	for _, opt := range opts {
-		if opt != nil {
-			opt(o)
-		}
-	}
+	applyOptions(o, opts)
 	if o.httpClient == nil {
 		o.httpClient = http.DefaultClient
 	}

@@ -345,3 +345,29 @@ func TestAProfilesFileThatBlocksIsNotOpened(t *testing.T) {
 		t.Errorf("metadata %v, error %v", meta, err)
 	}
 }
+
+// A program that leaves an option out by passing nil gets the default, whatever kind of option it is.
+func TestNilOptionsAreSkipped(t *testing.T) {
+	noContract(t)
+	dir := t.TempDir()
+	path := filepath.Join(dir, "policy.json")
+	if _, err := FetchMetadata(t.Context(), 1, nil, WithMock(), nil, WithHTTPClient(nil), WithFetchLogger(nil)); err != nil {
+		t.Error(err)
+	}
+	policy, err := LoadPolicy(nil, WithPolicyPath(path), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := policy.Save(nil, WithPolicyPath(path)); err != nil {
+		t.Error(err)
+	}
+	if _, err := ListServices(nil, WithStateDir(dir), nil, WithLogger(nil), WithEvents(nil), WithOrchestrator(nil)); err != nil {
+		t.Error(err)
+	}
+	if _, _, err := RefreshPrices(t.Context(), nil, nil, WithPriceClient(nil), WithPricesOf()); err != nil {
+		t.Error(err)
+	}
+	if _, err := ProfileJobs(t.Context(), filepath.Join(dir, "missing"), map[uint32][][]byte{0: nil}, nil); !errors.Is(err, faas.ErrNotFound) {
+		t.Error(err)
+	}
+}

@@ -106,11 +106,7 @@ func WithLogger(l *slog.Logger) DeployOption { return func(o *deployOptions) { o
 
 func newDeployOptions(opts []DeployOption) *deployOptions {
 	o := &deployOptions{}
-	for _, opt := range opts {
-		if opt != nil {
-			opt(o)
-		}
-	}
+	applyOptions(o, opts)
 	o.events = newEmitter(o.onEvent)
 	if o.logger == nil {
 		o.logger = slog.New(slog.DiscardHandler)
@@ -126,4 +122,13 @@ func (o *deployOptions) operation() *deployOptions {
 	next := *o
 	next.events = newEmitter(o.onEvent)
 	return &next
+}
+
+// applyOptions applies options of any kind in their order. Nil ones are skipped, so that a caller may leave one out.
+func applyOptions[T any, O ~func(*T)](to *T, opts []O) {
+	for _, opt := range opts {
+		if opt != nil {
+			opt(to)
+		}
+	}
 }

@@ -76,9 +76,7 @@ func WithPolicyPath(path string) PolicyOption { return func(o *policyOptions) { 
 
 func policyPath(opts []PolicyOption, loaded string) (string, error) {
 	var o policyOptions
-	for _, opt := range opts {
-		opt(&o)
-	}
+	applyOptions(&o, opts)
 	switch {
 	case o.path != "":
 		return o.path, nil

@@ -90,6 +90,9 @@ func (r *refresh) awsPrices(ctx context.Context, service, region string, most in
 				if what := which(p); what != "" {
 					wanted[p.SKU] = what
 				}
+				if len(wanted) > maxPriceRows {
+					return errRows
+				}
 				return nil
 			})
 		case "terms":

@@ -86,6 +86,9 @@ func (r *refresh) azureList(ctx context.Context, next, region string) (map[strin
 					if !slices.Contains(found[member], row) { // a meter may be there more than once, with another place for its name
 						found[member] = append(found[member], row)
 					}
+					if len(found[member]) > maxPriceRows {
+						return errRows
+					}
 					return nil
 				})
 			case "NextPageLink":

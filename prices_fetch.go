@@ -18,7 +18,12 @@ const (
 	maxPriceList  = 64 << 20
 	maxPriceValue = 1 << 20
 	maxPricePages = 50
+	// maxPriceRows is how many products may be what is looked for, and how many tiers a price may have. Lists have a few.
+	maxPriceRows = 1000
 )
+
+// errRows says that a list has too much of what is looked for.
+var errRows = errors.New("the price list has more for one price than any that is known")
 
 // fetch opens a price list. The error tells the status and never the content.
 func (r *refresh) fetch(ctx context.Context, u string, header http.Header, most int64) (*priceReader, error) {
@@ -52,7 +57,7 @@ func (r *refresh) fetch(ctx context.Context, u string, header http.Header, most 
 				hint = ""
 			}
 		}
-		return nil, fmt.Errorf("%s answers %s%s", req.URL.Host, resp.Status, hint)
+		return nil, fmt.Errorf("%s answers %d %s%s", req.URL.Host, resp.StatusCode, http.StatusText(resp.StatusCode), hint)
 	}
 	body := &boundedReader{r: resp.Body, total: most, value: maxPriceValue}
 	return &priceReader{Decoder: json.NewDecoder(body), body: body, close: resp.Body.Close}, nil
@@ -131,10 +136,11 @@ func (p *priceReader) delim(want json.Delim) error {
 	return nil
 }
 
+// brief quotes foreign text if it is short. No part of a longer one is shown, which could be a part of the key.
 func brief(token json.Token) string {
 	text := fmt.Sprint(token)
-	if len(text) > 40 {
-		text = text[:40]
+	if len(text) > 60 {
+		return fmt.Sprintf("a text of %d bytes", len(text))
 	}
 	return fmt.Sprintf("%q", text)
 }

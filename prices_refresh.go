@@ -13,6 +13,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/atomicfile"
+	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 )
 
 // PriceChange is what [RefreshPrices] did to a price, or why it did nothing.
@@ -32,7 +33,8 @@ type RefreshOption func(*refresh)
 type refresh struct {
 	client    *http.Client
 	googleKey string
-	providers []string // nil: all with a price list
+	hide      *strings.Replacer // of the key in what the lists say
+	providers []string          // nil: all with a price list
 	machines  bool
 	currency  string
 	changes   []PriceChange
@@ -60,6 +62,9 @@ func WithMachinePrices() RefreshOption {
 	return func(r *refresh) { r.machines = true }
 }
 
+// maxKept is how long the reason for a kept price may be, in bytes: a part of it is foreign text.
+const maxKept = 1000
+
 // priceList is what a provider publishes.
 type priceList struct {
 	// members are what can be in it.
@@ -86,9 +91,10 @@ var priceLists = map[string]priceList{
 // changes then say why.
 func RefreshPrices(ctx context.Context, old *Prices, opts ...RefreshOption) (*Prices, []PriceChange, error) {
 	const op = "refresh prices"
-	r := &refresh{client: http.DefaultClient}
-	for _, opt := range opts {
-		opt(r)
+	r := &refresh{}
+	applyOptions(r, opts)
+	if r.client == nil {
+		r.client = http.DefaultClient
 	}
 	if old == nil {
 		old = DefaultPrices()
@@ -106,7 +112,7 @@ func RefreshPrices(ctx context.Context, old *Prices, opts ...RefreshOption) (*Pr
 	}
 	client := *r.client
 	client.CheckRedirect = sameHost
-	r.client = &client
+	r.client, r.hide = &client, foreign.Hider(r.googleKey)
 	for _, name := range names {
 		next.Providers[name] = r.provider(ctx, name, next.Providers[name])
 	}
@@ -167,7 +173,7 @@ func (p *ProviderPrices) describe(source string, members []string, notFound map[
 }
 
 func (r *refresh) keep(price string, old float64, why string) {
-	r.changes = append(r.changes, PriceChange{Price: price, Old: old, New: old, Kept: why})
+	r.changes = append(r.changes, PriceChange{Price: price, Old: old, New: old, Kept: foreign.Line(r.hide.Replace(why), maxKept)})
 }
 
 // compare notes what differs.

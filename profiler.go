@@ -114,11 +114,7 @@ type ProfileProgress struct {
 // with all they started and did not detach, when ProfileJobs returns; on Windows what a killed process had started lives on.
 func ProfileJobs(ctx context.Context, binary string, inputs map[uint32][][]byte, opts ...ProfileOption) (*Profiles, error) {
 	o := profileOptions{runs: 10, warmups: 2, timeout: 5 * time.Minute}
-	for _, opt := range opts {
-		if opt != nil {
-			opt(&o)
-		}
-	}
+	applyOptions(&o, opts)
 	if err := o.check(inputs); err != nil {
 		return nil, err
 	}
