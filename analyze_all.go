@@ -3,6 +3,7 @@ package serverless
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -34,7 +35,12 @@ func AnalyzeAll(meta *Metadata, in CostInput) *Comparison {
 		called = called || calls > 0
 	}
 	list := in // what a call costs where nothing is free
-	list.CallsPerMonth, list.JobCalls, list.KeepWarm = 1e6, nil, 0
+	list.CallsPerMonth, list.JobCalls, list.KeepWarm, list.Overrides = 1e6, nil, 0, maps.Clone(in.Overrides)
+	for id, own := range list.Overrides {
+		called = called || own.KeepWarm != nil && *own.KeepWarm > 0
+		own.KeepWarm = nil
+		list.Overrides[id] = own
+	}
 
 	var fitting, others []candidate
 	for _, name := range faas.KnownNames() {

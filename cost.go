@@ -16,6 +16,8 @@ type CostInput struct {
 	DefaultMemoryMB uint32
 	// KeepWarm is how many instances of each function are kept ready all the time.
 	KeepWarm uint32
+	// Overrides are the policy's settings of single jobs, of which memory and keep_warm count here.
+	Overrides map[uint32]JobSettings
 	// Arch is that of the binary; arm64 has prices of its own on some providers. Empty counts as amd64.
 	Arch faas.Arch
 	// Prices are [DefaultPrices] where nil.
@@ -91,7 +93,7 @@ func EstimateCost(meta *Metadata, provider string, in CostInput) (*CostEstimate,
 	sizes, _ := faas.ProviderMemorySizes(provider)
 	largest := largestSize(analysis.Limits.MaxMemoryMB, sizes)
 	profiles := profilesOf(meta)
-	c := calculation{price: price.forArch(in.Arch), warm: in.KeepWarm}
+	c := calculation{price: price.forArch(in.Arch), warm: map[uint32]float64{}}
 	for _, job := range analysis.Jobs {
 		profile := profiles[job.JobID]
 		if !job.Compatible || job.Needs == nil || profile == nil {
@@ -101,7 +103,9 @@ func EstimateCost(meta *Metadata, provider string, in CostInput) (*CostEstimate,
 		if !set {
 			calls = in.CallsPerMonth
 		}
-		memory := sizes.RoundUp(max(min(in.DefaultMemoryMB, largest), job.Needs.MemoryMB))
+		own := in.Overrides[job.JobID]
+		memory := sizes.RoundUp(max(min(cmp.Or(own.MemoryMB, in.DefaultMemoryMB), largest), job.Needs.MemoryMB))
+		c.warm[job.JobID] = float64(*cmp.Or(own.KeepWarm, &in.KeepWarm))
 		c.add(JobCost{JobID: job.JobID, Calls: calls, MemoryMB: memory, VCPUs: price.vcpus(memory), BilledMS: price.billed(profile.AvgDurationMS)})
 	}
 	out := &CostEstimate{
@@ -132,13 +136,17 @@ func profilesOf(meta *Metadata) map[uint32]*JobProfile {
 // calculation sums what jobs use.
 type calculation struct {
 	price ProviderPrices
-	warm  uint32
+	warm  map[uint32]float64 // instances kept ready, by job
 	jobs  []JobCost
 	calls float64
 }
 
 // usage is what is billed of calls.
 type usage struct{ calls, gbSeconds, warmGBSeconds, vcpuSeconds float64 }
+
+func (u usage) plus(v usage) usage {
+	return usage{u.calls + v.calls, u.gbSeconds + v.gbSeconds, u.warmGBSeconds + v.warmGBSeconds, u.vcpuSeconds + v.vcpuSeconds}
+}
 
 // of is what a job's calls use, so many times as often as it is called.
 func (c *calculation) of(job JobCost, times float64) usage {
@@ -147,7 +155,7 @@ func (c *calculation) of(job JobCost, times float64) usage {
 	seconds := calls * float64(job.BilledMS) / 1000
 	warm := 0.0 // of these seconds, at the price of instances that are kept warm
 	if c.price.WarmGBSecond > 0 {
-		warm = min(seconds, float64(c.warm)*secondsPerMonth)
+		warm = min(seconds, c.warm[job.JobID]*secondsPerMonth)
 	}
 	return usage{calls: calls, gbSeconds: (seconds - warm) * gb, warmGBSeconds: warm * gb, vcpuSeconds: seconds * job.VCPUs}
 }
@@ -161,24 +169,27 @@ func (c *calculation) computing(u usage) float64 {
 func (c *calculation) add(job JobCost) {
 	u := c.of(job, 1)
 	job.Requests, job.Compute = c.requests(u), c.computing(u)
-	job.KeepWarm = float64(c.warm) * secondsPerMonth * (float64(job.MemoryMB)/1024*c.price.IdleGBSecond + job.VCPUs*c.price.IdleVCPUSecond)
+	job.KeepWarm = c.warm[job.JobID] * secondsPerMonth * (float64(job.MemoryMB)/1024*c.price.IdleGBSecond + job.VCPUs*c.price.IdleVCPUSecond)
 	c.jobs = append(c.jobs, job)
 	c.calls += u.calls
 }
 
 // total is the cost of all jobs with so many times the calls, and what of it is free.
 func (c *calculation) total(times float64) (pay, free float64) {
-	var all usage
+	var all, grantable usage
 	for _, job := range c.jobs {
 		u := c.of(job, times)
-		all = usage{all.calls + u.calls, all.gbSeconds + u.gbSeconds, all.warmGBSeconds + u.warmGBSeconds, all.vcpuSeconds + u.vcpuSeconds}
+		all = all.plus(u)
+		if c.warm[job.JobID] == 0 || !c.price.WarmNotFree {
+			grantable = grantable.plus(u)
+		}
 		pay += job.KeepWarm
 	}
 	pay += c.requests(all) + c.computing(all)
-	if c.warm == 0 || !c.price.WarmNotFree {
-		granted := usage{min(all.calls, c.price.FreeRequests), min(all.gbSeconds, c.price.FreeGBSeconds), 0, min(all.vcpuSeconds, c.price.FreeVCPUSeconds)}
-		free = c.requests(granted) + c.computing(granted)
+	granted := usage{
+		min(grantable.calls, c.price.FreeRequests), min(grantable.gbSeconds, c.price.FreeGBSeconds), 0, min(grantable.vcpuSeconds, c.price.FreeVCPUSeconds),
 	}
+	free = c.requests(granted) + c.computing(granted)
 	return pay - free, free
 }
 

@@ -158,6 +158,48 @@ func TestCostsAreThoseWorkedByHand(t *testing.T) {
 	}
 }
 
+// A job's own memory and instances count for it, and for no other job; so do what is free and what is not.
+func TestCostsCountAJobsOwnSettings(t *testing.T) {
+	profile := &serverless.JobProfile{AvgDurationMS: 120, P95DurationMS: 150, PeakMemoryMB: 100}
+	one := func(in serverless.CostInput, provider string) *serverless.CostEstimate {
+		t.Helper()
+		got, err := serverless.EstimateCost(&serverless.Metadata{Jobs: []serverless.Job{{ID: 3, Profile: profile}}}, provider, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	two := &serverless.Metadata{Jobs: []serverless.Job{{ID: 2, Profile: profile}, {ID: 3, Profile: profile}}}
+	for _, provider := range []string{faas.AWSLambda, faas.GCPFunctions, faas.AzureFunctions} {
+		in := serverless.CostInput{CallsPerMonth: 3e6, DefaultMemoryMB: 512, KeepWarm: 1}
+		in.Overrides = map[uint32]serverless.JobSettings{3: {MemoryMB: 2048, KeepWarm: new(uint32(2))}, 2: {KeepWarm: new(uint32(0))}, 9: {KeepWarm: new(uint32(7))}}
+		got, err := serverless.EstimateCost(two, provider, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cold := one(serverless.CostInput{CallsPerMonth: 3e6, DefaultMemoryMB: 512}, provider)
+		warm := one(serverless.CostInput{CallsPerMonth: 3e6, DefaultMemoryMB: 2048, KeepWarm: 2}, provider)
+		cold.Jobs[0].JobID = 2
+		if diff := cmp.Diff([]serverless.JobCost{cold.Jobs[0], warm.Jobs[0]}, got.Jobs, amounts); diff != "" {
+			t.Errorf("%s (-each alone +together):\n%s", provider, diff)
+		}
+		if provider == faas.AzureFunctions { // where functions that are kept warm have no part in what is free
+			if diff := cmp.Diff([]float64{cold.FreeTier, cold.Total + warm.Total}, []float64{got.FreeTier, got.Total}, amounts); diff != "" {
+				t.Errorf("%s, what is free and the total (-each alone +together):\n%s", provider, diff)
+			}
+		}
+	}
+	all := serverless.AnalyzeAll(two, serverless.CostInput{Overrides: map[uint32]serverless.JobSettings{2: {KeepWarm: new(uint32(1))}}})
+	if len(all.Costs) == 0 || all.Costs[0].Total == 0 {
+		t.Errorf("what is kept warm for one job alone is not compared: %+v", all.Costs)
+	}
+	for _, job := range all.Costs[0].Jobs {
+		if (job.KeepWarm > 0) != (job.JobID == 2) {
+			t.Errorf("job %d is kept warm for %v", job.JobID, job.KeepWarm)
+		}
+	}
+}
+
 // Three million calls of 120 ms with 1,536 MB, as in the example on AWS's own page.
 func ExampleEstimateCost() {
 	meta := &serverless.Metadata{Jobs: []serverless.Job{{Profile: &serverless.JobProfile{AvgDurationMS: 120, P95DurationMS: 150, PeakMemoryMB: 1200}}}}

@@ -31,8 +31,23 @@ type ServerlessSettings struct {
 	FallbackToVM       bool             `json:"fallback_to_vm"`       // run the jobs traditionally where serverless fails
 	// MaxConcurrency limits the invocations of one function at a time; 0 leaves it to the provider.
 	MaxConcurrency uint32 `json:"max_concurrency,omitempty"`
+	// KeepWarm is how many instances of each function the provider keeps ready, which most bill while idle; 0 for none.
+	KeepWarm uint32 `json:"keep_warm,omitempty"`
+	// Jobs are settings of single jobs, by their ids.
+	Jobs map[uint32]JobSettings `json:"jobs,omitempty"`
 	// ProviderConfig holds the provider's own options (faas.Config.Options).
 	ProviderConfig map[string]string `json:"provider_config,omitempty"`
+}
+
+// JobSettings are what the policy says of one job, in place of what it says of all. A member that is 0 or nil says nothing.
+//
+// As with the settings for all jobs, a function never has less memory or time than the analysis of its job's profile asks
+// for: where the policy says less, the analysis counts, and a plan warns of it.
+type JobSettings struct {
+	MemoryMB       uint32  `json:"memory_mb,omitempty"`       // in MiB, in place of default_memory_mb
+	TimeoutSecs    uint32  `json:"timeout_secs,omitempty"`    // in seconds, in place of default_timeout_secs
+	MaxConcurrency *uint32 `json:"max_concurrency,omitempty"` // 0 leaves it to the provider
+	KeepWarm       *uint32 `json:"keep_warm,omitempty"`       // 0 keeps none
 }
 
 // ProviderSettings names the provider, with what that provider needs.
@@ -89,13 +104,15 @@ func policyPath(opts []PolicyOption, loaded string) (string, error) {
 // ServerlessConfig is what [DeployServerless] takes.
 type ServerlessConfig struct {
 	Provider           faas.Config // its Service is set by DeployServerless
-	DefaultMemoryMB    uint32      // in MiB
-	DefaultTimeoutSecs uint32      // in seconds
-	FallbackToVM       bool
-	MaxConcurrency     uint32
+	DefaultMemoryMB    uint32      // in MiB; 0 is that of [DefaultPolicy]
+	DefaultTimeoutSecs uint32      // in seconds; 0 is that of DefaultPolicy
+	// MaxConcurrency limits the invocations of one function at a time; 0 leaves it to the provider.
+	MaxConcurrency uint32
 	// KeepWarm is how many instances of each function the provider keeps ready, which most bill while idle; 0 for none.
 	KeepWarm uint32
-	// Jobs overrides the defaults for single jobs, typically with what Analyze found.
+	// Overrides take the place of the four settings above for single jobs.
+	Overrides map[uint32]JobSettings
+	// Jobs are what single jobs need at least, typically as Analyze found. It counts where it is more than the settings say.
 	Jobs map[uint32]JobNeeds
 }
 
@@ -110,7 +127,8 @@ func (s ServerlessSettings) Config() ServerlessConfig {
 			Provider: p.Type, Region: p.Region, ProjectID: p.ProjectID,
 			SubscriptionID: p.SubscriptionID, Endpoint: p.Endpoint, Options: maps.Clone(s.ProviderConfig),
 		},
-		DefaultMemoryMB: s.DefaultMemoryMB, DefaultTimeoutSecs: s.DefaultTimeoutSecs, FallbackToVM: s.FallbackToVM, MaxConcurrency: s.MaxConcurrency,
+		DefaultMemoryMB: s.DefaultMemoryMB, DefaultTimeoutSecs: s.DefaultTimeoutSecs, MaxConcurrency: s.MaxConcurrency, KeepWarm: s.KeepWarm,
+		Overrides: s.normal().Jobs,
 	}
 }
 
@@ -122,13 +140,15 @@ func (s ServerlessSettings) normal() ServerlessSettings {
 	if len(s.ProviderConfig) == 0 {
 		s.ProviderConfig = nil
 	}
+	s.Jobs = normalJobs(s.Jobs)
 	return s
 }
 
 func (s ServerlessSettings) equal(other ServerlessSettings) bool {
 	a, b := s.normal(), other.normal()
 	return a.Enable == b.Enable && a.Provider == b.Provider && a.DefaultMemoryMB == b.DefaultMemoryMB && a.DefaultTimeoutSecs == b.DefaultTimeoutSecs &&
-		a.FallbackToVM == b.FallbackToVM && a.MaxConcurrency == b.MaxConcurrency && maps.Equal(a.ProviderConfig, b.ProviderConfig)
+		a.FallbackToVM == b.FallbackToVM && a.MaxConcurrency == b.MaxConcurrency && a.KeepWarm == b.KeepWarm &&
+		maps.EqualFunc(a.Jobs, b.Jobs, JobSettings.equal) && maps.Equal(a.ProviderConfig, b.ProviderConfig)
 }
 
 // Equal reports whether two policies say the same: the same settings, and the same foreign members with the same content, to the digit. Which
@@ -164,6 +184,12 @@ func (s ServerlessSettings) redacted() string {
 		s.Enable, s.Provider.redacted(), s.DefaultMemoryMB, s.DefaultTimeoutSecs, s.FallbackToVM)
 	if s.MaxConcurrency > 0 {
 		text += fmt.Sprintf(" max_concurrency:%d", s.MaxConcurrency)
+	}
+	if s.KeepWarm > 0 {
+		text += fmt.Sprintf(" keep_warm:%d", s.KeepWarm)
+	}
+	if len(s.Jobs) > 0 {
+		text += fmt.Sprintf(" jobs:%v", s.Jobs) // by ascending ids
 	}
 	if len(s.ProviderConfig) > 0 {
 		text += " provider_config:[" + strings.Join(slices.Sorted(maps.Keys(s.ProviderConfig)), " ") + "]"

@@ -3,6 +3,7 @@ package serverless
 import (
 	"maps"
 	"slices"
+	"strconv"
 
 	"github.com/tangle-network/blueprint-serverless/internal/document"
 )
@@ -51,10 +52,66 @@ func (s ServerlessSettings) fields(extra, providerExtra document.Fields) documen
 	if s.MaxConcurrency > 0 {
 		fields = append(fields, document.Field{Name: "max_concurrency", Value: s.MaxConcurrency})
 	}
+	if s.KeepWarm > 0 {
+		fields = append(fields, document.Field{Name: "keep_warm", Value: s.KeepWarm})
+	}
+	if len(s.Jobs) > 0 {
+		fields = append(fields, document.Field{Name: "jobs", Value: jobsFields(s.Jobs)})
+	}
 	if len(s.ProviderConfig) > 0 {
 		fields = append(fields, document.Field{Name: "provider_config", Value: s.optionFields()})
 	}
 	return append(fields, extra...)
+}
+
+func jobsFields(jobs map[uint32]JobSettings) (fields document.Fields) {
+	for _, id := range slices.Sorted(maps.Keys(jobs)) {
+		fields = append(fields, document.Field{Name: strconv.FormatUint(uint64(id), 10), Value: jobs[id].fields()})
+	}
+	return fields
+}
+
+func (j JobSettings) fields() (fields document.Fields) {
+	for _, m := range j.members() {
+		if m.value != nil {
+			fields = append(fields, document.Field{Name: m.name, Value: *m.value})
+		}
+	}
+	return fields
+}
+
+// jobsChanges returns what makes the section jobs, which says what have says, say what want says.
+func jobsChanges(want, have map[uint32]JobSettings, section *document.Value) (changes []document.Change) {
+	for _, id := range slices.Sorted(maps.Keys(have)) {
+		if _, keep := want[id]; !keep {
+			changes = append(changes, document.Change{Name: strconv.FormatUint(uint64(id), 10)})
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(want)) {
+		name := strconv.FormatUint(uint64(id), 10)
+		job, old := want[id], have[id]
+		switch {
+		case job.equal(old):
+		case section.Get(name) == nil:
+			changes = append(changes, document.Change{Name: name, Value: job.fields()})
+		default:
+			changes = append(changes, document.Change{Name: name, Within: job.changes(old)})
+		}
+	}
+	return changes
+}
+
+func (j JobSettings) changes(have JobSettings) (changes []document.Change) {
+	old := have.members()
+	for i, m := range j.members() {
+		switch {
+		case m.value == nil && old[i].value != nil:
+			changes = append(changes, document.Change{Name: m.name})
+		case m.value != nil && (old[i].value == nil || *m.value != *old[i].value):
+			changes = append(changes, document.Change{Name: m.name, Value: *m.value})
+		}
+	}
+	return changes
 }
 
 func (s ServerlessSettings) optionFields() document.Fields {
@@ -95,10 +152,24 @@ func (s ServerlessSettings) changes(section *document.Value, extra, providerExtr
 	set(s.DefaultMemoryMB != have.DefaultMemoryMB, "default_memory_mb", s.DefaultMemoryMB)
 	set(s.DefaultTimeoutSecs != have.DefaultTimeoutSecs, "default_timeout_secs", s.DefaultTimeoutSecs)
 	set(s.FallbackToVM != have.FallbackToVM, "fallback_to_vm", s.FallbackToVM)
-	if s.MaxConcurrency == 0 {
-		set(have.MaxConcurrency != 0, "max_concurrency", nil)
-	} else {
-		set(s.MaxConcurrency != have.MaxConcurrency, "max_concurrency", s.MaxConcurrency)
+	optional := func(name string, want, have uint32) {
+		if want == 0 {
+			set(have != 0, name, nil)
+		} else {
+			set(want != have, name, want)
+		}
+	}
+	optional("max_concurrency", s.MaxConcurrency, have.MaxConcurrency)
+	optional("keep_warm", s.KeepWarm, have.KeepWarm)
+	jobs := section.Get("jobs")
+	switch {
+	case maps.EqualFunc(s.Jobs, have.Jobs, JobSettings.equal):
+	case len(s.Jobs) == 0:
+		set(true, "jobs", nil)
+	case jobs == nil || jobs.Kind != document.Object:
+		set(true, "jobs", jobsFields(s.Jobs))
+	default:
+		changes = append(changes, document.Change{Name: "jobs", Within: jobsChanges(s.Jobs, have.Jobs, jobs)})
 	}
 	options := section.Get("provider_config")
 	switch {

@@ -13,8 +13,9 @@ import (
 var (
 	policyNames     = []string{"serverless"}
 	serverlessNames = []string{
-		"enable", "provider", "default_memory_mb", "default_timeout_secs", "fallback_to_vm", "max_concurrency", "provider_config",
+		"enable", "provider", "default_memory_mb", "default_timeout_secs", "fallback_to_vm", "max_concurrency", "keep_warm", "jobs", "provider_config",
 	}
+	jobNames      = []string{"memory_mb", "timeout_secs", "max_concurrency", "keep_warm"}
 	providerNames = []string{"type", "region", "project_id", "subscription_id", "endpoint"}
 )
 
@@ -79,9 +80,11 @@ func (d *settingsDecoder) policy(root *document.Value) {
 	d.number(section, path, "default_memory_mb", &s.DefaultMemoryMB)
 	d.number(section, path, "default_timeout_secs", &s.DefaultTimeoutSecs)
 	d.boolean(section, path, "fallback_to_vm", &s.FallbackToVM)
-	// The two optional members may be null, as serializers write what is not set.
-	if v := section.Get("max_concurrency"); v != nil && v.Kind != document.Null {
-		d.number(section, path, "max_concurrency", &s.MaxConcurrency)
+	// The optional members may be null, as serializers write what is not set.
+	d.optional(section, path, "max_concurrency", &s.MaxConcurrency)
+	d.optional(section, path, "keep_warm", &s.KeepWarm)
+	if v := section.Get("jobs"); v != nil && v.Kind != document.Null {
+		d.jobs(v, []string{"serverless", "jobs"})
 	}
 	if v := section.Get("provider_config"); v != nil && v.Kind != document.Null {
 		d.options(v, []string{"serverless", "provider_config"})
@@ -145,6 +148,63 @@ func (d *settingsDecoder) number(section *document.Value, path []string, name st
 	default:
 		d.fail(v.Start, path, "%s is above %d", clip(v.Text), ^uint32(0))
 	}
+}
+
+// optional is number for a member that may be null, and reports whether it is there and no null.
+func (d *settingsDecoder) optional(section *document.Value, path []string, name string, to *uint32) bool {
+	v := section.Get(name)
+	if v == nil || v.Kind == document.Null {
+		return false
+	}
+	d.number(section, path, name, to)
+	return true
+}
+
+// jobs reads the settings of single jobs. No other names may stand there than those that are known: whoever writes to a
+// single job wants something of it.
+func (d *settingsDecoder) jobs(v *document.Value, path []string) {
+	if !d.object(v, path, nil) {
+		return
+	}
+	jobs := map[uint32]JobSettings{}
+	for i := range v.Members {
+		m := &v.Members[i]
+		path := append(slices.Clip(path), m.Name)
+		id, err := strconv.ParseUint(m.Name, 10, 32)
+		if err != nil || strconv.FormatUint(id, 10) != m.Name {
+			d.fail(m.NameStart, path, "is no id of a job: they are whole numbers from 0 on")
+			return
+		}
+		jobs[uint32(id)] = d.job(&m.Value, path)
+	}
+	d.settings.Jobs = normalJobs(jobs)
+}
+
+func (d *settingsDecoder) job(v *document.Value, path []string) (job JobSettings) {
+	if !d.object(v, path, jobNames) {
+		return job
+	}
+	for _, m := range v.Members {
+		if !slices.Contains(jobNames, m.Name) {
+			d.fail(m.NameStart, append(slices.Clip(path), m.Name), "unknown name: settings of a job are %s", strings.Join(jobNames, ", "))
+		}
+	}
+	for _, least := range []struct {
+		name, unit string
+		to         *uint32
+	}{{"memory_mb", "MB", &job.MemoryMB}, {"timeout_secs", "s", &job.TimeoutSecs}} {
+		if d.optional(v, path, least.name, least.to) && *least.to == 0 {
+			d.fail(v.Get(least.name).Start, append(slices.Clip(path), least.name), "must be at least 1 %s, not 0", least.unit)
+		}
+	}
+	var concurrency, warm uint32
+	if d.optional(v, path, "max_concurrency", &concurrency) {
+		job.MaxConcurrency = &concurrency
+	}
+	if d.optional(v, path, "keep_warm", &warm) {
+		job.KeepWarm = &warm
+	}
+	return job
 }
 
 func (d *settingsDecoder) text(v *document.Value, path []string, to *string) {

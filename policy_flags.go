@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -13,7 +14,7 @@ import (
 // PolicyFlags are the command-line flags that change a policy, under the names that operators know. See [BindPolicyFlags].
 type PolicyFlags struct {
 	enable, fallback                             *bool // nil: the flag was not given
-	memory, timeout                              *uint32
+	memory, timeout, concurrency, warm           *uint32
 	provider, region, project, subscription, url *string
 }
 
@@ -27,12 +28,14 @@ const (
 	flagEndpoint     = "faas-custom-endpoint"
 	flagMemory       = "faas-memory"
 	flagTimeout      = "faas-timeout"
+	flagConcurrency  = "faas-max-concurrency"
+	flagWarm         = "faas-keep-warm"
 	flagFallback     = "serverless-fallback"
 )
 
 // BindPolicyFlags defines the policy flags in fs: --serverless, --faas-provider, --faas-aws-region, --faas-gcp-project,
-// --faas-azure-subscription, --faas-custom-endpoint, --faas-memory (MB), --faas-timeout (seconds) and --serverless-fallback. All of them take a
-// value, the two switches true or false. After fs is parsed, [PolicyFlags.Apply] changes a policy by those that were given.
+// --faas-azure-subscription, --faas-custom-endpoint, --faas-memory (MB), --faas-timeout (seconds), --faas-max-concurrency and --faas-keep-warm
+// (0 for neither), and --serverless-fallback. All of them take a value, the two switches true or false. After fs is parsed, [PolicyFlags.Apply] changes a policy by those that were given.
 func BindPolicyFlags(fs *flag.FlagSet) *PolicyFlags {
 	f := &PolicyFlags{}
 	boolean := func(name, usage string, to **bool) {
@@ -46,11 +49,11 @@ func BindPolicyFlags(fs *flag.FlagSet) *PolicyFlags {
 			return nil
 		})
 	}
-	number := func(name, usage string, to **uint32) {
+	number := func(name, usage string, least int, to **uint32) {
 		fs.Func(name, usage, func(text string) error {
 			n, err := strconv.ParseUint(text, 10, 32)
 			if err != nil {
-				return errors.New("must be a whole number from 1 on")
+				return fmt.Errorf("must be a whole number from %d on", least)
 			}
 			v := uint32(n)
 			*to = &v
@@ -69,8 +72,10 @@ func BindPolicyFlags(fs *flag.FlagSet) *PolicyFlags {
 	text(flagProject, "Google Cloud `project`, for gcp-functions", &f.project)
 	text(flagSubscription, "Azure `subscription`, for azure-functions", &f.subscription)
 	text(flagEndpoint, "`URL` of the platform, for custom", &f.url)
-	number(flagMemory, "memory of a function in `MB`", &f.memory)
-	number(flagTimeout, "time limit of one invocation in `seconds`", &f.timeout)
+	number(flagMemory, "memory of a function in `MB`", 1, &f.memory)
+	number(flagTimeout, "time limit of one invocation in `seconds`", 1, &f.timeout)
+	number(flagConcurrency, "most `invocations` of one function at a time; 0: as the provider has it", 0, &f.concurrency)
+	number(flagWarm, "`instances` of each function that are kept ready, which most providers bill; 0: none", 0, &f.warm)
 	boolean(flagFallback, "fall back to VMs where serverless fails: `true or false`", &f.fallback)
 	return f
 }
@@ -116,6 +121,8 @@ func (f *PolicyFlags) Apply(p *Policy) error {
 	setIf(&s.FallbackToVM, f.fallback)
 	setIf(&s.DefaultMemoryMB, f.memory)
 	setIf(&s.DefaultTimeoutSecs, f.timeout)
+	setIf(&s.MaxConcurrency, f.concurrency)
+	setIf(&s.KeepWarm, f.warm)
 	s = s.normal()
 	if problem := s.problem(); problem != nil {
 		return flagError(problem, f)
@@ -133,6 +140,9 @@ func setIf[T any](to, from *T) {
 // flagError names the flag that sets, or would set right, the field that a problem is in.
 func flagError(problem *policyProblem, f *PolicyFlags) error {
 	name := problem.path[len(problem.path)-1]
+	if slices.Contains(problem.path, "jobs") {
+		name = "" // no flag sets what is a single job's
+	}
 	flagName, given := "", false
 	switch name {
 	case "type":
@@ -149,6 +159,10 @@ func flagError(problem *policyProblem, f *PolicyFlags) error {
 		flagName, given = flagMemory, f.memory != nil
 	case "default_timeout_secs":
 		flagName, given = flagTimeout, f.timeout != nil
+	case "max_concurrency":
+		flagName, given = flagConcurrency, f.concurrency != nil
+	case "keep_warm":
+		flagName, given = flagWarm, f.warm != nil
 	}
 	cause := &PolicyError{Field: strings.Join(problem.path, "."), Err: problem.err}
 	switch {

@@ -26,6 +26,8 @@ func TestPolicyFlagsChangeWhatWasGiven(t *testing.T) {
 	custom := serverless.DefaultPolicy().Serverless
 	custom.Provider = serverless.ProviderSettings{Type: faas.Custom, Endpoint: "http://h"}
 	custom.ProviderConfig = map[string]string{"k": "v"}
+	warm := custom
+	warm.KeepWarm, warm.MaxConcurrency = 3, 3
 	tests := []struct {
 		name   string
 		from   serverless.ServerlessSettings
@@ -49,6 +51,8 @@ func TestPolicyFlagsChangeWhatWasGiven(t *testing.T) {
 		{"the same provider keeps its options", custom, "--faas-provider custom --faas-custom-endpoint https://my-faas.example", func(s *serverless.ServerlessSettings) {
 			s.Provider.Endpoint = "https://my-faas.example"
 		}},
+		{"instances", custom, "--faas-keep-warm 2 --faas-max-concurrency 10", func(s *serverless.ServerlessSettings) { s.KeepWarm, s.MaxConcurrency = 2, 10 }},
+		{"no instances", warm, "--faas-keep-warm 0 --faas-max-concurrency 0", func(s *serverless.ServerlessSettings) { s.KeepWarm, s.MaxConcurrency = 0, 0 }},
 		{"fallback", custom, "--serverless-fallback false", func(s *serverless.ServerlessSettings) { s.FallbackToVM = false }},
 	}
 	for _, test := range tests {
@@ -68,15 +72,18 @@ func TestPolicyFlagsChangeWhatWasGiven(t *testing.T) {
 
 func TestPolicyFlagsRefuseWhatMakesNoSense(t *testing.T) {
 	for args, want := range map[string]string{
-		"--serverless maybe":              `invalid value "maybe" for flag -serverless: must be true or false`,
-		"--faas-memory -1":                `invalid value "-1" for flag -faas-memory: must be a whole number from 1 on`,
-		"--faas-memory 0":                 `faas: apply flags: --faas-memory: must be at least 1 MB, not 0`,
-		"--faas-timeout 901":              `faas: apply flags: --faas-timeout: 901 s is above the limit of aws-lambda, 900 s`,
-		"--faas-provider lambda":          `faas: apply flags: --faas-provider: unknown provider "lambda" (known: aws-lambda, azure-functions, custom, gcp-functions)`,
-		"--faas-provider custom":          `faas: apply flags: --faas-custom-endpoint: is missing: custom needs it`,
-		"--faas-provider gcp-functions":   `faas: apply flags: --faas-gcp-project: is missing: gcp-functions needs it`,
-		"--faas-provider azure-functions": `faas: apply flags: --faas-azure-subscription: is missing: azure-functions needs it`,
-		"--faas-custom-endpoint http://h": `faas: apply flags: --faas-custom-endpoint is for custom, and the provider is aws-lambda: drop it, or add --faas-provider custom`,
+		"--serverless maybe":                          `invalid value "maybe" for flag -serverless: must be true or false`,
+		"--faas-keep-warm -1":                         `invalid value "-1" for flag -faas-keep-warm: must be a whole number from 0 on`,
+		"--faas-keep-warm 3 --faas-max-concurrency 2": `faas: apply flags: --faas-keep-warm: 3 instances are kept ready, and max_concurrency lets no more than 2 work`,
+		"--faas-max-concurrency 1":                    `faas: apply flags: serverless.jobs.4.keep_warm: 2 instances are kept ready, and max_concurrency lets no more than 1 work`,
+		"--faas-memory -1":                            `invalid value "-1" for flag -faas-memory: must be a whole number from 1 on`,
+		"--faas-memory 0":                             `faas: apply flags: --faas-memory: must be at least 1 MB, not 0`,
+		"--faas-timeout 901":                          `faas: apply flags: --faas-timeout: 901 s is above the limit of aws-lambda, 900 s`,
+		"--faas-provider lambda":                      `faas: apply flags: --faas-provider: unknown provider "lambda" (known: aws-lambda, azure-functions, custom, gcp-functions)`,
+		"--faas-provider custom":                      `faas: apply flags: --faas-custom-endpoint: is missing: custom needs it`,
+		"--faas-provider gcp-functions":               `faas: apply flags: --faas-gcp-project: is missing: gcp-functions needs it`,
+		"--faas-provider azure-functions":             `faas: apply flags: --faas-azure-subscription: is missing: azure-functions needs it`,
+		"--faas-custom-endpoint http://h":             `faas: apply flags: --faas-custom-endpoint is for custom, and the provider is aws-lambda: drop it, or add --faas-provider custom`,
 		"--faas-provider custom --faas-custom-endpoint http://h --faas-aws-region x": `faas: apply flags: --faas-aws-region is for aws-lambda, and the provider is custom: drop it, or add --faas-provider aws-lambda`,
 		"--faas-provider custom --faas-custom-endpoint user:secret@h":                `faas: apply flags: --faas-custom-endpoint: is no http or https URL: it must look like https://faas.example`,
 		"--faas-aws-region=": `faas: apply flags: --faas-aws-region is empty`,
@@ -84,6 +91,7 @@ func TestPolicyFlagsRefuseWhatMakesNoSense(t *testing.T) {
 	} {
 		p := serverless.DefaultPolicy()
 		p.Serverless.DefaultTimeoutSecs = 600
+		p.Serverless.Jobs = map[uint32]serverless.JobSettings{4: {KeepWarm: new(uint32(2))}}
 		before := *p
 		err := applyFlags(p, strings.Fields(args)...)
 		if err == nil || err.Error() != want {

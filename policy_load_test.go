@@ -85,7 +85,19 @@ func TestLoadPolicyReadsSettings(t *testing.T) {
 			with(func(s *serverless.ServerlessSettings) {
 				s.ProviderConfig = map[string]string{"s": "v", "n": "1e5", "b": "true", "l": "a,1.0,false", "none": "", "e": ""}
 			})},
-		{"optional members that are null", `{"serverless":{"max_concurrency":null,"provider_config":null}}`, defaults},
+		{"optional members that are null", `{"serverless":{"max_concurrency":null,"keep_warm":null,"jobs":null,"provider_config":null}}`, defaults},
+		{"settings of jobs", `{"serverless":{"keep_warm":2,"jobs":{"0":{"memory_mb":512,"timeout_secs":30,"keep_warm":1,"max_concurrency":5},"12":{"keep_warm":0,"memory_mb":null},"3":{}}}}`,
+			with(func(s *serverless.ServerlessSettings) {
+				s.KeepWarm = 2
+				s.Jobs = map[uint32]serverless.JobSettings{
+					0: {MemoryMB: 512, TimeoutSecs: 30, KeepWarm: new(uint32(1)), MaxConcurrency: new(uint32(5))}, 12: {KeepWarm: new(uint32(0))},
+				}
+			})},
+		{"TOML with settings of jobs", "[serverless]\nkeep_warm = 2\n[serverless.jobs.3]\nmax_concurrency = 0\n[serverless.jobs.0]\nmemory_mb = 1_024\n[serverless.jobs]\n7 = { keep_warm = 1 }\n",
+			with(func(s *serverless.ServerlessSettings) {
+				s.KeepWarm = 2
+				s.Jobs = map[uint32]serverless.JobSettings{0: {MemoryMB: 1024}, 3: {MaxConcurrency: new(uint32(0))}, 7: {KeepWarm: new(uint32(1))}}
+			})},
 		{"TOML with headers", "# policy\n[serverless]\nenable = true\ndefault_memory_mb = 1_024\n[serverless.provider]\ntype = 'gcp-functions'\nproject_id = \"p\"\n[serverless.provider_config]\nlist = ['a', 2]\nf = 1.50\n",
 			with(func(s *serverless.ServerlessSettings) {
 				s.Enable, s.DefaultMemoryMB = true, 1024
@@ -150,6 +162,26 @@ func TestLoadPolicyRefusesBadContent(t *testing.T) {
 		{"timeout above the limit", settings(`"default_timeout_secs":901`), `:1:39: serverless.default_timeout_secs: 901 s is above the limit of aws-lambda, 900 s`},
 		{"concurrency is negative", settings(`"max_concurrency":-3`), `:1:34: serverless.max_concurrency: must not be negative: -3`},
 		{"a disabled policy is held to the same rules", settings(`"enable":false,"default_timeout_secs":901`), `:1:54: serverless.default_timeout_secs: 901 s is above the limit of aws-lambda, 900 s`},
+
+		{"keep_warm is a string", settings(`"keep_warm":"1"`), `:1:28: serverless.keep_warm: must be a whole number, not a string`},
+		{"misspelt keep_warm", settings(`"keepWarm":1`), `:1:16: serverless.keepWarm: unknown name: did you mean "keep_warm"?`},
+		{"more warm than can work", settings(`"keep_warm":4,"max_concurrency":3`), `:1:28: serverless.keep_warm: 4 instances are kept ready, and max_concurrency lets no more than 3 work`},
+		{"jobs are an array", settings(`"jobs":[]`), `:1:23: serverless.jobs: must be an object, not an array; leave it out for the defaults`},
+		{"a job is a number", settings(`"jobs":{"0":512}`), `:1:28: serverless.jobs.0: must be an object, not a number; leave it out for the defaults`},
+		{"a job by name", settings(`"jobs":{"hash":{}}`), `:1:24: serverless.jobs.hash: is no id of a job: they are whole numbers from 0 on`},
+		{"a job with a leading zero", settings(`"jobs":{"01":{}}`), `:1:24: serverless.jobs.01: is no id of a job: they are whole numbers from 0 on`},
+		{"a job with an id that overflows", settings(`"jobs":{"4294967296":{}}`), `:1:24: serverless.jobs.4294967296: is no id of a job: they are whole numbers from 0 on`},
+		{"a job stands twice", settings(`"jobs":{"0":{},"0":{}}`), `:1:31: serverless.jobs.0: stands twice: remove one`},
+		{"misspelt setting of a job", settings(`"jobs":{"0":{"memroy_mb":512}}`), `:1:29: serverless.jobs.0.memroy_mb: unknown name: did you mean "memory_mb"?`},
+		{"unknown setting of a job", settings(`"jobs":{"0":{"memory":512}}`), `:1:29: serverless.jobs.0.memory: unknown name: settings of a job are memory_mb, timeout_secs, max_concurrency, keep_warm`},
+		{"a setting of a job stands twice", settings(`"jobs":{"0":{"keep_warm":1,"keep_warm":2}}`), `:1:43: serverless.jobs.0.keep_warm: stands twice: remove one`},
+		{"memory of a job is 0", settings(`"jobs":{"0":{"memory_mb":0}}`), `:1:41: serverless.jobs.0.memory_mb: must be at least 1 MB, not 0`},
+		{"memory of a job above the limit", settings(`"jobs":{"2":{"memory_mb":10241}}`), `:1:41: serverless.jobs.2.memory_mb: 10241 MB is above the limit of aws-lambda, 10240 MB`},
+		{"timeout of a job above the limit", settings(`"jobs":{"2":{"timeout_secs":901}}`), `:1:44: serverless.jobs.2.timeout_secs: 901 s is above the limit of aws-lambda, 900 s`},
+		{"more warm than can work in a job", settings(`"keep_warm":3,"jobs":{"2":{"max_concurrency":1}}`), `:1:42: serverless.jobs.2.keep_warm: 3 instances are kept ready, and max_concurrency lets no more than 1 work`},
+		{"TOML job by name", "[serverless.jobs.hash]\nkeep_warm = 1\n", `:1:2: serverless.jobs.hash: is no id of a job: they are whole numbers from 0 on`},
+		{"TOML misspelt setting of a job", "[serverless.jobs.0]\nkeep_warn = 1\n", `:2:1: serverless.jobs.0.keep_warn: unknown name: did you mean "keep_warm"?`},
+		{"TOML with more keys than a policy has", "a = [" + strings.Repeat("1,", 5000) + "]\n", `:1:8194: more than 4096 keys and values in one TOML file: write it as JSON`},
 
 		{"unknown provider", provider(`"type":"fargate"`), `:1:35: serverless.provider.type: unknown provider "fargate" (known: aws-lambda, azure-functions, custom, gcp-functions)`},
 		{"misspelt provider", provider(`"type":"AWS_Lambda"`), `:1:35: serverless.provider.type: unknown provider "AWS_Lambda": did you mean "aws-lambda"? (known: aws-lambda, azure-functions, custom, gcp-functions)`},

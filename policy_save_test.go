@@ -46,6 +46,11 @@ func TestSaveChangesOnlyWhatDiffers(t *testing.T) {
 	}
 	clear := func(s *serverless.ServerlessSettings) { s.MaxConcurrency, s.ProviderConfig = 0, nil }
 	nothing := func(*serverless.ServerlessSettings) {}
+	jobs := func(s *serverless.ServerlessSettings) {
+		s.KeepWarm = 1
+		s.Jobs = map[uint32]serverless.JobSettings{0: {MemoryMB: 1024, KeepWarm: new(uint32(0))}, 10: {TimeoutSecs: 9}}
+	}
+	noJobs := func(s *serverless.ServerlessSettings) { s.KeepWarm, s.Jobs = 0, nil }
 	tests := []struct {
 		name         string
 		change       func(*serverless.ServerlessSettings)
@@ -78,6 +83,23 @@ func TestSaveChangesOnlyWhatDiffers(t *testing.T) {
 			`{"serverless":{"provider_config":null,"provider":{"type":"custom","endpoint":"http://h/a&b"}}}`,
 			`{"serverless":{"provider_config":{"a":"1","b c":"` + "\x7f" + `"},"provider":{"type":"custom","endpoint":"http://h/a&b"}}}`},
 
+		{"settings of jobs are added", jobs, `{"serverless":{"enable":true}}`,
+			`{"serverless":{"enable":true,"keep_warm":1,"jobs":{"0":{"memory_mb":1024,"keep_warm":0},"10":{"timeout_secs":9}}}}`},
+		{"settings of jobs change where they stand", jobs,
+			"{\"serverless\":{\n  \"jobs\": {\n    \"9\": {\"keep_warm\": 1},\n    \"0\": {\"timeout_secs\": 30, \"memory_mb\": 512},\n    \"3\": {}\n  },\n  \"keep_warm\": 2\n}}",
+			"{\"serverless\":{\n  \"jobs\": {\n    \"0\": {\"memory_mb\": 1024, \"keep_warm\": 0},\n    \"3\": {},\n    \"10\": {\n      \"timeout_secs\": 9\n    }\n  },\n  \"keep_warm\": 1\n}}"},
+		{"settings of jobs that are the same stay as they are written", jobs,
+			`{"serverless":{"keep_warm": 1, "jobs": { "10":{ "timeout_secs":9,"memory_mb":null }, "0" : {"keep_warm":0, "memory_mb":1024} }}}`, ""},
+		{"settings of jobs that were null", jobs, `{"serverless":{"keep_warm":1,"jobs":null}}`, `{"serverless":{"keep_warm":1,"jobs":{"0":{"memory_mb":1024,"keep_warm":0},"10":{"timeout_secs":9}}}}`},
+		{"settings of jobs go", noJobs, `{"serverless":{"jobs":{"0":{"keep_warm":1}},"keep_warm":2,"enable":true}}`, `{"serverless":{"enable":true}}`},
+
+		{"TOML: settings of jobs are added", jobs,
+			"[serverless]\nenable = true\n[x]\n",
+			"[serverless]\nenable = true\nkeep_warm = 1\njobs = { 0 = { memory_mb = 1024, keep_warm = 0 }, 10 = { timeout_secs = 9 } }\n[x]\n"},
+		{"TOML: settings of jobs change where they stand", jobs,
+			"[serverless]\nkeep_warm = 1\n[serverless.jobs.0] # zero\ntimeout_secs = 30\n[serverless.jobs.9]\nkeep_warm = 1\n[x]\n",
+			"[serverless]\nkeep_warm = 1\n[serverless.jobs]\n10 = { timeout_secs = 9 }\n\n[serverless.jobs.0] # zero\nmemory_mb = 1024\nkeep_warm = 0\n[x]\n"},
+		{"TOML: settings of jobs go", noJobs, "[serverless]\nenable = true\njobs.0.keep_warm = 1\nkeep_warm = 2\n", "[serverless]\nenable = true\n"},
 		{"TOML: nothing differs", nothing, "# c\n[serverless]\n\n[x]\na = 1_0.50 # d", ""},
 		{"TOML: comments and layout stay", switchOn,
 			"# top\n[serverless] # s\n  enable = false # e\n\n[serverless.provider]\ntype = 'aws-lambda'\n\n[[other]]\n a=1.50\n",

@@ -83,18 +83,21 @@ func TestConfigSharesNothingAndFitsTheProvider(t *testing.T) {
 	s := serverless.DefaultPolicy().Serverless
 	s.ProviderConfig = map[string]string{"k": "v"}
 	s.Provider.Region = ""
-	s.MaxConcurrency = 4
+	s.MaxConcurrency, s.KeepWarm = 4, 1
+	s.Jobs = map[uint32]serverless.JobSettings{2: {KeepWarm: new(uint32(3))}, 5: {}}
 	c := s.Config()
 	want := serverless.ServerlessConfig{
 		Provider:        faas.Config{Provider: faas.AWSLambda, Region: "us-east-1", Options: map[string]string{"k": "v"}},
-		DefaultMemoryMB: 512, DefaultTimeoutSecs: 300, FallbackToVM: true, MaxConcurrency: 4,
+		DefaultMemoryMB: 512, DefaultTimeoutSecs: 300, MaxConcurrency: 4, KeepWarm: 1,
+		Overrides: map[uint32]serverless.JobSettings{2: {KeepWarm: new(uint32(3))}},
 	}
 	if diff := cmp.Diff(want, c); diff != "" {
 		t.Errorf("configuration differs (-want +got):\n%s", diff)
 	}
 	c.Provider.Options["k"] = "changed"
-	if s.ProviderConfig["k"] != "v" {
-		t.Error("the configuration shares the options of the policy")
+	*c.Overrides[2].KeepWarm = 9
+	if s.ProviderConfig["k"] != "v" || *s.Jobs[2].KeepWarm != 3 {
+		t.Error("the configuration shares memory with the policy")
 	}
 
 	s = serverless.DefaultPolicy().Serverless

@@ -1,6 +1,7 @@
 package serverless
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -36,19 +37,34 @@ func (s ServerlessSettings) problem() *policyProblem {
 		return problem
 	}
 	limits, _ := faas.ProviderLimits(s.Provider.Type)
-	for _, limit := range []struct {
-		name, unit string
-		value, max uint32
-	}{
-		{"default_memory_mb", "MB", s.DefaultMemoryMB, limits.MaxMemoryMB},
-		{"default_timeout_secs", "s", s.DefaultTimeoutSecs, limits.MaxTimeoutSecs},
-	} {
-		if limit.value == 0 {
-			return problemf([]string{"serverless", limit.name}, "must be at least 1 %s, not 0", limit.unit)
+	within := func(value, max uint32, unit string, path ...string) *policyProblem {
+		switch {
+		case value == 0:
+			return problemf(path, "must be at least 1 %s, not 0", unit)
+		case max > 0 && value > max: // a provider that registers without limits has none
+			return problemf(path, "%d %s is above the limit of %s, %d %s", value, unit, s.Provider.Type, max, unit)
 		}
-		if limit.max > 0 && limit.value > limit.max { // a provider that registers without limits has none
-			return problemf([]string{"serverless", limit.name}, "%d %s is above the limit of %s, %d %s", limit.value, limit.unit, s.Provider.Type, limit.max, limit.unit)
+		return nil
+	}
+	problem := cmp.Or(
+		within(s.DefaultMemoryMB, limits.MaxMemoryMB, "MB", "serverless", "default_memory_mb"),
+		within(s.DefaultTimeoutSecs, limits.MaxTimeoutSecs, "s", "serverless", "default_timeout_secs"),
+		warmProblem(s.KeepWarm, s.MaxConcurrency, "serverless"),
+	)
+	for _, id := range slices.Sorted(maps.Keys(s.Jobs)) {
+		own, path := s.Jobs[id], []string{"serverless", "jobs", strconv.FormatUint(uint64(id), 10)}
+		if problem == nil && own.MemoryMB > 0 {
+			problem = within(own.MemoryMB, limits.MaxMemoryMB, "MB", append(slices.Clip(path), "memory_mb")...)
 		}
+		if problem == nil && own.TimeoutSecs > 0 {
+			problem = within(own.TimeoutSecs, limits.MaxTimeoutSecs, "s", append(slices.Clip(path), "timeout_secs")...)
+		}
+		if problem == nil && (own.KeepWarm != nil || own.MaxConcurrency != nil) {
+			problem = warmProblem(*cmp.Or(own.KeepWarm, &s.KeepWarm), *cmp.Or(own.MaxConcurrency, &s.MaxConcurrency), path...)
+		}
+	}
+	if problem != nil {
+		return problem
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.ProviderConfig)) {
 		if name == "" {
@@ -59,6 +75,14 @@ func (s ServerlessSettings) problem() *policyProblem {
 		}
 	}
 	return nil
+}
+
+// warmProblem refuses more instances kept ready than can have work.
+func warmProblem(warm, concurrency uint32, path ...string) *policyProblem {
+	if concurrency == 0 || warm <= concurrency {
+		return nil
+	}
+	return problemf(append(slices.Clip(path), "keep_warm"), "%d instances are kept ready, and max_concurrency lets no more than %d work", warm, concurrency)
 }
 
 func (p ProviderSettings) problem() *policyProblem {
