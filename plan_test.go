@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -296,5 +297,58 @@ func TestAPlanSaysWhatItsFunctionsCostWhereItIsToldHowOftenTheyAreCalled(t *test
 	options[2] = serverless.WithExecutor(p.cloud.Executor("svc"))
 	if plan, err = serverless.NewPlan(t.Context(), p.spec, options...); err != nil || plan.Cost != nil || len(plan.Warnings) == 0 {
 		t.Errorf("%v, warnings %q: want a warning that there is no estimate", err, plan.Warnings)
+	}
+}
+
+// What the policy says of single jobs reaches the provider, and the plan tells what it changes.
+func TestAJobsOwnSettingsReachTheProvider(t *testing.T) {
+	p := newPlanner(t)
+	p.jobs = "fff"
+	opts := func(change func(*serverless.ServerlessSettings)) []serverless.DeployOption {
+		pol := policy(true, false)
+		change(&pol.Serverless)
+		return append(p.options(), serverless.WithPolicy(pol))
+	}
+	p.deploy()
+	wanted := opts(func(s *serverless.ServerlessSettings) {
+		s.KeepWarm, s.MaxConcurrency = 1, 8
+		s.Jobs = map[uint32]serverless.JobSettings{1: {MemoryMB: 1024, TimeoutSecs: 40, KeepWarm: new(uint32(3)), MaxConcurrency: new(uint32(5))}, 2: {KeepWarm: new(uint32(0))}}
+	})
+	plan, err := serverless.NewPlan(t.Context(), p.spec, wanted...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[uint32]faas.Function{}
+	for _, c := range plan.Changes {
+		for _, f := range c.Functions {
+			got[f.JobID] = faas.Function{JobID: f.JobID, MemoryMB: f.MemoryMB, TimeoutSecs: f.TimeoutSecs, MaxConcurrency: f.MaxConcurrency, KeepWarm: f.KeepWarm}
+		}
+		if job := c.Functions[0].JobID; c.Action != serverless.ActionUpdate || slices.Contains(c.Differs, "keep warm") != (job != 2) || slices.Contains(c.Differs, "memory") != (job == 1) {
+			t.Errorf("job %d: to %s because of %v", job, c.Action, c.Differs)
+		}
+	}
+	want := map[uint32]faas.Function{
+		0: {JobID: 0, MemoryMB: 512, TimeoutSecs: 300, MaxConcurrency: 8, KeepWarm: 1},
+		1: {JobID: 1, MemoryMB: 1024, TimeoutSecs: 40, MaxConcurrency: 5, KeepWarm: 3},
+		2: {JobID: 2, MemoryMB: 512, TimeoutSecs: 300, MaxConcurrency: 8},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("planned (-want +got):\n%s", diff)
+	}
+	svc, err := plan.Apply(t.Context(), p.spec, wanted...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := svc.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	again, err := serverless.NewPlan(t.Context(), p.spec, wanted...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range again.Changes {
+		if c.Action != serverless.ActionKeep {
+			t.Errorf("applied, and then to %s because of %v", c.Action, c.Differs)
+		}
 	}
 }

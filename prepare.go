@@ -171,22 +171,10 @@ func wantedFunctions(spec ServiceSpec, jobIDs []uint32, cfg ServerlessConfig) ([
 	}
 	limits, known := faas.ProviderLimits(provider)
 	sizes, _ := faas.ProviderMemorySizes(provider)
-	defaults := DefaultPolicy().Serverless
-	timeout := cmp.Or(cfg.DefaultTimeoutSecs, defaults.DefaultTimeoutSecs)
-	if reply := faas.ProviderReplyLimit(provider); reply > 0 && timeout == defaults.DefaultTimeoutSecs {
-		timeout = min(timeout, reply) // the default is nobody's wish; a longer timeout that is one gets the provider's own answer
-	}
 	functions := make([]faas.Function, len(jobIDs))
 	for i, id := range jobIDs {
-		needs := cfg.Jobs[id]
-		f := faas.Function{
-			JobID:          id,
-			MemoryMB:       max(cmp.Or(cfg.DefaultMemoryMB, defaults.DefaultMemoryMB), needs.MemoryMB),
-			TimeoutSecs:    max(timeout, needs.TimeoutSecs),
-			MaxConcurrency: cfg.MaxConcurrency,
-			KeepWarm:       cfg.KeepWarm,
-			Env:            faas.NewEnv(spec.Env),
-		}
+		f := cfg.function(id)
+		f.Env = faas.NewEnv(spec.Env)
 		if known {
 			f.MemoryMB = sizes.RoundUp(f.MemoryMB)
 			switch {
