@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -59,6 +60,49 @@ func TestPolicyChangesWhatItIsToldAndKeepsTheRest(t *testing.T) {
 		if strings.Contains(shown, "secret") {
 			t.Errorf("the value of an option is shown:\n%s", shown)
 		}
+	}
+}
+
+func TestInstancesKeptReadyAreShownAndCosted(t *testing.T) {
+	d := newDesk(t)
+	d.ok("policy", "--faas-keep-warm", "2", "--faas-max-concurrency", "9")
+	path := filepath.Join(d.dir, "deployment-policy.json")
+	policy, err := serverless.LoadPolicy(serverless.WithPolicyPath(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	policy.Serverless.Jobs = map[uint32]serverless.JobSettings{1: {MemoryMB: 1024, KeepWarm: new(uint32(0))}}
+	if err := policy.Save(); err != nil {
+		t.Fatal(err)
+	}
+	shown := strings.Join(strings.Fields(d.ok("show")), " ")
+	for _, want := range []string{"keep_warm 2", "max_concurrency 9", "jobs 1 {memory_mb:1024 keep_warm:0}"} {
+		if !strings.Contains(shown, want) {
+			t.Errorf("%q is not shown:\n%s", want, shown)
+		}
+	}
+	profile := &serverless.JobProfile{AvgDurationMS: 10, P95DurationMS: 10, PeakMemoryMB: 10}
+	text, err := json.Marshal(&serverless.Metadata{Source: serverless.SourceChain, Jobs: []serverless.Job{{ID: 0, Profile: profile}, {ID: 1, Profile: profile}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	metadata := filepath.Join(d.dir, "metadata.json")
+	if err := os.WriteFile(metadata, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	warm := func(args ...string) (instances []bool) {
+		var report analyzeReport
+		d.json(&report, append([]string{"analyze", metadata}, args...)...)
+		for _, job := range report.Costs[0].Jobs {
+			instances = append(instances, job.KeepWarm > 0)
+		}
+		return instances
+	}
+	if got := warm(); !slices.Equal(got, []bool{true, false}) {
+		t.Errorf("by the policy, kept warm are %v", got)
+	}
+	if got := warm("--keep-warm", "1"); !slices.Equal(got, []bool{true, true}) {
+		t.Errorf("by the flag, kept warm are %v", got)
 	}
 }
 

@@ -35,14 +35,24 @@ func (c *costFlags) loadPrices() (*serverless.Prices, error) {
 	return serverless.LoadPrices(c.prices)
 }
 
-// costInput completes what the flags say by the policy.
-func (a *app) costInput(c *costFlags) (serverless.CostInput, error) {
+// costInput completes what the flags say by the policy. Where warm says that a flag tells how many instances are kept ready, that
+// counts for every job.
+func (a *app) costInput(c *costFlags, warm bool) (serverless.CostInput, error) {
 	policy, err := a.loadPolicy()
 	if err != nil {
 		return c.in, err
 	}
 	in := c.in
-	in.DefaultMemoryMB = policy.Serverless.DefaultMemoryMB
+	cfg := policy.Serverless.Config()
+	in.DefaultMemoryMB, in.Overrides = cfg.DefaultMemoryMB, cfg.Overrides
+	if !warm {
+		in.KeepWarm = cfg.KeepWarm
+	} else {
+		for id, own := range in.Overrides {
+			own.KeepWarm = nil
+			in.Overrides[id] = own
+		}
+	}
 	in.Prices, err = c.loadPrices()
 	return in, err
 }

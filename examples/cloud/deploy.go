@@ -183,7 +183,7 @@ func (r *deployed) estimate(s *serverless.Service, binary string, policy *server
 		return // there is no function
 	}
 	cfg := policy.Serverless.Config()
-	in.DefaultMemoryMB, in.KeepWarm = cfg.DefaultMemoryMB, cfg.KeepWarm
+	in.DefaultMemoryMB, in.KeepWarm, in.Overrides = cfg.DefaultMemoryMB, cfg.KeepWarm, cfg.Overrides
 	if bin, err := faas.InspectBinary(binary); err == nil { // it was read for the deployment
 		in.Arch = bin.Arch
 	}

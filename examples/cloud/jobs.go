@@ -172,7 +172,7 @@ jobs. Memory is at least the policy's. --svg draws the cost over the number of c
 	chain := bindChain(cmd.Flags())
 	binary := cmd.Flags().String("binary", "", "the blueprint's `executable`, beside whose directory the profiles file is")
 	costs := bindCost(cmd.Flags())
-	cmd.Flags().Uint32Var(&costs.in.KeepWarm, "keep-warm", 0, "`instances` of each function that are kept ready, for the estimate")
+	cmd.Flags().Uint32Var(&costs.in.KeepWarm, "keep-warm", 0, "`instances` of each function that are kept ready, for the estimate, in place of the policy's")
 	arch := cmd.Flags().String("arch", "amd64", "`architecture` of the binary, for the estimate: amd64 or arm64")
 	svg := cmd.Flags().String("svg", "", "`file` to draw the cost over the number of calls in")
 	width := cmd.Flags().Int("svg-width", 760, "`pixels` that the drawing is wide")
@@ -183,7 +183,7 @@ jobs. Memory is at least the policy's. --svg draws the cost over the number of c
 		if *width < smallestWide || *width > 4096 {
 			return usagef(fmt.Sprintf("--svg-width is %d: it must be from %d to 4096", *width, smallestWide))
 		}
-		in, err := a.costInput(costs)
+		in, err := a.costInput(costs, cmd.Flags().Changed("keep-warm"))
 		if err != nil {
 			return err
 		}

@@ -119,7 +119,17 @@ func (v policyView) fields() [][2]string {
 		{"provider.project_id", v.Provider.ProjectID}, {"provider.subscription_id", v.Provider.SubscriptionID}, {"provider.endpoint", v.Provider.Endpoint},
 		{"default_memory_mb", fmt.Sprint(v.DefaultMemoryMB)}, {"default_timeout_secs", fmt.Sprint(v.DefaultTimeoutSecs)},
 		{"fallback_to_vm", fmt.Sprint(v.FallbackToVM)}, {"max_concurrency", zeroless(v.MaxConcurrency)},
+		{"keep_warm", zeroless(v.KeepWarm)}, {"jobs", ownSettings(v.Jobs)},
 	}
+}
+
+// ownSettings lists the settings of single jobs.
+func ownSettings(jobs map[uint32]serverless.JobSettings) string {
+	var out []string
+	for _, id := range slices.Sorted(maps.Keys(jobs)) {
+		out = append(out, fmt.Sprintf("%d %v", id, jobs[id]))
+	}
+	return strings.Join(out, ", ")
 }
 
 func zeroless(n uint32) string {
