@@ -14,13 +14,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"runtime/metrics"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/tangle-network/blueprint-serverless/internal/alloctest"
 )
 
 // elfSpec describes a minimal ELF file of 64 bits, little-endian.
@@ -343,12 +344,8 @@ func (s elfBomb) bytes() []byte {
 	return out.Bytes()
 }
 
-// allocated is how many bytes this process has allocated so far.
-func allocated() uint64 {
-	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
-	metrics.Read(sample)
-	return sample[0].Value.Uint64()
-}
+// mostForHeaders is as many names as there may be, of the longest, and their buffers, in bytes.
+const mostForHeaders = 3 * maxELFLibraries * maxELFName
 
 // The headers of a file are foreign: an upload to a platform is inspected before anything else is done with it.
 func TestInspectBinaryTakesNoMoreMemoryThanTheFile(t *testing.T) {
@@ -374,10 +371,9 @@ func TestInspectBinaryTakesNoMoreMemoryThanTheFile(t *testing.T) {
 		"a script of one long line":   {append([]byte("#!"), bytes.Repeat([]byte{'x'}, 1<<20)...), ""},
 	} {
 		b := Binary{Path: "job", Size: int64(len(tt.content))}
-		before := allocated()
-		err := b.inspectFormat(bytes.NewReader(tt.content))
-		const most = 12 << 20 // as many names as there may be, of the longest, and their buffers
-		if cost := allocated() - before; cost > most {
+		var err error
+		cost := alloctest.Bytes(func() { err = b.inspectFormat(bytes.NewReader(tt.content)) })
+		if cost > mostForHeaders {
 			t.Errorf("%s: %d bytes were allocated for a file of %d", name, cost, b.Size)
 		}
 		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
@@ -438,9 +434,7 @@ func FuzzInspectBinary(f *testing.F) {
 	f.Add(elfBomb{dynamic: make([]byte, 32), names: []byte("\x00libc.so.6\x00"), sectionNames: []byte{0}, sections: 3}.bytes())
 	f.Fuzz(func(t *testing.T, content []byte) {
 		b := Binary{Path: "job", Size: int64(len(content))}
-		before := allocated()
-		_ = b.inspectFormat(bytes.NewReader(content))
-		if cost := allocated() - before; cost > 12<<20 {
+		if cost := alloctest.Roughly(func() { _ = b.inspectFormat(bytes.NewReader(content)) }); cost > mostForHeaders+alloctest.Slack {
 			t.Fatalf("%d bytes were allocated for a file of %d", cost, b.Size)
 		}
 		if err := b.inspect(bytes.NewReader(content), sha256.New()); err != nil && !errors.Is(err, ErrInvalidArgument) {

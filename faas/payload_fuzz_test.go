@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strings"
 	"testing"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/tangle-network/blueprint-serverless/internal/alloctest"
 )
 
 // object is the oracle of the fuzz targets: the members of a JSON object as encoding/json reads them, or an error for text that is no object,
@@ -83,6 +86,37 @@ func tooDeep(text []byte) bool {
 	return deepest > maxDepth
 }
 
+func TestPayloadsCostNoMoreThanTheirSize(t *testing.T) {
+	const n = 1 << 20
+	for name, text := range map[string]string{
+		"backslashes in an error":       `{"error":"` + strings.Repeat(`\\`, n) + `"}`,
+		"bytes that are no UTF-8":       `{"error":"` + strings.Repeat("\xff", n) + `"}`,
+		"backslashes in a name":         `{"` + strings.Repeat(`\\`, n) + `":1,"result":[]}`,
+		"names":                         `{` + strings.Repeat(`"\u0061":1,`, n/10) + `"result":[]}`,
+		"commas that are no list":       `{"result":[` + strings.Repeat(",", n),
+		"a list":                        `{"result":[` + strings.Repeat("1,", n) + `1]}`,
+		"a list with spaces":            `{"result":[` + strings.Repeat("1 , ", n) + `1]}`,
+		"a list in another":             `{"x":[` + strings.Repeat("[],", n) + `[]],"result":[]}`,
+		"a number that is long":         `{"execution_ms":` + strings.Repeat("1", n) + `}`,
+		"a fraction that is long":       `{"execution_ms":0.` + strings.Repeat("1", n) + `,"result":[]}`,
+		"an item that is long":          `{"result":[` + strings.Repeat("1", n) + `]}`,
+		"objects that are deep":         `{"x":` + strings.Repeat(`{"x":`, n),
+		"white space":                   strings.Repeat(" ", n) + `{"result":[]}` + strings.Repeat(" ", n),
+		"a member that is there twice":  `{"result":[` + strings.Repeat("1,", n) + `1],"result":[` + strings.Repeat("1,", n) + `1]}`,
+		"a string that does not end":    `{"error":"` + strings.Repeat(`\"`, n),
+		"surrogates that have no other": `{"error":"` + strings.Repeat(`\ud800`, n) + `"}`,
+	} {
+		body := []byte(text)
+		if cost := alloctest.Bytes(func() {
+			var r Response
+			_ = ParseResponse(body, &r)
+			_, _, _ = ParseRequest(nil, body)
+		}); cost > 16*uint64(len(body))+4096 { // a byte that is no UTF-8 becomes three, in a buffer that grows
+			t.Errorf("%s: %d bytes were allocated for %d", name, cost, len(body))
+		}
+	}
+}
+
 func FuzzParseRequest(f *testing.F) {
 	for _, seed := range []string{
 		`{"job_id":1,"args":[1,22,255,0,100,7,10,99,200]}`, `{"args":[256,1,1,1,1,1],"job_id":01}`, `{"job_id":1,"args":[1, 2,3 ],"x":{"y":["\u12aF",-1.5e3]}}`,
@@ -91,7 +125,12 @@ func FuzzParseRequest(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		job, args, err := ParseRequest(nil, text)
+		var job uint32
+		var args []byte
+		var err error
+		if cost := alloctest.Roughly(func() { job, args, err = ParseRequest(nil, text) }); cost > 16*uint64(len(text))+alloctest.Slack {
+			t.Fatalf("%d bytes were allocated for %d", cost, len(text))
+		}
 		if err == nil {
 			if again, out, err := ParseRequest(nil, AppendRequest(nil, job, args)); err != nil || again != job || !bytes.Equal(out, args) {
 				t.Fatalf("round trip of %d, %v: %d, %v, %v", job, args, again, out, err)
@@ -134,7 +173,10 @@ func FuzzParseResponse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var r Response
-		err := ParseResponse(text, &r)
+		var err error
+		if cost := alloctest.Roughly(func() { err = ParseResponse(text, &r) }); cost > 16*uint64(len(text))+alloctest.Slack {
+			t.Fatalf("%d bytes were allocated for %d", cost, len(text))
+		}
 		if err == nil {
 			var again Response
 			if err := ParseResponse(AppendResponse(nil, &r), &again); err != nil {

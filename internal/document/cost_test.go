@@ -2,9 +2,10 @@ package document
 
 import (
 	"fmt"
-	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/tangle-network/blueprint-serverless/internal/alloctest"
 )
 
 // hostile returns documents of about n bytes that are made to cost as much as they can.
@@ -57,11 +58,7 @@ func TestMemoryIsBoundedByTheSizeOfADocument(t *testing.T) {
 	for _, n := range []int{1 << 10, 32 << 10, 1 << 20} {
 		for name, text := range hostile(n) {
 			src := []byte(text)
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			_, _ = Parse(src)
-			runtime.ReadMemStats(&after)
-			if cost := after.TotalAlloc - before.TotalAlloc; cost > most*uint64(len(src))+1<<20 {
+			if cost := alloctest.Bytes(func() { _, _ = Parse(src) }); cost > most*uint64(len(src))+1<<20 {
 				t.Errorf("%s: %d bytes were allocated for %d", name, cost, len(src))
 			}
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tangle-network/blueprint-serverless/internal/alloctest"
 	"github.com/tangle-network/blueprint-serverless/internal/document"
 )
 
@@ -75,7 +76,11 @@ func FuzzParseAgreesWithEncodingJSON(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		d, err := document.Parse(text)
+		var d *document.Document
+		var err error
+		if cost := alloctest.Roughly(func() { d, err = document.Parse(text) }); cost > 300*uint64(len(text))+1<<20+alloctest.Slack {
+			t.Fatalf("%d bytes were allocated for %d", cost, len(text))
+		}
 		if err != nil {
 			var syntax *document.SyntaxError
 			if !errors.As(err, &syntax) || syntax.Offset < 0 || syntax.Offset > len(text) || syntax.Msg == "" {

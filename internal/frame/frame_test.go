@@ -11,6 +11,8 @@ import (
 	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/tangle-network/blueprint-serverless/internal/alloctest"
 )
 
 type sent struct {
@@ -243,10 +245,70 @@ func TestAWriteErrorReachesEveryLaterCall(t *testing.T) {
 	}
 }
 
+// readFrames reads a stream to its end, or to what is wrong with it.
+func readFrames(stream io.Reader, limit uint32) (frames int) {
+	r := NewReader(stream, limit)
+	for {
+		_, err := r.Next()
+		if err == nil {
+			_, err = r.Body(nil)
+		}
+		if err != nil && !errors.Is(err, ErrTooLarge) {
+			return frames
+		}
+		frames++
+	}
+}
+
+// mostFor is the most that a stream of so many bytes may have a reader allocate: bodies that grow by doubling, a step for what a header
+// alone says, and the reader's buffer.
+func mostFor(stream int) uint64 { return 4*uint64(stream) + growStep + readBuffer + 4096 }
+
+// counted counts what is read, and in how many calls.
+type counted struct {
+	r     io.Reader
+	calls int
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	c.calls++
+	return c.r.Read(p)
+}
+
+func TestAStreamCostsNoMoreThanWhatArrives(t *testing.T) {
+	repeat := func(h Header, body int, n int) []byte {
+		h.Length = uint32(body)
+		return bytes.Repeat(append(AppendHeader(nil, h), make([]byte, body)...), n)
+	}
+	for name, stream := range map[string][]byte{
+		"a header that promises":             AppendHeader(nil, Header{Kind: Result, Length: MaxBody}),
+		"a header that promises, and a part": append(AppendHeader(nil, Header{Kind: Result, Length: MaxBody}), make([]byte, 3<<20)...),
+		"one large body":                     repeat(Header{Kind: Result}, 8<<20, 1),
+		"many small bodies":                  repeat(Header{Kind: Result}, 1, 100_000),
+		"nothing but headers":                repeat(Header{Kind: Pong}, 0, 100_000),
+		"bodies above the limit":             repeat(Header{Kind: Result}, 2<<20, 3),
+	} {
+		limit := uint32(0)
+		if name == "bodies above the limit" {
+			limit = 1 << 20
+		}
+		c := &counted{r: bytes.NewReader(stream)}
+		if cost := alloctest.Bytes(func() { readFrames(c, limit) }); cost > mostFor(len(stream)) {
+			t.Errorf("%s: %d bytes were allocated for a stream of %d", name, cost, len(stream))
+		}
+		if most := len(stream)/(8<<10) + 10; c.calls > most { // io.Discard reads 8 KiB at a time
+			t.Errorf("%s: %d reads of a stream of %d bytes, more than %d", name, c.calls, len(stream), most)
+		}
+	}
+}
+
 func FuzzReader(f *testing.F) {
 	f.Add(AppendHeader(nil, Header{Kind: Call, Length: 2}), uint32(10))
 	f.Add(append(AppendHeader(nil, Header{Kind: Ping}), AppendHeader(nil, Header{Kind: Result, Length: MaxBody})...), uint32(0))
 	f.Fuzz(func(t *testing.T, stream []byte, limit uint32) {
+		if cost := alloctest.Roughly(func() { readFrames(bytes.NewReader(stream), limit) }); cost > mostFor(len(stream))+alloctest.Slack {
+			t.Fatalf("%d bytes were allocated for a stream of %d", cost, len(stream))
+		}
 		r := NewReader(bytes.NewReader(stream), limit)
 		total := 0
 		for {

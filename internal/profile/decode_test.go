@@ -4,11 +4,12 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/tangle-network/blueprint-serverless/internal/alloctest"
 )
 
 func sample(t testing.TB, name string) string {
@@ -300,7 +301,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		"4e9":         {1 << 20, func() { DecodeProfilingData(id4e9, 256) }},
 		"u32max":      {1 << 20, func() { DecodeProfilingData(idMax, 256) }},
 	} {
-		got := allocated(tc.run)
+		got := alloctest.Bytes(tc.run)
 		t.Logf("%s: %d bytes", name, got)
 		if got > tc.limit {
 			t.Errorf("%s: %d bytes allocated, more than %d", name, got, tc.limit)
@@ -311,23 +312,17 @@ func TestMemoryIsBounded(t *testing.T) {
 		"one id again":          fill(`"0":{}`),
 		"bad ids":               fill(`"x":{}`),
 		"escaped names":         fill(`"\u0030":{}`),
+		"backslashes":           `{"jobs":{},"a":"` + strings.Repeat(`\\`, MaxJSON/2-10) + `"}`,
+		"backslashes in a name": `{"jobs":{"` + strings.Repeat(`\\`, MaxJSON/2-20) + `":{}}}`,
 		"one long string":       `{"jobs":{},"a":"` + strings.Repeat("a", MaxJSON-20) + `"}`,
 	} {
 		data := []byte(text)
-		got := allocated(func() { DecodeFile(data, 256) })
+		got := alloctest.Bytes(func() { DecodeFile(data, 256) })
 		t.Logf("%s: %d bytes for %d", name, got, len(data))
 		if got > 16*uint64(len(data)) {
 			t.Errorf("%s: %d bytes allocated for %d", name, got, len(data))
 		}
 	}
-}
-
-func allocated(f func()) uint64 {
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	f()
-	runtime.ReadMemStats(&after)
-	return after.TotalAlloc - before.TotalAlloc
 }
 
 func TestRoundTripThroughEveryFormat(t *testing.T) {

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/tangle-network/blueprint-serverless/internal/alloctest"
 )
 
 func seeds(f *testing.F, pattern string) {
@@ -33,11 +35,21 @@ func checkSet(t *testing.T, set Set, warnings []string, jobCount int) {
 	}
 }
 
+// checkCost holds a decoder to a small multiple of its input, or of the longest JSON that it unpacks.
+func checkCost(t *testing.T, text string, decode func()) {
+	if cost := alloctest.Roughly(decode); cost > 16*uint64(len(text))+4*MaxJSON+alloctest.Slack {
+		t.Errorf("%d bytes were allocated for %d", cost, len(text))
+	}
+}
+
 func FuzzDecodeFile(f *testing.F) {
 	seeds(f, "profiles.json")
 	f.Add(`{"jobs":{"0":{"avg_duration_ms":1,"p95_duration_ms":2,"peak_memory_mb":3,"stateful":false,"persistent_connections":true}}}`, 256)
 	f.Fuzz(func(t *testing.T, text string, jobCount int) {
-		set, warnings, err := DecodeFile([]byte(text), jobCount)
+		var set Set
+		var warnings []string
+		var err error
+		checkCost(t, text, func() { set, warnings, err = DecodeFile([]byte(text), jobCount) })
 		checkSet(t, set, warnings, jobCount)
 		if err != nil {
 			return
@@ -60,7 +72,10 @@ func FuzzDecodeFile(f *testing.F) {
 func FuzzDecodeProfilingData(f *testing.F) {
 	seeds(f, "*.profilingData")
 	f.Fuzz(func(t *testing.T, text string, jobCount int) {
-		set, _, warnings, err := DecodeProfilingData(text, jobCount)
+		var set Set
+		var warnings []string
+		var err error
+		checkCost(t, text, func() { set, _, warnings, err = DecodeProfilingData(text, jobCount) })
 		checkSet(t, set, warnings, jobCount)
 		if err != nil && set.Jobs != nil {
 			t.Error("profiles beside an error")
@@ -71,7 +86,11 @@ func FuzzDecodeProfilingData(f *testing.F) {
 func FuzzDecodeDescription(f *testing.F) {
 	seeds(f, "*.description")
 	f.Fuzz(func(t *testing.T, text string, jobCount int) {
-		set, found, warnings, err := DecodeDescription(text, jobCount)
+		var set Set
+		var found bool
+		var warnings []string
+		var err error
+		checkCost(t, text, func() { set, found, warnings, err = DecodeDescription(text, jobCount) })
 		checkSet(t, set, warnings, jobCount)
 		if !found && (err != nil || set.Jobs != nil) {
 			t.Error("something without a marker")

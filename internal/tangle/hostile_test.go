@@ -8,25 +8,16 @@ import (
 	"errors"
 	"fmt"
 	"net/http/httptest"
-	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/tangle-network/blueprint-serverless/internal/alloctest"
 	"github.com/tangle-network/blueprint-serverless/internal/tangle"
 	"github.com/tangle-network/blueprint-serverless/internal/tangle/tangletest"
 )
-
-// allocated returns how many bytes f allocates.
-func allocated(f func()) uint64 {
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	f()
-	runtime.ReadMemStats(&after)
-	return after.TotalAlloc - before.TotalAlloc
-}
 
 // words builds hostile data word by word.
 type words []byte
@@ -86,7 +77,7 @@ func TestHostileAnswersCostNoMoreThanTheirSize(t *testing.T) {
 		}
 	}
 	for name, data := range hostile {
-		cost := allocated(func() {
+		cost := alloctest.Bytes(func() {
 			_, _ = tangle.DecodeDefinition(data)
 			_, _ = tangle.DecodeSources(data)
 			_, _ = tangle.DecodeRequirements(data)
@@ -174,7 +165,7 @@ func TestHostileResponsesCostNoMoreThanTheirSize(t *testing.T) {
 	} {
 		server := httptest.NewServer(answering(200, body))
 		cfg := tangle.Config{URLs: []string{server.URL}, Contract: &contract}
-		cost := allocated(func() {
+		cost := alloctest.Bytes(func() {
 			if _, err := tangle.Read(context.Background(), cfg, 0); err == nil || len(err.Error()) > 1000 {
 				t.Errorf("%s: %v", name, err)
 			}

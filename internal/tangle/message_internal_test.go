@@ -3,6 +3,8 @@ package tangle
 import (
 	"encoding/json"
 	"testing"
+
+	"github.com/tangle-network/blueprint-serverless/internal/alloctest"
 )
 
 func FuzzResponse(f *testing.F) {
@@ -32,6 +34,9 @@ func FuzzResponse(f *testing.F) {
 				w := &walk{reader: &reader{blueprint: &Blueprint{}}, want: wanted{definitionHash: Word{1}, sourcesHash: Word{2}}}
 				_ = w.match(a.result)
 			}
+		}
+		if cost := alloctest.Roughly(func() { _, _ = parseBatch(body, 2); _, _ = parseSingle(body) }); cost > 16*uint64(len(body))+alloctest.Slack {
+			t.Errorf("%d bytes were allocated for %d", cost, len(body))
 		}
 		if answers, err := parseBatch(body, 2); err == nil {
 			for _, a := range answers {
