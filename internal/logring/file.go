@@ -56,6 +56,7 @@ func fileError(err error) error { return faas.Errorf(faas.ErrUnavailable, "logs"
 type fileLog struct {
 	path string
 	file *os.File // nil where there is none
+	cut  bool     // the line that it is in was longer than is kept of one, and has been passed on
 }
 
 func (f *fileLog) close() {
@@ -68,6 +69,7 @@ func (f *fileLog) close() {
 // open opens the file that is written to now. That there is none is no error.
 func (f *fileLog) open(name string) (err error) {
 	f.close()
+	f.cut = false
 	if f.file, err = os.Open(name); err != nil {
 		f.file = nil
 	}
@@ -133,7 +135,8 @@ func (f *fileLog) setAside() bool {
 	return err != nil || !os.SameFile(mine, now)
 }
 
-// read reads whole lines from where the file is, and leaves it at the end of the last of them. It reports false where emit did.
+// read reads whole lines from where the file is, and leaves it at the end of the last of them, or of what there is of one that is longer than
+// is kept: that is passed on at once, and its rest left out, so that nothing has to be read again. It reports false where emit did.
 func (f *fileLog) read(ctx context.Context, emit func(faas.LogLine) bool) (bool, error) {
 	at, err := f.file.Seek(0, io.SeekCurrent)
 	if err != nil {
@@ -149,17 +152,28 @@ func (f *fileLog) read(ctx context.Context, emit func(faas.LogLine) bool) (bool,
 			rest, err = r.ReadSlice('\n')
 			size += len(rest)
 		}
-		if errors.Is(err, io.EOF) { // what has no end yet comes when it has one
+		eof := errors.Is(err, io.EOF)
+		if eof && !f.cut && size <= MaxText { // what has no end yet comes when it has one
 			_, err := f.file.Seek(at, io.SeekStart)
 			return true, err
 		}
-		if err != nil {
+		if err != nil && !eof {
 			return false, err
 		}
 		at += int64(size)
+		rest := f.cut
+		if f.cut = eof; rest {
+			if eof {
+				return true, nil
+			}
+			continue
+		}
 		kept, cut := Harmless(bytes.TrimRight(text, "\r\n"))
 		if !emit(faas.LogLine{JobID: faas.NoJob, Text: kept, Truncated: cut}) {
 			return false, nil
+		}
+		if eof {
+			return true, nil
 		}
 	}
 	return true, nil

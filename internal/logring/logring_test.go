@@ -5,6 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -13,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/alloctest"
 	"github.com/tangle-network/blueprint-serverless/internal/logseq"
 )
 
@@ -153,6 +157,91 @@ func TestACursorIsOfOneLogAlone(t *testing.T) {
 	for _, other := range []Cursor{second, "", "-", "x-1", Cursor(strings.Replace(string(second), "-2", "-99", 1)), "-18446744073709551615"} {
 		if got, _ := read(b, other); got != "345" {
 			t.Errorf("behind %q of another log is %q", other, got)
+		}
+	}
+}
+
+func TestALineCostsWhatIsKeptOfIt(t *testing.T) {
+	const most = 64 * MaxText
+	for _, unit := range []string{"x", "\x00", "猫", "\xff", "\u202e", "x\xff"} {
+		text := bytes.Repeat([]byte(unit), 4<<20/len(unit))
+		var r Ring
+		if cost := alloctest.Bytes(func() { r.Add(time.Time{}, 1, text, false) }); cost > most {
+			t.Errorf("%q: %d bytes were allocated for a line", unit, cost)
+		}
+	}
+}
+
+func TestARingKeepsWhatItMayAndNoMore(t *testing.T) {
+	for name, text := range map[string][]byte{"short lines": []byte("x"), "no text": nil, "long lines": bytes.Repeat([]byte{0}, MaxText)} {
+		var r Ring
+		fill := func(n int) uint64 {
+			return alloctest.Bytes(func() {
+				for range n {
+					r.Add(time.Time{}, 1, text, false)
+				}
+			})
+		}
+		fill(2 * MaxLines)
+		few, many := fill(MaxLines), fill(8*MaxLines)
+		if many > 10*few+64<<10 {
+			t.Errorf("%s: %d bytes were allocated for %d lines, and %d for 8 times as many", name, few, MaxLines, many)
+		}
+		if len(r.lines) > MaxLines || cap(r.lines) > 4*MaxLines || r.bytes > MaxBytes {
+			t.Errorf("%s: there are %d lines of %d bytes, in a list of %d", name, len(r.lines), r.bytes, cap(r.lines))
+		}
+	}
+}
+
+// A line without end, such as a program draws its progress in, is passed on when it is longer than is kept, and is not read again and again.
+func TestALineWithoutEndIsReadOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	write := func(text string) {
+		t.Helper()
+		f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+		if err == nil {
+			_, err = f.WriteString(text)
+			err = errors.Join(err, f.Close())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := &fileLog{path: path}
+	defer f.close()
+	var lines []faas.LogLine
+	written := 0
+	for _, step := range []struct {
+		text string
+		want []string // the first five bytes of the lines that come, with a + where one is cut
+		at   int      // where the file is left, from its end
+	}{
+		{"first\nhalf", []string{"first"}, 4},
+		{" a line", nil, 11},
+		{"\n" + strings.Repeat("long ", MaxText), []string{"half ", "long +"}, 0},
+		{strings.Repeat("more ", 1<<16), nil, 0},
+		{strings.Repeat("more ", 1<<16), nil, 0},
+		{"the rest\nlast\n", []string{"last"}, 0},
+		{strings.Repeat("x", MaxText), nil, MaxText},
+		{"\n", []string{"xxxxx"}, 0},
+	} {
+		write(step.text)
+		written += len(step.text)
+		lines = nil
+		if more, err := f.news(t.Context(), func(l faas.LogLine) bool { lines = append(lines, l); return true }); err != nil || !more {
+			t.Fatal(more, err)
+		}
+		var got []string
+		for _, l := range lines {
+			text := l.Text[:min(len(l.Text), 5)]
+			if l.Truncated {
+				text += "+"
+			}
+			got = append(got, text)
+		}
+		at, err := f.file.Seek(0, io.SeekCurrent)
+		if diff := cmp.Diff(step.want, got); diff != "" || err != nil || int(at) != written-step.at {
+			t.Errorf("after %d bytes, %.20q: at byte %d, want %d, %v\n%s", written, step.text, at, written-step.at, err, diff)
 		}
 	}
 }

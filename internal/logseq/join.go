@@ -12,6 +12,9 @@ import (
 // hold is how long a line waits for earlier ones of other sequences.
 const hold = 200 * time.Millisecond
 
+// maxWaiting is how many lines wait for earlier ones at the most. When more come, the earliest do not.
+const maxWaiting = 1000
+
 // Join returns the lines of sequences that may never end, as they come. What comes within a moment of each other is put in the order of its times. The sequences are made with a context that
 // ends with the loop, and read by a goroutine each; these have ended when the loop has. The first error ends all, after the lines that came before it.
 func Join(ctx context.Context, provider string, seqs ...func(context.Context) Lines) Lines {
@@ -71,6 +74,9 @@ func Join(ctx context.Context, provider string, seqs ...func(context.Context) Li
 					i--
 				}
 				waiting = slices.Insert(waiting, i, a)
+				if len(waiting) > maxWaiting && !emit(maxWaiting/2) { // half, so that not every line moves the others
+					return
+				}
 			case now := <-timer.C:
 				due := 0 // up to the last that has waited long enough; those before it are earlier
 				for i, a := range waiting {

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/alloctest"
 )
 
 var epoch = time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
@@ -145,6 +146,70 @@ func TestJoinEndsWithItsLoopItsContextAndAnError(t *testing.T) {
 		}
 	}) // and the bubble sees that no goroutine is left
 }
+
+// Lines that come faster than time passes, and each before all others, must neither pile up nor be put into an order of any length.
+func TestJoinHoldsABoundedNumberOfLines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const many = 20 * maxWaiting
+		came := 0
+		flood := func(ctx context.Context) Lines {
+			return func(yield func(faas.LogLine, error) bool) {
+				for came = range many {
+					if !yield(line(-came, "flood"), nil) || ctx.Err() != nil {
+						return
+					}
+				}
+			}
+		}
+		got := 0
+		for _, err := range Join(t.Context(), "p", flood, live(nil)) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got++; came-got > maxWaiting+2 {
+				t.Fatalf("%d lines came before line %d was passed on", came, got)
+			}
+			if got == many-maxWaiting {
+				break
+			}
+		}
+	})
+}
+
+func TestFollowingKeepsNothingOfWhatIsReadAgain(t *testing.T) {
+	entries := make([]Entry, 10_000)
+	for i := range entries {
+		entries[i] = Entry{ID: fmt.Sprint(i), Line: line(i%60, "again")}
+	}
+	all := func(yield func(Entry, error) bool) {
+		for _, e := range entries {
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
+	f := &follower{Reader: Reader{Late: time.Hour}, seen: map[string]time.Time{}}
+	if fresh, err := f.news(all); err != nil || len(fresh) != len(entries) {
+		t.Fatalf("%d entries are new, %v", len(fresh), err)
+	}
+	var fresh []Entry
+	var err error
+	if cost := alloctest.Bytes(func() { fresh, err = f.news(all) }); err != nil || len(fresh) > 0 || cost > 64<<10 {
+		t.Errorf("%d bytes were allocated for what was known; %d entries are new, %v", cost, len(fresh), err)
+	}
+	broken := func(yield func(Entry, error) bool) {
+		_ = yield(Entry{ID: "more", Line: line(1, "more")}, nil) && yield(Entry{}, errors.New("broken"))
+	}
+	if _, err := f.news(broken); err == nil {
+		t.Error("no error")
+	}
+	if fresh, err := f.news(only(Entry{ID: "more", Line: line(1, "more")})); err != nil || len(fresh) != 1 {
+		t.Errorf("after an error, %d entries are new, %v", len(fresh), err)
+	}
+}
+
+// only is the sequence of one entry.
+func only(e Entry) Entries { return func(yield func(Entry, error) bool) { yield(e, nil) } }
 
 // store is a log that shows entries from a time on.
 type store struct {

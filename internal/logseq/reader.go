@@ -74,12 +74,11 @@ func (r Reader) logs(ctx context.Context, q faas.LogQuery, emit func(Entry) bool
 	if cut.Before(q.Since) {
 		cut = q.Since
 	}
-	late, err := collect(0, r.Read(ctx, cut, time.Time{}))
+	f := &follower{Reader: r, from: cut, seen: map[string]time.Time{}}
+	late, err := f.news(r.Read(ctx, cut, time.Time{}))
 	if err != nil {
 		return err
 	}
-	f := &follower{Reader: r, from: cut, seen: map[string]time.Time{}}
-	f.news(late)
 	if missing := q.Limit - len(late); q.Since.Before(cut) && (q.Limit == 0 || missing > 0) {
 		if err := r.window(ctx, q.Since, cut, max(missing, 0), emit); err != nil {
 			return err
@@ -159,16 +158,25 @@ type follower struct {
 	seen   map[string]time.Time // ids of entries since from
 }
 
-// news returns the entries that were not there before, by ascending time.
-func (f *follower) news(all []Entry) []Entry {
-	fresh := slices.DeleteFunc(slices.Clone(all), func(e Entry) bool {
-		_, known := f.seen[e.ID]
+// news returns the entries that were not there before, by ascending time. Those that were are not kept, however often they are read
+// again. An error leaves what is known as it was.
+func (f *follower) news(all Entries) ([]Entry, error) {
+	var fresh []Entry
+	came := map[string]bool{}
+	for e, err := range all {
+		if err != nil {
+			return nil, err
+		}
+		if _, known := f.seen[e.ID]; !known && !came[e.ID] {
+			fresh, came[e.ID] = append(fresh, e), true
+		}
+	}
+	for _, e := range fresh {
 		f.seen[e.ID] = e.At()
 		if e.At().After(f.latest) {
 			f.latest = e.At()
 		}
-		return known
-	})
+	}
 	slices.SortStableFunc(fresh, func(a, b Entry) int { return a.At().Compare(b.At()) })
 	if from := f.latest.Add(-f.Late); from.After(f.from) {
 		f.from = from
@@ -178,14 +186,14 @@ func (f *follower) news(all []Entry) []Entry {
 			}
 		}
 	}
-	return fresh
+	return fresh, nil
 }
 
 // follow asks for news until ctx is done.
 func (f *follower) follow(ctx context.Context, emit func(Entry) bool) error {
 	wait, failed := f.Pace.First, 0
 	for transfer.Sleep(ctx, wait) {
-		all, err := collect(0, f.Read(ctx, f.from, time.Time{}))
+		fresh, err := f.news(f.Read(ctx, f.from, time.Time{}))
 		wait = min(2*wait, f.Pace.Longest)
 		if err != nil {
 			var e *faas.Error
@@ -202,7 +210,6 @@ func (f *follower) follow(ctx context.Context, emit func(Entry) bool) error {
 			continue
 		}
 		failed = 0
-		fresh := f.news(all)
 		if len(fresh) > 0 {
 			wait = f.Pace.First
 		}
