@@ -7,9 +7,11 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
@@ -86,7 +88,7 @@ func WithFetchLogger(l *slog.Logger) FetchOption { return func(o *fetchOptions) 
 //
 // The chain is read when a contract is configured, by [WithContract] or else by the environment variable TANGLE_CONTRACT or else
 // TANGLE_CONTRACT_ADDRESS, or when [WithRPC] names a node. Only when nothing of that is configured, or [WithMock] asks for it, the metadata is
-// made up: Source is SourceMock, and there are two jobs, or as many as the profiles file speaks of. Without a profiles file such
+// made up: Source is SourceMock, and there are as many jobs as the profiles file speaks of, or two without one. Without a profiles file such
 // metadata has no profiles, so that no analysis of it can recommend a serverless deployment.
 //
 // A source of profiles that is broken is skipped. What was skipped or ignored stands in Warnings, as does that metadata is made up, and is
@@ -165,11 +167,8 @@ func mockMetadata(blueprintID uint64, o *fetchOptions, because string) *Metadata
 	if !ok {
 		return meta
 	}
-	highest := uint32(0)
-	for id := range set.Jobs {
-		highest = max(highest, id)
-	}
-	if int(highest) >= jobs { // below profile.MaxJobs, by the decoder's promise
+	if len(set.Jobs) > 0 {
+		highest := slices.Max(slices.Collect(maps.Keys(set.Jobs))) // below profile.MaxJobs, by the decoder's promise
 		meta.Jobs = makeJobs(int(highest) + 1)
 	}
 	meta.Warnings = append(meta.Warnings, fmt.Sprintf("the number of jobs, %d, was taken from %s", len(meta.Jobs), ProfilesPath(o.binary)))

@@ -132,7 +132,7 @@ func TestTheNumberOfMockJobsIsBounded(t *testing.T) {
 	noContract(t)
 	const p = `{"avg_duration_ms":1,"p95_duration_ms":2,"peak_memory_mb":3,"stateful":false,"persistent_connections":false}`
 	for content, want := range map[string]int{
-		`{"jobs":{"0":` + p + `}}`:                        2,
+		`{"jobs":{"0":` + p + `}}`:                        1, // a blueprint of one job
 		`{"jobs":{"4":` + p + `}}`:                        5,
 		`{"jobs":{"255":` + p + `,"256":` + p + `}}`:      256,
 		`{"jobs":{"1":` + p + `,"4294967295":` + p + `}}`: 2,

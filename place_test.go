@@ -510,3 +510,26 @@ func TestCredentialsOfAnotherAccountAreRefusedBeforeAbsenceIsBelieved(t *testing
 		t.Errorf("%d changes were made", n)
 	}
 }
+
+// Metadata that are made up must not pass for the blueprint's own.
+func TestAPlanAndAServiceSayThatMetadataAreMadeUp(t *testing.T) {
+	for _, name := range []string{serverless.ContractEnv, serverless.ContractFallbackEnv} {
+		t.Setenv(name, "")
+	}
+	s := spec(t)
+	opts := []serverless.DeployOption{serverless.WithPolicy(policy(true, true)), serverless.WithoutRunner()}
+	plan, err := serverless.NewPlan(t.Context(), s, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	svc, err := serverless.Deploy(t.Context(), s, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, warnings := range map[string][]string{"plan": plan.Warnings, "service": svc.Warnings()} {
+		if !strings.Contains(strings.Join(warnings, "\n"), "made up") {
+			t.Errorf("the %s does not: %q", what, warnings)
+		}
+	}
+	undeploy(t, svc)
+}
