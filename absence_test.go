@@ -220,3 +220,56 @@ type notFound struct{ faas.Executor }
 func (notFound) Observe(_ context.Context, id string) (faas.State, error) {
 	return faas.State{}, faas.Errorf(faas.ErrNotFound, "observe", "memory", "no unit %s", id)
 }
+
+// A creation that was interrupted may be the creation of what stood already, hidden by a read that was
+// behind from a machine that does not know the service.
+func TestRecoverRemovesNothingThatIsOlderThanTheCreation(t *testing.T) {
+	p := newPlanner(t)
+	p.jobs = "f"
+	p.deploy()
+	p.state = t.TempDir()
+	// The other machine sees nothing, and ends before it learns better.
+	blind := &notFoundThen{Executor: p.cloud.Executor("svc"), at: time.Now().Add(-time.Hour)}
+	if _, err := serverless.Deploy(t.Context(), p.spec, append(p.options(), serverless.WithExecutor(blind))...); err == nil {
+		t.Fatal("the deployment succeeded")
+	}
+	out, err := serverless.Recover(t.Context(), "svc", append(p.options(), serverless.WithExecutor(blind))...)
+	if err != nil || len(out.Removed) > 0 || len(out.Unsettled) != 1 {
+		t.Errorf("%+v, %v", out, err)
+	}
+	if got := p.cloud.Units(); len(got) != 1 {
+		t.Errorf("left: %v", got)
+	}
+}
+
+// notFoundThen does not find a unit until it was told to make or remove it, which it cannot.
+type notFoundThen struct {
+	faas.Executor
+	at      time.Time
+	tried   bool
+	removed bool
+}
+
+func (n *notFoundThen) Observe(ctx context.Context, id string) (faas.State, error) {
+	if !n.tried {
+		return notFound{}.Observe(ctx, id)
+	}
+	state, err := n.Executor.Observe(ctx, id)
+	state.DeployedAt = n.at
+	return state, err
+}
+
+func (n *notFoundThen) Converge(context.Context, faas.Unit, *faas.State, func(faas.Progress)) (faas.State, error) {
+	n.tried = true
+	return faas.State{}, faas.Errorf(faas.ErrPermissionDenied, "converge", "memory", "not allowed")
+}
+
+func (n *notFoundThen) Remove(ctx context.Context, id string) error {
+	if !n.removed {
+		n.removed = true
+		return faas.Errorf(faas.ErrPermissionDenied, "remove", "memory", "not allowed")
+	}
+	return n.Executor.Remove(ctx, id)
+}
+
+func (n *notFoundThen) Close() error { return nil }

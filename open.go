@@ -241,17 +241,30 @@ func (o *deployOptions) recover(ctx context.Context, name string, provider faas.
 		return err
 	}
 	eng := newEngine(exec, provider.Provider, o, j)
-	var remove, updated []ledger.Unit
+	var remove, created, updated []ledger.Unit
 	for _, u := range rec.Sorted() {
 		switch {
 		case u.Pending == "":
-		case Action(u.Pending) == ActionRemove || u.State == nil:
+		case Action(u.Pending) == ActionRemove:
 			remove = append(remove, u)
+		case u.State == nil:
+			created = append(created, u)
 		default:
 			updated = append(updated, u)
 		}
 	}
-	states, err := eng.Look(ctx, staleUnits(updated), rec.Whole())
+	states, err := eng.Look(ctx, staleUnits(created), nil)
+	if err != nil {
+		return err
+	}
+	for i, u := range created {
+		if states[i] != nil && u.Older(*states[i]) {
+			updated = append(updated, u)
+		} else {
+			remove = append(remove, u)
+		}
+	}
+	states, err = eng.Look(ctx, staleUnits(updated), rec.Whole())
 	if err != nil {
 		return err
 	}

@@ -88,7 +88,7 @@ func prepare(ctx context.Context, spec ServiceSpec, strategy Strategy, cfg Serve
 		c := &p.changes[i]
 		wanted[c.Unit.ID] = true
 		known, recorded := rec.Units[c.Unit.ID]
-		c.Partial = c.Prior != nil && recorded && known.State == nil
+		c.Partial = c.Prior != nil && recorded && known.State == nil && !known.Older(*c.Prior)
 		if c.Prior != nil && !recorded {
 			p.adopted = append(p.adopted, c.Unit.ID)
 		}

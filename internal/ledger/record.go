@@ -55,6 +55,13 @@ type Unit struct {
 	State *faas.State `json:"state,omitempty"`
 }
 
+// Older reports whether a unit in this state was there before the creation that the record says was
+// begun: a read that was behind hid it then. Clocks differ, so that a minute counts for nothing; a unit
+// that is taken for older by mistake is kept, and not removed.
+func (u Unit) Older(state faas.State) bool {
+	return u.Since != nil && !state.DeployedAt.IsZero() && state.DeployedAt.Before(u.Since.Add(-time.Minute))
+}
+
 // Location identifies where a service is, among all places that are told apart. What a configuration
 // leaves open is resolved first, so that it is told the same however it is spelled.
 func Location(c faas.Config) string {
