@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -273,3 +274,43 @@ func (n *notFoundThen) Remove(ctx context.Context, id string) error {
 }
 
 func (n *notFoundThen) Close() error { return nil }
+
+// What is being deployed is not what was interrupted, and who waits is told for what.
+func TestAServiceThatIsBeingDeployedIsBusyAndNotInterrupted(t *testing.T) {
+	p := newPlanner(t)
+	p.jobs = "f"
+	converging, goOn := make(chan struct{}), make(chan struct{})
+	deploy := func(opts ...serverless.DeployOption) error {
+		svc, err := serverless.Deploy(context.Background(), p.spec, append(p.options(), opts...)...)
+		if err == nil {
+			err = svc.Close(context.Background())
+		}
+		return err
+	}
+	first, second := make(chan error, 1), make(chan error, 1)
+	go func() {
+		first <- deploy(serverless.WithExecutor(&heldConverge{p.cloud.Executor("svc"), "svc/job0", converging, goOn}))
+	}()
+	<-converging
+	infos, err := serverless.ListServices(serverless.WithStateDir(p.state))
+	if err != nil || len(infos) != 1 {
+		t.Fatalf("%+v, %v", infos, err)
+	}
+	if info := infos[0]; !info.Busy || info.Interrupted() || info.Updated.IsZero() || info.BinaryPath != p.spec.BinaryPath {
+		t.Errorf("the service that is being deployed: %+v", info)
+	}
+	waits := make(chan struct{})
+	var once sync.Once
+	go func() {
+		second <- deploy(serverless.WithEvents(func(e serverless.Event) {
+			if e.Phase == serverless.PhaseLock && e.Kind == serverless.EventStarted {
+				once.Do(func() { close(waits) })
+			}
+		}))
+	}()
+	<-waits
+	close(goOn)
+	if err := errors.Join(<-first, <-second); err != nil {
+		t.Error(err)
+	}
+}

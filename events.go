@@ -15,6 +15,7 @@ const (
 	PhasePolicy       Phase = "policy"       // the policy is read
 	PhaseMetadata     Phase = "metadata"     // the blueprint's definition and profiles are read
 	PhaseAnalysis     Phase = "analysis"     // it is decided which job runs where
+	PhaseLock         Phase = "lock"         // another operation on the service is waited for
 	PhasePackage      Phase = "package"      // the binary is inspected and packaged
 	PhaseOrchestrator Phase = "orchestrator" // the runner is started or stopped
 	PhaseObserve      Phase = "observe"      // the provider is asked what exists

@@ -27,6 +27,8 @@ type ServiceInfo struct {
 	Runner    *RunnerRef `json:"runner,omitempty"` // one that outlives the program that started it
 	Updated   time.Time  `json:"updated,omitzero"`
 	Units     []UnitInfo `json:"units"` // by ascending ID
+	// Busy says that an operation on the service is under way, in this program or another.
+	Busy bool `json:"busy,omitempty"`
 }
 
 // UnitInfo is what the ledger says of a unit of functions.
@@ -39,9 +41,10 @@ type UnitInfo struct {
 	State   *faas.State `json:"state,omitempty"` // at the provider, when it was last known to be whole
 }
 
-// Interrupted reports whether the last operation on the service did not end: [Recover], Undeploy, or the next deployment puts that right.
+// Interrupted reports whether the last operation on the service did not end, and none is under way:
+// [Recover], Undeploy, or the next deployment puts that right.
 func (s ServiceInfo) Interrupted() bool {
-	return slices.ContainsFunc(s.Units, func(u UnitInfo) bool { return u.Pending != "" })
+	return !s.Busy && slices.ContainsFunc(s.Units, func(u UnitInfo) bool { return u.Pending != "" })
 }
 
 func serviceInfo(r ledger.Record) ServiceInfo {
@@ -69,7 +72,12 @@ func ListServices(opts ...DeployOption) ([]ServiceInfo, error) {
 		return nil, err
 	}
 	records, err := store.Records()
-	return serviceInfos(records), err
+	infos := serviceInfos(records)
+	for i, r := range records {
+		busy, busyErr := store.Busy(r.Service, r.Provider)
+		infos[i].Busy, err = busy, errors.Join(err, busyErr)
+	}
+	return infos, err
 }
 
 // OpenService returns the handle of a service that was deployed before, by this program or another, from its ledger. Its functions can be invoked,

@@ -114,6 +114,11 @@ func (p *prepared) service() *Service {
 
 // apply makes the changes: the runner first, then the functions, then the removal of those that are wanted no more.
 func (p *prepared) apply(ctx context.Context, svc *Service, j *journal) error {
+	if p.record.Updated.IsZero() { // so that a crash in a first deployment leaves more than units
+		if err := j.describe(svc.record(p.given, p.strategy.LocalJobs)); err != nil {
+			return err
+		}
+	}
 	if err := j.adopt(p.changes); err != nil {
 		return err
 	}

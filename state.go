@@ -52,7 +52,13 @@ func (o *deployOptions) store() (*ledger.Store, error) {
 func (o *deployOptions) lock(ctx context.Context, service string, provider faas.Config) (led *ledger.Ledger, warning string, err error) {
 	store, err := o.store()
 	if err == nil {
-		led, err = store.Lock(ctx, service, provider, !o.noWait)
+		led, err = store.Lock(ctx, service, provider, false)
+		if faas.CodeOf(err) == faas.ErrConflict && !o.noWait { // an operator who waits is told for what
+			err = o.events.phase(PhaseLock, nil, func() (err error) {
+				led, err = store.Lock(ctx, service, provider, true)
+				return err
+			})
+		}
 	}
 	switch code := faas.CodeOf(err); {
 	case err == nil:
