@@ -230,7 +230,7 @@ func (o *deployOptions) runTraditional(ctx context.Context, spec ServiceSpec, d 
 	if plan != nil {
 		at.planned = append([]string{}, planned[ledger.Location(here)]...)
 	}
-	err = errors.Join(at.clear(ctx), o.removeElsewhere(ctx, spec.Name, elsewhere, planned))
+	err = errors.Join(at.clear(ctx), o.removeElsewhere(ctx, spec.Name, here, elsewhere, planned))
 	switch {
 	case err != nil && plan != nil && faas.CodeOf(err) == faas.ErrConflict:
 		return nil, svc.abandon(ctx, &journal{}, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -74,12 +75,12 @@ func serviceInfos(records []ledger.Record) []ServiceInfo {
 	return infos
 }
 
-// removeElsewhere removes what the service has in other places. It goes on after a failure. planned
-// names, by place, the units that a plan allows to be removed; nil allows all.
-func (o *deployOptions) removeElsewhere(ctx context.Context, service string, records []ledger.Record, planned map[string][]string) error {
+// removeElsewhere removes what the service has in other places than here. It goes on after a failure.
+// planned names, by place, the units that a plan allows to be removed; nil allows all.
+func (o *deployOptions) removeElsewhere(ctx context.Context, service string, here faas.Config, records []ledger.Record, planned map[string][]string) error {
 	var errs []error
 	for _, r := range records {
-		at := &place{opts: o, service: service, config: r.Provider}
+		at := &place{opts: o, service: service, config: withCredentials(r.Provider, here)}
 		if planned != nil {
 			at.planned = planned[ledger.Location(r.Provider)]
 		}
@@ -88,6 +89,26 @@ func (o *deployOptions) removeElsewhere(ctx context.Context, service string, rec
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// withCredentials returns the configuration of a record with the sensitive options of another one for
+// the same provider, as no ledger keeps them.
+func withCredentials(record, other faas.Config) faas.Config {
+	info, _ := faas.Provider(record.Provider)
+	if record.Provider != other.Provider {
+		return record
+	}
+	options := maps.Clone(record.Options)
+	for _, o := range info.Options {
+		if value, ok := other.Options[o.Name]; ok && o.Sensitive {
+			if options == nil {
+				options = map[string]string{}
+			}
+			options[o.Name] = value
+		}
+	}
+	record.Options = options
+	return record
 }
 
 // place is one place of a service that is being cleared.

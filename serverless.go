@@ -150,7 +150,7 @@ func (p *prepared) apply(ctx context.Context, svc *Service, j *journal) error {
 		}
 	}
 	if p.opts.move {
-		if err := p.opts.removeElsewhere(ctx, p.spec.Name, p.others, p.planned); err != nil {
+		if err := p.opts.removeElsewhere(ctx, p.spec.Name, p.provider, p.others, p.planned); err != nil {
 			svc.warn(fmt.Sprintf("what the service had elsewhere could not all be removed; Undeploy or the next deployment with WithMove tries again: %v", err))
 		}
 	}

@@ -296,7 +296,7 @@ func (s *Service) Undeploy(ctx context.Context) (err error) {
 	at := &place{
 		opts: o, service: s.spec.Name, config: s.location, exec: s.exec, own: s.units, runner: s.getRunner(), stopped: runnerErr == nil,
 	}
-	if err := errors.Join(at.clear(ctx), o.removeElsewhere(ctx, s.spec.Name, elsewhere, nil), runnerErr); err != nil {
+	if err := errors.Join(at.clear(ctx), o.removeElsewhere(ctx, s.spec.Name, s.location, elsewhere, nil), runnerErr); err != nil {
 		return err
 	}
 	s.removed = true

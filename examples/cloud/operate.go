@@ -11,9 +11,11 @@ import (
 	"github.com/spf13/cobra"
 
 	serverless "github.com/tangle-network/blueprint-serverless"
+	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// open opens a service that was deployed before. The policy counts for its credentials, and where the service is in several places.
+// open opens a service that was deployed before. The policy counts for its credentials, if it names a
+// place of the service: where a service is, its ledger says.
 func (a *app) open(ctx context.Context, s *serviceFlags, opts ...serverless.DeployOption) (*serverless.Service, error) {
 	name, err := s.service()
 	if err != nil {
@@ -23,7 +25,16 @@ func (a *app) open(ctx context.Context, s *serviceFlags, opts ...serverless.Depl
 	if err != nil {
 		return nil, err
 	}
-	return serverless.OpenService(ctx, name, append(append(a.stateOptions(), serverless.WithPolicy(policy)), opts...)...)
+	service, err := serverless.OpenService(ctx, name, append(append(a.stateOptions(), serverless.WithPolicy(policy)), opts...)...)
+	if faas.CodeOf(err) != faas.ErrNotFound {
+		return service, err
+	}
+	service, err = serverless.OpenService(ctx, name, append(a.stateOptions(), opts...)...)
+	if err != nil {
+		return nil, err
+	}
+	a.warn("the policy names another place than those of " + name + "; its ledger counts")
+	return service, nil
 }
 
 // closeService frees what a handle holds, also after Ctrl-C.
@@ -50,7 +61,10 @@ func (a *app) listCommand() *cobra.Command {
 				fmt.Fprintln(w, "service\tprovider\twhere\tunits\tstate\tdeployed")
 				for _, s := range services {
 					state := "deployed"
-					if s.Interrupted() {
+					switch {
+					case s.Busy:
+						state = "being changed"
+					case s.Interrupted():
 						state = "interrupted"
 					}
 					where := strings.TrimSpace(s.Provider.Region + s.Provider.ProjectID + s.Provider.SubscriptionID + s.Provider.Endpoint)
@@ -132,6 +146,9 @@ func (r *statusReport) print(w io.Writer) {
 			fmt.Fprintf(w, "%s: %s\n", line.what, strings.Join(line.units, ", "))
 		}
 	}
+	for _, place := range r.Drift.Elsewhere {
+		fmt.Fprintf(w, "also in %s: %s\n", strings.Trim(fmt.Sprint(place.Provider), "{}"), plural(len(place.Units), "unit"))
+	}
 	if r.OK {
 		fmt.Fprintln(w, "everything is as it was deployed")
 	}
@@ -175,6 +192,15 @@ func (a *app) undeployCommand() *cobra.Command {
 		}
 		stop := progress.interruptedBy(ctx)
 		removed := functionIDs(service)
+		others, err := service.Elsewhere()
+		if err != nil {
+			return errors.Join(err, closeService(ctx, service))
+		}
+		for _, place := range others {
+			for _, unit := range place.Units {
+				removed = append(removed, unit.ID)
+			}
+		}
 		err = service.Undeploy(ctx)
 		stop()
 		progress.end()
@@ -222,13 +248,17 @@ func (a *app) recoverCommand() *cobra.Command {
 			return err
 		}
 		progress := a.progress("")
-		done, err := serverless.Recover(cmd.Context(), name, append(a.stateOptions(), serverless.WithPolicy(policy), serverless.WithEvents(progress.event))...)
+		opts := append(a.stateOptions(), serverless.WithEvents(progress.event))
+		done, err := serverless.Recover(cmd.Context(), name, append(opts, serverless.WithPolicy(policy))...)
+		if faas.CodeOf(err) == faas.ErrNotFound { // the policy names another place: the ledger counts
+			done, err = serverless.Recover(cmd.Context(), name, opts...)
+		}
 		progress.end()
 		if err != nil {
 			return err
 		}
 		return a.answer(done, func(w io.Writer) {
-			if len(done.Removed)+len(done.Unsettled) == 0 {
+			if len(done.Removed)+len(done.Unsettled)+len(done.Missing) == 0 {
 				fmt.Fprintln(w, "nothing was interrupted")
 			}
 			for _, unit := range done.Removed {
@@ -236,6 +266,9 @@ func (a *app) recoverCommand() *cobra.Command {
 			}
 			for _, unit := range done.Unsettled {
 				fmt.Fprintf(w, "exists\t%s (deploy again to bring it to what is wanted)\n", unit)
+			}
+			for _, unit := range done.Missing {
+				fmt.Fprintf(w, "missing\t%s (deploy again to make it anew)\n", unit)
 			}
 		})
 	}

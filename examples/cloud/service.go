@@ -48,6 +48,8 @@ type deployFlags struct {
 	verify        bool
 	keepSucceeded bool
 	noWait        bool
+	move          bool
+	drop          []string
 }
 
 func bindDeploy(cmd *cobra.Command) *deployFlags {
@@ -58,6 +60,8 @@ func bindDeploy(cmd *cobra.Command) *deployFlags {
 	flags.StringArrayVar(&d.args, "arg", nil, "`argument` of the runner; may be repeated")
 	flags.StringArrayVar(&d.env, "env", nil, "`NAME=VALUE` in the functions' environment; NAME alone takes it from this one; may be repeated")
 	flags.BoolVar(&d.verify, "verify", false, "refuse a binary that is not the one published on chain")
+	flags.BoolVar(&d.move, "move", false, "remove what the service has in other places, once the functions here answer")
+	flags.StringArrayVar(&d.drop, "drop", nil, "go without `WHAT` the last deployment was given: env.NAME, option.NAME, chain.rpc or chain.contract; may be repeated")
 	flags.BoolVar(&d.noWait, "no-wait", false, "fail at once where something else is changing the service")
 	return d
 }
@@ -104,6 +108,10 @@ func (a *app) options(d *deployFlags, policy *serverless.Policy) []serverless.De
 	if d.verify {
 		opts = append(opts, serverless.WithVerifiedBinary())
 	}
+	if d.move {
+		opts = append(opts, serverless.WithMove())
+	}
+	opts = append(opts, serverless.WithDropped(d.drop...))
 	if d.noWait {
 		opts = append(opts, serverless.WithoutWaiting())
 	}
