@@ -333,3 +333,12 @@ func TestThePricesThatComeWithTheModuleSayWhereTheyAreFrom(t *testing.T) {
 		t.Errorf("machines: %+v", m)
 	}
 }
+
+// What is no file may have a writer to wait for, or no end.
+func TestPricesAreReadFromFilesAlone(t *testing.T) {
+	for _, path := range []string{os.DevNull, t.TempDir()} {
+		if _, err := serverless.LoadPrices(path); !errors.Is(err, faas.ErrInvalidArgument) || !strings.Contains(err.Error(), "is not a regular file") {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}

@@ -94,10 +94,18 @@ func DefaultPrices() *Prices {
 // where it has any, as a whole. The error is ErrInvalidArgument for content, ErrNotFound for a file that does not exist.
 func LoadPrices(path string) (*Prices, error) {
 	const op = "load prices"
-	f, err := os.Open(path)
+	info, err := os.Stat(path) // before opening, because that would wait for a writer of a named pipe
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, faas.Errorf(faas.ErrNotFound, op, "", "%w", err)
-	} else if err != nil {
+	}
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file", path)
+	}
+	var f *os.File
+	if err == nil {
+		f, err = os.Open(path)
+	}
+	if err != nil {
 		return nil, faas.Errorf(faas.ErrInvalidArgument, op, "", "%w", err)
 	}
 	defer f.Close()

@@ -19,7 +19,8 @@ import (
 
 // The limits of a conversation with a node.
 const (
-	// MaxResponse is how long a response may be, in bytes, once it is unpacked.
+	// MaxResponse is how long a response may be, in bytes, once it is unpacked. Where a node takes no batches, it is how
+	// long the responses may be together that would have been one.
 	MaxResponse = 4 << 20
 	// maxErrorBody is how much of the body of an HTTP error is read.
 	maxErrorBody = 64 << 10
@@ -237,10 +238,14 @@ func (c *client) ask(ctx context.Context, n *node, calls []call) ([]answer, *Err
 	}
 	if single {
 		answers = make([]answer, len(calls))
+		total := 0 // of all answers, which are held together
 		for i, one := range calls {
 			body, err := c.post(ctx, n, encodeSingle(one))
 			if err != nil {
 				return nil, err
+			}
+			if total += len(body); total > MaxResponse {
+				return nil, tooLarge(n)
 			}
 			var parseErr error
 			if answers[i], parseErr = parseSingle(body); parseErr != nil {
@@ -305,12 +310,16 @@ func (c *client) post(ctx context.Context, n *node, body []byte) ([]byte, *Error
 	}
 	data, err := readAll(resp)
 	if errors.Is(err, errTooLarge) {
-		return nil, errorf(ErrTooLarge, "node %s: the answer is larger than %d bytes", n, MaxResponse)
+		return nil, tooLarge(n)
 	}
 	if err != nil {
 		return nil, c.transportError(ctx, n, err)
 	}
 	return data, nil
+}
+
+func tooLarge(n *node) *Error {
+	return errorf(ErrTooLarge, "node %s: the answer is larger than %d bytes", n, MaxResponse)
 }
 
 var errTooLarge = errors.New("too large")

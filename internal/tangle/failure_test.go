@@ -2,6 +2,7 @@ package tangle_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/hex"
@@ -511,6 +512,31 @@ func TestNoNodeHoldsItsCaller(t *testing.T) {
 				cancel()
 			}
 		})
+	}
+}
+
+// A node that takes no batches is held to what a batch may be.
+func TestAnswersAreBoundedTogether(t *testing.T) {
+	t.Parallel()
+	var served atomic.Int32
+	large := `{"id":1,"result":"0x` + strings.Repeat("00", tangle.MaxResponse/2/3) + `"}`
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		switch {
+		case err != nil:
+		case bytes.HasPrefix(body, []byte("[")):
+			answer(w, 200, `{"id":null,"error":{"code":-32600,"message":"no batches"}}`)
+		case bytes.Contains(body, []byte("eth_chainId")), bytes.Contains(body, []byte("eth_blockNumber")):
+			answer(w, 200, `{"id":1,"result":"0x1"}`)
+		default:
+			served.Add(1)
+			answer(w, 200, large)
+		}
+	}))
+	defer server.Close()
+	_, err := tangle.Read(t.Context(), tangle.Config{URLs: []string{server.URL}, Contract: &contract}, 0)
+	if !errors.Is(err, tangle.ErrTooLarge) || served.Load() != 3 {
+		t.Errorf("%d answers of a third of what may be, %v", served.Load(), err)
 	}
 }
 
