@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -150,12 +151,13 @@ func TestJoinEndsWithItsLoopItsContextAndAnError(t *testing.T) {
 // Lines that come faster than time passes, and each before all others, must neither pile up nor be put into an order of any length.
 func TestJoinHoldsABoundedNumberOfLines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const many = 20 * maxWaiting
-		came := 0
+		const many = 5 * maxWaiting
+		var came atomic.Int32
 		flood := func(ctx context.Context) Lines {
 			return func(yield func(faas.LogLine, error) bool) {
-				for came = range many {
-					if !yield(line(-came, "flood"), nil) || ctx.Err() != nil {
+				for i := range many {
+					came.Add(1)
+					if !yield(line(-i, "flood"), nil) || ctx.Err() != nil {
 						return
 					}
 				}
@@ -166,8 +168,8 @@ func TestJoinHoldsABoundedNumberOfLines(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got++; came-got > maxWaiting+2 {
-				t.Fatalf("%d lines came before line %d was passed on", came, got)
+			if got++; int(came.Load())-got > maxWaiting+2 {
+				t.Fatalf("%d lines came before line %d was passed on", came.Load(), got)
 			}
 			if got == many-maxWaiting {
 				break

@@ -339,7 +339,7 @@ func echoed(r *http.Request) map[string]string {
 func TestEchoedCredentialsAreNeverPrinted(t *testing.T) {
 	t.Parallel()
 	const user, password, key = "operator-1", `p@ss/wörd "&+<1>`, "k3y/=&0123456789-abcdef"
-	var attempt, offset int
+	var offset int
 	var form string
 	raw := func(w http.ResponseWriter, format string, args ...any) {
 		conn, _, err := w.(http.Hijacker).Hijack()
@@ -373,7 +373,6 @@ func TestEchoedCredentialsAreNeverPrinted(t *testing.T) {
 	var how func(http.ResponseWriter, string)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
-		attempt++
 		how(w, strings.Repeat("x", offset)+echoed(r)[form])
 	}))
 	defer server.Close()
