@@ -2,6 +2,8 @@ package platform
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"os"
 	"path/filepath"
@@ -111,9 +113,16 @@ func (c *confinement) check() error {
 // cgroupPrefix begins the name of the control group of a platform.
 const cgroupPrefix = "blueprint-platform-"
 
+// groupsOf begins the name of the control groups of the platforms that use the directory, and of no others: it says which directory on which file system that is. So what a killed one has
+// left is found without a record that somebody else could have written.
+func groupsOf(dir string) string {
+	sum := sha256.Sum256([]byte(directoryIdentity(dir)))
+	return cgroupPrefix + hex.EncodeToString(sum[:10]) + "-"
+}
+
 // endLeftovers ends what runs of a platform that was killed, and removes its control groups. The caller has the lock of its directory.
 func endLeftovers(dir string) {
-	cgroup.Clean(lockPath(dir), cgroupPrefix)
+	cgroup.Clean(groupsOf(dir))
 	work := filepath.Join(dir, "work")
 	if left, err := os.ReadDir(work); err == nil && len(left) > 0 {
 		worker.KillStrays(work)
@@ -127,7 +136,7 @@ func (p *Platform) openHost() error {
 	if o.withoutCgroups {
 		err = errors.New("WithoutCgroups says so")
 	} else {
-		p.cgroups, err = cgroup.Open(cgroup.Config{Name: cgroupPrefix + rand.Text(), Record: lockPath(p.store.dir), CPU: o.mbPerCPU > 0})
+		p.cgroups, err = cgroup.Open(cgroup.Config{Name: groupsOf(p.store.dir) + rand.Text(), CPU: o.mbPerCPU > 0})
 	}
 	if err != nil {
 		o.logger.Info("no control groups are used", "reason", err)

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
@@ -233,10 +234,25 @@ func cgroupsOf(t *testing.T, pid int) string {
 	return string(text)
 }
 
-// cgroupDirs are the directories that platforms have made.
-func cgroupDirs(p *Platform) []string {
-	text, _ := os.ReadFile(lockPath(p.Dir()))
-	return strings.FieldsFunc(string(text), func(r rune) bool { return strings.ContainsRune("[]\",\n", r) })
+// cgroupDirs are the control groups of the platforms that use the directory, wherever they are.
+func cgroupDirs(t testing.TB, dir string) (found []string) {
+	t.Helper()
+	mounts, _ := os.ReadFile("/proc/self/mountinfo")
+	prefix := groupsOf(dir)
+	for line := range strings.Lines(string(mounts)) {
+		before, after, _ := strings.Cut(line, " - ")
+		if !strings.HasPrefix(after, "cgroup") {
+			continue
+		}
+		_ = filepath.WalkDir(strings.Fields(before)[4], func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.IsDir() && strings.HasPrefix(d.Name(), prefix) {
+				found = append(found, path)
+				return filepath.SkipDir
+			}
+			return nil
+		})
+	}
+	return found
 }
 
 func TestLimitsAreInForceAndReported(t *testing.T) {
@@ -248,8 +264,8 @@ func TestLimitsAreInForceAndReported(t *testing.T) {
 			opts := append(opts, WithLimits(Limits{MaxTasks: 64, MaxOpenFiles: 64}))
 			s := newServer(t, opts...)
 			i := s.p.Isolation()
-			if name == "no control groups" && (i.Memory != "watched" || i.Tasks != "watched" || i.Strays != "searched" || len(cgroupDirs(s.p)) > 0) {
-				t.Errorf("%+v, control groups %v", i, cgroupDirs(s.p))
+			if name == "no control groups" && (i.Memory != "watched" || i.Tasks != "watched" || i.Strays != "searched" || len(cgroupDirs(t, s.p.Dir())) > 0) {
+				t.Errorf("%+v, control groups %v", i, cgroupDirs(t, s.p.Dir()))
 			}
 			resp, err := s.c.Get(s.url + "/metrics")
 			if err != nil {
@@ -265,9 +281,9 @@ func TestLimitsAreInForceAndReported(t *testing.T) {
 			}
 			s.putJobs("jobs", map[string]any{"memory_mb": 128})
 			pid, _ := strconv.Atoi(s.mustInvoke("jobs", jobPID, ""))
-			for deadline := time.Now().Add(aWhile); i.Memory != "watched" && strings.Count(cgroupsOf(t, pid), cgroupPrefix) < len(cgroupDirs(s.p)); time.Sleep(time.Millisecond) {
+			for deadline := time.Now().Add(aWhile); i.Memory != "watched" && strings.Count(cgroupsOf(t, pid), cgroupPrefix) < len(cgroupDirs(t, s.p.Dir())); time.Sleep(time.Millisecond) {
 				if time.Now().After(deadline) {
-					t.Fatalf("the process is in\n%s\nand there are %v", cgroupsOf(t, pid), cgroupDirs(s.p))
+					t.Fatalf("the process is in\n%s\nand there are %v", cgroupsOf(t, pid), cgroupDirs(t, s.p.Dir()))
 				}
 			}
 			limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", pid))
@@ -308,7 +324,7 @@ func TestCPUFromMemory(t *testing.T) {
 	if i := p.Isolation(); !strings.HasPrefix(i.CPU, "cgroup v") {
 		t.Errorf("%+v", i)
 	}
-	if len(cgroupDirs(p)) == 0 {
+	if len(cgroupDirs(t, p.Dir())) == 0 {
 		t.Error("no control groups are noted")
 	}
 }
@@ -341,7 +357,7 @@ func TestNothingIsLeftOfAPlatform(t *testing.T) {
 			s.mustPut("script", scriptZip(t, "setsid sleep 1000 & echo $! >"+dir+"/pid; wait"))
 			s.putShell("shell", "x", nil)
 			stray, _ := strconv.Atoi(s.sh("shell", "setsid sleep 1000 >/dev/null 2>&1 & echo $!"))
-			first := cgroupDirs(s.p)
+			first := cgroupDirs(t, s.p.Dir())
 			if groups := s.p.Isolation().Strays == "cgroup"; groups != (len(first) > 0) {
 				t.Errorf("%+v with control groups %v", s.p.Isolation(), first)
 			}
@@ -372,7 +388,7 @@ func TestNothingIsLeftOfAPlatform(t *testing.T) {
 				}
 			}
 			stray, err = strconv.Atoi(sc.Text())
-			killed := cgroupDirs(s.p)
+			killed := cgroupDirs(t, s.p.Dir())
 			if err != nil || (len(killed) > 0) != (len(first) > 0) {
 				t.Errorf("control groups %v, %v", killed, err)
 			}

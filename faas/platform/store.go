@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -17,12 +18,13 @@ import (
 	"github.com/gofrs/flock"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/filelock"
 	"github.com/tangle-network/blueprint-serverless/internal/scratch"
 )
 
 // store keeps functions on disk:
 //
-//	lock                   held while a platform uses the directory; names the control groups that it made
+//	lock                   held while a platform uses the directory
 //	functions/HASH.json    one record per function, HASH being of its id
 //	packages/SHA256/       the files of a package, never changed; functions with the same package share it
 //	uploads/               what arrives; emptied at the start
@@ -76,13 +78,19 @@ func openStore(dir string) (*store, error) {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, storeError("%w", err)
 	}
-	s.lock = flock.New(lockPath(s.dir), flock.SetPermissions(0o600))
+	if err := checkOwner(s.dir); err != nil {
+		return nil, err
+	}
+	s.lock = filelock.Open(filepath.Join(s.dir, "lock"))
 	locked, err := s.lock.TryLock()
 	if err != nil {
 		return nil, storeError("%w", err)
 	}
 	if !locked {
 		return nil, notRunError(faas.ErrConflict, "open", "another platform uses directory %s", s.dir)
+	}
+	if err := filelock.CheckRegular(s.lock); err != nil {
+		return nil, errors.Join(storeError("%w", err), s.lock.Unlock())
 	}
 	endLeftovers(s.dir)
 	for _, name := range []string{"uploads", "work"} {
@@ -108,8 +116,6 @@ func (s *store) close() error {
 	}
 	return nil
 }
-
-func lockPath(dir string) string { return filepath.Join(dir, "lock") }
 
 func hashName(id string) string {
 	sum := sha256.Sum256([]byte(id))
@@ -145,7 +151,7 @@ func (s *store) load() ([]record, error) {
 			}
 			continue
 		}
-		text, err := os.ReadFile(name)
+		text, err := readRecord(name)
 		if err != nil {
 			return nil, storeError("%w", err)
 		}
@@ -175,6 +181,21 @@ func (s *store) load() ([]record, error) {
 		}
 	}
 	return records, nil
+}
+
+// maxRecord is more than a record with two environments, escaped, can have.
+const maxRecord = 16 << 20
+
+// readRecord reads a file that could be anything: a pipe, on which reading would wait, or one that has no end.
+func readRecord(name string) ([]byte, error) {
+	info, err := os.Lstat(name)
+	if err == nil && (!info.Mode().IsRegular() || info.Size() > maxRecord) {
+		err = fmt.Errorf("%s is not a record of this platform: remove it to go on without that function", name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return os.ReadFile(name)
 }
 
 // save makes the record the function's, at once or not at all.

@@ -11,8 +11,6 @@ import "errors"
 type Config struct {
 	// Name is that of the directory which holds the groups, in every hierarchy. It must be used once only.
 	Name string
-	// Record is a file that then says what was made, for Clean. Close empties it.
-	Record string
 	// CPU asks for the controller of processor time. Without it Limits.CPUs has no effect.
 	CPU bool
 }

@@ -11,7 +11,7 @@ type Root struct{}
 func Open(Config) (*Root, error) { return nil, fmt.Errorf("%w: only Linux has them", ErrUnavailable) }
 
 // Clean does nothing.
-func Clean(string, string) {}
+func Clean(string) {}
 
 // Support returns the zero value.
 func (*Root) Support() Support { return Support{} }

@@ -217,7 +217,7 @@ func TestAPlaceInTheUnifiedHierarchyIsChosen(t *testing.T) {
 			if tt.prepare != nil {
 				tt.prepare(k, &s)
 			}
-			r, err := open(Config{Name: "groups", Record: filepath.Join(t.TempDir(), "record")}, s)
+			r, err := open(Config{Name: "groups"}, s)
 			if err != nil {
 				t.Fatal(err)
 			}

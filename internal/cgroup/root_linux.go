@@ -1,7 +1,6 @@
 package cgroup
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -85,14 +84,9 @@ func open(cfg Config, sys system) (*Root, error) {
 		t := &r.trees[i]
 		t.memory, t.pids, t.cpu = t.memory || c == "memory", t.pids || c == "pids", t.cpu || c == "cpu"
 	}
-	err = r.record()
-	if err == nil {
-		r.try(&why)
-		if len(r.trees) == 0 {
-			err = fmt.Errorf("%w: %w", ErrUnavailable, errors.Join(append(why, errors.New("no hierarchy is mounted that has this program's group"))...))
-		}
-	}
-	if err != nil {
+	r.try(&why)
+	if len(r.trees) == 0 {
+		err := fmt.Errorf("%w: %w", ErrUnavailable, errors.Join(append(why, errors.New("no hierarchy is mounted that has this program's group"))...))
 		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
@@ -185,40 +179,32 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// record writes down the directories that exist.
-func (r *Root) record() error {
-	if r.cfg.Record == "" {
-		return nil
-	}
-	bases := make([]string, len(r.trees))
-	for i, t := range r.trees {
-		bases[i] = t.base
-	}
-	text, err := json.Marshal(bases)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(r.cfg.Record, append(text, '\n'), 0o600)
-}
+// Clean kills and removes the groups that a program which was killed has left: the directories whose name begins with prefix, which must be nobody else's. It believes no
+// file: it looks where [Open] of this program would make them, in this program's own groups and, in the unified hierarchy, in those above them, and nowhere else.
+func Clean(prefix string) { clean(prefix, thisSystem()) }
 
-// Clean kills and removes what a user of the record that is gone has left, and empties the record. It only touches directories whose name begins with prefix.
-func Clean(record, prefix string) {
-	text, err := os.ReadFile(record)
-	if err != nil || len(text) == 0 {
+func clean(prefix string, sys system) {
+	places, err := sys.places()
+	if err != nil || prefix == "" {
 		return
 	}
-	var bases []string
-	if json.Unmarshal(text, &bases) == nil {
-		for _, base := range bases {
-			if prefix != "" && strings.HasPrefix(filepath.Base(base), prefix) && isControlGroup(base) {
-				removeTree(base)
+	for _, p := range places {
+		for dir := p.own; ; dir = filepath.Dir(dir) {
+			entries, _ := os.ReadDir(dir)
+			for _, e := range entries {
+				base := filepath.Join(dir, e.Name())
+				if e.IsDir() && strings.HasPrefix(e.Name(), prefix) && isControlGroup(base) && !strings.HasPrefix(p.own+"/", base+"/") {
+					removeTree(base)
+				}
+			}
+			if !p.v2 || dir == p.mount || dir == filepath.Dir(dir) {
+				break
 			}
 		}
 	}
-	_ = os.Truncate(record, 0)
 }
 
-// isControlGroup says whether dir is on the kernel's own file systems, so that a damaged record can do no harm.
+// isControlGroup says whether dir is on the kernel's own file systems.
 func isControlGroup(dir string) bool {
 	var s unix.Statfs_t
 	return unix.Statfs(dir, &s) == nil && (s.Type == unix.CGROUP2_SUPER_MAGIC || s.Type == unix.CGROUP_SUPER_MAGIC)
@@ -374,8 +360,5 @@ func (r *Root) Close() error {
 		}
 	}
 	r.undo()
-	if len(errs) == 0 && r.cfg.Record != "" {
-		_ = os.Truncate(r.cfg.Record, 0)
-	}
 	return errors.Join(errs...)
 }

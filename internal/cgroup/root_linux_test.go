@@ -3,7 +3,6 @@ package cgroup
 import (
 	"bufio"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,17 +16,17 @@ import (
 	"time"
 )
 
-// With HOST_RECORD the test binary is a program that makes groups and is killed.
+// With HOST_NAME the test binary is a program that makes groups and is killed.
 func TestMain(m *testing.M) {
-	if record := os.Getenv("HOST_RECORD"); record != "" {
-		beHost(record)
+	if name := os.Getenv("HOST_NAME"); name != "" {
+		beHost(name)
 		return
 	}
 	os.Exit(m.Run())
 }
 
-func beHost(record string) {
-	r, err := Open(Config{Name: os.Getenv("HOST_NAME"), Record: record})
+func beHost(name string) {
+	r, err := Open(Config{Name: name})
 	if err != nil {
 		fmt.Println("error", err)
 		return
@@ -46,7 +45,8 @@ func beHost(record string) {
 	for !g.Limiting() {
 		time.Sleep(time.Millisecond)
 	}
-	fmt.Println(cmd.Process.Pid)
+	_, remove := r.Left()
+	fmt.Println(cmd.Process.Pid, strings.Join(remove, ","))
 	time.Sleep(time.Hour)
 }
 
@@ -251,9 +251,9 @@ func TestWhatAKilledProgramLeavesIsRemoved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	record, name := filepath.Join(t.TempDir(), "record"), "blueprint-test-"+rand.Text()
+	name := "blueprint-test-" + rand.Text()
 	host := exec.Command(exe)
-	host.Env = append(os.Environ(), "HOST_RECORD="+record, "HOST_NAME="+name)
+	host.Env = append(os.Environ(), "HOST_NAME="+name+"-1")
 	out, err := host.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -261,39 +261,27 @@ func TestWhatAKilledProgramLeavesIsRemoved(t *testing.T) {
 	if err := host.Start(); err != nil {
 		t.Fatal(err)
 	}
-	var answer string
-	_, err = fmt.Fscanln(out, &answer)
-	pid, convErr := strconv.Atoi(answer)
+	var pid int
+	var list string
+	_, err = fmt.Fscanln(out, &pid, &list)
 	_ = host.Process.Kill()
 	_ = host.Wait()
-	if err := errors.Join(err, convErr); err != nil {
-		t.Fatal(err)
+	if err != nil || list == "" {
+		t.Fatal(err, list)
 	}
-	var bases []string
-	text, err := os.ReadFile(record)
-	if err == nil {
-		err = json.Unmarshal(text, &bases)
-	}
-	if err != nil || len(bases) == 0 {
-		t.Fatal(err, bases)
-	}
+	bases := strings.Split(list, ",")
 	for _, base := range bases {
 		if _, err := os.Stat(base); err != nil {
 			t.Errorf("nothing was left to remove: %v", err)
 		}
 	}
-	Clean(record, "another name") // does no harm
+	Clean("") // does no harm, as does the next
+	Clean("blueprint-test-another")
 	if gone(pid) {
-		t.Error("the record of another was used")
+		t.Error("what another has left was removed")
 	}
-	if err := os.WriteFile(record, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	Clean(record, name)
+	Clean(name + "-")
 	await(t, "the end of the process", func() bool { return gone(pid) })
-	if text, err := os.ReadFile(record); err != nil || len(text) > 0 {
-		t.Errorf("the record is %q, %v", text, err)
-	}
 	for _, base := range bases {
 		if _, err := os.Stat(base); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s is left: %v", base, err)
@@ -301,22 +289,52 @@ func TestWhatAKilledProgramLeavesIsRemoved(t *testing.T) {
 	}
 }
 
-// A record is a file that could be damaged: only control groups are ever removed.
-func TestOnlyControlGroupsAreRemoved(t *testing.T) {
-	dir := t.TempDir()
-	precious := filepath.Join(dir, "name")
-	if err := os.Mkdir(precious, 0o700); err != nil {
+// Whatever has the name: only control groups are removed, only where this program makes them, and never through a link.
+func TestOnlyOwnControlGroupsAreRemoved(t *testing.T) {
+	r := openHere(t, Config{})
+	if r == nil {
+		return
+	}
+	g, err := r.NewGroup(Limits{})
+	if err != nil {
 		t.Fatal(err)
 	}
-	record := filepath.Join(dir, "record")
-	for _, text := range []string{`["` + precious + `"]`, `{`, `["name"]`, `[""]`} {
-		if err := os.WriteFile(record, []byte(text), 0o600); err != nil {
+	cmd := sleeper(g)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	g.Join(cmd.Process.Pid)
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		g.Settle()
+		g.Release()
+	}()
+	name := "blueprint-test-" + rand.Text()
+	fake := t.TempDir() // looks like where a program is, and is no file system of the kernel's
+	proc := t.TempDir()
+	_, bases := r.Left()
+	for dir, make := range map[string]func(path string) error{
+		filepath.Join(fake, name+"-dir"):  func(path string) error { return os.MkdirAll(filepath.Join(path, "w1"), 0o700) },
+		filepath.Join(fake, name+"-link"): func(path string) error { return os.Symlink(bases[0], path) },
+	} {
+		if err := make(dir); err != nil {
 			t.Fatal(err)
 		}
-		Clean(record, "name")
-		if _, err := os.Stat(precious); err != nil {
-			t.Errorf("%s: %v", text, err)
+	}
+	for file, text := range map[string]string{
+		"mountinfo": "1 0 0:1 / " + fake + " rw - cgroup2 cgroup2 rw\n", "cgroup": "0::/\n",
+	} {
+		if err := os.WriteFile(filepath.Join(proc, file), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
 		}
+	}
+	clean(name, system{proc: proc})
+	if entries, err := os.ReadDir(fake); err != nil || len(entries) != 2 {
+		t.Errorf("%v are left, %v", entries, err)
+	}
+	if _, err := os.Stat(filepath.Join(fake, name+"-dir", "w1")); err != nil || gone(cmd.Process.Pid) {
+		t.Errorf("another's directory: %v; the process through the link has ended: %t", err, gone(cmd.Process.Pid))
 	}
 }
 

@@ -4,6 +4,7 @@ package filelock
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"time"
 
@@ -16,11 +17,26 @@ var ErrHeld = errors.New("the lock is held by another operation")
 // Lock is a lock that is held.
 type Lock struct{ f *flock.Flock }
 
+// Open prepares the lock file at path for its methods TryLock and the like, which make it for this user alone. A link in its place is
+// refused, and whatever else is there is opened without waiting: once the lock is held, [CheckRegular] has to look at it.
+func Open(path string) *flock.Flock {
+	return flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDONLY|carefully), flock.SetPermissions(0o600))
+}
+
+// CheckRegular returns an error unless the file that is locked is a regular one.
+func CheckRegular(f *flock.Flock) error {
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file but %v: remove it", f.Path(), info.Mode().Type())
+	}
+	return err
+}
+
 // Acquire takes the lock at path, which exists as a file as long as somebody holds it. It looks again every poll until it has the lock or ctx is done; with
 // poll 0 it looks once. The lock excludes other processes and other callers in this one, and ends with the process.
 func Acquire(ctx context.Context, path string, poll time.Duration) (*Lock, error) {
 	for {
-		f := flock.New(path)
+		f := Open(path)
 		var locked bool
 		var err error
 		if poll > 0 {
@@ -35,7 +51,11 @@ func Acquire(ctx context.Context, path string, poll time.Duration) (*Lock, error
 			return nil, err
 		case !locked:
 			return nil, ErrHeld
-		case isCurrent(f):
+		}
+		if err := CheckRegular(f); err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		if isCurrent(f) {
 			return &Lock{f}, nil
 		}
 		// Its last holder removed the file between our opening and our locking it, so that this lock excludes nobody.
@@ -48,10 +68,13 @@ func Acquire(ctx context.Context, path string, poll time.Duration) (*Lock, error
 // Held reports whether somebody holds the lock at path. It makes no file. Where there is one, which a killed holder may have left, it is locked for a moment as one of
 // several readers, so that an Acquire with poll 0 of that very moment fails.
 func Held(path string) (held bool, err error) {
-	f := flock.New(path, flock.SetFlag(os.O_RDONLY))
+	f := flock.New(path, flock.SetFlag(os.O_RDONLY|carefully))
 	locked, err := f.TryRLock()
 	if errors.Is(err, os.ErrNotExist) {
 		return false, nil
+	}
+	if locked {
+		err = CheckRegular(f)
 	}
 	return err == nil && !locked, errors.Join(err, f.Close())
 }
@@ -62,7 +85,7 @@ func isCurrent(f *flock.Flock) bool {
 	if err != nil {
 		return false
 	}
-	there, err := os.Stat(f.Path())
+	there, err := os.Lstat(f.Path())
 	return err == nil && os.SameFile(held, there)
 }
 

@@ -55,28 +55,52 @@ func (d *Dir) Remove() error {
 	return errors.Join(os.RemoveAll(d.path), d.lock.Release())
 }
 
-// sweep removes what was left. What it cannot remove, such as another user's, it leaves.
+// maxEntries bounds how many names in the directory for temporary files are looked at, which everybody can fill.
+const maxEntries = 1 << 16
+
+// sweep removes what was left. Everybody may write to the directory for temporary files: what is not this user's own, and for nobody else to read or
+// change, is left alone, and so is what this user cannot remove.
 func sweep(parent, kind string, abandoned func(path string)) {
-	entries, _ := os.ReadDir(parent) // what can be read of it will do
-	for _, e := range entries {
-		name := strings.TrimSuffix(e.Name(), lockSuffix)
-		if !strings.HasPrefix(name, kind+"-") || !e.IsDir() && !e.Type().IsRegular() {
-			continue
-		}
-		path := filepath.Join(parent, name)
-		if info, err := os.Lstat(path + lockSuffix); err == nil && !info.Mode().IsRegular() {
-			continue // a link that somebody else may have laid
-		}
-		lock, err := filelock.Acquire(context.Background(), path+lockSuffix, 0)
-		if err != nil {
-			continue // its owner lives, or is somebody else
-		}
-		if info, err := os.Lstat(path); err == nil && info.IsDir() {
-			if abandoned != nil {
-				abandoned(path)
-			}
-			_ = os.RemoveAll(path)
-		}
-		_ = lock.Release()
+	dir, err := os.Open(parent)
+	if err != nil {
+		return
 	}
+	defer func() { _ = dir.Close() }()
+	for seen := 0; seen < maxEntries; {
+		entries, err := dir.ReadDir(1024)
+		seen += len(entries)
+		for _, e := range entries {
+			if name := strings.TrimSuffix(e.Name(), lockSuffix); strings.HasPrefix(name, kind+"-") {
+				sweepOne(filepath.Join(parent, name), abandoned)
+			}
+		}
+		if err != nil { // what could be read of it will do
+			return
+		}
+	}
+}
+
+func sweepOne(path string, abandoned func(path string)) {
+	there, err := os.Lstat(path)
+	if err == nil && !(there.IsDir() && own(there) && private(there)) {
+		return
+	}
+	lockFile, lockErr := os.Lstat(path + lockSuffix)
+	switch {
+	case lockErr == nil && !(lockFile.Mode().IsRegular() && own(lockFile)):
+		return
+	case lockErr != nil && err != nil: // both are gone by now
+		return
+	}
+	lock, lockErr := filelock.Acquire(context.Background(), path+lockSuffix, 0)
+	if lockErr != nil {
+		return // its owner lives
+	}
+	if err == nil {
+		if abandoned != nil {
+			abandoned(path)
+		}
+		_ = os.RemoveAll(path)
+	}
+	_ = lock.Release()
 }

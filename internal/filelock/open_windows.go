@@ -1,0 +1,4 @@
+package filelock
+
+// carefully is nothing that has to be asked for here.
+const carefully = 0
