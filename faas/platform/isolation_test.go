@@ -394,11 +394,11 @@ func TestNothingIsLeftOfAPlatform(t *testing.T) {
 			}
 			_ = host.Process.Kill()
 			_ = host.Wait()
+			gone(t, stray) // before any other platform looks
 			next, err := New(append(opts, WithDir(dir))...)
 			if err != nil {
 				t.Fatal(err)
 			}
-			gone(t, stray)
 			goneDirs(t, killed)
 			if err := next.Close(); err != nil {
 				t.Error(err)

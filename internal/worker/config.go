@@ -15,8 +15,8 @@ type Config struct {
 	// Path is the executable, Args its arguments without the program's name.
 	Path string
 	Args []string
-	// Env is the whole environment of the processes ("NAME=value"), but for PATH, HOME and TMPDIR, which get safe values where Env lacks them.
-	// Nothing of the host's own environment is passed on.
+	// Env is the whole environment of the processes ("NAME=value"), but for PATH, HOME and TMPDIR, which get safe values where Env lacks them, and
+	// for [Mark]. Nothing of the host's own environment is passed on. A process that is started for one call does not get faas.RunnerConfigEnv: it is not the runner.
 	Env []string
 	// Dir is the working directory. TempDir becomes HOME and TMPDIR; empty means Dir.
 	Dir, TempDir string
@@ -52,7 +52,13 @@ type Config struct {
 	Host *Host
 	// Provider is what Error.Provider says. Empty: "local".
 	Provider string
+
+	mark string // begins the value of Mark
 }
+
+// Mark is the environment variable by which what a process has started is found after it has left its group, its session and its parents. Its value names the host,
+// the pool and the process, after what this program was given itself.
+const Mark = "BLUEPRINT_JOB_PROCESS"
 
 // Confinement bounds one process with its descendants. The zero value bounds nothing. It holds on Linux; other systems run processes as another user and no more.
 type Confinement struct {

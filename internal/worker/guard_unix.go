@@ -11,7 +11,8 @@ import (
 )
 
 // guard kills the process groups of this host when the program itself is killed: a parent-death signal reaches the processes that the host
-// started, but not those that they started. Where there are control groups it kills all that is in them, and removes them. It is a shell that waits for the end of its input.
+// started, but not those that they started. It also kills what carries this host's mark, where there is a /proc to look for it, and, where there are control groups, all that is
+// in them, and removes them. It is a shell that waits for the end of its input.
 type guard struct {
 	host *Host
 
@@ -27,11 +28,12 @@ type guard struct {
 
 const guardScript = `trap '' HUP INT QUIT TERM
 groups=' '
-everything= left=
+everything= left= mark=
 while read -r op id; do
 	case $op in
 	+) groups="$groups$id " ;;
 	k) everything=$id ;;
+	m) mark=$id ;;
 	d) left="$left$id
 " ;;
 	-) case $groups in *" $id "*) groups="${groups%%" $id "*} ${groups#*" $id "}" ;; esac ;;
@@ -40,6 +42,16 @@ done
 for id in $groups; do kill -KILL -"$id"; done 2>/dev/null
 {
 [ -z "$everything" ] || echo 1 >"$everything"
+try=0
+while [ -n "$mark" ] && [ $try -lt 20 ]; do
+	marked=$(grep -lsF "$mark" /proc/[0-9]*/environ)
+	[ -n "$marked" ] || break
+	for id in $marked; do
+		id=${id#/proc/}
+		kill -KILL "${id%/environ}"
+	done
+	try=$((try + 1))
+done
 IFS='
 '
 for id in $left; do
@@ -75,6 +87,7 @@ func (g *guard) ready() {
 	for pid := range g.groups {
 		g.tell("+", pid)
 	}
+	_, _ = input.WriteString("m " + g.host.token + ".\n")
 	kill, remove := g.host.cgroups.Left()
 	for _, name := range kill {
 		_, _ = input.WriteString("k " + name + "\n")
@@ -147,5 +160,8 @@ func (g *guard) close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.closed = true
+	if g.input != nil {
+		_, _ = g.input.WriteString("m \n") // the pools have looked for what carries it
+	}
 	g.stop()
 }

@@ -1,11 +1,14 @@
 package worker
 
 import (
+	"crypto/rand"
 	"errors"
 	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/internal/cgroup"
@@ -22,6 +25,9 @@ type Host struct {
 	cgroups *cgroup.Root // nil: none
 
 	maxProcesses int // see makeRoom
+
+	token string        // of no other host, see Mark
+	marks atomic.Uint64 // given out
 
 	mu        sync.Mutex
 	pools     map[*Pool]bool
@@ -55,7 +61,7 @@ func NewHost() *Host { return NewConfinedHost(HostConfig{}) }
 
 // NewConfinedHost returns a host. It must be closed after the pools that use it.
 func NewConfinedHost(c HostConfig) *Host {
-	h := &Host{starts: make(chan *startRequest), done: make(chan struct{}), inherit: inheritedDescriptors(), cgroups: c.Cgroups}
+	h := &Host{token: rand.Text(), starts: make(chan *startRequest), done: make(chan struct{}), inherit: inheritedDescriptors(), cgroups: c.Cgroups}
 	h.guard = newGuard(h)
 	h.wg.Add(1)
 	go h.run(c.NoNewPrivileges)
@@ -123,6 +129,11 @@ func (h *Host) Close() {
 	h.mu.Unlock()
 	h.wg.Wait()
 	h.guard.close()
+}
+
+// newMark returns what no other pool or process of any host is marked with, see Mark: it continues within, and its end says so, so that no mark is part of another.
+func (h *Host) newMark(within string) string {
+	return within + strconv.FormatUint(h.marks.Add(1), 10) + "."
 }
 
 // newGroup makes the control group of a process; nil where there are none.

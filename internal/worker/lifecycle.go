@@ -44,8 +44,9 @@ func (p *Pool) Warm(ctx context.Context, n int) (int, error) {
 	}
 }
 
-// Close takes no more calls, lets those that run end until ctx is done, ends all processes and returns when none is left. Calls that
-// wait get an ErrUnavailable with NotRun. The error is that of ctx if calls were cut off. Close is idempotent.
+// Close takes no more calls, lets those that run end until ctx is done, ends all processes with all that they have started, and returns when nothing is left, or some
+// seconds after ctx and Config.Grace: then the error is an ErrInternal that names what the system does not end. Calls that wait get an ErrUnavailable with NotRun. The
+// error is that of ctx if calls were cut off. Close is idempotent.
 func (p *Pool) Close(ctx context.Context) error {
 	p.mu.Lock()
 	if !p.closing {
@@ -96,11 +97,29 @@ func (p *Pool) Close(ctx context.Context) error {
 	}
 	<-p.drained // the calls that were cut off see the end of their process
 	p.wg.Wait()
-	p.sweep()
+	left := p.cfg.endStrays()
 	if p.ownHost {
 		p.host.Close()
 	}
-	return cut
+	return errors.Join(cut, p.notEnded(left))
+}
+
+// notEnded returns an error if something that was killed still has not ended.
+func (p *Pool) notEnded(strays int) error {
+	p.mu.Lock()
+	undead := p.undead
+	p.undead = nil
+	p.mu.Unlock()
+	pids := []int{}
+	for _, proc := range undead {
+		if !proc.collect() {
+			pids = append(pids, proc.pid)
+		}
+	}
+	if strays == 0 && len(pids) == 0 {
+		return nil
+	}
+	return p.errorf(faas.ErrInternal, faas.NoJob, "stop", "the system has not ended what was killed %v ago: processes %v, and %d more that they had started", endWait, pids, strays)
 }
 
 // unroute sends no more calls to w.
@@ -121,7 +140,7 @@ const longLife = 30 * time.Second
 func (p *Pool) ended(w *warm, cause *faas.FunctionError) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.all, w.process)
+	p.forget(w.process)
 	if !w.ending.Load() && !p.closing {
 		if time.Since(w.began) > longLife {
 			p.failures.Store(0)
@@ -217,8 +236,18 @@ func (p *Pool) track(proc *process) {
 	}
 }
 
+// untrack forgets a process that has exited.
 func (p *Pool) untrack(proc *process) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.forget(proc)
+}
+
+// forget is untrack with mu held.
+func (p *Pool) forget(proc *process) {
 	delete(p.all, proc)
+	if proc.undead {
+		p.undead = append(p.undead, proc)
+		p.cfg.Logger.Error("a job process that was killed does not end", "path", p.cfg.Path, "pid", proc.pid)
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
@@ -50,6 +51,8 @@ const (
 	jobDaughter  = 17 // has a child in a session of its own, which sleeps, and hangs; the pid is in its file
 	jobChildEats = 18 // has a child that eats memory
 	jobWrite     = 19 // writes a file that only its user can read
+
+	jobStay = 20 // writes its pid and those of what it started to a file, and hangs in the process group of its parent
 )
 
 func beJob(mode string) {
@@ -166,6 +169,29 @@ func runJob(id uint32, args []byte, w *frame.Writer) ([]byte, error) {
 		return args, nil
 	case jobRead:
 		return os.ReadFile(string(args))
+	case jobStay:
+		// One in a session of its own, and one that has lost its parents as well and most of its environment.
+		out, err := exec.Command("/bin/sh", "-c", `trap '' TERM HUP
+setsid sleep 1000 >/dev/null 2>&1 & echo $!
+echo $(env -u HOME TMPDIR=/ setsid sh -c 'sleep 1000 >/dev/null 2>&1 & echo $!')`).Output()
+		if err != nil {
+			return nil, err
+		}
+		group, err := syscall.Getpgid(os.Getppid())
+		if err == nil {
+			err = syscall.Setpgid(0, group)
+		}
+		if err != nil {
+			return nil, err
+		}
+		signal.Ignore(syscall.SIGTERM, syscall.SIGHUP)
+		if err := os.WriteFile(string(args)+".new", fmt.Appendf(out, "%d\n", os.Getpid()), 0o600); err != nil {
+			return nil, err
+		}
+		if err := os.Rename(string(args)+".new", string(args)); err != nil {
+			return nil, err
+		}
+		time.Sleep(time.Hour)
 	case jobWrite:
 		return nil, os.WriteFile(string(args), []byte("secret"), 0o600)
 	case jobBomb:

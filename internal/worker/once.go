@@ -24,7 +24,7 @@ func putBuffer(b *bytes.Buffer) {
 func (p *Pool) runOnce(ctx context.Context, jobID uint32, args []byte, timeout time.Duration) ([]byte, faas.Metrics, error) {
 	var m faas.Metrics
 	began := time.Now()
-	proc, err := startProcess(p.host, &p.cfg, environment(&p.cfg))
+	proc, err := startProcess(p.host, &p.cfg)
 	if err != nil {
 		e := p.errorf(faas.ErrUnavailable, int64(jobID), "invoke", "the job binary cannot be started: %w", err)
 		e.NotRun = true

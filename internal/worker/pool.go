@@ -3,6 +3,8 @@ package worker
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,7 +26,8 @@ type Pool struct {
 	waited   atomic.Int64 // nanoseconds
 
 	mu        sync.Mutex
-	workers   []*warm // to which calls are routed
+	undead    []*process // did not end when they were killed
+	workers   []*warm    // to which calls are routed
 	all       map[*process]bool
 	starting  int
 	started   chan struct{} // closed and replaced when a start has ended
@@ -58,10 +61,14 @@ func New(cfg Config) (*Pool, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
 	}
+	if !cfg.Frames { // what is started for a call is not the runner, and must not become a second one
+		cfg.Env = slices.DeleteFunc(slices.Clone(cfg.Env), func(kv string) bool { return strings.HasPrefix(kv, faas.RunnerConfigEnv+"=") })
+	}
 	p := &Pool{cfg: cfg, host: cfg.Host, closed: make(chan struct{}), drained: make(chan struct{}), started: make(chan struct{}), all: map[*process]bool{}}
 	if p.host == nil {
 		p.host, p.ownHost = NewHost(), true
 	}
+	p.cfg.mark = p.host.newMark(p.host.token + ".")
 	p.host.addPool(p)
 	p.mu.Lock()
 	p.maintain()

@@ -320,7 +320,7 @@ func TestProcessesSeeOnlyTheirOwnEnvironment(t *testing.T) {
 			name, _, _ := strings.Cut(kv, "=")
 			names[name] = true
 		}
-		want := map[string]bool{"PATH": true, "HOME": true, "TMPDIR": true, "JOB_MODE": true, "COLOUR": true, "GORACE": true}
+		want := map[string]bool{"PATH": true, "HOME": true, "TMPDIR": true, "JOB_MODE": true, "COLOUR": true, "GORACE": true, Mark: true}
 		if mode == "frames" {
 			want["BLUEPRINT_JOB_PROTOCOL"] = true
 		}

@@ -20,6 +20,8 @@ import (
 // process is one running child with its own process group.
 type process struct {
 	host   *Host
+	cfg    *Config
+	mark   string
 	pid    int
 	proc   *os.Process
 	stdin  *os.File
@@ -38,14 +40,18 @@ type process struct {
 	hostRSS  int64        // peak of this program when the child was started, see ownPeak
 
 	killing sync.Mutex // held while the group is killed or the process reaped, so that a reused id is never killed
+	end     *ending
+	killed  bool
 	reaped  bool
 	exited  chan struct{} // closed when the process is reaped, its group killed and its standard error read
 	state   *os.ProcessState
+	undead  bool // it did not end when it was killed
 }
 
-// startProcess starts the configured binary with pipes on its three standard descriptors and nothing else of this program.
-func startProcess(h *Host, c *Config, env []string) (*process, error) {
-	p := &process{host: h, grace: c.Grace, limit: int64(c.MemoryMB) << 20, exited: make(chan struct{})}
+// startProcess starts the configured binary with pipes on its three standard descriptors, and nothing else of this program. extra are further variables.
+func startProcess(h *Host, c *Config, extra ...string) (*process, error) {
+	p := &process{host: h, cfg: c, mark: h.newMark(c.mark), grace: c.Grace, limit: int64(c.MemoryMB) << 20, exited: make(chan struct{})}
+	env := environment(c, p.mark, extra...)
 	inR, inW, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -80,7 +86,7 @@ func startProcess(h *Host, c *Config, env []string) (*process, error) {
 		p.group.Release()
 		return nil, err
 	}
-	p.pid, p.stdin, p.stdout = p.proc.Pid, inW, outR
+	p.pid, p.stdin, p.stdout, p.end = p.proc.Pid, inW, outR, awaitable(p.proc)
 	p.hostRSS = ownPeak() // now, that the process executes its own program
 	p.group.Join(p.pid)
 	h.guard.ready() // where somebody has killed it
@@ -96,15 +102,19 @@ func startProcess(h *Host, c *Config, env []string) (*process, error) {
 
 // reap waits for the end of the process, kills what it left of its group, and closes exited once all it wrote has been read.
 func (p *process) reap(stderr *os.File, logged <-chan struct{}) {
-	state := waitExit(p.proc)
+	state, ended := p.end.wait(p.proc)
 	p.group.Settle()
 	p.killing.Lock()
 	killGroup(p.proc)
-	if state == nil {
+	if ended && state == nil {
 		state, _ = p.proc.Wait()
 	}
-	p.state, p.reaped = state, true
+	p.state, p.reaped, p.undead = state, true, !ended
+	killed := p.killed
 	p.killing.Unlock()
+	if killed && ended { // what ended by itself has its strays ended with its pool, as looking for them takes longer than a short call
+		p.cfg.endMarked(p.mark)
+	}
 	p.host.guard.remove(p.pid)
 	p.host.unwatch(p)
 	// A descendant that left the group may still hold the pipes.
@@ -144,13 +154,32 @@ func (p *process) clearReadDeadline() {
 	}
 }
 
+// endWait is how long what was killed may take to end. Usually it takes a moment; what the kernel holds in a system call or a frozen group takes as long as that does.
+const endWait = 5 * time.Second
+
 // kill ends the process and all that it has started. It may be called at any time and any number of times.
 func (p *process) kill() {
 	p.killing.Lock()
 	defer p.killing.Unlock()
-	if !p.reaped {
-		p.killAll()
+	if p.reaped {
+		return
 	}
+	p.killAll()
+	if !p.killed {
+		p.killed = true
+		p.end.within(endWait)
+	}
+}
+
+// collect reports whether a process that did not end when it was killed has ended since, and waits for it then.
+func (p *process) collect() bool {
+	p.end = awaitable(p.proc)
+	p.end.within(0)
+	_, ended := p.end.wait(p.proc)
+	if ended {
+		_, _ = p.proc.Wait()
+	}
+	return ended
 }
 
 func (p *process) notePeak(bytes int64) {
@@ -193,6 +222,8 @@ func (p *process) failure() *faas.FunctionError {
 	}
 	overLimit := p.limit > 0 && p.peak.Load() > p.limit
 	switch {
+	case p.undead:
+		e.Type, e.Message = "killed", fmt.Sprintf("the process %d was killed and has not ended for %v: the system holds it", p.pid, endWait)
 	case p.tooMany.Load():
 		e.Type, e.Message = "too many processes", fmt.Sprintf("the process and what it started became more than their limit of %d processes and threads and were killed", p.most)
 	case p.memOut.Load(), overLimit && (signaled || e.ExitCode != 0):
@@ -250,10 +281,15 @@ func (t *logTail) String() string {
 	return strings.ToValidUTF8(string(t.buf[max(0, len(t.buf)-logTailSize):]), "\uFFFD")
 }
 
-// environment completes the configured variables with those that programs cannot do without.
-func environment(c *Config, extra ...string) []string {
+// environment completes the configured variables with those that programs cannot do without, and with the mark.
+func environment(c *Config, mark string, extra ...string) []string {
 	env := append(baseEnvironment(absolute(c.TempDir)), c.Env...)
-	return dedupe(append(env, extra...))
+	for _, kv := range c.Env {
+		if given, ok := strings.CutPrefix(kv, Mark+"="); ok { // this program is itself somebody's, who wants to find what it starts
+			mark = given + " " + mark
+		}
+	}
+	return dedupe(append(env, append(extra, Mark+"="+mark)...))
 }
 
 func absolute(path string) string {

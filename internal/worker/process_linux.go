@@ -5,6 +5,7 @@ import (
 	"os"
 	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -28,12 +29,44 @@ func sysProcAttr(c *Config, g *cgroup.Group) *syscall.SysProcAttr {
 // forbidNewPrivileges binds the calling thread and what it starts, for good.
 func forbidNewPrivileges() { _ = unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }
 
-// waitExit returns when the process has ended and leaves it a zombie, so that its id and that of its group cannot be another's yet.
-func waitExit(p *os.Process) *os.ProcessState {
+// ending is the end of a process, which is waited for in Go's poller: that costs no thread, and can be given up.
+type ending struct{ fd *os.File } // nil: the kernel has no descriptors of processes, or no more of them
+
+func awaitable(p *os.Process) *ending {
+	fd, err := unix.PidfdOpen(p.Pid, unix.O_NONBLOCK)
+	if err != nil {
+		return &ending{}
+	}
+	return &ending{os.NewFile(uintptr(fd), "process")}
+}
+
+// within has wait give up after d.
+func (e *ending) within(d time.Duration) {
+	if e.fd != nil {
+		_ = e.fd.SetReadDeadline(time.Now().Add(d))
+	}
+}
+
+// wait returns when the process has ended, and leaves it a zombie, so that its id and that of its group cannot be another's yet; the state is nil. It reports false if it has given up.
+func (e *ending) wait(p *os.Process) (*os.ProcessState, bool) {
+	if e.fd == nil {
+		return nil, hasEnded(p.Pid, 0)
+	}
+	defer func() { _ = e.fd.Close() }()
+	raw, err := e.fd.SyscallConn()
+	if err == nil {
+		err = raw.Read(func(uintptr) bool { return hasEnded(p.Pid, unix.WNOHANG) })
+	}
+	return nil, err == nil || hasEnded(p.Pid, unix.WNOHANG)
+}
+
+// hasEnded looks whether a child has ended, or waits until it has. It leaves it a zombie.
+func hasEnded(pid, how int) bool {
 	for {
-		err := unix.Waitid(unix.P_PID, p.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		var info unix.Siginfo
+		err := unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOWAIT|how, nil)
 		if !errors.Is(err, unix.EINTR) {
-			return nil
+			return err != nil || info.Signo != 0
 		}
 	}
 }

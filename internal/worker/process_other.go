@@ -2,12 +2,37 @@
 
 package worker
 
-import "os"
+import (
+	"os"
+	"time"
+)
 
-// waitExit returns when the process has ended. It is reaped then: this system cannot wait without that.
-func waitExit(p *os.Process) *os.ProcessState {
-	state, _ := p.Wait()
-	return state
+// ending is the end of a process.
+type ending struct {
+	state chan *os.ProcessState
+	late  chan struct{}
+}
+
+func awaitable(p *os.Process) *ending {
+	e := &ending{make(chan *os.ProcessState, 1), make(chan struct{})}
+	go func() {
+		state, _ := p.Wait()
+		e.state <- state
+	}()
+	return e
+}
+
+// within has wait give up after d. It is called once.
+func (e *ending) within(d time.Duration) { time.AfterFunc(d, func() { close(e.late) }) }
+
+// wait returns when the process has ended, with its state: this system cannot wait without reaping it. It reports false if it has given up.
+func (e *ending) wait(*os.Process) (*os.ProcessState, bool) {
+	select {
+	case state := <-e.state:
+		return state, true
+	case <-e.late:
+		return nil, false
+	}
 }
 
 func inheritedDescriptors() []*os.File { return nil }

@@ -23,8 +23,9 @@ func credential(u *User) *syscall.Credential {
 	return &syscall.Credential{Uid: u.UID, Gid: u.GID, Groups: u.Groups}
 }
 
-// killGroup kills the process and all that are still in its group.
+// killGroup kills the process, which may have joined another group, and all that are in its own. The process must not have been waited for.
 func killGroup(p *os.Process) {
+	_ = p.Kill()
 	if p.Pid > 0 {
 		_ = syscall.Kill(-p.Pid, syscall.SIGKILL)
 	}
@@ -42,7 +43,11 @@ func signalOf(s *os.ProcessState) (string, bool) {
 func (p *process) terminate() {
 	p.killing.Lock()
 	defer p.killing.Unlock()
-	if !p.reaped {
-		_ = syscall.Kill(-p.pid, syscall.SIGTERM) // it may have ended just now
+	if p.reaped {
+		return
 	}
+	if group, err := syscall.Getpgid(p.pid); err == nil && group != p.pid { // it has joined another
+		_ = p.proc.Signal(syscall.SIGTERM)
+	}
+	_ = syscall.Kill(-p.pid, syscall.SIGTERM) // it may have ended just now
 }

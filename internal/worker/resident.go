@@ -30,6 +30,7 @@ func StartResident(cfg Config) (*Resident, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
 	}
+	cfg.mark = cfg.Host.newMark(cfg.Host.token + ".")
 	r := &Resident{cfg: cfg, host: cfg.Host, stop: make(chan struct{}), done: make(chan struct{})}
 	proc, logged, err := r.start()
 	if err != nil {
@@ -40,7 +41,7 @@ func StartResident(cfg Config) (*Resident, error) {
 }
 
 func (r *Resident) start() (*process, chan struct{}, error) {
-	proc, err := startProcess(r.host, &r.cfg, environment(&r.cfg))
+	proc, err := startProcess(r.host, &r.cfg)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -58,6 +59,7 @@ func (r *Resident) start() (*process, chan struct{}, error) {
 
 func (r *Resident) supervise(proc *process, logged chan struct{}) {
 	defer close(r.done)
+	defer r.cfg.endStrays()
 	for {
 		began := time.Now()
 		select {
@@ -71,6 +73,7 @@ func (r *Resident) supervise(proc *process, logged chan struct{}) {
 		if !r.ended(proc, time.Since(began)) {
 			return
 		}
+		r.cfg.endStrays() // what this one has left is not to meet the next
 		for {
 			r.mu.Lock()
 			wait := min(100*time.Millisecond<<min(r.ends-1, 10), maxBackoff)

@@ -79,7 +79,7 @@ var errNotRun = errors.New("the process ended before the call was sent to it")
 func (p *Pool) startWarm() (*warm, error) {
 	p.host.makeRoom()
 	began := time.Now()
-	proc, err := startProcess(p.host, &p.cfg, environment(&p.cfg, frame.Env+"="+frame.Version))
+	proc, err := startProcess(p.host, &p.cfg, frame.Env+"="+frame.Version)
 	if err != nil {
 		return nil, p.errorf(faas.ErrUnavailable, faas.NoJob, "start", "the job binary cannot be started: %w", err)
 	}

@@ -1,0 +1,178 @@
+//go:build linux
+
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/cgroup"
+)
+
+// within fails the test if f takes much longer than anything that is bounded.
+func within(t *testing.T, what string, f func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	select {
+	case <-done:
+	case <-time.After(aWhile):
+		t.Fatalf("%s does not return", what)
+	}
+}
+
+// pidsIn waits for a file of jobStay, or of a script that does the same.
+func pidsIn(t *testing.T, file string, n int) (pids []int) {
+	t.Helper()
+	for deadline := time.Now().Add(aWhile); ; time.Sleep(time.Millisecond) {
+		text, _ := os.ReadFile(file)
+		if lines := strings.Fields(string(text)); len(lines) >= n && strings.HasSuffix(string(text), "\n") {
+			for _, line := range lines {
+				pids = append(pids, readPID(t, line))
+			}
+			return pids
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s has %q", file, text)
+		}
+	}
+}
+
+// running says which of the processes have not ended.
+func running(pids []int) (list []int) {
+	for _, pid := range pids {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err == nil && !strings.Contains(string(stat), ") Z ") {
+			list = append(list, pid)
+		}
+	}
+	return list
+}
+
+// However a job tries to stay: once the call is over, or the pool is closed, it is gone, with what it has started. Nothing waits for it without a bound.
+func TestNothingStays(t *testing.T) {
+	onBothHosts(t, func(t *testing.T, h *Host, _ cgroup.Support) {
+		for _, mode := range modes {
+			for _, end := range []string{"timeout", "close"} {
+				t.Run(mode+" "+end, func(t *testing.T) {
+					p := newPool(t, mode, func(c *Config) { c.Host, c.MaxWorkers, c.Grace = h, 1, 10*time.Millisecond })
+					file := filepath.Join(t.TempDir(), "pids")
+					answered := make(chan error, 1)
+					ctx, cancel := context.WithCancel(t.Context())
+					defer cancel()
+					go func() {
+						_, _, err := p.Invoke(ctx, jobStay, []byte(file), time.Hour)
+						answered <- err
+					}()
+					pids := pidsIn(t, file, 3)
+					if got := running(pids); len(got) != 3 {
+						t.Fatalf("of %v only %v run, so that this shows nothing", pids, got)
+					}
+					var closed error
+					if end == "timeout" {
+						cancel()
+						within(t, "Invoke", func() { <-answered })
+						for _, pid := range pids {
+							gone(t, pid)
+						}
+					}
+					within(t, "Close", func() {
+						now, cancel := context.WithCancel(context.Background())
+						cancel()
+						closed = p.Close(now)
+					})
+					if got := running(pids); len(got) > 0 {
+						t.Errorf("of %v there still run %v; %v", pids, got, closed)
+					}
+					if end == "close" && faas.CodeOf(<-answered) != faas.ErrUnavailable {
+						t.Error("the call that was cut off has another error")
+					}
+				})
+			}
+		}
+	})
+}
+
+func TestNothingOfARunnerStays(t *testing.T) {
+	h := NewHost()
+	t.Cleanup(h.Close)
+	dir := t.TempDir()
+	script := filepath.Join(dir, "runner")
+	body := `#!/bin/sh
+trap '' TERM
+setsid sleep 1000 >/dev/null 2>&1 &
+first=$!
+second=$(setsid sh -c 'sleep 1000 >/dev/null 2>&1 & echo $!')
+printf '%s\n%s\n%s\n' $$ $first $second >pids.new; mv pids.new pids
+while :; do sleep 1; done`
+	if err := os.WriteFile(script, []byte(body), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r, err := StartResident(Config{Path: script, Dir: dir, TempDir: os.TempDir(), Grace: 50 * time.Millisecond, Host: h})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pids := pidsIn(t, filepath.Join(dir, "pids"), 3)
+	within(t, "Close", func() { err = r.Close(t.Context()) })
+	if got := running(pids); err != nil || len(got) > 0 {
+		t.Errorf("of %v there still run %v; %v", pids, got, err)
+	}
+}
+
+// What the system does not end although it was killed makes Close an error, and not a hang.
+func TestWhatCannotBeEndedIsSaid(t *testing.T) {
+	h := NewHost()
+	t.Cleanup(h.Close)
+	p := newPool(t, "frames", func(c *Config) { c.Host, c.MaxWorkers, c.Grace = h, 1, 10*time.Millisecond })
+	pid := readPID(t, mustInvoke(t, p, jobPID, ""))
+	freezer := "/sys/fs/cgroup/freezer/blueprint-test-frozen" // of version 1: what is frozen there does not see that it was killed
+	if os.Mkdir(freezer, 0o755) != nil {
+		e := awaitable(p.workers[0].proc)
+		e.within(time.Millisecond)
+		if _, ended := e.wait(p.workers[0].proc); ended {
+			t.Error("a process that lives has ended")
+		}
+		return
+	}
+	thaw := func() { _ = os.WriteFile(freezer+"/freezer.state", []byte("THAWED"), 0) }
+	defer func() {
+		thaw()
+		gone(t, pid)
+		for os.Remove(freezer) != nil {
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	if err := errors.Join(os.WriteFile(freezer+"/cgroup.procs", fmt.Append(nil, pid), 0), os.WriteFile(freezer+"/freezer.state", []byte("FROZEN"), 0)); err != nil {
+		t.Fatal(err)
+	}
+	within(t, "Invoke", func() {
+		if _, _, err := p.Invoke(t.Context(), jobEcho, nil, 50*time.Millisecond); faas.CodeOf(err) != faas.ErrTimeout {
+			t.Errorf("got %v", err)
+		}
+	})
+	var err error
+	within(t, "Close", func() { err = p.Close(t.Context()) })
+	if faas.CodeOf(err) != faas.ErrInternal || !strings.Contains(err.Error(), fmt.Sprint(pid)) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A process that is started for a call must not become the service's runner, which starts one for each call and so on.
+func TestACallIsNotTheRunner(t *testing.T) {
+	for _, mode := range modes {
+		p := newPool(t, mode, func(c *Config) { c.Env = append(c.Env, faas.RunnerConfigEnv+"={}") })
+		if got := strings.Contains(mustInvoke(t, p, jobEnv, ""), faas.RunnerConfigEnv); got != (mode == "frames") {
+			t.Errorf("%s: it has the runner's configuration: %t", mode, got)
+		}
+	}
+}
