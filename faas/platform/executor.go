@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
@@ -21,6 +22,9 @@ func (p *Platform) Executor(service string) *Executor { return &Executor{p: p, s
 type Executor struct {
 	p       *Platform
 	service string
+
+	mu   sync.Mutex
+	kept map[string][]*record // what functions were before Converge changed them, by id; pointers, so that printing the executor shows no environment
 }
 
 // Service returns the service that the executor is bound to.
@@ -99,13 +103,17 @@ func (e *Executor) Observe(ctx context.Context, id string) (faas.State, error) {
 func (f *function) state() faas.State {
 	s := faas.State{
 		ID: f.ID, Status: faas.StatusReady, Resource: "function " + f.ID, PackageSHA256: f.PackageSHA256, Fingerprint: f.Fingerprint, JobIDs: f.JobIDs,
-		Revision: strconv.FormatInt(f.DeployedAt.UnixNano(), 10), DeployedAt: f.DeployedAt, ColdStart: time.Duration(f.ColdStartMS * float64(time.Millisecond)),
+		Revision: revisionOf(&f.record), DeployedAt: f.DeployedAt, ColdStart: time.Duration(f.ColdStartMS * float64(time.Millisecond)),
 	}
 	if f.broken != nil {
 		s.Status, s.Reason = faas.StatusFailed, f.broken.Error()
+		s.NotRestorable = "it does not work as it is: " + s.Reason
 	}
 	return s
 }
+
+// revisionOf changes with every deployment.
+func revisionOf(rec *record) string { return strconv.FormatInt(rec.DeployedAt.UnixNano(), 10) }
 
 // Converge deploys the unit, replacing what there is without dropping a call. See [faas.Executor].
 func (e *Executor) Converge(ctx context.Context, u faas.Unit, _ *faas.State, report func(faas.Progress)) (faas.State, error) {
@@ -121,6 +129,9 @@ func (e *Executor) Converge(ctx context.Context, u faas.Unit, _ *faas.State, rep
 	if f, err := e.own("deploy", u.ID); err == nil {
 		if s := f.state(); s.Current(u) {
 			return s, nil
+		}
+		if f.broken == nil {
+			e.keep(f.record)
 		}
 	} else if faas.CodeOf(err) != faas.ErrNotFound {
 		return faas.State{}, err
@@ -167,25 +178,70 @@ func (r *progressReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Restore puts back what prior says. The platform keeps what a function was before its last
-// replacement. See [faas.Executor].
+// maxKept is how many of the things that a function was are kept by the executor that changed them.
+const maxKept = 8
+
+// keep takes hold of what the function is, so that Restore can put it back however often it is changed.
+func (e *Executor) keep(rec record) {
+	rec.Previous = nil
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	list := e.kept[rec.ID]
+	if slices.ContainsFunc(list, func(k *record) bool { return k.DeployedAt.Equal(rec.DeployedAt) }) {
+		return
+	}
+	e.p.store.hold(rec.PackageSHA256)
+	if list = append(list, &rec); len(list) > maxKept {
+		e.p.forget(list[0])
+		list = list[1:]
+	}
+	if e.kept == nil {
+		e.kept = map[string][]*record{}
+	}
+	e.kept[rec.ID] = list
+}
+
+// letGo is the end of keep, for one function.
+func (e *Executor) letGo(id string) {
+	e.mu.Lock()
+	list := e.kept[id]
+	delete(e.kept, id)
+	e.mu.Unlock()
+	for _, rec := range list {
+		e.p.forget(rec)
+	}
+}
+
+// Restore puts back what prior says, code and configuration. The executor keeps until it is closed what it has changed, and the platform what a function was before
+// its last replacement. See [faas.Executor].
 func (e *Executor) Restore(ctx context.Context, prior faas.State) error {
 	if err := contextError(ctx, "restore"); err != nil {
 		return err
 	}
-	f, err := e.own("restore", prior.ID)
-	switch {
-	case err == nil && f.state().Revision == prior.Revision:
-		return nil
-	case err != nil && faas.CodeOf(err) != faas.ErrNotFound:
-		return err
-	case err == nil && prior.PackageSHA256 != "" && prior.Fingerprint != "":
-		_, err := e.p.restore(ctx, prior.ID, e.service, generation{prior.PackageSHA256, prior.Fingerprint})
-		if code := faas.CodeOf(err); code != faas.ErrConflict && code != faas.ErrNotFound {
-			return err
-		}
+	if prior.NotRestorable != "" {
+		return notRunError(faas.ErrUnsupported, "restore", "function %q: %s", prior.ID, prior.NotRestorable)
 	}
-	return notRunError(faas.ErrUnsupported, "restore", "function %q was removed or replaced more than once since, and the platform keeps one earlier generation", prior.ID)
+	e.mu.Lock()
+	i := slices.IndexFunc(e.kept[prior.ID], func(k *record) bool { return revisionOf(k) == prior.Revision })
+	var kept *record
+	if i >= 0 {
+		kept = e.kept[prior.ID][i]
+		e.p.store.hold(kept.PackageSHA256) // until it is live, whatever is let go meanwhile
+		defer e.p.forget(kept)
+	}
+	e.mu.Unlock()
+	if i >= 0 {
+		return e.p.putBack(ctx, *kept)
+	}
+	f, err := e.own("restore", prior.ID)
+	if err != nil {
+		return err
+	}
+	if f.broken == nil && f.state().Revision == prior.Revision {
+		return nil
+	}
+	_, err = e.p.restore(ctx, prior.ID, e.service, generation{prior.PackageSHA256, prior.Fingerprint})
+	return err
 }
 
 // Remove removes the function. See [faas.Executor].
@@ -200,6 +256,7 @@ func (e *Executor) Remove(ctx context.Context, id string) error {
 	if err := e.p.remove(ctx, id, e.service); err != nil && faas.CodeOf(err) != faas.ErrNotFound {
 		return err
 	}
+	e.letGo(id)
 	return nil
 }
 
@@ -246,8 +303,19 @@ func (e *Executor) Health(ctx context.Context, jobID uint32) (faas.Health, error
 	return f.health(), nil
 }
 
-// Close does nothing: the executor holds nothing of its own.
-func (e *Executor) Close() error { return nil }
+// Close lets go of what the executor kept for Restore.
+func (e *Executor) Close() error {
+	e.mu.Lock()
+	kept := e.kept
+	e.kept = nil
+	e.mu.Unlock()
+	for _, list := range kept {
+		for _, rec := range list {
+			e.p.forget(rec)
+		}
+	}
+	return nil
+}
 
 func contextError(ctx context.Context, op string) error {
 	if err := ctx.Err(); err != nil {

@@ -3,7 +3,9 @@
 package platform
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -108,9 +110,7 @@ func TestExecutorDeploysInvokesAndRemoves(t *testing.T) {
 	if r, err := e.Invoke(ctx, 1, nil); err != nil || string(r.Output) != "\x01" {
 		t.Error(r, err)
 	}
-	// The platform has the old version, until the function is replaced again: then Restore needs the package.
-	without := us[0]
-	without.Package = nil
+	// The executor has the old version, however often the function is replaced.
 	for range 2 {
 		if err := e.Restore(ctx, state); err != nil {
 			t.Error(err)
@@ -124,9 +124,6 @@ func TestExecutorDeploysInvokesAndRemoves(t *testing.T) {
 		if s, err := e.Converge(ctx, u, nil, nil); err != nil || !s.Current(u) {
 			t.Fatal(s, err)
 		}
-	}
-	if err := e.Restore(ctx, state); faas.CodeOf(err) != faas.ErrUnsupported {
-		t.Error(err)
 	}
 	for range 2 {
 		if err := e.Restore(ctx, state); err != nil {
@@ -151,6 +148,83 @@ func TestExecutorDeploysInvokesAndRemoves(t *testing.T) {
 	cancel()
 	if _, err := e.Converge(cancelled, us[0], nil, nil); faas.CodeOf(err) != faas.ErrTimeout {
 		t.Error(err)
+	}
+}
+
+// Whatever happened to a function after it was observed, it can be put back: code, configuration and the values of its environment. The platform keeps one earlier
+// generation, and the executor what it has changed.
+func TestRestorePutsCodeAndConfigurationBack(t *testing.T) {
+	p, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	ctx := t.Context()
+	const script = `printf '{"result":[%s,'"$N"']}' `
+	e, bin := newExecutor(t, p, "my-service", script+"1")
+	_, other := newExecutor(t, p, "my-service", script+"2")
+	function := func(n string, memory uint32) faas.Function {
+		return faas.Function{JobID: 1, MemoryMB: memory, TimeoutSecs: 10, Env: faas.NewEnv(map[string]string{"N": n})}
+	}
+	converge := func(b *faas.Binary, f faas.Function) faas.State {
+		t.Helper()
+		s, err := e.Converge(ctx, units(t, e, b, f)[0], nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	answers := func(want string) {
+		t.Helper()
+		if r, err := e.Invoke(ctx, 1, nil); err != nil || string(r.Output) != want {
+			t.Errorf("got %v, %v, want %q", r, err, want)
+		}
+	}
+	prior := converge(bin, function("7", 256))
+	for name, change := range map[string]func(){
+		"nothing":       func() {},
+		"configuration": func() { converge(bin, function("8", 512)) },
+		"code":          func() { converge(other, function("7", 256)) },
+		"several changes": func() {
+			converge(other, function("7", 256))
+			converge(other, function("9", 256))
+			converge(bin, function("9", 256))
+		},
+		"removed by somebody":  func() { converge(other, function("7", 256)); _ = p.remove(ctx, prior.ID, "") },
+		"replaced by somebody": func() { converge(other, function("7", 256)); converge2(t, p, prior.ID) },
+	} {
+		change()
+		for range 2 {
+			if err := e.Restore(ctx, prior); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			answers("\x01\x07")
+			if s, err := e.Observe(ctx, prior.ID); err != nil || s.Fingerprint != prior.Fingerprint || s.PackageSHA256 != prior.PackageSHA256 {
+				t.Errorf("%s: %+v, %v", name, s, err)
+			}
+		}
+	}
+	if text := fmt.Sprintf("%+v %+v", e, p); strings.Contains(text, "N:7") || strings.Contains(text, "map[N") {
+		t.Errorf("printing shows environments: %s", text)
+	}
+	if err := e.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := p.Executor("my-service").Remove(ctx, prior.ID); err != nil {
+		t.Error(err)
+	}
+	p.draining.Wait()
+	if left, err := os.ReadDir(filepath.Join(p.Dir(), "packages")); err != nil || len(left) > 0 {
+		t.Errorf("packages %v are kept for nobody, %v", left, err)
+	}
+}
+
+// converge2 replaces a function as another program would.
+func converge2(t *testing.T, p *Platform, id string) {
+	t.Helper()
+	_, err := p.deploy(t.Context(), &deployment{record: record{ID: id, Service: "my-service", Config: config{MemoryMB: 128, TimeoutSecs: 1}}, pkg: bytes.NewReader(scriptZip(t, "true")), replace: true})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -65,6 +65,7 @@ func New(opts ...Option) (*Platform, error) {
 		return nil, errors.Join(err, st.close())
 	}
 	p := &Platform{opts: o, buffered: budget{limit: int64(o.limits.MaxBufferedMB) << 20}, store: st, users: identities, token: hashToken(o.token), functions: map[string]*function{}}
+	p.opts.token = "" // so that printing the platform does not show it
 	p.stopping, p.cutOff = context.WithCancel(context.Background())
 	err = p.openHost()
 	if err == nil {

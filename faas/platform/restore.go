@@ -69,14 +69,40 @@ func (p *Platform) restore(ctx context.Context, id, service string, want generat
 	if current {
 		return live, nil
 	}
-	d := &deployment{record: *live.Previous}
+	return p.relaunch(ctx, *live.Previous)
+}
+
+// putBack makes the function what the record says, whose package the caller holds, whatever it is now. As with restore, deployments of it that have not ended fail.
+func (p *Platform) putBack(ctx context.Context, rec record) error {
+	p.life.RLock()
+	defer p.life.RUnlock()
+	defer p.changes.lock(rec.ID)()
+	live, err := p.lookup("restore", rec.ID)
+	switch {
+	case err != nil && faas.CodeOf(err) != faas.ErrNotFound:
+		return err
+	case err == nil && live.Service != rec.Service:
+		return notRunError(faas.ErrConflict, "restore", "function %q belongs to another service", rec.ID)
+	case err == nil:
+		live.counts.restores.Add(1)
+		if live.broken == nil && live.same(&rec) {
+			return nil
+		}
+	}
+	_, err = p.relaunch(ctx, rec)
+	return err
+}
+
+// relaunch makes what a function was the one that is invoked. The function's changes are locked.
+func (p *Platform) relaunch(ctx context.Context, rec record) (*function, error) {
+	d := &deployment{record: rec}
 	d.DeployedAt = time.Now().UTC()
 	p.store.hold(d.PackageSHA256)
 	f, err := p.launch(ctx, d)
 	if err != nil {
 		return nil, err
 	}
-	p.opts.logger.Info("function put back", "function", id, "sha256", d.PackageSHA256)
+	p.opts.logger.Info("function put back", "function", rec.ID, "sha256", rec.PackageSHA256)
 	return f, nil
 }
 
