@@ -52,6 +52,7 @@ const (
 	jobChildEats = 18 // has a child that eats memory
 	jobWrite     = 19 // writes a file that only its user can read
 
+	jobPong = 21 // answers after a Pong that nobody has asked for
 	jobStay = 20 // writes its pid and those of what it started to a file, and hangs in the process group of its parent
 )
 
@@ -169,6 +170,12 @@ func runJob(id uint32, args []byte, w *frame.Writer) ([]byte, error) {
 		return args, nil
 	case jobRead:
 		return os.ReadFile(string(args))
+	case jobPong:
+		if err := w.Write(frame.Header{Kind: frame.Pong}, nil); err != nil {
+			return nil, err
+		}
+		time.Sleep(time.Millisecond)
+		return args, nil
 	case jobStay:
 		// One in a session of its own, and one that has lost its parents as well and most of its environment.
 		out, err := exec.Command("/bin/sh", "-c", `trap '' TERM HUP

@@ -200,7 +200,7 @@ func (w *warm) write() {
 }
 
 // receive reads the answer to a call on its caller's goroutine, if it comes soon. send has given the caller the reader role.
-func (w *warm) receive() {
+func (w *warm) receive(c *call) {
 	began := time.Now()
 	if err := w.out.receive(w.frames, w.deliver); err != nil {
 		w.kill() // the reader goroutine sees why
@@ -208,5 +208,9 @@ func (w *warm) receive() {
 	took := time.Since(began)
 	w.mu.Lock()
 	w.traffic.took(took)
+	answered := w.pending[c.id] != c
 	w.mu.Unlock()
+	if !answered { // what came was something else
+		w.out.listen()
+	}
 }

@@ -5,6 +5,7 @@ package worker
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -39,6 +40,16 @@ func TestAnswersSurviveEveryChangeOfTheReader(t *testing.T) {
 }
 
 // A lone call that lasts is given up like any other, and the next one is answered.
+// What is no answer is read over: the answer that follows it reaches its caller, whoever reads it.
+func TestAPongBeforeAnAnswerIsReadOver(t *testing.T) {
+	p := newPool(t, "frames", func(c *Config) { c.MaxWorkers = 1 })
+	for n := range 50 {
+		if got := mustInvoke(t, p, jobPong, strconv.Itoa(n)); got != strconv.Itoa(n) {
+			t.Fatalf("call %d: %q", n, got)
+		}
+	}
+}
+
 func TestLoneCallsCanBeCancelled(t *testing.T) {
 	p := newPool(t, "frames", func(c *Config) { c.MaxWorkers = 1 })
 	for range settled {

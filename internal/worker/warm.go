@@ -166,7 +166,7 @@ func (w *warm) invoke(ctx context.Context, jobID uint32, args []byte, began time
 		return nil, true, err
 	}
 	if direct {
-		w.receive()
+		w.receive(c)
 	}
 	var late error
 	ended := true
