@@ -52,8 +52,8 @@ const (
 	jobChildEats = 18 // has a child that eats memory
 	jobWrite     = 19 // writes a file that only its user can read
 
-	jobPong = 21 // answers after a Pong that nobody has asked for
 	jobStay = 20 // writes its pid and those of what it started to a file, and hangs in the process group of its parent
+	jobPong = 21 // answers after a Pong that nobody has asked for
 )
 
 func beJob(mode string) {

@@ -72,11 +72,17 @@ func hasEnded(pid, how int) bool {
 }
 
 // inheritedDescriptors returns entries for os.ProcAttr.Files that close, in the child, every descriptor which this program holds without
-// close-on-exec: those that it inherited itself. (What Go opens is always close-on-exec.)
+// close-on-exec: those that it inherited itself. (What Go opens is always close-on-exec.) The child needs descriptors above those for itself: what is too high for that is
+// made close-on-exec in this program.
 func inheritedDescriptors() []*os.File {
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
 		return nil
+	}
+	most := maxInherited
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil {
+		most = int(min(uint64(most), limit.Cur/2))
 	}
 	highest := 2
 	for _, e := range entries {
@@ -84,12 +90,20 @@ func inheritedDescriptors() []*os.File {
 		if err != nil || fd <= highest {
 			continue
 		}
-		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+		switch {
+		case err != nil || flags&unix.FD_CLOEXEC != 0:
+		case fd > most:
+			unix.CloseOnExec(fd)
+		default:
 			highest = fd
 		}
 	}
 	return make([]*os.File, highest-2)
 }
+
+// maxInherited is the highest descriptor that each child closes for itself.
+const maxInherited = 1000
 
 // largePipe is what a pipe is made to hold once something large goes through it. Not from the start: what all pipes of a user hold is limited.
 const largePipe = 1 << 20

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -173,6 +174,34 @@ func TestACallIsNotTheRunner(t *testing.T) {
 		p := newPool(t, mode, func(c *Config) { c.Env = append(c.Env, faas.RunnerConfigEnv+"={}") })
 		if got := strings.Contains(mustInvoke(t, p, jobEnv, ""), faas.RunnerConfigEnv); got != (mode == "frames") {
 			t.Errorf("%s: it has the runner's configuration: %t", mode, got)
+		}
+	}
+}
+
+// A descriptor may be above what this program may open now. It must neither reach a job nor keep one from starting.
+func TestAHighDescriptorIsNotInherited(t *testing.T) {
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	const high = 700
+	if err := syscall.Dup3(int(null.Fd()), high, 0); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = syscall.Close(high) }()
+	var before syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 256, Max: before.Max}); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &before) }()
+	for _, mode := range modes {
+		p := newPool(t, mode, nil)
+		if got := mustInvoke(t, p, jobFDs, ""); strings.Contains(got, "700 ") {
+			t.Errorf("%s: it has\n%s", mode, got)
 		}
 	}
 }
