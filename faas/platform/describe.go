@@ -1,6 +1,7 @@
 package platform
 
 import (
+	"encoding/json"
 	"errors"
 	"net/http"
 	"strconv"
@@ -63,12 +64,33 @@ func (p *Platform) serveGet(w http.ResponseWriter, r *http.Request, id string) {
 }
 
 func (p *Platform) serveList(w http.ResponseWriter, r *http.Request) {
+	functions := p.list(r.URL.Query().Get("service"))
+	held := int64(0)
+	defer func() { p.buffered.GiveForRequest(held) }()
+	if err := p.hold(&held, int64(len(functions))*describedSize); err != nil {
+		writeError(w, err)
+		return
+	}
 	list := []*description{}
-	for _, f := range p.list(r.URL.Query().Get("service")) {
+	for _, f := range functions {
 		list = append(list, f.describe(""))
 	}
-	writeJSON(w, http.StatusOK, map[string]any{"functions": list, "features": features, "limits": p.declaredLimits()})
+	text, err := json.Marshal(map[string]any{"functions": list, "features": features, "limits": p.declaredLimits()})
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	h := w.Header()
+	h["Content-Type"] = jsonType
+	h.Set("Content-Length", strconv.Itoa(len(text)))
+	p.writeTo(w, len(text), func() error {
+		_, err := w.Write(text)
+		return err
+	})
 }
+
+// describedSize is about what a function takes of a list, as a value and as JSON.
+const describedSize = 2 << 10
 
 // crashLoop is how many processes fail one after another until a function that still has some is called unhealthy.
 const crashLoop = 3

@@ -1,6 +1,7 @@
 package platform
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -21,10 +22,12 @@ func (p *Platform) Invoke(ctx context.Context, functionID string, jobID uint32, 
 	if err != nil {
 		return nil, err
 	}
+	p.buffered.Give(worker.Counted(len(output))) // it is the caller's now
 	m.Total = time.Since(began)
 	return &faas.Result{Output: output, Metrics: m}, nil
 }
 
+// invoke is Invoke, for a caller that gives back what the answer takes of the budget.
 func (p *Platform) invoke(ctx context.Context, id string, jobID uint32, args []byte) ([]byte, faas.Metrics, error) {
 	began := time.Now()
 	for {
@@ -60,7 +63,7 @@ func forJob(err error, jobID uint32) error {
 	return &c
 }
 
-// buffer holds a request's or an answer's JSON, and the arguments.
+// buffer holds a request's or a small answer's JSON, and the arguments.
 type buffer struct{ text, args []byte }
 
 var buffers = sync.Pool{New: func() any { return new(buffer) }}
@@ -88,12 +91,17 @@ func (l *large) get(buf []byte, n int) []byte {
 	return buf[:0]
 }
 
+// mostKept is the largest buffer that is kept at all: nobody counts those.
+const mostKept = 8 << 20
+
 // put keeps buf if it is large. It returns what its owner keeps.
 func (l *large) put(buf []byte) []byte {
 	if cap(buf) <= keepBuffer {
 		return buf
 	}
-	l.pool.Put(&buf)
+	if cap(buf) <= mostKept {
+		l.pool.Put(&buf)
+	}
 	return nil
 }
 
@@ -104,7 +112,7 @@ func (p *Platform) serveInvoke(w http.ResponseWriter, r *http.Request, id string
 	defer b.free()
 	var err error
 	held := int64(0)
-	defer func() { p.buffered.give(held) }()
+	defer func() { p.buffered.GiveForRequest(held) }()
 	if b.text, err = p.readBody(w, r, largeTexts.get(b.text, int(r.ContentLength)), &held); err != nil {
 		writeError(w, err)
 		return
@@ -115,41 +123,76 @@ func (p *Platform) serveInvoke(w http.ResponseWriter, r *http.Request, id string
 		return
 	}
 	b.args = args
-	if len(b.text) > keepBuffer { // the arguments are all that has to wait
+	if len(b.text) > keepBuffer { // the arguments are all that has to wait, and a copy of them on the way to the process
 		b.text = largeTexts.put(b.text)
-		p.buffered.give(held - int64(len(args)))
-		held = int64(len(args))
+		if rest := 2 * int64(len(args)); rest < held {
+			p.buffered.GiveForRequest(held - rest)
+			held = rest
+		}
 	}
 	output, m, err := p.invoke(r.Context(), id, jobID, args)
 	if err != nil {
 		writeInvokeError(w, jobID, err)
 		return
 	}
-	b.text = faas.AppendResponse(largeTexts.get(b.text, faas.MaxRequestSize(len(output))), &faas.Response{
-		JobID: jobID, Result: output, Success: true, ExecutionMS: float64(m.Execution.Microseconds()) / 1000, MemoryUsedMB: m.MemoryMB,
-	})
+	defer p.buffered.Give(worker.Counted(len(output)))
+	answer := faas.Response{JobID: jobID, Success: true, ExecutionMS: float64(m.Execution.Microseconds()) / 1000, MemoryUsedMB: m.MemoryMB}
+	if len(output) > smallOutput {
+		p.writeLarge(w, &answer, output)
+		return
+	}
+	answer.Result = output
+	b.text = faas.AppendResponse(b.text[:0], &answer)
 	h := w.Header()
 	h["Content-Type"] = jsonType
 	if len(b.text) > 2048 { // net/http counts what is shorter
 		h["Content-Length"] = []string{strconv.Itoa(len(b.text))}
 	}
-	if len(b.text) > uncounted {
-		p.writeLarge(w, b.text)
-		return
-	}
-	_, _ = w.Write(b.text) // a client that is gone has no use for the error
+	p.writeTo(w, len(b.text), func() error {
+		_, err := w.Write(b.text)
+		return err
+	})
 }
 
-// slowest is how many bytes of a large answer a client has to take in a second, after the first [Limits.RequestTimeout].
-const slowest = 256 << 10
+// smallOutput is the largest output whose JSON is made as a whole.
+const smallOutput = 16 << 10
 
-// writeLarge writes an answer that does not fit into the connection's buffers. A client that does not take it must not make it stay in memory.
-func (p *Platform) writeLarge(w http.ResponseWriter, text []byte) {
-	p.buffered.force(int64(len(text)))
-	defer p.buffered.give(int64(len(text)))
+// writeLarge writes an answer piece by piece: its JSON is up to four times as large as it.
+func (p *Platform) writeLarge(w http.ResponseWriter, answer *faas.Response, output []byte) {
+	text := faas.AppendResponse(nil, answer)
+	begin, end, _ := bytes.Cut(text, []byte("[]"))
+	size := len(text) + worker.ByteListSize(output)
+	h := w.Header()
+	h["Content-Type"] = jsonType
+	h["Content-Length"] = []string{strconv.Itoa(size)}
+	p.writeTo(w, size, func() error {
+		_, err := w.Write(append(begin[:len(begin):len(begin)], '['))
+		if err == nil {
+			err = worker.WriteByteList(w, output)
+		}
+		if err == nil {
+			_, err = w.Write(append([]byte{']'}, end...))
+		}
+		return err
+	})
+}
+
+const (
+	// slowest is how many bytes of an answer a client has to take in a second, after the first [Limits.RequestTimeout].
+	slowest = 256 << 10
+	// ownBuffer is what net/http keeps of an answer before it writes to the connection.
+	ownBuffer = 4 << 10
+)
+
+// writeTo writes an answer of so many bytes, and has until a deadline for it where the connection may have to wait for the client: one that does not take its answer must not make it stay in memory.
+func (p *Platform) writeTo(w http.ResponseWriter, size int, write func() error) {
+	if size <= ownBuffer/2 {
+		_ = write() // a client that is gone has no use for the error
+		return
+	}
 	control := http.NewResponseController(w)
-	_ = control.SetWriteDeadline(time.Now().Add(p.opts.limits.RequestTimeout + time.Duration(len(text)/slowest)*time.Second))
-	if _, err := w.Write(text); err == nil && control.Flush() == nil {
+	_ = control.SetWriteDeadline(time.Now().Add(p.opts.limits.RequestTimeout + time.Duration(size/slowest)*time.Second))
+	if write() == nil && control.Flush() == nil {
 		_ = control.SetWriteDeadline(time.Time{})
 	}
 }
@@ -162,20 +205,22 @@ func (p *Platform) readBody(w http.ResponseWriter, r *http.Request, buf []byte, 
 		return buf, tooLargeBody(limit)
 	}
 	control := http.NewResponseController(w)
-	if p.buffered.full() || !p.hold(held, r.ContentLength) {
+	n := r.ContentLength
+	if err := p.hold(held, textAndArguments(n)); err != nil {
 		p.discardBody(w, r, limit)
-		return buf, p.buffered.refusal()
+		return buf, err
 	}
-	if n := int(r.ContentLength); n > cap(buf) && n <= 1<<20 {
+	if n > int64(cap(buf)) {
 		buf = make([]byte, 0, n+1) // one more, so that the end is seen without growing
 	}
 	for {
 		if len(buf) == cap(buf) {
-			buf = append(buf, 0)[:len(buf)]
-		}
-		if r.ContentLength < 0 && !p.hold(held, int64(len(buf))) {
-			p.discardBody(w, r, limit)
-			return buf, p.buffered.refusal()
+			grown := max(2*cap(buf), 4<<10)
+			if err := p.hold(held, max(int64(cap(buf)+grown), textAndArguments(int64(grown)))); err != nil { // for a moment there are both
+				p.discardBody(w, r, limit)
+				return buf, err
+			}
+			buf = append(make([]byte, 0, grown), buf...)
 		}
 		n, err := r.Body.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
@@ -194,16 +239,24 @@ func (p *Platform) readBody(w http.ResponseWriter, r *http.Request, buf []byte, 
 	}
 }
 
-// hold makes held n bytes of the budget where that is worth counting, and says whether there were so many.
-func (p *Platform) hold(held *int64, n int64) bool {
-	if n <= uncounted || n <= *held {
-		return true
+// textAndArguments is how much a body of n bytes takes with the arguments in it, which have at least two characters each.
+func textAndArguments(n int64) int64 { return n + n/2 }
+
+// hold makes held n bytes of the budget where that is worth counting.
+func (p *Platform) hold(held *int64, n int64) error {
+	if n <= 2*worker.Uncounted || n <= *held {
+		return nil
 	}
-	if !p.buffered.take(n - *held) {
-		return false
+	if most := p.buffered.RequestLimit(); n > most {
+		return notRunError(faas.ErrTooLarge, "read request", "the request takes %d bytes of memory, and all large requests together may take %d", n, most)
+	}
+	if !p.buffered.TakeForRequest(n - *held) {
+		e := notRunError(faas.ErrThrottled, "read request", "the requests and answers under way take %d MiB of memory, the limit of this platform is %d MiB", p.buffered.Used()>>20, p.buffered.Limit()>>20)
+		e.RetryAfter = time.Second
+		return e
 	}
 	*held = n
-	return true
+	return nil
 }
 
 func tooLargeBody(limit int64) error {

@@ -48,6 +48,7 @@ const (
 	jobSlow
 	jobEnv
 	jobSoak
+	jobBig // answers as many MiB as its argument says
 )
 
 // aWhile is long enough for anything that should happen at once.

@@ -172,9 +172,9 @@ func (p *Platform) writeMetrics(t metricsText) {
 	in := p.Isolation()
 	t.sample("isolation_info", 1, "memory", in.Memory, "tasks", in.Tasks, "cpu", in.CPU, "open_files", in.OpenFiles, "strays", in.Strays, "users", in.Users, "namespaces", in.Namespaces)
 	t.family("buffered_bytes", "gauge", "Memory that large requests and answers take.")
-	t.sample("buffered_bytes", float64(p.buffered.used.Load()))
+	t.sample("buffered_bytes", float64(p.buffered.Used()))
 	t.family("buffered_limit_bytes", "gauge", "Memory that large requests and answers may take.")
-	t.sample("buffered_limit_bytes", float64(p.buffered.limit))
+	t.sample("buffered_limit_bytes", float64(p.buffered.Limit()))
 	if len(functions) == 0 {
 		return
 	}

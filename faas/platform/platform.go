@@ -36,8 +36,8 @@ type Platform struct {
 	changes keyedMutex // one change of a function at a time
 	deleted deletions
 
-	buffered budget       // of HTTP requests and their answers
-	life     sync.RWMutex // read-locked by changes, so that Close waits for them
+	buffered *worker.Budget // of large HTTP requests, and of answers
+	life     sync.RWMutex   // read-locked by changes, so that Close waits for them
 
 	mu        sync.RWMutex
 	functions map[string]*function
@@ -64,7 +64,7 @@ func New(opts ...Option) (*Platform, error) {
 	if err := st.admitUsers(identities); err != nil {
 		return nil, errors.Join(err, st.close())
 	}
-	p := &Platform{opts: o, buffered: budget{limit: int64(o.limits.MaxBufferedMB) << 20}, store: st, users: identities, token: hashToken(o.token), functions: map[string]*function{}}
+	p := &Platform{opts: o, buffered: worker.NewBudget(int64(o.limits.MaxBufferedMB) << 20), store: st, users: identities, token: hashToken(o.token), functions: map[string]*function{}}
 	p.opts.token = "" // so that printing the platform does not show it
 	p.stopping, p.cutOff = context.WithCancel(context.Background())
 	err = p.openHost()
@@ -217,7 +217,7 @@ func (p *Platform) newFunction(rec record) (*function, error) {
 	f.pool, err = worker.New(worker.Config{
 		Path: path, Dir: work.task, TempDir: work.temp(), Env: env, Confinement: p.confine(&rec.Config, user), Frames: f.frames, MemoryMB: rec.Config.MemoryMB, MaxConcurrency: concurrency,
 		MaxQueue: p.opts.maxQueue, MaxWorkers: max(p.opts.maxWorkers, int(rec.KeepWarm)), MinWorkers: int(rec.KeepWarm),
-		IdleTimeout: p.opts.idleTimeout, StartTimeout: p.opts.startTimeout, MaxOutput: int64(p.opts.limits.MaxPayloadMB) << 20,
+		IdleTimeout: p.opts.idleTimeout, StartTimeout: p.opts.startTimeout, MaxOutput: int64(p.opts.limits.MaxPayloadMB) << 20, Budget: p.buffered, SpoolDir: p.store.uploads(),
 		Log: f.log.add, Logger: logger, Host: p.host, Provider: providerName,
 	})
 	if err != nil {

@@ -104,7 +104,7 @@ func TestLargeRequestsTakeBoundedMemory(t *testing.T) {
 				return
 			default:
 			}
-			most.Store(max(most.Load(), s.p.buffered.used.Load()))
+			most.Store(max(most.Load(), s.p.buffered.Used()))
 			var m runtime.MemStats
 			runtime.ReadMemStats(&m)
 			heap.Store(max(heap.Load(), int64(m.HeapAlloc)-int64(before)))
@@ -154,7 +154,7 @@ func TestLargeRequestsTakeBoundedMemory(t *testing.T) {
 		t.Errorf("%d bytes were held, the limit is %d", most.Load(), limit)
 	}
 	t.Logf("%d answered, %d refused, %d MiB held at most, heap grown by %d MiB at most, clients included", answered.Load(), refused.Load(), most.Load()>>20, heap.Load()>>20)
-	if used := s.p.buffered.used.Load(); used != 0 {
+	if used := s.p.buffered.Used(); used != 0 {
 		t.Errorf("%d bytes are not given back", used)
 	}
 }

@@ -221,7 +221,7 @@ func TestOversizedRequestsAreRefusedAndLeaveNothing(t *testing.T) {
 	}
 	s.do(http.MethodDelete, "/api/functions/f", nil)
 	check("in the end")
-	if used := s.p.buffered.used.Load(); used != 0 {
+	if used := s.p.buffered.Used(); used != 0 {
 		t.Errorf("%d bytes of the memory for requests are not given back", used)
 	}
 }
@@ -326,11 +326,11 @@ func TestAnswersThatNobodyTakesAreNotKept(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if f.counts.total.Load() == 1 && s.p.buffered.used.Load() == 0 {
+		if f.counts.total.Load() == 1 && s.p.buffered.Used() == 0 {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("%d bytes are kept", s.p.buffered.used.Load())
+			t.Fatalf("%d bytes are kept", s.p.buffered.Used())
 		}
 	}
 }

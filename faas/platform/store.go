@@ -27,7 +27,7 @@ import (
 //	lock                   held while a platform uses the directory
 //	functions/HASH.json    one record per function, HASH being of its id
 //	packages/SHA256/       the files of a package, never changed; functions with the same package share it
-//	uploads/               what arrives; emptied at the start
+//	uploads/               what arrives, and large answers until they are whole; emptied at the start
 //	work/HASH-N/           the directories of a function, until it is replaced or removed; emptied at the start
 //
 // A record is written after its package is complete, by rename, so that a crash leaves the old function or the new one.
@@ -116,6 +116,9 @@ func (s *store) close() error {
 	}
 	return nil
 }
+
+// uploads is where what arrives is kept, and what is answered, until it is whole.
+func (s *store) uploads() string { return filepath.Join(s.dir, "uploads") }
 
 func hashName(id string) string {
 	sum := sha256.Sum256([]byte(id))
@@ -246,7 +249,7 @@ type upload struct {
 
 // receive writes what comes to disk and hashes it on the way. More than limit bytes is an ErrTooLarge.
 func (s *store) receive(ctx context.Context, r io.Reader, limit int64) (*upload, error) {
-	f, err := os.CreateTemp(filepath.Join(s.dir, "uploads"), "*.zip")
+	f, err := os.CreateTemp(s.uploads(), "*.zip")
 	if err != nil {
 		return nil, storeError("%w", err)
 	}
@@ -297,7 +300,7 @@ func (s *store) add(u *upload, l *Limits) (*archive, error) {
 	if _, err := os.Stat(dir); err == nil {
 		return a, nil
 	}
-	temp, err := os.MkdirTemp(filepath.Join(s.dir, "uploads"), "unpack-")
+	temp, err := os.MkdirTemp(s.uploads(), "unpack-")
 	if err == nil {
 		err = a.unpack(temp, s.own == nil)
 		if err == nil {

@@ -81,6 +81,15 @@ func (r *Reader) Body(dst []byte) ([]byte, error) {
 	return dst, nil
 }
 
+// Part is Body, but for no more than the first n bytes; the next call of Next skips the others.
+func (r *Reader) Part(dst []byte, n int) ([]byte, error) {
+	rest := max(r.body-n, 0)
+	r.body -= rest
+	dst, err := r.Body(dst)
+	r.body += rest
+	return dst, err
+}
+
 // Buffered returns how many bytes have been read ahead: 0 means that the stream is between two frames, once the last body has been read.
 func (r *Reader) Buffered() int { return r.end - r.start }
 

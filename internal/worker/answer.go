@@ -3,6 +3,7 @@ package worker
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
@@ -62,6 +63,7 @@ func (w *warm) deliver() error {
 	}
 	var output []byte
 	var failed error
+	held := int64(0)
 	switch {
 	case h.Kind == frame.Pong:
 		return w.frames.Skip()
@@ -70,18 +72,23 @@ func (w *warm) deliver() error {
 	case tooLarge:
 		failed = w.pool.errorf(faas.ErrTooLarge, faas.NoJob, "invoke", "the answer is %d bytes, the limit is %d", h.Length, w.pool.cfg.MaxOutput)
 		err = w.frames.Skip()
+	case h.Kind == frame.Failure:
+		var message []byte
+		message, err = w.frames.Part(nil, maxMessage)
+		failed = w.pool.failureError(frame.FailureCode(h.Value), message)
+	case w.pool.cfg.Budget != nil && !w.pool.cfg.Budget.wait(Counted(int(h.Length)), w.exited):
+		failed, err = w.pool.noRoom(faas.NoJob, int64(h.Length)), w.frames.Skip()
 	default:
 		if h.Length > largeFrame && !w.wideOut {
 			w.wideOut = true
 			w.out.enlarge()
 		}
+		held = Counted(int(h.Length))
 		output, err = w.frames.Body(make([]byte, 0, h.Length))
 	}
 	if err != nil {
+		w.pool.cfg.Budget.Give(held)
 		return err
-	}
-	if h.Kind == frame.Failure && !tooLarge {
-		output, failed = nil, w.pool.failureError(frame.FailureCode(h.Value), output)
 	}
 	if w.pool.failures.Load() != 0 {
 		w.pool.failures.Store(0)
@@ -90,6 +97,7 @@ func (w *warm) deliver() error {
 	c := w.pending[h.ID]
 	if c == nil {
 		w.mu.Unlock()
+		w.pool.cfg.Budget.Give(held)
 		return fmt.Errorf("%w: an answer to call %d, which is not in flight", frame.ErrProtocol, h.ID)
 	}
 	w.forget(c)
@@ -99,6 +107,7 @@ func (w *warm) deliver() error {
 	w.mu.Unlock()
 	switch { // c is the caller's own from here on
 	case abandoned:
+		w.pool.cfg.Budget.Give(held)
 		w.finished(c)
 	case !expired:
 		c.done <- struct{}{}
@@ -158,9 +167,12 @@ func (w *warm) fail(cause *faas.FunctionError) {
 	w.pool.ended(w, cause)
 }
 
+// maxMessage is how much of the message of a failure is kept, in bytes.
+const maxMessage = 64 << 10
+
 // failureError makes the error of a Failure frame.
 func (p *Pool) failureError(code frame.FailureCode, message []byte) error {
-	text := string(message)
+	text := strings.ToValidUTF8(string(message), "\uFFFD")
 	switch code {
 	case frame.UnknownJob:
 		err := p.errorf(faas.ErrNotFound, faas.NoJob, "invoke", "%s", orDefault(text, "the binary does not have this job"))

@@ -44,6 +44,11 @@ type Config struct {
 	Grace time.Duration
 	// MaxOutput is the largest answer in bytes; a larger one is an ErrTooLarge. 0 means 32 MiB.
 	MaxOutput int64
+	// Budget is what large answers take their memory from before they are read: who gets an answer of Invoke gives back Counted of its length. An answer for which there is none
+	// in time is an ErrThrottled, although its job has run. nil: they are not counted.
+	Budget *Budget
+	// SpoolDir is where answers on standard output wait in files until they are whole; empty: in memory.
+	SpoolDir string
 
 	// Log is called with every line of the processes' standard error, from one goroutine per process.
 	Log    func(Line)

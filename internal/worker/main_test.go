@@ -5,6 +5,7 @@ package worker
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -52,8 +53,9 @@ const (
 	jobChildEats = 18 // has a child that eats memory
 	jobWrite     = 19 // writes a file that only its user can read
 
-	jobStay = 20 // writes its pid and those of what it started to a file, and hangs in the process group of its parent
-	jobPong = 21 // answers after a Pong that nobody has asked for
+	jobStay  = 20 // writes its pid and those of what it started to a file, and hangs in the process group of its parent
+	jobShout = 22 // fails with a message of args[0] MiB
+	jobPong  = 21 // answers after a Pong that nobody has asked for
 )
 
 func beJob(mode string) {
@@ -170,6 +172,8 @@ func runJob(id uint32, args []byte, w *frame.Writer) ([]byte, error) {
 		return args, nil
 	case jobRead:
 		return os.ReadFile(string(args))
+	case jobShout:
+		return nil, errors.New(strings.Repeat("aaah ", int(args[0])<<20/5))
 	case jobPong:
 		if err := w.Write(frame.Header{Kind: frame.Pong}, nil); err != nil {
 			return nil, err

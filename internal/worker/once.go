@@ -1,10 +1,12 @@
 package worker
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
-	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -39,21 +41,19 @@ func (p *Pool) runOnce(ctx context.Context, jobID uint32, args []byte, timeout t
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
-		request := buffers.Get().(*bytes.Buffer)
-		request.Write(faas.AppendRequest(request.AvailableBuffer(), jobID, args))
-		_, _ = proc.stdin.Write(request.Bytes()) // a process may answer without reading
+		request := bufio.NewWriterSize(proc.stdin, 32<<10)
+		_ = errors.Join(writeRequest(request, jobID, args), request.Flush()) // a process may answer without reading
 		_ = proc.stdin.Close()
-		putBuffer(request)
 	}()
-	answer := buffers.Get().(*bytes.Buffer)
-	defer putBuffer(answer)
+	answer := &spool{dir: p.cfg.SpoolDir, memory: buffers.Get().(*bytes.Buffer)}
+	defer putBuffer(answer.memory)
+	defer answer.close()
 	limit := 4*p.cfg.MaxOutput + 4096 // a byte is up to four characters of JSON
 	tooLarge := make(chan struct{})
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
-		n, _ := answer.ReadFrom(io.LimitReader(proc.stdout, limit+1))
-		if n > limit {
+		if answer.fill(proc.stdout, limit+1); answer.size > limit || answer.err != nil {
 			close(tooLarge)
 		}
 	}()
@@ -68,7 +68,6 @@ func (p *Pool) runOnce(ctx context.Context, jobID uint32, args []byte, timeout t
 	case <-ctx.Done():
 		failed = p.cancelled(ctx, jobID)
 	case <-tooLarge:
-		failed = p.errorf(faas.ErrTooLarge, int64(jobID), "invoke", "the answer is more than %d bytes of JSON, the limit", limit)
 	}
 	proc.kill()
 	<-proc.exited
@@ -77,17 +76,17 @@ func (p *Pool) runOnce(ctx context.Context, jobID uint32, args []byte, timeout t
 	<-written
 	m.Execution = time.Since(began)
 	m.MemoryMB = proc.peakMB()
-	if failed == nil {
-		select {
-		case <-tooLarge:
-			failed = p.errorf(faas.ErrTooLarge, int64(jobID), "invoke", "the answer is more than %d bytes of JSON, the limit", limit)
-		default:
-		}
+	switch {
+	case failed != nil:
+	case answer.err != nil:
+		failed = p.errorf(faas.ErrInternal, int64(jobID), "invoke", "the answer cannot be kept until it is whole: %w", answer.err)
+	case answer.size > limit:
+		failed = p.errorf(faas.ErrTooLarge, int64(jobID), "invoke", "the answer is more than %d bytes of JSON, the limit", limit)
 	}
 	if failed != nil {
 		return nil, m, failed
 	}
-	output, err := p.answer(proc, answer.Bytes(), jobID)
+	output, err := p.answer(ctx, proc, answer, jobID)
 	if err != nil && p.stopped.Load() {
 		return nil, m, p.stoppedError()
 	}
@@ -96,9 +95,20 @@ func (p *Pool) runOnce(ctx context.Context, jobID uint32, args []byte, timeout t
 }
 
 // answer reads what a process that ended has written.
-func (p *Pool) answer(proc *process, text []byte, jobID uint32) ([]byte, error) {
+func (p *Pool) answer(ctx context.Context, proc *process, text *spool, jobID uint32) (output []byte, err error) {
 	var r faas.Response
-	parseErr := faas.ParseResponse(bytes.TrimSpace(text), &r)
+	begin, parseErr := text.parse(p.cfg.Budget, ctx.Done(), &r)
+	defer func() {
+		if err != nil && p.cfg.Budget != nil {
+			p.cfg.Budget.Give(Counted(len(r.Result)))
+		}
+	}()
+	if errors.Is(parseErr, errNoRoom) {
+		return nil, p.noRoom(int64(jobID), text.most)
+	}
+	if len(r.Error) > maxMessage {
+		r.Error = strings.ToValidUTF8(strings.Clone(r.Error[:maxMessage]), "")
+	}
 	cause := proc.failure()
 	if cause.Type != "exit" || cause.ExitCode != 0 {
 		if cause.Type == "exit" && parseErr == nil && !r.Success && r.Error != "" {
@@ -107,11 +117,11 @@ func (p *Pool) answer(proc *process, text []byte, jobID uint32) ([]byte, error) 
 		return nil, p.functionError(int64(jobID), cause, false)
 	}
 	switch {
-	case len(bytes.TrimSpace(text)) == 0:
+	case begin == nil && parseErr == nil:
 		cause.Message = "the process exited with code 0 and answered nothing on its standard output"
 		return nil, p.functionError(int64(jobID), cause, false)
 	case parseErr != nil:
-		cause.Type, cause.Message = "protocol", fmt.Sprintf("the answer on standard output is not the JSON of a response: %v; it begins %q", parseErr, text[:min(len(text), 80)])
+		cause.Type, cause.Message = "protocol", fmt.Sprintf("the answer on standard output is not the JSON of a response: %v; it begins %q", parseErr, begin)
 		return nil, p.functionError(int64(jobID), cause, false)
 	case !r.Success:
 		cause.Type, cause.Message = "", orDefault(r.Error, "the job answered success: false without an error")

@@ -3,6 +3,7 @@
 package worker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -308,6 +309,84 @@ func TestOutputLimit(t *testing.T) {
 			}
 			mustInvoke(t, p, jobEcho, "next")
 		})
+	}
+}
+
+// The message of a failure is a message: however long it is, little of it is kept.
+func TestMessagesOfFailuresAreCut(t *testing.T) {
+	for _, mode := range modes {
+		p := newPool(t, mode, func(c *Config) { c.SpoolDir, c.Budget = t.TempDir(), NewBudget(64<<20) })
+		_, _, err := p.Invoke(t.Context(), jobShout, []byte{5}, aWhile)
+		var f *faas.FunctionError
+		if !errors.As(err, &f) || !strings.HasPrefix(f.Message, "aaah aaah") || len(f.Message) > 64<<10 {
+			t.Errorf("%s: got %.100v", mode, err)
+		}
+		if used := p.cfg.Budget.Used(); used != 0 {
+			t.Errorf("%s: %d bytes are not given back", mode, used)
+		}
+	}
+}
+
+// Large answers take their memory from the budget before they are read, and wait for it. What there can never be room for is said to be too large.
+func TestAnswersWaitForTheirMemory(t *testing.T) {
+	for _, mode := range modes {
+		t.Run(mode, func(t *testing.T) {
+			b := NewBudget(4 << 20)
+			p := newPool(t, mode, func(c *Config) { c.SpoolDir, c.Budget, c.MaxWorkers = t.TempDir(), b, 4 })
+			first, _, err := p.Invoke(t.Context(), jobBig, []byte{3}, aWhile)
+			if err != nil || len(first) != 3<<20 || b.Used() != Counted(len(first)) {
+				t.Fatalf("%d bytes of %d that are held, %v", len(first), b.Used(), err)
+			}
+			second := make(chan int)
+			go func() {
+				out, _, err := p.Invoke(context.Background(), jobBig, []byte{2}, aWhile)
+				if err != nil {
+					t.Error(err)
+				}
+				second <- len(out)
+			}()
+			for deadline := time.Now().Add(aWhile); ; time.Sleep(time.Millisecond) {
+				b.mu.Lock()
+				waiting := len(b.waiters)
+				b.mu.Unlock()
+				if waiting == 1 {
+					break
+				}
+				if time.Now().After(deadline) {
+					t.Fatal("the second answer does not wait")
+				}
+			}
+			b.Give(Counted(len(first)))
+			if n := <-second; n != 2<<20 || b.Used() != Counted(n) {
+				t.Errorf("%d bytes, %d are held", n, b.Used())
+			}
+			b.Give(Counted(2 << 20))
+			if _, _, err := p.Invoke(t.Context(), jobBig, []byte{5}, aWhile); faas.CodeOf(err) != faas.ErrTooLarge {
+				t.Errorf("got %v", err)
+			}
+			if b.Used() != 0 {
+				t.Errorf("%d bytes are not given back", b.Used())
+			}
+			if left, err := os.ReadDir(p.cfg.SpoolDir); err != nil || len(left) > 0 {
+				t.Errorf("files %v are left, %v", left, err)
+			}
+		})
+	}
+}
+
+func TestByteListsAreWrittenInPieces(t *testing.T) {
+	for _, n := range []int{0, 1, 2, 255, listChunk - 1, listChunk, listChunk + 1, 3*listChunk + 7} {
+		b := make([]byte, n)
+		for i := range b {
+			b[i] = byte(i * 7)
+		}
+		var text bytes.Buffer
+		if err := writeRequest(&text, 42, b); err != nil {
+			t.Fatal(err)
+		}
+		if want := faas.AppendRequest(nil, 42, b); !bytes.Equal(text.Bytes(), want) || ByteListSize(b) != len(want)-len(`{"job_id":42,"args":[]}`) {
+			t.Errorf("%d bytes: %.80s, want %.80s", n, text.Bytes(), want)
+		}
 	}
 }
 

@@ -59,6 +59,13 @@ func (p *Pool) cancelled(ctx context.Context, jobID uint32) *faas.Error {
 	return p.errorf(faas.ErrTimeout, int64(jobID), "invoke", "the caller gave the call up: %w", context.Cause(ctx))
 }
 
+func (p *Pool) noRoom(jobID, size int64) *faas.Error {
+	if size > p.cfg.Budget.limit {
+		return p.errorf(faas.ErrTooLarge, jobID, "invoke", "the answer takes %d bytes of memory, and all large answers together may take %d", size, p.cfg.Budget.limit)
+	}
+	return p.errorf(faas.ErrThrottled, jobID, "invoke", "the job has run and its answer is lost: %w", errNoRoom)
+}
+
 func (p *Pool) closedError() *faas.Error {
 	e := p.errorf(faas.ErrUnavailable, faas.NoJob, "invoke", "%w", ErrClosed)
 	e.NotRun = true

@@ -134,7 +134,7 @@ func isDying(dir string) bool {
 	}
 	stat := readSmall(dir+"/stat", buf[:])
 	fields := bytes.Fields(stat[max(0, bytes.LastIndexByte(stat, ')')):]) // after the name, with anything in it
-	const state, flags, exiting = 1, 7, 4                                // of proc_pid_stat(5), and PF_EXITING
+	const state, flags, exiting = 1, 7, 4                                 // of proc_pid_stat(5), and PF_EXITING
 	if len(fields) <= flags || fields[state][0] == 'Z' || fields[state][0] == 'X' {
 		return false
 	}

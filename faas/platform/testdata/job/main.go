@@ -55,5 +55,8 @@ func main() {
 		},
 		10: func(context.Context, []byte) ([]byte, error) { return []byte(strings.Join(os.Environ(), "\n")), nil },
 		11: soak,
+		12: func(_ context.Context, args []byte) ([]byte, error) {
+			return bytes.Repeat([]byte{200}, int(args[0])<<20), nil
+		},
 	})
 }
