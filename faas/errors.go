@@ -129,7 +129,7 @@ type FunctionError struct {
 	LogTail  string // the last of what the function logged; may be empty
 }
 
-// Error gives type, message and exit code, and the last line of the log.
+// Error gives type, message and exit code and, unless the function panicked, the last line of the log.
 func (e *FunctionError) Error() string {
 	var b strings.Builder
 	b.WriteString("function failed")
@@ -142,7 +142,7 @@ func (e *FunctionError) Error() string {
 	if e.ExitCode != 0 {
 		fmt.Fprintf(&b, " (exit code %d)", e.ExitCode)
 	}
-	if tail := strings.TrimSpace(e.LogTail); tail != "" {
+	if tail := strings.TrimSpace(e.LogTail); tail != "" && e.Type != "panic" { // which ends with the trace
 		if i := strings.LastIndexByte(tail, '\n'); i >= 0 {
 			tail = tail[i+1:]
 		}

@@ -61,6 +61,9 @@ func (l *functionLog) add(part worker.Line) {
 	l.logger.LogAttrs(context.Background(), slog.LevelInfo, "function log", attrs...)
 }
 
+// end takes how a process ended. The pool has logged it.
+func (l *functionLog) end(pid int, how string) { l.ring.AddSystem(time.Now(), pid, how) }
+
 // admit says whether a line becomes a record, and how many before it did not. mu is held.
 func (l *functionLog) admit(now time.Time) (skipped int, ok bool) {
 	if !l.refill.IsZero() {

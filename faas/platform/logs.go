@@ -52,7 +52,11 @@ func newLogLine(e logring.Entry) logLine {
 	if e.Missed > 0 {
 		return logLine{Cursor: e.Cursor, Time: e.Time, Severity: faas.SeverityWarning, System: true, Text: logring.MissedText(e.Missed)}
 	}
-	return logLine{Cursor: e.Cursor, Time: e.Time, PID: e.PID, Stream: "stderr", Text: e.Text, Truncated: e.Truncated}
+	line := logLine{Cursor: e.Cursor, Time: e.Time, PID: e.PID, Stream: "stderr", Text: e.Text, Truncated: e.Truncated}
+	if e.System {
+		line.Stream, line.Severity, line.System = "", faas.SeverityError, true
+	}
+	return line
 }
 
 // stillThere is how often somebody who follows a log is sent an empty line where there is nothing else to send, so that a connection that broke is noticed.

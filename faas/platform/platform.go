@@ -218,7 +218,7 @@ func (p *Platform) newFunction(rec record) (*function, error) {
 		Path: path, Dir: work.task, TempDir: work.temp(), Env: env, Confinement: p.confine(&rec.Config, user), Frames: f.frames, MemoryMB: rec.Config.MemoryMB, MaxConcurrency: concurrency,
 		MaxQueue: p.opts.maxQueue, MaxWorkers: max(p.opts.maxWorkers, int(rec.KeepWarm)), MinWorkers: int(rec.KeepWarm),
 		IdleTimeout: p.opts.idleTimeout, StartTimeout: p.opts.startTimeout, MaxOutput: int64(p.opts.limits.MaxPayloadMB) << 20, Budget: p.buffered, SpoolDir: p.store.uploads(),
-		Log: f.log.add, Logger: logger, Host: p.host, Provider: providerName,
+		Log: f.log.add, Ended: f.log.end, Logger: logger, Host: p.host, Provider: providerName,
 	})
 	if err != nil {
 		_ = os.RemoveAll(work.path)

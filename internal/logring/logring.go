@@ -34,6 +34,7 @@ type Line struct {
 	// Text is valid UTF-8 in one line: control characters but tabs, and other characters that do not show, are written as Go escapes such as \x1b.
 	Text      string
 	Truncated bool // the line was longer than is kept of one
+	System    bool // nobody has written it: it says what became of a process
 }
 
 // Ring is a log. The zero value is ready for use, by any number of goroutines.
@@ -50,10 +51,20 @@ type Ring struct {
 // Add adds a line, or the first part of one where more says so, and returns it as it is kept.
 func (r *Ring) Add(now time.Time, pid int, text []byte, more bool) Line {
 	kept, cut := Harmless(text)
+	return r.put(Line{Time: now.UTC(), PID: pid, Text: kept, Truncated: cut || more})
+}
+
+// AddSystem adds a line that says what became of a process.
+func (r *Ring) AddSystem(now time.Time, pid int, text string) Line {
+	kept, cut := Harmless([]byte(text))
+	return r.put(Line{Time: now.UTC(), PID: pid, Text: kept, Truncated: cut, System: true})
+}
+
+func (r *Ring) put(line Line) Line {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.seq++
-	line := Line{Seq: r.seq, Time: now.UTC(), PID: pid, Text: kept, Truncated: cut || more}
+	line.Seq = r.seq
 	r.lines = append(r.lines, line)
 	r.bytes += len(line.Text)
 	drop := 0
@@ -239,8 +250,11 @@ func (s Source) follow(ctx context.Context, provider string, behind Cursor, q fa
 
 func (s Source) line(e Entry) faas.LogLine {
 	line := faas.LogLine{Time: e.Time, JobID: s.JobID, FunctionID: s.FunctionID, Text: e.Text, Truncated: e.Truncated}
-	if e.Missed > 0 {
+	switch {
+	case e.Missed > 0:
 		line.System, line.Severity, line.Text = true, faas.SeverityWarning, MissedText(e.Missed)
+	case e.System:
+		line.System, line.Severity = true, faas.SeverityError
 	}
 	return line
 }

@@ -103,8 +103,14 @@ func (w *warm) deliver() error {
 	w.forget(c)
 	abandoned, expired := c.abandoned, c.expired
 	c.output, c.err = output, failed
-	end := w.useless()
+	end, quiet := w.useless(), len(w.pending) == 0
+	if quiet {
+		w.log.quiet()
+	}
 	w.mu.Unlock()
+	if quiet {
+		w.log.endCall()
+	}
 	switch { // c is the caller's own from here on
 	case abandoned:
 		w.pool.cfg.Budget.Give(held)

@@ -96,6 +96,8 @@ func (w *warm) useless() bool { return w.condemned && len(w.pending) == w.abando
 
 // end kills a process that is not needed any more.
 func (w *warm) end() {
-	w.ending.Store(true)
+	if !w.ending.Swap(true) {
+		w.pool.tell(w.pid, "the process was killed: a call did not end when its time was over")
+	}
 	w.kill()
 }

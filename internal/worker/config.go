@@ -51,7 +51,9 @@ type Config struct {
 	SpoolDir string
 
 	// Log is called with every line of the processes' standard error, from one goroutine per process.
-	Log    func(Line)
+	Log func(Line)
+	// Ended, unless it is nil, is called when a process was killed, or ended as it should not have, with how and why in a line.
+	Ended  func(pid int, how string)
 	Logger *slog.Logger // of the pool itself; nil: nothing is logged
 	// Host starts the processes. nil: the pool has its own. Pools that live together should share one.
 	Host *Host

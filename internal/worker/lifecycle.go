@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
@@ -146,10 +147,26 @@ func (p *Pool) ended(w *warm, cause *faas.FunctionError) {
 			p.failures.Store(0)
 		}
 		p.failed(p.functionError(faas.NoJob, cause, false))
+		p.tellEnd(w.pid, cause)
 		p.cfg.Logger.Warn("job process ended", "path", p.cfg.Path, "pid", w.pid, "reason", cause.Message)
 	}
 	p.dispatch()
 	p.maintain()
+}
+
+// tellEnd says how a process ended.
+func (p *Pool) tellEnd(pid int, cause *faas.FunctionError) {
+	how := cause.Message
+	if cause.ExitCode != 0 {
+		how += " (exit code " + strconv.Itoa(cause.ExitCode) + ")"
+	}
+	p.tell(pid, how)
+}
+
+func (p *Pool) tell(pid int, how string) {
+	if p.cfg.Ended != nil {
+		p.cfg.Ended(pid, how)
+	}
 }
 
 // failed counts a failure of a process, not of a job. mu is held.

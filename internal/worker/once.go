@@ -60,7 +60,7 @@ func (p *Pool) runOnce(ctx context.Context, jobID uint32, args []byte, timeout t
 
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
-	var failed error
+	var failed *faas.Error
 	select {
 	case <-proc.exited:
 	case <-timer.C:
@@ -84,6 +84,7 @@ func (p *Pool) runOnce(ctx context.Context, jobID uint32, args []byte, timeout t
 		failed = p.errorf(faas.ErrTooLarge, int64(jobID), "invoke", "the answer is more than %d bytes of JSON, the limit", limit)
 	}
 	if failed != nil {
+		p.tell(proc.pid, failed.Err.Error())
 		return nil, m, failed
 	}
 	output, err := p.answer(ctx, proc, answer, jobID)
@@ -111,6 +112,7 @@ func (p *Pool) answer(ctx context.Context, proc *process, text *spool, jobID uin
 	}
 	cause := proc.failure()
 	if cause.Type != "exit" || cause.ExitCode != 0 {
+		p.tellEnd(proc.pid, cause)
 		if cause.Type == "exit" && parseErr == nil && !r.Success && r.Error != "" {
 			cause.Type, cause.Message = "", r.Error // it says itself that the job failed
 		}

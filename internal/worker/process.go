@@ -1,11 +1,8 @@
 package worker
 
 import (
-	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,6 +24,7 @@ type process struct {
 	stdin  *os.File
 	stdout *os.File
 	tail   logTail
+	log    *logReader
 	grace  time.Duration
 
 	group    *cgroup.Group // nil: none
@@ -91,10 +89,11 @@ func startProcess(h *Host, c *Config, extra ...string) (*process, error) {
 	p.group.Join(p.pid)
 	h.guard.ready() // where somebody has killed it
 	h.watch(p)
+	p.log = newLogReader(errR, lineReader{pid: p.pid, log: c.Log, tail: &p.tail})
 	logged := make(chan struct{})
 	go func() {
 		defer close(logged)
-		readLines(errR, p.pid, c.Log, &p.tail)
+		p.log.run()
 	}()
 	go p.reap(errR, logged)
 	return p, nil
@@ -212,6 +211,9 @@ func (p *process) checkMemory(descendants bool) {
 	p.kill()
 }
 
+// goPanic is the exit code of a Go program that cannot go on.
+const goPanic = 2
+
 // failure says how the process ended. It must be called after exited is closed.
 func (p *process) failure() *faas.FunctionError {
 	e := &faas.FunctionError{Type: "exit", LogTail: p.tail.String()}
@@ -230,55 +232,14 @@ func (p *process) failure() *faas.FunctionError {
 		e.Type, e.Message = "out of memory", fmt.Sprintf("the process reached its limit of %d MiB of memory and was killed", p.limit>>20)
 	case signaled:
 		e.Type, e.Message = "killed", "the process was ended by signal: "+sig
+	case e.ExitCode == goPanic && p.tail.reason() != "":
+		e.Type, e.Message = "panic", p.tail.reason()
 	case e.ExitCode != 0:
 		e.Message = "the process exited before it answered"
 	default:
 		e.Message = "the process ended with exit code 0 before it answered"
 	}
 	return e
-}
-
-// readLines hands the lines of r, a pipe from the process pid, to log until the end of r, and their bytes to tail. Both may be nil.
-func readLines(r io.Reader, pid int, log func(Line), tail *logTail) {
-	br := bufio.NewReaderSize(r, 4096)
-	later := false
-	for {
-		line, err := br.ReadSlice('\n')
-		if len(line) > 0 {
-			if tail != nil {
-				tail.write(line)
-			}
-			if log != nil {
-				log(Line{PID: pid, Text: bytes.TrimRight(line, "\r\n"), Later: later, More: errors.Is(err, bufio.ErrBufferFull)})
-			}
-		}
-		if later = errors.Is(err, bufio.ErrBufferFull); err != nil && !later {
-			return
-		}
-	}
-}
-
-// logTail keeps the last bytes that were written to it.
-type logTail struct {
-	mu  sync.Mutex
-	buf []byte
-}
-
-const logTailSize = 4096
-
-func (t *logTail) write(b []byte) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.buf = append(t.buf, b...)
-	if len(t.buf) > 2*logTailSize {
-		t.buf = append(t.buf[:0], t.buf[len(t.buf)-logTailSize:]...)
-	}
-}
-
-func (t *logTail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return strings.ToValidUTF8(string(t.buf[max(0, len(t.buf)-logTailSize):]), "\uFFFD")
 }
 
 // environment completes the configured variables with those that programs cannot do without, and with the mark.

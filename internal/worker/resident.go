@@ -51,7 +51,7 @@ func (r *Resident) start() (*process, chan struct{}, error) {
 	logged := make(chan struct{})
 	go func() {
 		defer close(logged)
-		readLines(proc.stdout, proc.pid, r.cfg.Log, nil)
+		(&lineReader{pid: proc.pid, log: r.cfg.Log}).readLines(proc.stdout)
 		_ = proc.stdout.Close() // nothing more is read
 	}()
 	return proc, logged, nil

@@ -89,6 +89,7 @@ func (w *warm) send(c *call, jobID uint32, args []byte, timeout time.Duration) (
 	w.nextID++
 	c.id = w.nextID
 	w.pending[c.id] = c
+	w.log.begin()
 	w.busy.Store(int32(len(w.pending)))
 	w.expireAt(c.deadline)
 	w.unread += c.size

@@ -149,6 +149,7 @@ func (p *Pool) startError(proc *process, err error) error {
 	default:
 		cause.Type, cause.ExitCode, cause.Message = "protocol", 0, err.Error()
 	}
+	p.tellEnd(proc.pid, cause)
 	return p.functionError(faas.NoJob, cause, true)
 }
 

@@ -1,0 +1,102 @@
+//go:build unix
+
+package worker
+
+import (
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// logReader reads standard error. The lines of a call end with it: what the next one writes is not the rest of the last one's.
+type logReader struct {
+	raw  syscall.RawConn
+	idle atomic.Bool // no call runs: what has no end yet gets one
+
+	mu    sync.Mutex
+	lines lineReader
+	buf   [maxPart]byte
+	ended bool
+}
+
+func newLogReader(stderr *os.File, lines lineReader) *logReader {
+	raw, err := stderr.SyscallConn()
+	if err != nil { // the file is open
+		return nil
+	}
+	return &logReader{raw: raw, lines: lines}
+}
+
+// run reads until the end, or until a deadline.
+func (r *logReader) run() {
+	_ = r.raw.Read(func(fd uintptr) bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for r.some(fd) {
+		}
+		if r.idle.Load() {
+			r.lines.end()
+		}
+		return r.ended
+	})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_ = r.raw.Control(func(fd uintptr) {
+		for range 64 { // a pipe has no more than 1 MiB unless it is made to, but who left its group may still be writing
+			if !r.some(fd) {
+				return
+			}
+		}
+	})
+	r.lines.end()
+	r.ended = true
+}
+
+// some reads what is there, up to a part, and reports whether there may be more. mu is held.
+func (r *logReader) some(fd uintptr) bool {
+	if r.ended {
+		return false
+	}
+	n, err := unix.Read(int(fd), r.buf[:])
+	switch {
+	case err == unix.EINTR:
+		return true
+	case err == unix.EAGAIN:
+		return false
+	case err != nil || n == 0:
+		r.ended = true
+		return false
+	}
+	r.lines.take(r.buf[:n])
+	return true
+}
+
+// begin says that a call runs.
+func (r *logReader) begin() {
+	if r != nil && r.idle.Load() {
+		r.idle.Store(false)
+	}
+}
+
+// quiet says that no call runs any more.
+func (r *logReader) quiet() {
+	if r != nil {
+		r.idle.Store(true)
+	}
+}
+
+// endCall reads what the last call wrote, which is there by now, before the next one can add to it. It does not wait for the reader, which does the same when it has read that.
+func (r *logReader) endCall() {
+	if r == nil || !r.mu.TryLock() {
+		return
+	}
+	defer r.mu.Unlock()
+	_ = r.raw.Control(func(fd uintptr) {
+		if more := r.some(fd) && r.some(fd); !more && r.idle.Load() { // more than a little is the reader's
+			r.lines.end()
+		}
+	})
+}

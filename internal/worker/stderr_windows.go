@@ -1,0 +1,17 @@
+package worker
+
+import "os"
+
+// logReader reads standard error. A line that has no end is ended by what comes next here.
+type logReader struct {
+	file  *os.File
+	lines lineReader
+}
+
+func newLogReader(stderr *os.File, lines lineReader) *logReader { return &logReader{stderr, lines} }
+
+func (r *logReader) run() { r.lines.readLines(r.file) }
+
+func (*logReader) begin()   {}
+func (*logReader) quiet()   {}
+func (*logReader) endCall() {}
