@@ -46,7 +46,7 @@ there only code that you would run yourself. Any address but a loopback one need
 			return err
 		}
 		defer func() { err = errors.Join(err, p.Close()) }()
-		listener, err := net.Listen("tcp", *listen)
+		listener, err := p.Listen(*listen)
 		if err != nil {
 			return faas.Errorf(faas.ErrInvalidArgument, "serve platform", "", "--listen: %w", err)
 		}

@@ -7,7 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -49,7 +48,7 @@ func run(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
-	listener, err := net.Listen("tcp", *listen)
+	listener, err := p.Listen(*listen)
 	if err != nil {
 		return err
 	}

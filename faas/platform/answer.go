@@ -82,11 +82,21 @@ func writeError(w http.ResponseWriter, err error) {
 	writeJSON(w, status, &f)
 }
 
+// writeErrorOf answers a call of a function that failed.
+func writeErrorOf(w http.ResponseWriter, id string, err error) {
+	status, f := describe(w, err)
+	f.FunctionID = id
+	writeJSON(w, status, &f)
+}
+
 // writeInvokeError answers an invocation that failed. Where the function was reached the protocol wants 500, whatever the reason.
-func writeInvokeError(w http.ResponseWriter, jobID uint32, err error) {
+func writeInvokeError(w http.ResponseWriter, id string, jobID uint32, err error) {
 	status, f := describe(w, err)
 	if status == http.StatusRequestEntityTooLarge && f.Details["not_run"] == nil {
 		status = http.StatusInternalServerError // the answer was
+	}
+	if f.Details["not_run"] != nil {
+		f.FunctionID = id
 	}
 	success := false
 	f.JobID, f.Result, f.Success = &jobID, &[]int{}, &success

@@ -2,8 +2,10 @@ package platform
 
 import (
 	"context"
+	"errors"
 	"io"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
@@ -242,6 +244,17 @@ func (p *Platform) uninstall(id, service string) (<-chan struct{}, error) {
 	f.log.ring.Close()
 	p.forget(f.Previous)
 	return p.drain(f), nil
+}
+
+// namingOnly returns an error about the package's file at path as one that names it as the client knows it.
+func namingOnly(name, path string, err error) error {
+	var e *faas.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	c := *e
+	c.Err = pathless{e.Err, strings.ReplaceAll(e.Err.Error(), path, name)}
+	return &c
 }
 
 // checkRunnable refuses what this machine cannot start.

@@ -3,6 +3,7 @@ package platform
 import (
 	"encoding/json"
 	"errors"
+	"math"
 	"net/http"
 	"strconv"
 	"time"
@@ -19,7 +20,7 @@ type description struct {
 	Endpoint        string   `json:"endpoint,omitempty"`
 	Status          string   `json:"status"`
 	Error           string   `json:"error,omitempty"`
-	ColdStartMS     float64  `json:"cold_start_ms"`
+	ColdStartMS     uint64   `json:"cold_start_ms"` // rounded up: readers take whole numbers
 	MemoryMB        uint32   `json:"memory_mb"`
 	TimeoutSecs     uint32   `json:"timeout_secs"`
 	DeployedAt      string   `json:"deployed_at"`
@@ -35,7 +36,7 @@ type description struct {
 
 func (f *function) describe(endpoint string) *description {
 	d := &description{
-		FunctionID: f.ID, Endpoint: endpoint, Status: "deployed", ColdStartMS: f.ColdStartMS, MemoryMB: f.Config.MemoryMB, TimeoutSecs: f.Config.TimeoutSecs,
+		FunctionID: f.ID, Endpoint: endpoint, Status: "deployed", ColdStartMS: uint64(math.Ceil(max(f.ColdStartMS, 0))), MemoryMB: f.Config.MemoryMB, TimeoutSecs: f.Config.TimeoutSecs,
 		DeployedAt: f.DeployedAt.Format(time.RFC3339Nano), BinarySizeBytes: f.BinarySize, PackageSHA256: f.PackageSHA256, Fingerprint: f.Fingerprint,
 		Service: f.Service, Revision: f.revision(), Features: features,
 	}
@@ -54,6 +55,7 @@ func (p *Platform) serveGet(w http.ResponseWriter, r *http.Request, id string) {
 	f, err := p.lookup("get", id)
 	if err != nil {
 		status, answer := describe(w, err)
+		answer.FunctionID = id
 		if status == http.StatusNotFound {
 			answer.Details["revision"] = absence
 		}
@@ -114,7 +116,7 @@ func (f *function) health() faas.Health {
 func (p *Platform) serveHealth(w http.ResponseWriter, id string) {
 	f, err := p.lookup("health", id)
 	if err != nil {
-		writeError(w, err)
+		writeErrorOf(w, id, err)
 		return
 	}
 	h := f.health()

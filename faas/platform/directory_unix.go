@@ -28,7 +28,7 @@ func directoryIdentity(dir string) string {
 func checkOwner(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
-		return storeError("%w", err)
+		return openError(err)
 	}
 	if owner, ok := ownerOf(info); ok && owner != 0 && owner != os.Geteuid() {
 		return notRunError(faas.ErrPermissionDenied, "open", "directory %s belongs to user %d, who could have this platform run anything as user %d: name another directory, or chown it", dir, owner, os.Geteuid())

@@ -132,7 +132,7 @@ func (p *Platform) serveInvoke(w http.ResponseWriter, r *http.Request, id string
 	}
 	output, m, err := p.invoke(r.Context(), id, jobID, args)
 	if err != nil {
-		writeInvokeError(w, jobID, err)
+		writeInvokeError(w, id, jobID, err)
 		return
 	}
 	defer p.buffered.Give(worker.Counted(len(output)))

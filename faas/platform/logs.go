@@ -66,12 +66,12 @@ const stillThere = 15 * time.Second
 func (p *Platform) serveLogs(w http.ResponseWriter, r *http.Request, id string) {
 	q, err := logQuery(r)
 	if err != nil {
-		writeError(w, err)
+		writeErrorOf(w, id, err)
 		return
 	}
 	service, err := serviceHeader(r)
 	if err != nil {
-		writeError(w, err)
+		writeErrorOf(w, id, err)
 		return
 	}
 	f, err := p.lookup("logs", id)
@@ -79,7 +79,7 @@ func (p *Platform) serveLogs(w http.ResponseWriter, r *http.Request, id string) 
 		err = notRunError(faas.ErrConflict, "logs", "function %q belongs to another service", id)
 	}
 	if err != nil {
-		writeError(w, err)
+		writeErrorOf(w, id, err)
 		return
 	}
 	h := w.Header()
@@ -94,7 +94,9 @@ func (p *Platform) serveLogs(w http.ResponseWriter, r *http.Request, id string) 
 	out.SetEscapeHTML(false)
 	// A client that does not take what it asked for must not keep the connection; one that waits for lines may.
 	deadline := func() { _ = control.SetWriteDeadline(time.Now().Add(p.opts.limits.RequestTimeout)) }
-	ctx := r.Context()
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer p.onStop(r, cancel)()
 	for after := logring.Cursor(r.URL.Query().Get("after")); ; {
 		deadline()
 		waiting, cancel := context.WithTimeout(ctx, stillThere)

@@ -21,10 +21,14 @@ import (
 	"go.uber.org/goleak"
 )
 
-// With TEST_HOST or TEST_SERVER the test binary is a program that embeds a platform, to be killed.
+// With TEST_HOST, TEST_VICTIM or TEST_SERVER the test binary is a program that embeds a platform, to be killed.
 func TestMain(m *testing.M) {
 	if os.Getenv("TEST_HOST") != "" {
 		beHost()
+		return
+	}
+	if name := os.Getenv("TEST_VICTIM"); name != "" {
+		beVictim(name)
 		return
 	}
 	if os.Getenv("TEST_SERVER") != "" {
@@ -49,6 +53,8 @@ const (
 	jobEnv
 	jobSoak
 	jobBig // answers as many MiB as its argument says
+	jobPrint
+	jobCrash // by a panic that nobody can recover from
 )
 
 // aWhile is long enough for anything that should happen at once.

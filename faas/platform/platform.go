@@ -3,6 +3,7 @@ package platform
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -29,9 +30,13 @@ type Platform struct {
 	users   *users       // nil: functions run as the program's
 	token   tokenHash
 
+	closing  context.Context // done when Close begins
+	close    context.CancelFunc
 	stopping context.Context // done when Close begins to cut calls off
 	cutOff   context.CancelFunc
 	draining sync.WaitGroup // of pools whose function was replaced or removed
+
+	shutdowns shutdowns // of servers
 
 	changes keyedMutex // one change of a function at a time
 	deleted deletions
@@ -66,6 +71,7 @@ func New(opts ...Option) (*Platform, error) {
 	}
 	p := &Platform{opts: o, buffered: worker.NewBudget(int64(o.limits.MaxBufferedMB) << 20), store: st, users: identities, token: hashToken(o.token), functions: map[string]*function{}}
 	p.opts.token = "" // so that printing the platform does not show it
+	p.closing, p.close = context.WithCancel(context.Background())
 	p.stopping, p.cutOff = context.WithCancel(context.Background())
 	err = p.openHost()
 	if err == nil {
@@ -98,7 +104,8 @@ func (p *Platform) bringBack() error {
 func (p *Platform) MemoryLimitKind() string { return p.host.MemoryLimitKind() }
 
 // Server returns an HTTP server for the platform, with time limits against clients that are slow on purpose. The caller sets Addr and TLS
-// as needed, serves, and shuts it down before it closes the platform.
+// as needed, serves what [Platform.Listen] returns, and shuts it down before it closes the platform. Whoever follows logs, and uploads that are on their way, are then
+// ended at once, with this server or any other.
 func (p *Platform) Server() *http.Server {
 	l := p.opts.limits
 	return &http.Server{
@@ -108,6 +115,12 @@ func (p *Platform) Server() *http.Server {
 		ReadHeaderTimeout: p.opts.limits.ReadHeaderTimeout,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    maxConfigHeader + 64<<10,
+		BaseContext: func(l net.Listener) context.Context {
+			if err := p.checkListener(l); err != nil {
+				p.opts.logger.Error("the platform is served where it refuses everybody", "error", err)
+			}
+			return context.Background()
+		},
 	}
 }
 
@@ -120,6 +133,7 @@ func (p *Platform) Close() error {
 		functions := p.functions
 		p.functions = map[string]*function{}
 		p.mu.Unlock()
+		p.close()
 		timer := time.AfterFunc(p.opts.drainTimeout, p.cutOff)
 		defer timer.Stop()
 		defer p.cutOff()
@@ -190,11 +204,14 @@ func (p *Platform) newFunction(rec record) (*function, error) {
 	dir := p.store.packageDir(rec.PackageSHA256)
 	path := filepath.Join(dir, bootstrap)
 	bin, err := faas.InspectExecutable(path)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = checkRunnable(bin)
 	}
-	if err := checkRunnable(bin); err != nil {
-		return nil, err
+	if err == nil {
+		err = checkInterpreter(bin, rec.Config.Env)
+	}
+	if err != nil {
+		return nil, namingOnly(bootstrap, path, err)
 	}
 	work, err := p.store.newWorkDir(rec.ID, dir)
 	if err != nil {

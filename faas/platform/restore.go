@@ -112,20 +112,20 @@ const maxRestoreBody = 4 << 10
 func (p *Platform) serveRestore(w http.ResponseWriter, r *http.Request, id string) {
 	service, err := serviceHeader(r)
 	if err != nil {
-		writeError(w, err)
+		writeErrorOf(w, id, err)
 		return
 	}
 	control := http.NewResponseController(w)
 	var want generation
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRestoreBody)).Decode(&want); err != nil {
 		w.Header().Set("Connection", "close")
-		writeError(w, notRunError(faas.ErrInvalidArgument, "restore", `the body is not {"package_sha256":"...","config_fingerprint":"..."}`))
+		writeErrorOf(w, id, notRunError(faas.ErrInvalidArgument, "restore", `the body is not {"package_sha256":"...","config_fingerprint":"..."}`))
 		return
 	}
 	_ = control.SetReadDeadline(time.Time{})
 	f, err := p.restore(r.Context(), id, service, want)
 	if err != nil {
-		writePutError(w, id, err)
+		writeErrorOf(w, id, err)
 		return
 	}
 	writeJSON(w, http.StatusOK, f.describe(""))

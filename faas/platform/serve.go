@@ -1,8 +1,10 @@
 package platform
 
 import (
+	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -134,41 +136,44 @@ func (p *Platform) servePut(w http.ResponseWriter, r *http.Request, id string) {
 	}
 	if err != nil { // before the upload is read
 		p.discardBody(w, r, int64(p.opts.limits.MaxPackageMB)<<20)
-		writePutError(w, id, err)
+		writeErrorOf(w, id, err)
 		return
 	}
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Now().Add(p.opts.limits.UploadTimeout))
-	d.pkg = &arrival{r.Body, control}
-	f, err := p.deploy(r.Context(), d)
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	stop := p.onStop(r, func() {
+		cancel(errStopping)
+		_ = control.SetReadDeadline(time.Now())
+	})
+	defer stop()
+	d.pkg = &arrival{r.Body, control, stop}
+	f, err := p.deploy(ctx, d)
 	if err != nil {
 		if faas.CodeOf(err) == faas.ErrTooLarge {
 			p.discardBody(w, r, int64(p.opts.limits.MaxPackageMB)<<20)
 		}
-		writePutError(w, id, err)
+		writeErrorOf(w, id, err)
 		return
 	}
 	writeJSON(w, http.StatusOK, f.describe(endpoint(r)))
 }
 
-// arrival lifts the deadline of a body when it has arrived: the deployment that follows is not to be taken for a client that is gone.
+// arrival lifts the deadline of a body when it has arrived: the deployment that follows is not to be taken for a client that is gone, and ends in its own time.
 type arrival struct {
 	io.Reader
 	control *http.ResponseController
+	stop    func()
 }
 
 func (a *arrival) Read(b []byte) (int, error) {
 	n, err := a.Reader.Read(b)
 	if errors.Is(err, io.EOF) {
+		a.stop()
 		_ = a.control.SetReadDeadline(time.Time{})
 	}
 	return n, err
-}
-
-func writePutError(w http.ResponseWriter, id string, err error) {
-	status, f := describe(w, err)
-	f.FunctionID = id
-	writeJSON(w, status, &f)
 }
 
 func (p *Platform) newDeployment(w http.ResponseWriter, r *http.Request, id string) (*deployment, error) {
@@ -227,7 +232,11 @@ func endpoint(r *http.Request) string {
 		scheme = "https"
 	}
 	path, _, _ := strings.Cut(r.RequestURI, "?") // the path before anything stripped a prefix from it
-	return scheme + "://" + r.Host + strings.TrimSuffix(path, "/") + "/invoke"
+	host := r.Host
+	if addr, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok && host == "" { // HTTP/1.0 has none
+		host = addr.String()
+	}
+	return scheme + "://" + host + strings.TrimSuffix(path, "/") + "/invoke"
 }
 
 func (p *Platform) serveDelete(w http.ResponseWriter, r *http.Request, id string) {
@@ -236,7 +245,7 @@ func (p *Platform) serveDelete(w http.ResponseWriter, r *http.Request, id string
 		err = p.remove(r.Context(), id, service)
 	}
 	if err != nil {
-		writeError(w, err)
+		writeErrorOf(w, id, err)
 		return
 	}
 	writeJSON(w, http.StatusOK, map[string]string{"function_id": id, "status": "deleted"})

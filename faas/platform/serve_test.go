@@ -141,6 +141,11 @@ func TestRefusedRequests(t *testing.T) {
 		{"large args", "POST", "/api/functions/f/invoke", requestJSON(0, strings.Repeat("\x01", 1<<20+1)), nil, 413, "TOO_LARGE"},
 		{"instances", "POST", "/api/functions/f/warm?instances=x", nil, nil, 400, "INVALID_ARGUMENT"},
 		{"foreign host name", "GET", "/api/functions/f", nil, []string{"Host", "evil.example"}, 403, "FORBIDDEN"},
+		{"no interpreter", "PUT", "/api/functions/g", makeZip(t, file{"bootstrap", 0o755, "#!/opt/no/such/shell -e\ntrue"}), nil, 400, "INVALID_ARGUMENT"},
+		{"no program for env", "PUT", "/api/functions/g", makeZip(t, file{"bootstrap", 0o755, "#!/usr/bin/env no-such-language\ntrue"}), nil, 400, "INVALID_ARGUMENT"},
+		{"carriage return", "PUT", "/api/functions/g", makeZip(t, file{"bootstrap", 0o755, "#!/bin/sh\r\ntrue"}), nil, 400, "INVALID_ARGUMENT"},
+		{"text without interpreter", "PUT", "/api/functions/g", makeZip(t, file{"bootstrap", 0o755, "hello"}), nil, 400, "INVALID_ARGUMENT"},
+		{"long name in a zip", "PUT", "/api/functions/g", makeZip(t, file{"bootstrap", 0o755, "#!/bin/sh"}, file{"dir/" + strings.Repeat("n", 256), 0o644, "x"}), nil, 400, "INVALID_ARGUMENT"},
 		{"web page", "POST", "/api/functions/f/invoke", requestJSON(0, ""), []string{"Origin", "http://evil.example"}, 403, "FORBIDDEN"},
 	}
 	for _, tt := range tests {
@@ -153,8 +158,8 @@ func TestRefusedRequests(t *testing.T) {
 			if a.status != tt.status || a.body["code"] != tt.code {
 				t.Errorf("got %d %v, want %d %s", a.status, a.body, tt.status, tt.code)
 			}
-			if text, _ := a.body["error"].(string); text == "" {
-				t.Error("no error text")
+			if text, _ := a.body["error"].(string); text == "" || strings.Contains(text, s.p.Dir()) {
+				t.Errorf("error text %q", text)
 			}
 			if tt.status == 405 && a.header.Get("Allow") == "" {
 				t.Error("no Allow header")
@@ -187,6 +192,7 @@ func TestFailedInvocations(t *testing.T) {
 		{jobFail, "FUNCTION_FAILED", nil, nil, "no such cat"},
 		{jobKill, "FUNCTION_FAILED", "killed", nil, "signal"},
 		{jobPanic, "FUNCTION_FAILED", "panic", nil, "oh no"},
+		{jobCrash, "FUNCTION_FAILED", "panic", 2.0, "function failed (panic): panic: no way on (exit code 2)"},
 	}
 	for _, tt := range tests {
 		id := "f"
@@ -222,7 +228,11 @@ func TestScriptsThatFail(t *testing.T) {
 	tests := []struct{ name, script, text string }{
 		{"exits 3", "echo broken >&2; exit 3", "exit code 3"},
 		{"prints garbage", "echo hello", "not the JSON"},
-		{"prints nothing", "cat >/dev/null", "answered nothing"},
+		{"prints nothing", "cat >/dev/null", "function failed (protocol): the process exited with code 0 and answered nothing"},
+		{"prints blanks", "echo; echo ' '", "answered nothing"},
+		{"prints half", `printf '{"result":[1,2'`, "function failed (protocol): the answer on standard output is not the JSON"},
+		{"prints an empty object", "echo '{}'", "neither result nor success"},
+		{"has lost its result", `echo '{"success":true}'`, "result: the member is missing"},
 		{"says no", `echo '{"job_id":0,"result":[],"success":false,"error":"no such cat"}'`, "no such cat"},
 		{"says no and exits 1", `echo '{"success":false,"error":"no such dog"}'; exit 1`, "no such dog"},
 		{"ignores its input", `exec 0<&-; exit 4`, "exit code 4"},
@@ -231,8 +241,14 @@ func TestScriptsThatFail(t *testing.T) {
 		id := strings.ReplaceAll(tt.name, " ", "-")
 		s.mustPut(id, scriptZip(t, tt.script))
 		a := s.invoke(id, 0, strings.Repeat("x", 100_000))
-		if text, _ := a.body["error"].(string); a.status != 500 || !strings.Contains(text, tt.text) {
+		if text, _ := a.body["error"].(string); a.status != 500 || a.body["code"] != "FUNCTION_FAILED" || a.body["success"] != false || !strings.Contains(text, tt.text) {
 			t.Errorf("%s: %d %v", tt.name, a.status, a.body)
+		}
+	}
+	for _, empty := range []string{`{"result":[]}`, `{"result":null}`, `{"result": [], "success": true}`} {
+		s.mustPut("empty", scriptZip(t, "echo '"+empty+"'"), "X-Blueprint-If-Exists", "replace")
+		if got := s.mustInvoke("empty", 0, ""); got != "" {
+			t.Errorf("%s: %q", empty, got)
 		}
 	}
 	for range crashLoop - 1 {

@@ -60,23 +60,53 @@ type record struct {
 	Previous *record `json:"previous,omitempty"`
 }
 
+// storeError is the error of an operation on the platform's files. Clients see it, and not where these are.
 func storeError(format string, args ...any) error {
+	for i, arg := range args {
+		if err, ok := arg.(error); ok {
+			args[i] = withoutPath(err)
+		}
+	}
 	return notRunError(faas.ErrInternal, "store", format, args...)
 }
+
+// withoutPath returns err with a text that does not say which file it is about. What it wraps stays.
+func withoutPath(err error) error {
+	var path *fs.PathError
+	var link *os.LinkError
+	switch {
+	case errors.As(err, &path):
+		return pathless{err, path.Op + ": " + path.Err.Error()}
+	case errors.As(err, &link):
+		return pathless{err, link.Op + ": " + link.Err.Error()}
+	}
+	return err
+}
+
+type pathless struct {
+	error
+	text string
+}
+
+func (e pathless) Error() string { return e.text }
+func (e pathless) Unwrap() error { return e.error }
+
+// openError is an error of the platform's directory, for who starts the platform.
+func openError(err error) error { return notRunError(faas.ErrInternal, "open", "%w", err) }
 
 func openStore(dir string) (*store, error) {
 	s := &store{dir: dir, uses: map[string]int{}}
 	var err error
 	if dir == "" {
 		if s.own, err = scratch.New("blueprint-platform", endLeftovers); err != nil {
-			return nil, storeError("%w", err)
+			return nil, openError(err)
 		}
 		s.dir = s.own.Path()
 	} else if s.dir, err = filepath.Abs(dir); err != nil {
-		return nil, storeError("%w", err)
+		return nil, openError(err)
 	}
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
-		return nil, storeError("%w", err)
+		return nil, openError(err)
 	}
 	if err := checkOwner(s.dir); err != nil {
 		return nil, err
@@ -84,23 +114,23 @@ func openStore(dir string) (*store, error) {
 	s.lock = filelock.Open(filepath.Join(s.dir, "lock"))
 	locked, err := s.lock.TryLock()
 	if err != nil {
-		return nil, storeError("%w", err)
+		return nil, openError(err)
 	}
 	if !locked {
 		return nil, notRunError(faas.ErrConflict, "open", "another platform uses directory %s", s.dir)
 	}
 	if err := filelock.CheckRegular(s.lock); err != nil {
-		return nil, errors.Join(storeError("%w", err), s.lock.Unlock())
+		return nil, errors.Join(openError(err), s.lock.Unlock())
 	}
 	endLeftovers(s.dir)
 	for _, name := range []string{"uploads", "work"} {
 		if err := os.RemoveAll(filepath.Join(s.dir, name)); err != nil {
-			return nil, errors.Join(storeError("%w", err), s.lock.Unlock())
+			return nil, errors.Join(openError(err), s.lock.Unlock())
 		}
 	}
 	for _, name := range []string{"functions", "packages", "uploads", "work"} {
 		if err := os.MkdirAll(filepath.Join(s.dir, name), 0o700); err != nil {
-			return nil, errors.Join(storeError("%w", err), s.lock.Unlock())
+			return nil, errors.Join(openError(err), s.lock.Unlock())
 		}
 	}
 	return s, nil
@@ -143,20 +173,20 @@ func (s *store) packageDir(sum string) string { return filepath.Join(s.dir, "pac
 func (s *store) load() ([]record, error) {
 	entries, err := os.ReadDir(filepath.Join(s.dir, "functions"))
 	if err != nil {
-		return nil, storeError("%w", err)
+		return nil, openError(err)
 	}
 	var records []record
 	for _, e := range entries {
 		name := filepath.Join(s.dir, "functions", e.Name())
 		if !strings.HasSuffix(name, ".json") { // a write that did not end
 			if err := os.Remove(name); err != nil {
-				return nil, storeError("%w", err)
+				return nil, openError(err)
 			}
 			continue
 		}
 		text, err := readRecord(name)
 		if err != nil {
-			return nil, storeError("%w", err)
+			return nil, openError(err)
 		}
 		var rec record
 		if err := json.Unmarshal(text, &rec); err != nil || checkID(rec.ID) != nil || name != s.recordPath(rec.ID) {
@@ -174,12 +204,12 @@ func (s *store) load() ([]record, error) {
 	}
 	packages, err := os.ReadDir(filepath.Join(s.dir, "packages"))
 	if err != nil {
-		return nil, storeError("%w", err)
+		return nil, openError(err)
 	}
 	for _, e := range packages {
 		if s.uses[e.Name()] == 0 {
 			if err := os.RemoveAll(s.packageDir(e.Name())); err != nil {
-				return nil, storeError("%w", err)
+				return nil, openError(err)
 			}
 		}
 	}
@@ -262,6 +292,8 @@ func (s *store) receive(ctx context.Context, r io.Reader, limit int64) (*upload,
 	}
 	var failed *fs.PathError
 	switch {
+	case err != nil && errors.Is(context.Cause(ctx), errStopping):
+		err = notRunError(faas.ErrUnavailable, "deploy", "%w", errStopping)
 	case err != nil && ctx.Err() != nil:
 		err = notRunError(faas.ErrTimeout, "deploy", "the upload was given up: %w", ctx.Err())
 	case errors.As(err, &failed):

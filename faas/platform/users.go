@@ -163,7 +163,7 @@ func (s *store) admitUsers(u *users) error {
 	}
 	for _, dir := range []string{s.dir, filepath.Join(s.dir, "packages"), filepath.Join(s.dir, "work")} {
 		if err := os.Chmod(dir, 0o711); err != nil {
-			return storeError("%w", err)
+			return openError(err)
 		}
 	}
 	s.private = true
@@ -172,12 +172,12 @@ func (s *store) admitUsers(u *users) error {
 		err = errors.Join(err, os.Chmod(s.packageDir(e.Name()), 0o700))
 	}
 	if err != nil {
-		return storeError("%w", err)
+		return openError(err)
 	}
 	for dir := filepath.Dir(s.dir); ; dir = filepath.Dir(dir) {
 		info, err := os.Stat(dir)
 		if err != nil {
-			return storeError("%w", err)
+			return openError(err)
 		}
 		if info.Mode().Perm()&0o001 == 0 {
 			return faas.Errorf(faas.ErrInvalidArgument, "open", providerName, "the users of functions cannot enter %s, which the platform's directory %s is in: name another with WithDir", dir, s.dir)

@@ -25,13 +25,13 @@ func (p *Platform) serveWarm(w http.ResponseWriter, r *http.Request, id string) 
 	if text := r.URL.Query().Get("instances"); text != "" {
 		var err error
 		if n, err = strconv.Atoi(text); err != nil || n < 1 {
-			writeError(w, notRunError(faas.ErrInvalidArgument, "warm", "instances=%.20q is not a number from 1 on", text))
+			writeErrorOf(w, id, notRunError(faas.ErrInvalidArgument, "warm", "instances=%.20q is not a number from 1 on", text))
 			return
 		}
 	}
 	warmed, err := p.warm(r.Context(), id, n)
 	if err != nil {
-		writeError(w, err)
+		writeErrorOf(w, id, err)
 		return
 	}
 	writeJSON(w, http.StatusOK, map[string]any{"function_id": id, "status": "warm", "instances_warmed": warmed})

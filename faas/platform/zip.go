@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -27,8 +28,9 @@ const (
 	// maxRatio is how many times larger than the zip the files may be, from ratioFrom on.
 	maxRatio  = 100
 	ratioFrom = 16 << 20
-	// maxName is the longest path in a zip.
+	// maxName is the longest path in a zip, and maxPart the longest name between two slashes, as on most file systems.
 	maxName = 1024
+	maxPart = 255
 )
 
 // archive is a zip whose directory has been checked.
@@ -140,6 +142,8 @@ func checkEntry(f *zip.File) (string, error) {
 	switch {
 	case len(f.Name) > maxName:
 		return "", badZip("a path of %d bytes, the limit is %d", len(f.Name), maxName)
+	case slices.ContainsFunc(strings.Split(f.Name, "/"), func(part string) bool { return len(part) > maxPart }):
+		return "", badZip("%.60q... has a part of more than %d bytes, the limit", f.Name, maxPart)
 	case strings.ContainsFunc(f.Name, func(r rune) bool { return r < ' ' || r == 0x7f || r == utf8.RuneError }):
 		return "", badZip("path %.200q has control characters or is not UTF-8", f.Name)
 	case strings.Contains(f.Name, `\`):
@@ -185,11 +189,11 @@ func deviceName(name string) bool {
 func (a *archive) unpack(dir string, sync bool) (err error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return notRunError(faas.ErrInternal, "deploy", "%w", err)
+		return storeError("%w", err)
 	}
 	defer func() {
 		if cerr := root.Close(); err == nil && cerr != nil {
-			err = notRunError(faas.ErrInternal, "deploy", "%w", cerr)
+			err = storeError("%w", cerr)
 		}
 	}()
 	buf := make([]byte, blockSize)
@@ -239,7 +243,7 @@ func unpackFile(root *os.Root, f *zip.File, name string, buf []byte, sync bool) 
 	}
 	out, err := root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
 	if err != nil {
-		return notRunError(faas.ErrInternal, "deploy", "%w", err)
+		return storeError("%w", err)
 	}
 	size := int64(f.UncompressedSize64)
 	n, err := copyFile(out, io.LimitReader(in, size+1), size, buf)
@@ -249,21 +253,21 @@ func unpackFile(root *os.Root, f *zip.File, name string, buf []byte, sync bool) 
 	var failed *fs.PathError
 	switch {
 	case errors.As(err, &failed): // of the file, not of the zip
-		err = notRunError(faas.ErrInternal, "deploy", "%w", err)
+		err = storeError("%w", err)
 	case err != nil:
 		err = badZip("%.200q: %w", f.Name, err)
 	}
 	// The mode again: the file was made under the program's umask.
 	if cerr := out.Chmod(mode); err == nil && cerr != nil {
-		err = notRunError(faas.ErrInternal, "deploy", "%w", cerr)
+		err = storeError("%w", cerr)
 	}
 	if err == nil && sync {
 		if serr := out.Sync(); serr != nil {
-			err = notRunError(faas.ErrInternal, "deploy", "%w", serr)
+			err = storeError("%w", serr)
 		}
 	}
 	if cerr := out.Close(); err == nil && cerr != nil {
-		err = notRunError(faas.ErrInternal, "deploy", "%w", cerr)
+		err = storeError("%w", cerr)
 	}
 	return err
 }

@@ -42,6 +42,7 @@ type Ring struct {
 	mu      sync.Mutex
 	id      string // made when it is asked for
 	seq     uint64
+	system  uint64 // of these, lines that nobody has written
 	lines   []Line // the oldest is first
 	bytes   int    // of their texts
 	closed  bool
@@ -65,6 +66,9 @@ func (r *Ring) put(line Line) Line {
 	defer r.mu.Unlock()
 	r.seq++
 	line.Seq = r.seq
+	if line.System {
+		r.system++
+	}
 	r.lines = append(r.lines, line)
 	r.bytes += len(line.Text)
 	drop := 0
@@ -101,11 +105,11 @@ func (r *Ring) Lines() []Line {
 	return slices.Clone(r.lines)
 }
 
-// Count returns how many lines were added.
+// Count returns how many lines were added by Add.
 func (r *Ring) Count() uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.seq
+	return r.seq - r.system
 }
 
 // after returns the lines that came after number seq, how many of them are not kept any more, and what tells of the next; that is nil where none comes.

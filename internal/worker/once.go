@@ -28,7 +28,7 @@ func (p *Pool) runOnce(ctx context.Context, jobID uint32, args []byte, timeout t
 	began := time.Now()
 	proc, err := startProcess(p.host, &p.cfg)
 	if err != nil {
-		e := p.errorf(faas.ErrUnavailable, int64(jobID), "invoke", "the job binary cannot be started: %w", err)
+		e := p.errorf(faas.ErrUnavailable, int64(jobID), "invoke", "the job binary cannot be started: %w", startCause(err))
 		e.NotRun = true
 		p.note(e)
 		return nil, m, e
@@ -120,7 +120,7 @@ func (p *Pool) answer(ctx context.Context, proc *process, text *spool, jobID uin
 	}
 	switch {
 	case begin == nil && parseErr == nil:
-		cause.Message = "the process exited with code 0 and answered nothing on its standard output"
+		cause.Type, cause.Message = "protocol", "the process exited with code 0 and answered nothing on its standard output"
 		return nil, p.functionError(int64(jobID), cause, false)
 	case parseErr != nil:
 		cause.Type, cause.Message = "protocol", fmt.Sprintf("the answer on standard output is not the JSON of a response: %v; it begins %q", parseErr, begin)

@@ -99,6 +99,15 @@ func startProcess(h *Host, c *Config, extra ...string) (*process, error) {
 	return p, nil
 }
 
+// startCause returns why a process could not be started, without where its binary is: callers may be elsewhere.
+func startCause(err error) error {
+	var failed *os.PathError
+	if errors.As(err, &failed) {
+		return failed.Err
+	}
+	return err
+}
+
 // reap waits for the end of the process, kills what it left of its group, and closes exited once all it wrote has been read.
 func (p *process) reap(stderr *os.File, logged <-chan struct{}) {
 	state, ended := p.end.wait(p.proc)

@@ -7,13 +7,13 @@ import (
 	"syscall"
 )
 
-// defaultPath is what a shell script needs to find the system's tools.
-const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+// DefaultPath is the PATH that processes have unless they are given another: what a shell script needs to find the system's tools.
+const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 const errTextBusy = syscall.ETXTBSY
 
 func baseEnvironment(temp string) []string {
-	return []string{"PATH=" + defaultPath, "HOME=" + temp, "TMPDIR=" + temp}
+	return []string{"PATH=" + DefaultPath, "HOME=" + temp, "TMPDIR=" + temp}
 }
 
 func credential(u *User) *syscall.Credential {

@@ -11,6 +11,9 @@ func sysProcAttr(*Config, *cgroup.Group) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{CreationFlags: syscall.CREATE_NEW_PROCESS_GROUP}
 }
 
+// DefaultPath is the PATH that processes have unless they are given another. Here it follows from where the system is.
+const DefaultPath = ""
+
 // errTextBusy is never returned here.
 const errTextBusy = syscall.Errno(1 << 29)
 

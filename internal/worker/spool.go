@@ -2,6 +2,7 @@ package worker
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"os"
@@ -78,7 +79,7 @@ func (s *spool) parse(b *Budget, stop <-chan struct{}, r *faas.Response) (begin 
 	rest := max(len(text)-4*numbers-4096, 0) // what is more than a list takes may be a message
 	s.most = int64(numbers + rest)
 	if b == nil || s.most <= Uncounted {
-		return begin, faas.ParseResponse(text, r)
+		return begin, parseAnswer(text, r)
 	}
 	if !b.wait(s.most, stop) {
 		return nil, errNoRoom
@@ -86,9 +87,22 @@ func (s *spool) parse(b *Budget, stop <-chan struct{}, r *faas.Response) (begin 
 	if rest == 0 {
 		r.Result = make([]byte, 0, numbers)
 	}
-	err = faas.ParseResponse(text, r)
+	err = parseAnswer(text, r)
 	b.Give(s.most - Counted(len(r.Result)))
 	return begin, err
+}
+
+// parseAnswer is faas.ParseResponse of an answer that has a result if it says that it is a success: an empty one has to be said to be so.
+func parseAnswer(text []byte, r *faas.Response) error {
+	err := faas.ParseResponse(text, r)
+	if err != nil || !r.Success || len(r.Result) > 0 {
+		return err
+	}
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(text, &members); err == nil && members["result"] == nil {
+		return errors.New("result: the member is missing, although success is true")
+	}
+	return nil
 }
 
 // errNoRoom says that there was no memory for an answer.

@@ -16,10 +16,10 @@ type logReader struct {
 	raw  syscall.RawConn
 	idle atomic.Bool // no call runs: what has no end yet gets one
 
-	mu    sync.Mutex
+	mu    sync.Mutex // held while a part is read and handed on
 	lines lineReader
 	buf   [maxPart]byte
-	ended bool
+	eof   bool
 }
 
 func newLogReader(stderr *os.File, lines lineReader) *logReader {
@@ -33,14 +33,18 @@ func newLogReader(stderr *os.File, lines lineReader) *logReader {
 // run reads until the end, or until a deadline.
 func (r *logReader) run() {
 	_ = r.raw.Read(func(fd uintptr) bool {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		for r.some(fd) {
+		for more, eof := true, false; more; {
+			r.mu.Lock()
+			if more = r.some(fd); !more && r.idle.Load() {
+				r.lines.end()
+			}
+			eof = r.eof
+			r.mu.Unlock()
+			if eof {
+				return true
+			}
 		}
-		if r.idle.Load() {
-			r.lines.end()
-		}
-		return r.ended
+		return false
 	})
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -52,12 +56,12 @@ func (r *logReader) run() {
 		}
 	})
 	r.lines.end()
-	r.ended = true
+	r.eof = true
 }
 
 // some reads what is there, up to a part, and reports whether there may be more. mu is held.
 func (r *logReader) some(fd uintptr) bool {
-	if r.ended {
+	if r.eof {
 		return false
 	}
 	n, err := unix.Read(int(fd), r.buf[:])
@@ -67,7 +71,7 @@ func (r *logReader) some(fd uintptr) bool {
 	case err == unix.EAGAIN:
 		return false
 	case err != nil || n == 0:
-		r.ended = true
+		r.eof = true
 		return false
 	}
 	r.lines.take(r.buf[:n])
@@ -88,15 +92,22 @@ func (r *logReader) quiet() {
 	}
 }
 
-// endCall reads what the last call wrote, which is there by now, before the next one can add to it. It does not wait for the reader, which does the same when it has read that.
+// mostAtEnd is how much is read at the end of a call, in parts; a pipe holds so much. Somebody who goes on writing is the reader's.
+const mostAtEnd = 16
+
+// endCall reads what the last call wrote, which is there by now, before the next one can add to it.
 func (r *logReader) endCall() {
-	if r == nil || !r.mu.TryLock() {
+	if r == nil {
 		return
 	}
+	r.mu.Lock()
 	defer r.mu.Unlock()
 	_ = r.raw.Control(func(fd uintptr) {
-		if more := r.some(fd) && r.some(fd); !more && r.idle.Load() { // more than a little is the reader's
-			r.lines.end()
+		for range mostAtEnd {
+			if !r.some(fd) {
+				r.lines.end()
+				return
+			}
 		}
 	})
 }

@@ -81,7 +81,7 @@ func (p *Pool) startWarm() (*warm, error) {
 	began := time.Now()
 	proc, err := startProcess(p.host, &p.cfg, frame.Env+"="+frame.Version)
 	if err != nil {
-		return nil, p.errorf(faas.ErrUnavailable, faas.NoJob, "start", "the job binary cannot be started: %w", err)
+		return nil, p.errorf(faas.ErrUnavailable, faas.NoJob, "start", "the job binary cannot be started: %w", startCause(err))
 	}
 	w := &warm{process: proc, pool: p, began: began, pending: map[uint64]*call{}, wake: make(chan struct{}, 1), starting: true, routable: true}
 	if w.out, err = takeOutput(proc.stdout); err != nil {

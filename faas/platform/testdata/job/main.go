@@ -55,6 +55,15 @@ func main() {
 		},
 		10: func(context.Context, []byte) ([]byte, error) { return []byte(strings.Join(os.Environ(), "\n")), nil },
 		11: soak,
+		13: func(_ context.Context, args []byte) ([]byte, error) { // prints its arguments and nothing more
+			_, err := os.Stderr.Write(args)
+			return nil, err
+		},
+		14: func(context.Context, []byte) ([]byte, error) {
+			go func() { panic("no way on") }()
+			time.Sleep(time.Hour)
+			return nil, nil
+		},
 		12: func(_ context.Context, args []byte) ([]byte, error) {
 			return bytes.Repeat([]byte{200}, int(args[0])<<20), nil
 		},
