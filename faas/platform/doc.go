@@ -37,9 +37,9 @@
 // A bootstrap that links faas/job is kept running and spoken to in frames: it takes many calls at once, more processes are started when it is
 // saturated, and idle ones are ended. Any other, a shell script too, is started once per call, with the request on standard input and the answer on standard output.
 //
-// A function runs in a directory of its own with links to the files of its package, with the variables of its deployment, and PATH, HOME and TMPDIR, and nothing else of
-// this program's environment or open files. Every process is the leader of its own process group, which is killed as a whole when a call times out, when the process
-// ends, and when this program ends, killed or not.
+// A function runs in a directory of its own with links to the files of its package, with the variables of its deployment, PATH, HOME and TMPDIR, and one that tells the platform's processes apart, and
+// nothing else of this program's environment or open files. Every process is the leader of its own process group, which is killed as a whole, with what has left it, when a call times out, when the process
+// ends, and when this program ends, killed or not. An answer on standard output that is empty, no JSON or a success without a result is a failure of the function.
 //
 // # Limits and isolation
 //
@@ -57,7 +57,7 @@
 // What a function writes to its standard error goes, line by line, to the logger of [WithLogger] as records "function log" with the attributes function, pid and line. Control
 // characters are written as escapes, lines are cut at 4 KiB ("truncated"), and of a function that writes without end only some lines become records, with one that
 // says how many did not. The last lines of each function, at most 1,000 and 64 KiB, are kept in memory until it is removed or the platform is closed: [Executor.Logs] and GET /api/functions/{id}/logs
-// show them, and with ?follow=true those that come. ?since=, ?until= (RFC 3339), ?limit= and ?after= (the "cursor" of a line) say which.
+// show them, with a line for each process that did not end as it should, and with ?follow=true those that come. ?since=, ?until= (RFC 3339), ?limit= and ?after= (the "cursor" of a line) say which.
 //
 // # Metrics
 //
@@ -68,7 +68,8 @@
 // # What is bounded
 //
 // Calls of a function that run ([WithMaxConcurrency]) and wait ([WithQueue]); large requests and answers in memory, of all functions together ([Limits].MaxBufferedMB); idle
-// processes, of all functions together ([WithMaxProcesses]). What is beyond is refused with 429 and Retry-After, before it is read where that can be known.
+// processes, of all functions together ([WithMaxProcesses]). What is beyond is refused with 429 and Retry-After, before it is read where that can be known. An answer takes its memory before it
+// is read, and waits for it up to 30 seconds, while the answers of its process do that come after it; it is lost then.
 //
 // Every body has to arrive, and every large answer to be taken, in time ([Limits].RequestTimeout, UploadTimeout), whatever server the platform is behind. Connections that send no or half a
 // header are the server's: [Platform.Server] has limits for them; any other should set ReadHeaderTimeout, IdleTimeout, WriteTimeout and MaxHeaderBytes as it does, and limit
@@ -77,5 +78,5 @@
 // # Who may use it
 //
 // Without [WithToken] only connections to a loopback address (or a Unix socket) are served, and only under a loopback host name, so that no web page
-// can reach the platform through the browser of somebody on this machine. With a token, every request needs it.
+// can reach the platform through the browser of somebody on this machine; [Platform.Listen] refuses other addresses. With a token, every request needs it.
 package platform

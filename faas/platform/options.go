@@ -13,7 +13,7 @@ type Limits struct {
 	MaxUnpackedMB     int           // of all files in it, in MiB; default 250
 	MaxFiles          int           // in it; default 10,000
 	MaxPayloadMB      int           // of arguments and of answers, in MiB, as bytes and not as JSON; default 16
-	MaxBufferedMB     int           // of large requests and answers in memory at a time, in MiB; requests beyond it are refused with 429; default 512
+	MaxBufferedMB     int           // of large requests and answers (over 64 KiB) in memory at a time, in MiB, three quarters of it for requests; requests beyond it are refused with 429, answers wait; default 512
 	MaxFunctions      int           // deployed at a time; default 10,000
 	MaxTimeoutSecs    uint32        // of one invocation; default 900
 	MaxMemoryMB       uint32        // of one process; default 10,240
@@ -52,7 +52,7 @@ type options struct {
 type Option func(*options)
 
 // WithDir keeps everything in dir, which is made if it does not exist: functions that were deployed come back when a platform is made with the same
-// directory again. One platform at a time uses a directory. The default is a temporary directory that Close removes.
+// directory again. One platform at a time uses a directory, which must be this user's or root's. The default is a temporary directory that Close removes.
 func WithDir(dir string) Option { return func(o *options) { o.dir = dir } }
 
 // WithToken makes every request need "Authorization: Bearer token". Without it only loopback connections are served.
