@@ -1,0 +1,20 @@
+//go:build !linux
+
+package proctree
+
+import "context"
+
+// Put does nothing.
+func (m Mark) Put(int) error { return ErrUnsupported }
+
+// Exists reports false: it cannot be told.
+func (m Mark) Exists() bool { return false }
+
+// Terminate does nothing.
+func (m Mark) Terminate() {}
+
+// Await returns nil.
+func (m Mark) Await(context.Context) error { return nil }
+
+// Kill does nothing.
+func (m Mark) Kill(context.Context) error { return nil }
