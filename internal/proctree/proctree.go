@@ -10,6 +10,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -26,6 +27,14 @@ func New() Mark { return Mark(rand.Text()) }
 
 // Env returns the mark as an element of an environment.
 func (m Mark) Env() string { return EnvName + "=" + string(m) }
+
+// AddTo returns env with the mark.
+func (m Mark) AddTo(env []string) []string {
+	if m == "" {
+		return env
+	}
+	return append(slices.Clip(env), m.Env())
+}
 
 // ErrUnsupported says that this system does not tell which processes carry a mark.
 var ErrUnsupported = errors.New("this system does not tell which processes carry a mark")

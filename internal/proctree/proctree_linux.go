@@ -13,6 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Supported says whether this system tells which processes carry a mark.
+const Supported = true
+
 // limit is the mark as a soft limit of RLIMIT_RTTIME: how many microseconds a process may compute at a stretch while it has a real-time priority. As it is
 // more than 70,000 years, it limits nothing.
 func (m Mark) limit() uint64 {
@@ -88,10 +91,12 @@ func (m Mark) Exists() bool {
 	return len(found) > 0
 }
 
-// Terminate asks every process that carries the mark to end.
-func (m Mark) Terminate() {
+// Terminate asks every process that carries the mark to end, but those of one process group, which got a signal as a group.
+func (m Mark) Terminate(but int) {
 	for _, p := range m.find() {
-		_ = unix.PidfdSendSignal(p.fd, unix.SIGTERM, nil, 0) // it may have ended just now
+		if group, err := unix.Getpgid(p.pid); err == nil && group != but {
+			_ = unix.PidfdSendSignal(p.fd, unix.SIGTERM, nil, 0) // it may have ended just now
+		}
 		p.close()
 	}
 }

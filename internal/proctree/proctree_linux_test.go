@@ -131,7 +131,7 @@ func TestWhatIsAskedMayEndInItsTime(t *testing.T) {
 	if err := mark.Await(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("waiting for what does not end: %v", err)
 	}
-	mark.Terminate()
+	mark.Terminate(0)
 	go func() { _ = cmd.Wait() }()
 	if err := mark.Await(t.Context()); err != nil {
 		t.Error(err)

@@ -4,6 +4,9 @@ package proctree
 
 import "context"
 
+// Supported says whether this system tells which processes carry a mark.
+const Supported = false
+
 // Put does nothing.
 func (m Mark) Put(int) error { return ErrUnsupported }
 
@@ -11,7 +14,7 @@ func (m Mark) Put(int) error { return ErrUnsupported }
 func (m Mark) Exists() bool { return false }
 
 // Terminate does nothing.
-func (m Mark) Terminate() {}
+func (m Mark) Terminate(int) {}
 
 // Await returns nil.
 func (m Mark) Await(context.Context) error { return nil }

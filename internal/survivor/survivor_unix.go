@@ -67,7 +67,7 @@ func Start(c Config, record func(Process) error) (_ Process, err error) {
 	}
 	defer idR.Close()
 	cmd := exec.Command("/bin/sh", append([]string{"-c", script, "blueprint-runner", c.Status, c.Path}, c.Args...)...)
-	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = c.Env, c.Dir, output, output
+	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = c.Mark.AddTo(c.Env), c.Dir, output, output
 	cmd.ExtraFiles = []*os.File{goR, idW}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	err = cmd.Start()
@@ -79,13 +79,14 @@ func Start(c Config, record func(Process) error) (_ Process, err error) {
 	if err := errors.Join(readErr, cmd.Wait()); err != nil {
 		return Process{}, fmt.Errorf("start /bin/sh: %w", err)
 	}
-	p := Process{Group: cmd.Process.Pid, Status: c.Status}
+	p := Process{Group: cmd.Process.Pid, Status: c.Status, Mark: c.Mark}
 	if p.PID, err = strconv.Atoi(strings.TrimSpace(line)); err != nil {
 		return Process{}, err
 	}
 	if p.Start, err = startOf(p.PID); err != nil {
 		return Process{}, err
 	}
+	_ = c.Mark.Put(p.PID) // before it starts anything; the environment alone is a mark too
 	if err := record(p); err != nil {
 		return Process{}, err
 	}
