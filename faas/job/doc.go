@@ -2,7 +2,8 @@
 // environment and speaks the protocol of the place it finds itself in:
 //
 //	environment                              protocol
-//	BLUEPRINT_JOB_PROTOCOL=frames/1          frames on stdin and stdout, from the embedded platform or a local runner
+//	BLUEPRINT_JOB_PROTOCOL=frames/1          frames on stdin and stdout, from the embedded platform
+//	BLUEPRINT_JOB_PROTOCOL=runner/1/PID      the same, from the process PID if that started this one, which is a service's runner
 //	BLUEPRINT_JOB_PROTOCOL=stdio             one request on stdin, one response on stdout, from serverless.ProfileJobs
 //	AWS_LAMBDA_RUNTIME_API                   Lambda Runtime API
 //	FUNCTIONS_CUSTOMHANDLER_PORT             HTTP on 127.0.0.1, that port (Azure custom handler)
@@ -21,6 +22,13 @@
 //			job.Main(jobs) // does not return
 //		}
 //		runService()
+//	}
+//
+// What the service's deployer invokes of the jobs that are not on FaaS, the runner may answer beside its own work, so that they share its memory; else
+// they cannot be invoked from outside, and the chain is where the runner gets them from:
+//
+//	if job.Offered() {
+//		go job.Run(ctx, jobs)
 //	}
 //
 // Every host of this module says what it wants by the environment. Another host, which just starts the program and writes one request to its stdin, cannot

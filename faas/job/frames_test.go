@@ -325,3 +325,21 @@ func TestAProtocolOfTheFutureIsRefused(t *testing.T) {
 		t.Errorf("%v, %s", err, log)
 	}
 }
+
+// A runner may answer calls. What it starts with the same environment was offered nothing: it must not speak frames to a program that expects something else.
+func TestARunnerMaySpeakFramesAndWhatItStartsDoesNot(t *testing.T) {
+	h := startHost(t, frame.Env+"="+frame.Offer())
+	h.call(1, echo, []byte("hello"))
+	if got := h.await(1); got != result("hello") {
+		t.Errorf("answer %+v", got)
+	}
+	h.end(0)
+	cmd, log := binaryCmd(t, frame.Env+"="+frame.Offer())
+	cmd.Args = append([]string{"sh", "-c", `"$0"; exit $?`, cmd.Path}, cmd.Args[1:]...)
+	cmd.Path = "/bin/sh"
+	cmd.Stdin = bytes.NewReader(request(echo, []byte("x")))
+	out, err := cmd.Output()
+	if err != nil || !bytes.Contains(out, []byte(`"success":true`)) {
+		t.Errorf("%v: %q, %s", err, out, log)
+	}
+}

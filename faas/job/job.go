@@ -64,11 +64,13 @@ func choose(lookup func(string) (string, bool)) (protocol, error) {
 		value, _ := lookup(name)
 		return value
 	}
-	switch version := get(frame.Env); {
-	case version == frame.Version:
+	version := get(frame.Env)
+	switch offer, mine := frame.IsOffer(version); {
+	case version == frame.Version, mine:
 		return frames, nil
 	case version == frame.Stdio:
 		return stdio, nil
+	case offer: // to the process that started this one
 	case version != "":
 		return 0, fmt.Errorf("%s asks for a protocol that this program does not know; it knows %q and %q", frame.Env, frame.Version, frame.Stdio)
 	}
@@ -84,10 +86,20 @@ func choose(lookup func(string) (string, bool)) (protocol, error) {
 }
 
 // Requested reports whether the environment asks for one of the job protocols. It is false where Main would read one request from stdin because nothing
-// asks for anything, since that cannot be told from a program that is simply started.
+// asks for anything, since that cannot be told from a program that is simply started; and in a service's runner, which is not asked for anything.
 func Requested() bool {
+	if Offered() {
+		return false
+	}
 	p, err := choose(os.LookupEnv)
 	return err != nil || p != stdio || os.Getenv(frame.Env) == frame.Stdio
+}
+
+// Offered reports whether the program was started as a service's runner by a host that has its local jobs invoked through it, if it answers. It may do so beside
+// its own work, with Run on a goroutine; Main would answer and do nothing else. Until then it must not write to stdout.
+func Offered() bool {
+	_, mine := frame.IsOffer(os.Getenv(frame.Env))
+	return mine
 }
 
 // Main serves the program's jobs by the protocol that its environment asks for, as the package documentation lists them, and then ends the process.

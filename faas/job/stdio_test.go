@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -101,6 +102,9 @@ func TestRequestedIsTrueForEveryProtocolThatIsAskedFor(t *testing.T) {
 		{nil, false},
 		{map[string]string{"BLUEPRINT_JOB_PROTOCOL": "frames/1"}, true},
 		{map[string]string{"BLUEPRINT_JOB_PROTOCOL": "frames/2"}, true}, // for Main to refuse
+		{map[string]string{"BLUEPRINT_JOB_PROTOCOL": fmt.Sprintf("runner/1/%d", os.Getppid()), "K_SERVICE": "s", "PORT": "8080"}, false},
+		{map[string]string{"BLUEPRINT_JOB_PROTOCOL": "runner/1/1234567890"}, false}, // inherited: nothing is asked of this process
+		{map[string]string{"BLUEPRINT_JOB_PROTOCOL": "runner/1/1234567890", "K_SERVICE": "s", "PORT": "8080"}, true},
 		{map[string]string{"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9001"}, true},
 		{map[string]string{"FUNCTIONS_CUSTOMHANDLER_PORT": "8080"}, true},
 		{map[string]string{"K_SERVICE": "s", "PORT": "8080"}, true},

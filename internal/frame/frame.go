@@ -22,6 +22,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"strconv"
+	"strings"
 )
 
 // Env is the environment variable by which a host asks a process to speak frames; its value is Version.
@@ -33,6 +36,22 @@ const (
 // Stdio as the value of Env asks a process for the baseline protocol, one request on standard input and one response on standard output, whatever else its
 // environment holds. A program that is a runner too needs it to tell that it is started for a job.
 const Stdio = "stdio"
+
+// Offer returns a value of Env that asks for nothing: the process is a service's runner, does its own work, and may say Hello and answer Calls beside it. The
+// offer is for the child of this program alone, not for what that starts with the same environment. A program that is older than offers ends at once on it, and
+// says [OfferUnknown].
+func Offer() string { return offer + strconv.Itoa(os.Getpid()) }
+
+// IsOffer reports whether a value of Env is an offer, and whether it is for this process.
+func IsOffer(value string) (is, mine bool) {
+	host, is := strings.CutPrefix(value, offer)
+	return is, is && host == strconv.Itoa(os.Getppid())
+}
+
+// OfferUnknown is in what a program that knows no offers writes to its standard error.
+const OfferUnknown = Env + " asks for a protocol that this program does not know"
+
+const offer = "runner/1/"
 
 // HeaderSize is the size of a frame's header, and MaxBody the largest body, in bytes.
 const (
