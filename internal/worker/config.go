@@ -24,6 +24,12 @@ type Config struct {
 	// request's JSON on standard input and answers on standard output.
 	Frames bool
 
+	// Runner says that there is one process, which is a service's runner: frames are offered to it and not asked for, it may say hello at any time or never,
+	// standard output that is something else is a log, and it is asked to end by a signal too. With MinWorkers of 1 it is kept running. See [Pool.AwaitHello].
+	Runner bool
+	// Started is called with the id of every process, as soon as it is there. It must not start one.
+	Started func(pid int)
+
 	// MemoryMB is the most memory that one process with its descendants may use, in MiB; 0 for no limit. See [Host.MemoryLimitKind].
 	MemoryMB uint32
 	// Confinement is what else a process may not do.

@@ -92,7 +92,10 @@ func (p *Pool) Close(ctx context.Context) error {
 		w.retire()
 	}
 	for _, proc := range running {
-		if cut != nil || proc.starting.Load() {
+		switch {
+		case cut == nil && p.cfg.Runner:
+			p.wg.Go(func() { proc.endRunner(ctx) })
+		case cut != nil || proc.starting.Load():
 			proc.kill()
 		}
 	}

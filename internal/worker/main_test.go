@@ -96,7 +96,26 @@ func beJob(mode string) {
 	if mode == "garbage" {
 		fmt.Println("hello, I print to standard output whatever I like, more than one header")
 	}
-	if os.Getenv(frame.Env) != frame.Version {
+	offer, mine := frame.IsOffer(os.Getenv(frame.Env))
+	switch {
+	case mode == "older" && offer:
+		fmt.Fprintln(os.Stderr, "job:", frame.OfferUnknown+"; it knows others")
+		os.Exit(2)
+	case mode == "late":
+		for _, err := os.Stat(os.Getenv("JOB_GATE")); err != nil; _, err = os.Stat(os.Getenv("JOB_GATE")) {
+			time.Sleep(time.Millisecond)
+		}
+	case mode == "busy": // does its own work beside, until it is told to end
+		told := make(chan os.Signal, 1)
+		signal.Notify(told, syscall.SIGTERM)
+		go func() {
+			<-told
+			_ = os.WriteFile(os.Getenv("JOB_GATE"), []byte("told\n"), 0o600)
+			os.Exit(0)
+		}()
+		defer func() { select {} }()
+	}
+	if os.Getenv(frame.Env) != frame.Version && !mine {
 		os.Exit(9)
 	}
 	r, w := frame.NewReader(os.Stdin, 0), frame.NewWriter(os.Stdout)

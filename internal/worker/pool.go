@@ -24,6 +24,7 @@ type Pool struct {
 	failures atomic.Int32 // starts and processes that failed one after another
 	stopped  atomic.Bool  // what still ran was cut off
 	waited   atomic.Int64 // nanoseconds
+	plain    atomic.Bool  // the runner knows no offers, so that frames are asked for
 
 	mu        sync.Mutex
 	undead    []*process // did not end when they were killed
@@ -32,6 +33,8 @@ type Pool struct {
 	starting  int
 	started   chan struct{} // closed and replaced when a start has ended
 	capacity  int           // of the last process that said hello
+	apart     bool          // the runner that is starting has said something else
+	since     time.Time     // when the runner was started
 	inflight  int
 	waiters   []*waiter
 	closing   bool
@@ -271,6 +274,9 @@ func (p *Pool) start() {
 
 // startOne starts a process that was counted as starting, and routes calls to it.
 func (p *Pool) startOne() {
+	p.mu.Lock()
+	p.apart, p.since = false, time.Now()
+	p.mu.Unlock()
 	w, err := p.startWarm()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -279,8 +285,15 @@ func (p *Pool) startOne() {
 	close(p.started)
 	p.started = make(chan struct{})
 	if err != nil {
+		if p.cfg.Runner && time.Since(p.since) > longLife {
+			p.failures.Store(0)
+		}
 		p.failed(err)
-		p.cfg.Logger.Warn("job process did not start", "path", p.cfg.Path, "error", err)
+		what := "job process did not start"
+		if p.cfg.Runner {
+			what = "runner ended and is started again"
+		}
+		p.cfg.Logger.Warn(what, "path", p.cfg.Path, "error", err)
 		if p.starting == 0 && len(p.workers) == 0 {
 			for len(p.waiters) > 0 {
 				p.admit(nil, false, err)

@@ -72,6 +72,9 @@ func startProcess(h *Host, c *Config, extra ...string) (*process, error) {
 		}, func(pid int) {
 			h.guard.add(pid)
 			p.setLimits(pid, c)
+			if c.Started != nil {
+				c.Started(pid)
+			}
 		})
 	}
 	for _, f := range []*os.File{inR, outW, errW} {

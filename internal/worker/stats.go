@@ -34,6 +34,9 @@ func (p *Pool) Stats() Stats {
 		LastInit: p.lastInit, Failures: int(p.failures.Load()), LastError: p.lastError,
 		Waited: time.Duration(p.waited.Load()),
 	}
+	if p.cfg.Runner && p.starting > 0 && time.Since(p.since) > longLife {
+		s.Failures = 0 // it runs, without a hello
+	}
 	for proc := range p.all {
 		s.PeakMB = max(s.PeakMB, proc.peakMB())
 		s.PIDs = append(s.PIDs, proc.pid)

@@ -79,7 +79,7 @@ var errNotRun = errors.New("the process ended before the call was sent to it")
 func (p *Pool) startWarm() (*warm, error) {
 	p.host.makeRoom()
 	began := time.Now()
-	proc, err := startProcess(p.host, &p.cfg, frame.Env+"="+frame.Version)
+	proc, err := startProcess(p.host, &p.cfg, frame.Env+"="+p.protocol())
 	if err != nil {
 		return nil, p.errorf(faas.ErrUnavailable, faas.NoJob, "start", "the job binary cannot be started: %w", startCause(err))
 	}
@@ -89,22 +89,19 @@ func (p *Pool) startWarm() (*warm, error) {
 		<-proc.exited
 		return nil, p.errorf(faas.ErrUnavailable, faas.NoJob, "start", "the output of the job binary cannot be read: %w", errors.Join(err, proc.stdin.Close(), proc.stdout.Close()))
 	}
-	w.busy.Add(1)
 	proc.starting.Store(true)
 	p.track(proc)
 	p.wg.Add(1)
 	go w.write()
-	_ = w.out.SetReadDeadline(began.Add(p.cfg.StartTimeout))
 	w.frames = frame.NewReader(w.out, uint32(min(p.cfg.MaxOutput, frame.MaxBody)))
-	hello, err := w.frames.Next()
-	if err == nil && (hello.Kind != frame.Hello || hello.Length != 0) {
-		err = fmt.Errorf("%w: the first frame is of kind %d and has %d bytes, not an empty hello", frame.ErrProtocol, hello.Kind, hello.Length)
-	}
-	w.busy.Add(-1)
+	hello, err := w.awaitHello()
 	if err != nil {
 		err = p.startError(proc, err)
 		_ = w.out.Close()
 		p.untrack(proc)
+		if p.refusesOffers(err) {
+			return p.startWarm()
+		}
 		return nil, err
 	}
 	proc.starting.Store(false)
@@ -121,6 +118,21 @@ func (p *Pool) startWarm() (*warm, error) {
 	p.wg.Add(1)
 	go w.read()
 	return w, nil
+}
+
+// awaitHello returns the first frame.
+func (w *warm) awaitHello() (frame.Header, error) {
+	if w.pool.cfg.Runner && !w.pool.plain.Load() && !w.pool.Speaks() {
+		return w.awaitRunner()
+	}
+	w.busy.Add(1)
+	defer w.busy.Add(-1)
+	_ = w.out.SetReadDeadline(w.began.Add(w.pool.cfg.StartTimeout))
+	hello, err := w.frames.Next()
+	if err == nil && (hello.Kind != frame.Hello || hello.Length != 0) {
+		err = fmt.Errorf("%w: the first frame is of kind %d and has %d bytes, not an empty hello", frame.ErrProtocol, hello.Kind, hello.Length)
+	}
+	return hello, err
 }
 
 // startError ends a process that did not say hello and says why.
