@@ -393,7 +393,7 @@ func TestVerifyBinary(t *testing.T) {
 			t.Errorf("%s: it does not say clearly that there is nothing to compare with: %v", name, check)
 		}
 	}
-	if check, err := VerifyBinary(nil, filepath.Join(t.TempDir(), "none")); check != nil || faas.CodeOf(err) != faas.ErrInvalidArgument {
+	if check, err := VerifyBinary(nil, filepath.Join(t.TempDir(), "none")); check != nil || faas.CodeOf(err) != faas.ErrNotFound {
 		t.Errorf("%v, %v", check, err)
 	}
 }

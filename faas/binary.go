@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"hash"
 	"io"
+	"io/fs"
 	"runtime"
 	"strings"
 )
@@ -60,7 +62,7 @@ type Binary struct {
 // Protocols is found by a text that faas/job puts into every program that links it, so a compressed executable passes for one that
 // speaks only stdin and stdout. A file of no known format is FormatUnknown and no error.
 //
-// The error is ErrInvalidArgument where path cannot be read, is no regular file, is empty, or is a damaged or unlinked ELF file, and ErrConflict where
+// The error is ErrNotFound where there is nothing at path, ErrInvalidArgument where it cannot be read, is no regular file, is empty, or is a damaged or unlinked ELF file, and ErrConflict where
 // it changes while it is read.
 func InspectBinary(path string) (*Binary, error) { return inspectBinary(path, sha256.New()) }
 
@@ -69,6 +71,9 @@ func InspectExecutable(path string) (*Binary, error) { return inspectBinary(path
 
 func inspectBinary(path string, hash hash.Hash) (*Binary, error) {
 	f, size, err := openRegular(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, Errorf(ErrNotFound, "inspect binary", "", "%w", err)
+	}
 	if err != nil {
 		return nil, Errorf(ErrInvalidArgument, "inspect binary", "", "%w", err)
 	}

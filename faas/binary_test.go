@@ -181,7 +181,7 @@ func TestInspectBinaryRefusesWhatIsNoExecutableFile(t *testing.T) {
 	if _, err := InspectBinary(t.TempDir()); !errors.Is(err, ErrInvalidArgument) || !strings.Contains(err.Error(), "not a regular file") {
 		t.Errorf("a directory: %v", err)
 	}
-	if _, err := InspectBinary(filepath.Join(t.TempDir(), "missing")); !errors.Is(err, ErrInvalidArgument) || !errors.Is(err, fs.ErrNotExist) {
+	if _, err := InspectBinary(filepath.Join(t.TempDir(), "missing")); !errors.Is(err, ErrNotFound) || !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no file: %v", err)
 	}
 }
