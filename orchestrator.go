@@ -27,6 +27,14 @@ type Runner interface {
 	Stop(ctx context.Context) error
 }
 
+// Uninvokable is a runner through which jobs may be impossible to invoke: one that does its own work and takes no calls. A deployment with local jobs succeeds all
+// the same, and warns.
+type Uninvokable interface {
+	Runner
+	// CannotInvoke says why Invoke would refuse every job now, with ErrUnsupported; empty if it would not.
+	CannotInvoke() string
+}
+
 // Survivor is a runner that outlives the program which started it. Closing the service leaves it running, undeploying stops it, and [OpenService] finds
 // it again from the ledger.
 type Survivor interface {
@@ -54,13 +62,14 @@ type Attacher interface {
 type RunnerSpec struct {
 	Service     string
 	BlueprintID uint64
-	Binary      *faas.Binary
-	Args        []string
+	// Binary is what was inspected, and verified if that was asked for. The runner runs the bytes with its SHA256 and no others, at restarts too.
+	Binary *faas.Binary
+	Args   []string
 	// Env is the service's environment, without Delegated.
 	Env faas.Env
 	// Delegated are the jobs that run on FaaS; the runner gets it as JSON in the environment variable BLUEPRINT_FAAS_CONFIG.
 	Delegated faas.RunnerConfig
-	// LocalJobs are the jobs that Invoke is called for. In a traditional deployment whose metadata could not be read it is nil, and any job may be.
+	// LocalJobs are the jobs that are not on FaaS, for which Invoke is called. In a traditional deployment whose metadata could not be read it is nil, and any job may be.
 	LocalJobs []uint32
 	Logger    *slog.Logger // never nil
 	// Record and Previous are for an [Attacher].

@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/proctree"
 	"github.com/tangle-network/blueprint-serverless/internal/rotate"
 	"github.com/tangle-network/blueprint-serverless/internal/survivor"
 	"github.com/tangle-network/blueprint-serverless/internal/worker"
@@ -31,6 +33,8 @@ type detachedRef struct {
 	Runs string `json:"runs"`
 	// Log is the path of its log file.
 	Log string `json:"log,omitempty"`
+	// Binary is the path of the copy that it executes, which is alone in its directory; empty if an earlier version started it.
+	Binary string `json:"binary,omitempty"`
 }
 
 // detachedRunner is a runner that outlives this program.
@@ -41,6 +45,7 @@ type detachedRunner struct {
 	process      survivor.Process
 	health       *healthCheck
 	log          string
+	binary       string
 }
 
 func (o *LocalOrchestrator) newDetached(ref RunnerRef) (*detachedRunner, detachedRef, error) {
@@ -51,7 +56,7 @@ func (o *LocalOrchestrator) newDetached(ref RunnerRef) (*detachedRunner, detache
 	if err := json.Unmarshal(ref.Private, &private); err != nil {
 		return nil, private, faas.Errorf(faas.ErrInternal, "find runner", "", "the ledger's note of runner %s is damaged: %w", ref.ID, err)
 	}
-	return &detachedRunner{orc: o, ref: ref, process: private.Process, health: newHealthCheck(o.HealthURL), log: private.Log}, private, nil
+	return &detachedRunner{orc: o, ref: ref, process: private.Process, health: newHealthCheck(o.HealthURL), log: private.Log, binary: private.Binary}, private, nil
 }
 
 // Attach finds a detached runner again. See [LocalOrchestrator.Detached] for what can be done with it.
@@ -72,7 +77,43 @@ func (o *LocalOrchestrator) stopPrevious(ctx context.Context, previous *RunnerRe
 	if err != nil {
 		return err
 	}
-	return d.process.Stop(ctx, o.stopTimeout())
+	return d.end(ctx)
+}
+
+// end stops the runner, and removes its copy of the binary.
+func (d *detachedRunner) end(ctx context.Context) error {
+	if err := d.process.Stop(ctx, d.orc.stopTimeout()); err != nil {
+		return err
+	}
+	if dir := filepath.Dir(d.binary); d.process.Mark != "" && strings.HasSuffix(dir, copySuffix+string(d.process.Mark)) {
+		return os.RemoveAll(dir)
+	}
+	return nil
+}
+
+// copySuffix ends what the name of a copy's directory begins with; the mark follows of the runner that executes it.
+const copySuffix = ".runner-"
+
+// copyDir returns the directory for the copy of a runner with the mark, and removes those that runners have left whose start was cut off. It is called when a process
+// carries the mark, so that nobody takes the directory for one of those.
+func (o *LocalOrchestrator) copyDir(service string, mark proctree.Mark) (string, error) {
+	parent, err := executableDir(o.LogDir)
+	if err == nil {
+		parent, err = filepath.Abs(parent)
+	}
+	if err != nil {
+		return "", err
+	}
+	name := fileName(service) + copySuffix
+	if entries, err := os.ReadDir(parent); err == nil && proctree.Supported {
+		for _, e := range entries {
+			left, is := strings.CutPrefix(e.Name(), name)
+			if is && len(left) == len(mark) && e.IsDir() && !proctree.Mark(left).Exists() {
+				_ = os.RemoveAll(filepath.Join(parent, e.Name()))
+			}
+		}
+	}
+	return filepath.Join(parent, name+string(mark)), nil
 }
 
 // startDetached starts a runner that outlives this program, or keeps the one that runs. local gets what runs local jobs.
@@ -101,24 +142,40 @@ func (o *LocalOrchestrator) startDetached(ctx context.Context, spec RunnerSpec, 
 		if err != nil {
 			return nil, err
 		}
-		if private.Runs == runs && old.process.Alive() {
-			old.localRunner = local
+		if private.Runs == runs && old.process.Alive() && holds(old.binary, spec.Binary.SHA256) {
+			old.localRunner, cfg.Path = local, old.binary
 			return old, local.startPool(cfg)
 		}
-		if err := old.process.Stop(ctx, o.stopTimeout()); err != nil {
-			return nil, err
-		}
 	}
+	// The copy is made before the earlier runner is stopped, as that may fail.
+	d := &detachedRunner{localRunner: local, orc: o, health: local.health, log: log}
+	start := survivor.Config{Dir: cfg.Dir, Output: log, Status: strings.TrimSuffix(log, ".log") + ".ends", Mark: proctree.New()}
+	dir, err := o.copyDir(spec.Service, start.Mark)
+	if err != nil {
+		return nil, err
+	}
+	d.binary = filepath.Join(dir, filepath.Base(spec.Binary.Path))
+	runner, err := asRunner(cfg, spec)
+	if err != nil {
+		return nil, err
+	}
+	start.Path, start.Args, start.Env = d.binary, runner.Args, runner.Env
 	if info, err := os.Stat(log); err == nil && info.Size() > o.logMax() {
 		if err := rotate.Shift(log, o.logKeep()); err != nil {
 			return nil, bad("%w", err)
 		}
 	}
-	d := &detachedRunner{localRunner: local, orc: o, health: local.health, log: log}
-	d.process, err = survivor.Start(survivor.Config{
-		Path: cfg.Path, Args: cfg.Args, Env: cfg.Env, Dir: cfg.Dir, Output: log, Status: strings.TrimSuffix(log, ".log") + ".ends",
-	}, func(p survivor.Process) error {
-		private, err := json.Marshal(detachedRef{p, runs, log})
+	d.process, err = survivor.Start(start, func(p survivor.Process) error {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return bad("%w", err)
+		}
+		if _, err := copyBinary(spec.Binary, dir); err != nil {
+			return err
+		}
+		if err := o.stopPrevious(ctx, spec.Previous); err != nil {
+			return err
+		}
+		private, err := json.Marshal(detachedRef{p, runs, log, d.binary})
 		if err != nil {
 			return err
 		}
@@ -129,13 +186,14 @@ func (o *LocalOrchestrator) startDetached(ctx context.Context, spec RunnerSpec, 
 	case errors.Is(err, survivor.ErrUnsupported):
 		return nil, faas.Errorf(faas.ErrUnsupported, "start runner", "", "LocalOrchestrator.Detached: a runner can outlive its program on Linux and macOS only")
 	case err != nil:
-		return nil, &faas.Error{Op: "start runner", JobID: faas.NoJob, Code: faas.CodeOf(err), Err: err}
+		return nil, errors.Join(&faas.Error{Op: "start runner", JobID: faas.NoJob, Code: faas.CodeOf(err), Err: err}, os.RemoveAll(dir))
 	}
+	cfg.Path = d.binary
 	if err = local.startPool(cfg); err == nil {
 		err = o.awaitHealthy(ctx, d)
 	}
 	if err != nil {
-		return nil, errors.Join(err, d.process.Stop(context.WithoutCancel(ctx), o.stopTimeout()))
+		return nil, errors.Join(err, d.end(context.WithoutCancel(ctx)))
 	}
 	return d, nil
 }
@@ -147,7 +205,7 @@ func whatRuns(spec RunnerSpec, cfg worker.Config) (string, error) {
 		Args              []string
 		Env               map[string]string
 		Delegated         faas.RunnerConfig
-	}{spec.Binary.SHA256, cfg.Path, cfg.Dir, spec.Args, spec.Env.Reveal(), spec.Delegated})
+	}{spec.Binary.SHA256, spec.Binary.Path, cfg.Dir, spec.Args, spec.Env.Reveal(), spec.Delegated})
 	if err != nil {
 		return "", faas.Errorf(faas.ErrInternal, "start runner", "", "%w", err)
 	}
@@ -157,7 +215,7 @@ func whatRuns(spec RunnerSpec, cfg worker.Config) (string, error) {
 
 // startPool makes ready for the local jobs. Its processes are started by calls.
 func (r *localRunner) startPool(cfg worker.Config) (err error) {
-	cfg.Args, cfg.MinWorkers = nil, 0
+	cfg.Env = r.mark.AddTo(cfg.Env)
 	r.pool, err = worker.New(cfg)
 	return err
 }
@@ -165,12 +223,18 @@ func (r *localRunner) startPool(cfg worker.Config) (err error) {
 // Ref returns what finds the runner again.
 func (d *detachedRunner) Ref() RunnerRef { return d.ref }
 
+// CannotInvoke says why Invoke would run no job.
+func (d *detachedRunner) CannotInvoke() string {
+	if d.localRunner == nil {
+		return "only the program that deployed the service has the environment to run it: deploy again to get a handle that can"
+	}
+	return ""
+}
+
 // Invoke runs a local job in a process of this program.
 func (d *detachedRunner) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas.Result, error) {
 	if d.localRunner == nil {
-		err := faas.JobErrorf(faas.ErrUnsupported, "invoke", "", jobID, "the job is not on FaaS, and only the program that deployed the service has the environment to run it: deploy again to get a handle that can")
-		err.NotRun = true
-		return nil, err
+		return nil, refuse(jobID, d.CannotInvoke())
 	}
 	return d.localRunner.Invoke(ctx, jobID, args)
 }
@@ -193,7 +257,7 @@ func (d *detachedRunner) Health(ctx context.Context) (faas.Health, error) {
 
 // Stop ends the runner, and what this program runs of it.
 func (d *detachedRunner) Stop(ctx context.Context) error {
-	return errors.Join(d.process.Stop(ctx, d.orc.stopTimeout()), d.Release(ctx))
+	return errors.Join(d.end(ctx), d.Release(ctx))
 }
 
 // Release ends what this program runs of the runner, and leaves it running.

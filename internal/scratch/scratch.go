@@ -25,7 +25,11 @@ type Dir struct {
 // New makes a directory of a kind, which its name begins with, in the system's directory for temporary files, for this user alone. It first removes what
 // processes that were killed have left of that kind, and calls abandoned, unless it is nil, before with the path of each.
 func New(kind string, abandoned func(path string)) (*Dir, error) {
-	parent := os.TempDir()
+	return NewIn(os.TempDir(), kind, abandoned)
+}
+
+// NewIn is [New] in another directory.
+func NewIn(parent, kind string, abandoned func(path string)) (*Dir, error) {
 	sweep(parent, kind, abandoned)
 	var path string
 	var lock *filelock.Lock

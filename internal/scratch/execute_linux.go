@@ -1,0 +1,10 @@
+package scratch
+
+import "golang.org/x/sys/unix"
+
+// CanExecute reports whether programs in dir may be executed, as far as its file system says: hardened systems mount directories for temporary files and logs
+// without that.
+func CanExecute(dir string) bool {
+	var s unix.Statfs_t
+	return unix.Statfs(dir, &s) == nil && s.Flags&unix.ST_NOEXEC == 0
+}

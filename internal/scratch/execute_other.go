@@ -1,0 +1,11 @@
+//go:build !linux
+
+package scratch
+
+import "os"
+
+// CanExecute reports whether dir exists.
+func CanExecute(dir string) bool {
+	info, err := os.Stat(dir)
+	return err == nil && info.IsDir()
+}
