@@ -247,6 +247,11 @@ func (s *Service) start(ctx context.Context, spec RunnerSpec, record func(*Runne
 			return nil, errors.Join(err, runner.Stop(ctx))
 		}
 	}
+	if u, ok := runner.(Uninvokable); ok && (spec.LocalJobs == nil || len(spec.LocalJobs) > 0) {
+		if why := u.CannotInvoke(); why != "" {
+			s.warn(fmt.Sprintf("jobs that are not on FaaS %v cannot be invoked through this service: %s", spec.LocalJobs, why))
+		}
+	}
 	return runner, nil
 }
 

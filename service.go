@@ -126,7 +126,8 @@ func (s *Service) warn(text string) {
 }
 
 // Invoke runs a job once where it was deployed. It is never repeated by itself. The errors are those of [faas.Invoker]; a job that this service
-// does not have is an ErrNotFound, and a service that was undeployed or closed is an ErrUnavailable.
+// does not have is an ErrNotFound, one that is not on FaaS and cannot be invoked beside it (see [Uninvokable]) an ErrUnsupported, and a service that was
+// undeployed or closed an ErrUnavailable.
 func (s *Service) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas.Result, error) {
 	if err := s.usable("invoke"); err != nil {
 		err.JobID, err.NotRun = int64(jobID), true
