@@ -231,40 +231,33 @@ func TestWhatIsStartedAgainIsWhatWasDeployed(t *testing.T) {
 	}
 }
 
+// replacing replaces a file just before it starts a runner.
+type replacing struct {
+	*serverless.LocalOrchestrator
+	replace func() error
+}
+
+func (r replacing) Start(ctx context.Context, spec serverless.RunnerSpec) (serverless.Runner, error) {
+	if err := r.replace(); err != nil {
+		return nil, err
+	}
+	return r.LocalOrchestrator.Start(ctx, spec)
+}
+
 // Between the look at the file and the start somebody replaces it.
 func TestAFileThatIsReplacedBeforeTheStartIsRefused(t *testing.T) {
 	for name, tt := range map[string]struct {
 		enable bool
 		orc    *serverless.LocalOrchestrator
-		verify bool
 	}{
-		"hybrid": {true, &serverless.LocalOrchestrator{}, false}, "hybrid, detached": {true, detached(t.TempDir()), false},
-		"traditional, verified": {false, &serverless.LocalOrchestrator{}, true},
+		"hybrid": {true, &serverless.LocalOrchestrator{}}, "hybrid, detached": {true, detached(t.TempDir())}, "traditional": {false, &serverless.LocalOrchestrator{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			facts := filepath.Join(t.TempDir(), "facts")
 			s := serverless.ServiceSpec{Name: "svc", BlueprintID: 1, BinaryPath: writeScript(t, versionScript(1)), Args: []string{"run"}, Env: map[string]string{"FACTS": facts}}
-			file, err := faas.InspectBinary(s.BinaryPath)
-			if err != nil {
-				t.Fatal(err)
-			}
-			meta := metadata("fs")
-			meta.Sources = []serverless.BlueprintSource{{Kind: "native", Binaries: []serverless.PublishedBinary{{Arch: "amd64", OS: "linux", SHA256: file.SHA256}}}}
-			opts := []serverless.DeployOption{
-				serverless.WithPolicy(policy(tt.enable, false)), serverless.WithMetadata(meta), serverless.WithExecutor(faastest.NewMemory().Executor("svc")), serverless.WithStateDir(t.TempDir()),
-				serverless.WithOrchestrator(tt.orc),
-				serverless.WithEvents(func(e serverless.Event) {
-					if e.Phase == serverless.PhaseOrchestrator && e.Kind == serverless.EventStarted {
-						if err := os.WriteFile(s.BinaryPath, []byte(versionScript(2)), 0o755); err != nil {
-							t.Error(err)
-						}
-					}
-				}),
-			}
-			if tt.verify {
-				opts = append(opts, serverless.WithVerifiedBinary())
-			}
-			svc, err := serverless.Deploy(t.Context(), s, opts...)
+			svc, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(tt.enable, false)), serverless.WithMetadata(metadata("fs")),
+				serverless.WithExecutor(faastest.NewMemory().Executor("svc")), serverless.WithStateDir(t.TempDir()),
+				serverless.WithOrchestrator(replacing{tt.orc, func() error { return os.WriteFile(s.BinaryPath, []byte(versionScript(2)), 0o755) }}))
 			if svc != nil {
 				t.Cleanup(func() { _ = svc.Undeploy(context.Background()) })
 			}
@@ -273,6 +266,11 @@ func TestAFileThatIsReplacedBeforeTheStartIsRefused(t *testing.T) {
 			}
 			if readFile(facts) != "" {
 				t.Errorf("it ran: %q", readFile(facts))
+			}
+			if tt.orc.LogDir != "" {
+				if left, err := filepath.Glob(filepath.Join(tt.orc.LogDir, "*.runner-*")); err != nil || len(left) > 0 {
+					t.Errorf("copies are left: %v, %v", left, err)
+				}
 			}
 		})
 	}
