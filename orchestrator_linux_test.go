@@ -22,10 +22,6 @@ func init() {
 	}
 }
 
-func detached(state string) *serverless.LocalOrchestrator {
-	return &serverless.LocalOrchestrator{Detached: true, LogDir: filepath.Join(state, "logs")}
-}
-
 const pidFileEnv = "SERVERLESS_TEST_PIDFILE"
 
 // runUntilKilled deploys a service whose only job is local, says so, and stays.

@@ -1,4 +1,4 @@
-//go:build unix
+//go:build linux || darwin
 
 package serverless_test
 
@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -46,6 +45,10 @@ trap 'echo stopped >>"$FACTS"; exit' TERM
 echo "runner $$ [$*]" >>"$FACTS"
 while :; do sleep 0.02; done
 `
+
+func detached(state string) *serverless.LocalOrchestrator {
+	return &serverless.LocalOrchestrator{Detached: true, LogDir: filepath.Join(state, "logs")}
+}
 
 func writeScript(t testing.TB, text string) string {
 	t.Helper()
@@ -187,11 +190,7 @@ while :; do sleep 0.02; done
 
 // The file is replaced, and then removed, after the deployment. What is started again, and what answers calls, is what was deployed.
 func TestWhatIsStartedAgainIsWhatWasDeployed(t *testing.T) {
-	orcs := map[string]*serverless.LocalOrchestrator{"attached": {}, "detached": detached(t.TempDir())}
-	if runtime.GOOS != "linux" && runtime.GOOS != "darwin" {
-		delete(orcs, "detached")
-	}
-	for name, orc := range orcs {
+	for name, orc := range map[string]*serverless.LocalOrchestrator{"attached": {}, "detached": detached(t.TempDir())} {
 		t.Run(name, func(t *testing.T) {
 			facts := filepath.Join(t.TempDir(), "facts")
 			s := serverless.ServiceSpec{Name: "svc", BlueprintID: 1, BinaryPath: writeScript(t, versionScript(1)), Args: []string{"run"}, Env: map[string]string{"FACTS": facts}}
@@ -231,13 +230,13 @@ func TestWhatIsStartedAgainIsWhatWasDeployed(t *testing.T) {
 	}
 }
 
-// replacing replaces a file just before it starts a runner.
-type replacing struct {
+// swapping replaces a file just before it starts a runner.
+type swapping struct {
 	*serverless.LocalOrchestrator
 	replace func() error
 }
 
-func (r replacing) Start(ctx context.Context, spec serverless.RunnerSpec) (serverless.Runner, error) {
+func (r swapping) Start(ctx context.Context, spec serverless.RunnerSpec) (serverless.Runner, error) {
 	if err := r.replace(); err != nil {
 		return nil, err
 	}
@@ -257,7 +256,7 @@ func TestAFileThatIsReplacedBeforeTheStartIsRefused(t *testing.T) {
 			s := serverless.ServiceSpec{Name: "svc", BlueprintID: 1, BinaryPath: writeScript(t, versionScript(1)), Args: []string{"run"}, Env: map[string]string{"FACTS": facts}}
 			svc, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(tt.enable, false)), serverless.WithMetadata(metadata("fs")),
 				serverless.WithExecutor(faastest.NewMemory().Executor("svc")), serverless.WithStateDir(t.TempDir()),
-				serverless.WithOrchestrator(replacing{tt.orc, func() error { return os.WriteFile(s.BinaryPath, []byte(versionScript(2)), 0o755) }}))
+				serverless.WithOrchestrator(swapping{tt.orc, func() error { return os.WriteFile(s.BinaryPath, []byte(versionScript(2)), 0o755) }}))
 			if svc != nil {
 				t.Cleanup(func() { _ = svc.Undeploy(context.Background()) })
 			}
