@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
@@ -215,4 +216,71 @@ type otherOrchestrator struct{}
 
 func (otherOrchestrator) Start(context.Context, serverless.RunnerSpec) (serverless.Runner, error) {
 	return nil, errors.New("it must not be asked")
+}
+
+// strayScript is a runner, and a job binary, that leave something behind. STRAY starts with a file name the script that stays.
+const strayScript = `#!/bin/sh
+cat >"$DIR/stray" <<'END'
+trap '' TERM HUP INT
+echo $$ >"$1.new"
+mv "$1.new" "$1"
+while :; do sleep 0.02; done
+END
+if [ $# -eq 0 ]; then
+	cat >/dev/null
+	set -- "$DIR/of-a-job"
+	STRAY
+	while [ ! -e "$1" ]; do sleep 0.01; done
+	echo '{"result":[7]}'
+	exit
+fi
+set -- "$DIR/of-the-runner"
+STRAY
+while :; do sleep 0.02; done
+`
+
+func TestNothingIsLeftOfWhatARunnerHasStarted(t *testing.T) {
+	for name, stray := range map[string]string{
+		"another session":           `setsid sh "$DIR/stray" "$1" &`,
+		"nobody's child":            `(setsid sh "$DIR/stray" "$1" </dev/null >/dev/null 2>&1 &)`,
+		"with its output":           `(setsid sh "$DIR/stray" "$1" &)`,
+		"without its environment":   `(env -i PATH="$PATH" setsid sh "$DIR/stray" "$1" </dev/null >/dev/null 2>&1 &)`,
+		"twice over":                `(setsid sh -c '(env -i PATH="$PATH" setsid sh "$0" "$1" &)' "$DIR/stray" "$1" </dev/null >/dev/null 2>&1 &)`,
+		"with another mark in it":   `(BLUEPRINT_RUNNER_ID=none BLUEPRINT_JOB_PROCESS= TMPDIR=/ setsid sh "$DIR/stray" "$1" &)`,
+		"the runner itself has one": `[ -n "$LEADS" ] || [ "${1%of-a-job}" != "$1" ] && (setsid sh "$DIR/stray" "$1" &) || LEADS=1 exec setsid "$0" again`,
+	} {
+		for kind, end := range map[string]func(*serverless.Service) error{
+			"attached": func(svc *serverless.Service) error { return svc.Undeploy(context.Background()) },
+			"closed":   func(svc *serverless.Service) error { return svc.Close(context.Background()) },
+			"detached": func(svc *serverless.Service) error { return svc.Undeploy(context.Background()) },
+		} {
+			t.Run(name+", "+kind, func(t *testing.T) {
+				t.Parallel()
+				dir := t.TempDir()
+				s, _ := runnerSpec(t, strings.ReplaceAll(strayScript, "STRAY", stray))
+				s.Env["DIR"] = dir
+				orc := &serverless.LocalOrchestrator{StopTimeout: 100 * time.Millisecond}
+				if kind == "detached" {
+					orc.Detached, orc.LogDir = true, t.TempDir()
+				}
+				svc := deployBeside(t, s, "fs", serverless.WithOrchestrator(orc))
+				strays := []string{runnerPID(t, filepath.Join(dir, "of-the-runner"))}
+				if result, err := svc.Invoke(t.Context(), 1, nil); err != nil || string(result.Output) != "\a" {
+					t.Errorf("a local job: %v, %v", result, err)
+				}
+				strays = append(strays, runnerPID(t, filepath.Join(dir, "of-a-job")))
+				if !runs(strays[0]) {
+					t.Errorf("process %s does not run", strays[0])
+				}
+				if err := end(svc); err != nil {
+					t.Error(err)
+				}
+				for i, pid := range strays {
+					if runs(pid) {
+						t.Errorf("process %s is left, of %s", pid, []string{"the runner", "a job"}[i])
+					}
+				}
+			})
+		}
+	}
 }
