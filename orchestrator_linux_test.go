@@ -40,8 +40,8 @@ func runUntilKilled(orc serverless.Orchestrator) error {
 	return nil
 }
 
-// deployElsewhere deploys in another process, which it kills once the runner is up. It returns the runner's process id.
-func deployElsewhere(t *testing.T, role string, spec serverless.ServiceSpec, state, pidFile string) string {
+// deployElsewhere deploys in another process, which it kills once the runner is up and before has been called. It returns the runner's process id.
+func deployElsewhere(t *testing.T, role string, spec serverless.ServiceSpec, state, pidFile string, before ...func()) string {
 	t.Helper()
 	o, err := startOther(t, role, stateEnv+"="+state, binaryEnv+"="+spec.BinaryPath, pidFileEnv+"="+pidFile)
 	if err != nil {
@@ -51,6 +51,9 @@ func deployElsewhere(t *testing.T, role string, spec serverless.ServiceSpec, sta
 		t.Fatalf("%q: %v: %s", line, o.cmd.Wait(), o.stderr.String())
 	}
 	id := runnerPID(t, pidFile)
+	for _, f := range before {
+		f()
+	}
 	if err := o.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -82,6 +85,15 @@ func TestARunnerIsGoneWhenTheDeployingProcessIsKilled(t *testing.T) {
 	s, pidFile := runnerSpec(t, runnerScript)
 	pid := deployElsewhere(t, "runner", s, t.TempDir(), pidFile)
 	await(t, "it is gone", func() bool { return !runs(pid) })
+}
+
+// What it has started in a session of its own, without its environment, is gone too.
+func TestWhatARunnerHasStartedIsGoneWhenTheDeployingProcessIsKilled(t *testing.T) {
+	s, pidFile := runnerSpec(t, strings.Replace(runnerScript, "while :;", `(env -i PATH="$PATH" setsid sh -c 'echo $$ >"$0"; while :; do sleep 0.02; done' "$PIDFILE.stray" </dev/null >/dev/null 2>&1 &)
+while :;`, 1))
+	pid := deployElsewhere(t, "runner", s, t.TempDir(), pidFile, func() { runnerPID(t, pidFile+".stray") })
+	stray := runnerPID(t, pidFile+".stray")
+	await(t, "both are gone", func() bool { return !runs(pid) && !runs(stray) })
 }
 
 func TestARunnerIsGoneAfterUndeployAndAfterAFailure(t *testing.T) {

@@ -94,6 +94,7 @@ func (o *LocalOrchestrator) Start(ctx context.Context, spec RunnerSpec) (_ Runne
 		defer cancel()
 		return r.Stop(stopCtx)
 	}
+	r.host.Mark(r.mark)
 	cfg := o.config(spec)
 	cfg.Host, cfg.Started = r.host, func(pid int) { _ = r.mark.Put(pid) } // the environment alone is a mark too
 	if err := o.openLog(spec, &cfg, r); err != nil {

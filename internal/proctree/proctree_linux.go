@@ -23,6 +23,9 @@ func (m Mark) limit() uint64 {
 	return 1<<61 | binary.LittleEndian.Uint64(sum[:])>>3
 }
 
+// Limit returns the mark as it stands in the file limits of a process in /proc.
+func (m Mark) Limit() string { return strconv.FormatUint(m.limit(), 10) }
+
 // Put marks a process beyond its environment. It is to be called as soon as the process has been started: what that has started before has the environment
 // alone. A hard limit that somebody has set is left alone.
 func (m Mark) Put(pid int) error {
@@ -53,7 +56,7 @@ func (m Mark) find() (found []process) {
 		return nil
 	}
 	env := []byte("\x00" + m.Env() + "\x00")
-	limit := []byte(" " + strconv.FormatUint(m.limit(), 10) + " ")
+	limit := []byte(" " + m.Limit() + " ")
 	entries, _ := os.ReadDir("/proc") // what can be read of it will do
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())

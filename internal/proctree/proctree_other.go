@@ -7,6 +7,9 @@ import "context"
 // Supported says whether this system tells which processes carry a mark.
 const Supported = false
 
+// Limit returns nothing.
+func (m Mark) Limit() string { return "" }
+
 // Put does nothing.
 func (m Mark) Put(int) error { return ErrUnsupported }
 

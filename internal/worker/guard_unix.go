@@ -20,6 +20,7 @@ type guard struct {
 
 	mu     sync.Mutex
 	groups map[int]bool
+	limits []string // see mark
 	input  *os.File
 	proc   *os.Process
 	failed bool
@@ -28,18 +29,32 @@ type guard struct {
 
 const guardScript = `trap '' HUP INT QUIT TERM
 groups=' '
-everything= left= mark=
+everything= left= mark= limits=
 while read -r op id; do
 	case $op in
 	+) groups="$groups$id " ;;
 	k) everything=$id ;;
 	m) mark=$id ;;
+	l) limits="$limits $id" ;;
+	n) limits= ;;
 	d) left="$left$id
 " ;;
 	-) case $groups in *" $id "*) groups="${groups%%" $id "*} ${groups#*" $id "}" ;; esac ;;
 	esac
 done
 for id in $groups; do kill -KILL -"$id"; done 2>/dev/null
+for limit in $limits; do
+	try=0
+	while [ $try -lt 20 ]; do
+		marked=$(grep -ls " $limit " /proc/[0-9]*/limits)
+		[ -n "$marked" ] || break
+		for id in $marked; do
+			id=${id#/proc/}
+			kill -KILL "${id%/limits}"
+		done
+		try=$((try + 1))
+	done
+done 2>/dev/null
 {
 [ -z "$everything" ] || echo 1 >"$everything"
 try=0
@@ -88,6 +103,9 @@ func (g *guard) ready() {
 		g.tell("+", pid)
 	}
 	_, _ = input.WriteString("m " + g.host.token + ".\n")
+	for _, limit := range g.limits {
+		_, _ = input.WriteString("l " + limit + "\n")
+	}
 	kill, remove := g.host.cgroups.Left()
 	for _, name := range kill {
 		_, _ = input.WriteString("k " + name + "\n")
@@ -107,6 +125,16 @@ func (g *guard) add(pid int) {
 	g.groups[pid] = true
 	if !g.tell("+", pid) { // somebody killed the guard
 		g.stop()
+	}
+}
+
+// mark has everything killed too that has a resource limit of this number, see proctree.Mark.
+func (g *guard) mark(limit string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.limits = append(g.limits, limit)
+	if g.input != nil {
+		_, _ = g.input.WriteString("l " + limit + "\n")
 	}
 }
 
@@ -162,6 +190,9 @@ func (g *guard) close() {
 	g.closed = true
 	if g.input != nil {
 		_, _ = g.input.WriteString("m \n") // the pools have looked for what carries it
+		if len(g.limits) > 0 {
+			_, _ = g.input.WriteString("n -\n") // whoever gave the marks has looked for what carries them
+		}
 	}
 	g.stop()
 }

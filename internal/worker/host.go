@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/internal/cgroup"
+	"github.com/tangle-network/blueprint-serverless/internal/proctree"
 )
 
 // Host starts processes and watches over their memory. All of them die with the program: at once on Linux, by the kernel's parent-death
@@ -69,6 +70,13 @@ func NewConfinedHost(c HostConfig) *Host {
 		h.wg.Go(h.guard.ready) // there is something to be removed already
 	}
 	return h
+}
+
+// Mark has everything that carries the mark killed when this program is, as Config.Started puts it on the processes.
+func (h *Host) Mark(m proctree.Mark) {
+	if proctree.Supported {
+		h.guard.mark(m.Limit())
+	}
 }
 
 // Support says which limits the host's control groups hold.
