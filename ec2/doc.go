@@ -12,8 +12,8 @@
 // written into the ledger before anything is made, so that a machine that a crashed program launched is found and kept, or terminated.
 //
 // There is no channel to the machine: no port is opened on it. It is up once EC2 says that it runs, and its health is EC2's word; whether the binary
-// keeps running on it is seen in the machine's journal only. For the same reason it can run no local jobs for a caller, and a service that has some is
-// refused.
+// keeps running on it is seen in the machine's journal only. For the same reason no caller can invoke local jobs: a service that has some is deployed, with a
+// warning, and runs those that come to it from the chain.
 //
 // # What it needs
 //

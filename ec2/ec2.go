@@ -217,8 +217,6 @@ func (o *Orchestrator) check(spec serverless.RunnerSpec) (string, error) {
 		return faas.Errorf(code, opStart, "", format, args...)
 	}
 	switch {
-	case len(spec.LocalJobs) > 0:
-		return "", bad(faas.ErrUnsupported, "jobs %v do not run on FaaS, and nothing leads to a runner on EC2 that could run them: use a LocalOrchestrator, or make them fit the provider", spec.LocalJobs)
 	case spec.Record == nil:
 		return "", bad(faas.ErrInvalidArgument, "nobody records where the runner is")
 	case spec.Binary == nil:

@@ -42,7 +42,10 @@ type runner struct {
 	mayExist bool // a launch was sent, and not refused
 }
 
-var _ serverless.Survivor = (*runner)(nil)
+var (
+	_ serverless.Survivor    = (*runner)(nil)
+	_ serverless.Uninvokable = (*runner)(nil)
+)
 
 // Ref returns what finds the runner again.
 func (r *runner) Ref() serverless.RunnerRef {
@@ -226,9 +229,15 @@ func after(lead, text string) string {
 	return lead + text
 }
 
+// noChannel is why no job can be invoked.
+const noChannel = "nothing leads to a runner on EC2, which runs the jobs that come to it from the chain; a LocalOrchestrator can have them invoked"
+
+// CannotInvoke says why Invoke refuses.
+func (r *runner) CannotInvoke() string { return noChannel }
+
 // Invoke refuses: nothing leads to the machine.
 func (r *runner) Invoke(_ context.Context, jobID uint32, _ []byte) (*faas.Result, error) {
-	err := faas.JobErrorf(faas.ErrUnsupported, "invoke", "", jobID, "the job is not on FaaS, and nothing leads to a runner on EC2 that could run it: use a LocalOrchestrator")
+	err := faas.JobErrorf(faas.ErrUnsupported, "invoke", "", jobID, "the job is not on FaaS, and cannot be invoked beside it: %s", noChannel)
 	err.NotRun = true
 	return nil, err
 }
