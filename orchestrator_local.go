@@ -280,8 +280,20 @@ const killTimeout = 5 * time.Second
 
 // Stop ends the processes and all that they have started. Calls that run have as long as the runner has to stop; those that are cut off then are no error of Stop.
 func (r *localRunner) Stop(ctx context.Context) error {
+	killing, cancelKilling := context.WithTimeout(context.WithoutCancel(ctx), r.stopTimeout+killTimeout)
+	defer cancelKilling()
 	ctx, cancel := context.WithTimeout(ctx, r.stopTimeout)
 	defer cancel()
+	// What has left the processes' groups may hold their output open, which they are waited for with.
+	var force sync.WaitGroup
+	closed := make(chan struct{})
+	force.Go(func() {
+		select {
+		case <-ctx.Done():
+			_ = r.mark.Kill(killing) // it is looked again below
+		case <-closed:
+		}
+	})
 	var errs []error
 	if r.resident != nil {
 		errs = append(errs, r.resident.Close(ctx))
@@ -291,9 +303,9 @@ func (r *localRunner) Stop(ctx context.Context) error {
 			r.logger.Warn("the runner was stopped while it ran jobs", "service", r.service, "reason", err)
 		}
 	}
-	killed, cancelKilled := context.WithTimeout(context.WithoutCancel(ctx), killTimeout)
-	defer cancelKilled()
-	errs = append(errs, r.mark.Kill(killed))
+	close(closed)
+	force.Wait()
+	errs = append(errs, r.mark.Kill(killing))
 	r.host.Close()
 	r.lines.Close()
 	if r.logFile != nil {
