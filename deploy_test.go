@@ -226,7 +226,7 @@ func TestEverythingThatCanBeRefusedIsRefusedBeforeTheFirstCall(t *testing.T) {
 	}{
 		{"no name", func(s *serverless.ServiceSpec, _ *serverless.ServerlessConfig, _ *[]uint32) { s.Name = "" }, "Name is empty", faas.ErrInvalidArgument},
 		{"no binary", func(s *serverless.ServiceSpec, _ *serverless.ServerlessConfig, _ *[]uint32) { s.BinaryPath = "" }, "BinaryPath is empty", faas.ErrInvalidArgument},
-		{"missing binary", func(s *serverless.ServiceSpec, _ *serverless.ServerlessConfig, _ *[]uint32) { s.BinaryPath += "x" }, "no such file", faas.ErrInvalidArgument},
+		{"missing binary", func(s *serverless.ServiceSpec, _ *serverless.ServerlessConfig, _ *[]uint32) { s.BinaryPath += "x" }, "no such file", faas.ErrNotFound},
 		{"bad environment name", func(s *serverless.ServiceSpec, _ *serverless.ServerlessConfig, _ *[]uint32) {
 			s.Env = map[string]string{"A=B": canary}
 		}, `"A=B"`, faas.ErrInvalidArgument},
