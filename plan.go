@@ -131,7 +131,7 @@ func NewPlan(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (_ *Pl
 	}
 	if o.callsPerMonth > 0 {
 		cost, err := EstimateCost(d.meta, cfg.Provider.Provider, CostInput{
-			CallsPerMonth: o.callsPerMonth, DefaultMemoryMB: cfg.DefaultMemoryMB, KeepWarm: cfg.KeepWarm, Arch: p.binary.Arch, Prices: o.prices,
+			CallsPerMonth: o.callsPerMonth, Overrides: cfg.Overrides, DefaultMemoryMB: cfg.DefaultMemoryMB, KeepWarm: cfg.KeepWarm, Arch: p.binary.Arch, Prices: o.prices,
 		})
 		if err != nil {
 			plan.Warnings = append(plan.Warnings, "there is no estimate of the cost: "+err.Error())

@@ -82,7 +82,7 @@ func (w *warm) awaitRunner() (frame.Header, error) {
 	}
 	w.pool.goesApart()
 	if err == nil {
-		readLines(io.MultiReader(bytes.NewReader(head), w.out), w.pid, w.pool.cfg.Log, nil)
+		(&lineReader{pid: w.pid, log: w.pool.cfg.Log}).readLines(io.MultiReader(bytes.NewReader(head), w.out))
 	}
 	<-w.exited // it may have closed its output, or have it elsewhere, and go on
 	return frame.Header{}, io.EOF
