@@ -31,7 +31,8 @@ type ServerlessSettings struct {
 	FallbackToVM       bool             `json:"fallback_to_vm"`       // run the jobs traditionally where serverless fails
 	// MaxConcurrency limits the invocations of one function at a time; 0 leaves it to the provider.
 	MaxConcurrency uint32 `json:"max_concurrency,omitempty"`
-	// KeepWarm is how many instances of each function the provider keeps ready, which most bill while idle; 0 for none.
+	// KeepWarm is how many instances of each function the provider keeps ready, which most bill
+	// while idle; 0 for none.
 	KeepWarm uint32 `json:"keep_warm,omitempty"`
 	// Jobs are settings of single jobs, by their ids.
 	Jobs map[uint32]JobSettings `json:"jobs,omitempty"`
@@ -39,10 +40,11 @@ type ServerlessSettings struct {
 	ProviderConfig map[string]string `json:"provider_config,omitempty"`
 }
 
-// JobSettings are what the policy says of one job, in place of what it says of all. A member that is 0 or nil says nothing.
+// JobSettings are what the policy says of one job, in place of what it says of all. A member that
+// is 0 or nil says nothing.
 //
-// As with the settings for all jobs, a function never has less memory or time than the analysis of its job's profile asks
-// for: where the policy says less, the analysis counts, and a plan warns of it.
+// As with the settings for all jobs, a function never has less memory or time than the analysis of
+// its job's profile asks for: if the policy says less, the analysis counts, and a plan warns of it.
 type JobSettings struct {
 	MemoryMB       uint32  `json:"memory_mb,omitempty"`       // in MiB, in place of default_memory_mb
 	TimeoutSecs    uint32  `json:"timeout_secs,omitempty"`    // in seconds, in place of default_timeout_secs
@@ -108,11 +110,13 @@ type ServerlessConfig struct {
 	DefaultTimeoutSecs uint32      // in seconds; 0 is that of DefaultPolicy
 	// MaxConcurrency limits the invocations of one function at a time; 0 leaves it to the provider.
 	MaxConcurrency uint32
-	// KeepWarm is how many instances of each function the provider keeps ready, which most bill while idle; 0 for none.
+	// KeepWarm is how many instances of each function the provider keeps ready, which most bill
+	// while idle; 0 for none.
 	KeepWarm uint32
 	// Overrides take the place of the four settings above for single jobs.
 	Overrides map[uint32]JobSettings
-	// Jobs are what single jobs need at least, typically as Analyze found. It counts where it is more than the settings say.
+	// Jobs are what single jobs need at least, typically as Analyze found. It counts if it is more
+	// than the settings say.
 	Jobs map[uint32]JobNeeds
 }
 

@@ -13,7 +13,8 @@ import (
 var (
 	policyNames     = []string{"serverless"}
 	serverlessNames = []string{
-		"enable", "provider", "default_memory_mb", "default_timeout_secs", "fallback_to_vm", "max_concurrency", "keep_warm", "jobs", "provider_config",
+		"enable", "provider", "default_memory_mb", "default_timeout_secs", "fallback_to_vm", "max_concurrency", "keep_warm",
+		"jobs", "provider_config",
 	}
 	jobNames      = []string{"memory_mb", "timeout_secs", "max_concurrency", "keep_warm"}
 	providerNames = []string{"type", "region", "project_id", "subscription_id", "endpoint"}
@@ -186,7 +187,8 @@ func (d *settingsDecoder) job(v *document.Value, path []string) (job JobSettings
 	}
 	for _, m := range v.Members {
 		if !slices.Contains(jobNames, m.Name) {
-			d.fail(m.NameStart, append(slices.Clip(path), m.Name), "unknown name: settings of a job are %s", strings.Join(jobNames, ", "))
+			known := strings.Join(jobNames, ", ")
+			d.fail(m.NameStart, append(slices.Clip(path), m.Name), "unknown name: settings of a job are %s", known)
 		}
 	}
 	for _, least := range []struct {

@@ -18,7 +18,10 @@ type jobMember struct {
 
 // members lists what is set, in the order in which it is written.
 func (j JobSettings) members() []jobMember {
-	members := []jobMember{{"memory_mb", &j.MemoryMB}, {"timeout_secs", &j.TimeoutSecs}, {"max_concurrency", j.MaxConcurrency}, {"keep_warm", j.KeepWarm}}
+	members := []jobMember{
+		{"memory_mb", &j.MemoryMB}, {"timeout_secs", &j.TimeoutSecs},
+		{"max_concurrency", j.MaxConcurrency}, {"keep_warm", j.KeepWarm},
+	}
 	for i := range 2 {
 		if *members[i].value == 0 {
 			members[i].value = nil
@@ -44,7 +47,8 @@ func (j JobSettings) equal(other JobSettings) bool {
 	})
 }
 
-// normalJobs returns a copy that shares no memory, without jobs that have no settings; nil if none is left.
+// normalJobs returns a copy that shares no memory, without jobs that have no settings; nil if none
+// is left.
 func normalJobs(jobs map[uint32]JobSettings) map[uint32]JobSettings {
 	var kept map[uint32]JobSettings
 	for id, j := range jobs {
@@ -65,13 +69,14 @@ func normalJobs(jobs map[uint32]JobSettings) map[uint32]JobSettings {
 	return kept
 }
 
-// function is a job's function as its settings and its needs ask for it: not rounded to a size that is sold, and without
-// an environment.
+// function is a job's function as its settings and its needs ask for it: not rounded to a size that
+// is sold, and without an environment.
 func (c ServerlessConfig) function(id uint32) faas.Function {
 	defaults, own, needs := DefaultPolicy().Serverless, c.Overrides[id], c.Jobs[id]
 	timeout := cmp.Or(c.DefaultTimeoutSecs, defaults.DefaultTimeoutSecs)
 	if reply := faas.ProviderReplyLimit(c.Provider.Provider); reply > 0 && timeout == defaults.DefaultTimeoutSecs {
-		timeout = min(timeout, reply) // the default is nobody's wish; a longer timeout that is one gets the provider's own answer
+		// The default is nobody's wish; a longer timeout that is one gets the provider's own answer.
+		timeout = min(timeout, reply)
 	}
 	return faas.Function{
 		JobID:          id,
@@ -82,9 +87,9 @@ func (c ServerlessConfig) function(id uint32) faas.Function {
 	}
 }
 
-// settingsWarnings says where jobs get something else than the policy says: more memory or time, because their profiles
-// ask for it, and nothing at all if they do not run on FaaS. A default that nobody has changed is no wish, and worth no
-// warning.
+// settingsWarnings says where jobs get something else than the policy says: more memory or time,
+// because their profiles ask for it, and nothing at all if they do not run on FaaS. A default that
+// nobody has changed is no wish, and worth no warning.
 func settingsWarnings(cfg ServerlessConfig, strategy Strategy) []string {
 	var warnings []string
 	defaults := DefaultPolicy().Serverless
@@ -92,8 +97,8 @@ func settingsWarnings(cfg ServerlessConfig, strategy Strategy) []string {
 		own, needs := cfg.Overrides[id], cfg.Jobs[id]
 		compare := func(what, unit string, own, all, nobodys, asked uint32) {
 			if said := cmp.Or(own, all, nobodys); asked > said && (own > 0 || said != nobodys) {
-				warnings = append(warnings, fmt.Sprintf("job %d gets a %s of %d %s in place of the policy's %d %s, because its profile asks for it",
-					id, what, asked, unit, said, unit))
+				const text = "job %d gets a %s of %d %s in place of the policy's %d %s, because its profile asks for it"
+				warnings = append(warnings, fmt.Sprintf(text, id, what, asked, unit, said, unit))
 			}
 		}
 		compare("memory", "MB", own.MemoryMB, cfg.DefaultMemoryMB, defaults.DefaultMemoryMB, needs.MemoryMB)
@@ -103,7 +108,8 @@ func settingsWarnings(cfg ServerlessConfig, strategy Strategy) []string {
 		switch {
 		case slices.Contains(strategy.FaaSJobs, id):
 		case slices.Contains(strategy.LocalJobs, id):
-			warnings = append(warnings, fmt.Sprintf("the policy's settings of job %d do nothing, because it does not run on FaaS", id))
+			const text = "the policy's settings of job %d do nothing, because it does not run on FaaS"
+			warnings = append(warnings, fmt.Sprintf(text, id))
 		default:
 			warnings = append(warnings, fmt.Sprintf("the policy has settings of job %d, which the blueprint does not have", id))
 		}

@@ -10,8 +10,8 @@ import (
 	"io"
 )
 
-// The most that is read of an ELF file's names: a path of Linux has at most so many bytes, and programs need a few
-// hundred libraries at most.
+// The most that is read of an ELF file's names: a path of Linux has at most so many bytes, and
+// programs need a few hundred libraries at most.
 const (
 	maxELFName      = 4096
 	maxELFLibraries = 1024
@@ -24,10 +24,12 @@ type elfFile struct {
 	libraries   []string // that it needs
 }
 
-// readELF reads the headers of an ELF file of so many bytes, and the names that they lead to, in constant memory.
+// readELF reads the headers of an ELF file of so many bytes, and the names that they lead to, in
+// constant memory.
 //
-// debug/elf is for files that are trusted: it unpacks compressed sections, and copies a name once for each header that
-// points at it, so that a file of 2 kB can take gigabytes. What the loader of a system reads is never compressed.
+// debug/elf is for files that are trusted: it unpacks compressed sections, and copies a name once
+// for each header that points at it, so that a file of 2 kB can take gigabytes. What the loader of
+// a system reads is never compressed.
 func readELF(r io.ReaderAt, size int64) (*elfFile, error) {
 	e := &elfReader{r: r, size: uint64(size)}
 	ident, err := e.at(0, elf.EI_NIDENT)
@@ -35,8 +37,8 @@ func readELF(r io.ReaderAt, size int64) (*elfFile, error) {
 		return nil, err
 	}
 	f := &elfFile{FileHeader: elf.FileHeader{
-		Class: elf.Class(ident[elf.EI_CLASS]), Data: elf.Data(ident[elf.EI_DATA]), Version: elf.Version(ident[elf.EI_VERSION]),
-		OSABI: elf.OSABI(ident[elf.EI_OSABI]), ABIVersion: ident[elf.EI_ABIVERSION],
+		Class: elf.Class(ident[elf.EI_CLASS]), Data: elf.Data(ident[elf.EI_DATA]),
+		Version: elf.Version(ident[elf.EI_VERSION]), OSABI: elf.OSABI(ident[elf.EI_OSABI]), ABIVersion: ident[elf.EI_ABIVERSION],
 	}}
 	switch f.Data {
 	case elf.ELFDATA2LSB:
@@ -130,7 +132,8 @@ func (e *elfReader) header(f *elfFile) (programs, sections elfTable, err error) 
 			return programs, sections, errors.New("it has no sections where it says that they are")
 		}
 	}
-	return programs, sections, errors.Join(e.fits("program", programs, e.pick(32, 56)), e.fits("section", sections, e.pick(40, 64)))
+	err = errors.Join(e.fits("program", programs, e.pick(32, 56)), e.fits("section", sections, e.pick(40, 64)))
+	return programs, sections, err
 }
 
 // fits checks that a table is within the file, and its headers long enough.
@@ -146,7 +149,8 @@ func (e *elfReader) fits(what string, t elfTable, least int) error {
 	return nil
 }
 
-// each calls f for every header of a table, until it returns false. The bytes are gone with the next call.
+// each calls f for every header of a table, until it returns false. The bytes are gone with the
+// next call.
 func (e *elfReader) each(t elfTable, f func(header []byte) bool) error {
 	b := make([]byte, t.each)
 	r := bufio.NewReader(io.NewSectionReader(e.r, int64(t.at), int64(t.count*t.each)))

@@ -21,8 +21,8 @@ const (
 // maxDepth bounds the nesting of a document, so that a hostile one cannot exhaust the stack.
 const maxDepth = 100
 
-// maxTOML bounds how many keys and values a TOML document has: its decoder looks each key up in a list of those before
-// it. Policies have a few dozen.
+// maxTOML bounds how many keys and values a TOML document has: its decoder looks each key up in a
+// list of those before it. Policies have a few dozen.
 const maxTOML = 4096
 
 // Document is a parsed document. It is immutable.

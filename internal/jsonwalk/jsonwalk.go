@@ -85,12 +85,13 @@ func ValueEnd(data []byte) int {
 	return len(data)
 }
 
-// stringEnd returns where the quote stands that ends the string that begins at i, or the length of data if none does.
+// stringEnd returns where the quote stands that ends the string that begins at i, or the length of
+// data if none does.
 func stringEnd(data []byte, i int) int { return stringEndBy(bytes.IndexByte, data, i) }
 
-// stringEndBy looks for quotes and backslashes with index, which is bytes.IndexByte but for tests that count what it
-// looks at: strings may be millions of bytes long. A quote that was found stays found while the backslashes before it
-// are passed, so that no byte is looked at more than twice.
+// stringEndBy looks for quotes and backslashes with index, which is bytes.IndexByte but for tests
+// that count what it looks at: strings may be millions of bytes long. A quote that was found stays
+// found while the backslashes before it are passed, so that no byte is looked at more than twice.
 func stringEndBy(index func([]byte, byte) int, data []byte, i int) int {
 	for i++; i < len(data); {
 		quote := index(data[i:], '"')

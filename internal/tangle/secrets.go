@@ -11,15 +11,16 @@ import (
 	"unicode/utf8"
 )
 
-// shortestSecret is how long a secret has to be, in bytes, to be taken out of foreign texts: shorter ones are
-// parts of words.
+// shortestSecret is how long a secret has to be, in bytes, to be taken out of foreign texts:
+// shorter ones are parts of words.
 const shortestSecret = 4
 
-// longSegment is how long a part of a path has to be to pass for a key, which hosted nodes carry there.
+// longSegment is how long a part of a path has to be to pass for a key, which hosted nodes carry
+// there.
 const longSegment = 16
 
-// secrets returns what must not be printed of a URL, in the forms in which it is sent: user and password in the
-// header Authorization, keys in the path and the query.
+// secrets returns what must not be printed of a URL, in the forms in which it is sent: user and
+// password in the header Authorization, keys in the path and the query.
 func secrets(u *url.URL) []string {
 	var found []string
 	if u.User != nil {
@@ -27,8 +28,9 @@ func secrets(u *url.URL) []string {
 		password, _ := u.User.Password()
 		found = append(found, name, password, u.User.String())
 		credentials := []byte(name + ":" + password)
-		for _, encoding := range []*base64.Encoding{base64.StdEncoding, base64.RawStdEncoding, base64.URLEncoding, base64.RawURLEncoding} {
-			found = append(found, encoding.EncodeToString(credentials))
+		for _, encoding := range []*base64.Encoding{base64.StdEncoding, base64.URLEncoding} {
+			text := encoding.EncodeToString(credentials)
+			found = append(found, text, strings.TrimRight(text, "="))
 		}
 	}
 	for _, path := range []string{u.Path, u.EscapedPath()} {
@@ -48,16 +50,17 @@ func secrets(u *url.URL) []string {
 	return found
 }
 
-// hider returns a replacer that takes secrets out of a text, plain or as they are written in URLs and in JSON. The
-// longest come first: of a secret of which another one is a part, the rest would still be readable.
+// hider returns a replacer that takes secrets out of a text, plain or as they are written in URLs
+// and in JSON. The longest come first: of a secret of which another one is a part, the rest would
+// still be readable.
 func hider(secrets []string) *strings.Replacer {
 	var forms []string
 	for _, secret := range secrets {
 		if len(secret) < shortestSecret {
 			continue
 		}
-		escaped := []string{secret, url.QueryEscape(secret), url.PathEscape(secret), strings.TrimSuffix(url.UserPassword(secret, "").String(), ":")}
-		for _, text := range escaped {
+		user := strings.TrimSuffix(url.UserPassword(secret, "").String(), ":")
+		for _, text := range []string{secret, url.QueryEscape(secret), url.PathEscape(secret), user} {
 			for _, form := range []string{text, lowerEscapes(text)} {
 				forms = append(forms, quoted(form)...)
 			}
@@ -76,8 +79,8 @@ func hider(secrets []string) *strings.Replacer {
 	return strings.NewReplacer(pairs...)
 }
 
-// quoted returns the forms in which a text stands in JSON strings: as it is, and as the encoders of several languages
-// write it.
+// quoted returns the forms in which a text stands in JSON strings: as it is, and as the encoders of
+// several languages write it.
 func quoted(text string) []string {
 	q, err := json.Marshal(text)
 	if err != nil {
@@ -97,7 +100,11 @@ func quoted(text string) []string {
 			fmt.Fprintf(&ascii, `\u%04x\u%04x`, high, low)
 		}
 	}
-	return []string{text, html, plain, strings.ReplaceAll(plain, "/", `\/`), ascii.String(), strings.ReplaceAll(ascii.String(), "/", `\/`)}
+	forms := []string{text, html, plain, ascii.String()}
+	for _, form := range forms[2:] {
+		forms = append(forms, strings.ReplaceAll(form, "/", `\/`)) // as PHP writes it
+	}
+	return forms
 }
 
 // lowerEscapes writes the percent escapes of a URL with lower-case digits.
