@@ -352,3 +352,23 @@ func TestAJobsOwnSettingsReachTheProvider(t *testing.T) {
 		}
 	}
 }
+
+// What a profile asks for is not given in silence in place of what the policy says.
+func TestAPlanTellsWhatItGivesInPlaceOfThePolicys(t *testing.T) {
+	p := newPlanner(t)
+	pol := policy(true, false)
+	pol.Serverless.DefaultTimeoutSecs = 2
+	pol.Serverless.Jobs = map[uint32]serverless.JobSettings{1: {TimeoutSecs: 30}, 2: {MemoryMB: 512}, 7: {KeepWarm: new(uint32(1))}}
+	plan, err := serverless.NewPlan(t.Context(), p.spec, append(p.options(), serverless.WithPolicy(pol))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := strings.Join(plan.Warnings, "\n")
+	for want, times := range map[string]int{
+		"a timeout of 10 s in place of the policy's 2 s": 1, "settings of job 2 do nothing": 1, "job 7, which the blueprint does not have": 1, "job 1 gets": 0,
+	} {
+		if strings.Count(got, want) != times {
+			t.Errorf("%q is not told %d times:\n%s", want, times, got)
+		}
+	}
+}
