@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
 	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
@@ -22,11 +21,18 @@ const expectFrom = 1 << 20
 // put, after all else was checked; an error then says that the function is gone. On an invoke-only platform nothing is changed: the function must answer.
 //
 // The protocol knows no instances that are kept warm: KeepWarm warms as many once, where the platform can.
-func (e *Executor) Converge(ctx context.Context, u faas.Unit, _ *faas.State, report func(faas.Progress)) (faas.State, error) {
+func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State, report func(faas.Progress)) (faas.State, error) {
 	d, err := e.newDeployment(u)
 	if err != nil {
 		return faas.State{}, err
 	}
+	s, err := d.run(ctx, report)
+	s.Existed = prior == nil && d.found
+	return s, err
+}
+
+func (d *deployment) run(ctx context.Context, report func(faas.Progress)) (faas.State, error) {
+	e, u := d.e, d.u
 	if e.invokeOnly() {
 		s, err := e.probe(ctx, d.request(), u.ID)
 		if err == nil && s.Status != faas.StatusReady {
@@ -37,6 +43,7 @@ func (e *Executor) Converge(ctx context.Context, u faas.Unit, _ *faas.State, rep
 	old, err := e.get(ctx, d.request(), u.ID)
 	switch {
 	case err == nil:
+		d.existed()
 		if s := e.state(u.ID, old); s.Current(u) {
 			return s, nil
 		}
@@ -59,11 +66,14 @@ type deployment struct {
 	e *Executor
 	u faas.Unit
 	f faas.Function
-	// redact hides the environment's values, which a platform may repeat in its messages.
-	redact *strings.Replacer
 	// absence is the revision that the platform gives to the function's not being there, "" where it gives none or there is one.
 	absence string
+	// found says that there was a function that this executor had not made.
+	found bool
 }
+
+// existed takes note of a function that is there.
+func (d *deployment) existed() { d.found = d.found || d.e.made.get(d.u.ID).changes == 0 }
 
 func (e *Executor) newDeployment(u faas.Unit) (*deployment, error) {
 	bad := func(code faas.Code, format string, args ...any) error {
@@ -76,7 +86,7 @@ func (e *Executor) newDeployment(u faas.Unit) (*deployment, error) {
 	if id := functionid.Protocol.Of(e.set.service, f.JobID); u.ID != id {
 		return nil, bad(faas.ErrInvalidArgument, "unit %q is not of this service, whose unit for job %d is %q", u.ID, f.JobID, id)
 	}
-	if err := checkFunction(f); err != nil {
+	if err := e.checkFunction(f); err != nil {
 		return nil, err
 	}
 	if !e.invokeOnly() {
@@ -89,11 +99,8 @@ func (e *Executor) newDeployment(u faas.Unit) (*deployment, error) {
 			return nil, bad(faas.ErrTooLarge, "the package of unit %q has %d bytes unpacked, the limit of the protocol is %d", u.ID, u.Package.Unpacked(), maxUnpacked)
 		}
 	}
-	var values []string
-	for _, value := range f.Env.Values() {
-		values = append(values, value)
-	}
-	return &deployment{e: e, u: u, f: f, redact: foreign.Hider(values...)}, nil
+	e.hide(f)
+	return &deployment{e: e, u: u, f: f}, nil
 }
 
 func (d *deployment) request() request { return request{op: "deploy", job: int64(d.f.JobID)} }
@@ -147,9 +154,9 @@ func (d *deployment) put(ctx context.Context, old *function, progress *transfer.
 	if d.absence != "" { // nor may it bring back what was deleted
 		r.header["X-Blueprint-If-Revision"] = []string{headerText(d.absence)}
 	}
-	a, err := d.e.sendSafe(ctx, r)
+	a, err := d.e.change(ctx, d.u.ID, r)
 	if err != nil {
-		return nil, d.hide(err)
+		return nil, err
 	}
 	if a.status != http.StatusConflict {
 		return a, d.check(r, a)
@@ -158,7 +165,7 @@ func (d *deployment) put(ctx context.Context, old *function, progress *transfer.
 		return d.putAgain(ctx, progress)
 	}
 	if old != nil && old.has(featureReplace) { // it could have, and says that it must not
-		return nil, d.hide(d.e.statusError(r, a))
+		return nil, d.e.statusError(r, a)
 	}
 	return d.replace(ctx, r)
 }
@@ -169,6 +176,7 @@ func (d *deployment) putAgain(ctx context.Context, progress *transfer.Progress) 
 	d.absence = ""
 	switch {
 	case err == nil:
+		d.existed()
 		return d.put(ctx, old, progress)
 	case faas.CodeOf(err) != faas.ErrNotFound:
 		return nil, err
@@ -177,12 +185,12 @@ func (d *deployment) putAgain(ctx context.Context, progress *transfer.Progress) 
 	if old != nil {
 		r.header["X-Blueprint-If-Revision"] = []string{headerText(old.Revision)}
 	}
-	a, err := d.e.sendSafe(ctx, r)
+	a, err := d.e.change(ctx, d.u.ID, r)
 	if err != nil {
-		return nil, d.hide(err)
+		return nil, err
 	}
 	if a.status == http.StatusConflict {
-		return nil, d.hide(d.e.statusError(r, a))
+		return nil, d.e.statusError(r, a)
 	}
 	return a, d.check(r, a)
 }
@@ -197,48 +205,63 @@ func (d *deployment) check(r request, a *answer) error {
 		if a.status == http.StatusConflict {
 			err.Code = faas.ErrAlreadyExists
 		}
-		return d.hide(err)
+		return err
 	}
 	d.e.kind.CompareAndSwap(kindUnknown, kindDeploys)
 	return nil
 }
 
-// replaceTries is how often a function that has to be deleted first is put, with waits that double: over about six seconds.
-const replaceTries = 7
-
 // replace deletes the function and puts it again, for a platform that has no other way. While the PUT fails there is no function, so it is tried harder than
-// anything else: also when the platform throttles, and when a function is there again, which an earlier PUT that was interrupted can bring about late.
+// anything else: for a grace after ctx has ended, also when the platform throttles, and when a function is there again, which an earlier PUT that was
+// interrupted can bring about late.
 func (d *deployment) replace(ctx context.Context, r request) (*answer, error) {
-	deleted := false
-	for wait, tries := firstWait, 1; ; wait, tries = 2*wait, tries+1 {
-		a, err := d.replaceOnce(ctx, r, &deleted)
+	lasting, cancel := transfer.Outlast(ctx, 2*grace) // the deletion's answer is awaited for one
+	defer cancel()
+	exists, deleted := true, false
+	for p := newPatience(); ; {
+		if exists {
+			found, err := d.clear(ctx, deleted)
+			if err != nil {
+				return nil, d.gone(err, deleted)
+			}
+			if found {
+				ctx, deleted = lasting, true
+			}
+		}
+		a, err := d.e.change(ctx, d.u.ID, r)
+		if err == nil {
+			err = d.check(r, a)
+		}
 		if err == nil {
 			return a, nil
 		}
-		var failed *faas.Error
-		again := errors.As(err, &failed) && (isTransient(err) || failed.Code == faas.ErrThrottled || failed.Code == faas.ErrAlreadyExists)
-		if !again || tries == replaceTries || !transfer.Sleep(ctx, max(wait, failed.RetryAfter)) {
+		exists = faas.CodeOf(err) == faas.ErrAlreadyExists
+		wait, more := p.next(err)
+		if !more || !exists && !isTransient(err) && faas.CodeOf(err) != faas.ErrThrottled {
 			return nil, d.gone(err, deleted)
+		}
+		if !transfer.Sleep(ctx, wait) {
+			return nil, d.gone(d.e.errorf(faas.ErrTimeout, r, "%w; gave up waiting to try again: %w", reason(err), context.Cause(ctx)), deleted)
 		}
 	}
 }
 
-func (d *deployment) replaceOnce(ctx context.Context, r request, deleted *bool) (*answer, error) {
+// clear deletes the function, and reports whether there was one. If a read does not find it, it is deleted all the same unless it was before: the platform has
+// just refused to create it.
+func (d *deployment) clear(ctx context.Context, deleted bool) (bool, error) {
 	_, err := d.e.get(ctx, d.request(), d.u.ID) // which also looks whose it is
 	switch {
 	case err == nil:
-		if err := d.e.delete(ctx, d.request(), d.u.ID); err != nil {
-			return nil, err
-		}
-		*deleted = true
+		d.existed()
 	case faas.CodeOf(err) != faas.ErrNotFound:
-		return nil, err
+		return false, err
+	case deleted:
+		return false, nil
 	}
-	a, err := d.e.sendSafe(ctx, r)
-	if err != nil {
-		return nil, d.hide(err)
-	}
-	return a, d.check(r, a)
+	ours := d.e.made.get(d.u.ID).changes > 0
+	found, err := d.e.delete(ctx, d.request(), d.u.ID)
+	d.found = d.found || found && !ours
+	return found, err
 }
 
 // gone says that the old function is no more, if it was deleted.
@@ -246,21 +269,12 @@ func (d *deployment) gone(err error, deleted bool) error {
 	if !deleted {
 		return err
 	}
-	failed := d.e.errorf(faas.CodeOf(err), d.request(), "function %s was deleted to be replaced, which this platform cannot do in one step, and the new one could not be put: %w", d.u.ID, err)
+	failed := d.e.errorf(faas.CodeOf(err), d.request(), "function %s was deleted to be replaced, which this platform cannot do in one step, and the new one could not be put: %w", d.u.ID, reason(err))
 	var cause *faas.Error
 	if errors.As(err, &cause) {
-		failed.RetryAfter = cause.RetryAfter
+		failed.RetryAfter, failed.Unsettled = cause.RetryAfter, cause.Unsettled
 	}
 	return failed
-}
-
-// hide takes the environment's values out of an error's text.
-func (d *deployment) hide(err error) error {
-	var e *faas.Error
-	if errors.As(err, &e) && e.Err != nil {
-		e.Err = without(d.redact.Replace, e.Err)
-	}
-	return err
 }
 
 // byHand is the error for a platform that does not take deployments. It says all that the operator has to do instead.

@@ -41,6 +41,16 @@ func (c *Cleaner) Add(secrets ...string) {
 	}
 }
 
+// Forget makes a secret unknown again.
+func (c *Cleaner) Forget(secret string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.known[secret] {
+		delete(c.known, secret)
+		c.machine = nil
+	}
+}
+
 // longestText is how much of a text is looked at, in bytes. It is far more than any error shows.
 const longestText = 64 << 10
 
