@@ -129,7 +129,8 @@ func New(exec faas.Executor, provider string, o Options) *Engine {
 // Observe says for every unit what has to be done. It changes nothing. recorded holds, by ID, the
 // units that the ledger knows as whole. If the provider does not find one of them, or tells of it as it
 // was before it was recorded, Observe asks again until Options.Patience is over: reads of a cloud can be
-// minutes behind its writes. All units are asked for again at the same time, and the others are read once.
+// minutes behind its writes. What the provider does not tell of a unit's code and configuration is taken
+// from what is recorded, if the revision is still the same. All units are asked for again at the same time, and the others are read once.
 func (e *Engine) Observe(ctx context.Context, units []faas.Unit, recorded map[string]faas.State) ([]Change, error) {
 	changes := make([]Change, len(units))
 	group, ctx := errgroup.WithContext(ctx)
@@ -164,7 +165,13 @@ func (e *Engine) Observe(ctx context.Context, units []faas.Unit, recorded map[st
 func (e *Engine) look(ctx context.Context, unit faas.Unit, recorded *faas.State) (faas.State, error) {
 	left, pause := e.patience, e.patience/60
 	return call(ctx, e, "observe", unit, reads, func(ctx context.Context) (faas.State, error) {
-		return e.exec.Observe(ctx, unit.ID)
+		state, err := e.exec.Observe(ctx, unit.ID)
+		if recorded != nil && state.Revision != "" && state.Revision == recorded.Revision {
+			// Nothing has touched it since it was recorded: what the provider does not tell is in the record.
+			state.PackageSHA256 = cmp.Or(state.PackageSHA256, recorded.PackageSHA256)
+			state.Fingerprint = cmp.Or(state.Fingerprint, recorded.Fingerprint)
+		}
+		return state, err
 	}, func(state faas.State, err error) (time.Duration, error) {
 		switch {
 		case recorded == nil:
@@ -294,6 +301,10 @@ func (e *Engine) converge(ctx context.Context, c Change) (faas.State, error) {
 	state.Existed = existed
 	switch {
 	case err == nil:
+		if c.Unit.Package != nil { // the provider need not tell what it has just been given
+			state.PackageSHA256 = cmp.Or(state.PackageSHA256, c.Unit.Package.SHA256())
+			state.Fingerprint = cmp.Or(state.Fingerprint, c.Unit.Fingerprint())
+		}
 		err = e.journal.Done(c, state)
 	case existed && c.Recorded == nil:
 		err = errors.Join(err, e.journal.Found(c))
