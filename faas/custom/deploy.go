@@ -112,7 +112,6 @@ func (d *deployment) putRequest(progress *transfer.Progress) request {
 		"Content-Type":            {"application/zip"},
 		"X-Blueprint-Config":      {configHeader(d.f)},
 		"X-Blueprint-Fingerprint": {d.u.Fingerprint()},
-		"X-Blueprint-If-Exists":   {"replace"},
 		"X-Blueprint-Service":     {headerText(d.e.set.service)},
 	}
 	if r.size >= expectFrom {
@@ -147,6 +146,9 @@ const maxRevision = 256
 // put uploads the package. old is the function that is there, nil for none.
 func (d *deployment) put(ctx context.Context, old *function, progress *transfer.Progress) (*answer, error) {
 	r := d.putRequest(progress)
+	if old != nil {
+		r.header["X-Blueprint-If-Exists"] = []string{"replace"}
+	}
 	if old != nil && old.has(featureRestore) && old.Revision != "" && len(old.Revision) <= maxRevision {
 		// An upload that is given up and arrives late must not undo what was put back in the meantime.
 		r.header["X-Blueprint-If-Revision"] = []string{headerText(old.Revision)}
@@ -155,24 +157,24 @@ func (d *deployment) put(ctx context.Context, old *function, progress *transfer.
 		r.header["X-Blueprint-If-Revision"] = []string{headerText(d.absence)}
 	}
 	a, err := d.e.change(ctx, d.u.ID, r)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if a.status != http.StatusConflict {
+	case a.status != http.StatusConflict:
 		return a, d.check(r, a)
-	}
-	if d.absence != "" {
+	case old == nil:
 		return d.putAgain(ctx, progress)
-	}
-	if old != nil && old.has(featureReplace) { // it could have, and says that it must not
+	case old.has(featureReplace): // it could have, and says that it must not
 		return nil, d.e.statusError(r, a)
 	}
 	return d.replace(ctx, r)
 }
 
-// putAgain puts the function after the platform has refused to create it, because there is one, or one was deleted, or the platform was started again since it was asked.
+// putAgain puts the function after the platform has refused to create it, because there is one and a read was behind, or one was deleted, or the platform was started
+// again since it was asked.
 func (d *deployment) putAgain(ctx context.Context, progress *transfer.Progress) (*answer, error) {
 	old, err := d.e.get(ctx, d.request(), d.u.ID)
+	asked := d.absence != ""
 	d.absence = ""
 	switch {
 	case err == nil:
@@ -182,6 +184,9 @@ func (d *deployment) putAgain(ctx context.Context, progress *transfer.Progress) 
 		return nil, err
 	}
 	r := d.putRequest(progress)
+	if !asked { // it has no name for the absence, and says that there is one
+		return d.replace(ctx, r)
+	}
 	if old != nil {
 		r.header["X-Blueprint-If-Revision"] = []string{headerText(old.Revision)}
 	}

@@ -102,7 +102,8 @@ func (e *Executor) invoke(ctx context.Context, r request, jobID uint32, args []b
 	}
 	var resp faas.Response
 	if err := faas.ParseResponse(a.body, &resp); err != nil {
-		return nil, e.errorf(faas.ErrUnavailable, r, "%s %s: the answer is not in the protocol's shape: %s", r.method, faas.RedactURL(r.url), e.clean.Excerpt(a.body))
+		return nil, e.errorf(faas.ErrUnavailable, r, "%s %s: the job may have run, but the answer is not in the protocol's shape (%s): %s",
+			r.method, faas.RedactURL(r.url), e.clean.Line(reason(err).Error(), maxMessage), e.clean.Excerpt(a.body))
 	}
 	if !resp.Success {
 		return nil, e.invokeError(r, a)
