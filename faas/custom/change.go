@@ -70,7 +70,7 @@ func (e *Executor) change(ctx context.Context, id string, r request) (*answer, e
 	a, err := e.repeat(ctx, r, func() (*answer, error) {
 		a, sent, err := e.changeOnce(ctx, r)
 		unsettled = err != nil && sent && mayArrive(err) || err == nil && a.lost()
-		if unsettled || err == nil && a.ok() {
+		if unsettled || err == nil && a.ok() || faas.CodeOf(err) == faas.ErrTooLarge { // the last is of the answer
 			e.made.update(id, func(h *history) {
 				h.changes++
 				if unsettled && r.method == http.MethodPut {
@@ -127,7 +127,7 @@ func mayArrive(err error) bool {
 		return false
 	case errors.As(err, &op) && (op.Op == "dial" || op.Op == "remote error"):
 		return false
-	case errors.As(err, &failed) && failed.NotRun: // it had no token
+	case errors.As(err, &failed) && (failed.NotRun || failed.Code == faas.ErrTooLarge): // it had no token; it was answered, at too great length
 		return false
 	}
 	return true

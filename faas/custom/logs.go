@@ -151,7 +151,7 @@ func (t *tail) follow(ctx context.Context) logseq.Lines {
 			case code == faas.ErrNotFound:
 				return
 			case code == faas.ErrThrottled && errors.As(err, &throttled):
-				pause = max(pause, throttled.RetryAfter)
+				pause = max(pause, min(throttled.RetryAfter, announcedTime))
 			case err != nil && (code != faas.ErrUnavailable && code != faas.ErrTimeout || failed == againMost):
 				yield(faas.LogLine{}, err)
 				return

@@ -14,6 +14,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
+	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
 // tokenSource gets and keeps an OAuth 2.0 token. Unlike an oauth2.TokenSource it fetches under the context of the call that needs the token.
@@ -73,7 +74,7 @@ func (s *tokenSource) forget() { s.token.Store(nil) }
 func (e *Executor) tokenError(ctx context.Context, r request, err error) *faas.Error {
 	var refused *oauth2.RetrieveError
 	var wrapped *url.Error
-	code, cause := faas.ErrUnavailable, errors.New("the token endpoint gave no usable answer")
+	code, cause, after := faas.ErrUnavailable, errors.New("the token endpoint gave no usable answer"), time.Duration(0)
 	switch {
 	case ctx.Err() != nil:
 		code, cause = faas.ErrTimeout, ctx.Err()
@@ -82,11 +83,12 @@ func (e *Executor) tokenError(ctx context.Context, r request, err error) *faas.E
 		if status >= 400 && status < 500 && status != http.StatusTooManyRequests {
 			code = faas.ErrPermissionDenied
 		}
+		after = transfer.RetryAfter(refused.Response.Header, time.Now())
 		cause = fmt.Errorf("status %d %s", status, e.clean.Line(refused.ErrorCode, 40))
 	case errors.As(err, &wrapped):
 		cause = e.without(wrapped.Err)
 	}
 	failed := e.errorf(code, r, "get an OAuth 2.0 token from %s: %w", faas.RedactURL(e.set.oauth.TokenURL), cause)
-	failed.NotRun = true
+	failed.NotRun, failed.RetryAfter = true, after
 	return failed
 }

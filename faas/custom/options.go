@@ -186,7 +186,7 @@ func (s *settings) parseMode(cfg faas.Config) error {
 		if !strings.Contains(template, "{job_id}") {
 			return invalid("option invoke_url has no {job_id} in it; invoke_urls takes one URL per job")
 		}
-		if err := checkInvokeURL("option invoke_url", strings.ReplaceAll(template, "{job_id}", "0")); err != nil {
+		if err := s.checkInvokeURL("option invoke_url", strings.ReplaceAll(template, "{job_id}", "0")); err != nil {
 			return err
 		}
 		s.invokeURL = template
@@ -204,7 +204,7 @@ func (s *settings) parseMode(cfg faas.Config) error {
 		if _, dup := s.invokeURLs[uint32(id)]; dup {
 			return invalid("option invoke_urls has job %d twice", id)
 		}
-		if err := checkInvokeURL("option invoke_urls, job "+job, strings.TrimSpace(raw)); err != nil {
+		if err := s.checkInvokeURL("option invoke_urls, job "+job, strings.TrimSpace(raw)); err != nil {
 			return err
 		}
 		s.invokeURLs[uint32(id)] = strings.TrimSpace(raw)
@@ -212,13 +212,21 @@ func (s *settings) parseMode(cfg faas.Config) error {
 	return nil
 }
 
-// checkInvokeURL checks the URL of a single job.
-func checkInvokeURL(name, raw string) error {
+// checkInvokeURL checks the URL of a single job. What its query holds is not meant to be a secret, and is hidden all the same.
+func (s *settings) checkInvokeURL(name, raw string) error {
 	u, err := parseURL(name, raw)
-	if err == nil && u.User != nil {
-		err = invalid("%s holds a user name; credentials belong into the endpoint or an option", name)
+	if err != nil {
+		return err
 	}
-	return err
+	if u.User != nil {
+		return invalid("%s holds a user name; credentials belong into the endpoint or an option", name)
+	}
+	for _, values := range u.Query() {
+		for _, value := range values {
+			s.hidden = append(s.hidden, faas.NewSecret(value))
+		}
+	}
+	return nil
 }
 
 // reservedHeaders are set by this package or by net/http, or would make net/http repeat an invocation.
