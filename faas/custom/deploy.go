@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
@@ -43,7 +44,7 @@ func (d *deployment) run(ctx context.Context, report func(faas.Progress)) (faas.
 	old, err := e.get(ctx, d.request(), u.ID)
 	switch {
 	case err == nil:
-		d.existed()
+		d.existed(old)
 		if s := e.state(u.ID, old); s.Current(u) {
 			return s, nil
 		}
@@ -70,10 +71,33 @@ type deployment struct {
 	absence string
 	// found says that there was a function that this executor had not made.
 	found bool
+	// before has what the platform has said of functions that were there, and when.
+	before map[string]time.Time
 }
 
 // existed takes note of a function that is there.
-func (d *deployment) existed() { d.found = d.found || d.e.made.get(d.u.ID).changes == 0 }
+func (d *deployment) existed(f *function) {
+	d.found = d.found || d.e.made.get(d.u.ID).changes == 0
+	d.before[f.seen()] = f.asOf
+}
+
+// staleTime is how long it is not believed that the new function is just like the one before, if the platform tells the time in seconds.
+const staleTime = 2 * time.Second
+
+// isBefore reports whether what the platform says is of a function that was there before. put is when the new one was. On a platform
+// that tells the time in seconds, two functions that are put in the same second can look alike.
+func (d *deployment) isBefore(f *function, put time.Time) bool {
+	asOf, same := d.before[f.seen()]
+	switch deployed := parseTime(f.DeployedAt); {
+	case !same || f.DeployedAt == "":
+		return false
+	case deployed.Nanosecond() != 0:
+		return true
+	case !asOf.IsZero() && !asOf.After(deployed):
+		return false
+	}
+	return time.Since(put) < staleTime
+}
 
 func (e *Executor) newDeployment(u faas.Unit) (*deployment, error) {
 	bad := func(code faas.Code, format string, args ...any) error {
@@ -100,7 +124,7 @@ func (e *Executor) newDeployment(u faas.Unit) (*deployment, error) {
 		}
 	}
 	e.hide(f)
-	return &deployment{e: e, u: u, f: f}, nil
+	return &deployment{e: e, u: u, f: f, before: map[string]time.Time{}}, nil
 }
 
 func (d *deployment) request() request { return request{op: "deploy", job: int64(d.f.JobID)} }
@@ -178,26 +202,28 @@ func (d *deployment) putAgain(ctx context.Context, progress *transfer.Progress) 
 	d.absence = ""
 	switch {
 	case err == nil:
-		d.existed()
+		d.existed(old)
 		return d.put(ctx, old, progress)
 	case faas.CodeOf(err) != faas.ErrNotFound:
 		return nil, err
 	}
 	r := d.putRequest(progress)
-	if !asked { // it has no name for the absence, and says that there is one
-		return d.replace(ctx, r)
-	}
-	if old != nil {
+	switch {
+	case !asked: // it has no name for the absence: there is a function, which it does not show
+		r.header["X-Blueprint-If-Exists"] = []string{"replace"}
+	case old != nil:
 		r.header["X-Blueprint-If-Revision"] = []string{headerText(old.Revision)}
 	}
 	a, err := d.e.change(ctx, d.u.ID, r)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if a.status == http.StatusConflict {
+	case a.status != http.StatusConflict:
+		return a, d.check(r, a)
+	case asked:
 		return nil, d.e.statusError(r, a)
 	}
-	return a, d.check(r, a)
+	return d.replace(ctx, r)
 }
 
 // check turns the answer to a PUT into an error where it is none that the protocol has for success.
@@ -254,10 +280,10 @@ func (d *deployment) replace(ctx context.Context, r request) (*answer, error) {
 // clear deletes the function, and reports whether there was one. If a read does not find it, it is deleted all the same unless it was before: the platform has
 // just refused to create it.
 func (d *deployment) clear(ctx context.Context, deleted bool) (bool, error) {
-	_, err := d.e.get(ctx, d.request(), d.u.ID) // which also looks whose it is
+	old, err := d.e.get(ctx, d.request(), d.u.ID) // which also looks whose it is
 	switch {
 	case err == nil:
-		d.existed()
+		d.existed(old)
 	case faas.CodeOf(err) != faas.ErrNotFound:
 		return false, err
 	case deleted:

@@ -62,6 +62,7 @@ func (e *Executor) get(ctx context.Context, r request, id string) (*function, er
 	if f.Status == "deleted" {
 		return nil, e.errorf(faas.ErrNotFound, r, "the platform has deleted function %s", id)
 	}
+	f.asOf, _ = http.ParseTime(a.header.Get("Date"))
 	return f, e.checkOwner(r, f, id)
 }
 

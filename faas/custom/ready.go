@@ -25,10 +25,11 @@ func (d *deployment) ready(ctx context.Context, a *answer, progress *transfer.Pr
 		return faas.State{}, d.failed(r, reason)
 	}
 	progress.Step("wait")
-	deadline := time.Now().Add(d.e.set.readyTimeout)
+	begun := time.Now()
+	deadline := begun.Add(d.e.set.readyTimeout)
 	var looks looks
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		s, err := d.look(ctx)
+		s, err := d.look(ctx, begun)
 		if err == nil {
 			d.keepWarm(ctx)
 			return s, nil
@@ -85,8 +86,8 @@ func (l *looks) pause(wait time.Duration, err error) time.Duration {
 	return wait
 }
 
-// look returns the function's state, or why it is not ready yet.
-func (d *deployment) look(ctx context.Context) (faas.State, error) {
+// look returns the function's state, or why it is not ready yet. put is when it was put.
+func (d *deployment) look(ctx context.Context, put time.Time) (faas.State, error) {
 	r := d.request()
 	r.single = true
 	notYet := func(code faas.Code, text string) error { return d.e.errorf(code, r, "%w", &finding{text: text}) }
@@ -96,6 +97,8 @@ func (d *deployment) look(ctx context.Context) (faas.State, error) {
 		return faas.State{}, notYet(faas.ErrUnavailable, "the platform does not show it yet")
 	case err != nil:
 		return faas.State{}, err
+	case d.isBefore(f, put):
+		return faas.State{}, notYet(faas.ErrUnavailable, "the platform still shows what was there before")
 	case f.PackageSHA256 != "" && f.PackageSHA256 != d.u.Package.SHA256():
 		return faas.State{}, notYet(faas.ErrConflict, "it has other code than was uploaded: the platform shows what was there before, or someone else is changing it")
 	case f.ConfigFingerprint != "" && f.ConfigFingerprint != d.u.Fingerprint():

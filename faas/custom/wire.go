@@ -34,6 +34,8 @@ type function struct {
 	Service           string   `json:"service"`
 	Revision          string   `json:"revision"`
 	Features          []string `json:"features"`
+
+	asOf time.Time // by the platform's clock; zero if it does not tell
 }
 
 // The extensions that a platform can announce in "features".
