@@ -81,22 +81,19 @@ func (d *deployment) existed(f *function) {
 	d.before[f.seen()] = f.asOf
 }
 
-// staleTime is how long it is not believed that the new function is just like the one before, if the platform tells the time in seconds.
+// staleTime is how long it is not believed that a new function looks just like the one before.
 const staleTime = 2 * time.Second
 
-// isBefore reports whether what the platform says is of a function that was there before. put is when the new one was. On a platform
-// that tells the time in seconds, two functions that are put in the same second can look alike.
+// isBefore reports whether what the platform says is of a function that was there before, if it does not tell the code and the configuration. put is when the new one
+// was. On a platform that tells the time in seconds, two functions that are put in the same second can look alike.
 func (d *deployment) isBefore(f *function, put time.Time) bool {
 	asOf, same := d.before[f.seen()]
-	switch deployed := parseTime(f.DeployedAt); {
-	case !same || f.DeployedAt == "":
-		return false
-	case deployed.Nanosecond() != 0:
-		return true
-	case !asOf.IsZero() && !asOf.After(deployed):
+	if !same || f.DeployedAt == "" || f.PackageSHA256 != "" && f.ConfigFingerprint != "" {
 		return false
 	}
-	return time.Since(put) < staleTime
+	deployed := parseTime(f.DeployedAt)
+	sameSecond := deployed.Nanosecond() == 0 && !asOf.IsZero() && !asOf.After(deployed)
+	return !sameSecond && time.Since(put) < staleTime
 }
 
 func (e *Executor) newDeployment(u faas.Unit) (*deployment, error) {
@@ -243,21 +240,19 @@ func (d *deployment) check(r request, a *answer) error {
 }
 
 // replace deletes the function and puts it again, for a platform that has no other way. While the PUT fails there is no function, so it is tried harder than
-// anything else: for a grace after ctx has ended, also when the platform throttles, and when a function is there again, which an earlier PUT that was
-// interrupted can bring about late.
+// anything else: also after ctx has ended, when the platform throttles, and when a function is there again, which an earlier PUT that was interrupted can bring
+// about late.
 func (d *deployment) replace(ctx context.Context, r request) (*answer, error) {
-	lasting, cancel := transfer.Outlast(ctx, 2*grace) // the deletion's answer is awaited for one
+	lasting, cancel := transfer.Outlast(ctx, 2*grace)
 	defer cancel()
 	exists, deleted := true, false
 	for p := newPatience(); ; {
 		if exists {
-			found, err := d.clear(ctx, deleted)
+			found, err := d.clear(ctx, lasting, deleted)
 			if err != nil {
 				return nil, d.gone(err, deleted)
 			}
-			if found {
-				ctx, deleted = lasting, true
-			}
+			ctx, deleted = lasting, deleted || found
 		}
 		a, err := d.e.change(ctx, d.u.ID, r)
 		if err == nil {
@@ -278,21 +273,25 @@ func (d *deployment) replace(ctx context.Context, r request) (*answer, error) {
 }
 
 // clear deletes the function, and reports whether there was one. If a read does not find it, it is deleted all the same unless it was before: the platform has
-// just refused to create it.
-func (d *deployment) clear(ctx context.Context, deleted bool) (bool, error) {
+// just refused to create it. It begins under ctx, and what it has begun it ends under lasting.
+func (d *deployment) clear(ctx, lasting context.Context, deleted bool) (bool, error) {
 	old, err := d.e.get(ctx, d.request(), d.u.ID) // which also looks whose it is
+	seen := err == nil
 	switch {
-	case err == nil:
+	case seen:
 		d.existed(old)
 	case faas.CodeOf(err) != faas.ErrNotFound:
 		return false, err
 	case deleted:
 		return false, nil
 	}
+	if ctx.Err() != nil {
+		return false, d.e.transportError(ctx, d.request(), ctx.Err())
+	}
 	ours := d.e.made.get(d.u.ID).changes > 0
-	found, err := d.e.delete(ctx, d.request(), d.u.ID)
+	found, err := d.e.delete(lasting, d.request(), d.u.ID)
 	d.found = d.found || found && !ours
-	return found, err
+	return found || seen, err
 }
 
 // gone says that the old function is no more, if it was deleted.

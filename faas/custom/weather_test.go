@@ -236,15 +236,35 @@ func TestWhoGivesUpAReplacementDoesNotLoseTheFunction(t *testing.T) {
 		if _, err := e.Converge(t.Context(), u, nil, nil); err != nil {
 			t.Fatal(err)
 		}
-		p.slowly(http.MethodDelete, 5*time.Second)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if _, err := e.Converge(ctx, packed(t, e, small("two"))[0], nil, nil); faas.CodeOf(err) != faas.ErrTimeout {
-			t.Errorf("got %v", err)
-		}
-		time.Sleep(time.Hour)
-		if diff := cmp.Diff([]string{u.ID}, p.ids()); diff != "" {
-			t.Errorf("functions (-want +got):\n%s", diff)
+		two := packed(t, e, small("two"))[0]
+		for name, deletion := range map[string]func(http.ResponseWriter, *http.Request) bool{
+			"its deletion takes long": func(http.ResponseWriter, *http.Request) bool {
+				time.Sleep(5 * time.Second)
+				return false
+			},
+			"the answer to its deletion is lost": func(w http.ResponseWriter, r *http.Request) bool {
+				if len(p.ids()) == 0 {
+					return false
+				}
+				time.Sleep(5 * time.Second)
+				r.SetPathValue("id", u.ID)
+				p.delete(httptest.NewRecorder(), r)
+				w.WriteHeader(http.StatusBadGateway)
+				return true
+			},
+		} {
+			p.intercept = func(w http.ResponseWriter, r *http.Request) bool {
+				return r.Method == http.MethodDelete && deletion(w, r)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			if _, err := e.Converge(ctx, two, nil, nil); faas.CodeOf(err) != faas.ErrTimeout {
+				t.Errorf("%s: got %v", name, err)
+			}
+			cancel()
+			time.Sleep(time.Hour)
+			if diff := cmp.Diff([]string{u.ID}, p.ids()); diff != "" {
+				t.Errorf("%s: functions (-want +got):\n%s", name, diff)
+			}
 		}
 	})
 }
