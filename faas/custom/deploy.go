@@ -247,23 +247,28 @@ func (d *deployment) replace(ctx context.Context, r request) (*answer, error) {
 	defer cancel()
 	exists, deleted := true, false
 	for p := newPatience(); ; {
+		var (
+			a   *answer
+			err error
+		)
 		if exists {
-			found, err := d.clear(ctx, lasting, deleted)
-			if err != nil {
-				return nil, d.gone(err, deleted)
-			}
-			ctx, deleted = lasting, deleted || found
+			err = d.clear(ctx, lasting, &deleted)
 		}
-		a, err := d.e.change(ctx, d.u.ID, r)
+		if deleted {
+			ctx = lasting
+		}
 		if err == nil {
-			err = d.check(r, a)
+			exists = false
+			if a, err = d.e.change(ctx, d.u.ID, r); err == nil {
+				err = d.check(r, a)
+			}
 		}
 		if err == nil {
 			return a, nil
 		}
-		exists = faas.CodeOf(err) == faas.ErrAlreadyExists
+		exists = exists || faas.CodeOf(err) == faas.ErrAlreadyExists
 		wait, more := p.next(err)
-		if !more || !exists && !isTransient(err) && faas.CodeOf(err) != faas.ErrThrottled {
+		if again := isTransient(err) || faas.CodeOf(err) == faas.ErrThrottled || faas.CodeOf(err) == faas.ErrAlreadyExists; !again || !more || !deleted {
 			return nil, d.gone(err, deleted)
 		}
 		if !transfer.Sleep(ctx, wait) {
@@ -272,29 +277,29 @@ func (d *deployment) replace(ctx context.Context, r request) (*answer, error) {
 	}
 }
 
-// clear deletes the function, and reports whether there was one. If a read does not find it, it is deleted all the same unless it was before: the platform has
-// just refused to create it. It begins under ctx, and what it has begun it ends under lasting.
-func (d *deployment) clear(ctx, lasting context.Context, deleted bool) (bool, error) {
+// clear deletes the function. If a read does not find it, it is deleted all the same unless it was before: the platform has just refused to create it.
+// It begins under ctx, and what it has begun it ends under lasting. It sets deleted once the function may be gone.
+func (d *deployment) clear(ctx, lasting context.Context, deleted *bool) error {
 	old, err := d.e.get(ctx, d.request(), d.u.ID) // which also looks whose it is
-	seen := err == nil
 	switch {
-	case seen:
+	case err == nil:
 		d.existed(old)
 	case faas.CodeOf(err) != faas.ErrNotFound:
-		return false, err
-	case deleted:
-		return false, nil
+		return err
+	case *deleted:
+		return nil
 	}
 	if ctx.Err() != nil {
-		return false, d.e.transportError(ctx, d.request(), ctx.Err())
+		return d.e.errorf(faas.ErrTimeout, d.request(), "function %s is not replaced: %w", d.u.ID, ctx.Err())
 	}
-	ours := d.e.made.get(d.u.ID).changes > 0
+	made := d.e.made.get(d.u.ID).changes
 	found, err := d.e.delete(lasting, d.request(), d.u.ID)
-	d.found = d.found || found && !ours
-	return found || seen, err
+	d.found = d.found || found && made == 0
+	*deleted = *deleted || err == nil || d.e.made.get(d.u.ID).changes > made
+	return err
 }
 
-// gone says that the old function is no more, if it was deleted.
+// gone says that the old function is no more, if it may have been deleted.
 func (d *deployment) gone(err error, deleted bool) error {
 	if !deleted {
 		return err

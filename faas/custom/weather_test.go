@@ -242,6 +242,17 @@ func TestWhoGivesUpAReplacementDoesNotLoseTheFunction(t *testing.T) {
 				time.Sleep(5 * time.Second)
 				return false
 			},
+			"the answer to its deletion is lost, and the next one throttled": func(w http.ResponseWriter, r *http.Request) bool {
+				if len(p.ids()) == 0 {
+					refuse(w, http.StatusTooManyRequests, "not so fast")
+					return true
+				}
+				time.Sleep(5 * time.Second)
+				r.SetPathValue("id", u.ID)
+				p.delete(httptest.NewRecorder(), r)
+				w.WriteHeader(http.StatusBadGateway)
+				return true
+			},
 			"the answer to its deletion is lost": func(w http.ResponseWriter, r *http.Request) bool {
 				if len(p.ids()) == 0 {
 					return false
