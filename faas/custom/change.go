@@ -16,14 +16,17 @@ import (
 )
 
 const (
-	// grace is how long the answer to a change that was sent is awaited after its caller has given up.
+	// grace is how long the answer to a change that was sent is awaited after its caller has given
+	// up.
 	grace = 10 * time.Second
-	// lateTime is how long after it was sent an upload that was never answered may still bring its function about. It
-	// is longer than what stands between a program and a platform keeps a request.
+	// lateTime is how long after it was sent an upload that was never answered may still bring its
+	// function about. It is longer than what stands between a program and a platform keeps a
+	// request.
 	lateTime = 5 * time.Minute
 )
 
-// histories are what an executor knows of its changes of each function, which not every platform shows.
+// histories are what an executor knows of its changes of each function, which not every platform
+// shows.
 type histories struct {
 	mu sync.Mutex
 	of map[string]*history
@@ -57,14 +60,16 @@ func (h *histories) get(id string) (now history) {
 	return now
 }
 
-// deleted takes note that a deletion has found the function there: an upload that was on its way has arrived.
+// deleted takes note that a deletion has found the function there: an upload that was on its way
+// has arrived.
 func (h *histories) deleted(id string) {
 	h.update(id, func(h *history) { h.open = max(h.open-1, 0) })
 }
 
-// change sends a request that changes a function, again as sendSafe does. Once it was sent its answer is awaited, for a grace, even if ctx ends: a request
-// that is given up takes effect all the same, and after whatever is done next to undo it. An upload that ctx ends in the middle is
-// of no effect, and is broken off at once. The error of a change that was sent and not answered says so.
+// change sends a request that changes a function, again as sendSafe does. Once it was sent its
+// answer is awaited, for a grace, even if ctx ends: a request that is given up takes effect all the
+// same, and after whatever is done next to undo it. An upload that ctx ends in the middle is of no
+// effect, and is broken off at once. The error of a change that was sent and not answered says so.
 func (e *Executor) change(ctx context.Context, id string, r request) (*answer, error) {
 	unsettled := false
 	a, err := e.repeat(ctx, r, func() (*answer, error) {

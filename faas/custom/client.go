@@ -51,8 +51,9 @@ func (a *answer) missing() bool {
 	return a.status == http.StatusNotFound || a.status == http.StatusMethodNotAllowed || a.status == http.StatusNotImplemented
 }
 
-// newTransport returns a transport for one platform. It speaks HTTP/1.1: Go's HTTP/2 client may send a request again after a server reset its
-// stream, and an invocation must not be repeated. It keeps enough connections for many concurrent invocations.
+// newTransport returns a transport for one platform. It speaks HTTP/1.1: Go's HTTP/2 client may
+// send a request again after a server reset its stream, and an invocation must not be repeated. It
+// keeps enough connections for many concurrent invocations.
 func newTransport(config *tls.Config) *http.Transport {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.Protocols = new(http.Protocols)
@@ -64,8 +65,9 @@ func newTransport(config *tls.Config) *http.Transport {
 	return t
 }
 
-// checkRedirect follows a redirect only where nothing can be leaked or repeated by it: a read, on the same host, over no worse a scheme. Other redirects
-// are answers, which the caller turns into an error.
+// checkRedirect follows a redirect only where nothing can be leaked or repeated by it: a read, on
+// the same host, over no worse a scheme. Other redirects are answers, which the caller turns into
+// an error.
 func checkRedirect(next *http.Request, via []*http.Request) error {
 	first := via[0]
 	safe := (first.Method == http.MethodGet || first.Method == http.MethodHead) && next.URL.Host == first.URL.Host &&
@@ -135,8 +137,9 @@ func (e *Executor) newRequest(ctx context.Context, r request) (*http.Request, er
 	return req, nil
 }
 
-// sendSafe sends a request that is safe to repeat, again while the platform cannot be reached or is unavailable for the moment. Throttling is not
-// waited for here: the engine knows how many others are waiting.
+// sendSafe sends a request that is safe to repeat, again while the platform cannot be reached or is
+// unavailable for the moment. Throttling is not waited for here: the engine knows how many others
+// are waiting.
 func (e *Executor) sendSafe(ctx context.Context, r request) (*answer, error) {
 	return e.repeat(ctx, r, func() (*answer, error) { return e.send(ctx, r) })
 }
@@ -159,7 +162,8 @@ func (e *Executor) repeat(ctx context.Context, r request, send func() (*answer, 
 	}
 }
 
-// failure returns why a request has to be sent again: it got no answer, or the platform is unavailable. It is nil for every other outcome.
+// failure returns why a request has to be sent again: it got no answer, or the platform is
+// unavailable. It is nil for every other outcome.
 func (e *Executor) failure(r request, a *answer, err error) *faas.Error {
 	var failed *faas.Error
 	switch {
@@ -175,12 +179,14 @@ func isUnavailable(a *answer) bool {
 	return a.status == http.StatusServiceUnavailable || a.status == http.StatusRequestTimeout || a.lost()
 }
 
-// lost reports whether what answered is not the platform, but stands before it and does not know what became of the request.
+// lost reports whether what answered is not the platform, but stands before it and does not know
+// what became of the request.
 func (a *answer) lost() bool {
 	return a.status == http.StatusBadGateway || a.status == http.StatusGatewayTimeout
 }
 
-// isTransient reports whether a request that got no answer, or a bad one, may get a good one the next time.
+// isTransient reports whether a request that got no answer, or a bad one, may get a good one the
+// next time.
 func isTransient(err error) bool {
 	var verification *tls.CertificateVerificationError
 	return faas.CodeOf(err) == faas.ErrUnavailable && !errors.As(err, &verification)
@@ -191,7 +197,8 @@ func (e *Executor) errorf(code faas.Code, r request, format string, args ...any)
 	return &faas.Error{Op: r.op, Provider: faas.Custom, JobID: r.job, Code: code, Err: fmt.Errorf(format, args...)}
 }
 
-// reason returns an error of a request as the cause of another one of the same request, which need not say again what that was.
+// reason returns an error of a request as the cause of another one of the same request, which need
+// not say again what that was.
 func reason(err error) error {
 	if e, ok := err.(*faas.Error); ok && e.Err != nil {
 		return because{e}
@@ -204,7 +211,8 @@ type because struct{ err *faas.Error }
 func (b because) Error() string { return b.err.Err.Error() }
 func (b because) Unwrap() error { return b.err }
 
-// without returns err as it is if it shows no secret, else an error of the text that is left: a cause that holds a secret must not be reachable.
+// without returns err as it is if it shows no secret, else an error of the text that is left: a
+// cause that holds a secret must not be reachable.
 func (e *Executor) without(err error) error {
 	if text := e.clean.Clean(err.Error()); text != err.Error() {
 		return errors.New(text)
@@ -235,7 +243,8 @@ func (e *Executor) transportError(ctx context.Context, r request, err error) *fa
 	return e.errorf(code, r, "%s %s: %w", r.method, faas.RedactURL(r.url), e.without(err))
 }
 
-// late is the code for a request that ran out of a time that is not its caller's. That of an invocation may be the function's; any other is sent again.
+// late is the code for a request that ran out of a time that is not its caller's. That of an
+// invocation may be the function's; any other is sent again.
 func (r request) late() faas.Code {
 	if r.op == opInvoke {
 		return faas.ErrTimeout

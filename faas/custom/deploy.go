@@ -14,14 +14,18 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
-// expectFrom is the size from which on a package is announced before it is sent (Expect: 100-continue), so that a refusal costs no upload.
+// expectFrom is the size from which on a package is announced before it is sent (Expect:
+// 100-continue), so that a refusal costs no upload.
 const expectFrom = 1 << 20
 
-// Converge uploads the package with its configuration and waits until the function is deployed and healthy. A function that has both already is left
-// alone, where the platform can tell. Where the platform cannot replace a function in one step, the old one is deleted right before the new one is
-// put, after all else was checked; an error then says that the function is gone. On an invoke-only platform nothing is changed: the function must answer.
+// Converge uploads the package with its configuration and waits until the function is deployed and
+// healthy. A function that has both already is left alone, where the platform can tell. Where the
+// platform cannot replace a function in one step, the old one is deleted right before the new one
+// is put, after all else was checked; an error then says that the function is gone. On an
+// invoke-only platform nothing is changed: the function must answer.
 //
-// The protocol knows no instances that are kept warm: KeepWarm warms as many once, where the platform can.
+// The protocol knows no instances that are kept warm: KeepWarm warms as many once, where the
+// platform can.
 func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State, report func(faas.Progress)) (faas.State, error) {
 	d, err := e.newDeployment(u)
 	if err != nil {
@@ -67,7 +71,8 @@ type deployment struct {
 	e *Executor
 	u faas.Unit
 	f faas.Function
-	// absence is the revision that the platform gives to the function's not being there, "" where it gives none or there is one.
+	// absence is the revision that the platform gives to the function's not being there, "" where
+	// it gives none or there is one.
 	absence string
 	// found says that there was a function that this executor had not made.
 	found bool
@@ -84,8 +89,9 @@ func (d *deployment) existed(f *function) {
 // staleTime is how long it is not believed that a new function looks just like the one before.
 const staleTime = 2 * time.Second
 
-// isBefore reports whether what the platform says is of a function that was there before, if it does not tell the code and the configuration. put is when the new one
-// was. On a platform that tells the time in seconds, two functions that are put in the same second can look alike.
+// isBefore reports whether what the platform says is of a function that was there before, if it
+// does not tell the code and the configuration. put is when the new one was. On a platform that
+// tells the time in seconds, two functions that are put in the same second can look alike.
 func (d *deployment) isBefore(f *function, put time.Time) bool {
 	asOf, same := d.before[f.seen()]
 	if !same || f.DeployedAt == "" || f.PackageSHA256 != "" && f.ConfigFingerprint != "" {
@@ -148,7 +154,8 @@ func (d *deployment) putRequest(progress *transfer.Progress) request {
 	return r
 }
 
-// headerText makes a service name fit for a header: what is not visible ASCII is percent-encoded, and so is the percent sign.
+// headerText makes a service name fit for a header: what is not visible ASCII is percent-encoded,
+// and so is the percent sign.
 func headerText(text string) string {
 	var b strings.Builder
 	for i := range len(text) {
@@ -171,7 +178,8 @@ func (d *deployment) put(ctx context.Context, old *function, progress *transfer.
 		r.header["X-Blueprint-If-Exists"] = []string{"replace"}
 	}
 	if old != nil && old.has(featureRestore) && old.Revision != "" && len(old.Revision) <= maxRevision {
-		// An upload that is given up and arrives late must not undo what was put back in the meantime.
+		// An upload that is given up and arrives late must not undo what was put back in the
+		// meantime.
 		r.header["X-Blueprint-If-Revision"] = []string{headerText(old.Revision)}
 	}
 	if d.absence != "" { // nor may it bring back what was deleted
@@ -191,8 +199,8 @@ func (d *deployment) put(ctx context.Context, old *function, progress *transfer.
 	return d.replace(ctx, r)
 }
 
-// putAgain puts the function after the platform has refused to create it, because there is one and a read was behind, or one was deleted, or the platform was started
-// again since it was asked.
+// putAgain puts the function after the platform has refused to create it, because there is one and
+// a read was behind, or one was deleted, or the platform was started again since it was asked.
 func (d *deployment) putAgain(ctx context.Context, progress *transfer.Progress) (*answer, error) {
 	old, err := d.e.get(ctx, d.request(), d.u.ID)
 	asked := d.absence != ""
@@ -239,9 +247,10 @@ func (d *deployment) check(r request, a *answer) error {
 	return nil
 }
 
-// replace deletes the function and puts it again, for a platform that has no other way. While the PUT fails there is no function, so it is tried harder than
-// anything else: also after ctx has ended, when the platform throttles, and when a function is there again, which an earlier PUT that was interrupted can bring
-// about late.
+// replace deletes the function and puts it again, for a platform that has no other way. While the
+// PUT fails there is no function, so it is tried harder than anything else: also after ctx has
+// ended, when the platform throttles, and when a function is there again, which an earlier PUT that
+// was interrupted can bring about late.
 func (d *deployment) replace(ctx context.Context, r request) (*answer, error) {
 	lasting, cancel := transfer.Outlast(ctx, 2*grace)
 	defer cancel()
@@ -277,8 +286,9 @@ func (d *deployment) replace(ctx context.Context, r request) (*answer, error) {
 	}
 }
 
-// clear deletes the function. If a read does not find it, it is deleted all the same unless it was before: the platform has just refused to create it.
-// It begins under ctx, and what it has begun it ends under lasting. It sets deleted once the function may be gone.
+// clear deletes the function. If a read does not find it, it is deleted all the same unless it was
+// before: the platform has just refused to create it. It begins under ctx, and what it has begun it
+// ends under lasting. It sets deleted once the function may be gone.
 func (d *deployment) clear(ctx, lasting context.Context, deleted *bool) error {
 	old, err := d.e.get(ctx, d.request(), d.u.ID) // which also looks whose it is
 	switch {
@@ -312,7 +322,8 @@ func (d *deployment) gone(err error, deleted bool) error {
 	return failed
 }
 
-// byHand is the error for a platform that does not take deployments. It says all that the operator has to do instead.
+// byHand is the error for a platform that does not take deployments. It says all that the operator
+// has to do instead.
 func (e *Executor) byHand(r request, a *answer, id string) error {
 	job, ok := functionid.Protocol.Job(e.set.service, id)
 	where, name := e.set.base.String()+"/job/N", "each job N"

@@ -12,8 +12,9 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
-// ready waits until the platform says that the function is deployed, and healthy if it can tell, and returns its state. a is the answer to the PUT. A look that
-// fails, or that is behind, does not end the wait.
+// ready waits until the platform says that the function is deployed, and healthy if it can tell,
+// and returns its state. a is the answer to the PUT. A look that fails, or that is behind, does not
+// end the wait.
 func (d *deployment) ready(ctx context.Context, a *answer, progress *transfer.Progress) (faas.State, error) {
 	r := d.request()
 	r.method, r.url = http.MethodPut, d.e.functionURL(d.u.ID, "")
@@ -51,7 +52,8 @@ func (d *deployment) failed(r request, reason string) error {
 	return d.e.errorf(faas.ErrUnavailable, r, "%w", &finding{"function " + d.u.ID + " was uploaded and cannot run: " + d.e.clean.Line(reason, maxMessage), true})
 }
 
-// finding is the cause of an error of a look that did not fail, and did not see what is waited for either.
+// finding is the cause of an error of a look that did not fail, and did not see what is waited for
+// either.
 type finding struct {
 	text  string
 	final bool // it will not come
@@ -62,7 +64,8 @@ func (f *finding) Error() string { return f.text }
 // looks are those of one wait for a state.
 type looks struct{ denied int }
 
-// end reports whether a look failed in a way that the next one will not mend. A single refusal can be that of a token that has just expired.
+// end reports whether a look failed in a way that the next one will not mend. A single refusal can
+// be that of a token that has just expired.
 func (l *looks) end(err error) bool {
 	var found *finding
 	switch code := faas.CodeOf(err); {
@@ -77,7 +80,8 @@ func (l *looks) end(err error) bool {
 	return true
 }
 
-// pause returns how long to wait before the next look: as long as the platform asks for, if it does.
+// pause returns how long to wait before the next look: as long as the platform asks for, if it
+// does.
 func (l *looks) pause(wait time.Duration, err error) time.Duration {
 	var failed *faas.Error
 	if errors.As(err, &failed) {
@@ -125,7 +129,8 @@ func (d *deployment) look(ctx context.Context, put time.Time) (faas.State, error
 	return s, nil
 }
 
-// keepWarm starts the instances that the function should have ready. It is a wish: what cannot be warmed still answers.
+// keepWarm starts the instances that the function should have ready. It is a wish: what cannot be
+// warmed still answers.
 func (d *deployment) keepWarm(ctx context.Context) {
 	if d.f.KeepWarm == 0 {
 		return
@@ -135,7 +140,8 @@ func (d *deployment) keepWarm(ctx context.Context) {
 	}
 }
 
-// health asks the platform for a function's health. The answer is not nil where the platform gave one.
+// health asks the platform for a function's health. The answer is not nil where the platform gave
+// one.
 func (e *Executor) health(ctx context.Context, r request, id string) (faas.Health, *answer, error) {
 	r.method, r.url = http.MethodGet, e.functionURL(id, "/health")
 	a, err := e.send(ctx, r)

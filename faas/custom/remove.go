@@ -13,8 +13,9 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
-// Restore has a platform with the extension "restore" put the earlier code and configuration of a function back. On any other platform it can only find that
-// nothing has changed: the state says so in NotRestorable.
+// Restore has a platform with the extension "restore" put the earlier code and configuration of a
+// function back. On any other platform it can only find that nothing has changed: the state says so
+// in NotRestorable.
 func (e *Executor) Restore(ctx context.Context, prior faas.State) error {
 	if e.invokeOnly() {
 		return nil // where nothing is deployed, nothing was changed
@@ -25,7 +26,8 @@ func (e *Executor) Restore(ctx context.Context, prior faas.State) error {
 		return err
 	}
 	if prior.NotRestorable == "" {
-		// Also if nothing seems to have changed: an upload that was cut off may still be on its way to the platform, and the request stops it.
+		// Also if nothing seems to have changed: an upload that was cut off may still be on its way
+		// to the platform, and the request stops it.
 		return e.putBack(ctx, r, prior)
 	}
 	if err == nil && e.untouched(prior, e.state(prior.ID, f)) {
@@ -68,12 +70,15 @@ func (e *Executor) untouched(before, now faas.State) bool {
 	return was.Seen != "" && was.Seen == is.Seen
 }
 
-// Remove deletes the function, whether or not a read finds it. On an invoke-only platform it does nothing: what was deployed by hand is removed by hand.
+// Remove deletes the function, whether or not a read finds it. On an invoke-only platform it does
+// nothing: what was deployed by hand is removed by hand.
 //
-// Where nothing is found, it cannot be seen whose a function would be. Its id is then enough: that of a job of this service is no other service's.
+// Where nothing is found, it cannot be seen whose a function would be. Its id is then enough: that
+// of a job of this service is no other service's.
 //
-// If an upload of this executor was never answered, the function may appear after it was not found. Remove then deletes it again
-// for some time, and returns an error if it has not seen it by then, and not on a platform that refuses such an upload by itself.
+// If an upload of this executor was never answered, the function may appear after it was not found.
+// Remove then deletes it again for some time, and returns an error if it has not seen it by then,
+// and not on a platform that refuses such an upload by itself.
 func (e *Executor) Remove(ctx context.Context, id string) error {
 	if e.invokeOnly() {
 		return nil
@@ -116,7 +121,8 @@ func (e *Executor) outwait(ctx context.Context, r request, id string) error {
 // deleteTime is how long a platform may take to delete a function.
 const deleteTime = 2 * time.Minute
 
-// delete deletes a function and returns when it is gone, and whether there was one. A platform that is still deploying it may refuse at first.
+// delete deletes a function and returns when it is gone, and whether there was one. A platform that
+// is still deploying it may refuse at first.
 func (e *Executor) delete(ctx context.Context, r request, id string) (found bool, err error) {
 	r.method, r.url = http.MethodDelete, e.functionURL(id, "")
 	r.header = http.Header{"X-Blueprint-Service": {headerText(e.set.service)}}
@@ -152,7 +158,8 @@ func (e *Executor) isPending(ctx context.Context, r request, id string) bool {
 	return status == faas.StatusPending
 }
 
-// awaitGone waits until a function is gone whose deletion was accepted. a is the answer to that; a platform that is done says "deleted", or nothing.
+// awaitGone waits until a function is gone whose deletion was accepted. a is the answer to that; a
+// platform that is done says "deleted", or nothing.
 func (e *Executor) awaitGone(ctx context.Context, r request, id string, a *answer) error {
 	var f function
 	if len(a.body) == 0 || json.Unmarshal(a.body, &f) != nil || f.Status == "" || strings.EqualFold(f.Status, "deleted") {

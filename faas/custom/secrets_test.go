@@ -1,6 +1,7 @@
 package custom_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/base64"
@@ -13,8 +14,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"bufio"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/custom"
@@ -41,7 +40,7 @@ func TestWhatAPlatformRepeatsIsHiddenInEveryEncoding(t *testing.T) {
 		"cut":        func(s string) string { return s[:len(s)-2] + "..." },
 		"long":       func(s string) string { return strings.Repeat("x", 490) + " " + s }, // is cut where errors are
 	}
-	// show lists what may be left of a secret: its beginning is enough for a leak.
+	// shown returns what is left of a secret: its beginning is enough for a leak.
 	shown := func(text string) string {
 		for _, s := range secrets {
 			for name, encode := range encodings {

@@ -23,7 +23,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/engine"
 )
 
-// inMemory has a platform in the same program serve requests, under the clock of a test. As over a network, the platform goes on when its client has gone.
+// inMemory has a platform in the same program serve requests, under the clock of a test. As over a
+// network, the platform goes on when its client has gone.
 type inMemory struct {
 	platform http.Handler
 	slow     time.Duration // how long each piece of an upload takes

@@ -7,10 +7,11 @@ import (
 	"unicode/utf8"
 )
 
-// Cleaner takes secrets out of texts that others wrote, in whatever encoding they were sent: as they
-// are, as they stand in JSON, percent-encoded, and inside base64 of either alphabet, at any position in
-// it and with or without padding. It also takes out the beginning of a secret that was cut off. What it costs is linear in
-// the text. The zero Cleaner knows no secrets, and is safe for concurrent use.
+// Cleaner takes secrets out of texts that others wrote, in whatever encoding they were sent: as
+// they are, as they stand in JSON, percent-encoded, and inside base64 of either alphabet, at any
+// position in it and with or without padding. It also takes out the beginning of a secret that was
+// cut off. What it costs is linear in the text. The zero Cleaner knows no secrets, and is safe for
+// concurrent use.
 //
 // Clean comes before every cut: of a secret that is cut first, the rest would be shown.
 type Cleaner struct {
@@ -54,7 +55,8 @@ func (c *Cleaner) Forget(secret string) {
 // longestText is how much of a text is looked at, in bytes. It is far more than any error shows.
 const longestText = 64 << 10
 
-// Clean returns the text with [Hidden] in place of every secret. Of a text of more than 64 KiB it returns the beginning.
+// Clean returns the text with [Hidden] in place of every secret. Of a text of more than 64 KiB it
+// returns the beginning.
 func (c *Cleaner) Clean(text string) string {
 	m := c.ready()
 	text = text[:min(len(text), longestText)]
@@ -116,15 +118,16 @@ func (c *Cleaner) ready() *machine {
 	return c.machine
 }
 
-// What is left of a secret that was cut off is hidden from so many bytes on: where it ends as if it had been cut, and
-// wherever it is. Less may be a coincidence, such as the "https://" of another address.
+// What is left of a secret that was cut off is hidden from so many bytes on: where it ends as if it
+// had been cut, and wherever it is. Less may be a coincidence, such as the "https://" of another
+// address.
 const (
 	shortestCut  = 8
 	shortestPart = 16
 )
 
-// machine finds all secrets in one pass over a text: the states of Aho and Corasick. A state stands for the
-// beginning of some secret, and is the longest one that the text ends with.
+// machine finds all secrets in one pass over a text: the states of Aho and Corasick. A state stands
+// for the beginning of some secret, and is the longest one that the text ends with.
 type machine struct {
 	edges map[edge]int32
 	nodes []node
@@ -160,7 +163,8 @@ func newMachine(secrets map[string]bool) *machine {
 	return m
 }
 
-// link sets where every state goes on when the text does not go on as its secrets do, the shortest first.
+// link sets where every state goes on when the text does not go on as its secrets do, the shortest
+// first.
 func (m *machine) link() {
 	type child struct {
 		edge

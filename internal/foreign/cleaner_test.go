@@ -162,7 +162,8 @@ func TestCleanerLearnsWhileItIsUsed(t *testing.T) {
 	group.Wait()
 }
 
-// What a text costs is bounded by its length: here texts and secrets that send a naive search back again and again.
+// What a text costs is bounded by its length: here texts and secrets that send a naive search back
+// again and again.
 func TestCleanerCostIsLinear(t *testing.T) {
 	steps := func(n int) int {
 		secrets := map[string]bool{}

@@ -12,9 +12,11 @@ import (
 // view is a text that another one encodes, and where in that every byte of it comes from.
 type view struct {
 	text string
-	// at is where each byte begins in the original, and at last where the original ends. nil: the text is the original.
+	// at is where each byte begins in the original, and at last where the original ends. nil: the
+	// text is the original.
 	at []int32
-	// from and to are what every byte stands for, if to is not 0: of what is encoded in base64, nothing is shown if there is a secret in it.
+	// from and to are what every byte stands for, if to is not 0: of what is encoded in base64,
+	// nothing is shown if there is a secret in it.
 	from, to int
 }
 
@@ -38,8 +40,8 @@ func (v view) end(i int) int {
 	return int(v.at[i+1])
 }
 
-// views returns the text, and what it means if it is encoded in one of the ways in which texts are sent. There are
-// never more than a few dozen bytes of them for a byte of the text.
+// views returns the text, and what it means if it is encoded in one of the ways in which texts are
+// sent. There are never more than a few dozen bytes of them for a byte of the text.
 func views(text string) iter.Seq[view] {
 	return func(yield func(view) bool) {
 		plain := view{text: text}
@@ -70,8 +72,9 @@ func views(text string) iter.Seq[view] {
 	}
 }
 
-// encoding is a way to write bytes as several others, which begin with one of the marks. decode returns what a text
-// begins with stands for, and how long that is in the text; 0 if it stands for itself.
+// encoding is a way to write bytes as several others, which begin with one of the marks. decode
+// returns what a text begins with stands for, and how long that is in the text; 0 if it stands for
+// itself.
 type encoding struct {
 	marks  string
 	decode func(text string) (decoded string, size int)
@@ -159,7 +162,8 @@ func decodePercent(text string) (string, int) {
 	return string([]byte{byte(n)}), 3
 }
 
-// longestEntity is the longest entity that is decoded, in bytes: all that stand for what has to be escaped in HTML are shorter.
+// longestEntity is the longest entity that is decoded, in bytes: all that stand for what has to be
+// escaped in HTML are shorter.
 const longestEntity = 10
 
 func decodeEntity(text string) (string, int) {
@@ -182,8 +186,9 @@ func hex(text string, from, n int) (rune, bool) {
 // shortestRun is how many digits of base64 the shortest secret has at least.
 const shortestRun = (shortest*8 + 5) / 6
 
-// base64 returns what every stretch of digits of base64 in the view stands for, read from each of the first four digits
-// on: what stands before the encoded text may be made of digits too. Line breaks are skipped.
+// base64 returns what every stretch of digits of base64 in the view stands for, read from each of
+// the first four digits on: what stands before the encoded text may be made of digits too. Line
+// breaks are skipped.
 func (v view) base64() iter.Seq[view] {
 	return func(yield func(view) bool) {
 		for i := 0; i < len(v.text); {
@@ -214,7 +219,8 @@ func (v view) base64() iter.Seq[view] {
 	}
 }
 
-// pack returns the bytes that base64's digits stand for. What is left of less than a byte is dropped.
+// pack returns the bytes that base64's digits stand for. What is left of less than a byte is
+// dropped.
 func pack(digits []byte) string {
 	out := make([]byte, 0, len(digits)*3/4)
 	for ; len(digits) >= 2; digits = digits[min(4, len(digits)):] {

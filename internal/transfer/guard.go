@@ -35,9 +35,10 @@ func (g *guard) CloseIdleConnections() {
 	}
 }
 
-// Outlast returns a context for a request that changes something. It ends the grace after ctx does: a
-// request that was sent takes effect whether or not its sender waits for the answer, and after whatever
-// is done next to undo it. The values of ctx are kept. cancel releases what the context holds.
+// Outlast returns a context for a request that changes something. It ends the grace after ctx does:
+// a request that was sent takes effect whether or not its sender waits for the answer, and after
+// whatever is done next to undo it. The values of ctx are kept. cancel releases what the context
+// holds.
 func Outlast(ctx context.Context, grace time.Duration) (lasting context.Context, cancel context.CancelFunc) {
 	lasting, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {

@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// ReadAll appends all that r holds to buf, which it does not grow more than it has to. size is how much that will be, in bytes, or negative.
+// ReadAll appends all that r holds to buf, which it does not grow more than it has to. size is how
+// much that will be, in bytes, or negative.
 func ReadAll(buf []byte, r io.Reader, size int64) ([]byte, error) {
 	buf = slices.Grow(buf, int(max(size, 0))+bytes.MinRead)
 	for {
@@ -31,12 +32,12 @@ func ReadAll(buf []byte, r io.Reader, size int64) ([]byte, error) {
 	}
 }
 
-// maxRetryAfter is the longest time that RetryAfter returns. A server that names a longer one is not waited for
-// anyway, and a number of seconds that fits no duration must not pass for none.
+// maxRetryAfter is the longest time that RetryAfter returns. A server that names a longer one is
+// not waited for anyway, and a number of seconds that fits no duration must not pass for none.
 const maxRetryAfter = 24 * time.Hour
 
-// RetryAfter reads a Retry-After header: seconds, or a date. It is 0 if there is none or if the date has passed,
-// and never more than a day.
+// RetryAfter reads a Retry-After header: seconds, or a date. It is 0 if there is none or if the
+// date has passed, and never more than a day.
 func RetryAfter(h http.Header, now time.Time) time.Duration {
 	text := strings.TrimSpace(h.Get("Retry-After"))
 	if text != "" && strings.Trim(text, "0123456789") == "" {
