@@ -93,8 +93,8 @@ func (e *Executor) call(ctx context.Context, in *lambda.InvokeInput, jobID uint3
 	out, err := e.lambda.Invoke(ctx, in, e.sendOnce)
 	// A read may lag behind the refusal, and still say that the function is as it was.
 	for wait := e.pace.within(e.pace.settle); err != nil && notReady(err); out, err = e.lambda.Invoke(ctx, in, e.sendOnce) {
-		more, werr := wait.pause(ctx)
-		if werr == nil && !more {
+		werr := wait.again(ctx, err)
+		if werr != nil && ctx.Err() == nil {
 			break
 		}
 		var now *lambda.GetFunctionOutput
@@ -129,7 +129,7 @@ func (e *Executor) sendOnce(o *lambda.Options) {
 
 // notReady reports whether Lambda refused an invocation because of the function's state, which includes waking it.
 func notReady(err error) bool {
-	return isConflict(err) || apiCode(err) == "ResourceNotReadyException"
+	return isConflict(err) || apiCode(err) == codeNotReady
 }
 
 // notStarted reports whether an invocation that failed has certainly not started the function.
