@@ -88,7 +88,7 @@ func TestAPolicyOfSomebodyElseIsNamed(t *testing.T) {
 	u := unitOf(t, e, script(t, "x"), small(0))
 	mustDeploy(t, e, u)
 	const policy = "arn:aws:iam::aws:policy/AWSLambdaExecute"
-	server.AttachPolicy(e.roleName(), policy)
+	server.AttachPolicies(e.roleName(), policy)
 	err := e.Remove(t.Context(), u.ID)
 	if faas.CodeOf(err) != faas.ErrConflict || !strings.Contains(err.Error(), policy) || !strings.Contains(err.Error(), e.roleName()) {
 		t.Errorf("got %v", err)

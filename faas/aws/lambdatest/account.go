@@ -72,12 +72,11 @@ func (s *Server) CreateRole(name, trust string) (arn string) {
 	return arn
 }
 
-// AttachPolicy attaches a managed policy to a role, as somebody else would have done.
-func (s *Server) AttachPolicy(role, arn string) {
+// AttachPolicies attaches managed policies to a role, and no others, as somebody else would have done.
+func (s *Server) AttachPolicies(role string, arns ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r := s.roles[strings.ToLower(role)]
-	r.attached = append(r.attached, arn)
+	s.roles[strings.ToLower(role)].attached = arns
 }
 
 // SetReserved sets the reserved concurrency of a function, as somebody else would have done.
