@@ -94,3 +94,41 @@ func TestAPolicyOfSomebodyElseIsNamed(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// A function that was there although a look did not find it is told apart from one that this executor
+// has made.
+func TestAFunctionThatExistedIsNotTakenForOnesOwnCreation(t *testing.T) {
+	t.Parallel()
+	var lost, refuse atomic.Bool
+	server := serve(t, lambdatest.Config{Handler: answering, Fault: func(c lambdatest.Call) *lambdatest.Fault {
+		if c.Operation == "CreateFunction" && lost.CompareAndSwap(true, false) {
+			return &lambdatest.Fault{Late: true} // the connection breaks
+		}
+		if c.Operation == "TagResource" && refuse.Load() {
+			return &lambdatest.Fault{Status: 403, Code: "AccessDeniedException", Message: "not today"}
+		}
+		return nil
+	}})
+	u := unitOf(t, openAt(t, server, "existed", opening{}), script(t, "x"), small(0))
+	e := openAt(t, server, "existed", opening{})
+	lost.Store(true)
+	for range 2 { // the SDK sends the creation again; and an engine may converge again
+		if s, err := e.Converge(t.Context(), u, nil, nil); err != nil || s.Existed {
+			t.Errorf("one's own creation: existed %t, %v", s.Existed, err)
+		}
+	}
+	if n := len(server.Calls("CreateFunction")); n != 3 {
+		t.Errorf("%d creations were sent", n)
+	}
+	f := small(0)
+	f.MemoryMB = 512
+	two := unitOf(t, e, script(t, "x"), f)
+	refuse.Store(true)
+	if s, err := openAt(t, server, "existed", opening{}).Converge(t.Context(), two, nil, nil); err == nil || !s.Existed {
+		t.Errorf("with an error: existed %t, %v", s.Existed, err)
+	}
+	refuse.Store(false)
+	if s, err := openAt(t, server, "existed", opening{}).Converge(t.Context(), two, nil, nil); err != nil || !s.Existed {
+		t.Errorf("existed %t, %v", s.Existed, err)
+	}
+}

@@ -74,13 +74,10 @@ func (e *Executor) Service() string { return e.service }
 var (
 	_ faas.Executor      = (*Executor)(nil)
 	_ faas.Bound         = (*Executor)(nil)
+	_ faas.PlaceChecker  = (*Executor)(nil)
 	_ faas.Warmer        = (*Executor)(nil)
 	_ faas.HealthChecker = (*Executor)(nil)
 	_ faas.LogReader     = (*Executor)(nil)
-
-	_ interface { // what Undeploy asks before it believes that functions are gone
-		CheckPlace(context.Context, faas.State) error
-	} = (*Executor)(nil)
 )
 
 // pace says how long to wait for what. Tests make it faster.

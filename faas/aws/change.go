@@ -4,7 +4,6 @@ package aws
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
@@ -47,7 +46,10 @@ func (e *Executor) finish(ctx context.Context, f func(context.Context) error) er
 	defer stop()
 	err := f(lasting)
 	if err != nil && lasting.Err() != nil {
-		return fmt.Errorf("the request was not answered within %s after its caller's context had ended (%w), so that its outcome is unknown: %w", e.pace.grace, ctx.Err(), err)
+		unknown := faas.Errorf(faas.ErrTimeout, "change", faas.AWSLambda,
+			"the request was not answered within %s after its caller's context had ended (%w), so that its outcome is unknown: %w", e.pace.grace, ctx.Err(), err)
+		unknown.Unsettled = true
+		return unknown
 	}
 	return err
 }
@@ -58,19 +60,20 @@ type unsure struct {
 	since map[string]time.Time
 }
 
-// sent takes the outcome of a creation.
-func (u *unsure) sent(name string, err error) {
+// sent takes the outcome of a creation, and reports whether it is unknown.
+func (u *unsure) sent(name string, err error) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	code := codeOf(err)
 	if code != faas.ErrTimeout && code != faas.ErrUnavailable && code != faas.ErrInternal || notStarted(err, code) {
 		delete(u.since, name)
-		return
+		return false
 	}
 	if u.since == nil {
 		u.since = map[string]time.Time{}
 	}
 	u.since[name] = time.Now()
+	return true
 }
 
 // left is how long the function may still come into being; after limit it will not.

@@ -24,8 +24,9 @@ func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
 	}
 	s, err := c.run(ctx, prior)
 	if err != nil {
-		return faas.State{}, withoutValues(ofJob(classify("deploy", c.jobID(), err), c.jobID()), c.job.Env.Reveal())
+		return faas.State{Existed: c.existed}, withoutValues(ofJob(classify("deploy", c.jobID(), err), c.jobID()), c.job.Env.Reveal())
 	}
+	s.Existed = c.existed
 	return s, nil
 }
 
@@ -39,6 +40,7 @@ type convergence struct {
 	role    string
 	object  object // where the package is in S3; empty for a direct upload
 	created bool   // the function was created by this call
+	existed bool   // it was said not to exist, and did, not made by this executor
 }
 
 func (e *Executor) newConvergence(u faas.Unit, report func(faas.Progress)) (*convergence, error) {
@@ -136,8 +138,10 @@ func (c *convergence) create(ctx context.Context) (*lambda.GetFunctionOutput, er
 	for {
 		err := c.withRoom(ctx, func() error {
 			return c.finish(ctx, func(ctx context.Context) error {
-				_, err := c.lambda.CreateFunction(ctx, in)
-				c.unsure.sent(c.unit.ID, err)
+				_, err := c.lambda.CreateFunction(ctx, in, c.memory.creating(c.unit.ID))
+				if c.unsure.sent(c.unit.ID, err) || err == nil {
+					c.memory.setMade(c.unit.ID)
+				}
 				return err
 			})
 		})
@@ -170,13 +174,20 @@ func (c *convergence) create(ctx context.Context) (*lambda.GetFunctionOutput, er
 		case isConflict(err):
 			out, gerr := c.get(ctx, c.unit.ID, "")
 			if gerr == nil && out.Configuration.State != types.StateDeleting {
-				return out, c.checkOwner(ctx, "deploy", c.unit.ID, out)
+				gerr = c.checkOwner(ctx, "deploy", c.unit.ID, out)
+				c.existed = gerr == nil && !c.memory.made(c.unit.ID)
+				return out, gerr
 			}
 			if gerr != nil && !isNotFound(gerr) && !transient(gerr) {
 				return nil, gerr
 			}
 			wait = untilFree // the last function of this name is still being deleted
 		default:
+			if c.unsure.left(c.unit.ID, c.pace.late) > 0 { // it may come into being yet
+				failed := *classify("deploy", c.jobID(), err)
+				failed.Unsettled = true
+				return nil, &failed
+			}
 			return nil, err
 		}
 		if err := wait.again(ctx, c.refused("deploy", c.jobID(), c.role, err)); err != nil {

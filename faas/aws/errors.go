@@ -73,7 +73,9 @@ var neverStarted = map[string]bool{
 // classify makes the *faas.Error of an error of the SDK. An error that already is one is returned as it is.
 func classify(op string, jobID int64, err error) *faas.Error {
 	if stopped, ok := err.(*interrupted); ok {
-		return &faas.Error{Op: op, Provider: faas.AWSLambda, JobID: jobID, Code: faas.ErrTimeout, Err: stopped}
+		var last *faas.Error
+		unsettled := errors.As(stopped.last, &last) && last.Unsettled
+		return &faas.Error{Op: op, Provider: faas.AWSLambda, JobID: jobID, Code: faas.ErrTimeout, Unsettled: unsettled, Err: stopped}
 	}
 	var known *faas.Error
 	if errors.As(err, &known) {

@@ -6,6 +6,10 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
 )
 
 // memory is what an executor knows of its functions from its own calls, which reads at Lambda may
@@ -18,6 +22,7 @@ type memory struct {
 type remembered struct {
 	versions []string // live ones that states have told of, the last ones last: Restore may go back to them
 	changed  bool     // an update of $LATEST was sent
+	made     bool     // a request that creates the function was sent, and may have done so
 }
 
 // toldVersions is how many live versions are remembered: those before and after one update.
@@ -66,6 +71,43 @@ func (m *memory) changed(name string) bool {
 	defer m.mu.Unlock()
 	r := m.known[name]
 	return r != nil && r.changed
+}
+
+// creating makes the SDK tell of a creation that it sends again, because there was no answer that says
+// what became of it: a conflict is then with what the request itself has made.
+func (m *memory) creating(name string) func(*lambda.Options) {
+	return func(o *lambda.Options) {
+		o.Retryer = noting{o.Retryer, func(err error) {
+			if !notStarted(err, codeOf(err)) {
+				m.setMade(name)
+			}
+		}}
+	}
+}
+
+// noting is a retryer that tells of each error after which a request is sent again.
+type noting struct {
+	aws.Retryer
+	note func(error)
+}
+
+func (n noting) RetryDelay(attempt int, err error) (time.Duration, error) {
+	n.note(err)
+	return n.Retryer.RetryDelay(attempt, err)
+}
+
+func (m *memory) setMade(name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.of(name).made = true
+}
+
+// made reports whether this executor may have created a function.
+func (m *memory) made(name string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := m.known[name]
+	return r != nil && r.made
 }
 
 // forget notes that a function was removed.
