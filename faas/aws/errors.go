@@ -96,6 +96,11 @@ func classify(op string, jobID int64, err error) *faas.Error {
 	switch {
 	case errors.As(err, &credentials):
 		e.Code = faas.ErrPermissionDenied
+		if !credentials.Missing() { // the place that has them may be out of reach, or busy
+			if cause := classify(op, jobID, credentials.Err); cause.Code == faas.ErrThrottled || cause.Code == faas.ErrUnavailable {
+				e.Code, e.RetryAfter = cause.Code, cause.RetryAfter
+			}
+		}
 	case isEnded(err):
 		e.Code = faas.ErrTimeout
 	case errors.As(err, &api):

@@ -134,6 +134,9 @@ func notReady(err error) bool {
 
 // notStarted reports whether an invocation that failed has certainly not started the function.
 func notStarted(err error, code faas.Code) bool {
+	if credentials := new(awssign.CredentialsError); errors.As(err, &credentials) {
+		return true // nothing was sent
+	}
 	if api := apiCode(err); api != "" {
 		if neverStarted[api] {
 			return true
@@ -149,12 +152,11 @@ func notStarted(err error, code faas.Code) bool {
 		return false
 	}
 	var (
-		credentials *awssign.CredentialsError
-		dial        *net.OpError
-		dns         *net.DNSError
+		dial *net.OpError
+		dns  *net.DNSError
 	)
 	switch {
-	case errors.As(err, &credentials), errors.As(err, &dns), errors.Is(err, syscall.ECONNREFUSED):
+	case errors.As(err, &dns), errors.Is(err, syscall.ECONNREFUSED):
 		return true
 	case errors.As(err, &dial):
 		return dial.Op == "dial"
