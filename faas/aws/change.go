@@ -60,13 +60,15 @@ type unsure struct {
 	since map[string]time.Time
 }
 
-// sent takes the outcome of a creation, and reports whether it is unknown.
+// sent takes the outcome of a creation, and reports whether it is unknown. A refusal tells nothing of one that was sent before.
 func (u *unsure) sent(name string, err error) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	code := codeOf(err)
-	if code != faas.ErrTimeout && code != faas.ErrUnavailable && code != faas.ErrInternal || notStarted(err, code) {
+	switch code := codeOf(err); {
+	case err == nil, isConflict(err): // it exists
 		delete(u.since, name)
+		return false
+	case code != faas.ErrTimeout && code != faas.ErrUnavailable && code != faas.ErrInternal, notStarted(err, code):
 		return false
 	}
 	if u.since == nil {

@@ -203,7 +203,7 @@ func (e *Executor) refused(op string, jobID int64, role string, err error) error
 		return err
 	}
 	return &faas.Error{Op: op, Provider: faas.AWSLambda, JobID: jobID, Code: cause.code, Err: fmt.Errorf(
-		"Lambda refuses the function, also after %s: "+cause.remedy+": %w", e.pace.role, role, err)}
+		"Lambda refuses the function, also after %[1]s: "+cause.remedy+": %[3]w", e.pace.role, role, err)}
 }
 
 // failures sorts the reasons that Lambda gives for a function, version or update that has failed.
@@ -376,14 +376,15 @@ func (c *convergence) reservedWanted() *int32 {
 	return aws.Int32(int32(c.job.MaxConcurrency))
 }
 
-// setReserved sets or removes a function's reserved concurrency, where it is not what is wanted. Lambda reserves no fewer than are kept warm: where that
+// setReserved sets or removes a function's reserved concurrency, where it is not what is wanted, or where a read may not show what this executor has set. Lambda reserves no fewer than are kept warm: where that
 // would be so, the instances that are kept warm become those wanted before.
 func (e *Executor) setReserved(ctx context.Context, op string, current *lambda.GetFunctionOutput, want *int32, warm int32) error {
 	name := aws.ToString(current.Configuration.FunctionName)
 	has := reservedOf(current)
-	if (has == nil) == (want == nil) && aws.ToInt32(has) == aws.ToInt32(want) {
+	if (has == nil) == (want == nil) && aws.ToInt32(has) == aws.ToInt32(want) && !e.memory.reserved(name) {
 		return nil
 	}
+	e.memory.setReserved(name)
 	if n, err := strconv.Atoi(current.Tags[tagKeepWarm]); err == nil && want != nil && int(*want) < n {
 		if err := e.setProvisioned(ctx, op, name, warm); err != nil && !isNotFound(err) { // without an alias none is kept warm
 			return err

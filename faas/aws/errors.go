@@ -237,15 +237,15 @@ func ownLimit(err error) bool {
 type cause struct {
 	text   string // in the message
 	code   faas.Code
-	remedy string // with %s for the role
+	remedy string // with %[2]s for the role
 }
 
 var causes = []cause{
-	{"cannot be assumed by Lambda", faas.ErrPermissionDenied, "role %s must exist, and its trust policy must allow sts:AssumeRole to lambda.amazonaws.com"},
-	{"does not have permissions to call CreateNetworkInterface", faas.ErrPermissionDenied, "attach the policy AWSLambdaVPCAccessExecutionRole to role %s, or allow it ec2:CreateNetworkInterface and what belongs to that"},
-	{"The provided execution role does not have permissions", faas.ErrPermissionDenied, "allow role %s what Lambda names"},
-	{"KMS key is invalid for CreateGrant", faas.ErrPermissionDenied, `the key of the option "kms_key_arn" must exist and be enabled, and its policy must allow kms:CreateGrant for role %s, which must exist`},
-	{"throttled by EC2", faas.ErrThrottled, "EC2 limits how fast the account may call it, also for role %s: deploy again later"},
+	{"cannot be assumed by Lambda", faas.ErrPermissionDenied, "role %[2]s must exist, and its trust policy must allow sts:AssumeRole to lambda.amazonaws.com"},
+	{"does not have permissions to call CreateNetworkInterface", faas.ErrPermissionDenied, "attach the policy AWSLambdaVPCAccessExecutionRole to role %[2]s, or allow it ec2:CreateNetworkInterface and what belongs to that"},
+	{"The provided execution role does not have permissions", faas.ErrPermissionDenied, "allow role %[2]s what Lambda names"},
+	{"KMS key is invalid for CreateGrant", faas.ErrPermissionDenied, `role %[2]s must exist, and the key that encrypts the environment (option "kms_key_arn") must be enabled, with a policy that allows kms:CreateGrant`},
+	{"throttled by EC2", faas.ErrThrottled, "EC2 takes no more calls of the account at the moment: deploy again later"},
 }
 
 // causeOf returns the cause of a refusal, or nil if it is another one. A role, a policy or a grant that

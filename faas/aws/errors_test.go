@@ -68,6 +68,7 @@ func TestTagsThatCannotBeReadSayWhy(t *testing.T) {
 	e := &Executor{service: "tags"}
 	for code, want := range map[string]faas.Code{
 		"AccessDeniedException": faas.ErrPermissionDenied, "ThrottlingException": faas.ErrThrottled, "InternalError": faas.ErrUnavailable, "SomethingNew": faas.ErrUnavailable,
+		"ResourceNotFoundException": faas.ErrUnavailable,
 	} {
 		out := &lambda.GetFunctionOutput{TagsError: &types.TagsError{ErrorCode: &code, Message: aws.String("not today")}}
 		if err := e.checkOwner(t.Context(), "test", "blueprint-tags-0", out); faas.CodeOf(err) != want {

@@ -22,6 +22,7 @@ type memory struct {
 type remembered struct {
 	versions []string // live ones that states have told of, the last ones last: Restore may go back to them
 	changed  bool     // an update of $LATEST was sent
+	reserved bool     // the reserved concurrency was changed
 	made     bool     // a request that creates the function was sent, and may have done so
 }
 
@@ -94,6 +95,20 @@ type noting struct {
 func (n noting) RetryDelay(attempt int, err error) (time.Duration, error) {
 	n.note(err)
 	return n.Retryer.RetryDelay(attempt, err)
+}
+
+func (m *memory) setReserved(name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.of(name).reserved = true
+}
+
+// reserved reports whether this executor has changed the reserved concurrency of a function.
+func (m *memory) reserved(name string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := m.known[name]
+	return r != nil && r.reserved
 }
 
 func (m *memory) setMade(name string) {

@@ -131,7 +131,7 @@ func (e *Executor) checkOwner(ctx context.Context, op, id string, out *lambda.Ge
 		switch code {
 		case faas.ErrPermissionDenied:
 			remedy = ": allow lambda:ListTags"
-		case "":
+		case "", faas.ErrNotFound: // the function was found
 			code = faas.ErrUnavailable
 		}
 		err = faas.Errorf(code, op, faas.AWSLambda, "the tags of function %s cannot be read (%s: %s)%s",

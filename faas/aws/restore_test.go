@@ -5,6 +5,7 @@ package aws
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -51,6 +52,29 @@ func TestRestorePutsEverythingBack(t *testing.T) {
 	mustDeploy(t, e, unitOf(t, e, script(t, "x"), f))
 	if got, _ := server.Function(one.ID); got.CodeSha256 != codeSHA256(one.Package.SHA256()) {
 		t.Error("a change of the configuration took the code of a failed update along")
+	}
+}
+
+// A read from before the update shows the reserved concurrency to go back to.
+func TestRestoreSetsTheReservedConcurrencyThoughReadsLag(t *testing.T) {
+	t.Parallel()
+	server := serve(t, lambdatest.Config{Handler: answering, Updating: -1, Pending: -1})
+	network := &replay{}
+	e := openAt(t, server, "reserved", opening{client: &http.Client{Transport: network}})
+	bin := script(t, "x")
+	mustDeploy(t, e, unitOf(t, e, bin, valued("-one", 5, 0)))
+	prior, err := e.Observe(t.Context(), functionName("reserved", 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := network.kept
+	mustDeploy(t, e, unitOf(t, e, bin, valued("-one", 9, 0)))
+	network.kept, network.times = before, 3
+	if err := e.Restore(t.Context(), prior); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := server.Function(prior.ID); *got.Reserved != 5 {
+		t.Errorf("%d are reserved", *got.Reserved)
 	}
 }
 
