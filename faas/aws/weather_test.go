@@ -205,6 +205,9 @@ func (h *history) deploy(bin *faas.Binary, value string, jobs []uint32) ([]strin
 	e := h.executor()
 	defer e.Close()
 	cfg := serverless.ServerlessConfig{Provider: faas.Config{Provider: faas.AWSLambda, Region: "us-east-1"}, DefaultMemoryMB: 512, DefaultTimeoutSecs: 60}
+	if value == "-c" { // which leaves no room for another version beside the one that is kept warm
+		cfg.KeepWarm, cfg.MaxConcurrency = 2, 2
+	}
 	spec := serverless.ServiceSpec{Name: "weather", BinaryPath: bin.Path, Env: map[string]string{"VALUE": value}}
 	svc, err := serverless.DeployServerless(h.t.Context(), spec, jobs, cfg, h.options(e)...)
 	if err == nil {
@@ -288,7 +291,7 @@ func TestServicesSurviveBadWeather(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			h := &history{t: t, rand: rand.New(rand.NewPCG(seed, 1)), state: t.TempDir(), live: map[uint32]string{}}
-			h.server = serve(t, lambdatest.Config{Handler: answering, Pending: time.Millisecond, Updating: time.Millisecond})
+			h.server = serve(t, lambdatest.Config{Handler: answering, Pending: time.Millisecond, Updating: time.Millisecond, MovingAlias: 5 * time.Millisecond})
 			h.sky = &weather{rand: rand.New(rand.NewPCG(seed, 2)), past: map[string][]answered{}, lags: map[string]int{}}
 			for range 6 {
 				h.step(bins)
