@@ -43,7 +43,7 @@ func (e *Executor) caller(ctx context.Context) (string, error) {
 }
 
 // placeTime is how long the account may take to be told.
-const placeTime = 15 * time.Second
+const placeTime = 5 * time.Second
 
 // CheckPlace says whether this executor reaches the place where a recorded function stands. With the credentials of another account, or in another region, what
 // stands there would seem to be gone: that is an [faas.ErrConflict], which names both places and what to do. A place that cannot be told is no error.
