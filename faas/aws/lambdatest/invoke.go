@@ -21,10 +21,11 @@ const (
 
 // Invocation is one invocation, as Config.Handler sees it.
 type Invocation struct {
-	Function string
-	Version  string
-	Payload  []byte
-	Env      map[string]string
+	Function   string
+	Version    string
+	CodeSha256 string
+	Payload    []byte
+	Env        map[string]string
 }
 
 // Answer is what an invocation came to.
@@ -147,7 +148,7 @@ func (s *Server) run(t target, payload []byte) (Answer, string) {
 	}
 	id, stream := newID(), streamName(t.version)
 	start := time.Now()
-	result := s.config.Handler(Invocation{t.function, t.version, payload, env})
+	result := s.config.Handler(Invocation{t.function, t.version, t.config.CodeSha256, payload, env})
 	if result.Duration == 0 {
 		result.Duration = time.Since(start)
 	}
