@@ -136,25 +136,34 @@ func (e *Executor) pointAlias(ctx context.Context, op, name, version string, isN
 			return err
 		})
 	}
-	if isNew {
-		if err := create(); !isConflict(err) {
-			return true, err
+	wait := e.pace.within(e.pace.settle)
+	for {
+		if isNew {
+			if err := create(); !isConflict(err) && !isNotFound(err) {
+				return true, err
+			}
 		}
-	}
-	var out *lambda.UpdateAliasOutput
-	err = e.change(ctx, name, func(ctx context.Context) (err error) {
-		out, err = e.lambda.UpdateAlias(ctx, &lambda.UpdateAliasInput{
-			FunctionName: &name, Name: &e.options.alias, FunctionVersion: &version, RoutingConfig: &types.AliasRoutingConfiguration{AdditionalVersionWeights: map[string]float64{}},
+		var out *lambda.UpdateAliasOutput
+		err := e.change(ctx, name, func(ctx context.Context) (err error) {
+			out, err = e.lambda.UpdateAlias(ctx, &lambda.UpdateAliasInput{
+				FunctionName: &name, Name: &e.options.alias, FunctionVersion: &version,
+				RoutingConfig: &types.AliasRoutingConfiguration{AdditionalVersionWeights: map[string]float64{}},
+			})
+			return err
 		})
-		return err
-	})
-	switch {
-	case isNotFound(err):
-		return true, create()
-	case err == nil && len(weights(out.RoutingConfig)) > 0:
-		return false, e.routed(ctx, op, name, version)
+		switch {
+		case err == nil && len(weights(out.RoutingConfig)) > 0:
+			return false, e.routed(ctx, op, name, version)
+		case !isNotFound(err):
+			return false, err
+		}
+		if isNew { // an alias or a version that was created just now may be unknown for a while
+			if err := wait.again(ctx, err); err != nil {
+				return false, err
+			}
+		}
+		isNew = true
 	}
-	return false, err
 }
 
 // routed waits until the alias points to a version and to no other one. An alias with provisioned concurrency moves in steps; and reads of any may lag behind.
@@ -166,12 +175,14 @@ func (e *Executor) routed(ctx context.Context, op, name, version string) error {
 		switch {
 		case err != nil && ctx.Err() == nil && !isNotFound(err) && !transient(err):
 			return err
+		case err != nil && !isNotFound(err):
+			wait, problem = moving, classify(op, e.jobOf(name), err)
 		case err != nil:
 			problem.Err = fmt.Errorf("%w: %w", problem.Err, err)
 		case aws.ToString(out.FunctionVersion) == version && len(weights(out.RoutingConfig)) == 0:
 			return nil
 		case aws.ToString(out.FunctionVersion) == version:
-			wait = moving
+			wait, stale = moving, e.pace.within(e.pace.settle)
 			problem = faas.Errorf(faas.ErrTimeout, op, faas.AWSLambda, "alias %q of function %s is still moving to version %s", e.options.alias, name, version)
 		}
 		if err := wait.again(ctx, problem); err != nil {

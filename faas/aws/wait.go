@@ -99,6 +99,7 @@ func (e *Executor) settled(ctx context.Context, op string, jobID int64, name, ve
 			state = "unknown"
 		case inTransition(out.Configuration):
 			state = describe(out.Configuration)
+			stale, missing = nil, nil
 		case wanted != nil && !wanted(out.Configuration):
 			if stale == nil {
 				stale = e.pace.within(e.pace.settle)

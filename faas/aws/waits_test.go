@@ -156,6 +156,24 @@ func TestANewAliasIsWaitedFor(t *testing.T) {
 	answers(t, e, 0, "1-one")
 }
 
+// An alias that exists, and that a change of it does not find, is not created twice.
+func TestAnAliasThatChangesDoNotFindIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	var missing atomic.Int64
+	server := serve(t, lambdatest.Config{Handler: answering, Fault: func(c lambdatest.Call) *lambdatest.Fault {
+		if c.Operation == "UpdateAlias" && missing.Add(-1) >= 0 {
+			return &lambdatest.Fault{Status: 404, Code: "ResourceNotFoundException", Message: "Cannot find alias arn"}
+		}
+		return nil
+	}})
+	e := openAt(t, server, "unfound", opening{})
+	bin := script(t, "x")
+	mustDeploy(t, e, unitOf(t, e, bin, valued("-one", 0, 0)))
+	missing.Store(3)
+	mustDeploy(t, e, unitOf(t, e, bin, valued("-two", 0, 0)))
+	answers(t, e, 0, "2-two")
+}
+
 func TestAnUpdateThatLambdaFailsIsToldByItsReason(t *testing.T) {
 	t.Parallel()
 	for reason, want := range map[string]faas.Code{
