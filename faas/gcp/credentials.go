@@ -273,6 +273,22 @@ func parseIDToken(text string) (*oauth2.Token, error) {
 	return &oauth2.Token{AccessToken: text, Expiry: time.Unix(c.Exp, 0)}, nil
 }
 
+// emailOf returns whose ID token it is; empty where it does not say.
+func emailOf(token string) string {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return ""
+	}
+	claims, err := base64.RawURLEncoding.DecodeString(parts[1])
+	var c struct {
+		Email string `json:"email"`
+	}
+	if err != nil || json.Unmarshal(claims, &c) != nil {
+		return ""
+	}
+	return c.Email
+}
+
 // tokenError classifies a failed fetch of a token. The answer of the token endpoint is not in its text.
 func (e *Executor) tokenError(ctx context.Context, r request, err error) *faas.Error {
 	code, text := faas.ErrPermissionDenied, ""
