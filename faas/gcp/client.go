@@ -163,10 +163,12 @@ func (e *Executor) call(ctx context.Context, r request, safe bool, in, out any) 
 	}
 	if err := json.Unmarshal(a.body, out); err != nil {
 		text := r.clean(string(a.body))
-		return e.errorf(faas.ErrUnavailable, r, "%s %s: the answer is not in the API's shape: %s", r.method, faas.RedactURL(r.url), foreign.Excerpt([]byte(text)))
+		return e.errorf(faas.ErrUnavailable, r, "%s %s: %w: %s", r.method, faas.RedactURL(r.url), errShape, foreign.Excerpt([]byte(text)))
 	}
 	return nil
 }
+
+var errShape = errors.New("the answer is not in the API's shape")
 
 // sendSafe sends a request, again where it is safe to repeat and may succeed the next time. A token that is refused is replaced once: a request that
 // was not authorized did nothing.

@@ -20,7 +20,7 @@ import (
 // function that something else is changing is waited for. A function whose last deployment failed gets everything anew.
 //
 // One package that several functions share is uploaded once per executor.
-func (e *Executor) Converge(ctx context.Context, u faas.Unit, _ *faas.State, report func(faas.Progress)) (faas.State, error) {
+func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State, report func(faas.Progress)) (faas.State, error) {
 	d, err := e.newDeployment(u)
 	if err != nil {
 		return faas.State{}, err
@@ -30,6 +30,7 @@ func (e *Executor) Converge(ctx context.Context, u faas.Unit, _ *faas.State, rep
 	}
 	d.sha256 = u.Package.SHA256()
 	d.code = d.uploaded
+	d.isNew = prior == nil && !e.memory(u.ID).hasChanged()
 	p := transfer.NewProgress(report, u.Package.Size())
 	defer p.Stop()
 	return d.run(ctx, p)
@@ -45,6 +46,9 @@ type deployment struct {
 	code func(context.Context, *transfer.Progress) (code, error)
 	// reused says that code named an upload of an earlier deployment, which Google may have dropped.
 	reused bool
+	// isNew says that nothing is said to exist, and that this executor has made nothing; existed, that
+	// something does all the same.
+	isNew, existed bool
 	// hide hides the environment's values, which Google may repeat in its messages.
 	hide *strings.Replacer
 }
@@ -92,13 +96,25 @@ func (d *deployment) run(ctx context.Context, p *transfer.Progress) (faas.State,
 		if s = d.e.state(got); s.Status != faas.StatusReady {
 			return d.e.errorf(faas.ErrUnavailable, d.request(), "function %s was deployed and is not ready: %s", got.name, d.hide.Replace(s.Reason))
 		}
-		d.e.memory(d.u.ID).keep(got)
+		m := d.e.memory(d.u.ID)
+		m.keep(got)
+		m.trust()
 		return nil
 	})
 	if err != nil {
-		return faas.State{}, err
+		return faas.State{Existed: d.existed}, d.e.unsettled(d.u.ID, err)
 	}
+	s.Existed = d.existed
 	return s, nil
+}
+
+// unsettled marks an error after which a change that was sent may still take effect.
+func (e *Executor) unsettled(id string, err error) error {
+	var failed *faas.Error
+	if errors.As(err, &failed) && e.memory(id).isOpen() {
+		failed.Unsettled = true
+	}
+	return err
 }
 
 // maxSpent is how many whole operations a rate that Google keeps may end.
@@ -145,7 +161,7 @@ func (e *Executor) rounds(ctx context.Context, r request, p *transfer.Progress, 
 			wait = 250 * time.Millisecond << n
 		case c == exists && n < existsRounds:
 			wait = 250 * time.Millisecond << n
-		case c == unclear && n < unclearRounds:
+		case c == unclear && n < unclearRounds && !(errors.Is(err, errShape) && n > 0):
 			wait = time.Second << n
 		case c == settling:
 			if settles.IsZero() {
@@ -201,6 +217,9 @@ func (d *deployment) round(ctx context.Context, p *transfer.Progress) (*resource
 		return nil, err
 	}
 	e.memory(d.u.ID).keep(old)
+	if old != nil && d.isNew && !e.memory(d.u.ID).hasChanged() {
+		d.existed = true
+	}
 	if old != nil && old.service != "" {
 		// Before the function's labels say that only few may invoke it, this has to be so.
 		if err := e.revoke(ctx, r, old); err != nil {
@@ -209,6 +228,9 @@ func (d *deployment) round(ctx context.Context, p *transfer.Progress) (*resource
 	}
 	got, err := e.host.apply(ctx, d, old, p)
 	if err != nil {
+		if d.isNew && classOf(err) == exists && !e.memory(d.u.ID).doubts() {
+			d.existed = true // a read was behind
+		}
 		return nil, err
 	}
 	granted, err := e.grant(ctx, r, got)

@@ -63,9 +63,25 @@ type route struct{ url string }
 // Service returns the service that the executor is bound to.
 func (e *Executor) Service() string { return e.set.service }
 
+// CheckPlace returns an ErrConflict if the state's resource is of another project or region. A
+// project's number and its ID cannot be told apart from two projects, and pass.
+func (e *Executor) CheckPlace(_ context.Context, recorded faas.State) error {
+	part := strings.Split(recorded.Resource, "/")
+	if len(part) < 4 || part[0] != "projects" || part[2] != "locations" {
+		return nil
+	}
+	isNumber := func(project string) bool { return strings.Trim(project, "0123456789") == "" }
+	if part[1] != e.set.project && isNumber(part[1]) == isNumber(e.set.project) || part[3] != e.set.region {
+		return faas.Errorf(faas.ErrConflict, "open", faas.GCPFunctions, "%s was deployed to project %s in %s, and this is project %s in %s",
+			recorded.ID, part[1], part[3], e.set.project, e.set.region)
+	}
+	return nil
+}
+
 var (
 	_ faas.Executor      = (*Executor)(nil)
 	_ faas.Bound         = (*Executor)(nil)
+	_ faas.PlaceChecker  = (*Executor)(nil)
 	_ faas.Warmer        = (*Executor)(nil)
 	_ faas.HealthChecker = (*Executor)(nil)
 	_ faas.LogReader     = (*Executor)(nil)

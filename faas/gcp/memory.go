@@ -29,6 +29,7 @@ type memory struct {
 type reading struct {
 	revision string
 	raw      json.RawMessage
+	code     string // label of the package that it runs; empty if that is not certain
 	// invokers are those who might invoke it before this executor changed that; nil: it did not.
 	invokers *[]string
 	again    string // the revision that Restore made of it
@@ -60,7 +61,11 @@ func (m *memory) keep(got *resource) {
 	if slices.ContainsFunc(m.readings, func(r *reading) bool { return r.revision == got.revision }) {
 		return
 	}
-	m.readings = append(m.readings, &reading{revision: got.revision, raw: got.raw})
+	one := &reading{revision: got.revision, raw: got.raw}
+	if got.status == faas.StatusReady {
+		one.code = got.labels[labelPackage]
+	}
+	m.readings = append(m.readings, one)
 	m.readings = m.readings[max(0, len(m.readings)-maxReadings):]
 }
 
@@ -74,6 +79,19 @@ func (m *memory) recall(revision string) *reading {
 		}
 	}
 	return nil
+}
+
+// sameCode returns the newest reading with the code of another one. Google keeps the sources of the
+// last few versions, and each update, one that puts back too, makes a version.
+func (m *memory) sameCode(as *reading) *reading {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, r := range slices.Backward(m.readings) {
+		if as.code != "" && r.code == as.code {
+			return r
+		}
+	}
+	return as
 }
 
 // keepInvokers remembers who might invoke the unit before the first change of that.
@@ -109,6 +127,13 @@ func (m *memory) doubts() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return !m.unclear.IsZero() && time.Since(m.unclear) < doubtTime
+}
+
+// isOpen reports whether a change that was sent may still take effect.
+func (m *memory) isOpen() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.begun != nil || !m.unclear.IsZero() && time.Since(m.unclear) < doubtTime
 }
 
 // trust notes that no change that was sent is still to come.

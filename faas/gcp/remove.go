@@ -41,7 +41,7 @@ func (e *Executor) Remove(ctx context.Context, id string) error {
 		return e.gone(ctx, r, id)
 	})
 	if err != nil {
-		return err
+		return e.unsettled(id, err)
 	}
 	if err := e.removeArtifacts(ctx, r, id); err != nil {
 		return err
@@ -85,7 +85,7 @@ func (e *Executor) gone(ctx context.Context, r request, id string) error {
 }
 
 // lateTime is how long a request that was not answered usually takes at most until it shows.
-const lateTime = 20 * time.Second
+const lateTime = 10 * time.Second
 
 // removeArtifacts removes the images that Cloud Build made of a function.
 func (e *Executor) removeArtifacts(ctx context.Context, r request, id string) error {

@@ -37,7 +37,7 @@ func (e *Executor) Restore(ctx context.Context, prior faas.State) error {
 	if was != nil {
 		r.hide = foreign.Hider(environment(was.raw)...)
 	}
-	return e.rounds(ctx, r, nil, func() error {
+	err := e.rounds(ctx, r, nil, func() error {
 		now, err := e.settled(ctx, r, prior.ID, nil)
 		if err != nil && faas.CodeOf(err) != faas.ErrNotFound {
 			return err
@@ -64,6 +64,7 @@ func (e *Executor) Restore(ctx context.Context, prior faas.State) error {
 		m.trust()
 		return e.invokersBack(ctx, r, was, now)
 	})
+	return e.unsettled(prior.ID, err)
 }
 
 // later looks again for a few seconds at a function that this executor has changed and that looks as
@@ -117,7 +118,7 @@ func (e *Executor) codeBack(ctx context.Context, r request, prior faas.State, no
 // putBack changes what differs of what the API took for the function then.
 func (h buildHost) putBack(ctx context.Context, r request, was *reading, id string, now *resource) (*resource, error) {
 	want := settable(was.raw, functionOutput)
-	pin(want, was.raw)
+	pin(want, h.e.memory(id).sameCode(was).raw)
 	labels := labelsOf(want)
 	if now == nil {
 		r.method, r.url = http.MethodPost, h.url(h.e.set.parent()+"/functions")+"?functionId="+url.QueryEscape(id)
@@ -218,14 +219,17 @@ func settable(raw json.RawMessage, output []string) map[string]any {
 	return doc
 }
 
-// pin has a function's source be the very object that it was built from: the source itself may name
-// another one, after an update that failed, and what it names may be overwritten.
+// pin has a function's source be the very object that raw says the function was built from: the
+// source itself may name another one, after an update that failed, and what it names may be overwritten.
 func pin(doc map[string]any, raw json.RawMessage) {
 	build, ok := doc["buildConfig"].(map[string]any)
 	if !ok {
 		return
 	}
 	original, _ := document(raw)["buildConfig"].(map[string]any)
+	if source, ok := original["source"]; ok {
+		build["source"] = source
+	}
 	provenance, _ := original["sourceProvenance"].(map[string]any)
 	for resolved, member := range map[string]string{"resolvedStorageSource": "storageSource", "resolvedRepoSource": "repoSource"} {
 		if from, ok := provenance[resolved].(map[string]any); ok && (member != "storageSource" || from["generation"] != nil) {
