@@ -221,7 +221,7 @@ func (s *Server) deploy(op *operation, d *deployed, doc map[string]any, method s
 		defer s.mu.Unlock()
 		if status != nil {
 			state := "FAILED"
-			if method == "update" {
+			if d.instance != nil {
 				state = "ACTIVE" // the old revision goes on
 			}
 			set(d.doc, "state", state)

@@ -47,7 +47,7 @@ type Server struct {
 	clock   time.Time
 	serial  int
 	log     []string // "METHOD path" of API calls
-	work    sync.WaitGroup
+	work    *sync.WaitGroup
 }
 
 // Status is a google.rpc.Status with the stage it belongs to.
@@ -77,6 +77,7 @@ func Start(t testing.TB, builder *Builder) *Server {
 		builder: builder, fns: map[string]*deployed{}, runs: map[string]*deployed{}, ops: map[string]*operation{}, uploads: map[string]*uploaded{},
 		sources: map[string][]kept{}, spread: map[string]int{}, objects: map[string][]byte{}, iam: map[string]*policy{}, logs: logs{pages: map[string]logPage{}}, clock: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
 	}
+	s.work = new(sync.WaitGroup)
 	s.Server = httptest.NewServer(http.HandlerFunc(s.serve))
 	t.Cleanup(s.stop)
 	return s
@@ -93,6 +94,12 @@ func (s *Server) stop() {
 			d.instance.stop()
 		}
 	}
+}
+
+// Rest waits until no deployment is under way. A test with a clock of its own ends with it.
+func (s *Server) Rest() {
+	s.work.Wait()
+	s.work = new(sync.WaitGroup)
 }
 
 // Calls returns the API calls so far as "METHOD path", those that match any of the parts, or all.
