@@ -33,6 +33,7 @@ type reading struct {
 	// invokers are those who might invoke it before this executor changed that; nil: it did not.
 	invokers *[]string
 	again    string // the revision that Restore made of it
+	past     bool   // this executor has begun a change after it, or may have
 }
 
 // begun is an operation of the API at base.
@@ -110,6 +111,9 @@ func (m *memory) begin(op *begun) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.changed = true
+	for _, r := range m.readings {
+		r.past = true
+	}
 	if m.begun = op; op == nil {
 		m.unclear = time.Now()
 	}

@@ -42,7 +42,7 @@ func (e *Executor) Restore(ctx context.Context, prior faas.State) error {
 		if err != nil && faas.CodeOf(err) != faas.ErrNotFound {
 			return err
 		}
-		if now != nil && now.revision == prior.Revision && m.hasChanged() {
+		if now != nil && now.revision == prior.Revision && was != nil && was.past {
 			now = e.later(ctx, r, now)
 		}
 		switch {
