@@ -641,3 +641,27 @@ func TestCloudRunPackagesGoWithTheLastFunction(t *testing.T) {
 		t.Errorf("objects after the last function went (-want +got):\n%s", diff)
 	}
 }
+
+// A list may be behind. The packages of functions that are there stay.
+func TestOneEmptyListRemovesNoPackages(t *testing.T) {
+	runsHere(t)
+	s := gcptest.Start(t, builder)
+	e := open(t, config(s, "lists", "mode=cloud-run", "bucket=test-bucket"))
+	all := units(t, e, function(0), function(1))
+	for _, u := range all {
+		converge(t, e, u)
+	}
+	s.Intercept = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodGet || !strings.HasSuffix(r.URL.Path, "/services") {
+			return false
+		}
+		_, _ = w.Write([]byte("{}"))
+		return true
+	}
+	if err := e.Remove(context1m(t), all[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	if len(s.Objects()) != 1 {
+		t.Errorf("the bucket has %v", s.Objects())
+	}
+}

@@ -131,6 +131,22 @@ func TestANewInvokerIsWaitedFor(t *testing.T) {
 	}
 }
 
+// A key that is refused says why, and a token endpoint that does not answer is no missing permission.
+func TestARefusedKeySaysWhy(t *testing.T) {
+	s := gcptest.Start(t, builder)
+	e := open(t, config(s, "key", "disable_credentials=false", "credentials_file="+keyFile(t, s)))
+	s.Intercept = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path != "/token" {
+			return false
+		}
+		w.WriteHeader(http.StatusBadRequest)
+		fmt.Fprint(w, `{"error":"invalid_grant","error_description":"Invalid JWT: Token must be a short-lived token and in a reasonable timeframe."}`)
+		return true
+	}
+	_, err := e.Observe(context1m(t), "key-job0")
+	wantError(t, err, faas.ErrPermissionDenied, "invalid_grant", "reasonable timeframe")
+}
+
 // An answer that switches protocols has a body without an end.
 func TestAnAnswerThatSwitchesProtocolsEnds(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
