@@ -39,6 +39,9 @@ func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
 			return resp, err
 		}
 	}
+	if strings.HasPrefix(r.URL.Path, "/fn/") { // a function is a process, which no clock but the real one moves
+		return invocations.RoundTrip(r)
+	}
 	in := r.Clone(r.Context())
 	if in.Body == nil {
 		in.Body = http.NoBody
@@ -47,6 +50,9 @@ func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
 	d.s.Config.Handler.ServeHTTP(rec, in)
 	return rec.Result(), nil
 }
+
+// invocations is a transport that keeps no connection.
+var invocations = &http.Transport{DisableKeepAlives: true}
 
 // answered is an answer of Google's.
 func answered(status int, code, message string, details ...any) *http.Response {
