@@ -49,10 +49,8 @@ func (h buildHost) read(r request, id string, raw json.RawMessage) (*resource, e
 
 func (h buildHost) resource(id string, f *function) *resource {
 	got := &resource{id: id, name: cmp.Or(f.Name, h.name(id)), labels: f.Labels, url: f.URL, updatedAt: parseTime(f.UpdateTime), revision: f.UpdateTime, function: f}
-	var hide []string
 	if s := f.ServiceConfig; s != nil {
 		got.url, got.service, got.revision = cmp.Or(s.URI, f.URL), s.Service, cmp.Or(f.UpdateTime, s.Revision)
-		hide = slices.Collect(maps.Values(s.EnvironmentVariables))
 	}
 	switch f.State {
 	case "ACTIVE", "DETACH_FAILED":
@@ -63,7 +61,7 @@ func (h buildHost) resource(id string, f *function) *resource {
 		got.status, got.reason, got.leaving = faas.StatusPending, "it is being deleted", true
 	default:
 		got.status = faas.StatusFailed
-		got.reason = foreign.Line(foreign.Hider(hide...).Replace(cmp.Or(messages(f.StateMessages), "its state is "+f.State)), maxMessage)
+		got.reason = foreign.Line(foreign.Hider(f.values()...).Replace(cmp.Or(messages(f.StateMessages), "its state is "+f.State)), maxMessage)
 	}
 	return got
 }

@@ -5,8 +5,10 @@ package gcp
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -67,7 +69,8 @@ func (e *Executor) newDeployment(u faas.Unit) (*deployment, error) {
 	if err := e.checkFunction(f); err != nil {
 		return nil, err
 	}
-	return &deployment{e: e, u: u, f: f, hide: foreign.Hider(f.Env.Values()...)}, nil
+	hide := foreign.Hider(slices.AppendSeq(f.Env.Values(), maps.Values(e.set.buildEnv))...) // a proxy's URL may hold a password
+	return &deployment{e: e, u: u, f: f, hide: hide}, nil
 }
 
 func (d *deployment) request() request {

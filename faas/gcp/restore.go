@@ -338,20 +338,38 @@ func labelsOf(doc map[string]any) map[string]string {
 	return labels
 }
 
-// environment returns the values of the environment in a function or service.
-func environment(raw json.RawMessage) []string {
+// values returns the values of the environment of a function, when it is built and when it runs.
+func (f *function) values() []string {
 	var values []string
-	var f function
-	if json.Unmarshal(raw, &f) == nil && f.ServiceConfig != nil {
+	if f.BuildConfig != nil {
+		values = slices.AppendSeq(values, maps.Values(f.BuildConfig.EnvironmentVariables))
+	}
+	if f.ServiceConfig != nil {
 		values = slices.AppendSeq(values, maps.Values(f.ServiceConfig.EnvironmentVariables))
 	}
-	var s runService
-	if json.Unmarshal(raw, &s) == nil && s.Template != nil {
-		for _, c := range s.Template.Containers {
-			for _, env := range c.Env {
-				values = append(values, env.Value)
-			}
+	return values
+}
+
+// values returns the values of the environment of a service.
+func (s *runService) values() []string {
+	var values []string
+	if s.Template == nil {
+		return nil
+	}
+	for _, c := range s.Template.Containers {
+		for _, env := range c.Env {
+			values = append(values, env.Value)
 		}
 	}
 	return values
+}
+
+// environment returns the values of the environment in a function or service.
+func environment(raw json.RawMessage) []string {
+	var f function
+	var s runService
+	if json.Unmarshal(raw, &f) != nil || json.Unmarshal(raw, &s) != nil {
+		return nil
+	}
+	return append(f.values(), s.values()...)
 }

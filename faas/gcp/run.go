@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
@@ -102,19 +101,6 @@ func (s *runService) source() *storageSource {
 	return s.Template.Containers[0].SourceCode.CloudStorageSource
 }
 
-// hider hides the values of the service's environment.
-func (s *runService) hider() *strings.Replacer {
-	var values []string
-	if s.Template != nil {
-		for _, c := range s.Template.Containers {
-			for _, env := range c.Env {
-				values = append(values, env.Value)
-			}
-		}
-	}
-	return foreign.Hider(values...)
-}
-
 func (h runHost) files(bin *faas.Binary) ([]faas.PackageFile, error) {
 	if bin.Protocols != faas.SpeaksAll {
 		return nil, faas.Errorf(faas.ErrUnsupported, "units", faas.GCPFunctions,
@@ -160,7 +146,7 @@ func (h runHost) resource(id string, s *runService) *resource {
 	case condition == nil || condition.State == "CONDITION_SUCCEEDED":
 		got.status = faas.StatusReady
 	case condition.State == "CONDITION_FAILED":
-		got.status, got.reason = faas.StatusFailed, foreign.Line(s.hider().Replace(cmp.Or(condition.Message, condition.Reason, "it is not ready")), maxMessage)
+		got.status, got.reason = faas.StatusFailed, foreign.Line(foreign.Hider(s.values()...).Replace(cmp.Or(condition.Message, condition.Reason, "it is not ready")), maxMessage)
 	default:
 		got.status, got.reason = faas.StatusPending, "its condition is "+foreign.Line(condition.State, 40)
 	}
