@@ -61,7 +61,7 @@ func (h buildHost) resource(id string, f *function) *resource {
 		got.status, got.reason, got.leaving = faas.StatusPending, "it is being deleted", true
 	default:
 		got.status = faas.StatusFailed
-		got.reason = foreign.Line(foreign.Hider(f.values()...).Replace(cmp.Or(messages(f.StateMessages), "its state is "+f.State)), maxMessage)
+		got.reason = foreign.Line(hiding(f.values())(cmp.Or(messages(f.StateMessages), "its state is "+f.State)), maxMessage)
 	}
 	return got
 }

@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
@@ -40,8 +39,8 @@ type request struct {
 	forget func()
 	// within bounds one try, the fetch of a token included; 0: only the context does.
 	within time.Duration
-	// hide holds the values of the environment, which an answer may repeat; nil: none.
-	hide *strings.Replacer
+	// hide hides the values of the environment, which an answer may repeat; nil: there are none.
+	hide func(string) string
 }
 
 // clean takes the values of the environment out of what others wrote. It has to see a text before
@@ -50,8 +49,11 @@ func (r request) clean(text string) string {
 	if r.hide == nil {
 		return text
 	}
-	return r.hide.Replace(text)
+	return r.hide(text)
 }
+
+// hiding returns what takes the values out of a text.
+func hiding(values []string) func(string) string { return foreign.Hider(values...).Replace }
 
 // answer is an HTTP answer that was read to its end.
 type answer struct {

@@ -9,11 +9,9 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
 	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
@@ -52,7 +50,7 @@ type deployment struct {
 	// something does all the same.
 	isNew, existed bool
 	// hide hides the environment's values, which Google may repeat in its messages.
-	hide *strings.Replacer
+	hide func(string) string
 }
 
 func (e *Executor) newDeployment(u faas.Unit) (*deployment, error) {
@@ -69,7 +67,7 @@ func (e *Executor) newDeployment(u faas.Unit) (*deployment, error) {
 	if err := e.checkFunction(f); err != nil {
 		return nil, err
 	}
-	hide := foreign.Hider(slices.AppendSeq(f.Env.Values(), maps.Values(e.set.buildEnv))...) // a proxy's URL may hold a password
+	hide := hiding(slices.AppendSeq(f.Env.Values(), maps.Values(e.set.buildEnv))) // a proxy's URL may hold a password
 	return &deployment{e: e, u: u, f: f, hide: hide}, nil
 }
 
@@ -97,7 +95,7 @@ func (d *deployment) run(ctx context.Context, p *transfer.Progress) (faas.State,
 			return err
 		}
 		if s = d.e.state(got); s.Status != faas.StatusReady {
-			return d.e.errorf(faas.ErrUnavailable, d.request(), "function %s was deployed and is not ready: %s", got.name, d.hide.Replace(s.Reason))
+			return d.e.errorf(faas.ErrUnavailable, d.request(), "function %s was deployed and is not ready: %s", got.name, d.hide(s.Reason))
 		}
 		m := d.e.memory(d.u.ID)
 		m.keep(got)

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
 	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
@@ -35,7 +34,7 @@ func (e *Executor) Restore(ctx context.Context, prior faas.State) error {
 	m := e.memory(prior.ID)
 	was := m.recall(prior.Revision)
 	if was != nil {
-		r.hide = foreign.Hider(environment(was.raw)...)
+		r.hide = hiding(environment(was.raw))
 	}
 	err := e.rounds(ctx, r, nil, func() error {
 		now, err := e.settled(ctx, r, prior.ID, nil)

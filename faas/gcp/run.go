@@ -146,7 +146,7 @@ func (h runHost) resource(id string, s *runService) *resource {
 	case condition == nil || condition.State == "CONDITION_SUCCEEDED":
 		got.status = faas.StatusReady
 	case condition.State == "CONDITION_FAILED":
-		got.status, got.reason = faas.StatusFailed, foreign.Line(foreign.Hider(s.values()...).Replace(cmp.Or(condition.Message, condition.Reason, "it is not ready")), maxMessage)
+		got.status, got.reason = faas.StatusFailed, foreign.Line(hiding(s.values())(cmp.Or(condition.Message, condition.Reason, "it is not ready")), maxMessage)
 	default:
 		got.status, got.reason = faas.StatusPending, "its condition is "+foreign.Line(condition.State, 40)
 	}
