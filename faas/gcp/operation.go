@@ -71,7 +71,7 @@ func (e *Executor) poll(ctx context.Context, r request, what string, look func()
 			if last == nil {
 				return e.errorf(faas.ErrTimeout, r, "%s and has not ended: %w", what, context.Cause(ctx))
 			}
-			return e.errorf(faas.ErrTimeout, r, "%s and has not ended: %w; the last look at it failed: %w", what, context.Cause(ctx), last)
+			return e.errorf(faas.ErrTimeout, r, "%s and has not ended: %w; the last look that failed: %w", what, context.Cause(ctx), last)
 		}
 	}
 }
