@@ -304,7 +304,7 @@ func TestOutputLimit(t *testing.T) {
 			if got := mustInvoke(t, p, jobBig, "\x01"); len(got) != 1<<20 {
 				t.Error(len(got))
 			}
-			if _, _, err := p.Invoke(t.Context(), jobBig, []byte{9}, aWhile); faas.CodeOf(err) != faas.ErrTooLarge {
+			if _, _, err := p.Invoke(t.Context(), jobBig, []byte{3}, aWhile); faas.CodeOf(err) != faas.ErrTooLarge {
 				t.Error(err)
 			}
 			mustInvoke(t, p, jobEcho, "next")
