@@ -26,7 +26,7 @@ func liveMB() int64 {
 
 // Small requests for large answers, of clients that do not take them: what is in memory is no more than the limit, and is given back when the clients are gone.
 func TestAnswersInMemoryStayBelowTheLimit(t *testing.T) {
-	const answerMB, limitMB = 15, 48
+	const answerMB, limitMB = 6, 20
 	clients := map[string]int{"frames": 12, "stdio": 5}
 	for name, deploy := range map[string]func(s *server){
 		"frames": func(s *server) { s.putJobs("f", nil) },
