@@ -3,22 +3,23 @@
 package azure
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
-	"os"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/arm"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/logseq"
+	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
 // DefaultRegion is the region used where neither [faas.Config] nor [RegionEnv] names one.
@@ -45,12 +46,6 @@ func init() {
 	})
 }
 
-// resolve fills in the region, by Azure's name for it.
-func resolve(cfg faas.Config) faas.Config {
-	cfg.Region = cmp.Or(normalRegion(cfg.Region), normalRegion(cfg.Options["location"]), normalRegion(os.Getenv(RegionEnv)), DefaultRegion)
-	return cfg
-}
-
 // Executor deploys and invokes the job functions of one service on Azure Functions. It is made by [New], and is safe for concurrent use. It is an
 // executor, a Warmer, a HealthChecker and a LogReader.
 type Executor struct {
@@ -65,7 +60,12 @@ type Executor struct {
 	http *http.Client
 	own  *http.Transport // nil where the caller gave an HTTP client
 	arm  *arm.Client
-	scm  runtime.Pipeline
+	// polls asks Resource Manager how far operations are.
+	polls runtime.Pipeline
+	scm   runtime.Pipeline
+	// newBlobs returns a pipeline to storage accounts, which authorizes requests by the policy.
+	newBlobs   func(authorize policy.Policy) runtime.Pipeline
+	credential azcore.TokenCredential
 	// insights asks Application Insights; authority is what gives out tokens.
 	insights  runtime.Pipeline
 	authority string
@@ -88,16 +88,24 @@ var (
 
 // pace says how long to wait for what. Tests make it faster.
 type pace struct {
-	first, longest time.Duration // between two reads of a state, growing from one to the other, where Azure does not say
+	first, longest time.Duration // between two reads of a state, growing from one to the other, if Azure does not say
 	state          time.Duration // longest wait for a resource to reach a state
-	role           time.Duration // how long a new identity or role may be unknown
+	appear         time.Duration // how long what was made may be unknown to some of Azure's replicas
+	busy           time.Duration // how long Azure may be at work on an earlier change of a resource
+	// role is how long a new identity or role may not count: documented are up to 10 minutes, and half
+	// an hour was. upload and rarest are the pauses between two uploads meanwhile, growing from one to
+	// the other.
+	role           time.Duration
+	upload, rarest time.Duration
 	settle         time.Duration // how long the host of an app may not know of a new package
 	retry          time.Duration // before a request that is safe to repeat is sent a second time
+	grace          time.Duration // how long the answer to a change is awaited once its caller has left
 	follow         logseq.Pace   // of asking for new lines of log
 }
 
 var defaultPace = pace{
-	first: 100 * time.Millisecond, longest: 5 * time.Second, state: 15 * time.Minute, role: 3 * time.Minute, settle: time.Minute, retry: 800 * time.Millisecond,
+	first: 100 * time.Millisecond, longest: 5 * time.Second, state: 15 * time.Minute, appear: 5 * time.Minute, busy: 3 * time.Minute,
+	role: 30 * time.Minute, upload: 2 * time.Second, rarest: time.Minute, settle: time.Minute, retry: 800 * time.Millisecond, grace: 10 * time.Second,
 	follow: logseq.Pace{First: 5 * time.Second, Longest: 30 * time.Second},
 }
 
@@ -116,8 +124,8 @@ func WithCredential(c azcore.TokenCredential) Option { return func(s *settings) 
 // WithCloud makes the executor work in another cloud than the environment says: the configuration needs an authority host and a Resource Manager.
 func WithCloud(c cloud.Configuration) Option { return func(s *settings) { s.cloud = &c } }
 
-// New returns an executor for cfg.Service in the subscription cfg.SubscriptionID and the region cfg.Region. Without a region, the option "location",
-// [RegionEnv] and then [DefaultRegion] count. It calls nobody: missing credentials come to light with the first call, as an [faas.ErrPermissionDenied]
+// New returns an executor for cfg.Service in the subscription cfg.SubscriptionID and the region cfg.Region. What cfg leaves open of the place is
+// filled in as [faas.Resolve] does it: without a region, the option "location", [RegionEnv] and then [DefaultRegion] count. It calls nobody: missing credentials come to light with the first call, as an [faas.ErrPermissionDenied]
 // that says how to give some. The error is an [faas.ErrInvalidArgument].
 //
 // Where cfg.HTTPClient is set, it carries every call. It must not limit the time of a call, since a job may run for 230 seconds, and for Invoke never to be
@@ -126,6 +134,10 @@ func New(cfg faas.Config, opts ...Option) (*Executor, error) {
 	set := settings{pace: defaultPace}
 	for _, o := range opts {
 		o(&set)
+	}
+	if set.cloud == nil {
+		cfg.Options = maps.Clone(cfg.Options)
+		cfg = resolve(cfg)
 	}
 	e := &Executor{service: cfg.Service, pace: set.pace, logger: cfg.Logger, app: newCachedApp()}
 	if e.service == "" {
@@ -138,7 +150,7 @@ func New(cfg faas.Config, opts ...Option) (*Executor, error) {
 	if e.options, err = parseOptions(cfg.Options); err != nil {
 		return nil, err
 	}
-	e.secrets.add(e.options.insights)
+	e.secrets.add(e.options.insights.Reveal())
 	if e.subscription, err = subscriptionOf(cfg); err != nil {
 		return nil, err
 	}
@@ -153,6 +165,7 @@ func New(cfg faas.Config, opts ...Option) (*Executor, error) {
 		e.own = newTransport()
 		e.http = &http.Client{Transport: e.own}
 	}
+	e.http.Transport = transfer.Guard(e.http.Transport)
 	// Credentials and keys are for the host they are sent to.
 	e.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	if err := e.connect(set); err != nil {
@@ -173,12 +186,12 @@ func newTransport() *http.Transport {
 	return t
 }
 
-// Close closes the connections that are not in use. It removes nothing at Azure.
+// Close closes the connections that are not in use, and removes the packages that were kept to put an app back. It removes nothing at Azure.
 func (e *Executor) Close() error {
 	if e.own != nil {
 		e.own.CloseIdleConnections()
 	}
-	return nil
+	return e.memory.forget()
 }
 
 // Format prints service, subscription and app, and no credential, whatever the verb.

@@ -5,11 +5,11 @@ package azure
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -42,23 +42,21 @@ func (e *Executor) ensureBase(ctx context.Context, report func(faas.Progress)) (
 
 func (e *Executor) ensureGroup(ctx context.Context) error {
 	var g group
-	err := e.call(ctx, http.MethodGet, e.ownGroupPath(), groupsAPI, nil, &g)
-	if err == nil && g.Properties != nil && strings.EqualFold(g.Properties.ProvisioningState, "Deleting") {
-		if err := e.gone(ctx, e.ownGroupPath(), groupsAPI); err != nil {
+	named := e.options.resourceGroup != ""
+	// Making it again would give someone else's group the service's tags.
+	err := e.find(ctx, e.ownGroupPath(), groupsAPI, &g, named)
+	switch {
+	case err == nil && g.Properties != nil && strings.EqualFold(g.Properties.ProvisioningState, "Deleting"):
+		if err := e.gone(ctx, e.ownGroupPath(), groupsAPI, e.pace.state); err != nil {
 			return err
 		}
-		err = errGroupGone
-	}
-	if err == nil {
-		return e.checkOwned("resource group "+e.names.group, g.Tags, e.options.resourceGroup != "")
-	}
-	if !isNotFound(err) && !errors.Is(err, errGroupGone) {
+	case err == nil:
+		return e.checkOwned("resource group "+e.names.group, g.Tags, named)
+	case !isNotFound(err):
 		return err
 	}
 	return e.call(ctx, http.MethodPut, e.ownGroupPath(), groupsAPI, group{resource: resource{Location: e.region, Tags: e.ownerTags()}}, nil)
 }
-
-var errGroupGone = errors.New("the resource group is gone")
 
 // checkOwned makes sure that a resource with a derived name is the service's. What an option names may be anyone's.
 func (e *Executor) checkOwned(what string, tags map[string]string, named bool) error {
@@ -70,7 +68,10 @@ func (e *Executor) checkOwned(what string, tags map[string]string, named bool) e
 
 func (e *Executor) ensurePlan(ctx context.Context, p *plan) error {
 	state := func() string { return p.Properties.ProvisioningState }
-	err := e.settled(ctx, e.planPath(), webAPI, p, state)
+	err := e.find(ctx, e.planPath(), webAPI, p, false)
+	if err == nil && isPending(state()) {
+		err = e.settled(ctx, e.planPath(), webAPI, p, state)
+	}
 	if err == nil && !strings.EqualFold(p.Properties.ProvisioningState, "Failed") {
 		return e.checkOwned("plan "+e.names.plan, p.Tags, false)
 	}
@@ -85,7 +86,7 @@ func (e *Executor) ensurePlan(ctx context.Context, p *plan) error {
 	if err := e.operate(ctx, http.MethodPut, e.planPath(), webAPI, wanted, p); err != nil {
 		return err
 	}
-	if p.ID == "" {
+	if p.ID == "" || isPending(state()) {
 		return e.settled(ctx, e.planPath(), webAPI, p, state)
 	}
 	return nil
@@ -106,12 +107,15 @@ func (e *Executor) ensureStorage(ctx context.Context, b *base) error {
 	}
 	var c container
 	c.Properties.PublicAccess = "None"
-	return e.call(ctx, http.MethodPut, path, storageAPI, c, nil)
+	return e.must(ctx, http.MethodPut, path, storageAPI, c, nil)
 }
 
 func (e *Executor) ensureAccount(ctx context.Context, a *account) error {
 	state := func() string { return a.Properties.ProvisioningState }
-	err := e.settled(ctx, e.accountPath(), storageAPI, a, state)
+	err := e.find(ctx, e.accountPath(), storageAPI, a, e.options.storageAccount != "")
+	if err == nil && isPending(state()) {
+		err = e.settled(ctx, e.accountPath(), storageAPI, a, state)
+	}
 	if err == nil {
 		return e.checkOwned("storage account "+e.names.account, a.Tags, e.options.storageAccount != "")
 	}
@@ -129,13 +133,13 @@ func (e *Executor) ensureAccount(ctx context.Context, a *account) error {
 	}
 	err = e.operate(ctx, http.MethodPut, e.accountPath(), storageAPI, wanted, a)
 	if err != nil {
-		if code := e.fail(ctx, "deploy", faas.NoJob, err).Code; code == faas.ErrAlreadyExists {
+		if code := e.code(ctx, err); code == faas.ErrAlreadyExists {
 			return &faas.Error{Op: "deploy", Provider: faas.AzureFunctions, JobID: faas.NoJob, Code: code,
 				Err: fmt.Errorf(`the name of storage account %s is taken elsewhere in Azure: set the option "storage_account" to a free name: %w`, e.names.account, err)}
 		}
 		return err
 	}
-	if a.Properties.PrimaryEndpoints == nil {
+	if a.Properties.PrimaryEndpoints == nil || isPending(state()) {
 		return e.settled(ctx, e.accountPath(), storageAPI, a, state)
 	}
 	return nil
@@ -143,14 +147,10 @@ func (e *Executor) ensureAccount(ctx context.Context, a *account) error {
 
 // connectionString returns the connection string of the account, which is a secret.
 func (e *Executor) connectionString(ctx context.Context, a account) (string, error) {
-	var keys accountKeys
-	if err := e.call(ctx, http.MethodPost, e.accountPath("listKeys"), storageAPI, nil, &keys); err != nil {
+	key, err := e.accountKey(ctx)
+	if err != nil {
 		return "", err
 	}
-	if len(keys.Keys) == 0 || keys.Keys[0].Value == "" {
-		return "", faas.Errorf(faas.ErrUnavailable, "deploy", faas.AzureFunctions, "storage account %s has no key", e.names.account)
-	}
-	key := keys.Keys[0].Value
 	text := "DefaultEndpointsProtocol=https;AccountName=" + e.names.account + ";AccountKey=" + key
 	ends := a.Properties.PrimaryEndpoints
 	for _, service := range []struct{ name, url string }{{"Blob", ends.Blob}, {"Queue", ends.Queue}, {"Table", ends.Table}} {
@@ -158,8 +158,21 @@ func (e *Executor) connectionString(ctx context.Context, a account) (string, err
 			text += ";" + service.name + "Endpoint=" + service.url
 		}
 	}
-	e.secrets.add(key, text)
+	e.secrets.add(text)
 	return text, nil
+}
+
+// accountKey returns a key of the storage account, which is a secret.
+func (e *Executor) accountKey(ctx context.Context) (string, error) {
+	var keys accountKeys
+	if err := e.must(ctx, http.MethodPost, e.accountPath("listKeys"), storageAPI, nil, &keys); err != nil {
+		return "", err
+	}
+	if len(keys.Keys) == 0 || keys.Keys[0].Value == "" {
+		return "", faas.Errorf(faas.ErrUnavailable, "deploy", faas.AzureFunctions, "storage account %s has no key", e.names.account)
+	}
+	e.secrets.add(keys.Keys[0].Value)
+	return keys.Keys[0].Value, nil
 }
 
 // blobOwner is the role "Storage Blob Data Owner", which the Functions host needs to keep its keys and locks.
@@ -179,17 +192,14 @@ func (e *Executor) grant(ctx context.Context, principal string) error {
 	a.Properties.RoleDefinitionID = "/subscriptions/" + url.PathEscape(e.subscription) + "/providers/Microsoft.Authorization/roleDefinitions/" + blobOwner
 	a.Properties.PrincipalID = principal
 	a.Properties.PrincipalType = "ServicePrincipal"
-	w := e.newWait(e.pace.role)
-	for {
+	w := e.waitFor(e.pace.role, "the app's identity could not be given a role")
+	w.absent = e.pace.appear
+	w.also = func(err error) bool { return azureCode(err) == "PrincipalNotFound" }
+	return w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
 		err := e.call(ctx, http.MethodPut, e.assignmentPath(principal), rolesAPI, a, nil)
-		switch {
-		case err == nil, azureCode(err) == "RoleAssignmentExists":
-			return nil
-		case azureCode(err) != "PrincipalNotFound":
-			return err
+		if azureCode(err) == "RoleAssignmentExists" {
+			err = nil
 		}
-		if more, perr := w.pause(ctx); perr != nil || !more {
-			return errors.Join(perr, err)
-		}
-	}
+		return err == nil, 0, err
+	})
 }

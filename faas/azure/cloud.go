@@ -9,7 +9,6 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -40,9 +39,10 @@ func (e *Executor) connect(set settings) error {
 		return err
 	}
 	client := policy.ClientOptions{
-		Cloud: where, Transport: e.http,
-		Retry:     policy.RetryOptions{RetryDelay: e.pace.retry, MaxRetryDelay: longestRetry, TryTimeout: tryTimeout, ShouldRetry: shouldRetry},
-		Telemetry: policy.TelemetryOptions{ApplicationID: moduleName},
+		Cloud: where, Transport: bounded{e.http},
+		Retry:            policy.RetryOptions{RetryDelay: e.pace.retry, MaxRetryDelay: longestRetry, TryTimeout: tryTimeout, ShouldRetry: shouldRetry},
+		Telemetry:        policy.TelemetryOptions{ApplicationID: moduleName},
+		PerRetryPolicies: []policy.Policy{untilCallerLeaves{}},
 	}
 	credential := set.credential
 	if credential == nil {
@@ -56,10 +56,21 @@ func (e *Executor) connect(set settings) error {
 	}
 	known := &explained{credential}
 	credential = known
-	e.authority = where.ActiveDirectoryAuthorityHost
+	e.authority, e.credential = where.ActiveDirectoryAuthorityHost, known
 	e.insights = e.insightsPipeline(known, client)
 	if e.arm, err = arm.NewClient(moduleName, moduleVersion, credential, &arm.ClientOptions{ClientOptions: client}); err != nil {
 		return invalid("the cloud configuration cannot be used: %w", err)
+	}
+	e.polls, err = armruntime.NewPipeline(moduleName, moduleVersion, credential, runtime.PipelineOptions{PerCall: []policy.Policy{unended{}}},
+		&arm.ClientOptions{ClientOptions: client, DisableRPRegistration: true})
+	if err != nil {
+		return invalid("the cloud configuration cannot be used: %w", err)
+	}
+	e.newBlobs = func(authorize policy.Policy) runtime.Pipeline {
+		options := client
+		options.Transport = e.http // a package is larger than any answer that is held in memory
+		options.Retry.TryTimeout = 0
+		return runtime.NewPipeline(moduleName, moduleVersion, runtime.PipelineOptions{PerRetry: []policy.Policy{authorize}}, &options)
 	}
 	// The publish endpoint takes the same tokens, and knows nothing of resource providers.
 	e.scm, err = armruntime.NewPipeline(moduleName, moduleVersion, credential, runtime.PipelineOptions{}, &arm.ClientOptions{ClientOptions: client, DisableRPRegistration: true})
@@ -69,9 +80,9 @@ func (e *Executor) connect(set settings) error {
 	return nil
 }
 
-// cloud returns where authority and Resource Manager are: by option, else by the environment, else those of the public cloud.
+// cloud returns where authority and Resource Manager are: by option, which resolve may have made of the environment, else those of the public cloud.
 func (e *Executor) cloud(set settings) (cloud.Configuration, error) {
-	where := cloudOf(cmp.Or(os.Getenv(authorityEnv), cloud.AzurePublic.ActiveDirectoryAuthorityHost))
+	where := cloudOf(cmp.Or(e.options.authorityHost, cloud.AzurePublic.ActiveDirectoryAuthorityHost))
 	if set.cloud != nil {
 		where = *set.cloud
 	}
@@ -79,12 +90,8 @@ func (e *Executor) cloud(set settings) (cloud.Configuration, error) {
 		return where, invalid("the cloud configuration has no authority host")
 	}
 	manager := where.Services[cloud.ResourceManager]
-	endpoint := e.options.managerEndpoint
-	if endpoint == "" && set.cloud == nil {
-		endpoint = os.Getenv(ResourceManagerEnv)
-	}
-	if endpoint != "" {
-		manager.Endpoint = endpoint
+	if e.options.managerEndpoint != "" {
+		manager.Endpoint = e.options.managerEndpoint
 	}
 	if e.options.managerAudience != "" {
 		manager.Audience = e.options.managerAudience
@@ -109,7 +116,8 @@ func (e *Executor) cloud(set settings) (cloud.Configuration, error) {
 // Manager has to be given.
 func cloudOf(authority string) cloud.Configuration {
 	for _, c := range []cloud.Configuration{cloud.AzureChina, cloud.AzureGovernment} {
-		if hostOf(c.ActiveDirectoryAuthorityHost) == hostOf(authority) {
+		if isAuthorityOf(c, authority) {
+			c.ActiveDirectoryAuthorityHost = authority
 			return c
 		}
 	}
@@ -118,6 +126,19 @@ func cloudOf(authority string) cloud.Configuration {
 	return cloud.Configuration{
 		ActiveDirectoryAuthorityHost: authority, Services: map[cloud.ServiceName]cloud.ServiceConfiguration{cloud.ResourceManager: manager},
 	}
+}
+
+// otherAuthorities are further names of the authorities of sovereign clouds, by the name that azcore knows.
+var otherAuthorities = map[string][]string{
+	"login.chinacloudapi.cn":    {"login.partner.microsoftonline.cn"},
+	"login.microsoftonline.us":  {"login.usgovcloudapi.net", "login-us.microsoftonline.com"},
+	"login.microsoftonline.com": {"login.microsoft.com", "login.windows.net", "sts.windows.net"},
+}
+
+// isAuthorityOf reports whether an authority is that of a cloud, by whatever name.
+func isAuthorityOf(c cloud.Configuration, authority string) bool {
+	known := hostOf(c.ActiveDirectoryAuthorityHost)
+	return hostOf(authority) == known || slices.Contains(otherAuthorities[known], hostOf(authority))
 }
 
 func hostOf(raw string) string {
@@ -130,10 +151,23 @@ func hostOf(raw string) string {
 
 // isMicrosoft reports whether Microsoft's instance discovery knows the authority.
 func isMicrosoft(authority string) bool {
-	return slices.Contains([]string{
-		"login.microsoftonline.com", "login.microsoft.com", "login.windows.net", "sts.windows.net", "login.microsoftonline.us", "login.usgovcloudapi.net",
-		"login.chinacloudapi.cn", "login.partner.microsoftonline.cn", "login-us.microsoftonline.com",
-	}, hostOf(authority))
+	return slices.ContainsFunc([]cloud.Configuration{cloud.AzurePublic, cloud.AzureGovernment, cloud.AzureChina}, func(c cloud.Configuration) bool {
+		return isAuthorityOf(c, authority)
+	})
+}
+
+// bounded sends requests, and fails answers that are larger than any of Resource Manager's: azcore reads them into memory.
+type bounded struct{ client *http.Client }
+
+// mostAnswer is the size of the largest answer that is read into memory, in bytes.
+const mostAnswer = 64 << 20
+
+func (b bounded) Do(req *http.Request) (*http.Response, error) {
+	resp, err := b.client.Do(req)
+	if err == nil {
+		resp.Body = http.MaxBytesReader(nil, resp.Body, mostAnswer)
+	}
+	return resp, err
 }
 
 // tryTimeout bounds a call of Resource Manager, none of which works for longer: they begin operations.

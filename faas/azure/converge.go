@@ -5,6 +5,7 @@ package azure
 import (
 	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"net/http"
 	"strings"
@@ -12,18 +13,19 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 )
 
 // Converge makes the app and what it stands on, publishes the package and waits until the functions answer. What is right already is left alone: a
 // change of the configuration uploads nothing. While it works, the app's tags say that it is not finished; the old functions answer until Azure has restarted
 // the app with the new ones.
-func (e *Executor) Converge(ctx context.Context, u faas.Unit, _ *faas.State, report func(faas.Progress)) (faas.State, error) {
+func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State, report func(faas.Progress)) (faas.State, error) {
 	c, err := e.newConvergence(u, report)
 	if err != nil {
 		return faas.State{}, err
 	}
 	defer c.stop()
-	s, err := c.run(ctx)
+	s, err := c.run(ctx, prior != nil)
 	if err != nil {
 		return faas.State{}, e.fail(ctx, "deploy", faas.NoJob, err, values(u)...)
 	}
@@ -34,17 +36,17 @@ func (e *Executor) Converge(ctx context.Context, u faas.Unit, _ *faas.State, rep
 func values(u faas.Unit) []string {
 	var all []string
 	for _, f := range u.Functions {
-		for _, v := range f.Env.Values() {
-			all = append(all, v)
-		}
+		all = append(all, f.Env.Values()...)
 	}
 	return all
 }
 
-// convergence is one call of Converge.
+// convergence is one call of Converge, or of Restore.
 type convergence struct {
 	*Executor
-	unit faas.Unit
+	id   string
+	jobs []uint32  // that the app's package has functions for
+	unit faas.Unit // empty for a Restore
 
 	mu       sync.Mutex
 	reporter func(faas.Progress) // nil once the call has ended
@@ -62,12 +64,14 @@ func (e *Executor) newConvergence(u faas.Unit, report func(faas.Progress)) (*con
 	case len(u.Functions) == 0:
 		return nil, refuse(faas.ErrInvalidArgument, "unit %s has no functions", u.ID)
 	}
+	c := &convergence{Executor: e, id: u.ID, unit: u, reporter: report}
 	for _, f := range u.Functions {
 		if err := e.checkFunction(f); err != nil {
 			return nil, err
 		}
+		c.jobs = append(c.jobs, f.JobID)
 	}
-	return &convergence{Executor: e, unit: u, reporter: report}, nil
+	return c, nil
 }
 
 func (c *convergence) report(p faas.Progress) {
@@ -86,16 +90,18 @@ func (c *convergence) stop() {
 	c.reporter = nil
 }
 
-func (c *convergence) run(ctx context.Context) (faas.State, error) {
-	now, err := c.owned(ctx, "deploy", c.unit.ID)
+// run does the work. If seen is true, there was an app a moment ago: one 404 must not make another of it,
+// without its settings, and with nothing to put back.
+func (c *convergence) run(ctx context.Context, seen bool) (faas.State, error) {
+	look := c.owned
+	if seen {
+		look = c.known
+	}
+	now, err := look(ctx, "deploy", c.unit.ID)
 	switch {
 	case err == nil:
-		s := c.state(now)
-		if s.Current(c.unit) {
+		if s := c.state(now); s.Current(c.unit) {
 			return s, nil
-		}
-		if err := c.remember(ctx, s, now); err != nil {
-			return faas.State{}, err
 		}
 	case faas.CodeOf(err) != faas.ErrNotFound:
 		return faas.State{}, err
@@ -106,12 +112,17 @@ func (c *convergence) run(ctx context.Context) (faas.State, error) {
 		return faas.State{}, err
 	}
 	tags := c.interimTags(now, b)
+	if now != nil {
+		if err := c.remember(ctx, now, b, tags[tagPublished] == ""); err != nil {
+			return faas.State{}, err
+		}
+	}
 	made, d, err := c.makeSite(ctx, b, tags)
 	if err != nil {
 		return faas.State{}, err
 	}
 	if tags[tagPublished] == "" {
-		if err := c.publish(ctx, made); err != nil {
+		if err := c.publish(ctx, made, c.unit.Package); err != nil {
 			return faas.State{}, err
 		}
 		tags[tagPublished] = c.unit.Package.SHA256()
@@ -119,7 +130,7 @@ func (c *convergence) run(ctx context.Context) (faas.State, error) {
 	if err := c.ready(ctx, made); err != nil {
 		return faas.State{}, err
 	}
-	return c.finish(ctx, d, tags)
+	return c.finish(ctx, d, tags, c.packageAccess(ctx, b.container))
 }
 
 // interimTags are those of the app until the deployment is done. now is the app as it is, or nil.
@@ -143,20 +154,48 @@ func (c *convergence) interimTags(now *site, b *base) map[string]string {
 	return tags
 }
 
-// remember keeps what the app is for Restore. What an unfinished deployment left is not worth it, and does not replace what was there before it.
-func (c *convergence) remember(ctx context.Context, s faas.State, now *site) error {
+// remember keeps what the app is for Restore: the settings, and the package if another one takes its
+// place. What an unfinished deployment left is not worth it, and does not replace what was there before.
+func (c *convergence) remember(ctx context.Context, now *site, b *base, replaces bool) error {
+	s := c.state(now)
 	if s.Status != faas.StatusReady || now.Properties.AppConfig == nil {
 		return nil
 	}
-	settings, err := c.settings(ctx, c.unit.ID)
+	settings, err := c.settings(ctx, c.id)
 	if err != nil {
 		return err
 	}
 	p := now.Properties
-	c.memory.keep(c.unit.ID, &snapshot{state: s, tags: now.Tags, design: design{
+	before := &snapshot{state: s, tags: now.Tags, design: design{
 		location: now.Location, planID: cmp.Or(p.ServerFarmID, c.planPath()), scale: p.AppConfig.Scale, storage: p.AppConfig.Deployment.Storage, settings: settings,
-	}})
-	return nil
+	}}
+	switch {
+	case before.design.storage.Value != b.container:
+		before.stays = true // where it is, as the new package goes into another container
+	case replaces && s.NotRestorable == "":
+		c.report(faas.Progress{Step: "keep package"})
+		if before.kept, err = c.keepPackage(ctx, b.container, now.Tags[tagAccess]); err != nil {
+			return c.cannotKeep(ctx, before, err)
+		}
+	}
+	return c.memory.keep(c.id, before)
+}
+
+// cannotKeep is the error of a former package that cannot be read, though the last deployment noted that
+// it could. Nothing was changed yet. If that does not pass by itself, it is noted in the app's tags, so
+// that the next deployment says beforehand that it cannot put the app back, and goes on.
+func (c *convergence) cannotKeep(ctx context.Context, before *snapshot, err error) error {
+	code := c.code(ctx, err)
+	if kindOf(err) == outage || ctx.Err() != nil {
+		return faas.Errorf(code, "deploy", faas.AzureFunctions, "nothing was changed, as the app's former package could not be kept: %w", err)
+	}
+	tags := maps.Clone(before.tags)
+	tags[tagAccess] = accessNone + foreign.Line(words(err, c.secrets.hider()), maxTagValue-len(accessNone)-len("..."))
+	if _, noted := c.putSite(ctx, c.id, before.design.body(tags)); noted != nil {
+		err = errors.Join(err, noted)
+	}
+	return faas.Errorf(code, "deploy", faas.AzureFunctions, "nothing was changed, as the app's former package can no longer be read, and the app could not be put back if the deployment failed: "+
+		"give the caller the role Storage Blob Data Reader on storage account %s, or deploy again to go on without: %w", c.names.account, err)
 }
 
 // makeSite makes the app, its way to the storage and its settings. It completes the tags.
@@ -199,7 +238,7 @@ func (c *convergence) makeWith(ctx context.Context, b *base, connection string, 
 		return nil, d, err
 	}
 	if s := made.Properties.State; s != "" && !strings.EqualFold(s, "Running") {
-		if err := c.call(ctx, http.MethodPost, c.sitePath(c.unit.ID, "start"), webAPI, nil, nil); err != nil {
+		if err := c.must(ctx, http.MethodPost, c.sitePath(c.unit.ID, "start"), webAPI, nil, nil); err != nil {
 			return nil, d, err
 		}
 	}
@@ -213,19 +252,25 @@ func (c *convergence) grantTo(ctx context.Context, s *site) error {
 	return c.grant(ctx, s.Identity.PrincipalID)
 }
 
-// isRefusal reports whether Azure, or the rights of the caller, do not allow something, so that trying again is in vain.
+// isRefusal reports whether Azure, or the rights of the caller, do not allow something, so that trying again is in vain. A 404 is none: it is what
+// Azure says of an app that it does not know everywhere yet.
 func isRefusal(err error) bool {
+	var vain *waitError
+	if errors.As(err, &vain) {
+		return false
+	}
 	switch statusOf(err) {
-	case http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
+	case http.StatusBadRequest, http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusNotImplemented:
 		return true
 	}
 	return faas.CodeOf(err) == faas.ErrUnsupported
 }
 
 // finish writes down what the app is now, and makes sure that it still answers.
-func (c *convergence) finish(ctx context.Context, d design, tags map[string]string) (faas.State, error) {
+func (c *convergence) finish(ctx context.Context, d design, tags map[string]string, access string) (faas.State, error) {
 	c.report(faas.Progress{Step: "record"})
 	tags = maps.Clone(tags)
+	tags[tagAccess] = access
 	tags[tagPackage], tags[tagFingerprint], tags[tagOptions] = c.unit.Package.SHA256(), c.unit.Fingerprint(), c.options.digest()
 	tags[tagDeployed] = time.Now().UTC().Format(time.RFC3339Nano)
 	delete(tags, tagJobs)
@@ -237,12 +282,12 @@ func (c *convergence) finish(ctx context.Context, d design, tags map[string]stri
 		return faas.State{}, err
 	}
 	if made.Tags[tagFingerprint] != tags[tagFingerprint] {
-		if made, err = c.getSite(ctx, c.unit.ID); err != nil {
+		if made, err = c.known(ctx, "deploy", c.unit.ID); err != nil {
 			return faas.State{}, err
 		}
 	}
 	c.app.forget()
-	if err := c.answers(ctx, made, c.unit.Functions[0].JobID); err != nil {
+	if err := c.answers(ctx, made, c.jobs[0]); err != nil {
 		return faas.State{}, err
 	}
 	return c.state(made), nil

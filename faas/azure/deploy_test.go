@@ -178,11 +178,11 @@ func TestRoleIsReplacedByConnectionStringWhereItCannotBeAssigned(t *testing.T) {
 	s := converge(t, e, u)
 	sees(t, e, "the-first-value")
 	connection := server.Settings(u.ID)["DEPLOYMENT_STORAGE_CONNECTION_STRING"]
-	if !strings.Contains(connection, "AccountKey=key-of-"+e.names.account) {
+	if !strings.Contains(connection, "AccountKey="+azuretest.AccountKey(e.names.account)) {
 		t.Fatal("there is no connection string")
 	}
 	text, err := json.Marshal(s)
-	if err != nil || strings.Contains(string(text)+fmt.Sprintf("%+v %+v", s, e), "key-of-") {
+	if err != nil || strings.Contains(string(text)+fmt.Sprintf("%+v %+v", s, e), azuretest.AccountKey(e.names.account)) {
 		t.Errorf("the state holds the key: %s (%v)", text, err)
 	}
 	server.Requests()
@@ -202,7 +202,7 @@ func TestRoleIsReplacedByConnectionStringWhereItCannotBeAssigned(t *testing.T) {
 	}
 }
 
-func TestFailedUpdateIsPutBackWithoutItsPackage(t *testing.T) {
+func TestFailedUpdateIsPutBack(t *testing.T) {
 	t.Parallel()
 	server := serve(t, azuretest.Config{FailDeploy: func(n int) string {
 		if n == 2 {
@@ -223,8 +223,8 @@ func TestFailedUpdateIsPutBackWithoutItsPackage(t *testing.T) {
 		t.Fatalf("after a failed update: %+v, error %v", s, err)
 	}
 	other := openAt(t, server, "update", opening{})
-	if err := other.Restore(t.Context(), prior); faas.CodeOf(err) != faas.ErrUnsupported {
-		t.Errorf("an executor that has not seen the former settings: error %v, want %v", err, faas.ErrUnsupported)
+	if err := other.Restore(t.Context(), prior); faas.CodeOf(err) != faas.ErrConflict {
+		t.Errorf("an executor that has not seen the former settings: error %v, want %v", err, faas.ErrConflict)
 	}
 	if err := e.Restore(t.Context(), prior); err != nil {
 		t.Fatalf("Restore: %v", err)
@@ -234,15 +234,23 @@ func TestFailedUpdateIsPutBackWithoutItsPackage(t *testing.T) {
 		t.Errorf("after Restore: %+v, error %v", s, err)
 	}
 
-	// Once the new package is in place, the former one is needed.
+	// The new package has no function for this job.
 	converge(t, e, second)
-	if err := e.Restore(t.Context(), prior); faas.CodeOf(err) != faas.ErrUnsupported {
-		t.Errorf("error %v, want %v", err, faas.ErrUnsupported)
+	if _, err := e.Invoke(t.Context(), faastest.JobEcho, nil); faas.CodeOf(err) != faas.ErrNotFound {
+		t.Fatalf("after the update: error %v, want %v", err, faas.ErrNotFound)
 	}
-	if err := e.Restore(t.Context(), prior); err != nil {
-		t.Fatalf("Restore with the package: %v", err)
+	for range 2 {
+		if err := e.Restore(t.Context(), prior); err != nil {
+			t.Fatalf("Restore of code and configuration: %v", err)
+		}
 	}
 	sees(t, e, "the-first-value")
+	if r, err := e.Invoke(t.Context(), faastest.JobEcho, []byte("echo")); err != nil || string(r.Output) != "echo" {
+		t.Errorf("the former code does not answer: %v, %v", r, err)
+	}
+	if s, err := e.Observe(t.Context(), first.ID); err != nil || !s.Current(first) {
+		t.Errorf("after Restore: %+v, error %v", s, err)
+	}
 }
 
 func TestRemoveTakesOnlyWhatIsOurs(t *testing.T) {

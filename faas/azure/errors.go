@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -37,10 +36,17 @@ var codes = map[string]faas.Code{
 	"TooManyRequests": faas.ErrThrottled, "SubscriptionRequestsThrottled": faas.ErrThrottled, "OperationThrottled": faas.ErrThrottled,
 	"BadRequest": faas.ErrInvalidArgument, "InvalidRequestContent": faas.ErrInvalidArgument, "InvalidParameter": faas.ErrInvalidArgument,
 	"LocationNotAvailableForResourceType": faas.ErrInvalidArgument, "InvalidResourceLocation": faas.ErrConflict,
-	"QuotaExceeded": faas.ErrUnavailable, "SubscriptionNotFound": faas.ErrInvalidArgument,
+	"SubscriptionNotFound": faas.ErrInvalidArgument, "ScopeLocked": faas.ErrPermissionDenied, "ReadOnlyDisabledSubscription": faas.ErrPermissionDenied,
 }
 
-func codeOf(status int, azureCode string) faas.Code {
+// codeOf sorts an answer. message is what Azure says in it.
+func codeOf(status int, azureCode, message string) faas.Code {
+	if isQuota(status, azureCode, message) {
+		return faas.ErrTooLarge
+	}
+	if status == http.StatusBadRequest && isHostStarting(message) {
+		return faas.ErrUnavailable
+	}
 	if code, ok := codes[azureCode]; ok && status != http.StatusTooManyRequests {
 		return code
 	}
@@ -79,61 +85,89 @@ func isNotFound(err error) bool { return statusOf(err) == http.StatusNotFound }
 // fail makes the *faas.Error of an error that came under ctx. One that already is a *faas.Error keeps its code. hidden are values that must not be in its text, besides the
 // secrets that the executor knows.
 func (e *Executor) fail(ctx context.Context, op string, jobID int64, err error, hidden ...string) *faas.Error {
+	hide := e.secrets.hider(hidden...)
 	var known *faas.Error
 	if errors.As(err, &known) {
 		out := *known
-		out.Err = &clean{e.secrets.hide(text(known.Err), hidden...), known.Err}
-		if known.Err == nil {
-			out.Err = nil
+		if known.Err != nil {
+			out.Err = &clean{words(known.Err, hide), known.Err}
 		}
 		return &out
 	}
-	out := &faas.Error{Op: op, Provider: faas.AzureFunctions, JobID: jobID, Code: faas.ErrInternal}
+	return &faas.Error{
+		Op: op, Provider: faas.AzureFunctions, JobID: jobID, Code: e.code(ctx, err), RetryAfter: askedBy(err), Err: &clean{words(err, hide), err},
+	}
+}
+
+// code sorts an error that came under ctx.
+func (e *Executor) code(ctx context.Context, err error) faas.Code {
 	var (
+		vain     *waitError
 		response *azcore.ResponseError
 		token    *tokenError
-		broken   *url.Error
-		network  net.Error
 		deploy   *deployError
 	)
-	message := err.Error()
 	switch {
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		out.Code, message = faas.ErrTimeout, withoutURL(err)
-	case ctx.Err() != nil: // whatever it is, it came of that
-		out.Code, message = faas.ErrTimeout, withoutURL(err)+" ("+ctx.Err().Error()+")"
-	case errors.As(err, &token):
-		out.Code = faas.ErrPermissionDenied
-		message = "no token for Azure could be had: log in with the Azure CLI, use a managed identity, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET: " + foreign.Line(token.Error(), 1500)
+	case ctx.Err() != nil, errors.Is(err, context.Canceled):
+		return faas.ErrTimeout // whatever it is, it came of that
+	case errors.As(err, &vain) && vain.ended == nil && vain.last == nil:
+		return faas.ErrTimeout
+	case errors.As(err, &token) && kindOf(err) == final:
+		return faas.ErrPermissionDenied
 	case errors.As(err, &deploy):
-		out.Code = deploy.code()
+		return deploy.code()
 	case errors.As(err, &response):
-		out.Code = codeOf(response.StatusCode, response.ErrorCode)
-		message = describe(response)
-		if response.RawResponse != nil {
-			out.RetryAfter = retryAfter(response.RawResponse.Header)
+		return codeOf(response.StatusCode, response.ErrorCode, messageOf(bodyOf(response)))
+	case kindOf(err) == outage:
+		return faas.ErrUnavailable // a deadline of the network's is not the caller's
+	case errors.Is(err, context.DeadlineExceeded):
+		return faas.ErrTimeout
+	}
+	return faas.ErrInternal
+}
+
+// hider takes secrets out of a text.
+type hider func(string) string
+
+// words returns the text of an error in one line: azcore's errors print whole answers on many lines, and
+// those of net/http the query of a URL. What was cut off was clean before, so that no part of a secret is left.
+func words(err error, hide hider) string {
+	text := err.Error()
+	for _, part := range parts(err) {
+		var said string
+		switch part := part.(type) {
+		case *azcore.ResponseError:
+			said = describe(part, hide)
+		case *url.Error:
+			said = part.Op + " " + faas.RedactURL(part.URL) + ": " + words(part.Err, hide)
+		case *tokenError:
+			said = "no token for Azure could be had: log in with the Azure CLI, use a managed identity, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET: " +
+				foreign.Line(hide(part.err.Error()), 1500)
+		case *deployError:
+			said = part.words(hide)
 		}
-	case errors.As(err, &broken), errors.As(err, &network):
-		out.Code, message = faas.ErrUnavailable, withoutURL(err)
+		text = strings.ReplaceAll(text, part.Error(), said)
 	}
-	out.Err = &clean{e.secrets.hide(strings.ReplaceAll(message, "\n", ": "), hidden...), err}
-	return out
+	return strings.ReplaceAll(hide(text), "\n", ": ")
 }
 
-func text(err error) string {
-	if err == nil {
-		return ""
+// parts returns the errors in the tree of err that words says in another way, the outermost ones.
+func parts(err error) []error {
+	switch err := err.(type) {
+	case *azcore.ResponseError, *url.Error, *tokenError, *deployError:
+		return []error{err}
+	case interface{ Unwrap() error }:
+		if inner := err.Unwrap(); inner != nil {
+			return parts(inner)
+		}
+	case interface{ Unwrap() []error }:
+		var all []error
+		for _, inner := range err.Unwrap() {
+			all = append(all, parts(inner)...)
+		}
+		return all
 	}
-	return err.Error()
-}
-
-// withoutURL leaves out the query of a failed request's URL.
-func withoutURL(err error) string {
-	var transfer *url.Error
-	if !errors.As(err, &transfer) {
-		return err.Error()
-	}
-	return transfer.Op + " " + faas.RedactURL(transfer.URL) + ": " + transfer.Err.Error()
+	return nil
 }
 
 // clean is an error whose text was cleaned of secrets, and whose cause stays reachable.
@@ -145,30 +179,56 @@ type clean struct {
 func (c *clean) Error() string { return c.text }
 func (c *clean) Unwrap() error { return c.cause }
 
-// describe says what Azure answered, in one line.
-func describe(r *azcore.ResponseError) string {
+// bodyOf returns the body of the answer that an error is about.
+func bodyOf(r *azcore.ResponseError) []byte {
+	if r.RawResponse == nil {
+		return nil
+	}
+	body, _ := runtime.Payload(r.RawResponse) // azcore has read it already
+	return body
+}
+
+// describe says what Azure answered, in one line, and what to do about it.
+func describe(r *azcore.ResponseError, hide hider) string {
 	var b strings.Builder
-	var body []byte
-	if raw := r.RawResponse; raw != nil {
-		if raw.Request != nil {
-			fmt.Fprintf(&b, "%s %s: ", raw.Request.Method, faas.RedactURL(raw.Request.URL.String()))
-		}
-		body, _ = runtime.Payload(raw) // azcore has read it already
+	if raw := r.RawResponse; raw != nil && raw.Request != nil {
+		fmt.Fprintf(&b, "%s %s: ", raw.Request.Method, faas.RedactURL(raw.Request.URL.String()))
 	}
 	fmt.Fprintf(&b, "status %d", r.StatusCode)
 	if r.ErrorCode != "" {
-		b.WriteString(" " + foreign.Line(r.ErrorCode, 100))
+		b.WriteString(" " + foreign.Line(hide(r.ErrorCode), 100))
 	}
-	if message := messageOf(body); message != "" {
-		b.WriteString(": " + message)
+	message := messageOf(bodyOf(r))
+	if message != "" {
+		b.WriteString(": " + foreign.Line(hide(message), maxMessage))
 	}
+	b.WriteString(remedy(r.StatusCode, r.ErrorCode, message))
 	return b.String()
+}
+
+// remedy says what helps against a refusal, or nothing.
+func remedy(status int, code, message string) string {
+	switch {
+	case isLock(code):
+		return "; somebody has put a lock on it, which stays until it is taken off (az lock list, az lock delete)"
+	case isQuota(status, code, message):
+		return "; ask for more quota in this region, choose another one, or remove what is not needed"
+	case code == "RequestDisallowedByPolicy" && isAboutSharedKeys(message):
+		return `; the policy forbids storage accounts with shared keys: set the option storage_auth=identity`
+	}
+	return ""
+}
+
+// isAboutSharedKeys reports whether a message is about access to a storage account by its keys.
+func isAboutSharedKeys(message string) bool {
+	message = strings.ToLower(message)
+	return strings.Contains(message, "shared key") || strings.Contains(message, "sharedkey") || strings.Contains(message, "key based authentication") || strings.Contains(message, "account key")
 }
 
 // maxMessage bounds what an error repeats of Azure's words, in bytes.
 const maxMessage = 600
 
-// messageOf finds the message in an error's body: those of Resource Manager have it in "error", those of App Service beside "Code", and those of job
+// messageOf finds the message, at its full length, in an error's body: those of Resource Manager have it in "error", those of App Service beside "Code", and those of job
 // binaries as "error".
 func messageOf(body []byte) string {
 	type message struct {
@@ -178,17 +238,17 @@ func messageOf(body []byte) string {
 	var outer, inner message
 	if json.Unmarshal(body, &outer) != nil {
 		if utf8.Valid(body) && !strings.Contains(string(body[:min(len(body), 100)]), "<") { // not a page of HTML
-			return foreign.Line(string(body[:min(len(body), maxMessage)]), maxMessage)
+			return string(body)
 		}
 		return ""
 	}
 	if json.Unmarshal(outer.Error, &inner) == nil && inner.Message != "" {
-		return foreign.Line(inner.Message, maxMessage)
+		return inner.Message
 	}
 	if plain := ""; json.Unmarshal(outer.Error, &plain) == nil && plain != "" { // the job binary's
-		return foreign.Line(plain, maxMessage)
+		return plain
 	}
-	return foreign.Line(outer.Message, maxMessage)
+	return outer.Message
 }
 
 // retryAfter reads how long Azure asks to wait: seconds, a date, or milliseconds in headers of its own.
@@ -204,25 +264,29 @@ func retryAfter(h http.Header) time.Duration {
 // secrets are values that must not be in any text that leaves the executor.
 type secrets struct {
 	mu     sync.Mutex
-	values []string
+	values []faas.Secret
 }
 
 func (s *secrets) add(values ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, v := range values {
-		if v != "" && !slices.Contains(s.values, v) {
-			s.values = append(s.values, v)
+		secret := faas.NewSecret(v)
+		if v != "" && !slices.ContainsFunc(s.values, secret.Equal) {
+			s.values = append(s.values, secret)
 		}
 	}
 }
 
-// hide replaces the secrets, and more values, in a text.
-func (s *secrets) hide(text string, more ...string) string {
+// hider returns what takes the secrets, and more values, out of a text.
+func (s *secrets) hider(more ...string) hider {
 	s.mu.Lock()
-	all := append(slices.Clone(s.values), more...)
-	s.mu.Unlock()
-	return foreign.Hider(all...).Replace(text)
+	defer s.mu.Unlock()
+	all := slices.Clone(more)
+	for _, v := range s.values {
+		all = append(all, v.Reveal())
+	}
+	return foreign.Hider(all...).Replace
 }
 
 // drain reads a little of a body, so that its connection can be used again, and closes it.
@@ -247,17 +311,4 @@ func askedBy(err error) time.Duration {
 		return retryAfter(response.RawResponse.Header)
 	}
 	return 0
-}
-
-// isBusy reports whether Azure refused a change because it is still at work on an earlier one.
-func isBusy(err error) bool {
-	var response *azcore.ResponseError
-	if !errors.As(err, &response) || response.StatusCode != http.StatusConflict {
-		return false
-	}
-	switch response.ErrorCode {
-	case "AnotherOperationInProgress", "StorageAccountOperationInProgress":
-		return true
-	}
-	return strings.Contains(strings.ToLower(describe(response)), "operation is in progress")
 }

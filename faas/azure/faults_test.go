@@ -47,7 +47,7 @@ func TestConvergeFinishesWhatAFailureInterrupted(t *testing.T) {
 		cfg  azuretest.Config
 		want faas.Code
 	}{
-		"the storage account's operation fails": {azuretest.Config{Fail: failOnce(accountType, "QuotaExceeded")}, faas.ErrUnavailable},
+		"the storage account's operation fails": {azuretest.Config{Fail: failOnce(accountType, "QuotaExceeded")}, faas.ErrTooLarge},
 		"the plan's operation fails":            {azuretest.Config{Fail: failOnce(planType, "InternalServerError")}, faas.ErrUnavailable},
 		"the app's operation fails":             {azuretest.Config{Fail: failOnce(siteType, "Conflict"), Polls: 2}, faas.ErrConflict},
 		"the upload is denied":                  {azuretest.Config{Fault: times(1, request("POST", "/api/publish"), azuretest.Fault{Status: 403, Code: "Forbidden"})}, faas.ErrPermissionDenied},

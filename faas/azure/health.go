@@ -19,6 +19,9 @@ const maxWarm = 64
 // Warm sends n requests at the same time that run no job, and returns how many were answered. Azure decides how many instances that makes: one takes
 // several requests, by its size and the option "concurrency".
 func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
+	if n < 1 {
+		return 0, faas.JobErrorf(faas.ErrInvalidArgument, "warm", faas.AzureFunctions, jobID, "%d instances cannot be warmed; the least is 1", n)
+	}
 	app, err := e.job(ctx, "warm", jobID)
 	if err != nil {
 		return 0, err
@@ -29,9 +32,9 @@ func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
 		warmed int
 		last   error
 	)
-	for range min(max(n, 1), maxWarm) {
+	for range min(n, maxWarm) {
 		all.Go(func() {
-			unauthorized, err := e.probe(ctx, app.host, jobID, app.key)
+			unauthorized, err := e.probe(ctx, app.host, jobID, app.key.Reveal())
 			if unauthorized {
 				e.app.forgetIf(app)
 			}
@@ -67,7 +70,7 @@ func (e *Executor) probeFailed(ctx context.Context, op string, jobID uint32, err
 	failed := e.fail(ctx, op, int64(jobID), err)
 	var p *probeError
 	if errors.As(err, &p) {
-		failed.Code = codeOf(p.status, "")
+		failed.Code = codeOf(p.status, "", "")
 	}
 	return failed
 }
@@ -88,9 +91,9 @@ func (e *Executor) Health(ctx context.Context, jobID uint32) (faas.Health, error
 		if len(status.Errors) > 0 {
 			reason += ": " + foreign.Line(strings.Join(status.Errors, "; "), maxMessage)
 		}
-		return faas.Health{Reason: e.secrets.hide(reason)}, nil
+		return faas.Health{Reason: e.secrets.hider()(reason)}, nil
 	case errors.As(err, &p) && p.status == http.StatusNotFound: // a host that does not say
-		_, err = e.probe(ctx, app.host, jobID, app.key)
+		_, err = e.probe(ctx, app.host, jobID, app.key.Reveal())
 		if err == nil {
 			return faas.Health{Healthy: true}, nil
 		}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
+	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
 const (
@@ -38,7 +39,7 @@ type cachedApp struct {
 
 type invokable struct {
 	host string
-	key  string
+	key  faas.Secret
 	jobs map[uint32]uint32 // timeouts in seconds
 }
 
@@ -101,9 +102,11 @@ func (e *Executor) readApp(ctx context.Context, op string) (*invokable, error) {
 	if app.host == "" {
 		return nil, faas.Errorf(faas.ErrUnavailable, op, faas.AzureFunctions, "Azure names no host of app %s", e.names.app)
 	}
-	if app.key, err = e.functionKey(ctx, e.names.app); err != nil {
+	key, err := e.functionKey(ctx, e.names.app)
+	if err != nil {
 		return nil, err
 	}
+	app.key = faas.NewSecret(key)
 	if app.jobs != nil {
 		return app, nil
 	}
@@ -138,7 +141,10 @@ func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas
 	for attempt := 0; ; attempt++ {
 		app, err := e.resolve(ctx, "invoke")
 		if err != nil {
-			return nil, e.notRun(ctx, jobID, err)
+			if failed := e.notRun(ctx, jobID, err); failed.Code != faas.ErrUnavailable || attempt > 0 || !transfer.Sleep(ctx, e.pace.retry) {
+				return nil, failed
+			}
+			continue // the host is starting
 		}
 		if _, there := app.jobs[jobID]; !there {
 			return nil, e.notRun(ctx, jobID, faas.JobErrorf(faas.ErrNotFound, "invoke", faas.AzureFunctions, jobID, "app %s has no function for this job", e.names.app))
@@ -148,7 +154,7 @@ func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas
 			result.Metrics.Total = time.Since(start)
 			return result, nil
 		}
-		if again := e.reconsider(ctx, app, failed); again && attempt == 0 {
+		if again := e.reconsider(ctx, app, failed); again && attempt == 0 && (failed.Code != faas.ErrUnavailable || transfer.Sleep(ctx, e.pace.retry)) {
 			continue
 		}
 		return nil, failed
@@ -204,7 +210,7 @@ func (e *Executor) invokeOnce(ctx context.Context, app *invokable, jobID uint32,
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Accept", "application/json")
-	req.Header.Set(keyHeader, app.key)
+	req.Header.Set(keyHeader, app.key.Reveal())
 	sent := time.Now()
 	resp, err := e.http.Do(req)
 	if err == nil {
@@ -252,23 +258,35 @@ func (e *Executor) result(ctx context.Context, jobID uint32, resp *http.Response
 		metrics := faas.Metrics{Execution: milliseconds(answer.ExecutionMS), MemoryMB: answer.MemoryUsedMB}
 		return &faas.Result{Output: slices.Concat([]byte{}, answer.Result), Metrics: metrics}, nil
 	case isJob && !answer.Success:
-		return nil, refuse(faas.ErrFunctionFailed, "%w", &faas.FunctionError{Message: foreign.Line(answer.Error, maxMessage)})
+		return nil, refuse(faas.ErrFunctionFailed, "%w", &faas.FunctionError{Message: foreign.Line(e.secrets.hider()(answer.Error), maxMessage)})
 	case status < 300:
 		return nil, refuse(faas.ErrUnavailable, "the function answered with something else than the answer of a job: %s", foreign.Line(string(body[:min(len(body), 200)]), 200))
 	case late && status >= 500:
 		return nil, refuse(faas.ErrTimeout, "the job took longer than its timeout, and Azure answered with status %d", status)
 	case status == http.StatusInternalServerError:
 		return nil, refuse(faas.ErrFunctionFailed, "%w", &faas.FunctionError{
-			Type: "host", Message: "the process of the job ended, or did not answer in HTTP; Azure says no more than status 500 " + messageOf(body),
+			Type: "host", Message: "the process of the job ended, or did not answer in HTTP; Azure says no more than status 500 " + foreign.Line(e.secrets.hider()(messageOf(body)), maxMessage),
 		})
 	}
-	failed := refuse(codeOf(status, ""), "status %d %s", status, messageOf(body))
+	message := foreign.Line(e.secrets.hider()(messageOf(body)), maxMessage)
+	if status == http.StatusNotFound || status == http.StatusServiceUnavailable && isNotRunning(message) {
+		// The app has a function for the job, so it is the front end that knows no host of the app, or the host that does not know its functions yet.
+		failed := refuse(faas.ErrUnavailable, "status %d %s: the app's host is starting, or has been removed", status, message)
+		failed.NotRun = true
+		return nil, failed
+	}
+	failed := refuse(codeOf(status, "", message), "status %d %s", status, message)
 	switch status {
-	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed,
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusMethodNotAllowed,
 		http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusTooManyRequests:
 		failed.NotRun = true // with these the host, or the binary before it runs a job, says that it refused the request
 	}
 	return nil, failed
+}
+
+// isNotRunning reports whether a message is what the front end says of a host that is not there yet, to which it passed nothing on.
+func isNotRunning(message string) bool {
+	return strings.Contains(strings.ToLower(message), "function host is not running")
 }
 
 func milliseconds(ms float64) time.Duration {

@@ -67,7 +67,7 @@ func (e *Executor) traces(ctx context.Context, q faas.LogQuery) (*traces, error)
 	unsupported := func(format string, args ...any) error {
 		return faas.Errorf(faas.ErrUnsupported, "logs", faas.AzureFunctions, format, args...)
 	}
-	connection := settings[insightsSetting]
+	connection := settings[insightsSetting].Reveal()
 	e.secrets.add(connection)
 	switch id := connectionField(connection, "ApplicationId"); {
 	case connection == "":
@@ -96,10 +96,10 @@ const publicInsights = "https://api.applicationinsights.io"
 
 // insightsOf returns where Application Insights is asked in the cloud of an authority: https://learn.microsoft.com/azure/azure-monitor/logs/api/overview.
 func insightsOf(authority string) string {
-	switch hostOf(authority) {
-	case hostOf(cloud.AzureGovernment.ActiveDirectoryAuthorityHost):
+	switch {
+	case isAuthorityOf(cloud.AzureGovernment, authority):
 		return "https://api.applicationinsights.us"
-	case hostOf(cloud.AzureChina.ActiveDirectoryAuthorityHost):
+	case isAuthorityOf(cloud.AzureChina, authority):
 		return "https://api.applicationinsights.azure.cn"
 	}
 	return publicInsights
@@ -251,7 +251,7 @@ func (t *traces) entry(row map[string]any) logseq.Entry {
 	}
 	level, known := row["severityLevel"].(float64)
 	line := faas.LogLine{
-		JobID: faas.NoJob, FunctionID: t.e.names.app, RequestID: text("invocation"), Text: t.e.secrets.hide(strings.TrimRight(text("message"), "\r\n")),
+		JobID: faas.NoJob, FunctionID: t.e.names.app, RequestID: text("invocation"), Text: t.e.secrets.hider()(strings.TrimRight(text("message"), "\r\n")),
 		System: text("category") != "Host.Function.Console" && !strings.HasSuffix(text("category"), ".User"),
 	}
 	if at, err := time.Parse(time.RFC3339Nano, text("timestamp")); err == nil {

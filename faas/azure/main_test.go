@@ -89,7 +89,8 @@ func packageOf(t testing.TB, files []faas.PackageFile) *faas.Package {
 }
 
 // fastPace is that of tests: a fake changes its states within milliseconds.
-var fastPace = pace{first: time.Millisecond, longest: 10 * time.Millisecond, state: 20 * time.Second, role: 10 * time.Second, settle: 500 * time.Millisecond, retry: time.Millisecond,
+var fastPace = pace{first: time.Millisecond, longest: 10 * time.Millisecond, state: 20 * time.Second, appear: 10 * time.Second, busy: 10 * time.Second,
+	role: 10 * time.Second, upload: time.Millisecond, rarest: 10 * time.Millisecond, settle: 500 * time.Millisecond, retry: time.Millisecond, grace: 5 * time.Second,
 	follow: logseq.Pace{First: time.Millisecond, Longest: 20 * time.Millisecond},
 }
 

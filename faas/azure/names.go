@@ -63,7 +63,8 @@ const (
 	tagOptions     = tagPrefix + "options"     // options.digest
 	tagPublished   = tagPrefix + "published"   // the package that was published last, also while the rest of a deployment is not done
 	tagDeployed    = tagPrefix + "deployed-at"
-	tagAuth        = tagPrefix + "storage-auth" // authIdentity or authKey, once the app can reach its storage
+	tagAuth        = tagPrefix + "storage-auth"   // authIdentity or authKey, once the app can reach its storage
+	tagAccess      = tagPrefix + "package-access" // how the package can be read back: accessToken, accessKey, or accessNone and why not
 
 	managedBy   = "blueprint-serverless"
 	maxTagValue = 256

@@ -9,17 +9,38 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"os"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
+
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
+// resolve fills in where a service is: the region, by Azure's name for it, and the cloud, if the environment names one.
+func resolve(cfg faas.Config) faas.Config {
+	cfg.SubscriptionID = strings.TrimSpace(cfg.SubscriptionID)
+	cfg.Region = cmp.Or(normalRegion(cfg.Region), normalRegion(cfg.Options["location"]), normalRegion(os.Getenv(RegionEnv)), DefaultRegion)
+	delete(cfg.Options, "location") // the region says it now, or has said something else before
+	for name, variable := range map[string]string{"authority_host": authorityEnv, "resource_manager_endpoint": ResourceManagerEnv} {
+		value := strings.TrimRight(cmp.Or(strings.TrimSpace(cfg.Options[name]), os.Getenv(variable)), "/")
+		switch {
+		case value == "" || hostOf(value) == hostOf(cloud.AzurePublic.ActiveDirectoryAuthorityHost):
+			delete(cfg.Options, name) // the public cloud, however that is said
+		case cfg.Options == nil:
+			cfg.Options = map[string]string{name: value}
+		default:
+			cfg.Options[name] = value
+		}
+	}
+	return cfg
+}
+
 // options are the provider's own settings, read from faas.Config.Options.
 type options struct {
-	location       string
 	resourceGroup  string
 	storageAccount string
 	appName        string
@@ -28,10 +49,11 @@ type options struct {
 	alwaysReady    uint32
 	concurrency    uint32 // 0: Azure's choice
 	storageAuth    string
-	insights       string
+	insights       faas.Secret
 	// insightsEndpoint is where Application Insights is asked; empty for where it is in the cloud.
 	insightsEndpoint string
 	readyTimeout     time.Duration
+	authorityHost    string
 	managerEndpoint  string
 	managerAudience  string
 }
@@ -69,9 +91,10 @@ func optionTable() []faas.Option {
 		{Name: "concurrency", Help: "invocations at the same time on one instance, 1 to 1000", Default: "what Azure chooses for the instance size"},
 		{Name: "storage_auth", Help: "how the app reaches its storage: identity (its managed identity; the caller must be allowed to assign roles), connection-string, or auto (identity where the role can be assigned)", Default: authAuto},
 		{Name: "application_insights", Help: "connection string of Application Insights that the app reports to", Sensitive: true},
-		{Name: "application_insights_endpoint", Help: "URL at which Application Insights is asked for what the app printed, of a sovereign cloud or of an emulator", Default: "that of the cloud of $" + authorityEnv},
+		{Name: "application_insights_endpoint", Help: "URL at which Application Insights is asked for what the app printed, of a sovereign cloud or of an emulator", Default: "that of the cloud of authority_host"},
 		{Name: "ready_timeout_secs", Help: "how long a deployed app may take until it answers, 1 to 3600", Default: strconv.Itoa(int(defaultReadyWait / time.Second))},
-		{Name: "resource_manager_endpoint", Help: "URL of the Resource Manager of a sovereign cloud or of an emulator", Default: "$" + ResourceManagerEnv + ", else that of the cloud of $" + authorityEnv},
+		{Name: "authority_host", Place: true, Help: "URL that tokens are had from, of a sovereign cloud or of an emulator", Default: "$" + authorityEnv + ", else that of the public cloud"},
+		{Name: "resource_manager_endpoint", Place: true, Help: "URL of the Resource Manager of a sovereign cloud or of an emulator", Default: "$" + ResourceManagerEnv + ", else that of the cloud of authority_host"},
 		{Name: "resource_manager_audience", Help: "audience of the tokens for that Resource Manager", Default: publicAudience},
 	}
 }
@@ -87,7 +110,6 @@ var (
 func parseOptions(values map[string]string) (options, error) {
 	p := optionParser{values: values}
 	o := options{
-		location:         normalRegion(p.text("location")),
 		resourceGroup:    p.matching("resource_group", groupPattern, "the name of a resource group"),
 		storageAccount:   p.matching("storage_account", accountPattern, "the name of a storage account: 3 to 24 lower-case letters and digits"),
 		appName:          p.matching("app_name", appPattern, "2 to 60 letters, digits and hyphens"),
@@ -96,9 +118,10 @@ func parseOptions(values map[string]string) (options, error) {
 		alwaysReady:      p.number("always_ready", 0, mostAlwaysReady),
 		concurrency:      p.number("concurrency", 1, mostPerInstance),
 		storageAuth:      cmp.Or(p.text("storage_auth"), authAuto),
-		insights:         p.text("application_insights"),
+		insights:         faas.NewSecret(p.text("application_insights")),
 		insightsEndpoint: p.httpsURL("application_insights_endpoint"),
 		readyTimeout:     time.Duration(p.number("ready_timeout_secs", 1, uint32(mostReadyWait/time.Second))) * time.Second,
+		authorityHost:    p.httpsURL("authority_host"),
 		managerEndpoint:  p.text("resource_manager_endpoint"),
 		managerAudience:  p.text("resource_manager_audience"),
 	}
@@ -119,7 +142,7 @@ func parseOptions(values map[string]string) (options, error) {
 
 // digest identifies the options that an app is configured with, so that a change of them is seen.
 func (o options) digest() string {
-	text, err := json.Marshal([]any{o.storageAccount, o.instanceMemory, o.maxInstances, o.alwaysReady, o.concurrency, o.storageAuth, o.insights})
+	text, err := json.Marshal([]any{o.storageAccount, o.instanceMemory, o.maxInstances, o.alwaysReady, o.concurrency, o.storageAuth, o.insights.Reveal()})
 	if err != nil {
 		panic("faas/azure: the options do not marshal: " + err.Error()) // strings and numbers always do
 	}
@@ -183,7 +206,7 @@ func subscriptionOf(cfg faas.Config) (string, error) {
 
 // regionOf returns the region by Azure's name for it, such as "eastus".
 func regionOf(cfg faas.Config) (string, error) {
-	region := resolve(cfg).Region
+	region := cmp.Or(normalRegion(cfg.Region), normalRegion(cfg.Options["location"]), DefaultRegion)
 	if !regionPattern.MatchString(region) {
 		return "", invalid("region %q is not the name of an Azure region, such as %q", region, DefaultRegion)
 	}

@@ -4,12 +4,15 @@ package azure
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
@@ -36,88 +39,95 @@ type deployment struct {
 	Message    string `json:"message"`
 }
 
-// publish uploads the package by One Deploy and waits until Azure has put it into place. A role that the app's identity was given a moment ago may not count
-// yet, and another deployment may be going on; then it publishes again after a while.
-func (c *convergence) publish(ctx context.Context, s *site) error {
-	host := s.publishHost()
-	if host == "" {
-		return faas.Errorf(faas.ErrUnavailable, "deploy", faas.AzureFunctions, "Azure names no publish host of app %s", c.unit.ID)
-	}
-	w := c.newWait(c.pace.role)
-	for {
-		before := c.memory.replaced(c.unit.ID, true)
-		err := c.publishOnce(ctx, host)
-		if err == nil {
-			return nil
-		}
-		var failed *deployError
-		if errors.As(err, &failed) && failed.changedNothing() || isClientError(err) {
-			c.memory.replaced(c.unit.ID, before)
-		}
-		if failed == nil || !failed.mayPass() {
-			return err
-		}
-		if more, perr := w.pause(ctx); perr != nil || !more {
-			return errors.Join(perr, err)
-		}
-	}
+// archive is a zip that can be published.
+type archive interface {
+	Open() (io.ReadSeekCloser, error)
+	Size() int64
 }
 
-func (c *convergence) publishOnce(ctx context.Context, host string) error {
-	id, err := c.upload(ctx, host)
+// publish uploads a package by One Deploy and waits until Azure has put it into place. A role that the app's identity was given a moment ago may not count
+// yet, and another deployment may be going on; then it publishes again after a while.
+func (c *convergence) publish(ctx context.Context, s *site, zip archive) error {
+	host := s.publishHost()
+	if host == "" {
+		return faas.Errorf(faas.ErrUnavailable, "deploy", faas.AzureFunctions, "Azure names no publish host of app %s", c.id)
+	}
+	w := c.waitFor(c.pace.role, "the package of app %s could not be put into place", c.id)
+	w.next, w.longest = c.pace.upload, c.pace.rarest // each look is an upload
+	w.also = func(err error) bool {
+		var failed *deployError
+		return errors.As(err, &failed) && failed.mayPass()
+	}
+	return w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
+		before := c.memory.replaced(c.id, true)
+		err := c.publishOnce(ctx, host, zip)
+		var failed *deployError
+		if errors.As(err, &failed) || isClientError(err) { // then the former package is certainly still in place
+			c.memory.replaced(c.id, before)
+		}
+		return err == nil, 0, err
+	})
+}
+
+func (c *convergence) publishOnce(ctx context.Context, host string, zip archive) error {
+	id, err := c.upload(ctx, host, zip)
 	if err != nil {
 		return err
 	}
-	c.report(faas.Progress{Step: "publish", Bytes: c.unit.Package.Size()})
+	c.report(faas.Progress{Step: "publish", Bytes: zip.Size()})
 	return c.deployed(ctx, host, id)
 }
 
 // upload sends the package and returns the id of the deployment that begins with it. The publish host of a new app may not be there for a while.
-func (c *convergence) upload(ctx context.Context, host string) (string, error) {
+func (c *convergence) upload(ctx context.Context, host string, zip archive) (string, error) {
 	target := "https://" + host + "/api/publish?" + url.Values{"isAsync": {"true"}, "RemoteBuild": {"false"}, "Deployer": {moduleName}}.Encode()
-	w := c.newWait(c.pace.role)
-	for {
-		id, err := c.uploadOnce(ctx, target)
-		if err == nil || !isStarting(err) && statusOf(err) != http.StatusConflict { // conflict: one that was begun before is still going on
-			return id, err
-		}
-		if more, perr := w.pauseFor(ctx, askedBy(err)); perr != nil || !more {
-			return "", errors.Join(perr, err)
-		}
-	}
+	w := c.waitFor(c.pace.appear, "the package could not be uploaded to %s", host)
+	w.absent = c.pace.appear
+	w.also = isConflict // one that was begun before is still going on
+	id := ""
+	err := w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
+		var err error
+		id, err = c.uploadOnce(ctx, target, zip)
+		return err == nil, 0, err
+	})
+	return id, err
 }
 
 // isStarting reports whether an error is what a host answers that is not there yet.
 func isStarting(err error) bool {
-	switch statusOf(err) {
-	case http.StatusNotFound, http.StatusBadGateway, http.StatusServiceUnavailable:
-		return true
-	case 0:
-		var (
-			transfer    *url.Error
-			certificate *tls.CertificateVerificationError
-			token       *tokenError
-		)
-		return errors.As(err, &transfer) && !errors.As(err, &certificate) && !errors.As(err, &token) &&
-			!errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
-	}
-	return false
+	return kindOf(err) == absent || kindOf(err) == outage
 }
 
-func (c *convergence) uploadOnce(ctx context.Context, target string) (string, error) {
-	file, err := c.unit.Package.Open()
+// uploadOnce sends the package once. Once all of it is sent, the answer is awaited for a while though
+// ctx ends; before that, the end of ctx ends it, and Azure has no package to put into place.
+func (c *convergence) uploadOnce(ctx context.Context, target string, zip archive) (string, error) {
+	file, err := zip.Open()
 	if err != nil {
 		return "", err
 	}
-	ctx = policy.WithRetryOptions(ctx, policy.RetryOptions{MaxRetries: -1}) // upload decides
-	req, err := runtime.NewRequest(ctx, http.MethodPost, target)
+	var complete atomic.Bool
+	sending, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	stop := context.AfterFunc(ctx, func() {
+		if !complete.Load() {
+			cancel(context.Cause(ctx))
+			return
+		}
+		timer := time.AfterFunc(c.pace.grace, func() { cancel(context.Cause(ctx)) })
+		context.AfterFunc(sending, func() { timer.Stop() })
+	})
+	defer stop()
+	req, err := runtime.NewRequest(policy.WithRetryOptions(sending, policy.RetryOptions{MaxRetries: -1}), http.MethodPost, target) // upload decides
 	if err != nil {
 		file.Close()
 		return "", err
 	}
 	var told int64
 	body := streaming.NewRequestProgress(file, func(sent int64) {
-		if sent-told >= reportEvery || sent == c.unit.Package.Size() {
+		if sent == zip.Size() {
+			complete.Store(true)
+		}
+		if sent-told >= reportEvery || sent == zip.Size() {
 			told = sent
 			c.report(faas.Progress{Step: "upload", Bytes: sent})
 		}
@@ -130,6 +140,9 @@ func (c *convergence) uploadOnce(ctx context.Context, target string) (string, er
 	req.Raw().Header.Set("Accept", "application/json")
 	resp, err := c.scm.Do(req)
 	if err != nil {
+		if complete.Load() {
+			err = outcome(ctx, http.MethodPost, err)
+		}
 		return "", err
 	}
 	if !runtime.HasStatusCode(resp, http.StatusOK, http.StatusAccepted) {
@@ -168,35 +181,31 @@ func deploymentID(body []byte, h http.Header) string {
 
 // deployed waits until a deployment has ended. Its record may not be there yet, and may be gone again when it has succeeded and the publish host was replaced.
 func (c *convergence) deployed(ctx context.Context, host, id string) error {
-	w := c.newWait(c.pace.state)
-	missing := c.newWait(c.pace.role)
+	w := c.waitFor(c.pace.state, "the package was uploaded, and Azure is still putting it into place")
+	w.absent = c.pace.appear
 	seen, lost := false, 0
-	for {
+	return w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
 		d, header, err := c.deployment(ctx, "https://"+host+"/api/deployments/"+url.PathEscape(id))
-		switch {
-		case isNotFound(err):
-			if lost++; seen && lost > maxLost {
-				return nil
-			}
-			if more, perr := missing.pause(ctx); perr != nil || !more {
-				return errors.Join(perr, err)
-			}
-			continue
-		case err != nil && !isStarting(err):
-			return err
-		case err == nil:
-			seen, lost = true, 0
-			switch d.Status {
-			case deploySuccess:
-				return nil
-			case deployCancelled, deployFailed, deployConflict, deployPartial:
-				return &deployError{*d}
-			}
+		if isNotFound(err) && seen {
+			lost++
+			return lost > maxLost, 0, nil
 		}
-		if more, perr := w.pauseFor(ctx, retryAfter(header)); perr != nil || !more {
-			return errors.Join(perr, err, w.expired(perr, "the package was uploaded, and Azure is still putting it into place"))
+		if err != nil {
+			return false, retryAfter(header), err
 		}
-	}
+		seen, lost = true, 0
+		switch d.Status {
+		case deploySuccess:
+			return true, 0, nil
+		case deployPartial:
+			c.logger.WarnContext(ctx, "the package is in place, but Azure could not finish what follows, such as restarting the app",
+				"app", c.id, "azure_says", foreign.Line(c.secrets.hider()(d.StatusText+" "+d.Message), maxMessage))
+			return true, 0, nil
+		case deployCancelled, deployFailed, deployConflict:
+			return false, 0, &deployError{*d}
+		}
+		return false, retryAfter(header), nil
+	})
 }
 
 // maxLost is how often the record of a deployment that was seen may be missing until it is taken for done, as Azure's own tools do.
@@ -205,11 +214,11 @@ const maxLost = 5
 func (c *convergence) deployment(ctx context.Context, target string) (*deployment, http.Header, error) {
 	req, err := runtime.NewRequest(ctx, http.MethodGet, target)
 	if err != nil {
-		return nil, nil, err
+		return nil, http.Header{}, err
 	}
 	resp, err := c.scm.Do(req)
 	if err != nil {
-		return nil, nil, err
+		return nil, http.Header{}, err
 	}
 	if !runtime.HasStatusCode(resp, http.StatusOK, http.StatusAccepted) {
 		return nil, resp.Header, runtime.NewResponseError(resp)
@@ -224,33 +233,48 @@ func (c *convergence) deployment(ctx context.Context, target string) (*deploymen
 // deployError is a deployment that ended without success.
 type deployError struct{ d deployment }
 
-func (e *deployError) Error() string {
-	why := foreign.Line(strings.TrimSpace(e.d.StatusText+" "+e.d.Message), maxMessage)
+func (e *deployError) Error() string { return e.words(func(text string) string { return text }) }
+
+// words says why, without what hide takes out.
+func (e *deployError) words(hide hider) string {
+	why := foreign.Line(hide(strings.TrimSpace(e.d.StatusText+" "+e.d.Message)), maxMessage)
 	switch {
 	case e.d.Status == deployConflict:
 		return "another deployment of the app is in progress: " + why
 	case e.d.Status == deployCancelled:
 		return "Azure cancelled the deployment of the package: " + why
+	case isAboutSharedKeys(e.d.StatusText + " " + e.d.Message):
+		return "Azure could not deploy the package: " + why + "; the storage account takes no keys: set the option storage_auth=identity"
 	}
 	return "Azure could not deploy the package: " + why
+}
+
+// passing are the words of failures that pass by themselves: the role or the identity of the app does
+// not count yet everywhere, the name of a new storage account is not known everywhere, or its container
+// is that of an account of the same name that was removed.
+var passing = []string{
+	"authoriz", "forbidden", "403", "unable to load the proper managed identity", "no such host is known", "name or service not known",
+	"containernotfound", "specified container does not exist", "containerbeingdeleted", "container is being deleted",
 }
 
 // mayPass reports whether the same may work in a while: the app was not allowed to use its storage yet, or another deployment was going on.
 func (e *deployError) mayPass() bool {
 	why := strings.ToLower(e.d.StatusText + " " + e.d.Message)
-	return e.d.Status == deployConflict || e.d.Status == deployFailed && (strings.Contains(why, "authoriz") || strings.Contains(why, "forbidden") || strings.Contains(why, "403"))
+	return e.d.Status == deployConflict || e.d.Status == deployFailed && !isAboutSharedKeys(why) && slices.ContainsFunc(passing, func(words string) bool {
+		return strings.Contains(why, words)
+	})
 }
-
-// changedNothing reports whether the former package is certainly still in place.
-func (e *deployError) changedNothing() bool { return e.d.Status != deployPartial }
 
 // isClientError reports whether the publish host refused an upload.
 func isClientError(err error) bool { return statusOf(err) >= 400 && statusOf(err) < 500 }
 
 // code is the code of the *faas.Error that it becomes.
 func (e *deployError) code() faas.Code {
-	if e.d.Status == deployConflict {
+	switch {
+	case e.d.Status == deployConflict:
 		return faas.ErrConflict
+	case isAboutSharedKeys(e.d.StatusText + " " + e.d.Message):
+		return faas.ErrPermissionDenied
 	}
 	return faas.ErrUnavailable
 }

@@ -26,53 +26,49 @@ func (c *convergence) ready(ctx context.Context, s *site) error {
 	if err := c.listed(ctx); err != nil {
 		return err
 	}
-	return c.answers(ctx, s, c.unit.Functions[0].JobID)
+	return c.answers(ctx, s, c.jobs[0])
 }
 
 // syncTriggers tells Azure's scale controller what the app's functions are. A host that is still starting refuses. Azure does the same by itself some time
 // after a package was published, so what cannot be done is no failure; whether the functions answer is seen in any case.
 func (c *convergence) syncTriggers(ctx context.Context) error {
-	w := c.newWait(c.pace.settle)
-	for {
-		err := c.call(ctx, http.MethodPost, c.sitePath(c.unit.ID, "syncfunctiontriggers"), webAPI, nil, nil)
-		if err == nil || !isStarting(err) && statusOf(err) != http.StatusBadRequest && statusOf(err) != http.StatusInternalServerError {
-			return err
-		}
-		more, perr := w.pauseFor(ctx, askedBy(err))
-		if perr != nil {
-			return errors.Join(perr, err)
-		}
-		if !more {
-			c.logger.WarnContext(ctx, "the app's triggers could not be synced", "app", c.unit.ID, "error", c.fail(ctx, "deploy", faas.NoJob, err).Error())
-			return nil
-		}
+	w := c.waitFor(c.pace.settle, "the app's triggers could not be synced")
+	w.absent = c.pace.settle
+	w.also = func(err error) bool { return statusOf(err) == http.StatusBadRequest }
+	err := w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
+		err := c.call(ctx, http.MethodPost, c.sitePath(c.id, "syncfunctiontriggers"), webAPI, nil, nil)
+		return err == nil, 0, err
+	})
+	var vain *waitError
+	if errors.As(err, &vain) && vain.ended == nil || isNotFound(err) {
+		c.logger.WarnContext(ctx, "the app's triggers could not be synced", "app", c.id, "error", c.fail(ctx, "deploy", faas.NoJob, err).Error())
+		return nil
 	}
+	return err
 }
 
 // listed waits until Azure lists all functions of the unit, and none that it no longer has. Where it lists nothing at all, what answers counts.
 func (c *convergence) listed(ctx context.Context) error {
-	var wanted []string
-	for _, f := range c.unit.Functions {
-		wanted = append(wanted, strings.ToLower(functionName(f.JobID)))
+	var wanted, found []string
+	for _, job := range c.jobs {
+		wanted = append(wanted, strings.ToLower(functionName(job)))
 	}
 	slices.Sort(wanted)
-	w, missing := c.newWait(c.options.readyTimeout), c.newWait(c.pace.settle)
-	for {
-		found, err := c.functions(ctx, c.unit.ID)
-		if err != nil && !isStarting(err) {
-			return err
-		}
-		if err == nil && slices.Equal(found, wanted) {
-			return nil
-		}
-		if isNotFound(err) && missing.over() {
-			c.logger.WarnContext(ctx, "Azure does not list the app's functions", "app", c.unit.ID)
-			return nil
-		}
-		if more, perr := w.pauseFor(ctx, askedBy(err)); perr != nil || !more {
-			return errors.Join(perr, err, w.expired(perr, "the package was published, and Azure lists the functions %v instead of %v", found, wanted))
-		}
+	w := c.waitFor(c.options.readyTimeout, "")
+	w.what = func() string {
+		return fmt.Sprintf("the package was published, and Azure lists the functions %v instead of %v", found, wanted)
 	}
+	w.absent = c.pace.settle
+	err := w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
+		var err error
+		found, err = c.functions(ctx, c.id)
+		return err == nil && slices.Equal(found, wanted), 0, err
+	})
+	if isNotFound(err) && ctx.Err() == nil {
+		c.logger.WarnContext(ctx, "Azure does not list the app's functions", "app", c.id)
+		return nil
+	}
+	return err
 }
 
 // functions returns the names of an app's functions, sorted and in lower case.
@@ -92,54 +88,42 @@ func (e *Executor) answers(ctx context.Context, s *site, jobID uint32) error {
 	if host == "" {
 		return faas.Errorf(faas.ErrUnavailable, "deploy", faas.AzureFunctions, "Azure names no host of app %s", s.Name)
 	}
-	w := e.newWait(e.options.readyTimeout)
 	var key string
-	for {
+	w := e.waitFor(e.options.readyTimeout, "app %s does not answer", s.Name)
+	w.absent = e.pace.appear
+	w.also = isTemporary
+	err := w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
 		var err error
 		if key == "" {
-			key, err = e.functionKey(ctx, s.Name)
-		}
-		if err == nil {
-			var unauthorized bool
-			if unauthorized, err = e.probe(ctx, host, jobID, key); err == nil {
-				return nil
-			}
-			if unauthorized {
-				key = ""
+			if key, err = e.functionKey(ctx, s.Name); err != nil {
+				return false, 0, err
 			}
 		}
-		if ctx.Err() == nil && !isTemporary(err) {
-			return err
+		unauthorized, err := e.probe(ctx, host, jobID, key)
+		if unauthorized {
+			key = ""
 		}
-		if more, perr := w.pauseFor(ctx, askedBy(err)); perr != nil || !more {
-			return errors.Join(perr, e.notReady(ctx, s.Name, host, w.expired(perr, "app %s does not answer: %v", s.Name, err)))
-		}
+		return err == nil, 0, err
+	})
+	var vain *waitError
+	if errors.As(err, &vain) && ctx.Err() == nil {
+		return e.notReady(ctx, s.Name, host, err)
 	}
+	return err
 }
 
-// notReady adds to an error what the host says of itself.
+// notReady adds to an error what the host says of itself. The app has had its time.
 func (e *Executor) notReady(ctx context.Context, id, host string, err error) error {
-	if ctx.Err() != nil {
-		return err
+	if status, serr := e.hostStatus(ctx, id, host); serr == nil && len(status.Errors) > 0 {
+		err = fmt.Errorf("%w; the host is in the state %s: %s", err, foreign.Line(status.State, 40), foreign.Line(e.secrets.hider()(strings.Join(status.Errors, "; ")), maxMessage))
 	}
-	status, serr := e.hostStatus(ctx, id, host)
-	if serr != nil || len(status.Errors) == 0 {
-		return err
-	}
-	return fmt.Errorf("%w; the host is in the state %s: %s", err, foreign.Line(status.State, 40), foreign.Line(strings.Join(status.Errors, "; "), maxMessage))
+	return &faas.Error{Op: "deploy", Provider: faas.AzureFunctions, JobID: faas.NoJob, Code: faas.ErrTimeout, Err: err}
 }
 
-// isTemporary reports whether an error is of the kind that a host which is still starting makes.
+// isTemporary reports whether an error is of the kind that a host which is still starting makes, besides those that pass everywhere.
 func isTemporary(err error) bool {
 	var p *probeError
-	if errors.As(err, &p) || isStarting(err) {
-		return true
-	}
-	switch statusOf(err) {
-	case http.StatusBadRequest, http.StatusInternalServerError, http.StatusGatewayTimeout, http.StatusConflict:
-		return true
-	}
-	return faas.CodeOf(err) == faas.ErrUnavailable || statusOf(err) == http.StatusTooManyRequests
+	return errors.As(err, &p) || statusOf(err) == http.StatusBadRequest || isConflict(err) || faas.CodeOf(err) == faas.ErrUnavailable
 }
 
 // probeError is an answer of a function host that is not from the job binary.

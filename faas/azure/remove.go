@@ -4,143 +4,149 @@ package azure
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"strings"
-	"sync"
+	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
 // Remove removes the app, and what was made for it: plan, storage account, role and resource group. Only what carries the service's tags is
-// removed, and the resource group only where nothing else is in it.
+// removed, and the resource group only where nothing else is in it. Each of them is deleted by its own name, whatever a look says of it
+// or of what it is in; and in this order, so that the storage of an app that still runs is never touched.
 func (e *Executor) Remove(ctx context.Context, id string) error {
 	e.app.forget()
+	failed := func(err error, left ...string) error {
+		out := e.fail(ctx, "remove", faas.NoJob, err)
+		out.Leftovers = append(out.Leftovers, left...)
+		return out
+	}
 	s, err := e.owned(ctx, "remove", id)
 	if err != nil && faas.CodeOf(err) != faas.ErrNotFound {
-		return e.fail(ctx, "remove", faas.NoJob, err)
+		return failed(err)
 	}
-	if err == nil {
-		// Azure would remove the plan with its last app, unless told not to; here that is done below, where it can be waited for.
-		if err := e.remove(ctx, e.sitePath(id)+"?deleteEmptyServerFarm=false", webAPI); err != nil {
-			return e.left(e.fail(ctx, "remove", faas.NoJob, err), s.ID)
+	if err := e.removeSite(ctx, id); err != nil {
+		return failed(err, e.sitePath(id))
+	}
+	if err := e.removePlan(ctx, id); err != nil {
+		return failed(err, e.planPath(), e.accountPath())
+	}
+	if err := e.removeStorage(ctx, id, s); err != nil {
+		return failed(err, e.accountPath())
+	}
+	if err := e.removeGroup(ctx); err != nil {
+		return failed(err, e.groupPath())
+	}
+	return nil
+}
+
+// removeSite removes the app. Azure would remove the plan with its last app, unless told not to; here
+// that is done apart, so that it can be waited for.
+func (e *Executor) removeSite(ctx context.Context, id string) error {
+	return e.remove(ctx, e.sitePath(id)+"?deleteEmptyServerFarm=false", webAPI, nil)
+}
+
+// removePlan removes the plan, whose name is always one of the service's own. While Azure says that an
+// app is on it, the app is removed again: an earlier look may have been wrong.
+func (e *Executor) removePlan(ctx context.Context, id string) error {
+	var r resource
+	err := e.find(ctx, e.planPath(), webAPI, &r, false)
+	switch {
+	case err == nil && !e.owns(r.Tags):
+		return nil
+	case err != nil && !isNotFound(err):
+		return err
+	}
+	return e.remove(ctx, e.planPath(), webAPI, func(ctx context.Context) error { return e.removeSite(ctx, id) })
+}
+
+// removeStorage removes the storage account where it is the service's, and else what was made in it. s
+// is the app that was removed, or nil.
+func (e *Executor) removeStorage(ctx context.Context, id string, s *site) error {
+	last := e.waitFor(e.pace.busy, "app %s is there again, so its storage stays", id)
+	if err := last.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
+		_, err := e.getSite(ctx, id)
+		if isNotFound(err) {
+			return true, 0, nil
+		}
+		if err == nil {
+			err = e.removeSite(ctx, id)
+		}
+		return false, 0, err
+	}); err != nil {
+		return err
+	}
+	named := e.options.storageAccount != ""
+	var r resource
+	err := e.find(ctx, e.accountPath(), storageAPI, &r, named)
+	switch {
+	case err != nil && !isNotFound(err):
+		return err
+	case err == nil && e.owns(r.Tags), err != nil && !named:
+		return e.remove(ctx, e.accountPath(), storageAPI, nil)
+	}
+	if err := e.revoke(ctx, s); err != nil {
+		return err
+	}
+	return e.remove(ctx, e.accountPath("blobServices/default/containers", e.names.container), storageAPI, nil)
+}
+
+// revoke takes the roles back that the app's identity was given on a storage account that stays. If the
+// app was not seen, they are found by their names, which are made of the identities that have them.
+func (e *Executor) revoke(ctx context.Context, s *site) error {
+	var roles []string
+	if s != nil && s.Identity != nil && s.Identity.PrincipalID != "" {
+		if s.Tags[tagAuth] == authIdentity {
+			roles = append(roles, e.assignmentPath(s.Identity.PrincipalID))
+		}
+	} else {
+		all, err := listAll[roleAssignment](ctx, e, e.accountPath("providers/Microsoft.Authorization/roleAssignments")+"?$filter=atScope()", rolesAPI)
+		if err != nil && !isNotFound(err) && statusOf(err) != http.StatusForbidden {
+			return err
+		}
+		for _, a := range all {
+			if path := e.assignmentPath(a.Properties.PrincipalID); strings.EqualFold(a.ID, path) {
+				roles = append(roles, path)
+			}
 		}
 	}
-	var g group
-	err = e.call(ctx, http.MethodGet, e.ownGroupPath(), groupsAPI, nil, &g)
-	if isNotFound(err) {
-		return nil
-	}
-	if err != nil {
-		return e.fail(ctx, "remove", faas.NoJob, err)
-	}
-	if err := e.removeBase(ctx, s); err != nil {
-		return err
-	}
-	if !e.owns(g.Tags) {
-		return nil
-	}
-	return e.removeGroup(ctx)
-}
-
-func (e *Executor) left(err *faas.Error, resources ...string) *faas.Error {
-	err.Leftovers = append(err.Leftovers, resources...)
-	return err
-}
-
-// removeBase removes plan and storage account at the same time. s is the app that was removed, or nil.
-func (e *Executor) removeBase(ctx context.Context, s *site) error {
-	var (
-		all  sync.WaitGroup
-		mu   sync.Mutex
-		errs []error
-		left []string
-	)
-	try := func(path, version string) {
-		all.Go(func() {
-			if err := e.removeOwn(ctx, path, version, s); err != nil {
-				mu.Lock()
-				defer mu.Unlock()
-				errs, left = append(errs, err), append(left, path)
-			}
-		})
-	}
-	try(e.planPath(), webAPI)
-	try(e.accountPath(), storageAPI)
-	all.Wait()
-	if len(errs) == 0 {
-		return nil
-	}
-	first := e.fail(ctx, "remove", faas.NoJob, errs[0])
-	first.Err = errors.Join(append([]error{first.Err}, e.cleaned(ctx, errs[1:])...)...)
-	return e.left(first, left...)
-}
-
-func (e *Executor) cleaned(ctx context.Context, errs []error) []error {
-	var out []error
-	for _, err := range errs {
-		out = append(out, e.fail(ctx, "remove", faas.NoJob, err).Err)
-	}
-	return out
-}
-
-// removeOwn removes a resource where it is the service's. Of a storage account that is not, what was made in it is removed.
-func (e *Executor) removeOwn(ctx context.Context, path, version string, s *site) error {
-	var r resource
-	err := e.call(ctx, http.MethodGet, path, version, nil, &r)
-	switch {
-	case isNotFound(err):
-		return nil
-	case err != nil:
-		return err
-	case e.owns(r.Tags):
-		return e.remove(ctx, path, version)
-	case path != e.accountPath():
-		return nil
-	}
-	if s != nil && s.Identity != nil && s.Identity.PrincipalID != "" && s.Tags[tagAuth] == authIdentity {
-		if err := e.call(ctx, http.MethodDelete, e.assignmentPath(s.Identity.PrincipalID), rolesAPI, nil, nil); err != nil && !isNotFound(err) {
+	for _, path := range roles {
+		if err := e.call(ctx, http.MethodDelete, path, rolesAPI, nil, nil); err != nil && !isNotFound(err) {
 			return err
 		}
 	}
-	err = e.call(ctx, http.MethodDelete, e.accountPath("blobServices/default/containers", e.names.container), storageAPI, nil, nil)
-	if isNotFound(err) {
-		return nil
-	}
-	return err
+	return nil
 }
 
 // removeGroup removes the service's own resource group where nothing of anyone else is in it. Azure may list for a while what was just removed.
 func (e *Executor) removeGroup(ctx context.Context) error {
-	failed := func(err error) error { return e.left(e.fail(ctx, "remove", faas.NoJob, err), e.groupPath()) }
-	w := e.newWait(e.pace.role)
-	for {
+	var g group
+	err := e.find(ctx, e.ownGroupPath(), groupsAPI, &g, true)
+	switch {
+	case isNotFound(err), err == nil && !e.owns(g.Tags):
+		return nil
+	case err != nil:
+		return err
+	}
+	others := 0
+	w := e.waitFor(e.pace.state, "resource group %s still lists what was removed from it", e.names.group)
+	w.absent = e.pace.settle
+	err = w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
 		found, err := listAll[resource](ctx, e, e.groupPath()+"/resources", groupsAPI)
-		if isNotFound(err) {
-			return nil
-		}
 		if err != nil {
-			return failed(err)
+			return false, 0, err
 		}
-		if len(found) == 0 {
-			break
-		}
-		others, err := e.removeStrays(ctx, found)
-		if err != nil {
-			return failed(err)
-		}
-		if others > 0 {
-			e.logger.InfoContext(ctx, "the resource group stays, as there is something else in it", "resource_group", e.names.group, "resources", others)
-			return nil
-		}
-		if more, perr := w.pause(ctx); perr != nil || !more {
-			return failed(errors.Join(perr, w.expired(perr, "resource group %s still lists what was removed from it", e.names.group)))
-		}
+		others, err = e.removeStrays(ctx, found)
+		return len(found) == 0 || others > 0, 0, err
+	})
+	switch {
+	case err != nil && !isNotFound(err):
+		return err
+	case others > 0:
+		e.logger.InfoContext(ctx, "the resource group stays, as there is something else in it", "resource_group", e.names.group, "resources", others)
+		return nil
 	}
-	if err := e.remove(ctx, e.ownGroupPath(), groupsAPI); err != nil {
-		return failed(err)
-	}
-	return nil
+	return e.remove(ctx, e.ownGroupPath(), groupsAPI, nil)
 }
 
 // removeStrays removes what carries the service's tags though it has another name than now, as after a change of the options. It returns how many
@@ -153,7 +159,7 @@ func (e *Executor) removeStrays(ctx context.Context, found []resource) (others i
 	for _, k := range kinds {
 		for _, r := range found {
 			if strings.EqualFold(r.Type, k.kind) && e.owns(r.Tags) && !containsFold(removed, r.ID) {
-				if err := e.remove(ctx, r.ID, k.version); err != nil {
+				if err := e.remove(ctx, r.ID, k.version, nil); err != nil {
 					return 0, err
 				}
 				removed = append(removed, r.ID)

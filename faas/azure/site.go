@@ -27,6 +27,19 @@ func (e *Executor) getSite(ctx context.Context, id string) (*site, error) {
 // owned reads an app, and makes sure that it is the service's. One that does not exist is an ErrNotFound, unless its name is that of someone else's.
 func (e *Executor) owned(ctx context.Context, op, id string) (*site, error) {
 	s, err := e.getSite(ctx, id)
+	return e.checkSite(ctx, op, id, s, err)
+}
+
+// known is owned for an app that is known to have existed: it is not believed gone before that was said several times.
+func (e *Executor) known(ctx context.Context, op, id string) (*site, error) {
+	var s site
+	err := e.find(ctx, e.sitePath(id), webAPI, &s, true)
+	s.Name = id
+	return e.checkSite(ctx, op, id, &s, err)
+}
+
+// checkSite is owned of what reading an app gave.
+func (e *Executor) checkSite(ctx context.Context, op, id string, s *site, err error) (*site, error) {
 	switch {
 	case err == nil && e.owns(s.Tags):
 		return s, nil
@@ -57,34 +70,34 @@ type design struct {
 	planID   string
 	scale    scale
 	storage  deploymentStorage
-	settings map[string]string
+	settings faas.Env
 }
 
 // newDesign says what the app of a unit has to be. connection is the storage account's connection string, or empty for access by the app's own identity.
 func (e *Executor) newDesign(u faas.Unit, b *base, connection string) design {
-	d := design{location: e.region, planID: b.plan.ID, scale: e.newScale(u.Functions), settings: map[string]string{}}
+	d := design{location: e.region, planID: b.plan.ID, scale: e.newScale(u.Functions), settings: faas.Env{}}
 	if d.planID == "" {
 		d.planID = e.planPath()
 	}
 	d.storage.Type, d.storage.Value = "blobContainer", b.container
 	for _, f := range u.Functions {
-		maps.Copy(d.settings, f.Env.Reveal())
+		maps.Copy(d.settings, f.Env)
 	}
-	if e.options.insights != "" {
-		d.settings["APPLICATIONINSIGHTS_CONNECTION_STRING"] = e.options.insights
+	if e.options.insights.Reveal() != "" {
+		d.settings[insightsSetting] = e.options.insights
 	}
 	if connection != "" {
 		d.storage.Authentication.Type, d.storage.Authentication.ConnectionSetting = "StorageAccountConnectionString", connectionSetting
-		d.settings[hostStorage], d.settings[connectionSetting] = connection, connection
+		d.settings[hostStorage], d.settings[connectionSetting] = faas.NewSecret(connection), faas.NewSecret(connection)
 		return d
 	}
 	d.storage.Authentication.Type = "SystemAssignedIdentity"
 	ends := b.account.Properties.PrimaryEndpoints
-	d.settings[hostStorage+"__credential"] = "managedidentity"
-	d.settings[hostStorage+"__blobServiceUri"] = ends.Blob
+	d.settings[hostStorage+"__credential"] = faas.NewSecret("managedidentity")
+	d.settings[hostStorage+"__blobServiceUri"] = faas.NewSecret(ends.Blob)
 	for name, url := range map[string]string{"__queueServiceUri": ends.Queue, "__tableServiceUri": ends.Table} {
 		if url != "" {
-			d.settings[hostStorage+name] = url
+			d.settings[hostStorage+name] = faas.NewSecret(url)
 		}
 	}
 	return d
@@ -136,7 +149,7 @@ func (d design) body(tags map[string]string) site {
 	s.Properties.AppConfig.Deployment.Storage = d.storage
 	s.Properties.AppConfig.Runtime.Name, s.Properties.AppConfig.Runtime.Version = "custom", "1.0"
 	for _, name := range slices.Sorted(maps.Keys(d.settings)) {
-		s.Properties.SiteConfig.AppSettings = append(s.Properties.SiteConfig.AppSettings, nameValue{name, d.settings[name]})
+		s.Properties.SiteConfig.AppSettings = append(s.Properties.SiteConfig.AppSettings, nameValue{name, d.settings[name].Reveal()})
 	}
 	return s
 }
@@ -145,7 +158,7 @@ func (d design) body(tags map[string]string) site {
 func (e *Executor) putSite(ctx context.Context, id string, body site) (*site, error) {
 	var s site
 	if err := e.operate(ctx, http.MethodPut, e.sitePath(id), webAPI, body, &s); err != nil {
-		if statusOf(err) == http.StatusConflict && strings.Contains(strings.ToLower(e.fail(ctx, "deploy", faas.NoJob, err).Error()), "already exists") {
+		if statusOf(err) == http.StatusConflict && strings.Contains(strings.ToLower(err.Error()), "already exists") {
 			return nil, &faas.Error{Op: "deploy", Provider: faas.AzureFunctions, JobID: faas.NoJob, Code: faas.ErrAlreadyExists, Err: &clean{
 				"the name " + id + ` is taken by another app somewhere in Azure: set the option "app_name" to a free name`, err}}
 		}
@@ -173,19 +186,19 @@ func isPending(provisioningState string) bool {
 }
 
 // setSettings makes the application settings what they have to be, where making the app did not.
-func (e *Executor) setSettings(ctx context.Context, id string, wanted map[string]string) error {
+func (e *Executor) setSettings(ctx context.Context, id string, wanted faas.Env) error {
 	now, err := e.settings(ctx, id)
-	if err != nil || maps.Equal(now, wanted) {
+	if err != nil || maps.EqualFunc(now, wanted, faas.Secret.Equal) {
 		return err
 	}
-	return e.call(ctx, http.MethodPut, e.sitePath(id, "config/appsettings"), webAPI, appSettings{wanted}, nil)
+	return e.must(ctx, http.MethodPut, e.sitePath(id, "config/appsettings"), webAPI, appSettings{wanted.Reveal()}, nil)
 }
 
-// settings reads the application settings, which are secrets.
-func (e *Executor) settings(ctx context.Context, id string) (map[string]string, error) {
+// settings reads the application settings of an app that exists. They are secrets.
+func (e *Executor) settings(ctx context.Context, id string) (faas.Env, error) {
 	var now appSettings
-	err := e.call(ctx, http.MethodPost, e.sitePath(id, "config/appsettings/list"), webAPI, nil, &now)
-	return now.Properties, err
+	err := e.must(ctx, http.MethodPost, e.sitePath(id, "config/appsettings/list"), webAPI, nil, &now)
+	return faas.NewEnv(now.Properties), err
 }
 
 // state says what the tags and properties of an app tell.
@@ -217,5 +230,20 @@ func (e *Executor) state(s *site) faas.State {
 	case s.Tags[tagFingerprint] == "" || s.Tags[tagPackage] == "":
 		out.Status, out.Reason = faas.StatusPending, "a deployment of the app was begun and not finished"
 	}
+	out.NotRestorable = notRestorable(out, s.Tags[tagAccess])
 	return out
+}
+
+// notRestorable says why an app in a state could not be put back. access is what the last deployment has found out about its package.
+func notRestorable(s faas.State, access string) string {
+	why, no := strings.CutPrefix(access, accessNone)
+	switch {
+	case s.Status != faas.StatusReady:
+		return "the app is not whole: " + s.Reason
+	case access == accessToken || access == accessKey:
+		return ""
+	case no:
+		return "Azure keeps the app's package in its storage account alone, and the last deployment could not read it there: " + foreign.Line(why, maxTagValue)
+	}
+	return "it is not known whether the app's package can be read back from its storage account: whoever deployed it left no note of that"
 }

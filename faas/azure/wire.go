@@ -170,6 +170,7 @@ type appSettings struct {
 }
 
 type roleAssignment struct {
+	ID         string `json:"id,omitempty"`
 	Properties struct {
 		RoleDefinitionID string `json:"roleDefinitionId"`
 		PrincipalID      string `json:"principalId"`

@@ -354,7 +354,7 @@ func unit(t *testing.T, e *azure.Executor) faas.Unit {
 	if err != nil {
 		t.Fatal(err)
 	}
-	units, err := e.Units(bin, []faas.Function{{JobID: faastest.JobEcho, MemoryMB: 512, TimeoutSecs: 60, Env: map[string]string{"A": "b"}}})
+	units, err := e.Units(bin, []faas.Function{{JobID: faastest.JobEcho, MemoryMB: 512, TimeoutSecs: 60, Env: faas.NewEnv(map[string]string{"A": "b"})}})
 	if err != nil {
 		t.Fatal(err)
 	}

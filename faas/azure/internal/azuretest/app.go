@@ -1,6 +1,7 @@
 package azuretest
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -21,6 +22,7 @@ type app struct {
 	name      string
 	principal string
 	plan      string // guarded by the server's lock
+	container string // lower-case id of that with the package; guarded by the server's lock
 	scm       *httptest.Server
 	front     *httptest.Server
 	host      *host
@@ -31,11 +33,13 @@ type app struct {
 	asked    int // how often the keys were asked for
 	modified time.Time
 	deploys  map[string]*published
+	unseen   int // how many requests the publish host does not answer yet
 	synced   bool
 	stopped  bool
 }
 
 type published struct {
+	unseen int // how many requests do not find the record yet
 	left   int
 	status int
 	text   string
@@ -45,7 +49,7 @@ type published struct {
 // newApp starts the hosts of an app.
 func newApp(s *Server, name string) *app {
 	a := &app{
-		server: s, name: name, principal: "principal-" + random(), settings: map[string]string{}, deploys: map[string]*published{},
+		server: s, name: name, unseen: s.cfg.Appear, principal: "principal-" + random(), settings: map[string]string{}, deploys: map[string]*published{},
 		host: &host{store: s.cfg.Store, report: func(settings map[string]string) (io.Writer, io.Writer) { return s.report(name, settings) }},
 	}
 	a.renewKeys()
@@ -82,6 +86,7 @@ func (a *app) copySettings() map[string]string {
 func (a *app) configure(body map[string]any) {
 	properties, _ := body["properties"].(map[string]any)
 	a.plan, _ = properties["serverFarmId"].(string)
+	a.moveTo(containerOf(properties))
 	config, _ := properties["siteConfig"].(map[string]any)
 	list, ok := config["appSettings"].([]any)
 	if !ok {
@@ -94,6 +99,31 @@ func (a *app) configure(body map[string]any) {
 		settings[name], _ = pair["value"].(string)
 	}
 	a.set(settings)
+}
+
+// containerOf returns the URL of the container that the package of an app is kept in.
+func containerOf(properties map[string]any) string {
+	config, _ := properties["functionAppConfig"].(map[string]any)
+	deployment, _ := config["deployment"].(map[string]any)
+	storage, _ := deployment["storage"].(map[string]any)
+	url, _ := storage["value"].(string)
+	return url
+}
+
+// moveTo makes the app run what is in another container. The caller holds the server's lock.
+func (a *app) moveTo(url string) {
+	id := ""
+	if c := a.server.findContainer(url); c != nil {
+		id = strings.ToLower(c.ID)
+	}
+	if id == a.container {
+		return
+	}
+	a.container = id
+	a.host.remove()
+	if text, ok := a.server.packages[id]; ok {
+		_ = a.host.install(text) // it was installed before
+	}
 }
 
 // set changes the settings, which restarts the app.
@@ -209,6 +239,8 @@ func (a *app) servePublish(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	switch id, isStatus := strings.CutPrefix(r.URL.Path, "/api/deployments/"); {
+	case a.isUnseen():
+		w.WriteHeader(http.StatusNotFound)
 	case r.Method == http.MethodPost && r.URL.Path == "/api/publish":
 		a.accept(w, r)
 	case r.Method == http.MethodGet && isStatus:
@@ -217,6 +249,13 @@ func (a *app) servePublish(w http.ResponseWriter, r *http.Request) {
 		a.server.problem("%s %s at the publish host is unknown", r.Method, r.URL.Path)
 		http.NotFound(w, r)
 	}
+}
+
+func (a *app) isUnseen() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.unseen--
+	return a.unseen >= 0
 }
 
 func (a *app) accept(w http.ResponseWriter, r *http.Request) {
@@ -234,8 +273,11 @@ func (a *app) accept(w http.ResponseWriter, r *http.Request) {
 	a.server.deploys++
 	n := a.server.deploys
 	a.server.mu.Unlock()
-	p := &published{left: a.server.cfg.Polls, status: 4}
-	p.then = func() error { return a.host.install(text) }
+	p := &published{unseen: a.server.cfg.Appear, left: a.server.cfg.Polls, status: 4}
+	p.then = func() error { return a.release(text) }
+	if a.server.cfg.Partial != nil && a.server.cfg.Partial(n) {
+		p.status, p.text = 6, "The deployment was partially successful: the app could not be restarted."
+	}
 	if a.server.cfg.FailDeploy != nil {
 		if why := a.server.cfg.FailDeploy(n); why != "" {
 			p.status, p.text, p.then = 3, why, nil
@@ -251,6 +293,20 @@ func (a *app) accept(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusAccepted, id)
 }
 
+// release puts a package into the app's container and runs it.
+func (a *app) release(text []byte) error {
+	a.server.mu.Lock()
+	defer a.server.mu.Unlock()
+	if a.server.resources[a.container] == nil {
+		return errors.New("ContainerNotFound: The specified container does not exist.")
+	}
+	if err := a.host.install(text); err != nil {
+		return err
+	}
+	a.server.packages[a.container] = text
+	return nil
+}
+
 // storageProblem says why the app may not use its storage, or nothing.
 func (a *app) storageProblem() string {
 	settings := a.copySettings()
@@ -258,15 +314,23 @@ func (a *app) storageProblem() string {
 	defer a.server.mu.Unlock()
 	if connection := settings["DEPLOYMENT_STORAGE_CONNECTION_STRING"]; connection != "" {
 		for _, r := range a.server.resources {
-			if r.Type == accountType && strings.Contains(connection, "AccountName="+nameOf(r.ID)+";AccountKey="+accountKey(r.ID)+";") {
-				return ""
+			if r.Type != accountType || !strings.Contains(connection, "AccountName="+nameOf(r.ID)+";AccountKey="+AccountKey(nameOf(r.ID))+";") {
+				continue
 			}
+			if !takesKeys(r) {
+				return "403 Key based authentication is not permitted on this storage account."
+			}
+			return ""
 		}
 		return "403 the key is not that of the account"
 	}
 	for _, r := range a.server.resources {
 		properties, _ := r.Body["properties"].(map[string]any)
 		if r.Type == roleType && properties["principalId"] == a.principal && settings["AzureWebJobsStorage__blobServiceUri"] != "" {
+			if n := a.server.late; n < len(a.server.cfg.RoleLate) {
+				a.server.late++
+				return a.server.cfg.RoleLate[n]
+			}
 			return ""
 		}
 	}
@@ -277,7 +341,10 @@ func (a *app) deployStatus(w http.ResponseWriter, id string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	p := a.deploys[id]
-	if p == nil {
+	if p == nil || p.unseen > 0 {
+		if p != nil {
+			p.unseen--
+		}
 		w.WriteHeader(http.StatusNotFound)
 		return
 	}
@@ -286,11 +353,14 @@ func (a *app) deployStatus(w http.ResponseWriter, id string) {
 		answer(w, http.StatusOK, map[string]any{"id": id, "status": 1, "status_text": "Building", "complete": false})
 		return
 	}
-	if p.then != nil {
-		if err := p.then(); err != nil {
+	if then := p.then; then != nil {
+		p.then = nil
+		a.mu.Unlock() // it takes the server's lock, which comes first
+		err := then()
+		a.mu.Lock()
+		if err != nil {
 			p.status, p.text = 3, err.Error()
 		}
-		p.then = nil
 	}
 	answer(w, http.StatusOK, map[string]any{"id": id, "status": p.status, "status_text": p.text, "complete": true})
 }

@@ -56,6 +56,7 @@ type call struct {
 	id       string // of the resource
 	resource string // type
 	action   string // what follows the resource
+	below    bool   // the action is of Microsoft.Authorization
 }
 
 func (s *Server) manage(w http.ResponseWriter, r *http.Request) {
@@ -92,7 +93,7 @@ func (s *Server) manage(w http.ResponseWriter, r *http.Request) {
 		s.unknown(c)
 		return
 	}
-	if c.resource == roleType {
+	if c.resource == roleType || c.below {
 		namespace = "microsoft.authorization"
 	}
 	if version := r.URL.Query().Get("api-version"); !slices.Contains(versions[namespace], version) {
@@ -129,6 +130,7 @@ func (s *Server) identify(c *call, parts []string) {
 	}
 	c.id = "/" + strings.Join(parts[:8], "/")
 	c.action = strings.ToLower(strings.Join(parts[8:], "/"))
+	c.below = strings.HasSuffix(c.action, "/roleassignments")
 	switch {
 	case c.resource == accountType && len(parts) == 12 && strings.HasPrefix(c.action, "blobservices/default/containers/"):
 		c.id, c.resource, c.action = "/"+strings.Join(parts, "/"), containerType, ""
@@ -145,8 +147,13 @@ func (s *Server) unknown(c *call) {
 func (s *Server) route(c *call) {
 	s.mu.Lock()
 	group := s.groups[strings.ToLower(c.group)]
+	unseen := s.unseen(c)
 	s.mu.Unlock()
 	switch {
+	case unseen == groupType:
+		refuse(c.w, http.StatusNotFound, "ResourceGroupNotFound", "Resource group '"+nameOf(c.group)+"' could not be found.")
+	case unseen != "":
+		refuse(c.w, http.StatusNotFound, "ResourceNotFound", "The Resource '"+unseen+"' was not found.")
 	case c.action == "checknameavailability" && c.r.Method == http.MethodPost:
 		name, _ := c.body["name"].(string)
 		s.mu.Lock()
@@ -168,6 +175,22 @@ func (s *Server) route(c *call) {
 	}
 }
 
+// unseen returns what a request does not find although it exists, because it was just made, or "". The caller holds the lock.
+func (s *Server) unseen(c *call) string {
+	group, id := strings.ToLower(c.group), strings.ToLower(c.id)
+	if s.fresh[group] > 0 {
+		s.fresh[group]--
+		return groupType
+	}
+	for key := range s.fresh {
+		if s.fresh[key] > 0 && (id == key || strings.HasPrefix(id, key+"/")) {
+			s.fresh[key]--
+			return nameOf(key)
+		}
+	}
+	return ""
+}
+
 func (s *Server) groupCall(c *call, group *Resource) {
 	switch c.r.Method {
 	case http.MethodPut:
@@ -179,6 +202,7 @@ func (s *Server) groupCall(c *call, group *Resource) {
 		if group == nil {
 			status, group = http.StatusCreated, &Resource{ID: c.id, Type: groupType}
 			s.groups[strings.ToLower(c.id)] = group
+			s.fresh[strings.ToLower(c.id)] = s.cfg.Appear
 		}
 		group.Body = c.body
 		view := s.view(group)
@@ -198,7 +222,19 @@ func (s *Server) groupCall(c *call, group *Resource) {
 			c.w.WriteHeader(http.StatusNotFound)
 			return
 		}
-		s.begin(c, groupType, false, http.StatusAccepted, nil, func() { delete(s.groups, strings.ToLower(c.id)) })
+		if s.locked(c) {
+			return
+		}
+		s.begin(c, groupType, false, http.StatusAccepted, nil, func() { // with everything in it
+			key := strings.ToLower(c.id)
+			for id := range s.resources {
+				if strings.HasPrefix(id, key+"/") {
+					s.drop(id)
+				}
+			}
+			delete(s.groups, key)
+			delete(s.fresh, key)
+		})
 	default:
 		s.unknown(c)
 	}

@@ -35,6 +35,7 @@ func (s *Server) begin(c *call, kind string, async bool, accepted int, created f
 		return
 	}
 	id := random()
+	op.unseen = s.cfg.Appear
 	s.operations[id] = op
 	s.mu.Unlock()
 	where := s.web.URL + "/operations/" + id + "?api-version=1"
@@ -56,6 +57,9 @@ func (s *Server) poll(w http.ResponseWriter, r *http.Request, id string) {
 	switch {
 	case op == nil:
 		refuse(w, http.StatusNotFound, "NotFound", "there is no such operation")
+	case op.unseen > 0:
+		op.unseen--
+		refuse(w, http.StatusNotFound, "NotFound", "the operation is not known here yet")
 	case op.left > 0:
 		op.left--
 		if location {
@@ -112,21 +116,46 @@ func (s *Server) deleteCall(c *call, key string, existing *Resource) {
 		c.w.WriteHeader(http.StatusNoContent)
 		return
 	}
+	if s.locked(c) {
+		return
+	}
 	if c.resource == planType && s.planInUse(existing.ID) {
 		refuse(c.w, http.StatusConflict, "Conflict", "Server farm cannot be deleted because it has web app(s) assigned to it.")
 		return
 	}
-	drop := func() {
-		for id, r := range s.resources { // and everything in it
-			if id == key || strings.HasPrefix(id, key+"/") {
-				if r.app != nil {
-					go r.app.close()
-				}
-				delete(s.resources, id)
+	s.begin(c, c.resource, false, http.StatusAccepted, nil, func() { s.drop(key) })
+}
+
+// drop takes a resource, and everything in it, away. The caller holds the lock.
+func (s *Server) drop(key string) {
+	for id, r := range s.resources {
+		if id != key && !strings.HasPrefix(id, key+"/") {
+			continue
+		}
+		if r.app != nil {
+			go r.app.close()
+		}
+		delete(s.resources, id)
+		delete(s.fresh, id)
+		if r.Type != containerType {
+			continue
+		}
+		delete(s.packages, id)
+		for _, other := range s.resources {
+			if other.app != nil && other.app.container == id {
+				other.app.host.remove() // an instance that starts finds no package
 			}
 		}
 	}
-	s.begin(c, c.resource, false, http.StatusAccepted, nil, drop)
+}
+
+// locked refuses the deletion of what a lock is on, and reports whether it did.
+func (s *Server) locked(c *call) bool {
+	if !slices.Contains(s.cfg.Locked, nameOf(c.id)) {
+		return false
+	}
+	refuse(c.w, http.StatusConflict, "ScopeLocked", "The scope '"+c.id+"' cannot perform delete operation because following scope(s) are locked: '"+c.id+"'. Please remove the lock and try again.")
+	return true
 }
 
 func (s *Server) planInUse(id string) bool {
@@ -168,6 +197,7 @@ func (s *Server) putCall(c *call, key string, existing *Resource) {
 				r.app = newApp(s, nameOf(c.id))
 			}
 			s.resources[key] = r
+			s.fresh[key] = s.cfg.Appear
 		}
 		r.Body = c.body
 		if r.app != nil {
@@ -241,13 +271,18 @@ func (s *Server) checkSite(body map[string]any) error {
 
 // containerAt returns the container of a URL.
 func (s *Server) containerAt(url string) *Resource {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.findContainer(url)
+}
+
+// findContainer is containerAt for who holds the lock.
+func (s *Server) findContainer(url string) *Resource {
 	rest, ok := strings.CutPrefix(url, s.web.URL+"/blob/")
 	account, name, _ := strings.Cut(rest, "/")
 	if !ok {
 		return nil
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	for _, r := range s.resources {
 		if r.Type == containerType && nameOf(r.ID) == name && strings.Contains(strings.ToLower(r.ID), "/storageaccounts/"+account+"/") {
 			return r
@@ -288,14 +323,23 @@ func (s *Server) actionCall(c *call) {
 		return
 	}
 	switch {
+	case r.Type == accountType && c.action == "listkeys" && c.r.Method == http.MethodPost && s.cfg.NoKeys:
+		refuse(c.w, http.StatusForbidden, "AuthorizationFailed", "The client does not have authorization to perform action 'Microsoft.Storage/storageAccounts/listKeys/action'.")
 	case r.Type == accountType && c.action == "listkeys" && c.r.Method == http.MethodPost:
-		answer(c.w, http.StatusOK, map[string]any{"keys": []any{map[string]any{"keyName": "key1", "value": accountKey(r.ID), "permissions": "FULL"}}})
+		answer(c.w, http.StatusOK, map[string]any{"keys": []any{map[string]any{"keyName": "key1", "value": AccountKey(nameOf(r.ID)), "permissions": "FULL"}}})
+	case r.Type == accountType && c.action == "providers/microsoft.authorization/roleassignments" && c.r.Method == http.MethodGet:
+		s.mu.Lock()
+		value := []any{}
+		for id, role := range s.resources {
+			if role.Type == roleType && strings.HasPrefix(id, strings.ToLower(r.ID)+"/") {
+				value = append(value, s.view(role))
+			}
+		}
+		s.mu.Unlock()
+		answer(c.w, http.StatusOK, map[string]any{"value": value})
 	case r.app == nil:
 		s.unknown(c)
 	default:
 		r.app.action(c)
 	}
 }
-
-// accountKey is the key of a storage account.
-func accountKey(id string) string { return "key-of-" + nameOf(id) + "==" }

@@ -61,6 +61,19 @@ type Config struct {
 	Store *Store
 	// Looks are answers to reads of the subscription, in place of the usual ones, by what follows the subscription in the lower-case path.
 	Looks map[string]any
+	// Appear is how many requests do not find a resource after it was made: Azure's replicas learn of it one by one. It is the same for an operation, for
+	// the publish host of an app and for the record of a deployment.
+	Appear int
+	// RoleLate are the words with which deployments fail, one after the other, once the app's identity has its role, and the role does not count yet.
+	RoleLate []string
+	// Partial makes a deployment end with a partial success. It is called with the number of the deployment, from 1.
+	Partial func(n int) bool
+	// Locked are names of resources and groups that somebody has put a lock on, so that they cannot be deleted.
+	Locked []string
+	// DataReader gives the caller a role that allows to read blobs, which even an owner of the subscription does not have by that alone.
+	DataReader bool
+	// NoKeys denies the caller the keys of storage accounts.
+	NoKeys bool
 	// Echo puts the body of a refused request into the error's message, as some services do.
 	Echo bool
 }
@@ -74,6 +87,10 @@ type Server struct {
 	mu            sync.Mutex
 	token         string
 	insightsToken string
+	storageToken  string
+	packages      map[string][]byte // by the lower-case id of the container
+	fresh         map[string]int    // how many requests do not find it yet, by lower-case id
+	late          int               // deployments that failed because of RoleLate
 	groups        map[string]*Resource
 	resources     map[string]*Resource // by lower-case id
 	operations    map[string]*operation
@@ -92,9 +109,10 @@ type Resource struct {
 }
 
 type operation struct {
-	left int
-	code string
-	then func()
+	unseen int // how many requests do not find it yet
+	left   int
+	code   string
+	then   func()
 }
 
 // New starts a stand-in.
@@ -104,7 +122,7 @@ func New(cfg Config) *Server {
 	}
 	s := &Server{
 		cfg: cfg, token: "token-" + random(), insightsToken: "insights-" + random(), groups: map[string]*Resource{}, resources: map[string]*Resource{}, operations: map[string]*operation{},
-		counts: map[string]int{},
+		counts: map[string]int{}, storageToken: "storage-" + random(), packages: map[string][]byte{}, fresh: map[string]int{},
 	}
 	s.web = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
 	s.web.Config.ErrorLog = quiet
@@ -254,6 +272,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		s.login(w, r)
 		return
 	}
+	if strings.HasPrefix(r.URL.Path, "/blob/") {
+		s.serveBlob(w, r)
+		return
+	}
 	if strings.HasPrefix(r.URL.Path, "/v1/apps/") {
 		s.queryInsights(w, r)
 		return
@@ -304,6 +326,10 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 		}
 		if strings.HasPrefix(r.FormValue("scope"), InsightsAudience+"/.default") {
 			answer(w, http.StatusOK, map[string]any{"token_type": "Bearer", "expires_in": 3600, "access_token": s.insightsToken})
+			return
+		}
+		if strings.HasPrefix(r.FormValue("scope"), "https://storage.azure.com/.default") {
+			answer(w, http.StatusOK, map[string]any{"token_type": "Bearer", "expires_in": 3600, "access_token": s.storageToken})
 			return
 		}
 		if !strings.HasPrefix(r.FormValue("scope"), Audience+"/.default") {

@@ -1,0 +1,219 @@
+//go:build !faas_only || faas_azure
+
+package azure
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/foreign"
+	"github.com/tangle-network/blueprint-serverless/internal/scratch"
+)
+
+// The package that an app runs is in its container, under this name, and nowhere else: Azure keeps no former one.
+const releasedPackage = "released-package.zip"
+
+// How a package can be read back, in tagAccess.
+const (
+	accessToken = "token" // with a token, by a caller whose role allows to read blobs
+	accessKey   = "key"   // with a key of the storage account, which the caller may list
+	accessNone  = "no: "  // before the reason
+)
+
+const (
+	blobVersion  = "2023-11-03"
+	storageScope = "https://storage.azure.com/.default"
+	checkTimeout = 15 * time.Second
+	maxKeptBytes = 2 << 30
+)
+
+// packageAccess finds out whether the package that an app runs could be read back, and how, for tagAccess.
+func (e *Executor) packageAccess(ctx context.Context, container string) string {
+	ctx, cancel := context.WithTimeout(policy.WithRetryOptions(ctx, policy.RetryOptions{MaxRetries: 1, RetryDelay: e.pace.retry}), checkTimeout)
+	defer cancel()
+	var why []string
+	for _, access := range []string{accessToken, accessKey} {
+		resp, err := e.packageBy(ctx, http.MethodHead, container, access)
+		if err == nil {
+			drain(resp.Body)
+			return access
+		}
+		why = append(why, "with a "+access+": "+words(err, e.secrets.hider()))
+		if kindOf(err) == outage {
+			break // the storage account is not reached, by whatever access
+		}
+	}
+	text := accessNone + strings.Join(why, "; ")
+	if len(text) > maxTagValue {
+		text = foreign.Line(text, maxTagValue-len("..."))
+	}
+	return text
+}
+
+// packageBy asks for the package of a container, by an access.
+func (e *Executor) packageBy(ctx context.Context, method, container, access string) (*http.Response, error) {
+	var authorize policy.Policy = runtime.NewBearerTokenPolicy(e.credential, []string{storageScope}, nil)
+	if access == accessKey {
+		key, err := e.accountKey(ctx)
+		if err != nil {
+			return nil, err
+		}
+		raw, err := base64.StdEncoding.DecodeString(key)
+		if err != nil {
+			return nil, faas.Errorf(faas.ErrUnavailable, "deploy", faas.AzureFunctions, "the key of storage account %s is not in base64", e.names.account)
+		}
+		authorize = sharedKey{e.names.account, raw}
+	}
+	req, err := runtime.NewRequest(ctx, method, container+"/"+releasedPackage)
+	if err != nil {
+		return nil, err
+	}
+	req.Raw().Header.Set("x-ms-version", blobVersion)
+	runtime.SkipBodyDownload(req)
+	resp, err := e.newBlobs(authorize).Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, runtime.NewResponseError(resp)
+	}
+	return resp, nil
+}
+
+// sharedKey is a policy that signs requests to a storage account with a key of it:
+// https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key.
+type sharedKey struct {
+	account string
+	key     []byte
+}
+
+func (s sharedKey) Do(req *policy.Request) (*http.Response, error) {
+	r := req.Raw()
+	r.Header.Set("x-ms-date", time.Now().UTC().Format(http.TimeFormat))
+	mac := hmac.New(sha256.New, s.key)
+	_, _ = io.WriteString(mac, stringToSign(s.account, r)) // a hash takes everything
+	r.Header.Set("Authorization", "SharedKey "+s.account+":"+base64.StdEncoding.EncodeToString(mac.Sum(nil)))
+	return req.Next()
+}
+
+// stringToSign is what the signature of a request without a body is made of.
+func stringToSign(account string, r *http.Request) string {
+	var b strings.Builder
+	b.WriteString(r.Method + strings.Repeat("\n", 12)) // of the standard headers it has none
+	var names []string
+	for name := range r.Header {
+		if lower := strings.ToLower(name); strings.HasPrefix(lower, "x-ms-") {
+			names = append(names, lower)
+		}
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		b.WriteString(name + ":" + strings.TrimSpace(r.Header.Get(name)) + "\n")
+	}
+	b.WriteString("/" + account + r.URL.EscapedPath())
+	query := r.URL.Query()
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		slices.Sort(query[name])
+		b.WriteString("\n" + strings.ToLower(name) + ":" + strings.Join(query[name], ","))
+	}
+	return b.String()
+}
+
+// keptPackage is a former package, on this machine's disk.
+type keptPackage struct {
+	path string
+	size int64
+}
+
+func (k *keptPackage) Open() (io.ReadSeekCloser, error) { return os.Open(k.path) }
+func (k *keptPackage) Size() int64                      { return k.size }
+
+// keepPackage reads the package of a container into a file, by the access that a deployment has noted.
+func (e *Executor) keepPackage(ctx context.Context, container, access string) (*keptPackage, error) {
+	dir, err := e.memory.dir()
+	if err != nil {
+		return nil, faas.Errorf(faas.ErrInternal, "deploy", faas.AzureFunctions, "a directory for the former package: %w", err)
+	}
+	kept := &keptPackage{path: filepath.Join(dir, rand.Text()+".zip")}
+	w := e.waitFor(e.pace.busy, "the former package could not be read from storage account %s", e.names.account)
+	err = w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
+		resp, err := e.packageBy(ctx, http.MethodGet, container, access)
+		if err != nil {
+			return false, 0, err
+		}
+		defer resp.Body.Close()
+		kept.size, err = writeFile(kept.path, resp.Body)
+		if err == nil && resp.ContentLength >= 0 && kept.size != resp.ContentLength {
+			err = io.ErrUnexpectedEOF
+		}
+		return err == nil, 0, err
+	})
+	if err != nil {
+		return nil, errors.Join(err, kept.remove())
+	}
+	return kept, nil
+}
+
+// writeFile writes what r holds into a file that only this user can read, and returns its size in bytes.
+func writeFile(path string, r io.Reader) (int64, error) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	n, err := io.Copy(file, io.LimitReader(r, maxKeptBytes+1))
+	if err = errors.Join(err, file.Close()); err == nil && n > maxKeptBytes {
+		err = fmt.Errorf("the package is larger than %d bytes", maxKeptBytes)
+	}
+	return n, err
+}
+
+func (k *keptPackage) remove() error {
+	if err := os.Remove(k.path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// dir returns the directory for former packages, which it makes the first time.
+func (m *memory) dir() (string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.scratch == nil {
+		d, err := scratch.New("blueprint-azure", nil)
+		if err != nil {
+			return "", err
+		}
+		m.scratch = d
+	}
+	return m.scratch.Path(), nil
+}
+
+// forget forgets everything.
+func (m *memory) forget() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.apps = nil
+	if m.scratch == nil {
+		return nil
+	}
+	d := m.scratch
+	m.scratch = nil
+	return d.Remove()
+}
