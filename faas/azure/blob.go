@@ -19,6 +19,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 
@@ -55,7 +56,7 @@ func (e *Executor) packageAccess(ctx context.Context, container string) string {
 			drain(resp.Body)
 			return access
 		}
-		why = append(why, "with a "+access+": "+words(err, e.secrets.hider()))
+		why = append(why, "with a "+access+": "+e.brief(err))
 		if kindOf(err) == outage {
 			break // the storage account is not reached, by whatever access
 		}
@@ -65,6 +66,19 @@ func (e *Executor) packageAccess(ctx context.Context, container string) string {
 		text = foreign.Line(text, maxTagValue-len("..."))
 	}
 	return text
+}
+
+// brief says why the package cannot be read in as few words as fit into a tag.
+func (e *Executor) brief(err error) string {
+	var response *azcore.ResponseError
+	if !errors.As(err, &response) {
+		return words(err, e.secrets.hider())
+	}
+	text := fmt.Sprintf("status %d %s", response.StatusCode, response.ErrorCode)
+	if raw := response.RawResponse; raw != nil && raw.Request != nil && raw.Request.Method == http.MethodPost {
+		text += " of listKeys"
+	}
+	return e.secrets.hider()(text)
 }
 
 // packageBy asks for the package of a container, by an access.

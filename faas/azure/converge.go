@@ -190,7 +190,7 @@ func (c *convergence) cannotKeep(ctx context.Context, before *snapshot, err erro
 		return faas.Errorf(code, "deploy", faas.AzureFunctions, "nothing was changed, as the app's former package could not be kept: %w", err)
 	}
 	tags := maps.Clone(before.tags)
-	tags[tagAccess] = accessNone + foreign.Line(words(err, c.secrets.hider()), maxTagValue-len(accessNone)-len("..."))
+	tags[tagAccess] = accessNone + foreign.Line(c.brief(err), maxTagValue-len(accessNone)-len("..."))
 	if _, noted := c.putSite(ctx, c.id, before.design.body(tags)); noted != nil {
 		err = errors.Join(err, noted)
 	}

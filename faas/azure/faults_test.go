@@ -30,7 +30,9 @@ func times(n int, match func(*http.Request) bool, f azuretest.Fault) func(*http.
 }
 
 func request(method, part string) func(*http.Request) bool {
-	return func(r *http.Request) bool { return r.Method == method && strings.Contains(r.URL.Path, part) }
+	return func(r *http.Request) bool {
+		return (method == "" || r.Method == method) && strings.Contains(r.URL.Path, part)
+	}
 }
 
 func TestConvergeFinishesWhatAFailureInterrupted(t *testing.T) {

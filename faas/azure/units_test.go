@@ -165,7 +165,9 @@ func TestOptionsAndConfiguration(t *testing.T) {
 func TestSovereignCloudsAreFoundByTheirAuthority(t *testing.T) {
 	for authority, want := range map[string]string{
 		"": "https://management.azure.com", "https://login.microsoftonline.us": "https://management.usgovcloudapi.net",
-		"https://login.chinacloudapi.cn/": "https://management.chinacloudapi.cn",
+		"https://login.chinacloudapi.cn/": "https://management.chinacloudapi.cn", "https://login.partner.microsoftonline.cn": "https://management.chinacloudapi.cn",
+		"https://login.usgovcloudapi.net": "https://management.usgovcloudapi.net", "https://login-us.microsoftonline.com": "https://management.usgovcloudapi.net",
+		"https://login.windows.net": "https://management.azure.com",
 	} {
 		t.Setenv(authorityEnv, authority)
 		if got := pure(t, nil).arm.Endpoint(); got != want {

@@ -1,0 +1,286 @@
+//go:build !faas_only || faas_azure
+
+package azure
+
+import (
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	serverless "github.com/tangle-network/blueprint-serverless"
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/azure/internal/azuretest"
+	"github.com/tangle-network/blueprint-serverless/faas/faastest"
+)
+
+// deployVersion deploys a version of the code with a value in its environment, through the engine.
+func deployVersion(t *testing.T, server *azuretest.Server, state, version string, o opening) (*serverless.Service, error) {
+	t.Helper()
+	cfg := serverless.ServerlessConfig{
+		Provider:        faas.Config{Provider: faas.AzureFunctions, SubscriptionID: azuretest.Subscription, Region: "westeurope"},
+		DefaultMemoryMB: 512, DefaultTimeoutSecs: 60,
+	}
+	spec := serverless.ServiceSpec{
+		Name: "Versions", BinaryPath: faastest.AddVersion(t, testBinary(t).Path, version), Env: map[string]string{"FAASTEST_VALUE": "value of " + version},
+	}
+	jobs := []uint32{faastest.JobEnv, faastest.JobVersion}
+	return serverless.DeployServerless(t.Context(), spec, jobs, cfg, serverless.WithoutRunner(), serverless.WithStateDir(state), serverless.WithExecutor(openAt(t, server, spec.Name, o)))
+}
+
+func answersAs(t *testing.T, svc *serverless.Service, version string) {
+	t.Helper()
+	for job, want := range map[uint32]string{faastest.JobEnv: "value of " + version, faastest.JobVersion: version} {
+		r, err := svc.Invoke(t.Context(), job, []byte("FAASTEST_VALUE"))
+		if err != nil || string(r.Output) != want {
+			t.Errorf("job %d: %v, %v; want %q", job, r, err, want)
+		}
+	}
+}
+
+// TestAFailedUpdateOfCodeIsPutBackAtEveryStep has every request of an update refused, one after the
+// other, and looks each time for code and configuration of before.
+func TestAFailedUpdateOfCodeIsPutBackAtEveryStep(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		cfg azuretest.Config
+		o   opening
+	}{
+		"with a key":   {},
+		"with a token": {azuretest.Config{DataReader: true}, opening{options: map[string]string{"storage_auth": "identity"}}},
+		"by key":       {azuretest.Config{NoRoles: true}, opening{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var armed atomic.Bool
+			var left atomic.Int64
+			test.cfg.Fault = func(r *http.Request) *azuretest.Fault {
+				// A former package that is refused is the matter of another test.
+				if armed.Load() && !strings.Contains(r.URL.Path, "/listKeys") && !strings.Contains(r.URL.Path, "/blob/") && (r.Method != http.MethodGet || strings.Contains(r.URL.Path, "/functions")) && left.Add(-1) < 0 {
+					armed.Store(false)
+					return &azuretest.Fault{Status: http.StatusForbidden, Code: "AuthorizationFailed", Message: "it is refused"}
+				}
+				return nil
+			}
+			server := serve(t, test.cfg)
+			state := t.TempDir()
+			svc, err := deployVersion(t, server, state, "one", test.o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			answersAs(t, svc, "one")
+			failures := 0
+			for step := int64(0); ; step++ {
+				left.Store(step)
+				armed.Store(true)
+				_, err := deployVersion(t, server, state, "two", test.o)
+				refused := !armed.Swap(false)
+				if err == nil && refused {
+					continue // what was refused was not needed
+				}
+				if err == nil {
+					break
+				}
+				failures++
+				answersAs(t, svc, "one")
+				if t.Failed() {
+					t.Fatalf("after the refusal of request %d: %v", step, err)
+				}
+			}
+			if failures < 5 {
+				t.Errorf("only %d updates failed", failures)
+			}
+			answersAs(t, svc, "two")
+			if err := svc.Undeploy(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if left := server.Left(); len(left) > 0 {
+				t.Errorf("left: %v", left)
+			}
+		})
+	}
+}
+
+func TestAnAppThatCannotBePutBackSaysSoBeforehand(t *testing.T) {
+	t.Parallel()
+	server := serve(t, azuretest.Config{NoKeys: true})
+	e := openAt(t, server, "never", opening{})
+	first := unitOf(t, e, wanted(someJobs...))
+	converge(t, e, first)
+	prior, err := e.Observe(t.Context(), first.ID)
+	if err != nil || !strings.Contains(prior.NotRestorable, "listKeys") || !strings.Contains(prior.NotRestorable, "AuthorizationPermissionMismatch") {
+		t.Fatalf("Observe: %+v, error %v, want it to say why", prior, err)
+	}
+	if err := e.Restore(t.Context(), prior); err != nil {
+		t.Errorf("Restore of what was not changed: %v", err)
+	}
+	converge(t, e, unitOf(t, e, withValue(wanted(faastest.JobEnv), "the-second-value")))
+	if err := e.Restore(t.Context(), prior); faas.CodeOf(err) != faas.ErrUnsupported || !strings.Contains(err.Error(), "listKeys") {
+		t.Errorf("Restore: %v, want %v that says why", err, faas.ErrUnsupported)
+	}
+	sees(t, e, "the-second-value")
+}
+
+func TestNothingIsChangedWhereTheFormerPackageCannotBeKept(t *testing.T) {
+	t.Parallel()
+	var fault func(*http.Request) *azuretest.Fault
+	server := serve(t, azuretest.Config{Fault: func(r *http.Request) *azuretest.Fault {
+		if fault == nil {
+			return nil
+		}
+		return fault(r)
+	}})
+	e := openAt(t, server, "kept", opening{})
+	first := unitOf(t, e, wanted(someJobs...))
+	prior := converge(t, e, first)
+	second := unitOf(t, e, withValue(wanted(faastest.JobEnv), "the-second-value"))
+
+	fault = times(1, request("GET", "/blob/"), azuretest.Fault{Status: 503, Code: "ServerBusy"})
+	changed := converge(t, e, second) // which passes by itself
+	if err := e.Restore(t.Context(), prior); err != nil {
+		t.Fatal(err)
+	}
+
+	fault = times(-1, request("POST", "/storageAccounts/"+e.names.account+"/listKeys"), azuretest.Fault{Status: 403, Code: "AuthorizationFailed"})
+	_, err := e.Converge(t.Context(), second, &changed, nil)
+	if faas.CodeOf(err) != faas.ErrPermissionDenied || !strings.Contains(err.Error(), "Storage Blob Data Reader") || !strings.Contains(err.Error(), "nothing was changed") {
+		t.Fatalf("error %v, want one that says what helps", err)
+	}
+	sees(t, e, "the-first-value")
+	s, err := e.Observe(t.Context(), first.ID)
+	if err != nil || !s.Current(first) || s.NotRestorable == "" {
+		t.Fatalf("Observe: %+v, error %v, want the app as it was, and that it cannot be put back", s, err)
+	}
+	converge(t, e, second)
+	sees(t, e, "the-second-value")
+}
+
+func TestAStale404OfTheAppLosesNothing(t *testing.T) {
+	t.Parallel()
+	var fault func(*http.Request) *azuretest.Fault
+	server := serve(t, azuretest.Config{Fault: func(r *http.Request) *azuretest.Fault {
+		if fault == nil {
+			return nil
+		}
+		return fault(r)
+	}})
+	e := openAt(t, server, "stale", opening{})
+	first := unitOf(t, e, wanted(someJobs...))
+	prior := converge(t, e, first)
+	second := unitOf(t, e, withValue(wanted(faastest.JobEnv), "the-second-value"))
+	stale := func() func(*http.Request) *azuretest.Fault {
+		return times(2, request("GET", "/sites/"), azuretest.Fault{Status: 404, Code: "ResourceNotFound"})
+	}
+	fault = stale()
+	if _, err := e.Converge(t.Context(), second, &prior, nil); err != nil {
+		t.Fatal(err)
+	}
+	fault = stale()
+	if err := e.Restore(t.Context(), prior); err != nil {
+		t.Fatalf("Restore: %v", err)
+	}
+	sees(t, e, "the-first-value")
+}
+
+func TestAnAppThatSomebodyRemovedIsPutBack(t *testing.T) {
+	t.Parallel()
+	server := serve(t, azuretest.Config{})
+	e := openAt(t, server, "gone", opening{})
+	first := unitOf(t, e, wanted(someJobs...))
+	prior := converge(t, e, first)
+	converge(t, e, unitOf(t, e, withValue(wanted(faastest.JobEnv), "the-second-value")))
+	if err := openAt(t, server, "gone", opening{}).Remove(t.Context(), first.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Restore(t.Context(), prior); err != nil {
+		t.Fatal(err)
+	}
+	sees(t, e, "the-first-value")
+}
+
+func TestAnAppThatMovedToAnotherContainerIsPutBack(t *testing.T) {
+	t.Parallel()
+	server := serve(t, azuretest.Config{})
+	before := openAt(t, server, "moves", opening{})
+	first := unitOf(t, before, wanted(someJobs...))
+	converge(t, before, first)
+	e := openAt(t, server, "moves", opening{options: map[string]string{"storage_account": "anotheraccount"}})
+	prior, err := e.Observe(t.Context(), first.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	converge(t, e, unitOf(t, e, withValue(wanted(faastest.JobEnv), "the-second-value")))
+	if err := e.Restore(t.Context(), prior); err != nil {
+		t.Fatal(err)
+	}
+	sees(t, before, "the-first-value")
+}
+
+func TestCloseRemovesTheFormerPackage(t *testing.T) {
+	t.Parallel()
+	server := serve(t, azuretest.Config{})
+	e := openAt(t, server, "closed", opening{})
+	converge(t, e, unitOf(t, e, wanted(someJobs...)))
+	for _, value := range []string{"two", "three"} {
+		converge(t, e, unitOf(t, e, withValue(wanted(faastest.JobEnv), value)))
+		converge(t, e, unitOf(t, e, withValue(wanted(someJobs...), value)))
+	}
+	dir := e.memory.scratch.Path()
+	files, err := os.ReadDir(dir)
+	if err != nil || len(files) != 1 {
+		t.Errorf("%d files are kept, want one, error %v", len(files), err)
+	}
+	if info, err := files[0].Info(); err != nil || info.Mode().Perm()&0o077 != 0 {
+		t.Errorf("others can read the package: %v, %v", info.Mode(), err)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("the directory is still there: %v", err)
+	}
+}
+
+func TestThePlaceIsResolvedOnce(t *testing.T) {
+	base := faas.Config{Provider: faas.AzureFunctions, SubscriptionID: "s"}
+	for _, name := range []string{RegionEnv, authorityEnv, ResourceManagerEnv} {
+		t.Setenv(name, "")
+	}
+	if got := faas.Resolve(base); got.Region != DefaultRegion || len(got.Options) != 0 {
+		t.Errorf("without an environment: %s %v", got.Region, got.Options)
+	}
+	t.Setenv(RegionEnv, "West Europe")
+	t.Setenv(authorityEnv, "https://login.partner.microsoftonline.cn/")
+	t.Setenv(ResourceManagerEnv, "https://management.example/")
+	recorded := faas.Resolve(base)
+	if recorded.Region != "westeurope" || recorded.Options["authority_host"] != "https://login.partner.microsoftonline.cn" || recorded.Options["resource_manager_endpoint"] != "https://management.example" {
+		t.Errorf("from the environment: %s %v", recorded.Region, recorded.Options)
+	}
+	t.Setenv(RegionEnv, "eastus2")
+	t.Setenv(authorityEnv, "https://login.microsoftonline.us")
+	t.Setenv(ResourceManagerEnv, "")
+	recorded.Service = "x"
+	e, err := New(recorded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	if e.region != "westeurope" || hostOf(e.authority) != "login.partner.microsoftonline.cn" || e.arm.Endpoint() != "https://management.example" {
+		t.Errorf("in another environment the executor works in %s of %s at %s", e.region, e.authority, e.arm.Endpoint())
+	}
+	given := map[string]string{"location": "North Europe"}
+	if got := faas.Resolve(faas.Config{Provider: faas.AzureFunctions, Options: given}); got.Region != "northeurope" || got.Options["location"] != "" || given["location"] == "" {
+		t.Errorf("the option location: %s %v, and the caller's %v", got.Region, got.Options, given)
+	}
+	var places []string
+	for _, o := range optionTable() {
+		if o.Place {
+			places = append(places, o.Name)
+		}
+	}
+	if want := []string{"location", "resource_group", "app_name", "authority_host", "resource_manager_endpoint"}; !slices.Equal(places, want) {
+		t.Errorf("options that tell where: %v, want %v", places, want)
+	}
+}
