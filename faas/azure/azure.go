@@ -81,6 +81,7 @@ func (e *Executor) Service() string { return e.service }
 var (
 	_ faas.Executor      = (*Executor)(nil)
 	_ faas.Bound         = (*Executor)(nil)
+	_ faas.PlaceChecker  = (*Executor)(nil)
 	_ faas.Warmer        = (*Executor)(nil)
 	_ faas.HealthChecker = (*Executor)(nil)
 	_ faas.LogReader     = (*Executor)(nil)

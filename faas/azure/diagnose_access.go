@@ -73,6 +73,8 @@ func (d *diagnosis) permissions(ctx context.Context) faas.Check {
 	switch {
 	case len(missing) > 0:
 		return checkup.FailBy(faas.Errorf(faas.ErrPermissionDenied, "diagnose", faas.AzureFunctions, "missing: %s", strings.Join(missing, ", ")), remedy)
+	case !keys && e.options.storageAuth == authAuto:
+		return checkup.OK("all that a deployment takes are held; without %s, or the role Storage Blob Data Reader, an update of code that fails cannot be put back", keysAction)
 	case !assigns && e.options.storageAuth == authAuto:
 		return checkup.OK("all that a deployment takes are held; without %s the app gets a connection string in place of an identity", assignAction)
 	}

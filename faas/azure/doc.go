@@ -11,6 +11,11 @@
 // from subscription, region and service, and all tagged with the service. Options name existing ones instead, which are then used and never removed. The app
 // reaches its storage by its own managed identity where the caller may assign it the role; with a connection string otherwise (option "storage_auth").
 //
+// # Putting back
+//
+// Azure keeps no former package. An update of code therefore reads the one that the app runs from its storage account, into a temporary file, before it publishes
+// another one, and [Executor.Restore] publishes it again. [faas.State.NotRestorable] says so if the last deployment could not read its own package.
+//
 // # Limits
 //
 // The plan sells instances of 512, 2048 and 4096 MiB. Azure's front end closes a connection after 230 seconds without an answer, so jobs with
@@ -20,8 +25,8 @@
 // # Credentials and clouds
 //
 // Credentials are found as azidentity.DefaultAzureCredential finds them, or are given with [WithCredential]. AZURE_AUTHORITY_HOST chooses another
-// authority, and AZURE_RESOURCE_MANAGER_ENDPOINT or the option "resource_manager_endpoint" another Resource Manager; [WithCloud] sets both. All other
-// hosts are read from the resources.
+// authority, and AZURE_RESOURCE_MANAGER_ENDPOINT another Resource Manager, as do the options "authority_host" and "resource_manager_endpoint", which [faas.Resolve]
+// fills in from them; [WithCloud] sets both. All other hosts are read from the resources.
 //
 // A program that imports this package through faas/all and is built with -tags faas_only leaves it out, unless the tag faas_azure is given too; opening it then
 // is a [faas.ErrNotLinked] that says so.

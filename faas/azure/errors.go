@@ -80,7 +80,9 @@ func statusOf(err error) int {
 	return 0
 }
 
-func isNotFound(err error) bool { return statusOf(err) == http.StatusNotFound }
+// isNotFound reports whether Azure says that something does not exist. A subscription that the caller
+// has no access to is another matter: nothing is known then of what is in it.
+func isNotFound(err error) bool { return statusOf(err) == http.StatusNotFound && kindOf(err) == absent }
 
 // fail makes the *faas.Error of an error that came under ctx. One that already is a *faas.Error keeps its code. hidden are values that must not be in its text, besides the
 // secrets that the executor knows.

@@ -94,7 +94,7 @@ func (e *Executor) resolve(ctx context.Context, op string) (*invokable, error) {
 }
 
 func (e *Executor) readApp(ctx context.Context, op string) (*invokable, error) {
-	s, err := e.owned(ctx, op, e.names.app)
+	s, err := e.known(ctx, op, e.names.app)
 	if err != nil {
 		return nil, err
 	}

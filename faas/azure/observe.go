@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
@@ -24,12 +25,30 @@ func (e *Executor) Observe(ctx context.Context, id string) (faas.State, error) {
 	return e.state(s), nil
 }
 
+// CheckPlace returns an ErrConflict if the app of a recorded state is in another subscription than the
+// executor's.
+func (e *Executor) CheckPlace(_ context.Context, recorded faas.State) error {
+	parts := strings.Split(recorded.Resource, "/") // /subscriptions/ID/...
+	if len(parts) < 3 || !strings.EqualFold(parts[1], "subscriptions") || strings.EqualFold(parts[2], e.subscription) {
+		return nil
+	}
+	return faas.Errorf(faas.ErrConflict, "open", faas.AzureFunctions, "app %s is in subscription %s, and this is subscription %s, where nothing of it would be found", recorded.ID, parts[2], e.subscription)
+}
+
 // List returns the apps in the resource group that carry the service's tags.
 func (e *Executor) List(ctx context.Context) ([]faas.State, error) {
-	sites, err := listAll[site](ctx, e, e.path("providers/Microsoft.Web/sites"), webAPI)
-	if isNotFound(err) { // not even the resource group is there
-		return nil, nil
-	}
+	var sites []site
+	missing := 0
+	w := e.waitFor(e.pace.busy, "the apps of resource group %s could not be listed", e.names.group)
+	err := w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
+		var err error
+		sites, err = listAll[site](ctx, e, e.path("providers/Microsoft.Web/sites"), webAPI)
+		if isNotFound(err) { // not even the resource group is there, if that is said several times
+			missing++
+			return missing == proofs, 0, nil
+		}
+		return true, 0, err
+	})
 	if err != nil {
 		return nil, e.fail(ctx, "list", faas.NoJob, err)
 	}

@@ -477,6 +477,51 @@ func TestPrintingAnExecutorsFieldsShowsNoSecret(t *testing.T) {
 	}
 }
 
+// TestASubscriptionWithoutAccessIsNoAbsence has Azure answer as it does to a caller whose account is in another tenant.
+func TestASubscriptionWithoutAccessIsNoAbsence(t *testing.T) {
+	t.Parallel()
+	server := serve(t, azuretest.Config{Fault: times(-1, request("", "/subscriptions/"), azuretest.Fault{Status: 404, Code: "SubscriptionNotFound"})})
+	e := openAt(t, server, "access", opening{})
+	_, observed := e.Observe(t.Context(), e.names.app)
+	_, listed := e.List(t.Context())
+	for what, err := range map[string]error{"Observe": observed, "List": listed, "Remove": e.Remove(t.Context(), e.names.app)} {
+		if faas.CodeOf(err) != faas.ErrInvalidArgument {
+			t.Errorf("%s: error %v (code %q), want %v", what, err, faas.CodeOf(err), faas.ErrInvalidArgument)
+		}
+	}
+}
+
+func TestOne404HidesNoApp(t *testing.T) {
+	t.Parallel()
+	var fault func(*http.Request) *azuretest.Fault
+	server := serve(t, azuretest.Config{Fault: func(r *http.Request) *azuretest.Fault {
+		if fault == nil {
+			return nil
+		}
+		return fault(r)
+	}})
+	first := openAt(t, server, "hidden", opening{})
+	u := unitOf(t, first, wanted(someJobs...))
+	converge(t, first, u)
+	fault = times(2, request("GET", "/sites"), azuretest.Fault{Status: 404, Code: "ResourceGroupNotFound"})
+	if states, err := openAt(t, server, "hidden", opening{}).List(t.Context()); err != nil || len(states) != 1 {
+		t.Errorf("List: %v, error %v", states, err)
+	}
+	fault = times(2, request("GET", "/sites"), azuretest.Fault{Status: 404, Code: "ResourceNotFound"})
+	sees(t, openAt(t, server, "hidden", opening{}), "the-first-value")
+}
+
+func TestAStateOfAnotherSubscriptionIsRefused(t *testing.T) {
+	e := pure(t, nil)
+	for resource, want := range map[string]faas.Code{
+		"/subscriptions/SUB/resourceGroups/g/providers/Microsoft.Web/sites/a": "", "/subscriptions/other/resourceGroups/g": faas.ErrConflict, "": "", "a": "",
+	} {
+		if err := e.CheckPlace(t.Context(), faas.State{Resource: resource}); faas.CodeOf(err) != want {
+			t.Errorf("%q: %v, want code %q", resource, err, want)
+		}
+	}
+}
+
 func TestFewerThanOneInstanceCannotBeWarmed(t *testing.T) {
 	for _, n := range []int{0, -1} {
 		if _, err := pure(t, nil).Warm(t.Context(), 0, n); faas.CodeOf(err) != faas.ErrInvalidArgument {
