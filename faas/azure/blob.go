@@ -47,7 +47,7 @@ const (
 
 // packageAccess finds out whether the package that an app runs could be read back, and how, for tagAccess.
 func (e *Executor) packageAccess(ctx context.Context, container string) string {
-	ctx, cancel := context.WithTimeout(policy.WithRetryOptions(ctx, policy.RetryOptions{MaxRetries: 1, RetryDelay: e.pace.retry}), checkTimeout)
+	ctx, cancel := context.WithTimeout(policy.WithRetryOptions(ctx, policy.RetryOptions{MaxRetries: 2, RetryDelay: e.pace.retry}), checkTimeout)
 	defer cancel()
 	var why []string
 	for _, access := range []string{accessToken, accessKey} {

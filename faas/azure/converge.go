@@ -25,7 +25,7 @@ func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
 		return faas.State{}, err
 	}
 	defer c.stop()
-	s, err := c.run(ctx, prior != nil)
+	s, err := c.run(ctx, prior)
 	if err != nil {
 		return faas.State{}, e.fail(ctx, "deploy", faas.NoJob, err, values(u)...)
 	}
@@ -90,14 +90,9 @@ func (c *convergence) stop() {
 	c.reporter = nil
 }
 
-// run does the work. If seen is true, there was an app a moment ago: one 404 must not make another of it,
-// without its settings, and with nothing to put back.
-func (c *convergence) run(ctx context.Context, seen bool) (faas.State, error) {
-	look := c.owned
-	if seen {
-		look = c.known
-	}
-	now, err := look(ctx, "deploy", c.unit.ID)
+// run does the work. prior is what was seen of the app a moment ago, or nil.
+func (c *convergence) run(ctx context.Context, prior *faas.State) (faas.State, error) {
+	now, err := c.lookAgain(ctx, prior)
 	switch {
 	case err == nil:
 		if s := c.state(now); s.Current(c.unit) {
@@ -131,6 +126,26 @@ func (c *convergence) run(ctx context.Context, seen bool) (faas.State, error) {
 		return faas.State{}, err
 	}
 	return c.finish(ctx, d, tags, c.packageAccess(ctx, b.container))
+}
+
+// lookAgain reads the app that prior tells of, if it is not nil. One 404 must not make another app of it,
+// without its settings, and with nothing to put back; and a replica that lags must not have what was
+// before prior pass for what is.
+func (c *convergence) lookAgain(ctx context.Context, prior *faas.State) (*site, error) {
+	if prior == nil {
+		return c.owned(ctx, "deploy", c.id)
+	}
+	var now *site
+	looks := 0
+	err := c.waitFor(c.pace.busy, "app %s could not be read", c.id).run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
+		var err error
+		if now, err = c.known(ctx, "deploy", c.id); err != nil {
+			return false, 0, err
+		}
+		looks++
+		return looks == proofs || !c.state(now).DeployedAt.Before(prior.DeployedAt), 0, nil
+	})
+	return now, err
 }
 
 // interimTags are those of the app until the deployment is done. now is the app as it is, or nil.

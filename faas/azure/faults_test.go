@@ -129,7 +129,7 @@ func TestTakenNamesAreErrorsThatNameTheOption(t *testing.T) {
 func TestWaitsEnd(t *testing.T) {
 	t.Parallel()
 	short := fastPace
-	short.role = 50 * time.Millisecond
+	short.appear = 50 * time.Millisecond
 	server := serve(t, azuretest.Config{Fault: times(-1, request("POST", "/api/publish"), azuretest.Fault{Status: 404})})
 	e := openAt(t, server, "never", opening{pace: &short})
 	_, err := e.Converge(t.Context(), unitOf(t, e, wanted(someJobs...)), nil, nil)

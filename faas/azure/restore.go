@@ -29,16 +29,13 @@ func (e *Executor) Restore(ctx context.Context, prior faas.State) error {
 
 func (e *Executor) restore(ctx context.Context, prior faas.State) error {
 	now, err := e.known(ctx, "restore", prior.ID)
-	switch {
-	case err == nil:
-		if isSame(e.state(now), prior) {
-			return nil
-		}
-	case faas.CodeOf(err) != faas.ErrNotFound:
+	if err != nil && faas.CodeOf(err) != faas.ErrNotFound {
 		return err
 	}
 	before := e.memory.of(prior)
 	switch {
+	case err == nil && isSame(e.state(now), prior) && (before == nil || !before.touched): // what was touched may be shown by a replica that lags
+		return nil
 	case before != nil && (!before.replaced || before.kept != nil || before.stays):
 		return e.reset(ctx, before, now == nil)
 	case prior.NotRestorable != "":
@@ -104,7 +101,7 @@ func (e *Executor) reset(ctx context.Context, before *snapshot, gone bool) error
 			return err
 		}
 	}
-	e.memory.replaced(c.id, false)
+	e.memory.restored(c.id)
 	return nil
 }
 
@@ -113,6 +110,7 @@ type snapshot struct {
 	state    faas.State
 	design   design
 	tags     map[string]string
+	touched  bool         // the app was changed since, or may have been
 	replaced bool         // another package was published since, or may have been
 	stays    bool         // the package stays in its container whatever is published
 	kept     *keptPackage // nil if the package was not to be replaced, or could not be read
@@ -125,7 +123,7 @@ type memory struct {
 	scratch *scratch.Dir // of former packages; nil until there is one
 }
 
-// keep remembers what an app was before a change, instead of what it was before an earlier one.
+// keep remembers what an app was before a change that is made next, instead of what it was before an earlier one.
 func (m *memory) keep(id string, s *snapshot) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -134,6 +132,7 @@ func (m *memory) keep(id string, s *snapshot) error {
 	}
 	old := m.apps[id]
 	m.apps[id] = s
+	s.touched = true
 	if old == nil || old.kept == nil {
 		return nil
 	}
@@ -152,6 +151,15 @@ func (m *memory) replaced(id string, is bool) (was bool) {
 		was, s.replaced = s.replaced, is
 	}
 	return was
+}
+
+// restored notes that an app is again what it was.
+func (m *memory) restored(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if s := m.apps[id]; s != nil {
+		s.touched, s.replaced = false, false
+	}
 }
 
 // of returns what is remembered of an app in the state prior, or nil.

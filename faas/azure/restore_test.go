@@ -3,10 +3,13 @@
 package azure
 
 import (
+	"bytes"
+	"io"
 	"net/http"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -183,6 +186,63 @@ func TestAStale404OfTheAppLosesNothing(t *testing.T) {
 		t.Fatalf("Restore: %v", err)
 	}
 	sees(t, e, "the-first-value")
+}
+
+// lagging returns a transport that answers the next n reads of an app with what it was at the first read.
+func lagging(n *atomic.Int64) func(http.RoundTripper) http.RoundTripper {
+	var mu sync.Mutex
+	var first []byte
+	return func(base http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(r *http.Request) (*http.Response, error) {
+			resp, err := base.RoundTrip(r)
+			if err != nil || r.Method != http.MethodGet || !strings.Contains(r.URL.Path, "/sites/") || resp.StatusCode != http.StatusOK {
+				return resp, err
+			}
+			defer resp.Body.Close()
+			body, err := io.ReadAll(resp.Body)
+			mu.Lock()
+			defer mu.Unlock()
+			if first == nil {
+				first = body
+			}
+			if n.Add(-1) >= 0 {
+				body = first
+			}
+			resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+			return resp, err
+		})
+	}
+}
+
+func TestAReadThatLagsDeceivesNobody(t *testing.T) {
+	t.Parallel()
+	var stale atomic.Int64
+	server := serve(t, azuretest.Config{})
+	first := openAt(t, server, "lags", opening{})
+	one := unitOf(t, first, wanted(someJobs...))
+	prior := converge(t, first, one)
+	e := openAt(t, server, "lags", opening{wrap: lagging(&stale)})
+	if _, err := e.Observe(t.Context(), one.ID); err != nil {
+		t.Fatal(err)
+	}
+	two := one
+	two.Functions = withValue(slices.Clone(one.Functions), "the-second-value")
+	converge(t, e, two)
+
+	stale.Store(2)
+	if err := e.Restore(t.Context(), prior); err != nil {
+		t.Fatal(err)
+	}
+	stale.Store(0)
+	sees(t, first, "the-first-value")
+
+	changed := converge(t, e, two)
+	stale.Store(2)
+	if _, err := e.Converge(t.Context(), one, &changed, nil); err != nil {
+		t.Fatal(err)
+	}
+	stale.Store(0)
+	sees(t, first, "the-first-value")
 }
 
 func TestAnAppThatSomebodyRemovedIsPutBack(t *testing.T) {
