@@ -18,6 +18,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/logseq"
 	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
@@ -69,7 +70,7 @@ type Executor struct {
 	// insights asks Application Insights; authority is what gives out tokens.
 	insights  runtime.Pipeline
 	authority string
-	secrets   secrets
+	secrets   *foreign.Cleaner // must not be in any text that leaves the executor
 	app       *cachedApp
 	memory    memory
 	local     bool // also binaries for this machine are accepted, which only tests can run
@@ -140,7 +141,7 @@ func New(cfg faas.Config, opts ...Option) (*Executor, error) {
 		cfg.Options = maps.Clone(cfg.Options)
 		cfg = resolve(cfg)
 	}
-	e := &Executor{service: cfg.Service, pace: set.pace, logger: cfg.Logger, app: newCachedApp()}
+	e := &Executor{service: cfg.Service, pace: set.pace, logger: cfg.Logger, app: newCachedApp(), secrets: foreign.NewCleaner()}
 	if e.service == "" {
 		return nil, invalid("the service name is empty: an executor is bound to one service")
 	}
@@ -151,7 +152,7 @@ func New(cfg faas.Config, opts ...Option) (*Executor, error) {
 	if e.options, err = parseOptions(cfg.Options); err != nil {
 		return nil, err
 	}
-	e.secrets.add(e.options.insights.Reveal())
+	e.secrets.Add(e.options.insights.Reveal())
 	if e.subscription, err = subscriptionOf(cfg); err != nil {
 		return nil, err
 	}

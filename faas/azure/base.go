@@ -158,7 +158,7 @@ func (e *Executor) connectionString(ctx context.Context, a account) (string, err
 			text += ";" + service.name + "Endpoint=" + service.url
 		}
 	}
-	e.secrets.add(text)
+	e.secrets.Add(text)
 	return text, nil
 }
 
@@ -171,7 +171,7 @@ func (e *Executor) accountKey(ctx context.Context) (string, error) {
 	if len(keys.Keys) == 0 || keys.Keys[0].Value == "" {
 		return "", faas.Errorf(faas.ErrUnavailable, "deploy", faas.AzureFunctions, "storage account %s has no key", e.names.account)
 	}
-	e.secrets.add(keys.Keys[0].Value)
+	e.secrets.Add(keys.Keys[0].Value)
 	return keys.Keys[0].Value, nil
 }
 

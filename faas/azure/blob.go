@@ -72,13 +72,13 @@ func (e *Executor) packageAccess(ctx context.Context, container string) string {
 func (e *Executor) brief(err error) string {
 	var response *azcore.ResponseError
 	if !errors.As(err, &response) {
-		return words(err, e.secrets.hider())
+		return words(err, e.hider())
 	}
 	text := fmt.Sprintf("status %d %s", response.StatusCode, response.ErrorCode)
 	if raw := response.RawResponse; raw != nil && raw.Request != nil && raw.Request.Method == http.MethodPost {
 		text += " of listKeys"
 	}
-	return e.secrets.hider()(text)
+	return e.hider()(text)
 }
 
 // packageBy asks for the package of a container, by an access.

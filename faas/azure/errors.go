@@ -10,10 +10,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -87,7 +85,7 @@ func isNotFound(err error) bool { return statusOf(err) == http.StatusNotFound &&
 // fail makes the *faas.Error of an error that came under ctx. One that already is a *faas.Error keeps its code. hidden are values that must not be in its text, besides the
 // secrets that the executor knows.
 func (e *Executor) fail(ctx context.Context, op string, jobID int64, err error, hidden ...string) *faas.Error {
-	hide := e.secrets.hider(hidden...)
+	hide := e.hider(hidden...)
 	var known *faas.Error
 	if errors.As(err, &known) {
 		out := *known
@@ -263,32 +261,10 @@ func retryAfter(h http.Header) time.Duration {
 	return transfer.RetryAfter(h, time.Now())
 }
 
-// secrets are values that must not be in any text that leaves the executor.
-type secrets struct {
-	mu     sync.Mutex
-	values []faas.Secret
-}
-
-func (s *secrets) add(values ...string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, v := range values {
-		secret := faas.NewSecret(v)
-		if v != "" && !slices.ContainsFunc(s.values, secret.Equal) {
-			s.values = append(s.values, secret)
-		}
-	}
-}
-
-// hider returns what takes the secrets, and more values, out of a text.
-func (s *secrets) hider(more ...string) hider {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	all := slices.Clone(more)
-	for _, v := range s.values {
-		all = append(all, v.Reveal())
-	}
-	return foreign.Hider(all...).Replace
+// hider returns what takes the secrets that the executor knows, and more values, out of a text.
+func (e *Executor) hider(more ...string) hider {
+	values := foreign.NewCleaner(more...)
+	return func(text string) string { return values.Clean(e.secrets.Clean(text)) }
 }
 
 // drain reads a little of a body, so that its connection can be used again, and closes it.

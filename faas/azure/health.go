@@ -91,7 +91,7 @@ func (e *Executor) Health(ctx context.Context, jobID uint32) (faas.Health, error
 		if len(status.Errors) > 0 {
 			reason += ": " + foreign.Line(strings.Join(status.Errors, "; "), maxMessage)
 		}
-		return faas.Health{Reason: e.secrets.hider()(reason)}, nil
+		return faas.Health{Reason: e.hider()(reason)}, nil
 	case errors.As(err, &p) && p.status == http.StatusNotFound: // a host that does not say
 		_, err = e.probe(ctx, app.host, jobID, app.key.Reveal())
 		if err == nil {

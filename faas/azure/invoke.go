@@ -258,17 +258,17 @@ func (e *Executor) result(ctx context.Context, jobID uint32, resp *http.Response
 		metrics := faas.Metrics{Execution: milliseconds(answer.ExecutionMS), MemoryMB: answer.MemoryUsedMB}
 		return &faas.Result{Output: slices.Concat([]byte{}, answer.Result), Metrics: metrics}, nil
 	case isJob && !answer.Success:
-		return nil, refuse(faas.ErrFunctionFailed, "%w", &faas.FunctionError{Message: foreign.Line(e.secrets.hider()(answer.Error), maxMessage)})
+		return nil, refuse(faas.ErrFunctionFailed, "%w", &faas.FunctionError{Message: foreign.Line(e.hider()(answer.Error), maxMessage)})
 	case status < 300:
 		return nil, refuse(faas.ErrUnavailable, "the function answered with something else than the answer of a job: %s", foreign.Line(string(body[:min(len(body), 200)]), 200))
 	case late && status >= 500:
 		return nil, refuse(faas.ErrTimeout, "the job took longer than its timeout, and Azure answered with status %d", status)
 	case status == http.StatusInternalServerError:
 		return nil, refuse(faas.ErrFunctionFailed, "%w", &faas.FunctionError{
-			Type: "host", Message: "the process of the job ended, or did not answer in HTTP; Azure says no more than status 500 " + foreign.Line(e.secrets.hider()(messageOf(body)), maxMessage),
+			Type: "host", Message: "the process of the job ended, or did not answer in HTTP; Azure says no more than status 500 " + foreign.Line(e.hider()(messageOf(body)), maxMessage),
 		})
 	}
-	message := foreign.Line(e.secrets.hider()(messageOf(body)), maxMessage)
+	message := foreign.Line(e.hider()(messageOf(body)), maxMessage)
 	if status == http.StatusNotFound || status == http.StatusServiceUnavailable && isNotRunning(message) {
 		// The app has a function for the job, so it is the front end that knows no host of the app, or the host that does not know its functions yet.
 		failed := refuse(faas.ErrUnavailable, "status %d %s: the app's host is starting, or has been removed", status, message)

@@ -68,7 +68,7 @@ func (e *Executor) traces(ctx context.Context, q faas.LogQuery) (*traces, error)
 		return faas.Errorf(faas.ErrUnsupported, "logs", faas.AzureFunctions, format, args...)
 	}
 	connection := settings[insightsSetting].Reveal()
-	e.secrets.add(connection)
+	e.secrets.Add(connection)
 	switch id := connectionField(connection, "ApplicationId"); {
 	case connection == "":
 		return nil, unsupported(`app %[1]s reports to no Application Insights, and on Flex Consumption nothing else keeps what it prints: make a component (az monitor app-insights component create --app %[1]s --resource-group %[2]s --location %[3]s --query connectionString), set the option "application_insights" to its connection string, and deploy again`,
@@ -251,7 +251,7 @@ func (t *traces) entry(row map[string]any) logseq.Entry {
 	}
 	level, known := row["severityLevel"].(float64)
 	line := faas.LogLine{
-		JobID: faas.NoJob, FunctionID: t.e.names.app, RequestID: text("invocation"), Text: t.e.secrets.hider()(strings.TrimRight(text("message"), "\r\n")),
+		JobID: faas.NoJob, FunctionID: t.e.names.app, RequestID: text("invocation"), Text: t.e.hider()(strings.TrimRight(text("message"), "\r\n")),
 		System: text("category") != "Host.Function.Console" && !strings.HasSuffix(text("category"), ".User"),
 	}
 	if at, err := time.Parse(time.RFC3339Nano, text("timestamp")); err == nil {

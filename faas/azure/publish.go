@@ -199,7 +199,7 @@ func (c *convergence) deployed(ctx context.Context, host, id string) error {
 			return true, 0, nil
 		case deployPartial:
 			c.logger.WarnContext(ctx, "the package is in place, but Azure could not finish what follows, such as restarting the app",
-				"app", c.id, "azure_says", foreign.Line(c.secrets.hider()(d.StatusText+" "+d.Message), maxMessage))
+				"app", c.id, "azure_says", foreign.Line(c.hider()(d.StatusText+" "+d.Message), maxMessage))
 			return true, 0, nil
 		case deployCancelled, deployFailed, deployConflict:
 			return false, 0, &deployError{*d}

@@ -115,7 +115,7 @@ func (e *Executor) answers(ctx context.Context, s *site, jobID uint32) error {
 // notReady adds to an error what the host says of itself. The app has had its time.
 func (e *Executor) notReady(ctx context.Context, id, host string, err error) error {
 	if status, serr := e.hostStatus(ctx, id, host); serr == nil && len(status.Errors) > 0 {
-		err = fmt.Errorf("%w; the host is in the state %s: %s", err, foreign.Line(status.State, 40), foreign.Line(e.secrets.hider()(strings.Join(status.Errors, "; ")), maxMessage))
+		err = fmt.Errorf("%w; the host is in the state %s: %s", err, foreign.Line(status.State, 40), foreign.Line(e.hider()(strings.Join(status.Errors, "; ")), maxMessage))
 	}
 	return &faas.Error{Op: "deploy", Provider: faas.AzureFunctions, JobID: faas.NoJob, Code: faas.ErrTimeout, Err: err}
 }
@@ -184,9 +184,9 @@ func (e *Executor) keys(ctx context.Context, id string) (*hostKeys, error) {
 	if err := e.call(ctx, http.MethodPost, e.sitePath(id, "host/default/listkeys"), webAPI, nil, &keys); err != nil {
 		return nil, err
 	}
-	e.secrets.add(keys.MasterKey)
+	e.secrets.Add(keys.MasterKey)
 	for _, key := range keys.FunctionKeys {
-		e.secrets.add(key)
+		e.secrets.Add(key)
 	}
 	return &keys, nil
 }

@@ -4,6 +4,7 @@ package azure
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -21,6 +22,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/azure/internal/azuretest"
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
+	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 )
 
 // hasIdentity makes sure that an app reaches its storage by its identity, and not by a key.
@@ -155,7 +157,7 @@ func TestPausesBetweenUploadsGrow(t *testing.T) {
 func TestWaitsTellTheLastRefusalWhateverEndsThem(t *testing.T) {
 	refusal := &azcore.ResponseError{StatusCode: http.StatusServiceUnavailable, ErrorCode: "TheReason"}
 	synctest.Test(t, func(t *testing.T) {
-		e := &Executor{pace: defaultPace}
+		e := &Executor{pace: defaultPace, secrets: foreign.NewCleaner()}
 		for name, end := range map[string]func() (context.Context, context.CancelFunc){
 			"its longest time": func() (context.Context, context.CancelFunc) { return context.WithCancel(t.Context()) },
 			"its context":      func() (context.Context, context.CancelFunc) { return context.WithTimeout(t.Context(), time.Minute) },
@@ -450,6 +452,28 @@ func TestAPartOfAValueIsHiddenToo(t *testing.T) {
 	_, err := e.Converge(t.Context(), unitOf(t, e, withValue(wanted(someJobs...), value)), nil, nil)
 	if faas.CodeOf(err) != faas.ErrInvalidArgument || strings.Contains(err.Error(), "long value") {
 		t.Errorf("error %v, want one without any part of the value", err)
+	}
+}
+
+func TestValuesAreHiddenInEveryEncoding(t *testing.T) {
+	t.Parallel()
+	const value = `the value, with "quotes" & more`
+	text := value + " " + url.QueryEscape(value) + " " + base64.StdEncoding.EncodeToString([]byte("x"+value)) + fmt.Sprintf(" %q", value)
+	server := serve(t, azuretest.Config{Fault: func(r *http.Request) *azuretest.Fault {
+		if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/sites/") {
+			return &azuretest.Fault{Status: 400, Code: "BadRequest", Message: text}
+		}
+		return nil
+	}})
+	e := openAt(t, server, "encoded", opening{})
+	_, err := e.Converge(t.Context(), unitOf(t, e, withValue(wanted(someJobs...), value)), nil, nil)
+	if faas.CodeOf(err) != faas.ErrInvalidArgument {
+		t.Fatal(err)
+	}
+	for word := range strings.FieldsSeq(text) {
+		if len(word) > 6 && strings.Contains(err.Error(), word) {
+			t.Errorf("%q is in the error: %v", word, err)
+		}
 	}
 }
 
