@@ -296,10 +296,19 @@ func (c *convergence) finish(ctx context.Context, d design, tags map[string]stri
 	if err != nil {
 		return faas.State{}, err
 	}
-	if made.Tags[tagFingerprint] != tags[tagFingerprint] {
-		if made, err = c.known(ctx, "deploy", c.unit.ID); err != nil {
-			return faas.State{}, err
+	// The last read may be of a replica that lags.
+	w := c.waitFor(c.pace.appear, "app %s was deployed, and Azure does not show it so: somebody else may have changed it", c.id)
+	if err := w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
+		if made.Tags[tagDeployed] == tags[tagDeployed] {
+			return true, 0, nil
 		}
+		now, err := c.known(ctx, "deploy", c.id)
+		if err == nil {
+			made = now
+		}
+		return err == nil && made.Tags[tagDeployed] == tags[tagDeployed], 0, err
+	}); err != nil {
+		return faas.State{}, err
 	}
 	c.app.forget()
 	if err := c.answers(ctx, made, c.jobs[0]); err != nil {

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -112,7 +113,7 @@ func (e *Executor) code(ctx context.Context, err error) faas.Code {
 		return faas.ErrTimeout // whatever it is, it came of that
 	case errors.As(err, &vain) && vain.ended == nil && vain.last == nil:
 		return faas.ErrTimeout
-	case errors.As(err, &token) && kindOf(err) == final:
+	case errors.As(err, &token) && kindOf(err) != outage:
 		return faas.ErrPermissionDenied
 	case errors.As(err, &deploy):
 		return deploy.code()
@@ -142,7 +143,7 @@ func words(err error, hide hider) string {
 			said = part.Op + " " + faas.RedactURL(part.URL) + ": " + words(part.Err, hide)
 		case *tokenError:
 			said = "no token for Azure could be had: log in with the Azure CLI, use a managed identity, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET: " +
-				foreign.Line(hide(part.err.Error()), 1500)
+				foreign.Line(hide(dashes.ReplaceAllString(part.err.Error(), "")), 1500)
 		case *deployError:
 			said = part.words(hide)
 		}
@@ -150,6 +151,9 @@ func words(err error, hide hider) string {
 	}
 	return strings.ReplaceAll(hide(text), "\n", ": ")
 }
+
+// dashes are the lines that azidentity draws around an answer.
+var dashes = regexp.MustCompile("-{10,}")
 
 // parts returns the errors in the tree of err that words says in another way, the outermost ones.
 func parts(err error) []error {

@@ -41,8 +41,8 @@ func kindOf(err error) refusal {
 	switch {
 	case errors.As(err, &token):
 		var failed *azidentity.AuthenticationFailedError
-		if errors.As(err, &failed) && failed.RawResponse != nil {
-			return kindOfStatus(failed.RawResponse.StatusCode)
+		if errors.As(err, &failed) && (failed.RawResponse == nil || kindOfStatus(failed.RawResponse.StatusCode) == outage) {
+			return outage // without an answer, the authority was not reached
 		}
 		return final
 	case errors.As(err, &response):
