@@ -117,6 +117,8 @@ func (e *Executor) code(ctx context.Context, err error) faas.Code {
 		return faas.ErrPermissionDenied
 	case errors.As(err, &deploy):
 		return deploy.code()
+	case errors.As(err, &response) && kindOf(err) == outage && response.StatusCode != http.StatusTooManyRequests:
+		return faas.ErrUnavailable // 408 and 504 too, which say nothing of the caller's deadline
 	case errors.As(err, &response):
 		return codeOf(response.StatusCode, response.ErrorCode, messageOf(bodyOf(response)))
 	case kindOf(err) == outage:

@@ -19,6 +19,9 @@ func (e *Executor) Remove(ctx context.Context, id string) error {
 	failed := func(err error, left ...string) error {
 		out := e.fail(ctx, "remove", faas.NoJob, err)
 		out.Leftovers = append(out.Leftovers, left...)
+		if out.Code == faas.ErrNotFound { // of something else: that the unit is gone would be success
+			out.Code = faas.ErrUnavailable
+		}
 		return out
 	}
 	s, err := e.owned(ctx, "remove", id)
@@ -140,8 +143,10 @@ func (e *Executor) removeGroup(ctx context.Context) error {
 		return len(found) == 0 || others > 0, 0, err
 	})
 	switch {
-	case err != nil && !isNotFound(err):
-		return err
+	case isNotFound(err) && isNotFound(e.find(ctx, e.ownGroupPath(), groupsAPI, nil, true)):
+		return nil
+	case err != nil:
+		return err // the group is not deleted with what nobody has seen
 	case others > 0:
 		e.logger.InfoContext(ctx, "the resource group stays, as there is something else in it", "resource_group", e.names.group, "resources", others)
 		return nil

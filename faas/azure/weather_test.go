@@ -231,6 +231,21 @@ func TestRemoveBelievesNoSingle404(t *testing.T) {
 	}
 }
 
+func TestAGroupWhoseContentNobodySawStays(t *testing.T) {
+	t.Parallel()
+	server := serve(t, azuretest.Config{Fault: times(-1, request("GET", "/resources"), azuretest.Fault{Status: 404, Code: "ResourceGroupNotFound"})})
+	e := openAt(t, server, "unseen", opening{})
+	converge(t, e, unitOf(t, e, wanted(someJobs...)))
+	server.Add(e.names.group, "Microsoft.Insights/components", "theirs", nil)
+	var failed *faas.Error
+	if err := e.Remove(t.Context(), e.names.app); !errors.As(err, &failed) || failed.Code == faas.ErrNotFound || len(failed.Leftovers) == 0 {
+		t.Errorf("error %v, want one that lists the group", err)
+	}
+	if left := server.Left(); len(left) != 2 {
+		t.Errorf("left: %v, want the group and what is in it", left)
+	}
+}
+
 func TestStorageOfAnAppThatStaysIsNotTouched(t *testing.T) {
 	t.Parallel()
 	for name, cfg := range map[string]func(names) azuretest.Config{
