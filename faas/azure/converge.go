@@ -137,7 +137,9 @@ func (c *convergence) lookAgain(ctx context.Context, prior *faas.State) (*site, 
 	}
 	var now *site
 	looks := 0
-	err := c.waitFor(c.pace.busy, "app %s could not be read", c.id).run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
+	w := c.waitFor(c.pace.busy, "app %s could not be read", c.id)
+	w.quick = true
+	err := w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
 		var err error
 		if now, err = c.known(ctx, "deploy", c.id); err != nil {
 			return false, 0, err

@@ -60,14 +60,14 @@ func (e *Executor) traces(ctx context.Context, q faas.LogQuery) (*traces, error)
 		}
 		t.jobs[functionName(jobID)] = int64(jobID)
 	}
-	settings, err := e.settings(ctx, e.names.app)
-	if err != nil {
+	var settings appSettings // of an app that may not exist
+	if err := e.call(ctx, http.MethodPost, e.sitePath(e.names.app, "config/appsettings/list"), webAPI, nil, &settings); err != nil {
 		return nil, e.fail(ctx, "logs", faas.NoJob, err)
 	}
 	unsupported := func(format string, args ...any) error {
 		return faas.Errorf(faas.ErrUnsupported, "logs", faas.AzureFunctions, format, args...)
 	}
-	connection := settings[insightsSetting].Reveal()
+	connection := settings.Properties[insightsSetting]
 	e.secrets.Add(connection)
 	switch id := connectionField(connection, "ApplicationId"); {
 	case connection == "":

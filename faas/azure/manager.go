@@ -50,13 +50,16 @@ func (e *Executor) accountPath(parts ...string) string {
 }
 
 // send sends a request to Resource Manager, again while it is at work on an earlier change of the
-// resource. If exists is true, what the path names is known to exist, and a 404 passes by itself.
+// resource. If exists is true, what the path names is known to exist, so that a 404 passes by itself, and
+// so does an outage.
 // path may hold a query, and be a URL of Resource Manager.
 func (e *Executor) send(ctx context.Context, method, path, version string, body any, exists bool) (*http.Response, error) {
 	w := e.waitFor(e.pace.busy, "%s %s was not possible", method, path)
 	w.quick = true // the retry policy below has been patient already
 	if exists {
 		w.absent, w.limit = e.pace.appear, max(w.limit, e.pace.appear)
+		// That is in the middle of a deployment, which much would be lost with. Of throttling the engine has to know.
+		w.also = func(err error) bool { return kindOf(err) == outage && statusOf(err) != http.StatusTooManyRequests }
 	}
 	var resp *http.Response
 	err := w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
@@ -179,7 +182,9 @@ func (e *Executor) find(ctx context.Context, path, version string, out any, sure
 		said = proofs
 	}
 	var missing error
-	err := e.waitFor(e.pace.busy, "GET %s was not possible", path).run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
+	w := e.waitFor(e.pace.busy, "GET %s was not possible", path)
+	w.quick = true
+	err := w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
 		err := e.call(ctx, http.MethodGet, path, version, nil, out)
 		if !isNotFound(err) {
 			return true, 0, err

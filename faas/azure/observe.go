@@ -40,6 +40,7 @@ func (e *Executor) List(ctx context.Context) ([]faas.State, error) {
 	var sites []site
 	missing := 0
 	w := e.waitFor(e.pace.busy, "the apps of resource group %s could not be listed", e.names.group)
+	w.quick = true
 	err := w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
 		var err error
 		sites, err = listAll[site](ctx, e, e.path("providers/Microsoft.Web/sites"), webAPI)

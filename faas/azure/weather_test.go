@@ -92,6 +92,7 @@ func TestOneRefusalOfAChangeEndsNoDeployment(t *testing.T) {
 		"404 of the settings":          times(2, request("POST", "/config/appsettings/list"), azuretest.Fault{Status: 404, Code: "ResourceNotFound"}),
 		"404 of the role":              times(2, request("PUT", "/roleAssignments/"), azuretest.Fault{Status: 404, Code: "ResourceNotFound"}),
 		"500 of the role":              times(9, request("PUT", "/roleAssignments/"), azuretest.Fault{Status: 500, Code: "InternalServerError"}),
+		"outage of the settings":       times(15, request("POST", "/config/appsettings/list"), azuretest.Fault{Status: 503, Code: "ServiceUnavailable"}),
 		"500 of the upload":            times(1, request("POST", "/api/publish"), azuretest.Fault{Status: 500}),
 		"504 of the upload":            times(1, request("POST", "/api/publish"), azuretest.Fault{Status: 504}),
 		"423 of the upload":            times(2, request("POST", "/api/publish"), azuretest.Fault{Status: 423}),
