@@ -161,14 +161,14 @@ func (w *wait) run(ctx context.Context, try look) error {
 			return nil
 		case err == nil:
 			refused, missing = 0, time.Time{}
+		case errors.As(err, &inner):
+			return err // it has waited, and says for what
 		case ctx.Err() != nil:
 			var unknown *unknownOutcome
 			if errors.As(err, &unknown) || !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 				last = err
 			}
 			return &waitError{what: w.what(), ended: context.Cause(ctx), last: last}
-		case errors.As(err, &inner):
-			return err
 		default:
 			if refused++; kindOf(err) != denied {
 				refused = 0

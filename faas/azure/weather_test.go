@@ -165,9 +165,11 @@ func TestWaitsTellTheLastRefusalWhateverEndsThem(t *testing.T) {
 		} {
 			ctx, cancel := end()
 			looks := 0
-			err := e.waitFor(time.Hour, "the state").run(ctx, func(context.Context) (bool, time.Duration, error) {
-				looks++
-				return false, 20 * 365 * 24 * time.Hour, refusal // what Azure asks for is bounded too
+			err := e.waitFor(2*time.Hour, "what it is for").run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
+				return false, 0, e.waitFor(time.Hour, "the state").run(ctx, func(context.Context) (bool, time.Duration, error) {
+					looks++
+					return false, 20 * 365 * 24 * time.Hour, refusal // what Azure asks for is bounded too
+				})
 			})
 			var response *azcore.ResponseError
 			failed := e.fail(ctx, "deploy", faas.NoJob, err)
