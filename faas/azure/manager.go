@@ -51,8 +51,7 @@ func (e *Executor) accountPath(parts ...string) string {
 
 // send sends a request to Resource Manager, again while it is at work on an earlier change of the
 // resource. If exists is true, what the path names is known to exist, so that a 404 passes by itself, and
-// so does an outage.
-// path may hold a query, and be a URL of Resource Manager.
+// so does an outage. path may hold a query, and be a URL of Resource Manager.
 func (e *Executor) send(ctx context.Context, method, path, version string, body any, exists bool) (*http.Response, error) {
 	w := e.waitFor(e.pace.busy, "%s %s was not possible", method, path)
 	w.quick = true // the retry policy below has been patient already
@@ -218,7 +217,10 @@ func (e *Executor) operate(ctx context.Context, method, path, version string, bo
 	}
 	w := e.waitFor(e.pace.state, "%s %s is still in progress", method, path)
 	header, lost := resp.Header, 0
-	var result json.RawMessage
+	var (
+		result json.RawMessage
+		failed error
+	)
 	err = w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
 		if header != nil { // Azure wants the first poll to wait, too
 			asked := retryAfter(header)
@@ -242,11 +244,18 @@ func (e *Executor) operate(ctx context.Context, method, path, version string, bo
 			}
 		}
 		var err error
-		if result, err = poller.Result(ctx); statusOf(err) == http.StatusNotFound || statusOf(err) == http.StatusUnauthorized {
+		switch result, err = poller.Result(ctx); {
+		case statusOf(err) == http.StatusNotFound, statusOf(err) == http.StatusUnauthorized:
 			return true, 0, nil // it was said of the last read, of the resource itself, which the caller makes again
+		case kindOf(err) == busy:
+			failed = err // the operation has ended with it, and ends no other way
+			return true, 0, nil
 		}
 		return true, 0, err
 	})
+	if err == nil {
+		err = failed
+	}
 	if err != nil || out == nil || len(result) == 0 {
 		return err
 	}

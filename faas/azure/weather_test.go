@@ -110,6 +110,22 @@ func TestOneRefusalOfAChangeEndsNoDeployment(t *testing.T) {
 	}
 }
 
+func TestAnOperationThatFailedIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	server := serve(t, azuretest.Config{Fail: func(kind string, _ int) string {
+		if kind == accountType {
+			return "StorageAccountOperationInProgress"
+		}
+		return ""
+	}})
+	e := openAt(t, server, "failed", opening{})
+	_, err := e.Converge(t.Context(), unitOf(t, e, wanted(someJobs...)), nil, nil)
+	var vain *waitError
+	if faas.CodeOf(err) != faas.ErrConflict || errors.As(err, &vain) {
+		t.Errorf("error %v, want that of the operation", err)
+	}
+}
+
 func TestPartialSuccessIsSuccess(t *testing.T) {
 	t.Parallel()
 	server := serve(t, azuretest.Config{Partial: func(int) bool { return true }})
