@@ -137,9 +137,10 @@ func New(cfg faas.Config, opts ...Option) (*Executor, error) {
 	for _, o := range opts {
 		o(&set)
 	}
+	cfg.Options = maps.Clone(cfg.Options)
+	cfg = resolveRegion(cfg)
 	if set.cloud == nil {
-		cfg.Options = maps.Clone(cfg.Options)
-		cfg = resolve(cfg)
+		cfg = resolveCloud(cfg)
 	}
 	e := &Executor{service: cfg.Service, pace: set.pace, logger: cfg.Logger, app: newCachedApp(), secrets: foreign.NewCleaner()}
 	if e.service == "" {

@@ -20,11 +20,19 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// resolve fills in where a service is: the region, by Azure's name for it, and the cloud, if the environment names one.
-func resolve(cfg faas.Config) faas.Config {
+// resolve fills in where a service is. It changes cfg.Options.
+func resolve(cfg faas.Config) faas.Config { return resolveCloud(resolveRegion(cfg)) }
+
+// resolveRegion fills in the region, by Azure's name for it.
+func resolveRegion(cfg faas.Config) faas.Config {
 	cfg.SubscriptionID = strings.TrimSpace(cfg.SubscriptionID)
 	cfg.Region = cmp.Or(normalRegion(cfg.Region), normalRegion(cfg.Options["location"]), normalRegion(os.Getenv(RegionEnv)), DefaultRegion)
 	delete(cfg.Options, "location") // the region says it now, or has said something else before
+	return cfg
+}
+
+// resolveCloud fills in the cloud, if the environment names one.
+func resolveCloud(cfg faas.Config) faas.Config {
 	for name, variable := range map[string]string{"authority_host": authorityEnv, "resource_manager_endpoint": ResourceManagerEnv} {
 		value := strings.TrimRight(cmp.Or(strings.TrimSpace(cfg.Options[name]), os.Getenv(variable)), "/")
 		switch {
@@ -206,7 +214,7 @@ func subscriptionOf(cfg faas.Config) (string, error) {
 
 // regionOf returns the region by Azure's name for it, such as "eastus".
 func regionOf(cfg faas.Config) (string, error) {
-	region := cmp.Or(normalRegion(cfg.Region), normalRegion(cfg.Options["location"]), DefaultRegion)
+	region := cfg.Region // which resolveRegion has filled in
 	if !regionPattern.MatchString(region) {
 		return "", invalid("region %q is not the name of an Azure region, such as %q", region, DefaultRegion)
 	}

@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
+
 	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/azure/internal/azuretest"
@@ -319,6 +321,15 @@ func TestThePlaceIsResolvedOnce(t *testing.T) {
 	if recorded.Region != "westeurope" || recorded.Options["authority_host"] != "https://login.partner.microsoftonline.cn" || recorded.Options["resource_manager_endpoint"] != "https://management.example" {
 		t.Errorf("from the environment: %s %v", recorded.Region, recorded.Options)
 	}
+	given := faas.Config{Service: "x", SubscriptionID: "s"}
+	there, err := New(given, WithCloud(cloud.AzureGovernment))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer there.Close()
+	if there.region != "westeurope" || hostOf(there.authority) != "login.microsoftonline.us" || there.arm.Endpoint() != "https://management.usgovcloudapi.net" {
+		t.Errorf("with a cloud that the caller names: %s of %s at %s", there.region, there.authority, there.arm.Endpoint())
+	}
 	t.Setenv(RegionEnv, "eastus2")
 	t.Setenv(authorityEnv, "https://login.microsoftonline.us")
 	t.Setenv(ResourceManagerEnv, "")
@@ -331,9 +342,9 @@ func TestThePlaceIsResolvedOnce(t *testing.T) {
 	if e.region != "westeurope" || hostOf(e.authority) != "login.partner.microsoftonline.cn" || e.arm.Endpoint() != "https://management.example" {
 		t.Errorf("in another environment the executor works in %s of %s at %s", e.region, e.authority, e.arm.Endpoint())
 	}
-	given := map[string]string{"location": "North Europe"}
-	if got := faas.Resolve(faas.Config{Provider: faas.AzureFunctions, Options: given}); got.Region != "northeurope" || got.Options["location"] != "" || given["location"] == "" {
-		t.Errorf("the option location: %s %v, and the caller's %v", got.Region, got.Options, given)
+	location := map[string]string{"location": "North Europe"}
+	if got := faas.Resolve(faas.Config{Provider: faas.AzureFunctions, Options: location}); got.Region != "northeurope" || got.Options["location"] != "" || location["location"] == "" {
+		t.Errorf("the option location: %s %v, and the caller's %v", got.Region, got.Options, location)
 	}
 	var places []string
 	for _, o := range optionTable() {
