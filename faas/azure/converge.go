@@ -128,12 +128,12 @@ func (c *convergence) run(ctx context.Context, prior *faas.State) (faas.State, e
 	return c.finish(ctx, d, tags, c.packageAccess(ctx, b.container))
 }
 
-// lookAgain reads the app that prior tells of, if it is not nil. One 404 must not make another app of it,
+// lookAgain reads the app. One 404 must not make another app of it,
 // without its settings, and with nothing to put back; and a replica that lags must not have what was
 // before prior pass for what is.
 func (c *convergence) lookAgain(ctx context.Context, prior *faas.State) (*site, error) {
-	if prior == nil {
-		return c.owned(ctx, "deploy", c.id)
+	if prior == nil { // from one look, which may have been at a replica that lags
+		return c.known(ctx, "deploy", c.id)
 	}
 	var now *site
 	looks := 0

@@ -55,8 +55,8 @@ func TestAFailedUpdateOfCodeIsPutBackAtEveryStep(t *testing.T) {
 		stride int64
 	}{
 		"with a key":   {stride: 1},
-		"with a token": {azuretest.Config{DataReader: true}, opening{options: map[string]string{"storage_auth": "identity"}}, 3},
-		"by key":       {azuretest.Config{NoRoles: true}, opening{}, 3},
+		"with a token": {azuretest.Config{DataReader: true}, opening{options: map[string]string{"storage_auth": "identity"}}, 4},
+		"by key":       {azuretest.Config{NoRoles: true}, opening{}, 4},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -95,7 +95,7 @@ func TestAFailedUpdateOfCodeIsPutBackAtEveryStep(t *testing.T) {
 					t.Fatalf("after the refusal of request %d: %v", step, err)
 				}
 			}
-			if failures < int(6/test.stride) {
+			if failures < int(5/test.stride) {
 				t.Errorf("only %d updates failed", failures)
 			}
 			answersAs(t, svc, "two")
@@ -213,6 +213,28 @@ func lagging(n *atomic.Int64) func(http.RoundTripper) http.RoundTripper {
 			resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 			return resp, err
 		})
+	}
+}
+
+func TestAnAppThatOneLookDidNotFindIsKept(t *testing.T) {
+	t.Parallel()
+	var fault func(*http.Request) *azuretest.Fault
+	server := serve(t, azuretest.Config{Fault: func(r *http.Request) *azuretest.Fault {
+		if fault == nil {
+			return nil
+		}
+		return fault(r)
+	}})
+	e := openAt(t, server, "unfound", opening{})
+	u := unitOf(t, e, wanted(someJobs...))
+	converge(t, e, u)
+	fault = times(2, request("GET", "/sites/"), azuretest.Fault{Status: 404, Code: "ResourceNotFound"})
+	server.Requests()
+	converge(t, openAt(t, server, "unfound", opening{}), u)
+	for _, r := range server.Requests() {
+		if !strings.HasPrefix(r, "GET ") && strings.Contains(r, " /subscriptions/") {
+			t.Errorf("an app that is as it should be is changed: %s", r)
+		}
 	}
 }
 
