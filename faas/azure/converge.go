@@ -27,8 +27,9 @@ func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
 	defer c.stop()
 	s, err := c.run(ctx, prior)
 	if err != nil {
-		return faas.State{}, e.fail(ctx, "deploy", faas.NoJob, err, values(u)...)
+		return faas.State{Existed: c.existed}, e.fail(ctx, "deploy", faas.NoJob, err, values(u)...)
 	}
+	s.Existed = c.existed
 	return s, nil
 }
 
@@ -47,6 +48,9 @@ type convergence struct {
 	id   string
 	jobs []uint32  // that the app's package has functions for
 	unit faas.Unit // empty for a Restore
+	// existed says that the app was found, though Converge was told that nothing existed, and that this
+	// executor has not made it.
+	existed bool
 
 	mu       sync.Mutex
 	reporter func(faas.Progress) // nil once the call has ended
@@ -95,6 +99,7 @@ func (c *convergence) run(ctx context.Context, prior *faas.State) (faas.State, e
 	now, err := c.lookAgain(ctx, prior)
 	switch {
 	case err == nil:
+		c.existed = prior == nil && !c.memory.isMade(c.id)
 		if s := c.state(now); s.Current(c.unit) {
 			return s, nil
 		}
@@ -111,6 +116,9 @@ func (c *convergence) run(ctx context.Context, prior *faas.State) (faas.State, e
 		if err := c.remember(ctx, now, b, tags[tagPublished] == ""); err != nil {
 			return faas.State{}, err
 		}
+	}
+	if now == nil {
+		c.memory.make(c.id)
 	}
 	made, d, err := c.makeSite(ctx, b, tags)
 	if err != nil {

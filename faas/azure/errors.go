@@ -87,16 +87,21 @@ func isNotFound(err error) bool { return statusOf(err) == http.StatusNotFound &&
 // secrets that the executor knows.
 func (e *Executor) fail(ctx context.Context, op string, jobID int64, err error, hidden ...string) *faas.Error {
 	hide := e.hider(hidden...)
-	var known *faas.Error
+	var (
+		known   *faas.Error
+		unknown *unknownOutcome
+	)
+	unsettled := errors.As(err, &unknown)
 	if errors.As(err, &known) {
 		out := *known
+		out.Unsettled = out.Unsettled || unsettled
 		if known.Err != nil {
 			out.Err = &clean{words(known.Err, hide), known.Err}
 		}
 		return &out
 	}
 	return &faas.Error{
-		Op: op, Provider: faas.AzureFunctions, JobID: jobID, Code: e.code(ctx, err), RetryAfter: askedBy(err), Err: &clean{words(err, hide), err},
+		Op: op, Provider: faas.AzureFunctions, JobID: jobID, Code: e.code(ctx, err), RetryAfter: askedBy(err), Unsettled: unsettled, Err: &clean{words(err, hide), err},
 	}
 }
 

@@ -128,6 +128,15 @@ func (u *unknownOutcome) Error() string {
 }
 func (u *unknownOutcome) Unwrap() error { return u.err }
 
+// stillGoingOn makes of a wait for an operation that ended in vain what it is: the operation may end later.
+func stillGoingOn(err error) error {
+	var vain *waitError
+	if errors.As(err, &vain) {
+		return &unknownOutcome{err}
+	}
+	return err
+}
+
 // callerKey is the key of the caller's context among the values of one that outlasts it.
 type callerKey struct{}
 
@@ -256,6 +265,7 @@ func (e *Executor) operate(ctx context.Context, method, path, version string, bo
 	if err == nil {
 		err = failed
 	}
+	err = stillGoingOn(err)
 	if err != nil || out == nil || len(result) == 0 {
 		return err
 	}

@@ -184,7 +184,7 @@ func (c *convergence) deployed(ctx context.Context, host, id string) error {
 	w := c.waitFor(c.pace.state, "the package was uploaded, and Azure is still putting it into place")
 	w.absent = c.pace.appear
 	seen, lost := false, 0
-	return w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
+	return stillGoingOn(w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
 		d, header, err := c.deployment(ctx, "https://"+host+"/api/deployments/"+url.PathEscape(id))
 		if isNotFound(err) && seen {
 			lost++
@@ -205,7 +205,7 @@ func (c *convergence) deployed(ctx context.Context, host, id string) error {
 			return false, 0, &deployError{*d}
 		}
 		return false, retryAfter(header), nil
-	})
+	}))
 }
 
 // maxLost is how often the record of a deployment that was seen may be missing until it is taken for done, as Azure's own tools do.

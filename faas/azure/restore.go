@@ -120,7 +120,8 @@ type snapshot struct {
 type memory struct {
 	mu      sync.Mutex
 	apps    map[string]*snapshot
-	scratch *scratch.Dir // of former packages; nil until there is one
+	made    map[string]bool // apps that this executor has sent the making of
+	scratch *scratch.Dir    // of former packages; nil until there is one
 }
 
 // keep remembers what an app was before a change that is made next, instead of what it was before an earlier one.
@@ -141,6 +142,23 @@ func (m *memory) keep(id string, s *snapshot) error {
 		return nil
 	}
 	return old.kept.remove()
+}
+
+// make notes that the making of an app is sent next.
+func (m *memory) make(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.made == nil {
+		m.made = map[string]bool{}
+	}
+	m.made[id] = true
+}
+
+// isMade reports whether this executor may have made an app.
+func (m *memory) isMade(id string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.made[id]
 }
 
 // replaced notes whether the package of an app is not what it was, or may not be, and returns what was noted before.

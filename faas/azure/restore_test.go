@@ -4,6 +4,8 @@ package azure
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -230,11 +232,36 @@ func TestAnAppThatOneLookDidNotFindIsKept(t *testing.T) {
 	converge(t, e, u)
 	fault = times(2, request("GET", "/sites/"), azuretest.Fault{Status: 404, Code: "ResourceNotFound"})
 	server.Requests()
-	converge(t, openAt(t, server, "unfound", opening{}), u)
+	if s := converge(t, openAt(t, server, "unfound", opening{}), u); !s.Existed {
+		t.Error("the state does not say that the app existed")
+	}
 	for _, r := range server.Requests() {
 		if !strings.HasPrefix(r, "GET ") && strings.Contains(r, " /subscriptions/") {
 			t.Errorf("an app that is as it should be is changed: %s", r)
 		}
+	}
+}
+
+func TestAnOperationThatIsStillGoingOnIsSaid(t *testing.T) {
+	t.Parallel()
+	for name, match := range map[string]func(*http.Request) bool{"of the app": request("GET", "/operations/"), "of the package": request("GET", "/api/deployments/")} {
+		t.Run(name, func(t *testing.T) {
+			server := serve(t, azuretest.Config{Polls: 1})
+			ctx, cancel := context.WithCancel(t.Context())
+			e := openAt(t, server, "going", opening{wrap: func(base http.RoundTripper) http.RoundTripper {
+				return roundTripper(func(r *http.Request) (*http.Response, error) {
+					if match(r) {
+						cancel()
+					}
+					return base.RoundTrip(r)
+				})
+			}})
+			s, err := e.Converge(ctx, unitOf(t, e, wanted(someJobs...)), nil, nil)
+			var failed *faas.Error
+			if !errors.As(err, &failed) || failed.Code != faas.ErrTimeout || !failed.Unsettled || s.Existed {
+				t.Errorf("%+v, error %v, want one that may still take effect", s, err)
+			}
+		})
 	}
 }
 
