@@ -232,8 +232,7 @@ func remedy(status int, code, message string) string {
 
 // isAboutSharedKeys reports whether a message is about access to a storage account by its keys.
 func isAboutSharedKeys(message string) bool {
-	message = strings.ToLower(message)
-	return strings.Contains(message, "shared key") || strings.Contains(message, "sharedkey") || strings.Contains(message, "key based authentication") || strings.Contains(message, "account key")
+	return containsAny(message, "shared key", "sharedkey", "key based authentication", "account key")
 }
 
 // maxMessage bounds what an error repeats of Azure's words, in bytes.

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -49,7 +50,8 @@ func kindOf(err error) refusal {
 		return kindOfResponse(response)
 	case errors.As(err, &certificate):
 		return final
-	case errors.As(err, &broken), errors.As(err, &network), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, context.DeadlineExceeded):
+	case errors.As(err, &broken), errors.As(err, &network), errors.Is(err, io.ErrUnexpectedEOF),
+		errors.Is(err, context.DeadlineExceeded):
 		return outage
 	}
 	return final
@@ -69,7 +71,8 @@ func kindOfStatus(status int) refusal {
 func kindOfResponse(r *azcore.ResponseError) refusal {
 	message := strings.ToLower(messageOf(bodyOf(r)))
 	switch {
-	case isQuota(r.StatusCode, r.ErrorCode, message), isLock(r.ErrorCode), r.ErrorCode == "SubscriptionNotFound", r.ErrorCode == "InvalidSubscriptionId":
+	case isQuota(r.StatusCode, r.ErrorCode, message), isLock(r.ErrorCode),
+		r.ErrorCode == "SubscriptionNotFound", r.ErrorCode == "InvalidSubscriptionId":
 		return final
 	case r.StatusCode == http.StatusUnauthorized:
 		return denied
@@ -79,7 +82,8 @@ func kindOfResponse(r *azcore.ResponseError) refusal {
 		return busy
 	case r.StatusCode == http.StatusConflict:
 		switch r.ErrorCode {
-		case "AnotherOperationInProgress", "StorageAccountOperationInProgress", "ResourceGroupBeingDeleted", "OperationNotAllowedOnResourceBeingDeleted":
+		case "AnotherOperationInProgress", "StorageAccountOperationInProgress", "ResourceGroupBeingDeleted",
+			"OperationNotAllowedOnResourceBeingDeleted":
 			return busy
 		}
 		if strings.Contains(message, "operation is in progress") || strings.Contains(message, "being deleted") {
@@ -92,9 +96,7 @@ func kindOfResponse(r *azcore.ResponseError) refusal {
 // isHostStarting reports whether a message is what Resource Manager says of a Functions host that it
 // does not reach yet.
 func isHostStarting(message string) bool {
-	message = strings.ToLower(message)
-	return strings.Contains(message, "(serviceunavailable) from host runtime") || strings.Contains(message, "(badgateway) from host runtime") ||
-		strings.Contains(message, "(notfound) from host runtime")
+	return containsAny(message, "(serviceunavailable) from host runtime", "(badgateway) from host runtime", "(notfound) from host runtime")
 }
 
 // isLock reports whether an error code is that of a lock that somebody has put on a resource.
@@ -103,16 +105,21 @@ func isLock(code string) bool { return code == "ScopeLocked" }
 // isQuota reports whether Azure refused something for want of quota, which it does with several statuses.
 func isQuota(status int, code, message string) bool {
 	switch code {
-	case "QuotaExceeded", "SubscriptionQuotaExceeded", "ResourceQuotaExceeded", "ResourceGroupQuotaExceeded", "MaxStorageAccountsCountPerSubscriptionExceeded":
+	case "QuotaExceeded", "SubscriptionQuotaExceeded", "ResourceQuotaExceeded", "ResourceGroupQuotaExceeded",
+		"MaxStorageAccountsCountPerSubscriptionExceeded":
 		return status != http.StatusTooManyRequests
 	}
 	switch status {
 	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusConflict:
-		message = strings.ToLower(message)
-		return strings.Contains(message, "has quota of") || strings.Contains(message, "additional quota") || strings.Contains(message, "maximum number of") ||
-			strings.Contains(message, "quota exceeded") || strings.Contains(message, "exceeds quota") || strings.Contains(message, "exceeded quota")
+		return containsAny(message, "has quota of", "additional quota", "maximum number of", "quota exceeded", "exceeds quota", "exceeded quota")
 	}
 	return false
+}
+
+// containsAny reports whether a text contains any of the words, which are in lower case, in whatever case.
+func containsAny(text string, words ...string) bool {
+	text = strings.ToLower(text)
+	return slices.ContainsFunc(words, func(word string) bool { return strings.Contains(text, word) })
 }
 
 // most401 is how many times in a row a token may be refused until that counts.
@@ -138,7 +145,9 @@ type look func(ctx context.Context) (done bool, asked time.Duration, err error)
 
 // waitFor returns a wait that calls what it waits for by what it is.
 func (e *Executor) waitFor(limit time.Duration, what string, args ...any) *wait {
-	return &wait{what: func() string { return fmt.Sprintf(what, args...) }, next: e.pace.first, longest: e.pace.longest, limit: limit}
+	return &wait{
+		what: func() string { return fmt.Sprintf(what, args...) }, next: e.pace.first, longest: e.pace.longest, limit: limit,
+	}
 }
 
 // run looks until the wait ends. The error of a wait that ended in vain is a *waitError with the last
