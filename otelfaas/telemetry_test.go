@@ -224,8 +224,8 @@ func TestADeploymentAndItsInvocationsAreToldAndMeasured(t *testing.T) {
 		t.Error("no throttled call was counted")
 	}
 	want := map[string]int{
-		"root": 1, "blueprint package": 1, "blueprint observe": 2, "blueprint function create": 2, "blueprint function remove": 2,
-		"faas observe": 2, "faas converge": 2, "faas converge !throttled": throttled, "faas remove": 2, "faas invoke": 1, "faas invoke !function_failed": 1,
+		"root": 1, "blueprint package": 1, "blueprint observe": 5, "blueprint function create": 2, "blueprint function remove": 2,
+		"faas observe": 2, "faas list": 3, "faas converge": 2, "faas converge !throttled": throttled, "faas remove": 2, "faas invoke": 1, "faas invoke !function_failed": 1,
 	}
 	if diff := cmp.Diff(want, tel.names()); diff != "" {
 		t.Errorf("spans (-want +got):\n%s", diff)

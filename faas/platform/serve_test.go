@@ -232,7 +232,7 @@ func TestScriptsThatFail(t *testing.T) {
 		{"prints blanks", "echo; echo ' '", "answered nothing"},
 		{"prints half", `printf '{"result":[1,2'`, "function failed (protocol): the answer on standard output is not the JSON"},
 		{"prints an empty object", "echo '{}'", "neither result nor success"},
-		{"has lost its result", `echo '{"success":true}'`, "result: the member is missing"},
+		{"has lost its result", `echo '{"success":true}'`, "the answer says success and has no result"},
 		{"says no", `echo '{"job_id":0,"result":[],"success":false,"error":"no such cat"}'`, "no such cat"},
 		{"says no and exits 1", `echo '{"success":false,"error":"no such dog"}'; exit 1`, "no such dog"},
 		{"ignores its input", `exec 0<&-; exit 4`, "exit code 4"},
