@@ -28,6 +28,9 @@ type Harness struct {
 	// OpenLossy returns an executor that delivers invocations to the same platform and loses the answers, by Faulty or FaultyTransport. nil leaves out the
 	// test that an invocation is not repeated.
 	OpenLossy func(t testing.TB, service string) faas.Executor
+	// OpenIn returns an executor bound to the service that reaches the same platform through bad weather: its HTTP client's transport is
+	// wrapped by sky.Transport, or the executor itself by sky.Executor if it speaks no HTTP. [Weather] needs it.
+	OpenIn func(t testing.TB, service string, sky *Sky) faas.Executor
 	// Settle waits until the platform under test has nothing left to do for calls that their caller gave up. A request that was sent just before can
 	// take effect after the next one, which tests that give up calls would see as a change out of nowhere. nil where that cannot happen.
 	Settle func(t testing.TB)
@@ -48,7 +51,20 @@ const deadline = 2 * time.Minute
 // Run tests every promise of the [faas.Executor] contract. Abilities that the contract leaves open are found out: a provider that cannot list, restore, tell
 // what code a unit has, warm, or tell health is not held to what the contract says of them.
 func Run(t *testing.T, h Harness) {
-	s := &suite{h: h, secret: "canary-" + random(8), suffix: random(3), dir: t.TempDir(), packages: map[string]*faas.Package{}}
+	s := newSuite(t, h)
+	t.Run("Units", s.units)
+	t.Run("Deploy", s.deploying)
+	t.Run("AtOnce", s.atOnce)
+	t.Run("Neighbours", s.neighbours)
+	t.Run("Invoke", s.invoking)
+	t.Run("Diagnose", s.diagnosing)
+	t.Run("Logs", s.logging)
+	t.Run("Close", s.closing)
+}
+
+// newSuite completes the harness.
+func newSuite(t *testing.T, h Harness) *suite {
+	s := &suite{t: t, h: h, secret: "canary-" + random(8), suffix: random(3), dir: t.TempDir(), packages: map[string]*faas.Package{}}
 	if s.h.Limits == (faas.Limits{}) {
 		s.h.Limits, _ = faas.ProviderLimits(h.Provider)
 	}
@@ -69,17 +85,11 @@ func Run(t *testing.T, h Harness) {
 	if info, linked := faas.Provider(h.Provider); linked && info.AtomicUpdate {
 		s.h.AtomicUpdate = true
 	}
-	t.Run("Units", s.units)
-	t.Run("Deploy", s.deploying)
-	t.Run("AtOnce", s.atOnce)
-	t.Run("Neighbours", s.neighbours)
-	t.Run("Invoke", s.invoking)
-	t.Run("Diagnose", s.diagnosing)
-	t.Run("Logs", s.logging)
-	t.Run("Close", s.closing)
+	return s
 }
 
 type suite struct {
+	t      *testing.T
 	h      Harness
 	binary *faas.Binary
 	secret string // in every function's environment, and nowhere else
@@ -87,6 +97,7 @@ type suite struct {
 	dir    string
 
 	packages map[string]*faas.Package // by their files
+	second   *faas.Binary             // with other code; nil until it is needed
 }
 
 func random(n int) string {

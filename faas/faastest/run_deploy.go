@@ -278,21 +278,24 @@ func (s *suite) restoring(t *testing.T, exec *watched, one, two []faas.Unit, con
 }
 
 // otherCode returns the units with other code, and with the value in their environment.
-func (s *suite) otherCode(t *testing.T, exec *watched, units []faas.Unit, value string) []faas.Unit {
+func (s *suite) otherCode(t testing.TB, exec faas.Executor, units []faas.Unit, value string) []faas.Unit {
 	t.Helper()
-	bin := *s.binary
+	bin := s.binary
 	if bin.Format != faas.FormatScript {
-		inspected, err := faas.InspectBinary(AddVersion(t, bin.Path, "2"))
-		if err != nil {
-			t.Fatal(err)
+		if s.second == nil {
+			inspected, err := faas.InspectBinary(AddVersion(s.t, bin.Path, "2"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.second = inspected
 		}
-		bin = *inspected
+		bin = s.second
 	}
 	var functions []faas.Function
 	for _, u := range units {
 		functions = append(functions, u.Functions...)
 	}
-	changed, err := exec.Units(&bin, other(functions, value))
+	changed, err := exec.Units(bin, other(functions, value))
 	if err != nil {
 		t.Fatalf("Units: %v", err)
 	}
@@ -306,7 +309,7 @@ func (s *suite) otherCode(t *testing.T, exec *watched, units []faas.Unit, value 
 }
 
 // version returns the version of the code that answers, where that can be seen.
-func (s *suite) version(t *testing.T, exec *watched) string {
+func (s *suite) version(t testing.TB, exec faas.Executor) string {
 	t.Helper()
 	if s.h.Simulated || s.binary.Format == faas.FormatScript {
 		return ""
