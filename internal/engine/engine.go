@@ -297,7 +297,7 @@ func (e *Engine) converge(ctx context.Context, c Change, u *undoing) (faas.State
 		})
 		var fe *faas.Error
 		refused := errors.As(err, &fe) && fe.NotRun
-		u.begun = u.begun || !refused
+		u.begun = u.begun || !refused || c.Partial // what was never whole goes all the same
 		u.failed = err != nil
 		u.existed = u.existed || c.Prior == nil && state.Existed
 		u.unsettled = fe != nil && fe.Unsettled
