@@ -17,6 +17,9 @@ func harness(cloud *faastest.Cloud) faastest.Harness {
 		Provider: faastest.MemoryProvider,
 		Limits:   cloud.Info().Limits, MemorySizes: cloud.Info().MemorySizes,
 		Simulated: true, AtomicUpdate: true,
+		OpenIn: func(_ testing.TB, service string, sky *faastest.Sky) faas.Executor {
+			return sky.Executor(cloud.Executor(service))
+		},
 		OpenLossy: func(_ testing.TB, service string) faas.Executor {
 			return faastest.Faulty(cloud.Executor(service), faastest.Faults(faastest.Rule{Op: faastest.OpInvoke, Fault: faastest.Fault{Kind: faastest.LostAnswer}}))
 		},

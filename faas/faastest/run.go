@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -48,12 +49,15 @@ type Harness struct {
 // deadline is how long a single call may take. It is generous: it turns a call that hangs into a failure.
 const deadline = 2 * time.Minute
 
-// Run tests every promise of the [faas.Executor] contract. Abilities that the contract leaves open are found out: a provider that cannot list, restore, tell
-// what code a unit has, warm, or tell health is not held to what the contract says of them.
+// Run tests every promise of the [faas.Executor] contract, those of putting back through the engine. Abilities that the contract leaves open are found out: a
+// provider that cannot list, tell what code a unit has, warm, or tell health is not held to what the contract says of them. One that cannot restore has to say
+// so in State.NotRestorable.
 func Run(t *testing.T, h Harness) {
 	s := newSuite(t, h)
 	t.Run("Units", s.units)
 	t.Run("Deploy", s.deploying)
+	t.Run("PutBack", s.puttingBack)
+	t.Run("Reading", s.reading)
 	t.Run("AtOnce", s.atOnce)
 	t.Run("Neighbours", s.neighbours)
 	t.Run("Invoke", s.invoking)
@@ -250,6 +254,9 @@ var _ faas.Executor = (*watched)(nil)
 // as returns the same for a subtest.
 func (w *watched) as(t testing.TB) *watched { return &watched{w.s, t, w.exec} }
 
+// opsThatAgree are the methods whose name all providers' errors carry. The others say what was being done more exactly.
+var opsThatAgree = []string{"units", "warm", "invoke"}
+
 func (w *watched) check(op string, err error) {
 	w.t.Helper()
 	if err == nil {
@@ -262,6 +269,9 @@ func (w *watched) check(op string, err error) {
 	}
 	if e.Code == "" || e.Provider != w.s.h.Provider {
 		w.t.Errorf("%s: the error has code %q and provider %q, want a code and provider %q: %v", op, e.Code, e.Provider, w.s.h.Provider, err)
+	}
+	if want := strings.ToLower(op); e.Op != want && slices.Contains(opsThatAgree, want) {
+		w.t.Errorf("%s: the error's op is %q, want %q: %v", op, e.Op, want, err)
 	}
 	w.secretless(op, err.Error()+fmt.Sprintf("%+v %#v", err, *e))
 }

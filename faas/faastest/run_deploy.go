@@ -120,6 +120,13 @@ func (s *suite) deploying(t *testing.T) {
 				if before.Current(u) && state.Revision != before.Revision {
 					t.Errorf("Converge(%s): the revision was %q and is %q", u.ID, before.Revision, state.Revision)
 				}
+				if state.Existed {
+					t.Errorf("Converge(%s) says that the unit existed, which this executor made", u.ID)
+				}
+			}
+			state, err := s.open(t, service).Converge(s.ctx(t), u, nil, nil)
+			if err != nil || !state.Existed {
+				t.Errorf("Converge(%s) by another executor that was told of nothing does not say that the unit existed: %+v, %v", u.ID, state, err)
 			}
 		}
 		sees(t, "one")

@@ -22,6 +22,7 @@ type Sky struct {
 	spells map[string]spell // by what is read
 	until  int              // so many moments before the program ends; negative: it does not
 	over   func()           // is called at that moment
+	missed map[string]bool  // what was read once, if the first read of everything is to find nothing
 	past   memories
 	told   []string // what went wrong
 }
@@ -53,6 +54,9 @@ func (s *Sky) EndAfter(moments int, ended func()) {
 	defer s.mu.Unlock()
 	s.until, s.over = moments, ended
 }
+
+// missOnce makes the first read of everything find nothing.
+func (s *Sky) missOnce() { s.missed = map[string]bool{} }
 
 // Ended reports whether the program has ended.
 func (s *Sky) Ended() bool {
@@ -92,6 +96,10 @@ func (s *Sky) moment() error {
 func (s *Sky) fault(key string, read bool, writes ...FaultKind) *Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.missed != nil && read && !s.missed[key] {
+		s.missed[key] = true
+		return &Fault{Kind: Missing}
+	}
 	if !s.bad {
 		return nil
 	}
