@@ -81,11 +81,13 @@ type State struct {
 	Resource string `json:"resource,omitempty"` // exact resource name for people: an ARN, a resource path, a URL
 	Endpoint string `json:"endpoint,omitempty"` // where it is invoked, where that is a URL without secrets
 	// PackageSHA256 (hex) and Fingerprint tell what code and configuration the unit has. Empty where the provider cannot tell, which makes the
-	// engine converge it.
+	// engine converge it unless its Revision is known.
 	PackageSHA256 string   `json:"package_sha256,omitempty"`
 	Fingerprint   string   `json:"fingerprint,omitempty"`
 	JobIDs        []uint32 `json:"job_ids,omitempty"`
-	// Revision changes whenever the unit changes, where the provider has such a thing.
+	// Revision changes whenever the unit changes, if the provider has such a thing. Equal revisions that
+	// are not empty mean that nothing has touched the unit: an engine that knows what it deployed then
+	// need not be told PackageSHA256 and Fingerprint.
 	Revision   string    `json:"revision,omitempty"`
 	DeployedAt time.Time `json:"deployed_at,omitzero"`
 	// ColdStart is how long the provider says the first start took.

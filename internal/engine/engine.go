@@ -135,7 +135,9 @@ func New(exec faas.Executor, provider string, o Options) *Engine {
 // was before it was recorded, Observe asks again until Options.Patience is over: reads of a cloud can be
 // minutes behind its writes. Of a unit that is found and not recorded, or recorded as pending because its
 // removal was begun, it asks once more, as that may have been removed a moment ago. All units are asked for
-// again at the same time; what is recorded and found, and what is neither, costs one read.
+// again at the same time; what is recorded and found, and what is neither, costs one read. What the
+// provider does not tell of a unit's code and configuration is taken from what is recorded, if the revision
+// is still the same.
 func (e *Engine) Observe(ctx context.Context, units []faas.Unit, recorded map[string]faas.State) ([]Change, error) {
 	changes := make([]Change, len(units))
 	group, ctx := errgroup.WithContext(ctx)
@@ -172,7 +174,13 @@ func (e *Engine) look(ctx context.Context, unit faas.Unit, recorded faas.State) 
 	whole := recorded.ID != "" && recorded.Status != faas.StatusPending
 	left, pause, looks := e.patience, e.patience/60, 0
 	return call(ctx, e, "observe", unit, reads, func(ctx context.Context) (faas.State, error) {
-		return e.exec.Observe(ctx, unit.ID)
+		state, err := e.exec.Observe(ctx, unit.ID)
+		if state.Revision != "" && state.Revision == recorded.Revision {
+			// Nothing has touched it since it was recorded: what the provider does not tell is in the record.
+			state.PackageSHA256 = cmp.Or(state.PackageSHA256, recorded.PackageSHA256)
+			state.Fingerprint = cmp.Or(state.Fingerprint, recorded.Fingerprint)
+		}
+		return state, err
 	}, func(state faas.State, err error) (time.Duration, error) {
 		looks++
 		switch {
@@ -305,6 +313,10 @@ func (e *Engine) converge(ctx context.Context, c Change, u *undoing) (faas.State
 	}, nil)
 	switch {
 	case err == nil:
+		if c.Unit.Package != nil { // the provider need not tell what it has just been given
+			state.PackageSHA256 = cmp.Or(state.PackageSHA256, c.Unit.Package.SHA256())
+			state.Fingerprint = cmp.Or(state.Fingerprint, c.Unit.Fingerprint())
+		}
 		err = e.journal.Done(c, state)
 	case u.existed && c.Recorded == nil:
 		err = errors.Join(err, e.journal.Found(c))

@@ -337,3 +337,60 @@ func TestKeepSucceededUndoesOnlyWhatFailed(t *testing.T) {
 		t.Errorf("units %v, want job 1 as it was and job 2 gone", c.units)
 	}
 }
+
+// reticent is a provider that tells of a unit nothing but its revision.
+type reticent struct {
+	*cloud
+	revision string
+}
+
+func (c *reticent) Observe(ctx context.Context, id string) (faas.State, error) {
+	s, err := c.cloud.Observe(ctx, id)
+	s.PackageSHA256, s.Fingerprint, s.Revision = "", "", c.revision
+	return s, err
+}
+
+func (c *reticent) Converge(ctx context.Context, u faas.Unit, prior *faas.State, report func(faas.Progress)) (faas.State, error) {
+	s, err := c.cloud.Converge(ctx, u, prior, report)
+	s.Fingerprint, s.Revision = "", c.revision
+	return s, err
+}
+
+func TestWhatIsRecordedOfAnUntouchedUnitNeedNotBeTold(t *testing.T) {
+	units := wanted(1)
+	var err error
+	units[0].Package, err = faas.BuildPackage(t.Context(), t.TempDir(), []faas.PackageFile{{Name: "bootstrap", Content: []byte("#!/bin/sh\n"), Mode: 0o755}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		deployed, now string // revisions
+		want          engine.Action
+	}{
+		"untouched":   {"1", "1", engine.Keep},
+		"changed":     {"1", "2", engine.Update},
+		"no revision": {"", "", engine.Update},
+	} {
+		c := &reticent{newCloud(nil), test.deployed}
+		e := engine.New(c, "test", engine.Options{Patience: 30 * time.Millisecond})
+		changes, err := e.Observe(t.Context(), units, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		states, err := e.Apply(t.Context(), changes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.revision = test.now
+		changes, err = e.Observe(t.Context(), units, map[string]faas.State{units[0].ID: states[0]})
+		if err != nil || changes[0].Action != test.want {
+			t.Errorf("%s: %s, %v; want %s", name, changes[0].Action, err, test.want)
+		}
+		other := slices.Clone(units)
+		other[0].Functions = []faas.Function{{JobID: 0, MemoryMB: 256, TimeoutSecs: 1}}
+		changes, err = e.Observe(t.Context(), other, map[string]faas.State{units[0].ID: states[0]})
+		if err != nil || changes[0].Action != engine.Update {
+			t.Errorf("%s, with another configuration: %s, %v; want an update", name, changes[0].Action, err)
+		}
+	}
+}
