@@ -248,7 +248,7 @@ func (p *play) check(before map[string]faas.State, book *book, now map[string]fa
 			return fmt.Errorf("%s stood, was not asked to go, and is gone", id)
 		}
 		same := is.Status == was.Status && is.PackageSHA256 == was.PackageSHA256 && is.Fingerprint == was.Fingerprint
-		if recorded && !p.edited[id] && exists && err != nil && !ended && !same && !listed[id] && !neverWhole && was.Status == faas.StatusReady {
+		if recorded && !p.edited[id] && exists && err != nil && !ended && !same && !listed[id] && entry.pending == "" && was.Status == faas.StatusReady {
 			return fmt.Errorf("the deployment failed, %s is not as before, and the error does not list it", id)
 		}
 	}
