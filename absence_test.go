@@ -115,23 +115,31 @@ func TestAStateDirectoryThatCannotBeWrittenLeavesNoFunctionsUntold(t *testing.T)
 
 // An error of the ledger says nothing of the provider: no deployment falls back because of it.
 func TestALedgerThatCannotBeWrittenAnyMoreIsTheErrorAndNoFallback(t *testing.T) {
-	s := spec(t)
-	state := t.TempDir()
-	broken := false
-	cloud := faastest.NewMemory(faastest.WithJob(answer), faastest.WithScript(func(c faastest.Call) *faastest.Fault {
-		if c.Op == faastest.OpConverge && !broken {
-			files, _ := filepath.Glob(filepath.Join(state, "*.ledger"))
-			broken = len(files) == 1 && os.Remove(files[0]) == nil && os.Mkdir(files[0], 0o700) == nil
+	p := newPlanner(t)
+	p.jobs = "f"
+	p.deploy()
+	p.memMB = 1024
+	observe := faastest.Faulty(p.cloud.Executor("svc"), func(c faastest.Call) *faastest.Fault {
+		files, _ := filepath.Glob(filepath.Join(p.state, "*.ledger"))
+		if c.Op == faastest.OpObserve && len(files) == 1 {
+			// What was read stays known, and nothing can be written any more.
+			_, _ = os.Remove(files[0]), os.Mkdir(files[0], 0o700)
 		}
 		return nil
-	}))
-	svc, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(true, true)), serverless.WithMetadata(metadata("f")), serverless.WithoutRunner(),
-		serverless.WithExecutor(cloud.Executor("svc")), serverless.WithStateDir(state))
-	if err == nil || svc != nil || !strings.Contains(err.Error(), "write ledger") || !broken {
-		t.Errorf("service %v, error %v, ledger broken: %v", svc, err, broken)
+	})
+	pol := policy(true, true)
+	pol.Serverless.DefaultMemoryMB = p.memMB
+	fellBack := false
+	svc, err := serverless.Deploy(t.Context(), p.spec, append(p.options(), serverless.WithPolicy(pol), serverless.WithExecutor(observe),
+		serverless.WithTraditional(func(context.Context, serverless.ServiceSpec, []uint32, serverless.Sizing) (serverless.Runner, error) {
+			fellBack = true
+			return hookRunner{}, nil
+		}))...)
+	if err == nil || svc != nil || fellBack || !strings.Contains(err.Error(), "write ledger") {
+		t.Errorf("service %v, error %v, fell back: %v", svc, err, fellBack)
 	}
-	if left := cloud.Units(); len(left) > 0 {
-		t.Errorf("left: %v", left)
+	if got := p.cloud.Functions("svc/job0"); len(got) != 1 || got[0].MemoryMB != 512 {
+		t.Errorf("the function was changed: %+v", got)
 	}
 }
 

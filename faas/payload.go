@@ -121,7 +121,8 @@ func AppendResponse(dst []byte, r *Response) []byte {
 // allocates only where that lacks capacity or the answer holds an error.
 //
 // Every member may be left out or null, but one of "result", "success" and "error" has to be there. Without "success" the answer is a success if it
-// has a "result" (which may then be null, for an empty one) and no "error" that says something. "execution_ms" is any number from 0 on,
+// has a "result" (which may then be null, for an empty one) and no "error" that says something. A "success" that is true without a "result" is
+// refused: the result was lost, and must not pass for an empty one. "execution_ms" is any number from 0 on,
 // and so is "memory_used_mb", which is rounded up. With an error, r is empty but for the buffer in r.Result.
 func ParseResponse(body []byte, r *Response) error {
 	buffer := r.Result[:0]
@@ -188,6 +189,8 @@ func parseResponse(body []byte, r *Response) error {
 	}
 	success, message = success && !successNull, message && !messageNull
 	switch {
+	case success && r.Success && !result:
+		return Errorf(ErrInvalidArgument, s.op, "", "the answer says success and has no result")
 	case success:
 	case result:
 		r.Success = r.Error == ""

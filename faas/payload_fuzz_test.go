@@ -236,6 +236,8 @@ func oracleResponse(text []byte) (Response, error) {
 	}
 	_, result := members["result"]
 	switch {
+	case present("success") && r.Success && !result:
+		return Response{}, errors.New("no result")
 	case present("success"):
 	case result:
 		r.Success = r.Error == ""

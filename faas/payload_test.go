@@ -178,7 +178,7 @@ func TestParseResponseAcceptsWhatPlatformsAndBinariesAnswer(t *testing.T) {
 		{`{"result":[1,2]}`, Response{Result: []byte{1, 2}, Success: true}},
 		{`{"result":[]}`, Response{Success: true}},
 		{`{"result":null}`, Response{Success: true}},
-		{`{"success":true}`, Response{Success: true}},
+		{`{"success":true,"result":null}`, Response{Success: true}},
 		{`{"result":[1],"success":null,"error":null,"job_id":null,"execution_ms":null,"memory_used_mb":null}`, Response{Result: []byte{1}, Success: true}},
 		{`{"result":[1],"error":""}`, Response{Result: []byte{1}, Success: true}},
 		{`{"result":[1],"error":"no"}`, Response{Result: []byte{1}, Error: "no"}},
@@ -187,7 +187,7 @@ func TestParseResponseAcceptsWhatPlatformsAndBinariesAnswer(t *testing.T) {
 		{`{"job_id":5,"result":[],"success":false,"error":"\ud83d\ude00 \ud83d \ude00\u00e9\/\"\\\b\f\n\r\t"}`,
 			Response{JobID: 5, Error: "😀 \ufffd \ufffdé/\"\\\b\f\n\r\t"}},
 		{`{"error":"no such function","code":"NOT_FOUND","details":{}}`, Response{Error: "no such function"}},
-		{`{"success":true,"execution_ms":1.5e2,"memory_used_mb":12.1}`, Response{Success: true, ExecutionMS: 150, MemoryUsedMB: 13}},
+		{`{"success":true,"result":[],"execution_ms":1.5e2,"memory_used_mb":12.1}`, Response{Success: true, ExecutionMS: 150, MemoryUsedMB: 13}},
 	} {
 		got := Response{JobID: 99, Result: []byte{9, 9, 9, 9}, Error: "old", ExecutionMS: 9, MemoryUsedMB: 9}
 		if err := ParseResponse([]byte(tt.text), &got); err != nil {
@@ -205,6 +205,8 @@ func TestParseResponseRefusesEverythingElse(t *testing.T) {
 		{``, `the text ends where a JSON object should be (at byte 0)`},
 		{`{}`, `the answer has neither result nor success nor error`},
 		{`{"job_id":1}`, `the answer has neither result nor success nor error`},
+		{`{"success":true}`, `the answer says success and has no result`},
+		{`{"job_id":1,"success":true,"execution_ms":3,"error":null}`, `the answer says success and has no result`},
 		{`{"success":null,"error":null}`, `the answer has neither result nor success nor error`},
 		{`{"result":"AQI="}`, `result: "\"" where a list of bytes should be (at byte 10)`},
 		{`{"result":[1,300]}`, `result[1]: 300 is not an integer from 0 to 255 (at byte 13)`},

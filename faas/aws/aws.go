@@ -57,14 +57,15 @@ type Executor struct {
 	logger  logger
 
 	lambda *lambda.Client
-	aws    aws.Config
+	aws    func() aws.Config // a function, which prints as none of the credentials that it holds
 	pace   pace
 	direct int64 // the largest package that is sent in a call, in bytes
 
-	identity once // the account check of option "account_id"
+	identity once // the caller's ARN
 	role     once // the role of option "create_role"; its value is the ARN
 	uploads  uploads
 	unsure   unsure
+	memory   memory
 }
 
 // Service returns the service that the executor is bound to.
@@ -73,6 +74,7 @@ func (e *Executor) Service() string { return e.service }
 var (
 	_ faas.Executor      = (*Executor)(nil)
 	_ faas.Bound         = (*Executor)(nil)
+	_ faas.PlaceChecker  = (*Executor)(nil)
 	_ faas.Warmer        = (*Executor)(nil)
 	_ faas.HealthChecker = (*Executor)(nil)
 	_ faas.LogReader     = (*Executor)(nil)
@@ -142,7 +144,7 @@ func open(ctx context.Context, cfg faas.Config, pace pace, more ...func(*config.
 	}
 	return &Executor{
 		service: cfg.Service, region: region, options: opts, logger: logger{cfg.Logger},
-		lambda: lambda.NewFromConfig(loaded), aws: loaded, pace: pace, direct: maxDirectUpload,
+		lambda: lambda.NewFromConfig(loaded), aws: func() aws.Config { return loaded }, pace: pace, direct: maxDirectUpload,
 	}, nil
 }
 
@@ -175,7 +177,7 @@ func freeze(client *awshttp.BuildableClient, mode aws.DefaultsMode) *http.Client
 
 // Close closes idle connections. It removes nothing at AWS.
 func (e *Executor) Close() error {
-	if c, ok := e.aws.HTTPClient.(interface{ CloseIdleConnections() }); ok {
+	if c, ok := e.aws().HTTPClient.(interface{ CloseIdleConnections() }); ok {
 		c.CloseIdleConnections()
 	}
 	return nil

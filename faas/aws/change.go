@@ -15,21 +15,24 @@ func (e *Executor) change(ctx context.Context, name string, f func(context.Conte
 	wait := e.pace.within(e.pace.state)
 	for {
 		err := e.finish(ctx, f)
-		if err == nil || (!isConflict(err) && apiCode(err) != "ResourceNotReadyException") {
+		if err == nil || !inProgress(err) {
 			return err
 		}
-		more, perr := wait.pause(ctx)
-		if perr != nil || !more {
+		if err := wait.again(ctx, err); err != nil {
 			return err
 		}
 		if _, serr := e.settled(ctx, "wait", faas.NoJob, name, "", nil); serr != nil {
+			if ctx.Err() != nil {
+				return &interrupted{ctx.Err(), err}
+			}
 			return serr
 		}
 	}
 }
 
 // finish calls f, which sends one change. A request that is under way takes effect at AWS whether or not somebody waits for the answer, and after
-// whatever is done next to undo it. So when ctx is done, finish still waits for the answer, for pace.grace.
+// whatever is done next to undo it. So when ctx is done, finish still waits for the answer, for pace.grace. Without one, it says that nobody knows
+// whether the change was made.
 func (e *Executor) finish(ctx context.Context, f func(context.Context) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -41,7 +44,14 @@ func (e *Executor) finish(ctx context.Context, f func(context.Context) error) er
 		context.AfterFunc(lasting, func() { grace.Stop() })
 	})
 	defer stop()
-	return f(lasting)
+	err := f(lasting)
+	if err != nil && lasting.Err() != nil {
+		unknown := faas.Errorf(faas.ErrTimeout, "change", faas.AWSLambda,
+			"the request was not answered within %s after its caller's context had ended (%w), so that its outcome is unknown: %w", e.pace.grace, ctx.Err(), err)
+		unknown.Unsettled = true
+		return unknown
+	}
+	return err
 }
 
 // unsure are the functions that may come into being yet: their creation was sent and never answered.
@@ -50,19 +60,22 @@ type unsure struct {
 	since map[string]time.Time
 }
 
-// sent takes the outcome of a creation.
-func (u *unsure) sent(name string, err error) {
+// sent takes the outcome of a creation, and reports whether it is unknown. A refusal tells nothing of one that was sent before.
+func (u *unsure) sent(name string, err error) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	code := codeOf(err)
-	if code != faas.ErrTimeout && code != faas.ErrUnavailable && code != faas.ErrInternal || notStarted(err, code) {
+	switch code := codeOf(err); {
+	case err == nil, isConflict(err): // it exists
 		delete(u.since, name)
-		return
+		return false
+	case code != faas.ErrTimeout && code != faas.ErrUnavailable && code != faas.ErrInternal, notStarted(err, code):
+		return false
 	}
 	if u.since == nil {
 		u.since = map[string]time.Time{}
 	}
 	u.since[name] = time.Now()
+	return true
 }
 
 // left is how long the function may still come into being; after limit it will not.
@@ -84,16 +97,14 @@ func (e *Executor) appears(ctx context.Context, name string, missing error) erro
 	}
 	wait := e.pace.within(left)
 	for {
-		more, err := wait.pause(ctx)
-		if err != nil {
+		if err := wait.again(ctx, missing); err != nil {
+			if ctx.Err() == nil {
+				e.unsure.sent(name, nil)
+			}
 			return err
 		}
-		if _, err := e.get(ctx, name, ""); err == nil || (!isNotFound(err) && !transient(err)) {
+		if _, err := e.get(ctx, name, ""); err == nil || (ctx.Err() == nil && !isNotFound(err) && !transient(err)) {
 			return err
-		}
-		if !more {
-			e.unsure.sent(name, nil)
-			return missing
 		}
 	}
 }

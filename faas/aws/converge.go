@@ -4,7 +4,7 @@ package aws
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"maps"
 	"strconv"
 
@@ -24,8 +24,9 @@ func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
 	}
 	s, err := c.run(ctx, prior)
 	if err != nil {
-		return faas.State{}, withoutValues(ofJob(classify("deploy", c.jobID(), err), c.jobID()), c.job.Env.Reveal())
+		return faas.State{Existed: c.existed}, withoutValues(ofJob(classify("deploy", c.jobID(), err), c.jobID()), c.job.Env.Reveal())
 	}
+	s.Existed = c.existed
 	return s, nil
 }
 
@@ -39,6 +40,7 @@ type convergence struct {
 	role    string
 	object  object // where the package is in S3; empty for a direct upload
 	created bool   // the function was created by this call
+	existed bool   // it was said not to exist, and did, not made by this executor
 }
 
 func (e *Executor) newConvergence(u faas.Unit, report func(faas.Progress)) (*convergence, error) {
@@ -93,37 +95,40 @@ func (c *convergence) run(ctx context.Context, prior *faas.State) (faas.State, e
 	if current == nil {
 		current, err = c.create(ctx)
 	}
-	if err == nil && !c.created {
-		if done, ok := c.alreadyThere(ctx, current); ok {
-			return done, nil
-		}
-		current, err = c.update(ctx, current)
-	}
 	if err != nil {
 		return faas.State{}, err
 	}
-	if c.options.reservedConcurrency {
-		if err := c.setReserved(ctx, "deploy", current, c.reservedWanted(), int32(c.job.KeepWarm)); err != nil {
+	if !c.created {
+		if done, ok := c.alreadyThere(ctx, current); ok {
+			return done, nil
+		}
+		if current, err = c.updatable(ctx, current); err != nil {
 			return faas.State{}, err
 		}
 	}
-	return c.goLive(ctx, current)
+	current, version, err := c.publishWanted(ctx, current)
+	if err != nil {
+		return faas.State{}, err
+	}
+	live, err := c.goLive(ctx, current, version)
+	if err != nil && ctx.Err() == nil { // versions that never go live must not pile up
+		c.prune(ctx, c.unit.ID, c.options.keepVersions, current.Tags[tagVersion], version)
+	}
+	return live, err
 }
 
 // alreadyThere reports whether nothing is to be done.
 func (c *convergence) alreadyThere(ctx context.Context, current *lambda.GetFunctionOutput) (faas.State, bool) {
-	s := c.stateOf(current)
-	if !s.Current(c.unit) {
+	if s := c.stateOf(current, route{version: current.Tags[tagVersion]}); !s.Current(c.unit) {
 		return s, false
 	}
-	alias, err := c.lambda.GetAlias(ctx, &lambda.GetAliasInput{FunctionName: &c.unit.ID, Name: &c.options.alias})
-	whole := err == nil && (alias.RoutingConfig == nil || len(alias.RoutingConfig.AdditionalVersionWeights) == 0)
-	return s, whole && aws.ToString(alias.FunctionVersion) == current.Tags[tagVersion]
+	to, err := c.route(ctx, "deploy", current)
+	return c.stateOf(current, to), err == nil && to.problem == ""
 }
 
 // create creates the function. Where it exists already, which a caller that has not looked or an earlier attempt explains, create returns it as it is.
 func (c *convergence) create(ctx context.Context) (*lambda.GetFunctionOutput, error) {
-	in := c.wantedSettings(c.job, c.role).creation(c.unit.ID, describeJob(c.service, c.job.JobID), c.architecture(nil))
+	in := c.wantedSettings(c.job, c.role).creation(c.unit.ID, c.architecture(nil))
 	var err error
 	if in.Code, err = c.code(ctx); err != nil {
 		return nil, err
@@ -131,10 +136,14 @@ func (c *convergence) create(ctx context.Context) (*lambda.GetFunctionOutput, er
 	in.Tags = c.tags()
 	untilRole, untilFree := c.pace.within(c.pace.role), c.pace.within(c.pace.state)
 	for {
-		err := c.finish(ctx, func(ctx context.Context) error {
-			_, err := c.lambda.CreateFunction(ctx, in)
-			c.unsure.sent(c.unit.ID, err)
-			return err
+		err := c.withRoom(ctx, func() error {
+			return c.finish(ctx, func(ctx context.Context) error {
+				_, err := c.lambda.CreateFunction(ctx, in, c.memory.creating(c.unit.ID))
+				if c.unsure.sent(c.unit.ID, err) || err == nil {
+					c.memory.setMade(c.unit.ID)
+				}
+				return err
+			})
 		})
 		wait := untilRole
 		switch {
@@ -148,7 +157,7 @@ func (c *convergence) create(ctx context.Context) (*lambda.GetFunctionOutput, er
 			if out.Configuration.State != types.StateFailed {
 				return out, nil
 			}
-			failure := c.failed(out.Configuration)
+			failure := c.failed("deploy", out.Configuration)
 			if out.Configuration.StateReasonCode != types.StateReasonCodeInsufficientRolePermissions {
 				return nil, failure
 			}
@@ -156,58 +165,82 @@ func (c *convergence) create(ctx context.Context) (*lambda.GetFunctionOutput, er
 			if err := c.delete(ctx, c.unit.ID, out); err != nil {
 				return nil, err
 			}
-			if more, err := wait.pause(ctx); err != nil || !more {
-				return nil, errors.Join(failure, err)
+			if err := wait.again(ctx, failure); err != nil {
+				return nil, err
 			}
 			continue
-		case roleNotReady(err):
+		case causeOf(err) != nil:
 			c.report(faas.Progress{Step: "wait for role"})
 		case isConflict(err):
 			out, gerr := c.get(ctx, c.unit.ID, "")
 			if gerr == nil && out.Configuration.State != types.StateDeleting {
-				return out, c.checkOwner(ctx, "deploy", c.unit.ID, out)
+				gerr = c.checkOwner(ctx, "deploy", c.unit.ID, out)
+				c.existed = gerr == nil && !c.memory.made(c.unit.ID)
+				return out, gerr
 			}
 			if gerr != nil && !isNotFound(gerr) && !transient(gerr) {
 				return nil, gerr
 			}
 			wait = untilFree // the last function of this name is still being deleted
 		default:
-			return nil, err
-		}
-		if more, perr := wait.pause(ctx); perr != nil || !more {
-			if roleNotReady(err) {
-				return nil, c.roleError(err)
+			if c.unsure.left(c.unit.ID, c.pace.late) > 0 { // it may come into being yet
+				failed := *classify("deploy", c.jobID(), err)
+				failed.Unsettled = true
+				return nil, &failed
 			}
 			return nil, err
 		}
+		if err := wait.again(ctx, c.refused("deploy", c.jobID(), c.role, err)); err != nil {
+			return nil, err
+		}
 	}
 }
 
-func (c *convergence) roleError(err error) error {
-	return faas.JobErrorf(faas.ErrPermissionDenied, "deploy", faas.AWSLambda, c.job.JobID,
-		"Lambda cannot assume role %s, also not after %s: it must exist, and its trust policy must allow sts:AssumeRole to lambda.amazonaws.com: %w", c.role, c.pace.role, err)
+// refused says of a refusal that is one of the causes, and that did not pass, what to do.
+func (e *Executor) refused(op string, jobID int64, role string, err error) error {
+	cause := causeOf(err)
+	if cause == nil {
+		return err
+	}
+	return &faas.Error{Op: op, Provider: faas.AWSLambda, JobID: jobID, Code: cause.code, Err: fmt.Errorf(
+		"Lambda refuses the function, also after %[1]s: "+cause.remedy+": %[3]w", e.pace.role, role, err)}
 }
 
-func (c *convergence) failed(f *types.FunctionConfiguration) error {
-	code := faas.ErrInternal
-	reason := string(f.LastUpdateStatusReasonCode)
+// failures sorts the reasons that Lambda gives for a function, version or update that has failed.
+var failures = map[types.StateReasonCode]faas.Code{
+	types.StateReasonCodeInsufficientRolePermissions: faas.ErrPermissionDenied, types.StateReasonCodeKMSKeyAccessDenied: faas.ErrPermissionDenied,
+
+	types.StateReasonCodeEniLimitExceeded: faas.ErrUnavailable, types.StateReasonCodeSubnetOutOfIPAddresses: faas.ErrUnavailable,
+	types.StateReasonCodeInternalError: faas.ErrUnavailable, types.StateReasonCodeInsufficientCapacity: faas.ErrUnavailable,
+
+	types.StateReasonCodeEC2RequestLimitExceeded: faas.ErrThrottled,
+
+	types.StateReasonCodeInvalidSubnet: faas.ErrInvalidArgument, types.StateReasonCodeInvalidSecurityGroup: faas.ErrInvalidArgument,
+	types.StateReasonCodeInvalidConfiguration: faas.ErrInvalidArgument, types.StateReasonCodeInvalidRuntime: faas.ErrInvalidArgument,
+	types.StateReasonCodeInvalidZipFileException: faas.ErrInvalidArgument, types.StateReasonCodeKMSKeyNotFound: faas.ErrInvalidArgument,
+	types.StateReasonCodeDisabledKMSKey: faas.ErrInvalidArgument, types.StateReasonCodeInvalidStateKMSKey: faas.ErrInvalidArgument,
+}
+
+func (e *Executor) failed(op string, f *types.FunctionConfiguration) error {
+	reason := types.StateReasonCode(f.LastUpdateStatusReasonCode)
 	if f.State == types.StateFailed {
-		reason = string(f.StateReasonCode)
+		reason = f.StateReasonCode
 	}
-	switch reason {
-	case string(types.StateReasonCodeInsufficientRolePermissions), string(types.StateReasonCodeKMSKeyAccessDenied):
-		code = faas.ErrPermissionDenied
-	case string(types.StateReasonCodeEniLimitExceeded), string(types.StateReasonCodeSubnetOutOfIPAddresses):
-		code = faas.ErrUnavailable
+	code, known := failures[reason]
+	if !known {
+		code = faas.ErrInternal
 	}
-	return faas.JobErrorf(code, "deploy", faas.AWSLambda, c.job.JobID, "function %s: Lambda reports state %s", c.unit.ID, describe(f))
+	name := aws.ToString(f.FunctionName)
+	err := faas.Errorf(code, op, faas.AWSLambda, "function %s: Lambda reports state %s", name, describe(f))
+	err.JobID = e.jobOf(name)
+	return err
 }
 
-// update makes code and configuration of $LATEST what the unit wants. Nothing is sent that agrees already.
-func (c *convergence) update(ctx context.Context, current *lambda.GetFunctionOutput) (*lambda.GetFunctionOutput, error) {
+// updatable returns the function when it can be updated, or a new one in its place if it never can.
+func (c *convergence) updatable(ctx context.Context, current *lambda.GetFunctionOutput) (*lambda.GetFunctionOutput, error) {
 	var err error
 	if current.Configuration.State == types.StateDeleting {
-		if err := c.gone(ctx, c.unit.ID, nil); err != nil {
+		if err := c.gone(ctx, c.unit.ID, func(*lambda.GetFunctionOutput) error { return nil }); err != nil {
 			return nil, err
 		}
 		return c.create(ctx)
@@ -225,21 +258,37 @@ func (c *convergence) update(ctx context.Context, current *lambda.GetFunctionOut
 		}
 		return c.create(ctx)
 	}
+	if current.Configuration.PackageType == types.PackageTypeImage {
+		return nil, faas.JobErrorf(faas.ErrConflict, "deploy", faas.AWSLambda, c.job.JobID,
+			"function %s runs a container image, which cannot be changed to a package: remove it, and deploy again", c.unit.ID)
+	}
+	return current, nil
+}
+
+// publishWanted makes $LATEST and the reserved concurrency what the unit wants, and publishes a version of it. Every step is for the revision that the step
+// before has read: a read that lags behind is found out, and another one waited for.
+func (c *convergence) publishWanted(ctx context.Context, current *lambda.GetFunctionOutput) (*lambda.GetFunctionOutput, string, error) {
 	sent := false
 	for range maxRaces {
-		var changed bool
-		if current, changed, err = c.updateOnce(ctx, current, sent); err == nil {
-			return current, nil
+		now, changed, err := c.updateOnce(ctx, current, sent)
+		current, sent = now, sent || changed
+		if err == nil && c.options.reservedConcurrency {
+			if err = c.setReserved(ctx, "deploy", current, c.reservedWanted(), int32(c.job.KeepWarm)); err == nil {
+				current.Concurrency = &types.Concurrency{ReservedConcurrentExecutions: c.reservedWanted()}
+			}
 		}
-		sent = sent || changed
-		if !isOutdated(err) {
-			return nil, err
+		var version string
+		if err == nil {
+			version, err = c.publish(ctx, current)
 		}
-		if current, err = c.settled(ctx, "deploy", c.jobID(), c.unit.ID, "", nil); err != nil {
-			return nil, err
+		if err == nil || !isOutdated(err) {
+			return current, version, err
+		}
+		if current, err = c.moved(ctx, "deploy", current); err != nil {
+			return nil, "", err
 		}
 	}
-	return nil, faas.JobErrorf(faas.ErrConflict, "deploy", faas.AWSLambda, c.job.JobID, "somebody else keeps changing function %s", c.unit.ID)
+	return nil, "", faas.JobErrorf(faas.ErrConflict, "deploy", faas.AWSLambda, c.job.JobID, "somebody else keeps changing function %s", c.unit.ID)
 }
 
 // maxRaces is how often an update is tried again after the function was changed between a read and the update.
@@ -259,15 +308,19 @@ func (c *convergence) updateOnce(ctx context.Context, current *lambda.GetFunctio
 			FunctionName: &name, ZipFile: code.ZipFile, S3Bucket: code.S3Bucket, S3Key: code.S3Key, RevisionId: now.RevisionId,
 			Architectures: []types.Architecture{types.Architecture(arch)},
 		}
-		if err := c.change(ctx, name, func(ctx context.Context) error { _, err := c.lambda.UpdateFunctionCode(ctx, in); return err }); err != nil {
+		c.memory.setChanged(name, true)
+		if err := c.withRoom(ctx, func() error {
+			return c.change(ctx, name, func(ctx context.Context) error { _, err := c.lambda.UpdateFunctionCode(ctx, in); return err })
+		}); err != nil {
 			return current, sent, err
 		}
 		sent = true
 		c.report(c.uploaded())
-		current, err = c.settled(ctx, "deploy", c.jobID(), name, "", func(f *types.FunctionConfiguration) bool { return aws.ToString(f.CodeSha256) == sum })
+		after, err := c.settled(ctx, "deploy", c.jobID(), name, "", applied(now, func(f *types.FunctionConfiguration) bool { return aws.ToString(f.CodeSha256) == sum }))
 		if err != nil {
 			return current, sent, err
 		}
+		current = after
 		if err := c.updateFailed(current.Configuration); err != nil {
 			return current, sent, err
 		}
@@ -282,33 +335,35 @@ func (c *convergence) updateOnce(ctx context.Context, current *lambda.GetFunctio
 	}
 	c.report(faas.Progress{Step: "configure"})
 	in.RevisionId = now.RevisionId
-	if err := c.configure(ctx, in); err != nil {
+	if err := c.configure(ctx, "deploy", want.Role, in); err != nil {
 		return current, sent, err
 	}
-	current, err := c.settled(ctx, "deploy", c.jobID(), name, "", want.agrees)
+	after, err := c.settled(ctx, "deploy", c.jobID(), name, "", applied(now, want.agrees))
 	if err != nil {
 		return current, true, err
 	}
-	return current, true, c.updateFailed(current.Configuration)
+	return after, true, c.updateFailed(after.Configuration)
 }
 
-// configure updates the configuration, and waits for a role that Lambda does not know yet.
-func (c *convergence) configure(ctx context.Context, in *lambda.UpdateFunctionConfigurationInput) error {
-	wait := c.pace.within(c.pace.role)
+// configure updates the configuration, and waits for a role or a grant that Lambda does not know yet.
+func (e *Executor) configure(ctx context.Context, op, role string, in *lambda.UpdateFunctionConfigurationInput) error {
+	name := *in.FunctionName
+	e.memory.setChanged(name, true)
+	wait := e.pace.within(e.pace.role)
 	for {
-		err := c.change(ctx, c.unit.ID, func(ctx context.Context) error { _, err := c.lambda.UpdateFunctionConfiguration(ctx, in); return err })
-		if err == nil || !roleNotReady(err) {
+		err := e.change(ctx, name, func(ctx context.Context) error { _, err := e.lambda.UpdateFunctionConfiguration(ctx, in); return err })
+		if err == nil || causeOf(err) == nil {
 			return err
 		}
-		if more, perr := wait.pause(ctx); perr != nil || !more {
-			return c.roleError(err)
+		if err := wait.again(ctx, e.refused(op, e.jobOf(name), role, err)); err != nil {
+			return err
 		}
 	}
 }
 
 func (c *convergence) updateFailed(f *types.FunctionConfiguration) error {
 	if f.State == types.StateFailed || f.LastUpdateStatus == types.LastUpdateStatusFailed {
-		return c.failed(f)
+		return c.failed("deploy", f)
 	}
 	return nil
 }
@@ -321,17 +376,15 @@ func (c *convergence) reservedWanted() *int32 {
 	return aws.Int32(int32(c.job.MaxConcurrency))
 }
 
-// setReserved sets or removes a function's reserved concurrency, where it is not what is wanted. Lambda reserves no fewer than are kept warm: where that
+// setReserved sets or removes a function's reserved concurrency, where it is not what is wanted, or where a read may not show what this executor has set. Lambda reserves no fewer than are kept warm: where that
 // would be so, the instances that are kept warm become those wanted before.
 func (e *Executor) setReserved(ctx context.Context, op string, current *lambda.GetFunctionOutput, want *int32, warm int32) error {
 	name := aws.ToString(current.Configuration.FunctionName)
-	var has *int32
-	if current.Concurrency != nil {
-		has = current.Concurrency.ReservedConcurrentExecutions
-	}
-	if (has == nil) == (want == nil) && aws.ToInt32(has) == aws.ToInt32(want) {
+	has := reservedOf(current)
+	if (has == nil) == (want == nil) && aws.ToInt32(has) == aws.ToInt32(want) && !e.memory.reserved(name) {
 		return nil
 	}
+	e.memory.setReserved(name)
 	if n, err := strconv.Atoi(current.Tags[tagKeepWarm]); err == nil && want != nil && int(*want) < n {
 		if err := e.setProvisioned(ctx, op, name, warm); err != nil && !isNotFound(err) { // without an alias none is kept warm
 			return err

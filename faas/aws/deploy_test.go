@@ -118,22 +118,22 @@ func TestDeployCallsWhatItMust(t *testing.T) {
 		want []string
 	}{
 		{"a new function is created, published, probed and made live", func() faas.Unit { return u }, []string{
-			"GetFunction", "CreateFunction", "GetFunction", "PublishVersion", "Invoke", "CreateAlias", "TagResource", "ListVersionsByFunction",
+			"GetFunction", "CreateFunction", "GetFunction", "PublishVersion", "Invoke", "CreateAlias", "Invoke", "TagResource", "ListVersionsByFunction",
 		}},
-		{"an unchanged function costs one read of the function and one of the alias", func() faas.Unit { return u }, []string{"GetFunction", "GetFunction", "GetAlias"}},
+		{"an unchanged function costs reads of the function and of the alias", func() faas.Unit { return u }, []string{"GetFunction", "GetAlias", "GetFunction", "GetAlias"}},
 		{"a change of the configuration uploads nothing", func() faas.Unit {
 			f := small(1)
 			f.MemoryMB = 512
 			return unitOf(t, e, bin, f)
 		}, []string{
-			"GetFunction", "GetFunction", "UpdateFunctionConfiguration", "GetFunction", "PublishVersion", "Invoke", "UpdateAlias", "TagResource", "ListVersionsByFunction",
+			"GetFunction", "GetAlias", "GetFunction", "UpdateFunctionConfiguration", "GetFunction", "PublishVersion", "Invoke", "UpdateAlias", "TagResource", "ListVersionsByFunction",
 		}},
 		{"a change of the code changes no configuration", func() faas.Unit {
 			f := small(1)
 			f.MemoryMB = 512
 			return unitOf(t, e, script(t, "two"), f)
 		}, []string{
-			"GetFunction", "GetFunction", "UpdateFunctionCode", "GetFunction", "PublishVersion", "Invoke", "UpdateAlias", "TagResource", "ListVersionsByFunction",
+			"GetFunction", "GetAlias", "GetFunction", "UpdateFunctionCode", "GetFunction", "PublishVersion", "Invoke", "UpdateAlias", "TagResource", "ListVersionsByFunction",
 		}},
 	} {
 		server.ForgetCalls()
@@ -266,7 +266,7 @@ func TestCreationThatFailsSaysWhy(t *testing.T) {
 		reasonCode string
 		want       faas.Code
 	}{
-		{"SubnetOutOfIPAddresses", faas.ErrUnavailable}, {"KMSKeyAccessDenied", faas.ErrPermissionDenied}, {"InvalidSubnet", faas.ErrInternal},
+		{"SubnetOutOfIPAddresses", faas.ErrUnavailable}, {"KMSKeyAccessDenied", faas.ErrPermissionDenied}, {"InvalidSubnet", faas.ErrInvalidArgument},
 	} {
 		server := serve(t, lambdatest.Config{Handler: answering, Pending: 30 * time.Millisecond})
 		e := openAt(t, server, "failing", opening{})

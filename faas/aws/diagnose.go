@@ -76,7 +76,7 @@ func (e *Executor) signIn(command string) string {
 
 func (d *diagnosis) credentials(ctx context.Context) faas.Check {
 	e := d.e
-	found, err := e.aws.Credentials.Retrieve(ctx)
+	found, err := e.aws().Credentials.Retrieve(ctx)
 	var session *ssocreds.InvalidTokenError
 	switch {
 	case errors.As(err, &session):

@@ -57,6 +57,7 @@ func (d *diagnosis) needs() []need {
 		role = d.arnOf("iam", "", "role/"+e.roleName())
 		all = append(all, need{
 			actions:  []string{"iam:CreateRole", "iam:TagRole", "iam:GetRole", "iam:PutRolePolicy", "iam:DeleteRolePolicy", "iam:DeleteRole"},
+			wished:   []string{"iam:ListRolePolicies", "iam:ListAttachedRolePolicies"}, // to name what stands in the way of the removal
 			resource: role, example: role,
 		})
 	}

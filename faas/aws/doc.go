@@ -8,7 +8,12 @@
 //
 // A deployment changes $LATEST, which nobody invokes, publishes it as a version, probes that version, and points the alias "live" at it. Until then the
 // version before it answers, and going back is a switch of the alias. What agrees already is not sent: neither code, by its hash, nor any setting. Tags
-// of the function record what is live, and whose the function is; a function of the same name without them is never touched.
+// of the function record what is live, and whose the function is; a function of the same name without them is never touched. What somebody else changes of
+// the function, its reserved concurrency or the alias is seen, and undone by the next deployment.
+//
+// A version that can be probed only when it is live, because jobs and instances that are kept warm take all of the function's reserved concurrency, goes live
+// first. A deployment that fails is put back by its alias, which brings code and configuration of the version before; of $LATEST the configuration is put
+// back too, and its code stays until the next deployment.
 //
 // KeepWarm of a function becomes provisioned concurrency of the alias, which is billed while idle. MaxConcurrency becomes reserved concurrency, which the
 // account's other functions then lack, and of which Lambda refuses the account's last 100.
@@ -16,12 +21,13 @@
 // # Configuration
 //
 // Everything that the AWS SDK reads counts: AWS_PROFILE and the configuration files, SSO, web identity, the instance's role, AWS_ENDPOINT_URL and
-// AWS_ENDPOINT_URL_LAMBDA, AWS_CA_BUNDLE, AWS_RETRY_MODE, AWS_MAX_ATTEMPTS. The region is that of the policy, [DefaultRegion] where it names none.
+// AWS_ENDPOINT_URL_LAMBDA, AWS_CA_BUNDLE, AWS_RETRY_MODE, AWS_MAX_ATTEMPTS. The region is that of the policy, [DefaultRegion] where it names none; AWS_REGION
+// and the profile's do not count, so that a policy means the same place everywhere. [Executor.CheckPlace] tells the account of a service from another one.
 // The execution role is the option "role_arn", else the environment variable AWS_LAMBDA_ROLE_ARN, else, with the option "create_role", one that
 // this package makes for the service and removes with its last function. The registered options are listed by [faas.Provider].
 //
 // Only Lambda is called, unless an option or a package over 50 MB asks for more: IAM for create_role, S3 for such packages, CloudWatch Logs for
-// delete_logs and [Executor.Logs], STS for account_id. Those calls link no further client of the SDK but STS, which reading the configuration links anyway.
+// delete_logs and [Executor.Logs], STS for account_id and [Executor.CheckPlace]. Those calls link no further client of the SDK but STS, which reading the configuration links anyway.
 //
 // # Invocations
 //
@@ -79,7 +85,7 @@
 //	    {
 //	      "Sid": "Roles",
 //	      "Effect": "Allow",
-//	      "Action": ["iam:CreateRole", "iam:TagRole", "iam:GetRole", "iam:PutRolePolicy", "iam:DeleteRolePolicy", "iam:DeleteRole"],
+//	      "Action": ["iam:CreateRole", "iam:TagRole", "iam:GetRole", "iam:PutRolePolicy", "iam:DeleteRolePolicy", "iam:ListRolePolicies", "iam:ListAttachedRolePolicies", "iam:DeleteRole"],
 //	      "Resource": "arn:aws:iam::ACCOUNT:role/blueprint-*"
 //	    },
 //	    {

@@ -28,6 +28,8 @@ const (
 	codeConflict     = "ResourceConflictException"
 	codePrecondition = "PreconditionFailedException"
 	codeInvalid      = "InvalidParameterValueException"
+	codeNotReady     = "ResourceNotReadyException"
+	codeStorageFull  = "CodeStorageExceededException"
 )
 
 // codes sorts the error codes of the services that this package calls.
@@ -43,7 +45,7 @@ var codes = map[string]faas.Code{
 	"TooManyRequestsException": faas.ErrThrottled, "ThrottlingException": faas.ErrThrottled, "Throttling": faas.ErrThrottled, "SlowDown": faas.ErrThrottled,
 	"RequestLimitExceeded": faas.ErrThrottled, "EC2ThrottledException": faas.ErrThrottled,
 
-	"RequestTooLargeException": faas.ErrTooLarge, "RequestEntityTooLargeException": faas.ErrTooLarge, "CodeStorageExceededException": faas.ErrTooLarge,
+	"RequestTooLargeException": faas.ErrTooLarge, "RequestEntityTooLargeException": faas.ErrTooLarge, codeStorageFull: faas.ErrTooLarge,
 	"SerializedRequestEntityTooLargeException": faas.ErrTooLarge, "LimitExceeded": faas.ErrTooLarge, "TooManyBuckets": faas.ErrTooLarge, "EntityTooLarge": faas.ErrTooLarge, "PolicyLengthExceededException": faas.ErrTooLarge,
 
 	codeInvalid: faas.ErrInvalidArgument, "ValidationException": faas.ErrInvalidArgument, "SerializationException": faas.ErrInvalidArgument,
@@ -62,7 +64,7 @@ var codes = map[string]faas.Code{
 
 // neverStarted are the errors of Invoke with a status of 500 or more that say that the function was not started.
 var neverStarted = map[string]bool{
-	"ResourceNotReadyException": true, "EC2ThrottledException": true, "EC2UnexpectedException": true, "EC2AccessDeniedException": true,
+	codeNotReady: true, "EC2ThrottledException": true, "EC2UnexpectedException": true, "EC2AccessDeniedException": true,
 	"ENILimitReachedException": true, "SubnetIPAddressLimitReachedException": true, "InvalidSubnetIDException": true, "InvalidSecurityGroupIDException": true,
 	"KMSAccessDeniedException": true, "KMSDisabledException": true, "KMSInvalidStateException": true, "KMSNotFoundException": true,
 	"InvalidRuntimeException": true, "InvalidZipFileException": true,
@@ -70,6 +72,11 @@ var neverStarted = map[string]bool{
 
 // classify makes the *faas.Error of an error of the SDK. An error that already is one is returned as it is.
 func classify(op string, jobID int64, err error) *faas.Error {
+	if stopped, ok := err.(*interrupted); ok {
+		var last *faas.Error
+		unsettled := errors.As(stopped.last, &last) && last.Unsettled
+		return &faas.Error{Op: op, Provider: faas.AWSLambda, JobID: jobID, Code: faas.ErrTimeout, Unsettled: unsettled, Err: stopped}
+	}
 	var known *faas.Error
 	if errors.As(err, &known) {
 		return known
@@ -89,7 +96,12 @@ func classify(op string, jobID int64, err error) *faas.Error {
 	switch {
 	case errors.As(err, &credentials):
 		e.Code = faas.ErrPermissionDenied
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		if !credentials.Missing() { // the place that has them may be out of reach, or busy
+			if cause := classify(op, jobID, credentials.Err); cause.Code == faas.ErrThrottled || cause.Code == faas.ErrUnavailable {
+				e.Code, e.RetryAfter = cause.Code, cause.RetryAfter
+			}
+		}
+	case isEnded(err):
 		e.Code = faas.ErrTimeout
 	case errors.As(err, &api):
 		e.Code = codeOfAPI(api, status)
@@ -111,6 +123,21 @@ func classify(op string, jobID int64, err error) *faas.Error {
 	return e
 }
 
+// isEnded reports whether an error is that of a context that has ended. Timeouts of the network, which
+// claim to be the same to errors.Is, are not.
+func isEnded(err error) bool {
+	if err == context.Canceled || err == context.DeadlineExceeded {
+		return true
+	}
+	switch err := err.(type) {
+	case interface{ Unwrap() error }:
+		return isEnded(err.Unwrap())
+	case interface{ Unwrap() []error }:
+		return slices.ContainsFunc(err.Unwrap(), isEnded)
+	}
+	return false
+}
+
 // ofJob names the job in an error that names none.
 func ofJob(err *faas.Error, jobID int64) *faas.Error {
 	if err.JobID != faas.NoJob || jobID == faas.NoJob {
@@ -122,8 +149,8 @@ func ofJob(err *faas.Error, jobID int64) *faas.Error {
 }
 
 func codeOfAPI(api smithy.APIError, status int) faas.Code {
-	if roleNotReady(api) {
-		return faas.ErrPermissionDenied
+	if cause := causeOf(api); cause != nil {
+		return cause.code
 	}
 	if code, ok := codes[api.ErrorCode()]; ok {
 		return code
@@ -135,17 +162,17 @@ func codeOfStatus(status int) faas.Code {
 	switch {
 	case status == 400 || status == 415:
 		return faas.ErrInvalidArgument
-	case status == 401 || status == 403:
+	case status == 401 || status == 403 || status == 407: // 407 is a proxy's
 		return faas.ErrPermissionDenied
-	case status == 404:
+	case status == 404 || status == 410:
 		return faas.ErrNotFound
 	case status == 409 || status == 412:
 		return faas.ErrConflict
-	case status == 413:
+	case status == 413 || status == 414 || status == 431:
 		return faas.ErrTooLarge
 	case status == 429:
 		return faas.ErrThrottled
-	case status >= 500:
+	case status == 408 || status >= 500:
 		return faas.ErrUnavailable
 	}
 	return faas.ErrInternal
@@ -188,21 +215,52 @@ func transient(err error) bool {
 	return false
 }
 
-// roleNotReady reports whether the error is Lambda's for a role that does not exist, that it may not assume, or that is too new to be known everywhere.
-// The code alone does not tell: Lambda has one for all bad parameters.
-func roleNotReady(err error) bool {
+// inProgress reports whether a change was refused because of another one that is under way.
+func inProgress(err error) bool {
+	return isConflict(err) || apiCode(err) == codeNotReady || (apiCode(err) == codeInvalid && strings.Contains(err.Error(), textMovingAlias))
+}
+
+// textMovingAlias is what Lambda says of an alias with provisioned concurrency while it moves from one
+// version to another, which no field of an answer tells.
+const textMovingAlias = "Alias with weights can not be used with Provisioned Concurrency"
+
+// ownLimit reports whether an invocation was refused because the function's own reserved concurrency
+// is taken, by invocations or by instances that are kept warm for another version.
+func ownLimit(err error) bool {
+	var throttled *types.TooManyRequestsException
+	return errors.As(err, &throttled) && (throttled.Reason == types.ThrottleReasonReservedFunctionConcurrentInvocationLimitExceeded ||
+		throttled.Reason == types.ThrottleReasonReservedFunctionInvocationRateLimitExceeded)
+}
+
+// cause is one of those for which Lambda has the same code, that of a bad parameter, and that pass by
+// themselves or take a remedy.
+type cause struct {
+	text   string // in the message
+	code   faas.Code
+	remedy string // with %[2]s for the role
+}
+
+var causes = []cause{
+	{"cannot be assumed by Lambda", faas.ErrPermissionDenied, "role %[2]s must exist, and its trust policy must allow sts:AssumeRole to lambda.amazonaws.com"},
+	{"does not have permissions to call CreateNetworkInterface", faas.ErrPermissionDenied, "attach the policy AWSLambdaVPCAccessExecutionRole to role %[2]s, or allow it ec2:CreateNetworkInterface and what belongs to that"},
+	{"The provided execution role does not have permissions", faas.ErrPermissionDenied, "allow role %[2]s what Lambda names"},
+	{"KMS key is invalid for CreateGrant", faas.ErrPermissionDenied, `role %[2]s must exist, and the key that encrypts the environment (option "kms_key_arn") must be enabled, with a policy that allows kms:CreateGrant`},
+	{"throttled by EC2", faas.ErrThrottled, "EC2 takes no more calls of the account at the moment: deploy again later"},
+}
+
+// causeOf returns the cause of a refusal, or nil if it is another one. A role, a policy or a grant that
+// was made just now is not known everywhere at once, so that any of them may pass.
+func causeOf(err error) *cause {
 	var api smithy.APIError
 	if !errors.As(err, &api) || api.ErrorCode() != codeInvalid {
-		return false
+		return nil
 	}
-	for _, text := range []string{
-		"cannot be assumed by Lambda", "The provided execution role does not have permissions", "the KMS key is invalid for CreateGrant",
-	} {
-		if strings.Contains(api.ErrorMessage(), text) {
-			return true
+	for i := range causes {
+		if strings.Contains(api.ErrorMessage(), causes[i].text) {
+			return &causes[i]
 		}
 	}
-	return false
+	return nil
 }
 
 // withoutValues hides the values of an environment in an error's text: Lambda quotes some of what it refuses, and functions log what they like. The SDK's

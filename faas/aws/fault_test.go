@@ -200,7 +200,12 @@ func TestTroubleThatStaysIsTold(t *testing.T) {
 
 func TestANewRoleIsWaitedFor(t *testing.T) {
 	t.Parallel()
-	server := serve(t, lambdatest.Config{Handler: answering, RoleDelay: 50 * time.Millisecond})
+	server := serve(t, lambdatest.Config{Handler: answering, RoleDelay: 50 * time.Millisecond, Fault: func(c lambdatest.Call) *lambdatest.Fault {
+		if c.Operation == "CreateFunction" && c.N == 1 { // however slow the machine is
+			return &lambdatest.Fault{Status: 400, Code: "InvalidParameterValueException", Message: "The role defined for the function cannot be assumed by Lambda."}
+		}
+		return nil
+	}})
 	e := openAt(t, server, "role", opening{options: map[string]string{"role_arn": "", "create_role": "true"}})
 	u := unitOf(t, e, script(t, "x"), small(0))
 	waited := false

@@ -43,7 +43,7 @@ func TestAFunctionOfSomebodyElseIsLeftAlone(t *testing.T) {
 	server := serve(t, lambdatest.Config{Handler: answering})
 	e := openAt(t, server, "mine", opening{})
 	u := unitOf(t, e, script(t, "x"), small(0))
-	in := e.wantedSettings(small(0), server.RoleARN()).creation(u.ID, "", "x86_64")
+	in := e.wantedSettings(small(0), server.RoleARN()).creation(u.ID, "x86_64")
 	zip, err := readPackage(u.Package)
 	if err != nil {
 		t.Fatal(err)

@@ -20,8 +20,8 @@ import (
 // maxWarm is how many probes are in flight at a time.
 const maxWarm = 100
 
-// Health says whether the live version of the job's function can answer, by its state at Lambda. Nothing is invoked. Lambda counts invocations
-// in CloudWatch, which is not asked.
+// Health says whether the live version of the job's function can answer, by its state at Lambda, and whether calls reach it. Nothing is invoked. Lambda
+// counts invocations in CloudWatch, which is not asked.
 func (e *Executor) Health(ctx context.Context, jobID uint32) (faas.Health, error) {
 	name := functionName(e.service, jobID)
 	out, err := e.owned(ctx, "health", name)
@@ -32,9 +32,19 @@ func (e *Executor) Health(ctx context.Context, jobID uint32) (faas.Health, error
 	if out.Tags[tagVersion] == "" {
 		return faas.Health{Reason: "its deployment was not finished: no version is live; function state " + describe(c)}, nil
 	}
-	live, err := e.get(ctx, name, e.options.alias)
+	to, err := e.route(ctx, "health", out)
+	if err != nil {
+		return faas.Health{}, err
+	}
+	if to.problem != "" {
+		return faas.Health{Reason: to.problem + "; function state " + describe(c)}, nil
+	}
+	if reserved := reservedOf(out); reserved != nil && *reserved == 0 {
+		return faas.Health{Reason: switchedOff}, nil
+	}
+	live, err := e.get(ctx, name, to.version)
 	if isNotFound(err) {
-		return faas.Health{Reason: fmt.Sprintf("alias %q is missing; function state %s", e.options.alias, describe(c))}, nil
+		return faas.Health{Reason: fmt.Sprintf("version %s, which is live, is missing; function state %s", to.version, describe(c))}, nil
 	}
 	if err != nil {
 		return faas.Health{}, classify("health", int64(jobID), err)
@@ -53,6 +63,9 @@ func (e *Executor) Health(ctx context.Context, jobID uint32) (faas.Health, error
 // Warm sends n probes to the live version at the same time, at most 100 of them at once, and returns how many were answered. A probe
 // runs no job. How many instances Lambda starts for them is its own choice; it tends to one each.
 func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
+	if n < 1 {
+		return 0, faas.JobErrorf(faas.ErrInvalidArgument, "warm", faas.AWSLambda, jobID, "%d instances cannot be warmed; the least is 1", n)
+	}
 	name := functionName(e.service, jobID)
 	var (
 		wg    sync.WaitGroup
@@ -106,14 +119,14 @@ func (e *Executor) probe(ctx context.Context, name, qualifier string, jobID int6
 				if !handlerAnswered(failed) {
 					return 0, failed
 				}
-				e.logger.warn("the function does not know the probe, and answers", "function", name, "error", failed)
+				e.logger.warn("the function does not know the probe, and answers", "function", name) // what it says may hold what it was given
 			}
 			return metricsOf(tail).Init, nil
 		}
-		if !notReady(err) && !(isNew && isNotFound(err)) {
+		if ctx.Err() == nil && !notReady(err) && !(isNew && isNotFound(err)) {
 			return 0, classify("probe", jobID, err)
 		}
-		if more, perr := wait.pause(ctx); perr != nil || !more {
+		if err := wait.again(ctx, err); err != nil {
 			return 0, classify("probe", jobID, err)
 		}
 	}

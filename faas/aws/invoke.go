@@ -93,8 +93,8 @@ func (e *Executor) call(ctx context.Context, in *lambda.InvokeInput, jobID uint3
 	out, err := e.lambda.Invoke(ctx, in, e.sendOnce)
 	// A read may lag behind the refusal, and still say that the function is as it was.
 	for wait := e.pace.within(e.pace.settle); err != nil && notReady(err); out, err = e.lambda.Invoke(ctx, in, e.sendOnce) {
-		more, werr := wait.pause(ctx)
-		if werr == nil && !more {
+		werr := wait.again(ctx, err)
+		if werr != nil && ctx.Err() == nil {
 			break
 		}
 		var now *lambda.GetFunctionOutput
@@ -129,11 +129,14 @@ func (e *Executor) sendOnce(o *lambda.Options) {
 
 // notReady reports whether Lambda refused an invocation because of the function's state, which includes waking it.
 func notReady(err error) bool {
-	return isConflict(err) || apiCode(err) == "ResourceNotReadyException"
+	return isConflict(err) || apiCode(err) == codeNotReady
 }
 
 // notStarted reports whether an invocation that failed has certainly not started the function.
 func notStarted(err error, code faas.Code) bool {
+	if credentials := new(awssign.CredentialsError); errors.As(err, &credentials) {
+		return true // nothing was sent
+	}
 	if api := apiCode(err); api != "" {
 		if neverStarted[api] {
 			return true
@@ -149,12 +152,11 @@ func notStarted(err error, code faas.Code) bool {
 		return false
 	}
 	var (
-		credentials *awssign.CredentialsError
-		dial        *net.OpError
-		dns         *net.DNSError
+		dial *net.OpError
+		dns  *net.DNSError
 	)
 	switch {
-	case errors.As(err, &credentials), errors.As(err, &dns), errors.Is(err, syscall.ECONNREFUSED):
+	case errors.As(err, &dns), errors.Is(err, syscall.ECONNREFUSED):
 		return true
 	case errors.As(err, &dial):
 		return dial.Op == "dial"

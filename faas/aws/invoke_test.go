@@ -108,7 +108,7 @@ func TestInvokeTellsWhetherTheJobRan(t *testing.T) {
 func TestRepeatableJobsAreRepeated(t *testing.T) {
 	t.Parallel()
 	e, server := deployed(t, map[string]string{"repeatable_jobs": "true"}, func(c lambdatest.Call) *lambdatest.Fault {
-		if c.N == 2 { // the first was the probe
+		if c.N == 3 { // the first two were probes
 			return &lambdatest.Fault{Status: 500, Code: "ServiceException"}
 		}
 		return nil

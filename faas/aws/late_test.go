@@ -50,8 +50,9 @@ func TestAFunctionThatComesIntoBeingLateIsRemoved(t *testing.T) {
 	e := openAt(t, server, "late", opening{client: &http.Client{Transport: late{50 * time.Millisecond, &wg}}})
 	u := unitOf(t, e, script(t, "x"), small(0))
 	_, err := e.Converge(t.Context(), u, nil, nil)
-	if faas.CodeOf(err) != faas.ErrUnavailable {
-		t.Errorf("got %v", err)
+	var failed *faas.Error
+	if faas.CodeOf(err) != faas.ErrUnavailable || !errors.As(err, &failed) || !failed.Unsettled {
+		t.Errorf("got %v, which may still take effect", err)
 	}
 	if err := e.Remove(t.Context(), u.ID); err != nil {
 		t.Fatal(err)
@@ -112,5 +113,37 @@ func TestAChangeUnderWayIsWaitedFor(t *testing.T) {
 	}
 	if _, ok := server.Function(u.ID); !ok {
 		t.Error("Converge returned before its request had taken effect")
+	}
+}
+
+// A change that is not answered, although it was waited for, is told as one that may take effect.
+func TestAChangeThatIsNotAnsweredIsUnsettled(t *testing.T) {
+	t.Parallel()
+	for _, operation := range []string{"CreateFunction", "UpdateFunctionConfiguration"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		release, armed := make(chan struct{}), false
+		server := serve(t, lambdatest.Config{Handler: answering, Fault: func(c lambdatest.Call) *lambdatest.Fault {
+			if c.Operation == operation && armed {
+				cancel()
+				<-release
+			}
+			return nil
+		}})
+		hasty := fastPace
+		hasty.grace = 10 * time.Millisecond
+		e := openAt(t, server, "unanswered", opening{pace: &hasty})
+		bin := script(t, "x")
+		u := unitOf(t, e, bin, valued("-one", 0, 0))
+		if operation != "CreateFunction" {
+			mustDeploy(t, e, u)
+			u = unitOf(t, e, bin, valued("-two", 0, 0))
+		}
+		armed = true
+		_, err := deploy(ctx, e, u)
+		close(release)
+		var failed *faas.Error
+		if faas.CodeOf(err) != faas.ErrTimeout || !errors.As(err, &failed) || !failed.Unsettled || !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: got %v", operation, err)
+		}
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,7 +24,8 @@ import (
 
 // private is what Restore needs beyond the public part of a State.
 type private struct {
-	Version     string `json:"version"` // published, and live
+	Version     string `json:"version"`         // published, and live
+	Alias       string `json:"alias,omitempty"` // the version that the alias pointed to, if it was another one
 	Options     string `json:"options"`
 	Package     string `json:"package"`
 	Fingerprint string `json:"fingerprint"`
@@ -30,14 +33,66 @@ type private struct {
 	KeepWarm    int32  `json:"keep_warm,omitempty"`
 }
 
-// Observe says what exists under a function's name, with one GetFunction. The code and the configuration it reports are those of the live version. They are
-// left empty when $LATEST is not as the last Converge left it, or when the options of the executor have changed since.
+// Observe says what exists under a function's name, with one read of the function and one of the alias. The code and the configuration it reports are those
+// of the live version. They are left empty when the alias does not point to it, when $LATEST is not as the last Converge left it, or when the options of the
+// executor have changed since.
 func (e *Executor) Observe(ctx context.Context, id string) (faas.State, error) {
 	out, err := e.owned(ctx, "observe", id)
 	if err != nil {
 		return faas.State{}, err
 	}
-	return e.stateOf(out), nil
+	to, err := e.route(ctx, "observe", out)
+	if err != nil {
+		return faas.State{}, err
+	}
+	return e.stateOf(out, to), nil
+}
+
+// route is where the alias sends invocations.
+type route struct {
+	version string // empty if there is no alias
+	problem string // why that is not the version that was deployed
+}
+
+// route reads the alias of a function that has a live version.
+func (e *Executor) route(ctx context.Context, op string, out *lambda.GetFunctionOutput) (route, error) {
+	live, name := out.Tags[tagVersion], aws.ToString(out.Configuration.FunctionName)
+	if live == "" {
+		return route{}, nil
+	}
+	alias, err := e.lambda.GetAlias(ctx, &lambda.GetAliasInput{FunctionName: &name, Name: &e.options.alias})
+	if isNotFound(err) {
+		return route{problem: fmt.Sprintf("alias %q is missing", e.options.alias)}, nil
+	}
+	if err != nil {
+		return route{}, classify(op, e.jobOf(name), err)
+	}
+	to := route{version: aws.ToString(alias.FunctionVersion)}
+	switch others := weights(alias.RoutingConfig); {
+	case to.version != live:
+		to.problem = fmt.Sprintf("alias %q points to version %s, and version %s was deployed: deploy again", e.options.alias, to.version, live)
+	case len(others) > 0:
+		to.problem = fmt.Sprintf("alias %q sends some invocations to version %s", e.options.alias, strings.Join(slices.Sorted(maps.Keys(others)), ", "))
+	}
+	return to, nil
+}
+
+// weights are the versions that get a part of an alias's invocations.
+func weights(r *types.AliasRoutingConfiguration) map[string]float64 {
+	if r == nil {
+		return nil
+	}
+	return r.AdditionalVersionWeights
+}
+
+// switchedOff is why a function answers nothing.
+const switchedOff = "its reserved concurrency is 0, which refuses every invocation"
+
+func reservedOf(out *lambda.GetFunctionOutput) *int32 {
+	if out.Concurrency == nil {
+		return nil
+	}
+	return out.Concurrency.ReservedConcurrentExecutions
 }
 
 // owned reads a function and refuses one that is not of this service.
@@ -72,8 +127,15 @@ func (e *Executor) checkOwner(ctx context.Context, op, id string, out *lambda.Ge
 	}
 	var err *faas.Error
 	if out.TagsError != nil && len(out.Tags) == 0 {
-		err = faas.Errorf(faas.ErrPermissionDenied, op, faas.AWSLambda, "the tags of function %s cannot be read (%s: %s): allow lambda:ListTags",
-			id, aws.ToString(out.TagsError.ErrorCode), aws.ToString(out.TagsError.Message))
+		code, remedy := codes[aws.ToString(out.TagsError.ErrorCode)], ""
+		switch code {
+		case faas.ErrPermissionDenied:
+			remedy = ": allow lambda:ListTags"
+		case "", faas.ErrNotFound: // the function was found
+			code = faas.ErrUnavailable
+		}
+		err = faas.Errorf(code, op, faas.AWSLambda, "the tags of function %s cannot be read (%s: %s)%s",
+			id, aws.ToString(out.TagsError.ErrorCode), aws.ToString(out.TagsError.Message), remedy)
 	} else {
 		err = faas.Errorf(faas.ErrConflict, op, faas.AWSLambda,
 			"function %s exists and does not belong to service %q (its tag %s is %q): remove or rename it, or name the service otherwise",
@@ -91,12 +153,13 @@ func (e *Executor) jobOf(id string) int64 {
 	return faas.NoJob
 }
 
-func (e *Executor) stateOf(out *lambda.GetFunctionOutput) faas.State {
-	c, tags := out.Configuration, out.Tags
+func (e *Executor) stateOf(out *lambda.GetFunctionOutput, to route) faas.State {
+	c, tags, digest := out.Configuration, out.Tags, e.latestDigest(out)
+	e.memory.told(aws.ToString(c.FunctionName), tags[tagVersion])
 	s := faas.State{
 		ID: aws.ToString(c.FunctionName), Status: faas.StatusReady, Resource: unqualified(aws.ToString(c.FunctionArn)),
 		// Lambda's own RevisionId also changes with states and with publishing, when the unit does not.
-		Revision:   tags[tagVersion] + "." + latestDigest(c),
+		Revision:   tags[tagVersion] + "." + digest,
 		DeployedAt: lambdaTime(aws.ToString(c.LastModified)),
 	}
 	if job, err := strconv.ParseUint(tags[tagJob], 10, 32); err == nil {
@@ -112,20 +175,32 @@ func (e *Executor) stateOf(out *lambda.GetFunctionOutput) faas.State {
 		s.Status, s.Reason = faas.StatusPending, describe(c)
 	case tags[tagVersion] == "":
 		s.Status, s.Reason = faas.StatusFailed, "its deployment was not finished: no version is live"
+	case to.version == "":
+		s.Status, s.Reason = faas.StatusFailed, to.problem
+	case to.problem != "":
+		s.Reason = to.problem
+	case reservedOf(out) != nil && *reservedOf(out) == 0:
+		s.Reason = switchedOff
+		if e.options.reservedConcurrency {
+			s.Status = faas.StatusFailed
+		}
 	case c.LastUpdateStatus == types.LastUpdateStatusFailed:
 		s.Reason = describe(c) + "; the version before it is live"
 	}
-	if tags[tagVersion] != "" {
-		if tags[tagLatest] == latestDigest(c) {
+	if tags[tagVersion] == "" {
+		s.NotRestorable = "no version of it was ever live"
+	} else {
+		if tags[tagLatest] == digest && to.problem == "" {
 			s.PackageSHA256 = tags[tagPackage]
 			if tags[tagOptions] == e.options.digest() {
 				s.Fingerprint = tags[tagFingerprint]
 			}
 		}
 		p := private{Version: tags[tagVersion], Options: tags[tagOptions], Package: tags[tagPackage], Fingerprint: tags[tagFingerprint]}
-		if out.Concurrency != nil {
-			p.Reserved = out.Concurrency.ReservedConcurrentExecutions
+		if to.version != p.Version {
+			p.Alias = to.version
 		}
+		p.Reserved = reservedOf(out)
 		if n, err := strconv.ParseInt(tags[tagKeepWarm], 10, 32); err == nil {
 			p.KeepWarm = int32(n)
 		}
@@ -142,7 +217,8 @@ func (p private) encode() json.RawMessage {
 	return text
 }
 
-// List returns the functions of the service: those with its names and its tags.
+// List returns the functions of the service: those with its names and its tags. It reads no alias, as Observe does: Lambda takes far fewer calls of other
+// kinds than reads of functions.
 func (e *Executor) List(ctx context.Context) ([]faas.State, error) {
 	names, err := e.names(ctx)
 	if err != nil {
@@ -153,12 +229,14 @@ func (e *Executor) List(ctx context.Context) ([]faas.State, error) {
 	group.SetLimit(4)
 	for i, name := range names {
 		group.Go(func() error {
-			s, err := e.Observe(ctx, name)
+			out, err := e.owned(ctx, "list", name)
 			switch faas.CodeOf(err) {
+			case "":
+				s := e.stateOf(out, route{version: out.Tags[tagVersion]})
+				found[i] = &s
 			case faas.ErrNotFound, faas.ErrConflict: // removed since, or somebody else's
 				return nil
 			}
-			found[i] = &s
 			return err
 		})
 	}
@@ -204,7 +282,7 @@ func unqualified(arn string) string {
 }
 
 func lambdaTime(text string) time.Time {
-	for _, layout := range []string{"2006-01-02T15:04:05.000-0700", "2006-01-02T15:04:05.000Z07:00"} {
+	for _, layout := range []string{"2006-01-02T15:04:05-0700", time.RFC3339} { // with any fraction of a second
 		if t, err := time.Parse(layout, text); err == nil {
 			return t.UTC()
 		}

@@ -244,6 +244,11 @@ func TestTheDocumentedPolicyIsWhatIsCalled(t *testing.T) {
 			f.MemoryMB += uint32(i)
 			mustDeploy(t, e, unitOf(t, e, script(t, fmt.Sprint(i)), f))
 		}
+		server.AttachPolicies(e.roleName(), "arn:aws:iam::aws:policy/AWSLambdaExecute")
+		if err := e.Remove(t.Context(), "blueprint-policy-0"); faas.CodeOf(err) != faas.ErrConflict {
+			t.Errorf("with a policy of somebody else: %v", err)
+		}
+		server.AttachPolicies(e.roleName())
 		if err := e.Remove(t.Context(), "blueprint-policy-0"); err != nil {
 			t.Fatal(err)
 		}

@@ -3,8 +3,8 @@
 package aws
 
 import (
-	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -17,22 +17,30 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// goLive publishes what $LATEST is, probes the version, and switches the alias to it. The tags, which record what is live, come last.
-func (c *convergence) goLive(ctx context.Context, current *lambda.GetFunctionOutput) (faas.State, error) {
-	version, err := c.publish(ctx)
-	if err != nil {
-		return faas.State{}, err
-	}
+// goLive probes a version and switches the alias to it. The tags, which record what is live, come last.
+func (c *convergence) goLive(ctx context.Context, current *lambda.GetFunctionOutput, version string) (faas.State, error) {
 	c.report(faas.Progress{Step: "probe"})
 	coldStart, err := c.probe(ctx, c.unit.ID, version, c.jobID(), true)
+	refused := ownLimit(err) // by what the version before it takes, so that it can be probed only when it is live
+	if err != nil && !refused {
+		return faas.State{}, err
+	}
+	created, err := c.pointAlias(ctx, "deploy", c.unit.ID, version, c.created)
 	if err != nil {
 		return faas.State{}, err
 	}
-	if err := c.pointAlias(ctx, c.unit.ID, version, c.created); err != nil {
+	if current, err = c.keepWarm(ctx, current, version); err != nil {
 		return faas.State{}, err
 	}
-	if current, err = c.keepWarm(ctx, current); err != nil {
-		return faas.State{}, err
+	if created || refused { // a new alias is unknown to some of Lambda for a while
+		c.report(faas.Progress{Step: "probe"})
+		_, err := c.probe(ctx, c.unit.ID, c.options.alias, c.jobID(), true)
+		switch {
+		case ownLimit(err):
+			c.logger.warn("the new version is live and could not be probed: jobs take all of the function's reserved concurrency", "function", c.unit.ID, "version", version)
+		case err != nil:
+			return faas.State{}, err
+		}
 	}
 
 	tags, obsolete := c.liveTags(current, version, coldStart)
@@ -44,23 +52,21 @@ func (c *convergence) goLive(ctx context.Context, current *lambda.GetFunctionOut
 			c.logger.warn("the package of the version before could not be removed from S3", "object", old.String(), "error", err)
 		}
 	}
-	c.prune(ctx, c.unit.ID, version, current.Tags[tagVersion])
+	c.memory.told(c.unit.ID, version)
+	c.prune(ctx, c.unit.ID, c.options.keepVersions, version, current.Tags[tagVersion])
 
 	live := withTags(current, tags)
 	for _, key := range obsolete {
 		delete(live.Tags, key)
 	}
-	if c.options.reservedConcurrency {
-		live.Concurrency = &types.Concurrency{ReservedConcurrentExecutions: c.reservedWanted()}
-	}
-	return c.stateOf(live), nil
+	return c.stateOf(live, route{version: version}), nil
 }
 
 // liveTags are the tags that record a version as the live one, and the tags that do not hold any more.
 func (c *convergence) liveTags(current *lambda.GetFunctionOutput, version string, coldStart time.Duration) (tags map[string]string, obsolete []string) {
 	tags = c.tags()
 	tags[tagFingerprint], tags[tagPackage], tags[tagVersion] = c.unit.Fingerprint(), c.unit.Package.SHA256(), version
-	tags[tagOptions], tags[tagLatest] = c.options.digest(), latestDigest(current.Configuration)
+	tags[tagOptions], tags[tagLatest] = c.options.digest(), c.latestDigest(current)
 	if coldStart > 0 {
 		tags[tagColdStart] = inMilliseconds(coldStart)
 	} else if known := current.Tags[tagColdStart]; known != "" {
@@ -90,14 +96,17 @@ func withTags(out *lambda.GetFunctionOutput, tags map[string]string) *lambda.Get
 	return &changed
 }
 
-// publish makes a version of $LATEST and waits until it can be invoked. Where nothing has changed since the last version, Lambda returns that one.
-func (c *convergence) publish(ctx context.Context) (string, error) {
+// publish makes a version of $LATEST as it was read and waits until it can be invoked. Where nothing has changed since the last version, Lambda returns that one.
+func (c *convergence) publish(ctx context.Context, current *lambda.GetFunctionOutput) (string, error) {
 	c.report(faas.Progress{Step: "publish"})
 	sum := codeSHA256(c.unit.Package.SHA256())
+	in := &lambda.PublishVersionInput{FunctionName: &c.unit.ID, CodeSha256: &sum, RevisionId: current.Configuration.RevisionId}
 	var out *lambda.PublishVersionOutput
-	err := c.change(ctx, c.unit.ID, func(ctx context.Context) (err error) {
-		out, err = c.lambda.PublishVersion(ctx, &lambda.PublishVersionInput{FunctionName: &c.unit.ID, CodeSha256: &sum})
-		return err
+	err := c.withRoom(ctx, func() error {
+		return c.change(ctx, c.unit.ID, func(ctx context.Context) (err error) {
+			out, err = c.lambda.PublishVersion(ctx, in)
+			return err
+		})
 	})
 	if err != nil {
 		return "", err
@@ -114,38 +123,76 @@ func (c *convergence) publish(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if published.Configuration.State == types.StateFailed {
-		return "", c.failed(published.Configuration)
+		return "", c.failed("deploy", published.Configuration)
 	}
 	return version, nil
 }
 
-// pointAlias makes the alias point at a version, all of it. isNew says that there is likely none yet, which saves a call.
-func (e *Executor) pointAlias(ctx context.Context, name, version string, isNew bool) error {
+// pointAlias makes the alias point at a version, all of it, and reports whether it had to be created. isNew says that there is likely none yet, which saves a call.
+func (e *Executor) pointAlias(ctx context.Context, op, name, version string, isNew bool) (created bool, err error) {
 	create := func() error {
 		return e.finish(ctx, func(ctx context.Context) error {
 			_, err := e.lambda.CreateAlias(ctx, &lambda.CreateAliasInput{FunctionName: &name, Name: &e.options.alias, FunctionVersion: &version})
 			return err
 		})
 	}
-	if isNew {
-		if err := create(); !isConflict(err) {
+	wait := e.pace.within(e.pace.settle)
+	for {
+		if isNew {
+			if err := create(); !isConflict(err) && !isNotFound(err) {
+				return true, err
+			}
+		}
+		var out *lambda.UpdateAliasOutput
+		err := e.change(ctx, name, func(ctx context.Context) (err error) {
+			out, err = e.lambda.UpdateAlias(ctx, &lambda.UpdateAliasInput{
+				FunctionName: &name, Name: &e.options.alias, FunctionVersion: &version,
+				RoutingConfig: &types.AliasRoutingConfiguration{AdditionalVersionWeights: map[string]float64{}},
+			})
+			return err
+		})
+		switch {
+		case err == nil && len(weights(out.RoutingConfig)) > 0:
+			return false, e.routed(ctx, op, name, version)
+		case !isNotFound(err):
+			return false, err
+		}
+		if isNew { // an alias or a version that was created just now may be unknown for a while
+			if err := wait.again(ctx, err); err != nil {
+				return false, err
+			}
+		}
+		isNew = true
+	}
+}
+
+// routed waits until the alias points to a version and to no other one. An alias with provisioned concurrency moves in steps; and reads of any may lag behind.
+func (e *Executor) routed(ctx context.Context, op, name, version string) error {
+	moving, stale := e.pace.within(e.pace.state), e.pace.within(e.pace.settle)
+	for {
+		wait, problem := stale, faas.Errorf(faas.ErrConflict, op, faas.AWSLambda, "alias %q of function %s does not point to version %s: something else moves it", e.options.alias, name, version)
+		out, err := e.lambda.GetAlias(ctx, &lambda.GetAliasInput{FunctionName: &name, Name: &e.options.alias})
+		switch {
+		case err != nil && ctx.Err() == nil && !isNotFound(err) && !transient(err):
+			return err
+		case err != nil && !isNotFound(err):
+			wait, problem = moving, classify(op, e.jobOf(name), err)
+		case err != nil:
+			problem.Err = fmt.Errorf("%w: %w", problem.Err, err)
+		case aws.ToString(out.FunctionVersion) == version && len(weights(out.RoutingConfig)) == 0:
+			return nil
+		case aws.ToString(out.FunctionVersion) == version:
+			wait, stale = moving, e.pace.within(e.pace.settle)
+			problem = faas.Errorf(faas.ErrTimeout, op, faas.AWSLambda, "alias %q of function %s is still moving to version %s", e.options.alias, name, version)
+		}
+		if err := wait.again(ctx, problem); err != nil {
 			return err
 		}
 	}
-	err := e.change(ctx, name, func(ctx context.Context) error {
-		_, err := e.lambda.UpdateAlias(ctx, &lambda.UpdateAliasInput{
-			FunctionName: &name, Name: &e.options.alias, FunctionVersion: &version, RoutingConfig: &types.AliasRoutingConfiguration{AdditionalVersionWeights: map[string]float64{}},
-		})
-		return err
-	})
-	if isNotFound(err) {
-		return create()
-	}
-	return err
 }
 
 // keepWarm gives the alias the provisioned concurrency that is wanted. The tag is written before, so that none is ever forgotten.
-func (c *convergence) keepWarm(ctx context.Context, current *lambda.GetFunctionOutput) (*lambda.GetFunctionOutput, error) {
+func (c *convergence) keepWarm(ctx context.Context, current *lambda.GetFunctionOutput, version string) (*lambda.GetFunctionOutput, error) {
 	want, has := int32(c.job.KeepWarm), current.Tags[tagKeepWarm]
 	if want == 0 && has == "" {
 		return current, nil
@@ -158,9 +205,15 @@ func (c *convergence) keepWarm(ctx context.Context, current *lambda.GetFunctionO
 		current = withTags(current, mark)
 	}
 	c.report(faas.Progress{Step: "keep warm"})
+	if has != "" && !c.created {
+		if err := c.routed(ctx, "deploy", c.unit.ID, version); err != nil {
+			return nil, err
+		}
+	}
 	return current, c.setProvisioned(ctx, "deploy", c.unit.ID, want)
 }
 
+// setProvisioned makes the alias's provisioned concurrency what is wanted, and waits until as many instances are warm. The right number is not asked for again.
 func (e *Executor) setProvisioned(ctx context.Context, op, name string, want int32) error {
 	if want == 0 {
 		err := e.change(ctx, name, func(ctx context.Context) error {
@@ -172,33 +225,37 @@ func (e *Executor) setProvisioned(ctx context.Context, op, name string, want int
 		}
 		return err
 	}
-	err := e.change(ctx, name, func(ctx context.Context) error {
-		_, err := e.lambda.PutProvisionedConcurrencyConfig(ctx, &lambda.PutProvisionedConcurrencyConfigInput{
-			FunctionName: &name, Qualifier: &e.options.alias, ProvisionedConcurrentExecutions: &want,
-		})
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	wait := e.pace.within(e.pace.state)
+	wait, asked := e.pace.within(e.pace.state), false
 	for {
 		out, err := e.lambda.GetProvisionedConcurrencyConfig(ctx, &lambda.GetProvisionedConcurrencyConfigInput{FunctionName: &name, Qualifier: &e.options.alias})
-		switch {
-		case err != nil && !transient(err) && !isNotFound(err):
+		if err != nil && ctx.Err() == nil && !transient(err) && !isNotFound(err) {
 			return err
-		case err == nil && out.Status == types.ProvisionedConcurrencyStatusEnumReady:
+		}
+		right := err == nil && aws.ToInt32(out.RequestedProvisionedConcurrentExecutions) == want
+		failed := right && out.Status == types.ProvisionedConcurrencyStatusEnumFailed
+		switch {
+		case right && out.Status == types.ProvisionedConcurrencyStatusEnumReady:
 			return nil
-		case err == nil && out.Status == types.ProvisionedConcurrencyStatusEnumFailed:
-			return &faas.Error{Op: op, Provider: faas.AWSLambda, JobID: e.jobOf(name), Code: faas.ErrUnavailable, Err: faas.Errorf(faas.ErrUnavailable, op, faas.AWSLambda,
-				"%d instances of function %s cannot be kept warm: %s", want, name, aws.ToString(out.StatusReason)).Err}
+		case failed && asked:
+			return faas.Errorf(faas.ErrUnavailable, op, faas.AWSLambda, "%d instances of function %s cannot be kept warm: %s", want, name, aws.ToString(out.StatusReason))
+		case !asked && (failed || err == nil && !right || isNotFound(err)):
+			if err := e.change(ctx, name, func(ctx context.Context) error {
+				_, err := e.lambda.PutProvisionedConcurrencyConfig(ctx, &lambda.PutProvisionedConcurrencyConfigInput{
+					FunctionName: &name, Qualifier: &e.options.alias, ProvisionedConcurrentExecutions: &want,
+				})
+				return err
+			}); err != nil {
+				return err
+			}
+			asked = true
+			continue
 		}
-		more, perr := wait.pause(ctx)
-		if perr != nil {
-			return perr
+		problem := faas.Errorf(faas.ErrTimeout, op, faas.AWSLambda, "%d instances of function %s are not warm", want, name)
+		if err != nil {
+			problem.Err = fmt.Errorf("%w: %w", problem.Err, err)
 		}
-		if !more {
-			return faas.Errorf(faas.ErrTimeout, op, faas.AWSLambda, "%d instances of function %s were not warm after %s", want, name, e.pace.state)
+		if err := wait.again(ctx, problem); err != nil {
+			return err
 		}
 	}
 }
@@ -219,15 +276,16 @@ func (e *Executor) tag(ctx context.Context, current *lambda.GetFunctionOutput, t
 	})
 }
 
-// prune removes the oldest published versions beyond those to be kept. It never removes the two given. What cannot be removed is left for the next time.
-func (e *Executor) prune(ctx context.Context, name, live, previous string) {
+// prune removes the oldest published versions until no more than keep are left, and reports how many it removed. It never removes those that are needed, nor
+// one that Restore may have to go back to; Lambda itself refuses to remove one that an alias points to. What cannot be removed is left for the next time.
+func (e *Executor) prune(ctx context.Context, name string, keep int, needed ...string) int {
 	var versions []int
 	pages := lambda.NewListVersionsByFunctionPaginator(e.lambda, &lambda.ListVersionsByFunctionInput{FunctionName: &name, MaxItems: aws.Int32(50)})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
 			e.logger.warn("old versions are not removed", "function", name, "error", err)
-			return
+			return 0
 		}
 		for _, v := range page.Versions {
 			if n, err := strconv.Atoi(aws.ToString(v.Version)); err == nil {
@@ -235,17 +293,53 @@ func (e *Executor) prune(ctx context.Context, name, live, previous string) {
 			}
 		}
 	}
-	slices.SortFunc(versions, func(a, b int) int { return cmp.Compare(b, a) })
-	if len(versions) <= e.options.keepVersions {
-		return
-	}
-	for _, n := range versions[e.options.keepVersions:] {
+	slices.Sort(versions)
+	removed := 0
+	for _, n := range versions {
 		version := strconv.Itoa(n)
-		if version == live || version == previous {
+		if len(versions)-removed <= keep {
+			break
+		}
+		if slices.Contains(needed, version) || e.memory.keeps(name, version) {
 			continue
 		}
 		if _, err := e.lambda.DeleteFunction(ctx, &lambda.DeleteFunctionInput{FunctionName: &name, Qualifier: &version}); err != nil && !isNotFound(err) {
 			e.logger.warn("an old version is not removed", "function", name, "version", version, "error", err)
+			continue
+		}
+		removed++
+	}
+	return removed
+}
+
+// withRoom calls f, which stores code, and once more after old versions of the service's functions were removed if the account has no room.
+func (c *convergence) withRoom(ctx context.Context, f func() error) error {
+	err := f()
+	if apiCode(err) != codeStorageFull {
+		return err
+	}
+	if c.makeRoom(ctx) > 0 {
+		err = f()
+	}
+	if apiCode(err) != codeStorageFull {
+		return err
+	}
+	return faas.JobErrorf(faas.ErrTooLarge, "deploy", faas.AWSLambda, c.job.JobID,
+		"the account has no room for code in %s: remove functions and versions that nobody needs, or ask AWS for a higher quota: %w", c.region, err)
+}
+
+// makeRoom removes all versions of the service's functions but the live ones and those that Restore may have to go back to.
+func (e *Executor) makeRoom(ctx context.Context) int {
+	names, err := e.names(ctx)
+	if err != nil {
+		e.logger.warn("old versions are not removed", "error", err)
+		return 0
+	}
+	removed := 0
+	for _, name := range names {
+		if out, err := e.owned(ctx, "deploy", name); err == nil && out.Tags[tagVersion] != "" {
+			removed += e.prune(ctx, name, 0, out.Tags[tagVersion])
 		}
 	}
+	return removed
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // Remove deletes the function with all versions and aliases, its package in S3 and, where the options ask for it, its log group. With the service's last
-// function goes the role that was created for it.
+// function goes the role that was created for it. The deletion is sent even if the function is not found, and what belongs to it is removed too.
 func (e *Executor) Remove(ctx context.Context, id string) error {
 	if !namePattern.MatchString(id) {
 		return nil // nothing can exist under such a name
@@ -22,19 +22,23 @@ func (e *Executor) Remove(ctx context.Context, id string) error {
 		return ofJob(classify("remove", e.jobOf(id), err), e.jobOf(id))
 	}
 	out, err := e.owned(ctx, "remove", id)
-	if faas.CodeOf(err) == faas.ErrNotFound {
-		if err = e.appears(ctx, id, err); err == nil {
+	if isNotFound(err) {
+		if err = e.appears(ctx, id, err); isNotFound(err) {
+			err = e.pace.within(e.pace.settle).again(ctx, err) // one look that finds nothing shows nothing
+		}
+		if err == nil {
 			out, err = e.owned(ctx, "remove", id)
 		}
 	}
 	ownRole, stored := e.options.createRole && e.options.roleArn == "", object{}
-	switch {
-	case err == nil:
+	if err == nil {
 		stored = parseObject(out.Tags[tagObject])
 		ownRole = ownRole || out.Tags[tagRole] == e.roleName()
-		err = e.delete(ctx, id, out)
-	case isNotFound(err):
-		err = nil
+	}
+	if err == nil || isNotFound(err) {
+		if err = e.delete(ctx, id, out); err == nil {
+			e.memory.forget(id)
+		}
 	}
 	if err == nil && stored != (object{}) {
 		err = e.deleteObject(ctx, stored)
@@ -51,13 +55,16 @@ func (e *Executor) Remove(ctx context.Context, id string) error {
 	return nil
 }
 
-// delete deletes a function, of which out is what was read, and returns when it is gone. One that comes into being only now, because the request that
+// delete deletes a function, of which out is what was read, nil if nothing was, and returns when it is gone. One that comes into being only now, because the request that
 // creates it was under way for longer than its caller waited, is deleted as well.
 func (e *Executor) delete(ctx context.Context, name string, out *lambda.GetFunctionOutput) error {
 	if err := e.deleteOnce(ctx, name); err != nil {
 		return err
 	}
-	deleted := aws.ToString(out.Configuration.RevisionId)
+	deleted := ""
+	if out != nil {
+		deleted = aws.ToString(out.Configuration.RevisionId)
+	}
 	return e.gone(ctx, name, func(now *lambda.GetFunctionOutput) error {
 		revision := aws.ToString(now.Configuration.RevisionId)
 		if revision == deleted || now.Configuration.State == types.StateDeleting || !e.owns(now.Tags) {
@@ -79,13 +86,14 @@ func (e *Executor) deleteOnce(ctx context.Context, name string) error {
 	return err
 }
 
-// removeShared removes what belongs to the service and not to one function, once there is no function left.
+// removeShared removes what belongs to the service and not to one function, once there is no function left: none in Lambda's list, which may lag behind, and
+// none that this executor has seen.
 func (e *Executor) removeShared(ctx context.Context, ownRole bool) error {
 	names, err := e.names(ctx)
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
+	for _, name := range append(names, e.memory.names()...) {
 		switch _, err := e.owned(ctx, "remove", name); faas.CodeOf(err) {
 		case faas.ErrNotFound, faas.ErrConflict: // removed since, or somebody else's
 		default: // one that is left is enough

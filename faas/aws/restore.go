@@ -5,7 +5,6 @@ package aws
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"maps"
 	"strconv"
 
@@ -16,64 +15,78 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// Restore points the alias back at the version that was live, and gives $LATEST that version's configuration again. It needs no package: published
-// versions keep their code. With the package, $LATEST gets the code back too.
+// Restore points the alias back at the version that was live, which keeps its code and configuration, and gives back what the function itself has: the reserved
+// and the provisioned concurrency, the tags, and the configuration of $LATEST. The code of $LATEST, which nobody invokes, stays that of the update; the next
+// Converge compares it and sends the wanted one. A function without a live version says so in its state.
 func (e *Executor) Restore(ctx context.Context, prior faas.State) error {
-	id, u := prior.ID, faas.Unit{ID: prior.ID}
-	if err := e.restore(ctx, id, u, prior); err != nil {
-		return ofJob(classify("restore", e.jobOf(id), err), e.jobOf(id))
+	if err := e.restore(ctx, prior); err != nil {
+		return ofJob(classify("restore", e.jobOf(prior.ID), err), e.jobOf(prior.ID))
 	}
+	e.memory.setChanged(prior.ID, false)
 	return nil
 }
 
-func (e *Executor) restore(ctx context.Context, id string, u faas.Unit, prior faas.State) error {
+func (e *Executor) restore(ctx context.Context, prior faas.State) error {
+	id := prior.ID
+	if prior.NotRestorable != "" {
+		return faas.Errorf(faas.ErrUnsupported, "restore", faas.AWSLambda, "function %s cannot be put back: %s", id, prior.NotRestorable)
+	}
 	var was private
-	if len(prior.Private) > 0 {
-		if err := json.Unmarshal(prior.Private, &was); err != nil {
-			return faas.Errorf(faas.ErrInvalidArgument, "restore", faas.AWSLambda, "the state of %s to go back to is unreadable: %w", id, err)
-		}
+	if err := json.Unmarshal(prior.Private, &was); err != nil || was.Version == "" {
+		return faas.Errorf(faas.ErrInvalidArgument, "restore", faas.AWSLambda, "the state of function %s to go back to names no version (%v)", id, err)
 	}
-	current, err := e.owned(ctx, "restore", id)
-	if faas.CodeOf(err) == faas.ErrNotFound || (err == nil && was.Version == "") {
-		return e.rebuild(ctx, u, prior, "there is no version to go back to")
-	}
-	if err == nil {
-		err = e.checkAccount(ctx, "restore")
-	}
-	if err != nil {
+	if err := e.checkAccount(ctx, "restore"); err != nil {
 		return err
 	}
-	if inTransition(current.Configuration) {
-		if current, err = e.settled(ctx, "restore", e.jobOf(id), id, "", nil); err != nil {
-			return err
-		}
-	}
-	version, err := e.get(ctx, id, was.Version)
+	current, err := e.settled(ctx, "restore", e.jobOf(id), id, "", nil)
 	if isNotFound(err) {
-		return e.rebuild(ctx, u, prior, "version "+was.Version+" is gone")
+		return faas.Errorf(faas.ErrNotFound, "restore", faas.AWSLambda, "function %s is gone, with the versions to go back to: deploy again: %w", id, err)
 	}
 	if err != nil {
 		return err
 	}
-	if err := e.pointAlias(ctx, id, was.Version, false); err != nil {
+	if err := e.checkOwner(ctx, "restore", id, current); err != nil {
 		return err
 	}
-	if current, err = e.restoreLatest(ctx, id, u, current, version.Configuration); err != nil {
+	version, err := e.settled(ctx, "restore", e.jobOf(id), id, was.Version, nil)
+	if isNotFound(err) {
+		return faas.Errorf(faas.ErrNotFound, "restore", faas.AWSLambda, "version %s of function %s, which was live, is gone: deploy again: %w", was.Version, id, err)
+	}
+	if err != nil {
+		return err
+	}
+	live := was.Version
+	if was.Alias != "" {
+		live = was.Alias
+	}
+	if _, err := e.pointAlias(ctx, "restore", id, live, false); err != nil {
+		return err
+	}
+	if current, err = e.restoreLatest(ctx, current, version.Configuration); err != nil {
 		return err
 	}
 	if e.options.reservedConcurrency {
 		if err := e.setReserved(ctx, "restore", current, was.Reserved, was.KeepWarm); err != nil {
 			return err
 		}
+		current.Concurrency = &types.Concurrency{ReservedConcurrentExecutions: was.Reserved}
 	}
 	if was.KeepWarm > 0 || current.Tags[tagKeepWarm] != "" {
+		if err := e.routed(ctx, "restore", id, live); err != nil {
+			return err
+		}
 		if err := e.setProvisioned(ctx, "restore", id, was.KeepWarm); err != nil {
 			return err
 		}
 	}
-	tags := map[string]string{
-		tagFingerprint: was.Fingerprint, tagPackage: was.Package, tagVersion: was.Version, tagOptions: was.Options,
-		tagLatest: latestDigest(current.Configuration), tagKeepWarm: strconv.Itoa(int(was.KeepWarm)),
+	tags, obsolete := e.priorTags(prior, was, current)
+	return e.tag(ctx, current, tags, obsolete)
+}
+
+// priorTags are the tags that record a version as live again, and the tags that do not hold any more.
+func (e *Executor) priorTags(prior faas.State, was private, current *lambda.GetFunctionOutput) (tags map[string]string, obsolete []string) {
+	tags = map[string]string{
+		tagFingerprint: was.Fingerprint, tagPackage: was.Package, tagVersion: was.Version, tagOptions: was.Options, tagLatest: e.latestDigest(current),
 	}
 	if prior.PackageSHA256 == "" {
 		tags[tagLatest] = "unknown" // it could not be told before either, and has to stay so
@@ -81,55 +94,35 @@ func (e *Executor) restore(ctx context.Context, id string, u faas.Unit, prior fa
 	if prior.ColdStart > 0 {
 		tags[tagColdStart] = inMilliseconds(prior.ColdStart)
 	}
-	var obsolete []string
-	if was.KeepWarm == 0 {
-		delete(tags, tagKeepWarm)
-		if current.Tags[tagKeepWarm] != "" {
-			obsolete = append(obsolete, tagKeepWarm)
-		}
+	switch {
+	case was.KeepWarm > 0:
+		tags[tagKeepWarm] = strconv.Itoa(int(was.KeepWarm))
+	case current.Tags[tagKeepWarm] != "":
+		obsolete = []string{tagKeepWarm}
 	}
 	maps.DeleteFunc(tags, func(_, value string) bool { return value == "" })
-	return e.tag(ctx, current, tags, obsolete)
+	return tags, obsolete
 }
 
-// restoreLatest gives $LATEST the configuration of a version, and its code where the unit has it.
-func (e *Executor) restoreLatest(ctx context.Context, id string, u faas.Unit, current *lambda.GetFunctionOutput, version *types.FunctionConfiguration) (*lambda.GetFunctionOutput, error) {
-	latest := current.Configuration
-	sum := aws.ToString(version.CodeSha256)
-	if aws.ToString(latest.CodeSha256) != sum && u.Package != nil && codeSHA256(u.Package.SHA256()) == sum && u.Package.Size() <= e.direct {
-		zip, err := readPackage(u.Package)
-		if err != nil {
-			return nil, fmt.Errorf("the package cannot be read: %w", err)
-		}
-		if err := e.change(ctx, id, func(ctx context.Context) error {
-			_, err := e.lambda.UpdateFunctionCode(ctx, &lambda.UpdateFunctionCodeInput{FunctionName: &id, ZipFile: zip, Architectures: version.Architectures})
-			return err
-		}); err != nil {
-			return nil, err
-		}
-		if current, err = e.settled(ctx, "restore", e.jobOf(id), id, "", func(f *types.FunctionConfiguration) bool { return aws.ToString(f.CodeSha256) == sum }); err != nil {
-			return nil, err
-		}
-	}
-	was := settingsOf(version)
+// restoreLatest gives $LATEST the configuration of a version. After an update of this executor it is sent whatever a read says, which may be from before.
+func (e *Executor) restoreLatest(ctx context.Context, current *lambda.GetFunctionOutput, version *types.FunctionConfiguration) (*lambda.GetFunctionOutput, error) {
 	if version.Environment != nil && version.Environment.Error != nil {
 		return current, nil // what cannot be read cannot be written; the version that answers has it
 	}
-	in := was.changes(id, current.Configuration)
+	id, was, before := aws.ToString(current.Configuration.FunctionName), settingsOf(version), current.Configuration
+	in := was.update(id, before, e.memory.changed(id))
 	if in == nil {
 		return current, nil
 	}
-	if err := e.change(ctx, id, func(ctx context.Context) error { _, err := e.lambda.UpdateFunctionConfiguration(ctx, in); return err }); err != nil {
+	if err := e.configure(ctx, "restore", was.Role, in); err != nil {
 		return nil, withoutValues(classify("restore", e.jobOf(id), err), was.Env)
 	}
-	return e.settled(ctx, "restore", e.jobOf(id), id, "", was.agrees)
-}
-
-// rebuild makes the unit anew, which takes its package.
-func (e *Executor) rebuild(ctx context.Context, u faas.Unit, prior faas.State, why string) error {
-	if u.Package == nil || len(u.Functions) == 0 || (prior.PackageSHA256 != "" && u.Package.SHA256() != prior.PackageSHA256) {
-		return faas.Errorf(faas.ErrUnsupported, "restore", faas.AWSLambda, "function %s cannot be put back without its package: %s", prior.ID, why)
+	after, err := e.settled(ctx, "restore", e.jobOf(id), id, "", applied(before, was.agrees))
+	if err != nil {
+		return nil, err
 	}
-	_, err := e.Converge(ctx, u, &prior, nil)
-	return err
+	if after.Configuration.LastUpdateStatus == types.LastUpdateStatusFailed {
+		return nil, e.failed("restore", after.Configuration)
+	}
+	return after, nil
 }

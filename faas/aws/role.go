@@ -9,11 +9,9 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/awssign"
@@ -50,7 +48,7 @@ func (e *Executor) executionRole(ctx context.Context) (string, error) {
 }
 
 func errNoRole() error {
-	return faas.Errorf(faas.ErrInvalidArgument, "plan", faas.AWSLambda,
+	return faas.Errorf(faas.ErrInvalidArgument, "units", faas.AWSLambda,
 		`no execution role is given: set the option "role_arn" or the environment variable %s to the ARN of a role that lambda.amazonaws.com may assume, or the option "create_role" to true`, RoleEnv)
 }
 
@@ -59,18 +57,15 @@ func (e *Executor) checkAccount(ctx context.Context, op string) error {
 	if e.options.accountID == "" {
 		return nil
 	}
-	_, err := e.identity.do(func() (string, error) {
-		who, err := sts.NewFromConfig(e.aws).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
-		if err != nil {
-			return "", err
-		}
-		if account := aws.ToString(who.Account); account != e.options.accountID {
-			return "", faas.Errorf(faas.ErrPermissionDenied, op, faas.AWSLambda,
-				`the credentials are of account %s (%s), and the option "account_id" allows only %s`, account, aws.ToString(who.Arn), e.options.accountID)
-		}
-		return e.options.accountID, nil
-	})
-	return err
+	who, err := e.caller(ctx)
+	if err != nil {
+		return err
+	}
+	if account := parseARN(who).account; account != e.options.accountID {
+		return faas.Errorf(faas.ErrPermissionDenied, op, faas.AWSLambda,
+			`the credentials are of account %s (%s), and the option "account_id" allows only %s`, account, who, e.options.accountID)
+	}
+	return nil
 }
 
 func (e *Executor) callIAM(ctx context.Context, operation string, values map[string]string) ([]byte, error) {
@@ -81,7 +76,7 @@ func (e *Executor) callIAM(ctx context.Context, operation string, values map[str
 	return e.send(ctx, awssign.IAM(e.region), awssign.Request{
 		Operation: operation, Method: "POST", Path: "/", Body: []byte(form.Encode()),
 		Header:   map[string]string{"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"},
-		ReadOnly: strings.HasPrefix(operation, "Get") || strings.HasPrefix(operation, "Simulate"),
+		ReadOnly: strings.HasPrefix(operation, "Get") || strings.HasPrefix(operation, "List") || strings.HasPrefix(operation, "Simulate"),
 	})
 }
 
@@ -145,8 +140,16 @@ func (e *Executor) ensureRole(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	_, err = e.callIAM(ctx, "PutRolePolicy", map[string]string{"RoleName": name, "PolicyName": rolePolicyName, "PolicyDocument": policy})
-	return role.Arn, err
+	wait := e.pace.within(e.pace.role)
+	for {
+		_, err := e.callIAM(ctx, "PutRolePolicy", map[string]string{"RoleName": name, "PolicyName": rolePolicyName, "PolicyDocument": policy})
+		if !isNotFound(err) { // IAM may not know yet what it has just created
+			return role.Arn, err
+		}
+		if err := wait.again(ctx, err); err != nil {
+			return "", err
+		}
+	}
 }
 
 func (e *Executor) getRole(ctx context.Context, name string) (iamRole, error) {
@@ -199,22 +202,56 @@ func (e *Executor) rolePolicy(roleArn string) (string, error) {
 	return string(text), err
 }
 
-// deleteRole removes the role created for the service. One that is gone, or somebody else's, is left alone.
+// deleteRole removes the role created for the service. One that is gone, or somebody else's, is left alone. Without being found, it is deleted all the same.
 func (e *Executor) deleteRole(ctx context.Context) error {
 	e.role.forget()
 	switch _, err := e.ownRole(ctx); codeOf(err) {
-	case "":
-	case faas.ErrNotFound, faas.ErrConflict:
+	case "", faas.ErrNotFound:
+	case faas.ErrConflict:
 		return nil
 	default:
 		return err
 	}
-	_, err := e.callIAM(ctx, "DeleteRolePolicy", map[string]string{"RoleName": e.roleName(), "PolicyName": rolePolicyName})
-	if code := codeOf(err); code == "" || code == faas.ErrNotFound {
-		_, err = e.callIAM(ctx, "DeleteRole", map[string]string{"RoleName": e.roleName()})
+	name := map[string]string{"RoleName": e.roleName()}
+	wait := e.pace.within(e.pace.settle)
+	for {
+		_, err := e.callIAM(ctx, "DeleteRolePolicy", map[string]string{"RoleName": e.roleName(), "PolicyName": rolePolicyName})
+		if err == nil || isNotFound(err) {
+			_, err = e.callIAM(ctx, "DeleteRole", name)
+		}
+		if err == nil || isNotFound(err) {
+			return nil
+		}
+		if apiCode(err) != "DeleteConflict" {
+			return err
+		}
+		if others := e.otherPolicies(ctx); len(others) > 0 {
+			return faas.Errorf(faas.ErrConflict, "remove", faas.AWSLambda, "role %s, which was created for service %q, has policies of somebody else: detach or delete %s: %w",
+				e.roleName(), e.service, strings.Join(others, ", "), err)
+		}
+		if err := wait.again(ctx, err); err != nil { // IAM may not know yet what it has just deleted
+			return err
+		}
 	}
-	if isNotFound(err) {
-		return nil
+}
+
+// otherPolicies names the policies of the service's role that are not its own, as far as that can be told.
+func (e *Executor) otherPolicies(ctx context.Context) []string {
+	var others []string
+	for _, operation := range []string{"ListAttachedRolePolicies", "ListRolePolicies"} {
+		body, err := e.callIAM(ctx, operation, map[string]string{"RoleName": e.roleName()})
+		if err != nil {
+			continue // it may not be allowed, and the conflict is told in any case
+		}
+		var answer struct {
+			Attached []string `xml:"ListAttachedRolePoliciesResult>AttachedPolicies>member>PolicyArn"`
+			Inline   []string `xml:"ListRolePoliciesResult>PolicyNames>member"`
+		}
+		if err := xml.Unmarshal(body, &answer); err != nil {
+			continue
+		}
+		others = append(others, answer.Attached...)
+		others = append(others, slices.DeleteFunc(answer.Inline, func(name string) bool { return name == rolePolicyName })...)
 	}
-	return err
+	return others
 }

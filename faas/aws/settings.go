@@ -20,6 +20,9 @@ import (
 
 // settings are everything of a function's configuration that this package decides. Lists are sorted where their order means nothing.
 type settings struct {
+	Runtime          string
+	Handler          string
+	Description      string
 	Role             string
 	MemoryMB         int32
 	TimeoutSecs      int32
@@ -37,7 +40,7 @@ type settings struct {
 func (e *Executor) wantedSettings(f faas.Function, role string) settings {
 	o := e.options
 	return settings{
-		Role: role, MemoryMB: int32(f.MemoryMB), TimeoutSecs: int32(f.TimeoutSecs), Env: f.Env.Reveal(), EphemeralMB: o.ephemeralStorageMB, LogFormat: o.logFormat,
+		Runtime: string(types.RuntimeProvidedal2023), Handler: bootstrapName, Description: describeJob(e.service, f.JobID), Role: role, MemoryMB: int32(f.MemoryMB), TimeoutSecs: int32(f.TimeoutSecs), Env: f.Env.Reveal(), EphemeralMB: o.ephemeralStorageMB, LogFormat: o.logFormat,
 		Tracing: o.tracing, SubnetIDs: sorted(o.subnetIDs), SecurityGroupIDs: sorted(o.securityGroupIDs), Layers: o.layers, KMSKeyArn: o.kmsKeyArn,
 	}
 }
@@ -45,7 +48,7 @@ func (e *Executor) wantedSettings(f faas.Function, role string) settings {
 // settingsOf reads the settings of a function or version. What an answer leaves out has the value that Lambda documents as its default.
 func settingsOf(c *types.FunctionConfiguration) settings {
 	s := settings{
-		Role: aws.ToString(c.Role), MemoryMB: aws.ToInt32(c.MemorySize), TimeoutSecs: aws.ToInt32(c.Timeout), EphemeralMB: 512, LogFormat: "Text",
+		Runtime: string(c.Runtime), Handler: aws.ToString(c.Handler), Description: aws.ToString(c.Description), Role: aws.ToString(c.Role), MemoryMB: aws.ToInt32(c.MemorySize), TimeoutSecs: aws.ToInt32(c.Timeout), EphemeralMB: 512, LogFormat: "Text",
 		Tracing: "PassThrough", KMSKeyArn: aws.ToString(c.KMSKeyArn),
 	}
 	if c.Environment != nil {
@@ -74,13 +77,13 @@ func sorted(list []string) []string { return slices.Sorted(slices.Values(list)) 
 // agrees reports whether a function has what can be told at once whether it has it. It is for waiting until a change can be read.
 func (s settings) agrees(c *types.FunctionConfiguration) bool {
 	has := settingsOf(c)
-	return has.MemoryMB == s.MemoryMB && has.TimeoutSecs == s.TimeoutSecs && (c.Environment == nil || c.Environment.Error != nil || maps.Equal(has.Env, s.Env))
+	return has.Runtime == s.Runtime && has.Handler == s.Handler && has.Description == s.Description && has.MemoryMB == s.MemoryMB && has.TimeoutSecs == s.TimeoutSecs && (c.Environment == nil || c.Environment.Error != nil || maps.Equal(has.Env, s.Env))
 }
 
 // creation is the request that creates a function with the settings, without its code.
-func (s settings) creation(name, description, architecture string) *lambda.CreateFunctionInput {
+func (s settings) creation(name, architecture string) *lambda.CreateFunctionInput {
 	in := &lambda.CreateFunctionInput{
-		FunctionName: &name, Description: &description, Role: &s.Role, Runtime: types.RuntimeProvidedal2023, Handler: aws.String(bootstrapName),
+		FunctionName: &name, Description: &s.Description, Role: &s.Role, Runtime: types.Runtime(s.Runtime), Handler: &s.Handler,
 		PackageType: types.PackageTypeZip, Architectures: []types.Architecture{types.Architecture(architecture)}, MemorySize: &s.MemoryMB,
 		Timeout: &s.TimeoutSecs, Layers: s.Layers,
 	}
@@ -107,15 +110,23 @@ func (s settings) creation(name, description, architecture string) *lambda.Creat
 
 // changes returns the request that gives a function these settings in place of those it has, with only what differs, or nil where nothing does.
 func (s settings) changes(name string, c *types.FunctionConfiguration) *lambda.UpdateFunctionConfigurationInput {
+	return s.update(name, c, false)
+}
+
+// update is changes, with all settings if a read is not to be believed.
+func (s settings) update(name string, c *types.FunctionConfiguration, all bool) *lambda.UpdateFunctionConfigurationInput {
 	has := settingsOf(c)
 	in := &lambda.UpdateFunctionConfigurationInput{FunctionName: &name}
 	differs := false
 	set := func(different bool, apply func()) {
-		if different {
+		if different || all {
 			differs = true
 			apply()
 		}
 	}
+	set(has.Runtime != s.Runtime, func() { in.Runtime = types.Runtime(s.Runtime) })
+	set(has.Handler != s.Handler, func() { in.Handler = &s.Handler })
+	set(has.Description != s.Description, func() { in.Description = &s.Description })
 	set(has.Role != s.Role, func() { in.Role = &s.Role })
 	set(has.MemoryMB != s.MemoryMB, func() { in.MemorySize = &s.MemoryMB })
 	set(has.TimeoutSecs != s.TimeoutSecs, func() { in.Timeout = &s.TimeoutSecs })
@@ -149,10 +160,15 @@ func notNil(list []string) []string {
 	return list
 }
 
-// latestDigest identifies code and settings of $LATEST as Lambda reports them. It tells a function that we left so from one that was changed since,
-// by an interrupted Converge or by somebody else.
-func latestDigest(c *types.FunctionConfiguration) string {
-	text, err := json.Marshal([]any{aws.ToString(c.CodeSha256), c.Architectures, c.Runtime, settingsOf(c)})
+// latestDigest identifies what Lambda reports of $LATEST and, if the options say that it is set here, of its reserved concurrency. It tells a function that
+// we left so from one that was changed since, by an interrupted Converge or by somebody else.
+func (e *Executor) latestDigest(out *lambda.GetFunctionOutput) string {
+	c := out.Configuration
+	reserved := reservedOf(out)
+	if !e.options.reservedConcurrency {
+		reserved = nil
+	}
+	text, err := json.Marshal([]any{aws.ToString(c.CodeSha256), c.PackageType, c.Architectures, settingsOf(c), reserved})
 	if err != nil {
 		panic("aws: settings do not marshal: " + err.Error()) // numbers, strings, lists and maps of them always do
 	}

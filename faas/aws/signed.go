@@ -18,7 +18,7 @@ const maxAttempts = 4
 // *awssign.Error. The few calls that a function needs outside Lambda (a role, an object, a log group) go this way, in place of three more clients of
 // the SDK, which would make every program that uses this package 2.3 MB bigger.
 func (e *Executor) send(ctx context.Context, to awssign.Service, r awssign.Request) ([]byte, error) {
-	client := awssign.Client{Config: e.aws}
+	client := awssign.Client{Config: e.aws()}
 	wait := e.pace.within(e.pace.settle)
 	for attempt := 1; ; attempt++ {
 		var body []byte
@@ -36,10 +36,10 @@ func (e *Executor) send(ctx context.Context, to awssign.Service, r awssign.Reque
 			return body, nil
 		}
 		err = &smithy.OperationError{ServiceID: to.ID, OperationName: r.Operation, Err: err}
-		if attempt == maxAttempts || !repeatable(err) {
+		if attempt == maxAttempts || (ctx.Err() == nil && !repeatable(err)) {
 			return nil, err
 		}
-		if more, perr := wait.pause(ctx); perr != nil || !more {
+		if err := wait.again(ctx, err); err != nil {
 			return nil, err
 		}
 	}

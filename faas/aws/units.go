@@ -53,7 +53,7 @@ func (e *Executor) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Un
 	units := make([]faas.Unit, 0, len(sorted))
 	for i, f := range sorted {
 		if i > 0 && f.JobID == sorted[i-1].JobID {
-			return nil, faas.JobErrorf(faas.ErrInvalidArgument, "plan", faas.AWSLambda, f.JobID, "the job is asked for twice")
+			return nil, faas.JobErrorf(faas.ErrInvalidArgument, "units", faas.AWSLambda, f.JobID, "the job is asked for twice")
 		}
 		if err := e.checkFunction(f); err != nil {
 			return nil, err
@@ -65,7 +65,7 @@ func (e *Executor) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Un
 
 func (e *Executor) packageFiles(bin *faas.Binary) ([]faas.PackageFile, error) {
 	refuse := func(code faas.Code, format string, args ...any) error {
-		return faas.Errorf(code, "plan", faas.AWSLambda, format, args...)
+		return faas.Errorf(code, "units", faas.AWSLambda, format, args...)
 	}
 	switch {
 	case bin == nil:
@@ -102,7 +102,7 @@ func (e *Executor) packageFiles(bin *faas.Binary) ([]faas.PackageFile, error) {
 func (e *Executor) checkFunction(f faas.Function) error {
 	limits, _ := faas.ProviderLimits(faas.AWSLambda)
 	refuse := func(code faas.Code, format string, args ...any) error {
-		return faas.JobErrorf(code, "plan", faas.AWSLambda, f.JobID, format, args...)
+		return faas.JobErrorf(code, "units", faas.AWSLambda, f.JobID, format, args...)
 	}
 	switch {
 	case f.MemoryMB < minMemoryMB:

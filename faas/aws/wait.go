@@ -17,31 +17,48 @@ import (
 type backoff struct {
 	next, longest time.Duration
 	until         time.Time
+	last          error // of the attempts so far
 }
 
 func (p pace) within(limit time.Duration) *backoff {
 	return &backoff{next: p.first, longest: p.longest, until: time.Now().Add(limit)}
 }
 
-// pause waits. It returns false when the time is up, and ctx's error when ctx is done.
-func (b *backoff) pause(ctx context.Context) (bool, error) {
-	if err := ctx.Err(); err != nil {
-		return false, err
+// again waits before the next attempt, after one that failed with err. It returns nil when it is
+// time for that, and else why there is none: the last failure when the time is up, and an
+// *interrupted of it when ctx is done. The delay that a service asks for is honoured.
+func (b *backoff) again(ctx context.Context, err error) error {
+	if ctx.Err() == nil || b.last == nil { // a request that ends with ctx tells nothing
+		b.last = err
+	}
+	if ctx.Err() != nil {
+		return &interrupted{ctx.Err(), b.last}
 	}
 	left := time.Until(b.until)
 	if left <= 0 {
-		return false, nil
+		return b.last
 	}
-	timer := time.NewTimer(min(b.next, left))
+	timer := time.NewTimer(min(max(b.next, classify("", faas.NoJob, b.last).RetryAfter), left))
 	defer timer.Stop()
 	b.next = min(b.next*3/2, b.longest)
 	select {
 	case <-ctx.Done():
-		return false, ctx.Err()
+		return &interrupted{ctx.Err(), b.last}
 	case <-timer.C:
-		return true, nil
+		return nil
 	}
 }
+
+// interrupted is the error of a wait that its context has ended. last is what was waited out.
+type interrupted struct{ ctx, last error }
+
+func (e *interrupted) Error() string {
+	if isEnded(e.last) {
+		return e.last.Error()
+	}
+	return e.ctx.Error() + "; the last answer was: " + e.last.Error()
+}
+func (e *interrupted) Unwrap() []error { return []error{e.ctx, e.last} }
 
 // get reads a function, or one version of it. Without a version, the answer describes $LATEST and has the tags.
 func (e *Executor) get(ctx context.Context, name, qualifier string) (*lambda.GetFunctionOutput, error) {
@@ -63,52 +80,44 @@ func (e *Executor) get(ctx context.Context, name, qualifier string) (*lambda.Get
 // look as it did before a change, for as long as pace.settle.
 func (e *Executor) settled(ctx context.Context, op string, jobID int64, name, version string, wanted func(*types.FunctionConfiguration) bool) (*lambda.GetFunctionOutput, error) {
 	var (
-		transition = e.pace.within(e.pace.state)
-		stale      *backoff
-		missing    *backoff
-		state      = "unknown"
+		transition     = e.pace.within(e.pace.state)
+		stale, missing *backoff
+		last           *faas.Error
 	)
 	for {
-		wait := transition
+		wait, code, state := transition, faas.ErrTimeout, ""
 		out, err := e.get(ctx, name, version)
 		switch {
 		case err != nil && isNotFound(err):
 			if missing == nil {
 				missing = e.pace.within(e.pace.settle)
 			}
-			wait, state = missing, "not found"
+			wait, code, state = missing, faas.ErrNotFound, "not found"
 		case err != nil && ctx.Err() == nil && !transient(err):
 			return nil, classify(op, jobID, err)
-		case ctx.Err() != nil: // the pause below ends the wait, with the last state that was seen
 		case err != nil:
-			state = err.Error()
+			state = "unknown"
 		case inTransition(out.Configuration):
 			state = describe(out.Configuration)
+			stale, missing = nil, nil
 		case wanted != nil && !wanted(out.Configuration):
 			if stale == nil {
 				stale = e.pace.within(e.pace.settle)
 			}
-			wait, state = stale, "not what was asked for: something else changes the function"
+			wait, code, state = stale, faas.ErrConflict, "not what was asked for: something else changes the function"
 		default:
 			return out, nil
 		}
-		more, err := wait.pause(ctx)
-		if err != nil {
-			return nil, &faas.Error{Op: op, Provider: faas.AWSLambda, JobID: jobID, Code: faas.ErrTimeout, Err: &waitError{name, state, err}}
+		if ctx.Err() == nil || last == nil {
+			last = &faas.Error{Op: op, Provider: faas.AWSLambda, JobID: jobID, Code: code, Err: &waitError{name, state, err}}
 		}
-		if !more {
-			code := faas.ErrTimeout
-			switch wait {
-			case stale:
-				code = faas.ErrConflict
-			case missing:
-				code = faas.ErrNotFound
-			}
-			return nil, &faas.Error{Op: op, Provider: faas.AWSLambda, JobID: jobID, Code: code, Err: &waitError{name, state, nil}}
+		if err := wait.again(ctx, last); err != nil {
+			return nil, classify(op, jobID, err)
 		}
 	}
 }
 
+// waitError says what a function was when it was waited for in vain. err is that of the last look.
 type waitError struct {
 	name, state string
 	err         error
@@ -123,26 +132,52 @@ func (e *waitError) Error() string {
 }
 func (e *waitError) Unwrap() error { return e.err }
 
-// gone waits until a function that was deleted is. Meanwhile found, unless it is nil, is called with what still is there.
+// applied is what a change is waited for with: that the function is as wanted, or that Lambda has
+// failed to make it so, which a read from before the change does not tell.
+func applied(before *types.FunctionConfiguration, wanted func(*types.FunctionConfiguration) bool) func(*types.FunctionConfiguration) bool {
+	return func(now *types.FunctionConfiguration) bool {
+		failed := now.LastUpdateStatus == types.LastUpdateStatusFailed && aws.ToString(now.RevisionId) != aws.ToString(before.RevisionId)
+		return failed || wanted(now)
+	}
+}
+
+// moved reads a function anew after a change was refused because it is no longer as outdated. Reads may lag behind; after a while the last one is taken.
+func (e *Executor) moved(ctx context.Context, op string, outdated *lambda.GetFunctionOutput) (*lambda.GetFunctionOutput, error) {
+	name, was := aws.ToString(outdated.Configuration.FunctionName), aws.ToString(outdated.Configuration.RevisionId)
+	same := faas.Errorf(faas.ErrConflict, op, faas.AWSLambda, "function %s was changed since it was read, and reads do not show it", name)
+	wait := e.pace.within(e.pace.settle / maxRaces)
+	for {
+		now, err := e.settled(ctx, op, e.jobOf(name), name, "", nil)
+		if err != nil || aws.ToString(now.Configuration.RevisionId) != was {
+			return now, err
+		}
+		if err := wait.again(ctx, same); err != nil {
+			if ctx.Err() != nil {
+				return nil, err
+			}
+			return now, nil
+		}
+	}
+}
+
+// gone waits until a function that was deleted is. Meanwhile found is called with what still is there.
 func (e *Executor) gone(ctx context.Context, name string, found func(*lambda.GetFunctionOutput) error) error {
 	wait := e.pace.within(e.pace.state)
 	for {
 		out, err := e.get(ctx, name, "")
-		if err == nil && found != nil {
+		if err == nil {
 			err = found(out)
 		}
 		switch {
 		case err != nil && isNotFound(err):
 			return nil
-		case err != nil && !transient(err):
+		case err != nil && ctx.Err() == nil && !transient(err):
 			return err
+		case err == nil:
+			err = faas.Errorf(faas.ErrTimeout, "remove", faas.AWSLambda, "function %s was deleted and is still there", name)
 		}
-		more, err := wait.pause(ctx)
-		if err != nil {
+		if err := wait.again(ctx, err); err != nil {
 			return err
-		}
-		if !more {
-			return faas.Errorf(faas.ErrTimeout, "remove", faas.AWSLambda, "function %s was deleted and is still there after %s", name, e.pace.state)
 		}
 	}
 }

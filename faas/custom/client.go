@@ -14,9 +14,11 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
+
+// opInvoke is the Op of the errors of invocations.
+const opInvoke = "invoke"
 
 // maxAnswer bounds what is read of an answer that carries no job output, in bytes.
 const maxAnswer = 1 << 20
@@ -32,6 +34,7 @@ type request struct {
 	size   int64                         // of the body
 	limit  int64                         // of the answer's body; 0: maxAnswer
 	buffer []byte                        // the answer's body is appended to it
+	single bool                          // it is not repeated: whoever sends it does that
 }
 
 // answer is an HTTP answer that was read to its end.
@@ -48,8 +51,9 @@ func (a *answer) missing() bool {
 	return a.status == http.StatusNotFound || a.status == http.StatusMethodNotAllowed || a.status == http.StatusNotImplemented
 }
 
-// newTransport returns a transport for one platform. It speaks HTTP/1.1: Go's HTTP/2 client may send a request again after a server reset its
-// stream, and an invocation must not be repeated. It keeps enough connections for many concurrent invocations.
+// newTransport returns a transport for one platform. It speaks HTTP/1.1: Go's HTTP/2 client may
+// send a request again after a server reset its stream, and an invocation must not be repeated. It
+// keeps enough connections for many concurrent invocations.
 func newTransport(config *tls.Config) *http.Transport {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.Protocols = new(http.Protocols)
@@ -61,8 +65,9 @@ func newTransport(config *tls.Config) *http.Transport {
 	return t
 }
 
-// checkRedirect follows a redirect only where nothing can be leaked or repeated by it: a read, on the same host, over no worse a scheme. Other redirects
-// are answers, which the caller turns into an error.
+// checkRedirect follows a redirect only where nothing can be leaked or repeated by it: a read, on
+// the same host, over no worse a scheme. Other redirects are answers, which the caller turns into
+// an error.
 func checkRedirect(next *http.Request, via []*http.Request) error {
 	first := via[0]
 	safe := (first.Method == http.MethodGet || first.Method == http.MethodHead) && next.URL.Host == first.URL.Host &&
@@ -75,11 +80,16 @@ func checkRedirect(next *http.Request, via []*http.Request) error {
 
 // send sends the request once. The error is always an *faas.Error.
 func (e *Executor) send(ctx context.Context, r request) (*answer, error) {
+	return e.sendWithin(ctx, ctx, r)
+}
+
+// sendWithin is send for a request that lasting bounds, which may outlast the caller's ctx.
+func (e *Executor) sendWithin(ctx, lasting context.Context, r request) (*answer, error) {
 	req, err := e.newRequest(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := e.http.Do(req)
+	resp, err := e.http.Do(req.WithContext(lasting))
 	if err != nil {
 		return nil, e.transportError(ctx, r, err)
 	}
@@ -103,10 +113,13 @@ func (e *Executor) newRequest(ctx context.Context, r request) (*http.Request, er
 	if err != nil {
 		return nil, e.errorf(faas.ErrInternal, r, "the URL of the platform is not usable")
 	}
-	for _, header := range []http.Header{e.set.header, r.header} {
-		for name, values := range header {
-			req.Header[name] = values
+	for name, values := range e.set.header {
+		for _, value := range values {
+			req.Header[name] = append(req.Header[name], value.Reveal())
 		}
+	}
+	for name, values := range r.header {
+		req.Header[name] = values
 	}
 	if e.tokens != nil {
 		token, err := e.tokens.get(ctx)
@@ -124,31 +137,56 @@ func (e *Executor) newRequest(ctx context.Context, r request) (*http.Request, er
 	return req, nil
 }
 
-// retries is how often a request that can be repeated is sent again, and firstWait how long it waits before; each wait is twice the one before.
-const (
-	retries   = 3
-	firstWait = 100 * time.Millisecond
-)
-
-// sendSafe sends a request that is safe to repeat, again where the platform could not be reached or was unavailable for the moment. Throttling is not
-// retried here: the engine knows how many others are waiting.
+// sendSafe sends a request that is safe to repeat, again while the platform cannot be reached or is
+// unavailable for the moment. Throttling is not waited for here: the engine knows how many others
+// are waiting.
 func (e *Executor) sendSafe(ctx context.Context, r request) (*answer, error) {
-	wait := firstWait
-	for i := 0; ; i++ {
-		a, err := e.send(ctx, r)
-		again := err != nil && isTransient(err) || err == nil && isUnavailable(a)
-		if !again || i == retries || !transfer.Sleep(ctx, wait) {
+	return e.repeat(ctx, r, func() (*answer, error) { return e.send(ctx, r) })
+}
+
+// repeat calls send as long as that is of use.
+func (e *Executor) repeat(ctx context.Context, r request, send func() (*answer, error)) (*answer, error) {
+	for p := newPatience(); ; {
+		a, err := send()
+		failed := e.failure(r, a, err)
+		if failed == nil || r.single {
 			return a, err
 		}
-		wait *= 2
+		wait, more := p.next(failed)
+		if !more {
+			return a, err
+		}
+		if !transfer.Sleep(ctx, wait) {
+			return nil, e.errorf(faas.ErrTimeout, r, "%w; gave up waiting to try again: %w", reason(failed), context.Cause(ctx))
+		}
 	}
 }
 
-func isUnavailable(a *answer) bool {
-	return a.status == http.StatusBadGateway || a.status == http.StatusServiceUnavailable || a.status == http.StatusGatewayTimeout
+// failure returns why a request has to be sent again: it got no answer, or the platform is
+// unavailable. It is nil for every other outcome.
+func (e *Executor) failure(r request, a *answer, err error) *faas.Error {
+	var failed *faas.Error
+	switch {
+	case err != nil && isTransient(err):
+		errors.As(err, &failed)
+	case err == nil && isUnavailable(a):
+		failed = e.statusError(r, a)
+	}
+	return failed
 }
 
-// isTransient reports whether a request that got no answer may get one the next time.
+func isUnavailable(a *answer) bool {
+	return a.status == http.StatusServiceUnavailable || a.status == http.StatusRequestTimeout || a.lost()
+}
+
+// lost reports whether what answered is not the platform, but stands before it and does not know
+// what became of the request.
+func (a *answer) lost() bool {
+	return a.status == http.StatusBadGateway || a.status == http.StatusGatewayTimeout
+}
+
+// isTransient reports whether a request that got no answer, or a bad one, may get a good one the
+// next time.
 func isTransient(err error) bool {
 	var verification *tls.CertificateVerificationError
 	return faas.CodeOf(err) == faas.ErrUnavailable && !errors.As(err, &verification)
@@ -159,9 +197,24 @@ func (e *Executor) errorf(code faas.Code, r request, format string, args ...any)
 	return &faas.Error{Op: r.op, Provider: faas.Custom, JobID: r.job, Code: code, Err: fmt.Errorf(format, args...)}
 }
 
-// without returns err as it is where redact finds nothing in it, else an error of the text that is left: a cause that holds a secret must not be reachable.
-func without(redact func(string) string, err error) error {
-	if text := redact(err.Error()); text != err.Error() {
+// reason returns an error of a request as the cause of another one of the same request, which need
+// not say again what that was.
+func reason(err error) error {
+	if e, ok := err.(*faas.Error); ok && e.Err != nil {
+		return because{e}
+	}
+	return err
+}
+
+type because struct{ err *faas.Error }
+
+func (b because) Error() string { return b.err.Err.Error() }
+func (b because) Unwrap() error { return b.err }
+
+// without returns err as it is if it shows no secret, else an error of the text that is left: a
+// cause that holds a secret must not be reachable.
+func (e *Executor) without(err error) error {
+	if text := e.clean.Clean(err.Error()); text != err.Error() {
 		return errors.New(text)
 	}
 	return err
@@ -183,11 +236,37 @@ func (e *Executor) transportError(ctx context.Context, r request, err error) *fa
 			err = fmt.Errorf("%w (%w)", err, ctx.Err())
 		}
 	case errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout():
-		code = faas.ErrTimeout
+		code = r.late()
 	case errors.As(err, &alert) && alert.Op == "remote error": // a TLS alert: the platform refuses us, for want of a client certificate it trusts
 		code = faas.ErrPermissionDenied
 	}
-	return e.errorf(code, r, "%s %s: %w", r.method, faas.RedactURL(r.url), without(e.redact, err))
+	return e.errorf(code, r, "%s %s: %w", r.method, faas.RedactURL(r.url), e.without(err))
+}
+
+// late is the code for a request that ran out of a time that is not its caller's. That of an
+// invocation may be the function's; any other is sent again.
+func (r request) late() faas.Code {
+	if r.op == opInvoke {
+		return faas.ErrTimeout
+	}
+	return faas.ErrUnavailable
+}
+
+// statusError is the cause of an error that an answer's status tells of.
+type statusError struct {
+	status int
+	text   string
+}
+
+func (e *statusError) Error() string { return e.text }
+
+// statusOf returns the status of the answer that an error tells of, 0 if it tells of none.
+func statusOf(err error) int {
+	var e *statusError
+	if errors.As(err, &e) {
+		return e.status
+	}
+	return 0
 }
 
 // statusError turns an answer that is not what was hoped for into an error.
@@ -201,7 +280,7 @@ func (e *Executor) statusError(r request, a *answer) *faas.Error {
 	case http.StatusNotFound, http.StatusGone:
 		code = faas.ErrNotFound
 	case http.StatusRequestTimeout, http.StatusGatewayTimeout:
-		code = faas.ErrTimeout
+		code = r.late()
 	case http.StatusConflict:
 		code = faas.ErrConflict
 	case http.StatusRequestEntityTooLarge, http.StatusRequestHeaderFieldsTooLarge:
@@ -213,23 +292,20 @@ func (e *Executor) statusError(r request, a *answer) *faas.Error {
 	}
 	p := decodeProblem(a.body)
 	if strings.EqualFold(p.Code, "TIMEOUT") {
-		code = faas.ErrTimeout
+		code = r.late()
 	}
-	message := p.text()
+	message := e.clean.Line(p.text(), maxMessage)
 	if message == "" {
-		message = foreign.Excerpt(a.body)
+		message = e.clean.Excerpt(a.body)
 	}
 	if location := a.header.Get("Location"); location != "" && a.status/100 == 3 {
 		code = faas.ErrInvalidArgument
-		message = "it redirects to " + faas.RedactURL(location) + ", and credentials and changes are not sent elsewhere: set the endpoint to where the platform really is"
+		message = "it redirects to " + e.clean.Line(faas.RedactURL(location), maxMessage) + ", and credentials and changes are not sent elsewhere: set the endpoint to where the platform really is"
 	}
-	err := e.errorf(code, r, "%s %s: status %d: %s", r.method, faas.RedactURL(r.url), a.status, e.redact(foreign.Line(message, maxMessage)))
+	err := e.errorf(code, r, "%w", &statusError{a.status, fmt.Sprintf("%s %s: status %d: %s", r.method, faas.RedactURL(r.url), a.status, message)})
 	err.RetryAfter = transfer.RetryAfter(a.header, time.Now())
 	if a.status == http.StatusUnauthorized && e.tokens != nil {
 		e.tokens.forget()
 	}
 	return err
 }
-
-// redact replaces the executor's credentials in a text that someone else wrote.
-func (e *Executor) redact(text string) string { return e.secrets.Replace(text) }

@@ -2,22 +2,29 @@ package custom
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
+	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
 func init() {
 	faas.Register(faas.Custom, faas.ProviderInfo{
 		MaxParallel: 16,
 		Options:     options(),
+		Resolve: func(cfg faas.Config) faas.Config {
+			cfg.Endpoint = canonicalURL(cfg.Endpoint)
+			return cfg
+		},
 		Open: func(_ context.Context, cfg faas.Config) (faas.Executor, error) {
 			e, err := New(cfg)
 			if err != nil {
@@ -30,13 +37,15 @@ func init() {
 
 // Executor is a custom platform bound to one service. It is an executor, a Warmer, a HealthChecker and a LogReader.
 type Executor struct {
-	set     *settings
-	http    *http.Client
-	own     *http.Transport // nil where the caller gave an HTTP client
-	tokens  *tokenSource    // nil without OAuth 2.0
-	secrets *strings.Replacer
-	log     *slog.Logger
-	kind    atomic.Int32 // what is known of the platform in mode auto
+	set    *settings
+	name   string // of this executor, to know its states again
+	http   *http.Client
+	own    *http.Transport // nil if the caller gave an HTTP client
+	tokens *tokenSource    // nil without OAuth 2.0
+	clean  *foreign.Cleaner
+	made   histories
+	log    *slog.Logger
+	kind   atomic.Int32 // what is known of the platform in mode auto
 }
 
 // What an executor in mode auto has found out of its platform.
@@ -68,7 +77,10 @@ func New(cfg faas.Config) (*Executor, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Executor{set: set, secrets: foreign.Hider(set.secrets...), log: cfg.Logger}
+	e := &Executor{set: set, name: rand.Text(), clean: foreign.NewCleaner(), log: cfg.Logger}
+	for _, secret := range slices.Concat(set.secrets, set.hidden) {
+		e.clean.Add(secret.Reveal())
+	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
@@ -79,9 +91,10 @@ func New(cfg faas.Config) (*Executor, error) {
 		e.own = newTransport(set.tls)
 		e.http = &http.Client{Transport: e.own}
 	}
+	e.http.Transport = transfer.Guard(e.http.Transport)
 	e.http.CheckRedirect = checkRedirect
 	if set.oauth != nil {
-		e.tokens = newTokenSource(set.oauth, e.http)
+		e.tokens = newTokenSource(set.oauth, e.http, e.clean)
 	}
 	switch set.mode {
 	case modeDeploy:

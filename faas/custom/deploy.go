@@ -7,26 +7,37 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
 	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
-// expectFrom is the size from which on a package is announced before it is sent (Expect: 100-continue), so that a refusal costs no upload.
+// expectFrom is the size from which on a package is announced before it is sent (Expect:
+// 100-continue), so that a refusal costs no upload.
 const expectFrom = 1 << 20
 
-// Converge uploads the package with its configuration and waits until the function is deployed and healthy. A function that has both already is left
-// alone, where the platform can tell. Where the platform cannot replace a function in one step, the old one is deleted right before the new one is
-// put, after all else was checked; an error then says that the function is gone. On an invoke-only platform nothing is changed: the function must answer.
+// Converge uploads the package with its configuration and waits until the function is deployed and
+// healthy. A function that has both already is left alone, where the platform can tell. Where the
+// platform cannot replace a function in one step, the old one is deleted right before the new one
+// is put, after all else was checked; an error then says that the function is gone. On an
+// invoke-only platform nothing is changed: the function must answer.
 //
-// The protocol knows no instances that are kept warm: KeepWarm warms as many once, where the platform can.
-func (e *Executor) Converge(ctx context.Context, u faas.Unit, _ *faas.State, report func(faas.Progress)) (faas.State, error) {
+// The protocol knows no instances that are kept warm: KeepWarm warms as many once, where the
+// platform can.
+func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State, report func(faas.Progress)) (faas.State, error) {
 	d, err := e.newDeployment(u)
 	if err != nil {
 		return faas.State{}, err
 	}
+	s, err := d.run(ctx, report)
+	s.Existed = prior == nil && d.found
+	return s, err
+}
+
+func (d *deployment) run(ctx context.Context, report func(faas.Progress)) (faas.State, error) {
+	e, u := d.e, d.u
 	if e.invokeOnly() {
 		s, err := e.probe(ctx, d.request(), u.ID)
 		if err == nil && s.Status != faas.StatusReady {
@@ -37,6 +48,7 @@ func (e *Executor) Converge(ctx context.Context, u faas.Unit, _ *faas.State, rep
 	old, err := e.get(ctx, d.request(), u.ID)
 	switch {
 	case err == nil:
+		d.existed(old)
 		if s := e.state(u.ID, old); s.Current(u) {
 			return s, nil
 		}
@@ -59,10 +71,35 @@ type deployment struct {
 	e *Executor
 	u faas.Unit
 	f faas.Function
-	// redact hides the environment's values, which a platform may repeat in its messages.
-	redact *strings.Replacer
-	// absence is the revision that the platform gives to the function's not being there, "" where it gives none or there is one.
+	// absence is the revision that the platform gives to the function's not being there, "" where
+	// it gives none or there is one.
 	absence string
+	// found says that there was a function that this executor had not made.
+	found bool
+	// before has what the platform has said of functions that were there, and when.
+	before map[string]time.Time
+}
+
+// existed takes note of a function that is there.
+func (d *deployment) existed(f *function) {
+	d.found = d.found || d.e.made.get(d.u.ID).changes == 0
+	d.before[f.seen()] = f.asOf
+}
+
+// staleTime is how long it is not believed that a new function looks just like the one before.
+const staleTime = 2 * time.Second
+
+// isBefore reports whether what the platform says is of a function that was there before, if it
+// does not tell the code and the configuration. put is when the new one was. On a platform that
+// tells the time in seconds, two functions that are put in the same second can look alike.
+func (d *deployment) isBefore(f *function, put time.Time) bool {
+	asOf, same := d.before[f.seen()]
+	if !same || f.DeployedAt == "" || f.PackageSHA256 != "" && f.ConfigFingerprint != "" {
+		return false
+	}
+	deployed := parseTime(f.DeployedAt)
+	sameSecond := deployed.Nanosecond() == 0 && !asOf.IsZero() && !asOf.After(deployed)
+	return !sameSecond && time.Since(put) < staleTime
 }
 
 func (e *Executor) newDeployment(u faas.Unit) (*deployment, error) {
@@ -76,7 +113,7 @@ func (e *Executor) newDeployment(u faas.Unit) (*deployment, error) {
 	if id := functionid.Protocol.Of(e.set.service, f.JobID); u.ID != id {
 		return nil, bad(faas.ErrInvalidArgument, "unit %q is not of this service, whose unit for job %d is %q", u.ID, f.JobID, id)
 	}
-	if err := checkFunction(f); err != nil {
+	if err := e.checkFunction(f); err != nil {
 		return nil, err
 	}
 	if !e.invokeOnly() {
@@ -89,11 +126,8 @@ func (e *Executor) newDeployment(u faas.Unit) (*deployment, error) {
 			return nil, bad(faas.ErrTooLarge, "the package of unit %q has %d bytes unpacked, the limit of the protocol is %d", u.ID, u.Package.Unpacked(), maxUnpacked)
 		}
 	}
-	var values []string
-	for _, value := range f.Env.Values() {
-		values = append(values, value)
-	}
-	return &deployment{e: e, u: u, f: f, redact: foreign.Hider(values...)}, nil
+	e.hide(f)
+	return &deployment{e: e, u: u, f: f, before: map[string]time.Time{}}, nil
 }
 
 func (d *deployment) request() request { return request{op: "deploy", job: int64(d.f.JobID)} }
@@ -105,7 +139,6 @@ func (d *deployment) putRequest(progress *transfer.Progress) request {
 		"Content-Type":            {"application/zip"},
 		"X-Blueprint-Config":      {configHeader(d.f)},
 		"X-Blueprint-Fingerprint": {d.u.Fingerprint()},
-		"X-Blueprint-If-Exists":   {"replace"},
 		"X-Blueprint-Service":     {headerText(d.e.set.service)},
 	}
 	if r.size >= expectFrom {
@@ -121,7 +154,8 @@ func (d *deployment) putRequest(progress *transfer.Progress) request {
 	return r
 }
 
-// headerText makes a service name fit for a header: what is not visible ASCII is percent-encoded, and so is the percent sign.
+// headerText makes a service name fit for a header: what is not visible ASCII is percent-encoded,
+// and so is the percent sign.
 func headerText(text string) string {
 	var b strings.Builder
 	for i := range len(text) {
@@ -140,51 +174,61 @@ const maxRevision = 256
 // put uploads the package. old is the function that is there, nil for none.
 func (d *deployment) put(ctx context.Context, old *function, progress *transfer.Progress) (*answer, error) {
 	r := d.putRequest(progress)
+	if old != nil {
+		r.header["X-Blueprint-If-Exists"] = []string{"replace"}
+	}
 	if old != nil && old.has(featureRestore) && old.Revision != "" && len(old.Revision) <= maxRevision {
-		// An upload that is given up and arrives late must not undo what was put back in the meantime.
+		// An upload that is given up and arrives late must not undo what was put back in the
+		// meantime.
 		r.header["X-Blueprint-If-Revision"] = []string{headerText(old.Revision)}
 	}
 	if d.absence != "" { // nor may it bring back what was deleted
 		r.header["X-Blueprint-If-Revision"] = []string{headerText(d.absence)}
 	}
-	a, err := d.e.sendSafe(ctx, r)
-	if err != nil {
-		return nil, d.hide(err)
-	}
-	if a.status != http.StatusConflict {
+	a, err := d.e.change(ctx, d.u.ID, r)
+	switch {
+	case err != nil:
+		return nil, err
+	case a.status != http.StatusConflict:
 		return a, d.check(r, a)
-	}
-	if d.absence != "" {
+	case old == nil:
 		return d.putAgain(ctx, progress)
-	}
-	if old != nil && old.has(featureReplace) { // it could have, and says that it must not
-		return nil, d.hide(d.e.statusError(r, a))
+	case old.has(featureReplace): // it could have, and says that it must not
+		return nil, d.e.statusError(r, a)
 	}
 	return d.replace(ctx, r)
 }
 
-// putAgain puts the function after the platform has refused to create it, because there is one, or one was deleted, or the platform was started again since it was asked.
+// putAgain puts the function after the platform has refused to create it, because there is one and
+// a read was behind, or one was deleted, or the platform was started again since it was asked.
 func (d *deployment) putAgain(ctx context.Context, progress *transfer.Progress) (*answer, error) {
 	old, err := d.e.get(ctx, d.request(), d.u.ID)
+	asked := d.absence != ""
 	d.absence = ""
 	switch {
 	case err == nil:
+		d.existed(old)
 		return d.put(ctx, old, progress)
 	case faas.CodeOf(err) != faas.ErrNotFound:
 		return nil, err
 	}
 	r := d.putRequest(progress)
-	if old != nil {
+	switch {
+	case !asked: // it has no name for the absence: there is a function, which it does not show
+		r.header["X-Blueprint-If-Exists"] = []string{"replace"}
+	case old != nil:
 		r.header["X-Blueprint-If-Revision"] = []string{headerText(old.Revision)}
 	}
-	a, err := d.e.sendSafe(ctx, r)
-	if err != nil {
-		return nil, d.hide(err)
+	a, err := d.e.change(ctx, d.u.ID, r)
+	switch {
+	case err != nil:
+		return nil, err
+	case a.status != http.StatusConflict:
+		return a, d.check(r, a)
+	case asked:
+		return nil, d.e.statusError(r, a)
 	}
-	if a.status == http.StatusConflict {
-		return nil, d.hide(d.e.statusError(r, a))
-	}
-	return a, d.check(r, a)
+	return d.replace(ctx, r)
 }
 
 // check turns the answer to a PUT into an error where it is none that the protocol has for success.
@@ -197,73 +241,89 @@ func (d *deployment) check(r request, a *answer) error {
 		if a.status == http.StatusConflict {
 			err.Code = faas.ErrAlreadyExists
 		}
-		return d.hide(err)
+		return err
 	}
 	d.e.kind.CompareAndSwap(kindUnknown, kindDeploys)
 	return nil
 }
 
-// replaceTries is how often a function that has to be deleted first is put, with waits that double: over about six seconds.
-const replaceTries = 7
-
-// replace deletes the function and puts it again, for a platform that has no other way. While the PUT fails there is no function, so it is tried harder than
-// anything else: also when the platform throttles, and when a function is there again, which an earlier PUT that was interrupted can bring about late.
+// replace deletes the function and puts it again, for a platform that has no other way. While the
+// PUT fails there is no function, so it is tried harder than anything else: also after ctx has
+// ended, when the platform throttles, and when a function is there again, which an earlier PUT that
+// was interrupted can bring about late.
 func (d *deployment) replace(ctx context.Context, r request) (*answer, error) {
-	deleted := false
-	for wait, tries := firstWait, 1; ; wait, tries = 2*wait, tries+1 {
-		a, err := d.replaceOnce(ctx, r, &deleted)
+	lasting, cancel := transfer.Outlast(ctx, 2*grace)
+	defer cancel()
+	exists, deleted := true, false
+	for p := newPatience(); ; {
+		var (
+			a   *answer
+			err error
+		)
+		if exists {
+			err = d.clear(ctx, lasting, &deleted)
+		}
+		if deleted {
+			ctx = lasting
+		}
+		if err == nil {
+			exists = false
+			if a, err = d.e.change(ctx, d.u.ID, r); err == nil {
+				err = d.check(r, a)
+			}
+		}
 		if err == nil {
 			return a, nil
 		}
-		var failed *faas.Error
-		again := errors.As(err, &failed) && (isTransient(err) || failed.Code == faas.ErrThrottled || failed.Code == faas.ErrAlreadyExists)
-		if !again || tries == replaceTries || !transfer.Sleep(ctx, max(wait, failed.RetryAfter)) {
+		exists = exists || faas.CodeOf(err) == faas.ErrAlreadyExists
+		wait, more := p.next(err)
+		if again := isTransient(err) || faas.CodeOf(err) == faas.ErrThrottled || faas.CodeOf(err) == faas.ErrAlreadyExists; !again || !more || !deleted {
 			return nil, d.gone(err, deleted)
 		}
+		if !transfer.Sleep(ctx, wait) {
+			return nil, d.gone(d.e.errorf(faas.ErrTimeout, r, "%w; gave up waiting to try again: %w", reason(err), context.Cause(ctx)), deleted)
+		}
 	}
 }
 
-func (d *deployment) replaceOnce(ctx context.Context, r request, deleted *bool) (*answer, error) {
-	_, err := d.e.get(ctx, d.request(), d.u.ID) // which also looks whose it is
+// clear deletes the function. If a read does not find it, it is deleted all the same unless it was
+// before: the platform has just refused to create it. It begins under ctx, and what it has begun it
+// ends under lasting. It sets deleted once the function may be gone.
+func (d *deployment) clear(ctx, lasting context.Context, deleted *bool) error {
+	old, err := d.e.get(ctx, d.request(), d.u.ID) // which also looks whose it is
 	switch {
 	case err == nil:
-		if err := d.e.delete(ctx, d.request(), d.u.ID); err != nil {
-			return nil, err
-		}
-		*deleted = true
+		d.existed(old)
 	case faas.CodeOf(err) != faas.ErrNotFound:
-		return nil, err
+		return err
+	case *deleted:
+		return nil
 	}
-	a, err := d.e.sendSafe(ctx, r)
-	if err != nil {
-		return nil, d.hide(err)
+	if ctx.Err() != nil {
+		return d.e.errorf(faas.ErrTimeout, d.request(), "function %s is not replaced: %w", d.u.ID, ctx.Err())
 	}
-	return a, d.check(r, a)
+	made := d.e.made.get(d.u.ID).changes
+	found, err := d.e.delete(lasting, d.request(), d.u.ID)
+	d.found = d.found || found && made == 0
+	*deleted = *deleted || err == nil || d.e.made.get(d.u.ID).changes > made
+	return err
 }
 
-// gone says that the old function is no more, if it was deleted.
+// gone says that the old function is no more, if it may have been deleted.
 func (d *deployment) gone(err error, deleted bool) error {
 	if !deleted {
 		return err
 	}
-	failed := d.e.errorf(faas.CodeOf(err), d.request(), "function %s was deleted to be replaced, which this platform cannot do in one step, and the new one could not be put: %w", d.u.ID, err)
+	failed := d.e.errorf(faas.CodeOf(err), d.request(), "function %s was deleted to be replaced, which this platform cannot do in one step, and the new one could not be put: %w", d.u.ID, reason(err))
 	var cause *faas.Error
 	if errors.As(err, &cause) {
-		failed.RetryAfter = cause.RetryAfter
+		failed.RetryAfter, failed.Unsettled = cause.RetryAfter, cause.Unsettled
 	}
 	return failed
 }
 
-// hide takes the environment's values out of an error's text.
-func (d *deployment) hide(err error) error {
-	var e *faas.Error
-	if errors.As(err, &e) && e.Err != nil {
-		e.Err = without(d.redact.Replace, e.Err)
-	}
-	return err
-}
-
-// byHand is the error for a platform that does not take deployments. It says all that the operator has to do instead.
+// byHand is the error for a platform that does not take deployments. It says all that the operator
+// has to do instead.
 func (e *Executor) byHand(r request, a *answer, id string) error {
 	job, ok := functionid.Protocol.Job(e.set.service, id)
 	where, name := e.set.base.String()+"/job/N", "each job N"

@@ -105,15 +105,15 @@ func TestConvergeReturnsWhatThePlatformSays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := p.functions["svc-job0"].deployedAt.UTC().Truncate(time.Nanosecond)
+	at := p.functions["svc-job0"].deployedAt.UTC().Truncate(time.Second)
 	want := faas.State{
 		ID: "svc-job0", Status: faas.StatusReady, Resource: s.URL + path, Endpoint: s.URL + path + "/invoke", JobIDs: []uint32{0},
-		Revision: got.Revision, DeployedAt: at, ColdStart: 12500 * time.Microsecond, Private: got.Private,
+		Revision: got.Revision, DeployedAt: at, ColdStart: 12 * time.Millisecond, NotRestorable: got.NotRestorable, Private: got.Private,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if got.Revision == "" || stateHolds(t, got, "VALUE") {
+	if got.Revision == "" || got.NotRestorable == "" || stateHolds(t, got, "VALUE") {
 		t.Errorf("the state is %+v", got)
 	}
 }

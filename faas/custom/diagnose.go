@@ -81,13 +81,13 @@ func (d *diagnosis) look(ctx context.Context) {
 		listing.Go(func() {
 			r := request{op: "diagnose", job: faas.NoJob, method: http.MethodGet, url: e.set.base.String() + "/api/functions?service=" + url.QueryEscape(e.set.service), limit: maxList}
 			var list declaration
-			if a, err := e.sendSafe(ctx, r); err == nil && a.ok() && json.Unmarshal(a.body, &list) == nil {
+			if a, err := e.send(ctx, r); err == nil && a.ok() && json.Unmarshal(a.body, &list) == nil {
 				d.list = &list
 			}
 		})
 	}
 	d.sent = time.Now()
-	d.a, d.err = e.sendSafe(ctx, d.r)
+	d.a, d.err = e.send(ctx, d.r) // once: that a platform is unavailable now is what it is to tell
 	d.came = time.Now()
 	listing.Wait()
 }
@@ -126,7 +126,7 @@ func (d *diagnosis) endpoint() faas.Check {
 func (d *diagnosis) kindOfCredentials() (kind, remedy string) {
 	set := d.e.set
 	const token = "export " + TokenEnv + "=TOKEN"
-	switch authorization := set.header.Get("Authorization"); {
+	switch authorization := set.header.get("Authorization"); {
 	case d.e.tokens != nil:
 		return "an OAuth 2.0 token", "cloud policy --faas-option oauth2_client_id=ID --faas-option oauth2_scopes=SCOPES\nexport " + ClientSecretEnv + "=SECRET"
 	case strings.HasPrefix(authorization, "Bearer "):
@@ -187,7 +187,7 @@ func (d *diagnosis) protocol() faas.Check {
 	case d.a.status == http.StatusNotFound && problem.text() != "", d.a.ok():
 		features := "without extensions"
 		if d.list != nil && len(d.list.Features) > 0 {
-			features = "with the extensions " + d.e.redact(strings.Join(d.list.Features, ", "))
+			features = "with the extensions " + d.e.clean.Line(strings.Join(d.list.Features, ", "), maxMessage)
 		}
 		return checkup.OK("it speaks the protocol %s", features)
 	case d.a.status == http.StatusNotFound:

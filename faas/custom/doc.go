@@ -19,16 +19,20 @@
 // a function in common.
 //
 // Extensions are used where a platform has them, and do no harm where it does not. A PUT carries X-Blueprint-Service (the service, with what is not
-// visible ASCII percent-encoded), X-Blueprint-Fingerprint (of the configuration) and X-Blueprint-If-Exists: replace. The answer to a GET may hold
+// visible ASCII percent-encoded), X-Blueprint-Fingerprint (of the configuration) and, if the function is there, X-Blueprint-If-Exists: replace. The answer to a GET may hold
 // "service", "config_fingerprint", "package_sha256" (of the zip, in hex) and "features": a list of "replace" (a PUT replaces what is there in one step), "restore" and
-// "list" (GET /api/functions?service=NAME answers {"functions":[...]} with what GET answers for each). With them an unchanged function is recognised and not
-// uploaded again, and a changed one is replaced without a gap. Without them every deployment uploads, and deletes the old function right before it puts the new one.
+// "list" (GET /api/functions?service=NAME answers {"functions":[...]} with what GET answers for each). With them a changed function is replaced without a gap.
+// Without them the old function is deleted right before the new one is put.
+//
+// A function that nothing has touched since it was deployed is not uploaded again. A platform without extensions does not tell its code and configuration; there
+// the revision in its state, made of "deployed_at", "binary_size_bytes", "memory_mb" and "timeout_secs", says whether it is the one that the ledger knows.
 //
 // The list may also hold "features", and "limits": {"max_memory_mb", "max_timeout_secs", "max_payload_mb", "max_package_mb", "max_functions"}, which [Executor.Diagnose] tells.
 //
 // A platform that announces "restore" keeps what the last PUT replaced, and takes POST /api/functions/{id}/restore with
 // {"package_sha256":"...","config_fingerprint":"..."}: 200 when the function is that, also if it was already, 404 or 409 where the platform does not have it. With it a
-// deployment that fails half-way puts back the functions that it had replaced; without it they are left as the deployment made them, and the error says so. If GET also
+// deployment that fails half-way puts back the functions that it had replaced; without it they are left as the deployment made them: faas.State.NotRestorable says
+// so beforehand, and the error afterwards. If GET also
 // gives a "revision", a PUT that replaces the function carries it as X-Blueprint-If-Revision, so that the platform can refuse one that arrives after a restore.
 //
 // # Invoke-only platforms
@@ -47,11 +51,18 @@
 //
 // One of: a bearer token (option token, else the environment variable FAAS_CUSTOM_TOKEN); OAuth 2.0 client credentials (the secret from its option, else from
 // FAAS_CUSTOM_OAUTH2_CLIENT_SECRET); a user name and password in the endpoint. Besides, or instead: any header (option header), and a client certificate. They are
-// sent to the configured addresses alone: redirects are followed only for reads and only on the same host, and over plain http to another machine nothing
-// secret is sent unless allow_insecure says so. No error, log or formatted value holds a credential or the value of an environment variable.
+// sent to the configured addresses alone: redirects are followed only for reads and only on the same host, and over plain http to another machine neither
+// a credential nor the value of an environment variable is sent unless allow_insecure says so. No error, log or formatted value holds one, in whatever encoding a
+// platform repeats it; what is shorter than four bytes is not looked for. The URLs of invoke_url and invoke_urls tell where a service is. They are recorded with it, and are
+// no place for a credential.
 //
-// # Repeating
+// # Repeating and waiting
 //
-// Reads, uploads and deletions are repeated a few times while the platform cannot be reached or is unavailable. Throttling (429) is left to the caller. An
+// Reads, uploads and deletions are repeated a few times while the platform cannot be reached, for half a minute while it answers that it is unavailable, and
+// for up to two minutes while it says with Retry-After when to come back. A longer wait is left to the caller, and so is throttling (429). An
 // invocation is sent once, whatever happens; faas.Error.NotRun says where it certainly did not run.
+//
+// The answer to a change that was sent is awaited for ten seconds after ctx has ended; an upload that is not whole yet is broken off. If no answer comes, the error
+// has faas.Error.Unsettled set. An upload that was never answered may make its function appear minutes later, which a platform with "revision" prevents and no other
+// does; [Executor.Remove] deletes it until it has seen it, or says that it may appear yet.
 package custom

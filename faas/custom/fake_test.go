@@ -24,8 +24,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
 )
 
-// fake is a platform of the plain protocol: it knows no extension unless it is told to, refuses a PUT on what exists, and fails the test on a
-// request that is not exactly as the protocol has it. Its functions are those of faastest.RunJob.
+// fake is a platform of the plain protocol, to the letter: it knows no extension unless it is told to, refuses a PUT on what exists, tells the time in whole
+// seconds, has whole numbers alone, and fails the test on a request that is not exactly as the protocol has it. Its functions are those of faastest.RunJob.
 type fake struct {
 	t        testing.TB
 	extended bool // with the extensions
@@ -110,6 +110,7 @@ func (p *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if p.extended {
 		mux.HandleFunc("GET /api/functions", p.list)
 	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { refuse(w, http.StatusNotFound, "no such address") })
 	mux.ServeHTTP(w, r)
 }
 
@@ -138,6 +139,8 @@ func (p *fake) put(w http.ResponseWriter, r *http.Request) {
 	}
 	if got := r.Header.Get("Content-Type"); got != "application/zip" {
 		p.t.Errorf("PUT: Content-Type is %q", got)
+		refuse(w, http.StatusBadRequest, "no zip")
+		return
 	}
 	if r.ContentLength <= 0 {
 		p.t.Errorf("PUT: Content-Length is %d", r.ContentLength)
@@ -162,17 +165,31 @@ func (p *fake) put(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, "bad config")
 		return
 	}
+	if m, s := *c.MemoryMB, *c.TimeoutSecs; m < 128 || m > 10240 || s < 1 || s > 900 {
+		p.t.Errorf("PUT: memory of %d MB, timeout of %d s", m, s)
+		refuse(w, http.StatusBadRequest, "out of range")
+		return
+	}
 	archive, err := zip.NewReader(bytes.NewReader(body), int64(len(body)))
 	if err != nil || len(archive.File) == 0 || archive.File[0].Name != "bootstrap" || archive.File[0].Mode()&0o111 == 0 {
 		p.t.Errorf("PUT: the body is no zip that begins with an executable bootstrap (%v)", err)
+		refuse(w, http.StatusBadRequest, "no bootstrap")
+		return
 	}
 	sum := sha256.Sum256(body)
 	f.sha256, f.size = hex.EncodeToString(sum[:]), len(body)
 	p.mu.Lock()
-	p.functions[id] = f
+	raced := p.functions[id] != old
+	if !raced {
+		p.functions[id] = f
+	}
 	p.mu.Unlock()
+	if raced {
+		answer(w, http.StatusConflict, map[string]any{"error": "function exists", "function_id": id})
+		return
+	}
 	answer(w, http.StatusOK, map[string]any{
-		"function_id": id, "endpoint": "http://" + r.Host + r.URL.Path + "/invoke", "status": "deployed", "cold_start_ms": 12.5,
+		"function_id": id, "endpoint": "http://" + r.Host + r.URL.Path + "/invoke", "status": "deployed", "cold_start_ms": 12,
 		"memory_mb": *c.MemoryMB, "timeout_secs": *c.TimeoutSecs,
 	})
 }
@@ -183,17 +200,18 @@ func (p *fake) find(w http.ResponseWriter, r *http.Request) *fakeFunction {
 	defer p.mu.Unlock()
 	f := p.functions[r.PathValue("id")]
 	if f == nil {
-		refuse(w, http.StatusNotFound, "no such function")
+		answer(w, http.StatusNotFound, map[string]any{"error": "no such function", "function_id": r.PathValue("id")})
 	}
 	return f
 }
 
 func (p *fake) describe(r *http.Request, id string, f *fakeFunction) map[string]any {
 	v := map[string]any{
-		"function_id": id, "endpoint": "http://" + r.Host + "/api/functions/" + id + "/invoke", "status": "deployed", "cold_start_ms": 12.5,
-		"memory_mb": *f.config.MemoryMB, "timeout_secs": *f.config.TimeoutSecs, "deployed_at": f.deployedAt.Format(time.RFC3339Nano), "binary_size_bytes": f.size,
+		"function_id": id, "endpoint": "http://" + r.Host + "/api/functions/" + id + "/invoke", "status": "deployed", "cold_start_ms": 12,
+		"memory_mb": *f.config.MemoryMB, "timeout_secs": *f.config.TimeoutSecs, "deployed_at": f.deployedAt.UTC().Format(time.RFC3339), "binary_size_bytes": f.size,
 	}
 	if p.extended {
+		v["deployed_at"], v["cold_start_ms"] = f.deployedAt.Format(time.RFC3339Nano), 12.5
 		v["service"], v["package_sha256"], v["config_fingerprint"], v["features"] = f.service, f.sha256, f.fingerprint, []string{"replace", "fingerprint", "list"}
 	}
 	return v
@@ -221,7 +239,10 @@ func (p *fake) delete(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength > 0 {
 		p.t.Errorf("DELETE has a body")
 	}
-	if p.find(w, r) != nil {
+	if f := p.find(w, r); f != nil {
+		if service, _ := url.PathUnescape(r.Header.Get("X-Blueprint-Service")); p.extended && f.service != service {
+			p.t.Errorf("DELETE of %s, which is of service %q, by service %q", r.PathValue("id"), f.service, service)
+		}
 		p.mu.Lock()
 		delete(p.functions, r.PathValue("id"))
 		p.mu.Unlock()

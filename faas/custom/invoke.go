@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
 )
 
@@ -31,7 +30,7 @@ func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas
 	start := time.Now()
 	limits, _ := faas.ProviderLimits(faas.Custom)
 	limit := int64(limits.MaxPayloadMB) << 20
-	r := request{op: "invoke", job: int64(jobID), method: http.MethodPost, limit: int64(faas.MaxResponseSize(int(limit))) + maxErrorText}
+	r := request{op: opInvoke, job: int64(jobID), method: http.MethodPost, limit: int64(faas.MaxResponseSize(int(limit))) + maxErrorText}
 	if int64(len(args)) > limit {
 		err := e.errorf(faas.ErrTooLarge, r, "the arguments are %d bytes, the limit is %d", len(args), limit)
 		err.NotRun = true
@@ -69,7 +68,7 @@ func isMissing(err *faas.Error) bool {
 
 // answersByHand reports whether a function that was deployed by hand is there.
 func (e *Executor) answersByHand(ctx context.Context, jobID uint32) bool {
-	a, err := e.send(ctx, request{op: "invoke", job: int64(jobID), method: http.MethodHead, url: e.jobURL(jobID)})
+	a, err := e.send(ctx, request{op: opInvoke, job: int64(jobID), method: http.MethodHead, url: e.jobURL(jobID)})
 	return err == nil && answersHead(a)
 }
 
@@ -103,7 +102,8 @@ func (e *Executor) invoke(ctx context.Context, r request, jobID uint32, args []b
 	}
 	var resp faas.Response
 	if err := faas.ParseResponse(a.body, &resp); err != nil {
-		return nil, e.errorf(faas.ErrUnavailable, r, "%s %s: the answer is not in the protocol's shape: %s", r.method, faas.RedactURL(r.url), e.redact(foreign.Excerpt(a.body)))
+		return nil, e.errorf(faas.ErrUnavailable, r, "%s %s: the job may have run, but the answer is not in the protocol's shape (%s): %s",
+			r.method, faas.RedactURL(r.url), e.clean.Line(reason(err).Error(), maxMessage), e.clean.Excerpt(a.body))
 	}
 	if !resp.Success {
 		return nil, e.invokeError(r, a)
@@ -156,7 +156,7 @@ func (e *Executor) invokeError(r request, a *answer) *faas.Error {
 // functionError is what a platform tells of a function that failed. Details are beyond the protocol.
 func (e *Executor) functionError(p problem) *faas.FunctionError {
 	failed := &faas.FunctionError{
-		Type: p.detail("type"), Message: p.detail("message"), ExitCode: p.number("exit_code"), LogTail: e.redact(foreign.Tail(p.detail("log_tail"), maxLog)),
+		Type: p.detail("type"), Message: p.detail("message"), ExitCode: p.number("exit_code"), LogTail: e.clean.Tail(p.detail("log_tail"), maxLog),
 	}
 	if failed.Type == "" && !strings.EqualFold(p.Code, "FUNCTION_FAILED") {
 		failed.Type = p.Code
@@ -164,7 +164,7 @@ func (e *Executor) functionError(p problem) *faas.FunctionError {
 	if failed.Message == "" {
 		failed.Message = p.text()
 	}
-	failed.Type, failed.Message = foreign.Line(failed.Type, 40), e.redact(foreign.Line(failed.Message, maxMessage))
+	failed.Type, failed.Message = e.clean.Line(failed.Type, 40), e.clean.Line(failed.Message, maxMessage)
 	return failed
 }
 

@@ -45,6 +45,8 @@ func TestInvokeClassifiesEveryAnswer(t *testing.T) {
 		"another job's answer":          {200, `{"job_id":4,"result":[],"success":true}`, faas.ErrUnavailable, "job 4", false},
 		"job 0's answer":                {200, `{"job_id":0,"result":[],"success":true}`, faas.ErrUnavailable, "job 0", false},
 		"garbage":                       {200, `<html>hello`, faas.ErrUnavailable, "<html>hello", false},
+		"a success without a result":    {200, `{"job_id":3,"success":true,"execution_ms":2}`, faas.ErrUnavailable, "no result", false},
+		"an object with nothing in it":  {200, `{}`, faas.ErrUnavailable, "{}", false},
 		"nothing":                       {200, ``, faas.ErrUnavailable, "empty", false},
 		"a result out of range":         {200, `{"result":[256]}`, faas.ErrUnavailable, "256", false},
 		"failure with 200":              {200, failed + `}`, faas.ErrFunctionFailed, "it broke", false},

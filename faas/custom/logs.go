@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
 	"github.com/tangle-network/blueprint-serverless/internal/logseq"
 	"github.com/tangle-network/blueprint-serverless/internal/transfer"
@@ -103,19 +102,17 @@ func (t *tail) request(follow bool) request {
 // there returns the lines that there are.
 func (t *tail) there(ctx context.Context) logseq.Lines {
 	return func(yield func(faas.LogLine, error) bool) {
-		wait := firstWait
-		for i := 0; ; i++ {
+		for p := newPatience(); ; {
 			sent := 0
 			err := t.stream(ctx, t.request(false), func(line faas.LogLine) bool {
 				sent++
 				return yield(line, nil)
 			})
-			switch {
-			case err == nil || errors.Is(err, errLeft):
+			if err == nil || errors.Is(err, errLeft) {
 				return
-			case sent == 0 && i < retries && isTransient(err) && transfer.Sleep(ctx, wait):
-				wait *= 2
-			default:
+			}
+			wait, more := p.next(err)
+			if sent > 0 || !more || !isTransient(err) || !transfer.Sleep(ctx, wait) {
 				yield(faas.LogLine{}, err)
 				return
 			}
@@ -154,7 +151,7 @@ func (t *tail) follow(ctx context.Context) logseq.Lines {
 			case code == faas.ErrNotFound:
 				return
 			case code == faas.ErrThrottled && errors.As(err, &throttled):
-				pause = max(pause, throttled.RetryAfter)
+				pause = max(pause, min(throttled.RetryAfter, announcedTime))
 			case err != nil && (code != faas.ErrUnavailable && code != faas.ErrTimeout || failed == againMost):
 				yield(faas.LogLine{}, err)
 				return
@@ -207,13 +204,13 @@ func (t *tail) stream(ctx context.Context, r request, emit func(faas.LogLine) bo
 		}
 		var l logLine
 		if err := json.Unmarshal(text, &l); err != nil {
-			return e.errorf(faas.ErrInternal, r, "%s %s: the answer is not in the protocol's shape: %s", r.method, faas.RedactURL(r.url), e.redact(foreign.Excerpt(text)))
+			return e.errorf(faas.ErrInternal, r, "%s %s: the answer is not in the protocol's shape: %s", r.method, faas.RedactURL(r.url), e.clean.Excerpt(text))
 		}
 		if l.Cursor != "" {
 			t.after = l.Cursor
 		}
 		line := faas.LogLine{
-			Time: parseTime(l.Time), JobID: int64(t.job), FunctionID: t.id, Severity: severity(l.Severity), RequestID: foreign.Line(l.RequestID, 200), System: l.System, Text: l.Text, Truncated: l.Truncated,
+			Time: parseTime(l.Time), JobID: int64(t.job), FunctionID: t.id, Severity: severity(l.Severity), RequestID: e.clean.Line(l.RequestID, 200), System: l.System, Text: l.Text, Truncated: l.Truncated,
 		}
 		if line.System && !t.query.System && line.Severity != faas.SeverityWarning && line.Severity != faas.SeverityError && line.Severity != faas.SeverityCritical {
 			continue

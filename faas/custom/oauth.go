@@ -14,20 +14,24 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
+	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
 // tokenSource gets and keeps an OAuth 2.0 token. Unlike an oauth2.TokenSource it fetches under the context of the call that needs the token.
 type tokenSource struct {
 	config *clientcredentials.Config
 	client *http.Client
-	fetch  chan struct{} // holds a value while someone fetches
+	clean  *foreign.Cleaner // is to hide the tokens
+	fetch  chan struct{}    // holds a value while someone fetches
 	token  atomic.Pointer[oauth2.Token]
+
+	earlier, last string // tokens, known to whoever fetches
 }
 
-func newTokenSource(config *clientcredentials.Config, client *http.Client) *tokenSource {
+func newTokenSource(config *clientcredentials.Config, client *http.Client, clean *foreign.Cleaner) *tokenSource {
 	c := *client
 	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &tokenSource{config: config, client: &c, fetch: make(chan struct{}, 1)}
+	return &tokenSource{config: config, client: &c, clean: clean, fetch: make(chan struct{}, 1)}
 }
 
 // tokenSlack is how long before it expires a token is replaced.
@@ -51,6 +55,10 @@ func (s *tokenSource) get(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	s.clean.Add(t.AccessToken)
+	// The one before the last is sent no more.
+	s.clean.Forget(s.earlier)
+	s.earlier, s.last = s.last, t.AccessToken
 	s.token.Store(t)
 	return t.AccessToken, nil
 }
@@ -66,7 +74,7 @@ func (s *tokenSource) forget() { s.token.Store(nil) }
 func (e *Executor) tokenError(ctx context.Context, r request, err error) *faas.Error {
 	var refused *oauth2.RetrieveError
 	var wrapped *url.Error
-	code, cause := faas.ErrUnavailable, errors.New("the token endpoint gave no usable answer")
+	code, cause, after := faas.ErrUnavailable, errors.New("the token endpoint gave no usable answer"), time.Duration(0)
 	switch {
 	case ctx.Err() != nil:
 		code, cause = faas.ErrTimeout, ctx.Err()
@@ -75,11 +83,12 @@ func (e *Executor) tokenError(ctx context.Context, r request, err error) *faas.E
 		if status >= 400 && status < 500 && status != http.StatusTooManyRequests {
 			code = faas.ErrPermissionDenied
 		}
-		cause = fmt.Errorf("status %d %s", status, e.redact(foreign.Line(refused.ErrorCode, 40)))
+		after = transfer.RetryAfter(refused.Response.Header, time.Now())
+		cause = fmt.Errorf("status %d %s", status, e.clean.Line(refused.ErrorCode, 40))
 	case errors.As(err, &wrapped):
-		cause = without(e.redact, wrapped.Err)
+		cause = e.without(wrapped.Err)
 	}
 	failed := e.errorf(code, r, "get an OAuth 2.0 token from %s: %w", faas.RedactURL(e.set.oauth.TokenURL), cause)
-	failed.NotRun = true
+	failed.NotRun, failed.RetryAfter = true, after
 	return failed
 }

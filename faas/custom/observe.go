@@ -3,6 +3,8 @@ package custom
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -12,7 +14,6 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
 )
 
@@ -61,6 +62,7 @@ func (e *Executor) get(ctx context.Context, r request, id string) (*function, er
 	if f.Status == "deleted" {
 		return nil, e.errorf(faas.ErrNotFound, r, "the platform has deleted function %s", id)
 	}
+	f.asOf, _ = http.ParseTime(a.header.Get("Date"))
 	return f, e.checkOwner(r, f, id)
 }
 
@@ -69,7 +71,7 @@ func (e *Executor) checkOwner(r request, f *function, id string) error {
 	_, ours := functionid.Protocol.Job(e.set.service, id)
 	switch {
 	case f.Service != "" && f.Service != e.set.service:
-		return e.errorf(faas.ErrConflict, r, "function %s belongs to service %q", id, foreign.Line(f.Service, 100))
+		return e.errorf(faas.ErrConflict, r, "function %s belongs to service %q", id, e.clean.Line(f.Service, 100))
 	case f.Service == "" && !ours:
 		return e.errorf(faas.ErrConflict, r, "function %s does not belong to service %q, whose functions are called %s-jobN", id, e.set.service, functionid.Protocol.Prefix(e.set.service))
 	}
@@ -79,49 +81,71 @@ func (e *Executor) checkOwner(r request, f *function, id string) error {
 func (e *Executor) decodeFunction(r request, a *answer, id string) (*function, error) {
 	var f function
 	if err := json.Unmarshal(a.body, &f); err != nil {
-		return nil, e.errorf(faas.ErrUnavailable, r, "%s %s: the answer is not in the protocol's shape: %s", r.method, faas.RedactURL(r.url), e.redact(foreign.Excerpt(a.body)))
+		return nil, e.errorf(faas.ErrUnavailable, r, "%s %s: the answer is not in the protocol's shape: %s", r.method, faas.RedactURL(r.url), e.clean.Excerpt(a.body))
 	}
 	if f.FunctionID != "" && f.FunctionID != id {
-		return nil, e.errorf(faas.ErrUnavailable, r, "%s %s: the answer is about function %q", r.method, faas.RedactURL(r.url), foreign.Line(f.FunctionID, 100))
+		return nil, e.errorf(faas.ErrUnavailable, r, "%s %s: the answer is about function %q", r.method, faas.RedactURL(r.url), e.clean.Line(f.FunctionID, 100))
 	}
 	return &f, nil
 }
 
 // private is what Restore needs of a state.
 type private struct {
-	// Seen sums up what even a platform without extensions says of a function, so that an untouched one is recognised.
+	// Seen sums up what even a platform without extensions says of a function, so that an untouched one is recognised. It is empty if that is too little.
 	Seen string `json:"seen"`
+	// By is the executor that has seen it, when it had changed the function so often: what a platform says of a function can be the same before and after a change.
+	By      string `json:"by,omitempty"`
+	Changes int    `json:"changes,omitempty"`
 }
 
 func (e *Executor) state(id string, f *function) faas.State {
 	status, reason := f.status()
 	s := faas.State{
-		ID: id, Status: status, Reason: e.redact(reason), Resource: faas.RedactURL(e.functionURL(id, "")),
-		PackageSHA256: f.PackageSHA256, Fingerprint: f.ConfigFingerprint, DeployedAt: parseTime(f.DeployedAt), ColdStart: milliseconds(f.ColdStartMS),
+		ID: id, Status: status, Reason: e.clean.Line(reason, maxMessage), Resource: faas.RedactURL(e.functionURL(id, "")),
+		PackageSHA256: e.clean.Line(f.PackageSHA256, maxHash), Fingerprint: e.clean.Line(f.ConfigFingerprint, maxHash),
+		DeployedAt: parseTime(f.DeployedAt), ColdStart: milliseconds(f.ColdStartMS), NotRestorable: f.notRestorable(),
 	}
 	if f.Endpoint != "" {
-		s.Endpoint = faas.RedactURL(f.Endpoint)
+		s.Endpoint = e.clean.Line(faas.RedactURL(f.Endpoint), maxMessage)
 	}
 	if job, ok := functionid.Protocol.Job(e.set.service, id); ok {
 		s.JobIDs = []uint32{job}
 	}
 	if !s.DeployedAt.IsZero() {
-		s.Revision = fmt.Sprintf("%s/%d", s.DeployedAt.Format(time.RFC3339Nano), count(f.BinarySizeBytes))
+		// The platform's own revision changes also when it is asked to restore what is there.
+		s.Revision = fmt.Sprintf("%s/%d/%d/%d", s.DeployedAt.Format(time.RFC3339Nano), count(f.BinarySizeBytes), count(f.MemoryMB), count(f.TimeoutSecs))
 	}
-	text, err := json.Marshal(private{f.seen()})
+	text, err := json.Marshal(private{f.seen(), e.name, e.made.get(id).changes})
 	if err != nil {
-		panic("faas/custom: a string does not marshal: " + err.Error())
+		panic("faas/custom: strings and a number do not marshal: " + err.Error())
 	}
 	s.Private = text
 	return s
 }
 
-// seen returns "" where the platform does not say when the function was deployed: then nothing tells one deployment from the next.
+// maxHash is how much of a hash is kept, in bytes.
+const maxHash = 128
+
+// seen returns "" if the platform does not say when the function was deployed: then nothing tells one deployment from the next.
 func (f *function) seen() string {
 	if f.DeployedAt == "" {
 		return ""
 	}
-	return fmt.Sprintf("%s %s %v %v %v", foreign.Line(f.DeployedAt, 100), foreign.Line(f.Status, 40), f.BinarySizeBytes, f.MemoryMB, f.TimeoutSecs)
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %v %v %v", f.DeployedAt, f.Status, f.BinarySizeBytes, f.MemoryMB, f.TimeoutSecs))
+	return hex.EncodeToString(sum[:16])
+}
+
+// notRestorable says why Restore could not put the function back to what it is now.
+func (f *function) notRestorable() string {
+	switch status, _ := f.status(); {
+	case !f.has(featureRestore):
+		return `the platform keeps nothing of a function that is replaced (it does not announce the extension "restore")`
+	case f.PackageSHA256 == "" || f.ConfigFingerprint == "":
+		return "the platform does not tell what code and configuration the function has"
+	case status != faas.StatusReady:
+		return "the function does not work, and a platform keeps only what did"
+	}
+	return ""
 }
 
 // probe observes a function of an invoke-only platform.

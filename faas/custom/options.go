@@ -39,8 +39,8 @@ const defaultReadyTimeout = 60 * time.Second
 func options() []faas.Option {
 	return []faas.Option{
 		{Name: "mode", Default: modeAuto, Help: "auto, deploy, or invoke-only: for a platform on which functions are deployed by hand"},
-		{Name: "invoke_url", Sensitive: true, Help: "where to invoke on an invoke-only platform, with {job_id} in it; the default is ENDPOINT/job/{job_id}"},
-		{Name: "invoke_urls", Sensitive: true, Help: `where to invoke single jobs on an invoke-only platform: "0=https://a.example,1=https://b.example"`},
+		{Name: "invoke_url", Place: true, Help: "where to invoke on an invoke-only platform, with {job_id} in it, and without a credential; the default is ENDPOINT/job/{job_id}"},
+		{Name: "invoke_urls", Place: true, Help: `where to invoke single jobs on an invoke-only platform, without credentials: "0=https://a.example,1=https://b.example"`},
 		{Name: "token", Sensitive: true, Help: "bearer token; the default is $" + TokenEnv},
 		{Name: "header", Sensitive: true, Help: `header of every request, such as "X-Api-Key: abc"; several are separated by line breaks`},
 		{Name: "oauth2_token_url", Help: "where OAuth 2.0 client credentials get their token"},
@@ -50,7 +50,7 @@ func options() []faas.Option {
 		{Name: "ca_file", Help: "PEM file of the authorities to trust, in place of the system's"},
 		{Name: "client_cert", Help: "PEM file of the client certificate, for mutual TLS"},
 		{Name: "client_key", Help: "PEM file of the client certificate's key"},
-		{Name: "allow_insecure", Default: "false", Help: "true: send credentials over plain http to hosts other than this one"},
+		{Name: "allow_insecure", Default: "false", Help: "true: send credentials and environment values over plain http to hosts other than this one"},
 		{Name: "ready_timeout_secs", Default: strconv.Itoa(int(defaultReadyTimeout / time.Second)), Help: "how long a new function may take to become healthy, in seconds"},
 	}
 }
@@ -62,11 +62,32 @@ type settings struct {
 	mode         string
 	invokeURL    string            // template of invoke-only platforms
 	invokeURLs   map[uint32]string // of single jobs
-	header       http.Header       // of every request, credentials included
+	header       headers           // of every request, credentials included
 	oauth        *clientcredentials.Config
 	tls          *tls.Config // nil: the default
 	readyTimeout time.Duration
-	secrets      []string // never to be printed
+	inClear      bool          // what is sent can be read on the way, and allow_insecure does not say that it may
+	secrets      []faas.Secret // the credentials
+	hidden       []faas.Secret // what else may be one
+}
+
+// headers are those of a request. Their values may be credentials.
+type headers map[string][]faas.Secret
+
+func (h headers) set(name, value string) { h[name] = []faas.Secret{faas.NewSecret(value)} }
+func (h headers) add(name, value string) { h[name] = append(h[name], faas.NewSecret(value)) }
+
+func (h headers) get(name string) string {
+	if len(h[name]) == 0 {
+		return ""
+	}
+	return h[name][0].Reveal()
+}
+
+func (s *settings) keep(secrets ...string) {
+	for _, secret := range secrets {
+		s.secrets = append(s.secrets, faas.NewSecret(secret))
+	}
 }
 
 func invalid(format string, args ...any) error {
@@ -84,7 +105,7 @@ func parse(cfg faas.Config) (*settings, error) {
 			return nil, invalid("unknown option %q", name)
 		}
 	}
-	s := &settings{service: cfg.Service, header: http.Header{"User-Agent": {"blueprint-serverless"}}, mode: cmp.Or(cfg.Options["mode"], modeAuto)}
+	s := &settings{service: cfg.Service, header: headers{"User-Agent": {faas.NewSecret("blueprint-serverless")}}, mode: cmp.Or(cfg.Options["mode"], modeAuto)}
 	steps := []func(faas.Config) error{s.parseEndpoint, s.parseMode, s.parseHeader, s.parseToken, s.parseOAuth, s.parseTLS, s.parseReadyTimeout, s.checkInsecure}
 	for _, step := range steps {
 		if err := step(cfg); err != nil {
@@ -120,14 +141,32 @@ func (s *settings) parseEndpoint(cfg faas.Config) error {
 	if u.User != nil {
 		password, _ := u.User.Password()
 		basic := base64.StdEncoding.EncodeToString([]byte(u.User.Username() + ":" + password))
-		s.secrets = append(s.secrets, basic, password)
-		s.header.Set("Authorization", "Basic "+basic)
+		s.keep(basic, cmp.Or(password, u.User.Username())) // a user name alone is a token
+		s.header.set("Authorization", "Basic "+basic)
 		u.User = nil
 	}
-	u.Path = strings.TrimRight(u.Path, "/")
-	u.RawPath = strings.TrimRight(u.RawPath, "/")
-	s.base = u
+	s.base = canonical(u)
 	return nil
+}
+
+// canonicalURL returns the one spelling of a URL that has several: scheme and host in lower case, no port that goes without saying, and no slash at the
+// end. A text that is no URL is returned as it is.
+func canonicalURL(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil || u.Host == "" {
+		return raw
+	}
+	return canonical(u).String()
+}
+
+func canonical(u *url.URL) *url.URL {
+	c := *u
+	c.Scheme, c.Host = strings.ToLower(u.Scheme), strings.ToLower(u.Host)
+	if port := c.Port(); port == "" || c.Scheme == "http" && port == "80" || c.Scheme == "https" && port == "443" {
+		c.Host = strings.TrimSuffix(strings.TrimSuffix(c.Host, port), ":")
+	}
+	c.Path, c.RawPath = strings.TrimRight(u.Path, "/"), strings.TrimRight(u.RawPath, "/")
+	return &c
 }
 
 func (s *settings) parseMode(cfg faas.Config) error {
@@ -147,7 +186,7 @@ func (s *settings) parseMode(cfg faas.Config) error {
 		if !strings.Contains(template, "{job_id}") {
 			return invalid("option invoke_url has no {job_id} in it; invoke_urls takes one URL per job")
 		}
-		if err := checkInvokeURL("option invoke_url", strings.ReplaceAll(template, "{job_id}", "0")); err != nil {
+		if err := s.checkInvokeURL("option invoke_url", strings.ReplaceAll(template, "{job_id}", "0")); err != nil {
 			return err
 		}
 		s.invokeURL = template
@@ -165,7 +204,7 @@ func (s *settings) parseMode(cfg faas.Config) error {
 		if _, dup := s.invokeURLs[uint32(id)]; dup {
 			return invalid("option invoke_urls has job %d twice", id)
 		}
-		if err := checkInvokeURL("option invoke_urls, job "+job, strings.TrimSpace(raw)); err != nil {
+		if err := s.checkInvokeURL("option invoke_urls, job "+job, strings.TrimSpace(raw)); err != nil {
 			return err
 		}
 		s.invokeURLs[uint32(id)] = strings.TrimSpace(raw)
@@ -173,13 +212,21 @@ func (s *settings) parseMode(cfg faas.Config) error {
 	return nil
 }
 
-// checkInvokeURL checks the URL of a single job.
-func checkInvokeURL(name, raw string) error {
+// checkInvokeURL checks the URL of a single job. What its query holds is not meant to be a secret, and is hidden all the same.
+func (s *settings) checkInvokeURL(name, raw string) error {
 	u, err := parseURL(name, raw)
-	if err == nil && u.User != nil {
-		err = invalid("%s holds a user name; credentials belong into the endpoint or an option", name)
+	if err != nil {
+		return err
 	}
-	return err
+	if u.User != nil {
+		return invalid("%s holds a user name; credentials belong into the endpoint or an option", name)
+	}
+	for _, values := range u.Query() {
+		for _, value := range values {
+			s.hidden = append(s.hidden, faas.NewSecret(value))
+		}
+	}
+	return nil
 }
 
 // reservedHeaders are set by this package or by net/http, or would make net/http repeat an invocation.
@@ -201,19 +248,19 @@ func (s *settings) parseHeader(cfg faas.Config) error {
 		switch {
 		case slices.Contains(reservedHeaders, name) || strings.HasPrefix(name, "X-Blueprint-"):
 			return invalid("option header: %s is not a header that can be set", name)
-		case name == "Authorization" && s.header.Get(name) != "":
+		case name == "Authorization" && s.header.get(name) != "":
 			return invalid("the endpoint holds a user name, and option header sets Authorization; give one")
 		}
 		_, credential, _ := strings.Cut(value, " ") // after the scheme
-		s.secrets = append(s.secrets, value, credential)
-		s.header.Add(name, value)
+		s.keep(value, credential)
+		s.header.add(name, value)
 	}
 	return nil
 }
 
 func (s *settings) parseToken(cfg faas.Config) error {
 	token, name := cfg.Options["token"], "option token"
-	authorized := s.header.Get("Authorization") != ""
+	authorized := s.header.get("Authorization") != ""
 	if token == "" && !authorized && cfg.Options["oauth2_client_id"] == "" {
 		token, name = os.Getenv(TokenEnv), "$"+TokenEnv
 	}
@@ -226,8 +273,8 @@ func (s *settings) parseToken(cfg faas.Config) error {
 	case !isHeaderValue(token):
 		return invalid("%s holds a character that no header can hold", name)
 	}
-	s.secrets = append(s.secrets, token)
-	s.header.Set("Authorization", "Bearer "+token)
+	s.keep(token)
+	s.header.set("Authorization", "Bearer "+token)
 	return nil
 }
 
@@ -264,7 +311,7 @@ func (s *settings) parseOAuth(cfg faas.Config) error {
 			return invalid("%s is missing: OAuth 2.0 client credentials need id, secret and token URL", o.name)
 		}
 	}
-	if s.header.Get("Authorization") != "" {
+	if s.header.get("Authorization") != "" {
 		return invalid("OAuth 2.0 and another credential are both configured; give one")
 	}
 	u, err := parseURL("option oauth2_token_url", tokenURL)
@@ -274,7 +321,7 @@ func (s *settings) parseOAuth(cfg faas.Config) error {
 	if u.User != nil {
 		return invalid("option oauth2_token_url holds a user name; client id and secret have options of their own")
 	}
-	s.secrets = append(s.secrets, secret)
+	s.keep(secret)
 	s.oauth = &clientcredentials.Config{ClientID: id, ClientSecret: secret, TokenURL: tokenURL, Scopes: strings.FieldsFunc(cfg.Options["oauth2_scopes"], func(r rune) bool { return r == ',' || r == ' ' })}
 	return nil
 }
@@ -329,10 +376,11 @@ func (s *settings) parseReadyTimeout(cfg faas.Config) error {
 // checkInsecure refuses to send a credential where everyone on the way can read it.
 func (s *settings) checkInsecure(cfg faas.Config) error {
 	insecure := cfg.Options["allow_insecure"]
-	switch {
-	case insecure != "" && insecure != "true" && insecure != "false":
+	if insecure != "" && insecure != "true" && insecure != "false" {
 		return invalid("option allow_insecure is %q; it can be true or false", insecure)
-	case insecure == "true" || len(s.secrets) == 0:
+	}
+	s.inClear = s.base.Scheme == "http" && !isLoopback(s.base.Hostname()) && insecure != "true"
+	if insecure == "true" || len(s.secrets) == 0 {
 		return nil
 	}
 	targets := []string{s.base.String(), strings.ReplaceAll(s.invokeURL, "{job_id}", "0")}

@@ -117,9 +117,12 @@ func TestTheProviderIsRegisteredWithItsOptions(t *testing.T) {
 		t.Fatal("not registered")
 	}
 	for _, o := range info.Options {
-		holds := o.Name == "invoke_url" || o.Name == "invoke_urls" || o.Name == "token" || o.Name == "header" || o.Name == "oauth2_client_secret"
+		holds := o.Name == "token" || o.Name == "header" || o.Name == "oauth2_client_secret"
 		if o.Help == "" || o.Sensitive != holds {
 			t.Errorf("option %s: help %q, sensitive %v", o.Name, o.Help, o.Sensitive)
+		}
+		if place := strings.HasPrefix(o.Name, "invoke_url"); o.Place != place {
+			t.Errorf("option %s tells where functions are: %v, want %v", o.Name, o.Place, place)
 		}
 	}
 	e, err := faas.Open(t.Context(), faas.Config{Provider: faas.Custom, Service: "svc", Endpoint: "not a URL"})

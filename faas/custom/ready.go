@@ -3,98 +3,134 @@ package custom
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
-// ready waits until the platform says that the function is deployed, and healthy if it can tell, and returns its state. a is the answer to the PUT.
+// ready waits until the platform says that the function is deployed, and healthy if it can tell,
+// and returns its state. a is the answer to the PUT. A look that fails, or that is behind, does not
+// end the wait.
 func (d *deployment) ready(ctx context.Context, a *answer, progress *transfer.Progress) (faas.State, error) {
 	r := d.request()
 	r.method, r.url = http.MethodPut, d.e.functionURL(d.u.ID, "")
 	put, err := d.e.decodeFunction(r, a, d.u.ID)
 	if err != nil {
-		return faas.State{}, d.hide(err)
+		return faas.State{}, err
 	}
 	if status, reason := put.status(); status == faas.StatusFailed {
 		return faas.State{}, d.failed(r, reason)
 	}
 	progress.Step("wait")
-	deadline := time.Now().Add(d.e.set.readyTimeout)
+	begun := time.Now()
+	deadline := begun.Add(d.e.set.readyTimeout)
+	var looks looks
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		s, reason, err := d.look(ctx)
-		if err != nil {
-			return faas.State{}, d.hide(err)
-		}
-		if reason == "" {
+		s, err := d.look(ctx, begun)
+		if err == nil {
+			d.keepWarm(ctx)
 			return s, nil
 		}
-		if time.Now().After(deadline) {
-			return faas.State{}, d.hide(d.e.errorf(faas.ErrTimeout, r, "function %s was uploaded and does not answer after %v: %s", d.u.ID, d.e.set.readyTimeout, reason))
+		if ctx.Err() == nil && looks.end(err) {
+			return faas.State{}, err
 		}
-		if !transfer.Sleep(ctx, wait) {
-			return faas.State{}, d.hide(d.e.errorf(faas.ErrTimeout, r, "function %s was uploaded and does not answer yet: %s: %w", d.u.ID, reason, context.Cause(ctx)))
+		pause := looks.pause(wait, err)
+		if time.Now().Add(pause).After(deadline) {
+			return faas.State{}, d.e.errorf(faas.ErrTimeout, r, "function %s was uploaded and does not answer after %v: %w", d.u.ID, d.e.set.readyTimeout, reason(err))
+		}
+		if !transfer.Sleep(ctx, pause) {
+			return faas.State{}, d.e.errorf(faas.ErrTimeout, r, "function %s was uploaded and does not answer yet: %w (%w)", d.u.ID, reason(err), context.Cause(ctx))
 		}
 	}
 }
 
 func (d *deployment) failed(r request, reason string) error {
-	return d.hide(d.e.errorf(faas.ErrUnavailable, r, "function %s was uploaded and cannot run: %s", d.u.ID, d.e.redact(reason)))
+	return d.e.errorf(faas.ErrUnavailable, r, "%w", &finding{"function " + d.u.ID + " was uploaded and cannot run: " + d.e.clean.Line(reason, maxMessage), true})
 }
 
-// look returns the function's state, or why it is not ready yet.
-func (d *deployment) look(ctx context.Context) (faas.State, string, error) {
+// finding is the cause of an error of a look that did not fail, and did not see what is waited for
+// either.
+type finding struct {
+	text  string
+	final bool // it will not come
+}
+
+func (f *finding) Error() string { return f.text }
+
+// looks are those of one wait for a state.
+type looks struct{ denied int }
+
+// end reports whether a look failed in a way that the next one will not mend. A single refusal can
+// be that of a token that has just expired.
+func (l *looks) end(err error) bool {
+	var found *finding
+	switch code := faas.CodeOf(err); {
+	case errors.As(err, &found):
+		return found.final
+	case code == faas.ErrThrottled, isTransient(err):
+		return false
+	case code == faas.ErrPermissionDenied:
+		l.denied++
+		return l.denied > 1
+	}
+	return true
+}
+
+// pause returns how long to wait before the next look: as long as the platform asks for, if it
+// does.
+func (l *looks) pause(wait time.Duration, err error) time.Duration {
+	var failed *faas.Error
+	if errors.As(err, &failed) {
+		return max(wait, failed.RetryAfter)
+	}
+	return wait
+}
+
+// look returns the function's state, or why it is not ready yet. put is when it was put.
+func (d *deployment) look(ctx context.Context, put time.Time) (faas.State, error) {
 	r := d.request()
+	r.single = true
+	notYet := func(code faas.Code, text string) error { return d.e.errorf(code, r, "%w", &finding{text: text}) }
 	f, err := d.e.get(ctx, r, d.u.ID)
 	switch {
 	case faas.CodeOf(err) == faas.ErrNotFound: // some platforms show with a delay what was put
-		return faas.State{}, "the platform does not show it yet", nil
+		return faas.State{}, notYet(faas.ErrUnavailable, "the platform does not show it yet")
 	case err != nil:
-		return faas.State{}, "", err
+		return faas.State{}, err
+	case d.isBefore(f, put):
+		return faas.State{}, notYet(faas.ErrUnavailable, "the platform still shows what was there before")
 	case f.PackageSHA256 != "" && f.PackageSHA256 != d.u.Package.SHA256():
-		return faas.State{}, "", d.e.errorf(faas.ErrConflict, r, "function %s has other code than was uploaded: someone else is changing it", d.u.ID)
+		return faas.State{}, notYet(faas.ErrConflict, "it has other code than was uploaded: the platform shows what was there before, or someone else is changing it")
 	case f.ConfigFingerprint != "" && f.ConfigFingerprint != d.u.Fingerprint():
-		return faas.State{}, "", d.e.errorf(faas.ErrConflict, r, "function %s has another configuration than was sent: someone else is changing it", d.u.ID)
+		return faas.State{}, notYet(faas.ErrConflict, "it has another configuration than was sent: the platform shows what was there before, or someone else is changing it")
 	}
 	s := d.e.state(d.u.ID, f)
 	switch s.Status {
 	case faas.StatusFailed:
-		return s, "", d.failed(r, s.Reason)
+		return s, d.failed(r, s.Reason)
 	case faas.StatusPending:
-		return s, s.Reason, nil
+		return s, notYet(faas.ErrUnavailable, s.Reason)
 	}
-	if reason, err := d.unhealthy(ctx); err != nil || reason != "" {
-		return s, reason, err
+	h, a, err := d.e.health(ctx, r, d.u.ID)
+	switch {
+	case err == nil && !h.Healthy:
+		return s, notYet(faas.ErrUnavailable, "it is unhealthy: "+h.Reason)
+	case err != nil && (a == nil || !a.missing()):
+		return s, err
 	}
 	if uint32(f.MemoryMB) != d.f.MemoryMB && f.MemoryMB > 0 || uint32(f.TimeoutSecs) != d.f.TimeoutSecs && f.TimeoutSecs > 0 {
 		d.e.log.WarnContext(ctx, "the platform reports another memory or timeout than was asked for", "function", d.u.ID,
 			"memory_mb", f.MemoryMB, "wanted_memory_mb", d.f.MemoryMB, "timeout_secs", f.TimeoutSecs, "wanted_timeout_secs", d.f.TimeoutSecs)
 	}
-	d.keepWarm(ctx)
-	return s, "", nil
+	return s, nil
 }
 
-// unhealthy says why the function does not answer, "" where it does or the platform cannot tell.
-func (d *deployment) unhealthy(ctx context.Context) (string, error) {
-	h, a, err := d.e.health(ctx, d.request(), d.u.ID)
-	switch {
-	case err == nil && h.Healthy:
-		return "", nil
-	case err == nil:
-		return "it is unhealthy: " + h.Reason, nil
-	case a != nil && a.missing():
-		return "", nil
-	case isTransient(err) || faas.CodeOf(err) == faas.ErrThrottled:
-		return err.Error(), nil
-	}
-	return "", err
-}
-
-// keepWarm starts the instances that the function should have ready. It is a wish: what cannot be warmed still answers.
+// keepWarm starts the instances that the function should have ready. It is a wish: what cannot be
+// warmed still answers.
 func (d *deployment) keepWarm(ctx context.Context) {
 	if d.f.KeepWarm == 0 {
 		return
@@ -104,7 +140,8 @@ func (d *deployment) keepWarm(ctx context.Context) {
 	}
 }
 
-// health asks the platform for a function's health. The answer is not nil where the platform gave one.
+// health asks the platform for a function's health. The answer is not nil where the platform gave
+// one.
 func (e *Executor) health(ctx context.Context, r request, id string) (faas.Health, *answer, error) {
 	r.method, r.url = http.MethodGet, e.functionURL(id, "/health")
 	a, err := e.send(ctx, r)
@@ -121,11 +158,11 @@ func (e *Executor) health(ctx context.Context, r request, id string) (faas.Healt
 			if out.Reason == "" {
 				out.Reason = "the platform says " + h.Status
 			}
-			out.Reason = e.redact(foreign.Line(out.Reason, maxMessage))
+			out.Reason = e.clean.Line(out.Reason, maxMessage)
 		}
 		return out, a, nil
 	case a.ok():
-		return faas.Health{}, a, e.errorf(faas.ErrUnavailable, r, "%s %s: the answer is not in the protocol's shape: %s", r.method, faas.RedactURL(r.url), e.redact(foreign.Excerpt(a.body)))
+		return faas.Health{}, a, e.errorf(faas.ErrUnavailable, r, "%s %s: the answer is not in the protocol's shape: %s", r.method, faas.RedactURL(r.url), e.clean.Excerpt(a.body))
 	}
 	return faas.Health{}, a, e.statusError(r, a)
 }

@@ -13,41 +13,31 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
-// Restore puts the earlier code and configuration of a function back. A platform with the extension for it is asked to; else, or where the platform does not have them
-// any more, they are deployed again, for which package and functions are needed. Without them Restore can only find that nothing has changed.
+// Restore has a platform with the extension "restore" put the earlier code and configuration of a
+// function back. On any other platform it can only find that nothing has changed: the state says so
+// in NotRestorable.
 func (e *Executor) Restore(ctx context.Context, prior faas.State) error {
-	u := faas.Unit{ID: prior.ID}
 	if e.invokeOnly() {
 		return nil // where nothing is deployed, nothing was changed
 	}
 	r := request{op: "restore", job: faas.NoJob}
-	f, err := e.get(ctx, r, prior.ID)
+	f, err := e.get(ctx, r, prior.ID) // which also looks whose it is
 	if err != nil && faas.CodeOf(err) != faas.ErrNotFound {
 		return err
 	}
-	if err == nil {
-		// Also where nothing seems to have changed: an upload that was cut off may still be on its way to the platform, and the request stops it.
-		if done, err := e.putBack(ctx, r, f, prior); done || err != nil {
-			return err
-		}
-		if e.untouched(prior, e.state(prior.ID, f)) {
-			return nil
-		}
+	if prior.NotRestorable == "" {
+		// Also if nothing seems to have changed: an upload that was cut off may still be on its way
+		// to the platform, and the request stops it.
+		return e.putBack(ctx, r, prior)
 	}
-	known := u.ID == prior.ID && len(u.Functions) > 0 && u.Package != nil &&
-		(prior.Fingerprint == "" || prior.Fingerprint == u.Fingerprint()) && (prior.PackageSHA256 == "" || prior.PackageSHA256 == u.Package.SHA256())
-	if !known {
-		return e.errorf(faas.ErrUnsupported, r, "function %s is not as it was, and the platform does not have what it was: it can be put back only with its earlier package and configuration", prior.ID)
+	if err == nil && e.untouched(prior, e.state(prior.ID, f)) {
+		return nil
 	}
-	_, err = e.Converge(ctx, u, nil, nil)
-	return err
+	return e.errorf(faas.ErrUnsupported, r, "function %s is not as it was, and cannot be put back: %s", prior.ID, prior.NotRestorable)
 }
 
-// putBack has the platform make prior's code and configuration the live ones. It reports false where the platform cannot, or does not have them.
-func (e *Executor) putBack(ctx context.Context, r request, f *function, prior faas.State) (bool, error) {
-	if !f.has(featureRestore) || prior.PackageSHA256 == "" || prior.Fingerprint == "" {
-		return false, nil
-	}
+// putBack has the platform make prior's code and configuration the live ones.
+func (e *Executor) putBack(ctx context.Context, r request, prior faas.State) error {
 	text, err := json.Marshal(generation{prior.PackageSHA256, prior.Fingerprint})
 	if err != nil {
 		panic("faas/custom: two strings do not marshal: " + err.Error())
@@ -55,71 +45,145 @@ func (e *Executor) putBack(ctx context.Context, r request, f *function, prior fa
 	r.method, r.url, r.size = http.MethodPost, e.functionURL(prior.ID, "/restore"), int64(len(text))
 	r.header = http.Header{"Content-Type": {"application/json"}, "X-Blueprint-Service": {headerText(e.set.service)}}
 	r.body = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(text)), nil }
-	a, err := e.sendSafe(ctx, r)
+	a, err := e.change(ctx, prior.ID, r)
 	switch {
 	case err != nil:
-		return false, err
-	case a.status == http.StatusConflict || a.status == http.StatusNotFound || a.status == http.StatusGone || a.missing():
-		return false, nil
-	case !a.ok():
-		return false, e.statusError(r, a)
+		return err
+	case a.ok():
+		e.made.update(prior.ID, func(h *history) { h.open = 0 }) // what arrives now is refused
+		return nil
+	case a.status == http.StatusConflict || a.status == http.StatusGone || a.missing():
+		return e.errorf(faas.ErrConflict, r, "function %s cannot be put back: it is not what it was, nor does the platform have that any more, as if someone else had changed it: %w", prior.ID, reason(e.statusError(r, a)))
 	}
-	return true, nil
+	return e.statusError(r, a)
 }
 
 // untouched reports whether two states are of one and the same deployment.
-func (e *Executor) untouched(a, b faas.State) bool {
-	if a.Status != b.Status {
+func (e *Executor) untouched(before, now faas.State) bool {
+	var was, is private
+	if json.Unmarshal(before.Private, &was) != nil || json.Unmarshal(now.Private, &is) != nil || was.By == is.By && was.Changes != is.Changes {
 		return false
 	}
-	if a.PackageSHA256 != "" && a.Fingerprint != "" {
-		return a.PackageSHA256 == b.PackageSHA256 && a.Fingerprint == b.Fingerprint
+	if now.PackageSHA256 != "" && now.Fingerprint != "" {
+		return before.Status == now.Status && before.PackageSHA256 == now.PackageSHA256 && before.Fingerprint == now.Fingerprint
 	}
-	var was, is private
-	return json.Unmarshal(a.Private, &was) == nil && json.Unmarshal(b.Private, &is) == nil && was.Seen != "" && was == is
+	return was.Seen != "" && was.Seen == is.Seen
 }
 
-// Remove deletes the function. On an invoke-only platform it does nothing: what was deployed by hand is removed by hand.
+// Remove deletes the function, whether or not a read finds it. On an invoke-only platform it does
+// nothing: what was deployed by hand is removed by hand.
+//
+// Where nothing is found, it cannot be seen whose a function would be. Its id is then enough: that
+// of a job of this service is no other service's.
+//
+// If an upload of this executor was never answered, the function may appear after it was not found.
+// Remove then deletes it again for some time, and returns an error if it has not seen it by then,
+// and not on a platform that refuses such an upload by itself.
 func (e *Executor) Remove(ctx context.Context, id string) error {
 	if e.invokeOnly() {
 		return nil
 	}
 	r := request{op: "remove", job: faas.NoJob}
 	f, err := e.get(ctx, r, id) // a function of another service must not be deleted
-	switch code := faas.CodeOf(err); {
-	case err == nil, code == faas.ErrNotFound && f != nil: // in the second case it may still be on its way, and the platform can stop it
-		return e.delete(ctx, r, id)
-	case code == faas.ErrNotFound:
-		return nil
+	if faas.CodeOf(err) == faas.ErrNotFound {
+		err = e.checkOwner(r, &function{}, id)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	if _, err := e.delete(ctx, r, id); err != nil {
+		return err
+	}
+	if f != nil && f.Revision != "" {
+		e.made.update(id, func(h *history) { h.open = 0 })
+	}
+	return e.outwait(ctx, r, id)
 }
 
-// delete deletes a function and returns when it is gone.
-func (e *Executor) delete(ctx context.Context, r request, id string) error {
+// outwait deletes the function until every upload that may have been on its way has arrived.
+func (e *Executor) outwait(ctx context.Context, r request, id string) error {
+	deadline := time.Now().Add(grace)
+	for wait := firstWait; e.made.get(id).open > 0; wait = min(2*wait, 2*time.Second) {
+		const unsettled = "function %s is not there, but an upload of it was sent and never answered, and may make it appear yet: remove it again in some minutes"
+		if time.Now().Add(wait).After(deadline) {
+			return e.errorf(faas.ErrUnavailable, r, unsettled, id)
+		}
+		if !transfer.Sleep(ctx, wait) {
+			return e.errorf(faas.ErrTimeout, r, unsettled+" (%w)", id, context.Cause(ctx))
+		}
+		if _, err := e.delete(ctx, r, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deleteTime is how long a platform may take to delete a function.
+const deleteTime = 2 * time.Minute
+
+// delete deletes a function and returns when it is gone, and whether there was one. A platform that
+// is still deploying it may refuse at first.
+func (e *Executor) delete(ctx context.Context, r request, id string) (found bool, err error) {
 	r.method, r.url = http.MethodDelete, e.functionURL(id, "")
 	r.header = http.Header{"X-Blueprint-Service": {headerText(e.set.service)}}
-	a, err := e.sendSafe(ctx, r)
-	switch {
-	case err != nil:
-		return err
-	case a.status == http.StatusNotFound || a.status == http.StatusGone:
-		return nil
-	case !a.ok():
-		return e.statusError(r, a)
+	for p := newPatience(); ; {
+		a, err := e.change(ctx, id, r)
+		switch {
+		case err != nil:
+			return false, err
+		case a.status == http.StatusNotFound || a.status == http.StatusGone:
+			return false, nil
+		case a.ok():
+			e.made.deleted(id)
+			return true, e.awaitGone(ctx, r, id, a)
+		}
+		refused := e.statusError(r, a)
+		wait, more := p.next(refused)
+		if a.status != http.StatusConflict || !more || !e.isPending(ctx, r, id) {
+			return false, refused
+		}
+		if !transfer.Sleep(ctx, wait) {
+			return false, e.errorf(faas.ErrTimeout, r, "%w; gave up waiting to try again: %w", reason(refused), context.Cause(ctx))
+		}
 	}
+}
+
+// isPending reports whether the platform is working on the function.
+func (e *Executor) isPending(ctx context.Context, r request, id string) bool {
+	f, err := e.get(ctx, r, id)
+	if err != nil {
+		return false
+	}
+	status, _ := f.status()
+	return status == faas.StatusPending
+}
+
+// awaitGone waits until a function is gone whose deletion was accepted. a is the answer to that; a
+// platform that is done says "deleted", or nothing.
+func (e *Executor) awaitGone(ctx context.Context, r request, id string, a *answer) error {
 	var f function
 	if len(a.body) == 0 || json.Unmarshal(a.body, &f) != nil || f.Status == "" || strings.EqualFold(f.Status, "deleted") {
 		return nil
 	}
-	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) { // it is being deleted
-		if _, err := e.get(ctx, r, id); faas.CodeOf(err) == faas.ErrNotFound {
+	r.single, r.header = true, nil
+	deadline := time.Now().Add(deleteTime)
+	var looks looks
+	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		_, err := e.get(ctx, r, id)
+		switch {
+		case faas.CodeOf(err) == faas.ErrNotFound:
 			return nil
-		} else if err != nil {
+		case err == nil:
+			err = e.errorf(faas.ErrConflict, r, "the platform still shows it")
+		case ctx.Err() == nil && looks.end(err):
 			return err
 		}
-		if !transfer.Sleep(ctx, wait) {
-			return e.errorf(faas.ErrTimeout, r, "function %s is being deleted and still there: %w", id, context.Cause(ctx))
+		pause := looks.pause(wait, err)
+		if time.Now().Add(pause).After(deadline) {
+			return e.errorf(faas.ErrTimeout, r, "function %s is being deleted and still there after %v: %w", id, deleteTime, reason(err))
+		}
+		if !transfer.Sleep(ctx, pause) {
+			return e.errorf(faas.ErrTimeout, r, "function %s is being deleted and still there: %w (%w)", id, reason(err), context.Cause(ctx))
 		}
 	}
 }

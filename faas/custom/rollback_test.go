@@ -134,8 +134,8 @@ func TestFunctionsAreTheSameOverHTTPAndInProcess(t *testing.T) {
 	}
 }
 
-// The platform keeps one generation; for what is older Restore needs the package.
-func TestRestoreOfAnOlderGenerationNeedsItsPackage(t *testing.T) {
+// The platform keeps one generation: what is older cannot be put back, and Restore says so without breaking its promise that an ErrUnsupported is told beforehand.
+func TestRestoreOfAnOlderGenerationIsAConflict(t *testing.T) {
 	p, err := platform.New()
 	if err != nil {
 		t.Fatal(err)
@@ -150,18 +150,15 @@ func TestRestoreOfAnOlderGenerationNeedsItsPackage(t *testing.T) {
 	e := open(t, faas.Config{Endpoint: server.URL})
 	one := deploy(t, e, small("one"))
 	prior, err := e.Observe(t.Context(), one.ID)
-	if err != nil {
-		t.Fatal(err)
+	if err != nil || prior.NotRestorable != "" {
+		t.Fatal(prior, err)
 	}
 	deploy(t, e, small("two"))
-	deploy(t, e, small("three"))
-	if err := e.Restore(t.Context(), prior); faas.CodeOf(err) != faas.ErrUnsupported {
-		t.Errorf("without the package: %v", err)
+	three := deploy(t, e, small("three"))
+	if err := e.Restore(t.Context(), prior); faas.CodeOf(err) != faas.ErrConflict {
+		t.Errorf("got %v", err)
 	}
-	if err := e.Restore(t.Context(), prior); err != nil {
-		t.Error(err)
-	}
-	if now, err := e.Observe(t.Context(), one.ID); err != nil || !now.Current(one) {
+	if now, err := e.Observe(t.Context(), one.ID); err != nil || !now.Current(three) {
 		t.Errorf("%+v, %v", now, err)
 	}
 }

@@ -37,10 +37,11 @@ func (e *Executor) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Un
 		if i > 0 && functions[i-1].JobID == f.JobID {
 			return nil, refuse(faas.ErrInvalidArgument, f.JobID, "the job is wanted twice")
 		}
-		if err := checkFunction(f); err != nil {
+		if err := e.checkFunction(f); err != nil {
 			return nil, err
 		}
 		f.Env = maps.Clone(f.Env)
+		e.hide(f)
 		units = append(units, faas.Unit{
 			ID: functionid.Protocol.Of(e.set.service, f.JobID), Functions: []faas.Function{f}, Files: faas.BootstrapFiles(bin),
 		})
@@ -68,7 +69,15 @@ func (e *Executor) checkBinary(bin *faas.Binary, jobID uint32) error {
 	return nil
 }
 
-func checkFunction(f faas.Function) error {
+// hide makes the executor hide the function's environment in whatever the platform writes.
+func (e *Executor) hide(f faas.Function) {
+	if len(f.Env) > 0 {
+		e.clean.Add(configHeader(f))
+		e.clean.Add(f.Env.Values()...)
+	}
+}
+
+func (e *Executor) checkFunction(f faas.Function) error {
 	limits, _ := faas.ProviderLimits(faas.Custom)
 	switch {
 	case f.MemoryMB > limits.MaxMemoryMB:
@@ -89,6 +98,9 @@ func checkFunction(f faas.Function) error {
 		case !utf8.ValidString(name) || !utf8.ValidString(f.Env[name].Reveal()):
 			return refuse(faas.ErrInvalidArgument, f.JobID, "environment variable %q: name and value have to be UTF-8, for they are sent as JSON", name)
 		}
+	}
+	if e.set.inClear && !e.invokeOnly() && slices.ContainsFunc(f.Env.Values(), func(value string) bool { return value != "" }) {
+		return refuse(faas.ErrInvalidArgument, f.JobID, "the values of its environment would go over plain http to %s: use https, or set option allow_insecure to true", e.set.base.Host)
 	}
 	if n := len(configHeader(f)); n > maxEnvironment {
 		return refuse(faas.ErrTooLarge, f.JobID, "the environment makes the header X-Blueprint-Config %d bytes long, the limit is %d", n, maxEnvironment)

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 )
 
 // deployConfig is the JSON in the header X-Blueprint-Config.
@@ -35,6 +34,8 @@ type function struct {
 	Service           string   `json:"service"`
 	Revision          string   `json:"revision"`
 	Features          []string `json:"features"`
+
+	asOf time.Time // by the platform's clock; zero if it does not tell
 }
 
 // The extensions that a platform can announce in "features".
@@ -46,7 +47,8 @@ const (
 
 func (f *function) has(feature string) bool { return slices.Contains(f.Features, feature) }
 
-// status translates the platform's word. The protocol knows "deployed" and "deleted"; the others are what platforms call the same.
+// status translates the platform's word. The protocol knows "deployed" and "deleted"; the others are what platforms call the same. The reason
+// holds the platform's words as they are.
 func (f *function) status() (faas.Status, string) {
 	switch strings.ToLower(f.Status) {
 	case "deployed", "ready", "active":
@@ -56,9 +58,9 @@ func (f *function) status() (faas.Status, string) {
 		if reason == "" {
 			reason = "the platform says that it is " + strings.ToLower(f.Status)
 		}
-		return faas.StatusFailed, foreign.Line(reason, maxMessage)
+		return faas.StatusFailed, reason
 	}
-	return faas.StatusPending, "the platform says that its status is " + foreign.Line(f.Status, 40)
+	return faas.StatusPending, "the platform says that its status is " + f.Status
 }
 
 // generation names the code and configuration that a restore is to put back.

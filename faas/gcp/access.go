@@ -5,14 +5,12 @@ package gcp
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
 const (
@@ -33,40 +31,60 @@ func (e *Executor) policy(ctx context.Context, r request, service string) (*iamP
 // granted reports whether all who are to invoke the service may.
 func (e *Executor) granted(ctx context.Context, r request, service string) (bool, error) {
 	p, err := e.policy(ctx, r, service)
+	if faas.CodeOf(err) == faas.ErrNotFound {
+		return false, nil // which does not say that there is no function
+	}
 	if err != nil {
 		return false, err
 	}
 	return !p.add(e.set.members()), nil
 }
 
-// grant lets everybody or the invokers invoke the function, where that is asked for.
-func (e *Executor) grant(ctx context.Context, r request, got *resource) error {
+// grant lets everybody or the invokers invoke the function, where that is asked for, and reports whether some of them could not before.
+func (e *Executor) grant(ctx context.Context, r request, got *resource) (bool, error) {
 	members := e.set.members()
 	if len(members) == 0 {
-		return nil
+		return false, nil
 	}
 	if got.service == "" {
-		return e.errorf(faas.ErrUnavailable, r, "function %s does not tell its Cloud Run service, so that nobody can be allowed to invoke it", got.name)
+		return false, e.errorf(faas.ErrUnavailable, r, "function %s does not tell its Cloud Run service, so that nobody can be allowed to invoke it", got.name)
 	}
-	return e.changePolicy(ctx, r, got.service, func(p *iamPolicy) bool { return p.add(members) })
+	return e.changePolicy(ctx, r, got, true, func(p *iamPolicy) bool { return p.add(members) })
 }
 
 // maxSpread is how long a new policy usually takes at most to reach the front end.
 const maxSpread = time.Minute
 
-// awaitOpen waits until the front end knows that everybody may call a function. It runs no job. A front end that answers nobody from here, because of the
-// ingress, is not waited for.
+// awaitOpen waits until the front end knows that everybody, or the caller as one of the invokers, may call a function. It runs no job. A front end that answers
+// nobody from here, because of the ingress, is not waited for; nor is it if the caller is not one of the invokers, or cannot show that it is.
 func (e *Executor) awaitOpen(ctx context.Context, r request, to string) {
 	ctx, cancel := context.WithTimeout(ctx, maxSpread)
 	defer cancel()
 	r.method, r.url, r.within = http.MethodHead, to, maxSpread
+	if !e.set.public {
+		r.bearer = e.idToken(to)
+	}
+	if r.bearer != nil {
+		token, err := r.bearer(ctx)
+		if err != nil || !e.set.mayInvoke(emailOf(token)) {
+			return
+		}
+	}
 	err := e.poll(ctx, r, "the policy spreads", func() (bool, error) {
 		a, err := e.send(ctx, r)
 		return err != nil || a.status != http.StatusUnauthorized && a.status != http.StatusForbidden, nil
 	})
 	if err != nil {
-		e.log.Warn("everybody may call the function, which its front end does not know yet", "url", faas.RedactURL(to))
+		e.log.Warn("others may invoke the function, which its front end does not know yet", "url", faas.RedactURL(to))
 	}
+}
+
+// mayInvoke reports whether option invokers names the owner of an email, or may mean it: nobody can tell who belongs to a group.
+func (s *settings) mayInvoke(email string) bool {
+	return email == "" || slices.ContainsFunc(s.invokers, func(member string) bool {
+		kind, name, _ := strings.Cut(member, ":")
+		return kind != "user" && kind != "serviceAccount" || strings.EqualFold(name, email)
+	})
 }
 
 // revoke takes away from everybody what an earlier deployment with option public gave. A function that was deployed with the same options
@@ -75,46 +93,74 @@ func (e *Executor) revoke(ctx context.Context, r request, old *resource) error {
 	if e.set.public || old.labels[labelOptions] == e.set.shape {
 		return nil
 	}
-	err := e.changePolicy(ctx, r, old.service, func(p *iamPolicy) bool { return p.drop(everybody) })
+	_, err := e.changePolicy(ctx, r, old, false, func(p *iamPolicy) bool { return p.drop(everybody) })
 	if code := faas.CodeOf(err); code == faas.ErrNotFound || code == faas.ErrUnsupported {
 		return nil // a function that was never up has no service
 	}
 	return err
 }
 
-// changePolicy reads the policy, changes it and writes it back, again where somebody else changed it meanwhile.
-func (e *Executor) changePolicy(ctx context.Context, r request, service string, change func(*iamPolicy) bool) error {
-	for wait := firstWait; ; wait *= 2 {
-		p, err := e.policy(ctx, r, service)
+// invokersBack lets those invoke a function again who might before this executor changed that, and nobody whom it let besides.
+func (e *Executor) invokersBack(ctx context.Context, r request, was *reading, now *resource) error {
+	if was == nil || was.invokers == nil || now.service == "" {
+		return nil
+	}
+	added := slices.DeleteFunc(append([]string{everybody}, e.set.members()...), func(m string) bool { return slices.Contains(*was.invokers, m) })
+	_, err := e.changePolicy(ctx, r, now, true, func(p *iamPolicy) bool {
+		changed := p.add(*was.invokers)
+		for _, member := range added {
+			changed = p.drop(member) || changed
+		}
+		return changed
+	})
+	return err
+}
+
+// changePolicy reads the policy of a function's service, changes it and writes it back, again where somebody else changed it meanwhile or no answer came. It
+// reports whether there was anything to change. fresh says that the service may be so new that its policy is not there yet.
+func (e *Executor) changePolicy(ctx context.Context, r request, of *resource, fresh bool, change func(*iamPolicy) bool) (bool, error) {
+	set := r
+	set.method, set.url = http.MethodPost, e.set.runURL+"v2/"+of.service+":setIamPolicy"
+	changed := false
+	err := e.rounds(ctx, set, nil, func() error {
+		var p *iamPolicy
+		err := e.poll(ctx, r, "service "+of.service+" has no policy", func() (bool, error) {
+			var err error
+			p, err = e.policy(ctx, r, of.service)
+			return !fresh || faas.CodeOf(err) != faas.ErrNotFound, err
+		})
 		if err != nil {
 			return err
 		}
+		before := p.members()
 		if !change(p) {
 			return nil
 		}
-		set := r
-		set.method, set.url = http.MethodPost, e.set.runURL+"v2/"+service+":setIamPolicy"
-		err = e.call(ctx, set, false, map[string]any{"policy": p}, nil)
-		if faas.CodeOf(err) != faas.ErrConflict || isPrecondition(err) || wait > maxPoll || !transfer.Sleep(ctx, wait) {
-			return e.accessError(set, err)
-		}
-	}
-}
-
-// isPrecondition reports whether something stands in the way of a call that waiting does not change.
-func isPrecondition(err error) bool {
-	var api *APIError
-	return errors.As(err, &api) && api.Status == "FAILED_PRECONDITION"
+		changed = true
+		e.memory(of.id).keepInvokers(before)
+		return e.call(ctx, set, false, map[string]any{"policy": p}, nil)
+	})
+	return changed, e.accessError(set, err)
 }
 
 // accessError explains the usual refusals.
 func (e *Executor) accessError(r request, err error) error {
-	denied := faas.CodeOf(err) == faas.ErrPermissionDenied || faas.CodeOf(err) == faas.ErrInvalidArgument || isPrecondition(err)
-	if err == nil || !denied {
+	if code := faas.CodeOf(err); code != faas.ErrPermissionDenied && code != faas.ErrInvalidArgument {
 		return err
 	}
 	return e.errorf(faas.ErrPermissionDenied, r, "let others invoke the function (options public and invokers): %w; an organization policy may forbid it "+
 		"(constraints/iam.allowedPolicyMemberDomains): without these options, functions are invoked with the caller's own ID tokens", err)
+}
+
+// members returns who may invoke.
+func (p *iamPolicy) members() []string {
+	members := []string{}
+	for _, b := range p.Bindings {
+		if b.Role == invokerRole && len(b.Condition) == 0 {
+			members = append(members, b.Members...)
+		}
+	}
+	return members
 }
 
 // add adds members to those who may invoke, and reports whether any was missing.

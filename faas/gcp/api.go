@@ -124,9 +124,24 @@ type rpcStatus struct {
 	Code    int    `json:"code"`
 	Message string `json:"message"`
 	Details []struct {
-		Type     string            `json:"@type"`
-		Reason   string            `json:"reason"`
-		Metadata map[string]string `json:"metadata"`
+		Type       string            `json:"@type"`
+		Reason     string            `json:"reason"`
+		Metadata   map[string]string `json:"metadata"`
+		Violations []struct {
+			Type        string `json:"type"`
+			Subject     string `json:"subject"`
+			Description string `json:"description"`
+			QuotaMetric string `json:"quotaMetric"`
+			QuotaID     string `json:"quotaId"`
+		} `json:"violations"`
+		FieldViolations []struct {
+			Field       string `json:"field"`
+			Description string `json:"description"`
+		} `json:"fieldViolations"`
+		Links []struct {
+			Description string `json:"description"`
+			URL         string `json:"url"`
+		} `json:"links"`
 	} `json:"details"`
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
@@ -51,14 +52,28 @@ func (d *deployment) store(ctx context.Context, p *transfer.Progress) (*storageS
 	return &storageSource{Bucket: e.set.bucket, Object: name, Generation: found.Generation}, nil
 }
 
-// removePackages removes the service's packages from the bucket once no function of the service is left.
+// emptyLists is how many lists have to be empty before the packages go.
+const emptyLists = 2
+
+// removePackages removes the service's packages from the bucket once no function of the service is left. A package may be what a function is put back
+// from, so that one list without functions is not believed, nor one without a function that this executor knows and finds.
 func (e *Executor) removePackages(ctx context.Context, r request) error {
 	if e.set.mode != modeRun {
 		return nil
 	}
-	left, err := e.List(ctx)
-	if err != nil || len(left) > 0 {
-		return err
+	for i := range emptyLists {
+		left, err := e.List(ctx)
+		if err != nil || len(left) > 0 {
+			return err
+		}
+		if i+1 < emptyLists && !transfer.Sleep(ctx, time.Second) {
+			return e.errorf(faas.ErrTimeout, r, "the packages of the service were not removed from bucket %s: %w", e.set.bucket, context.Cause(ctx))
+		}
+	}
+	for id := range e.memories.Range {
+		if _, err := e.host.get(ctx, r, id.(string)); faas.CodeOf(err) != faas.ErrNotFound {
+			return err
+		}
 	}
 	for token := ""; ; {
 		query := url.Values{"prefix": {e.packagePrefix()}}

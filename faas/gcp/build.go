@@ -5,9 +5,13 @@ package gcp
 import (
 	"cmp"
 	"context"
+	"encoding/json"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
@@ -24,20 +28,23 @@ func (h buildHost) name(id string) string {
 }
 
 func (h buildHost) get(ctx context.Context, r request, id string) (*resource, error) {
-	f, err := h.fetch(ctx, r, id)
-	if err != nil {
+	r.method, r.url = http.MethodGet, h.url(h.name(id))
+	var raw json.RawMessage
+	if err := h.e.call(ctx, r, true, nil, &raw); err != nil {
 		return nil, err
 	}
-	return h.resource(id, f), nil
+	return h.read(r, id, raw)
 }
 
-func (h buildHost) fetch(ctx context.Context, r request, id string) (*function, error) {
-	r.method, r.url = http.MethodGet, h.url(h.name(id))
+// read reads a function from its JSON.
+func (h buildHost) read(r request, id string, raw json.RawMessage) (*resource, error) {
 	var f function
-	if err := h.e.call(ctx, r, true, nil, &f); err != nil {
-		return nil, err
+	if err := json.Unmarshal(raw, &f); err != nil {
+		return nil, h.e.errorf(faas.ErrUnavailable, r, "function %s is not in the API's shape", id)
 	}
-	return &f, nil
+	got := h.resource(id, &f)
+	got.raw = raw
+	return got, nil
 }
 
 func (h buildHost) resource(id string, f *function) *resource {
@@ -54,7 +61,7 @@ func (h buildHost) resource(id string, f *function) *resource {
 		got.status, got.reason, got.leaving = faas.StatusPending, "it is being deleted", true
 	default:
 		got.status = faas.StatusFailed
-		got.reason = cmp.Or(messages(f.StateMessages), "its state is "+foreign.Line(f.State, 40))
+		got.reason = foreign.Line(hiding(f.values())(cmp.Or(messages(f.StateMessages), "its state is "+f.State)), maxMessage)
 	}
 	return got
 }
@@ -89,6 +96,19 @@ func (h buildHost) apply(ctx context.Context, d *deployment, old *resource, p *t
 	var mask []string
 	r.method, r.url = http.MethodPost, h.url(h.e.set.parent()+"/functions")+"?functionId="+url.QueryEscape(d.u.ID)
 	newCode := old == nil || old.status != faas.StatusReady || old.labels[labelPackage] != want.Labels[labelPackage]
+	if !newCode {
+		if mask = difference(old.function, want, false); len(mask) == 0 {
+			return old, nil
+		}
+		built := ""
+		if b := old.function.BuildConfig; b != nil {
+			built = b.Runtime
+		}
+		var err error
+		if newCode, err = h.isOver(ctx, r, built); err != nil {
+			return nil, err
+		}
+	}
 	if newCode {
 		code, err := d.code(ctx, p)
 		if err != nil {
@@ -97,34 +117,65 @@ func (h buildHost) apply(ctx context.Context, d *deployment, old *resource, p *t
 		want.BuildConfig.Runtime, want.BuildConfig.Source = code.Runtime, &source{code.Source}
 	}
 	if old != nil {
-		if mask = difference(old.function, want, newCode); len(mask) == 0 {
-			return old, nil
-		}
+		mask = difference(old.function, want, newCode)
 		want.Name = old.function.Name
 		r.method, r.url = http.MethodPatch, h.url(h.name(d.u.ID))+"?updateMask="+url.QueryEscape(strings.Join(mask, ","))
 	}
 	p.Step("deploy")
-	var op operation
-	if err := h.e.commit(ctx, r, want, &op); err != nil {
-		return nil, err
-	}
-	var f function
-	if err := h.e.wait(ctx, r, h.e.set.functionsURL, &op, p, &f); err != nil {
-		return nil, err
-	}
-	if f.Name == "" || f.State != "ACTIVE" || f.UpdateTime == "" {
-		return h.get(ctx, d.request(), d.u.ID)
-	}
-	return h.resource(d.u.ID, &f), nil
+	return h.change(ctx, r, d.u.ID, want, want.Labels, p)
 }
 
-func (h buildHost) remove(ctx context.Context, r request, old *resource) error {
-	r.method, r.url = http.MethodDelete, h.url(h.name(old.id))
+// change sends a create or an update, and returns the function once it is done and the API shows
+// it with these labels.
+func (h buildHost) change(ctx context.Context, r request, id string, body any, labels map[string]string, p *transfer.Progress) (*resource, error) {
+	var op operation
+	if err := h.e.commit(ctx, r, h.e.set.functionsURL, id, body, &op); err != nil {
+		return nil, err
+	}
+	var raw json.RawMessage
+	if err := h.e.await(ctx, r, h.e.set.functionsURL, id, &op, p, &raw); err != nil {
+		return nil, err
+	}
+	if got, err := h.read(r, id, raw); err == nil && got.name != "" && got.status == faas.StatusReady && got.revision != "" {
+		return got, nil
+	}
+	return h.e.shown(ctx, r, id, labels)
+}
+
+// shown waits until the API shows what was deployed, for a while, and returns it.
+func (e *Executor) shown(ctx context.Context, r request, id string, labels map[string]string) (*resource, error) {
+	var got *resource
+	until := time.Now().Add(time.Minute)
+	err := e.poll(ctx, r, id+" is not shown as it was deployed", func() (bool, error) {
+		next, err := e.host.get(ctx, r, id)
+		if err != nil {
+			return false, err
+		}
+		got = next
+		return got.status != faas.StatusPending && (maps.Equal(got.labels, labels) || time.Now().After(until)), nil
+	})
+	return got, err
+}
+
+func (h buildHost) remove(ctx context.Context, r request, id string) error {
+	r.method, r.url = http.MethodDelete, h.url(h.name(id))
 	var op operation
 	if err := h.e.call(ctx, r, true, nil, &op); err != nil {
 		return err
 	}
 	return h.e.wait(ctx, r, h.e.set.functionsURL, &op, nil, nil)
+}
+
+// isOver reports whether a function has to be built anew because its runtime is another than was asked for, or is not offered any more.
+func (h buildHost) isOver(ctx context.Context, r request, built string) (bool, error) {
+	if asked := h.e.set.runtime; asked != "" {
+		return asked != built, nil
+	}
+	if _, err := h.newestRuntime(ctx, r); err != nil {
+		return false, err
+	}
+	offered := h.e.offered.Load()
+	return offered != nil && built != "" && !slices.Contains(*offered, built), nil
 }
 
 // newestRuntime returns the newest Go runtime that is generally available, or a known one where the API does not tell.
@@ -147,7 +198,11 @@ func (h buildHost) newestRuntime(ctx context.Context, r request) (string, error)
 		return "", err
 	}
 	newest := ""
+	var offered []string // what can be deployed, though it may be deprecated
 	for _, one := range list.Runtimes {
+		if one.Environment == "GEN_2" && one.Stage != "DECOMMISSIONED" {
+			offered = append(offered, one.Name)
+		}
 		// The names are of equal length, so that they are in order.
 		if one.Environment == "GEN_2" && one.Stage == "GA" && runtimePattern.MatchString(one.Name) && one.Name > newest {
 			newest = one.Name
@@ -157,5 +212,6 @@ func (h buildHost) newestRuntime(ctx context.Context, r request) (string, error)
 		return defaultRuntime, nil
 	}
 	h.e.runtime.Store(&newest)
+	h.e.offered.Store(&offered)
 	return newest, nil
 }

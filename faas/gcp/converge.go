@@ -5,11 +5,13 @@ package gcp
 import (
 	"context"
 	"errors"
-	"strings"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
 	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
@@ -18,7 +20,7 @@ import (
 // function that something else is changing is waited for. A function whose last deployment failed gets everything anew.
 //
 // One package that several functions share is uploaded once per executor.
-func (e *Executor) Converge(ctx context.Context, u faas.Unit, _ *faas.State, report func(faas.Progress)) (faas.State, error) {
+func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State, report func(faas.Progress)) (faas.State, error) {
 	d, err := e.newDeployment(u)
 	if err != nil {
 		return faas.State{}, err
@@ -28,6 +30,7 @@ func (e *Executor) Converge(ctx context.Context, u faas.Unit, _ *faas.State, rep
 	}
 	d.sha256 = u.Package.SHA256()
 	d.code = d.uploaded
+	d.isNew = prior == nil && !e.memory(u.ID).hasChanged()
 	p := transfer.NewProgress(report, u.Package.Size())
 	defer p.Stop()
 	return d.run(ctx, p)
@@ -43,8 +46,11 @@ type deployment struct {
 	code func(context.Context, *transfer.Progress) (code, error)
 	// reused says that code named an upload of an earlier deployment, which Google may have dropped.
 	reused bool
-	// redact hides the environment's values, which Google may repeat in its messages.
-	redact *strings.Replacer
+	// isNew says that nothing is said to exist, and that this executor has made nothing; existed, that
+	// something does all the same.
+	isNew, existed bool
+	// hide hides the environment's values, which Google may repeat in its messages.
+	hide func(string) string
 }
 
 func (e *Executor) newDeployment(u faas.Unit) (*deployment, error) {
@@ -61,52 +67,146 @@ func (e *Executor) newDeployment(u faas.Unit) (*deployment, error) {
 	if err := e.checkFunction(f); err != nil {
 		return nil, err
 	}
-	return &deployment{e: e, u: u, f: f, redact: foreign.Hider(f.Env.Values()...)}, nil
+	hide := hiding(slices.AppendSeq(f.Env.Values(), maps.Values(e.set.buildEnv))) // a proxy's URL may hold a password
+	return &deployment{e: e, u: u, f: f, hide: hide}, nil
 }
 
-func (d *deployment) request() request { return request{op: "deploy", job: int64(d.f.JobID)} }
+func (d *deployment) request() request {
+	return request{op: "deploy", job: int64(d.f.JobID), hide: d.hide}
+}
 
 // run brings the function to what is wanted.
 func (d *deployment) run(ctx context.Context, p *transfer.Progress) (faas.State, error) {
 	ctx, cancel := d.e.bounded(ctx)
 	defer cancel()
-	for i := 0; ; i++ {
+	var s faas.State
+	err := d.e.rounds(ctx, d.request(), p, func() error {
 		got, err := d.round(ctx, p)
-		if err == nil {
-			s := d.e.state(got)
-			if s.Status != faas.StatusReady {
-				return faas.State{}, d.e.errorf(faas.ErrUnavailable, d.request(), "function %s was deployed and is not ready: %s", got.name, d.redact.Replace(s.Reason))
-			}
-			return s, nil
+		var api *APIError
+		switch code := faas.CodeOf(err); {
+		case err == nil:
+		case d.reused && errors.As(err, &api) && api.HTTPStatus != 0 && (code == faas.ErrInvalidArgument || code == faas.ErrNotFound):
+			d.forgetUpload()
+			got, err = d.round(ctx, p)
+		case code == faas.ErrThrottled && errors.As(err, &api) && api.HTTPStatus == 0:
+			return d.spent(err)
 		}
-		again, wait := d.again(err, i)
+		if err != nil {
+			return err
+		}
+		if s = d.e.state(got); s.Status != faas.StatusReady {
+			return d.e.errorf(faas.ErrUnavailable, d.request(), "function %s was deployed and is not ready: %s", got.name, d.hide(s.Reason))
+		}
+		m := d.e.memory(d.u.ID)
+		m.keep(got)
+		m.trust()
+		return nil
+	})
+	if err != nil {
+		return faas.State{Existed: d.existed}, d.e.unsettled(d.u.ID, err)
+	}
+	s.Existed = d.existed
+	return s, nil
+}
+
+// unsettled marks an error after which a change that was sent may still take effect.
+func (e *Executor) unsettled(id string, err error) error {
+	var failed *faas.Error
+	if errors.As(err, &failed) && e.memory(id).isOpen() {
+		failed.Unsettled = true
+	}
+	return err
+}
+
+// maxSpent is how many whole operations a rate that Google keeps may end.
+const maxSpent = 3
+
+// spent makes a quota of a rate that has ended several whole operations, each of them with a build: the engine would begin a hundred.
+func (d *deployment) spent(err error) error {
+	m := d.e.memory(d.u.ID)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.throttled++; m.throttled < maxSpent {
+		return err
+	}
+	return d.e.errorf(faas.ErrTooLarge, d.request(), "a quota has ended %d operations: %w", m.throttled, err)
+}
+
+// What may pass by itself is waited for as long as it usually takes at most.
+const (
+	busyRounds      = 8 // what something else does to the function, 64 s in all
+	operationRounds = 2 // the same, where it took a whole operation to say so
+	existsRounds    = 6 // a function that a read does not show yet, 16 s in all
+	unclearRounds   = 5 // an API that fails, 31 s in all
+
+	settleTime  = 6 * time.Minute // what Google makes by itself in a new project
+	firstSettle = 5 * time.Second
+	maxSettle   = 30 * time.Second
+)
+
+// rounds calls round until it succeeds, again if what stood in its way may pass by itself. round looks before it changes anything.
+func (e *Executor) rounds(ctx context.Context, r request, p *transfer.Progress, round func() error) error {
+	var met [unclear + 1]int
+	var settles time.Time
+	for {
+		err := round()
+		if err == nil {
+			return nil
+		}
+		c := classOf(err)
+		n := met[c]
+		met[c]++
+		var wait time.Duration
 		switch {
-		case !again:
-			return faas.State{}, d.hide(err)
-		case !transfer.Sleep(ctx, wait):
-			return faas.State{}, d.hide(d.e.errorf(faas.ErrTimeout, d.request(), "%w, at the end of: %w", context.Cause(ctx), err))
+		case c == busy && n < busyRounds && !(isOperation(err) && n >= operationRounds):
+			wait = 250 * time.Millisecond << n
+		case c == exists && n < existsRounds:
+			wait = 250 * time.Millisecond << n
+		case c == unclear && n < unclearRounds && !(errors.Is(err, errShape) && n > 0):
+			wait = time.Second << n
+		case c == settling:
+			if settles.IsZero() {
+				settles = time.Now()
+			}
+			if time.Since(settles) > settleTime {
+				return err
+			}
+			p.Step("wait for a new project")
+			e.log.Warn("something that Google makes in a new project is not there yet, and is waited for", "error", err)
+			wait = min(firstSettle<<min(n, 8), maxSettle)
+		case c == exists:
+			return e.errorf(faas.ErrConflict, r, "it exists, and Google does not show it: %w", err)
+		default:
+			return err
+		}
+		if !transfer.Sleep(ctx, max(wait, min(retryAfter(err), maxAsked))) {
+			return e.errorf(faas.ErrTimeout, r, "%w, at the end of: %w", context.Cause(ctx), err)
 		}
 	}
 }
 
-// rounds is how often a deployment looks at a function and changes it. What something else does to the function is waited for, so that few suffice.
-const rounds = 8
-
-// again reports whether a further round may do better than the i-th, and how long to wait before it.
-func (d *deployment) again(err error, i int) (bool, time.Duration) {
-	code := faas.CodeOf(err)
+// isOperation reports whether an error is that of an operation, and not of a request.
+func isOperation(err error) bool {
 	var api *APIError
-	answered := errors.As(err, &api)
-	switch {
-	case code == faas.ErrConflict && answered && i < rounds, code == faas.ErrAlreadyExists && i < rounds/2:
-		return true, time.Duration(1<<i) * 250 * time.Millisecond
-	case code == faas.ErrUnavailable && !answered && i < rounds/4: // the answer was lost: a look tells what became of the change
-		return true, firstWait
-	case d.reused && answered && api.HTTPStatus != 0 && (code == faas.ErrInvalidArgument || code == faas.ErrNotFound):
-		d.forgetUpload()
-		return true, 0
+	return errors.As(err, &api) && api.HTTPStatus == 0
+}
+
+// enabledLately reports whether an API refused because it is not enabled, although it is: not all of Google knows that in the first minutes. Who may
+// not ask is told that it is not.
+func (e *Executor) enabledLately(ctx context.Context, r request, err error) bool {
+	var api *APIError
+	if !errors.As(err, &api) || api.Reason != "SERVICE_DISABLED" || api.Metadata["service"] == "" || r.op != "observe" && r.op != "deploy" && r.op != "restore" {
+		return false
 	}
-	return false, 0
+	if e.set.usageURL == googleUsage && e.set.functionsURL != googleFunctions {
+		return false // an emulator is not Google
+	}
+	ask := request{op: "enabled", job: r.job, method: http.MethodGet}
+	ask.url = e.set.usageURL + "v1/projects/" + e.set.project + "/services/" + url.PathEscape(api.Metadata["service"])
+	var got struct {
+		State string `json:"state"`
+	}
+	return e.call(ctx, ask, true, nil, &got) == nil && got.State == "ENABLED"
 }
 
 // round looks at the function once and changes it once.
@@ -117,6 +217,10 @@ func (d *deployment) round(ctx context.Context, p *transfer.Progress) (*resource
 	if err != nil && faas.CodeOf(err) != faas.ErrNotFound {
 		return nil, err
 	}
+	e.memory(d.u.ID).keep(old)
+	if old != nil && d.isNew && !e.memory(d.u.ID).hasChanged() {
+		d.existed = true
+	}
 	if old != nil && old.service != "" {
 		// Before the function's labels say that only few may invoke it, this has to be so.
 		if err := e.revoke(ctx, r, old); err != nil {
@@ -125,12 +229,16 @@ func (d *deployment) round(ctx context.Context, p *transfer.Progress) (*resource
 	}
 	got, err := e.host.apply(ctx, d, old, p)
 	if err != nil {
+		if d.isNew && classOf(err) == exists && !e.memory(d.u.ID).doubts() {
+			d.existed = true // a read was behind
+		}
 		return nil, err
 	}
-	if err := e.grant(ctx, r, got); err != nil {
+	granted, err := e.grant(ctx, r, got)
+	if err != nil {
 		return nil, err
 	}
-	if e.set.public && got.url != "" {
+	if (e.set.public || granted) && got.url != "" {
 		e.awaitOpen(ctx, r, got.url)
 	}
 	if got.url != "" {
@@ -142,15 +250,21 @@ func (d *deployment) round(ctx context.Context, p *transfer.Progress) (*resource
 // settled returns the function once nothing is changing it any more: an earlier call may have been cut off in the middle. The error is
 // ErrNotFound where there is none, or none any more.
 func (e *Executor) settled(ctx context.Context, r request, id string, p *transfer.Progress) (*resource, error) {
+	if err := e.finished(ctx, r, id); err != nil {
+		return nil, err
+	}
 	var got *resource
 	err := e.poll(ctx, r, "function "+id+" is being changed", func() (bool, error) {
-		var err error
-		if got, err = e.observe(ctx, r, id); err != nil {
-			return true, err
-		}
-		if got.status != faas.StatusPending {
+		next, err := e.observe(ctx, r, id)
+		switch {
+		case err != nil:
+			// The first look tells what there is. After it, one that fails does not end the wait.
+			return got == nil || faas.CodeOf(err) == faas.ErrNotFound && got.leaving || faas.CodeOf(err) == faas.ErrConflict, err
+		case next.status != faas.StatusPending:
+			got = next
 			return true, nil
 		}
+		got = next
 		p.Step("wait")
 		return false, nil
 	})
@@ -158,26 +272,4 @@ func (e *Executor) settled(ctx context.Context, r request, id string, p *transfe
 		return nil, err
 	}
 	return got, nil
-}
-
-// hide takes the environment's values out of an error's text.
-func (d *deployment) hide(err error) error {
-	var failed *faas.Error
-	if errors.As(err, &failed) && failed.Err != nil {
-		if text := failed.Err.Error(); d.redact.Replace(text) != text {
-			failed.Err = &cleanError{d.redact.Replace(text), redactedCause(failed.Err, d.redact)}
-		}
-	}
-	return err
-}
-
-// redactedCause keeps the API's error reachable without the values in it.
-func redactedCause(err error, redact *strings.Replacer) error {
-	var api *APIError
-	if !errors.As(err, &api) {
-		return nil
-	}
-	clean := *api
-	clean.Message, clean.Metadata = redact.Replace(api.Message), nil
-	return &clean
 }

@@ -4,6 +4,7 @@ package gcp
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -273,7 +274,23 @@ func parseIDToken(text string) (*oauth2.Token, error) {
 	return &oauth2.Token{AccessToken: text, Expiry: time.Unix(c.Exp, 0)}, nil
 }
 
-// tokenError classifies a failed fetch of a token. The answer of the token endpoint is not in its text.
+// emailOf returns whose ID token it is; empty where it does not say.
+func emailOf(token string) string {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return ""
+	}
+	claims, err := base64.RawURLEncoding.DecodeString(parts[1])
+	var c struct {
+		Email string `json:"email"`
+	}
+	if err != nil || json.Unmarshal(claims, &c) != nil {
+		return ""
+	}
+	return c.Email
+}
+
+// tokenError classifies a failed fetch of a token. Of the answer of the token endpoint, its text has the reason alone.
 func (e *Executor) tokenError(ctx context.Context, r request, err error) *faas.Error {
 	code, text := faas.ErrPermissionDenied, ""
 	var refused *oauth2.RetrieveError
@@ -283,8 +300,11 @@ func (e *Executor) tokenError(ctx context.Context, r request, err error) *faas.E
 		code, text = faas.ErrTimeout, "get a token: "+ctx.Err().Error()
 	case errors.Is(err, errNoIDToken):
 		text = err.Error()
+	case errors.Is(err, context.DeadlineExceeded):
+		code, text, err = faas.ErrUnavailable, "get a token: the network took too long to answer", &networkTimeout{err}
 	case errors.As(err, &refused) && refused.Response != nil:
-		text = "get a token: " + refused.Response.Status + " " + foreign.Line(refused.ErrorCode, 40) + " " + foreign.Line(refused.ErrorDescription, 200)
+		reason, description := refusal(refused)
+		text = "get a token: " + join(" ", refused.Response.Status, foreign.Line(reason, 40), foreign.Line(description, 200))
 		if s := refused.Response.StatusCode; s >= 500 || s == http.StatusTooManyRequests {
 			code = faas.ErrUnavailable
 		}
@@ -296,6 +316,16 @@ func (e *Executor) tokenError(ctx context.Context, r request, err error) *faas.E
 	failed := e.errorf(code, r, "%w", &cleanError{text, err})
 	failed.NotRun = true
 	return failed
+}
+
+// refusal returns why a token was refused. The library reads that of some kinds of credentials alone.
+func refusal(err *oauth2.RetrieveError) (reason, description string) {
+	var body struct {
+		Error       string `json:"error"`
+		Description string `json:"error_description"`
+	}
+	_ = json.Unmarshal(err.Body, &body) // what is in no shape says nothing
+	return cmp.Or(err.ErrorCode, body.Error), cmp.Or(err.ErrorDescription, body.Description)
 }
 
 // cleanError is an error with a text that holds no secret, and whose cause stays reachable.

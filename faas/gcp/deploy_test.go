@@ -413,8 +413,182 @@ func TestRestoreFromTheSourceThatGoogleKeeps(t *testing.T) {
 	if calls := s.Calls("/signed/"); len(calls) != 2 {
 		t.Errorf("uploads: %v", calls)
 	}
-	err = e.Restore(context1m(t), faas.State{ID: one.ID, Status: faas.StatusReady})
-	wantError(t, err, faas.ErrUnsupported, "configuration")
+	if text := fmt.Sprintf("%+v %#v", e, []any{e}); strings.Contains(text, "the-secret-value") {
+		t.Errorf("the executor prints what it keeps: %s", text)
+	}
+}
+
+// Another process knows the code of a state, and not its environment.
+func TestRestoreOfAnotherProcessSaysWhatItCannotPutBack(t *testing.T) {
+	runsHere(t)
+	for name, test := range map[string]struct {
+		value string
+		code  faas.Code
+	}{
+		"other code":                   {value: "one"},
+		"other code and configuration": {value: "two", code: faas.ErrConflict},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := gcptest.Start(t, builder)
+			e := open(t, config(s, "restore"))
+			with := func(value string) faas.Function {
+				f := function(0)
+				f.Env = faas.NewEnv(map[string]string{"VALUE": value})
+				return f
+			}
+			prior := converge(t, e, packed(t, e, script(t, valueBinary), with("one"))[0])
+			converge(t, e, packed(t, e, script(t, plainBinary), with(test.value))[0])
+			other := open(t, config(s, "restore"))
+			err := other.Restore(context1m(t), prior)
+			if test.code != "" {
+				wantError(t, err, test.code, "earlier code and not its earlier configuration")
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			if now, err := other.Observe(context1m(t), prior.ID); err != nil || now.PackageSHA256 != prior.PackageSHA256 {
+				t.Errorf("state %+v, error %v: not the earlier code", now, err)
+			}
+		})
+	}
+}
+
+// Who might invoke a function before is who may after it was put back.
+func TestRestorePutsTheInvokersBack(t *testing.T) {
+	runsHere(t)
+	s := gcptest.Start(t, builder)
+	u := units(t, open(t, config(s, "bindings")), function(0))[0]
+	converge(t, open(t, config(s, "bindings", "public=true")), u)
+	const service = "projects/test-project/locations/us-central1/services/bindings-job0"
+	s.SetPolicy(service, "roles/run.invoker", "user:a@example.com")
+	e := open(t, config(s, "bindings", "invokers=user:b@example.com"))
+	prior, err := e.Observe(context1m(t), u.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := s.Allowed(service, "roles/run.invoker")
+	converge(t, e, u)
+	if now := s.Allowed(service, "roles/run.invoker"); slices.Contains(now, "allUsers") || !slices.Contains(now, "user:b@example.com") {
+		t.Fatalf("invokers after the update: %v", now)
+	}
+	if err := e.Restore(context1m(t), prior); err != nil {
+		t.Fatal(err)
+	}
+	now := s.Allowed(service, "roles/run.invoker")
+	slices.Sort(before)
+	slices.Sort(now)
+	if diff := cmp.Diff(before, now); diff != "" {
+		t.Errorf("invokers (-before +after):\n%s", diff)
+	}
+}
+
+// Google prunes what it keeps of sources. That is an error which says so, and no success.
+func TestRestoreWithoutTheEarlierSourceIsAnError(t *testing.T) {
+	runsHere(t)
+	s := gcptest.Start(t, builder)
+	e := open(t, config(s, "pruned"))
+	prior := converge(t, e, packed(t, e, script(t, valueBinary), function(0))[0])
+	converge(t, e, packed(t, e, script(t, plainBinary), function(0))[0])
+	s.DropSources()
+	err := e.Restore(context1m(t), prior)
+	wantError(t, err, faas.ErrInvalidArgument, "the earlier source is refused", "object was not found")
+}
+
+func TestAStateThatCannotBePutBackSaysSo(t *testing.T) {
+	runsHere(t)
+	s := gcptest.Start(t, builder)
+	s.Build = func(string, string) *gcptest.Status { return &gcptest.Status{Code: 3, Message: "Build failed"} }
+	e := open(t, config(s, "broken"))
+	u := units(t, e, function(0))[0]
+	if _, err := e.Converge(context1m(t), u, nil, nil); err == nil {
+		t.Fatal("no error")
+	}
+	s.Build = nil
+	prior, err := e.Observe(context1m(t), u.ID)
+	if err != nil || prior.Status != faas.StatusFailed || prior.NotRestorable == "" {
+		t.Fatalf("state %+v, error %v", prior, err)
+	}
+	if err := e.Restore(context1m(t), prior); err != nil {
+		t.Errorf("what was not changed: %v", err)
+	}
+	converge(t, e, u)
+	wantError(t, e.Restore(context1m(t), prior), faas.ErrUnsupported, prior.NotRestorable)
+}
+
+// A service that a function runs as has the function's name and labels, and is not ours in mode cloud-run.
+func TestTheServiceOfAFunctionIsNotTakenOver(t *testing.T) {
+	runsHere(t)
+	s := gcptest.Start(t, builder)
+	e := open(t, config(s, "modes"))
+	u := units(t, e, function(0))[0]
+	converge(t, e, u)
+	run := open(t, config(s, "modes", "mode=cloud-run", "bucket=test-bucket"))
+	_, err := run.Observe(context1m(t), u.ID)
+	wantError(t, err, faas.ErrConflict, "belongs to a Cloud Function")
+	if err := e.Remove(context1m(t), u.ID); err != nil {
+		t.Fatal(err)
+	}
+	r := units(t, run, function(0))[0]
+	converge(t, run, r)
+	_, err = e.Converge(context1m(t), u, nil, nil)
+	wantError(t, err, faas.ErrConflict, "Cloud Run service with this name already exists")
+	if err := e.Remove(context1m(t), u.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := run.Observe(context1m(t), r.ID); err != nil {
+		t.Errorf("the service is gone: %v", err)
+	}
+}
+
+// A runtime that this module chose is replaced once it cannot be deployed any more, whatever is updated.
+func TestADecommissionedRuntimeIsReplaced(t *testing.T) {
+	runsHere(t)
+	for name, options := range map[string][]string{"it is over": nil, "another one is asked for": {"runtime=go126"}} {
+		t.Run(name, func(t *testing.T) {
+			s := gcptest.Start(t, builder)
+			s.Runtimes = []gcptest.Runtime{{Name: "go125", Stage: "GA", Environment: "GEN_2"}}
+			e := open(t, config(s, "over"))
+			u := units(t, e, function(0))[0]
+			converge(t, e, u)
+			s.Runtimes = []gcptest.Runtime{{Name: "go125", Stage: "DECOMMISSIONED", Environment: "GEN_2"}, {Name: "go126", Stage: "GA", Environment: "GEN_2"}}
+			if options != nil {
+				s.Runtimes[0].Stage = "DEPRECATED"
+			}
+			e = open(t, config(s, "over", options...))
+			u.Functions[0].TimeoutSecs = 61
+			if state := converge(t, e, u); !strings.Contains(string(state.Private), `"runtime":"go126"`) {
+				t.Errorf("private is %s", state.Private)
+			}
+		})
+	}
+}
+
+// A value that is cut off, or stands in a reason, is hidden too.
+func TestValuesOfTheEnvironmentAreHiddenBeforeATextIsCut(t *testing.T) {
+	runsHere(t)
+	const secret = "the-secret-value-" + "0123456789abcdefghijklmnopqrstuvwxyz"
+	f := function(0)
+	f.Env = faas.NewEnv(map[string]string{"KEY": secret})
+	for name, text := range map[string]string{
+		"across the end of a message": strings.Repeat("x", 1480) + " " + secret,
+		"as a whole":                  "KEY=" + secret + " is not valid",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := gcptest.Start(t, builder)
+			e := open(t, config(s, "cut"))
+			u := units(t, e, f)[0]
+			s.Build = func(string, string) *gcptest.Status {
+				return &gcptest.Status{Code: 3, Message: text, Build: text, Details: []any{detail("BadRequest", "fieldViolations", []any{map[string]string{"field": "env", "description": text}})}}
+			}
+			_, err := e.Converge(context1m(t), u, nil, nil)
+			var api *gcp.APIError
+			if !errors.As(err, &api) {
+				t.Fatal(err)
+			}
+			if all := fmt.Sprintf("%v %+v %q", err, api, api.Details); strings.Contains(all, "the-secret") {
+				t.Errorf("the error holds a secret: %s", all)
+			}
+		})
+	}
 }
 
 func TestListReadsEveryPage(t *testing.T) {
@@ -465,5 +639,29 @@ func TestCloudRunPackagesGoWithTheLastFunction(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"test-bucket/blueprint-serverless/other/us-central1/1.zip"}, s.Objects()); diff != "" {
 		t.Errorf("objects after the last function went (-want +got):\n%s", diff)
+	}
+}
+
+// A list may be behind. The packages of functions that are there stay.
+func TestOneEmptyListRemovesNoPackages(t *testing.T) {
+	runsHere(t)
+	s := gcptest.Start(t, builder)
+	e := open(t, config(s, "lists", "mode=cloud-run", "bucket=test-bucket"))
+	all := units(t, e, function(0), function(1))
+	for _, u := range all {
+		converge(t, e, u)
+	}
+	s.Intercept = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodGet || !strings.HasSuffix(r.URL.Path, "/services") {
+			return false
+		}
+		_, _ = w.Write([]byte("{}"))
+		return true
+	}
+	if err := e.Remove(context1m(t), all[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	if len(s.Objects()) != 1 {
+		t.Errorf("the bucket has %v", s.Objects())
 	}
 }

@@ -5,8 +5,8 @@
 //
 // # What is deployed
 //
-// One function per job, named after service and job, in the project of faas.Config.ProjectID and the region of faas.Config.Region, $GCP_REGION, or
-// us-central1. Cloud Functions builds functions from source and takes no binaries. So the package is the source of a small shim of the standard library
+// One function per job, named after service and job, in the project of faas.Config.ProjectID, $GOOGLE_CLOUD_PROJECT, $CLOUDSDK_CORE_PROJECT, $GCLOUD_PROJECT, or the
+// key of the credentials, and in the region of faas.Config.Region, $GCP_REGION, or us-central1. Cloud Functions builds functions from source and takes no binaries. So the package is the source of a small shim of the standard library
 // and, beside it, the binary as "bootstrap". A binary that links faas/job is what the shim's process becomes before it does anything else; around one that speaks
 // only stdin and stdout the shim serves HTTP and runs it once per invocation. Binaries are for linux/amd64, static or linked to glibc alone.
 //
@@ -16,6 +16,11 @@
 // Option mode=cloud-run deploys the binary as it is to Cloud Run, from a bucket of the project (option bucket) onto a base image of Google's, without Cloud Build
 // and in seconds. It needs a binary that links faas/job. What was verified of it: the resources are those of the Cloud Run Admin API, version 2, whose
 // fields sourceCode and baseImageUri are public. What was not: the default of option base_image, and this mode against Google itself.
+//
+// # Putting back
+//
+// The executor keeps in memory what it read of a function, the environment included, and Restore writes that back: the source that Google keeps of the
+// earlier build, pinned by its generation, the configuration, and the bindings of run.invoker that the executor changed. Google keeps the last few versions of a source.
 //
 // # Invoking
 //

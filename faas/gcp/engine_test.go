@@ -4,7 +4,9 @@ package gcp_test
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -12,6 +14,7 @@ import (
 	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/gcp/internal/gcptest"
+	"github.com/tangle-network/blueprint-serverless/internal/functionid"
 )
 
 // valueBinary answers with a number for the value of VALUE. It is a script for the sake of time: its package is small.
@@ -87,32 +90,101 @@ func TestTheEngineLeavesNothingBehindWhateverFails(t *testing.T) {
 	}
 }
 
+// otherBinary is another version of valueBinary.
+const otherBinary = `#!/bin/sh
+read -r request
+case "$VALUE" in
+one) echo '{"result":[3]}';;
+*) echo '{"result":[4]}';;
+esac
+`
+
+// Three jobs get other code and other configuration, and the second fails at one step after another. Nothing is deployed before the functions are called again.
 func TestTheEnginePutsBackWhatAFailedUpdateChanged(t *testing.T) {
 	runsHere(t)
-	s, state := gcptest.Start(t, builder), t.TempDir()
-	if _, err := deployService(t, s, state, "one"); err != nil {
-		t.Fatal(err)
-	}
-	var failed atomic.Bool
-	s.Build = func(method, id string) *gcptest.Status {
-		if method == "update" && strings.HasSuffix(id, "job1") && failed.CompareAndSwap(false, true) {
-			return &gcptest.Status{Code: 13, Message: "an internal error has occurred"}
+	second := func(parts ...string) func(r *http.Request) bool {
+		return func(r *http.Request) bool {
+			return !slices.ContainsFunc(append(parts, "job1"), func(part string) bool { return !strings.Contains(r.Method+" "+r.URL.String(), part) })
 		}
-		return nil
 	}
-	if _, err := deployService(t, s, state, "two"); err == nil {
-		t.Fatal("no error")
-	}
-	s.Build = nil
-	svc, err := deployService(t, s, state, "one")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if r, err := svc.Invoke(context1m(t), 2, nil); err != nil || string(r.Output) != "\x01" {
-		t.Errorf("Invoke: %v, %v", r, err)
-	}
-	if err := svc.Undeploy(context1m(t)); err != nil {
-		t.Fatal(err)
+	refused := answer(403, "PERMISSION_DENIED", "Permission 'cloudfunctions.functions.update' denied")
+	for name, test := range map[string]struct {
+		options []string
+		strike  func(*http.Request) bool
+		with    http.HandlerFunc
+		build   *gcptest.Status
+	}{
+		"the update is refused":        {strike: second("PATCH"), with: refused},
+		"the build fails":              {build: &gcptest.Status{Code: 3, Message: "Build failed", Build: "no space left"}},
+		"the operation fails":          {build: &gcptest.Status{Code: 13, Message: "an internal error has occurred"}},
+		"a quota is exceeded":          {build: &gcptest.Status{Code: 8, Message: "Quota exceeded for total allowable CPU per project per region."}},
+		"the policy cannot be changed": {options: []string{"invokers=user:a@example.com"}, strike: second("setIamPolicy"), with: refused},
+		"a service is refused":         {options: []string{"mode=cloud-run", "bucket=test-bucket"}, strike: second("PATCH"), with: refused},
+		"a service fails late":         {options: []string{"mode=cloud-run", "bucket=test-bucket", "invokers=user:a@example.com"}, strike: second("setIamPolicy"), with: refused},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, state := gcptest.Start(t, builder), t.TempDir()
+			one, two := script(t, valueBinary), script(t, otherBinary)
+			if strings.Contains(fmt.Sprint(test.options), "cloud-run") {
+				one, two = jobBinary(t), otherVersion(t)
+			}
+			before, after := test.options, test.options
+			if i := slices.IndexFunc(before, func(o string) bool { return strings.HasPrefix(o, "invokers") }); i >= 0 {
+				before = slices.Delete(slices.Clone(before), i, i+1)
+			}
+			deploy := func(bin *faas.Binary, value string, options []string) error {
+				cfg := serverless.ServerlessConfig{Provider: config(s, "", options...), DefaultMemoryMB: 512, DefaultTimeoutSecs: 60}
+				spec := serverless.ServiceSpec{Name: "back", BinaryPath: bin.Path, Env: map[string]string{"VALUE": value}}
+				_, err := serverless.DeployServerless(context1m(t), spec, []uint32{0, 1, 2}, cfg, serverless.WithoutRunner(), serverless.WithStateDir(state))
+				return err
+			}
+			if err := deploy(one, "one", before); err != nil {
+				t.Fatal(err)
+			}
+			look := open(t, config(s, "back", before...))
+			var states []faas.State
+			for job := range uint32(3) {
+				got, err := look.Observe(context1m(t), functionid.CloudRun.Of("back", job))
+				if err != nil {
+					t.Fatal(err)
+				}
+				states = append(states, got)
+			}
+			s.Intercept = func(w http.ResponseWriter, r *http.Request) bool {
+				if test.strike == nil || !test.strike(r) {
+					return false
+				}
+				test.with(w, r)
+				return true
+			}
+			var failed atomic.Bool
+			s.Build = func(method, id string) *gcptest.Status {
+				if test.build != nil && method == "update" && strings.HasSuffix(id, "job1") && failed.CompareAndSwap(false, true) {
+					return test.build
+				}
+				return nil
+			}
+			if err := deploy(two, "two", after); err == nil {
+				t.Fatal("no error")
+			} else if failed := new(faas.Error); errors.As(err, &failed) && test.strike == nil && len(failed.Leftovers) > 0 {
+				t.Errorf("left behind %v: %v", failed.Leftovers, err)
+			}
+			s.Intercept, s.Build = nil, nil
+			look = open(t, config(s, "back", before...)) // which has no memory of the functions
+			for job, was := range states {
+				now, err := look.Observe(context1m(t), was.ID)
+				if err != nil || now.PackageSHA256 != was.PackageSHA256 || now.Fingerprint != was.Fingerprint || now.Status != was.Status {
+					t.Errorf("job %d was %+v and is %+v, %v", job, was, now, err)
+				}
+				if one.Format != faas.FormatScript {
+					continue
+				}
+				if r, err := look.Invoke(context1m(t), uint32(job), nil); err != nil || string(r.Output) != "\x01" {
+					t.Errorf("job %d answers %v, %v", job, r, err)
+				}
+			}
+		})
 	}
 }
 

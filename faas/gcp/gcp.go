@@ -3,12 +3,11 @@
 package gcp
 
 import (
-	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -38,12 +37,6 @@ func init() {
 	})
 }
 
-// resolve fills in the region.
-func resolve(cfg faas.Config) faas.Config {
-	cfg.Region = cmp.Or(cfg.Region, os.Getenv(RegionEnv), defaultRegion)
-	return cfg
-}
-
 // Executor is Google Cloud Functions bound to one service, project and region. It is an executor, a Warmer, a HealthChecker and a LogReader.
 type Executor struct {
 	set  *settings
@@ -56,10 +49,12 @@ type Executor struct {
 	idFrom IDTokenSource
 
 	mu       sync.Mutex
-	idTokens map[string]*tokenCache // by audience
-	uploads  map[string]*upload     // by the package's SHA-256
-	routes   sync.Map               // of job id to *route
-	runtime  atomic.Pointer[string] // the newest Go runtime on offer, once it is known
+	idTokens map[string]*tokenCache   // by audience
+	uploads  map[string]*upload       // by the package's SHA-256
+	routes   sync.Map                 // of job id to *route
+	memories sync.Map                 // of unit id to *memory
+	runtime  atomic.Pointer[string]   // the newest Go runtime on offer, once it is known
+	offered  atomic.Pointer[[]string] // all that can be deployed, beside it
 }
 
 // route is where a job is invoked.
@@ -68,9 +63,25 @@ type route struct{ url string }
 // Service returns the service that the executor is bound to.
 func (e *Executor) Service() string { return e.set.service }
 
+// CheckPlace returns an ErrConflict if the state's resource is of another project or region. A
+// project's number and its ID cannot be told apart from two projects, and pass.
+func (e *Executor) CheckPlace(_ context.Context, recorded faas.State) error {
+	part := strings.Split(recorded.Resource, "/")
+	if len(part) < 4 || part[0] != "projects" || part[2] != "locations" {
+		return nil
+	}
+	isNumber := func(project string) bool { return strings.Trim(project, "0123456789") == "" }
+	if part[1] != e.set.project && isNumber(part[1]) == isNumber(e.set.project) || part[3] != e.set.region {
+		return faas.Errorf(faas.ErrConflict, "open", faas.GCPFunctions, "%s was deployed to project %s in %s, and this is project %s in %s",
+			recorded.ID, part[1], part[3], e.set.project, e.set.region)
+	}
+	return nil
+}
+
 var (
 	_ faas.Executor      = (*Executor)(nil)
 	_ faas.Bound         = (*Executor)(nil)
+	_ faas.PlaceChecker  = (*Executor)(nil)
 	_ faas.Warmer        = (*Executor)(nil)
 	_ faas.HealthChecker = (*Executor)(nil)
 	_ faas.LogReader     = (*Executor)(nil)
@@ -94,11 +105,13 @@ func WithTokenSource(source oauth2.TokenSource) Option {
 func WithIDTokenSource(source IDTokenSource) Option { return func(e *Executor) { e.idFrom = source } }
 
 // New returns an executor for cfg.ProjectID and cfg.Region, bound to cfg.Service, without the registry. It uses cfg.Service, ProjectID, Region, Options,
-// HTTPClient and Logger, and calls nobody. The error is ErrInvalidArgument.
+// HTTPClient and Logger, and calls nobody. What cfg leaves open of project, region and endpoints, the environment says: see the package documentation. The error
+// is ErrInvalidArgument.
 //
 // Of a given HTTP client the transport, cookie jar and timeout count; credentials are added to its requests. For Invoke never to be repeated, its
 // transport must not repeat a POST by itself.
 func New(cfg faas.Config, opts ...Option) (*Executor, error) {
+	cfg = resolve(cfg)
 	set, err := parse(cfg)
 	if err != nil {
 		return nil, err
@@ -114,6 +127,10 @@ func New(cfg faas.Config, opts ...Option) (*Executor, error) {
 		e.own = newTransport()
 		e.http = &http.Client{Transport: e.own}
 	}
+	if e.http.Transport == nil {
+		e.http.Transport = http.DefaultTransport
+	}
+	e.http.Transport = plainHTTP{e.http.Transport}
 	e.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	if !set.noCredentials {
 		creds := &credentials{set: set, http: e.http}
@@ -166,6 +183,7 @@ type resource struct {
 	leaving  bool
 	function *function // nil on Cloud Run
 	run      *runService
+	raw      json.RawMessage // as the API gave it; nil in a list
 }
 
 // hosting is what runs a service's functions: Cloud Functions, which builds them, or Cloud Run itself.
@@ -179,14 +197,17 @@ type hosting interface {
 	// apply creates the function, or changes what old is not like, and waits until that is done. It reports an ErrConflict where
 	// something else is changing the function, and an ErrAlreadyExists where it did not expect one.
 	apply(ctx context.Context, d *deployment, old *resource, p *transfer.Progress) (*resource, error)
-	// remove deletes the function and waits until it is gone. One that does not exist is an ErrNotFound.
-	remove(ctx context.Context, r request, old *resource) error
+	// putBack makes the function again what it was, and waits until that is done. now is what it is, nil for nothing. It returns now if
+	// nothing differs.
+	putBack(ctx context.Context, r request, was *reading, id string, now *resource) (*resource, error)
+	// remove sends the deletion of the function, and waits until it is carried out. One that does not exist is an ErrNotFound.
+	remove(ctx context.Context, r request, id string) error
 }
 
 // observe returns a function of the service. That of another service is an ErrConflict.
 func (e *Executor) observe(ctx context.Context, r request, id string) (*resource, error) {
 	job, ours := functionid.CloudRun.Job(e.set.service, id)
-	got, err := e.host.get(ctx, r, id)
+	got, err := e.newest(ctx, r, id)
 	if err != nil {
 		if ours && faas.CodeOf(err) == faas.ErrNotFound {
 			e.routes.Delete(job)
@@ -195,6 +216,8 @@ func (e *Executor) observe(ctx context.Context, r request, id string) (*resource
 	}
 	owner, labelled := got.labels[labelService]
 	switch {
+	case e.set.mode == modeRun && got.labels[labelManaged] == "cloudfunctions":
+		return nil, e.errorf(faas.ErrConflict, r, "service %s belongs to a Cloud Function of the same name: remove that first, or use mode %s", got.name, modeBuild)
 	case labelled && owner != functionid.CloudRun.Prefix(e.set.service):
 		return nil, e.errorf(faas.ErrConflict, r, "function %s belongs to service %q", got.name, owner)
 	case !labelled && !(ours && e.set.adopt):
@@ -210,6 +233,20 @@ func (e *Executor) observe(ctx context.Context, r request, id string) (*resource
 	return got, nil
 }
 
+// newest gets the function, again for a while where a read shows it as it was before what this
+// executor has seen of it.
+func (e *Executor) newest(ctx context.Context, r request, id string) (*resource, error) {
+	for i, wait := 0, 250*time.Millisecond; ; i, wait = i+1, wait*2 {
+		got, err := e.host.get(ctx, r, id)
+		if err != nil || i == staleReads || !e.memory(id).isOld(got) || !transfer.Sleep(ctx, wait) {
+			return got, err
+		}
+	}
+}
+
+// staleReads is how often a read that shows an earlier state is repeated: 16 s in all.
+const staleReads = 6
+
 // Observe asks for the function. It costs one read, and one more where the service is public or has invokers.
 func (e *Executor) Observe(ctx context.Context, id string) (faas.State, error) {
 	r := request{op: "observe", job: faas.NoJob}
@@ -217,6 +254,7 @@ func (e *Executor) Observe(ctx context.Context, id string) (faas.State, error) {
 	if err != nil {
 		return faas.State{}, err
 	}
+	e.memory(id).keep(got)
 	s := e.state(got)
 	if s.Fingerprint != "" && len(e.set.members()) > 0 && got.service != "" {
 		granted, err := e.granted(ctx, r, got.service)

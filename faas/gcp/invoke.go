@@ -103,6 +103,9 @@ func (e *Executor) post(ctx context.Context, r request, to string, body []byte) 
 	if err != nil {
 		failed := err.(*faas.Error)
 		failed.NotRun = failed.NotRun || !sent.connected.Load()
+		if !failed.NotRun && isNetworkTimeout(failed) {
+			failed.Code = faas.ErrTimeout
+		}
 		return nil, failed
 	}
 	return a, nil
@@ -160,13 +163,14 @@ func (e *Executor) invokeError(r request, a *answer) *faas.Error {
 		code = faas.ErrFunctionFailed
 	case fromJob && a.status == http.StatusNotFound:
 		code, notRun, hint = faas.ErrNotFound, true, "the binary does not have this job: "
-	case a.status == http.StatusUnauthorized, a.status == http.StatusForbidden:
+	case a.status == http.StatusUnauthorized:
+		code, notRun = faas.ErrPermissionDenied, true
+		hint = "the ID token is refused" + because(a.header) + "; to mend it: set this machine's clock, or gcloud auth application-default login; "
+		e.forgetIDToken(r.url)
+	case a.status == http.StatusForbidden:
 		code, notRun = faas.ErrPermissionDenied, true
 		hint = "the caller may not invoke the function; to mend it: gcloud run services add-iam-policy-binding " + functionid.CloudRun.Of(e.set.service, uint32(r.job)) +
 			" --project=" + e.set.project + " --region=" + e.set.region + " --role=" + invokerRole + " --member=MEMBER (MEMBER: who invokes); "
-		if a.status == http.StatusUnauthorized {
-			e.forgetIDToken(r.url)
-		}
 	case a.status == http.StatusNotFound, a.status == http.StatusGone:
 		code, notRun = faas.ErrNotFound, true
 	case a.status == http.StatusBadRequest, a.status == http.StatusMethodNotAllowed, a.status == http.StatusUnsupportedMediaType:
@@ -188,6 +192,14 @@ func (e *Executor) invokeError(r request, a *answer) *faas.Error {
 	failed := e.errorf(code, r, "POST %s: status %d: %s%s", faas.RedactURL(r.url), a.status, hint, cmp.Or(foreign.Line(message, maxMessage), foreign.Excerpt(a.body)))
 	failed.NotRun, failed.RetryAfter = notRun, transfer.RetryAfter(a.header, time.Now())
 	return failed
+}
+
+// because says why a token is refused, as far as the front end says it.
+func because(header http.Header) string {
+	if why := header.Get("WWW-Authenticate"); why != "" {
+		return " (" + foreign.Line(why, maxDetail) + ")"
+	}
+	return ""
 }
 
 // maxTail bounds what is kept of a function's log, in bytes.

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -88,6 +89,92 @@ func TestPrivateFunctionsAreCalledWithAnIDTokenFetchedOnce(t *testing.T) {
 	wantError(t, err, faas.ErrPermissionDenied, "roles/run.invoker")
 	if failed := new(faas.Error); !errors.As(err, &failed) || !failed.NotRun {
 		t.Error("NotRun is false")
+	}
+}
+
+// A wrong token is not a missing permission: the remedy is another one, and Google says why.
+func TestARefusedTokenSaysWhy(t *testing.T) {
+	runsHere(t)
+	s := gcptest.Start(t, builder)
+	s.RequireIDToken = true
+	e := open(t, config(s, "token", "disable_credentials=false", "credentials_file="+keyFile(t, s)), gcp.WithIDTokenSource(func(context.Context, string) (*oauth2.Token, error) {
+		return &oauth2.Token{AccessToken: "wrong"}, nil
+	}))
+	converge(t, e, units(t, e, function(0))[0])
+	_, err := e.Invoke(context1m(t), 0, nil)
+	wantError(t, err, faas.ErrPermissionDenied, "could not be verified", "clock")
+	if strings.Contains(err.Error(), "add-iam-policy-binding") {
+		t.Errorf("the remedy is that of a missing permission: %v", err)
+	}
+}
+
+// A deployment ends once those who are to invoke may, as far as that can be seen from here.
+func TestANewInvokerIsWaitedFor(t *testing.T) {
+	runsHere(t)
+	for name, test := range map[string]struct {
+		options []string
+		opts    []gcp.Option
+	}{
+		"everybody":   {options: []string{"public=true"}},
+		"the caller":  {options: []string{"invokers=serviceAccount:caller@test-project.iam.gserviceaccount.com", "disable_credentials=false"}},
+		"an emulator": {options: []string{"invokers=serviceAccount:caller@test-project.iam.gserviceaccount.com"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := gcptest.Start(t, builder)
+			s.PolicyDelay = 3
+			e := open(t, config(s, "invokers", append(test.options, "credentials_file="+keyFile(t, s))...), test.opts...)
+			converge(t, e, units(t, e, function(0))[0])
+			if r, err := e.Invoke(context1m(t), 0, []byte("x")); err != nil || string(r.Output) != "x" {
+				t.Errorf("the first call: %v, %v", r, err)
+			}
+		})
+	}
+}
+
+// A key that is refused says why, and a token endpoint that does not answer is no missing permission.
+func TestARefusedKeySaysWhy(t *testing.T) {
+	s := gcptest.Start(t, builder)
+	e := open(t, config(s, "key", "disable_credentials=false", "credentials_file="+keyFile(t, s)))
+	s.Intercept = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path != "/token" {
+			return false
+		}
+		w.WriteHeader(http.StatusBadRequest)
+		fmt.Fprint(w, `{"error":"invalid_grant","error_description":"Invalid JWT: Token must be a short-lived token and in a reasonable timeframe."}`)
+		return true
+	}
+	_, err := e.Observe(context1m(t), "key-job0")
+	wantError(t, err, faas.ErrPermissionDenied, "invalid_grant", "reasonable timeframe")
+}
+
+// An answer that switches protocols has a body without an end.
+func TestAnAnswerThatSwitchesProtocolsEnds(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		conn, buf, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		t.Cleanup(func() { conn.Close() })
+		fmt.Fprint(buf, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+		buf.Flush()
+	}))
+	defer server.Close()
+	e := open(t, faas.Config{Service: "switch", ProjectID: "p", Options: map[string]string{"functions_endpoint": server.URL, "disable_credentials": "true"}})
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		_, err := e.Observe(ctx, "switch-job0")
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err == nil {
+			t.Error("no error")
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("it hangs although its context has ended")
 	}
 }
 

@@ -24,6 +24,8 @@ const (
 	labelPackage = labelPrefix + "package" // SHA-256 of the package
 	labelConfig  = labelPrefix + "config"  // fingerprint of the unit
 	labelOptions = labelPrefix + "options" // of the provider options that shape a function
+
+	labelManaged = "goog-managed-by" // Google's, on the Cloud Run service of a function
 )
 
 // labels returns what the function of a job carries.
@@ -100,6 +102,7 @@ func (e *Executor) state(got *resource) faas.State {
 	case got.run != nil:
 		p.Source = got.run.source()
 	}
+	s.NotRestorable = got.notRestorable()
 	text, err := json.Marshal(p)
 	if err != nil {
 		panic("faas/gcp: strings do not marshal: " + err.Error())

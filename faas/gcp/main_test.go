@@ -33,7 +33,8 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	for _, name := range []string{gcp.RegionEnv, gcp.FunctionsEndpointEnv, gcp.RunEndpointEnv, gcp.StorageEndpointEnv, gcp.DisableCredentialsEnv, gcp.ImpersonateEnv} {
+	for _, name := range []string{gcp.RegionEnv, gcp.FunctionsEndpointEnv, gcp.RunEndpointEnv, gcp.StorageEndpointEnv, gcp.DisableCredentialsEnv, gcp.ImpersonateEnv,
+		"GOOGLE_CLOUD_PROJECT", "CLOUDSDK_CORE_PROJECT", "GCLOUD_PROJECT", "GOOGLE_APPLICATION_CREDENTIALS"} {
 		os.Unsetenv(name)
 	}
 	builder, shared, packages.dir = gcptest.NewBuilder(dir), dir, dir
@@ -99,6 +100,16 @@ func jobBinary(t testing.TB) *faas.Binary {
 		}
 	}
 	return jobs.binary
+}
+
+// otherVersion returns the test's job binary with other code in it.
+func otherVersion(t testing.TB) *faas.Binary {
+	t.Helper()
+	bin, err := faas.InspectBinary(faastest.AddVersion(t, jobBinary(t).Path, "2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bin
 }
 
 // script returns a binary that speaks only stdin and stdout.

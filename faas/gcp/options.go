@@ -4,6 +4,7 @@ package gcp
 
 import (
 	"cmp"
+	"encoding/json"
 	"net/url"
 	"os"
 	"regexp"
@@ -21,7 +22,7 @@ const endpointEnvPrefix = "CLOUDSDK_API_ENDPOINT_OVERRIDES_"
 
 // Environment variables that are read where no option gives the value. Those that begin with CLOUDSDK_ are the ones of Google's own command line.
 const (
-	RegionEnv             = "GCP_REGION"                                // faas.Config.Region
+	RegionEnv             = "GCP_REGION"                                // faas.Config.Region; else us-central1
 	FunctionsEndpointEnv  = endpointEnvPrefix + "CLOUDFUNCTIONS"        // option functions_endpoint
 	RunEndpointEnv        = endpointEnvPrefix + "RUN"                   // option run_endpoint
 	StorageEndpointEnv    = endpointEnvPrefix + "STORAGE"               // option storage_endpoint
@@ -39,12 +40,16 @@ const (
 	defaultRegion        = "us-central1"
 	defaultRuntime       = "go125" // where the API does not tell what it offers
 	defaultDeployTimeout = 15 * time.Minute
+	googleFunctions      = "https://cloudfunctions.googleapis.com/"
+	googleRun            = "https://run.googleapis.com/"
+	googleStorage        = "https://storage.googleapis.com/"
+	googleUsage          = "https://serviceusage.googleapis.com/"
 	defaultBaseImage     = "us-central1-docker.pkg.dev/serverless-runtimes/google-24/runtimes/osonly24"
 )
 
 func options() []faas.Option {
 	return []faas.Option{
-		{Name: "mode", Default: modeBuild, Help: "functions, or cloud-run: the binary as a Cloud Run service without a build, which needs a bucket"},
+		{Name: "mode", Default: modeBuild, Place: true, Help: "functions, or cloud-run: the binary as a Cloud Run service without a build, which needs a bucket"},
 		{Name: "bucket", Help: "Cloud Storage bucket for the packages of mode cloud-run"},
 		{Name: "base_image", Default: defaultBaseImage, Help: "base image of mode cloud-run"},
 		{Name: "runtime", Help: "Go runtime that builds the source shim, such as go125; the default is the newest one that is generally available"},
@@ -69,9 +74,9 @@ func options() []faas.Option {
 		{Name: "credentials_file", Help: "JSON file of the credentials; the default is Application Default Credentials"},
 		{Name: "impersonate_service_account", Help: "email of the service account to act as; the default is $" + ImpersonateEnv},
 		{Name: "disable_credentials", Default: "false", Help: "true: send no credentials, for emulators; the default is $" + DisableCredentialsEnv},
-		{Name: "functions_endpoint", Help: "base URL of the Cloud Functions API; the default is $" + FunctionsEndpointEnv + ", else Google's"},
-		{Name: "run_endpoint", Help: "base URL of the Cloud Run API; the default is $" + RunEndpointEnv + ", else Google's"},
-		{Name: "storage_endpoint", Help: "base URL of the Cloud Storage API; the default is $" + StorageEndpointEnv + ", else Google's"},
+		{Name: "functions_endpoint", Place: true, Help: "base URL of the Cloud Functions API; the default is $" + FunctionsEndpointEnv + ", else Google's"},
+		{Name: "run_endpoint", Place: true, Help: "base URL of the Cloud Run API; the default is $" + RunEndpointEnv + ", else Google's"},
+		{Name: "storage_endpoint", Place: true, Help: "base URL of the Cloud Storage API; the default is $" + StorageEndpointEnv + ", else Google's"},
 	}
 }
 
@@ -125,7 +130,53 @@ var (
 	secretPattern  = regexp.MustCompile(`^(?:projects/([^/\s:]+)/secrets/)?([A-Za-z0-9_-]{1,255})(?::([a-zA-Z0-9_-]{1,63}))?$`)
 )
 
-// parse checks everything that can be checked without calling anyone.
+// projectEnvs name the project where the configuration does not, in this order. After them comes the project of the key of a service account.
+var projectEnvs = []string{"GOOGLE_CLOUD_PROJECT", "CLOUDSDK_CORE_PROJECT", "GCLOUD_PROJECT"}
+
+// resolve says where a service is: what the configuration leaves open of region, project and endpoints is filled in from the environment. What comes of it
+// means the same place whatever the environment is, so that it names Google's own endpoints too. It reads no network, and of files only the key of
+// credentials.
+func resolve(cfg faas.Config) faas.Config {
+	cfg.Region = cmp.Or(cfg.Region, os.Getenv(RegionEnv), defaultRegion)
+	for _, name := range projectEnvs {
+		cfg.ProjectID = cmp.Or(cfg.ProjectID, os.Getenv(name))
+	}
+	if cfg.ProjectID == "" {
+		cfg.ProjectID = projectOfKey(cmp.Or(cfg.Options["credentials_file"], os.Getenv("GOOGLE_APPLICATION_CREDENTIALS")))
+	}
+	options := map[string]string{
+		"functions_endpoint": cmp.Or(os.Getenv(FunctionsEndpointEnv), googleFunctions),
+		"run_endpoint":       cmp.Or(os.Getenv(RunEndpointEnv), googleRun),
+		"storage_endpoint":   cmp.Or(os.Getenv(StorageEndpointEnv), googleStorage),
+	}
+	for name, value := range cfg.Options {
+		if value != "" || options[name] == "" {
+			options[name] = value
+		}
+	}
+	cfg.Options = options
+	return cfg
+}
+
+// maxKeyFile bounds what is read of a file of credentials, in bytes.
+const maxKeyFile = 1 << 20
+
+// projectOfKey returns the project of a service account's key file; empty where there is none.
+func projectOfKey(name string) string {
+	if info, err := os.Stat(name); err != nil || !info.Mode().IsRegular() || info.Size() > maxKeyFile {
+		return ""
+	}
+	text, err := os.ReadFile(name)
+	var key struct {
+		ProjectID string `json:"project_id"`
+	}
+	if err != nil || json.Unmarshal(text, &key) != nil {
+		return ""
+	}
+	return key.ProjectID
+}
+
+// parse checks everything that can be checked of a resolved configuration without calling anyone.
 func parse(cfg faas.Config) (*settings, error) {
 	if cfg.Service == "" {
 		return nil, invalid("the service name is empty: an executor is bound to one service")
@@ -137,10 +188,10 @@ func parse(cfg faas.Config) (*settings, error) {
 		}
 	}
 	o := optionReader{values: cfg.Options}
-	s := &settings{service: cfg.Service, project: cfg.ProjectID, region: resolve(cfg).Region}
+	s := &settings{service: cfg.Service, project: cfg.ProjectID, region: cfg.Region}
 	switch {
 	case s.project == "":
-		return nil, invalid("project_id is missing: it names the Google Cloud project")
+		return nil, invalid("project_id is missing: it names the Google Cloud project (so does %s)", strings.Join(projectEnvs, " or "))
 	case !projectPattern.MatchString(s.project):
 		return nil, invalid("project_id is %q; a project id has lower-case letters, digits and dashes, and begins with a letter", s.project)
 	case !regionPattern.MatchString(s.region):
@@ -151,6 +202,9 @@ func parse(cfg faas.Config) (*settings, error) {
 	s.baseImage = cmp.Or(o.values["base_image"], defaultBaseImage)
 	s.runtime = o.matching("runtime", runtimePattern, "a Go runtime such as "+defaultRuntime)
 	s.cpu = o.matching("cpu", cpuPattern, "a number of processors such as 1 or 0.5")
+	if n := processors(s.cpu); s.cpu != "" && !isSold(n) {
+		o.fail("cpu", "%q is not a number of processors that Google sells: from 0.08 to 1, or 1, 2, 4, 6 or 8", s.cpu)
+	}
 	s.concurrency = o.number("concurrency", 1, 1000, 1)
 	s.maxInstances = o.number("max_instances", 1, 1<<31-1, 0)
 	s.ingress = o.choice("ingress", "all", "all", "internal-only", "internal-and-gclb")
@@ -179,13 +233,13 @@ func parse(cfg faas.Config) (*settings, error) {
 	s.credentialsFile = o.values["credentials_file"]
 	s.impersonate = cmp.Or(o.matching("impersonate_service_account", emailPattern, "the email of a service account"), os.Getenv(ImpersonateEnv))
 	s.noCredentials = o.flag("disable_credentials", DisableCredentialsEnv)
-	s.functionsURL = o.endpoint("functions_endpoint", FunctionsEndpointEnv, "https://cloudfunctions.googleapis.com/")
-	s.runURL = o.endpoint("run_endpoint", RunEndpointEnv, "https://run.googleapis.com/")
-	s.storageURL = o.endpoint("storage_endpoint", StorageEndpointEnv, "https://storage.googleapis.com/")
+	s.functionsURL = o.endpoint("functions_endpoint", FunctionsEndpointEnv, googleFunctions)
+	s.runURL = o.endpoint("run_endpoint", RunEndpointEnv, googleRun)
+	s.storageURL = o.endpoint("storage_endpoint", StorageEndpointEnv, googleStorage)
 	s.artifactsURL = o.endpoint("", endpointEnvPrefix+"ARTIFACTREGISTRY", "https://artifactregistry.googleapis.com/")
 	s.loggingURL = o.endpoint("", endpointEnvPrefix+"LOGGING", "https://logging.googleapis.com/")
 	s.logPace = defaultLogPace
-	s.usageURL = o.endpoint("", endpointEnvPrefix+"SERVICEUSAGE", "https://serviceusage.googleapis.com/")
+	s.usageURL = o.endpoint("", endpointEnvPrefix+"SERVICEUSAGE", googleUsage)
 	s.buildURL = o.endpoint("", endpointEnvPrefix+"CLOUDBUILD", "https://cloudbuild.googleapis.com/")
 	s.credentialsURL = o.endpoint("", endpointEnvPrefix+"IAMCREDENTIALS", "https://iamcredentials.googleapis.com/")
 	s.projectsURL = o.endpoint("", endpointEnvPrefix+"CLOUDRESOURCEMANAGER", "https://cloudresourcemanager.googleapis.com/")

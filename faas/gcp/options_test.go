@@ -4,11 +4,15 @@ package gcp_test
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/gcp"
@@ -67,6 +71,115 @@ func TestTheEnvironmentOfGooglesCommandLineCounts(t *testing.T) {
 	}
 	if text := fmt.Sprintf("%+v", e); !strings.Contains(text, "europe-west4") {
 		t.Errorf("prints as %s", text)
+	}
+}
+
+// A place is resolved once. What it becomes means the same whatever the environment is later.
+func TestAPlaceIsResolvedOnce(t *testing.T) {
+	key := filepath.Join(t.TempDir(), "key.json")
+	if err := os.WriteFile(key, []byte(`{"type":"service_account","project_id":"of-the-key"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	google := map[string]string{
+		"functions_endpoint": "https://cloudfunctions.googleapis.com/", "run_endpoint": "https://run.googleapis.com/", "storage_endpoint": "https://storage.googleapis.com/",
+	}
+	elsewhere := maps.Clone(google)
+	elsewhere["run_endpoint"] = "https://run.example/"
+	for name, test := range map[string]struct {
+		env  map[string]string
+		cfg  faas.Config
+		want faas.Config
+	}{
+		"nothing":              {want: faas.Config{Region: "us-central1", Options: google}},
+		"the environment":      {env: map[string]string{gcp.RegionEnv: "europe-west4", "GOOGLE_CLOUD_PROJECT": "of-env", gcp.RunEndpointEnv: "https://run.example/"}, want: faas.Config{Region: "europe-west4", ProjectID: "of-env", Options: elsewhere}},
+		"the configuration":    {env: map[string]string{gcp.RegionEnv: "europe-west4", "GOOGLE_CLOUD_PROJECT": "of-env"}, cfg: faas.Config{Region: "us-east1", ProjectID: "p"}, want: faas.Config{Region: "us-east1", ProjectID: "p", Options: google}},
+		"gcloud's own project": {env: map[string]string{"CLOUDSDK_CORE_PROJECT": "of-gcloud", "GCLOUD_PROJECT": "other"}, want: faas.Config{Region: "us-central1", ProjectID: "of-gcloud", Options: google}},
+		"the key's project":    {env: map[string]string{"GOOGLE_APPLICATION_CREDENTIALS": key}, want: faas.Config{Region: "us-central1", ProjectID: "of-the-key", Options: google}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for env, value := range test.env {
+				t.Setenv(env, value)
+			}
+			test.cfg.Provider, test.want.Provider = faas.GCPFunctions, faas.GCPFunctions
+			got := faas.Resolve(test.cfg)
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			for _, env := range []string{gcp.RegionEnv, gcp.FunctionsEndpointEnv, gcp.RunEndpointEnv, gcp.StorageEndpointEnv} {
+				t.Setenv(env, "later")
+			}
+			if diff := cmp.Diff(got, faas.Resolve(got)); diff != "" {
+				t.Errorf("it is another one later (-before +after):\n%s", diff)
+			}
+		})
+	}
+	info, _ := faas.Provider(faas.GCPFunctions)
+	for _, o := range info.Options {
+		if want := o.Name == "mode" || strings.HasSuffix(o.Name, "_endpoint"); o.Place != want {
+			t.Errorf("option %s: Place is %v", o.Name, o.Place)
+		}
+	}
+}
+
+func TestAnotherProjectsStateIsRefused(t *testing.T) {
+	e := open(t, faas.Config{Service: "s", ProjectID: "here"})
+	for resource, code := range map[string]faas.Code{
+		"":          "",
+		"something": "",
+		"projects/here/locations/us-central1/functions/s-job0":      "",
+		"projects/123456789/locations/us-central1/functions/s-job0": "",
+		"projects/there/locations/us-central1/functions/s-job0":     faas.ErrConflict,
+		"projects/here/locations/us-east1/functions/s-job0":         faas.ErrConflict,
+	} {
+		if err := e.CheckPlace(t.Context(), faas.State{ID: "s-job0", Resource: resource}); faas.CodeOf(err) != code {
+			t.Errorf("%q: %v", resource, err)
+		}
+	}
+}
+
+// Google refuses these after a build. They are refused before.
+func TestProcessorsThatDoNotGoWithTheRestAreRefused(t *testing.T) {
+	s := gcptest.Start(t, builder)
+	bin := &faas.Binary{Path: "x", Size: 1, Executable: true, Format: faas.FormatELF, OS: "linux", Arch: faas.AMD64, Static: true, Protocols: faas.SpeaksAll}
+	for _, test := range []struct {
+		cpu, concurrency string
+		memory, most     uint32
+		code             faas.Code
+		words            string
+	}{
+		{"0.5", "20", 512, 0, faas.ErrInvalidArgument, "concurrency"},
+		{"0.5", "20", 512, 1, "", ""}, // the job serves one call at a time
+		{"0.5", "", 1024, 0, "", ""},
+		{"0.5", "", 2048, 0, faas.ErrTooLarge, "at most 1024 MiB"},
+		{"0.25", "", 1024, 0, faas.ErrTooLarge, "at most 512 MiB"},
+		{"99", "", 512, 0, faas.ErrInvalidArgument, "option cpu"},
+		{"3", "", 2048, 0, faas.ErrInvalidArgument, "option cpu"},
+		{"0.07", "", 512, 0, faas.ErrInvalidArgument, "option cpu"},
+		{"8", "", 128, 0, faas.ErrInvalidArgument, "at least 4096 MiB"},
+		{"1", "", 32768, 0, faas.ErrTooLarge, "at most 4096 MiB"},
+		{"1", "", 4096, 0, "", ""},
+		{"8", "80", 32768, 0, "", ""},
+		{"", "80", 32768, 0, "", ""},
+	} {
+		for _, options := range [][]string{nil, {"mode=cloud-run", "bucket=test-bucket"}} {
+			options = append(options, "cpu="+test.cpu, "concurrency="+test.concurrency)
+			e, err := gcp.New(config(s, "cpu", options...))
+			if err == nil {
+				f := function(7)
+				f.MemoryMB, f.MaxConcurrency = test.memory, test.most
+				_, err = e.Units(bin, []faas.Function{f})
+				e.Close()
+			}
+			if test.code == "" {
+				if err != nil {
+					t.Errorf("cpu %q, concurrency %q, %d MiB: %v", test.cpu, test.concurrency, test.memory, err)
+				}
+				continue
+			}
+			if faas.CodeOf(err) != test.code || !strings.Contains(err.Error(), test.words) {
+				t.Errorf("cpu %q, concurrency %q, %d MiB: %v, want %q with %q", test.cpu, test.concurrency, test.memory, err, test.code, test.words)
+			}
+		}
 	}
 }
 

@@ -4,7 +4,6 @@ package gcp
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -13,49 +12,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
-	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
-
-// Restore puts the earlier configuration back, and the earlier code: from the package where that is given, else from the source that Google keeps. It needs
-// the unit's functions, because no state holds their environment. A function that was removed can be put back with its package alone.
-func (e *Executor) Restore(ctx context.Context, prior faas.State) error {
-	u := faas.Unit{ID: prior.ID}
-	ctx, cancel := e.bounded(ctx)
-	defer cancel()
-	r := request{op: "restore", job: faas.NoJob}
-	now, err := e.settled(ctx, r, prior.ID, nil)
-	if err != nil && faas.CodeOf(err) != faas.ErrNotFound {
-		return err
-	}
-	if now != nil && e.untouched(now, prior) {
-		return nil
-	}
-	if u.ID != prior.ID || len(u.Functions) != 1 || prior.Fingerprint == "" || prior.PackageSHA256 == "" || u.Fingerprint() != prior.Fingerprint {
-		return e.errorf(faas.ErrUnsupported, r, "function %s is not as it was, and can be put back only with its earlier configuration: no state holds an environment", prior.ID)
-	}
-	d, err := e.newDeployment(u)
-	if err != nil {
-		return err
-	}
-	d.sha256 = prior.PackageSHA256
-	var p private
-	switch {
-	case u.Package != nil && u.Package.SHA256() == prior.PackageSHA256:
-		d.code = d.uploaded
-	case now != nil && now.status == faas.StatusReady && now.labels[labelPackage] == labelOfHash(prior.PackageSHA256):
-		d.code = func(context.Context, *transfer.Progress) (code, error) { // it would be asked for only if the code were another
-			return code{}, e.errorf(faas.ErrConflict, r, "function %s changed while it was put back", prior.ID)
-		}
-	case now != nil && json.Unmarshal(prior.Private, &p) == nil && p.Mode == e.set.mode && p.Source != nil && p.Source.Generation != 0:
-		d.code = func(context.Context, *transfer.Progress) (code, error) { return p.code, nil }
-	default:
-		return e.errorf(faas.ErrUnsupported, r, "function %s has other code, and can be put back only with its earlier package", prior.ID)
-	}
-	progress := transfer.NewProgress(nil, 0)
-	defer progress.Stop()
-	_, err = d.run(ctx, progress)
-	return err
-}
 
 // bounded bounds a change of a function, whatever the caller's deadline.
 func (e *Executor) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -64,59 +21,71 @@ func (e *Executor) bounded(ctx context.Context) (context.Context, context.Cancel
 
 var errTooLong = errors.New("it took longer than option deploy_timeout_secs allows")
 
-// untouched reports whether the function is what the state says.
-func (e *Executor) untouched(now *resource, prior faas.State) bool {
-	s := e.state(now)
-	if s.Status != prior.Status {
-		return false
-	}
-	if s.Revision != "" && s.Revision == prior.Revision {
-		return true
-	}
-	return s.PackageSHA256 != "" && s.PackageSHA256 == prior.PackageSHA256 && s.Fingerprint != "" && s.Fingerprint == prior.Fingerprint
-}
-
-// Remove deletes the function, and its built images where option remove_artifacts says so.
+// Remove deletes the function, and its built images where option remove_artifacts says so. The deletion is sent even if a look finds no function: not all of
+// Google's replicas are equally new.
 func (e *Executor) Remove(ctx context.Context, id string) error {
 	ctx, cancel := e.bounded(ctx)
 	defer cancel()
 	r := request{op: "remove", job: faas.NoJob}
-	for wait := 250 * time.Millisecond; ; wait *= 2 {
-		old, err := e.observe(ctx, r, id) // a function of another service must not be deleted
-		if err == nil {
-			if old.leaving {
-				_, err = e.settled(ctx, r, id, nil)
-			} else {
-				err = e.host.remove(ctx, r, old)
-			}
-			if err == nil {
-				err = e.goneNow(ctx, r, id)
-			}
-		}
-		switch code := faas.CodeOf(err); {
-		case code == faas.ErrNotFound:
-			if err := e.removeArtifacts(ctx, r, id); err != nil {
-				return err
-			}
-			return e.removePackages(ctx, r)
-		case code == faas.ErrConflict && asAPIError(err) && wait < 2*time.Minute && transfer.Sleep(ctx, wait):
-			// Another operation on it has not ended.
-		default:
+	err := e.rounds(ctx, r, nil, func() error {
+		_, err := e.settled(ctx, r, id, nil) // a function of another service must not be deleted
+		if err != nil && faas.CodeOf(err) != faas.ErrNotFound {
 			return err
 		}
+		if _, ours := functionid.CloudRun.Job(e.set.service, id); err != nil && !ours {
+			return nil
+		}
+		if err := e.host.remove(ctx, r, id); err != nil && faas.CodeOf(err) != faas.ErrNotFound {
+			return err
+		}
+		return e.gone(ctx, r, id)
+	})
+	if err != nil {
+		return e.unsettled(id, err)
 	}
+	if err := e.removeArtifacts(ctx, r, id); err != nil {
+		return err
+	}
+	return e.removePackages(ctx, r)
 }
 
-// goneNow waits until the function is not there any more; the error is then ErrNotFound.
-func (e *Executor) goneNow(ctx context.Context, r request, id string) error {
+// errAppeared tells that a function has come into being while its deletion was waited for.
+var errAppeared = &APIError{Status: "ABORTED", Message: "it came into being while it was removed"}
+
+// gone waits until the function is not there any more. Where a creation was sent that was never answered, it waits whether that takes effect yet.
+func (e *Executor) gone(ctx context.Context, r request, id string) error {
 	if job, ok := functionid.CloudRun.Job(e.set.service, id); ok {
 		e.routes.Delete(job)
 	}
-	return e.poll(ctx, r, "function "+id+" is being deleted", func() (bool, error) {
+	err := e.poll(ctx, r, "function "+id+" is being deleted", func() (bool, error) {
 		_, err := e.host.get(ctx, r, id)
+		if faas.CodeOf(err) == faas.ErrNotFound {
+			return true, nil
+		}
 		return false, err
 	})
+	if err != nil || !e.memory(id).doubts() {
+		return err
+	}
+	until := time.Now().Add(lateTime)
+	err = e.poll(ctx, r, "a creation of "+id+" that was not answered may take effect", func() (bool, error) {
+		_, err := e.host.get(ctx, r, id)
+		if err == nil {
+			return true, e.errorf(faas.ErrConflict, r, "function %s: %w", id, errAppeared)
+		}
+		if faas.CodeOf(err) == faas.ErrNotFound {
+			err = nil
+		}
+		return time.Now().After(until), err
+	})
+	if err == nil {
+		e.memory(id).trust()
+	}
+	return err
 }
+
+// lateTime is how long a request that was not answered usually takes at most until it shows.
+const lateTime = 10 * time.Second
 
 // removeArtifacts removes the images that Cloud Build made of a function.
 func (e *Executor) removeArtifacts(ctx context.Context, r request, id string) error {

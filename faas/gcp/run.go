@@ -5,6 +5,7 @@ package gcp
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
@@ -114,11 +115,22 @@ func (h runHost) name(id string) string { return h.e.set.parent() + "/services/"
 
 func (h runHost) get(ctx context.Context, r request, id string) (*resource, error) {
 	r.method, r.url = http.MethodGet, h.url(h.name(id))
-	var s runService
-	if err := h.e.call(ctx, r, true, nil, &s); err != nil {
+	var raw json.RawMessage
+	if err := h.e.call(ctx, r, true, nil, &raw); err != nil {
 		return nil, err
 	}
-	return h.resource(id, &s), nil
+	return h.read(r, id, raw)
+}
+
+// read reads a service from its JSON.
+func (h runHost) read(r request, id string, raw json.RawMessage) (*resource, error) {
+	var s runService
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return nil, h.e.errorf(faas.ErrUnavailable, r, "service %s is not in the API's shape", id)
+	}
+	got := h.resource(id, &s)
+	got.raw = raw
+	return got, nil
 }
 
 func (h runHost) resource(id string, s *runService) *resource {
@@ -134,7 +146,7 @@ func (h runHost) resource(id string, s *runService) *resource {
 	case condition == nil || condition.State == "CONDITION_SUCCEEDED":
 		got.status = faas.StatusReady
 	case condition.State == "CONDITION_FAILED":
-		got.status, got.reason = faas.StatusFailed, foreign.Line(cmp.Or(condition.Message, condition.Reason, "it is not ready"), maxMessage)
+		got.status, got.reason = faas.StatusFailed, foreign.Line(hiding(s.values())(cmp.Or(condition.Message, condition.Reason, "it is not ready")), maxMessage)
 	default:
 		got.status, got.reason = faas.StatusPending, "its condition is "+foreign.Line(condition.State, 40)
 	}
@@ -191,24 +203,28 @@ func (h runHost) apply(ctx context.Context, d *deployment, old *resource, p *tra
 		r.method, r.url = http.MethodPatch, h.url(h.name(d.u.ID))
 	}
 	p.Step("deploy")
-	var op operation
-	if err := h.e.commit(ctx, r, want, &op); err != nil {
-		return nil, err
-	}
-	if err := h.e.wait(ctx, r, h.e.set.runURL, &op, p, nil); err != nil {
-		return nil, err
-	}
-	var got *resource
-	err := h.e.poll(ctx, r, "service "+d.u.ID+" is not ready", func() (bool, error) {
-		var err error
-		got, err = h.get(ctx, d.request(), d.u.ID)
-		return err == nil && got.status != faas.StatusPending, err
-	})
-	return got, err
+	return h.change(ctx, r, d.u.ID, want, want.Labels, p)
 }
 
-func (h runHost) remove(ctx context.Context, r request, old *resource) error {
-	r.method, r.url = http.MethodDelete, h.url(h.name(old.id))
+// change sends a create or an update, and returns the service once it is done and the API shows it
+// with these labels.
+func (h runHost) change(ctx context.Context, r request, id string, body any, labels map[string]string, p *transfer.Progress) (*resource, error) {
+	var op operation
+	if err := h.e.commit(ctx, r, h.e.set.runURL, id, body, &op); err != nil {
+		return nil, err
+	}
+	var raw json.RawMessage
+	if err := h.e.await(ctx, r, h.e.set.runURL, id, &op, p, &raw); err != nil {
+		return nil, err
+	}
+	if got, err := h.read(r, id, raw); err == nil && got.url != "" && got.status == faas.StatusReady && got.run.TerminalCondition != nil {
+		return got, nil
+	}
+	return h.e.shown(ctx, r, id, labels)
+}
+
+func (h runHost) remove(ctx context.Context, r request, id string) error {
+	r.method, r.url = http.MethodDelete, h.url(h.name(id))
 	var op operation
 	if err := h.e.call(ctx, r, true, nil, &op); err != nil {
 		return err

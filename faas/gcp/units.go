@@ -8,6 +8,7 @@ import (
 	_ "embed"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -102,6 +103,51 @@ func checkBinary(bin *faas.Binary, jobID uint32) error {
 	return nil
 }
 
+// perProcessors is the least and the most memory, in MiB, of an instance with so many processors.
+// Source: https://cloud.google.com/run/docs/configuring/services/cpu
+var perProcessors = map[float64]struct{ least, most uint32 }{
+	1: {128, 4096}, 2: {128, 8192}, 4: {2048, 16384}, 6: {4096, 24576}, 8: {4096, 32768},
+}
+
+// leastProcessors is the smallest part of a processor that Google sells.
+const leastProcessors = 0.08
+
+// processors reads a number of processors; 0 for the default.
+func processors(cpu string) float64 {
+	n, _ := strconv.ParseFloat(cpu, 64) // what is no number was refused before
+	return n
+}
+
+// isSold reports whether an instance can have so many processors.
+func isSold(n float64) bool {
+	_, whole := perProcessors[n]
+	return whole || n >= leastProcessors && n < 1
+}
+
+// checkProcessors refuses what Google refuses of processors, memory and concurrency together.
+func checkProcessors(f faas.Function, scale scaling) error {
+	n := processors(scale.cpu)
+	if n == 0 {
+		return nil
+	}
+	allowed := perProcessors[n]
+	if n < 1 {
+		if allowed.most = 1024; n < 0.5 {
+			allowed.most = 512
+		}
+		if scale.concurrency > 1 {
+			return refuse(faas.ErrInvalidArgument, f.JobID, "option cpu is %s and option concurrency %d: less than 1 processor serves one invocation at a time", scale.cpu, scale.concurrency)
+		}
+	}
+	switch {
+	case f.MemoryMB < allowed.least:
+		return refuse(faas.ErrInvalidArgument, f.JobID, "memory of %d MiB is too little for option cpu=%s, which takes at least %d MiB", f.MemoryMB, scale.cpu, allowed.least)
+	case f.MemoryMB > allowed.most:
+		return refuse(faas.ErrTooLarge, f.JobID, "memory of %d MiB is too much for option cpu=%s, which allows at most %d MiB", f.MemoryMB, scale.cpu, allowed.most)
+	}
+	return nil
+}
+
 func (e *Executor) checkFunction(f faas.Function) error {
 	limits, _ := faas.ProviderLimits(faas.GCPFunctions)
 	sizes, _ := faas.ProviderMemorySizes(faas.GCPFunctions)
@@ -119,6 +165,9 @@ func (e *Executor) checkFunction(f faas.Function) error {
 		return refuse(faas.ErrTooLarge, f.JobID, "keep_warm of %d and max_concurrency of %d: the limit of both is %d", f.KeepWarm, f.MaxConcurrency, 1<<31-1)
 	case scale.most > 0 && f.KeepWarm > scale.most:
 		return refuse(faas.ErrInvalidArgument, f.JobID, "%d instances are to be kept warm, and %d is the most that max_concurrency and option max_instances allow", f.KeepWarm, scale.most)
+	}
+	if err := checkProcessors(f, scale); err != nil {
+		return err
 	}
 	size := 0
 	for _, name := range slices.Sorted(maps.Keys(f.Env)) {

@@ -123,6 +123,9 @@ func (d *deployment) signedHeader(raw string) (http.Header, error) {
 func (d *deployment) send(ctx context.Context, method, to string, header http.Header, p *transfer.Progress, bearer func(context.Context) (string, error)) error {
 	r := d.request()
 	r.method, r.url, r.header, r.size, r.bearer = method, to, header, d.u.Package.Size(), bearer
+	if bearer != nil {
+		r.forget = d.e.access.forget
+	}
 	r.body = func() (io.ReadCloser, error) {
 		body, err := d.u.Package.Open()
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials/ssocreds"
 	"github.com/aws/smithy-go"
 	"github.com/google/go-cmp/cmp"
 )
@@ -166,14 +167,25 @@ func TestRefusalsAreAPIErrors(t *testing.T) {
 
 func TestWithoutCredentialsNothingIsSent(t *testing.T) {
 	t.Parallel()
-	failing := aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return aws.Credentials{}, errors.New("no role") })
-	for name, provider := range map[string]aws.CredentialsProvider{"none": nil, "failing": failing} {
+	failing := func(err error) aws.CredentialsProvider {
+		return aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return aws.Credentials{}, err })
+	}
+	for name, test := range map[string]struct {
+		provider aws.CredentialsProvider
+		text     string
+	}{
+		"none":              {nil, "no AWS credentials were found: set AWS_ACCESS_KEY_ID"},
+		"no role":           {failing(&smithy.OperationError{ServiceID: "ec2imds", Err: errors.New("status 404")}), "no AWS credentials were found: set AWS_ACCESS_KEY_ID"},
+		"STS is down":       {failing(&smithy.OperationError{ServiceID: "STS", Err: errors.New("status 503")}), "the AWS credentials could not be fetched (operation error STS: , status 503)"},
+		"a sign-in expired": {failing(&ssocreds.InvalidTokenError{Err: errors.New("no file")}), "sign in again with `aws sso login`"},
+	} {
+		provider := test.provider
 		c := newClient(t, func(w http.ResponseWriter, r *http.Request) { t.Errorf("%s: a request was sent", name) }, provider)
 		_, err := c.Send(t.Context(), IAM("us-east-1"), Request{Method: "POST", Path: "/"})
 		_, perr := c.Presign(t.Context(), Regional("S3", "s3", "us-east-1"), "/b/k", time.Hour)
 		for _, err := range []error{err, perr} {
 			var credentials *CredentialsError
-			if !errors.As(err, &credentials) || !strings.Contains(err.Error(), "AWS_ACCESS_KEY_ID") || strings.Count(err.Error(), "no AWS credentials") != 1 {
+			if !errors.As(err, &credentials) || strings.Count(err.Error(), test.text) != 1 {
 				t.Errorf("%s: %v", name, err)
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials/ssocreds"
 	"github.com/aws/smithy-go"
 )
 
@@ -87,10 +88,28 @@ func (e *Error) ErrorFault() smithy.ErrorFault {
 
 var errNoProvider = errors.New("the configuration names no place to look")
 
-// CredentialsError says that no credentials were found, and how to give some.
+// CredentialsError says that there are no credentials: that none were found, and how to give some, or
+// that the place where they come from gives none at the moment.
 type CredentialsError struct{ Err error }
 
+// Missing reports whether no place has credentials. The SDK asks the machine's metadata last, so that
+// a failure there means that.
+func (e *CredentialsError) Missing() bool {
+	if errors.Is(e.Err, errNoProvider) {
+		return true
+	}
+	var operation *smithy.OperationError
+	return errors.As(e.Err, &operation) && operation.Service() == "ec2imds"
+}
+
 func (e *CredentialsError) Error() string {
+	var session *ssocreds.InvalidTokenError
+	switch {
+	case errors.As(e.Err, &session):
+		return fmt.Sprintf("the sign-in at IAM Identity Center has expired: sign in again with `aws sso login` (%v)", e.Err)
+	case !e.Missing():
+		return fmt.Sprintf("the AWS credentials could not be fetched (%v)", e.Err)
+	}
 	return fmt.Sprintf("no AWS credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or sign in with `aws sso login`, or give the machine a role (%v)", e.Err)
 }
 

@@ -1,4 +1,5 @@
-// Package transfer holds what providers that speak HTTP share: reading answers, waiting, and telling how far an upload is.
+// Package transfer holds what providers that speak HTTP share: refusing what is no answer, reading
+// answers, outlasting a context that ends, waiting, and telling how far an upload is.
 package transfer
 
 import (
@@ -12,7 +13,8 @@ import (
 	"time"
 )
 
-// ReadAll appends all that r holds to buf, which it does not grow more than it has to. size is how much that will be, in bytes, or negative.
+// ReadAll appends all that r holds to buf, which it does not grow more than it has to. size is how
+// much that will be, in bytes, or negative.
 func ReadAll(buf []byte, r io.Reader, size int64) ([]byte, error) {
 	buf = slices.Grow(buf, int(max(size, 0))+bytes.MinRead)
 	for {
@@ -30,14 +32,23 @@ func ReadAll(buf []byte, r io.Reader, size int64) ([]byte, error) {
 	}
 }
 
-// RetryAfter reads a Retry-After header: seconds, or a date. It is 0 where there is none, or where the date has passed.
+// maxRetryAfter is the longest time that RetryAfter returns. A server that names a longer one is
+// not waited for anyway, and a number of seconds that fits no duration must not pass for none.
+const maxRetryAfter = 24 * time.Hour
+
+// RetryAfter reads a Retry-After header: seconds, or a date. It is 0 if there is none or if the
+// date has passed, and never more than a day.
 func RetryAfter(h http.Header, now time.Time) time.Duration {
 	text := strings.TrimSpace(h.Get("Retry-After"))
-	if secs, err := strconv.ParseUint(text, 10, 31); err == nil {
+	if text != "" && strings.Trim(text, "0123456789") == "" {
+		secs, err := strconv.ParseUint(text, 10, 64)
+		if err != nil || secs > uint64(maxRetryAfter/time.Second) {
+			return maxRetryAfter
+		}
 		return time.Duration(secs) * time.Second
 	}
 	if at, err := http.ParseTime(text); err == nil {
-		return max(at.Sub(now), 0)
+		return min(max(at.Sub(now), 0), maxRetryAfter)
 	}
 	return 0
 }

@@ -36,7 +36,10 @@ func TestRetryAfterIsSecondsOrADate(t *testing.T) {
 		"-1":                            0,
 		"1.5":                           0,
 		"soon":                          0,
-		"99999999999":                   0,
+		"2147483647":                    24 * time.Hour,
+		"99999999999":                   24 * time.Hour,
+		"99999999999999999999999999":    24 * time.Hour,
+		"Wed, 04 Mar 2126 05:07:07 GMT": 24 * time.Hour,
 		"Wed, 04 Mar 2026 05:07:07 GMT": time.Minute,
 		"Wed, 04 Mar 2026 05:05:07 GMT": 0,
 	} {

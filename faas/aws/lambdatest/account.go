@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // maxCode is how much code an account may hold in a region, and maxUnzipped what a package may be, in bytes.
@@ -18,7 +19,7 @@ const (
 func (s *Server) accountSettings(request) (answer, *apiError) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	used, unreserved := s.config.CodeUsed, s.config.Concurrency
+	used, unreserved := s.stored(), s.config.Concurrency
 	for _, f := range s.functions {
 		if f.reserved != nil {
 			unreserved -= *f.reserved
@@ -31,6 +32,26 @@ func (s *Server) accountSettings(request) (answer, *apiError) {
 		},
 		"AccountUsage": map[string]any{"TotalCodeSize": used, "FunctionCount": len(s.functions)},
 	}}, nil
+}
+
+// stored is how many bytes of code the account holds. Each version counts. s.mu is held.
+func (s *Server) stored() int64 {
+	total := s.config.CodeUsed
+	for _, f := range s.functions {
+		total += f.latest.CodeSize
+		for _, v := range f.versions {
+			total += v.CodeSize
+		}
+	}
+	return total
+}
+
+// room refuses code for which the account has no room. s.mu is held.
+func (s *Server) room(more int64) *apiError {
+	if s.stored()+more > maxCode {
+		return failf(400, "CodeStorageExceededException", "Code storage limit exceeded.")
+	}
+	return nil
 }
 
 // givenRole is a role that was not created here, and that Lambda can assume all the same: that of RoleARN. s.mu is held.
@@ -47,8 +68,39 @@ func (s *Server) CreateRole(name, trust string) (arn string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	arn = "arn:aws:iam::" + s.config.Account + ":role/" + name
-	s.roles[name] = &role{arn: arn, trust: trust, tags: map[string]string{}, policies: map[string]string{}}
+	s.roles[strings.ToLower(name)] = &role{arn: arn, trust: trust, tags: map[string]string{}, policies: map[string]string{}}
 	return arn
+}
+
+// AttachPolicies attaches managed policies to a role, and no others, as somebody else would have done.
+func (s *Server) AttachPolicies(role string, arns ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.roles[strings.ToLower(role)].attached = arns
+}
+
+// SetReserved sets the reserved concurrency of a function, as somebody else would have done.
+func (s *Server) SetReserved(name string, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.functions[name].reserved = &n
+}
+
+// MoveAlias points an alias to another version, as somebody else would have done. With an empty
+// version it is deleted.
+func (s *Server) MoveAlias(name, alias, version string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.functions[name]
+	if version == "" {
+		delete(f.aliases, alias)
+		return
+	}
+	a := f.aliases[alias]
+	if f.provisioned[alias] != nil {
+		a.moving, a.from = time.Now().Add(s.config.MovingAlias), a.FunctionVersion
+	}
+	a.FunctionVersion = version
 }
 
 // simulate answers what the caller may do. s.mu is held.

@@ -1,6 +1,7 @@
 package lambdatest
 
 import (
+	"cmp"
 	"encoding/json"
 	"encoding/xml"
 	"fmt"
@@ -44,10 +45,11 @@ func (a answer) write(w http.ResponseWriter, status int) {
 type apiError struct {
 	status        int
 	code, message string
+	reason        string // of a TooManyRequestsException
 }
 
 func failf(status int, code, format string, args ...any) *apiError {
-	return &apiError{status, code, fmt.Sprintf(format, args...)}
+	return &apiError{status: status, code: code, message: fmt.Sprintf(format, args...)}
 }
 
 func (e *apiError) Error() string { return e.code + ": " + e.message }
@@ -81,7 +83,7 @@ func (e *apiError) write(w http.ResponseWriter, service string) {
 		w.WriteHeader(e.status)
 		body := map[string]string{"Type": "User", "message": e.message}
 		if e.code == "TooManyRequestsException" {
-			body["Reason"] = "CallerRateLimitExceeded"
+			body["Reason"] = cmp.Or(e.reason, "CallerRateLimitExceeded")
 		}
 		json.NewEncoder(w).Encode(body)
 	}

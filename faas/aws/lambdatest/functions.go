@@ -81,6 +81,7 @@ type function struct {
 
 	until   time.Time // of the transition
 	failure *failure  // how the transition ends
+	undo    func()    // takes back the update that the transition is for
 
 	before *function // what stale reads see
 	stale  int
@@ -91,6 +92,12 @@ type failure struct{ code, reason string }
 type alias struct {
 	AliasArn, Name, FunctionVersion, Description, RevisionId string
 	RoutingConfig                                            *routing `json:",omitempty"`
+
+	moving time.Time // until when it shows the weights of a move
+	from   string    // the version that it was moved from
+	before *alias    // what stale reads see, nil for none
+	stale  int
+	unseen int // how many invocations do not find it
 }
 type routing struct{ AdditionalVersionWeights map[string]float64 }
 
@@ -222,9 +229,12 @@ func (s *Server) advance(f *function) {
 	}
 	f.latest.LastUpdateStatus, f.latest.LastUpdateStatusReason, f.latest.LastUpdateStatusReasonCode = "Successful", "", ""
 	if f.failure != nil {
+		if f.undo != nil {
+			f.undo() // the function stays as it was
+		}
 		f.latest.LastUpdateStatus, f.latest.LastUpdateStatusReasonCode, f.latest.LastUpdateStatusReason = "Failed", f.failure.code, f.failure.reason
 	}
-	f.failure = nil
+	f.failure, f.undo = nil, nil
 }
 
 func (s *Server) nextRevision() string {
@@ -285,6 +295,9 @@ func (s *Server) createFunction(r request) (answer, *apiError) {
 	if s.functions[in.FunctionName] != nil {
 		return answer{}, failf(409, "ResourceConflictException", "Function already exist: %s", in.FunctionName)
 	}
+	if err := s.room(pkg.size); err != nil {
+		return answer{}, err
+	}
 	f := &function{versions: map[int]*configuration{}, aliases: map[string]*alias{}, tags: maps.Clone(in.Tags), provisioned: map[string]*provisioned{}, unpublished: true}
 	if f.tags == nil {
 		f.tags = map[string]string{}
@@ -310,6 +323,19 @@ func (s *Server) createFunction(r request) (answer, *apiError) {
 		return answer{body: s.publish(f, "")}, nil
 	}
 	return answer{body: f.latest}, nil
+}
+
+// update begins an update, which is taken back if the transition ends in failure.
+func (s *Server) update(f *function, changed configuration) {
+	was, unpublished := f.latest, f.unpublished
+	f.undo = func() {
+		revision := f.latest.RevisionId
+		f.latest, f.unpublished = was, unpublished
+		f.latest.RevisionId = revision
+	}
+	f.latest = changed
+	f.latest.LastUpdateStatus, f.latest.LastUpdateStatusReason, f.latest.LastUpdateStatusReasonCode = "InProgress", "", ""
+	s.changed(f, s.config.Updating)
 }
 
 // changed begins a transition.

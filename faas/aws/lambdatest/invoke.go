@@ -21,10 +21,11 @@ const (
 
 // Invocation is one invocation, as Config.Handler sees it.
 type Invocation struct {
-	Function string
-	Version  string
-	Payload  []byte
-	Env      map[string]string
+	Function   string
+	Version    string
+	CodeSha256 string
+	Payload    []byte
+	Env        map[string]string
 }
 
 // Answer is what an invocation came to.
@@ -61,9 +62,11 @@ func (s *Server) invoke(r request) (answer, *apiError) {
 		s.events.Go(func() { s.run(target, r.body) })
 		return answer{status: http.StatusAccepted}, nil
 	}
-	result, throttled := s.run(target, r.body)
-	if throttled {
-		return answer{}, failf(http.StatusTooManyRequests, "TooManyRequestsException", "Rate Exceeded.")
+	result, reason := s.run(target, r.body)
+	if reason != "" {
+		refusal := failf(http.StatusTooManyRequests, "TooManyRequestsException", "Rate Exceeded.")
+		refusal.reason = reason
+		return answer{}, refusal
 	}
 	out := answer{raw: result.Payload, header: map[string]string{"X-Amz-Executed-Version": target.version}}
 	if out.raw == nil {
@@ -85,9 +88,10 @@ func (s *Server) invoke(r request) (answer, *apiError) {
 
 // target is what an invocation runs.
 type target struct {
-	function, version string
-	config            configuration
-	reserved          *int
+	function, version, qualifier string
+	config                       configuration
+	reserved                     *int
+	provisioned                  map[string]int // by qualifier
 }
 
 // target resolves what is invoked, and refuses what cannot be.
@@ -101,6 +105,10 @@ func (s *Server) target(r request) (target, *apiError) {
 	v, err := s.version(f, r.qualifier())
 	if err != nil {
 		return target{}, err
+	}
+	if a := f.aliases[r.qualifier()]; a != nil && a.unseen > 0 {
+		a.unseen--
+		return target{}, failf(404, "ResourceNotFoundException", "Function not found: %s:%s", f.latest.FunctionArn, a.Name)
 	}
 	switch v.State {
 	case "Pending":
@@ -118,13 +126,21 @@ func (s *Server) target(r request) (target, *apiError) {
 		return target{}, failf(409, "ResourceConflictException", "The operation cannot be performed at this time. The function is currently in the following state: Inactive")
 	}
 	s.logGroups["/aws/lambda/"+r.name] = true
-	return target{r.name, v.Version, *v, f.reserved}, nil
+	provisioned := map[string]int{}
+	for qualifier, p := range f.provisioned {
+		provisioned[qualifier] = p.requested
+	}
+	return target{r.name, v.Version, r.qualifier(), *v, f.reserved, provisioned}, nil
 }
 
-// run runs an invocation, and reports whether it was refused for too many at once.
-func (s *Server) run(t target, payload []byte) (Answer, bool) {
+// run runs an invocation, or says why there are too many at once.
+func (s *Server) run(t target, payload []byte) (Answer, string) {
+	if reason := s.pool.enter(t); reason != "" {
+		return Answer{}, reason
+	}
+	defer s.pool.leave(t)
 	if s.config.Handler == nil {
-		return s.pool.invoke(t, payload)
+		return s.pool.invoke(t, payload), ""
 	}
 	env := map[string]string{}
 	if t.config.Environment != nil {
@@ -132,13 +148,13 @@ func (s *Server) run(t target, payload []byte) (Answer, bool) {
 	}
 	id, stream := newID(), streamName(t.version)
 	start := time.Now()
-	result := s.config.Handler(Invocation{t.function, t.version, payload, env})
+	result := s.config.Handler(Invocation{t.function, t.version, t.config.CodeSha256, payload, env})
 	if result.Duration == 0 {
 		result.Duration = time.Since(start)
 	}
 	result.id = id
 	s.logs.add(t.function, stream, t.log(result))
-	return result, false
+	return result, ""
 }
 
 // log is the log of an invocation, in the function's format.

@@ -26,7 +26,9 @@ type role struct {
 	boundary string
 	tags     map[string]string
 	policies map[string]string
+	attached []string // ARNs of managed policies
 	usable   time.Time
+	unseen   int // how many calls do not find it
 }
 
 // checkRole refuses a role that Lambda cannot assume, as Lambda words it.
@@ -102,6 +104,11 @@ func (s *Server) serveQuery(w http.ResponseWriter, r *http.Request, body []byte)
 		missing.write(w, "iam")
 		return
 	}
+	if existing != nil && existing.unseen > 0 && action != "CreateRole" {
+		existing.unseen--
+		missing.write(w, "iam")
+		return
+	}
 	switch action {
 	case "GetCallerIdentity":
 		type result struct{ Account, Arn, UserId string }
@@ -123,7 +130,7 @@ func (s *Server) serveQuery(w http.ResponseWriter, r *http.Request, body []byte)
 		}
 		created := &role{
 			arn: "arn:aws:iam::" + s.config.Account + ":role/" + name, trust: form.Get("AssumeRolePolicyDocument"), boundary: form.Get("PermissionsBoundary"),
-			tags: map[string]string{}, policies: map[string]string{}, usable: time.Now().Add(s.config.RoleDelay),
+			tags: map[string]string{}, policies: map[string]string{}, usable: time.Now().Add(s.config.RoleDelay), unseen: s.config.NewRole,
 		}
 		for i := 1; form.Has("Tags.member." + strconv.Itoa(i) + ".Key"); i++ {
 			member := "Tags.member." + strconv.Itoa(i) + "."
@@ -151,9 +158,30 @@ func (s *Server) serveQuery(w http.ResponseWriter, r *http.Request, body []byte)
 		}
 		delete(existing.policies, form.Get("PolicyName"))
 		writeXML(w, 200, roleAnswer{XMLName: xml.Name{Local: "DeleteRolePolicyResponse"}})
+	case "ListAttachedRolePolicies":
+		type policy struct{ PolicyName, PolicyArn string }
+		var answer struct {
+			XMLName  xml.Name `xml:"ListAttachedRolePoliciesResponse"`
+			Policies []policy `xml:"ListAttachedRolePoliciesResult>AttachedPolicies>member"`
+		}
+		for _, arn := range existing.attached {
+			answer.Policies = append(answer.Policies, policy{arn[strings.LastIndexByte(arn, '/')+1:], arn})
+		}
+		writeXML(w, 200, answer)
+	case "ListRolePolicies":
+		var answer struct {
+			XMLName xml.Name `xml:"ListRolePoliciesResponse"`
+			Names   []string `xml:"ListRolePoliciesResult>PolicyNames>member"`
+		}
+		answer.Names = slices.Sorted(maps.Keys(existing.policies))
+		writeXML(w, 200, answer)
 	case "DeleteRole":
 		if len(existing.policies) > 0 {
 			failf(409, "DeleteConflict", "Cannot delete entity, must delete policies first.").write(w, "iam")
+			return
+		}
+		if len(existing.attached) > 0 {
+			failf(409, "DeleteConflict", "Cannot delete entity, must detach all policies first.").write(w, "iam")
 			return
 		}
 		delete(s.roles, strings.ToLower(name))

@@ -25,8 +25,8 @@ type pool struct {
 	mu        sync.Mutex
 	closed    bool
 	instances map[string]*instance
-	idle      map[string][]*instance // by function and version
-	busy      map[string]int         // by function
+	idle      map[string][]*instance    // by function and version
+	busy      map[string]map[string]int // by function and qualifier
 	total     int
 }
 
@@ -82,15 +82,11 @@ func (t *tail) take() string {
 }
 
 func newPool(host string, config Config, logs *logs) *pool {
-	return &pool{host: host, config: config, logs: logs, instances: map[string]*instance{}, idle: map[string][]*instance{}, busy: map[string]int{}}
+	return &pool{host: host, config: config, logs: logs, instances: map[string]*instance{}, idle: map[string][]*instance{}, busy: map[string]map[string]int{}}
 }
 
-// invoke runs one invocation. It reports true where there are too many already.
-func (p *pool) invoke(t target, payload []byte) (a Answer, tooMany bool) {
-	if !p.enter(t) {
-		return Answer{}, true
-	}
-	defer p.leave(t)
+// invoke runs one invocation.
+func (p *pool) invoke(t target, payload []byte) (a Answer) {
 	id, stream := newID(), streamName(t.version)
 	defer func() {
 		a.id = id
@@ -103,7 +99,7 @@ func (p *pool) invoke(t target, payload []byte) (a Answer, tooMany bool) {
 		begin := time.Now()
 		var failure *Answer
 		if i, failure = p.start(t, stream); failure != nil {
-			return *failure, false
+			return *failure
 		}
 		started = time.Since(begin)
 	}
@@ -122,20 +118,20 @@ func (p *pool) invoke(t target, payload []byte) (a Answer, tooMany bool) {
 		case a := <-i.answers:
 			a.Init, a.Duration, a.Log = started, time.Since(begin), i.log.take()
 			p.put(i)
-			return a, false
+			return a
 		case <-i.exited:
 			p.drop(i)
 			return Answer{
 				Payload: errorPayload("Runtime.ExitError", fmt.Sprintf("RequestId: %s Error: Runtime exited with error: %v", ev.id, exitText(i.exit))), FunctionError: "Unhandled",
 				Log: i.log.take(), Init: started, Duration: time.Since(begin),
-			}, false
+			}
 		case <-limit.C:
 			p.drop(i)
 			p.logs.add(t.function, stream, fmt.Sprintf("%s %s Task timed out after %.2f seconds\n\n", time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), ev.id, timeout.Seconds()))
 			return Answer{
 				Payload:       errorPayload("Sandbox.Timedout", fmt.Sprintf("RequestId: %s Error: Task timed out after %.2f seconds", ev.id, timeout.Seconds())),
 				FunctionError: "Unhandled", Log: i.log.take() + fmt.Sprintf("%s Task timed out after %.2f seconds\n", ev.id, timeout.Seconds()), Init: started, Duration: timeout,
-			}, false
+			}
 		}
 	}
 }
@@ -156,22 +152,41 @@ func errorPayload(kind, message string) []byte {
 	return fmt.Appendf(nil, `{"errorMessage":%q,"errorType":%q}`, message, kind)
 }
 
-func (p *pool) enter(t target) bool {
+// enter counts an invocation, or says why there are too many. Provisioned concurrency serves
+// invocations of its own qualifier alone, and what is left of the reserved concurrency all others.
+func (p *pool) enter(t target) (reason string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || p.total >= p.config.Concurrency || (t.reserved != nil && p.busy[t.function] >= *t.reserved) {
-		return false
+	if p.closed || p.total >= p.config.Concurrency {
+		return "ConcurrentInvocationLimitExceeded"
+	}
+	busy := p.busy[t.function]
+	if t.reserved != nil && busy[t.qualifier] >= t.provisioned[t.qualifier] {
+		left := *t.reserved
+		for _, n := range t.provisioned {
+			left -= n
+		}
+		for qualifier, n := range busy {
+			left -= max(0, n-t.provisioned[qualifier])
+		}
+		if left <= 0 {
+			return "ReservedFunctionConcurrentInvocationLimitExceeded"
+		}
+	}
+	if busy == nil {
+		busy = map[string]int{}
+		p.busy[t.function] = busy
 	}
 	p.total++
-	p.busy[t.function]++
-	return true
+	busy[t.qualifier]++
+	return ""
 }
 
 func (p *pool) leave(t target) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.total--
-	p.busy[t.function]--
+	p.busy[t.function][t.qualifier]--
 }
 
 func key(function, version, sha string) string { return function + ":" + version + ":" + sha }

@@ -26,11 +26,19 @@ type Config struct {
 	StaleReads int
 	// RoleDelay is how long a role created here cannot be assumed.
 	RoleDelay time.Duration
+	// NewRole is how many calls do not find a role that was created just now.
+	NewRole int
+	// NewAlias is how many invocations do not find an alias that was created just now.
+	NewAlias int
+	// MovingAlias is how long an alias with provisioned concurrency shows weights of two versions
+	// after it was moved. Zero means Updating.
+	MovingAlias time.Duration
 	// UnknownRoles are the roles that Lambda can never assume, by ARN. Every other role that was not created here can be.
 	UnknownRoles []string
 	// Concurrency is how many invocations may run at the same time in the account. Zero means 1,000.
 	Concurrency int
-	// CodeUsed is how many bytes of the account's 75 GB of code are taken, beside the functions here.
+	// CodeUsed is how many bytes of the account's 75 GB of code are taken, beside the functions and
+	// versions here.
 	CodeUsed int64
 	// Caller is the ARN of who calls. Default a user of the account.
 	Caller string
@@ -68,6 +76,7 @@ type Fault struct {
 	Code       string // the service's error code
 	Message    string
 	RetryAfter string // header of the answer
+	Reason     string // of a TooManyRequestsException; CallerRateLimitExceeded if empty
 	Late       bool   // the call takes effect first, and only its answer is lost
 }
 
@@ -112,6 +121,9 @@ func New(config Config) *Server {
 		if *d == 0 {
 			*d = 10 * time.Millisecond
 		}
+	}
+	if config.MovingAlias == 0 {
+		config.MovingAlias = config.Updating
 	}
 	dir, err := os.MkdirTemp("", "lambdatest-")
 	if err != nil {
@@ -241,7 +253,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if problem == nil && model != nil {
 		if err := model.checkRequest(op.call.Operation, r, op.uri, body); err != nil {
 			s.complain("%s: request: %v", op.call.Operation, err)
-			problem = &apiError{http.StatusBadRequest, "ValidationException", err.Error()}
+			problem = failf(http.StatusBadRequest, "ValidationException", "%v", err)
 		}
 	}
 	if problem != nil {
@@ -301,7 +313,7 @@ func (f *Fault) write(w http.ResponseWriter, service string) {
 	if f.RetryAfter != "" {
 		w.Header().Set("Retry-After", f.RetryAfter)
 	}
-	(&apiError{f.Status, f.Code, f.Message}).write(w, service)
+	(&apiError{status: f.Status, code: f.Code, message: f.Message, reason: f.Reason}).write(w, service)
 }
 
 // operation is a routed call.

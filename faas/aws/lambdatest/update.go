@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // configure applies the settings that a request has.
@@ -113,10 +114,13 @@ func (s *Server) updateFunctionCode(r request) (answer, *apiError) {
 	if err := f.busy(); err != nil {
 		return answer{}, err
 	}
+	if err := s.room(pkg.size - f.latest.CodeSize); err != nil {
+		return answer{}, err
+	}
 	s.remember(r.name, f)
-	f.latest.setCode(pkg, in.Architectures)
-	f.latest.LastUpdateStatus, f.latest.LastUpdateStatusReason, f.latest.LastUpdateStatusReasonCode = "InProgress", "", ""
-	s.changed(f, s.config.Updating)
+	changed := f.latest
+	changed.setCode(pkg, in.Architectures)
+	s.update(f, changed)
 	return answer{body: f.latest}, nil
 }
 
@@ -154,9 +158,7 @@ func (s *Server) updateFunctionConfiguration(r request) (answer, *apiError) {
 	if err := changed.configure(in); err != nil {
 		return answer{}, err
 	}
-	f.latest = changed
-	f.latest.LastUpdateStatus, f.latest.LastUpdateStatusReason, f.latest.LastUpdateStatusReasonCode = "InProgress", "", ""
-	s.changed(f, s.config.Updating)
+	s.update(f, changed)
 	return answer{body: f.latest}, nil
 }
 
@@ -180,6 +182,11 @@ func (s *Server) deleteFunction(r request, f *function) (answer, *apiError) {
 	}
 	if f.latest.State == "Pending" {
 		return answer{}, f.busy()
+	}
+	for _, a := range f.aliases {
+		if time.Now().Before(a.moving) {
+			return answer{}, failf(409, "ResourceConflictException", "The operation cannot be performed at this time. An update is in progress for resource: %s", a.AliasArn)
+		}
 	}
 	delete(s.functions, r.name)
 	if s.config.StaleReads > 0 {

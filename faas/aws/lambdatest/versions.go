@@ -24,6 +24,11 @@ func (s *Server) publishVersion(r request, f *function) (answer, *apiError) {
 	}
 	description := ""
 	set(&description, in.Description)
+	if f.versions[f.newest] == nil || f.unpublished {
+		if err := s.room(f.latest.CodeSize); err != nil {
+			return answer{}, err
+		}
+	}
 	return answer{body: s.publish(f, description)}, nil
 }
 
@@ -75,7 +80,7 @@ func (s *Server) createAlias(r request, f *function) (answer, *apiError) {
 	if f.aliases[in.Name] != nil {
 		return answer{}, failf(409, "ResourceConflictException", "Alias already exists: %s:%s", f.latest.FunctionArn, in.Name)
 	}
-	a := &alias{AliasArn: s.arn(r.name) + ":" + in.Name, Name: in.Name}
+	a := &alias{AliasArn: s.arn(r.name) + ":" + in.Name, Name: in.Name, unseen: s.config.NewAlias, stale: s.config.StaleReads}
 	if err := s.point(f, a, in); err != nil {
 		return answer{}, err
 	}
@@ -113,7 +118,7 @@ func (s *Server) aliased(r request) (*function, *alias, *apiError) {
 	}
 	a := f.aliases[r.uri["Name"]]
 	if a == nil {
-		return nil, nil, failf(404, "ResourceNotFoundException", "Cannot find alias arn: %s:%s", f.latest.FunctionArn, r.uri["Name"])
+		return nil, nil, noAlias(f, r.uri["Name"])
 	}
 	return f, a, nil
 }
@@ -121,17 +126,38 @@ func (s *Server) aliased(r request) (*function, *alias, *apiError) {
 func (s *Server) getAlias(r request) (answer, *apiError) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, a, err := s.aliased(r)
+	f, a, err := s.aliased(r)
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{body: *a}, nil
+	if a.stale > 0 {
+		a.stale--
+		if a.before == nil {
+			return answer{}, noAlias(f, a.Name)
+		}
+		return answer{body: a.before.describe()}, nil
+	}
+	return answer{body: a.describe()}, nil
+}
+
+// describe is what Lambda tells of an alias. While an alias with provisioned concurrency moves, that
+// is weights.
+func (a *alias) describe() alias {
+	told := *a
+	if time.Now().Before(a.moving) {
+		told.RoutingConfig = &routing{map[string]float64{a.from: 0.5}}
+	}
+	return told
+}
+
+func noAlias(f *function, name string) *apiError {
+	return failf(404, "ResourceNotFoundException", "Cannot find alias arn: %s:%s", f.latest.FunctionArn, name)
 }
 
 func (s *Server) listAliases(r request, f *function) (answer, *apiError) {
 	all := []alias{}
 	for _, a := range f.aliases {
-		all = append(all, *a)
+		all = append(all, a.describe())
 	}
 	return answer{body: map[string]any{"Aliases": all}}, nil
 }
@@ -154,8 +180,17 @@ func (s *Server) updateAlias(r request) (answer, *apiError) {
 	if err := s.point(f, &moved, in); err != nil {
 		return answer{}, err
 	}
+	if moved.FunctionVersion != a.FunctionVersion && f.provisioned[a.Name] != nil {
+		moved.moving, moved.from = time.Now().Add(s.config.MovingAlias), a.FunctionVersion
+		f.provisioned[a.Name].ready = moved.moving
+	}
+	if s.config.StaleReads > 0 {
+		before := *a
+		before.before = nil
+		moved.before, moved.stale = &before, s.config.StaleReads
+	}
 	*a = moved
-	return answer{body: moved}, nil
+	return answer{body: moved.describe()}, nil
 }
 
 func (s *Server) deleteAlias(r request) (answer, *apiError) {
@@ -207,12 +242,25 @@ func (s *Server) putProvisioned(r request, f *function) (answer, *apiError) {
 	if v.Version == "$LATEST" {
 		return answer{}, invalid("Provisioned Concurrency Configs cannot be applied to unpublished function versions.")
 	}
+	if f.weighted(r.qualifier()) {
+		return answer{}, errWeighted()
+	}
 	if total := f.warm(r.qualifier()) + in.ProvisionedConcurrentExecutions; f.reserved != nil && total > *f.reserved {
 		return answer{}, invalid("Requested Provisioned Concurrency should not be greater than the reservedConcurrentExecution for function")
 	}
 	p := &provisioned{requested: in.ProvisionedConcurrentExecutions, ready: time.Now().Add(max(s.config.Updating, 0))}
 	f.provisioned[r.qualifier()] = p
 	return answer{body: p.describe()}, nil
+}
+
+func errWeighted() *apiError {
+	return invalid("Alias with weights can not be used with Provisioned Concurrency")
+}
+
+// weighted reports whether an alias sends invocations to two versions.
+func (f *function) weighted(qualifier string) bool {
+	a := f.aliases[qualifier]
+	return a != nil && a.describe().RoutingConfig != nil
 }
 
 // warm is the provisioned concurrency of the function, but for that of one qualifier.
@@ -246,6 +294,9 @@ func (s *Server) getProvisioned(r request, f *function) (answer, *apiError) {
 }
 
 func (s *Server) deleteProvisioned(r request, f *function) (answer, *apiError) {
+	if f.weighted(r.qualifier()) {
+		return answer{}, errWeighted()
+	}
 	delete(f.provisioned, r.qualifier())
 	return answer{}, nil
 }

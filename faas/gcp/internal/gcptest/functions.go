@@ -116,7 +116,18 @@ func (s *Server) createFunction(w http.ResponseWriter, r *http.Request, parent s
 	set(doc, "name", name)
 	set(doc, "createTime", s.now())
 	defaults(doc)
+	if err := s.checkWhole(doc); err != nil {
+		fail(w, 400, "INVALID_ARGUMENT", err.Error())
+		return
+	}
 	s.fns[name] = &deployed{doc: doc}
+	if s.runs[strings.Replace(name, "/functions/", "/services/", 1)] != nil { // what was begun stays, and is of no use
+		set(doc, "state", "FAILED")
+		set(doc, "updateTime", s.now())
+		s.finish(op, &Status{Code: 6, Message: "Could not create Cloud Run service " + id + ". A Cloud Run service with this name already exists. Please redeploy the function with a different name."}, nil)
+		reply(w, op.start())
+		return
+	}
 	s.deploy(op, s.fns[name], doc, "create")
 	reply(w, op.start())
 }
@@ -125,13 +136,16 @@ func (s *Server) createFunction(w http.ResponseWriter, r *http.Request, parent s
 func defaults(doc map[string]any) {
 	for path, value := range map[string]any{
 		"serviceConfig.timeoutSeconds": 60.0, "serviceConfig.availableMemory": "256M", "serviceConfig.maxInstanceCount": 100.0,
-		"serviceConfig.maxInstanceRequestConcurrency": 1.0, "serviceConfig.availableCpu": "0.1666", "serviceConfig.ingressSettings": "ALLOW_ALL",
+		"serviceConfig.maxInstanceRequestConcurrency": 1.0, "serviceConfig.ingressSettings": "ALLOW_ALL",
 		"serviceConfig.serviceAccountEmail": "123456789-compute@developer.gserviceaccount.com", "environment": "GEN_2",
 		"buildConfig.dockerRepository": "projects/p/locations/r/repositories/gcf-artifacts", "buildConfig.serviceAccount": "projects/p/serviceAccounts/123456789-compute@developer.gserviceaccount.com",
 	} {
 		if at(doc, path) == nil {
 			set(doc, path, value)
 		}
+	}
+	if at(doc, "serviceConfig.availableCpu") == nil {
+		set(doc, "serviceConfig.availableCpu", defaultCPU(mebibytes(str(doc, "serviceConfig.availableMemory"))))
 	}
 }
 
@@ -171,6 +185,15 @@ func (s *Server) patchFunction(w http.ResponseWriter, r *http.Request, name stri
 		set(next, path, at(doc, path))
 	}
 	defaults(next)
+	err = s.checkWhole(next)
+	switch {
+	case err != nil:
+		fail(w, 400, "INVALID_ARGUMENT", err.Error())
+		return
+	case str(old.doc, "state") != "ACTIVE" && mask != nil && !slices.ContainsFunc(mask, func(path string) bool { return strings.HasPrefix(path, "buildConfig.source") || path == "buildConfig" }):
+		fail(w, 400, "FAILED_PRECONDITION", "Precondition failed. Cannot update a GCF function without sourceUrl.")
+		return
+	}
 	op := s.newOperation(name[:strings.Index(name, "/functions/")], "UPDATE_FUNCTION")
 	s.deploy(op, old, next, "update")
 	reply(w, op.start())
@@ -181,22 +204,24 @@ func (s *Server) deploy(op *operation, d *deployed, doc map[string]any, method s
 	id := str(doc, "name")[strings.LastIndex(str(doc, "name"), "/")+1:]
 	set(d.doc, "state", "DEPLOYING")
 	set(d.doc, "updateTime", s.now())
-	object := str(doc, "buildConfig.source.storageSource.object")
-	up := s.uploads[object]
+	zip, source, lost := s.source(id, doc, method)
 	s.work.Go(func() {
 		var status *Status
 		if s.Build != nil {
 			status = s.Build(method, id)
 		}
 		var started *instance
+		if status == nil && lost != nil {
+			status = &Status{Code: 3, Message: lost.Error()}
+		}
 		if status == nil {
-			started, status = s.bring(up, doc, id)
+			started, status = s.bring(zip, doc, id)
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if status != nil {
 			state := "FAILED"
-			if method == "update" {
+			if d.instance != nil {
 				state = "ACTIVE" // the old revision goes on
 			}
 			set(d.doc, "state", state)
@@ -209,7 +234,8 @@ func (s *Server) deploy(op *operation, d *deployed, doc map[string]any, method s
 		service := strings.Replace(str(doc, "name"), "/functions/", "/services/", 1)
 		for path, value := range map[string]any{
 			"state": "ACTIVE", "updateTime": s.now(), "url": s.functionURL(service), "serviceConfig.uri": s.functionURL(service), "serviceConfig.service": service,
-			"serviceConfig.revision": fmt.Sprintf("%s-%05d", id, s.next()), "buildConfig.source.storageSource.generation": "1700000000000001",
+			"serviceConfig.revision": fmt.Sprintf("%s-%05d", id, s.next()), "buildConfig.source": map[string]any{"storageSource": source}, "buildConfig.sourceProvenance": map[string]any{"resolvedStorageSource": source},
+			"buildConfig.build": "projects/123456789/locations/us-central1/builds/b-1",
 		} {
 			set(d.doc, path, value)
 		}
@@ -220,12 +246,30 @@ func (s *Server) deploy(op *operation, d *deployed, doc map[string]any, method s
 	})
 }
 
-// bring builds a function and makes an instance of it, which starts with the first request.
-func (s *Server) bring(up *uploaded, doc map[string]any, id string) (*instance, *Status) {
-	if up == nil || up.zip == nil {
-		return nil, &Status{Code: 3, Message: "the source was not found"}
+// source returns what a function is to be built from. What it was built from last needs no new copy. The caller holds the lock.
+func (s *Server) source(id string, doc map[string]any, method string) ([]byte, map[string]any, error) {
+	from, _ := at(doc, "buildConfig.source.storageSource").(map[string]any)
+	if method == "update" {
+		if all := s.sources[str(from, "object")]; len(all) > 0 && str(from, "bucket") == sourceBucket && all[len(all)-1].generation == from["generation"] {
+			return all[len(all)-1].zip, from, nil
+		}
 	}
-	work, err := s.builder.Build(up.zip, str(doc, "buildConfig.entryPoint"), s.LoseExecutable)
+	return s.copySource(id, from)
+}
+
+// checkWhole refuses a function that Google refuses as a whole.
+func (s *Server) checkWhole(doc map[string]any) error {
+	if runtime := str(doc, "buildConfig.runtime"); !s.deploys(runtime) {
+		return fmt.Errorf("runtime %q is not supported: it was decommissioned", runtime)
+	}
+	cpu, _ := strconv.ParseFloat(str(doc, "serviceConfig.availableCpu"), 64)
+	concurrency, _ := at(doc, "serviceConfig.maxInstanceRequestConcurrency").(float64)
+	return checkCPU(cpu, mebibytes(str(doc, "serviceConfig.availableMemory")), concurrency)
+}
+
+// bring builds a function and makes an instance of it, which starts with the first request.
+func (s *Server) bring(zip []byte, doc map[string]any, id string) (*instance, *Status) {
+	work, err := s.builder.Build(zip, str(doc, "buildConfig.entryPoint"), s.LoseExecutable)
 	if err != nil {
 		return nil, &Status{Code: 3, Message: "Build failed", Build: err.Error()}
 	}
@@ -330,7 +374,7 @@ func (s *Server) getOperation(w http.ResponseWriter, r *http.Request, name strin
 	}
 	answer["done"] = true
 	if op.err != nil {
-		answer["error"] = map[string]any{"code": op.err.Code, "message": op.err.Message}
+		answer["error"] = map[string]any{"code": op.err.Code, "message": op.err.Message, "details": op.err.Details}
 		if op.err.Build != "" {
 			metadata["buildName"] = "projects/123/locations/r/builds/b-1"
 			metadata["stages"] = []any{map[string]any{

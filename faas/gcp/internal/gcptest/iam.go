@@ -61,6 +61,7 @@ func (s *Server) iamPolicy(w http.ResponseWriter, r *http.Request, service strin
 	}
 	in.Policy.Etag = etag(s.next())
 	s.iam[service] = in.Policy
+	s.spread[service] = s.PolicyDelay
 	reply(w, in.Policy)
 }
 

@@ -210,12 +210,22 @@ func (s *Server) invoke(w http.ResponseWriter, r *http.Request) {
 		defer i.leave()
 	}
 	open := s.iam[service].has("roles/run.invoker", "allUsers")
+	early := s.spread[service] > 0
+	if early {
+		s.spread[service]--
+	}
 	s.mu.Unlock()
 	if err != nil || i == nil {
 		http.Error(w, "<html><title>404 Page not found</title></html>", http.StatusNotFound)
 		return
 	}
-	if s.RequireIDToken && !open && !validIDToken(r, s.functionURL(service)) {
+	token := r.Header.Get("Authorization")
+	switch {
+	case early, s.RequireIDToken && !open && token == "":
+		http.Error(w, "<html><title>403 Forbidden</title>Your client does not have permission to get URL / from this server.</html>", http.StatusForbidden)
+		return
+	case token != "" && !validIDToken(r, s.functionURL(service)):
+		w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token" error_description="The access token could not be verified"`)
 		http.Error(w, "<html><title>401 Unauthorized</title>Your client does not have permission to the requested URL</html>", http.StatusUnauthorized)
 		return
 	}

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -130,12 +131,10 @@ func (s *Server) readFunction(r *http.Request, body []byte, creating bool) (map[
 		return nil, fmt.Errorf("available memory %q is not valid", c.AvailableMemory)
 	case c.TimeoutSeconds < 0 || c.TimeoutSeconds > 3600:
 		return nil, fmt.Errorf("timeout %d is not valid", c.TimeoutSeconds)
-	case c.MaxInstanceRequestConcurrency > 1 && c.AvailableCPU == "" && creating:
-		return nil, fmt.Errorf("concurrency above 1 needs a CPU of 1")
 	case c.MinInstanceCount > 0 && c.MaxInstanceCount > 0 && c.MinInstanceCount > c.MaxInstanceCount:
 		return nil, fmt.Errorf("min instances above max instances")
 	}
-	if runtime := f.BuildConfig.Runtime; runtime != "" && !slices.ContainsFunc(s.runtimes(), func(o Runtime) bool { return o.Name == runtime && o.Environment == "GEN_2" && o.Stage == "GA" }) {
+	if runtime := f.BuildConfig.Runtime; runtime != "" && !s.deploys(runtime) {
 		return nil, fmt.Errorf("runtime %q is not on offer", runtime)
 	}
 	for name := range c.EnvironmentVariables {
@@ -156,6 +155,52 @@ func (s *Server) readFunction(r *http.Request, body []byte, creating bool) (map[
 		}
 	}
 	return doc, nil
+}
+
+// deploys reports whether a runtime can be deployed: a deprecated one can, a decommissioned one cannot.
+func (s *Server) deploys(runtime string) bool {
+	return slices.ContainsFunc(s.runtimes(), func(o Runtime) bool {
+		return o.Name == runtime && o.Environment == "GEN_2" && o.Stage != "DECOMMISSIONED"
+	})
+}
+
+// mebibytes reads a memory; 0 for what is none.
+func mebibytes(memory string) float64 {
+	for unit, factor := range map[string]float64{"Mi": 1, "Gi": 1024, "M": 1e6 / (1 << 20), "G": 1e9 / (1 << 20)} {
+		if number, ok := strings.CutSuffix(memory, unit); ok {
+			n, _ := strconv.ParseFloat(number, 64)
+			return n * factor
+		}
+	}
+	return 0
+}
+
+// defaultCPU is what Google gives for a memory where no CPU is asked for.
+func defaultCPU(mb float64) string {
+	for _, step := range []struct {
+		mb  float64
+		cpu string
+	}{{128, "0.0833"}, {256, "0.1666"}, {512, "0.3333"}, {1024, "0.5833"}, {2048, "1"}, {8192, "2"}, {16384, "4"}} {
+		if mb <= step.mb {
+			return step.cpu
+		}
+	}
+	return "8"
+}
+
+// checkCPU refuses what Cloud Run refuses of CPU, memory and concurrency together.
+func checkCPU(cpu, mb, concurrency float64) error {
+	limits := map[float64][2]float64{1: {128, 4096}, 2: {128, 8192}, 4: {2048, 16384}, 6: {4096, 24576}, 8: {4096, 32768}}
+	around, whole := limits[cpu]
+	switch {
+	case !whole && (cpu < 0.08 || cpu >= 1):
+		return fmt.Errorf("Invalid value specified for cpu: %v", cpu)
+	case cpu < 1 && concurrency > 1:
+		return fmt.Errorf("Total cpu < 1 is not supported with concurrency > 1")
+	case cpu < 0.5 && mb > 512, cpu < 1 && mb > 1024, whole && (mb < around[0] || mb > around[1]):
+		return fmt.Errorf("Invalid value specified for cpu. %v CPUs do not go with %v MiB of memory", cpu, mb)
+	}
+	return nil
 }
 
 // at returns a member of a document by its path.

@@ -26,6 +26,8 @@ type Server struct {
 	LoseExecutable bool
 	// SignLengthRange makes upload URLs that want the header x-goog-content-length-range.
 	SignLengthRange bool
+	// PolicyDelay is how many calls a front end refuses after a policy has changed.
+	PolicyDelay int
 	// Runtimes are on offer; nil for a usual list.
 	Runtimes []Runtime
 	// LogPage is how many entries a page of the log has at most; 0 for as many as are asked for.
@@ -38,12 +40,14 @@ type Server struct {
 	runs    map[string]*deployed // Cloud Run services by full name
 	ops     map[string]*operation
 	uploads map[string]*uploaded // by object name
+	sources map[string][]kept    // by object name, oldest first
+	spread  map[string]int       // by service: how many calls its front end refuses yet
 	objects map[string][]byte    // of buckets, by bucket/name
 	iam     map[string]*policy   // by service
 	clock   time.Time
 	serial  int
 	log     []string // "METHOD path" of API calls
-	work    sync.WaitGroup
+	work    *sync.WaitGroup
 }
 
 // Status is a google.rpc.Status with the stage it belongs to.
@@ -51,6 +55,7 @@ type Status struct {
 	Code    int
 	Message string
 	Build   string // what the build says
+	Details []any
 }
 
 // Runtime is one that ListRuntimes answers.
@@ -70,8 +75,9 @@ type deployed struct {
 func Start(t testing.TB, builder *Builder) *Server {
 	s := &Server{
 		builder: builder, fns: map[string]*deployed{}, runs: map[string]*deployed{}, ops: map[string]*operation{}, uploads: map[string]*uploaded{},
-		objects: map[string][]byte{}, iam: map[string]*policy{}, logs: logs{pages: map[string]logPage{}}, clock: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
+		sources: map[string][]kept{}, spread: map[string]int{}, objects: map[string][]byte{}, iam: map[string]*policy{}, logs: logs{pages: map[string]logPage{}}, clock: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
 	}
+	s.work = new(sync.WaitGroup)
 	s.Server = httptest.NewServer(http.HandlerFunc(s.serve))
 	t.Cleanup(s.stop)
 	return s
@@ -88,6 +94,12 @@ func (s *Server) stop() {
 			d.instance.stop()
 		}
 	}
+}
+
+// Rest waits until no deployment is under way. A test with a clock of its own ends with it.
+func (s *Server) Rest() {
+	s.work.Wait()
+	s.work = new(sync.WaitGroup)
 }
 
 // Calls returns the API calls so far as "METHOD path", those that match any of the parts, or all.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -31,7 +32,7 @@ func (s *Server) createService(w http.ResponseWriter, r *http.Request, parent st
 	case !idPattern.MatchString(id) || len(id) >= 50:
 		fail(w, 400, "INVALID_ARGUMENT", "service id "+id+" is not valid")
 		return
-	case s.runs[name] != nil:
+	case s.runs[name] != nil || s.fns[functionOf(name)] != nil:
 		fail(w, 409, "ALREADY_EXISTS", "Resource '"+id+"' already exists.")
 		return
 	}
@@ -56,12 +57,31 @@ func (s *Server) patchService(w http.ResponseWriter, r *http.Request, name strin
 	s.deployService(w, name, body)
 }
 
+// serviceFields are the members of a service, as the discovery document has them.
+var serviceFields = []string{
+	"name", "description", "uid", "generation", "labels", "annotations", "createTime", "updateTime", "deleteTime", "expireTime", "creator", "lastModifier",
+	"client", "clientVersion", "ingress", "launchStage", "binaryAuthorization", "template", "traffic", "scaling", "invokerIamDisabled", "defaultUriDisabled",
+	"urls", "iapEnabled", "multiRegionSettings", "customAudiences", "observedGeneration", "terminalCondition", "conditions", "latestReadyRevision",
+	"latestCreatedRevision", "trafficStatuses", "uri", "satisfiesPzs", "threatDetectionEnabled", "buildConfig", "reconciling", "etag",
+}
+
+// functionOf returns the name of the function that would run as a service.
+func functionOf(service string) string {
+	return strings.Replace(service, "/services/", "/functions/", 1)
+}
+
 // deployService is done at once. The caller holds the lock.
 func (s *Server) deployService(w http.ResponseWriter, name string, body []byte) {
 	var doc map[string]any
 	if err := json.Unmarshal(body, &doc); err != nil {
 		fail(w, 400, "INVALID_ARGUMENT", err.Error())
 		return
+	}
+	for key := range doc {
+		if !slices.Contains(serviceFields, key) {
+			fail(w, 400, "INVALID_ARGUMENT", "Invalid JSON payload received. Unknown name \""+key+"\" at 'service': Cannot find field.")
+			return
+		}
 	}
 	d := s.runs[name]
 	if etag := str(doc, "etag"); etag != "" && etag != str(d.doc, "etag") {
@@ -76,6 +96,8 @@ func (s *Server) deployService(w http.ResponseWriter, name string, body []byte) 
 	c, _ := containers[0].(map[string]any)
 	object := str(c, "sourceCode.cloudStorageSource.bucket") + "/" + str(c, "sourceCode.cloudStorageSource.object")
 	zip := s.objects[object]
+	cpu, _ := strconv.ParseFloat(str(c, "resources.limits.cpu"), 64)
+	concurrency, _ := at(doc, "template.maxInstanceRequestConcurrency").(float64)
 	timeout, err := time.ParseDuration(str(doc, "template.timeout"))
 	switch {
 	case zip == nil:
@@ -86,6 +108,10 @@ func (s *Server) deployService(w http.ResponseWriter, name string, body []byte) 
 		return
 	case err != nil || !memoryPattern.MatchString(str(c, "resources.limits.memory")):
 		fail(w, 400, "INVALID_ARGUMENT", "timeout or memory is not valid")
+		return
+	}
+	if err := checkCPU(cpu, mebibytes(str(c, "resources.limits.memory")), concurrency); err != nil {
+		fail(w, 400, "INVALID_ARGUMENT", err.Error())
 		return
 	}
 	dir, err := s.builder.once(fmt.Sprintf("unpack service %x", sha256.Sum256(zip)), func() (string, error) {
@@ -128,6 +154,17 @@ func (s *Server) getService(w http.ResponseWriter, r *http.Request, name string)
 	defer s.mu.Unlock()
 	if d := s.runs[name]; d != nil {
 		reply(w, d.doc)
+		return
+	}
+	if d := s.fns[functionOf(name)]; d != nil && d.instance != nil { // a function's service, which has its labels
+		labels := map[string]any{"goog-managed-by": "cloudfunctions"}
+		if own, ok := d.doc["labels"].(map[string]any); ok {
+			maps.Copy(labels, own)
+		}
+		reply(w, map[string]any{
+			"name": name, "labels": labels, "uri": s.functionURL(name), "updateTime": d.doc["updateTime"], "etag": "0",
+			"terminalCondition": map[string]any{"type": "Ready", "state": "CONDITION_SUCCEEDED"},
+		})
 		return
 	}
 	fail(w, 404, "NOT_FOUND", "Resource '"+name+"' was not found")

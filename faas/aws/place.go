@@ -1,0 +1,88 @@
+//go:build !faas_only || faas_aws
+
+package aws
+
+import (
+	"context"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/awssign"
+)
+
+// place is where an ARN says that something is.
+type place struct{ partition, service, region, account string }
+
+// parseARN reads the place out of an ARN; of anything else it is zero.
+func parseARN(arn string) place {
+	parts := strings.SplitN(arn, ":", 6)
+	if len(parts) < 6 || parts[0] != "arn" {
+		return place{}
+	}
+	return place{parts[1], parts[2], parts[3], parts[4]}
+}
+
+// caller is the ARN of whom the credentials belong to. It is asked for once.
+func (e *Executor) caller(ctx context.Context) (string, error) {
+	return e.identity.do(func() (string, error) {
+		who, err := sts.NewFromConfig(e.aws()).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
+		if err != nil {
+			return "", err
+		}
+		arn, account := aws.ToString(who.Arn), aws.ToString(who.Account)
+		if parseARN(arn).account != account { // not so at AWS
+			arn = "arn:" + awssign.Partition(e.region) + ":iam::" + account + ":unknown"
+		}
+		return arn, nil
+	})
+}
+
+// placeTime is how long the account may take to be told.
+const placeTime = 5 * time.Second
+
+// CheckPlace says whether this executor reaches the place where a recorded function stands. With the credentials of another account, or in another region, what
+// stands there would seem to be gone: that is an [faas.ErrConflict], which names both places and what to do. A place that cannot be told is no error.
+func (e *Executor) CheckPlace(ctx context.Context, recorded faas.State) error {
+	there := parseARN(recorded.Resource)
+	if there.service != "lambda" {
+		return nil
+	}
+	conflict := func(format string, args ...any) error {
+		err := faas.Errorf(faas.ErrConflict, "check place", faas.AWSLambda, format, args...)
+		err.JobID = e.jobOf(recorded.ID)
+		return err
+	}
+	if there.region != e.region {
+		return conflict("function %s was deployed in region %s, and the configuration names %s: open the service in %s", recorded.ID, there.region, e.region, there.region)
+	}
+	if !e.sameAccounts() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, placeTime)
+	defer cancel()
+	who, err := e.caller(ctx)
+	if err != nil {
+		e.logger.warn("the account of the credentials cannot be told", "error", err)
+		return nil
+	}
+	if here := parseARN(who); here.partition != there.partition || here.account != there.account {
+		return conflict(`function %s was deployed in account %s (%s), and the credentials are of account %s (%s): use credentials of account %s, for example with AWS_PROFILE or the option "profile"`,
+			recorded.ID, there.account, there.partition, here.account, here.partition, there.account)
+	}
+	return nil
+}
+
+// sameAccounts reports whether STS, as it is configured, knows the accounts that Lambda has: an emulator of Lambda has its own.
+func (e *Executor) sameAccounts() bool {
+	at := e.lambda.Options().BaseEndpoint
+	if at == nil || sts.NewFromConfig(e.aws()).Options().BaseEndpoint != nil {
+		return true
+	}
+	u, err := url.Parse(*at)
+	return err == nil && strings.Contains(u.Hostname(), ".amazonaws.com")
+}

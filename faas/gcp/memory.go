@@ -1,0 +1,184 @@
+//go:build !faas_only || faas_gcp
+
+package gcp
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// memory is what an executor keeps of a unit while it lives: what Restore needs and no State may
+// hold, and what it has begun.
+type memory struct {
+	mu       sync.Mutex
+	readings []*reading // the last ones, oldest first
+	newest   time.Time  // of the changes that were seen
+	changed  bool       // this executor has begun a change, or may have
+	begun    *begun     // the change whose end was not seen; nil: none
+	unclear  time.Time  // when a change was sent of which no answer came
+	// throttled counts the operations that ended because of a rate.
+	throttled int
+}
+
+// reading is a function or service as the API gave it once. It holds the environment.
+type reading struct {
+	revision string
+	raw      json.RawMessage
+	code     string // label of the package that it runs; empty if that is not certain
+	// invokers are those who might invoke it before this executor changed that; nil: it did not.
+	invokers *[]string
+	again    string // the revision that Restore made of it
+	past     bool   // this executor has begun a change after it, or may have
+}
+
+// begun is an operation of the API at base.
+type begun struct{ base, name string }
+
+// maxReadings bounds how many revisions of a unit are kept. A deployment that fails is undone within
+// a few.
+const maxReadings = 16
+
+// memory returns what is kept of a unit.
+func (e *Executor) memory(id string) *memory {
+	m, _ := e.memories.LoadOrStore(id, &memory{})
+	return m.(*memory)
+}
+
+// keep remembers a resource as it is now.
+func (m *memory) keep(got *resource) {
+	if got == nil || len(got.raw) == 0 {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if got.updatedAt.After(m.newest) {
+		m.newest = got.updatedAt
+	}
+	if slices.ContainsFunc(m.readings, func(r *reading) bool { return r.revision == got.revision }) {
+		return
+	}
+	one := &reading{revision: got.revision, raw: got.raw}
+	if got.status == faas.StatusReady {
+		one.code = got.labels[labelPackage]
+	}
+	m.readings = append(m.readings, one)
+	m.readings = m.readings[max(0, len(m.readings)-maxReadings):]
+}
+
+// recall returns the reading of a revision; nil where it is not kept.
+func (m *memory) recall(revision string) *reading {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, r := range m.readings {
+		if r.revision == revision {
+			return r
+		}
+	}
+	return nil
+}
+
+// sameCode returns the newest reading with the code of another one. Google keeps the sources of the
+// last few versions, and each update, one that puts back too, makes a version.
+func (m *memory) sameCode(as *reading) *reading {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, r := range slices.Backward(m.readings) {
+		if as.code != "" && r.code == as.code {
+			return r
+		}
+	}
+	return as
+}
+
+// keepInvokers remembers who might invoke the unit before the first change of that.
+func (m *memory) keepInvokers(invokers []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, r := range m.readings {
+		if r.invokers == nil {
+			r.invokers = &invokers
+		}
+	}
+}
+
+// begin notes that a change was sent; nil where no answer told what became of it.
+func (m *memory) begin(op *begun) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.changed = true
+	for _, r := range m.readings {
+		r.past = true
+	}
+	if m.begun = op; op == nil {
+		m.unclear = time.Now()
+	}
+}
+
+// end notes that the change has come to its end.
+func (m *memory) end() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.begun = nil
+}
+
+// doubts reports whether a change that this executor sent may still be to come.
+func (m *memory) doubts() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !m.unclear.IsZero() && time.Since(m.unclear) < doubtTime
+}
+
+// isOpen reports whether a change that was sent may still take effect.
+func (m *memory) isOpen() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.begun != nil || !m.unclear.IsZero() && time.Since(m.unclear) < doubtTime
+}
+
+// trust notes that no change that was sent is still to come.
+func (m *memory) trust() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.unclear = time.Time{}
+}
+
+// hasChanged reports whether this executor has begun a change of the unit.
+func (m *memory) hasChanged() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.changed
+}
+
+// isOld reports whether a read shows the unit as it was before what was seen already: not all of
+// Google's replicas are equally new.
+func (m *memory) isOld(got *resource) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !got.updatedAt.IsZero() && got.updatedAt.Before(m.newest)
+}
+
+// doubtTime is how long after a request without an answer it may take effect.
+const doubtTime = 2 * time.Minute
+
+// finished waits until the change that this executor has begun has ended, well or not: a read does
+// not always show that one goes on.
+func (e *Executor) finished(ctx context.Context, r request, id string) error {
+	m := e.memory(id)
+	m.mu.Lock()
+	begun := m.begun
+	m.mu.Unlock()
+	if begun == nil {
+		return nil
+	}
+	err := e.wait(ctx, r, begun.base, &operation{Name: begun.name}, nil, nil)
+	if ctx.Err() != nil && faas.CodeOf(err) == faas.ErrTimeout {
+		return err
+	}
+	m.end() // as far as that can be known
+	return nil
+}

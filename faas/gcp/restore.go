@@ -1,0 +1,374 @@
+//go:build !faas_only || faas_gcp
+
+package gcp
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/functionid"
+	"github.com/tangle-network/blueprint-serverless/internal/transfer"
+)
+
+// Restore puts the function back as this executor read it: the source that Google keeps of the
+// earlier build, the configuration with its environment, and who may invoke it. For a state that
+// another process read, whose environment nobody knows here, it puts back the code alone, and says
+// so unless the configuration is still the earlier one.
+func (e *Executor) Restore(ctx context.Context, prior faas.State) error {
+	ctx, cancel := e.bounded(ctx)
+	defer cancel()
+	r := request{op: "restore", job: faas.NoJob}
+	if job, ours := functionid.CloudRun.Job(e.set.service, prior.ID); ours {
+		r.job = int64(job)
+	}
+	m := e.memory(prior.ID)
+	was := m.recall(prior.Revision)
+	if was != nil {
+		r.hide = hiding(environment(was.raw))
+	}
+	err := e.rounds(ctx, r, nil, func() error {
+		now, err := e.settled(ctx, r, prior.ID, nil)
+		if err != nil && faas.CodeOf(err) != faas.ErrNotFound {
+			return err
+		}
+		if now != nil && now.revision == prior.Revision && was != nil && was.past {
+			now = e.later(ctx, r, now)
+		}
+		switch {
+		case now != nil && now.status == prior.Status && (now.revision == prior.Revision || was != nil && now.revision == was.again):
+		case prior.NotRestorable != "":
+			return e.errorf(faas.ErrUnsupported, r, "function %s cannot be put back: %s", prior.ID, prior.NotRestorable)
+		case was == nil:
+			return e.codeBack(ctx, r, prior, now)
+		default:
+			if now, err = e.host.putBack(ctx, r, was, prior.ID, now); err != nil {
+				return err
+			}
+			m.keep(now)
+			was.again = now.revision
+			if job, ours := functionid.CloudRun.Job(e.set.service, prior.ID); ours && now.url != "" {
+				e.routes.Store(job, &route{now.url})
+			}
+		}
+		m.trust()
+		return e.invokersBack(ctx, r, was, now)
+	})
+	return e.unsettled(prior.ID, err)
+}
+
+// later looks again for a few seconds at a function that this executor has changed and that looks as
+// if it had not.
+func (e *Executor) later(ctx context.Context, r request, now *resource) *resource {
+	for wait := 250 * time.Millisecond; wait <= 2*time.Second && transfer.Sleep(ctx, wait); wait *= 2 {
+		if next, err := e.observe(ctx, r, now.id); err == nil && next.revision != now.revision && next.status != faas.StatusPending {
+			return next
+		}
+	}
+	return now
+}
+
+// notRestorable says why Restore could not put a function back to what it is now; empty if it can.
+func (got *resource) notRestorable() string {
+	switch {
+	case got.status == faas.StatusPending:
+		return "it is being changed by something else"
+	case got.status == faas.StatusFailed:
+		return "it does not work as it is: " + got.reason
+	case got.function != nil && got.raw != nil && !isPinned(got.raw):
+		return "Google does not tell which source it was built from"
+	}
+	return ""
+}
+
+// codeBack puts back what the state itself holds: the code.
+func (e *Executor) codeBack(ctx context.Context, r request, prior faas.State, now *resource) error {
+	var p private
+	h, builds := e.host.(buildHost)
+	sameCode := now != nil && now.status == faas.StatusReady && prior.PackageSHA256 != "" && now.labels[labelPackage] == labelOfHash(prior.PackageSHA256)
+	sameConfig := now != nil && prior.Fingerprint != "" && e.state(now).Fingerprint == prior.Fingerprint
+	if !sameCode {
+		if now == nil || !builds || json.Unmarshal(prior.Private, &p) != nil || p.Mode != e.set.mode || p.Source == nil || p.Source.Generation == 0 || prior.PackageSHA256 == "" {
+			return e.errorf(faas.ErrConflict, r, "function %s has neither its earlier code nor its earlier configuration, which another process read: deploy it again", prior.ID)
+		}
+		labels := maps.Clone(now.labels)
+		labels[labelPackage] = labelOfHash(prior.PackageSHA256)
+		body := &function{Labels: labels, BuildConfig: &buildConfig{Runtime: p.Runtime, Source: &source{p.Source}}}
+		r.method, r.url = http.MethodPatch, h.url(h.name(prior.ID))+"?updateMask="+url.QueryEscape("labels,buildConfig.runtime,buildConfig.source")
+		if _, err := h.change(ctx, r, prior.ID, body, labels, nil); err != nil {
+			return err
+		}
+	}
+	if !sameConfig {
+		return e.errorf(faas.ErrConflict, r, "function %s has its earlier code and not its earlier configuration, which another process read: deploy it again", prior.ID)
+	}
+	return nil
+}
+
+// putBack changes what differs of what the API took for the function then.
+func (h buildHost) putBack(ctx context.Context, r request, was *reading, id string, now *resource) (*resource, error) {
+	want := settable(was.raw, functionOutput)
+	pin(want, h.e.memory(id).sameCode(was).raw)
+	labels := labelsOf(want)
+	if now == nil {
+		r.method, r.url = http.MethodPost, h.url(h.e.set.parent()+"/functions")+"?functionId="+url.QueryEscape(id)
+		back, err := h.change(ctx, r, id, want, labels, nil)
+		return back, h.sourceError(r, err)
+	}
+	is := settable(now.raw, functionOutput)
+	pin(is, now.raw)
+	mask := differing(is, want)
+	if now.status != faas.StatusReady && !slices.Contains(mask, "buildConfig.source") {
+		mask = append(mask, "buildConfig.source", "buildConfig.runtime") // a failed function takes no update without its source
+	}
+	if len(mask) == 0 {
+		return now, nil
+	}
+	body := map[string]any{"name": now.name}
+	for _, path := range mask {
+		copyPath(body, want, path)
+	}
+	r.method, r.url = http.MethodPatch, h.url(h.name(id))+"?updateMask="+url.QueryEscape(strings.Join(mask, ","))
+	back, err := h.change(ctx, r, id, body, labels, nil)
+	if err != nil {
+		if slices.Contains(mask, "buildConfig.source") {
+			err = h.sourceError(r, err)
+		}
+		return nil, err
+	}
+	is = settable(back.raw, functionOutput)
+	pin(is, back.raw)
+	// The source is another copy of the same one, and Google numbers copies anew.
+	left := slices.DeleteFunc(differing(is, want), func(path string) bool { return path == "buildConfig.source" })
+	if len(left) > 0 {
+		return nil, h.e.errorf(faas.ErrConflict, r, "function %s was put back but for %s", id, strings.Join(left, ", "))
+	}
+	return back, nil
+}
+
+// sourceError explains why an earlier source may be refused.
+func (h buildHost) sourceError(r request, err error) error {
+	if code := faas.CodeOf(err); code == faas.ErrInvalidArgument || code == faas.ErrNotFound {
+		return h.e.errorf(code, r, "the earlier source is refused, which Google keeps for the last few versions of a function: %w", err)
+	}
+	return err
+}
+
+// putBack writes the whole service as it was then. Its package is still in the bucket: packages go
+// with the last function.
+func (h runHost) putBack(ctx context.Context, r request, was *reading, id string, now *resource) (*resource, error) {
+	want := settable(was.raw, serviceOutput)
+	if template, ok := want["template"].(map[string]any); ok {
+		delete(template, "revision") // the name is taken
+	}
+	r.method, r.url = http.MethodPost, h.url(h.e.set.parent()+"/services")+"?serviceId="+url.QueryEscape(id)
+	if now != nil {
+		if now.status == faas.StatusReady && len(differing(settable(now.raw, serviceOutput), want)) == 0 {
+			return now, nil
+		}
+		want["name"], want["etag"] = now.name, now.run.Etag
+		r.method, r.url = http.MethodPatch, h.url(h.name(id))
+	}
+	return h.change(ctx, r, id, want, labelsOf(want), nil)
+}
+
+// What only Google sets, by its paths.
+var (
+	functionOutput = []string{
+		"@type", "name", "state", "stateMessages", "updateTime", "createTime", "url", "satisfiesPzs", "upgradeInfo",
+		"buildConfig.build", "buildConfig.sourceProvenance", "buildConfig.sourceToken", "serviceConfig.service", "serviceConfig.uri", "serviceConfig.revision",
+	}
+	serviceOutput = []string{
+		"@type", "name", "uid", "generation", "createTime", "updateTime", "deleteTime", "expireTime", "creator", "lastModifier", "observedGeneration",
+		"terminalCondition", "conditions", "latestReadyRevision", "latestCreatedRevision", "trafficStatuses", "uri", "urls", "satisfiesPzs", "reconciling", "etag",
+	}
+)
+
+// document reads a resource, with its numbers as they are.
+func document(raw json.RawMessage) map[string]any {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber()
+	var doc map[string]any
+	if dec.Decode(&doc) != nil || doc == nil {
+		return map[string]any{}
+	}
+	return doc
+}
+
+// settable returns what callers may set of a resource.
+func settable(raw json.RawMessage, output []string) map[string]any {
+	doc := document(raw)
+	for _, path := range output {
+		head, rest, nested := strings.Cut(path, ".")
+		if !nested {
+			delete(doc, head)
+		} else if inner, ok := doc[head].(map[string]any); ok {
+			delete(inner, rest)
+		}
+	}
+	return doc
+}
+
+// pin has a function's source be the very object that raw says the function was built from: the
+// source itself may name another one, after an update that failed, and what it names may be overwritten.
+func pin(doc map[string]any, raw json.RawMessage) {
+	build, ok := doc["buildConfig"].(map[string]any)
+	if !ok {
+		return
+	}
+	original, _ := document(raw)["buildConfig"].(map[string]any)
+	if source, ok := original["source"]; ok {
+		build["source"] = source
+	}
+	provenance, _ := original["sourceProvenance"].(map[string]any)
+	for resolved, member := range map[string]string{"resolvedStorageSource": "storageSource", "resolvedRepoSource": "repoSource"} {
+		if from, ok := provenance[resolved].(map[string]any); ok && (member != "storageSource" || from["generation"] != nil) {
+			build["source"] = map[string]any{member: from}
+		}
+	}
+}
+
+// isPinned reports whether it is certain which source a function was built from. Google's own copy
+// has one name for all versions of a function.
+func isPinned(raw json.RawMessage) bool {
+	doc := settable(raw, functionOutput)
+	pin(doc, raw)
+	build, _ := doc["buildConfig"].(map[string]any)
+	from, _ := build["source"].(map[string]any)
+	storage, ok := from["storageSource"].(map[string]any)
+	if !ok {
+		return len(from) > 0
+	}
+	object, _ := storage["object"].(string)
+	return storage["generation"] != nil || object != "" && !strings.HasSuffix(object, "/function-source.zip")
+}
+
+// nested are the members of a resource that are compared, and written, one by one.
+var nested = []string{"buildConfig", "serviceConfig"}
+
+// differing returns the paths of what differs between two documents, sorted.
+func differing(a, b map[string]any) []string {
+	var paths []string
+	for key := range union(a, b) {
+		if !slices.Contains(nested, key) {
+			if !equal(a[key], b[key]) {
+				paths = append(paths, key)
+			}
+			continue
+		}
+		x, _ := a[key].(map[string]any)
+		y, _ := b[key].(map[string]any)
+		for inner := range union(x, y) {
+			if !equal(x[inner], y[inner]) {
+				paths = append(paths, key+"."+inner)
+			}
+		}
+	}
+	slices.Sort(paths)
+	return paths
+}
+
+// union returns a set of the keys of both.
+func union(a, b map[string]any) map[string]any {
+	all := maps.Clone(a)
+	if all == nil {
+		all = map[string]any{}
+	}
+	maps.Copy(all, b)
+	return all
+}
+
+// equal compares two members. One that is missing equals one that is empty.
+func equal(a, b any) bool {
+	return isEmpty(a) && isEmpty(b) || reflect.DeepEqual(a, b)
+}
+
+func isEmpty(v any) bool {
+	switch v := v.(type) {
+	case nil:
+		return true
+	case string:
+		return v == ""
+	case bool:
+		return !v
+	case json.Number:
+		return v == "0"
+	case []any:
+		return len(v) == 0
+	case map[string]any:
+		return len(v) == 0
+	}
+	return false
+}
+
+// copyPath copies what is at a path of one or two members.
+func copyPath(to, from map[string]any, path string) {
+	head, rest, isNested := strings.Cut(path, ".")
+	if !isNested {
+		if v, ok := from[head]; ok {
+			to[head] = v
+		}
+		return
+	}
+	inner, _ := from[head].(map[string]any)
+	if to[head] == nil {
+		to[head] = map[string]any{}
+	}
+	if v, ok := inner[rest]; ok {
+		to[head].(map[string]any)[rest] = v
+	}
+}
+
+func labelsOf(doc map[string]any) map[string]string {
+	all, _ := doc["labels"].(map[string]any)
+	labels := map[string]string{}
+	for key, value := range all {
+		labels[key] = fmt.Sprint(value)
+	}
+	return labels
+}
+
+// values returns the values of the environment of a function, when it is built and when it runs.
+func (f *function) values() []string {
+	var values []string
+	if f.BuildConfig != nil {
+		values = slices.AppendSeq(values, maps.Values(f.BuildConfig.EnvironmentVariables))
+	}
+	if f.ServiceConfig != nil {
+		values = slices.AppendSeq(values, maps.Values(f.ServiceConfig.EnvironmentVariables))
+	}
+	return values
+}
+
+// values returns the values of the environment of a service.
+func (s *runService) values() []string {
+	var values []string
+	if s.Template == nil {
+		return nil
+	}
+	for _, c := range s.Template.Containers {
+		for _, env := range c.Env {
+			values = append(values, env.Value)
+		}
+	}
+	return values
+}
+
+// environment returns the values of the environment in a function or service.
+func environment(raw json.RawMessage) []string {
+	var f function
+	var s runService
+	if json.Unmarshal(raw, &f) != nil || json.Unmarshal(raw, &s) != nil {
+		return nil
+	}
+	return append(f.values(), s.values()...)
+}

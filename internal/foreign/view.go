@@ -1,0 +1,254 @@
+package foreign
+
+import (
+	"html"
+	"iter"
+	"strconv"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// view is a text that another one encodes, and where in that every byte of it comes from.
+type view struct {
+	text string
+	// at is where each byte begins in the original, and at last where the original ends. nil: the
+	// text is the original.
+	at []int32
+	// from and to are what every byte stands for, if to is not 0: of what is encoded in base64,
+	// nothing is shown if there is a secret in it.
+	from, to int
+}
+
+func (v view) start(i int) int {
+	switch {
+	case v.to > 0:
+		return v.from
+	case v.at == nil:
+		return i
+	}
+	return int(v.at[i])
+}
+
+func (v view) end(i int) int {
+	switch {
+	case v.to > 0:
+		return v.to
+	case v.at == nil:
+		return i + 1
+	}
+	return int(v.at[i+1])
+}
+
+// views returns the text, and what it means if it is encoded in one of the ways in which texts are
+// sent. There are never more than a few dozen bytes of them for a byte of the text.
+func views(text string) iter.Seq[view] {
+	return func(yield func(view) bool) {
+		plain := view{text: text}
+		all := []view{plain}
+		for _, how := range []encoding{inJSON, inURL, inForm, inHTML} {
+			outer, changed := plain.decode(how)
+			if !changed {
+				continue
+			}
+			all = append(all, outer)
+			if inner, changed := outer.decode(inJSON); changed { // a JSON text that was encoded once more
+				all = append(all, inner)
+			}
+		}
+		for _, v := range all {
+			if !yield(v) {
+				return
+			}
+			for run := range v.base64() {
+				if !yield(run) {
+					return
+				}
+				if inner, changed := run.decode(inJSON); changed && !yield(inner) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// encoding is a way to write bytes as several others, which begin with one of the marks. decode
+// returns what a text begins with stands for, and how long that is in the text; 0 if it stands for
+// itself.
+type encoding struct {
+	marks  string
+	decode func(text string) (decoded string, size int)
+}
+
+var (
+	inJSON = encoding{`\`, decodeBackslash}
+	inURL  = encoding{"%", decodePercent}
+	inForm = encoding{"%+", func(text string) (string, int) {
+		if text[0] == '+' {
+			return " ", 1
+		}
+		return decodePercent(text)
+	}}
+	inHTML = encoding{"&", decodeEntity}
+)
+
+// decode returns the view without the encoding, and whether there was any.
+func (v view) decode(how encoding) (view, bool) {
+	next := strings.IndexAny(v.text, how.marks)
+	if next < 0 {
+		return v, false
+	}
+	var b strings.Builder
+	b.Grow(len(v.text))
+	at := make([]int32, 0, len(v.text)+1)
+	for i := 0; i < len(v.text); {
+		decoded, size := "", 0
+		if strings.IndexByte(how.marks, v.text[i]) >= 0 {
+			decoded, size = how.decode(v.text[i:])
+		}
+		if size == 0 {
+			decoded, size = v.text[i:i+1], 1
+		}
+		for range len(decoded) {
+			at = append(at, int32(v.start(i)))
+		}
+		b.WriteString(decoded)
+		i += size
+	}
+	at = append(at, int32(v.end(len(v.text)-1)))
+	return view{text: b.String(), at: at, from: v.from, to: v.to}, true
+}
+
+// decodeBackslash decodes what JSON, Go and most other languages write with a backslash.
+func decodeBackslash(text string) (string, int) {
+	if len(text) < 2 {
+		return "", 0
+	}
+	switch c := text[1]; c {
+	case 'n':
+		return "\n", 2
+	case 'r':
+		return "\r", 2
+	case 't':
+		return "\t", 2
+	case 'b':
+		return "\b", 2
+	case 'f':
+		return "\f", 2
+	case 'x':
+		if n, ok := hex(text, 2, 2); ok {
+			return string([]byte{byte(n)}), 4
+		}
+	case 'u':
+		high, ok := hex(text, 2, 4)
+		if !ok {
+			return "", 0
+		}
+		if low, ok := hex(text, 8, 4); ok && strings.HasPrefix(text[6:], `\u`) {
+			if r := utf16.DecodeRune(high, low); r != utf8.RuneError {
+				return string(r), 12
+			}
+		}
+		return string(high), 6
+	}
+	return text[1:2], 2
+}
+
+func decodePercent(text string) (string, int) {
+	n, ok := hex(text, 1, 2)
+	if !ok {
+		return "", 0
+	}
+	return string([]byte{byte(n)}), 3
+}
+
+// longestEntity is the longest entity that is decoded, in bytes: all that stand for what has to be
+// escaped in HTML are shorter.
+const longestEntity = 10
+
+func decodeEntity(text string) (string, int) {
+	end := strings.IndexByte(text[:min(len(text), longestEntity)], ';') + 1
+	if decoded := html.UnescapeString(text[:end]); decoded != text[:end] {
+		return decoded, end
+	}
+	return "", 0
+}
+
+// hex reads n hexadecimal digits.
+func hex(text string, from, n int) (rune, bool) {
+	if len(text) < from+n {
+		return 0, false
+	}
+	v, err := strconv.ParseUint(text[from:from+n], 16, 32)
+	return rune(v), err == nil && text[from] != '+'
+}
+
+// shortestRun is how many digits of base64 the shortest secret has at least.
+const shortestRun = (shortest*8 + 5) / 6
+
+// base64 returns what every stretch of digits of base64 in the view stands for, read from each of
+// the first four digits on: what stands before the encoded text may be made of digits too. Line
+// breaks are skipped.
+func (v view) base64() iter.Seq[view] {
+	return func(yield func(view) bool) {
+		for i := 0; i < len(v.text); {
+			from := i
+			var digits []byte
+			for ; i < len(v.text); i++ {
+				if d := base64Digit[v.text[i]]; d < 64 {
+					digits = append(digits, d)
+				} else if d == notADigit {
+					break
+				}
+			}
+			end := i
+			i++
+			if len(digits) < shortestRun {
+				continue
+			}
+			for end < len(v.text) && v.text[end] == '=' {
+				end++
+			}
+			for phase := range min(4, len(digits)) {
+				run := view{text: pack(digits[phase:]), from: v.start(from), to: v.end(end - 1)}
+				if run.text != "" && !yield(run) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// pack returns the bytes that base64's digits stand for. What is left of less than a byte is
+// dropped.
+func pack(digits []byte) string {
+	out := make([]byte, 0, len(digits)*3/4)
+	for ; len(digits) >= 2; digits = digits[min(4, len(digits)):] {
+		out = append(out, digits[0]<<2|digits[1]>>4)
+		if len(digits) > 2 {
+			out = append(out, digits[1]<<4|digits[2]>>2)
+		}
+		if len(digits) > 3 {
+			out = append(out, digits[2]<<6|digits[3])
+		}
+	}
+	return string(out)
+}
+
+// What stands in base64Digit for what is no digit.
+const (
+	lineBreak = 0xfe
+	notADigit = 0xff
+)
+
+// base64Digit has the value of every digit, of the standard alphabet and of that for URLs.
+var base64Digit = func() (table [256]byte) {
+	for i := range table {
+		table[i] = notADigit
+	}
+	for i, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/") {
+		table[c] = byte(i)
+	}
+	table['-'], table['_'], table['\r'], table['\n'] = table['+'], table['/'], lineBreak, lineBreak
+	return table
+}()

@@ -1,0 +1,100 @@
+package transfer
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// switching is a server that answers every request with the head, and then keeps the connection open.
+func switching(t *testing.T, head string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+					_, _ = io.WriteString(conn, head)
+					_, _ = io.Copy(io.Discard, conn) // until the client closes it
+				}
+			}()
+		}
+	}()
+	return "http://" + l.Addr().String()
+}
+
+func TestGuardRefusesWhatIsNoFinalAnswer(t *testing.T) {
+	for _, head := range []string{
+		"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n",
+		"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+	} {
+		base := http.DefaultTransport.(*http.Transport).Clone()
+		client := &http.Client{Transport: Guard(base)}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, switching(t, head), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp, err := client.Do(req); err == nil || ctx.Err() != nil {
+			t.Errorf("%q: got %v, %v", head, resp, err)
+		} else if !strings.Contains(err.Error(), "101") {
+			t.Errorf("%q: the error does not name the status: %v", head, err)
+		}
+		cancel()
+		client.CloseIdleConnections()
+	}
+}
+
+func TestOutlastEndsTheGraceAfterItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		why := errors.New("the operator has had enough")
+		ctx, end := context.WithCancelCause(context.WithValue(t.Context(), "key", "value"))
+		lasting, cancel := Outlast(ctx, 10*time.Second)
+		defer cancel()
+		if lasting.Value("key") != "value" {
+			t.Error("the values are lost")
+		}
+		time.Sleep(time.Hour)
+		end(why)
+		time.Sleep(9 * time.Second)
+		synctest.Wait()
+		if lasting.Err() != nil {
+			t.Error("it ends before the grace is over")
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if lasting.Err() == nil || !errors.Is(context.Cause(lasting), why) {
+			t.Errorf("after the grace: %v, because of %v", lasting.Err(), context.Cause(lasting))
+		}
+	})
+}
+
+func TestOutlastLeavesNoTimerBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, end := context.WithCancel(t.Context())
+		lasting, cancel := Outlast(ctx, time.Hour)
+		end()
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		if !errors.Is(context.Cause(lasting), context.Canceled) {
+			t.Errorf("it ended because of %v", context.Cause(lasting))
+		}
+	})
+}
