@@ -199,7 +199,7 @@ func TestRecoverRemovesNothingThatWasWhole(t *testing.T) {
 	p.jobs = "f"
 	p.deploy()
 	p.memMB = 1024
-	weather := faastest.Faults(faastest.Rule{Op: faastest.OpConverge, Fault: faastest.Fault{Kind: faastest.Denied}}, faastest.Rule{Op: faastest.OpRestore, Fault: faastest.Fault{Kind: faastest.Denied}})
+	weather := faastest.Faults(faastest.Rule{Op: faastest.OpConverge, Fault: faastest.Fault{Kind: faastest.LostAnswer}}, faastest.Rule{Op: faastest.OpRestore, Fault: faastest.Fault{Kind: faastest.Denied}})
 	if _, err := serverless.Deploy(t.Context(), p.spec, append(p.options(), serverless.WithExecutor(faastest.Faulty(p.cloud.Executor("svc"), weather)))...); err == nil {
 		t.Fatal("the update succeeded")
 	}

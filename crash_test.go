@@ -5,9 +5,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
+	"log"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,6 +24,7 @@ import (
 	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
 	_ "github.com/tangle-network/blueprint-serverless/faas/custom"
+	"github.com/tangle-network/blueprint-serverless/faas/faastest"
 	"github.com/tangle-network/blueprint-serverless/faas/platform"
 )
 
@@ -74,7 +79,25 @@ func versions(t testing.TB) []string {
 	return paths
 }
 
-// Processes that deploy or remove 20 functions are killed at random moments, over and over. The ledger must know all that the platform has at any time, the
+// badWeather serves a way to the platform through the sky's weather.
+func badWeather(t *testing.T, sky *faastest.Sky, endpoint string) string {
+	target, err := url.Parse(endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := &http.Transport{}
+	t.Cleanup(base.CloseIdleConnections)
+	srv := httptest.NewServer(&httputil.ReverseProxy{
+		Rewrite:      func(r *httputil.ProxyRequest) { r.SetURL(target) },
+		Transport:    sky.Transport(base),
+		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) }, // the connection breaks
+		ErrorLog:     log.New(io.Discard, "", 0),
+	})
+	t.Cleanup(srv.Close)
+	return srv.URL
+}
+
+// Processes that deploy or remove 20 functions in bad weather are killed at random moments, over and over. The ledger must know all that the platform has at any time, the
 // next run must end in 20 functions that answer with the code of that run, and a removal must leave nothing. Several services are tried at once, since
 // every recovery waits a moment for what the killed process had sent. Nor may packages be left among the temporary files for good.
 func TestADeployingProcessMayBeKilledAtAnyMoment(t *testing.T) {
@@ -90,7 +113,11 @@ func TestADeployingProcessMayBeKilledAtAnyMoment(t *testing.T) {
 	var killed atomic.Int32
 	for i := range services {
 		wg.Go(func() {
-			c := &crasher{t: t, service: fmt.Sprintf("crash%d", i), endpoint: endpoint, state: state, binaries: binaries, rng: rand.New(rand.NewPCG(seed, uint64(i)))}
+			sky := faastest.NewSky(seed + uint64(i))
+			c := &crasher{
+				t: t, service: fmt.Sprintf("crash%d", i), sky: sky, endpoint: badWeather(t, sky, endpoint), state: state, binaries: binaries,
+				rng: rand.New(rand.NewPCG(seed, uint64(i))),
+			}
 			var err error
 			for n := i; n < *crashRuns && err == nil; n += services {
 				var dead bool
@@ -125,6 +152,7 @@ func TestADeployingProcessMayBeKilledAtAnyMoment(t *testing.T) {
 type crasher struct {
 	t        *testing.T
 	service  string
+	sky      *faastest.Sky // between this machine and the platform; good but while a process is to be killed
 	endpoint string
 	state    string
 	binaries []string
@@ -141,7 +169,12 @@ func (c *crasher) crash() (killed bool, err error) {
 	if len(there) > 0 && c.rng.IntN(3) == 0 {
 		role, events = "undeploy", 2*crashJobs
 	}
+	c.sky.Set(c.rng.IntN(3) != 0)
 	killed, err = c.run(role, c.rng.IntN(2), c.rng.IntN(events), time.Duration(c.rng.IntN(3000))*time.Microsecond)
+	if len(c.sky.Told()) > 0 {
+		err = nil // the process may have failed, if it was not killed before
+	}
+	c.sky.Set(false)
 	if err == nil {
 		err = c.mustKnowAll()
 	}

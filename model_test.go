@@ -5,13 +5,12 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,9 +25,11 @@ var (
 	modelSeed = flag.Uint64("model.seed", 0, "play the one history of this seed")
 )
 
-// The model test plays random histories of one service: deployments of changing jobs, code and configuration, removals, each under random faults of
-// the provider, cancellations and crashes. After every step all that exists at the provider must be in the ledger; after a step that
-// succeeded the two must be equal; nothing of another service may ever change; and in the end everything can be removed.
+// The model test plays random histories of one service: deployments of changing jobs, code and configuration, removals and recoveries, in
+// weather in which reads are behind, answers are lost after the change was made, and calls are refused or late; programs end between any two
+// steps, ledgers are lost, and people change and remove functions by hand. After every step no function that stood is gone that was not asked
+// to go; the ledger knows all that exists, and what it calls whole is as it says; a deployment that failed has changed nothing but what its
+// error lists; and nothing of another service has changed. In the end the service can be deployed and removed without a trace.
 func TestModelNothingLeaksWhateverFails(t *testing.T) {
 	binaries := []string{script(t), script(t)}
 	if err := os.WriteFile(binaries[1], []byte("#!/bin/sh\n# another version\ncat >/dev/null\necho '{\"result\":[8]}'\n"), 0o755); err != nil {
@@ -49,101 +50,28 @@ func TestModelNothingLeaksWhateverFails(t *testing.T) {
 	}
 }
 
-// mortal is an executor that dies with its program: from one moment on no call gets through, and what the ledger says is what it said then.
-type mortal struct {
-	faas.Executor
-	life *life
-}
-
-type life struct {
-	mu    sync.Mutex
-	calls int // until death; negative: immortal
-	dead  atomic.Bool
-	state string // the state directory
-	copy  string // of the state directory at the moment of death
-	err   error
-}
-
-// step lets one moment pass; it returns an error from the moment of death on.
-func (l *life) step() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.dead.Load() && l.calls == 0 {
-		l.dead.Store(true)
-		l.err = os.CopyFS(l.copy, os.DirFS(l.state))
-	}
-	l.calls--
-	if l.dead.Load() {
-		return faas.Errorf(faas.ErrUnavailable, "test", "memory", "this program is dead")
-	}
-	return nil
-}
-
-func (m *mortal) Observe(ctx context.Context, id string) (faas.State, error) {
-	if err := m.life.step(); err != nil {
-		return faas.State{}, err
-	}
-	return m.Executor.Observe(ctx, id)
-}
-
-func (m *mortal) Converge(ctx context.Context, u faas.Unit, prior *faas.State, report func(faas.Progress)) (faas.State, error) {
-	if err := m.life.step(); err != nil {
-		return faas.State{}, err
-	}
-	s, err := m.Executor.Converge(ctx, u, prior, report)
-	if derr := m.life.step(); derr != nil {
-		return faas.State{}, derr
-	}
-	return s, err
-}
-
-func (m *mortal) Restore(ctx context.Context, prior faas.State) error {
-	if err := m.life.step(); err != nil {
-		return err
-	}
-	err := m.Executor.Restore(ctx, prior)
-	return errors.Join(err, m.life.step())
-}
-
-func (m *mortal) Remove(ctx context.Context, id string) error {
-	if err := m.life.step(); err != nil {
-		return err
-	}
-	err := m.Executor.Remove(ctx, id)
-	return errors.Join(err, m.life.step())
-}
-
 // history is the state of one play.
 type history struct {
 	rng      *rand.Rand
+	sky      *faastest.Sky
 	cloud    *faastest.Cloud
 	state    string
 	copies   string
 	binaries []string
 	log      []string
-	faulty   atomic.Bool // faults strike
 	crashes  int
+	edited   map[string]bool // units that were changed by hand since they were recorded
 }
 
 func playHistory(ctx context.Context, seed uint64, dir string, binaries []string) (err error) {
-	h := &history{rng: rand.New(rand.NewPCG(seed, 1)), state: filepath.Join(dir, "state"), copies: filepath.Join(dir, "copies"), binaries: binaries}
+	h := &history{rng: rand.New(rand.NewPCG(seed, 1)), sky: faastest.NewSky(seed), edited: map[string]bool{}, state: filepath.Join(dir, "state"), copies: filepath.Join(dir, "copies"), binaries: binaries}
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("%w\nhistory:\n  %s", err, strings.Join(h.log, "\n  "))
 		}
 	}()
-	var mu sync.Mutex
-	faults := rand.New(rand.NewPCG(seed, 2))
-	kinds := []faastest.FaultKind{faastest.Throttled, faastest.Conflict, faastest.Denied, faastest.Unavailable, faastest.TimedOut, faastest.LostAnswer, faastest.Halfway}
-	h.cloud = faastest.NewMemory(faastest.WithJob(answer), faastest.WithScript(func(c faastest.Call) *faastest.Fault {
-		mu.Lock()
-		defer mu.Unlock()
-		if !h.faulty.Load() || faults.IntN(6) != 0 {
-			return nil
-		}
-		return &faastest.Fault{Kind: kinds[faults.IntN(len(kinds))]}
-	}))
-	other, err := serverless.DeployServerless(ctx, h.spec("other", 0, "x"), []uint32{0, 1}, policy(true, false).Serverless.Config(), h.options("other", nil)...)
+	h.cloud = faastest.NewMemory(faastest.WithJob(answer), faastest.WithLatency(time.Millisecond))
+	other, err := serverless.DeployServerless(ctx, h.spec("other", 0, "x"), []uint32{0, 1}, policy(true, false).Serverless.Config(), h.options("other")...)
 	if err != nil {
 		return err
 	}
@@ -156,8 +84,20 @@ func playHistory(ctx context.Context, seed uint64, dir string, binaries []string
 			return fmt.Errorf("another service's units changed from %v to %v", otherUnits, got)
 		}
 	}
-	h.faulty.Store(false)
-	if err := h.undeploy(ctx, nil); err != nil {
+	h.sky.Set(false)
+	h.log = append(h.log, "the weather is good from here")
+	jobs := []uint32{0, 1, 2, 3, 4}
+	clear(h.edited)
+	svc, err := h.deploy(ctx, h.spec("svc", 0, "last"), jobs)
+	if err != nil {
+		return fmt.Errorf("the last deployment: %w", err)
+	}
+	for _, job := range jobs {
+		if _, err := svc.Invoke(ctx, job, nil); err != nil {
+			return fmt.Errorf("in the end job %d does not answer: %w", job, err)
+		}
+	}
+	if err := errors.Join(svc.Close(ctx), h.undeploy(ctx)); err != nil {
 		return fmt.Errorf("the last removal: %w", err)
 	}
 	if err := other.Undeploy(ctx); err != nil {
@@ -176,10 +116,10 @@ func (h *history) spec(name string, binary int, env string) serverless.ServiceSp
 	return serverless.ServiceSpec{Name: name, BlueprintID: 1, BinaryPath: h.binaries[binary], Env: map[string]string{"KEY": env}}
 }
 
-func (h *history) options(service string, l *life) []serverless.DeployOption {
+func (h *history) options(service string) []serverless.DeployOption {
 	var exec faas.Executor = h.cloud.Executor(service)
-	if l != nil {
-		exec = &mortal{exec, l}
+	if service == "svc" {
+		exec = h.sky.Executor(exec)
 	}
 	return []serverless.DeployOption{serverless.WithExecutor(exec), serverless.WithStateDir(h.state), serverless.WithoutRunner()}
 }
@@ -188,52 +128,91 @@ func (h *history) units(service string) []string {
 	return slices.DeleteFunc(h.cloud.Units(), func(id string) bool { return !strings.HasPrefix(id, service+"/") })
 }
 
-// recorded returns the units of the service's ledger, and whether all are whole.
-func (h *history) recorded() (ids []string, whole bool, err error) {
-	infos, err := serverless.ListServices(serverless.WithStateDir(h.state))
-	if err != nil {
-		return nil, false, err
+// truth is what exists of the service.
+func (h *history) truth(ctx context.Context) (map[string]faas.State, error) {
+	states, err := h.cloud.Executor("svc").List(ctx)
+	out := map[string]faas.State{}
+	for _, s := range states {
+		out[s.ID] = s
 	}
-	whole = true
+	return out, err
+}
+
+// recorded returns the units of the service's ledger.
+func (h *history) recorded() (map[string]serverless.UnitInfo, error) {
+	infos, err := serverless.ListServices(serverless.WithStateDir(h.state))
+	units := map[string]serverless.UnitInfo{}
 	for _, info := range infos {
 		if info.Name == "svc" {
-			whole = !info.Interrupted()
 			for _, u := range info.Units {
-				ids = append(ids, u.ID)
+				units[u.ID] = u
 			}
 		}
 	}
-	return ids, whole, nil
+	return units, err
 }
 
+// step is an operation of a program, or somebody's hand.
 func (h *history) step(ctx context.Context) error {
-	h.faulty.Store(h.rng.IntN(3) != 0)
-	var l *life
+	units := h.units("svc")
+	switch h.rng.IntN(12) {
+	case 0, 1:
+		if len(units) > 0 {
+			id := units[h.rng.IntN(len(units))]
+			h.edited[id] = true
+			if h.rng.IntN(2) == 0 {
+				h.note("by hand: remove %s", id)
+				h.cloud.Delete(id)
+			} else {
+				h.note("by hand: change %s", id)
+				h.cloud.Edit(id, func(functions []faas.Function) {
+					for i := range functions { // none of a unit that was never whole
+						functions[i].MemoryMB *= 2
+					}
+				})
+			}
+			return nil
+		}
+	case 2:
+		h.note("the ledger is lost")
+		return os.RemoveAll(h.state)
+	}
+	h.sky.Set(h.rng.IntN(4) != 0)
+	var copied error
+	crashed := ""
 	if h.rng.IntN(3) == 0 {
 		h.crashes++
-		l = &life{calls: h.rng.IntN(14), state: h.state, copy: filepath.Join(h.copies, fmt.Sprint(h.crashes))}
+		crashed = filepath.Join(h.copies, fmt.Sprint(h.crashes))
+		h.sky.EndAfter(1+h.rng.IntN(30), func() { copied = os.CopyFS(crashed, os.DirFS(h.state)) })
 	}
 	if h.rng.IntN(4) == 0 {
-		ctx, cancel := context.WithTimeout(ctx, time.Duration(h.rng.IntN(200))*time.Millisecond)
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(h.rng.IntN(200))*time.Millisecond)
 		defer cancel()
-		return h.operate(ctx, l)
 	}
-	return h.operate(ctx, l)
+	return h.operate(ctx, crashed, &copied)
 }
 
-func (h *history) operate(ctx context.Context, l *life) error {
-	_, wholeBefore, err := h.recorded()
+func (h *history) operate(ctx context.Context, crashed string, copied *error) error {
+	calm := context.WithoutCancel(ctx)
+	before, err := h.truth(calm)
 	if err != nil {
 		return err
 	}
+	ledger, err := h.recorded()
+	if err != nil {
+		return err
+	}
+	removal := false
 	var jobs []uint32
 	switch h.rng.IntN(5) {
 	case 0:
-		h.note("undeploy", l)
-		err = h.undeploy(ctx, l)
+		h.note("undeploy")
+		removal = true
+		err = h.undeploy(ctx)
 	case 1:
-		h.note("recover", l)
-		_, err = serverless.Recover(ctx, "svc", h.options("svc", l)...)
+		h.note("recover")
+		_, err = serverless.Recover(ctx, "svc", h.options("svc")...)
 		if errors.Is(err, faas.ErrNotFound) {
 			err = nil
 		}
@@ -247,61 +226,125 @@ func (h *history) operate(ctx context.Context, l *life) error {
 			jobs = []uint32{0}
 		}
 		spec := h.spec("svc", h.rng.IntN(2), fmt.Sprint(h.rng.IntN(2)))
-		h.note(fmt.Sprintf("deploy %v of %s with %v", jobs, filepath.Dir(spec.BinaryPath), spec.Env), l)
+		h.note("deploy %v of %s with %v", jobs, filepath.Dir(spec.BinaryPath), spec.Env)
 		var svc *serverless.Service
-		svc, err = serverless.DeployServerless(ctx, spec, jobs, policy(true, false).Serverless.Config(), h.options("svc", l)...)
-		if svc != nil {
-			if err == nil && len(svc.Warnings()) > 0 {
-				jobs = nil // functions that belong to no job any more are still there, as the warning says
-			}
-			_ = svc.Close(ctx)
+		if svc, err = h.deploy(ctx, spec, jobs); svc != nil {
+			_ = svc.Close(calm)
 		}
 	}
-	h.log = append(h.log, fmt.Sprintf("  -> %v; at the provider: %v", err, h.units("svc")))
-	if l != nil && l.dead.Load() {
-		if l.err != nil {
-			return l.err
+	ended := crashed != "" && h.sky.Ended()
+	h.note("  weather: %v", h.sky.Told())
+	h.sky.Set(false)
+	h.sky.Settle()
+	if ended {
+		if *copied != nil {
+			return *copied
 		}
-		if err := errors.Join(os.RemoveAll(h.state), os.CopyFS(h.state, os.DirFS(l.copy))); err != nil {
+		if err := errors.Join(os.RemoveAll(h.state), os.CopyFS(h.state, os.DirFS(crashed))); err != nil {
 			return err
 		}
-		err = errors.New("crashed")
 	}
-	there := h.units("svc")
-	ids, whole, lerr := h.recorded()
-	if lerr != nil {
-		return lerr
+	return h.check(calm, before, ledger, jobs, removal, err, ended)
+}
+
+// check says what of the promises was broken.
+func (h *history) check(ctx context.Context, before map[string]faas.State, was map[string]serverless.UnitInfo, jobs []uint32, removal bool, err error, ended bool) error {
+	now, terr := h.truth(ctx)
+	ledger, lerr := h.recorded()
+	if err := errors.Join(terr, lerr); err != nil {
+		return err
 	}
-	for _, id := range there {
-		if !slices.Contains(ids, id) {
-			return fmt.Errorf("%s exists at the provider and is in no ledger (%v)", id, ids)
-		}
-	}
-	if err == nil && jobs != nil {
-		want := make([]string, len(jobs))
-		for i, id := range jobs {
-			want[i] = fmt.Sprintf("svc/job%d", id)
-		}
-		if !slices.Equal(there, want) || !slices.Equal(ids, want) || !whole {
-			return fmt.Errorf("after a good deployment the provider has %v and the ledger %v (whole: %t), want %v", there, ids, whole, want)
-		}
-	}
+	h.note("  -> %v (ended: %t); it was %s, and is %s; ledger %s", err, ended, states(before), states(now), unitsOf(ledger))
+	listed := map[string]bool{}
 	var fe *faas.Error
-	if errors.As(err, &fe) && len(fe.Leftovers) == 0 && wholeBefore && !whole && len(jobs) > 0 {
-		return fmt.Errorf("the error lists no leftovers, and the ledger has pending units: %w", err)
+	if errors.As(err, &fe) {
+		for _, id := range fe.Leftovers {
+			listed[id] = true
+		}
+	}
+	wanted := map[string]bool{}
+	for _, id := range jobs {
+		wanted[fmt.Sprintf("svc/job%d", id)] = true
+	}
+	for id, stood := range before {
+		unit, recorded := was[id]
+		neverWhole := recorded && unit.State == nil
+		toGo := removal || neverWhole || recorded && unit.Pending == serverless.ActionRemove
+		is, exists := now[id]
+		switch {
+		case !exists && !toGo && (wanted[id] || len(jobs) == 0 || err != nil && !ended):
+			return fmt.Errorf("%s stood, was not asked to go, and is gone", id)
+		case exists && removal && err == nil && !ended && recorded:
+			return fmt.Errorf("%s was to be removed and is there", id)
+		case exists && len(jobs) > 0 && err != nil && !ended && !listed[id] && recorded && unit.Pending == "" && !h.edited[id] && stood.Status == faas.StatusReady &&
+			(is.Status != stood.Status || is.PackageSHA256 != stood.PackageSHA256 || is.Fingerprint != stood.Fingerprint):
+			return fmt.Errorf("the deployment failed, %s is not as before, and the error does not list it", id)
+		}
+	}
+	for id, is := range now {
+		unit, recorded := ledger[id]
+		_, stood := before[id]
+		_, known := was[id]
+		switch {
+		case !recorded && (known || !stood && !h.edited[id]):
+			return fmt.Errorf("%s exists at the provider and is in no ledger", id)
+		case !stood && len(jobs) > 0 && err != nil && !ended && !listed[id] && !h.edited[id]:
+			return fmt.Errorf("the deployment failed, %s was created, and the error does not list it", id)
+		case recorded && unit.Pending == "" && !h.edited[id] && (unit.State == nil || is.PackageSHA256 != unit.State.PackageSHA256 || is.Fingerprint != unit.State.Fingerprint):
+			return fmt.Errorf("%s is not what the ledger says", id)
+		}
+	}
+	for id, unit := range ledger {
+		if _, exists := now[id]; !exists && unit.Pending == "" && !h.edited[id] {
+			return fmt.Errorf("the ledger has %s as whole, and it does not exist", id)
+		}
+	}
+	if err == nil && !ended && len(jobs) > 0 {
+		for id := range wanted {
+			unit, recorded := ledger[id]
+			if _, exists := now[id]; !recorded || unit.Pending != "" || !exists && !h.edited[id] {
+				return fmt.Errorf("after a good deployment %s exists: %t; in the ledger: %t, %q", id, exists, recorded, unit.Pending)
+			}
+		}
 	}
 	return nil
 }
 
-func (h *history) note(what string, l *life) {
-	if l != nil {
-		what += fmt.Sprintf(", crash after %d moments", l.calls)
+func states(m map[string]faas.State) string {
+	var out []string
+	for _, id := range slices.Sorted(maps.Keys(m)) {
+		out = append(out, fmt.Sprintf("%s %s %s", id, m[id].Status, m[id].Revision))
 	}
-	h.log = append(h.log, fmt.Sprintf("%s (faults: %t)", what, h.faulty.Load()))
+	return fmt.Sprint(out)
 }
 
-func (h *history) undeploy(ctx context.Context, l *life) error {
-	svc, err := serverless.OpenService(ctx, "svc", h.options("svc", l)...)
+func unitsOf(m map[string]serverless.UnitInfo) string {
+	var out []string
+	for _, id := range slices.Sorted(maps.Keys(m)) {
+		out = append(out, fmt.Sprintf("%s pending %q whole %t", id, m[id].Pending, m[id].State != nil))
+	}
+	return fmt.Sprint(out)
+}
+
+func (h *history) note(format string, args ...any) {
+	h.log = append(h.log, fmt.Sprintf(format, args...))
+}
+
+// deploy takes note of which units are not as somebody's hand left them.
+func (h *history) deploy(ctx context.Context, spec serverless.ServiceSpec, jobs []uint32) (*serverless.Service, error) {
+	svc, err := serverless.DeployServerless(ctx, spec, jobs, policy(true, false).Serverless.Config(), h.options("svc")...)
+	if svc != nil {
+		for _, d := range svc.Deployments() {
+			if d.Action != serverless.ActionKeep {
+				delete(h.edited, d.FunctionID)
+			}
+		}
+	}
+	return svc, err
+}
+
+func (h *history) undeploy(ctx context.Context) error {
+	svc, err := serverless.OpenService(ctx, "svc", h.options("svc")...)
 	if errors.Is(err, faas.ErrNotFound) {
 		return nil
 	}

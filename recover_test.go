@@ -29,7 +29,11 @@ func onlyService(t *testing.T) serverless.ServiceInfo {
 func TestRecoverKeepsInMindAUnitThatIsNotReady(t *testing.T) {
 	var broken atomic.Bool
 	cloud := faastest.NewMemory(faastest.WithJob(answer), faastest.WithScript(func(c faastest.Call) *faastest.Fault {
-		if broken.Load() && c.Unit == "svc/job1" && (c.Op == faastest.OpConverge || c.Op == faastest.OpRestore) {
+		switch {
+		case !broken.Load() || c.Unit != "svc/job1":
+		case c.Op == faastest.OpConverge:
+			return &faastest.Fault{Kind: faastest.Halfway}
+		case c.Op == faastest.OpRestore:
 			return &faastest.Fault{Kind: faastest.Unavailable}
 		}
 		return nil

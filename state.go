@@ -113,9 +113,20 @@ func (j *journal) Begin(changes []engine.Change) error {
 	j.mu.Lock()
 	j.before = j.led.Record().Units
 	j.mu.Unlock()
+	return j.Undoing(changes)
+}
+
+// Undoing writes that changes are under way, those again that were done.
+func (j *journal) Undoing(changes []engine.Change) error {
+	if j.led == nil {
+		return nil
+	}
+	j.mu.Lock()
+	before := j.before
+	j.mu.Unlock()
 	units := make([]ledger.Unit, len(changes))
 	for i, c := range changes {
-		known := j.before[c.Unit.ID]
+		known := before[c.Unit.ID]
 		u := ledgerUnit(c.Unit, known.State)
 		u.Pending = string(c.Action)
 		if c.Partial {
@@ -154,7 +165,7 @@ func (j *journal) Undone(c engine.Change) error {
 	if j.led == nil {
 		return nil
 	}
-	if c.Prior == nil && c.Recorded == nil {
+	if c.Prior == nil {
 		return journaled(j.led.Drop(c.Unit.ID))
 	}
 	j.mu.Lock()
@@ -169,12 +180,26 @@ func (j *journal) Undone(c engine.Change) error {
 	return journaled(j.led.Put(u))
 }
 
+// Unmade writes what the ledger said before a change that was not made.
+func (j *journal) Unmade(c engine.Change) error {
+	if j.led == nil {
+		return nil
+	}
+	j.mu.Lock()
+	u, known := j.before[c.Unit.ID]
+	j.mu.Unlock()
+	if !known {
+		return journaled(j.led.Drop(c.Unit.ID))
+	}
+	return journaled(j.led.Put(u))
+}
+
 // Found writes that a unit was there before the creation that was begun, so that nobody takes it for what that creation left.
 func (j *journal) Found(c engine.Change) error {
 	if j.led == nil {
 		return nil
 	}
-	u := ledgerUnit(c.Unit, &faas.State{ID: c.Unit.ID, Status: faas.StatusPending})
+	u := ledgerUnit(c.Unit, &faas.State{ID: c.Unit.ID, Status: faas.StatusFailed, Reason: "a deployment that failed found it, and it is not known what became of it"})
 	u.Pending = string(engine.Update)
 	return journaled(j.led.Put(u))
 }

@@ -46,7 +46,8 @@ type Error struct {
 	Leftovers []string
 	// RetryAfter is how long a throttling provider asked to wait; zero where it did not say.
 	RetryAfter time.Duration
-	// NotRun reports, for an Invoke, that the job certainly did not start, so that repeating the call is safe.
+	// NotRun reports, for an Invoke, that the job certainly did not start, so that repeating the call is safe;
+	// for a Converge, that it has certainly changed nothing, so that there is nothing to undo.
 	NotRun bool
 	// Unsettled reports, for a Converge, Restore or Remove, that a change was sent and not answered, so
 	// that it may take effect after the call has returned.

@@ -65,17 +65,28 @@ func (e *Executor) Observe(ctx context.Context, id string) (faas.State, error) {
 }
 
 // Converge adds the wanted revision, unless it is there, and makes it live. It looks for itself what is live, since prior may be out of date.
-func (e *Executor) Converge(ctx context.Context, u faas.Unit, _ *faas.State, report func(faas.Progress)) (faas.State, error) {
+func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State, report func(faas.Progress)) (faas.State, error) {
 	now, err := e.live(ctx, "converge", u.ID)
 	if err != nil && faas.CodeOf(err) != faas.ErrNotFound {
 		return faas.State{}, err
 	}
+	_, made := e.made.Load(u.ID)
+	existed := err == nil && prior == nil && !made
+	if err != nil {
+		e.made.Store(u.ID, nil)
+	}
+	state, err := e.converge(ctx, u, now, err == nil, report)
+	state.Existed = existed
+	return state, err
+}
+
+func (e *Executor) converge(ctx context.Context, u faas.Unit, now revision, exists bool, report func(faas.Progress)) (faas.State, error) {
 	f := u.Functions[0]
 	r := revision{
 		JobID: f.JobID, TimeoutSecs: f.TimeoutSecs, Env: f.Env.Reveal(),
 		SHA256: u.Package.SHA256(), Fingerprint: u.Fingerprint(), DeployedAt: time.Now().UTC(),
 	}
-	if err == nil && now.name() == r.name() {
+	if exists && now.name() == r.name() {
 		return e.state(u.ID, now), nil
 	}
 	if err := e.add(ctx, u, r, report); err != nil {

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"sync"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
@@ -34,6 +35,7 @@ func init() {
 // Executor is the folder bound to one service.
 type Executor struct {
 	dir, service string
+	made         sync.Map // the IDs of units that this executor began to make
 }
 
 var (

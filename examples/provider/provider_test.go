@@ -29,6 +29,23 @@ func TestConformance(t *testing.T) {
 	})
 }
 
+func TestWeather(t *testing.T) {
+	dir := t.TempDir()
+	open := func(t testing.TB, service string) faas.Executor {
+		exec, err := faas.Open(t.Context(), faas.Config{Provider: Name, Service: service, Options: map[string]string{"dir": dir}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return exec
+	}
+	faastest.Weather(t, faastest.Harness{
+		Open: open, Provider: Name, Limits: limits, MemorySizes: sizes,
+		OpenIn: func(t testing.TB, service string, sky *faastest.Sky) faas.Executor {
+			return sky.Executor(open(t, service))
+		},
+	}, 3)
+}
+
 // An operator's policy may name the provider, once a program imports it.
 func TestAPolicyNamesTheProvider(t *testing.T) {
 	dir := t.TempDir()

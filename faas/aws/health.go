@@ -96,7 +96,14 @@ func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
 		first = ctx.Err()
 	}
 	if warm == 0 && first != nil {
-		return 0, classify("warm", int64(jobID), first)
+		err := classify("warm", int64(jobID), first)
+		var fe *faas.Error
+		if errors.As(err, &fe) { // that of the probe
+			named := *fe
+			named.Op = "warm"
+			return 0, &named
+		}
+		return 0, err
 	}
 	return warm, nil
 }

@@ -3,6 +3,7 @@ package faastest
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,6 +26,9 @@ const (
 	OpLogs     Op = "logs"
 	OpDiagnose Op = "diagnose"
 )
+
+// Reads reports whether the method says what exists.
+func (o Op) Reads() bool { return o == OpObserve || o == OpList }
 
 // Writes reports whether the method changes something at the provider.
 func (o Op) Writes() bool { return o == OpConverge || o == OpRestore || o == OpRemove }
@@ -52,6 +56,14 @@ const (
 	LostAnswer FaultKind = "lost answer" // the call does all it should, and the caller gets ErrUnavailable
 	// Halfway stops a Converge of the in-memory provider in the middle: the unit exists and is failed. Elsewhere it is LostAnswer.
 	Halfway FaultKind = "halfway"
+
+	// Missing has a read find nothing, and Stale has it answer what it answered before the last change,
+	// or find nothing if it was never asked before. Other calls pass.
+	Missing FaultKind = "missing"
+	Stale   FaultKind = "stale"
+	// Late has a call that changes something return an ErrUnavailable that is Unsettled, and take
+	// effect Fault.Delay later. It has an HTTP request answered Fault.Delay later than it is served.
+	Late FaultKind = "late"
 )
 
 func (k FaultKind) code() faas.Code {
@@ -78,6 +90,7 @@ func (k FaultKind) before() bool {
 type Fault struct {
 	Kind       FaultKind
 	RetryAfter time.Duration // with Throttled: what the provider asks to wait
+	Delay      time.Duration // with Late: how late
 }
 
 // Script says what goes wrong with a call: nil for nothing. It is called from many goroutines.
@@ -147,15 +160,18 @@ func (f *Fault) strike(ctx context.Context, c Call, provider string) error {
 
 // after replaces the outcome of a call that was made.
 func (f *Fault) after(c Call, provider string, err error) error {
-	if f == nil || f.Kind.before() || err != nil {
+	if f == nil || f.Kind.before() || f.Kind.of(Missing, Stale, Late) || err != nil {
 		return err
 	}
 	return f.error(c, provider)
 }
 
+// of reports whether the fault is one of the kinds.
+func (k FaultKind) of(kinds ...FaultKind) bool { return slices.Contains(kinds, k) }
+
 func (f *Fault) error(c Call, provider string) error {
 	return &faas.Error{
 		Op: string(c.Op), Provider: provider, JobID: c.Job, Code: f.Kind.code(), RetryAfter: f.RetryAfter,
-		NotRun: c.Op == OpInvoke && f.Kind.before(), Err: fmt.Errorf("injected fault: %s", f.Kind),
+		NotRun: (c.Op == OpInvoke || c.Op == OpConverge) && f.Kind.before(), Unsettled: f.Kind == Late, Err: fmt.Errorf("injected fault: %s", f.Kind),
 	}
 }

@@ -236,3 +236,71 @@ func TestAChangeThatStopsHalfwayLeavesAFailedUnitThatConvergeMends(t *testing.T)
 		t.Errorf("got %v, %v", r, err)
 	}
 }
+
+func TestReadsThatAreBehind(t *testing.T) {
+	var body atomic.Value
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		text, _ := body.Load().(string)
+		if text == "" {
+			http.Error(w, "its own words", http.StatusNotFound)
+			return
+		}
+		_, _ = io.WriteString(w, text) // the client tells
+	}))
+	defer server.Close()
+	base := &http.Transport{}
+	defer base.CloseIdleConnections()
+	var fault *faastest.Fault
+	client := &http.Client{Transport: faastest.FaultyTransport(base, func(*http.Request) *faastest.Fault { return fault })}
+	get := func(kind faastest.FaultKind) string {
+		t.Helper()
+		if fault = nil; kind != "" {
+			fault = &faastest.Fault{Kind: kind}
+		}
+		resp, err := client.Get(server.URL + "/a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(resp.Status + " " + string(text))
+	}
+	for i, step := range []struct {
+		now  string
+		kind faastest.FaultKind
+		want string
+	}{
+		{"", "", "404 Not Found its own words"},
+		{"one", faastest.Stale, "404 Not Found its own words"},
+		{"one", faastest.Missing, "404 Not Found its own words"},
+		{"one", "", "200 OK one"},
+		{"two", faastest.Stale, "200 OK one"},
+		{"two", faastest.Stale, "200 OK one"},
+		{"two", "", "200 OK two"},
+		{"", faastest.Stale, "200 OK two"},
+	} {
+		body.Store(step.now)
+		if got := get(step.kind); got != step.want {
+			t.Errorf("read %d: %q, want %q", i, got, step.want)
+		}
+	}
+}
+
+func TestALateChangeTakesEffectAfterItsError(t *testing.T) {
+	cloud, inner, u := echo(t)
+	synctest.Test(t, func(t *testing.T) {
+		exec := faastest.Faulty(inner, faastest.Faults(faastest.Rule{Op: faastest.OpConverge, Fault: faastest.Fault{Kind: faastest.Late, Delay: time.Second}}))
+		_, err := exec.Converge(t.Context(), u, nil, nil)
+		var e *faas.Error
+		if !errors.As(err, &e) || !e.Unsettled || e.Code != faas.ErrUnavailable || len(cloud.Units()) != 0 {
+			t.Fatalf("error %v, units %v", err, cloud.Units())
+		}
+		time.Sleep(2 * time.Second)
+		if got := cloud.Units(); len(got) != 1 {
+			t.Errorf("units %v, want the one that was late", got)
+		}
+	})
+}

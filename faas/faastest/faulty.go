@@ -3,6 +3,8 @@ package faastest
 import (
 	"context"
 	"iter"
+	"sync"
+	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/ability"
@@ -10,8 +12,11 @@ import (
 
 // Faulty returns an executor that passes every call on to exec, except where the script makes it go wrong. It is a Warmer, a HealthChecker, a
 // LogReader and a Diagnoser where exec is. Units and Close always pass.
-func Faulty(exec faas.Executor, s Script) faas.Executor {
-	f := &faulty{Executor: exec, script: script{decide: s}}
+func Faulty(exec faas.Executor, s Script) faas.Executor { return newFaulty(exec, s, &memories{}) }
+
+// newFaulty is Faulty with what other executors of the service have seen.
+func newFaulty(exec faas.Executor, s Script, past *memories) faas.Executor {
+	f := &faulty{Executor: exec, script: script{decide: s}, past: past}
 	can := ability.Of(exec)
 	if can.Warmer != nil {
 		can.Warmer = faultyWarmer{f, can.Warmer}
@@ -34,48 +39,147 @@ const faultyProvider = "faulty"
 type faulty struct {
 	faas.Executor
 	script script
+	past   *memories
+}
+
+// memories are what reads have answered, without repetitions, and what is still under way.
+type memories struct {
+	mu     sync.Mutex
+	reads  map[string][]memory // by unit, the last one last
+	ghosts map[string]bool     // units that were told of after they were gone
+	late   sync.WaitGroup      // changes that have not taken effect yet
+}
+
+// memory is one answer: nil for a unit that was not found.
+type memory struct{ state *faas.State }
+
+func (m memory) same(other memory) bool {
+	a, b := m.state, other.state
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Status == b.Status && a.Revision == b.Revision && a.PackageSHA256 == b.PackageSHA256 && a.Fingerprint == b.Fingerprint
+}
+
+// add takes note of an answer and returns the one before it, which is that of a unit that was not found if there is none. A
+// unit that is gone is told of once: that is as long as anybody can be expected to doubt that it is there.
+func (m *memories) add(id string, now memory) (before memory) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.reads == nil {
+		m.reads, m.ghosts = map[string][]memory{}, map[string]bool{}
+	}
+	if seen := m.reads[id]; len(seen) == 0 || !seen[len(seen)-1].same(now) {
+		m.reads[id] = append(seen, now)
+		delete(m.ghosts, id)
+	}
+	if seen := m.reads[id]; len(seen) > 1 && !m.ghosts[id] {
+		return seen[len(seen)-2]
+	}
+	return now
 }
 
 // Unwrap returns the executor that the calls are passed on to.
 func (f *faulty) Unwrap() faas.Executor { return f.Executor }
 
 // inject makes a call with the fault that the script wants for it, if any.
-func (f *faulty) inject(ctx context.Context, c Call, call func() error) error {
-	fault := f.script.fault(c)
+func (f *faulty) inject(ctx context.Context, c Call, call func(context.Context) error) error {
+	return f.strike(ctx, c, f.script.fault(c), call)
+}
+
+func (f *faulty) strike(ctx context.Context, c Call, fault *Fault, call func(context.Context) error) error {
+	if fault != nil && fault.Kind == Late && c.Op.Writes() {
+		ctx := context.WithoutCancel(ctx)
+		f.past.late.Add(1)
+		time.AfterFunc(fault.Delay, func() {
+			defer f.past.late.Done()
+			_ = call(ctx) // nobody is there any more to take the answer
+		})
+		return fault.error(c, faultyProvider)
+	}
 	if err := fault.strike(ctx, c, faultyProvider); err != nil {
 		return err
 	}
-	return fault.after(c, faultyProvider, call())
+	return fault.after(c, faultyProvider, call(ctx))
 }
 
 func (f *faulty) Observe(ctx context.Context, id string) (s faas.State, err error) {
-	err = f.inject(ctx, Call{Op: OpObserve, Unit: id, Job: faas.NoJob}, func() error { s, err = f.Executor.Observe(ctx, id); return err })
-	return s, err
+	c := Call{Op: OpObserve, Unit: id, Job: faas.NoJob}
+	fault := f.script.fault(c)
+	err = f.strike(ctx, c, fault, func(ctx context.Context) error { s, err = f.Executor.Observe(ctx, id); return err })
+	var now memory
+	switch {
+	case err == nil:
+		state := s // s changes when this returns
+		now.state = &state
+	case faas.CodeOf(err) != faas.ErrNotFound:
+		return s, err
+	}
+	answer := f.past.add(id, now)
+	if fault != nil && fault.Kind == Stale && now.state == nil {
+		f.past.told(id)
+	}
+	switch {
+	case fault == nil || !fault.Kind.of(Missing, Stale):
+		return s, err
+	case fault.Kind == Missing || answer.state == nil:
+		return faas.State{}, faas.Errorf(faas.ErrNotFound, string(c.Op), faultyProvider, "injected fault: %s", fault.Kind)
+	}
+	return *answer.state, nil
 }
 
-func (f *faulty) Converge(ctx context.Context, u faas.Unit, prior *faas.State, report func(faas.Progress)) (s faas.State, err error) {
-	err = f.inject(ctx, Call{Op: OpConverge, Unit: u.ID, Job: faas.NoJob}, func() error { s, err = f.Executor.Converge(ctx, u, prior, report); return err })
-	return s, err
+// told says that a unit which is gone was told of.
+func (m *memories) told(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ghosts[id] = true
+}
+
+func (f *faulty) Converge(ctx context.Context, u faas.Unit, prior *faas.State, report func(faas.Progress)) (faas.State, error) {
+	var (
+		mu    sync.Mutex // a late call ends after this one has
+		state faas.State
+	)
+	c := Call{Op: OpConverge, Unit: u.ID, Job: faas.NoJob}
+	fault := f.script.fault(c)
+	if fault != nil && fault.Kind == Late {
+		report = nil // it must not be called once Converge has returned
+	}
+	err := f.strike(ctx, c, fault, func(ctx context.Context) error {
+		s, err := f.Executor.Converge(ctx, u, prior, report)
+		mu.Lock()
+		defer mu.Unlock()
+		state = s
+		return err
+	})
+	mu.Lock()
+	defer mu.Unlock()
+	return state, err
 }
 
 func (f *faulty) Restore(ctx context.Context, prior faas.State) error {
-	return f.inject(ctx, Call{Op: OpRestore, Unit: prior.ID, Job: faas.NoJob}, func() error { return f.Executor.Restore(ctx, prior) })
+	return f.inject(ctx, Call{Op: OpRestore, Unit: prior.ID, Job: faas.NoJob}, func(ctx context.Context) error { return f.Executor.Restore(ctx, prior) })
 }
 
 func (f *faulty) Remove(ctx context.Context, id string) error {
-	return f.inject(ctx, Call{Op: OpRemove, Unit: id, Job: faas.NoJob}, func() error { return f.Executor.Remove(ctx, id) })
+	return f.inject(ctx, Call{Op: OpRemove, Unit: id, Job: faas.NoJob}, func(ctx context.Context) error { return f.Executor.Remove(ctx, id) })
 }
 
 func (f *faulty) List(ctx context.Context) (states []faas.State, err error) {
-	err = f.inject(ctx, Call{Op: OpList, Job: faas.NoJob}, func() error { states, err = f.Executor.List(ctx); return err })
-	if err != nil {
+	c := Call{Op: OpList, Job: faas.NoJob}
+	fault := f.script.fault(c)
+	err = f.strike(ctx, c, fault, func(ctx context.Context) error { states, err = f.Executor.List(ctx); return err })
+	if err != nil || fault != nil && fault.Kind == Missing {
 		return nil, err
+	}
+	if fault != nil && fault.Kind == Stale { // without what came last
+		states = states[:max(0, len(states)-1)]
 	}
 	return states, nil
 }
 
 func (f *faulty) Invoke(ctx context.Context, jobID uint32, args []byte) (r *faas.Result, err error) {
-	err = f.inject(ctx, Call{Op: OpInvoke, Job: int64(jobID)}, func() error { r, err = f.Executor.Invoke(ctx, jobID, args); return err })
+	err = f.inject(ctx, Call{Op: OpInvoke, Job: int64(jobID)}, func(ctx context.Context) error { r, err = f.Executor.Invoke(ctx, jobID, args); return err })
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +192,7 @@ type faultyWarmer struct {
 }
 
 func (w faultyWarmer) Warm(ctx context.Context, jobID uint32, n int) (warmed int, err error) {
-	err = w.f.inject(ctx, Call{Op: OpWarm, Job: int64(jobID)}, func() error { warmed, err = w.warmer.Warm(ctx, jobID, n); return err })
+	err = w.f.inject(ctx, Call{Op: OpWarm, Job: int64(jobID)}, func(ctx context.Context) error { warmed, err = w.warmer.Warm(ctx, jobID, n); return err })
 	return warmed, err
 }
 
@@ -98,7 +202,7 @@ type faultyHealth struct {
 }
 
 func (h faultyHealth) Health(ctx context.Context, jobID uint32) (health faas.Health, err error) {
-	err = h.f.inject(ctx, Call{Op: OpHealth, Job: int64(jobID)}, func() error { health, err = h.checker.Health(ctx, jobID); return err })
+	err = h.f.inject(ctx, Call{Op: OpHealth, Job: int64(jobID)}, func(ctx context.Context) error { health, err = h.checker.Health(ctx, jobID); return err })
 	return health, err
 }
 
@@ -111,7 +215,7 @@ type faultyLogs struct {
 func (l faultyLogs) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogLine, error] {
 	return func(yield func(faas.LogLine, error) bool) {
 		left := false
-		err := l.f.inject(ctx, Call{Op: OpLogs, Job: faas.NoJob}, func() error {
+		err := l.f.inject(ctx, Call{Op: OpLogs, Job: faas.NoJob}, func(ctx context.Context) error {
 			for line, err := range l.reader.Logs(ctx, q) {
 				if err != nil {
 					return err
@@ -136,7 +240,7 @@ type faultyDiagnosis struct {
 
 // Diagnose has one check that failed, in place of those of the executor, where the script says so.
 func (d faultyDiagnosis) Diagnose(ctx context.Context) (checks []faas.Check) {
-	err := d.f.inject(ctx, Call{Op: OpDiagnose, Job: faas.NoJob}, func() error { checks = d.diagnoser.Diagnose(ctx); return nil })
+	err := d.f.inject(ctx, Call{Op: OpDiagnose, Job: faas.NoJob}, func(ctx context.Context) error { checks = d.diagnoser.Diagnose(ctx); return nil })
 	if err != nil {
 		return []faas.Check{{Name: "diagnose", Status: faas.CheckFailed, Detail: err.Error(), Remedy: "try again", Err: err}}
 	}

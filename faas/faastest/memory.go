@@ -171,6 +171,38 @@ func (c *Cloud) Break(unitID, reason string) {
 	}
 }
 
+// Delete removes a unit, as somebody does by hand.
+func (c *Cloud) Delete(unitID string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.drop(unitID)
+}
+
+// drop removes a unit, if it exists. The caller holds the lock.
+func (c *Cloud) drop(unitID string) {
+	if u := c.units[unitID]; u != nil {
+		for _, log := range u.logs {
+			log.Close()
+		}
+		delete(c.units, unitID)
+	}
+}
+
+// Edit changes the functions of a unit, as somebody does by hand. The package stays.
+func (c *Cloud) Edit(unitID string, change func([]faas.Function)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	u := c.units[unitID]
+	if u == nil {
+		return
+	}
+	rev := u.rev
+	rev.functions = cloneFunctions(rev.functions)
+	change(rev.functions)
+	rev.fingerprint = faas.Unit{Functions: rev.functions}.Fingerprint()
+	c.install(unitID, rev)
+}
+
 // enter counts a call, makes it wait, and lets the throttle and the script refuse it.
 func (c *Cloud) enter(ctx context.Context, call Call) (*Fault, error) {
 	c.mu.Lock()
@@ -181,7 +213,7 @@ func (c *Cloud) enter(ctx context.Context, call Call) (*Fault, error) {
 	}
 	c.mu.Unlock()
 	if wait > 0 {
-		return nil, &faas.Error{Op: string(call.Op), Provider: c.provider, JobID: call.Job, Code: faas.ErrThrottled, RetryAfter: wait}
+		return nil, &faas.Error{Op: string(call.Op), Provider: c.provider, JobID: call.Job, Code: faas.ErrThrottled, NotRun: call.Op == OpConverge, RetryAfter: wait}
 	}
 	if err := c.sleep(ctx, call); err != nil {
 		return nil, err
@@ -191,7 +223,7 @@ func (c *Cloud) enter(ctx context.Context, call Call) (*Fault, error) {
 }
 
 // sleep is the cloud's latency.
-func (c *Cloud) sleep(ctx context.Context, call Call) error {
+func (c *Cloud) sleep(ctx context.Context, call Call) *faas.Error {
 	if c.latency > 0 {
 		timer := time.NewTimer(c.latency)
 		defer timer.Stop()
@@ -201,7 +233,7 @@ func (c *Cloud) sleep(ctx context.Context, call Call) error {
 		}
 	}
 	if err := context.Cause(ctx); err != nil {
-		return &faas.Error{Op: string(call.Op), Provider: c.provider, JobID: call.Job, Code: faas.ErrTimeout, NotRun: call.Op == OpInvoke, Err: err}
+		return &faas.Error{Op: string(call.Op), Provider: c.provider, JobID: call.Job, Code: faas.ErrTimeout, NotRun: call.Op == OpInvoke || call.Op == OpConverge, Err: err}
 	}
 	return nil
 }

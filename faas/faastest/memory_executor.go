@@ -12,6 +12,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
@@ -22,6 +23,9 @@ import (
 type MemoryExecutor struct {
 	cloud   *Cloud
 	service string
+
+	mu   sync.Mutex
+	made map[string]bool // units that this executor began to create
 }
 
 var (
@@ -121,12 +125,13 @@ func (e *MemoryExecutor) Observe(ctx context.Context, id string) (faas.State, er
 }
 
 // Converge uploads the package unless the cloud holds it already, and then switches the unit over in one moment.
-func (e *MemoryExecutor) Converge(ctx context.Context, u faas.Unit, _ *faas.State, report func(faas.Progress)) (faas.State, error) {
+func (e *MemoryExecutor) Converge(ctx context.Context, u faas.Unit, prior *faas.State, report func(faas.Progress)) (faas.State, error) {
 	call := Call{Op: OpConverge, Unit: u.ID, Job: faas.NoJob}
 	if len(u.Functions) == 0 || u.Package == nil {
 		return faas.State{}, e.error(call, faas.ErrInvalidArgument, "unit %q has no function or no package", u.ID)
 	}
 	var state faas.State
+	existed := false
 	err := e.change(ctx, call, func(fault *Fault) error {
 		if err := e.upload(call, u.Package, report); err != nil {
 			return err
@@ -134,6 +139,7 @@ func (e *MemoryExecutor) Converge(ctx context.Context, u faas.Unit, _ *faas.Stat
 		c := e.cloud
 		c.mu.Lock()
 		unit := c.units[u.ID]
+		existed = prior == nil && !e.maker(u.ID)
 		if unit.status == faas.StatusReady && unit.rev.sha256 == u.Package.SHA256() && unit.rev.fingerprint == u.Fingerprint() {
 			state = unit.state(u.ID)
 			c.mu.Unlock()
@@ -141,6 +147,7 @@ func (e *MemoryExecutor) Converge(ctx context.Context, u faas.Unit, _ *faas.Stat
 		}
 		c.mu.Unlock()
 		if err := c.sleep(ctx, call); err != nil { // the switch takes time, and until it is done the old revision answers
+			err.NotRun = false
 			return err
 		}
 		c.mu.Lock()
@@ -149,11 +156,28 @@ func (e *MemoryExecutor) Converge(ctx context.Context, u faas.Unit, _ *faas.Stat
 			unit.status, unit.reason = faas.StatusFailed, "the last change was not finished"
 			return nil
 		}
-		e.install(u.ID, memoryRevision{functions: cloneFunctions(u.Functions), sha256: u.Package.SHA256(), fingerprint: u.Fingerprint()})
+		c.install(u.ID, memoryRevision{functions: cloneFunctions(u.Functions), sha256: u.Package.SHA256(), fingerprint: u.Fingerprint()})
 		state = unit.state(u.ID)
 		return nil
 	})
+	state.Existed = existed
 	return state, err
+}
+
+// maker reports whether this executor began to create the unit.
+func (e *MemoryExecutor) maker(id string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.made[id]
+}
+
+func (e *MemoryExecutor) makes(id string, isSo bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.made == nil {
+		e.made = map[string]bool{}
+	}
+	e.made[id] = isSo
 }
 
 // upload reads the package, as a real upload would, so that one that is missing or was changed on disk is found out.
@@ -217,10 +241,8 @@ func (e *MemoryExecutor) Remove(ctx context.Context, id string) error {
 	return e.change(ctx, call, func(*Fault) error {
 		e.cloud.mu.Lock()
 		defer e.cloud.mu.Unlock()
-		for _, log := range e.cloud.units[id].logs {
-			log.Close()
-		}
-		delete(e.cloud.units, id)
+		e.cloud.drop(id)
+		e.makes(id, false)
 		return nil
 	})
 }
@@ -271,6 +293,7 @@ func (e *MemoryExecutor) change(ctx context.Context, call Call, do func(*Fault) 
 			logs: map[uint32]*logring.Ring{},
 		}
 		c.units[call.Unit] = unit
+		e.makes(call.Unit, true)
 	}
 	if err != nil {
 		c.mu.Unlock()
@@ -291,8 +314,7 @@ func (e *MemoryExecutor) change(ctx context.Context, call Call, do func(*Fault) 
 }
 
 // install makes rev the unit's revision. The caller holds the lock.
-func (e *MemoryExecutor) install(id string, rev memoryRevision) {
-	c := e.cloud
+func (c *Cloud) install(id string, rev memoryRevision) {
 	c.revisions++
 	rev.number, rev.at = c.revisions, time.Now().UTC()
 	c.history[id] = append(c.history[id], rev)

@@ -102,6 +102,9 @@ func (c *Cloud) run(ctx context.Context, f faas.Function, args []byte) (output [
 // Warm reports n: an in-memory function is always warm.
 func (e *MemoryExecutor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
 	call := Call{Op: OpWarm, Job: int64(jobID)}
+	if n < 1 {
+		return 0, e.error(call, faas.ErrInvalidArgument, "%d instances: at least 1", n)
+	}
 	fault, err := e.cloud.enter(ctx, call)
 	if err != nil {
 		return 0, err

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
@@ -16,6 +17,9 @@ func harness(cloud *faastest.Cloud) faastest.Harness {
 		Provider: faastest.MemoryProvider,
 		Limits:   cloud.Info().Limits, MemorySizes: cloud.Info().MemorySizes,
 		Simulated: true, AtomicUpdate: true,
+		OpenIn: func(_ testing.TB, service string, sky *faastest.Sky) faas.Executor {
+			return sky.Executor(cloud.Executor(service))
+		},
 		OpenLossy: func(_ testing.TB, service string) faas.Executor {
 			return faastest.Faulty(cloud.Executor(service), faastest.Faults(faastest.Rule{Op: faastest.OpInvoke, Fault: faastest.Fault{Kind: faastest.LostAnswer}}))
 		},
@@ -47,4 +51,24 @@ func script(t testing.TB) *faas.Binary {
 		t.Fatal(err)
 	}
 	return bin
+}
+
+func TestTheMemoryProviderInBadWeather(t *testing.T) {
+	for name, opts := range map[string][]faastest.MemoryOption{
+		"one function per unit": nil,
+		"one unit per service":  {faastest.WithOneUnit(), faastest.WithoutList()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bin := script(t)
+			synctest.Test(t, func(t *testing.T) {
+				cloud := faastest.NewMemory(append(opts, faastest.WithLatency(time.Millisecond))...)
+				h := harness(cloud)
+				h.Binary = bin
+				h.OpenIn = func(_ testing.TB, service string, sky *faastest.Sky) faas.Executor {
+					return sky.Executor(cloud.Executor(service))
+				}
+				faastest.Weather(t, h, 200)
+			})
+		})
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -28,6 +29,9 @@ type Harness struct {
 	// OpenLossy returns an executor that delivers invocations to the same platform and loses the answers, by Faulty or FaultyTransport. nil leaves out the
 	// test that an invocation is not repeated.
 	OpenLossy func(t testing.TB, service string) faas.Executor
+	// OpenIn returns an executor bound to the service that reaches the same platform through bad weather: its HTTP client's transport is
+	// wrapped by sky.Transport, or the executor itself by sky.Executor if it speaks no HTTP. [Weather] needs it.
+	OpenIn func(t testing.TB, service string, sky *Sky) faas.Executor
 	// Settle waits until the platform under test has nothing left to do for calls that their caller gave up. A request that was sent just before can
 	// take effect after the next one, which tests that give up calls would see as a change out of nowhere. nil where that cannot happen.
 	Settle func(t testing.TB)
@@ -45,10 +49,26 @@ type Harness struct {
 // deadline is how long a single call may take. It is generous: it turns a call that hangs into a failure.
 const deadline = 2 * time.Minute
 
-// Run tests every promise of the [faas.Executor] contract. Abilities that the contract leaves open are found out: a provider that cannot list, restore, tell
-// what code a unit has, warm, or tell health is not held to what the contract says of them.
+// Run tests every promise of the [faas.Executor] contract, those of putting back through the engine. Abilities that the contract leaves open are found out: a
+// provider that cannot list, tell what code a unit has, warm, or tell health is not held to what the contract says of them. One that cannot restore has to say
+// so in State.NotRestorable.
 func Run(t *testing.T, h Harness) {
-	s := &suite{h: h, secret: "canary-" + random(8), suffix: random(3), dir: t.TempDir(), packages: map[string]*faas.Package{}}
+	s := newSuite(t, h)
+	t.Run("Units", s.units)
+	t.Run("Deploy", s.deploying)
+	t.Run("PutBack", s.puttingBack)
+	t.Run("Reading", s.reading)
+	t.Run("AtOnce", s.atOnce)
+	t.Run("Neighbours", s.neighbours)
+	t.Run("Invoke", s.invoking)
+	t.Run("Diagnose", s.diagnosing)
+	t.Run("Logs", s.logging)
+	t.Run("Close", s.closing)
+}
+
+// newSuite completes the harness.
+func newSuite(t *testing.T, h Harness) *suite {
+	s := &suite{t: t, h: h, secret: "canary-" + random(8), suffix: random(3), dir: t.TempDir(), packages: map[string]*faas.Package{}}
 	if s.h.Limits == (faas.Limits{}) {
 		s.h.Limits, _ = faas.ProviderLimits(h.Provider)
 	}
@@ -69,17 +89,11 @@ func Run(t *testing.T, h Harness) {
 	if info, linked := faas.Provider(h.Provider); linked && info.AtomicUpdate {
 		s.h.AtomicUpdate = true
 	}
-	t.Run("Units", s.units)
-	t.Run("Deploy", s.deploying)
-	t.Run("AtOnce", s.atOnce)
-	t.Run("Neighbours", s.neighbours)
-	t.Run("Invoke", s.invoking)
-	t.Run("Diagnose", s.diagnosing)
-	t.Run("Logs", s.logging)
-	t.Run("Close", s.closing)
+	return s
 }
 
 type suite struct {
+	t      *testing.T
 	h      Harness
 	binary *faas.Binary
 	secret string // in every function's environment, and nowhere else
@@ -87,6 +101,7 @@ type suite struct {
 	dir    string
 
 	packages map[string]*faas.Package // by their files
+	second   *faas.Binary             // with other code; nil until it is needed
 }
 
 func random(n int) string {
@@ -239,6 +254,9 @@ var _ faas.Executor = (*watched)(nil)
 // as returns the same for a subtest.
 func (w *watched) as(t testing.TB) *watched { return &watched{w.s, t, w.exec} }
 
+// opsThatAgree are the methods whose name all providers' errors carry. The others say what was being done more exactly.
+var opsThatAgree = []string{"units", "warm", "invoke"}
+
 func (w *watched) check(op string, err error) {
 	w.t.Helper()
 	if err == nil {
@@ -251,6 +269,9 @@ func (w *watched) check(op string, err error) {
 	}
 	if e.Code == "" || e.Provider != w.s.h.Provider {
 		w.t.Errorf("%s: the error has code %q and provider %q, want a code and provider %q: %v", op, e.Code, e.Provider, w.s.h.Provider, err)
+	}
+	if want := strings.ToLower(op); e.Op != want && slices.Contains(opsThatAgree, want) {
+		w.t.Errorf("%s: the error's op is %q, want %q: %v", op, e.Op, want, err)
 	}
 	w.secretless(op, err.Error()+fmt.Sprintf("%+v %#v", err, *e))
 }

@@ -120,6 +120,13 @@ func (s *suite) deploying(t *testing.T) {
 				if before.Current(u) && state.Revision != before.Revision {
 					t.Errorf("Converge(%s): the revision was %q and is %q", u.ID, before.Revision, state.Revision)
 				}
+				if state.Existed {
+					t.Errorf("Converge(%s) says that the unit existed, which this executor made", u.ID)
+				}
+			}
+			state, err := s.open(t, service).Converge(s.ctx(t), u, nil, nil)
+			if err != nil || !state.Existed {
+				t.Errorf("Converge(%s) by another executor that was told of nothing does not say that the unit existed: %+v, %v", u.ID, state, err)
 			}
 		}
 		sees(t, "one")
@@ -278,21 +285,24 @@ func (s *suite) restoring(t *testing.T, exec *watched, one, two []faas.Unit, con
 }
 
 // otherCode returns the units with other code, and with the value in their environment.
-func (s *suite) otherCode(t *testing.T, exec *watched, units []faas.Unit, value string) []faas.Unit {
+func (s *suite) otherCode(t testing.TB, exec faas.Executor, units []faas.Unit, value string) []faas.Unit {
 	t.Helper()
-	bin := *s.binary
+	bin := s.binary
 	if bin.Format != faas.FormatScript {
-		inspected, err := faas.InspectBinary(AddVersion(t, bin.Path, "2"))
-		if err != nil {
-			t.Fatal(err)
+		if s.second == nil {
+			inspected, err := faas.InspectBinary(AddVersion(s.t, bin.Path, "2"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.second = inspected
 		}
-		bin = *inspected
+		bin = s.second
 	}
 	var functions []faas.Function
 	for _, u := range units {
 		functions = append(functions, u.Functions...)
 	}
-	changed, err := exec.Units(&bin, other(functions, value))
+	changed, err := exec.Units(bin, other(functions, value))
 	if err != nil {
 		t.Fatalf("Units: %v", err)
 	}
@@ -306,7 +316,7 @@ func (s *suite) otherCode(t *testing.T, exec *watched, units []faas.Unit, value 
 }
 
 // version returns the version of the code that answers, where that can be seen.
-func (s *suite) version(t *testing.T, exec *watched) string {
+func (s *suite) version(t testing.TB, exec faas.Executor) string {
 	t.Helper()
 	if s.h.Simulated || s.binary.Format == faas.FormatScript {
 		return ""

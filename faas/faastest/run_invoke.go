@@ -202,6 +202,13 @@ func (s *suite) warm(t *testing.T, exec *watched) {
 	if err != nil || n < 1 {
 		t.Errorf("Warm: %d instances, error %v", n, err)
 	}
+	for _, n := range []int{0, -1} {
+		n, err := warmer.Warm(s.ctx(t), JobEcho, n)
+		exec.as(t).check("Warm", err)
+		if wantCode(t, err, faas.ErrInvalidArgument); n != 0 {
+			t.Errorf("Warm refused, and started %d instances", n)
+		}
+	}
 	_, err = warmer.Warm(s.ctx(t), 4242, 1)
 	exec.as(t).check("Warm", err)
 	wantCode(t, err, faas.ErrNotFound)

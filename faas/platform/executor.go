@@ -24,6 +24,7 @@ type Executor struct {
 	service string
 
 	mu   sync.Mutex
+	made map[string]bool      // functions that this executor began to make
 	kept map[string][]*record // what functions were before Converge changed them, by id; pointers, so that printing the executor shows no environment
 }
 
@@ -41,27 +42,27 @@ var (
 // Units makes a unit of every function. See [faas.Executor].
 func (e *Executor) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Unit, error) {
 	if e.service == "" {
-		return nil, notRunError(faas.ErrInvalidArgument, "plan", "the service name is empty: an executor is bound to one service")
+		return nil, notRunError(faas.ErrInvalidArgument, "units", "the service name is empty: an executor is bound to one service")
 	}
 	if bin == nil {
-		return nil, notRunError(faas.ErrInvalidArgument, "plan", "there is no binary")
+		return nil, notRunError(faas.ErrInvalidArgument, "units", "there is no binary")
 	}
 	if err := checkRunnable(bin); err != nil {
 		return nil, err
 	}
 	if limit := int64(e.p.opts.limits.MaxUnpackedMB) << 20; bin.Size > limit {
-		return nil, notRunError(faas.ErrTooLarge, "plan", "the binary is %d bytes, the limit is %d", bin.Size, limit)
+		return nil, notRunError(faas.ErrTooLarge, "units", "the binary is %d bytes, the limit is %d", bin.Size, limit)
 	}
 	units := make([]faas.Unit, 0, len(functions))
 	seen := make(map[uint32]bool, len(functions))
 	for _, f := range functions {
 		if seen[f.JobID] {
-			return nil, faas.JobErrorf(faas.ErrInvalidArgument, "plan", providerName, f.JobID, "the job is there twice")
+			return nil, faas.JobErrorf(faas.ErrInvalidArgument, "units", providerName, f.JobID, "the job is there twice")
 		}
 		seen[f.JobID] = true
 		c := functionConfig(f)
 		if err := c.check(&e.p.opts.limits); err != nil {
-			return nil, faas.JobErrorf(refusalCode(err), "plan", providerName, f.JobID, "%w", err)
+			return nil, faas.JobErrorf(refusalCode(err), "units", providerName, f.JobID, "%w", err)
 		}
 		units = append(units, faas.Unit{
 			ID: functionid.Protocol.Of(e.service, f.JobID), Functions: []faas.Function{f},
@@ -116,10 +117,31 @@ func (f *function) state() faas.State {
 func revisionOf(rec *record) string { return strconv.FormatInt(rec.DeployedAt.UnixNano(), 10) }
 
 // Converge deploys the unit, replacing what there is without dropping a call. See [faas.Executor].
-func (e *Executor) Converge(ctx context.Context, u faas.Unit, _ *faas.State, report func(faas.Progress)) (faas.State, error) {
+func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State, report func(faas.Progress)) (faas.State, error) {
 	if err := contextError(ctx, "deploy"); err != nil {
 		return faas.State{}, err
 	}
+	_, err := e.own("deploy", u.ID)
+	existed := e.found(u.ID, err == nil) && prior == nil
+	state, err := e.converge(ctx, u, report)
+	state.Existed = existed
+	return state, err
+}
+
+// found takes note of whether a function exists, and reports whether it does and is not of this executor's making.
+func (e *Executor) found(id string, exists bool) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !exists {
+		if e.made == nil {
+			e.made = map[string]bool{}
+		}
+		e.made[id] = true
+	}
+	return exists && !e.made[id]
+}
+
+func (e *Executor) converge(ctx context.Context, u faas.Unit, report func(faas.Progress)) (faas.State, error) {
 	if len(u.Functions) != 1 {
 		return faas.State{}, notRunError(faas.ErrInvalidArgument, "deploy", "unit %q has %d functions and not one", u.ID, len(u.Functions))
 	}
@@ -257,6 +279,9 @@ func (e *Executor) Remove(ctx context.Context, id string) error {
 		return err
 	}
 	e.letGo(id)
+	e.mu.Lock()
+	delete(e.made, id)
+	e.mu.Unlock()
 	return nil
 }
 

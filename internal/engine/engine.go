@@ -42,7 +42,9 @@ type Change struct {
 type Journal interface {
 	Begin(changes []Change) error          // before the first of them
 	Done(c Change, state faas.State) error // the unit is as wanted
-	Undone(c Change) error                 // the unit is as it was before
+	Undoing(changes []Change) error        // before they are undone, those too that were done
+	Undone(c Change) error                 // the unit is put back, or removed if nothing existed before
+	Unmade(c Change) error                 // the change that was begun did not change anything
 	// Found tells, of a creation that failed, that the unit had existed before. What became of it is not known.
 	Found(c Change) error
 	Gone(id string) error // the unit does not exist any more
@@ -65,7 +67,9 @@ type noJournal struct{}
 
 func (noJournal) Begin([]Change) error          { return nil }
 func (noJournal) Done(Change, faas.State) error { return nil }
+func (noJournal) Undoing([]Change) error        { return nil }
 func (noJournal) Undone(Change) error           { return nil }
+func (noJournal) Unmade(Change) error           { return nil }
 func (noJournal) Found(Change) error            { return nil }
 func (noJournal) Gone(string) error             { return nil }
 
@@ -129,18 +133,22 @@ func New(exec faas.Executor, provider string, o Options) *Engine {
 // Observe says for every unit what has to be done. It changes nothing. recorded holds, by ID, the
 // units that the ledger knows as whole. If the provider does not find one of them, or tells of it as it
 // was before it was recorded, Observe asks again until Options.Patience is over: reads of a cloud can be
-// minutes behind its writes. What the provider does not tell of a unit's code and configuration is taken
-// from what is recorded, if the revision is still the same. All units are asked for again at the same time, and the others are read once.
+// minutes behind its writes. Of a unit that is found and not recorded, or recorded as pending because its
+// removal was begun, it asks once more, as that may have been removed a moment ago. All units are asked for
+// again at the same time; what is recorded and found, and what is neither, costs one read. What the
+// provider does not tell of a unit's code and configuration is taken from what is recorded, if the revision
+// is still the same.
 func (e *Engine) Observe(ctx context.Context, units []faas.Unit, recorded map[string]faas.State) ([]Change, error) {
 	changes := make([]Change, len(units))
 	group, ctx := errgroup.WithContext(ctx)
 	for i, unit := range units {
 		group.Go(func() error {
 			c := Change{Action: Create, Unit: unit}
-			if known, ok := recorded[unit.ID]; ok {
+			known := recorded[unit.ID]
+			if known.ID != "" && known.Status != faas.StatusPending {
 				c.Recorded = &known
 			}
-			state, err := e.look(ctx, unit, c.Recorded)
+			state, err := e.look(ctx, unit, known)
 			switch {
 			case faas.CodeOf(err) == faas.ErrNotFound:
 			case err != nil:
@@ -161,22 +169,24 @@ func (e *Engine) Observe(ctx context.Context, units []faas.Unit, recorded map[st
 }
 
 // look observes one unit, again and again while the provider contradicts what is recorded of it and
-// patience lasts.
-func (e *Engine) look(ctx context.Context, unit faas.Unit, recorded *faas.State) (faas.State, error) {
-	left, pause := e.patience, e.patience/60
+// patience lasts. recorded is the zero State if nothing is.
+func (e *Engine) look(ctx context.Context, unit faas.Unit, recorded faas.State) (faas.State, error) {
+	whole := recorded.ID != "" && recorded.Status != faas.StatusPending
+	left, pause, looks := e.patience, e.patience/60, 0
 	return call(ctx, e, "observe", unit, reads, func(ctx context.Context) (faas.State, error) {
 		state, err := e.exec.Observe(ctx, unit.ID)
-		if recorded != nil && state.Revision != "" && state.Revision == recorded.Revision {
+		if state.Revision != "" && state.Revision == recorded.Revision {
 			// Nothing has touched it since it was recorded: what the provider does not tell is in the record.
 			state.PackageSHA256 = cmp.Or(state.PackageSHA256, recorded.PackageSHA256)
 			state.Fingerprint = cmp.Or(state.Fingerprint, recorded.Fingerprint)
 		}
 		return state, err
 	}, func(state faas.State, err error) (time.Duration, error) {
+		looks++
 		switch {
-		case recorded == nil:
-			return 0, nil
-		case faas.CodeOf(err) == faas.ErrNotFound:
+		case !whole && err == nil && looks == 1:
+			return pause, errors.New("the provider finds it, and it is not recorded as whole")
+		case whole && faas.CodeOf(err) == faas.ErrNotFound:
 			err = fmt.Errorf("it was deployed, and the provider does not find it: %w", err)
 		case err == nil && state.DeployedAt.Before(recorded.DeployedAt) && !state.DeployedAt.IsZero():
 			err = fmt.Errorf("it was deployed at %s, and the provider tells of %s", recorded.DeployedAt, state.DeployedAt)
@@ -246,16 +256,14 @@ func (e *Engine) Apply(ctx context.Context, changes []Change) ([]faas.State, err
 			continue
 		}
 		group.Go(func() error {
-			u := &undos[i]
 			err := gctx.Err() // if it has ended, the change is never started, and needs no undoing
-			if err == nil {
-				u.begun = true
-				states[i], err = e.converge(gctx, c)
-				u.existed, u.unsettled = states[i].Existed, unsettled(err)
+			started := err == nil
+			if started {
+				states[i], err = e.converge(gctx, c, &undos[i])
 			}
 			if err != nil {
 				errs[i] = e.wrap("deploy", c.Unit, err)
-				if u.begun {
+				if started {
 					once.Do(func() { first = errs[i] })
 				}
 			}
@@ -288,17 +296,21 @@ func (e *Engine) Apply(ctx context.Context, changes []Change) ([]faas.State, err
 	return states, failure(e.provider, first, append(errs, undoErrs...), leftovers)
 }
 
-func (e *Engine) converge(ctx context.Context, c Change) (faas.State, error) {
+// converge makes one change, and tells u what an undo has to know.
+func (e *Engine) converge(ctx context.Context, c Change, u *undoing) (faas.State, error) {
 	verb := string(c.Action)
-	existed := false
 	state, err := call(ctx, e, verb, c.Unit, writes, func(ctx context.Context) (faas.State, error) {
 		state, err := e.exec.Converge(ctx, c.Unit, c.Prior, func(p faas.Progress) {
 			e.report(Step{Verb: verb, UnitID: c.Unit.ID, JobIDs: jobIDs(c.Unit), Progress: &p})
 		})
-		existed = existed || c.Prior == nil && state.Existed
+		var fe *faas.Error
+		refused := errors.As(err, &fe) && fe.NotRun
+		u.begun = u.begun || !refused || c.Partial // what was never whole goes all the same
+		u.failed = err != nil
+		u.existed = u.existed || c.Prior == nil && state.Existed
+		u.unsettled = fe != nil && fe.Unsettled
 		return state, err
 	}, nil)
-	state.Existed = existed
 	switch {
 	case err == nil:
 		if c.Unit.Package != nil { // the provider need not tell what it has just been given
@@ -306,16 +318,10 @@ func (e *Engine) converge(ctx context.Context, c Change) (faas.State, error) {
 			state.Fingerprint = cmp.Or(state.Fingerprint, c.Unit.Fingerprint())
 		}
 		err = e.journal.Done(c, state)
-	case existed && c.Recorded == nil:
+	case u.existed && c.Recorded == nil:
 		err = errors.Join(err, e.journal.Found(c))
 	}
 	return state, err
-}
-
-// unsettled reports whether a change that failed with err may still take effect.
-func unsettled(err error) bool {
-	var fe *faas.Error
-	return errors.As(err, &fe) && fe.Unsettled
 }
 
 // Remove removes the units, all of them even if one fails. The error lists what is left.

@@ -19,7 +19,8 @@ const rollbackTimeout = 10 * time.Minute
 // undoing is a change that has to be undone.
 type undoing struct {
 	Change
-	begun     bool // false: it was announced to the journal and never made
+	begun     bool // false: it was announced to the journal, and nothing was changed
+	failed    bool
 	existed   bool // though nothing was observed, Converge found the unit
 	unsettled bool // what Converge sent may still take effect
 }
@@ -29,11 +30,20 @@ func (e *Engine) rollback(ctx context.Context, changes []undoing) (leftovers []s
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
 	defer cancel()
 	errs = make([]error, len(changes))
+	var undoing []Change
+	for _, c := range changes {
+		if c.begun && !c.stays() {
+			undoing = append(undoing, c.Change)
+		}
+	}
+	if len(undoing) > 0 {
+		_ = e.journal.Undoing(undoing) // what cannot be written down is undone all the same
+	}
 	var group errgroup.Group
 	group.SetLimit(e.parallel)
 	for i, c := range changes {
 		if !c.begun {
-			_ = e.journal.Undone(c.Change) // where that fails the record says that it may have begun, which is safe
+			_ = e.journal.Unmade(c.Change) // if that fails, the record says that it may have begun, which is safe
 			continue
 		}
 		group.Go(func() error {
@@ -53,6 +63,18 @@ func (e *Engine) rollback(ctx context.Context, changes []undoing) (leftovers []s
 	return leftovers, errs
 }
 
+var errExisted = errors.New("existed before, though the provider did not find it at first: what this deployment made of it is left as it is; deploy again")
+
+// stays reports whether the undo leaves the unit as it is, because it existed before and nobody knows how.
+func (c undoing) stays() bool { return c.Prior == nil && (c.Recorded != nil || c.existed) }
+
+// isAnothers reports whether a unit that Converge failed to create exists, works, and is not what was
+// wanted: this call did not make it, and did not come to notice that it existed.
+func (e *Engine) isAnothers(ctx context.Context, unit faas.Unit) bool {
+	state, err := e.look(ctx, unit, faas.State{})
+	return err == nil && unit.Package != nil && state.Status == faas.StatusReady && state.PackageSHA256 != "" && state.Fingerprint != "" && !state.Current(unit)
+}
+
 // undo undoes one change. The error says what became of the unit instead.
 func (e *Engine) undo(ctx context.Context, c undoing) error {
 	switch {
@@ -60,16 +82,21 @@ func (e *Engine) undo(ctx context.Context, c undoing) error {
 		if err := e.persist(ctx, "restore", c.Unit, func(ctx context.Context) error { return e.exec.Restore(ctx, *c.Prior) }); err != nil {
 			return fmt.Errorf("was updated and could not be put back: %w", err)
 		}
+		if c.unsettled { // the journal keeps that it is being changed
+			return errors.New("was put back, but what was sent to update it was not answered and may still take effect; deploy again")
+		}
 		return e.journal.Undone(c.Change)
 	case c.Recorded != nil:
 		return errors.New("was deployed before, and the provider did not find it: what this deployment made in its place is left as it is; deploy again")
 	case c.existed:
-		return errors.New("existed before, though the provider did not find it at first: what this deployment made of it is left as it is; deploy again")
+		return errExisted
+	case c.failed && e.isAnothers(ctx, c.Unit):
+		return errors.Join(errExisted, e.journal.Found(c.Change))
 	}
 	if err := e.persist(ctx, string(Remove), c.Unit, func(ctx context.Context) error { return e.exec.Remove(ctx, c.Unit.ID) }); err != nil {
 		return fmt.Errorf("was created and could not be removed: %w", err)
 	}
-	if c.unsettled { // the journal keeps it, so that the next operation looks after it
+	if c.unsettled { // the journal keeps it, for the next operation to look after
 		return errors.New("was removed, but what was sent to create it was not answered and may still take effect; deploy again, or undeploy")
 	}
 	return e.journal.Gone(c.Unit.ID)

@@ -37,9 +37,16 @@ func (d *diary) Begin(changes []engine.Change) error {
 	return nil
 }
 func (d *diary) Done(c engine.Change, _ faas.State) error { return d.add("done %s", c.Unit.ID) }
-func (d *diary) Undone(c engine.Change) error             { return d.add("undone %s", c.Unit.ID) }
-func (d *diary) Found(c engine.Change) error              { return d.add("found %s", c.Unit.ID) }
-func (d *diary) Gone(id string) error                     { return d.add("gone %s", id) }
+func (d *diary) Undoing(changes []engine.Change) error {
+	for _, c := range changes {
+		_ = d.add("undoing %s", c.Unit.ID) // never fails
+	}
+	return nil
+}
+func (d *diary) Undone(c engine.Change) error { return d.add("undone %s", c.Unit.ID) }
+func (d *diary) Unmade(c engine.Change) error { return d.add("unmade %s", c.Unit.ID) }
+func (d *diary) Found(c engine.Change) error  { return d.add("found %s", c.Unit.ID) }
+func (d *diary) Gone(id string) error         { return d.add("gone %s", id) }
 
 func (d *diary) sorted() []string {
 	d.mu.Lock()
@@ -203,8 +210,8 @@ func (c *existing) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
 
 func TestAnUndoNeverRemovesWhatConvergeFound(t *testing.T) {
 	for fail, want := range map[string][]string{
-		"svc-job0": {"create svc-job0", "create svc-job1", "found svc-job0", "undone svc-job1"},
-		"svc-job1": {"create svc-job0", "create svc-job1", "done svc-job0", "gone svc-job1"},
+		"svc-job0": {"create svc-job0", "create svc-job1", "found svc-job0", "unmade svc-job1"},
+		"svc-job1": {"create svc-job0", "create svc-job1", "done svc-job0", "gone svc-job1", "undoing svc-job1"},
 	} {
 		t.Run(fail+" fails", func(t *testing.T) {
 			c := newCloud(map[string]string{"svc-job0": "another machine's"})
@@ -312,7 +319,7 @@ func TestWhatMayStillComeIntoBeingStaysInTheJournal(t *testing.T) {
 	if !errors.As(err, &fe) || !cmp.Equal(fe.Leftovers, []string{"svc-job1"}) || !strings.Contains(err.Error(), "may still take effect") {
 		t.Errorf("error %v, want svc-job1 as what may be left", err)
 	}
-	if diff := cmp.Diff([]string{"create svc-job0", "create svc-job1", "done svc-job0", "gone svc-job0"}, d.sorted()); diff != "" {
+	if diff := cmp.Diff([]string{"create svc-job0", "create svc-job1", "done svc-job0", "gone svc-job0", "undoing svc-job0", "undoing svc-job1"}, d.sorted()); diff != "" {
 		t.Errorf("the journal (-want +got):\n%s", diff)
 	}
 	if c.calls["remove"] != 2 {
@@ -429,7 +436,7 @@ func TestAContextThatEndsTheSearchForAUnitSaysSo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
-		_, err := engine.New(newCloud(nil), "test", engine.Options{}).Observe(ctx, wanted(1), map[string]faas.State{"svc-job0": {}})
+		_, err := engine.New(newCloud(nil), "test", engine.Options{}).Observe(ctx, wanted(1), map[string]faas.State{"svc-job0": {ID: "svc-job0"}})
 		if faas.CodeOf(err) != faas.ErrTimeout || !errors.Is(err, faas.ErrNotFound) || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("error %v, want a timeout, and what was found until then", err)
 		}

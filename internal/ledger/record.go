@@ -76,14 +76,19 @@ func Location(c faas.Config) string {
 	return strings.Join(parts, "\x1f")
 }
 
-// Whole returns the states of the units that were whole when they were last known, and that nothing was
-// about to remove, by ID.
+// Whole returns the states of the units that were whole when they were last known, by ID. That of a unit
+// whose removal was begun is pending.
 func (r Record) Whole() map[string]faas.State {
 	whole := map[string]faas.State{}
 	for id, u := range r.Units {
-		if u.State != nil && u.Pending != "remove" {
-			whole[id] = *u.State
+		if u.State == nil {
+			continue
 		}
+		state := *u.State
+		if u.Pending == "remove" {
+			state.Status = faas.StatusPending
+		}
+		whole[id] = state
 	}
 	return whole
 }
