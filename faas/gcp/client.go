@@ -52,8 +52,8 @@ func (r request) clean(text string) string {
 	return r.hide(text)
 }
 
-// hiding returns what takes the values out of a text.
-func hiding(values []string) func(string) string { return foreign.Hider(values...).Replace }
+// hiding returns what takes the values out of a text, in whatever encoding they were sent.
+func hiding(values []string) func(string) string { return foreign.NewCleaner(values...).Clean }
 
 // answer is an HTTP answer that was read to its end.
 type answer struct {

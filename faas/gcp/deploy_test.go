@@ -4,6 +4,7 @@ package gcp_test
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -565,10 +566,12 @@ func TestADecommissionedRuntimeIsReplaced(t *testing.T) {
 // A value that is cut off, or stands in a reason, is hidden too.
 func TestValuesOfTheEnvironmentAreHiddenBeforeATextIsCut(t *testing.T) {
 	runsHere(t)
-	const secret = "the-secret-value-" + "0123456789abcdefghijklmnopqrstuvwxyz"
+	const secret = "the-secret-value-" + "0123456789+/&=abcdefghijklmnopqrstuvwxyz"
 	f := function(0)
 	f.Env = faas.NewEnv(map[string]string{"KEY": secret})
 	for name, text := range map[string]string{
+		"in base64":                   "config " + base64.StdEncoding.EncodeToString([]byte(`{"KEY":"`+secret+`"}`)),
+		"in a URL":                    "?key=" + url.QueryEscape(secret),
 		"across the end of a message": strings.Repeat("x", 1480) + " " + secret,
 		"as a whole":                  "KEY=" + secret + " is not valid",
 	} {
@@ -584,7 +587,7 @@ func TestValuesOfTheEnvironmentAreHiddenBeforeATextIsCut(t *testing.T) {
 			if !errors.As(err, &api) {
 				t.Fatal(err)
 			}
-			if all := fmt.Sprintf("%v %+v %q", err, api, api.Details); strings.Contains(all, "the-secret") {
+			if all := fmt.Sprintf("%v %+v %q", err, api, api.Details); strings.Contains(all, "the-secret") || !strings.Contains(all, "(hidden)") {
 				t.Errorf("the error holds a secret: %s", all)
 			}
 		})
