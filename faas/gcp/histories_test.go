@@ -39,7 +39,9 @@ func TestGoogleInBadWeather(t *testing.T) {
 				h.Open = func(t testing.TB, service string) faas.Executor {
 					return in(t, service, func(base http.RoundTripper) http.RoundTripper { return base })
 				}
-				h.OpenIn = func(t testing.TB, service string, sky *faastest.Sky) faas.Executor { return in(t, service, sky.Transport) }
+				h.OpenIn = func(t testing.TB, service string, sky *faastest.Sky) faas.Executor {
+					return in(t, service, sky.Transport)
+				}
 				h.Settle = func(testing.TB) { synctest.Wait() }
 				faastest.Weather(t, h, 10)
 			})
