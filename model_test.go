@@ -269,7 +269,8 @@ func (h *history) check(ctx context.Context, before map[string]faas.State, was m
 	for id, stood := range before {
 		unit, recorded := was[id]
 		neverWhole := recorded && unit.State == nil
-		toGo := removal || neverWhole || recorded && unit.Pending == serverless.ActionRemove
+		// What no ledger knew, no read showed and no answer told of is lost at most where the error names it.
+		toGo := removal || neverWhole || !recorded && listed[id] || recorded && unit.Pending == serverless.ActionRemove
 		is, exists := now[id]
 		switch {
 		case !exists && !toGo && (wanted[id] || len(jobs) == 0 || err != nil && !ended):

@@ -246,7 +246,8 @@ func (p *play) check(before map[string]faas.State, book *book, now map[string]fa
 			continue
 		case !exists && ended && !p.s.h.AtomicUpdate && p.book.units[id].pending == string(engine.Update):
 			continue // the program ended between deleting it and putting the new one in its place
-		case !exists && !neverWhole && (wanted[id] || err != nil && !ended):
+		// What no ledger knew, no read showed and no answer told of is lost at most if the error names it.
+		case !exists && !neverWhole && (recorded || !listed[id]) && (wanted[id] || err != nil && !ended):
 			return fmt.Errorf("%s stood, was not asked to go, and is gone", id)
 		}
 		same := is.Status == was.Status && is.PackageSHA256 == was.PackageSHA256 && is.Fingerprint == was.Fingerprint

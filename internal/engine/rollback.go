@@ -90,7 +90,7 @@ func (e *Engine) undo(ctx context.Context, c undoing) error {
 		return errors.New("was deployed before, and the provider did not find it: what this deployment made in its place is left as it is; deploy again")
 	case c.existed:
 		return errExisted
-	case c.failed && e.isAnothers(ctx, c.Unit):
+	case c.failed && !c.Partial && e.isAnothers(ctx, c.Unit):
 		return errors.Join(errExisted, e.journal.Found(c.Change))
 	}
 	if err := e.persist(ctx, string(Remove), c.Unit, func(ctx context.Context) error { return e.exec.Remove(ctx, c.Unit.ID) }); err != nil {
