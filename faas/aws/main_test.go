@@ -88,6 +88,9 @@ func TestConformance(t *testing.T) {
 		Open: func(t testing.TB, service string) faas.Executor {
 			return openAt(t, server, service, opening{})
 		},
+		OpenIn: func(t testing.TB, service string, sky *faastest.Sky) faas.Executor {
+			return openAt(t, server, service, opening{client: &http.Client{Transport: sky.Transport(&http.Transport{})}})
+		},
 		OpenLossy: func(t testing.TB, service string) faas.Executor {
 			client := &http.Client{Transport: faastest.FaultyTransport(&http.Transport{}, func(*http.Request) *faastest.Fault {
 				return &faastest.Fault{Kind: faastest.LostAnswer}

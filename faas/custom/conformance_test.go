@@ -87,6 +87,15 @@ func harness(t testing.TB, platform http.Handler) faastest.Harness {
 			}
 			return e
 		},
+		OpenIn: func(t testing.TB, service string, sky *faastest.Sky) faas.Executor {
+			base := http.DefaultTransport.(*http.Transport).Clone()
+			t.Cleanup(base.CloseIdleConnections)
+			e, err := custom.New(faas.Config{Service: service, Endpoint: endpoint, HTTPClient: &http.Client{Transport: sky.Transport(base)}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return e
+		},
 		OpenLossy: func(t testing.TB, service string) faas.Executor {
 			base := http.DefaultTransport.(*http.Transport).Clone()
 			t.Cleanup(base.CloseIdleConnections)

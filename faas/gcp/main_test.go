@@ -172,6 +172,17 @@ func harness(t testing.TB, s *gcptest.Server, options ...string) faastest.Harnes
 			}
 			return e
 		},
+		OpenIn: func(t testing.TB, service string, sky *faastest.Sky) faas.Executor {
+			base := http.DefaultTransport.(*http.Transport).Clone()
+			t.Cleanup(base.CloseIdleConnections)
+			cfg := config(s, service, options...)
+			cfg.HTTPClient = &http.Client{Transport: sky.Transport(base)}
+			e, err := gcp.New(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return e
+		},
 		OpenLossy: func(t testing.TB, service string) faas.Executor {
 			base := http.DefaultTransport.(*http.Transport).Clone()
 			t.Cleanup(base.CloseIdleConnections)
