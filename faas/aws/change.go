@@ -16,7 +16,7 @@ func (e *Executor) change(ctx context.Context, name string, f func(context.Conte
 	for {
 		err := e.finish(ctx, f)
 		if err == nil || !inProgress(err) {
-			return err
+			return wait.ended(ctx, err)
 		}
 		if err := wait.again(ctx, err); err != nil {
 			return err

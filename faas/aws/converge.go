@@ -188,7 +188,7 @@ func (c *convergence) create(ctx context.Context) (*lambda.GetFunctionOutput, er
 				failed.Unsettled = true
 				return nil, &failed
 			}
-			return nil, err
+			return nil, untilRole.ended(ctx, untilFree.ended(ctx, err))
 		}
 		if err := wait.again(ctx, c.refused("deploy", c.jobID(), c.role, err)); err != nil {
 			return nil, err
@@ -353,7 +353,7 @@ func (e *Executor) configure(ctx context.Context, op, role string, in *lambda.Up
 	for {
 		err := e.change(ctx, name, func(ctx context.Context) error { _, err := e.lambda.UpdateFunctionConfiguration(ctx, in); return err })
 		if err == nil || causeOf(err) == nil {
-			return err
+			return wait.ended(ctx, err)
 		}
 		if err := wait.again(ctx, e.refused(op, e.jobOf(name), role, err)); err != nil {
 			return err

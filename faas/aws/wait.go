@@ -4,6 +4,7 @@ package aws
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -47,6 +48,15 @@ func (b *backoff) again(ctx context.Context, err error) error {
 	case <-timer.C:
 		return nil
 	}
+}
+
+// ended returns err, or an *interrupted if ctx ended between a wait and the attempt that failed with
+// err, which tells nothing then.
+func (b *backoff) ended(ctx context.Context, err error) error {
+	if b.last == nil || err == nil || ctx.Err() == nil || !errors.Is(err, ctx.Err()) {
+		return err
+	}
+	return &interrupted{ctx.Err(), b.last}
 }
 
 // interrupted is the error of a wait that its context has ended. last is what was waited out.

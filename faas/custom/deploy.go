@@ -215,6 +215,7 @@ func (d *deployment) putAgain(ctx context.Context, progress *transfer.Progress) 
 	r := d.putRequest(progress)
 	switch {
 	case !asked: // it has no name for the absence: there is a function, which it does not show
+		d.found = d.found || d.e.made.get(d.u.ID).changes == 0
 		r.header["X-Blueprint-If-Exists"] = []string{"replace"}
 	case old != nil:
 		r.header["X-Blueprint-If-Revision"] = []string{headerText(old.Revision)}

@@ -270,7 +270,11 @@ func (e *Executor) Observe(ctx context.Context, id string) (faas.State, error) {
 
 // List returns the service's functions.
 func (e *Executor) List(ctx context.Context) ([]faas.State, error) {
-	all, err := e.host.list(ctx, request{op: "list", job: faas.NoJob})
+	r := request{op: "list", job: faas.NoJob}
+	all, err := e.host.list(ctx, r)
+	if faas.CodeOf(err) == faas.ErrNotFound { // that a list is not there says nothing of what it would have
+		err = e.errorf(faas.ErrUnavailable, r, "the functions of the project cannot be listed: %w", err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -53,7 +53,9 @@ func TestExecutorKeepsTheContract(t *testing.T) {
 	open := func(_ testing.TB, service string) faas.Executor { return p.Executor(service) }
 	faastest.Run(t, faastest.Harness{
 		Open: open, AtomicUpdate: true, Provider: providerName, Limits: faas.Limits{MaxMemoryMB: 10_240, MaxTimeoutSecs: 900, MaxPayloadMB: 16}, MemorySizes: faas.MemorySizes{Min: 128, Step: 1},
-		OpenIn: func(t testing.TB, service string, sky *faastest.Sky) faas.Executor { return sky.Executor(open(t, service)) },
+		OpenIn: func(t testing.TB, service string, sky *faastest.Sky) faas.Executor {
+			return sky.Executor(open(t, service))
+		},
 		OpenLossy: func(t testing.TB, service string) faas.Executor {
 			return faastest.Faulty(open(t, service), faastest.Faults(faastest.Rule{Op: faastest.OpInvoke, Fault: faastest.Fault{Kind: faastest.LostAnswer}}))
 		},
