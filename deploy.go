@@ -181,10 +181,8 @@ func (o *deployOptions) runTraditional(ctx context.Context, spec ServiceSpec, d 
 	}
 	last := lastGiven(rec, elsewhere)
 	given := o.given(spec, here, last)
-	if d.why == nil { // a fallback was checked before serverless was tried
-		if err := o.checkGiven(spec.Name, given, last); err != nil {
-			return nil, err
-		}
+	if err := o.checkGiven(spec.Name, given, last); err != nil {
+		return nil, err
 	}
 	var planned map[string][]string
 	if plan != nil {
@@ -233,7 +231,12 @@ func (o *deployOptions) runTraditional(ctx context.Context, spec ServiceSpec, d 
 	err = errors.Join(at.clear(ctx), o.removeElsewhere(ctx, spec.Name, here, elsewhere, planned))
 	switch {
 	case err != nil && plan != nil && faas.CodeOf(err) == faas.ErrConflict:
-		return nil, svc.abandon(ctx, &journal{}, err)
+		led, _, lockErr := o.lock(ctx, spec.Name, here)
+		if lockErr != nil {
+			return nil, errors.Join(err, lockErr, svc.stopRunner(ctx, o))
+		}
+		j := &journal{led: led}
+		return nil, errors.Join(svc.abandon(ctx, j, err), j.close())
 	case err != nil:
 		svc.warn(fmt.Sprintf("functions of an earlier deployment could not be removed; Undeploy or the next deployment tries again: %v", err))
 	}
