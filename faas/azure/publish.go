@@ -93,11 +93,6 @@ func (c *convergence) upload(ctx context.Context, host string, zip archive) (str
 	return id, err
 }
 
-// isStarting reports whether an error is what a host answers that is not there yet.
-func isStarting(err error) bool {
-	return kindOf(err) == absent || kindOf(err) == outage
-}
-
 // uploadOnce sends the package once. Once all of it is sent, the answer is awaited for a while though
 // ctx ends; before that, the end of ctx ends it, and Azure has no package to put into place.
 func (c *convergence) uploadOnce(ctx context.Context, target string, zip archive) (string, error) {

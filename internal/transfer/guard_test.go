@@ -61,13 +61,15 @@ func TestGuardRefusesWhatIsNoFinalAnswer(t *testing.T) {
 	}
 }
 
+type key struct{}
+
 func TestOutlastEndsTheGraceAfterItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		why := errors.New("the operator has had enough")
-		ctx, end := context.WithCancelCause(context.WithValue(t.Context(), "key", "value"))
+		ctx, end := context.WithCancelCause(context.WithValue(t.Context(), key{}, "value"))
 		lasting, cancel := Outlast(ctx, 10*time.Second)
 		defer cancel()
-		if lasting.Value("key") != "value" {
+		if lasting.Value(key{}) != "value" {
 			t.Error("the values are lost")
 		}
 		time.Sleep(time.Hour)

@@ -298,7 +298,7 @@ func (a *app) release(text []byte) error {
 	a.server.mu.Lock()
 	defer a.server.mu.Unlock()
 	if a.server.resources[a.container] == nil {
-		return errors.New("ContainerNotFound: The specified container does not exist.")
+		return errors.New("ContainerNotFound: The specified container does not exist")
 	}
 	if err := a.host.install(text); err != nil {
 		return err

@@ -194,11 +194,11 @@ func checkCPU(cpu, mb, concurrency float64) error {
 	around, whole := limits[cpu]
 	switch {
 	case !whole && (cpu < 0.08 || cpu >= 1):
-		return fmt.Errorf("Invalid value specified for cpu: %v", cpu)
+		return fmt.Errorf("invalid value specified for cpu: %v", cpu)
 	case cpu < 1 && concurrency > 1:
-		return fmt.Errorf("Total cpu < 1 is not supported with concurrency > 1")
+		return fmt.Errorf("total cpu < 1 is not supported with concurrency > 1")
 	case cpu < 0.5 && mb > 512, cpu < 1 && mb > 1024, whole && (mb < around[0] || mb > around[1]):
-		return fmt.Errorf("Invalid value specified for cpu. %v CPUs do not go with %v MiB of memory", cpu, mb)
+		return fmt.Errorf("invalid value specified for cpu. %v CPUs do not go with %v MiB of memory", cpu, mb)
 	}
 	return nil
 }
