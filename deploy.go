@@ -214,11 +214,10 @@ func (o *deployOptions) runTraditional(ctx context.Context, spec ServiceSpec, d 
 		return err
 	})
 	if err != nil {
-		failed := &faas.Error{Op: "run traditionally", JobID: faas.NoJob, Code: faas.CodeOf(err), Err: err}
 		if d.why != nil {
-			failed.Err = fmt.Errorf("%w; this was the fallback after: %w", err, d.why)
+			return nil, fallbackFailed(d.why, err)
 		}
-		return nil, failed
+		return nil, &faas.Error{Op: "run traditionally", JobID: faas.NoJob, Code: faas.CodeOf(err), Err: err}
 	}
 	svc.deployed(nil, nil)
 	if d.why != nil {
@@ -241,6 +240,21 @@ func (o *deployOptions) runTraditional(ctx context.Context, spec ServiceSpec, d 
 		svc.warn(fmt.Sprintf("functions of an earlier deployment could not be removed; Undeploy or the next deployment tries again: %v", err))
 	}
 	return svc, nil
+}
+
+// fallbackFailed returns the error of a deployment that failed by cause and whose fallback failed by err. It has
+// the code, the text and the fields of the cause, as only that can be put right.
+func fallbackFailed(cause, err error) error {
+	failed := faas.Error{Op: "deploy", JobID: faas.NoJob, Code: faas.CodeOf(cause), Err: cause}
+	if fe, ok := cause.(*faas.Error); ok && fe.Err != nil {
+		failed = *fe
+	}
+	var fe *faas.Error
+	if errors.As(err, &fe) {
+		failed.Leftovers = slices.Concat(failed.Leftovers, fe.Leftovers)
+	}
+	failed.Err = fmt.Errorf("%w; and the jobs cannot be run traditionally instead (fallback_to_vm): %w", failed.Err, err)
+	return &failed
 }
 
 // records returns what the ledgers say of the service at a place, and of its other places.

@@ -160,6 +160,28 @@ func TestAFailedDeploymentFallsBackOnlyWhereThePolicySaysSo(t *testing.T) {
 	}
 }
 
+func TestAFailedFallbackStandsBehindTheCause(t *testing.T) {
+	cloud := faastest.NewMemory(faastest.WithScript(faastest.Faults(faastest.Rule{Op: faastest.OpConverge, Fault: faastest.Fault{Kind: faastest.Denied}})))
+	noMachine := faas.Errorf(faas.ErrUnsupported, "start", "", "there is no machine")
+	noMachine.Leftovers = []string{"half a machine"}
+	_, err := serverless.Deploy(t.Context(), spec(t), serverless.WithPolicy(policy(true, true)), serverless.WithMetadata(metadata("f")),
+		serverless.WithExecutor(cloud.Executor("svc")),
+		serverless.WithTraditional(func(context.Context, serverless.ServiceSpec, []uint32, serverless.Sizing) (serverless.Runner, error) {
+			return nil, noMachine
+		}))
+	if faas.CodeOf(err) != faas.ErrPermissionDenied {
+		t.Errorf("the code is that of %v, want the cause's: permission denied", err)
+	}
+	text := fmt.Sprint(err)
+	if cause, fallback := strings.Index(text, "denied"), strings.Index(text, "no machine"); cause < 0 || fallback < cause {
+		t.Errorf("want the cause and then the fallback: %s", text)
+	}
+	var fe *faas.Error
+	if !errors.Is(err, noMachine) || !errors.As(err, &fe) || fe.JobID != 0 || !slices.Contains(fe.Leftovers, "half a machine") {
+		t.Errorf("the fallback's failure, the job or what is left cannot be reached: %#v", fe)
+	}
+}
+
 func TestAProviderThatIsNotLinkedRunsTraditionallyOrNamesTheImport(t *testing.T) {
 	p := policy(true, true)
 	p.Serverless.Provider = serverless.ProviderSettings{Type: faas.GCPFunctions, ProjectID: "my-project"}
