@@ -119,9 +119,7 @@ func (o *deployOptions) decide(ctx context.Context, spec ServiceSpec) (*decision
 		return nil, err
 	}
 	d.strategy = d.analysis.Strategy
-	if d.meta.Source == SourceMock {
-		d.warnings = append(d.warnings, d.meta.Warnings...) // they begin with why it is made up
-	}
+	d.warnings = append(d.warnings, d.meta.Warnings...) // made-up metadata, or profiles of another build
 	if d.settings.Enable {
 		d.warnings = append(d.warnings, settingsWarnings(d.config(), d.strategy)...)
 	}

@@ -65,7 +65,9 @@ func WithContract(address string) FetchOption {
 	}
 }
 
-// WithBinary names the blueprint's binary, whose profiles are read from [ProfilesPath]. The empty string changes nothing.
+// WithBinary names the blueprint's binary. Its profiles are read from blueprint-profiles.json beside it, or else from
+// [ProfilesPath]. A file that names the SHA-256 of what was measured is compared with the binary: profiles of an older
+// build are used with a warning, those of another blueprint are not used. The empty string changes nothing.
 func WithBinary(path string) FetchOption {
 	return func(o *fetchOptions) {
 		if path != "" {
@@ -163,7 +165,7 @@ func mockMetadata(blueprintID uint64, o *fetchOptions, because string) *Metadata
 	meta := &Metadata{BlueprintID: blueprintID, Source: SourceMock, Jobs: makeJobs(jobs)}
 	meta.Warnings = append(meta.Warnings, "the metadata is made up (mock), because "+because+": "+
 		"the blueprint's real jobs are not known")
-	set, ok := readProfiles(meta, o, profile.MaxJobs)
+	set, path, ok := readProfiles(meta, o, profile.MaxJobs)
 	if !ok {
 		return meta
 	}
@@ -171,7 +173,7 @@ func mockMetadata(blueprintID uint64, o *fetchOptions, because string) *Metadata
 		highest := slices.Max(slices.Collect(maps.Keys(set.Jobs))) // below profile.MaxJobs, by the decoder's promise
 		meta.Jobs = makeJobs(int(highest) + 1)
 	}
-	meta.Warnings = append(meta.Warnings, fmt.Sprintf("the number of jobs, %d, was taken from %s", len(meta.Jobs), ProfilesPath(o.binary)))
+	meta.Warnings = append(meta.Warnings, fmt.Sprintf("the number of jobs, %d, was taken from %s", len(meta.Jobs), path))
 	meta.setProfiles(set, ProfileFromFile)
 	return meta
 }
@@ -191,7 +193,7 @@ func (def *chainDefinition) assemble(o *fetchOptions) *Metadata {
 		meta.Jobs = []Job{}
 	}
 	jobCount := len(meta.Jobs)
-	if set, ok := readProfiles(meta, o, jobCount); ok {
+	if set, _, ok := readProfiles(meta, o, jobCount); ok {
 		meta.setProfiles(set, ProfileFromFile)
 		exec, warnings, err := profile.DecodeExecution(def.ProfilingData)
 		meta.setExecution(exec)
@@ -235,31 +237,60 @@ func (m *Metadata) setExecution(exec profile.Execution) {
 	m.Execution = ExecutionProfile{Confidentiality: exec.Confidentiality, GPU: GPURequirement(exec.GPU)}
 }
 
-// readProfiles reads the profiles file of the binary, if there is one. It returns false, and where something is wrong adds a warning,
-// when the file gives no profile.
-func readProfiles(meta *Metadata, o *fetchOptions, jobCount int) (profile.Set, bool) {
+// readProfiles reads the profiles file of the binary, if there is one, and returns its path. It returns false, and
+// where something is wrong adds a warning, when no file gives a profile.
+func readProfiles(meta *Metadata, o *fetchOptions, jobCount int) (profile.Set, string, bool) {
 	if o.binary == "" {
-		return profile.Set{}, false
+		return profile.Set{}, "", false
 	}
-	path := ProfilesPath(o.binary)
-	data, err := readRegular(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		o.logger.Debug("no profiles file", "path", path)
-		return profile.Set{}, false
+	above := ProfilesPath(o.binary)
+	for _, path := range []string{filepath.Join(filepath.Dir(o.binary), filepath.Base(above)), above} {
+		data, err := readRegular(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			o.logger.Debug("no profiles file", "path", path)
+			continue
+		}
+		if err != nil {
+			meta.Warnings = append(meta.Warnings, "the profiles file could not be read and was ignored: "+err.Error())
+			continue
+		}
+		set, warnings, err := profile.DecodeFile(data, jobCount)
+		if err == nil && len(set.Jobs) == 0 {
+			err = errors.New("no job has a usable profile")
+		}
+		if err == nil {
+			var warning string
+			if warning, err = compareMeasured(set, o.binary); warning != "" {
+				warnings = append(warnings, warning)
+			}
+		}
+		if err != nil {
+			err = fmt.Errorf("%s: %w", path, err)
+		}
+		meta.warn(path+": ", warnings, err, "the file was ignored")
+		if err == nil {
+			return set, path, true
+		}
 	}
-	if err != nil {
-		meta.Warnings = append(meta.Warnings, "the profiles file could not be read and was ignored: "+err.Error())
-		return profile.Set{}, false
+	return profile.Set{}, "", false
+}
+
+// compareMeasured says, as a warning, that profiles are of another build of the binary, and, as an error, that they are
+// of another blueprint. A file that does not tell what was measured is taken for the binary's.
+func compareMeasured(set profile.Set, binary string) (warning string, err error) {
+	if set.BinarySHA256 == "" {
+		return "", nil
 	}
-	set, warnings, err := profile.DecodeFile(data, jobCount)
-	if err == nil && len(set.Jobs) == 0 {
-		err = errors.New("no job has a usable profile")
+	file, err := faas.InspectBinary(binary)
+	switch {
+	case err == nil && file.SHA256 == set.BinarySHA256:
+		return "", nil
+	case set.BlueprintName != blueprintName(binary):
+		return "", fmt.Errorf("these are the profiles of another blueprint, %q: profile %s itself", set.BlueprintName, binary)
+	case err != nil:
+		return fmt.Sprintf("it could not be compared with the binary: %v", err), nil
 	}
-	if err != nil {
-		err = fmt.Errorf("%s: %w", path, err)
-	}
-	meta.warn(path+": ", warnings, err, "the file was ignored")
-	return set, err == nil
+	return fmt.Sprintf("these are the profiles of another build of %s: profile it again", binary), nil
 }
 
 // readRegular reads a file of at most profile.MaxJSON bytes and one. Anything but a regular file is an error, because opening a pipe blocks.
@@ -279,8 +310,9 @@ func readRegular(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, profile.MaxJSON+1))
 }
 
-// ProfilesPath returns where the profiles of a blueprint's binary are kept: blueprint-profiles.json in the directory above the binary's, so
-// that for target/release/x it is target/blueprint-profiles.json.
+// ProfilesPath returns where the existing tools keep the profiles of a blueprint's binary: blueprint-profiles.json in the
+// directory above the binary's, so that for target/release/x it is target/blueprint-profiles.json. A file of that name
+// beside the binary comes first; see [WithBinary].
 func ProfilesPath(binary string) string {
 	if abs, err := filepath.Abs(binary); err == nil { // else the parent of a bare name would be the working directory itself
 		binary = abs

@@ -184,6 +184,78 @@ func TestABrokenProfilesFileIsReportedAndIgnored(t *testing.T) {
 	}
 }
 
+// The profiles file belongs to a binary, and is found beside it or above its directory.
+func TestProfilesAreUsedForTheirOwnBinaryOnly(t *testing.T) {
+	noContract(t)
+	const here = "blueprint" // the name of the binary's file
+	content := func(name, sha string) string {
+		member := ""
+		if sha != "" {
+			member = `"binary_sha256":"` + sha + `",`
+		}
+		return `{"blueprint_name":"` + name + `",` + member + `"jobs":{"0":` +
+			`{"avg_duration_ms":1,"p95_duration_ms":2,"peak_memory_mb":3,"stateful":false,"persistent_connections":false}}}`
+	}
+	other := strings.Repeat("ab", 32)
+	for name, tc := range map[string]struct {
+		beside, above func(own string) string
+		from          string // the directory whose file is used; empty: none
+		warns         string
+	}{
+		"its own, above":           {above: func(own string) string { return content(here, own) }, from: "target"},
+		"its own, in capitals":     {above: func(own string) string { return content(here, strings.ToUpper(own)) }, from: "target"},
+		"its own by another name":  {above: func(own string) string { return content("chosen", own) }, from: "target"},
+		"of a tool without hashes": {above: func(string) string { return content("crate", "") }, from: "target"},
+		"of an older build":        {above: func(string) string { return content(here, other) }, from: "target", warns: "another build"},
+		"of another blueprint":     {above: func(string) string { return content("neighbour", other) }, warns: "another blueprint, \"neighbour\": profile "},
+		"a hash that is none":      {above: func(string) string { return content("crate", "abc") }, from: "target", warns: "binary_sha256 was ignored"},
+		"beside comes first": {
+			beside: func(own string) string { return content(here, own) }, above: func(string) string { return content("neighbour", other) }, from: "release",
+		},
+		"another's beside": {
+			beside: func(string) string { return content("neighbour", other) }, above: func(own string) string { return content(here, own) },
+			from: "target", warns: "another blueprint",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			target := filepath.Join(t.TempDir(), "target")
+			binary := filepath.Join(target, "release", here)
+			write(t, binary, "#!/bin/sh\n")
+			file, err := faas.InspectBinary(binary)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for dir, make := range map[string]func(string) string{filepath.Dir(binary): tc.beside, target: tc.above} {
+				if make != nil {
+					write(t, filepath.Join(dir, "blueprint-profiles.json"), make(file.SHA256))
+				}
+			}
+			meta, err := FetchMetadata(t.Context(), 1, WithMock(), WithBinary(binary))
+			if err != nil {
+				t.Fatal(err)
+			}
+			all := strings.Join(meta.Warnings, "\n")
+			if used := meta.Jobs[0].Profile != nil; used != (tc.from != "") || used && !strings.Contains(all, filepath.Join(tc.from, "blueprint-profiles.json")) {
+				t.Errorf("used: %t, want those in %q; warnings:\n%s", used, tc.from, all)
+			}
+			if !strings.Contains(all, tc.warns) || tc.warns == "" && len(meta.Warnings) != 2 {
+				t.Errorf("want a warning of %q:\n%s", tc.warns, all)
+			}
+		})
+	}
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	err := os.MkdirAll(filepath.Dir(path), 0o755)
+	if err == nil {
+		err = os.WriteFile(path, []byte(content), 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestProfilesPathIsTwoDirectoriesUp(t *testing.T) {
 	root := t.TempDir()
 	if got, want := ProfilesPath(filepath.Join(root, "target", "release", "x")), filepath.Join(root, "target", "blueprint-profiles.json"); got != want {

@@ -1,6 +1,7 @@
 package serverless
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -122,11 +123,13 @@ func ProfileJobs(ctx context.Context, binary string, inputs map[uint32][][]byte,
 	if err != nil {
 		return nil, err
 	}
-	if o.name == "" {
-		o.name = strings.TrimSuffix(filepath.Base(path), ".exe")
+	file, err := faas.InspectBinary(path)
+	if err != nil {
+		return nil, err
 	}
 	p := &Profiles{
-		BlueprintName: o.name, ProfiledAt: time.Now().UTC().Truncate(time.Second), Jobs: map[uint32]JobProfile{}, Execution: o.execution,
+		BlueprintName: cmp.Or(o.name, blueprintName(path)), ProfiledAt: time.Now().UTC().Truncate(time.Second), BinarySHA256: file.SHA256,
+		Jobs: map[uint32]JobProfile{}, Execution: o.execution,
 	}
 	spec := measure.Spec{Path: path, Args: o.args, Env: o.environment(), Timeout: o.timeout, MaxOutput: maxProfiledOutput}
 	for _, id := range slices.Sorted(maps.Keys(inputs)) {
@@ -184,6 +187,9 @@ func (o *profileOptions) check(inputs map[uint32][][]byte) error {
 	}
 	return nil
 }
+
+// blueprintName is the name of a blueprint that is told no other.
+func blueprintName(binary string) string { return strings.TrimSuffix(filepath.Base(binary), ".exe") }
 
 func binaryPath(binary string) (string, error) {
 	path, err := filepath.Abs(binary) // a bare name is a file here, not a command to be looked for

@@ -18,6 +18,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/measure"
+	"github.com/tangle-network/blueprint-serverless/internal/profile"
 )
 
 // profiledJobEnv makes the test binary behave as a job binary.
@@ -297,6 +298,75 @@ func TestWrittenProfilesAreRead(t *testing.T) {
 	}
 	if diff := cmp.Diff(p, &back); diff != "" {
 		t.Error("does not read back equal:\n" + diff)
+	}
+}
+
+func TestProfilesAreMergedByJob(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "p.json")
+	before := sampleProfileSet() // job 1 is stateful, job 2 has persistent connections
+	before.BinarySHA256 = strings.Repeat("0f", 32)
+	if err := before.WriteFile(path); err != nil {
+		t.Fatal(err)
+	}
+	older, err := ReadProfiles(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, older); diff != "" {
+		t.Errorf("read back (-written +read):\n%s", diff)
+	}
+	now := &Profiles{BlueprintName: "now", Jobs: map[uint32]JobProfile{
+		1: {AvgDurationMS: 7, PersistentConnections: true}, 3: {AvgDurationMS: 9},
+	}}
+	added := now.Merge(older)
+	if diff := cmp.Diff([]uint32{0, 2}, added); diff != "" {
+		t.Errorf("added (-want +got):\n%s", diff)
+	}
+	want := &Profiles{BlueprintName: "now", Jobs: map[uint32]JobProfile{
+		0: before.Jobs[0], 1: {AvgDurationMS: 7, Stateful: true, PersistentConnections: true}, 2: before.Jobs[2], 3: {AvgDurationMS: 9},
+	}}
+	if diff := cmp.Diff(want, now); diff != "" {
+		t.Errorf("merged (-want +got):\n%s", diff)
+	}
+}
+
+func TestProfilesThatCannotBeReadWithoutALoss(t *testing.T) {
+	dir := t.TempDir()
+	for name, tc := range map[string]struct {
+		content string
+		code    faas.Code
+	}{
+		"none":       {"", faas.ErrNotFound},
+		"no JSON":    {"{", faas.ErrInvalidArgument},
+		"broken job": {`{"jobs":{"0":{"avg_duration_ms":1}}}`, faas.ErrInvalidArgument},
+	} {
+		path := filepath.Join(dir, name)
+		if tc.content != "" {
+			write(t, path, tc.content)
+		}
+		if p, err := ReadProfiles(path); faas.CodeOf(err) != tc.code || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: %+v, %v, want %s", name, p, err, tc.code)
+		}
+	}
+}
+
+func TestProfilesNameTheFileThatWasMeasured(t *testing.T) {
+	p, err := profileSelf(t, map[uint32][][]byte{jobEcho: nil}, WithRuns(1), WithWarmups(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := faas.InspectBinary(self)
+	if err != nil || p.BinarySHA256 != file.SHA256 {
+		t.Errorf("the profiles name %q, and the file is %q: %v", p.BinarySHA256, file.SHA256, err)
+	}
+	if text, err := p.OnChain(); err != nil {
+		t.Error(err)
+	} else if set, _, _, err := profile.DecodeProfilingData(text, 1); err != nil || set.BinarySHA256 != "" || len(set.Jobs) != 1 {
+		t.Errorf("on chain: %+v, %v", set, err)
 	}
 }
 

@@ -3,7 +3,9 @@ package profile
 import (
 	"bytes"
 	"compress/gzip"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -181,6 +183,12 @@ func decodeJSON(data []byte, jobCount int, strict bool, notes *notes) (Set, erro
 			set.BlueprintName, _ = readString(value)
 		case "profiled_at":
 			set.ProfiledAt, _ = readString(value)
+		case "binary_sha256":
+			text, err := readString(value)
+			if set.BinarySHA256 = strings.ToLower(text); err != nil || !isSHA256(set.BinarySHA256) {
+				set.BinarySHA256 = ""
+				notes.add("binary_sha256 was ignored: it is not a SHA-256 of 64 hexadecimal digits")
+			}
 		case "jobs":
 			if jobs != nil {
 				return errors.New(`the member "jobs" is there twice`)
@@ -244,6 +252,11 @@ func decodeJSON(data []byte, jobCount int, strict bool, notes *notes) (Set, erro
 		notes.add("%s, because the blueprint has %d jobs", dropped.text(), jobCount)
 	}
 	return set, nil
+}
+
+func isSHA256(text string) bool {
+	sum, err := hex.DecodeString(text)
+	return err == nil && len(sum) == sha256.Size
 }
 
 // decodeJob reads one profile. strict asks for all seven members; otherwise p99_duration_ms and sample_size are optional.

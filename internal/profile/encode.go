@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -74,12 +75,13 @@ func EncodeDescription(set Set) (string, error) {
 }
 
 func pack(set Set) (string, error) {
+	set.BinarySHA256 = "" // the definition on chain has the hashes of its binaries, and every byte there is paid for
 	data, err := encodeJSON(set)
 	if err != nil {
 		return "", err
 	}
 	var b bytes.Buffer
-	z, err := gzip.NewWriterLevel(&b, gzip.BestCompression) // every byte on chain is paid for
+	z, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
 	if err != nil {
 		return "", err
 	}
@@ -102,7 +104,14 @@ func encodeJSON(set Set) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := slices.Concat([]byte(`{"blueprint_name":`), name, []byte(`,"profiled_at":`), at, []byte(`,"jobs":{`))
+	b := slices.Concat([]byte(`{"blueprint_name":`), name, []byte(`,"profiled_at":`), at)
+	if set.BinarySHA256 != "" {
+		if !isSHA256(set.BinarySHA256) {
+			return nil, errors.New("the SHA-256 of the binary is not 64 hexadecimal digits")
+		}
+		b = slices.Concat(b, []byte(`,"binary_sha256":"`), []byte(set.BinarySHA256), []byte{'"'})
+	}
+	b = append(b, `,"jobs":{`...)
 	for i, id := range slices.Sorted(maps.Keys(set.Jobs)) {
 		if id >= MaxJobs {
 			return nil, fmt.Errorf("job %d: a blueprint has at most %d jobs, with the ids 0 to %d", id, MaxJobs, MaxJobs-1)

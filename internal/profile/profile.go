@@ -36,6 +36,7 @@ type Job struct {
 type Set struct {
 	BlueprintName string
 	ProfiledAt    string // RFC 3339, as written by whoever made it: not checked
+	BinarySHA256  string // of the measured file, 64 lower-case hex digits; optional, and only in the profiles file
 	Jobs          map[uint32]Job
 }
 
