@@ -225,7 +225,10 @@ func (o *deployOptions) runTraditional(ctx context.Context, spec ServiceSpec, d 
 	if plan != nil {
 		at.planned = append([]string{}, planned[ledger.Location(here)]...)
 	}
-	err = errors.Join(at.clear(ctx), o.removeElsewhere(ctx, spec.Name, here, elsewhere, planned))
+	err = at.clear(ctx)
+	removed, elseErr := o.removeElsewhere(ctx, spec.Name, here, elsewhere, planned)
+	svc.cleared = slices.Concat(at.removed, removed)
+	err = errors.Join(err, elseErr)
 	switch {
 	case err != nil && plan != nil && faas.CodeOf(err) == faas.ErrConflict:
 		led, _, lockErr := o.lock(ctx, spec.Name, here)

@@ -160,6 +160,67 @@ func TestAFailedDeploymentFallsBackOnlyWhereThePolicySaysSo(t *testing.T) {
 	}
 }
 
+func TestADeploymentNamesWhatItRemoved(t *testing.T) {
+	for name, tc := range map[string]struct {
+		jobs   string // now; before, all three fit
+		enable bool
+		refuse string // the unit whose removal is refused
+		want   []string
+	}{
+		"nothing":          {jobs: "fff", enable: true},
+		"jobs that do not": {jobs: "fs-", enable: true, want: []string{"svc/job1", "svc/job2"}},
+		"not what stayed":  {jobs: "fs-", enable: true, refuse: "svc/job1", want: []string{"svc/job2"}},
+		"serverless off":   {jobs: "fff", want: []string{"svc/job0", "svc/job1", "svc/job2"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rule := faastest.Rule{Op: faastest.OpRemove, Unit: tc.refuse, Fault: faastest.Fault{Kind: faastest.Denied}}
+			var rules []faastest.Rule
+			if tc.refuse != "" {
+				rules = append(rules, rule)
+			}
+			cloud := faastest.NewMemory(faastest.WithScript(faastest.Faults(rules...)))
+			s := spec(t)
+			deploy := func(enable bool, jobs string) *serverless.Service {
+				svc, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(enable, false)), serverless.WithMetadata(metadata(jobs)),
+					serverless.WithExecutor(cloud.Executor("svc")), serverless.WithoutRunner())
+				if err != nil {
+					t.Fatal(err)
+				}
+				return svc
+			}
+			if removed := deploy(true, "fff").Removed(); len(removed) > 0 {
+				t.Errorf("a first deployment removed %v", removed)
+			}
+			if diff := cmp.Diff(tc.want, deploy(tc.enable, tc.jobs).Removed()); diff != "" {
+				t.Errorf("removed (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestWarningsAboutMetadataReachPlanAndDeployment(t *testing.T) {
+	cloud := faastest.NewMemory()
+	meta := metadata("f")
+	meta.Warnings = []string{"these are the profiles of another build"}
+	opts := []serverless.DeployOption{
+		serverless.WithPolicy(policy(true, false)), serverless.WithMetadata(meta), serverless.WithExecutor(cloud.Executor("svc")), serverless.WithoutRunner(),
+	}
+	s := spec(t)
+	plan, err := serverless.NewPlan(t.Context(), s, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	svc, err := serverless.Deploy(t.Context(), s, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, warnings := range map[string][]string{"plan": plan.Warnings, "service": svc.Warnings()} {
+		if !slices.Contains(warnings, meta.Warnings[0]) {
+			t.Errorf("%s: warnings %q", what, warnings)
+		}
+	}
+}
+
 func TestAFailedFallbackStandsBehindTheCause(t *testing.T) {
 	cloud := faastest.NewMemory(faastest.WithScript(faastest.Faults(faastest.Rule{Op: faastest.OpConverge, Fault: faastest.Fault{Kind: faastest.Denied}})))
 	noMachine := faas.Errorf(faas.ErrUnsupported, "start", "", "there is no machine")

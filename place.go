@@ -76,8 +76,8 @@ func serviceInfos(records []ledger.Record) []ServiceInfo {
 }
 
 // removeElsewhere removes what the service has in other places than here. It goes on after a failure.
-// planned names, by place, the units that a plan allows to be removed; nil allows all.
-func (o *deployOptions) removeElsewhere(ctx context.Context, service string, here faas.Config, records []ledger.Record, planned map[string][]string) error {
+// planned names, by place, the units that a plan allows to be removed; nil allows all. It returns what it removed.
+func (o *deployOptions) removeElsewhere(ctx context.Context, service string, here faas.Config, records []ledger.Record, planned map[string][]string) (removed []string, err error) {
 	var errs []error
 	for _, r := range records {
 		at := &place{opts: o, service: service, config: withCredentials(r.Provider, here)}
@@ -87,8 +87,9 @@ func (o *deployOptions) removeElsewhere(ctx context.Context, service string, her
 		if err := at.clear(ctx); err != nil {
 			errs = append(errs, fmt.Errorf("in %s: %w", placeName(r.Provider), err))
 		}
+		removed = append(removed, at.removed...)
 	}
-	return errors.Join(errs...)
+	return removed, errors.Join(errs...)
 }
 
 // withCredentials returns the configuration of a record with the sensitive options of another one for
@@ -121,6 +122,7 @@ type place struct {
 	planned []string      // the units that may be removed; nil: all
 	runner  Runner        // stopped before; see clear
 	stopped bool          // the runner of the record is stopped, and its record may go
+	removed []string      // the units that clear removed
 }
 
 // clear removes every unit that the service has at the place: what the ledger says, what the handle
@@ -182,14 +184,35 @@ func (p *place) clear(ctx context.Context) (err error) {
 		}
 		units = append(units, unknown...)
 	}
-	if err := eng.Remove(ctx, units); err != nil || p.planned != nil {
+	err = eng.Remove(ctx, units)
+	p.removed = removedOf(units, err)
+	if err != nil || p.planned != nil {
 		return err
 	}
 	late, err := listUnknown(ctx, eng, units)
 	if err != nil {
 		return err
 	}
-	return eng.Remove(ctx, late)
+	err = eng.Remove(ctx, late)
+	p.removed = append(p.removed, removedOf(late, err)...)
+	return err
+}
+
+// removedOf returns the ids of the units that are gone after a removal that ended with err.
+func removedOf(units []faas.Unit, err error) (ids []string) {
+	var left []string
+	if fe := new(faas.Error); errors.As(err, &fe) {
+		left = fe.Leftovers
+	}
+	if err != nil && len(left) == 0 {
+		return nil // it did not begin
+	}
+	for _, u := range units {
+		if !slices.Contains(left, u.ID) {
+			ids = append(ids, u.ID)
+		}
+	}
+	return ids
 }
 
 // openPlace opens the executor of another place than the one that an executor was given for.

@@ -189,6 +189,9 @@ func TestAMoveRemovesThereOnceTheFunctionsAnswerHere(t *testing.T) {
 	if others, err := svc.Elsewhere(); err != nil || len(others) > 0 {
 		t.Errorf("elsewhere: %+v, %v", others, err)
 	}
+	if diff := gocmp.Diff([]string{"svc/job0", "svc/job1"}, svc.Removed()); diff != "" {
+		t.Errorf("removed (-want +got):\n%s", diff)
+	}
 }
 
 func TestAMoveThatFailsLeavesTheOldPlaceWorking(t *testing.T) {

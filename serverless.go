@@ -145,12 +145,15 @@ func (p *prepared) apply(ctx context.Context, svc *Service, j *journal) error {
 		svc.warn(fmt.Sprintf("the functions are deployed, and the ledger could not be told all about the service: %v", err))
 	}
 	if len(p.stale) > 0 {
-		if err := eng.Remove(ctx, staleUnits(p.stale)); err != nil {
+		units := staleUnits(p.stale)
+		err := eng.Remove(ctx, units)
+		if svc.cleared = removedOf(units, err); err != nil {
 			svc.warn(fmt.Sprintf("functions that belong to no job any more could not be removed; the next deployment tries again: %v", err))
 		}
 	}
 	if p.opts.move {
-		if err := p.opts.removeElsewhere(ctx, p.spec.Name, p.provider, p.others, p.planned); err != nil {
+		removed, err := p.opts.removeElsewhere(ctx, p.spec.Name, p.provider, p.others, p.planned)
+		if svc.cleared = append(svc.cleared, removed...); err != nil {
 			svc.warn(fmt.Sprintf("what the service had elsewhere could not all be removed; Undeploy or the next deployment with WithMove tries again: %v", err))
 		}
 	}

@@ -28,6 +28,7 @@ type Service struct {
 	location  faas.Config // where the functions are
 	units     []faas.Unit
 	deploys   []Deployment
+	cleared   []string      // see Removed
 	functions faas.Registry // the jobs on FaaS
 	anyLocal  bool          // every job goes to the runner
 
@@ -117,6 +118,10 @@ func (s *Service) Warnings() []string {
 
 // Deployments says where each job runs, by ascending job id.
 func (s *Service) Deployments() []Deployment { return slices.Clone(s.deploys) }
+
+// Removed returns what the deployment removed, by the provider's names: the units that belong to no job on FaaS any
+// more, and those of other places ([WithMove], or a traditional strategy). After [OpenService] there are none.
+func (s *Service) Removed() []string { return slices.Clone(s.cleared) }
 
 func (s *Service) warn(text string) {
 	s.opts.logger.Warn(text, "service", s.spec.Name)
@@ -297,7 +302,9 @@ func (s *Service) Undeploy(ctx context.Context) (err error) {
 	at := &place{
 		opts: o, service: s.spec.Name, config: s.location, exec: s.exec, own: s.units, runner: s.getRunner(), stopped: runnerErr == nil,
 	}
-	if err := errors.Join(at.clear(ctx), o.removeElsewhere(ctx, s.spec.Name, s.location, elsewhere, nil), runnerErr); err != nil {
+	err = at.clear(ctx)
+	_, elseErr := o.removeElsewhere(ctx, s.spec.Name, s.location, elsewhere, nil)
+	if err := errors.Join(err, elseErr, runnerErr); err != nil {
 		return err
 	}
 	s.removed = true
