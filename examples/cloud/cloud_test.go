@@ -136,7 +136,8 @@ func TestFailuresEndWithTheCodeOfTheirKind(t *testing.T) {
 		{"a job that fails", []string{"invoke", "--service-id", "123", "1", "--text", "no"}, 13, "does not like it"},
 		{"two inputs", []string{"invoke", "--service-id", "123", "0", "--text", "a", "--hex", "0a"}, 2, "give one"},
 		{"broken hex", []string{"invoke", "--service-id", "123", "0", "--hex", "0g"}, 2, "hex"},
-		{"a binary that is not there", []string{"deploy", "--service-id", "8", "--binary", filepath.Join(d.dir, "none")}, 11, "--run"},
+		{"a binary that is not there", []string{"deploy", "--service-id", "8", "--binary", filepath.Join(d.dir, "none")}, 3, "none"},
+		{"a binary that was never profiled", []string{"deploy", "--service-id", "8", "--binary", d.stranger()}, 11, "--run"},
 		{"what to refresh, without a refresh", []string{"prices", "--machines"}, 2, "--refresh"},
 		{"a refresh of nobody's list", []string{"prices", "--refresh", "--of", "custom"}, 2, "custom"},
 		{"a picture that is too narrow", []string{"analyze", d.binary, "--svg", filepath.Join(d.dir, "x.svg"), "--svg-width", "100"}, 2, "--svg-width"},
@@ -255,7 +256,7 @@ func TestJobsThatDoNotFitRunBesideFaaSUntilCtrlC(t *testing.T) {
 }
 
 func TestWhatTheRunnerPrintsAndItsEndAreShown(t *testing.T) {
-	d := newDesk(t)
+	d := ready(t)
 	runner := filepath.Join(d.dir, "runner.sh")
 	if err := os.WriteFile(runner, []byte("#!/bin/sh\necho the config is gone >&2\nexit 3\n"), 0o755); err != nil {
 		t.Fatal(err)

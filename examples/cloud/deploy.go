@@ -58,7 +58,12 @@ func (a *app) planCommand() *cobra.Command {
 			}
 			a.remark("written to %s", *output)
 		}
-		return a.answer(plan, func(w io.Writer) { fmt.Fprint(w, printable(plan.String())) })
+		return a.answer(plan, func(w io.Writer) {
+			fmt.Fprint(w, printable(plan.String()))
+			for _, line := range whyBeside(plan, policy) {
+				fmt.Fprintln(w, printable(line))
+			}
+		})
 	}
 	return cmd
 }
@@ -67,7 +72,9 @@ func (a *app) deployCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "deploy", Short: "Deploy a service, all or nothing",
 		Long: `Deploys the jobs that fit the policy's provider, all or nothing: what this call created is removed again, and what it
-updated is put back, where a function fails or Ctrl-C is pressed. An unchanged function costs one read.
+updated is put back, where a function fails or Ctrl-C is pressed. An unchanged function costs a read or two.
+
+Functions of jobs that belong on FaaS no more are removed: on a terminal you are asked first, else --prune has to say so.
 
 Functions need no process here. Jobs that do not fit do: --run keeps the service's runner, and these jobs, running on this
 machine until Ctrl-C, which leaves the functions deployed; what they print is shown. Without it they are not available, and where no job is on FaaS
@@ -82,6 +89,8 @@ there is nothing to deploy.`,
 	costs := bindCost(cmd.Flags())
 	cmd.Flags().BoolVar(&d.keepSucceeded, "keep-succeeded", false, "keep the functions that succeeded where others fail")
 	planFile := cmd.Flags().String("plan", "", "`file` with a plan: do exactly that, or refuse")
+	prune := cmd.Flags().Bool("prune", false, "remove, unasked, the functions of jobs that belong on FaaS no more")
+	yes := cmd.Flags().BoolP("yes", "y", false, "answer every question with yes")
 	keepRunning := cmd.Flags().Bool("run", false, "keep the runner running on this machine until Ctrl-C")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx := cmd.Context()
@@ -102,16 +111,22 @@ there is nothing to deploy.`,
 				return err
 			}
 		}
-		progress := a.progress("undoing what this deployment changed (Ctrl-C again stops at once; then \"cloud recover\" puts it right)")
-		progress.undoes = true
-		stop := progress.interruptedBy(ctx)
-		opts := append(a.options(d, policy), serverless.WithEvents(progress.event))
+		opts := a.options(d, policy)
 		switch {
 		case !*keepRunning:
 			opts = append(opts, serverless.WithoutRunner(), serverless.WithTraditional(nowhere))
 		case !a.quiet: // what the runner prints, and when it ends and is started again
 			opts = append(opts, serverless.WithLogger(slog.New(slog.NewTextHandler(a.log, nil))))
 		}
+		if plan == nil && !*prune && !*yes {
+			if plan, err = a.agreedPlan(ctx, spec, policy, *keepRunning, opts); err != nil {
+				return err
+			}
+		}
+		progress := a.progress("undoing what this deployment changed (Ctrl-C again stops at once; then \"cloud recover\" puts it right)")
+		progress.undoes = true
+		stop := progress.interruptedBy(ctx)
+		opts = append(opts, serverless.WithEvents(progress.event))
 		start := time.Now()
 		var service *serverless.Service
 		if plan != nil {
@@ -143,7 +158,8 @@ there is nothing to deploy.`,
 
 // nowhere stands for the machines on which jobs that are not on FaaS would run: this program has none unless it stays.
 func nowhere(_ context.Context, _ serverless.ServiceSpec, jobIDs []uint32, _ serverless.Sizing) (serverless.Runner, error) {
-	return nil, faas.Errorf(faas.ErrUnsupported, "deploy", "", "no job goes to FaaS, and jobs %v would run on this machine: add --run to run them here until Ctrl-C, or see \"cloud analyze\" and \"cloud show\" for why", jobIDs)
+	return nil, faas.Errorf(faas.ErrUnsupported, "deploy", "",
+		"jobs %v are not on FaaS and would run on this machine: add --run to run them here until Ctrl-C, or see \"cloud plan\" for why they are not on FaaS", jobIDs)
 }
 
 func readPlan(path string) (*serverless.Plan, error) {
@@ -162,6 +178,7 @@ type deployed struct {
 	Service     string                  `json:"service"`
 	Strategy    serverless.Strategy     `json:"strategy"`
 	Deployments []serverless.Deployment `json:"deployments"`
+	Removed     []string                `json:"removed,omitempty"` // functions of jobs that belong on FaaS no more
 	Warnings    []string                `json:"warnings,omitempty"`
 	Fallback    string                  `json:"fallback,omitempty"`
 	// Cost is what the functions cost in a month, where it is said how often they are called.
@@ -170,7 +187,10 @@ type deployed struct {
 }
 
 func deployReport(s *serverless.Service, elapsed time.Duration) *deployed {
-	r := &deployed{Service: s.Name(), Strategy: s.Strategy(), Deployments: s.Deployments(), Warnings: s.Warnings(), ElapsedMS: elapsed.Milliseconds()}
+	r := &deployed{
+		Service: s.Name(), Strategy: s.Strategy(), Deployments: s.Deployments(), Removed: s.Removed(), Warnings: s.Warnings(),
+		ElapsedMS: elapsed.Milliseconds(),
+	}
 	if why := s.Fallback(); why != nil {
 		r.Fallback = why.Error()
 	}
@@ -206,9 +226,12 @@ func (r *deployed) print(w io.Writer) {
 		counts[d.Action]++
 		fmt.Fprintf(w, "%d\t%s\t%s\t%d MB, %d s\n", d.JobID, d.Action, d.FunctionID, d.MemoryMB, d.TimeoutSecs)
 	}
+	for _, unit := range r.Removed {
+		fmt.Fprintf(w, "-\tremove\t%s\t\n", unit)
+	}
 	if r.Cost != nil {
 		fmt.Fprintln(w, monthly(r.Cost))
 	}
-	fmt.Fprintf(w, "%s: %s, %d created, %d updated, %d kept, in %s\n", r.Service, r.Strategy.Kind,
-		counts[serverless.ActionCreate], counts[serverless.ActionUpdate], counts[serverless.ActionKeep], round(time.Duration(r.ElapsedMS)*time.Millisecond))
+	fmt.Fprintf(w, "%s: %s, %d created, %d updated, %d kept, %d removed, in %s\n", r.Service, r.Strategy.Kind,
+		counts[serverless.ActionCreate], counts[serverless.ActionUpdate], counts[serverless.ActionKeep], len(r.Removed), round(time.Duration(r.ElapsedMS)*time.Millisecond))
 }

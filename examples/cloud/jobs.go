@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -26,7 +25,9 @@ func (a *app) profileCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "profile BINARY", Short: "Measure a binary's jobs, without which none of them is deployed",
 		Long: `Runs each job several times on this machine and measures how long it takes and how much memory, then writes the
-profiles file that analyze, plan and deploy read. Choose inputs as demanding as those to come: a job is placed by what is found here.`,
+profiles file that analyze, plan and deploy read. Choose inputs as demanding as those to come: a job is placed by what is found here.
+
+What the file has of other jobs is kept, and so is what was declared with --stateful and --persistent; --replace begins anew.`,
 		Example: `  cloud profile target/release/my-blueprint --jobs 0,1
   cloud profile target/release/my-blueprint --input 0=text:hello --input 1=hex:0aff --input 1=file:large.bin --stateful 2
   cloud profile target/release/my-blueprint --jobs 0 --on-chain       # also print what to register on chain`,
@@ -40,7 +41,8 @@ profiles file that analyze, plan and deploy read. Choose inputs as demanding as 
 	runs := flags.Int("runs", 10, "measured runs of each job")
 	warmups := flags.Int("warmups", 2, "runs of each job that do not count")
 	timeout := flags.Duration("timeout", 5*time.Minute, "time limit of a single run")
-	output := flags.String("output", "", "`file` to write (default: blueprint-profiles.json in the directory above the binary's)")
+	output := flags.String("output", "", "`file` to write (default: blueprint-profiles.json beside the binary, or above its directory for target/release and target/debug)")
+	replace := flags.Bool("replace", false, "begin the file anew, without what it has of other jobs and what was declared")
 	onChain := flags.Bool("on-chain", false, "print the string to register on chain as profilingData")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		wanted := map[uint32][][]byte{}
@@ -57,6 +59,10 @@ profiles file that analyze, plan and deploy read. Choose inputs as demanding as 
 		if len(wanted) == 0 {
 			return usagef("say which jobs to profile: --jobs 0,1 or --input 0=text:hello")
 		}
+		file, err := findProfiles(args[0], *output, *replace) // before the time is spent
+		if err != nil {
+			return err
+		}
 		show, end := a.profileProgress()
 		profiles, err := serverless.ProfileJobs(cmd.Context(), args[0], wanted,
 			serverless.WithRuns(*runs), serverless.WithWarmups(*warmups), serverless.WithProfileTimeout(*timeout),
@@ -66,15 +72,21 @@ profiles file that analyze, plan and deploy read. Choose inputs as demanding as 
 		if err != nil {
 			return err
 		}
-		path := cmp.Or(*output, serverless.ProfilesPath(args[0]))
-		if err := profiles.WriteFile(path); err != nil {
+		if file, err = findProfiles(args[0], *output, *replace); err != nil { // somebody may have written meanwhile
 			return err
 		}
+		kept, remarks, warnings := file.merge(profiles)
+		if err := profiles.WriteFile(file.path); err != nil {
+			return err
+		}
+		a.warn(warnings...)
 		report := struct {
 			Path     string               `json:"path"`
 			Profiles *serverless.Profiles `json:"profiles"`
+			Kept     []uint32             `json:"kept,omitempty"` // the jobs that were not measured now
 			OnChain  string               `json:"on_chain,omitempty"`
-		}{Path: path, Profiles: profiles}
+			Warnings []string             `json:"warnings,omitempty"`
+		}{Path: file.path, Profiles: profiles, Kept: kept, Warnings: warnings}
 		if *onChain {
 			if report.OnChain, err = profiles.OnChain(); err != nil {
 				return err
@@ -89,7 +101,10 @@ profiles file that analyze, plan and deploy read. Choose inputs as demanding as 
 			if report.OnChain != "" {
 				fmt.Fprintln(w, report.OnChain)
 			}
-			a.afterwards("written to %s", path)
+			for _, remark := range remarks {
+				a.afterwards("%s", remark)
+			}
+			a.afterwards("written to %s", file.path)
 		})
 	}
 	return cmd
@@ -158,7 +173,7 @@ func (a *app) analyzeCommand() *cobra.Command {
 		Use: "analyze ID|FILE", Short: "Say which jobs fit which provider, why not, and which provider is the cheapest",
 		Long: `Analyses the jobs for every provider, side by side, and recommends the cheapest on which every job fits. It recommends
 only: what is used is the policy's provider. ID is a blueprint's, which is read from the chain; FILE is a profiles file, a
-binary with a profiles file above its directory, or metadata as this command prints with --json.
+binary with a profiles file beside it or above its directory, or metadata as this command prints with --json.
 
 With --calls-per-month it also estimates what a month costs on each provider, at list prices, beside a machine that runs all
 jobs. Memory is at least the policy's. --svg draws the cost over the number of calls, and where a machine becomes cheaper.`,
@@ -170,7 +185,7 @@ jobs. Memory is at least the policy's. --svg draws the cost over the number of c
 		Args: cobra.ExactArgs(1),
 	}
 	chain := bindChain(cmd.Flags())
-	binary := cmd.Flags().String("binary", "", "the blueprint's `executable`, beside whose directory the profiles file is")
+	binary := cmd.Flags().String("binary", "", "the blueprint's `executable`, whose profiles file is read")
 	costs := bindCost(cmd.Flags())
 	cmd.Flags().Uint32Var(&costs.in.KeepWarm, "keep-warm", 0, "`instances` of each function that are kept ready, for the estimate, in place of the policy's")
 	arch := cmd.Flags().String("arch", "amd64", "`architecture` of the binary, for the estimate: amd64 or arm64")
@@ -298,7 +313,7 @@ func (r *analyzeReport) reasons(w io.Writer, i int, id uint32) {
 	where := map[string][]string{}
 	for _, analysis := range r.Analyses {
 		for _, reason := range analysis.Jobs[i].Reasons {
-			text := reason.String()
+			text := reasonText(reason, "")
 			if where[text] == nil {
 				order = append(order, text)
 			}

@@ -87,6 +87,20 @@ func ready(t testing.TB) *desk {
 	return d
 }
 
+// stranger is another binary, of which there are no profiles.
+func (d *desk) stranger() string {
+	d.t.Helper()
+	path := filepath.Join(d.dir, "stranger", "bin", "stranger")
+	err := os.MkdirAll(filepath.Dir(path), 0o755)
+	if err == nil {
+		err = os.WriteFile(path, []byte(script), 0o755)
+	}
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return path
+}
+
 // deployed is a desk with a deployed service 123.
 func deployedDesk(t testing.TB) *desk {
 	t.Helper()

@@ -58,7 +58,7 @@ func (a *app) fail(ctx context.Context, cmd *cobra.Command, err error) int {
 		_ = json.NewEncoder(a.log).Encode(map[string]any{"error": errorReport(err, kind, code)}) // there is nowhere to tell
 		return code
 	}
-	a.log.printf("%s %s\n", a.log.paint(red, "error:"), strings.TrimPrefix(err.Error(), "faas: "))
+	a.log.printf("%s %s\n", a.log.paint(red, "error:"), strings.ReplaceAll(strings.TrimPrefix(err.Error(), "faas: "), ": faas: ", ": "))
 	if code == exitUsage && !a.running {
 		a.log.printf("see: %s --help\n", cmd.CommandPath())
 	}

@@ -35,7 +35,7 @@ sections of the file stay as they are, to the byte. Another provider begins with
 	options := cmd.Flags().StringArray("faas-option", nil, "`name=value`: an option of the provider (provider_config); name= removes it; may be repeated")
 	dryRun := cmd.Flags().Bool("dry-run", false, "save nothing")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		policy, err := a.loadPolicy()
+		policy, err := a.policyOrDefaults()
 		if err != nil {
 			return err
 		}
@@ -237,7 +237,7 @@ func (a *app) showCommand() *cobra.Command {
 		Example: "  cloud show\n  cloud show --json --policy deployment-policy.json",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			policy, err := a.loadPolicy()
+			policy, err := a.policyOrDefaults()
 			if err != nil {
 				return err
 			}

@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"net/http"
+	"os"
 	"slices"
 
 	"github.com/spf13/cobra"
 
 	serverless "github.com/tangle-network/blueprint-serverless"
+	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
 // streams is where the program reads and writes. What a command answers goes to out; progress, warnings and errors go to err.
@@ -110,7 +113,16 @@ func (a *app) serviceCommands() []*cobra.Command {
 	}
 }
 
+// loadPolicy reads the policy. A file that was named has to be there: after a slip of the pen, serverless would be off.
 func (a *app) loadPolicy() (*serverless.Policy, error) {
+	if _, err := os.Lstat(a.policyFile); a.policyFile != "" && errors.Is(err, fs.ErrNotExist) {
+		return nil, faas.Errorf(faas.ErrNotFound, "load policy", "", "--policy: %w; \"cloud policy\" makes it", err)
+	}
+	return a.policyOrDefaults()
+}
+
+// policyOrDefaults is for the commands that make the file or say that there is none.
+func (a *app) policyOrDefaults() (*serverless.Policy, error) {
 	return serverless.LoadPolicy(serverless.WithPolicyPath(a.policyFile))
 }
 

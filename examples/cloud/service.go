@@ -2,14 +2,18 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	serverless "github.com/tangle-network/blueprint-serverless"
+	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
 // serviceFlags name a service.
@@ -73,14 +77,7 @@ func (a *app) spec(d *deployFlags) (serverless.ServiceSpec, error) {
 		return serverless.ServiceSpec{}, err
 	}
 	spec := serverless.ServiceSpec{Name: name, BlueprintID: d.blueprint, BinaryPath: d.binary, Args: d.args, Env: map[string]string{}}
-	known, err := serverless.ListServices(a.stateOptions()...)
-	if err != nil {
-		a.warn(err.Error())
-	}
-	for _, info := range known {
-		if info.Name != name {
-			continue
-		}
+	for _, info := range a.known(name) {
 		spec.BinaryPath = cmp.Or(spec.BinaryPath, info.BinaryPath)
 		if !d.flags.Changed("blueprint-id") {
 			spec.BlueprintID = info.BlueprintID
@@ -88,6 +85,9 @@ func (a *app) spec(d *deployFlags) (serverless.ServiceSpec, error) {
 	}
 	if spec.BinaryPath == "" {
 		return spec, usagef("service " + name + " was not deployed before: --binary names its executable")
+	}
+	if _, err := os.Stat(spec.BinaryPath); errors.Is(err, fs.ErrNotExist) { // nothing of it can be known
+		return spec, faas.Errorf(faas.ErrNotFound, "deploy", "", "the binary of %s: %w", name, err)
 	}
 	for _, variable := range d.env {
 		key, value, given := strings.Cut(variable, "=")
@@ -100,6 +100,15 @@ func (a *app) spec(d *deployFlags) (serverless.ServiceSpec, error) {
 		spec.Env[key] = value
 	}
 	return spec, nil
+}
+
+// known is what the ledgers here know of a service, for each of its places.
+func (a *app) known(name string) []serverless.ServiceInfo {
+	services, err := serverless.ListServices(a.stateOptions()...)
+	if err != nil {
+		a.warn(err.Error())
+	}
+	return slices.DeleteFunc(services, func(info serverless.ServiceInfo) bool { return info.Name != name })
 }
 
 // options are those of plan and deploy.

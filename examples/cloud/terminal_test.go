@@ -18,6 +18,8 @@ import (
 
 	"github.com/charmbracelet/x/vt"
 	"github.com/creack/pty"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
 // screenTest is a terminal of a size: what programs write to tty, an emulator shows.
@@ -218,6 +220,37 @@ func TestCtrlCOnATerminalUndoesTheDeployment(t *testing.T) {
 		http.DefaultClient.CloseIdleConnections()
 		if err != nil || strings.Contains(string(functions), "regret-job") {
 			t.Errorf("left on the platform: %s, %v", functions, err)
+		}
+	}
+}
+
+// On a terminal the first removal is asked for.
+func TestARemovalIsAskedForOnATerminal(t *testing.T) {
+	d := deployedDesk(t)
+	d.profileOne("--stateful", "1")
+	screen := newScreen(t, 200, 24)
+	for _, tt := range []struct {
+		answer string
+		code   int
+	}{{"n", exitCodes[faas.ErrInvalidArgument]}, {"", exitCodes[faas.ErrInvalidArgument]}, {"y", exitOK}} {
+		asked := func(lines []string) bool {
+			return len(lines) > 0 && strings.HasPrefix(lines[len(lines)-1], "go on? [y/N]")
+		}
+		code := make(chan int, 1)
+		var out lockedBuffer
+		go func() {
+			code <- run(t.Context(), d.args([]string{"deploy", "--service-id", "123"}), streams{in: screen.tty, out: &out, err: screen.tty, terminal: terminalWidth(screen.tty)})
+		}()
+		screen.await("the question", asked)
+		if _, err := screen.ptm.WriteString(tt.answer + "\r"); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-code; got != tt.code {
+			t.Errorf("answered %q: exit code %d, want %d\n%s", tt.answer, got, tt.code, strings.Join(screen.lines(), "\n"))
+		}
+		screen.await("the end of the line", func(lines []string) bool { return !asked(lines) })
+		if removed := strings.Contains(out.String(), "1 removed"); removed != (tt.code == exitOK) {
+			t.Errorf("answered %q: removed: %t\n%s", tt.answer, removed, out.String())
 		}
 	}
 }
