@@ -244,6 +244,9 @@ func readProfiles(meta *Metadata, o *fetchOptions, jobCount int) (profile.Set, s
 		return profile.Set{}, "", false
 	}
 	above := ProfilesPath(o.binary)
+	var found profile.Set
+	var from string
+	var notes []string
 	for _, path := range []string{filepath.Join(filepath.Dir(o.binary), filepath.Base(above)), above} {
 		data, err := readRegular(path)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -255,24 +258,29 @@ func readProfiles(meta *Metadata, o *fetchOptions, jobCount int) (profile.Set, s
 			continue
 		}
 		set, warnings, err := profile.DecodeFile(data, jobCount)
+		var older string
 		if err == nil && len(set.Jobs) == 0 {
 			err = errors.New("no job has a usable profile")
-		}
-		if err == nil {
-			var warning string
-			if warning, err = compareMeasured(set, o.binary); warning != "" {
-				warnings = append(warnings, warning)
-			}
+		} else if err == nil {
+			older, err = compareMeasured(set, o.binary)
 		}
 		if err != nil {
-			err = fmt.Errorf("%s: %w", path, err)
+			meta.warn(path+": ", warnings, fmt.Errorf("%s: %w", path, err), "the file was ignored")
+			continue
 		}
-		meta.warn(path+": ", warnings, err, "the file was ignored")
-		if err == nil {
-			return set, path, true
+		if older != "" {
+			warnings = append(warnings, older)
+		}
+		own := set.BinarySHA256 != "" && older == ""
+		if own || from == "" {
+			found, from, notes = set, path, warnings
+		}
+		if own {
+			break // nothing fits better
 		}
 	}
-	return profile.Set{}, "", false
+	meta.warn(from+": ", notes, nil, "")
+	return found, from, from != ""
 }
 
 // compareMeasured says, as a warning, that profiles are of another build of the binary, and, as an error, that they are

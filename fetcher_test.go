@@ -212,6 +212,9 @@ func TestProfilesAreUsedForTheirOwnBinaryOnly(t *testing.T) {
 		"beside comes first": {
 			beside: func(own string) string { return content(here, own) }, above: func(string) string { return content("neighbour", other) }, from: "release",
 		},
+		"its own comes before an older build's": {
+			beside: func(string) string { return content(here, other) }, above: func(own string) string { return content(here, own) }, from: "target",
+		},
 		"another's beside": {
 			beside: func(string) string { return content("neighbour", other) }, above: func(own string) string { return content(here, own) },
 			from: "target", warns: "another blueprint",
