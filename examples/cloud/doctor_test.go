@@ -79,7 +79,7 @@ func TestDoctorEndsWithItsExitCodeAndTheRemedyWhereSomethingFailed(t *testing.T)
 			failed[c.Name] = c.Code
 		}
 	}
-	if len(failed) != 2 || failed["policy"] != faas.ErrInvalidArgument || failed["binary"] != faas.ErrInvalidArgument {
+	if len(failed) != 2 || failed["policy"] != faas.ErrInvalidArgument || failed["binary"] != faas.ErrNotFound {
 		t.Errorf("failed: %v", failed)
 	}
 }
