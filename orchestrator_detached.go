@@ -215,7 +215,6 @@ func whatRuns(spec RunnerSpec, cfg worker.Config) (string, error) {
 
 // startPool makes ready for the local jobs. Its processes are started by calls.
 func (r *localRunner) startPool(cfg worker.Config) (err error) {
-	cfg.Env = r.mark.AddTo(cfg.Env)
 	r.pool, err = worker.New(cfg)
 	return err
 }

@@ -258,7 +258,7 @@ func TestNothingIsLeftOfWhatARunnerHasStarted(t *testing.T) {
 		"with its output":           `(setsid sh "$DIR/stray" "$1" &)`,
 		"without its environment":   `(env -i PATH="$PATH" setsid sh "$DIR/stray" "$1" </dev/null >/dev/null 2>&1 &)`,
 		"twice over":                `(setsid sh -c '(env -i PATH="$PATH" setsid sh "$0" "$1" &)' "$DIR/stray" "$1" </dev/null >/dev/null 2>&1 &)`,
-		"with another mark in it":   `(BLUEPRINT_RUNNER_ID=none BLUEPRINT_JOB_PROCESS= TMPDIR=/ setsid sh "$DIR/stray" "$1" &)`,
+		"with another mark in it":   `(BLUEPRINT_RUNNER_ID=none TMPDIR=/ setsid sh "$DIR/stray" "$1" &)`,
 		"the runner itself has one": `[ -n "$LEADS" ] || [ "${1%of-a-job}" != "$1" ] && (setsid sh "$DIR/stray" "$1" &) || LEADS=1 exec setsid -w "$0" again`,
 	} {
 		for kind, end := range map[string]func(*serverless.Service) error{

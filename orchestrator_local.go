@@ -87,16 +87,15 @@ func (o *LocalOrchestrator) Start(ctx context.Context, spec RunnerSpec) (_ Runne
 		return nil, faas.Errorf(faas.ErrUnsupported, "start runner", "", "%s", why)
 	}
 	r := &localRunner{
-		service: spec.Service, stopTimeout: o.stopTimeout(), logger: spec.Logger, host: worker.NewHost(), mark: proctree.New(), health: newHealthCheck(o.HealthURL),
+		service: spec.Service, stopTimeout: o.stopTimeout(), logger: spec.Logger, host: worker.NewHost(), mark: proctree.New(), residentMark: proctree.New(), health: newHealthCheck(o.HealthURL),
 	}
 	stop := func() error {
 		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.stopTimeout())
 		defer cancel()
 		return r.Stop(stopCtx)
 	}
-	r.host.Mark(r.mark)
 	cfg := o.config(spec)
-	cfg.Host, cfg.Started = r.host, func(pid int) { _ = r.mark.Put(pid) } // the environment alone is a mark too
+	cfg.Host, cfg.Mark = r.host, r.mark
 	if err := o.openLog(spec, &cfg, r); err != nil {
 		return nil, errors.Join(err, stop())
 	}
@@ -163,18 +162,19 @@ func (o *LocalOrchestrator) helloTimeout(spec RunnerSpec) time.Duration {
 
 // localRunner is what LocalOrchestrator starts.
 type localRunner struct {
-	service     string
-	stopTimeout time.Duration
-	logger      *slog.Logger
-	host        *worker.Host
-	mark        proctree.Mark    // of all its processes
-	dir         *scratch.Dir     // of the copy that they execute; nil: none
-	pool        *worker.Pool     // nil where nothing is invoked
-	runner      bool             // the pool's process is the runner
-	resident    *worker.Resident // nil unless a binary without faas/job is kept running
-	health      *healthCheck     // nil: none
-	logFile     *rotate.File     // nil: none
-	lines       logring.Ring     // the last of them
+	service      string
+	stopTimeout  time.Duration
+	logger       *slog.Logger
+	host         *worker.Host
+	mark         proctree.Mark    // of the pool's processes
+	residentMark proctree.Mark    // of the resident's
+	dir          *scratch.Dir     // of the copy that they execute; nil: none
+	pool         *worker.Pool     // nil where nothing is invoked
+	runner       bool             // the pool's process is the runner
+	resident     *worker.Resident // nil unless a binary without faas/job is kept running
+	health       *healthCheck     // nil: none
+	logFile      *rotate.File     // nil: none
+	lines        logring.Ring     // the last of them
 
 	removing sync.Once // of dir
 }
@@ -192,13 +192,13 @@ func (r *localRunner) copyBinary(b *faas.Binary) (string, error) {
 }
 
 func (r *localRunner) start(ctx context.Context, cfg worker.Config, spec RunnerSpec, hello time.Duration) (err error) {
-	cfg.Env = r.mark.AddTo(cfg.Env)
 	runner, err := asRunner(cfg, spec)
 	if err != nil {
 		return err
 	}
 	if !cfg.Frames {
 		if len(spec.Args) > 0 {
+			runner.Mark = r.residentMark // what it has left is ended whenever it ends, and local jobs are not
 			if r.resident, err = worker.StartResident(runner); err != nil {
 				return err
 			}
@@ -290,7 +290,7 @@ func (r *localRunner) Stop(ctx context.Context) error {
 	force.Go(func() {
 		select {
 		case <-ctx.Done():
-			_ = r.mark.Kill(killing) // it is looked again below
+			_ = r.kill(killing) // it is looked again below
 		case <-closed:
 		}
 	})
@@ -305,7 +305,7 @@ func (r *localRunner) Stop(ctx context.Context) error {
 	}
 	close(closed)
 	force.Wait()
-	errs = append(errs, r.mark.Kill(killing))
+	errs = append(errs, r.kill(killing))
 	r.host.Close()
 	r.lines.Close()
 	if r.logFile != nil {
@@ -315,6 +315,11 @@ func (r *localRunner) Stop(ctx context.Context) error {
 		r.removing.Do(func() { errs = append(errs, r.dir.Remove()) })
 	}
 	return errors.Join(errs...)
+}
+
+// kill ends all that the processes have started.
+func (r *localRunner) kill(ctx context.Context) error {
+	return errors.Join(r.mark.Kill(ctx), r.residentMark.Kill(ctx))
 }
 
 // cannotRunHere says why this machine cannot run the binary; it is empty where it can, or where that cannot be told.

@@ -345,6 +345,26 @@ func goneDirs(t *testing.T, dirs []string) {
 	}
 }
 
+// leave is a shell script that leaves two processes and prints their ids: one in a session of its own, and one without parents and environment too.
+const leave = `setsid sleep 1000 >/dev/null 2>&1 & echo $!
+env -i PATH="$PATH" setsid sh -c 'sleep 1000 >/dev/null 2>&1 & echo $!'
+`
+
+func pidsIn(t *testing.T, text string) (pids []int) {
+	t.Helper()
+	for _, line := range strings.Fields(text) {
+		pid, err := strconv.Atoi(line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pids = append(pids, pid)
+	}
+	if len(pids) != 2 {
+		t.Fatalf("%q are not two processes", text)
+	}
+	return pids
+}
+
 func TestNothingIsLeftOfAPlatform(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("finds what left its session on Linux only")
@@ -354,17 +374,28 @@ func TestNothingIsLeftOfAPlatform(t *testing.T) {
 			dir := t.TempDir()
 			s := newServer(t, append(opts, WithDir(dir))...)
 			s.putJobs("f", nil)
-			s.mustPut("script", scriptZip(t, "setsid sleep 1000 & echo $! >"+dir+"/pid; wait"))
+			s.mustPut("script", scriptZip(t, "{ "+leave+"} >"+dir+"/new; mv "+dir+"/new "+dir+"/pid; wait"))
 			s.putShell("shell", "x", nil)
-			stray, _ := strconv.Atoi(s.sh("shell", "setsid sleep 1000 >/dev/null 2>&1 & echo $!"))
+			s.putShell("kept", "y", nil)
+			strays, kept := pidsIn(t, s.sh("shell", leave)), pidsIn(t, s.sh("kept", leave))
 			first := cgroupDirs(t, s.p.Dir())
 			if groups := s.p.Isolation().Strays == "cgroup"; groups != (len(first) > 0) {
 				t.Errorf("%+v with control groups %v", s.p.Isolation(), first)
 			}
 			s.do("DELETE", "/api/functions/shell", nil)
-			gone(t, stray)
+			for _, pid := range strays {
+				gone(t, pid)
+			}
+			for _, pid := range kept {
+				if opts != nil && ended(pid) { // else a control group ended it with its call
+					t.Errorf("process %d of another function ended with it", pid)
+				}
+			}
 			if err := s.p.Close(); err != nil {
 				t.Fatal(err)
+			}
+			for _, pid := range kept {
+				gone(t, pid)
 			}
 			goneDirs(t, first)
 
@@ -382,19 +413,25 @@ func TestNothingIsLeftOfAPlatform(t *testing.T) {
 				t.Fatal(err)
 			}
 			sc := bufio.NewScanner(out)
-			for range 3 { // the last is the id of what left the session
+			lines := ""
+			for i := range 4 { // the last two are the ids of what the script has left
 				if !sc.Scan() {
 					t.Fatal("the host did not come up")
 				}
+				if i >= 2 {
+					lines += sc.Text() + "\n"
+				}
 			}
-			stray, err = strconv.Atoi(sc.Text())
+			strays = pidsIn(t, lines)
 			killed := cgroupDirs(t, s.p.Dir())
-			if err != nil || (len(killed) > 0) != (len(first) > 0) {
-				t.Errorf("control groups %v, %v", killed, err)
+			if (len(killed) > 0) != (len(first) > 0) {
+				t.Errorf("control groups %v", killed)
 			}
 			_ = host.Process.Kill()
 			_ = host.Wait()
-			gone(t, stray) // before any other platform looks
+			for _, pid := range strays {
+				gone(t, pid) // before any other platform looks
+			}
 			next, err := New(append(opts, WithDir(dir))...)
 			if err != nil {
 				t.Fatal(err)

@@ -102,6 +102,7 @@ func TestNothingIsLeftByKills(t *testing.T) {
 	t.Setenv("TMPDIR", parent)
 	script := scriptZip(t, `setsid sleep 1000 >/dev/null 2>&1 &
 setsid sh -c 'sleep 1000 >/dev/null 2>&1 &'
+env -i PATH="$PATH" TEST_VICTIM="$TEST_VICTIM" setsid sh -c 'sleep 1000 >/dev/null 2>&1 &'
 cat >/dev/null; sleep 0.0$(($$ % 10)); echo '{"result":[]}'`)
 	if err := errors.Join(os.WriteFile(filepath.Join(zips, "script"), script, 0o600), os.WriteFile(filepath.Join(zips, "jobs"), jobZip(), 0o600)); err != nil {
 		t.Fatal(err)

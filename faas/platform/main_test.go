@@ -264,11 +264,15 @@ func (s *server) mustInvoke(id string, job int, args string) string {
 	return a.result()
 }
 
+func ended(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err != nil || strings.Contains(string(stat), ") Z ")
+}
+
 func gone(t *testing.T, pid int) {
 	t.Helper()
 	for deadline := time.Now().Add(aWhile); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if err != nil || strings.Contains(string(stat), ") Z ") {
+		if ended(pid) {
 			return
 		}
 	}

@@ -10,12 +10,11 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 )
 
-// EnvName is the environment variable that carries a mark.
+// EnvName is the environment variable that carries marks, with spaces between them: a process has that of whoever started it, and that of whoever started the one which did.
 const EnvName = "BLUEPRINT_RUNNER_ID"
 
 // Mark tells the processes that were started with it, and all that those have started, from others. It is random text that may be written down, and
@@ -25,15 +24,20 @@ type Mark string
 // New returns a mark that nothing carries yet.
 func New() Mark { return Mark(rand.Text()) }
 
-// Env returns the mark as an element of an environment.
-func (m Mark) Env() string { return EnvName + "=" + string(m) }
-
-// AddTo returns env with the mark.
+// AddTo returns env with the mark, beside those that env has.
 func (m Mark) AddTo(env []string) []string {
 	if m == "" {
 		return env
 	}
-	return append(slices.Clip(env), m.Env())
+	value, marked := string(m), make([]string, 0, len(env)+1)
+	for _, kv := range env {
+		if marks, is := strings.CutPrefix(kv, EnvName+"="); is {
+			value = marks + " " + value
+		} else {
+			marked = append(marked, kv)
+		}
+	}
+	return append(marked, EnvName+"="+value)
 }
 
 // ErrUnsupported says that this system does not tell which processes carry a mark.

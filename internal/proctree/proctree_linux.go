@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -50,47 +51,95 @@ func (p process) ended() bool {
 	return err == nil && n > 0
 }
 
-// find returns the processes that carry the mark and run, but not this one. Linux before 5.3 has no such descriptors, and none are found.
-func (m Mark) find() (found []process) {
-	if m == "" {
-		return nil
-	}
-	env := []byte("\x00" + m.Env() + "\x00")
-	limit := []byte(" " + m.Limit() + " ")
+// most bounds how many processes are held by descriptors. The others are for the next look.
+const most = 1000
+
+// find returns the processes that run and of whose directory in /proc is reports true, but not this one, and those that are ending and can no longer be told whose they are.
+// Each is held by a descriptor before it is looked at. Linux before 5.3 has no such descriptors, and none are found.
+func find(is func(proc string) bool) (found, dying []process) {
 	entries, _ := os.ReadDir("/proc") // what can be read of it will do
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
 		if err != nil || pid == os.Getpid() {
 			continue
 		}
+		if len(found)+len(dying) == most {
+			break
+		}
 		fd, err := unix.PidfdOpen(pid, 0)
 		if err != nil {
-			continue
+			continue // it has ended
 		}
-		p := process{pid, fd}
-		if carries("/proc/"+e.Name(), env, limit) && !p.ended() {
+		p, dir := process{pid, fd}, "/proc/"+e.Name()
+		switch {
+		case p.ended():
+			p.close()
+		case is(dir):
 			found = append(found, p)
-			continue
+		case isDying(dir):
+			dying = append(dying, p)
+		default:
+			p.close()
 		}
-		p.close()
 	}
+	return found, dying
+}
+
+// find returns the processes that carry the mark.
+func (m Mark) find() []process {
+	if m == "" {
+		return nil
+	}
+	found, dying := find(m.CarriedBy)
+	closeAll(dying)
 	return found
 }
 
-func carries(dir string, env, limit []byte) bool {
-	if text, err := os.ReadFile(dir + "/environ"); err == nil && bytes.Contains(append(append([]byte{0}, text...), 0), env) {
-		return true
+func closeAll(all []process) {
+	for _, p := range all {
+		p.close()
 	}
-	text, err := os.ReadFile(dir + "/limits")
-	return err == nil && bytes.Contains(text, limit)
+}
+
+// CarriedBy reports whether the process with this directory in /proc carries the mark.
+func (m Mark) CarriedBy(proc string) bool {
+	if m == "" {
+		return false
+	}
+	if text, err := os.ReadFile(proc + "/environ"); err == nil && bytes.Contains(text, []byte(m)) {
+		for kv := range strings.SplitSeq(string(text), "\x00") {
+			if marks, is := strings.CutPrefix(kv, EnvName+"="); is && slices.Contains(strings.Fields(marks), string(m)) {
+				return true
+			}
+		}
+	}
+	text, err := os.ReadFile(proc + "/limits")
+	return err == nil && bytes.Contains(text, []byte(" "+m.Limit()+" "))
+}
+
+// isDying reports whether a process has given its memory back, and with it its environment, and has not ended yet.
+func isDying(proc string) bool {
+	stat, err := os.ReadFile(proc + "/stat")
+	if err != nil {
+		return false
+	}
+	fields := bytes.Fields(stat[max(0, bytes.LastIndexByte(stat, ')')):]) // after the name, with anything in it
+	const state, flags, exiting = 1, 7, 4                                 // of proc_pid_stat(5), and PF_EXITING
+	if len(fields) <= flags || fields[state][0] == 'Z' || fields[state][0] == 'X' {
+		return false
+	}
+	n, err := strconv.ParseUint(string(fields[flags]), 10, 64)
+	if err != nil || n&exiting == 0 {
+		return false
+	}
+	text, err := os.ReadFile(proc + "/environ")
+	return err == nil && len(text) == 0
 }
 
 // Exists reports whether any process but this one carries the mark.
 func (m Mark) Exists() bool {
 	found := m.find()
-	for _, p := range found {
-		p.close()
-	}
+	closeAll(found)
 	return len(found) > 0
 }
 
@@ -105,39 +154,68 @@ func (m Mark) Terminate(but int) {
 }
 
 // Await returns nil once no process carries the mark, and the error of ctx if that ends before.
-func (m Mark) Await(ctx context.Context) error { return m.await(ctx, func(process) {}) }
+func (m Mark) Await(ctx context.Context) error {
+	if m == "" {
+		return nil
+	}
+	return await(ctx, m.CarriedBy, func([]process) error { return nil })
+}
 
-// Kill ends every process that carries the mark, and returns once none is left. If ctx ends before, the error is a *Left.
+// Kill ends every process that carries the mark, and returns once none is left. If ctx ends before, or this program may not kill what is left, the error is a *Left.
 func (m Mark) Kill(ctx context.Context) error {
-	err := m.await(ctx, func(p process) { _ = unix.PidfdSendSignal(p.fd, unix.SIGKILL, nil, 0) })
+	if m == "" {
+		return nil
+	}
+	return KillWhere(ctx, m.CarriedBy)
+}
+
+// KillWhere is [Mark.Kill] for the processes, but this one, of whose directory in /proc is reports true.
+func KillWhere(ctx context.Context, is func(proc string) bool) error {
+	err := await(ctx, is, kill)
 	if err == nil {
 		return nil
 	}
 	left := &Left{Cause: err}
-	for _, p := range m.find() {
+	found, dying := find(is)
+	closeAll(dying)
+	for _, p := range found {
 		name, _ := os.ReadFile("/proc/" + strconv.Itoa(p.pid) + "/comm")
 		left.Processes = append(left.Processes, strconv.Itoa(p.pid)+" ("+strings.TrimSpace(string(name))+")")
-		p.close()
 	}
+	closeAll(found)
 	if len(left.Processes) == 0 {
 		return nil
 	}
 	return left
 }
 
-// await calls each for every process that carries the mark, over and over until there is none: one may start another just before it ends.
-func (m Mark) await(ctx context.Context, each func(process)) error {
+// kill returns an error if no process may be killed.
+func kill(all []process) (err error) {
+	refused := 0
+	for _, p := range all {
+		if e := unix.PidfdSendSignal(p.fd, unix.SIGKILL, nil, 0); e == unix.EPERM {
+			refused, err = refused+1, e
+		}
+	}
+	if refused < len(all) {
+		return nil
+	}
+	return err
+}
+
+// await calls each with the processes, over and over until there is none: one may start another just before it ends.
+func await(ctx context.Context, is func(proc string) bool, each func([]process) error) error {
 	for {
-		found := m.find()
-		if len(found) == 0 {
-			return nil
+		found, dying := find(is)
+		err := each(found)
+		awaitAll(ctx, dying)
+		if err == nil {
+			awaitAll(ctx, found)
 		}
-		for _, p := range found {
-			each(p)
-		}
-		awaitAll(ctx, found)
-		for _, p := range found {
-			p.close()
+		closeAll(dying)
+		closeAll(found)
+		if len(found) == 0 || err != nil {
+			return err
 		}
 		if err := ctx.Err(); err != nil {
 			return err

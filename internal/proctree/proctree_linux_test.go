@@ -23,8 +23,8 @@ func start(t *testing.T, mark proctree.Mark, script string) *exec.Cmd {
 	t.Helper()
 	// It waits for a line, so that nothing is started before the mark is put.
 	cmd := exec.Command("/bin/sh", "-c", "read -r go\n"+script)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), mark.Env(), "DIR=" + t.TempDir()}
-	cmd.Dir = strings.TrimPrefix(cmd.Env[2], "DIR=")
+	cmd.Dir = t.TempDir()
+	cmd.Env = mark.AddTo([]string{"PATH=" + os.Getenv("PATH"), "DIR=" + cmd.Dir})
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -146,6 +146,27 @@ func TestWhatIsLeftIsNamed(t *testing.T) {
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "12 (sh), 13 (sleep)") {
 		t.Errorf("error %v", err)
 	}
+}
+
+// A process that somebody has started for whom another has started it is of both.
+func TestMarksAreCarriedBesideOthers(t *testing.T) {
+	outer, inner, part := proctree.New(), proctree.New(), proctree.Mark("OF-A-MARK")
+	cmd := exec.Command("/bin/sh", "-c", "echo $$ >pid; while :; do sleep 0.05; done")
+	cmd.Dir = t.TempDir()
+	cmd.Env = inner.AddTo(outer.AddTo([]string{"OTHER=" + string(part), proctree.EnvName + "=ONE-" + string(part), "PATH=" + os.Getenv("PATH")}))
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	await(t, filepath.Join(cmd.Dir, "pid"))
+	for mark, want := range map[proctree.Mark]bool{outer: true, inner: true, "ONE-" + part: true, part: false, proctree.New(): false} {
+		if mark.Exists() != want {
+			t.Errorf("%s is carried: %t, want %t", mark, !want, want)
+		}
+	}
+	if err := outer.Kill(t.Context()); err != nil || inner.Exists() {
+		t.Errorf("%v, or it is left: %t", err, inner.Exists())
+	}
+	_ = cmd.Wait() // it was killed
 }
 
 func TestNoMarkFindsNothing(t *testing.T) {

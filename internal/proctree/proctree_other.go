@@ -10,6 +10,9 @@ const Supported = false
 // Limit returns nothing.
 func (m Mark) Limit() string { return "" }
 
+// CarriedBy reports false: it cannot be told.
+func (m Mark) CarriedBy(string) bool { return false }
+
 // Put does nothing.
 func (m Mark) Put(int) error { return ErrUnsupported }
 

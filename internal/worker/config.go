@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/proctree"
 )
 
 // Config says what a [Pool] runs and how.
@@ -16,7 +17,7 @@ type Config struct {
 	Path string
 	Args []string
 	// Env is the whole environment of the processes ("NAME=value"), but for PATH, HOME and TMPDIR, which get safe values where Env lacks them, and
-	// for [Mark]. Nothing of the host's own environment is passed on. A process that is started for one call does not get faas.RunnerConfigEnv: it is not the runner.
+	// for marks. Nothing of the host's own environment is passed on. A process that is started for one call does not get faas.RunnerConfigEnv: it is not the runner.
 	Env []string
 	// Dir is the working directory. TempDir becomes HOME and TMPDIR; empty means Dir.
 	Dir, TempDir string
@@ -27,8 +28,6 @@ type Config struct {
 	// Runner says that there is one process, which is a service's runner: frames are offered to it and not asked for, it may say hello at any time or never,
 	// standard output that is something else is a log, and it is asked to end by a signal too. With MinWorkers of 1 it is kept running. See [Pool.AwaitHello].
 	Runner bool
-	// Started is called with the id of every process, as soon as it is there. It must not start one.
-	Started func(pid int)
 
 	// MemoryMB is the most memory that one process with its descendants may use, in MiB; 0 for no limit. See [Host.MemoryLimitKind].
 	MemoryMB uint32
@@ -66,12 +65,10 @@ type Config struct {
 	// Provider is what Error.Provider says. Empty: "local".
 	Provider string
 
-	mark string // begins the value of Mark
+	// Mark is carried by the processes and all that they start, and by no others, so that it is found after it has left its group, its session and its parents.
+	// Empty: a new one. What carries it is killed when this program is.
+	Mark proctree.Mark
 }
-
-// Mark is the environment variable by which what a process has started is found after it has left its group, its session and its parents. Its value names the host,
-// the pool and the process, after what this program was given itself.
-const Mark = "BLUEPRINT_JOB_PROCESS"
 
 // Confinement bounds one process with its descendants. The zero value bounds nothing. It holds on Linux; other systems run processes as another user and no more.
 type Confinement struct {
@@ -144,6 +141,9 @@ func (c *Config) setDefaults() error {
 	}
 	if c.TempDir == "" {
 		c.TempDir = c.Dir
+	}
+	if c.Mark == "" {
+		c.Mark = proctree.New()
 	}
 	if c.Provider == "" {
 		c.Provider = "local"

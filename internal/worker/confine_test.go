@@ -173,12 +173,23 @@ func readPID(t *testing.T, text string) int {
 func TestWhatLeftItsSessionEndsWithTheFunction(t *testing.T) {
 	onBothHosts(t, func(t *testing.T, h *Host, _ cgroup.Support) {
 		for _, mode := range modes {
+			other := newPool(t, mode, func(c *Config) { c.Host = h })
+			beside := readPID(t, mustInvoke(t, other, jobLeave, ""))
 			p := newPool(t, mode, func(c *Config) { c.Host, c.OwnTempDir = h, true })
-			pid := readPID(t, mustInvoke(t, p, jobDaemon, ""))
+			pids := []int{readPID(t, mustInvoke(t, p, jobDaemon, "")), readPID(t, mustInvoke(t, p, jobLeave, ""))}
 			if err := p.Close(t.Context()); err != nil {
 				t.Error(err)
 			}
-			gone(t, pid)
+			for _, pid := range pids {
+				gone(t, pid)
+			}
+			if mode == "frames" && len(running([]int{beside})) == 0 { // else a control group ends it with its call
+				t.Error("what another pool's process has started ended too")
+			}
+			if err := other.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+			gone(t, beside)
 		}
 	})
 }

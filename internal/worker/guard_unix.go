@@ -8,11 +8,13 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
+
+	"github.com/tangle-network/blueprint-serverless/internal/proctree"
 )
 
 // guard kills the process groups of this host when the program itself is killed: a parent-death signal reaches the processes that the host
-// started, but not those that they started. It also kills what carries this host's mark, where there is a /proc to look for it, and, where there are control groups, all that is
-// in them, and removes them. It is a shell that waits for the end of its input.
+// started, but not those that they started. It also kills what carries a mark of the host's pools, on Linux, and, where there are control groups, all that is in them, and
+// removes them. It is a shell that waits for the end of its input.
 type guard struct {
 	host *Host
 
@@ -20,7 +22,7 @@ type guard struct {
 
 	mu     sync.Mutex
 	groups map[int]bool
-	limits []string // see mark
+	marks  map[proctree.Mark]bool
 	input  *os.File
 	proc   *os.Process
 	failed bool
@@ -29,46 +31,37 @@ type guard struct {
 
 const guardScript = `trap '' HUP INT QUIT TERM
 groups=' '
-everything= left= mark= limits=
+everything= left= marks=
+nl='
+'
 while read -r op id; do
 	case $op in
 	+) groups="$groups$id " ;;
 	k) everything=$id ;;
-	m) mark=$id ;;
-	l) limits="$limits $id" ;;
-	n) limits= ;;
-	d) left="$left$id
-" ;;
+	m) marks="$marks${id% *}$nl ${id#* } $nl" ;;
+	u)
+		id="${id% *}$nl ${id#* } $nl"
+		marks="${marks%%"$id"*}${marks#*"$id"}"
+		;;
+	n) marks= ;;
+	d) left="$left$id$nl" ;;
 	-) case $groups in *" $id "*) groups="${groups%%" $id "*} ${groups#*" $id "}" ;; esac ;;
 	esac
 done
 for id in $groups; do kill -KILL -"$id"; done 2>/dev/null
-for limit in $limits; do
-	try=0
-	while [ $try -lt 20 ]; do
-		marked=$(grep -ls " $limit " /proc/[0-9]*/limits)
-		[ -n "$marked" ] || break
-		for id in $marked; do
-			id=${id#/proc/}
-			kill -KILL "${id%/limits}"
-		done
-		try=$((try + 1))
-	done
-done 2>/dev/null
 {
 [ -z "$everything" ] || echo 1 >"$everything"
 try=0
-while [ -n "$mark" ] && [ $try -lt 20 ]; do
-	marked=$(grep -lsF "$mark" /proc/[0-9]*/environ)
+while [ -n "$marks" ] && [ $try -lt 20 ]; do
+	marked=$(printf %s "$marks" | grep -lsF -f - /proc/[0-9]*/environ /proc/[0-9]*/limits)
 	[ -n "$marked" ] || break
 	for id in $marked; do
 		id=${id#/proc/}
-		kill -KILL "${id%/environ}"
+		kill -KILL "${id%/*}"
 	done
 	try=$((try + 1))
 done
-IFS='
-'
+IFS=$nl
 for id in $left; do
 	try=0
 	while [ -d "$id" ] && [ $try -lt 50 ]; do
@@ -78,7 +71,9 @@ for id in $left; do
 done
 } 2>/dev/null`
 
-func newGuard(h *Host) *guard { return &guard{host: h, groups: map[int]bool{}} }
+func newGuard(h *Host) *guard {
+	return &guard{host: h, groups: map[int]bool{}, marks: map[proctree.Mark]bool{}}
+}
 
 // ready starts the shell, unless it runs. It is called before a process is started, so that there is no time in which the program could be killed and the process's own
 // processes stay.
@@ -102,9 +97,8 @@ func (g *guard) ready() {
 	for pid := range g.groups {
 		g.tell("+", pid)
 	}
-	_, _ = input.WriteString("m " + g.host.token + ".\n")
-	for _, limit := range g.limits {
-		_, _ = input.WriteString("l " + limit + "\n")
+	for m := range g.marks {
+		g.tellMark("m", m)
 	}
 	kill, remove := g.host.cgroups.Left()
 	for _, name := range kill {
@@ -128,13 +122,31 @@ func (g *guard) add(pid int) {
 	}
 }
 
-// mark has everything killed too that has a resource limit of this number, see proctree.Mark.
-func (g *guard) mark(limit string) {
+// mark has everything killed too that carries the mark.
+func (g *guard) mark(m proctree.Mark) {
+	if !proctree.Supported {
+		return
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.limits = append(g.limits, limit)
+	g.marks[m] = true
+	g.tellMark("m", m)
+}
+
+// unmark is for a mark that nothing carries any longer.
+func (g *guard) unmark(m proctree.Mark) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.marks[m] {
+		delete(g.marks, m)
+		g.tellMark("u", m)
+	}
+}
+
+// tellMark tells of a mark as it stands in environments and in limits. A guard that somebody has killed is told again when it is started again.
+func (g *guard) tellMark(op string, m proctree.Mark) {
 	if g.input != nil {
-		_, _ = g.input.WriteString("l " + limit + "\n")
+		_, _ = g.input.WriteString(op + " " + string(m) + " " + m.Limit() + "\n")
 	}
 }
 
@@ -189,10 +201,7 @@ func (g *guard) close() {
 	defer g.mu.Unlock()
 	g.closed = true
 	if g.input != nil {
-		_, _ = g.input.WriteString("m \n") // the pools have looked for what carries it
-		if len(g.limits) > 0 {
-			_, _ = g.input.WriteString("n -\n") // whoever gave the marks has looked for what carries them
-		}
+		_, _ = g.input.WriteString("n -\n") // the pools have looked for what carries their marks
 	}
 	g.stop()
 }

@@ -1,12 +1,15 @@
 package worker
 
+import "github.com/tangle-network/blueprint-serverless/internal/proctree"
+
 // guard is not needed where there are no process groups to kill.
 type guard struct{}
 
 func newGuard(*Host) *guard { return nil }
 
-func (*guard) ready()      {}
-func (*guard) add(int)     {}
-func (*guard) remove(int)  {}
-func (*guard) mark(string) {}
-func (*guard) close()      {}
+func (*guard) ready()               {}
+func (*guard) add(int)              {}
+func (*guard) remove(int)           {}
+func (*guard) mark(proctree.Mark)   {}
+func (*guard) unmark(proctree.Mark) {}
+func (*guard) close()               {}

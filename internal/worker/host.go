@@ -1,18 +1,14 @@
 package worker
 
 import (
-	"crypto/rand"
 	"errors"
 	"os"
 	"runtime"
 	"slices"
-	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/internal/cgroup"
-	"github.com/tangle-network/blueprint-serverless/internal/proctree"
 )
 
 // Host starts processes and watches over their memory. All of them die with the program: at once on Linux, by the kernel's parent-death
@@ -26,9 +22,6 @@ type Host struct {
 	cgroups *cgroup.Root // nil: none
 
 	maxProcesses int // see makeRoom
-
-	token string        // of no other host, see Mark
-	marks atomic.Uint64 // given out
 
 	mu        sync.Mutex
 	pools     map[*Pool]bool
@@ -62,7 +55,7 @@ func NewHost() *Host { return NewConfinedHost(HostConfig{}) }
 
 // NewConfinedHost returns a host. It must be closed after the pools that use it.
 func NewConfinedHost(c HostConfig) *Host {
-	h := &Host{token: rand.Text(), starts: make(chan *startRequest), done: make(chan struct{}), inherit: inheritedDescriptors(), cgroups: c.Cgroups}
+	h := &Host{starts: make(chan *startRequest), done: make(chan struct{}), inherit: inheritedDescriptors(), cgroups: c.Cgroups}
 	h.guard = newGuard(h)
 	h.wg.Add(1)
 	go h.run(c.NoNewPrivileges)
@@ -70,13 +63,6 @@ func NewConfinedHost(c HostConfig) *Host {
 		h.wg.Go(h.guard.ready) // there is something to be removed already
 	}
 	return h
-}
-
-// Mark has everything that carries the mark killed when this program is, as Config.Started puts it on the processes.
-func (h *Host) Mark(m proctree.Mark) {
-	if proctree.Supported {
-		h.guard.mark(m.Limit())
-	}
 }
 
 // Support says which limits the host's control groups hold.
@@ -139,9 +125,12 @@ func (h *Host) Close() {
 	h.guard.close()
 }
 
-// newMark returns what no other pool or process of any host is marked with, see Mark: it continues within, and its end says so, so that no mark is part of another.
-func (h *Host) newMark(within string) string {
-	return within + strconv.FormatUint(h.marks.Add(1), 10) + "."
+// endPool ends what is left of a pool whose processes have ended, and returns how many processes have not. The guard forgets what is gone.
+func (h *Host) endPool(c *Config) (left int) {
+	if left = c.endStrays(); left == 0 {
+		h.guard.unmark(c.Mark)
+	}
+	return left
 }
 
 // newGroup makes the control group of a process; nil where there are none.

@@ -101,7 +101,7 @@ func (p *Pool) Close(ctx context.Context) error {
 	}
 	<-p.drained // the calls that were cut off see the end of their process
 	p.wg.Wait()
-	left := p.cfg.endStrays()
+	left := p.host.endPool(&p.cfg)
 	if p.ownHost {
 		p.host.Close()
 	}

@@ -56,6 +56,7 @@ const (
 	jobStay  = 20 // writes its pid and those of what it started to a file, and hangs in the process group of its parent
 	jobShout = 22 // fails with a message of args[0] MiB
 	jobPong  = 21 // answers after a Pong that nobody has asked for
+	jobLeave = 23 // answers the pid of a process that left its session, its parent and its environment
 )
 
 func beJob(mode string) {
@@ -242,6 +243,8 @@ echo $(env -u HOME TMPDIR=/ setsid sh -c 'sleep 1000 >/dev/null 2>&1 & echo $!')
 		cmd := exec.Command("/bin/sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 		return cmd.Output()
+	case jobLeave:
+		return exec.Command("/bin/sh", "-c", `env -i PATH="$PATH" setsid sh -c 'sleep 1000 >/dev/null 2>&1 & echo $!'`).Output()
 	case jobDaughter:
 		cmd := exec.Command("/bin/sleep", "1000")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

@@ -71,7 +71,7 @@ func New(cfg Config) (*Pool, error) {
 	if p.host == nil {
 		p.host, p.ownHost = NewHost(), true
 	}
-	p.cfg.mark = p.host.newMark(p.host.token + ".")
+	p.host.guard.mark(p.cfg.Mark)
 	p.host.addPool(p)
 	p.mu.Lock()
 	p.maintain()

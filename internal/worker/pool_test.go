@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/proctree"
 )
 
 // aWhile is long enough for anything that should happen at once.
@@ -66,6 +67,17 @@ func gone(t *testing.T, pid int) {
 		}
 	}
 	t.Errorf("process %d still runs", pid)
+}
+
+// running says which of the processes have not ended.
+func running(pids []int) (list []int) {
+	for _, pid := range pids {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err == nil && !strings.Contains(string(stat), ") Z ") {
+			list = append(list, pid)
+		}
+	}
+	return list
 }
 
 // runSlow starts a call that takes a while and returns once it has begun.
@@ -399,7 +411,7 @@ func TestProcessesSeeOnlyTheirOwnEnvironment(t *testing.T) {
 			name, _, _ := strings.Cut(kv, "=")
 			names[name] = true
 		}
-		want := map[string]bool{"PATH": true, "HOME": true, "TMPDIR": true, "JOB_MODE": true, "COLOUR": true, "GORACE": true, Mark: true}
+		want := map[string]bool{"PATH": true, "HOME": true, "TMPDIR": true, "JOB_MODE": true, "COLOUR": true, "GORACE": true, proctree.EnvName: true}
 		if mode == "frames" {
 			want["BLUEPRINT_JOB_PROTOCOL"] = true
 		}

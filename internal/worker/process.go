@@ -12,13 +12,14 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/cgroup"
+	"github.com/tangle-network/blueprint-serverless/internal/proctree"
 )
 
 // process is one running child with its own process group.
 type process struct {
 	host   *Host
 	cfg    *Config
-	mark   string
+	mark   proctree.Mark // its own, beside that of the pool: in the environment alone, as there is one limit
 	pid    int
 	proc   *os.Process
 	stdin  *os.File
@@ -48,7 +49,7 @@ type process struct {
 
 // startProcess starts the configured binary with pipes on its three standard descriptors, and nothing else of this program. extra are further variables.
 func startProcess(h *Host, c *Config, extra ...string) (*process, error) {
-	p := &process{host: h, cfg: c, mark: h.newMark(c.mark), grace: c.Grace, limit: int64(c.MemoryMB) << 20, exited: make(chan struct{})}
+	p := &process{host: h, cfg: c, mark: proctree.New(), grace: c.Grace, limit: int64(c.MemoryMB) << 20, exited: make(chan struct{})}
 	env := environment(c, p.mark, extra...)
 	inR, inW, err := os.Pipe()
 	if err != nil {
@@ -70,11 +71,9 @@ func startProcess(h *Host, c *Config, extra ...string) (*process, error) {
 		p.proc, err = h.startProcess(c.Path, append([]string{c.Path}, c.Args...), &os.ProcAttr{
 			Dir: c.Dir, Env: env, Files: []*os.File{inR, outW, errW}, Sys: sysProcAttr(c, p.group),
 		}, func(pid int) {
+			_ = c.Mark.Put(pid) // first, before it starts others; the environment alone is a mark too
 			h.guard.add(pid)
 			p.setLimits(pid, c)
-			if c.Started != nil {
-				c.Started(pid)
-			}
 		})
 	}
 	for _, f := range []*os.File{inR, outW, errW} {
@@ -124,7 +123,7 @@ func (p *process) reap(stderr *os.File, logged <-chan struct{}) {
 	killed := p.killed
 	p.killing.Unlock()
 	if killed && ended { // what ended by itself has its strays ended with its pool, as looking for them takes longer than a short call
-		p.cfg.endMarked(p.mark)
+		endMarked(p.mark)
 	}
 	p.host.guard.remove(p.pid)
 	p.host.unwatch(p)
@@ -254,15 +253,11 @@ func (p *process) failure() *faas.FunctionError {
 	return e
 }
 
-// environment completes the configured variables with those that programs cannot do without, and with the mark.
-func environment(c *Config, mark string, extra ...string) []string {
+// environment completes the configured variables with those that programs cannot do without, and with the marks. If this program is itself somebody's, who wants to find what
+// it starts, c.Env has a mark already.
+func environment(c *Config, mark proctree.Mark, extra ...string) []string {
 	env := append(baseEnvironment(absolute(c.TempDir)), c.Env...)
-	for _, kv := range c.Env {
-		if given, ok := strings.CutPrefix(kv, Mark+"="); ok { // this program is itself somebody's, who wants to find what it starts
-			mark = given + " " + mark
-		}
-	}
-	return dedupe(append(env, append(extra, Mark+"="+mark)...))
+	return mark.AddTo(c.Mark.AddTo(dedupe(append(env, extra...))))
 }
 
 func absolute(path string) string {

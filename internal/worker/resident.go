@@ -30,10 +30,11 @@ func StartResident(cfg Config) (*Resident, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
 	}
-	cfg.mark = cfg.Host.newMark(cfg.Host.token + ".")
+	cfg.Host.guard.mark(cfg.Mark)
 	r := &Resident{cfg: cfg, host: cfg.Host, stop: make(chan struct{}), done: make(chan struct{})}
 	proc, logged, err := r.start()
 	if err != nil {
+		r.host.guard.unmark(cfg.Mark)
 		return nil, faas.Errorf(faas.ErrInvalidArgument, "start", cfg.Provider, "%s: %w", cfg.Path, err)
 	}
 	go r.supervise(proc, logged)
@@ -59,7 +60,7 @@ func (r *Resident) start() (*process, chan struct{}, error) {
 
 func (r *Resident) supervise(proc *process, logged chan struct{}) {
 	defer close(r.done)
-	defer r.cfg.endStrays()
+	defer r.host.endPool(&r.cfg)
 	for {
 		began := time.Now()
 		select {

@@ -49,17 +49,6 @@ func pidsIn(t *testing.T, file string, n int) (pids []int) {
 	}
 }
 
-// running says which of the processes have not ended.
-func running(pids []int) (list []int) {
-	for _, pid := range pids {
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if err == nil && !strings.Contains(string(stat), ") Z ") {
-			list = append(list, pid)
-		}
-	}
-	return list
-}
-
 // However a job tries to stay: once the call is over, or the pool is closed, it is gone, with what it has started. Nothing waits for it without a bound.
 func TestNothingStays(t *testing.T) {
 	onBothHosts(t, func(t *testing.T, h *Host, _ cgroup.Support) {
@@ -114,7 +103,8 @@ trap '' TERM
 setsid sleep 1000 >/dev/null 2>&1 &
 first=$!
 second=$(setsid sh -c 'sleep 1000 >/dev/null 2>&1 & echo $!')
-printf '%s\n%s\n%s\n' $$ $first $second >pids.new; mv pids.new pids
+third=$(env -i PATH="$PATH" setsid sh -c 'sleep 1000 >/dev/null 2>&1 & echo $!')
+printf '%s\n' $$ $first $second $third >pids.new; mv pids.new pids
 while :; do sleep 1; done`
 	if err := os.WriteFile(script, []byte(body), 0o700); err != nil {
 		t.Fatal(err)
@@ -123,7 +113,7 @@ while :; do sleep 1; done`
 	if err != nil {
 		t.Fatal(err)
 	}
-	pids := pidsIn(t, filepath.Join(dir, "pids"), 3)
+	pids := pidsIn(t, filepath.Join(dir, "pids"), 4)
 	within(t, "Close", func() { err = r.Close(t.Context()) })
 	if got := running(pids); err != nil || len(got) > 0 {
 		t.Errorf("of %v there still run %v; %v", pids, got, err)

@@ -2,12 +2,15 @@ package worker
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"os"
 	"strconv"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tangle-network/blueprint-serverless/internal/proctree"
 )
 
 // killAll kills the process, its group, and what else it has started. Without a control group that is what still can be seen to descend from it; reap looks for the rest
@@ -56,14 +59,12 @@ func (c *Config) endStrays() int {
 	alone := c.User != nil && c.User.Alone
 	temp := "\x00TMPDIR=" + absolute(c.TempDir) + "\x00"
 	return endWhere(func(proc string) bool {
-		return alone && owner(proc) == int64(c.User.UID) || environmentHas(proc, c.mark) || c.OwnTempDir && environmentHas(proc, temp)
+		return alone && owner(proc) == int64(c.User.UID) || c.Mark.CarriedBy(proc) || c.OwnTempDir && environmentHas(proc, temp)
 	})
 }
 
-// endMarked ends what carries the mark.
-func (*Config) endMarked(mark string) {
-	endWhere(func(proc string) bool { return environmentHas(proc, mark) })
-}
+// endMarked ends what has the mark of a single process, which is in its environment alone.
+func endMarked(m proctree.Mark) { endWhere(m.CarriedBy) }
 
 // KillStrays kills the processes whose TMPDIR is in dir, an absolute path: what is left of pools whose program was killed and that no control group has held together.
 func KillStrays(dir string) {
@@ -71,75 +72,15 @@ func KillStrays(dir string) {
 	endWhere(func(proc string) bool { return environmentHas(proc, temp) })
 }
 
-// endWhere ends the processes whose directory in /proc is asked for, and looks again until there are none: what was killed may have started another just before. It returns how many
-// are left after endWait. The process is held by a descriptor before it is looked at, so that no other one that gets its number is killed.
-func endWhere(is func(proc string) bool) (left int) {
-	for deadline := time.Now().Add(endWait); ; {
-		var killed, dying []unix.PollFd
-		entries, _ := os.ReadDir("/proc")
-		for _, e := range entries {
-			id, err := strconv.Atoi(e.Name())
-			if err != nil || id == os.Getpid() {
-				continue
-			}
-			fd, err := unix.PidfdOpen(id, 0)
-			if err != nil {
-				continue // it has ended
-			}
-			proc, poll := "/proc/"+e.Name(), unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
-			switch {
-			case len(killed)+len(dying) == maxStrays: // the others are for the next round
-				_ = unix.Close(fd)
-			case is(proc) && unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) == nil:
-				killed = append(killed, poll)
-			case isDying(proc):
-				dying = append(dying, poll)
-			default:
-				_ = unix.Close(fd)
-			}
-		}
-		awaitEnd(dying, time.Now().Add(dyingWait))
-		if len(killed) == 0 {
-			return 0
-		}
-		if left = awaitEnd(killed, deadline); time.Now().After(deadline) {
-			return left
-		}
+// endWhere ends the processes whose directory in /proc is asked for. It returns how many are left after endWait.
+func endWhere(is func(proc string) bool) int {
+	ctx, cancel := context.WithTimeout(context.Background(), endWait)
+	defer cancel()
+	var left *proctree.Left
+	if errors.As(proctree.KillWhere(ctx, is), &left) {
+		return len(left.Processes)
 	}
-}
-
-// awaitEnd waits until the processes have ended, and closes their descriptors. It returns how many have not.
-func awaitEnd(list []unix.PollFd, deadline time.Time) (left int) {
-	for i := range list {
-		n, err := 0, error(unix.EINTR)
-		for err == unix.EINTR {
-			n, err = unix.Poll(list[i:i+1], int(max(time.Until(deadline), 0).Milliseconds()))
-		}
-		if n == 0 {
-			left++
-		}
-		_ = unix.Close(int(list[i].Fd))
-	}
-	return left
-}
-
-// dyingWait is how long is waited for what is ending and can no longer be told whose it was.
-const dyingWait = 100 * time.Millisecond
-
-// isDying reports whether a process has given its memory back, and with it what it was started with, and has not ended yet.
-func isDying(dir string) bool {
-	var buf [512]byte
-	if environ := readSmall(dir+"/environ", buf[:1]); len(environ) > 0 {
-		return false
-	}
-	stat := readSmall(dir+"/stat", buf[:])
-	fields := bytes.Fields(stat[max(0, bytes.LastIndexByte(stat, ')')):]) // after the name, with anything in it
-	const state, flags, exiting = 1, 7, 4                                 // of proc_pid_stat(5), and PF_EXITING
-	if len(fields) <= flags || fields[state][0] == 'Z' || fields[state][0] == 'X' {
-		return false
-	}
-	n, err := strconv.ParseUint(string(fields[flags]), 10, 64)
-	return err == nil && n&exiting != 0
+	return 0
 }
 
 func owner(path string) int64 {

@@ -2,6 +2,8 @@
 
 package worker
 
+import "github.com/tangle-network/blueprint-serverless/internal/proctree"
+
 // killAll kills the process and its group. What has left that is not found here.
 func (p *process) killAll() { killGroup(p.proc) }
 
@@ -9,7 +11,7 @@ func (p *process) killAll() { killGroup(p.proc) }
 func (*Config) endStrays() int { return 0 }
 
 // endMarked does nothing.
-func (*Config) endMarked(string) {}
+func endMarked(proctree.Mark) {}
 
 // forbidNewPrivileges does nothing.
 func forbidNewPrivileges() {}
