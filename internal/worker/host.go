@@ -34,7 +34,7 @@ type startRequest struct {
 	path string
 	argv []string
 	attr *os.ProcAttr
-	then func(pid int) // called as soon as the process is there, before anything else can happen to this program's threads
+	then func(pid int) // called as soon as the process is there, if the system allows that before it does anything
 	proc *os.Process
 	err  error
 	done chan struct{}
@@ -79,8 +79,10 @@ func (h *Host) run(noNewPrivileges bool) {
 	for {
 		select {
 		case r := <-h.starts:
-			if r.proc, r.err = os.StartProcess(r.path, r.argv, r.attr); r.err == nil && r.then != nil {
-				r.then(r.proc.Pid)
+			if r.then == nil {
+				r.proc, r.err = os.StartProcess(r.path, r.argv, r.attr)
+			} else {
+				r.proc, r.err = startHeld(r.path, r.argv, r.attr, r.then)
 			}
 			close(r.done)
 		case <-h.done:

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"strconv"
 	"syscall"
@@ -24,6 +25,31 @@ func sysProcAttr(c *Config, g *cgroup.Group) *syscall.SysProcAttr {
 		}
 	}
 	return a
+}
+
+// startHeld starts a process and calls then before it executes its first instruction: the calling goroutine, which must be locked to its thread, traces it until then has returned. If
+// the system does not let it, the process runs already when then is called.
+func startHeld(path string, argv []string, attr *os.ProcAttr, then func(pid int)) (*os.Process, error) {
+	attr.Sys.Ptrace = true
+	p, err := os.StartProcess(path, argv, attr)
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.ENOSYS) {
+		attr.Sys.Ptrace = false
+		p, err = os.StartProcess(path, argv, attr)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if attr.Sys.Ptrace {
+		stopped := unix.EINTR
+		for stopped == unix.EINTR { // it stops when it executes its program, unless it is killed
+			stopped, _ = unix.Waitid(unix.P_PID, p.Pid, &unix.Siginfo{}, unix.WSTOPPED|unix.WEXITED|unix.WNOWAIT, nil).(unix.Errno)
+		}
+	}
+	then(p.Pid)
+	if attr.Sys.Ptrace {
+		_ = unix.PtraceDetach(p.Pid) // it may have been killed
+	}
+	return p, nil
 }
 
 // forbidNewPrivileges binds the calling thread and what it starts, for good.

@@ -35,6 +35,14 @@ func (e *ending) wait(*os.Process) (*os.ProcessState, bool) {
 	}
 }
 
+func startHeld(path string, argv []string, attr *os.ProcAttr, then func(pid int)) (*os.Process, error) {
+	p, err := os.StartProcess(path, argv, attr)
+	if err == nil {
+		then(p.Pid)
+	}
+	return p, err
+}
+
 func inheritedDescriptors() []*os.File { return nil }
 
 // enlarge does nothing: pipes have one size here.

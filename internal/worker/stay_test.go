@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -117,6 +118,36 @@ while :; do sleep 1; done`
 	within(t, "Close", func() { err = r.Close(t.Context()) })
 	if got := running(pids); err != nil || len(got) > 0 {
 		t.Errorf("of %v there still run %v; %v", pids, got, err)
+	}
+}
+
+// Limits are in force, and the mark is there, before a process does anything.
+func TestAProcessIsHeldUntilItIsConfined(t *testing.T) {
+	h := NewHost()
+	t.Cleanup(h.Close)
+	for range 20 {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var before []byte
+		attr := &os.ProcAttr{Files: []*os.File{nil, w}, Sys: &syscall.SysProcAttr{}}
+		p, err := h.startProcess("/bin/sh", []string{"sh", "-c", "echo ran"}, attr, func(int) {
+			_ = r.SetReadDeadline(time.Now().Add(20 * time.Millisecond)) // enough for one that is not held
+			before, _ = io.ReadAll(r)
+		})
+		_ = w.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = r.SetReadDeadline(time.Time{})
+		after, err := io.ReadAll(r)
+		state, werr := p.Wait()
+		held := attr.Sys.Ptrace // else the system does not let it
+		if held && len(before) > 0 || string(before)+string(after) != "ran\n" || !state.Success() || err != nil || werr != nil {
+			t.Fatalf("it wrote %q before and %q after, %v, %v, %v", before, after, state, err, werr)
+		}
+		_ = r.Close()
 	}
 }
 
