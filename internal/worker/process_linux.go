@@ -39,17 +39,25 @@ func startHeld(path string, argv []string, attr *os.ProcAttr, then func(pid int)
 	if err != nil {
 		return nil, err
 	}
-	if attr.Sys.Ptrace {
-		stopped := unix.EINTR
-		for stopped == unix.EINTR { // it stops when it executes its program, unless it is killed
-			stopped, _ = unix.Waitid(unix.P_PID, p.Pid, &unix.Siginfo{}, unix.WSTOPPED|unix.WEXITED|unix.WNOWAIT, nil).(unix.Errno)
-		}
-	}
 	then(p.Pid)
 	if attr.Sys.Ptrace {
-		_ = unix.PtraceDetach(p.Pid) // it may have been killed
+		release(p.Pid)
 	}
 	return p, nil
+}
+
+// release lets a traced process run, which stops as soon as it has executed its program, unless it is killed. That it has stopped is not waited for: if this program waits for any
+// child somewhere, as the first process of a container does, it is told there and nowhere else.
+func release(pid int) {
+	for unix.PtraceDetach(pid) != nil {
+		var info unix.Siginfo
+		const trapped = 4 // CLD_TRAPPED: it is told without being asked for
+		err := unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+		if err != nil && err != unix.EINTR || err == nil && info.Signo != 0 && info.Code != trapped {
+			return // it has ended
+		}
+		_ = unix.Nanosleep(&unix.Timespec{Nsec: 20_000}, nil)
+	}
 }
 
 // forbidNewPrivileges binds the calling thread and what it starts, for good.
