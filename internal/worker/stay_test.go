@@ -151,6 +151,33 @@ func TestAProcessIsHeldUntilItIsConfined(t *testing.T) {
 	}
 }
 
+// Whatever happens while it is held, whoever starts it goes on.
+func TestAHeldProcessMayBeKilledOrTold(t *testing.T) {
+	h := NewHost()
+	t.Cleanup(h.Close)
+	for name, meanwhile := range map[string]func(pid int){
+		"killed": func(pid int) { _ = syscall.Kill(pid, syscall.SIGKILL) },
+		"somebody else is told that it has stopped": func(pid int) { _, _ = syscall.Wait4(pid, nil, 0, nil) },
+	} {
+		attr := &os.ProcAttr{Sys: &syscall.SysProcAttr{}}
+		within(t, name, func() {
+			p, err := h.startProcess("/bin/sh", []string{"sh", "-c", "exit 3"}, attr, func(pid int) {
+				if attr.Sys.Ptrace { // else the system does not let it be held
+					meanwhile(pid)
+				}
+			})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			state, err := p.Wait()
+			if want := map[bool]int{true: -1, false: 3}[name == "killed" && attr.Sys.Ptrace]; err != nil || state.ExitCode() != want {
+				t.Errorf("%s: %v, %v, want exit code %d", name, state, err, want)
+			}
+		})
+	}
+}
+
 // What the system does not end although it was killed makes Close an error, and not a hang.
 func TestWhatCannotBeEndedIsSaid(t *testing.T) {
 	h := NewHost()
