@@ -86,6 +86,10 @@ func (o *LocalOrchestrator) Start(ctx context.Context, spec RunnerSpec) (_ Runne
 	if why := cannotRunHere(spec.Binary); why != "" {
 		return nil, faas.Errorf(faas.ErrUnsupported, "start runner", "", "%s", why)
 	}
+	if isOwnRunner(spec.Binary) {
+		return nil, faas.Errorf(faas.ErrConflict, "start runner", "", "this program was itself started as the runner of a service, and would start itself again, without an end: "+
+			"let it call job.Main if job.Requested or job.Offered says that it was started for jobs (faas/job)")
+	}
 	r := &localRunner{
 		service: spec.Service, stopTimeout: o.stopTimeout(), logger: spec.Logger, host: worker.NewHost(), mark: proctree.New(), residentMark: proctree.New(), health: newHealthCheck(o.HealthURL),
 	}
@@ -119,6 +123,20 @@ func (o *LocalOrchestrator) Start(ctx context.Context, spec RunnerSpec) (_ Runne
 		return nil, errors.Join(err, stop())
 	}
 	return r, nil
+}
+
+// isOwnRunner reports whether this process is a runner of the binary: one that deploys itself as its
+// own blueprint, and does not tell the two apart.
+func isOwnRunner(binary *faas.Binary) bool {
+	if _, runner := os.LookupEnv(faas.RunnerConfigEnv); !runner {
+		return false
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return false
+	}
+	own, err := faas.InspectBinary(self)
+	return err == nil && own.SHA256 == binary.SHA256
 }
 
 // config is that of the processes of local jobs, but for Path. It is not that of the runner, see asRunner.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -224,5 +225,23 @@ func TestADetachedRunnerNeedsWhatMakesItFindable(t *testing.T) {
 	}
 	if _, err := os.Stat(pidFile); err == nil {
 		t.Error("it was started")
+	}
+}
+
+// A program that deploys itself as its own blueprint, and does not see that it was started as the
+// runner, must not deploy itself for ever.
+func TestARunnerDoesNotStartItself(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	binary, err := faas.InspectBinary(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(faas.RunnerConfigEnv, "{}")
+	runner, err := (&serverless.LocalOrchestrator{}).Start(t.Context(), serverless.RunnerSpec{Service: "svc", Binary: binary, Logger: slog.New(slog.DiscardHandler)})
+	if runner != nil || !errors.Is(err, faas.ErrConflict) || !strings.Contains(err.Error(), "job.Offered") {
+		t.Errorf("runner %v, error %v", runner, err)
 	}
 }

@@ -150,7 +150,7 @@ func TestTwoHundredFunctionsScrollByOnATerminal(t *testing.T) {
 func TestCtrlCOnATerminalUndoesTheDeployment(t *testing.T) {
 	for _, columns := range []int{40, 80, 200} {
 		d := ready(t)
-		reached := make(chan struct{}, 1)
+		reached, goOn := make(chan struct{}, 1), make(chan struct{})
 		d.before.Store(new(func(r *http.Request) bool {
 			if r.Method != http.MethodPut || !strings.HasSuffix(r.URL.Path, "job1") {
 				return true
@@ -159,9 +159,8 @@ func TestCtrlCOnATerminalUndoesTheDeployment(t *testing.T) {
 			case reached <- struct{}{}:
 			default:
 			}
-			_, _ = io.Copy(io.Discard, r.Body)
-			<-r.Context().Done() // until the program gives up
-			return false
+			<-goOn
+			return true // the platform does what was sent, which is waited for and then undone
 		}))
 		screen := newScreen(t, columns, 24)
 		self, err := os.Executable()
@@ -186,6 +185,8 @@ func TestCtrlCOnATerminalUndoesTheDeployment(t *testing.T) {
 		if _, err := screen.ptm.Write([]byte{3}); err != nil { // what the key sends
 			t.Fatal(err)
 		}
+		screen.await("that it is undone", func(lines []string) bool { return strings.Contains(strings.Join(lines, ""), "interrupted:") })
+		close(goOn)
 		err = cmd.Wait()
 		var exit *exec.ExitError
 		if !errors.As(err, &exit) || exit.ExitCode() != exitInterrupted {

@@ -20,7 +20,7 @@ import (
 )
 
 func main() {
-	if job.Requested() {
+	if job.Requested() || job.Offered() { // as a function, for a local job, or as the runner
 		job.Main(jobs())
 		return
 	}
