@@ -20,7 +20,9 @@ func TestLambdaInTheWeatherOfAllProviders(t *testing.T) {
 	pace.settle, pace.role, pace.late = 300*time.Millisecond, 300*time.Millisecond, 50*time.Millisecond
 	faastest.Weather(t, faastest.Harness{
 		Provider: faas.AWSLambda,
-		Open:     func(t testing.TB, service string) faas.Executor { return openAt(t, server, service, opening{pace: &pace}) },
+		Open: func(t testing.TB, service string) faas.Executor {
+			return openAt(t, server, service, opening{pace: &pace})
+		},
 		OpenIn: func(t testing.TB, service string, sky *faastest.Sky) faas.Executor {
 			return openAt(t, server, service, opening{pace: &pace, client: &http.Client{Transport: sky.Transport(&http.Transport{})}})
 		},

@@ -21,6 +21,8 @@ func TestThePlatformsExecutorInBadWeather(t *testing.T) {
 	faastest.Weather(t, faastest.Harness{
 		Open: open, AtomicUpdate: true, Provider: providerName,
 		Limits: faas.Limits{MaxMemoryMB: 10_240, MaxTimeoutSecs: 900, MaxPayloadMB: 16}, MemorySizes: faas.MemorySizes{Min: 128, Step: 1},
-		OpenIn: func(t testing.TB, service string, sky *faastest.Sky) faas.Executor { return sky.Executor(open(t, service)) },
+		OpenIn: func(t testing.TB, service string, sky *faastest.Sky) faas.Executor {
+			return sky.Executor(open(t, service))
+		},
 	}, 5)
 }
