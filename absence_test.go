@@ -322,3 +322,22 @@ func TestAServiceThatIsBeingDeployedIsBusyAndNotInterrupted(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Who may not list is told that nobody looked, and can deploy and undeploy all the same.
+func TestADeploymentThatMayNotListSaysSo(t *testing.T) {
+	p := newPlanner(t)
+	denied := func() serverless.DeployOption {
+		return serverless.WithExecutor(faastest.Faulty(p.cloud.Executor("svc"), faastest.Faults(faastest.Rule{Op: faastest.OpList, Fault: faastest.Fault{Kind: faastest.Denied}})))
+	}
+	svc, err := serverless.Deploy(t.Context(), p.spec, append(p.options(), denied())...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := strings.Join(svc.Warnings(), "\n"); !strings.Contains(text, "cannot be listed") {
+		t.Errorf("warnings: %q", text)
+	}
+	undeploy(t, svc)
+	if left := p.cloud.Units(); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}

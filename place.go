@@ -178,7 +178,7 @@ func (p *place) clear(ctx context.Context) (err error) {
 	eng := newEngine(exec, p.config.Provider, p.opts, j)
 	if p.planned == nil {
 		// Looking twice, with the removals in between, finds also what one stale answer leaves out.
-		unknown, err := listUnknown(ctx, eng, units)
+		unknown, err := p.seeUnknown(ctx, eng, units)
 		if err != nil {
 			return err
 		}
@@ -189,7 +189,7 @@ func (p *place) clear(ctx context.Context) (err error) {
 	if err != nil || p.planned != nil {
 		return err
 	}
-	late, err := listUnknown(ctx, eng, units)
+	late, err := p.seeUnknown(ctx, eng, units)
 	if err != nil {
 		return err
 	}
@@ -222,13 +222,27 @@ func (o *deployOptions) openPlace(ctx context.Context, service string, provider 
 	return without.open(ctx, service, provider)
 }
 
+// seeUnknown is listUnknown for a removal, which goes on if the caller may not list.
+func (p *place) seeUnknown(ctx context.Context, eng *engine.Engine, known []faas.Unit) ([]faas.Unit, error) {
+	units, err := listUnknown(ctx, eng, known)
+	if faas.CodeOf(err) == faas.ErrPermissionDenied {
+		p.opts.logger.Warn(cannotList(err), "service", p.service)
+		return nil, nil
+	}
+	return units, err
+}
+
+func cannotList(err error) string {
+	return fmt.Sprintf("it is not known whether the service has functions that stand in no ledger of this machine, as they cannot be listed: %v", err)
+}
+
 // listUnknown returns the units that carry the service's tags and are not among the known; none if the
-// provider cannot list or the caller may not.
+// provider cannot list.
 func listUnknown(ctx context.Context, eng *engine.Engine, known []faas.Unit) ([]faas.Unit, error) {
 	states, err := eng.List(ctx)
 	switch faas.CodeOf(err) {
 	case "":
-	case faas.ErrUnsupported, faas.ErrPermissionDenied:
+	case faas.ErrUnsupported:
 		return nil, nil
 	default:
 		return nil, err

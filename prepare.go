@@ -28,6 +28,7 @@ type prepared struct {
 	record   ledger.Record
 	unknown  []string            // units that carry the service's tags, that no ledger records, and that are not wanted
 	adopted  []string            // units that exist and are wanted, and that no ledger records
+	unlisted error               // why what no ledger records could not be listed
 	others   []ledger.Record     // what the service has in other places
 	given    []string            // see deployOptions.given
 	planned  map[string][]string // see deployOptions.removeElsewhere
@@ -94,7 +95,10 @@ func prepare(ctx context.Context, spec ServiceSpec, strategy Strategy, cfg Serve
 		}
 	}
 	unknown, err := listUnknown(ctx, eng, append(slices.Clone(units), staleUnits(rec.Sorted())...))
-	if err != nil {
+	switch {
+	case faas.CodeOf(err) == faas.ErrPermissionDenied:
+		p.unlisted = err
+	case err != nil:
 		return nil, err
 	}
 	for _, u := range unknown {
@@ -116,6 +120,9 @@ func (p *prepared) warnings() []string {
 	}
 	if len(p.unknown) > 0 {
 		warnings = append(warnings, fmt.Sprintf("%s carries the tags of service %q, belongs to no job, and stands in no ledger of this machine: Service.RemoveUnknown removes it, and so does Undeploy", strings.Join(p.unknown, ", "), p.spec.Name))
+	}
+	if p.unlisted != nil {
+		warnings = append(warnings, cannotList(p.unlisted))
 	}
 	if len(p.others) > 0 && !p.opts.move {
 		warnings = append(warnings, warnElsewhere(p.spec.Name, p.others))
