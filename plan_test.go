@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -34,7 +35,7 @@ func newPlanner(t *testing.T) *planner {
 func (p *planner) options() []serverless.DeployOption {
 	pol := policy(true, false)
 	pol.Serverless.DefaultMemoryMB = p.memMB
-	return []serverless.DeployOption{serverless.WithPolicy(pol), serverless.WithMetadata(metadata(p.jobs)), serverless.WithExecutor(p.cloud.Executor("svc")), serverless.WithStateDir(p.state), serverless.WithDropped(p.drop...)}
+	return []serverless.DeployOption{serverless.WithPolicy(pol), serverless.WithMetadata(metadata(p.jobs)), serverless.WithExecutor(p.cloud.Executor("svc")), serverless.WithStateDir(p.state), serverless.WithDropped(p.drop...), serverless.WithPatience(time.Millisecond)}
 }
 
 func (p *planner) plan() *serverless.Plan {

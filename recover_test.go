@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -40,7 +41,7 @@ func TestRecoverKeepsInMindAUnitThatIsNotReady(t *testing.T) {
 	}))
 	s := spec(t)
 	deploy := func() (*serverless.Service, error) {
-		return serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(true, false)), serverless.WithMetadata(metadata("ff")), serverless.WithExecutor(cloud.Executor("svc")), serverless.WithoutRunner())
+		return serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(true, false)), serverless.WithMetadata(metadata("ff")), serverless.WithExecutor(cloud.Executor("svc")), serverless.WithoutRunner(), serverless.WithPatience(time.Millisecond))
 	}
 	if _, err := deploy(); err != nil {
 		t.Fatal(err)
