@@ -57,6 +57,9 @@ func placesText(records []ledger.Record) string {
 		for _, u := range r.Sorted() {
 			ids = append(ids, u.ID)
 		}
+		if r.Runner != nil {
+			ids = append(ids, "the "+r.Runner.Kind+" runner "+r.Runner.ID)
+		}
 		texts[i] = fmt.Sprintf("%s (%s)", placeName(r.Provider), strings.Join(ids, ", "))
 	}
 	return strings.Join(texts, "; ")
@@ -84,7 +87,8 @@ func (o *deployOptions) removeElsewhere(ctx context.Context, service string, her
 		if planned != nil {
 			at.planned = planned[ledger.Location(r.Provider)]
 		}
-		if err := at.clear(ctx); err != nil {
+		err := at.stopRunner(ctx, r.Runner) // first, so that nothing delegates to what is being removed
+		if err = errors.Join(err, at.clear(ctx)); err != nil {
 			errs = append(errs, fmt.Errorf("in %s: %w", placeName(r.Provider), err))
 		}
 		removed = append(removed, at.removed...)
@@ -123,6 +127,25 @@ type place struct {
 	runner  Runner        // stopped before; see clear
 	stopped bool          // the runner of the record is stopped, and its record may go
 	removed []string      // the units that clear removed
+}
+
+// stopRunner stops the runner that an earlier deployment left at the place; nil: there is none.
+func (p *place) stopRunner(ctx context.Context, ref *RunnerRef) error {
+	if ref == nil {
+		return nil
+	}
+	attacher, ok := p.opts.orchestrator.(Attacher)
+	if !ok {
+		return p.opts.canReplace(ref)
+	}
+	runner, err := attacher.Attach(ctx, *ref)
+	if err != nil {
+		return &faas.Error{Op: "find runner", JobID: faas.NoJob, Code: faas.CodeOf(err), Err: err}
+	}
+	if err = runner.Stop(ctx); err == nil {
+		p.runner, p.stopped = runner, true
+	}
+	return errors.Join(err, runner.Release(ctx))
 }
 
 // clear removes every unit that the service has at the place: what the ledger says, what the handle

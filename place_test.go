@@ -536,3 +536,58 @@ func TestAPlanAndAServiceSayThatMetadataAreMadeUp(t *testing.T) {
 	}
 	undeploy(t, svc)
 }
+
+// survivors is an orchestrator whose runners outlive their program.
+type survivors struct{ running map[string]bool }
+
+func (s *survivors) Start(_ context.Context, spec serverless.RunnerSpec) (serverless.Runner, error) {
+	ref := serverless.RunnerRef{Kind: "test", ID: spec.Delegated[0].Region}
+	if err := spec.Record(ref); err != nil {
+		return nil, err
+	}
+	s.running[ref.ID] = true
+	return &survivor{hookRunner{}, s, ref}, nil
+}
+
+func (s *survivors) Attach(_ context.Context, ref serverless.RunnerRef) (serverless.Survivor, error) {
+	return &survivor{hookRunner{}, s, ref}, nil
+}
+
+type survivor struct {
+	hookRunner
+	of  *survivors
+	ref serverless.RunnerRef
+}
+
+func (s *survivor) Ref() serverless.RunnerRef     { return s.ref }
+func (s *survivor) Release(context.Context) error { return nil }
+func (s *survivor) Stop(context.Context) error    { delete(s.of.running, s.ref.ID); return nil }
+
+func TestUndeployStopsTheRunnersOfEveryPlace(t *testing.T) {
+	inRegions(t, "north", "south")
+	s := spec(t)
+	orc := &survivors{running: map[string]bool{}}
+	for _, region := range []string{"north", "south"} {
+		svc, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(inRegion(region)), serverless.WithMetadata(metadata("ff")), serverless.WithOrchestrator(orc))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := svc.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	svc, err := serverless.OpenService(t.Context(), s.Name, serverless.WithOrchestrator(orc))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := strings.Join(svc.Warnings(), "\n"); !strings.Contains(text, "test runner north") {
+		t.Errorf("warnings %q do not tell of the other runner", text)
+	}
+	undeploy(t, svc)
+	if len(orc.running) > 0 {
+		t.Errorf("runners that still run: %v", orc.running)
+	}
+	if infos, err := serverless.ListServices(); err != nil || len(infos) > 0 {
+		t.Errorf("left in the ledgers: %+v, %v", infos, err)
+	}
+}
