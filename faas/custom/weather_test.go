@@ -33,7 +33,7 @@ func TestEveryKindOfPlatformInBadWeather(t *testing.T) {
 					OpenIn: func(t testing.TB, service string, sky *faastest.Sky) faas.Executor {
 						return in(t, service, sky.Transport(calm))
 					},
-				}, 100)
+				}, 30)
 			})
 		})
 	}
