@@ -63,7 +63,7 @@ func TestAnswersInMemoryStayBelowTheLimit(t *testing.T) {
 					t.Fatalf("only %d MiB are held", s.p.buffered.Used()>>20)
 				}
 			}
-			if most > limitMB+16 {
+			if most > limitMB+slackMB {
 				t.Errorf("%d MiB are in memory, the limit is %d", most, limitMB)
 			}
 			for _, conn := range conns {
