@@ -3,7 +3,6 @@ package serverless
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/engine"
@@ -67,22 +66,9 @@ func (s *Service) Diff(ctx context.Context) (*Drift, error) {
 	return out, nil
 }
 
-// unknown lists the units that no ledger records; nil if the provider cannot list.
+// unknown lists the units that neither a ledger records nor this handle has; nil if the provider cannot list.
 func (s *Service) unknown(ctx context.Context, eng *engine.Engine, rec ledger.Record) ([]faas.Unit, error) {
-	states, err := eng.List(ctx)
-	if faas.CodeOf(err) == faas.ErrUnsupported {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	units := []faas.Unit{}
-	for _, state := range states {
-		if _, known := rec.Units[state.ID]; !known && !slices.ContainsFunc(s.units, func(u faas.Unit) bool { return u.ID == state.ID }) {
-			units = append(units, faas.Unit{ID: state.ID})
-		}
-	}
-	return units, nil
+	return listUnknown(ctx, eng, append(staleUnits(rec.Sorted()), s.units...))
 }
 
 // RemoveUnknown removes the units that [Service.Diff] calls unknown. No deployment of the service goes on

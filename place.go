@@ -259,7 +259,7 @@ func cannotList(err error) string {
 	return fmt.Sprintf("it is not known whether the service has functions that stand in no ledger of this machine, as they cannot be listed: %v", err)
 }
 
-// listUnknown returns the units that carry the service's tags and are not among the known; none if the
+// listUnknown returns the units that carry the service's tags and are not among the known; nil if the
 // provider cannot list.
 func listUnknown(ctx context.Context, eng *engine.Engine, known []faas.Unit) ([]faas.Unit, error) {
 	states, err := eng.List(ctx)
@@ -270,7 +270,7 @@ func listUnknown(ctx context.Context, eng *engine.Engine, known []faas.Unit) ([]
 	default:
 		return nil, err
 	}
-	var units []faas.Unit
+	units := []faas.Unit{}
 	for _, state := range states {
 		if !slices.ContainsFunc(known, func(u faas.Unit) bool { return u.ID == state.ID }) {
 			units = append(units, faas.Unit{ID: state.ID})
