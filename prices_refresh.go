@@ -34,8 +34,8 @@ type RefreshOption func(*refresh)
 type refresh struct {
 	client    *http.Client
 	googleKey string
-	hide      *strings.Replacer // of the key in what the lists say
-	providers []string          // nil: all with a price list
+	hide      *foreign.Cleaner // of the key in what the lists say
+	providers []string         // nil: all with a price list
 	machines  bool
 	currency  string
 	changes   []PriceChange
@@ -114,7 +114,7 @@ func RefreshPrices(ctx context.Context, old *Prices, opts ...RefreshOption) (*Pr
 	client := *r.client
 	client.Transport = transfer.Guard(client.Transport)
 	client.CheckRedirect = sameHost
-	r.client, r.hide = &client, foreign.Hider(r.googleKey)
+	r.client, r.hide = &client, foreign.NewCleaner(r.googleKey)
 	for _, name := range names {
 		next.Providers[name] = r.provider(ctx, name, next.Providers[name])
 	}
@@ -175,7 +175,7 @@ func (p *ProviderPrices) describe(source string, members []string, notFound map[
 }
 
 func (r *refresh) keep(price string, old float64, why string) {
-	r.changes = append(r.changes, PriceChange{Price: price, Old: old, New: old, Kept: foreign.Line(r.hide.Replace(why), maxKept)})
+	r.changes = append(r.changes, PriceChange{Price: price, Old: old, New: old, Kept: r.hide.Line(why, maxKept)})
 }
 
 // compare notes what differs.

@@ -266,17 +266,17 @@ func causeOf(err error) *cause {
 // withoutValues hides the values of an environment in an error's text: Lambda quotes some of what it refuses, and functions log what they like. The SDK's
 // own error stays reachable.
 func withoutValues(err *faas.Error, env map[string]string) *faas.Error {
-	hider := foreign.Hider(slices.Collect(maps.Values(env))...)
+	cleaner := foreign.NewCleaner(slices.Collect(maps.Values(env))...)
 	kept := *err
 	var failed *faas.FunctionError
 	if errors.As(err.Err, &failed) {
 		hidden := *failed
-		hidden.Type, hidden.Message, hidden.LogTail = hider.Replace(failed.Type), hider.Replace(failed.Message), hider.Replace(failed.LogTail)
+		hidden.Type, hidden.Message, hidden.LogTail = cleaner.Clean(failed.Type), cleaner.Clean(failed.Message), cleaner.Clean(failed.LogTail)
 		kept.Err = &hidden
 		return &kept
 	}
 	text := err.Err.Error()
-	hidden := hider.Replace(text)
+	hidden := cleaner.Clean(text)
 	if hidden == text {
 		return err
 	}

@@ -3,9 +3,11 @@
 package aws
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -213,6 +215,20 @@ func TestTheLongestValueIsHiddenFirst(t *testing.T) {
 		err := withoutValues(faas.Errorf(faas.ErrInvalidArgument, "deploy", faas.AWSLambda, "%s", text), maps.Clone(env))
 		if got := err.Error(); strings.Contains(got, "moon") || strings.Contains(got, "hunter") || strings.Contains(got, "ted-value") || !strings.Contains(got, `{"A":"`) {
 			t.Fatal(got)
+		}
+	}
+}
+
+// What was sent may come back in another encoding.
+func TestValuesAreHiddenInEveryEncoding(t *testing.T) {
+	t.Parallel()
+	const value = "hunter2 of/the+moon"
+	for name, text := range map[string]string{
+		"base64": base64.StdEncoding.EncodeToString([]byte(value)), "URL": url.QueryEscape(value), "path": url.PathEscape(value),
+	} {
+		err := withoutValues(faas.Errorf(faas.ErrInvalidArgument, "deploy", faas.AWSLambda, "value %s is refused", text), map[string]string{"A": value})
+		if got := err.Error(); strings.Contains(got, text) {
+			t.Errorf("%s: %s", name, got)
 		}
 	}
 }

@@ -2,8 +2,6 @@
 package foreign
 
 import (
-	"encoding/json"
-	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -58,20 +56,3 @@ const Hidden = "(hidden)"
 
 // shortest is the length of the shortest secret that is hidden, in bytes: hiding shorter ones would garble every text.
 const shortest = 4
-
-// Hider returns a replacer that hides the secrets, plain or as they stand in JSON. The longest come first: of a secret of which another one is a part,
-// the rest would still be readable.
-func Hider(secrets ...string) *strings.Replacer {
-	secrets = slices.SortedFunc(slices.Values(secrets), func(a, b string) int { return len(b) - len(a) })
-	var pairs []string
-	for _, secret := range secrets {
-		if len(secret) < shortest {
-			continue
-		}
-		pairs = append(pairs, secret, Hidden)
-		if quoted, err := json.Marshal(secret); err == nil && string(quoted[1:len(quoted)-1]) != secret {
-			pairs = append(pairs, string(quoted[1:len(quoted)-1]), Hidden)
-		}
-	}
-	return strings.NewReplacer(pairs...)
-}

@@ -38,7 +38,7 @@ func TestExcerptOfNothingSaysSo(t *testing.T) {
 	}
 }
 
-func TestHiderHidesWholeSecrets(t *testing.T) {
+func TestACleanerHidesWholeSecrets(t *testing.T) {
 	for name, c := range map[string]struct {
 		secrets    []string
 		text, want string
@@ -50,7 +50,7 @@ func TestHiderHidesWholeSecrets(t *testing.T) {
 		"none":                            {nil, "text", "text"},
 	} {
 		for range 20 { // the order of what was a map must not matter
-			if got := Hider(c.secrets...).Replace(c.text); got != c.want {
+			if got := NewCleaner(c.secrets...).Clean(c.text); got != c.want {
 				t.Errorf("%s: %q, want %q", name, got, c.want)
 			}
 		}
