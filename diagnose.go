@@ -182,15 +182,14 @@ func (d *diagnosis) openProvider(ctx context.Context) faas.Check {
 
 // provider has the provider diagnose itself.
 func (d *diagnosis) provider(ctx context.Context) []faas.Check {
-	diagnoser, ok := d.exec.(faas.Diagnoser)
-	if !ok {
+	if d.exec == nil {
 		return nil
 	}
 	prefix := ""
 	if d.policy != nil {
 		prefix = d.policy.Serverless.Provider.Type + "/"
 	}
-	checks := diagnoser.Diagnose(ctx)
+	checks := d.exec.Diagnose(ctx)
 	for i := range checks {
 		checks[i].Name = prefix + checks[i].Name
 	}

@@ -113,6 +113,8 @@ func TestDiagnoseHasTheProviderDiagnoseItself(t *testing.T) {
 // silent is an executor that cannot diagnose itself.
 type silent struct{ faas.Executor }
 
+func (silent) Diagnose(context.Context) []faas.Check { return nil }
+
 func TestDiagnoseGoesWithoutAProviderThatCannot(t *testing.T) {
 	quiet(t)
 	checks := diagnose(t, serverless.DiagnoseSpec{}, serverless.WithPolicy(policy(true, false)), serverless.WithStateDir(t.TempDir()), serverless.WithExecutor(silent{faastest.NewMemory().Executor("svc")}))

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/ability"
 	"github.com/tangle-network/blueprint-serverless/internal/engine"
 	"github.com/tangle-network/blueprint-serverless/internal/ledger"
 )
@@ -279,9 +278,25 @@ func listUnknown(ctx context.Context, eng *engine.Engine, known []faas.Unit) ([]
 	return units, nil
 }
 
+// find returns the optional interface T of exec or of what it wraps: an executor that wraps another
+// can say so by a method Unwrap.
+func find[T any](exec faas.Executor) (T, bool) {
+	for {
+		if found, ok := exec.(T); ok {
+			return found, true
+		}
+		wrapper, ok := exec.(interface{ Unwrap() faas.Executor })
+		if !ok {
+			var none T
+			return none, false
+		}
+		exec = wrapper.Unwrap()
+	}
+}
+
 // checkPlace refuses an executor whose credentials do not lead to where the recorded units are.
 func checkPlace(ctx context.Context, exec faas.Executor, rec ledger.Record) error {
-	checker, ok := ability.Find[faas.PlaceChecker](exec)
+	checker, ok := find[faas.PlaceChecker](exec)
 	if !ok {
 		return nil
 	}
@@ -295,7 +310,7 @@ func checkPlace(ctx context.Context, exec faas.Executor, rec ledger.Record) erro
 
 // checkBound refuses an executor that is bound to another service.
 func checkBound(exec faas.Executor, service string) error {
-	if bound, ok := ability.Find[faas.Bound](exec); ok && bound.Service() != service {
+	if bound, ok := find[faas.Bound](exec); ok && bound.Service() != service {
 		return faas.Errorf(faas.ErrInvalidArgument, "open", "", "the executor given with WithExecutor is bound to service %q, not to %q: nothing was changed", bound.Service(), service)
 	}
 	return nil

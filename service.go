@@ -190,30 +190,28 @@ func (s *Service) Health(ctx context.Context) (*ServiceHealth, error) {
 			out.Jobs = append(out.Jobs, JobHealth{JobID: d.JobID})
 		}
 	}
-	if checker, ok := s.exec.(faas.HealthChecker); ok {
-		var group errgroup.Group
-		group.SetLimit(healthParallel)
-		for i := range out.Jobs {
-			job := &out.Jobs[i]
-			group.Go(func() error {
-				h, err := checker.Health(ctx, job.JobID)
-				switch code := faas.CodeOf(err); {
-				case err == nil:
-					job.Known, job.Health = true, h
-				case code == faas.ErrUnsupported:
-				case code == faas.ErrNotFound:
-					job.Known, job.Reason = true, "the function does not exist any more"
-				case ctx.Err() != nil:
-					return err
-				default:
-					job.Reason = "not known: " + err.Error()
-				}
-				return nil
-			})
-		}
-		if err := group.Wait(); err != nil {
-			return nil, err
-		}
+	var group errgroup.Group
+	group.SetLimit(healthParallel)
+	for i := range out.Jobs {
+		job := &out.Jobs[i]
+		group.Go(func() error {
+			h, err := s.exec.Health(ctx, job.JobID)
+			switch code := faas.CodeOf(err); {
+			case err == nil:
+				job.Known, job.Health = true, h
+			case code == faas.ErrUnsupported:
+			case code == faas.ErrNotFound:
+				job.Known, job.Reason = true, "the function does not exist any more"
+			case ctx.Err() != nil:
+				return err
+			default:
+				job.Reason = "not known: " + err.Error()
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
 	}
 	for _, job := range out.Jobs {
 		out.Healthy = out.Healthy && (!job.Known || job.Healthy)
@@ -243,10 +241,6 @@ func (s *Service) Warm(ctx context.Context, n int) (int, error) {
 	if len(s.functions.Jobs()) == 0 {
 		return 0, nil
 	}
-	warmer, ok := s.exec.(faas.Warmer)
-	if !ok {
-		return 0, faas.Errorf(faas.ErrUnsupported, "warm", s.location.Provider, "this provider cannot start instances ahead of an invocation")
-	}
 	counts := make([]int, len(s.deploys))
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(healthParallel)
@@ -255,16 +249,27 @@ func (s *Service) Warm(ctx context.Context, n int) (int, error) {
 			continue
 		}
 		group.Go(func() (err error) {
-			counts[i], err = warmer.Warm(gctx, d.JobID, n)
+			counts[i], err = s.exec.Warm(gctx, d.JobID, n)
 			return err
 		})
 	}
-	err := group.Wait()
+	err := s.named(group.Wait())
 	total := 0
 	for _, c := range counts {
 		total += c
 	}
 	return total, err
+}
+
+// named names the provider in the error of an executor that has left a method to
+// [faas.Unimplemented], which cannot know it.
+func (s *Service) named(err error) error {
+	if e, ok := err.(*faas.Error); ok && e.Code == faas.ErrUnsupported && e.Provider == "" {
+		with := *e
+		with.Provider = s.location.Provider
+		return &with
+	}
+	return err
 }
 
 // Undeploy removes every function of the service, in every place that the ledgers of this machine know,

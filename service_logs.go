@@ -9,7 +9,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/logseq"
 )
 
-// Logs returns what the service's jobs printed, in the order of time: the lines of its functions, where the provider is a [faas.LogReader], and those of its runner, where that is one. See
+// Logs returns what the service's jobs printed, in the order of time: the lines of its functions, and those of its runner if that is a [faas.LogReader]. See
 // [faas.LogReader] for what a sequence promises, and [faas.LogQuery] for what can be asked for. A query without JobIDs asks for all of the service.
 //
 // A runner is one process for all local jobs, so that its lines carry faas.NoJob and come with any of them. A [LocalOrchestrator] keeps the last 1,000 lines and 64 KiB in memory for the program that started the
@@ -32,15 +32,19 @@ func (s *Service) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogL
 		if err := part.Check(s.location.Provider); err != nil {
 			return err
 		}
-		sources = append(sources, func(ctx context.Context) logseq.Lines { return from.Logs(ctx, part) })
+		sources = append(sources, func(ctx context.Context) logseq.Lines {
+			return func(yield func(faas.LogLine, error) bool) {
+				for line, err := range from.Logs(ctx, part) {
+					if !yield(line, s.named(err)) {
+						return
+					}
+				}
+			}
+		})
 		return nil
 	}
 	if len(onFaaS) > 0 {
-		reader, ok := s.exec.(faas.LogReader)
-		if !ok {
-			return logseq.Fail(faas.Errorf(faas.ErrUnsupported, "logs", s.location.Provider, "this provider cannot show what its functions printed"))
-		}
-		if err := ask(reader, onFaaS); err != nil {
+		if err := ask(s.exec, onFaaS); err != nil {
 			return logseq.Fail(err)
 		}
 	}

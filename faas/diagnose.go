@@ -2,7 +2,7 @@ package faas
 
 import "context"
 
-// Diagnoser is an executor that can find out whether its service could be deployed, and say what stands in the way and what to do about it.
+// Diagnoser finds out whether its service could be deployed, and says what stands in the way and what to do about it.
 type Diagnoser interface {
 	// Diagnose looks at everything that a deployment relies on and returns one check for each: credentials, permissions, quotas, what the configuration
 	// names, and the clock. They come in the order in which people would put things right. Names and order are the same on every call, whatever is found, and
@@ -11,6 +11,8 @@ type Diagnoser interface {
 	// It changes nothing: what it calls creates, registers, enables, starts and writes nothing, at the provider or here. It calls as few things as it can, at the
 	// same time. A permission that the caller lacks is a finding in itself, and is named exactly as the provider names it: CheckFailed where a deployment needs
 	// it too, else CheckWarning, for what could not be looked at. What cannot be looked at because an earlier check failed is CheckSkipped and says so.
+	//
+	// A provider that has no checks returns nil.
 	//
 	// Every check takes a bounded time. Where ctx ends first, the checks that were not done are CheckFailed with an ErrTimeout as Err, and it
 	// returns soon after. No check holds a credential or the value of an environment variable.

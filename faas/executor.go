@@ -3,6 +3,7 @@ package faas
 import (
 	"context"
 	"encoding/json"
+	"iter"
 	"time"
 )
 
@@ -119,7 +120,8 @@ func (s State) Current(u Unit) bool {
 // service is read, changed or removed; waits are waits for a state. Order, concurrency, back-off after ErrThrottled, rollback, progress and the
 // record of what exists are the engine's: a provider that can only create and delete is complete.
 //
-// Abilities that only some providers have are the one-method interfaces [Warmer], [HealthChecker], [LogReader] and [Diagnoser]; an executor that lacks them is complete.
+// An executor embeds [Unimplemented] and defines what its provider can do: one that cannot list, warm, tell health, show logs or diagnose is complete.
+// What wraps an executor embeds it, and defines the methods that it changes.
 type Executor interface {
 	Invoker
 
@@ -159,6 +161,19 @@ type Executor interface {
 	// List returns the units that exist for the service, by ascending ID. ErrUnsupported where the provider cannot list.
 	List(ctx context.Context) ([]State, error)
 
+	// Warm makes sure that about n instances of the job's function are started, and returns how many
+	// are; n is at least 1. No job runs. ErrUnsupported if the provider cannot.
+	Warm(ctx context.Context, jobID uint32, n int) (int, error)
+
+	// Health tells whether the job's function would answer, without running a job. The error is for
+	// when nothing can be told: ErrNotFound for a function that does not exist, ErrUnsupported if the
+	// provider never can.
+	Health(ctx context.Context, jobID uint32) (Health, error)
+
+	// Logs and Diagnose are described at [LogReader] and [Diagnoser].
+	LogReader
+	Diagnoser
+
 	// Close frees connections and anything else held locally. It removes nothing at the provider. It is idempotent.
 	Close() error
 }
@@ -185,19 +200,36 @@ type Progress struct {
 	TotalBytes int64  // to upload
 }
 
-// Warmer is an executor that can start instances ahead of the first invocation.
-type Warmer interface {
-	// Warm makes sure that about n instances of the job's function are started, and returns how many are; n is at least 1. No job runs.
-	Warm(ctx context.Context, jobID uint32, n int) (int, error)
+// Unimplemented is embedded in executors. It has the methods that only some providers can offer; each
+// says that this one does not: the error is an ErrUnsupported, and Diagnose finds nothing.
+type Unimplemented struct{}
+
+// List returns an ErrUnsupported.
+func (Unimplemented) List(context.Context) ([]State, error) {
+	return nil, Errorf(ErrUnsupported, "list", "", "this provider cannot list what exists for a service")
 }
 
-// HealthChecker is an executor that can tell whether a job's function would answer, without running a job.
-type HealthChecker interface {
-	// Health returns what is known; the error is for when nothing can be told. A function that does not exist is ErrNotFound.
-	Health(ctx context.Context, jobID uint32) (Health, error)
+// Warm returns an ErrUnsupported.
+func (Unimplemented) Warm(_ context.Context, jobID uint32, _ int) (int, error) {
+	return 0, JobErrorf(ErrUnsupported, "warm", "", jobID, "this provider cannot start instances ahead of an invocation")
 }
 
-// Health is the answer of a HealthChecker.
+// Health returns an ErrUnsupported.
+func (Unimplemented) Health(_ context.Context, jobID uint32) (Health, error) {
+	return Health{}, JobErrorf(ErrUnsupported, "health", "", jobID, "this provider cannot tell whether a function would answer")
+}
+
+// Logs returns a sequence of one ErrUnsupported.
+func (Unimplemented) Logs(context.Context, LogQuery) iter.Seq2[LogLine, error] {
+	return func(yield func(LogLine, error) bool) {
+		yield(LogLine{}, Errorf(ErrUnsupported, "logs", "", "this provider cannot show what its functions printed"))
+	}
+}
+
+// Diagnose returns nil.
+func (Unimplemented) Diagnose(context.Context) []Check { return nil }
+
+// Health is the answer of Executor.Health.
 type Health struct {
 	Healthy          bool      `json:"healthy"`
 	Reason           string    `json:"reason,omitempty"` // why not

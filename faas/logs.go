@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// LogReader is an executor that can show what its functions printed.
+// LogReader shows what functions, or a runner's jobs, printed. If nothing keeps that, the sequence is one ErrUnsupported.
 type LogReader interface {
 	// Logs returns the lines that q asks for, in the order of their times as far as the provider has them in that order; lines of one process keep theirs. The sequence does nothing until it is
 	// ranged over, and nothing goes on of it once the loop has ended, however that came. A function that printed nothing has no lines, and that is no error.

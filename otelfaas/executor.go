@@ -11,11 +11,10 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/ability"
 )
 
-// Executor returns an executor that passes every call on to exec, within a span that is a child of the one in the call's context, and measures invocations. It
-// is a Warmer, a HealthChecker, a LogReader and a Diagnoser where exec is. Of cfg, which is what exec was opened with, Provider, Service and Region are recorded.
+// Executor returns an executor that passes every call on to exec, within a span that is a child of the one in the call's context, and measures invocations.
+// Of cfg, which is what exec was opened with, Provider, Service and Region are recorded.
 func (t *Telemetry) Executor(exec faas.Executor, cfg faas.Config) faas.Executor {
 	e := &executor{Executor: exec, t: t, units: map[uint32]string{}}
 	e.attrs = append(e.attrs, invokedProviderKey.String(provider(cfg.Provider)))
@@ -25,20 +24,7 @@ func (t *Telemetry) Executor(exec faas.Executor, cfg faas.Config) faas.Executor 
 	if cfg.Service != "" {
 		e.attrs = append(e.attrs, serviceKey.String(cfg.Service))
 	}
-	can := ability.Of(exec)
-	if can.Warmer != nil {
-		can.Warmer = warmer{e, can.Warmer}
-	}
-	if can.HealthChecker != nil {
-		can.HealthChecker = checker{e, can.HealthChecker}
-	}
-	if can.LogReader != nil {
-		can.LogReader = reader{e, can.LogReader}
-	}
-	if can.Diagnoser != nil {
-		can.Diagnoser = diagnoser{e, can.Diagnoser}
-	}
-	return ability.Add(e, can)
+	return e
 }
 
 // executor is what Telemetry.Executor returns. Units and Close are the embedded executor's.
@@ -176,48 +162,33 @@ func (e *executor) measure(ctx context.Context, attrs []attribute.KeyValue, took
 	}
 }
 
-type warmer struct {
-	e    *executor
-	warm faas.Warmer
-}
-
 // Warm passes the call on.
-func (w warmer) Warm(ctx context.Context, jobID uint32, n int) (warmed int, err error) {
-	err = w.e.call(ctx, "warm", w.e.ofJob(jobID), func(ctx context.Context, _ trace.Span) (err error) {
-		warmed, err = w.warm.Warm(ctx, jobID, n)
+func (e *executor) Warm(ctx context.Context, jobID uint32, n int) (warmed int, err error) {
+	err = e.call(ctx, "warm", e.ofJob(jobID), func(ctx context.Context, _ trace.Span) (err error) {
+		warmed, err = e.Executor.Warm(ctx, jobID, n)
 		return err
 	})
 	return warmed, err
 }
 
-type checker struct {
-	e     *executor
-	check faas.HealthChecker
-}
-
 // Health passes the call on.
-func (c checker) Health(ctx context.Context, jobID uint32) (h faas.Health, err error) {
-	err = c.e.call(ctx, "health", c.e.ofJob(jobID), func(ctx context.Context, _ trace.Span) (err error) {
-		h, err = c.check.Health(ctx, jobID)
+func (e *executor) Health(ctx context.Context, jobID uint32) (h faas.Health, err error) {
+	err = e.call(ctx, "health", e.ofJob(jobID), func(ctx context.Context, _ trace.Span) (err error) {
+		h, err = e.Executor.Health(ctx, jobID)
 		return err
 	})
 	return h, err
 }
 
-type reader struct {
-	e    *executor
-	read faas.LogReader
-}
-
 // Logs passes the call on, in a span that lasts until the sequence is left. That the caller ends it is no error of the span.
-func (r reader) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogLine, error] {
+func (e *executor) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogLine, error] {
 	return func(yield func(faas.LogLine, error) bool) {
 		jobs := make([]int64, len(q.JobIDs))
 		for i, id := range q.JobIDs {
 			jobs[i] = int64(id)
 		}
-		_ = r.e.call(ctx, "logs", r.e.with(jobsKey.Int64Slice(jobs)), func(ctx context.Context, _ trace.Span) (failed error) {
-			for line, err := range r.read.Logs(ctx, q) {
+		_ = e.call(ctx, "logs", e.with(jobsKey.Int64Slice(jobs)), func(ctx context.Context, _ trace.Span) (failed error) {
+			for line, err := range e.Executor.Logs(ctx, q) {
 				if err != nil && ctx.Err() == nil {
 					failed = err
 				}
@@ -230,15 +201,10 @@ func (r reader) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogLin
 	}
 }
 
-type diagnoser struct {
-	e        *executor
-	diagnose faas.Diagnoser
-}
-
 // Diagnose passes the call on. What it finds is no error of the span.
-func (d diagnoser) Diagnose(ctx context.Context) (checks []faas.Check) {
-	_ = d.e.call(ctx, "diagnose", d.e.with(), func(ctx context.Context, _ trace.Span) error {
-		checks = d.diagnose.Diagnose(ctx)
+func (e *executor) Diagnose(ctx context.Context) (checks []faas.Check) {
+	_ = e.call(ctx, "diagnose", e.with(), func(ctx context.Context, _ trace.Span) error {
+		checks = e.Executor.Diagnose(ctx)
 		return nil
 	})
 	return checks

@@ -133,48 +133,28 @@ func TestAWrappedExecutorKeepsTheContract(t *testing.T) {
 	}
 }
 
-// plain is an executor without abilities.
-type plain struct{ faas.Executor }
+// basic is an executor that can only do what every provider can.
+type basic struct{ faas.Executor }
 
-type onlyWarms struct {
-	faas.Executor
-	faas.Warmer
+func (basic) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
+	return faas.Unimplemented{}.Warm(ctx, jobID, n)
 }
 
-type onlyTells struct {
-	faas.Executor
-	faas.HealthChecker
-}
-
-type onlyReads struct {
-	faas.Executor
-	faas.LogReader
-}
-
-func TestAWrappedExecutorHasTheAbilitiesOfTheOther(t *testing.T) {
-	memory := faastest.NewMemory().Executor("svc")
+func TestWhatAProviderDoesNotOfferIsUnsupportedThroughTheWrapper(t *testing.T) {
 	tel := record(t)
-	for name, tt := range map[string]struct {
-		exec                faas.Executor
-		warms, tells, reads bool
-	}{
-		"all": {memory, true, true, true}, "none": {plain{memory}, false, false, false}, "warms": {onlyWarms{plain{memory}, memory}, true, false, false},
-		"tells": {onlyTells{plain{memory}, memory}, false, true, false}, "reads": {onlyReads{plain{memory}, memory}, false, false, true},
-	} {
-		wrapped := tel.Executor(tt.exec, faas.Config{})
-		_, warms := wrapped.(faas.Warmer)
-		_, tells := wrapped.(faas.HealthChecker)
-		_, reads := wrapped.(faas.LogReader)
-		if warms != tt.warms || tells != tt.tells || reads != tt.reads {
-			t.Errorf("%s: warms: %t, tells health: %t, reads logs: %t", name, warms, tells, reads)
-		}
+	wrapped := tel.Executor(basic{faastest.NewMemory().Executor("svc")}, faas.Config{})
+	if _, err := wrapped.Warm(t.Context(), 1, 1); faas.CodeOf(err) != faas.ErrUnsupported {
+		t.Errorf("Warm: %v", err)
+	}
+	if diff := cmp.Diff(map[string]int{"faas warm !unsupported": 1}, tel.names()); diff != "" {
+		t.Error(diff)
 	}
 }
 
 func TestReadingLogsIsOneSpanHoweverItEnds(t *testing.T) {
 	tel := record(t)
 	memory := faastest.NewMemory(faastest.WithScript(faastest.Faults(faastest.Rule{Op: faastest.OpLogs, Skip: 1, Fault: faastest.Fault{Kind: faastest.Denied}})))
-	reader := tel.Executor(memory.Executor("svc"), faas.Config{Provider: "memory"}).(faas.LogReader)
+	reader := tel.Executor(memory.Executor("svc"), faas.Config{Provider: "memory"})
 	for range 2 { // nothing is deployed; then it is denied
 		for _, err := range reader.Logs(t.Context(), faas.LogQuery{JobIDs: []uint32{1}}) {
 			if err == nil {

@@ -34,8 +34,9 @@ func init() {
 
 // Executor is the folder bound to one service.
 type Executor struct {
-	dir, service string
-	made         sync.Map // the IDs of units that this executor began to make
+	faas.Unimplemented // the folder cannot warm, and has neither health nor logs
+	dir, service       string
+	made               sync.Map // the IDs of units that this executor began to make
 }
 
 var (

@@ -49,8 +49,9 @@ func init() {
 
 // Executor deploys and invokes the job functions of one service on AWS Lambda. It is made by [New], and is safe for concurrent use.
 //
-// Beyond [faas.Executor] it is a [faas.Warmer], a [faas.HealthChecker] and a [faas.LogReader], and offers [Executor.InvokeEvent].
+// Beyond [faas.Executor] it offers [Executor.InvokeEvent].
 type Executor struct {
+	faas.Unimplemented
 	service string
 	region  string
 	options options
@@ -72,12 +73,9 @@ type Executor struct {
 func (e *Executor) Service() string { return e.service }
 
 var (
-	_ faas.Executor      = (*Executor)(nil)
-	_ faas.Bound         = (*Executor)(nil)
-	_ faas.PlaceChecker  = (*Executor)(nil)
-	_ faas.Warmer        = (*Executor)(nil)
-	_ faas.HealthChecker = (*Executor)(nil)
-	_ faas.LogReader     = (*Executor)(nil)
+	_ faas.Executor     = (*Executor)(nil)
+	_ faas.Bound        = (*Executor)(nil)
+	_ faas.PlaceChecker = (*Executor)(nil)
 )
 
 // pace says how long to wait for what. Tests make it faster.

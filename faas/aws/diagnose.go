@@ -20,8 +20,6 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/checkup"
 )
 
-var _ faas.Diagnoser = (*Executor)(nil)
-
 // Diagnose looks at the credentials (sts:GetCallerIdentity), the clock, the region, access to Lambda (lambda:GetFunction), the caller's other permissions (iam:SimulatePrincipalPolicy), the
 // execution role (iam:GetRole), the bucket (s3:ListBucket) where one is configured, and the account's quotas (lambda:GetAccountSettings). All of these calls read.
 func (e *Executor) Diagnose(ctx context.Context) []faas.Check {

@@ -48,8 +48,9 @@ func init() {
 }
 
 // Executor deploys and invokes the job functions of one service on Azure Functions. It is made by [New], and is safe for concurrent use. It is an
-// executor, a Warmer, a HealthChecker and a LogReader.
+// executor.
 type Executor struct {
+	faas.Unimplemented
 	service      string
 	subscription string
 	region       string
@@ -80,12 +81,9 @@ type Executor struct {
 func (e *Executor) Service() string { return e.service }
 
 var (
-	_ faas.Executor      = (*Executor)(nil)
-	_ faas.Bound         = (*Executor)(nil)
-	_ faas.PlaceChecker  = (*Executor)(nil)
-	_ faas.Warmer        = (*Executor)(nil)
-	_ faas.HealthChecker = (*Executor)(nil)
-	_ faas.LogReader     = (*Executor)(nil)
+	_ faas.Executor     = (*Executor)(nil)
+	_ faas.Bound        = (*Executor)(nil)
+	_ faas.PlaceChecker = (*Executor)(nil)
 )
 
 // pace says how long to wait for what. Tests make it faster.

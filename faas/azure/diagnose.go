@@ -18,8 +18,6 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 )
 
-var _ faas.Diagnoser = (*Executor)(nil)
-
 // Versions of the APIs that only a diagnosis calls.
 const (
 	subscriptionsAPI = "2022-12-01"

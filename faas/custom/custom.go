@@ -35,8 +35,9 @@ func init() {
 	})
 }
 
-// Executor is a custom platform bound to one service. It is an executor, a Warmer, a HealthChecker and a LogReader.
+// Executor is a custom platform bound to one service. It is an executor.
 type Executor struct {
+	faas.Unimplemented
 	set    *settings
 	name   string // of this executor, to know its states again
 	http   *http.Client
@@ -60,11 +61,8 @@ const (
 func (e *Executor) Service() string { return e.set.service }
 
 var (
-	_ faas.Executor      = (*Executor)(nil)
-	_ faas.Bound         = (*Executor)(nil)
-	_ faas.Warmer        = (*Executor)(nil)
-	_ faas.HealthChecker = (*Executor)(nil)
-	_ faas.LogReader     = (*Executor)(nil)
+	_ faas.Executor = (*Executor)(nil)
+	_ faas.Bound    = (*Executor)(nil)
 )
 
 // New returns an executor for the platform at cfg.Endpoint, bound to cfg.Service, without the registry. It uses cfg.Service, Endpoint, Options,

@@ -20,8 +20,6 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
 )
 
-var _ faas.Diagnoser = (*Executor)(nil)
-
 // Diagnose looks whether the platform can be reached, takes the credentials, speaks the protocol, what it declares of itself, and how its clock is. It sends two
 // requests, for a function that does not exist and for the list of the service's; on an invoke-only platform a HEAD for what it invokes.
 func (e *Executor) Diagnose(ctx context.Context) []faas.Check {

@@ -69,25 +69,29 @@ func TestFaultyStrikesBeforeOrAfterTheCall(t *testing.T) {
 	}
 }
 
-func TestFaultyHasTheAbilitiesOfWhatItWraps(t *testing.T) {
+func TestFaultyPassesOnWhatOnlySomeProvidersOffer(t *testing.T) {
 	_, full, u := echo(t)
 	if _, err := full.Converge(t.Context(), u, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	exec := faastest.Faulty(full, faastest.Faults(faastest.Rule{Op: faastest.OpWarm, Fault: faastest.Fault{Kind: faastest.Throttled}}))
-	if _, err := exec.(faas.Warmer).Warm(t.Context(), faastest.JobEcho, 1); faas.CodeOf(err) != faas.ErrThrottled {
+	if _, err := exec.Warm(t.Context(), faastest.JobEcho, 1); faas.CodeOf(err) != faas.ErrThrottled {
 		t.Errorf("Warm: %v", err)
 	}
-	if h, err := exec.(faas.HealthChecker).Health(t.Context(), faastest.JobEcho); err != nil || !h.Healthy {
+	if h, err := exec.Health(t.Context(), faastest.JobEcho); err != nil || !h.Healthy {
 		t.Errorf("Health: %+v, %v", h, err)
 	}
-	plain := faastest.Faulty(struct{ faas.Executor }{full}, nil)
-	if _, ok := plain.(faas.Warmer); ok {
-		t.Error("an executor that cannot warm became a Warmer")
+	plain := faastest.Faulty(basic{full}, nil)
+	if _, err := plain.Warm(t.Context(), faastest.JobEcho, 1); faas.CodeOf(err) != faas.ErrUnsupported {
+		t.Errorf("Warm of an executor that cannot warm: %v", err)
 	}
-	if _, ok := plain.(faas.HealthChecker); ok {
-		t.Error("an executor that cannot tell health became a HealthChecker")
-	}
+}
+
+// basic is an executor that cannot warm.
+type basic struct{ faas.Executor }
+
+func (basic) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
+	return faas.Unimplemented{}.Warm(ctx, jobID, n)
 }
 
 func TestFaultsCountsByRule(t *testing.T) {

@@ -7,30 +7,15 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/ability"
 )
 
-// Faulty returns an executor that passes every call on to exec, except where the script makes it go wrong. It is a Warmer, a HealthChecker, a
-// LogReader and a Diagnoser where exec is. Units and Close always pass.
+// Faulty returns an executor that passes every call on to exec, except where the script makes it go wrong.
+// Units and Close always pass.
 func Faulty(exec faas.Executor, s Script) faas.Executor { return newFaulty(exec, s, &memories{}) }
 
 // newFaulty is Faulty with what other executors of the service have seen.
 func newFaulty(exec faas.Executor, s Script, past *memories) faas.Executor {
-	f := &faulty{Executor: exec, script: script{decide: s}, past: past}
-	can := ability.Of(exec)
-	if can.Warmer != nil {
-		can.Warmer = faultyWarmer{f, can.Warmer}
-	}
-	if can.HealthChecker != nil {
-		can.HealthChecker = faultyHealth{f, can.HealthChecker}
-	}
-	if can.LogReader != nil {
-		can.LogReader = faultyLogs{f, can.LogReader}
-	}
-	if can.Diagnoser != nil {
-		can.Diagnoser = faultyDiagnosis{f, can.Diagnoser}
-	}
-	return ability.Add(f, can)
+	return &faulty{Executor: exec, script: script{decide: s}, past: past}
 }
 
 // faultyProvider is the provider name in errors that a Faulty executor makes itself.
@@ -186,37 +171,22 @@ func (f *faulty) Invoke(ctx context.Context, jobID uint32, args []byte) (r *faas
 	return r, nil
 }
 
-type faultyWarmer struct {
-	f      *faulty
-	warmer faas.Warmer
-}
-
-func (w faultyWarmer) Warm(ctx context.Context, jobID uint32, n int) (warmed int, err error) {
-	err = w.f.inject(ctx, Call{Op: OpWarm, Job: int64(jobID)}, func(ctx context.Context) error { warmed, err = w.warmer.Warm(ctx, jobID, n); return err })
+func (f *faulty) Warm(ctx context.Context, jobID uint32, n int) (warmed int, err error) {
+	err = f.inject(ctx, Call{Op: OpWarm, Job: int64(jobID)}, func(ctx context.Context) error { warmed, err = f.Executor.Warm(ctx, jobID, n); return err })
 	return warmed, err
 }
 
-type faultyHealth struct {
-	f       *faulty
-	checker faas.HealthChecker
-}
-
-func (h faultyHealth) Health(ctx context.Context, jobID uint32) (health faas.Health, err error) {
-	err = h.f.inject(ctx, Call{Op: OpHealth, Job: int64(jobID)}, func(ctx context.Context) error { health, err = h.checker.Health(ctx, jobID); return err })
+func (f *faulty) Health(ctx context.Context, jobID uint32) (health faas.Health, err error) {
+	err = f.inject(ctx, Call{Op: OpHealth, Job: int64(jobID)}, func(ctx context.Context) error { health, err = f.Executor.Health(ctx, jobID); return err })
 	return health, err
 }
 
-type faultyLogs struct {
-	f      *faulty
-	reader faas.LogReader
-}
-
 // Logs fails before the first line, or after the last, where the script says so.
-func (l faultyLogs) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogLine, error] {
+func (f *faulty) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogLine, error] {
 	return func(yield func(faas.LogLine, error) bool) {
 		left := false
-		err := l.f.inject(ctx, Call{Op: OpLogs, Job: faas.NoJob}, func(ctx context.Context) error {
-			for line, err := range l.reader.Logs(ctx, q) {
+		err := f.inject(ctx, Call{Op: OpLogs, Job: faas.NoJob}, func(ctx context.Context) error {
+			for line, err := range f.Executor.Logs(ctx, q) {
 				if err != nil {
 					return err
 				}
@@ -233,14 +203,9 @@ func (l faultyLogs) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.Lo
 	}
 }
 
-type faultyDiagnosis struct {
-	f         *faulty
-	diagnoser faas.Diagnoser
-}
-
 // Diagnose has one check that failed, in place of those of the executor, where the script says so.
-func (d faultyDiagnosis) Diagnose(ctx context.Context) (checks []faas.Check) {
-	err := d.f.inject(ctx, Call{Op: OpDiagnose, Job: faas.NoJob}, func(ctx context.Context) error { checks = d.diagnoser.Diagnose(ctx); return nil })
+func (f *faulty) Diagnose(ctx context.Context) (checks []faas.Check) {
+	err := f.inject(ctx, Call{Op: OpDiagnose, Job: faas.NoJob}, func(ctx context.Context) error { checks = f.Executor.Diagnose(ctx); return nil })
 	if err != nil {
 		return []faas.Check{{Name: "diagnose", Status: faas.CheckFailed, Detail: err.Error(), Remedy: "try again", Err: err}}
 	}

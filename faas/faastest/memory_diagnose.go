@@ -7,8 +7,6 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-var _ faas.Diagnoser = (*MemoryExecutor)(nil)
-
 // Diagnose finds the cloud reachable, unless the script has it otherwise, and tells its limits.
 func (e *MemoryExecutor) Diagnose(ctx context.Context) []faas.Check {
 	call := Call{Op: OpDiagnose, Job: faas.NoJob}

@@ -19,8 +19,9 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/logring"
 )
 
-// MemoryExecutor is a [Cloud] bound to one service. It is an executor, a Warmer, a HealthChecker and a LogReader.
+// MemoryExecutor is a [Cloud] bound to one service. It is an executor.
 type MemoryExecutor struct {
+	faas.Unimplemented
 	cloud   *Cloud
 	service string
 
@@ -29,11 +30,8 @@ type MemoryExecutor struct {
 }
 
 var (
-	_ faas.Executor      = (*MemoryExecutor)(nil)
-	_ faas.Warmer        = (*MemoryExecutor)(nil)
-	_ faas.HealthChecker = (*MemoryExecutor)(nil)
-	_ faas.LogReader     = (*MemoryExecutor)(nil)
-	_ faas.Bound         = (*MemoryExecutor)(nil)
+	_ faas.Executor = (*MemoryExecutor)(nil)
+	_ faas.Bound    = (*MemoryExecutor)(nil)
 )
 
 // Service returns the service that the executor is bound to.

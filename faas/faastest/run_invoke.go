@@ -190,12 +190,8 @@ func (s *suite) timeout(t *testing.T) {
 }
 
 func (s *suite) warm(t *testing.T, exec *watched) {
-	warmer, ok := exec.exec.(faas.Warmer)
-	if !ok {
-		t.Skip("the executor is no Warmer")
-	}
-	n, err := warmer.Warm(s.ctx(t), JobEcho, 2)
-	exec.as(t).check("Warm", err)
+	exec = exec.as(t)
+	n, err := exec.Warm(s.ctx(t), JobEcho, 2)
 	if faas.CodeOf(err) == faas.ErrUnsupported {
 		t.Skip("the platform cannot warm")
 	}
@@ -203,31 +199,24 @@ func (s *suite) warm(t *testing.T, exec *watched) {
 		t.Errorf("Warm: %d instances, error %v", n, err)
 	}
 	for _, n := range []int{0, -1} {
-		n, err := warmer.Warm(s.ctx(t), JobEcho, n)
-		exec.as(t).check("Warm", err)
+		n, err := exec.Warm(s.ctx(t), JobEcho, n)
 		if wantCode(t, err, faas.ErrInvalidArgument); n != 0 {
 			t.Errorf("Warm refused, and started %d instances", n)
 		}
 	}
-	_, err = warmer.Warm(s.ctx(t), 4242, 1)
-	exec.as(t).check("Warm", err)
+	_, err = exec.Warm(s.ctx(t), 4242, 1)
 	wantCode(t, err, faas.ErrNotFound)
 }
 
 func (s *suite) health(t *testing.T, exec *watched) {
-	checker, ok := exec.exec.(faas.HealthChecker)
-	if !ok {
-		t.Skip("the executor is no HealthChecker")
-	}
-	health, err := checker.Health(s.ctx(t), JobEcho)
-	exec.as(t).check("Health", err)
+	exec = exec.as(t)
+	health, err := exec.Health(s.ctx(t), JobEcho)
 	if faas.CodeOf(err) == faas.ErrUnsupported {
 		t.Skip("the platform cannot tell health")
 	}
 	if err != nil || !health.Healthy {
 		t.Errorf("Health: %+v, error %v", health, err)
 	}
-	_, err = checker.Health(s.ctx(t), 4242)
-	exec.as(t).check("Health", err)
+	_, err = exec.Health(s.ctx(t), 4242)
 	wantCode(t, err, faas.ErrNotFound)
 }

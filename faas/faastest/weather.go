@@ -83,7 +83,7 @@ type play struct {
 func (p *play) run(name string) error {
 	p.service = p.s.service(name)
 	p.calm = p.s.open(p.t, p.service)
-	defer func() { _ = p.calm.exec.Close() }() // again when the test ends, which is success
+	defer func() { _ = p.calm.Executor.Close() }() // again when the test ends, which is success
 	for range 3 + p.rng.IntN(4) {
 		if err := p.step(); err != nil {
 			return err

@@ -15,8 +15,6 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/checkup"
 )
 
-var _ faas.Diagnoser = (*Executor)(nil)
-
 // Diagnose looks at the credentials, the clock, the project, what [Executor.Preflight] looks at, the region, and how many functions the region holds. All of its calls read.
 func (e *Executor) Diagnose(ctx context.Context) []faas.Check {
 	d := &diagnosis{e: e, r: request{op: "diagnose", job: faas.NoJob}}

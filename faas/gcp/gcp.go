@@ -37,8 +37,9 @@ func init() {
 	})
 }
 
-// Executor is Google Cloud Functions bound to one service, project and region. It is an executor, a Warmer, a HealthChecker and a LogReader.
+// Executor is Google Cloud Functions bound to one service, project and region. It is an executor.
 type Executor struct {
+	faas.Unimplemented
 	set  *settings
 	http *http.Client
 	own  *http.Transport // nil where the caller gave an HTTP client
@@ -79,12 +80,9 @@ func (e *Executor) CheckPlace(_ context.Context, recorded faas.State) error {
 }
 
 var (
-	_ faas.Executor      = (*Executor)(nil)
-	_ faas.Bound         = (*Executor)(nil)
-	_ faas.PlaceChecker  = (*Executor)(nil)
-	_ faas.Warmer        = (*Executor)(nil)
-	_ faas.HealthChecker = (*Executor)(nil)
-	_ faas.LogReader     = (*Executor)(nil)
+	_ faas.Executor     = (*Executor)(nil)
+	_ faas.Bound        = (*Executor)(nil)
+	_ faas.PlaceChecker = (*Executor)(nil)
 )
 
 // IDTokenSource returns an ID token for an audience, which is a function's URL. The token's AccessToken is the ID token itself; its Expiry counts.

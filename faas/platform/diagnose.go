@@ -10,8 +10,6 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/checkup"
 )
 
-var _ faas.Diagnoser = (*Executor)(nil)
-
 // Diagnose looks whether the platform is open, its directory can be written to, and which limits are in force. Nothing is called or started.
 func (e *Executor) Diagnose(ctx context.Context) []faas.Check {
 	probes := []checkup.Probe{{Name: "directory", Look: e.p.checkDirectory}, {Name: "functions", Look: e.p.checkFunctions}, {Name: "limits", Look: e.p.checkLimits}, {Name: "memory", Look: e.p.checkMemory}}

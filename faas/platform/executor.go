@@ -20,6 +20,7 @@ func (p *Platform) Executor(service string) *Executor { return &Executor{p: p, s
 // Executor deploys and runs the functions of one service on a [Platform]. Each job is a function of its own, with the
 // id that the provider "custom" gives it over HTTP: SERVICE-jobN where the service's name is fit for that.
 type Executor struct {
+	faas.Unimplemented
 	p       *Platform
 	service string
 
@@ -32,11 +33,8 @@ type Executor struct {
 func (e *Executor) Service() string { return e.service }
 
 var (
-	_ faas.Executor      = (*Executor)(nil)
-	_ faas.Bound         = (*Executor)(nil)
-	_ faas.Warmer        = (*Executor)(nil)
-	_ faas.HealthChecker = (*Executor)(nil)
-	_ faas.LogReader     = (*Executor)(nil)
+	_ faas.Executor = (*Executor)(nil)
+	_ faas.Bound    = (*Executor)(nil)
 )
 
 // Units makes a unit of every function. See [faas.Executor].
@@ -306,7 +304,7 @@ func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas
 	return e.p.Invoke(ctx, id, jobID, args)
 }
 
-// Warm starts processes of the job's function. See [faas.Warmer].
+// Warm starts processes of the job's function. See [faas.Executor].
 func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
 	if n < 1 {
 		return 0, forJob(notRunError(faas.ErrInvalidArgument, "warm", "%d instances cannot be warmed; the least is 1", n), jobID)
@@ -319,7 +317,7 @@ func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
 	return warmed, forJob(err, jobID)
 }
 
-// Health tells how the job's function is. See [faas.HealthChecker].
+// Health tells how the job's function is. See [faas.Executor].
 func (e *Executor) Health(ctx context.Context, jobID uint32) (faas.Health, error) {
 	f, err := e.own("health", functionid.Protocol.Of(e.service, jobID))
 	if err != nil {
