@@ -1,0 +1,233 @@
+// Package kit holds what providers share, so that a fault is mended once: what a refusal means,
+// waiting for a state, changes that were sent and not answered, what is done once however many ask
+// for it, hiding secrets in errors, checking functions, and warming.
+package kit
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// Class says what a refusal means for whoever could try again.
+type Class int
+
+// The classes. Those from Outage on pass by themselves.
+const (
+	Refused   Class = iota // it will be the same again
+	Quota                  // it would take more than the account may have, until somebody raises that
+	Exists                 // there is one already
+	Absent                 // it does not exist, which a read that is behind says too
+	Denied                 // the credential is not taken, which services say of a good one now and then
+	Outage                 // the network, or the service, does not work at the moment
+	Throttled              // too many requests; see Refusal.RetryAfter
+	Busy                   // the provider is at work on another change
+	Settling               // what the provider makes, or tells all of itself, is not there yet: minutes
+)
+
+// Passes reports whether the refusal passes by itself.
+func (c Class) Passes() bool { return c >= Outage }
+
+// Refusal is what an answer that is not a success means. Each is classed once, by the provider's
+// [Rules]; everything that waits, repeats or reports goes by that.
+type Refusal struct {
+	Class  Class
+	Code   faas.Code
+	Remedy string // what mends it, for people; may be empty
+	// RetryAfter is how long the provider asked to wait; 0 if it did not.
+	RetryAfter time.Duration
+}
+
+// Answer is what a provider said in refusing.
+type Answer struct {
+	Status     int    // of HTTP; 0 for the end of an operation that was begun
+	Code       string // the provider's own; may be empty
+	Text       string // its words
+	RetryAfter time.Duration
+}
+
+// Rule says what some answers mean. An answer matches if every condition that is set holds.
+type Rule struct {
+	Status []int    // it has one of these
+	Code   []string // it has one of these
+	Text   []string // its words have one of these in them, in whatever case; they are lower-case here
+	When   func(Answer) bool
+	Means  Refusal
+}
+
+func (r Rule) matches(a Answer) bool {
+	in := func(part string) bool { return strings.Contains(a.Text, part) }
+	return (r.Status == nil || slices.Contains(r.Status, a.Status)) &&
+		(r.Code == nil || slices.Contains(r.Code, a.Code)) &&
+		(r.Text == nil || slices.ContainsFunc(r.Text, in)) &&
+		(r.When == nil || r.When(a))
+}
+
+// Rules are what a provider's answers mean beyond their status. The first that matches counts. A
+// rule without a Code in Means leaves the code to the status, and one without a Class the class.
+type Rules []Rule
+
+// Of returns what an answer means.
+func (rules Rules) Of(a Answer) Refusal {
+	means := ofStatus(a.Status)
+	words := a
+	words.Text = strings.ToLower(a.Text)
+	for _, r := range rules {
+		if !r.matches(words) {
+			continue
+		}
+		if r.Means.Code != "" {
+			means.Code, means.Class = r.Means.Code, classOf(r.Means.Code)
+		}
+		if r.Means.Class != 0 {
+			means.Class = r.Means.Class
+		}
+		means.Remedy = r.Means.Remedy
+		break
+	}
+	means.RetryAfter = a.RetryAfter
+	return means
+}
+
+// classOf is the class of a code of which nothing else is known.
+func classOf(code faas.Code) Class {
+	switch code {
+	case faas.ErrNotFound:
+		return Absent
+	case faas.ErrAlreadyExists:
+		return Exists
+	case faas.ErrThrottled:
+		return Throttled
+	case faas.ErrUnavailable:
+		return Outage
+	case faas.ErrConflict:
+		return Busy
+	}
+	return Refused
+}
+
+// ofStatus is what an HTTP status means, if nothing else is known.
+func ofStatus(status int) Refusal {
+	of := func(code faas.Code) Refusal { return Refusal{Class: classOf(code), Code: code} }
+	switch status {
+	case http.StatusBadRequest, http.StatusUnprocessableEntity, http.StatusLengthRequired:
+		return of(faas.ErrInvalidArgument)
+	case http.StatusUnauthorized:
+		return Refusal{Class: Denied, Code: faas.ErrPermissionDenied}
+	case http.StatusForbidden, http.StatusProxyAuthRequired, http.StatusPaymentRequired:
+		return of(faas.ErrPermissionDenied)
+	case http.StatusNotFound, http.StatusGone:
+		return of(faas.ErrNotFound)
+	case http.StatusConflict, http.StatusLocked:
+		return of(faas.ErrConflict)
+	case http.StatusPreconditionFailed: // what was read is out of date: it has to be read again
+		return Refusal{Class: Refused, Code: faas.ErrConflict}
+	case http.StatusRequestEntityTooLarge, http.StatusRequestURITooLong, http.StatusRequestHeaderFieldsTooLarge:
+		return of(faas.ErrTooLarge)
+	case http.StatusTooManyRequests:
+		return of(faas.ErrThrottled)
+	case http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusUnsupportedMediaType, http.StatusNotImplemented:
+		return of(faas.ErrUnsupported)
+	case http.StatusRequestTimeout: // of one request: the caller's deadline has not passed
+		return of(faas.ErrUnavailable)
+	}
+	switch {
+	case status >= 300 && status < 400: // nobody follows it with credentials
+		return of(faas.ErrInvalidArgument)
+	case status >= 400 && status < 500:
+		return Refusal{Class: Refused, Code: faas.ErrInternal}
+	}
+	return of(faas.ErrUnavailable)
+}
+
+// OfError returns what the error of a request that got no answer means, under the ctx that the
+// request was made with. ok is false for an error of which the network knows nothing.
+//
+// A deadline of the network's, or of a single try, is not the caller's: only ctx tells that.
+func OfError(ctx context.Context, err error) (means Refusal, ok bool) {
+	var (
+		certificate *tls.CertificateVerificationError
+		authority   x509.UnknownAuthorityError
+		host        x509.HostnameError
+		alert       tls.AlertError
+		op          *net.OpError
+		broken      *url.Error
+		network     net.Error
+	)
+	switch {
+	case ctx.Err() != nil:
+		return Refusal{Class: Refused, Code: faas.ErrTimeout}, true
+	case errors.As(err, &certificate), errors.As(err, &authority), errors.As(err, &host):
+		return Refusal{Class: Refused, Code: faas.ErrUnavailable, Remedy: "name the authority that signed the server's certificate, or mend the clock"}, true
+	case errors.As(err, &alert), errors.As(err, &op) && op.Op == "remote error": // the server does not take our certificate
+		return Refusal{Class: Refused, Code: faas.ErrPermissionDenied}, true
+	case errors.As(err, &broken), errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
+		errors.Is(err, net.ErrClosed), errors.Is(err, context.DeadlineExceeded):
+		return Refusal{Class: Outage, Code: faas.ErrUnavailable}, true
+	}
+	return Refusal{}, false
+}
+
+// Fail makes the error of a refusal. The cause is reachable, and [RefusalOf] gives means back.
+func Fail(op, provider string, jobID int64, means Refusal, cause error) *faas.Error {
+	return &faas.Error{
+		Op: op, Provider: provider, JobID: jobID, Code: means.Code, RetryAfter: means.RetryAfter, Unsettled: IsUnanswered(cause),
+		Err: &refused{cause, means},
+	}
+}
+
+// refused is the cause of an error that was classed.
+type refused struct {
+	error
+	means Refusal
+}
+
+func (r *refused) Error() string {
+	if r.means.Remedy == "" {
+		return r.error.Error()
+	}
+	return r.error.Error() + "; to mend it: " + r.means.Remedy
+}
+
+func (r *refused) Unwrap() error { return r.error }
+
+// RefusalOf returns what an error means: as it was classed when it was made, or else what its code
+// tells.
+func RefusalOf(err error) Refusal {
+	var known *refused
+	if errors.As(err, &known) {
+		return known.means
+	}
+	means := Refusal{Code: faas.CodeOf(err)}
+	means.Class = classOf(means.Code)
+	var failed *faas.Error
+	if errors.As(err, &failed) {
+		means.RetryAfter = failed.RetryAfter
+	}
+	return means
+}
+
+// IsEnded reports whether err is that of a context which has ended. Timeouts of the network, which
+// claim to be the same to errors.Is, are not.
+func IsEnded(err error) bool {
+	if err == context.Canceled || err == context.DeadlineExceeded {
+		return true
+	}
+	switch err := err.(type) {
+	case interface{ Unwrap() error }:
+		return IsEnded(err.Unwrap())
+	case interface{ Unwrap() []error }:
+		return slices.ContainsFunc(err.Unwrap(), IsEnded)
+	}
+	return false
+}
