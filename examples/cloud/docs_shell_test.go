@@ -18,9 +18,9 @@ import (
 
 	"mvdan.cc/sh/v3/syntax"
 
-	"github.com/tangle-network/blueprint-serverless/faas/aws/lambdatest"
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
 	"github.com/tangle-network/blueprint-serverless/internal/doctest"
+	"github.com/tangle-network/blueprint-serverless/internal/lambdatest"
 )
 
 // session is how the commands of one document are run: all of them, in order, in one shell.

@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/faas/aws/lambdatest"
+	"github.com/tangle-network/blueprint-serverless/internal/lambdatest"
 )
 
 // A look that does not find what stands keeps nothing from being removed.

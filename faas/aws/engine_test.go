@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	serverless "github.com/tangle-network/blueprint-serverless"
-	"github.com/tangle-network/blueprint-serverless/faas/aws/lambdatest"
+	"github.com/tangle-network/blueprint-serverless/internal/lambdatest"
 )
 
 // policyFor is what an operator's file says.

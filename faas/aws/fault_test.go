@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/faas/aws/lambdatest"
+	"github.com/tangle-network/blueprint-serverless/internal/lambdatest"
 )
 
 // A fault strikes at every call of a deployment in turn. Whatever happened, the same call again ends in the wanted state, and removal leaves nothing.

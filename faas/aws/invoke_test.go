@@ -16,7 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/faas/aws/lambdatest"
+	"github.com/tangle-network/blueprint-serverless/internal/lambdatest"
 )
 
 func TestMetricsComeFromTheReport(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/faas/aws/lambdatest"
+	"github.com/tangle-network/blueprint-serverless/internal/lambdatest"
 )
 
 // late is a network on which requests that create functions arrive a while after their caller has lost them.

@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/faas/aws/lambdatest"
+	"github.com/tangle-network/blueprint-serverless/internal/lambdatest"
 )
 
 // printing is a Lambda whose function for job 0 prints what it is sent.

@@ -13,8 +13,8 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/faas/aws/lambdatest"
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
+	"github.com/tangle-network/blueprint-serverless/internal/lambdatest"
 	"github.com/tangle-network/blueprint-serverless/internal/logseq"
 )
 

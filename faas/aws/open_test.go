@@ -19,8 +19,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/faas/aws/lambdatest"
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
+	"github.com/tangle-network/blueprint-serverless/internal/lambdatest"
 )
 
 var endpointFlag = flag.Bool("endpoint", false, "run TestConformanceAtEndpoint against what the environment leads to: AWS_ENDPOINT_URL_LAMBDA, or a real account")

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tangle-network/blueprint-serverless/faas/aws/lambdatest"
+	"github.com/tangle-network/blueprint-serverless/internal/lambdatest"
 )
 
 // The policy in the package documentation is what operators paste. It is valid, and has every permission that a deployment

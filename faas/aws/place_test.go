@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/faas/aws/lambdatest"
+	"github.com/tangle-network/blueprint-serverless/internal/lambdatest"
 )
 
 func TestAnotherAccountIsNotTakenForThePlace(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/faas/aws/lambdatest"
+	"github.com/tangle-network/blueprint-serverless/internal/lambdatest"
 )
 
 func TestRestorePutsEverythingBack(t *testing.T) {

@@ -21,8 +21,8 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/faas/aws/lambdatest"
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
+	"github.com/tangle-network/blueprint-serverless/internal/lambdatest"
 )
 
 // A program that knows nothing of Lambda runs behind the shell bootstrap, which is really run here.

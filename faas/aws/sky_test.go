@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/faas/aws/lambdatest"
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
+	"github.com/tangle-network/blueprint-serverless/internal/lambdatest"
 )
 
 // The weather of all providers, beside that of this package, which knows how Lambda's reads lag.

@@ -15,8 +15,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/faas/aws/lambdatest"
 	"github.com/tangle-network/blueprint-serverless/internal/awssign"
+	"github.com/tangle-network/blueprint-serverless/internal/lambdatest"
 )
 
 func TestAllTagsTogetherAreAsManyAsLambdaTakes(t *testing.T) {

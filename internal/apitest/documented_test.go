@@ -13,8 +13,7 @@ import (
 
 // noExample are the public packages that have none, with the reason.
 var noExample = map[string]string{
-	"faas/all":            "there is nothing to call",
-	"faas/aws/lambdatest": "the examples of faas/aws use it",
+	"faas/all": "there is nothing to call",
 }
 
 // entryPoints are what a newcomer looks for an example of, by package.

@@ -149,6 +149,8 @@ func TestImportsPointOneWay(t *testing.T) {
 				t.Errorf("%s imports %s: nothing outside examples may", words[0], imported)
 			case imported == "faas/all" && !programs(pkg):
 				t.Errorf("%s imports faas/all: the choice of providers is the program's", words[0])
+			case imported == "internal/lambdatest":
+				t.Errorf("%s imports lambdatest: only tests may", words[0])
 			case imported == "" && within(pkg, "faas"):
 				t.Errorf("%s imports the root package: arrows point from the root to faas", words[0])
 			case provider(imported) && pkg != "faas/all" && !programs(pkg) && path.Dir(pkg) != imported:
