@@ -1,6 +1,7 @@
 package lambdatest
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"encoding/xml"
@@ -72,7 +73,7 @@ func (e *apiError) write(w http.ResponseWriter, service string) {
 			RequestId string
 		}
 		writeXML(w, e.status, queryError{Error: inner{"Sender", e.code, e.message}, RequestId: newID()})
-	case "logs":
+	case "logs", "servicequotas":
 		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
 		w.WriteHeader(e.status)
 		json.NewEncoder(w).Encode(map[string]string{"__type": e.code, "message": e.message})
@@ -87,6 +88,28 @@ func (e *apiError) write(w http.ResponseWriter, service string) {
 		}
 		json.NewEncoder(w).Encode(body)
 	}
+}
+
+// writeJSON writes an answer of the services that speak JSON 1.1.
+func writeJSON(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+	w.Header().Set("X-Amzn-Requestid", newID())
+	json.NewEncoder(w).Encode(v)
+}
+
+// writeQuery writes an answer of the services that are asked by forms.
+func writeQuery(w http.ResponseWriter, action, namespace string, result any) {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "<%sResponse xmlns=%q>", action, namespace)
+	if result != nil {
+		if err := xml.NewEncoder(&b).EncodeElement(result, xml.StartElement{Name: xml.Name{Local: action + "Result"}}); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+	}
+	fmt.Fprintf(&b, "<ResponseMetadata><RequestId>%s</RequestId></ResponseMetadata></%sResponse>", newID(), action)
+	w.Header().Set("Content-Type", "text/xml")
+	w.Write(b.Bytes())
 }
 
 func writeXML(w http.ResponseWriter, status int, v any) {

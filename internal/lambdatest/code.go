@@ -22,10 +22,10 @@ func (s *Server) unpack(from packageSource) (*code, *apiError) {
 	switch {
 	case from.S3Bucket != "":
 		s.mu.Lock()
-		object, ok := s.buckets[from.S3Bucket][from.S3Key]
+		object, err := s.fetch(from)
 		s.mu.Unlock()
-		if !ok {
-			return nil, invalid("Error occurred while GetObject. S3 Error Code: NoSuchKey. S3 Error Message: The specified key does not exist.")
+		if err != nil {
+			return nil, err
 		}
 		data = object
 	case len(data) == 0:
@@ -46,6 +46,28 @@ func (s *Server) unpack(from packageSource) (*code, *apiError) {
 		return nil, err
 	}
 	return pkg, nil
+}
+
+// fetch reads a package from S3, as Lambda does. s.mu is held.
+func (s *Server) fetch(from packageSource) ([]byte, *apiError) {
+	bad := func(code, message string, args ...any) *apiError {
+		return invalid("Error occurred while GetObject. S3 Error Code: "+code+". S3 Error Message: "+message, args...)
+	}
+	b := s.buckets[from.S3Bucket]
+	if b == nil {
+		return nil, bad("NoSuchBucket", "The specified bucket does not exist")
+	}
+	if b.region != s.config.Region {
+		return nil, bad("PermanentRedirect", "The bucket is in this region: %s. Please use this region to retry the request", b.region)
+	}
+	if b.foreign {
+		return nil, failf(403, "AccessDeniedException", "Your access has been denied by S3, please make sure your request credentials have permission to GetObject for %s/%s.", from.S3Bucket, from.S3Key)
+	}
+	o, ok := b.objects[from.S3Key]
+	if !ok {
+		return nil, bad("NoSuchKey", "The specified key does not exist.")
+	}
+	return o.data, nil
 }
 
 func extract(data []byte, dir string) *apiError {

@@ -48,7 +48,8 @@ type configuration struct {
 	LastUpdateStatusReason     string `json:",omitempty"`
 	LastUpdateStatusReasonCode string `json:",omitempty"`
 
-	code *code
+	code   *code
+	roleID string // of the role for which Lambda has its grants
 }
 
 type environment struct{ Variables map[string]string }
@@ -279,9 +280,6 @@ func (s *Server) createFunction(r request) (answer, *apiError) {
 	case in.Runtime == nil || in.Handler == nil:
 		return answer{}, invalid("Runtime and Handler are mandatory parameters for functions created with deployment packages.")
 	}
-	if err := s.checkRole(*in.Role); err != nil {
-		return answer{}, err
-	}
 	if err := checkTags(in.Tags); err != nil {
 		return answer{}, err
 	}
@@ -313,7 +311,14 @@ func (s *Server) createFunction(r request) (answer, *apiError) {
 	if err := f.latest.configure(in); err != nil {
 		return answer{}, err
 	}
+	if err := s.checkRole(f.latest.Role, f.latest); err != nil {
+		return answer{}, err
+	}
+	f.latest.roleID = s.roleID(f.latest.Role)
 	f.latest.setCode(pkg, in.Architectures)
+	if s.tooYoung(f.latest.Role) {
+		f.failure = &failure{"InsufficientRolePermissions", "The provided execution role is invalid."}
+	}
 	s.changed(f, s.config.Pending)
 	if s.config.StaleReads > 0 {
 		f.before, f.stale = nil, s.config.StaleReads
@@ -495,4 +500,39 @@ func sortedVersions(f *function) []int {
 	numbers := slices.Collect(maps.Keys(f.versions))
 	sort.Ints(numbers)
 	return numbers
+}
+
+func (s *Server) deleteFunction(r request, f *function) (answer, *apiError) {
+	if q := r.qualifier(); q != "" {
+		n, aerr := strconv.Atoi(q)
+		if aerr != nil || f.versions[n] == nil {
+			if q == "$LATEST" {
+				return answer{}, invalid("$LATEST version cannot be deleted without deleting the function.")
+			}
+			return answer{}, failf(404, "ResourceNotFoundException", "Function not found: %s:%s", f.latest.FunctionArn, q)
+		}
+		for _, a := range f.aliases {
+			if a.FunctionVersion == q {
+				return answer{}, failf(409, "ResourceConflictException", "Version was not able to be deleted because the following aliases reference it: [%s]", a.Name)
+			}
+		}
+		delete(f.versions, n)
+		s.pool.retire(r.name, q)
+		return answer{}, nil
+	}
+	if f.latest.State == "Pending" {
+		return answer{}, f.busy()
+	}
+	for _, a := range f.aliases {
+		if time.Now().Before(a.moving) {
+			return answer{}, failf(409, "ResourceConflictException", "The operation cannot be performed at this time. An update is in progress for resource: %s", a.AliasArn)
+		}
+	}
+	delete(s.functions, r.name)
+	if s.config.StaleReads > 0 {
+		f.stale = s.config.StaleReads
+		s.deleted[r.name] = f
+	}
+	s.pool.retire(r.name, "")
+	return answer{}, nil
 }

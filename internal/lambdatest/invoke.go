@@ -125,6 +125,9 @@ func (s *Server) target(r request) (target, *apiError) {
 		})
 		return target{}, failf(409, "ResourceConflictException", "The operation cannot be performed at this time. The function is currently in the following state: Inactive")
 	}
+	if err := s.checkExecution(v); err != nil {
+		return target{}, err
+	}
 	s.logGroups["/aws/lambda/"+r.name] = true
 	provisioned := map[string]int{}
 	for qualifier, p := range f.provisioned {

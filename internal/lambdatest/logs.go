@@ -83,6 +83,32 @@ type filterLogEvents struct {
 	Limit        *int    `json:"limit"`
 }
 
+// serveLogs answers a call of CloudWatch Logs.
+func (s *Server) serveLogs(w http.ResponseWriter, operation string, body []byte) {
+	switch operation {
+	case "FilterLogEvents":
+		s.filterLogEvents(w, body)
+	case "DeleteLogGroup":
+		var in struct{ LogGroupName string }
+		if err := json.Unmarshal(body, &in); err != nil {
+			failf(400, "SerializationException", "%v", err).write(w, "logs")
+			return
+		}
+		s.mu.Lock()
+		exists := s.logGroups[in.LogGroupName]
+		delete(s.logGroups, in.LogGroupName)
+		s.mu.Unlock()
+		if !exists {
+			failf(400, "ResourceNotFoundException", "The specified log group does not exist.").write(w, "logs")
+			return
+		}
+		s.logs.remove(in.LogGroupName)
+		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+	default:
+		failf(400, "UnknownOperationException", "%s is not known here", operation).write(w, "logs")
+	}
+}
+
 // filterLogEvents answers FilterLogEvents: pages of a megabyte or 10,000 events at the most, fewer by Config.LogPage, and an empty one at first, as CloudWatch may.
 func (s *Server) filterLogEvents(w http.ResponseWriter, body []byte) {
 	bad := func(format string, args ...any) {
@@ -163,6 +189,5 @@ func (s *Server) filterLogEvents(w http.ResponseWriter, body []byte) {
 		out.NextToken = newID()
 		s.logs.pages[out.NextToken] = next
 	}
-	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
-	json.NewEncoder(w).Encode(out)
+	writeJSON(w, out)
 }

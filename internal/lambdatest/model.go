@@ -9,10 +9,12 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -30,20 +32,16 @@ type Model struct {
 	} `json:"operations"`
 	Shapes map[string]*shape `json:"shapes"`
 
-	logs *Model // of CloudWatch Logs
+	others map[string]*Model // of other services
+	query  bool              // requests are forms, and answers are not checked
 }
 
-// of returns the model of a service; nil where there is none.
+// of returns the model of a service; nil if it is not known.
 func (m *Model) of(service string) *Model {
-	switch {
-	case m == nil:
-		return nil
-	case service == "lambda":
+	if m == nil || service == "lambda" {
 		return m
-	case service == "logs":
-		return m.logs
 	}
-	return nil
+	return m.others[service]
 }
 
 type shape struct {
@@ -66,17 +64,32 @@ type member struct {
 	LocationName string
 }
 
-// FindModel looks for the model where Python's botocore and the AWS CLI have it, and for that of CloudWatch Logs beside it. It returns nil where there is none.
+// FindModel looks for Lambda's model where Python's botocore and the AWS CLI have it, and for those
+// of the other services beside it. It returns nil if they are not installed.
 func FindModel() (*Model, error) {
-	m, err := findModel("data/lambda/2015-03-31/service-2.json")
+	dirs := botocore()
+	m, err := findModel(dirs, "lambda/2015-03-31")
 	if m == nil || err != nil {
 		return nil, err
 	}
-	m.logs, err = findModel("data/logs/2014-03-28/service-2.json")
-	return m, err
+	m.others = map[string]*Model{}
+	for service, path := range map[string]string{
+		"logs": "logs/2014-03-28", "servicequotas": "service-quotas/2019-06-24", "iam": "iam/2010-05-08", "sts": "sts/2011-06-15",
+	} {
+		other, err := findModel(dirs, path)
+		if err != nil {
+			return nil, err
+		}
+		if other != nil {
+			other.query = service == "iam" || service == "sts"
+			m.others[service] = other
+		}
+	}
+	return m, nil
 }
 
-func findModel(inBotocore string) (*Model, error) {
+// botocore are patterns of where botocore may be.
+func botocore() []string {
 	patterns := []string{
 		"/usr/lib/python3/dist-packages/botocore", "/usr/lib/python3/dist-packages/awscli/botocore", "/usr/local/aws-cli/v2/current/dist/awscli/botocore",
 		"/usr/local/lib/python3*/*-packages/botocore", "/usr/lib/python3*/site-packages/botocore", "/opt/homebrew/lib/python3*/site-packages/botocore",
@@ -86,9 +99,13 @@ func findModel(inBotocore string) (*Model, error) {
 			patterns = append([]string{strings.TrimSpace(string(out))}, patterns...)
 		}
 	}
-	for _, pattern := range patterns {
-		for _, name := range []string{inBotocore, inBotocore + ".gz"} {
-			found, err := filepath.Glob(filepath.Join(pattern, filepath.FromSlash(name)))
+	return patterns
+}
+
+func findModel(dirs []string, path string) (*Model, error) {
+	for _, dir := range dirs {
+		for _, name := range []string{"service-2.json", "service-2.json.gz"} {
+			found, err := filepath.Glob(filepath.Join(dir, "data", filepath.FromSlash(path), name))
 			if err != nil {
 				return nil, err
 			}
@@ -99,6 +116,9 @@ func findModel(inBotocore string) (*Model, error) {
 	}
 	return nil, nil
 }
+
+// codePoint is how the models write one, which is not how Go's expressions do.
+var codePoint = regexp.MustCompile(`\\u([0-9A-Fa-f]{4})`)
 
 // ReadModel reads a service-2.json, which may be compressed.
 func ReadModel(path string) (*Model, error) {
@@ -121,7 +141,7 @@ func ReadModel(path string) (*Model, error) {
 	}
 	for _, s := range m.Shapes {
 		if s.Pattern != "" {
-			s.pattern, _ = regexp.Compile(`^(?:` + s.Pattern + `)$`) // those with look-around are not checked
+			s.pattern, _ = regexp.Compile(`^(?:` + codePoint.ReplaceAllString(s.Pattern, `\x{$1}`) + `)$`) // those with look-around are not checked
 		}
 	}
 	return m, nil
@@ -136,12 +156,15 @@ func (m *Model) checkRequest(operation string, r *http.Request, uri map[string]s
 	if op.Input == nil {
 		return nil
 	}
+	if m.query {
+		return m.checkForm(operation, op.Input.Shape, body)
+	}
 	in := m.Shapes[op.Input.Shape]
 	var fields map[string]json.RawMessage
 	payload := in.Payload
 	if payload == "" && len(body) > 0 {
 		if err := json.Unmarshal(body, &fields); err != nil {
-			return fmt.Errorf("the body is no JSON object: %w", err)
+			return fmt.Errorf("the body is not a JSON object: %w", err)
 		}
 	}
 	query := r.URL.Query()
@@ -194,9 +217,65 @@ func (m *Model) checkRequest(operation string, r *http.Request, uri map[string]s
 	return errors.Join(problems...)
 }
 
+// checkForm checks a request that is a form.
+func (m *Model) checkForm(operation, name string, body []byte) error {
+	form, err := url.ParseQuery(string(body))
+	if err != nil {
+		return err
+	}
+	form.Del("Action")
+	form.Del("Version")
+	value, _ := m.unflatten(form, name, "")
+	raw, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	for left := range form {
+		return fmt.Errorf("parameter %s is unknown", left)
+	}
+	return m.checkValue(operation, name, raw)
+}
+
+// unflatten takes a value of a shape out of a form, where the names of its parts begin with prefix.
+func (m *Model) unflatten(form url.Values, name, prefix string) (value any, found bool) {
+	s := m.Shapes[name]
+	switch s.Type {
+	case "structure":
+		fields := map[string]any{}
+		for member, is := range s.Members {
+			if v, ok := m.unflatten(form, is.Shape, prefix+member+"."); ok {
+				fields[member] = v
+			}
+		}
+		return fields, len(fields) > 0
+	case "list":
+		items := []any{}
+		for {
+			v, ok := m.unflatten(form, s.Member.Shape, prefix+"member."+strconv.Itoa(len(items)+1)+".")
+			if !ok {
+				return items, len(items) > 0
+			}
+			items = append(items, v)
+		}
+	}
+	at := strings.TrimSuffix(prefix, ".")
+	if !form.Has(at) {
+		return nil, false
+	}
+	text := form.Get(at)
+	form.Del(at)
+	if s.Type != "string" && json.Valid([]byte(text)) { // a number or a boolean
+		return json.RawMessage(text), true
+	}
+	return text, true
+}
+
 // checkAnswer checks an answer of the fake itself.
 func (m *Model) checkAnswer(operation string, w *httptest.ResponseRecorder) error {
 	op := m.Operations[operation]
+	if m.query {
+		return nil
+	}
 	if w.Code >= 300 {
 		code := w.Header().Get("X-Amzn-Errortype")
 		if code == "" { // the JSON protocol has it in the body
@@ -237,7 +316,9 @@ func (m *Model) checkValue(where, name string, raw json.RawMessage) error {
 	if s == nil || string(raw) == "null" {
 		return nil
 	}
-	wrong := func(err error) error { return fmt.Errorf("%s: %s is no %s: %w", where, clip(raw), s.Type, err) }
+	wrong := func(err error) error {
+		return fmt.Errorf("%s: %s is not of type %s: %w", where, clip(raw), s.Type, err)
+	}
 	switch s.Type {
 	case "structure":
 		var fields map[string]json.RawMessage

@@ -1,16 +1,11 @@
 package lambdatest
 
 import (
-	"bytes"
-	"encoding/base64"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 )
@@ -24,8 +19,9 @@ type Config struct {
 	Pending, Updating time.Duration
 	// StaleReads is how many reads after a change still see what was before it.
 	StaleReads int
-	// RoleDelay is how long a role created here cannot be assumed.
-	RoleDelay time.Duration
+	// RoleDelay is how long a role created here cannot be assumed. For RoleGrant after that, no key
+	// and no network can be given to it, and a function made within RoleLate after that fails late.
+	RoleDelay, RoleGrant, RoleLate time.Duration
 	// NewRole is how many calls do not find a role that was created just now.
 	NewRole int
 	// NewAlias is how many invocations do not find an alias that was created just now.
@@ -50,6 +46,9 @@ type Config struct {
 	// LogPage is how many events a page of CloudWatch Logs has at most. Zero means 10,000; with any other number the first page of an answer is empty, as it may be.
 	LogPage int
 
+	// Clock is how much the server's clock is ahead of this machine's.
+	Clock time.Duration
+
 	// Fault, if not nil, is asked before every call of an operation, and may make it go wrong. It must be safe for concurrent use.
 	Fault func(Call) *Fault
 	// Handler, if not nil, answers invocations in place of the package's bootstrap.
@@ -62,7 +61,7 @@ type Config struct {
 
 // Call is one call that the server got.
 type Call struct {
-	Service   string // "lambda", "iam", "sts", "s3", "logs"
+	Service   string // "lambda", "iam", "sts", "s3", "logs", "servicequotas"
 	Operation string // as in the service's API, such as "CreateFunction"
 	Function  string // the function concerned, where it is one of Lambda's
 	Qualifier string
@@ -94,10 +93,12 @@ type Server struct {
 	deleted   map[string]*function // for stale reads
 	revision  int
 	roles     map[string]*role // by name in lower case: IAM does not tell them apart by case
-	buckets   map[string]map[string][]byte
+	buckets   map[string]*bucket
 	logGroups map[string]bool
 	calls     []Call
 	counts    map[string]int
+
+	credentials map[string]credential // by access key
 }
 
 // New starts a server. It panics when it cannot, as httptest.NewServer does.
@@ -131,9 +132,10 @@ func New(config Config) *Server {
 	}
 	s := &Server{
 		config: config, dir: dir, functions: map[string]*function{}, deleted: map[string]*function{}, roles: map[string]*role{},
-		buckets: map[string]map[string][]byte{}, logGroups: map[string]bool{}, counts: map[string]int{},
+		buckets: map[string]*bucket{}, logGroups: map[string]bool{}, counts: map[string]int{},
 		logs: &logs{groups: map[string][]logEvent{}, pages: map[string]logPage{}},
 	}
+	s.credentials = map[string]credential{accessKey: {secret: secretKey, arn: config.Caller, id: "AIDATEST"}}
 	s.http = httptest.NewUnstartedServer(s)
 	s.pool = newPool(s.http.Listener.Addr().String(), config, s.logs)
 	s.http.Start() // now that it is whole: a client of an earlier server may know its port
@@ -143,6 +145,9 @@ func New(config Config) *Server {
 // URL is where the server is.
 func (s *Server) URL() string { return s.http.URL }
 
+// Credentials are those that the server knows.
+func (s *Server) Credentials() (accessKeyID, secretAccessKey string) { return accessKey, secretKey }
+
 // RoleARN is a role that Lambda can assume.
 func (s *Server) RoleARN() string { return "arn:aws:iam::" + s.config.Account + ":role/lambda-basic" }
 
@@ -150,6 +155,7 @@ func (s *Server) RoleARN() string { return "arn:aws:iam::" + s.config.Account + 
 const (
 	maxRequest = 70167211
 	maxZipped  = 52428800
+	maxBody    = 300 << 20 // of any request here
 )
 
 const (
@@ -209,9 +215,12 @@ func (s *Server) Left() []string {
 	for name := range s.roles {
 		left = append(left, "role "+name)
 	}
-	for bucket, objects := range s.buckets {
-		for key := range objects {
-			left = append(left, "object "+bucket+"/"+key)
+	for name, b := range s.buckets {
+		for key := range b.objects {
+			left = append(left, "object "+name+"/"+key)
+		}
+		for _, u := range b.uploads {
+			left = append(left, "upload "+name+"/"+u.key)
 		}
 	}
 	for name := range s.logGroups {
@@ -226,34 +235,36 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.pool.serve(w, r) {
 		return
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 80<<20))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusRequestEntityTooLarge)
 		return
 	}
-	if len(body) > maxRequest && strings.HasPrefix(r.URL.Path, "/2015-03-31/functions") {
+	if len(body) > maxRequest && signedFor(r) == "lambda" {
 		failf(http.StatusRequestEntityTooLarge, "RequestEntityTooLargeException", "Request must be smaller than %d bytes for the operation", maxRequest).write(w, "lambda")
 		return
 	}
-	signed := body
-	body, zip, err := splitZip(body)
-	if err != nil {
-		failf(http.StatusBadRequest, "SerializationException", "ZipFile: %v", err).write(w, "lambda")
-		return
+	signed, zip := body, []byte(nil)
+	if signedFor(r) == "lambda" {
+		if body, zip, err = splitZip(body); err != nil {
+			failf(http.StatusBadRequest, "SerializationException", "ZipFile: %v", err).write(w, "lambda")
+			return
+		}
+		if len(zip) >= maxZipped {
+			invalid("Zipped size must be smaller than %d bytes", maxZipped).write(w, "lambda")
+			return
+		}
 	}
-	if len(zip) >= maxZipped {
-		failf(http.StatusBadRequest, "InvalidParameterValueException", "Zipped size must be smaller than %d bytes", maxZipped).write(w, "lambda")
-		return
-	}
+	w.Header().Set("Date", s.now().UTC().Format(http.TimeFormat))
 	op, problem := s.route(r, body, zip)
 	if problem == nil {
-		problem = checkSignature(r, signed, op.call.Service, s.config.Region)
+		problem = s.checkSignature(r, signed)
 	}
 	model := s.config.Model.of(op.call.Service)
 	if problem == nil && model != nil {
 		if err := model.checkRequest(op.call.Operation, r, op.uri, body); err != nil {
 			s.complain("%s: request: %v", op.call.Operation, err)
-			problem = failf(http.StatusBadRequest, "ValidationException", "%v", err)
+			problem = failf(http.StatusBadRequest, validationErrors[op.call.Service], "%v", err)
 		}
 	}
 	if problem != nil {
@@ -290,6 +301,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Write(recorded.Body.Bytes())
 }
 
+// validationErrors are the codes for requests that do not follow the model.
+var validationErrors = map[string]string{
+	"lambda": "ValidationException", "logs": "InvalidParameterException", "servicequotas": "IllegalArgumentException", "iam": "ValidationError", "sts": "ValidationError",
+}
+
 func (s *Server) complain(format string, args ...any) {
 	if s.config.Errorf != nil {
 		s.config.Errorf("lambdatest: "+format, args...)
@@ -316,122 +332,5 @@ func (f *Fault) write(w http.ResponseWriter, service string) {
 	(&apiError{status: f.Status, code: f.Code, message: f.Message, reason: f.Reason}).write(w, service)
 }
 
-// operation is a routed call.
-type operation struct {
-	call  Call
-	uri   map[string]string // members that the path holds
-	serve func(w http.ResponseWriter, r *http.Request, body []byte)
-}
-
-// route finds the operation of a request.
-func (s *Server) route(r *http.Request, body, zip []byte) (operation, *apiError) {
-	segments := strings.Split(strings.Trim(r.URL.EscapedPath(), "/"), "/")
-	for i := range segments {
-		if text, err := url.PathUnescape(segments[i]); err == nil {
-			segments[i] = text
-		}
-	}
-	for _, route := range s.lambdaRoutes() {
-		uri, ok := route.match(r.Method, segments)
-		if !ok {
-			continue
-		}
-		op := operation{call: Call{Service: "lambda", Operation: route.operation, Qualifier: r.URL.Query().Get("Qualifier"), Body: body}, uri: uri}
-		op.call.Function = bareName(uri["FunctionName"])
-		if arn := uri["Resource"]; arn != "" {
-			op.call.Function = bareName(arn)
-		}
-		op.serve = func(w http.ResponseWriter, r *http.Request, body []byte) {
-			answer, err := route.serve(request{r, uri, body, zip, op.call.Function, op.call.Qualifier})
-			if err != nil {
-				err.write(w, "lambda")
-				return
-			}
-			answer.write(w, route.status)
-		}
-		return op, nil
-	}
-	return s.routeOthers(r, body)
-}
-
-// splitZip takes the package out of a request, so that megabytes need not go through several parsers. What stays in its place is one byte of base64.
-func splitZip(body []byte) (rest, zip []byte, err error) {
-	start := bytes.Index(body, []byte(`"ZipFile"`))
-	if start < 0 || len(body) == 0 || body[0] != '{' {
-		return body, nil, nil
-	}
-	start += len(`"ZipFile"`)
-	open := bytes.IndexByte(body[start:], '"')
-	if open < 0 {
-		return body, nil, nil
-	}
-	start += open + 1
-	end := bytes.IndexByte(body[start:], '"')
-	if end < 0 {
-		return body, nil, nil
-	}
-	zip = make([]byte, base64.StdEncoding.DecodedLen(end))
-	n, err := base64.StdEncoding.Decode(zip, body[start:start+end])
-	return slices.Concat(body[:start], []byte("AA=="), body[start+end:]), zip[:n], err
-}
-
-// bareName is the function's own name, of a name that may be an ARN and have a qualifier.
-func bareName(name string) string {
-	if parts := strings.Split(name, ":"); len(parts) >= 7 {
-		return parts[6]
-	}
-	name, _, _ = strings.Cut(name, ":")
-	return name
-}
-
-type route struct {
-	method, path string // path with {Member} for what is variable
-	operation    string
-	status       int
-	serve        func(request) (answer, *apiError)
-}
-
-func (t route) match(method string, segments []string) (map[string]string, bool) {
-	want := strings.Split(strings.Trim(t.path, "/"), "/")
-	if method != t.method || len(want) != len(segments) {
-		return nil, false
-	}
-	uri := map[string]string{}
-	for i, w := range want {
-		switch {
-		case strings.HasPrefix(w, "{"):
-			uri[strings.Trim(w, "{}")] = segments[i]
-		case w != segments[i]:
-			return nil, false
-		}
-	}
-	return uri, true
-}
-
-// request is a routed request to Lambda.
-type request struct {
-	*http.Request
-	uri            map[string]string
-	body           []byte // without the package
-	zip            []byte // the package
-	name           string // of the function, without a qualifier
-	queryQualifier string
-}
-
-// qualifier is the version or alias that the request names, in the query or at the name's end.
-func (r request) qualifier() string {
-	if r.queryQualifier != "" {
-		return r.queryQualifier
-	}
-	name := r.uri["FunctionName"]
-	if parts := strings.Split(name, ":"); len(parts) == 8 {
-		return parts[7]
-	} else if len(parts) == 2 {
-		return parts[1]
-	}
-	return ""
-}
-
-func (s *Server) arn(name string) string {
-	return fmt.Sprintf("arn:aws:lambda:%s:%s:function:%s", s.config.Region, s.config.Account, name)
-}
+// now is the time by the server's clock.
+func (s *Server) now() time.Time { return time.Now().Add(s.config.Clock) }

@@ -1,8 +1,6 @@
 package lambdatest
 
 import (
-	"archive/zip"
-	"bytes"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -77,7 +75,7 @@ func TestTheModelIsEnforced(t *testing.T) {
 		{"ab", "", `{}`, "Size is missing"},
 		{"ab", "", `{"Size":1,"Siez":1}`, "Siez is unknown"},
 		{"ab", "?mark=x", `{"Size":1}`, "mark is unknown"},
-		{"ab", "", `{"Size":"1"}`, "is no integer"},
+		{"ab", "", `{"Size":"1"}`, "not of type integer"},
 		{"ab", "", `{"Size":0}`, "less than 1"},
 		{"ab", "", `{"Size":10}`, "more than 9"},
 		{"ab", "", `{"Size":1,"Kind":"C"}`, "none of"},
@@ -85,8 +83,8 @@ func TestTheModelIsEnforced(t *testing.T) {
 		{"abcde", "", `{"Size":1}`, "more than 4"},
 		{"ab", "", `{"Size":1,"Tags":{"X":"A"}}`, "does not match"},
 		{"ab", "", `{"Size":1,"List":[1,2,3]}`, "more than 2"},
-		{"ab", "", `{"Size":1,"Code":"*"}`, "is no blob"},
-		{"ab", "", `[]`, "no JSON object"},
+		{"ab", "", `{"Size":1,"Code":"*"}`, "not of type blob"},
+		{"ab", "", `[]`, "not a JSON object"},
 	} {
 		req := httptest.NewRequest("PUT", "/things/"+test.name+test.query, nil)
 		err := m.checkRequest("PutThing", req, map[string]string{"Name": test.name}, []byte(test.body))
@@ -118,35 +116,28 @@ func TestTheModelIsEnforced(t *testing.T) {
 func TestPackagesAreChecked(t *testing.T) {
 	server := New(Config{})
 	defer server.Close()
-	pack := func(name string) []byte {
-		var b bytes.Buffer
-		z := zip.NewWriter(&b)
-		w, err := z.Create(name)
-		if err == nil {
-			_, err = w.Write([]byte("x"))
-		}
-		if err == nil {
-			err = z.Close()
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		return b.Bytes()
-	}
 	for name, test := range map[string]struct {
 		from packageSource
 		want string
 	}{
 		"nothing":       {packageSource{}, "provide a source"},
 		"no zip":        {packageSource{ZipFile: []byte("hello")}, "Could not unzip"},
-		"a way out":     {packageSource{ZipFile: pack("../bootstrap")}, "Could not unzip"},
-		"a lost object": {packageSource{S3Bucket: "b", S3Key: "k"}, "NoSuchKey"},
+		"a way out":     {packageSource{ZipFile: packed(t, "../bootstrap", "x")}, "Could not unzip"},
+		"a lost bucket": {packageSource{S3Bucket: "b", S3Key: "k"}, "NoSuchBucket"},
 	} {
 		if _, err := server.unpack(test.from); err == nil || !strings.Contains(err.message, test.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := server.unpack(packageSource{ZipFile: pack("bootstrap")}); err != nil {
+	server.CreateBucket("b")
+	if _, err := server.unpack(packageSource{S3Bucket: "b", S3Key: "k"}); err == nil || !strings.Contains(err.message, "NoSuchKey") {
+		t.Errorf("a lost object: %v", err)
+	}
+	server.CreateBucketIn("eu-west-3", "far")
+	if _, err := server.unpack(packageSource{S3Bucket: "far", S3Key: "k"}); err == nil || !strings.Contains(err.message, "PermanentRedirect") {
+		t.Errorf("a bucket elsewhere: %v", err)
+	}
+	if _, err := server.unpack(packageSource{ZipFile: packed(t, "bootstrap", "x")}); err != nil {
 		t.Error(err)
 	}
 }

@@ -7,33 +7,97 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 )
 
-// checkSignature verifies Signature Version 4 as its specification has it, independently of any SDK.
-func checkSignature(r *http.Request, body []byte, service, region string) *apiError {
-	bad := func(format string, args ...any) *apiError {
-		return failf(http.StatusForbidden, "InvalidSignatureException", format, args...)
+// signatureErrors are the codes of the services for no signature, an unknown key and a wrong signature.
+func signatureErrors(service string) (none, unknown, wrong string) {
+	switch service {
+	case "s3":
+		return "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"
+	case "iam", "sts":
+		return "MissingAuthenticationToken", "InvalidClientTokenId", "SignatureDoesNotMatch"
 	}
+	return "MissingAuthenticationTokenException", "UnrecognizedClientException", "InvalidSignatureException"
+}
+
+// signature is what the header Authorization has.
+type signature struct {
+	key    string
+	scope  []string // date, region, service, "aws4_request"
+	fields map[string]string
+}
+
+func parseSignature(r *http.Request) (signature, bool) {
 	auth, ok := strings.CutPrefix(r.Header.Get("Authorization"), "AWS4-HMAC-SHA256 ")
-	if !ok {
-		return failf(http.StatusForbidden, "MissingAuthenticationTokenException", "Missing Authentication Token")
-	}
 	fields := map[string]string{}
 	for part := range strings.SplitSeq(auth, ",") {
 		name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
 		fields[name] = value
 	}
 	scope := strings.Split(fields["Credential"], "/")
-	if len(scope) != 5 || scope[4] != "aws4_request" {
-		return bad("malformed credential scope")
+	if !ok || len(scope) != 5 || scope[4] != "aws4_request" {
+		return signature{}, false
 	}
-	if scope[0] != accessKey {
-		return failf(http.StatusForbidden, "UnrecognizedClientException", "The security token included in the request is invalid.")
+	return signature{scope[0], scope[1:], fields}, true
+}
+
+// signedFor is the service that a request was sent to, which its signature names.
+func signedFor(r *http.Request) string {
+	if sig, ok := parseSignature(r); ok {
+		return sig.scope[2]
 	}
-	if scope[3] != service || (service != "iam" && service != "sts" && scope[2] != region) {
-		return bad("Credential should be scoped to region %s and service %s, not %s and %s", region, service, scope[2], scope[3])
+	return "lambda"
+}
+
+// caller is who signed a request whose signature was checked.
+func (s *Server) caller(r *http.Request) credential {
+	sig, _ := parseSignature(r)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.credentials[sig.key]
+}
+
+// How long a signature is valid before and after its date.
+const (
+	maxSkew   = 5 * time.Minute
+	maxSkewS3 = 15 * time.Minute
+)
+
+// checkSignature verifies Signature Version 4 as its specification has it, independently of any SDK.
+func (s *Server) checkSignature(r *http.Request, body []byte) *apiError {
+	service, region := signedFor(r), s.config.Region
+	none, unknown, wrong := signatureErrors(service)
+	refuse := func(code, format string, args ...any) *apiError {
+		return failf(http.StatusForbidden, code, format, args...)
 	}
+	bad := func(format string, args ...any) *apiError { return refuse(wrong, format, args...) }
+	sig, ok := parseSignature(r)
+	if !ok {
+		return refuse(none, "Missing Authentication Token")
+	}
+	who := s.caller(r)
+	if who.secret == "" || who.token != r.Header.Get("X-Amz-Security-Token") {
+		return refuse(unknown, "The security token included in the request is invalid.")
+	}
+	if sig.scope[1] != region && service != "iam" && service != "sts" && service != "s3" {
+		return bad("Credential should be scoped to a valid region, not '%s'.", sig.scope[1])
+	}
+	date, err := time.Parse("20060102T150405Z", r.Header.Get("X-Amz-Date"))
+	if err != nil || !strings.HasPrefix(r.Header.Get("X-Amz-Date"), sig.scope[0]) {
+		return bad("Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP")
+	}
+	switch now := s.now(); {
+	case service == "s3" && now.Sub(date).Abs() > maxSkewS3:
+		return refuse("RequestTimeTooSkewed", "The difference between the request time and the current time is too large.")
+	case service != "s3" && now.Sub(date) > maxSkew:
+		return bad("Signature expired: %s is now earlier than %s", date.Format(time.RFC3339), now.Add(-maxSkew).Format(time.RFC3339))
+	case service != "s3" && date.Sub(now) > maxSkew:
+		return bad("Signature not yet current: %s is still later than %s", date.Format(time.RFC3339), now.Add(maxSkew).Format(time.RFC3339))
+	}
+	fields, scope := sig.fields, sig.scope
 	signed := strings.Split(fields["SignedHeaders"], ";")
 	if !slices.Contains(signed, "host") {
 		return bad("the Host header is not signed")
@@ -53,7 +117,7 @@ func checkSignature(r *http.Request, body []byte, service, region string) *apiEr
 		case "content-length":
 			value = r.Header.Get(name)
 			if value == "" {
-				value = itoa(r.ContentLength)
+				value = strconv.FormatInt(r.ContentLength, 10)
 			}
 		}
 		canonical.WriteString(name + ":" + strings.Join(strings.Fields(value), " ") + "\n")
@@ -68,9 +132,9 @@ func checkSignature(r *http.Request, body []byte, service, region string) *apiEr
 	}
 	canonical.WriteString("\n" + fields["SignedHeaders"] + "\n" + sum)
 	hashed := sha256.Sum256([]byte(canonical.String()))
-	toSign := "AWS4-HMAC-SHA256\n" + r.Header.Get("X-Amz-Date") + "\n" + strings.Join(scope[1:], "/") + "\n" + hex.EncodeToString(hashed[:])
-	key := []byte("AWS4" + secretKey)
-	for _, part := range scope[1:] {
+	toSign := "AWS4-HMAC-SHA256\n" + r.Header.Get("X-Amz-Date") + "\n" + strings.Join(scope, "/") + "\n" + hex.EncodeToString(hashed[:])
+	key := []byte("AWS4" + who.secret)
+	for _, part := range scope {
 		key = mac(key, part)
 	}
 	if hex.EncodeToString(mac(key, toSign)) != fields["Signature"] {

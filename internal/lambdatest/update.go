@@ -4,9 +4,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
-	"strconv"
-	"strings"
-	"time"
 )
 
 // configure applies the settings that a request has.
@@ -80,18 +77,6 @@ func checkEnvironment(env map[string]string) *apiError {
 	return nil
 }
 
-func checkTags(tags map[string]string) *apiError {
-	if len(tags) > 50 {
-		return invalid("more than 50 tags")
-	}
-	for key, value := range tags {
-		if len(key) > 128 || len(value) > 256 || strings.HasPrefix(strings.ToLower(key), "aws:") {
-			return invalid("tag %q is not allowed", key)
-		}
-	}
-	return nil
-}
-
 func (s *Server) updateFunctionCode(r request) (answer, *apiError) {
 	in, err := parse[input](r)
 	if err != nil {
@@ -136,11 +121,6 @@ func (s *Server) updateFunctionConfiguration(r request) (answer, *apiError) {
 	if err != nil {
 		return answer{}, err
 	}
-	if in.Role != nil {
-		if err := s.checkRole(*in.Role); err != nil {
-			return answer{}, err
-		}
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f, err := s.find(r.name)
@@ -153,46 +133,19 @@ func (s *Server) updateFunctionConfiguration(r request) (answer, *apiError) {
 	if err := f.busy(); err != nil {
 		return answer{}, err
 	}
-	s.remember(r.name, f)
 	changed := f.latest
 	if err := changed.configure(in); err != nil {
 		return answer{}, err
 	}
+	if in.Role != nil || in.VpcConfig != nil || in.Environment != nil {
+		if err := s.checkRole(changed.Role, changed); err != nil {
+			return answer{}, err
+		}
+	}
+	if in.Role != nil {
+		changed.roleID = s.roleID(changed.Role)
+	}
+	s.remember(r.name, f)
 	s.update(f, changed)
 	return answer{body: f.latest}, nil
-}
-
-func (s *Server) deleteFunction(r request, f *function) (answer, *apiError) {
-	if q := r.qualifier(); q != "" {
-		n, aerr := strconv.Atoi(q)
-		if aerr != nil || f.versions[n] == nil {
-			if q == "$LATEST" {
-				return answer{}, invalid("$LATEST version cannot be deleted without deleting the function.")
-			}
-			return answer{}, failf(404, "ResourceNotFoundException", "Function not found: %s:%s", f.latest.FunctionArn, q)
-		}
-		for _, a := range f.aliases {
-			if a.FunctionVersion == q {
-				return answer{}, failf(409, "ResourceConflictException", "Version was not able to be deleted because the following aliases reference it: [%s]", a.Name)
-			}
-		}
-		delete(f.versions, n)
-		s.pool.retire(r.name, q)
-		return answer{}, nil
-	}
-	if f.latest.State == "Pending" {
-		return answer{}, f.busy()
-	}
-	for _, a := range f.aliases {
-		if time.Now().Before(a.moving) {
-			return answer{}, failf(409, "ResourceConflictException", "The operation cannot be performed at this time. An update is in progress for resource: %s", a.AliasArn)
-		}
-	}
-	delete(s.functions, r.name)
-	if s.config.StaleReads > 0 {
-		f.stale = s.config.StaleReads
-		s.deleted[r.name] = f
-	}
-	s.pool.retire(r.name, "")
-	return answer{}, nil
 }
