@@ -23,7 +23,8 @@ type Config struct {
 	ProjectID      string `json:"project_id,omitempty"`      // Google Cloud project
 	SubscriptionID string `json:"subscription_id,omitempty"` // Azure subscription
 	Endpoint       string `json:"endpoint,omitempty"`        // base URL of a custom platform
-	// Options are the provider's own settings, by the names in its ProviderInfo.Options. Lists are separated by commas.
+	// Options are the provider's own settings, by the names in its ProviderInfo.Options, each written as
+	// its [OptionType] says.
 	Options map[string]string `json:"options,omitempty"`
 
 	HTTPClient *http.Client `json:"-"` // nil: the provider's default

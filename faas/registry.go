@@ -1,8 +1,10 @@
 package faas
 
 import (
+	"cmp"
 	"context"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -19,26 +21,16 @@ type ProviderInfo struct {
 	// AtomicUpdate says that Converge replaces a working function without a moment in which it does not answer.
 	AtomicUpdate bool
 	// Resolve fills in what a configuration leaves to the environment and to the provider's defaults,
-	// as far as it tells where a service is: region, project, subscription, and options with Place. It
-	// does no I/O. It is nil for a provider that has no such defaults. See [Resolve].
+	// as far as it tells where a service is: region, project, subscription. Options with Place that name
+	// a variable are filled in before. It does no I/O. It is nil for a provider without such defaults. See [Resolve].
 	Resolve func(cfg Config) Config
-	// Options describe what Config.Options may hold. Open refuses any other name, and a missing required one, before the provider sees the configuration.
+	// Options declare what Config.Options may hold. Open refuses anything else, by [ParseOptions],
+	// before the provider sees the configuration.
 	Options []Option
 	// Open makes an executor. It must not call the provider before the configuration is checked, and must do no I/O that changes anything.
 	Open func(ctx context.Context, cfg Config) (Executor, error)
 	// ExcludedBy is set, instead of Open, by the file that stands in for a provider left out by build tags: the tag that brings it back.
 	ExcludedBy string
-}
-
-// Option describes one provider option (Config.Options, "provider_config" in the policy file).
-type Option struct {
-	Name      string
-	Help      string // a phrase, for flags, documentation and errors
-	Default   string // what the provider assumes where the option is not set; for people to read
-	Required  bool
-	Sensitive bool // its value never appears in an error, a log, an event or a ledger
-	// Place says that the option tells where resources are, such as an account: with another value the same service is another one.
-	Place bool
 }
 
 var registry struct {
@@ -60,6 +52,10 @@ func Register(name string, p ProviderInfo) {
 	}
 	if p.MaxParallel <= 0 {
 		p.MaxParallel = 8
+	}
+	p.Options = slices.Clone(p.Options)
+	for i, o := range p.Options {
+		p.Options[i].Type = o.typed()
 	}
 	registry.Lock()
 	defer registry.Unlock()
@@ -112,17 +108,29 @@ func KnownNames() []string {
 // linked resolves nothing.
 func Resolve(cfg Config) Config {
 	p, _ := lookup(cfg.Provider)
+	options := maps.Clone(cfg.Options)
+	for _, o := range p.Options {
+		if !o.Place || o.Env == "" || strings.TrimSpace(options[o.Name]) != "" {
+			continue
+		}
+		if value := cmp.Or(strings.TrimSpace(os.Getenv(o.Env)), o.Default); value != "" {
+			if options == nil {
+				options = map[string]string{}
+			}
+			options[o.Name] = value
+		}
+	}
+	cfg.Options = options
 	if p.Resolve == nil {
 		return cfg
 	}
-	cfg.Options = maps.Clone(cfg.Options)
 	return p.Resolve(cfg)
 }
 
 // Open returns an executor of cfg.Provider bound to cfg.Service.
 //
 // The error is ErrNotLinked when the program does not link that provider, and names the import or the build tag that mends it;
-// ErrInvalidArgument for an unknown provider or option, or a missing required one; otherwise the provider's own. The executor must be closed.
+// ErrInvalidArgument for an unknown provider or an option that [ParseOptions] refuses; otherwise the provider's own. The executor must be closed.
 func Open(ctx context.Context, cfg Config) (Executor, error) {
 	p, err := linked(cfg.Provider)
 	if err != nil {
@@ -131,7 +139,7 @@ func Open(ctx context.Context, cfg Config) (Executor, error) {
 	if cfg.Service == "" {
 		return nil, Errorf(ErrInvalidArgument, "open", cfg.Provider, "the service name is empty: an executor is bound to one service")
 	}
-	if err := checkOptions(cfg, p.Options); err != nil {
+	if _, err := ParseOptions(cfg, p.Options); err != nil {
 		return nil, err
 	}
 	cfg = Resolve(cfg)
@@ -171,24 +179,4 @@ func linked(name string) (ProviderInfo, error) {
 	default:
 		return p, Errorf(ErrInvalidArgument, "open", "", "unknown provider %q (known: %s; forgotten import?)", name, strings.Join(KnownNames(), ", "))
 	}
-}
-
-func checkOptions(cfg Config, options []Option) error {
-	var names []string
-	for _, o := range options {
-		names = append(names, o.Name)
-		if o.Required && cfg.Options[o.Name] == "" {
-			return Errorf(ErrInvalidArgument, "open", cfg.Provider, "option %q is missing: %s", o.Name, o.Help)
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(cfg.Options)) {
-		if !slices.Contains(names, name) {
-			list := "it has none"
-			if len(names) > 0 {
-				list = "it has: " + strings.Join(names, ", ")
-			}
-			return Errorf(ErrInvalidArgument, "open", cfg.Provider, "unknown option %q (%s)", name, list)
-		}
-	}
-	return nil
 }

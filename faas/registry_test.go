@@ -37,7 +37,7 @@ var echoClosed int
 func init() {
 	faas.Register("test-echo", faas.ProviderInfo{
 		Limits:  faas.Limits{MaxMemoryMB: 1, MaxTimeoutSecs: 2, MaxPayloadMB: 3},
-		Options: []faas.Option{{Name: "token", Help: "a bearer token", Sensitive: true}, {Name: "zone"}},
+		Options: []faas.Option{{Name: "token", Help: "a bearer token", Sensitive: true}, {Name: "zone"}, {Name: "area", Place: true, Env: "FAAS_TEST_AREA", Default: "a1"}},
 		Open: func(_ context.Context, cfg faas.Config) (faas.Executor, error) {
 			if cfg.Region == "fail" {
 				return nil, faas.Errorf(faas.ErrUnavailable, "open", "test-echo", "no such region")
@@ -77,7 +77,7 @@ func TestOpenSaysHowToGetAProvider(t *testing.T) {
 		{faas.Config{Service: "s"}, faas.ErrInvalidArgument, `faas: open: no provider is named (known: ` + known + `)`},
 		{faas.Config{Provider: "test-echo"}, faas.ErrInvalidArgument, `faas: open: test-echo: the service name is empty: an executor is bound to one service`},
 		{faas.Config{Provider: "test-echo", Service: "s", Options: map[string]string{"b": "secret", "a": "secret"}}, faas.ErrInvalidArgument,
-			`faas: open: test-echo: unknown option "a" (it has: token, zone)`},
+			`faas: open: test-echo: unknown option "a" (it has: token, zone, area)`},
 		{faas.Config{Provider: "test-strict", Service: "s"}, faas.ErrInvalidArgument, `faas: open: test-strict: option "key" is missing: an access key`},
 		{faas.Config{Provider: "test-strict", Service: "s", Options: map[string]string{"key": "k"}}, faas.ErrInternal,
 			`faas: open: test-strict: the provider returned neither an executor nor an error`},

@@ -20,7 +20,7 @@ import (
 func init() {
 	faas.Register(faas.Custom, faas.ProviderInfo{
 		MaxParallel: 16,
-		Options:     options(),
+		Options:     declare(new(given)).Table(),
 		Resolve: func(cfg faas.Config) faas.Config {
 			cfg.Endpoint = canonicalURL(cfg.Endpoint)
 			return cfg

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/oauth2/clientcredentials"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
 // Environment variables that credentials are taken from where no option gives them.
@@ -33,27 +35,45 @@ const (
 	modeInvokeOnly = "invoke-only"
 )
 
-// defaultReadyTimeout is how long a new function may take to become healthy.
-const defaultReadyTimeout = 60 * time.Second
+// given are the options as they are given.
+type given struct {
+	mode, invokeURL           string
+	invokeURLs                map[string]string
+	token, clientSecret       faas.Secret
+	header                    []string // which may be credentials
+	tokenURL, clientID        string
+	scopes                    []string
+	caFile, certFile, keyFile string
+	allowInsecure             bool
+	readyTimeout              time.Duration
+}
 
-func options() []faas.Option {
-	return []faas.Option{
-		{Name: "mode", Default: modeAuto, Help: "auto, deploy, or invoke-only: for a platform on which functions are deployed by hand"},
-		{Name: "invoke_url", Place: true, Help: "where to invoke on an invoke-only platform, with {job_id} in it, and without a credential; the default is ENDPOINT/job/{job_id}"},
-		{Name: "invoke_urls", Place: true, Help: `where to invoke single jobs on an invoke-only platform, without credentials: "0=https://a.example,1=https://b.example"`},
-		{Name: "token", Sensitive: true, Help: "bearer token; the default is $" + TokenEnv},
-		{Name: "header", Sensitive: true, Help: `header of every request, such as "X-Api-Key: abc"; several are separated by line breaks`},
-		{Name: "oauth2_token_url", Help: "where OAuth 2.0 client credentials get their token"},
-		{Name: "oauth2_client_id", Help: "OAuth 2.0 client id"},
-		{Name: "oauth2_client_secret", Sensitive: true, Help: "OAuth 2.0 client secret; the default is $" + ClientSecretEnv},
-		{Name: "oauth2_scopes", Help: "OAuth 2.0 scopes"},
-		{Name: "ca_file", Help: "PEM file of the authorities to trust, in place of the system's"},
-		{Name: "client_cert", Help: "PEM file of the client certificate, for mutual TLS"},
-		{Name: "client_key", Help: "PEM file of the client certificate's key"},
-		{Name: "allow_insecure", Default: "false", Help: "true: send credentials and environment values over plain http to hosts other than this one"},
-		{Name: "ready_timeout_secs", Default: strconv.Itoa(int(defaultReadyTimeout / time.Second)), Help: "how long a new function may take to become healthy, in seconds"},
+func declare(g *given) kit.Options {
+	return kit.Options{
+		kit.Into(&g.mode, faas.Option{Name: "mode", Default: modeAuto, Choices: []string{modeAuto, modeDeploy, modeInvokeOnly},
+			Help: "auto, deploy, or invoke-only: for a platform on which functions are deployed by hand"}),
+		kit.Into(&g.invokeURL, faas.Option{Name: "invoke_url", Place: true,
+			Help: "where to invoke on an invoke-only platform, with {job_id} in it, and without a credential; without it ENDPOINT/job/{job_id}"}),
+		kit.Into(&g.invokeURLs, faas.Option{Name: "invoke_urls", Place: true, Valid: jobPattern.MatchString, Shape: "JOB=URL",
+			Help: `where to invoke single jobs on an invoke-only platform, without credentials: "0=https://a.example,1=https://b.example"`}),
+		kit.Into(&g.token, faas.Option{Name: "token", Env: TokenEnv, Valid: isHeaderValue, Shape: "of characters that a header can hold", Help: "bearer token"}),
+		kit.Into(&g.header, faas.Option{Name: "header", Type: faas.OptionLines, Sensitive: true, Valid: isHeader, Shape: `of the form "Name: value"`,
+			Help: `header of every request, such as "X-Api-Key: abc"; several are separated by line breaks`}),
+		kit.Into(&g.tokenURL, faas.Option{Name: "oauth2_token_url", Type: faas.OptionURL, Help: "where OAuth 2.0 client credentials get their token"}),
+		kit.Into(&g.clientID, faas.Option{Name: "oauth2_client_id", Help: "OAuth 2.0 client id"}),
+		kit.Into(&g.clientSecret, faas.Option{Name: "oauth2_client_secret", Env: ClientSecretEnv, Help: "OAuth 2.0 client secret"}),
+		kit.Into(&g.scopes, faas.Option{Name: "oauth2_scopes", Help: "OAuth 2.0 scopes"}),
+		kit.Into(&g.caFile, faas.Option{Name: "ca_file", Help: "PEM file of the authorities to trust, in place of the system's"}),
+		kit.Into(&g.certFile, faas.Option{Name: "client_cert", Help: "PEM file of the client certificate, for mutual TLS"}),
+		kit.Into(&g.keyFile, faas.Option{Name: "client_key", Help: "PEM file of the client certificate's key"}),
+		kit.Into(&g.allowInsecure, faas.Option{Name: "allow_insecure", Default: "false",
+			Help: "send credentials and environment values over plain http to hosts other than this one"}),
+		kit.Into(&g.readyTimeout, faas.Option{Name: "ready_timeout_secs", Default: "60", Min: 1, Max: 65535,
+			Help: "how long a deployed function may take until it answers"}),
 	}
 }
+
+var jobPattern = regexp.MustCompile(`^(0|[1-9][0-9]*)=`)
 
 // settings is a checked configuration.
 type settings struct {
@@ -99,16 +119,15 @@ func parse(cfg faas.Config) (*settings, error) {
 	if cfg.Service == "" {
 		return nil, invalid("the service name is empty: an executor is bound to one service")
 	}
-	known := options()
-	for name := range cfg.Options {
-		if !slices.ContainsFunc(known, func(o faas.Option) bool { return o.Name == name }) {
-			return nil, invalid("unknown option %q", name)
-		}
+	var g given
+	if err := declare(&g).Fill(faas.Custom, cfg); err != nil {
+		return nil, err
 	}
-	s := &settings{service: cfg.Service, header: headers{"User-Agent": {faas.NewSecret("blueprint-serverless")}}, mode: cmp.Or(cfg.Options["mode"], modeAuto)}
-	steps := []func(faas.Config) error{s.parseEndpoint, s.parseMode, s.parseHeader, s.parseToken, s.parseOAuth, s.parseTLS, s.parseReadyTimeout, s.checkInsecure}
-	for _, step := range steps {
-		if err := step(cfg); err != nil {
+	s := &settings{
+		service: cfg.Service, mode: g.mode, readyTimeout: g.readyTimeout, header: headers{"User-Agent": {faas.NewSecret("blueprint-serverless")}},
+	}
+	for _, step := range []func(faas.Config, given) error{s.parseEndpoint, s.parseInvokeURLs, s.parseHeader, s.parseToken, s.parseOAuth, s.parseTLS, s.checkInsecure} {
+		if err := step(cfg, g); err != nil {
 			return nil, err
 		}
 	}
@@ -127,7 +146,7 @@ func parseURL(name, raw string) (*url.URL, error) {
 	return u, nil
 }
 
-func (s *settings) parseEndpoint(cfg faas.Config) error {
+func (s *settings) parseEndpoint(cfg faas.Config, _ given) error {
 	if cfg.Endpoint == "" {
 		return invalid("endpoint is empty; it is the base URL of the platform, such as https://faas.example.com")
 	}
@@ -169,45 +188,33 @@ func canonical(u *url.URL) *url.URL {
 	return &c
 }
 
-func (s *settings) parseMode(cfg faas.Config) error {
-	if !slices.Contains([]string{modeAuto, modeDeploy, modeInvokeOnly}, s.mode) {
-		return invalid("option mode is %q; it can be auto, deploy or invoke-only", s.mode)
-	}
-	template, list := cfg.Options["invoke_url"], cfg.Options["invoke_urls"]
-	if template == "" && list == "" {
-		s.invokeURL = s.base.String() + "/job/{job_id}"
+func (s *settings) parseInvokeURLs(_ faas.Config, g given) error {
+	s.invokeURL = s.base.String() + "/job/{job_id}"
+	if g.invokeURL == "" && len(g.invokeURLs) == 0 {
 		return nil
 	}
 	if s.mode == modeDeploy {
 		return invalid("options invoke_url and invoke_urls are for invoke-only platforms, and mode is deploy")
 	}
-	s.mode = modeInvokeOnly
-	if template != "" {
-		if !strings.Contains(template, "{job_id}") {
+	s.mode, s.invokeURL = modeInvokeOnly, g.invokeURL
+	if g.invokeURL != "" {
+		if !strings.Contains(g.invokeURL, "{job_id}") {
 			return invalid("option invoke_url has no {job_id} in it; invoke_urls takes one URL per job")
 		}
-		if err := s.checkInvokeURL("option invoke_url", strings.ReplaceAll(template, "{job_id}", "0")); err != nil {
+		if err := s.checkInvokeURL("option invoke_url", strings.ReplaceAll(g.invokeURL, "{job_id}", "0")); err != nil {
 			return err
 		}
-		s.invokeURL = template
 	}
 	s.invokeURLs = map[uint32]string{}
-	for item := range strings.SplitSeq(list, ",") {
-		if item = strings.TrimSpace(item); item == "" {
-			continue
-		}
-		job, raw, _ := strings.Cut(item, "=")
-		id, err := strconv.ParseUint(strings.TrimSpace(job), 10, 32)
+	for job, raw := range g.invokeURLs {
+		id, err := strconv.ParseUint(job, 10, 32)
 		if err != nil {
-			return invalid(`option invoke_urls: an item is not of the form JOB=URL, as in "0=https://a.example,1=https://b.example"`)
+			return invalid("option invoke_urls: %s is not the id of a job", job)
 		}
-		if _, dup := s.invokeURLs[uint32(id)]; dup {
-			return invalid("option invoke_urls has job %d twice", id)
-		}
-		if err := s.checkInvokeURL("option invoke_urls, job "+job, strings.TrimSpace(raw)); err != nil {
+		if err := s.checkInvokeURL("option invoke_urls, job "+job, raw); err != nil {
 			return err
 		}
-		s.invokeURLs[uint32(id)] = strings.TrimSpace(raw)
+		s.invokeURLs[uint32(id)] = raw
 	}
 	return nil
 }
@@ -234,16 +241,16 @@ var reservedHeaders = []string{
 	"Host", "Content-Length", "Content-Type", "Transfer-Encoding", "Connection", "Expect", "Trailer", "Upgrade", "Idempotency-Key", "X-Idempotency-Key",
 }
 
-func (s *settings) parseHeader(cfg faas.Config) error {
-	for line := range strings.Lines(cfg.Options["header"]) {
-		if line = strings.TrimSpace(line); line == "" {
-			continue
-		}
-		name, value, found := strings.Cut(line, ":")
+// isHeader reports whether the text is a header as it is written: Name: value.
+func isHeader(text string) bool {
+	name, value, found := strings.Cut(text, ":")
+	return found && isHeaderName(name) && isHeaderValue(strings.TrimSpace(value))
+}
+
+func (s *settings) parseHeader(_ faas.Config, g given) error {
+	for _, line := range g.header {
+		name, value, _ := strings.Cut(line, ":")
 		value = strings.TrimSpace(value)
-		if !found || !isHeaderName(name) || !isHeaderValue(value) {
-			return invalid(`option header: a line is not of the form "Name: value"`)
-		}
 		name = http.CanonicalHeaderKey(name)
 		switch {
 		case slices.Contains(reservedHeaders, name) || strings.HasPrefix(name, "X-Blueprint-"):
@@ -258,20 +265,17 @@ func (s *settings) parseHeader(cfg faas.Config) error {
 	return nil
 }
 
-func (s *settings) parseToken(cfg faas.Config) error {
-	token, name := cfg.Options["token"], "option token"
+func (s *settings) parseToken(cfg faas.Config, g given) error {
 	authorized := s.header.get("Authorization") != ""
-	if token == "" && !authorized && cfg.Options["oauth2_client_id"] == "" {
-		token, name = os.Getenv(TokenEnv), "$"+TokenEnv
+	if cfg.Options["token"] == "" && (authorized || g.clientID != "") {
+		return nil // the variable counts if nothing else is given
 	}
-	token = strings.TrimSpace(token)
+	token := g.token.Reveal()
 	switch {
 	case token == "":
 		return nil
 	case authorized:
 		return invalid("option token is given besides another credential (in the endpoint or option header); give one")
-	case !isHeaderValue(token):
-		return invalid("%s holds a character that no header can hold", name)
 	}
 	s.keep(token)
 	s.header.set("Authorization", "Bearer "+token)
@@ -298,60 +302,53 @@ func isHeaderValue(text string) bool {
 	return true
 }
 
-func (s *settings) parseOAuth(cfg faas.Config) error {
-	id, tokenURL, secret := cfg.Options["oauth2_client_id"], cfg.Options["oauth2_token_url"], cfg.Options["oauth2_client_secret"]
-	if id == "" && tokenURL == "" && secret == "" {
+func (s *settings) parseOAuth(cfg faas.Config, g given) error {
+	if g.clientID == "" && g.tokenURL == "" && cfg.Options["oauth2_client_secret"] == "" {
 		return nil
 	}
-	secret = cmp.Or(secret, os.Getenv(ClientSecretEnv))
+	secret := g.clientSecret.Reveal()
 	for _, o := range []struct{ name, value string }{
-		{"option oauth2_client_id", id}, {"option oauth2_token_url", tokenURL}, {"option oauth2_client_secret (or $" + ClientSecretEnv + ")", secret},
+		{"oauth2_client_id", g.clientID}, {"oauth2_token_url", g.tokenURL}, {"oauth2_client_secret (or $" + ClientSecretEnv + ")", secret},
 	} {
 		if o.value == "" {
-			return invalid("%s is missing: OAuth 2.0 client credentials need id, secret and token URL", o.name)
+			return invalid("option %s is missing: OAuth 2.0 client credentials need id, secret and token URL", o.name)
 		}
 	}
 	if s.header.get("Authorization") != "" {
 		return invalid("OAuth 2.0 and another credential are both configured; give one")
 	}
-	u, err := parseURL("option oauth2_token_url", tokenURL)
-	if err != nil {
-		return err
-	}
-	if u.User != nil {
-		return invalid("option oauth2_token_url holds a user name; client id and secret have options of their own")
-	}
 	s.keep(secret)
-	s.oauth = &clientcredentials.Config{ClientID: id, ClientSecret: secret, TokenURL: tokenURL, Scopes: strings.FieldsFunc(cfg.Options["oauth2_scopes"], func(r rune) bool { return r == ',' || r == ' ' })}
+	s.oauth = &clientcredentials.Config{
+		ClientID: g.clientID, ClientSecret: secret, TokenURL: g.tokenURL, Scopes: strings.Fields(strings.Join(g.scopes, " ")),
+	}
 	return nil
 }
 
-func (s *settings) parseTLS(cfg faas.Config) error {
-	caFile, certFile, keyFile := cfg.Options["ca_file"], cfg.Options["client_cert"], cfg.Options["client_key"]
-	if caFile == "" && certFile == "" && keyFile == "" {
+func (s *settings) parseTLS(cfg faas.Config, g given) error {
+	if g.caFile == "" && g.certFile == "" && g.keyFile == "" {
 		return nil
 	}
 	if cfg.HTTPClient != nil {
 		return invalid("an HTTP client is given, so its TLS settings count; leave out options ca_file, client_cert and client_key")
 	}
 	s.tls = &tls.Config{MinVersion: tls.VersionTLS12}
-	if caFile != "" {
-		pem, err := os.ReadFile(caFile)
+	if g.caFile != "" {
+		pem, err := os.ReadFile(g.caFile)
 		if err != nil {
 			return invalid("option ca_file: %w", err)
 		}
 		s.tls.RootCAs = x509.NewCertPool()
 		if !s.tls.RootCAs.AppendCertsFromPEM(pem) {
-			return invalid("option ca_file: %s holds no PEM certificate", caFile)
+			return invalid("option ca_file: %s holds no PEM certificate", g.caFile)
 		}
 	}
-	if certFile == "" && keyFile == "" {
+	if g.certFile == "" && g.keyFile == "" {
 		return nil
 	}
-	if certFile == "" || keyFile == "" {
+	if g.certFile == "" || g.keyFile == "" {
 		return invalid("options client_cert and client_key go together")
 	}
-	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
+	cert, err := tls.LoadX509KeyPair(g.certFile, g.keyFile)
 	if err != nil {
 		return invalid("options client_cert and client_key: %w", err)
 	}
@@ -359,28 +356,10 @@ func (s *settings) parseTLS(cfg faas.Config) error {
 	return nil
 }
 
-func (s *settings) parseReadyTimeout(cfg faas.Config) error {
-	s.readyTimeout = defaultReadyTimeout
-	text := cfg.Options["ready_timeout_secs"]
-	if text == "" {
-		return nil
-	}
-	secs, err := strconv.ParseUint(text, 10, 16)
-	if err != nil || secs == 0 {
-		return invalid("option ready_timeout_secs is %q; it is a whole number of seconds from 1 to 65535", text)
-	}
-	s.readyTimeout = time.Duration(secs) * time.Second
-	return nil
-}
-
 // checkInsecure refuses to send a credential where everyone on the way can read it.
-func (s *settings) checkInsecure(cfg faas.Config) error {
-	insecure := cfg.Options["allow_insecure"]
-	if insecure != "" && insecure != "true" && insecure != "false" {
-		return invalid("option allow_insecure is %q; it can be true or false", insecure)
-	}
-	s.inClear = s.base.Scheme == "http" && !isLoopback(s.base.Hostname()) && insecure != "true"
-	if insecure == "true" || len(s.secrets) == 0 {
+func (s *settings) checkInsecure(_ faas.Config, g given) error {
+	s.inClear = s.base.Scheme == "http" && !isLoopback(s.base.Hostname()) && !g.allowInsecure
+	if g.allowInsecure || len(s.secrets) == 0 {
 		return nil
 	}
 	targets := []string{s.base.String(), strings.ReplaceAll(s.invokeURL, "{job_id}", "0")}
