@@ -13,16 +13,19 @@ import (
 
 // PolicyFlags are the command-line flags that change a policy, under the names that operators know. See [BindPolicyFlags].
 type PolicyFlags struct {
-	enable, fallback                             *bool // nil: the flag was not given
-	memory, timeout, concurrency, warm           *uint32
-	provider, region, project, subscription, url *string
+	enable, fallback                     *bool // nil: the flag was not given
+	memory, timeout, concurrency, warm   *uint32
+	provider, project, subscription, url *string
+	awsRegion, gcpRegion, azureRegion    *string
 }
 
 // Names of the flags.
 const (
 	flagEnable       = "serverless"
 	flagProvider     = "faas-provider"
-	flagRegion       = "faas-aws-region"
+	flagAWSRegion    = "faas-aws-region"
+	flagGCPRegion    = "faas-gcp-region"
+	flagAzureRegion  = "faas-azure-region"
 	flagProject      = "faas-gcp-project"
 	flagSubscription = "faas-azure-subscription"
 	flagEndpoint     = "faas-custom-endpoint"
@@ -33,8 +36,8 @@ const (
 	flagFallback     = "serverless-fallback"
 )
 
-// BindPolicyFlags defines the policy flags in fs: --serverless, --faas-provider, --faas-aws-region, --faas-gcp-project,
-// --faas-azure-subscription, --faas-custom-endpoint, --faas-memory (MB), --faas-timeout (seconds), --faas-max-concurrency and --faas-keep-warm
+// BindPolicyFlags defines the policy flags in fs: --serverless, --faas-provider, --faas-aws-region, --faas-gcp-project, --faas-gcp-region,
+// --faas-azure-subscription, --faas-azure-region, --faas-custom-endpoint, --faas-memory (MB), --faas-timeout (seconds), --faas-max-concurrency and --faas-keep-warm
 // (0 for neither), and --serverless-fallback. All of them take a value, the two switches true or false. After fs is parsed, [PolicyFlags.Apply] changes a policy by those that were given.
 func BindPolicyFlags(fs *flag.FlagSet) *PolicyFlags {
 	f := &PolicyFlags{}
@@ -68,9 +71,11 @@ func BindPolicyFlags(fs *flag.FlagSet) *PolicyFlags {
 	}
 	boolean(flagEnable, "run jobs on a serverless platform: `true or false`", &f.enable)
 	text(flagProvider, "the `provider`: "+strings.Join(faas.KnownNames(), ", "), &f.provider)
-	text(flagRegion, "AWS `region`, for aws-lambda (default "+defaultAWSRegion+")", &f.region)
+	text(flagAWSRegion, "AWS `region`, for aws-lambda (default "+defaultAWSRegion+")", &f.awsRegion)
 	text(flagProject, "Google Cloud `project`, for gcp-functions", &f.project)
+	text(flagGCPRegion, "Google Cloud `region`, for gcp-functions", &f.gcpRegion)
 	text(flagSubscription, "Azure `subscription`, for azure-functions", &f.subscription)
+	text(flagAzureRegion, "Azure `region`, for azure-functions", &f.azureRegion)
 	text(flagEndpoint, "`URL` of the platform, for custom", &f.url)
 	number(flagMemory, "memory of a function in `MB`", 1, &f.memory)
 	number(flagTimeout, "time limit of one invocation in `seconds`", 1, &f.timeout)
@@ -101,7 +106,9 @@ func (f *PolicyFlags) Apply(p *Policy) error {
 		value          *string
 		to             *string
 	}{
-		{flagRegion, faas.AWSLambda, f.region, &s.Provider.Region},
+		{flagAWSRegion, faas.AWSLambda, f.awsRegion, &s.Provider.Region},
+		{flagGCPRegion, faas.GCPFunctions, f.gcpRegion, &s.Provider.Region},
+		{flagAzureRegion, faas.AzureFunctions, f.azureRegion, &s.Provider.Region},
 		{flagProject, faas.GCPFunctions, f.project, &s.Provider.ProjectID},
 		{flagSubscription, faas.AzureFunctions, f.subscription, &s.Provider.SubscriptionID},
 		{flagEndpoint, faas.Custom, f.url, &s.Provider.Endpoint},
@@ -148,7 +155,14 @@ func flagError(problem *policyProblem, f *PolicyFlags) error {
 	case "type":
 		flagName, given = flagProvider, f.provider != nil
 	case "region":
-		flagName, given = flagRegion, f.region != nil
+		switch {
+		case f.gcpRegion != nil:
+			flagName, given = flagGCPRegion, true
+		case f.azureRegion != nil:
+			flagName, given = flagAzureRegion, true
+		default:
+			flagName, given = flagAWSRegion, f.awsRegion != nil
+		}
 	case "project_id":
 		flagName, given = flagProject, true // where it is missing, the flag is what to add
 	case "subscription_id":

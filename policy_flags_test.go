@@ -42,11 +42,11 @@ func TestPolicyFlagsChangeWhatWasGiven(t *testing.T) {
 		{"the default region", custom, "-faas-provider=aws-lambda", func(s *serverless.ServerlessSettings) {
 			s.Provider, s.ProviderConfig = serverless.ProviderSettings{Type: faas.AWSLambda, Region: "us-east-1"}, nil
 		}},
-		{"Google", custom, "--faas-provider gcp-functions --faas-gcp-project p", func(s *serverless.ServerlessSettings) {
-			s.Provider, s.ProviderConfig = serverless.ProviderSettings{Type: faas.GCPFunctions, ProjectID: "p"}, nil
+		{"Google", custom, "--faas-provider gcp-functions --faas-gcp-project p --faas-gcp-region europe-west4", func(s *serverless.ServerlessSettings) {
+			s.Provider, s.ProviderConfig = serverless.ProviderSettings{Type: faas.GCPFunctions, ProjectID: "p", Region: "europe-west4"}, nil
 		}},
-		{"Azure", custom, "--faas-provider azure-functions --faas-azure-subscription s", func(s *serverless.ServerlessSettings) {
-			s.Provider, s.ProviderConfig = serverless.ProviderSettings{Type: faas.AzureFunctions, SubscriptionID: "s"}, nil
+		{"Azure", custom, "--faas-provider azure-functions --faas-azure-subscription s --faas-azure-region westeurope", func(s *serverless.ServerlessSettings) {
+			s.Provider, s.ProviderConfig = serverless.ProviderSettings{Type: faas.AzureFunctions, SubscriptionID: "s", Region: "westeurope"}, nil
 		}},
 		{"the same provider keeps its options", custom, "--faas-provider custom --faas-custom-endpoint https://my-faas.example", func(s *serverless.ServerlessSettings) {
 			s.Provider.Endpoint = "https://my-faas.example"
@@ -86,6 +86,8 @@ func TestPolicyFlagsRefuseWhatMakesNoSense(t *testing.T) {
 		"--faas-custom-endpoint http://h":             `faas: apply flags: --faas-custom-endpoint is for custom, and the provider is aws-lambda: drop it, or add --faas-provider custom`,
 		"--faas-provider custom --faas-custom-endpoint http://h --faas-aws-region x": `faas: apply flags: --faas-aws-region is for aws-lambda, and the provider is custom: drop it, or add --faas-provider aws-lambda`,
 		"--faas-provider custom --faas-custom-endpoint user:secret@h":                `faas: apply flags: --faas-custom-endpoint: is no http or https URL: it must look like https://faas.example`,
+		"--faas-azure-region x": `faas: apply flags: --faas-azure-region is for azure-functions, and the provider is aws-lambda: drop it, or add --faas-provider azure-functions`,
+		"--faas-provider gcp-functions --faas-gcp-project p --faas-gcp-region a/b": `faas: apply flags: --faas-gcp-region: "a/b" has characters that no such name has`,
 		"--faas-aws-region=": `faas: apply flags: --faas-aws-region is empty`,
 		"--faas-provider custom --faas-custom-endpoint http://h --faas-memory 512": `faas: apply flags: serverless.default_timeout_secs: 600 s is above the limit of custom, 300 s: set it with --faas-timeout`,
 	} {

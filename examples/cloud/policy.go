@@ -170,7 +170,7 @@ func differences(from, to policyView) []fieldChange {
 	return out
 }
 
-// setOptions sets and removes provider options. Names are checked where the provider is linked, which knows them.
+// setOptions sets and removes provider options. They are checked if the provider is linked, which declares them.
 func setOptions(s *serverless.ServerlessSettings, options []string) error {
 	info, linked := faas.Provider(s.Provider.Type)
 	s.ProviderConfig = maps.Clone(s.ProviderConfig)
@@ -183,19 +183,16 @@ func setOptions(s *serverless.ServerlessSettings, options []string) error {
 			delete(s.ProviderConfig, name)
 			continue
 		}
-		if linked && info.ExcludedBy == "" && !slices.ContainsFunc(info.Options, func(o faas.Option) bool { return o.Name == name }) {
-			names := make([]string, len(info.Options))
-			for i, o := range info.Options {
-				names[i] = o.Name
-			}
-			return faas.Errorf(faas.ErrInvalidArgument, "change policy", s.Provider.Type, "there is no option %q (it has: %s)", name, strings.Join(names, ", "))
-		}
 		if s.ProviderConfig == nil {
 			s.ProviderConfig = map[string]string{}
 		}
 		s.ProviderConfig[name] = value
 	}
-	return nil
+	if !linked || len(options) == 0 {
+		return nil
+	}
+	_, err := faas.ParseOptions(faas.Config{Provider: s.Provider.Type, Options: s.ProviderConfig}, info.Options)
+	return err
 }
 
 // notes say what of valid settings may surprise.

@@ -7,7 +7,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net/http"
 	"time"
 
@@ -36,7 +35,7 @@ func init() {
 	faas.Register(faas.AzureFunctions, faas.ProviderInfo{
 		MaxParallel: 4,
 		Resolve:     resolve,
-		Options:     optionTable(),
+		Options:     declare(new(options)).Table(),
 		Open: func(_ context.Context, cfg faas.Config) (faas.Executor, error) {
 			e, err := New(cfg)
 			if err != nil {
@@ -125,8 +124,8 @@ func WithCredential(c azcore.TokenCredential) Option { return func(s *settings) 
 func WithCloud(c cloud.Configuration) Option { return func(s *settings) { s.cloud = &c } }
 
 // New returns an executor for cfg.Service in the subscription cfg.SubscriptionID and the region cfg.Region. What cfg leaves open of the place is
-// filled in as [faas.Resolve] does it: without a region, the option "location", [RegionEnv] and then [DefaultRegion] count. It calls nobody: missing credentials come to light with the first call, as an [faas.ErrPermissionDenied]
-// that says how to give some. The error is an [faas.ErrInvalidArgument].
+// filled in as [faas.Resolve] does it: without a region, [RegionEnv] and then [DefaultRegion] count. It calls nobody: missing credentials come
+// to light with the first call, as an [faas.ErrPermissionDenied] that says how to give some. The error is an [faas.ErrInvalidArgument].
 //
 // Where cfg.HTTPClient is set, it carries every call. It must not limit the time of a call, since a job may run for 230 seconds, and for Invoke never to be
 // repeated, its transport must not repeat a POST by itself.
@@ -135,10 +134,10 @@ func New(cfg faas.Config, opts ...Option) (*Executor, error) {
 	for _, o := range opts {
 		o(&set)
 	}
-	cfg.Options = maps.Clone(cfg.Options)
-	cfg = resolveRegion(cfg)
-	if set.cloud == nil {
-		cfg = resolveCloud(cfg)
+	if cfg.Provider = faas.AzureFunctions; set.cloud == nil {
+		cfg = faas.Resolve(cfg)
+	} else {
+		cfg = resolveRegion(cfg)
 	}
 	e := &Executor{service: cfg.Service, pace: set.pace, logger: cfg.Logger, app: newCachedApp(), secrets: foreign.NewCleaner()}
 	if e.service == "" {
@@ -147,10 +146,13 @@ func New(cfg faas.Config, opts ...Option) (*Executor, error) {
 	if e.logger == nil {
 		e.logger = slog.New(slog.DiscardHandler)
 	}
-	var err error
-	if e.options, err = parseOptions(cfg.Options); err != nil {
+	if err := declare(&e.options).Fill(faas.AzureFunctions, cfg); err != nil {
 		return nil, err
 	}
+	if set.cloud != nil {
+		e.options.managerEndpoint = cfg.Options[managerOption] // the environment speaks of another cloud
+	}
+	var err error
 	e.secrets.Add(e.options.insights.Reveal())
 	if e.subscription, err = subscriptionOf(cfg); err != nil {
 		return nil, err

@@ -7,8 +7,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
-	"net/url"
 	"os"
 	"regexp"
 	"strconv"
@@ -18,6 +16,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
 // resolve fills in where a service is. It changes cfg.Options.
@@ -26,21 +25,17 @@ func resolve(cfg faas.Config) faas.Config { return resolveCloud(resolveRegion(cf
 // resolveRegion fills in the region, by Azure's name for it.
 func resolveRegion(cfg faas.Config) faas.Config {
 	cfg.SubscriptionID = strings.TrimSpace(cfg.SubscriptionID)
-	cfg.Region = cmp.Or(normalRegion(cfg.Region), normalRegion(cfg.Options["location"]), normalRegion(os.Getenv(RegionEnv)), DefaultRegion)
-	delete(cfg.Options, "location") // the region says it now, or has said something else before
+	cfg.Region = cmp.Or(normalRegion(cfg.Region), normalRegion(os.Getenv(RegionEnv)), DefaultRegion)
 	return cfg
 }
 
-// resolveCloud fills in the cloud, if the environment names one.
+// resolveCloud writes the cloud in one way. The public one is not named, however it was said.
 func resolveCloud(cfg faas.Config) faas.Config {
-	for name, variable := range map[string]string{"authority_host": authorityEnv, "resource_manager_endpoint": ResourceManagerEnv} {
-		value := strings.TrimRight(cmp.Or(strings.TrimSpace(cfg.Options[name]), os.Getenv(variable)), "/")
-		switch {
-		case value == "" || hostOf(value) == hostOf(cloud.AzurePublic.ActiveDirectoryAuthorityHost):
-			delete(cfg.Options, name) // the public cloud, however that is said
-		case cfg.Options == nil:
-			cfg.Options = map[string]string{name: value}
-		default:
+	for _, name := range []string{authorityOption, managerOption} {
+		value := strings.TrimRight(strings.TrimSpace(cfg.Options[name]), "/")
+		if value == "" || hostOf(value) == hostOf(cloud.AzurePublic.ActiveDirectoryAuthorityHost) {
+			delete(cfg.Options, name)
+		} else {
 			cfg.Options[name] = value
 		}
 	}
@@ -73,38 +68,64 @@ const (
 	authKey      = "connection-string"
 )
 
+// The options that tell the cloud.
+const (
+	authorityOption = "authority_host"
+	managerOption   = "resource_manager_endpoint"
+)
+
 // Limits of the plan.
 const (
 	leastMaxInstances  = 40
 	mostMaxInstances   = 1000
 	defaultInstances   = 100
-	defaultReadyWait   = 10 * time.Minute
-	mostReadyWait      = time.Hour
 	mostPerInstance    = 1000
 	mostAlwaysReady    = 1000
 	maxPlanTimeoutSecs = 230
 	maxPlanMemoryMB    = 4096
 )
 
-// optionTable describes the options. It is the one place where names and defaults are written down for people.
-func optionTable() []faas.Option {
-	return []faas.Option{
-		{Name: "location", Place: true, Help: "region, where the configuration names none", Default: "$" + RegionEnv + ", else " + DefaultRegion},
-		{Name: "resource_group", Place: true, Help: "resource group to use; it is created where it does not exist", Default: "one of the service's own"},
-		{Name: "storage_account", Help: "storage account in the resource group to use; it is created where it does not exist", Default: "one of the service's own"},
-		{Name: "app_name", Place: true, Help: "name of the function app, which is globally unique", Default: "derived from subscription, region and service"},
-		{Name: "instance_memory_mb", Help: "least memory of an instance in MiB: 512, 2048 or 4096", Default: "the largest that a function wants"},
-		{Name: "max_instances", Help: "most instances at the same time, 40 to 1000", Default: "100, or what max_concurrency needs"},
-		{Name: "always_ready", Help: "least instances kept ready, 0 to 1000, which cost money while they wait", Default: "0"},
-		{Name: "concurrency", Help: "invocations at the same time on one instance, 1 to 1000", Default: "what Azure chooses for the instance size"},
-		{Name: "storage_auth", Help: "how the app reaches its storage: identity (its managed identity; the caller must be allowed to assign roles), connection-string, or auto (identity where the role can be assigned)", Default: authAuto},
-		{Name: "application_insights", Help: "connection string of Application Insights that the app reports to", Sensitive: true},
-		{Name: "application_insights_endpoint", Help: "URL at which Application Insights is asked for what the app printed, of a sovereign cloud or of an emulator", Default: "that of the cloud of authority_host"},
-		{Name: "ready_timeout_secs", Help: "how long a deployed app may take until it answers, 1 to 3600", Default: strconv.Itoa(int(defaultReadyWait / time.Second))},
-		{Name: "authority_host", Place: true, Help: "URL that tokens are had from, of a sovereign cloud or of an emulator", Default: "$" + authorityEnv + ", else that of the public cloud"},
-		{Name: "resource_manager_endpoint", Place: true, Help: "URL of the Resource Manager of a sovereign cloud or of an emulator", Default: "$" + ResourceManagerEnv + ", else that of the cloud of authority_host"},
-		{Name: "resource_manager_audience", Help: "audience of the tokens for that Resource Manager", Default: publicAudience},
+// declare says what can be given, and where in o it goes.
+func declare(o *options) kit.Options {
+	https := func(to *string, name string, more faas.Option) kit.Declared {
+		more.Name, more.Type, more.Shape = name, faas.OptionURL, "a URL that begins with https:// and holds no user name: tokens are sent there"
+		more.Valid = func(text string) bool { return strings.HasPrefix(text, "https://") && !strings.Contains(text, "?") }
+		return kit.Into(to, more)
 	}
+	return kit.Options{
+		kit.Into(&o.resourceGroup, faas.Option{Name: "resource_group", Place: true, Valid: groupPattern.MatchString, Shape: "the name of a resource group",
+			Help: "resource group to use, which is created if it does not exist; without it the service has its own"}),
+		kit.Into(&o.storageAccount, faas.Option{Name: "storage_account", Valid: accountPattern.MatchString,
+			Shape: "the name of a storage account: 3 to 24 lower-case letters and digits",
+			Help:  "storage account in the resource group to use, which is created if it does not exist; without it the service has its own"}),
+		kit.Into(&o.appName, faas.Option{Name: "app_name", Place: true, Valid: appPattern.MatchString, Shape: "2 to 60 letters, digits and hyphens",
+			Help: "name of the function app, which is globally unique; without it one is made of subscription, region and service"}),
+		kit.Into(&o.instanceMemory, faas.Option{Name: "instance_memory_mb", Min: 512, Max: maxPlanMemoryMB, Valid: isMemory, Shape: "512, 2048 or 4096",
+			Help: "least memory of an instance in MiB: 512, 2048 or 4096; without it what the largest function wants"}),
+		kit.Into(&o.maxInstances, faas.Option{Name: "max_instances", Min: leastMaxInstances, Max: mostMaxInstances,
+			Help: "most instances at the same time; without it 100, or what max_concurrency needs"}),
+		kit.Into(&o.alwaysReady, faas.Option{Name: "always_ready", Default: "0", Max: mostAlwaysReady,
+			Help: "least instances kept ready, which cost money while they wait"}),
+		kit.Into(&o.concurrency, faas.Option{Name: "concurrency", Min: 1, Max: mostPerInstance,
+			Help: "invocations that one instance serves at the same time; without it what Azure chooses for the instance size"}),
+		kit.Into(&o.storageAuth, faas.Option{Name: "storage_auth", Default: authAuto, Choices: []string{authAuto, authIdentity, authKey},
+			Help: "how the app reaches its storage: identity (its managed identity; the caller must be allowed to assign roles), connection-string, or auto (identity if the role can be assigned)"}),
+		kit.Into(&o.insights, faas.Option{Name: "application_insights", Help: "connection string of Application Insights that the app reports to"}),
+		https(&o.insightsEndpoint, "application_insights_endpoint", faas.Option{
+			Help: "URL at which Application Insights is asked for what the app printed, of a sovereign cloud or of an emulator; without it that of the cloud"}),
+		kit.Into(&o.readyTimeout, faas.Option{Name: "ready_timeout_secs", Default: "600", Min: 1, Max: 3600, Help: "how long a deployed function may take until it answers"}),
+		https(&o.authorityHost, authorityOption, faas.Option{Env: authorityEnv, Place: true,
+			Help: "URL that tokens are had from, of a sovereign cloud or of an emulator; without it that of the public cloud"}),
+		https(&o.managerEndpoint, managerOption, faas.Option{Env: ResourceManagerEnv, Place: true,
+			Help: "URL of the Resource Manager of a sovereign cloud or of an emulator; without it that of the cloud of authority_host"}),
+		kit.Into(&o.managerAudience, faas.Option{Name: "resource_manager_audience", Help: "audience of the tokens for that Resource Manager; without it that of the cloud"}),
+	}
+}
+
+func isMemory(text string) bool {
+	sizes, _ := faas.ProviderMemorySizes(faas.AzureFunctions)
+	n, err := strconv.ParseUint(text, 10, 32)
+	return err == nil && sizes.RoundUp(uint32(n)) == uint32(n)
 }
 
 var (
@@ -115,39 +136,6 @@ var (
 	pathPattern    = regexp.MustCompile(`^[0-9A-Za-z-]{1,64}$`)
 )
 
-func parseOptions(values map[string]string) (options, error) {
-	p := optionParser{values: values}
-	o := options{
-		resourceGroup:    p.matching("resource_group", groupPattern, "the name of a resource group"),
-		storageAccount:   p.matching("storage_account", accountPattern, "the name of a storage account: 3 to 24 lower-case letters and digits"),
-		appName:          p.matching("app_name", appPattern, "2 to 60 letters, digits and hyphens"),
-		instanceMemory:   p.number("instance_memory_mb", 512, maxPlanMemoryMB),
-		maxInstances:     p.number("max_instances", leastMaxInstances, mostMaxInstances),
-		alwaysReady:      p.number("always_ready", 0, mostAlwaysReady),
-		concurrency:      p.number("concurrency", 1, mostPerInstance),
-		storageAuth:      cmp.Or(p.text("storage_auth"), authAuto),
-		insights:         faas.NewSecret(p.text("application_insights")),
-		insightsEndpoint: p.httpsURL("application_insights_endpoint"),
-		readyTimeout:     time.Duration(p.number("ready_timeout_secs", 1, uint32(mostReadyWait/time.Second))) * time.Second,
-		authorityHost:    p.httpsURL("authority_host"),
-		managerEndpoint:  p.text("resource_manager_endpoint"),
-		managerAudience:  p.text("resource_manager_audience"),
-	}
-	sizes, _ := faas.ProviderMemorySizes(faas.AzureFunctions)
-	if o.instanceMemory != 0 && sizes.RoundUp(o.instanceMemory) != o.instanceMemory {
-		p.fail("instance_memory_mb", "512, 2048 or 4096")
-	}
-	switch o.storageAuth {
-	case authAuto, authIdentity, authKey:
-	default:
-		p.fail("storage_auth", authAuto+", "+authIdentity+" or "+authKey)
-	}
-	if o.readyTimeout == 0 {
-		o.readyTimeout = defaultReadyWait
-	}
-	return o, p.err
-}
-
 // digest identifies the options that an app is configured with, so that a change of them is seen.
 func (o options) digest() string {
 	text, err := json.Marshal([]any{o.storageAccount, o.instanceMemory, o.maxInstances, o.alwaysReady, o.concurrency, o.storageAuth, o.insights.Reveal()})
@@ -156,49 +144,6 @@ func (o options) digest() string {
 	}
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:16])
-}
-
-// optionParser reads options and keeps the first error.
-type optionParser struct {
-	values map[string]string
-	err    error
-}
-
-func (p *optionParser) fail(name, want string) {
-	if p.err == nil {
-		p.err = invalid("option %q is %q; it must be %s", name, p.values[name], want)
-	}
-}
-
-func (p *optionParser) text(name string) string { return strings.TrimSpace(p.values[name]) }
-
-func (p *optionParser) matching(name string, pattern *regexp.Regexp, want string) string {
-	v := p.text(name)
-	if v != "" && !pattern.MatchString(v) {
-		p.fail(name, want)
-	}
-	return v
-}
-
-func (p *optionParser) httpsURL(name string) string {
-	v := p.text(name)
-	if u, err := url.Parse(v); v != "" && (err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "") {
-		p.fail(name, "a URL that begins with https:// and holds no user name: tokens are sent there")
-	}
-	return v
-}
-
-// number returns 0 where the option is not set.
-func (p *optionParser) number(name string, least, most uint32) uint32 {
-	v := p.text(name)
-	if v == "" {
-		return 0
-	}
-	n, err := strconv.ParseUint(v, 10, 32)
-	if err != nil || n < uint64(least) || n > uint64(most) {
-		p.fail(name, fmt.Sprintf("a number from %d to %d", least, most))
-	}
-	return uint32(n)
 }
 
 func subscriptionOf(cfg faas.Config) (string, error) {

@@ -391,17 +391,13 @@ func TestThePlaceIsResolvedOnce(t *testing.T) {
 	if e.region != "westeurope" || hostOf(e.authority) != "login.partner.microsoftonline.cn" || e.arm.Endpoint() != "https://management.example" {
 		t.Errorf("in another environment the executor works in %s of %s at %s", e.region, e.authority, e.arm.Endpoint())
 	}
-	location := map[string]string{"location": "North Europe"}
-	if got := faas.Resolve(faas.Config{Provider: faas.AzureFunctions, Options: location}); got.Region != "northeurope" || got.Options["location"] != "" || location["location"] == "" {
-		t.Errorf("the option location: %s %v, and the caller's %v", got.Region, got.Options, location)
-	}
 	var places []string
-	for _, o := range optionTable() {
+	for _, o := range declare(new(options)).Table() {
 		if o.Place {
 			places = append(places, o.Name)
 		}
 	}
-	if want := []string{"location", "resource_group", "app_name", "authority_host", "resource_manager_endpoint"}; !slices.Equal(places, want) {
+	if want := []string{"resource_group", "app_name", "authority_host", "resource_manager_endpoint"}; !slices.Equal(places, want) {
 		t.Errorf("options that tell where: %v, want %v", places, want)
 	}
 }
