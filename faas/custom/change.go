@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/transfer"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
 const (
@@ -98,7 +98,7 @@ func (e *Executor) changeOnce(ctx context.Context, r request) (a *answer, sent b
 	if ctx.Err() != nil {
 		return nil, false, e.transportError(ctx, r, ctx.Err())
 	}
-	lasting, cancel := transfer.Outlast(ctx, grace)
+	lasting, cancel := kit.Outlast(ctx, grace)
 	defer cancel()
 	up := &upload{whole: r.body == nil}
 	if open := r.body; open != nil {

@@ -9,11 +9,11 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
@@ -187,10 +187,7 @@ func (a *answer) lost() bool {
 
 // isTransient reports whether a request that got no answer, or a bad one, may get a good one the
 // next time.
-func isTransient(err error) bool {
-	var verification *tls.CertificateVerificationError
-	return faas.CodeOf(err) == faas.ErrUnavailable && !errors.As(err, &verification)
-}
+func isTransient(err error) bool { return kit.RefusalOf(err).Class == kit.Outage }
 
 // errorf returns an error about a request.
 func (e *Executor) errorf(code faas.Code, r request, format string, args ...any) *faas.Error {
@@ -222,25 +219,26 @@ func (e *Executor) without(err error) error {
 
 // transportError classifies the error of a request that got no whole answer.
 func (e *Executor) transportError(ctx context.Context, r request, err error) *faas.Error {
+	means, known := kit.OfError(ctx, err)
 	var wrapped *url.Error // it prints the whole URL
 	if errors.As(err, &wrapped) {
 		err = wrapped.Err
 	}
-	code := faas.ErrUnavailable
-	var alert *net.OpError
 	var timeout net.Error
 	switch {
-	case ctx.Err() != nil:
-		code = faas.ErrTimeout
-		if !errors.Is(err, ctx.Err()) {
-			err = fmt.Errorf("%w (%w)", err, ctx.Err())
-		}
-	case errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout():
-		code = r.late()
-	case errors.As(err, &alert) && alert.Op == "remote error": // a TLS alert: the platform refuses us, for want of a client certificate it trusts
-		code = faas.ErrPermissionDenied
+	case !known:
+		means = kit.Refusal{Class: kit.Outage, Code: faas.ErrUnavailable}
+	case ctx.Err() != nil && !errors.Is(err, ctx.Err()):
+		err = fmt.Errorf("%w (%w)", err, ctx.Err())
+	case means.Class == kit.Outage && errors.As(err, &timeout) && timeout.Timeout():
+		means.Code = r.late()
 	}
-	return e.errorf(code, r, "%s %s: %w", r.method, faas.RedactURL(r.url), e.without(err))
+	return r.fail(means, fmt.Errorf("%s %s: %w", r.method, faas.RedactURL(r.url), e.without(err)))
+}
+
+// fail makes the error of a request that was refused.
+func (r request) fail(means kit.Refusal, cause error) *faas.Error {
+	return kit.Fail(r.op, faas.Custom, r.job, means, cause)
 }
 
 // late is the code for a request that ran out of a time that is not its caller's. That of an
@@ -269,43 +267,28 @@ func statusOf(err error) int {
 	return 0
 }
 
+// rules are what answers of a platform mean beyond their status.
+var rules = kit.Rules{
+	{Code: []string{"TIMEOUT"}, Means: kit.Refusal{Code: faas.ErrUnavailable}},
+}
+
 // statusError turns an answer that is not what was hoped for into an error.
 func (e *Executor) statusError(r request, a *answer) *faas.Error {
-	code := faas.ErrUnavailable
-	switch a.status {
-	case http.StatusBadRequest, http.StatusUnprocessableEntity:
-		code = faas.ErrInvalidArgument
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired:
-		code = faas.ErrPermissionDenied
-	case http.StatusNotFound, http.StatusGone:
-		code = faas.ErrNotFound
-	case http.StatusRequestTimeout, http.StatusGatewayTimeout:
-		code = r.late()
-	case http.StatusConflict:
-		code = faas.ErrConflict
-	case http.StatusRequestEntityTooLarge, http.StatusRequestHeaderFieldsTooLarge:
-		code = faas.ErrTooLarge
-	case http.StatusTooManyRequests:
-		code = faas.ErrThrottled
-	case http.StatusMethodNotAllowed, http.StatusNotImplemented, http.StatusUnsupportedMediaType:
-		code = faas.ErrUnsupported
-	}
 	p := decodeProblem(a.body)
-	if strings.EqualFold(p.Code, "TIMEOUT") {
-		code = r.late()
+	code := strings.ToUpper(p.Code)
+	means := rules.Of(kit.Answer{Status: a.status, Code: code, RetryAfter: transfer.RetryAfter(a.header, time.Now())})
+	if a.status == http.StatusRequestTimeout || a.status == http.StatusGatewayTimeout || code == "TIMEOUT" {
+		means.Code = r.late()
 	}
 	message := e.clean.Line(p.text(), maxMessage)
 	if message == "" {
 		message = e.clean.Excerpt(a.body)
 	}
 	if location := a.header.Get("Location"); location != "" && a.status/100 == 3 {
-		code = faas.ErrInvalidArgument
 		message = "it redirects to " + e.clean.Line(faas.RedactURL(location), maxMessage) + ", and credentials and changes are not sent elsewhere: set the endpoint to where the platform really is"
 	}
-	err := e.errorf(code, r, "%w", &statusError{a.status, fmt.Sprintf("%s %s: status %d: %s", r.method, faas.RedactURL(r.url), a.status, message)})
-	err.RetryAfter = transfer.RetryAfter(a.header, time.Now())
 	if a.status == http.StatusUnauthorized && e.tokens != nil {
 		e.tokens.forget()
 	}
-	return err
+	return r.fail(means, &statusError{a.status, fmt.Sprintf("%s %s: status %d: %s", r.method, faas.RedactURL(r.url), a.status, message)})
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
 	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
@@ -113,7 +114,7 @@ func (e *Executor) newDeployment(u faas.Unit) (*deployment, error) {
 	if id := functionid.Protocol.Of(e.set.service, f.JobID); u.ID != id {
 		return nil, bad(faas.ErrInvalidArgument, "unit %q is not of this service, whose unit for job %d is %q", u.ID, f.JobID, id)
 	}
-	if err := e.checkFunction(f); err != nil {
+	if _, err := e.takes().Check(u.Functions); err != nil {
 		return nil, err
 	}
 	if !e.invokeOnly() {
@@ -253,7 +254,7 @@ func (d *deployment) check(r request, a *answer) error {
 // ended, when the platform throttles, and when a function is there again, which an earlier PUT that
 // was interrupted can bring about late.
 func (d *deployment) replace(ctx context.Context, r request) (*answer, error) {
-	lasting, cancel := transfer.Outlast(ctx, 2*grace)
+	lasting, cancel := kit.Outlast(ctx, 2*grace)
 	defer cancel()
 	exists, deleted := true, false
 	for p := newPatience(); ; {

@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
@@ -27,98 +29,63 @@ func (d *deployment) ready(ctx context.Context, a *answer, progress *transfer.Pr
 	}
 	progress.Step("wait")
 	begun := time.Now()
-	deadline := begun.Add(d.e.set.readyTimeout)
-	var looks looks
-	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		s, err := d.look(ctx, begun)
-		if err == nil {
-			d.keepWarm(ctx)
-			return s, nil
-		}
-		if ctx.Err() == nil && looks.end(err) {
-			return faas.State{}, err
-		}
-		pause := looks.pause(wait, err)
-		if time.Now().Add(pause).After(deadline) {
-			return faas.State{}, d.e.errorf(faas.ErrTimeout, r, "function %s was uploaded and does not answer after %v: %w", d.u.ID, d.e.set.readyTimeout, reason(err))
-		}
-		if !transfer.Sleep(ctx, pause) {
-			return faas.State{}, d.e.errorf(faas.ErrTimeout, r, "function %s was uploaded and does not answer yet: %w (%w)", d.u.ID, reason(err), context.Cause(ctx))
-		}
+	var s faas.State
+	err = d.e.wait(ctx, r, d.e.set.readyTimeout, "function "+d.u.ID+" was uploaded and does not answer", func(ctx context.Context) (err error) {
+		s, err = d.look(ctx, begun)
+		return err
+	})
+	if err != nil {
+		return faas.State{}, err
 	}
+	d.keepWarm(ctx)
+	return s, nil
+}
+
+// wait waits for a state. The request is the one that was to bring it about.
+func (e *Executor) wait(ctx context.Context, r request, limit time.Duration, vain string, look func(context.Context) error) error {
+	w := kit.Wait{What: vain, First: 20 * time.Millisecond, Longest: time.Second, Limit: limit}
+	err := w.Until(ctx, look)
+	var over *kit.WaitError
+	if errors.As(err, &over) {
+		return e.errorf(faas.ErrTimeout, r, "%w", err)
+	}
+	return err
 }
 
 func (d *deployment) failed(r request, reason string) error {
-	return d.e.errorf(faas.ErrUnavailable, r, "%w", &finding{"function " + d.u.ID + " was uploaded and cannot run: " + d.e.clean.Line(reason, maxMessage), true})
-}
-
-// finding is the cause of an error of a look that did not fail, and did not see what is waited for
-// either.
-type finding struct {
-	text  string
-	final bool // it will not come
-}
-
-func (f *finding) Error() string { return f.text }
-
-// looks are those of one wait for a state.
-type looks struct{ denied int }
-
-// end reports whether a look failed in a way that the next one will not mend. A single refusal can
-// be that of a token that has just expired.
-func (l *looks) end(err error) bool {
-	var found *finding
-	switch code := faas.CodeOf(err); {
-	case errors.As(err, &found):
-		return found.final
-	case code == faas.ErrThrottled, isTransient(err):
-		return false
-	case code == faas.ErrPermissionDenied:
-		l.denied++
-		return l.denied > 1
-	}
-	return true
-}
-
-// pause returns how long to wait before the next look: as long as the platform asks for, if it
-// does.
-func (l *looks) pause(wait time.Duration, err error) time.Duration {
-	var failed *faas.Error
-	if errors.As(err, &failed) {
-		return max(wait, failed.RetryAfter)
-	}
-	return wait
+	cause := fmt.Errorf("function %s was uploaded and cannot run: %s", d.u.ID, d.e.clean.Line(reason, maxMessage))
+	return r.fail(kit.Refusal{Class: kit.Refused, Code: faas.ErrUnavailable}, cause)
 }
 
 // look returns the function's state, or why it is not ready yet. put is when it was put.
 func (d *deployment) look(ctx context.Context, put time.Time) (faas.State, error) {
 	r := d.request()
 	r.single = true
-	notYet := func(code faas.Code, text string) error { return d.e.errorf(code, r, "%w", &finding{text: text}) }
+	notYet := func(text string) error { return kit.NotYet(0, "%s", text) }
 	f, err := d.e.get(ctx, r, d.u.ID)
 	switch {
 	case faas.CodeOf(err) == faas.ErrNotFound: // some platforms show with a delay what was put
-		return faas.State{}, notYet(faas.ErrUnavailable, "the platform does not show it yet")
+		return faas.State{}, notYet("the platform does not show it yet")
 	case err != nil:
 		return faas.State{}, err
 	case d.isBefore(f, put):
-		return faas.State{}, notYet(faas.ErrUnavailable, "the platform still shows what was there before")
+		return faas.State{}, notYet("the platform still shows what was there before")
 	case f.PackageSHA256 != "" && f.PackageSHA256 != d.u.Package.SHA256():
-		return faas.State{}, notYet(faas.ErrConflict, "it has other code than was uploaded: the platform shows what was there before, or someone else is changing it")
+		return faas.State{}, notYet("it has other code than was uploaded: the platform shows what was there before, or someone else is changing it")
 	case f.ConfigFingerprint != "" && f.ConfigFingerprint != d.u.Fingerprint():
-		return faas.State{}, notYet(faas.ErrConflict, "it has another configuration than was sent: the platform shows what was there before, or someone else is changing it")
+		return faas.State{}, notYet("it has another configuration than was sent: the platform shows what was there before, or someone else is changing it")
 	}
 	s := d.e.state(d.u.ID, f)
 	switch s.Status {
 	case faas.StatusFailed:
 		return s, d.failed(r, s.Reason)
 	case faas.StatusPending:
-		return s, notYet(faas.ErrUnavailable, s.Reason)
+		return s, notYet(s.Reason)
 	}
 	h, a, err := d.e.health(ctx, r, d.u.ID)
 	switch {
 	case err == nil && !h.Healthy:
-		return s, notYet(faas.ErrUnavailable, "it is unhealthy: "+h.Reason)
+		return s, notYet("it is unhealthy: " + h.Reason)
 	case err != nil && (a == nil || !a.missing()):
 		return s, err
 	}

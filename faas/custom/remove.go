@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
@@ -166,24 +167,14 @@ func (e *Executor) awaitGone(ctx context.Context, r request, id string, a *answe
 		return nil
 	}
 	r.single, r.header = true, nil
-	deadline := time.Now().Add(deleteTime)
-	var looks looks
-	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+	return e.wait(ctx, r, deleteTime, "function "+id+" is being deleted and still there", func(ctx context.Context) error {
 		_, err := e.get(ctx, r, id)
 		switch {
 		case faas.CodeOf(err) == faas.ErrNotFound:
 			return nil
 		case err == nil:
-			err = e.errorf(faas.ErrConflict, r, "the platform still shows it")
-		case ctx.Err() == nil && looks.end(err):
-			return err
+			return kit.NotYet(0, "the platform still shows it")
 		}
-		pause := looks.pause(wait, err)
-		if time.Now().Add(pause).After(deadline) {
-			return e.errorf(faas.ErrTimeout, r, "function %s is being deleted and still there after %v: %w", id, deleteTime, reason(err))
-		}
-		if !transfer.Sleep(ctx, pause) {
-			return e.errorf(faas.ErrTimeout, r, "function %s is being deleted and still there: %w (%w)", id, reason(err), context.Cause(ctx))
-		}
-	}
+		return err
+	})
 }

@@ -4,13 +4,11 @@ import (
 	"cmp"
 	"encoding/base64"
 	"encoding/json"
-	"maps"
 	"runtime"
 	"slices"
-	"strings"
-	"unicode/utf8"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
 )
 
@@ -27,20 +25,15 @@ const (
 // Units makes one unit per function, with the binary as the package's only file, "bootstrap". Only executables that a Linux platform can run are
 // accepted; for an endpoint on this machine also those of this machine.
 func (e *Executor) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Unit, error) {
-	functions = slices.Clone(functions)
-	slices.SortStableFunc(functions, func(a, b faas.Function) int { return cmp.Compare(a.JobID, b.JobID) })
+	functions, err := e.takes().Check(functions)
+	if err != nil {
+		return nil, err
+	}
 	var units []faas.Unit
-	for i, f := range functions {
+	for _, f := range functions {
 		if err := e.checkBinary(bin, f.JobID); err != nil {
 			return nil, err
 		}
-		if i > 0 && functions[i-1].JobID == f.JobID {
-			return nil, refuse(faas.ErrInvalidArgument, f.JobID, "the job is wanted twice")
-		}
-		if err := e.checkFunction(f); err != nil {
-			return nil, err
-		}
-		f.Env = maps.Clone(f.Env)
 		e.hide(f)
 		units = append(units, faas.Unit{
 			ID: functionid.Protocol.Of(e.set.service, f.JobID), Functions: []faas.Function{f}, Files: faas.BootstrapFiles(bin),
@@ -77,35 +70,19 @@ func (e *Executor) hide(f faas.Function) {
 	}
 }
 
-func (e *Executor) checkFunction(f faas.Function) error {
-	limits, _ := faas.ProviderLimits(faas.Custom)
-	switch {
-	case f.MemoryMB > limits.MaxMemoryMB:
-		return refuse(faas.ErrTooLarge, f.JobID, "memory of %d MiB is above the limit of %d MiB", f.MemoryMB, limits.MaxMemoryMB)
-	case f.MemoryMB < minMemoryMB:
-		return refuse(faas.ErrInvalidArgument, f.JobID, "memory of %d MiB is below the least that the protocol knows, %d MiB", f.MemoryMB, minMemoryMB)
-	case f.TimeoutSecs > limits.MaxTimeoutSecs:
-		return refuse(faas.ErrTooLarge, f.JobID, "a timeout of %d s is above the limit of %d s", f.TimeoutSecs, limits.MaxTimeoutSecs)
-	case f.TimeoutSecs == 0:
-		return refuse(faas.ErrInvalidArgument, f.JobID, "a timeout of 0 s is not possible; the least is 1 s")
+// takes is what platforms of the protocol take of functions.
+func (e *Executor) takes() kit.FunctionRules {
+	return kit.FunctionRules{
+		Provider: faas.Custom, MinMemoryMB: minMemoryMB,
+		MaxEnvironment: maxEnvironment, EnvironmentSize: func(f faas.Function) int { return len(configHeader(f)) },
+		Special: func(f faas.Function) error {
+			isSet := func(value string) bool { return value != "" }
+			if e.set.inClear && !e.invokeOnly() && slices.ContainsFunc(f.Env.Values(), isSet) {
+				return refuse(faas.ErrInvalidArgument, f.JobID, "the values of its environment would go over plain http to %s: use https, or set option allow_insecure to true", e.set.base.Host)
+			}
+			return nil
+		},
 	}
-	for _, name := range slices.Sorted(maps.Keys(f.Env)) {
-		switch {
-		case name == "" || strings.ContainsAny(name, "=\x00"):
-			return refuse(faas.ErrInvalidArgument, f.JobID, "environment variable %q: a name is not empty and holds neither = nor NUL", name)
-		case strings.Contains(f.Env[name].Reveal(), "\x00"):
-			return refuse(faas.ErrInvalidArgument, f.JobID, "environment variable %s: its value holds a NUL, which no environment can", name)
-		case !utf8.ValidString(name) || !utf8.ValidString(f.Env[name].Reveal()):
-			return refuse(faas.ErrInvalidArgument, f.JobID, "environment variable %q: name and value have to be UTF-8, for they are sent as JSON", name)
-		}
-	}
-	if e.set.inClear && !e.invokeOnly() && slices.ContainsFunc(f.Env.Values(), func(value string) bool { return value != "" }) {
-		return refuse(faas.ErrInvalidArgument, f.JobID, "the values of its environment would go over plain http to %s: use https, or set option allow_insecure to true", e.set.base.Host)
-	}
-	if n := len(configHeader(f)); n > maxEnvironment {
-		return refuse(faas.ErrTooLarge, f.JobID, "the environment makes the header X-Blueprint-Config %d bytes long, the limit is %d", n, maxEnvironment)
-	}
-	return nil
 }
 
 // configHeader returns the value of X-Blueprint-Config.

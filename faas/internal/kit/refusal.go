@@ -144,8 +144,8 @@ func ofStatus(status int) Refusal {
 	switch {
 	case status >= 300 && status < 400: // nobody follows it with credentials
 		return of(faas.ErrInvalidArgument)
-	case status >= 400 && status < 500:
-		return Refusal{Class: Refused, Code: faas.ErrInternal}
+	case status >= 400 && status < 500: // RFC 9110: what is not known is to be taken for a 400
+		return of(faas.ErrInvalidArgument)
 	}
 	return of(faas.ErrUnavailable)
 }
@@ -209,7 +209,9 @@ func RefusalOf(err error) Refusal {
 		return known.means
 	}
 	means := Refusal{Code: faas.CodeOf(err)}
-	means.Class = classOf(means.Code)
+	if means.Class = classOf(means.Code); means.Code == faas.ErrConflict {
+		means.Class = Refused // it is somebody else's, and stays so
+	}
 	var failed *faas.Error
 	if errors.As(err, &failed) {
 		means.RetryAfter = failed.RetryAfter

@@ -51,7 +51,7 @@ func TestAStatusAloneHasACodeAndAClass(t *testing.T) {
 		403: {Refused, faas.ErrPermissionDenied}, 404: {Absent, faas.ErrNotFound}, 405: {Refused, faas.ErrUnsupported},
 		407: {Refused, faas.ErrPermissionDenied}, 408: {Outage, faas.ErrUnavailable}, 409: {Busy, faas.ErrConflict},
 		410: {Absent, faas.ErrNotFound}, 412: {Refused, faas.ErrConflict}, 413: {Refused, faas.ErrTooLarge},
-		414: {Refused, faas.ErrTooLarge}, 415: {Refused, faas.ErrUnsupported}, 418: {Refused, faas.ErrInternal},
+		414: {Refused, faas.ErrTooLarge}, 415: {Refused, faas.ErrUnsupported}, 418: {Refused, faas.ErrInvalidArgument},
 		422: {Refused, faas.ErrInvalidArgument}, 423: {Busy, faas.ErrConflict}, 429: {Throttled, faas.ErrThrottled},
 		431: {Refused, faas.ErrTooLarge}, 500: {Outage, faas.ErrUnavailable}, 501: {Refused, faas.ErrUnsupported},
 		502: {Outage, faas.ErrUnavailable}, 503: {Outage, faas.ErrUnavailable}, 504: {Outage, faas.ErrUnavailable},
@@ -106,6 +106,9 @@ func TestAnErrorKeepsWhatItMeans(t *testing.T) {
 	}
 	if !errors.Is(err, cause) || !errors.Is(err, faas.ErrTooLarge) {
 		t.Errorf("the cause or the code of %v is out of reach", err)
+	}
+	if got := RefusalOf(faas.Errorf(faas.ErrConflict, "deploy", faas.Custom, "it is another service's")); got.Class != Refused {
+		t.Errorf("a conflict that no answer told of: %+v", got)
 	}
 	other := &faas.Error{Code: faas.ErrThrottled, RetryAfter: time.Second, JobID: faas.NoJob}
 	if got, want := RefusalOf(other), (Refusal{Class: Throttled, Code: faas.ErrThrottled, RetryAfter: time.Second}); got != want {
