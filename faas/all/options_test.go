@@ -30,7 +30,7 @@ func wrong(o faas.Option) string {
 		}
 		return "\x01" + canary
 	case faas.OptionPairs:
-		return "=" + canary
+		return "\x01=" + canary
 	}
 	return canary
 }

@@ -27,7 +27,7 @@ func TestRemoveSendsItsDeleteThoughLooksFindNothing(t *testing.T) {
 			return nil
 		}})
 		server.CreateBucket("packages")
-		e := openAt(t, server, "looks", opening{options: map[string]string{"role_arn": "", "create_role": "true", "s3_bucket": "packages", "delete_logs": "true"}})
+		e := openAt(t, server, "looks", opening{options: map[string]string{"role_arn": "", "create_role": "true", "bucket": "packages", "remove_logs": "true"}})
 		e.direct = 100
 		u := unitOf(t, e, script(t, "x"), small(0))
 		mustDeploy(t, e, u)

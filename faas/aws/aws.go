@@ -26,7 +26,7 @@ import (
 // every machine.
 const DefaultRegion = "us-east-1"
 
-// RoleEnv is the environment variable that names the execution role where the option "role_arn" does not.
+// RoleEnv is the environment variable that names the execution role if the option "role_arn" does not.
 const RoleEnv = "AWS_LAMBDA_ROLE_ARN"
 
 func init() {
@@ -36,7 +36,7 @@ func init() {
 			cfg.Region = cmp.Or(cfg.Region, DefaultRegion)
 			return cfg
 		},
-		Options: optionTable(),
+		Options: declare(new(options), new(string)).Table(),
 		Open: func(ctx context.Context, cfg faas.Config) (faas.Executor, error) {
 			e, err := New(ctx, cfg)
 			if err != nil {
@@ -115,7 +115,7 @@ func open(ctx context.Context, cfg faas.Config, pace pace, more ...func(*config.
 	if cfg.Service == "" {
 		return nil, faas.Errorf(faas.ErrInvalidArgument, "open", faas.AWSLambda, "the service name is empty: an executor is bound to one service")
 	}
-	opts, err := parseOptions(cfg.Options)
+	opts, err := parseOptions(cfg)
 	if err != nil {
 		return nil, err
 	}

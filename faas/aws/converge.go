@@ -59,7 +59,7 @@ func (e *Executor) newConvergence(u faas.Unit, report func(faas.Progress)) (*con
 	case u.Package.Unpacked() > maxUnpacked:
 		return nil, refuse(faas.ErrTooLarge, "the package has %d bytes unpacked; Lambda's limit is %d", u.Package.Unpacked(), int64(maxUnpacked))
 	case u.Package.Size() > e.direct && e.options.s3Bucket == "" && !e.options.createBucket:
-		return nil, refuse(faas.ErrTooLarge, `the package has %d bytes; Lambda takes at most %d in a call: set the option "s3_bucket" to a bucket in %s, or "create_bucket" to true`,
+		return nil, refuse(faas.ErrTooLarge, `the package has %d bytes; Lambda takes at most %d in a call: set the option "bucket" to a bucket in %s, or "create_bucket" to true`,
 			u.Package.Size(), e.direct, e.region)
 	}
 	if err := e.checkFunction(c.job); err != nil {
@@ -112,7 +112,7 @@ func (c *convergence) run(ctx context.Context, prior *faas.State) (faas.State, e
 	}
 	live, err := c.goLive(ctx, current, version)
 	if err != nil && ctx.Err() == nil { // versions that never go live must not pile up
-		c.prune(ctx, c.unit.ID, c.options.keepVersions, current.Tags[tagVersion], version)
+		c.prune(ctx, c.unit.ID, int(c.options.keepVersions), current.Tags[tagVersion], version)
 	}
 	return live, err
 }

@@ -368,7 +368,7 @@ func TestErrorsHideTheEnvironment(t *testing.T) {
 func TestRemoveTakesEverythingAlong(t *testing.T) {
 	t.Parallel()
 	server := serve(t, lambdatest.Config{Handler: answering, Account: "210987654321"})
-	e := openAt(t, server, "all", opening{options: map[string]string{"role_arn": "", "create_role": "true", "s3_bucket": "packages", "delete_logs": "true", "tracing": "Active"}})
+	e := openAt(t, server, "all", opening{options: map[string]string{"role_arn": "", "create_role": "true", "bucket": "packages", "remove_logs": "true", "tracing": "Active"}})
 	e.direct = 100 // everything is too big for a call
 	server.CreateBucket("packages")
 	bin := script(t, "x")

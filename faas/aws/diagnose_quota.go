@@ -28,7 +28,7 @@ func (d *diagnosis) bucketName() string {
 func (d *diagnosis) bucket(ctx context.Context) faas.Check {
 	e, name := d.e, d.bucketName()
 	if name == "" {
-		return checkup.Skip("none is configured, so that packages have to be smaller than %d MB (options s3_bucket and create_bucket)", (maxDirectUpload+1)>>20)
+		return checkup.Skip("none is configured, so that packages have to be smaller than %d MB (options bucket and create_bucket)", (maxDirectUpload+1)>>20)
 	}
 	region := ""
 	_, err := e.send(ctx, e.s3(), awssign.Request{Operation: "HeadBucket", Method: "HEAD", Path: "/" + name, Seen: func(h http.Header) { region = h.Get("X-Amz-Bucket-Region") }})
@@ -41,7 +41,7 @@ func (d *diagnosis) bucket(ctx context.Context) faas.Check {
 	switch {
 	case region != "" && region != e.region, status == http.StatusMovedPermanently:
 		err := faas.Errorf(faas.ErrInvalidArgument, "diagnose", faas.AWSLambda, "bucket %s is in region %s, and Lambda in %s takes no package from there", name, region, e.region)
-		return checkup.FailBy(err, "cloud policy --faas-option s3_bucket=BUCKET, with one in "+e.region)
+		return checkup.FailBy(err, "cloud policy --faas-option bucket=BUCKET, with one in "+e.region)
 	case err == nil:
 		return checkup.OK("%s is there, in %s", name, e.region)
 	case status == http.StatusNotFound && e.options.s3Bucket == "":
@@ -50,7 +50,7 @@ func (d *diagnosis) bucket(ctx context.Context) faas.Check {
 		return checkup.Fail(diagnosed(err), create, "there is no bucket %s", name)
 	case status == http.StatusForbidden:
 		arn := "arn:" + awssign.Partition(e.region) + ":s3:::" + name
-		return checkup.Fail(diagnosed(err), d.grant([]statement{{"Allow", []string{"s3:ListBucket"}, arn, nil}})+"\ncloud policy --faas-option s3_bucket=BUCKET, where the bucket is another account's",
+		return checkup.Fail(diagnosed(err), d.grant([]statement{{"Allow", []string{"s3:ListBucket"}, arn, nil}})+"\ncloud policy --faas-option bucket=BUCKET, where the bucket is another account's",
 			"the permission s3:ListBucket on %s is missing, or the bucket belongs to another account", name)
 	}
 	return checkup.Warn(diagnosed(err), "try again", "bucket %s could not be looked at: %s", name, checkup.Words(diagnosed(err)))

@@ -127,11 +127,11 @@ func TestDiagnoseTellsWhatIsWrongWithAnAccount(t *testing.T) {
 		{"the role to be made is somebody else's", only(lambdatest.Config{}), map[string]string{"role_arn": "", "create_role": "true"}, func(s *lambdatest.Server) {
 			s.CreateRole("blueprint-svc-us-east-1", trustPolicy)
 		}, map[string]finding{"role": {failed, "does not belong to service", "role_arn=arn:aws:iam::123456789012:role/blueprint-svc-us-east-1"}}},
-		{"a bucket", only(lambdatest.Config{}), map[string]string{"s3_bucket": "mine"}, func(s *lambdatest.Server) { s.CreateBucket("mine") }, map[string]finding{"bucket": {ok, "mine is there", ""}}},
-		{"no such bucket", only(lambdatest.Config{}), map[string]string{"s3_bucket": "gone"}, nil, map[string]finding{"bucket": {failed, "there is no bucket gone", "aws s3 mb s3://gone --region us-east-1"}}},
+		{"a bucket", only(lambdatest.Config{}), map[string]string{"bucket": "mine"}, func(s *lambdatest.Server) { s.CreateBucket("mine") }, map[string]finding{"bucket": {ok, "mine is there", ""}}},
+		{"no such bucket", only(lambdatest.Config{}), map[string]string{"bucket": "gone"}, nil, map[string]finding{"bucket": {failed, "there is no bucket gone", "aws s3 mb s3://gone --region us-east-1"}}},
 		{"a bucket to be made", only(lambdatest.Config{}), map[string]string{"create_bucket": "true"}, nil, map[string]finding{"bucket": {ok, "blueprint-serverless-123456789012-us-east-1 is made", ""}}},
-		{"a bucket of somebody else", fault("HeadBucket", 403, "AccessDenied"), map[string]string{"s3_bucket": "theirs"}, nil, map[string]finding{"bucket": {failed, "s3:ListBucket", `"Resource":"arn:aws:s3:::theirs"`}}},
-		{"a bucket elsewhere", fault("HeadBucket", 301, "PermanentRedirect"), map[string]string{"s3_bucket": "far"}, nil, map[string]finding{"bucket": {failed, "bucket far is in region", "s3_bucket=BUCKET"}}},
+		{"a bucket of somebody else", fault("HeadBucket", 403, "AccessDenied"), map[string]string{"bucket": "theirs"}, nil, map[string]finding{"bucket": {failed, "s3:ListBucket", `"Resource":"arn:aws:s3:::theirs"`}}},
+		{"a bucket elsewhere", fault("HeadBucket", 301, "PermanentRedirect"), map[string]string{"bucket": "far"}, nil, map[string]finding{"bucket": {failed, "bucket far is in region", "bucket=BUCKET"}}},
 		{"the code storage is full", lambdatest.Config{CodeUsed: 75 << 30}, nil, nil, map[string]finding{"quota": {failed, "75.0 of 75 GiB", "--quota-code L-2ACBD22F --desired-value 150 --region us-east-1"}}},
 		{"the code storage is nearly full", lambdatest.Config{CodeUsed: 70 << 30}, nil, nil, map[string]finding{"quota": {warning, "nearly full", "remove functions"}}},
 		{"a new account", lambdatest.Config{Concurrency: 10}, nil, nil, map[string]finding{"quota": {warning, "concurrent executions 10", "--quota-code L-B99A9384"}}},

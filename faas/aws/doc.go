@@ -27,7 +27,7 @@
 // this package makes for the service and removes with its last function. The registered options are listed by [faas.Provider].
 //
 // Only Lambda is called, unless an option or a package over 50 MB asks for more: IAM for create_role, S3 for such packages, CloudWatch Logs for
-// delete_logs and [Executor.Logs], STS for account_id and [Executor.CheckPlace]. Those calls link no further client of the SDK but STS, which reading the configuration links anyway.
+// remove_logs and [Executor.Logs], STS for account_id and [Executor.CheckPlace]. Those calls link no further client of the SDK but STS, which reading the configuration links anyway.
 //
 // # Invocations
 //
@@ -38,7 +38,7 @@
 // # Permissions
 //
 // This is the policy that deploying, invoking and removing needs, with what is written in capitals put in, and "arn:aws" as the region's partition has it. From "Roles" on each
-// statement is for an option: create_role (the first two), s3_bucket or create_bucket, delete_logs, subnet_ids, layers, kms_key_arn, account_id; invoking alone takes lambda:InvokeFunction and lambda:GetFunction.
+// statement is for an option: create_role (the first two), bucket or create_bucket, remove_logs, subnet_ids, layers, kms_key_arn, account_id; invoking alone takes lambda:InvokeFunction and lambda:GetFunction.
 //
 //	{
 //	  "Version": "2012-10-17",

@@ -45,7 +45,7 @@ func TestTheEngineLeavesNothingHalfDone(t *testing.T) {
 		return nil
 	}})
 	setenv(t, server)
-	cfg := policyFor(t, `{"serverless":{"enable":true,"provider":{"type":"aws-lambda","region":"us-east-1"},"default_memory_mb":512,"default_timeout_secs":60,"provider_config":{"delete_logs":"true"}}}`)
+	cfg := policyFor(t, `{"serverless":{"enable":true,"provider":{"type":"aws-lambda","region":"us-east-1"},"default_memory_mb":512,"default_timeout_secs":60,"provider_config":{"remove_logs":"true"}}}`)
 	spec := serverless.ServiceSpec{Name: "engine", BinaryPath: script(t, "one").Path, Env: map[string]string{"VALUE": "-one"}}
 	updated := serverless.ServiceSpec{Name: "engine", BinaryPath: script(t, "two").Path, Env: map[string]string{"VALUE": "-two"}}
 	state := t.TempDir()

@@ -34,7 +34,7 @@ func TestConformanceAtEndpoint(t *testing.T) {
 		t.Fatal(err)
 	}
 	faastest.Run(t, faastest.Harness{Provider: faas.AWSLambda, Binary: bin, NoLogs: os.Getenv("FAASTEST_NO_LOGS") != "", Open: func(t testing.TB, service string) faas.Executor {
-		e, err := faas.Open(t.Context(), faas.Config{Provider: faas.AWSLambda, Service: service, Region: os.Getenv("AWS_REGION"), Options: map[string]string{"delete_logs": os.Getenv("FAASTEST_DELETE_LOGS")}})
+		e, err := faas.Open(t.Context(), faas.Config{Provider: faas.AWSLambda, Service: service, Region: os.Getenv("AWS_REGION"), Options: map[string]string{"remove_logs": os.Getenv("FAASTEST_DELETE_LOGS")}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -186,7 +186,7 @@ func TestUnitsRefuseWhatLambdaWould(t *testing.T) {
 	}
 	e.direct = 10
 	_, err = e.Converge(t.Context(), units[0], nil, nil)
-	if faas.CodeOf(err) != faas.ErrTooLarge || !strings.Contains(fmt.Sprint(err), "s3_bucket") || len(server.Calls()) != 0 {
+	if faas.CodeOf(err) != faas.ErrTooLarge || !strings.Contains(fmt.Sprint(err), "bucket") || len(server.Calls()) != 0 {
 		t.Errorf("a package over the limit without a bucket: %v, %v", err, server.Calls())
 	}
 }
@@ -227,7 +227,7 @@ func TestTheDocumentedPolicyIsWhatIsCalled(t *testing.T) {
 	bin := script(t, "x")
 	big := small(0)
 	big.MaxConcurrency, big.KeepWarm = 5, 1
-	all := map[string]string{"role_arn": "", "create_role": "true", "create_bucket": "true", "delete_logs": "true", "account_id": "123456789012", "keep_versions": "2"}
+	all := map[string]string{"role_arn": "", "create_role": "true", "create_bucket": "true", "remove_logs": "true", "account_id": "123456789012", "keep_versions": "2"}
 	run(all, func(e *Executor) {
 		e.direct = 10
 		u := unitOf(t, e, bin, big)

@@ -6,14 +6,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
-	"os"
 	"regexp"
-	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
 // options are the provider's own settings, read from faas.Config.Options.
@@ -22,10 +19,10 @@ type options struct {
 	createRole          bool
 	permissionsBoundary string
 	architecture        faas.Arch // empty: the binary's
-	ephemeralStorageMB  int32
+	ephemeralStorageMB  uint32
 	reservedConcurrency bool
 	alias               string
-	keepVersions        int
+	keepVersions        uint32
 	logFormat           string
 	tracing             string
 	subnetIDs           []string
@@ -41,30 +38,50 @@ type options struct {
 	accountID           string
 }
 
-// optionTable describes the options. It is the one place where names and defaults are written down.
-func optionTable() []faas.Option {
-	return []faas.Option{
-		{Name: "role_arn", Help: "ARN of the execution role; without it " + RoleEnv + " is used"},
-		{Name: "create_role", Help: "create an execution role with least privilege for the service where none is given, and remove it with the last function", Default: "false"},
-		{Name: "role_permissions_boundary", Help: "ARN of the policy that bounds a created role"},
-		{Name: "architecture", Help: "x86_64 or arm64, for a binary that does not tell, such as a script; else it must be the binary's"},
-		{Name: "ephemeral_storage_mb", Help: "size of /tmp in MB, 512 to 10240", Default: "512"},
-		{Name: "reserved_concurrency", Help: "whether max_concurrency becomes reserved concurrency of the function, which takes it from the account's pool", Default: "true"},
-		{Name: "alias", Help: "name of the alias that points to the live version", Default: "live"},
-		{Name: "keep_versions", Help: "published versions kept for each function, the live one included, 2 to 100", Default: "3"},
-		{Name: "log_format", Help: "Text or JSON", Default: "Text"},
-		{Name: "tracing", Help: "Active for X-Ray traces, or PassThrough", Default: "PassThrough"},
-		{Name: "subnet_ids", Help: "subnets of the VPC the functions run in, comma-separated, at most 16"},
-		{Name: "security_group_ids", Help: "security groups of the functions in the VPC, comma-separated, at most 5"},
-		{Name: "layers", Help: "ARNs of layer versions, comma-separated, at most 5"},
-		{Name: "kms_key_arn", Help: "ARN of the key that encrypts the environment; without it AWS's own key is used"},
-		{Name: "tags", Help: "further tags of the functions as key=value, comma-separated, at most 38"},
-		{Name: "s3_bucket", Help: "bucket in the same region for packages over 50 MB"},
-		{Name: "create_bucket", Help: "create and use the bucket " + bucketPrefix + "ACCOUNT-REGION where s3_bucket is not given; its objects expire after a week", Default: "false"},
-		{Name: "delete_logs", Help: "remove a function's log group with the function", Default: "false"},
-		{Name: "repeatable_jobs", Help: "the jobs may run more than once for one call: an invocation that fails without an answer is repeated by the SDK", Default: "false"},
-		{Name: "profile", Place: true, Help: "profile of the AWS configuration files; without it AWS_PROFILE is used"},
-		{Name: "account_id", Place: true, Help: "12 digits of the only account that may be changed; checked before the first change"},
+// declare says what can be given, and where in o it goes; arch gets the architecture by AWS's name for it.
+func declare(o *options, arch *string) kit.Options {
+	flag := func(to *bool, name, otherwise, help string, former ...string) kit.Declared {
+		return kit.Into(to, faas.Option{Name: name, Default: otherwise, Former: former, Help: help})
+	}
+	return kit.Options{
+		kit.Into(&o.roleArn, faas.Option{Name: "role_arn", Env: RoleEnv, Valid: rolePattern.MatchString,
+			Shape: "the ARN of an IAM role, such as arn:aws:iam::123456789012:role/lambda-basic", Help: "ARN of the execution role"}),
+		flag(&o.createRole, "create_role", "false",
+			"create an execution role with least privilege for the service if none is given, and remove it with the last function"),
+		kit.Into(&o.permissionsBoundary, faas.Option{Name: "role_permissions_boundary", Help: "ARN of the policy that bounds a created role"}),
+		kit.Into(arch, faas.Option{Name: "architecture", Choices: []string{"x86_64", "arm64"},
+			Help: "x86_64 or arm64, for a binary that does not tell, such as a script; else it must be the binary's"}),
+		kit.Into(&o.ephemeralStorageMB, faas.Option{Name: "ephemeral_storage_mb", Default: "512", Min: 512, Max: 10240, Help: "size of /tmp in MB"}),
+		flag(&o.reservedConcurrency, "reserved_concurrency", "true",
+			"whether max_concurrency becomes reserved concurrency of the function, which takes it from the account's pool"),
+		kit.Into(&o.alias, faas.Option{Name: "alias", Default: "live", Valid: isAlias,
+			Shape: "up to 128 letters, digits, hyphens and underscores, and not only digits, which would be a version",
+			Help:  "name of the alias that points to the live version"}),
+		kit.Into(&o.keepVersions, faas.Option{Name: "keep_versions", Default: "3", Min: minKeptVersions, Max: 100,
+			Help: "published versions kept for each function, the live one included"}),
+		kit.Into(&o.logFormat, faas.Option{Name: "log_format", Default: "Text", Choices: []string{"Text", "JSON"}, Help: "Text or JSON"}),
+		kit.Into(&o.tracing, faas.Option{Name: "tracing", Default: "PassThrough", Choices: []string{"PassThrough", "Active"},
+			Help: "Active for X-Ray traces, or PassThrough"}),
+		kit.Into(&o.subnetIDs, faas.Option{Name: "subnet_ids", Max: 16, Valid: subnetPattern.MatchString, Shape: "the id of a subnet, such as subnet-0a1b",
+			Help: "subnets of the VPC the functions run in"}),
+		kit.Into(&o.securityGroupIDs, faas.Option{Name: "security_group_ids", Max: 5, Valid: groupPattern.MatchString,
+			Shape: "the id of a security group, such as sg-0a1b", Help: "security groups of the functions in the VPC"}),
+		kit.Into(&o.layers, faas.Option{Name: "layers", Max: 5, Valid: layerPattern.MatchString, Shape: "the ARN of a layer version", Help: "ARNs of layer versions"}),
+		kit.Into(&o.kmsKeyArn, faas.Option{Name: "kms_key_arn", Valid: kmsPattern.MatchString, Shape: "the ARN of a KMS key",
+			Help: "ARN of the key that encrypts the environment; without it AWS's own key is used"}),
+		kit.Into(&o.tags, faas.Option{Name: "tags", Max: maxUserTags, Valid: isTag,
+			Shape: `KEY=VALUE of letters, digits, spaces and _.:/=+-@, with a key that does not begin with "aws:" or "` + tagPrefix + `"`,
+			Help:  "further tags of the functions"}),
+		kit.Into(&o.s3Bucket, faas.Option{Name: "bucket", Former: []string{"s3_bucket"}, Valid: bucketPattern.MatchString, Shape: "the name of an S3 bucket",
+			Help: "bucket in the same region for packages over 50 MB"}),
+		flag(&o.createBucket, "create_bucket", "false",
+			"create and use the bucket "+bucketPrefix+"ACCOUNT-REGION if no bucket is given; its objects expire after a week"),
+		flag(&o.deleteLogs, "remove_logs", "false", "remove a function's log group with the function", "delete_logs"),
+		flag(&o.repeatable, "repeatable_jobs", "false",
+			"the jobs may run more than once for one call: an invocation that fails without an answer is repeated by the SDK"),
+		kit.Into(&o.profile, faas.Option{Name: "profile", Place: true, Help: "profile of the AWS configuration files; without it AWS_PROFILE is used"}),
+		kit.Into(&o.accountID, faas.Option{Name: "account_id", Place: true, Valid: accountPattern.MatchString, Shape: "12 digits",
+			Help: "12 digits of the only account that may be changed; checked before the first change"}),
 	}
 }
 
@@ -91,52 +108,33 @@ var (
 	tagPattern     = regexp.MustCompile(`^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$`)
 )
 
-func parseOptions(values map[string]string) (options, error) {
-	p := optionParser{values: values}
-	o := options{
-		roleArn:             p.matching("role_arn", rolePattern, "the ARN of an IAM role, such as arn:aws:iam::123456789012:role/lambda-basic"),
-		createRole:          p.yes("create_role"),
-		permissionsBoundary: p.text("role_permissions_boundary"),
-		ephemeralStorageMB:  int32(p.number("ephemeral_storage_mb", 512, 10240)),
-		reservedConcurrency: p.yes("reserved_concurrency"),
-		alias:               p.matching("alias", aliasPattern, "up to 128 letters, digits, hyphens and underscores"),
-		keepVersions:        p.number("keep_versions", minKeptVersions, 100),
-		logFormat:           p.oneOf("log_format", "Text", "JSON"),
-		tracing:             p.oneOf("tracing", "PassThrough", "Active"),
-		subnetIDs:           p.list("subnet_ids", 16, subnetPattern, "the id of a subnet, such as subnet-0a1b"),
-		securityGroupIDs:    p.list("security_group_ids", 5, groupPattern, "the id of a security group, such as sg-0a1b"),
-		layers:              p.list("layers", 5, layerPattern, "the ARN of a layer version"),
-		kmsKeyArn:           p.matching("kms_key_arn", kmsPattern, "the ARN of a KMS key"),
-		tags:                p.tags("tags"),
-		s3Bucket:            p.matching("s3_bucket", bucketPattern, "the name of an S3 bucket"),
-		createBucket:        p.yes("create_bucket"),
-		deleteLogs:          p.yes("delete_logs"),
-		repeatable:          p.yes("repeatable_jobs"),
-		profile:             p.text("profile"),
-		accountID:           p.matching("account_id", accountPattern, "12 digits"),
+func isAlias(text string) bool {
+	return aliasPattern.MatchString(text) && !digitsPattern.MatchString(text)
+}
+
+func isTag(pair string) bool {
+	key, value, _ := strings.Cut(pair, "=")
+	lower := strings.ToLower(key)
+	return tagPattern.MatchString(pair) && len(key) <= maxTagKey && len(value) <= maxTagValue &&
+		!strings.HasPrefix(lower, "aws:") && !strings.HasPrefix(lower, tagPrefix)
+}
+
+func parseOptions(cfg faas.Config) (o options, err error) {
+	arch := ""
+	if err := declare(&o, &arch).Fill(faas.AWSLambda, cfg); err != nil {
+		return o, err
 	}
-	switch arch := p.oneOf("architecture", "", "x86_64", "arm64"); arch {
-	case "x86_64":
+	o.architecture = faas.Arch(arch)
+	if arch == "x86_64" {
 		o.architecture = faas.AMD64
-	default:
-		o.architecture = faas.Arch(arch)
 	}
-	if digitsPattern.MatchString(o.alias) {
-		p.fail("alias", "a name that is not only digits, which would be a version")
+	if o.tags == nil {
+		o.tags = map[string]string{} // as the digest has always had it
 	}
 	if (len(o.subnetIDs) == 0) != (len(o.securityGroupIDs) == 0) {
-		p.fail("security_group_ids", "given exactly when subnet_ids is")
+		return o, faas.Errorf(faas.ErrInvalidArgument, "open", faas.AWSLambda, "options subnet_ids and security_group_ids go together")
 	}
-	if o.roleArn == "" && p.err == nil {
-		if fromEnv := os.Getenv(RoleEnv); fromEnv != "" {
-			if !rolePattern.MatchString(fromEnv) {
-				return o, faas.Errorf(faas.ErrInvalidArgument, "open", faas.AWSLambda,
-					"environment variable %s is %q, which is not the ARN of an IAM role, such as arn:aws:iam::123456789012:role/lambda-basic", RoleEnv, fromEnv)
-			}
-			o.roleArn = fromEnv
-		}
-	}
-	return o, p.err
+	return o, nil
 }
 
 // digest identifies the options that a function is configured with, so that a change of them is seen.
@@ -154,104 +152,4 @@ func (o options) digest() string {
 	}
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:16])
-}
-
-// optionParser reads options and keeps the first error.
-type optionParser struct {
-	values map[string]string
-	err    error
-}
-
-func (p *optionParser) fail(name, want string) {
-	if p.err == nil {
-		p.err = faas.Errorf(faas.ErrInvalidArgument, "open", faas.AWSLambda, "option %q is %q; it must be %s", name, p.values[name], want)
-	}
-}
-
-// text returns the value or the default of an option.
-func (p *optionParser) text(name string) string {
-	if v := strings.TrimSpace(p.values[name]); v != "" {
-		return v
-	}
-	table := optionTable()
-	i := slices.IndexFunc(table, func(o faas.Option) bool { return o.Name == name })
-	return table[i].Default
-}
-
-func (p *optionParser) matching(name string, pattern *regexp.Regexp, want string) string {
-	v := p.text(name)
-	if v != "" && !pattern.MatchString(v) {
-		p.fail(name, want)
-	}
-	return v
-}
-
-func (p *optionParser) yes(name string) bool {
-	switch strings.ToLower(p.text(name)) {
-	case "true", "on", "yes", "1":
-		return true
-	case "false", "off", "no", "0":
-	default:
-		p.fail(name, "true or false")
-	}
-	return false
-}
-
-func (p *optionParser) number(name string, least, most int) int {
-	n, err := strconv.Atoi(p.text(name))
-	if err != nil || n < least || n > most {
-		p.fail(name, fmt.Sprintf("a number from %d to %d", least, most))
-		return least
-	}
-	return n
-}
-
-func (p *optionParser) oneOf(name string, allowed ...string) string {
-	v := p.text(name)
-	for _, a := range allowed {
-		if strings.EqualFold(v, a) {
-			return a
-		}
-	}
-	p.fail(name, strings.TrimPrefix(strings.Join(allowed, " or "), " or "))
-	return ""
-}
-
-func (p *optionParser) list(name string, most int, pattern *regexp.Regexp, want string) []string {
-	var all []string
-	for item := range strings.SplitSeq(p.text(name), ",") {
-		if item = strings.TrimSpace(item); item == "" {
-			continue
-		}
-		if !pattern.MatchString(item) {
-			p.fail(name, "a list of "+strings.TrimPrefix(want, "the ")+", separated by commas")
-		}
-		all = append(all, item)
-	}
-	if len(all) > most {
-		p.fail(name, fmt.Sprintf("a list of at most %d", most))
-	}
-	return all
-}
-
-func (p *optionParser) tags(name string) map[string]string {
-	tags := map[string]string{}
-	for item := range strings.SplitSeq(p.text(name), ",") {
-		if item = strings.TrimSpace(item); item == "" {
-			continue
-		}
-		key, value, ok := strings.Cut(item, "=")
-		lower := strings.ToLower(key)
-		switch {
-		case !ok || key == "" || len(key) > maxTagKey || len(value) > maxTagValue || !tagPattern.MatchString(key) || !tagPattern.MatchString(value):
-			p.fail(name, "key=value, separated by commas, of letters, digits, spaces and _.:/=+-@")
-		case strings.HasPrefix(lower, "aws:"), strings.HasPrefix(lower, tagPrefix):
-			p.fail(name, `without keys that begin with "aws:" or "`+tagPrefix+`"`)
-		}
-		tags[key] = value
-	}
-	if len(tags) > maxUserTags {
-		p.fail(name, fmt.Sprintf("at most %d tags", maxUserTags))
-	}
-	return tags
 }

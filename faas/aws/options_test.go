@@ -3,48 +3,34 @@
 package aws
 
 import (
-	"fmt"
-	"os"
 	"strings"
 	"testing"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// The options in docs/aws.md are the registered ones.
-func TestOptionsAreDocumented(t *testing.T) {
-	text, err := os.ReadFile("../../docs/aws.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	provider, ok := faas.Provider(faas.AWSLambda)
-	if !ok {
-		t.Fatal("the provider is not registered")
-	}
-	var table strings.Builder
-	for _, o := range provider.Options {
-		fmt.Fprintf(&table, "| `%s` | %s | %s |\n", o.Name, o.Default, o.Help)
-	}
-	if !strings.Contains(string(text), "|---|---|---|\n"+table.String()) {
-		t.Errorf("the table in docs/aws.md should be:\n%s", table.String())
-	}
-}
-
-func TestDefaultsAreAccepted(t *testing.T) {
+// What a deployed function was configured with is still known by its digest.
+func TestTheDigestOfNoOptionsIsThatOfTheDefaults(t *testing.T) {
 	explicit := map[string]string{}
-	for _, o := range optionTable() {
+	for _, o := range declare(new(options), new(string)).Table() {
 		explicit[o.Name] = o.Default
 	}
-	a, err := parseOptions(explicit)
-	if err != nil {
-		t.Fatal(err)
+	t.Setenv(RoleEnv, "")
+	some := map[string]string{
+		"tags": "c=d, a=b", "subnet_ids": `["subnet-1","subnet-2"]`, "security_group_ids": "sg-1", "architecture": "X86_64", "ephemeral_storage_mb": "1024",
 	}
-	b, err := parseOptions(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if a.digest() != b.digest() {
-		t.Error("options with their default values are others than none")
+	for want, all := range map[string][]map[string]string{
+		"662ea95f5c9a85e62f9a66a615139806": {nil, explicit}, "8075c5487e8988126149d5f71aa88a67": {some},
+	} {
+		for _, given := range all {
+			o, err := parseOptions(faas.Config{Options: given})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := o.digest(); got != want {
+				t.Errorf("%v: %s, want %s", given, got, want)
+			}
+		}
 	}
 }
 

@@ -47,7 +47,7 @@ func TestTheDocumentedPolicyHasEveryPermission(t *testing.T) {
 	}
 	server := serve(t, lambdatest.Config{})
 	for _, options := range []map[string]string{
-		{"role_arn": server.RoleARN(), "s3_bucket": "packages", "delete_logs": "true"},
+		{"role_arn": server.RoleARN(), "bucket": "packages", "remove_logs": "true"},
 		{"create_role": "true", "create_bucket": "true", "account_id": "123456789012"},
 	} {
 		e := openAt(t, server, "permissions", opening{options: options})

@@ -79,7 +79,7 @@ func TestTheOptionsThatAreNoSecretsLeadToTheFunction(t *testing.T) {
 	e := openAt(t, server, "options", opening{options: given})
 	mustDeploy(t, e, unitOf(t, e, script(t, "x"), small(0)))
 	recorded := map[string]string{}
-	for _, o := range optionTable() {
+	for _, o := range declare(new(options), new(string)).Table() {
 		if value, ok := given[o.Name]; ok && !o.Sensitive {
 			recorded[o.Name] = value
 		}

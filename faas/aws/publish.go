@@ -53,7 +53,7 @@ func (c *convergence) goLive(ctx context.Context, current *lambda.GetFunctionOut
 		}
 	}
 	c.memory.told(c.unit.ID, version)
-	c.prune(ctx, c.unit.ID, c.options.keepVersions, version, current.Tags[tagVersion])
+	c.prune(ctx, c.unit.ID, int(c.options.keepVersions), version, current.Tags[tagVersion])
 
 	live := withTags(current, tags)
 	for _, key := range obsolete {

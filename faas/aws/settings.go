@@ -40,7 +40,7 @@ type settings struct {
 func (e *Executor) wantedSettings(f faas.Function, role string) settings {
 	o := e.options
 	return settings{
-		Runtime: string(types.RuntimeProvidedal2023), Handler: bootstrapName, Description: describeJob(e.service, f.JobID), Role: role, MemoryMB: int32(f.MemoryMB), TimeoutSecs: int32(f.TimeoutSecs), Env: f.Env.Reveal(), EphemeralMB: o.ephemeralStorageMB, LogFormat: o.logFormat,
+		Runtime: string(types.RuntimeProvidedal2023), Handler: bootstrapName, Description: describeJob(e.service, f.JobID), Role: role, MemoryMB: int32(f.MemoryMB), TimeoutSecs: int32(f.TimeoutSecs), Env: f.Env.Reveal(), EphemeralMB: int32(o.ephemeralStorageMB), LogFormat: o.logFormat,
 		Tracing: o.tracing, SubnetIDs: sorted(o.subnetIDs), SecurityGroupIDs: sorted(o.securityGroupIDs), Layers: o.layers, KMSKeyArn: o.kmsKeyArn,
 	}
 }

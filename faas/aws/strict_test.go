@@ -27,7 +27,7 @@ func TestAllTagsTogetherAreAsManyAsLambdaTakes(t *testing.T) {
 	for i := range maxUserTags {
 		tags = append(tags, fmt.Sprintf("key-%d=v", i))
 	}
-	options := map[string]string{"role_arn": "", "create_role": "true", "s3_bucket": "packages", "tags": strings.Join(tags, ",")}
+	options := map[string]string{"role_arn": "", "create_role": "true", "bucket": "packages", "tags": strings.Join(tags, ",")}
 	e := openAt(t, server, "tags", opening{options: options})
 	e.direct = 10
 	f := small(0)
@@ -117,7 +117,7 @@ func TestAllPackagesOfAServiceAreRemoved(t *testing.T) {
 	t.Parallel()
 	server := serve(t, lambdatest.Config{Handler: answering})
 	server.CreateBucket("packages")
-	e := openAt(t, server, "many packages", opening{options: map[string]string{"s3_bucket": "packages"}})
+	e := openAt(t, server, "many packages", opening{options: map[string]string{"bucket": "packages"}})
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, 20)
 	for i := range 1001 { // S3 lists 1,000 at a time
@@ -160,7 +160,7 @@ func TestABucketThatCannotBeUsedIsExplained(t *testing.T) {
 			return nil
 		}})
 		server.CreateBucket("packages")
-		e := openAt(t, server, "explained", opening{options: map[string]string{"s3_bucket": "packages"}})
+		e := openAt(t, server, "explained", opening{options: map[string]string{"bucket": "packages"}})
 		e.direct = 10
 		_, err := deploy(t.Context(), e, unitOf(t, e, script(t, "x"), small(0)))
 		if faas.CodeOf(err) != tt.want || err != nil && !strings.Contains(err.Error(), tt.text) {
