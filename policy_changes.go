@@ -59,7 +59,7 @@ func (s ServerlessSettings) fields(extra, providerExtra document.Fields) documen
 		fields = append(fields, document.Field{Name: "jobs", Value: jobsFields(s.Jobs)})
 	}
 	if len(s.ProviderConfig) > 0 {
-		fields = append(fields, document.Field{Name: "provider_config", Value: s.optionFields()})
+		fields = append(fields, document.Field{Name: "provider_config", Value: textFields(s.ProviderConfig, optionValue)})
 	}
 	return append(fields, extra...)
 }
@@ -114,10 +114,10 @@ func (j JobSettings) changes(have JobSettings) (changes []document.Change) {
 	return changes
 }
 
-func (s ServerlessSettings) optionFields() document.Fields {
-	var fields document.Fields
-	for _, name := range slices.Sorted(maps.Keys(s.ProviderConfig)) {
-		fields = append(fields, document.Field{Name: name, Value: s.ProviderConfig[name]})
+// textFields returns an object of the texts, each as value writes it.
+func textFields(texts map[string]string, value func(string) any) (fields document.Fields) {
+	for _, name := range slices.Sorted(maps.Keys(texts)) {
+		fields = append(fields, document.Field{Name: name, Value: value(texts[name])})
 	}
 	return fields
 }
@@ -177,9 +177,9 @@ func (s ServerlessSettings) changes(section *document.Value, extra, providerExtr
 	case len(s.ProviderConfig) == 0:
 		set(true, "provider_config", nil)
 	case options == nil || options.Kind != document.Object:
-		set(true, "provider_config", s.optionFields())
+		set(true, "provider_config", textFields(s.ProviderConfig, optionValue))
 	default:
-		changes = append(changes, document.Change{Name: "provider_config", Within: optionChanges(s.ProviderConfig, have.ProviderConfig)})
+		changes = append(changes, document.Change{Name: "provider_config", Within: optionChanges(s.ProviderConfig, have.ProviderConfig, options)})
 	}
 	return append(changes, additions(extra)...)
 }
@@ -198,7 +198,20 @@ func (p ProviderSettings) changes(have ProviderSettings) (changes []document.Cha
 	return changes
 }
 
-func optionChanges(want, have map[string]string) (changes []document.Change) {
+// optionChanges returns what makes section, which says what have says, say what want says.
+func optionChanges(want, have map[string]string, section *document.Value) []document.Change {
+	return textChanges(want, have, func(name string) document.Change {
+		pairs, before := optionPairs(want[name]), section.Get(name)
+		if pairs == nil || before == nil || before.Kind != document.Object {
+			return document.Change{Name: name, Value: optionValue(want[name])}
+		}
+		within := textChanges(pairs, optionPairs(have[name]), func(key string) document.Change { return document.Change{Name: key, Value: pairs[key]} })
+		return document.Change{Name: name, Within: within}
+	})
+}
+
+// textChanges removes what only have has, and makes the change of what else differs.
+func textChanges(want, have map[string]string, change func(name string) document.Change) (changes []document.Change) {
 	for _, name := range slices.Sorted(maps.Keys(have)) {
 		if _, keep := want[name]; !keep {
 			changes = append(changes, document.Change{Name: name})
@@ -206,7 +219,7 @@ func optionChanges(want, have map[string]string) (changes []document.Change) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(want)) {
 		if old, there := have[name]; !there || old != want[name] {
-			changes = append(changes, document.Change{Name: name, Value: want[name]})
+			changes = append(changes, change(name))
 		}
 	}
 	return changes

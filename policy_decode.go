@@ -1,6 +1,7 @@
 package serverless
 
 import (
+	"encoding/json"
 	"slices"
 	"strconv"
 	"strings"
@@ -253,26 +254,65 @@ func (d *settingsDecoder) options(v *document.Value, path []string) {
 	}
 }
 
+// option returns the text of an option: that of an array or object as JSON, which loses nothing.
 func (d *settingsDecoder) option(v *document.Value, path []string) string {
-	if v.Kind != document.Array {
-		return d.optionScalar(v, path)
-	}
-	parts := make([]string, len(v.Elems))
-	for i := range v.Elems {
-		parts[i] = d.optionScalar(&v.Elems[i], path)
-		if strings.Contains(parts[i], ",") {
-			d.fail(v.Start, path, "element %d has a comma in it, which would make it two", i+1)
+	switch v.Kind {
+	case document.Array:
+		items := make([]string, len(v.Elems))
+		for i := range v.Elems {
+			items[i] = d.optionScalar(&v.Elems[i], path, "in an array a string, a number, true or false")
 		}
+		return optionText(items)
+	case document.Object:
+		pairs := make(map[string]string, len(v.Members))
+		for i := range v.Members {
+			m := &v.Members[i]
+			pairs[m.Name] = d.optionScalar(&m.Value, append(slices.Clip(path), m.Name), "in an object a string, a number, true or false")
+		}
+		d.members(v, path, nil)
+		return optionText(pairs)
 	}
-	return strings.Join(parts, ",")
+	return d.optionScalar(v, path, "a string, a number, true or false, or an array or object of those")
 }
 
-func (d *settingsDecoder) optionScalar(v *document.Value, path []string) string {
+func (d *settingsDecoder) optionScalar(v *document.Value, path []string, want string) string {
 	switch {
 	case v.Kind != document.String && v.Kind != document.Number && v.Kind != document.Bool:
-		d.fail(v.Start, path, "must be a string, a number, true or false, or an array of those, not %s", v.Kind)
+		d.fail(v.Start, path, "must be %s, not %s", want, v.Kind)
 	case v.Damaged:
 		d.fail(v.Start, path, "holds half a surrogate pair")
 	}
 	return v.Text
+}
+
+// optionText writes a list or pairs as JSON, the same always in the same way.
+func optionText(listOrPairs any) string {
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(listOrPairs); err != nil {
+		panic(err) // strings always encode
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// optionValue is what a file says for the text of an option: a list or pairs if option would read them
+// as that text, else the text.
+func optionValue(text string) any {
+	var list []string
+	if strings.HasPrefix(text, "[") && json.Unmarshal([]byte(text), &list) == nil && optionText(list) == text {
+		return list
+	}
+	if pairs := optionPairs(text); pairs != nil {
+		return textFields(pairs, func(value string) any { return value })
+	}
+	return text
+}
+
+// optionPairs returns the pairs that option has made a text of, or nil.
+func optionPairs(text string) (pairs map[string]string) {
+	if strings.HasPrefix(text, "{") && json.Unmarshal([]byte(text), &pairs) == nil && optionText(pairs) == text {
+		return pairs
+	}
+	return nil
 }

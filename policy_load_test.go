@@ -81,9 +81,9 @@ func TestLoadPolicyReadsSettings(t *testing.T) {
 				s.Provider = serverless.ProviderSettings{Type: faas.Custom, Endpoint: "http://[::1]:8080/base"}
 				s.MaxConcurrency = 7
 			})},
-		{"provider options of every kind", `{"serverless":{"provider_config":{"s":"v","n":1e5,"b":true,"l":["a",1.0,false],"none":[],"e":""}}}`,
+		{"provider options of every kind", `{"serverless":{"provider_config":{"s":"v","n":1e5,"b":true,"l":["a,b",1.0,false],"none":[],"e":"","p":{"z":"<&>","a":1e5}}}}`,
 			with(func(s *serverless.ServerlessSettings) {
-				s.ProviderConfig = map[string]string{"s": "v", "n": "1e5", "b": "true", "l": "a,1.0,false", "none": "", "e": ""}
+				s.ProviderConfig = map[string]string{"s": "v", "n": "1e5", "b": "true", "l": `["a,b","1.0","false"]`, "none": "[]", "e": "", "p": `{"a":"1e5","z":"<&>"}`}
 			})},
 		{"optional members that are null", `{"serverless":{"max_concurrency":null,"keep_warm":null,"jobs":null,"provider_config":null}}`, defaults},
 		{"settings of jobs", `{"serverless":{"keep_warm":2,"jobs":{"0":{"memory_mb":512,"timeout_secs":30,"keep_warm":1,"max_concurrency":5},"12":{"keep_warm":0,"memory_mb":null},"3":{}}}}`,
@@ -98,11 +98,11 @@ func TestLoadPolicyReadsSettings(t *testing.T) {
 				s.KeepWarm = 2
 				s.Jobs = map[uint32]serverless.JobSettings{0: {MemoryMB: 1024}, 3: {MaxConcurrency: new(uint32(0))}, 7: {KeepWarm: new(uint32(1))}}
 			})},
-		{"TOML with headers", "# policy\n[serverless]\nenable = true\ndefault_memory_mb = 1_024\n[serverless.provider]\ntype = 'gcp-functions'\nproject_id = \"p\"\n[serverless.provider_config]\nlist = ['a', 2]\nf = 1.50\n",
+		{"TOML with headers", "# policy\n[serverless]\nenable = true\ndefault_memory_mb = 1_024\n[serverless.provider]\ntype = 'gcp-functions'\nproject_id = \"p\"\n[serverless.provider_config]\nlist = ['a', 2]\nf = 1.50\n[serverless.provider_config.pairs]\nb = 'x,y'\na = true\n",
 			with(func(s *serverless.ServerlessSettings) {
 				s.Enable, s.DefaultMemoryMB = true, 1024
 				s.Provider = serverless.ProviderSettings{Type: faas.GCPFunctions, ProjectID: "p"}
-				s.ProviderConfig = map[string]string{"list": "a,2", "f": "1.50"}
+				s.ProviderConfig = map[string]string{"list": `["a","2"]`, "f": "1.50", "pairs": `{"a":"true","b":"x,y"}`}
 			})},
 		{"TOML with dotted keys", "serverless.enable = true\nserverless.provider.type = 'aws-lambda'\n", with(func(s *serverless.ServerlessSettings) { s.Enable = true })},
 		{"TOML inline", "serverless = {enable = true, provider = {type = 'aws-lambda'}}", with(func(s *serverless.ServerlessSettings) { s.Enable = true })},
@@ -209,10 +209,10 @@ func TestLoadPolicyRefusesBadContent(t *testing.T) {
 		{"misspelt provider member", provider(`"type":"aws-lambda","regoin":"x"`), `:1:48: serverless.provider.regoin: unknown name: did you mean "region"?`},
 
 		{"options are an array", settings(`"provider_config":[]`), `:1:34: serverless.provider_config: must be an object, not an array; leave it out for the defaults`},
-		{"option is an object", settings(`"provider_config":{"k":{"secret":1}}`), `:1:39: serverless.provider_config.k: must be a string, a number, true or false, or an array of those, not an object`},
-		{"option is an array of arrays", settings(`"provider_config":{"k":[["secret"]]}`), `:1:40: serverless.provider_config.k: must be a string, a number, true or false, or an array of those, not an array`},
+		{"option is an object of arrays", settings(`"provider_config":{"k":{"a":["secret"]}}`), `:1:44: serverless.provider_config.k.a: must be in an object a string, a number, true or false, not an array`},
+		{"option is an array of arrays", settings(`"provider_config":{"k":[["secret"]]}`), `:1:40: serverless.provider_config.k: must be in an array a string, a number, true or false, not an array`},
 		{"option stands twice", settings(`"provider_config":{"k":"secret","k":"secret"}`), `:1:48: serverless.provider_config.k: stands twice: remove one`},
-		{"option with a comma in an element", settings(`"provider_config":{"k":["a","secret,b"]}`), `:1:39: serverless.provider_config.k: element 2 has a comma in it, which would make it two`},
+		{"option with a key that stands twice", settings(`"provider_config":{"k":{"a":"secret","a":"secret"}}`), `:1:53: serverless.provider_config.k.a: stands twice: remove one`},
 
 		{"neither format", "serverless on", `:1:12: neither JSON, which would begin with {, nor TOML: expected '=' after key`},
 		{"TOML value without quotes", "[serverless.provider_config]\ntoken = secret\n", `:2:9: serverless.provider_config.token: unexpected character U+0073 's' at start of value`},
@@ -223,7 +223,7 @@ func TestLoadPolicyRefusesBadContent(t *testing.T) {
 		{"TOML wrong type", "[serverless]\n\nenable = 'yes'\n", `:3:10: serverless.enable: must be true or false, not a string`},
 		{"TOML missing project", "[serverless.provider]\ntype = 'gcp-functions'\n", `:1:2: serverless.provider.project_id: is missing: gcp-functions needs it`},
 		{"TOML array of tables", "[[serverless]]\nenable = true\n", `:1:3: serverless: must be an object, not an array; leave it out for the defaults`},
-		{"TOML date as an option", "[serverless.provider_config]\nk = 1979-05-27\n", `:2:5: serverless.provider_config.k: must be a string, a number, true or false, or an array of those, not a date or time`},
+		{"TOML date as an option", "[serverless.provider_config]\nk = 1979-05-27\n", `:2:5: serverless.provider_config.k: must be a string, a number, true or false, or an array or object of those, not a date or time`},
 		{"TOML misspelt member", "[serverless]\nenabel = true\n", `:2:1: serverless.enabel: unknown name: did you mean "enable"?`},
 		{"TOML nesting bomb", "a = " + strings.Repeat("[", 500_000), `:1:105: nested more than 100 levels deep`},
 		{"TOML key bomb", strings.Repeat("a.", 400_000) + "a = 1", `:1:202: nested more than 100 levels deep`},

@@ -51,6 +51,11 @@ func TestSaveChangesOnlyWhatDiffers(t *testing.T) {
 		s.Jobs = map[uint32]serverless.JobSettings{0: {MemoryMB: 1024, KeepWarm: new(uint32(0))}, 10: {TimeoutSecs: 9}}
 	}
 	noJobs := func(s *serverless.ServerlessSettings) { s.KeepWarm, s.Jobs = 0, nil }
+	lists := func(s *serverless.ServerlessSettings) {
+		s.ProviderConfig = map[string]string{
+			"same": `["a","b"]`, "list": `["a","b,c"]`, "pairs": `{"a":"[\"x\"]","b":"1"}`, "text": "[a", "new": `{"k":"v"}`, "none": "[]",
+		}
+	}
 	tests := []struct {
 		name         string
 		change       func(*serverless.ServerlessSettings)
@@ -79,6 +84,14 @@ func TestSaveChangesOnlyWhatDiffers(t *testing.T) {
 			"{\"serverless\": {\n  \"max_concurrency\": 3,\n  \"note\": 1,\n  \"provider_config\": {\"a\": 1}\n}}",
 			"{\"serverless\": {\n  \"note\": 1\n}}"},
 		{"all members go", clear, `{"serverless": { "max_concurrency": 3 }}`, `{"serverless": {}}`},
+		{"lists and pairs are written as such", lists,
+			`{"serverless":{"provider_config":{"old": "x", "same": [ "a",  "b" ], "list": ["a"], "pairs": {"b": 1,  "x": "y"}, "text": ["a"]}}}`,
+			`{"serverless":{"provider_config":{"same": [ "a",  "b" ], "list": ["a", "b,c"], "pairs": {"b": 1,  "a": "[\"x\"]"}, "text": "[a", "new": {"k": "v"}, "none": []}}}`},
+		{"lists and pairs of new options", lists, `{"serverless":{"enable":false}}`,
+			`{"serverless":{"enable":false,"provider_config":{"list":["a", "b,c"],"new":{"k":"v"},"none":[],"pairs":{"a":"[\"x\"]","b":"1"},"same":["a", "b"],"text":"[a"}}}`},
+		{"TOML: lists and pairs are written as such", lists,
+			"[serverless.provider_config]\nlist = ['a']\nsame = ['a', 'b']\n[serverless.provider_config.pairs]\nb = 1\n",
+			"[serverless.provider_config]\nlist = [\"a\", \"b,c\"]\nsame = ['a', 'b']\nnew = { k = \"v\" }\nnone = []\ntext = \"[a\"\n[serverless.provider_config.pairs]\nb = 1\na = \"[\\\"x\\\"]\"\n"},
 		{"options that were null", toCustom,
 			`{"serverless":{"provider_config":null,"provider":{"type":"custom","endpoint":"http://h/a&b"}}}`,
 			`{"serverless":{"provider_config":{"a":"1","b c":"` + "\x7f" + `"},"provider":{"type":"custom","endpoint":"http://h/a&b"}}}`},

@@ -42,7 +42,9 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		{func(c *faas.Config) { c.Options = map[string]string{"invokers": "allUsers"} }, "option public"},
 		{func(c *faas.Config) { c.Options = map[string]string{"functions_endpoint": "ftp://x"} }, "functions_endpoint"},
 		{func(c *faas.Config) { c.Options = map[string]string{"build_env": "GO PROXY=x"} }, `option "build_env"`},
-		{func(c *faas.Config) { c.Options = map[string]string{"repository": "projects/p/locations/r/connectors/c"} }, "locations/R/repositories/NAME"},
+		{func(c *faas.Config) {
+			c.Options = map[string]string{"repository": "projects/p/locations/r/connectors/c"}
+		}, "locations/R/repositories/NAME"},
 		{func(c *faas.Config) { c.Options = map[string]string{"deploy_timeout_secs": "1"} }, `called "ready_timeout_secs" now`},
 		{func(c *faas.Config) { c.Options = map[string]string{"nonsense": "1"} }, "nonsense"},
 	} {

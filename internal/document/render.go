@@ -85,6 +85,12 @@ func scalar(v any, str func(string) string) string {
 		return strconv.FormatBool(v)
 	case uint32:
 		return strconv.FormatUint(uint64(v), 10)
+	case []string:
+		items := make([]string, len(v))
+		for i := range v {
+			items[i] = str(v[i])
+		}
+		return "[" + strings.Join(items, ", ") + "]"
 	case Literal:
 		return string(v)
 	}

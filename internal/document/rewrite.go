@@ -9,7 +9,7 @@ import (
 // Change says what becomes of one member of an object. A member that no change names keeps its bytes.
 type Change struct {
 	Name string
-	// Value is the new value: a string, bool, uint32, Object or Literal; nil removes the member. A member that is not there yet is added behind
+	// Value is the new value: a string, bool, uint32, []string, Fields or Literal; nil removes the member. A member that is not there yet is added behind
 	// the others.
 	Value any
 	// Within, in place of Value, are changes inside the member, which must be an object.
