@@ -9,18 +9,12 @@ const (
 func (s *Server) accountSettings(request) (answer, *apiError) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	used, unreserved := s.stored(), s.config.Concurrency
-	for _, f := range s.functions {
-		if f.reserved != nil {
-			unreserved -= *f.reserved
-		}
-	}
 	return answer{body: map[string]any{
 		"AccountLimit": map[string]any{
 			"TotalCodeSize": int64(maxCode), "CodeSizeUnzipped": maxUnzipped, "CodeSizeZipped": maxZipped, "ConcurrentExecutions": s.config.Concurrency,
-			"UnreservedConcurrentExecutions": max(unreserved, 0),
+			"UnreservedConcurrentExecutions": max(s.unreserved(nil), 0),
 		},
-		"AccountUsage": map[string]any{"TotalCodeSize": used, "FunctionCount": len(s.functions)},
+		"AccountUsage": map[string]any{"TotalCodeSize": s.stored(), "FunctionCount": len(s.functions)},
 	}}, nil
 }
 

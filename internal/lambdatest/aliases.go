@@ -19,7 +19,7 @@ func (s *Server) createAlias(r request, f *function) (answer, *apiError) {
 		return answer{}, err
 	}
 	if _, nerr := strconv.Atoi(in.Name); nerr == nil || !aliasPattern.MatchString(in.Name) {
-		return answer{}, failf(400, "ValidationException", "%q is no name of an alias", in.Name)
+		return answer{}, failf(400, "ValidationException", "1 validation error detected: Value '%s' at 'name' failed to satisfy constraint: Member must satisfy regular expression pattern: (?!^[0-9]+$)([a-zA-Z0-9-_]+)", in.Name)
 	}
 	if f.aliases[in.Name] != nil {
 		return answer{}, failf(409, "ResourceConflictException", "Alias already exists: %s:%s", f.latest.FunctionArn, in.Name)
@@ -34,6 +34,9 @@ func (s *Server) createAlias(r request, f *function) (answer, *apiError) {
 
 func (s *Server) point(f *function, a *alias, in aliasInput) *apiError {
 	if in.FunctionVersion != "" {
+		if in.FunctionVersion == "$LATEST" && f.provisioned[a.Name] != nil {
+			return invalid("Provisioned Concurrency Configs cannot be applied to unpublished function versions.")
+		}
 		if in.FunctionVersion != "$LATEST" {
 			if n, err := strconv.Atoi(in.FunctionVersion); err != nil || f.versions[n] == nil {
 				return failf(404, "ResourceNotFoundException", "Function not found: %s:%s", f.latest.FunctionArn, in.FunctionVersion)
@@ -43,7 +46,14 @@ func (s *Server) point(f *function, a *alias, in aliasInput) *apiError {
 	}
 	if in.RoutingConfig != nil {
 		a.RoutingConfig = nil
-		if len(in.RoutingConfig.AdditionalVersionWeights) > 0 {
+		for version, weight := range in.RoutingConfig.AdditionalVersionWeights {
+			n, err := strconv.Atoi(version)
+			switch {
+			case err != nil || f.versions[n] == nil:
+				return failf(404, "ResourceNotFoundException", "Function not found: %s:%s", f.latest.FunctionArn, version)
+			case len(in.RoutingConfig.AdditionalVersionWeights) > 1 || version == a.FunctionVersion || a.FunctionVersion == "$LATEST" || weight < 0 || weight > 1:
+				return invalid("Invalid weights: an alias has one additional published version, other than its own, with a weight from 0 to 1")
+			}
 			a.RoutingConfig = in.RoutingConfig
 		}
 	}
@@ -145,6 +155,7 @@ func (s *Server) deleteAlias(r request) (answer, *apiError) {
 		return answer{}, nil // an alias that does not exist is deleted
 	}
 	delete(f.aliases, a.Name)
+	delete(f.provisioned, a.Name)
 	return answer{}, nil
 }
 

@@ -2,28 +2,47 @@ package lambdatest
 
 import "time"
 
+// leaveUnreserved is how many concurrent executions an account must leave to functions that have none
+// reserved.
+func (s *Server) leaveUnreserved() int { return min(100, s.config.Concurrency) }
+
+// unreserved is what is left to functions that have no concurrency of their own, but for what one
+// function has. s.mu is held.
+func (s *Server) unreserved(except *function) int {
+	left := s.config.Concurrency
+	for _, f := range s.functions {
+		switch {
+		case f == except:
+		case f.reserved != nil:
+			left -= *f.reserved
+		default:
+			left -= f.warm("")
+		}
+	}
+	return left
+}
+
 func (s *Server) putConcurrency(r request, f *function) (answer, *apiError) {
 	in, err := parse[struct{ ReservedConcurrentExecutions *int }](r)
 	if err != nil {
 		return answer{}, err
 	}
-	sum := 0
-	for name, other := range s.functions {
-		if name != r.name && other.reserved != nil {
-			sum += *other.reserved
-		}
+	n, warm, least := in.ReservedConcurrentExecutions, f.warm(""), s.leaveUnreserved()
+	switch {
+	case n == nil || *n < 0:
+		return answer{}, failf(400, "ValidationException", "ReservedConcurrentExecutions must not be negative")
+	case s.unreserved(f)-*n < least:
+		return answer{}, invalid("Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [%d].", least)
+	case *n < warm:
+		return answer{}, invalid("ReservedConcurrentExecutions  %d should not be lower than function's total provisioned concurrency [%d].", *n, warm)
 	}
-	if in.ReservedConcurrentExecutions == nil || s.config.Concurrency-sum-*in.ReservedConcurrentExecutions < min(100, s.config.Concurrency/10) {
-		return answer{}, invalid("Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [100].")
-	}
-	if warm := f.warm(""); *in.ReservedConcurrentExecutions < warm {
-		return answer{}, invalid("ReservedConcurrentExecutions  %d should not be lower than function's total provisioned concurrency [%d].", *in.ReservedConcurrentExecutions, warm)
-	}
-	f.reserved = in.ReservedConcurrentExecutions
+	s.remember(r.name, f)
+	f.reserved = n
 	return answer{body: in}, nil
 }
 
 func (s *Server) deleteConcurrency(r request, f *function) (answer, *apiError) {
+	s.remember(r.name, f)
 	f.reserved = nil
 	return answer{}, nil
 }
@@ -33,22 +52,45 @@ func (s *Server) putProvisioned(r request, f *function) (answer, *apiError) {
 	if err != nil {
 		return answer{}, err
 	}
-	v, err := s.version(f, r.qualifier())
+	q, n := r.qualifier(), in.ProvisionedConcurrentExecutions
+	v, err := s.version(f, q)
 	if err != nil {
 		return answer{}, err
 	}
-	if v.Version == "$LATEST" {
+	total, least := f.warm(q)+n, s.leaveUnreserved()
+	switch {
+	case q == "" || v.Version == "$LATEST":
 		return answer{}, invalid("Provisioned Concurrency Configs cannot be applied to unpublished function versions.")
-	}
-	if f.weighted(r.qualifier()) {
+	case n < 1:
+		return answer{}, failf(400, "ValidationException", "ProvisionedConcurrentExecutions must be at least 1")
+	case f.weighted(q):
 		return answer{}, errWeighted()
-	}
-	if total := f.warm(r.qualifier()) + in.ProvisionedConcurrentExecutions; f.reserved != nil && total > *f.reserved {
+	case f.aliases[q] != nil && f.provisioned[v.Version] != nil:
+		return answer{}, invalid("Alias can not be used for Provisioned Concurrency configuration on an already Provisioned version")
+	case f.aliases[q] == nil && f.provisionedAlias(v.Version):
+		return answer{}, invalid("Version is pointed to by a Provisioned Concurrency alias")
+	case f.reserved != nil && total > *f.reserved:
 		return answer{}, invalid("Requested Provisioned Concurrency should not be greater than the reservedConcurrentExecution for function")
+	case f.reserved == nil && s.unreserved(f)-total < least:
+		return answer{}, invalid("Specified ConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [%d].", least)
 	}
-	p := &provisioned{requested: in.ProvisionedConcurrentExecutions, ready: time.Now().Add(max(s.config.Updating, 0))}
-	f.provisioned[r.qualifier()] = p
+	p := &provisioned{requested: n, ready: time.Now().Add(max(s.config.Updating, 0)), modified: s.lastModified()}
+	f.provisioned[q] = p
 	return answer{body: p.describe()}, nil
+}
+
+// provisionedAlias reports whether an alias with provisioned concurrency points to a version.
+func (f *function) provisionedAlias(version string) bool {
+	for _, a := range f.aliases {
+		if a.FunctionVersion == version && f.provisioned[a.Name] != nil {
+			return true
+		}
+	}
+	return false
+}
+
+func errNotProvisioned() *apiError {
+	return failf(404, "ProvisionedConcurrencyConfigNotFoundException", "No Provisioned Concurrency Config found for this function")
 }
 
 func errWeighted() *apiError {
@@ -73,20 +115,32 @@ func (f *function) warm(except string) int {
 }
 
 func (p *provisioned) describe() map[string]any {
-	status, available := "IN_PROGRESS", 0
-	if !time.Now().Before(p.ready) {
-		status, available = "READY", p.requested
+	told := map[string]any{
+		"RequestedProvisionedConcurrentExecutions": p.requested, "AvailableProvisionedConcurrentExecutions": 0,
+		"AllocatedProvisionedConcurrentExecutions": 0, "Status": "IN_PROGRESS", "LastModified": p.modified,
 	}
-	return map[string]any{
-		"RequestedProvisionedConcurrentExecutions": p.requested, "AvailableProvisionedConcurrentExecutions": available,
-		"AllocatedProvisionedConcurrentExecutions": available, "Status": status, "LastModified": time.Now().UTC().Format("2006-01-02T15:04:05.000+0000"),
+	switch {
+	case time.Now().Before(p.ready):
+	case p.failure != "":
+		told["Status"], told["StatusReason"] = "FAILED", p.failure
+	default:
+		told["Status"], told["AllocatedProvisionedConcurrentExecutions"], told["AvailableProvisionedConcurrentExecutions"] = "READY", p.requested, p.requested
 	}
+	return told
+}
+
+// FailProvisioned makes the provisioned concurrency of a version or alias fail, as Lambda does when
+// instances of it do not start.
+func (s *Server) FailProvisioned(name, qualifier, reason string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.functions[name].provisioned[qualifier].failure = reason
 }
 
 func (s *Server) getProvisioned(r request, f *function) (answer, *apiError) {
 	p := f.provisioned[r.qualifier()]
 	if p == nil {
-		return answer{}, failf(404, "ProvisionedConcurrencyConfigNotFoundException", "No Provisioned Concurrency Config found for this function")
+		return answer{}, errNotProvisioned()
 	}
 	return answer{body: p.describe()}, nil
 }
@@ -94,6 +148,9 @@ func (s *Server) getProvisioned(r request, f *function) (answer, *apiError) {
 func (s *Server) deleteProvisioned(r request, f *function) (answer, *apiError) {
 	if f.weighted(r.qualifier()) {
 		return answer{}, errWeighted()
+	}
+	if f.provisioned[r.qualifier()] == nil {
+		return answer{}, errNotProvisioned()
 	}
 	delete(f.provisioned, r.qualifier())
 	return answer{}, nil

@@ -2,6 +2,7 @@ package lambdatest
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"sort"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -105,6 +107,8 @@ type routing struct{ AdditionalVersionWeights map[string]float64 }
 type provisioned struct {
 	requested int
 	ready     time.Time
+	failure   string
+	modified  string
 }
 
 func newID() string {
@@ -126,7 +130,7 @@ func (s *Server) lambdaRoutes() []route {
 		{"PUT", functions + "/{FunctionName}/configuration", "UpdateFunctionConfiguration", 200, s.updateFunctionConfiguration},
 		{"PUT", functions + "/{FunctionName}/code", "UpdateFunctionCode", 200, s.updateFunctionCode},
 		{"POST", functions + "/{FunctionName}/versions", "PublishVersion", 201, s.on(s.publishVersion)},
-		{"GET", functions + "/{FunctionName}/versions", "ListVersionsByFunction", 200, s.on(s.listVersions)},
+		{"GET", functions + "/{FunctionName}/versions", "ListVersionsByFunction", 200, s.listVersions},
 		{"POST", functions + "/{FunctionName}/aliases", "CreateAlias", 201, s.on(s.createAlias)},
 		{"GET", functions + "/{FunctionName}/aliases", "ListAliases", 200, s.on(s.listAliases)},
 		{"GET", functions + "/{FunctionName}/aliases/{Name}", "GetAlias", 200, s.getAlias},
@@ -346,12 +350,17 @@ func (s *Server) update(f *function, changed configuration) {
 // changed begins a transition.
 func (s *Server) changed(f *function, d time.Duration) {
 	f.latest.RevisionId = s.nextRevision()
-	f.latest.LastModified = time.Now().UTC().Format("2006-01-02T15:04:05.000+0000")
+	f.latest.LastModified = s.lastModified()
 	f.unpublished = true
 	f.until = time.Now().Add(max(d, 0))
 	if d < 0 {
 		s.advance(f)
 	}
+}
+
+// lastModified is the present time in the form that Lambda has it in.
+func (s *Server) lastModified() string {
+	return s.now().UTC().Format(cmp.Or(s.config.LastModified, "2006-01-02T15:04:05.000+0000"))
 }
 
 func (c *configuration) setCode(p *code, architectures []string) {
@@ -412,11 +421,14 @@ func (s *Server) getFunction(r request) (answer, *apiError) {
 		return answer{}, err
 	}
 	body := map[string]any{
-		"Configuration": *v,
+		"Configuration": v.qualified(r),
 		"Code":          map[string]string{"RepositoryType": "S3", "Location": s.URL() + "/code/" + v.FunctionName},
 	}
 	if r.qualifier() == "" {
-		body["Tags"] = maps.Clone(f.tags)
+		if body["Tags"] = maps.Clone(f.tags); s.config.TagsError != "" {
+			delete(body, "Tags")
+			body["TagsError"] = map[string]string{"ErrorCode": s.config.TagsError, "Message": "Lambda could not read the tags of this function, which takes the permission lambda:ListTags on it."}
+		}
 		if f.reserved != nil {
 			body["Concurrency"] = map[string]int{"ReservedConcurrentExecutions": *f.reserved}
 		}
@@ -435,7 +447,17 @@ func (s *Server) getFunctionConfiguration(r request) (answer, *apiError) {
 	if err != nil {
 		return answer{}, err
 	}
-	return answer{body: *v}, nil
+	return answer{body: v.qualified(r)}, nil
+}
+
+// qualified is a configuration as Lambda tells it to who asks for a version or alias: with an ARN that
+// ends with it.
+func (c configuration) qualified(r request) configuration {
+	if q := r.qualifier(); q != "" {
+		arn, _, _ := strings.Cut(c.FunctionArn, ":function:")
+		c.FunctionArn = arn + ":function:" + c.FunctionName + ":" + q
+	}
+	return c
 }
 
 func (s *Server) listFunctions(r request) (answer, *apiError) {
@@ -512,11 +534,13 @@ func (s *Server) deleteFunction(r request, f *function) (answer, *apiError) {
 			return answer{}, failf(404, "ResourceNotFoundException", "Function not found: %s:%s", f.latest.FunctionArn, q)
 		}
 		for _, a := range f.aliases {
-			if a.FunctionVersion == q {
+			told := a.describe()
+			if told.FunctionVersion == q || told.RoutingConfig != nil && told.RoutingConfig.AdditionalVersionWeights[q] > 0 {
 				return answer{}, failf(409, "ResourceConflictException", "Version was not able to be deleted because the following aliases reference it: [%s]", a.Name)
 			}
 		}
 		delete(f.versions, n)
+		delete(f.provisioned, q)
 		s.pool.retire(r.name, q)
 		return answer{}, nil
 	}

@@ -1,12 +1,14 @@
 package lambdatest
 
 import (
-	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -46,7 +48,7 @@ func (s *Server) invoke(r request) (answer, *apiError) {
 		limit = maxEventPayload
 	}
 	if len(r.body) > limit {
-		return answer{}, failf(http.StatusRequestEntityTooLarge, "RequestTooLargeException", "%d byte payload is too large for the %s invocation type (limit %d bytes)", len(r.body), kind, limit)
+		return answer{}, failf(http.StatusRequestEntityTooLarge, "RequestTooLargeException", "%d byte payload is too large for the %s invocation type (limit %d bytes)", len(r.body), cmp.Or(kind, "RequestResponse"), limit)
 	}
 	if len(r.body) > 0 && !json.Valid(r.body) {
 		return answer{}, failf(400, "InvalidRequestContentException", "Could not parse request body into json")
@@ -74,7 +76,7 @@ func (s *Server) invoke(r request) (answer, *apiError) {
 	}
 	if len(out.raw) > maxSyncAnswer {
 		result.FunctionError = "Unhandled"
-		out.raw = []byte(fmt.Sprintf(`{"errorMessage":"Response payload size (%d bytes) exceeded maximum allowed payload size (6291556 bytes).","errorType":"Function.ResponseSizeTooLarge"}`, len(out.raw)))
+		out.raw = errorPayload("Function.ResponseSizeTooLarge", "Response payload size exceeded maximum allowed payload size (6291556 bytes).")
 	}
 	if result.FunctionError != "" {
 		out.header["X-Amz-Function-Error"] = result.FunctionError
@@ -91,6 +93,7 @@ type target struct {
 	function, version, qualifier string
 	config                       configuration
 	reserved                     *int
+	unreserved                   int            // what the account leaves to functions without
 	provisioned                  map[string]int // by qualifier
 }
 
@@ -106,9 +109,12 @@ func (s *Server) target(r request) (target, *apiError) {
 	if err != nil {
 		return target{}, err
 	}
-	if a := f.aliases[r.qualifier()]; a != nil && a.unseen > 0 {
-		a.unseen--
-		return target{}, failf(404, "ResourceNotFoundException", "Function not found: %s:%s", f.latest.FunctionArn, a.Name)
+	if a := f.aliases[r.qualifier()]; a != nil {
+		if a.unseen > 0 {
+			a.unseen--
+			return target{}, failf(404, "ResourceNotFoundException", "Function not found: %s:%s", f.latest.FunctionArn, a.Name)
+		}
+		v = f.routed(a, v)
 	}
 	switch v.State {
 	case "Pending":
@@ -133,15 +139,32 @@ func (s *Server) target(r request) (target, *apiError) {
 	for qualifier, p := range f.provisioned {
 		provisioned[qualifier] = p.requested
 	}
-	return target{r.name, v.Version, r.qualifier(), *v, f.reserved, provisioned}, nil
+	return target{r.name, v.Version, r.qualifier(), *v, f.reserved, s.unreserved(nil), provisioned}, nil
+}
+
+// routed is the version that an invocation of an alias goes to: v, or that which has a weight, while an
+// alias moves the one it was moved from.
+func (f *function) routed(a *alias, v *configuration) *configuration {
+	told := a.describe()
+	if told.RoutingConfig == nil {
+		return v
+	}
+	for version, weight := range told.RoutingConfig.AdditionalVersionWeights {
+		n, err := strconv.Atoi(version)
+		if err == nil && f.versions[n] != nil && rand.Float64() < weight {
+			return f.versions[n]
+		}
+	}
+	return v
 }
 
 // run runs an invocation, or says why there are too many at once.
 func (s *Server) run(t target, payload []byte) (Answer, string) {
-	if reason := s.pool.enter(t); reason != "" {
+	leave, reason := s.pool.enter(t)
+	if reason != "" {
 		return Answer{}, reason
 	}
-	defer s.pool.leave(t)
+	defer leave()
 	if s.config.Handler == nil {
 		return s.pool.invoke(t, payload), ""
 	}
@@ -185,18 +208,41 @@ func (t target) logStart(id string) string {
 	return fmt.Sprintf("START RequestId: %s Version: %s\n", id, t.version)
 }
 
+// status is how an invocation ended, as its report tells. An error that a handler returned is success.
+func (a Answer) status() (status, errorType string) {
+	var failure struct{ ErrorType string }
+	if a.FunctionError == "" || json.Unmarshal(a.Payload, &failure) != nil {
+		return "success", ""
+	}
+	switch service, _, _ := strings.Cut(failure.ErrorType, "."); {
+	case failure.ErrorType == "Sandbox.Timedout":
+		return "timeout", ""
+	case service == "Runtime" || service == "Function" || service == "Extension":
+		return "error", failure.ErrorType
+	}
+	return "success", ""
+}
+
+// logInit is the report of an initialization that failed.
+func (t target) logInit(a Answer) string {
+	status, kind := a.status()
+	if t.logsJSON() {
+		return logRecord("platform.initReport", a.id, map[string]any{
+			"phase": "init", "initializationType": "on-demand", "status": status, "errorType": kind, "metrics": map[string]any{"durationMs": 1.0},
+		})
+	}
+	line := "INIT_REPORT Init Duration: 1.00 ms\tPhase: init\tStatus: " + status
+	if kind != "" {
+		line += "\tError Type: " + kind
+	}
+	return line + "\t\n"
+}
+
 func (t target) logEnd(id string, a Answer) string {
 	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 	billed := int((a.Duration + a.Init + time.Millisecond - 1) / time.Millisecond)
-	timedOut := bytes.Contains(a.Payload, []byte(`"Sandbox.Timedout"`))
 	if t.logsJSON() {
-		status := "success"
-		switch {
-		case timedOut:
-			status = "timeout"
-		case a.FunctionError != "":
-			status = "error"
-		}
+		status, _ := a.status()
 		metrics := map[string]any{"durationMs": ms(a.Duration), "billedDurationMs": billed, "memorySizeMB": t.config.MemorySize, "maxMemoryUsedMB": 17}
 		if a.Init > 0 {
 			metrics["initDurationMs"] = ms(a.Init)
@@ -208,8 +254,11 @@ func (t target) logEnd(id string, a Answer) string {
 	if a.Init > 0 {
 		fmt.Fprintf(&b, "Init Duration: %.2f ms\t", ms(a.Init))
 	}
-	if timedOut {
-		b.WriteString("Status: timeout")
+	if status, kind := a.status(); status != "success" {
+		b.WriteString("Status: " + status)
+		if status == "error" && kind != "" {
+			b.WriteString("\tError Type: " + kind)
+		}
 	}
 	b.WriteByte('\n')
 	return b.String()

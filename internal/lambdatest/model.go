@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -270,6 +271,9 @@ func (m *Model) unflatten(form url.Values, name, prefix string) (value any, foun
 	return text, true
 }
 
+// commonErrors are those of every service, which the models leave out.
+var commonErrors = []string{"AccessDeniedException", "ValidationException", "SerializationException", "RequestEntityTooLargeException"}
+
 // checkAnswer checks an answer of the fake itself.
 func (m *Model) checkAnswer(operation string, w *httptest.ResponseRecorder) error {
 	op := m.Operations[operation]
@@ -285,7 +289,7 @@ func (m *Model) checkAnswer(operation string, w *httptest.ResponseRecorder) erro
 			_ = json.Unmarshal(w.Body.Bytes(), &body) // what it is not is found below
 			code = body.Type
 		}
-		if m.Shapes[code] == nil && code != "ValidationException" && code != "SerializationException" && code != "RequestEntityTooLargeException" {
+		if m.Shapes[code] == nil && !slices.Contains(commonErrors, code) {
 			return fmt.Errorf("the model has no error %q", code)
 		}
 		return nil

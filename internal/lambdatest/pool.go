@@ -27,7 +27,7 @@ type pool struct {
 	instances map[string]*instance
 	idle      map[string][]*instance    // by function and version
 	busy      map[string]map[string]int // by function and qualifier
-	total     int
+	shared    int                       // invocations that use what no function has reserved
 }
 
 // instance is one process. Its channels carry one invocation at a time.
@@ -99,6 +99,10 @@ func (p *pool) invoke(t target, payload []byte) (a Answer) {
 		begin := time.Now()
 		var failure *Answer
 		if i, failure = p.start(t, stream); failure != nil {
+			failure.id = id
+			report := t.logInit(*failure)
+			p.logs.add(t.function, stream, report+t.logStart(id))
+			failure.Log = report + failure.Log
 			return *failure
 		}
 		started = time.Since(begin)
@@ -152,41 +156,43 @@ func errorPayload(kind, message string) []byte {
 	return fmt.Appendf(nil, `{"errorMessage":%q,"errorType":%q}`, message, kind)
 }
 
-// enter counts an invocation, or says why there are too many. Provisioned concurrency serves
-// invocations of its own qualifier alone, and what is left of the reserved concurrency all others.
-func (p *pool) enter(t target) (reason string) {
+// enter counts an invocation until leave, or says why there are too many. Provisioned concurrency
+// serves invocations of its own qualifier alone, and what is left of the reserved concurrency all
+// others. Functions without a reservation share what the account has left.
+func (p *pool) enter(t target) (leave func(), reason string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || p.total >= p.config.Concurrency {
-		return "ConcurrentInvocationLimitExceeded"
-	}
 	busy := p.busy[t.function]
-	if t.reserved != nil && busy[t.qualifier] >= t.provisioned[t.qualifier] {
-		left := *t.reserved
-		for _, n := range t.provisioned {
-			left -= n
-		}
-		for qualifier, n := range busy {
-			left -= max(0, n-t.provisioned[qualifier])
-		}
-		if left <= 0 {
-			return "ReservedFunctionConcurrentInvocationLimitExceeded"
-		}
-	}
 	if busy == nil {
 		busy = map[string]int{}
 		p.busy[t.function] = busy
 	}
-	p.total++
+	spilled, warm := 0, 0
+	for qualifier, n := range busy {
+		spilled += max(0, n-t.provisioned[qualifier])
+	}
+	for _, n := range t.provisioned {
+		warm += n
+	}
+	spills := busy[t.qualifier] >= t.provisioned[t.qualifier]
+	shares := spills && t.reserved == nil
+	switch {
+	case p.closed || shares && p.shared >= t.unreserved:
+		return nil, "ConcurrentInvocationLimitExceeded"
+	case spills && !shares && spilled >= *t.reserved-warm:
+		return nil, "ReservedFunctionConcurrentInvocationLimitExceeded"
+	case shares:
+		p.shared++
+	}
 	busy[t.qualifier]++
-	return ""
-}
-
-func (p *pool) leave(t target) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.total--
-	p.busy[t.function][t.qualifier]--
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		busy[t.qualifier]--
+		if shares {
+			p.shared--
+		}
+	}, ""
 }
 
 func key(function, version, sha string) string { return function + ":" + version + ":" + sha }
@@ -365,8 +371,13 @@ func (p *pool) serve(w http.ResponseWriter, r *http.Request) bool {
 			a.FunctionError = "Unhandled"
 		}
 		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(http.StatusAccepted)
-		io.WriteString(w, `{"status":"OK"}`)
+		if len(body) > maxSyncAnswer {
+			w.WriteHeader(http.StatusRequestEntityTooLarge)
+			fmt.Fprintf(w, `{"errorMessage":"Exceeded maximum allowed payload size (%d bytes).","errorType":"RequestEntityTooLarge"}`, maxSyncAnswer)
+		} else {
+			w.WriteHeader(http.StatusAccepted)
+			io.WriteString(w, `{"status":"OK"}`)
+		}
 		w.(http.Flusher).Flush()
 		select {
 		case i.answers <- a:

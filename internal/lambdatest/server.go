@@ -46,6 +46,10 @@ type Config struct {
 	// LogPage is how many events a page of CloudWatch Logs has at most. Zero means 10,000; with any other number the first page of an answer is empty, as it may be.
 	LogPage int
 
+	// TagsError is the code of the error that GetFunction tells in place of the tags, empty for none.
+	TagsError string
+	// LastModified is the layout of the times that Lambda tells. The default has three decimals.
+	LastModified string
 	// Clock is how much the server's clock is ahead of this machine's.
 	Clock time.Duration
 

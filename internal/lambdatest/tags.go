@@ -7,11 +7,11 @@ import (
 
 func checkTags(tags map[string]string) *apiError {
 	if len(tags) > 50 {
-		return invalid("more than 50 tags")
+		return invalid("1 validation error detected: a resource has at most 50 tags")
 	}
 	for key, value := range tags {
 		if len(key) > 128 || len(value) > 256 || strings.HasPrefix(strings.ToLower(key), "aws:") {
-			return invalid("tag %q is not allowed", key)
+			return invalid("1 validation error detected: tag %q is not allowed", key)
 		}
 	}
 	return nil
@@ -37,6 +37,8 @@ func (s *Server) listTags(r request, f *function) (answer, *apiError) {
 }
 
 func (s *Server) untagResource(r request, f *function) (answer, *apiError) {
+	s.remember(r.name, f)
+	f.tags = maps.Clone(f.tags)
 	for _, key := range r.URL.Query()["tagKeys"] {
 		delete(f.tags, key)
 	}

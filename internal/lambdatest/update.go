@@ -3,6 +3,7 @@ package lambdatest
 import (
 	"encoding/json"
 	"net/http"
+	"regexp"
 	"slices"
 )
 
@@ -47,6 +48,9 @@ func (c *configuration) configure(in input) *apiError {
 	}
 	if in.Layers != nil {
 		c.Layers = nil
+		if len(*in.Layers) > 5 {
+			return invalid("Layers consume more than the available size: at most 5 layers may be given")
+		}
 		for _, arn := range *in.Layers {
 			c.Layers = append(c.Layers, layer{arn, 1})
 		}
@@ -60,6 +64,8 @@ func set[T any](to *T, from *T) {
 	}
 }
 
+var variablePattern = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9_]+$`)
+
 func checkEnvironment(env map[string]string) *apiError {
 	reserved := []string{
 		"_HANDLER", "_X_AMZN_TRACE_ID", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_EXECUTION_ENV", "AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
@@ -69,6 +75,9 @@ func checkEnvironment(env map[string]string) *apiError {
 	for name := range env {
 		if slices.Contains(reserved, name) {
 			return invalid("Lambda was unable to configure your environment variables because the environment variables you have provided contains reserved keys that are currently not supported for modification. Reserved keys used in this request: %s", name)
+		}
+		if !variablePattern.MatchString(name) {
+			return failf(400, "ValidationException", "1 validation error detected: Value at 'environment.variables' failed to satisfy constraint: Map keys must satisfy constraint: [Member must satisfy regular expression pattern: [a-zA-Z]([a-zA-Z0-9_])+]")
 		}
 	}
 	if text, _ := json.Marshal(env); len(text) > 4096 {
@@ -101,6 +110,12 @@ func (s *Server) updateFunctionCode(r request) (answer, *apiError) {
 	}
 	if err := s.room(pkg.size - f.latest.CodeSize); err != nil {
 		return answer{}, err
+	}
+	if in.Publish {
+		return answer{}, failf(501, "NotImplemented", "publishing with an update is not known here")
+	}
+	if in.DryRun {
+		return answer{body: f.latest}, nil
 	}
 	s.remember(r.name, f)
 	changed := f.latest

@@ -22,6 +22,7 @@ func (s *Server) publishVersion(r request, f *function) (answer, *apiError) {
 		if err := s.room(f.latest.CodeSize); err != nil {
 			return answer{}, err
 		}
+		s.remember(r.name, f)
 	}
 	return answer{body: s.publish(f, description)}, nil
 }
@@ -45,7 +46,13 @@ func (s *Server) publish(f *function, description string) configuration {
 	return v
 }
 
-func (s *Server) listVersions(r request, f *function) (answer, *apiError) {
+func (s *Server) listVersions(r request) (answer, *apiError) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f, err := s.read(r.name)
+	if err != nil {
+		return answer{}, err
+	}
 	latest := f.latest
 	latest.FunctionArn += ":$LATEST"
 	all := []configuration{latest}
