@@ -4,47 +4,39 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/awssign"
+	"github.com/tangle-network/blueprint-serverless/internal/awsclient"
 )
 
-// client signs and sends the few requests that are needed.
+// client calls the services that a runner needs.
 type client struct {
-	aws    aws.Config
-	region string
-	pace   pace
+	ec2  *ec2.Client
+	s3   *s3.Client
+	ssm  *ssm.Client
+	pace pace
 }
 
-const maxAttempts = 5
+// usualAttempts is how often a request is sent where neither AWS_MAX_ATTEMPTS nor the profile says it: a
+// launch may take a while to pass EC2's throttling, and starting over costs more.
+const usualAttempts = 5
 
-// send signs and sends a request that is safe to repeat until it is answered, and returns the answer's body. A failure that the service describes is an
-// *awssign.Error.
-func (c *client) send(ctx context.Context, to awssign.Service, r awssign.Request) ([]byte, error) {
-	sender := awssign.Client{Config: c.aws}
-	lost := false
-	wait := c.pace.retry
-	for attempt := 1; ; attempt++ {
-		body, err := sender.Send(ctx, to, r)
-		if err == nil {
-			return body, nil
-		}
-		var (
-			api         *awssign.Error
-			credentials *awssign.CredentialsError
-		)
-		answered, unsent := errors.As(err, &api), errors.As(err, &credentials)
-		lost = lost || !answered && !unsent || answered && api.Status >= http.StatusInternalServerError && !throttled(api)
-		if attempt == maxAttempts || ctx.Err() != nil || answered && !transient(api) || unsent {
-			return nil, &callError{action: r.Operation, lost: lost, err: err}
-		}
-		if pause(ctx, wait) != nil {
-			return nil, &callError{action: r.Operation, lost: lost, err: err}
-		}
-		wait *= 2
+func newClient(cfg aws.Config) *client {
+	if cfg.RetryMaxAttempts == 0 {
+		cfg.RetryMaxAttempts = usualAttempts
+	}
+	return &client{
+		ec2: ec2.NewFromConfig(cfg),
+		s3:  s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true }), // a bucket's name may have dots
+		ssm: ssm.NewFromConfig(cfg), pace: usualPace,
 	}
 }
 
@@ -60,34 +52,35 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// presign returns a URL with which anyone can fetch the object for some time.
-func (c *client) presign(ctx context.Context, path string, valid time.Duration) (string, error) {
-	sender := awssign.Client{Config: c.aws}
-	return sender.Presign(ctx, c.s3(), path, valid)
+// launching is the retryer of a launch. It notes whether an attempt was not answered, and so may have
+// had its effect whatever a later one is told; and it does not repeat what only another day helps.
+type launching struct {
+	aws.Retryer
+	lost *atomic.Bool
 }
 
-func (c *client) s3() awssign.Service { return awssign.Regional("S3", "s3", c.region) }
-
-// callError is the failure of an action.
-type callError struct {
-	action string
-	lost   bool // an attempt was not answered, and may have had its effect
-	err    error
-}
-
-func (e *callError) Error() string { return e.action + ": " + e.err.Error() }
-func (e *callError) Unwrap() error { return e.err }
-
-func throttled(e *awssign.Error) bool {
-	switch e.Code {
-	case "RequestLimitExceeded", "Throttling", "ThrottlingException", "SlowDown", "RequestThrottled":
-		return true
+func (l launching) IsErrorRetryable(err error) bool {
+	if unanswered(err) {
+		l.lost.Store(true)
 	}
-	return e.Status == http.StatusTooManyRequests
+	return awsclient.APICode(err) != codeNoCapacity && l.Retryer.IsErrorRetryable(err)
 }
 
-func transient(e *awssign.Error) bool {
-	return throttled(e) || e.Status >= http.StatusInternalServerError && e.Code != codeNoCapacity
+// unanswered reports whether a request that failed may have had its effect.
+func unanswered(err error) bool {
+	var credentials *awsclient.CredentialsError
+	switch status := awsclient.Status(err); {
+	case errors.As(err, &credentials):
+		return false
+	case status != 0:
+		return status >= http.StatusInternalServerError && !throttled(err) && awsclient.APICode(err) != codeNoCapacity
+	}
+	return true
+}
+
+func throttled(err error) bool {
+	return slices.Contains([]string{"RequestLimitExceeded", "Throttling", "ThrottlingException", "SlowDown", "RequestThrottled"}, awsclient.APICode(err)) ||
+		awsclient.Status(err) == http.StatusTooManyRequests
 }
 
 const (
@@ -98,43 +91,42 @@ const (
 // codeOf sorts a failure.
 func codeOf(err error) faas.Code {
 	var known *faas.Error
-	var api *awssign.Error
-	var credentials *awssign.CredentialsError
-	switch {
-	case errors.As(err, &known):
+	if errors.As(err, &known) {
 		return known.Code
-	case errors.As(err, &credentials):
-		return faas.ErrPermissionDenied
-	case errors.As(err, &api):
-		return sort(api)
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return faas.ErrTimeout
 	}
-	return faas.ErrUnavailable // no answer came
-}
-
-func sort(e *awssign.Error) faas.Code {
-	switch e.Code {
+	var credentials *awsclient.CredentialsError
+	status := awsclient.Status(err)
+	switch awsclient.APICode(err) {
 	case codeNotFound, "NoSuchBucket", "NoSuchKey", "ParameterNotFound":
 		return faas.ErrNotFound
 	case "IdempotentParameterMismatch", "IncorrectInstanceState", "OperationNotPermitted":
 		return faas.ErrConflict
-	case codeNoCapacity, "InstanceLimitExceeded", "VcpuLimitExceeded":
+	case codeNoCapacity:
 		return faas.ErrUnavailable
-	case "UnauthorizedOperation", "AuthFailure", "OptInRequired", "AccessDenied", "AccessDeniedException", "SignatureDoesNotMatch", "ExpiredToken":
+	case "InstanceLimitExceeded", "VcpuLimitExceeded", "MaxSpotInstanceCountExceeded":
+		return faas.ErrTooLarge // the account's quota, which waiting does not raise
+	case "UnauthorizedOperation", "AuthFailure", "OptInRequired", "AccessDenied", "AccessDeniedException", "SignatureDoesNotMatch", "ExpiredToken", "RequestExpired":
 		return faas.ErrPermissionDenied
 	}
 	switch {
-	case throttled(e):
+	case throttled(err):
 		return faas.ErrThrottled
-	case e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden:
+	case errors.As(err, &credentials) && credentials.Missing():
 		return faas.ErrPermissionDenied
-	case e.Status == http.StatusNotFound:
+	case status == http.StatusUnauthorized || status == http.StatusForbidden || status == http.StatusProxyAuthRequired:
+		return faas.ErrPermissionDenied
+	case status == http.StatusNotFound:
 		return faas.ErrNotFound
-	case e.Status >= http.StatusInternalServerError:
+	case status >= http.StatusInternalServerError || status == http.StatusRequestTimeout:
 		return faas.ErrUnavailable
+	case status != 0:
+		return faas.ErrInvalidArgument
+	case awsclient.Ended(err):
+		return faas.ErrTimeout
+	case credentials != nil && !credentials.Unanswered():
+		return faas.ErrPermissionDenied // the sign-in has expired, or a program for credentials fails
 	}
-	return faas.ErrInvalidArgument
+	return faas.ErrUnavailable // no answer came
 }
 
 // fail makes the *faas.Error of a failure.

@@ -22,16 +22,16 @@
 // ec2:GetConsoleOutput, ssm:GetParameter on /aws/service/ami-amazon-linux-latest/*, s3:PutObject, s3:GetObject and s3:DeleteObject in the bucket, and
 // iam:PassRole for the profile's role. A runner is found again with the same region and account.
 //
-// Everything that the AWS SDK reads counts: AWS_PROFILE and the configuration files, SSO, the instance's role, AWS_ENDPOINT_URL and
-// AWS_ENDPOINT_URL_EC2, _SSM and _S3, AWS_CA_BUNDLE.
+// Everything that the AWS SDK reads counts, for every call: AWS_PROFILE and the configuration files, SSO, the instance's role, AWS_ENDPOINT_URL and
+// AWS_ENDPOINT_URL_EC2, _SSM and _S3, AWS_CA_BUNDLE, AWS_MAX_ATTEMPTS (5 if it is not set), AWS_RETRY_MODE.
 //
 // # Secrets
 //
 // User data can be read by everyone who may call ec2:DescribeInstanceAttribute, and by every process on the machine. A service's environment would
 // stand there in the clear, and is refused unless [Config.EnvInUserData] allows it. Credentials are better left to the instance profile.
 //
-// # Why not the SDK's client
+// # What it costs
 //
-// The SDK's client of EC2 has some seven hundred operations, takes minutes to compile, and five are needed. They are signed here with the SDK's signer,
-// and configured by the SDK's configuration.
+// The SDK's client of EC2 has some seven hundred operations, and takes minutes to compile when a program is built for the first time. Only programs that
+// import this package pay for it.
 package ec2

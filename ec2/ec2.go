@@ -15,11 +15,9 @@ import (
 	"strings"
 	"time"
 
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	"github.com/aws/aws-sdk-go-v2/config"
-
 	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/awsclient"
 )
 
 // Kind is the kind of the references to this package's runners.
@@ -43,7 +41,7 @@ type Config struct {
 	// EnvInUserData allows the service's environment to stand in the machine's user data, where everyone reads it who may call
 	// ec2:DescribeInstanceAttribute. Without it a service with an environment is refused.
 	EnvInUserData bool
-	// HTTPClient is used in place of the SDK's; nil for that.
+	// HTTPClient carries every call, those that fetch credentials included; nil: a client of the SDK's.
 	HTTPClient *http.Client
 }
 
@@ -58,7 +56,6 @@ var _ serverless.Attacher = (*Orchestrator)(nil)
 
 // pace is how long is waited for what.
 type pace struct {
-	retry   time.Duration // before the first repetition of a request
 	poll    time.Duration // between two looks at a machine
 	settle  time.Duration // until what was launched is surely seen
 	profile time.Duration // until a new instance profile is surely seen
@@ -68,7 +65,7 @@ type pace struct {
 }
 
 var usualPace = pace{
-	retry: 500 * time.Millisecond, poll: 3 * time.Second, settle: time.Minute, profile: time.Minute, answer: time.Minute, start: 10 * time.Minute, cleanup: 5 * time.Minute,
+	poll: 3 * time.Second, settle: time.Minute, profile: time.Minute, answer: time.Minute, start: 10 * time.Minute, cleanup: 5 * time.Minute,
 }
 
 var (
@@ -91,18 +88,11 @@ func New(ctx context.Context, cfg Config) (*Orchestrator, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	load := []func(*config.LoadOptions) error{config.WithRegion(cfg.Region)}
-	if cfg.HTTPClient != nil {
-		load = append(load, config.WithHTTPClient(cfg.HTTPClient))
-	}
-	loaded, err := config.LoadDefaultConfig(ctx, load...)
+	loaded, err := awsclient.Load(ctx, awsclient.Settings{Region: cfg.Region, HTTPClient: cfg.HTTPClient})
 	if err != nil {
 		return nil, faas.Errorf(faas.ErrInvalidArgument, "open", "", "the AWS configuration cannot be loaded: %w", err)
 	}
-	if loaded.HTTPClient == nil { // the SDK leaves its default to the clients of services, of which there is none here
-		loaded.HTTPClient = awshttp.NewBuildableClient()
-	}
-	o := &Orchestrator{cfg: cfg, arch: faas.AMD64, client: &client{aws: loaded, region: cfg.Region, pace: usualPace}}
+	o := &Orchestrator{cfg: cfg, arch: faas.AMD64, client: newClient(loaded)}
 	if gravitonPattern.MatchString(cfg.InstanceType) {
 		o.arch = faas.ARM64
 	}

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
@@ -35,6 +37,7 @@ func open(t testing.TB, change func(*Config)) *Orchestrator {
 		t.Fatal(err)
 	}
 	o.client.pace = quick
+	hurry(o, nil)
 	return o
 }
 
@@ -45,6 +48,20 @@ func script(t testing.TB) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// hurry repeats requests without a pause, and sends them through client unless that is nil.
+func hurry(o *Orchestrator, client ec2.HTTPClient) {
+	options := o.client.ec2.Options()
+	o.client.ec2 = ec2.New(options, func(options *ec2.Options) {
+		if client != nil {
+			options.HTTPClient, options.APIOptions = client, nil
+		}
+		options.Retryer = retry.NewStandard(func(standard *retry.StandardOptions) {
+			standard.MaxAttempts = usualAttempts
+			standard.Backoff = retry.BackoffDelayerFunc(func(int, error) (time.Duration, error) { return time.Millisecond, nil })
+		})
+	})
 }
 
 // ledger is what a program's Record keeps.
@@ -281,7 +298,8 @@ func TestStopSaysWhatIsStillEnding(t *testing.T) {
 	}
 	cloud.stuckAtEnding = true
 	ctx, cancel := context.WithCancel(t.Context())
-	r.(*runner).orc.client.aws.HTTPClient = cancelAfter{r.(*runner).orc.client.aws.HTTPClient, cloud, cancel}
+	orc := r.(*runner).orc
+	hurry(orc, cancelAfter{orc.client.ec2.Options().HTTPClient, cloud, cancel})
 	if err := r.Stop(ctx); !errors.Is(err, faas.ErrTimeout) || cloud.count("TerminateInstances") != 1 {
 		t.Errorf("error %v", err)
 	}

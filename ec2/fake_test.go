@@ -320,7 +320,7 @@ func (c *cloud) nothingLeft() {
 
 // quick is the pace of tests: only how often is looked is short, not for how long.
 var quick = pace{
-	retry: time.Millisecond, poll: time.Millisecond, settle: 20 * time.Second, profile: 20 * time.Second, answer: 20 * time.Second, start: 20 * time.Second,
+	poll: time.Millisecond, settle: 20 * time.Second, profile: 20 * time.Second, answer: 20 * time.Second, start: 20 * time.Second,
 	cleanup: 20 * time.Second,
 }
 

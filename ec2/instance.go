@@ -3,99 +3,89 @@ package ec2
 import (
 	"context"
 	"encoding/base64"
-	"encoding/json"
-	"encoding/xml"
-	"errors"
+	"encoding/hex"
 	"fmt"
-	"io"
-	"net/http"
-	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/awssign"
-)
-
-const apiVersion = "2016-11-15"
-
-// The states of an instance that are acted on.
-const (
-	statePending    = "pending"
-	stateRunning    = "running"
-	stateTerminated = "terminated"
+	"github.com/tangle-network/blueprint-serverless/internal/awsclient"
 )
 
 // instance is what EC2 tells of a machine.
 type instance struct {
-	ID          string `xml:"instanceId"`
-	State       string `xml:"instanceState>name"`
-	ClientToken string `xml:"clientToken"`
-	Reason      string `xml:"stateReason>message"`
+	ID     string
+	State  types.InstanceStateName
+	Reason string
 }
 
-// ec2 calls an action of EC2 and reads its answer into out.
-func (c *client) ec2(ctx context.Context, action string, form url.Values, out any) error {
-	form.Set("Action", action)
-	form.Set("Version", apiVersion)
-	body, err := c.send(ctx, awssign.Regional("EC2", "ec2", c.region), awssign.Request{
-		Operation: action, Method: http.MethodPost, Path: "/", Body: []byte(form.Encode()),
-		Header: map[string]string{"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"},
-	})
-	if err != nil {
-		return err
+func instanceOf(i types.Instance) *instance {
+	out := &instance{ID: aws.ToString(i.InstanceId)}
+	if i.State != nil {
+		out.State = i.State.Name
 	}
-	if err := xml.Unmarshal(body, out); err != nil {
-		return faas.Errorf(faas.ErrInternal, action, "", "the answer is not XML: %w", err)
+	if i.StateReason != nil {
+		out.Reason = aws.ToString(i.StateReason.Message)
 	}
-	return nil
+	return out
 }
 
-func (c *client) runInstance(ctx context.Context, form url.Values) (*instance, error) {
-	var out struct {
-		Instances []instance `xml:"instancesSet>item"`
+// runInstance launches a machine. lost says that an attempt was not answered, so that a machine may be there in spite of an error.
+func (c *client) runInstance(ctx context.Context, in *ec2.RunInstancesInput) (_ *instance, lost bool, _ error) {
+	var noted atomic.Bool
+	out, err := c.ec2.RunInstances(ctx, in, func(o *ec2.Options) { o.Retryer = launching{o.Retryer, &noted} })
+	switch {
+	case err != nil:
+		return nil, noted.Load() || unanswered(err), err
+	case len(out.Instances) != 1 || aws.ToString(out.Instances[0].InstanceId) == "":
+		return nil, true, faas.Errorf(faas.ErrInternal, "RunInstances", "", "the answer tells of %d machines, and one was asked for", len(out.Instances))
 	}
-	if err := c.ec2(ctx, "RunInstances", form, &out); err != nil {
-		return nil, err
-	}
-	if len(out.Instances) != 1 || out.Instances[0].ID == "" {
-		return nil, faas.Errorf(faas.ErrInternal, "RunInstances", "", "the answer tells of %d machines, and one was asked for", len(out.Instances))
-	}
-	return &out.Instances[0], nil
+	return instanceOf(out.Instances[0]), false, nil
 }
 
 // describe returns the instance of the id, or, where that is empty, the one that was launched with the token; nil where EC2 knows none.
 func (c *client) describe(ctx context.Context, id, token string) (*instance, error) {
-	form := url.Values{}
+	in := &ec2.DescribeInstancesInput{}
 	if id != "" {
-		form.Set("InstanceId.1", id)
+		in.InstanceIds = []string{id}
 	} else {
-		form.Set("Filter.1.Name", "client-token")
-		form.Set("Filter.1.Value.1", token)
+		in.Filters = []types.Filter{{Name: aws.String("client-token"), Values: []string{token}}}
 	}
-	var out struct {
-		Instances []instance `xml:"reservationSet>item>instancesSet>item"`
+	var found []types.Instance
+	pages := ec2.NewDescribeInstancesPaginator(c.ec2, in) // a page may be empty
+	for pages.HasMorePages() && len(found) == 0 {
+		page, err := pages.NextPage(ctx)
+		switch {
+		case awsclient.APICode(err) == codeNotFound:
+			return nil, nil
+		case err != nil:
+			return nil, err
+		}
+		for _, reservation := range page.Reservations {
+			found = append(found, reservation.Instances...)
+		}
 	}
-	err := c.ec2(ctx, "DescribeInstances", form, &out)
-	var api *awssign.Error
 	switch {
-	case errors.As(err, &api) && api.Code == codeNotFound:
+	case len(found) == 0:
 		return nil, nil
-	case err != nil:
-		return nil, err
-	case len(out.Instances) == 0:
-		return nil, nil
-	case out.Instances[0].ClientToken != token:
-		return nil, faas.Errorf(faas.ErrConflict, "DescribeInstances", "", "machine %s was not launched as this runner: it is left alone", out.Instances[0].ID)
+	case aws.ToString(found[0].ClientToken) != token:
+		return nil, faas.Errorf(faas.ErrConflict, "DescribeInstances", "", "machine %s was not launched as this runner: it is left alone", aws.ToString(found[0].InstanceId))
 	}
-	return &out.Instances[0], nil
+	return instanceOf(found[0]), nil
 }
 
 // terminate ends the instance. One that is gone is success.
 func (c *client) terminate(ctx context.Context, id string) error {
-	err := c.ec2(ctx, "TerminateInstances", url.Values{"InstanceId.1": {id}}, &struct{}{})
-	var api *awssign.Error
-	if errors.As(err, &api) && api.Code == codeNotFound {
+	_, err := c.ec2.TerminateInstances(ctx, &ec2.TerminateInstancesInput{InstanceIds: []string{id}})
+	if awsclient.APICode(err) == codeNotFound {
 		return nil
 	}
 	return err
@@ -103,13 +93,11 @@ func (c *client) terminate(ctx context.Context, id string) error {
 
 // console returns the last lines that the machine wrote on its console; what there is no knowing is "".
 func (c *client) console(ctx context.Context, id string) string {
-	var out struct {
-		Output string `xml:"output"`
-	}
-	if c.ec2(ctx, "GetConsoleOutput", url.Values{"InstanceId": {id}, "Latest": {"true"}}, &out) != nil {
+	out, err := c.ec2.GetConsoleOutput(ctx, &ec2.GetConsoleOutputInput{InstanceId: &id, Latest: aws.Bool(true)})
+	if err != nil {
 		return ""
 	}
-	text, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(out.Output), ""))
+	text, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(aws.ToString(out.Output)), ""))
 	if err != nil {
 		return ""
 	}
@@ -124,38 +112,49 @@ func (c *client) console(ctx context.Context, id string) string {
 func (c *client) image(ctx context.Context, arch faas.Arch) (string, error) {
 	suffix := map[faas.Arch]string{faas.ARM64: "arm64", faas.AMD64: "x86_64"}[arch]
 	name := "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-" + suffix
-	input, err := json.Marshal(map[string]string{"Name": name})
-	if err != nil {
-		return "", err
-	}
-	body, err := c.send(ctx, awssign.Regional("SSM", "ssm", c.region), awssign.Request{
-		Operation: "GetParameter", Method: http.MethodPost, Path: "/", Body: input,
-		Header: map[string]string{"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": "AmazonSSM.GetParameter"},
-	})
+	out, err := c.ssm.GetParameter(ctx, &ssm.GetParameterInput{Name: &name})
 	if err != nil {
 		return "", fmt.Errorf("%w (Config.ImageID names an image without asking)", err)
 	}
-	var out struct{ Parameter struct{ Value string } }
-	if err := json.Unmarshal(body, &out); err != nil || !strings.HasPrefix(out.Parameter.Value, "ami-") {
+	if out.Parameter == nil || !strings.HasPrefix(aws.ToString(out.Parameter.Value), "ami-") {
 		return "", faas.Errorf(faas.ErrInternal, "GetParameter", "", "the answer for %s names no image: set Config.ImageID", name)
 	}
-	return out.Parameter.Value, nil
+	return *out.Parameter.Value, nil
 }
 
 // put uploads the binary.
-func (c *client) put(ctx context.Context, path string, binary *faas.Binary) error {
-	_, err := c.send(ctx, c.s3(), awssign.Request{
-		Operation: "PutObject", Method: http.MethodPut, Path: path, Header: map[string]string{"Content-Type": "application/octet-stream"},
-		Open: func() (io.ReadCloser, error) { return os.Open(binary.Path) }, Size: binary.Size, SHA256: binary.SHA256,
+func (c *client) put(ctx context.Context, n note, binary *faas.Binary) error {
+	sum, err := hex.DecodeString(binary.SHA256)
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(binary.Path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	// S3 refuses a file that has changed since it was inspected.
+	_, err = c.s3.PutObject(ctx, &s3.PutObjectInput{
+		Bucket: &n.Bucket, Key: &n.Key, Body: f, ContentLength: &binary.Size, ContentType: aws.String("application/octet-stream"),
+		ChecksumSHA256: aws.String(base64.StdEncoding.EncodeToString(sum)),
 	})
 	return err
 }
 
-// remove deletes an object. One that is gone is success.
-func (c *client) remove(ctx context.Context, path string) error {
-	_, err := c.send(ctx, c.s3(), awssign.Request{Operation: "DeleteObject", Method: http.MethodDelete, Path: path})
-	var api *awssign.Error
-	if errors.As(err, &api) && (api.Code == "NoSuchKey" || api.Code == "NoSuchBucket") {
+// presign returns a URL with which anyone can fetch the binary for some time, as long as the credentials
+// are valid. It sends nothing.
+func (c *client) presign(ctx context.Context, n note, valid time.Duration) (string, error) {
+	out, err := s3.NewPresignClient(c.s3).PresignGetObject(ctx, &s3.GetObjectInput{Bucket: &n.Bucket, Key: &n.Key}, s3.WithPresignExpires(valid))
+	if err != nil {
+		return "", err
+	}
+	return out.URL, nil
+}
+
+// remove deletes the binary's object. One that is gone is success.
+func (c *client) remove(ctx context.Context, n note) error {
+	_, err := c.s3.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &n.Bucket, Key: &n.Key})
+	if code := awsclient.APICode(err); code == "NoSuchKey" || code == "NoSuchBucket" {
 		return nil
 	}
 	return err

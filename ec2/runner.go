@@ -7,15 +7,18 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
 	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/awssign"
+	"github.com/tangle-network/blueprint-serverless/internal/awsclient"
 )
 
 // urlValid is how long the machine can fetch its binary: much longer than a machine takes to boot.
@@ -58,9 +61,6 @@ func (r *runner) Ref() serverless.RunnerRef {
 
 func (r *runner) record(record func(serverless.RunnerRef) error) error { return record(r.Ref()) }
 
-// objectPath is the path of the binary's object.
-func (r *runner) objectPath() string { return "/" + r.note.Bucket + "/" + r.note.Key }
-
 // launch puts the binary into the bucket, launches the machine and waits until it runs.
 func (r *runner) launch(ctx context.Context, spec serverless.RunnerSpec) error {
 	c := r.orc.client
@@ -71,10 +71,10 @@ func (r *runner) launch(ctx context.Context, spec serverless.RunnerSpec) error {
 			return err
 		}
 	}
-	if err := c.put(ctx, r.objectPath(), spec.Binary); err != nil {
+	if err := c.put(ctx, r.note, spec.Binary); err != nil {
 		return fmt.Errorf("the binary could not be put into bucket %s: %w", r.note.Bucket, err)
 	}
-	link, err := c.presign(ctx, r.objectPath(), urlValid)
+	link, err := c.presign(ctx, r.note, urlValid)
 	if err != nil {
 		return err
 	}
@@ -82,7 +82,7 @@ func (r *runner) launch(ctx context.Context, spec serverless.RunnerSpec) error {
 	if err != nil {
 		return err
 	}
-	inst, err := r.run(ctx, r.orc.form(spec, r.note.Token, image, script))
+	inst, err := r.run(ctx, r.orc.launch(spec, r.note.Token, image, script))
 	if err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ func (r *runner) launch(ctx context.Context, spec serverless.RunnerSpec) error {
 }
 
 // run sends the launch until a new instance profile is known to EC2. An answer is waited for though ctx ends, since it tells what there is to remove.
-func (r *runner) run(ctx context.Context, form url.Values) (*instance, error) {
+func (r *runner) run(ctx context.Context, in *ec2.RunInstancesInput) (*instance, error) {
 	c := r.orc.client
 	for deadline := time.Now().Add(c.pace.profile); ; {
 		if err := ctx.Err(); err != nil {
@@ -103,62 +103,56 @@ func (r *runner) run(ctx context.Context, form url.Values) (*instance, error) {
 		}
 		r.mayExist = true
 		answer, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.pace.answer)
-		inst, err := c.runInstance(answer, form)
+		inst, lost, err := c.runInstance(answer, in)
 		cancel()
 		if err == nil {
 			return inst, nil
 		}
-		var call *callError
-		if errors.As(err, &call) && !call.lost {
+		if !lost {
 			r.mayExist = false
 		}
-		var api *awssign.Error
 		// EC2 has one code for all values; only its text says that the profile is too new.
-		fresh := errors.As(err, &api) && api.Code == "InvalidParameterValue" && strings.Contains(strings.ToLower(api.Message), "iam instance profile")
+		fresh := awsclient.APICode(err) == "InvalidParameterValue" && strings.Contains(strings.ToLower(err.Error()), "iam instance profile")
 		if !fresh || time.Now().After(deadline) {
 			return nil, err
 		}
-		if err := pause(ctx, c.pace.poll); err != nil {
-			return nil, err
+		if perr := pause(ctx, c.pace.poll); perr != nil {
+			return nil, fmt.Errorf("%w; the last answer was: %w", perr, err)
 		}
 	}
 }
 
-// form are the parameters of the launch.
-func (o *Orchestrator) form(spec serverless.RunnerSpec, token, image, script string) url.Values {
-	form := url.Values{
-		"ImageId": {image}, "InstanceType": {o.cfg.InstanceType}, "MinCount": {"1"}, "MaxCount": {"1"}, "ClientToken": {token},
-		"UserData":                          {base64.StdEncoding.EncodeToString([]byte(script))},
-		"MetadataOptions.HttpTokens":        {"required"},
-		"MetadataOptions.HttpEndpoint":      {"enabled"},
-		"InstanceInitiatedShutdownBehavior": {"terminate"},
+// launch is the request that launches a machine.
+func (o *Orchestrator) launch(spec serverless.RunnerSpec, token, image, script string) *ec2.RunInstancesInput {
+	in := &ec2.RunInstancesInput{
+		ImageId: &image, InstanceType: types.InstanceType(o.cfg.InstanceType), MinCount: aws.Int32(1), MaxCount: aws.Int32(1), ClientToken: &token,
+		UserData:                          aws.String(base64.StdEncoding.EncodeToString([]byte(script))),
+		MetadataOptions:                   &types.InstanceMetadataOptionsRequest{HttpTokens: types.HttpTokensStateRequired, HttpEndpoint: types.InstanceMetadataEndpointStateEnabled},
+		InstanceInitiatedShutdownBehavior: types.ShutdownBehaviorTerminate,
+		SecurityGroupIds:                  o.cfg.SecurityGroupIDs,
 	}
 	if o.cfg.SubnetID != "" {
-		form.Set("SubnetId", o.cfg.SubnetID)
-	}
-	for i, id := range o.cfg.SecurityGroupIDs {
-		form.Set("SecurityGroupId."+strconv.Itoa(i+1), id)
+		in.SubnetId = &o.cfg.SubnetID
 	}
 	switch profile := o.cfg.InstanceProfile; {
 	case strings.HasPrefix(profile, "arn:"):
-		form.Set("IamInstanceProfile.Arn", profile)
+		in.IamInstanceProfile = &types.IamInstanceProfileSpecification{Arn: &profile}
 	case profile != "":
-		form.Set("IamInstanceProfile.Name", profile)
+		in.IamInstanceProfile = &types.IamInstanceProfileSpecification{Name: &profile}
 	}
-	tags := map[string]string{
+	all := map[string]string{
 		"Name": "blueprint-" + spec.Service, "blueprint:managed-by": "blueprint-serverless", "blueprint:service": spec.Service,
 		"blueprint:id": strconv.FormatUint(spec.BlueprintID, 10), "blueprint:client-token": token,
 	}
-	maps.Copy(tags, o.cfg.Tags)
-	for i, kind := range []string{"instance", "volume"} {
-		prefix := fmt.Sprintf("TagSpecification.%d.", i+1)
-		form.Set(prefix+"ResourceType", kind)
-		for n, key := range slices.Sorted(maps.Keys(tags)) {
-			form.Set(fmt.Sprintf("%sTag.%d.Key", prefix, n+1), key)
-			form.Set(fmt.Sprintf("%sTag.%d.Value", prefix, n+1), tags[key])
-		}
+	maps.Copy(all, o.cfg.Tags)
+	var tags []types.Tag
+	for _, key := range slices.Sorted(maps.Keys(all)) {
+		tags = append(tags, types.Tag{Key: &key, Value: aws.String(all[key])})
 	}
-	return form
+	for _, kind := range []types.ResourceType{types.ResourceTypeInstance, types.ResourceTypeVolume} {
+		in.TagSpecifications = append(in.TagSpecifications, types.TagSpecification{ResourceType: kind, Tags: tags})
+	}
+	return in
 }
 
 // find looks for the machine. EC2 may not show for some time what was launched: patient waits for that long. nil says that there is none.
@@ -183,7 +177,7 @@ func (r *runner) resume(ctx context.Context, record func(serverless.RunnerRef) e
 	switch {
 	case err != nil:
 		return err
-	case inst == nil || inst.State != statePending && inst.State != stateRunning:
+	case inst == nil || inst.State != types.InstanceStateNamePending && inst.State != types.InstanceStateNameRunning:
 		return errEnded
 	}
 	if r.note.Instance != inst.ID {
@@ -206,8 +200,8 @@ func (r *runner) await(ctx context.Context) error {
 			return err
 		case inst == nil && time.Since(begun) > c.pace.settle:
 			return fmt.Errorf("%w: EC2 knows nothing of %s, which it said to have launched", errEnded, r.note.Instance)
-		case inst == nil, inst.State == statePending:
-		case inst.State == stateRunning:
+		case inst == nil, inst.State == types.InstanceStateNamePending:
+		case inst.State == types.InstanceStateNameRunning:
 			return nil
 		default:
 			return fmt.Errorf("%w: %s is %s%s%s", errEnded, inst.ID, inst.State, after(": ", inst.Reason), after("; its console ends with:\n", c.console(ctx, inst.ID)))
@@ -250,7 +244,7 @@ func (r *runner) Health(ctx context.Context) (faas.Health, error) {
 		return faas.Health{}, fail("check runner", err)
 	case inst == nil:
 		return faas.Health{Reason: "there is no machine of client token " + r.note.Token + " any more"}, nil
-	case inst.State != stateRunning:
+	case inst.State != types.InstanceStateNameRunning:
 		return faas.Health{Reason: fmt.Sprintf("machine %s is %s%s", inst.ID, inst.State, after(": ", inst.Reason))}, nil
 	}
 	return faas.Health{Healthy: true}, nil
@@ -261,7 +255,7 @@ func (r *runner) Stop(ctx context.Context) error {
 	c := r.orc.client
 	if r.mayExist || r.note.Instance != "" {
 		inst, err := r.find(ctx, true)
-		for terminating := false; err == nil && inst != nil && inst.State != stateTerminated; {
+		for terminating := false; err == nil && inst != nil && inst.State != types.InstanceStateNameTerminated; {
 			id := inst.ID
 			if !terminating {
 				if err = c.terminate(ctx, id); err != nil {
@@ -269,7 +263,7 @@ func (r *runner) Stop(ctx context.Context) error {
 				}
 				terminating = true
 			}
-			if inst, err = c.describe(ctx, id, r.note.Token); err == nil && inst != nil && inst.State != stateTerminated {
+			if inst, err = c.describe(ctx, id, r.note.Token); err == nil && inst != nil && inst.State != types.InstanceStateNameTerminated {
 				if perr := pause(ctx, c.pace.poll); perr != nil {
 					err = fmt.Errorf("machine %s is %s: %w", id, inst.State, perr)
 				}
@@ -279,7 +273,7 @@ func (r *runner) Stop(ctx context.Context) error {
 			return fail("stop runner", err)
 		}
 	}
-	if err := c.remove(ctx, r.objectPath()); err != nil {
+	if err := c.remove(ctx, r.note); err != nil {
 		return fail("stop runner", fmt.Errorf("the machine is terminated, but object %s stays in bucket %s: %w", r.note.Key, r.note.Bucket, err))
 	}
 	return nil

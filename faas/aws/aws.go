@@ -5,20 +5,19 @@ package aws
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
-	"net"
-	"net/http"
 	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/defaults"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/awssign"
+	"github.com/tangle-network/blueprint-serverless/internal/awsclient"
 	"github.com/tangle-network/blueprint-serverless/internal/logseq"
 )
 
@@ -58,6 +57,10 @@ type Executor struct {
 	logger  logger
 
 	lambda *lambda.Client
+	s3     *s3.Client
+	iam    *iam.Client
+	sts    *sts.Client
+	logs   *cloudwatchlogs.Client
 	aws    func() aws.Config // a function, which prints as none of the credentials that it holds
 	pace   pace
 	direct int64 // the largest package that is sent in a call, in bytes
@@ -99,7 +102,8 @@ var defaultPace = pace{
 // environment and calls nobody: missing credentials come to light with the first call, as an [faas.ErrPermissionDenied] that says how to
 // give some. A malformed region, role or option is an [faas.ErrInvalidArgument].
 //
-// Where cfg.HTTPClient is set, it carries every call to Lambda; it must not limit the time of a call, since a job may run for 15 minutes.
+// Where cfg.HTTPClient is set, it carries every call, those that fetch credentials included; it must not limit the time of a call, since a
+// job may run for 15 minutes.
 func New(ctx context.Context, cfg faas.Config) (*Executor, error) {
 	return open(ctx, cfg, defaultPace)
 }
@@ -120,57 +124,17 @@ func open(ctx context.Context, cfg faas.Config, pace pace, more ...func(*config.
 		return nil, err
 	}
 
-	// Many calls at once go to one host, so its connections are kept; and a job may be silent for 15 minutes, so reads have no deadline of their own.
-	client := awshttp.NewBuildableClient().WithReadTimeout(0).WithTransportOptions(func(t *http.Transport) {
-		t.MaxIdleConns, t.MaxIdleConnsPerHost = 2*keptConnections, keptConnections
-	})
-	load := []func(*config.LoadOptions) error{config.WithRegion(region), config.WithHTTPClient(client), config.WithAppID("blueprint-serverless")}
-	if opts.profile != "" {
-		load = append(load, config.WithSharedConfigProfile(opts.profile))
-	}
-	loaded, err := config.LoadDefaultConfig(ctx, append(load, more...)...)
+	loaded, err := awsclient.Load(ctx, awsclient.Settings{Region: region, Profile: opts.profile, HTTPClient: cfg.HTTPClient}, more...)
 	if err != nil {
 		return nil, faas.Errorf(faas.ErrInvalidArgument, "open", faas.AWSLambda, "the AWS configuration cannot be loaded: %w", err)
 	}
-	if cfg.HTTPClient != nil {
-		loaded.HTTPClient = cfg.HTTPClient
-	} else if buildable, ok := loaded.HTTPClient.(*awshttp.BuildableClient); ok {
-		loaded.HTTPClient = freeze(buildable, loaded.DefaultsMode) // Close can then close its idle connections
-	}
-	if loaded.Credentials != nil {
-		loaded.Credentials = awssign.Explain(loaded.Credentials)
-	}
 	return &Executor{
-		service: cfg.Service, region: region, options: opts, logger: logger{cfg.Logger},
-		lambda: lambda.NewFromConfig(loaded), aws: func() aws.Config { return loaded }, pace: pace, direct: maxDirectUpload,
+		service: cfg.Service, region: region, options: opts, logger: logger{cfg.Logger}, aws: func() aws.Config { return loaded },
+		lambda: lambda.NewFromConfig(loaded), iam: iam.NewFromConfig(loaded), sts: sts.NewFromConfig(loaded), logs: cloudwatchlogs.NewFromConfig(loaded),
+		// By path a bucket of any name can be addressed, at every S3 there is.
+		s3:   s3.NewFromConfig(loaded, func(o *s3.Options) { o.UsePathStyle = true }),
+		pace: pace, direct: maxDirectUpload,
 	}, nil
-}
-
-const keptConnections = 256
-
-// freeze builds the HTTP client with the timeouts that the SDK would give it itself for the configured defaults mode. It follows no redirect: what is
-// signed is for one address. It speaks HTTP/1.1: Go's HTTP/2 client may send a request again after a server reset its stream, and an invocation must not
-// be repeated.
-func freeze(client *awshttp.BuildableClient, mode aws.DefaultsMode) *http.Client {
-	if m, err := defaults.GetModeConfiguration(mode); err == nil {
-		if d, ok := m.GetConnectTimeout(); ok {
-			client = client.WithDialerOptions(func(dialer *net.Dialer) { dialer.Timeout = d })
-		}
-		if d, ok := m.GetTLSNegotiationTimeout(); ok {
-			client = client.WithTransportOptions(func(t *http.Transport) { t.TLSHandshakeTimeout = d })
-		}
-	}
-	transport := client.GetTransport() // a copy
-	transport.Protocols = new(http.Protocols)
-	transport.Protocols.SetHTTP1(true)
-	transport.ForceAttemptHTTP2, transport.TLSNextProto = false, map[string]func(string, *tls.Conn) http.RoundTripper{}
-	if transport.TLSClientConfig != nil {
-		transport.TLSClientConfig.NextProtos = nil // the SDK's transport has offered HTTP/2 in it
-	}
-	return &http.Client{
-		Transport:     transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
 }
 
 // Close closes idle connections. It removes nothing at AWS.

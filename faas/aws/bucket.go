@@ -4,17 +4,17 @@ package aws
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
-	"encoding/xml"
-	"io"
-	"net/url"
+	"encoding/hex"
 	"strings"
 	"sync"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/awssign"
 )
 
 // object is a package in S3.
@@ -66,13 +66,6 @@ func (e *Executor) keyStem() string {
 	return "blueprint-serverless/" + nameStem(e.service) + "packages/"
 }
 
-// s3 addresses a bucket by path, which works for every name and at every S3 there is.
-func (e *Executor) s3() awssign.Service { return awssign.Regional("S3", "s3", e.region) }
-
-func (o object) path() string {
-	return "/" + url.PathEscape(o.bucket) + "/" + strings.ReplaceAll(url.PathEscape(o.key), "%2F", "/")
-}
-
 // putPackage puts the unit's package into the bucket, unless it is there.
 func (e *Executor) putPackage(ctx context.Context, u faas.Unit) (object, error) {
 	bucket, err := e.bucket(ctx)
@@ -81,7 +74,7 @@ func (e *Executor) putPackage(ctx context.Context, u faas.Unit) (object, error) 
 	}
 	where := object{bucket, e.keyStem() + u.Package.SHA256() + ".zip"}
 	_, err = e.uploads.of(where).do(func() (string, error) {
-		_, err := e.send(ctx, e.s3(), awssign.Request{Operation: "HeadObject", Method: "HEAD", Path: where.path()})
+		_, err := e.s3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &where.bucket, Key: &where.key})
 		switch code := codeOf(err); {
 		case err == nil:
 			return "", nil
@@ -90,13 +83,28 @@ func (e *Executor) putPackage(ctx context.Context, u faas.Unit) (object, error) 
 		case code != faas.ErrNotFound && code != faas.ErrPermissionDenied: // S3 says forbidden of what is not there to who may not list
 			return "", err
 		}
-		_, err = e.send(ctx, e.s3(), awssign.Request{
-			Operation: "PutObject", Method: "PUT", Path: where.path(), Header: map[string]string{"Content-Type": "application/zip"},
-			Open: func() (io.ReadCloser, error) { return u.Package.Open() }, Size: u.Package.Size(), SHA256: u.Package.SHA256(),
-		})
-		return "", err
+		return "", e.finish(ctx, func(ctx context.Context) error { return e.putObject(ctx, where, u.Package) })
 	})
 	return where, err
+}
+
+// putObject sends a package from its file. S3 compares the checksum that it is told, so that nothing is
+// added to the body, as the SDK does by default and not every S3 takes.
+func (e *Executor) putObject(ctx context.Context, where object, p *faas.Package) error {
+	sum, err := hex.DecodeString(p.SHA256())
+	if err != nil {
+		return err
+	}
+	f, err := p.Open()
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = e.s3.PutObject(ctx, &s3.PutObjectInput{
+		Bucket: &where.bucket, Key: &where.key, Body: f, ContentLength: aws.Int64(p.Size()), ContentType: aws.String("application/zip"),
+		ChecksumSHA256: aws.String(base64.StdEncoding.EncodeToString(sum)),
+	})
+	return err
 }
 
 // bucket is the one for packages; it is created where the options say so.
@@ -113,27 +121,31 @@ func (e *Executor) bucket(ctx context.Context) (string, error) {
 	return name, err
 }
 
-// lifecycle lets packages expire: Lambda copies them when a function is created or updated.
-const lifecycle = `<LifecycleConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Rule><ID>packages</ID><Filter><Prefix>blueprint-serverless/</Prefix></Filter><Status>Enabled</Status><Expiration><Days>7</Days></Expiration><AbortIncompleteMultipartUpload><DaysAfterInitiation>1</DaysAfterInitiation></AbortIncompleteMultipartUpload></Rule></LifecycleConfiguration>`
-
+// createBucket makes the bucket, whose packages expire: Lambda copies them when a function is created or updated.
 func (e *Executor) createBucket(ctx context.Context, name string) error {
-	var body []byte
+	in := &s3.CreateBucketInput{Bucket: &name}
 	if e.region != "us-east-1" { // the one region that must not be named
-		body = []byte(`<CreateBucketConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><LocationConstraint>` + e.region + `</LocationConstraint></CreateBucketConfiguration>`)
+		in.CreateBucketConfiguration = &types.CreateBucketConfiguration{LocationConstraint: types.BucketLocationConstraint(e.region)}
 	}
-	_, err := e.send(ctx, e.s3(), awssign.Request{Operation: "CreateBucket", Method: "PUT", Path: "/" + name, Body: body})
+	err := e.changeOther(ctx, func(ctx context.Context) error { _, err := e.s3.CreateBucket(ctx, in); return err })
 	if apiCode(err) == "BucketAlreadyOwnedByYou" {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	sum := sha256.Sum256([]byte(lifecycle)) // S3 asks for a checksum here
-	_, err = e.send(ctx, e.s3(), awssign.Request{
-		Operation: "PutBucketLifecycleConfiguration", Method: "PUT", Path: "/" + name + "?lifecycle=", Body: []byte(lifecycle),
-		Header: map[string]string{"Content-Type": "application/xml", "X-Amz-Checksum-Sha256": base64.StdEncoding.EncodeToString(sum[:])},
+	rule := types.LifecycleRule{
+		ID: aws.String("packages"), Status: types.ExpirationStatusEnabled, Filter: &types.LifecycleRuleFilter{Prefix: aws.String("blueprint-serverless/")},
+		Expiration:                     &types.LifecycleExpiration{Days: aws.Int32(7)},
+		AbortIncompleteMultipartUpload: &types.AbortIncompleteMultipartUpload{DaysAfterInitiation: aws.Int32(1)},
+	}
+	return e.changeOther(ctx, func(ctx context.Context) error {
+		_, err := e.s3.PutBucketLifecycleConfiguration(ctx, &s3.PutBucketLifecycleConfigurationInput{
+			Bucket: &name, ChecksumAlgorithm: types.ChecksumAlgorithmSha256,
+			LifecycleConfiguration: &types.BucketLifecycleConfiguration{Rules: []types.LifecycleRule{rule}},
+		})
+		return err
 	})
-	return err
 }
 
 // deleteObject removes a package. One that is gone is success.
@@ -142,7 +154,10 @@ func (e *Executor) deleteObject(ctx context.Context, o object) error {
 		return nil // a tag that somebody else wrote
 	}
 	e.uploads.forget(o)
-	_, err := e.send(ctx, e.s3(), awssign.Request{Operation: "DeleteObject", Method: "DELETE", Path: o.path()})
+	err := e.changeOther(ctx, func(ctx context.Context) error {
+		_, err := e.s3.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &o.bucket, Key: &o.key})
+		return err
+	})
 	if isNotFound(err) {
 		return nil
 	}
@@ -159,38 +174,23 @@ func (e *Executor) deletePackages(ctx context.Context) error {
 		}
 		bucket = bucketPrefix + strings.Split(role, ":")[4] + "-" + e.region
 	}
-	query := "/" + bucket + "?list-type=2&prefix=" + queryEscape(e.keyStem())
-	for path := query; ; {
-		body, err := e.send(ctx, e.s3(), awssign.Request{Operation: "ListObjectsV2", Method: "GET", Path: path})
+	pages := s3.NewListObjectsV2Paginator(e.s3, &s3.ListObjectsV2Input{Bucket: &bucket, Prefix: aws.String(e.keyStem())})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
 		if isNotFound(err) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		var list struct {
-			Contents []struct {
-				Key string `xml:"Key"`
-			} `xml:"Contents"`
-			Next string `xml:"NextContinuationToken"` // empty on the last page
-		}
-		if err := xml.Unmarshal(body, &list); err != nil {
-			return faas.Errorf(faas.ErrInternal, "remove", faas.AWSLambda, "the list of packages in bucket %s is not understood: %w", bucket, err)
-		}
-		for _, found := range list.Contents {
-			if err := e.deleteObject(ctx, object{bucket, found.Key}); err != nil {
+		for _, found := range page.Contents {
+			if err := e.deleteObject(ctx, object{bucket, aws.ToString(found.Key)}); err != nil {
 				return err
 			}
 		}
-		if list.Next == "" {
-			return nil
-		}
-		path = query + "&continuation-token=" + queryEscape(list.Next)
 	}
+	return nil
 }
-
-// queryEscape is url.QueryEscape without a plus for a space, which signatures do not have.
-func queryEscape(text string) string { return strings.ReplaceAll(url.QueryEscape(text), "+", "%20") }
 
 // executionRoleIfKnown is the execution role without making one.
 func (e *Executor) executionRoleIfKnown() (string, error) {
@@ -204,13 +204,9 @@ func (e *Executor) executionRoleIfKnown() (string, error) {
 
 // deleteLogGroup removes the log group of a function. One that does not exist is success.
 func (e *Executor) deleteLogGroup(ctx context.Context, name string) error {
-	body, err := json.Marshal(map[string]string{"logGroupName": "/aws/lambda/" + name})
-	if err != nil {
+	err := e.changeOther(ctx, func(ctx context.Context) error {
+		_, err := e.logs.DeleteLogGroup(ctx, &cloudwatchlogs.DeleteLogGroupInput{LogGroupName: aws.String("/aws/lambda/" + name)})
 		return err
-	}
-	_, err = e.send(ctx, awssign.Regional("CloudWatch Logs", "logs", e.region), awssign.Request{
-		Operation: "DeleteLogGroup", Method: "POST", Path: "/", Body: body,
-		Header: map[string]string{"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": "Logs_20140328.DeleteLogGroup"},
 	})
 	if isNotFound(err) {
 		return nil

@@ -30,6 +30,21 @@ func (e *Executor) change(ctx context.Context, name string, f func(context.Conte
 	}
 }
 
+// changeOther calls f, which changes something outside Lambda, again while IAM or S3 answers that
+// another change of it is under way. The SDK itself repeats what else is safe to repeat.
+func (e *Executor) changeOther(ctx context.Context, f func(context.Context) error) error {
+	wait := e.pace.within(e.pace.settle)
+	for {
+		err := e.finish(ctx, f)
+		if code := apiCode(err); code != "ConcurrentModification" && code != "OperationAborted" {
+			return wait.ended(ctx, err)
+		}
+		if err := wait.again(ctx, err); err != nil {
+			return err
+		}
+	}
+}
+
 // finish calls f, which sends one change. A request that is under way takes effect at AWS whether or not somebody waits for the answer, and after
 // whatever is done next to undo it. So when ctx is done, finish still waits for the answer, for pace.grace. Without one, it says that nobody knows
 // whether the change was made.

@@ -3,20 +3,23 @@
 package aws
 
 import (
+	"cmp"
 	"context"
-	"encoding/xml"
 	"errors"
 	"net"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials/ssocreds"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	smithyendpoints "github.com/aws/smithy-go/endpoints"
+	"github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/awssign"
 	"github.com/tangle-network/blueprint-serverless/internal/checkup"
 )
 
@@ -88,13 +91,14 @@ func (d *diagnosis) credentials(ctx context.Context) faas.Check {
 		return checkup.FailBy(err, newTokens+"\n"+e.signIn("aws sso login"))
 	}
 	err = d.identify(ctx, e.region)
-	if home := awssign.IAM(e.region).Region; err != nil && home != e.region && (unknownKey(err) || noSuchHost(err)) {
-		if d.identify(ctx, home) == nil {
+	// The oldest region, which knows every account of its partition: only that one has regions to be enabled.
+	if err != nil && e.region != DefaultRegion && (unknownKey(err) || noSuchHost(err)) {
+		if d.identify(ctx, DefaultRegion) == nil {
 			d.regionErr, err = err, nil
 		}
 	}
 	if err != nil {
-		return d.refused(err)
+		return d.refused(ctx, err)
 	}
 	if want := e.options.accountID; want != "" && want != d.account {
 		err := faas.Errorf(faas.ErrPermissionDenied, "diagnose", faas.AWSLambda, `the credentials are of account %s, and the option "account_id" allows only %s`, d.account, want)
@@ -105,26 +109,53 @@ func (d *diagnosis) credentials(ctx context.Context) faas.Check {
 
 // identify asks STS in a region who calls. Every answer tells the time.
 func (d *diagnosis) identify(ctx context.Context, region string) error {
-	e := d.e
-	sts := awssign.Regional("STS", "sts", region)
-	d.sent = time.Now()
-	body, err := e.send(ctx, sts, awssign.Request{
-		Operation: "GetCallerIdentity", Method: "POST", Path: "/", ReadOnly: true, Body: []byte(url.Values{"Action": {"GetCallerIdentity"}, "Version": {"2011-06-15"}}.Encode()),
-		Header: map[string]string{"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"},
-		Seen:   func(h http.Header) { d.header, d.came = h, time.Now() },
+	out, err := d.e.sts.GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{}, func(o *sts.Options) {
+		o.Region = region
+		o.APIOptions = append(o.APIOptions, d.watch)
 	})
 	if err != nil {
 		return err
 	}
-	var answer struct {
-		Account string `xml:"GetCallerIdentityResult>Account"`
-		Arn     string `xml:"GetCallerIdentityResult>Arn"`
+	if d.account, d.arn = aws.ToString(out.Account), aws.ToString(out.Arn); d.account == "" {
+		return faas.Errorf(faas.ErrUnavailable, "diagnose", faas.AWSLambda, "the answer of STS to GetCallerIdentity names no account")
 	}
-	if err := xml.Unmarshal(body, &answer); err != nil || answer.Account == "" {
-		return faas.Errorf(faas.ErrUnavailable, "diagnose", faas.AWSLambda, "the answer of %s to GetCallerIdentity is not understood", sts.Host)
-	}
-	d.account, d.arn = answer.Account, answer.Arn
 	return nil
+}
+
+// watch notes when each attempt was sent and answered, and the header of its answer.
+func (d *diagnosis) watch(stack *middleware.Stack) error {
+	look := func(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
+		sent := time.Now()
+		out, m, err := next.HandleDeserialize(ctx, in)
+		if resp, ok := out.RawResponse.(*smithyhttp.Response); ok && resp.StatusCode != 0 {
+			d.header, d.sent, d.came = resp.Header, sent, time.Now()
+		}
+		return out, m, err
+	}
+	return stack.Deserialize.Add(middleware.DeserializeMiddlewareFunc("WatchClock", look), middleware.Before)
+}
+
+// stsHost and lambdaHost are where AWS has a service, for texts.
+func (d *diagnosis) stsHost(ctx context.Context) string {
+	at := d.e.sts.Options().EndpointOptions
+	return host(sts.NewDefaultEndpointResolverV2().ResolveEndpoint(ctx, sts.EndpointParameters{
+		Region: &d.e.region, UseGlobalEndpoint: aws.Bool(false),
+		UseFIPS: aws.Bool(at.UseFIPSEndpoint == aws.FIPSEndpointStateEnabled), UseDualStack: aws.Bool(at.UseDualStackEndpoint == aws.DualStackEndpointStateEnabled),
+	}))
+}
+
+func (d *diagnosis) lambdaHost(ctx context.Context) string {
+	at := d.e.lambda.Options().EndpointOptions
+	return host(lambda.NewDefaultEndpointResolverV2().ResolveEndpoint(ctx, lambda.EndpointParameters{
+		Region: &d.e.region, UseFIPS: aws.Bool(at.UseFIPSEndpoint == aws.FIPSEndpointStateEnabled), UseDualStack: aws.Bool(at.UseDualStackEndpoint == aws.DualStackEndpointStateEnabled),
+	}))
+}
+
+func host(at smithyendpoints.Endpoint, err error) string {
+	if err != nil {
+		return "AWS"
+	}
+	return at.URI.Host
 }
 
 func unknownKey(err error) bool {
@@ -141,7 +172,7 @@ func noSuchHost(err error) bool {
 }
 
 // refused says why STS did not say who calls.
-func (d *diagnosis) refused(err error) faas.Check {
+func (d *diagnosis) refused(ctx context.Context, err error) faas.Check {
 	e, failed := d.e, diagnosed(err)
 	switch code := apiCode(err); {
 	case code == "ExpiredToken" || code == "ExpiredTokenException":
@@ -153,7 +184,7 @@ func (d *diagnosis) refused(err error) faas.Check {
 	case code == "SignatureDoesNotMatch" || code == "InvalidSignatureException" || code == "IncompleteSignature":
 		return checkup.Fail(failed, giveKeys+"\n"+e.signIn("aws configure"), "the secret key is not that of the access key: %s", checkup.Words(failed))
 	case failed.Code == faas.ErrUnavailable || failed.Code == faas.ErrTimeout:
-		return checkup.FailBy(failed, "let this machine's network, firewall and proxy (HTTPS_PROXY) reach "+awssign.Regional("STS", "sts", e.region).Host+":443")
+		return checkup.FailBy(failed, "let this machine's network, firewall and proxy (HTTPS_PROXY) reach "+d.stsHost(ctx)+":443")
 	}
 	return checkup.FailBy(failed, e.signIn("aws sts get-caller-identity")+" shows what AWS thinks of the credentials")
 }
@@ -170,7 +201,7 @@ func (d *diagnosis) clockCheck() faas.Check {
 }
 
 // region finds out whether the account can use the region: the keys of an account that has not enabled it are unknown there.
-func (d *diagnosis) region(context.Context) faas.Check {
+func (d *diagnosis) region(ctx context.Context) faas.Check {
 	e := d.e
 	switch {
 	case d.regionErr != nil && noSuchHost(d.regionErr), noSuchHost(d.settingsErr):
@@ -181,14 +212,17 @@ func (d *diagnosis) region(context.Context) faas.Check {
 		return checkup.Fail(err, e.signIn("aws account enable-region --region-name "+e.region)+"\ncloud policy --faas-aws-region REGION", "account %s has not enabled region %s: %s", d.account, e.region, checkup.Words(err))
 	}
 	if code := codeOf(d.settingsErr); code == faas.ErrUnavailable || code == faas.ErrTimeout {
-		return checkup.FailBy(diagnosed(d.settingsErr), "let this machine's network, firewall and proxy (HTTPS_PROXY) reach "+awssign.Regional("Lambda", "lambda", e.region).Host+":443")
+		return checkup.FailBy(diagnosed(d.settingsErr), "let this machine's network, firewall and proxy (HTTPS_PROXY) reach "+d.lambdaHost(ctx)+":443")
 	}
 	return checkup.OK("Lambda answers in %s", e.region)
 }
 
+// partition is the part of AWS that the caller is in.
+func (d *diagnosis) partition() string { return cmp.Or(parseARN(d.arn).partition, "aws") }
+
 // arnOf makes the ARN of something of the account.
 func (d *diagnosis) arnOf(service, region, resource string) string {
-	return "arn:" + awssign.Partition(d.e.region) + ":" + service + ":" + region + ":" + d.account + ":" + resource
+	return "arn:" + d.partition() + ":" + service + ":" + region + ":" + d.account + ":" + resource
 }
 
 // denied reports whether the caller lacks a permission for a call.

@@ -5,15 +5,16 @@ package aws
 import (
 	"context"
 	"encoding/json"
-	"encoding/xml"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/iam/types"
+
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/awssign"
 	"github.com/tangle-network/blueprint-serverless/internal/checkup"
 )
 
@@ -65,7 +66,7 @@ func (d *diagnosis) needs() []need {
 		all = append(all, need{actions: []string{"iam:PassRole"}, resource: role, example: role, condition: "lambda.amazonaws.com"})
 	}
 	if bucket := d.bucketName(); bucket != "" {
-		arn := "arn:" + awssign.Partition(e.region) + ":s3:::" + bucket
+		arn := "arn:" + d.partition() + ":s3:::" + bucket
 		objects := need{actions: []string{"s3:PutObject", "s3:GetObject", "s3:DeleteObject"}, resource: arn + "/blueprint-serverless/*", example: arn + "/blueprint-serverless/x.zip"}
 		whole := need{actions: []string{"s3:ListBucket"}, resource: arn, example: arn}
 		if e.options.s3Bucket == "" {
@@ -105,7 +106,7 @@ func (d *diagnosis) permissions(ctx context.Context) faas.Check {
 	if kind == "role" {
 		source = d.arnOf("iam", "", "role/"+name)
 		if role, err := d.e.getRole(ctx, name); err == nil {
-			source = role.Arn // with its path
+			source = aws.ToString(role.Arn) // with its path
 		}
 	}
 	needs := d.needs()
@@ -178,34 +179,24 @@ func (d *diagnosis) judge(needs []need, verdicts []verdict) faas.Check {
 
 // simulate asks IAM what of a need the caller may not do.
 func (d *diagnosis) simulate(ctx context.Context, source string, n need) (verdict, error) {
-	values := map[string]string{"PolicySourceArn": source, "ResourceArns.member.1": n.example}
-	for i, action := range append(slices.Clone(n.actions), n.wished...) {
-		values["ActionNames.member."+strconv.Itoa(i+1)] = action
-	}
+	in := &iam.SimulatePrincipalPolicyInput{PolicySourceArn: &source, ResourceArns: []string{n.example}, ActionNames: slices.Concat(n.actions, n.wished)}
 	if n.condition != "" {
-		const entry = "ContextEntries.member.1."
-		values[entry+"ContextKeyName"], values[entry+"ContextKeyType"], values[entry+"ContextKeyValues.member.1"] = passedTo, "string", n.condition
-	}
-	body, err := d.e.callIAM(ctx, "SimulatePrincipalPolicy", values)
-	if err != nil {
-		return verdict{}, err
-	}
-	var answer struct {
-		Results []struct {
-			Action   string `xml:"EvalActionName"`
-			Decision string `xml:"EvalDecision"`
-		} `xml:"SimulatePrincipalPolicyResult>EvaluationResults>member"`
-	}
-	if err := xml.Unmarshal(body, &answer); err != nil {
-		return verdict{}, faas.Errorf(faas.ErrUnavailable, "diagnose", faas.AWSLambda, "the answer of IAM to SimulatePrincipalPolicy is not understood")
+		in.ContextEntries = []types.ContextEntry{{ContextKeyName: aws.String(passedTo), ContextKeyType: types.ContextKeyTypeEnumString, ContextKeyValues: []string{n.condition}}}
 	}
 	var v verdict
-	for _, r := range answer.Results {
-		switch r.Decision {
-		case "implicitDeny":
-			v.missing = append(v.missing, r.Action)
-		case "explicitDeny":
-			v.denied = append(v.denied, r.Action)
+	pages := iam.NewSimulatePrincipalPolicyPaginator(d.e.iam, in)
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return verdict{}, err
+		}
+		for _, r := range page.EvaluationResults {
+			switch action := aws.ToString(r.EvalActionName); r.EvalDecision {
+			case types.PolicyEvaluationDecisionTypeImplicitDeny:
+				v.missing = append(v.missing, action)
+			case types.PolicyEvaluationDecisionTypeExplicitDeny:
+				v.denied = append(v.denied, action)
+			}
 		}
 	}
 	return v, nil
@@ -261,7 +252,7 @@ func (d *diagnosis) role(ctx context.Context) faas.Check {
 	if arn != "" {
 		name = arn[strings.LastIndexByte(arn, '/')+1:]
 		create = strings.Replace(create, e.roleName(), name, 1) +
-			"\naws iam attach-role-policy --role-name " + name + " --policy-arn arn:" + awssign.Partition(e.region) + ":iam::aws:policy/service-role/AWSLambdaBasicExecutionRole"
+			"\naws iam attach-role-policy --role-name " + name + " --policy-arn arn:" + d.partition() + ":iam::aws:policy/service-role/AWSLambdaBasicExecutionRole"
 		if account := strings.Split(arn, ":")[4]; account != d.account {
 			err := faas.Errorf(faas.ErrInvalidArgument, "diagnose", faas.AWSLambda, "role %s is of another account than the credentials, %s, and cannot be passed to Lambda", arn, d.account)
 			return checkup.FailBy(err, "cloud policy --faas-option role_arn="+d.arnOf("iam", "", "role/ROLE"))
@@ -287,11 +278,11 @@ func (d *diagnosis) role(ctx context.Context) faas.Check {
 		return checkup.FailBy(diagnosed(err), "cloud policy --faas-option role_arn="+d.arnOf("iam", "", "role/"+name))
 	case err != nil:
 		return checkup.Warn(diagnosed(err), "try again", "role %s could not be looked at: %s", name, checkup.Words(diagnosed(err)))
-	case !trustsLambda(role.Trust):
-		err := faas.Errorf(faas.ErrPermissionDenied, "diagnose", faas.AWSLambda, "Lambda may not assume role %s: its trust policy allows sts:AssumeRole to others than lambda.amazonaws.com", role.Arn)
+	case !trustsLambda(aws.ToString(role.AssumeRolePolicyDocument)):
+		err := faas.Errorf(faas.ErrPermissionDenied, "diagnose", faas.AWSLambda, "Lambda may not assume role %s: its trust policy allows sts:AssumeRole to others than lambda.amazonaws.com", aws.ToString(role.Arn))
 		return checkup.FailBy(err, "aws iam update-assume-role-policy --role-name "+name+" --policy-document '"+trustPolicy+"'")
 	}
-	return checkup.OK("Lambda may assume %s", role.Arn)
+	return checkup.OK("Lambda may assume %s", aws.ToString(role.Arn))
 }
 
 // trustsLambda reports whether a trust policy, as IAM gives it, lets Lambda assume the role. One that cannot be read is taken to.

@@ -8,8 +8,11 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/awssign"
 	"github.com/tangle-network/blueprint-serverless/internal/checkup"
 )
 
@@ -30,12 +33,14 @@ func (d *diagnosis) bucket(ctx context.Context) faas.Check {
 	if name == "" {
 		return checkup.Skip("none is configured, so that packages have to be smaller than %d MB (options bucket and create_bucket)", (maxDirectUpload+1)>>20)
 	}
-	region := ""
-	_, err := e.send(ctx, e.s3(), awssign.Request{Operation: "HeadBucket", Method: "HEAD", Path: "/" + name, Seen: func(h http.Header) { region = h.Get("X-Amz-Bucket-Region") }})
-	var answered interface{ HTTPStatusCode() int }
-	status := 0
-	if errors.As(err, &answered) {
-		status = answered.HTTPStatusCode()
+	region, status := "", 0
+	out, err := e.s3.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &name})
+	var answered *smithyhttp.ResponseError
+	switch {
+	case err == nil:
+		region = aws.ToString(out.BucketRegion)
+	case errors.As(err, &answered):
+		status, region = answered.HTTPStatusCode(), answered.Response.Header.Get("X-Amz-Bucket-Region")
 	}
 	create := "aws s3 mb s3://" + name + " --region " + e.region
 	switch {
@@ -49,7 +54,7 @@ func (d *diagnosis) bucket(ctx context.Context) faas.Check {
 	case status == http.StatusNotFound:
 		return checkup.Fail(diagnosed(err), create, "there is no bucket %s", name)
 	case status == http.StatusForbidden:
-		arn := "arn:" + awssign.Partition(e.region) + ":s3:::" + name
+		arn := "arn:" + d.partition() + ":s3:::" + name
 		return checkup.Fail(diagnosed(err), d.grant([]statement{{"Allow", []string{"s3:ListBucket"}, arn, nil}})+"\ncloud policy --faas-option bucket=BUCKET, where the bucket is another account's",
 			"the permission s3:ListBucket on %s is missing, or the bucket belongs to another account", name)
 	}

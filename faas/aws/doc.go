@@ -27,7 +27,7 @@
 // this package makes for the service and removes with its last function. The registered options are listed by [faas.Provider].
 //
 // Only Lambda is called, unless an option or a package over 50 MB asks for more: IAM for create_role, S3 for such packages, CloudWatch Logs for
-// remove_logs and [Executor.Logs], STS for account_id and [Executor.CheckPlace]. Those calls link no further client of the SDK but STS, which reading the configuration links anyway.
+// remove_logs and [Executor.Logs], STS for account_id and [Executor.CheckPlace]. All of them are called by the SDK's clients with one configuration.
 //
 // # Invocations
 //

@@ -3,7 +3,6 @@
 package aws
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"maps"
@@ -18,7 +17,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/awssign"
+	"github.com/tangle-network/blueprint-serverless/internal/awsclient"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 )
 
@@ -84,15 +83,11 @@ func classify(op string, jobID int64, err error) *faas.Error {
 	e := &faas.Error{Op: op, Provider: faas.AWSLambda, JobID: jobID, Code: faas.ErrInternal, Err: err}
 	var (
 		api         smithy.APIError
-		response    interface{ HTTPStatusCode() int }
 		throttled   *types.TooManyRequestsException
-		credentials *awssign.CredentialsError
+		credentials *awsclient.CredentialsError
 		network     net.Error
 	)
-	status := 0
-	if errors.As(err, &response) {
-		status = response.HTTPStatusCode()
-	}
+	status := awsclient.Status(err)
 	switch {
 	case errors.As(err, &credentials):
 		e.Code = faas.ErrPermissionDenied
@@ -101,7 +96,7 @@ func classify(op string, jobID int64, err error) *faas.Error {
 				e.Code, e.RetryAfter = cause.Code, cause.RetryAfter
 			}
 		}
-	case isEnded(err):
+	case awsclient.Ended(err):
 		e.Code = faas.ErrTimeout
 	case errors.As(err, &api):
 		e.Code = codeOfAPI(api, status)
@@ -121,21 +116,6 @@ func classify(op string, jobID int64, err error) *faas.Error {
 		}
 	}
 	return e
-}
-
-// isEnded reports whether an error is that of a context that has ended. Timeouts of the network, which
-// claim to be the same to errors.Is, are not.
-func isEnded(err error) bool {
-	if err == context.Canceled || err == context.DeadlineExceeded {
-		return true
-	}
-	switch err := err.(type) {
-	case interface{ Unwrap() error }:
-		return isEnded(err.Unwrap())
-	case interface{ Unwrap() []error }:
-		return slices.ContainsFunc(err.Unwrap(), isEnded)
-	}
-	return false
 }
 
 // ofJob names the job in an error that names none.
@@ -178,14 +158,7 @@ func codeOfStatus(status int) faas.Code {
 	return faas.ErrInternal
 }
 
-// apiCode returns the service's own code of an error, empty where it has none.
-func apiCode(err error) string {
-	var api smithy.APIError
-	if errors.As(err, &api) {
-		return api.ErrorCode()
-	}
-	return ""
-}
+func apiCode(err error) string { return awsclient.APICode(err) }
 
 // isNotFound and isConflict go by what classify makes of an error, since servers that speak Lambda's protocol differ in how exactly they name codes. A
 // conflict is another change in progress, or a thing that exists; not a revision that has passed.
@@ -194,8 +167,7 @@ func isConflict(err error) bool { return codeOf(err) == faas.ErrConflict && !isO
 
 // isOutdated reports whether a change was refused because the function is no longer what it was when it was read.
 func isOutdated(err error) bool {
-	var response interface{ HTTPStatusCode() int }
-	return apiCode(err) == codePrecondition || (errors.As(err, &response) && response.HTTPStatusCode() == http.StatusPreconditionFailed)
+	return apiCode(err) == codePrecondition || awsclient.Status(err) == http.StatusPreconditionFailed
 }
 
 // codeOf is the code of an SDK error, empty for nil.

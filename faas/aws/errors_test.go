@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/url"
 	"testing"
 	"time"
@@ -15,9 +16,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/awssign"
+	"github.com/tangle-network/blueprint-serverless/internal/awsclient"
 )
 
 // slow is the timeout of a network, which claims to be a deadline.
@@ -30,10 +32,17 @@ func (slow) Is(err error) bool {
 	return err == context.DeadlineExceeded
 }
 
+// sdkError is an error as the SDK makes it of an answer.
+func sdkError(status int, code string) error {
+	return &smithy.OperationError{Err: &smithyhttp.ResponseError{
+		Response: &smithyhttp.Response{Response: &http.Response{StatusCode: status, Header: http.Header{}}}, Err: &smithy.GenericAPIError{Code: code},
+	}}
+}
+
 func TestErrorsAreClassedByTheirCause(t *testing.T) {
 	t.Parallel()
-	status := func(n int) error { return &awssign.Error{Status: n, Code: fmt.Sprint("Status", n)} }
-	lost := &awssign.CredentialsError{Err: errors.New("no EC2 IMDS role found")}
+	status := func(n int) error { return sdkError(n, fmt.Sprint("Status", n)) }
+	lost := &awsclient.CredentialsError{Err: errors.New("no EC2 IMDS role found")}
 	for _, test := range []struct {
 		name string
 		err  error
@@ -48,16 +57,16 @@ func TestErrorsAreClassedByTheirCause(t *testing.T) {
 		{"the caller's deadline", &smithy.OperationError{Err: &url.Error{Op: "Get", Err: context.DeadlineExceeded}}, faas.ErrTimeout},
 		{"a wait that ended", &interrupted{context.Canceled, faas.Errorf(faas.ErrConflict, "x", "y", "busy")}, faas.ErrTimeout},
 		{"no credentials", lost, faas.ErrPermissionDenied},
-		{"credentials that are throttled", &awssign.CredentialsError{Err: &awssign.Error{Status: 400, Code: "Throttling"}}, faas.ErrThrottled},
-		{"credentials that are not available", &awssign.CredentialsError{Err: status(503)}, faas.ErrUnavailable},
-		{"credentials that a proxy is before", &awssign.CredentialsError{Err: &net.OpError{Op: "dial", Err: slow{}}}, faas.ErrUnavailable},
-		{"credentials whose host has no address", &awssign.CredentialsError{Err: &net.DNSError{Name: "sts.example", IsNotFound: true}}, faas.ErrUnavailable},
-		{"credentials that have expired", &awssign.CredentialsError{Err: &awssign.Error{Status: 401, Code: "UnauthorizedException"}}, faas.ErrPermissionDenied},
+		{"credentials that are throttled", &awsclient.CredentialsError{Err: sdkError(400, "Throttling")}, faas.ErrThrottled},
+		{"credentials that are not available", &awsclient.CredentialsError{Err: status(503)}, faas.ErrUnavailable},
+		{"credentials that a proxy is before", &awsclient.CredentialsError{Err: &net.OpError{Op: "dial", Err: slow{}}}, faas.ErrUnavailable},
+		{"credentials whose host has no address", &awsclient.CredentialsError{Err: &net.DNSError{Name: "sts.example", IsNotFound: true}}, faas.ErrUnavailable},
+		{"credentials that have expired", &awsclient.CredentialsError{Err: sdkError(401, "UnauthorizedException")}, faas.ErrPermissionDenied},
 	} {
 		if got := classify("test", 0, test.err); got.Code != test.want {
 			t.Errorf("%s is %s, want %s", test.name, got.Code, test.want)
 		}
-		if credentials := new(awssign.CredentialsError); errors.As(test.err, &credentials) && !notStarted(test.err, test.want) {
+		if credentials := new(awsclient.CredentialsError); errors.As(test.err, &credentials) && !notStarted(test.err, test.want) {
 			t.Errorf("%s: the job may have run", test.name)
 		}
 	}

@@ -20,7 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/awssign"
+	"github.com/tangle-network/blueprint-serverless/internal/awsclient"
 )
 
 // Invoke runs the job once and waits for its answer. The SDK's own retries are off, because they would run a job up to three times, unless the option
@@ -134,15 +134,14 @@ func notReady(err error) bool {
 
 // notStarted reports whether an invocation that failed has certainly not started the function.
 func notStarted(err error, code faas.Code) bool {
-	if credentials := new(awssign.CredentialsError); errors.As(err, &credentials) {
+	if credentials := new(awsclient.CredentialsError); errors.As(err, &credentials) {
 		return true // nothing was sent
 	}
 	if api := apiCode(err); api != "" {
 		if neverStarted[api] {
 			return true
 		}
-		var response interface{ HTTPStatusCode() int }
-		if errors.As(err, &response) && response.HTTPStatusCode() >= http.StatusInternalServerError {
+		if awsclient.Status(err) >= http.StatusInternalServerError {
 			return false
 		}
 		switch code {

@@ -13,10 +13,10 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/awssign"
 	"github.com/tangle-network/blueprint-serverless/internal/logseq"
 )
 
@@ -79,42 +79,22 @@ func (e *Executor) logGroups(ctx context.Context, q faas.LogQuery) ([]*logGroup,
 	return groups, all.Wait()
 }
 
-// filterLogEvents and filteredLogEvents are request and answer of FilterLogEvents. Times are milliseconds since 1970.
-type filterLogEvents struct {
-	LogGroupName string `json:"logGroupName"`
-	StartTime    *int64 `json:"startTime,omitempty"`
-	EndTime      *int64 `json:"endTime,omitempty"` // included
-	NextToken    string `json:"nextToken,omitempty"`
-}
-
-type filteredLogEvents struct {
-	Events []struct {
-		EventID       string `json:"eventId"`
-		LogStreamName string `json:"logStreamName"`
-		Message       string `json:"message"`
-		Timestamp     int64  `json:"timestamp"`
-	} `json:"events"`
-	NextToken string `json:"nextToken"`
-}
-
-// maxLogAnswer bounds a page: a megabyte of lines, which JSON makes longer, and what is said of each.
-const maxLogAnswer = 32 << 20
-
 // read returns what the log group has of a time.
 func (g *logGroup) read(ctx context.Context, from, until time.Time) logseq.Entries {
 	return func(yield func(logseq.Entry, error) bool) {
-		in := filterLogEvents{LogGroupName: g.name}
+		in := &cloudwatchlogs.FilterLogEventsInput{LogGroupName: &g.name}
 		if !from.IsZero() {
 			in.StartTime = aws.Int64(max(ceilMilli(from), 0))
 		}
 		if !until.IsZero() {
-			in.EndTime = aws.Int64(ceilMilli(until) - 1)
+			in.EndTime = aws.Int64(ceilMilli(until) - 1) // included
 			if *in.EndTime < 0 || in.StartTime != nil && *in.EndTime < *in.StartTime {
 				return
 			}
 		}
-		for {
-			page, err := g.page(ctx, in)
+		pages := cloudwatchlogs.NewFilterLogEventsPaginator(g.e.logs, in, func(o *cloudwatchlogs.FilterLogEventsPaginatorOptions) { o.StopOnDuplicateToken = true })
+		for pages.HasMorePages() { // also after an empty page
+			page, err := pages.NextPage(ctx)
 			if isNotFound(err) { // the function has not run yet
 				return
 			}
@@ -123,43 +103,20 @@ func (g *logGroup) read(ctx context.Context, from, until time.Time) logseq.Entri
 				return
 			}
 			for _, event := range page.Events {
-				line := g.line(event.LogStreamName, event.Message)
-				line.Time = time.UnixMilli(event.Timestamp).UTC()
+				line := g.line(aws.ToString(event.LogStreamName), aws.ToString(event.Message))
+				line.Time = time.UnixMilli(aws.ToInt64(event.Timestamp)).UTC()
 				if line.System && !g.system && line.Severity != faas.SeverityError {
 					continue
 				}
-				if !yield(logseq.Entry{ID: event.EventID, Line: line}, nil) {
+				if !yield(logseq.Entry{ID: aws.ToString(event.EventId), Line: line}, nil) {
 					return
 				}
 			}
-			if page.NextToken == "" || page.NextToken == in.NextToken {
-				return
-			}
-			in.NextToken = page.NextToken // also after an empty page
 		}
 	}
 }
 
 func ceilMilli(t time.Time) int64 { return t.Add(time.Millisecond - 1).UnixMilli() }
-
-func (g *logGroup) page(ctx context.Context, in filterLogEvents) (*filteredLogEvents, error) {
-	body, err := json.Marshal(in)
-	if err != nil {
-		return nil, err
-	}
-	text, err := g.e.send(ctx, awssign.Regional("CloudWatch Logs", "logs", g.e.region), awssign.Request{
-		Operation: "FilterLogEvents", Method: "POST", Path: "/", Body: body, ReadOnly: true, Limit: maxLogAnswer,
-		Header: map[string]string{"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": "Logs_20140328.FilterLogEvents"},
-	})
-	if err != nil {
-		return nil, err
-	}
-	page := &filteredLogEvents{}
-	if err := json.Unmarshal(text, page); err != nil {
-		return nil, faas.JobErrorf(faas.ErrUnavailable, "logs", faas.AWSLambda, uint32(g.job), "CloudWatch Logs answers in another shape: %w", err)
-	}
-	return page, nil
-}
 
 func (g *logGroup) failed(err error) error {
 	failed := classify("logs", g.job, err)

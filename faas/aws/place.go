@@ -3,6 +3,7 @@
 package aws
 
 import (
+	"cmp"
 	"context"
 	"net/url"
 	"strings"
@@ -12,7 +13,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/awssign"
 )
 
 // place is where an ARN says that something is.
@@ -30,13 +30,13 @@ func parseARN(arn string) place {
 // caller is the ARN of whom the credentials belong to. It is asked for once.
 func (e *Executor) caller(ctx context.Context) (string, error) {
 	return e.identity.do(func() (string, error) {
-		who, err := sts.NewFromConfig(e.aws()).GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
+		who, err := e.sts.GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
 		if err != nil {
 			return "", err
 		}
 		arn, account := aws.ToString(who.Arn), aws.ToString(who.Account)
 		if parseARN(arn).account != account { // not so at AWS
-			arn = "arn:" + awssign.Partition(e.region) + ":iam::" + account + ":unknown"
+			arn = "arn:" + cmp.Or(parseARN(arn).partition, "aws") + ":iam::" + account + ":unknown"
 		}
 		return arn, nil
 	})
@@ -80,7 +80,7 @@ func (e *Executor) CheckPlace(ctx context.Context, recorded faas.State) error {
 // sameAccounts reports whether STS, as it is configured, knows the accounts that Lambda has: an emulator of Lambda has its own.
 func (e *Executor) sameAccounts() bool {
 	at := e.lambda.Options().BaseEndpoint
-	if at == nil || sts.NewFromConfig(e.aws()).Options().BaseEndpoint != nil {
+	if at == nil || e.sts.Options().BaseEndpoint != nil {
 		return true
 	}
 	u, err := url.Parse(*at)

@@ -7,14 +7,15 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"encoding/xml"
-	"net/url"
+	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/iam/types"
+
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/awssign"
 )
 
 // rolePolicyName is the name of the inline policy of a created role.
@@ -68,83 +69,45 @@ func (e *Executor) checkAccount(ctx context.Context, op string) error {
 	return nil
 }
 
-func (e *Executor) callIAM(ctx context.Context, operation string, values map[string]string) ([]byte, error) {
-	form := url.Values{"Action": {operation}, "Version": {"2010-05-08"}}
-	for name, value := range values {
-		form.Set(name, value)
-	}
-	return e.send(ctx, awssign.IAM(e.region), awssign.Request{
-		Operation: operation, Method: "POST", Path: "/", Body: []byte(form.Encode()),
-		Header:   map[string]string{"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"},
-		ReadOnly: strings.HasPrefix(operation, "Get") || strings.HasPrefix(operation, "List") || strings.HasPrefix(operation, "Simulate"),
-	})
-}
-
-type iamRole struct {
-	Arn string `xml:"Arn"`
-	// Trust is who may assume the role, as JSON with the escapes of a URL.
-	Trust string `xml:"AssumeRolePolicyDocument"`
-	Tags  []struct {
-		Key   string `xml:"Key"`
-		Value string `xml:"Value"`
-	} `xml:"Tags>member"`
-}
-
-func readRole(body []byte, element string) (iamRole, error) {
-	var answer struct {
-		Created iamRole `xml:"CreateRoleResult>Role"`
-		Found   iamRole `xml:"GetRoleResult>Role"`
-	}
-	if err := xml.Unmarshal(body, &answer); err != nil {
-		return iamRole{}, faas.Errorf(faas.ErrInternal, "deploy", faas.AWSLambda, "the answer of IAM to %s is not understood: %w", element, err)
-	}
-	role := answer.Found
-	if element == "CreateRole" {
-		role = answer.Created
-	}
-	if role.Arn == "" {
-		return role, faas.Errorf(faas.ErrInternal, "deploy", faas.AWSLambda, "the answer of IAM to %s has no ARN", element)
-	}
-	return role, nil
-}
-
 const trustPolicy = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"lambda.amazonaws.com"},"Action":"sts:AssumeRole"}]}`
 
 // ensureRole creates the service's role, or takes the one that an earlier deployment created, and gives it its policy.
 func (e *Executor) ensureRole(ctx context.Context) (string, error) {
 	name := e.roleName()
-	create := map[string]string{
-		"RoleName": name, "AssumeRolePolicyDocument": trustPolicy, "Description": "Job functions " + nameStem(e.service) + "*", // IAM takes Latin letters only
+	in := &iam.CreateRoleInput{
+		RoleName: &name, AssumeRolePolicyDocument: aws.String(trustPolicy), Tags: iamTags(e.ownerTags()),
+		Description: aws.String("Job functions " + nameStem(e.service) + "*"), // IAM takes Latin letters only
 	}
 	if e.options.permissionsBoundary != "" {
-		create["PermissionsBoundary"] = e.options.permissionsBoundary
+		in.PermissionsBoundary = &e.options.permissionsBoundary
 	}
-	i := 0
-	for key, value := range e.ownerTags() {
-		i++
-		member := "Tags.member." + strconv.Itoa(i) + "."
-		create[member+"Key"], create[member+"Value"] = key, value
-	}
-	var role iamRole
-	body, err := e.callIAM(ctx, "CreateRole", create)
-	switch {
-	case err == nil:
-		role, err = readRole(body, "CreateRole")
-	case codeOf(err) == faas.ErrAlreadyExists:
+	var role *types.Role
+	err := e.changeOther(ctx, func(ctx context.Context) error {
+		out, err := e.iam.CreateRole(ctx, in)
+		if err == nil {
+			role, err = roleOf(out.Role)
+		}
+		return err
+	})
+	if codeOf(err) == faas.ErrAlreadyExists {
 		role, err = e.ownRole(ctx)
 	}
 	if err != nil {
 		return "", err
 	}
-	policy, err := e.rolePolicy(role.Arn)
+	arn := aws.ToString(role.Arn)
+	policy, err := e.rolePolicy(arn)
 	if err != nil {
 		return "", err
 	}
 	wait := e.pace.within(e.pace.role)
 	for {
-		_, err := e.callIAM(ctx, "PutRolePolicy", map[string]string{"RoleName": name, "PolicyName": rolePolicyName, "PolicyDocument": policy})
+		err := e.changeOther(ctx, func(ctx context.Context) error {
+			_, err := e.iam.PutRolePolicy(ctx, &iam.PutRolePolicyInput{RoleName: &name, PolicyName: aws.String(rolePolicyName), PolicyDocument: &policy})
+			return err
+		})
 		if !isNotFound(err) { // IAM may not know yet what it has just created
-			return role.Arn, err
+			return arn, err
 		}
 		if err := wait.again(ctx, err); err != nil {
 			return "", err
@@ -152,26 +115,42 @@ func (e *Executor) ensureRole(ctx context.Context) (string, error) {
 	}
 }
 
-func (e *Executor) getRole(ctx context.Context, name string) (iamRole, error) {
-	body, err := e.callIAM(ctx, "GetRole", map[string]string{"RoleName": name})
+func (e *Executor) getRole(ctx context.Context, name string) (*types.Role, error) {
+	out, err := e.iam.GetRole(ctx, &iam.GetRoleInput{RoleName: &name})
 	if err != nil {
-		return iamRole{}, err
+		return nil, err
 	}
-	return readRole(body, "GetRole")
+	return roleOf(out.Role)
+}
+
+// roleOf refuses an answer without an ARN, which servers that only resemble IAM give.
+func roleOf(role *types.Role) (*types.Role, error) {
+	if role == nil || !rolePattern.MatchString(aws.ToString(role.Arn)) {
+		return nil, faas.Errorf(faas.ErrInternal, "deploy", faas.AWSLambda, "the answer of IAM names no role")
+	}
+	return role, nil
+}
+
+func iamTags(tags map[string]string) []types.Tag {
+	var list []types.Tag
+	for _, key := range slices.Sorted(maps.Keys(tags)) {
+		list = append(list, types.Tag{Key: &key, Value: aws.String(tags[key])})
+	}
+	return list
 }
 
 // ownRole reads the service's role and refuses one that somebody else made.
-func (e *Executor) ownRole(ctx context.Context) (iamRole, error) {
+func (e *Executor) ownRole(ctx context.Context) (*types.Role, error) {
 	role, err := e.getRole(ctx, e.roleName())
 	if err != nil {
-		return role, err
+		return nil, err
 	}
 	tags := map[string]string{}
 	for _, t := range role.Tags {
-		tags[t.Key] = t.Value
+		tags[aws.ToString(t.Key)] = aws.ToString(t.Value)
 	}
 	if !e.owns(tags) {
-		return role, faas.Errorf(faas.ErrConflict, "deploy", faas.AWSLambda,
+		return nil, faas.Errorf(faas.ErrConflict, "deploy", faas.AWSLambda,
 			`role %s exists and does not belong to service %q: name it in the option "role_arn" to use it`, e.roleName(), e.service)
 	}
 	return role, nil
@@ -179,7 +158,7 @@ func (e *Executor) ownRole(ctx context.Context) (iamRole, error) {
 
 // rolePolicy is the least that the service's functions need: their own logs, and what the options turn on.
 func (e *Executor) rolePolicy(roleArn string) (string, error) {
-	account := strings.Split(roleArn, ":")[4]
+	at := parseARN(roleArn)
 	type statement struct {
 		Effect   string
 		Action   []string
@@ -187,7 +166,7 @@ func (e *Executor) rolePolicy(roleArn string) (string, error) {
 	}
 	statements := []statement{{
 		"Allow", []string{"logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"},
-		"arn:" + awssign.Partition(e.region) + ":logs:" + e.region + ":" + account + ":log-group:/aws/lambda/" + nameStem(e.service) + "*",
+		"arn:" + at.partition + ":logs:" + e.region + ":" + at.account + ":log-group:/aws/lambda/" + nameStem(e.service) + "*",
 	}}
 	if e.options.tracing == "Active" {
 		statements = append(statements, statement{"Allow", []string{"xray:PutTraceSegments", "xray:PutTelemetryRecords"}, "*"})
@@ -212,12 +191,18 @@ func (e *Executor) deleteRole(ctx context.Context) error {
 	default:
 		return err
 	}
-	name := map[string]string{"RoleName": e.roleName()}
+	name := e.roleName()
 	wait := e.pace.within(e.pace.settle)
 	for {
-		_, err := e.callIAM(ctx, "DeleteRolePolicy", map[string]string{"RoleName": e.roleName(), "PolicyName": rolePolicyName})
+		err := e.changeOther(ctx, func(ctx context.Context) error {
+			_, err := e.iam.DeleteRolePolicy(ctx, &iam.DeleteRolePolicyInput{RoleName: &name, PolicyName: aws.String(rolePolicyName)})
+			return err
+		})
 		if err == nil || isNotFound(err) {
-			_, err = e.callIAM(ctx, "DeleteRole", name)
+			err = e.changeOther(ctx, func(ctx context.Context) error {
+				_, err := e.iam.DeleteRole(ctx, &iam.DeleteRoleInput{RoleName: &name})
+				return err
+			})
 		}
 		if err == nil || isNotFound(err) {
 			return nil
@@ -235,23 +220,28 @@ func (e *Executor) deleteRole(ctx context.Context) error {
 	}
 }
 
-// otherPolicies names the policies of the service's role that are not its own, as far as that can be told.
+// otherPolicies names the policies of the service's role that are not its own, as far as that can be
+// told: looking may not be allowed, and the conflict is told in any case.
 func (e *Executor) otherPolicies(ctx context.Context) []string {
 	var others []string
-	for _, operation := range []string{"ListAttachedRolePolicies", "ListRolePolicies"} {
-		body, err := e.callIAM(ctx, operation, map[string]string{"RoleName": e.roleName()})
+	name := e.roleName()
+	attached := iam.NewListAttachedRolePoliciesPaginator(e.iam, &iam.ListAttachedRolePoliciesInput{RoleName: &name})
+	for attached.HasMorePages() {
+		page, err := attached.NextPage(ctx)
 		if err != nil {
-			continue // it may not be allowed, and the conflict is told in any case
+			break
 		}
-		var answer struct {
-			Attached []string `xml:"ListAttachedRolePoliciesResult>AttachedPolicies>member>PolicyArn"`
-			Inline   []string `xml:"ListRolePoliciesResult>PolicyNames>member"`
+		for _, policy := range page.AttachedPolicies {
+			others = append(others, aws.ToString(policy.PolicyArn))
 		}
-		if err := xml.Unmarshal(body, &answer); err != nil {
-			continue
+	}
+	inline := iam.NewListRolePoliciesPaginator(e.iam, &iam.ListRolePoliciesInput{RoleName: &name})
+	for inline.HasMorePages() {
+		page, err := inline.NextPage(ctx)
+		if err != nil {
+			break
 		}
-		others = append(others, answer.Attached...)
-		others = append(others, slices.DeleteFunc(answer.Inline, func(name string) bool { return name == rolePolicyName })...)
+		others = append(others, slices.DeleteFunc(page.PolicyNames, func(name string) bool { return name == rolePolicyName })...)
 	}
 	return others
 }

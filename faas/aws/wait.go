@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/awsclient"
 )
 
 // backoff is the growing pause between two reads or attempts, with a limit for all of them together.
@@ -63,7 +64,7 @@ func (b *backoff) ended(ctx context.Context, err error) error {
 type interrupted struct{ ctx, last error }
 
 func (e *interrupted) Error() string {
-	if isEnded(e.last) {
+	if awsclient.Ended(e.last) {
 		return e.last.Error()
 	}
 	return e.ctx.Error() + "; the last answer was: " + e.last.Error()

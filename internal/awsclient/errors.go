@@ -1,0 +1,42 @@
+package awsclient
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/aws/smithy-go"
+)
+
+// APICode returns the service's own code of an error, empty if a service did not refuse.
+func APICode(err error) string {
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		return api.ErrorCode()
+	}
+	return ""
+}
+
+// Status returns the HTTP status of the answer that an error is about, 0 if there was none.
+func Status(err error) int {
+	var answer interface{ HTTPStatusCode() int }
+	if errors.As(err, &answer) {
+		return answer.HTTPStatusCode()
+	}
+	return 0
+}
+
+// Ended reports whether an error is that of a context that has ended. Timeouts of the network, which
+// claim to be the same to errors.Is, are not.
+func Ended(err error) bool {
+	if err == context.Canceled || err == context.DeadlineExceeded {
+		return true
+	}
+	switch err := err.(type) {
+	case interface{ Unwrap() error }:
+		return Ended(err.Unwrap())
+	case interface{ Unwrap() []error }:
+		return slices.ContainsFunc(err.Unwrap(), Ended)
+	}
+	return false
+}
