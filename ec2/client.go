@@ -123,7 +123,7 @@ func codeOf(err error) faas.Code {
 		return faas.ErrInvalidArgument
 	case awsclient.Ended(err):
 		return faas.ErrTimeout
-	case credentials != nil && !credentials.Unanswered():
+	case credentials != nil && !awsclient.Unanswered(err):
 		return faas.ErrPermissionDenied // the sign-in has expired, or a program for credentials fails
 	}
 	return faas.ErrUnavailable // no answer came

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials/ssocreds"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	smithyendpoints "github.com/aws/smithy-go/endpoints"
@@ -20,6 +19,7 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/awsclient"
 	"github.com/tangle-network/blueprint-serverless/internal/checkup"
 )
 
@@ -78,10 +78,10 @@ func (e *Executor) signIn(command string) string {
 func (d *diagnosis) credentials(ctx context.Context) faas.Check {
 	e := d.e
 	found, err := e.aws().Credentials.Retrieve(ctx)
-	var session *ssocreds.InvalidTokenError
+	var missing *awsclient.CredentialsError
 	switch {
-	case errors.As(err, &session):
-		return checkup.Fail(diagnosed(err), e.signIn("aws sso login"), "the sign-in at IAM Identity Center has expired, or there was none")
+	case errors.As(err, &missing) && missing.SignIn() != "":
+		return checkup.Fail(diagnosed(err), e.signIn(missing.SignIn()), "the sign-in has expired, or there was none")
 	case err != nil && ctx.Err() != nil:
 		return checkup.FailBy(diagnosed(err), "try again: the place where the credentials come from does not answer")
 	case err != nil:

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
-	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -85,13 +84,12 @@ func classify(op string, jobID int64, err error) *faas.Error {
 		api         smithy.APIError
 		throttled   *types.TooManyRequestsException
 		credentials *awsclient.CredentialsError
-		network     net.Error
 	)
 	status := awsclient.Status(err)
 	switch {
 	case errors.As(err, &credentials):
 		e.Code = faas.ErrPermissionDenied
-		if !credentials.Missing() { // the place that has them may be out of reach, or busy
+		if !credentials.Missing() && credentials.SignIn() == "" { // the place that has them may be out of reach, or busy
 			if cause := classify(op, jobID, credentials.Err); cause.Code == faas.ErrThrottled || cause.Code == faas.ErrUnavailable {
 				e.Code, e.RetryAfter = cause.Code, cause.RetryAfter
 			}
@@ -107,7 +105,7 @@ func classify(op string, jobID int64, err error) *faas.Error {
 		}
 	case status != 0:
 		e.Code = codeOfStatus(status)
-	case errors.As(err, &network):
+	case awsclient.Unanswered(err):
 		e.Code = faas.ErrUnavailable
 	default:
 		var send *smithy.OperationError

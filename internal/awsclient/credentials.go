@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
+	"io/fs"
+	"net/http"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials/ssocreds"
 	"github.com/aws/smithy-go"
-	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
 // CredentialsError says that there are no credentials: that none were found, and how to give some, or
@@ -23,23 +24,44 @@ func (e *CredentialsError) Missing() bool {
 	return errors.As(e.Err, &operation) && operation.Service() == "ec2imds"
 }
 
-// Unanswered reports whether the place that has credentials gave no answer.
-func (e *CredentialsError) Unanswered() bool {
-	var unsent *smithyhttp.RequestSendError
-	var network net.Error
-	return errors.As(e.Err, &unsent) || errors.As(e.Err, &network)
+// SignIn returns the command that signs in again, if the sign-in that the configuration names has
+// expired or is missing, else "".
+func (e *CredentialsError) SignIn() string {
+	var session *ssocreds.InvalidTokenError
+	if errors.As(e.Err, &session) || errors.Is(e.Err, fs.ErrNotExist) && contains(e.Err, "SSO token") {
+		return ssoLogin
+	}
+	service := ""
+	if operation := new(smithy.OperationError); errors.As(e.Err, &operation) {
+		service = operation.Service()
+	}
+	switch refused := APICode(e.Err) != "" && Status(e.Err) < http.StatusInternalServerError; {
+	case service == "SSO OIDC" && refused && APICode(e.Err) != "SlowDownException", service == "SSO" && Status(e.Err) == http.StatusUnauthorized:
+		return ssoLogin
+	case service == "Signin" && refused && Status(e.Err) != http.StatusTooManyRequests:
+		return "aws login"
+	// The SDK has no types for these.
+	case service == "" && contains(e.Err, "SSO token is expired"):
+		return ssoLogin
+	case service == "" && contains(e.Err, "login token"):
+		return "aws login"
+	}
+	return ""
 }
 
+const ssoLogin = "aws sso login"
+
+func contains(err error, text string) bool { return strings.Contains(err.Error(), text) }
+
 func (e *CredentialsError) Error() string {
-	var session *ssocreds.InvalidTokenError
-	switch {
-	case errors.As(e.Err, &session):
-		return fmt.Sprintf("the sign-in at IAM Identity Center has expired: sign in again with `aws sso login` (%v)", e.Err)
+	switch command := e.SignIn(); {
+	case command != "":
+		return fmt.Sprintf("the sign-in has expired, or there was none: sign in again with `%s` (%v)", command, e.Err)
 	case !e.Missing():
 		return fmt.Sprintf("the AWS credentials could not be fetched (%v)", e.Err)
 	}
 	return fmt.Sprintf("no AWS credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, "+
-		"or sign in with `aws sso login`, or give the machine a role (%v)", e.Err)
+		"or sign in with `%s`, or give the machine a role (%v)", ssoLogin, e.Err)
 }
 
 // Unwrap returns what the place that was asked last said.

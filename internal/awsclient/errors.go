@@ -3,9 +3,12 @@ package awsclient
 import (
 	"context"
 	"errors"
+	"net"
+	"net/url"
 	"slices"
 
 	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
 // APICode returns the service's own code of an error, empty if a service did not refuse.
@@ -24,6 +27,17 @@ func Status(err error) int {
 		return answer.HTTPStatusCode()
 	}
 	return 0
+}
+
+// Unanswered reports whether a request was not answered: the connection was not made, or broke.
+func Unanswered(err error) bool {
+	var (
+		send *smithyhttp.RequestSendError
+		conn *net.OpError
+		dns  *net.DNSError
+		url  *url.Error
+	)
+	return errors.As(err, &send) || errors.As(err, &conn) || errors.As(err, &dns) || errors.As(err, &url)
 }
 
 // Ended reports whether an error is that of a context that has ended. Timeouts of the network, which
