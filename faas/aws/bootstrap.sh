@@ -5,7 +5,14 @@ set -u
 curl() { command curl -q --noproxy "*" "$@"; } # whatever the environment says of proxies
 function="${LAMBDA_TASK_ROOT:-$(dirname "$0")}/function"
 api="http://${AWS_LAMBDA_RUNTIME_API}/2018-06-01/runtime"
-work=$(mktemp -d)
+# A runtime that Lambda stopped, at a timeout, leaves its files to the one that comes after it.
+tmp="${TMPDIR:-/tmp}"
+for old in "$tmp"/blueprint-stdio.*; do
+	pid="${old#"$tmp/blueprint-stdio."}"
+	pid="${pid%.*}"
+	if [ "$pid" = $$ ] || ! kill -0 "$pid" 2>/dev/null; then rm -rf "$old"; fi
+done
+work=$(mktemp -d "$tmp/blueprint-stdio.$$.XXXXXX") || exit 1
 trap 'rm -rf "$work"' EXIT
 header() { sed -n "s/^$1:[[:space:]]*//Ip" "$work/headers" | tr -d '\r' | head -n 1; }
 
