@@ -17,9 +17,12 @@ import (
 	"sync"
 )
 
-// Builder does what Google's Go buildpack does: it lays a package out, generates a main program around it, and compiles that with the Go toolchain of this
-// machine, offline, with a stand-in for the functions framework. Equal sources are compiled once.
+// Builder does what Google's Go buildpack does: it lays a package out, generates a main program around it, and compiles that
+// with the Go toolchain of this machine. Equal sources are compiled once.
 type Builder struct {
+	// Genuine has the go command download the functions framework. Without it a stand-in is used, offline.
+	Genuine bool
+
 	dir string
 	mu  sync.Mutex
 	m   map[string]func() (string, error)
@@ -143,7 +146,11 @@ func readSources(dir string) ([]sourceFile, error) {
 
 var modulePattern = regexp.MustCompile(`(?m)^module ([a-z0-9-]+\.[a-z.]+[^\s]*)$`)
 
-const frameworkModule = "github.com/GoogleCloudPlatform/functions-framework-go"
+// The module of the functions framework, at the version that the buildpack adds to a function which requires none.
+const (
+	frameworkModule  = "github.com/GoogleCloudPlatform/functions-framework-go"
+	frameworkVersion = "v1.9.2"
+)
 
 // framework stands in for the functions framework.
 const framework = `package funcframework
@@ -161,7 +168,7 @@ func RegisterHTTPFunctionContext(_ context.Context, path string, fn func(http.Re
 func Start(port string) error { return http.ListenAndServe(":"+port, nil) }
 `
 
-// generatedMain is what the buildpack generates, in short.
+// generatedMain is what the buildpack generates for a function that takes HTTP requests.
 const generatedMain = `package main
 
 import (
@@ -184,21 +191,30 @@ func main() {
 }
 `
 
+// mainDir is where the main program is, within the function's own module.
+const mainDir = "functions.local/app"
+
+// compile builds the program in the steps of the buildpack: it adds the framework to the function's module, and the main
+// program to its packages.
 func (b *Builder) compile(dir string, sources []sourceFile, target string) (string, error) {
 	module := modulePattern.FindSubmatch(sources[len(sources)-1].text)
 	if module == nil {
 		return "", fmt.Errorf("go.mod has no module whose path begins with a host name")
 	}
-	files := map[string][]byte{
-		"framework/go.mod":             []byte("module " + frameworkModule + "\n\ngo 1.21\n"),
-		"framework/funcframework/f.go": []byte(framework),
-		"main.go":                      fmt.Appendf(nil, generatedMain, module[1], target),
-		"go.mod": fmt.Appendf(nil, "module functions.local/app\n\ngo 1.21\n\nrequire %[1]s v0.0.0\nrequire %[2]s v1.9.2\n\nreplace %[1]s => ./%[3]s\nreplace %[2]s => ./framework\n",
-			module[1], frameworkModule, sourceDir),
-	}
+	files := map[string][]byte{sourceDir + "/" + mainDir + "/main.go": fmt.Appendf(nil, generatedMain, module[1], target)}
 	for _, f := range sources {
 		files[sourceDir+"/"+f.name] = f.text
 	}
+	steps := [][]string{{"mod", "edit", "-require", frameworkModule + "@" + frameworkVersion}}
+	if b.Genuine {
+		steps = append(steps, []string{"mod", "tidy"})
+	} else {
+		files["framework/go.mod"] = []byte("module " + frameworkModule + "\n\ngo 1.21\n")
+		files["framework/funcframework/f.go"] = []byte(framework)
+		steps = append(steps, []string{"mod", "edit", "-replace", frameworkModule + "=../framework"})
+	}
+	program := filepath.Join(dir, "main")
+	steps = append(steps, []string{"build", "-o", program, "./" + mainDir})
 	for name, text := range files {
 		to := filepath.Join(dir, filepath.FromSlash(name))
 		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
@@ -208,12 +224,16 @@ func (b *Builder) compile(dir string, sources []sourceFile, target string) (stri
 			return "", err
 		}
 	}
-	program := filepath.Join(dir, "main")
-	cmd := exec.Command("go", "build", "-o", program, ".")
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod", "GOPROXY=off", "GOSUMDB=off", "GOWORK=off", "GOTOOLCHAIN=local", "CGO_ENABLED=0")
-	if text, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build: %w: %s", err, text)
+	for _, args := range steps {
+		cmd := exec.Command("go", args...)
+		cmd.Dir = filepath.Join(dir, sourceDir)
+		cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off", "GOTOOLCHAIN=local", "CGO_ENABLED=0")
+		if !b.Genuine {
+			cmd.Env = append(cmd.Env, "GOPROXY=off", "GOSUMDB=off")
+		}
+		if text, err := cmd.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("go %s: %w: %s", args[0], err, text)
+		}
 	}
 	return program, nil
 }

@@ -134,7 +134,10 @@ func (i *instance) start() (*process, error) {
 	p := &process{port: port, exited: make(chan struct{})}
 	p.cmd = exec.Command(i.work.program)
 	p.cmd.Dir = i.work.dir
-	p.cmd.Env = []string{"PORT=" + port, "K_SERVICE=" + i.id, "K_REVISION=" + i.id + "-00001", "FUNCTION_TARGET=Job", "HOME=/tmp", "PATH=" + os.Getenv("PATH")}
+	p.cmd.Env = []string{
+		"PORT=" + port, "K_SERVICE=" + i.id, "K_REVISION=" + i.id + "-00001", "FUNCTION_TARGET=Job", "HOME=/tmp",
+		fmt.Sprint("CLOUD_RUN_TIMEOUT_SECONDS=", i.timeout.Seconds()), "PATH=" + os.Getenv("PATH"),
+	}
 	for name, value := range i.env {
 		p.cmd.Env = append(p.cmd.Env, fmt.Sprintf("%s=%v", name, value))
 	}

@@ -93,6 +93,10 @@ func Job(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	output, failed := run(r.Context(), body)
+	if failed != nil && errors.Is(r.Context().Err(), context.DeadlineExceeded) {
+		http.Error(w, "the call took longer than its timeout", http.StatusGatewayTimeout) // as Google's front end says it
+		return
+	}
 	if failed != nil {
 		failed.JobID = call.JobID
 		answer(w, http.StatusInternalServerError, failed)
