@@ -158,14 +158,14 @@ func logged(t *testing.T, e *gcp.Executor, job uint32, line string) (lines []str
 	return lines
 }
 
-const (
-	limit   = 10 << 20 // of arguments and output, in bytes
-	maxBody = 32 << 20 // of a request and an answer, in bytes
-)
+// maxBody is the largest request and answer that Google carries, in bytes.
+const maxBody = 32 << 20
 
 func TestTheJobBinaryRunsInPlaceOfTheFramework(t *testing.T) {
 	e, s := open(t)
 	s.LoseExecutable = true
+	limits, _ := faas.ProviderLimits(faas.GCPFunctions)
+	limit := int(limits.MaxPayloadMB) << 20
 	env := map[string]string{"GREETING": "hello = \"wörld\"\n", "HTTP_PROXY": "http://127.0.0.1:1", "AWS_REGION": "x"}
 	jobs := []uint32{
 		faastest.JobEcho, faastest.JobFail, faastest.JobPanic, faastest.JobEnv, faastest.JobExit, faastest.JobLog,
