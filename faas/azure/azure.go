@@ -13,8 +13,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/arm"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blob"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
@@ -61,11 +61,10 @@ type Executor struct {
 	http *http.Client
 	own  *http.Transport // nil where the caller gave an HTTP client
 	arm  *arm.Client
-	// polls asks Resource Manager how far operations are.
-	polls runtime.Pipeline
-	scm   runtime.Pipeline
-	// newBlobs returns a pipeline to storage accounts, which authorizes requests by the policy.
-	newBlobs   func(authorize policy.Policy) runtime.Pipeline
+	// polls asks Resource Manager how far operations are; scm reaches the publish endpoint, and Resource
+	// Manager for a diagnosis.
+	polls, scm runtime.Pipeline
+	blobs      blob.ClientOptions // of clients of storage accounts
 	credential azcore.TokenCredential
 	// insights asks Application Insights; authority is what gives out tokens.
 	insights  runtime.Pipeline

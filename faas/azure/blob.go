@@ -4,24 +4,19 @@ package azure
 
 import (
 	"context"
-	"crypto/hmac"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blob"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
@@ -39,8 +34,6 @@ const (
 )
 
 const (
-	blobVersion  = "2023-11-03"
-	storageScope = "https://storage.azure.com/.default"
 	checkTimeout = 15 * time.Second
 	maxKeptBytes = 2 << 30
 )
@@ -51,9 +44,11 @@ func (e *Executor) packageAccess(ctx context.Context, container string) string {
 	defer cancel()
 	var why []string
 	for _, access := range []string{accessToken, accessKey} {
-		resp, err := e.packageBy(ctx, http.MethodHead, container, access)
+		client, err := e.packageClient(ctx, container, access)
 		if err == nil {
-			drain(resp.Body)
+			_, err = client.GetProperties(ctx, nil)
+		}
+		if err == nil {
 			return access
 		}
 		why = append(why, "with a "+access+": "+e.brief(err))
@@ -81,73 +76,21 @@ func (e *Executor) brief(err error) string {
 	return e.hider()(text)
 }
 
-// packageBy asks for the package of a container, by an access.
-func (e *Executor) packageBy(ctx context.Context, method, container, access string) (*http.Response, error) {
-	var authorize policy.Policy = runtime.NewBearerTokenPolicy(e.credential, []string{storageScope}, nil)
-	if access == accessKey {
-		key, err := e.accountKey(ctx)
-		if err != nil {
-			return nil, err
-		}
-		raw, err := base64.StdEncoding.DecodeString(key)
-		if err != nil {
-			return nil, faas.Errorf(faas.ErrUnavailable, "deploy", faas.AzureFunctions, "the key of storage account %s is not in base64", e.names.account)
-		}
-		authorize = sharedKey{e.names.account, raw}
+// packageClient returns a client of the package in a container, by an access.
+func (e *Executor) packageClient(ctx context.Context, container, access string) (*blob.Client, error) {
+	url := container + "/" + releasedPackage
+	if access != accessKey {
+		return blob.NewClient(url, e.credential, &e.blobs)
 	}
-	req, err := runtime.NewRequest(ctx, method, container+"/"+releasedPackage)
+	key, err := e.accountKey(ctx)
 	if err != nil {
 		return nil, err
 	}
-	req.Raw().Header.Set("x-ms-version", blobVersion)
-	runtime.SkipBodyDownload(req)
-	resp, err := e.newBlobs(authorize).Do(req)
+	shared, err := blob.NewSharedKeyCredential(e.names.account, key)
 	if err != nil {
-		return nil, err
+		return nil, faas.Errorf(faas.ErrUnavailable, "deploy", faas.AzureFunctions, "the key of storage account %s is not in base64", e.names.account)
 	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, runtime.NewResponseError(resp)
-	}
-	return resp, nil
-}
-
-// sharedKey is a policy that signs requests to a storage account with a key of it:
-// https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key.
-type sharedKey struct {
-	account string
-	key     []byte
-}
-
-func (s sharedKey) Do(req *policy.Request) (*http.Response, error) {
-	r := req.Raw()
-	r.Header.Set("x-ms-date", time.Now().UTC().Format(http.TimeFormat))
-	mac := hmac.New(sha256.New, s.key)
-	_, _ = io.WriteString(mac, stringToSign(s.account, r)) // a hash takes everything
-	r.Header.Set("Authorization", "SharedKey "+s.account+":"+base64.StdEncoding.EncodeToString(mac.Sum(nil)))
-	return req.Next()
-}
-
-// stringToSign is what the signature of a request without a body is made of.
-func stringToSign(account string, r *http.Request) string {
-	var b strings.Builder
-	b.WriteString(r.Method + strings.Repeat("\n", 12)) // of the standard headers it has none
-	var names []string
-	for name := range r.Header {
-		if lower := strings.ToLower(name); strings.HasPrefix(lower, "x-ms-") {
-			names = append(names, lower)
-		}
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		b.WriteString(name + ":" + strings.TrimSpace(r.Header.Get(name)) + "\n")
-	}
-	b.WriteString("/" + account + r.URL.EscapedPath())
-	query := r.URL.Query()
-	for _, name := range slices.Sorted(maps.Keys(query)) {
-		slices.Sort(query[name])
-		b.WriteString("\n" + strings.ToLower(name) + ":" + strings.Join(query[name], ","))
-	}
-	return b.String()
+	return blob.NewClientWithSharedKeyCredential(url, shared, &e.blobs)
 }
 
 // keptPackage is a former package, on this machine's disk.
@@ -168,13 +111,18 @@ func (e *Executor) keepPackage(ctx context.Context, container, access string) (*
 	kept := &keptPackage{path: filepath.Join(dir, rand.Text()+".zip")}
 	w := e.waitFor(e.pace.busy, "the former package could not be read from storage account %s", e.names.account)
 	err = w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
-		resp, err := e.packageBy(ctx, http.MethodGet, container, access)
+		client, err := e.packageClient(ctx, container, access)
 		if err != nil {
 			return false, 0, err
 		}
-		defer resp.Body.Close()
-		kept.size, err = writeFile(kept.path, resp.Body)
-		if err == nil && resp.ContentLength >= 0 && kept.size != resp.ContentLength {
+		resp, err := client.DownloadStream(ctx, nil)
+		if err != nil {
+			return false, 0, err
+		}
+		body := resp.NewRetryReader(ctx, nil) // which goes on where a broken connection stopped
+		defer body.Close()
+		kept.size, err = writeFile(kept.path, body)
+		if err == nil && resp.ContentLength != nil && kept.size != *resp.ContentLength {
 			err = io.ErrUnexpectedEOF
 		}
 		return err == nil, 0, err

@@ -39,44 +39,38 @@ func (e *Executor) connect(set settings) error {
 		return err
 	}
 	client := policy.ClientOptions{
-		Cloud: where, Transport: bounded{e.http},
-		Retry:            policy.RetryOptions{RetryDelay: e.pace.retry, MaxRetryDelay: longestRetry, TryTimeout: tryTimeout, ShouldRetry: shouldRetry},
+		Cloud: where, Transport: sender{e.http, mostAnswer},
+		Retry:            policy.RetryOptions{RetryDelay: e.pace.retry, MaxRetryDelay: longestRetry, TryTimeout: tryTimeout},
 		Telemetry:        policy.TelemetryOptions{ApplicationID: moduleName},
 		PerRetryPolicies: []policy.Policy{untilCallerLeaves{}},
 	}
 	credential := set.credential
 	if credential == nil {
 		credential, err = azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{
-			ClientOptions:            policy.ClientOptions{Cloud: where, Transport: e.http, Retry: client.Retry, Telemetry: client.Telemetry},
+			ClientOptions:            policy.ClientOptions{Cloud: where, Transport: client.Transport, Retry: client.Retry, Telemetry: client.Telemetry},
 			DisableInstanceDiscovery: !isMicrosoft(where.ActiveDirectoryAuthorityHost),
 		})
 		if err != nil {
 			return invalid("the credentials that the environment describes cannot be used: %w", err)
 		}
 	}
-	known := &explained{credential}
-	credential = known
-	e.authority, e.credential = where.ActiveDirectoryAuthorityHost, known
-	e.insights = e.insightsPipeline(known, client)
+	credential = &explained{credential}
+	e.authority, e.credential = where.ActiveDirectoryAuthorityHost, credential
+	e.insights = e.insightsPipeline(credential, client)
 	if e.arm, err = arm.NewClient(moduleName, moduleVersion, credential, &arm.ClientOptions{ClientOptions: client}); err != nil {
 		return invalid("the cloud configuration cannot be used: %w", err)
 	}
-	e.polls, err = armruntime.NewPipeline(moduleName, moduleVersion, credential, runtime.PipelineOptions{PerCall: []policy.Policy{unended{}}},
-		&arm.ClientOptions{ClientOptions: client, DisableRPRegistration: true})
+	// Polls, the publish endpoint and a diagnosis take the same tokens, and register no resource provider.
+	unregistering := &arm.ClientOptions{ClientOptions: client, DisableRPRegistration: true}
+	if e.scm, err = armruntime.NewPipeline(moduleName, moduleVersion, credential, runtime.PipelineOptions{}, unregistering); err != nil {
+		return invalid("the cloud configuration cannot be used: %w", err)
+	}
+	e.polls, err = armruntime.NewPipeline(moduleName, moduleVersion, credential, runtime.PipelineOptions{PerCall: []policy.Policy{unended{}}}, unregistering)
 	if err != nil {
 		return invalid("the cloud configuration cannot be used: %w", err)
 	}
-	e.newBlobs = func(authorize policy.Policy) runtime.Pipeline {
-		options := client
-		options.Transport = e.http // a package is larger than any answer that is held in memory
-		options.Retry.TryTimeout = 0
-		return runtime.NewPipeline(moduleName, moduleVersion, runtime.PipelineOptions{PerRetry: []policy.Policy{authorize}}, &options)
-	}
-	// The publish endpoint takes the same tokens, and knows nothing of resource providers.
-	e.scm, err = armruntime.NewPipeline(moduleName, moduleVersion, credential, runtime.PipelineOptions{}, &arm.ClientOptions{ClientOptions: client, DisableRPRegistration: true})
-	if err != nil {
-		return invalid("the cloud configuration cannot be used: %w", err)
-	}
+	client.Transport, client.Retry.TryTimeout = sender{client: e.http}, 0 // a package is larger than any answer that is held in memory
+	e.blobs.ClientOptions = client
 	return nil
 }
 
@@ -156,16 +150,23 @@ func isMicrosoft(authority string) bool {
 	})
 }
 
-// bounded sends requests, and fails answers that are larger than any of Resource Manager's: azcore reads them into memory.
-type bounded struct{ client *http.Client }
+// sender sends azcore's requests.
+type sender struct {
+	client *http.Client
+	most   int64 // bytes of an answer, which azcore reads into memory; 0 for answers that are streamed
+}
 
 // mostAnswer is the size of the largest answer that is read into memory, in bytes.
 const mostAnswer = 64 << 20
 
-func (b bounded) Do(req *http.Request) (*http.Response, error) {
-	resp, err := b.client.Do(req)
-	if err == nil {
-		resp.Body = http.MaxBytesReader(nil, resp.Body, mostAnswer)
+func (s sender) Do(req *http.Request) (*http.Response, error) {
+	resp, err := s.client.Do(req)
+	var certificate *tls.CertificateVerificationError
+	switch {
+	case errors.As(err, &certificate):
+		return nil, &unsent{err} // azcore would send it again, in vain
+	case err == nil && s.most > 0:
+		resp.Body = http.MaxBytesReader(nil, resp.Body, s.most)
 	}
 	return resp, err
 }
@@ -173,25 +174,9 @@ func (b bounded) Do(req *http.Request) (*http.Response, error) {
 // tryTimeout bounds a call of Resource Manager, none of which works for longer: they begin operations.
 const tryTimeout = 2 * time.Minute
 
-// longestRetry is how long a request waits to be sent again. Where Azure asks for more, the caller decides.
+// longestRetry is how long azcore waits before it sends a request again, all of which can be repeated. If
+// Azure asks for more, the caller decides, who knows how many others are waiting.
 const longestRetry = 10 * time.Second
-
-// shouldRetry says which requests azcore sends again: all that it sends can be repeated. Of throttling the caller is told where the wait is long or
-// unknown, since it knows how many others are waiting.
-func shouldRetry(resp *http.Response, err error) bool {
-	if err != nil {
-		var certificate *tls.CertificateVerificationError
-		return !errors.As(err, &certificate)
-	}
-	switch resp.StatusCode {
-	case http.StatusRequestTimeout, http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return retryAfter(resp.Header) <= longestRetry
-	case http.StatusTooManyRequests:
-		wait := retryAfter(resp.Header)
-		return wait > 0 && wait <= longestRetry
-	}
-	return false
-}
 
 // explained is a credential whose errors can be told from those of the call that needed the token.
 type explained struct{ credential azcore.TokenCredential }

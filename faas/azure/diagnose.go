@@ -52,7 +52,7 @@ type diagnosis struct {
 
 // read calls Resource Manager by the pipeline that registers no resource provider.
 func (d *diagnosis) read(ctx context.Context, method, path, version string, body, out any) (http.Header, error) {
-	resp, err := d.e.sendBy(ctx, d.e.scm, method, path, version, body)
+	resp, err := d.e.request(ctx, d.e.scm, method, path, version, body)
 	if err == nil {
 		return resp.Header, runtime.UnmarshalAsJSON(resp, out)
 	}

@@ -28,6 +28,15 @@
 // authority, and AZURE_RESOURCE_MANAGER_ENDPOINT another Resource Manager, as do the options "authority_host" and "resource_manager_endpoint", which [faas.Resolve]
 // fills in from them; [WithCloud] sets both. All other hosts are read from the resources.
 //
+// # The clients
+//
+// Resource Manager, publish endpoints and Application Insights are called through azcore, with its policies for retries, tokens, registration and telemetry, and
+// its pollers. The generated client of App Service would take more than a gigabyte of memory and three times as long to compile as this package with all else that
+// it links, for two dozen calls; internal/armcheck holds those against that client's models. Packages are read back through azblob, which adds 4 seconds of
+// processor time to a first build and 2 MB to a program, for signatures and interrupted downloads that are not ours to write.
+//
+// What is waited for, and how long, is decided here: azcore ends a wait with the first failed look, and the wait for a role or a replica may take longer than any of its retries.
+//
 // A program that imports this package through faas/all and is built with -tags faas_only leaves it out, unless the tag faas_azure is given too; opening it then
 // is a [faas.ErrNotLinked] that says so.
 package azure

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
@@ -110,7 +111,7 @@ func (e *Executor) insightsEndpoint() string {
 }
 
 // insightsPipeline returns what sends requests to Application Insights, with tokens for it.
-func (e *Executor) insightsPipeline(credential *explained, client policy.ClientOptions) runtime.Pipeline {
+func (e *Executor) insightsPipeline(credential azcore.TokenCredential, client policy.ClientOptions) runtime.Pipeline {
 	token := runtime.NewBearerTokenPolicy(credential, []string{insightsOf(e.authority) + "/.default"}, nil)
 	return runtime.NewPipeline(moduleName, moduleVersion, runtime.PipelineOptions{PerRetry: []policy.Policy{token}}, &client)
 }
@@ -206,20 +207,8 @@ func (t *traces) ask(ctx context.Context, query string) ([]logseq.Entry, error) 
 		Tables []table        `json:"tables"`
 		Error  map[string]any `json:"error"`
 	}
-	req, err := runtime.NewRequest(ctx, http.MethodPost, t.url)
-	if err == nil {
-		err = runtime.MarshalAsJSON(req, map[string]string{"query": query})
-	}
-	var resp *http.Response
-	if err == nil {
-		resp, err = t.e.insights.Do(req)
-	}
-	if err == nil && resp.StatusCode != http.StatusOK {
-		err = runtime.NewResponseError(resp)
-	}
-	if err == nil {
-		err = runtime.UnmarshalAsJSON(resp, &out)
-	}
+	resp, err := t.e.request(ctx, t.e.insights, http.MethodPost, t.url, "", map[string]string{"query": query})
+	err = answered(resp, err, &out)
 	switch {
 	case err != nil:
 		failed := t.e.fail(ctx, "logs", faas.NoJob, err)

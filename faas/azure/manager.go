@@ -19,10 +19,6 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
-// Resource Manager is called through azcore's own client, not through the generated ones. Two dozen calls are needed of the thousands that the one for App
-// Service has, which takes more than a gigabyte of memory and three times as long to compile as this provider with all else that it links. The module in
-// internal/armcheck holds these calls against the generated code.
-
 // path returns the path of something in the resource group.
 func (e *Executor) path(parts ...string) string {
 	return e.groupPath() + "/" + strings.Join(parts, "/")
@@ -60,10 +56,14 @@ func (e *Executor) send(ctx context.Context, method, path, version string, body 
 		// That is in the middle of a deployment, which much would be lost with. Of throttling the engine has to know.
 		w.also = func(err error) bool { return kindOf(err) == outage && statusOf(err) != http.StatusTooManyRequests }
 	}
+	once := e.change
+	if method == http.MethodGet {
+		once = e.request
+	}
 	var resp *http.Response
 	err := w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
 		var err error
-		resp, err = e.sendBy(ctx, e.arm.Pipeline(), method, path, version, body)
+		resp, err = once(ctx, e.arm.Pipeline(), method, path, version, body)
 		return err == nil, 0, err
 	})
 	if err != nil {
@@ -72,21 +72,26 @@ func (e *Executor) send(ctx context.Context, method, path, version string, body 
 	return resp, nil
 }
 
-// sendBy sends a request to Resource Manager by a pipeline, and makes an error of an answer that is no
-// success. The answer to a change is awaited for a while though ctx ends: a change that was sent is
-// made, whether or not anybody waits for it.
-func (e *Executor) sendBy(ctx context.Context, by runtime.Pipeline, method, path, version string, body any) (*http.Response, error) {
-	target := path
-	if !strings.HasPrefix(target, "https://") {
-		target = e.arm.Endpoint() + path
+// change is request for what may change something. The answer is awaited for a while though ctx ends: a
+// change that was sent is made, whether or not anybody waits for it.
+func (e *Executor) change(ctx context.Context, by runtime.Pipeline, method, path, version string, body any) (*http.Response, error) {
+	lasting, cancel := transfer.Outlast(context.WithValue(ctx, callerKey{}, ctx), e.pace.grace)
+	defer cancel() // the pipeline has read the whole answer by then
+	resp, err := e.request(lasting, by, method, path, version, body)
+	var response *azcore.ResponseError
+	if err != nil && !errors.As(err, &response) {
+		err = outcome(ctx, err)
 	}
-	sent := ctx
-	if method != http.MethodGet {
-		lasting, cancel := transfer.Outlast(context.WithValue(ctx, callerKey{}, ctx), e.pace.grace)
-		defer cancel() // the pipeline has read the whole answer by then
-		sent = lasting
+	return resp, err
+}
+
+// request sends a request by a pipeline, and makes an error of an answer that is no success. path may be
+// a URL.
+func (e *Executor) request(ctx context.Context, by runtime.Pipeline, method, path, version string, body any) (*http.Response, error) {
+	if !strings.HasPrefix(path, "https://") {
+		path = e.arm.Endpoint() + path
 	}
-	req, err := runtime.NewRequest(sent, method, target)
+	req, err := runtime.NewRequest(ctx, method, path)
 	if err != nil {
 		return nil, err
 	}
@@ -102,19 +107,16 @@ func (e *Executor) sendBy(ctx context.Context, by runtime.Pipeline, method, path
 		}
 	}
 	resp, err := by.Do(req)
-	if err != nil {
-		return nil, outcome(ctx, method, err)
-	}
-	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+	if err == nil && (resp.StatusCode < 200 || resp.StatusCode > 299) {
 		return nil, runtime.NewResponseError(resp)
 	}
-	return resp, nil
+	return resp, err
 }
 
 // outcome says of a change that was sent and not answered that nobody knows what became of it.
-func outcome(ctx context.Context, method string, err error) error {
+func outcome(ctx context.Context, err error) error {
 	var never *unsent
-	if ctx.Err() == nil || method == http.MethodGet || errors.As(err, &never) {
+	if ctx.Err() == nil || errors.As(err, &never) {
 		return err
 	}
 	return &unknownOutcome{err}
@@ -172,12 +174,8 @@ func (e *Executor) must(ctx context.Context, method, path, version string, body,
 }
 
 func answered(resp *http.Response, err error, out any) error {
-	if err != nil {
+	if err != nil || out == nil { // azcore has read the whole body
 		return err
-	}
-	if out == nil {
-		drain(resp.Body)
-		return nil
 	}
 	return runtime.UnmarshalAsJSON(resp, out)
 }
@@ -217,7 +215,6 @@ func (e *Executor) operate(ctx context.Context, method, path, version string, bo
 		return err
 	}
 	if method == http.MethodDelete && resp.StatusCode == http.StatusAccepted && !hasPollURL(resp.Header) {
-		drain(resp.Body)
 		return nil // the caller waits until the resource is gone
 	}
 	poller, err := runtime.NewPoller(resp, e.polls, &runtime.NewPollerOptions[json.RawMessage]{Tracer: e.arm.Tracer()})

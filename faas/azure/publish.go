@@ -136,7 +136,7 @@ func (c *convergence) uploadOnce(ctx context.Context, target string, zip archive
 	resp, err := c.scm.Do(req)
 	if err != nil {
 		if complete.Load() {
-			err = outcome(ctx, http.MethodPost, err)
+			err = outcome(ctx, err)
 		}
 		return "", err
 	}
@@ -176,17 +176,19 @@ func deploymentID(body []byte, h http.Header) string {
 
 // deployed waits until a deployment has ended. Its record may not be there yet, and may be gone again when it has succeeded and the publish host was replaced.
 func (c *convergence) deployed(ctx context.Context, host, id string) error {
+	target := "https://" + host + "/api/deployments/" + url.PathEscape(id)
 	w := c.waitFor(c.pace.state, "the package was uploaded, and Azure is still putting it into place")
 	w.absent = c.pace.appear
 	seen, lost := false, 0
 	return stillGoingOn(w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
-		d, header, err := c.deployment(ctx, "https://"+host+"/api/deployments/"+url.PathEscape(id))
+		resp, err := c.request(ctx, c.scm, http.MethodGet, target, "", nil)
 		if isNotFound(err) && seen {
 			lost++
 			return lost > maxLost, 0, nil
 		}
-		if err != nil {
-			return false, retryAfter(header), err
+		var d deployment
+		if err := answered(resp, err, &d); err != nil {
+			return false, 0, err
 		}
 		seen, lost = true, 0
 		switch d.Status {
@@ -197,33 +199,14 @@ func (c *convergence) deployed(ctx context.Context, host, id string) error {
 				"app", c.id, "azure_says", foreign.Line(c.hider()(d.StatusText+" "+d.Message), maxMessage))
 			return true, 0, nil
 		case deployCancelled, deployFailed, deployConflict:
-			return false, 0, &deployError{*d}
+			return false, 0, &deployError{d}
 		}
-		return false, retryAfter(header), nil
+		return false, retryAfter(resp.Header), nil
 	}))
 }
 
 // maxLost is how often the record of a deployment that was seen may be missing until it is taken for done, as Azure's own tools do.
 const maxLost = 5
-
-func (c *convergence) deployment(ctx context.Context, target string) (*deployment, http.Header, error) {
-	req, err := runtime.NewRequest(ctx, http.MethodGet, target)
-	if err != nil {
-		return nil, http.Header{}, err
-	}
-	resp, err := c.scm.Do(req)
-	if err != nil {
-		return nil, http.Header{}, err
-	}
-	if !runtime.HasStatusCode(resp, http.StatusOK, http.StatusAccepted) {
-		return nil, resp.Header, runtime.NewResponseError(resp)
-	}
-	var d deployment
-	if err := runtime.UnmarshalAsJSON(resp, &d); err != nil {
-		return nil, resp.Header, err
-	}
-	return &d, resp.Header, nil
-}
 
 // deployError is a deployment that ended without success.
 type deployError struct{ d deployment }
