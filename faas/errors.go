@@ -52,6 +52,10 @@ type Error struct {
 	// Unsettled reports, for a Converge, Restore or Remove, that a change was sent and not answered, so
 	// that it may take effect after the call has returned.
 	Unsettled bool
+	// Resumable reports, for a Converge whose deadline passed, that nothing is missing but what comes by
+	// itself, such as a role that does not count yet, and would have to be begun anew if the unit was
+	// removed.
+	Resumable bool
 	Err       error // the cause: often the provider SDK's own error, reachable with errors.As
 }
 

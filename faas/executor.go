@@ -143,6 +143,7 @@ type Executor interface {
 	// calls Restore. If prior is nil and the unit turns out to exist, and this executor has sent nothing that could have made it, the state has
 	// Existed set, beside an error too, and the engine removes nothing: a read that was behind must not cost a unit.
 	// Once a changing request was sent, its answer is awaited for a while even if ctx ends; if none comes, the error has Unsettled set.
+	// If the error has Resumable set, the engine leaves a unit that was never whole as it is, for the next Converge to go on with, and lists it.
 	// report, which may be nil, is called with what has been uploaded so far: by one goroutine at a time, and never after Converge returned.
 	Converge(ctx context.Context, u Unit, prior *State, report func(Progress)) (State, error)
 

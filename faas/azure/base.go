@@ -187,16 +187,16 @@ func (e *Executor) assignmentPath(principal string) string {
 }
 
 // grant lets an identity use the storage account. A new identity may be unknown for a while.
-func (e *Executor) grant(ctx context.Context, principal string) error {
+func (c *convergence) grant(ctx context.Context, principal string) error {
 	var a roleAssignment
-	a.Properties.RoleDefinitionID = "/subscriptions/" + url.PathEscape(e.subscription) + "/providers/Microsoft.Authorization/roleDefinitions/" + blobOwner
+	a.Properties.RoleDefinitionID = "/subscriptions/" + url.PathEscape(c.subscription) + "/providers/Microsoft.Authorization/roleDefinitions/" + blobOwner
 	a.Properties.PrincipalID = principal
 	a.Properties.PrincipalType = "ServicePrincipal"
-	w := e.waitFor(e.pace.role, "the app's identity could not be given a role")
-	w.absent = e.pace.appear
-	w.also = func(err error) bool { return azureCode(err) == "PrincipalNotFound" }
+	w := c.waitFor(c.pace.role, "the app's identity could not be given a role")
+	w.absent = c.pace.appear
+	w.also = c.awaitsRole
 	return w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
-		err := e.call(ctx, http.MethodPut, e.assignmentPath(principal), rolesAPI, a, nil)
+		err := c.call(ctx, http.MethodPut, c.assignmentPath(principal), rolesAPI, a, nil)
 		if azureCode(err) == "RoleAssignmentExists" {
 			err = nil
 		}

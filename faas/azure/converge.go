@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"strings"
@@ -27,7 +28,9 @@ func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
 	defer c.stop()
 	s, err := c.run(ctx, prior)
 	if err != nil {
-		return faas.State{Existed: c.existed}, e.fail(ctx, "deploy", faas.NoJob, err, values(u)...)
+		failed := e.fail(ctx, "deploy", faas.NoJob, c.explain(ctx, err), values(u)...)
+		failed.Resumable = c.isLate(ctx)
+		return faas.State{Existed: c.existed}, failed
 	}
 	s.Existed = c.existed
 	return s, nil
@@ -51,9 +54,30 @@ type convergence struct {
 	// existed says that the app was found, though Converge was told that nothing existed, and that this
 	// executor has not made it.
 	existed bool
+	// fresh says that this call has given the app's identity its role, and that the app has no functions
+	// yet; late is the last refusal that came of the role's not counting yet, and nil once it does.
+	fresh bool
+	late  error
 
 	mu       sync.Mutex
 	reporter func(faas.Progress) // nil once the call has ended
+}
+
+// isLate reports whether the deadline has passed while nothing was missing but the role of the app's
+// identity, which would begin anew with another identity.
+func (c *convergence) isLate(ctx context.Context) bool {
+	return c.late != nil && errors.Is(context.Cause(ctx), context.DeadlineExceeded)
+}
+
+// explain adds to an error that the role is late.
+func (c *convergence) explain(ctx context.Context, err error) error {
+	switch {
+	case !c.isLate(ctx):
+		return err
+	case errors.Is(err, c.late):
+		return fmt.Errorf("the role of the app's identity on its storage account does not count yet, which Azure documents to take up to 10 minutes: %w", err)
+	}
+	return fmt.Errorf("the role of the app's identity on its storage account does not count yet, which Azure documents to take up to 10 minutes: %w: %w", c.late, err)
 }
 
 func (e *Executor) newConvergence(u faas.Unit, report func(faas.Progress)) (*convergence, error) {
@@ -235,6 +259,7 @@ func (c *convergence) makeSite(ctx context.Context, b *base, tags map[string]str
 		err = c.grantTo(ctx, made)
 		if err == nil {
 			tags[tagAuth] = authIdentity
+			c.fresh = tags[tagJobs] == ""
 			return made, d, nil
 		}
 		if c.options.storageAuth == authIdentity || !isRefusal(err) {
@@ -275,6 +300,17 @@ func (c *convergence) grantTo(ctx context.Context, s *site) error {
 		return faas.Errorf(faas.ErrUnsupported, "deploy", faas.AzureFunctions, "Azure gave app %s no identity", s.Name)
 	}
 	return c.grant(ctx, s.Identity.PrincipalID)
+}
+
+// awaitsRole takes note of a refusal that comes of a role or an identity that does not count yet, and
+// reports whether it is one.
+func (c *convergence) awaitsRole(err error) bool {
+	var failed *deployError
+	if azureCode(err) != "PrincipalNotFound" && !(errors.As(err, &failed) && failed.isOfRole()) {
+		return false
+	}
+	c.late = err
+	return true
 }
 
 // isRefusal reports whether Azure, or the rights of the caller, do not allow something, so that trying again is in vain. A 404 is none: it is what

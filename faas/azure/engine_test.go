@@ -3,6 +3,7 @@
 package azure
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"sync/atomic"
@@ -17,13 +18,18 @@ import (
 // deployService deploys three jobs through the engine.
 func deployService(t *testing.T, server *azuretest.Server, state, value string) (*serverless.Service, error) {
 	t.Helper()
+	return deployServiceIn(t.Context(), t, server, state, value, opening{})
+}
+
+func deployServiceIn(ctx context.Context, t *testing.T, server *azuretest.Server, state, value string, o opening) (*serverless.Service, error) {
+	t.Helper()
 	cfg := serverless.ServerlessConfig{
 		Provider:        faas.Config{Provider: faas.AzureFunctions, SubscriptionID: azuretest.Subscription, Region: "westeurope"},
 		DefaultMemoryMB: 512, DefaultTimeoutSecs: 60,
 	}
 	spec := serverless.ServiceSpec{Name: "Engine Service", BinaryPath: testBinary(t).Path, Env: map[string]string{"FAASTEST_VALUE": value}}
-	return serverless.DeployServerless(t.Context(), spec, someJobs, cfg, serverless.WithoutRunner(), serverless.WithStateDir(state),
-		serverless.WithExecutor(openAt(t, server, spec.Name, opening{})))
+	return serverless.DeployServerless(ctx, spec, someJobs, cfg, serverless.WithoutRunner(), serverless.WithStateDir(state),
+		serverless.WithExecutor(openAt(t, server, spec.Name, o)))
 }
 
 func answersWith(t *testing.T, svc *serverless.Service, want string) {

@@ -3,13 +3,14 @@
 package azure
 
 import (
+	"archive/zip"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -56,25 +57,59 @@ func (c *convergence) publish(ctx context.Context, s *site, zip archive) error {
 	w.next, w.longest = c.pace.upload, c.pace.rarest // each look is an upload
 	w.also = func(err error) bool {
 		var failed *deployError
-		return errors.As(err, &failed) && failed.mayPass()
+		return c.awaitsRole(err) || errors.As(err, &failed) && failed.d.Status == deployConflict
 	}
 	return w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
+		if c.late != nil && c.fresh {
+			// The app runs nothing yet, so that a package of some bytes can tell whether its role counts.
+			c.report(faas.Progress{Step: "role"})
+			err := c.publishOnce(ctx, host, emptyPackage)
+			var failed *deployError
+			if errors.As(err, &failed) && failed.isOfRole() {
+				return false, 0, err
+			}
+		}
 		before := c.memory.replaced(c.id, true)
 		err := c.publishOnce(ctx, host, zip)
 		var failed *deployError
 		if errors.As(err, &failed) || isClientError(err) { // then the former package is certainly still in place
 			c.memory.replaced(c.id, before)
 		}
+		if err == nil {
+			c.late = nil
+		}
 		return err == nil, 0, err
 	})
 }
+
+// emptyPackage is a package without functions.
+var emptyPackage = func() archive {
+	var b bytes.Buffer
+	w := zip.NewWriter(&b)
+	f, err := w.Create("host.json")
+	if err == nil {
+		_, err = f.Write([]byte(`{"version":"2.0"}`))
+	}
+	if err = errors.Join(err, w.Close()); err != nil {
+		panic("faas/azure: an empty package cannot be made: " + err.Error()) // a buffer takes everything
+	}
+	return text(b.Bytes())
+}()
+
+// text is an archive in memory.
+type text []byte
+
+func (t text) Open() (io.ReadSeekCloser, error) { return streaming.NopCloser(bytes.NewReader(t)), nil }
+func (t text) Size() int64                      { return int64(len(t)) }
 
 func (c *convergence) publishOnce(ctx context.Context, host string, zip archive) error {
 	id, err := c.upload(ctx, host, zip)
 	if err != nil {
 		return err
 	}
-	c.report(faas.Progress{Step: "publish", Bytes: zip.Size()})
+	if _, empty := zip.(text); !empty {
+		c.report(faas.Progress{Step: "publish", Bytes: zip.Size()})
+	}
 	return c.deployed(ctx, host, id)
 }
 
@@ -118,11 +153,12 @@ func (c *convergence) uploadOnce(ctx context.Context, target string, zip archive
 		return "", err
 	}
 	var told int64
+	_, empty := zip.(text)
 	body := streaming.NewRequestProgress(file, func(sent int64) {
 		if sent == zip.Size() {
 			complete.Store(true)
 		}
-		if sent-told >= reportEvery || sent == zip.Size() {
+		if !empty && (sent-told >= reportEvery || sent == zip.Size()) {
 			told = sent
 			c.report(faas.Progress{Step: "upload", Bytes: sent})
 		}
@@ -235,12 +271,10 @@ var passing = []string{
 	"containernotfound", "specified container does not exist", "containerbeingdeleted", "container is being deleted",
 }
 
-// mayPass reports whether the same may work in a while: the app was not allowed to use its storage yet, or another deployment was going on.
-func (e *deployError) mayPass() bool {
-	why := strings.ToLower(e.d.StatusText + " " + e.d.Message)
-	return e.d.Status == deployConflict || e.d.Status == deployFailed && !isAboutSharedKeys(why) && slices.ContainsFunc(passing, func(words string) bool {
-		return strings.Contains(why, words)
-	})
+// isOfRole reports whether the same may work in a while because the app was not allowed to use its storage yet.
+func (e *deployError) isOfRole() bool {
+	why := e.d.StatusText + " " + e.d.Message
+	return e.d.Status == deployFailed && !isAboutSharedKeys(why) && containsAny(why, passing...)
 }
 
 // isClientError reports whether the publish host refused an upload.

@@ -19,6 +19,7 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 
+	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/azure/internal/azuretest"
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
@@ -137,19 +138,103 @@ func TestPartialSuccessIsSuccess(t *testing.T) {
 	}
 }
 
-func TestALateRoleIsWaitedFor(t *testing.T) {
-	t.Parallel()
-	late := []string{
-		"403 this request is not authorized to perform this operation", "Unable to load the proper Managed Identity.", "No such host is known. (account.blob.core.windows.net:443)",
-		"ContainerNotFound", "The specified container does not exist.",
+// lateRole is what Azure has been seen to say while a role does not count yet.
+var lateRole = []string{
+	"403 this request is not authorized to perform this operation", "Unable to load the proper Managed Identity.", "No such host is known. (account.blob.core.windows.net:443)",
+	"ContainerNotFound", "The specified container does not exist.",
+}
+
+// wholeUploads counts the uploads of more than an empty package.
+func wholeUploads(server *azuretest.Server) (whole, empty int) {
+	for _, size := range server.Uploads() {
+		if size > 1000 {
+			whole++
+		} else {
+			empty++
+		}
 	}
-	server := serve(t, azuretest.Config{RoleLate: late})
+	return whole, empty
+}
+
+func TestALateRoleIsWaitedForWithoutUploadingAgainAndAgain(t *testing.T) {
+	t.Parallel()
+	server := serve(t, azuretest.Config{RoleLate: lateRole})
 	e := openAt(t, server, "late", opening{})
 	converge(t, e, unitOf(t, e, wanted(someJobs...)))
 	sees(t, e, "the-first-value")
 	hasIdentity(t, server, e)
-	if n := uploads(server.Requests()); n != len(late)+1 {
-		t.Errorf("%d uploads, want %d", n, len(late)+1)
+	if whole, empty := wholeUploads(server); whole != 2 || empty != len(lateRole) {
+		t.Errorf("%d uploads of the package and %d of an empty one, want 2 and %d", whole, empty, len(lateRole))
+	}
+}
+
+// TestADeadlineThatEndsBeforeTheRoleCountsBeginsNothingAnew has the deadline pass while the role of the
+// app's identity does not count. Another app would have another identity, whose role had to come anew.
+func TestADeadlineThatEndsBeforeTheRoleCountsBeginsNothingAnew(t *testing.T) {
+	t.Parallel()
+	for name, at := range map[string]func(*http.Request) bool{
+		"at an upload": request("POST", "/api/publish"), "at a poll": request("GET", "/api/deployments/"),
+	} {
+		for _, why := range []error{context.DeadlineExceeded, context.Canceled} {
+			t.Run(fmt.Sprintf("%s, %v", name, why), func(t *testing.T) {
+				server := serve(t, azuretest.Config{RoleLate: lateRole, Polls: 1})
+				state := t.TempDir()
+				ctx, cancel := context.WithCancelCause(t.Context())
+				seen := 0
+				_, err := deployServiceIn(ctx, t, server, state, "one", opening{wrap: func(base http.RoundTripper) http.RoundTripper {
+					return roundTripper(func(r *http.Request) (*http.Response, error) {
+						if at(r) {
+							if seen++; seen == 5 {
+								cancel(why)
+							}
+						}
+						return base.RoundTrip(r)
+					})
+				}})
+				var failed *faas.Error
+				if !errors.As(err, &failed) || failed.Code != faas.ErrTimeout {
+					t.Fatalf("error %v, want %v", err, faas.ErrTimeout)
+				}
+				if why == context.Canceled {
+					if left := server.Left(); len(left) > 0 {
+						t.Errorf("whoever cancels leaves %v behind", left)
+					}
+					return
+				}
+				if len(failed.Leftovers) != 1 || !strings.Contains(err.Error(), "role of the app's identity") || !strings.Contains(err.Error(), "deploy again to go on") || !strings.Contains(err.Error(), "Azure could not deploy the package: ") {
+					t.Errorf("the error does not say what was left and why: %v", err)
+				}
+				app := failed.Leftovers[0]
+				before := server.Site(app)
+				if name == "at an upload" { // whoever does not want to go on
+					svc, err := serverless.OpenService(t.Context(), "Engine Service", serverless.WithStateDir(state), serverless.WithExecutor(openAt(t, server, "Engine Service", opening{})))
+					if err == nil {
+						err = svc.Undeploy(t.Context())
+					}
+					if left := server.Left(); err != nil || len(left) > 0 {
+						t.Errorf("left behind: %v, error %v", left, err)
+					}
+					return
+				}
+				svc, err := deployService(t, server, state, "one")
+				if err != nil {
+					t.Fatal(err)
+				}
+				answersWith(t, svc, "one")
+				if after := server.Site(app); after == nil || !reflect.DeepEqual(before["identity"], after["identity"]) {
+					t.Errorf("the app has the identity %v, and had %v", after["identity"], before["identity"])
+				}
+				if whole, _ := wholeUploads(server); whole > 3 {
+					t.Errorf("%d uploads of the package", whole)
+				}
+				if err := svc.Undeploy(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if left := server.Left(); len(left) > 0 {
+					t.Errorf("left behind: %v", left)
+				}
+			})
+		}
 	}
 }
 

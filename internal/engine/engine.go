@@ -221,7 +221,7 @@ func (e *Engine) List(ctx context.Context) ([]faas.State, error) {
 // ctx ends, what was created is removed and what was updated is put back, with a context of its own; the
 // error then wraps the first cause and lists what was left behind. A unit that existed before, by the
 // ledger or by what Converge found, is not removed though its change was a Create: it is left as it is, and
-// listed. With KeepSucceeded only the failed changes are undone, and the states of the others come with
+// listed. So is one that its Converge can go on with (faas.Error.Resumable). With KeepSucceeded only the failed changes are undone, and the states of the others come with
 // the error; a failed one has an empty state.
 func (e *Engine) Apply(ctx context.Context, changes []Change) ([]faas.State, error) {
 	var todo []Change
@@ -309,6 +309,7 @@ func (e *Engine) converge(ctx context.Context, c Change, u *undoing) (faas.State
 		u.failed = err != nil
 		u.existed = u.existed || c.Prior == nil && state.Existed
 		u.unsettled = fe != nil && fe.Unsettled
+		u.resumable = fe != nil && fe.Resumable && (c.Prior == nil || c.Partial) && c.Recorded == nil
 		return state, err
 	}, nil)
 	switch {

@@ -164,6 +164,34 @@ func TestWhatCannotBeUndoneIsListed(t *testing.T) {
 	}
 }
 
+func TestWhatConvergeCanGoOnWithIsKeptAndListed(t *testing.T) {
+	for name, test := range map[string]struct {
+		existing map[string]string
+		kept     bool
+	}{
+		"created": {nil, true},
+		"updated": {map[string]string{"svc-job0": "before"}, false}, // which is put back
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCloud(test.existing)
+			c.fail = func(moment, _ string) error {
+				if moment == "after converge" {
+					return &faas.Error{Op: "deploy", Provider: "test", JobID: faas.NoJob, Code: faas.ErrTimeout, Resumable: true, Err: context.DeadlineExceeded}
+				}
+				return nil
+			}
+			_, err := apply(t.Context(), c, 1, wanted(1))
+			var fe *faas.Error
+			if !errors.As(err, &fe) || fe.Code != faas.ErrTimeout || test.kept != cmp.Equal(fe.Leftovers, []string{"svc-job0"}) {
+				t.Errorf("error %v, with %v left behind", err, fe.Leftovers)
+			}
+			if test.kept != strings.Contains(err.Error(), "deploy again to go on") || c.calls["remove"] > 0 || (c.calls["restore"] > 0) == test.kept {
+				t.Errorf("error %v after the calls %v", err, c.calls)
+			}
+		})
+	}
+}
+
 func TestUnchangedUnitsCostOneReadAndNoWrite(t *testing.T) {
 	units := wanted(5)
 	pkg, err := faas.BuildPackage(t.Context(), t.TempDir(), []faas.PackageFile{{Name: "bootstrap", Content: []byte("#!/bin/sh\n"), Mode: 0o755}})

@@ -23,6 +23,7 @@ type undoing struct {
 	failed    bool
 	existed   bool // though nothing was observed, Converge found the unit
 	unsettled bool // what Converge sent may still take effect
+	resumable bool // Converge can go on with what it made, of a unit that was never whole
 }
 
 // rollback undoes changes and returns the names of what could not be undone, sorted, and why.
@@ -65,8 +66,11 @@ func (e *Engine) rollback(ctx context.Context, changes []undoing) (leftovers []s
 
 var errExisted = errors.New("existed before, though the provider did not find it at first: what this deployment made of it is left as it is; deploy again")
 
-// stays reports whether the undo leaves the unit as it is, because it existed before and nobody knows how.
-func (c undoing) stays() bool { return c.Prior == nil && (c.Recorded != nil || c.existed) }
+// stays reports whether the undo leaves the unit as it is: it existed before and nobody knows how, or
+// the next change goes on with it.
+func (c undoing) stays() bool {
+	return c.resumable || c.Prior == nil && (c.Recorded != nil || c.existed)
+}
 
 // isAnothers reports whether a unit that Converge failed to create exists, works, and is not what was
 // wanted: this call did not make it, and did not come to notice that it existed.
@@ -78,6 +82,8 @@ func (e *Engine) isAnothers(ctx context.Context, unit faas.Unit) bool {
 // undo undoes one change. The error says what became of the unit instead.
 func (e *Engine) undo(ctx context.Context, c undoing) error {
 	switch {
+	case c.resumable: // the journal keeps that it is being created
+		return errors.New("is kept as far as it was created, as removing it would begin anew what it waits for: deploy again to go on, or undeploy")
 	case c.Prior != nil && !c.Partial:
 		if err := e.persist(ctx, "restore", c.Unit, func(ctx context.Context) error { return e.exec.Restore(ctx, *c.Prior) }); err != nil {
 			return fmt.Errorf("was updated and could not be put back: %w", err)

@@ -23,6 +23,7 @@ type app struct {
 	principal string
 	plan      string // guarded by the server's lock
 	container string // lower-case id of that with the package; guarded by the server's lock
+	late      int    // deployments that failed because of RoleLate; guarded by the server's lock
 	scm       *httptest.Server
 	front     *httptest.Server
 	host      *host
@@ -270,6 +271,7 @@ func (a *app) accept(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.server.mu.Lock()
+	a.server.uploads = append(a.server.uploads, len(text))
 	a.server.deploys++
 	n := a.server.deploys
 	a.server.mu.Unlock()
@@ -327,8 +329,8 @@ func (a *app) storageProblem() string {
 	for _, r := range a.server.resources {
 		properties, _ := r.Body["properties"].(map[string]any)
 		if r.Type == roleType && properties["principalId"] == a.principal && settings["AzureWebJobsStorage__blobServiceUri"] != "" {
-			if n := a.server.late; n < len(a.server.cfg.RoleLate) {
-				a.server.late++
+			if n := a.late; n < len(a.server.cfg.RoleLate) {
+				a.late++
 				return a.server.cfg.RoleLate[n]
 			}
 			return ""

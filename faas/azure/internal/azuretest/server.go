@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -64,7 +65,7 @@ type Config struct {
 	// Appear is how many requests do not find a resource after it was made: Azure's replicas learn of it one by one. It is the same for an operation, for
 	// the publish host of an app and for the record of a deployment.
 	Appear int
-	// RoleLate are the words with which deployments fail, one after the other, once the app's identity has its role, and the role does not count yet.
+	// RoleLate are the words with which the deployments of an app fail, one after the other, once its identity has its role, and the role does not count yet.
 	RoleLate []string
 	// Partial makes a deployment end with a partial success. It is called with the number of the deployment, from 1.
 	Partial func(n int) bool
@@ -90,12 +91,12 @@ type Server struct {
 	storageToken  string
 	packages      map[string][]byte // by the lower-case id of the container
 	fresh         map[string]int    // how many requests do not find it yet, by lower-case id
-	late          int               // deployments that failed because of RoleLate
 	groups        map[string]*Resource
 	resources     map[string]*Resource // by lower-case id
 	operations    map[string]*operation
 	counts        map[string]int
 	deploys       int
+	uploads       []int
 	requests      []string
 	problems      []string
 }
@@ -185,6 +186,13 @@ func (s *Server) Requests() []string {
 	all := s.requests
 	s.requests = nil
 	return all
+}
+
+// Uploads returns the sizes of all packages that publish hosts were sent, in bytes.
+func (s *Server) Uploads() []int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.uploads)
 }
 
 // Problems returns what no correct client would have sent.
