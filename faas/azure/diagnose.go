@@ -12,6 +12,7 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/checkup"
@@ -56,9 +57,14 @@ func (d *diagnosis) read(ctx context.Context, method, path, version string, body
 	if err == nil {
 		return resp.Header, runtime.UnmarshalAsJSON(resp, out)
 	}
+	// A refusal tells the time all the same, that of a token too.
 	var refused *azcore.ResponseError
 	if errors.As(err, &refused) && refused.RawResponse != nil {
-		return refused.RawResponse.Header, err // which tells the time all the same
+		return refused.RawResponse.Header, err
+	}
+	var denied *azidentity.AuthenticationFailedError
+	if errors.As(err, &denied) && denied.RawResponse != nil {
+		return denied.RawResponse.Header, err
 	}
 	return nil, err
 }

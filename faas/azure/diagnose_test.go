@@ -75,6 +75,9 @@ func TestDiagnoseTellsWhatIsWrongWithASubscription(t *testing.T) {
 			"region": {failed, "westeurope does not offer", "az functionapp list-flexconsumption-locations"}}},
 		{"an account name that is taken", azuretest.Config{Taken: []string{derived.account}}, nil, nil, map[string]finding{"storage": {failed, "is taken", "storage_account=ACCOUNT"}}},
 		{"a clock that is behind", azuretest.Config{}, nil, func(base http.RoundTripper) http.RoundTripper { return skewed{base, 2 * time.Minute} }, map[string]finding{"clock": {warning, "behind", ""}}},
+		{"a clock that is behind, and a refused token", azuretest.Config{}, nil, func(base http.RoundTripper) http.RoundTripper { return skewed{withoutSecret(base), 20 * time.Minute} }, map[string]finding{
+			"credentials": {failed, "AADSTS7000215", "az login"}, "clock": {failed, "behind", ""}, "subscription": {skipped, "no token", ""}, "providers": {skipped, "", ""}, "permissions": {skipped, "", ""},
+			"region": {skipped, "", ""}, "group": {skipped, "", ""}, "storage": {skipped, "", ""}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -226,8 +226,26 @@ func remedy(status int, code, message string) string {
 		return "; ask for more quota in this region, choose another one, or remove what is not needed"
 	case code == "RequestDisallowedByPolicy" && isAboutSharedKeys(message):
 		return `; the policy forbids storage accounts with shared keys: set the option storage_auth=identity`
+	case code == "AuthorizationFailed" || code == "LinkedAuthorizationFailed":
+		return grantRemedy(message)
 	}
 	return ""
+}
+
+// denial is how Resource Manager says whom it denies what, and where.
+var denial = regexp.MustCompile(`(?i)object id '([0-9a-f-]{36})'.* action '([\w./]+)'.* scope '([^' ]+)'`)
+
+// grantRemedy says which role helps whoever a message says was denied something, or nothing if it does not say that.
+func grantRemedy(message string) string {
+	m := denial.FindStringSubmatch(message)
+	if m == nil {
+		return ""
+	}
+	role := "Contributor"
+	if strings.HasPrefix(strings.ToLower(m[2]), "microsoft.authorization/") {
+		role = "User Access Administrator"
+	}
+	return fmt.Sprintf("; give the principal %[1]s a role that allows %[2]s, such as by az role assignment create --assignee %[1]s --role %[3]q --scope %[4]s", m[1], m[2], role, m[3])
 }
 
 // isAboutSharedKeys reports whether a message is about access to a storage account by its keys.
@@ -236,16 +254,18 @@ func isAboutSharedKeys(message string) bool {
 }
 
 // maxMessage bounds what an error repeats of Azure's words, in bytes.
-const maxMessage = 600
+const maxMessage = 1000
 
-// messageOf finds the message, at its full length, in an error's body: those of Resource Manager have it in "error", those of App Service beside "Code", and those of job
-// binaries as "error".
+// said is an error in the words of one of Azure's services, some of which begin with capitals.
+type said struct {
+	Code, Message                          string
+	Error, Target, Details, AdditionalInfo json.RawMessage
+}
+
+// messageOf finds the message, at its full length, in an error's body, with what its details add: those of Resource Manager have it in "error", those of App Service
+// beside "Code", and those of job binaries as "error".
 func messageOf(body []byte) string {
-	type message struct {
-		Message string
-		Error   json.RawMessage
-	}
-	var outer, inner message
+	var outer, inner said
 	if json.Unmarshal(body, &outer) != nil {
 		if utf8.Valid(body) && !strings.Contains(string(body[:min(len(body), 100)]), "<") { // not a page of HTML
 			return string(body)
@@ -253,12 +273,53 @@ func messageOf(body []byte) string {
 		return ""
 	}
 	if json.Unmarshal(outer.Error, &inner) == nil && inner.Message != "" {
-		return inner.Message
+		return inner.text(0)
 	}
 	if plain := ""; json.Unmarshal(outer.Error, &plain) == nil && plain != "" { // the job binary's
 		return plain
 	}
-	return outer.Message
+	return outer.text(0)
+}
+
+// Bounds of what is looked at of the details of an error.
+const (
+	mostDepth   = 4
+	mostDetails = 8
+)
+
+// text returns the message and, of details and policies, what it does not say itself.
+func (s said) text(depth int) string {
+	text := s.Message
+	add := func(more string) {
+		if more != "" && !strings.Contains(text, more) {
+			text = strings.TrimPrefix(text+"; "+more, "; ")
+		}
+	}
+	var details []said
+	if depth < mostDepth && json.Unmarshal(s.Details, &details) == nil {
+		for _, d := range details[:min(len(details), mostDetails)] {
+			more, target := d.text(depth+1), ""
+			if strings.Contains(text, more) {
+				continue
+			}
+			if d.Code != "" {
+				more = d.Code + ": " + more
+			}
+			if json.Unmarshal(d.Target, &target) == nil && target != "" && !strings.Contains(more, target) {
+				more += " (" + target + ")"
+			}
+			add(more)
+		}
+	}
+	var infos []struct {
+		Info struct{ PolicyDefinitionDisplayName string }
+	}
+	if json.Unmarshal(s.AdditionalInfo, &infos) == nil {
+		for _, i := range infos[:min(len(infos), mostDetails)] {
+			add(i.Info.PolicyDefinitionDisplayName)
+		}
+	}
+	return text
 }
 
 // retryAfter reads how long Azure asks to wait: seconds, a date, or milliseconds in headers of its own.

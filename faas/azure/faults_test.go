@@ -138,18 +138,21 @@ func TestWaitsEnd(t *testing.T) {
 	}
 }
 
+// withoutSecret returns a transport whose requests for tokens have no secret.
+func withoutSecret(base http.RoundTripper) http.RoundTripper {
+	return roundTripper(func(r *http.Request) (*http.Response, error) {
+		if strings.HasSuffix(r.URL.Path, "/token") {
+			r = r.Clone(r.Context())
+			r.Body, r.ContentLength = http.NoBody, 0
+		}
+		return base.RoundTrip(r)
+	})
+}
+
 func TestWrongCredentialsAreSaid(t *testing.T) {
 	t.Parallel()
 	server := serve(t, azuretest.Config{})
-	e := openAt(t, server, "secret", opening{wrap: func(base http.RoundTripper) http.RoundTripper {
-		return roundTripper(func(r *http.Request) (*http.Response, error) {
-			if strings.HasSuffix(r.URL.Path, "/token") {
-				r = r.Clone(r.Context())
-				r.Body, r.ContentLength = http.NoBody, 0
-			}
-			return base.RoundTrip(r)
-		})
-	}})
+	e := openAt(t, server, "secret", opening{wrap: withoutSecret})
 	_, err := e.Observe(t.Context(), e.names.app)
 	if faas.CodeOf(err) != faas.ErrPermissionDenied || !strings.Contains(err.Error(), "AZURE_CLIENT_SECRET") || strings.Contains(err.Error(), azuretest.ClientSecret) {
 		t.Errorf("error %v, want one that says how to log in", err)

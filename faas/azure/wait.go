@@ -105,13 +105,14 @@ func isLock(code string) bool { return code == "ScopeLocked" }
 // isQuota reports whether Azure refused something for want of quota, which it does with several statuses.
 func isQuota(status int, code, message string) bool {
 	switch code {
-	case "QuotaExceeded", "SubscriptionQuotaExceeded", "ResourceQuotaExceeded", "ResourceGroupQuotaExceeded",
+	case "QuotaExceeded", "SubscriptionQuotaExceeded", "SubscriptionIsOverQuotaForSku", "ResourceQuotaExceeded", "ResourceGroupQuotaExceeded",
 		"MaxStorageAccountsCountPerSubscriptionExceeded":
 		return status != http.StatusTooManyRequests
 	}
 	switch status {
 	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusConflict:
-		return containsAny(message, "has quota of", "additional quota", "maximum number of", "quota exceeded", "exceeds quota", "exceeded quota")
+		return containsAny(message, "has quota of", "additional quota", "maximum number of", "quota exceeded", "exceeds quota", "exceeded quota",
+			"exceeding approved", "quota limit", "overquota")
 	}
 	return false
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 
 	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
@@ -407,6 +409,12 @@ func TestRefusalsAreSorted(t *testing.T) {
 			Message: "The maximum number of Free ServerFarms allowed in a Subscription is 10."}, faas.ErrTooLarge, "maximum number"},
 		"too many accounts": {request("PUT", "/storageAccounts/"), azuretest.Fault{Status: 409, Code: "MaxStorageAccountsCountPerSubscriptionExceeded",
 			Message: "Subscription already contains 250 storage accounts in location westeurope."}, faas.ErrTooLarge, "250"},
+		"no quota, in the details": {request("PUT", "/serverfarms/"), azuretest.Fault{Status: 400, Code: "ValidationForResourceFailed", Message: "Validation failed for a resource. Check 'Error.Details[0]' for more information.",
+			Details: map[string]any{"details": []any{map[string]any{"code": "SubscriptionIsOverQuotaForSku", "message": "Try selecting different region or SKU."}}}}, faas.ErrTooLarge, "SubscriptionIsOverQuotaForSku: Try"},
+		"a policy against keys, in the details": {request("PUT", "/storageAccounts/"), azuretest.Fault{Status: 403, Code: "RequestDisallowedByPolicy", Message: "Resource 'x' was disallowed by policy. Policy identifiers: ''.",
+			Details: map[string]any{"target": "x", "additionalInfo": []any{map[string]any{"type": "PolicyViolation", "info": map[string]any{"policyDefinitionDisplayName": "Storage accounts should prevent shared key access"}}}}},
+			faas.ErrPermissionDenied, "storage_auth=identity"},
+		"a lock on the group": {request("PUT", "/serverfarms/"), azuretest.Fault{Status: 409, Code: "ScopeLocked", Message: "The scope cannot perform write operation"}, faas.ErrPermissionDenied, "put a lock on it"},
 		"a policy against keys": {request("PUT", "/storageAccounts/"), azuretest.Fault{Status: 403, Code: "RequestDisallowedByPolicy",
 			Message: "Resource 'x' was disallowed by policy 'Storage accounts should prevent shared key access'."}, faas.ErrPermissionDenied, "storage_auth=identity"},
 		"another policy": {request("PUT", "/storageAccounts/"), azuretest.Fault{Status: 403, Code: "RequestDisallowedByPolicy",
@@ -431,6 +439,65 @@ func TestRefusalsAreSorted(t *testing.T) {
 			}
 			if sent > 1 {
 				t.Errorf("what is refused for good was sent %d times", sent)
+			}
+		})
+	}
+}
+
+// TestALockIsRefusedAtOnce has somebody lock what an update needs to change.
+func TestALockIsRefusedAtOnce(t *testing.T) {
+	t.Parallel()
+	for name, locked := range map[string]func(names) string{
+		"group": func(n names) string { return n.group }, "app": func(n names) string { return n.app },
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := serve(t, azuretest.Config{})
+			e := openAt(t, server, "locked", opening{})
+			prior := converge(t, e, unitOf(t, e, wanted(someJobs...)))
+			server.Lock(locked(e.names))
+			server.Requests()
+			_, err := e.Converge(t.Context(), unitOf(t, e, withValue(wanted(someJobs...), "the-second-value")), &prior, nil)
+			if faas.CodeOf(err) != faas.ErrPermissionDenied || !strings.Contains(err.Error(), "put a lock on it") || !strings.Contains(err.Error(), "az lock") {
+				t.Errorf("error %v, want %v that names the lock", err, faas.ErrPermissionDenied)
+			}
+			changes := 0
+			for _, r := range server.Requests() {
+				if !strings.HasPrefix(r, "GET ") {
+					changes++
+				}
+			}
+			if changes > 1 {
+				t.Errorf("%d requests to change something, though the first was refused for good", changes)
+			}
+			server.Lock()
+			sees(t, e, "the-first-value")
+		})
+	}
+}
+
+func TestWhatRefusalsTellIsKept(t *testing.T) {
+	t.Parallel()
+	const who, where = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee", "/subscriptions/s/resourceGroups/g"
+	denied := "The client 'op@example.com' with object id '" + who + "' does not have authorization to perform action 'Microsoft.Authorization/roleAssignments/write' over scope '" + where + "' or the scope is invalid."
+	for name, test := range map[string]struct {
+		code, body string
+		want       []string
+	}{
+		"nested details": {"InvalidTemplateDeployment", `{"error":{"code":"InvalidTemplateDeployment","message":"See details.","details":[{"code":"Outer","message":"See inner.","details":[
+			{"code":"InvalidParameter","target":"properties.sku","message":"The value is wrong."}]}]}}`, []string{"See details.", "Outer: See inner.", "InvalidParameter: The value is wrong. (properties.sku)"}},
+		"App Service says things several times": {"Conflict", `{"Code":"Conflict","Message":"The name is taken.","Target":null,"Details":[{"Message":"The name is taken."},{"Code":"Conflict"},{"ErrorEntity":{"Code":"Conflict"}}],"Innererror":null}`,
+			[]string{"The name is taken."}},
+		"a denial":                       {"AuthorizationFailed", `{"error":{"code":"AuthorizationFailed","message":"` + denied + `"}}`, []string{denied, "--assignee " + who, `--role "User Access Administrator"`, "--scope " + where}},
+		"details of an unexpected shape": {"X", `{"error":{"code":"X","message":"The reason.","target":{"a":1},"details":{"a":"b"},"additionalInfo":"c"}}`, []string{"The reason."}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			resp := &http.Response{StatusCode: http.StatusForbidden, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(test.body))}
+			refusal := runtime.NewResponseError(resp)
+			text := words(refusal, func(text string) string { return text })
+			for _, want := range test.want {
+				if strings.Count(text, want) != 1 {
+					t.Errorf("%q is not once in %q", want, text)
+				}
 			}
 		})
 	}

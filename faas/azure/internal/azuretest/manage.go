@@ -160,6 +160,7 @@ func (s *Server) route(c *call) {
 		free := s.findSite(name) == nil && !slices.Contains(s.cfg.Taken, name)
 		s.mu.Unlock()
 		answer(c.w, http.StatusOK, map[string]any{"nameAvailable": free})
+	case s.locked(c):
 	case c.resource == groupType:
 		s.groupCall(c, group)
 	case group == nil:
@@ -220,9 +221,6 @@ func (s *Server) groupCall(c *call, group *Resource) {
 	case http.MethodDelete:
 		if group == nil {
 			c.w.WriteHeader(http.StatusNotFound)
-			return
-		}
-		if s.locked(c) {
 			return
 		}
 		s.begin(c, groupType, false, http.StatusAccepted, nil, func() { // with everything in it

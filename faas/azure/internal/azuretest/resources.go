@@ -116,9 +116,6 @@ func (s *Server) deleteCall(c *call, key string, existing *Resource) {
 		c.w.WriteHeader(http.StatusNoContent)
 		return
 	}
-	if s.locked(c) {
-		return
-	}
 	if c.resource == planType && s.planInUse(existing.ID) {
 		refuse(c.w, http.StatusConflict, "Conflict", "Server farm cannot be deleted because it has web app(s) assigned to it.")
 		return
@@ -149,13 +146,19 @@ func (s *Server) drop(key string) {
 	}
 }
 
-// locked refuses the deletion of what a lock is on, and reports whether it did.
+// locked refuses what a lock on the resource, or on what it is in, does not allow, and reports whether it did.
 func (s *Server) locked(c *call) bool {
-	if !slices.Contains(s.cfg.Locked, nameOf(c.id)) {
-		return false
+	verb := map[string]string{http.MethodDelete: "delete", http.MethodPut: "write", http.MethodPost: "write"}[c.r.Method]
+	s.mu.Lock()
+	readOnly := slices.Clone(s.readOnly)
+	s.mu.Unlock()
+	for scope := c.id; verb != "" && len(scope) >= len(c.group) && c.group != ""; scope = scope[:strings.LastIndexByte(scope, '/')] {
+		if name := nameOf(scope); slices.Contains(readOnly, name) || verb == "delete" && slices.Contains(s.cfg.Locked, name) {
+			refuse(c.w, http.StatusConflict, "ScopeLocked", "The scope '"+c.id+"' cannot perform "+verb+" operation because following scope(s) are locked: '"+scope+"'. Please remove the lock and try again.")
+			return true
+		}
 	}
-	refuse(c.w, http.StatusConflict, "ScopeLocked", "The scope '"+c.id+"' cannot perform delete operation because following scope(s) are locked: '"+c.id+"'. Please remove the lock and try again.")
-	return true
+	return false
 }
 
 func (s *Server) planInUse(id string) bool {

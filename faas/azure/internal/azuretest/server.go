@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -37,6 +38,8 @@ type Fault struct {
 	Code       string
 	Message    string
 	RetryAfter int // seconds; 0: not said
+	// Details are further members of the error, such as "details" and "additionalInfo".
+	Details map[string]any
 }
 
 // Config says how the stand-in behaves. The zero value is an Azure in which everything works at once.
@@ -97,6 +100,7 @@ type Server struct {
 	counts        map[string]int
 	deploys       int
 	uploads       []int
+	readOnly      []string // names of what a lock lets nobody change, or ask for keys
 	requests      []string
 	problems      []string
 }
@@ -246,6 +250,13 @@ func (s *Server) Add(group, resourceType, name string, tags map[string]any) {
 	s.resources[strings.ToLower(id)] = &Resource{ID: id, Type: resourceType, Body: map[string]any{"location": "westeurope", "tags": tags, "properties": map[string]any{}}}
 }
 
+// Lock makes resources and groups read-only, by their names, and no others.
+func (s *Server) Lock(names ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.readOnly = names
+}
+
 // Stop stops an app, as someone may do in the portal.
 func (s *Server) Stop(name string) {
 	s.mu.Lock()
@@ -315,7 +326,9 @@ func (s *Server) fault(w http.ResponseWriter, r *http.Request) bool {
 		body, _ := io.ReadAll(r.Body) // what was sent so far
 		message += string(body)
 	}
-	refuse(w, f.Status, f.Code, message)
+	said := map[string]any{"code": f.Code, "message": message}
+	maps.Copy(said, f.Details)
+	answer(w, f.Status, map[string]any{"error": said})
 	return true
 }
 
