@@ -239,6 +239,10 @@ func (a *app) servePublish(w http.ResponseWriter, r *http.Request) {
 	if a.server.fault(w, r) {
 		return
 	}
+	if a.server.mayNot(publishPermission) {
+		w.WriteHeader(http.StatusForbidden)
+		return
+	}
 	switch id, isStatus := strings.CutPrefix(r.URL.Path, "/api/deployments/"); {
 	case a.isUnseen():
 		w.WriteHeader(http.StatusNotFound)

@@ -45,7 +45,7 @@ func (s *Server) serveBlob(w http.ResponseWriter, r *http.Request) {
 	case kind == "Bearer" && credential != s.storageToken:
 		w.Header().Set("WWW-Authenticate", "Bearer authorization_uri="+s.web.URL+"/"+Tenant+"/oauth2/authorize resource_id=https://storage.azure.com")
 		refuse(http.StatusUnauthorized, "InvalidAuthenticationInfo")
-	case kind == "Bearer" && !s.cfg.DataReader:
+	case kind == "Bearer" && (s.mayNot(blobPermission) || !s.cfg.DataReader):
 		refuse(http.StatusForbidden, "AuthorizationPermissionMismatch")
 	case kind == "SharedKey" && !takesKeys(account):
 		refuse(http.StatusForbidden, "KeyBasedAuthenticationNotPermitted")

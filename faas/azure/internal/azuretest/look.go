@@ -2,6 +2,7 @@ package azuretest
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -19,6 +20,9 @@ func (s *Server) looks() map[string]struct {
 		all = []any{map[string]any{"actions": []string{"*"}, "notActions": []string{"Microsoft.Authorization/*/Delete", "Microsoft.Authorization/*/Write"}}}
 	}
 	registered := func(name string) look {
+		if s.unregistered(name) {
+			return look{"2021-04-01", map[string]any{"namespace": name, "registrationState": "NotRegistered"}}
+		}
 		return look{"2021-04-01", map[string]any{"id": "/subscriptions/" + Subscription + "/providers/" + name, "namespace": name, "registrationState": "Registered"}}
 	}
 	return map[string]look{
@@ -53,7 +57,7 @@ func (s *Server) look(w http.ResponseWriter, r *http.Request) bool {
 	there := s.groups[strings.ToLower("/subscriptions/"+Subscription+"/resourcegroups/"+group)] != nil
 	s.mu.Unlock()
 	switch {
-	case r.URL.Query().Get("api-version") != l.version:
+	case r.URL.Query().Get("api-version") != l.version && !(len(rest) > 10 && strings.Count(rest, "/") == 2 && r.URL.Query().Get("api-version") == "2019-05-01"): // azcore's, of a resource provider
 		s.problem("%s %s has the API version %q", r.Method, r.URL.Path, r.URL.Query().Get("api-version"))
 		refuse(w, http.StatusBadRequest, "InvalidApiVersionParameter", "the api-version is invalid")
 	case group != "" && !there:
@@ -63,5 +67,30 @@ func (s *Server) look(w http.ResponseWriter, r *http.Request) bool {
 	default:
 		answer(w, http.StatusOK, l.body)
 	}
+	return true
+}
+
+// unregistered reports whether a subscription has not registered a resource provider yet.
+func (s *Server) unregistered(namespace string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.cfg.Unregistered, func(name string) bool { return strings.EqualFold(name, namespace) })
+}
+
+// register answers the registration of a resource provider, and refuses what one that is not registered does. It reports whether it did.
+func (s *Server) register(w http.ResponseWriter, r *http.Request) bool {
+	rest := strings.Split(strings.TrimPrefix(r.URL.Path, "/subscriptions/"+Subscription), "/")
+	if len(rest) == 4 && rest[1] == "providers" && rest[3] == "register" && r.Method == http.MethodPost {
+		s.mu.Lock()
+		s.cfg.Unregistered = slices.DeleteFunc(slices.Clone(s.cfg.Unregistered), func(name string) bool { return strings.EqualFold(name, rest[2]) })
+		s.mu.Unlock()
+		answer(w, http.StatusOK, map[string]any{"namespace": rest[2], "registrationState": "Registering"})
+		return true
+	}
+	i := slices.Index(rest, "providers")
+	if i < 3 || i+1 == len(rest) || !s.unregistered(rest[i+1]) || r.Method == http.MethodGet {
+		return false
+	}
+	refuse(w, http.StatusConflict, "MissingSubscriptionRegistration", "The subscription is not registered to use namespace '"+rest[i+1]+"'. See https://aka.ms/rps-not-found for how to register subscriptions.")
 	return true
 }

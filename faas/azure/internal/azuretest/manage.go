@@ -65,7 +65,7 @@ func (s *Server) manage(w http.ResponseWriter, r *http.Request) {
 		s.poll(w, r, id)
 		return
 	}
-	if s.look(w, r) {
+	if s.denied(w, r) || s.register(w, r) || s.look(w, r) {
 		return
 	}
 	parts := strings.Split(path, "/")

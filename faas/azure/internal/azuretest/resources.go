@@ -301,8 +301,6 @@ func (s *Server) putRole(c *call, key string, existing *Resource) {
 	known := slices.ContainsFunc(slices.Collect(maps.Values(s.resources)), func(r *Resource) bool { return r.app != nil && r.app.principal == principal })
 	s.mu.Unlock()
 	switch {
-	case s.cfg.NoRoles:
-		refuse(c.w, http.StatusForbidden, "AuthorizationFailed", "The client does not have authorization to perform action 'Microsoft.Authorization/roleAssignments/write'.")
 	case existing != nil:
 		refuse(c.w, http.StatusConflict, "RoleAssignmentExists", "The role assignment already exists.")
 	case !known:
@@ -326,8 +324,6 @@ func (s *Server) actionCall(c *call) {
 		return
 	}
 	switch {
-	case r.Type == accountType && c.action == "listkeys" && c.r.Method == http.MethodPost && s.cfg.NoKeys:
-		refuse(c.w, http.StatusForbidden, "AuthorizationFailed", "The client does not have authorization to perform action 'Microsoft.Storage/storageAccounts/listKeys/action'.")
 	case r.Type == accountType && c.action == "listkeys" && c.r.Method == http.MethodPost:
 		answer(c.w, http.StatusOK, map[string]any{"keys": []any{map[string]any{"keyName": "key1", "value": AccountKey(nameOf(r.ID)), "permissions": "FULL"}}})
 	case r.Type == accountType && c.action == "providers/microsoft.authorization/roleassignments" && c.r.Method == http.MethodGet:

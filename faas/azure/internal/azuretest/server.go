@@ -53,6 +53,10 @@ type Config struct {
 	Fault func(r *http.Request) *Fault
 	// FailDeploy is called with the number of a deployment, from 1, and returns why it fails, or "".
 	FailDeploy func(n int) string
+	// Allowed are the only permissions that the caller has, such as "Microsoft.Web/sites/write"; nil for all.
+	Allowed []string
+	// Unregistered are the resource providers that the subscription has not registered yet.
+	Unregistered []string
 	// NoRoles denies the assignment of roles, as to most users.
 	NoRoles bool
 	// KeysAfter is how often the keys of a host have to be asked for until they are there.
@@ -100,7 +104,8 @@ type Server struct {
 	counts        map[string]int
 	deploys       int
 	uploads       []int
-	readOnly      []string // names of what a lock lets nobody change, or ask for keys
+	used          map[string]bool // permissions since they were last asked for
+	readOnly      []string        // names of what a lock lets nobody change, or ask for keys
 	requests      []string
 	problems      []string
 }
@@ -128,6 +133,7 @@ func New(cfg Config) *Server {
 	s := &Server{
 		cfg: cfg, token: "token-" + random(), insightsToken: "insights-" + random(), groups: map[string]*Resource{}, resources: map[string]*Resource{}, operations: map[string]*operation{},
 		counts: map[string]int{}, storageToken: "storage-" + random(), packages: map[string][]byte{}, fresh: map[string]int{},
+		used: map[string]bool{},
 	}
 	s.web = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
 	s.web.Config.ErrorLog = quiet
