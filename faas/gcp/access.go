@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	run "google.golang.org/api/run/v2"
+
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
@@ -18,14 +20,19 @@ const (
 	everybody   = "allUsers"
 )
 
-// policy reads who may do what with a Cloud Run service.
-func (e *Executor) policy(ctx context.Context, r request, service string) (*iamPolicy, error) {
-	r.method, r.url = http.MethodGet, e.set.runURL+"v2/"+service+":getIamPolicy?options.requestedPolicyVersion=3"
-	var p iamPolicy
-	if err := e.call(ctx, r, true, nil, &p); err != nil {
+// policy says who may do what with a Cloud Run service. It is kept as Google wrote it, since it is written back whole.
+type policy map[string]any
+
+// policy reads who may do what with a Cloud Run service. Version 3 is what conditions need.
+func (e *Executor) policy(ctx context.Context, r request, service string) (policy, error) {
+	x, err := e.call(ctx, r, true, func(ctx context.Context) error {
+		_, err := e.run.Services.GetIamPolicy(service).OptionsRequestedPolicyVersion(3).Context(ctx).Do()
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
-	return &p, nil
+	return policy(document(x.body)), nil
 }
 
 // granted reports whether all who are to invoke the service may.
@@ -49,7 +56,7 @@ func (e *Executor) grant(ctx context.Context, r request, got *resource) (bool, e
 	if got.service == "" {
 		return false, e.errorf(faas.ErrUnavailable, r, "function %s does not tell its Cloud Run service, so that nobody can be allowed to invoke it", got.name)
 	}
-	return e.changePolicy(ctx, r, got, true, func(p *iamPolicy) bool { return p.add(members) })
+	return e.changePolicy(ctx, r, got, true, func(p policy) bool { return p.add(members) })
 }
 
 // maxSpread is how long a new policy usually takes at most to reach the front end.
@@ -93,7 +100,7 @@ func (e *Executor) revoke(ctx context.Context, r request, old *resource) error {
 	if e.set.public || old.labels[labelOptions] == e.set.shape {
 		return nil
 	}
-	_, err := e.changePolicy(ctx, r, old, false, func(p *iamPolicy) bool { return p.drop(everybody) })
+	_, err := e.changePolicy(ctx, r, old, false, func(p policy) bool { return p.drop(everybody) })
 	if code := faas.CodeOf(err); code == faas.ErrNotFound || code == faas.ErrUnsupported {
 		return nil // a function that was never up has no service
 	}
@@ -106,7 +113,7 @@ func (e *Executor) invokersBack(ctx context.Context, r request, was *reading, no
 		return nil
 	}
 	added := slices.DeleteFunc(append([]string{everybody}, e.set.members()...), func(m string) bool { return slices.Contains(*was.invokers, m) })
-	_, err := e.changePolicy(ctx, r, now, true, func(p *iamPolicy) bool {
+	_, err := e.changePolicy(ctx, r, now, true, func(p policy) bool {
 		changed := p.add(*was.invokers)
 		for _, member := range added {
 			changed = p.drop(member) || changed
@@ -118,12 +125,10 @@ func (e *Executor) invokersBack(ctx context.Context, r request, was *reading, no
 
 // changePolicy reads the policy of a function's service, changes it and writes it back, again where somebody else changed it meanwhile or no answer came. It
 // reports whether there was anything to change. fresh says that the service may be so new that its policy is not there yet.
-func (e *Executor) changePolicy(ctx context.Context, r request, of *resource, fresh bool, change func(*iamPolicy) bool) (bool, error) {
-	set := r
-	set.method, set.url = http.MethodPost, e.set.runURL+"v2/"+of.service+":setIamPolicy"
+func (e *Executor) changePolicy(ctx context.Context, r request, of *resource, fresh bool, change func(policy) bool) (bool, error) {
 	changed := false
-	err := e.rounds(ctx, set, nil, func() error {
-		var p *iamPolicy
+	err := e.rounds(ctx, r, nil, func() error {
+		var p policy
 		err := e.poll(ctx, r, "service "+of.service+" has no policy", func() (bool, error) {
 			var err error
 			p, err = e.policy(ctx, r, of.service)
@@ -138,9 +143,17 @@ func (e *Executor) changePolicy(ctx context.Context, r request, of *resource, fr
 		}
 		changed = true
 		e.memory(of.id).keepInvokers(before)
-		return e.call(ctx, set, false, map[string]any{"policy": p}, nil)
+		body, err := json.Marshal(map[string]any{"policy": p})
+		if err != nil {
+			return e.errorf(faas.ErrInternal, r, "%w", err)
+		}
+		_, err = e.callWith(ctx, r, false, body, func(ctx context.Context) error {
+			_, err := e.run.Services.SetIamPolicy(of.service, &run.GoogleIamV1SetIamPolicyRequest{}).Context(ctx).Do()
+			return err
+		})
+		return err
 	})
-	return changed, e.accessError(set, err)
+	return changed, e.accessError(r, err)
 }
 
 // accessError explains the usual refusals.
@@ -152,63 +165,78 @@ func (e *Executor) accessError(r request, err error) error {
 		"(constraints/iam.allowedPolicyMemberDomains): without these options, functions are invoked with the caller's own ID tokens", err)
 }
 
-// members returns who may invoke.
-func (p *iamPolicy) members() []string {
+// invokers returns the bindings that let somebody invoke the service, those with a condition last, or not at all.
+func (p policy) invokers(conditions bool) []map[string]any {
+	var plain, bound []map[string]any
+	all, _ := p["bindings"].([]any)
+	for _, one := range all {
+		b, _ := one.(map[string]any)
+		switch {
+		case b["role"] != invokerRole:
+		case b["condition"] == nil:
+			plain = append(plain, b)
+		case conditions:
+			bound = append(bound, b)
+		}
+	}
+	return append(plain, bound...)
+}
+
+func membersOf(binding map[string]any) []string {
+	if changed, ok := binding["members"].([]string); ok {
+		return changed
+	}
+	all, _ := binding["members"].([]any)
 	members := []string{}
-	for _, b := range p.Bindings {
-		if b.Role == invokerRole && len(b.Condition) == 0 {
-			members = append(members, b.Members...)
+	for _, one := range all {
+		if name, ok := one.(string); ok {
+			members = append(members, name)
 		}
 	}
 	return members
 }
 
+// members returns who may invoke.
+func (p policy) members() []string {
+	members := []string{}
+	for _, b := range p.invokers(false) {
+		members = append(members, membersOf(b)...)
+	}
+	return members
+}
+
 // add adds members to those who may invoke, and reports whether any was missing.
-func (p *iamPolicy) add(members []string) bool {
-	var binding *iamBinding
-	for _, b := range p.Bindings {
-		if b.Role == invokerRole && len(b.Condition) == 0 {
-			binding = b
-		}
+func (p policy) add(members []string) bool {
+	has := p.members()
+	missing := slices.DeleteFunc(slices.Clone(members), func(m string) bool { return slices.Contains(has, m) })
+	if len(missing) == 0 {
+		return false
 	}
-	changed := false
-	for _, m := range members {
-		if binding != nil && slices.Contains(binding.Members, m) {
-			continue
-		}
-		if binding == nil {
-			binding = &iamBinding{Role: invokerRole}
-			p.Bindings = append(p.Bindings, binding)
-		}
-		binding.Members = append(binding.Members, m)
-		changed = true
+	if bindings := p.invokers(false); len(bindings) > 0 {
+		bindings[0]["members"] = append(membersOf(bindings[0]), missing...)
+		return true
 	}
-	return changed
+	all, _ := p["bindings"].([]any)
+	p["bindings"] = append(all, map[string]any{"role": invokerRole, "members": missing})
+	return true
 }
 
 // drop takes a member from those who may invoke, and reports whether it was there.
-func (p *iamPolicy) drop(member string) bool {
+func (p policy) drop(member string) bool {
 	changed := false
-	for _, b := range p.Bindings {
-		if i := slices.Index(b.Members, member); i >= 0 && b.Role == invokerRole {
-			b.Members = slices.Delete(b.Members, i, i+1)
+	for _, b := range p.invokers(true) {
+		members := membersOf(b)
+		if left := slices.DeleteFunc(slices.Clone(members), func(m string) bool { return m == member }); len(left) < len(members) {
+			b["members"] = left
 			changed = true
 		}
 	}
-	p.Bindings = slices.DeleteFunc(p.Bindings, func(b *iamBinding) bool { return len(b.Members) == 0 })
+	if all, ok := p["bindings"].([]any); ok && changed {
+		p["bindings"] = slices.DeleteFunc(all, func(one any) bool {
+			b, _ := one.(map[string]any)
+			members, plain := b["members"].([]string)
+			return plain && len(members) == 0
+		})
+	}
 	return changed
-}
-
-// UnmarshalJSON reads a policy. Version 3 is what conditions need, and what is written back.
-func (p *iamPolicy) UnmarshalJSON(text []byte) error {
-	type plain iamPolicy
-	if err := json.Unmarshal(text, (*plain)(p)); err != nil {
-		return err
-	}
-	for _, b := range p.Bindings {
-		if strings.TrimSpace(string(b.Condition)) == "null" {
-			b.Condition = nil
-		}
-	}
-	return nil
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"unicode"
 
+	"cloud.google.com/go/functions/apiv2/functionspb"
+
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
@@ -23,7 +25,7 @@ func FuzzAnswers(f *testing.F) {
 	} {
 		f.Add(text, 403)
 	}
-	e, err := New(faas.Config{Service: "fuzz", ProjectID: "test-project"})
+	e, err := New(f.Context(), faas.Config{Service: "fuzz", ProjectID: "test-project"})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -41,14 +43,23 @@ func FuzzAnswers(f *testing.F) {
 		if json.Unmarshal(a.body, &op) == nil && op.Error != nil {
 			check(e.operationError(r, &op))
 		}
-		var fn function
-		if json.Unmarshal(a.body, &fn) == nil {
-			got := buildHost{e}.resource("id", &fn)
-			s := e.state(got)
-			if _, err := json.Marshal(s); err != nil {
+		for _, host := range []interface {
+			read(id string, raw json.RawMessage) (*resource, error)
+		}{buildHost{e}, runHost{e}} {
+			got, err := host.read("id", a.body)
+			if err != nil {
+				continue
+			}
+			if _, err := json.Marshal(e.state(got)); err != nil {
 				t.Error(err)
 			}
-			difference(&fn, &function{BuildConfig: &buildConfig{}, ServiceConfig: &serviceConfig{}}, true)
+			difference(got.function, &functionspb.Function{}, true)
+			environment(a.body)
+		}
+		p := policy(document(a.body))
+		p.drop(everybody)
+		if p.add([]string{everybody}) == p.add([]string{everybody}) {
+			t.Error("a member that was added is missing, or one that was there was added")
 		}
 	})
 }

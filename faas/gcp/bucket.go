@@ -4,9 +4,10 @@ package gcp
 
 import (
 	"context"
-	"net/http"
-	"net/url"
 	"time"
+
+	"google.golang.org/api/googleapi"
+	"google.golang.org/api/storage/v1"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
@@ -18,33 +19,32 @@ func (e *Executor) packagePrefix() string {
 	return "blueprint-serverless/" + functionid.CloudRun.Prefix(e.set.service) + "/" + e.set.region + "/"
 }
 
-func (e *Executor) objectURL(name string) string {
-	return e.set.storageURL + "storage/v1/b/" + url.PathEscape(e.set.bucket) + "/o/" + url.PathEscape(name)
-}
-
-// object is a Cloud Storage object.
-type object struct {
-	Name       string `json:"name"`
-	Generation int64s `json:"generation"`
-}
+// maxUpload is how long an upload of a package may take.
+const maxUpload = time.Hour
 
 // store puts the package into the bucket, unless it is there.
 func (d *deployment) store(ctx context.Context, p *transfer.Progress) (*storageSource, error) {
 	e, r := d.e, d.request()
 	name := e.packagePrefix() + d.sha256 + ".zip"
-	r.method, r.url = http.MethodGet, e.objectURL(name)
-	var found object
-	err := e.call(ctx, r, true, nil, &found)
+	var found *storage.Object
+	_, err := e.call(ctx, r, true, func(ctx context.Context) (err error) {
+		found, err = e.storage.Objects.Get(e.set.bucket, name).Context(ctx).Do()
+		return err
+	})
 	if faas.CodeOf(err) == faas.ErrNotFound {
-		query := url.Values{"uploadType": {"media"}, "name": {name}}
-		to := e.set.storageURL + "upload/storage/v1/b/" + url.PathEscape(e.set.bucket) + "/o?" + query.Encode()
-		var bearer func(context.Context) (string, error)
-		if e.access != nil {
-			bearer = e.access.get
-		}
-		if err = d.send(ctx, http.MethodPost, to, http.Header{"Content-Type": {"application/zip"}}, p, bearer); err == nil {
-			err = e.call(ctx, r, true, nil, &found)
-		}
+		r.within = maxUpload
+		_, err = e.call(ctx, r, true, func(ctx context.Context) error {
+			zip, err := d.u.Package.Open()
+			if err != nil {
+				return err
+			}
+			body := p.Upload(zip)
+			defer body.Close()
+			// In one request, of which nothing is kept in memory.
+			found, err = e.storage.Objects.Insert(e.set.bucket, &storage.Object{Name: name, ContentType: "application/zip"}).
+				Media(body, googleapi.ChunkSize(0), googleapi.ContentType("application/zip")).Context(ctx).Do()
+			return err
+		})
 	}
 	if err != nil {
 		return nil, err
@@ -75,27 +75,26 @@ func (e *Executor) removePackages(ctx context.Context, r request) error {
 			return err
 		}
 	}
-	for token := ""; ; {
-		query := url.Values{"prefix": {e.packagePrefix()}}
-		if token != "" {
-			query.Set("pageToken", token)
-		}
-		r.method, r.url = http.MethodGet, e.set.storageURL+"storage/v1/b/"+url.PathEscape(e.set.bucket)+"/o?"+query.Encode()
-		var list struct {
-			Items         []object `json:"items"`
-			NextPageToken string   `json:"nextPageToken"`
-		}
-		if err := e.call(ctx, r, true, nil, &list); err != nil && faas.CodeOf(err) != faas.ErrNotFound {
+	var objects []string
+	_, err := e.call(ctx, r, true, func(ctx context.Context) error {
+		objects = nil
+		return e.storage.Objects.List(e.set.bucket).Prefix(e.packagePrefix()).Pages(ctx, func(page *storage.Objects) error {
+			for _, one := range page.Items {
+				objects = append(objects, one.Name)
+			}
+			return nil
+		})
+	})
+	if err != nil && faas.CodeOf(err) != faas.ErrNotFound {
+		return err
+	}
+	for _, name := range objects {
+		_, err := e.call(ctx, r, true, func(ctx context.Context) error {
+			return e.storage.Objects.Delete(e.set.bucket, name).Context(ctx).Do()
+		})
+		if err != nil && faas.CodeOf(err) != faas.ErrNotFound {
 			return err
 		}
-		for _, one := range list.Items {
-			r.method, r.url = http.MethodDelete, e.objectURL(one.Name)
-			if err := e.call(ctx, r, true, nil, nil); err != nil && faas.CodeOf(err) != faas.ErrNotFound {
-				return err
-			}
-		}
-		if token = list.NextPageToken; token == "" {
-			return nil
-		}
 	}
+	return nil
 }

@@ -5,7 +5,6 @@ package gcp
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,34 +12,92 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"time"
+
+	functions "cloud.google.com/go/functions/apiv2"
+	artifactregistry "google.golang.org/api/artifactregistry/v1"
+	cloudbuild "google.golang.org/api/cloudbuild/v1"
+	cloudresourcemanager "google.golang.org/api/cloudresourcemanager/v1"
+	logging "google.golang.org/api/logging/v2"
+	"google.golang.org/api/option"
+	run "google.golang.org/api/run/v2"
+	serviceusage "google.golang.org/api/serviceusage/v1"
+	storage "google.golang.org/api/storage/v1"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
+// clients are Google's own. All send over one HTTP client, see [wire].
+type clients struct {
+	functions *functions.FunctionClient
+	run       *run.ProjectsLocationsService
+	storage   *storage.Service
+	logging   *logging.Service
+	projects  *cloudresourcemanager.ProjectsService
+	usage     *serviceusage.ServicesService
+	build     *cloudbuild.ProjectsLocationsService
+	artifacts *artifactregistry.ProjectsLocationsRepositoriesPackagesService
+}
+
+// newClients makes the clients of all APIs. It calls nobody.
+func newClients(ctx context.Context, set *settings, over *http.Client) (clients, error) {
+	var c clients
+	var failed error
+	at := func(endpoint string) []option.ClientOption {
+		return []option.ClientOption{option.WithHTTPClient(over), option.WithEndpoint(endpoint)}
+	}
+	keep := func(err error) bool {
+		failed = errors.Join(failed, err)
+		return err == nil
+	}
+	var err error
+	c.functions, err = functions.NewFunctionRESTClient(ctx, at(strings.TrimSuffix(set.functionsURL, "/"))...)
+	keep(err)
+	if s, err := run.NewService(ctx, at(set.runURL)...); keep(err) {
+		c.run = s.Projects.Locations
+	}
+	c.storage, err = storage.NewService(ctx, at(set.storageURL+"storage/v1/")...)
+	keep(err)
+	c.logging, err = logging.NewService(ctx, at(set.loggingURL)...)
+	keep(err)
+	if s, err := cloudresourcemanager.NewService(ctx, at(set.projectsURL)...); keep(err) {
+		c.projects = s.Projects
+	}
+	if s, err := serviceusage.NewService(ctx, at(set.usageURL)...); keep(err) {
+		c.usage = s.Services
+	}
+	if s, err := cloudbuild.NewService(ctx, at(set.buildURL)...); keep(err) {
+		c.build = s.Projects.Locations
+	}
+	if s, err := artifactregistry.NewService(ctx, at(set.artifactsURL)...); keep(err) {
+		c.artifacts = s.Projects.Locations.Repositories.Packages
+	}
+	return c, failed
+}
+
 // maxAnswer bounds what is read of an answer that carries no job output, in bytes: a list of a thousand functions fits.
 const maxAnswer = 64 << 20
 
-// request is one HTTP request, which may be sent several times.
+// request is one call of an API, which may take several requests, or one HTTP request of our own.
 type request struct {
-	op     string
-	job    int64
-	method string
-	url    string
-	header http.Header
-	body   func() (io.ReadCloser, error) // nil: none
-	size   int64                         // of the body
-	limit  int64                         // of the answer's body; 0: maxAnswer
-	buffer []byte                        // the answer's body is appended to it
-	bearer func(context.Context) (string, error)
-	// forget drops the token that bearer gave last; nil: it cannot be replaced.
-	forget func()
-	// within bounds one try, the fetch of a token included; 0: only the context does.
+	op  string
+	job int64
+	// within bounds one try, the fetch of a token included; 0: only the context does, and maxCall with an API.
 	within time.Duration
 	// hide hides the values of the environment, which an answer may repeat; nil: there are none.
 	hide func(string) string
+
+	// Of a request of our own, and in errors.
+	method, url string
+	header      http.Header
+	body        func() (io.ReadCloser, error) // nil: none
+	size        int64                         // of the body
+	limit       int64                         // of the answer's body; 0: maxAnswer
+	buffer      []byte                        // the answer's body is appended to it
+	bearer      func(context.Context) (string, error)
 }
 
 // clean takes the values of the environment out of what others wrote. It has to see a text before
@@ -57,14 +114,67 @@ func hiding(values []string) func(string) string { return foreign.NewCleaner(val
 
 // answer is an HTTP answer that was read to its end.
 type answer struct {
-	status int
-	header http.Header
-	body   []byte
+	status     int
+	header     http.Header
+	body       []byte
+	sent, came time.Time
 }
 
 func (a *answer) ok() bool { return a.status >= 200 && a.status < 300 }
 
-// send sends the request once. The error is always an *faas.Error.
+// exchange is what one of Google's clients sends and gets, as it is on the wire: the client itself
+// tells neither what it does not know of a resource nor when an answer came.
+type exchange struct {
+	method, url string // empty: nothing was sent
+	instead     []byte // sent in place of the client's body, unless nil
+	answer
+}
+
+type exchangeKey struct{}
+
+// wire is the transport of Google's clients. It keeps each exchange that a context asks for, and
+// bounds what is read of an answer.
+type wire struct{ next http.RoundTripper }
+
+var errLarge = fmt.Errorf("the answer is larger than %d bytes", maxAnswer)
+
+const userAgent = "blueprint-serverless"
+
+func (t wire) RoundTrip(req *http.Request) (*http.Response, error) {
+	x, ok := req.Context().Value(exchangeKey{}).(*exchange)
+	if !ok {
+		x = &exchange{}
+	}
+	x.method, x.url, x.answer = req.Method, req.URL.String(), answer{sent: time.Now()}
+	req = req.Clone(req.Context())
+	req.Header.Set("User-Agent", userAgent)
+	if x.instead != nil {
+		if req.Body != nil {
+			req.Body.Close()
+		}
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(x.instead)), nil }
+		req.Body, _ = req.GetBody()
+		req.ContentLength = int64(len(x.instead))
+	}
+	resp, err := t.next.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	body, err := transfer.ReadAll(nil, io.LimitReader(resp.Body, maxAnswer+1), min(resp.ContentLength, maxAnswer))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read the answer: %w", err)
+	case len(body) > maxAnswer:
+		return nil, errLarge
+	}
+	x.status, x.header, x.body, x.came = resp.StatusCode, resp.Header, body, time.Now()
+	whole := *resp
+	whole.Body, whole.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	return &whole, nil
+}
+
+// send sends a request of our own once. The error is always an *faas.Error.
 func (e *Executor) send(ctx context.Context, r request) (*answer, error) {
 	try := ctx
 	if r.within > 0 {
@@ -79,7 +189,7 @@ func (e *Executor) send(ctx context.Context, r request) (*answer, error) {
 	for name, values := range r.header {
 		req.Header[name] = values
 	}
-	req.Header.Set("User-Agent", "blueprint-serverless")
+	req.Header.Set("User-Agent", userAgent)
 	if r.bearer != nil {
 		token, err := r.bearer(try)
 		if err != nil {
@@ -109,7 +219,7 @@ func (e *Executor) send(ctx context.Context, r request) (*answer, error) {
 	case int64(len(body)) > limit:
 		return nil, e.errorf(faas.ErrTooLarge, r, "the answer is larger than %d bytes", limit)
 	}
-	return &answer{resp.StatusCode, resp.Header, body}, nil
+	return &answer{status: resp.StatusCode, header: resp.Header, body: body}, nil
 }
 
 // retries is how often a request that can be repeated is sent again, and firstWait how long it waits
@@ -125,73 +235,78 @@ const maxAsked = 30 * time.Second
 // maxCall is how long an API may take to answer a call, so that a dead connection does not hold up a deployment that has no deadline.
 const maxCall = time.Minute
 
-// call calls an API: in is sent as JSON unless it is nil, and the answer is read into out unless that is nil. Reads are repeated where the API cannot be
-// reached or is unavailable for the moment; so are changes where safe says that repeating them does no harm. Throttling is left to the engine, which
-// knows how many others are waiting. An API that was enabled a moment ago is waited for.
-func (e *Executor) call(ctx context.Context, r request, safe bool, in, out any) error {
-	r.within = maxCall
-	if e.access != nil {
-		r.bearer, r.forget = e.access.get, e.access.forget
+// call calls an API by one of Google's clients: do makes one request with the context that it is
+// given. Where it is safe, a request is repeated if the API cannot be reached or is unavailable for
+// the moment. Throttling is left to the engine, which knows how many others are waiting. An API that
+// was enabled a moment ago is waited for. What came over the wire is returned beside the error, too.
+func (e *Executor) call(ctx context.Context, r request, safe bool, do func(context.Context) error) (*exchange, error) {
+	return e.callWith(ctx, r, safe, nil, do)
+}
+
+// callWith is call with a body in place of what the client makes of its typed message, which lacks
+// what Google has added to a resource since the client was generated.
+func (e *Executor) callWith(ctx context.Context, r request, safe bool, body []byte, do func(context.Context) error) (*exchange, error) {
+	if r.within == 0 {
+		r.within = maxCall
 	}
-	if in != nil {
-		text, err := json.Marshal(in)
+	var x *exchange
+	once := func() error {
+		try, cancel := context.WithTimeout(ctx, r.within)
+		defer cancel()
+		x = &exchange{instead: body}
+		err := do(context.WithValue(try, exchangeKey{}, x))
 		if err != nil {
-			return e.errorf(faas.ErrInternal, r, "%w", err)
+			err = e.failure(ctx, r, x, err)
 		}
-		r.body = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(text)), nil }
-		r.size = int64(len(text))
-		r.header = http.Header{"Content-Type": {"application/json"}}
+		return err
 	}
-	var a *answer
 	for began, wait := time.Now(), firstSettle; ; wait = min(wait*2, maxSettle) {
-		var err error
-		if a, err = e.sendSafe(ctx, r, safe || r.method == http.MethodGet); err != nil {
+		err := e.repeat(ctx, safe, once)
+		if err == nil || !e.enabledLately(ctx, r, err) || time.Since(began) > settleTime {
+			return x, err
+		}
+		e.log.Warn("an API was enabled a moment ago, and is waited for", "error", err)
+		if !transfer.Sleep(ctx, wait) {
+			return x, e.errorf(faas.ErrTimeout, r, "%w, at the end of: %w", context.Cause(ctx), err)
+		}
+	}
+}
+
+// repeat makes a request, again where it is safe to repeat and may succeed the next time. A token that
+// is refused is replaced once: a request that was not authorized did nothing.
+func (e *Executor) repeat(ctx context.Context, safe bool, once func() error) error {
+	refreshed := false
+	for i, wait := 0, firstWait; ; i, wait = i+1, wait*2 {
+		err := once()
+		if isUnauthorized(err) && e.access != nil && !refreshed && ctx.Err() == nil {
+			e.access.forget()
+			refreshed = true
+			err = once()
+		}
+		if err == nil || !safe || classOf(err) != unclear || errors.Is(err, errShape) || i == retries ||
+			!transfer.Sleep(ctx, max(wait, min(retryAfter(err), maxAsked))) {
 			return err
 		}
-		if a.ok() {
-			break
-		}
-		failed := e.statusError(r, a)
-		if !e.enabledLately(ctx, r, failed) || time.Since(began) > settleTime {
-			return failed
-		}
-		e.log.Warn("an API was enabled a moment ago, and is waited for", "error", failed)
-		if !transfer.Sleep(ctx, wait) {
-			return e.errorf(faas.ErrTimeout, r, "%w, at the end of: %w", context.Cause(ctx), failed)
-		}
 	}
-	if out == nil {
-		return nil
-	}
-	if err := json.Unmarshal(a.body, out); err != nil {
-		text := r.clean(string(a.body))
-		return e.errorf(faas.ErrUnavailable, r, "%s %s: %w: %s", r.method, faas.RedactURL(r.url), errShape, foreign.Excerpt([]byte(text)))
-	}
-	return nil
 }
 
 var errShape = errors.New("the answer is not in the API's shape")
 
-// sendSafe sends a request, again where it is safe to repeat and may succeed the next time. A token that is refused is replaced once: a request that
-// was not authorized did nothing.
-func (e *Executor) sendSafe(ctx context.Context, r request, safe bool) (*answer, error) {
-	refreshed := false
-	for i, wait := 0, firstWait; ; i, wait = i+1, wait*2 {
-		a, err := e.send(ctx, r)
-		if err == nil && a.status == http.StatusUnauthorized && r.forget != nil && !refreshed && ctx.Err() == nil {
-			r.forget()
-			refreshed = true
-			a, err = e.send(ctx, r)
-		}
-		again := err != nil && isTransient(err)
-		pause := wait
-		if err == nil && passes(a.status) {
-			again, pause = true, max(wait, min(transfer.RetryAfter(a.header, time.Now()), maxAsked))
-		}
-		if !again || !safe || i == retries || !transfer.Sleep(ctx, pause) {
-			return a, err
-		}
+// failure makes an error of what one of Google's clients returned.
+func (e *Executor) failure(ctx context.Context, r request, x *exchange, err error) *faas.Error {
+	r.method, r.url = x.method, x.url
+	switch {
+	case isTokenError(err):
+		return e.tokenError(ctx, r, err)
+	case x.status == 0 && (x.method != "" || ctx.Err() != nil):
+		return e.transportError(ctx, r, err)
+	case x.method == "":
+		return e.errorf(faas.ErrInvalidArgument, r, "%w", err) // the client did not send it
+	case !x.ok():
+		return e.statusError(r, &x.answer)
 	}
+	text := r.clean(string(x.body))
+	return e.errorf(faas.ErrUnavailable, r, "%s %s: %w: %s", r.method, faas.RedactURL(r.url), errShape, foreign.Excerpt([]byte(text)))
 }
 
 // passes reports whether a status tells of something that passes by itself within seconds.
@@ -227,6 +342,8 @@ func (e *Executor) transportError(ctx context.Context, r request, err error) *fa
 		if !errors.Is(err, ctx.Err()) {
 			err = fmt.Errorf("%w (%w)", err, ctx.Err())
 		}
+	case errors.Is(err, errLarge):
+		code = faas.ErrTooLarge
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		err = &networkTimeout{err}
 	}

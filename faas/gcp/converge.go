@@ -6,8 +6,6 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"net/http"
-	"net/url"
 	"slices"
 	"time"
 
@@ -82,13 +80,13 @@ func (d *deployment) run(ctx context.Context, p *transfer.Progress) (faas.State,
 	var s faas.State
 	err := d.e.rounds(ctx, d.request(), p, func() error {
 		got, err := d.round(ctx, p)
-		var api *APIError
+		var refused *refusal
 		switch code := faas.CodeOf(err); {
 		case err == nil:
-		case d.reused && errors.As(err, &api) && api.HTTPStatus != 0 && (code == faas.ErrInvalidArgument || code == faas.ErrNotFound):
+		case d.reused && errors.As(err, &refused) && refused.httpStatus != 0 && (code == faas.ErrInvalidArgument || code == faas.ErrNotFound):
 			d.forgetUpload()
 			got, err = d.round(ctx, p)
-		case code == faas.ErrThrottled && errors.As(err, &api) && api.HTTPStatus == 0:
+		case code == faas.ErrThrottled && errors.As(err, &refused) && refused.httpStatus == 0:
 			return d.spent(err)
 		}
 		if err != nil {
@@ -187,26 +185,29 @@ func (e *Executor) rounds(ctx context.Context, r request, p *transfer.Progress, 
 
 // isOperation reports whether an error is that of an operation, and not of a request.
 func isOperation(err error) bool {
-	var api *APIError
-	return errors.As(err, &api) && api.HTTPStatus == 0
+	var refused *refusal
+	return errors.As(err, &refused) && refused.httpStatus == 0
 }
 
 // enabledLately reports whether an API refused because it is not enabled, although it is: not all of Google knows that in the first minutes. Who may
 // not ask is told that it is not.
 func (e *Executor) enabledLately(ctx context.Context, r request, err error) bool {
-	var api *APIError
-	if !errors.As(err, &api) || api.Reason != "SERVICE_DISABLED" || api.Metadata["service"] == "" || r.op != "observe" && r.op != "deploy" && r.op != "restore" {
+	var refused *refusal
+	if !errors.As(err, &refused) || refused.reason != "SERVICE_DISABLED" || refused.metadata["service"] == "" || r.op != "observe" && r.op != "deploy" && r.op != "restore" {
 		return false
 	}
 	if e.set.usageURL == googleUsage && e.set.functionsURL != googleFunctions {
 		return false // an emulator is not Google
 	}
-	ask := request{op: "enabled", job: r.job, method: http.MethodGet}
-	ask.url = e.set.usageURL + "v1/projects/" + e.set.project + "/services/" + url.PathEscape(api.Metadata["service"])
-	var got struct {
-		State string `json:"state"`
-	}
-	return e.call(ctx, ask, true, nil, &got) == nil && got.State == "ENABLED"
+	state := ""
+	_, asked := e.call(ctx, request{op: "enabled", job: r.job}, true, func(ctx context.Context) error {
+		got, err := e.usage.Get("projects/" + e.set.project + "/services/" + refused.metadata["service"]).Context(ctx).Do()
+		if err == nil {
+			state = got.State
+		}
+		return err
+	})
+	return asked == nil && state == "ENABLED"
 }
 
 // round looks at the function once and changes it once.

@@ -3,7 +3,6 @@
 package gcp
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/base64"
@@ -15,18 +14,375 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
-	"cloud.google.com/go/compute/metadata"
+	"cloud.google.com/go/auth"
+	detect "cloud.google.com/go/auth/credentials"
+	metadata "cloud.google.com/go/auth/credentials/idtoken"
+	"cloud.google.com/go/auth/credentials/impersonate"
+	"cloud.google.com/go/auth/httptransport"
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/google"
+	"google.golang.org/api/googleapi"
+	"google.golang.org/api/idtoken"
+	"google.golang.org/api/option"
+	htransport "google.golang.org/api/transport/http"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 )
 
 const cloudPlatformScope = "https://www.googleapis.com/auth/cloud-platform"
+
+// access is a transport that authorizes what is sent to APIs. Credentials are looked for when the
+// first request needs them, and anew once a token was refused.
+type access struct {
+	open func(context.Context) (*opened, error)
+	mu   sync.Mutex
+	last *opened
+}
+
+// opened is a transport with credentials that were found.
+type opened struct {
+	http.RoundTripper
+	token auth.TokenProvider // nil: only the transport has it
+}
+
+func (a *access) get(ctx context.Context) (*opened, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.last == nil {
+		found, err := a.open(ctx)
+		if err != nil {
+			return nil, &noToken{err}
+		}
+		a.last = found
+	}
+	return a.last, nil
+}
+
+func (a *access) forget() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.last = nil
+}
+
+func (a *access) RoundTrip(req *http.Request) (*http.Response, error) {
+	found, err := a.get(req.Context())
+	if err != nil {
+		if req.Body != nil {
+			req.Body.Close()
+		}
+		return nil, err
+	}
+	return found.RoundTrip(req)
+}
+
+// try gets a token, as far as that can be done without a request.
+func (a *access) try(ctx context.Context) error {
+	found, err := a.get(ctx)
+	if err == nil && found.token != nil {
+		_, err = found.token.Token(ctx)
+	}
+	return err
+}
+
+// noToken is the error of a request that was not sent, since there was no token for it.
+type noToken struct{ err error }
+
+func (n *noToken) Error() string { return n.err.Error() }
+func (n *noToken) Unwrap() error { return n.err }
+
+// marked gives a token, or an error that says that there is none.
+type marked struct{ auth.TokenProvider }
+
+func (m marked) Token(ctx context.Context) (*auth.Token, error) {
+	token, err := m.TokenProvider.Token(ctx)
+	if err != nil {
+		return nil, &noToken{err}
+	}
+	return token, nil
+}
+
+func isTokenError(err error) bool {
+	return errors.As(err, new(*noToken)) || errors.As(err, new(*auth.Error)) || errors.As(err, new(*oauth2.RetrieveError))
+}
+
+// credentials are Application Default Credentials, those of a file, or those of a service account that they may act as.
+type credentials struct {
+	set  *settings
+	base http.RoundTripper
+}
+
+// errNoIDToken is for credentials that Google issues no ID tokens for.
+var errNoIDToken = errors.New("these credentials cannot get the ID token that a private function asks for")
+
+// tokenTransport is what tokens are fetched over. An endpoint that is unavailable, or that refuses an
+// impersonation, makes a typed error, which Google's library makes of others alone. to takes the place
+// of the IAM Credentials API's address, which that library does not let anybody choose.
+type tokenTransport struct {
+	next http.RoundTripper
+	to   string
+}
+
+const googleIAMCredentials = "https://iamcredentials.googleapis.com/"
+
+func (t tokenTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	rest, impersonates := strings.CutPrefix(req.URL.String(), googleIAMCredentials)
+	if impersonates && t.to != googleIAMCredentials {
+		to, err := url.Parse(t.to + rest)
+		if err != nil {
+			return nil, err
+		}
+		req = req.Clone(req.Context())
+		req.URL, req.Host = to, to.Host
+	}
+	impersonates = impersonates || strings.HasSuffix(req.URL.Path, ":generateAccessToken")
+	resp, err := t.next.RoundTrip(req)
+	if err != nil || !passes(resp.StatusCode) && resp.StatusCode != http.StatusTooManyRequests && (!impersonates || resp.StatusCode < 300) {
+		return resp, err
+	}
+	defer resp.Body.Close()
+	resp.Body = io.NopCloser(io.LimitReader(resp.Body, maxErrorText))
+	return nil, googleapi.CheckResponse(resp)
+}
+
+func (c *credentials) tokens(to string) *http.Client {
+	return &http.Client{Transport: tokenTransport{c.base, to}}
+}
+
+// keyFile is what is read of credentials in JSON, to choose what of Google's library reads them.
+type keyFile struct {
+	Type             string          `json:"type"`
+	ImpersonationURL string          `json:"service_account_impersonation_url"`
+	Source           json.RawMessage `json:"source_credentials"`
+	Delegates        []string        `json:"delegates"`
+}
+
+func keyOf(text []byte) keyFile {
+	var k keyFile
+	_ = json.Unmarshal(text, &k) // the library that reads it whole says what is wrong with it
+	return k
+}
+
+// find returns the credentials, before they act as a service account.
+func (c *credentials) find() (*auth.Credentials, error) {
+	if c.set.credentialsFile == "" {
+		return detect.DetectDefault(c.detection())
+	}
+	text, err := os.ReadFile(c.set.credentialsFile)
+	if err != nil {
+		return nil, err
+	}
+	return c.fromJSON(text)
+}
+
+// fromJSON reads credentials that the operator chose: whatever they are, they are wanted.
+func (c *credentials) fromJSON(text []byte) (*auth.Credentials, error) {
+	return detect.NewCredentialsFromJSON(detect.CredType(keyOf(text).Type), text, c.detection())
+}
+
+func (c *credentials) detection() *detect.DetectOptions {
+	return &detect.DetectOptions{
+		Scopes: []string{cloudPlatformScope}, Client: c.tokens(c.set.credentialsURL),
+		EarlyTokenRefresh: tokenSlack, DisableAsyncRefresh: true, // no refresh outlives the call that began it
+	}
+}
+
+// authorized returns a client that sends tokens of the credentials, and names the project that pays.
+func authorized(creds *auth.Credentials, payer string, base http.RoundTripper) (*http.Client, error) {
+	client := &http.Client{Transport: base}
+	if payer != "" {
+		client.Transport = quotaProject{base, payer}
+	}
+	return client, httptransport.AddAuthorizationMiddleware(client, creds)
+}
+
+// quotaProject is a transport that names the project that a call is counted for.
+type quotaProject struct {
+	next    http.RoundTripper
+	project string
+}
+
+func (q quotaProject) RoundTrip(req *http.Request) (*http.Response, error) {
+	req = req.Clone(req.Context())
+	req.Header.Set("X-Goog-User-Project", q.project)
+	return q.next.RoundTrip(req)
+}
+
+// open finds credentials for API calls.
+func (c *credentials) open(ctx context.Context) (*opened, error) {
+	creds, err := c.find()
+	if err != nil {
+		return nil, err
+	}
+	payer, err := creds.QuotaProjectID(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if c.set.impersonate != "" {
+		client, err := authorized(creds, payer, tokenTransport{c.base, c.set.credentialsURL})
+		if err != nil {
+			return nil, err
+		}
+		creds, err = impersonate.NewCredentials(&impersonate.CredentialsOptions{
+			TargetPrincipal: c.set.impersonate, Scopes: []string{cloudPlatformScope}, Credentials: creds, Client: client,
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return c.sends(creds, payer)
+}
+
+// authorize has API calls authorized by given credentials.
+func (c *credentials) authorize(ctx context.Context, creds *auth.Credentials) (*opened, error) {
+	payer, err := creds.QuotaProjectID(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return c.sends(creds, payer)
+}
+
+func (c *credentials) sends(creds *auth.Credentials, payer string) (*opened, error) {
+	creds = auth.NewCredentials(&auth.CredentialsOptions{
+		TokenProvider: marked{creds.TokenProvider}, UniverseDomainProvider: auth.CredentialsPropertyFunc(creds.UniverseDomain),
+	})
+	client, err := authorized(creds, payer, c.base)
+	if err != nil {
+		return nil, err
+	}
+	return &opened{client.Transport, creds}, nil
+}
+
+// idToken returns an ID token for an audience: signed with a service account's key, from the metadata server, or through impersonation.
+func (c *credentials) idToken(ctx context.Context, audience string) (*oauth2.Token, error) {
+	from, err := c.idProvider(audience)
+	if err != nil {
+		return nil, err
+	}
+	token, err := from.Token(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &oauth2.Token{AccessToken: token.Value, Expiry: token.Expiry}, nil
+}
+
+// idProvider chooses what of Google's library gets ID tokens. Its own choice fetches those of a key
+// over a client of its own, and impersonates without a token and without delegates.
+func (c *credentials) idProvider(audience string) (auth.TokenProvider, error) {
+	creds, err := c.find()
+	if err != nil {
+		return nil, err
+	}
+	key := keyOf(creds.JSON())
+	switch {
+	case c.set.impersonate != "":
+		return c.impersonated(creds, c.set.credentialsURL, c.set.impersonate, nil, audience)
+	case creds.JSON() == nil:
+		return metadata.NewCredentials(&metadata.Options{Audience: audience})
+	case key.Type == string(detect.ServiceAccount):
+		config, err := google.JWTConfigFromJSON(creds.JSON())
+		if err != nil {
+			return nil, err
+		}
+		return auth.New2LOTokenProvider(&auth.Options2LO{
+			Email: config.Email, PrivateKey: config.PrivateKey, PrivateKeyID: config.PrivateKeyID, TokenURL: config.TokenURL,
+			PrivateClaims: map[string]any{"target_audience": audience}, UseIDToken: true, Client: c.tokens(c.set.credentialsURL),
+		})
+	case key.ImpersonationURL != "":
+		// Who acts as the service account: the source credentials, or what an external identity is exchanged for.
+		text := []byte(key.Source)
+		if text == nil {
+			if text, err = withoutImpersonation(creds.JSON()); err != nil {
+				return nil, err
+			}
+		}
+		source, err := c.fromJSON(text)
+		if err != nil {
+			return nil, err
+		}
+		to, account, _ := strings.Cut(key.ImpersonationURL, "v1/projects/-/serviceAccounts/")
+		account, _, _ = strings.Cut(account, ":")
+		return c.impersonated(source, to, account, key.Delegates, audience)
+	}
+	return nil, fmt.Errorf("%w: they are of type %q. Set option impersonate_service_account to a service account that may invoke the function (roles/run.invoker) "+
+		"and that you may act as (roles/iam.serviceAccountTokenCreator), or use the key of a service account, or run on Google Cloud", errNoIDToken, key.Type)
+}
+
+// impersonated returns what gets ID tokens of a service account from the IAM Credentials API at to.
+func (c *credentials) impersonated(source *auth.Credentials, to, account string, delegates []string, audience string) (auth.TokenProvider, error) {
+	client, err := authorized(source, "", tokenTransport{c.base, to})
+	if err != nil {
+		return nil, err
+	}
+	for i, one := range delegates { // a file has their whole names
+		delegates[i] = lastSegment(one)
+	}
+	return impersonate.NewIDTokenCredentials(&impersonate.IDTokenOptions{
+		Audience: audience, TargetPrincipal: account, IncludeEmail: true, Delegates: delegates, Credentials: source, Client: client,
+	})
+}
+
+// withoutImpersonation returns the JSON of external credentials that stand for the external identity itself.
+func withoutImpersonation(text []byte) ([]byte, error) {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(text, &members); err != nil {
+		return nil, err
+	}
+	delete(members, "service_account_impersonation_url")
+	delete(members, "service_account_impersonation")
+	return json.Marshal(members)
+}
+
+// chosen are credentials that the caller's client options say.
+type chosen struct {
+	opts []option.ClientOption
+	base http.RoundTripper
+}
+
+// choose applies client options: it returns the HTTP client that they name, else nil, the endpoint
+// that they name, else "", and whether they send credentials.
+func choose(ctx context.Context, opts []option.ClientOption) (named *http.Client, endpoint string, authenticates bool, err error) {
+	marker := &http.Client{}
+	look := func(more ...option.ClientOption) (*http.Client, string, error) {
+		return htransport.NewClient(ctx, append(append([]option.ClientOption{option.WithHTTPClient(marker)}, opts...), more...)...)
+	}
+	// A quota project or a reason does not go with an HTTP client, which is no error of the caller's.
+	named, endpoint, err = look(option.WithQuotaProject(""), option.WithRequestReason(""))
+	if err != nil || named != marker {
+		return named, endpoint, true, err
+	}
+	// Options cannot be read. Those without authentication are the ones to which credentials cannot be
+	// added, and which may be told once more to have none.
+	_, _, refused := look(option.WithQuotaProject(""), option.WithRequestReason(""), option.WithTokenSource(oauth2.StaticTokenSource(nil)))
+	_, _, again := look(option.WithQuotaProject(""), option.WithRequestReason(""), option.WithoutAuthentication())
+	return nil, endpoint, refused == nil || again != nil, nil
+}
+
+// context has Google's libraries fetch tokens over the given HTTP client, after the call is over, too.
+func (c *chosen) context(ctx context.Context) context.Context {
+	return context.WithValue(context.WithoutCancel(ctx), oauth2.HTTPClient, &http.Client{Transport: c.base})
+}
+
+func (c *chosen) open(ctx context.Context) (*opened, error) {
+	opts := append([]option.ClientOption{option.WithScopes(cloudPlatformScope), option.WithTelemetryDisabled()}, c.opts...)
+	transport, err := htransport.NewTransport(c.context(ctx), c.base, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return &opened{RoundTripper: transport}, nil
+}
+
+func (c *chosen) idToken(ctx context.Context, audience string) (*oauth2.Token, error) {
+	source, err := idtoken.NewTokenSource(c.context(ctx), audience, c.opts...)
+	if err != nil {
+		return nil, fmt.Errorf("%w (WithIDTokenSource gives others): %w", errNoIDToken, err)
+	}
+	return source.Token()
+}
 
 // tokenCache gets and keeps a token. Unlike an oauth2.TokenSource it fetches under the context of the call that needs the token.
 type tokenCache struct {
@@ -89,191 +445,6 @@ func (e *Executor) idToken(audience string) func(context.Context) (string, error
 	return c.get
 }
 
-// credentials are Application Default Credentials, those of a file, or those of a service account that they may act as.
-type credentials struct {
-	set  *settings
-	http *http.Client
-}
-
-// errNoIDToken is for credentials that Google issues no ID tokens for.
-var errNoIDToken = errors.New("these credentials cannot get the ID token that a private function asks for")
-
-// find returns the credentials. Its token source is bound to the context, so it is asked for once.
-func (c *credentials) find(ctx context.Context) (*google.Credentials, error) {
-	ctx = context.WithValue(ctx, oauth2.HTTPClient, c.http)
-	params := google.CredentialsParams{Scopes: []string{cloudPlatformScope}}
-	if c.set.credentialsFile == "" {
-		return google.FindDefaultCredentialsWithParams(ctx, params)
-	}
-	text, err := os.ReadFile(c.set.credentialsFile)
-	if err != nil {
-		return nil, err
-	}
-	return fromJSON(ctx, text, params)
-}
-
-// fromJSON reads credentials that the operator chose: whatever they are, they are wanted.
-func fromJSON(ctx context.Context, text []byte, params google.CredentialsParams) (*google.Credentials, error) {
-	return google.CredentialsFromJSONWithTypeAndParams(ctx, text, google.CredentialsType(keyOf(text).Type), params)
-}
-
-// keyFile is what is read of credentials in JSON.
-type keyFile struct {
-	Type             string          `json:"type"`
-	ImpersonationURL string          `json:"service_account_impersonation_url"`
-	Source           json.RawMessage `json:"source_credentials"`
-	Delegates        []string        `json:"delegates"`
-}
-
-func keyOf(text []byte) keyFile {
-	var k keyFile
-	_ = json.Unmarshal(text, &k) // the library that reads it whole says what is wrong with it
-	return k
-}
-
-// accessToken returns a token for API calls.
-func (c *credentials) accessToken(ctx context.Context) (*oauth2.Token, error) {
-	found, err := c.find(ctx)
-	if err != nil {
-		return nil, err
-	}
-	token, err := found.TokenSource.Token()
-	if err != nil || c.set.impersonate == "" {
-		return token, err
-	}
-	var answer struct {
-		AccessToken string    `json:"accessToken"`
-		ExpireTime  time.Time `json:"expireTime"`
-	}
-	body := map[string]any{"scope": []string{cloudPlatformScope}, "lifetime": "3600s"}
-	if err := c.impersonation(ctx, c.account(c.set.impersonate), "generateAccessToken", token, body, &answer); err != nil {
-		return nil, err
-	}
-	return &oauth2.Token{AccessToken: answer.AccessToken, Expiry: answer.ExpireTime}, nil
-}
-
-// idToken returns an ID token for an audience: signed with a service account's key, from the metadata server, or through impersonation.
-func (c *credentials) idToken(ctx context.Context, audience string) (*oauth2.Token, error) {
-	found, err := c.find(ctx)
-	if err != nil {
-		return nil, err
-	}
-	key := keyOf(found.JSON)
-	if c.set.impersonate != "" {
-		token, err := found.TokenSource.Token()
-		if err != nil {
-			return nil, err
-		}
-		return c.impersonatedID(ctx, c.account(c.set.impersonate), token, nil, audience)
-	}
-	ctx = context.WithValue(ctx, oauth2.HTTPClient, c.http)
-	switch {
-	case found.JSON == nil:
-		text, err := metadata.GetWithContext(ctx, "instance/service-accounts/default/identity?format=full&audience="+url.QueryEscape(audience))
-		if err != nil {
-			return nil, err
-		}
-		return parseIDToken(strings.TrimSpace(text))
-	case key.Type == string(google.ServiceAccount):
-		config, err := google.JWTConfigFromJSON(found.JSON)
-		if err != nil {
-			return nil, err
-		}
-		config.PrivateClaims, config.UseIDToken = map[string]any{"target_audience": audience}, true
-		return config.TokenSource(ctx).Token()
-	case key.ImpersonationURL != "":
-		// Who acts as the service account: the source credentials, or what an external identity is exchanged for.
-		text := key.Source
-		if text == nil {
-			if text, err = withoutImpersonation(found.JSON); err != nil {
-				return nil, err
-			}
-		}
-		source, err := fromJSON(ctx, text, google.CredentialsParams{Scopes: []string{cloudPlatformScope}})
-		if err != nil {
-			return nil, err
-		}
-		token, err := source.TokenSource.Token()
-		if err != nil {
-			return nil, err
-		}
-		return c.impersonatedID(ctx, key.ImpersonationURL, token, key.Delegates, audience)
-	}
-	return nil, fmt.Errorf("%w: they are of type %q. Set option impersonate_service_account to a service account that may invoke the function (roles/run.invoker) "+
-		"and that you may act as (roles/iam.serviceAccountTokenCreator), or use the key of a service account, or run on Google Cloud", errNoIDToken, key.Type)
-}
-
-// withoutImpersonation returns the JSON of external credentials that stand for the external identity itself.
-func withoutImpersonation(text []byte) ([]byte, error) {
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(text, &members); err != nil {
-		return nil, err
-	}
-	delete(members, "service_account_impersonation_url")
-	delete(members, "service_account_impersonation")
-	return json.Marshal(members)
-}
-
-// account returns the URL by which a service account is impersonated.
-func (c *credentials) account(email string) string {
-	return c.set.credentialsURL + "v1/projects/-/serviceAccounts/" + email + ":generateAccessToken"
-}
-
-func (c *credentials) impersonatedID(ctx context.Context, account string, token *oauth2.Token, delegates []string, audience string) (*oauth2.Token, error) {
-	var answer struct {
-		Token string `json:"token"`
-	}
-	body := map[string]any{"audience": audience, "includeEmail": true, "delegates": delegates}
-	if err := c.impersonation(ctx, account, "generateIdToken", token, body, &answer); err != nil {
-		return nil, err
-	}
-	return parseIDToken(answer.Token)
-}
-
-// impersonation calls a method of the IAM Credentials API. account is the URL of its method generateAccessToken.
-func (c *credentials) impersonation(ctx context.Context, account, method string, token *oauth2.Token, in, out any) error {
-	base, _, _ := strings.Cut(account, ":generateAccessToken")
-	text, err := json.Marshal(in)
-	if err != nil {
-		return err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+":"+method, bytes.NewReader(text))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	token.SetAuthHeader(req)
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return &oauth2.RetrieveError{Response: resp, ErrorDescription: "impersonating a service account, which takes roles/iam.serviceAccountTokenCreator on it"}
-	}
-	return json.Unmarshal(body, out)
-}
-
-// parseIDToken reads when a token expires. It does not check the token, which is for the function's front end to do.
-func parseIDToken(text string) (*oauth2.Token, error) {
-	parts := strings.Split(text, ".")
-	if len(parts) != 3 {
-		return nil, errors.New("the ID token is not a JWT")
-	}
-	claims, err := base64.RawURLEncoding.DecodeString(parts[1])
-	var c struct {
-		Exp int64 `json:"exp"`
-	}
-	if err != nil || json.Unmarshal(claims, &c) != nil || c.Exp == 0 {
-		return nil, errors.New("the ID token does not say when it expires")
-	}
-	return &oauth2.Token{AccessToken: text, Expiry: time.Unix(c.Exp, 0)}, nil
-}
-
 // emailOf returns whose ID token it is; empty where it does not say.
 func emailOf(token string) string {
 	parts := strings.Split(token, ".")
@@ -293,21 +464,28 @@ func emailOf(token string) string {
 // tokenError classifies a failed fetch of a token. Of the answer of the token endpoint, its text has the reason alone.
 func (e *Executor) tokenError(ctx context.Context, r request, err error) *faas.Error {
 	code, text := faas.ErrPermissionDenied, ""
-	var refused *oauth2.RetrieveError
+	var refused *auth.Error
+	var old *oauth2.RetrieveError
+	var api *googleapi.Error
 	var wrapped *url.Error
+	var timeout interface{ Timeout() bool }
 	switch {
 	case ctx.Err() != nil:
 		code, text = faas.ErrTimeout, "get a token: "+ctx.Err().Error()
 	case errors.Is(err, errNoIDToken):
 		text = err.Error()
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		code, text, err = faas.ErrUnavailable, "get a token: the network took too long to answer", &networkTimeout{err}
-	case errors.As(err, &refused) && refused.Response != nil:
-		reason, description := refusal(refused)
-		text = "get a token: " + join(" ", refused.Response.Status, foreign.Line(reason, 40), foreign.Line(description, 200))
-		if s := refused.Response.StatusCode; s >= 500 || s == http.StatusTooManyRequests {
+	case errors.As(err, &api):
+		said := e.refuse(r, &answer{status: api.Code, header: api.Header, body: []byte(api.Body)})
+		if code, _ = said.classify(); code == faas.ErrThrottled {
 			code = faas.ErrUnavailable
 		}
+		text, err = "get a token: "+said.Error(), said
+	case errors.As(err, &refused) && refused.Response != nil:
+		text = refusedToken(refused.Response.Status, refused.Body)
+	case errors.As(err, &old) && old.Response != nil:
+		text = refusedToken(old.Response.Status, old.Body)
 	case errors.As(err, &wrapped):
 		code, text = faas.ErrUnavailable, "get a token: "+wrapped.Err.Error()
 	default:
@@ -318,14 +496,14 @@ func (e *Executor) tokenError(ctx context.Context, r request, err error) *faas.E
 	return failed
 }
 
-// refusal returns why a token was refused. The library reads that of some kinds of credentials alone.
-func refusal(err *oauth2.RetrieveError) (reason, description string) {
-	var body struct {
+// refusedToken says why a token was refused. Google's library reads that for some kinds of credentials alone.
+func refusedToken(status string, body []byte) string {
+	var said struct {
 		Error       string `json:"error"`
 		Description string `json:"error_description"`
 	}
-	_ = json.Unmarshal(err.Body, &body) // what is in no shape says nothing
-	return cmp.Or(err.ErrorCode, body.Error), cmp.Or(err.ErrorDescription, body.Description)
+	_ = json.Unmarshal(body, &said) // what is in no shape says nothing
+	return "get a token: " + join(" ", cmp.Or(status, "refused"), foreign.Line(said.Error, 40), foreign.Line(said.Description, 200))
 }
 
 // cleanError is an error with a text that holds no secret, and whose cause stays reachable.

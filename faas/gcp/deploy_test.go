@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/googleapis/gax-go/v2/apierror"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
@@ -253,7 +254,7 @@ func TestTroublesOfADeployment(t *testing.T) {
 			_, err := e.Converge(context1m(t), u, nil, nil)
 			if test.code != "" {
 				wantError(t, err, test.code, test.words...)
-				if !errors.As(err, new(*gcp.APIError)) {
+				if !errors.As(err, new(*apierror.APIError)) {
 					t.Errorf("the API's error is not reachable: %v", err)
 				}
 				s.Intercept, s.Build = nil, nil
@@ -583,11 +584,11 @@ func TestValuesOfTheEnvironmentAreHiddenBeforeATextIsCut(t *testing.T) {
 				return &gcptest.Status{Code: 3, Message: text, Build: text, Details: []any{detail("BadRequest", "fieldViolations", []any{map[string]string{"field": "env", "description": text}})}}
 			}
 			_, err := e.Converge(context1m(t), u, nil, nil)
-			var api *gcp.APIError
+			var api *apierror.APIError
 			if !errors.As(err, &api) {
 				t.Fatal(err)
 			}
-			if all := fmt.Sprintf("%v %+v %q", err, api, api.Details); strings.Contains(all, "the-secret") || !strings.Contains(all, "(hidden)") {
+			if all := fmt.Sprintf("%v %+v %v", err, api, api.Details()); strings.Contains(all, "the-secret") || !strings.Contains(all, "(hidden)") {
 				t.Errorf("the error holds a secret: %s", all)
 			}
 		})

@@ -5,11 +5,10 @@ package gcp
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
-	"net/http"
 	"strings"
-	"time"
+
+	cloudresourcemanager "google.golang.org/api/cloudresourcemanager/v1"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/checkup"
@@ -37,9 +36,9 @@ type diagnosis struct {
 	e *Executor
 	r request
 
-	projectAnswer *answer // nil beside projectErr
-	projectErr    error
-	sent, came    time.Time
+	told       *exchange // what the project was asked for
+	holds      *cloudresourcemanager.Project
+	projectErr error
 }
 
 func (d *diagnosis) credentials(ctx context.Context) faas.Check {
@@ -47,7 +46,7 @@ func (d *diagnosis) credentials(ctx context.Context) faas.Check {
 	if e.access == nil {
 		return checkup.OK("none are sent (option disable_credentials, for emulators)")
 	}
-	if _, err := e.access.get(ctx); err != nil {
+	if err := e.access.try(ctx); err != nil {
 		failed := e.tokenError(ctx, d.r, err)
 		remedy := "gcloud auth application-default login\nexport GOOGLE_APPLICATION_CREDENTIALS=FILE"
 		switch {
@@ -68,24 +67,19 @@ func (d *diagnosis) credentials(ctx context.Context) faas.Check {
 
 // readProject asks for the project, whose answer tells the time too.
 func (d *diagnosis) readProject(ctx context.Context) {
-	e, r := d.e, d.r
-	r.method, r.url, r.within = http.MethodGet, e.set.projectsURL+"v1/projects/"+e.set.project, checkup.Time
-	if e.access != nil {
-		r.bearer = e.access.get
-	}
-	d.sent = time.Now()
-	d.projectAnswer, d.projectErr = e.sendSafe(ctx, r, true)
-	d.came = time.Now()
-	if d.projectErr == nil && !d.projectAnswer.ok() {
-		d.projectErr = e.statusError(r, d.projectAnswer)
-	}
+	r := d.r
+	r.within = checkup.Time
+	d.told, d.projectErr = d.e.call(ctx, r, true, func(ctx context.Context) (err error) {
+		d.holds, err = d.e.projects.Get(d.e.set.project).Context(ctx).Do()
+		return err
+	})
 }
 
 func (d *diagnosis) clock(context.Context) faas.Check {
-	if d.projectAnswer == nil {
+	if d.told.status == 0 {
 		return checkup.Skip("Google Cloud was not reached")
 	}
-	return checkup.Clock(faas.GCPFunctions, "Google Cloud", d.projectAnswer.header, d.sent, d.came)
+	return checkup.Clock(faas.GCPFunctions, "Google Cloud", d.told.header, d.told.sent, d.told.came)
 }
 
 func (d *diagnosis) project(context.Context) faas.Check {
@@ -104,32 +98,25 @@ func (d *diagnosis) project(context.Context) faas.Check {
 	default:
 		return d.unknown(d.projectErr, "")
 	}
-	var p struct {
-		Number int64s `json:"projectNumber"`
-		State  string `json:"lifecycleState"`
-	}
-	if err := json.Unmarshal(d.projectAnswer.body, &p); err != nil {
-		return checkup.Warn(nil, "try again", "what Google Cloud says of project %s is not understood", e.set.project)
-	}
-	if p.State != "" && p.State != "ACTIVE" {
-		err := e.errorf(faas.ErrInvalidArgument, d.r, "project %s is not active: its state is %q", e.set.project, p.State)
+	if state := d.holds.LifecycleState; state != "" && state != "ACTIVE" {
+		err := e.errorf(faas.ErrInvalidArgument, d.r, "project %s is not active: its state is %q", e.set.project, state)
 		return checkup.FailBy(err, "gcloud projects undelete "+e.set.project)
 	}
-	return checkup.OK("%s, number %d", e.set.project, int64(p.Number))
+	return checkup.OK("%s, number %d", e.set.project, d.holds.ProjectNumber)
 }
 
 // disabled reports whether an API refused because it is not enabled in the project.
 func disabled(err error) bool {
-	var api *APIError
-	return errors.As(err, &api) && api.Reason == "SERVICE_DISABLED"
+	var refused *refusal
+	return errors.As(err, &refused) && refused.reason == "SERVICE_DISABLED"
 }
 
 // unknown is the check of what could not be looked at. permission is what looking takes, and deploying does not.
 func (d *diagnosis) unknown(err error, permission string) faas.Check {
 	remedy := "try again"
-	var api *APIError
-	if errors.As(err, &api) {
-		remedy = cmp.Or(api.Remedy, remedy)
+	var refused *refusal
+	if errors.As(err, &refused) {
+		remedy = cmp.Or(refused.remedy, remedy)
 	}
 	if faas.CodeOf(err) == faas.ErrTimeout {
 		return checkup.FailBy(err, "try again, with more time")
@@ -175,16 +162,20 @@ func (d *diagnosis) bucket(ctx context.Context) faas.Check {
 // region asks for something that every region has. Google answers for one that it does not have as it does where a permission is missing.
 func (d *diagnosis) region(ctx context.Context) faas.Check {
 	e, r := d.e, d.r
-	r.method, r.url = http.MethodGet, e.set.functionsURL+"v2/"+e.set.parent()+"/runtimes"
+	var err error
 	if e.set.mode == modeRun {
-		r.url = e.set.runURL + "v2/" + e.set.parent() + "/services?pageSize=1"
+		_, err = e.call(ctx, r, true, func(ctx context.Context) error {
+			_, err := e.run.Services.List(e.set.parent()).PageSize(1).Context(ctx).Do()
+			return err
+		})
+	} else {
+		_, err = buildHost{e}.runtimes(ctx, r)
 	}
-	err := e.call(ctx, r, true, nil, nil)
-	var api *APIError
+	var refused *refusal
 	switch code := faas.CodeOf(err); {
 	case err == nil:
 		return checkup.OK("%s answers", e.set.region)
-	case code == faas.ErrNotFound || code == faas.ErrInvalidArgument, code == faas.ErrPermissionDenied && errors.As(err, &api) && strings.Contains(api.Message, "locations/"+e.set.region):
+	case code == faas.ErrNotFound || code == faas.ErrInvalidArgument, code == faas.ErrPermissionDenied && errors.As(err, &refused) && strings.Contains(refused.message, "locations/"+e.set.region):
 		return checkup.Fail(err, "export "+RegionEnv+"=REGION (gcloud functions regions list shows them)", "there is no region %s, or not for this project: %s", e.set.region, checkup.Words(err))
 	case code == faas.ErrPermissionDenied:
 		return checkup.Skip("it could not be looked at; see apis and permissions: %s", checkup.Words(err))

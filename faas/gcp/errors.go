@@ -13,49 +13,54 @@ import (
 	"strings"
 	"time"
 
+	"github.com/googleapis/gax-go/v2/apierror"
+	"google.golang.org/api/googleapi"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/anypb"
+
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
-// APIError is an error that a Google Cloud API answered with, or that an operation ended with. It is the cause of such an [faas.Error].
-type APIError struct {
-	HTTPStatus int               // 0 for an operation
-	Status     string            // canonical code, such as "PERMISSION_DENIED"; may be empty
-	Message    string            // Google's words
-	Reason     string            // such as "SERVICE_DISABLED"; may be empty
-	Metadata   map[string]string // belongs to Reason
-	// Details are what Google says besides: violations of preconditions, of fields and of quotas, and where help is.
-	Details []string
-	// Remedy is what mends it, often a gcloud command; may be empty.
-	Remedy string
+// refusal is an error that a Google Cloud API answered with, or that an operation ended with. Google's own error is beneath it.
+type refusal struct {
+	httpStatus int               // 0 for an operation
+	status     string            // canonical code, such as "PERMISSION_DENIED"; may be empty
+	message    string            // Google's words
+	reason     string            // such as "SERVICE_DISABLED"; may be empty
+	metadata   map[string]string // belongs to reason
+	// details are what Google says besides: violations of preconditions, of fields and of quotas, and where help is.
+	details []string
+	// remedy is what mends it, often a gcloud command; may be empty.
+	remedy string
+	// delay is what Google asks to wait.
+	delay time.Duration
 
 	violated bool // a precondition is violated that Google names
 	quota    bool // a quota is exceeded that Google names
+	err      error
 }
 
 // Error gives status, message, details and remedy.
-func (e *APIError) Error() string {
-	text := cmp.Or(e.Status, "status "+fmt.Sprint(e.HTTPStatus))
-	if e.Message != "" {
-		text += ": " + e.Message
+func (f *refusal) Error() string {
+	text := cmp.Or(f.status, "status "+fmt.Sprint(f.httpStatus))
+	if f.message != "" {
+		text += ": " + f.message
 	}
-	for _, detail := range e.Details {
+	for _, detail := range f.details {
 		if !strings.Contains(text, detail) {
 			text += "; " + detail
 		}
 	}
-	if e.Remedy != "" {
-		text += "; to mend it: " + e.Remedy
+	if f.remedy != "" {
+		text += "; to mend it: " + f.remedy
 	}
 	return text
 }
 
-// canonical are the names of google.rpc.Code, by number.
-var canonical = []string{
-	"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED",
-	"FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
-}
+func (f *refusal) Unwrap() error { return f.err }
 
 // class says what a refusal means for a further try.
 type class int
@@ -86,11 +91,11 @@ func containsAny(text string, parts []string) bool {
 var missingAccount = regexp.MustCompile(`service account \S+ (was not found|does not exist|doesn't exist)`)
 
 // classify returns the code of a refusal and its class. A quota that says nothing of a rate is no throttling if a whole operation was spent on it.
-func (e *APIError) classify() (faas.Code, class) {
-	code, operation := e.code(), e.HTTPStatus == 0
-	text := strings.ToLower(e.Message + "\n" + strings.Join(e.Details, "\n"))
+func (f *refusal) classify() (faas.Code, class) {
+	code, operation := f.code(), f.httpStatus == 0
+	text := strings.ToLower(f.message + "\n" + strings.Join(f.details, "\n"))
 	switch {
-	case containsAny(text, policyTexts) || strings.Contains(e.Reason, "ORG_POLICY"):
+	case containsAny(text, policyTexts) || strings.Contains(f.reason, "ORG_POLICY"):
 		return faas.ErrPermissionDenied, stays
 	case containsAny(text, takenTexts):
 		return faas.ErrConflict, stays
@@ -99,14 +104,14 @@ func (e *APIError) classify() (faas.Code, class) {
 	case containsAny(text, quotaTexts) && (code == faas.ErrThrottled || code == faas.ErrConflict || code == faas.ErrInvalidArgument):
 		return faas.ErrTooLarge, stays
 	case code == faas.ErrThrottled:
-		limited := e.Reason == "RATE_LIMIT_EXCEEDED" || containsAny(text, rateTexts)
-		if (operation || e.quota) && !limited {
+		limited := f.reason == "RATE_LIMIT_EXCEEDED" || containsAny(text, rateTexts)
+		if (operation || f.quota) && !limited {
 			return faas.ErrTooLarge, stays
 		}
 		return code, stays // the engine waits
-	case e.Status == "FAILED_PRECONDITION":
+	case f.status == "FAILED_PRECONDITION":
 		// An operation was begun, so nothing else stood in its way.
-		if operation || e.violated || !containsAny(text, busyTexts) {
+		if operation || f.violated || !containsAny(text, busyTexts) {
 			return faas.ErrInvalidArgument, stays
 		}
 		return faas.ErrConflict, busy
@@ -114,19 +119,19 @@ func (e *APIError) classify() (faas.Code, class) {
 		return code, busy
 	case code == faas.ErrAlreadyExists:
 		return code, exists
-	case !operation && passes(e.HTTPStatus):
+	case !operation && passes(f.httpStatus):
 		return code, unclear
 	}
 	return code, stays
 }
 
 // code translates the canonical code, or else the HTTP status.
-func (e *APIError) code() faas.Code {
-	switch e.Status {
+func (f *refusal) code() faas.Code {
+	switch f.status {
 	case "INVALID_ARGUMENT", "OUT_OF_RANGE":
 		return faas.ErrInvalidArgument
 	case "DEADLINE_EXCEEDED":
-		if e.HTTPStatus != 0 { // of one request, which may be sent again
+		if f.httpStatus != 0 { // of one request, which may be sent again
 			return faas.ErrUnavailable
 		}
 		return faas.ErrTimeout
@@ -143,7 +148,7 @@ func (e *APIError) code() faas.Code {
 	case "UNIMPLEMENTED":
 		return faas.ErrUnsupported
 	}
-	switch e.HTTPStatus {
+	switch f.httpStatus {
 	case http.StatusBadRequest, http.StatusUnprocessableEntity:
 		return faas.ErrInvalidArgument
 	case http.StatusUnauthorized, http.StatusForbidden:
@@ -164,9 +169,9 @@ func (e *APIError) code() faas.Code {
 
 // classOf returns the class of an error. One without an answer of Google's is unclear if the network failed.
 func classOf(err error) class {
-	var api *APIError
-	if errors.As(err, &api) {
-		_, c := api.classify()
+	var refused *refusal
+	if errors.As(err, &refused) {
+		_, c := refused.classify()
 		return c
 	}
 	if isTransient(err) {
@@ -175,35 +180,61 @@ func classOf(err error) class {
 	return stays
 }
 
+// isUnauthorized reports whether an API refused the token.
+func isUnauthorized(err error) bool {
+	var refused *refusal
+	return errors.As(err, &refused) && refused.httpStatus == http.StatusUnauthorized
+}
+
 // statusError turns an API's answer that is not a success into an error.
 func (e *Executor) statusError(r request, a *answer) *faas.Error {
+	refused := e.refuse(r, a)
+	code, _ := refused.classify()
+	failed := e.errorf(code, r, "%s %s: %w", r.method, faas.RedactURL(r.url), refused)
+	failed.RetryAfter = max(transfer.RetryAfter(a.header, time.Now()), refused.delay)
+	return failed
+}
+
+// refuse reads an API's answer that is not a success. Google's own error is made of it anew, without the
+// values that are to be hidden. The details are read one by one: Google's client drops all of them where
+// it does not know one.
+func (e *Executor) refuse(r request, a *answer) *refusal {
 	var body struct {
 		Error struct {
-			rpcStatus
-			Status string `json:"status"`
+			Status  string            `json:"status"`
+			Message string            `json:"message"`
+			Details []json.RawMessage `json:"details"`
 		} `json:"error"`
 	}
-	api := &APIError{HTTPStatus: a.status}
-	if json.Unmarshal(a.body, &body) == nil && (body.Error.Message != "" || body.Error.Status != "") {
-		api.Status, api.Message = foreign.Line(body.Error.Status, 40), foreign.Line(r.clean(body.Error.Message), maxMessage)
-		api.detail(r, body.Error.rpcStatus)
+	clean := []byte(r.clean(string(a.body)))
+	refused := &refusal{httpStatus: a.status}
+	refused.err, _ = apierror.FromError(googleapi.CheckResponseWithBody(&http.Response{StatusCode: a.status, Header: a.header}, clean))
+	if json.Unmarshal(clean, &body) == nil && (body.Error.Message != "" || body.Error.Status != "") {
+		refused.status, refused.message = foreign.Line(body.Error.Status, 40), foreign.Line(body.Error.Message, maxMessage)
+		refused.detail(r, known(body.Error.Details))
 	} else {
-		api.Message = foreign.Excerpt([]byte(r.clean(string(a.body))))
+		refused.message = foreign.Excerpt(clean)
 	}
 	if location := a.header.Get("Location"); location != "" && a.status/100 == 3 {
-		api.Message = "it redirects to " + faas.RedactURL(location) + ", and credentials are not sent elsewhere"
+		refused.message = "it redirects to " + faas.RedactURL(location) + ", and credentials are not sent elsewhere"
 	}
 	if why := a.header.Get("WWW-Authenticate"); why != "" && a.status == http.StatusUnauthorized {
-		api.Details = append(api.Details, "WWW-Authenticate: "+foreign.Line(r.clean(why), maxDetail))
+		refused.details = append(refused.details, "WWW-Authenticate: "+foreign.Line(r.clean(why), maxDetail))
 	}
-	api.Remedy = e.remedy(api)
-	if a.status == http.StatusUnauthorized && r.forget != nil {
-		r.forget()
+	refused.remedy = e.remedy(refused)
+	return refused
+}
+
+// known returns the details that are of a type which this program knows.
+func known(details []json.RawMessage) []*anypb.Any {
+	var all []*anypb.Any
+	for _, text := range details {
+		one := &anypb.Any{}
+		if (protojson.UnmarshalOptions{AllowPartial: true, DiscardUnknown: true}).Unmarshal(text, one) == nil {
+			all = append(all, one)
+		}
 	}
-	code, _ := api.classify()
-	failed := e.errorf(code, r, "%s %s: %w", r.method, faas.RedactURL(r.url), api)
-	failed.RetryAfter = transfer.RetryAfter(a.header, time.Now())
-	return failed
+	return all
 }
 
 // maxDetail bounds what an error repeats of one detail, in bytes, and maxDetails how many it repeats.
@@ -212,38 +243,51 @@ const (
 	maxDetails = 8
 )
 
-// detail reads the details of a status: google.rpc's error_details.proto has their shapes.
-func (e *APIError) detail(r request, status rpcStatus) {
-	add := func(format string, args ...any) {
-		if len(e.Details) < maxDetails {
-			e.Details = append(e.Details, foreign.Line(r.clean(fmt.Sprintf(format, args...)), maxDetail))
+// detail reads the details of a status.
+func (f *refusal) detail(r request, details []*anypb.Any) {
+	add := func(parts ...string) {
+		if text := join(": ", parts...); text != "" && len(f.details) < maxDetails {
+			f.details = append(f.details, foreign.Line(r.clean(text), maxDetail))
 		}
 	}
-	for _, d := range status.Details {
-		kind := d.Type[strings.LastIndexByte(d.Type, '.')+1:]
-		switch kind {
-		case "ErrorInfo":
-			e.Reason, e.Metadata = foreign.Line(d.Reason, 100), map[string]string{}
-			for key, value := range d.Metadata {
-				e.Metadata[key] = foreign.Line(r.clean(value), maxDetail)
+	for _, one := range details {
+		message, err := one.UnmarshalNew()
+		if err != nil {
+			continue
+		}
+		switch d := message.(type) {
+		case *errdetails.ErrorInfo:
+			f.reason, f.metadata = foreign.Line(d.GetReason(), 100), map[string]string{}
+			for key, value := range d.GetMetadata() {
+				f.metadata[key] = foreign.Line(r.clean(value), maxDetail)
 			}
-			if limit := cmp.Or(e.Metadata["quota_limit"], e.Metadata["quota_metric"]); limit != "" {
-				add("quota %s", limit)
+			if limit := cmp.Or(f.metadata["quota_limit"], f.metadata["quota_metric"]); limit != "" {
+				add("quota " + limit)
 			}
-		case "PreconditionFailure", "QuotaFailure":
-			for _, v := range d.Violations {
-				e.violated = e.violated || kind == "PreconditionFailure"
-				e.quota = e.quota || kind == "QuotaFailure"
-				add("%s", join(": ", cmp.Or(v.Type, v.QuotaID, v.QuotaMetric), v.Subject, v.Description))
+		case *errdetails.PreconditionFailure:
+			for _, v := range d.GetViolations() {
+				f.violated = true
+				add(v.GetType(), v.GetSubject(), v.GetDescription())
 			}
-		case "BadRequest":
-			for _, v := range d.FieldViolations {
-				add("%s", join(": ", v.Field, v.Description))
+		case *errdetails.QuotaFailure:
+			for _, v := range d.GetViolations() {
+				f.quota = true
+				add(cmp.Or(v.GetQuotaId(), v.GetQuotaMetric()), v.GetSubject(), v.GetDescription())
 			}
-		case "Help":
-			for _, link := range d.Links {
-				add("%s", join(": ", link.Description, link.URL))
+		case *errdetails.BadRequest:
+			for _, v := range d.GetFieldViolations() {
+				add(v.GetField(), v.GetDescription())
 			}
+		case *errdetails.ResourceInfo:
+			add(d.GetResourceType(), d.GetResourceName(), d.GetDescription())
+		case *errdetails.LocalizedMessage:
+			add(d.GetMessage())
+		case *errdetails.Help:
+			for _, link := range d.GetLinks() {
+				add(link.GetDescription(), link.GetUrl())
+			}
+		case *errdetails.RetryInfo:
+			f.delay = d.GetRetryDelay().AsDuration()
 		}
 	}
 }
@@ -311,12 +355,12 @@ var (
 )
 
 // permission returns the permission that is missing, as far as Google names it.
-func (e *APIError) permission() string {
-	if named := e.Metadata["permission"]; named != "" {
+func (f *refusal) permission() string {
+	if named := f.metadata["permission"]; named != "" {
 		return named
 	}
 	for _, form := range permissionForms {
-		if m := form.FindStringSubmatch(e.Message); m != nil {
+		if m := form.FindStringSubmatch(f.message); m != nil {
 			return m[1]
 		}
 	}
@@ -324,8 +368,8 @@ func (e *APIError) permission() string {
 }
 
 // principal returns who lacks a permission, as a member of a policy, or the name for whoever that is.
-func (e *APIError) principal() string {
-	m := principalForm.FindStringSubmatch(e.Message)
+func (f *refusal) principal() string {
+	m := principalForm.FindStringSubmatch(f.message)
 	if m == nil {
 		return someone
 	}
@@ -339,27 +383,27 @@ func (e *APIError) principal() string {
 var maxScale = regexp.MustCompile(`maxScale may not exceed ([0-9]{1,6})`)
 
 // remedy returns the command that mends an error, where one is known.
-func (e *Executor) remedy(api *APIError) string {
-	code, class := api.classify()
+func (e *Executor) remedy(refused *refusal) string {
+	code, class := refused.classify()
 	switch {
-	case api.Reason == "SERVICE_DISABLED" && api.Metadata["service"] != "":
-		return e.enableCommand(foreign.Line(api.Metadata["service"], 100))
-	case code == faas.ErrTooLarge && api.HTTPStatus != http.StatusRequestEntityTooLarge:
-		if m := maxScale.FindStringSubmatch(api.Message); m != nil {
+	case refused.reason == "SERVICE_DISABLED" && refused.metadata["service"] != "":
+		return e.enableCommand(foreign.Line(refused.metadata["service"], 100))
+	case code == faas.ErrTooLarge && refused.httpStatus != http.StatusRequestEntityTooLarge:
+		if m := maxScale.FindStringSubmatch(refused.message); m != nil {
 			return "set option max_instances to " + m[1] + " or less, or ask for more quota"
 		}
 		return "ask for more quota (https://console.cloud.google.com/iam-admin/quotas?project=" + e.set.project + "), use less, or use another region"
-	case code != faas.ErrPermissionDenied || class == settling || containsAny(strings.ToLower(api.Message), policyTexts):
+	case code != faas.ErrPermissionDenied || class == settling || containsAny(strings.ToLower(refused.message), policyTexts):
 		return ""
-	case api.Status == "UNAUTHENTICATED" || api.HTTPStatus == http.StatusUnauthorized:
+	case refused.status == "UNAUTHENTICATED" || refused.httpStatus == http.StatusUnauthorized:
 		return "gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS"
 	}
-	permission, member := api.permission(), api.principal()
+	permission, member := refused.permission(), refused.principal()
 	role := roleFor(permission)
 	switch {
 	case strings.EqualFold(permission, "iam.serviceAccounts.actAs"):
 		account := cmp.Or(e.set.serviceAccount, "PROJECT_NUMBER-compute@developer.gserviceaccount.com")
-		if m := accountForm.FindStringSubmatch(api.Message); m != nil {
+		if m := accountForm.FindStringSubmatch(refused.message); m != nil {
 			account = m[1]
 		}
 		return "gcloud iam service-accounts add-iam-policy-binding " + account + " --project=" + e.set.project + " --member=" + member + " --role=" + role + explain(member)

@@ -13,7 +13,7 @@ import (
 
 // A program that does not go through the registry makes an executor itself. Nothing is called before it is used.
 func ExampleNew() {
-	e, err := gcp.New(faas.Config{Service: "pricing", ProjectID: "my-project", Region: "europe-west4", Options: map[string]string{
+	e, err := gcp.New(context.Background(), faas.Config{Service: "pricing", ProjectID: "my-project", Region: "europe-west4", Options: map[string]string{
 		"concurrency": "20", "service_account": "jobs@my-project.iam.gserviceaccount.com",
 	}})
 	if err != nil {
@@ -26,7 +26,7 @@ func ExampleNew() {
 
 // Before a first deployment, Preflight says what is missing in a project, and how to mend it.
 func ExampleExecutor_Preflight() {
-	e, err := gcp.New(faas.Config{Service: "pricing", ProjectID: "my-project"})
+	e, err := gcp.New(context.Background(), faas.Config{Service: "pricing", ProjectID: "my-project"})
 	if err != nil {
 		log.Fatal(err)
 	}

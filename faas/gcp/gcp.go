@@ -3,6 +3,7 @@
 package gcp
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -14,7 +15,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"cloud.google.com/go/auth"
+	"cloud.google.com/go/auth/oauth2adapt"
+	"cloud.google.com/go/functions/apiv2/functionspb"
 	"golang.org/x/oauth2"
+	"google.golang.org/api/option"
+	run "google.golang.org/api/run/v2"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
@@ -27,8 +33,8 @@ func init() {
 		AtomicUpdate: true,
 		Resolve:      resolve,
 		Options:      declare(new(settings)).Table(),
-		Open: func(_ context.Context, cfg faas.Config) (faas.Executor, error) {
-			e, err := New(cfg)
+		Open: func(ctx context.Context, cfg faas.Config) (faas.Executor, error) {
+			e, err := New(ctx, cfg)
 			if err != nil {
 				return nil, err // not e: a nil *Executor in an interface is not nil
 			}
@@ -41,13 +47,17 @@ func init() {
 type Executor struct {
 	faas.Unimplemented
 	set  *settings
-	http *http.Client
+	http *http.Client    // without credentials
+	api  *http.Client    // Google's clients send over it
 	own  *http.Transport // nil where the caller gave an HTTP client
 	log  *slog.Logger
 	host hosting
 
-	access *tokenCache // nil where credentials are disabled
+	clients
+	access *access // nil where credentials are disabled, or the caller's HTTP client has them
 	idFrom IDTokenSource
+	tokens oauth2.TokenSource // nil: the credentials' own
+	opts   []option.ClientOption
 
 	mu       sync.Mutex
 	idTokens map[string]*tokenCache   // by audience
@@ -94,9 +104,14 @@ type Option func(*Executor)
 // WithTokenSource has API calls authorized by these OAuth 2.0 access tokens, in place of Application Default Credentials. Without an
 // [IDTokenSource] beside it, private functions are still invoked with ID tokens of Application Default Credentials.
 func WithTokenSource(source oauth2.TokenSource) Option {
-	return func(e *Executor) {
-		e.access = newTokenCache(func(context.Context) (*oauth2.Token, error) { return source.Token() })
-	}
+	return func(e *Executor) { e.tokens = source }
+}
+
+// WithClientOptions passes options to Google's clients, and to what gets their credentials and ID tokens. Options of another kind of transport, such as those
+// of gRPC, are an error. Of [option.WithHTTPClient] the client counts for API calls alone; it has to have credentials.
+// [option.WithEndpoint] counts for every API that neither an option of the configuration nor a variable says to be elsewhere.
+func WithClientOptions(opts ...option.ClientOption) Option {
+	return func(e *Executor) { e.opts = append(e.opts, opts...) }
 }
 
 // WithIDTokenSource has invocations authorized by these ID tokens.
@@ -108,7 +123,7 @@ func WithIDTokenSource(source IDTokenSource) Option { return func(e *Executor) {
 //
 // Of a given HTTP client the transport, cookie jar and timeout count; credentials are added to its requests. For Invoke never to be repeated, its
 // transport must not repeat a POST by itself.
-func New(cfg faas.Config, opts ...Option) (*Executor, error) {
+func New(ctx context.Context, cfg faas.Config, opts ...Option) (*Executor, error) {
 	cfg.Provider = faas.GCPFunctions
 	cfg = faas.Resolve(cfg)
 	set, err := parse(cfg)
@@ -131,18 +146,66 @@ func New(cfg faas.Config, opts ...Option) (*Executor, error) {
 	}
 	e.http.Transport = plainHTTP{e.http.Transport}
 	e.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	if !set.noCredentials {
-		creds := &credentials{set: set, http: e.http}
-		e.access, e.idFrom = newTokenCache(creds.accessToken), creds.idToken
-	}
 	for _, opt := range opts {
 		opt(e)
+	}
+	if err := e.connect(ctx); err != nil {
+		return nil, err
 	}
 	e.host = buildHost{e}
 	if set.mode == modeRun {
 		e.host = runHost{e}
 	}
 	return e, nil
+}
+
+// connect makes the clients of the APIs, and what authorizes them.
+func (e *Executor) connect(ctx context.Context) error {
+	base := e.http.Transport
+	api := &http.Client{Transport: base, Jar: e.http.Jar, Timeout: e.http.Timeout, CheckRedirect: e.http.CheckRedirect}
+	idToken := IDTokenSource(nil)
+	switch {
+	case e.tokens != nil:
+		own := &credentials{e.set, base}
+		e.access = &access{open: func(ctx context.Context) (*opened, error) {
+			return own.authorize(ctx, auth.NewCredentials(&auth.CredentialsOptions{TokenProvider: oauth2adapt.TokenProviderFromTokenSource(e.tokens)}))
+		}}
+		if !e.set.noCredentials {
+			idToken = own.idToken
+		}
+	case len(e.opts) > 0:
+		named, endpoint, authenticates, err := choose(ctx, e.opts)
+		if err != nil {
+			return invalid("the client options do not go together: %w", err)
+		}
+		if endpoint != "" {
+			e.set.moveTo(strings.TrimRight(endpoint, "/") + "/")
+		}
+		from := &chosen{e.opts, base}
+		switch {
+		case named != nil:
+			*api = http.Client{Transport: cmp.Or(named.Transport, http.DefaultTransport), Jar: named.Jar, Timeout: named.Timeout, CheckRedirect: e.http.CheckRedirect}
+			idToken = from.idToken
+		case authenticates:
+			e.access, idToken = &access{open: from.open}, from.idToken
+		}
+	case !e.set.noCredentials:
+		own := &credentials{e.set, base}
+		e.access, idToken = &access{open: own.open}, own.idToken
+	}
+	if e.idFrom == nil {
+		e.idFrom = idToken
+	}
+	if e.access != nil {
+		api.Transport = e.access
+	}
+	api.Transport = wire{api.Transport}
+	e.api = api
+	var err error
+	if e.clients, err = newClients(ctx, e.set, api); err != nil {
+		return faas.Errorf(faas.ErrInternal, "open", faas.GCPFunctions, "%w", err)
+	}
+	return nil
 }
 
 // newTransport returns a transport that keeps enough connections for many concurrent invocations.
@@ -180,8 +243,8 @@ type resource struct {
 	updatedAt time.Time
 	// leaving says that it is being deleted.
 	leaving  bool
-	function *function // nil on Cloud Run
-	run      *runService
+	function *functionspb.Function // nil on Cloud Run
+	run      *run.GoogleCloudRunV2Service
 	raw      json.RawMessage // as the API gave it; nil in a list
 }
 
@@ -201,6 +264,8 @@ type hosting interface {
 	putBack(ctx context.Context, r request, was *reading, id string, now *resource) (*resource, error)
 	// remove sends the deletion of the function, and waits until it is carried out. One that does not exist is an ErrNotFound.
 	remove(ctx context.Context, r request, id string) error
+	// operation returns what looks at an operation of the hosting's API.
+	operation(name string) func(context.Context) error
 }
 
 // observe returns a function of the service. That of another service is an ErrConflict.

@@ -42,7 +42,7 @@ func TestTheCommandsOfTheDocument(t *testing.T) {
 	shell := &doctest.Shell{Dir: t.TempDir(), Home: t.TempDir(), Commands: map[string]doctest.Command{"gcloud": gcloud}}
 	shell.Section(t, doctest.Read(t, "docs/google-cloud.md"), section)
 
-	e, err := New(faas.Config{Provider: faas.GCPFunctions, Service: "guide", ProjectID: "my-project"})
+	e, err := New(t.Context(), faas.Config{Provider: faas.GCPFunctions, Service: "guide", ProjectID: "my-project"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ func TestGoogleInBadWeather(t *testing.T) {
 				in := func(t testing.TB, service string, wrap func(http.RoundTripper) http.RoundTripper) faas.Executor {
 					cfg := config(s, service, options...)
 					cfg.HTTPClient = &http.Client{Transport: wrap(direct{s: s})}
-					e, err := gcp.New(cfg)
+					e, err := gcp.New(t.Context(), cfg)
 					if err != nil {
 						t.Fatal(err)
 					}

@@ -75,6 +75,13 @@ type private struct {
 	code
 }
 
+// storageSource is where a package is, as it stands in a state.
+type storageSource struct {
+	Bucket     string `json:"bucket,omitempty"`
+	Object     string `json:"object,omitempty"`
+	Generation int64  `json:"generation,omitempty,string"`
+}
+
 // code is what a function is made of.
 type code struct {
 	Source  *storageSource `json:"source,omitempty"`
@@ -95,13 +102,13 @@ func (e *Executor) state(got *resource) faas.State {
 	}
 	p := private{Mode: e.set.mode}
 	switch {
-	case got.function != nil && got.function.BuildConfig != nil:
-		p.Runtime = got.function.BuildConfig.Runtime
-		if source := got.function.BuildConfig.Source; source != nil {
-			p.Source = source.StorageSource
+	case got.function != nil:
+		p.Runtime = got.function.GetBuildConfig().GetRuntime()
+		if from := got.function.GetBuildConfig().GetSource().GetStorageSource(); from != nil {
+			p.Source = &storageSource{from.GetBucket(), from.GetObject(), from.GetGeneration()}
 		}
 	case got.run != nil:
-		p.Source = got.run.source()
+		p.Source = sourceOf(got.run)
 	}
 	s.NotRestorable = got.notRestorable()
 	text, err := json.Marshal(p)

@@ -8,13 +8,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	logging "google.golang.org/api/logging/v2"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
@@ -115,54 +115,25 @@ func (l *logList) filter(services []string, from, until time.Time) string {
 	return strings.Join(terms, " AND ")
 }
 
-// logQuery and logEntries are request and answer of entries:list.
-type logQuery struct {
-	ResourceNames []string `json:"resourceNames"`
-	Filter        string   `json:"filter"`
-	OrderBy       string   `json:"orderBy"`
-	PageSize      int      `json:"pageSize"`
-	PageToken     string   `json:"pageToken,omitempty"`
-}
-
-type logEntries struct {
-	Entries       []logEntry `json:"entries"`
-	NextPageToken string     `json:"nextPageToken"`
-}
-
-type logEntry struct {
-	LogName     string          `json:"logName"`
-	InsertID    string          `json:"insertId"`
-	Timestamp   string          `json:"timestamp"`
-	Severity    string          `json:"severity"`
-	TextPayload string          `json:"textPayload"`
-	JSONPayload json.RawMessage `json:"jsonPayload"`
-	Resource    struct {
-		Labels map[string]string `json:"labels"`
-	} `json:"resource"`
-	Labels      map[string]string `json:"labels"`
-	Trace       string            `json:"trace"`
-	HTTPRequest *struct {
-		Method  string `json:"requestMethod"`
-		URL     string `json:"requestUrl"`
-		Status  int    `json:"status"`
-		Latency string `json:"latency"`
-	} `json:"httpRequest"`
-}
-
 // maxLogPage is how many entries a page has at most.
 const maxLogPage = 1000
 
 // list calls emit with the entries in an order, until it returns false. An empty page need not be the last.
 func (l *logList) list(ctx context.Context, filter, order string, size int, emit func(logseq.Entry) bool) error {
-	r := request{op: "logs", job: faas.NoJob, method: http.MethodPost, url: l.e.set.loggingURL + "v2/entries:list"}
-	in := logQuery{ResourceNames: []string{"projects/" + l.e.set.project}, Filter: filter, OrderBy: "timestamp " + order, PageSize: min(size, maxLogPage)}
+	in := &logging.ListLogEntriesRequest{
+		ResourceNames: []string{"projects/" + l.e.set.project}, Filter: filter, OrderBy: "timestamp " + order, PageSize: int64(min(size, maxLogPage)),
+	}
 	for {
-		var page logEntries
-		if err := l.e.call(ctx, r, true, in, &page); err != nil {
+		var page *logging.ListLogEntriesResponse
+		_, err := l.e.call(ctx, request{op: "logs", job: faas.NoJob}, true, func(ctx context.Context) (err error) {
+			page, err = l.e.logging.Entries.List(in).Context(ctx).Do()
+			return err
+		})
+		if err != nil {
 			return err
 		}
 		for _, entry := range page.Entries {
-			if !emit(logseq.Entry{ID: entry.InsertID + " " + entry.Timestamp + " " + entry.LogName, Line: l.line(entry)}) {
+			if !emit(logseq.Entry{ID: entry.InsertId + " " + entry.Timestamp + " " + entry.LogName, Line: l.line(entry)}) {
 				return nil
 			}
 		}
@@ -204,8 +175,12 @@ func (l *logList) tail(ctx context.Context, from, until time.Time, n int) ([]log
 }
 
 // line makes a line of an entry.
-func (l *logList) line(entry logEntry) faas.LogLine {
-	of, known := l.jobs[entry.Resource.Labels["service_name"]]
+func (l *logList) line(entry *logging.LogEntry) faas.LogLine {
+	service := ""
+	if entry.Resource != nil {
+		service = entry.Resource.Labels["service_name"]
+	}
+	of, known := l.jobs[service]
 	line := faas.LogLine{
 		Time: parseTime(entry.Timestamp), JobID: of.job, FunctionID: of.function, Severity: severities[entry.Severity],
 		RequestID: cmp.Or(entry.Labels["execution_id"], lastSegment(entry.Trace)), Text: strings.TrimRight(entry.TextPayload, "\r\n"),
@@ -217,17 +192,17 @@ func (l *logList) line(entry logEntry) faas.LogLine {
 	case strings.HasSuffix(entry.LogName, requestLog), strings.HasSuffix(entry.LogName, systemLog):
 		line.System = true
 	}
-	if line.Text == "" && len(entry.JSONPayload) > 0 {
-		line.Text = string(entry.JSONPayload)
+	if line.Text == "" && len(entry.JsonPayload) > 0 {
+		line.Text = string(entry.JsonPayload)
 		var said struct {
 			Message string `json:"message"`
 		}
-		if json.Unmarshal(entry.JSONPayload, &said) == nil && said.Message != "" {
+		if json.Unmarshal(entry.JsonPayload, &said) == nil && said.Message != "" {
 			line.Text = strings.TrimRight(said.Message, "\r\n")
 		}
 	}
-	if h := entry.HTTPRequest; h != nil && line.Text == "" {
-		line.Text = fmt.Sprintf("%s %s: status %d, %s", h.Method, faas.RedactURL(h.URL), h.Status, h.Latency)
+	if h := entry.HttpRequest; h != nil && line.Text == "" {
+		line.Text = fmt.Sprintf("%s %s: status %d, %s", h.RequestMethod, faas.RedactURL(h.RequestUrl), h.Status, h.Latency)
 	}
 	return line
 }

@@ -147,7 +147,7 @@ func config(s *gcptest.Server, service string, options ...string) faas.Config {
 
 func open(t testing.TB, cfg faas.Config, opts ...gcp.Option) *gcp.Executor {
 	t.Helper()
-	e, err := gcp.New(cfg, opts...)
+	e, err := gcp.New(t.Context(), cfg, opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +166,7 @@ func harness(t testing.TB, s *gcptest.Server, options ...string) faastest.Harnes
 	return faastest.Harness{
 		Provider: faas.GCPFunctions, Binary: jobBinary(t),
 		Open: func(t testing.TB, service string) faas.Executor {
-			e, err := gcp.New(config(s, service, options...), gcp.WithFastLogs())
+			e, err := gcp.New(t.Context(), config(s, service, options...), gcp.WithFastLogs())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -177,7 +177,7 @@ func harness(t testing.TB, s *gcptest.Server, options ...string) faastest.Harnes
 			t.Cleanup(base.CloseIdleConnections)
 			cfg := config(s, service, options...)
 			cfg.HTTPClient = &http.Client{Transport: sky.Transport(base)}
-			e, err := gcp.New(cfg)
+			e, err := gcp.New(t.Context(), cfg)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -193,7 +193,7 @@ func harness(t testing.TB, s *gcptest.Server, options ...string) faastest.Harnes
 				}
 				return nil
 			})}
-			e, err := gcp.New(cfg)
+			e, err := gcp.New(t.Context(), cfg)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	"cloud.google.com/go/functions/apiv2/functionspb"
+
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
@@ -16,24 +18,32 @@ import (
 const entryPoint = "Job"
 
 var (
-	ingressValues = map[string]string{"all": "ALLOW_ALL", "internal-only": "ALLOW_INTERNAL_ONLY", "internal-and-gclb": "ALLOW_INTERNAL_AND_GCLB"}
-	egressValues  = map[string]string{"private-ranges-only": "PRIVATE_RANGES_ONLY", "all-traffic": "ALL_TRAFFIC"}
+	ingressValues = map[string]functionspb.ServiceConfig_IngressSettings{
+		"all": functionspb.ServiceConfig_ALLOW_ALL, "internal-only": functionspb.ServiceConfig_ALLOW_INTERNAL_ONLY,
+		"internal-and-gclb": functionspb.ServiceConfig_ALLOW_INTERNAL_AND_GCLB,
+	}
+	egressValues = map[string]functionspb.ServiceConfig_VpcConnectorEgressSettings{
+		"private-ranges-only": functionspb.ServiceConfig_PRIVATE_RANGES_ONLY, "all-traffic": functionspb.ServiceConfig_ALL_TRAFFIC,
+	}
 )
 
 // function returns what the deployment wants, without the code.
-func (d *deployment) function() *function {
+func (d *deployment) function() *functionspb.Function {
 	set, scale := d.e.set, d.e.scale(d.f)
-	f := &function{
-		Environment: "GEN_2",
+	f := &functionspb.Function{
+		Environment: functionspb.Environment_GEN_2,
 		Labels:      d.e.labels(d.f.JobID, d.sha256, d.u.Fingerprint()),
-		BuildConfig: &buildConfig{EntryPoint: entryPoint, EnvironmentVariables: set.buildEnv, WorkerPool: set.workerPool, DockerRepository: set.repository},
-		ServiceConfig: &serviceConfig{
-			TimeoutSeconds: int32(d.f.TimeoutSecs), AvailableMemory: quantity(d.f.MemoryMB), AvailableCPU: scale.cpu,
+		BuildConfig: &functionspb.BuildConfig{EntryPoint: entryPoint, EnvironmentVariables: set.buildEnv, WorkerPool: set.workerPool, DockerRepository: set.repository},
+		ServiceConfig: &functionspb.ServiceConfig{
+			TimeoutSeconds: int32(d.f.TimeoutSecs), AvailableMemory: quantity(d.f.MemoryMB), AvailableCpu: scale.cpu,
 			EnvironmentVariables: d.f.Env.Reveal(), MaxInstanceCount: int32(scale.most), MinInstanceCount: int32(d.f.KeepWarm),
 			MaxInstanceRequestConcurrency: int32(scale.concurrency), IngressSettings: ingressValues[set.ingress], ServiceAccountEmail: set.serviceAccount,
-			SecretEnvironmentVariables: set.secrets, VPCConnector: set.vpcConnector, VPCConnectorEgressSettings: egressValues[set.vpcEgress],
-			AllTrafficOnLatestRevision: true,
+			VpcConnector: set.vpcConnector, VpcConnectorEgressSettings: egressValues[set.vpcEgress], AllTrafficOnLatestRevision: true,
 		},
+	}
+	for _, s := range set.secrets {
+		f.ServiceConfig.SecretEnvironmentVariables = append(f.ServiceConfig.SecretEnvironmentVariables,
+			&functionspb.SecretEnvVar{Key: s.Key, ProjectId: s.ProjectID, Secret: s.Secret, Version: s.Version})
 	}
 	if set.buildServiceAccount != "" {
 		f.BuildConfig.ServiceAccount = "projects/" + set.project + "/serviceAccounts/" + set.buildServiceAccount
@@ -82,52 +92,48 @@ func bytesOf(quantity string) float64 {
 
 // difference returns the paths of what has to be changed. Values that Google chose where nothing was asked for are left alone, unless what
 // they follow from changes.
-func difference(old, want *function, newCode bool) []string {
+func difference(old, want *functionspb.Function, newCode bool) []string {
 	var mask []string
 	changed := func(path string, differs bool) {
 		if differs {
 			mask = append(mask, path)
 		}
 	}
-	ob, wb := old.BuildConfig, want.BuildConfig
-	if ob == nil {
-		ob = &buildConfig{}
-	}
-	oc, wc := old.ServiceConfig, want.ServiceConfig
-	if oc == nil {
-		oc = &serviceConfig{}
-	}
-	changed("labels", !maps.Equal(old.Labels, want.Labels))
+	ob, wb, oc, wc := old.GetBuildConfig(), want.GetBuildConfig(), old.GetServiceConfig(), want.GetServiceConfig()
+	changed("labels", !maps.Equal(old.GetLabels(), want.GetLabels()))
 	if newCode {
-		changed("buildConfig.source", true)
-		changed("buildConfig.runtime", ob.Runtime != wb.Runtime)
+		changed("build_config.source", true)
+		changed("build_config.runtime", ob.GetRuntime() != wb.GetRuntime())
 	}
-	changed("buildConfig.entryPoint", ob.EntryPoint != wb.EntryPoint)
-	changed("buildConfig.environmentVariables", !maps.Equal(ob.EnvironmentVariables, wb.EnvironmentVariables))
-	changed("buildConfig.workerPool", ob.WorkerPool != wb.WorkerPool)
-	changed("buildConfig.dockerRepository", wb.DockerRepository != "" && ob.DockerRepository != wb.DockerRepository)
-	changed("buildConfig.serviceAccount", wb.ServiceAccount != "" && ob.ServiceAccount != wb.ServiceAccount)
+	changed("build_config.entry_point", ob.GetEntryPoint() != wb.GetEntryPoint())
+	changed("build_config.environment_variables", !maps.Equal(ob.GetEnvironmentVariables(), wb.GetEnvironmentVariables()))
+	changed("build_config.worker_pool", ob.GetWorkerPool() != wb.GetWorkerPool())
+	changed("build_config.docker_repository", wb.GetDockerRepository() != "" && ob.GetDockerRepository() != wb.GetDockerRepository())
+	changed("build_config.service_account", wb.GetServiceAccount() != "" && ob.GetServiceAccount() != wb.GetServiceAccount())
 
-	memory := bytesOf(oc.AvailableMemory) != bytesOf(wc.AvailableMemory)
-	changed("serviceConfig.timeoutSeconds", oc.TimeoutSeconds != wc.TimeoutSeconds)
-	changed("serviceConfig.availableMemory", memory)
-	changed("serviceConfig.availableCpu", wc.AvailableCPU != "" && oc.AvailableCPU != wc.AvailableCPU || wc.AvailableCPU == "" && oc.AvailableCPU != "" && memory)
-	changed("serviceConfig.environmentVariables", !maps.Equal(oc.EnvironmentVariables, wc.EnvironmentVariables))
-	changed("serviceConfig.maxInstanceCount", wc.MaxInstanceCount != 0 && oc.MaxInstanceCount != wc.MaxInstanceCount)
-	changed("serviceConfig.minInstanceCount", oc.MinInstanceCount != wc.MinInstanceCount)
-	changed("serviceConfig.maxInstanceRequestConcurrency", oc.MaxInstanceRequestConcurrency != wc.MaxInstanceRequestConcurrency)
-	changed("serviceConfig.ingressSettings", oc.IngressSettings != wc.IngressSettings)
-	changed("serviceConfig.serviceAccountEmail", wc.ServiceAccountEmail != "" && oc.ServiceAccountEmail != wc.ServiceAccountEmail)
-	changed("serviceConfig.secretEnvironmentVariables", !sameSecrets(oc.SecretEnvironmentVariables, wc.SecretEnvironmentVariables))
-	changed("serviceConfig.vpcConnector", oc.VPCConnector != wc.VPCConnector)
-	changed("serviceConfig.vpcConnectorEgressSettings", wc.VPCConnectorEgressSettings != "" && oc.VPCConnectorEgressSettings != wc.VPCConnectorEgressSettings)
-	changed("serviceConfig.allTrafficOnLatestRevision", !oc.AllTrafficOnLatestRevision)
+	memory := bytesOf(oc.GetAvailableMemory()) != bytesOf(wc.GetAvailableMemory())
+	changed("service_config.timeout_seconds", oc.GetTimeoutSeconds() != wc.GetTimeoutSeconds())
+	changed("service_config.available_memory", memory)
+	cpu := wc.GetAvailableCpu()
+	changed("service_config.available_cpu", cpu != "" && oc.GetAvailableCpu() != cpu || cpu == "" && oc.GetAvailableCpu() != "" && memory)
+	changed("service_config.environment_variables", !maps.Equal(oc.GetEnvironmentVariables(), wc.GetEnvironmentVariables()))
+	changed("service_config.max_instance_count", wc.GetMaxInstanceCount() != 0 && oc.GetMaxInstanceCount() != wc.GetMaxInstanceCount())
+	changed("service_config.min_instance_count", oc.GetMinInstanceCount() != wc.GetMinInstanceCount())
+	changed("service_config.max_instance_request_concurrency", oc.GetMaxInstanceRequestConcurrency() != wc.GetMaxInstanceRequestConcurrency())
+	changed("service_config.ingress_settings", oc.GetIngressSettings() != wc.GetIngressSettings())
+	changed("service_config.service_account_email", wc.GetServiceAccountEmail() != "" && oc.GetServiceAccountEmail() != wc.GetServiceAccountEmail())
+	changed("service_config.secret_environment_variables", !sameSecrets(oc.GetSecretEnvironmentVariables(), wc.GetSecretEnvironmentVariables()))
+	changed("service_config.vpc_connector", oc.GetVpcConnector() != wc.GetVpcConnector())
+	egress := wc.GetVpcConnectorEgressSettings()
+	changed("service_config.vpc_connector_egress_settings", egress != 0 && oc.GetVpcConnectorEgressSettings() != egress)
+	changed("service_config.all_traffic_on_latest_revision", !oc.GetAllTrafficOnLatestRevision())
 	return mask
 }
 
 // sameSecrets compares without the project, which Google fills in, possibly as a number, where none was given.
-func sameSecrets(old, want []secretEnvVar) bool {
-	return slices.EqualFunc(old, want, func(o, w secretEnvVar) bool {
-		return o.Key == w.Key && o.Secret == w.Secret && o.Version == w.Version && (w.ProjectID == "" || o.ProjectID == w.ProjectID)
+func sameSecrets(old, want []*functionspb.SecretEnvVar) bool {
+	return slices.EqualFunc(old, want, func(o, w *functionspb.SecretEnvVar) bool {
+		return o.GetKey() == w.GetKey() && o.GetSecret() == w.GetSecret() && o.GetVersion() == w.GetVersion() &&
+			(w.GetProjectId() == "" || o.GetProjectId() == w.GetProjectId())
 	})
 }

@@ -19,7 +19,7 @@ type memory struct {
 	readings []*reading // the last ones, oldest first
 	newest   time.Time  // of the changes that were seen
 	changed  bool       // this executor has begun a change, or may have
-	begun    *begun     // the change whose end was not seen; nil: none
+	begun    string     // the operation whose end was not seen; empty: none
 	unclear  time.Time  // when a change was sent of which no answer came
 	// throttled counts the operations that ended because of a rate.
 	throttled int
@@ -35,9 +35,6 @@ type reading struct {
 	again    string // the revision that Restore made of it
 	past     bool   // this executor has begun a change after it, or may have
 }
-
-// begun is an operation of the API at base.
-type begun struct{ base, name string }
 
 // maxReadings bounds how many revisions of a unit are kept. A deployment that fails is undone within
 // a few.
@@ -106,15 +103,15 @@ func (m *memory) keepInvokers(invokers []string) {
 	}
 }
 
-// begin notes that a change was sent; nil where no answer told what became of it.
-func (m *memory) begin(op *begun) {
+// begin notes that a change was sent; op is empty where no answer told what became of it.
+func (m *memory) begin(op string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.changed = true
 	for _, r := range m.readings {
 		r.past = true
 	}
-	if m.begun = op; op == nil {
+	if m.begun = op; op == "" {
 		m.unclear = time.Now()
 	}
 }
@@ -123,7 +120,7 @@ func (m *memory) begin(op *begun) {
 func (m *memory) end() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.begun = nil
+	m.begun = ""
 }
 
 // doubts reports whether a change that this executor sent may still be to come.
@@ -137,7 +134,7 @@ func (m *memory) doubts() bool {
 func (m *memory) isOpen() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.begun != nil || !m.unclear.IsZero() && time.Since(m.unclear) < doubtTime
+	return m.begun != "" || !m.unclear.IsZero() && time.Since(m.unclear) < doubtTime
 }
 
 // trust notes that no change that was sent is still to come.
@@ -172,10 +169,10 @@ func (e *Executor) finished(ctx context.Context, r request, id string) error {
 	m.mu.Lock()
 	begun := m.begun
 	m.mu.Unlock()
-	if begun == nil {
+	if begun == "" {
 		return nil
 	}
-	err := e.wait(ctx, r, begun.base, &operation{Name: begun.name}, nil, nil)
+	_, err := e.wait(ctx, r, &operation{Name: begun}, nil)
 	if ctx.Err() != nil && faas.CodeOf(err) == faas.ErrTimeout {
 		return err
 	}

@@ -8,9 +8,15 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
-	"net/http"
 	"strings"
 	"time"
+
+	"cloud.google.com/go/functions/apiv2/functionspb"
+	"github.com/googleapis/gax-go/v2/apierror"
+	rpccode "google.golang.org/genproto/googleapis/rpc/code"
+	spb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
@@ -25,7 +31,7 @@ const (
 
 // patience is how long looks may fail in a row with an error before it is believed: what is being done goes on meanwhile.
 func patience(err error) time.Duration {
-	var api *APIError
+	var refused *refusal
 	switch code := faas.CodeOf(err); {
 	case code == faas.ErrUnavailable && isCertificate(err), code == faas.ErrInternal:
 		return 0
@@ -33,7 +39,7 @@ func patience(err error) time.Duration {
 		return 5 * time.Minute
 	case code == faas.ErrNotFound: // not everything at Google knows yet what was made a moment ago
 		return time.Minute
-	case errors.As(err, &api):
+	case errors.As(err, &refused):
 		return 15 * time.Second
 	}
 	return 0
@@ -90,85 +96,123 @@ func retryAfter(err error) time.Duration {
 	return 0
 }
 
-// wait waits for an operation of the API at base, reports its stages, and reads its response into out unless that is nil.
-func (e *Executor) wait(ctx context.Context, r request, base string, op *operation, p *transfer.Progress, out any) error {
+// operation is a google.longrunning.Operation of either API, as far as one cannot do without. Google's
+// clients cannot read one whose error has a detail of a type that they do not know, and so would never
+// see its end.
+type operation struct {
+	Name  string `json:"name"`
+	Done  bool   `json:"done"`
+	Error *struct {
+		Code    int32             `json:"code"`
+		Message string            `json:"message"`
+		Details []json.RawMessage `json:"details"`
+	} `json:"error"`
+	Response json.RawMessage `json:"response"`
+	Metadata json.RawMessage `json:"metadata"`
+}
+
+// stages tells how far an operation of Cloud Functions is; nil if it does not say.
+func (op *operation) stages() *functionspb.OperationMetadata {
+	m := &functionspb.OperationMetadata{}
+	if (protojson.UnmarshalOptions{AllowPartial: true, DiscardUnknown: true}).Unmarshal(op.Metadata, m) != nil {
+		return nil
+	}
+	return m
+}
+
+// begin calls a method of an API that answers with an operation.
+func (e *Executor) begin(ctx context.Context, r request, safe bool, body []byte, do func(context.Context) error) (*operation, error) {
+	x, err := e.callWith(ctx, r, safe, body, do)
+	if err != nil && !errors.Is(err, errShape) {
+		return nil, err
+	}
+	op := &operation{}
+	if json.Unmarshal(x.body, op) != nil || op.Name == "" {
+		if err == nil {
+			r.method, r.url = x.method, x.url
+			err = e.errorf(faas.ErrUnavailable, r, "%s %s: %w: it names no operation", r.method, faas.RedactURL(r.url), errShape)
+		}
+		return nil, err
+	}
+	return op, nil
+}
+
+// wait waits for an operation, reports its stages, and returns its response.
+func (e *Executor) wait(ctx context.Context, r request, op *operation, p *transfer.Progress) (json.RawMessage, error) {
 	name := op.Name
-	r.method, r.url = http.MethodGet, base+"v2/"+name
 	err := e.poll(ctx, r, "operation "+name+" goes on", func() (bool, error) {
 		if op.Done {
 			return true, nil
 		}
-		next := &operation{}
-		if err := e.call(ctx, r, true, nil, next); err != nil {
+		next, err := e.begin(ctx, r, true, nil, e.host.operation(name))
+		if err != nil {
 			return false, err
 		}
 		op = next
-		for _, s := range op.Metadata.Stages {
-			if s.State == "IN_PROGRESS" {
-				p.Step(strings.ToLower(s.Name))
+		for _, s := range op.stages().GetStages() {
+			if s.GetState() == functionspb.Stage_IN_PROGRESS {
+				p.Step(strings.ToLower(s.GetName().String()))
 			}
 		}
 		return op.Done, nil
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if op.Error != nil && op.Error.Code != 0 {
-		return e.operationError(r, op)
+		return nil, e.operationError(r, op)
 	}
-	if out == nil || len(op.Response) == 0 {
-		return nil
-	}
-	if err := json.Unmarshal(op.Response, out); err != nil {
-		return e.errorf(faas.ErrUnavailable, r, "operation %s: the response is not in the API's shape", name)
-	}
-	return nil
+	return op.Response, nil
 }
 
 // await waits for the operation that changes a unit.
-func (e *Executor) await(ctx context.Context, r request, base, id string, op *operation, p *transfer.Progress, out any) error {
-	err := e.wait(ctx, r, base, op, p, out)
-	var api *APIError
-	if err == nil || errors.As(err, &api) && api.HTTPStatus == 0 { // its end was seen
+func (e *Executor) await(ctx context.Context, r request, id string, op *operation, p *transfer.Progress) (json.RawMessage, error) {
+	response, err := e.wait(ctx, r, op, p)
+	if err == nil || isOperation(err) { // its end was seen
 		e.memory(id).end()
 	}
-	return err
+	return response, err
 }
 
 // operationError is the error of an operation that failed, with what the build said of itself and where its log is.
 func (e *Executor) operationError(r request, op *operation) *faas.Error {
-	api := &APIError{Message: foreign.Line(r.clean(op.Error.Message), maxMessage)}
-	if op.Error.Code > 0 && op.Error.Code < len(canonical) {
-		api.Status = canonical[op.Error.Code]
+	for i, text := range op.Error.Details {
+		op.Error.Details[i] = json.RawMessage(r.clean(string(text)))
 	}
-	api.detail(r, *op.Error)
+	details, message := known(op.Error.Details), r.clean(op.Error.Message)
+	err, _ := apierror.FromError(status.ErrorProto(&spb.Status{Code: op.Error.Code, Message: message, Details: details}))
+	refused := &refusal{status: rpccode.Code_name[op.Error.Code], message: foreign.Line(message, maxMessage), err: err}
+	refused.detail(r, details)
 	var logs string
-	for _, s := range op.Metadata.Stages {
-		for _, m := range s.StateMessages {
-			if text := foreign.Line(r.clean(m.Message), maxMessage); (m.Severity == "ERROR" || m.Severity == "") && text != "" && !strings.Contains(api.Message, text) {
-				api.Message += "; " + strings.ToLower(foreign.Line(s.Name, 40)) + ": " + text
+	said := op.stages()
+	for _, s := range said.GetStages() {
+		for _, m := range s.GetStateMessages() {
+			text := foreign.Line(r.clean(m.GetMessage()), maxMessage)
+			told := m.GetSeverity() == functionspb.StateMessage_ERROR || m.GetSeverity() == functionspb.StateMessage_SEVERITY_UNSPECIFIED
+			if told && text != "" && !strings.Contains(refused.message, text) {
+				refused.message += "; " + strings.ToLower(s.GetName().String()) + ": " + text
 			}
 		}
-		if s.Name == "BUILD" {
-			logs = s.ResourceURI
+		if s.GetName() == functionspb.Stage_BUILD {
+			logs = s.GetResourceUri()
 		}
 	}
-	if logs == "" && op.Metadata.BuildName != "" {
-		logs = "https://console.cloud.google.com/cloud-build/builds;region=" + e.set.region + "/" + foreign.Line(lastSegment(op.Metadata.BuildName), 100) + "?project=" + e.set.project
+	if logs == "" && said.GetBuildName() != "" {
+		logs = "https://console.cloud.google.com/cloud-build/builds;region=" + e.set.region + "/" + foreign.Line(lastSegment(said.GetBuildName()), 100) + "?project=" + e.set.project
 	}
-	if logs != "" && !strings.Contains(api.Message, logs) {
-		api.Message += "; the build's log: " + foreign.Line(logs, 500)
+	if logs != "" && !strings.Contains(refused.message, logs) {
+		refused.message += "; the build's log: " + foreign.Line(logs, 500)
 	}
-	api.Remedy = e.remedy(api)
-	code, _ := api.classify()
-	return e.errorf(code, r, "operation %s: %w", foreign.Line(op.Name, 200), api)
+	refused.remedy = e.remedy(refused)
+	code, _ := refused.classify()
+	return e.errorf(code, r, "operation %s: %w", foreign.Line(op.Name, 200), refused)
 }
 
 // messages joins what a function says of its state.
-func messages(all []stateMessage) string {
+func messages(all []*functionspb.StateMessage) string {
 	var texts []string
 	for _, m := range all {
-		if text := cmp.Or(m.Message, m.Type); text != "" {
+		if text := cmp.Or(m.GetMessage(), m.GetType()); text != "" {
 			texts = append(texts, text)
 		}
 	}
@@ -181,23 +225,23 @@ const commitTime = 10 * time.Second
 // commit sends a create or an update of a unit. A request that was sent takes effect whether or not its caller waits for the answer, so that a caller who
 // gives up is answered only once the change is known to have begun or not: what undoes it then sees it. The operation that it begins is kept in mind until its
 // end was seen.
-func (e *Executor) commit(ctx context.Context, r request, base, id string, body any, op *operation) error {
+func (e *Executor) commit(ctx context.Context, r request, id string, body []byte, do func(context.Context) error) (*operation, error) {
 	if ctx.Err() != nil {
-		return e.call(ctx, r, false, body, op) // which says so
+		return e.begin(ctx, r, false, body, do) // which says so
 	}
 	within, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(commitTime, cancel) })()
-	err := e.call(within, r, false, body, op)
+	op, err := e.begin(within, r, false, body, do)
 	m := e.memory(id)
 	switch {
 	case err == nil:
-		m.begin(&begun{base, op.Name})
+		m.begin(op.Name)
 	case within.Err() != nil:
-		m.begin(nil)
-		return e.errorf(faas.CodeOf(err), r, "it was sent, and what became of it is not known: %w: %w", context.Cause(ctx), err)
+		m.begin("")
+		return nil, e.errorf(faas.CodeOf(err), r, "it was sent, and what became of it is not known: %w: %w", context.Cause(ctx), err)
 	case classOf(err) == unclear:
-		m.begin(nil)
+		m.begin("")
 	}
-	return err
+	return op, err
 }

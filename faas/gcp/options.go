@@ -107,7 +107,7 @@ func declare(s *settings) kit.Options {
 		{&s.loggingURL, "logging", "LOGGING", "Cloud Logging", "https://logging.googleapis.com/"},
 		{&s.usageURL, "service_usage", "SERVICEUSAGE", "Service Usage", googleUsage},
 		{&s.buildURL, "build", "CLOUDBUILD", "Cloud Build", "https://cloudbuild.googleapis.com/"},
-		{&s.credentialsURL, "iam_credentials", "IAMCREDENTIALS", "IAM Credentials", "https://iamcredentials.googleapis.com/"},
+		{&s.credentialsURL, "iam_credentials", "IAMCREDENTIALS", "IAM Credentials", googleIAMCredentials},
 		{&s.projectsURL, "resource_manager", "CLOUDRESOURCEMANAGER", "Resource Manager", "https://cloudresourcemanager.googleapis.com/"},
 	} {
 		options = append(options, kit.Into(api.to, faas.Option{
@@ -149,6 +149,14 @@ type settings struct {
 	logPace                                                                                                     logseq.Pace
 	// shape sums up what of the above shapes a function.
 	shape string
+}
+
+// secretEnvVar is an environment variable from Secret Manager. The names of its members are part of what shapes a function.
+type secretEnvVar struct {
+	Key       string `json:"key,omitempty"`
+	ProjectID string `json:"projectId,omitempty"`
+	Secret    string `json:"secret,omitempty"`
+	Version   string `json:"version,omitempty"`
 }
 
 func invalid(format string, args ...any) error {
@@ -242,6 +250,15 @@ func parse(cfg faas.Config) (*settings, error) {
 		"public": s.public, "invokers": s.invokers,
 	})
 	return s, nil
+}
+
+// moveTo puts every API at an endpoint that is at Google's own.
+func (s *settings) moveTo(endpoint string) {
+	for _, at := range []*string{&s.functionsURL, &s.runURL, &s.loggingURL, &s.storageURL, &s.artifactsURL, &s.usageURL, &s.projectsURL, &s.buildURL} {
+		if strings.HasSuffix(*at, ".googleapis.com/") {
+			*at = endpoint
+		}
+	}
 }
 
 // members returns who may invoke the functions besides those who may because of what they are in the project.

@@ -50,7 +50,7 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 	} {
 		cfg := faas.Config{Service: "s", ProjectID: "test-project"}
 		test.change(&cfg)
-		_, err := gcp.New(cfg)
+		_, err := gcp.New(t.Context(), cfg)
 		wantError(t, err, faas.ErrInvalidArgument, test.words)
 	}
 }
@@ -169,7 +169,7 @@ func TestProcessorsThatDoNotGoWithTheRestAreRefused(t *testing.T) {
 	} {
 		for _, options := range [][]string{nil, {"mode=cloud-run", "bucket=test-bucket"}} {
 			options = append(options, "cpu="+test.cpu, "concurrency="+test.concurrency)
-			e, err := gcp.New(config(s, "cpu", options...))
+			e, err := gcp.New(t.Context(), config(s, "cpu", options...))
 			if err == nil {
 				f := function(7)
 				f.MemoryMB, f.MaxConcurrency = test.memory, test.most
@@ -241,7 +241,7 @@ func FuzzNames(f *testing.F) {
 	valid := regexp.MustCompile(`^[a-z]([-a-z0-9]{0,47}[a-z0-9])?$`)
 	bin := &faas.Binary{Path: "x", Size: 1, Executable: true, Format: faas.FormatELF, OS: "linux", Arch: faas.AMD64, Static: true, Protocols: faas.SpeaksAll}
 	id := func(t *testing.T, service string, job uint32) string {
-		e, err := gcp.New(faas.Config{Service: service, ProjectID: "test-project"})
+		e, err := gcp.New(t.Context(), faas.Config{Service: service, ProjectID: "test-project"})
 		if err != nil {
 			t.Skip(err)
 		}

@@ -4,10 +4,12 @@ package gcp
 
 import (
 	"context"
-	"net/http"
-	"net/url"
 	"slices"
 	"strings"
+
+	cloudresourcemanager "google.golang.org/api/cloudresourcemanager/v1"
+	serviceusage "google.golang.org/api/serviceusage/v1"
+	"google.golang.org/api/storage/v1"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
@@ -60,18 +62,17 @@ func (e *Executor) needs() (apis, permissions []string) {
 
 func (e *Executor) checkAPIs(ctx context.Context, r request) ([]finding, error) {
 	apis, _ := e.needs()
-	query := url.Values{}
-	for _, api := range apis {
-		query.Add("names", "projects/"+e.set.project+"/services/"+api)
+	project := "projects/" + e.set.project
+	names := make([]string, len(apis))
+	for i, api := range apis {
+		names[i] = project + "/services/" + api
 	}
-	r.method, r.url = http.MethodGet, e.set.usageURL+"v1/projects/"+e.set.project+"/services:batchGet?"+query.Encode()
-	var got struct {
-		Services []struct {
-			Name  string `json:"name"`
-			State string `json:"state"`
-		} `json:"services"`
-	}
-	if err := e.call(ctx, r, true, nil, &got); err != nil {
+	var got *serviceusage.BatchGetServicesResponse
+	_, err := e.call(ctx, r, true, func(ctx context.Context) (err error) {
+		got, err = e.usage.BatchGet(project).Names(names...).Context(ctx).Do()
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
 	enabled := map[string]bool{}
@@ -90,11 +91,12 @@ func (e *Executor) checkAPIs(ctx context.Context, r request) ([]finding, error) 
 // checkPermissions asks for the project as a whole. A permission that is held on a single resource of it alone counts as missing.
 func (e *Executor) checkPermissions(ctx context.Context, r request) ([]finding, error) {
 	_, permissions := e.needs()
-	r.method, r.url = http.MethodPost, e.set.projectsURL+"v1/projects/"+e.set.project+":testIamPermissions"
-	var got struct {
-		Permissions []string `json:"permissions"`
-	}
-	if err := e.call(ctx, r, true, map[string]any{"permissions": permissions}, &got); err != nil {
+	var got *cloudresourcemanager.TestIamPermissionsResponse
+	_, err := e.call(ctx, r, true, func(ctx context.Context) (err error) {
+		got, err = e.projects.TestIamPermissions(e.set.project, &cloudresourcemanager.TestIamPermissionsRequest{Permissions: permissions}).Context(ctx).Do()
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
 	return e.missing(permissions, got.Permissions), nil
@@ -128,20 +130,26 @@ func (e *Executor) checkBuilder(ctx context.Context, r request) ([]finding, erro
 	}
 	account := e.set.buildServiceAccount
 	if account == "" {
-		r.method, r.url = http.MethodGet, e.set.buildURL+"v1/"+e.set.parent()+"/defaultServiceAccount"
-		var got struct {
-			Email string `json:"serviceAccountEmail"`
-		}
-		if err := e.call(ctx, r, true, nil, &got); err != nil {
+		_, err := e.call(ctx, r, true, func(ctx context.Context) error {
+			got, err := e.build.GetDefaultServiceAccount(e.set.parent() + "/defaultServiceAccount").Context(ctx).Do()
+			if err == nil {
+				account = lastSegment(got.ServiceAccountEmail)
+			}
+			return err
+		})
+		if err != nil {
 			return nil, unlessDenied(err)
 		}
-		if account = lastSegment(got.Email); account == "" || strings.HasSuffix(account, "@cloudbuild.gserviceaccount.com") {
+		if account == "" || strings.HasSuffix(account, "@cloudbuild.gserviceaccount.com") {
 			return nil, nil // Cloud Build's own account may build
 		}
 	}
-	r.method, r.url = http.MethodPost, e.set.projectsURL+"v1/projects/"+e.set.project+":getIamPolicy"
-	var p iamPolicy
-	if err := e.call(ctx, r, true, struct{}{}, &p); err != nil {
+	var p *cloudresourcemanager.Policy
+	_, err := e.call(ctx, r, true, func(ctx context.Context) (err error) {
+		p, err = e.projects.GetIamPolicy(e.set.project, &cloudresourcemanager.GetIamPolicyRequest{}).Context(ctx).Do()
+		return err
+	})
+	if err != nil {
 		return nil, unlessDenied(err)
 	}
 	member := "serviceAccount:" + account
@@ -168,11 +176,11 @@ func (e *Executor) checkBucket(ctx context.Context, r request) ([]finding, error
 		return nil, nil
 	}
 	wanted := []string{"storage.objects.create", "storage.objects.get", "storage.objects.list", "storage.objects.delete"}
-	r.method, r.url = http.MethodGet, e.set.storageURL+"storage/v1/b/"+url.PathEscape(e.set.bucket)+"/iam/testPermissions?"+url.Values{"permissions": wanted}.Encode()
-	var got struct {
-		Permissions []string `json:"permissions"`
-	}
-	err := e.call(ctx, r, true, nil, &got)
+	var got *storage.TestIamPermissionsResponse
+	_, err := e.call(ctx, r, true, func(ctx context.Context) (err error) {
+		got, err = e.storage.Buckets.TestIamPermissions(e.set.bucket, wanted).Context(ctx).Do()
+		return err
+	})
 	if faas.CodeOf(err) == faas.ErrNotFound {
 		return []finding{{"bucket " + e.set.bucket + " does not exist", "gcloud storage buckets create gs://" + e.set.bucket + " --project=" + e.set.project + " --location=" + e.set.region}}, nil
 	}

@@ -5,8 +5,6 @@ package gcp
 import (
 	"context"
 	"errors"
-	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -50,7 +48,7 @@ func (e *Executor) Remove(ctx context.Context, id string) error {
 }
 
 // errAppeared tells that a function has come into being while its deletion was waited for.
-var errAppeared = &APIError{Status: "ABORTED", Message: "it came into being while it was removed"}
+var errAppeared = &refusal{status: "ABORTED", message: "it came into being while it was removed"}
 
 // gone waits until the function is not there any more. Where a creation was sent that was never answered, it waits whether that takes effect yet.
 func (e *Executor) gone(ctx context.Context, r request, id string) error {
@@ -101,10 +99,11 @@ func (e *Executor) removeArtifacts(ctx context.Context, r request, id string) er
 	}
 	double := func(text string) string { return strings.ReplaceAll(text, "-", "--") } // as Google forms the name
 	name := double(e.set.project) + "__" + double(e.set.region) + "__" + double(id)
-	r.method, r.url = http.MethodDelete, e.set.artifactsURL+"v1/"+repository+"/packages/"+url.PathEscape(name)
-	var op operation
-	err := e.call(ctx, r, true, nil, &op)
-	if code := faas.CodeOf(err); code == faas.ErrNotFound {
+	_, err := e.call(ctx, r, true, func(ctx context.Context) error {
+		_, err := e.artifacts.Delete(repository + "/packages/" + name).Context(ctx).Do()
+		return err
+	})
+	if faas.CodeOf(err) == faas.ErrNotFound {
 		return nil
 	}
 	return err

@@ -8,12 +8,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net/http"
-	"net/url"
 	"reflect"
 	"slices"
 	"strings"
 	"time"
+
+	"cloud.google.com/go/functions/apiv2/functionspb"
+	run "google.golang.org/api/run/v2"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
@@ -102,9 +103,8 @@ func (e *Executor) codeBack(ctx context.Context, r request, prior faas.State, no
 		}
 		labels := maps.Clone(now.labels)
 		labels[labelPackage] = labelOfHash(prior.PackageSHA256)
-		body := &function{Labels: labels, BuildConfig: &buildConfig{Runtime: p.Runtime, Source: &source{p.Source}}}
-		r.method, r.url = http.MethodPatch, h.url(h.name(prior.ID))+"?updateMask="+url.QueryEscape("labels,buildConfig.runtime,buildConfig.source")
-		if _, err := h.change(ctx, r, prior.ID, body, labels, nil); err != nil {
+		back := &functionspb.Function{Labels: labels, BuildConfig: &functionspb.BuildConfig{Runtime: p.Runtime, Source: fromStorage(p.Source)}}
+		if _, err := h.update(ctx, r, prior.ID, back, []string{"labels", "build_config.runtime", "build_config.source"}, nil, labels, nil); err != nil {
 			return err
 		}
 	}
@@ -114,33 +114,34 @@ func (e *Executor) codeBack(ctx context.Context, r request, prior faas.State, no
 	return nil
 }
 
-// putBack changes what differs of what the API took for the function then.
+// putBack changes what differs of what the API took for the function then, in the API's own words: its
+// client would drop what it does not know.
 func (h buildHost) putBack(ctx context.Context, r request, was *reading, id string, now *resource) (*resource, error) {
 	want := settable(was.raw, functionOutput)
 	pin(want, h.e.memory(id).sameCode(was).raw)
 	labels := labelsOf(want)
 	if now == nil {
-		r.method, r.url = http.MethodPost, h.url(h.e.set.parent()+"/functions")+"?functionId="+url.QueryEscape(id)
-		back, err := h.change(ctx, r, id, want, labels, nil)
+		back, err := h.create(ctx, r, id, &functionspb.Function{}, text(want), labels, nil)
 		return back, h.sourceError(r, err)
 	}
 	is := settable(now.raw, functionOutput)
 	pin(is, now.raw)
-	mask := differing(is, want)
-	if now.status != faas.StatusReady && !slices.Contains(mask, "buildConfig.source") {
-		mask = append(mask, "buildConfig.source", "buildConfig.runtime") // a failed function takes no update without its source
+	paths := differing(is, want)
+	if now.status != faas.StatusReady && !slices.Contains(paths, "buildConfig.source") {
+		paths = append(paths, "buildConfig.source", "buildConfig.runtime") // a failed function takes no update without its source
 	}
-	if len(mask) == 0 {
+	if len(paths) == 0 {
 		return now, nil
 	}
 	body := map[string]any{"name": now.name}
-	for _, path := range mask {
+	mask := make([]string, len(paths))
+	for i, path := range paths {
 		copyPath(body, want, path)
+		mask[i] = snake(path)
 	}
-	r.method, r.url = http.MethodPatch, h.url(h.name(id))+"?updateMask="+url.QueryEscape(strings.Join(mask, ","))
-	back, err := h.change(ctx, r, id, body, labels, nil)
+	back, err := h.update(ctx, r, id, &functionspb.Function{}, mask, text(body), labels, nil)
 	if err != nil {
-		if slices.Contains(mask, "buildConfig.source") {
+		if slices.Contains(paths, "buildConfig.source") {
 			err = h.sourceError(r, err)
 		}
 		return nil, err
@@ -153,6 +154,28 @@ func (h buildHost) putBack(ctx context.Context, r request, was *reading, id stri
 		return nil, h.e.errorf(faas.ErrConflict, r, "function %s was put back but for %s", id, strings.Join(left, ", "))
 	}
 	return back, nil
+}
+
+// text writes a document that was read from JSON.
+func text(doc map[string]any) []byte {
+	written, err := json.Marshal(doc)
+	if err != nil {
+		panic("faas/gcp: a document does not marshal: " + err.Error())
+	}
+	return written
+}
+
+// snake writes a path of JSON names as a field mask has it.
+func snake(path string) string {
+	var b strings.Builder
+	for _, c := range path {
+		if c >= 'A' && c <= 'Z' {
+			b.WriteByte('_')
+			c += 'a' - 'A'
+		}
+		b.WriteRune(c)
+	}
+	return b.String()
 }
 
 // sourceError explains why an earlier source may be refused.
@@ -170,15 +193,14 @@ func (h runHost) putBack(ctx context.Context, r request, was *reading, id string
 	if template, ok := want["template"].(map[string]any); ok {
 		delete(template, "revision") // the name is taken
 	}
-	r.method, r.url = http.MethodPost, h.url(h.e.set.parent()+"/services")+"?serviceId="+url.QueryEscape(id)
-	if now != nil {
-		if now.status == faas.StatusReady && len(differing(settable(now.raw, serviceOutput), want)) == 0 {
-			return now, nil
-		}
-		want["name"], want["etag"] = now.name, now.run.Etag
-		r.method, r.url = http.MethodPatch, h.url(h.name(id))
+	if now == nil {
+		return h.create(ctx, r, id, &run.GoogleCloudRunV2Service{}, text(want), labelsOf(want), nil)
 	}
-	return h.change(ctx, r, id, want, labelsOf(want), nil)
+	if now.status == faas.StatusReady && len(differing(settable(now.raw, serviceOutput), want)) == 0 {
+		return now, nil
+	}
+	want["name"], want["etag"] = now.name, now.run.Etag
+	return h.replace(ctx, r, id, &run.GoogleCloudRunV2Service{}, text(want), labelsOf(want), nil)
 }
 
 // What only Google sets, by its paths.
@@ -337,38 +359,15 @@ func labelsOf(doc map[string]any) map[string]string {
 	return labels
 }
 
-// values returns the values of the environment of a function, when it is built and when it runs.
-func (f *function) values() []string {
-	var values []string
-	if f.BuildConfig != nil {
-		values = slices.AppendSeq(values, maps.Values(f.BuildConfig.EnvironmentVariables))
-	}
-	if f.ServiceConfig != nil {
-		values = slices.AppendSeq(values, maps.Values(f.ServiceConfig.EnvironmentVariables))
-	}
-	return values
-}
-
-// values returns the values of the environment of a service.
-func (s *runService) values() []string {
-	var values []string
-	if s.Template == nil {
-		return nil
-	}
-	for _, c := range s.Template.Containers {
-		for _, env := range c.Env {
-			values = append(values, env.Value)
-		}
-	}
-	return values
-}
-
 // environment returns the values of the environment in a function or service.
 func environment(raw json.RawMessage) []string {
-	var f function
-	var s runService
+	var f struct {
+		BuildConfig, ServiceConfig struct{ EnvironmentVariables map[string]string }
+	}
+	var s run.GoogleCloudRunV2Service
 	if json.Unmarshal(raw, &f) != nil || json.Unmarshal(raw, &s) != nil {
 		return nil
 	}
-	return append(f.values(), s.values()...)
+	values := slices.AppendSeq(runEnvironment(&s), maps.Values(f.BuildConfig.EnvironmentVariables))
+	return slices.AppendSeq(values, maps.Values(f.ServiceConfig.EnvironmentVariables))
 }

@@ -8,10 +8,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
+
+	run "google.golang.org/api/run/v2"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
@@ -21,84 +21,16 @@ import (
 // runHost deploys to Cloud Run without a build: the binary as it is, from a bucket, on a base image of Google's.
 type runHost struct{ e *Executor }
 
-// The resources of the Cloud Run Admin API, version 2, as far as they are used.
-type runService struct {
-	Name     string            `json:"name,omitempty"`
-	Labels   map[string]string `json:"labels,omitempty"`
-	Ingress  string            `json:"ingress,omitempty"`
-	Template *runTemplate      `json:"template,omitempty"`
-	Etag     string            `json:"etag,omitempty"`
-
-	// Output only.
-	URI               string        `json:"uri,omitempty"`
-	UpdateTime        string        `json:"updateTime,omitempty"`
-	DeleteTime        string        `json:"deleteTime,omitempty"`
-	Reconciling       bool          `json:"reconciling,omitempty"`
-	TerminalCondition *runCondition `json:"terminalCondition,omitempty"`
-}
-
-type runTemplate struct {
-	Labels                        map[string]string `json:"labels,omitempty"`
-	Containers                    []runContainer    `json:"containers,omitempty"`
-	Scaling                       *runScaling       `json:"scaling,omitempty"`
-	Timeout                       string            `json:"timeout,omitempty"`
-	ServiceAccount                string            `json:"serviceAccount,omitempty"`
-	MaxInstanceRequestConcurrency int32             `json:"maxInstanceRequestConcurrency,omitempty"`
-	VPCAccess                     *runVPC           `json:"vpcAccess,omitempty"`
-}
-
-type runContainer struct {
-	Image        string         `json:"image,omitempty"`
-	BaseImageURI string         `json:"baseImageUri,omitempty"`
-	Command      []string       `json:"command,omitempty"`
-	SourceCode   *runSourceCode `json:"sourceCode,omitempty"`
-	Env          []runEnv       `json:"env,omitempty"`
-	Resources    *runResources  `json:"resources,omitempty"`
-}
-
-type runSourceCode struct {
-	CloudStorageSource *storageSource `json:"cloudStorageSource,omitempty"`
-}
-
-type runEnv struct {
-	Name        string          `json:"name"`
-	Value       string          `json:"value,omitempty"`
-	ValueSource *runValueSource `json:"valueSource,omitempty"`
-}
-
-type runValueSource struct {
-	SecretKeyRef struct {
-		Secret  string `json:"secret"`
-		Version string `json:"version,omitempty"`
-	} `json:"secretKeyRef"`
-}
-
-type runResources struct {
-	Limits map[string]string `json:"limits,omitempty"`
-}
-
-type runScaling struct {
-	MinInstanceCount int32 `json:"minInstanceCount,omitempty"`
-	MaxInstanceCount int32 `json:"maxInstanceCount,omitempty"`
-}
-
-type runVPC struct {
-	Connector string `json:"connector,omitempty"`
-	Egress    string `json:"egress,omitempty"`
-}
-
-type runCondition struct {
-	State   string `json:"state"`
-	Reason  string `json:"reason"`
-	Message string `json:"message"`
-}
-
-// source returns where the service's package is; nil where it has none.
-func (s *runService) source() *storageSource {
+// sourceOf returns where a service's package is; nil where it has none.
+func sourceOf(s *run.GoogleCloudRunV2Service) *storageSource {
 	if s.Template == nil || len(s.Template.Containers) == 0 || s.Template.Containers[0].SourceCode == nil {
 		return nil
 	}
-	return s.Template.Containers[0].SourceCode.CloudStorageSource
+	from := s.Template.Containers[0].SourceCode.CloudStorageSource
+	if from == nil {
+		return nil
+	}
+	return &storageSource{from.Bucket, from.Object, from.Generation}
 }
 
 func (h runHost) files(bin *faas.Binary) ([]faas.PackageFile, error) {
@@ -109,33 +41,36 @@ func (h runHost) files(bin *faas.Binary) ([]faas.PackageFile, error) {
 	return faas.BootstrapFiles(bin), nil
 }
 
-func (h runHost) url(below string) string { return h.e.set.runURL + "v2/" + below }
-
-func (h runHost) name(id string) string { return h.e.set.parent() + "/services/" + url.PathEscape(id) }
+func (h runHost) name(id string) string { return h.e.set.parent() + "/services/" + id }
 
 func (h runHost) get(ctx context.Context, r request, id string) (*resource, error) {
-	r.method, r.url = http.MethodGet, h.url(h.name(id))
-	var raw json.RawMessage
-	if err := h.e.call(ctx, r, true, nil, &raw); err != nil {
+	var s *run.GoogleCloudRunV2Service
+	x, err := h.e.call(ctx, r, true, func(ctx context.Context) (err error) {
+		s, err = h.e.run.Services.Get(h.name(id)).Context(ctx).Do()
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
-	return h.read(r, id, raw)
+	got := h.resource(id, s)
+	got.raw = x.body
+	return got, nil
 }
 
 // read reads a service from its JSON.
-func (h runHost) read(r request, id string, raw json.RawMessage) (*resource, error) {
-	var s runService
-	if err := json.Unmarshal(raw, &s); err != nil {
-		return nil, h.e.errorf(faas.ErrUnavailable, r, "service %s is not in the API's shape", id)
+func (h runHost) read(id string, raw json.RawMessage) (*resource, error) {
+	s := &run.GoogleCloudRunV2Service{}
+	if err := json.Unmarshal(raw, s); err != nil {
+		return nil, err
 	}
-	got := h.resource(id, &s)
+	got := h.resource(id, s)
 	got.raw = raw
 	return got, nil
 }
 
-func (h runHost) resource(id string, s *runService) *resource {
+func (h runHost) resource(id string, s *run.GoogleCloudRunV2Service) *resource {
 	got := &resource{
-		id: id, name: cmp.Or(s.Name, h.name(id)), service: cmp.Or(s.Name, h.name(id)), labels: s.Labels, url: s.URI, revision: cmp.Or(s.UpdateTime, s.Etag),
+		id: id, name: cmp.Or(s.Name, h.name(id)), service: cmp.Or(s.Name, h.name(id)), labels: s.Labels, url: s.Uri, revision: cmp.Or(s.UpdateTime, s.Etag),
 		updatedAt: parseTime(s.UpdateTime), run: s,
 	}
 	switch condition := s.TerminalCondition; {
@@ -146,35 +81,39 @@ func (h runHost) resource(id string, s *runService) *resource {
 	case condition == nil || condition.State == "CONDITION_SUCCEEDED":
 		got.status = faas.StatusReady
 	case condition.State == "CONDITION_FAILED":
-		got.status, got.reason = faas.StatusFailed, foreign.Line(hiding(s.values())(cmp.Or(condition.Message, condition.Reason, "it is not ready")), maxMessage)
+		got.status, got.reason = faas.StatusFailed, foreign.Line(hiding(runEnvironment(s))(cmp.Or(condition.Message, condition.Reason, "it is not ready")), maxMessage)
 	default:
 		got.status, got.reason = faas.StatusPending, "its condition is "+foreign.Line(condition.State, 40)
 	}
 	return got
 }
 
-func (h runHost) list(ctx context.Context, r request) ([]*resource, error) {
-	var all []*resource
-	for token := ""; ; {
-		query := url.Values{"pageSize": {"1000"}}
-		if token != "" {
-			query.Set("pageToken", token)
-		}
-		r.method, r.url = http.MethodGet, h.url(h.e.set.parent()+"/services")+"?"+query.Encode()
-		var page struct {
-			Services      []*runService `json:"services"`
-			NextPageToken string        `json:"nextPageToken"`
-		}
-		if err := h.e.call(ctx, r, true, nil, &page); err != nil {
-			return nil, err
-		}
-		for _, s := range page.Services {
-			all = append(all, h.resource(lastSegment(s.Name), s))
-		}
-		if token = page.NextPageToken; token == "" {
-			return all, nil
+// runEnvironment returns the values of the environment of a service.
+func runEnvironment(s *run.GoogleCloudRunV2Service) []string {
+	var values []string
+	if s.Template == nil {
+		return nil
+	}
+	for _, c := range s.Template.Containers {
+		for _, env := range c.Env {
+			values = append(values, env.Value)
 		}
 	}
+	return values
+}
+
+func (h runHost) list(ctx context.Context, r request) ([]*resource, error) {
+	var all []*resource
+	_, err := h.e.call(ctx, r, true, func(ctx context.Context) error {
+		all = nil
+		return h.e.run.Services.List(h.e.set.parent()).PageSize(1000).Pages(ctx, func(page *run.GoogleCloudRunV2ListServicesResponse) error {
+			for _, s := range page.Services {
+				all = append(all, h.resource(lastSegment(s.Name), s))
+			}
+			return nil
+		})
+	})
+	return all, err
 }
 
 // apply writes the whole service. Cloud Run keeps the old revision until the new one answers.
@@ -187,7 +126,7 @@ func (h runHost) apply(ctx context.Context, d *deployment, old *resource, p *tra
 	}
 	var from *storageSource
 	if old != nil && old.status == faas.StatusReady && old.labels[labelPackage] == labelOfHash(d.sha256) {
-		from = old.run.source()
+		from = sourceOf(old.run)
 	}
 	if from == nil {
 		code, err := d.code(ctx, p)
@@ -197,39 +136,65 @@ func (h runHost) apply(ctx context.Context, d *deployment, old *resource, p *tra
 		from = code.Source
 	}
 	want := d.service(from)
-	r.method, r.url = http.MethodPost, h.url(h.e.set.parent()+"/services")+"?serviceId="+url.QueryEscape(d.u.ID)
-	if old != nil {
-		want.Name, want.Etag = old.name, old.run.Etag
-		r.method, r.url = http.MethodPatch, h.url(h.name(d.u.ID))
-	}
 	p.Step("deploy")
-	return h.change(ctx, r, d.u.ID, want, want.Labels, p)
+	if old == nil {
+		return h.create(ctx, r, d.u.ID, want, nil, want.Labels, p)
+	}
+	want.Etag = old.run.Etag
+	return h.replace(ctx, r, d.u.ID, want, nil, want.Labels, p)
+}
+
+// create creates a service: s, or what raw says of one.
+func (h runHost) create(ctx context.Context, r request, id string, s *run.GoogleCloudRunV2Service, raw []byte, labels map[string]string, p *transfer.Progress) (*resource, error) {
+	return h.change(ctx, r, id, raw, labels, p, func(ctx context.Context) error {
+		_, err := h.e.run.Services.Create(h.e.set.parent(), s).ServiceId(id).Context(ctx).Do()
+		return err
+	})
+}
+
+// replace makes a service s, or what raw says.
+func (h runHost) replace(ctx context.Context, r request, id string, s *run.GoogleCloudRunV2Service, raw []byte, labels map[string]string, p *transfer.Progress) (*resource, error) {
+	s.Name = h.name(id)
+	return h.change(ctx, r, id, raw, labels, p, func(ctx context.Context) error {
+		_, err := h.e.run.Services.Patch(s.Name, s).Context(ctx).Do()
+		return err
+	})
 }
 
 // change sends a create or an update, and returns the service once it is done and the API shows it
 // with these labels.
-func (h runHost) change(ctx context.Context, r request, id string, body any, labels map[string]string, p *transfer.Progress) (*resource, error) {
-	var op operation
-	if err := h.e.commit(ctx, r, h.e.set.runURL, id, body, &op); err != nil {
+func (h runHost) change(ctx context.Context, r request, id string, raw []byte, labels map[string]string, p *transfer.Progress, do func(context.Context) error) (*resource, error) {
+	op, err := h.e.commit(ctx, r, id, raw, do)
+	if err != nil {
 		return nil, err
 	}
-	var raw json.RawMessage
-	if err := h.e.await(ctx, r, h.e.set.runURL, id, &op, p, &raw); err != nil {
+	response, err := h.e.await(ctx, r, id, op, p)
+	if err != nil {
 		return nil, err
 	}
-	if got, err := h.read(r, id, raw); err == nil && got.url != "" && got.status == faas.StatusReady && got.run.TerminalCondition != nil {
+	if got, err := h.read(id, response); err == nil && got.url != "" && got.status == faas.StatusReady && got.run.TerminalCondition != nil {
 		return got, nil
 	}
 	return h.e.shown(ctx, r, id, labels)
 }
 
 func (h runHost) remove(ctx context.Context, r request, id string) error {
-	r.method, r.url = http.MethodDelete, h.url(h.name(id))
-	var op operation
-	if err := h.e.call(ctx, r, true, nil, &op); err != nil {
+	op, err := h.e.begin(ctx, r, true, nil, func(ctx context.Context) error {
+		_, err := h.e.run.Services.Delete(h.name(id)).Context(ctx).Do()
+		return err
+	})
+	if err != nil {
 		return err
 	}
-	return h.e.wait(ctx, r, h.e.set.runURL, &op, nil, nil)
+	_, err = h.e.wait(ctx, r, op, nil)
+	return err
+}
+
+func (h runHost) operation(name string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		_, err := h.e.run.Operations.Get(name).Context(ctx).Do()
+		return err
+	}
 }
 
 var (
@@ -240,32 +205,35 @@ var (
 )
 
 // service returns what the deployment wants on Cloud Run.
-func (d *deployment) service(from *storageSource) *runService {
+func (d *deployment) service(from *storageSource) *run.GoogleCloudRunV2Service {
 	set, scale := d.e.set, d.e.scale(d.f)
 	labels := d.e.labels(d.f.JobID, d.sha256, d.u.Fingerprint())
-	c := runContainer{
-		Image: "scratch", BaseImageURI: set.baseImage, Command: []string{"./bootstrap"}, SourceCode: &runSourceCode{from},
-		Resources: &runResources{map[string]string{"memory": quantity(d.f.MemoryMB), "cpu": cmp.Or(scale.cpu, runCPU(d.f.MemoryMB))}},
+	c := &run.GoogleCloudRunV2Container{
+		Image: "scratch", BaseImageUri: set.baseImage, Command: []string{"./bootstrap"},
+		SourceCode: &run.GoogleCloudRunV2SourceCode{CloudStorageSource: &run.GoogleCloudRunV2CloudStorageSource{
+			Bucket: from.Bucket, Object: from.Object, Generation: from.Generation,
+		}},
+		Resources: &run.GoogleCloudRunV2ResourceRequirements{Limits: map[string]string{"memory": quantity(d.f.MemoryMB), "cpu": cmp.Or(scale.cpu, runCPU(d.f.MemoryMB))}},
 	}
 	for _, name := range slices.Sorted(maps.Keys(d.f.Env)) {
-		c.Env = append(c.Env, runEnv{Name: name, Value: d.f.Env[name].Reveal()})
+		c.Env = append(c.Env, &run.GoogleCloudRunV2EnvVar{Name: name, Value: d.f.Env[name].Reveal()})
 	}
 	for _, s := range set.secrets {
-		v := &runValueSource{}
-		v.SecretKeyRef.Secret, v.SecretKeyRef.Version = s.Secret, s.Version
+		of := &run.GoogleCloudRunV2SecretKeySelector{Secret: s.Secret, Version: s.Version}
 		if s.ProjectID != "" {
-			v.SecretKeyRef.Secret = fmt.Sprintf("projects/%s/secrets/%s", s.ProjectID, s.Secret)
+			of.Secret = fmt.Sprintf("projects/%s/secrets/%s", s.ProjectID, s.Secret)
 		}
-		c.Env = append(c.Env, runEnv{Name: s.Key, ValueSource: v})
+		c.Env = append(c.Env, &run.GoogleCloudRunV2EnvVar{Name: s.Key, ValueSource: &run.GoogleCloudRunV2EnvVarSource{SecretKeyRef: of}})
 	}
-	t := &runTemplate{
-		Labels: labels, Containers: []runContainer{c}, Timeout: strconv.FormatUint(uint64(d.f.TimeoutSecs), 10) + "s", ServiceAccount: set.serviceAccount,
-		MaxInstanceRequestConcurrency: int32(scale.concurrency), Scaling: &runScaling{MinInstanceCount: int32(d.f.KeepWarm), MaxInstanceCount: int32(scale.most)},
+	t := &run.GoogleCloudRunV2RevisionTemplate{
+		Labels: labels, Containers: []*run.GoogleCloudRunV2Container{c}, Timeout: strconv.FormatUint(uint64(d.f.TimeoutSecs), 10) + "s", ServiceAccount: set.serviceAccount,
+		MaxInstanceRequestConcurrency: int64(scale.concurrency),
+		Scaling:                       &run.GoogleCloudRunV2RevisionScaling{MinInstanceCount: int64(d.f.KeepWarm), MaxInstanceCount: int64(scale.most)},
 	}
 	if set.vpcConnector != "" {
-		t.VPCAccess = &runVPC{set.vpcConnector, runEgressValues[set.vpcEgress]}
+		t.VpcAccess = &run.GoogleCloudRunV2VpcAccess{Connector: set.vpcConnector, Egress: runEgressValues[set.vpcEgress]}
 	}
-	return &runService{Labels: labels, Ingress: runIngressValues[set.ingress], Template: t}
+	return &run.GoogleCloudRunV2Service{Labels: labels, Ingress: runIngressValues[set.ingress], Template: t}
 }
 
 // runCPU is the least number of processors that Cloud Run sells with that much memory, but no fraction of one.

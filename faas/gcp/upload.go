@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"cloud.google.com/go/functions/apiv2/functionspb"
+
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
@@ -76,20 +78,26 @@ func (d *deployment) forgetUpload() {
 func (d *deployment) put(ctx context.Context, h buildHost, p *transfer.Progress) (*storageSource, error) {
 	for i := 0; ; i++ {
 		r := d.request()
-		r.method, r.url = http.MethodPost, h.url(h.e.set.parent()+"/functions:generateUploadUrl")
-		var to uploadURL
-		if err := h.e.call(ctx, r, true, map[string]string{"environment": "GEN_2"}, &to); err != nil {
-			return nil, err
-		}
-		if to.UploadURL == "" || to.StorageSource == nil || to.StorageSource.Bucket == "" {
-			return nil, h.e.errorf(faas.ErrUnavailable, r, "the API gave no upload URL")
-		}
-		header, err := d.signedHeader(to.UploadURL)
+		var to *functionspb.GenerateUploadUrlResponse
+		_, err := h.e.call(ctx, r, true, func(ctx context.Context) (err error) {
+			to, err = h.e.functions.GenerateUploadUrl(ctx, &functionspb.GenerateUploadUrlRequest{
+				Parent: h.e.set.parent(), Environment: functionspb.Environment_GEN_2,
+			})
+			return err
+		})
 		if err != nil {
 			return nil, err
 		}
-		if err = d.send(ctx, http.MethodPut, to.UploadURL, header, p, nil); err == nil {
-			return to.StorageSource, nil
+		from := to.GetStorageSource()
+		if to.GetUploadUrl() == "" || from.GetBucket() == "" {
+			return nil, h.e.errorf(faas.ErrUnavailable, r, "the API gave no upload URL")
+		}
+		header, err := d.signedHeader(to.GetUploadUrl())
+		if err != nil {
+			return nil, err
+		}
+		if err = d.send(ctx, to.GetUploadUrl(), header, p); err == nil {
+			return &storageSource{from.GetBucket(), from.GetObject(), from.GetGeneration()}, nil
 		}
 		if code := faas.CodeOf(err); i > 0 || code != faas.ErrInvalidArgument && code != faas.ErrPermissionDenied {
 			return nil, err
@@ -119,13 +127,10 @@ func (d *deployment) signedHeader(raw string) (http.Header, error) {
 	return header, nil
 }
 
-// send sends the package. No credentials go with it, unless the request asks for them.
-func (d *deployment) send(ctx context.Context, method, to string, header http.Header, p *transfer.Progress, bearer func(context.Context) (string, error)) error {
+// send sends the package to an upload URL, which no client of Google's does. No credentials go with it: the URL is signed.
+func (d *deployment) send(ctx context.Context, to string, header http.Header, p *transfer.Progress) error {
 	r := d.request()
-	r.method, r.url, r.header, r.size, r.bearer = method, to, header, d.u.Package.Size(), bearer
-	if bearer != nil {
-		r.forget = d.e.access.forget
-	}
+	r.method, r.url, r.header, r.size = http.MethodPut, to, header, d.u.Package.Size()
 	r.body = func() (io.ReadCloser, error) {
 		body, err := d.u.Package.Open()
 		if err != nil {
@@ -133,12 +138,14 @@ func (d *deployment) send(ctx context.Context, method, to string, header http.He
 		}
 		return p.Upload(body), nil
 	}
-	a, err := d.e.sendSafe(ctx, r, true)
-	if err != nil {
-		return err
-	}
-	if !a.ok() {
-		return d.e.statusError(r, a)
-	}
-	return nil
+	return d.e.repeat(ctx, true, func() error {
+		a, err := d.e.send(ctx, r)
+		if err != nil {
+			return err
+		}
+		if !a.ok() {
+			return d.e.statusError(r, a)
+		}
+		return nil
+	})
 }

@@ -18,6 +18,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/api/googleapi"
+
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/gcp"
 	"github.com/tangle-network/blueprint-serverless/faas/gcp/internal/gcptest"
@@ -192,7 +194,7 @@ func TestAWaitThatEndsSaysWhy(t *testing.T) {
 				if test.cause != nil && !errors.Is(err, test.cause) {
 					t.Errorf("the caller's reason is not reachable: %v", err)
 				}
-				if api := new(gcp.APIError); !errors.As(err, &api) || api.Status != "UNAVAILABLE" {
+				if api := new(googleapi.Error); !errors.As(err, &api) || api.Code != http.StatusServiceUnavailable {
 					t.Errorf("the last refusal is not reachable: %v", err)
 				}
 				if took := time.Since(start); took > 20*time.Minute {

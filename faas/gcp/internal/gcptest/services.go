@@ -1,11 +1,14 @@
 package gcptest
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
+	"mime"
+	"mime/multipart"
 	"net/http"
 	"net/url"
 	"os"
@@ -225,9 +228,13 @@ func (s *Server) storage(w http.ResponseWriter, r *http.Request) {
 	}
 	_, exists := s.objects[bucket+"/"+name]
 	switch {
-	case r.Method == http.MethodPost && strings.HasPrefix(r.URL.Path, "/upload/") && r.URL.Query().Get("uploadType") == "media":
-		name = r.URL.Query().Get("name")
-		s.objects[bucket+"/"+name] = body
+	case r.Method == http.MethodPost && strings.HasPrefix(r.URL.Path, "/upload/"):
+		name, media, err := readUpload(r, body)
+		if err != nil {
+			fail(w, 400, "INVALID_ARGUMENT", err.Error())
+			return
+		}
+		s.objects[bucket+"/"+name] = media
 		reply(w, info(name))
 	case r.Method == http.MethodGet && name == "":
 		page := map[string]any{"kind": "storage#objects"}
@@ -255,6 +262,34 @@ func (s *Server) storage(w http.ResponseWriter, r *http.Request) {
 	default:
 		fail(w, 404, "NOT_FOUND", "No such object: "+bucket+"/"+name)
 	}
+}
+
+// readUpload reads an upload in one request: the media alone, or after the object's metadata.
+func readUpload(r *http.Request, body []byte) (name string, media []byte, err error) {
+	q := r.URL.Query()
+	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	switch {
+	case err != nil:
+		return "", nil, err
+	case q.Get("uploadType") == "media" && q.Get("name") != "":
+		return q.Get("name"), body, nil
+	case q.Get("uploadType") != "multipart" || kind != "multipart/related":
+		return "", nil, fmt.Errorf("uploadType %q with content %q", q.Get("uploadType"), kind)
+	}
+	parts := multipart.NewReader(bytes.NewReader(body), params["boundary"])
+	var meta struct{ Name, Bucket, ContentType string }
+	one, err := parts.NextPart()
+	if err != nil {
+		return "", nil, err
+	}
+	if err := json.NewDecoder(one).Decode(&meta); err != nil || meta.Name == "" {
+		return "", nil, fmt.Errorf("the object's metadata name no object: %v", err)
+	}
+	if one, err = parts.NextPart(); err != nil {
+		return "", nil, err
+	}
+	media, err = io.ReadAll(one)
+	return meta.Name, media, err
 }
 
 // Objects returns the names of all objects, as BUCKET/NAME.

@@ -1,0 +1,315 @@
+//go:build !faas_only || faas_gcp
+
+package gcp
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	functions "cloud.google.com/go/functions/apiv2"
+	"cloud.google.com/go/functions/apiv2/functionspb"
+	"cloud.google.com/go/longrunning/autogen/longrunningpb"
+	"google.golang.org/api/iterator"
+	"google.golang.org/api/option"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/foreign"
+	"github.com/tangle-network/blueprint-serverless/internal/transfer"
+)
+
+// buildHost deploys to Cloud Functions, which builds a source shim around the binary.
+type buildHost struct{ e *Executor }
+
+func (h buildHost) name(id string) string { return h.e.set.parent() + "/functions/" + id }
+
+func (h buildHost) get(ctx context.Context, r request, id string) (*resource, error) {
+	var f *functionspb.Function
+	x, err := h.e.call(ctx, r, true, func(ctx context.Context) (err error) {
+		f, err = h.e.functions.GetFunction(ctx, &functionspb.GetFunctionRequest{Name: h.name(id)})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	got := h.resource(id, f)
+	got.raw = x.body
+	return got, nil
+}
+
+// read reads a function from its JSON.
+func (h buildHost) read(id string, raw json.RawMessage) (*resource, error) {
+	f := &functionspb.Function{}
+	if err := (protojson.UnmarshalOptions{AllowPartial: true, DiscardUnknown: true}).Unmarshal(raw, f); err != nil {
+		return nil, err
+	}
+	got := h.resource(id, f)
+	got.raw = raw
+	return got, nil
+}
+
+// States of a function that Google has, and that its client does not name yet.
+const (
+	stateDetaching    functionspb.Function_State = 6
+	stateDetachFailed functionspb.Function_State = 7
+)
+
+func (h buildHost) resource(id string, f *functionspb.Function) *resource {
+	s, changed := f.GetServiceConfig(), textOf(f.GetUpdateTime())
+	got := &resource{
+		id: id, name: cmp.Or(f.GetName(), h.name(id)), labels: f.GetLabels(), url: cmp.Or(s.GetUri(), f.GetUrl()), service: s.GetService(),
+		revision: cmp.Or(changed, s.GetRevision()), updatedAt: parseTime(changed), function: f,
+	}
+	switch f.GetState() {
+	case functionspb.Function_ACTIVE, stateDetachFailed:
+		got.status = faas.StatusReady
+	case functionspb.Function_DEPLOYING, stateDetaching:
+		got.status, got.reason = faas.StatusPending, "it is being deployed"
+	case functionspb.Function_DELETING:
+		got.status, got.reason, got.leaving = faas.StatusPending, "it is being deleted", true
+	default:
+		got.status = faas.StatusFailed
+		said := cmp.Or(messages(f.GetStateMessages()), "its state is "+f.GetState().String())
+		values := slices.AppendSeq(slices.Collect(maps.Values(s.GetEnvironmentVariables())), maps.Values(f.GetBuildConfig().GetEnvironmentVariables()))
+		got.reason = foreign.Line(hiding(values)(said), maxMessage)
+	}
+	return got
+}
+
+// textOf returns a time as Google writes it; empty for none.
+func textOf(at *timestamppb.Timestamp) string {
+	text, err := protojson.Marshal(at)
+	if at == nil || err != nil {
+		return ""
+	}
+	return strings.Trim(string(text), `"`)
+}
+
+func parseTime(text string) time.Time {
+	t, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return time.Time{}
+	}
+	return t.UTC()
+}
+
+func (h buildHost) list(ctx context.Context, r request) ([]*resource, error) {
+	var all []*resource
+	var missing []string
+	_, err := h.e.call(ctx, r, true, func(ctx context.Context) error {
+		all, missing = nil, nil
+		client, err := h.listing(ctx)
+		if err != nil {
+			return err
+		}
+		pages := client.ListFunctions(ctx, &functionspb.ListFunctionsRequest{Parent: h.e.set.parent(), PageSize: 1000})
+		for {
+			f, err := pages.Next()
+			if page, ok := pages.Response.(*functionspb.ListFunctionsResponse); ok && len(page.GetUnreachable()) > 0 {
+				missing = page.GetUnreachable()
+			}
+			if errors.Is(err, iterator.Done) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			all = append(all, h.resource(lastSegment(f.GetName()), f))
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(missing) > 0 {
+		return nil, h.e.errorf(faas.ErrUnavailable, r, "the functions of %s cannot be listed now", foreign.Line(strings.Join(missing, ", "), 200))
+	}
+	return all, nil
+}
+
+// listing returns a client whose requests have the context: the iterator of Google's client sends its
+// requests without one, so that nothing would end them.
+func (h buildHost) listing(ctx context.Context) (*functions.FunctionClient, error) {
+	client := *h.e.api
+	client.Transport = bound{h.e.api.Transport, ctx}
+	return functions.NewFunctionRESTClient(ctx, option.WithHTTPClient(&client), option.WithEndpoint(strings.TrimSuffix(h.e.set.functionsURL, "/")))
+}
+
+// bound is a transport whose requests all have one context.
+type bound struct {
+	next http.RoundTripper
+	ctx  context.Context
+}
+
+func (b bound) RoundTrip(req *http.Request) (*http.Response, error) {
+	return b.next.RoundTrip(req.WithContext(b.ctx))
+}
+
+func (h buildHost) apply(ctx context.Context, d *deployment, old *resource, p *transfer.Progress) (*resource, error) {
+	r := d.request()
+	want := d.function()
+	newCode := old == nil || old.status != faas.StatusReady || old.labels[labelPackage] != want.Labels[labelPackage]
+	if !newCode {
+		if len(difference(old.function, want, false)) == 0 {
+			return old, nil
+		}
+		var err error
+		if newCode, err = h.isOver(ctx, r, old.function.GetBuildConfig().GetRuntime()); err != nil {
+			return nil, err
+		}
+	}
+	if newCode {
+		code, err := d.code(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		want.BuildConfig.Runtime, want.BuildConfig.Source = code.Runtime, fromStorage(code.Source)
+	}
+	p.Step("deploy")
+	if old == nil {
+		return h.create(ctx, r, d.u.ID, want, nil, want.Labels, p)
+	}
+	return h.update(ctx, r, d.u.ID, want, difference(old.function, want, newCode), nil, want.Labels, p)
+}
+
+func fromStorage(from *storageSource) *functionspb.Source {
+	return &functionspb.Source{Source: &functionspb.Source_StorageSource{StorageSource: &functionspb.StorageSource{
+		Bucket: from.Bucket, Object: from.Object, Generation: from.Generation,
+	}}}
+}
+
+// create creates a function: f, or what raw says of one.
+func (h buildHost) create(ctx context.Context, r request, id string, f *functionspb.Function, raw []byte, labels map[string]string, p *transfer.Progress) (*resource, error) {
+	return h.change(ctx, r, id, raw, labels, p, func(ctx context.Context) error {
+		_, err := h.e.functions.CreateFunction(ctx, &functionspb.CreateFunctionRequest{Parent: h.e.set.parent(), FunctionId: id, Function: f})
+		return err
+	})
+}
+
+// update changes what the mask names to what f, or raw, says.
+func (h buildHost) update(ctx context.Context, r request, id string, f *functionspb.Function, mask []string, raw []byte, labels map[string]string, p *transfer.Progress) (*resource, error) {
+	f.Name = h.name(id)
+	return h.change(ctx, r, id, raw, labels, p, func(ctx context.Context) error {
+		_, err := h.e.functions.UpdateFunction(ctx, &functionspb.UpdateFunctionRequest{Function: f, UpdateMask: &fieldmaskpb.FieldMask{Paths: mask}})
+		return err
+	})
+}
+
+// change sends a create or an update, and returns the function once it is done and the API shows
+// it with these labels.
+func (h buildHost) change(ctx context.Context, r request, id string, raw []byte, labels map[string]string, p *transfer.Progress, do func(context.Context) error) (*resource, error) {
+	op, err := h.e.commit(ctx, r, id, raw, do)
+	if err != nil {
+		return nil, err
+	}
+	response, err := h.e.await(ctx, r, id, op, p)
+	if err != nil {
+		return nil, err
+	}
+	if got, err := h.read(id, response); err == nil && got.function.GetName() != "" && got.status == faas.StatusReady && got.revision != "" {
+		return got, nil
+	}
+	return h.e.shown(ctx, r, id, labels)
+}
+
+// shown waits until the API shows what was deployed, for a while, and returns it.
+func (e *Executor) shown(ctx context.Context, r request, id string, labels map[string]string) (*resource, error) {
+	var got *resource
+	until := time.Now().Add(time.Minute)
+	err := e.poll(ctx, r, id+" is not shown as it was deployed", func() (bool, error) {
+		next, err := e.host.get(ctx, r, id)
+		if err != nil {
+			return false, err
+		}
+		got = next
+		return got.status != faas.StatusPending && (maps.Equal(got.labels, labels) || time.Now().After(until)), nil
+	})
+	return got, err
+}
+
+func (h buildHost) remove(ctx context.Context, r request, id string) error {
+	op, err := h.e.begin(ctx, r, true, nil, func(ctx context.Context) error {
+		_, err := h.e.functions.DeleteFunction(ctx, &functionspb.DeleteFunctionRequest{Name: h.name(id)})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	_, err = h.e.wait(ctx, r, op, nil)
+	return err
+}
+
+func (h buildHost) operation(name string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		_, err := h.e.functions.GetOperation(ctx, &longrunningpb.GetOperationRequest{Name: name})
+		return err
+	}
+}
+
+// isOver reports whether a function has to be built anew because its runtime is another than was asked for, or is not offered any more.
+func (h buildHost) isOver(ctx context.Context, r request, built string) (bool, error) {
+	if asked := h.e.set.runtime; asked != "" {
+		return asked != built, nil
+	}
+	if _, err := h.newestRuntime(ctx, r); err != nil {
+		return false, err
+	}
+	offered := h.e.offered.Load()
+	return offered != nil && built != "" && !slices.Contains(*offered, built), nil
+}
+
+// newestRuntime returns the newest Go runtime that is generally available, or a known one where the API does not tell.
+func (h buildHost) newestRuntime(ctx context.Context, r request) (string, error) {
+	if h.e.set.runtime != "" {
+		return h.e.set.runtime, nil
+	}
+	if known := h.e.runtime.Load(); known != nil {
+		return *known, nil
+	}
+	list, err := h.runtimes(ctx, r)
+	switch faas.CodeOf(err) {
+	case "":
+	case faas.ErrNotFound, faas.ErrUnsupported, faas.ErrPermissionDenied:
+		h.e.log.Debug("the runtimes on offer are not known", "assumed", defaultRuntime, "error", err)
+		return defaultRuntime, nil
+	default:
+		return "", err
+	}
+	newest := ""
+	var offered []string // what can be deployed, though it may be deprecated
+	for _, one := range list {
+		if one.GetEnvironment() != functionspb.Environment_GEN_2 {
+			continue
+		}
+		if one.GetStage() != functionspb.ListRuntimesResponse_DECOMMISSIONED {
+			offered = append(offered, one.GetName())
+		}
+		// The names are of equal length, so that they are in order.
+		if one.GetStage() == functionspb.ListRuntimesResponse_GA && runtimePattern.MatchString(one.GetName()) && one.GetName() > newest {
+			newest = one.GetName()
+		}
+	}
+	if newest == "" {
+		return defaultRuntime, nil
+	}
+	h.e.runtime.Store(&newest)
+	h.e.offered.Store(&offered)
+	return newest, nil
+}
+
+func (h buildHost) runtimes(ctx context.Context, r request) (list []*functionspb.ListRuntimesResponse_Runtime, err error) {
+	_, err = h.e.call(ctx, r, true, func(ctx context.Context) error {
+		got, err := h.e.functions.ListRuntimes(ctx, &functionspb.ListRuntimesRequest{Parent: h.e.set.parent()})
+		list = got.GetRuntimes()
+		return err
+	})
+	return list, err
+}

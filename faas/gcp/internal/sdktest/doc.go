@@ -1,2 +1,0 @@
-// Package sdktest has only tests.
-package sdktest
