@@ -36,7 +36,7 @@ var clouds = []struct {
 	sdk      []string
 }{
 	{"faas/aws", "faas_aws", []string{"github.com/aws/aws-sdk-go-v2/", "github.com/aws/smithy-go"}},
-	{"faas/gcp", "faas_gcp", []string{"cloud.google.com/", "google.golang.org/", "github.com/googleapis/", "golang.org/x/oauth2", "go.opentelemetry.io/contrib/"}},
+	{"faas/gcp", "faas_gcp", []string{"cloud.google.com/", "google.golang.org/", "github.com/googleapis/", "go.opentelemetry.io/contrib/"}},
 	{"faas/azure", "faas_azure", []string{"github.com/Azure/", "github.com/AzureAD/"}},
 }
 
