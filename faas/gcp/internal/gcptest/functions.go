@@ -84,7 +84,11 @@ func (s *Server) runtimes() []Runtime {
 
 func (s *Server) listRuntimes(w http.ResponseWriter, r *http.Request) {
 	if _, ok := query(w, r, "filter"); ok {
-		reply(w, map[string]any{"runtimes": s.runtimes()})
+		var all []any
+		for _, one := range s.runtimes() {
+			all = append(all, map[string]any{"name": one.Name, "stage": one.Stage, "environment": one.Environment})
+		}
+		s.answer(w, r, map[string]any{"runtimes": all})
 	}
 }
 
@@ -110,7 +114,7 @@ func (s *Server) createFunction(w http.ResponseWriter, r *http.Request, parent s
 	op := s.newOperation(parent, "CREATE_FUNCTION")
 	if s.fns[name] != nil { // the API says so only in the operation
 		s.finish(op, &Status{Code: 6, Message: "Resource '" + name + "' already exists"}, nil)
-		reply(w, op.start())
+		s.answer(w, r, op.start())
 		return
 	}
 	set(doc, "name", name)
@@ -125,11 +129,11 @@ func (s *Server) createFunction(w http.ResponseWriter, r *http.Request, parent s
 		set(doc, "state", "FAILED")
 		set(doc, "updateTime", s.now())
 		s.finish(op, &Status{Code: 6, Message: "Could not create Cloud Run service " + id + ". A Cloud Run service with this name already exists. Please redeploy the function with a different name."}, nil)
-		reply(w, op.start())
+		s.answer(w, r, op.start())
 		return
 	}
 	s.deploy(op, s.fns[name], doc, "create")
-	reply(w, op.start())
+	s.answer(w, r, op.start())
 }
 
 // defaults fills in what Google chooses where nothing is asked for.
@@ -196,7 +200,7 @@ func (s *Server) patchFunction(w http.ResponseWriter, r *http.Request, name stri
 	}
 	op := s.newOperation(name[:strings.Index(name, "/functions/")], "UPDATE_FUNCTION")
 	s.deploy(op, old, next, "update")
-	reply(w, op.start())
+	s.answer(w, r, op.start())
 }
 
 // deploy builds and starts what doc asks for, in the background. The caller holds the lock.
@@ -289,7 +293,7 @@ func (s *Server) getFunction(w http.ResponseWriter, r *http.Request, name string
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if d := s.fns[name]; d != nil {
-		reply(w, d.doc)
+		s.answer(w, r, d.doc)
 		return
 	}
 	fail(w, 404, "NOT_FOUND", "Resource '"+name+"' was not found")
@@ -314,7 +318,10 @@ func (s *Server) listFunctions(w http.ResponseWriter, r *http.Request, parent st
 	if from+2 < len(all) {
 		page["nextPageToken"] = strconv.Itoa(from + 2)
 	}
-	reply(w, page)
+	if s.Unreachable != nil {
+		page["unreachable"] = s.Unreachable
+	}
+	s.answer(w, r, page)
 }
 
 func (s *Server) deleteFunction(w http.ResponseWriter, r *http.Request, name string) {
@@ -334,11 +341,15 @@ func (s *Server) deleteFunction(w http.ResponseWriter, r *http.Request, name str
 	delete(s.iam, strings.Replace(name, "/functions/", "/services/", 1))
 	op := s.newOperation(name[:strings.Index(name, "/functions/")], "DELETE_FUNCTION")
 	s.finish(op, nil, map[string]any{})
-	reply(w, op.start())
+	s.answer(w, r, op.start())
 }
 
 func (s *Server) newOperation(parent, kind string) *operation {
-	op := &operation{name: fmt.Sprintf("%s/operations/operation-%d", parent, s.next()), done: make(chan struct{}), kind: kind}
+	family := "functions"
+	if kind == "SERVICE" {
+		family = "services"
+	}
+	op := &operation{name: fmt.Sprintf("%s/operations/%s-%d", parent, family, s.next()), done: make(chan struct{}), kind: kind}
 	s.ops[op.name] = op
 	return op
 }
@@ -369,7 +380,7 @@ func (s *Server) getOperation(w http.ResponseWriter, r *http.Request, name strin
 	case <-op.done:
 	default:
 		metadata["stages"] = []any{map[string]any{"name": "BUILD", "state": "IN_PROGRESS"}}
-		reply(w, answer)
+		s.answer(w, r, answer)
 		return
 	}
 	answer["done"] = true
@@ -391,7 +402,7 @@ func (s *Server) getOperation(w http.ResponseWriter, r *http.Request, name strin
 		}
 		answer["response"] = response
 	}
-	reply(w, answer)
+	s.answer(w, r, answer)
 }
 
 // Relabel replaces the labels of a function.
@@ -410,4 +421,38 @@ func (s *Server) Functions() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Sorted(maps.Keys(s.fns))
+}
+
+// SetMember changes a member of a function, or of a service in its place, behind the caller's back.
+func (s *Server) SetMember(name, path string, value any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.fns[name]
+	if d == nil {
+		d = s.runs[name]
+	}
+	set(d.doc, path, value)
+	set(d.doc, "updateTime", s.now())
+}
+
+// Member returns a member of a function or service.
+func (s *Server) Member(name, path string) any {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d := s.fns[name]; d != nil {
+		return at(d.doc, path)
+	}
+	return at(s.runs[name].doc, path)
+}
+
+// Forget removes a function or service behind the caller's back.
+func (s *Server) Forget(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, all := range []map[string]*deployed{s.fns, s.runs} {
+		if d := all[name]; d != nil {
+			d.instance.stop()
+			delete(all, name)
+		}
+	}
 }

@@ -73,6 +73,9 @@ type (
 		MaxInstanceRequestConcurrency int               `json:"maxInstanceRequestConcurrency"`
 		SecurityLevel                 any               `json:"securityLevel"`
 		BinaryAuthorizationPolicy     string            `json:"binaryAuthorizationPolicy"`
+		// Google's Go client does not know these yet.
+		DirectVPCEgress           string `json:"directVpcEgress"`
+		DirectVPCNetworkInterface any    `json:"directVpcNetworkInterface"`
 	}
 	secretSchema struct {
 		Key       string `json:"key"`

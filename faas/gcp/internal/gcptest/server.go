@@ -30,6 +30,12 @@ type Server struct {
 	PolicyDelay int
 	// Runtimes are on offer; nil for a usual list.
 	Runtimes []Runtime
+	// EnumNames has enumerations answered as names even to who asks for numbers, as some proxies and emulators do.
+	EnumNames bool
+	// Withheld are permissions that the caller does not have.
+	Withheld []string
+	// Unreachable are places whose functions a list lacks.
+	Unreachable []string
 	// LogPage is how many entries a page of the log has at most; 0 for as many as are asked for.
 	LogPage int
 
@@ -46,7 +52,8 @@ type Server struct {
 	iam     map[string]*policy   // by service
 	clock   time.Time
 	serial  int
-	log     []string // "METHOD path" of API calls
+	log     []string        // "METHOD path" of API calls
+	taken   map[string]bool // permissions
 	work    *sync.WaitGroup
 }
 
@@ -75,7 +82,7 @@ type deployed struct {
 func Start(t testing.TB, builder *Builder) *Server {
 	s := &Server{
 		builder: builder, fns: map[string]*deployed{}, runs: map[string]*deployed{}, ops: map[string]*operation{}, uploads: map[string]*uploaded{},
-		sources: map[string][]kept{}, spread: map[string]int{}, objects: map[string][]byte{}, iam: map[string]*policy{}, logs: logs{pages: map[string]logPage{}}, clock: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
+		sources: map[string][]kept{}, spread: map[string]int{}, objects: map[string][]byte{}, iam: map[string]*policy{}, taken: map[string]bool{}, logs: logs{pages: map[string]logPage{}}, clock: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
 	}
 	s.work = new(sync.WaitGroup)
 	s.Server = httptest.NewServer(http.HandlerFunc(s.serve))
@@ -124,14 +131,17 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	path := r.URL.Path
-	if strings.HasPrefix(path, "/fn/") {
-		s.invoke(w, r)
+	if !strings.HasPrefix(path, "/fn/") {
+		s.mu.Lock()
+		s.log = append(s.log, r.Method+" "+path)
+		s.mu.Unlock()
+	}
+	if !s.may(w, r) {
 		return
 	}
-	s.mu.Lock()
-	s.log = append(s.log, r.Method+" "+path)
-	s.mu.Unlock()
 	switch {
+	case strings.HasPrefix(path, "/fn/"):
+		s.invoke(w, r)
 	case strings.HasPrefix(path, "/signed/"):
 		s.putUpload(w, r)
 	case strings.HasPrefix(path, "/storage/v1/"), strings.HasPrefix(path, "/upload/storage/v1/"):
