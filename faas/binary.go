@@ -55,6 +55,9 @@ type Binary struct {
 	Interpreter string    `json:"interpreter,omitempty"`
 	Libraries   []string  `json:"libraries,omitempty"` // shared libraries that an ELF file names
 	Protocols   Protocols `json:"protocols"`
+	// Compact says that it links a version of faas/job that takes arguments and gives outputs in the
+	// compact form, too.
+	Compact bool `json:"compact,omitempty"`
 }
 
 // InspectBinary reads an executable once, from front to back, and says what it is. It never runs it, and does not trust it.
@@ -101,7 +104,8 @@ func (b *Binary) inspect(r io.ReaderAt, hash hash.Hash) error {
 	if hash != nil {
 		content = io.TeeReader(content, hash)
 	}
-	found, n, err := scanFor(content, jobMarker())
+	marker, compact := jobMarkers()
+	found, isCompact, n, err := scanFor(content, marker, compact)
 	if err != nil {
 		return Errorf(ErrInvalidArgument, "inspect binary", "", "%w", err)
 	}
@@ -115,17 +119,21 @@ func (b *Binary) inspect(r io.ReaderAt, hash hash.Hash) error {
 	if found {
 		b.Protocols = SpeaksAll
 	}
+	b.Compact = isCompact
 	return nil
 }
 
-// jobMarker returns the text by which a program that links faas/job is known. It stands nowhere in this package as it is, and the compiler cannot put it
-// together: a program that only links the inspector must not pass for a job binary.
-func jobMarker() []byte {
-	return []byte(strings.Replace("blueprint?serverless/job/protocols/1:lambda,azure,http,frames,stdio", "?", "-", 1))
+// jobMarkers returns the text by which a program that links faas/job is known, and the same as it goes
+// on where that takes the compact form. It stands nowhere in this package as it is, and the compiler
+// cannot put it together: a program that only links the inspector must not pass for a job binary.
+func jobMarkers() (any, compact []byte) {
+	marker := strings.Replace("blueprint?serverless/job/protocols/1:lambda,azure,http,frames,stdio", "?", "-", 1)
+	return []byte(marker), []byte(marker + ";payloads/1:base64,raw")
 }
 
-// scanFor reads r to its end, and says whether needle is in it and how many bytes there were.
-func scanFor(r io.Reader, needle []byte) (found bool, n int64, err error) {
+// scanFor reads r to its end, and says whether needle is in it, whether longer, which begins with
+// needle, is, and how many bytes there were.
+func scanFor(r io.Reader, needle, longer []byte) (found, foundLonger bool, n int64, err error) {
 	buf := make([]byte, 256<<10)
 	kept := 0 // bytes at the front of buf that an occurrence may begin in
 	for {
@@ -133,12 +141,13 @@ func scanFor(r io.Reader, needle []byte) (found bool, n int64, err error) {
 		n += int64(read)
 		window := buf[:kept+read]
 		found = found || bytes.Contains(window, needle)
+		foundLonger = foundLonger || found && bytes.Contains(window, longer)
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
-			return found, n, nil
+			return found, foundLonger, n, nil
 		}
 		if err != nil {
-			return false, n, err
+			return false, false, n, err
 		}
-		kept = copy(buf, window[len(window)-(len(needle)-1):])
+		kept = copy(buf, window[len(window)-(len(longer)-1):])
 	}
 }

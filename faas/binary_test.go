@@ -188,23 +188,26 @@ func TestInspectBinaryRefusesWhatIsNoExecutableFile(t *testing.T) {
 
 func TestJobBinariesAreKnownWhereverTheMarkerLies(t *testing.T) {
 	const chunk = 256 << 10
-	marker := jobMarker()
-	for _, at := range []int{0, 1, chunk - len(marker), chunk - len(marker) + 1, chunk - 1, chunk, 2*chunk - len(marker) - 3, 2*chunk + 5} {
-		content := make([]byte, 3*chunk)
-		copy(content[at:], marker)
-		got, err := InspectBinary(executable(t, content))
-		if err != nil || got.Protocols != SpeaksAll {
-			t.Errorf("marker at %d: %+v, %v", at, got, err)
+	marker, compact := jobMarkers()
+	for _, marker := range [][]byte{marker, compact} {
+		isCompact := len(marker) == len(compact)
+		for _, at := range []int{0, 1, chunk - len(marker), chunk - len(marker) + 1, chunk - 1, chunk, 2*chunk - len(marker) - 3, 2*chunk + 5} {
+			content := make([]byte, 3*chunk)
+			copy(content[at:], marker)
+			got, err := InspectBinary(executable(t, content))
+			if err != nil || got.Protocols != SpeaksAll || got.Compact != isCompact {
+				t.Errorf("marker at %d: %+v, %v", at, got, err)
+			}
+			content[at+len(marker)/4]++
+			got, err = InspectBinary(executable(t, content))
+			if err != nil || got.Protocols != SpeaksStdio || got.Compact {
+				t.Errorf("no marker at %d: %+v, %v", at, got, err)
+			}
 		}
-		content[at+len(marker)/2]++
-		got, err = InspectBinary(executable(t, content))
-		if err != nil || got.Protocols != SpeaksStdio {
-			t.Errorf("no marker at %d: %+v, %v", at, got, err)
+		got, err := InspectBinary(executable(t, append(make([]byte, 100), marker...)))
+		if err != nil || got.Protocols != SpeaksAll || got.Compact != isCompact {
+			t.Errorf("marker at the end: %+v, %v", got, err)
 		}
-	}
-	got, err := InspectBinary(executable(t, append(make([]byte, 100), marker...)))
-	if err != nil || got.Protocols != SpeaksAll {
-		t.Errorf("marker at the end: %+v, %v", got, err)
 	}
 }
 

@@ -54,6 +54,9 @@ type Unit struct {
 	// service and jobs on every call and every machine; it does not depend on code or configuration.
 	ID        string     `json:"id"`
 	Functions []Function `json:"functions"` // by ascending job id, never empty
+	// Compact says that the functions take arguments and give outputs in the compact form, too, because
+	// the binary does. It is the executor's own, from Units to Converge, which records it at the provider.
+	Compact bool `json:"-"`
 	// Files say what the unit's package holds. Units whose Files are equal share one package.
 	Files []PackageFile `json:"-"`
 	// Package is what Files became; the engine sets it before Converge.
@@ -86,6 +89,8 @@ type State struct {
 	PackageSHA256 string   `json:"package_sha256,omitempty"`
 	Fingerprint   string   `json:"fingerprint,omitempty"`
 	JobIDs        []uint32 `json:"job_ids,omitempty"`
+	// Compact says that the provider's record of the unit has Unit.Compact.
+	Compact bool `json:"compact,omitempty"`
 	// Revision changes whenever the unit changes, if the provider has such a thing. Equal revisions that
 	// are not empty mean that nothing has touched the unit: an engine that knows what it deployed then
 	// need not be told PackageSHA256 and Fingerprint.
@@ -103,10 +108,11 @@ type State struct {
 	Private json.RawMessage `json:"private,omitempty"`
 }
 
-// Current reports whether the state is what the unit wants: same code, same configuration, ready.
+// Current reports whether the state is what the unit wants: same code, same configuration, ready, and
+// recorded as taking the compact form if the unit does.
 func (s State) Current(u Unit) bool {
 	return s.Status == StatusReady && u.Package != nil && s.PackageSHA256 != "" && s.PackageSHA256 == u.Package.SHA256() &&
-		s.Fingerprint != "" && s.Fingerprint == u.Fingerprint()
+		s.Fingerprint != "" && s.Fingerprint == u.Fingerprint() && (s.Compact || !u.Compact)
 }
 
 // Executor is one provider bound to one service. It is the contract between the engine, which is written once, and the providers.

@@ -12,7 +12,10 @@ const (
 type Limits struct {
 	MaxMemoryMB    uint32 `json:"max_memory_mb"`    // memory of one function instance, in MiB
 	MaxTimeoutSecs uint32 `json:"max_timeout_secs"` // longest run of one invocation, in seconds
-	MaxPayloadMB   uint32 `json:"max_payload_mb"`   // request and response body of one synchronous invocation, in MiB
+	// MaxPayloadMB bounds the bytes of a job, its arguments or its output, of one invocation, in MiB. It
+	// counts those bytes and not what they become on the way. Where they travel as JSON, fewer fit: on
+	// AWS Lambda 4.5 MiB in the compact form, and in the published form a quarter to a half of the limit.
+	MaxPayloadMB uint32 `json:"max_payload_mb"`
 }
 
 // MemorySizes says which memory sizes a provider sells: the listed Sizes where there are any, else every multiple of Step from Min on.

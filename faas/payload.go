@@ -15,6 +15,9 @@ type Response struct {
 	Error        string  // why Success is false
 	ExecutionMS  float64 // milliseconds, may be fractional; 0 where unknown
 	MemoryUsedMB uint32  // MiB; 0 where unknown
+	// Compact says that Result travels in the compact form, {"base64":"..."}, which only answers a
+	// request in the compact form.
+	Compact bool
 }
 
 // MaxRequestSize returns an upper bound of what [AppendRequest] appends for n bytes of arguments.
@@ -31,7 +34,36 @@ func AppendRequest(dst []byte, jobID uint32, args []byte) []byte {
 	return append(dst, '}')
 }
 
-// ParseRequest reads the JSON of an invocation. It appends the arguments to dst, which may be nil, and returns the extended slice; it
+// RequestSize returns the exact number of bytes that [AppendRequest] appends.
+func RequestSize(jobID uint32, args []byte) int {
+	return len(`{"job_id":,"args":}`) + decimalSize(jobID) + byteListSize(args)
+}
+
+// AppendCompactRequest appends the JSON of an invocation in the compact form,
+// {"job_id":n,"args":{"base64":"..."}}, to dst and returns the extended slice. What knows only the
+// published form refuses it, because its "args" are not a list. See [ParseAnyRequest].
+func AppendCompactRequest(dst []byte, jobID uint32, args []byte) []byte {
+	dst = slices.Grow(dst, CompactRequestSize(jobID, len(args)))
+	dst = append(dst, `{"job_id":`...)
+	dst = strconv.AppendUint(dst, uint64(jobID), 10)
+	dst = append(dst, `,"args":`...)
+	dst = appendBase64(dst, args)
+	return append(dst, '}')
+}
+
+// CompactRequestSize returns the exact number of bytes that [AppendCompactRequest] appends for n
+// bytes of arguments.
+func CompactRequestSize(jobID uint32, n int) int {
+	return len(`{"job_id":,"args":}`) + decimalSize(jobID) + base64Size(n)
+}
+
+// ParseAnyRequest is [ParseRequest] for a function that takes the compact form, too, and says whether
+// the request is in that form; the answer has to be in the same, see [Response].
+func ParseAnyRequest(dst, body []byte) (jobID uint32, args []byte, compact bool, err error) {
+	return parseRequest(dst, body, true)
+}
+
+// ParseRequest reads the JSON of an invocation in the published form. It appends the arguments to dst, which may be nil, and returns the extended slice; it
 // allocates only where dst lacks capacity for them, or where body has an unknown member with an escaped name.
 //
 // body is one JSON object with members in any order and white space anywhere that JSON allows it. "job_id" (0 to 4294967295) and "args" (a list of
@@ -39,13 +71,18 @@ func AppendRequest(dst []byte, jobID uint32, args []byte) []byte {
 // whatever they hold, as long as it is JSON, nested no deeper than 64 levels. Everything else, including anything after the object, is an
 // ErrInvalidArgument that names the field and the byte offset. With an error, args is dst.
 func ParseRequest(dst, body []byte) (jobID uint32, args []byte, err error) {
+	jobID, args, _, err = parseRequest(dst, body, false)
+	return jobID, args, err
+}
+
+func parseRequest(dst, body []byte, compactToo bool) (jobID uint32, args []byte, compact bool, err error) {
 	s := scanner{op: "read request", text: body}
 	var haveJob, haveArgs bool
 	args = dst
 	for {
 		name, ok, err := s.member()
 		if err != nil {
-			return 0, dst, err
+			return 0, dst, false, err
 		}
 		if !ok {
 			break
@@ -57,25 +94,25 @@ func ParseRequest(dst, body []byte) (jobID uint32, args []byte, err error) {
 			}
 		case "args":
 			if err = s.once(&haveArgs, "args"); err == nil {
-				args, err = s.byteList("args", dst)
+				args, compact, err = s.bytes("args", dst, compactToo)
 			}
 		default:
 			err = s.skip(1)
 		}
 		if err != nil {
-			return 0, dst, err
+			return 0, dst, false, err
 		}
 	}
 	if err := s.end(); err != nil {
-		return 0, dst, err
+		return 0, dst, false, err
 	}
 	if !haveJob {
-		return 0, dst, s.missing("job_id")
+		return 0, dst, false, s.missing("job_id")
 	}
 	if !haveArgs {
-		return 0, dst, s.missing("args")
+		return 0, dst, false, s.missing("args")
 	}
-	return jobID, args, nil
+	return jobID, args, compact, nil
 }
 
 // MaxResponseSize returns an upper bound of what [AppendResponse] appends for a successful answer of n bytes.
@@ -91,11 +128,19 @@ const maxWholeMS = 1 << 53
 // ExecutionMS is rounded up to whole milliseconds, which is what readers of the protocol expect; one that is negative or no number is written as
 // unknown. It allocates only where dst lacks capacity; see [MaxResponseSize].
 func AppendResponse(dst []byte, r *Response) []byte {
-	dst = slices.Grow(dst, MaxResponseSize(len(r.Result)))
+	if r.Compact {
+		dst = slices.Grow(dst, MaxResponseSize(0)+base64Size(len(r.Result)))
+	} else {
+		dst = slices.Grow(dst, MaxResponseSize(len(r.Result)))
+	}
 	dst = append(dst, `{"job_id":`...)
 	dst = strconv.AppendUint(dst, uint64(r.JobID), 10)
 	dst = append(dst, `,"result":`...)
-	dst = appendByteList(dst, r.Result)
+	if r.Compact {
+		dst = appendBase64(dst, r.Result)
+	} else {
+		dst = appendByteList(dst, r.Result)
+	}
 	if r.Success {
 		dst = append(dst, `,"success":true`...)
 	} else {
@@ -117,7 +162,7 @@ func AppendResponse(dst []byte, r *Response) []byte {
 	return append(dst, '}')
 }
 
-// ParseResponse reads the JSON of an answer into r, as strictly as [ParseRequest] reads a request. It appends the result to r.Result[:0], and
+// ParseResponse reads the JSON of an answer in either form into r, as strictly as [ParseRequest] reads a request. It appends the result to r.Result[:0], and
 // allocates only where that lacks capacity or the answer holds an error.
 //
 // Every member may be left out or null, but one of "result", "success" and "error" has to be there. Without "success" the answer is a success if it
@@ -153,7 +198,7 @@ func parseResponse(body []byte, r *Response) error {
 			}
 		case "result":
 			if err = s.once(&result, "result"); err == nil && !s.null() {
-				r.Result, err = s.byteList("result", r.Result)
+				r.Result, r.Compact, err = s.bytes("result", r.Result, true)
 			}
 		case "success":
 			if err = s.once(&success, "success"); err == nil {

@@ -1,6 +1,7 @@
 package faas
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -80,6 +81,54 @@ func BenchmarkAppendRequest(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				if _, err := json.Marshal(jsonRequest{7, wide}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// The floor of the compact form is encoding/base64 alone, into a buffer of the right size.
+func BenchmarkAppendCompactRequest(b *testing.B) {
+	for _, size := range payloadSizes {
+		args := randomBytes(size)
+		var buf []byte
+		b.Run(sizeName(size)+"/faas", func(b *testing.B) {
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			for b.Loop() {
+				buf = AppendCompactRequest(buf[:0], 7, args)
+			}
+		})
+		b.Run(sizeName(size)+"/floor", func(b *testing.B) {
+			b.SetBytes(int64(size))
+			buf = make([]byte, base64.StdEncoding.EncodedLen(size))
+			for b.Loop() {
+				base64.StdEncoding.Encode(buf, args)
+			}
+		})
+	}
+}
+
+func BenchmarkParseCompactRequest(b *testing.B) {
+	for _, size := range payloadSizes {
+		body := AppendCompactRequest(nil, 7, randomBytes(size))
+		text := base64.StdEncoding.AppendEncode(nil, randomBytes(size))
+		args := make([]byte, size+8)
+		b.Run(sizeName(size)+"/faas", func(b *testing.B) {
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			for b.Loop() {
+				var err error
+				if _, args, _, err = ParseAnyRequest(args[:0], body); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(sizeName(size)+"/floor", func(b *testing.B) {
+			b.SetBytes(int64(size))
+			for b.Loop() {
+				if _, err := base64.StdEncoding.Decode(args[:cap(args)], text); err != nil {
 					b.Fatal(err)
 				}
 			}

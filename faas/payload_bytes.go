@@ -2,6 +2,7 @@ package faas
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/binary"
 	"math/bits"
 	"slices"
@@ -41,6 +42,99 @@ func appendByteList(dst, data []byte) []byte {
 	}
 	out[n-1] = ']' // over the last comma
 	return out[:n]
+}
+
+// byteListSize returns the size of what appendByteList appends.
+func byteListSize(data []byte) int {
+	n := len("[]") + max(0, len(data)-1)
+	for _, c := range data {
+		n += int(listItems[c].size) - len(",")
+	}
+	return n
+}
+
+// decimalSize returns the number of digits of n.
+func decimalSize(n uint32) int {
+	digits := 1
+	for ; n >= 10; n /= 10 {
+		digits++
+	}
+	return digits
+}
+
+const base64Open, base64Close = `{"base64":"`, `"}`
+
+// base64Size returns the size of what appendBase64 appends.
+func base64Size(n int) int {
+	return len(base64Open) + base64.StdEncoding.EncodedLen(n) + len(base64Close)
+}
+
+func appendBase64(dst, data []byte) []byte {
+	dst = append(dst, base64Open...)
+	dst = base64.StdEncoding.AppendEncode(dst, data)
+	return append(dst, base64Close...)
+}
+
+// bytes reads what holds a job's bytes: a list of integers from 0 to 255, or, with compactToo, an
+// object with the one member "base64".
+func (s *scanner) bytes(field string, dst []byte, compactToo bool) (out []byte, compact bool, err error) {
+	if !compactToo || s.next() != '{' {
+		out, err = s.byteList(field, dst)
+		return out, false, err
+	}
+	s.pos++
+	name, ok, err := s.nameIn(true)
+	if err == nil && (!ok || string(name) != "base64") {
+		err = s.fail(s.pos, field, `an object that does not begin with "base64"`)
+	}
+	if err == nil {
+		out, err = s.base64(field, dst)
+	}
+	if err == nil && s.next() != '}' {
+		err = s.unexpected(field, "the end of the object")
+	}
+	if err != nil {
+		return dst, false, err
+	}
+	s.pos++
+	return out, true, nil
+}
+
+// strict refuses texts that differ and stand for the same bytes.
+var strict = base64.StdEncoding.Strict()
+
+// base64 reads a string of base64 and appends what it stands for to dst.
+func (s *scanner) base64(field string, dst []byte) ([]byte, error) {
+	if s.next() != '"' {
+		return dst, s.unexpected(field, "a string of base64")
+	}
+	start := s.pos + 1
+	size := bytes.IndexByte(s.text[start:], '"')
+	if size < 0 {
+		return dst, s.fail(len(s.text), field, "the text ends in a string")
+	}
+	text := s.text[start : start+size]
+	s.pos = start + size + 1
+	if bytes.IndexByte(text, '\\') >= 0 { // something on the way has written the JSON anew
+		s.pos = start - 1
+		raw, _, err := s.raw(field)
+		if err != nil {
+			return dst, err
+		}
+		text = []byte(unquote(raw))
+	}
+	// A decoder skips line breaks, which no string of JSON has.
+	whole := len(text)%4 == 0 && bytes.IndexByte(text, '\n') < 0 && bytes.IndexByte(text, '\r') < 0
+	if !whole {
+		return dst, s.fail(start, field, "the string is not base64")
+	}
+	n := len(dst)
+	dst = slices.Grow(dst, strict.DecodedLen(len(text)))
+	m, err := strict.Decode(dst[n:n+strict.DecodedLen(len(text))], text)
+	if err != nil {
+		return dst[:n], s.fail(start, field, "the string is not base64")
+	}
+	return dst[:n+m], nil
 }
 
 // byteList reads a list of integers from 0 to 255 and appends them to dst.

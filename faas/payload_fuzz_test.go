@@ -2,6 +2,7 @@ package faas
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -70,6 +71,26 @@ func oracleBytes(raw json.RawMessage) ([]byte, error) {
 		out = append(out, b)
 	}
 	return out, nil
+}
+
+// oracleEither reads what holds a job's bytes in one of the two forms.
+func oracleEither(raw json.RawMessage) (data []byte, compact bool, err error) {
+	if len(raw) == 0 || raw[0] != '{' {
+		data, err = oracleBytes(raw)
+		return data, false, err
+	}
+	members, twice, err := object(raw, "base64")
+	if err != nil || twice || len(members) != 1 {
+		return nil, false, errors.New("not the one member base64")
+	}
+	var text *string
+	if err := json.Unmarshal(members["base64"], &text); err != nil || text == nil {
+		return nil, false, errors.New("base64 is not a string")
+	}
+	if data, err = base64.StdEncoding.DecodeString(*text); err == nil && base64.StdEncoding.EncodeToString(data) != *text {
+		err = errors.New("base64 that nobody writes")
+	}
+	return data, true, err
 }
 
 func tooDeep(text []byte) bool {
@@ -164,10 +185,58 @@ func FuzzParseRequest(f *testing.F) {
 	})
 }
 
+func FuzzParseAnyRequest(f *testing.F) {
+	for _, seed := range []string{
+		`{"job_id":1,"args":[1,22,255]}`, `{"job_id":1,"args":{"base64":"AQID"}}`, `{"args": { "base64" : "AP8=" } , "job_id":2}`, `{"job_id":1,"args":{"base64":""}}`,
+		`{"job_id":1,"args":{"base64":"A\nQ=="}}`, `{"job_id":1,"args":{"base64":"AQ=="},"args":[]}`, `{"job_id":1,"args":{"base64":"\u0041Q=="}}`, `{"job_id":1,"args":{"base64":"AR=="}}`,
+		`{"job_id":1,"args":{}}`, `{"job_id":1,"args":{"base64":"AQID","base64":"AQID"}}`, `{"job_id":1,"args":{"base64":null}}`, "{\"job_id\":1,\"args\":{\"base64\":\"AQ\nID\"}}",
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var job uint32
+		var args []byte
+		var compact bool
+		var err error
+		if cost := alloctest.Roughly(func() { job, args, compact, err = ParseAnyRequest(nil, text) }); cost > 16*uint64(len(text))+alloctest.Slack {
+			t.Fatalf("%d bytes were allocated for %d", cost, len(text))
+		}
+		wantJob, wantArgs, published := ParseRequest(nil, text)
+		switch {
+		case err != nil:
+			if !errors.Is(err, ErrInvalidArgument) || !utf8.ValidString(err.Error()) || published == nil {
+				t.Fatalf("error %q; in the published form %v", err, published)
+			}
+		case !compact:
+			if published != nil || job != wantJob || !bytes.Equal(args, wantArgs) {
+				t.Fatalf("got %d, %v; ParseRequest: %d, %v, %v", job, args, wantJob, wantArgs, published)
+			}
+		default:
+			if published == nil {
+				t.Fatal("the compact form passes for the published one")
+			}
+			if again, out, compact, err := ParseAnyRequest(nil, AppendCompactRequest(nil, job, args)); err != nil || !compact || again != job || !bytes.Equal(out, args) {
+				t.Fatalf("round trip of %d, %v: %d, %v, %v, %v", job, args, again, out, compact, err)
+			}
+		}
+		if tooDeep(text) {
+			return
+		}
+		members, twice, oerr := object(text, "job_id", "args")
+		if oerr == nil && !twice && len(members["args"]) > 0 && members["args"][0] == '{' && json.Unmarshal(members["job_id"], new(uint32)) == nil && string(members["job_id"]) != "null" {
+			want, _, wantErr := oracleEither(members["args"])
+			if (err == nil) != (wantErr == nil) || err == nil && !bytes.Equal(args, want) {
+				t.Fatalf("ParseAnyRequest: %v, %v; encoding/json: %v, %v", args, err, want, wantErr)
+			}
+		}
+	})
+}
+
 func FuzzParseResponse(f *testing.F) {
 	for _, seed := range []string{
 		`{"job_id":2,"result":[0,64],"success":true,"execution_ms":12.5,"memory_used_mb":34}`, `{"result":[1,2]}`, `{"result":null}`,
-		`{"success":false,"error":"\ud83d\ude00 \ud83d\u0041 \\ \xff"}`, "{\"error\":\"\xff\xc3\"}", `{"success":null,"error":null,"execution_ms":-0,"memory_used_mb":1e-5}`,
+		`{"result":{"base64":"AP8="}}`, `{"result":{"base64":"AP9="},"success":true}`, `{"result":{"base64":"\u002bP8\/"},"success":true}`,
+		`{"result":{"base64":"AQID","x":1}}`, `{"success":false,"error":"\ud83d\ude00 \ud83d\u0041 \\ \xff"}`, "{\"error\":\"\xff\xc3\"}", `{"success":null,"error":null,"execution_ms":-0,"memory_used_mb":1e-5}`,
 	} {
 		f.Add([]byte(seed))
 	}
@@ -230,7 +299,7 @@ func oracleResponse(text []byte) (Response, error) {
 	}
 	r.MemoryUsedMB = uint32(math.Ceil(memory))
 	if present("result") {
-		if r.Result, err = oracleBytes(members["result"]); err != nil {
+		if r.Result, r.Compact, err = oracleEither(members["result"]); err != nil {
 			return Response{}, err
 		}
 	}

@@ -267,10 +267,61 @@ func TestMaxSizesBoundWhatIsAppended(t *testing.T) {
 			t.Errorf("a request of %d bytes is %d long, MaxRequestSize says %d", n, got, MaxRequestSize(n))
 		}
 		for _, ms := range []float64{5e-324, math.MaxFloat64, 0.000001234567890123456, 123456789012345.67, 1.2345678901234567e-300} {
-			r := Response{math.MaxUint32, full, true, "", ms, math.MaxUint32}
+			r := Response{JobID: math.MaxUint32, Result: full, Success: true, ExecutionMS: ms, MemoryUsedMB: math.MaxUint32}
 			if got := len(AppendResponse(nil, &r)); got > MaxResponseSize(n) {
 				t.Errorf("a response of %d bytes and %v ms is %d long, MaxResponseSize says %d", n, ms, got, MaxResponseSize(n))
 			}
 		}
+	}
+}
+
+func TestTheCompactFormIsExact(t *testing.T) {
+	for _, tt := range []struct {
+		job  uint32
+		args []byte
+		want string
+	}{
+		{0, nil, `{"job_id":0,"args":{"base64":""}}`},
+		{7, []byte{0}, `{"job_id":7,"args":{"base64":"AA=="}}`},
+		{math.MaxUint32, []byte{251, 239, 255}, `{"job_id":4294967295,"args":{"base64":"++//"}}`},
+	} {
+		text := AppendCompactRequest([]byte("before"), tt.job, tt.args)
+		if string(text) != "before"+tt.want {
+			t.Errorf("AppendCompactRequest(%d, %v) = %s, want %s", tt.job, tt.args, text, tt.want)
+		}
+		job, args, compact, err := ParseAnyRequest([]byte("ab"), text[len("before"):])
+		if err != nil || job != tt.job || !compact || string(args) != "ab"+string(tt.args) {
+			t.Errorf("ParseAnyRequest(%s) = %d, %v, %v, %v", text, job, args, compact, err)
+		}
+	}
+	answer := string(AppendResponse(nil, &Response{JobID: 2, Result: []byte{1, 2, 3}, Success: true, Compact: true}))
+	if want := `{"job_id":2,"result":{"base64":"AQID"},"success":true,"execution_ms":0,"memory_used_mb":0}`; answer != want {
+		t.Errorf("AppendResponse = %s, want %s", answer, want)
+	}
+}
+
+func TestSizesAreThoseOfWhatIsAppended(t *testing.T) {
+	all := make([]byte, 256)
+	for i := range all {
+		all[i] = byte(i)
+	}
+	for _, job := range []uint32{0, 9, 10, 99, 100, 999_999_999, 1_000_000_000, math.MaxUint32} {
+		for n := range len(all) + 1 {
+			args := all[:n]
+			if got, want := RequestSize(job, args), len(AppendRequest(nil, job, args)); got != want {
+				t.Fatalf("RequestSize(%d, %d bytes) = %d, want %d", job, n, got, want)
+			}
+			if got, want := CompactRequestSize(job, n), len(AppendCompactRequest(nil, job, args)); got != want {
+				t.Fatalf("CompactRequestSize(%d, %d) = %d, want %d", job, n, got, want)
+			}
+		}
+	}
+}
+
+// What was built before there was a compact form reads requests as ParseRequest does.
+func TestThePublishedFormKnowsNoOther(t *testing.T) {
+	_, _, err := ParseRequest(nil, AppendCompactRequest(nil, 1, []byte("x")))
+	if want := `args: "{" where a list of bytes should be`; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %s", err, want)
 	}
 }

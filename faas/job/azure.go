@@ -102,9 +102,9 @@ func (s *httpServer) answerItem(ctx context.Context, item []byte) (int, []byte) 
 	if faas.IsWarmRequest(item) {
 		return http.StatusOK, []byte(faas.WarmResponse)
 	}
-	id, args, err := faas.ParseRequest(nil, item)
+	id, args, compact, err := faas.ParseAnyRequest(nil, item)
 	if err != nil {
 		return http.StatusBadRequest, appendError(nil, "INVALID_REQUEST", err.Error())
 	}
-	return s.answerCall(ctx, nil, id, args)
+	return s.answerCall(ctx, nil, id, args, compact)
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/frame"
+	"github.com/tangle-network/blueprint-serverless/internal/wire"
 )
 
 const (
@@ -99,7 +100,8 @@ func (s *httpServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		_, _ = io.WriteString(w, marker+"\n")
+		_, _ = io.WriteString(w, marker[:len(protocols)])
+		_, _ = io.WriteString(w, "\n")
 	default:
 		w.Header().Set("Allow", "GET, HEAD, POST")
 		writeError(w, http.StatusMethodNotAllowed, "METHOD_NOT_ALLOWED", "invoke a job with POST")
@@ -107,24 +109,23 @@ func (s *httpServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *httpServer) invoke(w http.ResponseWriter, r *http.Request) {
+	if wire.IsCall(r.Header) {
+		s.invokeRaw(w, r)
+		return
+	}
 	buf := s.buffer()
 	defer s.release(buf)
 	body, err := readBody((*buf)[:0], r, s.maxBody)
 	*buf = body
 	if err != nil {
-		if errors.Is(err, frame.ErrTooLarge) {
-			w.Header().Set("Connection", "close") // the rest of the body is not worth reading
-			writeError(w, http.StatusRequestEntityTooLarge, "TOO_LARGE", err.Error())
-			return
-		}
-		writeError(w, http.StatusBadRequest, "INVALID_REQUEST", "reading the request body: "+err.Error())
+		refuseBody(w, err)
 		return
 	}
 	if faas.IsWarmRequest(body) {
 		writeJSON(w, http.StatusOK, []byte(faas.WarmResponse))
 		return
 	}
-	id, args, err := faas.ParseRequest(nil, body)
+	id, args, compact, err := faas.ParseAnyRequest(nil, body)
 	if err != nil {
 		if s.envelope == nil || !s.envelope(w, r, body) {
 			writeError(w, http.StatusBadRequest, "INVALID_REQUEST", err.Error())
@@ -132,29 +133,84 @@ func (s *httpServer) invoke(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// The request is parsed, so its buffer can take the answer.
-	status, answer := s.answerCall(r.Context(), (*buf)[:0], id, args)
+	status, answer := s.answerCall(r.Context(), (*buf)[:0], id, args, compact)
 	if cap(answer) > cap(*buf) {
 		*buf = answer
 	}
 	writeJSON(w, status, answer)
 }
 
-// answerCall runs a job, appends the JSON of the answer to dst, and returns it with its status.
-func (s *httpServer) answerCall(ctx context.Context, dst []byte, id uint32, args []byte) (int, []byte) {
-	output, took, fail := s.await(ctx, id, args)
-	if fail != nil && fail.code == frame.UnknownJob {
-		return http.StatusNotFound, appendError(dst, "NOT_FOUND", fail.message)
+// invokeRaw answers an invocation in the raw form. The body becomes the handler's arguments, and its
+// output the body of the answer, as they are.
+func (s *httpServer) invokeRaw(w http.ResponseWriter, r *http.Request) {
+	call, err := wire.ParseCall(r.Header)
+	if err != nil {
+		refuseBody(w, err)
+		return
 	}
-	start, memory := len(dst), s.memory()
-	dst = faas.AppendResponse(dst, response(id, output, took, fail, memory))
-	if size := int64(len(dst) - start); size > s.maxBody {
-		fail = tooLarge(size, s.maxBody)
-		dst = faas.AppendResponse(dst[:start], response(id, nil, took, fail, memory))
+	room := min(call.Size, keptBuffer)
+	if r.ContentLength == call.Size && call.Size <= s.maxBody {
+		room = call.Size
+	}
+	args, err := readBody(make([]byte, 0, room+1), r, s.maxBody) // one more, so that the end is seen without growing
+	if err == nil {
+		args, err = call.Arguments(args)
+	}
+	if err != nil {
+		refuseBody(w, err)
+		return
+	}
+	output, took, fail := s.await(r.Context(), call.JobID, args)
+	if fail == nil && int64(len(output)) > s.maxBody {
+		fail = tooLarge(int64(len(output)), s.maxBody)
 	}
 	if fail != nil {
-		return http.StatusInternalServerError, dst
+		status, answer := s.failed(nil, call.JobID, took, fail, false)
+		writeJSON(w, status, answer)
+		return
+	}
+	wire.SetAnswer(w.Header(), response(call.JobID, output, took, nil, s.memory()))
+	_, _ = w.Write(output) // the client is gone, and nobody else wants to know
+}
+
+// refuseBody answers a request that could not be read.
+func refuseBody(w http.ResponseWriter, err error) {
+	if errors.Is(err, frame.ErrTooLarge) {
+		w.Header().Set("Connection", "close") // the rest of the body is not worth reading
+		writeError(w, http.StatusRequestEntityTooLarge, wire.TooLarge, err.Error())
+		return
+	}
+	writeError(w, http.StatusBadRequest, "INVALID_REQUEST", "reading the request body: "+err.Error())
+}
+
+// answerCall runs a job, appends the JSON of the answer to dst, in the form of the request, and returns
+// it with its status.
+func (s *httpServer) answerCall(ctx context.Context, dst []byte, id uint32, args []byte, compact bool) (int, []byte) {
+	output, took, fail := s.await(ctx, id, args)
+	if fail != nil {
+		return s.failed(dst, id, took, fail, compact)
+	}
+	start, r := len(dst), response(id, output, took, nil, s.memory())
+	r.Compact = compact
+	dst = faas.AppendResponse(dst, r)
+	if size := int64(len(dst) - start); size > s.maxBody {
+		return s.failed(dst[:start], id, took, tooLarge(size, s.maxBody), compact)
 	}
 	return http.StatusOK, dst
+}
+
+// failed appends the JSON of a call that failed to dst, and returns it with its status.
+func (s *httpServer) failed(dst []byte, id uint32, took time.Duration, fail *failure, compact bool) (int, []byte) {
+	if fail.code == frame.UnknownJob {
+		return http.StatusNotFound, appendError(dst, "NOT_FOUND", fail.message)
+	}
+	r := response(id, nil, took, fail, s.memory())
+	r.Compact = compact
+	dst = faas.AppendResponse(dst, r)
+	if fail.code == frame.TooLarge { // which callers tell from a failure of the job
+		dst = append(dst[:len(dst)-1], `,"code":"`+wire.TooLarge+`"}`...)
+	}
+	return http.StatusInternalServerError, dst
 }
 
 // memory is peakMemoryMB, asked for now and then only: it takes as long as a short call.

@@ -130,6 +130,7 @@ func TestHTTPAnswersAsTheCustomProtocolSays(t *testing.T) {
 				{"POST", "/job/1", request(echo, []byte{3}), httpAnswer{200, `{"job_id":1,"result":[3],"success":true}`}},
 				{"POST", "/api/job1", request(echo, nil), httpAnswer{200, `{"job_id":1,"result":[],"success":true}`}},
 				{"POST", "/api/functions/x/invoke", request(echo, nil), httpAnswer{200, `{"job_id":1,"result":[],"success":true}`}},
+				{"POST", "/", faas.AppendCompactRequest(nil, echo, []byte{1, 2}), httpAnswer{200, `{"job_id":1,"result":{"base64":"AQI="},"success":true}`}},
 				{"POST", "/", request(prints, []byte{9}), httpAnswer{200, `{"job_id":5,"result":[9],"success":true}`}},
 				{"POST", "/", request(fails, nil), httpAnswer{500, `{"job_id":2,"result":[],"success":false,"error":"no luck"}`}},
 				{"POST", "/", request(panics, nil), httpAnswer{500, `{"job_id":3,"result":[],"success":false,"error":"panic: out of cheese"}`}},
@@ -346,6 +347,7 @@ func TestAzureEnvelopes(t *testing.T) {
 	}{
 		"text":        {trigger(str(request(echo, []byte{4}))), res(200, `{"job_id":1,"result":[4],"success":true}`)},
 		"JSON":        {trigger(string(request(echo, []byte{4}))), res(200, `{"job_id":1,"result":[4],"success":true}`)},
+		"compact":     {trigger(str(faas.AppendCompactRequest(nil, echo, []byte{4}))), res(200, `{"job_id":1,"result":{"base64":"BA=="},"success":true}`)},
 		"failure":     {trigger(str(request(fails, nil))), res(500, `{"job_id":2,"result":[],"success":false,"error":"no luck"}`)},
 		"unknown job": {trigger(str(request(99, nil))), res(404, `{"error":"job 99 does not exist (jobs: [0 1 2 3 4 5 6 7 8 9 10 11])","code":"NOT_FOUND","details":{}}`)},
 		"warm":        {trigger(str([]byte(faas.WarmRequest))), res(200, faas.WarmResponse)},

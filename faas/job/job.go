@@ -35,8 +35,12 @@ const (
 	cloudRunPortEnv = "PORT"
 )
 
-// marker is what faas.InspectBinary looks for in an executable. The linker keeps it because the HTTP protocols answer GET / with it.
-const marker = "blueprint-serverless/job/protocols/1:lambda,azure,http,frames,stdio"
+// marker is what faas.InspectBinary looks for in an executable: the protocols, and what goes beyond the published form of payloads. The linker keeps all
+// of it because the HTTP protocols answer GET / with its first part.
+const (
+	marker    = protocols + ";payloads/1:base64,raw"
+	protocols = "blueprint-serverless/job/protocols/1:lambda,azure,http,frames,stdio"
+)
 
 // The errors that Run wraps. They decide the exit code of Main.
 var (

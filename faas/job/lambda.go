@@ -37,7 +37,7 @@ func (p lambdaHandler) Invoke(ctx context.Context, event []byte) ([]byte, error)
 	if faas.IsWarmRequest(event) {
 		return []byte(faas.WarmResponse), nil
 	}
-	id, args, err := faas.ParseRequest(nil, event)
+	id, args, compact, err := faas.ParseAnyRequest(nil, event)
 	if err != nil {
 		return nil, functionError(&failure{frame.BadRequest, err.Error()})
 	}
@@ -45,8 +45,9 @@ func (p lambdaHandler) Invoke(ctx context.Context, event []byte) ([]byte, error)
 	if fail != nil {
 		return nil, functionError(fail)
 	}
-	// Lambda reports the memory itself.
-	answer := faas.AppendResponse(nil, response(id, output, took, nil, 0))
+	r := response(id, output, took, nil, 0) // Lambda reports the memory itself
+	r.Compact = compact
+	answer := faas.AppendResponse(nil, r)
 	if len(answer) > maxLambdaAnswer {
 		return nil, functionError(tooLarge(int64(len(answer)), maxLambdaAnswer))
 	}

@@ -91,6 +91,8 @@ func TestLambdaRuntimeAPI(t *testing.T) {
 		body     string
 	}{
 		{"output", request(echo, []byte{1, 2}), time.Hour, "response", `{"job_id":1,"result":[1,2],"success":true}`},
+		{"compact", faas.AppendCompactRequest(nil, echo, []byte{1, 2}), time.Hour, "response", `{"job_id":1,"result":{"base64":"AQI="},"success":true}`},
+		{"compact and too large", faas.AppendCompactRequest(nil, big, uint64Bytes(5<<20)), time.Hour, "error", functionError("TooLarge", "the response has 8388675 bytes, the platform's limit is 6291456")},
 		{"error", request(fails, nil), time.Hour, "error", functionError("JobFailed", "no luck")},
 		{"panic", request(panics, nil), time.Hour, "error", functionError("JobPanic", "panic: out of cheese")},
 		{"Goexit", request(goexits, nil), time.Hour, "error", functionError("JobPanic", "the handler called runtime.Goexit")},

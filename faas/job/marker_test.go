@@ -17,7 +17,7 @@ func TestAProgramThatLinksThePackageIsToldApart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if binary.Protocols != faas.SpeaksAll {
-		t.Errorf("it speaks %q, want %q", binary.Protocols, faas.SpeaksAll)
+	if binary.Protocols != faas.SpeaksAll || !binary.Compact {
+		t.Errorf("it speaks %q, and the compact form: %t; want %q and true", binary.Protocols, binary.Compact, faas.SpeaksAll)
 	}
 }

@@ -27,7 +27,7 @@ func (p *process) serveStdio(ctx context.Context) error {
 	if faas.IsWarmRequest(body) {
 		return p.answer([]byte(faas.WarmResponse))
 	}
-	id, args, err := faas.ParseRequest(nil, body)
+	id, args, compact, err := faas.ParseAnyRequest(nil, body)
 	if err != nil {
 		return p.refuse(0, err)
 	}
@@ -35,7 +35,9 @@ func (p *process) serveStdio(ctx context.Context) error {
 	if fail != nil && fail.code == frame.UnknownJob {
 		return p.refuse(id, fail)
 	}
-	if err := p.answer(faas.AppendResponse(nil, response(id, output, took, fail, peakMemoryMB()))); err != nil {
+	r := response(id, output, took, fail, peakMemoryMB())
+	r.Compact = compact
+	if err := p.answer(faas.AppendResponse(nil, r)); err != nil {
 		return err
 	}
 	if fail != nil {

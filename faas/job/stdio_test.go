@@ -31,6 +31,7 @@ func TestStdioAnswersOneRequest(t *testing.T) {
 	}{
 		"output":      {request(echo, []byte{1, 255}), `{"job_id":1,"result":[1,255],"success":true}`, 0, ""},
 		"nothing":     {request(echo, nil), `{"job_id":1,"result":[],"success":true}`, 0, ""},
+		"compact":     {faas.AppendCompactRequest(nil, echo, []byte{1, 255}), `{"job_id":1,"result":{"base64":"Af8="},"success":true}`, 0, ""},
 		"spaced":      {[]byte("\n { \"args\" : [ 7 ] , \"job_id\" : 1 } \n"), `{"job_id":1,"result":[7],"success":true}`, 0, ""},
 		"prints":      {request(prints, []byte{5}), `{"job_id":5,"result":[5],"success":true}`, 0, "printed by a child"},
 		"reads stdin": {request(readsStdin, nil), `{"job_id":10,"result":[],"success":true}`, 0, ""},

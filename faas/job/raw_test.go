@@ -1,0 +1,129 @@
+package job_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/wire"
+)
+
+// raw sends a body with the headers of a call, and returns status, answer header, and body.
+func (p *httpProcess) raw(t *testing.T, h http.Header, body io.Reader) (status int, header http.Header, answer []byte) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), "POST", p.base+"/api/job", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header = h
+	resp, err := p.client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if answer, err = io.ReadAll(resp.Body); err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, resp.Header, answer
+}
+
+func TestHTTPAnswersTheRawFormInKind(t *testing.T) {
+	all := make([]byte, 256)
+	for i := range all {
+		all[i] = byte(i)
+	}
+	for name, env := range map[string][]string{"Cloud Run": {cloudRunService, cloudRunPort}, "Azure": {azurePort}} {
+		t.Run(name, func(t *testing.T) {
+			p := startHTTP(t, env...)
+			for what, args := range map[string][]byte{
+				"nothing": nil, "a NUL": {0}, "all bytes": all, "megabytes": bytes.Repeat(all, 5<<12),
+				"another request": request(fails, []byte("x")), "a warm request": []byte(faas.WarmRequest),
+			} {
+				for how, announced := range map[string]bool{"announced": true, "chunked": false} {
+					body := wire.NewBody(args)
+					var reader io.Reader = io.LimitReader(body.Open(), 1<<40) // hides that it is one of our own
+					req := wire.CallHeaders(echo, args)
+					if announced {
+						reader = bytes.NewReader(mustRead(t, body))
+					}
+					status, h, answer := p.raw(t, req, reader)
+					got, err := wire.ParseAnswer(h, answer)
+					if status != 200 || err != nil || got.JobID != echo || !bytes.Equal(got.Result, args) {
+						t.Errorf("%s, %s: status %d, job %d, %d bytes, %v", what, how, status, got.JobID, len(got.Result), err)
+					}
+				}
+			}
+			args := []byte("x")
+			for what, test := range map[string]struct {
+				job  uint32
+				want httpAnswer
+			}{
+				"failure":     {fails, httpAnswer{500, `{"job_id":2,"result":[],"success":false,"error":"no luck"}`}},
+				"panic":       {panics, httpAnswer{500, `{"job_id":3,"result":[],"success":false,"error":"panic: out of cheese"}`}},
+				"unknown job": {99, httpAnswer{404, `{"error":"job 99 does not exist (jobs: [0 1 2 3 4 5 6 7 8 9 10 11])","code":"NOT_FOUND","details":{}}`}},
+			} {
+				status, _, answer := p.raw(t, wire.CallHeaders(test.job, args), bytes.NewReader(mustRead(t, wire.NewBody(args))))
+				if diff := cmp.Diff(test.want, httpAnswer{status, measured.ReplaceAllString(string(answer), "")}); diff != "" {
+					t.Errorf("%s: (-want +got)\n%s", what, diff)
+				}
+			}
+		})
+	}
+}
+
+func mustRead(t *testing.T, b *wire.Body) []byte {
+	t.Helper()
+	text, err := io.ReadAll(b.Open())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// What something on the way has damaged runs nothing.
+func TestHTTPRefusesWhatIsNotQuiteTheRawForm(t *testing.T) {
+	p := startHTTP(t, cloudRunService, cloudRunPort)
+	args := request(echo, []byte{1})
+	whole := mustRead(t, wire.NewBody(args))
+	header := func(call ...string) http.Header { return http.Header{wire.CallHeader: call} }
+	good := wire.CallHeaders(echo, args)[wire.CallHeader][0]
+	for name, test := range map[string]struct {
+		header http.Header
+		body   []byte
+	}{
+		"the header is lost":       {header(), whole},
+		"the header is twice":      {header(good, good), whole},
+		"the body is cut":          {header(good), whole[:len(whole)-1]},
+		"the body is longer":       {header(good), append(whole[:len(whole):len(whole)], 0)},
+		"the body is as it was":    {header(good), args},
+		"the job is missing":       {header("size=1; first=1"), []byte{0}},
+		"the first is missing":     {header("job=1; size=1"), []byte{0}},
+		"the first is too large":   {header("job=1; size=1; first=256"), []byte{0}},
+		"the job is too large":     {header("job=4294967296; size=1; first=1"), []byte{0}},
+		"a field is unknown":       {header("job=1; size=1; first=1; x=1"), []byte{0}},
+		"the size is another":      {header("job=1; size=99999999999999999999; first=1"), []byte{0}},
+		"there is a first of none": {header("job=1; size=0; first=1"), nil},
+	} {
+		status, h, answer := p.raw(t, test.header, bytes.NewReader(test.body))
+		if status != 400 || h.Get(wire.AnswerHeader) != "" || !bytes.Contains(answer, []byte(`"code":"INVALID_REQUEST"`)) || !wire.Refused(status) {
+			t.Errorf("%s: status %d, %s", name, status, answer)
+		}
+	}
+	status, _, answer := p.raw(t, wire.CallHeaders(echo, nil), io.LimitReader(&endless{}, 32<<20+1))
+	if status != 413 {
+		t.Errorf("a body above the limit: status %d, %s", status, answer)
+	}
+	status, _, answer = p.raw(t, wire.CallHeaders(big, uint64Bytes(32<<20+1)), bytes.NewReader(mustRead(t, wire.NewBody(uint64Bytes(32<<20+1)))))
+	want := fmt.Sprintf(`{"job_id":9,"result":[],"success":false,"error":"the response has %d bytes, the platform's limit is %d","code":"TOO_LARGE"}`, 32<<20+1, 32<<20)
+	if got := measured.ReplaceAllString(string(answer), ""); status != 500 || got != want {
+		t.Errorf("an output above the limit: status %d, %s", status, got)
+	}
+	if status, h, _ := p.raw(t, wire.CallHeaders(big, uint64Bytes(32<<20)), bytes.NewReader(mustRead(t, wire.NewBody(uint64Bytes(32<<20))))); status != 200 || h.Get(wire.AnswerHeader) == "" {
+		t.Errorf("an output at the limit: status %d", status)
+	}
+}
