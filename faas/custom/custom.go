@@ -47,7 +47,15 @@ type Executor struct {
 	made   histories
 	log    *slog.Logger
 	kind   atomic.Int32 // what is known of the platform in mode auto
+	raw    atomic.Int32 // whether the platform takes the raw form of payloads
 }
+
+// What an executor has found out of the form that its platform takes.
+const (
+	rawUnknown int32 = iota
+	rawTaken         // the platform has announced it
+	rawRefused       // it has refused it all the same: something before it does not let it through, or another version answers now
+)
 
 // What an executor in mode auto has found out of its platform.
 const (

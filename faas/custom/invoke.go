@@ -16,6 +16,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
+	"github.com/tangle-network/blueprint-serverless/internal/wire"
 )
 
 // maxErrorText is what an answer may hold besides its result, in bytes.
@@ -24,16 +25,16 @@ const maxErrorText = 1 << 20
 // Invoke runs the job. The limit of faas.ProviderLimits counts the bytes of args and of the output, not those of the JSON around them; what the
 // platform refuses with 413 is an ErrTooLarge as well.
 //
+// Once a platform has announced in an answer that it takes the bytes as they are (X-Blueprint-Features: raw), they are sent to it so. Every other
+// platform gets the protocol's JSON.
+//
 // In mode auto, a platform that does not know the function's address but answers at ENDPOINT/job/N is taken for an invoke-only one. The job is asked for
 // at the second address only after the first one said that it has no such thing.
 func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas.Result, error) {
 	start := time.Now()
-	limits, _ := faas.ProviderLimits(faas.Custom)
-	limit := int64(limits.MaxPayloadMB) << 20
-	r := request{op: opInvoke, job: int64(jobID), method: http.MethodPost, limit: int64(faas.MaxResponseSize(int(limit))) + maxErrorText}
-	if int64(len(args)) > limit {
-		err := e.errorf(faas.ErrTooLarge, r, "the arguments are %d bytes, the limit is %d", len(args), limit)
-		err.NotRun = true
+	limit := wire.Of(faas.Custom, 0, wire.Raw)
+	r := request{op: opInvoke, job: int64(jobID), method: http.MethodPost, limit: int64(faas.MaxResponseSize(limit.Job)) + maxErrorText}
+	if err := limit.Check(wire.Raw, jobID, args); err != nil {
 		return nil, err
 	}
 	r.url = e.functionURL(functionid.Protocol.Of(e.set.service, jobID), "/invoke")
@@ -54,8 +55,8 @@ func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas
 	if err != nil {
 		return nil, err
 	}
-	if int64(len(result.Output)) > limit {
-		return nil, e.errorf(faas.ErrTooLarge, r, "the answer is %d bytes, the limit is %d", len(result.Output), limit)
+	if err := limit.CheckOutput(jobID, result.Output); err != nil {
+		return nil, err
 	}
 	result.Metrics.Total = time.Since(start)
 	return result, nil
@@ -72,43 +73,77 @@ func (e *Executor) answersByHand(ctx context.Context, jobID uint32) bool {
 	return err == nil && answersHead(a)
 }
 
-// invoke sends one request once.
+// invoke sends one request once, and a second one, in the published form, only if the first was refused because of its form.
 func (e *Executor) invoke(ctx context.Context, r request, jobID uint32, args []byte) (*faas.Result, *faas.Error) {
+	if e.raw.Load() == rawTaken {
+		body := wire.NewBody(args)
+		defer body.Release()
+		r := r
+		r.size, r.header = body.Size(), wire.CallHeaders(jobID, args)
+		a, failed := e.post(ctx, r, body.Open)
+		switch {
+		case failed != nil:
+			return nil, failed
+		case !wire.Refused(a.status):
+			return e.result(r, jobID, a, func(resp *faas.Response) (err error) {
+				if *resp, err = wire.ParseAnswer(a.header, a.body); err != nil {
+					e.raw.Store(rawRefused)
+				}
+				return err
+			})
+		}
+		e.raw.Store(rawRefused)
+	}
 	body := newInvokeBody(jobID, args)
 	defer body.release()
 	r.size = int64(len(body.text))
 	r.header = http.Header{"Content-Type": {"application/json"}}
+	answer := buffers.Get().(*[]byte)
+	r.buffer = (*answer)[:0]
+	a, failed := e.post(ctx, r, body.reader)
+	if failed != nil {
+		return nil, failed
+	}
+	*answer = a.body
+	defer putBuffer(answer)
+	if wire.Announced(a.header) {
+		e.raw.CompareAndSwap(rawUnknown, rawTaken)
+	}
+	return e.result(r, jobID, a, func(resp *faas.Response) error { return faas.ParseResponse(a.body, resp) })
+}
+
+// post sends an invocation once.
+func (e *Executor) post(ctx context.Context, r request, body func() io.ReadCloser) (*answer, *faas.Error) {
 	var sent invokeTrace
 	r.body = func() (io.ReadCloser, error) {
 		if sent.http2.Load() { // its client would also repeat what the server may have begun
 			return nil, errNotRepeated
 		}
-		return body.reader(), nil
+		return body(), nil
 	}
-	answer := buffers.Get().(*[]byte)
-	r.buffer = (*answer)[:0]
 	a, err := e.send(httptrace.WithClientTrace(ctx, sent.trace()), r)
-	if err == nil {
-		*answer = a.body
-		defer putBuffer(answer)
-	}
 	if err != nil {
 		failed := err.(*faas.Error)
 		failed.NotRun = failed.NotRun || !sent.connected.Load()
 		return nil, failed
 	}
+	return a, nil
+}
+
+// result makes the result, or the error, of an answer, which parse reads if it tells of success.
+func (e *Executor) result(r request, jobID uint32, a *answer, parse func(*faas.Response) error) (*faas.Result, *faas.Error) {
 	if !a.ok() {
 		return nil, e.invokeError(r, a)
 	}
 	var resp faas.Response
-	if err := faas.ParseResponse(a.body, &resp); err != nil {
+	if err := parse(&resp); err != nil {
 		return nil, e.errorf(faas.ErrUnavailable, r, "%s %s: the job may have run, but the answer is not in the protocol's shape (%s): %s",
 			r.method, faas.RedactURL(r.url), e.clean.Line(reason(err).Error(), maxMessage), e.clean.Excerpt(a.body))
 	}
 	if !resp.Success {
 		return nil, e.invokeError(r, a)
 	}
-	if resp.JobID != jobID && (resp.JobID != 0 || decodeProblem(a.body).JobID != nil) {
+	if resp.JobID != jobID && (resp.Compact || resp.JobID != 0 || decodeProblem(a.body).JobID != nil) {
 		return nil, e.errorf(faas.ErrUnavailable, r, "%s %s: the answer is of job %d", r.method, faas.RedactURL(r.url), resp.JobID)
 	}
 	e.kind.CompareAndSwap(kindUnknown, kindDeploys)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/wire"
 	"github.com/tangle-network/blueprint-serverless/internal/worker"
 )
 
@@ -108,12 +109,17 @@ func (l *large) put(buf []byte) []byte {
 var jsonType = []string{"application/json"}
 
 func (p *Platform) serveInvoke(w http.ResponseWriter, r *http.Request, id string) {
+	w.Header()[wire.FeaturesHeader] = featuresOfInvoke
 	b := buffers.Get().(*buffer)
 	defer b.free()
-	var err error
 	held := int64(0)
 	defer func() { p.buffered.GiveForRequest(held) }()
-	if b.text, err = p.readBody(w, r, largeTexts.get(b.text, int(r.ContentLength)), &held); err != nil {
+	if wire.IsCall(r.Header) {
+		p.serveRaw(w, r, id, b, &held)
+		return
+	}
+	var err error
+	if b.text, err = p.readBody(w, r, largeTexts.get(b.text, int(r.ContentLength)), published, &held); err != nil {
 		writeError(w, err)
 		return
 	}
@@ -150,6 +156,38 @@ func (p *Platform) serveInvoke(w http.ResponseWriter, r *http.Request, id string
 	}
 	p.writeTo(w, len(b.text), func() error {
 		_, err := w.Write(b.text)
+		return err
+	})
+}
+
+// featuresOfInvoke is what an answer announces, for clients that only invoke.
+var featuresOfInvoke = []string{wire.FeatureRaw}
+
+// serveRaw answers an invocation in the raw form: body and output are not turned into anything.
+func (p *Platform) serveRaw(w http.ResponseWriter, r *http.Request, id string, b *buffer, held *int64) {
+	call, err := wire.ParseCall(r.Header)
+	var args []byte
+	if err == nil {
+		b.text, err = p.readBody(w, r, largeTexts.get(b.text, int(r.ContentLength)), raw, held)
+	}
+	if err == nil {
+		args, err = call.Arguments(b.text)
+	}
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	output, m, err := p.invoke(r.Context(), id, call.JobID, args)
+	if err != nil {
+		writeInvokeError(w, id, call.JobID, err)
+		return
+	}
+	defer p.buffered.Give(worker.Counted(len(output)))
+	wire.SetAnswer(w.Header(), &faas.Response{
+		JobID: call.JobID, Result: output, ExecutionMS: float64(m.Execution.Microseconds()) / 1000, MemoryUsedMB: m.MemoryMB,
+	})
+	p.writeTo(w, len(output), func() error {
+		_, err := w.Write(output)
 		return err
 	})
 }
@@ -197,16 +235,29 @@ func (p *Platform) writeTo(w http.ResponseWriter, size int, write func() error) 
 	}
 }
 
+// form is how the arguments are in the body of a request.
+type form struct {
+	most  func(args int) int     // bytes of a body of so many bytes of arguments
+	takes func(body int64) int64 // of memory
+}
+
+var (
+	// In the published form there are both, and an argument has at least two characters.
+	published = form{faas.MaxRequestSize, func(body int64) int64 { return body + body/2 }}
+	// The body is the arguments, which are copied on their way to the process.
+	raw = form{func(args int) int { return args }, func(body int64) int64 { return 2 * body }}
+)
+
 // readBody reads the body of a request, within the platform's limits of size, time and memory. It adds to held what it took of the latter.
-func (p *Platform) readBody(w http.ResponseWriter, r *http.Request, buf []byte, held *int64) ([]byte, error) {
-	limit := int64(faas.MaxRequestSize(p.opts.limits.MaxPayloadMB << 20))
+func (p *Platform) readBody(w http.ResponseWriter, r *http.Request, buf []byte, of form, held *int64) ([]byte, error) {
+	limit := int64(of.most(p.opts.limits.MaxPayloadMB << 20))
 	if r.ContentLength > limit {
 		p.discardBody(w, r, limit)
 		return buf, tooLargeBody(limit)
 	}
 	control := http.NewResponseController(w)
 	n := r.ContentLength
-	if err := p.hold(held, textAndArguments(n)); err != nil {
+	if err := p.hold(held, of.takes(n)); err != nil {
 		p.discardBody(w, r, limit)
 		return buf, err
 	}
@@ -216,7 +267,7 @@ func (p *Platform) readBody(w http.ResponseWriter, r *http.Request, buf []byte, 
 	for {
 		if len(buf) == cap(buf) {
 			grown := max(2*cap(buf), 4<<10)
-			if err := p.hold(held, max(int64(cap(buf)+grown), textAndArguments(int64(grown)))); err != nil { // for a moment there are both
+			if err := p.hold(held, max(int64(cap(buf)+grown), of.takes(int64(grown)))); err != nil { // for a moment there are both
 				p.discardBody(w, r, limit)
 				return buf, err
 			}
@@ -238,9 +289,6 @@ func (p *Platform) readBody(w http.ResponseWriter, r *http.Request, buf []byte, 
 		}
 	}
 }
-
-// textAndArguments is how much a body of n bytes takes with the arguments in it, which have at least two characters each.
-func textAndArguments(n int64) int64 { return n + n/2 }
 
 // hold makes held n bytes of the budget where that is worth counting.
 func (p *Platform) hold(held *int64, n int64) error {

@@ -60,6 +60,18 @@ type Call struct {
 // IsCall reports whether a request is in the raw form.
 func IsCall(h http.Header) bool { return len(h[CallHeader]) > 0 }
 
+// Announced reports whether an answer announces that its platform takes the raw form.
+func Announced(h http.Header) bool {
+	for _, list := range h[FeaturesHeader] {
+		for name := range strings.SplitSeq(list, ",") {
+			if strings.TrimSpace(name) == FeatureRaw {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // CallHeaders returns the headers of a request in the raw form.
 func CallHeaders(jobID uint32, args []byte) http.Header {
 	call := appendField(make([]byte, 0, maxHeader/4), "job=", uint64(jobID))
