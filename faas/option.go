@@ -63,7 +63,8 @@ type Option struct {
 	// KEY=VALUE. Shape says what it accepts, as in "it must be SHAPE".
 	Valid func(text string) bool
 	Shape string
-	// Former are names that the option had in earlier versions. They are refused with its name.
+	// Former are names that the option had in earlier versions. They are refused with its name, and
+	// understood in what those versions recorded.
 	Former []string
 }
 
@@ -139,6 +140,22 @@ func checkName(name string, options []Option) error {
 		return fmt.Errorf("unknown option %q (it has none)", name)
 	}
 	return fmt.Errorf("unknown option %q (it has: %s)", name, strings.Join(names, ", "))
+}
+
+// CurrentOptions returns recorded options by the names that the provider, if it is linked, has for them
+// now (see Option.Former). What a person configures is not translated, but refused with the new name.
+func CurrentOptions(provider string, recorded map[string]string) map[string]string {
+	p, _ := lookup(provider)
+	current := maps.Clone(recorded)
+	for _, o := range p.Options {
+		for _, former := range o.Former {
+			if value, ok := current[former]; ok {
+				delete(current, former)
+				current[o.Name] = value
+			}
+		}
+	}
+	return current
 }
 
 // parse reads a value. Its error goes on after the option's name: "is VALUE; it must be SHAPE".

@@ -37,7 +37,7 @@ var echoClosed int
 func init() {
 	faas.Register("test-echo", faas.ProviderInfo{
 		Limits:  faas.Limits{MaxMemoryMB: 1, MaxTimeoutSecs: 2, MaxPayloadMB: 3},
-		Options: []faas.Option{{Name: "token", Help: "a bearer token", Sensitive: true}, {Name: "zone"}, {Name: "area", Place: true, Env: "FAAS_TEST_AREA", Default: "a1"}},
+		Options: []faas.Option{{Name: "token", Help: "a bearer token", Sensitive: true}, {Name: "zone", Former: []string{"district"}}, {Name: "area", Place: true, Env: "FAAS_TEST_AREA", Default: "a1"}},
 		Open: func(_ context.Context, cfg faas.Config) (faas.Executor, error) {
 			if cfg.Region == "fail" {
 				return nil, faas.Errorf(faas.ErrUnavailable, "open", "test-echo", "no such region")
@@ -248,6 +248,12 @@ func TestOpenRegistryOpensEachTargetOnceAndClosesAll(t *testing.T) {
 	}
 	if err := closeAll(); err != nil || echoClosed != 2 {
 		t.Errorf("closed %d executors: %v", echoClosed, err)
+	}
+
+	old := f("c", "")
+	old.Options = map[string]string{"district": "d"} // as an older version has called it
+	if _, closeAll, err = faas.OpenRegistry(t.Context(), faas.RunnerConfig{1: old}, nil); err != nil || closeAll() != nil {
+		t.Errorf("with the options of an older version: %v", err)
 	}
 
 	echoClosed = 0

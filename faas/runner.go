@@ -130,7 +130,7 @@ func OpenRegistry(ctx context.Context, cfg RunnerConfig, options map[string]map[
 		f := cfg[jobID]
 		cfg := Config{
 			Provider: f.Provider, Service: f.Service, Region: f.Region, ProjectID: f.ProjectID, SubscriptionID: f.SubscriptionID,
-			Endpoint: f.Endpoint, Options: maps.Clone(f.Options),
+			Endpoint: f.Endpoint, Options: CurrentOptions(f.Provider, f.Options),
 		}
 		if cfg.Options == nil {
 			cfg.Options = map[string]string{}

@@ -57,6 +57,7 @@ func parse(path string, text []byte) (rec Record, lines int, whole int64, err er
 		e, err := parseLine(line)
 		if err != nil || !complete {
 			if last && lines > 0 && (!complete || bytes.IndexByte(line, 0) >= 0) {
+				rec.renameOptions()
 				return rec, lines, whole, nil // a crash came while it was written, or before all of its blocks were
 			}
 			if last && len(text) < 4096 && !complete {
@@ -79,6 +80,7 @@ func parse(path string, text []byte) (rec Record, lines int, whole int64, err er
 		whole += int64(len(line)) + 1
 		rest = after
 	}
+	rec.renameOptions()
 	return rec, lines, whole, nil
 }
 

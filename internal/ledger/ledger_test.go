@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"slices"
 	"strings"
@@ -187,6 +188,31 @@ func TestNoSecretIsWritten(t *testing.T) {
 	must(t, err)
 	if bytes.Contains(text, []byte(canary)) {
 		t.Errorf("the ledger holds a secret:\n%s", text)
+	}
+}
+
+// An option that has another name now is read by that.
+func TestOptionsOfAnOlderVersionHaveTheirNamesOfNow(t *testing.T) {
+	faas.Register("test-renamed", faas.ProviderInfo{
+		Options: []faas.Option{{Name: "bucket", Former: []string{"my_bucket"}}, {Name: "zone"}},
+		Open:    func(context.Context, faas.Config) (faas.Executor, error) { return nil, nil },
+	})
+	var text []byte
+	for _, line := range []string{
+		`{"header":{"format":1,"service":"svc","provider":{"provider":"test-renamed"}}}`,
+		`{"record":{"service":"svc","provider":{"provider":"test-renamed","options":{"my_bucket":"b","zone":"z"}},"blueprint_id":1,"given":["env.A","option.my_bucket","option.area"]}}`,
+	} {
+		text = fmt.Appendf(text, "%08x %s\n", crc32.Checksum([]byte(line), castagnoli), line)
+	}
+	for name, text := range map[string][]byte{"whole": text, "with an unfinished line": append(slices.Clone(text), "0123"...)} {
+		rec, _, _, err := parse("ledger", text)
+		must(t, err)
+		if diff := cmp.Diff(map[string]string{"bucket": "b", "zone": "z"}, rec.Provider.Options); diff != "" {
+			t.Errorf("%s: options (-want +got):\n%s", name, diff)
+		}
+		if diff := cmp.Diff([]string{"env.A", "option.area", "option.bucket"}, rec.Given); diff != "" {
+			t.Errorf("%s: given (-want +got):\n%s", name, diff)
+		}
 	}
 }
 

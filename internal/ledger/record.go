@@ -149,6 +149,20 @@ type header struct {
 	Provider faas.Config `json:"provider"`
 }
 
+// renameOptions gives the options that an older version recorded the names that they have now.
+func (r *Record) renameOptions() {
+	const prefix = "option."
+	r.Provider.Options = faas.CurrentOptions(r.Provider.Provider, r.Provider.Options)
+	for i, given := range r.Given {
+		if name, ok := strings.CutPrefix(given, prefix); ok {
+			for name = range faas.CurrentOptions(r.Provider.Provider, map[string]string{name: ""}) {
+				r.Given[i] = prefix + name
+			}
+		}
+	}
+	slices.Sort(r.Given)
+}
+
 func (r *Record) apply(e entry) {
 	switch {
 	case e.Service != nil:
