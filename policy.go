@@ -36,7 +36,8 @@ type ServerlessSettings struct {
 	KeepWarm uint32 `json:"keep_warm,omitempty"`
 	// Jobs are settings of single jobs, by their ids.
 	Jobs map[uint32]JobSettings `json:"jobs,omitempty"`
-	// ProviderConfig holds the provider's own options (faas.Config.Options).
+	// ProviderConfig holds the provider's own options (faas.Config.Options). A list or pairs of the file
+	// are a JSON array or object of strings, and saved as such.
 	ProviderConfig map[string]string `json:"provider_config,omitempty"`
 }
 

@@ -35,7 +35,7 @@ type policySource struct {
 // The file is JSON, or the same structure as TOML. A field that is missing has its default (see [DefaultPolicy]); without a type, provider is
 // AWS Lambda. Members that are not known are kept for [Policy.Save], except those that look like a known name misspelt ("Enable",
 // "fallback_to_vn"), which are errors; so are members that stand twice, and a link to a file that does not exist. The values of
-// provider_config are strings, numbers, booleans, or arrays of those, which are joined by commas.
+// provider_config are strings, numbers, booleans, or arrays or objects of those, which are kept as JSON.
 //
 // If there is no file, LoadPolicy returns the defaults and no error. With any other trouble it returns an error and, beside it, the defaults, for
 // a caller that chooses to go on with serverless turned off: the policy is never nil. The error is ErrInvalidArgument for content,

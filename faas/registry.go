@@ -142,9 +142,7 @@ func Open(ctx context.Context, cfg Config) (Executor, error) {
 	if _, err := ParseOptions(cfg, p.Options); err != nil {
 		return nil, err
 	}
-	cfg = Resolve(cfg)
-	cfg.Options = maps.Clone(cfg.Options) // the caller may go on with its own
-	exec, err := p.Open(ctx, cfg)
+	exec, err := p.Open(ctx, Resolve(cfg)) // with options of its own: the caller may go on with the given ones
 	if err != nil {
 		return nil, err
 	}

@@ -44,8 +44,7 @@
 //
 // # Options
 //
-// Besides mode, invoke_url and invoke_urls: token, header, oauth2_token_url, oauth2_client_id, oauth2_client_secret and oauth2_scopes, ca_file, client_cert and
-// client_key, allow_insecure, ready_timeout_secs. faas.Provider("custom") has their descriptions.
+// faas.Provider("custom") and docs/options.md have them all.
 //
 // # Credentials
 //
