@@ -53,7 +53,7 @@ func TestSaveChangesOnlyWhatDiffers(t *testing.T) {
 	noJobs := func(s *serverless.ServerlessSettings) { s.KeepWarm, s.Jobs = 0, nil }
 	lists := func(s *serverless.ServerlessSettings) {
 		s.ProviderConfig = map[string]string{
-			"same": `["a","b"]`, "list": `["a","b,c"]`, "pairs": `{"a":"[\"x\"]","b":"1"}`, "text": "[a", "new": `{"k":"v"}`, "none": "[]",
+			"same": `["a","b"]`, "list": `["a","b,c"]`, "pairs": `{"a":"[\"x\"]","b":"1"}`, "text": `["a" ]`, "new": `{"k":"v"}`, "none": "[]",
 		}
 	}
 	tests := []struct {
@@ -86,12 +86,12 @@ func TestSaveChangesOnlyWhatDiffers(t *testing.T) {
 		{"all members go", clear, `{"serverless": { "max_concurrency": 3 }}`, `{"serverless": {}}`},
 		{"lists and pairs are written as such", lists,
 			`{"serverless":{"provider_config":{"old": "x", "same": [ "a",  "b" ], "list": ["a"], "pairs": {"b": 1,  "x": "y"}, "text": ["a"]}}}`,
-			`{"serverless":{"provider_config":{"same": [ "a",  "b" ], "list": ["a", "b,c"], "pairs": {"b": 1,  "a": "[\"x\"]"}, "text": "[a", "new": {"k": "v"}, "none": []}}}`},
+			`{"serverless":{"provider_config":{"same": [ "a",  "b" ], "list": ["a", "b,c"], "pairs": {"b": 1,  "a": "[\"x\"]"}, "text": "[\"a\" ]", "new": {"k": "v"}, "none": []}}}`},
 		{"lists and pairs of new options", lists, `{"serverless":{"enable":false}}`,
-			`{"serverless":{"enable":false,"provider_config":{"list":["a", "b,c"],"new":{"k":"v"},"none":[],"pairs":{"a":"[\"x\"]","b":"1"},"same":["a", "b"],"text":"[a"}}}`},
+			`{"serverless":{"enable":false,"provider_config":{"list":["a", "b,c"],"new":{"k":"v"},"none":[],"pairs":{"a":"[\"x\"]","b":"1"},"same":["a", "b"],"text":"[\"a\" ]"}}}`},
 		{"TOML: lists and pairs are written as such", lists,
 			"[serverless.provider_config]\nlist = ['a']\nsame = ['a', 'b']\n[serverless.provider_config.pairs]\nb = 1\n",
-			"[serverless.provider_config]\nlist = [\"a\", \"b,c\"]\nsame = ['a', 'b']\nnew = { k = \"v\" }\nnone = []\ntext = \"[a\"\n[serverless.provider_config.pairs]\nb = 1\na = \"[\\\"x\\\"]\"\n"},
+			"[serverless.provider_config]\nlist = [\"a\", \"b,c\"]\nsame = ['a', 'b']\nnew = { k = \"v\" }\nnone = []\ntext = \"[\\\"a\\\" ]\"\n[serverless.provider_config.pairs]\nb = 1\na = \"[\\\"x\\\"]\"\n"},
 		{"options that were null", toCustom,
 			`{"serverless":{"provider_config":null,"provider":{"type":"custom","endpoint":"http://h/a&b"}}}`,
 			`{"serverless":{"provider_config":{"a":"1","b c":"` + "\x7f" + `"},"provider":{"type":"custom","endpoint":"http://h/a&b"}}}`},

@@ -174,7 +174,8 @@ func TestAPlaceIsResolvedFromTheDeclarations(t *testing.T) {
 		t.Errorf("it is another one later (-before +after):\n%s", diff)
 	}
 	t.Setenv("FAAS_TEST_AREA", "")
-	if got := faas.Resolve(faas.Config{Provider: "test-echo"}); got.Options["area"] != "a1" {
-		t.Errorf("without the variable: %v", got.Options)
+	t.Setenv("FAAS_TEST_TOKEN", "is no place")
+	if diff := cmp.Diff(map[string]string{"area": "a1"}, faas.Resolve(faas.Config{Provider: "test-echo"}).Options); diff != "" {
+		t.Errorf("without the variable (-want +got):\n%s", diff)
 	}
 }

@@ -37,7 +37,7 @@ var echoClosed int
 func init() {
 	faas.Register("test-echo", faas.ProviderInfo{
 		Limits:  faas.Limits{MaxMemoryMB: 1, MaxTimeoutSecs: 2, MaxPayloadMB: 3},
-		Options: []faas.Option{{Name: "token", Help: "a bearer token", Sensitive: true}, {Name: "zone", Former: []string{"district"}}, {Name: "area", Place: true, Env: "FAAS_TEST_AREA", Default: "a1"}},
+		Options: []faas.Option{{Name: "token", Help: "a bearer token", Sensitive: true, Env: "FAAS_TEST_TOKEN"}, {Name: "zone", Former: []string{"district"}}, {Name: "area", Place: true, Env: "FAAS_TEST_AREA", Default: "a1"}},
 		Open: func(_ context.Context, cfg faas.Config) (faas.Executor, error) {
 			if cfg.Region == "fail" {
 				return nil, faas.Errorf(faas.ErrUnavailable, "open", "test-echo", "no such region")
