@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/awsclient"
 	"github.com/tangle-network/blueprint-serverless/internal/logseq"
 )
@@ -70,6 +71,7 @@ type Executor struct {
 	uploads  uploads
 	unsure   unsure
 	memory   memory
+	forms    kit.Once[string, *taking] // by the names of functions
 }
 
 // Service returns the service that the executor is bound to.

@@ -26,10 +26,17 @@ while :; do
 	id=$(header Lambda-Runtime-Aws-Request-Id)
 	[ -n "$id" ] || exit 1
 	invocation="$api/invocation/$id"
-	if [ "$(head -c 64 "$work/request")" = '@WARM@' ]; then
+	case "$(head -c 64 "$work/request")" in
+	'@WARM@')
 		printf '@WARMED@' | curl -sS -o "$work/answer" --data-binary @- "$invocation/response" || exit 1
 		continue
-	fi
+		;;
+	*'"args":{"base64":'*) # the compact form, of a caller who takes the function for what it was before; the program might run without arguments
+		printf '{"errorMessage":"args: \\"{\\" where a list of bytes should be","errorType":"BadRequest"}' |
+			curl -sS -o "$work/answer" -H 'Lambda-Runtime-Function-Error-Type: BadRequest' --data-binary @- "$invocation/error" || exit 1
+		continue
+		;;
+	esac
 	(
 		unset AWS_LAMBDA_RUNTIME_API
 		_X_AMZN_TRACE_ID=$(header Lambda-Runtime-Trace-Id)

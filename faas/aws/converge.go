@@ -22,6 +22,7 @@ func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
 	if err != nil {
 		return faas.State{}, err
 	}
+	defer e.forms.Forget(u.ID)
 	s, err := c.run(ctx, prior)
 	if err != nil {
 		return faas.State{Existed: c.existed}, withoutValues(ofJob(classify("deploy", c.jobID(), err), c.jobID()), c.job.Env.Reveal())

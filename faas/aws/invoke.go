@@ -21,21 +21,35 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/awsclient"
+	"github.com/tangle-network/blueprint-serverless/internal/payloads"
 )
 
-// Invoke runs the job once and waits for its answer. The SDK's own retries are off, because they would run a job up to three times, unless the option
+// Invoke runs the job once and waits for its answer. To a function whose tags say that it takes the compact form, arguments travel as base64, so that
+// 4.5 MiB of them fit in Lambda's 6 MiB, and as many of the output; to others as a list of numbers, of which 1.5 to 3 MiB fit. The tags are read before
+// the first invocation, if the caller may.
+//
+// The SDK's own retries are off, because they would run a job up to three times, unless the option
 // "repeatable_jobs" allows that. An invocation that Lambda refuses because the function was idle for weeks and is being woken is certain not to have
 // run; Invoke waits for the function and sends it again.
 func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas.Result, error) {
-	payload, err := e.payload(jobID, args, maxSyncPayload)
+	start, name := time.Now(), functionName(e.service, jobID)
+	payload, known, err := e.payload(ctx, name, jobID, args)
 	if err != nil {
 		return nil, err
 	}
-	name := functionName(e.service, jobID)
-	start := time.Now()
-	out, err := e.call(ctx, &lambda.InvokeInput{
+	in := &lambda.InvokeInput{
 		FunctionName: &name, Qualifier: &e.options.alias, InvocationType: types.InvocationTypeRequestResponse, LogType: types.LogTypeTail, Payload: payload,
-	}, jobID)
+	}
+	out, err := e.call(ctx, in, jobID)
+	if err == nil && known.form == payloads.Base64 && out.FunctionError != nil && isFormRefused(out.Payload) {
+		older := &taking{version: aws.ToString(out.ExecutedVersion), until: time.Now().Add(formAgain)}
+		e.setForm(name, known, older)
+		if err := syncLimit.Check(older.form, jobID, args); err != nil {
+			return nil, err
+		}
+		known, in.Payload = older, appendRequest(older.form, jobID, args)
+		out, err = e.call(ctx, in, jobID)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -43,12 +57,18 @@ func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas
 	result := &faas.Result{Metrics: metricsOf(tail)}
 	result.Metrics.Total = time.Since(start)
 	if out.FunctionError != nil {
-		return nil, functionFailed("invoke", jobID, out.Payload, tail)
+		failed := functionFailed("invoke", jobID, out.Payload, tail)
+		if failed.Code == faas.ErrTooLarge {
+			failed = syncLimit.Answer(known.form, jobID, failed.Err)
+			e.forget(name, known) // another version may take the form that carries more
+		}
+		return nil, failed
 	}
 	var response faas.Response
 	if err := faas.ParseResponse(out.Payload, &response); err != nil {
 		return nil, failure(jobID, "invoke", faas.ErrFunctionFailed, &faas.FunctionError{Type: "bad answer", Message: err.Error(), LogTail: tail})
 	}
+	e.answered(name, known, aws.ToString(out.ExecutedVersion), response.Compact)
 	if !response.Success {
 		return nil, failure(jobID, "invoke", faas.ErrFunctionFailed, &faas.FunctionError{Type: "job", Message: response.Error, LogTail: tail})
 	}
@@ -62,25 +82,15 @@ func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas
 // InvokeEvent hands one run of the job to Lambda's queue and returns when Lambda has accepted it; there is no answer. Lambda itself repeats a run that
 // fails, twice by default, so the job must stand that. The arguments may have up to 1 MiB as JSON. The errors are those of Invoke.
 func (e *Executor) InvokeEvent(ctx context.Context, jobID uint32, args []byte) error {
-	payload, err := e.payload(jobID, args, maxEventPayload)
+	name := functionName(e.service, jobID)
+	payload, err := e.eventPayload(ctx, name, jobID, args)
 	if err != nil {
 		return err
 	}
-	name := functionName(e.service, jobID)
 	_, err = e.call(ctx, &lambda.InvokeInput{
 		FunctionName: &name, Qualifier: &e.options.alias, InvocationType: types.InvocationTypeEvent, Payload: payload,
 	}, jobID)
 	return err
-}
-
-func (e *Executor) payload(jobID uint32, args []byte, limit int) ([]byte, error) {
-	payload := faas.AppendRequest(nil, jobID, args)
-	if len(payload) > limit {
-		err := faas.JobErrorf(faas.ErrTooLarge, "invoke", faas.AWSLambda, jobID, "the request has %d bytes as JSON; Lambda's limit is %d", len(payload), limit)
-		err.NotRun = true
-		return nil, err
-	}
-	return payload, nil
 }
 
 // call sends an invocation, and says of a failure whether the function can have run.

@@ -84,7 +84,7 @@ func TestConformance(t *testing.T) {
 	}
 	server := serve(t, lambdatest.Config{})
 	faastest.Run(t, faastest.Harness{
-		Provider: faas.AWSLambda,
+		Provider: faas.AWSLambda, MaxBody: maxSyncPayload, MaxCompact: (maxSyncPayload - len(`{"job_id":1,"args":{"base64":""}}`)) / 4 * 3,
 		Open: func(t testing.TB, service string) faas.Executor {
 			return openAt(t, server, service, opening{})
 		},

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/payloads"
 )
 
 // private is what Restore needs beyond the public part of a State.
@@ -160,7 +161,7 @@ func (e *Executor) stateOf(out *lambda.GetFunctionOutput, to route) faas.State {
 		ID: aws.ToString(c.FunctionName), Status: faas.StatusReady, Resource: unqualified(aws.ToString(c.FunctionArn)),
 		// Lambda's own RevisionId also changes with states and with publishing, when the unit does not.
 		Revision:   tags[tagVersion] + "." + digest,
-		DeployedAt: lambdaTime(aws.ToString(c.LastModified)),
+		DeployedAt: lambdaTime(aws.ToString(c.LastModified)), Compact: payloads.IsMark(tags[tagPayload], tags[tagPackage]),
 	}
 	if job, err := strconv.ParseUint(tags[tagJob], 10, 32); err == nil {
 		s.JobIDs = []uint32{uint32(job)}

@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/payloads"
 )
 
 // goLive probes a version and switches the alias to it. The tags, which record what is live, come last.
@@ -67,6 +68,9 @@ func (c *convergence) liveTags(current *lambda.GetFunctionOutput, version string
 	tags = c.tags()
 	tags[tagFingerprint], tags[tagPackage], tags[tagVersion] = c.unit.Fingerprint(), c.unit.Package.SHA256(), version
 	tags[tagOptions], tags[tagLatest] = c.options.digest(), c.latestDigest(current)
+	if c.unit.Compact {
+		tags[tagPayload] = payloads.Mark(c.unit.Package.SHA256())
+	}
 	if coldStart > 0 {
 		tags[tagColdStart] = inMilliseconds(coldStart)
 	} else if known := current.Tags[tagColdStart]; known != "" {
@@ -75,7 +79,7 @@ func (c *convergence) liveTags(current *lambda.GetFunctionOutput, version string
 	if stored := current.Tags[tagObject]; c.object == (object{}) && objectHolds(stored, c.unit.Package.SHA256()) {
 		tags[tagObject] = stored // the package there is still the live one
 	}
-	for _, key := range []string{tagKeepWarm, tagRole, tagObject} {
+	for _, key := range []string{tagKeepWarm, tagRole, tagObject, tagPayload} {
 		if _, keep := tags[key]; !keep && current.Tags[key] != "" {
 			obsolete = append(obsolete, key)
 		}

@@ -13,12 +13,14 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/payloads"
 )
 
 // Restore points the alias back at the version that was live, which keeps its code and configuration, and gives back what the function itself has: the reserved
 // and the provisioned concurrency, the tags, and the configuration of $LATEST. The code of $LATEST, which nobody invokes, stays that of the update; the next
 // Converge compares it and sends the wanted one. A function without a live version says so in its state.
 func (e *Executor) Restore(ctx context.Context, prior faas.State) error {
+	defer e.forms.Forget(prior.ID)
 	if err := e.restore(ctx, prior); err != nil {
 		return ofJob(classify("restore", e.jobOf(prior.ID), err), e.jobOf(prior.ID))
 	}
@@ -91,6 +93,12 @@ func (e *Executor) priorTags(prior faas.State, was private, current *lambda.GetF
 	if prior.PackageSHA256 == "" {
 		tags[tagLatest] = "unknown" // it could not be told before either, and has to stay so
 	}
+	switch {
+	case prior.Compact:
+		tags[tagPayload] = payloads.Mark(was.Package)
+	case current.Tags[tagPayload] != "":
+		obsolete = append(obsolete, tagPayload)
+	}
 	if prior.ColdStart > 0 {
 		tags[tagColdStart] = inMilliseconds(prior.ColdStart)
 	}
@@ -98,7 +106,7 @@ func (e *Executor) priorTags(prior faas.State, was private, current *lambda.GetF
 	case was.KeepWarm > 0:
 		tags[tagKeepWarm] = strconv.Itoa(int(was.KeepWarm))
 	case current.Tags[tagKeepWarm] != "":
-		obsolete = []string{tagKeepWarm}
+		obsolete = append(obsolete, tagKeepWarm)
 	}
 	maps.DeleteFunc(tags, func(_, value string) bool { return value == "" })
 	return tags, obsolete

@@ -58,7 +58,7 @@ func (e *Executor) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Un
 		if err := e.checkFunction(f); err != nil {
 			return nil, err
 		}
-		units = append(units, faas.Unit{ID: functionName(e.service, f.JobID), Functions: []faas.Function{f}, Files: files})
+		units = append(units, faas.Unit{ID: functionName(e.service, f.JobID), Functions: []faas.Function{f}, Files: files, Compact: bin.Compact && len(e.options.tags) < maxUserTags})
 	}
 	return units, nil
 }

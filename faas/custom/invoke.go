@@ -16,7 +16,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
-	"github.com/tangle-network/blueprint-serverless/internal/wire"
+	"github.com/tangle-network/blueprint-serverless/internal/payloads"
 )
 
 // maxErrorText is what an answer may hold besides its result, in bytes.
@@ -32,9 +32,9 @@ const maxErrorText = 1 << 20
 // at the second address only after the first one said that it has no such thing.
 func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas.Result, error) {
 	start := time.Now()
-	limit := wire.Of(faas.Custom, 0, wire.Raw)
+	limit := payloads.Of(faas.Custom, 0, payloads.Raw)
 	r := request{op: opInvoke, job: int64(jobID), method: http.MethodPost, limit: int64(faas.MaxResponseSize(limit.Job)) + maxErrorText}
-	if err := limit.Check(wire.Raw, jobID, args); err != nil {
+	if err := limit.Check(payloads.Raw, jobID, args); err != nil {
 		return nil, err
 	}
 	r.url = e.functionURL(functionid.Protocol.Of(e.set.service, jobID), "/invoke")
@@ -76,17 +76,17 @@ func (e *Executor) answersByHand(ctx context.Context, jobID uint32) bool {
 // invoke sends one request once, and a second one, in the published form, only if the first was refused because of its form.
 func (e *Executor) invoke(ctx context.Context, r request, jobID uint32, args []byte) (*faas.Result, *faas.Error) {
 	if e.raw.Load() == rawTaken {
-		body := wire.NewBody(args)
+		body := payloads.NewBody(args)
 		defer body.Release()
 		r := r
-		r.size, r.header = body.Size(), wire.CallHeaders(jobID, args)
+		r.size, r.header = body.Size(), payloads.CallHeaders(jobID, args)
 		a, failed := e.post(ctx, r, body.Open)
 		switch {
 		case failed != nil:
 			return nil, failed
-		case !wire.Refused(a.status):
+		case !payloads.Refused(a.status):
 			return e.result(r, jobID, a, func(resp *faas.Response) (err error) {
-				if *resp, err = wire.ParseAnswer(a.header, a.body); err != nil {
+				if *resp, err = payloads.ParseAnswer(a.header, a.body); err != nil {
 					e.raw.Store(rawRefused)
 				}
 				return err
@@ -106,7 +106,7 @@ func (e *Executor) invoke(ctx context.Context, r request, jobID uint32, args []b
 	}
 	*answer = a.body
 	defer putBuffer(answer)
-	if wire.Announced(a.header) {
+	if payloads.Announced(a.header) {
 		e.raw.CompareAndSwap(rawUnknown, rawTaken)
 	}
 	return e.result(r, jobID, a, func(resp *faas.Response) error { return faas.ParseResponse(a.body, resp) })

@@ -15,7 +15,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
 	"github.com/tangle-network/blueprint-serverless/faas/platform"
-	"github.com/tangle-network/blueprint-serverless/internal/wire"
+	"github.com/tangle-network/blueprint-serverless/internal/payloads"
 )
 
 // between stands before a platform, notes in which form each invocation comes, and may change it.
@@ -30,7 +30,7 @@ type between struct {
 func (b *between) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if strings.HasSuffix(r.URL.Path, "/invoke") {
 		form := "published"
-		if wire.IsCall(r.Header) {
+		if payloads.IsCall(r.Header) {
 			form = "raw"
 		}
 		b.mu.Lock()
@@ -147,7 +147,7 @@ func TestThePlatformThatAnnouncesItGetsTheRawForm(t *testing.T) {
 
 // An older version of the platform reads a request of the raw form as one of the published form.
 func olderVersion(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
-	delete(r.Header, wire.CallHeader)
+	delete(r.Header, payloads.CallHeader)
 	return w
 }
 
@@ -158,7 +158,7 @@ func TestNoCallFailsWhereTheRawFormDoesNotGetThrough(t *testing.T) {
 	}{
 		"an older version answers": {olderVersion, []string{"published", "raw", "published", "published"}},
 		"nothing announces it": {func(w http.ResponseWriter, _ *http.Request) http.ResponseWriter {
-			return without{w, wire.FeaturesHeader}
+			return without{w, payloads.FeaturesHeader}
 		}, []string{"published", "published", "published"}},
 		"a gateway refuses it": {func(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
 			if r.Header.Get("Content-Type") != "application/json" {
@@ -187,7 +187,9 @@ func TestNoCallFailsWhereTheRawFormDoesNotGetThrough(t *testing.T) {
 
 // What hides that an answer is raw is believed once.
 func TestAnAnswerThatLostItsHeaderIsNoOutput(t *testing.T) {
-	b := &between{change: func(w http.ResponseWriter, _ *http.Request) http.ResponseWriter { return without{w, wire.AnswerHeader} }}
+	b := &between{change: func(w http.ResponseWriter, _ *http.Request) http.ResponseWriter {
+		return without{w, payloads.AnswerHeader}
+	}}
 	e := behind(t, b, faastest.JobEcho)
 	echo(t, e, []byte("x"))
 	if _, err := e.Invoke(t.Context(), faastest.JobEcho, []byte("x")); faas.CodeOf(err) != faas.ErrUnavailable || asError(t, err).NotRun || !strings.Contains(err.Error(), "may have run") {

@@ -42,6 +42,12 @@ type Harness struct {
 	AtomicUpdate bool
 	// Simulated says that the platform under test does not run the package, but something with the same jobs, such as RunJob.
 	Simulated bool
+	// MaxBody is the largest body of a request and of an answer that the provider carries, in bytes, if
+	// it bounds how much of a payload fits in the published form; 0 if Limits.MaxPayloadMB alone counts.
+	MaxBody int
+	// MaxCompact is how many bytes of a payload the provider carries in the compact form, 0 for as many
+	// as Limits.MaxPayloadMB allows.
+	MaxCompact int
 	// NoLogs says that the platform under test does not keep what jobs print, as some fakes and emulators do not.
 	NoLogs bool
 }
@@ -61,6 +67,7 @@ func Run(t *testing.T, h Harness) {
 	t.Run("AtOnce", s.atOnce)
 	t.Run("Neighbours", s.neighbours)
 	t.Run("Invoke", s.invoking)
+	t.Run("Payload", s.payloads)
 	t.Run("Diagnose", s.diagnosing)
 	t.Run("Logs", s.logging)
 	t.Run("Close", s.closing)

@@ -16,7 +16,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/frame"
-	"github.com/tangle-network/blueprint-serverless/internal/wire"
+	"github.com/tangle-network/blueprint-serverless/internal/payloads"
 )
 
 const (
@@ -109,7 +109,7 @@ func (s *httpServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *httpServer) invoke(w http.ResponseWriter, r *http.Request) {
-	if wire.IsCall(r.Header) {
+	if payloads.IsCall(r.Header) {
 		s.invokeRaw(w, r)
 		return
 	}
@@ -143,7 +143,7 @@ func (s *httpServer) invoke(w http.ResponseWriter, r *http.Request) {
 // invokeRaw answers an invocation in the raw form. The body becomes the handler's arguments, and its
 // output the body of the answer, as they are.
 func (s *httpServer) invokeRaw(w http.ResponseWriter, r *http.Request) {
-	call, err := wire.ParseCall(r.Header)
+	call, err := payloads.ParseCall(r.Header)
 	if err != nil {
 		refuseBody(w, err)
 		return
@@ -169,7 +169,7 @@ func (s *httpServer) invokeRaw(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, status, answer)
 		return
 	}
-	wire.SetAnswer(w.Header(), response(call.JobID, output, took, nil, s.memory()))
+	payloads.SetAnswer(w.Header(), response(call.JobID, output, took, nil, s.memory()))
 	_, _ = w.Write(output) // the client is gone, and nobody else wants to know
 }
 
@@ -177,7 +177,7 @@ func (s *httpServer) invokeRaw(w http.ResponseWriter, r *http.Request) {
 func refuseBody(w http.ResponseWriter, err error) {
 	if errors.Is(err, frame.ErrTooLarge) {
 		w.Header().Set("Connection", "close") // the rest of the body is not worth reading
-		writeError(w, http.StatusRequestEntityTooLarge, wire.TooLarge, err.Error())
+		writeError(w, http.StatusRequestEntityTooLarge, payloads.TooLarge, err.Error())
 		return
 	}
 	writeError(w, http.StatusBadRequest, "INVALID_REQUEST", "reading the request body: "+err.Error())
@@ -208,7 +208,7 @@ func (s *httpServer) failed(dst []byte, id uint32, took time.Duration, fail *fai
 	r.Compact = compact
 	dst = faas.AppendResponse(dst, r)
 	if fail.code == frame.TooLarge { // which callers tell from a failure of the job
-		dst = append(dst[:len(dst)-1], `,"code":"`+wire.TooLarge+`"}`...)
+		dst = append(dst[:len(dst)-1], `,"code":"`+payloads.TooLarge+`"}`...)
 	}
 	return http.StatusInternalServerError, dst
 }

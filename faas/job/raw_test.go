@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/wire"
+	"github.com/tangle-network/blueprint-serverless/internal/payloads"
 )
 
 // raw sends a body with the headers of a call, and returns status, answer header, and body.
@@ -45,14 +45,14 @@ func TestHTTPAnswersTheRawFormInKind(t *testing.T) {
 				"another request": request(fails, []byte("x")), "a warm request": []byte(faas.WarmRequest),
 			} {
 				for how, announced := range map[string]bool{"announced": true, "chunked": false} {
-					body := wire.NewBody(args)
+					body := payloads.NewBody(args)
 					var reader io.Reader = io.LimitReader(body.Open(), 1<<40) // hides that it is one of our own
-					req := wire.CallHeaders(echo, args)
+					req := payloads.CallHeaders(echo, args)
 					if announced {
 						reader = bytes.NewReader(mustRead(t, body))
 					}
 					status, h, answer := p.raw(t, req, reader)
-					got, err := wire.ParseAnswer(h, answer)
+					got, err := payloads.ParseAnswer(h, answer)
 					if status != 200 || err != nil || got.JobID != echo || !bytes.Equal(got.Result, args) {
 						t.Errorf("%s, %s: status %d, job %d, %d bytes, %v", what, how, status, got.JobID, len(got.Result), err)
 					}
@@ -67,7 +67,7 @@ func TestHTTPAnswersTheRawFormInKind(t *testing.T) {
 				"panic":       {panics, httpAnswer{500, `{"job_id":3,"result":[],"success":false,"error":"panic: out of cheese"}`}},
 				"unknown job": {99, httpAnswer{404, `{"error":"job 99 does not exist (jobs: [0 1 2 3 4 5 6 7 8 9 10 11])","code":"NOT_FOUND","details":{}}`}},
 			} {
-				status, _, answer := p.raw(t, wire.CallHeaders(test.job, args), bytes.NewReader(mustRead(t, wire.NewBody(args))))
+				status, _, answer := p.raw(t, payloads.CallHeaders(test.job, args), bytes.NewReader(mustRead(t, payloads.NewBody(args))))
 				if diff := cmp.Diff(test.want, httpAnswer{status, measured.ReplaceAllString(string(answer), "")}); diff != "" {
 					t.Errorf("%s: (-want +got)\n%s", what, diff)
 				}
@@ -76,7 +76,7 @@ func TestHTTPAnswersTheRawFormInKind(t *testing.T) {
 	}
 }
 
-func mustRead(t *testing.T, b *wire.Body) []byte {
+func mustRead(t *testing.T, b *payloads.Body) []byte {
 	t.Helper()
 	text, err := io.ReadAll(b.Open())
 	if err != nil {
@@ -89,9 +89,9 @@ func mustRead(t *testing.T, b *wire.Body) []byte {
 func TestHTTPRefusesWhatIsNotQuiteTheRawForm(t *testing.T) {
 	p := startHTTP(t, cloudRunService, cloudRunPort)
 	args := request(echo, []byte{1})
-	whole := mustRead(t, wire.NewBody(args))
-	header := func(call ...string) http.Header { return http.Header{wire.CallHeader: call} }
-	good := wire.CallHeaders(echo, args)[wire.CallHeader][0]
+	whole := mustRead(t, payloads.NewBody(args))
+	header := func(call ...string) http.Header { return http.Header{payloads.CallHeader: call} }
+	good := payloads.CallHeaders(echo, args)[payloads.CallHeader][0]
 	for name, test := range map[string]struct {
 		header http.Header
 		body   []byte
@@ -110,20 +110,20 @@ func TestHTTPRefusesWhatIsNotQuiteTheRawForm(t *testing.T) {
 		"there is a first of none": {header("job=1; size=0; first=1"), nil},
 	} {
 		status, h, answer := p.raw(t, test.header, bytes.NewReader(test.body))
-		if status != 400 || h.Get(wire.AnswerHeader) != "" || !bytes.Contains(answer, []byte(`"code":"INVALID_REQUEST"`)) || !wire.Refused(status) {
+		if status != 400 || h.Get(payloads.AnswerHeader) != "" || !bytes.Contains(answer, []byte(`"code":"INVALID_REQUEST"`)) || !payloads.Refused(status) {
 			t.Errorf("%s: status %d, %s", name, status, answer)
 		}
 	}
-	status, _, answer := p.raw(t, wire.CallHeaders(echo, nil), io.LimitReader(&endless{}, 32<<20+1))
+	status, _, answer := p.raw(t, payloads.CallHeaders(echo, nil), io.LimitReader(&endless{}, 32<<20+1))
 	if status != 413 {
 		t.Errorf("a body above the limit: status %d, %s", status, answer)
 	}
-	status, _, answer = p.raw(t, wire.CallHeaders(big, uint64Bytes(32<<20+1)), bytes.NewReader(mustRead(t, wire.NewBody(uint64Bytes(32<<20+1)))))
+	status, _, answer = p.raw(t, payloads.CallHeaders(big, uint64Bytes(32<<20+1)), bytes.NewReader(mustRead(t, payloads.NewBody(uint64Bytes(32<<20+1)))))
 	want := fmt.Sprintf(`{"job_id":9,"result":[],"success":false,"error":"the response has %d bytes, the platform's limit is %d","code":"TOO_LARGE"}`, 32<<20+1, 32<<20)
 	if got := measured.ReplaceAllString(string(answer), ""); status != 500 || got != want {
 		t.Errorf("an output above the limit: status %d, %s", status, got)
 	}
-	if status, h, _ := p.raw(t, wire.CallHeaders(big, uint64Bytes(32<<20)), bytes.NewReader(mustRead(t, wire.NewBody(uint64Bytes(32<<20))))); status != 200 || h.Get(wire.AnswerHeader) == "" {
+	if status, h, _ := p.raw(t, payloads.CallHeaders(big, uint64Bytes(32<<20)), bytes.NewReader(mustRead(t, payloads.NewBody(uint64Bytes(32<<20))))); status != 200 || h.Get(payloads.AnswerHeader) == "" {
 		t.Errorf("an output at the limit: status %d", status)
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/wire"
+	"github.com/tangle-network/blueprint-serverless/internal/payloads"
 	"github.com/tangle-network/blueprint-serverless/internal/worker"
 )
 
@@ -109,12 +109,12 @@ func (l *large) put(buf []byte) []byte {
 var jsonType = []string{"application/json"}
 
 func (p *Platform) serveInvoke(w http.ResponseWriter, r *http.Request, id string) {
-	w.Header()[wire.FeaturesHeader] = featuresOfInvoke
+	w.Header()[payloads.FeaturesHeader] = featuresOfInvoke
 	b := buffers.Get().(*buffer)
 	defer b.free()
 	held := int64(0)
 	defer func() { p.buffered.GiveForRequest(held) }()
-	if wire.IsCall(r.Header) {
+	if payloads.IsCall(r.Header) {
 		p.serveRaw(w, r, id, b, &held)
 		return
 	}
@@ -161,11 +161,11 @@ func (p *Platform) serveInvoke(w http.ResponseWriter, r *http.Request, id string
 }
 
 // featuresOfInvoke is what an answer announces, for clients that only invoke.
-var featuresOfInvoke = []string{wire.FeatureRaw}
+var featuresOfInvoke = []string{payloads.FeatureRaw}
 
 // serveRaw answers an invocation in the raw form: body and output are not turned into anything.
 func (p *Platform) serveRaw(w http.ResponseWriter, r *http.Request, id string, b *buffer, held *int64) {
-	call, err := wire.ParseCall(r.Header)
+	call, err := payloads.ParseCall(r.Header)
 	var args []byte
 	if err == nil {
 		b.text, err = p.readBody(w, r, largeTexts.get(b.text, int(r.ContentLength)), raw, held)
@@ -183,7 +183,7 @@ func (p *Platform) serveRaw(w http.ResponseWriter, r *http.Request, id string, b
 		return
 	}
 	defer p.buffered.Give(worker.Counted(len(output)))
-	wire.SetAnswer(w.Header(), &faas.Response{
+	payloads.SetAnswer(w.Header(), &faas.Response{
 		JobID: call.JobID, Result: output, ExecutionMS: float64(m.Execution.Microseconds()) / 1000, MemoryUsedMB: m.MemoryMB,
 	})
 	p.writeTo(w, len(output), func() error {

@@ -1,6 +1,6 @@
-// Package wire is what providers and job binaries share of how a job's bytes travel to a function and
+// Package payloads is what providers and job binaries share of how a job's bytes travel to a function and
 // back: in which form, how many fit, and the raw form of HTTP. The forms in JSON are package faas's.
-package wire
+package payloads
 
 import (
 	"fmt"
