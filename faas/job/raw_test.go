@@ -90,27 +90,31 @@ func TestHTTPRefusesWhatIsNotQuiteTheRawForm(t *testing.T) {
 	p := startHTTP(t, cloudRunService, cloudRunPort)
 	args := request(echo, []byte{1})
 	whole := mustRead(t, payloads.NewBody(args))
-	header := func(call ...string) http.Header { return http.Header{payloads.CallHeader: call} }
-	good := payloads.CallHeaders(echo, args)[payloads.CallHeader][0]
+	const kind, begin = "Content-Type", "application/octet-stream; blueprint=1; "
+	header := func(call ...string) http.Header { return http.Header{kind: call} }
+	good := payloads.CallHeaders(echo, args)[kind][0]
 	for name, test := range map[string]struct {
 		header http.Header
 		body   []byte
 	}{
+		"the parameters are lost":  {header("application/octet-stream"), whole},
+		"another version":          {header("application/octet-stream; blueprint=2; job=1; size=0"), nil},
+		"another type":             {header("text/plain; blueprint=1; job=1; size=0"), nil},
 		"the header is lost":       {header(), whole},
 		"the header is twice":      {header(good, good), whole},
 		"the body is cut":          {header(good), whole[:len(whole)-1]},
 		"the body is longer":       {header(good), append(whole[:len(whole):len(whole)], 0)},
 		"the body is as it was":    {header(good), args},
-		"the job is missing":       {header("size=1; first=1"), []byte{0}},
-		"the first is missing":     {header("job=1; size=1"), []byte{0}},
-		"the first is too large":   {header("job=1; size=1; first=256"), []byte{0}},
-		"the job is too large":     {header("job=4294967296; size=1; first=1"), []byte{0}},
-		"a field is unknown":       {header("job=1; size=1; first=1; x=1"), []byte{0}},
-		"the size is another":      {header("job=1; size=99999999999999999999; first=1"), []byte{0}},
-		"there is a first of none": {header("job=1; size=0; first=1"), nil},
+		"the job is missing":       {header(begin + "size=1; first=1"), []byte{0}},
+		"the first is missing":     {header(begin + "job=1; size=1"), []byte{0}},
+		"the first is too large":   {header(begin + "job=1; size=1; first=256"), []byte{0}},
+		"the job is too large":     {header(begin + "job=4294967296; size=1; first=1"), []byte{0}},
+		"a field is unknown":       {header(begin + "job=1; size=1; first=1; x=1"), []byte{0}},
+		"the size is another":      {header(begin + "job=1; size=99999999999999999999; first=1"), []byte{0}},
+		"there is a first of none": {header(begin + "job=1; size=0; first=1"), nil},
 	} {
 		status, h, answer := p.raw(t, test.header, bytes.NewReader(test.body))
-		if status != 400 || h.Get(payloads.AnswerHeader) != "" || !bytes.Contains(answer, []byte(`"code":"INVALID_REQUEST"`)) || !payloads.Refused(status) {
+		if status != 400 || payloads.IsCall(h) || !bytes.Contains(answer, []byte(`"code":"INVALID_REQUEST"`)) || !payloads.Refused(status) {
 			t.Errorf("%s: status %d, %s", name, status, answer)
 		}
 	}
@@ -123,7 +127,7 @@ func TestHTTPRefusesWhatIsNotQuiteTheRawForm(t *testing.T) {
 	if got := measured.ReplaceAllString(string(answer), ""); status != 500 || got != want {
 		t.Errorf("an output above the limit: status %d, %s", status, got)
 	}
-	if status, h, _ := p.raw(t, payloads.CallHeaders(big, uint64Bytes(32<<20)), bytes.NewReader(mustRead(t, payloads.NewBody(uint64Bytes(32<<20))))); status != 200 || h.Get(payloads.AnswerHeader) == "" {
+	if status, h, _ := p.raw(t, payloads.CallHeaders(big, uint64Bytes(32<<20)), bytes.NewReader(mustRead(t, payloads.NewBody(uint64Bytes(32<<20))))); status != 200 || !payloads.IsCall(h) {
 		t.Errorf("an output at the limit: status %d", status)
 	}
 }

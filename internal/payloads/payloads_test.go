@@ -131,17 +131,17 @@ func TestAnswersArriveAsTheyWereSent(t *testing.T) {
 			t.Error("an output that grew on the way is taken")
 		}
 	}
-	if _, err := ParseAnswer(http.Header{}, []byte("hello")); !errors.Is(err, ErrNotRaw) {
+	if _, err := ParseAnswer(http.Header{contentType: {rawType}}, []byte("hello")); !errors.Is(err, ErrNotRaw) {
 		t.Errorf("an answer without the header: %v", err)
 	}
 }
 
 func FuzzParseCall(f *testing.F) {
-	f.Add("job=7; size=3; first=42", []byte("\x00bc"))
-	f.Add("job=4294967295;size=0", []byte{})
-	f.Add("first=1; job=1; size=1; job=1", []byte{0})
+	f.Add("application/octet-stream; blueprint=1; job=7; size=3; first=42", []byte("\x00bc"))
+	f.Add("application/octet-stream; blueprint=1; job=4294967295;size=0", []byte{})
+	f.Add("application/octet-stream; blueprint=1; first=1; job=1; size=1; job=1", []byte{0})
 	f.Fuzz(func(t *testing.T, text string, body []byte) {
-		c, err := ParseCall(http.Header{CallHeader: {text}})
+		c, err := ParseCall(http.Header{contentType: {text}})
 		if err != nil {
 			if faas.CodeOf(err) != faas.ErrInvalidArgument {
 				t.Fatalf("error %v", err)
@@ -163,11 +163,11 @@ func FuzzParseCall(f *testing.F) {
 }
 
 func FuzzParseAnswer(f *testing.F) {
-	f.Add("job=7; size=3; execution_ms=1.5; memory_mb=12", []byte("abc"))
-	f.Add("job=7; size=0; execution_ms=1e999; memory_mb=-1", []byte{})
-	f.Add("job=7; size=0; execution_ms=1e300", []byte{})
+	f.Add("application/octet-stream; blueprint=1; job=7; size=3; execution_ms=1.5; memory_mb=12", []byte("abc"))
+	f.Add("application/octet-stream; blueprint=1; job=7; size=0; execution_ms=1e999; memory_mb=-1", []byte{})
+	f.Add("application/octet-stream; blueprint=1; job=7; size=0; execution_ms=1e300", []byte{})
 	f.Fuzz(func(t *testing.T, text string, body []byte) {
-		r, err := ParseAnswer(http.Header{AnswerHeader: {text}}, body)
+		r, err := ParseAnswer(http.Header{contentType: {text}}, body)
 		if err != nil {
 			return
 		}
@@ -189,7 +189,7 @@ func BenchmarkRaw(b *testing.B) {
 		source := rand.NewChaCha8([32]byte{})
 		_, _ = source.Read(args) // never fails
 		name := map[int]string{64 << 10: "64KB", 1 << 20: "1MB", 4 << 20: "4MB"}[size]
-		b.Run(name+"/wire", func(b *testing.B) {
+		b.Run(name+"/raw", func(b *testing.B) {
 			b.SetBytes(int64(size))
 			b.ReportAllocs()
 			for b.Loop() {

@@ -17,22 +17,25 @@ import (
 // The raw form of HTTP. A request is a POST to where one in the published form goes, with the arguments
 // as its body and the header
 //
-//	X-Blueprint-Call: job=7; size=3; first=42
+//	Content-Type: application/octet-stream; blueprint=1; job=7; size=3; first=42
 //
 // where size is how many bytes there are, and first the first of them (left out if there are none). In
 // the body a NUL stands in the first one's place. So nothing that does not know the form can take the
 // arguments for a request of the published form, which they may look like: it refuses a body that is no
-// JSON, as it does one that has lost the header on its way.
+// JSON, as it does one that has lost the parameters on its way.
 //
 // The answer of a job that succeeded is a status 200 with the output as its body and the header
 //
-//	X-Blueprint-Answer: job=7; size=5; execution_ms=1.250; memory_mb=12
+//	Content-Type: application/octet-stream; blueprint=1; job=7; size=5; execution_ms=1.250; memory_mb=12
 //
 // without what is not known. Every other answer is that of the published form. The sizes tell if
-// something on the way has cut or changed a body.
+// something on the way has cut or changed a body. The parameters are in the one header that everything
+// between the two passes on.
 const (
-	CallHeader   = "X-Blueprint-Call"
-	AnswerHeader = "X-Blueprint-Answer"
+	contentType = "Content-Type"
+	rawType     = "application/octet-stream"
+	version     = "blueprint=1"
+
 	// FeaturesHeader is in the answers of a platform that announces there what it has beyond the
 	// protocol, separated by commas.
 	FeaturesHeader = "X-Blueprint-Features"
@@ -45,7 +48,6 @@ const (
 
 // Values of headers, which are shared and never written to.
 var (
-	rawType     = []string{"application/octet-stream"}
 	identity    = []string{"identity"}
 	noTransform = []string{"no-store, no-transform"}
 )
@@ -58,7 +60,11 @@ type Call struct {
 }
 
 // IsCall reports whether a request is in the raw form.
-func IsCall(h http.Header) bool { return len(h[CallHeader]) > 0 }
+func IsCall(h http.Header) bool { return isRaw(h[contentType]) }
+
+func isRaw(values []string) bool {
+	return len(values) > 0 && strings.Contains(values[0], "blueprint=")
+}
 
 // Announced reports whether an answer announces that its platform takes the raw form.
 func Announced(h http.Header) bool {
@@ -74,16 +80,15 @@ func Announced(h http.Header) bool {
 
 // CallHeaders returns the headers of a request in the raw form.
 func CallHeaders(jobID uint32, args []byte) http.Header {
-	call := appendField(make([]byte, 0, maxHeader/4), "job=", uint64(jobID))
+	call := appendField(make([]byte, 0, maxHeader/2), rawType+"; "+version+"; job=", uint64(jobID))
 	call = appendField(call, "; size=", uint64(len(args)))
 	if len(args) > 0 {
 		call = appendField(call, "; first=", uint64(args[0]))
 	}
 	return http.Header{
-		"Content-Type": rawType,
+		contentType: {string(call)},
 		// Nobody is to compress the answer, and nothing may be taken for it that is compressed.
 		"Accept-Encoding": identity,
-		CallHeader:        {string(call)},
 	}
 }
 
@@ -93,7 +98,7 @@ func appendField(dst []byte, name string, n uint64) []byte {
 
 // ParseCall reads the header of a request in the raw form.
 func ParseCall(h http.Header) (Call, error) {
-	fields, err := parseFields(h[CallHeader], "job", "size", "first")
+	fields, err := parseFields(h[contentType], "job", "size", "first")
 	var job, size, first int64
 	if err == nil {
 		job, err = fields[0].whole(math.MaxUint32)
@@ -108,7 +113,7 @@ func ParseCall(h http.Header) (Call, error) {
 		err = errors.New("there is a first of no bytes")
 	}
 	if err != nil {
-		return Call{}, bad("header %s: %w", CallHeader, err)
+		return Call{}, bad("header %s: %w", contentType, err)
 	}
 	return Call{uint32(job), size, byte(first)}, nil
 }
@@ -117,7 +122,7 @@ func ParseCall(h http.Header) (Call, error) {
 func (c Call) Arguments(body []byte) ([]byte, error) {
 	switch {
 	case int64(len(body)) != c.Size:
-		return nil, bad("the body has %d bytes, and header %s says %d: something on the way has changed it", len(body), CallHeader, c.Size)
+		return nil, bad("the body has %d bytes, and header %s says %d: something on the way has changed it", len(body), contentType, c.Size)
 	case c.Size == 0:
 		return body, nil
 	case body[0] != 0:
@@ -137,8 +142,8 @@ type field struct {
 	there       bool
 }
 
-// parseFields reads "name=value; name=value", with known names only, each of them at most once. It
-// returns the fields in the order of the names.
+// parseFields reads the parameters of the raw form's type, with known names only, each of them at most
+// once. It returns the fields in the order of the names.
 func parseFields(values []string, names ...string) (fields [4]field, err error) {
 	if len(values) != 1 || len(values[0]) > maxHeader {
 		return fields, fmt.Errorf("it is there %d times, or longer than %d bytes", len(values), maxHeader)
@@ -146,7 +151,12 @@ func parseFields(values []string, names ...string) (fields [4]field, err error) 
 	for i, name := range names {
 		fields[i].name = name
 	}
-	for rest, more := values[0], true; more; {
+	mediaType, rest, _ := strings.Cut(values[0], ";")
+	first, rest, more := strings.Cut(rest, ";")
+	if !strings.EqualFold(strings.Trim(mediaType, " "), rawType) || strings.Trim(first, " ") != version {
+		return fields, fmt.Errorf("it does not begin with %s; %s", rawType, version)
+	}
+	for more {
 		var text string
 		text, rest, more = strings.Cut(rest, ";")
 		name, value, _ := strings.Cut(strings.Trim(text, " "), "=")
@@ -170,7 +180,7 @@ func (f field) whole(limit int64) (int64, error) {
 
 // SetAnswer sets the headers of an answer in the raw form. r.Result is its body, which the caller writes.
 func SetAnswer(h http.Header, r *faas.Response) {
-	text := appendField(make([]byte, 0, maxHeader/2), "job=", uint64(r.JobID))
+	text := appendField(make([]byte, 0, maxHeader/2), rawType+"; "+version+"; job=", uint64(r.JobID))
 	text = appendField(text, "; size=", uint64(len(r.Result)))
 	if r.ExecutionMS > 0 {
 		text = strconv.AppendFloat(append(text, "; execution_ms="...), min(r.ExecutionMS, 1<<53), 'f', 3, 64)
@@ -178,21 +188,20 @@ func SetAnswer(h http.Header, r *faas.Response) {
 	if r.MemoryUsedMB > 0 {
 		text = appendField(text, "; memory_mb=", uint64(r.MemoryUsedMB))
 	}
-	h[AnswerHeader] = []string{string(text)}
-	h["Content-Type"] = rawType
+	h[contentType] = []string{string(text)}
 	h["Content-Length"] = []string{strconv.Itoa(len(r.Result))}
 	h["Cache-Control"] = noTransform
 }
 
 // ErrNotRaw is the error of an answer that is not in the raw form.
-var ErrNotRaw = errors.New("the answer lacks the header " + AnswerHeader)
+var ErrNotRaw = errors.New("its type is not that of the raw form")
 
 // ParseAnswer reads an answer of status 200 to a request in the raw form. The result shares body.
 func ParseAnswer(h http.Header, body []byte) (faas.Response, error) {
-	if len(h[AnswerHeader]) == 0 {
+	if !isRaw(h[contentType]) {
 		return faas.Response{}, ErrNotRaw
 	}
-	fields, err := parseFields(h[AnswerHeader], "job", "size", "execution_ms", "memory_mb")
+	fields, err := parseFields(h[contentType], "job", "size", "execution_ms", "memory_mb")
 	var job, size int64
 	if err == nil {
 		job, err = fields[0].whole(math.MaxUint32)
@@ -204,7 +213,7 @@ func ParseAnswer(h http.Header, body []byte) (faas.Response, error) {
 		err = fmt.Errorf("the output has %d bytes, and %d came", size, len(body))
 	}
 	if err != nil {
-		return faas.Response{}, fmt.Errorf("header %s: %w", AnswerHeader, err)
+		return faas.Response{}, fmt.Errorf("header %s: %w", contentType, err)
 	}
 	r := faas.Response{JobID: uint32(job), Result: body, Success: true, Compact: true}
 	// What is measured is not worth losing an output for.
