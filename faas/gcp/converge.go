@@ -243,7 +243,7 @@ func (d *deployment) round(ctx context.Context, p *transfer.Progress) (*resource
 		e.awaitOpen(ctx, r, got.url)
 	}
 	if got.url != "" {
-		e.routes.Store(d.f.JobID, &route{got.url})
+		e.routes.Store(d.f.JobID, routeTo(got))
 	}
 	return got, nil
 }

@@ -24,6 +24,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
+	"github.com/tangle-network/blueprint-serverless/internal/payloads"
 	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
@@ -69,7 +70,17 @@ type Executor struct {
 }
 
 // route is where a job is invoked.
-type route struct{ url string }
+type route struct {
+	url  string
+	form payloads.Form // that the function takes
+}
+
+func routeTo(got *resource) *route {
+	if got.isCompact() {
+		return &route{got.url, payloads.Raw}
+	}
+	return &route{got.url, payloads.Numbers}
+}
 
 // Service returns the service that the executor is bound to.
 func (e *Executor) Service() string { return e.set.service }
@@ -291,7 +302,7 @@ func (e *Executor) observe(ctx context.Context, r request, id string) (*resource
 		if got.url == "" || got.leaving {
 			e.routes.Delete(job)
 		} else {
-			e.routes.Store(job, &route{got.url})
+			e.routes.Store(job, routeTo(got))
 		}
 	}
 	return got, nil

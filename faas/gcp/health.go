@@ -22,10 +22,11 @@ func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
 	if n < 1 {
 		return 0, e.errorf(faas.ErrInvalidArgument, r, "%d instances cannot be warmed; the least is 1", n)
 	}
-	to, err := e.url(ctx, r, jobID)
+	known, err := e.route(ctx, r, jobID)
 	if err != nil {
 		return 0, err
 	}
+	to := known.url
 	var group sync.WaitGroup
 	var answered atomic.Int64
 	var first atomic.Pointer[faas.Error]
@@ -34,7 +35,7 @@ func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
 		slots <- struct{}{}
 		group.Go(func() {
 			defer func() { <-slots }()
-			a, failed := e.post(ctx, r, to, []byte(faas.WarmRequest))
+			a, failed := e.postJSON(ctx, r, to, []byte(faas.WarmRequest))
 			switch {
 			case failed != nil:
 			case a.ok() || a.status == http.StatusBadRequest: // a binary that does not know the request was started all the same

@@ -19,6 +19,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
+	"github.com/tangle-network/blueprint-serverless/internal/payloads"
 	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
@@ -28,47 +29,48 @@ const maxErrorText = 1 << 20
 // maxBody is the largest request and response that Google carries, in bytes.
 const maxBody = 32 << 20
 
+// carries is what Google carries.
+var carries = payloads.Of(faas.GCPFunctions, maxBody, payloads.Raw)
+
 // Invoke runs the job with one request to the function's own URL, which is looked up once. A private function is called with an ID token for that URL.
 //
-// The limit of faas.ProviderLimits counts the bytes of args and of the output. Of the JSON around them, Google carries 32 MiB.
+// The limit of faas.ProviderLimits counts the bytes of args and of the output. To a function whose labels say that it takes them so, they are sent as
+// they are; to others as the JSON of the published form, of which Google carries 32 MiB.
 func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas.Result, error) {
 	start := time.Now()
-	limits, _ := faas.ProviderLimits(faas.GCPFunctions)
-	limit := int64(limits.MaxPayloadMB) << 20
 	r := request{op: "invoke", job: int64(jobID)}
-	if int64(len(args)) > limit {
-		failed := e.errorf(faas.ErrTooLarge, r, "the arguments are %d bytes, the limit is %d", len(args), limit)
-		failed.NotRun = true
-		return nil, failed
+	if err := carries.Check(payloads.Raw, jobID, args); err != nil {
+		return nil, err // which fits in no form
 	}
-	to, err := e.url(ctx, r, jobID)
+	to, err := e.route(ctx, r, jobID)
+	if err == nil && carries.Check(to.form, jobID, args) != nil { // it may take the other form by now
+		e.routes.Delete(jobID)
+		to, err = e.route(ctx, r, jobID)
+	}
+	if err == nil {
+		err = carries.Check(to.form, jobID, args)
+	}
 	if err != nil {
 		return nil, err
 	}
-	body := faas.AppendRequest(nil, jobID, args)
-	if len(body) > maxBody {
-		failed := e.errorf(faas.ErrTooLarge, r, "the arguments are %d bytes as JSON, the limit of Google is %d", len(body), maxBody)
-		failed.NotRun = true
-		return nil, failed
-	}
-	result, failed := e.invoke(ctx, r, to, jobID, body)
+	result, failed := e.invoke(ctx, r, to, jobID, args)
 	if failed != nil {
-		if failed.Code == faas.ErrNotFound {
+		if failed.Code == faas.ErrNotFound || failed.Code == faas.ErrTooLarge {
 			e.routes.Delete(jobID)
 		}
 		return nil, failed
 	}
-	if int64(len(result.Output)) > limit {
-		return nil, e.errorf(faas.ErrTooLarge, r, "the answer is %d bytes, the limit is %d", len(result.Output), limit)
+	if err := carries.CheckOutput(jobID, result.Output); err != nil {
+		return nil, err
 	}
 	result.Metrics.Total = time.Since(start)
 	return result, nil
 }
 
-// url returns where the job's function is invoked. Any error means that it was not.
-func (e *Executor) url(ctx context.Context, r request, jobID uint32) (string, error) {
+// route returns where the job's function is invoked, and how. Any error means that it was not.
+func (e *Executor) route(ctx context.Context, r request, jobID uint32) (*route, error) {
 	if known, ok := e.routes.Load(jobID); ok {
-		return known.(*route).url, nil
+		return known.(*route), nil
 	}
 	got, err := e.observe(ctx, r, functionid.CloudRun.Of(e.set.service, jobID))
 	if err == nil && got.url == "" {
@@ -79,25 +81,30 @@ func (e *Executor) url(ctx context.Context, r request, jobID uint32) (string, er
 		if errors.As(err, &failed) {
 			failed.NotRun = true
 		}
-		return "", err
+		return nil, err
 	}
-	return got.url, nil
+	return routeTo(got), nil
 }
 
-// post sends the body to a function once.
-func (e *Executor) post(ctx context.Context, r request, to string, body []byte) (*answer, *faas.Error) {
+// postJSON sends a body of JSON to a function once.
+func (e *Executor) postJSON(ctx context.Context, r request, to string, body []byte) (*answer, *faas.Error) {
+	r.header, r.size = http.Header{"Content-Type": {"application/json"}}, int64(len(body))
+	return e.post(ctx, r, to, func() io.ReadCloser { return io.NopCloser(bytes.NewReader(body)) })
+}
+
+// post sends a request to a function once.
+func (e *Executor) post(ctx context.Context, r request, to string, body func() io.ReadCloser) (*answer, *faas.Error) {
 	var sent invokeTrace
-	r.method, r.url, r.size = http.MethodPost, to, int64(len(body))
+	r.method, r.url = http.MethodPost, to
 	if !e.set.public { // everybody needs no token, and not all credentials can get one
 		r.bearer = e.idToken(to)
 	}
-	r.header = http.Header{"Content-Type": {"application/json"}}
 	r.limit = maxBody + maxErrorText
 	r.body = func() (io.ReadCloser, error) {
 		if sent.http2.Load() { // its client would also repeat what the server may have begun
 			return nil, errNotRepeated
 		}
-		return io.NopCloser(bytes.NewReader(body)), nil
+		return body(), nil
 	}
 	a, err := e.send(httptrace.WithClientTrace(ctx, sent.trace()), r)
 	if err != nil {
@@ -111,24 +118,56 @@ func (e *Executor) post(ctx context.Context, r request, to string, body []byte) 
 	return a, nil
 }
 
-func (e *Executor) invoke(ctx context.Context, r request, to string, jobID uint32, body []byte) (*faas.Result, *faas.Error) {
-	a, failed := e.post(ctx, r, to, body)
+// invoke sends one request once, and a second one, in the published form, only if the first was refused because of its form.
+func (e *Executor) invoke(ctx context.Context, r request, to *route, jobID uint32, args []byte) (*faas.Result, *faas.Error) {
+	if to.form == payloads.Raw {
+		body := payloads.NewBody(args)
+		defer body.Release()
+		raw := r
+		raw.header, raw.size = payloads.CallHeaders(jobID, args), body.Size()
+		a, failed := e.post(ctx, raw, to.url, body.Open)
+		switch {
+		case failed != nil:
+			return nil, failed
+		case !payloads.Refused(a.status):
+			return e.result(r, to, jobID, a, func(resp *faas.Response) (err error) {
+				*resp, err = payloads.ParseAnswer(a.header, a.body)
+				return err
+			})
+		}
+		to = &route{to.url, payloads.Numbers}
+		e.routes.Store(jobID, to)
+		if err := carries.Check(to.form, jobID, args); err != nil {
+			return nil, err.(*faas.Error)
+		}
+	}
+	a, failed := e.postJSON(ctx, r, to.url, faas.AppendRequest(nil, jobID, args))
 	if failed != nil {
 		return nil, failed
 	}
-	r.method, r.url = http.MethodPost, to
+	return e.result(r, to, jobID, a, func(resp *faas.Response) error { return faas.ParseResponse(a.body, resp) })
+}
+
+// result makes the result, or the error, of an answer, which parse reads if it tells of success.
+func (e *Executor) result(r request, to *route, jobID uint32, a *answer, parse func(*faas.Response) error) (*faas.Result, *faas.Error) {
+	r.method, r.url = http.MethodPost, to.url
 	if !a.ok() {
-		return nil, e.invokeError(r, a)
+		failed := e.invokeError(r, a)
+		if failed.Code == faas.ErrTooLarge && !failed.NotRun {
+			failed = carries.Answer(to.form, jobID, failed.Err)
+		}
+		return nil, failed
 	}
 	var resp faas.Response
-	if err := faas.ParseResponse(a.body, &resp); err != nil {
-		return nil, e.errorf(faas.ErrUnavailable, r, "POST %s: the answer is not in the protocol's shape: %s", faas.RedactURL(to), foreign.Excerpt(a.body))
+	if err := parse(&resp); err != nil {
+		return nil, e.errorf(faas.ErrUnavailable, r, "POST %s: the job may have run, but the answer is not in the protocol's shape (%s): %s",
+			faas.RedactURL(to.url), foreign.Line(err.Error(), maxMessage), foreign.Excerpt(a.body))
 	}
 	if !resp.Success {
 		return nil, e.invokeError(r, a)
 	}
-	if resp.JobID != jobID && resp.JobID != 0 { // a plain binary may leave it out
-		return nil, e.errorf(faas.ErrUnavailable, r, "POST %s: the answer is of job %d", faas.RedactURL(to), resp.JobID)
+	if resp.JobID != jobID && (resp.Compact || resp.JobID != 0) { // a plain binary may leave it out
+		return nil, e.errorf(faas.ErrUnavailable, r, "POST %s: the answer is of job %d", faas.RedactURL(to.url), resp.JobID)
 	}
 	if resp.Result == nil {
 		resp.Result = []byte{}
@@ -159,6 +198,8 @@ func (e *Executor) invokeError(r request, a *answer) *faas.Error {
 	message, _ := p.Error.(string)
 	code, notRun, hint := faas.ErrUnavailable, false, ""
 	switch {
+	case fromJob && p.Success != nil && !*p.Success && p.Code == payloads.TooLarge:
+		code = faas.ErrTooLarge
 	case a.ok(), fromJob && p.Success != nil && !*p.Success:
 		code = faas.ErrFunctionFailed
 	case fromJob && a.status == http.StatusNotFound:

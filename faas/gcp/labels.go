@@ -14,6 +14,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
+	"github.com/tangle-network/blueprint-serverless/internal/payloads"
 )
 
 // The labels of a function tell whose it is and what it has, so that an unchanged one is recognised by one read. A label's value has at most 63
@@ -25,11 +26,20 @@ const (
 	labelPackage = labelPrefix + "package" // SHA-256 of the package
 	labelConfig  = labelPrefix + "config"  // fingerprint of the unit
 	labelOptions = labelPrefix + "options" // of the provider options that shape a function
+	labelPayload = labelPrefix + "payload" // payloads.Mark of the package, if its function takes the compact form
 
 	labelManaged = "goog-managed-by" // Google's, on the Cloud Run service of a function
 )
 
-// labels returns what the function of a job carries.
+// labels returns what the function of a deployment carries.
+func (d *deployment) labels() map[string]string {
+	l := d.e.labels(d.f.JobID, d.sha256, d.u.Fingerprint())
+	if d.u.Compact {
+		l[labelPayload] = payloads.Mark(d.sha256)
+	}
+	return l
+}
+
 func (e *Executor) labels(job uint32, sha256, fingerprint string) map[string]string {
 	l := map[string]string{
 		labelService: functionid.CloudRun.Prefix(e.set.service), labelJob: strconv.FormatUint(uint64(job), 10),
@@ -92,7 +102,7 @@ func (e *Executor) state(got *resource) faas.State {
 	s := faas.State{
 		ID: got.id, Status: got.status, Reason: got.reason, Resource: got.name, Endpoint: faas.RedactURL(got.url),
 		PackageSHA256: hashOfLabel(got.labels[labelPackage]), Fingerprint: hashOfLabel(got.labels[labelConfig]),
-		Revision: got.revision, DeployedAt: got.updatedAt,
+		Revision: got.revision, DeployedAt: got.updatedAt, Compact: got.isCompact(),
 	}
 	if got.labels[labelOptions] != e.set.shape {
 		s.Fingerprint = "" // it was deployed with other provider options
@@ -117,6 +127,11 @@ func (e *Executor) state(got *resource) faas.State {
 	}
 	s.Private = text
 	return s
+}
+
+// isCompact reports whether the labels say that the function takes the compact form.
+func (got *resource) isCompact() bool {
+	return payloads.IsMark(got.labels[labelPayload], hashOfLabel(got.labels[labelPackage]))
 }
 
 // isLabel reports whether KEY=VALUE is a label that may be set beside those of this package.

@@ -164,7 +164,7 @@ func harness(t testing.TB, s *gcptest.Server, options ...string) faastest.Harnes
 		t.Setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_"+api, s.URL)
 	}
 	return faastest.Harness{
-		Provider: faas.GCPFunctions, Binary: jobBinary(t),
+		Provider: faas.GCPFunctions, Binary: jobBinary(t), MaxBody: 32 << 20,
 		Open: func(t testing.TB, service string) faas.Executor {
 			e, err := gcp.New(t.Context(), config(s, service, options...), gcp.WithFastLogs())
 			if err != nil {

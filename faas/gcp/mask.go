@@ -32,7 +32,7 @@ func (d *deployment) function() *functionspb.Function {
 	set, scale := d.e.set, d.e.scale(d.f)
 	f := &functionspb.Function{
 		Environment: functionspb.Environment_GEN_2,
-		Labels:      d.e.labels(d.f.JobID, d.sha256, d.u.Fingerprint()),
+		Labels:      d.labels(),
 		BuildConfig: &functionspb.BuildConfig{EntryPoint: entryPoint, EnvironmentVariables: set.buildEnv, WorkerPool: set.workerPool, DockerRepository: set.repository},
 		ServiceConfig: &functionspb.ServiceConfig{
 			TimeoutSeconds: int32(d.f.TimeoutSecs), AvailableMemory: quantity(d.f.MemoryMB), AvailableCpu: scale.cpu,

@@ -58,7 +58,7 @@ func (e *Executor) Restore(ctx context.Context, prior faas.State) error {
 			m.keep(now)
 			was.again = now.revision
 			if job, ours := functionid.CloudRun.Job(e.set.service, prior.ID); ours && now.url != "" {
-				e.routes.Store(job, &route{now.url})
+				e.routes.Store(job, routeTo(now))
 			}
 		}
 		m.trust()

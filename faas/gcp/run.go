@@ -120,7 +120,7 @@ func (h runHost) list(ctx context.Context, r request) ([]*resource, error) {
 func (h runHost) apply(ctx context.Context, d *deployment, old *resource, p *transfer.Progress) (*resource, error) {
 	r := d.request()
 	if old != nil {
-		if s := h.e.state(old); s.Status == faas.StatusReady && s.PackageSHA256 == d.sha256 && s.Fingerprint == d.u.Fingerprint() {
+		if s := h.e.state(old); s.Status == faas.StatusReady && s.PackageSHA256 == d.sha256 && s.Fingerprint == d.u.Fingerprint() && (s.Compact || !d.u.Compact) {
 			return old, nil
 		}
 	}
@@ -207,7 +207,7 @@ var (
 // service returns what the deployment wants on Cloud Run.
 func (d *deployment) service(from *storageSource) *run.GoogleCloudRunV2Service {
 	set, scale := d.e.set, d.e.scale(d.f)
-	labels := d.e.labels(d.f.JobID, d.sha256, d.u.Fingerprint())
+	labels := d.labels()
 	c := &run.GoogleCloudRunV2Container{
 		Image: "scratch", BaseImageUri: set.baseImage, Command: []string{"./bootstrap"},
 		SourceCode: &run.GoogleCloudRunV2SourceCode{CloudStorageSource: &run.GoogleCloudRunV2CloudStorageSource{

@@ -73,7 +73,7 @@ func (e *Executor) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Un
 			return nil, refuse(faas.CodeOf(err), f.JobID, "%w", err)
 		}
 		f.Env = maps.Clone(f.Env)
-		units = append(units, faas.Unit{ID: functionid.CloudRun.Of(e.set.service, f.JobID), Functions: []faas.Function{f}, Files: files})
+		units = append(units, faas.Unit{ID: functionid.CloudRun.Of(e.set.service, f.JobID), Functions: []faas.Function{f}, Files: files, Compact: bin.Compact})
 	}
 	return units, nil
 }

@@ -82,6 +82,10 @@ func Job(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusRequestEntityTooLarge, failure{Error: "the request is larger than 32 MiB", Code: "TOO_LARGE"})
 		return
 	}
+	if len(body) > 0 && body[0] == 0 { // the raw form, of a caller who takes the function for what it was before
+		answer(w, http.StatusUnsupportedMediaType, failure{Error: "the binary takes JSON", Code: "UNSUPPORTED"})
+		return
+	}
 	var call struct {
 		Warm  bool            `json:"warm"`
 		JobID uint32          `json:"job_id"`
