@@ -9,11 +9,11 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
 // base is what an app stands on.
@@ -131,11 +131,10 @@ func (e *Executor) ensureAccount(ctx context.Context, a *account) error {
 	if e.options.storageAuth == authIdentity {
 		wanted.Properties.SharedKeys = &no
 	}
-	err = e.operate(ctx, http.MethodPut, e.accountPath(), storageAPI, wanted, a)
-	if err != nil {
-		if code := e.code(ctx, err); code == faas.ErrAlreadyExists {
-			return &faas.Error{Op: "deploy", Provider: faas.AzureFunctions, JobID: faas.NoJob, Code: code,
-				Err: fmt.Errorf(`the name of storage account %s is taken elsewhere in Azure: set the option "storage_account" to a free name: %w`, e.names.account, err)}
+	if err := e.operate(ctx, http.MethodPut, e.accountPath(), storageAPI, wanted, a); err != nil {
+		if judge(err).Class == kit.Exists {
+			return faas.Errorf(faas.ErrAlreadyExists, "deploy", faas.AzureFunctions,
+				`the name of storage account %s is taken elsewhere in Azure: set the option "storage_account" to a free name: %w`, e.names.account, err)
 		}
 		return err
 	}
@@ -192,14 +191,13 @@ func (c *convergence) grant(ctx context.Context, principal string) error {
 	a.Properties.RoleDefinitionID = "/subscriptions/" + url.PathEscape(c.subscription) + "/providers/Microsoft.Authorization/roleDefinitions/" + blobOwner
 	a.Properties.PrincipalID = principal
 	a.Properties.PrincipalType = "ServicePrincipal"
-	w := c.waitFor(c.pace.role, "the app's identity could not be given a role")
-	w.absent = c.pace.appear
-	w.also = c.awaitsRole
-	return w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
+	w := c.wait(c.pace.role, "the app's identity could not be given a role")
+	w.Absent = c.pace.appear
+	return w.Until(ctx, func(ctx context.Context) error {
 		err := c.call(ctx, http.MethodPut, c.assignmentPath(principal), rolesAPI, a, nil)
-		if azureCode(err) == "RoleAssignmentExists" {
-			err = nil
+		if c.awaitsRole(err); azureCode(err) == "RoleAssignmentExists" {
+			return nil
 		}
-		return err == nil, 0, err
+		return err
 	})
 }

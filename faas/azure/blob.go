@@ -19,6 +19,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blob"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/scratch"
 )
@@ -52,7 +53,7 @@ func (e *Executor) packageAccess(ctx context.Context, container string) string {
 			return access
 		}
 		why = append(why, "with a "+access+": "+e.brief(err))
-		if kindOf(err) == outage {
+		if judge(err).Class == kit.Outage {
 			break // the storage account is not reached, by whatever access
 		}
 	}
@@ -109,15 +110,15 @@ func (e *Executor) keepPackage(ctx context.Context, container, access string) (*
 		return nil, faas.Errorf(faas.ErrInternal, "deploy", faas.AzureFunctions, "a directory for the former package: %w", err)
 	}
 	kept := &keptPackage{path: filepath.Join(dir, rand.Text()+".zip")}
-	w := e.waitFor(e.pace.busy, "the former package could not be read from storage account %s", e.names.account)
-	err = w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
+	w := e.wait(e.pace.busy, "the former package could not be read from storage account %s", e.names.account)
+	err = w.Until(ctx, func(ctx context.Context) error {
 		client, err := e.packageClient(ctx, container, access)
 		if err != nil {
-			return false, 0, err
+			return err
 		}
 		resp, err := client.DownloadStream(ctx, nil)
 		if err != nil {
-			return false, 0, err
+			return err
 		}
 		body := resp.NewRetryReader(ctx, nil) // which goes on where a broken connection stopped
 		defer body.Close()
@@ -125,7 +126,7 @@ func (e *Executor) keepPackage(ctx context.Context, container, access string) (*
 		if err == nil && resp.ContentLength != nil && kept.size != *resp.ContentLength {
 			err = io.ErrUnexpectedEOF
 		}
-		return err == nil, 0, err
+		return err
 	})
 	if err != nil {
 		return nil, errors.Join(err, kept.remove())

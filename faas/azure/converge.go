@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 )
 
@@ -169,15 +170,14 @@ func (c *convergence) lookAgain(ctx context.Context, prior *faas.State) (*site, 
 	}
 	var now *site
 	looks := 0
-	w := c.waitFor(c.pace.busy, "app %s could not be read", c.id)
-	w.quick = true
-	err := w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
-		var err error
+	err := c.wait(c.pace.busy, "app %s could not be read", c.id).Until(ctx, func(ctx context.Context) (err error) {
 		if now, err = c.known(ctx, "deploy", c.id); err != nil {
-			return false, 0, err
+			return err
 		}
-		looks++
-		return looks == proofs || !c.state(now).DeployedAt.Before(prior.DeployedAt), 0, nil
+		if looks++; looks < proofs && c.state(now).DeployedAt.Before(prior.DeployedAt) {
+			return kit.NotYet(0, "it is shown as it was before it was last looked at")
+		}
+		return nil
 	})
 	return now, err
 }
@@ -234,16 +234,16 @@ func (c *convergence) remember(ctx context.Context, now *site, b *base, replaces
 // it could. Nothing was changed yet. If that does not pass by itself, it is noted in the app's tags, so
 // that the next deployment says beforehand that it cannot put the app back, and goes on.
 func (c *convergence) cannotKeep(ctx context.Context, before *snapshot, err error) error {
-	code := c.code(ctx, err)
-	if kindOf(err) == outage || ctx.Err() != nil {
-		return faas.Errorf(code, "deploy", faas.AzureFunctions, "nothing was changed, as the app's former package could not be kept: %w", err)
+	means := meaning(ctx, err)
+	if means.Class.Passes() || ctx.Err() != nil {
+		return faas.Errorf(means.Code, "deploy", faas.AzureFunctions, "nothing was changed, as the app's former package could not be kept: %w", err)
 	}
 	tags := maps.Clone(before.tags)
 	tags[tagAccess] = accessNone + foreign.Line(c.brief(err), maxTagValue-len(accessNone)-len("..."))
 	if _, noted := c.putSite(ctx, c.id, before.design.body(tags)); noted != nil {
 		err = errors.Join(err, noted)
 	}
-	return faas.Errorf(code, "deploy", faas.AzureFunctions, "nothing was changed, as the app's former package can no longer be read, and the app could not be put back if the deployment failed: "+
+	return faas.Errorf(means.Code, "deploy", faas.AzureFunctions, "nothing was changed, as the app's former package can no longer be read, and the app could not be put back if the deployment failed: "+
 		"give the caller the role Storage Blob Data Reader on storage account %s, or deploy again to go on without: %w", c.names.account, err)
 }
 
@@ -305,8 +305,8 @@ func (c *convergence) grantTo(ctx context.Context, s *site) error {
 // awaitsRole takes note of a refusal that comes of a role or an identity that does not count yet, and
 // reports whether it is one.
 func (c *convergence) awaitsRole(err error) bool {
-	var failed *deployError
-	if azureCode(err) != "PrincipalNotFound" && !(errors.As(err, &failed) && failed.isOfRole()) {
+	var vain *kit.WaitError
+	if err == nil || judge(err).Class != kit.Settling || errors.As(err, &vain) {
 		return false
 	}
 	c.late = err
@@ -316,7 +316,7 @@ func (c *convergence) awaitsRole(err error) bool {
 // isRefusal reports whether Azure, or the rights of the caller, do not allow something, so that trying again is in vain. A 404 is none: it is what
 // Azure says of an app that it does not know everywhere yet.
 func isRefusal(err error) bool {
-	var vain *waitError
+	var vain *kit.WaitError
 	if errors.As(err, &vain) {
 		return false
 	}
@@ -343,16 +343,19 @@ func (c *convergence) finish(ctx context.Context, d design, tags map[string]stri
 		return faas.State{}, err
 	}
 	// The last read may be of a replica that lags.
-	w := c.waitFor(c.pace.appear, "app %s was deployed, and Azure does not show it so: somebody else may have changed it", c.id)
-	if err := w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
+	w := c.wait(c.pace.appear, "app %s was deployed, and Azure does not show it so: somebody else may have changed it", c.id)
+	if err := w.Until(ctx, func(ctx context.Context) error {
 		if made.Tags[tagDeployed] == tags[tagDeployed] {
-			return true, 0, nil
+			return nil
 		}
 		now, err := c.known(ctx, "deploy", c.id)
-		if err == nil {
-			made = now
+		if err != nil {
+			return err
 		}
-		return err == nil && made.Tags[tagDeployed] == tags[tagDeployed], 0, err
+		if made = now; made.Tags[tagDeployed] != tags[tagDeployed] {
+			return kit.NotYet(0, "it is shown as of %q", foreign.Line(made.Tags[tagDeployed], 40))
+		}
+		return nil
 	}); err != nil {
 		return faas.State{}, err
 	}

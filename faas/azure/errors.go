@@ -18,56 +18,125 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
-// codes sorts the error codes of Azure where the status does not tell enough, as in the result of a long-running operation.
-var codes = map[string]faas.Code{
-	"NotFound": faas.ErrNotFound, "ResourceNotFound": faas.ErrNotFound, "ResourceGroupNotFound": faas.ErrNotFound,
-	"Conflict": faas.ErrConflict, "AnotherOperationInProgress": faas.ErrConflict, "ResourceGroupBeingDeleted": faas.ErrConflict,
-	"StorageAccountOperationInProgress": faas.ErrConflict, "OperationNotAllowedOnResourceBeingDeleted": faas.ErrConflict,
-	"StorageAccountAlreadyTaken": faas.ErrAlreadyExists, "StorageAccountAlreadyExists": faas.ErrAlreadyExists, "StorageAccountInAnotherResourceGroup": faas.ErrAlreadyExists,
-	"AuthorizationFailed": faas.ErrPermissionDenied, "Forbidden": faas.ErrPermissionDenied, "Unauthorized": faas.ErrPermissionDenied,
-	"LinkedAuthorizationFailed": faas.ErrPermissionDenied, "RequestDisallowedByPolicy": faas.ErrPermissionDenied, "InvalidAuthenticationToken": faas.ErrPermissionDenied,
-	"TooManyRequests": faas.ErrThrottled, "SubscriptionRequestsThrottled": faas.ErrThrottled, "OperationThrottled": faas.ErrThrottled,
-	"BadRequest": faas.ErrInvalidArgument, "InvalidRequestContent": faas.ErrInvalidArgument, "InvalidParameter": faas.ErrInvalidArgument,
-	"LocationNotAvailableForResourceType": faas.ErrInvalidArgument, "InvalidResourceLocation": faas.ErrConflict,
-	"SubscriptionNotFound": faas.ErrInvalidArgument, "ScopeLocked": faas.ErrPermissionDenied, "ReadOnlyDisabledSubscription": faas.ErrPermissionDenied,
+// The words of refusals that tell more than status and code do.
+var (
+	quotaWords = []string{
+		"has quota of", "additional quota", "maximum number of", "quota exceeded", "exceeds quota", "exceeded quota",
+		"exceeding approved", "quota limit", "overquota",
+	}
+	sharedKeyWords = []string{"shared key", "sharedkey", "key based authentication", "account key"}
+	// The role or the identity of the app does not count yet everywhere, the name of a new storage account is
+	// not known everywhere, or its container is that of an account of the same name that was removed.
+	roleWords = []string{
+		"authoriz", "forbidden", "403", "unable to load the proper managed identity", "no such host is known", "name or service not known",
+		"containernotfound", "specified container does not exist", "containerbeingdeleted", "container is being deleted",
+	}
+)
+
+// What a deployment of a package ended with, as an answer's code.
+const (
+	codeCancelled = "deployment cancelled"
+	codeFailed    = "deployment failed"
+	codeConflict  = "deployment conflict"
+)
+
+// rules say what the answers of Azure mean beyond their status, which is 200 for the result of an operation.
+var rules = func() kit.Rules {
+	overQuota := kit.Refusal{
+		Class: kit.Quota, Code: faas.ErrTooLarge, Remedy: "ask for more quota in this region, choose another one, or remove what is not needed",
+	}
+	noKeys := kit.Refusal{Code: faas.ErrPermissionDenied, Remedy: "the storage account takes no keys, or a policy forbids them: set the option storage_auth=identity"}
+	means := func(code faas.Code) kit.Refusal { return kit.Refusal{Code: code} }
+	return kit.Rules{
+		{Code: []string{codeFailed}, Text: sharedKeyWords, Means: noKeys},
+		{Code: []string{codeFailed}, Text: roleWords, Means: kit.Refusal{Class: kit.Settling, Code: faas.ErrUnavailable}},
+		{Code: []string{codeFailed, codeCancelled}, Means: means(faas.ErrUnavailable), Stays: true},
+		{Code: []string{codeConflict}, Means: means(faas.ErrConflict)},
+		{Status: []int{429}},
+		{Code: []string{"QuotaExceeded", "SubscriptionQuotaExceeded", "SubscriptionIsOverQuotaForSku", "ResourceQuotaExceeded", "ResourceGroupQuotaExceeded",
+			"MaxStorageAccountsCountPerSubscriptionExceeded"}, Means: overQuota},
+		{Status: []int{400, 401, 403, 409}, Text: quotaWords, Means: overQuota},
+		{Code: []string{"ScopeLocked"}, Means: kit.Refusal{Code: faas.ErrPermissionDenied,
+			Remedy: "somebody has put a lock on it, which stays until it is taken off (az lock list, az lock delete)"}},
+		{Code: []string{"RequestDisallowedByPolicy"}, Text: sharedKeyWords, Means: noKeys},
+		{Code: []string{"SubscriptionNotFound", "InvalidSubscriptionId", "LocationNotAvailableForResourceType"}, Means: means(faas.ErrInvalidArgument)},
+		// Resource Manager does not reach the host of an app yet.
+		{Status: []int{400}, Text: []string{"(serviceunavailable) from host runtime", "(badgateway) from host runtime", "(notfound) from host runtime"},
+			Means: kit.Refusal{Class: kit.Settling, Code: faas.ErrUnavailable}},
+		{Code: []string{"PrincipalNotFound"}, Means: kit.Refusal{Class: kit.Settling, Code: faas.ErrUnavailable}},
+		{Code: []string{"StorageAccountAlreadyTaken", "StorageAccountAlreadyExists", "StorageAccountInAnotherResourceGroup", "InvalidResourceLocation"},
+			Means: means(faas.ErrAlreadyExists)},
+		{Status: []int{409}, Text: []string{"already exists"}, Means: means(faas.ErrAlreadyExists)},
+		{Status: []int{409}, Text: []string{"cannot be deleted because it has"}, Means: means(faas.ErrConflict), Stays: true},
+		{Code: []string{"NotFound", "ResourceNotFound", "ResourceGroupNotFound"}, Means: means(faas.ErrNotFound)},
+		{Code: []string{"Conflict", "AnotherOperationInProgress", "ResourceGroupBeingDeleted", "StorageAccountOperationInProgress",
+			"OperationNotAllowedOnResourceBeingDeleted"}, Means: means(faas.ErrConflict)},
+		{Status: []int{401}}, // which may be said of a good token
+		{Code: []string{"AuthorizationFailed", "Forbidden", "Unauthorized", "LinkedAuthorizationFailed", "RequestDisallowedByPolicy",
+			"InvalidAuthenticationToken", "ReadOnlyDisabledSubscription"}, Means: means(faas.ErrPermissionDenied)},
+		{Code: []string{"TooManyRequests", "SubscriptionRequestsThrottled", "OperationThrottled"}, Means: means(faas.ErrThrottled)},
+		{Code: []string{"BadRequest", "InvalidRequestContent", "InvalidParameter"}, Means: means(faas.ErrInvalidArgument)},
+	}
+}()
+
+// meaning returns what an error that came under ctx means. Every error is classed here.
+func meaning(ctx context.Context, err error) kit.Refusal {
+	var (
+		known    *faas.Error
+		vain     *kit.WaitError
+		response *azcore.ResponseError
+		token    *tokenError
+		deploy   *deployError
+		probe    *probeError
+	)
+	switch {
+	case ctx.Err() != nil, errors.Is(err, context.Canceled):
+		return kit.Refusal{Code: faas.ErrTimeout} // whatever it is, it came of that
+	case errors.As(err, &known):
+		return kit.RefusalOf(known)
+	case errors.As(err, &vain) && (vain.Last == nil || errors.Is(vain.Last, kit.ErrNotYet)):
+		return kit.Refusal{Code: faas.ErrTimeout}
+	case errors.As(err, &token):
+		var failed *azidentity.AuthenticationFailedError
+		if errors.As(err, &failed) && (failed.RawResponse == nil || rules.Of(kit.Answer{Status: failed.RawResponse.StatusCode}).Class.Passes()) {
+			return kit.Refusal{Class: kit.Outage, Code: faas.ErrUnavailable} // without an answer, the authority was not reached
+		}
+		return kit.Refusal{Code: faas.ErrPermissionDenied}
+	case errors.As(err, &deploy):
+		return rules.Of(deploy.answer())
+	case errors.As(err, &response):
+		answer := kit.Answer{Status: response.StatusCode, Code: response.ErrorCode, Text: messageOf(bodyOf(response))}
+		if response.RawResponse != nil {
+			answer.RetryAfter = retryAfter(response.RawResponse.Header)
+		}
+		means := rules.Of(answer)
+		if answer.Code == "AuthorizationFailed" || answer.Code == "LinkedAuthorizationFailed" {
+			means.Remedy = grantRemedy(answer.Text)
+		}
+		return means
+	case errors.As(err, &probe):
+		return rules.Of(kit.Answer{Status: probe.status})
+	}
+	if means, ok := kit.OfError(ctx, err); ok {
+		return means
+	}
+	return kit.Refusal{Code: faas.ErrInternal}
 }
 
-// codeOf sorts an answer. message is what Azure says in it.
-func codeOf(status int, azureCode, message string) faas.Code {
-	if isQuota(status, azureCode, message) {
-		return faas.ErrTooLarge
-	}
-	if status == http.StatusBadRequest && isHostStarting(message) {
-		return faas.ErrUnavailable
-	}
-	if code, ok := codes[azureCode]; ok && status != http.StatusTooManyRequests {
-		return code
-	}
-	switch {
-	case status == http.StatusBadRequest || status == http.StatusUnprocessableEntity || status == http.StatusUnsupportedMediaType:
-		return faas.ErrInvalidArgument
-	case status == http.StatusUnauthorized || status == http.StatusForbidden:
-		return faas.ErrPermissionDenied
-	case status == http.StatusNotFound || status == http.StatusGone:
-		return faas.ErrNotFound
-	case status == http.StatusConflict || status == http.StatusPreconditionFailed:
-		return faas.ErrConflict
-	case status == http.StatusRequestEntityTooLarge:
-		return faas.ErrTooLarge
-	case status == http.StatusTooManyRequests:
-		return faas.ErrThrottled
-	case status == http.StatusRequestTimeout || status == http.StatusGatewayTimeout:
-		return faas.ErrTimeout
-	case status >= 500 || status >= 200 && status < 300: // the latter: an operation that was accepted and then failed
-		return faas.ErrUnavailable
-	}
-	return faas.ErrInternal
+// judge is meaning for waits, which look at their contexts themselves.
+func judge(err error) kit.Refusal { return meaning(context.Background(), err) }
+
+// wait returns a wait for what Azure does not do at once.
+func (e *Executor) wait(limit time.Duration, what string, args ...any) kit.Wait {
+	return kit.Wait{What: fmt.Sprintf(what, args...), First: e.pace.first, Longest: e.pace.longest, Limit: limit, Judge: judge}
 }
 
 // statusOf returns the HTTP status of an error that Azure answered, or 0.
@@ -81,57 +150,23 @@ func statusOf(err error) int {
 
 // isNotFound reports whether Azure says that something does not exist. A subscription that the caller
 // has no access to is another matter: nothing is known then of what is in it.
-func isNotFound(err error) bool { return statusOf(err) == http.StatusNotFound && kindOf(err) == absent }
+func isNotFound(err error) bool {
+	return statusOf(err) == http.StatusNotFound && judge(err).Class == kit.Absent
+}
 
 // fail makes the *faas.Error of an error that came under ctx. One that already is a *faas.Error keeps its code. hidden are values that must not be in its text, besides the
 // secrets that the executor knows.
 func (e *Executor) fail(ctx context.Context, op string, jobID int64, err error, hidden ...string) *faas.Error {
 	hide := e.hider(hidden...)
-	var (
-		known   *faas.Error
-		unknown *unknownOutcome
-	)
-	unsettled := errors.As(err, &unknown)
+	clean := func(err error) error { return kit.Hide(err, func(string) string { return words(err, hide) }) }
+	var known *faas.Error
 	if errors.As(err, &known) {
 		out := *known
-		out.Unsettled = out.Unsettled || unsettled
-		if known.Err != nil {
-			out.Err = &clean{words(known.Err, hide), known.Err}
-		}
+		out.Unsettled = out.Unsettled || kit.IsUnanswered(err)
+		out.Err = clean(known.Err)
 		return &out
 	}
-	return &faas.Error{
-		Op: op, Provider: faas.AzureFunctions, JobID: jobID, Code: e.code(ctx, err), RetryAfter: askedBy(err), Unsettled: unsettled, Err: &clean{words(err, hide), err},
-	}
-}
-
-// code sorts an error that came under ctx.
-func (e *Executor) code(ctx context.Context, err error) faas.Code {
-	var (
-		vain     *waitError
-		response *azcore.ResponseError
-		token    *tokenError
-		deploy   *deployError
-	)
-	switch {
-	case ctx.Err() != nil, errors.Is(err, context.Canceled):
-		return faas.ErrTimeout // whatever it is, it came of that
-	case errors.As(err, &vain) && vain.ended == nil && vain.last == nil:
-		return faas.ErrTimeout
-	case errors.As(err, &token) && kindOf(err) != outage:
-		return faas.ErrPermissionDenied
-	case errors.As(err, &deploy):
-		return deploy.code()
-	case errors.As(err, &response) && kindOf(err) == outage && response.StatusCode != http.StatusTooManyRequests:
-		return faas.ErrUnavailable // 408 and 504 too, which say nothing of the caller's deadline
-	case errors.As(err, &response):
-		return codeOf(response.StatusCode, response.ErrorCode, messageOf(bodyOf(response)))
-	case kindOf(err) == outage:
-		return faas.ErrUnavailable // a deadline of the network's is not the caller's
-	case errors.Is(err, context.DeadlineExceeded):
-		return faas.ErrTimeout
-	}
-	return faas.ErrInternal
+	return kit.Fail(op, faas.AzureFunctions, jobID, meaning(ctx, err), clean(err))
 }
 
 // hider takes secrets out of a text.
@@ -181,15 +216,6 @@ func parts(err error) []error {
 	return nil
 }
 
-// clean is an error whose text was cleaned of secrets, and whose cause stays reachable.
-type clean struct {
-	text  string
-	cause error
-}
-
-func (c *clean) Error() string { return c.text }
-func (c *clean) Unwrap() error { return c.cause }
-
 // bodyOf returns the body of the answer that an error is about.
 func bodyOf(r *azcore.ResponseError) []byte {
 	if r.RawResponse == nil {
@@ -199,7 +225,7 @@ func bodyOf(r *azcore.ResponseError) []byte {
 	return body
 }
 
-// describe says what Azure answered, in one line, and what to do about it.
+// describe says what Azure answered, in one line.
 func describe(r *azcore.ResponseError, hide hider) string {
 	var b strings.Builder
 	if raw := r.RawResponse; raw != nil && raw.Request != nil {
@@ -209,27 +235,10 @@ func describe(r *azcore.ResponseError, hide hider) string {
 	if r.ErrorCode != "" {
 		b.WriteString(" " + foreign.Line(hide(r.ErrorCode), 100))
 	}
-	message := messageOf(bodyOf(r))
-	if message != "" {
+	if message := messageOf(bodyOf(r)); message != "" {
 		b.WriteString(": " + foreign.Line(hide(message), maxMessage))
 	}
-	b.WriteString(remedy(r.StatusCode, r.ErrorCode, message))
 	return b.String()
-}
-
-// remedy says what helps against a refusal, or nothing.
-func remedy(status int, code, message string) string {
-	switch {
-	case isLock(code):
-		return "; somebody has put a lock on it, which stays until it is taken off (az lock list, az lock delete)"
-	case isQuota(status, code, message):
-		return "; ask for more quota in this region, choose another one, or remove what is not needed"
-	case code == "RequestDisallowedByPolicy" && isAboutSharedKeys(message):
-		return `; the policy forbids storage accounts with shared keys: set the option storage_auth=identity`
-	case code == "AuthorizationFailed" || code == "LinkedAuthorizationFailed":
-		return grantRemedy(message)
-	}
-	return ""
 }
 
 // denial is how Resource Manager says whom it denies what, and where.
@@ -245,12 +254,7 @@ func grantRemedy(message string) string {
 	if strings.HasPrefix(strings.ToLower(m[2]), "microsoft.authorization/") {
 		role = "User Access Administrator"
 	}
-	return fmt.Sprintf("; give the principal %[1]s a role that allows %[2]s, such as by az role assignment create --assignee %[1]s --role %[3]q --scope %[4]s", m[1], m[2], role, m[3])
-}
-
-// isAboutSharedKeys reports whether a message is about access to a storage account by its keys.
-func isAboutSharedKeys(message string) bool {
-	return containsAny(message, "shared key", "sharedkey", "key based authentication", "account key")
+	return fmt.Sprintf("give the principal %[1]s a role that allows %[2]s, such as by az role assignment create --assignee %[1]s --role %[3]q --scope %[4]s", m[1], m[2], role, m[3])
 }
 
 // maxMessage bounds what an error repeats of Azure's words, in bytes.
@@ -351,13 +355,4 @@ func azureCode(err error) string {
 		return response.ErrorCode
 	}
 	return ""
-}
-
-// askedBy returns how long Azure asked to wait in an error, or 0.
-func askedBy(err error) time.Duration {
-	var response *azcore.ResponseError
-	if errors.As(err, &response) && response.RawResponse != nil {
-		return retryAfter(response.RawResponse.Header)
-	}
-	return 0
 }

@@ -7,51 +7,33 @@ import (
 	"errors"
 	"net/http"
 	"strings"
-	"sync"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 )
-
-// maxWarm bounds how many requests a Warm sends at the same time.
-const maxWarm = 64
 
 // Warm sends n requests at the same time that run no job, and returns how many were answered. Azure decides how many instances that makes: one takes
 // several requests, by its size and the option "concurrency".
 func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
 	if n < 1 {
-		return 0, faas.JobErrorf(faas.ErrInvalidArgument, "warm", faas.AzureFunctions, jobID, "%d instances cannot be warmed; the least is 1", n)
+		return kit.Warm(ctx, faas.AzureFunctions, jobID, n, nil)
 	}
 	app, err := e.job(ctx, "warm", jobID)
 	if err != nil {
 		return 0, err
 	}
-	var (
-		all    sync.WaitGroup
-		mu     sync.Mutex
-		warmed int
-		last   error
-	)
-	for range min(n, maxWarm) {
-		all.Go(func() {
-			unauthorized, err := e.probe(ctx, app.host, jobID, app.key.Reveal())
-			if unauthorized {
-				e.app.forgetIf(app)
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil {
-				last = err
-				return
-			}
-			warmed++
-		})
+	warm, err := kit.Warm(ctx, faas.AzureFunctions, jobID, n, func(ctx context.Context) error {
+		unauthorized, err := e.probe(ctx, app.host, jobID, app.key.Reveal())
+		if unauthorized {
+			e.app.forgetIf(app)
+		}
+		return err
+	})
+	if err != nil {
+		return 0, e.fail(ctx, "warm", int64(jobID), err)
 	}
-	all.Wait()
-	if warmed == 0 {
-		return 0, e.probeFailed(ctx, "warm", jobID, last)
-	}
-	return warmed, nil
+	return warm, nil
 }
 
 // job returns the app where it has a function for the job.
@@ -64,15 +46,6 @@ func (e *Executor) job(ctx context.Context, op string, jobID uint32) (*invokable
 		return nil, faas.JobErrorf(faas.ErrNotFound, op, faas.AzureFunctions, jobID, "app %s has no function for this job", e.names.app)
 	}
 	return app, nil
-}
-
-func (e *Executor) probeFailed(ctx context.Context, op string, jobID uint32, err error) *faas.Error {
-	failed := e.fail(ctx, op, int64(jobID), err)
-	var p *probeError
-	if errors.As(err, &p) {
-		failed.Code = codeOf(p.status, "", "")
-	}
-	return failed
 }
 
 // Health asks the app's host how it is, which starts it where no instance runs.

@@ -16,8 +16,8 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
-	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
 const (
@@ -141,7 +141,7 @@ func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas
 	for attempt := 0; ; attempt++ {
 		app, err := e.resolve(ctx, "invoke")
 		if err != nil {
-			if failed := e.notRun(ctx, jobID, err); failed.Code != faas.ErrUnavailable || attempt > 0 || !transfer.Sleep(ctx, e.pace.retry) {
+			if failed := e.notRun(ctx, jobID, err); failed.Code != faas.ErrUnavailable || attempt > 0 || !kit.Sleep(ctx, e.pace.retry) {
 				return nil, failed
 			}
 			continue // the host is starting
@@ -154,7 +154,7 @@ func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas
 			result.Metrics.Total = time.Since(start)
 			return result, nil
 		}
-		if again := e.reconsider(ctx, app, failed); again && attempt == 0 && (failed.Code != faas.ErrUnavailable || transfer.Sleep(ctx, e.pace.retry)) {
+		if again := e.reconsider(ctx, app, failed); again && attempt == 0 && (failed.Code != faas.ErrUnavailable || kit.Sleep(ctx, e.pace.retry)) {
 			continue
 		}
 		return nil, failed
@@ -261,8 +261,8 @@ func (e *Executor) result(ctx context.Context, jobID uint32, resp *http.Response
 		return nil, refuse(faas.ErrFunctionFailed, "%w", &faas.FunctionError{Message: foreign.Line(e.hider()(answer.Error), maxMessage)})
 	case status < 300:
 		return nil, refuse(faas.ErrUnavailable, "the function answered with something else than the answer of a job: %s", foreign.Line(string(body[:min(len(body), 200)]), 200))
-	case late && status >= 500:
-		return nil, refuse(faas.ErrTimeout, "the job took longer than its timeout, and Azure answered with status %d", status)
+	case status == http.StatusGatewayTimeout, late && status >= 500:
+		return nil, refuse(faas.ErrTimeout, "the job took longer than its timeout, or than Azure waits, which answered with status %d", status)
 	case status == http.StatusInternalServerError:
 		return nil, refuse(faas.ErrFunctionFailed, "%w", &faas.FunctionError{
 			Type: "host", Message: "the process of the job ended, or did not answer in HTTP; Azure says no more than status 500 " + foreign.Line(e.hider()(messageOf(body)), maxMessage),
@@ -275,7 +275,7 @@ func (e *Executor) result(ctx context.Context, jobID uint32, resp *http.Response
 		failed.NotRun = true
 		return nil, failed
 	}
-	failed := refuse(codeOf(status, "", message), "status %d %s", status, message)
+	failed := refuse(rules.Of(kit.Answer{Status: status, Text: message}).Code, "status %d %s", status, message)
 	switch status {
 	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusMethodNotAllowed,
 		http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusTooManyRequests:

@@ -3,20 +3,21 @@
 package azure
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 
-	"github.com/tangle-network/blueprint-serverless/internal/transfer"
+	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
+	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 )
 
 // path returns the path of something in the resource group.
@@ -46,25 +47,33 @@ func (e *Executor) accountPath(parts ...string) string {
 }
 
 // send sends a request to Resource Manager, again while it is at work on an earlier change of the
-// resource. If exists is true, what the path names is known to exist, so that a 404 passes by itself, and
-// so does an outage. path may hold a query, and be a URL of Resource Manager.
+// resource. If exists is true, what the path names is known to exist, so that a 404 passes by itself; and
+// so does an outage, as that is in the middle of a deployment, which much would be lost with. path may hold a query, and be a URL of Resource Manager. Whoever deletes repeats that.
 func (e *Executor) send(ctx context.Context, method, path, version string, body any, exists bool) (*http.Response, error) {
-	w := e.waitFor(e.pace.busy, "%s %s was not possible", method, path)
-	w.quick = true // the retry policy below has been patient already
-	if exists {
-		w.absent, w.limit = e.pace.appear, max(w.limit, e.pace.appear)
-		// That is in the middle of a deployment, which much would be lost with. Of throttling the engine has to know.
-		w.also = func(err error) bool { return kindOf(err) == outage && statusOf(err) != http.StatusTooManyRequests }
-	}
 	once := e.change
-	if method == http.MethodGet {
+	switch method {
+	case http.MethodGet:
 		once = e.request
+	case http.MethodDelete:
+		return e.change(ctx, e.arm.Pipeline(), method, path, version, body)
+	}
+	w := e.wait(e.pace.busy, "%s %s was not possible", method, path)
+	if exists {
+		w.Absent, w.Limit = e.pace.appear, max(w.Limit, e.pace.appear)
+	}
+	w.Patience = func(_ error, means kit.Refusal) time.Duration {
+		switch {
+		case means.Class == kit.Throttled, means.Class == kit.Settling: // of which engine and caller have to know
+			return 0
+		case means.Class == kit.Outage && !exists: // the retry policy has been patient already
+			return 0
+		}
+		return -1
 	}
 	var resp *http.Response
-	err := w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
-		var err error
+	err := w.Until(ctx, func(ctx context.Context) (err error) {
 		resp, err = once(ctx, e.arm.Pipeline(), method, path, version, body)
-		return err == nil, 0, err
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -74,14 +83,11 @@ func (e *Executor) send(ctx context.Context, method, path, version string, body 
 
 // change is request for what may change something. The answer is awaited for a while though ctx ends: a
 // change that was sent is made, whether or not anybody waits for it.
-func (e *Executor) change(ctx context.Context, by runtime.Pipeline, method, path, version string, body any) (*http.Response, error) {
-	lasting, cancel := transfer.Outlast(context.WithValue(ctx, callerKey{}, ctx), e.pace.grace)
-	defer cancel() // the pipeline has read the whole answer by then
-	resp, err := e.request(lasting, by, method, path, version, body)
-	var response *azcore.ResponseError
-	if err != nil && !errors.As(err, &response) {
-		err = outcome(ctx, err)
-	}
+func (e *Executor) change(ctx context.Context, by runtime.Pipeline, method, path, version string, body any) (resp *http.Response, err error) {
+	err = kit.Change(context.WithValue(ctx, callerKey{}, ctx), e.pace.grace, func(lasting context.Context) error {
+		resp, err = e.request(lasting, by, method, path, version, body) // which has read the whole answer
+		return err
+	})
 	return resp, err
 }
 
@@ -113,30 +119,18 @@ func (e *Executor) request(ctx context.Context, by runtime.Pipeline, method, pat
 	return resp, err
 }
 
-// outcome says of a change that was sent and not answered that nobody knows what became of it.
-func outcome(ctx context.Context, err error) error {
-	var never *unsent
-	if ctx.Err() == nil || errors.As(err, &never) {
-		return err
-	}
-	return &unknownOutcome{err}
-}
-
-// unknownOutcome is the error of a change whose answer did not come in time.
-type unknownOutcome struct{ err error }
-
-func (u *unknownOutcome) Error() string {
-	return "the change was sent, and it is not known whether Azure has made it: " + u.err.Error()
-}
-func (u *unknownOutcome) Unwrap() error { return u.err }
-
 // stillGoingOn makes of a wait for an operation that ended in vain what it is: the operation may end later.
 func stillGoingOn(err error) error {
-	var vain *waitError
+	var vain *kit.WaitError
 	if errors.As(err, &vain) {
-		return &unknownOutcome{err}
+		return &kit.Unanswered{Err: err}
 	}
 	return err
+}
+
+// notYet is what a look has seen that Azure is at work on. The header may say when to look again.
+func notYet(h http.Header, format string, args ...any) error {
+	return kit.NotYetAfter(retryAfter(h), format, args...)
 }
 
 // callerKey is the key of the caller's context among the values of one that outlasts it.
@@ -188,20 +182,17 @@ func (e *Executor) find(ctx context.Context, path, version string, out any, sure
 		said = proofs
 	}
 	var missing error
-	w := e.waitFor(e.pace.busy, "GET %s was not possible", path)
-	w.quick = true
-	err := w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
-		err := e.call(ctx, http.MethodGet, path, version, nil, out)
-		if !isNotFound(err) {
-			return true, 0, err
+	err := e.wait(e.pace.busy, "GET %s was not possible", path).Until(ctx, func(ctx context.Context) error {
+		missing = e.call(ctx, http.MethodGet, path, version, nil, out)
+		if !isNotFound(missing) {
+			return missing
 		}
-		missing, said = err, said-1
-		return said == 0, 0, nil
+		if said--; said > 0 {
+			return kit.NotYet(0, "%w", missing)
+		}
+		return nil
 	})
-	if err == nil && said == 0 {
-		return missing
-	}
-	return err
+	return cmp.Or(err, missing)
 }
 
 // proofs is how many 404s in a row, with growing pauses, are believed where much hangs on them.
@@ -221,49 +212,44 @@ func (e *Executor) operate(ctx context.Context, method, path, version string, bo
 	if err != nil {
 		return err
 	}
-	w := e.waitFor(e.pace.state, "%s %s is still in progress", method, path)
 	header, lost := resp.Header, 0
 	var (
 		result json.RawMessage
-		failed error
+		failed error // of the operation, which ends no other way
 	)
-	err = w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
-		if header != nil { // Azure wants the first poll to wait, too
-			asked := retryAfter(header)
+	err = e.wait(e.pace.state, "%s %s is still in progress", method, path).Until(ctx, func(ctx context.Context) error {
+		if !poller.Done() && header != nil { // Azure wants the first poll to wait, too
+			first := header
 			header = nil
-			if !poller.Done() {
-				return false, asked, nil
-			}
+			return notYet(first, "it has begun")
 		}
 		if !poller.Done() {
 			resp, err := poller.Poll(ctx)
 			if isNotFound(err) {
-				lost++
-				return lost > maxLost, 0, nil
+				if lost++; lost > maxLost {
+					return nil
+				}
+				return kit.NotYet(0, "its record is gone: %w", err)
 			}
 			if err != nil {
-				return false, 0, err
+				return err
 			}
-			lost = 0
-			if !poller.Done() {
-				return false, retryAfter(resp.Header), nil
+			if lost = 0; !poller.Done() {
+				return notYet(resp.Header, "it goes on")
 			}
 		}
 		var err error
-		switch result, err = poller.Result(ctx); {
-		case statusOf(err) == http.StatusNotFound, statusOf(err) == http.StatusUnauthorized:
-			return true, 0, nil // it was said of the last read, of the resource itself, which the caller makes again
-		case kindOf(err) == busy:
-			failed = err // the operation has ended with it, and ends no other way
-			return true, 0, nil
+		result, err = poller.Result(ctx)
+		switch status := statusOf(err); {
+		case status == http.StatusNotFound, status == http.StatusUnauthorized:
+			return nil // it was said of the last read, of the resource itself, which the caller makes again
+		case status == 0, status >= 500, status == http.StatusRequestTimeout, status == http.StatusTooManyRequests:
+			return err // of that read, too
 		}
-		return true, 0, err
+		failed = err
+		return nil
 	})
-	if err == nil {
-		err = failed
-	}
-	err = stillGoingOn(err)
-	if err != nil || out == nil || len(result) == 0 {
+	if err = cmp.Or(failed, stillGoingOn(err)); err != nil || out == nil || len(result) == 0 {
 		return err
 	}
 	return json.Unmarshal(result, out)
@@ -276,7 +262,7 @@ type unended struct{}
 func (unended) Do(req *policy.Request) (*http.Response, error) {
 	resp, err := req.Next()
 	if err == nil && (resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusNotFound) {
-		if failed := runtime.NewResponseError(resp); kindOf(failed) != final {
+		if failed := runtime.NewResponseError(resp); judge(failed).Class != kit.Refused && judge(failed).Class != kit.Quota {
 			return nil, failed
 		}
 	}
@@ -290,23 +276,28 @@ func hasPollURL(h http.Header) bool {
 // settled reads a resource that exists until it is in no state between two others. state returns the
 // resource's provisioning state.
 func (e *Executor) settled(ctx context.Context, path, version string, out any, state func() string) error {
-	w := e.waitFor(e.pace.state, "")
-	w.what = func() string { return fmt.Sprintf("%s is still in the state %q", path, state()) }
-	w.absent = e.pace.appear
-	return w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
+	w := e.wait(e.pace.state, "%s is not ready", path)
+	w.Absent = e.pace.appear
+	return w.Until(ctx, func(ctx context.Context) error {
 		err := e.call(ctx, http.MethodGet, path, version, nil, out)
-		return err == nil && !isPending(state()), 0, err
+		if err == nil && isPending(state()) {
+			return kit.NotYet(0, "it is in the state %q", foreign.Line(state(), 40))
+		}
+		return err
 	})
 }
 
 // gone waits until a look does not find a resource whose deletion was accepted.
 func (e *Executor) gone(ctx context.Context, path, version string, limit time.Duration) error {
-	return e.waitFor(limit, "%s is still there", path).run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
+	return e.wait(limit, "%s is not gone", path).Until(ctx, func(ctx context.Context) error {
 		err := e.call(ctx, http.MethodGet, path, version, nil, nil)
-		if isNotFound(err) {
-			return true, 0, nil
+		switch {
+		case isNotFound(err):
+			return nil
+		case err == nil:
+			return kit.NotYet(0, "it is still there")
 		}
-		return false, 0, err
+		return err
 	})
 }
 
@@ -316,38 +307,34 @@ func (e *Executor) gone(ctx context.Context, path, version string, limit time.Du
 // a conflict, such as removing what uses the resource.
 func (e *Executor) remove(ctx context.Context, path, version string, before func(context.Context) error) error {
 	bare, _, _ := strings.Cut(path, "?")
-	w := e.waitFor(e.pace.state, "DELETE %s was not possible", bare)
-	w.also = isConflict
+	w := e.wait(e.pace.state, "DELETE %s was not possible", bare)
+	w.Patience = func(_ error, means kit.Refusal) time.Duration {
+		if means.Code == faas.ErrConflict { // with what is being removed, too
+			return e.pace.state
+		}
+		return -1
+	}
 	missing := 0
-	return w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
+	return w.Until(ctx, func(ctx context.Context) error {
 		err := e.operate(ctx, http.MethodDelete, path, version, nil, nil)
 		switch {
 		case isNotFound(err):
 			if missing++; missing < proofs {
-				return false, 0, nil
+				return kit.NotYet(0, "%w", err)
 			}
 		case err != nil:
-			if before != nil && isConflict(err) {
-				if err := before(ctx); err != nil {
-					return false, 0, err
-				}
+			if before != nil && judge(err).Code == faas.ErrConflict {
+				return cmp.Or(before(ctx), err)
 			}
-			return false, 0, err
+			return err
 		default:
 			missing = 0
 		}
 		err = e.gone(ctx, bare, version, e.pace.settle)
-		var still *waitError
+		var still *kit.WaitError
 		if errors.As(err, &still) && ctx.Err() == nil {
-			return false, 0, nil // the deletion is sent again
+			return kit.NotYet(0, "%w", still.Last) // the deletion is sent again
 		}
-		return err == nil, 0, err
+		return err
 	})
-}
-
-// isConflict reports whether Azure refused a change because of the state that something is in, which may pass.
-func isConflict(err error) bool {
-	var response *azcore.ResponseError
-	return errors.As(err, &response) && response.StatusCode == http.StatusConflict && !isLock(response.ErrorCode) &&
-		!isQuota(response.StatusCode, response.ErrorCode, messageOf(bodyOf(response)))
 }

@@ -10,9 +10,9 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 )
 
@@ -39,16 +39,15 @@ func (e *Executor) CheckPlace(_ context.Context, recorded faas.State) error {
 func (e *Executor) List(ctx context.Context) ([]faas.State, error) {
 	var sites []site
 	missing := 0
-	w := e.waitFor(e.pace.busy, "the apps of resource group %s could not be listed", e.names.group)
-	w.quick = true
-	err := w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
-		var err error
+	err := e.wait(e.pace.busy, "the apps of resource group %s could not be listed", e.names.group).Until(ctx, func(ctx context.Context) (err error) {
 		sites, err = listAll[site](ctx, e, e.path("providers/Microsoft.Web/sites"), webAPI)
-		if isNotFound(err) { // not even the resource group is there, if that is said several times
-			missing++
-			return missing == proofs, 0, nil
+		if !isNotFound(err) {
+			return err
 		}
-		return true, 0, err
+		if missing++; missing < proofs { // not even the resource group is there, if that is said several times
+			return kit.NotYet(0, "%w", err)
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, e.fail(ctx, "list", faas.NoJob, err)

@@ -20,6 +20,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/streaming"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 )
 
@@ -53,20 +54,14 @@ func (c *convergence) publish(ctx context.Context, s *site, zip archive) error {
 	if host == "" {
 		return faas.Errorf(faas.ErrUnavailable, "deploy", faas.AzureFunctions, "Azure names no publish host of app %s", c.id)
 	}
-	w := c.waitFor(c.pace.role, "the package of app %s could not be put into place", c.id)
-	w.next, w.longest = c.pace.upload, c.pace.rarest // each look is an upload
-	w.also = func(err error) bool {
-		var failed *deployError
-		return c.awaitsRole(err) || errors.As(err, &failed) && failed.d.Status == deployConflict
-	}
-	return w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
+	w := c.wait(c.pace.role, "the package of app %s could not be put into place", c.id)
+	w.First, w.Longest = c.pace.upload, c.pace.rarest // each look is an upload
+	return w.Until(ctx, func(ctx context.Context) error {
 		if c.late != nil && c.fresh {
 			// The app runs nothing yet, so that a package of some bytes can tell whether its role counts.
 			c.report(faas.Progress{Step: "role"})
-			err := c.publishOnce(ctx, host, emptyPackage)
-			var failed *deployError
-			if errors.As(err, &failed) && failed.isOfRole() {
-				return false, 0, err
+			if err := c.publishOnce(ctx, host, emptyPackage); c.awaitsRole(err) {
+				return err
 			}
 		}
 		before := c.memory.replaced(c.id, true)
@@ -75,10 +70,10 @@ func (c *convergence) publish(ctx context.Context, s *site, zip archive) error {
 		if errors.As(err, &failed) || isClientError(err) { // then the former package is certainly still in place
 			c.memory.replaced(c.id, before)
 		}
-		if err == nil {
+		if !c.awaitsRole(err) && err == nil {
 			c.late = nil
 		}
-		return err == nil, 0, err
+		return err
 	})
 }
 
@@ -116,14 +111,12 @@ func (c *convergence) publishOnce(ctx context.Context, host string, zip archive)
 // upload sends the package and returns the id of the deployment that begins with it. The publish host of a new app may not be there for a while.
 func (c *convergence) upload(ctx context.Context, host string, zip archive) (string, error) {
 	target := "https://" + host + "/api/publish?" + url.Values{"isAsync": {"true"}, "RemoteBuild": {"false"}, "Deployer": {moduleName}}.Encode()
-	w := c.waitFor(c.pace.appear, "the package could not be uploaded to %s", host)
-	w.absent = c.pace.appear
-	w.also = isConflict // one that was begun before is still going on
+	w := c.wait(c.pace.appear, "the package could not be uploaded to %s", host)
+	w.Absent = c.pace.appear
 	id := ""
-	err := w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
-		var err error
+	err := w.Until(ctx, func(ctx context.Context) (err error) {
 		id, err = c.uploadOnce(ctx, target, zip)
-		return err == nil, 0, err
+		return err
 	})
 	return id, err
 }
@@ -171,8 +164,8 @@ func (c *convergence) uploadOnce(ctx context.Context, target string, zip archive
 	req.Raw().Header.Set("Accept", "application/json")
 	resp, err := c.scm.Do(req)
 	if err != nil {
-		if complete.Load() {
-			err = outcome(ctx, err)
+		if complete.Load() && ctx.Err() != nil {
+			err = &kit.Unanswered{Grace: c.pace.grace, Ended: context.Cause(ctx), Err: err}
 		}
 		return "", err
 	}
@@ -213,31 +206,39 @@ func deploymentID(body []byte, h http.Header) string {
 // deployed waits until a deployment has ended. Its record may not be there yet, and may be gone again when it has succeeded and the publish host was replaced.
 func (c *convergence) deployed(ctx context.Context, host, id string) error {
 	target := "https://" + host + "/api/deployments/" + url.PathEscape(id)
-	w := c.waitFor(c.pace.state, "the package was uploaded, and Azure is still putting it into place")
-	w.absent = c.pace.appear
+	w := c.wait(c.pace.state, "the package was uploaded, and Azure is still putting it into place")
+	w.Absent = c.pace.appear
+	w.Patience = func(err error, _ kit.Refusal) time.Duration {
+		if failed := (*deployError)(nil); errors.As(err, &failed) { // another deployment may fare better
+			return 0
+		}
+		return -1
+	}
 	seen, lost := false, 0
-	return stillGoingOn(w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
+	return stillGoingOn(w.Until(ctx, func(ctx context.Context) error {
 		resp, err := c.request(ctx, c.scm, http.MethodGet, target, "", nil)
 		if isNotFound(err) && seen {
-			lost++
-			return lost > maxLost, 0, nil
+			if lost++; lost > maxLost {
+				return nil
+			}
+			return kit.NotYet(0, "its record is gone: %w", err)
 		}
 		var d deployment
 		if err := answered(resp, err, &d); err != nil {
-			return false, 0, err
+			return err
 		}
 		seen, lost = true, 0
 		switch d.Status {
 		case deploySuccess:
-			return true, 0, nil
+			return nil
 		case deployPartial:
 			c.logger.WarnContext(ctx, "the package is in place, but Azure could not finish what follows, such as restarting the app",
 				"app", c.id, "azure_says", foreign.Line(c.hider()(d.StatusText+" "+d.Message), maxMessage))
-			return true, 0, nil
+			return nil
 		case deployCancelled, deployFailed, deployConflict:
-			return false, 0, &deployError{d}
+			return &deployError{d}
 		}
-		return false, retryAfter(resp.Header), nil
+		return notYet(resp.Header, "it is still %s", foreign.Line(c.hider()(d.StatusText), 100))
 	}))
 }
 
@@ -251,42 +252,23 @@ func (e *deployError) Error() string { return e.words(func(text string) string {
 
 // words says why, without what hide takes out.
 func (e *deployError) words(hide hider) string {
-	why := foreign.Line(hide(strings.TrimSpace(e.d.StatusText+" "+e.d.Message)), maxMessage)
-	switch {
-	case e.d.Status == deployConflict:
+	why := foreign.Line(hide(e.text()), maxMessage)
+	switch e.d.Status {
+	case deployConflict:
 		return "another deployment of the app is in progress: " + why
-	case e.d.Status == deployCancelled:
+	case deployCancelled:
 		return "Azure cancelled the deployment of the package: " + why
-	case isAboutSharedKeys(e.d.StatusText + " " + e.d.Message):
-		return "Azure could not deploy the package: " + why + "; the storage account takes no keys: set the option storage_auth=identity"
 	}
 	return "Azure could not deploy the package: " + why
 }
 
-// passing are the words of failures that pass by themselves: the role or the identity of the app does
-// not count yet everywhere, the name of a new storage account is not known everywhere, or its container
-// is that of an account of the same name that was removed.
-var passing = []string{
-	"authoriz", "forbidden", "403", "unable to load the proper managed identity", "no such host is known", "name or service not known",
-	"containernotfound", "specified container does not exist", "containerbeingdeleted", "container is being deleted",
-}
+func (e *deployError) text() string { return strings.TrimSpace(e.d.StatusText + " " + e.d.Message) }
 
-// isOfRole reports whether the same may work in a while because the app was not allowed to use its storage yet.
-func (e *deployError) isOfRole() bool {
-	why := e.d.StatusText + " " + e.d.Message
-	return e.d.Status == deployFailed && !isAboutSharedKeys(why) && containsAny(why, passing...)
+// answer is how the end of the deployment is classed.
+func (e *deployError) answer() kit.Answer {
+	code := map[int]string{deployConflict: codeConflict, deployCancelled: codeCancelled, deployFailed: codeFailed}[e.d.Status]
+	return kit.Answer{Code: code, Text: e.text()}
 }
 
 // isClientError reports whether the publish host refused an upload.
 func isClientError(err error) bool { return statusOf(err) >= 400 && statusOf(err) < 500 }
-
-// code is the code of the *faas.Error that it becomes.
-func (e *deployError) code() faas.Code {
-	switch {
-	case e.d.Status == deployConflict:
-		return faas.ErrConflict
-	case isAboutSharedKeys(e.d.StatusText + " " + e.d.Message):
-		return faas.ErrPermissionDenied
-	}
-	return faas.ErrUnavailable
-}

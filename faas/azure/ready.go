@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 )
 
@@ -32,15 +33,14 @@ func (c *convergence) ready(ctx context.Context, s *site) error {
 // syncTriggers tells Azure's scale controller what the app's functions are. A host that is still starting refuses. Azure does the same by itself some time
 // after a package was published, so what cannot be done is no failure; whether the functions answer is seen in any case.
 func (c *convergence) syncTriggers(ctx context.Context) error {
-	w := c.waitFor(c.pace.settle, "the app's triggers could not be synced")
-	w.absent = c.pace.settle
-	w.also = func(err error) bool { return statusOf(err) == http.StatusBadRequest }
-	err := w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
-		err := c.call(ctx, http.MethodPost, c.sitePath(c.id, "syncfunctiontriggers"), webAPI, nil, nil)
-		return err == nil, 0, err
+	w := c.wait(c.pace.settle, "the app's triggers could not be synced")
+	w.Absent = c.pace.settle
+	w.Patience = isStarting
+	err := w.Until(ctx, func(ctx context.Context) error {
+		return c.call(ctx, http.MethodPost, c.sitePath(c.id, "syncfunctiontriggers"), webAPI, nil, nil)
 	})
-	var vain *waitError
-	if errors.As(err, &vain) && vain.ended == nil || isNotFound(err) {
+	var vain *kit.WaitError
+	if errors.As(err, &vain) && vain.Ended == nil || isNotFound(err) {
 		c.logger.WarnContext(ctx, "the app's triggers could not be synced", "app", c.id, "error", c.fail(ctx, "deploy", faas.NoJob, err).Error())
 		return nil
 	}
@@ -49,20 +49,19 @@ func (c *convergence) syncTriggers(ctx context.Context) error {
 
 // listed waits until Azure lists all functions of the unit, and none that it no longer has. Where it lists nothing at all, what answers counts.
 func (c *convergence) listed(ctx context.Context) error {
-	var wanted, found []string
+	var wanted []string
 	for _, job := range c.jobs {
 		wanted = append(wanted, strings.ToLower(functionName(job)))
 	}
 	slices.Sort(wanted)
-	w := c.waitFor(c.options.readyTimeout, "")
-	w.what = func() string {
-		return fmt.Sprintf("the package was published, and Azure lists the functions %v instead of %v", found, wanted)
-	}
-	w.absent = c.pace.settle
-	err := w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
-		var err error
-		found, err = c.functions(ctx, c.id)
-		return err == nil && slices.Equal(found, wanted), 0, err
+	w := c.wait(c.options.readyTimeout, "the package was published, and Azure does not list its functions")
+	w.Absent = c.pace.settle
+	err := w.Until(ctx, func(ctx context.Context) error {
+		found, err := c.functions(ctx, c.id)
+		if err == nil && !slices.Equal(found, wanted) {
+			return kit.NotYet(0, "it lists %v instead of %v", found, wanted)
+		}
+		return err
 	})
 	if isNotFound(err) && ctx.Err() == nil {
 		c.logger.WarnContext(ctx, "Azure does not list the app's functions", "app", c.id)
@@ -89,23 +88,22 @@ func (e *Executor) answers(ctx context.Context, s *site, jobID uint32) error {
 		return faas.Errorf(faas.ErrUnavailable, "deploy", faas.AzureFunctions, "Azure names no host of app %s", s.Name)
 	}
 	var key string
-	w := e.waitFor(e.options.readyTimeout, "app %s does not answer", s.Name)
-	w.absent = e.pace.appear
-	w.also = isTemporary
-	err := w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
-		var err error
+	w := e.wait(e.options.readyTimeout, "app %s does not answer", s.Name)
+	w.Absent = e.pace.appear
+	w.Patience = isStarting
+	err := w.Until(ctx, func(ctx context.Context) (err error) {
 		if key == "" {
 			if key, err = e.functionKey(ctx, s.Name); err != nil {
-				return false, 0, err
+				return err
 			}
 		}
 		unauthorized, err := e.probe(ctx, host, jobID, key)
 		if unauthorized {
 			key = ""
 		}
-		return err == nil, 0, err
+		return err
 	})
-	var vain *waitError
+	var vain *kit.WaitError
 	if errors.As(err, &vain) && ctx.Err() == nil {
 		return e.notReady(ctx, s.Name, host, err)
 	}
@@ -120,11 +118,17 @@ func (e *Executor) notReady(ctx context.Context, id, host string, err error) err
 	return &faas.Error{Op: "deploy", Provider: faas.AzureFunctions, JobID: faas.NoJob, Code: faas.ErrTimeout, Err: err}
 }
 
-// isTemporary reports whether an error is of the kind that a host which is still starting makes, besides those that pass everywhere.
-func isTemporary(err error) bool {
+// isStarting is patient, for as long as a wait lasts, with what a host that is still starting makes.
+func isStarting(err error, _ kit.Refusal) time.Duration {
 	var p *probeError
-	return errors.As(err, &p) || statusOf(err) == http.StatusBadRequest || isConflict(err) || faas.CodeOf(err) == faas.ErrUnavailable
+	if errors.As(err, &p) || statusOf(err) == http.StatusBadRequest {
+		return mostReadyWait
+	}
+	return -1
 }
+
+// mostReadyWait is longer than any wait for a host.
+const mostReadyWait = 24 * time.Hour
 
 // probeError is an answer of a function host that is not from the job binary.
 type probeError struct{ status int }

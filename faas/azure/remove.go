@@ -3,12 +3,13 @@
 package azure
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
 // Remove removes the app, and what was made for it: plan, storage account, role and resource group. Only what carries the service's tags is
@@ -66,16 +67,16 @@ func (e *Executor) removePlan(ctx context.Context, id string) error {
 // removeStorage removes the storage account where it is the service's, and else what was made in it. s
 // is the app that was removed, or nil.
 func (e *Executor) removeStorage(ctx context.Context, id string, s *site) error {
-	last := e.waitFor(e.pace.busy, "app %s is there again, so its storage stays", id)
-	if err := last.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
+	last := e.wait(e.pace.busy, "app %s is there again, so its storage stays", id)
+	if err := last.Until(ctx, func(ctx context.Context) error {
 		_, err := e.getSite(ctx, id)
 		if isNotFound(err) {
-			return true, 0, nil
+			return nil
 		}
 		if err == nil {
 			err = e.removeSite(ctx, id)
 		}
-		return false, 0, err
+		return cmp.Or(err, kit.NotYet(0, "it was removed again"))
 	}); err != nil {
 		return err
 	}
@@ -132,15 +133,17 @@ func (e *Executor) removeGroup(ctx context.Context) error {
 		return err
 	}
 	others := 0
-	w := e.waitFor(e.pace.state, "resource group %s still lists what was removed from it", e.names.group)
-	w.absent = e.pace.settle
-	err = w.run(ctx, func(ctx context.Context) (bool, time.Duration, error) {
+	w := e.wait(e.pace.state, "resource group %s still lists what was removed from it", e.names.group)
+	w.Absent = e.pace.settle
+	err = w.Until(ctx, func(ctx context.Context) error {
 		found, err := listAll[resource](ctx, e, e.groupPath()+"/resources", groupsAPI)
-		if err != nil {
-			return false, 0, err
+		if err == nil {
+			others, err = e.removeStrays(ctx, found)
 		}
-		others, err = e.removeStrays(ctx, found)
-		return len(found) == 0 || others > 0, 0, err
+		if err == nil && len(found) > 0 && others == 0 {
+			return kit.NotYet(0, "it lists %d resources", len(found))
+		}
+		return err
 	})
 	switch {
 	case isNotFound(err) && isNotFound(e.find(ctx, e.ownGroupPath(), groupsAPI, nil, true)):

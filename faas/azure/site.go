@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 )
 
@@ -158,9 +159,9 @@ func (d design) body(tags map[string]string) site {
 func (e *Executor) putSite(ctx context.Context, id string, body site) (*site, error) {
 	var s site
 	if err := e.operate(ctx, http.MethodPut, e.sitePath(id), webAPI, body, &s); err != nil {
-		if statusOf(err) == http.StatusConflict && strings.Contains(strings.ToLower(err.Error()), "already exists") {
-			return nil, &faas.Error{Op: "deploy", Provider: faas.AzureFunctions, JobID: faas.NoJob, Code: faas.ErrAlreadyExists, Err: &clean{
-				"the name " + id + ` is taken by another app somewhere in Azure: set the option "app_name" to a free name`, err}}
+		if judge(err).Class == kit.Exists {
+			return nil, faas.Errorf(faas.ErrAlreadyExists, "deploy", faas.AzureFunctions,
+				`the name %s is taken by another app somewhere in Azure: set the option "app_name" to a free name: %w`, id, err)
 		}
 		return nil, err
 	}

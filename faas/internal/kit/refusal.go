@@ -63,6 +63,7 @@ type Rule struct {
 	Text   []string // its words have one of these in them, in whatever case; they are lower-case here
 	When   func(Answer) bool
 	Means  Refusal
+	Stays  bool // it will be the same again, though others with its code pass
 }
 
 func (r Rule) matches(a Answer) bool {
@@ -91,6 +92,9 @@ func (rules Rules) Of(a Answer) Refusal {
 		}
 		if r.Means.Class != 0 {
 			means.Class = r.Means.Class
+		}
+		if r.Stays {
+			means.Class = Refused
 		}
 		means.Remedy = r.Means.Remedy
 		break

@@ -23,6 +23,7 @@ func TestAnAnswerMeansWhatTheFirstRuleThatMatchesSays(t *testing.T) {
 		{Code: []string{"QuotaExceeded"}, Means: Refusal{Class: Quota, Code: faas.ErrTooLarge, Remedy: "ask for more"}},
 		{Status: []int{400}, Text: []string{"cannot be assumed"}, Means: Refusal{Class: Settling, Code: faas.ErrPermissionDenied}},
 		{Text: []string{"cannot be assumed"}, Means: Refusal{Class: Busy}},
+		{Code: []string{"AnotherOwner"}, Means: Refusal{Code: faas.ErrConflict}, Stays: true},
 		{When: func(a Answer) bool { return a.Status == 0 }, Means: Refusal{Code: faas.ErrConflict}},
 	}
 	for _, tt := range []struct {
@@ -32,6 +33,7 @@ func TestAnAnswerMeansWhatTheFirstRuleThatMatchesSays(t *testing.T) {
 		{Answer{Status: 401, Code: "QuotaExceeded"}, Refusal{Quota, faas.ErrTooLarge, "ask for more", 0}},
 		{Answer{Status: 400, Text: "The role CANNOT be assumed"}, Refusal{Class: Settling, Code: faas.ErrPermissionDenied}},
 		{Answer{Status: 403, Text: "it cannot be assumed"}, Refusal{Class: Busy, Code: faas.ErrPermissionDenied}},
+		{Answer{Status: 409, Code: "AnotherOwner"}, Refusal{Class: Refused, Code: faas.ErrConflict}},
 		{Answer{Text: "ended"}, Refusal{Class: Busy, Code: faas.ErrConflict}},
 		{Answer{Status: 429, RetryAfter: time.Second}, Refusal{Class: Throttled, Code: faas.ErrThrottled, RetryAfter: time.Second}},
 	} {

@@ -36,12 +36,18 @@ var ErrNotYet = errors.New("not yet")
 // NotYet returns such an error. For as long as within, looks in a row may say so; 0: for as long as
 // the wait lasts.
 func NotYet(within time.Duration, format string, args ...any) error {
-	return &notYet{fmt.Errorf(format, args...), within}
+	return &notYet{error: fmt.Errorf(format, args...), within: within}
+}
+
+// NotYetAfter returns such an error of a provider that asked not to be looked at again for that long; 0
+// if it did not.
+func NotYetAfter(asked time.Duration, format string, args ...any) error {
+	return &notYet{error: fmt.Errorf(format, args...), asked: asked}
 }
 
 type notYet struct {
 	error
-	within time.Duration
+	within, asked time.Duration
 }
 
 func (n *notYet) Unwrap() []error { return []error{ErrNotYet, n.error} }
@@ -82,7 +88,9 @@ func (w Wait) Until(ctx context.Context, look func(context.Context) error) error
 			denied = 0
 		}
 		var seen *notYet
-		errors.As(err, &seen)
+		if errors.As(err, &seen) {
+			means.RetryAfter = seen.asked
+		}
 		if now := wayOf(means, seen); now != way || since.IsZero() {
 			way, since = now, time.Now()
 		}
