@@ -17,6 +17,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blob"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/logseq"
 	"github.com/tangle-network/blueprint-serverless/internal/transfer"
@@ -70,7 +71,7 @@ type Executor struct {
 	insights  runtime.Pipeline
 	authority string
 	secrets   *foreign.Cleaner // must not be in any text that leaves the executor
-	app       *cachedApp
+	app       kit.Once[struct{}, *invokable]
 	memory    memory
 	local     bool // also binaries for this machine are accepted, which only tests can run
 }
@@ -138,7 +139,7 @@ func New(cfg faas.Config, opts ...Option) (*Executor, error) {
 	} else {
 		cfg = resolveRegion(cfg)
 	}
-	e := &Executor{service: cfg.Service, pace: set.pace, logger: cfg.Logger, app: newCachedApp(), secrets: foreign.NewCleaner()}
+	e := &Executor{service: cfg.Service, pace: set.pace, logger: cfg.Logger, secrets: foreign.NewCleaner()}
 	if e.service == "" {
 		return nil, invalid("the service name is empty: an executor is bound to one service")
 	}

@@ -94,10 +94,11 @@ func (e *Executor) newConvergence(u faas.Unit, report func(faas.Progress)) (*con
 		return nil, refuse(faas.ErrInvalidArgument, "unit %s has no functions", u.ID)
 	}
 	c := &convergence{Executor: e, id: u.ID, unit: u, reporter: report}
-	for _, f := range u.Functions {
-		if err := e.checkFunction(f); err != nil {
-			return nil, err
-		}
+	functions, err := functionRules.Check(u.Functions)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range functions {
 		c.jobs = append(c.jobs, f.JobID)
 	}
 	return c, nil
@@ -131,7 +132,7 @@ func (c *convergence) run(ctx context.Context, prior *faas.State) (faas.State, e
 	case faas.CodeOf(err) != faas.ErrNotFound:
 		return faas.State{}, err
 	}
-	defer c.app.forget() // jobs and keys may be others from now on
+	defer c.forgetApp() // jobs and keys may be others from now on
 	b, err := c.ensureBase(ctx, c.report)
 	if err != nil {
 		return faas.State{}, err
@@ -359,7 +360,7 @@ func (c *convergence) finish(ctx context.Context, d design, tags map[string]stri
 	}); err != nil {
 		return faas.State{}, err
 	}
-	c.app.forget()
+	c.forgetApp()
 	if err := c.answers(ctx, made, c.jobs[0]); err != nil {
 		return faas.State{}, err
 	}

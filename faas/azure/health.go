@@ -26,7 +26,7 @@ func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
 	warm, err := kit.Warm(ctx, faas.AzureFunctions, jobID, n, func(ctx context.Context) error {
 		unauthorized, err := e.probe(ctx, app.host, jobID, app.key.Reveal())
 		if unauthorized {
-			e.app.forgetIf(app)
+			e.forgetIf(app)
 		}
 		return err
 	})

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,67 +29,23 @@ const (
 	grace = 60 * time.Second
 )
 
-// cachedApp is what invocations need of an app: it is read with the first and again when the app refuses the key.
-type cachedApp struct {
-	reading chan struct{} // holds a token while nobody reads
-	mu      sync.Mutex
-	app     *invokable
-}
-
+// invokable is what invocations need of the app: it is read with the first and again when the app refuses the key.
 type invokable struct {
 	host string
 	key  faas.Secret
 	jobs map[uint32]uint32 // timeouts in seconds
 }
 
-func newCachedApp() *cachedApp {
-	c := &cachedApp{reading: make(chan struct{}, 1)}
-	c.reading <- struct{}{}
-	return c
-}
-
-func (c *cachedApp) get() *invokable {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.app
-}
-
-func (c *cachedApp) set(app *invokable) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.app = app
-}
-
-func (c *cachedApp) forget() { c.set(nil) }
-
-// forgetIf forgets the app if it is still the one that did not work.
-func (c *cachedApp) forgetIf(bad *invokable) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.app == bad {
-		c.app = nil
-	}
-}
-
 // resolve returns what is needed to invoke jobs. Many callers at once cost one read, for which the others wait.
 func (e *Executor) resolve(ctx context.Context, op string) (*invokable, error) {
-	if app := e.app.get(); app != nil {
-		return app, nil
-	}
-	select {
-	case <-e.app.reading:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	defer func() { e.app.reading <- struct{}{} }()
-	if app := e.app.get(); app != nil {
-		return app, nil
-	}
-	app, err := e.readApp(ctx, op)
-	if err == nil {
-		e.app.set(app)
-	}
-	return app, err
+	return e.app.Do(ctx, struct{}{}, func(ctx context.Context) (*invokable, error) { return e.readApp(ctx, op) })
+}
+
+// forgetApp drops what is known of the app; forgetIf does if that is still what did not work.
+func (e *Executor) forgetApp() { e.app.Forget(struct{}{}) }
+
+func (e *Executor) forgetIf(bad *invokable) {
+	e.app.ForgetIf(struct{}{}, bad, func(a, b *invokable) bool { return a == b })
 }
 
 func (e *Executor) readApp(ctx context.Context, op string) (*invokable, error) {
@@ -166,10 +121,10 @@ func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas
 func (e *Executor) reconsider(ctx context.Context, app *invokable, failed *faas.Error) bool {
 	switch failed.Code {
 	case faas.ErrPermissionDenied, faas.ErrUnavailable:
-		e.app.forgetIf(app)
+		e.forgetIf(app)
 		return failed.NotRun && ctx.Err() == nil
 	case faas.ErrNotFound:
-		e.app.forgetIf(app)
+		e.forgetIf(app)
 	}
 	return false
 }

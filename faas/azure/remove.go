@@ -16,7 +16,7 @@ import (
 // removed, and the resource group only where nothing else is in it. Each of them is deleted by its own name, whatever a look says of it
 // or of what it is in; and in this order, so that the storage of an app that still runs is never touched.
 func (e *Executor) Remove(ctx context.Context, id string) error {
-	e.app.forget()
+	e.forgetApp()
 	failed := func(err error, left ...string) error {
 		out := e.fail(ctx, "remove", faas.NoJob, err)
 		out.Leftovers = append(out.Leftovers, left...)

@@ -53,7 +53,7 @@ func isSame(now, prior faas.State) bool {
 // reset gives the app its former configuration, settings, package and tags. gone says that somebody has
 // removed it meanwhile.
 func (e *Executor) reset(ctx context.Context, before *snapshot, gone bool) error {
-	defer e.app.forget()
+	defer e.forgetApp()
 	c := &convergence{Executor: e, id: before.state.ID, jobs: slices.Sorted(maps.Keys(parseJobs(before.tags[tagJobs])))}
 	replaced := before.replaced && !before.stays
 	if gone {

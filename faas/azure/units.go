@@ -3,7 +3,6 @@
 package azure
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -12,9 +11,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
 // Units puts all functions into one unit: one app. It refuses what the plan does not offer though Azure Functions in general do: more than 4096 MiB,
@@ -23,19 +22,12 @@ func (e *Executor) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Un
 	if len(functions) == 0 {
 		return nil, nil
 	}
-	functions = slices.Clone(functions)
-	slices.SortStableFunc(functions, func(a, b faas.Function) int { return cmp.Compare(a.JobID, b.JobID) })
-	for i := range functions {
-		if err := e.checkBinary(bin, functions[i].JobID); err != nil {
-			return nil, err
-		}
-		if i > 0 && functions[i-1].JobID == functions[i].JobID {
-			return nil, refuse(faas.ErrInvalidArgument, functions[i].JobID, "the job is wanted twice")
-		}
-		if err := e.checkFunction(functions[i]); err != nil {
-			return nil, err
-		}
-		functions[i].Env = maps.Clone(functions[i].Env)
+	if err := e.checkBinary(bin, functions[0].JobID); err != nil {
+		return nil, err
+	}
+	functions, err := functionRules.Check(functions)
+	if err != nil {
+		return nil, err
 	}
 	if err := checkEnvironments(functions); err != nil {
 		return nil, err
@@ -63,7 +55,15 @@ func (e *Executor) checkBinary(bin *faas.Binary, jobID uint32) error {
 	return nil
 }
 
-func (e *Executor) checkFunction(f faas.Function) error {
+// functionRules are what one app takes.
+var functionRules = kit.FunctionRules{
+	Provider: faas.AzureFunctions, Special: checkFunction,
+	Prefixes: []string{"AzureWebJobs", "AzureFunctions", "FUNCTIONS_", "WEBSITE_", "APPSETTING_", "SCM_", "DEPLOYMENT_STORAGE_"},
+	Name:     regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`), NameHelp: "letters, digits and underscores, and begins with no digit",
+}
+
+// checkFunction refuses what the plan does not offer though Azure Functions in general do.
+func checkFunction(f faas.Function) error {
 	sizes, _ := faas.ProviderMemorySizes(faas.AzureFunctions)
 	limits, _ := faas.ProviderLimits(faas.AzureFunctions)
 	switch {
@@ -76,34 +76,10 @@ func (e *Executor) checkFunction(f faas.Function) error {
 		return refuse(faas.ErrTooLarge, f.JobID, "a timeout of %d s is above the limit of %d s that Azure's front end gives an answer (the policy's limit for Azure is %d s, for functions that "+
 			"nobody waits for): give the job at most %d s, run it locally, or choose %s (900 s) or %s (3600 s)",
 			f.TimeoutSecs, maxPlanTimeoutSecs, limits.MaxTimeoutSecs, maxPlanTimeoutSecs, faas.AWSLambda, faas.GCPFunctions)
-	case f.TimeoutSecs == 0:
-		return refuse(faas.ErrInvalidArgument, f.JobID, "a timeout of 0 s is not possible; the least is 1 s")
 	case f.KeepWarm > mostAlwaysReady:
 		return refuse(faas.ErrTooLarge, f.JobID, "%d instances kept warm are more than the limit of %d", f.KeepWarm, mostAlwaysReady)
 	}
-	for _, name := range slices.Sorted(maps.Keys(f.Env)) {
-		value := f.Env[name].Reveal()
-		switch {
-		case !settingPattern.MatchString(name):
-			return refuse(faas.ErrInvalidArgument, f.JobID, "environment variable %q: the name of an application setting is made of letters, digits and underscores, and begins with no digit", name)
-		case isReserved(name):
-			return refuse(faas.ErrInvalidArgument, f.JobID, "environment variable %s: names that begin with %s are Azure's", name, strings.Join(reservedPrefixes, ", "))
-		case strings.Contains(value, "\x00") || !utf8.ValidString(value):
-			return refuse(faas.ErrInvalidArgument, f.JobID, "environment variable %s: its value holds a NUL or is not UTF-8", name)
-		}
-	}
 	return nil
-}
-
-var (
-	settingPattern   = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-	reservedPrefixes = []string{"AzureWebJobs", "AzureFunctions", "FUNCTIONS_", "WEBSITE_", "APPSETTING_", "SCM_", "DEPLOYMENT_STORAGE_"}
-)
-
-func isReserved(name string) bool {
-	return slices.ContainsFunc(reservedPrefixes, func(prefix string) bool {
-		return len(name) >= len(prefix) && strings.EqualFold(name[:len(prefix)], prefix)
-	})
 }
 
 // checkEnvironments makes sure that one app can have the environments of all its functions: Azure compares names without regard to case.

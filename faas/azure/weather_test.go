@@ -655,8 +655,12 @@ func TestPrintingAnExecutorsFieldsShowsNoSecret(t *testing.T) {
 	for _, s := range e.memory.apps {
 		text += fmt.Sprintf("%+v", *s)
 	}
-	text += fmt.Sprintf("%+v", *e.app.get())
-	for _, secret := range []string{"the-insights-string", "the-first-value", "the-second-value", azuretest.AccountKey(e.names.account), e.app.get().key.Reveal()} {
+	app, err := e.resolve(t.Context(), "invoke")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text += fmt.Sprintf("%+v", *app)
+	for _, secret := range []string{"the-insights-string", "the-first-value", "the-second-value", azuretest.AccountKey(e.names.account), app.key.Reveal()} {
 		if strings.Contains(text, secret) {
 			t.Errorf("%q is in %s", secret, text)
 		}
