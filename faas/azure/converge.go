@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"net/http"
 	"strings"
@@ -17,34 +16,6 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 )
-
-// Converge makes the app and what it stands on, publishes the package and waits until the functions answer. What is right already is left alone: a
-// change of the configuration uploads nothing. While it works, the app's tags say that it is not finished; the old functions answer until Azure has restarted
-// the app with the new ones.
-func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State, report func(faas.Progress)) (faas.State, error) {
-	c, err := e.newConvergence(u, report)
-	if err != nil {
-		return faas.State{}, err
-	}
-	defer c.stop()
-	s, err := c.run(ctx, prior)
-	if err != nil {
-		failed := e.fail(ctx, "deploy", faas.NoJob, c.explain(ctx, err), values(u)...)
-		failed.Resumable = c.isLate(ctx)
-		return faas.State{Existed: c.existed}, failed
-	}
-	s.Existed = c.existed
-	return s, nil
-}
-
-// values returns the values of a unit's environment, for errors to hide them: Azure may repeat in an error what it was sent.
-func values(u faas.Unit) []string {
-	var all []string
-	for _, f := range u.Functions {
-		all = append(all, f.Env.Values()...)
-	}
-	return all
-}
 
 // convergence is one call of Converge, or of Restore.
 type convergence struct {
@@ -62,23 +33,6 @@ type convergence struct {
 
 	mu       sync.Mutex
 	reporter func(faas.Progress) // nil once the call has ended
-}
-
-// isLate reports whether the deadline has passed while nothing was missing but the role of the app's
-// identity, which would begin anew with another identity.
-func (c *convergence) isLate(ctx context.Context) bool {
-	return c.late != nil && errors.Is(context.Cause(ctx), context.DeadlineExceeded)
-}
-
-// explain adds to an error that the role is late.
-func (c *convergence) explain(ctx context.Context, err error) error {
-	switch {
-	case !c.isLate(ctx):
-		return err
-	case errors.Is(err, c.late):
-		return fmt.Errorf("the role of the app's identity on its storage account does not count yet, which Azure documents to take up to 10 minutes: %w", err)
-	}
-	return fmt.Errorf("the role of the app's identity on its storage account does not count yet, which Azure documents to take up to 10 minutes: %w: %w", c.late, err)
 }
 
 func (e *Executor) newConvergence(u faas.Unit, report func(faas.Progress)) (*convergence, error) {
@@ -294,24 +248,6 @@ func (c *convergence) makeWith(ctx context.Context, b *base, connection string, 
 		}
 	}
 	return made, d, nil
-}
-
-func (c *convergence) grantTo(ctx context.Context, s *site) error {
-	if s.Identity == nil || s.Identity.PrincipalID == "" {
-		return faas.Errorf(faas.ErrUnsupported, "deploy", faas.AzureFunctions, "Azure gave app %s no identity", s.Name)
-	}
-	return c.grant(ctx, s.Identity.PrincipalID)
-}
-
-// awaitsRole takes note of a refusal that comes of a role or an identity that does not count yet, and
-// reports whether it is one.
-func (c *convergence) awaitsRole(err error) bool {
-	var vain *kit.WaitError
-	if err == nil || judge(err).Class != kit.Settling || errors.As(err, &vain) {
-		return false
-	}
-	c.late = err
-	return true
 }
 
 // isRefusal reports whether Azure, or the rights of the caller, do not allow something, so that trying again is in vain. A 404 is none: it is what

@@ -338,3 +338,30 @@ func (e *Executor) remove(ctx context.Context, path, version string, before func
 		return err
 	})
 }
+
+// listAll reads all pages of a list.
+func listAll[T any](ctx context.Context, e *Executor, path, version string) ([]T, error) {
+	var all []T
+	for {
+		var page list[T]
+		if err := e.call(ctx, http.MethodGet, path, version, nil, &page); err != nil {
+			return nil, err
+		}
+		all = append(all, page.Value...)
+		if page.NextLink == "" {
+			return all, nil
+		}
+		next, err := url.Parse(page.NextLink)
+		if err != nil || next.Scheme != "https" || !strings.EqualFold(next.Host, hostOf(e.arm.Endpoint())) {
+			return nil, faas.Errorf(faas.ErrUnavailable, "list", faas.AzureFunctions, "Azure continues a list at another host, where no token is sent")
+		}
+		path, version = page.NextLink, ""
+	}
+}
+
+func unmarshal(text []byte, v any) error {
+	if err := json.Unmarshal(text, v); err != nil {
+		return faas.Errorf(faas.ErrUnavailable, "", faas.AzureFunctions, "an answer is not in the expected shape: %s", foreign.Line(err.Error(), 200))
+	}
+	return nil
+}

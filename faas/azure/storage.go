@@ -3,11 +3,9 @@
 package azure
 
 import (
+	"cmp"
 	"context"
-	"crypto/sha256"
-	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -38,58 +36,6 @@ func (e *Executor) ensureBase(ctx context.Context, report func(faas.Progress)) (
 		return nil, err
 	}
 	return b, nil
-}
-
-func (e *Executor) ensureGroup(ctx context.Context) error {
-	var g group
-	named := e.options.resourceGroup != ""
-	// Making it again would give someone else's group the service's tags.
-	err := e.find(ctx, e.ownGroupPath(), groupsAPI, &g, named)
-	switch {
-	case err == nil && g.Properties != nil && strings.EqualFold(g.Properties.ProvisioningState, "Deleting"):
-		if err := e.gone(ctx, e.ownGroupPath(), groupsAPI, e.pace.state); err != nil {
-			return err
-		}
-	case err == nil:
-		return e.checkOwned("resource group "+e.names.group, g.Tags, named)
-	case !isNotFound(err):
-		return err
-	}
-	return e.call(ctx, http.MethodPut, e.ownGroupPath(), groupsAPI, group{resource: resource{Location: e.region, Tags: e.ownerTags()}}, nil)
-}
-
-// checkOwned makes sure that a resource with a derived name is the service's. What an option names may be anyone's.
-func (e *Executor) checkOwned(what string, tags map[string]string, named bool) error {
-	if named || e.owns(tags) {
-		return nil
-	}
-	return faas.Errorf(faas.ErrConflict, "deploy", faas.AzureFunctions, "%s exists and does not carry the tags of service %q: it belongs to someone else", what, e.service)
-}
-
-func (e *Executor) ensurePlan(ctx context.Context, p *plan) error {
-	state := func() string { return p.Properties.ProvisioningState }
-	err := e.find(ctx, e.planPath(), webAPI, p, false)
-	if err == nil && isPending(state()) {
-		err = e.settled(ctx, e.planPath(), webAPI, p, state)
-	}
-	if err == nil && !strings.EqualFold(p.Properties.ProvisioningState, "Failed") {
-		return e.checkOwned("plan "+e.names.plan, p.Tags, false)
-	}
-	if err != nil && !isNotFound(err) {
-		return err
-	}
-	wanted := plan{
-		resource:   resource{Location: e.region, Kind: "functionapp", Tags: e.ownerTags()},
-		SKU:        &sku{Name: "FC1", Tier: "FlexConsumption"},
-		Properties: planProperties{Reserved: true},
-	}
-	if err := e.operate(ctx, http.MethodPut, e.planPath(), webAPI, wanted, p); err != nil {
-		return err
-	}
-	if p.ID == "" || isPending(state()) {
-		return e.settled(ctx, e.planPath(), webAPI, p, state)
-	}
-	return nil
 }
 
 func (e *Executor) ensureStorage(ctx context.Context, b *base) error {
@@ -174,30 +120,33 @@ func (e *Executor) accountKey(ctx context.Context) (string, error) {
 	return keys.Keys[0].Value, nil
 }
 
-// blobOwner is the role "Storage Blob Data Owner", which the Functions host needs to keep its keys and locks.
-const blobOwner = "b7e6dc6d-f1e8-4753-8033-0f276bb0955b"
-
-// assignmentPath is where the role of an identity on the storage account is assigned. Its name is a UUID, which is the same on every call.
-func (e *Executor) assignmentPath(principal string) string {
-	sum := sha256.Sum256([]byte(strings.ToLower(e.accountPath()) + "\x00" + principal + "\x00" + blobOwner))
-	sum[6], sum[8] = sum[6]&0x0f|0x80, sum[8]&0x3f|0x80 // version 8: of a kind of one's own
-	id := fmt.Sprintf("%x-%x-%x-%x-%x", sum[:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
-	return e.accountPath("providers/Microsoft.Authorization/roleAssignments", id)
-}
-
-// grant lets an identity use the storage account. A new identity may be unknown for a while.
-func (c *convergence) grant(ctx context.Context, principal string) error {
-	var a roleAssignment
-	a.Properties.RoleDefinitionID = "/subscriptions/" + url.PathEscape(c.subscription) + "/providers/Microsoft.Authorization/roleDefinitions/" + blobOwner
-	a.Properties.PrincipalID = principal
-	a.Properties.PrincipalType = "ServicePrincipal"
-	w := c.wait(c.pace.role, "the app's identity could not be given a role")
-	w.Absent = c.pace.appear
-	return w.Until(ctx, func(ctx context.Context) error {
-		err := c.call(ctx, http.MethodPut, c.assignmentPath(principal), rolesAPI, a, nil)
-		if c.awaitsRole(err); azureCode(err) == "RoleAssignmentExists" {
+// removeStorage removes the storage account where it is the service's, and else what was made in it. s
+// is the app that was removed, or nil.
+func (e *Executor) removeStorage(ctx context.Context, id string, s *site) error {
+	last := e.wait(e.pace.busy, "app %s is there again, so its storage stays", id)
+	if err := last.Until(ctx, func(ctx context.Context) error {
+		_, err := e.getSite(ctx, id)
+		if isNotFound(err) {
 			return nil
 		}
+		if err == nil {
+			err = e.removeSite(ctx, id)
+		}
+		return cmp.Or(err, kit.NotYet(0, "it was removed again"))
+	}); err != nil {
 		return err
-	})
+	}
+	named := e.options.storageAccount != ""
+	var r resource
+	err := e.find(ctx, e.accountPath(), storageAPI, &r, named)
+	switch {
+	case err != nil && !isNotFound(err):
+		return err
+	case err == nil && e.owns(r.Tags), err != nil && !named:
+		return e.remove(ctx, e.accountPath(), storageAPI, nil)
+	}
+	if err := e.revoke(ctx, s); err != nil {
+		return err
+	}
+	return e.remove(ctx, e.accountPath("blobServices/default/containers", e.names.container), storageAPI, nil)
 }

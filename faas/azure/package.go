@@ -95,7 +95,8 @@ var emptyPackage = func() archive {
 type text []byte
 
 func (t text) Open() (io.ReadSeekCloser, error) { return streaming.NopCloser(bytes.NewReader(t)), nil }
-func (t text) Size() int64                      { return int64(len(t)) }
+
+func (t text) Size() int64 { return int64(len(t)) }
 
 func (c *convergence) publishOnce(ctx context.Context, host string, zip archive) error {
 	id, err := c.upload(ctx, host, zip)

@@ -8,10 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -23,6 +26,175 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/scratch"
 )
+
+// reset gives the app its former configuration, settings, package and tags. gone says that somebody has
+// removed it meanwhile.
+func (e *Executor) reset(ctx context.Context, before *snapshot, gone bool) error {
+	defer e.forgetApp()
+	c := &convergence{Executor: e, id: before.state.ID, jobs: slices.Sorted(maps.Keys(parseJobs(before.tags[tagJobs])))}
+	replaced := before.replaced && !before.stays
+	if gone {
+		if _, err := e.ensureBase(ctx, c.report); err != nil {
+			return err
+		}
+		replaced = before.kept != nil
+	}
+	// Until all of it is back, the tags say that the app is not whole.
+	tags := maps.Clone(before.tags)
+	if replaced || gone {
+		delete(tags, tagPackage)
+		delete(tags, tagFingerprint)
+		delete(tags, tagPublished)
+	}
+	made, err := e.putSite(ctx, c.id, before.design.body(tags))
+	if err != nil {
+		return err
+	}
+	if err := e.setSettings(ctx, c.id, before.design.settings); err != nil {
+		return err
+	}
+	if gone && before.tags[tagAuth] == authIdentity {
+		if err := c.grantTo(ctx, made); err != nil {
+			return err
+		}
+	}
+	if replaced {
+		if err := c.publish(ctx, made, before.kept); err != nil {
+			return err
+		}
+	}
+	switch {
+	case len(c.jobs) == 0: // too many for a tag: what the host says of them cannot be compared
+	case replaced:
+		err = c.ready(ctx, made)
+	default:
+		err = e.answers(ctx, made, c.jobs[0])
+	}
+	if err != nil {
+		return err
+	}
+	if replaced || gone {
+		if _, err := e.putSite(ctx, c.id, before.design.body(before.tags)); err != nil {
+			return err
+		}
+	}
+	e.memory.restored(c.id)
+	return nil
+}
+
+// snapshot is what an app was before it was changed.
+type snapshot struct {
+	state    faas.State
+	design   design
+	tags     map[string]string
+	touched  bool         // the app was changed since, or may have been
+	replaced bool         // another package was published since, or may have been
+	stays    bool         // the package stays in its container whatever is published
+	kept     *keptPackage // nil if the package was not to be replaced, or could not be read
+}
+
+// memory holds the snapshots of apps, by id. They hold secrets, and go with the executor.
+type memory struct {
+	mu      sync.Mutex
+	apps    map[string]*snapshot
+	made    map[string]bool // apps that this executor has sent the making of
+	scratch *scratch.Dir    // of former packages; nil until there is one
+}
+
+// keep remembers what an app was before a change that is made next, instead of what it was before an earlier one.
+func (m *memory) keep(id string, s *snapshot) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.apps == nil {
+		m.apps = map[string]*snapshot{}
+	}
+	old := m.apps[id]
+	m.apps[id] = s
+	s.touched = true
+	if old == nil || old.kept == nil {
+		return nil
+	}
+	if s.kept == nil && s.state.PackageSHA256 == old.state.PackageSHA256 && !s.stays {
+		s.kept = old.kept // it is the same package
+		return nil
+	}
+	return old.kept.remove()
+}
+
+// make notes that the making of an app is sent next.
+func (m *memory) make(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.made == nil {
+		m.made = map[string]bool{}
+	}
+	m.made[id] = true
+}
+
+// isMade reports whether this executor may have made an app.
+func (m *memory) isMade(id string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.made[id]
+}
+
+// replaced notes whether the package of an app is not what it was, or may not be, and returns what was noted before.
+func (m *memory) replaced(id string, is bool) (was bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if s := m.apps[id]; s != nil {
+		was, s.replaced = s.replaced, is
+	}
+	return was
+}
+
+// restored notes that an app is again what it was.
+func (m *memory) restored(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if s := m.apps[id]; s != nil {
+		s.touched, s.replaced = false, false
+	}
+}
+
+// of returns what is remembered of an app in the state prior, or nil.
+func (m *memory) of(prior faas.State) *snapshot {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.apps[prior.ID]
+	if s == nil || !isSame(s.state, prior) {
+		return nil
+	}
+	copied := *s
+	return &copied
+}
+
+// dir returns the directory for former packages, which it makes the first time.
+func (m *memory) dir() (string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.scratch == nil {
+		d, err := scratch.New("blueprint-azure", nil)
+		if err != nil {
+			return "", err
+		}
+		m.scratch = d
+	}
+	return m.scratch.Path(), nil
+}
+
+// forget forgets everything.
+func (m *memory) forget() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.apps = nil
+	if m.scratch == nil {
+		return nil
+	}
+	d := m.scratch
+	m.scratch = nil
+	return d.Remove()
+}
 
 // The package that an app runs is in its container, under this name, and nowhere else: Azure keeps no former one.
 const releasedPackage = "released-package.zip"
@@ -101,7 +273,8 @@ type keptPackage struct {
 }
 
 func (k *keptPackage) Open() (io.ReadSeekCloser, error) { return os.Open(k.path) }
-func (k *keptPackage) Size() int64                      { return k.size }
+
+func (k *keptPackage) Size() int64 { return k.size }
 
 // keepPackage reads the package of a container into a file, by the access that a deployment has noted.
 func (e *Executor) keepPackage(ctx context.Context, container, access string) (*keptPackage, error) {
@@ -152,31 +325,4 @@ func (k *keptPackage) remove() error {
 		return err
 	}
 	return nil
-}
-
-// dir returns the directory for former packages, which it makes the first time.
-func (m *memory) dir() (string, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.scratch == nil {
-		d, err := scratch.New("blueprint-azure", nil)
-		if err != nil {
-			return "", err
-		}
-		m.scratch = d
-	}
-	return m.scratch.Path(), nil
-}
-
-// forget forgets everything.
-func (m *memory) forget() error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.apps = nil
-	if m.scratch == nil {
-		return nil
-	}
-	d := m.scratch
-	m.scratch = nil
-	return d.Remove()
 }
