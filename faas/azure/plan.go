@@ -14,10 +14,12 @@ func (e *Executor) ensurePlan(ctx context.Context, p *plan) error {
 	if err == nil && isPending(state()) {
 		err = e.settled(ctx, e.planPath(), webAPI, p, state)
 	}
-	if err == nil && !strings.EqualFold(p.Properties.ProvisioningState, "Failed") {
-		return e.checkOwned("plan "+e.names.plan, p.Tags, false)
-	}
-	if err != nil && !isNotFound(err) {
+	if err == nil {
+		err = e.checkOwned("plan "+e.names.plan, p.Tags, false)
+		if err != nil || !strings.EqualFold(state(), "Failed") {
+			return err
+		}
+	} else if !isNotFound(err) {
 		return err
 	}
 	wanted := plan{

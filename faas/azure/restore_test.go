@@ -165,6 +165,37 @@ func TestNothingIsChangedWhereTheFormerPackageCannotBeKept(t *testing.T) {
 	sees(t, e, "the-second-value")
 }
 
+// TestAnUpdateThatFailsLateIsPutBack has Azure accept an update, and end it with an error: it shows the former
+// configuration then, and that the app failed.
+func TestAnUpdateThatFailsLateIsPutBack(t *testing.T) {
+	t.Parallel()
+	var failing atomic.Bool
+	server := serve(t, azuretest.Config{Polls: 2, Fail: func(kind string, _ int) string {
+		if kind == siteType && failing.CompareAndSwap(true, false) {
+			return "InternalServerError"
+		}
+		return ""
+	}})
+	e := openAt(t, server, "late", opening{})
+	first := unitOf(t, e, wanted(someJobs...))
+	prior := converge(t, e, first)
+	failing.Store(true)
+	_, err := e.Converge(t.Context(), unitOf(t, e, withValue(wanted(someJobs...), "the-second-value")), &prior, nil)
+	if faas.CodeOf(err) != faas.ErrUnavailable || !strings.Contains(err.Error(), "InternalServerError") {
+		t.Fatalf("error %v, want that of the operation", err)
+	}
+	if s, err := e.Observe(t.Context(), first.ID); err != nil || s.Status != faas.StatusFailed {
+		t.Fatalf("Observe: %+v, error %v, want an app that failed", s, err)
+	}
+	if err := e.Restore(t.Context(), prior); err != nil {
+		t.Fatal(err)
+	}
+	sees(t, e, "the-first-value")
+	if s, err := e.Observe(t.Context(), first.ID); err != nil || !s.Current(first) {
+		t.Errorf("after Restore: %+v, error %v", s, err)
+	}
+}
+
 func TestAStale404OfTheAppLosesNothing(t *testing.T) {
 	t.Parallel()
 	var fault func(*http.Request) *azuretest.Fault

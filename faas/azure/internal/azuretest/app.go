@@ -40,6 +40,8 @@ type app struct {
 }
 
 type published struct {
+	began  time.Time
+	ended  bool
 	unseen int // how many requests do not find the record yet
 	left   int
 	status int
@@ -274,12 +276,16 @@ func (a *app) accept(w http.ResponseWriter, r *http.Request) {
 	if _, err := io.ReadFull(r.Body, text); err != nil {
 		return
 	}
+	if a.isDeploying() {
+		w.WriteHeader(http.StatusConflict)
+		return
+	}
 	a.server.mu.Lock()
 	a.server.uploads = append(a.server.uploads, len(text))
 	a.server.deploys++
 	n := a.server.deploys
 	a.server.mu.Unlock()
-	p := &published{unseen: a.server.cfg.Appear, left: a.server.cfg.Polls, status: 4}
+	p := &published{began: time.Now(), unseen: a.server.cfg.Appear, left: a.server.cfg.Polls, status: 4}
 	p.then = func() error { return a.release(text) }
 	if a.server.cfg.Partial != nil && a.server.cfg.Partial(n) {
 		p.status, p.text = 6, "The deployment was partially successful: the app could not be restarted."
@@ -298,6 +304,21 @@ func (a *app) accept(w http.ResponseWriter, r *http.Request) {
 	a.mu.Unlock()
 	answer(w, http.StatusAccepted, id)
 }
+
+// isDeploying reports whether a deployment goes on, which its app's tools ask for until it has ended.
+func (a *app) isDeploying() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, p := range a.deploys {
+		if !p.ended && time.Since(p.began) < mostDeploying {
+			return true
+		}
+	}
+	return false
+}
+
+// mostDeploying is how long a deployment goes on of which nobody asks how it does.
+const mostDeploying = 200 * time.Millisecond
 
 // release puts a package into the app's container and runs it.
 func (a *app) release(text []byte) error {
@@ -368,6 +389,7 @@ func (a *app) deployStatus(w http.ResponseWriter, id string) {
 			p.status, p.text = 3, err.Error()
 		}
 	}
+	p.ended = true
 	answer(w, http.StatusOK, map[string]any{"id": id, "status": p.status, "status_text": p.text, "complete": true})
 }
 

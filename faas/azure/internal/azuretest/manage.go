@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -46,6 +47,26 @@ var members = map[string]map[string][]string{
 		"properties.functionAppConfig.deployment.storage":                {"type", "value", "authentication"},
 		"properties.functionAppConfig.deployment.storage.authentication": {"type", "storageAccountConnectionStringName"}},
 }
+
+// required are the members that the body of a resource must have.
+var required = map[string][]string{
+	groupType: {"location"}, planType: {"location", "sku.name"}, accountType: {"location", "kind", "sku.name"}, siteType: {"location", "properties.serverFarmId"},
+	roleType: {"properties.roleDefinitionId", "properties.principalId", "properties.principalType"},
+}
+
+// named is what the names of resources look like.
+var named = map[string]*regexp.Regexp{
+	groupType: regexp.MustCompile(`^[-\w.()]{0,89}[-\w()]$`), planType: regexp.MustCompile(`^[a-zA-Z0-9-]{1,60}$`), siteType: regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9-]{0,58}[a-zA-Z0-9]$`),
+	accountType: regexp.MustCompile(`^[a-z0-9]{3,24}$`), containerType: regexp.MustCompile(`^[a-z0-9]([a-z0-9]|-[a-z0-9]){2,62}$`), roleType: regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`),
+}
+
+// Limits of tags, of which those of storage accounts are the narrowest.
+const (
+	mostTags     = 50
+	mostTagName  = 128
+	mostTagValue = 256
+	notInTagName = `<>%&\?/`
+)
 
 // call is a request to Resource Manager.
 type call struct {
@@ -258,8 +279,16 @@ func (s *Server) check(c *call) bool {
 	if err == nil && c.body == nil {
 		err = fmt.Errorf("there is no body")
 	}
-	if _, ok := members[c.resource][""]; err == nil && ok && slices.Contains(members[c.resource][""], "location") && c.body["location"] == nil {
-		err = fmt.Errorf("the location is missing")
+	for _, path := range required[c.resource] {
+		if err == nil && !isThere(c.body, path) {
+			err = fmt.Errorf("the member %q is missing", path)
+		}
+	}
+	if err == nil && !named[c.resource].MatchString(nameOf(c.id)) {
+		err = fmt.Errorf("%q is not the name of a %s", nameOf(c.id), c.resource)
+	}
+	if err == nil {
+		err = checkTags(c.body["tags"])
 	}
 	if err != nil {
 		s.problem("%s %s: %v", c.r.Method, c.r.URL.Path, err)
@@ -267,6 +296,30 @@ func (s *Server) check(c *call) bool {
 		return false
 	}
 	return true
+}
+
+// isThere reports whether a body has a member that is not empty.
+func isThere(body map[string]any, path string) bool {
+	name, rest, nested := strings.Cut(path, ".")
+	if !nested {
+		return body[name] != nil && body[name] != ""
+	}
+	inner, _ := body[name].(map[string]any)
+	return isThere(inner, rest)
+}
+
+func checkTags(tags any) error {
+	all, _ := tags.(map[string]any)
+	if len(all) > mostTags {
+		return fmt.Errorf("%d tags are more than %d", len(all), mostTags)
+	}
+	for name, value := range all {
+		text, ok := value.(string)
+		if !ok || len(name) > mostTagName || len(text) > mostTagValue || strings.ContainsAny(name, notInTagName) {
+			return fmt.Errorf("the tag %q with %d characters is not possible", name, len(text))
+		}
+	}
+	return nil
 }
 
 func checkMembers(known map[string][]string, path string, body map[string]any) error {
@@ -294,6 +347,9 @@ func (s *Server) view(r *Resource) map[string]any {
 		properties = map[string]any{}
 	}
 	properties["provisioningState"] = "Succeeded"
+	if r.failed {
+		properties["provisioningState"] = "Failed"
+	}
 	out["properties"] = properties
 	switch {
 	case r.Type == accountType:

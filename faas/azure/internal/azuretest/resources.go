@@ -13,7 +13,7 @@ import (
 func (s *Server) begin(c *call, kind string, async bool, accepted int, created func() any, then func()) {
 	s.mu.Lock()
 	s.counts[kind]++
-	op := &operation{left: s.cfg.Polls, then: then}
+	op := &operation{id: strings.ToLower(c.id), left: s.cfg.Polls, then: then}
 	if kind == containerType || kind == roleType {
 		op.left = 0 // never takes time
 	}
@@ -48,12 +48,22 @@ func (s *Server) begin(c *call, kind string, async bool, accepted int, created f
 	c.w.WriteHeader(accepted)
 }
 
+// fail has a resource show that its last change failed: otherwise it is as it was before. The caller holds the lock.
+func (s *Server) fail(id string) {
+	if r := s.resources[id]; r != nil && (r.Type == planType || r.Type == siteType) {
+		r.failed = true
+	}
+}
+
 // poll answers how far an operation is.
 func (s *Server) poll(w http.ResponseWriter, r *http.Request, id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	op := s.operations[id]
 	location := r.URL.Query().Get("location") != ""
+	if op != nil && op.code != "" && op.unseen == 0 && op.left == 0 {
+		s.fail(op.id)
+	}
 	switch {
 	case op == nil:
 		refuse(w, http.StatusNotFound, "NotFound", "there is no such operation")
@@ -161,6 +171,18 @@ func (s *Server) locked(c *call) bool {
 	return false
 }
 
+// isFull reports whether a plan has another app than that of an id.
+func (s *Server) isFull(plan *Resource, id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.resources {
+		if r.app != nil && strings.EqualFold(r.app.plan, plan.ID) && !strings.EqualFold(r.ID, id) {
+			return true
+		}
+	}
+	return false
+}
+
 func (s *Server) planInUse(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -186,7 +208,7 @@ func (s *Server) putCall(c *call, key string, existing *Resource) {
 		return
 	}
 	if c.resource == siteType {
-		if err := s.checkSite(c.body); err != nil {
+		if err := s.checkSite(c.id, c.body); err != nil {
 			s.problem("PUT %s: %v", c.r.URL.Path, err)
 			refuse(c.w, http.StatusBadRequest, "BadRequest", err.Error())
 			return
@@ -202,7 +224,7 @@ func (s *Server) putCall(c *call, key string, existing *Resource) {
 			s.resources[key] = r
 			s.fresh[key] = s.cfg.Appear
 		}
-		r.Body = c.body
+		r.Body, r.failed = c.body, false
 		if r.app != nil {
 			r.app.configure(c.body)
 		}
@@ -212,7 +234,7 @@ func (s *Server) putCall(c *call, key string, existing *Resource) {
 }
 
 // checkSite refuses what Flex Consumption refuses.
-func (s *Server) checkSite(body map[string]any) error {
+func (s *Server) checkSite(id string, body map[string]any) error {
 	var site struct {
 		Properties struct {
 			ServerFarmID string
@@ -256,6 +278,10 @@ func (s *Server) checkSite(body map[string]any) error {
 	switch {
 	case plan == nil:
 		return fmt.Errorf("server farm %q does not exist", p.ServerFarmID)
+	case plan.Body["location"] != body["location"]:
+		return fmt.Errorf("server farm %q is not in %v", p.ServerFarmID, body["location"])
+	case s.isFull(plan, id):
+		return fmt.Errorf("server farm %q has an app, and takes one on Flex Consumption", p.ServerFarmID)
 	case p.Config.Runtime.Name != "custom" || p.Config.Runtime.Version != "1.0":
 		return fmt.Errorf("runtime %v is not known", p.Config.Runtime)
 	case !slices.Contains([]int{512, 2048, 4096}, p.Config.Scale.InstanceMemoryMB):

@@ -116,10 +116,13 @@ type Resource struct {
 	Type string
 	Body map[string]any
 	app  *app // of a site
+	// failed says that the last change ended with an error.
+	failed bool
 }
 
 type operation struct {
-	unseen int // how many requests do not find it yet
+	id     string // of the resource
+	unseen int    // how many requests do not find it yet
 	left   int
 	code   string
 	then   func()
@@ -371,6 +374,10 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 
 func answer(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.Header().Set("x-ms-request-id", random())
+	if status == http.StatusTooManyRequests {
+		w.Header().Set("x-ms-ratelimit-remaining-subscription-writes", "0")
+	}
 	w.WriteHeader(status)
 	if status != http.StatusNoContent {
 		_ = json.NewEncoder(w).Encode(body) // the client is gone, and nobody else wants to know
