@@ -1,7 +1,9 @@
 package lambdatest
 
 import (
+	"maps"
 	"regexp"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -110,8 +112,11 @@ func noAlias(f *function, name string) *apiError {
 
 func (s *Server) listAliases(r request, f *function) (answer, *apiError) {
 	all := []alias{}
-	for _, a := range f.aliases {
-		all = append(all, a.describe())
+	version := r.URL.Query().Get("FunctionVersion")
+	for _, name := range slices.Sorted(maps.Keys(f.aliases)) {
+		if a := f.aliases[name]; version == "" || version == a.FunctionVersion {
+			all = append(all, a.describe())
+		}
 	}
 	return answer{body: map[string]any{"Aliases": all}}, nil
 }

@@ -86,6 +86,8 @@ type function struct {
 	failure *failure  // how the transition ends
 	undo    func()    // takes back the update that the transition is for
 
+	serving *configuration // what invocations run while an update is in progress
+
 	before *function // what stale reads see
 	stale  int
 }
@@ -239,7 +241,7 @@ func (s *Server) advance(f *function) {
 		}
 		f.latest.LastUpdateStatus, f.latest.LastUpdateStatusReasonCode, f.latest.LastUpdateStatusReason = "Failed", f.failure.code, f.failure.reason
 	}
-	f.failure, f.undo = nil, nil
+	f.failure, f.undo, f.serving = nil, nil, nil
 }
 
 func (s *Server) nextRevision() string {
@@ -337,6 +339,7 @@ func (s *Server) createFunction(r request) (answer, *apiError) {
 // update begins an update, which is taken back if the transition ends in failure.
 func (s *Server) update(f *function, changed configuration) {
 	was, unpublished := f.latest, f.unpublished
+	f.serving = &was
 	f.undo = func() {
 		revision := f.latest.RevisionId
 		f.latest, f.unpublished = was, unpublished

@@ -116,6 +116,9 @@ func (s *Server) target(r request) (target, *apiError) {
 		}
 		v = f.routed(a, v)
 	}
+	if v == &f.latest && f.serving != nil {
+		v = f.serving
+	}
 	switch v.State {
 	case "Pending":
 		return target{}, failf(409, "ResourceConflictException", "The operation cannot be performed at this time. The function is currently in the following state: Pending")

@@ -157,7 +157,9 @@ func TestFunctionsThatLambdaRefuses(t *testing.T) {
 func TestChangesDuringATransition(t *testing.T) {
 	t.Parallel()
 	const conflict = "ResourceConflictException"
-	l := newTester(t, Config{Pending: time.Hour, Updating: time.Hour})
+	l := newTester(t, Config{Pending: time.Hour, Updating: time.Hour, Handler: func(i Invocation) Answer {
+		return Answer{Payload: []byte(`"` + i.Env["VALUE"] + `"`)}
+	}})
 	l.create("f", 0)
 	ctx, name := t.Context(), aws.String("f")
 	changes := map[string]func() error{
@@ -184,7 +186,10 @@ func TestChangesDuringATransition(t *testing.T) {
 
 	l.server.functions["f"].until = time.Now() // it is active
 	revision := l.get("f").Configuration.RevisionId
-	update := &lambda.UpdateFunctionConfigurationInput{FunctionName: name, MemorySize: aws.Int32(999), RevisionId: aws.String("00000000-0000-4000-8000-000000000000")}
+	update := &lambda.UpdateFunctionConfigurationInput{
+		FunctionName: name, MemorySize: aws.Int32(999), RevisionId: aws.String("00000000-0000-4000-8000-000000000000"),
+		Environment: &types.Environment{Variables: map[string]string{"VALUE": "new"}},
+	}
 	_, err = l.client.UpdateFunctionConfiguration(ctx, update)
 	wantCode(t, "update another revision", err, "PreconditionFailedException")
 	update.RevisionId = revision
@@ -192,6 +197,9 @@ func TestChangesDuringATransition(t *testing.T) {
 	wantCode(t, "update", err, "")
 	if c := l.get("f").Configuration; c.LastUpdateStatus != types.LastUpdateStatusInProgress || *c.MemorySize != 999 {
 		t.Errorf("status %s, memory %d", c.LastUpdateStatus, *c.MemorySize)
+	}
+	if out, err := l.invoke("f", ""); err != nil || string(out.Payload) != `""` {
+		t.Errorf("while the update is in progress, an invocation answers %+v, %v", out, err)
 	}
 	for what, change := range changes {
 		wantText(t, what, change(), "An update is in progress for resource: arn:aws:lambda:us-east-1:123456789012:function:f")
@@ -425,6 +433,12 @@ func TestAliasesThatMove(t *testing.T) {
 		_, err := l.client.UpdateAlias(ctx, &lambda.UpdateAliasInput{FunctionName: function, Name: live, RoutingConfig: &types.AliasRoutingConfiguration{AdditionalVersionWeights: test.weights}})
 		wantCode(t, fmt.Sprint("weights ", test.weights), err, test.code)
 	}
+	for version, n := range map[string]int{"3": 1, "2": 0} {
+		list, err := l.client.ListAliases(ctx, &lambda.ListAliasesInput{FunctionName: function, FunctionVersion: &version})
+		if err != nil || len(list.Aliases) != n {
+			t.Errorf("aliases of version %s: %+v, %v", version, list, err)
+		}
+	}
 	for name, code := range map[string]string{"live": "ResourceConflictException", "12": "ValidationException"} {
 		_, err := l.client.CreateAlias(ctx, &lambda.CreateAliasInput{FunctionName: function, Name: &name, FunctionVersion: aws.String("1")})
 		wantCode(t, "alias "+name, err, code)
@@ -585,4 +599,28 @@ func TestWhatGetFunctionTells(t *testing.T) {
 	l.server.Sleep("f")
 	_, err = l.invoke("f", "live")
 	wantText(t, "invoke what sleeps", err, "state: Inactive")
+}
+
+// A fault reaches the client as the service's own answer would.
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	var fault *Fault
+	l := newTester(t, atOnce(Config{Fault: func(Call) *Fault { return fault }}))
+	l.create("f", 0)
+	fault = &Fault{Status: 429, Code: "TooManyRequestsException", Message: "Rate Exceeded.", RetryAfter: "7", Reason: "FunctionInvocationRateLimitExceeded"}
+	_, err := l.invoke("f", "")
+	var throttled *types.TooManyRequestsException
+	if !errors.As(err, &throttled) || aws.ToString(throttled.RetryAfterSeconds) != "7" || throttled.Reason != types.ThrottleReasonFunctionInvocationRateLimitExceeded {
+		t.Errorf("%+v", err)
+	}
+	fault = &Fault{Status: 400, Code: "InvalidParameterValueException", Message: "Your request has been throttled by EC2, please make sure you have enough API rate limit."}
+	_, err = l.invoke("f", "")
+	wantText(t, "a text in place of a code", err, "InvalidParameterValueException: Your request has been throttled by EC2")
+	for _, late := range []bool{false, true} {
+		fault = &Fault{Late: late}
+		_, err = l.client.CreateFunction(t.Context(), l.creation(fmt.Sprint("late-", late)))
+		if _, made := l.server.Function(fmt.Sprint("late-", late)); err == nil || made != late {
+			t.Errorf("late %t: made %t, %v", late, made, err)
+		}
+	}
 }
