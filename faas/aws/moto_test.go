@@ -97,7 +97,8 @@ func (m moto) post(path string, document any) {
 func (m moto) answer(n int, text string) {
 	m.Helper()
 	r := faas.AppendResponse(nil, &faas.Response{Result: []byte(text), Success: true})
-	m.post("/moto-api/static/lambda-simple/response", map[string]any{"region": "eu-central-1", "results": strings.Split(strings.Repeat(string(r)+"\n", n-1)+string(r), "\n")})
+	m.post("/moto-api/static/lambda-simple/response", map[string]any{"region": "eu-central-1",
+		"results": strings.Split(strings.Repeat(string(r)+"\n", n-1)+string(r), "\n")})
 }
 
 func (m moto) credentials() aws.CredentialsProvider {
@@ -106,7 +107,8 @@ func (m moto) credentials() aws.CredentialsProvider {
 
 func (m moto) open(service string, options map[string]string) *Executor {
 	m.Helper()
-	e, err := open(m.Context(), faas.Config{Provider: faas.AWSLambda, Service: service, Region: "eu-central-1", Options: options}, fastPace,
+	e, err := open(m.Context(), faas.Config{Provider: faas.AWSLambda, Service: service, Region: "eu-central-1",
+		Options: options}, fastPace,
 		config.WithBaseEndpoint(m.url), config.WithSharedConfigFiles([]string{}), config.WithSharedCredentialsFiles([]string{}),
 		config.WithCredentialsProvider(m.credentials()))
 	if err != nil {
@@ -123,7 +125,8 @@ func TestMotoAgrees(t *testing.T) {
 	m := startMoto(t)
 	m.post("/moto-api/config", map[string]any{"lambda": map[string]bool{"use_docker": false}})
 	m.answer(50, "from moto")
-	e := m.open("judged", map[string]string{"create_role": "true", "create_bucket": "true", "tags": "team=blue", "delete_logs": "true"})
+	e := m.open("judged", map[string]string{"create_role": "true", "create_bucket": "true", "tags": "team=blue",
+		"delete_logs": "true"})
 	e.direct = 10 // so that the package goes through S3
 
 	f := small(0)
@@ -170,11 +173,13 @@ func (m moto) left(e *Executor) {
 			m.Errorf("bucket %s has %+v, %v", *b.Name, objects, err)
 		}
 	}
-	roles, err := iam.New(iam.Options{BaseEndpoint: &m.url, Region: e.region, Credentials: m.credentials()}).ListRoles(m.Context(), nil)
+	roles, err := iam.New(iam.Options{BaseEndpoint: &m.url, Region: e.region,
+		Credentials: m.credentials()}).ListRoles(m.Context(), nil)
 	if err != nil || len(roles.Roles) > 0 {
 		m.Errorf("roles: %+v, %v", roles, err)
 	}
-	functions, err := lambda.New(lambda.Options{BaseEndpoint: &m.url, Region: e.region, Credentials: m.credentials()}).ListFunctions(m.Context(), nil)
+	functions, err := lambda.New(lambda.Options{BaseEndpoint: &m.url, Region: e.region,
+		Credentials: m.credentials()}).ListFunctions(m.Context(), nil)
 	if err != nil || len(functions.Functions) > 0 {
 		m.Errorf("functions: %+v, %v", functions, err)
 	}

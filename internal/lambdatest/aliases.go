@@ -21,7 +21,9 @@ func (s *Server) createAlias(r request, f *function) (answer, *apiError) {
 		return answer{}, err
 	}
 	if _, nerr := strconv.Atoi(in.Name); nerr == nil || !aliasPattern.MatchString(in.Name) {
-		return answer{}, failf(400, "ValidationException", "1 validation error detected: Value '%s' at 'name' failed to satisfy constraint: Member must satisfy regular expression pattern: (?!^[0-9]+$)([a-zA-Z0-9-_]+)", in.Name)
+		return answer{}, failf(400, "ValidationException",
+			"1 validation error detected: Value '%s' at 'name' failed to satisfy constraint: Member must satisfy regular "+
+				"expression pattern: (?!^[0-9]+$)([a-zA-Z0-9-_]+)", in.Name)
 	}
 	if f.aliases[in.Name] != nil {
 		return answer{}, failf(409, "ResourceConflictException", "Alias already exists: %s:%s", f.latest.FunctionArn, in.Name)
@@ -53,8 +55,10 @@ func (s *Server) point(f *function, a *alias, in aliasInput) *apiError {
 			switch {
 			case err != nil || f.versions[n] == nil:
 				return failf(404, "ResourceNotFoundException", "Function not found: %s:%s", f.latest.FunctionArn, version)
-			case len(in.RoutingConfig.AdditionalVersionWeights) > 1 || version == a.FunctionVersion || a.FunctionVersion == "$LATEST" || weight < 0 || weight > 1:
-				return invalid("Invalid weights: an alias has one additional published version, other than its own, with a weight from 0 to 1")
+			case len(in.RoutingConfig.AdditionalVersionWeights) > 1 || version == a.FunctionVersion ||
+				a.FunctionVersion == "$LATEST" || weight < 0 || weight > 1:
+				return invalid("Invalid weights: an alias has one additional published version, other than its own, with a " +
+					"weight from 0 to 1")
 			}
 			a.RoutingConfig = in.RoutingConfig
 		}

@@ -102,7 +102,8 @@ func writeQuery(w http.ResponseWriter, action, namespace string, result any) {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "<%sResponse xmlns=%q>", action, namespace)
 	if result != nil {
-		if err := xml.NewEncoder(&b).EncodeElement(result, xml.StartElement{Name: xml.Name{Local: action + "Result"}}); err != nil {
+		element := xml.StartElement{Name: xml.Name{Local: action + "Result"}}
+		if err := xml.NewEncoder(&b).EncodeElement(result, element); err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}

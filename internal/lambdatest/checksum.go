@@ -59,11 +59,13 @@ func decodeBody(r *http.Request, body []byte) ([]byte, *apiError) {
 			return nil, err
 		}
 		if r.Header.Get("X-Amz-Decoded-Content-Length") != strconv.Itoa(len(body)) {
-			return nil, failf(400, "IncompleteBody", "You did not provide the number of bytes specified by the Content-Length HTTP header.")
+			return nil, failf(400, "IncompleteBody",
+				"You did not provide the number of bytes specified by the Content-Length HTTP header.")
 		}
 		name := strings.ToLower(r.Header.Get("X-Amz-Trailer"))
 		if trailer[name] == "" {
-			return nil, failf(400, "MalformedTrailerError", "The request contained trailing data that was not well-formed or did not conform to our published schema.")
+			return nil, failf(400, "MalformedTrailerError",
+				"The request contained trailing data that was not well-formed or did not conform to our published schema.")
 		}
 		stated[strings.TrimPrefix(name, checksumHeader)] = trailer[name]
 	case strings.HasPrefix(content, "STREAMING-") || chunked:
@@ -75,7 +77,8 @@ func decodeBody(r *http.Request, body []byte) ([]byte, *apiError) {
 		}
 	}
 	if r.Header.Get("X-Amz-Sdk-Checksum-Algorithm") != "" && len(stated) == 0 {
-		return nil, failf(400, "InvalidRequest", "x-amz-sdk-checksum-algorithm specified, but no corresponding x-amz-checksum-* or x-amz-trailer headers were found.")
+		return nil, failf(400, "InvalidRequest",
+			"x-amz-sdk-checksum-algorithm specified, but no corresponding x-amz-checksum-* or x-amz-trailer headers were found.")
 	}
 	for name, value := range stated {
 		make := checksums[name]
@@ -85,7 +88,8 @@ func decodeBody(r *http.Request, body []byte) ([]byte, *apiError) {
 		h := make()
 		h.Write(body)
 		if value != base64.StdEncoding.EncodeToString(h.Sum(nil)) {
-			return nil, failf(400, "BadDigest", "The %s you specified did not match the calculated checksum.", strings.ToUpper(name))
+			return nil, failf(400, "BadDigest", "The %s you specified did not match the calculated checksum.",
+				strings.ToUpper(name))
 		}
 	}
 	return body, nil

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// cli is the official AWS CLI, a client that shares no code with this package or with the SDK for Go.
+// cli is the official AWS CLI. It shares no code with this package or with the SDK for Go.
 type cli struct {
 	*testing.T
 	path string
@@ -80,23 +80,31 @@ func TestTheCLIReadsWhatIsWritten(t *testing.T) {
 	aws.ok("s3", "mb", "s3://packages")
 	aws.ok("s3", "cp", "--no-progress", big, "s3://packages/a/big") // in parts
 	aws.ok("s3", "cp", "--no-progress", zip, "s3://packages/a/package.zip")
-	if got := aws.ok("s3api", "list-objects-v2", "--bucket", "packages", "--prefix", "a/", "--query", "Contents[].[Key,Size]"); !strings.HasPrefix(got, "a/big\t9437184\na/package.zip\t") {
+	if got := aws.ok("s3api", "list-objects-v2", "--bucket", "packages", "--prefix", "a/", "--query",
+		"Contents[].[Key,Size]"); !strings.HasPrefix(got, "a/big\t9437184\na/package.zip\t") {
 		t.Errorf("objects %q", got)
 	}
-	role := aws.ok("iam", "create-role", "--role-name", "runner", "--assume-role-policy-document", lambdaTrust, "--tags", "Key=a,Value=b", "--query", "Role.Arn")
+	role := aws.ok("iam", "create-role", "--role-name", "runner", "--assume-role-policy-document", lambdaTrust, "--tags",
+		"Key=a,Value=b", "--query", "Role.Arn")
 	aws.ok("iam", "put-role-policy", "--role-name", "runner", "--policy-name", "p", "--policy-document", nobody)
 	aws.refused("(DeleteConflict)", "iam", "delete-role", "--role-name", "runner")
-	if got := aws.ok("service-quotas", "get-service-quota", "--service-code", "lambda", "--quota-code", "L-B99A9384", "--query", "Quota.Value"); !strings.HasPrefix(got, "1000") {
+	if got := aws.ok("service-quotas", "get-service-quota", "--service-code", "lambda", "--quota-code", "L-B99A9384",
+		"--query", "Quota.Value"); !strings.HasPrefix(got, "1000") {
 		t.Errorf("quota %q", got)
 	}
-	aws.ok("lambda", "create-function", "--function-name", "f", "--runtime", "provided.al2023", "--handler", "bootstrap", "--role", role, "--code", "S3Bucket=packages,S3Key=a/package.zip", "--publish")
+	aws.ok("lambda", "create-function", "--function-name", "f", "--runtime", "provided.al2023", "--handler", "bootstrap",
+		"--role", role, "--code", "S3Bucket=packages,S3Key=a/package.zip", "--publish")
 	aws.ok("lambda", "create-alias", "--function-name", "f", "--name", "live", "--function-version", "1")
-	aws.ok("lambda", "put-provisioned-concurrency-config", "--function-name", "f", "--qualifier", "live", "--provisioned-concurrent-executions", "2")
-	aws.refused("(InvalidParameterValueException)", "lambda", "put-function-concurrency", "--function-name", "f", "--reserved-concurrent-executions", "1")
+	aws.ok("lambda", "put-provisioned-concurrency-config", "--function-name", "f", "--qualifier", "live",
+		"--provisioned-concurrent-executions", "2")
+	aws.refused("(InvalidParameterValueException)", "lambda", "put-function-concurrency", "--function-name", "f",
+		"--reserved-concurrent-executions", "1")
 	aws.ok("lambda", "put-function-concurrency", "--function-name", "f", "--reserved-concurrent-executions", "2")
 	aws.env = append(aws.env, "AWS_MAX_ATTEMPTS=1")
-	aws.refused("(TooManyRequestsException)", "lambda", "invoke", "--function-name", "f", "--qualifier", "1", filepath.Join(dir, "out"))
-	if got := aws.ok("lambda", "invoke", "--function-name", "f", "--qualifier", "live", "--query", "ExecutedVersion", filepath.Join(dir, "out")); got != "1" {
+	aws.refused("(TooManyRequestsException)", "lambda", "invoke", "--function-name", "f", "--qualifier", "1",
+		filepath.Join(dir, "out"))
+	if got := aws.ok("lambda", "invoke", "--function-name", "f", "--qualifier", "live", "--query", "ExecutedVersion",
+		filepath.Join(dir, "out")); got != "1" {
 		t.Errorf("version %q ran", got)
 	}
 }

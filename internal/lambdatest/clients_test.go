@@ -121,9 +121,13 @@ func useS3(t *testing.T, server *Server, client *s3.Client) {
 	if aws.ToString(head.BucketRegion) != server.config.Region {
 		t.Errorf("the region is %v", head.BucketRegion)
 	}
-	rules := &s3.PutBucketLifecycleConfigurationInput{Bucket: bucket, LifecycleConfiguration: &s3types.BucketLifecycleConfiguration{Rules: []s3types.LifecycleRule{{
-		Status: s3types.ExpirationStatusEnabled, Filter: &s3types.LifecycleRuleFilter{Prefix: aws.String("x/")}, Expiration: &s3types.LifecycleExpiration{Days: aws.Int32(7)},
-	}}}}
+	rule := s3types.LifecycleRule{
+		Status: s3types.ExpirationStatusEnabled, Filter: &s3types.LifecycleRuleFilter{Prefix: aws.String("x/")},
+		Expiration: &s3types.LifecycleExpiration{Days: aws.Int32(7)},
+	}
+	rules := &s3.PutBucketLifecycleConfigurationInput{
+		Bucket: bucket, LifecycleConfiguration: &s3types.BucketLifecycleConfiguration{Rules: []s3types.LifecycleRule{rule}},
+	}
 	_, err = client.PutBucketLifecycleConfiguration(ctx, rules)
 	wantCode(t, "lifecycle", err, "")
 	rules.LifecycleConfiguration.Rules[0].Expiration.Days = aws.Int32(0)
@@ -152,7 +156,8 @@ func useS3(t *testing.T, server *Server, client *s3.Client) {
 		_, err = client.PutObject(ctx, put)
 		wantCode(t, "put with "+string(algorithm), err, "")
 	}
-	_, err = client.PutObject(ctx, &s3.PutObjectInput{Bucket: bucket, Key: key, Body: bytes.NewReader(data), ExpectedBucketOwner: aws.String("000000000000")})
+	_, err = client.PutObject(ctx, &s3.PutObjectInput{Bucket: bucket, Key: key, Body: bytes.NewReader(data),
+		ExpectedBucketOwner: aws.String("000000000000")})
 	wantCode(t, "put for another owner", err, "AccessDenied")
 	got, err := client.GetObject(ctx, &s3.GetObjectInput{Bucket: bucket, Key: key})
 	wantCode(t, "get", err, "")
@@ -162,7 +167,8 @@ func useS3(t *testing.T, server *Server, client *s3.Client) {
 	for i := range 1001 {
 		server.buckets["packages"].objects[fmt.Sprintf("many/%04d", i)] = newObject(nil)
 	}
-	pages, keys := s3.NewListObjectsV2Paginator(client, &s3.ListObjectsV2Input{Bucket: bucket, Prefix: aws.String("many/")}), 0
+	pages, keys := s3.NewListObjectsV2Paginator(client, &s3.ListObjectsV2Input{Bucket: bucket,
+		Prefix: aws.String("many/")}), 0
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
@@ -229,7 +235,8 @@ func parts(t *testing.T, client *s3.Client, bucket, key *string) {
 	done[1].ETag = right
 	complete("")
 	complete("NoSuchUpload")
-	_, err = client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: bucket, Key: key, UploadId: begun.UploadId})
+	_, err = client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: bucket, Key: key,
+		UploadId: begun.UploadId})
 	wantCode(t, "abort what is complete", err, "NoSuchUpload")
 	head, err := client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: bucket, Key: key})
 	if err != nil || aws.ToInt64(head.ContentLength) != minPart+10 {
@@ -246,7 +253,9 @@ func TestTheClientOfIAM(t *testing.T) {
 	name := aws.String("Runner")
 	create := &iam.CreateRoleInput{
 		RoleName: name, AssumeRolePolicyDocument: aws.String(lambdaTrust), Description: aws.String("Jobs"),
-		Tags: []iamtypes.Tag{{Key: aws.String("b"), Value: aws.String("2")}, {Key: aws.String("a"), Value: aws.String("1 ü")}},
+		Tags: []iamtypes.Tag{
+			{Key: aws.String("b"), Value: aws.String("2")}, {Key: aws.String("a"), Value: aws.String("1 ü")},
+		},
 	}
 	_, err := client.CreateRole(ctx, create)
 	wantCode(t, "create", err, "")
@@ -276,13 +285,15 @@ func TestTheClientOfIAM(t *testing.T) {
 	boundary := aws.String("arn:aws:iam::123456789012:policy/edge")
 	_, err = client.DeleteRolePermissionsBoundary(ctx, &iam.DeleteRolePermissionsBoundaryInput{RoleName: name})
 	wantCode(t, "delete no boundary", err, "NoSuchEntity")
-	_, err = client.PutRolePermissionsBoundary(ctx, &iam.PutRolePermissionsBoundaryInput{RoleName: name, PermissionsBoundary: boundary})
+	_, err = client.PutRolePermissionsBoundary(ctx, &iam.PutRolePermissionsBoundaryInput{RoleName: name,
+		PermissionsBoundary: boundary})
 	wantCode(t, "put a boundary", err, "")
 	got, err := client.GetRole(ctx, &iam.GetRoleInput{RoleName: name})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r := got.Role; aws.ToString(r.PermissionsBoundary.PermissionsBoundaryArn) != *boundary || len(r.Tags) != 2 || *r.Tags[0].Value != "1 ü" || !strings.Contains(*r.AssumeRolePolicyDocument, "%22lambda.amazonaws.com%22") {
+	if r := got.Role; aws.ToString(r.PermissionsBoundary.PermissionsBoundaryArn) != *boundary || len(r.Tags) != 2 ||
+		*r.Tags[0].Value != "1 ü" || !strings.Contains(*r.AssumeRolePolicyDocument, "%22lambda.amazonaws.com%22") {
 		t.Errorf("the role is %+v", r)
 	}
 	given, err := client.GetRole(ctx, &iam.GetRoleInput{RoleName: aws.String("lambda-basic")})
@@ -300,7 +311,8 @@ func TestTheClientOfIAM(t *testing.T) {
 		t.Errorf("inline policies %+v, %v", inline, err)
 	}
 	attached, err := client.ListAttachedRolePolicies(ctx, &iam.ListAttachedRolePoliciesInput{RoleName: name})
-	if err != nil || len(attached.AttachedPolicies) != 1 || *attached.AttachedPolicies[0].PolicyName != "AWSLambdaBasicExecutionRole" {
+	if err != nil || len(attached.AttachedPolicies) != 1 ||
+		*attached.AttachedPolicies[0].PolicyName != "AWSLambdaBasicExecutionRole" {
 		t.Errorf("attached policies %+v, %v", attached, err)
 	}
 	remove := &iam.DeleteRoleInput{RoleName: name}
@@ -317,7 +329,8 @@ func TestTheClientOfIAM(t *testing.T) {
 	_, err = client.DeleteRole(ctx, remove)
 	wantCode(t, "delete again", err, "NoSuchEntity")
 	decided, err := client.SimulatePrincipalPolicy(ctx, &iam.SimulatePrincipalPolicyInput{
-		PolicySourceArn: aws.String(server.config.Caller), ActionNames: []string{"lambda:Invoke", "iam:PassRole", "s3:GetObject"}, ResourceArns: []string{"*"},
+		PolicySourceArn: aws.String(server.config.Caller), ResourceArns: []string{"*"},
+		ActionNames: []string{"lambda:Invoke", "iam:PassRole", "s3:GetObject"},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -348,10 +361,13 @@ func TestTheClientOfSTS(t *testing.T) {
 	if got := who(client); got != server.config.Caller {
 		t.Errorf("the caller is %s", got)
 	}
-	_, err := client.AssumeRole(ctx, &sts.AssumeRoleInput{RoleArn: aws.String(server.CreateRole("closed", lambdaTrust)), RoleSessionName: aws.String("me")})
+	_, err := client.AssumeRole(ctx, &sts.AssumeRoleInput{RoleArn: aws.String(server.CreateRole("closed", lambdaTrust)),
+		RoleSessionName: aws.String("me")})
 	wantCode(t, "assume what trusts Lambda alone", err, "AccessDenied")
-	open := server.CreateRole("deployer", `{"Statement":[{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::123456789012:root"},"Action":"sts:AssumeRole"}]}`)
-	cfg.Credentials = stscreds.NewAssumeRoleProvider(client, open, func(o *stscreds.AssumeRoleOptions) { o.RoleSessionName = "me" })
+	open := server.CreateRole("deployer",
+		`{"Statement":[{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::123456789012:root"},"Action":"sts:AssumeRole"}]}`)
+	cfg.Credentials = stscreds.NewAssumeRoleProvider(client, open,
+		func(o *stscreds.AssumeRoleOptions) { o.RoleSessionName = "me" })
 	if got := who(sts.NewFromConfig(cfg)); got != "arn:aws:sts::123456789012:assumed-role/deployer/me" {
 		t.Errorf("the caller is %s", got)
 	}
@@ -373,7 +389,8 @@ func TestTheClientsOfLogsAndQuotas(t *testing.T) {
 	wantCode(t, "no group", err, "ResourceNotFoundException")
 	server.logGroups[*group] = true
 	server.logs.add("f", "stream", "one\ntwo\nthree\n")
-	pages, n, text := cloudwatchlogs.NewFilterLogEventsPaginator(logs, &cloudwatchlogs.FilterLogEventsInput{LogGroupName: group, StartTime: aws.Int64(1)}), 0, ""
+	pages, n, text := cloudwatchlogs.NewFilterLogEventsPaginator(logs,
+		&cloudwatchlogs.FilterLogEventsInput{LogGroupName: group, StartTime: aws.Int64(1)}), 0, ""
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
@@ -394,11 +411,13 @@ func TestTheClientsOfLogsAndQuotas(t *testing.T) {
 	wantCode(t, "delete again", err, "ResourceNotFoundException")
 
 	quotas := servicequotas.NewFromConfig(cfg)
-	got, err := quotas.GetServiceQuota(ctx, &servicequotas.GetServiceQuotaInput{ServiceCode: aws.String("lambda"), QuotaCode: aws.String("L-B99A9384")})
+	got, err := quotas.GetServiceQuota(ctx, &servicequotas.GetServiceQuotaInput{ServiceCode: aws.String("lambda"),
+		QuotaCode: aws.String("L-B99A9384")})
 	if err != nil || *got.Quota.Value != 50 {
 		t.Errorf("%+v, %v", got, err)
 	}
-	_, err = quotas.GetServiceQuota(ctx, &servicequotas.GetServiceQuotaInput{ServiceCode: aws.String("lambda"), QuotaCode: aws.String("L-00000000")})
+	_, err = quotas.GetServiceQuota(ctx, &servicequotas.GetServiceQuotaInput{ServiceCode: aws.String("lambda"),
+		QuotaCode: aws.String("L-00000000")})
 	wantCode(t, "no quota", err, "NoSuchResourceException")
 	all, err := quotas.ListServiceQuotas(ctx, &servicequotas.ListServiceQuotasInput{ServiceCode: aws.String("lambda")})
 	if err != nil || len(all.Quotas) != 3 {
@@ -412,8 +431,14 @@ func TestClocksThatDiffer(t *testing.T) {
 	_, cfg := start(t, Config{Clock: time.Hour})
 	ctx := t.Context()
 	calls := map[string]func(aws.Config) error{
-		"InvalidSignatureException": func(c aws.Config) error { _, err := lambda.NewFromConfig(c).GetAccountSettings(ctx, nil); return err },
-		"SignatureDoesNotMatch":     func(c aws.Config) error { _, err := sts.NewFromConfig(c).GetCallerIdentity(ctx, nil); return err },
+		"InvalidSignatureException": func(c aws.Config) error {
+			_, err := lambda.NewFromConfig(c).GetAccountSettings(ctx, nil)
+			return err
+		},
+		"SignatureDoesNotMatch": func(c aws.Config) error {
+			_, err := sts.NewFromConfig(c).GetCallerIdentity(ctx, nil)
+			return err
+		},
 		"RequestTimeTooSkewed": func(c aws.Config) error {
 			_, err := s3.NewFromConfig(c).ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: aws.String("no-bucket")})
 			return err

@@ -58,10 +58,13 @@ func (s *Server) fetch(from packageSource) ([]byte, *apiError) {
 		return nil, bad("NoSuchBucket", "The specified bucket does not exist")
 	}
 	if b.region != s.config.Region {
-		return nil, bad("PermanentRedirect", "The bucket is in this region: %s. Please use this region to retry the request", b.region)
+		return nil, bad("PermanentRedirect", "The bucket is in this region: %s. Please use this region to retry the request",
+			b.region)
 	}
 	if b.foreign {
-		return nil, failf(403, "AccessDeniedException", "Your access has been denied by S3, please make sure your request credentials have permission to GetObject for %s/%s.", from.S3Bucket, from.S3Key)
+		return nil, failf(403, "AccessDeniedException",
+			"Your access has been denied by S3, please make sure your request credentials have permission to GetObject for "+
+				"%s/%s.", from.S3Bucket, from.S3Key)
 	}
 	o, ok := b.objects[from.S3Key]
 	if !ok {

@@ -2,8 +2,8 @@ package lambdatest
 
 import "time"
 
-// leaveUnreserved is how many concurrent executions an account must leave to functions that have none
-// reserved.
+// leaveUnreserved is how many concurrent executions an account must leave to functions that have
+// none reserved.
 func (s *Server) leaveUnreserved() int { return min(100, s.config.Concurrency) }
 
 // unreserved is what is left to functions that have no concurrency of their own, but for what one
@@ -32,9 +32,11 @@ func (s *Server) putConcurrency(r request, f *function) (answer, *apiError) {
 	case n == nil || *n < 0:
 		return answer{}, failf(400, "ValidationException", "ReservedConcurrentExecutions must not be negative")
 	case s.unreserved(f)-*n < least:
-		return answer{}, invalid("Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [%d].", least)
+		return answer{}, invalid("Specified ReservedConcurrentExecutions for function decreases account's "+
+			"UnreservedConcurrentExecution below its minimum value of [%d].", least)
 	case *n < warm:
-		return answer{}, invalid("ReservedConcurrentExecutions  %d should not be lower than function's total provisioned concurrency [%d].", *n, warm)
+		return answer{}, invalid("ReservedConcurrentExecutions  %d should not be lower than function's total provisioned "+
+			"concurrency [%d].", *n, warm)
 	}
 	s.remember(r.name, f)
 	f.reserved = n
@@ -66,13 +68,15 @@ func (s *Server) putProvisioned(r request, f *function) (answer, *apiError) {
 	case f.weighted(q):
 		return answer{}, errWeighted()
 	case f.aliases[q] != nil && f.provisioned[v.Version] != nil:
-		return answer{}, invalid("Alias can not be used for Provisioned Concurrency configuration on an already Provisioned version")
+		return answer{}, invalid("Alias can not be used for Provisioned Concurrency configuration on an already " +
+			"Provisioned version")
 	case f.aliases[q] == nil && f.provisionedAlias(v.Version):
 		return answer{}, invalid("Version is pointed to by a Provisioned Concurrency alias")
 	case f.reserved != nil && total > *f.reserved:
 		return answer{}, invalid("Requested Provisioned Concurrency should not be greater than the reservedConcurrentExecution for function")
 	case f.reserved == nil && s.unreserved(f)-total < least:
-		return answer{}, invalid("Specified ConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [%d].", least)
+		return answer{}, invalid("Specified ConcurrentExecutions for function decreases account's "+
+			"UnreservedConcurrentExecution below its minimum value of [%d].", least)
 	}
 	p := &provisioned{requested: n, ready: time.Now().Add(max(s.config.Updating, 0)), modified: s.lastModified()}
 	f.provisioned[q] = p
@@ -90,7 +94,8 @@ func (f *function) provisionedAlias(version string) bool {
 }
 
 func errNotProvisioned() *apiError {
-	return failf(404, "ProvisionedConcurrencyConfigNotFoundException", "No Provisioned Concurrency Config found for this function")
+	return failf(404, "ProvisionedConcurrencyConfigNotFoundException",
+		"No Provisioned Concurrency Config found for this function")
 }
 
 func errWeighted() *apiError {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// checkRole refuses a role that Lambda cannot use, or cannot use yet, as Lambda words it. s.mu is held.
+// checkRole refuses a role that Lambda cannot use, or cannot use yet. s.mu is held.
 func (s *Server) checkRole(arn string, c configuration) *apiError {
 	parts := strings.Split(arn, ":")
 	cannot := invalid("The role defined for the function cannot be assumed by Lambda.")
@@ -15,17 +15,22 @@ func (s *Server) checkRole(arn string, c configuration) *apiError {
 	case slices.Contains(s.config.UnknownRoles, arn):
 		return cannot
 	case len(parts) != 6 || !strings.HasPrefix(arn, "arn:aws:iam::") || !strings.HasPrefix(parts[5], "role/"):
-		return failf(400, "ValidationException", "1 validation error detected: Value '%s' at 'role' failed to satisfy constraint: Member must satisfy regular expression pattern: arn:(aws[a-zA-Z-]*)?:iam::\\d{12}:role/?[a-zA-Z_0-9+=,.@\\-_/]+", arn)
+		return failf(400, "ValidationException",
+			"1 validation error detected: Value '%s' at 'role' failed to satisfy constraint: Member must satisfy regular "+
+				"expression pattern: arn:(aws[a-zA-Z-]*)?:iam::\\d{12}:role/?[a-zA-Z_0-9+=,.@\\-_/]+", arn)
 	case parts[4] != s.config.Account:
 		return failf(403, "AccessDeniedException", "Cross-account pass role is not allowed.")
 	case r == nil:
 		return nil
 	case !strings.Contains(r.trust, "lambda.amazonaws.com") || r.age() < s.config.RoleDelay:
 		return cannot
-	case c.VpcConfig != nil && len(c.VpcConfig.SubnetIds) > 0 && (!r.allows("ec2:CreateNetworkInterface") || r.age() < s.config.RoleDelay+s.config.RoleGrant):
+	case c.VpcConfig != nil && len(c.VpcConfig.SubnetIds) > 0 && (!r.allows("ec2:CreateNetworkInterface") ||
+		r.age() < s.config.RoleDelay+s.config.RoleGrant):
 		return invalid("The provided execution role does not have permissions to call CreateNetworkInterface on EC2")
 	case c.Environment != nil && r.age() < s.config.RoleDelay+s.config.RoleGrant:
-		return invalid("Lambda was unable to configure access to your environment variables because the KMS key is invalid for CreateGrant. Please check your KMS key settings. KMS Exception: InvalidArnException KMS Message: ARN does not refer to a valid principal: %s", arn)
+		return invalid("Lambda was unable to configure access to your environment variables because the KMS key is invalid "+
+			"for CreateGrant. Please check your KMS key settings. KMS Exception: InvalidArnException KMS Message: ARN does "+
+			"not refer to a valid principal: %s", arn)
 	}
 	return nil
 }
@@ -67,7 +72,9 @@ func (s *Server) checkExecution(v *configuration) *apiError {
 	case r == nil || !strings.Contains(r.trust, "lambda.amazonaws.com"):
 		return failf(403, "AccessDeniedException", "The role defined for the function cannot be assumed by Lambda.")
 	case r.id != v.roleID && v.Environment != nil:
-		return failf(502, "KMSAccessDeniedException", "Lambda was unable to decrypt the environment variables because KMS access was denied. Please check the function's KMS key settings. KMS Exception: AccessDeniedException")
+		return failf(502, "KMSAccessDeniedException",
+			"Lambda was unable to decrypt the environment variables because KMS access was denied. Please check the "+
+				"function's KMS key settings. KMS Exception: AccessDeniedException")
 	}
 	return nil
 }

@@ -430,7 +430,8 @@ func (s *Server) getFunction(r request) (answer, *apiError) {
 	if r.qualifier() == "" {
 		if body["Tags"] = maps.Clone(f.tags); s.config.TagsError != "" {
 			delete(body, "Tags")
-			body["TagsError"] = map[string]string{"ErrorCode": s.config.TagsError, "Message": "Lambda could not read the tags of this function, which takes the permission lambda:ListTags on it."}
+			body["TagsError"] = map[string]string{"ErrorCode": s.config.TagsError,
+				"Message": "Lambda could not read the tags of this function, which takes the permission lambda:ListTags on it."}
 		}
 		if f.reserved != nil {
 			body["Concurrency"] = map[string]int{"ReservedConcurrentExecutions": *f.reserved}
@@ -453,8 +454,8 @@ func (s *Server) getFunctionConfiguration(r request) (answer, *apiError) {
 	return answer{body: v.qualified(r)}, nil
 }
 
-// qualified is a configuration as Lambda tells it to who asks for a version or alias: with an ARN that
-// ends with it.
+// qualified is a configuration as Lambda tells it to who asks for a version or alias: with an ARN
+// that ends with it.
 func (c configuration) qualified(r request) configuration {
 	if q := r.qualifier(); q != "" {
 		arn, _, _ := strings.Cut(c.FunctionArn, ":function:")

@@ -32,11 +32,16 @@ const lambdaTrust = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Pri
 // newRole makes a role that everybody knows of. s.mu is held.
 func (s *Server) newRole(name, trust string) *role {
 	r := &role{
-		id: "AROA" + strings.ToUpper(strings.ReplaceAll(newID(), "-", ""))[:17], arn: "arn:aws:iam::" + s.config.Account + ":role/" + name, trust: trust,
+		id: iamID("AROA", 17), arn: "arn:aws:iam::" + s.config.Account + ":role/" + name, trust: trust,
 		tags: map[string]string{}, policies: map[string]string{},
 	}
 	s.roles[strings.ToLower(name)] = r
 	return r
+}
+
+// iamID is an identity of IAM: a prefix that tells of what, and letters and digits.
+func iamID(prefix string, n int) string {
+	return prefix + strings.ToUpper(strings.ReplaceAll(newID(), "-", ""))[:n]
 }
 
 // roleOf finds a role by its ARN; nil for one that was not created here. s.mu is held.
@@ -88,6 +93,7 @@ func (s *Server) givenRole(name string) *role {
 // As in IAM's official model.
 var (
 	roleNamePattern    = regexp.MustCompile(`^[\w+=,.@-]{1,64}$`)
+	boundaryPattern    = regexp.MustCompile(`^arn:.*:policy/`)
 	descriptionPattern = regexp.MustCompile(`^[\x{0009}\x{000A}\x{000D}\x{0020}-\x{007E}\x{00A1}-\x{00FF}]{0,1000}$`)
 )
 
@@ -147,7 +153,8 @@ func (s *Server) onRole(action, name string, form url.Values, r *role) (any, *ap
 			}
 		}
 		if size > maxInlinePolicy {
-			return nil, failf(409, "LimitExceeded", "Maximum policy size of %d bytes exceeded for role %s", maxInlinePolicy, name)
+			return nil, failf(409, "LimitExceeded", "Maximum policy size of %d bytes exceeded for role %s", maxInlinePolicy,
+				name)
 		}
 		r.policies[policy] = document
 	case "GetRolePolicy":
@@ -239,7 +246,8 @@ func (s *Server) createRole(form url.Values) (any, *apiError) {
 		return nil, failf(409, "EntityAlreadyExists", "Role with name %s already exists.", name)
 	}
 	if !roleNamePattern.MatchString(name) || !descriptionPattern.MatchString(form.Get("Description")) {
-		return nil, failf(400, "ValidationError", "1 validation error detected: the role's name or description does not match its pattern")
+		return nil, failf(400, "ValidationError",
+			"1 validation error detected: the role's name or description does not match its pattern")
 	}
 	if !json.Valid([]byte(trust)) {
 		return nil, failf(400, "MalformedPolicyDocument", "This policy contains invalid Json")
@@ -256,7 +264,7 @@ func (s *Server) createRole(form url.Values) (any, *apiError) {
 }
 
 func checkBoundary(form url.Values) *apiError {
-	if b := form.Get("PermissionsBoundary"); b != "" && (!strings.HasPrefix(b, "arn:") || !strings.Contains(b, ":policy/")) {
+	if b := form.Get("PermissionsBoundary"); b != "" && !boundaryPattern.MatchString(b) {
 		return failf(400, "InvalidInput", "ARN %s is not valid.", b)
 	}
 	return nil
@@ -334,7 +342,8 @@ func (s *Server) simulate(form url.Values) (any, *apiError) {
 	}
 	switch {
 	case !strings.HasPrefix(source, "arn:aws:iam::") || len(actions) == 0:
-		return nil, failf(400, "ValidationError", "PolicySourceArn must be the ARN of a user, group or role, and ActionNames must not be empty")
+		return nil, failf(400, "ValidationError",
+			"PolicySourceArn must be the ARN of a user, group or role, and ActionNames must not be empty")
 	case strings.HasSuffix(source, ":root"):
 		return nil, failf(400, "InvalidInput", "Invalid Entity Arn: %s does not clearly define entity type and name.", source)
 	}

@@ -42,13 +42,14 @@ type Answer struct {
 }
 
 func (s *Server) invoke(r request) (answer, *apiError) {
-	kind := r.Header.Get("X-Amz-Invocation-Type")
+	kind := cmp.Or(r.Header.Get("X-Amz-Invocation-Type"), "RequestResponse")
 	limit := maxSyncPayload
 	if kind == "Event" {
 		limit = maxEventPayload
 	}
 	if len(r.body) > limit {
-		return answer{}, failf(http.StatusRequestEntityTooLarge, "RequestTooLargeException", "%d byte payload is too large for the %s invocation type (limit %d bytes)", len(r.body), cmp.Or(kind, "RequestResponse"), limit)
+		return answer{}, failf(http.StatusRequestEntityTooLarge, "RequestTooLargeException",
+			"%d byte payload is too large for the %s invocation type (limit %d bytes)", len(r.body), kind, limit)
 	}
 	if len(r.body) > 0 && !json.Valid(r.body) {
 		return answer{}, failf(400, "InvalidRequestContentException", "Could not parse request body into json")
@@ -76,7 +77,8 @@ func (s *Server) invoke(r request) (answer, *apiError) {
 	}
 	if len(out.raw) > maxSyncAnswer {
 		result.FunctionError = "Unhandled"
-		out.raw = errorPayload("Function.ResponseSizeTooLarge", "Response payload size exceeded maximum allowed payload size (6291556 bytes).")
+		out.raw = errorPayload("Function.ResponseSizeTooLarge",
+			"Response payload size exceeded maximum allowed payload size (6291556 bytes).")
 	}
 	if result.FunctionError != "" {
 		out.header["X-Amz-Function-Error"] = result.FunctionError
@@ -145,8 +147,8 @@ func (s *Server) target(r request) (target, *apiError) {
 	return target{r.name, v.Version, r.qualifier(), *v, f.reserved, s.unreserved(nil), provisioned}, nil
 }
 
-// routed is the version that an invocation of an alias goes to: v, or that which has a weight, while an
-// alias moves the one it was moved from.
+// routed is the version that an invocation of an alias goes to: v, or the one that has a weight.
+// While an alias moves, that is the version it was moved from.
 func (f *function) routed(a *alias, v *configuration) *configuration {
 	told := a.describe()
 	if told.RoutingConfig == nil {
@@ -211,7 +213,8 @@ func (t target) logStart(id string) string {
 	return fmt.Sprintf("START RequestId: %s Version: %s\n", id, t.version)
 }
 
-// status is how an invocation ended, as its report tells. An error that a handler returned is success.
+// status is how an invocation ended, as its report tells. One whose handler returns an error is a
+// success.
 func (a Answer) status() (status, errorType string) {
 	var failure struct{ ErrorType string }
 	if a.FunctionError == "" || json.Unmarshal(a.Payload, &failure) != nil {

@@ -142,7 +142,8 @@ func ReadModel(path string) (*Model, error) {
 	}
 	for _, s := range m.Shapes {
 		if s.Pattern != "" {
-			s.pattern, _ = regexp.Compile(`^(?:` + codePoint.ReplaceAllString(s.Pattern, `\x{$1}`) + `)$`) // those with look-around are not checked
+			text := codePoint.ReplaceAllString(s.Pattern, `\x{$1}`)
+			s.pattern, _ = regexp.Compile(`^(?:` + text + `)$`) // those with look-around are not checked
 		}
 	}
 	return m, nil
@@ -272,7 +273,8 @@ func (m *Model) unflatten(form url.Values, name, prefix string) (value any, foun
 }
 
 // commonErrors are those of every service, which the models leave out.
-var commonErrors = []string{"AccessDeniedException", "ValidationException", "SerializationException", "RequestEntityTooLargeException"}
+var commonErrors = []string{"AccessDeniedException", "ValidationException", "SerializationException",
+	"RequestEntityTooLargeException"}
 
 // checkAnswer checks an answer of the fake itself.
 func (m *Model) checkAnswer(operation string, w *httptest.ResponseRecorder) error {

@@ -17,9 +17,12 @@ type quota struct {
 func (s *Server) lambdaQuotas() []quota {
 	var all []quota
 	for _, q := range []quota{
-		{QuotaCode: "L-B99A9384", QuotaName: "Concurrent executions", Value: float64(s.config.Concurrency), Unit: "None", Adjustable: true},
-		{QuotaCode: "L-2ACBD22F", QuotaName: "Function and layer storage", Value: maxCode >> 30, Unit: "Gigabytes", Adjustable: true},
-		{QuotaCode: "L-75F48B05", QuotaName: "Deployment package size (direct upload)", Value: maxDirect >> 20, Unit: "Megabytes"},
+		{QuotaCode: "L-B99A9384", QuotaName: "Concurrent executions", Value: float64(s.config.Concurrency), Unit: "None",
+			Adjustable: true},
+		{QuotaCode: "L-2ACBD22F", QuotaName: "Function and layer storage", Value: maxCode >> 30, Unit: "Gigabytes",
+			Adjustable: true},
+		{QuotaCode: "L-75F48B05", QuotaName: "Deployment package size (direct upload)", Value: maxDirect >> 20,
+			Unit: "Megabytes"},
 	} {
 		q.ServiceCode, q.ServiceName = "lambda", "AWS Lambda"
 		q.QuotaArn = "arn:aws:servicequotas:" + s.config.Region + ":" + s.config.Account + ":lambda/" + q.QuotaCode
@@ -50,7 +53,8 @@ func (s *Server) serveQuotas(w http.ResponseWriter, operation string, body []byt
 		}
 		writeJSON(w, map[string]any{"Quota": all[i]})
 	case operation == "ListServiceQuotas", operation == "GetServiceQuota", operation == "GetAWSDefaultServiceQuota":
-		failf(400, "NoSuchResourceException", "The request failed because the specified service or quota does not exist.").write(w, "servicequotas")
+		failf(400, "NoSuchResourceException",
+			"The request failed because the specified service or quota does not exist.").write(w, "servicequotas")
 	default:
 		failf(400, "UnknownOperationException", "%s is not known here", operation).write(w, "servicequotas")
 	}

@@ -52,7 +52,8 @@ func (t tester) create(name string, versions int) {
 	wantCode(t.T, "create", err, "")
 	for i := range versions {
 		if i > 0 {
-			_, err := t.client.UpdateFunctionConfiguration(t.Context(), &lambda.UpdateFunctionConfigurationInput{FunctionName: &name, Timeout: aws.Int32(int32(3 + i))})
+			_, err := t.client.UpdateFunctionConfiguration(t.Context(),
+				&lambda.UpdateFunctionConfigurationInput{FunctionName: &name, Timeout: aws.Int32(int32(3 + i))})
 			wantCode(t.T, "update", err, "")
 		}
 		_, err := t.client.PublishVersion(t.Context(), &lambda.PublishVersionInput{FunctionName: &name})
@@ -62,13 +63,15 @@ func (t tester) create(name string, versions int) {
 
 func (t tester) alias(function, name, version string) {
 	t.Helper()
-	_, err := t.client.CreateAlias(t.Context(), &lambda.CreateAliasInput{FunctionName: &function, Name: &name, FunctionVersion: &version})
+	_, err := t.client.CreateAlias(t.Context(), &lambda.CreateAliasInput{FunctionName: &function, Name: &name,
+		FunctionVersion: &version})
 	wantCode(t.T, "alias", err, "")
 }
 
 func (t tester) move(function, name, version string) {
 	t.Helper()
-	_, err := t.client.UpdateAlias(t.Context(), &lambda.UpdateAliasInput{FunctionName: &function, Name: &name, FunctionVersion: &version})
+	_, err := t.client.UpdateAlias(t.Context(), &lambda.UpdateAliasInput{FunctionName: &function, Name: &name,
+		FunctionVersion: &version})
 	wantCode(t.T, "move", err, "")
 }
 
@@ -80,7 +83,8 @@ func (t tester) provision(function, qualifier string, n int32) error {
 }
 
 func (t tester) reserve(function string, n int32) error {
-	_, err := t.client.PutFunctionConcurrency(t.Context(), &lambda.PutFunctionConcurrencyInput{FunctionName: &function, ReservedConcurrentExecutions: &n})
+	_, err := t.client.PutFunctionConcurrency(t.Context(), &lambda.PutFunctionConcurrencyInput{FunctionName: &function,
+		ReservedConcurrentExecutions: &n})
 	return err
 }
 
@@ -103,6 +107,7 @@ func (t tester) get(function string) *lambda.GetFunctionOutput {
 
 func TestFunctionsThatLambdaRefuses(t *testing.T) {
 	t.Parallel()
+	type creation = lambda.CreateFunctionInput
 	many := func(n int) map[string]string {
 		all := map[string]string{}
 		for i := range n {
@@ -116,28 +121,34 @@ func TestFunctionsThatLambdaRefuses(t *testing.T) {
 	const bad = "InvalidParameterValueException"
 	for _, test := range []struct {
 		name       string
-		change     func(*lambda.CreateFunctionInput)
+		change     func(*creation)
 		code, text string
 	}{
-		{"the same name", func(in *lambda.CreateFunctionInput) { in.FunctionName = aws.String("there") }, "ResourceConflictException", "already exist"},
-		{"a long name", func(in *lambda.CreateFunctionInput) { in.FunctionName = aws.String(strings.Repeat("x", 65)) }, bad, "less than or equal to 64"},
-		{"no code", func(in *lambda.CreateFunctionInput) { in.Code = &types.FunctionCode{} }, bad, "provide a source"},
-		{"no package", func(in *lambda.CreateFunctionInput) { in.Code = &types.FunctionCode{ZipFile: []byte("x")} }, bad, "Could not unzip"},
-		{"no runtime", func(in *lambda.CreateFunctionInput) { in.Runtime = "" }, bad, "Runtime and Handler are mandatory"},
-		{"a reserved variable", func(in *lambda.CreateFunctionInput) { in.Environment = env("AWS_REGION", "x") }, bad, "reserved keys"},
-		{"a variable of one letter", func(in *lambda.CreateFunctionInput) { in.Environment = env("X", "x") }, "ValidationException", "[a-zA-Z]"},
-		{"4 KB of variables", func(in *lambda.CreateFunctionInput) { in.Environment = env("AB", strings.Repeat("x", 4090)) }, bad, "4KB limit"},
-		{"nearly 4 KB of variables", func(in *lambda.CreateFunctionInput) { in.Environment = env("AB", strings.Repeat("x", 4087)) }, "", ""},
-		{"51 tags", func(in *lambda.CreateFunctionInput) { in.Tags = many(51) }, bad, "50 tags"},
-		{"a tag of AWS", func(in *lambda.CreateFunctionInput) { in.Tags = map[string]string{"aws:x": "y"} }, bad, "not allowed"},
-		{"six layers", func(in *lambda.CreateFunctionInput) {
+		{"the same name", func(in *creation) { in.FunctionName = aws.String("there") }, "ResourceConflictException",
+			"already exist"},
+		{"a long name", func(in *creation) { in.FunctionName = aws.String(strings.Repeat("x", 65)) }, bad,
+			"less than or equal to 64"},
+		{"no code", func(in *creation) { in.Code = &types.FunctionCode{} }, bad, "provide a source"},
+		{"no package", func(in *creation) { in.Code = &types.FunctionCode{ZipFile: []byte("x")} }, bad, "Could not unzip"},
+		{"no runtime", func(in *creation) { in.Runtime = "" }, bad, "Runtime and Handler are mandatory"},
+		{"a reserved variable", func(in *creation) { in.Environment = env("AWS_REGION", "x") }, bad, "reserved keys"},
+		{"a variable of one letter", func(in *creation) { in.Environment = env("X", "x") }, "ValidationException",
+			"[a-zA-Z]"},
+		{"4 KB of variables", func(in *creation) { in.Environment = env("AB", strings.Repeat("x", 4090)) }, bad, "4KB limit"},
+		{"nearly 4 KB of variables", func(in *creation) { in.Environment = env("AB", strings.Repeat("x", 4087)) }, "", ""},
+		{"51 tags", func(in *creation) { in.Tags = many(51) }, bad, "50 tags"},
+		{"a tag of AWS", func(in *creation) { in.Tags = map[string]string{"aws:x": "y"} }, bad, "not allowed"},
+		{"six layers", func(in *creation) {
 			for i := range 6 {
 				in.Layers = append(in.Layers, fmt.Sprintf("arn:aws:lambda:us-east-1:123456789012:layer:l:%d", i+1))
 			}
 		}, bad, "5 layers"},
-		{"a role of another account", func(in *lambda.CreateFunctionInput) { in.Role = aws.String("arn:aws:iam::999999999999:role/x") }, "AccessDeniedException", "Cross-account"},
-		{"what is not a role", func(in *lambda.CreateFunctionInput) { in.Role = aws.String("arn:aws:iam::123456789012:user/x") }, "ValidationException", "role"},
-		{"a role that Lambda cannot assume", func(in *lambda.CreateFunctionInput) { in.Role = aws.String("arn:aws:iam::123456789012:role/unknown") }, bad, "cannot be assumed"},
+		{"a role of another account", func(in *creation) { in.Role = aws.String("arn:aws:iam::999999999999:role/x") },
+			"AccessDeniedException", "Cross-account"},
+		{"what is not a role", func(in *creation) { in.Role = aws.String("arn:aws:iam::123456789012:user/x") },
+			"ValidationException", "role"},
+		{"a role that Lambda cannot assume",
+			func(in *creation) { in.Role = aws.String("arn:aws:iam::123456789012:role/unknown") }, bad, "cannot be assumed"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -168,7 +179,8 @@ func TestChangesDuringATransition(t *testing.T) {
 			return err
 		},
 		"UpdateFunctionConfiguration": func() error {
-			_, err := l.client.UpdateFunctionConfiguration(ctx, &lambda.UpdateFunctionConfigurationInput{FunctionName: name, Timeout: aws.Int32(9)})
+			_, err := l.client.UpdateFunctionConfiguration(ctx, &lambda.UpdateFunctionConfigurationInput{FunctionName: name,
+				Timeout: aws.Int32(9)})
 			return err
 		},
 		"PublishVersion": func() error {
@@ -206,9 +218,11 @@ func TestChangesDuringATransition(t *testing.T) {
 	}
 	l.server.Fail("f", "InsufficientRolePermissions", "The role has no rights.")
 	l.server.functions["f"].until = time.Now()
-	want := []any{types.LastUpdateStatusFailed, types.LastUpdateStatusReasonCodeInsufficientRolePermissions, "The role has no rights.", int32(128), types.StateActive}
+	want := []any{types.LastUpdateStatusFailed, types.LastUpdateStatusReasonCodeInsufficientRolePermissions,
+		"The role has no rights.", int32(128), types.StateActive}
 	c := l.get("f").Configuration
-	if got := []any{c.LastUpdateStatus, c.LastUpdateStatusReasonCode, *c.LastUpdateStatusReason, *c.MemorySize, c.State}; !cmp.Equal(got, want) {
+	if got := []any{c.LastUpdateStatus, c.LastUpdateStatusReasonCode, *c.LastUpdateStatusReason, *c.MemorySize,
+		c.State}; !cmp.Equal(got, want) {
 		t.Error(cmp.Diff(want, got))
 	}
 }
@@ -224,13 +238,15 @@ func TestRolesThatAreYoung(t *testing.T) {
 	in := l.creation("f")
 	in.Role, in.Environment = &arn, &types.Environment{Variables: map[string]string{"SECRET": "x"}}
 	network := *in
-	network.Environment, network.VpcConfig = nil, &types.VpcConfig{SubnetIds: []string{"subnet-1"}, SecurityGroupIds: []string{"sg-1"}}
+	network.Environment, network.VpcConfig = nil, &types.VpcConfig{SubnetIds: []string{"subnet-1"},
+		SecurityGroupIds: []string{"sg-1"}}
 	for _, step := range []struct {
 		age                          time.Duration
 		environment, network, policy string
 	}{
 		{0, "cannot be assumed by Lambda", "cannot be assumed by Lambda", "ec2:CreateNetworkInterface"},
-		{time.Hour, "KMS key is invalid for CreateGrant", "permissions to call CreateNetworkInterface", "ec2:CreateNetworkInterface"},
+		{time.Hour, "KMS key is invalid for CreateGrant", "permissions to call CreateNetworkInterface",
+			"ec2:CreateNetworkInterface"},
 		{2 * time.Hour, "", "permissions to call CreateNetworkInterface", "ec2:DescribeSubnets"},
 	} {
 		r.created = time.Now().Add(-step.age)
@@ -240,7 +256,8 @@ func TestRolesThatAreYoung(t *testing.T) {
 		_, err = l.client.CreateFunction(ctx, in)
 		wantText(t, fmt.Sprint("with an environment after ", step.age), err, step.environment)
 	}
-	if c := l.get("f").Configuration; c.State != types.StateFailed || c.StateReasonCode != types.StateReasonCodeInsufficientRolePermissions {
+	if c := l.get("f").Configuration; c.State != types.StateFailed ||
+		c.StateReasonCode != types.StateReasonCodeInsufficientRolePermissions {
 		t.Errorf("the function is %s: %s", c.State, c.StateReasonCode)
 	}
 	_, err := l.invoke("f", "")
@@ -257,7 +274,8 @@ func TestRolesThatAreYoung(t *testing.T) {
 	l.server.CreateRole("young", lambdaTrust)
 	_, err = l.invoke("f", "")
 	wantCode(t, "invoke with a role made again", err, "KMSAccessDeniedException")
-	_, err = l.client.UpdateFunctionConfiguration(ctx, &lambda.UpdateFunctionConfigurationInput{FunctionName: aws.String("f"), Role: &arn})
+	_, err = l.client.UpdateFunctionConfiguration(ctx,
+		&lambda.UpdateFunctionConfigurationInput{FunctionName: aws.String("f"), Role: &arn})
 	wantCode(t, "set the role anew", err, "")
 	_, err = l.invoke("f", "")
 	wantCode(t, "invoke", err, "")
@@ -274,8 +292,10 @@ func TestConcurrencyThatLambdaRefuses(t *testing.T) {
 	l.alias("f", "live", "1")
 	wantText(t, "more than the account has", l.reserve("f", 201), "below its minimum value of [100]")
 	wantCode(t, "reserve", l.reserve("f", 200), "")
-	wantText(t, "provision more than is reserved", l.provision("f", "live", 201), "greater than the reservedConcurrentExecution")
-	_, err := l.client.DeleteFunctionConcurrency(ctx, &lambda.DeleteFunctionConcurrencyInput{FunctionName: aws.String("f")})
+	wantText(t, "provision more than is reserved", l.provision("f", "live", 201),
+		"greater than the reservedConcurrentExecution")
+	_, err := l.client.DeleteFunctionConcurrency(ctx,
+		&lambda.DeleteFunctionConcurrencyInput{FunctionName: aws.String("f")})
 	wantCode(t, "reserve no more", err, "")
 	wantText(t, "provision more than the account has", l.provision("f", "live", 201), "below its minimum value of [100]")
 	wantText(t, "provision $LATEST", l.provision("f", "$LATEST", 1), "unpublished")
@@ -285,16 +305,20 @@ func TestConcurrencyThatLambdaRefuses(t *testing.T) {
 	wantCode(t, "provision another version", l.provision("f", "2", 5), "")
 	l.alias("f", "next", "2")
 	wantText(t, "provision its alias, too", l.provision("f", "next", 1), "already Provisioned version")
-	wantText(t, "reserve less than is provisioned", l.reserve("f", 24), "should not be lower than function's total provisioned concurrency [25]")
-	_, err = l.client.UpdateAlias(ctx, &lambda.UpdateAliasInput{FunctionName: aws.String("f"), Name: aws.String("live"), FunctionVersion: aws.String("$LATEST")})
+	wantText(t, "reserve less than is provisioned", l.reserve("f", 24),
+		"should not be lower than function's total provisioned concurrency [25]")
+	_, err = l.client.UpdateAlias(ctx, &lambda.UpdateAliasInput{FunctionName: aws.String("f"), Name: aws.String("live"),
+		FunctionVersion: aws.String("$LATEST")})
 	wantText(t, "point to what is unpublished", err, "unpublished")
 	settings, err := l.client.GetAccountSettings(ctx, nil)
 	if err != nil || *settings.AccountLimit.UnreservedConcurrentExecutions != 275 {
 		t.Errorf("%+v, %v", settings, err)
 	}
 	l.server.FailProvisioned("f", "live", "FUNCTION_ERROR_INIT_FAILURE")
-	got, err := l.client.GetProvisionedConcurrencyConfig(ctx, &lambda.GetProvisionedConcurrencyConfigInput{FunctionName: aws.String("f"), Qualifier: aws.String("live")})
-	if err != nil || got.Status != types.ProvisionedConcurrencyStatusEnumFailed || *got.StatusReason != "FUNCTION_ERROR_INIT_FAILURE" {
+	got, err := l.client.GetProvisionedConcurrencyConfig(ctx,
+		&lambda.GetProvisionedConcurrencyConfigInput{FunctionName: aws.String("f"), Qualifier: aws.String("live")})
+	if err != nil || got.Status != types.ProvisionedConcurrencyStatusEnumFailed ||
+		*got.StatusReason != "FUNCTION_ERROR_INIT_FAILURE" {
 		t.Errorf("%+v, %v", got, err)
 	}
 	for _, qualifier := range []string{"live", "2"} {
@@ -318,7 +342,8 @@ func TestInvocationsThatAreThrottled(t *testing.T) {
 		{"the provisioned alias itself is served", 1000, 2, 2, "", "live", "", ""},
 		{"what is reserved runs", 1000, 1, 0, "live", "2", "ReservedFunctionConcurrentInvocationLimitExceeded", ""},
 		{"nothing is reserved", 1000, 0, 0, "", "live", "ReservedFunctionConcurrentInvocationLimitExceeded", ""},
-		{"the account is busy", 1, -1, 0, "live", "2", "ConcurrentInvocationLimitExceeded", "ConcurrentInvocationLimitExceeded"},
+		{"the account is busy", 1, -1, 0, "live", "2", "ConcurrentInvocationLimitExceeded",
+			"ConcurrentInvocationLimitExceeded"},
 		{"others have a reservation", 101, 1, 0, "live", "live", "ReservedFunctionConcurrentInvocationLimitExceeded", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -408,11 +433,13 @@ func TestAliasesThatMove(t *testing.T) {
 	}
 	const weights = "Alias with weights can not be used with Provisioned Concurrency"
 	wantText(t, "provision while it moves", l.provision("f", "live", 2), weights)
-	_, err := l.client.DeleteProvisionedConcurrencyConfig(ctx, &lambda.DeleteProvisionedConcurrencyConfigInput{FunctionName: function, Qualifier: live})
+	_, err := l.client.DeleteProvisionedConcurrencyConfig(ctx,
+		&lambda.DeleteProvisionedConcurrencyConfigInput{FunctionName: function, Qualifier: live})
 	wantText(t, "provision no more while it moves", err, weights)
 	_, err = l.client.DeleteFunction(ctx, &lambda.DeleteFunctionInput{FunctionName: function})
 	wantText(t, "delete while it moves", err, "An update is in progress")
-	for version, text := range map[string]string{"2": "aliases reference it", "3": "aliases reference it", "$LATEST": "$LATEST version cannot be deleted", "7": "not found"} {
+	for version, text := range map[string]string{"2": "aliases reference it", "3": "aliases reference it",
+		"$LATEST": "$LATEST version cannot be deleted", "7": "not found"} {
 		_, err := l.client.DeleteFunction(ctx, &lambda.DeleteFunctionInput{FunctionName: function, Qualifier: &version})
 		wantText(t, "delete version "+version, err, text)
 	}
@@ -430,7 +457,8 @@ func TestAliasesThatMove(t *testing.T) {
 		{map[string]float64{"8": 0.5}, "ResourceNotFoundException"},
 		{map[string]float64{"1": 0.5}, ""},
 	} {
-		_, err := l.client.UpdateAlias(ctx, &lambda.UpdateAliasInput{FunctionName: function, Name: live, RoutingConfig: &types.AliasRoutingConfiguration{AdditionalVersionWeights: test.weights}})
+		_, err := l.client.UpdateAlias(ctx, &lambda.UpdateAliasInput{FunctionName: function, Name: live,
+			RoutingConfig: &types.AliasRoutingConfiguration{AdditionalVersionWeights: test.weights}})
 		wantCode(t, fmt.Sprint("weights ", test.weights), err, test.code)
 	}
 	for version, n := range map[string]int{"3": 1, "2": 0} {
@@ -440,7 +468,8 @@ func TestAliasesThatMove(t *testing.T) {
 		}
 	}
 	for name, code := range map[string]string{"live": "ResourceConflictException", "12": "ValidationException"} {
-		_, err := l.client.CreateAlias(ctx, &lambda.CreateAliasInput{FunctionName: function, Name: &name, FunctionVersion: aws.String("1")})
+		_, err := l.client.CreateAlias(ctx, &lambda.CreateAliasInput{FunctionName: function, Name: &name,
+			FunctionVersion: aws.String("1")})
 		wantCode(t, "alias "+name, err, code)
 	}
 	_, err = l.client.DeleteAlias(ctx, &lambda.DeleteAliasInput{FunctionName: function, Name: live})
@@ -479,9 +508,11 @@ func TestReadsThatAreBehind(t *testing.T) {
 		look          func() string
 		before, after string
 	}{
-		{"create", func() error { _, err := l.client.CreateFunction(ctx, l.creation("f")); return err }, look, "none", "3 s, 0 tags, no reserved"},
+		{"create", func() error { _, err := l.client.CreateFunction(ctx, l.creation("f")); return err }, look, "none",
+			"3 s, 0 tags, no reserved"},
 		{"update", func() error {
-			_, err := l.client.UpdateFunctionConfiguration(ctx, &lambda.UpdateFunctionConfigurationInput{FunctionName: name, Timeout: aws.Int32(4)})
+			_, err := l.client.UpdateFunctionConfiguration(ctx, &lambda.UpdateFunctionConfigurationInput{FunctionName: name,
+				Timeout: aws.Int32(4)})
 			return err
 		}, look, "3 s, 0 tags, no reserved", "4 s, 0 tags, no reserved"},
 		{"tag", func() error {
@@ -498,7 +529,8 @@ func TestReadsThatAreBehind(t *testing.T) {
 			return err
 		}, versions, "1", "2"},
 		{"alias", func() error {
-			_, err := l.client.CreateAlias(ctx, &lambda.CreateAliasInput{FunctionName: name, Name: aws.String("live"), FunctionVersion: aws.String("1")})
+			_, err := l.client.CreateAlias(ctx, &lambda.CreateAliasInput{FunctionName: name, Name: aws.String("live"),
+				FunctionVersion: aws.String("1")})
 			return err
 		}, func() string {
 			_, err := l.invoke("f", "live")
@@ -525,14 +557,16 @@ func TestPayloadsAtTheLimit(t *testing.T) {
 	call := func(size int, kind types.InvocationType) (*lambda.InvokeOutput, error) {
 		payload := bytes.Repeat([]byte("x"), size)
 		payload[0], payload[size-1] = '"', '"'
-		return l.client.Invoke(t.Context(), &lambda.InvokeInput{FunctionName: aws.String("f"), Payload: payload, InvocationType: kind})
+		return l.client.Invoke(t.Context(), &lambda.InvokeInput{FunctionName: aws.String("f"), Payload: payload,
+			InvocationType: kind})
 	}
 	for _, test := range []struct {
 		size int
 		kind types.InvocationType
 		code string
 	}{
-		{6 << 20, "", ""}, {6<<20 + 1, "", "RequestTooLargeException"}, {1 << 20, "Event", ""}, {1<<20 + 1, "Event", "RequestTooLargeException"},
+		{6 << 20, "", ""}, {6<<20 + 1, "", "RequestTooLargeException"},
+		{1 << 20, "Event", ""}, {1<<20 + 1, "Event", "RequestTooLargeException"},
 	} {
 		_, err := call(test.size, test.kind)
 		wantCode(t, fmt.Sprint(test.kind, test.size), err, test.code)
@@ -560,9 +594,11 @@ func TestTheAccountsRoomForCode(t *testing.T) {
 	wantCode(t, "publish the same", err, "")
 	_, err = l.client.CreateFunction(ctx, l.creation("g"))
 	wantCode(t, "create", err, "CodeStorageExceededException")
-	_, err = l.client.UpdateFunctionCode(ctx, &lambda.UpdateFunctionCodeInput{FunctionName: name, ZipFile: packed(t, "bootstrap", "more and more")})
+	more := packed(t, "bootstrap", "more and more")
+	_, err = l.client.UpdateFunctionCode(ctx, &lambda.UpdateFunctionCodeInput{FunctionName: name, ZipFile: more})
 	wantCode(t, "update", err, "CodeStorageExceededException")
-	_, err = l.client.UpdateFunctionConfiguration(ctx, &lambda.UpdateFunctionConfigurationInput{FunctionName: name, Timeout: aws.Int32(4)})
+	_, err = l.client.UpdateFunctionConfiguration(ctx, &lambda.UpdateFunctionConfigurationInput{FunctionName: name,
+		Timeout: aws.Int32(4)})
 	wantCode(t, "update the timeout", err, "")
 	_, err = l.client.PublishVersion(ctx, &lambda.PublishVersionInput{FunctionName: name})
 	wantCode(t, "publish", err, "CodeStorageExceededException")
@@ -585,13 +621,16 @@ func TestWhatGetFunctionTells(t *testing.T) {
 		t.Error(err)
 	}
 	for qualifier, version := range map[string]string{"live": "1", "1": "1", "$LATEST": "$LATEST"} {
-		out, err := l.client.GetFunction(t.Context(), &lambda.GetFunctionInput{FunctionName: aws.String("f"), Qualifier: &qualifier})
-		if err != nil || *out.Configuration.Version != version || *out.Configuration.FunctionArn != l.server.arn("f")+":"+qualifier || out.TagsError != nil {
+		out, err := l.client.GetFunction(t.Context(), &lambda.GetFunctionInput{FunctionName: aws.String("f"),
+			Qualifier: &qualifier})
+		if err != nil || *out.Configuration.Version != version ||
+			*out.Configuration.FunctionArn != l.server.arn("f")+":"+qualifier || out.TagsError != nil {
 			t.Errorf("%s: %+v, %v", qualifier, out.Configuration, err)
 		}
 	}
 	before := *got.Configuration.CodeSha256
-	_, err := l.client.UpdateFunctionCode(t.Context(), &lambda.UpdateFunctionCodeInput{FunctionName: aws.String("f"), ZipFile: packed(t, "bootstrap", "y"), DryRun: true})
+	_, err := l.client.UpdateFunctionCode(t.Context(), &lambda.UpdateFunctionCodeInput{FunctionName: aws.String("f"),
+		ZipFile: packed(t, "bootstrap", "y"), DryRun: true})
 	wantCode(t, "a dry run", err, "")
 	if after := *l.get("f").Configuration.CodeSha256; after != before {
 		t.Error("a dry run changed the code")
@@ -607,13 +646,16 @@ func TestFaults(t *testing.T) {
 	var fault *Fault
 	l := newTester(t, atOnce(Config{Fault: func(Call) *Fault { return fault }}))
 	l.create("f", 0)
-	fault = &Fault{Status: 429, Code: "TooManyRequestsException", Message: "Rate Exceeded.", RetryAfter: "7", Reason: "FunctionInvocationRateLimitExceeded"}
+	fault = &Fault{Status: 429, Code: "TooManyRequestsException", Message: "Rate Exceeded.", RetryAfter: "7",
+		Reason: "FunctionInvocationRateLimitExceeded"}
 	_, err := l.invoke("f", "")
 	var throttled *types.TooManyRequestsException
-	if !errors.As(err, &throttled) || aws.ToString(throttled.RetryAfterSeconds) != "7" || throttled.Reason != types.ThrottleReasonFunctionInvocationRateLimitExceeded {
+	if !errors.As(err, &throttled) || aws.ToString(throttled.RetryAfterSeconds) != "7" ||
+		throttled.Reason != types.ThrottleReasonFunctionInvocationRateLimitExceeded {
 		t.Errorf("%+v", err)
 	}
-	fault = &Fault{Status: 400, Code: "InvalidParameterValueException", Message: "Your request has been throttled by EC2, please make sure you have enough API rate limit."}
+	fault = &Fault{Status: 400, Code: "InvalidParameterValueException",
+		Message: "Your request has been throttled by EC2, please make sure you have enough API rate limit."}
 	_, err = l.invoke("f", "")
 	wantText(t, "a text in place of a code", err, "InvalidParameterValueException: Your request has been throttled by EC2")
 	for _, late := range []bool{false, true} {

@@ -60,7 +60,8 @@ func (s *Server) routeOther(service string, r *http.Request, body []byte) (opera
 	switch service {
 	case "iam", "sts":
 		form, err := url.ParseQuery(string(body))
-		if kind := r.Header.Get("Content-Type"); err != nil || r.Method != "POST" || !strings.HasPrefix(kind, "application/x-www-form-urlencoded") {
+		if kind := r.Header.Get("Content-Type"); err != nil || r.Method != "POST" || !strings.HasPrefix(kind,
+			"application/x-www-form-urlencoded") {
 			return op, failf(400, "MalformedQueryString", "not a form: %s of %q", r.Method, kind)
 		}
 		op.call.Operation = form.Get("Action")

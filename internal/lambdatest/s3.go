@@ -81,13 +81,15 @@ func s3Operation(r *http.Request) string {
 	if key != "" {
 		resource = "Object"
 	}
-	for name, more := range map[string]string{"lifecycle": "Lifecycle", "uploads": "Uploads", "uploadId": "Upload", "list-type": "List"} {
+	for name, more := range map[string]string{"lifecycle": "Lifecycle", "uploads": "Uploads", "uploadId": "Upload",
+		"list-type": "List"} {
 		if query.Has(name) {
 			resource += more
 			query.Del(name)
 		}
 	}
-	for _, name := range []string{"x-id", "partNumber", "prefix", "delimiter", "continuation-token", "start-after", "max-keys", "encoding-type"} {
+	for _, name := range []string{"x-id", "partNumber", "prefix", "delimiter", "continuation-token", "start-after",
+		"max-keys", "encoding-type"} {
 		query.Del(name)
 	}
 	if len(query) > 0 {
@@ -130,7 +132,9 @@ func (s *Server) onBucket(w http.ResponseWriter, r *http.Request, body []byte) *
 	}
 	w.Header().Set("X-Amz-Bucket-Region", b.region)
 	if b.region != s.config.Region {
-		return failf(301, "PermanentRedirect", "The bucket you are attempting to access must be addressed using the specified endpoint. Please send all future requests to this endpoint.")
+		return failf(301, "PermanentRedirect",
+			"The bucket you are attempting to access must be addressed using the specified endpoint. Please send all future "+
+				"requests to this endpoint.")
 	}
 	found, exists := b.objects[key]
 	switch operation {
@@ -174,7 +178,8 @@ func (s *Server) createBucket(w http.ResponseWriter, name string, body []byte) *
 	var in struct{ LocationConstraint string }
 	if len(body) > 0 {
 		if err := xml.Unmarshal(body, &in); err != nil {
-			return failf(400, "MalformedXML", "The XML you provided was not well-formed or did not validate against our published schema")
+			return failf(400, "MalformedXML",
+				"The XML you provided was not well-formed or did not validate against our published schema")
 		}
 	}
 	b := s.buckets[name]
@@ -182,13 +187,18 @@ func (s *Server) createBucket(w http.ResponseWriter, name string, body []byte) *
 	case !bucketPattern.MatchString(name):
 		return failf(400, "InvalidBucketName", "The specified bucket is not valid.")
 	case b != nil && b.foreign:
-		return failf(409, "BucketAlreadyExists", "The requested bucket name is not available. The bucket namespace is shared by all users of the system. Please select a different name and try again.")
+		return failf(409, "BucketAlreadyExists",
+			"The requested bucket name is not available. The bucket namespace is shared by all users of the system. Please "+
+				"select a different name and try again.")
 	case b != nil && s.config.Region != "us-east-1": // where it is no error
-		return failf(409, "BucketAlreadyOwnedByYou", "Your previous request to create the named bucket succeeded and you already own it.")
+		return failf(409, "BucketAlreadyOwnedByYou",
+			"Your previous request to create the named bucket succeeded and you already own it.")
 	case in.LocationConstraint == "us-east-1":
 		return failf(400, "InvalidLocationConstraint", "The specified location-constraint is not valid")
 	case cmp.Or(in.LocationConstraint, "us-east-1") != s.config.Region:
-		return failf(400, "IllegalLocationConstraintException", "The %s location constraint is incompatible for the region specific endpoint this request was sent to.", cmp.Or(in.LocationConstraint, "unspecified"))
+		return failf(400, "IllegalLocationConstraintException",
+			"The %s location constraint is incompatible for the region specific endpoint this request was sent "+
+				"to.", cmp.Or(in.LocationConstraint, "unspecified"))
 	case b == nil:
 		s.buckets[name] = newBucket(s.config.Region)
 	}
@@ -206,11 +216,13 @@ func checkLifecycle(body []byte) *apiError {
 		}
 	}
 	if err := xml.Unmarshal(body, &in); err != nil || len(in.Rule) == 0 {
-		return failf(400, "MalformedXML", "The XML you provided was not well-formed or did not validate against our published schema")
+		return failf(400, "MalformedXML",
+			"The XML you provided was not well-formed or did not validate against our published schema")
 	}
 	for _, rule := range in.Rule {
 		if rule.Status != "Enabled" && rule.Status != "Disabled" || rule.Filter == nil && rule.Prefix == nil {
-			return failf(400, "MalformedXML", "The XML you provided was not well-formed or did not validate against our published schema")
+			return failf(400, "MalformedXML",
+				"The XML you provided was not well-formed or did not validate against our published schema")
 		}
 		if e := rule.Expiration; e != nil && e.Days != nil && *e.Days < 1 {
 			return failf(400, "InvalidArgument", "'Days' for Expiration action must be a positive integer")
@@ -266,7 +278,8 @@ func (b *bucket) list(w http.ResponseWriter, name string, query url.Values) {
 			continue
 		}
 		o := b.objects[key]
-		l.Contents = append(l.Contents, content{text(key), o.modified.UTC().Format("2006-01-02T15:04:05.000Z"), o.etag, len(o.data), "STANDARD"})
+		l.Contents = append(l.Contents, content{text(key), o.modified.UTC().Format("2006-01-02T15:04:05.000Z"), o.etag,
+			len(o.data), "STANDARD"})
 	}
 	l.Prefix = text(l.Prefix)
 	writeXML(w, 200, l)
@@ -281,13 +294,16 @@ func (b *bucket) onUpload(w http.ResponseWriter, r *http.Request, operation, nam
 	if operation == "CreateMultipartUpload" {
 		id := newID()
 		b.uploads[id] = &upload{key, map[int]object{}}
-		writeXML(w, 200, answer{XMLName: xml.Name{Local: "InitiateMultipartUploadResult"}, Bucket: name, Key: key, UploadId: id})
+		writeXML(w, 200, answer{XMLName: xml.Name{Local: "InitiateMultipartUploadResult"}, Bucket: name, Key: key,
+			UploadId: id})
 		return nil
 	}
 	id := r.URL.Query().Get("uploadId")
 	u := b.uploads[id]
 	if u == nil || u.key != key {
-		return failf(404, "NoSuchUpload", "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed.")
+		return failf(404, "NoSuchUpload",
+			"The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or "+
+				"completed.")
 	}
 	switch operation {
 	case "UploadPart":
@@ -308,19 +324,23 @@ func (b *bucket) onUpload(w http.ResponseWriter, r *http.Request, operation, nam
 			}
 		}
 		if err := xml.Unmarshal(body, &in); err != nil || len(in.Part) == 0 {
-			return failf(400, "MalformedXML", "The XML you provided was not well-formed or did not validate against our published schema")
+			return failf(400, "MalformedXML",
+				"The XML you provided was not well-formed or did not validate against our published schema")
 		}
 		var whole []byte
 		for i, p := range in.Part {
 			if i > 0 && p.PartNumber <= in.Part[i-1].PartNumber {
-				return failf(400, "InvalidPartOrder", "The list of parts was not in ascending order. Parts must be ordered by part number.")
+				return failf(400, "InvalidPartOrder",
+					"The list of parts was not in ascending order. Parts must be ordered by part number.")
 			}
 		}
 		for i, p := range in.Part {
 			part, ok := u.parts[p.PartNumber]
 			switch {
 			case !ok || strings.Trim(p.ETag, `"`) != strings.Trim(part.etag, `"`):
-				return failf(400, "InvalidPart", "One or more of the specified parts could not be found. The part may not have been uploaded, or the specified entity tag may not match the part's entity tag.")
+				return failf(400, "InvalidPart",
+					"One or more of the specified parts could not be found. The part may not have been uploaded, or the specified "+
+						"entity tag may not match the part's entity tag.")
 			case i < len(in.Part)-1 && len(part.data) < minPart:
 				return failf(400, "EntityTooSmall", "Your proposed upload is smaller than the minimum allowed size")
 			}
@@ -330,7 +350,8 @@ func (b *bucket) onUpload(w http.ResponseWriter, r *http.Request, operation, nam
 		o.etag = fmt.Sprintf(`%s-%d"`, strings.TrimSuffix(o.etag, `"`), len(in.Part))
 		b.objects[key] = o
 		delete(b.uploads, id)
-		writeXML(w, 200, answer{XMLName: xml.Name{Local: "CompleteMultipartUploadResult"}, Bucket: name, Key: key, ETag: o.etag})
+		writeXML(w, 200, answer{XMLName: xml.Name{Local: "CompleteMultipartUploadResult"}, Bucket: name, Key: key,
+			ETag: o.etag})
 	}
 	return nil
 }

@@ -130,11 +130,13 @@ func TestPackagesAreChecked(t *testing.T) {
 		}
 	}
 	server.CreateBucket("b")
-	if _, err := server.unpack(packageSource{S3Bucket: "b", S3Key: "k"}); err == nil || !strings.Contains(err.message, "NoSuchKey") {
+	if _, err := server.unpack(packageSource{S3Bucket: "b", S3Key: "k"}); err == nil || !strings.Contains(err.message,
+		"NoSuchKey") {
 		t.Errorf("a lost object: %v", err)
 	}
 	server.CreateBucketIn("eu-west-3", "far")
-	if _, err := server.unpack(packageSource{S3Bucket: "far", S3Key: "k"}); err == nil || !strings.Contains(err.message, "PermanentRedirect") {
+	if _, err := server.unpack(packageSource{S3Bucket: "far", S3Key: "k"}); err == nil || !strings.Contains(err.message,
+		"PermanentRedirect") {
 		t.Errorf("a bucket elsewhere: %v", err)
 	}
 	if _, err := server.unpack(packageSource{ZipFile: packed(t, "bootstrap", "x")}); err != nil {

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// signatureErrors are the codes of the services for no signature, an unknown key and a wrong signature.
+// signatureErrors are the codes for no signature, an unknown key and a wrong signature.
 func signatureErrors(service string) (none, unknown, wrong string) {
 	switch service {
 	case "s3":
@@ -93,9 +93,11 @@ func (s *Server) checkSignature(r *http.Request, body []byte) *apiError {
 	case service == "s3" && now.Sub(date).Abs() > maxSkewS3:
 		return refuse("RequestTimeTooSkewed", "The difference between the request time and the current time is too large.")
 	case service != "s3" && now.Sub(date) > maxSkew:
-		return bad("Signature expired: %s is now earlier than %s", date.Format(time.RFC3339), now.Add(-maxSkew).Format(time.RFC3339))
+		return bad("Signature expired: %s is now earlier than %s", date.Format(time.RFC3339),
+			now.Add(-maxSkew).Format(time.RFC3339))
 	case service != "s3" && date.Sub(now) > maxSkew:
-		return bad("Signature not yet current: %s is still later than %s", date.Format(time.RFC3339), now.Add(maxSkew).Format(time.RFC3339))
+		return bad("Signature not yet current: %s is still later than %s", date.Format(time.RFC3339),
+			now.Add(maxSkew).Format(time.RFC3339))
 	}
 	fields, scope := sig.fields, sig.scope
 	signed := strings.Split(fields["SignedHeaders"], ";")
@@ -132,7 +134,8 @@ func (s *Server) checkSignature(r *http.Request, body []byte) *apiError {
 	}
 	canonical.WriteString("\n" + fields["SignedHeaders"] + "\n" + sum)
 	hashed := sha256.Sum256([]byte(canonical.String()))
-	toSign := "AWS4-HMAC-SHA256\n" + r.Header.Get("X-Amz-Date") + "\n" + strings.Join(scope, "/") + "\n" + hex.EncodeToString(hashed[:])
+	toSign := "AWS4-HMAC-SHA256\n" + r.Header.Get("X-Amz-Date") + "\n" + strings.Join(scope,
+		"/") + "\n" + hex.EncodeToString(hashed[:])
 	key := []byte("AWS4" + who.secret)
 	for _, part := range scope {
 		key = mac(key, part)

@@ -22,12 +22,13 @@ func (s *Server) serveSTS(w http.ResponseWriter, form url.Values, caller credent
 		arn, session := form.Get("RoleArn"), form.Get("RoleSessionName")
 		r := s.roleOf(arn)
 		if r == nil || r.arn != arn || !strings.Contains(r.trust, "arn:aws:iam::"+s.config.Account+":") {
-			failf(403, "AccessDenied", "User: %s is not authorized to perform: sts:AssumeRole on resource: %s", caller.arn, arn).write(w, "sts")
+			failf(403, "AccessDenied", "User: %s is not authorized to perform: sts:AssumeRole on resource: %s", caller.arn,
+				arn).write(w, "sts")
 			return
 		}
 		type credentials struct{ AccessKeyId, SecretAccessKey, SessionToken, Expiration string }
 		type user struct{ AssumedRoleId, Arn string }
-		key := "ASIA" + strings.ToUpper(strings.ReplaceAll(newID(), "-", ""))[:16]
+		key := iamID("ASIA", 16)
 		c := credential{
 			secret: newID(), token: newID(), id: r.id + ":" + session,
 			arn: strings.NewReplacer(":iam:", ":sts:", ":role/", ":assumed-role/").Replace(arn) + "/" + session,

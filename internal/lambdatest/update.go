@@ -77,7 +77,9 @@ func checkEnvironment(env map[string]string) *apiError {
 			return invalid("Lambda was unable to configure your environment variables because the environment variables you have provided contains reserved keys that are currently not supported for modification. Reserved keys used in this request: %s", name)
 		}
 		if !variablePattern.MatchString(name) {
-			return failf(400, "ValidationException", "1 validation error detected: Value at 'environment.variables' failed to satisfy constraint: Map keys must satisfy constraint: [Member must satisfy regular expression pattern: [a-zA-Z]([a-zA-Z0-9_])+]")
+			return failf(400, "ValidationException",
+				"1 validation error detected: Value at 'environment.variables' failed to satisfy constraint: Map keys must "+
+					"satisfy constraint: [Member must satisfy regular expression pattern: [a-zA-Z]([a-zA-Z0-9_])+]")
 		}
 	}
 	if text, _ := json.Marshal(env); len(text) > 4096 {
