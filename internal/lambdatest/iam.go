@@ -63,6 +63,14 @@ func (s *Server) AttachPolicies(role string, arns ...string) {
 	s.roles[strings.ToLower(role)].attached = arns
 }
 
+// ReplaceRole deletes a role and makes it again as it was, as somebody else would have done. Lambda's
+// grants are for the one that is gone.
+func (s *Server) ReplaceRole(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.roles[strings.ToLower(name)].id = iamID("AROA", 17)
+}
+
 // Roles returns the names of the roles created here with their inline policies.
 func (s *Server) Roles() map[string]map[string]string {
 	s.mu.Lock()

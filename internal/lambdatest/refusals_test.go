@@ -271,7 +271,7 @@ func TestRolesThatAreYoung(t *testing.T) {
 	wantCode(t, "invoke", err, "")
 
 	// Made again, it is another role.
-	l.server.CreateRole("young", lambdaTrust)
+	l.server.ReplaceRole("young")
 	_, err = l.invoke("f", "")
 	wantCode(t, "invoke with a role made again", err, "KMSAccessDeniedException")
 	_, err = l.client.UpdateFunctionConfiguration(ctx,
