@@ -66,9 +66,9 @@ type Executor struct {
 	pace   pace
 	direct int64 // the largest package that is sent in a call, in bytes
 
-	identity once // the caller's ARN
-	role     once // the role of option "create_role"; its value is the ARN
-	uploads  uploads
+	identity once                       // the caller's ARN
+	role     once                       // the role of option "create_role"; its value is the ARN
+	packages kit.Once[object, struct{}] // in the bucket; without a key it is the bucket itself
 	unsure   unsure
 	memory   memory
 	forms    kit.Once[string, *taking] // by the names of functions

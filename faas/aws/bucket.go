@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"strings"
-	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
@@ -34,31 +33,7 @@ func parseObject(text string) object {
 // objectHolds reports whether a recorded object is the package with that hash: keys are made of it.
 func objectHolds(recorded, sha256 string) bool { return strings.HasSuffix(recorded, "/"+sha256+".zip") }
 
-// uploads makes units that share a package upload it once.
-type uploads struct {
-	mu   sync.Mutex
-	busy map[object]*once
-}
-
-func (u *uploads) of(o object) *once {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.busy == nil {
-		u.busy = map[object]*once{}
-	}
-	if u.busy[o] == nil {
-		u.busy[o] = &once{}
-	}
-	return u.busy[o]
-}
-
-func (u *uploads) forget(o object) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	delete(u.busy, o)
-}
-
-// storesPackages reports whether big packages may be in S3.
+// storesPackages reports whether packages may be in S3.
 func (e *Executor) storesPackages() bool { return e.options.s3Bucket != "" || e.options.createBucket }
 
 // keyStem is what the keys of the service's packages have in common.
@@ -73,17 +48,18 @@ func (e *Executor) putPackage(ctx context.Context, u faas.Unit) (object, error) 
 		return object{}, err
 	}
 	where := object{bucket, e.keyStem() + u.Package.SHA256() + ".zip"}
-	_, err = e.uploads.of(where).do(func() (string, error) {
+	_, err = e.packages.Do(ctx, where, func(ctx context.Context) (struct{}, error) {
+		var none struct{}
 		_, err := e.s3.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &where.bucket, Key: &where.key})
 		switch code := codeOf(err); {
 		case err == nil:
-			return "", nil
+			return none, nil
 		case apiCode(err) == "MovedPermanently": // the answer to a HEAD says no more
-			return "", faas.Errorf(faas.ErrInvalidArgument, "deploy", faas.AWSLambda, "bucket %s is in another region than the functions, which are in %s: %w", bucket, e.region, err)
+			return none, faas.Errorf(faas.ErrInvalidArgument, "deploy", faas.AWSLambda, "bucket %s is in another region than the functions, which are in %s: %w", bucket, e.region, err)
 		case code != faas.ErrNotFound && code != faas.ErrPermissionDenied: // S3 says forbidden of what is not there to who may not list
-			return "", err
+			return none, err
 		}
-		return "", e.finish(ctx, func(ctx context.Context) error { return e.putObject(ctx, where, u.Package) })
+		return none, e.finish(ctx, func(ctx context.Context) error { return e.putObject(ctx, where, u.Package) })
 	})
 	return where, err
 }
@@ -117,7 +93,7 @@ func (e *Executor) bucket(ctx context.Context) (string, error) {
 		return "", err
 	}
 	name := bucketPrefix + strings.Split(role, ":")[4] + "-" + e.region
-	_, err = e.uploads.of(object{bucket: name}).do(func() (string, error) { return name, e.createBucket(ctx, name) })
+	_, err = e.packages.Do(ctx, object{bucket: name}, func(ctx context.Context) (struct{}, error) { return struct{}{}, e.createBucket(ctx, name) })
 	return name, err
 }
 
@@ -153,7 +129,7 @@ func (e *Executor) deleteObject(ctx context.Context, o object) error {
 	if !strings.HasPrefix(o.key, e.keyStem()) {
 		return nil // a tag that somebody else wrote
 	}
-	e.uploads.forget(o)
+	e.packages.Forget(o)
 	err := e.changeOther(ctx, func(ctx context.Context) error {
 		_, err := e.s3.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &o.bucket, Key: &o.key})
 		return err

@@ -130,16 +130,16 @@ func (c *convergence) alreadyThere(ctx context.Context, current *lambda.GetFunct
 // create creates the function. Where it exists already, which a caller that has not looked or an earlier attempt explains, create returns it as it is.
 func (c *convergence) create(ctx context.Context) (*lambda.GetFunctionOutput, error) {
 	in := c.wantedSettings(c.job, c.role).creation(c.unit.ID, c.architecture(nil))
-	var err error
-	if in.Code, err = c.code(ctx); err != nil {
+	up, err := c.upload(ctx)
+	if err != nil {
 		return nil, err
 	}
-	in.Tags = c.tags()
+	in.Code, in.Tags = &up.code, c.tags()
 	untilRole, untilFree := c.pace.within(c.pace.role), c.pace.within(c.pace.state)
 	for {
-		err := c.withRoom(ctx, func() error {
+		err := c.storeCode(ctx, func() error {
 			return c.finish(ctx, func(ctx context.Context) error {
-				_, err := c.lambda.CreateFunction(ctx, in, c.memory.creating(c.unit.ID))
+				_, err := c.lambda.CreateFunction(ctx, in, c.memory.creating(c.unit.ID), up.send)
 				if c.unsure.sent(c.unit.ID, err) || err == nil {
 					c.memory.setMade(c.unit.ID)
 				}
@@ -301,17 +301,17 @@ func (c *convergence) updateOnce(ctx context.Context, current *lambda.GetFunctio
 	now := current.Configuration
 	arch := c.architecture(now)
 	if aws.ToString(now.CodeSha256) != sum || (len(now.Architectures) > 0 && string(now.Architectures[0]) != arch) {
-		code, err := c.code(ctx)
+		up, err := c.upload(ctx)
 		if err != nil {
 			return current, sent, err
 		}
 		in := &lambda.UpdateFunctionCodeInput{
-			FunctionName: &name, ZipFile: code.ZipFile, S3Bucket: code.S3Bucket, S3Key: code.S3Key, RevisionId: now.RevisionId,
+			FunctionName: &name, ZipFile: up.code.ZipFile, S3Bucket: up.code.S3Bucket, S3Key: up.code.S3Key, RevisionId: now.RevisionId,
 			Architectures: []types.Architecture{types.Architecture(arch)},
 		}
 		c.memory.setChanged(name, true)
-		if err := c.withRoom(ctx, func() error {
-			return c.change(ctx, name, func(ctx context.Context) error { _, err := c.lambda.UpdateFunctionCode(ctx, in); return err })
+		if err := c.storeCode(ctx, func() error {
+			return c.change(ctx, name, func(ctx context.Context) error { _, err := c.lambda.UpdateFunctionCode(ctx, in, up.send); return err })
 		}); err != nil {
 			return current, sent, err
 		}

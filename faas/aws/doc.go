@@ -26,7 +26,7 @@
 // The execution role is the option "role_arn", else the environment variable AWS_LAMBDA_ROLE_ARN, else, with the option "create_role", one that
 // this package makes for the service and removes with its last function. The registered options are listed by [faas.Provider].
 //
-// Only Lambda is called, unless an option or a package over 50 MB asks for more: IAM for create_role, S3 for such packages, CloudWatch Logs for
+// Only Lambda is called, unless an option asks for more: IAM for create_role, S3 for packages over 4 MB with bucket or create_bucket, CloudWatch Logs for
 // remove_logs and [Executor.Logs], STS for account_id and [Executor.CheckPlace]. All of them are called by the SDK's clients with one configuration.
 //
 // # Invocations

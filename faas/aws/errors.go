@@ -32,6 +32,8 @@ const (
 
 // codes sorts the error codes of the services that this package calls.
 var codes = map[string]faas.Code{
+	"RequestTimeout": faas.ErrUnavailable, "RequestTimeoutException": faas.ErrUnavailable, // the line stood still
+
 	codeNotFound: faas.ErrNotFound, "NoSuchEntity": faas.ErrNotFound, "NoSuchKey": faas.ErrNotFound, "NoSuchBucket": faas.ErrNotFound,
 	"ProvisionedConcurrencyConfigNotFoundException": faas.ErrNotFound,
 
@@ -57,7 +59,8 @@ var codes = map[string]faas.Code{
 	"InvalidClientTokenId": faas.ErrPermissionDenied, "ExpiredTokenException": faas.ErrPermissionDenied, "ExpiredToken": faas.ErrPermissionDenied,
 	"InvalidSignatureException": faas.ErrPermissionDenied, "SignatureDoesNotMatch": faas.ErrPermissionDenied, "InvalidAccessKeyId": faas.ErrPermissionDenied,
 	"MissingAuthenticationTokenException": faas.ErrPermissionDenied, "MissingAuthenticationToken": faas.ErrPermissionDenied, "OptInRequired": faas.ErrPermissionDenied,
-	"IncompleteSignature": faas.ErrPermissionDenied, "KMSAccessDeniedException": faas.ErrPermissionDenied, "EC2AccessDeniedException": faas.ErrPermissionDenied,
+	"RequestTimeTooSkewed": faas.ErrPermissionDenied,
+	"IncompleteSignature":  faas.ErrPermissionDenied, "KMSAccessDeniedException": faas.ErrPermissionDenied, "EC2AccessDeniedException": faas.ErrPermissionDenied,
 }
 
 // neverStarted are the errors of Invoke with a status of 500 or more that say that the function was not started.

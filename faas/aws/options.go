@@ -73,7 +73,7 @@ func declare(o *options, arch *string) kit.Options {
 			Shape: `KEY=VALUE of letters, digits, spaces and _.:/=+-@, with a key that does not begin with "aws:" or "` + tagPrefix + `"`,
 			Help:  "further tags of the functions"}),
 		kit.Into(&o.s3Bucket, faas.Option{Name: "bucket", Former: []string{"s3_bucket"}, Valid: bucketPattern.MatchString, Shape: "the name of an S3 bucket",
-			Help: "bucket in the same region for packages over 50 MB"}),
+			Help: "bucket in the same region for packages over 4 MB, which all functions then take from there; without one a package has to be smaller than 50 MB"}),
 		flag(&o.createBucket, "create_bucket", "false",
 			"create and use the bucket "+bucketPrefix+"ACCOUNT-REGION if no bucket is given; its objects expire after a week"),
 		flag(&o.deleteLogs, "remove_logs", "false", "remove a function's log group with the function", "delete_logs"),

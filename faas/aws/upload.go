@@ -3,12 +3,24 @@
 package aws
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"debug/elf"
+	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+	"github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
@@ -39,37 +51,182 @@ func (c *convergence) architecture(current *types.FunctionConfiguration) string 
 	return "x86_64"
 }
 
-// code is the package as a request carries it. A package that is too big for a request is put into the bucket first.
-func (c *convergence) code(ctx context.Context) (*types.FunctionCode, error) {
-	c.report(faas.Progress{Step: "upload", TotalBytes: c.unit.Package.Size()})
-	if c.unit.Package.Size() > c.direct {
+// upload is how a request carries a package.
+type upload struct {
+	code types.FunctionCode
+	send func(*lambda.Options) // for the request
+}
+
+// maxSlice is the largest package that is sent with every function though there is a bucket, in bytes.
+// A larger one is put into the bucket once, and every function takes it from there.
+const maxSlice = 4 << 20
+
+// upload puts a package that many functions may share, or that is too big for a request, into the
+// bucket, and leaves any other one to the request itself.
+func (c *convergence) upload(ctx context.Context) (*upload, error) {
+	pkg := c.unit.Package
+	c.report(faas.Progress{Step: "upload", TotalBytes: pkg.Size()})
+	if c.storesPackages() && pkg.Size() > min(maxSlice, c.direct) {
 		where, err := c.putPackage(ctx, c.unit)
-		if err != nil {
+		switch {
+		case err == nil:
+			c.object = where
+			return &upload{code: types.FunctionCode{S3Bucket: &where.bucket, S3Key: &where.key}, send: func(*lambda.Options) {}}, nil
+		case codeOf(err) != faas.ErrPermissionDenied || pkg.Size() > c.direct:
 			return nil, err
 		}
-		c.object = where
-		return &types.FunctionCode{S3Bucket: &where.bucket, S3Key: &where.key}, nil
+		c.logger.warn("the package is sent with every function, as it cannot be put into the bucket", "error", err)
 	}
-	zip, err := readPackage(c.unit.Package)
-	if err != nil {
-		return nil, faas.JobErrorf(faas.ErrInternal, "deploy", faas.AWSLambda, c.job.JobID, "the package cannot be read: %w", err)
-	}
-	return &types.FunctionCode{ZipFile: zip}, nil
+	mark := []byte(rand.Text())
+	return &upload{code: types.FunctionCode{ZipFile: mark}, send: func(o *lambda.Options) {
+		o.APIOptions = append(o.APIOptions, func(stack *middleware.Stack) error {
+			return stack.Serialize.Add(middleware.SerializeMiddlewareFunc("StreamPackage", streamed(pkg, mark)), middleware.After)
+		})
+	}}, nil
 }
 
 func (c *convergence) uploaded() faas.Progress {
 	return faas.Progress{Step: "upload", Bytes: c.unit.Package.Size(), TotalBytes: c.unit.Package.Size()}
 }
 
-func readPackage(p *faas.Package) ([]byte, error) {
-	f, err := p.Open()
-	if err != nil {
-		return nil, err
+// storeCode calls f, which sends code, and says of a failure what is the matter with the package.
+func (c *convergence) storeCode(ctx context.Context, f func() error) error {
+	err := c.withRoom(ctx, f)
+	switch {
+	case err == nil:
+		return nil
+	case c.object != (object{}) && strings.Contains(err.Error(), "S3 Error Code: NoSuchKey"): // it has expired since it was seen
+		c.packages.Forget(c.object)
+		if _, perr := c.putPackage(ctx, c.unit); perr != nil {
+			return perr
+		}
+		return c.withRoom(ctx, f)
+	case signatureExpired(err):
+		slow := faas.JobErrorf(faas.ErrTimeout, "deploy", faas.AWSLambda, c.job.JobID,
+			"the line is too slow for the package of %.1f MB: Lambda takes a request only if all of it has arrived within 5 minutes; "+
+				`set the option "bucket" or "create_bucket", which have no such limit, or strip the binary (-ldflags=-s -w): %w`, float64(c.unit.Package.Size())/1e6, err)
+		return slow
 	}
-	defer f.Close()
-	zip := make([]byte, p.Size())
-	if _, err := io.ReadFull(f, zip); err != nil {
-		return nil, fmt.Errorf("reading %s: %w", p.Path(), err)
+	return err
+}
+
+// signatureExpired reports whether a request was refused because it was signed too long ago, though the
+// clocks agree: then it was under way for all that time. The SDK itself tries again by AWS's clock.
+func signatureExpired(err error) bool {
+	var answer *smithyhttp.ResponseError
+	if !errors.As(err, &answer) || !strings.Contains(err.Error(), "Signature expired") {
+		return false
 	}
-	return zip, nil
+	theirs, perr := http.ParseTime(answer.Response.Header.Get("Date"))
+	return perr != nil || time.Since(theirs).Abs() < time.Minute
+}
+
+// streamed sends a package from its file in place of the mark that stands for it in a request. The
+// SDK's own request would hold the package several times over in memory.
+func streamed(pkg *faas.Package, mark []byte) func(context.Context, middleware.SerializeInput, middleware.SerializeHandler) (middleware.SerializeOutput, middleware.Metadata, error) {
+	return func(ctx context.Context, in middleware.SerializeInput, next middleware.SerializeHandler) (out middleware.SerializeOutput, m middleware.Metadata, err error) {
+		req, ok := in.Request.(*smithyhttp.Request)
+		if !ok {
+			return out, m, fmt.Errorf("the request is a %T", in.Request)
+		}
+		text, err := io.ReadAll(req.GetStream())
+		if err != nil {
+			return out, m, err
+		}
+		quote := []byte(`"`)
+		head, tail, found := bytes.Cut(text, slices.Concat(quote, base64.StdEncoding.AppendEncode(nil, mark), quote))
+		if !found {
+			return out, m, errors.New("the package has no place in the request")
+		}
+		zip, err := pkg.Open()
+		if err != nil {
+			return out, m, err
+		}
+		defer zip.Close()
+		body := &packageBody{head: append(head, '"'), tail: slices.Concat(quote, tail), zip: zip, size: pkg.Size()}
+		if in.Request, err = req.SetStream(body); err != nil {
+			return out, m, err
+		}
+		return next.HandleSerialize(ctx, in)
+	}
+}
+
+// packageBody is JSON with a package in base64 between head and tail. A connection that was given up may
+// still read it while it is sent anew, so it is locked.
+type packageBody struct {
+	head, tail []byte
+	zip        io.ReadSeeker
+	size       int64
+
+	mu    sync.Mutex
+	at    int64
+	raw   []byte // a block of the package
+	block []byte // encoded
+	from  int64  // the first byte of block
+}
+
+// blockSize is how much of a package is encoded at a time; it has no padding but at the end.
+const blockSize = 48 << 10
+
+func (b *packageBody) encoded() int64 { return int64(base64.StdEncoding.EncodedLen(int(b.size))) }
+
+func (b *packageBody) length() int64 { return int64(len(b.head)) + b.encoded() + int64(len(b.tail)) }
+
+// Read implements io.Reader.
+func (b *packageBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	at := b.at
+	part := b.head
+	if at >= int64(len(b.head)) {
+		if at -= int64(len(b.head)); at < b.encoded() {
+			if err := b.encode(at); err != nil {
+				return 0, err
+			}
+			part, at = b.block, at-b.from
+		} else {
+			part, at = b.tail, at-b.encoded()
+		}
+	}
+	if at >= int64(len(part)) {
+		return 0, io.EOF
+	}
+	n := copy(p, part[at:])
+	b.at += int64(n)
+	return n, nil
+}
+
+// encode makes block the one with the encoded byte at.
+func (b *packageBody) encode(at int64) error {
+	encodedSize := int64(base64.StdEncoding.EncodedLen(blockSize))
+	i := at / encodedSize
+	if len(b.block) > 0 && b.from == i*encodedSize {
+		return nil
+	}
+	b.raw = slices.Grow(b.raw[:0], blockSize)[:min(blockSize, b.size-i*blockSize)]
+	if _, err := b.zip.Seek(i*blockSize, io.SeekStart); err != nil {
+		return err
+	}
+	if _, err := io.ReadFull(b.zip, b.raw); err != nil {
+		return fmt.Errorf("the package has changed: %w", err)
+	}
+	b.block, b.from = base64.StdEncoding.AppendEncode(b.block[:0], b.raw), i*encodedSize
+	return nil
+}
+
+// Seek implements io.Seeker.
+func (b *packageBody) Seek(offset int64, whence int) (int64, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch whence {
+	case io.SeekCurrent:
+		offset += b.at
+	case io.SeekEnd:
+		offset += b.length()
+	}
+	if offset < 0 {
+		return 0, fmt.Errorf("seek to %d", offset)
+	}
+	b.at = offset
+	return offset, nil
 }
