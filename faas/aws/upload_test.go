@@ -150,7 +150,9 @@ func TestFunctionsTakeABigPackageFromTheBucket(t *testing.T) {
 			t.Errorf("%s: %d uploads to the bucket, want %d", name, n, tt.puts)
 		}
 		for _, call := range server.Calls("CreateFunction") {
-			var in struct{ Code struct{ S3Key, ZipFile string } }
+			var in struct {
+				Code struct{ S3Key, ZipFile string }
+			}
 			if err := json.Unmarshal(call.Body, &in); err != nil || (in.Code.S3Key != "") != (tt.puts > 0) || (in.Code.ZipFile == "") != (tt.puts > 0) {
 				t.Errorf("%s: code %+v, %v", name, in.Code, err)
 			}
@@ -230,4 +232,3 @@ func TestASlowLineIsNamed(t *testing.T) {
 		t.Error("any refused signature is a slow line")
 	}
 }
-
