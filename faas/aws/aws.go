@@ -5,7 +5,6 @@ package aws
 import (
 	"cmp"
 	"context"
-	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -66,8 +65,9 @@ type Executor struct {
 	pace   pace
 	direct int64 // the largest package that is sent in a call, in bytes
 
-	identity once                       // the caller's ARN
-	role     once                       // the role of option "create_role"; its value is the ARN
+	identity kit.Once[struct{}, string] // the caller's ARN
+	role     kit.Once[string, ownRole]  // of option "create_role", by its name
+	seenRole kit.Once[string, seenRole] // by its name
 	packages kit.Once[object, struct{}] // in the bucket; without a key it is the bucket itself
 	unsure   unsure
 	memory   memory
@@ -145,31 +145,4 @@ func (e *Executor) Close() error {
 		c.CloseIdleConnections()
 	}
 	return nil
-}
-
-// once does something until it succeeds for the first time, and keeps its value. Concurrent callers wait for one another.
-type once struct {
-	mu    sync.Mutex
-	done  bool
-	value string
-}
-
-func (o *once) do(f func() (string, error)) (string, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.done {
-		return o.value, nil
-	}
-	value, err := f()
-	if err != nil {
-		return "", err
-	}
-	o.value, o.done = value, true
-	return value, nil
-}
-
-func (o *once) forget() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.value, o.done = "", false
 }

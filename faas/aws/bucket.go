@@ -92,7 +92,7 @@ func (e *Executor) bucket(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	name := bucketPrefix + strings.Split(role, ":")[4] + "-" + e.region
+	name := bucketPrefix + parseARN(role.arn).account + "-" + e.region
 	_, err = e.packages.Do(ctx, object{bucket: name}, func(ctx context.Context) (struct{}, error) { return struct{}{}, e.createBucket(ctx, name) })
 	return name, err
 }
@@ -144,11 +144,18 @@ func (e *Executor) deleteObject(ctx context.Context, o object) error {
 func (e *Executor) deletePackages(ctx context.Context) error {
 	bucket := e.options.s3Bucket
 	if bucket == "" {
-		role, err := e.executionRoleIfKnown()
-		if err != nil || role == "" {
-			return err
+		role := e.options.roleArn
+		if role == "" {
+			found, err := e.findRole(ctx)
+			if isNotFound(err) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			role = aws.ToString(found.Arn)
 		}
-		bucket = bucketPrefix + strings.Split(role, ":")[4] + "-" + e.region
+		bucket = bucketPrefix + parseARN(role).account + "-" + e.region
 	}
 	pages := s3.NewListObjectsV2Paginator(e.s3, &s3.ListObjectsV2Input{Bucket: &bucket, Prefix: aws.String(e.keyStem())})
 	for pages.HasMorePages() {
@@ -166,16 +173,6 @@ func (e *Executor) deletePackages(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// executionRoleIfKnown is the execution role without making one.
-func (e *Executor) executionRoleIfKnown() (string, error) {
-	if e.options.roleArn != "" {
-		return e.options.roleArn, nil
-	}
-	e.role.mu.Lock()
-	defer e.role.mu.Unlock()
-	return e.role.value, nil
 }
 
 // deleteLogGroup removes the log group of a function. One that does not exist is success.

@@ -39,6 +39,7 @@ type convergence struct {
 	report func(faas.Progress)
 
 	role    string
+	roleID  string // of a role that was created for the service
 	object  object // where the package is in S3; empty for a direct upload
 	created bool   // the function was created by this call
 	existed bool   // it was said not to exist, and did, not made by this executor
@@ -92,7 +93,7 @@ func (c *convergence) run(ctx context.Context, prior *faas.State) (faas.State, e
 	if err != nil {
 		return faas.State{}, err
 	}
-	c.role = role
+	c.role, c.roleID = role.arn, role.id
 	if current == nil {
 		current, err = c.create(ctx)
 	}
@@ -411,7 +412,7 @@ func (c *convergence) tags() map[string]string {
 	maps.Copy(tags, c.ownerTags())
 	tags[tagJob] = strconv.FormatUint(uint64(c.job.JobID), 10)
 	if c.roleIsOurs(c.role) {
-		tags[tagRole] = c.roleName()
+		tags[tagRole] = c.roleName() + "/" + c.roleID
 	}
 	if c.object != (object{}) {
 		tags[tagObject] = c.object.String()

@@ -56,8 +56,12 @@ func (d *diagnosis) needs() []need {
 	role := e.options.roleArn
 	if role == "" && e.options.createRole {
 		role = d.arnOf("iam", "", "role/"+e.roleName())
+		bound := []string{"iam:PutRolePermissionsBoundary"}
+		if e.options.permissionsBoundary == "" {
+			bound = nil
+		}
 		all = append(all, need{
-			actions:  []string{"iam:CreateRole", "iam:TagRole", "iam:GetRole", "iam:PutRolePolicy", "iam:DeleteRolePolicy", "iam:DeleteRole"},
+			actions:  slices.Concat([]string{"iam:CreateRole", "iam:TagRole", "iam:GetRole", "iam:PutRolePolicy", "iam:DeleteRolePolicy", "iam:DeleteRole"}, bound),
 			wished:   []string{"iam:ListRolePolicies", "iam:ListAttachedRolePolicies"}, // to name what stands in the way of the removal
 			resource: role, example: role,
 		})
@@ -260,7 +264,7 @@ func (d *diagnosis) role(ctx context.Context) faas.Check {
 	}
 	role, err := e.getRole(ctx, name)
 	if arn == "" && err == nil {
-		_, err = e.ownRole(ctx)
+		_, err = e.findRole(ctx)
 	}
 	switch {
 	case isNotFound(err) && arn == "":

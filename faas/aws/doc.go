@@ -85,7 +85,7 @@
 //	    {
 //	      "Sid": "Roles",
 //	      "Effect": "Allow",
-//	      "Action": ["iam:CreateRole", "iam:TagRole", "iam:GetRole", "iam:PutRolePolicy", "iam:DeleteRolePolicy", "iam:ListRolePolicies", "iam:ListAttachedRolePolicies", "iam:DeleteRole"],
+//	      "Action": ["iam:CreateRole", "iam:TagRole", "iam:GetRole", "iam:PutRolePermissionsBoundary", "iam:PutRolePolicy", "iam:DeleteRolePolicy", "iam:ListRolePolicies", "iam:ListAttachedRolePolicies", "iam:DeleteRole"],
 //	      "Resource": "arn:aws:iam::ACCOUNT:role/blueprint-*"
 //	    },
 //	    {

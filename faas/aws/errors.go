@@ -28,6 +28,7 @@ const (
 	codeInvalid      = "InvalidParameterValueException"
 	codeNotReady     = "ResourceNotReadyException"
 	codeStorageFull  = "CodeStorageExceededException"
+	codeSealed       = "KMSAccessDeniedException" // Lambda cannot decrypt the environment
 )
 
 // codes sorts the error codes of the services that this package calls.

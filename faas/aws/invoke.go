@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"strconv"
@@ -54,8 +55,7 @@ func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas
 		return nil, err
 	}
 	tail := logTail(out.LogResult)
-	result := &faas.Result{Metrics: metricsOf(tail)}
-	result.Metrics.Total = time.Since(start)
+	result := &faas.Result{Metrics: ofCall(metricsOf(tail), time.Since(start))}
 	if out.FunctionError != nil {
 		failed := functionFailed("invoke", jobID, out.Payload, tail)
 		if failed.Code == faas.ErrTooLarge {
@@ -125,6 +125,10 @@ func (e *Executor) call(ctx context.Context, in *lambda.InvokeInput, jobID uint3
 	}
 	failed := classify("invoke", int64(jobID), err)
 	failed.NotRun = notStarted(err, failed.Code)
+	if apiCode(err) == codeSealed {
+		e.memory.setSealed(*in.FunctionName, true)
+		failed.Err = fmt.Errorf("%s: %w", unreadable, failed.Err)
+	}
 	if failed.Code == faas.ErrConflict {
 		failed.Code = faas.ErrUnavailable // Invoke has no conflict: the function is busy changing
 	}

@@ -157,7 +157,9 @@ func (g *logGroup) line(stream, message string) faas.LogLine {
 			return line
 		}
 	}
-	line.System = instanceLine.MatchString(text)
+	if line.System = instanceLine.MatchString(text); line.System && statusField.MatchString(text) {
+		line.Severity = faas.SeverityError
+	}
 	if strings.HasPrefix(text, "{") && strings.Contains(text, `"platform.`) {
 		g.record(stream, &line)
 	}

@@ -23,6 +23,7 @@ type remembered struct {
 	versions []string // live ones that states have told of, the last ones last: Restore may go back to them
 	changed  bool     // an update of $LATEST was sent
 	reserved bool     // the reserved concurrency was changed
+	sealed   bool     // an invocation was refused because Lambda cannot read the environment
 	made     bool     // a request that creates the function was sent, and may have done so
 }
 
@@ -109,6 +110,20 @@ func (m *memory) reserved(name string) bool {
 	defer m.mu.Unlock()
 	r := m.known[name]
 	return r != nil && r.reserved
+}
+
+func (m *memory) setSealed(name string, sealed bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.of(name).sealed = sealed
+}
+
+// sealed reports whether Lambda could not read the environment when a function was last invoked here.
+func (m *memory) sealed(name string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := m.known[name]
+	return r != nil && r.sealed
 }
 
 func (m *memory) setMade(name string) {

@@ -68,7 +68,7 @@ const (
 	tagLatest      = tagPrefix + "latest"      // latestDigest of $LATEST as we left it, so that a foreign change is seen
 	tagColdStart   = tagPrefix + "cold-start-ms"
 	tagKeepWarm    = tagPrefix + "keep-warm" // provisioned concurrency that the alias has or may have
-	tagRole        = tagPrefix + "role"      // name of the role we created
+	tagRole        = tagPrefix + "role"      // name and id of the role we created
 	tagObject      = tagPrefix + "object"    // bucket/key of the package in S3
 
 	ownTags   = 12 // of those above, all at once

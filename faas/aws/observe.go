@@ -74,6 +74,10 @@ func (e *Executor) route(ctx context.Context, op string, out *lambda.GetFunction
 		to.problem = fmt.Sprintf("alias %q points to version %s, and version %s was deployed: deploy again", e.options.alias, to.version, live)
 	case len(others) > 0:
 		to.problem = fmt.Sprintf("alias %q sends some invocations to version %s", e.options.alias, strings.Join(slices.Sorted(maps.Keys(others)), ", "))
+	case e.memory.sealed(name):
+		to.problem = unreadable
+	default:
+		to.problem = e.roleProblem(ctx, out.Tags)
 	}
 	return to, nil
 }
@@ -85,6 +89,9 @@ func weights(r *types.AliasRoutingConfiguration) map[string]float64 {
 	}
 	return r.AdditionalVersionWeights
 }
+
+// unreadable is why a function does not start.
+const unreadable = "Lambda may not read its environment, as if its role had been deleted and made again: deploy again, which sets the role anew"
 
 // switchedOff is why a function answers nothing.
 const switchedOff = "its reserved concurrency is 0, which refuses every invocation"

@@ -238,6 +238,7 @@ func TestTheDocumentedPolicyIsWhatIsCalled(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	all["role_permissions_boundary"] = "arn:aws:iam::123456789012:policy/bound"
 	run(all, func(e *Executor) {
 		for i := range 3 {
 			f := small(0)

@@ -143,10 +143,14 @@ func (o options) digest() string {
 	if role == "" && o.createRole {
 		role = "created"
 	}
-	text, err := json.Marshal([]any{
+	all := []any{
 		role, o.architecture, o.ephemeralStorageMB, o.reservedConcurrency, o.alias, o.logFormat, o.tracing, o.subnetIDs, o.securityGroupIDs, o.layers,
 		o.kmsKeyArn, o.tags,
-	})
+	}
+	if o.permissionsBoundary != "" && role == "created" { // not in the digests of before
+		all = append(all, o.permissionsBoundary)
+	}
+	text, err := json.Marshal(all)
 	if err != nil {
 		panic("aws: the options do not marshal: " + err.Error()) // strings and numbers always do
 	}

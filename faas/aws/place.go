@@ -29,7 +29,7 @@ func parseARN(arn string) place {
 
 // caller is the ARN of whom the credentials belong to. It is asked for once.
 func (e *Executor) caller(ctx context.Context) (string, error) {
-	return e.identity.do(func() (string, error) {
+	return e.identity.Do(ctx, struct{}{}, func(ctx context.Context) (string, error) {
 		who, err := e.sts.GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
 		if err != nil {
 			return "", err

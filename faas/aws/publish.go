@@ -22,6 +22,13 @@ import (
 func (c *convergence) goLive(ctx context.Context, current *lambda.GetFunctionOutput, version string) (faas.State, error) {
 	c.report(faas.Progress{Step: "probe"})
 	coldStart, err := c.probe(ctx, c.unit.ID, version, c.jobID(), true)
+	if apiCode(err) == codeSealed {
+		c.memory.setSealed(c.unit.ID, true)
+		if current, version, err = c.renewRole(ctx, current); err != nil {
+			return faas.State{}, err
+		}
+		coldStart, err = c.probe(ctx, c.unit.ID, version, c.jobID(), true)
+	}
 	refused := ownLimit(err) // by what the version before it takes, so that it can be probed only when it is live
 	if err != nil && !refused {
 		return faas.State{}, err
@@ -54,6 +61,7 @@ func (c *convergence) goLive(ctx context.Context, current *lambda.GetFunctionOut
 		}
 	}
 	c.memory.told(c.unit.ID, version)
+	c.memory.setSealed(c.unit.ID, false)
 	c.prune(ctx, c.unit.ID, int(c.options.keepVersions), version, current.Tags[tagVersion])
 
 	live := withTags(current, tags)
@@ -61,6 +69,31 @@ func (c *convergence) goLive(ctx context.Context, current *lambda.GetFunctionOut
 		delete(live.Tags, key)
 	}
 	return c.stateOf(live, route{version: version}), nil
+}
+
+// renewRole sets the role and the environment anew, and publishes a version with them. Lambda may read
+// an environment only as the role that there was when it was set, and one that was deleted and made
+// again is another.
+func (c *convergence) renewRole(ctx context.Context, current *lambda.GetFunctionOutput) (*lambda.GetFunctionOutput, string, error) {
+	c.report(faas.Progress{Step: "configure"})
+	want := c.wantedSettings(c.job, c.role)
+	env := want.Env
+	if env == nil {
+		env = map[string]string{}
+	}
+	in := &lambda.UpdateFunctionConfigurationInput{FunctionName: &c.unit.ID, Role: &want.Role, Environment: &types.Environment{Variables: env}}
+	if err := c.configure(ctx, "deploy", want.Role, in); err != nil {
+		return nil, "", err
+	}
+	after, err := c.settled(ctx, "deploy", c.jobID(), c.unit.ID, "", applied(current.Configuration, want.agrees))
+	if err == nil {
+		err = c.updateFailed(after.Configuration)
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	version, err := c.publish(ctx, after)
+	return after, version, err
 }
 
 // liveTags are the tags that record a version as the live one, and the tags that do not hold any more.

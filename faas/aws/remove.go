@@ -33,7 +33,7 @@ func (e *Executor) Remove(ctx context.Context, id string) error {
 	ownRole, stored := e.options.createRole && e.options.roleArn == "", object{}
 	if err == nil {
 		stored = parseObject(out.Tags[tagObject])
-		ownRole = ownRole || out.Tags[tagRole] == e.roleName()
+		ownRole = ownRole || isRole(out.Tags[tagRole], e.roleName())
 	}
 	if err == nil || isNotFound(err) {
 		if err = e.delete(ctx, id, out); err == nil {

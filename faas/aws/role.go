@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
@@ -38,14 +39,14 @@ func (e *Executor) roleIsOurs(arn string) bool {
 }
 
 // executionRole is the ARN of the role that functions run with: the one given, else the one created for the service.
-func (e *Executor) executionRole(ctx context.Context) (string, error) {
+func (e *Executor) executionRole(ctx context.Context) (ownRole, error) {
 	if e.options.roleArn != "" {
-		return e.options.roleArn, nil
+		return ownRole{arn: e.options.roleArn}, nil
 	}
 	if !e.options.createRole {
-		return "", errNoRole()
+		return ownRole{}, errNoRole()
 	}
-	return e.role.do(func() (string, error) { return e.ensureRole(ctx) })
+	return e.role.Do(ctx, e.roleName(), e.ensureRole)
 }
 
 func errNoRole() error {
@@ -71,8 +72,12 @@ func (e *Executor) checkAccount(ctx context.Context, op string) error {
 
 const trustPolicy = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"lambda.amazonaws.com"},"Action":"sts:AssumeRole"}]}`
 
+// ownRole is the role that was created for the service. A role that was deleted and made again has
+// another id.
+type ownRole struct{ arn, id string }
+
 // ensureRole creates the service's role, or takes the one that an earlier deployment created, and gives it its policy.
-func (e *Executor) ensureRole(ctx context.Context) (string, error) {
+func (e *Executor) ensureRole(ctx context.Context) (ownRole, error) {
 	name := e.roleName()
 	in := &iam.CreateRoleInput{
 		RoleName: &name, AssumeRolePolicyDocument: aws.String(trustPolicy), Tags: iamTags(e.ownerTags()),
@@ -90,15 +95,19 @@ func (e *Executor) ensureRole(ctx context.Context) (string, error) {
 		return err
 	})
 	if codeOf(err) == faas.ErrAlreadyExists {
-		role, err = e.ownRole(ctx)
+		if role, err = e.findRole(ctx); err == nil {
+			err = e.boundRole(ctx, role)
+		}
 	}
 	if err != nil {
-		return "", err
+		return ownRole{}, err
 	}
 	arn := aws.ToString(role.Arn)
+	own := ownRole{arn, aws.ToString(role.RoleId)}
+	e.seenRole.Forget(name)
 	policy, err := e.rolePolicy(arn)
 	if err != nil {
-		return "", err
+		return ownRole{}, err
 	}
 	wait := e.pace.within(e.pace.role)
 	for {
@@ -107,12 +116,75 @@ func (e *Executor) ensureRole(ctx context.Context) (string, error) {
 			return err
 		})
 		if !isNotFound(err) { // IAM may not know yet what it has just created
-			return arn, err
+			return own, err
 		}
 		if err := wait.again(ctx, err); err != nil {
-			return "", err
+			return ownRole{}, err
 		}
 	}
+}
+
+// boundRole gives the role the boundary that the options name, if it has another one.
+func (e *Executor) boundRole(ctx context.Context, role *types.Role) error {
+	want := e.options.permissionsBoundary
+	if has := role.PermissionsBoundary; want == "" || has != nil && aws.ToString(has.PermissionsBoundaryArn) == want {
+		return nil
+	}
+	return e.changeOther(ctx, func(ctx context.Context) error {
+		_, err := e.iam.PutRolePermissionsBoundary(ctx, &iam.PutRolePermissionsBoundaryInput{RoleName: role.RoleName, PermissionsBoundary: &want})
+		return err
+	})
+}
+
+// roleProblem says why a function cannot read its environment: the role created for it was deleted, or
+// deleted and made again, since it was configured. The permission to read the role comes with the one
+// to create it; what cannot be read is no problem.
+func (e *Executor) roleProblem(ctx context.Context, tags map[string]string) string {
+	name, id, recorded := strings.Cut(tags[tagRole], "/")
+	if !recorded || name != e.roleName() || e.options.roleArn != "" {
+		return ""
+	}
+	look := func(ctx context.Context) (seenRole, error) {
+		role, err := e.getRole(ctx, name)
+		if isNotFound(err) {
+			return seenRole{at: time.Now()}, nil
+		}
+		if err != nil {
+			return seenRole{}, err
+		}
+		return seenRole{aws.ToString(role.RoleId), time.Now()}, nil
+	}
+	now, err := e.seenRole.Do(ctx, name, look)
+	if err == nil && time.Since(now.at) > roleLook {
+		e.seenRole.Forget(name)
+		now, err = e.seenRole.Do(ctx, name, look)
+	}
+	switch {
+	case err != nil:
+		e.logger.warn("the functions' role cannot be looked at", "role", name, "error", err)
+		return ""
+	case now.id == id:
+		return ""
+	}
+	e.role.Forget(name)
+	if now.id == "" {
+		return "role " + name + ", which it runs with, is missing: deploy again"
+	}
+	return "role " + name + ", which it runs with, was deleted and made again: deploy again"
+}
+
+// seenRole is what was seen of the role when it was last looked at, for all functions.
+type seenRole struct {
+	id string // empty if there is none
+	at time.Time
+}
+
+const roleLook = time.Minute
+
+// isRole reports whether a tag names a role.
+func isRole(tag, name string) bool {
+	tag, _, _ = strings.Cut(tag, "/")
+	return tag == name
 }
 
 func (e *Executor) getRole(ctx context.Context, name string) (*types.Role, error) {
@@ -139,8 +211,8 @@ func iamTags(tags map[string]string) []types.Tag {
 	return list
 }
 
-// ownRole reads the service's role and refuses one that somebody else made.
-func (e *Executor) ownRole(ctx context.Context) (*types.Role, error) {
+// findRole reads the service's role and refuses one that somebody else made.
+func (e *Executor) findRole(ctx context.Context) (*types.Role, error) {
 	role, err := e.getRole(ctx, e.roleName())
 	if err != nil {
 		return nil, err
@@ -183,8 +255,9 @@ func (e *Executor) rolePolicy(roleArn string) (string, error) {
 
 // deleteRole removes the role created for the service. One that is gone, or somebody else's, is left alone. Without being found, it is deleted all the same.
 func (e *Executor) deleteRole(ctx context.Context) error {
-	e.role.forget()
-	switch _, err := e.ownRole(ctx); codeOf(err) {
+	e.role.Forget(e.roleName())
+	e.seenRole.Forget(e.roleName())
+	switch _, err := e.findRole(ctx); codeOf(err) {
 	case "", faas.ErrNotFound:
 	case faas.ErrConflict:
 		return nil
