@@ -113,7 +113,7 @@ func TestLinesThatTellOfFailuresAreThereWithoutSystemLines(t *testing.T) {
 		"RequestId: " + id + " Error: Runtime exited with error: exit status 3":               {System: true, Severity: faas.SeverityError, RequestID: id},
 		"REPORT RequestId: " + id + "\tDuration: 1 ms\tStatus: error\tError Type: X":          {System: true, Severity: faas.SeverityError, RequestID: id},
 		"REPORT RequestId: " + id + "\tDuration: 1 ms\tMax Memory Used: 17 MB\t":              {System: true, RequestID: id},
-		"INIT_REPORT Init Duration: 10000.00 ms\tPhase: init\tStatus: timeout":                  {System: true, Severity: faas.SeverityError},
+		"INIT_REPORT Init Duration: 10000.00 ms\tPhase: init\tStatus: timeout":                {System: true, Severity: faas.SeverityError},
 		"RESTORE_REPORT Restore Duration: 10.00 ms\tStatus: error\tError Type: X":             {System: true, Severity: faas.SeverityError},
 		"INIT_REPORT Init Duration: 10.00 ms\tPhase: invoke\tStatus: success":                 {System: true},
 		"INIT_START Runtime Version: provided:al2023.v1\tRuntime Version ARN: arn":            {System: true},
