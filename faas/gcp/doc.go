@@ -42,7 +42,8 @@
 // # Google's clients
 //
 // Cloud Functions is called by cloud.google.com/go/functions over REST, the other APIs by the generated packages of google.golang.org/api, which speak only
-// REST and come with the first: cloud.google.com/go/run and its sisters would add a module each and their gRPC clients, and nothing that is used here. Every
+// REST and come with the first: cloud.google.com/go/run and its sisters would add a module each and their gRPC clients, and nothing that is used here. A program
+// is 9 MB smaller with -tags grpcnotrace, see docs/benchmarks.md. Every
 // call goes over faas.Config.HTTPClient and to the endpoints that options and variables name. Credentials, impersonation, quota projects and ID tokens are those
 // of cloud.google.com/go/auth; [WithClientOptions] passes options of google.golang.org/api/option.
 //
