@@ -26,6 +26,7 @@ import (
 	storage "google.golang.org/api/storage/v1"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
@@ -266,7 +267,7 @@ func (e *Executor) callWith(ctx context.Context, r request, safe bool, body []by
 			return x, err
 		}
 		e.log.Warn("an API was enabled a moment ago, and is waited for", "error", err)
-		if !transfer.Sleep(ctx, wait) {
+		if !kit.Sleep(ctx, wait) {
 			return x, e.errorf(faas.ErrTimeout, r, "%w, at the end of: %w", context.Cause(ctx), err)
 		}
 	}
@@ -283,8 +284,8 @@ func (e *Executor) repeat(ctx context.Context, safe bool, once func() error) err
 			refreshed = true
 			err = once()
 		}
-		if err == nil || !safe || classOf(err) != unclear || errors.Is(err, errShape) || i == retries ||
-			!transfer.Sleep(ctx, max(wait, min(retryAfter(err), maxAsked))) {
+		means := judge(err)
+		if err == nil || !safe || means.Class != kit.Outage || errors.Is(err, errShape) || i == retries || !kit.Sleep(ctx, max(wait, means.RetryAfter)) {
 			return err
 		}
 	}
@@ -318,11 +319,6 @@ func passes(status int) bool {
 	return false
 }
 
-// isTransient reports whether a request that got no answer may get one the next time.
-func isTransient(err error) bool {
-	return faas.CodeOf(err) == faas.ErrUnavailable && !isCertificate(err)
-}
-
 // errorf returns an error about a request.
 func (e *Executor) errorf(code faas.Code, r request, format string, args ...any) *faas.Error {
 	return &faas.Error{Op: r.op, Provider: faas.GCPFunctions, JobID: r.job, Code: code, Err: fmt.Errorf(format, args...)}
@@ -334,20 +330,21 @@ func (e *Executor) transportError(ctx context.Context, r request, err error) *fa
 	if errors.As(err, &wrapped) {
 		err = wrapped.Err
 	}
-	code := faas.ErrUnavailable
+	means, known := kit.OfError(ctx, err)
 	var timeout net.Error
 	switch {
+	case errors.Is(err, errLarge):
+		means = kit.Refusal{Code: faas.ErrTooLarge}
+	case !known:
+		means = kit.Refusal{Class: kit.Outage, Code: faas.ErrUnavailable}
 	case ctx.Err() != nil:
-		code = faas.ErrTimeout
 		if !errors.Is(err, ctx.Err()) {
 			err = fmt.Errorf("%w (%w)", err, ctx.Err())
 		}
-	case errors.Is(err, errLarge):
-		code = faas.ErrTooLarge
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		err = &networkTimeout{err}
 	}
-	return e.errorf(code, r, "%s %s: %w", r.method, faas.RedactURL(r.url), err)
+	return kit.Fail(r.op, faas.GCPFunctions, r.job, means, fmt.Errorf("%s %s: %w", r.method, faas.RedactURL(r.url), err))
 }
 
 // networkTimeout is the error of a connection that took too long. That of package net passes for [context.DeadlineExceeded], which this does not: the

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
 	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
@@ -144,25 +145,25 @@ const (
 
 // rounds calls round until it succeeds, again if what stood in its way may pass by itself. round looks before it changes anything.
 func (e *Executor) rounds(ctx context.Context, r request, p *transfer.Progress, round func() error) error {
-	var met [unclear + 1]int
+	met := map[kit.Class]int{}
 	var settles time.Time
 	for {
 		err := round()
 		if err == nil {
 			return nil
 		}
-		c := classOf(err)
-		n := met[c]
-		met[c]++
+		means := judge(err)
+		n := met[means.Class]
+		met[means.Class]++
 		var wait time.Duration
-		switch {
-		case c == busy && n < busyRounds && !(isOperation(err) && n >= operationRounds):
+		switch class := means.Class; {
+		case class == kit.Busy && n < busyRounds && !(isOperation(err) && n >= operationRounds):
 			wait = 250 * time.Millisecond << n
-		case c == exists && n < existsRounds:
+		case class == kit.Exists && n < existsRounds:
 			wait = 250 * time.Millisecond << n
-		case c == unclear && n < unclearRounds && !(errors.Is(err, errShape) && n > 0):
+		case class == kit.Outage && n < unclearRounds && !(errors.Is(err, errShape) && n > 0):
 			wait = time.Second << n
-		case c == settling:
+		case class == kit.Settling:
 			if settles.IsZero() {
 				settles = time.Now()
 			}
@@ -172,12 +173,12 @@ func (e *Executor) rounds(ctx context.Context, r request, p *transfer.Progress, 
 			p.Step("wait for a new project")
 			e.log.Warn("something that Google makes in a new project is not there yet, and is waited for", "error", err)
 			wait = min(firstSettle<<min(n, 8), maxSettle)
-		case c == exists:
+		case class == kit.Exists:
 			return e.errorf(faas.ErrConflict, r, "it exists, and Google does not show it: %w", err)
 		default:
 			return err
 		}
-		if !transfer.Sleep(ctx, max(wait, min(retryAfter(err), maxAsked))) {
+		if !kit.Sleep(ctx, max(wait, means.RetryAfter)) {
 			return e.errorf(faas.ErrTimeout, r, "%w, at the end of: %w", context.Cause(ctx), err)
 		}
 	}
@@ -230,7 +231,7 @@ func (d *deployment) round(ctx context.Context, p *transfer.Progress) (*resource
 	}
 	got, err := e.host.apply(ctx, d, old, p)
 	if err != nil {
-		if d.isNew && classOf(err) == exists && !e.memory(d.u.ID).doubts() {
+		if d.isNew && judge(err).Class == kit.Exists && !e.memory(d.u.ID).doubts() {
 			d.existed = true // a read was behind
 		}
 		return nil, err

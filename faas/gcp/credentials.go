@@ -31,6 +31,7 @@ import (
 	htransport "google.golang.org/api/transport/http"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 )
 
@@ -478,10 +479,14 @@ func (e *Executor) tokenError(ctx context.Context, r request, err error) *faas.E
 		code, text, err = faas.ErrUnavailable, "get a token: the network took too long to answer", &networkTimeout{err}
 	case errors.As(err, &api):
 		said := e.refuse(r, &answer{status: api.Code, header: api.Header, body: []byte(api.Body)})
-		if code, _ = said.classify(); code == faas.ErrThrottled {
-			code = faas.ErrUnavailable
+		means := said.means()
+		if means.Code == faas.ErrThrottled {
+			means.Code = faas.ErrUnavailable
 		}
-		text, err = "get a token: "+said.Error(), said
+		means.Remedy = e.remedy(said, means)
+		failed := kit.Fail(r.op, faas.GCPFunctions, r.job, means, fmt.Errorf("get a token: %w", said))
+		failed.NotRun = true
+		return failed
 	case errors.As(err, &refused) && refused.Response != nil:
 		text = refusedToken(refused.Response.Status, refused.Body)
 	case errors.As(err, &old) && old.Response != nil:

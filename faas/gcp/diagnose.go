@@ -11,6 +11,7 @@ import (
 	cloudresourcemanager "google.golang.org/api/cloudresourcemanager/v1"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/checkup"
 )
 
@@ -113,11 +114,7 @@ func disabled(err error) bool {
 
 // unknown is the check of what could not be looked at. permission is what looking takes, and deploying does not.
 func (d *diagnosis) unknown(err error, permission string) faas.Check {
-	remedy := "try again"
-	var refused *refusal
-	if errors.As(err, &refused) {
-		remedy = cmp.Or(refused.remedy, remedy)
-	}
+	remedy := cmp.Or(kit.RefusalOf(err).Remedy, "try again")
 	if faas.CodeOf(err) == faas.ErrTimeout {
 		return checkup.FailBy(err, "try again, with more time")
 	}

@@ -20,11 +20,12 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
-// refusal is an error that a Google Cloud API answered with, or that an operation ended with. Google's own error is beneath it.
+// refusal is what a Google Cloud API answered, or what ended an operation. Google's own error is beneath it.
 type refusal struct {
 	httpStatus int               // 0 for an operation
 	status     string            // canonical code, such as "PERMISSION_DENIED"; may be empty
@@ -33,17 +34,13 @@ type refusal struct {
 	metadata   map[string]string // belongs to reason
 	// details are what Google says besides: violations of preconditions, of fields and of quotas, and where help is.
 	details []string
-	// remedy is what mends it, often a gcloud command; may be empty.
-	remedy string
+	kinds   string // of the details, as rules have them
 	// delay is what Google asks to wait.
 	delay time.Duration
-
-	violated bool // a precondition is violated that Google names
-	quota    bool // a quota is exceeded that Google names
-	err      error
+	err   error
 }
 
-// Error gives status, message, details and remedy.
+// Error gives status, message and details.
 func (f *refusal) Error() string {
 	text := cmp.Or(f.status, "status "+fmt.Sprint(f.httpStatus))
 	if f.message != "" {
@@ -54,130 +51,81 @@ func (f *refusal) Error() string {
 			text += "; " + detail
 		}
 	}
-	if f.remedy != "" {
-		text += "; to mend it: " + f.remedy
-	}
 	return text
 }
 
 func (f *refusal) Unwrap() error { return f.err }
 
-// class says what a refusal means for a further try.
-type class int
+// means says what the refusal means.
+func (f *refusal) means() kit.Refusal {
+	text := strings.Join(append([]string{f.message, f.reason, f.kinds}, f.details...), "\n")
+	return rules.Of(kit.Answer{Status: f.httpStatus, Code: f.status, Text: text, RetryAfter: f.delay})
+}
 
+// Kinds of details that count by themselves.
 const (
-	stays    class = iota // it will be the same again
-	busy                  // something else is changing the resource, for seconds to minutes
-	settling              // what Google makes by itself in a new project is not there yet, for minutes
-	exists                // there is one already
-	unclear               // no answer tells what became of the request
+	violatedQuota        = "<quota>"
+	violatedPrecondition = "<precondition>"
 )
 
 // Texts by which refusals are told apart that have one code for several reasons. Google has no finer code for them.
 var (
-	policyTexts   = []string{"organization policy", "org policy", "orgpolicy:", "constraints/", "violates constraint", "permitted customer"}
-	takenTexts    = []string{"cloud run service with this name already exists"}
-	settlingTexts = []string{"unable to retrieve the repository metadata"}
-	busyTexts     = []string{"operation", "in progress", "unable to queue", "concurrent", "try again", "retry", "being ", "busy", "not ready"}
-	quotaTexts    = []string{"total allowable", "regional quota", "quota restrictions", "may not exceed", "requesting an increase in quota", "insufficient quota"}
-	rateTexts     = []string{"per minute", "per second", "per 100 seconds", "per 60 seconds", "rate limit", "requests per"}
+	policyTexts = []string{"organization policy", "org policy", "orgpolicy:", "constraints/", "violates constraint", "permitted customer", "org_policy"}
+	busyTexts   = []string{"operation", "in progress", "unable to queue", "concurrent", "try again", "retry", "being ", "busy", "not ready"}
+	quotaTexts  = []string{"total allowable", "regional quota", "quota restrictions", "may not exceed", "requesting an increase in quota", "insufficient quota"}
+	rateTexts   = []string{"per minute", "per second", "per 100 seconds", "per 60 seconds", "rate limit", "requests per", "rate_limit_exceeded"}
 )
-
-func containsAny(text string, parts []string) bool {
-	return slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(text, part) })
-}
 
 // missingAccount matches what Google says of a service account that it has not made yet, or that not all of it knows yet.
 var missingAccount = regexp.MustCompile(`service account \S+ (was not found|does not exist|doesn't exist)`)
 
-// classify returns the code of a refusal and its class. A quota that says nothing of a rate is no throttling if a whole operation was spent on it.
-func (f *refusal) classify() (faas.Code, class) {
-	code, operation := f.code(), f.httpStatus == 0
-	text := strings.ToLower(f.message + "\n" + strings.Join(f.details, "\n"))
-	switch {
-	case containsAny(text, policyTexts) || strings.Contains(f.reason, "ORG_POLICY"):
-		return faas.ErrPermissionDenied, stays
-	case containsAny(text, takenTexts):
-		return faas.ErrConflict, stays
-	case containsAny(text, settlingTexts) || missingAccount.MatchString(text):
-		return code, settling
-	case containsAny(text, quotaTexts) && (code == faas.ErrThrottled || code == faas.ErrConflict || code == faas.ErrInvalidArgument):
-		return faas.ErrTooLarge, stays
-	case code == faas.ErrThrottled:
-		limited := f.reason == "RATE_LIMIT_EXCEEDED" || containsAny(text, rateTexts)
-		if (operation || f.quota) && !limited {
-			return faas.ErrTooLarge, stays
-		}
-		return code, stays // the engine waits
-	case f.status == "FAILED_PRECONDITION":
-		// An operation was begun, so nothing else stood in its way.
-		if operation || f.violated || !containsAny(text, busyTexts) {
-			return faas.ErrInvalidArgument, stays
-		}
-		return faas.ErrConflict, busy
-	case code == faas.ErrConflict:
-		return code, busy
-	case code == faas.ErrAlreadyExists:
-		return code, exists
-	case !operation && passes(f.httpStatus):
-		return code, unclear
-	}
-	return code, stays
+var (
+	atEnd     = []int{0} // an operation
+	exhausted = []string{"RESOURCE_EXHAUSTED"}
+	unmet     = []string{"FAILED_PRECONDITION"}
+	tooMuch   = kit.Refusal{Class: kit.Quota, Code: faas.ErrTooLarge}
+	invalidly = kit.Refusal{Code: faas.ErrInvalidArgument}
+)
+
+func isPolicy(text string) bool {
+	text = strings.ToLower(text)
+	return slices.ContainsFunc(policyTexts, func(part string) bool { return strings.Contains(text, part) })
 }
 
-// code translates the canonical code, or else the HTTP status.
-func (f *refusal) code() faas.Code {
-	switch f.status {
-	case "INVALID_ARGUMENT", "OUT_OF_RANGE":
-		return faas.ErrInvalidArgument
-	case "DEADLINE_EXCEEDED":
-		if f.httpStatus != 0 { // of one request, which may be sent again
-			return faas.ErrUnavailable
-		}
-		return faas.ErrTimeout
-	case "NOT_FOUND":
-		return faas.ErrNotFound
-	case "ALREADY_EXISTS":
-		return faas.ErrAlreadyExists
-	case "PERMISSION_DENIED", "UNAUTHENTICATED":
-		return faas.ErrPermissionDenied
-	case "RESOURCE_EXHAUSTED":
-		return faas.ErrThrottled
-	case "FAILED_PRECONDITION", "ABORTED", "CANCELLED":
-		return faas.ErrConflict
-	case "UNIMPLEMENTED":
-		return faas.ErrUnsupported
-	}
-	switch f.httpStatus {
-	case http.StatusBadRequest, http.StatusUnprocessableEntity:
-		return faas.ErrInvalidArgument
-	case http.StatusUnauthorized, http.StatusForbidden:
-		return faas.ErrPermissionDenied
-	case http.StatusNotFound, http.StatusGone:
-		return faas.ErrNotFound
-	case http.StatusConflict, http.StatusPreconditionFailed:
-		return faas.ErrConflict
-	case http.StatusRequestEntityTooLarge:
-		return faas.ErrTooLarge
-	case http.StatusTooManyRequests:
-		return faas.ErrThrottled
-	case http.StatusMethodNotAllowed, http.StatusNotImplemented:
-		return faas.ErrUnsupported
-	}
-	return faas.ErrUnavailable
-}
+// rules are what Google's answers, and the ends of its operations, mean. A code is one of google.rpc.Code.
+var rules = kit.Rules{
+	{Text: policyTexts, Means: kit.Refusal{Code: faas.ErrPermissionDenied}},
+	{Text: []string{"cloud run service with this name already exists"}, Means: kit.Refusal{Code: faas.ErrConflict}, Stays: true},
 
-// classOf returns the class of an error. One without an answer of Google's is unclear if the network failed.
-func classOf(err error) class {
-	var refused *refusal
-	if errors.As(err, &refused) {
-		_, c := refused.classify()
-		return c
-	}
-	if isTransient(err) {
-		return unclear
-	}
-	return stays
+	// What Google makes by itself in a new project.
+	{Text: []string{"unable to retrieve the repository metadata"}, Means: kit.Refusal{Class: kit.Settling, Code: faas.ErrPermissionDenied}},
+	{When: func(a kit.Answer) bool { return missingAccount.MatchString(a.Text) }, Means: kit.Refusal{Class: kit.Settling, Code: faas.ErrNotFound}},
+
+	// A quota that says nothing of a rate is no throttling if a whole operation was spent on it.
+	{Code: []string{"RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "INVALID_ARGUMENT", "OUT_OF_RANGE"}, Text: quotaTexts, Means: tooMuch},
+	{Status: []int{400, 409, 429}, Text: quotaTexts, Means: tooMuch},
+	{Code: exhausted, Text: rateTexts, Means: kit.Refusal{Code: faas.ErrThrottled}},
+	{Code: exhausted, Text: []string{violatedQuota}, Means: tooMuch},
+	{Code: exhausted, Status: atEnd, Means: tooMuch},
+	{Code: exhausted, Means: kit.Refusal{Code: faas.ErrThrottled}},
+
+	// If an operation was begun, nothing else stood in its way.
+	{Code: unmet, Status: atEnd, Means: invalidly},
+	{Code: unmet, Text: []string{violatedPrecondition}, Means: invalidly},
+	{Code: unmet, Text: busyTexts, Means: kit.Refusal{Code: faas.ErrConflict}},
+	{Code: unmet, Means: invalidly},
+
+	{Code: []string{"INVALID_ARGUMENT", "OUT_OF_RANGE"}, Means: invalidly},
+	{Code: []string{"NOT_FOUND"}, Means: kit.Refusal{Code: faas.ErrNotFound}},
+	{Code: []string{"ALREADY_EXISTS"}, Means: kit.Refusal{Code: faas.ErrAlreadyExists}},
+	{Code: []string{"PERMISSION_DENIED"}, Means: kit.Refusal{Code: faas.ErrPermissionDenied}},
+	{Code: []string{"UNAUTHENTICATED"}, Means: kit.Refusal{Class: kit.Denied, Code: faas.ErrPermissionDenied}},
+	{Code: []string{"ABORTED", "CANCELLED"}, Means: kit.Refusal{Code: faas.ErrConflict}},
+	{Code: []string{"UNIMPLEMENTED"}, Means: kit.Refusal{Code: faas.ErrUnsupported}},
+	{Code: []string{"DEADLINE_EXCEEDED"}, Status: atEnd, Means: kit.Refusal{Code: faas.ErrTimeout}},
+	{Code: []string{"DEADLINE_EXCEEDED"}, Means: kit.Refusal{Code: faas.ErrUnavailable}}, // of one request, which may be sent again
+	{Status: atEnd, Means: kit.Refusal{Code: faas.ErrUnavailable}, Stays: true},
+	{Status: []int{412}, Means: kit.Refusal{Code: faas.ErrConflict}},
 }
 
 // isUnauthorized reports whether an API refused the token.
@@ -189,10 +137,14 @@ func isUnauthorized(err error) bool {
 // statusError turns an API's answer that is not a success into an error.
 func (e *Executor) statusError(r request, a *answer) *faas.Error {
 	refused := e.refuse(r, a)
-	code, _ := refused.classify()
-	failed := e.errorf(code, r, "%s %s: %w", r.method, faas.RedactURL(r.url), refused)
-	failed.RetryAfter = max(transfer.RetryAfter(a.header, time.Now()), refused.delay)
-	return failed
+	return e.fail(r, refused, fmt.Errorf("%s %s: %w", r.method, faas.RedactURL(r.url), refused))
+}
+
+// fail makes the error of a refusal, which says what mends it.
+func (e *Executor) fail(r request, refused *refusal, cause error) *faas.Error {
+	means := refused.means()
+	means.Remedy = e.remedy(refused, means)
+	return kit.Fail(r.op, faas.GCPFunctions, r.job, means, cause)
 }
 
 // refuse reads an API's answer that is not a success. Google's own error is made of it anew, without the
@@ -207,8 +159,8 @@ func (e *Executor) refuse(r request, a *answer) *refusal {
 		} `json:"error"`
 	}
 	clean := []byte(r.clean(string(a.body)))
-	refused := &refusal{httpStatus: a.status}
-	refused.err, _ = apierror.FromError(googleapi.CheckResponseWithBody(&http.Response{StatusCode: a.status, Header: a.header}, clean))
+	refused := &refusal{httpStatus: a.status, delay: transfer.RetryAfter(a.header, time.Now())}
+	refused.err = typed(googleapi.CheckResponseWithBody(&http.Response{StatusCode: a.status, Header: a.header}, clean))
 	if json.Unmarshal(clean, &body) == nil && (body.Error.Message != "" || body.Error.Status != "") {
 		refused.status, refused.message = foreign.Line(body.Error.Status, 40), foreign.Line(body.Error.Message, maxMessage)
 		refused.detail(r, known(body.Error.Details))
@@ -221,8 +173,15 @@ func (e *Executor) refuse(r request, a *answer) *refusal {
 	if why := a.header.Get("WWW-Authenticate"); why != "" && a.status == http.StatusUnauthorized {
 		refused.details = append(refused.details, "WWW-Authenticate: "+foreign.Line(r.clean(why), maxDetail))
 	}
-	refused.remedy = e.remedy(refused)
 	return refused
+}
+
+// typed returns an error as Google's clients do.
+func typed(err error) error {
+	if api, ok := apierror.FromError(err); ok {
+		return api
+	}
+	return err
 }
 
 // known returns the details that are of a type which this program knows.
@@ -266,12 +225,12 @@ func (f *refusal) detail(r request, details []*anypb.Any) {
 			}
 		case *errdetails.PreconditionFailure:
 			for _, v := range d.GetViolations() {
-				f.violated = true
+				f.kinds = violatedPrecondition
 				add(v.GetType(), v.GetSubject(), v.GetDescription())
 			}
 		case *errdetails.QuotaFailure:
 			for _, v := range d.GetViolations() {
-				f.quota = true
+				f.kinds = violatedQuota
 				add(cmp.Or(v.GetQuotaId(), v.GetQuotaMetric()), v.GetSubject(), v.GetDescription())
 			}
 		case *errdetails.BadRequest:
@@ -287,7 +246,7 @@ func (f *refusal) detail(r request, details []*anypb.Any) {
 				add(link.GetDescription(), link.GetUrl())
 			}
 		case *errdetails.RetryInfo:
-			f.delay = d.GetRetryDelay().AsDuration()
+			f.delay = max(f.delay, d.GetRetryDelay().AsDuration())
 		}
 	}
 }
@@ -383,8 +342,8 @@ func (f *refusal) principal() string {
 var maxScale = regexp.MustCompile(`maxScale may not exceed ([0-9]{1,6})`)
 
 // remedy returns the command that mends an error, where one is known.
-func (e *Executor) remedy(refused *refusal) string {
-	code, class := refused.classify()
+func (e *Executor) remedy(refused *refusal, means kit.Refusal) string {
+	code := means.Code
 	switch {
 	case refused.reason == "SERVICE_DISABLED" && refused.metadata["service"] != "":
 		return e.enableCommand(foreign.Line(refused.metadata["service"], 100))
@@ -393,7 +352,7 @@ func (e *Executor) remedy(refused *refusal) string {
 			return "set option max_instances to " + m[1] + " or less, or ask for more quota"
 		}
 		return "ask for more quota (https://console.cloud.google.com/iam-admin/quotas?project=" + e.set.project + "), use less, or use another region"
-	case code != faas.ErrPermissionDenied || class == settling || containsAny(strings.ToLower(refused.message), policyTexts):
+	case code != faas.ErrPermissionDenied || means.Class == kit.Settling || isPolicy(refused.message):
 		return ""
 	case refused.status == "UNAUTHENTICATED" || refused.httpStatus == http.StatusUnauthorized:
 		return "gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS"

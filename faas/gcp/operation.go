@@ -5,20 +5,20 @@ package gcp
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
 	"cloud.google.com/go/functions/apiv2/functionspb"
-	"github.com/googleapis/gax-go/v2/apierror"
 	rpccode "google.golang.org/genproto/googleapis/rpc/code"
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
@@ -30,16 +30,13 @@ const (
 )
 
 // patience is how long looks may fail in a row with an error before it is believed: what is being done goes on meanwhile.
-func patience(err error) time.Duration {
-	var refused *refusal
-	switch code := faas.CodeOf(err); {
-	case code == faas.ErrUnavailable && isCertificate(err), code == faas.ErrInternal:
-		return 0
-	case code == faas.ErrUnavailable || code == faas.ErrThrottled:
+func patience(err error, means kit.Refusal) time.Duration {
+	switch {
+	case means.Class == kit.Outage, means.Class == kit.Throttled:
 		return 5 * time.Minute
-	case code == faas.ErrNotFound: // not everything at Google knows yet what was made a moment ago
+	case means.Class == kit.Absent: // not everything at Google knows yet what was made a moment ago
 		return time.Minute
-	case errors.As(err, &refused):
+	case errors.As(err, new(*refusal)):
 		return 15 * time.Second
 	}
 	return 0
@@ -48,52 +45,35 @@ func patience(err error) time.Duration {
 // poll calls look until it reports true, with an error or without, or the context is done. An error beside false is that of a look which failed: it ends the
 // wait only after a while. Whatever ends the wait, the error has the reason of the last look that failed.
 func (e *Executor) poll(ctx context.Context, r request, what string, look func() (bool, error)) error {
-	var (
-		last   error
-		failed time.Time // when the first of the looks failed that failed in a row
-	)
-	for wait := firstPoll; ; wait = min(wait*3/2, maxPoll) {
+	var end error
+	err := kit.Wait{What: what + " and has not ended", First: firstPoll, Longest: maxPoll, Judge: judge, Patience: patience}.Until(ctx, func(context.Context) error {
 		done, err := look()
-		pause := wait
 		switch {
 		case done:
-			return err
+			end = err
+			return nil
 		case err == nil:
-			failed = time.Time{}
-		case ctx.Err() != nil: // it failed because of that
-			if last == nil {
-				last = err
-			}
-		default:
-			if last = err; failed.IsZero() {
-				failed = time.Now()
-			}
-			if time.Since(failed) >= patience(err) {
-				return err
-			}
-			pause = max(wait, time.Second, min(retryAfter(err), maxAsked))
+			return errGoesOn
 		}
-		if ctx.Err() != nil || !transfer.Sleep(ctx, pause) {
-			if last == nil {
-				return e.errorf(faas.ErrTimeout, r, "%s and has not ended: %w", what, context.Cause(ctx))
-			}
-			return e.errorf(faas.ErrTimeout, r, "%s and has not ended: %w; the last look that failed: %w", what, context.Cause(ctx), last)
-		}
+		return err
+	})
+	var vain *kit.WaitError
+	switch {
+	case errors.As(err, &vain):
+		return e.errorf(faas.ErrTimeout, r, "%w", err)
+	case err != nil:
+		return err
 	}
+	return end
 }
 
-func isCertificate(err error) bool {
-	var verification *tls.CertificateVerificationError
-	return errors.As(err, &verification)
-}
+var errGoesOn = kit.NotYet(0, "it goes on")
 
-// retryAfter is the delay that Google asked for.
-func retryAfter(err error) time.Duration {
-	var failed *faas.Error
-	if errors.As(err, &failed) {
-		return failed.RetryAfter
-	}
-	return 0
+// judge says what an error means, with a bound to what Google asks to wait.
+func judge(err error) kit.Refusal {
+	means := kit.RefusalOf(err)
+	means.RetryAfter = min(means.RetryAfter, maxAsked)
+	return means
 }
 
 // operation is a google.longrunning.Operation of either API, as far as one cannot do without. Google's
@@ -180,7 +160,7 @@ func (e *Executor) operationError(r request, op *operation) *faas.Error {
 		op.Error.Details[i] = json.RawMessage(r.clean(string(text)))
 	}
 	details, message := known(op.Error.Details), r.clean(op.Error.Message)
-	err, _ := apierror.FromError(status.ErrorProto(&spb.Status{Code: op.Error.Code, Message: message, Details: details}))
+	err := typed(status.ErrorProto(&spb.Status{Code: op.Error.Code, Message: message, Details: details}))
 	refused := &refusal{status: rpccode.Code_name[op.Error.Code], message: foreign.Line(message, maxMessage), err: err}
 	refused.detail(r, details)
 	var logs string
@@ -203,9 +183,7 @@ func (e *Executor) operationError(r request, op *operation) *faas.Error {
 	if logs != "" && !strings.Contains(refused.message, logs) {
 		refused.message += "; the build's log: " + foreign.Line(logs, 500)
 	}
-	refused.remedy = e.remedy(refused)
-	code, _ := refused.classify()
-	return e.errorf(code, r, "operation %s: %w", foreign.Line(op.Name, 200), refused)
+	return e.fail(r, refused, fmt.Errorf("operation %s: %w", foreign.Line(op.Name, 200), refused))
 }
 
 // messages joins what a function says of its state.
@@ -219,29 +197,24 @@ func messages(all []*functionspb.StateMessage) string {
 	return strings.Join(texts, "; ")
 }
 
-// commitTime is how long the answer to a change that was sent is waited for once the caller has given up.
-const commitTime = 10 * time.Second
-
-// commit sends a create or an update of a unit. A request that was sent takes effect whether or not its caller waits for the answer, so that a caller who
-// gives up is answered only once the change is known to have begun or not: what undoes it then sees it. The operation that it begins is kept in mind until its
+// commit sends a create or an update of a unit. The operation that it begins is kept in mind until its
 // end was seen.
 func (e *Executor) commit(ctx context.Context, r request, id string, body []byte, do func(context.Context) error) (*operation, error) {
-	if ctx.Err() != nil {
-		return e.begin(ctx, r, false, body, do) // which says so
-	}
-	within, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
-	defer context.AfterFunc(ctx, func() { time.AfterFunc(commitTime, cancel) })()
-	op, err := e.begin(within, r, false, body, do)
-	m := e.memory(id)
+	var op *operation
+	err := kit.Change(ctx, kit.Grace, func(ctx context.Context) (err error) {
+		op, err = e.begin(ctx, r, false, body, do)
+		return err
+	})
 	switch {
 	case err == nil:
-		m.begin(op.Name)
-	case within.Err() != nil:
-		m.begin("")
-		return nil, e.errorf(faas.CodeOf(err), r, "it was sent, and what became of it is not known: %w: %w", context.Cause(ctx), err)
-	case classOf(err) == unclear:
-		m.begin("")
+		e.memory(id).begin(op.Name)
+	case kit.IsUnanswered(err):
+		e.memory(id).begin("")
+		return nil, e.errorf(faas.ErrTimeout, r, "%w", err)
+	case !errors.As(err, new(*faas.Error)): // nothing was sent
+		return nil, e.errorf(faas.ErrTimeout, r, "%w", err)
+	case judge(err).Class == kit.Outage:
+		e.memory(id).begin("")
 	}
 	return op, err
 }

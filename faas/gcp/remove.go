@@ -5,6 +5,7 @@ package gcp
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -69,7 +70,7 @@ func (e *Executor) gone(ctx context.Context, r request, id string) error {
 	err = e.poll(ctx, r, "a creation of "+id+" that was not answered may take effect", func() (bool, error) {
 		_, err := e.host.get(ctx, r, id)
 		if err == nil {
-			return true, e.errorf(faas.ErrConflict, r, "function %s: %w", id, errAppeared)
+			return true, e.fail(r, errAppeared, fmt.Errorf("function %s: %w", id, errAppeared))
 		}
 		if faas.CodeOf(err) == faas.ErrNotFound {
 			err = nil
