@@ -43,8 +43,9 @@ type deployment struct {
 	sha256 string // of the package wanted
 	// code returns where the package is, having uploaded it if need be.
 	code func(context.Context, *transfer.Progress) (code, error)
-	// reused says that code named an upload of an earlier deployment, which Google may have dropped.
+	// reused says that code named an upload of an earlier deployment, which Google may have dropped: from.
 	reused bool
+	from   upload
 	// isNew says that nothing is said to exist, and that this executor has made nothing; existed, that
 	// something does all the same.
 	isNew, existed bool
@@ -63,7 +64,7 @@ func (e *Executor) newDeployment(u faas.Unit) (*deployment, error) {
 	if id := functionid.CloudRun.Of(e.set.service, f.JobID); u.ID != id {
 		return nil, bad("unit %q is not of this service, whose unit for job %d is %q", u.ID, f.JobID, id)
 	}
-	if err := e.checkFunction(f); err != nil {
+	if _, err := e.takes().Check(u.Functions); err != nil {
 		return nil, err
 	}
 	hide := hiding(slices.AppendSeq(f.Env.Values(), maps.Values(e.set.buildEnv))) // a proxy's URL may hold a password

@@ -63,7 +63,8 @@ type Executor struct {
 
 	mu       sync.Mutex
 	idTokens map[string]*tokenCache   // by audience
-	uploads  map[string]*upload       // by the package's SHA-256
+	uploads  kit.Once[string, upload] // by the package's SHA-256
+	stores   kit.Turns[string]        // by the package's SHA-256
 	routes   sync.Map                 // of job id to *route
 	memories sync.Map                 // of unit id to *memory
 	runtime  atomic.Pointer[string]   // the newest Go runtime on offer, once it is known
@@ -142,7 +143,7 @@ func New(ctx context.Context, cfg faas.Config, opts ...Option) (*Executor, error
 	if err != nil {
 		return nil, err
 	}
-	e := &Executor{set: set, log: cfg.Logger, idTokens: map[string]*tokenCache{}, uploads: map[string]*upload{}}
+	e := &Executor{set: set, log: cfg.Logger, idTokens: map[string]*tokenCache{}}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}

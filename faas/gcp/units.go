@@ -4,15 +4,12 @@ package gcp
 
 import (
 	"bytes"
-	"cmp"
 	_ "embed"
-	"maps"
 	"slices"
 	"strconv"
-	"strings"
-	"unicode/utf8"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
 )
 
@@ -55,16 +52,12 @@ func (h buildHost) files(bin *faas.Binary) ([]faas.PackageFile, error) {
 // Units makes one unit per function. The package holds the binary as "bootstrap" and, for a build by Cloud Functions, the source of a shim that
 // becomes it; around a binary that speaks only stdin and stdout the shim serves HTTP and runs it once per invocation.
 func (e *Executor) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Unit, error) {
-	functions = slices.Clone(functions)
-	slices.SortStableFunc(functions, func(a, b faas.Function) int { return cmp.Compare(a.JobID, b.JobID) })
+	functions, err := e.takes().Check(functions)
+	if err != nil {
+		return nil, err
+	}
 	var units []faas.Unit
-	for i, f := range functions {
-		if i > 0 && functions[i-1].JobID == f.JobID {
-			return nil, refuse(faas.ErrInvalidArgument, f.JobID, "the job is wanted twice")
-		}
-		if err := e.checkFunction(f); err != nil {
-			return nil, err
-		}
+	for _, f := range functions {
 		if err := checkBinary(bin, f.JobID); err != nil {
 			return nil, err
 		}
@@ -72,7 +65,6 @@ func (e *Executor) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Un
 		if err != nil {
 			return nil, refuse(faas.CodeOf(err), f.JobID, "%w", err)
 		}
-		f.Env = maps.Clone(f.Env)
 		units = append(units, faas.Unit{ID: functionid.CloudRun.Of(e.set.service, f.JobID), Functions: []faas.Function{f}, Files: files, Compact: bin.Compact})
 	}
 	return units, nil
@@ -148,46 +140,32 @@ func checkProcessors(f faas.Function, scale scaling) error {
 	return nil
 }
 
+// takes says which functions Google takes.
+func (e *Executor) takes() kit.FunctionRules {
+	return kit.FunctionRules{
+		Provider: faas.GCPFunctions, Reserved: reservedEnv, Prefixes: []string{"X_GOOGLE_"}, MaxEnvironment: maxEnvironment, Special: e.checkFunction,
+	}
+}
+
+// checkFunction checks what is special about Google.
 func (e *Executor) checkFunction(f faas.Function) error {
 	limits, _ := faas.ProviderLimits(faas.GCPFunctions)
 	sizes, _ := faas.ProviderMemorySizes(faas.GCPFunctions)
 	scale := e.scale(f)
 	switch {
 	case f.MemoryMB > limits.MaxMemoryMB:
-		return refuse(faas.ErrTooLarge, f.JobID, "memory of %d MiB is above the limit of %d MiB", f.MemoryMB, limits.MaxMemoryMB)
+		return nil // which is refused as everywhere
 	case !slices.Contains(sizes.Sizes, f.MemoryMB):
 		return refuse(faas.ErrInvalidArgument, f.JobID, "memory of %d MiB is not a size that Google sells; the next one is %d MiB", f.MemoryMB, sizes.RoundUp(f.MemoryMB))
-	case f.TimeoutSecs > limits.MaxTimeoutSecs:
-		return refuse(faas.ErrTooLarge, f.JobID, "a timeout of %d s is above the limit of %d s", f.TimeoutSecs, limits.MaxTimeoutSecs)
-	case f.TimeoutSecs == 0:
-		return refuse(faas.ErrInvalidArgument, f.JobID, "a timeout of 0 s is not possible; the least is 1 s")
 	case f.KeepWarm > 1<<31-1 || f.MaxConcurrency > 1<<31-1:
 		return refuse(faas.ErrTooLarge, f.JobID, "keep_warm of %d and max_concurrency of %d: the limit of both is %d", f.KeepWarm, f.MaxConcurrency, 1<<31-1)
 	case scale.most > 0 && f.KeepWarm > scale.most:
 		return refuse(faas.ErrInvalidArgument, f.JobID, "%d instances are to be kept warm, and %d is the most that max_concurrency and option max_instances allow", f.KeepWarm, scale.most)
 	}
-	if err := checkProcessors(f, scale); err != nil {
-		return err
-	}
-	size := 0
-	for _, name := range slices.Sorted(maps.Keys(f.Env)) {
-		value := f.Env[name].Reveal()
-		switch {
-		case name == "" || strings.ContainsAny(name, "=\x00"):
-			return refuse(faas.ErrInvalidArgument, f.JobID, "environment variable %q: a name is not empty and holds neither = nor NUL", name)
-		case slices.Contains(reservedEnv, name) || strings.HasPrefix(name, "X_GOOGLE_"):
-			return refuse(faas.ErrInvalidArgument, f.JobID, "environment variable %s is reserved: Google sets it itself", name)
-		case slices.ContainsFunc(e.set.secrets, func(s secretEnvVar) bool { return s.Key == name }):
-			return refuse(faas.ErrInvalidArgument, f.JobID, "environment variable %s is also in option secrets; give one", name)
-		case strings.Contains(value, "\x00"):
-			return refuse(faas.ErrInvalidArgument, f.JobID, "environment variable %s: its value holds a NUL, which no environment can", name)
-		case !utf8.ValidString(name) || !utf8.ValidString(value):
-			return refuse(faas.ErrInvalidArgument, f.JobID, "environment variable %q: name and value have to be UTF-8", name)
+	for _, s := range e.set.secrets {
+		if _, both := f.Env[s.Key]; both {
+			return refuse(faas.ErrInvalidArgument, f.JobID, "environment variable %s is also in option secrets; give one", s.Key)
 		}
-		size += len(name) + len(value)
 	}
-	if size > maxEnvironment {
-		return refuse(faas.ErrTooLarge, f.JobID, "the environment has %d bytes, the limit is %d", size, maxEnvironment)
-	}
-	return nil
+	return checkProcessors(f, scale)
 }

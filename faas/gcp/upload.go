@@ -4,6 +4,7 @@ package gcp
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -21,58 +22,57 @@ import (
 // uploadLife is how long an uploaded package is used for further functions: Google keeps uploads for a day.
 const uploadLife = time.Hour
 
-// upload is a package that this executor uploads, or has uploaded.
+// upload is a package that this executor has uploaded.
 type upload struct {
-	busy   chan struct{} // holds a value while someone uploads
 	source *storageSource
 	at     time.Time
 }
 
+func sameUpload(a, b upload) bool { return a.at.Equal(b.at) }
+
 // uploaded uploads the package unless that was done a while ago, and names the runtime that builds it. Functions that share a package share its upload.
 func (d *deployment) uploaded(ctx context.Context, p *transfer.Progress) (code, error) {
 	e := d.e
-	e.mu.Lock()
-	up := e.uploads[d.sha256]
-	if up == nil {
-		up = &upload{busy: make(chan struct{}, 1)}
-		e.uploads[d.sha256] = up
+	waiting := func(err error) error {
+		if errors.As(err, new(*faas.Error)) {
+			return err
+		}
+		return e.errorf(faas.ErrTimeout, d.request(), "wait for the upload of the package: %w", err)
 	}
-	e.mu.Unlock()
-	select {
-	case up.busy <- struct{}{}:
-	case <-ctx.Done():
-		return code{}, e.errorf(faas.ErrTimeout, d.request(), "wait for the upload of the package: %w", context.Cause(ctx))
-	}
-	defer func() { <-up.busy }()
-	var got code
-	var err error
 	h, builds := e.host.(buildHost)
-	if builds {
-		if got.Runtime, err = h.newestRuntime(ctx, d.request()); err != nil {
-			return code{}, err
-		}
-	}
 	if !builds { // a look at the bucket tells whether the package is there
-		got.Source, err = d.store(ctx, p)
-		return got, err
-	}
-	d.reused = up.source != nil && time.Since(up.at) < uploadLife
-	if !d.reused {
-		if up.source, err = d.put(ctx, h, p); err != nil {
-			return code{}, err
+		release, err := e.stores.Take(ctx, d.sha256)
+		if err != nil {
+			return code{}, waiting(err)
 		}
-		up.at = time.Now()
+		defer release()
+		from, err := d.store(ctx, p)
+		return code{Source: from}, err
 	}
-	got.Source = up.source
-	return got, nil
+	runtime, err := h.newestRuntime(ctx, d.request())
+	if err != nil {
+		return code{}, err
+	}
+	d.reused = true
+	put := func(ctx context.Context) (upload, error) {
+		d.reused = false
+		from, err := d.put(ctx, h, p)
+		return upload{from, time.Now()}, err
+	}
+	up, err := e.uploads.Do(ctx, d.sha256, put)
+	if err == nil && time.Since(up.at) > uploadLife {
+		e.uploads.ForgetIf(d.sha256, up, sameUpload)
+		up, err = e.uploads.Do(ctx, d.sha256, put)
+	}
+	if err != nil {
+		return code{}, waiting(err)
+	}
+	d.from = up
+	return code{up.source, runtime}, nil
 }
 
-// forgetUpload makes the next deployment upload the package again.
-func (d *deployment) forgetUpload() {
-	d.e.mu.Lock()
-	defer d.e.mu.Unlock()
-	delete(d.e.uploads, d.sha256)
-}
+// forgetUpload makes the next deployment upload the package again, unless another one has.
+func (d *deployment) forgetUpload() { d.e.uploads.ForgetIf(d.sha256, d.from, sameUpload) }
 
 // put asks for an upload URL and uploads the package there, once more where the URL has expired meanwhile.
 func (d *deployment) put(ctx context.Context, h buildHost, p *transfer.Progress) (*storageSource, error) {
