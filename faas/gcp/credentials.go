@@ -501,6 +501,22 @@ func (e *Executor) tokenError(ctx context.Context, r request, err error) *faas.E
 	return failed
 }
 
+// headerOf returns the header of the answer that refused a token; nil if none did.
+func headerOf(err error) http.Header {
+	var refused *auth.Error
+	var old *oauth2.RetrieveError
+	var api *googleapi.Error
+	switch {
+	case errors.As(err, &api):
+		return api.Header
+	case errors.As(err, &refused) && refused.Response != nil:
+		return refused.Response.Header
+	case errors.As(err, &old) && old.Response != nil:
+		return old.Response.Header
+	}
+	return nil
+}
+
 // refusedToken says why a token was refused. Google's library reads that for some kinds of credentials alone.
 func refusedToken(status string, body []byte) string {
 	var said struct {

@@ -6,7 +6,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"net/http"
 	"strings"
+	"time"
 
 	cloudresourcemanager "google.golang.org/api/cloudresourcemanager/v1"
 
@@ -26,6 +28,10 @@ func (e *Executor) Diagnose(ctx context.Context) []faas.Check {
 		{Name: "build", Look: d.build}, {Name: "region", Look: d.region}, {Name: "bucket", Look: d.bucket}, {Name: "quota", Look: d.quota},
 	}
 	if first[0].Status == faas.CheckFailed {
+		if d.told != nil { // who refuses a token because of a wrong clock tells the time
+			first = append(first, checkup.Run(ctx, checkup.Time, later[0])...)
+			later = later[1:]
+		}
 		return append(first, checkup.SkipAll("there is no token to ask with", later...)...)
 	}
 	d.readProject(ctx)
@@ -37,7 +43,7 @@ type diagnosis struct {
 	e *Executor
 	r request
 
-	told       *exchange // what the project was asked for
+	told       *exchange // of which the answer tells the time
 	holds      *cloudresourcemanager.Project
 	projectErr error
 }
@@ -47,7 +53,11 @@ func (d *diagnosis) credentials(ctx context.Context) faas.Check {
 	if e.access == nil {
 		return checkup.OK("none are sent (option disable_credentials, for emulators)")
 	}
+	sent := time.Now()
 	if err := e.access.try(ctx); err != nil {
+		if header := headerOf(err); header.Get("Date") != "" {
+			d.told = &exchange{answer: answer{status: http.StatusUnauthorized, header: header, sent: sent, came: time.Now()}}
+		}
 		failed := e.tokenError(ctx, d.r, err)
 		remedy := "gcloud auth application-default login\nexport GOOGLE_APPLICATION_CREDENTIALS=FILE"
 		switch {

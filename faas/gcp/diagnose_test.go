@@ -115,3 +115,31 @@ func TestDiagnoseTellsWhatIsWrongWithAProject(t *testing.T) {
 		})
 	}
 }
+
+// A key is refused if the clock that its assertion was dated by is wrong. The refusal tells the time.
+func TestDiagnoseFindsAWrongClockInARefusedToken(t *testing.T) {
+	s := gcptest.Start(t, builder)
+	for _, ahead := range []time.Duration{0, time.Hour} {
+		s.Intercept = func(w http.ResponseWriter, r *http.Request) bool {
+			w.Header().Set("Date", time.Now().Add(-ahead).UTC().Format(http.TimeFormat))
+			w.WriteHeader(http.StatusBadRequest)
+			_, _ = w.Write([]byte(`{"error":"invalid_grant","error_description":"Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe."}`))
+			return true
+		}
+		e := open(t, config(s, "clock", "disable_credentials=false", "credentials_file="+keyFile(t, s)))
+		checks := map[string]faas.Check{}
+		for _, c := range e.Diagnose(context1m(t)) {
+			checks[c.Name] = c
+		}
+		if c := checks["credentials"]; c.Status != faas.CheckFailed || !strings.Contains(c.Detail, "reasonable timeframe") {
+			t.Errorf("credentials: %+v", c)
+		}
+		want := faas.CheckOK
+		if ahead > 0 {
+			want = faas.CheckFailed
+		}
+		if c := checks["clock"]; c.Status != want {
+			t.Errorf("the clock is %v ahead: %+v", ahead, c)
+		}
+	}
+}
