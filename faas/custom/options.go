@@ -267,7 +267,7 @@ func (s *settings) parseHeader(_ faas.Config, g given) error {
 
 func (s *settings) parseToken(cfg faas.Config, g given) error {
 	authorized := s.header.get("Authorization") != ""
-	if cfg.Options["token"] == "" && (authorized || g.clientID != "") {
+	if strings.TrimSpace(cfg.Options["token"]) == "" && (authorized || g.clientID != "") {
 		return nil // the variable counts if nothing else is given
 	}
 	token := g.token.Reveal()
@@ -303,7 +303,7 @@ func isHeaderValue(text string) bool {
 }
 
 func (s *settings) parseOAuth(cfg faas.Config, g given) error {
-	if g.clientID == "" && g.tokenURL == "" && cfg.Options["oauth2_client_secret"] == "" {
+	if g.clientID == "" && g.tokenURL == "" && strings.TrimSpace(cfg.Options["oauth2_client_secret"]) == "" {
 		return nil
 	}
 	secret := g.clientSecret.Reveal()

@@ -98,10 +98,14 @@ func TestNewAcceptsWhatCanWork(t *testing.T) {
 		"token on IPv6 loopback":       {Endpoint: "http://[::1]:8080", Options: map[string]string{"token": secret}},
 		"no token over plain http":     {Endpoint: "http://faas.example"},
 		"token over plain http if so":  {Endpoint: "http://faas.example", Options: map[string]string{"token": secret, "allow_insecure": "true"}},
+		"blank token beside a user":    {Endpoint: "https://u:p@faas.example", Options: map[string]string{"token": " "}},
 		"several headers and no token": {Endpoint: "https://faas.example", Options: map[string]string{"header": "X-A: 1\n\nX-B: 2"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv(custom.TokenEnv, "")
+			if strings.Contains(cfg.Endpoint, "@") {
+				t.Setenv(custom.TokenEnv, secret) // which counts only if no other credential is given
+			}
 			cfg.Service = "svc"
 			e := open(t, cfg)
 			if text := fmt.Sprintf("%v %+v %#v %s", e, e, e, e); strings.Contains(text, secret) {
