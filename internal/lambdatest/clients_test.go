@@ -320,6 +320,10 @@ func TestTheClientOfIAM(t *testing.T) {
 	wantText(t, "delete a role with policies", err, "must delete policies first")
 	_, err = client.DeleteRolePolicy(ctx, &iam.DeleteRolePolicyInput{RoleName: name, PolicyName: policy.PolicyName})
 	wantCode(t, "delete the policy", err, "")
+	for range 2 {
+		_, err = client.DeleteRole(ctx, remove)
+		wantText(t, "delete a role whose policy was deleted just now", err, "must delete policies first")
+	}
 	_, err = client.DeleteRole(ctx, remove)
 	wantText(t, "delete a role with attached policies", err, "must detach all policies first")
 	_, err = client.DetachRolePolicy(ctx, &iam.DetachRolePolicyInput{RoleName: name, PolicyArn: managed})

@@ -467,11 +467,13 @@ func (c configuration) qualified(r request) configuration {
 func (s *Server) listFunctions(r request) (answer, *apiError) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	names := slices.Sorted(maps.Keys(s.functions))
+	names := slices.AppendSeq(slices.Collect(maps.Keys(s.functions)), maps.Keys(s.deleted))
+	slices.Sort(names)
 	var all []configuration
-	for _, name := range names {
-		f, _ := s.find(name)
-		all = append(all, f.latest)
+	for _, name := range slices.Compact(names) {
+		if f, err := s.read(name); err == nil {
+			all = append(all, f.latest)
+		}
 	}
 	page, next := paged(r, all)
 	return answer{body: map[string]any{"Functions": page, "NextMarker": next}}, nil

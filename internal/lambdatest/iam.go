@@ -25,6 +25,7 @@ type role struct {
 	attached []string // ARNs of managed policies
 	created  time.Time
 	unseen   int // how many calls do not find it
+	leaving  int // how many deletions still find a policy that was deleted
 }
 
 const lambdaTrust = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"lambda.amazonaws.com"},"Action":"sts:AssumeRole"}]}`
@@ -176,6 +177,7 @@ func (s *Server) onRole(action, name string, form url.Values, r *role) (any, *ap
 			return nil, noPolicy
 		}
 		delete(r.policies, policy)
+		r.leaving = s.config.NewRole
 	case "ListRolePolicies":
 		page, marker := iamPage(form, slices.Sorted(maps.Keys(r.policies)))
 		return struct {
@@ -235,7 +237,8 @@ func (s *Server) onRole(action, name string, form url.Values, r *role) (any, *ap
 		}
 	case "DeleteRole":
 		switch {
-		case len(r.policies) > 0:
+		case len(r.policies) > 0 || r.leaving > 0:
+			r.leaving--
 			return nil, failf(409, "DeleteConflict", "Cannot delete entity, must delete policies first.")
 		case len(r.attached) > 0:
 			return nil, failf(409, "DeleteConflict", "Cannot delete entity, must detach all policies first.")

@@ -501,6 +501,13 @@ func TestReadsThatAreBehind(t *testing.T) {
 		}
 		return fmt.Sprint(len(out.Versions))
 	}
+	list := func() string {
+		out, err := l.client.ListFunctions(ctx, &lambda.ListFunctionsInput{})
+		if err != nil {
+			return err.Error()
+		}
+		return fmt.Sprint(len(out.Functions))
+	}
 	arn := aws.String(l.server.arn("f"))
 	for _, step := range []struct {
 		name          string
@@ -540,6 +547,14 @@ func TestReadsThatAreBehind(t *testing.T) {
 			_, err := l.client.DeleteFunction(ctx, &lambda.DeleteFunctionInput{FunctionName: name})
 			return err
 		}, look, "4 s, 0 tags, 7 reserved", "none"},
+		{"create again", func() error {
+			_, err := l.client.CreateFunction(ctx, l.creation("f"))
+			return err
+		}, list, "0", "1"},
+		{"delete again", func() error {
+			_, err := l.client.DeleteFunction(ctx, &lambda.DeleteFunctionInput{FunctionName: name})
+			return err
+		}, list, "1", "0"},
 	} {
 		wantCode(t, step.name, step.change(), "")
 		if before, after := step.look(), step.look(); before != step.before || after != step.after {

@@ -22,7 +22,8 @@ type Config struct {
 	// RoleDelay is how long a role created here cannot be assumed. For RoleGrant after that, no key
 	// and no network can be given to it, and a function made within RoleLate after that fails late.
 	RoleDelay, RoleGrant, RoleLate time.Duration
-	// NewRole is how many calls do not find a role that was created just now.
+	// NewRole is how many calls do not find a role that was created just now, and how many deletions
+	// of a role find a policy that was deleted just now.
 	NewRole int
 	// NewAlias is how many invocations do not find an alias that was created just now.
 	NewAlias int
