@@ -460,7 +460,9 @@ func packed(t *testing.T, name, text string) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	z := zip.NewWriter(&b)
-	w, err := z.Create(name)
+	header := &zip.FileHeader{Name: name}
+	header.SetMode(0o755)
+	w, err := z.CreateHeader(header)
 	if err == nil {
 		_, err = io.WriteString(w, text)
 	}
