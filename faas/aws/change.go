@@ -8,65 +8,38 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
 // change calls f, which changes a function, again while Lambda answers that another change of it is in progress. Every f is safe to repeat.
 func (e *Executor) change(ctx context.Context, name string, f func(context.Context) error) error {
-	wait := e.pace.within(e.pace.state)
-	for {
+	return e.repeating(e.pace.state, "function %s stays busy", name).Until(ctx, func(ctx context.Context) error {
 		err := e.finish(ctx, f)
-		if err == nil || !inProgress(err) {
-			return wait.ended(ctx, err)
-		}
-		if err := wait.again(ctx, err); err != nil {
+		if !isBusy(err) {
 			return err
 		}
-		if _, serr := e.settled(ctx, "wait", faas.NoJob, name, "", nil); serr != nil {
-			if ctx.Err() != nil {
-				return &interrupted{ctx.Err(), err}
-			}
+		if _, serr := e.settled(ctx, "wait", faas.NoJob, name, "", nil); serr != nil && ctx.Err() == nil {
 			return serr
 		}
-	}
+		return kit.NotYet(0, "%w", err)
+	})
 }
 
 // changeOther calls f, which changes something outside Lambda, again while IAM or S3 answers that
 // another change of it is under way. The SDK itself repeats what else is safe to repeat.
 func (e *Executor) changeOther(ctx context.Context, f func(context.Context) error) error {
-	wait := e.pace.within(e.pace.settle)
-	for {
+	return e.repeating(e.pace.settle, "another change goes on").Until(ctx, func(ctx context.Context) error {
 		err := e.finish(ctx, f)
-		if code := apiCode(err); code != "ConcurrentModification" && code != "OperationAborted" {
-			return wait.ended(ctx, err)
+		if code := apiCode(err); code == "ConcurrentModification" || code == "OperationAborted" {
+			return kit.NotYet(0, "%w", err)
 		}
-		if err := wait.again(ctx, err); err != nil {
-			return err
-		}
-	}
+		return err
+	})
 }
 
-// finish calls f, which sends one change. A request that is under way takes effect at AWS whether or not somebody waits for the answer, and after
-// whatever is done next to undo it. So when ctx is done, finish still waits for the answer, for pace.grace. Without one, it says that nobody knows
-// whether the change was made.
+// finish calls f, which sends one change, and waits for its answer for a while though ctx has ended.
 func (e *Executor) finish(ctx context.Context, f func(context.Context) error) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	lasting, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
-	stop := context.AfterFunc(ctx, func() {
-		grace := time.AfterFunc(e.pace.grace, cancel)
-		context.AfterFunc(lasting, func() { grace.Stop() })
-	})
-	defer stop()
-	err := f(lasting)
-	if err != nil && lasting.Err() != nil {
-		unknown := faas.Errorf(faas.ErrTimeout, "change", faas.AWSLambda,
-			"the request was not answered within %s after its caller's context had ended (%w), so that its outcome is unknown: %w", e.pace.grace, ctx.Err(), err)
-		unknown.Unsettled = true
-		return unknown
-	}
-	return err
+	return kit.Change(ctx, e.pace.grace, f)
 }
 
 // unsure are the functions that may come into being yet: their creation was sent and never answered.
@@ -80,7 +53,7 @@ func (u *unsure) sent(name string, err error) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	switch code := codeOf(err); {
-	case err == nil, isConflict(err): // it exists
+	case err == nil, isBusy(err): // it exists
 		delete(u.since, name)
 		return false
 	case code != faas.ErrTimeout && code != faas.ErrUnavailable && code != faas.ErrInternal, notStarted(err, code):
@@ -110,16 +83,15 @@ func (e *Executor) appears(ctx context.Context, name string, missing error) erro
 	if left <= 0 {
 		return missing
 	}
-	wait := e.pace.within(left)
-	for {
-		if err := wait.again(ctx, missing); err != nil {
-			if ctx.Err() == nil {
-				e.unsure.sent(name, nil)
-			}
-			return err
-		}
-		if _, err := e.get(ctx, name, ""); err == nil || (ctx.Err() == nil && !isNotFound(err) && !transient(err)) {
-			return err
-		}
+	wait := e.looking(left, "waiting whether function %s comes into being", name)
+	wait.Absent = left
+	err := wait.Until(ctx, func(ctx context.Context) error {
+		_, err := e.get(ctx, name, "")
+		return err
+	})
+	if ctx.Err() == nil && isNotFound(err) {
+		e.unsure.sent(name, nil)
+		return missing
 	}
+	return err
 }

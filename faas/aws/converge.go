@@ -4,7 +4,6 @@ package aws
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"strconv"
 
@@ -13,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
 // Converge creates the function or updates what differs, publishes a version, probes it, and points the alias at it. Until the alias
@@ -136,76 +136,68 @@ func (c *convergence) create(ctx context.Context) (*lambda.GetFunctionOutput, er
 		return nil, err
 	}
 	in.Code, in.Tags = &up.code, c.tags()
-	untilRole, untilFree := c.pace.within(c.pace.role), c.pace.within(c.pace.state)
-	for {
-		err := c.storeCode(ctx, func() error {
-			return c.finish(ctx, func(ctx context.Context) error {
-				_, err := c.lambda.CreateFunction(ctx, in, c.memory.creating(c.unit.ID), up.send)
-				if c.unsure.sent(c.unit.ID, err) || err == nil {
-					c.memory.setMade(c.unit.ID)
-				}
-				return err
-			})
-		})
-		wait := untilRole
-		switch {
-		case err == nil:
-			c.report(c.uploaded())
-			c.created = true
-			out, err := c.settled(ctx, "deploy", c.jobID(), c.unit.ID, "", func(f *types.FunctionConfiguration) bool { return aws.ToString(f.CodeSha256) != "" })
-			if err != nil {
-				return nil, err
-			}
-			if out.Configuration.State != types.StateFailed {
-				return out, nil
-			}
-			failure := c.failed("deploy", out.Configuration)
-			if out.Configuration.StateReasonCode != types.StateReasonCodeInsufficientRolePermissions {
-				return nil, failure
-			}
-			// A role that was too new can also show up like this. Only a new function then helps.
-			if err := c.delete(ctx, c.unit.ID, out); err != nil {
-				return nil, err
-			}
-			if err := wait.again(ctx, failure); err != nil {
-				return nil, err
-			}
-			continue
-		case causeOf(err) != nil:
-			c.report(faas.Progress{Step: "wait for role"})
-		case isConflict(err):
-			out, gerr := c.get(ctx, c.unit.ID, "")
-			if gerr == nil && out.Configuration.State != types.StateDeleting {
-				gerr = c.checkOwner(ctx, "deploy", c.unit.ID, out)
-				c.existed = gerr == nil && !c.memory.made(c.unit.ID)
-				return out, gerr
-			}
-			if gerr != nil && !isNotFound(gerr) && !transient(gerr) {
-				return nil, gerr
-			}
-			wait = untilFree // the last function of this name is still being deleted
-		default:
-			if c.unsure.left(c.unit.ID, c.pace.late) > 0 { // it may come into being yet
-				failed := *classify("deploy", c.jobID(), err)
-				failed.Unsettled = true
-				return nil, &failed
-			}
-			return nil, untilRole.ended(ctx, untilFree.ended(ctx, err))
-		}
-		if err := wait.again(ctx, c.refused("deploy", c.jobID(), c.role, err)); err != nil {
-			return nil, err
-		}
+	var out *lambda.GetFunctionOutput
+	err = c.repeating(0, "creating function %s", c.unit.ID).Until(ctx, func(ctx context.Context) (err error) {
+		out, err = c.createOnce(ctx, in, up)
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
+	return out, nil
 }
 
-// refused says of a refusal that is one of the causes, and that did not pass, what to do.
-func (e *Executor) refused(op string, jobID int64, role string, err error) error {
-	cause := causeOf(err)
-	if cause == nil {
-		return err
+// createOnce creates the function, and returns kit.NotYet if it may be created a while later.
+func (c *convergence) createOnce(ctx context.Context, in *lambda.CreateFunctionInput, up *upload) (*lambda.GetFunctionOutput, error) {
+	err := c.storeCode(ctx, func() error {
+		return c.finish(ctx, func(ctx context.Context) error {
+			_, err := c.lambda.CreateFunction(ctx, in, c.memory.creating(c.unit.ID), up.send)
+			if c.unsure.sent(c.unit.ID, err) || err == nil {
+				c.memory.setMade(c.unit.ID)
+			}
+			return err
+		})
+	})
+	switch {
+	case err == nil:
+		c.report(c.uploaded())
+		c.created = true
+		out, err := c.settled(ctx, "deploy", c.jobID(), c.unit.ID, "", func(f *types.FunctionConfiguration) bool { return aws.ToString(f.CodeSha256) != "" })
+		if err != nil {
+			return nil, err
+		}
+		if out.Configuration.State != types.StateFailed {
+			return out, nil
+		}
+		failure := c.failed("deploy", out.Configuration)
+		if out.Configuration.StateReasonCode != types.StateReasonCodeInsufficientRolePermissions {
+			return nil, failure
+		}
+		// A role that was too new can also show up like this. Only a new function then helps.
+		if err := c.delete(ctx, c.unit.ID, out); err != nil {
+			return nil, err
+		}
+		return nil, kit.NotYet(c.pace.role, "%w", failure)
+	case isSettling(err):
+		c.report(faas.Progress{Step: "wait for role"})
+		return nil, kit.NotYet(c.pace.role, "Lambda refuses the function with role %s: %w", c.role, err)
+	case isBusy(err):
+		out, gerr := c.get(ctx, c.unit.ID, "")
+		if gerr == nil && out.Configuration.State != types.StateDeleting {
+			gerr = c.checkOwner(ctx, "deploy", c.unit.ID, out)
+			c.existed = gerr == nil && !c.memory.made(c.unit.ID)
+			return out, gerr
+		}
+		if gerr != nil && !isNotFound(gerr) && !refusalOf(gerr).Class.Passes() {
+			return nil, gerr
+		}
+		return nil, kit.NotYet(c.pace.state, "%w", err) // the last function of this name is still being deleted
+	case c.unsure.left(c.unit.ID, c.pace.late) > 0: // it may come into being yet
+		failed := *classify("deploy", c.jobID(), err)
+		failed.Unsettled = true
+		return nil, &failed
 	}
-	return &faas.Error{Op: op, Provider: faas.AWSLambda, JobID: jobID, Code: cause.code, Err: fmt.Errorf(
-		"Lambda refuses the function, also after %[1]s: "+cause.remedy+": %[3]w", e.pace.role, role, err)}
+	return nil, err
 }
 
 // failures sorts the reasons that Lambda gives for a function, version or update that has failed.
@@ -337,7 +329,7 @@ func (c *convergence) updateOnce(ctx context.Context, current *lambda.GetFunctio
 	}
 	c.report(faas.Progress{Step: "configure"})
 	in.RevisionId = now.RevisionId
-	if err := c.configure(ctx, "deploy", want.Role, in); err != nil {
+	if err := c.configure(ctx, want.Role, in); err != nil {
 		return current, sent, err
 	}
 	after, err := c.settled(ctx, "deploy", c.jobID(), name, "", applied(now, want.agrees))
@@ -348,19 +340,16 @@ func (c *convergence) updateOnce(ctx context.Context, current *lambda.GetFunctio
 }
 
 // configure updates the configuration, and waits for a role or a grant that Lambda does not know yet.
-func (e *Executor) configure(ctx context.Context, op, role string, in *lambda.UpdateFunctionConfigurationInput) error {
+func (e *Executor) configure(ctx context.Context, role string, in *lambda.UpdateFunctionConfigurationInput) error {
 	name := *in.FunctionName
 	e.memory.setChanged(name, true)
-	wait := e.pace.within(e.pace.role)
-	for {
+	return e.repeating(0, "configuring function %s", name).Until(ctx, func(ctx context.Context) error {
 		err := e.change(ctx, name, func(ctx context.Context) error { _, err := e.lambda.UpdateFunctionConfiguration(ctx, in); return err })
-		if err == nil || causeOf(err) == nil {
-			return wait.ended(ctx, err)
+		if isSettling(err) {
+			return kit.NotYet(e.pace.role, "Lambda refuses role %s: %w", role, err)
 		}
-		if err := wait.again(ctx, e.refused(op, e.jobOf(name), role, err)); err != nil {
-			return err
-		}
-	}
+		return err
+	})
 }
 
 func (c *convergence) updateFailed(f *types.FunctionConfiguration) error {

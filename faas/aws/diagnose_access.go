@@ -278,7 +278,7 @@ func (d *diagnosis) role(ctx context.Context) faas.Check {
 	case denied(err):
 		return checkup.Warn(diagnosed(err), d.grant([]statement{{"Allow", []string{"iam:GetRole"}, arn, nil}}),
 			"role %s could not be looked at, which takes the permission iam:GetRole; deploying does not", arn)
-	case isConflict(err):
+	case codeOf(err) == faas.ErrConflict:
 		return checkup.FailBy(diagnosed(err), "cloud policy --faas-option role_arn="+d.arnOf("iam", "", "role/"+name))
 	case err != nil:
 		return checkup.Warn(diagnosed(err), "try again", "role %s could not be looked at: %s", name, checkup.Words(diagnosed(err)))

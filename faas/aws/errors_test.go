@@ -19,6 +19,7 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/awsclient"
 )
 
@@ -55,7 +56,7 @@ func TestErrorsAreClassedByTheirCause(t *testing.T) {
 		{"headers that are too long", status(431), faas.ErrTooLarge},
 		{"a timeout of the network", &smithy.OperationError{Err: &url.Error{Op: "Get", Err: &net.OpError{Op: "read", Err: slow{}}}}, faas.ErrUnavailable},
 		{"the caller's deadline", &smithy.OperationError{Err: &url.Error{Op: "Get", Err: context.DeadlineExceeded}}, faas.ErrTimeout},
-		{"a wait that ended", &interrupted{context.Canceled, faas.Errorf(faas.ErrConflict, "x", "y", "busy")}, faas.ErrTimeout},
+		{"a wait that ended", &kit.WaitError{Ended: context.Canceled, Last: faas.Errorf(faas.ErrConflict, "x", "y", "busy")}, faas.ErrTimeout},
 		{"no credentials", lost, faas.ErrPermissionDenied},
 		{"credentials that are throttled", &awsclient.CredentialsError{Err: sdkError(400, "Throttling")}, faas.ErrThrottled},
 		{"credentials that are not available", &awsclient.CredentialsError{Err: status(503)}, faas.ErrUnavailable},

@@ -8,17 +8,14 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
-
-// maxWarm is how many probes are in flight at a time.
-const maxWarm = 100
 
 // Health says whether the live version of the job's function can answer, by its state at Lambda, and whether calls reach it. Nothing is invoked. Lambda
 // counts invocations in CloudWatch, which is not asked.
@@ -60,52 +57,20 @@ func (e *Executor) Health(ctx context.Context, jobID uint32) (faas.Health, error
 	return faas.Health{Healthy: true}, nil
 }
 
-// Warm sends n probes to the live version at the same time, at most 100 of them at once, and returns how many were answered. A probe
+// Warm sends n probes to the live version at the same time, at most 64 of them at once, and returns how many were answered. A probe
 // runs no job. How many instances Lambda starts for them is its own choice; it tends to one each.
 func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
-	if n < 1 {
-		return 0, faas.JobErrorf(faas.ErrInvalidArgument, "warm", faas.AWSLambda, jobID, "%d instances cannot be warmed; the least is 1", n)
-	}
 	name := functionName(e.service, jobID)
-	var (
-		wg    sync.WaitGroup
-		mu    sync.Mutex
-		warm  int
-		first error
-		slots = make(chan struct{}, maxWarm)
-	)
-	for range n {
-		slots <- struct{}{} // every probe ends with ctx, so this wait does
-		if ctx.Err() != nil {
-			break
-		}
-		wg.Go(func() {
-			defer func() { <-slots }()
-			_, err := e.probe(ctx, name, e.options.alias, int64(jobID), false)
-			mu.Lock()
-			defer mu.Unlock()
-			if err == nil {
-				warm++
-			} else if first == nil {
-				first = err
-			}
-		})
-	}
-	wg.Wait()
-	if first == nil {
-		first = ctx.Err()
-	}
-	if warm == 0 && first != nil {
-		err := classify("warm", int64(jobID), first)
-		var fe *faas.Error
-		if errors.As(err, &fe) { // that of the probe
-			named := *fe
+	return kit.Warm(ctx, faas.AWSLambda, jobID, n, func(ctx context.Context) error {
+		_, err := e.probe(ctx, name, e.options.alias, int64(jobID), false)
+		var failed *faas.Error
+		if errors.As(err, &failed) {
+			named := *failed
 			named.Op = "warm"
-			return 0, &named
+			return &named
 		}
-		return 0, err
-	}
-	return warm, nil
+		return err
+	})
 }
 
 // probe invokes a version without running a job and returns how long its start took, zero where an instance was running. It may be repeated. A
@@ -116,27 +81,31 @@ func (e *Executor) probe(ctx context.Context, name, qualifier string, jobID int6
 	in := &lambda.InvokeInput{
 		FunctionName: &name, Qualifier: &qualifier, InvocationType: types.InvocationTypeRequestResponse, LogType: types.LogTypeTail, Payload: []byte(faas.WarmRequest),
 	}
-	wait := e.pace.within(e.pace.settle)
-	for {
+	var init time.Duration
+	err := e.repeating(e.pace.settle, "probing function %s", name).Until(ctx, func(ctx context.Context) error {
 		out, err := e.lambda.Invoke(ctx, in)
-		if err == nil {
-			tail := logTail(out.LogResult)
-			if out.FunctionError != nil {
-				failed := functionFailed("probe", uint32(max(jobID, 0)), out.Payload, tail)
-				if !handlerAnswered(failed) {
-					return 0, failed
-				}
-				e.logger.warn("the function does not know the probe, and answers", "function", name) // what it says may hold what it was given
-			}
-			return metricsOf(tail).Init, nil
+		switch {
+		case isBusy(err), isNew && isNotFound(err):
+			return kit.NotYet(0, "%w", err)
+		case err != nil:
+			return err
 		}
-		if ctx.Err() == nil && !notReady(err) && !(isNew && isNotFound(err)) {
-			return 0, classify("probe", jobID, err)
+		tail := logTail(out.LogResult)
+		init = metricsOf(tail).Init
+		if out.FunctionError == nil {
+			return nil
 		}
-		if err := wait.again(ctx, err); err != nil {
-			return 0, classify("probe", jobID, err)
+		failed := functionFailed("probe", uint32(max(jobID, 0)), out.Payload, tail)
+		if !handlerAnswered(failed) {
+			return failed
 		}
+		e.logger.warn("the function does not know the probe, and answers", "function", name) // what it says may hold what it was given
+		return nil
+	})
+	if err != nil {
+		return 0, classify("probe", jobID, err)
 	}
+	return init, nil
 }
 
 // handlerAnswered reports whether an error of a function was raised by its own handler, which shows that it is started and answers. The

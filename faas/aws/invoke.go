@@ -21,6 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/awsclient"
 	"github.com/tangle-network/blueprint-serverless/internal/payloads"
 )
@@ -101,20 +102,21 @@ func (e *Executor) call(ctx context.Context, in *lambda.InvokeInput, jobID uint3
 		return nil, failed
 	}
 	out, err := e.lambda.Invoke(ctx, in, e.sendOnce)
-	// A read may lag behind the refusal, and still say that the function is as it was.
-	for wait := e.pace.within(e.pace.settle); err != nil && notReady(err); out, err = e.lambda.Invoke(ctx, in, e.sendOnce) {
-		werr := wait.again(ctx, err)
-		if werr != nil && ctx.Err() == nil {
-			break
-		}
-		var now *lambda.GetFunctionOutput
-		if werr == nil {
-			now, werr = e.settled(ctx, "invoke", int64(jobID), *in.FunctionName, *in.Qualifier, nil)
-		}
-		if werr == nil && now.Configuration.State == types.StateFailed {
-			break // which no waiting mends
-		}
-		if werr != nil {
+	if isBusy(err) { // also with being woken; a read may lag behind the refusal, and still say that the function is as it was
+		werr := e.repeating(e.pace.settle, "waking function %s", *in.FunctionName).Until(ctx, func(ctx context.Context) error {
+			now, serr := e.settled(ctx, "invoke", int64(jobID), *in.FunctionName, *in.Qualifier, nil)
+			if serr != nil {
+				return serr
+			}
+			if now.Configuration.State == types.StateFailed { // which no waiting mends
+				return nil
+			}
+			if out, err = e.lambda.Invoke(ctx, in, e.sendOnce); isBusy(err) {
+				return kit.NotYet(0, "%w", err)
+			}
+			return nil
+		})
+		if werr != nil && (ctx.Err() != nil || !errors.Is(werr, kit.ErrNotYet)) {
 			failed := *classify("invoke", int64(jobID), werr)
 			failed.NotRun = true
 			return nil, &failed
@@ -139,11 +141,6 @@ func (e *Executor) sendOnce(o *lambda.Options) {
 	if !e.options.repeatable {
 		o.Retryer = aws.NopRetryer{}
 	}
-}
-
-// notReady reports whether Lambda refused an invocation because of the function's state, which includes waking it.
-func notReady(err error) bool {
-	return isConflict(err) || apiCode(err) == codeNotReady
 }
 
 // notStarted reports whether an invocation that failed has certainly not started the function.

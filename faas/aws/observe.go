@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/payloads"
 )
 
@@ -135,11 +136,11 @@ func (e *Executor) checkOwner(ctx context.Context, op, id string, out *lambda.Ge
 	}
 	var err *faas.Error
 	if out.TagsError != nil && len(out.Tags) == 0 {
-		code, remedy := codes[aws.ToString(out.TagsError.ErrorCode)], ""
+		code, remedy := rules.Of(kit.Answer{Code: aws.ToString(out.TagsError.ErrorCode)}).Code, ""
 		switch code {
 		case faas.ErrPermissionDenied:
 			remedy = ": allow lambda:ListTags"
-		case "", faas.ErrNotFound: // the function was found
+		case faas.ErrNotFound: // the function was found
 			code = faas.ErrUnavailable
 		}
 		err = faas.Errorf(code, op, faas.AWSLambda, "the tags of function %s cannot be read (%s: %s)%s",

@@ -4,7 +4,6 @@ package aws
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -15,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/payloads"
 )
 
@@ -82,7 +82,7 @@ func (c *convergence) renewRole(ctx context.Context, current *lambda.GetFunction
 		env = map[string]string{}
 	}
 	in := &lambda.UpdateFunctionConfigurationInput{FunctionName: &c.unit.ID, Role: &want.Role, Environment: &types.Environment{Variables: env}}
-	if err := c.configure(ctx, "deploy", want.Role, in); err != nil {
+	if err := c.configure(ctx, want.Role, in); err != nil {
 		return nil, "", err
 	}
 	after, err := c.settled(ctx, "deploy", c.jobID(), c.unit.ID, "", applied(current.Configuration, want.agrees))
@@ -173,11 +173,11 @@ func (e *Executor) pointAlias(ctx context.Context, op, name, version string, isN
 			return err
 		})
 	}
-	wait := e.pace.within(e.pace.settle)
-	for {
+	err = e.repeating(0, "pointing alias %q of function %s to version %s", e.options.alias, name, version).Until(ctx, func(ctx context.Context) error {
 		if isNew {
-			if err := create(); !isConflict(err) && !isNotFound(err) {
-				return true, err
+			if err := create(); !isBusy(err) && !isNotFound(err) {
+				created = err == nil
+				return err
 			}
 		}
 		var out *lambda.UpdateAliasOutput
@@ -190,42 +190,36 @@ func (e *Executor) pointAlias(ctx context.Context, op, name, version string, isN
 		})
 		switch {
 		case err == nil && len(weights(out.RoutingConfig)) > 0:
-			return false, e.routed(ctx, op, name, version)
-		case !isNotFound(err):
-			return false, err
+			return e.routed(ctx, op, name, version)
+		case isNotFound(err): // an alias or a version that was created just now may be unknown for a while
+			isNew = true
+			return kit.NotYet(e.pace.settle, "%w", err)
 		}
-		if isNew { // an alias or a version that was created just now may be unknown for a while
-			if err := wait.again(ctx, err); err != nil {
-				return false, err
-			}
-		}
-		isNew = true
-	}
+		return err
+	})
+	return created, err
 }
 
 // routed waits until the alias points to a version and to no other one. An alias with provisioned concurrency moves in steps; and reads of any may lag behind.
 func (e *Executor) routed(ctx context.Context, op, name, version string) error {
-	moving, stale := e.pace.within(e.pace.state), e.pace.within(e.pace.settle)
-	for {
-		wait, problem := stale, faas.Errorf(faas.ErrConflict, op, faas.AWSLambda, "alias %q of function %s does not point to version %s: something else moves it", e.options.alias, name, version)
+	wait := e.looking(e.pace.state, "waiting for alias %q of function %s", e.options.alias, name)
+	wait.Absent = e.pace.settle
+	err := wait.Until(ctx, func(ctx context.Context) error {
 		out, err := e.lambda.GetAlias(ctx, &lambda.GetAliasInput{FunctionName: &name, Name: &e.options.alias})
 		switch {
-		case err != nil && ctx.Err() == nil && !isNotFound(err) && !transient(err):
-			return err
-		case err != nil && !isNotFound(err):
-			wait, problem = moving, classify(op, e.jobOf(name), err)
 		case err != nil:
-			problem.Err = fmt.Errorf("%w: %w", problem.Err, err)
-		case aws.ToString(out.FunctionVersion) == version && len(weights(out.RoutingConfig)) == 0:
-			return nil
-		case aws.ToString(out.FunctionVersion) == version:
-			wait, stale = moving, e.pace.within(e.pace.settle)
-			problem = faas.Errorf(faas.ErrTimeout, op, faas.AWSLambda, "alias %q of function %s is still moving to version %s", e.options.alias, name, version)
-		}
-		if err := wait.again(ctx, problem); err != nil {
 			return err
+		case aws.ToString(out.FunctionVersion) != version:
+			return kit.NotYet(e.pace.settle, "%w: it does not point to version %s: something else moves it", faas.ErrConflict, version)
+		case len(weights(out.RoutingConfig)) > 0:
+			return kit.NotYet(0, "%w: it is still moving to version %s", faas.ErrTimeout, version)
 		}
+		return nil
+	})
+	if err != nil {
+		return classify(op, e.jobOf(name), err)
 	}
+	return nil
 }
 
 // keepWarm gives the alias the provisioned concurrency that is wanted. The tag is written before, so that none is ever forgotten.
@@ -262,10 +256,12 @@ func (e *Executor) setProvisioned(ctx context.Context, op, name string, want int
 		}
 		return err
 	}
-	wait, asked := e.pace.within(e.pace.state), false
-	for {
+	asked := false
+	wait := e.looking(e.pace.state, "keeping %d instances of function %s warm", want, name)
+	wait.Absent = e.pace.state
+	err := wait.Until(ctx, func(ctx context.Context) error {
 		out, err := e.lambda.GetProvisionedConcurrencyConfig(ctx, &lambda.GetProvisionedConcurrencyConfigInput{FunctionName: &name, Qualifier: &e.options.alias})
-		if err != nil && ctx.Err() == nil && !transient(err) && !isNotFound(err) {
+		if err != nil && (asked || !isNotFound(err)) {
 			return err
 		}
 		right := err == nil && aws.ToInt32(out.RequestedProvisionedConcurrentExecutions) == want
@@ -274,28 +270,28 @@ func (e *Executor) setProvisioned(ctx context.Context, op, name string, want int
 		case right && out.Status == types.ProvisionedConcurrencyStatusEnumReady:
 			return nil
 		case failed && asked:
-			return faas.Errorf(faas.ErrUnavailable, op, faas.AWSLambda, "%d instances of function %s cannot be kept warm: %s", want, name, aws.ToString(out.StatusReason))
-		case !asked && (failed || err == nil && !right || isNotFound(err)):
+			return &vain{faas.Errorf(faas.ErrUnavailable, op, faas.AWSLambda, "%d instances of function %s cannot be kept warm: %s", want, name, aws.ToString(out.StatusReason))}
+		case !asked && (failed || !right):
 			if err := e.change(ctx, name, func(ctx context.Context) error {
 				_, err := e.lambda.PutProvisionedConcurrencyConfig(ctx, &lambda.PutProvisionedConcurrencyConfigInput{
 					FunctionName: &name, Qualifier: &e.options.alias, ProvisionedConcurrentExecutions: &want,
 				})
 				return err
 			}); err != nil {
-				return err
+				return &vain{err}
 			}
 			asked = true
-			continue
 		}
-		problem := faas.Errorf(faas.ErrTimeout, op, faas.AWSLambda, "%d instances of function %s are not warm", want, name)
-		if err != nil {
-			problem.Err = fmt.Errorf("%w: %w", problem.Err, err)
-		}
-		if err := wait.again(ctx, problem); err != nil {
-			return err
-		}
+		return kit.NotYet(0, "%w: they are not warm", faas.ErrTimeout)
+	})
+	if failed, ok := err.(*vain); ok {
+		return failed.error
 	}
+	return err
 }
+
+// vain is an error that ends a wait, whatever it means.
+type vain struct{ error }
 
 // tag sets tags of a function and removes others.
 func (e *Executor) tag(ctx context.Context, current *lambda.GetFunctionOutput, tags map[string]string, obsolete []string) error {

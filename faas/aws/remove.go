@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
 // Remove deletes the function with all versions and aliases, its package in S3 and, where the options ask for it, its log group. With the service's last
@@ -24,7 +25,11 @@ func (e *Executor) Remove(ctx context.Context, id string) error {
 	out, err := e.owned(ctx, "remove", id)
 	if isNotFound(err) {
 		if err = e.appears(ctx, id, err); isNotFound(err) {
-			err = e.pace.within(e.pace.settle).again(ctx, err) // one look that finds nothing shows nothing
+			if kit.Sleep(ctx, e.pace.first) { // one look that finds nothing shows nothing
+				err = nil
+			} else {
+				err = &kit.WaitError{What: "removing function " + id, Ended: ctx.Err(), Last: err}
+			}
 		}
 		if err == nil {
 			out, err = e.owned(ctx, "remove", id)

@@ -122,7 +122,7 @@ func (e *Executor) restoreLatest(ctx context.Context, current *lambda.GetFunctio
 	if in == nil {
 		return current, nil
 	}
-	if err := e.configure(ctx, "restore", was.Role, in); err != nil {
+	if err := e.configure(ctx, was.Role, in); err != nil {
 		return nil, withoutValues(classify("restore", e.jobOf(id), err), was.Env)
 	}
 	after, err := e.settled(ctx, "restore", e.jobOf(id), id, "", applied(before, was.agrees))

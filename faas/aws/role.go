@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
 // rolePolicyName is the name of the inline policy of a created role.
@@ -109,19 +110,17 @@ func (e *Executor) ensureRole(ctx context.Context) (ownRole, error) {
 	if err != nil {
 		return ownRole{}, err
 	}
-	wait := e.pace.within(e.pace.role)
-	for {
+	err = e.repeating(e.pace.role, "giving role %s its policy", name).Until(ctx, func(ctx context.Context) error {
 		err := e.changeOther(ctx, func(ctx context.Context) error {
 			_, err := e.iam.PutRolePolicy(ctx, &iam.PutRolePolicyInput{RoleName: &name, PolicyName: aws.String(rolePolicyName), PolicyDocument: &policy})
 			return err
 		})
-		if !isNotFound(err) { // IAM may not know yet what it has just created
-			return own, err
+		if isNotFound(err) { // IAM may not know yet what it has just created
+			return kit.NotYet(0, "%w", err)
 		}
-		if err := wait.again(ctx, err); err != nil {
-			return ownRole{}, err
-		}
-	}
+		return err
+	})
+	return own, err
 }
 
 // boundRole gives the role the boundary that the options name, if it has another one.
@@ -265,19 +264,15 @@ func (e *Executor) deleteRole(ctx context.Context) error {
 		return err
 	}
 	name := e.roleName()
-	wait := e.pace.within(e.pace.settle)
-	for {
+	return e.repeating(e.pace.settle, "deleting role %s", name).Until(ctx, func(ctx context.Context) error {
 		err := e.changeOther(ctx, func(ctx context.Context) error {
 			_, err := e.iam.DeleteRolePolicy(ctx, &iam.DeleteRolePolicyInput{RoleName: &name, PolicyName: aws.String(rolePolicyName)})
 			return err
 		})
 		if err == nil || isNotFound(err) {
-			err = e.changeOther(ctx, func(ctx context.Context) error {
-				_, err := e.iam.DeleteRole(ctx, &iam.DeleteRoleInput{RoleName: &name})
-				return err
-			})
+			err = e.changeOther(ctx, func(ctx context.Context) error { _, err := e.iam.DeleteRole(ctx, &iam.DeleteRoleInput{RoleName: &name}); return err })
 		}
-		if err == nil || isNotFound(err) {
+		if isNotFound(err) {
 			return nil
 		}
 		if apiCode(err) != "DeleteConflict" {
@@ -285,12 +280,10 @@ func (e *Executor) deleteRole(ctx context.Context) error {
 		}
 		if others := e.otherPolicies(ctx); len(others) > 0 {
 			return faas.Errorf(faas.ErrConflict, "remove", faas.AWSLambda, "role %s, which was created for service %q, has policies of somebody else: detach or delete %s: %w",
-				e.roleName(), e.service, strings.Join(others, ", "), err)
+				name, e.service, strings.Join(others, ", "), err)
 		}
-		if err := wait.again(ctx, err); err != nil { // IAM may not know yet what it has just deleted
-			return err
-		}
-	}
+		return kit.NotYet(0, "%w", err) // IAM may not know yet what it has just deleted
+	})
 }
 
 // otherPolicies names the policies of the service's role that are not its own, as far as that can be

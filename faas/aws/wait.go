@@ -5,6 +5,7 @@ package aws
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -12,64 +13,20 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/awsclient"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
-// backoff is the growing pause between two reads or attempts, with a limit for all of them together.
-type backoff struct {
-	next, longest time.Duration
-	until         time.Time
-	last          error // of the attempts so far
+// looking is a wait by looks, which fail for a while without ending it.
+func (e *Executor) looking(limit time.Duration, what string, args ...any) kit.Wait {
+	return kit.Wait{What: fmt.Sprintf(what, args...), First: e.pace.first, Longest: e.pace.longest, Limit: limit, Judge: refusalOf}
 }
 
-func (p pace) within(limit time.Duration) *backoff {
-	return &backoff{next: p.first, longest: p.longest, until: time.Now().Add(limit)}
+// repeating is a wait that tries until it is not told kit.NotYet any more.
+func (e *Executor) repeating(limit time.Duration, what string, args ...any) kit.Wait {
+	w := e.looking(limit, what, args...)
+	w.Patience = func(error, kit.Refusal) time.Duration { return 0 }
+	return w
 }
-
-// again waits before the next attempt, after one that failed with err. It returns nil when it is
-// time for that, and else why there is none: the last failure when the time is up, and an
-// *interrupted of it when ctx is done. The delay that a service asks for is honoured.
-func (b *backoff) again(ctx context.Context, err error) error {
-	if ctx.Err() == nil || b.last == nil { // a request that ends with ctx tells nothing
-		b.last = err
-	}
-	if ctx.Err() != nil {
-		return &interrupted{ctx.Err(), b.last}
-	}
-	left := time.Until(b.until)
-	if left <= 0 {
-		return b.last
-	}
-	timer := time.NewTimer(min(max(b.next, classify("", faas.NoJob, b.last).RetryAfter), left))
-	defer timer.Stop()
-	b.next = min(b.next*3/2, b.longest)
-	select {
-	case <-ctx.Done():
-		return &interrupted{ctx.Err(), b.last}
-	case <-timer.C:
-		return nil
-	}
-}
-
-// ended returns err, or an *interrupted if ctx ended between a wait and the attempt that failed with
-// err, which tells nothing then.
-func (b *backoff) ended(ctx context.Context, err error) error {
-	if b.last == nil || err == nil || ctx.Err() == nil || !errors.Is(err, ctx.Err()) {
-		return err
-	}
-	return &interrupted{ctx.Err(), b.last}
-}
-
-// interrupted is the error of a wait that its context has ended. last is what was waited out.
-type interrupted struct{ ctx, last error }
-
-func (e *interrupted) Error() string {
-	if awsclient.Ended(e.last) {
-		return e.last.Error()
-	}
-	return e.ctx.Error() + "; the last answer was: " + e.last.Error()
-}
-func (e *interrupted) Unwrap() []error { return []error{e.ctx, e.last} }
 
 // get reads a function, or one version of it. Without a version, the answer describes $LATEST and has the tags.
 func (e *Executor) get(ctx context.Context, name, qualifier string) (*lambda.GetFunctionOutput, error) {
@@ -90,58 +47,26 @@ func (e *Executor) get(ctx context.Context, name, qualifier string) (*lambda.Get
 // settled reads a function until it is in no transition and wanted, which may be nil, agrees. A function that exists may be unknown, or
 // look as it did before a change, for as long as pace.settle.
 func (e *Executor) settled(ctx context.Context, op string, jobID int64, name, version string, wanted func(*types.FunctionConfiguration) bool) (*lambda.GetFunctionOutput, error) {
-	var (
-		transition     = e.pace.within(e.pace.state)
-		stale, missing *backoff
-		last           *faas.Error
-	)
-	for {
-		wait, code, state := transition, faas.ErrTimeout, ""
-		out, err := e.get(ctx, name, version)
+	wait := e.looking(e.pace.state, "waiting for function %s", name)
+	wait.Absent = e.pace.settle
+	var out *lambda.GetFunctionOutput
+	err := wait.Until(ctx, func(ctx context.Context) (err error) {
+		out, err = e.get(ctx, name, version)
 		switch {
-		case err != nil && isNotFound(err):
-			if missing == nil {
-				missing = e.pace.within(e.pace.settle)
-			}
-			wait, code, state = missing, faas.ErrNotFound, "not found"
-		case err != nil && ctx.Err() == nil && !transient(err):
-			return nil, classify(op, jobID, err)
 		case err != nil:
-			state = "unknown"
+			return err
 		case inTransition(out.Configuration):
-			state = describe(out.Configuration)
-			stale, missing = nil, nil
+			return kit.NotYet(0, "%w: its state is %s", faas.ErrTimeout, describe(out.Configuration))
 		case wanted != nil && !wanted(out.Configuration):
-			if stale == nil {
-				stale = e.pace.within(e.pace.settle)
-			}
-			wait, code, state = stale, faas.ErrConflict, "not what was asked for: something else changes the function"
-		default:
-			return out, nil
+			return kit.NotYet(e.pace.settle, "%w: it is not what was asked for: something else changes the function", faas.ErrConflict)
 		}
-		if ctx.Err() == nil || last == nil {
-			last = &faas.Error{Op: op, Provider: faas.AWSLambda, JobID: jobID, Code: code, Err: &waitError{name, state, err}}
-		}
-		if err := wait.again(ctx, last); err != nil {
-			return nil, classify(op, jobID, err)
-		}
+		return nil
+	})
+	if err != nil {
+		return nil, classify(op, jobID, err)
 	}
+	return out, nil
 }
-
-// waitError says what a function was when it was waited for in vain. err is that of the last look.
-type waitError struct {
-	name, state string
-	err         error
-}
-
-func (e *waitError) Error() string {
-	text := "waiting for function " + e.name + ": its state is " + e.state
-	if e.err != nil {
-		text += ": " + e.err.Error()
-	}
-	return text
-}
-func (e *waitError) Unwrap() error { return e.err }
 
 // applied is what a change is waited for with: that the function is as wanted, or that Lambda has
 // failed to make it so, which a read from before the change does not tell.
@@ -155,42 +80,36 @@ func applied(before *types.FunctionConfiguration, wanted func(*types.FunctionCon
 // moved reads a function anew after a change was refused because it is no longer as outdated. Reads may lag behind; after a while the last one is taken.
 func (e *Executor) moved(ctx context.Context, op string, outdated *lambda.GetFunctionOutput) (*lambda.GetFunctionOutput, error) {
 	name, was := aws.ToString(outdated.Configuration.FunctionName), aws.ToString(outdated.Configuration.RevisionId)
-	same := faas.Errorf(faas.ErrConflict, op, faas.AWSLambda, "function %s was changed since it was read, and reads do not show it", name)
-	wait := e.pace.within(e.pace.settle / maxRaces)
-	for {
-		now, err := e.settled(ctx, op, e.jobOf(name), name, "", nil)
-		if err != nil || aws.ToString(now.Configuration.RevisionId) != was {
-			return now, err
+	var now *lambda.GetFunctionOutput
+	err := e.repeating(e.pace.settle/maxRaces, "waiting for what function %s was changed to", name).Until(ctx, func(ctx context.Context) (err error) {
+		now, err = e.settled(ctx, op, e.jobOf(name), name, "", nil)
+		if err == nil && aws.ToString(now.Configuration.RevisionId) == was {
+			return kit.NotYet(0, "%w: reads do not show it", faas.ErrConflict)
 		}
-		if err := wait.again(ctx, same); err != nil {
-			if ctx.Err() != nil {
-				return nil, err
-			}
-			return now, nil
-		}
+		return err
+	})
+	if err != nil && ctx.Err() == nil && errors.Is(err, kit.ErrNotYet) {
+		return now, nil
 	}
+	return now, err
 }
 
 // gone waits until a function that was deleted is. Meanwhile found is called with what still is there.
 func (e *Executor) gone(ctx context.Context, name string, found func(*lambda.GetFunctionOutput) error) error {
-	wait := e.pace.within(e.pace.state)
-	for {
+	err := e.looking(e.pace.state, "waiting for the end of function %s", name).Until(ctx, func(ctx context.Context) error {
 		out, err := e.get(ctx, name, "")
 		if err == nil {
 			err = found(out)
 		}
-		switch {
-		case err != nil && isNotFound(err):
-			return nil
-		case err != nil && ctx.Err() == nil && !transient(err):
-			return err
-		case err == nil:
-			err = faas.Errorf(faas.ErrTimeout, "remove", faas.AWSLambda, "function %s was deleted and is still there", name)
+		if err == nil {
+			return kit.NotYet(0, "%w: it was deleted and is still there", faas.ErrTimeout)
 		}
-		if err := wait.again(ctx, err); err != nil {
-			return err
-		}
+		return err
+	})
+	if isNotFound(err) {
+		return nil
 	}
+	return err
 }
 
 // inTransition reports whether Lambda is busy with the function. An answer without states is from before they existed, or of an emulator.
