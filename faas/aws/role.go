@@ -270,7 +270,10 @@ func (e *Executor) deleteRole(ctx context.Context) error {
 			return err
 		})
 		if err == nil || isNotFound(err) {
-			err = e.changeOther(ctx, func(ctx context.Context) error { _, err := e.iam.DeleteRole(ctx, &iam.DeleteRoleInput{RoleName: &name}); return err })
+			err = e.changeOther(ctx, func(ctx context.Context) error {
+				_, err := e.iam.DeleteRole(ctx, &iam.DeleteRoleInput{RoleName: &name})
+				return err
+			})
 		}
 		if isNotFound(err) {
 			return nil
