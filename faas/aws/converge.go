@@ -64,7 +64,7 @@ func (e *Executor) newConvergence(u faas.Unit, report func(faas.Progress)) (*con
 		return nil, refuse(faas.ErrTooLarge, `the package has %d bytes; Lambda takes at most %d in a call: set the option "bucket" to a bucket in %s, or "create_bucket" to true`,
 			u.Package.Size(), e.direct, e.region)
 	}
-	if err := e.checkFunction(c.job); err != nil {
+	if _, err := e.functionRules().Check(u.Functions); err != nil {
 		return nil, err
 	}
 	if c.report == nil {

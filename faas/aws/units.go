@@ -6,13 +6,10 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
-	"maps"
 	"regexp"
-	"slices"
-	"strings"
-	"unicode/utf8"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
 // Limits of Lambda beyond those in faas.Limits. Source: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
@@ -49,15 +46,11 @@ func (e *Executor) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Un
 	if err != nil {
 		return nil, err
 	}
-	sorted := slices.SortedFunc(slices.Values(functions), func(a, b faas.Function) int { return cmp.Compare(a.JobID, b.JobID) })
-	units := make([]faas.Unit, 0, len(sorted))
-	for i, f := range sorted {
-		if i > 0 && f.JobID == sorted[i-1].JobID {
-			return nil, faas.JobErrorf(faas.ErrInvalidArgument, "units", faas.AWSLambda, f.JobID, "the job is asked for twice")
-		}
-		if err := e.checkFunction(f); err != nil {
-			return nil, err
-		}
+	if functions, err = e.functionRules().Check(functions); err != nil {
+		return nil, err
+	}
+	units := make([]faas.Unit, 0, len(functions))
+	for _, f := range functions {
 		units = append(units, faas.Unit{ID: functionName(e.service, f.JobID), Functions: []faas.Function{f}, Files: files, Compact: bin.Compact && len(e.options.tags) < maxUserTags})
 	}
 	return units, nil
@@ -99,40 +92,23 @@ func (e *Executor) packageFiles(bin *faas.Binary) ([]faas.PackageFile, error) {
 	return []faas.PackageFile{{Name: bootstrapName, Path: bin.Path, Mode: 0o755}}, nil
 }
 
-func (e *Executor) checkFunction(f faas.Function) error {
-	limits, _ := faas.ProviderLimits(faas.AWSLambda)
-	refuse := func(code faas.Code, format string, args ...any) error {
-		return faas.JobErrorf(code, "units", faas.AWSLambda, f.JobID, format, args...)
+// functionRules are what Lambda takes of functions.
+func (e *Executor) functionRules() kit.FunctionRules {
+	return kit.FunctionRules{
+		Provider: faas.AWSLambda, MinMemoryMB: minMemoryMB, Reserved: reservedEnv, Name: envNamePattern,
+		NameHelp: "two or more letters, digits and underscores, and begins with a letter", MaxEnvironment: maxEnvironment,
+		EnvironmentSize: func(f faas.Function) int { return environmentSize(f.Env.Reveal()) },
+		Special: func(f faas.Function) error {
+			switch {
+			case f.MaxConcurrency > maxReservedUnits || f.KeepWarm > maxReservedUnits:
+				return faas.JobErrorf(faas.ErrTooLarge, "units", faas.AWSLambda, f.JobID,
+					"max_concurrency is %d and keep_warm %d; the limit of both is %d", f.MaxConcurrency, f.KeepWarm, maxReservedUnits)
+			case e.options.reservedConcurrency && f.MaxConcurrency > 0 && f.KeepWarm > f.MaxConcurrency:
+				return faas.JobErrorf(faas.ErrInvalidArgument, "units", faas.AWSLambda, f.JobID, "keep_warm is %d, more than max_concurrency, which is %d", f.KeepWarm, f.MaxConcurrency)
+			}
+			return nil
+		},
 	}
-	switch {
-	case f.MemoryMB < minMemoryMB:
-		return refuse(faas.ErrInvalidArgument, "memory is %d MB; Lambda's least is %d MB", f.MemoryMB, minMemoryMB)
-	case f.MemoryMB > limits.MaxMemoryMB:
-		return refuse(faas.ErrTooLarge, "memory is %d MB; Lambda's limit is %d MB", f.MemoryMB, limits.MaxMemoryMB)
-	case f.TimeoutSecs < 1:
-		return refuse(faas.ErrInvalidArgument, "timeout is 0 s; Lambda's least is 1 s")
-	case f.TimeoutSecs > limits.MaxTimeoutSecs:
-		return refuse(faas.ErrTooLarge, "timeout is %d s; Lambda's limit is %d s", f.TimeoutSecs, limits.MaxTimeoutSecs)
-	case f.MaxConcurrency > maxReservedUnits || f.KeepWarm > maxReservedUnits:
-		return refuse(faas.ErrTooLarge, "max_concurrency is %d and keep_warm %d; the limit of both is %d", f.MaxConcurrency, f.KeepWarm, maxReservedUnits)
-	case e.options.reservedConcurrency && f.MaxConcurrency > 0 && f.KeepWarm > f.MaxConcurrency:
-		return refuse(faas.ErrInvalidArgument, "keep_warm is %d, more than max_concurrency, which is %d", f.KeepWarm, f.MaxConcurrency)
-	}
-	for _, name := range slices.Sorted(maps.Keys(f.Env)) {
-		if slices.Contains(reservedEnv, name) {
-			return refuse(faas.ErrInvalidArgument, "environment variable %s is reserved: Lambda sets it itself", name)
-		}
-		if !envNamePattern.MatchString(name) {
-			return refuse(faas.ErrInvalidArgument, "environment variable %q: Lambda takes names of two or more letters, digits and underscores that begin with a letter", name)
-		}
-		if value := f.Env[name].Reveal(); strings.IndexByte(value, 0) >= 0 || !utf8.ValidString(value) {
-			return refuse(faas.ErrInvalidArgument, "environment variable %s holds a NUL byte, or bytes that are no UTF-8: Lambda takes text", name)
-		}
-	}
-	if n := environmentSize(f.Env.Reveal()); n > maxEnvironment {
-		return refuse(faas.ErrTooLarge, "the environment has %d bytes as JSON; Lambda's limit is %d", n, maxEnvironment)
-	}
-	return nil
 }
 
 // environmentSize is what Lambda measures: the bytes of the environment as a JSON object.
