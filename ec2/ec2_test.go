@@ -3,13 +3,17 @@ package ec2
 import (
 	"context"
 	"encoding/base64"
+	"encoding/pem"
 	"errors"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -214,6 +218,60 @@ func TestAFailedStartLeavesNothing(t *testing.T) {
 			cloud.nothingLeft()
 		})
 	}
+}
+
+func TestRefusedLaunchesAreClassed(t *testing.T) {
+	for _, tt := range []struct {
+		status   int
+		code     string
+		want     faas.Code
+		attempts int
+		lost     bool // a machine may be there, and is looked for
+	}{
+		{500, "InsufficientInstanceCapacity", faas.ErrUnavailable, 1, false},
+		{400, "VcpuLimitExceeded", faas.ErrTooLarge, 1, false},
+		{400, "InstanceLimitExceeded", faas.ErrTooLarge, 1, false},
+		{400, "InvalidSubnetID.NotFound", faas.ErrInvalidArgument, 1, false},
+		{403, "AuthFailure", faas.ErrPermissionDenied, 1, false},
+		{503, "RequestLimitExceeded", faas.ErrThrottled, usualAttempts, false},
+		{500, "InternalError", faas.ErrUnavailable, usualAttempts, true},
+	} {
+		cloud := newCloud(t)
+		cloud.launchStatus, cloud.launchCode = tt.status, tt.code
+		o := open(t, nil)
+		o.client.pace.settle = 0
+		_, err := o.Start(t.Context(), runnerSpec(t, &ledger{}))
+		if faas.CodeOf(err) != tt.want || cloud.count("RunInstances") != tt.attempts || (cloud.count("DescribeInstances") > 0) != tt.lost {
+			t.Errorf("%s: %v (%q) after %v; want %q after %d attempts", tt.code, err, faas.CodeOf(err), cloud.actions, tt.want, tt.attempts)
+		}
+		cloud.nothingLeft()
+	}
+}
+
+// The client that a program gives is used, whatever certificates the environment names for others.
+func TestTheGivenClientIsUsedBesideABundle(t *testing.T) {
+	newCloud(t)
+	secure := httptest.NewTLSServer(http.NotFoundHandler())
+	defer secure.Close()
+	bundle := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(bundle, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("AWS_CA_BUNDLE", bundle)
+	var calls atomic.Int64
+	o := open(t, func(c *Config) {
+		c.HTTPClient = &http.Client{Transport: counting{&calls}}
+	})
+	if image, err := o.client.image(t.Context(), faas.ARM64); err != nil || image != fakeImage || calls.Load() != 1 {
+		t.Errorf("image %q, %v, after %d calls", image, err, calls.Load())
+	}
+}
+
+type counting struct{ calls *atomic.Int64 }
+
+func (c counting) RoundTrip(r *http.Request) (*http.Response, error) {
+	c.calls.Add(1)
+	return http.DefaultTransport.RoundTrip(r)
 }
 
 func TestWhatIsLeftBehindIsNamed(t *testing.T) {

@@ -44,6 +44,8 @@ type cloud struct {
 	freshProfile    int    // launches for which the profile is not known yet
 	throttled       int    // requests that are throttled
 	lostLaunches    int    // launches whose answer is lost
+	launchStatus    int    // with which launches are refused, if it is not 0
+	launchCode      string
 	refuse          string // an action that is not allowed
 	refuseAfterLoss bool   // a lost launch is the last that is allowed
 	stuckAtEnding   bool
@@ -153,6 +155,10 @@ func (c *cloud) action(w http.ResponseWriter, form url.Values) {
 	}
 	if c.refuse == name {
 		refusal(w, 403, "UnauthorizedOperation", "You are not authorized to perform this operation.")
+		return
+	}
+	if name == "RunInstances" && c.launchStatus != 0 {
+		refusal(w, c.launchStatus, c.launchCode, "There is no more.")
 		return
 	}
 	switch name {
