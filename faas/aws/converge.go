@@ -6,6 +6,7 @@ import (
 	"context"
 	"maps"
 	"strconv"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
@@ -147,6 +148,15 @@ func (c *convergence) create(ctx context.Context) (*lambda.GetFunctionOutput, er
 	return out, nil
 }
 
+// roleWait is how long Lambda may refuse the role. One that was created for the service is right, and
+// only too new.
+func (c *convergence) roleWait() time.Duration {
+	if c.roleID != "" {
+		return 5 * c.pace.role
+	}
+	return c.pace.role
+}
+
 // createOnce creates the function, and returns kit.NotYet if it may be created a while later.
 func (c *convergence) createOnce(ctx context.Context, in *lambda.CreateFunctionInput, up *upload) (*lambda.GetFunctionOutput, error) {
 	err := c.storeCode(ctx, func() error {
@@ -160,7 +170,9 @@ func (c *convergence) createOnce(ctx context.Context, in *lambda.CreateFunctionI
 	})
 	switch {
 	case err == nil:
-		c.report(c.uploaded())
+		if !up.standsIn {
+			c.report(c.uploaded())
+		}
 		c.created = true
 		out, err := c.settled(ctx, "deploy", c.jobID(), c.unit.ID, "", func(f *types.FunctionConfiguration) bool { return aws.ToString(f.CodeSha256) != "" })
 		if err != nil {
@@ -177,10 +189,16 @@ func (c *convergence) createOnce(ctx context.Context, in *lambda.CreateFunctionI
 		if err := c.delete(ctx, c.unit.ID, out); err != nil {
 			return nil, err
 		}
-		return nil, kit.NotYet(c.pace.role, "%w", failure)
+		if err := c.standIn(up); err != nil {
+			return nil, err
+		}
+		return nil, kit.NotYet(c.roleWait(), "%w", failure)
 	case isSettling(err):
 		c.report(faas.Progress{Step: "wait for role"})
-		return nil, kit.NotYet(c.pace.role, "Lambda refuses the function with role %s: %w", c.role, err)
+		if err := c.standIn(up); err != nil {
+			return nil, err
+		}
+		return nil, kit.NotYet(c.roleWait(), "Lambda refuses the function with role %s: %w", c.role, err)
 	case isBusy(err):
 		out, gerr := c.get(ctx, c.unit.ID, "")
 		if gerr == nil && out.Configuration.State != types.StateDeleting {

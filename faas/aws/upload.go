@@ -3,7 +3,9 @@
 package aws
 
 import (
+	"archive/zip"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"debug/elf"
@@ -53,8 +55,31 @@ func (c *convergence) architecture(current *types.FunctionConfiguration) string 
 
 // upload is how a request carries a package.
 type upload struct {
-	code types.FunctionCode
-	send func(*lambda.Options) // for the request
+	code     types.FunctionCode
+	send     func(*lambda.Options) // for the request
+	standsIn bool                  // it is not the package
+}
+
+// minStoodIn is the size from which on a package is not sent with every attempt to create a function.
+const minStoodIn = 256 << 10
+
+// standIn makes the next attempt to create a function one without its package, which is then sent once,
+// as an update, when there is a function: until a role is known everywhere, Lambda may refuse many.
+func (c *convergence) standIn(up *upload) error {
+	if up.code.ZipFile == nil || up.standsIn || c.unit.Package.Size() < minStoodIn {
+		return nil
+	}
+	var text bytes.Buffer
+	archive := zip.NewWriter(&text)
+	f, err := archive.CreateHeader(&zip.FileHeader{Name: bootstrapName, ExternalAttrs: 0o100755 << 16})
+	if err == nil {
+		_, err = f.Write([]byte("#!/bin/sh\nexit 1\n"))
+	}
+	if err = cmp.Or(err, archive.Close()); err != nil {
+		return err
+	}
+	*up = upload{code: types.FunctionCode{ZipFile: text.Bytes()}, send: func(*lambda.Options) {}, standsIn: true}
+	return nil
 }
 
 // maxSlice is the largest package that is sent with every function though there is a bucket, in bytes.
@@ -138,12 +163,12 @@ func streamed(pkg *faas.Package, mark []byte) func(context.Context, middleware.S
 		if !found {
 			return out, m, errors.New("the package has no place in the request")
 		}
-		zip, err := pkg.Open()
+		file, err := pkg.Open()
 		if err != nil {
 			return out, m, err
 		}
-		defer zip.Close()
-		body := &packageBody{head: append(head, '"'), tail: slices.Concat(quote, tail), zip: zip, size: pkg.Size()}
+		defer file.Close()
+		body := &packageBody{head: append(head, '"'), tail: slices.Concat(quote, tail), zip: file, size: pkg.Size()}
 		if in.Request, err = req.SetStream(body); err != nil {
 			return out, m, err
 		}

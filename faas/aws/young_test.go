@@ -3,11 +3,44 @@
 package aws
 
 import (
+	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/internal/lambdatest"
 )
+
+// However often Lambda refuses a role that is too new, a big package is sent once it is known.
+func TestABigPackageIsNotSentWhileARoleIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	server := serve(t, lambdatest.Config{Handler: answering, Fault: func(c lambdatest.Call) *lambdatest.Fault {
+		if c.Operation == "CreateFunction" && c.N <= 5 {
+			return &lambdatest.Fault{Status: 400, Code: codeInvalid, Message: "The role defined for the function cannot be assumed by Lambda."}
+		}
+		return nil
+	}})
+	var sent atomic.Int64
+	counted := &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+		sent.Add(max(r.ContentLength, 0))
+		return http.DefaultTransport.RoundTrip(r)
+	})}
+	e := openAt(t, server, "big", opening{client: counted})
+	u := unitOf(t, e, script(t, "x"), small(0))
+	u.Package = noise(t, 1_000_000)
+	s := mustDeploy(t, e, u)
+	if !s.Current(u) {
+		t.Errorf("got %+v", s)
+	}
+	answers(t, e, 0, "1-one")
+	if most := 2*u.Package.Size()*4/3 + 100_000; sent.Load() > most || len(server.Calls("CreateFunction")) != 6 {
+		t.Errorf("%d bytes were sent for a package of %d, with %d creations", sent.Load(), u.Package.Size(), len(server.Calls("CreateFunction")))
+	}
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // A role that was created for the deployment becomes known to IAM, to Lambda, and to the keys and
 // networks that Lambda asks for, one after the other. What was made too early fails later.
