@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
@@ -173,16 +172,4 @@ func (e *Executor) deletePackages(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// deleteLogGroup removes the log group of a function. One that does not exist is success.
-func (e *Executor) deleteLogGroup(ctx context.Context, name string) error {
-	err := e.changeOther(ctx, func(ctx context.Context) error {
-		_, err := e.logs.DeleteLogGroup(ctx, &cloudwatchlogs.DeleteLogGroupInput{LogGroupName: aws.String("/aws/lambda/" + name)})
-		return err
-	})
-	if isNotFound(err) {
-		return nil
-	}
-	return err
 }

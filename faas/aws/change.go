@@ -4,12 +4,25 @@ package aws
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
+
+// looking is a wait by looks, which fail for a while without ending it.
+func (e *Executor) looking(limit time.Duration, what string, args ...any) kit.Wait {
+	return kit.Wait{What: fmt.Sprintf(what, args...), First: e.pace.first, Longest: e.pace.longest, Limit: limit, Judge: refusalOf}
+}
+
+// repeating is a wait that tries until it is not told kit.NotYet any more.
+func (e *Executor) repeating(limit time.Duration, what string, args ...any) kit.Wait {
+	w := e.looking(limit, what, args...)
+	w.Patience = func(error, kit.Refusal) time.Duration { return 0 }
+	return w
+}
 
 // change calls f, which changes a function, again while Lambda answers that another change of it is in progress. Every f is safe to repeat.
 func (e *Executor) change(ctx context.Context, name string, f func(context.Context) error) error {

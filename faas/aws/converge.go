@@ -4,8 +4,6 @@ package aws
 
 import (
 	"context"
-	"maps"
-	"strconv"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -218,36 +216,6 @@ func (c *convergence) createOnce(ctx context.Context, in *lambda.CreateFunctionI
 	return nil, err
 }
 
-// failures sorts the reasons that Lambda gives for a function, version or update that has failed.
-var failures = map[types.StateReasonCode]faas.Code{
-	types.StateReasonCodeInsufficientRolePermissions: faas.ErrPermissionDenied, types.StateReasonCodeKMSKeyAccessDenied: faas.ErrPermissionDenied,
-
-	types.StateReasonCodeEniLimitExceeded: faas.ErrUnavailable, types.StateReasonCodeSubnetOutOfIPAddresses: faas.ErrUnavailable,
-	types.StateReasonCodeInternalError: faas.ErrUnavailable, types.StateReasonCodeInsufficientCapacity: faas.ErrUnavailable,
-
-	types.StateReasonCodeEC2RequestLimitExceeded: faas.ErrThrottled,
-
-	types.StateReasonCodeInvalidSubnet: faas.ErrInvalidArgument, types.StateReasonCodeInvalidSecurityGroup: faas.ErrInvalidArgument,
-	types.StateReasonCodeInvalidConfiguration: faas.ErrInvalidArgument, types.StateReasonCodeInvalidRuntime: faas.ErrInvalidArgument,
-	types.StateReasonCodeInvalidZipFileException: faas.ErrInvalidArgument, types.StateReasonCodeKMSKeyNotFound: faas.ErrInvalidArgument,
-	types.StateReasonCodeDisabledKMSKey: faas.ErrInvalidArgument, types.StateReasonCodeInvalidStateKMSKey: faas.ErrInvalidArgument,
-}
-
-func (e *Executor) failed(op string, f *types.FunctionConfiguration) error {
-	reason := types.StateReasonCode(f.LastUpdateStatusReasonCode)
-	if f.State == types.StateFailed {
-		reason = f.StateReasonCode
-	}
-	code, known := failures[reason]
-	if !known {
-		code = faas.ErrInternal
-	}
-	name := aws.ToString(f.FunctionName)
-	err := faas.Errorf(code, op, faas.AWSLambda, "function %s: Lambda reports state %s", name, describe(f))
-	err.JobID = e.jobOf(name)
-	return err
-}
-
 // updatable returns the function when it can be updated, or a new one in its place if it never can.
 func (c *convergence) updatable(ctx context.Context, current *lambda.GetFunctionOutput) (*lambda.GetFunctionOutput, error) {
 	var err error
@@ -370,62 +338,55 @@ func (e *Executor) configure(ctx context.Context, role string, in *lambda.Update
 	})
 }
 
-func (c *convergence) updateFailed(f *types.FunctionConfiguration) error {
-	if f.State == types.StateFailed || f.LastUpdateStatus == types.LastUpdateStatusFailed {
-		return c.failed("deploy", f)
+// goLive probes a version and switches the alias to it. The tags, which record what is live, come last.
+func (c *convergence) goLive(ctx context.Context, current *lambda.GetFunctionOutput, version string) (faas.State, error) {
+	c.report(faas.Progress{Step: "probe"})
+	coldStart, err := c.probe(ctx, c.unit.ID, version, c.jobID(), true)
+	if apiCode(err) == codeSealed {
+		c.memory.setSealed(c.unit.ID, true)
+		if current, version, err = c.renewRole(ctx, current); err != nil {
+			return faas.State{}, err
+		}
+		coldStart, err = c.probe(ctx, c.unit.ID, version, c.jobID(), true)
 	}
-	return nil
-}
-
-// reservedWanted is the reserved concurrency that the job asks for, nil for none.
-func (c *convergence) reservedWanted() *int32 {
-	if c.job.MaxConcurrency == 0 {
-		return nil
+	refused := ownLimit(err) // by what the version before it takes, so that it can be probed only when it is live
+	if err != nil && !refused {
+		return faas.State{}, err
 	}
-	return aws.Int32(int32(c.job.MaxConcurrency))
-}
-
-// setReserved sets or removes a function's reserved concurrency, where it is not what is wanted, or where a read may not show what this executor has set. Lambda reserves no fewer than are kept warm: where that
-// would be so, the instances that are kept warm become those wanted before.
-func (e *Executor) setReserved(ctx context.Context, op string, current *lambda.GetFunctionOutput, want *int32, warm int32) error {
-	name := aws.ToString(current.Configuration.FunctionName)
-	has := reservedOf(current)
-	if (has == nil) == (want == nil) && aws.ToInt32(has) == aws.ToInt32(want) && !e.memory.reserved(name) {
-		return nil
+	created, err := c.pointAlias(ctx, "deploy", c.unit.ID, version, c.created)
+	if err != nil {
+		return faas.State{}, err
 	}
-	e.memory.setReserved(name)
-	if n, err := strconv.Atoi(current.Tags[tagKeepWarm]); err == nil && want != nil && int(*want) < n {
-		if err := e.setProvisioned(ctx, op, name, warm); err != nil && !isNotFound(err) { // without an alias none is kept warm
-			return err
+	if current, err = c.keepWarm(ctx, current, version); err != nil {
+		return faas.State{}, err
+	}
+	if created || refused { // a new alias is unknown to some of Lambda for a while
+		c.report(faas.Progress{Step: "probe"})
+		_, err := c.probe(ctx, c.unit.ID, c.options.alias, c.jobID(), true)
+		switch {
+		case ownLimit(err):
+			c.logger.warn("the new version is live and could not be probed: jobs take all of the function's reserved concurrency", "function", c.unit.ID, "version", version)
+		case err != nil:
+			return faas.State{}, err
 		}
 	}
-	return e.change(ctx, name, func(ctx context.Context) error {
-		if want == nil {
-			_, err := e.lambda.DeleteFunctionConcurrency(ctx, &lambda.DeleteFunctionConcurrencyInput{FunctionName: &name})
-			return err
-		}
-		_, err := e.lambda.PutFunctionConcurrency(ctx, &lambda.PutFunctionConcurrencyInput{FunctionName: &name, ReservedConcurrentExecutions: want})
-		if codeOf(err) == faas.ErrInvalidArgument {
-			return faas.Errorf(faas.ErrInvalidArgument, op, faas.AWSLambda,
-				`%d concurrent invocations cannot be reserved for function %s: lower max_concurrency, or set the option "reserved_concurrency" to false: %w`, *want, name, err)
-		}
-		return err
-	})
-}
 
-// tags are the function's tags that are known before anything is live.
-func (c *convergence) tags() map[string]string {
-	tags := maps.Clone(c.options.tags)
-	maps.Copy(tags, c.ownerTags())
-	tags[tagJob] = strconv.FormatUint(uint64(c.job.JobID), 10)
-	if c.roleIsOurs(c.role) {
-		tags[tagRole] = c.roleName() + "/" + c.roleID
+	tags, obsolete := c.liveTags(current, version, coldStart)
+	if err := c.tag(ctx, current, tags, obsolete); err != nil {
+		return faas.State{}, err
 	}
-	if c.object != (object{}) {
-		tags[tagObject] = c.object.String()
+	if old := parseObject(current.Tags[tagObject]); old != (object{}) && tags[tagObject] != old.String() {
+		if err := c.deleteObject(ctx, old); err != nil {
+			c.logger.warn("the package of the version before could not be removed from S3", "object", old.String(), "error", err)
+		}
 	}
-	if c.job.KeepWarm > 0 {
-		tags[tagKeepWarm] = strconv.FormatUint(uint64(c.job.KeepWarm), 10)
+	c.memory.told(c.unit.ID, version)
+	c.memory.setSealed(c.unit.ID, false)
+	c.prune(ctx, c.unit.ID, int(c.options.keepVersions), version, current.Tags[tagVersion])
+
+	live := withTags(current, tags)
+	for _, key := range obsolete {
+		delete(live.Tags, key)
 	}
-	return tags
+	return c.stateOf(live, route{version: version}), nil
 }

@@ -192,3 +192,15 @@ func (g *logGroup) record(stream string, line *faas.LogLine) {
 		line.Severity = faas.SeverityError
 	}
 }
+
+// deleteLogGroup removes the log group of a function. One that does not exist is success.
+func (e *Executor) deleteLogGroup(ctx context.Context, name string) error {
+	err := e.changeOther(ctx, func(ctx context.Context) error {
+		_, err := e.logs.DeleteLogGroup(ctx, &cloudwatchlogs.DeleteLogGroupInput{LogGroupName: aws.String("/aws/lambda/" + name)})
+		return err
+	})
+	if isNotFound(err) {
+		return nil
+	}
+	return err
+}

@@ -4,14 +4,8 @@ package aws
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
-	"fmt"
-	"maps"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -20,7 +14,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/payloads"
 )
 
@@ -48,118 +41,6 @@ func (e *Executor) Observe(ctx context.Context, id string) (faas.State, error) {
 		return faas.State{}, err
 	}
 	return e.stateOf(out, to), nil
-}
-
-// route is where the alias sends invocations.
-type route struct {
-	version string // empty if there is no alias
-	problem string // why that is not the version that was deployed
-}
-
-// route reads the alias of a function that has a live version.
-func (e *Executor) route(ctx context.Context, op string, out *lambda.GetFunctionOutput) (route, error) {
-	live, name := out.Tags[tagVersion], aws.ToString(out.Configuration.FunctionName)
-	if live == "" {
-		return route{}, nil
-	}
-	alias, err := e.lambda.GetAlias(ctx, &lambda.GetAliasInput{FunctionName: &name, Name: &e.options.alias})
-	if isNotFound(err) {
-		return route{problem: fmt.Sprintf("alias %q is missing", e.options.alias)}, nil
-	}
-	if err != nil {
-		return route{}, classify(op, e.jobOf(name), err)
-	}
-	to := route{version: aws.ToString(alias.FunctionVersion)}
-	switch others := weights(alias.RoutingConfig); {
-	case to.version != live:
-		to.problem = fmt.Sprintf("alias %q points to version %s, and version %s was deployed: deploy again", e.options.alias, to.version, live)
-	case len(others) > 0:
-		to.problem = fmt.Sprintf("alias %q sends some invocations to version %s", e.options.alias, strings.Join(slices.Sorted(maps.Keys(others)), ", "))
-	case e.memory.sealed(name):
-		to.problem = unreadable
-	default:
-		to.problem = e.roleProblem(ctx, out.Tags)
-	}
-	return to, nil
-}
-
-// weights are the versions that get a part of an alias's invocations.
-func weights(r *types.AliasRoutingConfiguration) map[string]float64 {
-	if r == nil {
-		return nil
-	}
-	return r.AdditionalVersionWeights
-}
-
-// unreadable is why a function does not start.
-const unreadable = "Lambda may not read its environment, as if its role had been deleted and made again: deploy again, which sets the role anew"
-
-// switchedOff is why a function answers nothing.
-const switchedOff = "its reserved concurrency is 0, which refuses every invocation"
-
-func reservedOf(out *lambda.GetFunctionOutput) *int32 {
-	if out.Concurrency == nil {
-		return nil
-	}
-	return out.Concurrency.ReservedConcurrentExecutions
-}
-
-// owned reads a function and refuses one that is not of this service.
-func (e *Executor) owned(ctx context.Context, op, id string) (*lambda.GetFunctionOutput, error) {
-	if !namePattern.MatchString(id) {
-		return nil, faas.Errorf(faas.ErrNotFound, op, faas.AWSLambda, "%q is no name that a Lambda function can have", id)
-	}
-	jobID := e.jobOf(id)
-	out, err := e.get(ctx, id, "")
-	if err != nil {
-		return nil, classify(op, jobID, err)
-	}
-	if err := e.checkOwner(ctx, op, id, out); err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
-// checkOwner refuses a function that is not of this service. An answer without tags is asked for them once more: not everyone who may read a function
-// may read its tags, and the other call says so.
-func (e *Executor) checkOwner(ctx context.Context, op, id string, out *lambda.GetFunctionOutput) error {
-	if len(out.Tags) == 0 && out.TagsError == nil {
-		arn := unqualified(aws.ToString(out.Configuration.FunctionArn))
-		list, err := e.lambda.ListTags(ctx, &lambda.ListTagsInput{Resource: &arn})
-		if err != nil {
-			return classify(op, e.jobOf(id), err)
-		}
-		out.Tags = list.Tags
-	}
-	if e.owns(out.Tags) {
-		return nil
-	}
-	var err *faas.Error
-	if out.TagsError != nil && len(out.Tags) == 0 {
-		code, remedy := rules.Of(kit.Answer{Code: aws.ToString(out.TagsError.ErrorCode)}).Code, ""
-		switch code {
-		case faas.ErrPermissionDenied:
-			remedy = ": allow lambda:ListTags"
-		case faas.ErrNotFound: // the function was found
-			code = faas.ErrUnavailable
-		}
-		err = faas.Errorf(code, op, faas.AWSLambda, "the tags of function %s cannot be read (%s: %s)%s",
-			id, aws.ToString(out.TagsError.ErrorCode), aws.ToString(out.TagsError.Message), remedy)
-	} else {
-		err = faas.Errorf(faas.ErrConflict, op, faas.AWSLambda,
-			"function %s exists and does not belong to service %q (its tag %s is %q): remove or rename it, or name the service otherwise",
-			id, e.service, tagService, out.Tags[tagService])
-	}
-	err.JobID = e.jobOf(id)
-	return err
-}
-
-// jobOf returns the job of one of the service's function names, for errors.
-func (e *Executor) jobOf(id string) int64 {
-	if job, ok := jobOfName(e.service, id); ok {
-		return int64(job)
-	}
-	return faas.NoJob
 }
 
 func (e *Executor) stateOf(out *lambda.GetFunctionOutput, to route) faas.State {
@@ -259,51 +140,4 @@ func (e *Executor) List(ctx context.Context) ([]faas.State, error) {
 		}
 	}
 	return states, nil
-}
-
-// names returns the names of the account's functions that the service's could have, sorted.
-func (e *Executor) names(ctx context.Context) ([]string, error) {
-	var names []string
-	pages := lambda.NewListFunctionsPaginator(e.lambda, &lambda.ListFunctionsInput{MaxItems: aws.Int32(50)})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
-		if err != nil {
-			return nil, classify("list", faas.NoJob, err)
-		}
-		for _, f := range page.Functions {
-			if name := aws.ToString(f.FunctionName); !slices.Contains(names, name) {
-				if _, ok := jobOfName(e.service, name); ok {
-					names = append(names, name)
-				}
-			}
-		}
-	}
-	slices.Sort(names)
-	return names, nil
-}
-
-// unqualified cuts version or alias off the ARN of a function.
-func unqualified(arn string) string {
-	if parts := strings.Split(arn, ":"); len(parts) > 7 {
-		return strings.Join(parts[:7], ":")
-	}
-	return arn
-}
-
-func lambdaTime(text string) time.Time {
-	for _, layout := range []string{"2006-01-02T15:04:05-0700", time.RFC3339} { // with any fraction of a second
-		if t, err := time.Parse(layout, text); err == nil {
-			return t.UTC()
-		}
-	}
-	return time.Time{}
-}
-
-// codeSHA256 is Lambda's form of a package's hash.
-func codeSHA256(hexSum string) string {
-	sum, err := hex.DecodeString(hexSum)
-	if err != nil {
-		return ""
-	}
-	return base64.StdEncoding.EncodeToString(sum)
 }

@@ -5,10 +5,6 @@ package aws
 import (
 	"context"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/lambda"
-	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
-
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
@@ -58,37 +54,6 @@ func (e *Executor) Remove(ctx context.Context, id string) error {
 		return ofJob(classify("remove", e.jobOf(id), err), e.jobOf(id))
 	}
 	return nil
-}
-
-// delete deletes a function, of which out is what was read, nil if nothing was, and returns when it is gone. One that comes into being only now, because the request that
-// creates it was under way for longer than its caller waited, is deleted as well.
-func (e *Executor) delete(ctx context.Context, name string, out *lambda.GetFunctionOutput) error {
-	if err := e.deleteOnce(ctx, name); err != nil {
-		return err
-	}
-	deleted := ""
-	if out != nil {
-		deleted = aws.ToString(out.Configuration.RevisionId)
-	}
-	return e.gone(ctx, name, func(now *lambda.GetFunctionOutput) error {
-		revision := aws.ToString(now.Configuration.RevisionId)
-		if revision == deleted || now.Configuration.State == types.StateDeleting || !e.owns(now.Tags) {
-			return nil
-		}
-		deleted = revision
-		return e.deleteOnce(ctx, name)
-	})
-}
-
-func (e *Executor) deleteOnce(ctx context.Context, name string) error {
-	err := e.change(ctx, name, func(ctx context.Context) error {
-		_, err := e.lambda.DeleteFunction(ctx, &lambda.DeleteFunctionInput{FunctionName: &name})
-		return err
-	})
-	if err != nil && (isNotFound(err) || faas.CodeOf(err) == faas.ErrNotFound) { // it may go away while a change of it is waited for
-		return nil
-	}
-	return err
 }
 
 // removeShared removes what belongs to the service and not to one function, once there is no function left: none in Lambda's list, which may lag behind, and
