@@ -126,7 +126,7 @@ func TestMotoAgrees(t *testing.T) {
 	m.post("/moto-api/config", map[string]any{"lambda": map[string]bool{"use_docker": false}})
 	m.answer(50, "from moto")
 	e := m.open("judged", map[string]string{"create_role": "true", "create_bucket": "true", "tags": "team=blue",
-		"delete_logs": "true"})
+		"remove_logs": "true"})
 	e.direct = 10 // so that the package goes through S3
 
 	f := small(0)
