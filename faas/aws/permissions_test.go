@@ -6,12 +6,93 @@ import (
 	"encoding/json"
 	"go/parser"
 	"go/token"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/tangle-network/blueprint-serverless/internal/lambdatest"
 )
+
+// statements are those of the policy in the package documentation.
+func statements(t *testing.T) map[string][]string {
+	t.Helper()
+	text, err := os.ReadFile("doc.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var code strings.Builder
+	for line := range strings.Lines(string(text)) {
+		if l, ok := strings.CutPrefix(line, "//\t"); ok {
+			code.WriteString(l)
+		}
+	}
+	var policy struct {
+		Statement []struct {
+			Sid    string
+			Action []string
+		}
+	}
+	if err := json.Unmarshal([]byte(code.String()), &policy); err != nil {
+		t.Fatal(err)
+	}
+	all := map[string][]string{}
+	for _, s := range policy.Statement {
+		all[s.Sid] = s.Action
+	}
+	return all
+}
+
+// The guide has the same statements, for those who look there.
+func TestTheGuideHasThePermissionsOfThePolicy(t *testing.T) {
+	t.Parallel()
+	guide, err := os.ReadFile("../../docs/aws.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string][]string{}
+	for _, row := range regexp.MustCompile(`(?m)^\| (\w+) \| [^|]+ \| ((?:`+"`\\w+:\\w+`"+`(?:, )?)+) \|$`).FindAllStringSubmatch(string(guide), -1) {
+		got[row[1]] = strings.Split(strings.ReplaceAll(row[2], "`", ""), ", ")
+	}
+	if diff := cmp.Diff(statements(t), got); diff != "" {
+		t.Errorf("(-documentation +guide):\n%s", diff)
+	}
+}
+
+// Without options nothing is called but what the guide says every deployment takes.
+func TestADeploymentWithoutOptionsTakesTheLeast(t *testing.T) {
+	t.Parallel()
+	server := serve(t, lambdatest.Config{Handler: answering})
+	e := openAt(t, server, "least", opening{})
+	f := small(0)
+	f.MaxConcurrency, f.KeepWarm = 5, 1
+	before := mustDeploy(t, e, unitOf(t, e, script(t, "x"), f))
+	f.MemoryMB *= 2
+	mustDeploy(t, e, unitOf(t, e, script(t, "y"), f))
+	answers(t, e, 0, "2-one")
+	if err := e.Restore(t.Context(), before); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.List(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Remove(t.Context(), functionName("least", 0)); err != nil {
+		t.Fatal(err)
+	}
+	allowed := slices.Concat(statements(t)["Functions"], statements(t)["List"])
+	for _, call := range server.Calls() {
+		action := call.Service + ":" + call.Operation
+		if action == "lambda:Invoke" {
+			action = "lambda:InvokeFunction"
+		}
+		if !slices.Contains(allowed, action) {
+			t.Errorf("%s was called", action)
+		}
+	}
+}
 
 // The policy in the package documentation is what operators paste. It is valid, and has every permission that a deployment
 // takes, but for those of a VPC, layers and keys that options name.
