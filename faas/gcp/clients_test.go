@@ -419,3 +419,29 @@ func TestTheGuideNamesThePermissions(t *testing.T) {
 		})
 	}
 }
+
+// A policy is written back as it was but for who invokes: with its conditions, and with what nobody here knows of.
+func TestOthersBindingsStayAsTheyWere(t *testing.T) {
+	runsHere(t)
+	s := gcptest.Start(t, builder)
+	e := open(t, config(s, "bindings"))
+	u := units(t, e, function(0))[0]
+	converge(t, e, u)
+	service := "projects/test-project/locations/us-central1/services/" + u.ID
+	bound := map[string]any{
+		"role": "roles/run.invoker", "members": []any{"user:a@example.com"}, "ofTomorrow": "x",
+		"condition": map[string]any{"title": "weekdays", "expression": "true", "location": "here"},
+	}
+	s.SetBinding(service, bound)
+	for _, public := range []string{"true", "false"} {
+		converge(t, open(t, config(s, "bindings", "public="+public)), u)
+		p := s.Policy(service)
+		all, _ := p["bindings"].([]any)
+		if diff := cmp.Diff(bound, all[0]); diff != "" || p["auditConfigs"] == nil {
+			t.Errorf("public=%s: audit configurations %v, the binding (-before +after):\n%s", public, p["auditConfigs"], diff)
+		}
+		if open := slices.Contains(s.Allowed(service, "roles/run.invoker"), "allUsers"); open != (public == "true") {
+			t.Errorf("public=%s: everybody may invoke: %v", public, open)
+		}
+	}
+}

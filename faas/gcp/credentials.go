@@ -49,12 +49,17 @@ type access struct {
 type opened struct {
 	http.RoundTripper
 	token auth.TokenProvider // nil: only the transport has it
+	// until is when it is opened anew; zero: never. Google's library refreshes some tokens shortly before
+	// they expire, which is after an hour, in a goroutine that nobody can end.
+	until time.Time
 }
+
+const openTime = 50 * time.Minute
 
 func (a *access) get(ctx context.Context) (*opened, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.last == nil {
+	if a.last == nil || !a.last.until.IsZero() && time.Now().After(a.last.until) {
 		found, err := a.open(ctx)
 		if err != nil {
 			return nil, &noToken{err}
@@ -223,19 +228,25 @@ func (c *credentials) open(ctx context.Context) (*opened, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.set.impersonate != "" {
-		client, err := authorized(creds, payer, tokenTransport{c.base, c.set.credentialsURL})
-		if err != nil {
-			return nil, err
-		}
-		creds, err = impersonate.NewCredentials(&impersonate.CredentialsOptions{
-			TargetPrincipal: c.set.impersonate, Scopes: []string{cloudPlatformScope}, Credentials: creds, Client: client,
-		})
-		if err != nil {
-			return nil, err
-		}
+	if c.set.impersonate == "" {
+		return c.sends(creds, payer)
 	}
-	return c.sends(creds, payer)
+	client, err := authorized(creds, payer, tokenTransport{c.base, c.set.credentialsURL})
+	if err != nil {
+		return nil, err
+	}
+	creds, err = impersonate.NewCredentials(&impersonate.CredentialsOptions{
+		TargetPrincipal: c.set.impersonate, Scopes: []string{cloudPlatformScope}, Credentials: creds, Client: client,
+	})
+	if err != nil {
+		return nil, err
+	}
+	found, err := c.sends(creds, payer)
+	if err != nil {
+		return nil, err
+	}
+	found.until = time.Now().Add(openTime)
+	return found, nil
 }
 
 // authorize has API calls authorized by given credentials.
@@ -255,7 +266,7 @@ func (c *credentials) sends(creds *auth.Credentials, payer string) (*opened, err
 	if err != nil {
 		return nil, err
 	}
-	return &opened{client.Transport, creds}, nil
+	return &opened{RoundTripper: client.Transport, token: creds}, nil
 }
 
 // idToken returns an ID token for an audience: signed with a service account's key, from the metadata server, or through impersonation.
@@ -374,7 +385,7 @@ func (c *chosen) open(ctx context.Context) (*opened, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &opened{RoundTripper: transport}, nil
+	return &opened{RoundTripper: transport, until: time.Now().Add(openTime)}, nil
 }
 
 func (c *chosen) idToken(ctx context.Context, audience string) (*oauth2.Token, error) {

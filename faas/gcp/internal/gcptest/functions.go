@@ -102,7 +102,7 @@ func (s *Server) createFunction(w http.ResponseWriter, r *http.Request, parent s
 	doc, err := s.readFunction(r, body, true)
 	switch {
 	case err != nil:
-		fail(w, 400, "INVALID_ARGUMENT", err.Error())
+		malformed(w, "function", err)
 		return
 	case !idPattern.MatchString(id):
 		fail(w, 400, "INVALID_ARGUMENT", "function id "+id+" is not valid")
@@ -121,7 +121,7 @@ func (s *Server) createFunction(w http.ResponseWriter, r *http.Request, parent s
 	set(doc, "createTime", s.now())
 	defaults(doc)
 	if err := s.checkWhole(doc); err != nil {
-		fail(w, 400, "INVALID_ARGUMENT", err.Error())
+		malformed(w, "service_config", err)
 		return
 	}
 	s.fns[name] = &deployed{doc: doc}
@@ -165,7 +165,7 @@ func (s *Server) patchFunction(w http.ResponseWriter, r *http.Request, name stri
 		mask, err = checkMask(q.Get("updateMask"))
 	}
 	if err != nil {
-		fail(w, 400, "INVALID_ARGUMENT", err.Error())
+		malformed(w, "function", err)
 		return
 	}
 	s.mu.Lock()
@@ -192,7 +192,7 @@ func (s *Server) patchFunction(w http.ResponseWriter, r *http.Request, name stri
 	err = s.checkWhole(next)
 	switch {
 	case err != nil:
-		fail(w, 400, "INVALID_ARGUMENT", err.Error())
+		malformed(w, "service_config", err)
 		return
 	case str(old.doc, "state") != "ACTIVE" && mask != nil && !slices.ContainsFunc(mask, func(path string) bool { return strings.HasPrefix(path, "buildConfig.source") || path == "buildConfig" }):
 		fail(w, 400, "FAILED_PRECONDITION", "Precondition failed. Cannot update a GCF function without sourceUrl.")

@@ -3,6 +3,7 @@ package gcptest
 import (
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -11,9 +12,11 @@ import (
 )
 
 type policy struct {
-	Version  int        `json:"version,omitempty"`
-	Etag     string     `json:"etag"`
-	Bindings []*binding `json:"bindings,omitempty"`
+	Version  int              `json:"version,omitempty"`
+	Etag     string           `json:"etag"`
+	Bindings []map[string]any `json:"bindings,omitempty"`
+	// AuditConfigs stay where an update mask does not name them, as by default.
+	AuditConfigs any `json:"auditConfigs,omitempty"`
 }
 
 // etag returns bytes in base 64, which an etag is.
@@ -21,14 +24,37 @@ func etag(n int) string {
 	return base64.StdEncoding.EncodeToString(strconv.AppendInt([]byte("etag-"), int64(n), 10))
 }
 
-type binding struct {
-	Role      string   `json:"role"`
-	Members   []string `json:"members"`
-	Condition any      `json:"condition,omitempty"`
+// membersOf returns who is in a binding.
+func membersOf(binding map[string]any) []string {
+	var members []string
+	switch all := binding["members"].(type) {
+	case []string:
+		members = all
+	case []any:
+		for _, one := range all {
+			members = append(members, fmt.Sprint(one))
+		}
+	}
+	return members
 }
 
 func (p *policy) has(role, member string) bool {
-	return p != nil && slices.ContainsFunc(p.Bindings, func(b *binding) bool { return b.Role == role && slices.Contains(b.Members, member) })
+	return p != nil && slices.ContainsFunc(p.Bindings, func(b map[string]any) bool {
+		return b["role"] == role && b["condition"] == nil && slices.Contains(membersOf(b), member)
+	})
+}
+
+// valid returns what is wrong with a policy, or "".
+func (p *policy) valid() string {
+	for _, b := range p.Bindings {
+		switch {
+		case b["condition"] != nil && p.Version != 3:
+			return "Policies with conditions need version 3."
+		case b["role"] == nil || len(membersOf(b)) == 0:
+			return "A binding has no role or no members."
+		}
+	}
+	return ""
 }
 
 func (s *Server) iamPolicy(w http.ResponseWriter, r *http.Request, service string) {
@@ -44,7 +70,11 @@ func (s *Server) iamPolicy(w http.ResponseWriter, r *http.Request, service strin
 		return
 	}
 	if r.Method == http.MethodGet {
-		reply(w, current)
+		shown := *current
+		if r.URL.Query().Get("options.requestedPolicyVersion") != "3" { // conditions are hidden from who does not know them
+			shown.Bindings = slices.DeleteFunc(slices.Clone(shown.Bindings), func(b map[string]any) bool { return b["condition"] != nil })
+		}
+		reply(w, shown)
 		return
 	}
 	var in struct {
@@ -59,7 +89,11 @@ func (s *Server) iamPolicy(w http.ResponseWriter, r *http.Request, service strin
 		fail(w, 409, "ABORTED", "There were concurrent policy changes. Please retry the whole read-modify-write with exponential backoff.")
 		return
 	}
-	in.Policy.Etag = etag(s.next())
+	if wrong := in.Policy.valid(); wrong != "" {
+		fail(w, 400, "INVALID_ARGUMENT", wrong)
+		return
+	}
+	in.Policy.Etag, in.Policy.AuditConfigs = etag(s.next()), current.AuditConfigs
 	s.iam[service] = in.Policy
 	s.spread[service] = s.PolicyDelay
 	reply(w, in.Policy)
@@ -71,7 +105,27 @@ func (s *Server) SetPolicy(service, role string, members ...string) {
 	defer s.mu.Unlock()
 	p := s.iam[service]
 	p.Etag = etag(s.next())
-	p.Bindings = append(p.Bindings, &binding{Role: role, Members: members})
+	p.Bindings = append(p.Bindings, map[string]any{"role": role, "members": members})
+}
+
+// SetBinding adds a whole binding to a service's policy, which has version 3 then, and audit configurations.
+func (s *Server) SetBinding(service string, binding map[string]any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.iam[service]
+	p.Etag, p.Version, p.AuditConfigs = etag(s.next()), 3, []any{map[string]any{"service": "allServices"}}
+	p.Bindings = append(p.Bindings, binding)
+}
+
+// Policy returns a service's policy.
+func (s *Server) Policy(service string) map[string]any {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := *s.iam[service]
+	text, _ := json.Marshal(p)
+	var doc map[string]any
+	_ = json.Unmarshal(text, &doc)
+	return doc
 }
 
 // Allowed returns who has a role on a service.
@@ -81,8 +135,8 @@ func (s *Server) Allowed(service, role string) []string {
 	var all []string
 	if p := s.iam[service]; p != nil {
 		for _, b := range p.Bindings {
-			if b.Role == role {
-				all = append(all, b.Members...)
+			if b["role"] == role {
+				all = append(all, membersOf(b)...)
 			}
 		}
 	}
@@ -149,7 +203,7 @@ func (s *Server) preflight(w http.ResponseWriter, r *http.Request, name string) 
 	case strings.Contains(name, "/services/") && r.Method == http.MethodGet:
 		reply(w, map[string]any{"name": name, "state": "ENABLED"})
 	case strings.HasSuffix(name, ":getIamPolicy") && r.Method == http.MethodPost:
-		reply(w, policy{Etag: etag(1), Bindings: []*binding{{Role: "roles/cloudbuild.builds.builder", Members: []string{"serviceAccount:" + buildAccount}}}})
+		reply(w, policy{Etag: etag(1), Bindings: []map[string]any{{"role": "roles/cloudbuild.builds.builder", "members": []string{"serviceAccount:" + buildAccount}}}})
 	case strings.HasSuffix(name, "/defaultServiceAccount"):
 		reply(w, map[string]any{"name": name, "serviceAccountEmail": "projects/123456789/serviceAccounts/" + buildAccount})
 	case strings.Count(name, "/") == 1 && r.Method == http.MethodGet:

@@ -230,6 +230,16 @@ func fail(w http.ResponseWriter, status int, code, message string) {
 	_ = json.NewEncoder(w).Encode(map[string]any{"error": map[string]any{"code": status, "message": message, "status": code}})
 }
 
+// malformed refuses a request for one of its fields, as the real API does: with details.
+func malformed(w http.ResponseWriter, field string, err error) {
+	w.Header().Set("Content-Type", "application/json; charset=UTF-8")
+	w.WriteHeader(400)
+	_ = json.NewEncoder(w).Encode(map[string]any{"error": map[string]any{
+		"code": 400, "message": "The request has errors", "status": "INVALID_ARGUMENT",
+		"details": []any{map[string]any{"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": []any{map[string]any{"field": field, "description": err.Error()}}}},
+	}})
+}
+
 // Fail answers with an error in Google's shape; info is the ErrorInfo's reason and then its metadata as pairs.
 func Fail(w http.ResponseWriter, status int, code, message string, info ...string) {
 	if len(info) == 0 {
