@@ -15,7 +15,6 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"cloud.google.com/go/auth"
@@ -396,65 +395,38 @@ func (c *chosen) idToken(ctx context.Context, audience string) (*oauth2.Token, e
 	return source.Token()
 }
 
-// tokenCache gets and keeps a token. Unlike an oauth2.TokenSource it fetches under the context of the call that needs the token.
-type tokenCache struct {
-	source func(context.Context) (*oauth2.Token, error)
-	fetch  chan struct{} // holds a value while someone fetches
-	token  atomic.Pointer[oauth2.Token]
-}
-
-func newTokenCache(source func(context.Context) (*oauth2.Token, error)) *tokenCache {
-	return &tokenCache{source: source, fetch: make(chan struct{}, 1)}
-}
-
 // tokenSlack is how long before it expires a token is replaced.
 const tokenSlack = time.Minute
 
-// get returns a token that is valid for a while yet. Concurrent calls share one fetch.
-func (c *tokenCache) get(ctx context.Context) (string, error) {
-	if t := c.token.Load(); isFresh(t) {
-		return t.AccessToken, nil
-	}
-	select {
-	case c.fetch <- struct{}{}:
-	case <-ctx.Done():
-		return "", ctx.Err()
-	}
-	defer func() { <-c.fetch }()
-	if t := c.token.Load(); isFresh(t) {
-		return t.AccessToken, nil
-	}
-	t, err := c.source(ctx)
-	if err != nil {
-		return "", err
-	}
-	if t == nil || t.AccessToken == "" {
-		return "", errors.New("the token is empty")
-	}
-	c.token.Store(t)
-	return t.AccessToken, nil
-}
-
 func isFresh(t *oauth2.Token) bool {
-	return t != nil && (t.Expiry.IsZero() || time.Until(t.Expiry) > tokenSlack)
+	return t.Expiry.IsZero() || time.Until(t.Expiry) > tokenSlack
 }
 
-// forget makes the next get fetch a new token: Google refused this one.
-func (c *tokenCache) forget() { c.token.Store(nil) }
-
-// idToken returns the bearer function for an audience; nil where credentials are disabled.
+// idToken returns the bearer function for an audience; nil where credentials are disabled. Concurrent calls share one fetch.
 func (e *Executor) idToken(audience string) func(context.Context) (string, error) {
 	if e.idFrom == nil {
 		return nil
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	c := e.idTokens[audience]
-	if c == nil {
-		c = newTokenCache(func(ctx context.Context) (*oauth2.Token, error) { return e.idFrom(ctx, audience) })
-		e.idTokens[audience] = c
+	return func(ctx context.Context) (string, error) {
+		fetched := false
+		for {
+			token, err := e.idTokens.Do(ctx, audience, func(ctx context.Context) (*oauth2.Token, error) {
+				fetched = true
+				token, err := e.idFrom(ctx, audience)
+				if err == nil && (token == nil || token.AccessToken == "") {
+					err = errors.New("the token is empty")
+				}
+				return token, err
+			})
+			if err != nil {
+				return "", err
+			}
+			if fetched || isFresh(token) {
+				return token.AccessToken, nil
+			}
+			e.idTokens.ForgetIf(audience, token, func(a, b *oauth2.Token) bool { return a == b })
+		}
 	}
-	return c.get
 }
 
 // emailOf returns whose ID token it is; empty where it does not say.

@@ -235,6 +235,96 @@ func (e *Executor) shown(ctx context.Context, r request, id string, labels map[s
 	return got, err
 }
 
+// putBack changes what differs of what the API took for the function then, in the API's own words: its
+// client would drop what it does not know.
+func (h buildHost) putBack(ctx context.Context, r request, was *reading, id string, now *resource) (*resource, error) {
+	want := settable(was.raw, functionOutput)
+	pin(want, h.e.memory(id).sameCode(was).raw)
+	labels := labelsOf(want)
+	if now == nil {
+		back, err := h.create(ctx, r, id, &functionspb.Function{}, text(want), labels, nil)
+		return back, h.sourceError(r, err)
+	}
+	is := settable(now.raw, functionOutput)
+	pin(is, now.raw)
+	paths := differing(is, want)
+	if now.status != faas.StatusReady && !slices.Contains(paths, "buildConfig.source") {
+		paths = append(paths, "buildConfig.source", "buildConfig.runtime") // a failed function takes no update without its source
+	}
+	if len(paths) == 0 {
+		return now, nil
+	}
+	body := map[string]any{"name": now.name}
+	mask := make([]string, len(paths))
+	for i, path := range paths {
+		copyPath(body, want, path)
+		mask[i] = snake(path)
+	}
+	back, err := h.update(ctx, r, id, &functionspb.Function{}, mask, text(body), labels, nil)
+	if err != nil {
+		if slices.Contains(paths, "buildConfig.source") {
+			err = h.sourceError(r, err)
+		}
+		return nil, err
+	}
+	is = settable(back.raw, functionOutput)
+	pin(is, back.raw)
+	// The source is another copy of the same one, and Google numbers copies anew.
+	left := slices.DeleteFunc(differing(is, want), func(path string) bool { return path == "buildConfig.source" })
+	if len(left) > 0 {
+		return nil, h.e.errorf(faas.ErrConflict, r, "function %s was put back but for %s", id, strings.Join(left, ", "))
+	}
+	return back, nil
+}
+
+// sourceError explains why an earlier source may be refused.
+func (h buildHost) sourceError(r request, err error) error {
+	if code := faas.CodeOf(err); code == faas.ErrInvalidArgument || code == faas.ErrNotFound {
+		return h.e.errorf(code, r, "the earlier source is refused, which Google keeps for the last few versions of a function: %w", err)
+	}
+	return err
+}
+
+// functionOutput is what only Google sets of a function, by its paths.
+var functionOutput = []string{
+	"@type", "name", "state", "stateMessages", "updateTime", "createTime", "url", "satisfiesPzs", "upgradeInfo",
+	"buildConfig.build", "buildConfig.sourceProvenance", "buildConfig.sourceToken", "serviceConfig.service", "serviceConfig.uri", "serviceConfig.revision",
+}
+
+// pin has a function's source be the very object that raw says the function was built from: the
+// source itself may name another one, after an update that failed, and what it names may be overwritten.
+func pin(doc map[string]any, raw json.RawMessage) {
+	build, ok := doc["buildConfig"].(map[string]any)
+	if !ok {
+		return
+	}
+	original, _ := document(raw)["buildConfig"].(map[string]any)
+	if source, ok := original["source"]; ok {
+		build["source"] = source
+	}
+	provenance, _ := original["sourceProvenance"].(map[string]any)
+	for resolved, member := range map[string]string{"resolvedStorageSource": "storageSource", "resolvedRepoSource": "repoSource"} {
+		if from, ok := provenance[resolved].(map[string]any); ok && (member != "storageSource" || from["generation"] != nil) {
+			build["source"] = map[string]any{member: from}
+		}
+	}
+}
+
+// isPinned reports whether it is certain which source a function was built from. Google's own copy
+// has one name for all versions of a function.
+func isPinned(raw json.RawMessage) bool {
+	doc := settable(raw, functionOutput)
+	pin(doc, raw)
+	build, _ := doc["buildConfig"].(map[string]any)
+	from, _ := build["source"].(map[string]any)
+	storage, ok := from["storageSource"].(map[string]any)
+	if !ok {
+		return len(from) > 0
+	}
+	object, _ := storage["object"].(string)
+	return storage["generation"] != nil || object != "" && !strings.HasSuffix(object, "/function-source.zip")
+}
+
 func (h buildHost) remove(ctx context.Context, r request, id string) error {
 	op, err := h.e.begin(ctx, r, true, nil, func(ctx context.Context) error {
 		_, err := h.e.functions.DeleteFunction(ctx, &functionspb.DeleteFunctionRequest{Name: h.name(id)})

@@ -61,14 +61,13 @@ type Executor struct {
 	tokens oauth2.TokenSource // nil: the credentials' own
 	opts   []option.ClientOption
 
-	mu       sync.Mutex
-	idTokens map[string]*tokenCache   // by audience
-	uploads  kit.Once[string, upload] // by the package's SHA-256
-	stores   kit.Turns[string]        // by the package's SHA-256
-	routes   sync.Map                 // of job id to *route
-	memories sync.Map                 // of unit id to *memory
-	runtime  atomic.Pointer[string]   // the newest Go runtime on offer, once it is known
-	offered  atomic.Pointer[[]string] // all that can be deployed, beside it
+	idTokens kit.Once[string, *oauth2.Token] // by audience
+	uploads  kit.Once[string, upload]        // by the package's SHA-256
+	stores   kit.Turns[string]               // by the package's SHA-256
+	routes   sync.Map                        // of job id to *route
+	memories sync.Map                        // of unit id to *memory
+	runtime  atomic.Pointer[string]          // the newest Go runtime on offer, once it is known
+	offered  atomic.Pointer[[]string]        // all that can be deployed, beside it
 }
 
 // route is where a job is invoked.
@@ -143,7 +142,7 @@ func New(ctx context.Context, cfg faas.Config, opts ...Option) (*Executor, error
 	if err != nil {
 		return nil, err
 	}
-	e := &Executor{set: set, log: cfg.Logger, idTokens: map[string]*tokenCache{}}
+	e := &Executor{set: set, log: cfg.Logger}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
@@ -197,7 +196,7 @@ func (e *Executor) connect(ctx context.Context) error {
 		from := &chosen{e.opts, base}
 		switch {
 		case named != nil:
-			*api = http.Client{Transport: cmp.Or(named.Transport, http.DefaultTransport), Jar: named.Jar, Timeout: named.Timeout, CheckRedirect: e.http.CheckRedirect}
+			*api = http.Client{Transport: plainHTTP{cmp.Or(named.Transport, http.DefaultTransport)}, Jar: named.Jar, Timeout: named.Timeout, CheckRedirect: e.http.CheckRedirect}
 			idToken = from.idToken
 		case authenticates:
 			e.access, idToken = &access{open: from.open}, from.idToken

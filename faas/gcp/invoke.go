@@ -207,7 +207,7 @@ func (e *Executor) invokeError(r request, a *answer) *faas.Error {
 	case a.status == http.StatusUnauthorized:
 		code, notRun = faas.ErrPermissionDenied, true
 		hint = "the ID token is refused" + because(a.header) + "; to mend it: set this machine's clock, or gcloud auth application-default login; "
-		e.forgetIDToken(r.url)
+		e.idTokens.Forget(r.url)
 	case a.status == http.StatusForbidden:
 		code, notRun = faas.ErrPermissionDenied, true
 		hint = "the caller may not invoke the function; to mend it: gcloud run services add-iam-policy-binding " + functionid.CloudRun.Of(e.set.service, uint32(r.job)) +
@@ -253,14 +253,6 @@ func crashed(body []byte) bool {
 		}
 	}
 	return false
-}
-
-func (e *Executor) forgetIDToken(audience string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if c := e.idTokens[audience]; c != nil {
-		c.forget()
-	}
 }
 
 // invokeTrace sees whether an invocation ever had a connection, and so whether it can have reached the function.

@@ -54,6 +54,9 @@ func (e *Executor) needs() (apis, permissions []string) {
 	if len(e.set.members()) > 0 {
 		permissions = append(permissions, "run.services.getIamPolicy", "run.services.setIamPolicy")
 	}
+	if e.set.removeArtifacts && e.set.mode == modeBuild {
+		permissions = append(permissions, "artifactregistry.packages.delete")
+	}
 	if !e.set.public && !e.set.noCredentials {
 		permissions = append(permissions, "run.routes.invoke")
 	}

@@ -114,48 +114,6 @@ func (e *Executor) codeBack(ctx context.Context, r request, prior faas.State, no
 	return nil
 }
 
-// putBack changes what differs of what the API took for the function then, in the API's own words: its
-// client would drop what it does not know.
-func (h buildHost) putBack(ctx context.Context, r request, was *reading, id string, now *resource) (*resource, error) {
-	want := settable(was.raw, functionOutput)
-	pin(want, h.e.memory(id).sameCode(was).raw)
-	labels := labelsOf(want)
-	if now == nil {
-		back, err := h.create(ctx, r, id, &functionspb.Function{}, text(want), labels, nil)
-		return back, h.sourceError(r, err)
-	}
-	is := settable(now.raw, functionOutput)
-	pin(is, now.raw)
-	paths := differing(is, want)
-	if now.status != faas.StatusReady && !slices.Contains(paths, "buildConfig.source") {
-		paths = append(paths, "buildConfig.source", "buildConfig.runtime") // a failed function takes no update without its source
-	}
-	if len(paths) == 0 {
-		return now, nil
-	}
-	body := map[string]any{"name": now.name}
-	mask := make([]string, len(paths))
-	for i, path := range paths {
-		copyPath(body, want, path)
-		mask[i] = snake(path)
-	}
-	back, err := h.update(ctx, r, id, &functionspb.Function{}, mask, text(body), labels, nil)
-	if err != nil {
-		if slices.Contains(paths, "buildConfig.source") {
-			err = h.sourceError(r, err)
-		}
-		return nil, err
-	}
-	is = settable(back.raw, functionOutput)
-	pin(is, back.raw)
-	// The source is another copy of the same one, and Google numbers copies anew.
-	left := slices.DeleteFunc(differing(is, want), func(path string) bool { return path == "buildConfig.source" })
-	if len(left) > 0 {
-		return nil, h.e.errorf(faas.ErrConflict, r, "function %s was put back but for %s", id, strings.Join(left, ", "))
-	}
-	return back, nil
-}
-
 // text writes a document that was read from JSON.
 func text(doc map[string]any) []byte {
 	written, err := json.Marshal(doc)
@@ -177,43 +135,6 @@ func snake(path string) string {
 	}
 	return b.String()
 }
-
-// sourceError explains why an earlier source may be refused.
-func (h buildHost) sourceError(r request, err error) error {
-	if code := faas.CodeOf(err); code == faas.ErrInvalidArgument || code == faas.ErrNotFound {
-		return h.e.errorf(code, r, "the earlier source is refused, which Google keeps for the last few versions of a function: %w", err)
-	}
-	return err
-}
-
-// putBack writes the whole service as it was then. Its package is still in the bucket: packages go
-// with the last function.
-func (h runHost) putBack(ctx context.Context, r request, was *reading, id string, now *resource) (*resource, error) {
-	want := settable(was.raw, serviceOutput)
-	if template, ok := want["template"].(map[string]any); ok {
-		delete(template, "revision") // the name is taken
-	}
-	if now == nil {
-		return h.create(ctx, r, id, &run.GoogleCloudRunV2Service{}, text(want), labelsOf(want), nil)
-	}
-	if now.status == faas.StatusReady && len(differing(settable(now.raw, serviceOutput), want)) == 0 {
-		return now, nil
-	}
-	want["name"], want["etag"] = now.name, now.run.Etag
-	return h.replace(ctx, r, id, &run.GoogleCloudRunV2Service{}, text(want), labelsOf(want), nil)
-}
-
-// What only Google sets, by its paths.
-var (
-	functionOutput = []string{
-		"@type", "name", "state", "stateMessages", "updateTime", "createTime", "url", "satisfiesPzs", "upgradeInfo",
-		"buildConfig.build", "buildConfig.sourceProvenance", "buildConfig.sourceToken", "serviceConfig.service", "serviceConfig.uri", "serviceConfig.revision",
-	}
-	serviceOutput = []string{
-		"@type", "name", "uid", "generation", "createTime", "updateTime", "deleteTime", "expireTime", "creator", "lastModifier", "observedGeneration",
-		"terminalCondition", "conditions", "latestReadyRevision", "latestCreatedRevision", "trafficStatuses", "uri", "urls", "satisfiesPzs", "reconciling", "etag",
-	}
-)
 
 // document reads a resource, with its numbers as they are.
 func document(raw json.RawMessage) map[string]any {
@@ -238,40 +159,6 @@ func settable(raw json.RawMessage, output []string) map[string]any {
 		}
 	}
 	return doc
-}
-
-// pin has a function's source be the very object that raw says the function was built from: the
-// source itself may name another one, after an update that failed, and what it names may be overwritten.
-func pin(doc map[string]any, raw json.RawMessage) {
-	build, ok := doc["buildConfig"].(map[string]any)
-	if !ok {
-		return
-	}
-	original, _ := document(raw)["buildConfig"].(map[string]any)
-	if source, ok := original["source"]; ok {
-		build["source"] = source
-	}
-	provenance, _ := original["sourceProvenance"].(map[string]any)
-	for resolved, member := range map[string]string{"resolvedStorageSource": "storageSource", "resolvedRepoSource": "repoSource"} {
-		if from, ok := provenance[resolved].(map[string]any); ok && (member != "storageSource" || from["generation"] != nil) {
-			build["source"] = map[string]any{member: from}
-		}
-	}
-}
-
-// isPinned reports whether it is certain which source a function was built from. Google's own copy
-// has one name for all versions of a function.
-func isPinned(raw json.RawMessage) bool {
-	doc := settable(raw, functionOutput)
-	pin(doc, raw)
-	build, _ := doc["buildConfig"].(map[string]any)
-	from, _ := build["source"].(map[string]any)
-	storage, ok := from["storageSource"].(map[string]any)
-	if !ok {
-		return len(from) > 0
-	}
-	object, _ := storage["object"].(string)
-	return storage["generation"] != nil || object != "" && !strings.HasSuffix(object, "/function-source.zip")
 }
 
 // nested are the members of a resource that are compared, and written, one by one.

@@ -178,6 +178,29 @@ func (h runHost) change(ctx context.Context, r request, id string, raw []byte, l
 	return h.e.shown(ctx, r, id, labels)
 }
 
+// putBack writes the whole service as it was then. Its package is still in the bucket: packages go
+// with the last function.
+func (h runHost) putBack(ctx context.Context, r request, was *reading, id string, now *resource) (*resource, error) {
+	want := settable(was.raw, serviceOutput)
+	if template, ok := want["template"].(map[string]any); ok {
+		delete(template, "revision") // the name is taken
+	}
+	if now == nil {
+		return h.create(ctx, r, id, &run.GoogleCloudRunV2Service{}, text(want), labelsOf(want), nil)
+	}
+	if now.status == faas.StatusReady && len(differing(settable(now.raw, serviceOutput), want)) == 0 {
+		return now, nil
+	}
+	want["name"], want["etag"] = now.name, now.run.Etag
+	return h.replace(ctx, r, id, &run.GoogleCloudRunV2Service{}, text(want), labelsOf(want), nil)
+}
+
+// serviceOutput is what only Google sets of a service, by its paths.
+var serviceOutput = []string{
+	"@type", "name", "uid", "generation", "createTime", "updateTime", "deleteTime", "expireTime", "creator", "lastModifier", "observedGeneration",
+	"terminalCondition", "conditions", "latestReadyRevision", "latestCreatedRevision", "trafficStatuses", "uri", "urls", "satisfiesPzs", "reconciling", "etag",
+}
+
 func (h runHost) remove(ctx context.Context, r request, id string) error {
 	op, err := h.e.begin(ctx, r, true, nil, func(ctx context.Context) error {
 		_, err := h.e.run.Services.Delete(h.name(id)).Context(ctx).Do()
