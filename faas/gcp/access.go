@@ -20,7 +20,8 @@ const (
 	everybody   = "allUsers"
 )
 
-// policy says who may do what with a Cloud Run service. It is kept as Google wrote it, since it is written back whole.
+// policy says who may do what with a Cloud Run service. It is kept as Google wrote it, since it is
+// written back whole.
 type policy map[string]any
 
 // policy reads who may do what with a Cloud Run service. Version 3 is what conditions need.
@@ -165,7 +166,8 @@ func (e *Executor) accessError(r request, err error) error {
 		"(constraints/iam.allowedPolicyMemberDomains): without these options, functions are invoked with the caller's own ID tokens", err)
 }
 
-// invokers returns the bindings that let somebody invoke the service, those with a condition last, or not at all.
+// invokers returns the bindings that let somebody invoke the service, those with a condition last,
+// or not at all.
 func (p policy) invokers(conditions bool) []map[string]any {
 	var plain, bound []map[string]any
 	all, _ := p["bindings"].([]any)

@@ -86,7 +86,8 @@ const maxAnswer = 64 << 20
 type request struct {
 	op  string
 	job int64
-	// within bounds one try, the fetch of a token included; 0: only the context does, and maxCall with an API.
+	// within bounds one try, the fetch of a token included; 0: only the context does, and maxCall
+	// with an API.
 	within time.Duration
 	// hide hides the values of the environment, which an answer may repeat; nil: there are none.
 	hide func(string) string
@@ -238,8 +239,9 @@ const maxCall = time.Minute
 
 // call calls an API by one of Google's clients: do makes one request with the context that it is
 // given. Where it is safe, a request is repeated if the API cannot be reached or is unavailable for
-// the moment. Throttling is left to the engine, which knows how many others are waiting. An API that
-// was enabled a moment ago is waited for. What came over the wire is returned beside the error, too.
+// the moment. Throttling is left to the engine, which knows how many others are waiting. An API
+// that was enabled a moment ago is waited for. What came over the wire is returned beside the
+// error, too.
 func (e *Executor) call(ctx context.Context, r request, safe bool, do func(context.Context) error) (*exchange, error) {
 	return e.callWith(ctx, r, safe, nil, do)
 }
@@ -273,8 +275,8 @@ func (e *Executor) callWith(ctx context.Context, r request, safe bool, body []by
 	}
 }
 
-// repeat makes a request, again where it is safe to repeat and may succeed the next time. A token that
-// is refused is replaced once: a request that was not authorized did nothing.
+// repeat makes a request, again where it is safe to repeat and may succeed the next time. A token
+// that is refused is replaced once: a request that was not authorized did nothing.
 func (e *Executor) repeat(ctx context.Context, safe bool, once func() error) error {
 	refreshed := false
 	for i, wait := 0, firstWait; ; i, wait = i+1, wait*2 {

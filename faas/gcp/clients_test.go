@@ -32,8 +32,8 @@ type transportFunc func(*http.Request) (*http.Response, error)
 
 func (f transportFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// through returns a client that marks what goes over it. Google's token endpoint, whose address user
-// credentials cannot change, is the fake's.
+// through returns a client that marks what goes over it. Google's token endpoint, whose address
+// user credentials cannot change, is the fake's.
 func through(t testing.TB, s *gcptest.Server) *http.Client {
 	base := http.DefaultTransport.(*http.Transport).Clone()
 	t.Cleanup(base.CloseIdleConnections)
@@ -211,7 +211,8 @@ func TestClientOptionsCount(t *testing.T) {
 	wantError(t, err, faas.ErrInvalidArgument, "client options")
 }
 
-// Google answers enumerations as numbers to its own client. Proxies and emulators may know names alone.
+// Google answers enumerations as numbers to its own client. Proxies and emulators may know names
+// alone.
 func TestEnumerationsAreReadAsNamesToo(t *testing.T) {
 	runsHere(t)
 	s := gcptest.Start(t, builder)
@@ -257,7 +258,8 @@ func TestWhatTheClientDoesNotKnowIsPutBack(t *testing.T) {
 	}
 }
 
-// An operation whose error has a detail of a type that nobody here knows ends all the same, and the other details count.
+// An operation whose error has a detail of a type that nobody here knows ends all the same, and the
+// other details count.
 func TestUnknownDetailsHideNothing(t *testing.T) {
 	runsHere(t)
 	details := []any{
@@ -420,7 +422,8 @@ func TestTheGuideNamesThePermissions(t *testing.T) {
 	}
 }
 
-// A policy is written back as it was but for who invokes: with its conditions, and with what nobody here knows of.
+// A policy is written back as it was but for who invokes: with its conditions, and with what nobody
+// here knows of.
 func TestOthersBindingsStayAsTheyWere(t *testing.T) {
 	runsHere(t)
 	s := gcptest.Start(t, builder)

@@ -43,7 +43,8 @@ type deployment struct {
 	sha256 string // of the package wanted
 	// code returns where the package is, having uploaded it if need be.
 	code func(context.Context, *transfer.Progress) (code, error)
-	// reused says that code named an upload of an earlier deployment, which Google may have dropped: from.
+	// reused says that code named an upload of an earlier deployment, which Google may have
+	// dropped: from.
 	reused bool
 	from   upload
 	// isNew says that nothing is said to exist, and that this executor has made nothing; existed, that

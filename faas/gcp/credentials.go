@@ -48,8 +48,8 @@ type access struct {
 type opened struct {
 	http.RoundTripper
 	token auth.TokenProvider // nil: only the transport has it
-	// until is when it is opened anew; zero: never. Google's library refreshes some tokens shortly before
-	// they expire, which is after an hour, in a goroutine that nobody can end.
+	// until is when it is opened anew; zero: never. Google's library refreshes some tokens shortly
+	// before they expire, which is after an hour, in a goroutine that nobody can end.
 	until time.Time
 }
 
@@ -124,9 +124,9 @@ type credentials struct {
 // errNoIDToken is for credentials that Google issues no ID tokens for.
 var errNoIDToken = errors.New("these credentials cannot get the ID token that a private function asks for")
 
-// tokenTransport is what tokens are fetched over. An endpoint that is unavailable, or that refuses an
-// impersonation, makes a typed error, which Google's library makes of others alone. to takes the place
-// of the IAM Credentials API's address, which that library does not let anybody choose.
+// tokenTransport is what tokens are fetched over. An endpoint that is unavailable, or that refuses
+// an impersonation, makes a typed error, which Google's library makes of others alone. to takes the
+// place of the IAM Credentials API's address, which that library does not let anybody choose.
 type tokenTransport struct {
 	next http.RoundTripper
 	to   string
@@ -196,7 +196,8 @@ func (c *credentials) detection() *detect.DetectOptions {
 	}
 }
 
-// authorized returns a client that sends tokens of the credentials, and names the project that pays.
+// authorized returns a client that sends tokens of the credentials, and names the project that
+// pays.
 func authorized(creds *auth.Credentials, payer string, base http.RoundTripper) (*http.Client, error) {
 	client := &http.Client{Transport: base}
 	if payer != "" {
@@ -361,19 +362,21 @@ func choose(ctx context.Context, opts []option.ClientOption) (named *http.Client
 	look := func(more ...option.ClientOption) (*http.Client, string, error) {
 		return htransport.NewClient(ctx, append(append([]option.ClientOption{option.WithHTTPClient(marker)}, opts...), more...)...)
 	}
-	// A quota project or a reason does not go with an HTTP client, which is no error of the caller's.
+	// A quota project or a reason does not go with an HTTP client, which is no error of the
+	// caller's.
 	named, endpoint, err = look(option.WithQuotaProject(""), option.WithRequestReason(""))
 	if err != nil || named != marker {
 		return named, endpoint, true, err
 	}
-	// Options cannot be read. Those without authentication are the ones to which credentials cannot be
-	// added, and which may be told once more to have none.
+	// Options cannot be read. Those without authentication are the ones to which credentials cannot
+	// be added, and which may be told once more to have none.
 	_, _, refused := look(option.WithQuotaProject(""), option.WithRequestReason(""), option.WithTokenSource(oauth2.StaticTokenSource(nil)))
 	_, _, again := look(option.WithQuotaProject(""), option.WithRequestReason(""), option.WithoutAuthentication())
 	return nil, endpoint, refused == nil || again != nil, nil
 }
 
-// context has Google's libraries fetch tokens over the given HTTP client, after the call is over, too.
+// context has Google's libraries fetch tokens over the given HTTP client, after the call is over,
+// too.
 func (c *chosen) context(ctx context.Context) context.Context {
 	return context.WithValue(context.WithoutCancel(ctx), oauth2.HTTPClient, &http.Client{Transport: c.base})
 }
@@ -402,7 +405,8 @@ func isFresh(t *oauth2.Token) bool {
 	return t.Expiry.IsZero() || time.Until(t.Expiry) > tokenSlack
 }
 
-// idToken returns the bearer function for an audience; nil where credentials are disabled. Concurrent calls share one fetch.
+// idToken returns the bearer function for an audience; nil where credentials are disabled.
+// Concurrent calls share one fetch.
 func (e *Executor) idToken(audience string) func(context.Context) (string, error) {
 	if e.idFrom == nil {
 		return nil
@@ -500,7 +504,8 @@ func headerOf(err error) http.Header {
 	return nil
 }
 
-// refusedToken says why a token was refused. Google's library reads that for some kinds of credentials alone.
+// refusedToken says why a token was refused. Google's library reads that for some kinds of
+// credentials alone.
 func refusedToken(status string, body []byte) string {
 	var said struct {
 		Error       string `json:"error"`

@@ -116,7 +116,8 @@ func TestDiagnoseTellsWhatIsWrongWithAProject(t *testing.T) {
 	}
 }
 
-// A key is refused if the clock that its assertion was dated by is wrong. The refusal tells the time.
+// A key is refused if the clock that its assertion was dated by is wrong. The refusal tells the
+// time.
 func TestDiagnoseFindsAWrongClockInARefusedToken(t *testing.T) {
 	s := gcptest.Start(t, builder)
 	for _, ahead := range []time.Duration{0, time.Hour} {

@@ -30,9 +30,12 @@
 //
 // # Credentials
 //
-// Application Default Credentials, as of service accounts, workload identity, impersonation and the metadata server; a file (option credentials_file); what
-// [WithClientOptions] says; or [WithTokenSource] and [WithIDTokenSource]. Calls are counted for the quota project of the credentials or of $GOOGLE_CLOUD_QUOTA_PROJECT. No error, log or formatted value holds a credential or the value of an environment variable.
-// [Executor.Preflight] tells which APIs and permissions are missing, and the gcloud commands that mend it.
+// Application Default Credentials, as of service accounts, workload identity, impersonation and the
+// metadata server; a file (option credentials_file); what [WithClientOptions] says; or
+// [WithTokenSource] and [WithIDTokenSource]. Calls are counted for the quota project of the
+// credentials or of $GOOGLE_CLOUD_QUOTA_PROJECT. No error, log or formatted value holds a
+// credential or the value of an environment variable. [Executor.Preflight] tells which APIs and
+// permissions are missing, and the gcloud commands that mend it.
 //
 // # Emulators and private endpoints
 //
@@ -41,11 +44,13 @@
 //
 // # Google's clients
 //
-// Cloud Functions is called by cloud.google.com/go/functions over REST, the other APIs by the generated packages of google.golang.org/api, which speak only
-// REST and come with the first: cloud.google.com/go/run and its sisters would add a module each and their gRPC clients, and nothing that is used here. A program
-// is 9 MB smaller with -tags grpcnotrace, see docs/benchmarks.md. Every
-// call goes over faas.Config.HTTPClient and to the endpoints that options and variables name. Credentials, impersonation, quota projects and ID tokens are those
-// of cloud.google.com/go/auth; [WithClientOptions] passes options of google.golang.org/api/option.
+// Cloud Functions is called by cloud.google.com/go/functions over REST, the other APIs by the
+// generated packages of google.golang.org/api, which speak only REST and come with the first:
+// cloud.google.com/go/run and its sisters would add a module each and their gRPC clients, and
+// nothing that is used here. A program is 9 MB smaller with -tags grpcnotrace, see
+// docs/benchmarks.md. Every call goes over faas.Config.HTTPClient and to the endpoints that options
+// and variables name. Credentials, impersonation, quota projects and ID tokens are those of
+// cloud.google.com/go/auth; [WithClientOptions] passes options of google.golang.org/api/option.
 //
 // Own code does what no client does:
 //   - the upload to the signed URL, and an invocation, which is sent once at most;

@@ -25,14 +25,16 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
-// refusal is what a Google Cloud API answered, or what ended an operation. Google's own error is beneath it.
+// refusal is what a Google Cloud API answered, or what ended an operation. Google's own error is
+// beneath it.
 type refusal struct {
 	httpStatus int               // 0 for an operation
 	status     string            // canonical code, such as "PERMISSION_DENIED"; may be empty
 	message    string            // Google's words
 	reason     string            // such as "SERVICE_DISABLED"; may be empty
 	metadata   map[string]string // belongs to reason
-	// details are what Google says besides: violations of preconditions, of fields and of quotas, and where help is.
+	// details are what Google says besides: violations of preconditions, of fields and of quotas,
+	// and where help is.
 	details []string
 	kinds   string // of the details, as rules have them
 	// delay is what Google asks to wait.
@@ -92,7 +94,8 @@ func isPolicy(text string) bool {
 	return slices.ContainsFunc(policyTexts, func(part string) bool { return strings.Contains(text, part) })
 }
 
-// rules are what Google's answers, and the ends of its operations, mean. A code is one of google.rpc.Code.
+// rules are what Google's answers, and the ends of its operations, mean. A code is one of
+// google.rpc.Code.
 var rules = kit.Rules{
 	{Text: policyTexts, Means: kit.Refusal{Code: faas.ErrPermissionDenied}},
 	{Text: []string{"cloud run service with this name already exists"}, Means: kit.Refusal{Code: faas.ErrConflict}, Stays: true},
@@ -147,9 +150,9 @@ func (e *Executor) fail(r request, refused *refusal, cause error) *faas.Error {
 	return kit.Fail(r.op, faas.GCPFunctions, r.job, means, cause)
 }
 
-// refuse reads an API's answer that is not a success. Google's own error is made of it anew, without the
-// values that are to be hidden. The details are read one by one: Google's client drops all of them where
-// it does not know one.
+// refuse reads an API's answer that is not a success. Google's own error is made of it anew,
+// without the values that are to be hidden. The details are read one by one: Google's client drops
+// all of them where it does not know one.
 func (e *Executor) refuse(r request, a *answer) *refusal {
 	var body struct {
 		Error struct {

@@ -135,8 +135,8 @@ func (h buildHost) list(ctx context.Context, r request) ([]*resource, error) {
 	return all, nil
 }
 
-// listing returns a client whose requests have the context: the iterator of Google's client sends its
-// requests without one, so that nothing would end them.
+// listing returns a client whose requests have the context: the iterator of Google's client sends
+// its requests without one, so that nothing would end them.
 func (h buildHost) listing(ctx context.Context) (*functions.FunctionClient, error) {
 	client := *h.e.api
 	client.Transport = bound{h.e.api.Transport, ctx}
@@ -235,8 +235,8 @@ func (e *Executor) shown(ctx context.Context, r request, id string, labels map[s
 	return got, err
 }
 
-// putBack changes what differs of what the API took for the function then, in the API's own words: its
-// client would drop what it does not know.
+// putBack changes what differs of what the API took for the function then, in the API's own words:
+// its client would drop what it does not know.
 func (h buildHost) putBack(ctx context.Context, r request, was *reading, id string, now *resource) (*resource, error) {
 	want := settable(was.raw, functionOutput)
 	pin(want, h.e.memory(id).sameCode(was).raw)
@@ -292,7 +292,8 @@ var functionOutput = []string{
 }
 
 // pin has a function's source be the very object that raw says the function was built from: the
-// source itself may name another one, after an update that failed, and what it names may be overwritten.
+// source itself may name another one, after an update that failed, and what it names may be
+// overwritten.
 func pin(doc map[string]any, raw json.RawMessage) {
 	build, ok := doc["buildConfig"].(map[string]any)
 	if !ok {
@@ -344,7 +345,8 @@ func (h buildHost) operation(name string) func(context.Context) error {
 	}
 }
 
-// isOver reports whether a function has to be built anew because its runtime is another than was asked for, or is not offered any more.
+// isOver reports whether a function has to be built anew because its runtime is another than was
+// asked for, or is not offered any more.
 func (h buildHost) isOver(ctx context.Context, r request, built string) (bool, error) {
 	if asked := h.e.set.runtime; asked != "" {
 		return asked != built, nil
@@ -356,7 +358,8 @@ func (h buildHost) isOver(ctx context.Context, r request, built string) (bool, e
 	return offered != nil && built != "" && !slices.Contains(*offered, built), nil
 }
 
-// newestRuntime returns the newest Go runtime that is generally available, or a known one where the API does not tell.
+// newestRuntime returns the newest Go runtime that is generally available, or a known one where the
+// API does not tell.
 func (h buildHost) newestRuntime(ctx context.Context, r request) (string, error) {
 	if h.e.set.runtime != "" {
 		return h.e.set.runtime, nil

@@ -119,9 +119,11 @@ func WithTokenSource(source oauth2.TokenSource) Option {
 	return func(e *Executor) { e.tokens = source }
 }
 
-// WithClientOptions passes options to Google's clients, and to what gets their credentials and ID tokens. Options of another kind of transport, such as those
-// of gRPC, are an error. Of [option.WithHTTPClient] the client counts for API calls alone; it has to have credentials.
-// [option.WithEndpoint] counts for every API that neither an option of the configuration nor a variable says to be elsewhere.
+// WithClientOptions passes options to Google's clients, and to what gets their credentials and ID
+// tokens. Options of another kind of transport, such as those of gRPC, are an error. Of
+// [option.WithHTTPClient] the client counts for API calls alone; it has to have credentials.
+// [option.WithEndpoint] counts for every API that neither an option of the configuration nor a
+// variable says to be elsewhere.
 func WithClientOptions(opts ...option.ClientOption) Option {
 	return func(e *Executor) { e.opts = append(e.opts, opts...) }
 }

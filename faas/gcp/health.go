@@ -12,8 +12,10 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
 )
 
-// Warm sends n requests that run no job, at most 64 at the same time, and returns how many the function answered. Google decides how many instances serve
-// them: at least one, and fewer than n where one instance serves several requests, or answers one before the next comes. KeepWarm is what keeps instances for certain.
+// Warm sends n requests that run no job, at most 64 at the same time, and returns how many the
+// function answered. Google decides how many instances serve them: at least one, and fewer than n
+// where one instance serves several requests, or answers one before the next comes. KeepWarm is
+// what keeps instances for certain.
 func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
 	r := request{op: "warm", job: int64(jobID)}
 	to := sync.OnceValues(func() (*route, error) { return e.route(ctx, r, jobID) })

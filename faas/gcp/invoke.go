@@ -34,8 +34,9 @@ var carries = payloads.Of(faas.GCPFunctions, maxBody, payloads.Raw)
 
 // Invoke runs the job with one request to the function's own URL, which is looked up once. A private function is called with an ID token for that URL.
 //
-// The limit of faas.ProviderLimits counts the bytes of args and of the output. To a function whose labels say that it takes them so, they are sent as
-// they are; to others as the JSON of the published form, of which Google carries 32 MiB.
+// The limit of faas.ProviderLimits counts the bytes of args and of the output. To a function whose
+// labels say that it takes them so, they are sent as they are; to others as the JSON of the
+// published form, of which Google carries 32 MiB.
 func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas.Result, error) {
 	start := time.Now()
 	r := request{op: "invoke", job: int64(jobID)}
@@ -118,7 +119,8 @@ func (e *Executor) post(ctx context.Context, r request, to string, body func() i
 	return a, nil
 }
 
-// invoke sends one request once, and a second one, in the published form, only if the first was refused because of its form.
+// invoke sends one request once, and a second one, in the published form, only if the first was
+// refused because of its form.
 func (e *Executor) invoke(ctx context.Context, r request, to *route, jobID uint32, args []byte) (*faas.Result, *faas.Error) {
 	if to.form == payloads.Raw {
 		body := payloads.NewBody(args)

@@ -76,9 +76,9 @@ func judge(err error) kit.Refusal {
 	return means
 }
 
-// operation is a google.longrunning.Operation of either API, as far as one cannot do without. Google's
-// clients cannot read one whose error has a detail of a type that they do not know, and so would never
-// see its end.
+// operation is a google.longrunning.Operation of either API, as far as one cannot do without.
+// Google's clients cannot read one whose error has a detail of a type that they do not know, and so
+// would never see its end.
 type operation struct {
 	Name  string `json:"name"`
 	Done  bool   `json:"done"`
@@ -197,8 +197,8 @@ func messages(all []*functionspb.StateMessage) string {
 	return strings.Join(texts, "; ")
 }
 
-// commit sends a create or an update of a unit. The operation that it begins is kept in mind until its
-// end was seen.
+// commit sends a create or an update of a unit. The operation that it begins is kept in mind until
+// its end was seen.
 func (e *Executor) commit(ctx context.Context, r request, id string, body []byte, do func(context.Context) error) (*operation, error) {
 	var op *operation
 	err := kit.Change(ctx, kit.Grace, func(ctx context.Context) (err error) {

@@ -151,7 +151,8 @@ type settings struct {
 	shape string
 }
 
-// secretEnvVar is an environment variable from Secret Manager. The names of its members are part of what shapes a function.
+// secretEnvVar is an environment variable from Secret Manager. The names of its members are part of
+// what shapes a function.
 type secretEnvVar struct {
 	Key       string `json:"key,omitempty"`
 	ProjectID string `json:"projectId,omitempty"`
@@ -180,8 +181,8 @@ var (
 // projectEnvs name the project where the configuration does not, in this order. After them comes the project of the key of a service account.
 var projectEnvs = []string{"GOOGLE_CLOUD_PROJECT", "CLOUDSDK_CORE_PROJECT", "GCLOUD_PROJECT"}
 
-// resolve says where a service is: what the configuration leaves open of region and project is filled in from the environment. It reads no network, and of
-// files only the key of credentials.
+// resolve says where a service is: what the configuration leaves open of region and project is
+// filled in from the environment. It reads no network, and of files only the key of credentials.
 func resolve(cfg faas.Config) faas.Config {
 	cfg.Region = cmp.Or(cfg.Region, os.Getenv(RegionEnv), defaultRegion)
 	for _, name := range projectEnvs {

@@ -127,7 +127,8 @@ func (d *deployment) signedHeader(raw string) (http.Header, error) {
 	return header, nil
 }
 
-// send sends the package to an upload URL, which no client of Google's does. No credentials go with it: the URL is signed.
+// send sends the package to an upload URL, which no client of Google's does. No credentials go with
+// it: the URL is signed.
 func (d *deployment) send(ctx context.Context, to string, header http.Header, p *transfer.Progress) error {
 	r := d.request()
 	r.method, r.url, r.header, r.size = http.MethodPut, to, header, d.u.Package.Size()

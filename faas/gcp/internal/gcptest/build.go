@@ -17,10 +17,12 @@ import (
 	"sync"
 )
 
-// Builder does what Google's Go buildpack does: it lays a package out, generates a main program around it, and compiles that
-// with the Go toolchain of this machine. Equal sources are compiled once.
+// Builder does what Google's Go buildpack does: it lays a package out, generates a main program
+// around it, and compiles that with the Go toolchain of this machine. Equal sources are compiled
+// once.
 type Builder struct {
-	// Genuine has the go command download the functions framework. Without it a stand-in is used, offline.
+	// Genuine has the go command download the functions framework. Without it a stand-in is used,
+	// offline.
 	Genuine bool
 
 	dir string
@@ -146,7 +148,8 @@ func readSources(dir string) ([]sourceFile, error) {
 
 var modulePattern = regexp.MustCompile(`(?m)^module ([a-z0-9-]+\.[a-z.]+[^\s]*)$`)
 
-// The module of the functions framework, at the version that the buildpack adds to a function which requires none.
+// The module of the functions framework, at the version that the buildpack adds to a function which
+// requires none.
 const (
 	frameworkModule  = "github.com/GoogleCloudPlatform/functions-framework-go"
 	frameworkVersion = "v1.9.2"
@@ -194,8 +197,8 @@ func main() {
 // mainDir is where the main program is, within the function's own module.
 const mainDir = "functions.local/app"
 
-// compile builds the program in the steps of the buildpack: it adds the framework to the function's module, and the main
-// program to its packages.
+// compile builds the program in the steps of the buildpack: it adds the framework to the function's
+// module, and the main program to its packages.
 func (b *Builder) compile(dir string, sources []sourceFile, target string) (string, error) {
 	module := modulePattern.FindSubmatch(sources[len(sources)-1].text)
 	if module == nil {

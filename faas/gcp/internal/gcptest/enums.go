@@ -6,8 +6,8 @@ import (
 	"cloud.google.com/go/functions/apiv2/functionspb"
 )
 
-// numbers are the enumerations of Cloud Functions, by the path of a member within what is answered. A
-// "*" stands for the items of a list.
+// numbers are the enumerations of Cloud Functions, by the path of a member within what is answered.
+// A "*" stands for the items of a list.
 var numbers = map[string]map[string]int32{
 	"environment":                   functionspb.Environment_value,
 	"state":                         functionspb.Function_State_value,
@@ -30,7 +30,8 @@ func init() {
 	}
 }
 
-// answer replies as a caller asks for it: Google's clients want enumerations as numbers, gcloud as names.
+// answer replies as a caller asks for it: Google's clients want enumerations as numbers, gcloud as
+// names.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request, doc map[string]any) {
 	if r.URL.Query().Get("$alt") == "json;enum-encoding=int" && !s.EnumNames {
 		doc = clone(doc)

@@ -108,7 +108,8 @@ func (s *Server) SetPolicy(service, role string, members ...string) {
 	p.Bindings = append(p.Bindings, map[string]any{"role": role, "members": members})
 }
 
-// SetBinding adds a whole binding to a service's policy, which has version 3 then, and audit configurations.
+// SetBinding adds a whole binding to a service's policy, which has version 3 then, and audit
+// configurations.
 func (s *Server) SetBinding(service string, binding map[string]any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

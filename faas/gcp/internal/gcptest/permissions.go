@@ -66,7 +66,8 @@ func permissionsOf(r *http.Request) []string {
 	return nil
 }
 
-// may reports whether the caller may make a call, and notes what that takes. If it may not, it is answered.
+// may reports whether the caller may make a call, and notes what that takes. If it may not, it is
+// answered.
 func (s *Server) may(w http.ResponseWriter, r *http.Request) bool {
 	taken := permissionsOf(r)
 	s.mu.Lock()

@@ -30,7 +30,8 @@ type Server struct {
 	PolicyDelay int
 	// Runtimes are on offer; nil for a usual list.
 	Runtimes []Runtime
-	// EnumNames has enumerations answered as names even to who asks for numbers, as some proxies and emulators do.
+	// EnumNames has enumerations answered as names even to who asks for numbers, as some proxies
+	// and emulators do.
 	EnumNames bool
 	// Withheld are permissions that the caller does not have.
 	Withheld []string
