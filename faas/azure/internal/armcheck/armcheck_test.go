@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"reflect"
 	"regexp"
 	goruntime "runtime"
 	"strings"
@@ -35,6 +36,8 @@ type checker struct {
 	base    http.RoundTripper
 	manager string                        // host
 	servers map[string]policy.Transporter // generated, by module
+
+	required requirements
 
 	mu       sync.Mutex
 	model    any             // what the generated server made of the body
@@ -82,7 +85,10 @@ func (c *checker) check(r *http.Request) error {
 		if len(body) == 0 {
 			return nil
 		}
-		return sameMembers(body, c.model)
+		if err := sameMembers(body, c.model); err != nil {
+			return err
+		}
+		return c.required.missing(reflect.ValueOf(c.model))
 	}
 	return fmt.Errorf("it is none of the calls that are to be checked")
 }
@@ -118,6 +124,7 @@ var apis = []struct{ module, request, name string }{
 	{"web", "PUT " + siteOnly + "/config/appsettings", "WebAppsClient.UpdateApplicationSettings"},
 	{"web", "POST " + siteOnly + "/host/default/listkeys", "WebAppsClient.ListHostKeys"},
 	{"web", "POST " + siteOnly + "/syncfunctiontriggers", "WebAppsClient.SyncFunctionTriggers"},
+	{"web", "POST " + siteOnly + "/start", "WebAppsClient.Start"},
 	{"web", "GET " + siteOnly + "/functions", "WebAppsClient.NewListFunctionsPager"},
 	{"web", "POST providers/Microsoft.Web/checknameavailability", "WebSiteManagementClient.CheckNameAvailability"},
 }
@@ -191,7 +198,7 @@ func page[T any]() (resp azfake.PagerResponder[T]) {
 }
 
 func newChecker(base http.RoundTripper, manager string) *checker {
-	c := &checker{base: base, manager: manager, calls: map[string]bool{}}
+	c := &checker{base: base, manager: manager, calls: map[string]bool{}, required: requirements{}}
 	web := webfake.ServerFactory{
 		WebAppsServer: webfake.WebAppsServer{
 			Get: func(context.Context, string, string, *armappservice.WebAppsClientGetOptions) (azfake.Responder[armappservice.WebAppsClientGetResponse], azfake.ErrorResponder) {
@@ -216,6 +223,9 @@ func newChecker(base http.RoundTripper, manager string) *checker {
 			},
 			SyncFunctionTriggers: func(context.Context, string, string, *armappservice.WebAppsClientSyncFunctionTriggersOptions) (azfake.Responder[armappservice.WebAppsClientSyncFunctionTriggersResponse], azfake.ErrorResponder) {
 				return answer[armappservice.WebAppsClientSyncFunctionTriggersResponse](http.StatusNoContent)
+			},
+			Start: func(context.Context, string, string, *armappservice.WebAppsClientStartOptions) (azfake.Responder[armappservice.WebAppsClientStartResponse], azfake.ErrorResponder) {
+				return answer[armappservice.WebAppsClientStartResponse](http.StatusOK)
 			},
 			NewListFunctionsPager: func(string, string, *armappservice.WebAppsClientListFunctionsOptions) azfake.PagerResponder[armappservice.WebAppsClientListFunctionsResponse] {
 				return page[armappservice.WebAppsClientListFunctionsResponse]()
@@ -319,6 +329,10 @@ func deployChecked(t *testing.T, cfg azuretest.Config) {
 	}
 	defer e.Close()
 	u := unit(t, e)
+	if _, err := e.Converge(t.Context(), u, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	server.Stop(u.ID)
 	if _, err := e.Converge(t.Context(), u, nil, nil); err != nil {
 		t.Fatal(err)
 	}
