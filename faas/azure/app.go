@@ -35,7 +35,9 @@ func (e *Executor) CheckPlace(_ context.Context, recorded faas.State) error {
 func (e *Executor) List(ctx context.Context) ([]faas.State, error) {
 	var sites []site
 	missing := 0
-	err := e.wait(e.pace.busy, "the apps of resource group %s could not be listed", e.names.group).Until(ctx, func(ctx context.Context) (err error) {
+	w := e.wait(e.pace.busy, "the apps of resource group %s could not be listed", e.names.group)
+	w.Patience = soon
+	err := w.Until(ctx, func(ctx context.Context) (err error) {
 		sites, err = listAll[site](ctx, e, e.path("providers/Microsoft.Web/sites"), webAPI)
 		if !isNotFound(err) {
 			return err

@@ -125,7 +125,9 @@ func (c *convergence) lookAgain(ctx context.Context, prior *faas.State) (*site, 
 	}
 	var now *site
 	looks := 0
-	err := c.wait(c.pace.busy, "app %s could not be read", c.id).Until(ctx, func(ctx context.Context) (err error) {
+	w := c.wait(c.pace.busy, "app %s could not be read", c.id)
+	w.Patience = soon
+	err := w.Until(ctx, func(ctx context.Context) (err error) {
 		if now, err = c.known(ctx, "deploy", c.id); err != nil {
 			return err
 		}

@@ -58,17 +58,15 @@ func (e *Executor) send(ctx context.Context, method, path, version string, body 
 		return e.change(ctx, e.arm.Pipeline(), method, path, version, body)
 	}
 	w := e.wait(e.pace.busy, "%s %s was not possible", method, path)
+	w.Patience = soon
 	if exists {
 		w.Absent, w.Limit = e.pace.appear, max(w.Limit, e.pace.appear)
-	}
-	w.Patience = func(_ error, means kit.Refusal) time.Duration {
-		switch {
-		case means.Class == kit.Throttled, means.Class == kit.Settling: // of which engine and caller have to know
-			return 0
-		case means.Class == kit.Outage && !exists: // the retry policy has been patient already
-			return 0
+		w.Patience = func(err error, means kit.Refusal) time.Duration {
+			if means.Class == kit.Outage {
+				return -1
+			}
+			return soon(err, means)
 		}
-		return -1
 	}
 	var resp *http.Response
 	err := w.Until(ctx, func(ctx context.Context) (err error) {
@@ -79,6 +77,16 @@ func (e *Executor) send(ctx context.Context, method, path, version string, body 
 		return nil, err
 	}
 	return resp, nil
+}
+
+// soon is the patience of requests that somebody waits for. Azcore has been patient with an outage already;
+// of throttling the engine has to know, and callers know what they wait for besides.
+func soon(_ error, means kit.Refusal) time.Duration {
+	switch means.Class {
+	case kit.Outage, kit.Throttled, kit.Settling:
+		return 0
+	}
+	return -1
 }
 
 // change is request for what may change something. The answer is awaited for a while though ctx ends: a
@@ -182,7 +190,9 @@ func (e *Executor) find(ctx context.Context, path, version string, out any, sure
 		said = proofs
 	}
 	var missing error
-	err := e.wait(e.pace.busy, "GET %s was not possible", path).Until(ctx, func(ctx context.Context) error {
+	w := e.wait(e.pace.busy, "GET %s was not possible", path)
+	w.Patience = soon
+	err := w.Until(ctx, func(ctx context.Context) error {
 		missing = e.call(ctx, http.MethodGet, path, version, nil, out)
 		if !isNotFound(missing) {
 			return missing

@@ -552,6 +552,25 @@ func TestAHostThatIsStartingIsUnavailable(t *testing.T) {
 	}
 }
 
+func TestAnOutageKeepsNoInvocationWaiting(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]azuretest.Fault{
+		"an outage": {Status: 503, Code: "ServiceUnavailable"}, "throttling": {Status: 429, Code: "TooManyRequests"},
+	} {
+		server := serve(t, azuretest.Config{Fault: times(-1, request("GET", "/sites/"), fault)})
+		e := openAt(t, server, "outage", opening{})
+		_, err := e.Invoke(t.Context(), faastest.JobEcho, nil)
+		var failed *faas.Error
+		if !errors.As(err, &failed) || failed.Code != faas.ErrUnavailable && failed.Code != faas.ErrThrottled || !failed.NotRun {
+			t.Errorf("%s: error %v, want one of a job that did not run", name, err)
+		}
+		asked := slices.DeleteFunc(server.Requests(), func(r string) bool { return !strings.Contains(r, "/sites/") })
+		if len(asked) > 8 {
+			t.Errorf("%s: the app was asked for %d times, want two times azcore's four", name, len(asked))
+		}
+	}
+}
+
 func TestAChangeThatWasSentIsAwaited(t *testing.T) {
 	t.Parallel()
 	server := serve(t, azuretest.Config{})
