@@ -113,7 +113,7 @@ func (c *convergence) publishOnce(ctx context.Context, host string, zip archive)
 func (c *convergence) upload(ctx context.Context, host string, zip archive) (string, error) {
 	target := "https://" + host + "/api/publish?" + url.Values{"isAsync": {"true"}, "RemoteBuild": {"false"}, "Deployer": {moduleName}}.Encode()
 	w := c.wait(c.pace.appear, "the package could not be uploaded to %s", host)
-	w.Absent = c.pace.appear
+	w.First, w.Longest, w.Absent = c.pace.upload, c.pace.rarest, c.pace.appear
 	id := ""
 	err := w.Until(ctx, func(ctx context.Context) (err error) {
 		id, err = c.uploadOnce(ctx, target, zip)
