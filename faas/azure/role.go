@@ -69,13 +69,10 @@ func (c *convergence) isLate(ctx context.Context) bool {
 
 // explain adds to an error that the role is late.
 func (c *convergence) explain(ctx context.Context, err error) error {
-	switch {
-	case !c.isLate(ctx):
+	if !c.isLate(ctx) {
 		return err
-	case errors.Is(err, c.late):
-		return fmt.Errorf("the role of the app's identity on its storage account does not count yet, which Azure documents to take up to 10 minutes: %w", err)
 	}
-	return fmt.Errorf("the role of the app's identity on its storage account does not count yet, which Azure documents to take up to 10 minutes: %w: %w", c.late, err)
+	return fmt.Errorf("the role of the app's identity on its storage account does not count yet, which Azure documents to take up to 10 minutes: %w", err)
 }
 
 // revoke takes the roles back that the app's identity was given on a storage account that stays. If the

@@ -75,8 +75,11 @@ func (w Wait) Until(ctx context.Context, look func(context.Context) error) error
 		switch {
 		case err == nil:
 			return nil
-		case errors.As(err, &inner):
-			return err // it has waited, and says for what
+		case errors.As(err, &inner): // it has waited, and says for what
+			if last != nil && !errors.Is(last, ErrNotYet) && !errors.Is(err, last) {
+				return fmt.Errorf("%w; before that: %w", err, last)
+			}
+			return err
 		case ctx.Err() != nil:
 			if last == nil || !IsEnded(err) {
 				last = err

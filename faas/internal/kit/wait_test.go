@@ -86,6 +86,25 @@ func TestAWaitKeepsThePauseThatTheProviderAsksFor(t *testing.T) {
 	})
 }
 
+func TestAWaitWithinAWaitSaysWhatWasRefusedBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		busy, tries := refusal(Busy, faas.ErrConflict), 0
+		err := Wait{What: "it is not deployed", First: time.Second, Longest: time.Second}.Until(ctx, func(ctx context.Context) error {
+			if tries++; tries == 1 {
+				return busy
+			}
+			return Wait{What: "it does not answer", First: time.Second, Longest: time.Second}.Until(ctx, func(context.Context) error {
+				return NotYet(0, "it starts")
+			})
+		})
+		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, busy) || !strings.HasPrefix(err.Error(), "it does not answer: ") {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
 func TestAWaitInVainSaysWhatWasRefusedLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		why := errors.New("the operator has had enough")
