@@ -62,8 +62,8 @@ type Executor struct {
 	http *http.Client
 	own  *http.Transport // nil where the caller gave an HTTP client
 	arm  *arm.Client
-	// polls asks Resource Manager how far operations are; scm reaches the publish endpoint, and Resource
-	// Manager for a diagnosis.
+	// polls asks Resource Manager how far operations are; scm reaches the publish endpoint, and
+	// Resource Manager for a diagnosis.
 	polls, scm runtime.Pipeline
 	blobs      blob.ClientOptions // of clients of storage accounts
 	credential azcore.TokenCredential
@@ -123,9 +123,11 @@ func WithCredential(c azcore.TokenCredential) Option { return func(s *settings) 
 // WithCloud makes the executor work in another cloud than the environment says: the configuration needs an authority host and a Resource Manager.
 func WithCloud(c cloud.Configuration) Option { return func(s *settings) { s.cloud = &c } }
 
-// New returns an executor for cfg.Service in the subscription cfg.SubscriptionID and the region cfg.Region. What cfg leaves open of the place is
-// filled in as [faas.Resolve] does it: without a region, [RegionEnv] and then [DefaultRegion] count. It calls nobody: missing credentials come
-// to light with the first call, as an [faas.ErrPermissionDenied] that says how to give some. The error is an [faas.ErrInvalidArgument].
+// New returns an executor for cfg.Service in the subscription cfg.SubscriptionID and the region
+// cfg.Region. What cfg leaves open of the place is filled in as [faas.Resolve] does it: without a
+// region, [RegionEnv] and then [DefaultRegion] count. It calls nobody: missing credentials come to
+// light with the first call, as an [faas.ErrPermissionDenied] that says how to give some. The error
+// is an [faas.ErrInvalidArgument].
 //
 // Where cfg.HTTPClient is set, it carries every call. It must not limit the time of a call, since a job may run for 230 seconds, and for Invoke never to be
 // repeated, its transport must not repeat a POST by itself.

@@ -47,7 +47,9 @@ func (e *Executor) connect(set settings) error {
 	credential := set.credential
 	if credential == nil {
 		credential, err = azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{
-			ClientOptions:            policy.ClientOptions{Cloud: where, Transport: client.Transport, Retry: client.Retry, Telemetry: client.Telemetry},
+			ClientOptions: policy.ClientOptions{
+				Cloud: where, Transport: client.Transport, Retry: client.Retry, Telemetry: client.Telemetry,
+			},
 			DisableInstanceDiscovery: !isMicrosoft(where.ActiveDirectoryAuthorityHost),
 		})
 		if err != nil {
@@ -60,16 +62,20 @@ func (e *Executor) connect(set settings) error {
 	if e.arm, err = arm.NewClient(moduleName, moduleVersion, credential, &arm.ClientOptions{ClientOptions: client}); err != nil {
 		return invalid("the cloud configuration cannot be used: %w", err)
 	}
-	// Polls, the publish endpoint and a diagnosis take the same tokens, and register no resource provider.
+	// Polls, the publish endpoint and a diagnosis take the same tokens, and register no resource
+	// provider.
 	unregistering := &arm.ClientOptions{ClientOptions: client, DisableRPRegistration: true}
-	if e.scm, err = armruntime.NewPipeline(moduleName, moduleVersion, credential, runtime.PipelineOptions{}, unregistering); err != nil {
+	pipeline := func(perCall ...policy.Policy) (runtime.Pipeline, error) {
+		return armruntime.NewPipeline(moduleName, moduleVersion, credential, runtime.PipelineOptions{PerCall: perCall}, unregistering)
+	}
+	if e.scm, err = pipeline(); err != nil {
 		return invalid("the cloud configuration cannot be used: %w", err)
 	}
-	e.polls, err = armruntime.NewPipeline(moduleName, moduleVersion, credential, runtime.PipelineOptions{PerCall: []policy.Policy{unended{}}}, unregistering)
-	if err != nil {
+	if e.polls, err = pipeline(unended{}); err != nil {
 		return invalid("the cloud configuration cannot be used: %w", err)
 	}
-	client.Transport, client.Retry.TryTimeout = sender{client: e.http}, 0 // a package is larger than any answer that is held in memory
+	// A package is larger than any answer that is held in memory.
+	client.Transport, client.Retry.TryTimeout = sender{client: e.http}, 0
 	e.blobs.ClientOptions = client
 	return nil
 }
@@ -174,8 +180,8 @@ func (s sender) Do(req *http.Request) (*http.Response, error) {
 // tryTimeout bounds a call of Resource Manager, none of which works for longer: they begin operations.
 const tryTimeout = 2 * time.Minute
 
-// longestRetry is how long azcore waits before it sends a request again, all of which can be repeated. If
-// Azure asks for more, the caller decides, who knows how many others are waiting.
+// longestRetry is how long azcore waits before it sends a request again, all of which can be
+// repeated. If Azure asks for more, the caller decides, who knows how many others are waiting.
 const longestRetry = 10 * time.Second
 
 // explained is a credential whose errors can be told from those of the call that needed the token.

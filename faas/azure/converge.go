@@ -26,8 +26,9 @@ type convergence struct {
 	// existed says that the app was found, though Converge was told that nothing existed, and that this
 	// executor has not made it.
 	existed bool
-	// fresh says that this call has given the app's identity its role, and that the app has no functions
-	// yet; late is the last refusal that came of the role's not counting yet, and nil once it does.
+	// fresh says that this call has given the app's identity its role, and that the app has no
+	// functions yet; late is the last refusal that came of the role's not counting yet, and nil
+	// once it does.
 	fresh bool
 	late  error
 
@@ -193,14 +194,16 @@ func (c *convergence) remember(ctx context.Context, now *site, b *base, replaces
 func (c *convergence) cannotKeep(ctx context.Context, before *snapshot, err error) error {
 	means := meaning(ctx, err)
 	if means.Class.Passes() || ctx.Err() != nil {
-		return faas.Errorf(means.Code, "deploy", faas.AzureFunctions, "nothing was changed, as the app's former package could not be kept: %w", err)
+		return faas.Errorf(means.Code, "deploy", faas.AzureFunctions,
+			"nothing was changed, as the app's former package could not be kept: %w", err)
 	}
 	tags := maps.Clone(before.tags)
 	tags[tagAccess] = accessNone + foreign.Line(c.brief(err), maxTagValue-len(accessNone)-len("..."))
 	if _, noted := c.putSite(ctx, c.id, before.design.body(tags)); noted != nil {
 		err = errors.Join(err, noted)
 	}
-	return faas.Errorf(means.Code, "deploy", faas.AzureFunctions, "nothing was changed, as the app's former package can no longer be read, and the app could not be put back if the deployment failed: "+
+	return faas.Errorf(means.Code, "deploy", faas.AzureFunctions, "nothing was changed, as the app's former package "+
+		"can no longer be read, and the app could not be put back if the deployment failed: "+
 		"give the caller the role Storage Blob Data Reader on storage account %s, or deploy again to go on without: %w", c.names.account, err)
 }
 

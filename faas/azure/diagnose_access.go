@@ -11,14 +11,17 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/checkup"
 )
 
-// actions are what the life of a service takes, besides one of the two below: deploying, updating, invoking, asking and removing an app.
+// actions are what the life of a service takes, besides one of the two below: deploying, updating,
+// invoking, asking and removing an app.
 var actions = []string{
 	"Microsoft.Resources/subscriptions/resourceGroups/read", "Microsoft.Resources/subscriptions/resourceGroups/write",
-	"Microsoft.Resources/subscriptions/resourceGroups/delete", "Microsoft.Resources/subscriptions/resourceGroups/resources/read",
+	"Microsoft.Resources/subscriptions/resourceGroups/delete",
+	"Microsoft.Resources/subscriptions/resourceGroups/resources/read",
 	"Microsoft.Web/serverfarms/read", "Microsoft.Web/serverfarms/write", "Microsoft.Web/serverfarms/delete",
-	"Microsoft.Web/sites/read", "Microsoft.Web/sites/write", "Microsoft.Web/sites/delete", "Microsoft.Web/sites/start/action",
-	"Microsoft.Web/sites/config/list/action", "Microsoft.Web/sites/config/write", "Microsoft.Web/sites/functions/read", "Microsoft.Web/sites/host/listkeys/action",
-	"Microsoft.Web/sites/publish/action", "Microsoft.Web/sites/syncfunctiontriggers/action",
+	"Microsoft.Web/sites/read", "Microsoft.Web/sites/write", "Microsoft.Web/sites/delete",
+	"Microsoft.Web/sites/config/list/action", "Microsoft.Web/sites/config/write", "Microsoft.Web/sites/functions/read",
+	"Microsoft.Web/sites/host/listkeys/action", "Microsoft.Web/sites/publish/action", "Microsoft.Web/sites/start/action",
+	"Microsoft.Web/sites/syncfunctiontriggers/action",
 	"Microsoft.Storage/storageAccounts/read", "Microsoft.Storage/storageAccounts/write", "Microsoft.Storage/storageAccounts/delete",
 	"Microsoft.Storage/storageAccounts/blobServices/containers/read", "Microsoft.Storage/storageAccounts/blobServices/containers/write",
 }

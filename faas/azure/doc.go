@@ -30,12 +30,16 @@
 //
 // # The clients
 //
-// Resource Manager, publish endpoints and Application Insights are called through azcore, with its policies for retries, tokens, registration and telemetry, and
-// its pollers. The generated client of App Service would take more than a gigabyte of memory and three times as long to compile as this package with all else that
-// it links, for two dozen calls; internal/armcheck holds those against that client's models. Packages are read back through azblob, which adds 4 seconds of
-// processor time to a first build and 2 MB to a program, for signatures and interrupted downloads that are not ours to write.
+// Resource Manager, publish endpoints and Application Insights are called through azcore, with its
+// policies for retries, tokens, registration and telemetry, and its pollers. The generated client
+// of App Service would take more than a gigabyte of memory and three times as long to compile as
+// this package with all else that it links, for two dozen calls; internal/armcheck holds those
+// against that client's models. Packages are read back through azblob, which adds 4 seconds of
+// processor time to a first build and 2 MB to a program, for signatures and interrupted downloads
+// that are not ours to write.
 //
-// What is waited for, and how long, is decided here: azcore ends a wait with the first failed look, and the wait for a role or a replica may take longer than any of its retries.
+// What is waited for, and how long, is decided here: azcore ends a wait with the first failed look,
+// and the wait for a role or a replica may take longer than any of its retries.
 //
 // A program that imports this package through faas/all and is built with -tags faas_only leaves it out, unless the tag faas_azure is given too; opening it then
 // is a [faas.ErrNotLinked] that says so.

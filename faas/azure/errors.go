@@ -33,8 +33,9 @@ var (
 		"exceeding approved", "quota limit", "overquota",
 	}
 	sharedKeyWords = []string{"shared key", "sharedkey", "key based authentication", "account key"}
-	// The role or the identity of the app does not count yet everywhere, the name of a new storage account is
-	// not known everywhere, or its container is that of an account of the same name that was removed.
+	// The role or the identity of the app does not count yet everywhere, the name of a new storage
+	// account is not known everywhere, or its container is that of an account of the same name that
+	// was removed.
 	roleWords = []string{
 		"authoriz", "forbidden", "403", "unable to load the proper managed identity", "no such host is known", "name or service not known",
 		"containernotfound", "specified container does not exist", "containerbeingdeleted", "container is being deleted",
@@ -48,41 +49,57 @@ const (
 	codeConflict  = "deployment conflict"
 )
 
-// rules say what the answers of Azure mean beyond their status, which is 200 for the result of an operation.
+// rules say what the answers of Azure mean beyond their status, which is 200 for the result of an
+// operation.
 var rules = func() kit.Rules {
-	overQuota := kit.Refusal{
-		Class: kit.Quota, Code: faas.ErrTooLarge, Remedy: "ask for more quota in this region, choose another one, or remove what is not needed",
-	}
-	noKeys := kit.Refusal{Code: faas.ErrPermissionDenied, Remedy: "the storage account takes no keys, or a policy forbids them: set the option storage_auth=identity"}
 	means := func(code faas.Code) kit.Refusal { return kit.Refusal{Code: code} }
+	overQuota := kit.Refusal{
+		Class: kit.Quota, Code: faas.ErrTooLarge,
+		Remedy: "ask for more quota in this region, choose another one, or remove what is not needed",
+	}
+	noKeys := kit.Refusal{
+		Code:   faas.ErrPermissionDenied,
+		Remedy: "the storage account takes no keys, or a policy forbids them: set the option storage_auth=identity",
+	}
 	return kit.Rules{
 		{Code: []string{codeFailed}, Text: sharedKeyWords, Means: noKeys},
 		{Code: []string{codeFailed}, Text: roleWords, Means: kit.Refusal{Class: kit.Settling, Code: faas.ErrUnavailable}},
 		{Code: []string{codeFailed, codeCancelled}, Means: means(faas.ErrUnavailable), Stays: true},
 		{Code: []string{codeConflict}, Means: means(faas.ErrConflict)},
 		{Status: []int{429}},
-		{Code: []string{"QuotaExceeded", "SubscriptionQuotaExceeded", "SubscriptionIsOverQuotaForSku", "ResourceQuotaExceeded", "ResourceGroupQuotaExceeded",
-			"MaxStorageAccountsCountPerSubscriptionExceeded"}, Means: overQuota},
+		{Code: []string{
+			"QuotaExceeded", "SubscriptionQuotaExceeded", "SubscriptionIsOverQuotaForSku", "ResourceQuotaExceeded",
+			"ResourceGroupQuotaExceeded", "MaxStorageAccountsCountPerSubscriptionExceeded",
+		}, Means: overQuota},
 		{Status: []int{400, 401, 403, 409}, Text: quotaWords, Means: overQuota},
 		{Code: []string{"ScopeLocked"}, Means: kit.Refusal{Code: faas.ErrPermissionDenied,
 			Remedy: "somebody has put a lock on it, which stays until it is taken off (az lock list, az lock delete)"}},
 		{Code: []string{"RequestDisallowedByPolicy"}, Text: sharedKeyWords, Means: noKeys},
-		{Code: []string{"SubscriptionNotFound", "InvalidSubscriptionId", "LocationNotAvailableForResourceType"}, Means: means(faas.ErrInvalidArgument)},
+		{Code: []string{"SubscriptionNotFound", "InvalidSubscriptionId", "LocationNotAvailableForResourceType"},
+			Means: means(faas.ErrInvalidArgument)},
 		// Resource Manager does not reach the host of an app yet.
-		{Status: []int{400}, Text: []string{"(serviceunavailable) from host runtime", "(badgateway) from host runtime", "(notfound) from host runtime"},
-			Means: kit.Refusal{Class: kit.Settling, Code: faas.ErrUnavailable}},
+		{Status: []int{400}, Text: []string{
+			"(serviceunavailable) from host runtime", "(badgateway) from host runtime", "(notfound) from host runtime",
+		}, Means: kit.Refusal{Class: kit.Settling, Code: faas.ErrUnavailable}},
 		{Code: []string{"PrincipalNotFound"}, Means: kit.Refusal{Class: kit.Settling, Code: faas.ErrUnavailable}},
-		{Code: []string{"StorageAccountAlreadyTaken", "StorageAccountAlreadyExists", "StorageAccountInAnotherResourceGroup", "InvalidResourceLocation"},
-			Means: means(faas.ErrAlreadyExists)},
+		{Code: []string{
+			"StorageAccountAlreadyTaken", "StorageAccountAlreadyExists", "StorageAccountInAnotherResourceGroup",
+			"InvalidResourceLocation",
+		}, Means: means(faas.ErrAlreadyExists)},
 		{Status: []int{409}, Text: []string{"already exists"}, Means: means(faas.ErrAlreadyExists)},
 		{Status: []int{409}, Text: []string{"cannot be deleted because it has"}, Means: means(faas.ErrConflict), Stays: true},
 		{Code: []string{"NotFound", "ResourceNotFound", "ResourceGroupNotFound"}, Means: means(faas.ErrNotFound)},
-		{Code: []string{"Conflict", "AnotherOperationInProgress", "ResourceGroupBeingDeleted", "StorageAccountOperationInProgress",
-			"OperationNotAllowedOnResourceBeingDeleted"}, Means: means(faas.ErrConflict)},
+		{Code: []string{
+			"Conflict", "AnotherOperationInProgress", "ResourceGroupBeingDeleted", "StorageAccountOperationInProgress",
+			"OperationNotAllowedOnResourceBeingDeleted",
+		}, Means: means(faas.ErrConflict)},
 		{Status: []int{401}}, // which may be said of a good token
-		{Code: []string{"AuthorizationFailed", "Forbidden", "Unauthorized", "LinkedAuthorizationFailed", "RequestDisallowedByPolicy",
-			"InvalidAuthenticationToken", "ReadOnlyDisabledSubscription"}, Means: means(faas.ErrPermissionDenied)},
-		{Code: []string{"TooManyRequests", "SubscriptionRequestsThrottled", "OperationThrottled"}, Means: means(faas.ErrThrottled)},
+		{Code: []string{
+			"AuthorizationFailed", "Forbidden", "Unauthorized", "LinkedAuthorizationFailed", "RequestDisallowedByPolicy",
+			"InvalidAuthenticationToken", "ReadOnlyDisabledSubscription",
+		}, Means: means(faas.ErrPermissionDenied)},
+		{Code: []string{"TooManyRequests", "SubscriptionRequestsThrottled", "OperationThrottled"},
+			Means: means(faas.ErrThrottled)},
 		{Code: []string{"BadRequest", "InvalidRequestContent", "InvalidParameter"}, Means: means(faas.ErrInvalidArgument)},
 	}
 }()
@@ -106,8 +123,10 @@ func meaning(ctx context.Context, err error) kit.Refusal {
 		return kit.Refusal{Code: faas.ErrTimeout}
 	case errors.As(err, &token):
 		var failed *azidentity.AuthenticationFailedError
-		if errors.As(err, &failed) && (failed.RawResponse == nil || rules.Of(kit.Answer{Status: failed.RawResponse.StatusCode}).Class.Passes()) {
-			return kit.Refusal{Class: kit.Outage, Code: faas.ErrUnavailable} // without an answer, the authority was not reached
+		passes := func(status int) bool { return rules.Of(kit.Answer{Status: status}).Class.Passes() }
+		// Without an answer, the authority was not reached.
+		if errors.As(err, &failed) && (failed.RawResponse == nil || passes(failed.RawResponse.StatusCode)) {
+			return kit.Refusal{Class: kit.Outage, Code: faas.ErrUnavailable}
 		}
 		return kit.Refusal{Code: faas.ErrPermissionDenied}
 	case errors.As(err, &deploy):
@@ -136,7 +155,9 @@ func judge(err error) kit.Refusal { return meaning(context.Background(), err) }
 
 // wait returns a wait for what Azure does not do at once.
 func (e *Executor) wait(limit time.Duration, what string, args ...any) kit.Wait {
-	return kit.Wait{What: fmt.Sprintf(what, args...), First: e.pace.first, Longest: e.pace.longest, Limit: limit, Judge: judge}
+	return kit.Wait{
+		What: fmt.Sprintf(what, args...), First: e.pace.first, Longest: e.pace.longest, Limit: limit, Judge: judge,
+	}
 }
 
 // statusOf returns the HTTP status of an error that Azure answered, or 0.
@@ -244,7 +265,8 @@ func describe(r *azcore.ResponseError, hide hider) string {
 // denial is how Resource Manager says whom it denies what, and where.
 var denial = regexp.MustCompile(`(?i)object id '([0-9a-f-]{36})'.* action '([\w./]+)'.* scope '([^' ]+)'`)
 
-// grantRemedy says which role helps whoever a message says was denied something, or nothing if it does not say that.
+// grantRemedy says which role helps whoever a message says was denied something, or nothing if it
+// does not say that.
 func grantRemedy(message string) string {
 	m := denial.FindStringSubmatch(message)
 	if m == nil {
@@ -254,7 +276,8 @@ func grantRemedy(message string) string {
 	if strings.HasPrefix(strings.ToLower(m[2]), "microsoft.authorization/") {
 		role = "User Access Administrator"
 	}
-	return fmt.Sprintf("give the principal %[1]s a role that allows %[2]s, such as by az role assignment create --assignee %[1]s --role %[3]q --scope %[4]s", m[1], m[2], role, m[3])
+	return fmt.Sprintf("give the principal %[1]s a role that allows %[2]s, such as by "+
+		"az role assignment create --assignee %[1]s --role %[3]q --scope %[4]s", m[1], m[2], role, m[3])
 }
 
 // maxMessage bounds what an error repeats of Azure's words, in bytes.
@@ -266,8 +289,9 @@ type said struct {
 	Error, Target, Details, AdditionalInfo json.RawMessage
 }
 
-// messageOf finds the message, at its full length, in an error's body, with what its details add: those of Resource Manager have it in "error", those of App Service
-// beside "Code", and those of job binaries as "error".
+// messageOf finds the message, at its full length, in an error's body, with what its details add:
+// those of Resource Manager have it in "error", those of App Service beside "Code", and those of
+// job binaries as "error".
 func messageOf(body []byte) string {
 	var outer, inner said
 	if json.Unmarshal(body, &outer) != nil {

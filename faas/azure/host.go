@@ -118,7 +118,8 @@ func (e *Executor) notReady(ctx context.Context, id, host string, err error) err
 	return &faas.Error{Op: "deploy", Provider: faas.AzureFunctions, JobID: faas.NoJob, Code: faas.ErrTimeout, Err: err}
 }
 
-// isStarting is patient, for as long as a wait lasts, with what a host that is still starting makes.
+// isStarting is patient, for as long as a wait lasts, with what a host that is still starting
+// makes.
 func isStarting(err error, _ kit.Refusal) time.Duration {
 	var p *probeError
 	if errors.As(err, &p) || statusOf(err) == http.StatusBadRequest {

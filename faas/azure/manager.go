@@ -47,8 +47,9 @@ func (e *Executor) accountPath(parts ...string) string {
 }
 
 // send sends a request to Resource Manager, again while it is at work on an earlier change of the
-// resource. If exists is true, what the path names is known to exist, so that a 404 passes by itself; and
-// so does an outage, as that is in the middle of a deployment, which much would be lost with. path may hold a query, and be a URL of Resource Manager. Whoever deletes repeats that.
+// resource. If exists is true, what the path names is known to exist, so that a 404 passes by
+// itself; and so does an outage, as that is in the middle of a deployment, which much would be lost
+// with. path may hold a query, and be a URL of Resource Manager. Whoever deletes repeats that.
 func (e *Executor) send(ctx context.Context, method, path, version string, body any, exists bool) (*http.Response, error) {
 	once := e.change
 	switch method {
@@ -79,8 +80,8 @@ func (e *Executor) send(ctx context.Context, method, path, version string, body 
 	return resp, nil
 }
 
-// soon is the patience of requests that somebody waits for. Azcore has been patient with an outage already;
-// of throttling the engine has to know, and callers know what they wait for besides.
+// soon is the patience of requests that somebody waits for. Azcore has been patient with an outage
+// already; of throttling the engine has to know, and callers know what they wait for besides.
 func soon(_ error, means kit.Refusal) time.Duration {
 	switch means.Class {
 	case kit.Outage, kit.Throttled, kit.Settling:
@@ -89,9 +90,11 @@ func soon(_ error, means kit.Refusal) time.Duration {
 	return -1
 }
 
-// change is request for what may change something. The answer is awaited for a while though ctx ends: a
-// change that was sent is made, whether or not anybody waits for it.
-func (e *Executor) change(ctx context.Context, by runtime.Pipeline, method, path, version string, body any) (resp *http.Response, err error) {
+// change is request for what may change something. The answer is awaited for a while though ctx
+// ends: a change that was sent is made, whether or not anybody waits for it.
+func (e *Executor) change(
+	ctx context.Context, by runtime.Pipeline, method, path, version string, body any,
+) (resp *http.Response, err error) {
 	err = kit.Change(context.WithValue(ctx, callerKey{}, ctx), e.pace.grace, func(lasting context.Context) error {
 		resp, err = e.request(lasting, by, method, path, version, body) // which has read the whole answer
 		return err
@@ -99,9 +102,11 @@ func (e *Executor) change(ctx context.Context, by runtime.Pipeline, method, path
 	return resp, err
 }
 
-// request sends a request by a pipeline, and makes an error of an answer that is no success. path may be
-// a URL.
-func (e *Executor) request(ctx context.Context, by runtime.Pipeline, method, path, version string, body any) (*http.Response, error) {
+// request sends a request by a pipeline, and makes an error of an answer that is no success. path
+// may be a URL.
+func (e *Executor) request(
+	ctx context.Context, by runtime.Pipeline, method, path, version string, body any,
+) (*http.Response, error) {
 	if !strings.HasPrefix(path, "https://") {
 		path = e.arm.Endpoint() + path
 	}
@@ -272,7 +277,8 @@ type unended struct{}
 func (unended) Do(req *policy.Request) (*http.Response, error) {
 	resp, err := req.Next()
 	if err == nil && (resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusNotFound) {
-		if failed := runtime.NewResponseError(resp); judge(failed).Class != kit.Refused && judge(failed).Class != kit.Quota {
+		failed := runtime.NewResponseError(resp)
+		if class := judge(failed).Class; class != kit.Refused && class != kit.Quota {
 			return nil, failed
 		}
 	}

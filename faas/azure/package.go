@@ -267,8 +267,8 @@ func (e *deployError) text() string { return strings.TrimSpace(e.d.StatusText + 
 
 // answer is how the end of the deployment is classed.
 func (e *deployError) answer() kit.Answer {
-	code := map[int]string{deployConflict: codeConflict, deployCancelled: codeCancelled, deployFailed: codeFailed}[e.d.Status]
-	return kit.Answer{Code: code, Text: e.text()}
+	codes := map[int]string{deployConflict: codeConflict, deployCancelled: codeCancelled, deployFailed: codeFailed}
+	return kit.Answer{Code: codes[e.d.Status], Text: e.text()}
 }
 
 // isClientError reports whether the publish host refused an upload.

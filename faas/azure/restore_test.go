@@ -165,8 +165,8 @@ func TestNothingIsChangedWhereTheFormerPackageCannotBeKept(t *testing.T) {
 	sees(t, e, "the-second-value")
 }
 
-// TestAnUpdateThatFailsLateIsPutBack has Azure accept an update, and end it with an error: it shows the former
-// configuration then, and that the app failed.
+// TestAnUpdateThatFailsLateIsPutBack has Azure accept an update, and end it with an error: it shows
+// the former configuration then, and that the app failed.
 func TestAnUpdateThatFailsLateIsPutBack(t *testing.T) {
 	t.Parallel()
 	var failing atomic.Bool

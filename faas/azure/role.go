@@ -36,7 +36,8 @@ func (c *convergence) grantTo(ctx context.Context, s *site) error {
 // grant lets an identity use the storage account. A new identity may be unknown for a while.
 func (c *convergence) grant(ctx context.Context, principal string) error {
 	var a roleAssignment
-	a.Properties.RoleDefinitionID = "/subscriptions/" + url.PathEscape(c.subscription) + "/providers/Microsoft.Authorization/roleDefinitions/" + blobOwner
+	a.Properties.RoleDefinitionID = "/subscriptions/" + url.PathEscape(c.subscription) +
+		"/providers/Microsoft.Authorization/roleDefinitions/" + blobOwner
 	a.Properties.PrincipalID = principal
 	a.Properties.PrincipalType = "ServicePrincipal"
 	w := c.wait(c.pace.role, "the app's identity could not be given a role")
@@ -50,8 +51,8 @@ func (c *convergence) grant(ctx context.Context, principal string) error {
 	})
 }
 
-// awaitsRole takes note of a refusal that comes of a role or an identity that does not count yet, and
-// reports whether it is one.
+// awaitsRole takes note of a refusal that comes of a role or an identity that does not count yet,
+// and reports whether it is one.
 func (c *convergence) awaitsRole(err error) bool {
 	var vain *kit.WaitError
 	if err == nil || judge(err).Class != kit.Settling || errors.As(err, &vain) {
@@ -61,8 +62,8 @@ func (c *convergence) awaitsRole(err error) bool {
 	return true
 }
 
-// isLate reports whether the deadline has passed while nothing was missing but the role of the app's
-// identity, which would begin anew with another identity.
+// isLate reports whether the deadline has passed while nothing was missing but the role of the
+// app's identity, which would begin anew with another identity.
 func (c *convergence) isLate(ctx context.Context) bool {
 	return c.late != nil && errors.Is(context.Cause(ctx), context.DeadlineExceeded)
 }
@@ -72,7 +73,8 @@ func (c *convergence) explain(ctx context.Context, err error) error {
 	if !c.isLate(ctx) {
 		return err
 	}
-	return fmt.Errorf("the role of the app's identity on its storage account does not count yet, which Azure documents to take up to 10 minutes: %w", err)
+	return fmt.Errorf("the role of the app's identity on its storage account does not count yet, "+
+		"which Azure documents to take up to 10 minutes: %w", err)
 }
 
 // revoke takes the roles back that the app's identity was given on a storage account that stays. If the

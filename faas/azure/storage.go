@@ -79,8 +79,8 @@ func (e *Executor) ensureAccount(ctx context.Context, a *account) error {
 	}
 	if err := e.operate(ctx, http.MethodPut, e.accountPath(), storageAPI, wanted, a); err != nil {
 		if judge(err).Class == kit.Exists {
-			return faas.Errorf(faas.ErrAlreadyExists, "deploy", faas.AzureFunctions,
-				`the name of storage account %s is taken elsewhere in Azure: set the option "storage_account" to a free name: %w`, e.names.account, err)
+			return faas.Errorf(faas.ErrAlreadyExists, "deploy", faas.AzureFunctions, "the name of storage account %s "+
+				`is taken elsewhere in Azure: set the option "storage_account" to a free name: %w`, e.names.account, err)
 		}
 		return err
 	}

@@ -58,8 +58,11 @@ func (e *Executor) checkBinary(bin *faas.Binary, jobID uint32) error {
 // functionRules are what one app takes.
 var functionRules = kit.FunctionRules{
 	Provider: faas.AzureFunctions, Special: checkFunction,
-	Prefixes: []string{"AzureWebJobs", "AzureFunctions", "FUNCTIONS_", "WEBSITE_", "APPSETTING_", "SCM_", "DEPLOYMENT_STORAGE_"},
-	Name:     regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`), NameHelp: "letters, digits and underscores, and begins with no digit",
+	Prefixes: []string{
+		"AzureWebJobs", "AzureFunctions", "FUNCTIONS_", "WEBSITE_", "APPSETTING_", "SCM_", "DEPLOYMENT_STORAGE_",
+	},
+	Name:     regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`),
+	NameHelp: "letters, digits and underscores, and begins with no digit",
 }
 
 // checkFunction refuses what the plan does not offer though Azure Functions in general do.

@@ -171,8 +171,9 @@ func TestALateRoleIsWaitedForWithoutUploadingAgainAndAgain(t *testing.T) {
 	}
 }
 
-// TestADeadlineThatEndsBeforeTheRoleCountsBeginsNothingAnew has the deadline pass while the role of the
-// app's identity does not count. Another app would have another identity, whose role had to come anew.
+// TestADeadlineThatEndsBeforeTheRoleCountsBeginsNothingAnew has the deadline pass while the role of
+// the app's identity does not count. Another app would have another identity, whose role had to
+// come anew.
 func TestADeadlineThatEndsBeforeTheRoleCountsBeginsNothingAnew(t *testing.T) {
 	t.Parallel()
 	for name, at := range map[string]func(*http.Request) bool{
@@ -241,8 +242,8 @@ func TestADeadlineThatEndsBeforeTheRoleCountsBeginsNothingAnew(t *testing.T) {
 	}
 }
 
-// TestNoDumpOfAnAnswerBecomesTheMessage ends waits that Azure refused meanwhile: azcore prints an answer on many
-// lines, with dashes between them.
+// TestNoDumpOfAnAnswerBecomesTheMessage ends waits that Azure refused meanwhile: azcore prints an
+// answer on many lines, with dashes between them.
 func TestNoDumpOfAnAnswerBecomesTheMessage(t *testing.T) {
 	refusal := &azcore.ResponseError{StatusCode: http.StatusServiceUnavailable, ErrorCode: "TheReason"}
 	synctest.Test(t, func(t *testing.T) {

@@ -39,8 +39,8 @@ func NotYet(within time.Duration, format string, args ...any) error {
 	return &notYet{error: fmt.Errorf(format, args...), within: within}
 }
 
-// NotYetAfter returns such an error of a provider that asked not to be looked at again for that long; 0
-// if it did not.
+// NotYetAfter returns such an error of a provider that asked not to be looked at again for that
+// long; 0 if it did not.
 func NotYetAfter(asked time.Duration, format string, args ...any) error {
 	return &notYet{error: fmt.Errorf(format, args...), asked: asked}
 }

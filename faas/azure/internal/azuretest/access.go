@@ -64,7 +64,8 @@ func (s *Server) mayNot(permission string) bool {
 		s.cfg.NoRoles && lower == "microsoft.authorization/roleassignments/write" || s.cfg.NoKeys && lower == "microsoft.storage/storageaccounts/listkeys/action"
 }
 
-// denied refuses a request to Resource Manager that the caller has no role for, and reports whether it did.
+// denied refuses a request to Resource Manager that the caller has no role for, and reports whether
+// it did.
 func (s *Server) denied(w http.ResponseWriter, r *http.Request) bool {
 	taken := permissionFor(r)
 	if !s.mayNot(taken) {

@@ -305,7 +305,8 @@ func (a *app) accept(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusAccepted, id)
 }
 
-// isDeploying reports whether a deployment goes on, which its app's tools ask for until it has ended.
+// isDeploying reports whether a deployment goes on, which its app's tools ask for until it has
+// ended.
 func (a *app) isDeploying() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -77,7 +77,8 @@ func (s *Server) unregistered(namespace string) bool {
 	return slices.ContainsFunc(s.cfg.Unregistered, func(name string) bool { return strings.EqualFold(name, namespace) })
 }
 
-// register answers the registration of a resource provider, and refuses what one that is not registered does. It reports whether it did.
+// register answers the registration of a resource provider, and refuses what one that is not
+// registered does. It reports whether it did.
 func (s *Server) register(w http.ResponseWriter, r *http.Request) bool {
 	rest := strings.Split(strings.TrimPrefix(r.URL.Path, "/subscriptions/"+Subscription), "/")
 	if len(rest) == 4 && rest[1] == "providers" && rest[3] == "register" && r.Method == http.MethodPost {

@@ -48,7 +48,8 @@ func (s *Server) begin(c *call, kind string, async bool, accepted int, created f
 	c.w.WriteHeader(accepted)
 }
 
-// fail has a resource show that its last change failed: otherwise it is as it was before. The caller holds the lock.
+// fail has a resource show that its last change failed: otherwise it is as it was before. The
+// caller holds the lock.
 func (s *Server) fail(id string) {
 	if r := s.resources[id]; r != nil && (r.Type == planType || r.Type == siteType) {
 		r.failed = true
@@ -156,7 +157,8 @@ func (s *Server) drop(key string) {
 	}
 }
 
-// locked refuses what a lock on the resource, or on what it is in, does not allow, and reports whether it did.
+// locked refuses what a lock on the resource, or on what it is in, does not allow, and reports
+// whether it did.
 func (s *Server) locked(c *call) bool {
 	verb := map[string]string{http.MethodDelete: "delete", http.MethodPut: "write", http.MethodPost: "write"}[c.r.Method]
 	s.mu.Lock()

@@ -53,7 +53,8 @@ type Config struct {
 	Fault func(r *http.Request) *Fault
 	// FailDeploy is called with the number of a deployment, from 1, and returns why it fails, or "".
 	FailDeploy func(n int) string
-	// Allowed are the only permissions that the caller has, such as "Microsoft.Web/sites/write"; nil for all.
+	// Allowed are the only permissions that the caller has, such as "Microsoft.Web/sites/write";
+	// nil for all.
 	Allowed []string
 	// Unregistered are the resource providers that the subscription has not registered yet.
 	Unregistered []string
@@ -72,7 +73,8 @@ type Config struct {
 	// Appear is how many requests do not find a resource after it was made: Azure's replicas learn of it one by one. It is the same for an operation, for
 	// the publish host of an app and for the record of a deployment.
 	Appear int
-	// RoleLate are the words with which the deployments of an app fail, one after the other, once its identity has its role, and the role does not count yet.
+	// RoleLate are the words with which the deployments of an app fail, one after the other, once
+	// its identity has its role, and the role does not count yet.
 	RoleLate []string
 	// Partial makes a deployment end with a partial success. It is called with the number of the deployment, from 1.
 	Partial func(n int) bool
