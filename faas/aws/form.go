@@ -52,8 +52,10 @@ func (e *Executor) takes(ctx context.Context, name string) *taking {
 }
 
 func (e *Executor) forget(name string, known *taking) {
-	e.forms.ForgetIf(name, known, func(a, b *taking) bool { return a == b })
+	e.forms.ForgetIf(name, known, sameTaking)
 }
+
+func sameTaking(a, b *taking) bool { return a == b }
 
 // readForm looks once, since an invocation waits for it. It fails only if ctx ends.
 func (e *Executor) readForm(ctx context.Context, name string) (*taking, error) {
@@ -87,14 +89,8 @@ func (e *Executor) answered(name string, known *taking, version string, compact 
 		if compact {
 			found.form = payloads.Base64
 		}
-		e.setForm(name, known, found)
+		e.forms.Replace(name, known, found, sameTaking)
 	}
-}
-
-// setForm puts what was found out in place of what was known.
-func (e *Executor) setForm(name string, known, found *taking) {
-	e.forget(name, known)
-	_, _ = e.forms.Do(context.Background(), name, func(context.Context) (*taking, error) { return found, nil }) // which does not fail
 }
 
 // payload returns the request of an invocation in the form that the function takes, and that form. If

@@ -45,7 +45,7 @@ func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas
 	out, err := e.call(ctx, in, jobID)
 	if err == nil && known.form == payloads.Base64 && out.FunctionError != nil && isFormRefused(out.Payload) {
 		older := &taking{version: aws.ToString(out.ExecutedVersion), until: time.Now().Add(formAgain)}
-		e.setForm(name, known, older)
+		e.forms.Replace(name, known, older, sameTaking)
 		if err := syncLimit.Check(older.form, jobID, args); err != nil {
 			return nil, err
 		}

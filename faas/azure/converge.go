@@ -15,6 +15,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
+	"github.com/tangle-network/blueprint-serverless/internal/payloads"
 )
 
 // convergence is one call of Converge, or of Restore.
@@ -276,6 +277,9 @@ func (c *convergence) finish(ctx context.Context, d design, tags map[string]stri
 	tags[tagAccess] = access
 	tags[tagPackage], tags[tagFingerprint], tags[tagOptions] = c.unit.Package.SHA256(), c.unit.Fingerprint(), c.options.digest()
 	tags[tagDeployed] = time.Now().UTC().Format(time.RFC3339Nano)
+	if c.unit.Compact {
+		tags[tagPayload] = payloads.Mark(c.unit.Package.SHA256())
+	}
 	delete(tags, tagJobs)
 	if jobs := formatJobs(c.unit.Functions); jobs != "" {
 		tags[tagJobs] = jobs

@@ -190,17 +190,6 @@ func TestInvoke(t *testing.T) {
 			t.Errorf("error %v, want %v of a job that may have run", err, faas.ErrTimeout)
 		}
 	})
-	t.Run("refuses arguments that are too large as JSON", func(t *testing.T) {
-		args := make([]byte, 30<<20)
-		for i := range args {
-			args[i] = 200
-		}
-		_, err := e.Invoke(t.Context(), faastest.JobEcho, args)
-		var failed *faas.Error
-		if !errors.As(err, &failed) || failed.Code != faas.ErrTooLarge || !failed.NotRun {
-			t.Errorf("error %v, want %v", err, faas.ErrTooLarge)
-		}
-	})
 	t.Run("of an app that is gone is not found", func(t *testing.T) {
 		other := openAt(t, server, "invoke", opening{})
 		sees(t, other, "the-first-value")
@@ -215,19 +204,4 @@ func TestInvoke(t *testing.T) {
 			t.Errorf("error %v, want %v", err, faas.ErrNotFound)
 		}
 	})
-}
-
-func TestRequestSizeIsThatOfTheJSON(t *testing.T) {
-	t.Parallel()
-	all := make([]byte, 256)
-	for i := range all {
-		all[i] = byte(i)
-	}
-	for _, args := range [][]byte{nil, {}, {0}, {9, 10}, {99, 100, 255}, all} {
-		for _, job := range []uint32{0, 10, 4294967295} {
-			if got, want := requestSize(job, args), len(faas.AppendRequest(nil, job, args)); got != want {
-				t.Errorf("job %d, %d bytes: %d, want %d", job, len(args), got, want)
-			}
-		}
-	}
 }

@@ -5,10 +5,11 @@ package azure
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptrace"
-	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -17,11 +18,12 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
+	"github.com/tangle-network/blueprint-serverless/internal/payloads"
 )
 
 const (
 	keyHeader = "X-Functions-Key"
-	// maxBody is the largest request and answer that Azure takes, in bytes. Both are JSON, where a byte of arguments takes up to four.
+	// maxBody is the largest request and answer that Azure takes, in bytes. In the published form, a byte of arguments takes up to four.
 	maxBody = 100 << 20
 	// maxExtra is what an answer may have besides its result, in bytes.
 	maxExtra = 1 << 20
@@ -34,6 +36,7 @@ type invokable struct {
 	host string
 	key  faas.Secret
 	jobs map[uint32]uint32 // timeouts in seconds
+	form payloads.Form     // that its functions take
 }
 
 // resolve returns what is needed to invoke jobs. Many callers at once cost one read, for which the others wait.
@@ -45,8 +48,10 @@ func (e *Executor) resolve(ctx context.Context, op string) (*invokable, error) {
 func (e *Executor) forgetApp() { e.app.Forget(struct{}{}) }
 
 func (e *Executor) forgetIf(bad *invokable) {
-	e.app.ForgetIf(struct{}{}, bad, func(a, b *invokable) bool { return a == b })
+	e.app.ForgetIf(struct{}{}, bad, sameApp)
 }
+
+func sameApp(a, b *invokable) bool { return a == b }
 
 func (e *Executor) readApp(ctx context.Context, op string) (*invokable, error) {
 	s, err := e.known(ctx, op, e.names.app)
@@ -54,6 +59,9 @@ func (e *Executor) readApp(ctx context.Context, op string) (*invokable, error) {
 		return nil, err
 	}
 	app := &invokable{host: s.functionHost(), jobs: parseJobs(s.Tags[tagJobs])}
+	if isCompact(s.Tags) {
+		app.form = payloads.Raw
+	}
 	if app.host == "" {
 		return nil, faas.Errorf(faas.ErrUnavailable, op, faas.AzureFunctions, "Azure names no host of app %s", e.names.app)
 	}
@@ -82,18 +90,22 @@ func jobURL(host string, jobID uint32) string {
 	return "https://" + host + "/" + routePrefix + "/" + functionName(jobID)
 }
 
-// Invoke runs the job with the app's function key, which is read once and again when the app refuses it. The request, which is JSON, and the
-// answer have at most 100 MiB each.
+// isCompact reports whether the tags of an app say that its functions take the compact form.
+func isCompact(tags map[string]string) bool {
+	return payloads.IsMark(tags[tagPayload], tags[tagPackage])
+}
+
+// carries is what Azure carries.
+var carries = payloads.Of(faas.AzureFunctions, maxBody, payloads.Raw)
+
+// Invoke runs the job with the app's function key, which is read once and again when the app refuses it. Request and answer have at most 100 MiB each.
+// To an app whose tags say that it takes them so, arguments are sent as they are; to others as the JSON of the published form.
 func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas.Result, error) {
 	start := time.Now()
-	if size := requestSize(jobID, args); size > maxBody {
-		err := faas.JobErrorf(faas.ErrTooLarge, "invoke", faas.AzureFunctions, jobID,
-			"the arguments have %d bytes, which make a request of %d bytes as JSON; the limit is %d bytes", len(args), size, maxBody)
-		err.NotRun = true
-		return nil, err
+	if err := carries.Check(payloads.Raw, jobID, args); err != nil {
+		return nil, err // which fits in no form
 	}
-	body := faas.AppendRequest(nil, jobID, args)
-	for attempt := 0; ; attempt++ {
+	for attempt, looked := 0, false; ; attempt++ {
 		app, err := e.resolve(ctx, "invoke")
 		if err != nil {
 			if failed := e.notRun(ctx, jobID, err); failed.Code != faas.ErrUnavailable || attempt > 0 || !kit.Sleep(ctx, e.pace.retry) {
@@ -104,7 +116,16 @@ func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas
 		if _, there := app.jobs[jobID]; !there {
 			return nil, e.notRun(ctx, jobID, faas.JobErrorf(faas.ErrNotFound, "invoke", faas.AzureFunctions, jobID, "app %s has no function for this job", e.names.app))
 		}
-		result, failed := e.invokeOnce(ctx, app, jobID, body)
+		if err := carries.Check(app.form, jobID, args); err != nil {
+			if looked {
+				return nil, err
+			}
+			looked = true // it may take the other form by now
+			e.forgetIf(app)
+			attempt--
+			continue
+		}
+		result, failed := e.invoke(ctx, app, jobID, args)
 		if failed == nil {
 			result.Metrics.Total = time.Since(start)
 			return result, nil
@@ -123,7 +144,7 @@ func (e *Executor) reconsider(ctx context.Context, app *invokable, failed *faas.
 	case faas.ErrPermissionDenied, faas.ErrUnavailable:
 		e.forgetIf(app)
 		return failed.NotRun && ctx.Err() == nil
-	case faas.ErrNotFound:
+	case faas.ErrNotFound, faas.ErrTooLarge:
 		e.forgetIf(app)
 	}
 	return false
@@ -136,35 +157,45 @@ func (e *Executor) notRun(ctx context.Context, jobID uint32, err error) *faas.Er
 	return failed
 }
 
-// requestSize returns the size of the JSON of an invocation.
-func requestSize(jobID uint32, args []byte) int {
-	n := len(`{"job_id":,"args":[]}`) + len(strconv.FormatUint(uint64(jobID), 10)) + max(len(args)-1, 0)
-	for _, b := range args {
-		switch {
-		case b >= 100:
-			n += 3
-		case b >= 10:
-			n += 2
-		default:
-			n++
+// invoke sends one request once, and a second one, in the published form, only if the first was refused because of its form.
+func (e *Executor) invoke(ctx context.Context, app *invokable, jobID uint32, args []byte) (*faas.Result, *faas.Error) {
+	if app.form == payloads.Raw {
+		body := payloads.NewBody(args)
+		defer body.Release()
+		result, status, failed := e.invokeOnce(ctx, app, jobID, payloads.CallHeaders(jobID, args), body.Open, body.Size())
+		if !payloads.Refused(status) {
+			return result, failed
+		}
+		known := app
+		app = &invokable{known.host, known.key, known.jobs, payloads.Numbers}
+		e.app.Replace(struct{}{}, known, app, sameApp)
+		if err := carries.Check(app.form, jobID, args); err != nil {
+			return nil, err.(*faas.Error)
 		}
 	}
-	return n
+	text := faas.AppendRequest(nil, jobID, args)
+	header := http.Header{"Content-Type": {"application/json"}}
+	result, _, failed := e.invokeOnce(ctx, app, jobID, header, func() io.ReadCloser { return io.NopCloser(bytes.NewReader(text)) }, int64(len(text)))
+	return result, failed
 }
 
-// invokeOnce sends one request once.
-func (e *Executor) invokeOnce(ctx context.Context, app *invokable, jobID uint32, body []byte) (*faas.Result, *faas.Error) {
+// invokeOnce sends one request once, and returns the status of the answer, too.
+func (e *Executor) invokeOnce(ctx context.Context, app *invokable, jobID uint32, header http.Header, body func() io.ReadCloser, size int64) (*faas.Result, int, *faas.Error) {
 	timeout := time.Duration(app.jobs[jobID]) * time.Second
 	inner, cancel := context.WithTimeout(ctx, timeout+grace)
 	defer cancel()
 	var connected atomic.Bool
 	traced := httptrace.WithClientTrace(inner, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})
-	req, err := http.NewRequestWithContext(traced, http.MethodPost, jobURL(app.host, jobID), bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(traced, http.MethodPost, jobURL(app.host, jobID), body())
 	if err != nil {
-		return nil, e.notRun(ctx, jobID, err)
+		return nil, 0, e.notRun(ctx, jobID, err)
 	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Accept", "application/json")
+	req.ContentLength, req.GetBody = size, func() (io.ReadCloser, error) { return body(), nil }
+	if size == 0 {
+		req.Body = http.NoBody // which tells that the length is known
+	}
+	req.Header = header
+	req.Header.Set("Accept", "application/json, application/octet-stream")
 	req.Header.Set(keyHeader, app.key.Reveal())
 	sent := time.Now()
 	resp, err := e.http.Do(req)
@@ -172,12 +203,13 @@ func (e *Executor) invokeOnce(ctx context.Context, app *invokable, jobID uint32,
 		var answer []byte
 		answer, err = readAnswer(resp)
 		if err == nil {
-			return e.result(ctx, jobID, resp, answer, timeout > 0 && time.Since(sent) >= timeout)
+			result, failed := e.result(ctx, app.form, jobID, resp, answer, timeout > 0 && time.Since(sent) >= timeout)
+			return result, resp.StatusCode, failed
 		}
 	}
 	failed := e.fail(ctx, "invoke", int64(jobID), err)
 	failed.NotRun = !connected.Load()
-	return nil, failed
+	return nil, 0, failed
 }
 
 // readAnswer reads the body of an answer, up to a little more than the limit.
@@ -192,18 +224,24 @@ func readAnswer(resp *http.Response) ([]byte, error) {
 }
 
 // result makes the result, or the error, of an answer. late says that it took longer than the job's timeout.
-func (e *Executor) result(ctx context.Context, jobID uint32, resp *http.Response, body []byte, late bool) (*faas.Result, *faas.Error) {
+func (e *Executor) result(ctx context.Context, form payloads.Form, jobID uint32, resp *http.Response, body []byte, late bool) (*faas.Result, *faas.Error) {
 	refuse := func(code faas.Code, format string, args ...any) *faas.Error {
 		failed := e.fail(ctx, "invoke", int64(jobID), faas.JobErrorf(code, "invoke", faas.AzureFunctions, jobID, format, args...))
 		failed.RetryAfter = retryAfter(resp.Header)
 		return failed
 	}
 	if len(body) > maxBody+maxExtra {
-		return nil, refuse(faas.ErrTooLarge, "the answer is larger than %d bytes", maxBody)
+		return nil, carries.Answer(form, jobID, fmt.Errorf("it is larger than %d bytes", maxBody))
 	}
 	var answer faas.Response
-	parsed := faas.ParseResponse(body, &answer)
-	isJob := parsed == nil && (bytes.Contains(body, []byte(`"success"`)) || bytes.Contains(body, []byte(`"result"`))) // else it is the host's, or the front end's
+	var parsed error
+	isRaw := form == payloads.Raw && resp.StatusCode == http.StatusOK
+	if isRaw {
+		answer, parsed = payloads.ParseAnswer(resp.Header, body)
+	} else {
+		parsed = faas.ParseResponse(body, &answer)
+	}
+	isJob := parsed == nil && (isRaw || bytes.Contains(body, []byte(`"success"`)) || bytes.Contains(body, []byte(`"result"`))) // else it is the host's, or the front end's
 	status := resp.StatusCode
 	switch {
 	case isJob && answer.Success && status < 300:
@@ -211,7 +249,15 @@ func (e *Executor) result(ctx context.Context, jobID uint32, resp *http.Response
 			return nil, refuse(faas.ErrUnavailable, "the answer is of job %d", answer.JobID)
 		}
 		metrics := faas.Metrics{Execution: milliseconds(answer.ExecutionMS), MemoryMB: answer.MemoryUsedMB}
-		return &faas.Result{Output: slices.Concat([]byte{}, answer.Result), Metrics: metrics}, nil
+		if answer.Result == nil {
+			answer.Result = []byte{}
+		}
+		if err := carries.CheckOutput(jobID, answer.Result); err != nil {
+			return nil, err
+		}
+		return &faas.Result{Output: answer.Result, Metrics: metrics}, nil
+	case isJob && !answer.Success && isTooLarge(body):
+		return nil, carries.Answer(form, jobID, &faas.FunctionError{Type: payloads.TooLarge, Message: foreign.Line(e.hider()(answer.Error), maxMessage)})
 	case isJob && !answer.Success:
 		return nil, refuse(faas.ErrFunctionFailed, "%w", &faas.FunctionError{Message: foreign.Line(e.hider()(answer.Error), maxMessage)})
 	case status < 300:
@@ -237,6 +283,14 @@ func (e *Executor) result(ctx context.Context, jobID uint32, resp *http.Response
 		failed.NotRun = true // with these the host, or the binary before it runs a job, says that it refused the request
 	}
 	return nil, failed
+}
+
+// isTooLarge reports whether a function says that its answer is too large.
+func isTooLarge(body []byte) bool {
+	var told struct {
+		Code string `json:"code"`
+	}
+	return json.Unmarshal(body, &told) == nil && told.Code == payloads.TooLarge
 }
 
 // isNotRunning reports whether a message is what the front end says of a host that is not there yet, to which it passed nothing on.

@@ -156,6 +156,7 @@ func TestConformance(t *testing.T) {
 		Provider: faas.AzureFunctions,
 		Limits:   planLimits,
 		Binary:   testBinary(t),
+		MaxBody:  maxBody,
 		Open: func(t testing.TB, service string) faas.Executor {
 			return openAt(t, server, service, opening{options: reporting(server)})
 		},

@@ -61,6 +61,7 @@ const (
 	tagPackage     = tagPrefix + "package"     // hex SHA-256 of the package that answers
 	tagFingerprint = tagPrefix + "fingerprint" // of the unit that answers
 	tagOptions     = tagPrefix + "options"     // options.digest
+	tagPayload     = tagPrefix + "payload"     // payloads.Mark of the package, if its functions take the compact form
 	tagPublished   = tagPrefix + "published"   // the package that was published last, also while the rest of a deployment is not done
 	tagDeployed    = tagPrefix + "deployed-at"
 	tagAuth        = tagPrefix + "storage-auth"   // authIdentity or authKey, once the app can reach its storage

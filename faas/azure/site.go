@@ -116,7 +116,7 @@ func (e *Executor) settings(ctx context.Context, id string) (faas.Env, error) {
 func (e *Executor) state(s *site) faas.State {
 	out := faas.State{
 		ID: s.Name, Status: faas.StatusReady, Resource: s.ID, PackageSHA256: s.Tags[tagPackage], Fingerprint: s.Tags[tagFingerprint],
-		Revision: s.Properties.LastModified,
+		Revision: s.Properties.LastModified, Compact: isCompact(s.Tags),
 	}
 	if host := s.functionHost(); host != "" {
 		out.Endpoint = "https://" + host + "/" + routePrefix

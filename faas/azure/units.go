@@ -32,7 +32,7 @@ func (e *Executor) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Un
 	if err := checkEnvironments(functions); err != nil {
 		return nil, err
 	}
-	return []faas.Unit{{ID: e.names.app, Functions: functions, Files: packageFiles(bin, functions)}}, nil
+	return []faas.Unit{{ID: e.names.app, Functions: functions, Files: packageFiles(bin, functions), Compact: bin.Compact}}, nil
 }
 
 func refuse(code faas.Code, jobID uint32, format string, args ...any) error {

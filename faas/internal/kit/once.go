@@ -91,6 +91,16 @@ func (o *Once[K, V]) ForgetIf(key K, old V, same func(a, b V) bool) {
 	}
 }
 
+// Replace puts value in place of what is remembered for the key if that is still old: whoever found
+// out more need not do it again.
+func (o *Once[K, V]) Replace(key K, old, value V, same func(a, b V) bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if a, there := o.of[key]; there && isDone(a.done) && same(a.value, old) {
+		o.of[key] = &attempt[V]{done: a.done, value: value}
+	}
+}
+
 func isDone(done chan struct{}) bool {
 	select {
 	case <-done:

@@ -118,3 +118,24 @@ func TestTurnsAreTakenOneAtATime(t *testing.T) {
 		release()
 	})
 }
+
+func TestOnceReplacesOnlyWhatIsStillRemembered(t *testing.T) {
+	var o Once[string, int]
+	same := func(a, b int) bool { return a == b }
+	get := func() int {
+		n, _ := o.Do(t.Context(), "a", func(context.Context) (int, error) { return 1, nil })
+		return n
+	}
+	o.Replace("a", 1, 2, same) // nothing is remembered yet
+	if got := get(); got != 1 {
+		t.Errorf("got %d, want 1", got)
+	}
+	o.Replace("a", 5, 6, same)
+	if got := get(); got != 1 {
+		t.Errorf("got %d, want 1", got)
+	}
+	o.Replace("a", 1, 2, same)
+	if got := get(); got != 2 {
+		t.Errorf("got %d, want 2", got)
+	}
+}
