@@ -60,7 +60,8 @@ type PlannedChange struct {
 	Functions []faas.Function `json:"functions,omitempty"` // without environment
 	EnvNames  []string        `json:"env_names,omitempty"` // of the environment, without values
 	// Differs says what an update changes: "code", "memory", "timeout", "concurrency", "keep warm", "environment +NAME" or "environment -NAME",
-	// "environment", "configuration" where it cannot be told what of it, or "state" for a function that is not ready.
+	// "environment", "configuration" where it cannot be told what of it, "state" for a function that is not ready, or "payload form" if the provider
+	// only has to record that the function takes payloads in the compact form.
 	Differs       []string    `json:"differs,omitempty"`
 	PackageSHA256 string      `json:"package_sha256,omitempty"` // hex
 	PackageBytes  int64       `json:"package_bytes,omitempty"`
@@ -222,6 +223,9 @@ func plannedChange(c engine.Change, known ledger.Unit) PlannedChange {
 	}
 	if c.Prior.Fingerprint != out.Fingerprint {
 		out.Differs = append(out.Differs, configDiffers(wanted, known, c.Prior.Fingerprint)...)
+	}
+	if len(out.Differs) == 0 && c.Unit.Compact && !c.Prior.Compact {
+		out.Differs = append(out.Differs, "payload form") // it takes another one than the provider has a record of
 	}
 	return out
 }

@@ -115,26 +115,33 @@ func (s *scanner) base64(field string, dst []byte) ([]byte, error) {
 	}
 	text := s.text[start : start+size]
 	s.pos = start + size + 1
+	if out, ok := appendDecoded(dst, text); ok {
+		return out, nil
+	}
 	if bytes.IndexByte(text, '\\') >= 0 { // something on the way has written the JSON anew
 		s.pos = start - 1
 		raw, _, err := s.raw(field)
 		if err != nil {
 			return dst, err
 		}
-		text = []byte(unquote(raw))
+		if out, ok := appendDecoded(dst, []byte(unquote(raw))); ok {
+			return out, nil
+		}
 	}
-	// A decoder skips line breaks, which no string of JSON has.
-	whole := len(text)%4 == 0 && bytes.IndexByte(text, '\n') < 0 && bytes.IndexByte(text, '\r') < 0
-	if !whole {
-		return dst, s.fail(start, field, "the string is not base64")
-	}
+	return dst, s.fail(start, field, "the string is not base64")
+}
+
+// appendDecoded appends what a text of base64 stands for, and reports whether it is one.
+func appendDecoded(dst, text []byte) ([]byte, bool) {
+	size := strict.DecodedLen(len(text))
 	n := len(dst)
-	dst = slices.Grow(dst, strict.DecodedLen(len(text)))
-	m, err := strict.Decode(dst[n:n+strict.DecodedLen(len(text))], text)
-	if err != nil {
-		return dst[:n], s.fail(start, field, "the string is not base64")
+	dst = slices.Grow(dst, size)
+	m, err := strict.Decode(dst[n:n+size], text)
+	for rest := text; size > 0 && bytes.HasSuffix(rest, []byte{'='}); rest = rest[:len(rest)-1] {
+		size--
 	}
-	return dst[:n+m], nil
+	// A decoder skips line breaks, which no string of JSON has, and then there is less.
+	return dst[:n+m], err == nil && m == size && len(text)%4 == 0
 }
 
 // byteList reads a list of integers from 0 to 255 and appends them to dst.

@@ -32,13 +32,15 @@
 // # Invocations
 //
 // An invocation is sent once: the SDK's own repetition is off for it, unless the option "repeatable_jobs" says that jobs may run more than once. A payload may
-// have 6 MiB as JSON, in both directions. Metrics are those of Lambda's REPORT line, in the text and in the JSON format of logs.
+// have 6 MiB as JSON, in both directions: 4.5 MiB of bytes if a tag says that the function takes base64, which it does if its program links this version of
+// faas/job, and 1.5 to 3 MiB otherwise. The tags are read before the first invocation; who may not read them invokes in the published form. Metrics are those of Lambda's REPORT line, in the text and in the JSON format of logs.
 // [Executor.InvokeEvent] hands a job to Lambda's queue instead.
 //
 // # Permissions
 //
 // This is the policy that deploying, invoking and removing needs, with what is written in capitals put in, and "arn:aws" as the region's partition has it. From "Roles" on each
-// statement is for an option: create_role (the first two), bucket or create_bucket, remove_logs, subnet_ids, layers, kms_key_arn, account_id; invoking alone takes lambda:InvokeFunction and lambda:GetFunction.
+// statement is for an option: create_role (the first two), bucket or create_bucket, remove_logs, subnet_ids, layers, kms_key_arn, account_id; invoking alone takes lambda:InvokeFunction and,
+// for payloads in the compact form and for functions that Lambda has to wake, lambda:GetFunction and lambda:ListTags.
 //
 //	{
 //	  "Version": "2012-10-17",

@@ -19,8 +19,9 @@
 // # Limits
 //
 // The plan sells instances of 512, 2048 and 4096 MiB. Azure's front end closes a connection after 230 seconds without an answer, so jobs with
-// a longer timeout are refused. Both are less than what [faas.ProviderLimits] says of Azure Functions in general. A request, which is JSON, has at
-// most 100 MiB.
+// a longer timeout are refused. Both are less than what [faas.ProviderLimits] says of Azure Functions in general. A request has at
+// most 100 MiB: as many bytes of arguments if the app's tags say that its binary takes them as they are, which one that links this version of faas/job
+// does, and a quarter to a half of it otherwise, as JSON.
 //
 // # Credentials and clouds
 //

@@ -27,6 +27,9 @@
 // A function that nothing has touched since it was deployed is not uploaded again. A platform without extensions does not tell its code and configuration; there
 // the revision in its state, made of "deployed_at", "binary_size_bytes", "memory_mb" and "timeout_secs", says whether it is the one that the ledger knows.
 //
+// A platform whose answers to invocations have the header X-Blueprint-Features: raw gets the arguments of the following ones as they are, in the raw
+// form that docs/jobs.md describes, and answers in it. Should it refuse that with 400, 405, 415 or 501, the protocol's JSON is sent in its place, then and from then on.
+//
 // The list may also hold "features", and "limits": {"max_memory_mb", "max_timeout_secs", "max_payload_mb", "max_package_mb", "max_functions"}, which [Executor.Diagnose] tells.
 //
 // A platform that announces "restore" keeps what the last PUT replaced, and takes POST /api/functions/{id}/restore with

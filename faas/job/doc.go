@@ -37,8 +37,10 @@
 // # What all protocols have in common
 //
 // A request is the JSON {"job_id":n,"args":[bytes as numbers]}, and a response
-// {"job_id":n,"result":[...],"success":true,"execution_ms":t,"memory_used_mb":m} or {"job_id":n,"result":[],"success":false,"error":"..."}; only
-// frames carry bytes as they are. {"warm":true} instead of a request is answered with itself, without running a job ([faas.WarmRequest]).
+// {"job_id":n,"result":[...],"success":true,"execution_ms":t,"memory_used_mb":m} or {"job_id":n,"result":[],"success":false,"error":"..."}. In place of
+// the list there may be {"base64":"..."}, and is then in the response as well. Frames carry bytes as they are, and so does the raw form of HTTP: a POST with
+// Content-Type: application/octet-stream; blueprint=1; job=n; size=s; first=b, where b is the first byte of the arguments, in whose place the body has a NUL.
+// {"warm":true} instead of a request is answered with itself, without running a job ([faas.WarmRequest]).
 //
 // Calls run concurrently where the protocol delivers them so. A handler that panics, or calls runtime.Goexit, fails that call only, and its stack
 // goes to stderr; a panic on a goroutine that the handler starts ends the process, as anywhere in Go. There is exactly one answer to each call, and
@@ -60,7 +62,8 @@
 //
 // POST with a request, on any path, since the body names the job; the status is 200 for a response with success, 500 for one without, and with
 // {"error","code","details"} 400 for a malformed request, 404 for an unknown job, and 413 above 32 MiB (Azure: 100 MiB). A response above that limit
-// is a failure. GET / and GET /healthz, and HEAD on any path, answer 200. A client that goes away ends its call's context. SIGTERM and SIGINT make
+// is a failure, with the code TOO_LARGE. A response with success to a request in the raw form is the output alone, with its Content-Type:
+// application/octet-stream; blueprint=1; job=n; size=s; execution_ms=t; memory_mb=m. GET / and GET /healthz, and HEAD on any path, answer 200. A client that goes away ends its call's context. SIGTERM and SIGINT make
 // the process finish what it has, for at most 9 s, and exit.
 //
 // On Azure, requests in the host's envelope are answered in kind, so that host.json need not ask for forwarding: {"Data","Metadata"} with

@@ -19,7 +19,8 @@
 //
 // Beyond the protocol: PUT with "X-Blueprint-If-Exists: replace" replaces a function without dropping a call, "X-Blueprint-Fingerprint" and
 // "X-Blueprint-Service" (percent-encoded) are kept and given back by GET with the package's SHA-256, and GET /api/functions lists what there
-// is, of one service with ?service=, and the platform's "limits". GET names these in "features". Warm takes ?instances=n. A failed invocation also has "code" and "details".
+// is, of one service with ?service=, and the platform's "limits". GET names these in "features". An invocation may
+// have its arguments and its output as they are, in the raw form of docs/jobs.md, which the answers to invocations announce with X-Blueprint-Features: raw. Warm takes ?instances=n. A failed invocation also has "code" and "details".
 //
 // A function that was replaced is kept, code and configuration, until it is replaced again or deleted; GET shows it as "previous". Restore makes the generation that
 // it names live again without dropping a call: 200 when that is live, also if it was already, 404 where there is no such function, and 409 where that generation is
