@@ -15,7 +15,7 @@ import (
 	"testing"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/faas/aws"
+	_ "github.com/tangle-network/blueprint-serverless/faas/aws"
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
 	_ "github.com/tangle-network/blueprint-serverless/faas/job" // the test job binary is built within this module
 	"github.com/tangle-network/blueprint-serverless/internal/lambdatest"
@@ -25,7 +25,7 @@ import (
 const maxEvent = 6 << 20
 
 // open returns the provider on a fake control plane, with the emulator in front of it.
-func open(t *testing.T) (*aws.Executor, *front) {
+func open(t *testing.T) (faas.Executor, *front) {
 	t.Helper()
 	server := lambdatest.New(lambdatest.Config{Errorf: t.Errorf})
 	t.Cleanup(server.Close)
@@ -35,7 +35,7 @@ func open(t *testing.T) (*aws.Executor, *front) {
 	base := &http.Transport{}
 	t.Cleanup(base.CloseIdleConnections)
 	f := &front{t: t, base: base, sandboxes: map[string]*sandbox{}}
-	e, err := aws.New(t.Context(), faas.Config{
+	e, err := faas.Open(t.Context(), faas.Config{
 		Provider: faas.AWSLambda, Service: "judged",
 		Options: map[string]string{"role_arn": server.RoleARN()}, HTTPClient: &http.Client{Transport: f},
 	})
@@ -47,7 +47,16 @@ func open(t *testing.T) (*aws.Executor, *front) {
 }
 
 // deploy deploys jobs of a binary with the same settings, and returns the sandbox that serves them all.
-func deploy(t *testing.T, e *aws.Executor, f *front, bin *faas.Binary, like faas.Function, jobs ...uint32) *sandbox {
+func deploy(t *testing.T, e faas.Executor, f *front, bin *faas.Binary, like faas.Function, jobs ...uint32) *sandbox {
+	t.Helper()
+	units := wanted(t, e, bin, like, jobs...)
+	s := start(t, units[0])
+	converge(t, e, f, s, units)
+	return s
+}
+
+// wanted returns the units of jobs with the same settings.
+func wanted(t *testing.T, e faas.Executor, bin *faas.Binary, like faas.Function, jobs ...uint32) []faas.Unit {
 	t.Helper()
 	var functions []faas.Function
 	for _, job := range jobs {
@@ -58,22 +67,45 @@ func deploy(t *testing.T, e *aws.Executor, f *front, bin *faas.Binary, like faas
 	if err != nil {
 		t.Fatal(err)
 	}
-	if units[0].Package, err = faas.BuildPackage(t.Context(), t.TempDir(), units[0].Files); err != nil {
+	pkg, err := faas.BuildPackage(t.Context(), t.TempDir(), units[0].Files)
+	if err != nil {
 		t.Fatal(err)
 	}
-	s := start(t, units[0])
+	for i := range units {
+		units[i].Package = pkg
+	}
+	return units
+}
+
+// converge makes units as they are wanted, all at once, and has a sandbox serve them.
+func converge(t *testing.T, e faas.Executor, f *front, s *sandbox, units []faas.Unit) {
+	t.Helper()
 	errs := make([]error, len(units))
 	var group sync.WaitGroup
 	for i, u := range units {
-		u.Package = units[0].Package
 		f.serve(u.ID, s)
-		group.Go(func() { _, errs[i] = e.Converge(t.Context(), u, nil, nil) })
+		group.Go(func() {
+			var prior *faas.State
+			now, err := e.Observe(t.Context(), u.ID)
+			switch {
+			case err == nil:
+				prior = &now
+			case faas.CodeOf(err) != faas.ErrNotFound:
+				errs[i] = err
+				return
+			}
+			_, errs[i] = e.Converge(t.Context(), u, prior, nil)
+		})
 	}
 	group.Wait()
 	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
 	}
-	return s
+	for _, u := range units {
+		if now, err := e.Observe(t.Context(), u.ID); err != nil || !now.Current(u) {
+			t.Fatalf("%s is not as it is wanted: %+v, %v", u.ID, now, err)
+		}
+	}
 }
 
 func settings(timeoutSecs uint32, env map[string]string) faas.Function {
@@ -217,6 +249,22 @@ func TestPayloadsAtTheLimitPassTheEmulator(t *testing.T) {
 			t.Errorf("%d bytes: %d %.200s, %v", len(largest), got.status, got.body, err)
 		}
 		outcome{job: faastest.JobVersion, args: strings.Repeat("\x00", maxEvent), code: faas.ErrTooLarge}.check(t, e)
+	})
+	t.Run("compact request and response", func(t *testing.T) {
+		n := 4 << 20 // bytes, which have no room in the published form
+		for faas.CompactRequestSize(faastest.JobAnswer, n+3) <= maxEvent {
+			n += 3
+		}
+		got, err := s.invoke(t, t.Context(), faas.AppendCompactRequest(nil, faastest.JobVersion, make([]byte, n)))
+		if err != nil || got.failed() {
+			t.Errorf("a request of %d bytes: %d %.200s, %v", n, got.status, got.body, err)
+		}
+		n -= 128 // what stands around the output, too
+		got, err = s.invoke(t, t.Context(), faas.AppendCompactRequest(nil, faastest.JobAnswer, fmt.Append(nil, n)))
+		var answer faas.Response
+		if err != nil || got.failed() || faas.ParseResponse(got.body, &answer) != nil || len(answer.Result) != n {
+			t.Errorf("an answer of %d bytes: %d %.200s, %v; %d bytes", n, got.status, got.body, err, len(answer.Result))
+		}
 	})
 	t.Run("response", func(t *testing.T) {
 		size := func(n int) (int, bool) {

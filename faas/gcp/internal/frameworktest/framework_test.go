@@ -18,7 +18,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
-	"github.com/tangle-network/blueprint-serverless/faas/gcp"
+	_ "github.com/tangle-network/blueprint-serverless/faas/gcp"
 	"github.com/tangle-network/blueprint-serverless/faas/gcp/internal/gcptest"
 	_ "github.com/tangle-network/blueprint-serverless/faas/job" // the test job binary is built within this module
 )
@@ -45,11 +45,11 @@ func run(m *testing.M) int {
 }
 
 // open returns the provider on a fake control plane.
-func open(t *testing.T) (*gcp.Executor, *gcptest.Server) {
+func open(t *testing.T) (faas.Executor, *gcptest.Server) {
 	t.Helper()
 	s := gcptest.Start(t, builder)
 	t.Setenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_LOGGING", s.URL)
-	e, err := gcp.New(faas.Config{
+	e, err := faas.Open(t.Context(), faas.Config{
 		Provider: faas.GCPFunctions, Service: "judged", ProjectID: "test-project",
 		Options: map[string]string{"functions_endpoint": s.URL, "run_endpoint": s.URL + "/", "disable_credentials": "true"},
 	})
@@ -61,7 +61,7 @@ func open(t *testing.T) (*gcp.Executor, *gcptest.Server) {
 }
 
 // deploy deploys jobs of a binary with the same settings.
-func deploy(t *testing.T, e *gcp.Executor, bin *faas.Binary, like faas.Function, jobs ...uint32) {
+func deploy(t *testing.T, e faas.Executor, bin *faas.Binary, like faas.Function, jobs ...uint32) {
 	t.Helper()
 	var functions []faas.Function
 	for _, job := range jobs {
@@ -141,7 +141,7 @@ func (want outcome) check(t *testing.T, e faas.Invoker) {
 }
 
 // logged returns the lines that a job's function wrote, once a line is among them.
-func logged(t *testing.T, e *gcp.Executor, job uint32, line string) (lines []string) {
+func logged(t *testing.T, e faas.Executor, job uint32, line string) (lines []string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
