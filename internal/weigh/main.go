@@ -1,10 +1,10 @@
 // Command weigh prints, as a Markdown table, what small programs of this module weigh: how many modules they
-// link, how large they are, and what their first build costs on a machine that has compiled nothing yet.
-// It needs some minutes and, for what the builds keep, half a gigabyte at a time:
+// link, how large they are, and how much processor time the first build takes on a machine that has compiled
+// nothing yet, not even the standard library. It needs some minutes and half a gigabyte on disk:
 //
 //	go run ./internal/weigh
 //
-// The processor time of a build depends least on what else the machine does. Run it under "nice" beside other work.
+// The root and what it needs are compiled only once; what that took is in the figures of every program.
 package main
 
 import (
@@ -29,7 +29,7 @@ const module = "github.com/tangle-network/blueprint-serverless"
 // program is one that is weighed: it deploys a service, unless body says otherwise.
 type program struct {
 	name    string
-	imports []string // packages of this module that are linked for their effect
+	imports []string // packages of this module, besides the root
 	tags    string
 	body    string // of main; see source
 }
@@ -41,13 +41,12 @@ const deploys = `
 `
 
 var programs = []program{
-	{name: "an empty program", body: "\n"},
 	{name: "the root alone"},
 	{name: "custom", imports: []string{"faas/custom"}},
 	{name: "aws", imports: []string{"faas/aws"}},
 	{name: "gcp", imports: []string{"faas/gcp"}},
 	{name: "azure", imports: []string{"faas/azure"}},
-	{name: "the runner on EC2", body: `
+	{name: "the runner on EC2", imports: []string{"ec2"}, body: `
 	o, err := ec2.New(context.Background(), ec2.Config{})
 	fmt.Println(err)
 	_, err = serverless.Deploy(context.Background(), serverless.ServiceSpec{}, serverless.WithOrchestrator(o))
@@ -58,23 +57,18 @@ var programs = []program{
 	{name: "all", imports: []string{"faas/all"}, tags: "faas_only,faas_aws"},
 	{name: "all", imports: []string{"faas/all"}, tags: "faas_only,faas_gcp"},
 	{name: "all", imports: []string{"faas/all"}, tags: "faas_only,faas_azure"},
-	{name: "a job binary", body: "\n\tjob.Main(job.Handlers{})\n"},
 }
 
 // source returns the program's main.go.
 func (p program) source() string {
 	body := cmp.Or(p.body, deploys)
-	var imports []string
-	for _, known := range []struct{ use, path string }{
-		{"context.", `"context"`}, {"fmt.", `"fmt"`}, {"serverless.", `serverless "` + module + `"`},
-		{"ec2.", `"` + module + `/ec2"`}, {"job.", `"` + module + `/faas/job"`},
-	} {
-		if strings.Contains(body, known.use) {
-			imports = append(imports, known.path)
-		}
-	}
+	imports := []string{`"context"`, `"fmt"`, `serverless "` + module + `"`}
 	for _, pkg := range p.imports {
-		imports = append(imports, `_ "`+path.Join(module, pkg)+`"`)
+		name := "_ "
+		if strings.Contains(body, path.Base(pkg)+".") {
+			name = ""
+		}
+		imports = append(imports, name+`"`+path.Join(module, pkg)+`"`)
 	}
 	return "package main\n\nimport (\n\t" + strings.Join(imports, "\n\t") + "\n)\n\nfunc main() {" + body + "}\n"
 }
@@ -90,9 +84,22 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, only string) error {
+func run(ctx context.Context, only string) (err error) {
 	wanted, err := regexp.Compile(only)
 	if err != nil {
+		return err
+	}
+	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", module).Output()
+	if err != nil {
+		return fmt.Errorf("find the module: %w", err)
+	}
+	dir, err := os.MkdirTemp("", "weigh-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	s := &scales{root: strings.TrimSpace(string(root)), dir: dir, cache: filepath.Join(dir, "cache")}
+	if err := s.calibrate(ctx); err != nil {
 		return err
 	}
 	fmt.Println("| program | tags | modules | size | first build |\n|---|---|---|---|---|")
@@ -100,34 +107,53 @@ func run(ctx context.Context, only string) error {
 		if !wanted.MatchString(p.name) {
 			continue
 		}
-		w, err := weigh(ctx, p)
+		w, err := s.weigh(ctx, p)
 		if err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
-		fmt.Printf("| %s | %s | %d | %.1f MB | %.0f s, processors %.0f s |\n",
-			p.name, p.tags, w.modules, float64(w.size)/1e6, w.elapsed.Seconds(), w.busy.Seconds())
+		fmt.Printf("| %s | %s | %d | %.1f MB | %.0f s |\n", p.name, p.tags, w.modules, float64(w.size)/1e6, w.build.Seconds())
 	}
 	return nil
 }
 
-// weight is what a program weighs.
-type weight struct {
-	modules       int   // other than this one
-	size          int64 // of the executable without its symbols, in bytes
-	elapsed, busy time.Duration
+// scales weigh programs.
+type scales struct {
+	root  string        // directory of the module
+	dir   string        // where everything is written
+	cache string        // of builds, with the root compiled
+	base  time.Duration // that it took
 }
 
-func weigh(ctx context.Context, p program) (w weight, err error) {
-	dir, err := os.MkdirTemp("", "weigh-")
-	if err != nil {
+// weight is what a program weighs.
+type weight struct {
+	modules int           // other than this one
+	size    int64         // of the executable without its symbols, in bytes
+	build   time.Duration // of processors
+}
+
+// calibrate compiles the root.
+func (s *scales) calibrate(ctx context.Context) (err error) {
+	s.base, err = s.build(ctx, s.cache, s.command(ctx, "build", module))
+	return err
+}
+
+// build runs a go command with a cache, and returns how much processor time it and its processes took.
+func (s *scales) build(ctx context.Context, cache string, build *exec.Cmd) (time.Duration, error) {
+	build.Args = slices.Insert(build.Args, 2, "-trimpath", "-ldflags=-s -w")
+	build.Env = append(build.Env, "CGO_ENABLED=0", "GOCACHE="+cache)
+	if err := build.Run(); err != nil {
+		return 0, err
+	}
+	return build.ProcessState.UserTime() + build.ProcessState.SystemTime(), nil
+}
+
+func (s *scales) weigh(ctx context.Context, p program) (w weight, err error) {
+	file := filepath.Join(s.dir, "main.go")
+	if err := os.WriteFile(file, []byte(p.source()), 0o600); err != nil {
 		return weight{}, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	list, err := p.command(ctx, dir, "list", "-deps", "-f", "{{with .Module}}{{if not .Main}}{{.Path}}{{end}}{{end}}")
-	if err != nil {
-		return weight{}, err
-	}
-	out, err := list.Output()
+	const foreign = "{{with .Module}}{{if not .Main}}{{.Path}}{{end}}{{end}}"
+	out, err := s.command(ctx, "list", "-deps", "-f", foreign, "-tags", p.tags, file).Output()
 	if err != nil {
 		return weight{}, err
 	}
@@ -135,17 +161,16 @@ func weigh(ctx context.Context, p program) (w weight, err error) {
 	slices.Sort(modules)
 	w.modules = len(slices.Compact(modules))
 
-	executable := filepath.Join(dir, "program")
-	build, err := p.command(ctx, dir, "build", "-trimpath", "-ldflags=-s -w", "-o", executable)
+	cache, executable := filepath.Join(s.dir, "copy"), filepath.Join(s.dir, "program")
+	defer func() { err = errors.Join(err, os.RemoveAll(cache)) }()
+	if err := os.CopyFS(cache, os.DirFS(s.cache)); err != nil {
+		return weight{}, err
+	}
+	w.build, err = s.build(ctx, cache, s.command(ctx, "build", "-o", executable, "-tags", p.tags, file))
 	if err != nil {
 		return weight{}, err
 	}
-	build.Env = append(build.Env, "CGO_ENABLED=0", "GOCACHE="+filepath.Join(dir, "cache"))
-	start := time.Now()
-	if err := build.Run(); err != nil {
-		return weight{}, err
-	}
-	w.elapsed, w.busy = time.Since(start), build.ProcessState.UserTime()+build.ProcessState.SystemTime()
+	w.build += s.base
 	info, err := os.Stat(executable)
 	if err != nil {
 		return weight{}, err
@@ -154,19 +179,10 @@ func weigh(ctx context.Context, p program) (w weight, err error) {
 	return w, nil
 }
 
-// command returns a go command on the program, whose file it writes into dir. The command works in this
-// module, so that the program gets the versions that go.mod names.
-func (p program) command(ctx context.Context, dir string, args ...string) (*exec.Cmd, error) {
-	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", module).Output()
-	if err != nil {
-		return nil, fmt.Errorf("find the module: %w", err)
-	}
-	file := filepath.Join(dir, "main.go")
-	if err := os.WriteFile(file, []byte(p.source()), 0o600); err != nil {
-		return nil, err
-	}
-	cmd := exec.CommandContext(ctx, "go", append(slices.Clone(args), "-tags", p.tags, file)...)
-	cmd.Dir, cmd.Stderr = strings.TrimSpace(string(root)), os.Stderr
+// command returns a go command in the module, so that programs get the versions that go.mod names.
+func (s *scales) command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir, cmd.Stderr = s.root, os.Stderr
 	cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off")
-	return cmd, nil
+	return cmd
 }
