@@ -234,7 +234,7 @@ func TestAProgramOnStdinAndStdoutRunsBehindTheFramework(t *testing.T) {
 		{args: "5", code: faas.ErrFunctionFailed, text: "the binary wrote no answer"},
 		{args: "6", code: faas.ErrFunctionFailed, text: "signal: killed", exit: -1},
 		{args: "7", output: string([]byte{byte(len(env["GREETING"]))})},
-		{args: "8", code: faas.ErrFunctionFailed, text: "larger than 32 MiB"},
+		{args: "8", code: faas.ErrTooLarge, text: "larger than 32 MiB"},
 		{args: large, output: string([]byte{byte(len(faas.AppendRequest(nil, 0, []byte(large))) % 256)})},
 		{args: "1", output: "42"},
 	} {
