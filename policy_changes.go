@@ -59,7 +59,8 @@ func (s ServerlessSettings) fields(extra, providerExtra document.Fields) documen
 		fields = append(fields, document.Field{Name: "jobs", Value: jobsFields(s.Jobs)})
 	}
 	if len(s.ProviderConfig) > 0 {
-		fields = append(fields, document.Field{Name: "provider_config", Value: textFields(s.ProviderConfig, optionValue)})
+		options := textFields(s.ProviderConfig, optionValue)
+		fields = append(fields, document.Field{Name: "provider_config", Value: options})
 	}
 	return append(fields, extra...)
 }
@@ -179,7 +180,8 @@ func (s ServerlessSettings) changes(section *document.Value, extra, providerExtr
 	case options == nil || options.Kind != document.Object:
 		set(true, "provider_config", textFields(s.ProviderConfig, optionValue))
 	default:
-		changes = append(changes, document.Change{Name: "provider_config", Within: optionChanges(s.ProviderConfig, have.ProviderConfig, options)})
+		within := optionChanges(s.ProviderConfig, have.ProviderConfig, options)
+		changes = append(changes, document.Change{Name: "provider_config", Within: within})
 	}
 	return append(changes, additions(extra)...)
 }
@@ -205,7 +207,9 @@ func optionChanges(want, have map[string]string, section *document.Value) []docu
 		if pairs == nil || before == nil || before.Kind != document.Object {
 			return document.Change{Name: name, Value: optionValue(want[name])}
 		}
-		within := textChanges(pairs, optionPairs(have[name]), func(key string) document.Change { return document.Change{Name: key, Value: pairs[key]} })
+		within := textChanges(pairs, optionPairs(have[name]), func(key string) document.Change {
+			return document.Change{Name: key, Value: pairs[key]}
+		})
 		return document.Change{Name: name, Within: within}
 	})
 }

@@ -267,7 +267,8 @@ func (d *settingsDecoder) option(v *document.Value, path []string) string {
 		pairs := make(map[string]string, len(v.Members))
 		for i := range v.Members {
 			m := &v.Members[i]
-			pairs[m.Name] = d.optionScalar(&m.Value, append(slices.Clip(path), m.Name), "in an object a string, a number, true or false")
+			path := append(slices.Clip(path), m.Name)
+			pairs[m.Name] = d.optionScalar(&m.Value, path, "in an object a string, a number, true or false")
 		}
 		d.members(v, path, nil)
 		return optionText(pairs)

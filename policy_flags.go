@@ -36,9 +36,12 @@ const (
 	flagFallback     = "serverless-fallback"
 )
 
-// BindPolicyFlags defines the policy flags in fs: --serverless, --faas-provider, --faas-aws-region, --faas-gcp-project, --faas-gcp-region,
-// --faas-azure-subscription, --faas-azure-region, --faas-custom-endpoint, --faas-memory (MB), --faas-timeout (seconds), --faas-max-concurrency and --faas-keep-warm
-// (0 for neither), and --serverless-fallback. All of them take a value, the two switches true or false. After fs is parsed, [PolicyFlags.Apply] changes a policy by those that were given.
+// BindPolicyFlags defines the policy flags in fs: --serverless, --faas-provider, --faas-aws-region,
+// --faas-gcp-project, --faas-gcp-region, --faas-azure-subscription, --faas-azure-region,
+// --faas-custom-endpoint, --faas-memory (MB), --faas-timeout (seconds), --faas-max-concurrency and
+// --faas-keep-warm (0 for neither), and --serverless-fallback. All of them take a value, the two
+// switches true or false. After fs is parsed, [PolicyFlags.Apply] changes a policy by those that were
+// given.
 func BindPolicyFlags(fs *flag.FlagSet) *PolicyFlags {
 	f := &PolicyFlags{}
 	boolean := func(name, usage string, to **bool) {

@@ -197,7 +197,8 @@ func (o Option) parse(text string) (any, error) {
 			}
 		}
 		if last := len(o.Choices) - 1; text != "" {
-			return nil, o.wrong(text, strings.TrimPrefix(strings.Join(o.Choices[:last], ", ")+" or "+o.Choices[last], " or "))
+			shape := strings.Join(o.Choices[:last], ", ") + " or " + o.Choices[last]
+			return nil, o.wrong(text, strings.TrimPrefix(shape, " or "))
 		}
 	case OptionURL:
 		if text != "" && (!isURL(text) || !o.valid(text)) {
@@ -231,7 +232,8 @@ func (o Option) wrong(text, shape string) error {
 
 func isURL(text string) bool {
 	u, err := url.Parse(text)
-	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" && u.Opaque == "" && u.User == nil && u.Fragment == ""
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" &&
+		u.Opaque == "" && u.User == nil && u.Fragment == ""
 }
 
 func (o Option) parseList(text, separator string) ([]string, error) {

@@ -44,44 +44,95 @@ func declare(o *options, arch *string) kit.Options {
 		return kit.Into(to, faas.Option{Name: name, Default: otherwise, Former: former, Help: help})
 	}
 	return kit.Options{
-		kit.Into(&o.roleArn, faas.Option{Name: "role_arn", Env: RoleEnv, Valid: rolePattern.MatchString,
-			Shape: "the ARN of an IAM role, such as arn:aws:iam::123456789012:role/lambda-basic", Help: "ARN of the execution role"}),
+		kit.Into(&o.roleArn, faas.Option{
+			Name: "role_arn", Env: RoleEnv, Valid: rolePattern.MatchString,
+			Shape: "the ARN of an IAM role, such as arn:aws:iam::123456789012:role/lambda-basic",
+			Help:  "ARN of the execution role",
+		}),
 		flag(&o.createRole, "create_role", "false",
-			"create an execution role with least privilege for the service if none is given, and remove it with the last function"),
-		kit.Into(&o.permissionsBoundary, faas.Option{Name: "role_permissions_boundary", Help: "ARN of the policy that bounds a created role"}),
-		kit.Into(arch, faas.Option{Name: "architecture", Choices: []string{"x86_64", "arm64"},
-			Help: "x86_64 or arm64, for a binary that does not tell, such as a script; else it must be the binary's"}),
-		kit.Into(&o.ephemeralStorageMB, faas.Option{Name: "ephemeral_storage_mb", Default: "512", Min: 512, Max: 10240, Help: "size of /tmp in MB"}),
+			"create an execution role with least privilege for the service if none is given, and remove it with "+
+				"the last function"),
+		kit.Into(&o.permissionsBoundary, faas.Option{
+			Name: "role_permissions_boundary",
+			Help: "ARN of the policy that bounds a created role",
+		}),
+		kit.Into(arch, faas.Option{
+			Name: "architecture", Choices: []string{"x86_64", "arm64"},
+			Help: "x86_64 or arm64, for a binary that does not tell, such as a script; else it must be the binary's",
+		}),
+		kit.Into(&o.ephemeralStorageMB, faas.Option{
+			Name: "ephemeral_storage_mb", Default: "512", Min: 512, Max: 10240,
+			Help: "size of /tmp in MB",
+		}),
 		flag(&o.reservedConcurrency, "reserved_concurrency", "true",
-			"whether max_concurrency becomes reserved concurrency of the function, which takes it from the account's pool"),
-		kit.Into(&o.alias, faas.Option{Name: "alias", Default: "live", Valid: isAlias,
-			Shape: "up to 128 letters, digits, hyphens and underscores, and not only digits, which would be a version",
-			Help:  "name of the alias that points to the live version"}),
-		kit.Into(&o.keepVersions, faas.Option{Name: "keep_versions", Default: "3", Min: minKeptVersions, Max: 100,
-			Help: "published versions kept for each function, the live one included"}),
-		kit.Into(&o.logFormat, faas.Option{Name: "log_format", Default: "Text", Choices: []string{"Text", "JSON"}, Help: "Text or JSON"}),
-		kit.Into(&o.tracing, faas.Option{Name: "tracing", Default: "PassThrough", Choices: []string{"PassThrough", "Active"},
-			Help: "Active for X-Ray traces, or PassThrough"}),
-		kit.Into(&o.subnetIDs, faas.Option{Name: "subnet_ids", Max: 16, Valid: subnetPattern.MatchString, Shape: "the id of a subnet, such as subnet-0a1b",
-			Help: "subnets of the VPC the functions run in"}),
-		kit.Into(&o.securityGroupIDs, faas.Option{Name: "security_group_ids", Max: 5, Valid: groupPattern.MatchString,
-			Shape: "the id of a security group, such as sg-0a1b", Help: "security groups of the functions in the VPC"}),
-		kit.Into(&o.layers, faas.Option{Name: "layers", Max: 5, Valid: layerPattern.MatchString, Shape: "the ARN of a layer version", Help: "ARNs of layer versions"}),
-		kit.Into(&o.kmsKeyArn, faas.Option{Name: "kms_key_arn", Valid: kmsPattern.MatchString, Shape: "the ARN of a KMS key",
-			Help: "ARN of the key that encrypts the environment; without it AWS's own key is used"}),
-		kit.Into(&o.tags, faas.Option{Name: "tags", Max: maxUserTags, Valid: isTag,
-			Shape: `KEY=VALUE of letters, digits, spaces and _.:/=+-@, with a key that does not begin with "aws:" or "` + tagPrefix + `"`,
-			Help:  "further tags of the functions"}),
-		kit.Into(&o.s3Bucket, faas.Option{Name: "bucket", Former: []string{"s3_bucket"}, Valid: bucketPattern.MatchString, Shape: "the name of an S3 bucket",
-			Help: "bucket in the same region for packages over 4 MB, which all functions then take from there; without one a package has to be smaller than 50 MB"}),
+			"whether max_concurrency becomes reserved concurrency of the function, which takes it from the "+
+				"account's pool"),
+		kit.Into(&o.alias, faas.Option{
+			Name: "alias", Default: "live", Valid: isAlias,
+			Shape: "up to 128 letters, digits, hyphens and underscores, and not only digits, which would be a " +
+				"version",
+			Help: "name of the alias that points to the live version",
+		}),
+		kit.Into(&o.keepVersions, faas.Option{
+			Name: "keep_versions", Default: "3", Min: minKeptVersions, Max: 100,
+			Help: "published versions kept for each function, the live one included",
+		}),
+		kit.Into(&o.logFormat, faas.Option{
+			Name: "log_format", Default: "Text", Choices: []string{"Text", "JSON"},
+			Help: "Text or JSON",
+		}),
+		kit.Into(&o.tracing, faas.Option{
+			Name: "tracing", Default: "PassThrough", Choices: []string{"PassThrough", "Active"},
+			Help: "Active for X-Ray traces, or PassThrough",
+		}),
+		kit.Into(&o.subnetIDs, faas.Option{
+			Name: "subnet_ids", Max: 16, Valid: subnetPattern.MatchString,
+			Shape: "the id of a subnet, such as subnet-0a1b",
+			Help:  "subnets of the VPC the functions run in",
+		}),
+		kit.Into(&o.securityGroupIDs, faas.Option{
+			Name: "security_group_ids", Max: 5, Valid: groupPattern.MatchString,
+			Shape: "the id of a security group, such as sg-0a1b",
+			Help:  "security groups of the functions in the VPC",
+		}),
+		kit.Into(&o.layers, faas.Option{
+			Name: "layers", Max: 5, Valid: layerPattern.MatchString,
+			Shape: "the ARN of a layer version",
+			Help:  "ARNs of layer versions",
+		}),
+		kit.Into(&o.kmsKeyArn, faas.Option{
+			Name: "kms_key_arn", Valid: kmsPattern.MatchString,
+			Shape: "the ARN of a KMS key",
+			Help:  "ARN of the key that encrypts the environment; without it AWS's own key is used",
+		}),
+		kit.Into(&o.tags, faas.Option{
+			Name: "tags", Max: maxUserTags, Valid: isTag,
+			Shape: `KEY=VALUE of letters, digits, spaces and _.:/=+-@, with a key that does not begin with ` +
+				`"aws:" or "` + tagPrefix + `"`,
+			Help: "further tags of the functions",
+		}),
+		kit.Into(&o.s3Bucket, faas.Option{
+			Name: "bucket", Former: []string{"s3_bucket"}, Valid: bucketPattern.MatchString,
+			Shape: "the name of an S3 bucket",
+			Help: "bucket in the same region for packages over 4 MB, which all functions then take from there; " +
+				"without one a package has to be smaller than 50 MB",
+		}),
 		flag(&o.createBucket, "create_bucket", "false",
-			"create and use the bucket "+bucketPrefix+"ACCOUNT-REGION if no bucket is given; its objects expire after a week"),
+			"create and use the bucket "+bucketPrefix+"ACCOUNT-REGION if no bucket is given; its objects expire "+
+				"after a week"),
 		flag(&o.deleteLogs, "remove_logs", "false", "remove a function's log group with the function", "delete_logs"),
 		flag(&o.repeatable, "repeatable_jobs", "false",
-			"the jobs may run more than once for one call: an invocation that fails without an answer is repeated by the SDK"),
-		kit.Into(&o.profile, faas.Option{Name: "profile", Place: true, Help: "profile of the AWS configuration files; without it AWS_PROFILE is used"}),
-		kit.Into(&o.accountID, faas.Option{Name: "account_id", Place: true, Valid: accountPattern.MatchString, Shape: "12 digits",
-			Help: "12 digits of the only account that may be changed; checked before the first change"}),
+			"the jobs may run more than once for one call: an invocation that fails without an answer is "+
+				"repeated by the SDK"),
+		kit.Into(&o.profile, faas.Option{
+			Name: "profile", Place: true,
+			Help: "profile of the AWS configuration files; without it AWS_PROFILE is used",
+		}),
+		kit.Into(&o.accountID, faas.Option{
+			Name: "account_id", Place: true, Valid: accountPattern.MatchString,
+			Shape: "12 digits",
+			Help:  "12 digits of the only account that may be changed; checked before the first change",
+		}),
 	}
 }
 

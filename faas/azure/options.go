@@ -88,37 +88,74 @@ const (
 // declare says what can be given, and where in o it goes.
 func declare(o *options) kit.Options {
 	https := func(to *string, name string, more faas.Option) kit.Declared {
-		more.Name, more.Type, more.Shape = name, faas.OptionURL, "a URL that begins with https:// and holds no user name: tokens are sent there"
-		more.Valid = func(text string) bool { return strings.HasPrefix(text, "https://") && !strings.Contains(text, "?") }
+		more.Name, more.Type = name, faas.OptionURL
+		more.Shape = "a URL that begins with https:// and holds no user name: tokens are sent there"
+		more.Valid = func(text string) bool {
+			return strings.HasPrefix(text, "https://") && !strings.Contains(text, "?")
+		}
 		return kit.Into(to, more)
 	}
 	return kit.Options{
-		kit.Into(&o.resourceGroup, faas.Option{Name: "resource_group", Place: true, Valid: groupPattern.MatchString, Shape: "the name of a resource group",
-			Help: "resource group to use, which is created if it does not exist; without it the service has its own"}),
-		kit.Into(&o.storageAccount, faas.Option{Name: "storage_account", Valid: accountPattern.MatchString,
+		kit.Into(&o.resourceGroup, faas.Option{
+			Name: "resource_group", Place: true, Valid: groupPattern.MatchString,
+			Shape: "the name of a resource group",
+			Help:  "resource group to use, which is created if it does not exist; without it the service has its own",
+		}),
+		kit.Into(&o.storageAccount, faas.Option{
+			Name: "storage_account", Valid: accountPattern.MatchString,
 			Shape: "the name of a storage account: 3 to 24 lower-case letters and digits",
-			Help:  "storage account in the resource group to use, which is created if it does not exist; without it the service has its own"}),
-		kit.Into(&o.appName, faas.Option{Name: "app_name", Place: true, Valid: appPattern.MatchString, Shape: "2 to 60 letters, digits and hyphens",
-			Help: "name of the function app, which is globally unique; without it one is made of subscription, region and service"}),
-		kit.Into(&o.instanceMemory, faas.Option{Name: "instance_memory_mb", Min: 512, Max: maxPlanMemoryMB, Valid: isMemory, Shape: "512, 2048 or 4096",
-			Help: "least memory of an instance in MiB: 512, 2048 or 4096; without it what the largest function wants"}),
-		kit.Into(&o.maxInstances, faas.Option{Name: "max_instances", Min: leastMaxInstances, Max: mostMaxInstances,
-			Help: "most instances at the same time; without it 100, or what max_concurrency needs"}),
-		kit.Into(&o.alwaysReady, faas.Option{Name: "always_ready", Default: "0", Max: mostAlwaysReady,
-			Help: "least instances kept ready, which cost money while they wait"}),
-		kit.Into(&o.concurrency, faas.Option{Name: "concurrency", Min: 1, Max: mostPerInstance,
-			Help: "invocations that one instance serves at the same time; without it what Azure chooses for the instance size"}),
-		kit.Into(&o.storageAuth, faas.Option{Name: "storage_auth", Default: authAuto, Choices: []string{authAuto, authIdentity, authKey},
-			Help: "how the app reaches its storage: identity (its managed identity; the caller must be allowed to assign roles), connection-string, or auto (identity if the role can be assigned)"}),
-		kit.Into(&o.insights, faas.Option{Name: "application_insights", Help: "connection string of Application Insights that the app reports to"}),
+			Help: "storage account in the resource group to use, which is created if it does not exist; " +
+				"without it the service has its own",
+		}),
+		kit.Into(&o.appName, faas.Option{
+			Name: "app_name", Place: true, Valid: appPattern.MatchString,
+			Shape: "2 to 60 letters, digits and hyphens",
+			Help: "name of the function app, which is globally unique; without it one is made of subscription, " +
+				"region and service",
+		}),
+		kit.Into(&o.instanceMemory, faas.Option{
+			Name: "instance_memory_mb", Min: 512, Max: maxPlanMemoryMB, Valid: isMemory,
+			Shape: "512, 2048 or 4096",
+			Help:  "least memory of an instance in MiB: 512, 2048 or 4096; without it what the largest function wants",
+		}),
+		kit.Into(&o.maxInstances, faas.Option{
+			Name: "max_instances", Min: leastMaxInstances, Max: mostMaxInstances,
+			Help: "most instances at the same time; without it 100, or what max_concurrency needs",
+		}),
+		kit.Into(&o.alwaysReady, faas.Option{
+			Name: "always_ready", Default: "0", Max: mostAlwaysReady,
+			Help: "least instances kept ready, which cost money while they wait",
+		}),
+		kit.Into(&o.concurrency, faas.Option{
+			Name: "concurrency", Min: 1, Max: mostPerInstance,
+			Help: "invocations that one instance serves at the same time; without it what Azure chooses for the " +
+				"instance size",
+		}),
+		kit.Into(&o.storageAuth, faas.Option{
+			Name: "storage_auth", Default: authAuto, Choices: []string{authAuto, authIdentity, authKey},
+			Help: "how the app reaches its storage: identity (its managed identity; the caller must be allowed " +
+				"to assign roles), connection-string, or auto (identity if the role can be assigned)",
+		}),
+		kit.Into(&o.insights, faas.Option{
+			Name: "application_insights",
+			Help: "connection string of Application Insights that the app reports to",
+		}),
 		https(&o.insightsEndpoint, "application_insights_endpoint", faas.Option{
-			Help: "URL at which Application Insights is asked for what the app printed, of a sovereign cloud or of an emulator; without it that of the cloud"}),
-		kit.Into(&o.readyTimeout, faas.Option{Name: "ready_timeout_secs", Default: "600", Min: 1, Max: 3600, Help: "how long a deployed function may take until it answers"}),
+			Help: "URL at which Application Insights is asked for what the app printed, of a sovereign cloud or " +
+				"of an emulator; without it that of the cloud",
+		}),
+		kit.Into(&o.readyTimeout, faas.Option{
+			Name: "ready_timeout_secs", Default: "600", Min: 1, Max: 3600,
+			Help: "how long a deployed function may take until it answers",
+		}),
 		https(&o.authorityHost, authorityOption, faas.Option{Env: authorityEnv, Place: true,
 			Help: "URL that tokens are had from, of a sovereign cloud or of an emulator; without it that of the public cloud"}),
 		https(&o.managerEndpoint, managerOption, faas.Option{Env: ResourceManagerEnv, Place: true,
 			Help: "URL of the Resource Manager of a sovereign cloud or of an emulator; without it that of the cloud of authority_host"}),
-		kit.Into(&o.managerAudience, faas.Option{Name: "resource_manager_audience", Help: "audience of the tokens for that Resource Manager; without it that of the cloud"}),
+		kit.Into(&o.managerAudience, faas.Option{
+			Name: "resource_manager_audience",
+			Help: "audience of the tokens for that Resource Manager; without it that of the cloud",
+		}),
 	}
 }
 

@@ -50,26 +50,58 @@ type given struct {
 
 func declare(g *given) kit.Options {
 	return kit.Options{
-		kit.Into(&g.mode, faas.Option{Name: "mode", Default: modeAuto, Choices: []string{modeAuto, modeDeploy, modeInvokeOnly},
-			Help: "auto, deploy, or invoke-only: for a platform on which functions are deployed by hand"}),
-		kit.Into(&g.invokeURL, faas.Option{Name: "invoke_url", Place: true,
-			Help: "where to invoke on an invoke-only platform, with {job_id} in it, and without a credential; without it ENDPOINT/job/{job_id}"}),
-		kit.Into(&g.invokeURLs, faas.Option{Name: "invoke_urls", Place: true, Valid: jobPattern.MatchString, Shape: "JOB=URL",
-			Help: `where to invoke single jobs on an invoke-only platform, without credentials: "0=https://a.example,1=https://b.example"`}),
-		kit.Into(&g.token, faas.Option{Name: "token", Env: TokenEnv, Valid: isHeaderValue, Shape: "of characters that a header can hold", Help: "bearer token"}),
-		kit.Into(&g.header, faas.Option{Name: "header", Type: faas.OptionLines, Sensitive: true, Valid: isHeader, Shape: `of the form "Name: value"`,
-			Help: `header of every request, such as "X-Api-Key: abc"; several are separated by line breaks`}),
-		kit.Into(&g.tokenURL, faas.Option{Name: "oauth2_token_url", Type: faas.OptionURL, Help: "where OAuth 2.0 client credentials get their token"}),
+		kit.Into(&g.mode, faas.Option{
+			Name: "mode", Default: modeAuto, Choices: []string{modeAuto, modeDeploy, modeInvokeOnly},
+			Help: "auto, deploy, or invoke-only: for a platform on which functions are deployed by hand",
+		}),
+		kit.Into(&g.invokeURL, faas.Option{
+			Name: "invoke_url", Place: true,
+			Help: "where to invoke on an invoke-only platform, with {job_id} in it, and without a credential; " +
+				"without it ENDPOINT/job/{job_id}",
+		}),
+		kit.Into(&g.invokeURLs, faas.Option{
+			Name: "invoke_urls", Place: true, Valid: jobPattern.MatchString,
+			Shape: "JOB=URL",
+			Help: `where to invoke single jobs on an invoke-only platform, without credentials: ` +
+				`"0=https://a.example,1=https://b.example"`,
+		}),
+		kit.Into(&g.token, faas.Option{
+			Name: "token", Env: TokenEnv, Valid: isHeaderValue,
+			Shape: "of characters that a header can hold",
+			Help:  "bearer token",
+		}),
+		kit.Into(&g.header, faas.Option{
+			Name: "header", Type: faas.OptionLines, Sensitive: true, Valid: isHeader,
+			Shape: `of the form "Name: value"`,
+			Help:  `header of every request, such as "X-Api-Key: abc"; several are separated by line breaks`,
+		}),
+		kit.Into(&g.tokenURL, faas.Option{
+			Name: "oauth2_token_url", Type: faas.OptionURL,
+			Help: "where OAuth 2.0 client credentials get their token",
+		}),
 		kit.Into(&g.clientID, faas.Option{Name: "oauth2_client_id", Help: "OAuth 2.0 client id"}),
-		kit.Into(&g.clientSecret, faas.Option{Name: "oauth2_client_secret", Env: ClientSecretEnv, Help: "OAuth 2.0 client secret"}),
+		kit.Into(&g.clientSecret, faas.Option{
+			Name: "oauth2_client_secret", Env: ClientSecretEnv,
+			Help: "OAuth 2.0 client secret",
+		}),
 		kit.Into(&g.scopes, faas.Option{Name: "oauth2_scopes", Help: "OAuth 2.0 scopes"}),
-		kit.Into(&g.caFile, faas.Option{Name: "ca_file", Help: "PEM file of the authorities to trust, in place of the system's"}),
-		kit.Into(&g.certFile, faas.Option{Name: "client_cert", Help: "PEM file of the client certificate, for mutual TLS"}),
+		kit.Into(&g.caFile, faas.Option{
+			Name: "ca_file",
+			Help: "PEM file of the authorities to trust, in place of the system's",
+		}),
+		kit.Into(&g.certFile, faas.Option{
+			Name: "client_cert",
+			Help: "PEM file of the client certificate, for mutual TLS",
+		}),
 		kit.Into(&g.keyFile, faas.Option{Name: "client_key", Help: "PEM file of the client certificate's key"}),
-		kit.Into(&g.allowInsecure, faas.Option{Name: "allow_insecure", Default: "false",
-			Help: "send credentials and environment values over plain http to hosts other than this one"}),
-		kit.Into(&g.readyTimeout, faas.Option{Name: "ready_timeout_secs", Default: "60", Min: 1, Max: 65535,
-			Help: "how long a deployed function may take until it answers"}),
+		kit.Into(&g.allowInsecure, faas.Option{
+			Name: "allow_insecure", Default: "false",
+			Help: "send credentials and environment values over plain http to hosts other than this one",
+		}),
+		kit.Into(&g.readyTimeout, faas.Option{
+			Name: "ready_timeout_secs", Default: "60", Min: 1, Max: 65535,
+			Help: "how long a deployed function may take until it answers",
+		}),
 	}
 }
 
@@ -124,9 +156,12 @@ func parse(cfg faas.Config) (*settings, error) {
 		return nil, err
 	}
 	s := &settings{
-		service: cfg.Service, mode: g.mode, readyTimeout: g.readyTimeout, header: headers{"User-Agent": {faas.NewSecret("blueprint-serverless")}},
+		service: cfg.Service, mode: g.mode, readyTimeout: g.readyTimeout,
+		header: headers{"User-Agent": {faas.NewSecret("blueprint-serverless")}},
 	}
-	for _, step := range []func(faas.Config, given) error{s.parseEndpoint, s.parseInvokeURLs, s.parseHeader, s.parseToken, s.parseOAuth, s.parseTLS, s.checkInsecure} {
+	for _, step := range []func(faas.Config, given) error{
+		s.parseEndpoint, s.parseInvokeURLs, s.parseHeader, s.parseToken, s.parseOAuth, s.parseTLS, s.checkInsecure,
+	} {
 		if err := step(cfg, g); err != nil {
 			return nil, err
 		}
@@ -319,7 +354,8 @@ func (s *settings) parseOAuth(cfg faas.Config, g given) error {
 	}
 	s.keep(secret)
 	s.oauth = &clientcredentials.Config{
-		ClientID: g.clientID, ClientSecret: secret, TokenURL: g.tokenURL, Scopes: strings.Fields(strings.Join(g.scopes, " ")),
+		ClientID: g.clientID, ClientSecret: secret, TokenURL: g.tokenURL,
+		Scopes: strings.Fields(strings.Join(g.scopes, " ")),
 	}
 	return nil
 }

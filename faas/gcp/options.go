@@ -46,74 +46,148 @@ const (
 // declare says what can be given, and where in s it goes.
 func declare(s *settings) kit.Options {
 	email := func(to *string, name, env, help string) kit.Declared {
-		return kit.Into(to, faas.Option{Name: name, Env: env, Valid: emailPattern.MatchString, Shape: "the email of a service account", Help: help})
+		return kit.Into(to, faas.Option{
+			Name: name, Env: env, Valid: emailPattern.MatchString,
+			Shape: "the email of a service account",
+			Help:  help,
+		})
 	}
 	// resource is an option for a resource of the project in the region.
 	resource := func(to *string, name, kind, help string, former ...string) kit.Declared {
 		form := "projects/P/locations/R/" + kind + "/NAME"
-		valid := func(text string) bool { m := resourcePattern.FindStringSubmatch(text); return m != nil && m[1] == kind }
-		return kit.Into(to, faas.Option{Name: name, Former: former, Valid: valid, Shape: "of the form " + form, Help: help + ", as " + form})
+		valid := func(text string) bool {
+			m := resourcePattern.FindStringSubmatch(text)
+			return m != nil && m[1] == kind
+		}
+		return kit.Into(to, faas.Option{
+			Name: name, Former: former, Valid: valid,
+			Shape: "of the form " + form,
+			Help:  help + ", as " + form,
+		})
 	}
 	options := kit.Options{
-		kit.Into(&s.mode, faas.Option{Name: "mode", Default: modeBuild, Choices: []string{modeBuild, modeRun}, Place: true,
-			Help: "functions, or cloud-run: the binary as a Cloud Run service without a build, which needs a bucket"}),
-		kit.Into(&s.bucket, faas.Option{Name: "bucket", Valid: bucketPattern.MatchString, Shape: "a bucket's name",
-			Help: "Cloud Storage bucket for the packages of mode cloud-run"}),
-		kit.Into(&s.baseImage, faas.Option{Name: "base_image", Default: "us-central1-docker.pkg.dev/serverless-runtimes/google-24/runtimes/osonly24",
-			Help: "base image of mode cloud-run"}),
-		kit.Into(&s.runtime, faas.Option{Name: "runtime", Valid: runtimePattern.MatchString, Shape: "a Go runtime such as " + defaultRuntime,
-			Help: "Go runtime that builds the source shim, such as go125; without it the newest one that is generally available"}),
-		kit.Into(&s.cpu, faas.Option{Name: "cpu", Valid: func(text string) bool { return cpuPattern.MatchString(text) && isSold(processors(text)) },
+		kit.Into(&s.mode, faas.Option{
+			Name: "mode", Default: modeBuild, Choices: []string{modeBuild, modeRun}, Place: true,
+			Help: "functions, or cloud-run: the binary as a Cloud Run service without a build, which needs a bucket",
+		}),
+		kit.Into(&s.bucket, faas.Option{
+			Name: "bucket", Valid: bucketPattern.MatchString,
+			Shape: "a bucket's name",
+			Help:  "Cloud Storage bucket for the packages of mode cloud-run",
+		}),
+		kit.Into(&s.baseImage, faas.Option{
+			Name: "base_image", Default: "us-central1-docker.pkg.dev/serverless-runtimes/google-24/runtimes/osonly24",
+			Help: "base image of mode cloud-run",
+		}),
+		kit.Into(&s.runtime, faas.Option{
+			Name: "runtime", Valid: runtimePattern.MatchString,
+			Shape: "a Go runtime such as " + defaultRuntime,
+			Help: "Go runtime that builds the source shim, such as go125; without it the newest one that is " +
+				"generally available",
+		}),
+		kit.Into(&s.cpu, faas.Option{
+			Name:  "cpu",
+			Valid: func(text string) bool { return cpuPattern.MatchString(text) && isSold(processors(text)) },
 			Shape: "a number of processors that Google sells: from 0.08 to 1, or 1, 2, 4, 6 or 8",
-			Help:  "processors of an instance, such as 1 or 0.5; without it as many as the memory takes, and 1 at least if concurrency is above 1"}),
-		kit.Into(&s.concurrency, faas.Option{Name: "concurrency", Default: "1", Min: 1, Max: 1000,
-			Help: "invocations that one instance serves at the same time; they share its memory"}),
-		kit.Into(&s.maxInstances, faas.Option{Name: "max_instances", Min: 1, Max: 1<<31 - 1, Help: "most instances of a function at the same time; without it Google's limit"}),
-		kit.Into(&s.ingress, faas.Option{Name: "visibility", Default: "all", Choices: []string{"all", "internal-only", "internal-and-gclb"}, Former: []string{"ingress"},
-			Help: "who reaches the functions: all, internal-only, or internal-and-gclb"}),
-		email(&s.serviceAccount, "service_account", "", "email of the service account that the functions run as; without it the project's"),
-		email(&s.buildServiceAccount, "build_service_account", "", "email of the service account that Cloud Build runs as"),
+			Help: "processors of an instance, such as 1 or 0.5; without it as many as the memory takes, and 1 " +
+				"at least if concurrency is above 1",
+		}),
+		kit.Into(&s.concurrency, faas.Option{
+			Name: "concurrency", Default: "1", Min: 1, Max: 1000,
+			Help: "invocations that one instance serves at the same time; they share its memory",
+		}),
+		kit.Into(&s.maxInstances, faas.Option{
+			Name: "max_instances", Min: 1, Max: 1<<31 - 1,
+			Help: "most instances of a function at the same time; without it Google's limit",
+		}),
+		kit.Into(&s.ingress, faas.Option{
+			Name: "visibility", Default: "all", Choices: []string{"all", "internal-only", "internal-and-gclb"},
+			Former: []string{"ingress"},
+			Help:   "who reaches the functions: all, internal-only, or internal-and-gclb",
+		}),
+		email(&s.serviceAccount, "service_account", "",
+			"email of the service account that the functions run as; without it the project's"),
+		email(&s.buildServiceAccount, "build_service_account", "",
+			"email of the service account that Cloud Build runs as"),
 		resource(&s.workerPool, "build_worker_pool", "workerPools", "Cloud Build worker pool"),
-		resource(&s.repository, "repository", "repositories", "Artifact Registry repository for the built images", "docker_repository"),
-		kit.Into(&s.buildEnv, faas.Option{Name: "build_env", Valid: envPattern.MatchString, Shape: "NAME=VALUE, with the name of an environment variable",
-			Help: `environment variables of the build, such as "GOPROXY=https://proxy.example"`}),
-		kit.Into(&s.labels, faas.Option{Name: "labels", Valid: isLabel, Shape: "KEY=VALUE, both at most 63 lower-case letters, digits, dashes and underscores, " +
-			"with a key that begins with a letter, and not with " + labelPrefix + " or goog", Help: `further labels of the functions, such as "team=research,stage=test"`}),
-		kit.Into(&s.secretRefs, faas.Option{Name: "secrets", Valid: secretPattern.MatchString, Shape: "NAME=SECRET:VERSION",
-			Help: "environment variables from Secret Manager, as NAME=SECRET or NAME=SECRET:VERSION, or NAME=projects/P/secrets/SECRET:VERSION"}),
+		resource(&s.repository, "repository", "repositories",
+			"Artifact Registry repository for the built images", "docker_repository"),
+		kit.Into(&s.buildEnv, faas.Option{
+			Name: "build_env", Valid: envPattern.MatchString,
+			Shape: "NAME=VALUE, with the name of an environment variable",
+			Help:  `environment variables of the build, such as "GOPROXY=https://proxy.example"`,
+		}),
+		kit.Into(&s.labels, faas.Option{
+			Name: "labels", Valid: isLabel,
+			Shape: "KEY=VALUE, both at most 63 lower-case letters, digits, dashes and underscores, with a " +
+				"key that begins with a letter, and not with " + labelPrefix + " or goog",
+			Help: `further labels of the functions, such as "team=research,stage=test"`,
+		}),
+		kit.Into(&s.secretRefs, faas.Option{
+			Name: "secrets", Valid: secretPattern.MatchString,
+			Shape: "NAME=SECRET:VERSION",
+			Help: "environment variables from Secret Manager, as NAME=SECRET or NAME=SECRET:VERSION, or " +
+				"NAME=projects/P/secrets/SECRET:VERSION",
+		}),
 		resource(&s.vpcConnector, "vpc_connector", "connectors", "Serverless VPC Access connector"),
-		kit.Into(&s.vpcEgress, faas.Option{Name: "vpc_egress", Choices: []string{"private-ranges-only", "all-traffic"},
-			Help: "private-ranges-only or all-traffic, for the connector; without it as Google has it"}),
-		kit.Into(&s.public, faas.Option{Name: "public", Default: "false", Help: "let everybody invoke the functions (run.invoker for allUsers)"}),
-		kit.Into(&s.invokers, faas.Option{Name: "invokers", Valid: memberPattern.MatchString,
-			Shape: "a member such as user:a@example.com or serviceAccount:b@p.iam.gserviceaccount.com; everybody is option public",
-			Help:  `who else may invoke the functions, such as "serviceAccount:runner@p.iam.gserviceaccount.com"`}),
-		kit.Into(&s.adopt, faas.Option{Name: "adopt", Default: "false", Help: "take over functions of the right name that something else deployed"}),
-		kit.Into(&s.removeArtifacts, faas.Option{Name: "remove_artifacts", Default: "false", Help: "remove a function's built images with it"}),
-		kit.Into(&s.deployTimeout, faas.Option{Name: "ready_timeout_secs", Default: "900", Min: 1, Max: 24 * 3600, Former: []string{"deploy_timeout_secs"},
-			Help: "how long a deployed function may take until it answers, its build included"}),
-		kit.Into(&s.credentialsFile, faas.Option{Name: "credentials_file", Help: "JSON file of the credentials; without it Application Default Credentials"}),
+		kit.Into(&s.vpcEgress, faas.Option{
+			Name: "vpc_egress", Choices: []string{"private-ranges-only", "all-traffic"},
+			Help: "private-ranges-only or all-traffic, for the connector; without it as Google has it",
+		}),
+		kit.Into(&s.public, faas.Option{
+			Name: "public", Default: "false",
+			Help: "let everybody invoke the functions (run.invoker for allUsers)",
+		}),
+		kit.Into(&s.invokers, faas.Option{
+			Name: "invokers", Valid: memberPattern.MatchString,
+			Shape: "a member such as user:a@example.com or serviceAccount:b@p.iam.gserviceaccount.com; " +
+				"everybody is option public",
+			Help: `who else may invoke the functions, such as "serviceAccount:runner@p.iam.gserviceaccount.com"`,
+		}),
+		kit.Into(&s.adopt, faas.Option{
+			Name: "adopt", Default: "false",
+			Help: "take over functions of the right name that something else deployed",
+		}),
+		kit.Into(&s.removeArtifacts, faas.Option{
+			Name: "remove_artifacts", Default: "false",
+			Help: "remove a function's built images with it",
+		}),
+		kit.Into(&s.deployTimeout, faas.Option{
+			Name: "ready_timeout_secs", Default: "900", Min: 1, Max: 24 * 3600,
+			Former: []string{"deploy_timeout_secs"},
+			Help:   "how long a deployed function may take until it answers, its build included",
+		}),
+		kit.Into(&s.credentialsFile, faas.Option{
+			Name: "credentials_file",
+			Help: "JSON file of the credentials; without it Application Default Credentials",
+		}),
 		email(&s.impersonate, "impersonate_service_account", ImpersonateEnv, "email of the service account to act as"),
-		kit.Into(&s.noCredentials, faas.Option{Name: "disable_credentials", Env: DisableCredentialsEnv, Default: "false", Help: "send no credentials, for emulators"}),
+		kit.Into(&s.noCredentials, faas.Option{
+			Name: "disable_credentials", Env: DisableCredentialsEnv, Default: "false",
+			Help: "send no credentials, for emulators",
+		}),
 	}
 	for _, api := range []struct {
-		to                          *string
-		name, variable, title, base string
+		to                *string
+		name, title, host string
 	}{
-		{&s.functionsURL, "functions", "CLOUDFUNCTIONS", "Cloud Functions", googleFunctions},
-		{&s.runURL, "run", "RUN", "Cloud Run", "https://run.googleapis.com/"},
-		{&s.storageURL, "storage", "STORAGE", "Cloud Storage", "https://storage.googleapis.com/"},
-		{&s.artifactsURL, "artifacts", "ARTIFACTREGISTRY", "Artifact Registry", "https://artifactregistry.googleapis.com/"},
-		{&s.loggingURL, "logging", "LOGGING", "Cloud Logging", "https://logging.googleapis.com/"},
-		{&s.usageURL, "service_usage", "SERVICEUSAGE", "Service Usage", googleUsage},
-		{&s.buildURL, "build", "CLOUDBUILD", "Cloud Build", "https://cloudbuild.googleapis.com/"},
-		{&s.credentialsURL, "iam_credentials", "IAMCREDENTIALS", "IAM Credentials", googleIAMCredentials},
-		{&s.projectsURL, "resource_manager", "CLOUDRESOURCEMANAGER", "Resource Manager", "https://cloudresourcemanager.googleapis.com/"},
+		{&s.functionsURL, "functions", "Cloud Functions", "cloudfunctions"},
+		{&s.runURL, "run", "Cloud Run", "run"},
+		{&s.storageURL, "storage", "Cloud Storage", "storage"},
+		{&s.artifactsURL, "artifacts", "Artifact Registry", "artifactregistry"},
+		{&s.loggingURL, "logging", "Cloud Logging", "logging"},
+		{&s.usageURL, "service_usage", "Service Usage", "serviceusage"},
+		{&s.buildURL, "build", "Cloud Build", "cloudbuild"},
+		{&s.credentialsURL, "iam_credentials", "IAM Credentials", "iamcredentials"},
+		{&s.projectsURL, "resource_manager", "Resource Manager", "cloudresourcemanager"},
 	} {
 		options = append(options, kit.Into(api.to, faas.Option{
-			Name: api.name + "_endpoint", Type: faas.OptionURL, Env: endpointEnvPrefix + api.variable, Default: api.base,
+			Name: api.name + "_endpoint", Type: faas.OptionURL,
+			Env: endpointEnvPrefix + strings.ToUpper(api.host), Default: "https://" + api.host + ".googleapis.com/",
 			Place: api.name == "functions" || api.name == "run" || api.name == "storage",
-			Valid: func(text string) bool { return !strings.Contains(text, "?") }, Shape: "a plain http or https URL", Help: "base URL of the " + api.title + " API",
+			Valid: func(text string) bool { return !strings.Contains(text, "?") },
+			Shape: "a plain http or https URL",
+			Help:  "base URL of the " + api.title + " API",
 		}))
 	}
 	return options
