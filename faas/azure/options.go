@@ -149,9 +149,13 @@ func declare(o *options) kit.Options {
 			Help: "how long a deployed function may take until it answers",
 		}),
 		https(&o.authorityHost, authorityOption, faas.Option{Env: authorityEnv, Place: true,
-			Help: "URL that tokens are had from, of a sovereign cloud or of an emulator; without it that of the public cloud"}),
+			Help: "URL that tokens are had from, of a sovereign cloud or of an emulator; without it that of the " +
+				"public cloud",
+		}),
 		https(&o.managerEndpoint, managerOption, faas.Option{Env: ResourceManagerEnv, Place: true,
-			Help: "URL of the Resource Manager of a sovereign cloud or of an emulator; without it that of the cloud of authority_host"}),
+			Help: "URL of the Resource Manager of a sovereign cloud or of an emulator; without it " +
+				"that of the cloud of authority_host",
+		}),
 		kit.Into(&o.managerAudience, faas.Option{
 			Name: "resource_manager_audience",
 			Help: "audience of the tokens for that Resource Manager; without it that of the cloud",
