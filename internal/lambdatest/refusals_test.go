@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -658,23 +659,23 @@ func TestWhatGetFunctionTells(t *testing.T) {
 // A fault reaches the client as the service's own answer would.
 func TestFaults(t *testing.T) {
 	t.Parallel()
-	var fault *Fault
-	l := newTester(t, atOnce(Config{Fault: func(Call) *Fault { return fault }}))
+	var fault atomic.Pointer[Fault]
+	l := newTester(t, atOnce(Config{Fault: func(Call) *Fault { return fault.Load() }}))
 	l.create("f", 0)
-	fault = &Fault{Status: 429, Code: "TooManyRequestsException", Message: "Rate Exceeded.", RetryAfter: "7",
-		Reason: "FunctionInvocationRateLimitExceeded"}
+	fault.Store(&Fault{Status: 429, Code: "TooManyRequestsException", Message: "Rate Exceeded.", RetryAfter: "7",
+		Reason: "FunctionInvocationRateLimitExceeded"})
 	_, err := l.invoke("f", "")
 	var throttled *types.TooManyRequestsException
 	if !errors.As(err, &throttled) || aws.ToString(throttled.RetryAfterSeconds) != "7" ||
 		throttled.Reason != types.ThrottleReasonFunctionInvocationRateLimitExceeded {
 		t.Errorf("%+v", err)
 	}
-	fault = &Fault{Status: 400, Code: "InvalidParameterValueException",
-		Message: "Your request has been throttled by EC2, please make sure you have enough API rate limit."}
+	fault.Store(&Fault{Status: 400, Code: "InvalidParameterValueException",
+		Message: "Your request has been throttled by EC2, please make sure you have enough API rate limit."})
 	_, err = l.invoke("f", "")
 	wantText(t, "a text in place of a code", err, "InvalidParameterValueException: Your request has been throttled by EC2")
 	for _, late := range []bool{false, true} {
-		fault = &Fault{Late: late}
+		fault.Store(&Fault{Late: late})
 		_, err = l.client.CreateFunction(t.Context(), l.creation(fmt.Sprint("late-", late)))
 		if _, made := l.server.Function(fmt.Sprint("late-", late)); err == nil || made != late {
 			t.Errorf("late %t: made %t, %v", late, made, err)
