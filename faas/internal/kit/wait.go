@@ -81,7 +81,7 @@ func (w Wait) Until(ctx context.Context, look func(context.Context) error) error
 			}
 			return err
 		case ctx.Err() != nil:
-			if last == nil || !IsEnded(err) {
+			if last == nil || !IsEnded(err) || IsUnanswered(err) {
 				last = err
 			}
 			return vain(context.Cause(ctx))

@@ -16,6 +16,25 @@ func refusal(class Class, code faas.Code) error {
 	return Fail("look", faas.Custom, faas.NoJob, Refusal{Class: class, Code: code}, errors.New("refused"))
 }
 
+// A change that was sent last and not answered is what a wait that ends tells of, not the refusal before it.
+func TestAWaitThatEndsTellsOfAnUnansweredChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		first := true
+		err := Wait{What: "changing", First: time.Second, Longest: time.Second}.Until(ctx, func(ctx context.Context) error {
+			if first {
+				first = false
+				return NotYet(0, "busy")
+			}
+			return Change(ctx, time.Second, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
+		})
+		if !IsUnanswered(err) || !Fail("deploy", "p", 0, Refusal{}, err).Unsettled {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
 func TestAWaitEndsWhenALookSaysSo(t *testing.T) {
 	outage, denied := refusal(Outage, faas.ErrUnavailable), refusal(Denied, faas.ErrPermissionDenied)
 	absent, quota := refusal(Absent, faas.ErrNotFound), refusal(Quota, faas.ErrTooLarge)
