@@ -94,6 +94,9 @@ func codeOf(err error) faas.Code {
 	if errors.As(err, &known) {
 		return known.Code
 	}
+	if awsclient.Ended(err) {
+		return faas.ErrTimeout
+	}
 	var credentials *awsclient.CredentialsError
 	status := awsclient.Status(err)
 	switch awsclient.APICode(err) {
@@ -121,12 +124,16 @@ func codeOf(err error) faas.Code {
 		return faas.ErrUnavailable
 	case status != 0:
 		return faas.ErrInvalidArgument
-	case awsclient.Ended(err):
-		return faas.ErrTimeout
 	case credentials != nil && !awsclient.Unanswered(err):
 		return faas.ErrPermissionDenied // the sign-in has expired, or a program for credentials fails
 	}
 	return faas.ErrUnavailable // no answer came
+}
+
+// passes reports whether a look that failed may succeed a while later.
+func passes(err error) bool {
+	code := codeOf(err)
+	return code == faas.ErrUnavailable || code == faas.ErrThrottled
 }
 
 // fail makes the *faas.Error of a failure.

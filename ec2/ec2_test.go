@@ -169,6 +169,7 @@ func TestALaunchOutlastsWhatPasses(t *testing.T) {
 		"a profile that is not known yet": func(c *cloud) { c.freshProfile = 3 },
 		"throttling":                      func(c *cloud) { c.throttled = 3 },
 		"a lost answer":                   func(c *cloud) { c.lostLaunches = 2 },
+		"looks that fail":                 func(c *cloud) { c.blind = 2*usualAttempts + 1 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			cloud := newCloud(t)

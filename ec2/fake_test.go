@@ -44,6 +44,7 @@ type cloud struct {
 	freshProfile    int    // launches for which the profile is not known yet
 	throttled       int    // requests that are throttled
 	lostLaunches    int    // launches whose answer is lost
+	blind           int    // looks at machines that fail
 	launchStatus    int    // with which launches are refused, if it is not 0
 	launchCode      string
 	refuse          string // an action that is not allowed
@@ -165,6 +166,11 @@ func (c *cloud) action(w http.ResponseWriter, form url.Values) {
 	case "RunInstances":
 		c.run(w, form)
 	case "DescribeInstances":
+		if c.blind > 0 {
+			c.blind--
+			refusal(w, 500, "InternalError", "An internal error has occurred")
+			return
+		}
 		c.describe(w, form)
 	case "TerminateInstances":
 		m := c.byID(form.Get("InstanceId.1"))

@@ -189,27 +189,37 @@ func (r *runner) resume(ctx context.Context, record func(serverless.RunnerRef) e
 	return r.await(ctx)
 }
 
-// await waits until the machine runs.
+// await waits until the machine runs. Looks that fail for a while do not end it.
 func (r *runner) await(ctx context.Context) error {
 	c := r.orc.client
 	begun := time.Now()
+	var last error
 	for {
 		inst, err := c.describe(ctx, r.note.Instance, r.note.Token)
 		switch {
-		case err != nil:
+		case err != nil && (ctx.Err() != nil || !passes(err)):
 			return err
+		case err != nil:
+			last = err
 		case inst == nil && time.Since(begun) > c.pace.settle:
 			return fmt.Errorf("%w: EC2 knows nothing of %s, which it said to have launched", errEnded, r.note.Instance)
 		case inst == nil, inst.State == types.InstanceStateNamePending:
+			last = nil
 		case inst.State == types.InstanceStateNameRunning:
 			return nil
 		default:
 			return fmt.Errorf("%w: %s is %s%s%s", errEnded, inst.ID, inst.State, after(": ", inst.Reason), after("; its console ends with:\n", c.console(ctx, inst.ID)))
 		}
 		if time.Since(begun) > c.pace.start {
+			if last != nil {
+				return fmt.Errorf("whether machine %s runs is not known after %v: %w", r.note.Instance, c.pace.start, last)
+			}
 			return faas.Errorf(faas.ErrTimeout, opStart, "", "machine %s does not run after %v", r.note.Instance, c.pace.start)
 		}
 		if err := pause(ctx, c.pace.poll); err != nil {
+			if last != nil {
+				err = fmt.Errorf("%w: %w", err, last)
+			}
 			return err
 		}
 	}
