@@ -47,36 +47,38 @@ type clients struct {
 func newClients(ctx context.Context, set *settings, over *http.Client) (clients, error) {
 	var c clients
 	var failed error
-	at := func(endpoint string) []option.ClientOption {
-		return []option.ClientOption{option.WithHTTPClient(over), option.WithEndpoint(endpoint)}
-	}
 	keep := func(err error) bool {
 		failed = errors.Join(failed, err)
 		return err == nil
 	}
 	var err error
-	c.functions, err = functions.NewFunctionRESTClient(ctx, at(strings.TrimSuffix(set.functionsURL, "/"))...)
+	c.functions, err = functions.NewFunctionRESTClient(ctx, at(strings.TrimSuffix(set.functionsURL, "/"), over)...)
 	keep(err)
-	if s, err := run.NewService(ctx, at(set.runURL)...); keep(err) {
+	if s, err := run.NewService(ctx, at(set.runURL, over)...); keep(err) {
 		c.run = s.Projects.Locations
 	}
-	c.storage, err = storage.NewService(ctx, at(set.storageURL+"storage/v1/")...)
+	c.storage, err = storage.NewService(ctx, at(set.storageURL+"storage/v1/", over)...)
 	keep(err)
-	c.logging, err = logging.NewService(ctx, at(set.loggingURL)...)
+	c.logging, err = logging.NewService(ctx, at(set.loggingURL, over)...)
 	keep(err)
-	if s, err := cloudresourcemanager.NewService(ctx, at(set.projectsURL)...); keep(err) {
+	if s, err := cloudresourcemanager.NewService(ctx, at(set.projectsURL, over)...); keep(err) {
 		c.projects = s.Projects
 	}
-	if s, err := serviceusage.NewService(ctx, at(set.usageURL)...); keep(err) {
+	if s, err := serviceusage.NewService(ctx, at(set.usageURL, over)...); keep(err) {
 		c.usage = s.Services
 	}
-	if s, err := cloudbuild.NewService(ctx, at(set.buildURL)...); keep(err) {
+	if s, err := cloudbuild.NewService(ctx, at(set.buildURL, over)...); keep(err) {
 		c.build = s.Projects.Locations
 	}
-	if s, err := artifactregistry.NewService(ctx, at(set.artifactsURL)...); keep(err) {
+	if s, err := artifactregistry.NewService(ctx, at(set.artifactsURL, over)...); keep(err) {
 		c.artifacts = s.Projects.Locations.Repositories.Packages
 	}
 	return c, failed
+}
+
+// at has a client send to an endpoint over an HTTP client.
+func at(endpoint string, over *http.Client) []option.ClientOption {
+	return []option.ClientOption{option.WithHTTPClient(over), option.WithEndpoint(endpoint)}
 }
 
 // maxAnswer bounds what is read of an answer that carries no job output, in bytes: a list of a thousand functions fits.
@@ -287,7 +289,8 @@ func (e *Executor) repeat(ctx context.Context, safe bool, once func() error) err
 			err = once()
 		}
 		means := judge(err)
-		if err == nil || !safe || means.Class != kit.Outage || errors.Is(err, errShape) || i == retries || !kit.Sleep(ctx, max(wait, means.RetryAfter)) {
+		again := err != nil && safe && means.Class == kit.Outage && !errors.Is(err, errShape) && i < retries
+		if !again || !kit.Sleep(ctx, max(wait, means.RetryAfter)) {
 			return err
 		}
 	}
@@ -309,7 +312,8 @@ func (e *Executor) failure(ctx context.Context, r request, x *exchange, err erro
 		return e.statusError(r, &x.answer)
 	}
 	text := r.clean(string(x.body))
-	return e.errorf(faas.ErrUnavailable, r, "%s %s: %w: %s", r.method, faas.RedactURL(r.url), errShape, foreign.Excerpt([]byte(text)))
+	said := foreign.Excerpt([]byte(text))
+	return e.errorf(faas.ErrUnavailable, r, "%s %s: %w: %s", r.method, faas.RedactURL(r.url), errShape, said)
 }
 
 // passes reports whether a status tells of something that passes by itself within seconds.
@@ -346,7 +350,8 @@ func (e *Executor) transportError(ctx context.Context, r request, err error) *fa
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		err = &networkTimeout{err}
 	}
-	return kit.Fail(r.op, faas.GCPFunctions, r.job, means, fmt.Errorf("%s %s: %w", r.method, faas.RedactURL(r.url), err))
+	err = fmt.Errorf("%s %s: %w", r.method, faas.RedactURL(r.url), err)
+	return kit.Fail(r.op, faas.GCPFunctions, r.job, means, err)
 }
 
 // networkTimeout is the error of a connection that took too long. That of package net passes for [context.DeadlineExceeded], which this does not: the

@@ -196,7 +196,8 @@ func isOperation(err error) bool {
 // not ask is told that it is not.
 func (e *Executor) enabledLately(ctx context.Context, r request, err error) bool {
 	var refused *refusal
-	if !errors.As(err, &refused) || refused.reason != "SERVICE_DISABLED" || refused.metadata["service"] == "" || r.op != "observe" && r.op != "deploy" && r.op != "restore" {
+	if !disabled(err) || !errors.As(err, &refused) || refused.metadata["service"] == "" ||
+		!slices.Contains([]string{"observe", "deploy", "restore"}, r.op) {
 		return false
 	}
 	if e.set.usageURL == googleUsage && e.set.functionsURL != googleFunctions {

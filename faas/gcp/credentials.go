@@ -146,8 +146,12 @@ func (t tokenTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	impersonates = impersonates || strings.HasSuffix(req.URL.Path, ":generateAccessToken")
 	resp, err := t.next.RoundTrip(req)
-	if err != nil || !passes(resp.StatusCode) && resp.StatusCode != http.StatusTooManyRequests && (!impersonates || resp.StatusCode < 300) {
-		return resp, err
+	if err != nil {
+		return nil, err
+	}
+	status := resp.StatusCode
+	if unavailable := passes(status) || status == http.StatusTooManyRequests; !unavailable && (!impersonates || status < 300) {
+		return resp, nil
 	}
 	defer resp.Body.Close()
 	resp.Body = io.NopCloser(io.LimitReader(resp.Body, maxErrorText))
@@ -325,7 +329,9 @@ func (c *credentials) idProvider(audience string) (auth.TokenProvider, error) {
 }
 
 // impersonated returns what gets ID tokens of a service account from the IAM Credentials API at to.
-func (c *credentials) impersonated(source *auth.Credentials, to, account string, delegates []string, audience string) (auth.TokenProvider, error) {
+func (c *credentials) impersonated(
+	source *auth.Credentials, to, account string, delegates []string, audience string,
+) (auth.TokenProvider, error) {
 	client, err := authorized(source, "", tokenTransport{c.base, to})
 	if err != nil {
 		return nil, err
@@ -357,21 +363,22 @@ type chosen struct {
 
 // choose applies client options: it returns the HTTP client that they name, else nil, the endpoint
 // that they name, else "", and whether they send credentials.
-func choose(ctx context.Context, opts []option.ClientOption) (named *http.Client, endpoint string, authenticates bool, err error) {
+func choose(ctx context.Context, opts []option.ClientOption) (named *http.Client, endpoint string, auths bool, err error) {
 	marker := &http.Client{}
 	look := func(more ...option.ClientOption) (*http.Client, string, error) {
-		return htransport.NewClient(ctx, append(append([]option.ClientOption{option.WithHTTPClient(marker)}, opts...), more...)...)
+		all := append([]option.ClientOption{option.WithHTTPClient(marker)}, opts...)
+		// A quota project and a reason do not go with an HTTP client, for which the caller did not ask.
+		all = append(all, option.WithQuotaProject(""), option.WithRequestReason(""))
+		return htransport.NewClient(ctx, append(all, more...)...)
 	}
-	// A quota project or a reason does not go with an HTTP client, which is no error of the
-	// caller's.
-	named, endpoint, err = look(option.WithQuotaProject(""), option.WithRequestReason(""))
+	named, endpoint, err = look()
 	if err != nil || named != marker {
 		return named, endpoint, true, err
 	}
 	// Options cannot be read. Those without authentication are the ones to which credentials cannot
 	// be added, and which may be told once more to have none.
-	_, _, refused := look(option.WithQuotaProject(""), option.WithRequestReason(""), option.WithTokenSource(oauth2.StaticTokenSource(nil)))
-	_, _, again := look(option.WithQuotaProject(""), option.WithRequestReason(""), option.WithoutAuthentication())
+	_, _, refused := look(option.WithTokenSource(oauth2.StaticTokenSource(nil)))
+	_, _, again := look(option.WithoutAuthentication())
 	return nil, endpoint, refused == nil || again != nil, nil
 }
 

@@ -182,7 +182,8 @@ func (d *diagnosis) region(ctx context.Context) faas.Check {
 	switch code := faas.CodeOf(err); {
 	case err == nil:
 		return checkup.OK("%s answers", e.set.region)
-	case code == faas.ErrNotFound || code == faas.ErrInvalidArgument, code == faas.ErrPermissionDenied && errors.As(err, &refused) && strings.Contains(refused.message, "locations/"+e.set.region):
+	case code == faas.ErrNotFound || code == faas.ErrInvalidArgument,
+		code == faas.ErrPermissionDenied && errors.As(err, &refused) && strings.Contains(refused.message, "locations/"+e.set.region):
 		return checkup.Fail(err, "export "+RegionEnv+"=REGION (gcloud functions regions list shows them)", "there is no region %s, or not for this project: %s", e.set.region, checkup.Words(err))
 	case code == faas.ErrPermissionDenied:
 		return checkup.Skip("it could not be looked at; see apis and permissions: %s", checkup.Words(err))

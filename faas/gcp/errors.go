@@ -72,14 +72,22 @@ const (
 
 // Texts by which refusals are told apart that have one code for several reasons. Google has no finer code for them.
 var (
-	policyTexts = []string{"organization policy", "org policy", "orgpolicy:", "constraints/", "violates constraint", "permitted customer", "org_policy"}
-	busyTexts   = []string{"operation", "in progress", "unable to queue", "concurrent", "try again", "retry", "being ", "busy", "not ready"}
-	quotaTexts  = []string{"total allowable", "regional quota", "quota restrictions", "may not exceed", "requesting an increase in quota", "insufficient quota"}
-	rateTexts   = []string{"per minute", "per second", "per 100 seconds", "per 60 seconds", "rate limit", "requests per", "rate_limit_exceeded"}
+	policyTexts = []string{
+		"organization policy", "org policy", "orgpolicy:", "constraints/", "violates constraint", "permitted customer", "org_policy",
+	}
+	busyTexts  = []string{"operation", "in progress", "unable to queue", "concurrent", "try again", "retry", "being ", "busy", "not ready"}
+	quotaTexts = []string{
+		"total allowable", "regional quota", "quota restrictions", "may not exceed", "requesting an increase in quota", "insufficient quota",
+	}
+	rateTexts = []string{
+		"per minute", "per second", "per 100 seconds", "per 60 seconds", "rate limit", "requests per", "rate_limit_exceeded",
+	}
 )
 
 // missingAccount matches what Google says of a service account that it has not made yet, or that not all of it knows yet.
 var missingAccount = regexp.MustCompile(`service account \S+ (was not found|does not exist|doesn't exist)`)
+
+func isMissingAccount(a kit.Answer) bool { return missingAccount.MatchString(a.Text) }
 
 var (
 	atEnd     = []int{0} // an operation
@@ -101,11 +109,17 @@ var rules = kit.Rules{
 	{Text: []string{"cloud run service with this name already exists"}, Means: kit.Refusal{Code: faas.ErrConflict}, Stays: true},
 
 	// What Google makes by itself in a new project.
-	{Text: []string{"unable to retrieve the repository metadata"}, Means: kit.Refusal{Class: kit.Settling, Code: faas.ErrPermissionDenied}},
-	{When: func(a kit.Answer) bool { return missingAccount.MatchString(a.Text) }, Means: kit.Refusal{Class: kit.Settling, Code: faas.ErrNotFound}},
+	{
+		Text:  []string{"unable to retrieve the repository metadata"},
+		Means: kit.Refusal{Class: kit.Settling, Code: faas.ErrPermissionDenied},
+	},
+	{When: isMissingAccount, Means: kit.Refusal{Class: kit.Settling, Code: faas.ErrNotFound}},
 
 	// A quota that says nothing of a rate is no throttling if a whole operation was spent on it.
-	{Code: []string{"RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "INVALID_ARGUMENT", "OUT_OF_RANGE"}, Text: quotaTexts, Means: tooMuch},
+	{
+		Code: []string{"RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "INVALID_ARGUMENT", "OUT_OF_RANGE"},
+		Text: quotaTexts, Means: tooMuch,
+	},
 	{Status: []int{400, 409, 429}, Text: quotaTexts, Means: tooMuch},
 	{Code: exhausted, Text: rateTexts, Means: kit.Refusal{Code: faas.ErrThrottled}},
 	{Code: exhausted, Text: []string{violatedQuota}, Means: tooMuch},

@@ -17,7 +17,6 @@ import (
 	"cloud.google.com/go/functions/apiv2/functionspb"
 	"cloud.google.com/go/longrunning/autogen/longrunningpb"
 	"google.golang.org/api/iterator"
-	"google.golang.org/api/option"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -79,7 +78,8 @@ func (h buildHost) resource(id string, f *functionspb.Function) *resource {
 	default:
 		got.status = faas.StatusFailed
 		said := cmp.Or(messages(f.GetStateMessages()), "its state is "+f.GetState().String())
-		values := slices.AppendSeq(slices.Collect(maps.Values(s.GetEnvironmentVariables())), maps.Values(f.GetBuildConfig().GetEnvironmentVariables()))
+		values := slices.Collect(maps.Values(s.GetEnvironmentVariables()))
+		values = slices.AppendSeq(values, maps.Values(f.GetBuildConfig().GetEnvironmentVariables()))
 		got.reason = foreign.Line(hiding(values)(said), maxMessage)
 	}
 	return got
@@ -140,7 +140,7 @@ func (h buildHost) list(ctx context.Context, r request) ([]*resource, error) {
 func (h buildHost) listing(ctx context.Context) (*functions.FunctionClient, error) {
 	client := *h.e.api
 	client.Transport = bound{h.e.api.Transport, ctx}
-	return functions.NewFunctionRESTClient(ctx, option.WithHTTPClient(&client), option.WithEndpoint(strings.TrimSuffix(h.e.set.functionsURL, "/")))
+	return functions.NewFunctionRESTClient(ctx, at(strings.TrimSuffix(h.e.set.functionsURL, "/"), &client)...)
 }
 
 // bound is a transport whose requests all have one context.
@@ -174,10 +174,11 @@ func (h buildHost) apply(ctx context.Context, d *deployment, old *resource, p *t
 		want.BuildConfig.Runtime, want.BuildConfig.Source = code.Runtime, fromStorage(code.Source)
 	}
 	p.Step("deploy")
+	c := change{request: r, id: d.u.ID, labels: want.Labels, p: p}
 	if old == nil {
-		return h.create(ctx, r, d.u.ID, want, nil, want.Labels, p)
+		return h.create(ctx, c, want)
 	}
-	return h.update(ctx, r, d.u.ID, want, difference(old.function, want, newCode), nil, want.Labels, p)
+	return h.update(ctx, c, want, difference(old.function, want, newCode))
 }
 
 func fromStorage(from *storageSource) *functionspb.Source {
@@ -186,51 +187,54 @@ func fromStorage(from *storageSource) *functionspb.Source {
 	}}}
 }
 
-// create creates a function: f, or what raw says of one.
-func (h buildHost) create(ctx context.Context, r request, id string, f *functionspb.Function, raw []byte, labels map[string]string, p *transfer.Progress) (*resource, error) {
-	return h.change(ctx, r, id, raw, labels, p, func(ctx context.Context) error {
-		_, err := h.e.functions.CreateFunction(ctx, &functionspb.CreateFunctionRequest{Parent: h.e.set.parent(), FunctionId: id, Function: f})
+// create creates a function.
+func (h buildHost) create(ctx context.Context, c change, f *functionspb.Function) (*resource, error) {
+	in := &functionspb.CreateFunctionRequest{Parent: h.e.set.parent(), FunctionId: c.id, Function: f}
+	return h.change(ctx, c, func(ctx context.Context) error {
+		_, err := h.e.functions.CreateFunction(ctx, in)
 		return err
 	})
 }
 
-// update changes what the mask names to what f, or raw, says.
-func (h buildHost) update(ctx context.Context, r request, id string, f *functionspb.Function, mask []string, raw []byte, labels map[string]string, p *transfer.Progress) (*resource, error) {
-	f.Name = h.name(id)
-	return h.change(ctx, r, id, raw, labels, p, func(ctx context.Context) error {
-		_, err := h.e.functions.UpdateFunction(ctx, &functionspb.UpdateFunctionRequest{Function: f, UpdateMask: &fieldmaskpb.FieldMask{Paths: mask}})
+// update changes what the mask names.
+func (h buildHost) update(ctx context.Context, c change, f *functionspb.Function, mask []string) (*resource, error) {
+	f.Name = h.name(c.id)
+	in := &functionspb.UpdateFunctionRequest{Function: f, UpdateMask: &fieldmaskpb.FieldMask{Paths: mask}}
+	return h.change(ctx, c, func(ctx context.Context) error {
+		_, err := h.e.functions.UpdateFunction(ctx, in)
 		return err
 	})
 }
 
 // change sends a create or an update, and returns the function once it is done and the API shows
 // it with these labels.
-func (h buildHost) change(ctx context.Context, r request, id string, raw []byte, labels map[string]string, p *transfer.Progress, do func(context.Context) error) (*resource, error) {
-	op, err := h.e.commit(ctx, r, id, raw, do)
+func (h buildHost) change(ctx context.Context, c change, do func(context.Context) error) (*resource, error) {
+	op, err := h.e.commit(ctx, c, do)
 	if err != nil {
 		return nil, err
 	}
-	response, err := h.e.await(ctx, r, id, op, p)
+	response, err := h.e.await(ctx, c, op)
 	if err != nil {
 		return nil, err
 	}
-	if got, err := h.read(id, response); err == nil && got.function.GetName() != "" && got.status == faas.StatusReady && got.revision != "" {
+	got, err := h.read(c.id, response)
+	if err == nil && got.function.GetName() != "" && got.status == faas.StatusReady && got.revision != "" {
 		return got, nil
 	}
-	return h.e.shown(ctx, r, id, labels)
+	return h.e.shown(ctx, c)
 }
 
 // shown waits until the API shows what was deployed, for a while, and returns it.
-func (e *Executor) shown(ctx context.Context, r request, id string, labels map[string]string) (*resource, error) {
+func (e *Executor) shown(ctx context.Context, c change) (*resource, error) {
 	var got *resource
 	until := time.Now().Add(time.Minute)
-	err := e.poll(ctx, r, id+" is not shown as it was deployed", func() (bool, error) {
-		next, err := e.host.get(ctx, r, id)
+	err := e.poll(ctx, c.request, c.id+" is not shown as it was deployed", func() (bool, error) {
+		next, err := e.host.get(ctx, c.request, c.id)
 		if err != nil {
 			return false, err
 		}
 		got = next
-		return got.status != faas.StatusPending && (maps.Equal(got.labels, labels) || time.Now().After(until)), nil
+		return got.status != faas.StatusPending && (maps.Equal(got.labels, c.labels) || time.Now().After(until)), nil
 	})
 	return got, err
 }
@@ -240,9 +244,9 @@ func (e *Executor) shown(ctx context.Context, r request, id string, labels map[s
 func (h buildHost) putBack(ctx context.Context, r request, was *reading, id string, now *resource) (*resource, error) {
 	want := settable(was.raw, functionOutput)
 	pin(want, h.e.memory(id).sameCode(was).raw)
-	labels := labelsOf(want)
+	c := change{request: r, id: id, raw: text(want), labels: labelsOf(want)}
 	if now == nil {
-		back, err := h.create(ctx, r, id, &functionspb.Function{}, text(want), labels, nil)
+		back, err := h.create(ctx, c, &functionspb.Function{})
 		return back, h.sourceError(r, err)
 	}
 	is := settable(now.raw, functionOutput)
@@ -260,7 +264,8 @@ func (h buildHost) putBack(ctx context.Context, r request, was *reading, id stri
 		copyPath(body, want, path)
 		mask[i] = snake(path)
 	}
-	back, err := h.update(ctx, r, id, &functionspb.Function{}, mask, text(body), labels, nil)
+	c.raw = text(body)
+	back, err := h.update(ctx, c, &functionspb.Function{}, mask)
 	if err != nil {
 		if slices.Contains(paths, "buildConfig.source") {
 			err = h.sourceError(r, err)

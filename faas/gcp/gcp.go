@@ -182,7 +182,8 @@ func (e *Executor) connect(ctx context.Context) error {
 	case e.tokens != nil:
 		own := &credentials{e.set, base}
 		e.access = &access{open: func(ctx context.Context) (*opened, error) {
-			return own.authorize(ctx, auth.NewCredentials(&auth.CredentialsOptions{TokenProvider: oauth2adapt.TokenProviderFromTokenSource(e.tokens)}))
+			from := oauth2adapt.TokenProviderFromTokenSource(e.tokens)
+			return own.authorize(ctx, auth.NewCredentials(&auth.CredentialsOptions{TokenProvider: from}))
 		}}
 		if !e.set.noCredentials {
 			idToken = own.idToken
@@ -198,7 +199,7 @@ func (e *Executor) connect(ctx context.Context) error {
 		from := &chosen{e.opts, base}
 		switch {
 		case named != nil:
-			*api = http.Client{Transport: plainHTTP{cmp.Or(named.Transport, http.DefaultTransport)}, Jar: named.Jar, Timeout: named.Timeout, CheckRedirect: e.http.CheckRedirect}
+			api.Transport, api.Jar, api.Timeout = plainHTTP{cmp.Or(named.Transport, http.DefaultTransport)}, named.Jar, named.Timeout
 			idToken = from.idToken
 		case authenticates:
 			e.access, idToken = &access{open: from.open}, from.idToken

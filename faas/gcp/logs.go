@@ -121,7 +121,8 @@ const maxLogPage = 1000
 // list calls emit with the entries in an order, until it returns false. An empty page need not be the last.
 func (l *logList) list(ctx context.Context, filter, order string, size int, emit func(logseq.Entry) bool) error {
 	in := &logging.ListLogEntriesRequest{
-		ResourceNames: []string{"projects/" + l.e.set.project}, Filter: filter, OrderBy: "timestamp " + order, PageSize: int64(min(size, maxLogPage)),
+		ResourceNames: []string{"projects/" + l.e.set.project}, Filter: filter, OrderBy: "timestamp " + order,
+		PageSize: int64(min(size, maxLogPage)),
 	}
 	for {
 		var page *logging.ListLogEntriesResponse

@@ -33,7 +33,9 @@ func (d *deployment) function() *functionspb.Function {
 	f := &functionspb.Function{
 		Environment: functionspb.Environment_GEN_2,
 		Labels:      d.labels(),
-		BuildConfig: &functionspb.BuildConfig{EntryPoint: entryPoint, EnvironmentVariables: set.buildEnv, WorkerPool: set.workerPool, DockerRepository: set.repository},
+		BuildConfig: &functionspb.BuildConfig{
+			EntryPoint: entryPoint, EnvironmentVariables: set.buildEnv, WorkerPool: set.workerPool, DockerRepository: set.repository,
+		},
 		ServiceConfig: &functionspb.ServiceConfig{
 			TimeoutSeconds: int32(d.f.TimeoutSecs), AvailableMemory: quantity(d.f.MemoryMB), AvailableCpu: scale.cpu,
 			EnvironmentVariables: d.f.Env.Reveal(), MaxInstanceCount: int32(scale.most), MinInstanceCount: int32(d.f.KeepWarm),

@@ -46,7 +46,8 @@ func patience(err error, means kit.Refusal) time.Duration {
 // wait only after a while. Whatever ends the wait, the error has the reason of the last look that failed.
 func (e *Executor) poll(ctx context.Context, r request, what string, look func() (bool, error)) error {
 	var end error
-	err := kit.Wait{What: what + " and has not ended", First: firstPoll, Longest: maxPoll, Judge: judge, Patience: patience}.Until(ctx, func(context.Context) error {
+	wait := kit.Wait{What: what + " and has not ended", First: firstPoll, Longest: maxPoll, Judge: judge, Patience: patience}
+	err := wait.Until(ctx, func(context.Context) error {
 		done, err := look()
 		switch {
 		case done:
@@ -146,10 +147,10 @@ func (e *Executor) wait(ctx context.Context, r request, op *operation, p *transf
 }
 
 // await waits for the operation that changes a unit.
-func (e *Executor) await(ctx context.Context, r request, id string, op *operation, p *transfer.Progress) (json.RawMessage, error) {
-	response, err := e.wait(ctx, r, op, p)
+func (e *Executor) await(ctx context.Context, c change, op *operation) (json.RawMessage, error) {
+	response, err := e.wait(ctx, c.request, op, c.p)
 	if err == nil || isOperation(err) { // its end was seen
-		e.memory(id).end()
+		e.memory(c.id).end()
 	}
 	return response, err
 }
@@ -168,7 +169,8 @@ func (e *Executor) operationError(r request, op *operation) *faas.Error {
 	for _, s := range said.GetStages() {
 		for _, m := range s.GetStateMessages() {
 			text := foreign.Line(r.clean(m.GetMessage()), maxMessage)
-			told := m.GetSeverity() == functionspb.StateMessage_ERROR || m.GetSeverity() == functionspb.StateMessage_SEVERITY_UNSPECIFIED
+			severity := m.GetSeverity()
+			told := severity == functionspb.StateMessage_ERROR || severity == functionspb.StateMessage_SEVERITY_UNSPECIFIED
 			if told && text != "" && !strings.Contains(refused.message, text) {
 				refused.message += "; " + strings.ToLower(s.GetName().String()) + ": " + text
 			}
@@ -178,7 +180,8 @@ func (e *Executor) operationError(r request, op *operation) *faas.Error {
 		}
 	}
 	if logs == "" && said.GetBuildName() != "" {
-		logs = "https://console.cloud.google.com/cloud-build/builds;region=" + e.set.region + "/" + foreign.Line(lastSegment(said.GetBuildName()), 100) + "?project=" + e.set.project
+		logs = "https://console.cloud.google.com/cloud-build/builds;region=" + e.set.region + "/" +
+			foreign.Line(lastSegment(said.GetBuildName()), 100) + "?project=" + e.set.project
 	}
 	if logs != "" && !strings.Contains(refused.message, logs) {
 		refused.message += "; the build's log: " + foreign.Line(logs, 500)
@@ -197,24 +200,33 @@ func messages(all []*functionspb.StateMessage) string {
 	return strings.Join(texts, "; ")
 }
 
+// change is a change of a unit that an API is asked for.
+type change struct {
+	request
+	id     string
+	raw    []byte            // the resource in the API's own words; nil: as a typed message has it
+	labels map[string]string // by which what was deployed is recognised
+	p      *transfer.Progress
+}
+
 // commit sends a create or an update of a unit. The operation that it begins is kept in mind until
 // its end was seen.
-func (e *Executor) commit(ctx context.Context, r request, id string, body []byte, do func(context.Context) error) (*operation, error) {
+func (e *Executor) commit(ctx context.Context, c change, do func(context.Context) error) (*operation, error) {
 	var op *operation
 	err := kit.Change(ctx, kit.Grace, func(ctx context.Context) (err error) {
-		op, err = e.begin(ctx, r, false, body, do)
+		op, err = e.begin(ctx, c.request, false, c.raw, do)
 		return err
 	})
 	switch {
 	case err == nil:
-		e.memory(id).begin(op.Name)
+		e.memory(c.id).begin(op.Name)
 	case kit.IsUnanswered(err):
-		e.memory(id).begin("")
-		return nil, e.errorf(faas.ErrTimeout, r, "%w", err)
+		e.memory(c.id).begin("")
+		return nil, e.errorf(faas.ErrTimeout, c.request, "%w", err)
 	case !errors.As(err, new(*faas.Error)): // nothing was sent
-		return nil, e.errorf(faas.ErrTimeout, r, "%w", err)
+		return nil, e.errorf(faas.ErrTimeout, c.request, "%w", err)
 	case judge(err).Class == kit.Outage:
-		e.memory(id).begin("")
+		e.memory(c.id).begin("")
 	}
 	return op, err
 }

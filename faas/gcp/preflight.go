@@ -96,7 +96,8 @@ func (e *Executor) checkPermissions(ctx context.Context, r request) ([]finding, 
 	_, permissions := e.needs()
 	var got *cloudresourcemanager.TestIamPermissionsResponse
 	_, err := e.call(ctx, r, true, func(ctx context.Context) (err error) {
-		got, err = e.projects.TestIamPermissions(e.set.project, &cloudresourcemanager.TestIamPermissionsRequest{Permissions: permissions}).Context(ctx).Do()
+		in := &cloudresourcemanager.TestIamPermissionsRequest{Permissions: permissions}
+		got, err = e.projects.TestIamPermissions(e.set.project, in).Context(ctx).Do()
 		return err
 	})
 	if err != nil {

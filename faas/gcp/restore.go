@@ -103,8 +103,9 @@ func (e *Executor) codeBack(ctx context.Context, r request, prior faas.State, no
 		}
 		labels := maps.Clone(now.labels)
 		labels[labelPackage] = labelOfHash(prior.PackageSHA256)
-		back := &functionspb.Function{Labels: labels, BuildConfig: &functionspb.BuildConfig{Runtime: p.Runtime, Source: fromStorage(p.Source)}}
-		if _, err := h.update(ctx, r, prior.ID, back, []string{"labels", "build_config.runtime", "build_config.source"}, nil, labels, nil); err != nil {
+		build := &functionspb.BuildConfig{Runtime: p.Runtime, Source: fromStorage(p.Source)}
+		back, mask := &functionspb.Function{Labels: labels, BuildConfig: build}, []string{"labels", "build_config.runtime", "build_config.source"}
+		if _, err := h.update(ctx, change{request: r, id: prior.ID, labels: labels}, back, mask); err != nil {
 			return err
 		}
 	}

@@ -70,7 +70,8 @@ func (h runHost) read(id string, raw json.RawMessage) (*resource, error) {
 
 func (h runHost) resource(id string, s *run.GoogleCloudRunV2Service) *resource {
 	got := &resource{
-		id: id, name: cmp.Or(s.Name, h.name(id)), service: cmp.Or(s.Name, h.name(id)), labels: s.Labels, url: s.Uri, revision: cmp.Or(s.UpdateTime, s.Etag),
+		id: id, name: cmp.Or(s.Name, h.name(id)), service: cmp.Or(s.Name, h.name(id)), labels: s.Labels, url: s.Uri,
+		revision:  cmp.Or(s.UpdateTime, s.Etag),
 		updatedAt: parseTime(s.UpdateTime), run: s,
 	}
 	switch condition := s.TerminalCondition; {
@@ -81,7 +82,8 @@ func (h runHost) resource(id string, s *run.GoogleCloudRunV2Service) *resource {
 	case condition == nil || condition.State == "CONDITION_SUCCEEDED":
 		got.status = faas.StatusReady
 	case condition.State == "CONDITION_FAILED":
-		got.status, got.reason = faas.StatusFailed, foreign.Line(hiding(runEnvironment(s))(cmp.Or(condition.Message, condition.Reason, "it is not ready")), maxMessage)
+		said := cmp.Or(condition.Message, condition.Reason, "it is not ready")
+		got.status, got.reason = faas.StatusFailed, foreign.Line(hiding(runEnvironment(s))(said), maxMessage)
 	default:
 		got.status, got.reason = faas.StatusPending, "its condition is "+foreign.Line(condition.State, 40)
 	}
@@ -137,25 +139,26 @@ func (h runHost) apply(ctx context.Context, d *deployment, old *resource, p *tra
 	}
 	want := d.service(from)
 	p.Step("deploy")
+	c := change{request: r, id: d.u.ID, labels: want.Labels, p: p}
 	if old == nil {
-		return h.create(ctx, r, d.u.ID, want, nil, want.Labels, p)
+		return h.create(ctx, c, want)
 	}
 	want.Etag = old.run.Etag
-	return h.replace(ctx, r, d.u.ID, want, nil, want.Labels, p)
+	return h.replace(ctx, c, want)
 }
 
-// create creates a service: s, or what raw says of one.
-func (h runHost) create(ctx context.Context, r request, id string, s *run.GoogleCloudRunV2Service, raw []byte, labels map[string]string, p *transfer.Progress) (*resource, error) {
-	return h.change(ctx, r, id, raw, labels, p, func(ctx context.Context) error {
-		_, err := h.e.run.Services.Create(h.e.set.parent(), s).ServiceId(id).Context(ctx).Do()
+// create creates a service.
+func (h runHost) create(ctx context.Context, c change, s *run.GoogleCloudRunV2Service) (*resource, error) {
+	return h.change(ctx, c, func(ctx context.Context) error {
+		_, err := h.e.run.Services.Create(h.e.set.parent(), s).ServiceId(c.id).Context(ctx).Do()
 		return err
 	})
 }
 
-// replace makes a service s, or what raw says.
-func (h runHost) replace(ctx context.Context, r request, id string, s *run.GoogleCloudRunV2Service, raw []byte, labels map[string]string, p *transfer.Progress) (*resource, error) {
-	s.Name = h.name(id)
-	return h.change(ctx, r, id, raw, labels, p, func(ctx context.Context) error {
+// replace makes a service another one.
+func (h runHost) replace(ctx context.Context, c change, s *run.GoogleCloudRunV2Service) (*resource, error) {
+	s.Name = h.name(c.id)
+	return h.change(ctx, c, func(ctx context.Context) error {
 		_, err := h.e.run.Services.Patch(s.Name, s).Context(ctx).Do()
 		return err
 	})
@@ -163,19 +166,20 @@ func (h runHost) replace(ctx context.Context, r request, id string, s *run.Googl
 
 // change sends a create or an update, and returns the service once it is done and the API shows it
 // with these labels.
-func (h runHost) change(ctx context.Context, r request, id string, raw []byte, labels map[string]string, p *transfer.Progress, do func(context.Context) error) (*resource, error) {
-	op, err := h.e.commit(ctx, r, id, raw, do)
+func (h runHost) change(ctx context.Context, c change, do func(context.Context) error) (*resource, error) {
+	op, err := h.e.commit(ctx, c, do)
 	if err != nil {
 		return nil, err
 	}
-	response, err := h.e.await(ctx, r, id, op, p)
+	response, err := h.e.await(ctx, c, op)
 	if err != nil {
 		return nil, err
 	}
-	if got, err := h.read(id, response); err == nil && got.url != "" && got.status == faas.StatusReady && got.run.TerminalCondition != nil {
+	got, err := h.read(c.id, response)
+	if err == nil && got.url != "" && got.status == faas.StatusReady && got.run.TerminalCondition != nil {
 		return got, nil
 	}
-	return h.e.shown(ctx, r, id, labels)
+	return h.e.shown(ctx, c)
 }
 
 // putBack writes the whole service as it was then. Its package is still in the bucket: packages go
@@ -185,14 +189,16 @@ func (h runHost) putBack(ctx context.Context, r request, was *reading, id string
 	if template, ok := want["template"].(map[string]any); ok {
 		delete(template, "revision") // the name is taken
 	}
+	c := change{request: r, id: id, raw: text(want), labels: labelsOf(want)}
 	if now == nil {
-		return h.create(ctx, r, id, &run.GoogleCloudRunV2Service{}, text(want), labelsOf(want), nil)
+		return h.create(ctx, c, &run.GoogleCloudRunV2Service{})
 	}
 	if now.status == faas.StatusReady && len(differing(settable(now.raw, serviceOutput), want)) == 0 {
 		return now, nil
 	}
 	want["name"], want["etag"] = now.name, now.run.Etag
-	return h.replace(ctx, r, id, &run.GoogleCloudRunV2Service{}, text(want), labelsOf(want), nil)
+	c.raw = text(want)
+	return h.replace(ctx, c, &run.GoogleCloudRunV2Service{})
 }
 
 // serviceOutput is what only Google sets of a service, by its paths.
@@ -236,7 +242,9 @@ func (d *deployment) service(from *storageSource) *run.GoogleCloudRunV2Service {
 		SourceCode: &run.GoogleCloudRunV2SourceCode{CloudStorageSource: &run.GoogleCloudRunV2CloudStorageSource{
 			Bucket: from.Bucket, Object: from.Object, Generation: from.Generation,
 		}},
-		Resources: &run.GoogleCloudRunV2ResourceRequirements{Limits: map[string]string{"memory": quantity(d.f.MemoryMB), "cpu": cmp.Or(scale.cpu, runCPU(d.f.MemoryMB))}},
+		Resources: &run.GoogleCloudRunV2ResourceRequirements{
+			Limits: map[string]string{"memory": quantity(d.f.MemoryMB), "cpu": cmp.Or(scale.cpu, runCPU(d.f.MemoryMB))},
+		},
 	}
 	for _, name := range slices.Sorted(maps.Keys(d.f.Env)) {
 		c.Env = append(c.Env, &run.GoogleCloudRunV2EnvVar{Name: name, Value: d.f.Env[name].Reveal()})
@@ -249,7 +257,8 @@ func (d *deployment) service(from *storageSource) *run.GoogleCloudRunV2Service {
 		c.Env = append(c.Env, &run.GoogleCloudRunV2EnvVar{Name: s.Key, ValueSource: &run.GoogleCloudRunV2EnvVarSource{SecretKeyRef: of}})
 	}
 	t := &run.GoogleCloudRunV2RevisionTemplate{
-		Labels: labels, Containers: []*run.GoogleCloudRunV2Container{c}, Timeout: strconv.FormatUint(uint64(d.f.TimeoutSecs), 10) + "s", ServiceAccount: set.serviceAccount,
+		Labels: labels, Containers: []*run.GoogleCloudRunV2Container{c}, ServiceAccount: set.serviceAccount,
+		Timeout:                       strconv.FormatUint(uint64(d.f.TimeoutSecs), 10) + "s",
 		MaxInstanceRequestConcurrency: int64(scale.concurrency),
 		Scaling:                       &run.GoogleCloudRunV2RevisionScaling{MinInstanceCount: int64(d.f.KeepWarm), MaxInstanceCount: int64(scale.most)},
 	}
