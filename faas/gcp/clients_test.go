@@ -100,6 +100,7 @@ func TestEveryCallGoesOverTheGivenClient(t *testing.T) {
 		"removal of artifacts": {"remove_artifacts=true"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := gcptest.Start(t, builder)
 			s.RequireIDToken = true
 			var mu sync.Mutex
@@ -232,6 +233,7 @@ func TestWhatTheClientDoesNotKnowIsPutBack(t *testing.T) {
 	} {
 		for _, gone := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, gone: %v", mode, gone), func(t *testing.T) {
+				t.Parallel()
 				s := gcptest.Start(t, builder)
 				e := open(t, config(s, "unknown", test.options...))
 				u := units(t, e, function(0))[0]
@@ -384,6 +386,7 @@ func TestTheGuideNamesThePermissions(t *testing.T) {
 		"diagnosing": {beside: functions, do: func(t *testing.T, e *gcp.Executor) { e.Diagnose(context1m(t)) }},
 	} {
 		t.Run(row, func(t *testing.T) {
+			t.Parallel()
 			s := gcptest.Start(t, builder)
 			test.do(t, open(t, everywhere(s, "permissions", append(test.options, "credentials_file="+keyFile(t, s))...)))
 			taken := slices.DeleteFunc(s.Permissions(), func(one string) bool {
@@ -394,11 +397,9 @@ func TestTheGuideNamesThePermissions(t *testing.T) {
 			}
 		})
 	}
-	if t.Failed() {
-		return
-	}
 	for _, one := range guide[functions] {
 		t.Run("without "+one, func(t *testing.T) {
+			t.Parallel()
 			s := gcptest.Start(t, builder)
 			e := open(t, everywhere(s, "without"))
 			s.Withheld = []string{one}
