@@ -37,8 +37,8 @@ func init() {
 		MaxParallel: 4,
 		Resolve:     resolve,
 		Options:     declare(new(options)).Table(),
-		Open: func(_ context.Context, cfg faas.Config) (faas.Executor, error) {
-			e, err := New(cfg)
+		Open: func(ctx context.Context, cfg faas.Config) (faas.Executor, error) {
+			e, err := New(ctx, cfg)
 			if err != nil {
 				return nil, err // not e: a nil *Executor in an interface is not nil
 			}
@@ -131,7 +131,7 @@ func WithCloud(c cloud.Configuration) Option { return func(s *settings) { s.clou
 //
 // Where cfg.HTTPClient is set, it carries every call. It must not limit the time of a call, since a job may run for 230 seconds, and for Invoke never to be
 // repeated, its transport must not repeat a POST by itself.
-func New(cfg faas.Config, opts ...Option) (*Executor, error) {
+func New(_ context.Context, cfg faas.Config, opts ...Option) (*Executor, error) {
 	set := settings{pace: defaultPace}
 	for _, o := range opts {
 		o(&set)

@@ -115,7 +115,7 @@ func (noToken) GetToken(context.Context, policy.TokenRequestOptions) (azcore.Acc
 }
 
 func TestMissingCredentialsAreTheOnlyFinding(t *testing.T) {
-	e, err := New(faas.Config{Service: "svc", SubscriptionID: azuretest.Subscription}, WithCredential(noToken{}))
+	e, err := New(t.Context(), faas.Config{Service: "svc", SubscriptionID: azuretest.Subscription}, WithCredential(noToken{}))
 	if err != nil {
 		t.Fatal(err)
 	}

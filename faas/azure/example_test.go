@@ -3,6 +3,7 @@
 package azure_test
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
@@ -11,7 +12,7 @@ import (
 
 // All jobs of a service are one function app. What the plan cannot do is refused before anything is called.
 func ExampleNew() {
-	e, err := azure.New(faas.Config{
+	e, err := azure.New(context.Background(), faas.Config{
 		Service: "my-service", SubscriptionID: "00000000-0000-0000-0000-000000000000", Region: "westeurope",
 		Options: map[string]string{"always_ready": "1"},
 	})

@@ -139,7 +139,7 @@ func TestLogsSayWhatIsMissing(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := New(faas.Config{Service: "s", SubscriptionID: "x", Options: map[string]string{"application_insights_endpoint": "http://127.0.0.1"}}); faas.CodeOf(err) != faas.ErrInvalidArgument {
+	if _, err := New(t.Context(), faas.Config{Service: "s", SubscriptionID: "x", Options: map[string]string{"application_insights_endpoint": "http://127.0.0.1"}}); faas.CodeOf(err) != faas.ErrInvalidArgument {
 		t.Errorf("an endpoint without TLS: %v", err)
 	}
 }

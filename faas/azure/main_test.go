@@ -140,7 +140,7 @@ func openAt(t testing.TB, server *azuretest.Server, service string, o opening) *
 	if o.pace != nil {
 		p = *o.pace
 	}
-	e, err := New(faas.Config{Service: service, SubscriptionID: azuretest.Subscription, Region: "westeurope", Options: o.options, HTTPClient: client},
+	e, err := New(t.Context(), faas.Config{Service: service, SubscriptionID: azuretest.Subscription, Region: "westeurope", Options: o.options, HTTPClient: client},
 		WithCredential(credential), WithCloud(where), func(s *settings) { s.pace = p })
 	if err != nil {
 		t.Fatal(err)

@@ -402,7 +402,7 @@ func TestThePlaceIsResolvedOnce(t *testing.T) {
 		t.Errorf("from the environment: %s %v", recorded.Region, recorded.Options)
 	}
 	given := faas.Config{Service: "x", SubscriptionID: "s"}
-	there, err := New(given, WithCloud(cloud.AzureGovernment))
+	there, err := New(t.Context(), given, WithCloud(cloud.AzureGovernment))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -414,7 +414,7 @@ func TestThePlaceIsResolvedOnce(t *testing.T) {
 	t.Setenv(authorityEnv, "https://login.microsoftonline.us")
 	t.Setenv(ResourceManagerEnv, "")
 	recorded.Service = "x"
-	e, err := New(recorded)
+	e, err := New(t.Context(), recorded)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,7 +18,7 @@ import (
 // pure returns an executor that calls nobody.
 func pure(t testing.TB, options map[string]string) *Executor {
 	t.Helper()
-	e, err := New(faas.Config{Service: "pure", SubscriptionID: "sub", Options: options})
+	e, err := New(t.Context(), faas.Config{Service: "pure", SubscriptionID: "sub", Options: options})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +142,7 @@ func TestOptionsAndConfiguration(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			test.cfg.Service = "x"
-			e, err := New(test.cfg)
+			e, err := New(t.Context(), test.cfg)
 			if err == nil {
 				e.Close()
 			}

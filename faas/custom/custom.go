@@ -25,8 +25,8 @@ func init() {
 			cfg.Endpoint = canonicalURL(cfg.Endpoint)
 			return cfg
 		},
-		Open: func(_ context.Context, cfg faas.Config) (faas.Executor, error) {
-			e, err := New(cfg)
+		Open: func(ctx context.Context, cfg faas.Config) (faas.Executor, error) {
+			e, err := New(ctx, cfg)
 			if err != nil {
 				return nil, err // not e: a nil *Executor in an interface is not nil
 			}
@@ -78,7 +78,7 @@ var (
 //
 // Of a given HTTP client the transport, cookie jar and timeout count; its redirect policy is replaced. For Invoke never to be repeated, its transport must
 // not repeat a POST by itself.
-func New(cfg faas.Config) (*Executor, error) {
+func New(_ context.Context, cfg faas.Config) (*Executor, error) {
 	set, err := parse(cfg)
 	if err != nil {
 		return nil, err

@@ -17,7 +17,7 @@ func ExampleNew() {
 	}))
 	defer platform.Close()
 
-	exec, err := custom.New(faas.Config{
+	exec, err := custom.New(context.Background(), faas.Config{
 		Service:  "my-service",
 		Endpoint: platform.URL,
 		Options:  map[string]string{"mode": "invoke-only", "token": "abc"},

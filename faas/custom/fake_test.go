@@ -317,7 +317,7 @@ func open(t testing.TB, cfg faas.Config) *custom.Executor {
 	if cfg.Service == "" {
 		cfg.Service = "svc"
 	}
-	e, err := custom.New(cfg)
+	e, err := custom.New(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

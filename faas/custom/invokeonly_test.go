@@ -209,7 +209,7 @@ func TestAGuessFromAnInvocationNeverStopsARemoval(t *testing.T) {
 		}
 	}))
 	defer server.Close()
-	exec, err := custom.New(faas.Config{Provider: faas.Custom, Service: "svc", Endpoint: server.URL})
+	exec, err := custom.New(t.Context(), faas.Config{Provider: faas.Custom, Service: "svc", Endpoint: server.URL})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +225,7 @@ func TestAGuessFromAnInvocationNeverStopsARemoval(t *testing.T) {
 func TestAnInvokeOnlyPlatformWhoseFunctionFailsIsNotDeployed(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }))
 	defer server.Close()
-	exec, err := custom.New(faas.Config{Provider: faas.Custom, Service: "svc", Endpoint: server.URL, Options: map[string]string{"mode": "invoke-only"}})
+	exec, err := custom.New(t.Context(), faas.Config{Provider: faas.Custom, Service: "svc", Endpoint: server.URL, Options: map[string]string{"mode": "invoke-only"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -81,7 +81,7 @@ func TestNewRefusesWhatCannotWorkAndShowsNoSecret(t *testing.T) {
 		"ready timeout of nothing":      {with("ready_timeout_secs", "0"), "ready_timeout_secs"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e, err := custom.New(test.cfg)
+			e, err := custom.New(t.Context(), test.cfg)
 			if e != nil || faas.CodeOf(err) != faas.ErrInvalidArgument || !strings.Contains(err.Error(), test.want) {
 				t.Fatalf("got %v and error %v, want ErrInvalidArgument with %q", e, err, test.want)
 			}

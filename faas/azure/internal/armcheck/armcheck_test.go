@@ -320,7 +320,7 @@ func deployChecked(t *testing.T, cfg azuretest.Config) {
 	base := server.Transport()
 	defer base.CloseIdleConnections()
 	c := newChecker(base, strings.TrimPrefix(server.URL(), "https://"))
-	e, err := azure.New(faas.Config{
+	e, err := azure.New(t.Context(), faas.Config{
 		Service: "checked", SubscriptionID: azuretest.Subscription, HTTPClient: &http.Client{Transport: c},
 		Options: map[string]string{"always_ready": "1", "concurrency": "4"},
 	})
