@@ -109,7 +109,8 @@ func (m moto) open(service string, options map[string]string) *Executor {
 	m.Helper()
 	e, err := open(m.Context(), faas.Config{Provider: faas.AWSLambda, Service: service, Region: "eu-central-1",
 		Options: options}, fastPace,
-		config.WithBaseEndpoint(m.url), config.WithSharedConfigFiles([]string{}), config.WithSharedCredentialsFiles([]string{}),
+		config.WithBaseEndpoint(m.url), config.WithSharedConfigFiles([]string{}),
+		config.WithSharedCredentialsFiles([]string{}),
 		config.WithCredentialsProvider(m.credentials()))
 	if err != nil {
 		m.Fatal(err)

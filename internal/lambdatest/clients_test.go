@@ -45,12 +45,12 @@ func start(t *testing.T, cfg Config) (*Server, aws.Config) {
 	}
 	server := New(cfg)
 	t.Cleanup(server.Close)
-	key, secret := server.Credentials()
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
 	return server, aws.Config{
-		Region: server.config.Region, BaseEndpoint: aws.String(server.URL()), Credentials: credentials.NewStaticCredentialsProvider(key, secret, ""),
-		HTTPClient: &http.Client{Transport: transport}, Retryer: func() aws.Retryer { return aws.NopRetryer{} },
+		Region: server.config.Region, BaseEndpoint: aws.String(server.URL()),
+		Credentials: credentials.NewStaticCredentialsProvider(accessKey, secretKey, ""),
+		HTTPClient:  &http.Client{Transport: transport}, Retryer: func() aws.Retryer { return aws.NopRetryer{} },
 	}
 }
 
@@ -99,7 +99,8 @@ func useS3(t *testing.T, server *Server, client *s3.Client) {
 	if elsewhere {
 		_, err := client.CreateBucket(ctx, create)
 		wantCode(t, "create at no location", err, "IllegalLocationConstraintException")
-		create.CreateBucketConfiguration = &s3types.CreateBucketConfiguration{LocationConstraint: s3types.BucketLocationConstraint(server.config.Region)}
+		here := s3types.BucketLocationConstraint(server.config.Region)
+		create.CreateBucketConfiguration = &s3types.CreateBucketConfiguration{LocationConstraint: here}
 	}
 	_, err := client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: bucket})
 	wantCode(t, "head no bucket", err, "NotFound")
@@ -148,7 +149,8 @@ func useS3(t *testing.T, server *Server, client *s3.Client) {
 	put.Body = bytes.NewReader(data)
 	_, err = client.PutObject(ctx, put)
 	wantCode(t, "put again", err, "PreconditionFailed")
-	put.Body, put.IfNoneMatch, put.ChecksumSHA256 = bytes.NewReader(data), nil, aws.String("47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=")
+	put.Body, put.IfNoneMatch = bytes.NewReader(data), nil
+	put.ChecksumSHA256 = aws.String("47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=")
 	_, err = client.PutObject(ctx, put)
 	wantCode(t, "put with another checksum", err, "BadDigest")
 	for _, algorithm := range []s3types.ChecksumAlgorithm{"CRC32C", "SHA1", "SHA256", "CRC64NVME"} {
@@ -206,7 +208,8 @@ func parts(t *testing.T, client *s3.Client, bucket, key *string) {
 	var done []s3types.CompletedPart
 	part := func(n int32, size int) {
 		p, err := client.UploadPart(ctx, &s3.UploadPartInput{
-			Bucket: bucket, Key: key, UploadId: begun.UploadId, PartNumber: aws.Int32(n), Body: bytes.NewReader(bytes.Repeat([]byte{byte(n)}, size)),
+			Bucket: bucket, Key: key, UploadId: begun.UploadId, PartNumber: aws.Int32(n),
+			Body: bytes.NewReader(bytes.Repeat([]byte{byte(n)}, size)),
 		})
 		if err != nil {
 			t.Fatal(err)

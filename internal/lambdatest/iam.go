@@ -28,7 +28,8 @@ type role struct {
 	leaving  int // how many deletions still find a policy that was deleted
 }
 
-const lambdaTrust = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"lambda.amazonaws.com"},"Action":"sts:AssumeRole"}]}`
+const lambdaTrust = `{"Version":"2012-10-17","Statement":[` +
+	`{"Effect":"Allow","Principal":{"Service":"lambda.amazonaws.com"},"Action":"sts:AssumeRole"}]}`
 
 // newRole makes a role that everybody knows of. s.mu is held.
 func (s *Server) newRole(name, trust string) *role {
@@ -146,7 +147,6 @@ func (s *Server) serveIAM(w http.ResponseWriter, form url.Values) {
 // onRole does what an action does to a role that exists. s.mu is held.
 func (s *Server) onRole(action, name string, form url.Values, r *role) (any, *apiError) {
 	policy := form.Get("PolicyName")
-	noPolicy := failf(404, "NoSuchEntity", "The role policy with name %s cannot be found.", policy)
 	switch action {
 	case "GetRole":
 		return roleAnswer{r.describe(name)}, nil
@@ -166,15 +166,9 @@ func (s *Server) onRole(action, name string, form url.Values, r *role) (any, *ap
 				name)
 		}
 		r.policies[policy] = document
-	case "GetRolePolicy":
-		document, ok := r.policies[policy]
-		if !ok {
-			return nil, noPolicy
-		}
-		return struct{ RoleName, PolicyName, PolicyDocument string }{name, policy, escape(document, false)}, nil
 	case "DeleteRolePolicy":
 		if _, ok := r.policies[policy]; !ok {
-			return nil, noPolicy
+			return nil, failf(404, "NoSuchEntity", "The role policy with name %s cannot be found.", policy)
 		}
 		delete(r.policies, policy)
 		r.leaving = s.config.NewRole
@@ -219,22 +213,6 @@ func (s *Server) onRole(action, name string, form url.Values, r *role) (any, *ap
 			return nil, failf(404, "NoSuchEntity", "Role %s does not have a permissions boundary.", name)
 		}
 		r.boundary = ""
-	case "UpdateAssumeRolePolicy":
-		if !json.Valid([]byte(form.Get("PolicyDocument"))) {
-			return nil, failf(400, "MalformedPolicyDocument", "This policy contains invalid Json")
-		}
-		r.trust = form.Get("PolicyDocument")
-	case "TagRole":
-		tags := maps.Clone(r.tags)
-		maps.Copy(tags, formTags(form))
-		if err := checkTags(tags); err != nil {
-			return nil, failf(400, "InvalidInput", "%s", err.message)
-		}
-		r.tags = tags
-	case "UntagRole":
-		for _, key := range formList(form, "TagKeys.member.") {
-			delete(r.tags, key)
-		}
 	case "DeleteRole":
 		switch {
 		case len(r.policies) > 0 || r.leaving > 0:
@@ -270,7 +248,8 @@ func (s *Server) createRole(form url.Values) (any, *apiError) {
 		return nil, failf(400, "InvalidInput", "%s", err.message)
 	}
 	r := s.newRole(name, trust)
-	r.about, r.boundary, r.tags, r.created, r.unseen = form.Get("Description"), form.Get("PermissionsBoundary"), tags, time.Now(), s.config.NewRole
+	r.about, r.boundary, r.tags = form.Get("Description"), form.Get("PermissionsBoundary"), tags
+	r.created, r.unseen = time.Now(), s.config.NewRole
 	return roleAnswer{r.describe(name)}, nil
 }
 
@@ -330,8 +309,9 @@ type tagXML struct{ Key, Value string }
 
 func (r *role) describe(name string) *roleXML {
 	out := &roleXML{
-		Path: "/", RoleName: name, RoleId: r.id, Arn: r.arn, CreateDate: r.created.UTC().Format(time.RFC3339), AssumeRolePolicyDocument: escape(r.trust, false),
-		Description: r.about, MaxSessionDuration: 3600,
+		Path: "/", RoleName: name, RoleId: r.id, Arn: r.arn, CreateDate: r.created.UTC().Format(time.RFC3339),
+		AssumeRolePolicyDocument: escape(r.trust, false),
+		Description:              r.about, MaxSessionDuration: 3600,
 	}
 	if r.boundary != "" {
 		out.PermissionsBoundary = &boundaryXML{"Policy", r.boundary}

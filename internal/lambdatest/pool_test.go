@@ -33,7 +33,8 @@ func TestABootstrapThatDoesNotStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if aws.ToString(out.FunctionError) != "Unhandled" || !strings.Contains(string(out.Payload), `"errorType":"Runtime.ExitError"`) {
+	if aws.ToString(out.FunctionError) != "Unhandled" ||
+		!strings.Contains(string(out.Payload), `"errorType":"Runtime.ExitError"`) {
 		t.Errorf("the answer is %s", out.Payload)
 	}
 	log, err := base64.StdEncoding.DecodeString(*out.LogResult)
@@ -41,7 +42,8 @@ func TestABootstrapThatDoesNotStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"INIT_REPORT Init Duration: ", "Phase: init\tStatus: error\tError Type: Runtime.ExitError", "no moon today\n", "\tStatus: error\tError Type: Runtime.ExitError\n",
+		"INIT_REPORT Init Duration: ", "Phase: init\tStatus: error\tError Type: Runtime.ExitError",
+		"no moon today\n", "\tStatus: error\tError Type: Runtime.ExitError\n",
 	} {
 		if !strings.Contains(string(log), want) {
 			t.Errorf("the log %q lacks %q", log, want)
@@ -71,7 +73,8 @@ func TestTheRuntimeIsToldThatItsAnswerIsTooLarge(t *testing.T) {
 	}
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	call := func(method, path string, body []byte) *http.Response {
-		req, err := http.NewRequestWithContext(t.Context(), method, "http://"+string(api)+"/2018-06-01/runtime/invocation/"+path, bytes.NewReader(body))
+		url := "http://" + string(api) + "/2018-06-01/runtime/invocation/" + path
+		req, err := http.NewRequestWithContext(t.Context(), method, url, bytes.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -85,7 +88,8 @@ func TestTheRuntimeIsToldThatItsAnswerIsTooLarge(t *testing.T) {
 	}
 	next := call("GET", "next", nil)
 	answer := bytes.Repeat([]byte("1"), maxSyncAnswer+1)
-	if resp := call("POST", next.Header.Get("Lambda-Runtime-Aws-Request-Id")+"/response", answer); resp.StatusCode != http.StatusRequestEntityTooLarge {
+	path := next.Header.Get("Lambda-Runtime-Aws-Request-Id") + "/response"
+	if resp := call("POST", path, answer); resp.StatusCode != http.StatusRequestEntityTooLarge {
 		t.Errorf("the runtime is told %s", resp.Status)
 	}
 	if out := <-answers; out != nil && !strings.Contains(string(out.Payload), "Function.ResponseSizeTooLarge") {

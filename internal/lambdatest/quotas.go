@@ -33,10 +33,7 @@ func (s *Server) lambdaQuotas() []quota {
 
 // serveQuotas answers a call of Service Quotas.
 func (s *Server) serveQuotas(w http.ResponseWriter, operation string, body []byte) {
-	var in struct {
-		ServiceCode, QuotaCode, NextToken string
-		MaxResults                        int
-	}
+	var in struct{ ServiceCode, QuotaCode string }
 	if err := json.Unmarshal(body, &in); err != nil {
 		failf(400, "SerializationException", "%v", err).write(w, "servicequotas")
 		return
@@ -47,12 +44,9 @@ func (s *Server) serveQuotas(w http.ResponseWriter, operation string, body []byt
 	switch {
 	case known && operation == "ListServiceQuotas":
 		writeJSON(w, map[string]any{"Quotas": all})
-	case known && i >= 0 && (operation == "GetServiceQuota" || operation == "GetAWSDefaultServiceQuota"):
-		if operation == "GetAWSDefaultServiceQuota" && all[i].QuotaCode == "L-B99A9384" {
-			all[i].Value = 1000
-		}
+	case known && i >= 0 && operation == "GetServiceQuota":
 		writeJSON(w, map[string]any{"Quota": all[i]})
-	case operation == "ListServiceQuotas", operation == "GetServiceQuota", operation == "GetAWSDefaultServiceQuota":
+	case operation == "ListServiceQuotas", operation == "GetServiceQuota":
 		failf(400, "NoSuchResourceException",
 			"The request failed because the specified service or quota does not exist.").write(w, "servicequotas")
 	default:

@@ -150,9 +150,6 @@ func New(config Config) *Server {
 // URL is where the server is.
 func (s *Server) URL() string { return s.http.URL }
 
-// Credentials are those that the server knows.
-func (s *Server) Credentials() (accessKeyID, secretAccessKey string) { return accessKey, secretKey }
-
 // RoleARN is a role that Lambda can assume.
 func (s *Server) RoleARN() string { return "arn:aws:iam::" + s.config.Account + ":role/lambda-basic" }
 
