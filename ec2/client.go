@@ -25,8 +25,8 @@ type client struct {
 	pace pace
 }
 
-// usualAttempts is how often a request is sent where neither AWS_MAX_ATTEMPTS nor the profile says it: a
-// launch may take a while to pass EC2's throttling, and starting over costs more.
+// usualAttempts is how often a request is sent where neither AWS_MAX_ATTEMPTS nor the profile says
+// it: a launch may take a while to pass EC2's throttling, and starting over costs more.
 const usualAttempts = 5
 
 func newClient(cfg aws.Config) *client {
@@ -52,8 +52,9 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// launching is the retryer of a launch. It notes whether an attempt was not answered, and so may have
-// had its effect whatever a later one is told; and it does not repeat what only another day helps.
+// launching is the retryer of a launch. It notes whether an attempt was not answered, and so may
+// have had its effect whatever a later one is told; and it does not repeat what only another day
+// helps.
 type launching struct {
 	aws.Retryer
 	lost *atomic.Bool

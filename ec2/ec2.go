@@ -41,7 +41,8 @@ type Config struct {
 	// EnvInUserData allows the service's environment to stand in the machine's user data, where everyone reads it who may call
 	// ec2:DescribeInstanceAttribute. Without it a service with an environment is refused.
 	EnvInUserData bool
-	// HTTPClient carries every call, those that fetch credentials included; nil: a client of the SDK's.
+	// HTTPClient carries every call, those that fetch credentials included; nil: a client of the
+	// SDK's.
 	HTTPClient *http.Client
 }
 

@@ -38,7 +38,8 @@ func instanceOf(i types.Instance) *instance {
 	return out
 }
 
-// runInstance launches a machine. lost says that an attempt was not answered, so that a machine may be there in spite of an error.
+// runInstance launches a machine. lost says that an attempt was not answered, so that a machine may
+// be there in spite of an error.
 func (c *client) runInstance(ctx context.Context, in *ec2.RunInstancesInput) (_ *instance, lost bool, _ error) {
 	var noted atomic.Bool
 	out, err := c.ec2.RunInstances(ctx, in, func(o *ec2.Options) { o.Retryer = launching{o.Retryer, &noted} })
@@ -141,8 +142,8 @@ func (c *client) put(ctx context.Context, n note, binary *faas.Binary) error {
 	return err
 }
 
-// presign returns a URL with which anyone can fetch the binary for some time, as long as the credentials
-// are valid. It sends nothing.
+// presign returns a URL with which anyone can fetch the binary for some time, as long as the
+// credentials are valid. It sends nothing.
 func (c *client) presign(ctx context.Context, n note, valid time.Duration) (string, error) {
 	out, err := s3.NewPresignClient(c.s3).PresignGetObject(ctx, &s3.GetObjectInput{Bucket: &n.Bucket, Key: &n.Key}, s3.WithPresignExpires(valid))
 	if err != nil {

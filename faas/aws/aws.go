@@ -25,7 +25,8 @@ import (
 // every machine.
 const DefaultRegion = "us-east-1"
 
-// RoleEnv is the environment variable that names the execution role if the option "role_arn" does not.
+// RoleEnv is the environment variable that names the execution role if the option "role_arn" does
+// not.
 const RoleEnv = "AWS_LAMBDA_ROLE_ARN"
 
 func init() {
@@ -104,8 +105,8 @@ var defaultPace = pace{
 // environment and calls nobody: missing credentials come to light with the first call, as an [faas.ErrPermissionDenied] that says how to
 // give some. A malformed region, role or option is an [faas.ErrInvalidArgument].
 //
-// Where cfg.HTTPClient is set, it carries every call, those that fetch credentials included; it must not limit the time of a call, since a
-// job may run for 15 minutes.
+// If cfg.HTTPClient is set, it carries every call, those that fetch credentials included; it
+// must not limit the time of a call, since a job may run for 15 minutes.
 func New(ctx context.Context, cfg faas.Config) (*Executor, error) {
 	return open(ctx, cfg, defaultPace)
 }

@@ -63,8 +63,8 @@ func (e *Executor) putPackage(ctx context.Context, u faas.Unit) (object, error) 
 	return where, err
 }
 
-// putObject sends a package from its file. S3 compares the checksum that it is told, so that nothing is
-// added to the body, as the SDK does by default and not every S3 takes.
+// putObject sends a package from its file. S3 compares the checksum that it is told, so that
+// nothing is added to the body, as the SDK does by default and not every S3 takes.
 func (e *Executor) putObject(ctx context.Context, where object, p *faas.Package) error {
 	sum, err := hex.DecodeString(p.SHA256())
 	if err != nil {
@@ -96,7 +96,8 @@ func (e *Executor) bucket(ctx context.Context) (string, error) {
 	return name, err
 }
 
-// createBucket makes the bucket, whose packages expire: Lambda copies them when a function is created or updated.
+// createBucket makes the bucket, whose packages expire: Lambda copies them when a function is
+// created or updated.
 func (e *Executor) createBucket(ctx context.Context, name string) error {
 	in := &s3.CreateBucketInput{Bucket: &name}
 	if e.region != "us-east-1" { // the one region that must not be named

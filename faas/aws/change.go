@@ -50,7 +50,8 @@ func (e *Executor) changeOther(ctx context.Context, f func(context.Context) erro
 	})
 }
 
-// finish calls f, which sends one change, and waits for its answer for a while though ctx has ended.
+// finish calls f, which sends one change, and waits for its answer for a while though ctx has
+// ended.
 func (e *Executor) finish(ctx context.Context, f func(context.Context) error) error {
 	return kit.Change(ctx, e.pace.grace, f)
 }

@@ -153,7 +153,8 @@ func TestEveryServiceIsCalledAsTheEnvironmentSays(t *testing.T) {
 	}
 }
 
-// What AWS says of the time is believed by the call that is refused because of this machine's clock.
+// What AWS says of the time is believed by the call that is refused because of this machine's
+// clock.
 func TestEveryServiceIsCalledByTheClockOfAWS(t *testing.T) {
 	alone(t, nil)
 	const stamp = "20060102T150405Z"
@@ -204,7 +205,8 @@ func signedIn(t *testing.T) {
 	}
 }
 
-// Credentials of a role and of a sign-in are fetched with the HTTP client, the retries and the endpoints of all other calls.
+// Credentials of a role and of a sign-in are fetched with the HTTP client, the retries and the
+// endpoints of all other calls.
 func TestCredentialsAreFetchedByTheGivenClient(t *testing.T) {
 	const keys = `"accessKeyId":"AKIDNEW","secretAccessKey":"s","sessionToken":"t","expiration":4102444800000`
 	for name, tt := range map[string]struct {

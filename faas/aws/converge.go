@@ -146,8 +146,8 @@ func (c *convergence) create(ctx context.Context) (*lambda.GetFunctionOutput, er
 	return out, nil
 }
 
-// roleWait is how long Lambda may refuse the role. One that was created for the service is right, and
-// only too new.
+// roleWait is how long Lambda may refuse the role. One that was created for the service is right,
+// and only too new.
 func (c *convergence) roleWait() time.Duration {
 	if c.roleID != "" {
 		return 5 * c.pace.role

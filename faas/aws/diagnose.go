@@ -91,7 +91,8 @@ func (d *diagnosis) credentials(ctx context.Context) faas.Check {
 		return checkup.FailBy(err, newTokens+"\n"+e.signIn("aws sso login"))
 	}
 	err = d.identify(ctx, e.region)
-	// The oldest region, which knows every account of its partition: only that one has regions to be enabled.
+	// The oldest region, which knows every account of its partition: only that one has regions to be
+	// enabled.
 	if err != nil && e.region != DefaultRegion && (unknownKey(err) || noSuchHost(err)) {
 		if d.identify(ctx, DefaultRegion) == nil {
 			d.regionErr, err = err, nil

@@ -32,10 +32,11 @@ const (
 	codeSealed       = "KMSAccessDeniedException" // Lambda cannot decrypt the environment
 )
 
-// rules say what the services mean beyond the statuses of their answers. The first that matches counts.
+// rules say what the services mean beyond the statuses of their answers. The first that matches
+// counts.
 var rules = kit.Rules{
-	// For these Lambda has one code, that of a bad parameter. A role, a policy or a grant that was made
-	// just now is not known everywhere at once.
+	// For these Lambda has one code, that of a bad parameter. A role, a policy or a grant that was
+	// made just now is not known everywhere at once.
 	settling("cannot be assumed by lambda", "the execution role must exist, and its trust policy must allow sts:AssumeRole to lambda.amazonaws.com"),
 	settling("does not have permissions to call createnetworkinterface",
 		"attach the policy AWSLambdaVPCAccessExecutionRole to the execution role, or allow it ec2:CreateNetworkInterface and what belongs to that"),
@@ -158,9 +159,9 @@ func ofJob(err *faas.Error, jobID int64) *faas.Error {
 
 func apiCode(err error) string { return awsclient.APICode(err) }
 
-// isNotFound and isBusy go by what an error means, since servers that speak Lambda's protocol differ in
-// how exactly they name codes. Busy is another change in progress, a thing that exists, or a function
-// that is being woken; not a revision that has passed.
+// isNotFound and isBusy go by what an error means, since servers that speak Lambda's protocol
+// differ in how exactly they name codes. Busy is another change in progress, a thing that exists,
+// or a function that is being woken; not a revision that has passed.
 func isNotFound(err error) bool { return codeOf(err) == faas.ErrNotFound }
 func isBusy(err error) bool     { return err != nil && refusalOf(err).Class == kit.Busy }
 
@@ -177,8 +178,8 @@ func codeOf(err error) faas.Code {
 	return refusalOf(err).Code
 }
 
-// isSettling reports whether a change was refused because of a role, a policy or a grant that may be
-// too new.
+// isSettling reports whether a change was refused because of a role, a policy or a grant that may
+// be too new.
 func isSettling(err error) bool { return err != nil && refusalOf(err).Class == kit.Settling }
 
 // ownLimit reports whether an invocation was refused because the function's own reserved concurrency

@@ -26,9 +26,10 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/payloads"
 )
 
-// Invoke runs the job once and waits for its answer. To a function whose tags say that it takes the compact form, arguments travel as base64, so that
-// 4.5 MiB of them fit in Lambda's 6 MiB, and as many of the output; to others as a list of numbers, of which 1.5 to 3 MiB fit. The tags are read before
-// the first invocation, if the caller may.
+// Invoke runs the job once and waits for its answer. To a function whose tags say that it takes the
+// compact form, arguments travel as base64, so that 4.5 MiB of them fit in Lambda's 6 MiB, and as
+// many of the output; to others as a list of numbers, of which 1.5 to 3 MiB fit. The tags are read
+// before the first invocation, if the caller may.
 //
 // The SDK's own retries are off, because they would run a job up to three times, unless the option
 // "repeatable_jobs" allows that. An invocation that Lambda refuses because the function was idle for weeks and is being woken is certain not to have

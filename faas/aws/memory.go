@@ -118,7 +118,8 @@ func (m *memory) setSealed(name string, sealed bool) {
 	m.of(name).sealed = sealed
 }
 
-// sealed reports whether Lambda could not read the environment when a function was last invoked here.
+// sealed reports whether Lambda could not read the environment when a function was last invoked
+// here.
 func (m *memory) sealed(name string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

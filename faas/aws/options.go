@@ -38,7 +38,8 @@ type options struct {
 	accountID           string
 }
 
-// declare says what can be given, and where in o it goes; arch gets the architecture by AWS's name for it.
+// declare says what can be given, and where in o it goes; arch gets the architecture by AWS's name
+// for it.
 func declare(o *options, arch *string) kit.Options {
 	flag := func(to *bool, name, otherwise, help string, former ...string) kit.Declared {
 		return kit.Into(to, faas.Option{Name: name, Default: otherwise, Former: former, Help: help})

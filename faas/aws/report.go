@@ -35,8 +35,8 @@ func metricsOf(tail string) faas.Metrics {
 	return faas.Metrics{}
 }
 
-// ofCall is what the metrics say of a call that took total. An instance that is kept warm reports the start
-// that it had long before with the first call that it gets.
+// ofCall is what the metrics say of a call that took total. An instance that is kept warm reports
+// the start that it had long before with the first call that it gets.
 func ofCall(m faas.Metrics, total time.Duration) faas.Metrics {
 	if m.Init > total {
 		m.Init, m.ColdStart = 0, false

@@ -135,9 +135,9 @@ func (e *Executor) boundRole(ctx context.Context, role *types.Role) error {
 	})
 }
 
-// roleProblem says why a function cannot read its environment: the role created for it was deleted, or
-// deleted and made again, since it was configured. The permission to read the role comes with the one
-// to create it; what cannot be read is no problem.
+// roleProblem says why a function cannot read its environment: the role created for it was deleted,
+// or deleted and made again, since it was configured. The permission to read the role comes with
+// the one to create it; what cannot be read is no problem.
 func (e *Executor) roleProblem(ctx context.Context, tags map[string]string) string {
 	name, id, recorded := strings.Cut(tags[tagRole], "/")
 	if !recorded || name != e.roleName() || e.options.roleArn != "" {
@@ -289,8 +289,8 @@ func (e *Executor) deleteRole(ctx context.Context) error {
 	})
 }
 
-// otherPolicies names the policies of the service's role that are not its own, as far as that can be
-// told: looking may not be allowed, and the conflict is told in any case.
+// otherPolicies names the policies of the service's role that are not its own, as far as that can
+// be told: looking may not be allowed, and the conflict is told in any case.
 func (e *Executor) otherPolicies(ctx context.Context) []string {
 	var others []string
 	name := e.roleName()

@@ -36,8 +36,9 @@ const (
 	ownTags   = 12 // of those above, all at once
 	managedBy = "blueprint-serverless"
 
-	// tagPayload is payloads.Mark of the live version's package, if its function takes the compact form. It
-	// is left out, and the published form used, if the option "tags" takes all others that Lambda allows.
+	// tagPayload is payloads.Mark of the live version's package, if its function takes the compact
+	// form. It is left out, and the published form used, if the option "tags" takes all others that
+	// Lambda allows.
 	tagPayload = tagPrefix + "payload"
 )
 

@@ -60,11 +60,13 @@ type upload struct {
 	standsIn bool                  // it is not the package
 }
 
-// minStoodIn is the size from which on a package is not sent with every attempt to create a function.
+// minStoodIn is the size from which on a package is not sent with every attempt to create a
+// function.
 const minStoodIn = 256 << 10
 
-// standIn makes the next attempt to create a function one without its package, which is then sent once,
-// as an update, when there is a function: until a role is known everywhere, Lambda may refuse many.
+// standIn makes the next attempt to create a function one without its package, which is then sent
+// once, as an update, when there is a function: until a role is known everywhere, Lambda may refuse
+// many.
 func (c *convergence) standIn(up *upload) error {
 	if up.code.ZipFile == nil || up.standsIn || c.unit.Package.Size() < minStoodIn {
 		return nil
@@ -82,8 +84,8 @@ func (c *convergence) standIn(up *upload) error {
 	return nil
 }
 
-// maxSlice is the largest package that is sent with every function though there is a bucket, in bytes.
-// A larger one is put into the bucket once, and every function takes it from there.
+// maxSlice is the largest package that is sent with every function though there is a bucket, in
+// bytes. A larger one is put into the bucket once, and every function takes it from there.
 const maxSlice = 4 << 20
 
 // upload puts a package that many functions may share, or that is too big for a request, into the
@@ -135,8 +137,9 @@ func (c *convergence) storeCode(ctx context.Context, f func() error) error {
 	return err
 }
 
-// signatureExpired reports whether a request was refused because it was signed too long ago, though the
-// clocks agree: then it was under way for all that time. The SDK itself tries again by AWS's clock.
+// signatureExpired reports whether a request was refused because it was signed too long ago, though
+// the clocks agree: then it was under way for all that time. The SDK itself tries again by AWS's
+// clock.
 func signatureExpired(err error) bool {
 	var answer *smithyhttp.ResponseError
 	if !errors.As(err, &answer) || !strings.Contains(err.Error(), "Signature expired") {
@@ -176,8 +179,8 @@ func streamed(pkg *faas.Package, mark []byte) func(context.Context, middleware.S
 	}
 }
 
-// packageBody is JSON with a package in base64 between head and tail. A connection that was given up may
-// still read it while it is sent anew, so it is locked.
+// packageBody is JSON with a package in base64 between head and tail. A connection that was given
+// up may still read it while it is sent anew, so it is locked.
 type packageBody struct {
 	head, tail []byte
 	zip        io.ReadSeeker

@@ -115,7 +115,8 @@ func TestManyUploadsOfABigPackageTakeLittleMemory(t *testing.T) {
 	if lambda.requests.Load() != functions || lambda.bytes.Load() < functions*pkg.Size()*4/3 {
 		t.Errorf("%d requests with %d bytes", lambda.requests.Load(), lambda.bytes.Load())
 	}
-	// All that was ever allocated, whether or not it was free again, is more than what was held at any time.
+	// All that was ever allocated, whether or not it was free again, is more than what was held at any
+	// time.
 	if most := uint64(2 * pkg.Size()); allocated > most {
 		t.Errorf("%d uploads of %d bytes allocated %d, more than %d", functions, pkg.Size(), allocated, most)
 	}

@@ -46,9 +46,9 @@ func (c *convergence) publish(ctx context.Context, current *lambda.GetFunctionOu
 	return version, nil
 }
 
-// renewRole sets the role and the environment anew, and publishes a version with them. Lambda may read
-// an environment only as the role that there was when it was set, and one that was deleted and made
-// again is another.
+// renewRole sets the role and the environment anew, and publishes a version with them. Lambda may
+// read an environment only as the role that there was when it was set, and one that was deleted and
+// made again is another.
 func (c *convergence) renewRole(ctx context.Context, current *lambda.GetFunctionOutput) (*lambda.GetFunctionOutput, string, error) {
 	c.report(faas.Progress{Step: "configure"})
 	want := c.wantedSettings(c.job, c.role)

@@ -23,8 +23,8 @@ type Settings struct {
 	HTTPClient *http.Client // carries every call; nil: a client made for the SDK, with AWS_CA_BUNDLE
 }
 
-// Load reads the environment and the configuration files. It calls nobody, unless AWS_DEFAULTS_MODE is
-// "auto", for which the SDK asks the machine's metadata. The HTTPClient of what it returns is an
+// Load reads the environment and the configuration files. It calls nobody, unless AWS_DEFAULTS_MODE
+// is "auto", for which the SDK asks the machine's metadata. The HTTPClient of what it returns is an
 // *http.Client.
 func Load(ctx context.Context, s Settings, more ...func(*config.LoadOptions) error) (aws.Config, error) {
 	// A job may be silent for 15 minutes, so reads have no deadline of their own. The SDK adds
@@ -56,10 +56,11 @@ func Load(ctx context.Context, s Settings, more ...func(*config.LoadOptions) err
 
 const keptConnections = 256 // many calls at once go to one host
 
-// freeze builds the HTTP client with the timeouts that the SDK would give it itself for the configured
-// defaults mode. Its idle connections can be closed, which those of an SDK's client cannot. It follows
-// no redirect: what is signed is for one address. It speaks HTTP/1.1: Go's HTTP/2 client may send a
-// request again after a server reset its stream, and an invocation must not be repeated.
+// freeze builds the HTTP client with the timeouts that the SDK would give it itself for the
+// configured defaults mode. Its idle connections can be closed, which those of an SDK's client
+// cannot. It follows no redirect: what is signed is for one address. It speaks HTTP/1.1: Go's
+// HTTP/2 client may send a request again after a server reset its stream, and an invocation must
+// not be repeated.
 func freeze(client *awshttp.BuildableClient, mode aws.DefaultsMode) *http.Client {
 	if m, err := defaults.GetModeConfiguration(mode); err == nil {
 		if d, ok := m.GetConnectTimeout(); ok {
@@ -82,8 +83,8 @@ func freeze(client *awshttp.BuildableClient, mode aws.DefaultsMode) *http.Client
 	}
 }
 
-// way leads the requests of clients that were made while the configuration was loaded, which are those
-// of credentials, through the HTTP client of all others.
+// way leads the requests of clients that were made while the configuration was loaded, which are
+// those of credentials, through the HTTP client of all others.
 type way struct{ client *http.Client }
 
 func (w *way) lead(stack *middleware.Stack) error {
