@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -80,8 +79,11 @@ func unanswered(err error) bool {
 }
 
 func throttled(err error) bool {
-	return slices.Contains([]string{"RequestLimitExceeded", "Throttling", "ThrottlingException", "SlowDown", "RequestThrottled"}, awsclient.APICode(err)) ||
-		awsclient.Status(err) == http.StatusTooManyRequests
+	switch awsclient.APICode(err) {
+	case "RequestLimitExceeded", "Throttling", "ThrottlingException", "SlowDown", "RequestThrottled":
+		return true
+	}
+	return awsclient.Status(err) == http.StatusTooManyRequests
 }
 
 const (
@@ -109,7 +111,8 @@ func codeOf(err error) faas.Code {
 		return faas.ErrUnavailable
 	case "InstanceLimitExceeded", "VcpuLimitExceeded", "MaxSpotInstanceCountExceeded":
 		return faas.ErrTooLarge // the account's quota, which waiting does not raise
-	case "UnauthorizedOperation", "AuthFailure", "OptInRequired", "AccessDenied", "AccessDeniedException", "SignatureDoesNotMatch", "ExpiredToken", "RequestExpired":
+	case "UnauthorizedOperation", "AuthFailure", "OptInRequired", "AccessDenied", "AccessDeniedException",
+		"SignatureDoesNotMatch", "ExpiredToken", "RequestExpired":
 		return faas.ErrPermissionDenied
 	}
 	switch {

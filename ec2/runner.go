@@ -126,8 +126,10 @@ func (r *runner) run(ctx context.Context, in *ec2.RunInstancesInput) (*instance,
 func (o *Orchestrator) launch(spec serverless.RunnerSpec, token, image, script string) *ec2.RunInstancesInput {
 	in := &ec2.RunInstancesInput{
 		ImageId: &image, InstanceType: types.InstanceType(o.cfg.InstanceType), MinCount: aws.Int32(1), MaxCount: aws.Int32(1), ClientToken: &token,
-		UserData:                          aws.String(base64.StdEncoding.EncodeToString([]byte(script))),
-		MetadataOptions:                   &types.InstanceMetadataOptionsRequest{HttpTokens: types.HttpTokensStateRequired, HttpEndpoint: types.InstanceMetadataEndpointStateEnabled},
+		UserData: aws.String(base64.StdEncoding.EncodeToString([]byte(script))),
+		MetadataOptions: &types.InstanceMetadataOptionsRequest{
+			HttpTokens: types.HttpTokensStateRequired, HttpEndpoint: types.InstanceMetadataEndpointStateEnabled,
+		},
 		InstanceInitiatedShutdownBehavior: types.ShutdownBehaviorTerminate,
 		SecurityGroupIds:                  o.cfg.SecurityGroupIDs,
 	}

@@ -133,7 +133,8 @@ func open(ctx context.Context, cfg faas.Config, pace pace, more ...func(*config.
 	}
 	return &Executor{
 		service: cfg.Service, region: region, options: opts, logger: logger{cfg.Logger}, aws: func() aws.Config { return loaded },
-		lambda: lambda.NewFromConfig(loaded), iam: iam.NewFromConfig(loaded), sts: sts.NewFromConfig(loaded), logs: cloudwatchlogs.NewFromConfig(loaded),
+		lambda: lambda.NewFromConfig(loaded), iam: iam.NewFromConfig(loaded), sts: sts.NewFromConfig(loaded),
+		logs: cloudwatchlogs.NewFromConfig(loaded),
 		// By path a bucket of any name can be addressed, at every S3 there is.
 		s3:   s3.NewFromConfig(loaded, func(o *s3.Options) { o.UsePathStyle = true }),
 		pace: pace, direct: maxDirectUpload,

@@ -92,7 +92,9 @@ func (e *Executor) bucket(ctx context.Context) (string, error) {
 		return "", err
 	}
 	name := bucketPrefix + parseARN(role.arn).account + "-" + e.region
-	_, err = e.packages.Do(ctx, object{bucket: name}, func(ctx context.Context) (struct{}, error) { return struct{}{}, e.createBucket(ctx, name) })
+	_, err = e.packages.Do(ctx, object{bucket: name}, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, e.createBucket(ctx, name)
+	})
 	return name, err
 }
 
@@ -111,7 +113,8 @@ func (e *Executor) createBucket(ctx context.Context, name string) error {
 		return err
 	}
 	rule := types.LifecycleRule{
-		ID: aws.String("packages"), Status: types.ExpirationStatusEnabled, Filter: &types.LifecycleRuleFilter{Prefix: aws.String("blueprint-serverless/")},
+		ID: aws.String("packages"), Status: types.ExpirationStatusEnabled,
+		Filter:                         &types.LifecycleRuleFilter{Prefix: aws.String("blueprint-serverless/")},
 		Expiration:                     &types.LifecycleExpiration{Days: aws.Int32(7)},
 		AbortIncompleteMultipartUpload: &types.AbortIncompleteMultipartUpload{DaysAfterInitiation: aws.Int32(1)},
 	}

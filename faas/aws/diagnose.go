@@ -125,7 +125,9 @@ func (d *diagnosis) identify(ctx context.Context, region string) error {
 
 // watch notes when each attempt was sent and answered, and the header of its answer.
 func (d *diagnosis) watch(stack *middleware.Stack) error {
-	look := func(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
+	look := func(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (
+		middleware.DeserializeOutput, middleware.Metadata, error,
+	) {
 		sent := time.Now()
 		out, m, err := next.HandleDeserialize(ctx, in)
 		if resp, ok := out.RawResponse.(*smithyhttp.Response); ok && resp.StatusCode != 0 {
@@ -141,14 +143,17 @@ func (d *diagnosis) stsHost(ctx context.Context) string {
 	at := d.e.sts.Options().EndpointOptions
 	return host(sts.NewDefaultEndpointResolverV2().ResolveEndpoint(ctx, sts.EndpointParameters{
 		Region: &d.e.region, UseGlobalEndpoint: aws.Bool(false),
-		UseFIPS: aws.Bool(at.UseFIPSEndpoint == aws.FIPSEndpointStateEnabled), UseDualStack: aws.Bool(at.UseDualStackEndpoint == aws.DualStackEndpointStateEnabled),
+		UseFIPS:      aws.Bool(at.UseFIPSEndpoint == aws.FIPSEndpointStateEnabled),
+		UseDualStack: aws.Bool(at.UseDualStackEndpoint == aws.DualStackEndpointStateEnabled),
 	}))
 }
 
 func (d *diagnosis) lambdaHost(ctx context.Context) string {
 	at := d.e.lambda.Options().EndpointOptions
 	return host(lambda.NewDefaultEndpointResolverV2().ResolveEndpoint(ctx, lambda.EndpointParameters{
-		Region: &d.e.region, UseFIPS: aws.Bool(at.UseFIPSEndpoint == aws.FIPSEndpointStateEnabled), UseDualStack: aws.Bool(at.UseDualStackEndpoint == aws.DualStackEndpointStateEnabled),
+		Region:       &d.e.region,
+		UseFIPS:      aws.Bool(at.UseFIPSEndpoint == aws.FIPSEndpointStateEnabled),
+		UseDualStack: aws.Bool(at.UseDualStackEndpoint == aws.DualStackEndpointStateEnabled),
 	}))
 }
 

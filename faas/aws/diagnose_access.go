@@ -183,9 +183,13 @@ func (d *diagnosis) judge(needs []need, verdicts []verdict) faas.Check {
 
 // simulate asks IAM what of a need the caller may not do.
 func (d *diagnosis) simulate(ctx context.Context, source string, n need) (verdict, error) {
-	in := &iam.SimulatePrincipalPolicyInput{PolicySourceArn: &source, ResourceArns: []string{n.example}, ActionNames: slices.Concat(n.actions, n.wished)}
+	in := &iam.SimulatePrincipalPolicyInput{
+		PolicySourceArn: &source, ResourceArns: []string{n.example}, ActionNames: slices.Concat(n.actions, n.wished),
+	}
 	if n.condition != "" {
-		in.ContextEntries = []types.ContextEntry{{ContextKeyName: aws.String(passedTo), ContextKeyType: types.ContextKeyTypeEnumString, ContextKeyValues: []string{n.condition}}}
+		in.ContextEntries = []types.ContextEntry{{
+			ContextKeyName: aws.String(passedTo), ContextKeyType: types.ContextKeyTypeEnumString, ContextKeyValues: []string{n.condition},
+		}}
 	}
 	var v verdict
 	pages := iam.NewSimulatePrincipalPolicyPaginator(d.e.iam, in)

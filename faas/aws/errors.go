@@ -46,9 +46,11 @@ var rules = kit.Rules{
 	{Code: []string{codeInvalid}, Text: []string{"throttled by ec2"}, Means: kit.Refusal{
 		Code: faas.ErrThrottled, Class: kit.Settling, Remedy: "EC2 takes no more calls of the account at the moment: deploy again later"}},
 	// An alias with provisioned concurrency moves in steps, which no field of an answer tells.
-	{Code: []string{codeInvalid}, Text: []string{"alias with weights can not be used with provisioned concurrency"}, Means: kit.Refusal{Code: faas.ErrConflict}},
+	{Code: []string{codeInvalid}, Text: []string{"alias with weights can not be used with provisioned concurrency"},
+		Means: kit.Refusal{Code: faas.ErrConflict}},
 	{Code: []string{codeNotReady}, Means: kit.Refusal{Code: faas.ErrUnavailable, Class: kit.Busy}},
-	{Code: []string{codeSealed}, Means: kit.Refusal{Code: faas.ErrPermissionDenied, Remedy: "if its role was deleted and made again, deploy again, which sets the role anew"}},
+	{Code: []string{codeSealed}, Means: kit.Refusal{
+		Code: faas.ErrPermissionDenied, Remedy: "if its role was deleted and made again, deploy again, which sets the role anew"}},
 	{Code: []string{"LimitExceeded", "TooManyBuckets", codeStorageFull}, Means: kit.Refusal{Code: faas.ErrTooLarge, Class: kit.Quota}},
 
 	coded(faas.ErrUnavailable, "RequestTimeout", "RequestTimeoutException"), // the line stood still
@@ -68,7 +70,8 @@ var rules = kit.Rules{
 }
 
 func settling(text, remedy string) kit.Rule {
-	return kit.Rule{Code: []string{codeInvalid}, Text: []string{text}, Means: kit.Refusal{Code: faas.ErrPermissionDenied, Class: kit.Settling, Remedy: remedy}}
+	return kit.Rule{Code: []string{codeInvalid}, Text: []string{text}, Means: kit.Refusal{
+		Code: faas.ErrPermissionDenied, Class: kit.Settling, Remedy: remedy}}
 }
 
 func coded(means faas.Code, codes ...string) kit.Rule {

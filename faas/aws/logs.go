@@ -92,7 +92,9 @@ func (g *logGroup) read(ctx context.Context, from, until time.Time) logseq.Entri
 				return
 			}
 		}
-		pages := cloudwatchlogs.NewFilterLogEventsPaginator(g.e.logs, in, func(o *cloudwatchlogs.FilterLogEventsPaginatorOptions) { o.StopOnDuplicateToken = true })
+		pages := cloudwatchlogs.NewFilterLogEventsPaginator(g.e.logs, in, func(o *cloudwatchlogs.FilterLogEventsPaginatorOptions) {
+			o.StopOnDuplicateToken = true
+		})
 		for pages.HasMorePages() { // also after an empty page
 			page, err := pages.NextPage(ctx)
 			if isNotFound(err) { // the function has not run yet

@@ -107,7 +107,7 @@ func (c *convergence) upload(ctx context.Context) (*upload, error) {
 	mark := []byte(rand.Text())
 	return &upload{code: types.FunctionCode{ZipFile: mark}, send: func(o *lambda.Options) {
 		o.APIOptions = append(o.APIOptions, func(stack *middleware.Stack) error {
-			return stack.Serialize.Add(middleware.SerializeMiddlewareFunc("StreamPackage", streamed(pkg, mark)), middleware.After)
+			return stack.Serialize.Add(streamed(pkg, mark), middleware.After)
 		})
 	}}, nil
 }
@@ -129,10 +129,10 @@ func (c *convergence) storeCode(ctx context.Context, f func() error) error {
 		}
 		return c.withRoom(ctx, f)
 	case signatureExpired(err):
-		slow := faas.JobErrorf(faas.ErrTimeout, "deploy", faas.AWSLambda, c.job.JobID,
-			"the line is too slow for the package of %.1f MB: Lambda takes a request only if all of it has arrived within 5 minutes; "+
-				`set the option "bucket" or "create_bucket", which have no such limit, or strip the binary (-ldflags=-s -w): %w`, float64(c.unit.Package.Size())/1e6, err)
-		return slow
+		return faas.JobErrorf(faas.ErrTimeout, "deploy", faas.AWSLambda, c.job.JobID,
+			"the line is too slow for the package of %.1f MB: Lambda takes a request only if all of it has arrived within "+
+				`5 minutes; set the option "bucket" or "create_bucket", which have no such limit, or strip the binary `+
+				`(-ldflags=-s -w): %w`, float64(c.unit.Package.Size())/1e6, err)
 	}
 	return err
 }
@@ -151,8 +151,10 @@ func signatureExpired(err error) bool {
 
 // streamed sends a package from its file in place of the mark that stands for it in a request. The
 // SDK's own request would hold the package several times over in memory.
-func streamed(pkg *faas.Package, mark []byte) func(context.Context, middleware.SerializeInput, middleware.SerializeHandler) (middleware.SerializeOutput, middleware.Metadata, error) {
-	return func(ctx context.Context, in middleware.SerializeInput, next middleware.SerializeHandler) (out middleware.SerializeOutput, m middleware.Metadata, err error) {
+func streamed(pkg *faas.Package, mark []byte) middleware.SerializeMiddleware {
+	return middleware.SerializeMiddlewareFunc("StreamPackage", func(ctx context.Context, in middleware.SerializeInput, next middleware.SerializeHandler) (
+		out middleware.SerializeOutput, m middleware.Metadata, err error,
+	) {
 		req, ok := in.Request.(*smithyhttp.Request)
 		if !ok {
 			return out, m, fmt.Errorf("the request is a %T", in.Request)
@@ -176,7 +178,7 @@ func streamed(pkg *faas.Package, mark []byte) func(context.Context, middleware.S
 			return out, m, err
 		}
 		return next.HandleSerialize(ctx, in)
-	}
+	})
 }
 
 // packageBody is JSON with a package in base64 between head and tail. A connection that was given

@@ -98,7 +98,9 @@ func (w *way) lead(stack *middleware.Stack) error {
 func (w *way) ID() string { return "OneHTTPClient" }
 
 // HandleDeserialize sends the request itself.
-func (w *way) HandleDeserialize(ctx context.Context, in middleware.DeserializeInput, _ middleware.DeserializeHandler) (out middleware.DeserializeOutput, m middleware.Metadata, err error) {
+func (w *way) HandleDeserialize(ctx context.Context, in middleware.DeserializeInput, _ middleware.DeserializeHandler) (
+	out middleware.DeserializeOutput, m middleware.Metadata, err error,
+) {
 	out.RawResponse, m, err = smithyhttp.NewClientHandlerWithOptions(w.client).Handle(ctx, in.Request)
 	return out, m, err
 }

@@ -36,7 +36,8 @@ func (e *CredentialsError) SignIn() string {
 		service = operation.Service()
 	}
 	switch refused := APICode(e.Err) != "" && Status(e.Err) < http.StatusInternalServerError; {
-	case service == "SSO OIDC" && refused && APICode(e.Err) != "SlowDownException", service == "SSO" && Status(e.Err) == http.StatusUnauthorized:
+	case service == "SSO OIDC" && refused && APICode(e.Err) != "SlowDownException",
+		service == "SSO" && Status(e.Err) == http.StatusUnauthorized:
 		return ssoLogin
 	case service == "Signin" && refused && Status(e.Err) != http.StatusTooManyRequests:
 		return "aws login"
