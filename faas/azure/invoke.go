@@ -162,7 +162,7 @@ func (e *Executor) invoke(ctx context.Context, app *invokable, jobID uint32, arg
 	if app.form == payloads.Raw {
 		body := payloads.NewBody(args)
 		defer body.Release()
-		result, status, failed := e.invokeOnce(ctx, app, jobID, payloads.CallHeaders(jobID, args), body.Open, body.Size())
+		result, status, failed := e.invokeOnce(ctx, app, jobID, payloads.CallHeaders(jobID, args), body.Open, payloads.Length)
 		if !payloads.Refused(status) {
 			return result, failed
 		}

@@ -79,7 +79,7 @@ func (e *Executor) invoke(ctx context.Context, r request, jobID uint32, args []b
 		body := payloads.NewBody(args)
 		defer body.Release()
 		r := r
-		r.size, r.header = body.Size(), payloads.CallHeaders(jobID, args)
+		r.size, r.header = payloads.Length, payloads.CallHeaders(jobID, args)
 		a, failed := e.post(ctx, r, body.Open)
 		switch {
 		case failed != nil:

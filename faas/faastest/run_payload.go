@@ -67,6 +67,9 @@ func (s *suite) payload(t *testing.T, compact bool) {
 			}
 		}
 	})
+	if !compact && limit > largePayload {
+		return // answers as long as that are the compact form's
+	}
 	// What else is in an answer is less than slack, and more than nothing. Zeros are two characters each.
 	const slack = 256
 	most, more := limit, limit+1

@@ -126,7 +126,7 @@ func (e *Executor) invoke(ctx context.Context, r request, to *route, jobID uint3
 		body := payloads.NewBody(args)
 		defer body.Release()
 		raw := r
-		raw.header, raw.size = payloads.CallHeaders(jobID, args), body.Size()
+		raw.header, raw.size = payloads.CallHeaders(jobID, args), payloads.Length
 		a, failed := e.post(ctx, raw, to.url, body.Open)
 		switch {
 		case failed != nil:

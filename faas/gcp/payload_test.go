@@ -156,7 +156,7 @@ func TestTheShimOfPlainBinariesRefusesTheRawForm(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.Header, req.ContentLength = payloads.CallHeaders(0, []byte("x")), body.Size()
+	req.Header, req.ContentLength = payloads.CallHeaders(0, []byte("x")), payloads.Length
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)

@@ -148,10 +148,7 @@ func (s *httpServer) invokeRaw(w http.ResponseWriter, r *http.Request) {
 		refuseBody(w, err)
 		return
 	}
-	room := min(call.Size, keptBuffer)
-	if r.ContentLength == call.Size && call.Size <= s.maxBody {
-		room = call.Size
-	}
+	room := min(call.Size, s.maxBody)
 	args, err := readBody(make([]byte, 0, room+1), r, s.maxBody) // one more, so that the end is seen without growing
 	if err == nil {
 		args, err = call.Arguments(args)

@@ -4,7 +4,11 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -129,5 +133,37 @@ func TestHTTPRefusesWhatIsNotQuiteTheRawForm(t *testing.T) {
 	}
 	if status, h, _ := p.raw(t, payloads.CallHeaders(big, uint64Bytes(32<<20)), bytes.NewReader(mustRead(t, payloads.NewBody(uint64Bytes(32<<20))))); status != 200 || !payloads.IsCall(h) {
 		t.Errorf("an output at the limit: status %d", status)
+	}
+}
+
+// A job can have its answer ready before a proxy has seen the end of the request that it passes on. With
+// a length that is known, net/http's breaks off such answers now and then.
+func TestFastAnswersGetThroughAProxy(t *testing.T) {
+	p := startHTTP(t, azurePort)
+	to, err := url.Parse(p.base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := httptest.NewServer(&httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to) }, Transport: p.client.Transport, ErrorLog: log.New(io.Discard, "", 0),
+	})
+	defer proxy.Close()
+	args := make([]byte, 8<<20)
+	for range 40 {
+		body := payloads.NewBody(args)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, proxy.URL, body.Open())
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header, req.ContentLength = payloads.CallHeaders(echo, args), payloads.Length
+		resp, err := proxy.Client().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || len(answer) != len(args) {
+			t.Fatalf("%d bytes of %d: %v", len(answer), len(args), err)
+		}
 	}
 }

@@ -119,7 +119,7 @@ func (p *Platform) serveInvoke(w http.ResponseWriter, r *http.Request, id string
 		return
 	}
 	var err error
-	if b.text, err = p.readBody(w, r, largeTexts.get(b.text, int(r.ContentLength)), published, &held); err != nil {
+	if b.text, err = p.readBody(w, r, largeTexts.get(b.text, int(r.ContentLength)), published, r.ContentLength, &held); err != nil {
 		writeError(w, err)
 		return
 	}
@@ -168,7 +168,7 @@ func (p *Platform) serveRaw(w http.ResponseWriter, r *http.Request, id string, b
 	call, err := payloads.ParseCall(r.Header)
 	var args []byte
 	if err == nil {
-		b.text, err = p.readBody(w, r, largeTexts.get(b.text, int(r.ContentLength)), raw, held)
+		b.text, err = p.readBody(w, r, largeTexts.get(b.text, int(call.Size)), raw, call.Size, held)
 	}
 	if err == nil {
 		args, err = call.Arguments(b.text)
@@ -248,15 +248,15 @@ var (
 	raw = form{func(args int) int { return args }, func(body int64) int64 { return 2 * body }}
 )
 
-// readBody reads the body of a request, within the platform's limits of size, time and memory. It adds to held what it took of the latter.
-func (p *Platform) readBody(w http.ResponseWriter, r *http.Request, buf []byte, of form, held *int64) ([]byte, error) {
+// readBody reads the body of a request of n bytes, negative if that is not known, within the platform's limits of size, time and memory. It adds to
+// held what it took of the latter.
+func (p *Platform) readBody(w http.ResponseWriter, r *http.Request, buf []byte, of form, n int64, held *int64) ([]byte, error) {
 	limit := int64(of.most(p.opts.limits.MaxPayloadMB << 20))
-	if r.ContentLength > limit {
+	if max(n, r.ContentLength) > limit {
 		p.discardBody(w, r, limit)
 		return buf, tooLargeBody(limit)
 	}
 	control := http.NewResponseController(w)
-	n := r.ContentLength
 	if err := p.hold(held, of.takes(n)); err != nil {
 		p.discardBody(w, r, limit)
 		return buf, err

@@ -233,7 +233,7 @@ func ParseAnswer(h http.Header, body []byte) (faas.Response, error) {
 // because whoever got it does not know the form. The same call in the published form is no second run.
 func Refused(status int) bool {
 	switch status {
-	case http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusUnsupportedMediaType, http.StatusNotImplemented:
+	case http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusLengthRequired, http.StatusUnsupportedMediaType, http.StatusNotImplemented:
 		return true
 	}
 	return false
@@ -250,8 +250,10 @@ type Body struct {
 // NewBody returns the body of a call with these arguments.
 func NewBody(args []byte) *Body { return &Body{args: args} }
 
-// Size returns the number of bytes of the body.
-func (b *Body) Size() int64 { return int64(len(b.args)) }
+// Length is the Content-Length of the body: unknown, so that it is sent in chunks, the last of which ends
+// it. A proxy written with net/http otherwise breaks off the answer of a job that is so fast that the
+// proxy has not yet noticed the end of the request which it has passed on.
+const Length = -1
 
 // Release makes every reader of the body fail. The arguments are the caller's again.
 func (b *Body) Release() {
