@@ -123,7 +123,9 @@ func refusalOf(err error) kit.Refusal {
 	case kit.IsUnanswered(err), kit.IsEnded(err):
 		return kit.Refusal{Code: faas.ErrTimeout}
 	case errors.As(err, &api):
-		answer := kit.Answer{Status: awsclient.Status(err), Code: api.ErrorCode(), Text: api.ErrorMessage()}
+		answer := kit.Answer{
+			Status: awsclient.Status(err), Code: api.ErrorCode(), Text: api.ErrorMessage(), RetryAfter: awsclient.RetryAfter(err),
+		}
 		if errors.As(err, &throttled) {
 			if secs, perr := strconv.ParseFloat(aws.ToString(throttled.RetryAfterSeconds), 64); perr == nil && secs > 0 && secs < 3600 {
 				answer.RetryAfter = time.Duration(secs * float64(time.Second))
@@ -131,7 +133,7 @@ func refusalOf(err error) kit.Refusal {
 		}
 		return rules.Of(answer)
 	case awsclient.Status(err) != 0:
-		return rules.Of(kit.Answer{Status: awsclient.Status(err)})
+		return rules.Of(kit.Answer{Status: awsclient.Status(err), RetryAfter: awsclient.RetryAfter(err)})
 	case awsclient.Unanswered(err), errors.As(err, &operation): // the connection was not made, or broke
 		return kit.Refusal{Code: faas.ErrUnavailable, Class: kit.Outage}
 	}

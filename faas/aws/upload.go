@@ -10,10 +10,12 @@ import (
 	"crypto/rand"
 	"debug/elf"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -33,15 +35,11 @@ func (c *convergence) architecture(current *types.FunctionConfiguration) string 
 		if f.Path == "" {
 			continue
 		}
-		if bin, err := elf.Open(f.Path); err == nil {
-			machine := bin.Machine
-			bin.Close()
-			switch machine {
-			case elf.EM_X86_64:
-				return "x86_64"
-			case elf.EM_AARCH64:
-				return "arm64"
-			}
+		switch machineOf(f.Path) {
+		case elf.EM_X86_64:
+			return "x86_64"
+		case elf.EM_AARCH64:
+			return "arm64"
 		}
 	}
 	switch {
@@ -51,6 +49,24 @@ func (c *convergence) architecture(current *types.FunctionConfiguration) string 
 		return string(current.Architectures[0])
 	}
 	return "x86_64"
+}
+
+// machineOf returns the processor that the header of an ELF file names, and elf.EM_NONE for any other
+// file. It reads no more than that: package elf allocates as much as a hostile file says.
+func machineOf(path string) elf.Machine {
+	f, err := os.Open(path)
+	if err != nil {
+		return elf.EM_NONE
+	}
+	defer f.Close()
+	head := make([]byte, 20)
+	if _, err := io.ReadFull(f, head); err != nil || string(head[:len(elf.ELFMAG)]) != elf.ELFMAG {
+		return elf.EM_NONE
+	}
+	if elf.Data(head[elf.EI_DATA]) == elf.ELFDATA2MSB {
+		return elf.Machine(binary.BigEndian.Uint16(head[18:]))
+	}
+	return elf.Machine(binary.LittleEndian.Uint16(head[18:]))
 }
 
 // upload is how a request carries a package.

@@ -101,6 +101,7 @@ var rules = func() kit.Rules {
 		{Code: []string{"TooManyRequests", "SubscriptionRequestsThrottled", "OperationThrottled"},
 			Means: means(faas.ErrThrottled)},
 		{Code: []string{"BadRequest", "InvalidRequestContent", "InvalidParameter"}, Means: means(faas.ErrInvalidArgument)},
+		{Status: []int{409}, Means: means(faas.ErrConflict), Stays: true}, // nothing says that it passes
 	}
 }()
 

@@ -19,6 +19,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/payloads"
+	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
 const (
@@ -108,7 +109,7 @@ func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas
 	for attempt, looked := 0, false; ; attempt++ {
 		app, err := e.resolve(ctx, "invoke")
 		if err != nil {
-			if failed := e.notRun(ctx, jobID, err); failed.Code != faas.ErrUnavailable || attempt > 0 || !kit.Sleep(ctx, e.pace.retry) {
+			if failed := e.notRun(ctx, jobID, err); failed.Code != faas.ErrUnavailable || attempt > 0 || !transfer.Sleep(ctx, e.pace.retry) {
 				return nil, failed
 			}
 			continue // the host is starting
@@ -130,7 +131,7 @@ func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas
 			result.Metrics.Total = time.Since(start)
 			return result, nil
 		}
-		if again := e.reconsider(ctx, app, failed); again && attempt == 0 && (failed.Code != faas.ErrUnavailable || kit.Sleep(ctx, e.pace.retry)) {
+		if again := e.reconsider(ctx, app, failed); again && attempt == 0 && (failed.Code != faas.ErrUnavailable || transfer.Sleep(ctx, e.pace.retry)) {
 			continue
 		}
 		return nil, failed

@@ -78,7 +78,7 @@ func (e *MemoryExecutor) Invoke(ctx context.Context, jobID uint32, args []byte) 
 		}
 		err = e.error(call, faas.ErrFunctionFailed, "%w", failed)
 	case len(output) > limit:
-		err = e.error(call, faas.ErrTooLarge, "the answer is %d bytes, the limit is %d", len(output), limit)
+		err = e.error(call, faas.ErrTooLarge, "the job has run, and its answer is %d bytes, above the limit of %d", len(output), limit)
 	}
 	if err = fault.after(call, c.provider, err); err != nil {
 		return nil, err

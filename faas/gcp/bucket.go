@@ -10,7 +10,6 @@ import (
 	"google.golang.org/api/storage/v1"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
 	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
@@ -67,7 +66,7 @@ func (e *Executor) removePackages(ctx context.Context, r request) error {
 		if err != nil || len(left) > 0 {
 			return err
 		}
-		if i+1 < emptyLists && !kit.Sleep(ctx, time.Second) {
+		if i+1 < emptyLists && !transfer.Sleep(ctx, time.Second) {
 			return e.errorf(faas.ErrTimeout, r, "the packages of the service were not removed from bucket %s: %w", e.set.bucket, context.Cause(ctx))
 		}
 	}

@@ -271,7 +271,7 @@ func (e *Executor) callWith(ctx context.Context, r request, safe bool, body []by
 			return x, err
 		}
 		e.log.Warn("an API was enabled a moment ago, and is waited for", "error", err)
-		if !kit.Sleep(ctx, wait) {
+		if !transfer.Sleep(ctx, wait) {
 			return x, e.errorf(faas.ErrTimeout, r, "%w, at the end of: %w", context.Cause(ctx), err)
 		}
 	}
@@ -290,7 +290,7 @@ func (e *Executor) repeat(ctx context.Context, safe bool, once func() error) err
 		}
 		means := judge(err)
 		again := err != nil && safe && means.Class == kit.Outage && !errors.Is(err, errShape) && i < retries
-		if !again || !kit.Sleep(ctx, max(wait, means.RetryAfter)) {
+		if !again || !transfer.Sleep(ctx, max(wait, means.RetryAfter)) {
 			return err
 		}
 	}

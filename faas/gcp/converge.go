@@ -180,7 +180,7 @@ func (e *Executor) rounds(ctx context.Context, r request, p *transfer.Progress, 
 		default:
 			return err
 		}
-		if !kit.Sleep(ctx, max(wait, means.RetryAfter)) {
+		if !transfer.Sleep(ctx, max(wait, means.RetryAfter)) {
 			return e.errorf(faas.ErrTimeout, r, "%w, at the end of: %w", context.Cause(ctx), err)
 		}
 	}

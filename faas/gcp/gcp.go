@@ -317,7 +317,7 @@ func (e *Executor) observe(ctx context.Context, r request, id string) (*resource
 func (e *Executor) newest(ctx context.Context, r request, id string) (*resource, error) {
 	for i, wait := 0, 250*time.Millisecond; ; i, wait = i+1, wait*2 {
 		got, err := e.host.get(ctx, r, id)
-		if err != nil || i == staleReads || !e.memory(id).isOld(got) || !kit.Sleep(ctx, wait) {
+		if err != nil || i == staleReads || !e.memory(id).isOld(got) || !transfer.Sleep(ctx, wait) {
 			return got, err
 		}
 	}

@@ -6,9 +6,12 @@ import (
 	"net"
 	"net/url"
 	"slices"
+	"time"
 
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
 // APICode returns the service's own code of an error, empty if a service did not refuse.
@@ -27,6 +30,15 @@ func Status(err error) int {
 		return answer.HTTPStatusCode()
 	}
 	return 0
+}
+
+// RetryAfter returns how long the answer that an error is about asks to wait, 0 if it does not say.
+func RetryAfter(err error) time.Duration {
+	var answer *smithyhttp.ResponseError
+	if !errors.As(err, &answer) || answer.Response == nil || answer.Response.Response == nil {
+		return 0
+	}
+	return transfer.RetryAfter(answer.Response.Header, time.Now())
 }
 
 // Unanswered reports whether a request was not answered: the connection was not made, or broke.

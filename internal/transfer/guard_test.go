@@ -3,13 +3,11 @@ package transfer
 import (
 	"bufio"
 	"context"
-	"errors"
 	"io"
 	"net"
 	"net/http"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 )
 
@@ -59,44 +57,4 @@ func TestGuardRefusesWhatIsNoFinalAnswer(t *testing.T) {
 		cancel()
 		client.CloseIdleConnections()
 	}
-}
-
-type key struct{}
-
-func TestOutlastEndsTheGraceAfterItsContext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		why := errors.New("the operator has had enough")
-		ctx, end := context.WithCancelCause(context.WithValue(t.Context(), key{}, "value"))
-		lasting, cancel := Outlast(ctx, 10*time.Second)
-		defer cancel()
-		if lasting.Value(key{}) != "value" {
-			t.Error("the values are lost")
-		}
-		time.Sleep(time.Hour)
-		end(why)
-		time.Sleep(9 * time.Second)
-		synctest.Wait()
-		if lasting.Err() != nil {
-			t.Error("it ends before the grace is over")
-		}
-		time.Sleep(2 * time.Second)
-		synctest.Wait()
-		if lasting.Err() == nil || !errors.Is(context.Cause(lasting), why) {
-			t.Errorf("after the grace: %v, because of %v", lasting.Err(), context.Cause(lasting))
-		}
-	})
-}
-
-func TestOutlastLeavesNoTimerBehind(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, end := context.WithCancel(t.Context())
-		lasting, cancel := Outlast(ctx, time.Hour)
-		end()
-		synctest.Wait()
-		cancel()
-		synctest.Wait()
-		if !errors.Is(context.Cause(lasting), context.Canceled) {
-			t.Errorf("it ended because of %v", context.Cause(lasting))
-		}
-	})
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
 func TestTheAnswerToAChangeIsAwaitedThoughItsCallerGivesUp(t *testing.T) {
@@ -26,7 +27,7 @@ func TestTheAnswerToAChangeIsAwaitedThoughItsCallerGivesUp(t *testing.T) {
 				ctx, cancel := context.WithCancelCause(t.Context())
 				time.AfterFunc(time.Second, func() { cancel(why) })
 				err := Change(ctx, Grace, func(ctx context.Context) error {
-					if !Sleep(ctx, tt.takes) {
+					if !transfer.Sleep(ctx, tt.takes) {
 						return ctx.Err()
 					}
 					return tt.answer
@@ -50,4 +51,44 @@ func TestNothingIsSentForACallerWhoHasGivenUp(t *testing.T) {
 	if !errors.Is(err, context.Canceled) || IsUnanswered(err) {
 		t.Errorf("got %v", err)
 	}
+}
+
+type key struct{}
+
+func TestOutlastEndsTheGraceAfterItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		why := errors.New("the operator has had enough")
+		ctx, end := context.WithCancelCause(context.WithValue(t.Context(), key{}, "value"))
+		lasting, cancel := Outlast(ctx, 10*time.Second)
+		defer cancel()
+		if lasting.Value(key{}) != "value" {
+			t.Error("the values are lost")
+		}
+		time.Sleep(time.Hour)
+		end(why)
+		time.Sleep(9 * time.Second)
+		synctest.Wait()
+		if lasting.Err() != nil {
+			t.Error("it ends before the grace is over")
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if lasting.Err() == nil || !errors.Is(context.Cause(lasting), why) {
+			t.Errorf("after the grace: %v, because of %v", lasting.Err(), context.Cause(lasting))
+		}
+	})
+}
+
+func TestOutlastLeavesNoTimerBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, end := context.WithCancel(t.Context())
+		lasting, cancel := Outlast(ctx, time.Hour)
+		end()
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		if !errors.Is(context.Cause(lasting), context.Canceled) {
+			t.Errorf("it ended because of %v", context.Cause(lasting))
+		}
+	})
 }

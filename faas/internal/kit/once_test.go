@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
 func TestOnceDoesItOnceForAllWhoAsk(t *testing.T) {
@@ -18,7 +20,7 @@ func TestOnceDoesItOnceForAllWhoAsk(t *testing.T) {
 		for range 8 {
 			all.Go(func() {
 				v, err := o.Do(t.Context(), "a", func(ctx context.Context) (int, error) {
-					Sleep(ctx, time.Second)
+					transfer.Sleep(ctx, time.Second)
 					return int(done.Add(1)), nil
 				})
 				if v != 1 || err != nil {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
 // Wait is a wait for a state. It looks until the state is there, or cannot come any more, or the
@@ -112,7 +114,7 @@ func (w Wait) Until(ctx context.Context, look func(context.Context) error) error
 			}
 			next = min(next, left)
 		}
-		Sleep(ctx, next)
+		transfer.Sleep(ctx, next)
 		pause = min(pause*3/2, w.Longest)
 	}
 }
@@ -197,16 +199,4 @@ func (e *WaitError) Unwrap() []error {
 		}
 	}
 	return all
-}
-
-// Sleep waits, and reports whether the context is still alive.
-func Sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return ctx.Err() == nil
-	case <-ctx.Done():
-		return false
-	}
 }
