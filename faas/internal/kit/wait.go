@@ -16,7 +16,7 @@ type Wait struct {
 	// What is said of a wait in vain, such as "the function does not answer".
 	What string
 	// First is the pause after the first look. Each is half as long again as the one before, up to
-	// Longest. A longer one that the provider asks for is kept.
+	// Longest. A longer one that the provider asks for is kept, up to [MaxAsked].
 	First, Longest time.Duration
 	// Limit bounds the whole wait; 0: only the context does.
 	Limit time.Duration
@@ -28,6 +28,10 @@ type Wait struct {
 	// such an error, in place of what Wait itself would say.
 	Patience func(error, Refusal) time.Duration
 }
+
+// MaxAsked is the longest pause between two looks that a provider may ask for. What answers in its
+// place, such as a proxy, may ask for hours.
+const MaxAsked = time.Minute
 
 // maxDenied is how many looks in a row may say that the credential is not taken.
 const maxDenied = 3
@@ -106,7 +110,7 @@ func (w Wait) Until(ctx context.Context, look func(context.Context) error) error
 			}
 			return err
 		}
-		next := max(pause, means.RetryAfter)
+		next := max(pause, min(means.RetryAfter, MaxAsked))
 		if w.Limit > 0 {
 			left := w.Limit - time.Since(start)
 			if left <= 0 {

@@ -124,6 +124,22 @@ func TestAWaitWithinAWaitSaysWhatWasRefusedBefore(t *testing.T) {
 	})
 }
 
+func TestAWaitDoesNotPauseForHours(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := Fail("look", faas.Custom, faas.NoJob, Refusal{Class: Outage, Code: faas.ErrUnavailable, RetryAfter: 24 * time.Hour}, errors.New("away"))
+		n, began := 0, time.Now()
+		err := Wait{First: time.Second, Longest: time.Second}.Until(t.Context(), func(context.Context) error {
+			if n++; n == 1 {
+				return asked
+			}
+			return nil
+		})
+		if took := time.Since(began); err != nil || took != MaxAsked {
+			t.Errorf("%v after %v of the fake clock, want nil after %v", err, took, MaxAsked)
+		}
+	})
+}
+
 func TestAWaitInVainSaysWhatWasRefusedLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		why := errors.New("the operator has had enough")
