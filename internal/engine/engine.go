@@ -482,7 +482,7 @@ func failure(provider string, first error, errs []error, leftovers []string) err
 	others := []error{out.Err}
 	for _, err := range errs {
 		// What was merely cancelled because another failed says nothing of its own.
-		if err != nil && err != first && !errors.Is(err, context.Canceled) {
+		if err != nil && !errors.Is(first, err) && !errors.Is(err, context.Canceled) {
 			others = append(others, err)
 		}
 	}

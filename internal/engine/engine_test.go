@@ -285,6 +285,22 @@ func TestCancelledApplyUndoesWithAContextOfItsOwn(t *testing.T) {
 	}
 }
 
+func TestWhatFailedWhenTheDeadlinePassedIsToldOnce(t *testing.T) {
+	c := newCloud(nil)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	c.fail = func(m, id string) error {
+		if m != "after converge" {
+			return nil
+		}
+		cancel(context.DeadlineExceeded)
+		return faas.Errorf(faas.ErrUnavailable, "deploy", "test", "the role is late")
+	}
+	_, err := apply(ctx, c, 1, wanted(1))
+	if err == nil || strings.Count(err.Error(), "the role is late") != 1 {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestRemoveGoesOnAfterAFailureAndListsWhatIsLeft(t *testing.T) {
 	c := newCloud(map[string]string{"svc-job0": "", "svc-job1": "", "svc-job2": ""})
 	c.fail = func(m, id string) error {
