@@ -81,7 +81,13 @@ func TestAFormerPackageIsReadOnWhereTheConnectionBroke(t *testing.T) {
 		return roundTripper(func(r *http.Request) (*http.Response, error) {
 			resp, err := base.RoundTrip(r)
 			if err == nil && r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/"+releasedPackage) {
-				if asked = append(asked, strings.Join(r.Header["x-ms-range"], "")); len(asked) == 1 {
+				part := ""
+				for name, values := range r.Header { // azblob does not write names as net/http does
+					if strings.EqualFold(name, "x-ms-range") {
+						part = strings.Join(values, "")
+					}
+				}
+				if asked = append(asked, part); len(asked) == 1 {
 					resp.Body = &breaking{resp.Body, resp.ContentLength / 2}
 				}
 			}
