@@ -33,6 +33,7 @@ func (s *suite) payload(t *testing.T, compact bool) {
 		}
 	}
 	limit := int(s.h.Limits.MaxPayloadMB) << 20
+	sized := s.h.MaxBody > 0 || s.h.MaxCompact > 0 // a provider whose errors tell of both forms
 	if testing.Short() && limit > largePayload {
 		t.Skipf("payloads of %d bytes", limit)
 	}
@@ -56,6 +57,9 @@ func (s *suite) payload(t *testing.T, compact bool) {
 		wantCode(t, err, faas.ErrTooLarge)
 		if !asError(err).NotRun {
 			t.Error("NotRun is false")
+		}
+		if !sized {
+			return
 		}
 		says := []string{fmt.Sprintf("%d bytes", len(above))}
 		if !compact && s.h.MaxBody > 0 && len(above) <= limit {
@@ -88,11 +92,11 @@ func (s *suite) payload(t *testing.T, compact bool) {
 			t.Errorf("%d bytes came, or others than zeros, want %d zeros", len(r.Output), most)
 		}
 	})
-	t.Run("an answer above is TooLarge, and says that the job has run", func(t *testing.T) {
+	t.Run("an answer above is TooLarge, and the job has run", func(t *testing.T) {
 		_, err := exec.as(t).Invoke(s.ctx(t), JobAnswer, fmt.Append(nil, more))
 		wantCode(t, err, faas.ErrTooLarge)
-		if asError(err).NotRun || !strings.Contains(err.Error(), "has run") {
-			t.Errorf("NotRun is %t: %v", asError(err).NotRun, err)
+		if asError(err).NotRun || sized && !strings.Contains(err.Error(), "has run") {
+			t.Errorf("NotRun is %t, or it is not said that the job has run: %v", asError(err).NotRun, err)
 		}
 		var failed *faas.FunctionError
 		if errors.As(err, &failed) && failed.ExitCode != 0 {
