@@ -101,7 +101,6 @@ var rules = func() kit.Rules {
 		{Code: []string{"TooManyRequests", "SubscriptionRequestsThrottled", "OperationThrottled"},
 			Means: means(faas.ErrThrottled)},
 		{Code: []string{"BadRequest", "InvalidRequestContent", "InvalidParameter"}, Means: means(faas.ErrInvalidArgument)},
-		{Status: []int{409}, Means: means(faas.ErrConflict), Stays: true}, // nothing says that it passes
 	}
 }()
 
