@@ -134,7 +134,7 @@ var bare = []fault{
 	{status: 404, want: faas.ErrNotFound},
 	{status: 407, want: faas.ErrPermissionDenied},
 	{status: 408, want: faas.ErrUnavailable, either: true}, // as the client of the cloud has it
-	{status: 409, want: faas.ErrConflict, either: true}, // that of another change may pass
+	{status: 409, want: faas.ErrConflict, either: true},    // that of another change may pass
 	{status: 410, want: faas.ErrNotFound},
 	{status: 412, want: faas.ErrConflict},
 	{status: 413, want: faas.ErrTooLarge},
