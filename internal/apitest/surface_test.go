@@ -10,6 +10,7 @@ import (
 	"go/types"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -161,7 +162,15 @@ func TestThePublicSurfaceIsWhatIsCheckedIn(t *testing.T) {
 		t.Log("if that is on purpose, read the compatibility policy in CONTRIBUTING.md and run:  go test ./internal/apitest -update")
 	}
 	for _, goos := range strings.FieldsFunc(*systems, func(r rune) bool { return r == ',' }) {
-		if diff := cmp.Diff(got, surfaces(t, goos, packages)); diff != "" {
+		want, compared := maps.Clone(got), []pkg{}
+		for _, p := range packages {
+			if strings.HasSuffix(p.path, "/ec2") { // EC2's client takes gigabytes to compile for a system
+				delete(want, p.file())
+				continue
+			}
+			compared = append(compared, p)
+		}
+		if diff := cmp.Diff(want, surfaces(t, goos, compared)); diff != "" {
 			t.Errorf("the surface is another on %s (-here +there):\n%s", goos, diff)
 		}
 	}
