@@ -4,16 +4,14 @@ package aws
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"maps"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/payloads"
 )
 
@@ -112,13 +110,8 @@ func (e *Executor) tag(ctx context.Context, current *lambda.GetFunctionOutput, t
 	})
 }
 
-// serviceTag is the service's name as a tag value: itself where Lambda takes it, else a hash.
 func serviceTag(service string) string {
-	if len(service) <= maxTagValue && tagPattern.MatchString(service) && strings.TrimSpace(service) == service {
-		return service
-	}
-	sum := sha256.Sum256([]byte(service))
-	return "sha256:" + hex.EncodeToString(sum[:])
+	return kit.ServiceTag(service, maxTagValue, tagPattern.MatchString)
 }
 
 // ownerTags are the tags that say whose a resource is.

@@ -8,6 +8,8 @@ import (
 	"encoding/hex"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
 // names are those of a service's resources.
@@ -71,13 +73,10 @@ const (
 	maxTagValue = 256
 )
 
-// serviceTag is the service's name as a tag value: itself where Azure takes it, else a hash.
 func serviceTag(service string) string {
-	if len(service) <= maxTagValue && utf8.ValidString(service) && strings.TrimSpace(service) == service && !strings.HasPrefix(service, "sha256:") {
-		return service
-	}
-	sum := sha256.Sum256([]byte(service))
-	return "sha256:" + hex.EncodeToString(sum[:])
+	return kit.ServiceTag(service, maxTagValue, func(name string) bool {
+		return utf8.ValidString(name) && !strings.HasPrefix(name, "sha256:")
+	})
 }
 
 // ownerTags are the tags that say whose a resource is.

@@ -373,24 +373,3 @@ func isNetworkTimeout(err error) bool {
 	var timeout *networkTimeout
 	return errors.As(err, &timeout)
 }
-
-// plainHTTP is a transport whose answers end. One that switches to another protocol has a body that no context ends.
-type plainHTTP struct{ http.RoundTripper }
-
-var errSwitched = errors.New("the server switched to another protocol")
-
-func (t plainHTTP) RoundTrip(req *http.Request) (*http.Response, error) {
-	resp, err := t.RoundTripper.RoundTrip(req)
-	if err == nil && resp.StatusCode == http.StatusSwitchingProtocols {
-		resp.Body.Close()
-		return nil, errSwitched
-	}
-	return resp, err
-}
-
-// CloseIdleConnections makes http.Client.CloseIdleConnections work.
-func (t plainHTTP) CloseIdleConnections() {
-	if c, ok := t.RoundTripper.(interface{ CloseIdleConnections() }); ok {
-		c.CloseIdleConnections()
-	}
-}

@@ -190,7 +190,7 @@ func fromStorage(from *storageSource) *functionspb.Source {
 // create creates a function.
 func (h buildHost) create(ctx context.Context, c change, f *functionspb.Function) (*resource, error) {
 	in := &functionspb.CreateFunctionRequest{Parent: h.e.set.parent(), FunctionId: c.id, Function: f}
-	return h.change(ctx, c, func(ctx context.Context) error {
+	return h.e.change(ctx, c, func(ctx context.Context) error {
 		_, err := h.e.functions.CreateFunction(ctx, in)
 		return err
 	})
@@ -200,28 +200,32 @@ func (h buildHost) create(ctx context.Context, c change, f *functionspb.Function
 func (h buildHost) update(ctx context.Context, c change, f *functionspb.Function, mask []string) (*resource, error) {
 	f.Name = h.name(c.id)
 	in := &functionspb.UpdateFunctionRequest{Function: f, UpdateMask: &fieldmaskpb.FieldMask{Paths: mask}}
-	return h.change(ctx, c, func(ctx context.Context) error {
+	return h.e.change(ctx, c, func(ctx context.Context) error {
 		_, err := h.e.functions.UpdateFunction(ctx, in)
 		return err
 	})
 }
 
-// change sends a create or an update, and returns the function once it is done and the API shows
+// isWhole reports whether the API has said all of a function that is done.
+func (h buildHost) isWhole(got *resource) bool {
+	return got.function.GetName() != "" && got.status == faas.StatusReady && got.revision != ""
+}
+
+// change sends a create or an update, and returns what is deployed once it is done and the API shows
 // it with these labels.
-func (h buildHost) change(ctx context.Context, c change, do func(context.Context) error) (*resource, error) {
-	op, err := h.e.commit(ctx, c, do)
+func (e *Executor) change(ctx context.Context, c change, do func(context.Context) error) (*resource, error) {
+	op, err := e.commit(ctx, c, do)
 	if err != nil {
 		return nil, err
 	}
-	response, err := h.e.await(ctx, c, op)
+	response, err := e.await(ctx, c, op)
 	if err != nil {
 		return nil, err
 	}
-	got, err := h.read(c.id, response)
-	if err == nil && got.function.GetName() != "" && got.status == faas.StatusReady && got.revision != "" {
+	if got, err := e.host.read(c.id, response); err == nil && e.host.isWhole(got) {
 		return got, nil
 	}
-	return h.e.shown(ctx, c)
+	return e.shown(ctx, c)
 }
 
 // shown waits until the API shows what was deployed, for a while, and returns it.

@@ -3,7 +3,6 @@
 package gcp
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -155,10 +154,7 @@ func New(ctx context.Context, cfg faas.Config, opts ...Option) (*Executor, error
 		e.own = newTransport()
 		e.http = &http.Client{Transport: e.own}
 	}
-	if e.http.Transport == nil {
-		e.http.Transport = http.DefaultTransport
-	}
-	e.http.Transport = plainHTTP{e.http.Transport}
+	e.http.Transport = transfer.Guard(e.http.Transport)
 	e.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	for _, opt := range opts {
 		opt(e)
@@ -199,7 +195,7 @@ func (e *Executor) connect(ctx context.Context) error {
 		from := &chosen{e.opts, base}
 		switch {
 		case named != nil:
-			api.Transport, api.Jar, api.Timeout = plainHTTP{cmp.Or(named.Transport, http.DefaultTransport)}, named.Jar, named.Timeout
+			api.Transport, api.Jar, api.Timeout = transfer.Guard(named.Transport), named.Jar, named.Timeout
 			idToken = from.idToken
 		case authenticates:
 			e.access, idToken = &access{open: from.open}, from.idToken
@@ -269,6 +265,10 @@ type hosting interface {
 	files(bin *faas.Binary) ([]faas.PackageFile, error)
 	// get returns an error for which faas.CodeOf gives ErrNotFound where there is no such function. It does not look at whose it is.
 	get(ctx context.Context, r request, id string) (*resource, error)
+	// read makes a function of what the API said of it, and isWhole reports whether that was all that it
+	// says of one that is done.
+	read(id string, raw json.RawMessage) (*resource, error)
+	isWhole(got *resource) bool
 	// list returns all functions of project and region.
 	list(ctx context.Context, r request) ([]*resource, error)
 	// apply creates the function, or changes what old is not like, and waits until that is done. It reports an ErrConflict where

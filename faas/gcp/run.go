@@ -149,7 +149,7 @@ func (h runHost) apply(ctx context.Context, d *deployment, old *resource, p *tra
 
 // create creates a service.
 func (h runHost) create(ctx context.Context, c change, s *run.GoogleCloudRunV2Service) (*resource, error) {
-	return h.change(ctx, c, func(ctx context.Context) error {
+	return h.e.change(ctx, c, func(ctx context.Context) error {
 		_, err := h.e.run.Services.Create(h.e.set.parent(), s).ServiceId(c.id).Context(ctx).Do()
 		return err
 	})
@@ -158,28 +158,15 @@ func (h runHost) create(ctx context.Context, c change, s *run.GoogleCloudRunV2Se
 // replace makes a service another one.
 func (h runHost) replace(ctx context.Context, c change, s *run.GoogleCloudRunV2Service) (*resource, error) {
 	s.Name = h.name(c.id)
-	return h.change(ctx, c, func(ctx context.Context) error {
+	return h.e.change(ctx, c, func(ctx context.Context) error {
 		_, err := h.e.run.Services.Patch(s.Name, s).Context(ctx).Do()
 		return err
 	})
 }
 
-// change sends a create or an update, and returns the service once it is done and the API shows it
-// with these labels.
-func (h runHost) change(ctx context.Context, c change, do func(context.Context) error) (*resource, error) {
-	op, err := h.e.commit(ctx, c, do)
-	if err != nil {
-		return nil, err
-	}
-	response, err := h.e.await(ctx, c, op)
-	if err != nil {
-		return nil, err
-	}
-	got, err := h.read(c.id, response)
-	if err == nil && got.url != "" && got.status == faas.StatusReady && got.run.TerminalCondition != nil {
-		return got, nil
-	}
-	return h.e.shown(ctx, c)
+// isWhole reports whether the API has said all of a service that is done.
+func (h runHost) isWhole(got *resource) bool {
+	return got.url != "" && got.status == faas.StatusReady && got.run.TerminalCondition != nil
 }
 
 // putBack writes the whole service as it was then. Its package is still in the bucket: packages go

@@ -412,14 +412,20 @@ func (s *Server) version(f *function, qualifier string) (*configuration, *apiErr
 	return nil, failf(404, "ResourceNotFoundException", "Function not found: %s:%s", f.latest.FunctionArn, qualifier)
 }
 
+// readVersion returns the function, and the version of it, that a request reads.
+func (s *Server) readVersion(r request) (*function, *configuration, *apiError) {
+	f, err := s.read(r.name)
+	if err != nil {
+		return nil, nil, err
+	}
+	v, err := s.version(f, r.qualifier())
+	return f, v, err
+}
+
 func (s *Server) getFunction(r request) (answer, *apiError) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f, err := s.read(r.name)
-	if err != nil {
-		return answer{}, err
-	}
-	v, err := s.version(f, r.qualifier())
+	f, v, err := s.readVersion(r)
 	if err != nil {
 		return answer{}, err
 	}
@@ -443,11 +449,7 @@ func (s *Server) getFunction(r request) (answer, *apiError) {
 func (s *Server) getFunctionConfiguration(r request) (answer, *apiError) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f, err := s.read(r.name)
-	if err != nil {
-		return answer{}, err
-	}
-	v, err := s.version(f, r.qualifier())
+	_, v, err := s.readVersion(r)
 	if err != nil {
 		return answer{}, err
 	}

@@ -100,14 +100,8 @@ func (s *Server) updateFunctionCode(r request) (answer, *apiError) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f, err := s.find(r.name)
+	f, err := s.changeable(r.name, in.RevisionId)
 	if err != nil {
-		return answer{}, err
-	}
-	if err := cmpRevision(in.RevisionId, f.latest.RevisionId); err != nil {
-		return answer{}, err
-	}
-	if err := f.busy(); err != nil {
 		return answer{}, err
 	}
 	if err := s.room(pkg.size - f.latest.CodeSize); err != nil {
@@ -126,6 +120,18 @@ func (s *Server) updateFunctionCode(r request) (answer, *apiError) {
 	return answer{body: f.latest}, nil
 }
 
+// changeable returns a function that is in no transition, and at the revision if one is asked for.
+func (s *Server) changeable(name, revision string) (*function, *apiError) {
+	f, err := s.find(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := cmpRevision(revision, f.latest.RevisionId); err != nil {
+		return nil, err
+	}
+	return f, f.busy()
+}
+
 func cmpRevision(want, has string) *apiError {
 	if want != "" && want != has {
 		return failf(http.StatusPreconditionFailed, "PreconditionFailedException", "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest Revision Id")
@@ -140,14 +146,8 @@ func (s *Server) updateFunctionConfiguration(r request) (answer, *apiError) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f, err := s.find(r.name)
+	f, err := s.changeable(r.name, in.RevisionId)
 	if err != nil {
-		return answer{}, err
-	}
-	if err := cmpRevision(in.RevisionId, f.latest.RevisionId); err != nil {
-		return answer{}, err
-	}
-	if err := f.busy(); err != nil {
 		return answer{}, err
 	}
 	changed := f.latest
