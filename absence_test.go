@@ -30,8 +30,10 @@ func TestADeploymentWithoutTheLedgerTellsOfWhatItDoesNotKnow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for what, text := range map[string]string{"plan": strings.Join(plan.Warnings, "\n"), "service": strings.Join(svc.Warnings(), "\n")} {
-		if !strings.Contains(text, "svc/job0") || !strings.Contains(text, "svc/job1") || !strings.Contains(text, "RemoveUnknown") {
+	for what, text := range map[string]string{"plan": strings.Join(plan.Warnings, "\n"),
+		"service": strings.Join(svc.Warnings(), "\n")} {
+		if !strings.Contains(text, "svc/job0") || !strings.Contains(text, "svc/job1") ||
+			!strings.Contains(text, "RemoveUnknown") {
 			t.Errorf("the %s does not tell of what was taken over and of what is unknown: %q", what, text)
 		}
 	}
@@ -79,7 +81,8 @@ func TestAStateDirectoryThatCannotBeWrittenLeavesNoFunctionsUntold(t *testing.T)
 	s := spec(t)
 	cloud := faastest.NewMemory(faastest.WithJob(answer), faastest.WithoutList())
 	opts := func(jobs string) []serverless.DeployOption {
-		return []serverless.DeployOption{serverless.WithPolicy(policy(true, false)), serverless.WithMetadata(metadata(jobs)), serverless.WithoutRunner(), serverless.WithExecutor(cloud.Executor("svc"))}
+		return []serverless.DeployOption{serverless.WithPolicy(policy(true, false)), serverless.WithMetadata(metadata(jobs)),
+			serverless.WithoutRunner(), serverless.WithExecutor(cloud.Executor("svc"))}
 	}
 	svc, err := serverless.Deploy(t.Context(), s, opts("fff")...)
 	if err != nil {
@@ -130,11 +133,13 @@ func TestALedgerThatCannotBeWrittenAnyMoreIsTheErrorAndNoFallback(t *testing.T) 
 	pol := policy(true, true)
 	pol.Serverless.DefaultMemoryMB = p.memMB
 	fellBack := false
-	svc, err := serverless.Deploy(t.Context(), p.spec, append(p.options(), serverless.WithPolicy(pol), serverless.WithExecutor(observe),
-		serverless.WithTraditional(func(context.Context, serverless.ServiceSpec, []uint32, serverless.Sizing) (serverless.Runner, error) {
-			fellBack = true
-			return hookRunner{}, nil
-		}))...)
+	svc, err := serverless.Deploy(t.Context(), p.spec,
+		append(p.options(), serverless.WithPolicy(pol), serverless.WithExecutor(observe),
+			serverless.WithTraditional(func(context.Context, serverless.ServiceSpec, []uint32,
+				serverless.Sizing) (serverless.Runner, error) {
+				fellBack = true
+				return hookRunner{}, nil
+			}))...)
 	if err == nil || svc != nil || fellBack || !strings.Contains(err.Error(), "write ledger") {
 		t.Errorf("service %v, error %v, fell back: %v", svc, err, fellBack)
 	}
@@ -152,7 +157,8 @@ func TestRemoveUnknownDoesNotRemoveWhatADeploymentIsMaking(t *testing.T) {
 		t.Fatal(err)
 	}
 	converging, goOn := make(chan struct{}), make(chan struct{})
-	held := append(p.options(), serverless.WithMetadata(metadata("ff")), serverless.WithExecutor(&heldConverge{p.cloud.Executor("svc"), "svc/job1", converging, goOn}))
+	held := append(p.options(), serverless.WithMetadata(metadata("ff")),
+		serverless.WithExecutor(&heldConverge{p.cloud.Executor("svc"), "svc/job1", converging, goOn}))
 	deployed := make(chan error)
 	go func() {
 		svc, err := serverless.Deploy(context.Background(), p.spec, held...)
@@ -184,7 +190,8 @@ type heldConverge struct {
 	made, mayReturn chan struct{}
 }
 
-func (h *heldConverge) Converge(ctx context.Context, u faas.Unit, prior *faas.State, report func(faas.Progress)) (faas.State, error) {
+func (h *heldConverge) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
+	report func(faas.Progress)) (faas.State, error) {
 	state, err := h.Executor.Converge(ctx, u, prior, report)
 	if u.ID == h.unit {
 		close(h.made)
@@ -199,18 +206,23 @@ func TestRecoverRemovesNothingThatWasWhole(t *testing.T) {
 	p.jobs = "f"
 	p.deploy()
 	p.memMB = 1024
-	weather := faastest.Faults(faastest.Rule{Op: faastest.OpConverge, Fault: faastest.Fault{Kind: faastest.LostAnswer}}, faastest.Rule{Op: faastest.OpRestore, Fault: faastest.Fault{Kind: faastest.Denied}})
-	if _, err := serverless.Deploy(t.Context(), p.spec, append(p.options(), serverless.WithExecutor(faastest.Faulty(p.cloud.Executor("svc"), weather)))...); err == nil {
+	weather := faastest.Faults(faastest.Rule{Op: faastest.OpConverge, Fault: faastest.Fault{Kind: faastest.LostAnswer}},
+		faastest.Rule{Op: faastest.OpRestore, Fault: faastest.Fault{Kind: faastest.Denied}})
+	if _, err := serverless.Deploy(t.Context(), p.spec,
+		append(p.options(), serverless.WithExecutor(faastest.Faulty(p.cloud.Executor("svc"), weather)))...); err == nil {
 		t.Fatal("the update succeeded")
 	}
-	out, err := serverless.Recover(t.Context(), "svc", append(p.options(), serverless.WithExecutor(notFound{p.cloud.Executor("svc")}), serverless.WithPatience(time.Millisecond))...)
+	out, err := serverless.Recover(t.Context(), "svc",
+		append(p.options(), serverless.WithExecutor(notFound{p.cloud.Executor("svc")}),
+			serverless.WithPatience(time.Millisecond))...)
 	if err != nil || len(out.Removed) > 0 || len(out.Missing) != 1 {
 		t.Errorf("%+v, %v", out, err)
 	}
 	if got := p.cloud.Units(); len(got) != 1 {
 		t.Errorf("left: %v", got)
 	}
-	if infos, err := serverless.ListServices(serverless.WithStateDir(p.state)); err != nil || len(infos) != 1 || len(infos[0].Units) != 1 {
+	if infos, err := serverless.ListServices(serverless.WithStateDir(p.state)); err != nil || len(infos) != 1 ||
+		len(infos[0].Units) != 1 {
 		t.Errorf("the ledger forgot it: %+v, %v", infos, err)
 	}
 	svc, err := serverless.OpenService(t.Context(), "svc", p.options()...)
@@ -239,7 +251,8 @@ func TestRecoverRemovesNothingThatIsOlderThanTheCreation(t *testing.T) {
 	p.state = t.TempDir()
 	// The other machine sees nothing, and ends before it learns better.
 	blind := &notFoundThen{Executor: p.cloud.Executor("svc"), at: time.Now().Add(-time.Hour)}
-	if _, err := serverless.Deploy(t.Context(), p.spec, append(p.options(), serverless.WithExecutor(blind))...); err == nil {
+	if _, err := serverless.Deploy(t.Context(), p.spec,
+		append(p.options(), serverless.WithExecutor(blind))...); err == nil {
 		t.Fatal("the deployment succeeded")
 	}
 	out, err := serverless.Recover(t.Context(), "svc", append(p.options(), serverless.WithExecutor(blind))...)
@@ -304,7 +317,8 @@ func TestAServiceThatIsBeingDeployedIsBusyAndNotInterrupted(t *testing.T) {
 	if err != nil || len(infos) != 1 {
 		t.Fatalf("%+v, %v", infos, err)
 	}
-	if info := infos[0]; !info.Busy || info.Interrupted() || info.Updated.IsZero() || info.BinaryPath != p.spec.BinaryPath {
+	if info := infos[0]; !info.Busy || info.Interrupted() || info.Updated.IsZero() ||
+		info.BinaryPath != p.spec.BinaryPath {
 		t.Errorf("the service that is being deployed: %+v", info)
 	}
 	waits := make(chan struct{})
@@ -327,7 +341,9 @@ func TestAServiceThatIsBeingDeployedIsBusyAndNotInterrupted(t *testing.T) {
 func TestADeploymentThatMayNotListSaysSo(t *testing.T) {
 	p := newPlanner(t)
 	denied := func() serverless.DeployOption {
-		return serverless.WithExecutor(faastest.Faulty(p.cloud.Executor("svc"), faastest.Faults(faastest.Rule{Op: faastest.OpList, Fault: faastest.Fault{Kind: faastest.Denied}})))
+		return serverless.WithExecutor(faastest.Faulty(
+			p.cloud.Executor("svc"), faastest.Faults(faastest.Rule{
+				Op: faastest.OpList, Fault: faastest.Fault{Kind: faastest.Denied}})))
 	}
 	svc, err := serverless.Deploy(t.Context(), p.spec, append(p.options(), denied())...)
 	if err != nil {

@@ -80,7 +80,8 @@ func AnalyzeAll(meta *Metadata, in CostInput) *Comparison {
 	})
 	currency := currencyOf(in.Prices)
 	for _, p := range fitting {
-		say := fmt.Sprintf("%s: every job fits; a million calls of each cost %s where nothing is free", p.name, amount(p.listPrice, currency))
+		say := fmt.Sprintf("%s: every job fits; a million calls of each cost %s where nothing is free", p.name,
+			amount(p.listPrice, currency))
 		if p.cost != nil {
 			say = fmt.Sprintf("%s: every job fits; a month costs %s", p.name, amount(p.total, currency))
 			if first := fitting[0]; p.name != first.name && amount(p.total, "") == amount(first.total, "") {
@@ -154,10 +155,12 @@ func obstacles(meta *Metadata, a *Analysis) []string {
 			continue
 		}
 		if largest > 0 && job.Needs.MemoryMB > largest {
-			out = append(out, fmt.Sprintf("job %d needs %d MB, and the largest instance that is sold has %d", job.JobID, job.Needs.MemoryMB, largest))
+			out = append(out, fmt.Sprintf("job %d needs %d MB, and the largest instance that is sold has %d", job.JobID,
+				job.Needs.MemoryMB, largest))
 		}
 		if p := profiles[job.JobID]; reply > 0 && p != nil && p.P95DurationMS > reply {
-			out = append(out, fmt.Sprintf("job %d takes up to %d s, and callers are answered within %d s only", job.JobID, (p.P95DurationMS+999)/1000, reply/1000))
+			out = append(out, fmt.Sprintf("job %d takes up to %d s, and callers are answered within %d s only", job.JobID,
+				(p.P95DurationMS+999)/1000, reply/1000))
 		}
 	}
 	return out

@@ -30,21 +30,34 @@ func TestTheCheapestProviderOnWhichEveryJobFitsIsRecommended(t *testing.T) {
 		reasons []string // words of some of them
 	}{
 		// 512 MB and 3 million calls: Google $0.88; AWS 180,000 GB-s are free, $0.40; Azure $37.50.
-		{"by what a month costs", profiled(small), serverless.CostInput{CallsPerMonth: 3e6, DefaultMemoryMB: 512}, faas.AWSLambda, []string{
-			"aws-lambda: every job fits; a month costs 0.40 USD", "gcp-functions: every job fits; a month costs 0.88 USD", "azure-functions: every job fits; a month costs 37.50 USD",
-			"custom: every job fits; its price is not known", "a machine that runs every job (t4g.nano) costs 6.72 USD: as much as",
-		}},
-		{"where all are free, the one that is cheaper beyond", profiled(small), serverless.CostInput{CallsPerMonth: 1}, faas.AWSLambda, []string{
-			"gcp-functions: every job fits; a month costs 0.00 USD, the same, and more beyond what is free",
-		}},
-		{"without a number of calls, by list prices", profiled(small), serverless.CostInput{}, faas.AWSLambda, []string{"aws-lambda: every job fits; a million calls of each cost 0.45 USD where nothing is free"}},
-		{"another where the cheapest is too small", profiled(small, serverless.JobProfile{AvgDurationMS: 900_000, P95DurationMS: 1_000_000, PeakMemoryMB: 100}), serverless.CostInput{CallsPerMonth: 10}, faas.GCPFunctions, []string{
-			"gcp-functions: every job fits", "aws-lambda: 1 of 2 jobs fit", "custom: 1 of 2 jobs fit",
-		}},
-		{"a machine that costs less is told of", profiled(small), serverless.CostInput{CallsPerMonth: 1e9, DefaultMemoryMB: 512}, faas.AWSLambda, []string{"(t4g.nano) costs 6.72 USD: less than aws-lambda, which is cheaper below"}},
-		{"a machine that is always cheaper, too", profiled(small), serverless.CostInput{CallsPerMonth: 1, KeepWarm: 10}, faas.GCPFunctions, []string{"(t4g.nano) costs 6.72 USD: less than gcp-functions"}},
-		{"none where a job fits nowhere", profiled(small, serverless.JobProfile{Stateful: true}), serverless.CostInput{CallsPerMonth: 10}, "", []string{"on no provider with a known price does every job fit", "azure-functions: 1 of 2 jobs fit"}},
-		{"none where there is no job", &serverless.Metadata{}, serverless.CostInput{CallsPerMonth: 10}, "", []string{"there is no job"}},
+		{"by what a month costs", profiled(small), serverless.CostInput{CallsPerMonth: 3e6, DefaultMemoryMB: 512},
+			faas.AWSLambda, []string{
+				"aws-lambda: every job fits; a month costs 0.40 USD", "gcp-functions: every job fits; a month costs 0.88 USD",
+				"azure-functions: every job fits; a month costs 37.50 USD",
+				"custom: every job fits; its price is not known",
+				"a machine that runs every job (t4g.nano) costs 6.72 USD: as much as",
+			}},
+		{"where all are free, the one that is cheaper beyond", profiled(small), serverless.CostInput{CallsPerMonth: 1},
+			faas.AWSLambda, []string{
+				"gcp-functions: every job fits; a month costs 0.00 USD, the same, and more beyond what is free",
+			}},
+		{"without a number of calls, by list prices", profiled(small), serverless.CostInput{}, faas.AWSLambda,
+			[]string{"aws-lambda: every job fits; a million calls of each cost 0.45 USD where nothing is free"}},
+		{"another where the cheapest is too small",
+			profiled(small, serverless.JobProfile{AvgDurationMS: 900_000, P95DurationMS: 1_000_000, PeakMemoryMB: 100}),
+			serverless.CostInput{CallsPerMonth: 10}, faas.GCPFunctions, []string{
+				"gcp-functions: every job fits", "aws-lambda: 1 of 2 jobs fit", "custom: 1 of 2 jobs fit",
+			}},
+		{"a machine that costs less is told of", profiled(small),
+			serverless.CostInput{CallsPerMonth: 1e9, DefaultMemoryMB: 512}, faas.AWSLambda,
+			[]string{"(t4g.nano) costs 6.72 USD: less than aws-lambda, which is cheaper below"}},
+		{"a machine that is always cheaper, too", profiled(small), serverless.CostInput{CallsPerMonth: 1, KeepWarm: 10},
+			faas.GCPFunctions, []string{"(t4g.nano) costs 6.72 USD: less than gcp-functions"}},
+		{"none where a job fits nowhere", profiled(small, serverless.JobProfile{Stateful: true}),
+			serverless.CostInput{CallsPerMonth: 10}, "",
+			[]string{"on no provider with a known price does every job fit", "azure-functions: 1 of 2 jobs fit"}},
+		{"none where there is no job", &serverless.Metadata{}, serverless.CostInput{CallsPerMonth: 10}, "",
+			[]string{"there is no job"}},
 		{"none without metadata", nil, serverless.CostInput{CallsPerMonth: 10}, "", []string{"there is no job"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -77,7 +90,8 @@ func TestTheCheapestProviderOnWhichEveryJobFitsIsRecommended(t *testing.T) {
 					t.Errorf("%s costs otherwise than alone: %v\n%s", cost.Provider, err, diff)
 				}
 			}
-			if called := tt.in.CallsPerMonth+uint64(tt.in.KeepWarm) > 0; (len(got.Costs) > 0) != called && len(got.Analyses[0].Jobs) > 0 {
+			if called := tt.in.CallsPerMonth+uint64(tt.in.KeepWarm) > 0; (len(got.Costs) > 0) != called &&
+				len(got.Analyses[0].Jobs) > 0 {
 				t.Errorf("%d costs", len(got.Costs))
 			}
 		})
@@ -92,11 +106,14 @@ func TestAProviderThatWouldRefuseAJobIsNotRecommended(t *testing.T) {
 		profile serverless.JobProfile
 		says    string
 	}{
-		{serverless.JobProfile{AvgDurationMS: 10, P95DurationMS: 10, PeakMemoryMB: 6000}, "job 0 needs 7500 MB, and the largest instance that is sold has 4096"},
-		{serverless.JobProfile{AvgDurationMS: 10, P95DurationMS: 231_000, PeakMemoryMB: 10}, "job 0 takes up to 231 s, and callers are answered within 230 s only"},
+		{serverless.JobProfile{AvgDurationMS: 10, P95DurationMS: 10, PeakMemoryMB: 6000},
+			"job 0 needs 7500 MB, and the largest instance that is sold has 4096"},
+		{serverless.JobProfile{AvgDurationMS: 10, P95DurationMS: 231_000, PeakMemoryMB: 10},
+			"job 0 takes up to 231 s, and callers are answered within 230 s only"},
 	} {
 		got := serverless.AnalyzeAll(profiled(tt.profile), serverless.CostInput{CallsPerMonth: 5, Prices: prices})
-		if got.Recommended != "" || !slices.ContainsFunc(got.Reasons, func(r string) bool { return r == "azure-functions: "+tt.says }) {
+		if got.Recommended != "" || !slices.ContainsFunc(
+			got.Reasons, func(r string) bool { return r == "azure-functions: "+tt.says }) {
 			t.Errorf("recommended %q: %q", got.Recommended, got.Reasons)
 		}
 	}
@@ -104,7 +121,8 @@ func TestAProviderThatWouldRefuseAJobIsNotRecommended(t *testing.T) {
 
 func TestAProviderWithAPriceFromAFileMayBeRecommended(t *testing.T) {
 	prices := serverless.DefaultPrices()
-	prices.Providers[faas.Custom] = serverless.ProviderPrices{Region: "cellar", StepMS: 1, PerMillionRequests: 0.01, GBSecond: []serverless.PriceTier{{Price: 0}}}
+	prices.Providers[faas.Custom] = serverless.ProviderPrices{
+		Region: "cellar", StepMS: 1, PerMillionRequests: 0.01, GBSecond: []serverless.PriceTier{{Price: 0}}}
 	got := serverless.AnalyzeAll(priced0(), serverless.CostInput{CallsPerMonth: 1e7, Prices: prices})
 	if got.Recommended != faas.Custom {
 		t.Errorf("recommended %q: %q", got.Recommended, got.Reasons)

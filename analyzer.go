@@ -250,7 +250,8 @@ func demandedGPUs(exec ExecutionProfile, declared Resources) uint64 {
 func jobNeeds(p *JobProfile, limits faas.Limits, sizes faas.MemorySizes) JobNeeds {
 	const minTimeoutSecs = 10
 	longest := max(p.P95DurationMS, p.P99DurationMS)
-	secs := longest/500 + min(longest%500, 1) // twice the duration in seconds, rounded up, without the overflow of 2*longest
+	// twice the duration in seconds, rounded up, without the overflow of 2*longest
+	secs := longest/500 + min(longest%500, 1)
 	needs := JobNeeds{
 		MemoryMB:    memoryFor(p.PeakMemoryMB, limits.MaxMemoryMB, sizes),
 		TimeoutSecs: max(saturate(secs), minTimeoutSecs),

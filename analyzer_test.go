@@ -35,7 +35,8 @@ func metadata(profiles ...*JobProfile) *Metadata {
 }
 
 func TestAnalyzeGivesEveryReasonThatApplies(t *testing.T) {
-	const noProfile = "it was never profiled, and nothing untested is deployed: measure it with ProfileJobs, which writes blueprint-profiles.json"
+	const noProfile = "it was never profiled, and nothing untested is deployed: measure it with ProfileJobs, which " +
+		"writes blueprint-profiles.json"
 	for _, tc := range []struct {
 		name    string
 		profile *JobProfile
@@ -83,12 +84,14 @@ func TestAnalyzeGivesEveryReasonThatApplies(t *testing.T) {
 			reasons: []Reason{{Code: ReasonNeedsTEE}, {Code: ReasonNeedsGPU, Value: 1}},
 		},
 		{
-			name:    "everything at once",
-			profile: &JobProfile{P95DurationMS: math.MaxUint64, PeakMemoryMB: math.MaxUint32, Stateful: true, PersistentConnections: true},
-			exec:    ExecutionProfile{Confidentiality: "tee_required", GPU: GPURequirement{Policy: "required", MinCount: 2}},
+			name: "everything at once",
+			profile: &JobProfile{P95DurationMS: math.MaxUint64, PeakMemoryMB: math.MaxUint32, Stateful: true,
+				PersistentConnections: true},
+			exec: ExecutionProfile{Confidentiality: "tee_required", GPU: GPURequirement{Policy: "required", MinCount: 2}},
 			reasons: []Reason{
 				{ReasonTooSlow, math.MaxUint64, 60000}, {ReasonTooMuchMemory, math.MaxUint32, 1000},
-				{Code: ReasonStateful}, {Code: ReasonPersistentConnections}, {Code: ReasonNeedsTEE}, {Code: ReasonNeedsGPU, Value: 2},
+				{Code: ReasonStateful}, {Code: ReasonPersistentConnections}, {Code: ReasonNeedsTEE},
+				{Code: ReasonNeedsGPU, Value: 2},
 			},
 		},
 		{
@@ -127,17 +130,21 @@ func TestAnalyzeRecommendsAStrategy(t *testing.T) {
 		want    Strategy
 	}{
 		{"all fit", metadata(fitting(), fitting()), true, Strategy{StrategyServerless, []uint32{0, 1}, []uint32{}}},
-		{"some fit", metadata(nil, fitting(), slow, fitting()), true, Strategy{StrategyHybrid, []uint32{1, 3}, []uint32{0, 2}}},
+		{"some fit", metadata(nil, fitting(), slow, fitting()), true,
+			Strategy{StrategyHybrid, []uint32{1, 3}, []uint32{0, 2}}},
 		{"none fits", metadata(slow, nil), true, Strategy{StrategyTraditional, []uint32{}, []uint32{0, 1}}},
-		{"serverless is off", metadata(fitting(), fitting()), false, Strategy{StrategyTraditional, []uint32{}, []uint32{0, 1}}},
+		{"serverless is off", metadata(fitting(), fitting()), false,
+			Strategy{StrategyTraditional, []uint32{}, []uint32{0, 1}}},
 		{"no job", metadata(), true, Strategy{StrategyTraditional, []uint32{}, []uint32{}}},
 		{"nothing known", nil, true, Strategy{StrategyTraditional, []uint32{}, []uint32{}}},
 		{
-			"ids that are not in order", &Metadata{Jobs: []Job{{ID: 9, Profile: fitting()}, {ID: math.MaxUint32}, {ID: 4, Profile: fitting()}}}, true,
+			"ids that are not in order", &Metadata{Jobs: []Job{
+				{ID: 9, Profile: fitting()}, {ID: math.MaxUint32}, {ID: 4, Profile: fitting()}}}, true,
 			Strategy{StrategyHybrid, []uint32{4, 9}, []uint32{math.MaxUint32}},
 		},
 		{
-			"an id twice, once unprofiled", &Metadata{Jobs: []Job{{ID: 1, Profile: fitting()}, {ID: 0, Profile: fitting()}, {ID: 1}}}, true,
+			"an id twice, once unprofiled", &Metadata{
+				Jobs: []Job{{ID: 1, Profile: fitting()}, {ID: 0, Profile: fitting()}, {ID: 1}}}, true,
 			Strategy{StrategyHybrid, []uint32{0}, []uint32{1}},
 		},
 		{
@@ -155,11 +162,13 @@ func TestAnalyzeRecommendsAStrategy(t *testing.T) {
 
 func TestSizingFollowsTheLargestPeak(t *testing.T) {
 	for _, tc := range []struct{ peak, memory, cores uint32 }{
-		{0, 512, 1}, {341, 512, 1}, {342, 513, 1}, {683, 1025, 1}, {1365, 2048, 1}, {1366, 2049, 2}, {4096, 6144, 3}, {12288, 18432, 9},
+		{0, 512, 1}, {341, 512, 1}, {342, 513, 1}, {683, 1025, 1}, {1365, 2048, 1}, {1366, 2049, 2}, {4096, 6144, 3},
+		{12288, 18432, 9},
 		{math.MaxUint32, math.MaxUint32, 2097152},
 	} {
 		// The largest peak counts whether its job fits or not, and whatever comes before and after it.
-		meta := metadata(nil, changed(func(p *JobProfile) { p.PeakMemoryMB = 0 }), changed(func(p *JobProfile) { p.PeakMemoryMB = tc.peak }), fitting())
+		meta := metadata(nil, changed(func(p *JobProfile) { p.PeakMemoryMB = 0 }),
+			changed(func(p *JobProfile) { p.PeakMemoryMB = tc.peak }), fitting())
 		meta.Jobs[3].Profile.PeakMemoryMB = 0
 		want := Sizing{MemoryMB: tc.memory, CPUCores: tc.cores}
 		if got := Analyze(meta, testLimits, true).Sizing; got != want {
@@ -225,13 +234,15 @@ func TestAnalyzeForKnowsEveryProvider(t *testing.T) {
 		}
 	}
 	_, err := AnalyzeFor(metadata(), "nowhere", true)
-	if faas.CodeOf(err) != faas.ErrInvalidArgument || !strings.Contains(err.Error(), `"nowhere" (known: aws-lambda, azure-functions, custom, gcp-functions`) {
+	if faas.CodeOf(err) != faas.ErrInvalidArgument ||
+		!strings.Contains(err.Error(), `"nowhere" (known: aws-lambda, azure-functions, custom, gcp-functions`) {
 		t.Errorf("error = %v", err)
 	}
 }
 
 func TestAnalyzeChangesAndKeepsNothing(t *testing.T) {
-	meta := &Metadata{Jobs: []Job{{ID: 3, Profile: fitting()}, {ID: 1, Profile: fitting()}, {ID: 3, Profile: changed(func(p *JobProfile) { p.Stateful = true })}}}
+	meta := &Metadata{Jobs: []Job{{ID: 3, Profile: fitting()}, {ID: 1, Profile: fitting()},
+		{ID: 3, Profile: changed(func(p *JobProfile) { p.Stateful = true })}}}
 	before, _ := json.Marshal(meta)
 	first := Analyze(meta, testLimits, true)
 	if after, _ := json.Marshal(meta); string(before) != string(after) {
@@ -252,7 +263,8 @@ func TestAnalyzeChangesAndKeepsNothing(t *testing.T) {
 
 // goldenAnalysis has every kind of member.
 func goldenAnalysis(t *testing.T) *Analysis {
-	meta := metadata(fitting(), nil, &JobProfile{P95DurationMS: 910000, PeakMemoryMB: 12288, Stateful: true, PersistentConnections: true})
+	meta := metadata(fitting(), nil, &JobProfile{
+		P95DurationMS: 910000, PeakMemoryMB: 12288, Stateful: true, PersistentConnections: true})
 	a, err := AnalyzeFor(meta, faas.AWSLambda, true)
 	if err != nil {
 		t.Fatal(err)
@@ -294,7 +306,8 @@ func TestAnalysisPrintsAsATable(t *testing.T) {
 	if diff := cmp.Diff(want, goldenAnalysis(t).String()); diff != "" {
 		t.Error(diff)
 	}
-	if got, want := Analyze(nil, testLimits, false).String(), "traditional: 0 of 0 jobs fit, serverless is not enabled; VM part: 512 MiB, 1 core"; got != want {
+	if got, want := Analyze(nil, testLimits, false).String(),
+		"traditional: 0 of 0 jobs fit, serverless is not enabled; VM part: 512 MiB, 1 core"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
@@ -313,8 +326,9 @@ func FuzzAnalyze(f *testing.F) {
 			}
 			if data[1]&1 == 0 {
 				job.Profile = &JobProfile{
-					P95DurationMS: 1 << (data[1] >> 2), P99DurationMS: 1<<(data[2]>>2) - 1, PeakMemoryMB: 1<<(data[3]>>3) + uint32(data[2]),
-					Stateful: data[3]&1 != 0, PersistentConnections: data[3]&2 != 0,
+					P95DurationMS: 1 << (data[1] >> 2), P99DurationMS: 1<<(data[2]>>2) - 1,
+					PeakMemoryMB: 1<<(data[3]>>3) + uint32(data[2]),
+					Stateful:     data[3]&1 != 0, PersistentConnections: data[3]&2 != 0,
 				}
 			}
 			meta.Jobs = append(meta.Jobs, job)
@@ -326,7 +340,8 @@ func FuzzAnalyze(f *testing.F) {
 		limits := faas.Limits{MaxMemoryMB: maxMB, MaxTimeoutSecs: maxSecs}
 		a := Analyze(meta, limits, enabled)
 		if len(a.Jobs) != len(ids) || len(a.Strategy.FaaSJobs)+len(a.Strategy.LocalJobs) != len(ids) {
-			t.Fatalf("%d jobs became %d analysed, %d and %d placed", len(ids), len(a.Jobs), len(a.Strategy.FaaSJobs), len(a.Strategy.LocalJobs))
+			t.Fatalf("%d jobs became %d analysed, %d and %d placed", len(ids), len(a.Jobs), len(a.Strategy.FaaSJobs),
+				len(a.Strategy.LocalJobs))
 		}
 		for _, list := range [][]uint32{a.Strategy.FaaSJobs, a.Strategy.LocalJobs} {
 			if list == nil || !slices.IsSorted(list) {

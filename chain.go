@@ -46,16 +46,18 @@ type ChainError = tangle.Kind
 
 // The reasons why the chain could not be read.
 const (
-	ErrNoContract        ChainError = tangle.ErrNoContract        // nothing is at the contract's address, on this chain
-	ErrUnknownNetwork    ChainError = tangle.ErrUnknownNetwork    // no contract was named, and none is known on the node's chain
+	ErrNoContract ChainError = tangle.ErrNoContract // nothing is at the contract's address, on this chain
+	// no contract was named, and none is known on the node's chain
+	ErrUnknownNetwork    ChainError = tangle.ErrUnknownNetwork
 	ErrBlueprintNotFound ChainError = tangle.ErrBlueprintNotFound // the contract knows no such blueprint
-	ErrContractUnknown   ChainError = tangle.ErrGeneration        // the contract is none of the generations that are understood
-	ErrNodeUnreachable   ChainError = tangle.ErrUnreachable
-	ErrNodeHTTP          ChainError = tangle.ErrHTTP      // the node answered with an HTTP error
-	ErrNodeRPC           ChainError = tangle.ErrRPC       // the node answered with a JSON-RPC error
-	ErrNodeMalformed     ChainError = tangle.ErrMalformed // an answer cannot be decoded; the error names the field
-	ErrNodeTooLarge      ChainError = tangle.ErrTooLarge  // an answer is larger than 4 MiB
-	ErrNodeTimeout       ChainError = tangle.ErrTimeout
+	// the contract is none of the generations that are understood
+	ErrContractUnknown ChainError = tangle.ErrGeneration
+	ErrNodeUnreachable ChainError = tangle.ErrUnreachable
+	ErrNodeHTTP        ChainError = tangle.ErrHTTP      // the node answered with an HTTP error
+	ErrNodeRPC         ChainError = tangle.ErrRPC       // the node answered with a JSON-RPC error
+	ErrNodeMalformed   ChainError = tangle.ErrMalformed // an answer cannot be decoded; the error names the field
+	ErrNodeTooLarge    ChainError = tangle.ErrTooLarge  // an answer is larger than 4 MiB
+	ErrNodeTimeout     ChainError = tangle.ErrTimeout
 )
 
 // chainDefinition is what the chain says of a blueprint.
@@ -94,7 +96,8 @@ func fetchChain(ctx context.Context, blueprintID uint64, o *fetchOptions) (*chai
 // chain says where and how to read.
 func (o *fetchOptions) chain() (tangle.Config, error) {
 	cfg := tangle.Config{
-		URLs: o.rpc, ChainID: o.chainID, Block: o.block, Client: o.httpClient, CacheDir: o.cache, LogQueries: defaultEventSearch,
+		URLs: o.rpc, ChainID: o.chainID, Block: o.block, Client: o.httpClient, CacheDir: o.cache,
+		LogQueries: defaultEventSearch,
 	}
 	if len(cfg.URLs) == 0 {
 		cfg.URLs = []string{DefaultRPC}

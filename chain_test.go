@@ -61,7 +61,8 @@ func TestMetadataOfTheChainIsComplete(t *testing.T) {
 		Jobs:      sampleJobs(ProfileFromChain),
 		Execution: ExecutionProfile{Confidentiality: "any"},
 		OnChain: &OnChain{
-			ChainID: 31338, Contract: tangletest.Tangle.String(), Block: 100, Owner: tangletest.Owner.String(), Manager: tangletest.Manager.String(),
+			ChainID: 31338, Contract: tangletest.Tangle.String(), Block: 100, Owner: tangletest.Owner.String(),
+			Manager:   tangletest.Manager.String(),
 			CreatedAt: 80, Active: new(true), NamesFrom: "event", SourcesFrom: "event",
 		},
 	}
@@ -106,9 +107,12 @@ func TestEveryRecordedBlueprintIsUnderstood(t *testing.T) {
 	wants := map[string]outcome{
 		"three-jobs-valid": {3, ProfileFromChain, false, false, ""}, "gpu-tee": {3, ProfileFromChain, true, true, ""},
 		"raw-base64": {0, "", false, false, "profilingData"}, "no-profiles": {0, "", false, false, ""},
-		"corrupt-truncated": {0, "", false, false, "profilingData"}, "partial-badjob": {2, ProfileFromChain, false, false, "profilingData"},
-		"hostile-jobid": {0, "", false, false, "4294967295"}, "fewer-profiles-than-jobs": {3, ProfileFromChain, false, false, ""},
-		"unicode-naïve-✓": {0, "", false, false, ""}, "no-sources": {1, ProfileFromChain, false, false, "jobs 1, 2 were dropped"},
+		"corrupt-truncated":        {0, "", false, false, "profilingData"},
+		"partial-badjob":           {2, ProfileFromChain, false, false, "profilingData"},
+		"hostile-jobid":            {0, "", false, false, "4294967295"},
+		"fewer-profiles-than-jobs": {3, ProfileFromChain, false, false, ""},
+		"unicode-naïve-✓":          {0, "", false, false, ""},
+		"no-sources":               {1, ProfileFromChain, false, false, "jobs 1, 2 were dropped"},
 	}
 	for _, generation := range tangletest.Generations() {
 		n, url := recordedNode(t, generation)
@@ -177,7 +181,8 @@ func TestTheContractOfTheEnvironmentIsRead(t *testing.T) {
 func TestTheContractIsFoundByChainID(t *testing.T) {
 	n, url := recordedNode(t, "gen-D")
 	_, err := FetchMetadata(t.Context(), 0, WithRPC(url))
-	const want = " is of chain id 31338, for which no contract is known: name its address (WithContract or TANGLE_CONTRACT)"
+	const want = " is of chain id 31338, for which no contract is known: name its address (WithContract or " +
+		"TANGLE_CONTRACT)"
 	if !errors.Is(err, ErrUnknownNetwork) || !strings.HasSuffix(err.Error(), want) {
 		t.Errorf("%v", err)
 	}
@@ -202,8 +207,10 @@ func TestTheDefaultNodeIsAskedWhereOnlyAContractIsConfigured(t *testing.T) {
 	recordedNode(t, "gen-D")
 	transport := &errorTransport{}
 	meta, err := FetchMetadata(t.Context(), 0, contractOption(), WithHTTPClient(&http.Client{Transport: transport}))
-	const want = "faas: fetch metadata: node http://localhost:9944 is unreachable: refused (the default node; WithRPC names another)"
-	if meta != nil || err == nil || err.Error() != want || faas.CodeOf(err) != faas.ErrUnavailable || !errors.Is(err, ErrNodeUnreachable) {
+	const want = "faas: fetch metadata: node http://localhost:9944 is unreachable: refused (the default node; WithRPC " +
+		"names another)"
+	if meta != nil || err == nil || err.Error() != want || faas.CodeOf(err) != faas.ErrUnavailable ||
+		!errors.Is(err, ErrNodeUnreachable) {
 		t.Errorf("metadata %v, error %v", meta, err)
 	}
 	if len(transport.asked) != 3 || transport.asked[0] != DefaultRPC {
@@ -229,20 +236,25 @@ func TestChainErrorsHaveAKindACodeAndAText(t *testing.T) {
 		code faas.Code
 		text string // NODE stands for the node
 	}{
-		{0, []FetchOption{WithRPC(url), WithContract("0x00000000000000000000000000000000000000AA")}, ErrNoContract, faas.ErrNotFound,
-			"faas: fetch metadata: no contract at address 0x00000000000000000000000000000000000000aa on chain id 31338: check the address (WithContract, TANGLE_CONTRACT), and that the node is of the chain that is meant"},
+		{0, []FetchOption{WithRPC(url), WithContract("0x00000000000000000000000000000000000000AA")}, ErrNoContract,
+			faas.ErrNotFound,
+			"faas: fetch metadata: no contract at address 0x00000000000000000000000000000000000000aa on chain id 31338: " +
+				"check the address (WithContract, TANGLE_CONTRACT), and that the node is of the chain that is meant"},
 		{99, []FetchOption{WithRPC(url), contractOption()}, ErrBlueprintNotFound, faas.ErrNotFound,
-			"faas: fetch metadata: blueprint 99 is not found in contract 0x0c00000000000000000000000000000000000001 on chain id 31338"},
+			"faas: fetch metadata: blueprint 99 is not found in contract 0x0c00000000000000000000000000000000000001 on " +
+				"chain id 31338"},
 		{0, []FetchOption{WithRPC(url), contractOption(), WithChainID(1)}, tangle.ErrConfig, faas.ErrInvalidArgument,
 			"faas: fetch metadata: node NODE is of chain id 31338, and 1 is wanted"},
 		{0, []FetchOption{WithRPC(url), contractOption(), WithBlock(1000)}, ErrNodeRPC, faas.ErrUnavailable,
 			"faas: fetch metadata: node NODE answered eth_call with JSON-RPC error -32000: header not found"},
 		{0, []FetchOption{WithRPC("node.example:8545"), contractOption()}, tangle.ErrConfig, faas.ErrInvalidArgument,
 			"faas: fetch metadata: RPC URL 1 of 1 must begin with http:// or https:// and name a host"},
-		{0, []FetchOption{WithRPC(answering(401, "")), contractOption()}, ErrNodeHTTP, faas.ErrPermissionDenied, "faas: fetch metadata: node NODE answered with HTTP 401 Unauthorized"},
+		{0, []FetchOption{WithRPC(answering(401, "")), contractOption()}, ErrNodeHTTP, faas.ErrPermissionDenied,
+			"faas: fetch metadata: node NODE answered with HTTP 401 Unauthorized"},
 		{0, []FetchOption{WithRPC(answering(200, "hello")), contractOption()}, ErrNodeMalformed, faas.ErrUnavailable,
 			`faas: fetch metadata: node NODE: answer malformed: the response is not JSON: it begins with "hello"`},
-		{0, []FetchOption{WithRPC(answering(200, strings.Repeat("x", 4<<20+1))), contractOption()}, ErrNodeTooLarge, faas.ErrTooLarge,
+		{0, []FetchOption{WithRPC(answering(200, strings.Repeat("x", 4<<20+1))), contractOption()}, ErrNodeTooLarge,
+			faas.ErrTooLarge,
 			"faas: fetch metadata: node NODE: the answer is larger than 4194304 bytes"},
 	} {
 		meta, err := FetchMetadata(t.Context(), tc.id, tc.opts...)
@@ -265,7 +277,8 @@ func TestChainErrorsHaveAKindACodeAndAText(t *testing.T) {
 func TestWhatEventsTellIsOptional(t *testing.T) {
 	n, url := recordedNode(t, "gen-D")
 	meta := fetch(t, 0, WithRPC(url), contractOption(), WithEventSearch(0))
-	if requests, _ := n.Requests(); requests != 1 || meta.Jobs[0].Name != "" || meta.Jobs[0].Profile == nil || len(meta.Sources) != 0 {
+	if requests, _ := n.Requests(); requests != 1 || meta.Jobs[0].Name != "" || meta.Jobs[0].Profile == nil ||
+		len(meta.Sources) != 0 {
 		t.Errorf("%d requests, %+v", requests, meta)
 	}
 	dir := t.TempDir()
@@ -287,7 +300,8 @@ func TestTheRangeOfTheEnvironmentIsUsed(t *testing.T) {
 	}
 	t.Setenv(LogRangeEnv, "many")
 	meta := fetch(t, 0, WithRPC(url), contractOption())
-	if got := meta.Warnings[len(meta.Warnings)-1]; got != "the environment variable MAX_GETLOGS_RANGE was ignored: it must be a number of blocks" {
+	if got := meta.Warnings[len(meta.Warnings)-1]; got != "the environment variable MAX_GETLOGS_RANGE was ignored: it "+
+		"must be a number of blocks" {
 		t.Error(got)
 	}
 }
@@ -296,18 +310,21 @@ func TestAnInactiveBlueprintIsReported(t *testing.T) {
 	n, url := recordedNode(t, "gen-D")
 	n.Blueprints[0].Status = tangletest.EncodeStatus(tangle.Status{Owner: tangletest.Owner})
 	meta := fetch(t, 0, WithRPC(url), contractOption())
-	if *meta.OnChain.Active || len(meta.Warnings) != 1 || meta.Warnings[0] != "the blueprint is not active: its owner has switched it off" {
+	if *meta.OnChain.Active || len(meta.Warnings) != 1 ||
+		meta.Warnings[0] != "the blueprint is not active: its owner has switched it off" {
 		t.Errorf("%+v", meta)
 	}
 }
 
 func TestRequirementsAreRead(t *testing.T) {
 	n, url := recordedNode(t, "gen-D")
-	n.Blueprints[0].Requirements = tangletest.EncodeRequirements([]tangle.Requirement{{Kind: 0, Count: 4}, {Kind: 1, Count: 9000}, {Kind: 2, Count: 3}, {Kind: 3, Count: 2},
-		{Kind: 4, Count: 1}, {Kind: 5, Count: 1<<64 - 1}, {Kind: 0, Count: 2}, {Kind: 77, Count: 1}})
+	n.Blueprints[0].Requirements = tangletest.EncodeRequirements(
+		[]tangle.Requirement{{Kind: 0, Count: 4}, {Kind: 1, Count: 9000}, {Kind: 2, Count: 3}, {Kind: 3, Count: 2},
+			{Kind: 4, Count: 1}, {Kind: 5, Count: 1<<64 - 1}, {Kind: 0, Count: 2}, {Kind: 77, Count: 1}})
 	meta := fetch(t, 0, WithRPC(url), contractOption())
 	want := Resources{CPUCores: 4, MemoryMB: 9000, StorageMB: 3, EgressMB: 2, IngressMB: 1, GPUs: 1<<63 - 1}
-	if diff := cmp.Diff(want, meta.Requirements); diff != "" || len(meta.Warnings) != 1 || meta.Warnings[0] != "a requirement of the unknown kind 77 was ignored" {
+	if diff := cmp.Diff(want, meta.Requirements); diff != "" || len(meta.Warnings) != 1 ||
+		meta.Warnings[0] != "a requirement of the unknown kind 77 was ignored" {
 		t.Error(diff, meta.Warnings)
 	}
 }
@@ -360,7 +377,8 @@ func TestVerifyBinary(t *testing.T) {
 	}
 	other := strings.Repeat("ab", 32)
 	publishes := func(binaries ...PublishedBinary) *Metadata {
-		return &Metadata{Source: SourceChain, Sources: []BlueprintSource{{Kind: "container"}, {Kind: "native", Binaries: binaries}}}
+		return &Metadata{Source: SourceChain, Sources: []BlueprintSource{
+			{Kind: "container"}, {Kind: "native", Binaries: binaries}}}
 	}
 	arch := string(file.Arch)
 	for name, tc := range map[string]struct {
@@ -368,11 +386,14 @@ func TestVerifyBinary(t *testing.T) {
 		path string
 		want BinaryVerdict
 	}{
-		"its own":                     {publishes(PublishedBinary{arch, file.OS, "x", strings.ToUpper(file.SHA256)}), self, BinaryMatches},
-		"its own, of any system":      {publishes(PublishedBinary{arch, "unknown", "x", file.SHA256}), self, BinaryMatches},
-		"one of several":              {publishes(PublishedBinary{arch, file.OS, "x", other}, PublishedBinary{arch, file.OS, "y", file.SHA256}), self, BinaryMatches},
-		"another":                     {publishes(PublishedBinary{arch, file.OS, "x", other}), self, BinaryDiffers},
-		"its own, for another":        {publishes(PublishedBinary{"riscv64", file.OS, "x", file.SHA256}, PublishedBinary{arch, file.OS, "x", other}), self, BinaryDiffers},
+		"its own": {publishes(PublishedBinary{arch, file.OS, "x", strings.ToUpper(file.SHA256)}), self,
+			BinaryMatches},
+		"its own, of any system": {publishes(PublishedBinary{arch, "unknown", "x", file.SHA256}), self, BinaryMatches},
+		"one of several": {publishes(PublishedBinary{arch, file.OS, "x", other},
+			PublishedBinary{arch, file.OS, "y", file.SHA256}), self, BinaryMatches},
+		"another": {publishes(PublishedBinary{arch, file.OS, "x", other}), self, BinaryDiffers},
+		"its own, for another": {publishes(PublishedBinary{"riscv64", file.OS, "x", file.SHA256},
+			PublishedBinary{arch, file.OS, "x", other}), self, BinaryDiffers},
 		"only another architecture's": {publishes(PublishedBinary{"riscv64", file.OS, "x", other}), self, BinaryUnpublished},
 		"no hash":                     {publishes(PublishedBinary{arch, file.OS, "x", ""}), self, BinaryUnpublished},
 		"no binary":                   {publishes(), self, BinaryUnpublished},
@@ -386,14 +407,16 @@ func TestVerifyBinary(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if check.Verdict != tc.want || check.Why == "" || len(check.SHA256) != 64 || (check.Err() != nil) != (tc.want == BinaryDiffers) {
+		if check.Verdict != tc.want || check.Why == "" || len(check.SHA256) != 64 ||
+			(check.Err() != nil) != (tc.want == BinaryDiffers) {
 			t.Errorf("%s: %v", name, check)
 		}
 		if tc.want == BinaryUnpublished && !strings.Contains(check.Why, "nothing to compare") {
 			t.Errorf("%s: it does not say clearly that there is nothing to compare with: %v", name, check)
 		}
 	}
-	if check, err := VerifyBinary(nil, filepath.Join(t.TempDir(), "none")); check != nil || faas.CodeOf(err) != faas.ErrNotFound {
+	if check, err := VerifyBinary(nil, filepath.Join(t.TempDir(), "none")); check != nil ||
+		faas.CodeOf(err) != faas.ErrNotFound {
 		t.Errorf("%v, %v", check, err)
 	}
 }
@@ -413,7 +436,8 @@ func TestDeclaredResourcesRaiseTheSizing(t *testing.T) {
 	} {
 		profile := fitting()
 		profile.PeakMemoryMB = tc.peak
-		got := Analyze(&Metadata{Jobs: []Job{{Profile: profile}}, Requirements: tc.declared}, faas.Limits{MaxMemoryMB: 4096, MaxTimeoutSecs: 900}, true)
+		got := Analyze(&Metadata{Jobs: []Job{{Profile: profile}}, Requirements: tc.declared},
+			faas.Limits{MaxMemoryMB: 4096, MaxTimeoutSecs: 900}, true)
 		if got.Sizing != tc.want || got.Strategy.Kind != StrategyServerless {
 			t.Errorf("%+v: %+v", tc, got)
 		}
@@ -423,7 +447,8 @@ func TestDeclaredResourcesRaiseTheSizing(t *testing.T) {
 func TestDeclaredGPUsDoNotFit(t *testing.T) {
 	meta := &Metadata{Jobs: []Job{{Profile: fitting()}}, Requirements: Resources{GPUs: 2}}
 	got := Analyze(meta, faas.Limits{MaxMemoryMB: 4096, MaxTimeoutSecs: 900}, true)
-	if diff := cmp.Diff([]Reason{{Code: ReasonNeedsGPU, Value: 2}}, got.Jobs[0].Reasons); diff != "" || got.Strategy.Kind != StrategyTraditional {
+	if diff := cmp.Diff([]Reason{{Code: ReasonNeedsGPU, Value: 2}}, got.Jobs[0].Reasons); diff != "" ||
+		got.Strategy.Kind != StrategyTraditional {
 		t.Error(diff)
 	}
 	meta.Execution.GPU = GPURequirement{Policy: "required", MinCount: 4}

@@ -26,13 +26,14 @@ type CostInput struct {
 
 // CostEstimate is what the jobs cost in a month of 730 hours, in Currency and before taxes. It is a plain value.
 type CostEstimate struct {
-	Provider   string    `json:"provider"`
-	Currency   string    `json:"currency"`
-	Region     string    `json:"region"`
-	AsOf       string    `json:"as_of"`
-	Source     string    `json:"source"`               // of the prices
-	Unverified []string  `json:"unverified,omitempty"` // those of the prices that were not seen at the provider itself
-	Jobs       []JobCost `json:"jobs"`                 // those that fit the provider, by ascending id; amounts before what is free
+	Provider   string   `json:"provider"`
+	Currency   string   `json:"currency"`
+	Region     string   `json:"region"`
+	AsOf       string   `json:"as_of"`
+	Source     string   `json:"source"`               // of the prices
+	Unverified []string `json:"unverified,omitempty"` // those of the prices that were not seen at the provider itself
+	// those that fit the provider, by ascending id; amounts before what is free
+	Jobs []JobCost `json:"jobs"`
 	// FreeTier is what an account that does nothing else does not pay of the jobs' requests and computing.
 	FreeTier float64 `json:"free_tier"`
 	Total    float64 `json:"total"`
@@ -88,7 +89,8 @@ func EstimateCost(meta *Metadata, provider string, in CostInput) (*CostEstimate,
 	}
 	price, ok := prices.Providers[provider]
 	if !ok {
-		return nil, faas.Errorf(faas.ErrUnsupported, "estimate cost", provider, "no prices are known for it: give some with LoadPrices")
+		return nil, faas.Errorf(faas.ErrUnsupported, "estimate cost", provider,
+			"no prices are known for it: give some with LoadPrices")
 	}
 	sizes, _ := faas.ProviderMemorySizes(provider)
 	largest := largestSize(analysis.Limits.MaxMemoryMB, sizes)
@@ -106,11 +108,13 @@ func EstimateCost(meta *Metadata, provider string, in CostInput) (*CostEstimate,
 		own := in.Overrides[job.JobID]
 		memory := sizes.RoundUp(max(min(cmp.Or(own.MemoryMB, in.DefaultMemoryMB), largest), job.Needs.MemoryMB))
 		c.warm[job.JobID] = float64(*cmp.Or(own.KeepWarm, &in.KeepWarm))
-		c.add(JobCost{JobID: job.JobID, Calls: calls, MemoryMB: memory, VCPUs: price.vcpus(memory), BilledMS: price.billed(profile.AvgDurationMS)})
+		c.add(JobCost{JobID: job.JobID, Calls: calls, MemoryMB: memory, VCPUs: price.vcpus(memory),
+			BilledMS: price.billed(profile.AvgDurationMS)})
 	}
 	out := &CostEstimate{
-		Provider: provider, Currency: prices.Currency, Region: price.Region, AsOf: price.AsOf, Source: price.Source, Unverified: price.Unverified,
-		Jobs: c.jobs, Machine: prices.Machines.cheapest(analysis.Sizing),
+		Provider: provider, Currency: prices.Currency, Region: price.Region, AsOf: price.AsOf, Source: price.Source,
+		Unverified: price.Unverified,
+		Jobs:       c.jobs, Machine: prices.Machines.cheapest(analysis.Sizing),
 	}
 	if out.Jobs == nil {
 		out.Jobs = []JobCost{}
@@ -145,7 +149,8 @@ type calculation struct {
 type usage struct{ calls, gbSeconds, warmGBSeconds, vcpuSeconds float64 }
 
 func (u usage) plus(v usage) usage {
-	return usage{u.calls + v.calls, u.gbSeconds + v.gbSeconds, u.warmGBSeconds + v.warmGBSeconds, u.vcpuSeconds + v.vcpuSeconds}
+	return usage{u.calls + v.calls, u.gbSeconds + v.gbSeconds, u.warmGBSeconds + v.warmGBSeconds,
+		u.vcpuSeconds + v.vcpuSeconds}
 }
 
 // of is what a job's calls use, so many times as often as it is called.
@@ -157,7 +162,8 @@ func (c *calculation) of(job JobCost, times float64) usage {
 	if c.price.WarmGBSecond > 0 {
 		warm = min(seconds, c.warm[job.JobID]*secondsPerMonth)
 	}
-	return usage{calls: calls, gbSeconds: (seconds - warm) * gb, warmGBSeconds: warm * gb, vcpuSeconds: seconds * job.VCPUs}
+	return usage{calls: calls, gbSeconds: (seconds - warm) * gb, warmGBSeconds: warm * gb,
+		vcpuSeconds: seconds * job.VCPUs}
 }
 
 func (c *calculation) requests(u usage) float64 { return u.calls / 1e6 * c.price.PerMillionRequests }
@@ -187,7 +193,8 @@ func (c *calculation) total(times float64) (pay, free float64) {
 	}
 	pay += c.requests(all) + c.computing(all)
 	granted := usage{
-		min(grantable.calls, c.price.FreeRequests), min(grantable.gbSeconds, c.price.FreeGBSeconds), 0, min(grantable.vcpuSeconds, c.price.FreeVCPUSeconds),
+		min(grantable.calls, c.price.FreeRequests), min(grantable.gbSeconds, c.price.FreeGBSeconds), 0,
+		min(grantable.vcpuSeconds, c.price.FreeVCPUSeconds),
 	}
 	free = c.requests(granted) + c.computing(granted)
 	return pay - free, free

@@ -31,7 +31,8 @@ var nano = &serverless.MachineCost{Name: "t4g.nano", Machine: 3.066, Address: 3.
 
 // Worked by hand from the prices of each provider's page.
 func TestCostsAreThoseWorkedByHand(t *testing.T) {
-	durations := map[string]uint64{"AWS, a second": 1000, "Azure, more than a second": 1250} // of a call, in milliseconds; else 120
+	// of a call, in milliseconds; else 120
+	durations := map[string]uint64{"AWS, a second": 1000, "Azure, more than a second": 1250}
 	for _, tt := range []struct {
 		name, provider string
 		in             serverless.CostInput
@@ -40,70 +41,85 @@ func TestCostsAreThoseWorkedByHand(t *testing.T) {
 		// https://aws.amazon.com/lambda/pricing/, the example of 3 million requests of 120 ms with 1,536 MB, "$2.73":
 		// 3,000,000 x 0.12 s x 1.5 GB = 540,000 GB-s x $0.0000166667 = $9.000018; 3 x $0.20 = $0.60; free 400,000 GB-s = $6.66668 and 1 million = $0.20.
 		// A call costs 0.18 x $0.0000166667 + $0.0000002 = $0.000003200006, so that $6.716 + $6.86668 are reached with 4,244,580.
-		{"AWS, its own example", faas.AWSLambda, serverless.CostInput{CallsPerMonth: 3e6, DefaultMemoryMB: 1536}, serverless.CostEstimate{
-			Jobs:     []serverless.JobCost{{Calls: 3e6, MemoryMB: 1536, BilledMS: 120, Requests: 0.60, Compute: 9.000018}},
-			FreeTier: 6.86668, Total: 2.733338, BreakEvenCalls: 4244580,
-		}},
+		{"AWS, its own example", faas.AWSLambda, serverless.CostInput{CallsPerMonth: 3e6, DefaultMemoryMB: 1536},
+			serverless.CostEstimate{
+				Jobs:     []serverless.JobCost{{Calls: 3e6, MemoryMB: 1536, BilledMS: 120, Requests: 0.60, Compute: 9.000018}},
+				FreeTier: 6.86668, Total: 2.733338, BreakEvenCalls: 4244580,
+			}},
 		// The same on arm64: 540,000 x $0.0000133334 = $7.200036; free 400,000 x $0.0000133334 = $5.33336 and $0.20.
 		// A call: 0.18 x $0.0000133334 + $0.0000002 = $0.000002600012; ($6.716 + $5.53336) / that = 4,711,271.
-		{"AWS on arm64", faas.AWSLambda, serverless.CostInput{CallsPerMonth: 3e6, DefaultMemoryMB: 1536, Arch: faas.ARM64}, serverless.CostEstimate{
-			Jobs:     []serverless.JobCost{{Calls: 3e6, MemoryMB: 1536, BilledMS: 120, Requests: 0.60, Compute: 7.200036}},
-			FreeTier: 5.53336, Total: 2.266676, BreakEvenCalls: 4711271,
-		}},
+		{"AWS on arm64", faas.AWSLambda, serverless.CostInput{CallsPerMonth: 3e6, DefaultMemoryMB: 1536, Arch: faas.ARM64},
+			serverless.CostEstimate{
+				Jobs:     []serverless.JobCost{{Calls: 3e6, MemoryMB: 1536, BilledMS: 120, Requests: 0.60, Compute: 7.200036}},
+				FreeTier: 5.53336, Total: 2.266676, BreakEvenCalls: 4711271,
+			}},
 		// The same page's example of 3 million calls of a second with 512 MB, of memory and of /tmp, which are included: 1,500,000 GB-s.
 		// 1,500,000 x $0.0000166667 = $25.00005; $0.60. A call: 0.5 x $0.0000166667 + $0.0000002; ($6.716 + $6.86668) / that = 1,591,718.
-		{"AWS, a second", faas.AWSLambda, serverless.CostInput{CallsPerMonth: 3e6, DefaultMemoryMB: 512}, serverless.CostEstimate{
-			Jobs:     []serverless.JobCost{{Calls: 3e6, MemoryMB: 512, BilledMS: 1000, Requests: 0.60, Compute: 25.00005}},
-			FreeTier: 6.86668, Total: 18.73337, BreakEvenCalls: 1591718,
-		}},
+		{"AWS, a second", faas.AWSLambda, serverless.CostInput{CallsPerMonth: 3e6, DefaultMemoryMB: 512},
+			serverless.CostEstimate{
+				Jobs:     []serverless.JobCost{{Calls: 3e6, MemoryMB: 512, BilledMS: 1000, Requests: 0.60, Compute: 25.00005}},
+				FreeTier: 6.86668, Total: 18.73337, BreakEvenCalls: 1591718,
+			}},
 		// One instance of 512 MB with provisioned concurrency: 2,628,000 s x 0.5 GB x $0.0000041667 = $5.475044. No call.
 		{"AWS kept warm", faas.AWSLambda, serverless.CostInput{DefaultMemoryMB: 512, KeepWarm: 1}, serverless.CostEstimate{
 			Jobs: []serverless.JobCost{{MemoryMB: 512, BilledMS: 120, KeepWarm: 5.475044}}, Total: 5.475044,
 		}},
 		// On arm64: x $0.0000033334.
-		{"AWS kept warm on arm64", faas.AWSLambda, serverless.CostInput{DefaultMemoryMB: 512, KeepWarm: 1, Arch: faas.ARM64}, serverless.CostEstimate{
-			Jobs: []serverless.JobCost{{MemoryMB: 512, BilledMS: 120, KeepWarm: 4.380088}}, Total: 4.380088,
-		}},
+		{"AWS kept warm on arm64", faas.AWSLambda, serverless.CostInput{DefaultMemoryMB: 512, KeepWarm: 1, Arch: faas.ARM64},
+			serverless.CostEstimate{
+				Jobs: []serverless.JobCost{{MemoryMB: 512, BilledMS: 120, KeepWarm: 4.380088}}, Total: 4.380088,
+			}},
 		// With calls, of which none is free: 3,000,000 x 0.12 s x 0.5 GB = 180,000 GB-s x $0.0000097222 = $1.749996; $0.60.
 		// A call: 0.06 x $0.0000097222 + $0.0000002; ($6.716 - $5.475044) / that = 1,584,203.
-		{"AWS called and kept warm", faas.AWSLambda, serverless.CostInput{CallsPerMonth: 3e6, DefaultMemoryMB: 512, KeepWarm: 1}, serverless.CostEstimate{
-			Jobs:  []serverless.JobCost{{Calls: 3e6, MemoryMB: 512, BilledMS: 120, Requests: 0.60, Compute: 1.749996, KeepWarm: 5.475044}},
-			Total: 7.82504, BreakEvenCalls: 1584203,
-		}},
+		{"AWS called and kept warm", faas.AWSLambda,
+			serverless.CostInput{CallsPerMonth: 3e6, DefaultMemoryMB: 512, KeepWarm: 1}, serverless.CostEstimate{
+				Jobs: []serverless.JobCost{{Calls: 3e6, MemoryMB: 512, BilledMS: 120, Requests: 0.60, Compute: 1.749996,
+					KeepWarm: 5.475044}},
+				Total: 7.82504, BreakEvenCalls: 1584203,
+			}},
 		// 12,000,000 s are more than an instance has: 1,314,000 GB-s x $0.0000097222 + 4,686,000 x $0.0000166667 = $12.774971 + $78.100156; $20.
-		{"AWS with more calls than those kept warm have time for", faas.AWSLambda, serverless.CostInput{CallsPerMonth: 1e8, DefaultMemoryMB: 512, KeepWarm: 1}, serverless.CostEstimate{
-			Jobs:  []serverless.JobCost{{Calls: 1e8, MemoryMB: 512, BilledMS: 120, Requests: 20, Compute: 90.875127, KeepWarm: 5.475044}},
-			Total: 116.350171, BreakEvenCalls: 1584203,
-		}},
+		{"AWS with more calls than those kept warm have time for", faas.AWSLambda,
+			serverless.CostInput{CallsPerMonth: 1e8, DefaultMemoryMB: 512, KeepWarm: 1}, serverless.CostEstimate{
+				Jobs: []serverless.JobCost{{Calls: 1e8, MemoryMB: 512, BilledMS: 120, Requests: 20, Compute: 90.875127,
+					KeepWarm: 5.475044}},
+				Total: 116.350171, BreakEvenCalls: 1584203,
+			}},
 		// 10^10 calls with 10 GB: 10^10 x 0.12 s x 10 GB = 12 x 10^9 GB-s, half of them in the second tier:
 		// 6 x 10^9 x $0.0000166667 + 6 x 10^9 x $0.000015 = $190,000.2; requests 10,000 x $0.20 = $2,000.
 		// Below a million calls only computing is paid, 1.2 x $0.0000166667 a call: ($6.716 + $6.66668) / $0.00002000004 = 669,133.
-		{"AWS in the second tier", faas.AWSLambda, serverless.CostInput{CallsPerMonth: 1e10, DefaultMemoryMB: 10240}, serverless.CostEstimate{
-			Jobs:     []serverless.JobCost{{Calls: 1e10, MemoryMB: 10240, BilledMS: 120, Requests: 2000, Compute: 190000.2}},
-			FreeTier: 6.86668, Total: 191993.33332, BreakEvenCalls: 669133,
-		}},
+		{"AWS in the second tier", faas.AWSLambda, serverless.CostInput{CallsPerMonth: 1e10, DefaultMemoryMB: 10240},
+			serverless.CostEstimate{
+				Jobs:     []serverless.JobCost{{Calls: 1e10, MemoryMB: 10240, BilledMS: 120, Requests: 2000, Compute: 190000.2}},
+				FreeTier: 6.86668, Total: 191993.33332, BreakEvenCalls: 669133,
+			}},
 		// https://cloud.google.com/run/pricing: 120 ms are billed as 200 ms. 600,000 s: x 0.5 GiB x $0.0000025 = $0.75; x 0.333 vCPU x $0.000024 = $4.7952;
 		// 3 x $0.40 = $1.20. Free: 2 million = $0.80, all 300,000 GiB-s = $0.75, 180,000 vCPU-s = $4.32.
 		// A call: $0.0000004 + $0.00000025 + $0.0000015984 = $0.0000022484; ($6.716 + $0.80 + $0.90 + $4.32) / that = 5,664,473.
 		{"Google", faas.GCPFunctions, serverless.CostInput{CallsPerMonth: 3e6, DefaultMemoryMB: 512}, serverless.CostEstimate{
-			Jobs:     []serverless.JobCost{{Calls: 3e6, MemoryMB: 512, VCPUs: 0.333, BilledMS: 200, Requests: 1.20, Compute: 5.5452}},
+			Jobs: []serverless.JobCost{{Calls: 3e6, MemoryMB: 512, VCPUs: 0.333, BilledMS: 200, Requests: 1.20,
+				Compute: 5.5452}},
 			FreeTier: 5.87, Total: 0.8752, BreakEvenCalls: 5664473,
 		}},
 		// With 2 GiB comes a whole processor: 600,000 s x (2 x $0.0000025 + $0.000024) = $17.40. Free: $0.80, 360,000 GiB-s = $0.90, $4.32.
 		// A call: $0.0000004 + 0.2 x $0.000029 = $0.0000062; ($6.716 + $6.02) / that = 2,054,194.
-		{"Google with a whole processor", faas.GCPFunctions, serverless.CostInput{CallsPerMonth: 3e6, DefaultMemoryMB: 2048}, serverless.CostEstimate{
-			Jobs:     []serverless.JobCost{{Calls: 3e6, MemoryMB: 2048, VCPUs: 1, BilledMS: 200, Requests: 1.20, Compute: 17.40}},
-			FreeTier: 6.02, Total: 12.58, BreakEvenCalls: 2054194,
-		}},
+		{"Google with a whole processor", faas.GCPFunctions, serverless.CostInput{CallsPerMonth: 3e6, DefaultMemoryMB: 2048},
+			serverless.CostEstimate{
+				Jobs: []serverless.JobCost{{Calls: 3e6, MemoryMB: 2048, VCPUs: 1, BilledMS: 200, Requests: 1.20,
+					Compute: 17.40}},
+				FreeTier: 6.02, Total: 12.58, BreakEvenCalls: 2054194,
+			}},
 		// 2,628,000 s x (0.5 GiB + 0.333 vCPU) x $0.0000025 = $5.47281.
-		{"Google kept warm", faas.GCPFunctions, serverless.CostInput{DefaultMemoryMB: 512, KeepWarm: 1}, serverless.CostEstimate{
-			Jobs: []serverless.JobCost{{MemoryMB: 512, VCPUs: 0.333, BilledMS: 200, KeepWarm: 5.47281}}, Total: 5.47281,
-		}},
+		{"Google kept warm", faas.GCPFunctions, serverless.CostInput{DefaultMemoryMB: 512, KeepWarm: 1},
+			serverless.CostEstimate{
+				Jobs: []serverless.JobCost{{MemoryMB: 512, VCPUs: 0.333, BilledMS: 200, KeepWarm: 5.47281}}, Total: 5.47281,
+			}},
 		// Here what is free is so for instances that are kept warm, too. A call, while its memory is free: $0.0000019984; ($6.716 - $5.47281 + $5.12) / that = 3,184,143.
-		{"Google called and kept warm", faas.GCPFunctions, serverless.CostInput{CallsPerMonth: 3e6, DefaultMemoryMB: 512, KeepWarm: 1}, serverless.CostEstimate{
-			Jobs:     []serverless.JobCost{{Calls: 3e6, MemoryMB: 512, VCPUs: 0.333, BilledMS: 200, Requests: 1.20, Compute: 5.5452, KeepWarm: 5.47281}},
-			FreeTier: 5.87, Total: 6.34801, BreakEvenCalls: 3184143,
-		}},
+		{"Google called and kept warm", faas.GCPFunctions,
+			serverless.CostInput{CallsPerMonth: 3e6, DefaultMemoryMB: 512, KeepWarm: 1}, serverless.CostEstimate{
+				Jobs: []serverless.JobCost{{Calls: 3e6, MemoryMB: 512, VCPUs: 0.333, BilledMS: 200, Requests: 1.20,
+					Compute: 5.5452, KeepWarm: 5.47281}},
+				FreeTier: 5.87, Total: 6.34801, BreakEvenCalls: 3184143,
+			}},
 		// https://azure.microsoft.com/pricing/details/functions/, Flex Consumption: 120 ms are billed as 1,000 ms. 3,000,000 s x 0.5 GB x $0.000026 = $39;
 		// 3 x $0.40 = $1.20. Free: 100,000 GB-s = $2.60 and 250,000 = $0.10.
 		// A call: $0.000013 + $0.0000004 = $0.0000134; ($6.716 + $2.70) / that = 702,687.
@@ -113,34 +129,41 @@ func TestCostsAreThoseWorkedByHand(t *testing.T) {
 		}},
 		// 1,250 ms are billed as 1,300 ms, and 3,000 MB, which nobody sells, as 4,096: 3,900,000 s x 4 GB x $0.000026 = $405.60.
 		// A call: $0.0001352 + $0.0000004 = $0.0001356; below 250,000 calls only computing: ($6.716 + $2.60) / $0.0001352 = 68,906.
-		{"Azure, more than a second", faas.AzureFunctions, serverless.CostInput{CallsPerMonth: 3e6, DefaultMemoryMB: 3000}, serverless.CostEstimate{
-			Jobs:     []serverless.JobCost{{Calls: 3e6, MemoryMB: 4096, BilledMS: 1300, Requests: 1.20, Compute: 405.60}},
-			FreeTier: 2.70, Total: 404.10, BreakEvenCalls: 68906,
-		}},
+		{"Azure, more than a second", faas.AzureFunctions, serverless.CostInput{CallsPerMonth: 3e6, DefaultMemoryMB: 3000},
+			serverless.CostEstimate{
+				Jobs:     []serverless.JobCost{{Calls: 3e6, MemoryMB: 4096, BilledMS: 1300, Requests: 1.20, Compute: 405.60}},
+				FreeTier: 2.70, Total: 404.10, BreakEvenCalls: 68906,
+			}},
 		// 2,048 MB: 3,000,000 s x 2 GB x $0.000026 = $156; ($6.716 + $2.60) / $0.000052 = 179,154. More than 4,096 MB is not sold.
-		{"Azure with the middle size", faas.AzureFunctions, serverless.CostInput{CallsPerMonth: 3e6, DefaultMemoryMB: 2048}, serverless.CostEstimate{
-			Jobs:     []serverless.JobCost{{Calls: 3e6, MemoryMB: 2048, BilledMS: 1000, Requests: 1.20, Compute: 156}},
-			FreeTier: 2.70, Total: 154.50, BreakEvenCalls: 179154,
-		}},
-		{"Azure with a default above what is sold", faas.AzureFunctions, serverless.CostInput{DefaultMemoryMB: 10240}, serverless.CostEstimate{
-			Jobs: []serverless.JobCost{{MemoryMB: 4096, BilledMS: 1000}},
-		}},
+		{"Azure with the middle size", faas.AzureFunctions, serverless.CostInput{CallsPerMonth: 3e6, DefaultMemoryMB: 2048},
+			serverless.CostEstimate{
+				Jobs:     []serverless.JobCost{{Calls: 3e6, MemoryMB: 2048, BilledMS: 1000, Requests: 1.20, Compute: 156}},
+				FreeTier: 2.70, Total: 154.50, BreakEvenCalls: 179154,
+			}},
+		{"Azure with a default above what is sold", faas.AzureFunctions, serverless.CostInput{DefaultMemoryMB: 10240},
+			serverless.CostEstimate{
+				Jobs: []serverless.JobCost{{MemoryMB: 4096, BilledMS: 1000}},
+			}},
 		// Always ready: 2,628,000 s x 2 x 0.5 GB x $0.000004 = $10.512, which is more than the machine; a call's 0.5 GB-s are $0.000008.
 		{"Azure kept warm", faas.AzureFunctions, serverless.CostInput{CallsPerMonth: 1, KeepWarm: 2}, serverless.CostEstimate{
-			Jobs:  []serverless.JobCost{{Calls: 1, MemoryMB: 512, BilledMS: 1000, Requests: 0.0000004, Compute: 0.000008, KeepWarm: 10.512}},
+			Jobs: []serverless.JobCost{{Calls: 1, MemoryMB: 512, BilledMS: 1000, Requests: 0.0000004, Compute: 0.000008,
+				KeepWarm: 10.512}},
 			Total: 10.5120084,
 		}},
 		// https://learn.microsoft.com/azure/azure-functions/flex-consumption-plan#billing: nothing is free. 100,000 s x 0.5 GB x $0.000016 = $0.80; $0.04.
 		// Half of $10.512 for one instance. A call: $0.0000084; ($6.716 - $5.256) / that = 173,810.
-		{"Azure called and kept warm", faas.AzureFunctions, serverless.CostInput{CallsPerMonth: 1e5, KeepWarm: 1}, serverless.CostEstimate{
-			Jobs:  []serverless.JobCost{{Calls: 1e5, MemoryMB: 512, BilledMS: 1000, Requests: 0.04, Compute: 0.80, KeepWarm: 5.256}},
-			Total: 6.096, BreakEvenCalls: 173810,
-		}},
+		{"Azure called and kept warm", faas.AzureFunctions, serverless.CostInput{CallsPerMonth: 1e5, KeepWarm: 1},
+			serverless.CostEstimate{
+				Jobs: []serverless.JobCost{{Calls: 1e5, MemoryMB: 512, BilledMS: 1000, Requests: 0.04, Compute: 0.80,
+					KeepWarm: 5.256}},
+				Total: 6.096, BreakEvenCalls: 173810,
+			}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			meta := priced
 			if ms, other := durations[tt.name]; other {
-				meta = &serverless.Metadata{Jobs: []serverless.Job{{Profile: &serverless.JobProfile{AvgDurationMS: ms, P95DurationMS: ms, PeakMemoryMB: 100}}}}
+				meta = &serverless.Metadata{Jobs: []serverless.Job{
+					{Profile: &serverless.JobProfile{AvgDurationMS: ms, P95DurationMS: ms, PeakMemoryMB: 100}}}}
 			}
 			got, err := serverless.EstimateCost(meta, tt.provider, tt.in)
 			if err != nil {
@@ -149,7 +172,8 @@ func TestCostsAreThoseWorkedByHand(t *testing.T) {
 			if got.Source == "" || got.AsOf == "" || got.Region == "" || got.Currency != "USD" {
 				t.Errorf("the prices are of no source: %+v", got)
 			}
-			tt.want.Provider, tt.want.Currency, tt.want.Region, tt.want.AsOf, tt.want.Source, tt.want.Unverified = tt.provider, got.Currency, got.Region, got.AsOf, got.Source, got.Unverified
+			tt.want.Provider, tt.want.Currency, tt.want.Region, tt.want.AsOf, tt.want.Source, tt.want.Unverified = tt.provider,
+				got.Currency, got.Region, got.AsOf, got.Source, got.Unverified
 			tt.want.Machine = nano
 			if diff := cmp.Diff(&tt.want, got, amounts); diff != "" {
 				t.Errorf("cost (-by hand +estimated):\n%s", diff)
@@ -163,7 +187,8 @@ func TestCostsCountAJobsOwnSettings(t *testing.T) {
 	profile := &serverless.JobProfile{AvgDurationMS: 120, P95DurationMS: 150, PeakMemoryMB: 100}
 	one := func(in serverless.CostInput, provider string) *serverless.CostEstimate {
 		t.Helper()
-		got, err := serverless.EstimateCost(&serverless.Metadata{Jobs: []serverless.Job{{ID: 3, Profile: profile}}}, provider, in)
+		got, err := serverless.EstimateCost(&serverless.Metadata{Jobs: []serverless.Job{{ID: 3, Profile: profile}}},
+			provider, in)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -172,7 +197,8 @@ func TestCostsCountAJobsOwnSettings(t *testing.T) {
 	two := &serverless.Metadata{Jobs: []serverless.Job{{ID: 2, Profile: profile}, {ID: 3, Profile: profile}}}
 	for _, provider := range []string{faas.AWSLambda, faas.GCPFunctions, faas.AzureFunctions} {
 		in := serverless.CostInput{CallsPerMonth: 3e6, DefaultMemoryMB: 512, KeepWarm: 1}
-		in.Overrides = map[uint32]serverless.JobSettings{3: {MemoryMB: 2048, KeepWarm: new(uint32(2))}, 2: {KeepWarm: new(uint32(0))}, 9: {KeepWarm: new(uint32(7))}}
+		in.Overrides = map[uint32]serverless.JobSettings{
+			3: {MemoryMB: 2048, KeepWarm: new(uint32(2))}, 2: {KeepWarm: new(uint32(0))}, 9: {KeepWarm: new(uint32(7))}}
 		got, err := serverless.EstimateCost(two, provider, in)
 		if err != nil {
 			t.Fatal(err)
@@ -184,12 +210,14 @@ func TestCostsCountAJobsOwnSettings(t *testing.T) {
 			t.Errorf("%s (-each alone +together):\n%s", provider, diff)
 		}
 		if provider == faas.AzureFunctions { // where functions that are kept warm have no part in what is free
-			if diff := cmp.Diff([]float64{cold.FreeTier, cold.Total + warm.Total}, []float64{got.FreeTier, got.Total}, amounts); diff != "" {
+			if diff := cmp.Diff([]float64{cold.FreeTier, cold.Total + warm.Total}, []float64{got.FreeTier, got.Total},
+				amounts); diff != "" {
 				t.Errorf("%s, what is free and the total (-each alone +together):\n%s", provider, diff)
 			}
 		}
 	}
-	all := serverless.AnalyzeAll(two, serverless.CostInput{Overrides: map[uint32]serverless.JobSettings{2: {KeepWarm: new(uint32(1))}}})
+	all := serverless.AnalyzeAll(two, serverless.CostInput{
+		Overrides: map[uint32]serverless.JobSettings{2: {KeepWarm: new(uint32(1))}}})
 	if len(all.Costs) == 0 || all.Costs[0].Total == 0 {
 		t.Errorf("what is kept warm for one job alone is not compared: %+v", all.Costs)
 	}
@@ -202,8 +230,10 @@ func TestCostsCountAJobsOwnSettings(t *testing.T) {
 
 // Three million calls of 120 ms with 1,536 MB, as in the example on AWS's own page.
 func ExampleEstimateCost() {
-	meta := &serverless.Metadata{Jobs: []serverless.Job{{Profile: &serverless.JobProfile{AvgDurationMS: 120, P95DurationMS: 150, PeakMemoryMB: 1200}}}}
-	cost, err := serverless.EstimateCost(meta, faas.AWSLambda, serverless.CostInput{CallsPerMonth: 3_000_000, DefaultMemoryMB: 1536})
+	meta := &serverless.Metadata{Jobs: []serverless.Job{
+		{Profile: &serverless.JobProfile{AvgDurationMS: 120, P95DurationMS: 150, PeakMemoryMB: 1200}}}}
+	cost, err := serverless.EstimateCost(meta, faas.AWSLambda,
+		serverless.CostInput{CallsPerMonth: 3_000_000, DefaultMemoryMB: 1536})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -255,7 +285,8 @@ func TestTheMachineIsLargeEnoughForAllJobs(t *testing.T) {
 		peak uint32
 		want string
 	}{{100, "t4g.nano"}, {1000, "t4g.small"}, {10000, "t4g.2xlarge"}, {100000, ""}} {
-		meta := &serverless.Metadata{Jobs: []serverless.Job{{Profile: &serverless.JobProfile{P95DurationMS: 1, PeakMemoryMB: tt.peak}}}}
+		meta := &serverless.Metadata{Jobs: []serverless.Job{
+			{Profile: &serverless.JobProfile{P95DurationMS: 1, PeakMemoryMB: tt.peak}}}}
 		got, err := serverless.EstimateCost(meta, faas.AWSLambda, serverless.CostInput{CallsPerMonth: 1})
 		if err != nil {
 			t.Fatal(err)
@@ -271,13 +302,16 @@ func TestTheMachineIsLargeEnoughForAllJobs(t *testing.T) {
 }
 
 func TestThereIsNoEstimateWithoutPrices(t *testing.T) {
-	if _, err := serverless.EstimateCost(priced, faas.Custom, serverless.CostInput{}); !errors.Is(err, faas.ErrUnsupported) {
+	if _, err := serverless.EstimateCost(priced, faas.Custom, serverless.CostInput{}); !errors.Is(
+		err, faas.ErrUnsupported) {
 		t.Errorf("custom: %v", err)
 	}
-	if _, err := serverless.EstimateCost(priced, "acme", serverless.CostInput{}); !errors.Is(err, faas.ErrInvalidArgument) {
+	if _, err := serverless.EstimateCost(priced, "acme", serverless.CostInput{}); !errors.Is(
+		err, faas.ErrInvalidArgument) {
 		t.Errorf("unknown: %v", err)
 	}
-	if got, err := serverless.EstimateCost(nil, faas.AWSLambda, serverless.CostInput{CallsPerMonth: 1}); err != nil || len(got.Jobs) != 0 || got.Total != 0 {
+	if got, err := serverless.EstimateCost(nil, faas.AWSLambda, serverless.CostInput{CallsPerMonth: 1}); err != nil ||
+		len(got.Jobs) != 0 || got.Total != 0 {
 		t.Errorf("without jobs: %+v, %v", got, err)
 	}
 }
@@ -299,7 +333,8 @@ func TestAFileReplacesPrices(t *testing.T) {
 	if err != nil || math.Abs(got.Total-2) > 1e-9 || got.Region != "cellar" {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if diff := cmp.Diff(serverless.DefaultPrices().Providers[faas.AWSLambda], prices.Providers[faas.AWSLambda]); diff != "" {
+	if diff := cmp.Diff(serverless.DefaultPrices().Providers[faas.AWSLambda],
+		prices.Providers[faas.AWSLambda]); diff != "" {
 		t.Errorf("a provider that the file does not name changed:\n%s", diff)
 	}
 	for _, tt := range []struct{ text, says string }{
@@ -313,7 +348,8 @@ func TestAFileReplacesPrices(t *testing.T) {
 		{`{"machines": {"sizes": [{"name": "x"}]}}`, "machines"},
 	} {
 		write(tt.text)
-		if _, err := serverless.LoadPrices(path); !errors.Is(err, faas.ErrInvalidArgument) || !strings.Contains(err.Error(), tt.says) {
+		if _, err := serverless.LoadPrices(path); !errors.Is(err, faas.ErrInvalidArgument) ||
+			!strings.Contains(err.Error(), tt.says) {
 			t.Errorf("%s: %v", tt.text, err)
 		}
 	}
@@ -329,7 +365,8 @@ func TestThePricesThatComeWithTheModuleSayWhereTheyAreFrom(t *testing.T) {
 			t.Errorf("%s: %+v", name, p)
 		}
 	}
-	if m := prices.Machines; m.Source == "" || m.AsOf == "" || !slices.IsSortedFunc(m.Sizes, func(a, b serverless.MachinePrice) int { return int((a.Hour - b.Hour) * 1e6) }) {
+	if m := prices.Machines; m.Source == "" || m.AsOf == "" ||
+		!slices.IsSortedFunc(m.Sizes, func(a, b serverless.MachinePrice) int { return int((a.Hour - b.Hour) * 1e6) }) {
 		t.Errorf("machines: %+v", m)
 	}
 }
@@ -337,7 +374,8 @@ func TestThePricesThatComeWithTheModuleSayWhereTheyAreFrom(t *testing.T) {
 // What is no file may have a writer to wait for, or no end.
 func TestPricesAreReadFromFilesAlone(t *testing.T) {
 	for _, path := range []string{os.DevNull, t.TempDir()} {
-		if _, err := serverless.LoadPrices(path); !errors.Is(err, faas.ErrInvalidArgument) || !strings.Contains(err.Error(), "is not a regular file") {
+		if _, err := serverless.LoadPrices(path); !errors.Is(err, faas.ErrInvalidArgument) ||
+			!strings.Contains(err.Error(), "is not a regular file") {
 			t.Errorf("%s: %v", path, err)
 		}
 	}

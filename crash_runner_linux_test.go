@@ -32,8 +32,10 @@ func init() {
 
 // deployDetached deploys a service whose only job is local.
 func deployDetached(ctx context.Context, state, binary, arg string) (*serverless.Service, error) {
-	spec := serverless.ServiceSpec{Name: "svc", BlueprintID: 1, BinaryPath: binary, Args: []string{arg}, Env: map[string]string{"STATE": state}}
-	return serverless.Deploy(ctx, spec, serverless.WithPolicy(policy(false, false)), serverless.WithMetadata(metadata("s")),
+	spec := serverless.ServiceSpec{Name: "svc", BlueprintID: 1, BinaryPath: binary, Args: []string{arg},
+		Env: map[string]string{"STATE": state}}
+	return serverless.Deploy(ctx, spec, serverless.WithPolicy(policy(false, false)),
+		serverless.WithMetadata(metadata("s")),
 		serverless.WithStateDir(state), serverless.WithOrchestrator(detached(state)))
 }
 
@@ -105,7 +107,8 @@ while :; do sleep 0.1; done
 	}
 	undeploy := func() {
 		t.Helper()
-		svc, err := serverless.OpenService(t.Context(), "svc", serverless.WithStateDir(state), serverless.WithOrchestrator(detached(state)))
+		svc, err := serverless.OpenService(t.Context(), "svc", serverless.WithStateDir(state),
+			serverless.WithOrchestrator(detached(state)))
 		if errors.Is(err, faas.ErrNotFound) {
 			return
 		}
@@ -119,7 +122,8 @@ while :; do sleep 0.1; done
 	t.Cleanup(func() { undeploy() })
 	killed, ran := 0, 0
 	for range *crashRuns {
-		o, err := startOther(t, "detached-crash", stateEnv+"="+state, binaryEnv+"="+binary, serviceEnv+"="+strconv.Itoa(rng.IntN(2)))
+		o, err := startOther(t, "detached-crash", stateEnv+"="+state, binaryEnv+"="+binary,
+			serviceEnv+"="+strconv.Itoa(rng.IntN(2)))
 		if err != nil {
 			t.Fatal(err)
 		}

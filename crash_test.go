@@ -42,13 +42,16 @@ func crashConfig(endpoint string) serverless.ServerlessConfig {
 	return p.Serverless.Config()
 }
 
-func crashService(ctx context.Context, service, endpoint, state, binary string, opts ...serverless.DeployOption) (*serverless.Service, error) {
+func crashService(ctx context.Context, service, endpoint, state, binary string,
+	opts ...serverless.DeployOption) (*serverless.Service, error) {
 	jobs := make([]uint32, crashJobs)
 	for i := range jobs {
 		jobs[i] = uint32(i)
 	}
-	spec := serverless.ServiceSpec{Name: service, BlueprintID: 1, BinaryPath: binary, Env: map[string]string{"KEY": canary}}
-	return serverless.DeployServerless(ctx, spec, jobs, crashConfig(endpoint), append(opts, serverless.WithStateDir(state))...)
+	spec := serverless.ServiceSpec{Name: service, BlueprintID: 1, BinaryPath: binary,
+		Env: map[string]string{"KEY": canary}}
+	return serverless.DeployServerless(ctx, spec, jobs, crashConfig(endpoint),
+		append(opts, serverless.WithStateDir(state))...)
 }
 
 func deployAll(ctx context.Context, service, endpoint, state, binary string, opts ...serverless.DeployOption) error {
@@ -88,9 +91,10 @@ func badWeather(t *testing.T, sky *faastest.Sky, endpoint string) string {
 	base := &http.Transport{}
 	t.Cleanup(base.CloseIdleConnections)
 	srv := httptest.NewServer(&httputil.ReverseProxy{
-		Rewrite:      func(r *httputil.ProxyRequest) { r.SetURL(target) },
-		Transport:    sky.Transport(base),
-		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) }, // the connection breaks
+		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target) },
+		Transport: sky.Transport(base),
+		// the connection breaks
+		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
 		ErrorLog:     log.New(io.Discard, "", 0),
 	})
 	t.Cleanup(srv.Close)
@@ -115,8 +119,9 @@ func TestADeployingProcessMayBeKilledAtAnyMoment(t *testing.T) {
 		wg.Go(func() {
 			sky := faastest.NewSky(seed + uint64(i))
 			c := &crasher{
-				t: t, service: fmt.Sprintf("crash%d", i), sky: sky, endpoint: badWeather(t, sky, endpoint), state: state, binaries: binaries,
-				rng: rand.New(rand.NewPCG(seed, uint64(i))),
+				t: t, service: fmt.Sprintf("crash%d", i), sky: sky, endpoint: badWeather(t, sky, endpoint), state: state,
+				binaries: binaries,
+				rng:      rand.New(rand.NewPCG(seed, uint64(i))),
 			}
 			var err error
 			for n := i; n < *crashRuns && err == nil; n += services {
@@ -193,7 +198,8 @@ func (c *crasher) crash() (killed bool, err error) {
 
 // run has another process do an operation, and kills it a while after its event number killAt. It reports whether it was killed before it had ended.
 func (c *crasher) run(role string, version, killAt int, after time.Duration) (killed bool, err error) {
-	o, err := startOther(c.t, role, serviceEnv+"="+c.service, endpointEnv+"="+c.endpoint, stateEnv+"="+c.state, binaryEnv+"="+c.binaries[version])
+	o, err := startOther(c.t, role, serviceEnv+"="+c.service, endpointEnv+"="+c.endpoint, stateEnv+"="+c.state,
+		binaryEnv+"="+c.binaries[version])
 	if err != nil {
 		return false, err
 	}
@@ -321,7 +327,8 @@ func TestTwoProcessesDeployOneServiceOneAfterTheOther(t *testing.T) {
 	}))
 	defer srv.Close()
 	state, binary := t.TempDir(), script(t)
-	first, err := startOther(t, "deploy", serviceEnv+"=crash", endpointEnv+"="+srv.URL, stateEnv+"="+state, binaryEnv+"="+binary)
+	first, err := startOther(t, "deploy", serviceEnv+"=crash", endpointEnv+"="+srv.URL, stateEnv+"="+state,
+		binaryEnv+"="+binary)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -339,7 +346,8 @@ func TestTwoProcessesDeployOneServiceOneAfterTheOther(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	if _, err = crashService(ctx, "crash", srv.URL, state, binary); !errors.Is(err, faas.ErrTimeout) || !errors.Is(err, context.DeadlineExceeded) {
+	if _, err = crashService(ctx, "crash", srv.URL, state, binary); !errors.Is(err, faas.ErrTimeout) ||
+		!errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("waiting for too long: %v, want a timeout", err)
 	}
 
@@ -349,7 +357,8 @@ func TestTwoProcessesDeployOneServiceOneAfterTheOther(t *testing.T) {
 		if err == nil {
 			for _, d := range svc.Deployments() {
 				if d.Action != serverless.ActionKeep {
-					err = errors.Join(err, fmt.Errorf("job %d: %s, want that what the first process deployed is kept", d.JobID, d.Action))
+					err = errors.Join(err, fmt.Errorf("job %d: %s, want that what the first process deployed is kept", d.JobID,
+						d.Action))
 				}
 			}
 			err = errors.Join(err, svc.Undeploy(t.Context()))

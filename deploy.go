@@ -171,7 +171,8 @@ func (o *deployOptions) fetchMetadata(ctx context.Context, spec ServiceSpec) (me
 
 // runTraditional runs all jobs beside FaaS, and removes what earlier deployments have there, in every
 // place. Where plan is not nil it removes exactly what that says, or refuses.
-func (o *deployOptions) runTraditional(ctx context.Context, spec ServiceSpec, d *decision, plan *Plan) (*Service, error) {
+func (o *deployOptions) runTraditional(ctx context.Context, spec ServiceSpec, d *decision, plan *Plan) (*Service,
+	error) {
 	here := d.config().Provider
 	rec, elsewhere, err := o.records(spec.Name, here)
 	if err != nil {
@@ -238,7 +239,8 @@ func (o *deployOptions) runTraditional(ctx context.Context, spec ServiceSpec, d 
 		j := &journal{led: led}
 		return nil, errors.Join(svc.abandon(ctx, j, err), j.close())
 	case err != nil:
-		svc.warn(fmt.Sprintf("functions of an earlier deployment could not be removed; Undeploy or the next deployment tries again: %v", err))
+		svc.warn(fmt.Sprintf("functions of an earlier deployment could not be removed; Undeploy or the next deployment "+
+			"tries again: %v", err))
 	}
 	return svc, nil
 }
@@ -272,7 +274,8 @@ func (o *deployOptions) records(service string, here faas.Config) (ledger.Record
 }
 
 // runAll runs all jobs beside FaaS, where the embedding program says or with the orchestrator.
-func (o *deployOptions) runAll(ctx context.Context, svc *Service, spec ServiceSpec, jobIDs []uint32, sizing Sizing, rec ledger.Record, given []string) (_ Runner, err error) {
+func (o *deployOptions) runAll(ctx context.Context, svc *Service, spec ServiceSpec, jobIDs []uint32, sizing Sizing,
+	rec ledger.Record, given []string) (_ Runner, err error) {
 	if o.traditional != nil {
 		return o.traditional(ctx, spec, jobIDs, sizing)
 	}

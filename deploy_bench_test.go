@@ -24,7 +24,8 @@ func (s slow) Observe(ctx context.Context, id string) (faas.State, error) {
 	return s.Executor.Observe(ctx, id)
 }
 
-func (s slow) Converge(ctx context.Context, u faas.Unit, prior *faas.State, report func(faas.Progress)) (faas.State, error) {
+func (s slow) Converge(ctx context.Context, u faas.Unit, prior *faas.State, report func(faas.Progress)) (faas.State,
+	error) {
 	time.Sleep(callTime)
 	return s.Executor.Converge(ctx, u, prior, report)
 }
@@ -43,7 +44,8 @@ type hundred struct {
 }
 
 func newHundred(t testing.TB) *hundred {
-	return &hundred{cloud: faastest.NewMemory(), spec: spec(t), state: t.TempDir(), cfg: policy(true, false).Serverless.Config()}
+	return &hundred{cloud: faastest.NewMemory(), spec: spec(t), state: t.TempDir(),
+		cfg: policy(true, false).Serverless.Config()}
 }
 
 const hundredJobs = 100
@@ -65,7 +67,9 @@ func (h *hundred) deploy(ctx context.Context, t testing.TB) (took time.Duration,
 	}
 	reads, writes = -h.cloud.Calls(faastest.OpObserve), -writesSoFar()
 	start := time.Now()
-	svc, err := serverless.DeployServerless(ctx, h.spec, jobs, h.cfg, serverless.WithExecutor(slow{h.cloud.Executor(h.spec.Name)}), serverless.WithStateDir(h.state), serverless.WithoutRunner())
+	svc, err := serverless.DeployServerless(ctx, h.spec, jobs, h.cfg,
+		serverless.WithExecutor(slow{h.cloud.Executor(h.spec.Name)}), serverless.WithStateDir(h.state),
+		serverless.WithoutRunner())
 	took = time.Since(start)
 	if err != nil {
 		t.Fatal(err)
@@ -118,7 +122,8 @@ func BenchmarkDeployHundredFunctions(b *testing.B) {
 		b.ReportMetric(float64(took)/float64(best), "x-ideal")
 	}
 	b.Run("create", func(b *testing.B) {
-		measure(b, func(h *hundred) time.Duration { return 2 * h.ideal(hundredJobs) }, func(h *hundred, i int) { h.spec.Name = fmt.Sprintf("svc%d", i) })
+		measure(b, func(h *hundred) time.Duration { return 2 * h.ideal(hundredJobs) },
+			func(h *hundred, i int) { h.spec.Name = fmt.Sprintf("svc%d", i) })
 	})
 	b.Run("unchanged", func(b *testing.B) {
 		measure(b, func(h *hundred) time.Duration { return h.ideal(hundredJobs) }, func(h *hundred, i int) {

@@ -46,7 +46,8 @@ func metadata(jobs string) *serverless.Metadata {
 	for i, kind := range jobs {
 		job := serverless.Job{ID: uint32(i)}
 		if kind != '-' {
-			job.Profile = &serverless.JobProfile{AvgDurationMS: 5, P95DurationMS: 9, P99DurationMS: 10, PeakMemoryMB: 20, SampleSize: 10, Stateful: kind == 's'}
+			job.Profile = &serverless.JobProfile{AvgDurationMS: 5, P95DurationMS: 9, P99DurationMS: 10, PeakMemoryMB: 20,
+				SampleSize: 10, Stateful: kind == 's'}
 		}
 		m.Jobs = append(m.Jobs, job)
 	}
@@ -56,7 +57,8 @@ func metadata(jobs string) *serverless.Metadata {
 // spec is a service, and gives the test a ledger of its own.
 func spec(t testing.TB) serverless.ServiceSpec {
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
-	return serverless.ServiceSpec{Name: "svc", BlueprintID: 1, BinaryPath: script(t), Env: map[string]string{"KEY": canary}}
+	return serverless.ServiceSpec{Name: "svc", BlueprintID: 1, BinaryPath: script(t),
+		Env: map[string]string{"KEY": canary}}
 }
 
 // answer makes every function of a cloud answer "faas" and its job id.
@@ -72,15 +74,21 @@ func TestDeployRunsEachJobWhereItFits(t *testing.T) {
 		want      serverless.Strategy
 		functions int
 	}{
-		{"all fit", true, "fff", serverless.Strategy{Kind: serverless.StrategyServerless, FaaSJobs: []uint32{0, 1, 2}, LocalJobs: []uint32{}}, 3},
-		{"some fit", true, "fs-f", serverless.Strategy{Kind: serverless.StrategyHybrid, FaaSJobs: []uint32{0, 3}, LocalJobs: []uint32{1, 2}}, 2},
-		{"none fits", true, "s-", serverless.Strategy{Kind: serverless.StrategyTraditional, FaaSJobs: []uint32{}, LocalJobs: []uint32{0, 1}}, 0},
-		{"serverless is off", false, "ff", serverless.Strategy{Kind: serverless.StrategyTraditional, FaaSJobs: []uint32{}, LocalJobs: []uint32{0, 1}}, 0},
-		{"no job", true, "", serverless.Strategy{Kind: serverless.StrategyTraditional, FaaSJobs: []uint32{}, LocalJobs: []uint32{}}, 0},
+		{"all fit", true, "fff", serverless.Strategy{
+			Kind: serverless.StrategyServerless, FaaSJobs: []uint32{0, 1, 2}, LocalJobs: []uint32{}}, 3},
+		{"some fit", true, "fs-f", serverless.Strategy{
+			Kind: serverless.StrategyHybrid, FaaSJobs: []uint32{0, 3}, LocalJobs: []uint32{1, 2}}, 2},
+		{"none fits", true, "s-", serverless.Strategy{
+			Kind: serverless.StrategyTraditional, FaaSJobs: []uint32{}, LocalJobs: []uint32{0, 1}}, 0},
+		{"serverless is off", false, "ff", serverless.Strategy{
+			Kind: serverless.StrategyTraditional, FaaSJobs: []uint32{}, LocalJobs: []uint32{0, 1}}, 0},
+		{"no job", true, "", serverless.Strategy{Kind: serverless.StrategyTraditional, FaaSJobs: []uint32{},
+			LocalJobs: []uint32{}}, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			cloud := faastest.NewMemory(faastest.WithJob(answer))
-			svc, err := serverless.Deploy(t.Context(), spec(t), serverless.WithPolicy(policy(tt.enable, false)), serverless.WithMetadata(metadata(tt.jobs)),
+			svc, err := serverless.Deploy(t.Context(), spec(t), serverless.WithPolicy(policy(tt.enable, false)),
+				serverless.WithMetadata(metadata(tt.jobs)),
 				serverless.WithExecutor(cloud.Executor("svc")))
 			if err != nil {
 				t.Fatal(err)
@@ -128,8 +136,10 @@ func TestDeployRunsEachJobWhereItFits(t *testing.T) {
 func TestAFailedDeploymentFallsBackOnlyWhereThePolicySaysSo(t *testing.T) {
 	for _, fallback := range []bool{true, false} {
 		t.Run(fmt.Sprintf("fallback=%t", fallback), func(t *testing.T) {
-			cloud := faastest.NewMemory(faastest.WithScript(faastest.Faults(faastest.Rule{Op: faastest.OpConverge, Skip: 1, Fault: faastest.Fault{Kind: faastest.Denied}})))
-			svc, err := serverless.Deploy(t.Context(), spec(t), serverless.WithPolicy(policy(true, fallback)), serverless.WithMetadata(metadata("ffs")),
+			cloud := faastest.NewMemory(faastest.WithScript(
+				faastest.Faults(faastest.Rule{Op: faastest.OpConverge, Skip: 1, Fault: faastest.Fault{Kind: faastest.Denied}})))
+			svc, err := serverless.Deploy(t.Context(), spec(t), serverless.WithPolicy(policy(true, fallback)),
+				serverless.WithMetadata(metadata("ffs")),
 				serverless.WithExecutor(cloud.Executor("svc")))
 			if units := cloud.Units(); len(units) != 0 {
 				t.Errorf("left at the provider: %v", units)
@@ -181,7 +191,8 @@ func TestADeploymentNamesWhatItRemoved(t *testing.T) {
 			cloud := faastest.NewMemory(faastest.WithScript(faastest.Faults(rules...)))
 			s := spec(t)
 			deploy := func(enable bool, jobs string) *serverless.Service {
-				svc, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(enable, false)), serverless.WithMetadata(metadata(jobs)),
+				svc, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(enable, false)),
+					serverless.WithMetadata(metadata(jobs)),
 					serverless.WithExecutor(cloud.Executor("svc")), serverless.WithoutRunner())
 				if err != nil {
 					t.Fatal(err)
@@ -203,7 +214,8 @@ func TestWarningsAboutMetadataReachPlanAndDeployment(t *testing.T) {
 	meta := metadata("f")
 	meta.Warnings = []string{"these are the profiles of another build"}
 	opts := []serverless.DeployOption{
-		serverless.WithPolicy(policy(true, false)), serverless.WithMetadata(meta), serverless.WithExecutor(cloud.Executor("svc")), serverless.WithoutRunner(),
+		serverless.WithPolicy(policy(true, false)), serverless.WithMetadata(meta),
+		serverless.WithExecutor(cloud.Executor("svc")), serverless.WithoutRunner(),
 	}
 	s := spec(t)
 	plan, err := serverless.NewPlan(t.Context(), s, opts...)
@@ -222,12 +234,15 @@ func TestWarningsAboutMetadataReachPlanAndDeployment(t *testing.T) {
 }
 
 func TestAFailedFallbackStandsBehindTheCause(t *testing.T) {
-	cloud := faastest.NewMemory(faastest.WithScript(faastest.Faults(faastest.Rule{Op: faastest.OpConverge, Fault: faastest.Fault{Kind: faastest.Denied}})))
+	cloud := faastest.NewMemory(faastest.WithScript(
+		faastest.Faults(faastest.Rule{Op: faastest.OpConverge, Fault: faastest.Fault{Kind: faastest.Denied}})))
 	noMachine := faas.Errorf(faas.ErrUnsupported, "start", "", "there is no machine")
 	noMachine.Leftovers = []string{"half a machine"}
-	_, err := serverless.Deploy(t.Context(), spec(t), serverless.WithPolicy(policy(true, true)), serverless.WithMetadata(metadata("f")),
+	_, err := serverless.Deploy(t.Context(), spec(t), serverless.WithPolicy(policy(true, true)),
+		serverless.WithMetadata(metadata("f")),
 		serverless.WithExecutor(cloud.Executor("svc")),
-		serverless.WithTraditional(func(context.Context, serverless.ServiceSpec, []uint32, serverless.Sizing) (serverless.Runner, error) {
+		serverless.WithTraditional(func(context.Context, serverless.ServiceSpec, []uint32,
+			serverless.Sizing) (serverless.Runner, error) {
 			return nil, noMachine
 		}))
 	if faas.CodeOf(err) != faas.ErrPermissionDenied {
@@ -238,7 +253,8 @@ func TestAFailedFallbackStandsBehindTheCause(t *testing.T) {
 		t.Errorf("want the cause and then the fallback: %s", text)
 	}
 	var fe *faas.Error
-	if !errors.Is(err, noMachine) || !errors.As(err, &fe) || fe.JobID != 0 || !slices.Contains(fe.Leftovers, "half a machine") {
+	if !errors.Is(err, noMachine) || !errors.As(err, &fe) || fe.JobID != 0 ||
+		!slices.Contains(fe.Leftovers, "half a machine") {
 		t.Errorf("the fallback's failure, the job or what is left cannot be reached: %#v", fe)
 	}
 }
@@ -258,7 +274,8 @@ func TestAProviderThatIsNotLinkedRunsTraditionallyOrNamesTheImport(t *testing.T)
 	}
 	p.Serverless.FallbackToVM = false
 	_, err = serverless.Deploy(t.Context(), spec(t), serverless.WithPolicy(p), serverless.WithMetadata(metadata("ff")))
-	if !errors.Is(err, faas.ErrNotLinked) || !strings.Contains(err.Error(), `import _ "github.com/tangle-network/blueprint-serverless/faas/gcp"`) {
+	if !errors.Is(err, faas.ErrNotLinked) || !strings.Contains(
+		err.Error(), `import _ "github.com/tangle-network/blueprint-serverless/faas/gcp"`) {
 		t.Errorf("error %v, want the import that is missing", err)
 	}
 }
@@ -269,7 +286,8 @@ func TestAnUnchangedRedeployIsOneReadPerFunction(t *testing.T) {
 	deploy := func(env string, jobs string) *serverless.Service {
 		t.Helper()
 		s.Env = map[string]string{"KEY": env}
-		svc, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(true, false)), serverless.WithMetadata(metadata(jobs)), serverless.WithExecutor(cloud.Executor("svc")))
+		svc, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(true, false)),
+			serverless.WithMetadata(metadata(jobs)), serverless.WithExecutor(cloud.Executor("svc")))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -307,14 +325,21 @@ func TestEverythingThatCanBeRefusedIsRefusedBeforeTheFirstCall(t *testing.T) {
 		says string
 		want faas.Code
 	}{
-		{"no name", func(s *serverless.ServiceSpec, _ *serverless.ServerlessConfig, _ *[]uint32) { s.Name = "" }, "Name is empty", faas.ErrInvalidArgument},
-		{"no binary", func(s *serverless.ServiceSpec, _ *serverless.ServerlessConfig, _ *[]uint32) { s.BinaryPath = "" }, "BinaryPath is empty", faas.ErrInvalidArgument},
-		{"missing binary", func(s *serverless.ServiceSpec, _ *serverless.ServerlessConfig, _ *[]uint32) { s.BinaryPath += "x" }, "no such file", faas.ErrNotFound},
+		{"no name", func(s *serverless.ServiceSpec, _ *serverless.ServerlessConfig, _ *[]uint32) { s.Name = "" },
+			"Name is empty", faas.ErrInvalidArgument},
+		{"no binary", func(s *serverless.ServiceSpec, _ *serverless.ServerlessConfig, _ *[]uint32) { s.BinaryPath = "" },
+			"BinaryPath is empty", faas.ErrInvalidArgument},
+		{"missing binary", func(s *serverless.ServiceSpec, _ *serverless.ServerlessConfig, _ *[]uint32) {
+			s.BinaryPath += "x"
+		}, "no such file", faas.ErrNotFound},
 		{"bad environment name", func(s *serverless.ServiceSpec, _ *serverless.ServerlessConfig, _ *[]uint32) {
 			s.Env = map[string]string{"A=B": canary}
 		}, `"A=B"`, faas.ErrInvalidArgument},
-		{"no jobs", func(_ *serverless.ServiceSpec, _ *serverless.ServerlessConfig, jobs *[]uint32) { *jobs = nil }, "no job ids", faas.ErrInvalidArgument},
-		{"too much memory", func(_ *serverless.ServiceSpec, c *serverless.ServerlessConfig, _ *[]uint32) { c.DefaultMemoryMB = 2049 }, "2049 MB", faas.ErrTooLarge},
+		{"no jobs", func(_ *serverless.ServiceSpec, _ *serverless.ServerlessConfig, jobs *[]uint32) { *jobs = nil },
+			"no job ids", faas.ErrInvalidArgument},
+		{"too much memory", func(_ *serverless.ServiceSpec, c *serverless.ServerlessConfig, _ *[]uint32) {
+			c.DefaultMemoryMB = 2049
+		}, "2049 MB", faas.ErrTooLarge},
 		{"too long", func(_ *serverless.ServiceSpec, c *serverless.ServerlessConfig, _ *[]uint32) {
 			c.DefaultTimeoutSecs = 301
 		}, "301 s", faas.ErrTooLarge},
@@ -340,11 +365,13 @@ func TestEverythingThatCanBeRefusedIsRefusedBeforeTheFirstCall(t *testing.T) {
 }
 
 func TestACancelledDeploymentLeavesNothing(t *testing.T) {
-	cloud := faastest.NewMemory(faastest.WithScript(faastest.Faults(faastest.Rule{Op: faastest.OpConverge, Skip: 2, Fault: faastest.Fault{Kind: faastest.Hang}})))
+	cloud := faastest.NewMemory(faastest.WithScript(
+		faastest.Faults(faastest.Rule{Op: faastest.OpConverge, Skip: 2, Fault: faastest.Fault{Kind: faastest.Hang}})))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	created := 0
-	_, err := serverless.Deploy(ctx, spec(t), serverless.WithPolicy(policy(true, true)), serverless.WithMetadata(metadata("ffff")), serverless.WithExecutor(cloud.Executor("svc")),
+	_, err := serverless.Deploy(ctx, spec(t), serverless.WithPolicy(policy(true, true)),
+		serverless.WithMetadata(metadata("ffff")), serverless.WithExecutor(cloud.Executor("svc")),
 		serverless.WithEvents(func(e serverless.Event) {
 			if e.Kind == serverless.EventEnded && e.Action == "create" {
 				if created++; created == 2 {
@@ -379,7 +406,8 @@ func TestEveryEventThatStartsEndsAndNoneHoldsASecret(t *testing.T) {
 			t.Errorf("an event holds an environment value: %+v", e)
 		}
 	})
-	svc, err := serverless.Deploy(t.Context(), spec(t), serverless.WithPolicy(policy(true, false)), serverless.WithMetadata(metadata("fs")), serverless.WithExecutor(cloud.Executor("svc")), events)
+	svc, err := serverless.Deploy(t.Context(), spec(t), serverless.WithPolicy(policy(true, false)),
+		serverless.WithMetadata(metadata("fs")), serverless.WithExecutor(cloud.Executor("svc")), events)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -391,7 +419,8 @@ func TestEveryEventThatStartsEndsAndNoneHoldsASecret(t *testing.T) {
 			t.Errorf("%s: started and ended differ by %d", key, n)
 		}
 	}
-	for _, p := range []serverless.Phase{serverless.PhaseAnalysis, serverless.PhasePackage, serverless.PhaseOrchestrator, serverless.PhaseObserve, serverless.PhaseFunction} {
+	for _, p := range []serverless.Phase{serverless.PhaseAnalysis, serverless.PhasePackage, serverless.PhaseOrchestrator,
+		serverless.PhaseObserve, serverless.PhaseFunction} {
 		if !phases[p] {
 			t.Errorf("no event of phase %s", p)
 		}
@@ -401,13 +430,15 @@ func TestEveryEventThatStartsEndsAndNoneHoldsASecret(t *testing.T) {
 func TestTheTraditionalHookGetsAllJobsAndTheirSizing(t *testing.T) {
 	var gotJobs []uint32
 	var gotSizing serverless.Sizing
-	hook := func(_ context.Context, s serverless.ServiceSpec, jobs []uint32, sizing serverless.Sizing) (serverless.Runner, error) {
+	hook := func(_ context.Context, s serverless.ServiceSpec, jobs []uint32, sizing serverless.Sizing) (serverless.Runner,
+		error) {
 		gotJobs, gotSizing = jobs, sizing
 		return &hookRunner{}, nil
 	}
 	m := metadata("sss")
 	m.Jobs[1].Profile.PeakMemoryMB = 4000
-	svc, err := serverless.Deploy(t.Context(), spec(t), serverless.WithPolicy(policy(true, false)), serverless.WithMetadata(m), serverless.WithTraditional(hook))
+	svc, err := serverless.Deploy(t.Context(), spec(t), serverless.WithPolicy(policy(true, false)),
+		serverless.WithMetadata(m), serverless.WithTraditional(hook))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -108,11 +108,14 @@ func (d *diagnosis) checkPolicy(context.Context) faas.Check {
 	d.policy = policy
 	switch s := policy.Serverless; {
 	case path != "" && policy.source.doc == nil:
-		return checkup.Warn(nil, "cloud policy --serverless true --faas-provider PROVIDER", "there is no %s: the defaults count, and serverless is off", path)
+		return checkup.Warn(nil, "cloud policy --serverless true --faas-provider PROVIDER",
+			"there is no %s: the defaults count, and serverless is off", path)
 	case !s.Enable:
-		return checkup.Warn(nil, "cloud policy --serverless true", "%s: serverless is off, and every job is run traditionally", cmp.Or(path, "the given policy"))
+		return checkup.Warn(nil, "cloud policy --serverless true",
+			"%s: serverless is off, and every job is run traditionally", cmp.Or(path, "the given policy"))
 	default:
-		return checkup.OK("%s: %s, %d MB, %d s", cmp.Or(path, "the given policy"), s.Provider.Type, s.DefaultMemoryMB, s.DefaultTimeoutSecs)
+		return checkup.OK("%s: %s, %d MB, %d s", cmp.Or(path, "the given policy"), s.Provider.Type, s.DefaultMemoryMB,
+			s.DefaultTimeoutSecs)
 	}
 }
 
@@ -123,9 +126,12 @@ func policyRemedy(path string, err error) string {
 		return "correct the policy"
 	}
 	flags := map[string]string{
-		"serverless.default_memory_mb": "--faas-memory MB", "serverless.default_timeout_secs": "--faas-timeout SECONDS", "serverless.provider.type": "--faas-provider PROVIDER",
-		"serverless.provider.region": "--faas-aws-region REGION", "serverless.provider.project_id": "--faas-gcp-project PROJECT",
-		"serverless.provider.subscription_id": "--faas-azure-subscription SUBSCRIPTION", "serverless.provider.endpoint": "--faas-custom-endpoint URL",
+		"serverless.default_memory_mb": "--faas-memory MB", "serverless.default_timeout_secs": "--faas-timeout SECONDS",
+		"serverless.provider.type":            "--faas-provider PROVIDER",
+		"serverless.provider.region":          "--faas-aws-region REGION",
+		"serverless.provider.project_id":      "--faas-gcp-project PROJECT",
+		"serverless.provider.subscription_id": "--faas-azure-subscription SUBSCRIPTION",
+		"serverless.provider.endpoint":        "--faas-custom-endpoint URL",
 	}
 	switch {
 	case faas.CodeOf(err) == faas.ErrPermissionDenied:
@@ -145,7 +151,8 @@ func policyRemedy(path string, err error) string {
 // quoted is a path as a shell takes it.
 func quoted(path string) string {
 	if strings.ContainsFunc(path, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+:@%=,", r))
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' ||
+			strings.ContainsRune("/._-+:@%=,", r))
 	}) {
 		return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
 	}
@@ -225,14 +232,16 @@ func (d *diagnosis) binary(ctx context.Context) []faas.Check {
 		}
 		speaks := "it links faas/job and runs on every provider"
 		if bin.Protocols == faas.SpeaksStdio {
-			speaks = "it speaks only standard input and output: it is started once for every call, through an adapter where the provider needs one"
+			speaks = "it speaks only standard input and output: it is started once for every call, through an adapter where " +
+				"the provider needs one"
 		}
 		what := fmt.Sprintf("%s %s, %d KiB", bin.OS, bin.Arch, (bin.Size+1023)>>10)
 		if bin.Format == faas.FormatScript {
 			what = "a script for " + bin.Interpreter
 		}
 		if err := bin.CheckStatic(); err != nil && bin.Format == faas.FormatELF {
-			return checkup.Warn(err, "build it static: CGO_ENABLED=0, or in Rust --target x86_64-unknown-linux-musl", "%s, linked dynamically, which works where the functions' system has all that it needs; %s", what, speaks)
+			return checkup.Warn(err, "build it static: CGO_ENABLED=0, or in Rust --target x86_64-unknown-linux-musl",
+				"%s, linked dynamically, which works where the functions' system has all that it needs; %s", what, speaks)
 		}
 		return checkup.OK("%s; %s", what, speaks)
 	}})

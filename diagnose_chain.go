@@ -78,9 +78,11 @@ func headCheck(head *tangle.Head, now time.Time) faas.Check {
 	what := fmt.Sprintf("block %d of %s", head.Block, head.Time.UTC().Format(time.RFC3339))
 	switch {
 	case age > oldHead:
-		return checkup.Warn(nil, "wait until the node has caught up, or name another one: --rpc URL", "%s is %v old: the node is behind, or its chain is at a standstill", what, age.Round(time.Second))
+		return checkup.Warn(nil, "wait until the node has caught up, or name another one: --rpc URL",
+			"%s is %v old: the node is behind, or its chain is at a standstill", what, age.Round(time.Second))
 	case age < -futureHead:
-		return checkup.Warn(nil, checkup.SetClock(), "%s is %v in the future: this machine's clock is behind", what, (-age).Round(time.Second))
+		return checkup.Warn(nil, checkup.SetClock(), "%s is %v in the future: this machine's clock is behind", what,
+			(-age).Round(time.Second))
 	}
 	return checkup.OK("%s", what)
 }
@@ -88,11 +90,14 @@ func headCheck(head *tangle.Head, now time.Time) faas.Check {
 func contractCheck(head *tangle.Head) faas.Check {
 	switch {
 	case head.Contract.IsZero():
-		err := faas.Errorf(faas.ErrInvalidArgument, diagnoseOp, "", "no contract was named, and none is known on chain %d", head.ChainID)
+		err := faas.Errorf(faas.ErrInvalidArgument, diagnoseOp, "", "no contract was named, and none is known on chain %d",
+			head.ChainID)
 		return checkup.FailBy(err, "export "+ContractEnv+"=0xADDRESS")
 	case !head.Code:
-		err := faas.Errorf(faas.ErrNotFound, diagnoseOp, "", "there is no contract at %s on chain %d", head.Contract, head.ChainID)
-		return checkup.FailBy(err, "name the contract of this chain: export "+ContractEnv+"=0xADDRESS\nname a node of the contract's chain: --rpc URL")
+		err := faas.Errorf(faas.ErrNotFound, diagnoseOp, "", "there is no contract at %s on chain %d", head.Contract,
+			head.ChainID)
+		return checkup.FailBy(err, "name the contract of this chain: export "+ContractEnv+
+			"=0xADDRESS\nname a node of the contract's chain: --rpc URL")
 	}
 	return checkup.OK("%s has code", head.Contract)
 }

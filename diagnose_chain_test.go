@@ -33,15 +33,25 @@ func TestDiagnoseLooksAtNodeContractAndBlueprint(t *testing.T) {
 		{"the clock is behind", func(n *tangletest.Node) {
 			n.BlockTime = func(uint64) uint64 { return uint64(time.Now().Add(time.Hour).Unix()) }
 		}, nil, 0, want{ok, warning, ok, ok, "in the future"}},
-		{"no contract is there", func(n *tangletest.Node) { n.Contract = tangle.Address{1} }, nil, 0, want{ok, ok, failed, skipped, "export TANGLE_CONTRACT=0xADDRESS"}},
-		{"no contract is known", nil, func(url string) []FetchOption { return []FetchOption{WithRPC(url)} }, 0, want{ok, ok, failed, skipped, "none is known on chain 31338"}},
+		{"no contract is there", func(n *tangletest.Node) { n.Contract = tangle.Address{1} }, nil, 0,
+			want{ok, ok, failed, skipped, "export TANGLE_CONTRACT=0xADDRESS"}},
+		{"no contract is known", nil, func(url string) []FetchOption { return []FetchOption{WithRPC(url)} }, 0,
+			want{ok, ok, failed, skipped, "none is known on chain 31338"}},
 		{"no such blueprint", nil, nil, 4711, want{ok, ok, ok, failed, "--blueprint-id"}},
-		{"another chain", nil, func(url string) []FetchOption { return []FetchOption{WithRPC(url), contractOption(), WithChainID(1)} }, 0, want{failed, skipped, skipped, skipped, "--chain-id"}},
-		{"nobody answers", nil, func(string) []FetchOption { return []FetchOption{WithRPC("http://127.0.0.1:1/"), contractOption()} }, 0, want{failed, skipped, skipped, skipped, "name a node that answers"}},
-		{"no URL", nil, func(string) []FetchOption { return []FetchOption{WithRPC("localhost")} }, 0, want{failed, skipped, skipped, skipped, "--rpc"}},
-		{"no address", nil, func(url string) []FetchOption { return []FetchOption{WithRPC(url), WithContract("0x12")} }, 0, want{failed, skipped, skipped, skipped, "40 hexadecimal digits"}},
-		{"nothing is configured", nil, func(string) []FetchOption { return nil }, 0, want{warning, skipped, skipped, skipped, "jobs are made up"}},
-		{"made-up metadata is asked for", nil, func(string) []FetchOption { return []FetchOption{WithMock()} }, 0, want{skipped, skipped, skipped, skipped, "made-up"}},
+		{"another chain", nil, func(url string) []FetchOption {
+			return []FetchOption{WithRPC(url), contractOption(), WithChainID(1)}
+		}, 0, want{failed, skipped, skipped, skipped, "--chain-id"}},
+		{"nobody answers", nil, func(string) []FetchOption {
+			return []FetchOption{WithRPC("http://127.0.0.1:1/"), contractOption()}
+		}, 0, want{failed, skipped, skipped, skipped, "name a node that answers"}},
+		{"no URL", nil, func(string) []FetchOption { return []FetchOption{WithRPC("localhost")} }, 0,
+			want{failed, skipped, skipped, skipped, "--rpc"}},
+		{"no address", nil, func(url string) []FetchOption { return []FetchOption{WithRPC(url), WithContract("0x12")} }, 0,
+			want{failed, skipped, skipped, skipped, "40 hexadecimal digits"}},
+		{"nothing is configured", nil, func(string) []FetchOption { return nil }, 0,
+			want{warning, skipped, skipped, skipped, "jobs are made up"}},
+		{"made-up metadata is asked for", nil, func(string) []FetchOption { return []FetchOption{WithMock()} }, 0,
+			want{skipped, skipped, skipped, skipped, "made-up"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			node, url := recordedNode(t, "gen-D")
@@ -53,7 +63,8 @@ func TestDiagnoseLooksAtNodeContractAndBlueprint(t *testing.T) {
 			if tt.options != nil {
 				options = tt.options(url)
 			}
-			checks, err := Diagnose(t.Context(), DiagnoseSpec{BlueprintID: &tt.id}, WithPolicy(DefaultPolicy()), WithStateDir(t.TempDir()), WithFetch(options...))
+			checks, err := Diagnose(t.Context(), DiagnoseSpec{BlueprintID: &tt.id}, WithPolicy(DefaultPolicy()),
+				WithStateDir(t.TempDir()), WithFetch(options...))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -79,7 +90,8 @@ func TestANodeThatWantsAKeyIsToldApart(t *testing.T) {
 		http.Error(w, "who are you", http.StatusUnauthorized)
 	}))
 	defer server.Close()
-	checks, err := Diagnose(t.Context(), DiagnoseSpec{}, WithPolicy(DefaultPolicy()), WithStateDir(t.TempDir()), WithFetch(WithRPC(server.URL+"/v2/secretsecretsecretsecret")))
+	checks, err := Diagnose(t.Context(), DiagnoseSpec{}, WithPolicy(DefaultPolicy()), WithStateDir(t.TempDir()),
+		WithFetch(WithRPC(server.URL+"/v2/secretsecretsecretsecret")))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,8 @@ import (
 
 // state looks at what is kept of services on this machine.
 func (d *diagnosis) state(ctx context.Context) []faas.Check {
-	return checkup.Run(ctx, checkup.Time, checkup.Probe{Name: "state", Look: d.checkStateDir}, checkup.Probe{Name: "services", Look: d.checkServices})
+	return checkup.Run(ctx, checkup.Time, checkup.Probe{Name: "state", Look: d.checkStateDir},
+		checkup.Probe{Name: "services", Look: d.checkServices})
 }
 
 // checkStateDir finds out whether ledgers can be written, without writing one. Deployments go on without where the default directory cannot be used.
@@ -41,9 +42,11 @@ func (d *diagnosis) checkStateDir(context.Context) faas.Check {
 	}
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return d.noLedgers(faas.Errorf(faas.ErrPermissionDenied, diagnoseOp, "", "%w", err), "sudo chown -R \"$USER\" "+quoted(at)+"\nchmod u+rwx "+quoted(at))
+		return d.noLedgers(faas.Errorf(faas.ErrPermissionDenied, diagnoseOp, "", "%w", err),
+			"sudo chown -R \"$USER\" "+quoted(at)+"\nchmod u+rwx "+quoted(at))
 	case err != nil:
-		return d.noLedgers(faas.Errorf(faas.ErrInvalidArgument, diagnoseOp, "", "%w", err), "cloud --state-dir DIRECTORY, with one that can be written to")
+		return d.noLedgers(faas.Errorf(faas.ErrInvalidArgument, diagnoseOp, "", "%w", err),
+			"cloud --state-dir DIRECTORY, with one that can be written to")
 	case !exists:
 		return checkup.OK("%s is made when the first service is deployed", dir)
 	}
@@ -52,7 +55,8 @@ func (d *diagnosis) checkStateDir(context.Context) faas.Check {
 
 func (d *diagnosis) noLedgers(err error, remedy string) faas.Check {
 	if d.opts.stateDir == "" {
-		return checkup.Warn(err, remedy, "no ledger can be kept, so that a crash may leave functions behind: %s", checkup.Words(err))
+		return checkup.Warn(err, remedy, "no ledger can be kept, so that a crash may leave functions behind: %s",
+			checkup.Words(err))
 	}
 	return checkup.FailBy(err, remedy)
 }
@@ -65,7 +69,8 @@ func (d *diagnosis) checkServices(context.Context) faas.Check {
 	}
 	records, err := store.Records()
 	if err != nil {
-		return checkup.FailBy(err, "restore the file from a backup, or move it away and remove the service's functions by hand")
+		return checkup.FailBy(err, "restore the file from a backup, or move it away and remove the service's functions "+
+			"by hand")
 	}
 	var running, broken, remedies []string
 	for _, r := range records {

@@ -56,7 +56,8 @@ type finding struct {
 func (f finding) check(t testing.TB, c faas.Check) {
 	t.Helper()
 	if c.Status != f.status || !strings.Contains(c.Detail, f.detail) || !strings.Contains(c.Remedy, f.remedy) {
-		t.Errorf("%s is %q: %s\nremedy: %s\nwant %q with %q and the remedy %q", c.Name, c.Status, c.Detail, c.Remedy, f.status, f.detail, f.remedy)
+		t.Errorf("%s is %q: %s\nremedy: %s\nwant %q with %q and the remedy %q", c.Name, c.Status, c.Detail, c.Remedy,
+			f.status, f.detail, f.remedy)
 	}
 }
 
@@ -67,13 +68,22 @@ func TestDiagnoseSaysWhatIsWrongWithThePolicy(t *testing.T) {
 		want          finding
 		provider      finding
 	}{
-		{"no file", "-", finding{faas.CheckWarning, "serverless is off", "cloud policy --serverless true"}, finding{faas.CheckFailed, "not linked in", "link"}},
+		{"no file", "-", finding{faas.CheckWarning, "serverless is off", "cloud policy --serverless true"},
+			finding{faas.CheckFailed, "not linked in", "link"}},
 		{"off", `{"serverless":{"enable":false,"provider":{"type":"custom","endpoint":"http://127.0.0.1:1"}}}`,
-			finding{faas.CheckWarning, "serverless is off", "cloud policy --serverless true"}, finding{faas.CheckSkipped, "custom is not asked", ""}},
-		{"no JSON", `{"serverless":`, finding{faas.CheckFailed, "policy.json:1:", "correct"}, finding{faas.CheckSkipped, "the policy", ""}},
-		{"a name nearly right", `{"serverless":{"enabel":true}}`, finding{faas.CheckFailed, `"enable"`, "correct serverless.enabel in line 1"}, finding{faas.CheckSkipped, "the policy", ""}},
-		{"memory above the limit", `{"serverless":{"enable":true,"default_memory_mb":20000}}`, finding{faas.CheckFailed, "10240 MB", "correct serverless.default_memory_mb in line 1"}, finding{faas.CheckSkipped, "the policy", ""}},
-		{"a provider that nobody knows", `{"serverless":{"enable":true,"provider":{"type":"aws-lamda"}}}`, finding{faas.CheckFailed, `did you mean "aws-lambda"`, "serverless.provider.type"}, finding{faas.CheckSkipped, "the policy", ""}},
+			finding{faas.CheckWarning, "serverless is off", "cloud policy --serverless true"},
+			finding{faas.CheckSkipped, "custom is not asked", ""}},
+		{"no JSON", `{"serverless":`, finding{faas.CheckFailed, "policy.json:1:", "correct"},
+			finding{faas.CheckSkipped, "the policy", ""}},
+		{"a name nearly right", `{"serverless":{"enabel":true}}`,
+			finding{faas.CheckFailed, `"enable"`, "correct serverless.enabel in line 1"},
+			finding{faas.CheckSkipped, "the policy", ""}},
+		{"memory above the limit", `{"serverless":{"enable":true,"default_memory_mb":20000}}`,
+			finding{faas.CheckFailed, "10240 MB", "correct serverless.default_memory_mb in line 1"},
+			finding{faas.CheckSkipped, "the policy", ""}},
+		{"a provider that nobody knows", `{"serverless":{"enable":true,"provider":{"type":"aws-lamda"}}}`,
+			finding{faas.CheckFailed, `did you mean "aws-lambda"`, "serverless.provider.type"},
+			finding{faas.CheckSkipped, "the policy", ""}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "policy.json")
@@ -88,21 +98,24 @@ func TestDiagnoseSaysWhatIsWrongWithThePolicy(t *testing.T) {
 		})
 	}
 	t.Run("a directory in its place", func(t *testing.T) {
-		finding{faas.CheckFailed, "directory", "correct"}.check(t, diagnose(t, serverless.DiagnoseSpec{PolicyPath: t.TempDir()})["policy"])
+		finding{faas.CheckFailed, "directory", "correct"}.check(
+			t, diagnose(t, serverless.DiagnoseSpec{PolicyPath: t.TempDir()})["policy"])
 	})
 }
 
 func TestDiagnoseHasTheProviderDiagnoseItself(t *testing.T) {
 	quiet(t)
 	opts := func(cloud *faastest.Cloud) []serverless.DeployOption {
-		return []serverless.DeployOption{serverless.WithPolicy(policy(true, false)), serverless.WithStateDir(t.TempDir()), serverless.WithExecutor(cloud.Executor("svc"))}
+		return []serverless.DeployOption{serverless.WithPolicy(policy(true, false)), serverless.WithStateDir(t.TempDir()),
+			serverless.WithExecutor(cloud.Executor("svc"))}
 	}
 	checks := diagnose(t, serverless.DiagnoseSpec{}, opts(faastest.NewMemory())...)
 	finding{faas.CheckOK, "executor is given", ""}.check(t, checks["provider"])
 	finding{faas.CheckOK, "it answers", ""}.check(t, checks["custom/cloud"])
 	finding{faas.CheckOK, "10240 MB", ""}.check(t, checks["custom/limits"])
 
-	denied := faastest.NewMemory(faastest.WithScript(faastest.Faults(faastest.Rule{Op: faastest.OpDiagnose, Fault: faastest.Fault{Kind: faastest.Denied}})))
+	denied := faastest.NewMemory(faastest.WithScript(
+		faastest.Faults(faastest.Rule{Op: faastest.OpDiagnose, Fault: faastest.Fault{Kind: faastest.Denied}})))
 	checks = diagnose(t, serverless.DiagnoseSpec{}, opts(denied)...)
 	finding{faas.CheckFailed, "denied", "try again"}.check(t, checks["custom/cloud"])
 	if !errors.Is(checks["custom/cloud"].Err, faas.ErrPermissionDenied) {
@@ -117,7 +130,8 @@ func (silent) Diagnose(context.Context) []faas.Check { return nil }
 
 func TestDiagnoseGoesWithoutAProviderThatCannot(t *testing.T) {
 	quiet(t)
-	checks := diagnose(t, serverless.DiagnoseSpec{}, serverless.WithPolicy(policy(true, false)), serverless.WithStateDir(t.TempDir()), serverless.WithExecutor(silent{faastest.NewMemory().Executor("svc")}))
+	checks := diagnose(t, serverless.DiagnoseSpec{}, serverless.WithPolicy(policy(true, false)),
+		serverless.WithStateDir(t.TempDir()), serverless.WithExecutor(silent{faastest.NewMemory().Executor("svc")}))
 	if _, found := checks["custom/cloud"]; found || checks["provider"].Status != faas.CheckOK {
 		t.Errorf("%+v", checks)
 	}
@@ -147,7 +161,8 @@ func TestDiagnoseLooksAtTheStateDirectoryAndWhatIsInIt(t *testing.T) {
 		prepare         func(t testing.TB, dir string)
 		state, services finding
 	}{
-		{"it is empty", func(testing.TB, string) {}, finding{faas.CheckOK, "can be written to", ""}, finding{faas.CheckOK, "0 known", ""}},
+		{"it is empty", func(testing.TB, string) {}, finding{faas.CheckOK, "can be written to", ""},
+			finding{faas.CheckOK, "0 known", ""}},
 		{"it is not there yet", func(t testing.TB, dir string) {
 			if err := os.Remove(dir); err != nil {
 				t.Fatal(err)
@@ -168,7 +183,8 @@ func TestDiagnoseLooksAtTheStateDirectoryAndWhatIsInIt(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(dir, "svc-000000000000.ledger"), []byte("no ledger\n"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-		}, finding{faas.CheckOK, "", ""}, finding{faas.CheckFailed, "svc-000000000000.ledger", "restore the file from a backup"}},
+		}, finding{faas.CheckOK, "", ""}, finding{faas.CheckFailed, "svc-000000000000.ledger",
+			"restore the file from a backup"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if runtime.GOOS == "windows" && tt.name == "an operation is under way" {
@@ -177,7 +193,8 @@ func TestDiagnoseLooksAtTheStateDirectoryAndWhatIsInIt(t *testing.T) {
 			dir := t.TempDir()
 			tt.prepare(t, dir)
 			before := tree(t, dir)
-			checks := diagnose(t, serverless.DiagnoseSpec{}, serverless.WithPolicy(policy(false, true)), serverless.WithStateDir(dir))
+			checks := diagnose(t, serverless.DiagnoseSpec{}, serverless.WithPolicy(policy(false, true)),
+				serverless.WithStateDir(dir))
 			tt.state.check(t, checks["state"])
 			tt.services.check(t, checks["services"])
 			if diff := cmp.Diff(before, tree(t, dir)); diff != "" {
@@ -196,10 +213,12 @@ func TestAStateDirectoryThatMayNotBeWrittenToIsFound(t *testing.T) {
 	if err := os.Chmod(dir, 0o500); err != nil {
 		t.Fatal(err)
 	}
-	finding{faas.CheckFailed, "permission", "chmod u+rwx"}.check(t, diagnose(t, serverless.DiagnoseSpec{}, serverless.WithStateDir(dir))["state"])
+	finding{faas.CheckFailed, "permission", "chmod u+rwx"}.check(
+		t, diagnose(t, serverless.DiagnoseSpec{}, serverless.WithStateDir(dir))["state"])
 	t.Setenv("XDG_STATE_HOME", dir)
 	if runtime.GOOS == "linux" {
-		finding{faas.CheckWarning, "no ledger can be kept", "chmod u+rwx"}.check(t, diagnose(t, serverless.DiagnoseSpec{})["state"])
+		finding{faas.CheckWarning, "no ledger can be kept", "chmod u+rwx"}.check(
+			t, diagnose(t, serverless.DiagnoseSpec{})["state"])
 	}
 }
 
@@ -242,26 +261,31 @@ func TestDiagnoseLooksAtTheBinary(t *testing.T) {
 		want   finding
 	}{
 		{"none", func(testing.TB) string { return "" }, finding{faas.CheckSkipped, "none is named", ""}},
-		{"a job binary", func(t testing.TB) string { return faastest.JobBinaryFor(t, "linux", runtime.GOARCH) }, finding{faas.CheckOK, "linux " + runtime.GOARCH, ""}},
-		{"one for another system", file(0o755, "\xcf\xfa\xed\xfe\x0c\x00\x00\x01"+strings.Repeat("\x00", 64)), finding{faas.CheckFailed, "macOS", "GOOS=linux"}},
+		{"a job binary", func(t testing.TB) string { return faastest.JobBinaryFor(t, "linux", runtime.GOARCH) },
+			finding{faas.CheckOK, "linux " + runtime.GOARCH, ""}},
+		{"one for another system", file(0o755, "\xcf\xfa\xed\xfe\x0c\x00\x00\x01"+strings.Repeat("\x00", 64)),
+			finding{faas.CheckFailed, "macOS", "GOOS=linux"}},
 		{"a script", file(0o755, "#!/bin/sh\n"), finding{faas.CheckOK, "only standard input", ""}},
 		{"a script that is not executable", file(0o644, "#!/bin/sh\n"), finding{faas.CheckFailed, "permission", "chmod +x"}},
 		{"text", file(0o755, "hello"), finding{faas.CheckFailed, "neither an executable", "GOOS=linux"}},
 		{"an empty file", file(0o755, ""), finding{faas.CheckFailed, "empty", "build it"}},
-		{"no file", func(t testing.TB) string { return filepath.Join(t.TempDir(), "none") }, finding{faas.CheckFailed, "none", "build it"}},
+		{"no file", func(t testing.TB) string { return filepath.Join(t.TempDir(), "none") },
+			finding{faas.CheckFailed, "none", "build it"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if runtime.GOOS == "windows" && strings.Contains(tt.want.remedy, "chmod") {
 				t.Skip("files have no such permission there")
 			}
-			checks := diagnose(t, serverless.DiagnoseSpec{BinaryPath: tt.binary(t)}, serverless.WithPolicy(policy(true, false)), serverless.WithStateDir(t.TempDir()),
+			checks := diagnose(t, serverless.DiagnoseSpec{BinaryPath: tt.binary(t)}, serverless.WithPolicy(policy(true, false)),
+				serverless.WithStateDir(t.TempDir()),
 				serverless.WithExecutor(faastest.NewMemory().Executor("svc")))
 			tt.want.check(t, checks["binary"])
 		})
 	}
 	t.Run("one that the provider does not take", func(t *testing.T) {
 		small := faastest.NewMemory(faastest.WithLimits(faas.Limits{MaxMemoryMB: 128, MaxTimeoutSecs: 900, MaxPayloadMB: 1}))
-		checks := diagnose(t, serverless.DiagnoseSpec{BinaryPath: script(t)}, serverless.WithPolicy(policy(true, false)), serverless.WithStateDir(t.TempDir()), serverless.WithExecutor(small.Executor("svc")))
+		checks := diagnose(t, serverless.DiagnoseSpec{BinaryPath: script(t)}, serverless.WithPolicy(policy(true, false)),
+			serverless.WithStateDir(t.TempDir()), serverless.WithExecutor(small.Executor("svc")))
 		finding{faas.CheckFailed, "128 MiB", "as the message says"}.check(t, checks["binary"])
 	})
 }
@@ -269,7 +293,8 @@ func TestDiagnoseLooksAtTheBinary(t *testing.T) {
 func TestADiagnosisThatIsCutShortSaysSoAndHasEveryCheck(t *testing.T) {
 	quiet(t)
 	spec := serverless.DiagnoseSpec{BinaryPath: script(t)}
-	opts := []serverless.DeployOption{serverless.WithPolicy(policy(true, false)), serverless.WithStateDir(t.TempDir()), serverless.WithExecutor(faastest.NewMemory().Executor("svc"))}
+	opts := []serverless.DeployOption{serverless.WithPolicy(policy(true, false)), serverless.WithStateDir(t.TempDir()),
+		serverless.WithExecutor(faastest.NewMemory().Executor("svc"))}
 	names := func(ctx context.Context) (all []string, err error) {
 		checks, err := serverless.Diagnose(ctx, spec, opts...)
 		for _, c := range checks {
@@ -281,7 +306,8 @@ func TestADiagnosisThatIsCutShortSaysSoAndHasEveryCheck(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"policy", "provider", "custom/cloud", "custom/limits", "state", "services", "chain", "head", "contract", "blueprint", "binary"}, whole); diff != "" {
+	if diff := cmp.Diff([]string{"policy", "provider", "custom/cloud", "custom/limits", "state", "services", "chain",
+		"head", "contract", "blueprint", "binary"}, whole); diff != "" {
 		t.Error(diff)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

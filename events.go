@@ -35,10 +35,11 @@ const (
 
 // Event is one moment of a deployment or removal. It holds no secret.
 type Event struct {
-	Time       time.Time
-	Kind       EventKind
-	Phase      Phase
-	Action     string        // in PhaseFunction: "create", "update", "remove" or "restore"; in PhaseOrchestrator and PhaseFallback: "start" or "stop"
+	Time  time.Time
+	Kind  EventKind
+	Phase Phase
+	// in PhaseFunction: "create", "update", "remove" or "restore"; in PhaseOrchestrator and PhaseFallback: "start" or "stop"
+	Action     string
 	Unit       string        // in PhaseObserve and PhaseFunction: the provider's name for the unit
 	JobIDs     []uint32      // the jobs concerned
 	Step       string        // of a progress event: "upload", "wait", ...; "pause" if RetryIn is set
@@ -115,13 +116,15 @@ func (emit *emitter) act(p Phase, action string, jobIDs []uint32, f func() error
 	start := time.Now()
 	emit.send(Event{Kind: EventStarted, Phase: p, Action: action, JobIDs: jobIDs})
 	err := f()
-	emit.send(Event{Kind: EventEnded, Phase: p, Action: action, JobIDs: jobIDs, Attempt: 1, Duration: time.Since(start), Err: err})
+	emit.send(Event{Kind: EventEnded, Phase: p, Action: action, JobIDs: jobIDs, Attempt: 1, Duration: time.Since(start),
+		Err: err})
 	return err
 }
 
 // step passes on what the engine reports.
 func (emit *emitter) step(s engine.Step) {
-	e := Event{Kind: EventStarted, Phase: PhaseFunction, Action: s.Verb, Unit: s.UnitID, JobIDs: s.JobIDs, Attempt: s.Attempt}
+	e := Event{Kind: EventStarted, Phase: PhaseFunction, Action: s.Verb, Unit: s.UnitID, JobIDs: s.JobIDs,
+		Attempt: s.Attempt}
 	if s.Verb == "observe" || s.Verb == "list" {
 		e.Phase, e.Action = PhaseObserve, ""
 	}

@@ -18,7 +18,8 @@ func ExampleFetchMetadata_chain() {
 		log.Fatal(err)
 	}
 	meta, err := serverless.FetchMetadata(context.Background(), 7,
-		serverless.WithRPC("https://sepolia.base.org", "http://localhost:8545"), // the contract is the known one of the node's chain
+		// the contract is the known one of the node's chain
+		serverless.WithRPC("https://sepolia.base.org", "http://localhost:8545"),
 		serverless.WithBinary("target/release/my-blueprint"),
 		serverless.WithCache(filepath.Join(cache, "blueprints")),
 	)

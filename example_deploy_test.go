@@ -44,7 +44,8 @@ func newWorkplace() *workplace {
 		log.Fatal(err)
 	}
 	server := httptest.NewServer(p)
-	w := &workplace{dir: dir, policy: filepath.Join(dir, "deployment-policy.json"), binary: filepath.Join(dir, "target", "release", "my-blueprint"), state: filepath.Join(dir, "state")}
+	w := &workplace{dir: dir, policy: filepath.Join(dir, "deployment-policy.json"),
+		binary: filepath.Join(dir, "target", "release", "my-blueprint"), state: filepath.Join(dir, "state")}
 	w.close = func() {
 		server.Close()
 		_ = p.Close()
@@ -85,9 +86,11 @@ func stepByStep(ctx context.Context, w *workplace) error {
 	}
 	fmt.Println(analysis.Strategy.Kind, analysis.Strategy.FaaSJobs)
 
-	spec := serverless.ServiceSpec{Name: "my-service", BlueprintID: 42, BinaryPath: w.binary, Env: map[string]string{"GREETING": "hello"}}
+	spec := serverless.ServiceSpec{Name: "my-service", BlueprintID: 42, BinaryPath: w.binary,
+		Env: map[string]string{"GREETING": "hello"}}
 	opts := []serverless.DeployOption{
-		serverless.WithPolicy(policy), serverless.WithMetadata(metadata), serverless.WithStateDir(w.state), serverless.WithoutRunner(),
+		serverless.WithPolicy(policy), serverless.WithMetadata(metadata), serverless.WithStateDir(w.state),
+		serverless.WithoutRunner(),
 	}
 	plan, err := serverless.NewPlan(ctx, spec, opts...)
 	if err != nil {
@@ -136,7 +139,8 @@ func ExampleNewPlan() {
 		return
 	}
 	spec := serverless.ServiceSpec{Name: "my-service", BinaryPath: w.binary}
-	opts := []serverless.DeployOption{serverless.WithPolicy(policy), serverless.WithStateDir(w.state), serverless.WithoutRunner()}
+	opts := []serverless.DeployOption{serverless.WithPolicy(policy), serverless.WithStateDir(w.state),
+		serverless.WithoutRunner()}
 	plan, err := serverless.NewPlan(ctx, spec, opts...)
 	if err != nil {
 		fmt.Println(err)
@@ -158,18 +162,21 @@ func ExampleDeploy() {
 	w := newWorkplace()
 	defer w.close()
 	ctx := context.Background()
-	policy, err := serverless.LoadPolicy(serverless.WithPolicyPath(w.policy)) // WithPolicy is not needed for the operator's own file
+	// WithPolicy is not needed for the operator's own file
+	policy, err := serverless.LoadPolicy(serverless.WithPolicyPath(w.policy))
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	logger := slog.New(slog.DiscardHandler)
 
-	service, err := serverless.Deploy(ctx, serverless.ServiceSpec{Name: "my-service", BlueprintID: 42, BinaryPath: w.binary},
+	service, err := serverless.Deploy(ctx, serverless.ServiceSpec{
+		Name: "my-service", BlueprintID: 42, BinaryPath: w.binary},
 		serverless.WithPolicy(policy),
 		serverless.WithStateDir(w.state),
 		serverless.WithoutRunner(),
-		serverless.WithTraditional(func(ctx context.Context, spec serverless.ServiceSpec, jobIDs []uint32, sizing serverless.Sizing) (serverless.Runner, error) {
+		serverless.WithTraditional(func(ctx context.Context, spec serverless.ServiceSpec, jobIDs []uint32,
+			sizing serverless.Sizing) (serverless.Runner, error) {
 			return nil, fmt.Errorf("no machine of %d MiB is free", sizing.MemoryMB) // the manager's own way: a machine, a pod
 		}),
 		serverless.WithLogger(logger),
@@ -198,8 +205,10 @@ func ExampleDeployServerless() {
 		return
 	}
 	defer p.Close()
-	cfg := serverless.ServerlessConfig{Provider: faas.Config{Provider: faas.Custom}, DefaultMemoryMB: 128, DefaultTimeoutSecs: 10}
-	service, err := serverless.DeployServerless(ctx, serverless.ServiceSpec{Name: "squares", BinaryPath: w.binary}, []uint32{1}, cfg,
+	cfg := serverless.ServerlessConfig{Provider: faas.Config{Provider: faas.Custom}, DefaultMemoryMB: 128,
+		DefaultTimeoutSecs: 10}
+	service, err := serverless.DeployServerless(ctx, serverless.ServiceSpec{Name: "squares", BinaryPath: w.binary},
+		[]uint32{1}, cfg,
 		serverless.WithExecutor(p.Executor("squares")), serverless.WithStateDir(w.state), serverless.WithoutRunner())
 	if err != nil {
 		fmt.Println(err)
@@ -223,7 +232,8 @@ func ExampleWithTraditional() {
 	service, err := serverless.Deploy(ctx, serverless.ServiceSpec{Name: "my-service", BinaryPath: w.binary},
 		serverless.WithPolicy(serverless.DefaultPolicy()), // serverless is off
 		serverless.WithStateDir(w.state),
-		serverless.WithTraditional(func(_ context.Context, spec serverless.ServiceSpec, jobIDs []uint32, sizing serverless.Sizing) (serverless.Runner, error) {
+		serverless.WithTraditional(func(_ context.Context, spec serverless.ServiceSpec, jobIDs []uint32,
+			sizing serverless.Sizing) (serverless.Runner, error) {
 			fmt.Printf("jobs %v of %s on a machine of %d MiB and %d core\n", jobIDs, spec.Name, sizing.MemoryMB, sizing.CPUCores)
 			return machine{}, nil
 		}))
@@ -276,7 +286,8 @@ func ExampleWithEvents() {
 		}
 	}
 	service, err := serverless.Deploy(ctx, serverless.ServiceSpec{Name: "my-service", BinaryPath: w.binary},
-		serverless.WithPolicy(policy), serverless.WithStateDir(w.state), serverless.WithoutRunner(), serverless.WithEvents(show))
+		serverless.WithPolicy(policy), serverless.WithStateDir(w.state), serverless.WithoutRunner(),
+		serverless.WithEvents(show))
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -350,12 +361,14 @@ func ExampleOpenService() {
 	}
 	for _, info := range services {
 		if info.Interrupted() {
-			if _, err := serverless.Recover(ctx, info.Name, serverless.WithStateDir(w.state), serverless.WithPolicy(policy)); err != nil {
+			if _, err := serverless.Recover(ctx, info.Name, serverless.WithStateDir(w.state),
+				serverless.WithPolicy(policy)); err != nil {
 				fmt.Println(err)
 				return
 			}
 		}
-		service, err := serverless.OpenService(ctx, info.Name, serverless.WithStateDir(w.state), serverless.WithPolicy(policy))
+		service, err := serverless.OpenService(ctx, info.Name, serverless.WithStateDir(w.state),
+			serverless.WithPolicy(policy))
 		if err != nil {
 			fmt.Println(err)
 			return

@@ -115,7 +115,8 @@ func FetchMetadata(ctx context.Context, blueprintID uint64, opts ...FetchOption)
 	} else if o.contract, err = contractAddress(o.contract); err != nil {
 		return nil, err
 	} else if o.contract == "" && len(o.rpc) == 0 {
-		meta = mockMetadata(blueprintID, o, "no contract is configured (WithContract, "+ContractEnv+" or "+ContractFallbackEnv+")")
+		meta = mockMetadata(blueprintID, o, "no contract is configured (WithContract, "+ContractEnv+" or "+
+			ContractFallbackEnv+")")
 	} else {
 		def, err := fetchChain(ctx, blueprintID, o)
 		if err != nil {
@@ -124,7 +125,8 @@ func FetchMetadata(ctx context.Context, blueprintID uint64, opts ...FetchOption)
 		meta = def.assemble(o)
 	}
 	for _, warning := range meta.Warnings {
-		o.logger.LogAttrs(ctx, slog.LevelWarn, warning, slog.Uint64("blueprint_id", blueprintID), slog.String("source", string(meta.Source)))
+		o.logger.LogAttrs(ctx, slog.LevelWarn, warning, slog.Uint64("blueprint_id", blueprintID),
+			slog.String("source", string(meta.Source)))
 	}
 	return meta, nil
 }
@@ -154,7 +156,8 @@ func contractAddress(given string) (string, error) {
 	}
 	if _, err := tangle.ParseAddress(address); err != nil {
 		return "", faas.Errorf(faas.ErrInvalidArgument, fetchOp, "",
-			"%s is not the address of a contract: it must be 0x and 40 hexadecimal digits, and is %d characters long", origin, len(address))
+			"%s is not the address of a contract: it must be 0x and 40 hexadecimal digits, and is %d characters long", origin,
+			len(address))
 	}
 	return address, nil
 }
@@ -322,7 +325,8 @@ func readRegular(path string) ([]byte, error) {
 // directory above the binary's, so that for target/release/x it is target/blueprint-profiles.json. A file of that name
 // beside the binary comes first; see [WithBinary].
 func ProfilesPath(binary string) string {
-	if abs, err := filepath.Abs(binary); err == nil { // else the parent of a bare name would be the working directory itself
+	// else the parent of a bare name would be the working directory itself
+	if abs, err := filepath.Abs(binary); err == nil {
 		binary = abs
 	}
 	return filepath.Join(filepath.Dir(filepath.Dir(binary)), "blueprint-profiles.json")

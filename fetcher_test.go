@@ -47,7 +47,8 @@ func sampleProfiles() []*JobProfile {
 	return []*JobProfile{
 		{AvgDurationMS: 5, P95DurationMS: 8, P99DurationMS: 10, PeakMemoryMB: 256, SampleSize: 10},
 		{AvgDurationMS: 1450, P95DurationMS: 2100, P99DurationMS: 2600, PeakMemoryMB: 1024, Stateful: true, SampleSize: 20},
-		{AvgDurationMS: 420000, P95DurationMS: 910000, P99DurationMS: 930000, PeakMemoryMB: 12288, PersistentConnections: true, SampleSize: 3},
+		{AvgDurationMS: 420000, P95DurationMS: 910000, P99DurationMS: 930000, PeakMemoryMB: 12288,
+			PersistentConnections: true, SampleSize: 3},
 	}
 }
 
@@ -61,7 +62,8 @@ func sampleJobs(source ProfileSource) []Job {
 
 const (
 	askedFor      = "the metadata is made up (mock), because it was asked for: the blueprint's real jobs are not known"
-	notConfigured = "the metadata is made up (mock), because no contract is configured (WithContract, TANGLE_CONTRACT or TANGLE_CONTRACT_ADDRESS): " +
+	notConfigured = "the metadata is made up (mock), because no contract is configured (WithContract, TANGLE_CONTRACT " +
+		"or TANGLE_CONTRACT_ADDRESS): " +
 		"the blueprint's real jobs are not known"
 )
 
@@ -71,11 +73,13 @@ func TestMockMetadataIsMarkedAndNeverServerless(t *testing.T) {
 		opts    []FetchOption
 		warning string
 	}{
-		"asked for":                     {[]FetchOption{WithMock()}, askedFor},
-		"nothing configured":            {nil, notConfigured},
-		"unset flags":                   {[]FetchOption{WithRPC(""), WithContract(""), WithBinary("")}, notConfigured},
-		"asked for beside a contract":   {[]FetchOption{WithContract("0x0165878A594ca255338adfa4d48449f69242Eb8F"), WithMock()}, askedFor},
-		"a binary without profiles":     {[]FetchOption{WithMock(), WithBinary(filepath.Join(t.TempDir(), "a", "b"))}, askedFor},
+		"asked for":          {[]FetchOption{WithMock()}, askedFor},
+		"nothing configured": {nil, notConfigured},
+		"unset flags":        {[]FetchOption{WithRPC(""), WithContract(""), WithBinary("")}, notConfigured},
+		"asked for beside a contract": {[]FetchOption{
+			WithContract("0x0165878A594ca255338adfa4d48449f69242Eb8F"), WithMock()}, askedFor},
+		"a binary without profiles": {[]FetchOption{WithMock(), WithBinary(filepath.Join(t.TempDir(), "a", "b"))},
+			askedFor},
 		"asked for beside a bad option": {[]FetchOption{WithMock(), WithContract("bogus"), nil}, askedFor},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -154,10 +158,13 @@ func TestABrokenProfilesFileIsReportedAndIgnored(t *testing.T) {
 		make func(path string) error
 		want string
 	}{
-		"empty":         {func(path string) error { return os.WriteFile(path, nil, 0o600) }, "not JSON: unexpected end of JSON input"},
-		"not JSON":      {func(path string) error { return os.WriteFile(path, []byte("jobs:\n"), 0o600) }, "not JSON: invalid character 'j'"},
-		"no usable job": {func(path string) error { return os.WriteFile(path, []byte(`{"jobs":{"0":{}}}`), 0o600) }, "no job has a usable profile"},
-		"a directory":   {func(path string) error { return os.Mkdir(path, 0o700) }, "not a regular file"},
+		"empty": {func(path string) error { return os.WriteFile(path, nil, 0o600) },
+			"not JSON: unexpected end of JSON input"},
+		"not JSON": {func(path string) error { return os.WriteFile(path, []byte("jobs:\n"), 0o600) },
+			"not JSON: invalid character 'j'"},
+		"no usable job": {func(path string) error { return os.WriteFile(path, []byte(`{"jobs":{"0":{}}}`), 0o600) },
+			"no job has a usable profile"},
+		"a directory": {func(path string) error { return os.Mkdir(path, 0o700) }, "not a regular file"},
 		"too long": {
 			func(path string) error {
 				return os.WriteFile(path, []byte(`{"jobs":{},"x":"`+strings.Repeat("x", 1<<20)+`"}`), 0o600)
@@ -177,7 +184,8 @@ func TestABrokenProfilesFileIsReportedAndIgnored(t *testing.T) {
 				t.Error(diff)
 			}
 			last := meta.Warnings[len(meta.Warnings)-1]
-			if !strings.Contains(last, tc.want) || !strings.Contains(last, ProfilesPath(binary)) || !strings.Contains(last, "ignored") {
+			if !strings.Contains(last, tc.want) || !strings.Contains(last, ProfilesPath(binary)) ||
+				!strings.Contains(last, "ignored") {
 				t.Errorf("warnings = %q, want one with %q and the path", meta.Warnings, tc.want)
 			}
 		})
@@ -202,22 +210,29 @@ func TestProfilesAreUsedForTheirOwnBinaryOnly(t *testing.T) {
 		from          string // the directory whose file is used; empty: none
 		warns         string
 	}{
-		"its own, above":           {above: func(own string) string { return content(here, own) }, from: "target"},
-		"its own, in capitals":     {above: func(own string) string { return content(here, strings.ToUpper(own)) }, from: "target"},
+		"its own, above": {above: func(own string) string { return content(here, own) }, from: "target"},
+		"its own, in capitals": {above: func(own string) string { return content(here, strings.ToUpper(own)) },
+			from: "target"},
 		"its own by another name":  {above: func(own string) string { return content("chosen", own) }, from: "target"},
 		"of a tool without hashes": {above: func(string) string { return content("crate", "") }, from: "target"},
-		"of an older build":        {above: func(string) string { return content(here, other) }, from: "target", warns: "another build"},
-		"of another blueprint":     {above: func(string) string { return content("neighbour", other) }, warns: "another blueprint, \"neighbour\": profile "},
-		"a hash that is none":      {above: func(string) string { return content("crate", "abc") }, from: "target", warns: "binary_sha256 was ignored"},
+		"of an older build": {above: func(string) string { return content(here, other) }, from: "target",
+			warns: "another build"},
+		"of another blueprint": {above: func(string) string { return content("neighbour", other) },
+			warns: "another blueprint, \"neighbour\": profile "},
+		"a hash that is none": {above: func(string) string { return content("crate", "abc") }, from: "target",
+			warns: "binary_sha256 was ignored"},
 		"beside comes first": {
-			beside: func(own string) string { return content(here, own) }, above: func(string) string { return content("neighbour", other) }, from: "release",
+			beside: func(own string) string { return content(here, own) },
+			above:  func(string) string { return content("neighbour", other) }, from: "release",
 		},
 		"its own comes before an older build's": {
-			beside: func(string) string { return content(here, other) }, above: func(own string) string { return content(here, own) }, from: "target",
+			beside: func(string) string { return content(here, other) },
+			above:  func(own string) string { return content(here, own) }, from: "target",
 		},
 		"another's beside": {
-			beside: func(string) string { return content("neighbour", other) }, above: func(own string) string { return content(here, own) },
-			from: "target", warns: "another blueprint",
+			beside: func(string) string { return content("neighbour", other) },
+			above:  func(own string) string { return content(here, own) },
+			from:   "target", warns: "another blueprint",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -238,7 +253,8 @@ func TestProfilesAreUsedForTheirOwnBinaryOnly(t *testing.T) {
 				t.Fatal(err)
 			}
 			all := strings.Join(meta.Warnings, "\n")
-			if used := meta.Jobs[0].Profile != nil; used != (tc.from != "") || used && !strings.Contains(all, filepath.Join(tc.from, "blueprint-profiles.json")) {
+			if used := meta.Jobs[0].Profile != nil; used != (tc.from != "") ||
+				used && !strings.Contains(all, filepath.Join(tc.from, "blueprint-profiles.json")) {
 				t.Errorf("used: %t, want those in %q; warnings:\n%s", used, tc.from, all)
 			}
 			if !strings.Contains(all, tc.warns) || tc.warns == "" && len(meta.Warnings) != 2 {
@@ -261,7 +277,8 @@ func write(t *testing.T, path, content string) {
 
 func TestProfilesPathIsTwoDirectoriesUp(t *testing.T) {
 	root := t.TempDir()
-	if got, want := ProfilesPath(filepath.Join(root, "target", "release", "x")), filepath.Join(root, "target", "blueprint-profiles.json"); got != want {
+	if got, want := ProfilesPath(filepath.Join(root, "target", "release", "x")),
+		filepath.Join(root, "target", "blueprint-profiles.json"); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 	release := filepath.Join(root, "release")
@@ -283,7 +300,8 @@ func TestProfilesComeFromTheFirstSourceThatHasAny(t *testing.T) {
 	valid, broken := profileSample(t, "valid.profilingData"), profileSample(t, "corrupt-crc.profilingData")
 	tee := profileSample(t, "valid-gpu-tee.profilingData")
 	legacy := profileSample(t, "valid.description")
-	teeProfile := ExecutionProfile{Confidentiality: "tee_required", GPU: GPURequirement{Policy: "required", MinCount: 2, MinVRAMGB: 40}}
+	teeProfile := ExecutionProfile{Confidentiality: "tee_required",
+		GPU: GPURequirement{Policy: "required", MinCount: 2, MinVRAMGB: 40}}
 	file := binaryWithProfiles(t, profileSample(t, "profiles.json"))
 	for _, tc := range []struct {
 		name                               string
@@ -293,8 +311,10 @@ func TestProfilesComeFromTheFirstSourceThatHasAny(t *testing.T) {
 		warnings                           []string // a part of each
 	}{
 		{name: "nothing"},
-		{name: "the file first", binary: file, profilingData: valid, description: legacy, source: ProfileFromFile, exec: ExecutionProfile{Confidentiality: "any"}},
-		{name: "the file does not hide what the chain demands", binary: file, profilingData: tee, source: ProfileFromFile, exec: teeProfile},
+		{name: "the file first", binary: file, profilingData: valid, description: legacy, source: ProfileFromFile,
+			exec: ExecutionProfile{Confidentiality: "any"}},
+		{name: "the file does not hide what the chain demands", binary: file, profilingData: tee, source: ProfileFromFile,
+			exec: teeProfile},
 		{name: "then profilingData", profilingData: tee, description: legacy, source: ProfileFromChain, exec: teeProfile},
 		{name: "then the description", description: legacy, source: ProfileFromDescription},
 		{
@@ -303,7 +323,8 @@ func TestProfilesComeFromTheFirstSourceThatHasAny(t *testing.T) {
 		},
 		{
 			name: "broken profilingData is skipped", profilingData: broken, description: legacy, source: ProfileFromDescription,
-			warnings: []string{"profilingData: job_profiles_b64_gzip: broken gzip: gzip: invalid checksum: its profiles were ignored"},
+			warnings: []string{"profilingData: job_profiles_b64_gzip: broken gzip: gzip: invalid checksum: its profiles " +
+				"were ignored"},
 		},
 		{
 			name: "all broken", binary: binaryWithProfiles(t, "{"), profilingData: broken, description: "[PROFILING_DATA_V1]?",
@@ -350,7 +371,8 @@ func TestTheContractIsConfiguredByOptionThenEnvironment(t *testing.T) {
 		{"", a, "bogus", a, ""},
 		{"", "", b, b, ""},
 		{"", " ", " " + b + "\n", b, ""},
-		{"bogus", a, a, "", "WithContract is not the address of a contract: it must be 0x and 40 hexadecimal digits, and is 5 characters long"},
+		{"bogus", a, a, "", "WithContract is not the address of a contract: it must be 0x and 40 hexadecimal digits, and " +
+			"is 5 characters long"},
 		{"", a + "0", b, "", "environment variable TANGLE_CONTRACT is not the address"},
 		{"", "", "0x" + strings.Repeat("g", 40), "", "environment variable TANGLE_CONTRACT_ADDRESS is not the address"},
 	} {
@@ -360,7 +382,8 @@ func TestTheContractIsConfiguredByOptionThenEnvironment(t *testing.T) {
 		if got != tc.want {
 			t.Errorf("%+v: %q", tc, got)
 		}
-		if (err == nil) != (tc.err == "") || err != nil && (!strings.Contains(err.Error(), tc.err) || faas.CodeOf(err) != faas.ErrInvalidArgument) {
+		if (err == nil) != (tc.err == "") || err != nil &&
+			(!strings.Contains(err.Error(), tc.err) || faas.CodeOf(err) != faas.ErrInvalidArgument) {
 			t.Errorf("%+v: error %v", tc, err)
 		}
 	}
@@ -388,7 +411,8 @@ func TestFetchMetadataRespectsItsContext(t *testing.T) {
 	noContract(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if meta, err := FetchMetadata(ctx, 1, WithMock()); !errors.Is(err, context.Canceled) || faas.CodeOf(err) != faas.ErrTimeout || meta != nil {
+	if meta, err := FetchMetadata(ctx, 1, WithMock()); !errors.Is(err, context.Canceled) ||
+		faas.CodeOf(err) != faas.ErrTimeout || meta != nil {
 		t.Errorf("metadata %v, error %v", meta, err)
 	}
 }
@@ -426,7 +450,8 @@ func TestNilOptionsAreSkipped(t *testing.T) {
 	noContract(t)
 	dir := t.TempDir()
 	path := filepath.Join(dir, "policy.json")
-	if _, err := FetchMetadata(t.Context(), 1, nil, WithMock(), nil, WithHTTPClient(nil), WithFetchLogger(nil)); err != nil {
+	if _, err := FetchMetadata(t.Context(), 1, nil, WithMock(), nil, WithHTTPClient(nil),
+		WithFetchLogger(nil)); err != nil {
 		t.Error(err)
 	}
 	policy, err := LoadPolicy(nil, WithPolicyPath(path), nil)
@@ -436,13 +461,15 @@ func TestNilOptionsAreSkipped(t *testing.T) {
 	if err := policy.Save(nil, WithPolicyPath(path)); err != nil {
 		t.Error(err)
 	}
-	if _, err := ListServices(nil, WithStateDir(dir), nil, WithLogger(nil), WithEvents(nil), WithOrchestrator(nil)); err != nil {
+	if _, err := ListServices(nil, WithStateDir(dir), nil, WithLogger(nil), WithEvents(nil),
+		WithOrchestrator(nil)); err != nil {
 		t.Error(err)
 	}
 	if _, _, err := RefreshPrices(t.Context(), nil, nil, WithPriceClient(nil), WithPricesOf()); err != nil {
 		t.Error(err)
 	}
-	if _, err := ProfileJobs(t.Context(), filepath.Join(dir, "missing"), map[uint32][][]byte{0: nil}, nil); !errors.Is(err, faas.ErrNotFound) {
+	if _, err := ProfileJobs(t.Context(), filepath.Join(dir, "missing"), map[uint32][][]byte{0: nil}, nil); !errors.Is(
+		err, faas.ErrNotFound) {
 		t.Error(err)
 	}
 }

@@ -30,7 +30,8 @@ type NotGivenError struct {
 
 // Error names what is missing, and says what to do.
 func (e *NotGivenError) Error() string {
-	return fmt.Sprintf("the last deployment of service %q was given %s, and this one is not: give it again, or drop it (WithDropped)",
+	return fmt.Sprintf("the last deployment of service %q was given %s, and this one is not: give it again, or drop "+
+		"it (WithDropped)",
 		e.Service, strings.Join(e.Names, ", "))
 }
 

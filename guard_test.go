@@ -24,7 +24,8 @@ func (c *startCounter) Start(_ context.Context, _ serverless.RunnerSpec) (server
 
 func TestWithoutRunnerStartsNoneTraditionallyEither(t *testing.T) {
 	orc := &startCounter{}
-	svc, err := serverless.Deploy(t.Context(), spec(t), serverless.WithPolicy(policy(false, false)), serverless.WithMetadata(metadata("ff")), serverless.WithoutRunner(), serverless.WithOrchestrator(orc))
+	svc, err := serverless.Deploy(t.Context(), spec(t), serverless.WithPolicy(policy(false, false)),
+		serverless.WithMetadata(metadata("ff")), serverless.WithoutRunner(), serverless.WithOrchestrator(orc))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +39,8 @@ func TestWithoutRunnerStartsNoneTraditionallyEither(t *testing.T) {
 
 func TestAServiceThatWasClosedDoesNothingAnyMore(t *testing.T) {
 	cloud := faastest.NewMemory(faastest.WithJob(answer))
-	svc, err := serverless.Deploy(t.Context(), spec(t), serverless.WithPolicy(policy(true, false)), serverless.WithMetadata(metadata("ff")), serverless.WithExecutor(cloud.Executor("svc")))
+	svc, err := serverless.Deploy(t.Context(), spec(t), serverless.WithPolicy(policy(true, false)),
+		serverless.WithMetadata(metadata("ff")), serverless.WithExecutor(cloud.Executor("svc")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,8 +65,10 @@ func TestAServiceThatWasClosedDoesNothingAnyMore(t *testing.T) {
 }
 
 func TestOneFunctionWhoseHealthCannotBeToldDoesNotHideTheOthers(t *testing.T) {
-	cloud := faastest.NewMemory(faastest.WithScript(faastest.Faults(faastest.Rule{Op: faastest.OpHealth, Times: 1, Fault: faastest.Fault{Kind: faastest.Throttled}})))
-	svc, err := serverless.Deploy(t.Context(), spec(t), serverless.WithPolicy(policy(true, false)), serverless.WithMetadata(metadata("ffff")), serverless.WithExecutor(cloud.Executor("svc")))
+	cloud := faastest.NewMemory(faastest.WithScript(
+		faastest.Faults(faastest.Rule{Op: faastest.OpHealth, Times: 1, Fault: faastest.Fault{Kind: faastest.Throttled}})))
+	svc, err := serverless.Deploy(t.Context(), spec(t), serverless.WithPolicy(policy(true, false)),
+		serverless.WithMetadata(metadata("ffff")), serverless.WithExecutor(cloud.Executor("svc")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,15 +93,17 @@ func TestOneFunctionWhoseHealthCannotBeToldDoesNotHideTheOthers(t *testing.T) {
 func TestAServiceInUseIsNoReasonToFallBack(t *testing.T) {
 	cloud := faastest.NewMemory(faastest.WithJob(answer))
 	s := spec(t)
-	options := []serverless.DeployOption{serverless.WithPolicy(policy(true, true)), serverless.WithMetadata(metadata("ff")), serverless.WithStateDir(t.TempDir()), serverless.WithoutWaiting()}
+	options := []serverless.DeployOption{serverless.WithPolicy(policy(true, true)),
+		serverless.WithMetadata(metadata("ff")), serverless.WithStateDir(t.TempDir()), serverless.WithoutWaiting()}
 	var second error
 	tried := false
-	svc, err := serverless.Deploy(t.Context(), s, append(options, serverless.WithExecutor(cloud.Executor("svc")), serverless.WithEvents(func(e serverless.Event) {
-		if e.Phase == serverless.PhaseFunction && !tried {
-			tried = true
-			_, second = serverless.Deploy(t.Context(), s, append(options, serverless.WithExecutor(cloud.Executor("svc")))...)
-		}
-	}))...)
+	svc, err := serverless.Deploy(t.Context(), s,
+		append(options, serverless.WithExecutor(cloud.Executor("svc")), serverless.WithEvents(func(e serverless.Event) {
+			if e.Phase == serverless.PhaseFunction && !tried {
+				tried = true
+				_, second = serverless.Deploy(t.Context(), s, append(options, serverless.WithExecutor(cloud.Executor("svc")))...)
+			}
+		}))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +125,8 @@ func TestWithoutAUsableDefaultStateDirectoryADeploymentGoesOnAndWarns(t *testing
 		t.Setenv(name, file)
 	}
 	cloud := faastest.NewMemory(faastest.WithJob(answer))
-	svc, err := serverless.Deploy(t.Context(), sp, serverless.WithPolicy(policy(true, false)), serverless.WithMetadata(metadata("ff")), serverless.WithExecutor(cloud.Executor("svc")), serverless.WithoutRunner())
+	svc, err := serverless.Deploy(t.Context(), sp, serverless.WithPolicy(policy(true, false)),
+		serverless.WithMetadata(metadata("ff")), serverless.WithExecutor(cloud.Executor("svc")), serverless.WithoutRunner())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +136,9 @@ func TestWithoutAUsableDefaultStateDirectoryADeploymentGoesOnAndWarns(t *testing
 	if err := svc.Undeploy(t.Context()); err != nil || len(cloud.Units()) > 0 {
 		t.Errorf("%v, left: %v", err, cloud.Units())
 	}
-	_, err = serverless.Deploy(t.Context(), sp, serverless.WithPolicy(policy(true, false)), serverless.WithMetadata(metadata("ff")), serverless.WithExecutor(cloud.Executor("svc")), serverless.WithoutRunner(), serverless.WithStateDir(filepath.Join(file, "state")))
+	_, err = serverless.Deploy(t.Context(), sp, serverless.WithPolicy(policy(true, false)),
+		serverless.WithMetadata(metadata("ff")), serverless.WithExecutor(cloud.Executor("svc")), serverless.WithoutRunner(),
+		serverless.WithStateDir(filepath.Join(file, "state")))
 	if err == nil {
 		t.Error("a directory of the caller's choice that cannot be used is no error")
 	}
@@ -151,7 +160,8 @@ func TestAUnitThatWasNeverWholeIsRemovedAndNotRestored(t *testing.T) {
 	}))
 	s := spec(t)
 	deploy := func() error {
-		_, err := serverless.DeployServerless(t.Context(), s, []uint32{0}, policy(true, false).Serverless.Config(), serverless.WithExecutor(cloud.Executor("svc")), serverless.WithStateDir(state), serverless.WithoutRunner())
+		_, err := serverless.DeployServerless(t.Context(), s, []uint32{0}, policy(true, false).Serverless.Config(),
+			serverless.WithExecutor(cloud.Executor("svc")), serverless.WithStateDir(state), serverless.WithoutRunner())
 		return err
 	}
 	for range 3 {
@@ -178,13 +188,15 @@ func TestAServiceIsOnlyOpenedWhereThePolicySays(t *testing.T) {
 	p.deploy()
 	elsewhere := policy(true, false)
 	elsewhere.Serverless.Provider = serverless.ProviderSettings{Type: faas.AWSLambda, Region: "eu-west-1"}
-	_, err := serverless.OpenService(t.Context(), "svc", serverless.WithPolicy(elsewhere), serverless.WithExecutor(p.cloud.Executor("svc")), serverless.WithStateDir(p.state))
+	_, err := serverless.OpenService(t.Context(), "svc", serverless.WithPolicy(elsewhere),
+		serverless.WithExecutor(p.cloud.Executor("svc")), serverless.WithStateDir(p.state))
 	if !errors.Is(err, faas.ErrNotFound) {
 		t.Errorf("error %v, want not found", err)
 	}
 	here := policy(true, false)
 	here.Serverless.Provider.Endpoint += "/" // the same place, spelled otherwise
-	svc, err := serverless.OpenService(t.Context(), "svc", serverless.WithPolicy(here), serverless.WithExecutor(p.cloud.Executor("svc")), serverless.WithStateDir(p.state))
+	svc, err := serverless.OpenService(t.Context(), "svc", serverless.WithPolicy(here),
+		serverless.WithExecutor(p.cloud.Executor("svc")), serverless.WithStateDir(p.state))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +224,8 @@ func TestAJobThatHangsDoesNotKeepAServiceFromBeingRemoved(t *testing.T) {
 	}
 	started := make(chan struct{})
 	orc := &serverless.LocalOrchestrator{StopTimeout: 50 * time.Millisecond, Log: func([]byte) { close(started) }}
-	svc, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(false, false)), serverless.WithMetadata(metadata("ff")), serverless.WithOrchestrator(orc))
+	svc, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(false, false)),
+		serverless.WithMetadata(metadata("ff")), serverless.WithOrchestrator(orc))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,7 +32,8 @@ var (
 // error lists; and nothing of another service has changed. In the end the service can be deployed and removed without a trace.
 func TestModelNothingLeaksWhateverFails(t *testing.T) {
 	binaries := []string{script(t), script(t)}
-	if err := os.WriteFile(binaries[1], []byte("#!/bin/sh\n# another version\ncat >/dev/null\necho '{\"result\":[8]}'\n"), 0o755); err != nil {
+	if err := os.WriteFile(binaries[1], []byte("#!/bin/sh\n# another version\ncat >/dev/null\necho '{\"result\":[8]}'\n"),
+		0o755); err != nil {
 		t.Fatal(err)
 	}
 	base := uint64(time.Now().UnixNano())
@@ -64,14 +65,16 @@ type history struct {
 }
 
 func playHistory(ctx context.Context, seed uint64, dir string, binaries []string) (err error) {
-	h := &history{rng: rand.New(rand.NewPCG(seed, 1)), sky: faastest.NewSky(seed), edited: map[string]bool{}, state: filepath.Join(dir, "state"), copies: filepath.Join(dir, "copies"), binaries: binaries}
+	h := &history{rng: rand.New(rand.NewPCG(seed, 1)), sky: faastest.NewSky(seed), edited: map[string]bool{},
+		state: filepath.Join(dir, "state"), copies: filepath.Join(dir, "copies"), binaries: binaries}
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("%w\nhistory:\n  %s", err, strings.Join(h.log, "\n  "))
 		}
 	}()
 	h.cloud = faastest.NewMemory(faastest.WithJob(answer), faastest.WithLatency(time.Millisecond))
-	other, err := serverless.DeployServerless(ctx, h.spec("other", 0, "x"), []uint32{0, 1}, policy(true, false).Serverless.Config(), h.options("other")...)
+	other, err := serverless.DeployServerless(ctx, h.spec("other", 0, "x"), []uint32{0, 1},
+		policy(true, false).Serverless.Config(), h.options("other")...)
 	if err != nil {
 		return err
 	}
@@ -113,7 +116,8 @@ func playHistory(ctx context.Context, seed uint64, dir string, binaries []string
 }
 
 func (h *history) spec(name string, binary int, env string) serverless.ServiceSpec {
-	return serverless.ServiceSpec{Name: name, BlueprintID: 1, BinaryPath: h.binaries[binary], Env: map[string]string{"KEY": env}}
+	return serverless.ServiceSpec{Name: name, BlueprintID: 1, BinaryPath: h.binaries[binary],
+		Env: map[string]string{"KEY": env}}
 }
 
 func (h *history) options(service string) []serverless.DeployOption {
@@ -121,7 +125,8 @@ func (h *history) options(service string) []serverless.DeployOption {
 	if service == "svc" {
 		exec = h.sky.Executor(exec)
 	}
-	return []serverless.DeployOption{serverless.WithExecutor(exec), serverless.WithStateDir(h.state), serverless.WithoutRunner()}
+	return []serverless.DeployOption{serverless.WithExecutor(exec), serverless.WithStateDir(h.state),
+		serverless.WithoutRunner()}
 }
 
 func (h *history) units(service string) []string {
@@ -248,13 +253,15 @@ func (h *history) operate(ctx context.Context, crashed string, copied *error) er
 }
 
 // check says what of the promises was broken.
-func (h *history) check(ctx context.Context, before map[string]faas.State, was map[string]serverless.UnitInfo, jobs []uint32, removal bool, err error, ended bool) error {
+func (h *history) check(ctx context.Context, before map[string]faas.State, was map[string]serverless.UnitInfo,
+	jobs []uint32, removal bool, err error, ended bool) error {
 	now, terr := h.truth(ctx)
 	ledger, lerr := h.recorded()
 	if err := errors.Join(terr, lerr); err != nil {
 		return err
 	}
-	h.note("  -> %v (ended: %t); it was %s, and is %s; ledger %s", err, ended, states(before), states(now), unitsOf(ledger))
+	h.note("  -> %v (ended: %t); it was %s, and is %s; ledger %s", err, ended, states(before), states(now),
+		unitsOf(ledger))
 	listed := map[string]bool{}
 	var fe *faas.Error
 	if errors.As(err, &fe) {
@@ -277,7 +284,8 @@ func (h *history) check(ctx context.Context, before map[string]faas.State, was m
 			return fmt.Errorf("%s stood, was not asked to go, and is gone", id)
 		case exists && removal && err == nil && !ended && recorded:
 			return fmt.Errorf("%s was to be removed and is there", id)
-		case exists && len(jobs) > 0 && err != nil && !ended && !listed[id] && recorded && unit.Pending == "" && !h.edited[id] && stood.Status == faas.StatusReady &&
+		case exists && len(jobs) > 0 && err != nil && !ended && !listed[id] && recorded && unit.Pending == "" &&
+			!h.edited[id] && stood.Status == faas.StatusReady &&
 			(is.Status != stood.Status || is.PackageSHA256 != stood.PackageSHA256 || is.Fingerprint != stood.Fingerprint):
 			return fmt.Errorf("the deployment failed, %s is not as before, and the error does not list it", id)
 		}
@@ -291,7 +299,8 @@ func (h *history) check(ctx context.Context, before map[string]faas.State, was m
 			return fmt.Errorf("%s exists at the provider and is in no ledger", id)
 		case !stood && len(jobs) > 0 && err != nil && !ended && !listed[id] && !h.edited[id]:
 			return fmt.Errorf("the deployment failed, %s was created, and the error does not list it", id)
-		case recorded && unit.Pending == "" && !h.edited[id] && (unit.State == nil || is.PackageSHA256 != unit.State.PackageSHA256 || is.Fingerprint != unit.State.Fingerprint):
+		case recorded && unit.Pending == "" && !h.edited[id] &&
+			(unit.State == nil || is.PackageSHA256 != unit.State.PackageSHA256 || is.Fingerprint != unit.State.Fingerprint):
 			return fmt.Errorf("%s is not what the ledger says", id)
 		}
 	}
@@ -304,7 +313,8 @@ func (h *history) check(ctx context.Context, before map[string]faas.State, was m
 		for id := range wanted {
 			unit, recorded := ledger[id]
 			if _, exists := now[id]; !recorded || unit.Pending != "" || !exists && !h.edited[id] {
-				return fmt.Errorf("after a good deployment %s exists: %t; in the ledger: %t, %q", id, exists, recorded, unit.Pending)
+				return fmt.Errorf("after a good deployment %s exists: %t; in the ledger: %t, %q", id, exists, recorded,
+					unit.Pending)
 			}
 		}
 	}

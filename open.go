@@ -49,7 +49,8 @@ func (s ServiceInfo) Interrupted() bool {
 
 func serviceInfo(r ledger.Record) ServiceInfo {
 	info := ServiceInfo{
-		Name: r.Service, Provider: r.Provider, BlueprintID: r.BlueprintID, BinaryPath: r.Binary, BinarySHA256: r.BinarySHA256, Given: recordGiven(r),
+		Name: r.Service, Provider: r.Provider, BlueprintID: r.BlueprintID, BinaryPath: r.Binary,
+		BinarySHA256: r.BinarySHA256, Given: recordGiven(r),
 		LocalJobs: r.LocalJobs, Runner: r.Runner, Updated: r.Updated, Units: []UnitInfo{},
 	}
 	for _, u := range r.Sorted() {
@@ -170,9 +171,13 @@ func (o *deployOptions) find(name string) (ledger.Record, []ledger.Record, error
 	found := 0
 	if o.policy != nil {
 		provider := faas.Resolve(o.policy.Serverless.Config().Provider)
-		found = slices.IndexFunc(records, func(r ledger.Record) bool { return ledger.Location(r.Provider) == ledger.Location(provider) })
+		found = slices.IndexFunc(records, func(r ledger.Record) bool {
+			return ledger.Location(r.Provider) == ledger.Location(provider)
+		})
 		if found < 0 {
-			return none, nil, faas.Errorf(faas.ErrNotFound, "open service", "", "service %q is not deployed in the policy's place, %s, but in %s: open it without the policy, or with one that names that place",
+			return none, nil, faas.Errorf(faas.ErrNotFound, "open service", "",
+				"service %q is not deployed in the policy's place, %s, but in %s: open it without the policy, or with one that "+
+					"names that place",
 				name, placeName(provider), placesText(records))
 		}
 		// The credentials are the policy's; where things are, and how, is what the ledger says.

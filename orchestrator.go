@@ -79,7 +79,8 @@ type RunnerSpec struct {
 
 // Format prints the spec without the values of the environment and the arguments, whatever the verb.
 func (s RunnerSpec) Format(f fmt.State, _ rune) {
-	fmt.Fprintf(f, "{service:%s blueprint:%d args:%d env:%v delegated:%v local:%v}", s.Service, s.BlueprintID, len(s.Args), s.Env.Names(), slices.Sorted(maps.Keys(s.Delegated)), s.LocalJobs)
+	fmt.Fprintf(f, "{service:%s blueprint:%d args:%d env:%v delegated:%v local:%v}", s.Service, s.BlueprintID,
+		len(s.Args), s.Env.Names(), slices.Sorted(maps.Keys(s.Delegated)), s.LocalJobs)
 }
 
 // LogValue logs what Format prints.

@@ -47,7 +47,8 @@ func copyBinary(b *faas.Binary, dir string) (path string, err error) {
 		return bad(faas.ErrInternal, "copy the binary: %w", err)
 	}
 	if sum := hex.EncodeToString(hash.Sum(nil)); b.SHA256 != "" && sum != b.SHA256 {
-		return bad(faas.ErrConflict, "%s was changed since it was inspected: it had the SHA-256 %s and has %s: deploy again when it is whole", b.Path, b.SHA256, sum)
+		return bad(faas.ErrConflict, "%s was changed since it was inspected: it had the SHA-256 %s and has %s: deploy "+
+			"again when it is whole", b.Path, b.SHA256, sum)
 	}
 	return path, nil
 }
@@ -74,5 +75,6 @@ func executableDir(dirs ...string) (string, error) {
 			return dir, nil
 		}
 	}
-	return "", faas.Errorf(faas.ErrInvalidArgument, "start runner", "", "no program can be executed in any of %q: mount one without noexec, or set TMPDIR to a directory that is", dirs)
+	return "", faas.Errorf(faas.ErrInvalidArgument, "start runner", "",
+		"no program can be executed in any of %q: mount one without noexec, or set TMPDIR to a directory that is", dirs)
 }

@@ -51,12 +51,16 @@ type detachedRunner struct {
 func (o *LocalOrchestrator) newDetached(ref RunnerRef) (*detachedRunner, detachedRef, error) {
 	var private detachedRef
 	if ref.Kind != localKind {
-		return nil, private, faas.Errorf(faas.ErrUnsupported, "find runner", "", "the runner is of kind %q, and a LocalOrchestrator knows %q: give the orchestrator that started it", ref.Kind, localKind)
+		return nil, private, faas.Errorf(faas.ErrUnsupported, "find runner", "",
+			"the runner is of kind %q, and a LocalOrchestrator knows %q: give the orchestrator that started it", ref.Kind,
+			localKind)
 	}
 	if err := json.Unmarshal(ref.Private, &private); err != nil {
-		return nil, private, faas.Errorf(faas.ErrInternal, "find runner", "", "the ledger's note of runner %s is damaged: %w", ref.ID, err)
+		return nil, private, faas.Errorf(faas.ErrInternal, "find runner", "",
+			"the ledger's note of runner %s is damaged: %w", ref.ID, err)
 	}
-	return &detachedRunner{orc: o, ref: ref, process: private.Process, health: newHealthCheck(o.HealthURL), log: private.Log, binary: private.Binary}, private, nil
+	return &detachedRunner{orc: o, ref: ref, process: private.Process, health: newHealthCheck(o.HealthURL),
+		log: private.Log, binary: private.Binary}, private, nil
 }
 
 // Attach finds a detached runner again. See [LocalOrchestrator.Detached] for what can be done with it.
@@ -117,7 +121,8 @@ func (o *LocalOrchestrator) copyDir(service string, mark proctree.Mark) (string,
 }
 
 // startDetached starts a runner that outlives this program, or keeps the one that runs. local gets what runs local jobs.
-func (o *LocalOrchestrator) startDetached(ctx context.Context, spec RunnerSpec, cfg worker.Config, local *localRunner) (*detachedRunner, error) {
+func (o *LocalOrchestrator) startDetached(ctx context.Context, spec RunnerSpec, cfg worker.Config,
+	local *localRunner) (*detachedRunner, error) {
 	bad := func(format string, args ...any) error {
 		return faas.Errorf(faas.ErrInvalidArgument, "start runner", "", "LocalOrchestrator.Detached: "+format, args...)
 	}
@@ -125,7 +130,8 @@ func (o *LocalOrchestrator) startDetached(ctx context.Context, spec RunnerSpec, 
 	case o.LogDir == "":
 		return nil, bad("LogDir is empty, and a program that is gone can take no lines: name a directory")
 	case len(spec.Args) == 0:
-		return nil, bad("ServiceSpec.Args is empty, and %s without arguments answers one request and ends: give the arguments with which it stays", spec.Binary.Path)
+		return nil, bad("ServiceSpec.Args is empty, and %s without arguments answers one request and ends: give the "+
+			"arguments with which it stays", spec.Binary.Path)
 	case spec.Record == nil:
 		return nil, bad("nobody records where the runner is")
 	}
@@ -149,7 +155,8 @@ func (o *LocalOrchestrator) startDetached(ctx context.Context, spec RunnerSpec, 
 	}
 	// The copy is made before the earlier runner is stopped, as that may fail.
 	d := &detachedRunner{localRunner: local, orc: o, health: local.health, log: log}
-	start := survivor.Config{Dir: cfg.Dir, Output: log, Status: strings.TrimSuffix(log, ".log") + ".ends", Mark: proctree.New()}
+	start := survivor.Config{Dir: cfg.Dir, Output: log, Status: strings.TrimSuffix(log, ".log") + ".ends",
+		Mark: proctree.New()}
 	dir, err := o.copyDir(spec.Service, start.Mark)
 	if err != nil {
 		return nil, err
@@ -184,9 +191,11 @@ func (o *LocalOrchestrator) startDetached(ctx context.Context, spec RunnerSpec, 
 	})
 	switch {
 	case errors.Is(err, survivor.ErrUnsupported):
-		return nil, faas.Errorf(faas.ErrUnsupported, "start runner", "", "LocalOrchestrator.Detached: a runner can outlive its program on Linux and macOS only")
+		return nil, faas.Errorf(faas.ErrUnsupported, "start runner", "",
+			"LocalOrchestrator.Detached: a runner can outlive its program on Linux and macOS only")
 	case err != nil:
-		return nil, errors.Join(&faas.Error{Op: "start runner", JobID: faas.NoJob, Code: faas.CodeOf(err), Err: err}, os.RemoveAll(dir))
+		return nil, errors.Join(&faas.Error{Op: "start runner", JobID: faas.NoJob, Code: faas.CodeOf(err), Err: err},
+			os.RemoveAll(dir))
 	}
 	cfg.Path = d.binary
 	if err = local.startPool(cfg); err == nil {
@@ -225,7 +234,8 @@ func (d *detachedRunner) Ref() RunnerRef { return d.ref }
 // CannotInvoke says why Invoke would run no job.
 func (d *detachedRunner) CannotInvoke() string {
 	if d.localRunner == nil {
-		return "only the program that deployed the service has the environment to run it: deploy again to get a handle that can"
+		return "only the program that deployed the service has the environment to run it: deploy again to get a handle " +
+			"that can"
 	}
 	return ""
 }

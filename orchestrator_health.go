@@ -89,7 +89,8 @@ func (o *LocalOrchestrator) awaitHealthy(ctx context.Context, r Runner) error {
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			return faas.Errorf(faas.ErrTimeout, "start runner", "", "the runner did not become healthy within %v: %s: %w", timeout, reason, ctx.Err())
+			return faas.Errorf(faas.ErrTimeout, "start runner", "", "the runner did not become healthy within %v: %s: %w",
+				timeout, reason, ctx.Err())
 		}
 	}
 }

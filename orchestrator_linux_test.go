@@ -28,9 +28,11 @@ const pidFileEnv = "SERVERLESS_TEST_PIDFILE"
 // runUntilKilled deploys a service whose only job is local, says so, and stays.
 func runUntilKilled(orc serverless.Orchestrator) error {
 	spec := serverless.ServiceSpec{
-		Name: "svc", BlueprintID: 1, BinaryPath: os.Getenv(binaryEnv), Args: []string{"run"}, Env: map[string]string{"PIDFILE": os.Getenv(pidFileEnv), "KEY": canary},
+		Name: "svc", BlueprintID: 1, BinaryPath: os.Getenv(binaryEnv), Args: []string{"run"},
+		Env: map[string]string{"PIDFILE": os.Getenv(pidFileEnv), "KEY": canary},
 	}
-	_, err := serverless.Deploy(context.Background(), spec, serverless.WithPolicy(policy(false, false)), serverless.WithMetadata(metadata("s")),
+	_, err := serverless.Deploy(context.Background(), spec, serverless.WithPolicy(policy(false, false)),
+		serverless.WithMetadata(metadata("s")),
 		serverless.WithStateDir(os.Getenv(stateEnv)), serverless.WithOrchestrator(orc))
 	if err != nil {
 		return err
@@ -41,7 +43,8 @@ func runUntilKilled(orc serverless.Orchestrator) error {
 }
 
 // deployElsewhere deploys in another process, which it kills once the runner is up and before has been called. It returns the runner's process id.
-func deployElsewhere(t *testing.T, role string, spec serverless.ServiceSpec, state, pidFile string, before ...func()) string {
+func deployElsewhere(t *testing.T, role string, spec serverless.ServiceSpec, state, pidFile string,
+	before ...func()) string {
 	t.Helper()
 	o, err := startOther(t, role, stateEnv+"="+state, binaryEnv+"="+spec.BinaryPath, pidFileEnv+"="+pidFile)
 	if err != nil {
@@ -89,7 +92,8 @@ func TestARunnerIsGoneWhenTheDeployingProcessIsKilled(t *testing.T) {
 
 // What it has started in a session of its own, without its environment, is gone too.
 func TestWhatARunnerHasStartedIsGoneWhenTheDeployingProcessIsKilled(t *testing.T) {
-	s, pidFile := runnerSpec(t, strings.Replace(runnerScript, "while :;", `(env -i PATH="$PATH" setsid sh -c 'echo $$ >"$0"; while :; do sleep 0.02; done' "$PIDFILE.stray" </dev/null >/dev/null 2>&1 &)
+	s, pidFile := runnerSpec(t, strings.Replace(
+		runnerScript, "while :;", `(env -i PATH="$PATH" setsid sh -c 'echo $$ >"$0"; while :; do sleep 0.02; done' "$PIDFILE.stray" </dev/null >/dev/null 2>&1 &)
 while :;`, 1))
 	pid := deployElsewhere(t, "runner", s, t.TempDir(), pidFile, func() { runnerPID(t, pidFile+".stray") })
 	stray := runnerPID(t, pidFile+".stray")
@@ -97,7 +101,8 @@ while :;`, 1))
 }
 
 func TestARunnerIsGoneAfterUndeployAndAfterAFailure(t *testing.T) {
-	for name, orc := range map[string]serverless.Orchestrator{"attached": &serverless.LocalOrchestrator{}, "detached": detached(t.TempDir())} {
+	for name, orc := range map[string]serverless.Orchestrator{
+		"attached": &serverless.LocalOrchestrator{}, "detached": detached(t.TempDir())} {
 		t.Run(name, func(t *testing.T) {
 			s, pidFile := runnerSpec(t, runnerScript)
 			svc := deployBeside(t, s, "fs", serverless.WithOrchestrator(orc))
@@ -119,7 +124,8 @@ func TestARunnerIsGoneAfterUndeployAndAfterAFailure(t *testing.T) {
 				pid = runnerPID(t, pidFile)
 				return &faastest.Fault{Kind: faastest.Denied}
 			}))
-			_, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(true, false)), serverless.WithMetadata(metadata("fs")), serverless.WithExecutor(cloud.Executor("svc")),
+			_, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(true, false)),
+				serverless.WithMetadata(metadata("fs")), serverless.WithExecutor(cloud.Executor("svc")),
 				serverless.WithStateDir(state), serverless.WithOrchestrator(orc))
 			if !errors.Is(err, faas.ErrPermissionDenied) {
 				t.Errorf("error %v, want permission denied", err)
@@ -155,7 +161,8 @@ func TestADetachedRunnerOutlivesItsProgramAndIsFoundAgain(t *testing.T) {
 
 	deploy := func() *serverless.Service {
 		t.Helper()
-		svc, err := serverless.Deploy(t.Context(), s, append(opts, serverless.WithPolicy(policy(false, false)), serverless.WithMetadata(metadata("s")))...)
+		svc, err := serverless.Deploy(t.Context(), s,
+			append(opts, serverless.WithPolicy(policy(false, false)), serverless.WithMetadata(metadata("s")))...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -179,7 +186,8 @@ func TestADetachedRunnerOutlivesItsProgramAndIsFoundAgain(t *testing.T) {
 	svc = deploy()
 	again := runnerPID(t, pidFile)
 	if again == pid || runs(pid) || !runs(again) {
-		t.Errorf("a changed deployment: the earlier process %s runs: %t; the new one %s: %t", pid, runs(pid), again, runs(again))
+		t.Errorf("a changed deployment: the earlier process %s runs: %t; the new one %s: %t", pid, runs(pid), again,
+			runs(again))
 	}
 	if err := svc.Close(t.Context()); err != nil {
 		t.Error(err)
@@ -204,10 +212,12 @@ func TestADetachedRunnerThatIsReplacedByAnotherKindIsStopped(t *testing.T) {
 	state := t.TempDir()
 	s, pidFile := runnerSpec(t, runnerScript)
 	pid := deployElsewhere(t, "detached", s, state, pidFile)
-	opts := []serverless.DeployOption{serverless.WithStateDir(state), serverless.WithPolicy(policy(false, false)), serverless.WithMetadata(metadata("s"))}
+	opts := []serverless.DeployOption{serverless.WithStateDir(state), serverless.WithPolicy(policy(false, false)),
+		serverless.WithMetadata(metadata("s"))}
 	_, err := serverless.Deploy(t.Context(), s, append(opts, serverless.WithOrchestrator(otherOrchestrator{}))...)
 	if !errors.Is(err, faas.ErrConflict) || !runs(pid) {
-		t.Errorf("an orchestrator that does not know such runners: %v, want a conflict and the runner as it was (runs: %t)", err, runs(pid))
+		t.Errorf("an orchestrator that does not know such runners: %v, want a conflict and the runner as it was (runs: %t)",
+			err, runs(pid))
 	}
 	svc, err := serverless.Deploy(t.Context(), s, opts...)
 	if err != nil {

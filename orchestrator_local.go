@@ -87,11 +87,13 @@ func (o *LocalOrchestrator) Start(ctx context.Context, spec RunnerSpec) (_ Runne
 		return nil, faas.Errorf(faas.ErrUnsupported, "start runner", "", "%s", why)
 	}
 	if isOwnRunner(spec.Binary) {
-		return nil, faas.Errorf(faas.ErrConflict, "start runner", "", "this program was itself started as the runner of a service, and would start itself again, without an end: "+
-			"let it call job.Main if job.Requested or job.Offered says that it was started for jobs (faas/job)")
+		return nil, faas.Errorf(faas.ErrConflict, "start runner", "",
+			"this program was itself started as the runner of a service, and would start itself again, without an end: "+
+				"let it call job.Main if job.Requested or job.Offered says that it was started for jobs (faas/job)")
 	}
 	r := &localRunner{
-		service: spec.Service, stopTimeout: o.stopTimeout(), logger: spec.Logger, host: worker.NewHost(), mark: proctree.New(), residentMark: proctree.New(), health: newHealthCheck(o.HealthURL),
+		service: spec.Service, stopTimeout: o.stopTimeout(), logger: spec.Logger, host: worker.NewHost(),
+		mark: proctree.New(), residentMark: proctree.New(), health: newHealthCheck(o.HealthURL),
 	}
 	stop := func() error {
 		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.stopTimeout())
@@ -235,7 +237,8 @@ func (r *localRunner) start(ctx context.Context, cfg worker.Config, spec RunnerS
 	switch {
 	case err == nil && ctx.Err() != nil:
 		return faas.Errorf(faas.ErrTimeout, "start runner", "", "%w before %s was seen to run", ctx.Err(), spec.Binary.Path)
-	case errors.As(err, &ended) && ended.Type == "exit" && ended.ExitCode == 0 && len(spec.Args) == 0 && spec.LocalJobs != nil && len(spec.LocalJobs) == 0:
+	case errors.As(err, &ended) && ended.Type == "exit" && ended.ExitCode == 0 && len(spec.Args) == 0 &&
+		spec.LocalJobs != nil && len(spec.LocalJobs) == 0:
 		// It has nothing to do where it is asked for nothing, and nothing depends on it.
 		r.runner = false
 		err = r.pool.Close(ctx)
@@ -250,14 +253,16 @@ func (r *localRunner) CannotInvoke() string {
 	case r.pool == nil:
 		return "the binary ends at once, so that there is no runner"
 	case r.runner && !r.pool.Speaks():
-		return "the runner runs by itself and has not said that it takes calls: let it answer with job.Run where job.Offered is true (faas/job), or have the job run on FaaS"
+		return "the runner runs by itself and has not said that it takes calls: let it answer with job.Run where " +
+			"job.Offered is true (faas/job), or have the job run on FaaS"
 	}
 	return ""
 }
 
 // refuse is the error of a job that cannot be invoked.
 func refuse(jobID uint32, why string) error {
-	err := faas.JobErrorf(faas.ErrUnsupported, "invoke", "", jobID, "the job is not on FaaS, and cannot be invoked beside it: %s", why)
+	err := faas.JobErrorf(faas.ErrUnsupported, "invoke", "", jobID,
+		"the job is not on FaaS, and cannot be invoked beside it: %s", why)
 	err.NotRun = true
 	return err
 }

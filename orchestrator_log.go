@@ -105,7 +105,8 @@ func (r *localRunner) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.
 // Logs returns the lines of the runner's log files.
 func (d *detachedRunner) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogLine, error] {
 	if d.log == "" {
-		return logseq.Fail(faas.Errorf(faas.ErrUnsupported, "logs", "", "runner %s was started by an earlier version, which did not note where its log is", d.ref.ID))
+		return logseq.Fail(faas.Errorf(faas.ErrUnsupported, "logs", "",
+			"runner %s was started by an earlier version, which did not note where its log is", d.ref.ID))
 	}
 	return logring.FileLogs(ctx, d.log, q)
 }

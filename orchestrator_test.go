@@ -44,7 +44,8 @@ func runnerSpec(t testing.TB, text string) (spec serverless.ServiceSpec, pidFile
 		t.Fatal(err)
 	}
 	pidFile = filepath.Join(t.TempDir(), "pid")
-	return serverless.ServiceSpec{Name: "svc", BlueprintID: 1, BinaryPath: path, Args: []string{"run"}, Env: map[string]string{"PIDFILE": pidFile, "KEY": canary}}, pidFile
+	return serverless.ServiceSpec{Name: "svc", BlueprintID: 1, BinaryPath: path, Args: []string{"run"},
+		Env: map[string]string{"PIDFILE": pidFile, "KEY": canary}}, pidFile
 }
 
 // await waits until something is so.
@@ -65,11 +66,13 @@ func fileHas(path, text string) func() bool {
 }
 
 // deployBeside deploys jobs as metadata says, and fails the test where that fails.
-func deployBeside(t testing.TB, spec serverless.ServiceSpec, jobs string, opts ...serverless.DeployOption) *serverless.Service {
+func deployBeside(t testing.TB, spec serverless.ServiceSpec, jobs string,
+	opts ...serverless.DeployOption) *serverless.Service {
 	t.Helper()
 	cloud := faastest.NewMemory(faastest.WithJob(answer))
 	svc, err := serverless.Deploy(t.Context(), spec, append([]serverless.DeployOption{
-		serverless.WithPolicy(policy(true, false)), serverless.WithMetadata(metadata(jobs)), serverless.WithExecutor(cloud.Executor(spec.Name)), serverless.WithStateDir(t.TempDir()),
+		serverless.WithPolicy(policy(true, false)), serverless.WithMetadata(metadata(jobs)),
+		serverless.WithExecutor(cloud.Executor(spec.Name)), serverless.WithStateDir(t.TempDir()),
 	}, opts...)...)
 	if err != nil {
 		t.Fatal(err)
@@ -79,7 +82,8 @@ func deployBeside(t testing.TB, spec serverless.ServiceSpec, jobs string, opts .
 }
 
 func TestTheRunnerKnowsWhichJobsToDelegate(t *testing.T) {
-	s := serverless.ServiceSpec{Name: "svc", BlueprintID: 1, BinaryPath: faastest.JobBinary(t), Env: map[string]string{"KEY": canary}}
+	s := serverless.ServiceSpec{Name: "svc", BlueprintID: 1, BinaryPath: faastest.JobBinary(t),
+		Env: map[string]string{"KEY": canary}}
 	jobs := []byte("ffffffff")
 	jobs[faastest.JobEnv] = 's'
 	svc := deployBeside(t, s, string(jobs))
@@ -97,7 +101,8 @@ func TestTheRunnerKnowsWhichJobsToDelegate(t *testing.T) {
 	if f := cfg[0]; f.Provider != faas.Custom || f.FunctionID != "svc/job0" || f.Service != "svc" || f.Endpoint == "" {
 		t.Errorf("job 0 is at %+v", f)
 	}
-	if result, err := svc.Invoke(t.Context(), faastest.JobEnv, []byte("KEY")); err != nil || string(result.Output) != canary {
+	if result, err := svc.Invoke(t.Context(), faastest.JobEnv, []byte("KEY")); err != nil ||
+		string(result.Output) != canary {
 		t.Errorf("the service's environment: %v, %v", result, err)
 	}
 }
@@ -121,7 +126,8 @@ func TestARunnerThatCrashesIsStartedAgain(t *testing.T) {
 		}
 	}
 	await(t, "it is in a crash loop", func() bool { return !healthy() })
-	if result, err := svc.Invoke(t.Context(), faastest.JobEcho, []byte("again")); err != nil || string(result.Output) != "again" {
+	if result, err := svc.Invoke(t.Context(), faastest.JobEcho, []byte("again")); err != nil ||
+		string(result.Output) != "again" {
 		t.Errorf("after crashes: %v, %v", result, err)
 	}
 	if !healthy() {
@@ -134,7 +140,10 @@ func TestArgumentsKeepABinaryRunningAndItsLinesAreKept(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "logs")
 	svc := deployBeside(t, s, "ss", serverless.WithOrchestrator(&serverless.LocalOrchestrator{LogDir: dir}))
 	log := filepath.Join(dir, "svc.log")
-	await(t, "it has said all", func() bool { return fileHas(log, "runs with run\n")() && fileHas(log, "and complains\n")() })
+	await(t, "it has said all", func() bool {
+		return fileHas(log, "runs with run\n")() &&
+			fileHas(log, "and complains\n")()
+	})
 	await(t, "it has written its id", fileHas(pidFile, "\n"))
 	if result, err := svc.Invoke(t.Context(), 1, nil); err != nil || string(result.Output) != "\a" {
 		t.Errorf("a job beside it: %v, %v", result, err)
@@ -151,8 +160,10 @@ func TestArgumentsKeepABinaryRunningAndItsLinesAreKept(t *testing.T) {
 }
 
 func TestARunnerThatDoesNotStopIsKilled(t *testing.T) {
-	s, pidFile := runnerSpec(t, strings.Replace(runnerScript, "trap 'echo stopped gracefully; exit' TERM", "trap '' TERM", 1))
-	svc := deployBeside(t, s, "s", serverless.WithOrchestrator(&serverless.LocalOrchestrator{StopTimeout: 50 * time.Millisecond}))
+	s, pidFile := runnerSpec(t, strings.Replace(runnerScript, "trap 'echo stopped gracefully; exit' TERM", "trap '' TERM",
+		1))
+	svc := deployBeside(t, s, "s", serverless.WithOrchestrator(
+		&serverless.LocalOrchestrator{StopTimeout: 50 * time.Millisecond}))
 	await(t, "it runs", fileHas(pidFile, "\n"))
 	if err := svc.Undeploy(t.Context()); err != nil {
 		t.Fatal(err)
@@ -168,7 +179,8 @@ func TestARunnerThatKeepsEndingIsUnhealthy(t *testing.T) {
 		if h, err = svc.Health(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		return !h.Healthy && strings.Contains(h.Runner.Reason, "keeps ending") && strings.Contains(h.Runner.Reason, "exit code 3")
+		return !h.Healthy && strings.Contains(h.Runner.Reason, "keeps ending") &&
+			strings.Contains(h.Runner.Reason, "exit code 3")
 	})
 }
 
@@ -184,7 +196,8 @@ func TestARunnerIsUpWhenItsHealthCheckIsGood(t *testing.T) {
 	}))
 	defer srv.Close()
 	s, _ := runnerSpec(t, runnerScript)
-	svc := deployBeside(t, s, "s", serverless.WithOrchestrator(&serverless.LocalOrchestrator{HealthURL: srv.URL + "/health?token=" + canary}))
+	svc := deployBeside(t, s, "s", serverless.WithOrchestrator(
+		&serverless.LocalOrchestrator{HealthURL: srv.URL + "/health?token=" + canary}))
 	if n := asked.Load(); n < 2 {
 		t.Errorf("started after %d questions, and the second answer is the first that is good", n)
 	}
@@ -197,7 +210,8 @@ func TestARunnerIsUpWhenItsHealthCheckIsGood(t *testing.T) {
 	if h, err = svc.Health(t.Context()); err != nil || h.Healthy || strings.Contains(fmt.Sprint(h.Runner), canary) {
 		t.Errorf("health %+v, %v, want an error without the URL", h.Runner, err)
 	}
-	_, err = serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(false, false)), serverless.WithMetadata(metadata("s")),
+	_, err = serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(false, false)),
+		serverless.WithMetadata(metadata("s")),
 		serverless.WithOrchestrator(&serverless.LocalOrchestrator{HealthURL: srv.URL, StartTimeout: time.Millisecond}))
 	if !errors.Is(err, faas.ErrTimeout) || !strings.Contains(err.Error(), "healthy") {
 		t.Errorf("a runner that never becomes healthy: %v", err)
@@ -217,7 +231,8 @@ func TestADetachedRunnerNeedsWhatMakesItFindable(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := s
 			s.Args = tt.args
-			_, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(false, false)), serverless.WithMetadata(metadata("s")), serverless.WithOrchestrator(&tt.orc), serverless.WithStateDir(t.TempDir()))
+			_, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(false, false)),
+				serverless.WithMetadata(metadata("s")), serverless.WithOrchestrator(&tt.orc), serverless.WithStateDir(t.TempDir()))
 			if !errors.Is(err, faas.ErrInvalidArgument) || !strings.Contains(err.Error(), tt.says) {
 				t.Errorf("error %v, want invalid argument that says %q", err, tt.says)
 			}
@@ -240,7 +255,8 @@ func TestARunnerDoesNotStartItself(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv(faas.RunnerConfigEnv, "{}")
-	runner, err := (&serverless.LocalOrchestrator{}).Start(t.Context(), serverless.RunnerSpec{Service: "svc", Binary: binary, Logger: slog.New(slog.DiscardHandler)})
+	runner, err := (&serverless.LocalOrchestrator{}).Start(
+		t.Context(), serverless.RunnerSpec{Service: "svc", Binary: binary, Logger: slog.New(slog.DiscardHandler)})
 	if runner != nil || !errors.Is(err, faas.ErrConflict) || !strings.Contains(err.Error(), "job.Offered") {
 		t.Errorf("runner %v, error %v", runner, err)
 	}

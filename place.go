@@ -65,7 +65,8 @@ func placesText(records []ledger.Record) string {
 }
 
 func warnElsewhere(service string, records []ledger.Record) string {
-	return fmt.Sprintf("service %q is also deployed elsewhere, where it goes on running and costing: %s. Deploy with WithMove to remove that, or undeploy, which removes all",
+	return fmt.Sprintf("service %q is also deployed elsewhere, where it goes on running and costing: %s. Deploy with "+
+		"WithMove to remove that, or undeploy, which removes all",
 		service, placesText(records))
 }
 
@@ -79,7 +80,8 @@ func serviceInfos(records []ledger.Record) []ServiceInfo {
 
 // removeElsewhere removes what the service has in other places than here. It goes on after a failure.
 // planned names, by place, the units that a plan allows to be removed; nil allows all. It returns what it removed.
-func (o *deployOptions) removeElsewhere(ctx context.Context, service string, here faas.Config, records []ledger.Record, planned map[string][]string) (removed []string, err error) {
+func (o *deployOptions) removeElsewhere(ctx context.Context, service string, here faas.Config, records []ledger.Record,
+	planned map[string][]string) (removed []string, err error) {
 	var errs []error
 	for _, r := range records {
 		at := &place{opts: o, service: service, config: withCredentials(r.Provider, here)}
@@ -167,7 +169,9 @@ func (p *place) clear(ctx context.Context) (err error) {
 	}
 	if rec.Runner != nil && p.stopped {
 		if survivor, ok := p.runner.(Survivor); !ok || survivor.Ref().ID != rec.Runner.ID {
-			return faas.Errorf(faas.ErrConflict, "undeploy", "", "service %q was deployed anew since, with the %s runner %s: open it again", p.service, rec.Runner.Kind, rec.Runner.ID)
+			return faas.Errorf(faas.ErrConflict, "undeploy", "",
+				"service %q was deployed anew since, with the %s runner %s: open it again", p.service, rec.Runner.Kind,
+				rec.Runner.ID)
 		}
 		if err := j.setRunner(nil); err != nil {
 			return err
@@ -255,7 +259,8 @@ func (p *place) seeUnknown(ctx context.Context, eng *engine.Engine, known []faas
 }
 
 func cannotList(err error) string {
-	return fmt.Sprintf("it is not known whether the service has functions that stand in no ledger of this machine, as they cannot be listed: %v", err)
+	return fmt.Sprintf("it is not known whether the service has functions that stand in no ledger of this machine, as "+
+		"they cannot be listed: %v", err)
 }
 
 // listUnknown returns the units that carry the service's tags and are not among the known; nil if the
@@ -311,7 +316,9 @@ func checkPlace(ctx context.Context, exec faas.Executor, rec ledger.Record) erro
 // checkBound refuses an executor that is bound to another service.
 func checkBound(exec faas.Executor, service string) error {
 	if bound, ok := find[faas.Bound](exec); ok && bound.Service() != service {
-		return faas.Errorf(faas.ErrInvalidArgument, "open", "", "the executor given with WithExecutor is bound to service %q, not to %q: nothing was changed", bound.Service(), service)
+		return faas.Errorf(faas.ErrInvalidArgument, "open", "",
+			"the executor given with WithExecutor is bound to service %q, not to %q: nothing was changed", bound.Service(),
+			service)
 	}
 	return nil
 }

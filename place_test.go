@@ -67,9 +67,11 @@ func inRegion(region string) *serverless.Policy {
 	return p
 }
 
-func deployIn(t *testing.T, s serverless.ServiceSpec, region string, opts ...serverless.DeployOption) *serverless.Service {
+func deployIn(t *testing.T, s serverless.ServiceSpec, region string,
+	opts ...serverless.DeployOption) *serverless.Service {
 	t.Helper()
-	opts = append([]serverless.DeployOption{serverless.WithPolicy(inRegion(region)), serverless.WithMetadata(metadata("ff")), serverless.WithoutRunner()}, opts...)
+	opts = append([]serverless.DeployOption{serverless.WithPolicy(inRegion(region)),
+		serverless.WithMetadata(metadata("ff")), serverless.WithoutRunner()}, opts...)
 	svc, err := serverless.Deploy(t.Context(), s, opts...)
 	if err != nil {
 		t.Fatal(err)
@@ -116,16 +118,19 @@ func TestUndeployReachesEveryPlaceThatADeploymentHasToldOf(t *testing.T) {
 			s := spec(t)
 			deployIn(t, s, "north")
 			svc := deployIn(t, s, "south")
-			if text := strings.Join(svc.Warnings(), "\n"); !strings.Contains(text, "north") || !strings.Contains(text, "WithMove") {
+			if text := strings.Join(svc.Warnings(), "\n"); !strings.Contains(text, "north") ||
+				!strings.Contains(text, "WithMove") {
 				t.Errorf("warnings %q do not tell of the other place and what to do", text)
 			}
-			if others, err := svc.Elsewhere(); err != nil || len(others) != 1 || others[0].Provider.Region != "north" || len(others[0].Units) != 2 {
+			if others, err := svc.Elsewhere(); err != nil || len(others) != 1 || others[0].Provider.Region != "north" ||
+				len(others[0].Units) != 2 {
 				t.Errorf("elsewhere: %+v, %v", others, err)
 			}
 			if drift, err := svc.Diff(t.Context()); err != nil || drift.None() || len(drift.Elsewhere) != 1 {
 				t.Errorf("drift %+v, %v", drift, err)
 			}
-			plan, err := serverless.NewPlan(t.Context(), s, serverless.WithPolicy(inRegion("south")), serverless.WithMetadata(metadata("ff")))
+			plan, err := serverless.NewPlan(t.Context(), s, serverless.WithPolicy(inRegion("south")),
+				serverless.WithMetadata(metadata("ff")))
 			if err != nil || len(plan.Elsewhere) != 1 || !strings.Contains(plan.String(), "north") {
 				t.Errorf("plan:\n%s%v", plan, err)
 			}
@@ -155,7 +160,8 @@ func TestAMoveRemovesThereOnceTheFunctionsAnswerHere(t *testing.T) {
 	clouds := inRegions(t, "north", "south")
 	s := spec(t)
 	deployIn(t, s, "north")
-	opts := []serverless.DeployOption{serverless.WithPolicy(inRegion("south")), serverless.WithMetadata(metadata("ff")), serverless.WithoutRunner(), serverless.WithMove()}
+	opts := []serverless.DeployOption{serverless.WithPolicy(inRegion("south")), serverless.WithMetadata(metadata("ff")),
+		serverless.WithoutRunner(), serverless.WithMove()}
 	plan, err := serverless.NewPlan(t.Context(), s, opts...)
 	if err != nil {
 		t.Fatal(err)
@@ -168,7 +174,8 @@ func TestAMoveRemovesThereOnceTheFunctionsAnswerHere(t *testing.T) {
 		}
 		got = append(got, line)
 	}
-	if diff := gocmp.Diff([]string{"create svc/job0", "create svc/job1", "remove svc/job0 in north", "remove svc/job1 in north"}, got); diff != "" {
+	if diff := gocmp.Diff([]string{"create svc/job0", "create svc/job1", "remove svc/job0 in north",
+		"remove svc/job1 in north"}, got); diff != "" {
 		t.Errorf("changes (-want +got):\n%s", diff)
 	}
 	if _, err := plan.Apply(t.Context(), s, opts[:3]...); !errors.Is(err, faas.ErrConflict) {
@@ -198,8 +205,12 @@ func TestAMoveThatFailsLeavesTheOldPlaceWorking(t *testing.T) {
 	clouds := inRegions(t, "north", "south")
 	s := spec(t)
 	deployIn(t, s, "north")
-	regionClouds.m["south"] = faastest.NewMemory(faastest.WithProvider(regions), faastest.WithScript(faastest.Faults(faastest.Rule{Op: faastest.OpConverge, Unit: "svc/job1", Fault: faastest.Fault{Kind: faastest.Denied}})))
-	_, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(inRegion("south")), serverless.WithMetadata(metadata("ff")), serverless.WithoutRunner(), serverless.WithMove())
+	regionClouds.m["south"] = faastest.NewMemory(
+		faastest.WithProvider(regions), faastest.WithScript(
+			faastest.Faults(faastest.Rule{Op: faastest.OpConverge, Unit: "svc/job1",
+				Fault: faastest.Fault{Kind: faastest.Denied}})))
+	_, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(inRegion("south")),
+		serverless.WithMetadata(metadata("ff")), serverless.WithoutRunner(), serverless.WithMove())
 	if !errors.Is(err, faas.ErrPermissionDenied) {
 		t.Errorf("error %v", err)
 	}
@@ -215,7 +226,8 @@ func TestSwitchingServerlessOffRemovesFunctionsInEveryPlaceAsPlanned(t *testing.
 	deployIn(t, s, "south")
 	off := inRegion("south")
 	off.Serverless.Enable = false
-	opts := []serverless.DeployOption{serverless.WithPolicy(off), serverless.WithMetadata(metadata("ff")), serverless.WithoutRunner()}
+	opts := []serverless.DeployOption{serverless.WithPolicy(off), serverless.WithMetadata(metadata("ff")),
+		serverless.WithoutRunner()}
 	plan, err := serverless.NewPlan(t.Context(), s, opts...)
 	if err != nil {
 		t.Fatal(err)
@@ -240,7 +252,8 @@ func TestATraditionalPlanRemovesNothingThatItDoesNotSay(t *testing.T) {
 	off.Serverless.Enable = false
 	var stopped bool
 	opts := []serverless.DeployOption{serverless.WithPolicy(off), serverless.WithMetadata(metadata("ff")),
-		serverless.WithTraditional(func(context.Context, serverless.ServiceSpec, []uint32, serverless.Sizing) (serverless.Runner, error) {
+		serverless.WithTraditional(func(context.Context, serverless.ServiceSpec, []uint32,
+			serverless.Sizing) (serverless.Runner, error) {
 			return stopRunner{func() { stopped = true }}, nil
 		})}
 	plan, err := serverless.NewPlan(t.Context(), s, opts...)
@@ -322,7 +335,9 @@ func TestWhatWasGivenOnceIsNotDroppedByLeavingItOut(t *testing.T) {
 			}
 		}
 	}
-	svc, err = serverless.Deploy(t.Context(), bare, append(meta, serverless.WithPolicy(inRegion("north")), serverless.WithDropped("env.KEY", "option.alias", "option.token"))...)
+	svc, err = serverless.Deploy(t.Context(), bare,
+		append(meta, serverless.WithPolicy(inRegion("north")),
+			serverless.WithDropped("env.KEY", "option.alias", "option.token"))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -354,7 +369,8 @@ func TestTheChainThatADeploymentWasGivenIsNotDropped(t *testing.T) {
 	s := spec(t)
 	chain := serverless.WithFetch(serverless.WithRPC(server.URL), serverless.WithContract(tangletest.Tangle.String()))
 	bare := slices.IndexFunc(recorded, func(r tangletest.Recorded) bool {
-		meta, err := serverless.FetchMetadata(t.Context(), r.ID, serverless.WithRPC(server.URL), serverless.WithContract(tangletest.Tangle.String()))
+		meta, err := serverless.FetchMetadata(t.Context(), r.ID, serverless.WithRPC(server.URL),
+			serverless.WithContract(tangletest.Tangle.String()))
 		if err != nil {
 			return false
 		}
@@ -367,7 +383,8 @@ func TestTheChainThatADeploymentWasGivenIsNotDropped(t *testing.T) {
 	s.BlueprintID = recorded[bare].ID
 	deploy := func(opts ...serverless.DeployOption) {
 		t.Helper()
-		svc, err := serverless.DeployServerless(t.Context(), s, []uint32{0}, inRegion("north").Serverless.Config(), append(opts, serverless.WithoutRunner())...)
+		svc, err := serverless.DeployServerless(t.Context(), s, []uint32{0}, inRegion("north").Serverless.Config(),
+			append(opts, serverless.WithoutRunner())...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -392,7 +409,8 @@ func TestTheChainThatADeploymentWasGivenIsNotDropped(t *testing.T) {
 	if diff := gocmp.Diff([]string{"chain.contract", "chain.rpc"}, missing()); diff != "" {
 		t.Errorf("without the chain (-want +got):\n%s", diff)
 	}
-	if got := missing(serverless.WithFetch(serverless.WithRPC(server.URL))); got != nil && (len(got) != 1 || got[0] != "chain.contract") {
+	if got := missing(serverless.WithFetch(serverless.WithRPC(server.URL))); got != nil &&
+		(len(got) != 1 || got[0] != "chain.contract") {
 		t.Errorf("without the contract: %v", got)
 	}
 	if got := missing(chain); got != nil {
@@ -429,11 +447,13 @@ func TestARunnerIsToldTheOptionsThatAFunctionWasDeployedWith(t *testing.T) {
 		return hookRunner{}, nil
 	})
 	s := spec(t)
-	svc, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(pol), serverless.WithMetadata(metadata("ff")), serverless.WithOrchestrator(orc))
+	svc, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(pol), serverless.WithMetadata(metadata("ff")),
+		serverless.WithOrchestrator(orc))
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := faas.RunnerFunction{Provider: regions, FunctionID: "svc/job0", Service: "svc", Region: "north", SubscriptionID: "sub", Options: map[string]string{"alias": "live"}}
+	want := faas.RunnerFunction{Provider: regions, FunctionID: "svc/job0", Service: "svc", Region: "north",
+		SubscriptionID: "sub", Options: map[string]string{"alias": "live"}}
 	if diff := gocmp.Diff(want, told[0]); diff != "" {
 		t.Errorf("the runner's configuration (-want +got):\n%s", diff)
 	}
@@ -463,7 +483,8 @@ func (f orchestratorFunc) Start(_ context.Context, spec serverless.RunnerSpec) (
 func TestAnExecutorOfAnotherServiceIsRefusedBeforeAnythingIsChanged(t *testing.T) {
 	cloud := faastest.NewMemory(faastest.WithJob(answer))
 	opts := func(service string) []serverless.DeployOption {
-		return []serverless.DeployOption{serverless.WithPolicy(policy(true, false)), serverless.WithMetadata(metadata("ff")), serverless.WithoutRunner(),
+		return []serverless.DeployOption{serverless.WithPolicy(policy(true, false)), serverless.WithMetadata(metadata("ff")),
+			serverless.WithoutRunner(),
 			serverless.WithExecutor(faastest.Faulty(cloud.Executor(service), nil))}
 	}
 	s := spec(t)
@@ -479,11 +500,13 @@ func TestAnExecutorOfAnotherServiceIsRefusedBeforeAnythingIsChanged(t *testing.T
 	_, openErr := serverless.OpenService(t.Context(), "svc", opts("other")...)
 	_, recoverErr := serverless.Recover(t.Context(), "svc", opts("other")...)
 	for _, err := range []error{deployErr, planErr, openErr, recoverErr} {
-		if !errors.Is(err, faas.ErrInvalidArgument) || !strings.Contains(err.Error(), `"svc"`) || !strings.Contains(err.Error(), `"other"`) {
+		if !errors.Is(err, faas.ErrInvalidArgument) || !strings.Contains(err.Error(), `"svc"`) ||
+			!strings.Contains(err.Error(), `"other"`) {
 			t.Errorf("error %v, want an invalid argument that names both services", err)
 		}
 	}
-	if after := cloud.Calls(faastest.OpConverge) + cloud.Calls(faastest.OpRemove); after != before || len(cloud.Units()) != 2 {
+	if after := cloud.Calls(faastest.OpConverge) + cloud.Calls(faastest.OpRemove); after != before ||
+		len(cloud.Units()) != 2 {
 		t.Errorf("%d changes were made, and there are %v", after-before, cloud.Units())
 	}
 	undeploy(t, svc)
@@ -568,7 +591,8 @@ func TestUndeployStopsTheRunnersOfEveryPlace(t *testing.T) {
 	s := spec(t)
 	orc := &survivors{running: map[string]bool{}}
 	for _, region := range []string{"north", "south"} {
-		svc, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(inRegion(region)), serverless.WithMetadata(metadata("ff")), serverless.WithOrchestrator(orc))
+		svc, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(inRegion(region)),
+			serverless.WithMetadata(metadata("ff")), serverless.WithOrchestrator(orc))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -90,7 +90,8 @@ func NewPlan(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (_ *Pl
 	if err != nil {
 		return nil, err
 	}
-	plan := &Plan{Service: spec.Name, BlueprintID: spec.BlueprintID, Strategy: d.strategy, Analysis: d.analysis, Provider: public(cfg.Provider), Changes: []PlannedChange{}, Warnings: d.warnings}
+	plan := &Plan{Service: spec.Name, BlueprintID: spec.BlueprintID, Strategy: d.strategy, Analysis: d.analysis,
+		Provider: public(cfg.Provider), Changes: []PlannedChange{}, Warnings: d.warnings}
 	if d.strategy.Kind == StrategyTraditional {
 		last := lastGiven(rec, elsewhere)
 		if err := o.checkGiven(spec.Name, o.given(spec, cfg.Provider, last), last); err != nil {
@@ -119,7 +120,8 @@ func NewPlan(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (_ *Pl
 		}
 		plan.Changes = append(plan.Changes, planned)
 		if c.Action == ActionUpdate && c.Prior.NotRestorable != "" {
-			plan.Warnings = append(plan.Warnings, fmt.Sprintf("if the deployment fails, %s cannot be put back: %s", c.Unit.ID, c.Prior.NotRestorable))
+			plan.Warnings = append(plan.Warnings, fmt.Sprintf("if the deployment fails, %s cannot be put back: %s", c.Unit.ID,
+				c.Prior.NotRestorable))
 		}
 	}
 	plan.Warnings = append(plan.Warnings, p.warnings()...)
@@ -132,7 +134,8 @@ func NewPlan(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (_ *Pl
 	}
 	if o.callsPerMonth > 0 {
 		cost, err := EstimateCost(d.meta, cfg.Provider.Provider, CostInput{
-			CallsPerMonth: o.callsPerMonth, Overrides: cfg.Overrides, DefaultMemoryMB: cfg.DefaultMemoryMB, KeepWarm: cfg.KeepWarm, Arch: p.binary.Arch, Prices: o.prices,
+			CallsPerMonth: o.callsPerMonth, Overrides: cfg.Overrides, DefaultMemoryMB: cfg.DefaultMemoryMB,
+			KeepWarm: cfg.KeepWarm, Arch: p.binary.Arch, Prices: o.prices,
 		})
 		if err != nil {
 			plan.Warnings = append(plan.Warnings, "there is no estimate of the cost: "+err.Error())
@@ -163,7 +166,8 @@ func public(c faas.Config) faas.Config {
 
 func (p *Plan) remove(units []ledger.Unit, place *faas.Config) {
 	for _, u := range units {
-		p.Changes = append(p.Changes, PlannedChange{Action: ActionRemove, Unit: u.ID, Functions: u.Functions, EnvNames: u.EnvNames, Prior: u.State, Place: place})
+		p.Changes = append(p.Changes, PlannedChange{
+			Action: ActionRemove, Unit: u.ID, Functions: u.Functions, EnvNames: u.EnvNames, Prior: u.State, Place: place})
 	}
 }
 
@@ -209,8 +213,9 @@ func (p *Plan) removals(here faas.Config, records []ledger.Record) (map[string][
 func plannedChange(c engine.Change, known ledger.Unit) PlannedChange {
 	wanted := ledgerUnit(c.Unit, nil)
 	out := PlannedChange{
-		Action: c.Action, Unit: c.Unit.ID, Functions: wanted.Functions, EnvNames: wanted.EnvNames, PackageSHA256: c.Unit.Package.SHA256(),
-		PackageBytes: c.Unit.Package.Size(), Fingerprint: c.Unit.Fingerprint(), Prior: c.Prior,
+		Action: c.Action, Unit: c.Unit.ID, Functions: wanted.Functions, EnvNames: wanted.EnvNames,
+		PackageSHA256: c.Unit.Package.SHA256(),
+		PackageBytes:  c.Unit.Package.Size(), Fingerprint: c.Unit.Fingerprint(), Prior: c.Prior,
 	}
 	if c.Action != ActionUpdate {
 		return out
@@ -276,14 +281,18 @@ func (p *Plan) Apply(ctx context.Context, spec ServiceSpec, opts ...DeployOption
 	defer o.events.flush()
 	defer func() { err = o.closeGiven(svc, err) }()
 	if spec.Name != p.Service || spec.BlueprintID != p.BlueprintID {
-		return nil, moved("the plan is for service %q of blueprint %d, the spec for %q of %d", p.Service, p.BlueprintID, spec.Name, spec.BlueprintID)
+		return nil, moved("the plan is for service %q of blueprint %d, the spec for %q of %d", p.Service, p.BlueprintID,
+			spec.Name, spec.BlueprintID)
 	}
 	d, err := o.decide(ctx, spec)
 	if err != nil {
 		return nil, err
 	}
-	if d.strategy.Kind != p.Strategy.Kind || !slices.Equal(d.strategy.FaaSJobs, p.Strategy.FaaSJobs) || !slices.Equal(d.strategy.LocalJobs, p.Strategy.LocalJobs) {
-		return nil, moved("the strategy is now %s with jobs %v on FaaS and %v beside it; it was %s with %v and %v", d.strategy.Kind, d.strategy.FaaSJobs, d.strategy.LocalJobs, p.Strategy.Kind, p.Strategy.FaaSJobs, p.Strategy.LocalJobs)
+	if d.strategy.Kind != p.Strategy.Kind || !slices.Equal(d.strategy.FaaSJobs, p.Strategy.FaaSJobs) ||
+		!slices.Equal(d.strategy.LocalJobs, p.Strategy.LocalJobs) {
+		return nil, moved("the strategy is now %s with jobs %v on FaaS and %v beside it; it was %s with %v and %v",
+			d.strategy.Kind, d.strategy.FaaSJobs, d.strategy.LocalJobs, p.Strategy.Kind, p.Strategy.FaaSJobs,
+			p.Strategy.LocalJobs)
 	}
 	cfg := d.config()
 	if ledger.Location(cfg.Provider) != ledger.Location(p.Provider) {
@@ -367,7 +376,8 @@ func sameState(a, b *faas.State) bool {
 	if a == nil || b == nil {
 		return a == b
 	}
-	return a.Status == b.Status && a.PackageSHA256 == b.PackageSHA256 && a.Fingerprint == b.Fingerprint && a.Revision == b.Revision
+	return a.Status == b.Status && a.PackageSHA256 == b.PackageSHA256 && a.Fingerprint == b.Fingerprint &&
+		a.Revision == b.Revision
 }
 
 func moved(format string, args ...any) error {
@@ -405,7 +415,8 @@ func (p *Plan) String() string {
 	fmt.Fprintf(&b, "%d to create, %d to update, %d to keep, %d to remove; up to %.1f MB to upload\n",
 		counts[ActionCreate], counts[ActionUpdate], counts[ActionKeep], counts[ActionRemove], float64(p.UploadBytes)/(1<<20))
 	if p.Cost != nil {
-		fmt.Fprintf(&b, "about %.2f %s a month at list prices of %s (%s)\n", p.Cost.Total, p.Cost.Currency, p.Cost.AsOf, p.Cost.Region)
+		fmt.Fprintf(&b, "about %.2f %s a month at list prices of %s (%s)\n", p.Cost.Total, p.Cost.Currency, p.Cost.AsOf,
+			p.Cost.Region)
 	}
 	for _, warning := range p.Warnings {
 		fmt.Fprintf(&b, "warning: %s\n", warning)

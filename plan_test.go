@@ -29,13 +29,16 @@ type planner struct {
 }
 
 func newPlanner(t *testing.T) *planner {
-	return &planner{t: t, cloud: faastest.NewMemory(faastest.WithJob(answer)), state: t.TempDir(), spec: spec(t), memMB: 512, jobs: "ffs"}
+	return &planner{t: t, cloud: faastest.NewMemory(faastest.WithJob(answer)), state: t.TempDir(), spec: spec(t),
+		memMB: 512, jobs: "ffs"}
 }
 
 func (p *planner) options() []serverless.DeployOption {
 	pol := policy(true, false)
 	pol.Serverless.DefaultMemoryMB = p.memMB
-	return []serverless.DeployOption{serverless.WithPolicy(pol), serverless.WithMetadata(metadata(p.jobs)), serverless.WithExecutor(p.cloud.Executor("svc")), serverless.WithStateDir(p.state), serverless.WithDropped(p.drop...), serverless.WithPatience(time.Millisecond)}
+	return []serverless.DeployOption{serverless.WithPolicy(pol), serverless.WithMetadata(metadata(p.jobs)),
+		serverless.WithExecutor(p.cloud.Executor("svc")), serverless.WithStateDir(p.state),
+		serverless.WithDropped(p.drop...), serverless.WithPatience(time.Millisecond)}
 }
 
 func (p *planner) plan() *serverless.Plan {
@@ -87,7 +90,8 @@ func TestAPlanChangesNothingAndSaysWhatADeploymentWouldDo(t *testing.T) {
 
 	p.memMB = 600
 	p.spec.Env, p.drop = map[string]string{"OTHER": canary}, []string{"env.KEY"}
-	if diff := cmp.Diff([]string{"update svc/job0 memory,environment +OTHER,environment -KEY", "update svc/job1 memory,environment +OTHER,environment -KEY"}, summary(p.plan())); diff != "" {
+	if diff := cmp.Diff([]string{"update svc/job0 memory,environment +OTHER,environment -KEY",
+		"update svc/job1 memory,environment +OTHER,environment -KEY"}, summary(p.plan())); diff != "" {
 		t.Error(diff)
 	}
 	p.memMB = 512
@@ -95,7 +99,8 @@ func TestAPlanChangesNothingAndSaysWhatADeploymentWouldDo(t *testing.T) {
 	if err := os.WriteFile(p.spec.BinaryPath, []byte("#!/bin/sh\necho '{\"result\":[9]}'\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"update svc/job0 code,environment", "update svc/job1 code,environment"}, summary(p.plan())); diff != "" {
+	if diff := cmp.Diff([]string{"update svc/job0 code,environment", "update svc/job1 code,environment"},
+		summary(p.plan())); diff != "" {
 		t.Error(diff)
 	}
 	p.jobs = "f-s"
@@ -185,7 +190,8 @@ func TestAPlanIsRefusedWhereTheWorldHasMoved(t *testing.T) {
 func TestAServiceIsOpenedByItsNameInAnotherProgram(t *testing.T) {
 	p := newPlanner(t)
 	p.deploy()
-	svc, err := serverless.OpenService(t.Context(), "svc", serverless.WithExecutor(p.cloud.Executor("svc")), serverless.WithStateDir(p.state))
+	svc, err := serverless.OpenService(t.Context(), "svc", serverless.WithExecutor(p.cloud.Executor("svc")),
+		serverless.WithStateDir(p.state))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,7 +225,8 @@ func TestUnknownFunctionsAreListedAndRemovedOnlyOnRequest(t *testing.T) {
 	elsewhere := *p
 	elsewhere.state, elsewhere.jobs = t.TempDir(), "f"
 	elsewhere.deploy() // keeps job 0, and knows nothing of job 1
-	svc, err := serverless.OpenService(t.Context(), "svc", serverless.WithExecutor(p.cloud.Executor("svc")), serverless.WithStateDir(elsewhere.state))
+	svc, err := serverless.OpenService(t.Context(), "svc", serverless.WithExecutor(p.cloud.Executor("svc")),
+		serverless.WithStateDir(elsewhere.state))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,21 +249,24 @@ func TestTwoOperationsOnOneServiceDoNotMix(t *testing.T) {
 	inside, goOn := make(chan bool), make(chan bool)
 	first := true
 	opts := func(more ...serverless.DeployOption) []serverless.DeployOption {
-		return append(more, serverless.WithExecutor(cloud.Executor("svc")), serverless.WithStateDir(state), serverless.WithoutRunner())
+		return append(more, serverless.WithExecutor(cloud.Executor("svc")), serverless.WithStateDir(state),
+			serverless.WithoutRunner())
 	}
 	done := make(chan error)
 	go func() {
-		_, err := serverless.DeployServerless(t.Context(), s, []uint32{0}, policy(true, false).Serverless.Config(), opts(serverless.WithEvents(func(e serverless.Event) {
-			if first {
-				first = false
-				close(inside)
-				<-goOn
-			}
-		}))...)
+		_, err := serverless.DeployServerless(t.Context(), s, []uint32{0}, policy(true, false).Serverless.Config(),
+			opts(serverless.WithEvents(func(e serverless.Event) {
+				if first {
+					first = false
+					close(inside)
+					<-goOn
+				}
+			}))...)
 		done <- err
 	}()
 	<-inside
-	_, err := serverless.DeployServerless(t.Context(), s, []uint32{0}, policy(true, false).Serverless.Config(), opts(serverless.WithoutWaiting())...)
+	_, err := serverless.DeployServerless(t.Context(), s, []uint32{0}, policy(true, false).Serverless.Config(),
+		opts(serverless.WithoutWaiting())...)
 	if !errors.Is(err, faas.ErrConflict) {
 		t.Errorf("error %v, want a conflict", err)
 	}
@@ -284,7 +294,8 @@ func TestAPlanSaysWhatItsFunctionsCostWhereItIsToldHowOftenTheyAreCalled(t *test
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := serverless.EstimateCost(metadata(p.jobs), faas.AWSLambda, serverless.CostInput{CallsPerMonth: 10_000_000, DefaultMemoryMB: 1024})
+	want, err := serverless.EstimateCost(metadata(p.jobs), faas.AWSLambda,
+		serverless.CostInput{CallsPerMonth: 10_000_000, DefaultMemoryMB: 1024})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -294,9 +305,11 @@ func TestAPlanSaysWhatItsFunctionsCostWhereItIsToldHowOftenTheyAreCalled(t *test
 	if !strings.Contains(plan.String(), "a month at list prices") {
 		t.Errorf("the table does not tell the cost:\n%s", plan)
 	}
-	options[len(options)-2] = serverless.WithPolicy(policy(true, false)) // no list has prices of the platform at an endpoint
+	// no list has prices of the platform at an endpoint
+	options[len(options)-2] = serverless.WithPolicy(policy(true, false))
 	options[2] = serverless.WithExecutor(p.cloud.Executor("svc"))
-	if plan, err = serverless.NewPlan(t.Context(), p.spec, options...); err != nil || plan.Cost != nil || len(plan.Warnings) == 0 {
+	if plan, err = serverless.NewPlan(t.Context(), p.spec, options...); err != nil || plan.Cost != nil ||
+		len(plan.Warnings) == 0 {
 		t.Errorf("%v, warnings %q: want a warning that there is no estimate", err, plan.Warnings)
 	}
 }
@@ -313,7 +326,9 @@ func TestAJobsOwnSettingsReachTheProvider(t *testing.T) {
 	p.deploy()
 	wanted := opts(func(s *serverless.ServerlessSettings) {
 		s.KeepWarm, s.MaxConcurrency = 1, 8
-		s.Jobs = map[uint32]serverless.JobSettings{1: {MemoryMB: 1024, TimeoutSecs: 40, KeepWarm: new(uint32(3)), MaxConcurrency: new(uint32(5))}, 2: {KeepWarm: new(uint32(0))}}
+		s.Jobs = map[uint32]serverless.JobSettings{
+			1: {MemoryMB: 1024, TimeoutSecs: 40, KeepWarm: new(uint32(3)), MaxConcurrency: new(uint32(5))},
+			2: {KeepWarm: new(uint32(0))}}
 	})
 	plan, err := serverless.NewPlan(t.Context(), p.spec, wanted...)
 	if err != nil {
@@ -322,9 +337,11 @@ func TestAJobsOwnSettingsReachTheProvider(t *testing.T) {
 	got := map[uint32]faas.Function{}
 	for _, c := range plan.Changes {
 		for _, f := range c.Functions {
-			got[f.JobID] = faas.Function{JobID: f.JobID, MemoryMB: f.MemoryMB, TimeoutSecs: f.TimeoutSecs, MaxConcurrency: f.MaxConcurrency, KeepWarm: f.KeepWarm}
+			got[f.JobID] = faas.Function{JobID: f.JobID, MemoryMB: f.MemoryMB, TimeoutSecs: f.TimeoutSecs,
+				MaxConcurrency: f.MaxConcurrency, KeepWarm: f.KeepWarm}
 		}
-		if job := c.Functions[0].JobID; c.Action != serverless.ActionUpdate || slices.Contains(c.Differs, "keep warm") != (job != 2) || slices.Contains(c.Differs, "memory") != (job == 1) {
+		if job := c.Functions[0].JobID; c.Action != serverless.ActionUpdate ||
+			slices.Contains(c.Differs, "keep warm") != (job != 2) || slices.Contains(c.Differs, "memory") != (job == 1) {
 			t.Errorf("job %d: to %s because of %v", job, c.Action, c.Differs)
 		}
 	}
@@ -359,14 +376,16 @@ func TestAPlanTellsWhatItGivesInPlaceOfThePolicys(t *testing.T) {
 	p := newPlanner(t)
 	pol := policy(true, false)
 	pol.Serverless.DefaultTimeoutSecs = 2
-	pol.Serverless.Jobs = map[uint32]serverless.JobSettings{1: {TimeoutSecs: 30}, 2: {MemoryMB: 512}, 7: {KeepWarm: new(uint32(1))}}
+	pol.Serverless.Jobs = map[uint32]serverless.JobSettings{
+		1: {TimeoutSecs: 30}, 2: {MemoryMB: 512}, 7: {KeepWarm: new(uint32(1))}}
 	plan, err := serverless.NewPlan(t.Context(), p.spec, append(p.options(), serverless.WithPolicy(pol))...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	got := strings.Join(plan.Warnings, "\n")
 	for want, times := range map[string]int{
-		"a timeout of 10 s in place of the policy's 2 s": 1, "settings of job 2 do nothing": 1, "job 7, which the blueprint does not have": 1, "job 1 gets": 0,
+		"a timeout of 10 s in place of the policy's 2 s": 1, "settings of job 2 do nothing": 1,
+		"job 7, which the blueprint does not have": 1, "job 1 gets": 0,
 	} {
 		if strings.Count(got, want) != times {
 			t.Errorf("%q is not told %d times:\n%s", want, times, got)

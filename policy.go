@@ -24,11 +24,12 @@ type Policy struct {
 
 // ServerlessSettings is the "serverless" section of the policy.
 type ServerlessSettings struct {
-	Enable             bool             `json:"enable"`
-	Provider           ProviderSettings `json:"provider"`
-	DefaultMemoryMB    uint32           `json:"default_memory_mb"`    // of a function without a profile that asks for more, in MiB
-	DefaultTimeoutSecs uint32           `json:"default_timeout_secs"` // of one invocation, in seconds
-	FallbackToVM       bool             `json:"fallback_to_vm"`       // run the jobs traditionally where serverless fails
+	Enable   bool             `json:"enable"`
+	Provider ProviderSettings `json:"provider"`
+	// of a function without a profile that asks for more, in MiB
+	DefaultMemoryMB    uint32 `json:"default_memory_mb"`
+	DefaultTimeoutSecs uint32 `json:"default_timeout_secs"` // of one invocation, in seconds
+	FallbackToVM       bool   `json:"fallback_to_vm"`       // run the jobs traditionally where serverless fails
 	// MaxConcurrency limits the invocations of one function at a time; 0 leaves it to the provider.
 	MaxConcurrency uint32 `json:"max_concurrency,omitempty"`
 	// KeepWarm is how many instances of each function the provider keeps ready, which most bill
@@ -125,14 +126,16 @@ type ServerlessConfig struct {
 func (s ServerlessSettings) Config() ServerlessConfig {
 	p := s.normal().Provider
 	if p.Type != faas.AWSLambda && p.Region == defaultAWSRegion {
-		p.Region = "" // left over from DefaultPolicy by a program that changed the type alone; no other cloud has a region of that name
+		// left over from DefaultPolicy by a program that changed the type alone; no other cloud has a region of that name
+		p.Region = ""
 	}
 	return ServerlessConfig{
 		Provider: faas.Config{
 			Provider: p.Type, Region: p.Region, ProjectID: p.ProjectID,
 			SubscriptionID: p.SubscriptionID, Endpoint: p.Endpoint, Options: maps.Clone(s.ProviderConfig),
 		},
-		DefaultMemoryMB: s.DefaultMemoryMB, DefaultTimeoutSecs: s.DefaultTimeoutSecs, MaxConcurrency: s.MaxConcurrency, KeepWarm: s.KeepWarm,
+		DefaultMemoryMB: s.DefaultMemoryMB, DefaultTimeoutSecs: s.DefaultTimeoutSecs, MaxConcurrency: s.MaxConcurrency,
+		KeepWarm:  s.KeepWarm,
 		Overrides: s.normal().Jobs,
 	}
 }
@@ -151,7 +154,8 @@ func (s ServerlessSettings) normal() ServerlessSettings {
 
 func (s ServerlessSettings) equal(other ServerlessSettings) bool {
 	a, b := s.normal(), other.normal()
-	return a.Enable == b.Enable && a.Provider == b.Provider && a.DefaultMemoryMB == b.DefaultMemoryMB && a.DefaultTimeoutSecs == b.DefaultTimeoutSecs &&
+	return a.Enable == b.Enable && a.Provider == b.Provider && a.DefaultMemoryMB == b.DefaultMemoryMB &&
+		a.DefaultTimeoutSecs == b.DefaultTimeoutSecs &&
 		a.FallbackToVM == b.FallbackToVM && a.MaxConcurrency == b.MaxConcurrency && a.KeepWarm == b.KeepWarm &&
 		maps.EqualFunc(a.Jobs, b.Jobs, JobSettings.equal) && maps.Equal(a.ProviderConfig, b.ProviderConfig)
 }
@@ -229,6 +233,7 @@ type providerMember struct{ name, value string }
 // members lists the members of the provider section in the order in which they are written.
 func (p ProviderSettings) members() []providerMember {
 	return []providerMember{
-		{"type", p.Type}, {"region", p.Region}, {"project_id", p.ProjectID}, {"subscription_id", p.SubscriptionID}, {"endpoint", p.Endpoint},
+		{"type", p.Type}, {"region", p.Region}, {"project_id", p.ProjectID}, {"subscription_id", p.SubscriptionID},
+		{"endpoint", p.Endpoint},
 	}
 }

@@ -231,13 +231,15 @@ func (d *settingsDecoder) provider(v *document.Value, path []string) {
 	for _, m := range []struct {
 		name string
 		to   *string
-	}{{"type", &p.Type}, {"region", &p.Region}, {"project_id", &p.ProjectID}, {"subscription_id", &p.SubscriptionID}, {"endpoint", &p.Endpoint}} {
+	}{{"type", &p.Type}, {"region", &p.Region}, {"project_id", &p.ProjectID}, {"subscription_id", &p.SubscriptionID},
+		{"endpoint", &p.Endpoint}} {
 		if member := v.Get(m.name); member != nil {
 			d.text(member, append(slices.Clip(path), m.name), m.to)
 		}
 	}
 	if other := p.ProjectID + p.SubscriptionID + p.Endpoint; v.Get("type") == nil && other != "" {
-		d.fail(v.Start, append(slices.Clip(path), "type"), "is missing, and what stands here does not belong to the default, %s", p.Type)
+		d.fail(v.Start, append(slices.Clip(path), "type"),
+			"is missing, and what stands here does not belong to the default, %s", p.Type)
 	}
 	d.settings.Provider = ServerlessSettings{Provider: p}.normal().Provider
 }

@@ -67,7 +67,8 @@ func BindPolicyFlags(fs *flag.FlagSet) *PolicyFlags {
 		})
 	}
 	text := func(name, usage string, to **string) {
-		fs.Func(name, usage, func(v string) error { // checked by Apply: an error here would show an endpoint with its password
+		// checked by Apply: an error here would show an endpoint with its password
+		fs.Func(name, usage, func(v string) error {
 			*to = &v
 			return nil
 		})
@@ -119,7 +120,8 @@ func (f *PolicyFlags) Apply(p *Policy) error {
 		switch {
 		case own.value == nil:
 		case s.Provider.Type != own.provider:
-			return faas.Errorf(faas.ErrInvalidArgument, "apply flags", "", "--%s is for %s, and the provider is %s: drop it, or add --%s %s",
+			return faas.Errorf(faas.ErrInvalidArgument, "apply flags", "",
+				"--%s is for %s, and the provider is %s: drop it, or add --%s %s",
 				own.flag, own.provider, s.Provider.Type, flagProvider, own.provider)
 		case *own.value == "":
 			return faas.Errorf(faas.ErrInvalidArgument, "apply flags", "", "--%s is empty", own.flag)

@@ -35,25 +35,35 @@ func TestPolicyFlagsChangeWhatWasGiven(t *testing.T) {
 		change func(*serverless.ServerlessSettings)
 	}{
 		{"nothing", custom, "", func(*serverless.ServerlessSettings) {}},
-		{"all of AWS", custom, "--serverless true --faas-provider aws-lambda --faas-aws-region eu-west-1 --faas-memory 1024 --faas-timeout 600", func(s *serverless.ServerlessSettings) {
-			*s = serverless.ServerlessSettings{Enable: true, Provider: serverless.ProviderSettings{Type: faas.AWSLambda, Region: "eu-west-1"},
+		{"all of AWS", custom, "--serverless true --faas-provider aws-lambda --faas-aws-region eu-west-1 --faas-memory " +
+			"1024 --faas-timeout 600", func(s *serverless.ServerlessSettings) {
+			*s = serverless.ServerlessSettings{Enable: true,
+				Provider:        serverless.ProviderSettings{Type: faas.AWSLambda, Region: "eu-west-1"},
 				DefaultMemoryMB: 1024, DefaultTimeoutSecs: 600, FallbackToVM: true}
 		}},
 		{"the default region", custom, "-faas-provider=aws-lambda", func(s *serverless.ServerlessSettings) {
 			s.Provider, s.ProviderConfig = serverless.ProviderSettings{Type: faas.AWSLambda, Region: "us-east-1"}, nil
 		}},
-		{"Google", custom, "--faas-provider gcp-functions --faas-gcp-project p --faas-gcp-region europe-west4", func(s *serverless.ServerlessSettings) {
-			s.Provider, s.ProviderConfig = serverless.ProviderSettings{Type: faas.GCPFunctions, ProjectID: "p", Region: "europe-west4"}, nil
-		}},
-		{"Azure", custom, "--faas-provider azure-functions --faas-azure-subscription s --faas-azure-region westeurope", func(s *serverless.ServerlessSettings) {
-			s.Provider, s.ProviderConfig = serverless.ProviderSettings{Type: faas.AzureFunctions, SubscriptionID: "s", Region: "westeurope"}, nil
-		}},
-		{"the same provider keeps its options", custom, "--faas-provider custom --faas-custom-endpoint https://my-faas.example", func(s *serverless.ServerlessSettings) {
-			s.Provider.Endpoint = "https://my-faas.example"
-		}},
-		{"instances", custom, "--faas-keep-warm 2 --faas-max-concurrency 10", func(s *serverless.ServerlessSettings) { s.KeepWarm, s.MaxConcurrency = 2, 10 }},
-		{"no instances", warm, "--faas-keep-warm 0 --faas-max-concurrency 0", func(s *serverless.ServerlessSettings) { s.KeepWarm, s.MaxConcurrency = 0, 0 }},
-		{"fallback", custom, "--serverless-fallback false", func(s *serverless.ServerlessSettings) { s.FallbackToVM = false }},
+		{"Google", custom, "--faas-provider gcp-functions --faas-gcp-project p --faas-gcp-region europe-west4",
+			func(s *serverless.ServerlessSettings) {
+				s.Provider, s.ProviderConfig = serverless.ProviderSettings{
+					Type: faas.GCPFunctions, ProjectID: "p", Region: "europe-west4"}, nil
+			}},
+		{"Azure", custom, "--faas-provider azure-functions --faas-azure-subscription s --faas-azure-region westeurope",
+			func(s *serverless.ServerlessSettings) {
+				s.Provider, s.ProviderConfig = serverless.ProviderSettings{
+					Type: faas.AzureFunctions, SubscriptionID: "s", Region: "westeurope"}, nil
+			}},
+		{"the same provider keeps its options", custom,
+			"--faas-provider custom --faas-custom-endpoint https://my-faas.example", func(s *serverless.ServerlessSettings) {
+				s.Provider.Endpoint = "https://my-faas.example"
+			}},
+		{"instances", custom, "--faas-keep-warm 2 --faas-max-concurrency 10",
+			func(s *serverless.ServerlessSettings) { s.KeepWarm, s.MaxConcurrency = 2, 10 }},
+		{"no instances", warm, "--faas-keep-warm 0 --faas-max-concurrency 0",
+			func(s *serverless.ServerlessSettings) { s.KeepWarm, s.MaxConcurrency = 0, 0 }},
+		{"fallback", custom, "--serverless-fallback false",
+			func(s *serverless.ServerlessSettings) { s.FallbackToVM = false }},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

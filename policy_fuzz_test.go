@@ -14,10 +14,14 @@ func FuzzLoadPolicy(f *testing.F) {
 	for _, seed := range []string{
 		missionPolicy, `{}`, `{"x":1e400,"serverless":{"note":[1.0],"provider":{"type":"custom","endpoint":"http://h","z":null},"provider_config":{"a":[1,true],"k":{"k":"[]","x":1}}}}`,
 		`{"serverless":{"provider_config":null,"max_concurrency":1}, "\ud800": "\udc00\u0000"}`, "{ \"serverless\" : { } }",
-		"a.b.c = 1\n[serverless]\nenable=true\n[serverless.provider]\ntype='custom'\nendpoint=\"http://h\"\n[[x]]\ny = 1979-05-27 07:32:00Z\n[[x]]\ny=nan\n",
-		"serverless = {enable = true, provider_config = {a = '''b''', \"c d\" = [1.5, 2]}} # c\r\n\"x\" = \"\"\"\\\n  y\"\"\"\"\"\n", "serverless.provider.type = 'aws-lambda'",
-		`{"serverless":{"keep_warm":2,"jobs":{"0":{"memory_mb":512,"timeout_secs":null,"keep_warm":0},"1":{}}}}`, "[serverless.jobs.0]\nkeep_warm=1\n[serverless]\njobs.2.memory_mb=9\n",
-		"[serverless.provider_config]\na=1\n", "[serverless.provider_config.k]\nk=1\n", "[a]\n[serverless]\nprovider = {}\n", "[x.\"serverless\"]\n'a.b' = inf",
+		"a.b.c = 1\n[serverless]\nenable=true\n[serverless.provider]\ntype='custom'\nendpoint=\"http://h\"\n[[x]]\ny = " +
+			"1979-05-27 07:32:00Z\n[[x]]\ny=nan\n",
+		"serverless = {enable = true, provider_config = {a = '''b''', \"c d\" = [1.5, 2]}} # c\r\n\"x\" = \"\"\"\\\n  " +
+			"y\"\"\"\"\"\n", "serverless.provider.type = 'aws-lambda'",
+		`{"serverless":{"keep_warm":2,"jobs":{"0":{"memory_mb":512,"timeout_secs":null,"keep_warm":0},"1":{}}}}`,
+		"[serverless.jobs.0]\nkeep_warm=1\n[serverless]\njobs.2.memory_mb=9\n",
+		"[serverless.provider_config]\na=1\n", "[serverless.provider_config.k]\nk=1\n", "[a]\n[serverless]\nprovider = {}\n",
+		"[x.\"serverless\"]\n'a.b' = inf",
 	} {
 		for _, option := range []string{"v", `["a","b,c"]`, `{"k":"v"}`, `{"k":["v"]}`} {
 			f.Add([]byte(seed), true, uint32(700), option)

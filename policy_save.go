@@ -41,7 +41,8 @@ func (p *Policy) Save(opts ...PolicyOption) error {
 		return err
 	}
 	if problem := p.Serverless.problem(); problem != nil {
-		return policyErrorf(faas.ErrInvalidArgument, opSavePolicy, &PolicyError{Path: named, Field: strings.Join(problem.path, "."), Err: problem.err})
+		return policyErrorf(faas.ErrInvalidArgument, opSavePolicy,
+			&PolicyError{Path: named, Field: strings.Join(problem.path, "."), Err: problem.err})
 	}
 	path, err := resolveLinks(named)
 	if err != nil {
@@ -78,10 +79,12 @@ func (p *Policy) saveLocked(named, path string) error {
 		err = p.verify(text, base)
 	}
 	if err != nil {
-		return policyErrorf(faas.ErrUnsupported, opSavePolicy, &PolicyError{Path: named, Err: fmt.Errorf("cannot be changed in place: %w", err)})
+		return policyErrorf(faas.ErrUnsupported, opSavePolicy,
+			&PolicyError{Path: named, Err: fmt.Errorf("cannot be changed in place: %w", err)})
 	}
 	if len(text) > maxPolicySize {
-		return policyErrorf(faas.ErrTooLarge, opSavePolicy, &PolicyError{Path: named, Err: fmt.Errorf("would become larger than %d MiB", maxPolicySize>>20)})
+		return policyErrorf(faas.ErrTooLarge, opSavePolicy,
+			&PolicyError{Path: named, Err: fmt.Errorf("would become larger than %d MiB", maxPolicySize>>20)})
 	}
 	if bytes.Equal(text, content) {
 		return nil
@@ -135,7 +138,8 @@ func (p *Policy) carried(base *document.Document, path string) ([]carriedMember,
 			continue
 		}
 		if base.Format != document.JSON {
-			return nil, fmt.Errorf("it is TOML, and %s comes from another file: copy that by hand, or save to a new file", strings.Join(m.path, "."))
+			return nil, fmt.Errorf("it is TOML, and %s comes from another file: copy that by hand, or save to a new file",
+				strings.Join(m.path, "."))
 		}
 		last := len(m.path) - 1
 		carried = append(carried, carriedMember{m.path[:last], m.path[last], own.Raw(m.value)})

@@ -53,7 +53,8 @@ func TestSaveChangesOnlyWhatDiffers(t *testing.T) {
 	noJobs := func(s *serverless.ServerlessSettings) { s.KeepWarm, s.Jobs = 0, nil }
 	lists := func(s *serverless.ServerlessSettings) {
 		s.ProviderConfig = map[string]string{
-			"same": `["a","b"]`, "list": `["a","b,c"]`, "pairs": `{"a":"[\"x\"]","b":"1"}`, "text": `["a" ]`, "new": `{"k":"v"}`, "none": "[]",
+			"same": `["a","b"]`, "list": `["a","b,c"]`, "pairs": `{"a":"[\"x\"]","b":"1"}`, "text": `["a" ]`,
+			"new": `{"k":"v"}`, "none": "[]",
 		}
 	}
 	tests := []struct {
@@ -63,23 +64,32 @@ func TestSaveChangesOnlyWhatDiffers(t *testing.T) {
 	}{
 		{"nothing differs", nothing, "{ \"x\" : [ 1.0,\r\n1e400 ],\t\"serverless\":{}}", ""},
 		{"numbers stay to the digit", switchOn,
-			"{\"z\": [1e400, 12345678901234567890, 1.0, -0],\n \"serverless\": {\"note\": 1.00,\n  \"enable\":false , \"default_memory_mb\": 512},\n\n \"a\": {}}  ",
-			"{\"z\": [1e400, 12345678901234567890, 1.0, -0],\n \"serverless\": {\"note\": 1.00,\n  \"enable\":true , \"default_memory_mb\": 777},\n\n \"a\": {}}  "},
+			"{\"z\": [1e400, 12345678901234567890, 1.0, -0],\n \"serverless\": {\"note\": 1.00,\n  \"enable\":false , " +
+				"\"default_memory_mb\": 512},\n\n \"a\": {}}  ",
+			"{\"z\": [1e400, 12345678901234567890, 1.0, -0],\n \"serverless\": {\"note\": 1.00,\n  \"enable\":true , " +
+				"\"default_memory_mb\": 777},\n\n \"a\": {}}  "},
 		{"new members in the style of the old, tabs", switchOn,
 			"{\n\t\"serverless\": {\n\t\t\"fallback_to_vm\": true\n\t}\n}\n",
-			"{\n\t\"serverless\": {\n\t\t\"fallback_to_vm\": true,\n\t\t\"enable\": true,\n\t\t\"default_memory_mb\": 777\n\t}\n}\n"},
-		{"new members in the style of the old, compact", switchOn, `{"serverless":{"fallback_to_vm":true}}`, `{"serverless":{"fallback_to_vm":true,"enable":true,"default_memory_mb":777}}`},
-		{"new members in the style of the old, one line", switchOn, `{"serverless": {"fallback_to_vm": true}}`, `{"serverless": {"fallback_to_vm": true, "enable": true, "default_memory_mb": 777}}`},
-		{"an empty section", switchOn, "{\n    \"serverless\": {}\n}", "{\n    \"serverless\": {\n        \"enable\": true,\n        \"default_memory_mb\": 777\n    }\n}"},
+			"{\n\t\"serverless\": {\n\t\t\"fallback_to_vm\": true,\n\t\t\"enable\": true,\n\t\t\"default_memory_mb\": " +
+				"777\n\t}\n}\n"},
+		{"new members in the style of the old, compact", switchOn, `{"serverless":{"fallback_to_vm":true}}`,
+			`{"serverless":{"fallback_to_vm":true,"enable":true,"default_memory_mb":777}}`},
+		{"new members in the style of the old, one line", switchOn, `{"serverless": {"fallback_to_vm": true}}`,
+			`{"serverless": {"fallback_to_vm": true, "enable": true, "default_memory_mb": 777}}`},
+		{"an empty section", switchOn, "{\n    \"serverless\": {}\n}",
+			"{\n    \"serverless\": {\n        \"enable\": true,\n        \"default_memory_mb\": 777\n    }\n}"},
 		{"a missing section is written in full", nothing,
 			"{\n  \"providers\": [1.0]\n}",
-			"{\n  \"providers\": [1.0],\n  \"serverless\": {\n    \"enable\": false,\n    \"provider\": {\n      \"type\": \"aws-lambda\",\n      \"region\": \"us-east-1\"\n    },\n    \"default_memory_mb\": 512,\n    \"default_timeout_secs\": 300,\n    \"fallback_to_vm\": true\n  }\n}"},
+			"{\n  \"providers\": [1.0],\n  \"serverless\": {\n    \"enable\": false,\n    \"provider\": {\n      \"type\": " +
+				"\"aws-lambda\",\n      \"region\": \"us-east-1\"\n    },\n    \"default_memory_mb\": 512,\n    " +
+				"\"default_timeout_secs\": 300,\n    \"fallback_to_vm\": true\n  }\n}"},
 		{"another provider keeps unknown members", toCustom,
 			`{"serverless":{"provider":{"zone":1.0,"type":"aws-lambda","region":"eu-west-1"}}}`,
 			`{"serverless":{"provider":{"zone":1.0,"type":"custom","endpoint":"http://h/a&b"},"provider_config":{"a":"1","b c":"` + "\x7f" + `"}}}`},
 		{"an unchanged option keeps its literal", toCustom,
 			`{"serverless":{"provider_config":{"a": 1, "x": [true]}, "provider": {"type": "custom", "endpoint": "http:\/\/h/a&b"}}}`,
-			`{"serverless":{"provider_config":{"a": 1, "b c": "` + "\x7f" + `"}, "provider": {"type": "custom", "endpoint": "http:\/\/h/a&b"}}}`},
+			`{"serverless":{"provider_config":{"a": 1, "b c": "` + "\x7f" +
+				`"}, "provider": {"type": "custom", "endpoint": "http:\/\/h/a&b"}}}`},
 		{"members go", clear,
 			"{\"serverless\": {\n  \"max_concurrency\": 3,\n  \"note\": 1,\n  \"provider_config\": {\"a\": 1}\n}}",
 			"{\"serverless\": {\n  \"note\": 1\n}}"},
@@ -91,38 +101,51 @@ func TestSaveChangesOnlyWhatDiffers(t *testing.T) {
 			`{"serverless":{"enable":false,"provider_config":{"list":["a", "b,c"],"new":{"k":"v"},"none":[],"pairs":{"a":"[\"x\"]","b":"1"},"same":["a", "b"],"text":"[\"a\" ]"}}}`},
 		{"TOML: lists and pairs are written as such", lists,
 			"[serverless.provider_config]\nlist = ['a']\nsame = ['a', 'b']\n[serverless.provider_config.pairs]\nb = 1\n",
-			"[serverless.provider_config]\nlist = [\"a\", \"b,c\"]\nsame = ['a', 'b']\nnew = { k = \"v\" }\nnone = []\ntext = \"[\\\"a\\\" ]\"\n[serverless.provider_config.pairs]\nb = 1\na = \"[\\\"x\\\"]\"\n"},
+			"[serverless.provider_config]\nlist = [\"a\", \"b,c\"]\nsame = ['a', 'b']\nnew = { k = \"v\" }\nnone = []\ntext " +
+				"= \"[\\\"a\\\" ]\"\n[serverless.provider_config.pairs]\nb = 1\na = \"[\\\"x\\\"]\"\n"},
 		{"options that were null", toCustom,
 			`{"serverless":{"provider_config":null,"provider":{"type":"custom","endpoint":"http://h/a&b"}}}`,
-			`{"serverless":{"provider_config":{"a":"1","b c":"` + "\x7f" + `"},"provider":{"type":"custom","endpoint":"http://h/a&b"}}}`},
+			`{"serverless":{"provider_config":{"a":"1","b c":"` + "\x7f" +
+				`"},"provider":{"type":"custom","endpoint":"http://h/a&b"}}}`},
 
 		{"settings of jobs are added", jobs, `{"serverless":{"enable":true}}`,
 			`{"serverless":{"enable":true,"keep_warm":1,"jobs":{"0":{"memory_mb":1024,"keep_warm":0},"10":{"timeout_secs":9}}}}`},
 		{"settings of jobs change where they stand", jobs,
-			"{\"serverless\":{\n  \"jobs\": {\n    \"9\": {\"keep_warm\": 1},\n    \"0\": {\"timeout_secs\": 30, \"memory_mb\": 512},\n    \"3\": {}\n  },\n  \"keep_warm\": 2\n}}",
-			"{\"serverless\":{\n  \"jobs\": {\n    \"0\": {\"memory_mb\": 1024, \"keep_warm\": 0},\n    \"3\": {},\n    \"10\": {\n      \"timeout_secs\": 9\n    }\n  },\n  \"keep_warm\": 1\n}}"},
+			"{\"serverless\":{\n  \"jobs\": {\n    \"9\": {\"keep_warm\": 1},\n    \"0\": {\"timeout_secs\": 30, " +
+				"\"memory_mb\": 512},\n    \"3\": {}\n  },\n  \"keep_warm\": 2\n}}",
+			"{\"serverless\":{\n  \"jobs\": {\n    \"0\": {\"memory_mb\": 1024, \"keep_warm\": 0},\n    \"3\": {},\n    " +
+				"\"10\": {\n      \"timeout_secs\": 9\n    }\n  },\n  \"keep_warm\": 1\n}}"},
 		{"settings of jobs that are the same stay as they are written", jobs,
 			`{"serverless":{"keep_warm": 1, "jobs": { "10":{ "timeout_secs":9,"memory_mb":null }, "0" : {"keep_warm":0, "memory_mb":1024} }}}`, ""},
-		{"settings of jobs that were null", jobs, `{"serverless":{"keep_warm":1,"jobs":null}}`, `{"serverless":{"keep_warm":1,"jobs":{"0":{"memory_mb":1024,"keep_warm":0},"10":{"timeout_secs":9}}}}`},
-		{"settings of jobs go", noJobs, `{"serverless":{"jobs":{"0":{"keep_warm":1}},"keep_warm":2,"enable":true}}`, `{"serverless":{"enable":true}}`},
+		{"settings of jobs that were null", jobs, `{"serverless":{"keep_warm":1,"jobs":null}}`,
+			`{"serverless":{"keep_warm":1,"jobs":{"0":{"memory_mb":1024,"keep_warm":0},"10":{"timeout_secs":9}}}}`},
+		{"settings of jobs go", noJobs, `{"serverless":{"jobs":{"0":{"keep_warm":1}},"keep_warm":2,"enable":true}}`,
+			`{"serverless":{"enable":true}}`},
 
 		{"TOML: settings of jobs are added", jobs,
 			"[serverless]\nenable = true\n[x]\n",
-			"[serverless]\nenable = true\nkeep_warm = 1\njobs = { 0 = { memory_mb = 1024, keep_warm = 0 }, 10 = { timeout_secs = 9 } }\n[x]\n"},
+			"[serverless]\nenable = true\nkeep_warm = 1\njobs = { 0 = { memory_mb = 1024, keep_warm = 0 }, 10 = { " +
+				"timeout_secs = 9 } }\n[x]\n"},
 		{"TOML: settings of jobs change where they stand", jobs,
-			"[serverless]\nkeep_warm = 1\n[serverless.jobs.0] # zero\ntimeout_secs = 30\n[serverless.jobs.9]\nkeep_warm = 1\n[x]\n",
-			"[serverless]\nkeep_warm = 1\n[serverless.jobs]\n10 = { timeout_secs = 9 }\n\n[serverless.jobs.0] # zero\nmemory_mb = 1024\nkeep_warm = 0\n[x]\n"},
-		{"TOML: settings of jobs go", noJobs, "[serverless]\nenable = true\njobs.0.keep_warm = 1\nkeep_warm = 2\n", "[serverless]\nenable = true\n"},
+			"[serverless]\nkeep_warm = 1\n[serverless.jobs.0] # zero\ntimeout_secs = 30\n[serverless.jobs.9]\nkeep_warm = " +
+				"1\n[x]\n",
+			"[serverless]\nkeep_warm = 1\n[serverless.jobs]\n10 = { timeout_secs = 9 }\n\n[serverless.jobs.0] # " +
+				"zero\nmemory_mb = 1024\nkeep_warm = 0\n[x]\n"},
+		{"TOML: settings of jobs go", noJobs, "[serverless]\nenable = true\njobs.0.keep_warm = 1\nkeep_warm = 2\n",
+			"[serverless]\nenable = true\n"},
 		{"TOML: nothing differs", nothing, "# c\n[serverless]\n\n[x]\na = 1_0.50 # d", ""},
 		{"TOML: comments and layout stay", switchOn,
 			"# top\n[serverless] # s\n  enable = false # e\n\n[serverless.provider]\ntype = 'aws-lambda'\n\n[[other]]\n a=1.50\n",
-			"# top\n[serverless] # s\n  enable = true # e\n  default_memory_mb = 777\n\n[serverless.provider]\ntype = 'aws-lambda'\n\n[[other]]\n a=1.50\n"},
+			"# top\n[serverless] # s\n  enable = true # e\n  default_memory_mb = 777\n\n[serverless.provider]\ntype = " +
+				"'aws-lambda'\n\n[[other]]\n a=1.50\n"},
 		{"TOML: dotted keys", toCustom,
 			"serverless.enable = true\nserverless.provider.type = 'aws-lambda'\n[x]\n",
-			"serverless.enable = true\nserverless.provider.type = \"custom\"\nserverless.provider.endpoint = \"http://h/a&b\"\nserverless.provider_config = { a = \"1\", \"b c\" = \"\\u007f\" }\n[x]\n"},
+			"serverless.enable = true\nserverless.provider.type = \"custom\"\nserverless.provider.endpoint = " +
+				"\"http://h/a&b\"\nserverless.provider_config = { a = \"1\", \"b c\" = \"\\u007f\" }\n[x]\n"},
 		{"TOML: inline tables", toCustom,
 			"serverless = { enable = true, provider = {type='aws-lambda', region='x-1'} } # c",
-			"serverless = { enable = true, provider = {type=\"custom\", endpoint=\"http://h/a&b\"}, provider_config = { a = \"1\", \"b c\" = \"\\u007f\" } } # c"},
+			"serverless = { enable = true, provider = {type=\"custom\", endpoint=\"http://h/a&b\"}, provider_config = { a = " +
+				"\"1\", \"b c\" = \"\\u007f\" } } # c"},
 		{"TOML: a table without its parent", switchOn,
 			"a = 1\n[serverless.provider]\ntype='aws-lambda'",
 			"a = 1\n[serverless]\nenable = true\ndefault_memory_mb = 777\n\n[serverless.provider]\ntype='aws-lambda'"},
@@ -131,7 +154,9 @@ func TestSaveChangesOnlyWhatDiffers(t *testing.T) {
 			"[serverless]\nenable = true\n[x]\n"},
 		{"TOML: a missing section is written in full", toCustom,
 			"[x]\ny = \"\"\"\n[serverless]\"\"\"",
-			"[x]\ny = \"\"\"\n[serverless]\"\"\"\n\n[serverless]\nenable = false\ndefault_memory_mb = 512\ndefault_timeout_secs = 300\nfallback_to_vm = true\n\n[serverless.provider]\ntype = \"custom\"\nendpoint = \"http://h/a&b\"\n\n[serverless.provider_config]\na = \"1\"\n\"b c\" = \"\\u007f\"\n"},
+			"[x]\ny = \"\"\"\n[serverless]\"\"\"\n\n[serverless]\nenable = false\ndefault_memory_mb = " +
+				"512\ndefault_timeout_secs = 300\nfallback_to_vm = true\n\n[serverless.provider]\ntype = \"custom\"\nendpoint " +
+				"= \"http://h/a&b\"\n\n[serverless.provider_config]\na = \"1\"\n\"b c\" = \"\\u007f\"\n"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -160,7 +185,8 @@ func TestSaveMakesNewFileForTheOwnerAlone(t *testing.T) {
 	if err := serverless.DefaultPolicy().Save(serverless.WithPolicyPath(path)); err != nil {
 		t.Fatal(err)
 	}
-	want := "{\n  \"serverless\": {\n    \"enable\": false,\n    \"provider\": {\n      \"type\": \"aws-lambda\",\n      \"region\": \"us-east-1\"\n    },\n" +
+	want := "{\n  \"serverless\": {\n    \"enable\": false,\n    \"provider\": {\n      \"type\": \"aws-lambda\",\n   " +
+		"   \"region\": \"us-east-1\"\n    },\n" +
 		"    \"default_memory_mb\": 512,\n    \"default_timeout_secs\": 300,\n    \"fallback_to_vm\": true\n  }\n}\n"
 	if diff := cmp.Diff(want, read(t, path)); diff != "" {
 		t.Errorf("file differs (-want +got):\n%s", diff)
@@ -241,7 +267,8 @@ func TestSaveLeavesForeignSectionsOfTheFileToOthers(t *testing.T) {
 }
 
 func TestSaveElsewhereCarriesForeignSectionsAlong(t *testing.T) {
-	const content = "{\n \"providers\": [1.0,\n2],\n \"serverless\": {\"note\": 1e400, \"provider\": {\"type\": \"aws-lambda\", \"zone\": 1}},\n \"x\": 1\n}\n"
+	const content = "{\n \"providers\": [1.0,\n2],\n \"serverless\": {\"note\": 1e400, \"provider\": {\"type\": " +
+		"\"aws-lambda\", \"zone\": 1}},\n \"x\": 1\n}\n"
 	p := load(t, policyFile(t, content))
 	elsewhere := serverless.WithPolicyPath
 	t.Run("to a new file", func(t *testing.T) {
@@ -254,10 +281,14 @@ func TestSaveElsewhereCarriesForeignSectionsAlong(t *testing.T) {
 		}
 	})
 	for name, test := range map[string]struct{ before, want string }{
-		"to an empty file":                      {"\n", content},
-		"to a file with sections of its own":    {`{"x":2,"y":3}`, `{"x":2,"y":3,"serverless":{"enable":false,"provider":{"type":"aws-lambda","region":"us-east-1","zone":1},"default_memory_mb":512,"default_timeout_secs":300,"fallback_to_vm":true,"note":1e400},"providers":` + "[1.0,\n2]}"},
-		"to a file without a provider":          {`{"serverless":{"note":2}}`, `{"serverless":{"note":2,"provider":{"type":"aws-lambda","region":"us-east-1","zone":1}},"providers":` + "[1.0,\n2]" + `,"x":1}`},
-		"to a file with unknown members itself": {`{"serverless":{"provider":{"zone":9}}}`, `{"serverless":{"provider":{"zone":9},"note":1e400},"providers":` + "[1.0,\n2]" + `,"x":1}`},
+		"to an empty file": {"\n", content},
+		"to a file with sections of its own": {`{"x":2,"y":3}`,
+			`{"x":2,"y":3,"serverless":{"enable":false,"provider":{"type":"aws-lambda","region":"us-east-1","zone":1},"default_memory_mb":512,"default_timeout_secs":300,"fallback_to_vm":true,"note":1e400},"providers":` + "[1.0,\n2]}"},
+		"to a file without a provider": {`{"serverless":{"note":2}}`,
+			`{"serverless":{"note":2,"provider":{"type":"aws-lambda","region":"us-east-1","zone":1}},"providers":` +
+				"[1.0,\n2]" + `,"x":1}`},
+		"to a file with unknown members itself": {`{"serverless":{"provider":{"zone":9}}}`,
+			`{"serverless":{"provider":{"zone":9},"note":1e400},"providers":` + "[1.0,\n2]" + `,"x":1}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := policyFile(t, test.before)
@@ -284,7 +315,8 @@ func TestSaveElsewhereCarriesForeignSectionsAlong(t *testing.T) {
 			t.Errorf("to a new file: %v", err)
 		}
 		path = policyFile(t, `{"serverless":{}}`)
-		if err := p.Save(elsewhere(path)); err != nil || read(t, path) != `{"serverless":{"enable":true},"day":"1979-05-27"}` {
+		if err := p.Save(elsewhere(path)); err != nil ||
+			read(t, path) != `{"serverless":{"enable":true},"day":"1979-05-27"}` {
 			t.Errorf("to a JSON file: %v\n%s", err, read(t, path))
 		}
 	})
@@ -296,7 +328,9 @@ func TestSaveRefusesAndLeavesTheFile(t *testing.T) {
 	dir := t.TempDir()
 	missing := filepath.Join(dir, "sub", "p.json")
 	err := invalid.Save(serverless.WithPolicyPath(missing))
-	if want := "faas: save policy: " + missing + ": serverless.default_timeout_secs: 901 s is above the limit of aws-lambda, 900 s"; err == nil || err.Error() != want {
+	if want := "faas: save policy: " + missing +
+		": serverless.default_timeout_secs: 901 s is above the limit of aws-lambda, 900 s"; err == nil ||
+		err.Error() != want {
 		t.Errorf("error is %v, want %s", err, want)
 	}
 	if entries, _ := os.ReadDir(dir); len(entries) > 0 {
@@ -312,7 +346,8 @@ func TestSaveRefusesAndLeavesTheFile(t *testing.T) {
 		"a directory":                 {dir, faas.ErrInvalidArgument},
 		"no room below the limit":     {full, faas.ErrTooLarge},
 		"content that cannot be read": {policyFile(t, `{"serverless":{"enable":"yes"}}`), faas.ErrInvalidArgument},
-		"dotted keys inside braces":   {policyFile(t, "serverless = {provider.type = 'aws-lambda', enable = true}"), faas.ErrUnsupported},
+		"dotted keys inside braces": {policyFile(t, "serverless = {provider.type = 'aws-lambda', enable = true}"),
+			faas.ErrUnsupported},
 	} {
 		var before string
 		if test.path != dir {

@@ -25,7 +25,8 @@ func TestPolicyIsAPlainValue(t *testing.T) {
 	var logged strings.Builder
 	slog.New(slog.NewJSONHandler(&logged, nil)).Info("policy", "p", p, "s", p.Serverless, "v", p.Serverless.Provider)
 	for _, text := range []string{
-		fmt.Sprint(p), fmt.Sprintf("%+v %#v %s", p, p, p), fmt.Sprintf("%+v", *p), fmt.Sprintf("%+v %#v", p.Serverless, p.Serverless),
+		fmt.Sprint(p), fmt.Sprintf("%+v %#v %s", p, p, p), fmt.Sprintf("%+v", *p),
+		fmt.Sprintf("%+v %#v", p.Serverless, p.Serverless),
 		fmt.Sprintf("%+v", p.Serverless.Config()), fmt.Sprintf("%#v", p.Serverless.Provider), logged.String(),
 	} {
 		if strings.Contains(text, "secret") || !strings.Contains(text, "host/base") {
@@ -109,15 +110,22 @@ func TestConfigSharesNothingAndFitsTheProvider(t *testing.T) {
 
 func TestValidateNamesTheField(t *testing.T) {
 	for want, change := range map[string]func(*serverless.ServerlessSettings){
-		`faas: validate policy: serverless.default_memory_mb: must be at least 1 MB, not 0`: func(s *serverless.ServerlessSettings) { s.DefaultMemoryMB = 0 },
+		`faas: validate policy: serverless.default_memory_mb: must be at least 1 MB, not 0`: func(
+			s *serverless.ServerlessSettings) {
+			s.DefaultMemoryMB = 0
+		},
 		`faas: validate policy: serverless.provider.type: is missing: one of aws-lambda, azure-functions, custom, gcp-functions`: func(s *serverless.ServerlessSettings) {
 			s.Provider = serverless.ProviderSettings{}
 		},
-		`faas: validate policy: serverless.provider.endpoint: is missing: custom needs it`: func(s *serverless.ServerlessSettings) { s.Provider.Type = faas.Custom },
+		`faas: validate policy: serverless.provider.endpoint: is missing: custom needs it`: func(
+			s *serverless.ServerlessSettings) {
+			s.Provider.Type = faas.Custom
+		},
 		`faas: validate policy: serverless.provider_config.k: is not valid UTF-8`: func(s *serverless.ServerlessSettings) {
 			s.ProviderConfig = map[string]string{"k": "\xff"}
 		},
-		`faas: validate policy: serverless.provider.region: "eu/west" has characters that no such name has`: func(s *serverless.ServerlessSettings) {
+		`faas: validate policy: serverless.provider.region: "eu/west" has characters that no such name has`: func(
+			s *serverless.ServerlessSettings) {
 			s.Provider.Region = "eu/west"
 		},
 	} {

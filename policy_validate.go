@@ -26,7 +26,8 @@ func (p *Policy) Validate() error { return p.Serverless.Validate() }
 // The error is ErrInvalidArgument, names the field, and has a *[PolicyError] in its chain.
 func (s ServerlessSettings) Validate() error {
 	if problem := s.problem(); problem != nil {
-		return policyErrorf(faas.ErrInvalidArgument, "validate policy", &PolicyError{Field: strings.Join(problem.path, "."), Err: problem.err})
+		return policyErrorf(faas.ErrInvalidArgument, "validate policy",
+			&PolicyError{Field: strings.Join(problem.path, "."), Err: problem.err})
 	}
 	return nil
 }
@@ -82,7 +83,8 @@ func warmProblem(warm, concurrency uint32, path ...string) *policyProblem {
 	if concurrency == 0 || warm <= concurrency {
 		return nil
 	}
-	return problemf(append(slices.Clip(path), "keep_warm"), "%d instances are kept ready, and max_concurrency lets no more than %d work", warm, concurrency)
+	return problemf(append(slices.Clip(path), "keep_warm"),
+		"%d instances are kept ready, and max_concurrency lets no more than %d work", warm, concurrency)
 }
 
 func (p ProviderSettings) problem() *policyProblem {
@@ -98,7 +100,8 @@ func (p ProviderSettings) problem() *policyProblem {
 		}
 		return problemf(path, "unknown provider %s%s (known: %s)", shorten(p.Type), hint, strings.Join(known, ", "))
 	}
-	required := map[string]string{faas.GCPFunctions: "project_id", faas.AzureFunctions: "subscription_id", faas.Custom: "endpoint"}[p.Type]
+	required := map[string]string{faas.GCPFunctions: "project_id", faas.AzureFunctions: "subscription_id",
+		faas.Custom: "endpoint"}[p.Type]
 	for _, m := range p.members() {
 		path := []string{"serverless", "provider", m.name}
 		switch {
@@ -110,9 +113,12 @@ func (p ProviderSettings) problem() *policyProblem {
 			if err := endpointError(m.value); err != nil && (p.Type == faas.Custom || !utf8.ValidString(m.value)) {
 				return problemf(path, "%w", err)
 			}
-		case strings.ContainsFunc(m.value, func(r rune) bool { return r == utf8.RuneError || r == '/' || unicode.IsControl(r) }) || m.value != strings.TrimSpace(m.value):
+		case strings.ContainsFunc(m.value, func(r rune) bool {
+			return r == utf8.RuneError || r == '/' || unicode.IsControl(r)
+		}) || m.value != strings.TrimSpace(m.value):
 			return problemf(path, "%s has characters that no such name has", shorten(m.value))
-		case m.name == "region" && p.Type == faas.AWSLambda && strings.Trim(m.value, "abcdefghijklmnopqrstuvwxyz0123456789-") != "":
+		case m.name == "region" && p.Type == faas.AWSLambda &&
+			strings.Trim(m.value, "abcdefghijklmnopqrstuvwxyz0123456789-") != "":
 			return problemf(path, "%s is no AWS region: they look like %s", shorten(m.value), defaultAWSRegion)
 		}
 	}
@@ -139,7 +145,8 @@ func endpointError(endpoint string) error {
 	case u.Scheme != "http" && u.Scheme != "https" && u.Host == "":
 		return errors.New("is no http or https URL: it must look like https://faas.example")
 	case u.Scheme != "http" && u.Scheme != "https":
-		return fmt.Errorf("%s is no http or https URL: it must look like https://faas.example", shorten(faas.RedactURL(endpoint)))
+		return fmt.Errorf("%s is no http or https URL: it must look like https://faas.example",
+			shorten(faas.RedactURL(endpoint)))
 	case u.Hostname() == "":
 		return errors.New("is a URL without a host: it must look like https://faas.example")
 	}

@@ -36,7 +36,8 @@ type prepared struct {
 
 // prepare opens the provider, checks and packages, and observes what exists. rec is what the ledger says. The result must be closed, on success too;
 // closing leaves the executor open, which on success is the caller's.
-func prepare(ctx context.Context, spec ServiceSpec, strategy Strategy, cfg ServerlessConfig, o *deployOptions, rec ledger.Record) (_ *prepared, err error) {
+func prepare(ctx context.Context, spec ServiceSpec, strategy Strategy, cfg ServerlessConfig, o *deployOptions,
+	rec ledger.Record) (_ *prepared, err error) {
 	functions, err := wantedFunctions(spec, strategy.FaaSJobs, cfg)
 	if err != nil {
 		return nil, err
@@ -116,10 +117,13 @@ func prepare(ctx context.Context, spec ServiceSpec, strategy Strategy, cfg Serve
 func (p *prepared) warnings() []string {
 	var warnings []string
 	if len(p.adopted) > 0 {
-		warnings = append(warnings, fmt.Sprintf("no ledger of this machine knew %s, which existed already: another machine deployed it, or a ledger was lost; it is taken over", strings.Join(p.adopted, ", ")))
+		warnings = append(warnings, fmt.Sprintf("no ledger of this machine knew %s, which existed already: another "+
+			"machine deployed it, or a ledger was lost; it is taken over", strings.Join(p.adopted, ", ")))
 	}
 	if len(p.unknown) > 0 {
-		warnings = append(warnings, fmt.Sprintf("%s carries the tags of service %q, belongs to no job, and stands in no ledger of this machine: Service.RemoveUnknown removes it, and so does Undeploy", strings.Join(p.unknown, ", "), p.spec.Name))
+		warnings = append(warnings, fmt.Sprintf("%s carries the tags of service %q, belongs to no job, and stands in no "+
+			"ledger of this machine: Service.RemoveUnknown removes it, and so does Undeploy", strings.Join(p.unknown, ", "),
+			p.spec.Name))
 	}
 	if p.unlisted != nil {
 		warnings = append(warnings, cannotList(p.unlisted))
@@ -131,7 +135,8 @@ func (p *prepared) warnings() []string {
 }
 
 func changedFile(path string) error {
-	return faas.Errorf(faas.ErrConflict, "package", "", "%s was changed while it was being deployed: deploy again when it is whole", path)
+	return faas.Errorf(faas.ErrConflict, "package", "",
+		"%s was changed while it was being deployed: deploy again when it is whole", path)
 }
 
 // close removes the packages.
@@ -147,7 +152,8 @@ func (p *prepared) engine(j engine.Journal) *engine.Engine {
 
 func newEngine(exec faas.Executor, provider string, o *deployOptions, j engine.Journal) *engine.Engine {
 	info, _ := faas.Provider(provider)
-	return engine.New(exec, provider, engine.Options{Parallel: info.MaxParallel, Report: o.events.step, Journal: j, KeepSucceeded: o.keepSucceeded, Patience: o.patience})
+	return engine.New(exec, provider, engine.Options{
+		Parallel: info.MaxParallel, Report: o.events.step, Journal: j, KeepSucceeded: o.keepSucceeded, Patience: o.patience})
 }
 
 // open returns the executor that was given, else the one of the provider.
@@ -186,9 +192,11 @@ func wantedFunctions(spec ServiceSpec, jobIDs []uint32, cfg ServerlessConfig) ([
 			f.MemoryMB = sizes.RoundUp(f.MemoryMB)
 			switch {
 			case f.MemoryMB > limits.MaxMemoryMB:
-				return nil, faas.JobErrorf(faas.ErrTooLarge, "deploy", provider, id, "memory of %d MB is above the provider's limit of %d MB", f.MemoryMB, limits.MaxMemoryMB)
+				return nil, faas.JobErrorf(faas.ErrTooLarge, "deploy", provider, id,
+					"memory of %d MB is above the provider's limit of %d MB", f.MemoryMB, limits.MaxMemoryMB)
 			case f.TimeoutSecs > limits.MaxTimeoutSecs:
-				return nil, faas.JobErrorf(faas.ErrTooLarge, "deploy", provider, id, "timeout of %d s is above the provider's limit of %d s", f.TimeoutSecs, limits.MaxTimeoutSecs)
+				return nil, faas.JobErrorf(faas.ErrTooLarge, "deploy", provider, id,
+					"timeout of %d s is above the provider's limit of %d s", f.TimeoutSecs, limits.MaxTimeoutSecs)
 			}
 		}
 		functions[i] = f

@@ -31,19 +31,23 @@ type ProviderPrices struct {
 	PerMillionRequests float64     `json:"per_million_requests"`
 	GBSecond           []PriceTier `json:"gb_second"`                 // of memory while a call runs, by ascending UpTo
 	GBSecondARM64      []PriceTier `json:"gb_second_arm64,omitempty"` // for arm64 where that has a price of its own
-	VCPUSecond         float64     `json:"vcpu_second,omitempty"`     // of a processor while a call runs, where that is billed apart
-	VCPUs              []VCPUShare `json:"vcpus,omitempty"`           // how many processors come with how much memory, ascending
-	FreeRequests       float64     `json:"free_requests"`
-	FreeGBSeconds      float64     `json:"free_gb_seconds"`
-	FreeVCPUSeconds    float64     `json:"free_vcpu_seconds,omitempty"`
-	MinimumMS          uint64      `json:"minimum_ms"`               // of a call's duration that is billed
-	StepMS             uint64      `json:"step_ms"`                  // to a multiple of which it is rounded up
-	IdleGBSecond       float64     `json:"idle_gb_second,omitempty"` // of an instance that is kept warm, all the time
-	IdleGBSecondARM64  float64     `json:"idle_gb_second_arm64,omitempty"`
-	IdleVCPUSecond     float64     `json:"idle_vcpu_second,omitempty"`
-	WarmGBSecond       float64     `json:"warm_gb_second,omitempty"` // of memory while a call runs on an instance that is kept warm, where that differs
-	WarmGBSecondARM64  float64     `json:"warm_gb_second_arm64,omitempty"`
-	WarmNotFree        bool        `json:"warm_not_free,omitempty"` // functions that are kept warm have no part in what is free
+	// of a processor while a call runs, where that is billed apart
+	VCPUSecond float64 `json:"vcpu_second,omitempty"`
+	// how many processors come with how much memory, ascending
+	VCPUs             []VCPUShare `json:"vcpus,omitempty"`
+	FreeRequests      float64     `json:"free_requests"`
+	FreeGBSeconds     float64     `json:"free_gb_seconds"`
+	FreeVCPUSeconds   float64     `json:"free_vcpu_seconds,omitempty"`
+	MinimumMS         uint64      `json:"minimum_ms"`               // of a call's duration that is billed
+	StepMS            uint64      `json:"step_ms"`                  // to a multiple of which it is rounded up
+	IdleGBSecond      float64     `json:"idle_gb_second,omitempty"` // of an instance that is kept warm, all the time
+	IdleGBSecondARM64 float64     `json:"idle_gb_second_arm64,omitempty"`
+	IdleVCPUSecond    float64     `json:"idle_vcpu_second,omitempty"`
+	// of memory while a call runs on an instance that is kept warm, where that differs
+	WarmGBSecond      float64 `json:"warm_gb_second,omitempty"`
+	WarmGBSecondARM64 float64 `json:"warm_gb_second_arm64,omitempty"`
+	// functions that are kept warm have no part in what is free
+	WarmNotFree bool `json:"warm_not_free,omitempty"`
 	// Unverified names the members that were not seen at the provider itself, but in what others write.
 	Unverified []string `json:"unverified,omitempty"`
 }
@@ -172,7 +176,8 @@ func (p *Prices) validate() error {
 
 func (p ProviderPrices) validate() error {
 	for name, value := range map[string]float64{
-		"per_million_requests": p.PerMillionRequests, "vcpu_second": p.VCPUSecond, "free_requests": p.FreeRequests, "free_gb_seconds": p.FreeGBSeconds,
+		"per_million_requests": p.PerMillionRequests, "vcpu_second": p.VCPUSecond, "free_requests": p.FreeRequests,
+		"free_gb_seconds":   p.FreeGBSeconds,
 		"free_vcpu_seconds": p.FreeVCPUSeconds, "idle_gb_second": p.IdleGBSecond, "idle_gb_second_arm64": p.IdleGBSecondARM64,
 		"idle_vcpu_second": p.IdleVCPUSecond, "warm_gb_second": p.WarmGBSecond, "warm_gb_second_arm64": p.WarmGBSecondARM64,
 	} {

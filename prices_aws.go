@@ -44,7 +44,8 @@ type awsTerms map[string]struct {
 
 // awsPrices reads a price list as it comes: products first, then their terms. which tells what a product is here, or "". Where there are two products for
 // the same, neither counts unless they cost the same.
-func (r *refresh) awsPrices(ctx context.Context, service, region string, most int64, which func(awsProduct) string) (found map[string][]listed, source string, err error) {
+func (r *refresh) awsPrices(ctx context.Context, service, region string, most int64,
+	which func(awsProduct) string) (found map[string][]listed, source string, err error) {
 	if err := regionName(region); err != nil {
 		return nil, "", err
 	}
@@ -145,12 +146,16 @@ func (t awsTerms) rows(currency string) ([]listed, error) {
 
 // The products of AWS Lambda by their group, which unlike the usage type has no prefix that depends on the region.
 var awsLambdaGroups = map[string]string{
-	"AWS-Lambda-Requests": "per_million_requests", "AWS-Lambda-Duration": "gb_second", "AWS-Lambda-Duration-ARM": "gb_second_arm64",
-	"AWS-Lambda-Provisioned-Concurrency": "idle_gb_second", "AWS-Lambda-Provisioned-Concurrency-ARM": "idle_gb_second_arm64",
-	"AWS-Lambda-Duration-Provisioned": "warm_gb_second", "AWS-Lambda-Duration-Provisioned-ARM": "warm_gb_second_arm64",
+	"AWS-Lambda-Requests": "per_million_requests", "AWS-Lambda-Duration": "gb_second",
+	"AWS-Lambda-Duration-ARM":                "gb_second_arm64",
+	"AWS-Lambda-Provisioned-Concurrency":     "idle_gb_second",
+	"AWS-Lambda-Provisioned-Concurrency-ARM": "idle_gb_second_arm64",
+	"AWS-Lambda-Duration-Provisioned":        "warm_gb_second",
+	"AWS-Lambda-Duration-Provisioned-ARM":    "warm_gb_second_arm64",
 }
 
-func awsLambdaPrices(ctx context.Context, r *refresh, p *ProviderPrices) (notFound map[string]string, source string, err error) {
+func awsLambdaPrices(ctx context.Context, r *refresh, p *ProviderPrices) (notFound map[string]string, source string,
+	err error) {
 	found, source, err := r.awsPrices(ctx, "AWSLambda", p.Region, maxPriceList, func(product awsProduct) string {
 		if product.Attributes.Location == "Any" { // what is free, as a product
 			return ""
@@ -221,7 +226,8 @@ func (r *refresh) machinePrices(ctx context.Context, old MachinePrices) MachineP
 	}
 	sizes, source, err := r.awsPrices(ctx, "AmazonEC2", old.Region, maxEC2List, func(p awsProduct) string {
 		a := p.Attributes
-		if named[a.InstanceType] && unprefixed(a.UsageType) == "BoxUsage:"+a.InstanceType && a.OperatingSystem == "Linux" && a.Operation == "RunInstances" {
+		if named[a.InstanceType] && unprefixed(a.UsageType) == "BoxUsage:"+a.InstanceType && a.OperatingSystem == "Linux" &&
+			a.Operation == "RunInstances" {
 			return a.InstanceType
 		}
 		return ""
@@ -245,7 +251,8 @@ func (r *refresh) machinePrices(ctx context.Context, old MachinePrices) MachineP
 			next.Unverified = append(next.Unverified, member)
 		}
 	}
-	slices.SortStableFunc(next.Sizes, func(a, b MachinePrice) int { return cmp.Compare(a.Hour, b.Hour) }) // the cheapest first
+	// the cheapest first
+	slices.SortStableFunc(next.Sizes, func(a, b MachinePrice) int { return cmp.Compare(a.Hour, b.Hour) })
 	return next
 }
 

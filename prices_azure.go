@@ -31,7 +31,8 @@ type azureItem struct {
 	Type             string  `json:"type"`
 }
 
-func azurePrices(ctx context.Context, r *refresh, p *ProviderPrices) (notFound map[string]string, source string, err error) {
+func azurePrices(ctx context.Context, r *refresh, p *ProviderPrices) (notFound map[string]string, source string,
+	err error) {
 	if err := regionName(p.Region); err != nil {
 		return nil, "", err
 	}
@@ -79,7 +80,8 @@ func (r *refresh) azureList(ctx context.Context, next, region string) (map[strin
 						return err
 					}
 					member := azureMeters[item.MeterName]
-					if member == "" || item.ProductName != "Flex Consumption" || item.ArmRegionName != region || item.Type != "Consumption" || item.CurrencyCode != r.currency {
+					if member == "" || item.ProductName != "Flex Consumption" || item.ArmRegionName != region ||
+						item.Type != "Consumption" || item.CurrencyCode != r.currency {
 						return nil
 					}
 					row := listed{item.TierMinimumUnits, item.RetailPrice, item.UnitOfMeasure}
@@ -113,7 +115,8 @@ func (r *refresh) azureList(ctx context.Context, next, region string) (map[strin
 		// The link is foreign text: it must stay in the same API.
 		before, _ := url.Parse(azureRetailPrices)
 		u, err := url.Parse(link)
-		if err != nil || u.Scheme != before.Scheme || strings.TrimSuffix(u.Host, ":443") != before.Host || u.Path != before.Path {
+		if err != nil || u.Scheme != before.Scheme || strings.TrimSuffix(u.Host, ":443") != before.Host ||
+			u.Path != before.Path {
 			return nil, errors.New("the next page of the Azure Retail Prices is somewhere else")
 		}
 		next = link

@@ -23,10 +23,14 @@ var googleMembers = []string{"per_million_requests", "gb_second", "vcpu_second",
 // regions.
 var googleSKUs = map[string]string{
 	"cloud run functions invocations": "per_million_requests", "requests": "per_million_requests",
-	"cloud run functions cpu (request based billing)": "vcpu_second", "services cpu (request based billing)": "vcpu_second",
-	"cloud run functions memory (request based billing)": "gb_second", "services memory (request based billing)": "gb_second",
-	"cloud run functions min instance cpu (request based billing)": "idle_vcpu_second", "services min instance cpu (request based billing)": "idle_vcpu_second",
-	"cloud run functions min instance memory (request based billing)": "idle_gb_second", "services min instance memory (request based billing)": "idle_gb_second",
+	"cloud run functions cpu (request based billing)":                 "vcpu_second",
+	"services cpu (request based billing)":                            "vcpu_second",
+	"cloud run functions memory (request based billing)":              "gb_second",
+	"services memory (request based billing)":                         "gb_second",
+	"cloud run functions min instance cpu (request based billing)":    "idle_vcpu_second",
+	"services min instance cpu (request based billing)":               "idle_vcpu_second",
+	"cloud run functions min instance memory (request based billing)": "idle_gb_second",
+	"services min instance memory (request based billing)":            "idle_gb_second",
 }
 
 // googleUnits are how much of what is counted here is in a usage unit.
@@ -57,7 +61,8 @@ type googleSKU struct {
 	} `json:"pricingInfo"`
 }
 
-func googlePrices(ctx context.Context, r *refresh, p *ProviderPrices) (notFound map[string]string, source string, err error) {
+func googlePrices(ctx context.Context, r *refresh, p *ProviderPrices) (notFound map[string]string, source string,
+	err error) {
 	if r.googleKey == "" {
 		return nil, "", errors.New("the catalog of Google needs an API key: see WithGoogleAPIKey")
 	}
@@ -125,7 +130,8 @@ func (r *refresh) googleList(ctx context.Context, list, region string) (map[stri
 						return err
 					}
 					member := googleSKUs[plainSKU(sku.Description, region)]
-					if member == "" || sku.Category.UsageType != "OnDemand" || !slices.Contains(sku.ServiceRegions, region) && !slices.Contains(sku.ServiceRegions, "global") {
+					if member == "" || sku.Category.UsageType != "OnDemand" || !slices.Contains(sku.ServiceRegions, region) &&
+						!slices.Contains(sku.ServiceRegions, "global") {
 						return nil
 					}
 					rows := sku.rows(r.currency)

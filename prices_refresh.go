@@ -104,11 +104,14 @@ func RefreshPrices(ctx context.Context, old *Prices, opts ...RefreshOption) (*Pr
 	r.currency = next.Currency
 	names := r.providers
 	if names == nil {
-		names = slices.DeleteFunc(slices.Sorted(maps.Keys(next.Providers)), func(name string) bool { return priceLists[name].read == nil })
+		names = slices.DeleteFunc(slices.Sorted(maps.Keys(next.Providers)),
+			func(name string) bool { return priceLists[name].read == nil })
 	}
 	for _, name := range names {
 		if _, ok := next.Providers[name]; !ok || priceLists[name].read == nil {
-			return nil, nil, faas.Errorf(faas.ErrInvalidArgument, op, "", "%q has no price to refresh, or publishes no list (such are: %s)", name, strings.Join(slices.Sorted(maps.Keys(priceLists)), ", "))
+			return nil, nil, faas.Errorf(faas.ErrInvalidArgument, op, "",
+				"%q has no price to refresh, or publishes no list (such are: %s)", name,
+				strings.Join(slices.Sorted(maps.Keys(priceLists)), ", "))
 		}
 	}
 	client := *r.client
@@ -125,7 +128,8 @@ func RefreshPrices(ctx context.Context, old *Prices, opts ...RefreshOption) (*Pr
 		return nil, nil, faas.Errorf(faas.ErrTimeout, op, "", "%w", context.Cause(ctx))
 	}
 	if !r.answered && len(r.changes) > 0 {
-		return next, r.changes, faas.Errorf(faas.ErrUnavailable, op, "", "no price list could be read: %s: %s", r.changes[0].Price, r.changes[0].Kept)
+		return next, r.changes, faas.Errorf(faas.ErrUnavailable, op, "", "no price list could be read: %s: %s",
+			r.changes[0].Price, r.changes[0].Kept)
 	}
 	return next, r.changes, nil
 }
@@ -215,9 +219,12 @@ func (p ProviderPrices) members() []priceMember {
 	tiers("gb_second", p.GBSecond)
 	tiers("gb_second_arm64", p.GBSecondARM64)
 	return append(out,
-		priceMember{"vcpu_second", p.VCPUSecond}, priceMember{"free_requests", p.FreeRequests}, priceMember{"free_gb_seconds", p.FreeGBSeconds},
-		priceMember{"free_vcpu_seconds", p.FreeVCPUSeconds}, priceMember{"idle_gb_second", p.IdleGBSecond}, priceMember{"idle_gb_second_arm64", p.IdleGBSecondARM64},
-		priceMember{"idle_vcpu_second", p.IdleVCPUSecond}, priceMember{"warm_gb_second", p.WarmGBSecond}, priceMember{"warm_gb_second_arm64", p.WarmGBSecondARM64},
+		priceMember{"vcpu_second", p.VCPUSecond}, priceMember{"free_requests", p.FreeRequests},
+		priceMember{"free_gb_seconds", p.FreeGBSeconds},
+		priceMember{"free_vcpu_seconds", p.FreeVCPUSeconds}, priceMember{"idle_gb_second", p.IdleGBSecond},
+		priceMember{"idle_gb_second_arm64", p.IdleGBSecondARM64},
+		priceMember{"idle_vcpu_second", p.IdleVCPUSecond}, priceMember{"warm_gb_second", p.WarmGBSecond},
+		priceMember{"warm_gb_second_arm64", p.WarmGBSecondARM64},
 	)
 }
 
@@ -232,7 +239,8 @@ func (p *Prices) clone() *Prices {
 }
 
 func (p ProviderPrices) clone() ProviderPrices {
-	p.GBSecond, p.GBSecondARM64, p.VCPUs, p.Unverified = slices.Clone(p.GBSecond), slices.Clone(p.GBSecondARM64), slices.Clone(p.VCPUs), slices.Clone(p.Unverified)
+	p.GBSecond, p.GBSecondARM64, p.VCPUs, p.Unverified = slices.Clone(p.GBSecond), slices.Clone(p.GBSecondARM64),
+		slices.Clone(p.VCPUs), slices.Clone(p.Unverified)
 	return p
 }
 

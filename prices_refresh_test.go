@@ -29,7 +29,8 @@ type lists struct {
 }
 
 func listAnswer(status int, body string) *http.Response {
-	return &http.Response{StatusCode: status, Status: fmt.Sprintf("%d %s", status, http.StatusText(status)), Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}
+	return &http.Response{StatusCode: status, Status: fmt.Sprintf("%d %s", status, http.StatusText(status)),
+		Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}
 }
 
 func (l *lists) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -48,7 +49,8 @@ func (l *lists) RoundTrip(req *http.Request) (*http.Response, error) {
 	query := req.URL.Query()
 	file := ""
 	switch {
-	case strings.HasPrefix(at, "https://pricing.us-east-1.amazonaws.com/offers/v1.0/aws/") && strings.HasSuffix(at, "/current/us-east-1/index.json"):
+	case strings.HasPrefix(at, "https://pricing.us-east-1.amazonaws.com/offers/v1.0/aws/") &&
+		strings.HasSuffix(at, "/current/us-east-1/index.json"):
 		file = strings.Split(req.URL.Path, "/")[4] + ".json"
 	case strings.HasPrefix(at, "https://cloudbilling.googleapis.com/v1/services/") && query.Get("currencyCode") == "USD":
 		if req.Header.Get("X-Goog-Api-Key") != "k3y-s3cret" {
@@ -62,7 +64,8 @@ func (l *lists) RoundTrip(req *http.Request) (*http.Response, error) {
 		case query.Get("pageToken") == "page-2":
 			file = "google-functions-2.json"
 		}
-	case at == "https://prices.azure.com/api/retail/prices" && query.Get("$filter") == "serviceName eq 'Functions' and armRegionName eq 'eastus' and priceType eq 'Consumption'":
+	case at == "https://prices.azure.com/api/retail/prices" &&
+		query.Get("$filter") == "serviceName eq 'Functions' and armRegionName eq 'eastus' and priceType eq 'Consumption'":
 		file = "azure-1.json"
 	case at == "https://prices.azure.com:443/api/retail/prices" && query.Get("$skip") == "5":
 		file = "azure-2.json"
@@ -78,7 +81,8 @@ func (l *lists) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 func (l *lists) options() []serverless.RefreshOption {
-	return []serverless.RefreshOption{serverless.WithPriceClient(&http.Client{Transport: l}), serverless.WithGoogleAPIKey("k3y-s3cret")}
+	return []serverless.RefreshOption{serverless.WithPriceClient(&http.Client{Transport: l}),
+		serverless.WithGoogleAPIKey("k3y-s3cret")}
 }
 
 func TestRefreshedPricesAreThoseOfTheLists(t *testing.T) {
@@ -93,7 +97,8 @@ func TestRefreshedPricesAreThoseOfTheLists(t *testing.T) {
 	}
 	old.Machines.AddressHour, old.Machines.Sizes[0].Hour = 9, 0.004
 	before := fmt.Sprintf("%+v", old)
-	got, changes, err := serverless.RefreshPrices(t.Context(), old, append(new(lists).options(), serverless.WithMachinePrices())...)
+	got, changes, err := serverless.RefreshPrices(
+		t.Context(), old, append(new(lists).options(), serverless.WithMachinePrices())...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +116,8 @@ func TestRefreshedPricesAreThoseOfTheLists(t *testing.T) {
 			t.Errorf("%s (-built in, as the lists +refreshed):\n%s", name, diff)
 		}
 	}
-	want.Machines.AsOf, want.Machines.Source, want.Machines.Unverified = got.Machines.AsOf, got.Machines.Source, []string{"sizes[6].hour"}
+	want.Machines.AsOf, want.Machines.Source, want.Machines.Unverified = got.Machines.AsOf, got.Machines.Source,
+		[]string{"sizes[6].hour"}
 	if diff := cmp.Diff(want.Machines, got.Machines); diff != "" {
 		t.Errorf("machines (-built in, as the lists +refreshed):\n%s", diff)
 	}
@@ -124,7 +130,8 @@ func TestRefreshedPricesAreThoseOfTheLists(t *testing.T) {
 		{Price: "providers.azure-functions.per_million_requests", Old: 9, New: 0.40},
 		{Price: "machines.address_hour", Old: 9, New: 0.005},
 		{Price: "machines.sizes[0].hour", Old: 0.004, New: 0.0042},
-		{Price: "machines.sizes[6].hour", Old: 0.2688, New: 0.2688, Kept: "is not in the price list, or there twice with different prices, or in another currency"},
+		{Price: "machines.sizes[6].hour", Old: 0.2688, New: 0.2688,
+			Kept: "is not in the price list, or there twice with different prices, or in another currency"},
 	} {
 		if !slices.Contains(changes, want) {
 			t.Errorf("no change %+v in %+v", want, changes)
@@ -136,20 +143,29 @@ func TestAPriceThatIsNotFoundStaysAndIsReported(t *testing.T) {
 	for _, tt := range []struct {
 		name, at, replace, with, price, says string
 	}{
-		{"a product is gone", "AWSLambda", `"group": "AWS-Lambda-Provisioned-Concurrency"`, `"group": "AWS-Lambda-Warm"`, "providers.aws-lambda.idle_gb_second", "not in the price list"},
-		{"a unit is another", "AWSLambda", `"unit": "Requests"`, `"unit": "Dozens"`, "providers.aws-lambda.per_million_requests", `"Dozens"`},
-		{"two products with two prices", "AWSLambda", `"AWS-Lambda-Storage-Duration"`, `"AWS-Lambda-Provisioned-Concurrency"`, "providers.aws-lambda.idle_gb_second", "twice"},
+		{"a product is gone", "AWSLambda", `"group": "AWS-Lambda-Provisioned-Concurrency"`, `"group": "AWS-Lambda-Warm"`,
+			"providers.aws-lambda.idle_gb_second", "not in the price list"},
+		{"a unit is another", "AWSLambda", `"unit": "Requests"`, `"unit": "Dozens"`,
+			"providers.aws-lambda.per_million_requests", `"Dozens"`},
+		{"two products with two prices", "AWSLambda", `"AWS-Lambda-Storage-Duration"`,
+			`"AWS-Lambda-Provisioned-Concurrency"`, "providers.aws-lambda.idle_gb_second", "twice"},
 		{"a price is negative", "AWSLambda", `"0.0000041667"`, `"-1"`, "providers.aws-lambda.idle_gb_second", "amount"},
 		{"a price of nothing", "AWSLambda", `"0.0000041667"`, `"0"`, "providers.aws-lambda.idle_gb_second", "but 0"},
-		{"another currency", "AWSLambda", `"USD": "0.0000041667"`, `"CNY": "0.0000041667"`, "providers.aws-lambda.idle_gb_second", "not in the price list"},
-		{"Google counts otherwise", "29E7", `"usageUnit": "GiBy.s"`, `"usageUnit": "By.s"`, "providers.gcp-functions.gb_second", `"By.s"`},
-		{"Google has another currency", "29E7", `"currencyCode": "USD"`, `"currencyCode": "EUR"`, "providers.gcp-functions.gb_second", "currency"},
-		{"Azure counts otherwise", "prices.azure.com", `"unitOfMeasure": "1 GB Second"`, `"unitOfMeasure": "1 GB Hour"`, "providers.azure-functions.gb_second", `"1 GB Hour"`},
-		{"a tier does not follow", "prices.azure.com", `"tierMinimumUnits": 0,`, `"tierMinimumUnits": 7,`, "providers.azure-functions.gb_second", "follow"},
+		{"another currency", "AWSLambda", `"USD": "0.0000041667"`, `"CNY": "0.0000041667"`,
+			"providers.aws-lambda.idle_gb_second", "not in the price list"},
+		{"Google counts otherwise", "29E7", `"usageUnit": "GiBy.s"`, `"usageUnit": "By.s"`,
+			"providers.gcp-functions.gb_second", `"By.s"`},
+		{"Google has another currency", "29E7", `"currencyCode": "USD"`, `"currencyCode": "EUR"`,
+			"providers.gcp-functions.gb_second", "currency"},
+		{"Azure counts otherwise", "prices.azure.com", `"unitOfMeasure": "1 GB Second"`, `"unitOfMeasure": "1 GB Hour"`,
+			"providers.azure-functions.gb_second", `"1 GB Hour"`},
+		{"a tier does not follow", "prices.azure.com", `"tierMinimumUnits": 0,`, `"tierMinimumUnits": 7,`,
+			"providers.azure-functions.gb_second", "follow"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			source := &lists{}
-			file := map[string]string{"AWSLambda": "AWSLambda.json", "29E7": "google-functions-1.json", "prices.azure.com": "azure-1.json"}[tt.at]
+			file := map[string]string{"AWSLambda": "AWSLambda.json", "29E7": "google-functions-1.json",
+				"prices.azure.com": "azure-1.json"}[tt.at]
 			text, err := os.ReadFile(filepath.Join("testdata", "prices", file))
 			if err != nil {
 				t.Fatal(err)
@@ -166,11 +182,14 @@ func TestAPriceThatIsNotFoundStaysAndIsReported(t *testing.T) {
 				return listAnswer(200, changed)
 			}}
 			provider := strings.Split(tt.price, ".")[1]
-			got, changes, err := serverless.RefreshPrices(t.Context(), nil, append(source.options(), serverless.WithPricesOf(provider))...)
+			got, changes, err := serverless.RefreshPrices(
+				t.Context(), nil, append(source.options(), serverless.WithPricesOf(provider))...)
 			if err != nil {
 				t.Fatal(err)
 			}
-			i := slices.IndexFunc(changes, func(c serverless.PriceChange) bool { return c.Price == tt.price && strings.Contains(c.Kept, tt.says) })
+			i := slices.IndexFunc(changes, func(c serverless.PriceChange) bool {
+				return c.Price == tt.price && strings.Contains(c.Kept, tt.says)
+			})
 			if i < 0 {
 				t.Fatalf("%s is not said to be kept for %q: %+v", tt.price, tt.says, changes)
 			}
@@ -179,7 +198,8 @@ func TestAPriceThatIsNotFoundStaysAndIsReported(t *testing.T) {
 			}
 			old := serverless.DefaultPrices().Providers[provider]
 			now := got.Providers[provider]
-			if now.IdleGBSecond != old.IdleGBSecond || now.PerMillionRequests != old.PerMillionRequests || now.GBSecond[0].Price != old.GBSecond[0].Price || !strings.Contains(now.Source, old.Source) {
+			if now.IdleGBSecond != old.IdleGBSecond || now.PerMillionRequests != old.PerMillionRequests ||
+				now.GBSecond[0].Price != old.GBSecond[0].Price || !strings.Contains(now.Source, old.Source) {
 				t.Errorf("the old price does not stay: %+v", now)
 			}
 		})
@@ -221,11 +241,15 @@ func TestAListThatCannotBeReadKeepsItsProviderAsItIs(t *testing.T) {
 		{"of another shape", faas.AWSLambda, "AWSLambda", body(`{"products": []}`), "shape"},
 		{"terms before products", faas.AWSLambda, "AWSLambda", body(`{"terms": {}}`), "before"},
 		{"a value without end", faas.AWSLambda, "AWSLambda", endless(`{"products": {"a": "`, "a"), "larger"},
-		{"products without end", faas.AWSLambda, "AWSLambda", endless(`{"products": {`, `"a": {"sku": "a", "attributes": {"group": "`+strings.Repeat("a", 10_000)+`"}},`), "larger"},
+		{"products without end", faas.AWSLambda, "AWSLambda",
+			endless(`{"products": {`, `"a": {"sku": "a", "attributes": {"group": "`+strings.Repeat("a", 10_000)+`"}},`),
+			"larger"},
 		{"nesting without end", faas.AWSLambda, "AWSLambda", endless(`{"a": `, "["), "nested"},
 		{"pages without end", faas.GCPFunctions, "cloudbilling", body(`{"skus": [], "nextPageToken": "again"}`), "pages"},
-		{"a next page elsewhere", faas.AzureFunctions, "prices.azure.com", body(`{"Items": [], "NextPageLink": "https://evil.example/api/retail/prices"}`), "somewhere else"},
-		{"a next page in the clear", faas.AzureFunctions, "prices.azure.com", body(`{"Items": [], "NextPageLink": "http://prices.azure.com/api/retail/prices"}`), "somewhere else"},
+		{"a next page elsewhere", faas.AzureFunctions, "prices.azure.com",
+			body(`{"Items": [], "NextPageLink": "https://evil.example/api/retail/prices"}`), "somewhere else"},
+		{"a next page in the clear", faas.AzureFunctions, "prices.azure.com",
+			body(`{"Items": [], "NextPageLink": "http://prices.azure.com/api/retail/prices"}`), "somewhere else"},
 		{"products of the same without end", faas.AWSLambda, "AWSLambda", counted(`{"products": {`, func(i int) string {
 			return fmt.Sprintf(`"%d": {"sku": "%d", "attributes": {"group": "AWS-Lambda-Requests"}},`, i, i)
 		}, 10_000), "more for one price"},
@@ -236,7 +260,8 @@ func TestAListThatCannotBeReadKeepsItsProviderAsItIs(t *testing.T) {
 			return &http.Response{StatusCode: 500, Status: "500 k3y-s3cret", Body: http.NoBody}
 		}, "500"},
 		{"the key in its answer", faas.GCPFunctions, "cloudbilling", body(`"k3y-s3cret"`), "shape"},
-		{"a part of the key in its answer", faas.GCPFunctions, "cloudbilling", body(`"` + strings.Repeat("x", 32) + `k3y-s3cret` + strings.Repeat("x", 32) + `"`), "shape"},
+		{"a part of the key in its answer", faas.GCPFunctions, "cloudbilling",
+			body(`"` + strings.Repeat("x", 32) + `k3y-s3cret` + strings.Repeat("x", 32) + `"`), "shape"},
 		{"another protocol", faas.AWSLambda, "AWSLambda", func(*http.Request) *http.Response {
 			return &http.Response{StatusCode: 101, Body: io.NopCloser(iotest.ErrReader(errors.New("the connection was read")))}
 		}, "101"},
@@ -251,8 +276,10 @@ func TestAListThatCannotBeReadKeepsItsProviderAsItIs(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			source := &lists{answers: map[string]func(*http.Request) *http.Response{tt.at: tt.answer}}
-			got, changes, err := serverless.RefreshPrices(t.Context(), nil, append(source.options(), serverless.WithPricesOf(tt.provider))...)
-			if !errors.Is(err, faas.ErrUnavailable) || len(changes) != 1 || changes[0].Price != "providers."+tt.provider || !strings.Contains(changes[0].Kept, tt.says) {
+			got, changes, err := serverless.RefreshPrices(
+				t.Context(), nil, append(source.options(), serverless.WithPricesOf(tt.provider))...)
+			if !errors.Is(err, faas.ErrUnavailable) || len(changes) != 1 || changes[0].Price != "providers."+tt.provider ||
+				!strings.Contains(changes[0].Kept, tt.says) {
 				t.Fatalf("%v, %+v", err, changes)
 			}
 			if strings.Contains(err.Error(), "secrets") || strings.Contains(err.Error(), "k3y-s3") {
@@ -284,16 +311,21 @@ func (r *repeated) Read(p []byte) (int, error) {
 }
 
 func TestOneListThatFailsLeavesTheOthersRefreshed(t *testing.T) {
-	source := &lists{answers: map[string]func(*http.Request) *http.Response{"AWSLambda": func(*http.Request) *http.Response { return listAnswer(500, "") }}}
-	got, changes, err := serverless.RefreshPrices(t.Context(), nil, serverless.WithPriceClient(&http.Client{Transport: source}))
+	source := &lists{answers: map[string]func(*http.Request) *http.Response{
+		"AWSLambda": func(*http.Request) *http.Response { return listAnswer(500, "") }}}
+	got, changes, err := serverless.RefreshPrices(
+		t.Context(), nil, serverless.WithPriceClient(&http.Client{Transport: source}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p := got.Providers[faas.AzureFunctions]; !strings.HasPrefix(p.Source, "https://prices.azure.com/") || len(p.Unverified) != 0 {
+	if p := got.Providers[faas.AzureFunctions]; !strings.HasPrefix(p.Source, "https://prices.azure.com/") ||
+		len(p.Unverified) != 0 {
 		t.Errorf("Azure: %+v", p)
 	}
 	for price, says := range map[string]string{"providers.aws-lambda": "500", "providers.gcp-functions": "API key"} {
-		if !slices.ContainsFunc(changes, func(c serverless.PriceChange) bool { return c.Price == price && strings.Contains(c.Kept, says) }) {
+		if !slices.ContainsFunc(changes, func(c serverless.PriceChange) bool {
+			return c.Price == price && strings.Contains(c.Kept, says)
+		}) {
 			t.Errorf("nothing says that %s is kept for %q: %+v", price, says, changes)
 		}
 	}
@@ -302,7 +334,8 @@ func TestOneListThatFailsLeavesTheOthersRefreshed(t *testing.T) {
 func TestWhatCannotBeRefreshedIsRefused(t *testing.T) {
 	source := new(lists)
 	for _, name := range []string{faas.Custom, "acme"} {
-		if _, _, err := serverless.RefreshPrices(t.Context(), nil, append(source.options(), serverless.WithPricesOf(name))...); !errors.Is(err, faas.ErrInvalidArgument) {
+		if _, _, err := serverless.RefreshPrices(t.Context(), nil,
+			append(source.options(), serverless.WithPricesOf(name))...); !errors.Is(err, faas.ErrInvalidArgument) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -311,7 +344,8 @@ func TestWhatCannotBeRefreshedIsRefused(t *testing.T) {
 		p.Region = "us-east-1/../../x"
 		old.Providers[name] = p
 	}
-	if _, changes, err := serverless.RefreshPrices(t.Context(), old, source.options()...); !errors.Is(err, faas.ErrUnavailable) || len(changes) != 3 || len(source.asked) != 0 {
+	if _, changes, err := serverless.RefreshPrices(t.Context(), old, source.options()...); !errors.Is(
+		err, faas.ErrUnavailable) || len(changes) != 3 || len(source.asked) != 0 {
 		t.Errorf("a region that is a path: %v, %+v, asked %v", err, changes, source.asked)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -345,7 +379,8 @@ func TestRefreshedPricesAreSavedAndLoaded(t *testing.T) {
 
 // Whatever the lists say, the result is a valid price file.
 func FuzzRefreshPrices(f *testing.F) {
-	for _, file := range []string{"AWSLambda.json", "AmazonEC2.json", "AmazonVPC.json", "google-functions-2.json", "google-run.json", "azure-2.json"} {
+	for _, file := range []string{"AWSLambda.json", "AmazonEC2.json", "AmazonVPC.json", "google-functions-2.json",
+		"google-run.json", "azure-2.json"} {
 		text, err := os.ReadFile(filepath.Join("testdata", "prices", file))
 		if err != nil {
 			f.Fatal(err)
@@ -354,12 +389,14 @@ func FuzzRefreshPrices(f *testing.F) {
 	}
 	f.Add([]byte(`{"skus": [{"description": "Requests", "category": {"usageType": "OnDemand"}, "serviceRegions": ["global"], "pricingInfo": [{"pricingExpression": {"usageUnit": "count", "tieredRates": [{"startUsageAmount": 1e308, "unitPrice": {"currencyCode": "USD", "units": "9e300", "nanos": -1}}]}}]}]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		source := &lists{answers: map[string]func(*http.Request) *http.Response{"https://": func(*http.Request) *http.Response {
-			resp := listAnswer(200, "")
-			resp.Body = io.NopCloser(bytes.NewReader(text))
-			return resp
-		}}}
-		got, changes, err := serverless.RefreshPrices(t.Context(), nil, append(source.options(), serverless.WithMachinePrices())...)
+		source := &lists{answers: map[string]func(*http.Request) *http.Response{
+			"https://": func(*http.Request) *http.Response {
+				resp := listAnswer(200, "")
+				resp.Body = io.NopCloser(bytes.NewReader(text))
+				return resp
+			}}}
+		got, changes, err := serverless.RefreshPrices(
+			t.Context(), nil, append(source.options(), serverless.WithMachinePrices())...)
 		if err != nil && !errors.Is(err, faas.ErrUnavailable) {
 			t.Fatal(err)
 		}
@@ -383,7 +420,8 @@ func FuzzRefreshPrices(f *testing.F) {
 func ExampleRefreshPrices() {
 	// No request leaves this example: lists stands for http.DefaultClient's transport.
 	client := &http.Client{Transport: new(lists)}
-	prices, changes, err := serverless.RefreshPrices(context.Background(), nil, serverless.WithPriceClient(client), serverless.WithPricesOf(faas.AWSLambda))
+	prices, changes, err := serverless.RefreshPrices(context.Background(), nil, serverless.WithPriceClient(client),
+		serverless.WithPricesOf(faas.AWSLambda))
 	if err != nil {
 		fmt.Println(err)
 		return

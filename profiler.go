@@ -113,7 +113,8 @@ type ProfileProgress struct {
 // ErrFunctionFailed (with a *faas.FunctionError that holds the end of what the job wrote to its standard error) where a job fails, ErrTimeout where a
 // run takes too long or ctx is done, ErrUnsupported where the operating system does not tell the memory of a process. All processes are gone,
 // with all they started and did not detach, when ProfileJobs returns; on Windows what a killed process had started lives on.
-func ProfileJobs(ctx context.Context, binary string, inputs map[uint32][][]byte, opts ...ProfileOption) (*Profiles, error) {
+func ProfileJobs(ctx context.Context, binary string, inputs map[uint32][][]byte, opts ...ProfileOption) (*Profiles,
+	error) {
 	o := profileOptions{runs: 10, warmups: 2, timeout: 5 * time.Minute}
 	applyOptions(&o, opts)
 	if err := o.check(inputs); err != nil {
@@ -128,8 +129,9 @@ func ProfileJobs(ctx context.Context, binary string, inputs map[uint32][][]byte,
 		return nil, err
 	}
 	p := &Profiles{
-		BlueprintName: cmp.Or(o.name, blueprintName(path)), ProfiledAt: time.Now().UTC().Truncate(time.Second), BinarySHA256: file.SHA256,
-		Jobs: map[uint32]JobProfile{}, Execution: o.execution,
+		BlueprintName: cmp.Or(o.name, blueprintName(path)), ProfiledAt: time.Now().UTC().Truncate(time.Second),
+		BinarySHA256: file.SHA256,
+		Jobs:         map[uint32]JobProfile{}, Execution: o.execution,
 	}
 	spec := measure.Spec{Path: path, Args: o.args, Env: o.environment(), Timeout: o.timeout, MaxOutput: maxProfiledOutput}
 	for _, id := range slices.Sorted(maps.Keys(inputs)) {
@@ -167,7 +169,8 @@ func (o *profileOptions) check(inputs map[uint32][][]byte) error {
 	}
 	for _, id := range slices.Sorted(maps.Keys(inputs)) {
 		if id >= profile.MaxJobs {
-			return invalid("job %d: a blueprint has at most %d jobs, with the ids 0 to %d", id, profile.MaxJobs, profile.MaxJobs-1)
+			return invalid("job %d: a blueprint has at most %d jobs, with the ids 0 to %d", id, profile.MaxJobs,
+				profile.MaxJobs-1)
 		}
 	}
 	for _, declared := range []struct {
@@ -225,7 +228,8 @@ func (o *profileOptions) environment() []string {
 }
 
 // profileJob measures one job.
-func (o *profileOptions) profileJob(ctx context.Context, spec measure.Spec, id uint32, inputs [][]byte) (JobProfile, error) {
+func (o *profileOptions) profileJob(ctx context.Context, spec measure.Spec, id uint32, inputs [][]byte) (JobProfile,
+	error) {
 	if len(inputs) == 0 {
 		inputs = [][]byte{nil}
 	}
@@ -248,7 +252,8 @@ func (o *profileOptions) profileJob(ctx context.Context, spec measure.Spec, id u
 			return JobProfile{}, runError(err, usage, id, run+1, total)
 		}
 		if usage.PeakMemory == 0 {
-			return JobProfile{}, faas.JobErrorf(faas.ErrUnsupported, profileOp, "", id, "this operating system does not tell how much memory a process took")
+			return JobProfile{}, faas.JobErrorf(faas.ErrUnsupported, profileOp, "", id,
+				"this operating system does not tell how much memory a process took")
 		}
 		if !warmup {
 			durations = append(durations, usage.Duration)
@@ -256,7 +261,8 @@ func (o *profileOptions) profileJob(ctx context.Context, spec measure.Spec, id u
 		}
 		if o.progress != nil {
 			o.progress(ProfileProgress{
-				JobID: id, Run: run + 1, Runs: total, Warmup: warmup, Duration: usage.Duration, PeakMemoryMB: mebibytes(usage.PeakMemory),
+				JobID: id, Run: run + 1, Runs: total, Warmup: warmup, Duration: usage.Duration,
+				PeakMemoryMB: mebibytes(usage.PeakMemory),
 			})
 		}
 	}
@@ -309,7 +315,8 @@ func runError(err error, usage measure.Usage, id uint32, run, total int) error {
 	case errors.As(err, &function):
 		code = faas.ErrFunctionFailed
 	case errors.Is(err, measure.ErrTimeout):
-		return faas.JobErrorf(faas.ErrTimeout, profileOp, "", id, "run %d of %d: %w; WithProfileTimeout gives it longer", run, total, err)
+		return faas.JobErrorf(faas.ErrTimeout, profileOp, "", id, "run %d of %d: %w; WithProfileTimeout gives it longer",
+			run, total, err)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		code = faas.ErrTimeout
 	case errors.Is(err, measure.ErrOutput):

@@ -96,7 +96,8 @@ func profileSelf(t *testing.T, inputs map[uint32][][]byte, opts ...ProfileOption
 func TestProfileJobsMeasuresProcesses(t *testing.T) {
 	var seen []ProfileProgress
 	p, err := profileSelf(t, map[uint32][][]byte{jobEcho: nil, jobSleep: {{20}, {60}}, jobTake: {{48}}, jobBare: {{1}}},
-		WithRuns(4), WithWarmups(1), WithStateful(jobSleep), WithPersistentConnections(jobSleep, jobBare), WithBlueprintName("sample"),
+		WithRuns(4), WithWarmups(1), WithStateful(jobSleep), WithPersistentConnections(jobSleep, jobBare),
+		WithBlueprintName("sample"),
 		WithProfileProgress(func(p ProfileProgress) { seen = append(seen, p) }))
 	if err != nil {
 		t.Fatal(err)
@@ -124,7 +125,8 @@ func TestProfileJobsMeasuresProcesses(t *testing.T) {
 	}
 	for i, run := range seen {
 		wantJob := []uint32{jobEcho, jobSleep, jobTake, jobBare}[i/5]
-		if run.JobID != wantJob || run.Run != i%5+1 || run.Runs != 5 || run.Warmup != (i%5 == 0) || run.Duration <= 0 || run.PeakMemoryMB < 1 {
+		if run.JobID != wantJob || run.Run != i%5+1 || run.Runs != 5 || run.Warmup != (i%5 == 0) || run.Duration <= 0 ||
+			run.PeakMemoryMB < 1 {
 			t.Errorf("run %d: %+v", i, run)
 		}
 	}
@@ -153,11 +155,14 @@ func TestProfileJobsReportsWhatFailed(t *testing.T) {
 			&faas.FunctionError{Type: "error", Message: "no such square"},
 		},
 		"exit code": {
-			jobExit, nil, faas.ErrFunctionFailed, "faas: profile: job 4: run 1 of 12: function failed (exit) (exit code 3); last log line: last line",
+			jobExit, nil, faas.ErrFunctionFailed, "faas: profile: job 4: run 1 of 12: function failed (exit) (exit code 3); " +
+				"last log line: last line",
 			&faas.FunctionError{Type: "exit", ExitCode: 3, LogTail: "first line\nlast line\n"},
 		},
-		"no answer":        {jobGarbage, nil, faas.ErrFunctionFailed, "job 5: run 1 of 12: function failed (protocol): its answer is not one", nil},
-		"too slow":         {jobHang, []ProfileOption{WithProfileTimeout(200 * time.Millisecond)}, faas.ErrTimeout, "after 200ms); WithProfileTimeout gives it longer", nil},
+		"no answer": {jobGarbage, nil, faas.ErrFunctionFailed,
+			"job 5: run 1 of 12: function failed (protocol): its answer is not one", nil},
+		"too slow": {jobHang, []ProfileOption{WithProfileTimeout(200 * time.Millisecond)}, faas.ErrTimeout,
+			"after 200ms); WithProfileTimeout gives it longer", nil},
 		"another's answer": {jobOther, nil, faas.ErrFunctionFailed, "it answered for another job", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -210,23 +215,32 @@ func TestProfileJobsChecksBeforeItRuns(t *testing.T) {
 		code   faas.Code
 		want   string
 	}{
-		"no input":           {file, nil, nil, faas.ErrInvalidArgument, "inputs is empty"},
-		"no run":             {file, one, []ProfileOption{WithRuns(0)}, faas.ErrInvalidArgument, "WithRuns(0)"},
-		"negative warm-ups":  {file, one, []ProfileOption{WithWarmups(-1)}, faas.ErrInvalidArgument, "WithWarmups(-1)"},
-		"no time":            {file, one, []ProfileOption{WithProfileTimeout(0)}, faas.ErrInvalidArgument, "WithProfileTimeout(0s)"},
-		"id too high":        {file, map[uint32][][]byte{256: nil}, nil, faas.ErrInvalidArgument, "job 256: a blueprint has at most 256 jobs"},
-		"stateful stranger":  {file, one, []ProfileOption{WithStateful(2)}, faas.ErrInvalidArgument, "WithStateful names job 2"},
-		"connected stranger": {file, one, []ProfileOption{WithPersistentConnections(0)}, faas.ErrInvalidArgument, "WithPersistentConnections names job 0"},
-		"environment":        {file, one, []ProfileOption{WithProfileEnv(map[string]string{"A=B": "secret"})}, faas.ErrInvalidArgument, `variable "A=B"`},
-		"execution profile":  {file, one, []ProfileOption{WithExecutionProfile(ExecutionProfile{Confidentiality: "tee"})}, faas.ErrInvalidArgument, `confidentiality "tee" is none of any, tee_required`},
-		"GPU policy":         {file, one, []ProfileOption{WithExecutionProfile(ExecutionProfile{GPU: GPURequirement{Policy: "x"}})}, faas.ErrInvalidArgument, `GPU policy "x" is none of none, required, preferred`},
-		"missing binary":     {filepath.Join(dir, "none"), one, nil, faas.ErrNotFound, "does not exist"},
-		"directory":          {dir, one, nil, faas.ErrInvalidArgument, "is not a regular file"},
-		"not an executable":  {file, one, nil, faas.ErrInvalidArgument, "run 1 of 12"},
+		"no input":          {file, nil, nil, faas.ErrInvalidArgument, "inputs is empty"},
+		"no run":            {file, one, []ProfileOption{WithRuns(0)}, faas.ErrInvalidArgument, "WithRuns(0)"},
+		"negative warm-ups": {file, one, []ProfileOption{WithWarmups(-1)}, faas.ErrInvalidArgument, "WithWarmups(-1)"},
+		"no time": {file, one, []ProfileOption{WithProfileTimeout(0)}, faas.ErrInvalidArgument,
+			"WithProfileTimeout(0s)"},
+		"id too high": {file, map[uint32][][]byte{256: nil}, nil, faas.ErrInvalidArgument,
+			"job 256: a blueprint has at most 256 jobs"},
+		"stateful stranger": {file, one, []ProfileOption{WithStateful(2)}, faas.ErrInvalidArgument,
+			"WithStateful names job 2"},
+		"connected stranger": {file, one, []ProfileOption{WithPersistentConnections(0)}, faas.ErrInvalidArgument,
+			"WithPersistentConnections names job 0"},
+		"environment": {file, one, []ProfileOption{WithProfileEnv(map[string]string{"A=B": "secret"})},
+			faas.ErrInvalidArgument, `variable "A=B"`},
+		"execution profile": {file, one, []ProfileOption{WithExecutionProfile(ExecutionProfile{Confidentiality: "tee"})},
+			faas.ErrInvalidArgument, `confidentiality "tee" is none of any, tee_required`},
+		"GPU policy": {file, one, []ProfileOption{
+			WithExecutionProfile(ExecutionProfile{GPU: GPURequirement{Policy: "x"}})}, faas.ErrInvalidArgument,
+			`GPU policy "x" is none of none, required, preferred`},
+		"missing binary":    {filepath.Join(dir, "none"), one, nil, faas.ErrNotFound, "does not exist"},
+		"directory":         {dir, one, nil, faas.ErrInvalidArgument, "is not a regular file"},
+		"not an executable": {file, one, nil, faas.ErrInvalidArgument, "run 1 of 12"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, err := ProfileJobs(t.Context(), tc.binary, tc.inputs, append(tc.opts, nil)...)
-			if p != nil || faas.CodeOf(err) != tc.code || !strings.Contains(err.Error(), tc.want) || strings.Contains(err.Error(), "secret") {
+			if p != nil || faas.CodeOf(err) != tc.code || !strings.Contains(err.Error(), tc.want) ||
+				strings.Contains(err.Error(), "secret") {
 				t.Errorf("profiles %v, error %v, want a %q with %q", p, err, tc.code, tc.want)
 			}
 		})
@@ -234,7 +248,8 @@ func TestProfileJobsChecksBeforeItRuns(t *testing.T) {
 }
 
 func sampleProfileSet() *Profiles {
-	p := &Profiles{BlueprintName: "chain-sample", ProfiledAt: time.Date(2026, 8, 20, 10, 0, 0, 123456789, time.UTC), Jobs: map[uint32]JobProfile{}}
+	p := &Profiles{BlueprintName: "chain-sample", ProfiledAt: time.Date(2026, 8, 20, 10, 0, 0, 123456789, time.UTC),
+		Jobs: map[uint32]JobProfile{}}
 	for i, job := range sampleProfiles() {
 		p.Jobs[uint32(i)] = *job
 	}
@@ -244,7 +259,8 @@ func sampleProfileSet() *Profiles {
 func TestWrittenProfilesAreRead(t *testing.T) {
 	noContract(t)
 	p := sampleProfileSet()
-	p.Execution = &ExecutionProfile{Confidentiality: "tee_required", GPU: GPURequirement{Policy: "required", MinCount: 2, MinVRAMGB: 40}}
+	p.Execution = &ExecutionProfile{Confidentiality: "tee_required",
+		GPU: GPURequirement{Policy: "required", MinCount: 2, MinVRAMGB: 40}}
 	binary := filepath.Join(t.TempDir(), "release", "x")
 	if err := p.WriteFile(ProfilesPath(binary)); err != nil {
 		t.Fatal(err)
@@ -323,7 +339,8 @@ func TestProfilesAreMergedByJob(t *testing.T) {
 		t.Errorf("added (-want +got):\n%s", diff)
 	}
 	want := &Profiles{BlueprintName: "now", Jobs: map[uint32]JobProfile{
-		0: before.Jobs[0], 1: {AvgDurationMS: 7, Stateful: true, PersistentConnections: true}, 2: before.Jobs[2], 3: {AvgDurationMS: 9},
+		0: before.Jobs[0], 1: {AvgDurationMS: 7, Stateful: true, PersistentConnections: true}, 2: before.Jobs[2],
+		3: {AvgDurationMS: 9},
 	}}
 	if diff := cmp.Diff(want, now); diff != "" {
 		t.Errorf("merged (-want +got):\n%s", diff)
@@ -365,14 +382,16 @@ func TestProfilesNameTheFileThatWasMeasured(t *testing.T) {
 	}
 	if text, err := p.OnChain(); err != nil {
 		t.Error(err)
-	} else if set, _, _, err := profile.DecodeProfilingData(text, 1); err != nil || set.BinarySHA256 != "" || len(set.Jobs) != 1 {
+	} else if set, _, _, err := profile.DecodeProfilingData(text, 1); err != nil || set.BinarySHA256 != "" ||
+		len(set.Jobs) != 1 {
 		t.Errorf("on chain: %+v, %v", set, err)
 	}
 }
 
 func TestProfilesThatCannotBeWritten(t *testing.T) {
 	p := sampleProfileSet()
-	if err := p.WriteFile(filepath.Join(t.TempDir(), "none", "f")); faas.CodeOf(err) != faas.ErrInternal || !errors.Is(err, os.ErrNotExist) {
+	if err := p.WriteFile(filepath.Join(t.TempDir(), "none", "f")); faas.CodeOf(err) != faas.ErrInternal ||
+		!errors.Is(err, os.ErrNotExist) {
 		t.Errorf("missing directory: %v", err)
 	}
 	p.Execution = &ExecutionProfile{Confidentiality: "x"}
@@ -420,7 +439,8 @@ func TestUpperBoundsOfMemoryCountOnlyAlone(t *testing.T) {
 	}{
 		{[]measure.Usage{{PeakMemory: 5}, {PeakMemory: 7}, {PeakMemory: 6}}, 7},
 		{[]measure.Usage{{PeakMemory: 5}, {PeakMemory: 900, UpperBound: true}}, 5},
-		{[]measure.Usage{{PeakMemory: 900, UpperBound: true}, {PeakMemory: 9, UpperBound: true}, {PeakMemory: 10, UpperBound: true}}, 9},
+		{[]measure.Usage{{PeakMemory: 900, UpperBound: true}, {PeakMemory: 9, UpperBound: true},
+			{PeakMemory: 10, UpperBound: true}}, 9},
 	} {
 		var peak memoryPeak
 		for _, u := range tc.usages {
@@ -441,7 +461,8 @@ func TestJobsSeeOnlyTheirEnvironment(t *testing.T) {
 	if strings.Contains(env, "SECRET") || strings.Contains(env, "K_SERVICE") {
 		t.Errorf("environment:\n%s", env)
 	}
-	if !strings.HasPrefix(env, "BLUEPRINT_JOB_PROTOCOL=stdio\nPATH=/bin\n") || !strings.HasSuffix(env, "A=1\nB=2\nPATH=/opt") {
+	if !strings.HasPrefix(env, "BLUEPRINT_JOB_PROTOCOL=stdio\nPATH=/bin\n") ||
+		!strings.HasSuffix(env, "A=1\nB=2\nPATH=/opt") {
 		t.Errorf("environment:\n%s", env)
 	}
 }

@@ -49,7 +49,8 @@ func ReadProfiles(path string) (*Profiles, error) {
 		return nil, faas.Errorf(faas.ErrInvalidArgument, readProfilesOp, "", "%s: %w", path, err)
 	}
 	p := &Profiles{BlueprintName: set.BlueprintName, BinarySHA256: set.BinarySHA256, Jobs: map[uint32]JobProfile{}}
-	p.ProfiledAt, _ = time.Parse(time.RFC3339, set.ProfiledAt) // which other tools may write otherwise, and nothing depends on
+	// which other tools may write otherwise, and nothing depends on
+	p.ProfiledAt, _ = time.Parse(time.RFC3339, set.ProfiledAt)
 	for id, job := range set.Jobs {
 		p.Jobs[id] = JobProfile(job)
 	}

@@ -10,13 +10,15 @@ type ReasonCode string
 
 // The codes, in the order in which an analysis lists them.
 const (
-	ReasonNoProfile             ReasonCode = "no_profile"             // never profiled
-	ReasonTooSlow               ReasonCode = "too_slow"               // p95 duration above the timeout limit; both in milliseconds
+	ReasonNoProfile ReasonCode = "no_profile" // never profiled
+	// p95 duration above the timeout limit; both in milliseconds
+	ReasonTooSlow               ReasonCode = "too_slow"
 	ReasonTooMuchMemory         ReasonCode = "too_much_memory"        // peak above the memory limit; both in MiB
 	ReasonStateful              ReasonCode = "stateful"               // keeps state between invocations
 	ReasonPersistentConnections ReasonCode = "persistent_connections" // keeps connections open between invocations
-	ReasonNeedsTEE              ReasonCode = "needs_tee"              // the blueprint demands a trusted execution environment
-	ReasonNeedsGPU              ReasonCode = "needs_gpu"              // the blueprint demands GPUs; the value is how many
+	// the blueprint demands a trusted execution environment
+	ReasonNeedsTEE ReasonCode = "needs_tee"
+	ReasonNeedsGPU ReasonCode = "needs_gpu" // the blueprint demands GPUs; the value is how many
 )
 
 // Reason is why a job does not fit. Value and Limit are in the unit of the code, and zero where the code has none.
@@ -30,9 +32,11 @@ type Reason struct {
 func (r Reason) String() string {
 	switch r.Code {
 	case ReasonNoProfile:
-		return "it was never profiled, and nothing untested is deployed: measure it with ProfileJobs, which writes blueprint-profiles.json"
+		return "it was never profiled, and nothing untested is deployed: measure it with ProfileJobs, which writes " +
+			"blueprint-profiles.json"
 	case ReasonTooSlow:
-		return fmt.Sprintf("95%% of its runs take up to %s, longer than the timeout limit of %s", milliseconds(r.Value), milliseconds(r.Limit))
+		return fmt.Sprintf("95%% of its runs take up to %s, longer than the timeout limit of %s", milliseconds(r.Value),
+			milliseconds(r.Limit))
 	case ReasonTooMuchMemory:
 		return fmt.Sprintf("its peak memory of %d MiB is above the limit of %d MiB", r.Value, r.Limit)
 	case ReasonStateful:

@@ -41,7 +41,9 @@ func TestRecoverKeepsInMindAUnitThatIsNotReady(t *testing.T) {
 	}))
 	s := spec(t)
 	deploy := func() (*serverless.Service, error) {
-		return serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(true, false)), serverless.WithMetadata(metadata("ff")), serverless.WithExecutor(cloud.Executor("svc")), serverless.WithoutRunner(), serverless.WithPatience(time.Millisecond))
+		return serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(true, false)),
+			serverless.WithMetadata(metadata("ff")), serverless.WithExecutor(cloud.Executor("svc")), serverless.WithoutRunner(),
+			serverless.WithPatience(time.Millisecond))
 	}
 	if _, err := deploy(); err != nil {
 		t.Fatal(err)
@@ -62,11 +64,13 @@ func TestRecoverKeepsInMindAUnitThatIsNotReady(t *testing.T) {
 	}
 	cloud.Break("svc/job1", "it crashes")
 	for range 2 {
-		if diff := cmp.Diff(&serverless.Recovery{Removed: []string{}, Unsettled: []string{"svc/job1"}}, recovered()); diff != "" {
+		if diff := cmp.Diff(&serverless.Recovery{Removed: []string{}, Unsettled: []string{"svc/job1"}},
+			recovered()); diff != "" {
 			t.Fatalf("Recover (-want +got):\n%s", diff)
 		}
 		info := onlyService(t)
-		if len(info.Units) != 2 || info.Units[1].Pending != serverless.ActionUpdate || info.Units[1].State.Status != faas.StatusFailed || !info.Interrupted() {
+		if len(info.Units) != 2 || info.Units[1].Pending != serverless.ActionUpdate ||
+			info.Units[1].State.Status != faas.StatusFailed || !info.Interrupted() {
 			t.Fatalf("the ledger after Recover: %+v", info.Units)
 		}
 	}
@@ -93,14 +97,17 @@ func TestTheLedgerDescribesTheLastDeploymentThatSucceeded(t *testing.T) {
 	}))
 	s := spec(t)
 	deploy := func(jobs string) error {
-		_, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(true, false)), serverless.WithMetadata(metadata(jobs)), serverless.WithExecutor(cloud.Executor("svc")), serverless.WithoutRunner())
+		_, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(true, false)),
+			serverless.WithMetadata(metadata(jobs)), serverless.WithExecutor(cloud.Executor("svc")), serverless.WithoutRunner())
 		return err
 	}
 	check := func(blueprint uint64, binary string, local []uint32) {
 		t.Helper()
 		info := onlyService(t)
-		if info.BlueprintID != blueprint || info.BinaryPath != binary || !cmp.Equal(info.LocalJobs, local) || info.Updated.IsZero() {
-			t.Errorf("the ledger describes blueprint %d, binary %s, local jobs %v at %v; want %d, %s, %v", info.BlueprintID, info.BinaryPath, info.LocalJobs, info.Updated, blueprint, binary, local)
+		if info.BlueprintID != blueprint || info.BinaryPath != binary || !cmp.Equal(info.LocalJobs, local) ||
+			info.Updated.IsZero() {
+			t.Errorf("the ledger describes blueprint %d, binary %s, local jobs %v at %v; want %d, %s, %v", info.BlueprintID,
+				info.BinaryPath, info.LocalJobs, info.Updated, blueprint, binary, local)
 		}
 	}
 	if err := deploy("fs"); err != nil {
@@ -155,7 +162,8 @@ func TestABinaryThatChangesWhileItIsPackagedIsNotDeployed(t *testing.T) {
 				t.Error(err)
 			}
 		}}
-		_, err := serverless.Deploy(context.WithoutCancel(t.Context()), s, serverless.WithPolicy(policy(true, false)), serverless.WithMetadata(metadata("ff")), serverless.WithExecutor(exec), serverless.WithoutRunner())
+		_, err := serverless.Deploy(context.WithoutCancel(t.Context()), s, serverless.WithPolicy(policy(true, false)),
+			serverless.WithMetadata(metadata("ff")), serverless.WithExecutor(exec), serverless.WithoutRunner())
 		if faas.CodeOf(err) != faas.ErrConflict || !strings.Contains(err.Error(), s.BinaryPath) {
 			t.Errorf("%s: %v, want a conflict that names the binary", name, err)
 		}

@@ -88,10 +88,12 @@ func TestWhateverStaysUpIsARunner(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			facts := filepath.Join(t.TempDir(), "facts")
-			s := serverless.ServiceSpec{Name: "svc", BlueprintID: 1, BinaryPath: tt.binary, Args: tt.args, Env: map[string]string{"FACTS": facts, "KEY": canary}}
+			s := serverless.ServiceSpec{Name: "svc", BlueprintID: 1, BinaryPath: tt.binary, Args: tt.args,
+				Env: map[string]string{"FACTS": facts, "KEY": canary}}
 			svc := hybrid(t, s, serverless.WithOrchestrator(&serverless.LocalOrchestrator{HelloTimeout: time.Second}))
 			await(t, "the service is up", fileHas(facts, "runner "))
-			if want := "[" + strings.Join(tt.args, " ") + "]\n"; !strings.HasSuffix(readFile(facts), want) || strings.Contains(readFile(facts), "without") {
+			if want := "[" + strings.Join(tt.args, " ") + "]\n"; !strings.HasSuffix(readFile(facts), want) ||
+				strings.Contains(readFile(facts), "without") {
 				t.Errorf("the runner says %q, want %q at its end", readFile(facts), want)
 			}
 			if result, err := svc.Invoke(t.Context(), 0, nil); err != nil || string(result.Output) != "faas 0" {
@@ -105,7 +107,8 @@ func TestWhateverStaysUpIsARunner(t *testing.T) {
 				if err != nil || string(result.Output) != tt.answers || warned {
 					t.Errorf("the local job: %v, %v, want %q; warnings %q", result, err, tt.answers, svc.Warnings())
 				}
-			case !errors.Is(err, faas.ErrUnsupported) || !errors.As(err, &fe) || !fe.NotRun || fe.JobID != 1 || !strings.Contains(err.Error(), "takes calls") || !warned:
+			case !errors.Is(err, faas.ErrUnsupported) || !errors.As(err, &fe) || !fe.NotRun || fe.JobID != 1 ||
+				!strings.Contains(err.Error(), "takes calls") || !warned:
 				t.Errorf("the local job: %v, want unsupported with the reason; warnings %q", err, svc.Warnings())
 			}
 			if h, err := svc.Health(t.Context()); err != nil || !h.Healthy {
@@ -134,7 +137,8 @@ func TestABinaryThatEndsAtOnceIsNoRunner(t *testing.T) {
 	// It ends with code 2: its concurrency is none.
 	s.Env = map[string]string{"BLUEPRINT_JOB_CONCURRENCY": "none"}
 	cloud := faastest.NewMemory()
-	_, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(true, false)), serverless.WithMetadata(metadata("fs")), serverless.WithExecutor(cloud.Executor("svc")),
+	_, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(true, false)),
+		serverless.WithMetadata(metadata("fs")), serverless.WithExecutor(cloud.Executor("svc")),
 		serverless.WithStateDir(t.TempDir()))
 	if !errors.Is(err, faas.ErrFunctionFailed) || !strings.Contains(err.Error(), "exit code 2") {
 		t.Errorf("a runner that ends with an error: %v", err)
@@ -146,17 +150,20 @@ func TestALocalJobWithoutARunnerIsUnsupported(t *testing.T) {
 	cloud := faastest.NewMemory(faastest.WithJob(answer))
 	s := serverless.ServiceSpec{Name: "svc", BlueprintID: 1, BinaryPath: script(t)}
 	opts := []serverless.DeployOption{serverless.WithStateDir(state), serverless.WithExecutor(cloud.Executor("svc"))}
-	svc, err := serverless.Deploy(t.Context(), s, append(opts, serverless.WithPolicy(policy(true, false)), serverless.WithMetadata(metadata("fs")))...)
+	svc, err := serverless.Deploy(t.Context(), s,
+		append(opts, serverless.WithPolicy(policy(true, false)), serverless.WithMetadata(metadata("fs")))...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = svc.Undeploy(context.Background()) }()
-	found, err := serverless.OpenService(t.Context(), "svc", serverless.WithStateDir(state), serverless.WithExecutor(cloud.Executor("svc")))
+	found, err := serverless.OpenService(t.Context(), "svc", serverless.WithStateDir(state),
+		serverless.WithExecutor(cloud.Executor("svc")))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var fe *faas.Error
-	if _, err := found.Invoke(t.Context(), 1, nil); !errors.Is(err, faas.ErrUnsupported) || !errors.As(err, &fe) || !fe.NotRun {
+	if _, err := found.Invoke(t.Context(), 1, nil); !errors.Is(err, faas.ErrUnsupported) || !errors.As(err, &fe) ||
+		!fe.NotRun {
 		t.Errorf("a local job: %v, want unsupported", err)
 	}
 	if _, err := found.Invoke(t.Context(), 9, nil); !errors.Is(err, faas.ErrNotFound) {
@@ -171,7 +178,8 @@ func TestABinaryThatIsMissingIsNotFound(t *testing.T) {
 	s := serverless.ServiceSpec{Name: "svc", BlueprintID: 1, BinaryPath: filepath.Join(t.TempDir(), "none")}
 	for name, enable := range map[string]bool{"serverless": true, "traditional": false} {
 		cloud := faastest.NewMemory()
-		_, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(enable, false)), serverless.WithMetadata(metadata("fs")), serverless.WithExecutor(cloud.Executor("svc")),
+		_, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(enable, false)),
+			serverless.WithMetadata(metadata("fs")), serverless.WithExecutor(cloud.Executor("svc")),
 			serverless.WithStateDir(t.TempDir()))
 		if !errors.Is(err, faas.ErrNotFound) {
 			t.Errorf("%s: %v, want not found", name, err)
@@ -193,7 +201,8 @@ func TestWhatIsStartedAgainIsWhatWasDeployed(t *testing.T) {
 	for name, orc := range map[string]*serverless.LocalOrchestrator{"attached": {}, "detached": detached(t.TempDir())} {
 		t.Run(name, func(t *testing.T) {
 			facts := filepath.Join(t.TempDir(), "facts")
-			s := serverless.ServiceSpec{Name: "svc", BlueprintID: 1, BinaryPath: writeScript(t, versionScript(1)), Args: []string{"run"}, Env: map[string]string{"FACTS": facts}}
+			s := serverless.ServiceSpec{Name: "svc", BlueprintID: 1, BinaryPath: writeScript(t, versionScript(1)),
+				Args: []string{"run"}, Env: map[string]string{"FACTS": facts}}
 			svc := hybrid(t, s, serverless.WithOrchestrator(orc))
 			for i, change := range []func() error{
 				func() error { return os.WriteFile(s.BinaryPath, []byte(versionScript(2)), 0o755) }, // in place
@@ -249,14 +258,18 @@ func TestAFileThatIsReplacedBeforeTheStartIsRefused(t *testing.T) {
 		enable bool
 		orc    *serverless.LocalOrchestrator
 	}{
-		"hybrid": {true, &serverless.LocalOrchestrator{}}, "hybrid, detached": {true, detached(t.TempDir())}, "traditional": {false, &serverless.LocalOrchestrator{}},
+		"hybrid": {true, &serverless.LocalOrchestrator{}}, "hybrid, detached": {true, detached(t.TempDir())},
+		"traditional": {false, &serverless.LocalOrchestrator{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			facts := filepath.Join(t.TempDir(), "facts")
-			s := serverless.ServiceSpec{Name: "svc", BlueprintID: 1, BinaryPath: writeScript(t, versionScript(1)), Args: []string{"run"}, Env: map[string]string{"FACTS": facts}}
-			svc, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(tt.enable, false)), serverless.WithMetadata(metadata("fs")),
+			s := serverless.ServiceSpec{Name: "svc", BlueprintID: 1, BinaryPath: writeScript(t, versionScript(1)),
+				Args: []string{"run"}, Env: map[string]string{"FACTS": facts}}
+			svc, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(tt.enable, false)),
+				serverless.WithMetadata(metadata("fs")),
 				serverless.WithExecutor(faastest.NewMemory().Executor("svc")), serverless.WithStateDir(t.TempDir()),
-				serverless.WithOrchestrator(swapping{tt.orc, func() error { return os.WriteFile(s.BinaryPath, []byte(versionScript(2)), 0o755) }}))
+				serverless.WithOrchestrator(swapping{tt.orc,
+					func() error { return os.WriteFile(s.BinaryPath, []byte(versionScript(2)), 0o755) }}))
 			if svc != nil {
 				t.Cleanup(func() { _ = svc.Undeploy(context.Background()) })
 			}

@@ -26,7 +26,8 @@ const cleanupTimeout = 30 * time.Second
 // this call created is removed, what it updated is put back where the provider can, and the error (a *faas.Error) lists what was left
 // behind. Every change is written ahead into the service's ledger ([WithStateDir]), so that after a crash the next call for the service finishes or
 // undoes it; it waits up to 2 s first, until what the killed program had sent cannot take effect unseen any more. The caller owns the service and ends it with Undeploy or Close.
-func DeployServerless(ctx context.Context, spec ServiceSpec, jobIDs []uint32, cfg ServerlessConfig, opts ...DeployOption) (svc *Service, err error) {
+func DeployServerless(ctx context.Context, spec ServiceSpec, jobIDs []uint32, cfg ServerlessConfig,
+	opts ...DeployOption) (svc *Service, err error) {
 	o := newDeployOptions(opts)
 	defer o.events.flush()
 	defer func() { err = o.closeGiven(svc, err) }()
@@ -34,7 +35,9 @@ func DeployServerless(ctx context.Context, spec ServiceSpec, jobIDs []uint32, cf
 		return nil, err
 	}
 	if o.policy != nil || o.traditional != nil {
-		return nil, faas.Errorf(faas.ErrInvalidArgument, "deploy", "", "WithPolicy and WithTraditional are options of Deploy, which decides; DeployServerless takes the configuration it is given")
+		return nil, faas.Errorf(faas.ErrInvalidArgument, "deploy", "",
+			"WithPolicy and WithTraditional are options of Deploy, which decides; DeployServerless takes the configuration "+
+				"it is given")
 	}
 	cfg.Provider = faas.Resolve(cfg.Provider)
 	jobs := slices.Compact(slices.Sorted(slices.Values(jobIDs)))
@@ -59,7 +62,8 @@ func DeployServerless(ctx context.Context, spec ServiceSpec, jobIDs []uint32, cf
 }
 
 // deployServerless deploys the strategy's FaaS jobs and starts a runner for the others. Where plan is not nil it does exactly that or refuses.
-func deployServerless(ctx context.Context, spec ServiceSpec, strategy Strategy, cfg ServerlessConfig, o *deployOptions, plan *Plan) (_ *Service, err error) {
+func deployServerless(ctx context.Context, spec ServiceSpec, strategy Strategy, cfg ServerlessConfig, o *deployOptions,
+	plan *Plan) (_ *Service, err error) {
 	led, warning, err := o.lock(ctx, spec.Name, cfg.Provider)
 	if err != nil {
 		return nil, err
@@ -126,7 +130,8 @@ func (p *prepared) apply(ctx context.Context, svc *Service, j *journal) error {
 	for i, c := range p.changes {
 		units[i] = c.Unit
 	}
-	runner := RunnerSpec{Delegated: runnerConfig(p.spec, p.provider, units), LocalJobs: p.strategy.LocalJobs, Previous: p.record.Runner}
+	runner := RunnerSpec{Delegated: runnerConfig(p.spec, p.provider, units), LocalJobs: p.strategy.LocalJobs,
+		Previous: p.record.Runner}
 	if err := svc.startRunner(ctx, runner, j); err != nil {
 		return err
 	}
@@ -148,13 +153,15 @@ func (p *prepared) apply(ctx context.Context, svc *Service, j *journal) error {
 		units := staleUnits(p.stale)
 		err := eng.Remove(ctx, units)
 		if svc.cleared = removedOf(units, err); err != nil {
-			svc.warn(fmt.Sprintf("functions that belong to no job any more could not be removed; the next deployment tries again: %v", err))
+			svc.warn(fmt.Sprintf("functions that belong to no job any more could not be removed; the next deployment tries "+
+				"again: %v", err))
 		}
 	}
 	if p.opts.move {
 		removed, err := p.opts.removeElsewhere(ctx, p.spec.Name, p.provider, p.others, p.planned)
 		if svc.cleared = append(svc.cleared, removed...); err != nil {
-			svc.warn(fmt.Sprintf("what the service had elsewhere could not all be removed; Undeploy or the next deployment with WithMove tries again: %v", err))
+			svc.warn(fmt.Sprintf("what the service had elsewhere could not all be removed; Undeploy or the next deployment "+
+				"with WithMove tries again: %v", err))
 		}
 	}
 	return nil
@@ -207,7 +214,9 @@ func (s *Service) startRunner(ctx context.Context, spec RunnerSpec, j *journal) 
 	if _, local := s.opts.orchestrator.(*LocalOrchestrator); local {
 		if why := cannotRunHere(s.binary); why != "" {
 			if len(s.strategy.LocalJobs) > 0 {
-				return faas.Errorf(faas.ErrUnsupported, "start runner", "", "jobs %v do not run on FaaS, and %s: deploy from a machine that can run it, or give an orchestrator that runs it elsewhere", s.strategy.LocalJobs, why)
+				return faas.Errorf(faas.ErrUnsupported, "start runner", "",
+					"jobs %v do not run on FaaS, and %s: deploy from a machine that can run it, or give an orchestrator that runs "+
+						"it elsewhere", s.strategy.LocalJobs, why)
 			}
 			s.warn("no runner is started: " + why)
 			return nil
@@ -228,7 +237,8 @@ func (s *Service) startRunner(ctx context.Context, spec RunnerSpec, j *journal) 
 // start starts a runner with the orchestrator. record writes where it is, or that there is none any more.
 func (s *Service) start(ctx context.Context, spec RunnerSpec, record func(*RunnerRef) error) (Runner, error) {
 	recorded := false
-	spec.Service, spec.BlueprintID, spec.Binary, spec.Args, spec.Env, spec.Logger = s.spec.Name, s.spec.BlueprintID, s.binary, s.spec.Args, s.env, s.opts.logger
+	spec.Service, spec.BlueprintID, spec.Binary, spec.Args, spec.Env, spec.Logger = s.spec.Name, s.spec.BlueprintID,
+		s.binary, s.spec.Args, s.env, s.opts.logger
 	spec.Record = func(ref RunnerRef) error {
 		err := record(&ref)
 		recorded = err == nil
@@ -240,7 +250,8 @@ func (s *Service) start(ctx context.Context, spec RunnerSpec, record func(*Runne
 	}
 	if err != nil {
 		var fe *faas.Error
-		if leftovers := errors.As(err, &fe) && len(fe.Leftovers) > 0; recorded && !leftovers { // what is left must still be found
+		// what is left must still be found
+		if leftovers := errors.As(err, &fe) && len(fe.Leftovers) > 0; recorded && !leftovers {
 			err = errors.Join(err, record(nil))
 		}
 		return nil, err
@@ -263,7 +274,9 @@ func (o *deployOptions) canReplace(previous *RunnerRef) error {
 	if _, ok := o.orchestrator.(Attacher); ok || previous == nil {
 		return nil
 	}
-	return faas.Errorf(faas.ErrConflict, "start runner", "", "an earlier deployment has left the %s runner %s running, which this orchestrator cannot stop: give the one that can with WithOrchestrator, or undeploy first", previous.Kind, previous.ID)
+	return faas.Errorf(faas.ErrConflict, "start runner", "",
+		"an earlier deployment has left the %s runner %s running, which this orchestrator cannot stop: give the one that "+
+			"can with WithOrchestrator, or undeploy first", previous.Kind, previous.ID)
 }
 
 // attach finds the runner again that an earlier deployment left running.
@@ -325,7 +338,8 @@ func (s *Service) deployed(changes []engine.Change, states []faas.State) {
 		for _, f := range changes[i].Unit.Functions {
 			s.functions.Set(f.JobID, s.exec)
 			s.deploys = append(s.deploys, Deployment{
-				JobID: f.JobID, Provider: s.location.Provider, FunctionID: changes[i].Unit.ID, Resource: state.Resource, Endpoint: state.Endpoint,
+				JobID: f.JobID, Provider: s.location.Provider, FunctionID: changes[i].Unit.ID, Resource: state.Resource,
+				Endpoint: state.Endpoint,
 				MemoryMB: f.MemoryMB, TimeoutSecs: f.TimeoutSecs, Action: changes[i].Action,
 			})
 		}

@@ -53,7 +53,8 @@ func newService(spec ServiceSpec, strategy Strategy, o *deployOptions) *Service 
 
 // Format prints the name of the service, its strategy and its place, whatever the verb.
 func (s *Service) Format(f fmt.State, _ rune) {
-	fmt.Fprintf(f, "{service:%s strategy:%s faas:%v local:%v place:%s}", s.spec.Name, s.strategy.Kind, s.strategy.FaaSJobs, s.strategy.LocalJobs, placeName(s.location))
+	fmt.Fprintf(f, "{service:%s strategy:%s faas:%v local:%v place:%s}", s.spec.Name, s.strategy.Kind,
+		s.strategy.FaaSJobs, s.strategy.LocalJobs, placeName(s.location))
 }
 
 // LogValue logs what Format prints.
@@ -77,7 +78,8 @@ func (s *Service) begin(ctx context.Context, op string) (done func(), err error)
 	case s.turn <- struct{}{}:
 		return func() { <-s.turn }, nil
 	case <-ctx.Done():
-		return nil, faas.Errorf(faas.ErrTimeout, op, s.location.Provider, "service %q is being changed by another call, and this one was waiting for it: %w", s.spec.Name, ctx.Err())
+		return nil, faas.Errorf(faas.ErrTimeout, op, s.location.Provider,
+			"service %q is being changed by another call, and this one was waiting for it: %w", s.spec.Name, ctx.Err())
 	}
 }
 
@@ -145,11 +147,13 @@ func (s *Service) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas.
 		if runner := s.getRunner(); runner != nil {
 			return runner.Invoke(ctx, jobID, args)
 		}
-		err := faas.JobErrorf(faas.ErrUnsupported, "invoke", "", jobID, "the job is not on FaaS, and its runner belongs to the program that deployed service %q", s.spec.Name)
+		err := faas.JobErrorf(faas.ErrUnsupported, "invoke", "", jobID,
+			"the job is not on FaaS, and its runner belongs to the program that deployed service %q", s.spec.Name)
 		err.NotRun = true
 		return nil, err
 	}
-	err := faas.JobErrorf(faas.ErrNotFound, "invoke", "", jobID, "service %q has no such job (on FaaS: %v, local: %v)", s.spec.Name, s.strategy.FaaSJobs, s.strategy.LocalJobs)
+	err := faas.JobErrorf(faas.ErrNotFound, "invoke", "", jobID, "service %q has no such job (on FaaS: %v, local: %v)",
+		s.spec.Name, s.strategy.FaaSJobs, s.strategy.LocalJobs)
 	err.NotRun = true
 	return nil, err
 }
@@ -288,7 +292,8 @@ func (s *Service) Undeploy(ctx context.Context) (err error) {
 		return nil
 	}
 	if s.ended {
-		return faas.Errorf(faas.ErrInvalidArgument, "undeploy", s.location.Provider, "service %q is closed: this handle can no longer remove its functions", s.spec.Name)
+		return faas.Errorf(faas.ErrInvalidArgument, "undeploy", s.location.Provider,
+			"service %q is closed: this handle can no longer remove its functions", s.spec.Name)
 	}
 	if s.exec != nil {
 		if err := checkBound(s.exec, s.spec.Name); err != nil {
@@ -305,7 +310,8 @@ func (s *Service) Undeploy(ctx context.Context) (err error) {
 	// The runner goes first, so that nothing delegates to functions that are being removed.
 	runnerErr := s.stopRunner(ctx, o)
 	at := &place{
-		opts: o, service: s.spec.Name, config: s.location, exec: s.exec, own: s.units, runner: s.getRunner(), stopped: runnerErr == nil,
+		opts: o, service: s.spec.Name, config: s.location, exec: s.exec, own: s.units, runner: s.getRunner(),
+		stopped: runnerErr == nil,
 	}
 	err = at.clear(ctx)
 	_, elseErr := o.removeElsewhere(ctx, s.spec.Name, s.location, elsewhere, nil)
@@ -343,7 +349,8 @@ func (s *Service) stopRunner(ctx context.Context, o *deployOptions) error {
 	}
 	return o.events.act(PhaseOrchestrator, "stop", s.strategy.LocalJobs, func() error {
 		if err := runner.Stop(ctx); err != nil {
-			return &faas.Error{Op: "stop runner", JobID: faas.NoJob, Code: faas.CodeOf(err), Leftovers: []string{"the runner of " + s.spec.Name}, Err: err}
+			return &faas.Error{Op: "stop runner", JobID: faas.NoJob, Code: faas.CodeOf(err),
+				Leftovers: []string{"the runner of " + s.spec.Name}, Err: err}
 		}
 		return nil
 	})

@@ -26,7 +26,8 @@ func TestAnEventFunctionMayCallAnyMethod(t *testing.T) {
 		results []error
 	)
 	s := spec(t)
-	deployed, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(true, false)), serverless.WithMetadata(metadata("ff")), serverless.WithoutRunner(),
+	deployed, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(true, false)),
+		serverless.WithMetadata(metadata("ff")), serverless.WithoutRunner(),
 		serverless.WithExecutor(cloud.Executor("svc")), serverless.WithEvents(func(serverless.Event) {
 			mu.Lock()
 			svc := svc
@@ -59,8 +60,10 @@ func TestAnEventFunctionMayCallAnyMethod(t *testing.T) {
 func TestAServiceMayBeUsedWhileItIsUndeployed(t *testing.T) {
 	cloud := faastest.NewMemory(faastest.WithJob(answer))
 	s := spec(t)
-	svc, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(true, false)), serverless.WithMetadata(metadata("fs")), serverless.WithExecutor(cloud.Executor("svc")),
-		serverless.WithOrchestrator(orchestratorFunc(func(serverless.RunnerSpec) (serverless.Runner, error) { return hookRunner{}, nil })))
+	svc, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(true, false)),
+		serverless.WithMetadata(metadata("fs")), serverless.WithExecutor(cloud.Executor("svc")),
+		serverless.WithOrchestrator(orchestratorFunc(
+			func(serverless.RunnerSpec) (serverless.Runner, error) { return hookRunner{}, nil })))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -62,7 +62,8 @@ func (s *Service) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogL
 	}
 	switch {
 	case len(sources) == 0:
-		return logseq.Fail(faas.Errorf(faas.ErrUnsupported, "logs", s.location.Provider, "service %q has no functions, and nothing keeps what its runner prints", s.spec.Name))
+		return logseq.Fail(faas.Errorf(faas.ErrUnsupported, "logs", s.location.Provider,
+			"service %q has no functions, and nothing keeps what its runner prints", s.spec.Name))
 	case q.Follow:
 		return logseq.Join(ctx, s.location.Provider, sources...)
 	}
@@ -84,16 +85,19 @@ func (s *Service) logSources(jobs []uint32) (onFaaS []uint32, fromRunner bool, e
 			continue
 		}
 		if !s.anyLocal && !slices.Contains(s.strategy.LocalJobs, jobID) {
-			return nil, false, faas.JobErrorf(faas.ErrNotFound, "logs", "", jobID, "service %q has no such job (on FaaS: %v, local: %v)", s.spec.Name, s.strategy.FaaSJobs, s.strategy.LocalJobs)
+			return nil, false, faas.JobErrorf(faas.ErrNotFound, "logs", "", jobID,
+				"service %q has no such job (on FaaS: %v, local: %v)", s.spec.Name, s.strategy.FaaSJobs, s.strategy.LocalJobs)
 		}
 		fromRunner = true
 		if _, ok := s.getRunner().(faas.LogReader); ok {
 			continue
 		}
 		if s.getRunner() == nil {
-			return nil, false, faas.JobErrorf(faas.ErrUnsupported, "logs", "", jobID, "the job is run by the program that deployed the service, which alone knows what it printed")
+			return nil, false, faas.JobErrorf(faas.ErrUnsupported, "logs", "", jobID,
+				"the job is run by the program that deployed the service, which alone knows what it printed")
 		}
-		return nil, false, faas.JobErrorf(faas.ErrUnsupported, "logs", "", jobID, "the job is run beside FaaS, by a runner that keeps no lines")
+		return nil, false, faas.JobErrorf(faas.ErrUnsupported, "logs", "", jobID,
+			"the job is run beside FaaS, by a runner that keeps no lines")
 	}
 	return onFaaS, fromRunner, nil
 }

@@ -40,7 +40,8 @@ func printing(t testing.TB, opts ...serverless.DeployOption) *serverless.Service
 	jobs[faastest.JobEcho] = 's'
 	cloud := faastest.NewMemory()
 	svc, err := serverless.Deploy(t.Context(), s, append([]serverless.DeployOption{
-		serverless.WithPolicy(policy(true, false)), serverless.WithMetadata(metadata(string(jobs))), serverless.WithExecutor(cloud.Executor(s.Name)), serverless.WithStateDir(t.TempDir()),
+		serverless.WithPolicy(policy(true, false)), serverless.WithMetadata(metadata(string(jobs))),
+		serverless.WithExecutor(cloud.Executor(s.Name)), serverless.WithStateDir(t.TempDir()),
 	}, opts...)...)
 	if err != nil {
 		t.Fatal(err)
@@ -100,7 +101,8 @@ func TestLogsAreThoseOfFunctionsAndRunnerInTheOrderOfTime(t *testing.T) {
 		q    faas.LogQuery
 		code faas.Code
 	}{
-		"a job that the service does not have": {faas.LogQuery{JobIDs: []uint32{77}}, faas.ErrNotFound}, "a negative limit": {faas.LogQuery{Limit: -1}, faas.ErrInvalidArgument},
+		"a job that the service does not have": {faas.LogQuery{JobIDs: []uint32{77}}, faas.ErrNotFound},
+		"a negative limit":                     {faas.LogQuery{Limit: -1}, faas.ErrInvalidArgument},
 	} {
 		if _, err := logged(t, svc, tt.q, -1); faas.CodeOf(err) != tt.code {
 			t.Errorf("%s: %v", name, err)
@@ -125,7 +127,8 @@ func TestLogsThatNobodyKeepsAreUnsupported(t *testing.T) {
 	s, _ := runnerSpec(t, runnerScript)
 	state := t.TempDir()
 	opts := []serverless.DeployOption{
-		serverless.WithPolicy(policy(true, false)), serverless.WithMetadata(metadata("fs")), serverless.WithExecutor(mute{faastest.NewMemory().Executor(s.Name)}), serverless.WithStateDir(state),
+		serverless.WithPolicy(policy(true, false)), serverless.WithMetadata(metadata("fs")),
+		serverless.WithExecutor(mute{faastest.NewMemory().Executor(s.Name)}), serverless.WithStateDir(state),
 		serverless.WithOrchestrator(otherRunner{}),
 	}
 	svc, err := serverless.Deploy(t.Context(), s, opts...)
@@ -139,12 +142,14 @@ func TestLogsThatNobodyKeepsAreUnsupported(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	again, err := serverless.OpenService(t.Context(), s.Name, serverless.WithStateDir(state), serverless.WithExecutor(faastest.NewMemory().Executor(s.Name)))
+	again, err := serverless.OpenService(t.Context(), s.Name, serverless.WithStateDir(state),
+		serverless.WithExecutor(faastest.NewMemory().Executor(s.Name)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer again.Close(context.Background())
-	if _, err := logged(t, again, faas.LogQuery{JobIDs: []uint32{1}}, -1); faas.CodeOf(err) != faas.ErrUnsupported || !strings.Contains(err.Error(), "deployed the service") {
+	if _, err := logged(t, again, faas.LogQuery{JobIDs: []uint32{1}}, -1); faas.CodeOf(err) != faas.ErrUnsupported ||
+		!strings.Contains(err.Error(), "deployed the service") {
 		t.Errorf("of another program's runner: %v", err)
 	}
 }
@@ -167,7 +172,9 @@ func TestLinesOfADetachedRunnerAreReadFromItsFiles(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "logs")
 	svc := printing(t, serverless.WithOrchestrator(&serverless.LocalOrchestrator{Detached: true, LogDir: dir}))
 	path := filepath.Join(dir, "svc.log")
-	await(t, "the runner has said all", func() bool { return fileHas(path, "runs with run\n")() && fileHas(path, "and complains\n")() })
+	await(t, "the runner has said all", func() bool {
+		return fileHas(path, "runs with run\n")() && fileHas(path, "and complains\n")()
+	})
 	if err := os.WriteFile(path+".1", []byte("long ago\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,8 @@ type ServiceSpec struct {
 
 // Format prints the spec with the names of its environment, never the values, whatever the verb.
 func (s ServiceSpec) Format(f fmt.State, _ rune) {
-	fmt.Fprintf(f, "{name:%s blueprint:%d binary:%s args:%d env:%v}", s.Name, s.BlueprintID, s.BinaryPath, len(s.Args), slices.Sorted(maps.Keys(s.Env)))
+	fmt.Fprintf(f, "{name:%s blueprint:%d binary:%s args:%d env:%v}", s.Name, s.BlueprintID, s.BinaryPath, len(s.Args),
+		slices.Sorted(maps.Keys(s.Env)))
 }
 
 // LogValue logs what Format prints.

@@ -49,7 +49,8 @@ func (o *deployOptions) store() (*ledger.Store, error) {
 
 // lock opens the ledger of the service at the provider for one operation. Without a state directory of the caller's choice, one that cannot be
 // used is no error: the operation then goes without a ledger, and the warning says what that means.
-func (o *deployOptions) lock(ctx context.Context, service string, provider faas.Config) (led *ledger.Ledger, warning string, err error) {
+func (o *deployOptions) lock(ctx context.Context, service string, provider faas.Config) (led *ledger.Ledger,
+	warning string, err error) {
 	store, err := o.store()
 	if err == nil {
 		led, err = store.Lock(ctx, service, provider, false)
@@ -63,7 +64,8 @@ func (o *deployOptions) lock(ctx context.Context, service string, provider faas.
 	switch code := faas.CodeOf(err); {
 	case err == nil:
 		return led, "", nil
-	case o.stateDir == "" && ctx.Err() == nil && (code == faas.ErrInvalidArgument || code == faas.ErrPermissionDenied || code == faas.ErrUnavailable):
+	case o.stateDir == "" && ctx.Err() == nil &&
+		(code == faas.ErrInvalidArgument || code == faas.ErrPermissionDenied || code == faas.ErrUnavailable):
 		return nil, "no ledger is kept, so a crash of this program may leave functions behind: " + err.Error(), nil
 	}
 	return nil, "", stateError{err}
@@ -199,7 +201,8 @@ func (j *journal) Found(c engine.Change) error {
 	if j.led == nil {
 		return nil
 	}
-	u := ledgerUnit(c.Unit, &faas.State{ID: c.Unit.ID, Status: faas.StatusFailed, Reason: "a deployment that failed found it, and it is not known what became of it"})
+	u := ledgerUnit(c.Unit, &faas.State{ID: c.Unit.ID, Status: faas.StatusFailed,
+		Reason: "a deployment that failed found it, and it is not known what became of it"})
 	u.Pending = string(engine.Update)
 	return journaled(j.led.Put(u))
 }
@@ -223,7 +226,8 @@ func (j *journal) adopt(changes []engine.Change) error {
 		if c.Action != engine.Keep {
 			continue
 		}
-		if u, ok := known[c.Unit.ID]; !ok || u.Pending != "" || u.State == nil || u.State.Revision != c.Prior.Revision || !u.State.Current(c.Unit) {
+		if u, ok := known[c.Unit.ID]; !ok || u.Pending != "" || u.State == nil || u.State.Revision != c.Prior.Revision ||
+			!u.State.Current(c.Unit) {
 			units = append(units, ledgerUnit(c.Unit, c.Prior))
 		}
 	}
@@ -241,7 +245,9 @@ func (j *journal) describe(r ledger.Record) error {
 // setRunner writes where the runner is that outlives this program; nil for none.
 func (j *journal) setRunner(ref *RunnerRef) error {
 	if j.led == nil {
-		return faas.Errorf(faas.ErrInvalidArgument, "start runner", "", "a runner that outlives this program needs a ledger, or nobody could stop it: give a directory for it with WithStateDir")
+		return faas.Errorf(faas.ErrInvalidArgument, "start runner", "",
+			"a runner that outlives this program needs a ledger, or nobody could stop it: give a directory for it with "+
+				"WithStateDir")
 	}
 	return journaled(j.led.SetRunner(ref))
 }

@@ -52,7 +52,8 @@ func VerifyBinary(meta *Metadata, path string) (*BinaryCheck, error) {
 	if err != nil {
 		return nil, err
 	}
-	check := &BinaryCheck{Verdict: BinaryUnpublished, Path: path, SHA256: file.SHA256, OS: file.OS, Arch: string(file.Arch)}
+	check := &BinaryCheck{Verdict: BinaryUnpublished, Path: path, SHA256: file.SHA256, OS: file.OS,
+		Arch: string(file.Arch)}
 	switch {
 	case meta == nil:
 		check.Why = "there is no metadata, and so nothing to compare " + path + " with"
@@ -81,11 +82,13 @@ func VerifyBinary(meta *Metadata, path string) (*BinaryCheck, error) {
 		}
 	}
 	if len(check.Published) == 0 {
-		check.Why = fmt.Sprintf("the blueprint publishes no hash for %s, and so there is nothing to compare %s with (hashes for others: %d)", check.platform(), path, others)
+		check.Why = fmt.Sprintf("the blueprint publishes no hash for %s, and so there is nothing to compare %s with "+
+			"(hashes for others: %d)", check.platform(), path, others)
 		return check, nil
 	}
 	check.Verdict = BinaryDiffers
-	check.Why = fmt.Sprintf("%s has the SHA-256 %s, and the blueprint publishes %s for %s", path, file.SHA256, check.hashes(), check.platform())
+	check.Why = fmt.Sprintf("%s has the SHA-256 %s, and the blueprint publishes %s for %s", path, file.SHA256,
+		check.hashes(), check.platform())
 	return check, nil
 }
 

@@ -30,14 +30,16 @@ const opStart = "start runner"
 
 // Config says where and on what runners run.
 type Config struct {
-	Region           string            // required, such as "us-east-1"
-	Bucket           string            // required: an existing bucket in the region, for the binaries
-	InstanceType     string            // empty: DefaultInstanceType; the binary must be built for its processor
-	ImageID          string            // empty: the newest Amazon Linux 2023; another must have systemd, curl, and run user data
-	SubnetID         string            // empty: the account's default one
-	SecurityGroupIDs []string          // empty: the VPC's default one
-	InstanceProfile  string            // name or ARN of the profile whose role the runner has; empty for none
-	Tags             map[string]string // further tags of machine and volume, at most 40; none may begin with "blueprint:" or "aws:"
+	Region       string // required, such as "us-east-1"
+	Bucket       string // required: an existing bucket in the region, for the binaries
+	InstanceType string // empty: DefaultInstanceType; the binary must be built for its processor
+	// empty: the newest Amazon Linux 2023; another must have systemd, curl, and run user data
+	ImageID          string
+	SubnetID         string   // empty: the account's default one
+	SecurityGroupIDs []string // empty: the VPC's default one
+	InstanceProfile  string   // name or ARN of the profile whose role the runner has; empty for none
+	// further tags of machine and volume, at most 40; none may begin with "blueprint:" or "aws:"
+	Tags map[string]string
 	// EnvInUserData allows the service's environment to stand in the machine's user data, where everyone reads it who may call
 	// ec2:DescribeInstanceAttribute. Without it a service with an environment is refused.
 	EnvInUserData bool
@@ -66,7 +68,8 @@ type pace struct {
 }
 
 var usualPace = pace{
-	poll: 3 * time.Second, settle: time.Minute, profile: time.Minute, answer: time.Minute, start: 10 * time.Minute, cleanup: 5 * time.Minute,
+	poll: 3 * time.Second, settle: time.Minute, profile: time.Minute, answer: time.Minute, start: 10 * time.Minute,
+	cleanup: 5 * time.Minute,
 }
 
 var (
@@ -124,8 +127,10 @@ func (c Config) check() error {
 		}
 	}
 	for key, value := range c.Tags {
-		if key == "" || len(key) > 128 || len(value) > 256 || strings.HasPrefix(key, "blueprint:") || strings.HasPrefix(key, "aws:") {
-			return bad("Tags: %q is no tag that can be set: 1 to 128 bytes that begin with neither blueprint: nor aws:, and a value of up to 256", key)
+		if key == "" || len(key) > 128 || len(value) > 256 || strings.HasPrefix(key, "blueprint:") ||
+			strings.HasPrefix(key, "aws:") {
+			return bad("Tags: %q is no tag that can be set: 1 to 128 bytes that begin with neither blueprint: nor aws:, and "+
+				"a value of up to 256", key)
 		}
 	}
 	return nil
@@ -169,7 +174,9 @@ func (o *Orchestrator) Start(ctx context.Context, spec serverless.RunnerSpec) (s
 		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.client.pace.cleanup)
 		defer cancel()
 		if serr := r.Stop(clean); serr != nil {
-			failed.Leftovers = append(slices.Clone(failed.Leftovers), fmt.Sprintf("the machine of client token %s in %s, or object %s in bucket %s (%v)", n.Token, n.Region, n.Key, n.Bucket, serr))
+			failed.Leftovers = append(slices.Clone(failed.Leftovers),
+				fmt.Sprintf("the machine of client token %s in %s, or object %s in bucket %s (%v)", n.Token, n.Region, n.Key,
+					n.Bucket, serr))
 		}
 		return nil, &failed
 	}
@@ -187,17 +194,22 @@ func (o *Orchestrator) Attach(_ context.Context, ref serverless.RunnerRef) (serv
 
 func (o *Orchestrator) attach(ref serverless.RunnerRef) (*runner, error) {
 	if ref.Kind != Kind {
-		return nil, faas.Errorf(faas.ErrUnsupported, "find runner", "", "the runner is of kind %q, and this orchestrator knows %q: give the orchestrator that started it", ref.Kind, Kind)
+		return nil, faas.Errorf(faas.ErrUnsupported, "find runner", "",
+			"the runner is of kind %q, and this orchestrator knows %q: give the orchestrator that started it", ref.Kind, Kind)
 	}
 	r := &runner{orc: o, mayExist: true}
 	if err := json.Unmarshal(ref.Private, &r.note); err != nil {
-		return nil, faas.Errorf(faas.ErrInternal, "find runner", "", "the ledger's note of runner %s is damaged: %w", ref.ID, err)
+		return nil, faas.Errorf(faas.ErrInternal, "find runner", "", "the ledger's note of runner %s is damaged: %w", ref.ID,
+			err)
 	}
 	if r.note.Token == "" || r.note.Token != ref.ID {
-		return nil, faas.Errorf(faas.ErrInternal, "find runner", "", "the ledger's note of runner %s is damaged: it is of client token %q", ref.ID, r.note.Token)
+		return nil, faas.Errorf(faas.ErrInternal, "find runner", "",
+			"the ledger's note of runner %s is damaged: it is of client token %q", ref.ID, r.note.Token)
 	}
 	if r.note.Region != o.cfg.Region {
-		return nil, faas.Errorf(faas.ErrInvalidArgument, "find runner", "", "runner %s is in region %s, and ec2.Config.Region is %s: give an orchestrator of that region", ref.ID, r.note.Region, o.cfg.Region)
+		return nil, faas.Errorf(faas.ErrInvalidArgument, "find runner", "",
+			"runner %s is in region %s, and ec2.Config.Region is %s: give an orchestrator of that region", ref.ID,
+			r.note.Region, o.cfg.Region)
 	}
 	return r, nil
 }
@@ -213,11 +225,15 @@ func (o *Orchestrator) check(spec serverless.RunnerSpec) (string, error) {
 	case spec.Binary == nil:
 		return "", bad(faas.ErrInvalidArgument, "there is no binary to run")
 	case len(spec.Args) == 0:
-		return "", bad(faas.ErrInvalidArgument, "ServiceSpec.Args is empty, and %s without arguments answers one request and ends: give the arguments with which it stays", spec.Binary.Path)
+		return "", bad(faas.ErrInvalidArgument, "ServiceSpec.Args is empty, and %s without arguments answers one request "+
+			"and ends: give the arguments with which it stays", spec.Binary.Path)
 	case len(spec.Env) > 0 && !o.cfg.EnvInUserData:
-		return "", bad(faas.ErrInvalidArgument, "ServiceSpec.Env has %d variables, which would stand in the machine's user data, readable by everyone with ec2:DescribeInstanceAttribute: leave credentials to ec2.Config.InstanceProfile, or allow it with EnvInUserData", len(spec.Env))
+		return "", bad(faas.ErrInvalidArgument, "ServiceSpec.Env has %d variables, which would stand in the machine's "+
+			"user data, readable by everyone with ec2:DescribeInstanceAttribute: leave credentials to "+
+			"ec2.Config.InstanceProfile, or allow it with EnvInUserData", len(spec.Env))
 	case strings.Contains(spec.Binary.Interpreter, "ld-musl"):
-		return "", bad(faas.ErrInvalidArgument, "%s is linked with musl's loader %s, which Amazon Linux has not: link it statically, or with glibc", spec.Binary.Path, spec.Binary.Interpreter)
+		return "", bad(faas.ErrInvalidArgument, "%s is linked with musl's loader %s, which Amazon Linux has not: link it "+
+			"statically, or with glibc", spec.Binary.Path, spec.Binary.Interpreter)
 	}
 	if err := spec.Binary.CheckLinux(o.arch); err != nil {
 		return "", fmt.Errorf("a %s runs it: %w", o.cfg.InstanceType, err)
@@ -234,7 +250,8 @@ func (o *Orchestrator) check(spec serverless.RunnerSpec) (string, error) {
 		Subnet, Profile string
 		Groups          []string
 		Tags            map[string]string
-	}{spec.Service, spec.Binary.SHA256, spec.Args, spec.Env.Reveal(), spec.Delegated, o.cfg.InstanceType, o.cfg.ImageID, o.cfg.SubnetID, o.cfg.InstanceProfile, o.cfg.SecurityGroupIDs, o.cfg.Tags})
+	}{spec.Service, spec.Binary.SHA256, spec.Args, spec.Env.Reveal(), spec.Delegated, o.cfg.InstanceType, o.cfg.ImageID,
+		o.cfg.SubnetID, o.cfg.InstanceProfile, o.cfg.SecurityGroupIDs, o.cfg.Tags})
 	if err != nil {
 		return "", bad(faas.ErrInternal, "%w", err)
 	}

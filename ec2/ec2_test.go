@@ -32,7 +32,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // open returns an orchestrator of tests' pace.
 func open(t testing.TB, change func(*Config)) *Orchestrator {
 	t.Helper()
-	cfg := Config{Region: "eu-west-1", Bucket: "binaries", SubnetID: "subnet-1", SecurityGroupIDs: []string{"sg-1", "sg-2"}, InstanceProfile: "runner", Tags: map[string]string{"team": "a"}}
+	cfg := Config{Region: "eu-west-1", Bucket: "binaries", SubnetID: "subnet-1",
+		SecurityGroupIDs: []string{"sg-1", "sg-2"}, InstanceProfile: "runner", Tags: map[string]string{"team": "a"}}
 	if change != nil {
 		change(&cfg)
 	}
@@ -89,7 +90,8 @@ func runnerSpec(t testing.TB, l *ledger) serverless.RunnerSpec {
 		t.Fatal(err)
 	}
 	return serverless.RunnerSpec{
-		Service: "svc", BlueprintID: 7, Binary: binary, Args: []string{"run"}, Record: l.record, Logger: slog.New(slog.DiscardHandler),
+		Service: "svc", BlueprintID: 7, Binary: binary, Args: []string{"run"}, Record: l.record,
+		Logger:    slog.New(slog.DiscardHandler),
 		Delegated: faas.RunnerConfig{0: {Provider: "memory", FunctionID: "svc/job0"}},
 	}
 }
@@ -112,9 +114,12 @@ func TestAMachineIsLaunchedAsPromised(t *testing.T) {
 		}
 	}
 	if diff := cmp.Diff(map[string]string{
-		"Action": "RunInstances", "Version": "2016-11-15", "ImageId": fakeImage, "InstanceType": "t4g.nano", "MinCount": "1", "MaxCount": "1", "ClientToken": l.refs[0].ID,
-		"MetadataOptions.HttpTokens": "required", "MetadataOptions.HttpEndpoint": "enabled", "InstanceInitiatedShutdownBehavior": "terminate",
-		"SubnetId": "subnet-1", "SecurityGroupId.1": "sg-1", "SecurityGroupId.2": "sg-2", "IamInstanceProfile.Name": "runner",
+		"Action": "RunInstances", "Version": "2016-11-15", "ImageId": fakeImage, "InstanceType": "t4g.nano", "MinCount": "1",
+		"MaxCount": "1", "ClientToken": l.refs[0].ID,
+		"MetadataOptions.HttpTokens": "required", "MetadataOptions.HttpEndpoint": "enabled",
+		"InstanceInitiatedShutdownBehavior": "terminate",
+		"SubnetId":                          "subnet-1", "SecurityGroupId.1": "sg-1", "SecurityGroupId.2": "sg-2",
+		"IamInstanceProfile.Name": "runner",
 	}, form); diff != "" {
 		t.Errorf("launch (-want +got):\n%s", diff)
 	}
@@ -128,7 +133,8 @@ func TestAMachineIsLaunchedAsPromised(t *testing.T) {
 		}
 		tags[m.launch.Get(prefix+"ResourceType")] = of
 	}
-	want := map[string]string{"Name": "blueprint-svc", "blueprint:managed-by": "blueprint-serverless", "blueprint:service": "svc", "blueprint:id": "7", "blueprint:client-token": m.token, "team": "a"}
+	want := map[string]string{"Name": "blueprint-svc", "blueprint:managed-by": "blueprint-serverless",
+		"blueprint:service": "svc", "blueprint:id": "7", "blueprint:client-token": m.token, "team": "a"}
 	if diff := cmp.Diff(map[string]map[string]string{"instance": want, "volume": want}, tags); diff != "" {
 		t.Errorf("tags (-want +got):\n%s", diff)
 	}
@@ -140,14 +146,17 @@ func TestAMachineIsLaunchedAsPromised(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	link, err := base64.StdEncoding.DecodeString(regexp.MustCompile(`/opt/blueprint/url '([^']*)'`).FindStringSubmatch(string(data))[1])
-	if err != nil || !strings.Contains(string(link), path+"?") || !strings.Contains(string(link), "X-Amz-Signature=") || !strings.Contains(string(link), "X-Amz-Expires=3600") {
+	link, err := base64.StdEncoding.DecodeString(
+		regexp.MustCompile(`/opt/blueprint/url '([^']*)'`).FindStringSubmatch(string(data))[1])
+	if err != nil || !strings.Contains(string(link), path+"?") || !strings.Contains(string(link), "X-Amz-Signature=") ||
+		!strings.Contains(string(link), "X-Amz-Expires=3600") {
 		t.Errorf("the binary's URL %q: %v", link, err)
 	}
 	if h, err := r.Health(t.Context()); err != nil || !h.Healthy {
 		t.Errorf("%+v, %v", h, err)
 	}
-	if _, err := r.Invoke(t.Context(), 3, nil); !errors.Is(err, faas.ErrUnsupported) || r.(serverless.Uninvokable).CannotInvoke() == "" {
+	if _, err := r.Invoke(t.Context(), 3, nil); !errors.Is(err, faas.ErrUnsupported) ||
+		r.(serverless.Uninvokable).CannotInvoke() == "" {
 		t.Errorf("Invoke: %v", err)
 	}
 	for range 2 {
@@ -197,10 +206,15 @@ func TestAFailedStartLeavesNothing(t *testing.T) {
 		text  string
 	}{
 		{"throttled for good", func(c *cloud, _ *ledger) { c.throttled = 5 }, faas.ErrThrottled, "RequestLimitExceeded"},
-		{"no permission to launch", func(c *cloud, _ *ledger) { c.refuse = "RunInstances" }, faas.ErrPermissionDenied, "UnauthorizedOperation"},
-		{"no permission for the bucket", func(c *cloud, _ *ledger) { c.refuse = "PutObject" }, faas.ErrPermissionDenied, "bucket binaries"},
-		{"the machine ends itself", func(c *cloud, _ *ledger) { c.diesOfReason = "Instance initiated shutdown" }, faas.ErrUnavailable, "the binary could not be fetched"},
-		{"the launch is made and then refused", func(c *cloud, _ *ledger) { c.lostLaunches, c.refuseAfterLoss, c.hidden = 1, true, 3 }, faas.ErrPermissionDenied, "UnauthorizedOperation"},
+		{"no permission to launch", func(c *cloud, _ *ledger) { c.refuse = "RunInstances" }, faas.ErrPermissionDenied,
+			"UnauthorizedOperation"},
+		{"no permission for the bucket", func(c *cloud, _ *ledger) { c.refuse = "PutObject" }, faas.ErrPermissionDenied,
+			"bucket binaries"},
+		{"the machine ends itself", func(c *cloud, _ *ledger) { c.diesOfReason = "Instance initiated shutdown" },
+			faas.ErrUnavailable, "the binary could not be fetched"},
+		{"the launch is made and then refused", func(c *cloud, _ *ledger) {
+			c.lostLaunches, c.refuseAfterLoss, c.hidden = 1, true, 3
+		}, faas.ErrPermissionDenied, "UnauthorizedOperation"},
 		{"nothing is recorded", func(_ *cloud, l *ledger) { l.fail = 1 }, faas.ErrInternal, "disk"},
 		{"the machine's id is not recorded", func(_ *cloud, l *ledger) { l.fail = 2 }, "", "disk"},
 	} {
@@ -242,8 +256,10 @@ func TestRefusedLaunchesAreClassed(t *testing.T) {
 		o := open(t, nil)
 		o.client.pace.settle = 0
 		_, err := o.Start(t.Context(), runnerSpec(t, &ledger{}))
-		if faas.CodeOf(err) != tt.want || cloud.count("RunInstances") != tt.attempts || (cloud.count("DescribeInstances") > 0) != tt.lost {
-			t.Errorf("%s: %v (%q) after %v; want %q after %d attempts", tt.code, err, faas.CodeOf(err), cloud.actions, tt.want, tt.attempts)
+		if faas.CodeOf(err) != tt.want || cloud.count("RunInstances") != tt.attempts ||
+			(cloud.count("DescribeInstances") > 0) != tt.lost {
+			t.Errorf("%s: %v (%q) after %v; want %q after %d attempts", tt.code, err, faas.CodeOf(err), cloud.actions, tt.want,
+				tt.attempts)
 		}
 		cloud.nothingLeft()
 	}
@@ -255,7 +271,8 @@ func TestTheGivenClientIsUsedBesideABundle(t *testing.T) {
 	secure := httptest.NewTLSServer(http.NotFoundHandler())
 	defer secure.Close()
 	bundle := filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(bundle, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw}), 0o600); err != nil {
+	if err := os.WriteFile(bundle, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw}),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("AWS_CA_BUNDLE", bundle)
@@ -310,7 +327,8 @@ func TestAnEarlierRunnerIsKeptOrReplaced(t *testing.T) {
 	}
 	spec.Args = []string{"run", "other"}
 	changed := start()
-	if ids := cloud.alive(); changed.Ref().ID == first.Ref().ID || len(ids) != 1 || ids[0] != cloud.machines[1].id || len(cloud.objects) != 1 {
+	if ids := cloud.alive(); changed.Ref().ID == first.Ref().ID || len(ids) != 1 || ids[0] != cloud.machines[1].id ||
+		len(cloud.objects) != 1 {
 		t.Errorf("machines %v, %d objects", ids, len(cloud.objects))
 	}
 	cloud.machines[1].state = "terminated" // by someone else
@@ -374,7 +392,8 @@ func TestForeignReferencesAreRefused(t *testing.T) {
 		{serverless.RunnerRef{Kind: "local", ID: "process 1"}, faas.ErrUnsupported},
 		{serverless.RunnerRef{Kind: Kind, ID: "a", Private: []byte("{")}, faas.ErrInternal},
 		{serverless.RunnerRef{Kind: Kind, ID: "a", Private: []byte(`{"token":"b","region":"eu-west-1"}`)}, faas.ErrInternal},
-		{serverless.RunnerRef{Kind: Kind, ID: "a", Private: []byte(`{"token":"a","region":"us-east-1"}`)}, faas.ErrInvalidArgument},
+		{serverless.RunnerRef{Kind: Kind, ID: "a", Private: []byte(`{"token":"a","region":"us-east-1"}`)},
+			faas.ErrInvalidArgument},
 	} {
 		if _, err := o.Attach(t.Context(), tt.ref); !errors.Is(err, tt.code) {
 			t.Errorf("%+v: error %v, want %v", tt.ref, err, tt.code)
@@ -386,7 +405,8 @@ func TestWhatCannotRunIsRefusedBeforeAnythingIsMade(t *testing.T) {
 	cloud := newCloud(t)
 	elf := func(change func(*faas.Binary)) func(*serverless.RunnerSpec) {
 		return func(s *serverless.RunnerSpec) {
-			s.Binary = &faas.Binary{Path: "b", Size: 1, Executable: true, Format: faas.FormatELF, OS: "linux", Arch: faas.ARM64, Static: true}
+			s.Binary = &faas.Binary{Path: "b", Size: 1, Executable: true, Format: faas.FormatELF, OS: "linux", Arch: faas.ARM64,
+				Static: true}
 			change(s.Binary)
 		}
 	}
@@ -396,7 +416,8 @@ func TestWhatCannotRunIsRefusedBeforeAnythingIsMade(t *testing.T) {
 		text   string
 	}{
 		{"no arguments", func(s *serverless.RunnerSpec) { s.Args = nil }, "Args is empty"},
-		{"an environment", func(s *serverless.RunnerSpec) { s.Env = faas.NewEnv(map[string]string{"KEY": "canary"}) }, "EnvInUserData"},
+		{"an environment", func(s *serverless.RunnerSpec) { s.Env = faas.NewEnv(map[string]string{"KEY": "canary"}) },
+			"EnvInUserData"},
 		{"another processor", elf(func(b *faas.Binary) { b.Arch = faas.AMD64 }), "GOARCH=arm64"},
 		{"another system", elf(func(b *faas.Binary) { b.OS = "darwin" }), "Linux"},
 		{"musl", elf(func(b *faas.Binary) { b.Static, b.Interpreter = false, "/lib/ld-musl-aarch64.so.1" }), "musl"},
@@ -406,7 +427,8 @@ func TestWhatCannotRunIsRefusedBeforeAnythingIsMade(t *testing.T) {
 		spec := runnerSpec(t, l)
 		tt.change(&spec)
 		_, err := open(t, nil).Start(t.Context(), spec)
-		if err == nil || !strings.Contains(err.Error(), tt.text) || strings.Contains(err.Error(), "canary") || len(l.refs) > 0 {
+		if err == nil || !strings.Contains(err.Error(), tt.text) || strings.Contains(err.Error(), "canary") ||
+			len(l.refs) > 0 {
 			t.Errorf("%s: error %v, want %q", tt.name, err, tt.text)
 		}
 	}
@@ -418,17 +440,23 @@ func TestWhatCannotRunIsRefusedBeforeAnythingIsMade(t *testing.T) {
 func TestConfigIsChecked(t *testing.T) {
 	newCloud(t)
 	for field, change := range map[string]func(*Config){
-		"Region": func(c *Config) { c.Region = "" }, "Bucket": func(c *Config) { c.Bucket = "" }, "InstanceType": func(c *Config) { c.InstanceType = "nano" },
-		"SubnetID": func(c *Config) { c.SubnetID = "x" }, "SecurityGroupIDs": func(c *Config) { c.SecurityGroupIDs = []string{"x"} }, "ImageID": func(c *Config) { c.ImageID = "x" },
-		"Tags": func(c *Config) { c.Tags = map[string]string{"blueprint:service": "x"} },
+		"Region": func(c *Config) { c.Region = "" }, "Bucket": func(c *Config) { c.Bucket = "" },
+		"InstanceType":     func(c *Config) { c.InstanceType = "nano" },
+		"SubnetID":         func(c *Config) { c.SubnetID = "x" },
+		"SecurityGroupIDs": func(c *Config) { c.SecurityGroupIDs = []string{"x"} },
+		"ImageID":          func(c *Config) { c.ImageID = "x" },
+		"Tags":             func(c *Config) { c.Tags = map[string]string{"blueprint:service": "x"} },
 	} {
 		cfg := Config{Region: "eu-west-1", Bucket: "binaries"}
 		change(&cfg)
-		if _, err := New(t.Context(), cfg); !errors.Is(err, faas.ErrInvalidArgument) || !strings.Contains(err.Error(), "Config."+field) {
+		if _, err := New(t.Context(), cfg); !errors.Is(err, faas.ErrInvalidArgument) ||
+			!strings.Contains(err.Error(), "Config."+field) {
 			t.Errorf("%s: error %v", field, err)
 		}
 	}
-	for kind, want := range map[string]faas.Arch{"t4g.nano": faas.ARM64, "a1.medium": faas.ARM64, "m7gd.large": faas.ARM64, "g5g.xlarge": faas.ARM64, "t3.nano": faas.AMD64, "g4dn.xlarge": faas.AMD64} {
+	for kind, want := range map[string]faas.Arch{
+		"t4g.nano": faas.ARM64, "a1.medium": faas.ARM64, "m7gd.large": faas.ARM64, "g5g.xlarge": faas.ARM64,
+		"t3.nano": faas.AMD64, "g4dn.xlarge": faas.AMD64} {
 		if o := open(t, func(c *Config) { c.InstanceType = kind }); o.arch != want {
 			t.Errorf("%s is %s, want %s", kind, o.arch, want)
 		}
@@ -456,7 +484,8 @@ func TestUserDataPassesEveryValueAsItIs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	start = strings.Replace(start, "/opt/blueprint/runner", `printf '%s|' "$VALUE" "$`+faas.RunnerConfigEnv+`"; printf '%s|'`, 1)
+	start = strings.Replace(start, "/opt/blueprint/runner",
+		`printf '%s|' "$VALUE" "$`+faas.RunnerConfigEnv+`"; printf '%s|'`, 1)
 	start = strings.Replace(start, "exec ", "", 1)
 	cmd := exec.CommandContext(t.Context(), sh)
 	cmd.Stdin = strings.NewReader(start)
@@ -472,7 +501,8 @@ func TestUserDataPassesEveryValueAsItIs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{spec.Env["VALUE"].Reveal(), "it's", "two\nlines", "$HOME `id`"}, []string{parts[0], parts[2], parts[3], parts[4]}) + cmp.Diff(spec.Delegated, delegated); diff != "" {
+	if diff := cmp.Diff([]string{spec.Env["VALUE"].Reveal(), "it's", "two\nlines", "$HOME `id`"},
+		[]string{parts[0], parts[2], parts[3], parts[4]}) + cmp.Diff(spec.Delegated, delegated); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -483,7 +513,8 @@ func TestAServiceIsDeployedOpenedAndUndeployed(t *testing.T) {
 	cfg := serverless.DefaultPolicy().Serverless.Config()
 	cfg.Provider = faas.Config{Provider: faas.Custom, Endpoint: "http://127.0.0.1:1"}
 	options := func() []serverless.DeployOption {
-		return []serverless.DeployOption{serverless.WithExecutor(functions.Executor("svc")), serverless.WithStateDir(state), serverless.WithOrchestrator(open(t, nil))}
+		return []serverless.DeployOption{serverless.WithExecutor(functions.Executor("svc")), serverless.WithStateDir(state),
+			serverless.WithOrchestrator(open(t, nil))}
 	}
 	for range 2 {
 		svc, err := serverless.DeployServerless(t.Context(), spec, []uint32{0, 1}, cfg, options()...)

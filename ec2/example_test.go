@@ -10,7 +10,8 @@ import (
 
 func Example() {
 	ctx := context.Background()
-	orchestrator, err := ec2.New(ctx, ec2.Config{Region: "us-east-1", Bucket: "my-binaries", InstanceProfile: "blueprint-runner"})
+	orchestrator, err := ec2.New(ctx, ec2.Config{
+		Region: "us-east-1", Bucket: "my-binaries", InstanceProfile: "blueprint-runner"})
 	if err != nil {
 		log.Fatal(err)
 	}

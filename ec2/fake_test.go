@@ -59,9 +59,11 @@ func newCloud(t testing.TB) *cloud {
 	t.Cleanup(server.Close)
 	none := filepath.Join(t.TempDir(), "none")
 	for name, value := range map[string]string{
-		"AWS_ENDPOINT_URL": server.URL, "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "",
-		"AWS_CONFIG_FILE": none, "AWS_SHARED_CREDENTIALS_FILE": none, "AWS_PROFILE": "", "AWS_EC2_METADATA_DISABLED": "true",
-		"AWS_CA_BUNDLE": "", // with which the configuration has an HTTP client that it has not otherwise
+		"AWS_ENDPOINT_URL": server.URL, "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret",
+		"AWS_SESSION_TOKEN": "",
+		"AWS_CONFIG_FILE":   none, "AWS_SHARED_CREDENTIALS_FILE": none, "AWS_PROFILE": "",
+		"AWS_EC2_METADATA_DISABLED": "true",
+		"AWS_CA_BUNDLE":             "", // with which the configuration has an HTTP client that it has not otherwise
 	} {
 		t.Setenv(name, value)
 	}
@@ -85,7 +87,8 @@ func (c *cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		c.signed(r, "ec2")
 		form, err := url.ParseQuery(string(body))
-		if err != nil || r.Method != http.MethodPost || !strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") {
+		if err != nil || r.Method != http.MethodPost ||
+			!strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") {
 			c.t.Errorf("%s %s: %v", r.Method, r.Header.Get("Content-Type"), err)
 		}
 		c.action(w, form)
@@ -95,7 +98,8 @@ func (c *cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // signed checks that the request is signed for the service.
 func (c *cloud) signed(r *http.Request, service string) {
 	auth := r.Header.Get("Authorization")
-	if !strings.HasPrefix(auth, "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/") || !strings.Contains(auth, "/eu-west-1/"+service+"/aws4_request") || r.Header.Get("X-Amz-Date") == "" {
+	if !strings.HasPrefix(auth, "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/") ||
+		!strings.Contains(auth, "/eu-west-1/"+service+"/aws4_request") || r.Header.Get("X-Amz-Date") == "" {
 		c.t.Errorf("%s %s is not signed for %s: %q", r.Method, r.URL.Path, service, auth)
 	}
 }
@@ -103,7 +107,8 @@ func (c *cloud) signed(r *http.Request, service string) {
 func (c *cloud) parameter(w http.ResponseWriter, r *http.Request, body []byte) {
 	var in struct{ Name string }
 	c.actions = append(c.actions, "GetParameter")
-	if err := json.Unmarshal(body, &in); err != nil || r.Header.Get("X-Amz-Target") != "AmazonSSM.GetParameter" || r.Header.Get("Content-Type") != "application/x-amz-json-1.1" {
+	if err := json.Unmarshal(body, &in); err != nil || r.Header.Get("X-Amz-Target") != "AmazonSSM.GetParameter" ||
+		r.Header.Get("Content-Type") != "application/x-amz-json-1.1" {
 		c.t.Errorf("%q, %v: %v", body, r.Header, err)
 	}
 	if in.Name != "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-arm64" {
@@ -183,15 +188,18 @@ func (c *cloud) action(w http.ResponseWriter, form url.Values) {
 		}
 		fmt.Fprintf(w, `<TerminateInstancesResponse><instancesSet><item><instanceId>%s</instanceId></item></instancesSet></TerminateInstancesResponse>`, m.id)
 	case "GetConsoleOutput":
-		fmt.Fprintf(w, `<GetConsoleOutputResponse><output>%s</output></GetConsoleOutputResponse>`, base64.StdEncoding.EncodeToString([]byte("booting\nblueprint: the binary could not be fetched\n")))
+		fmt.Fprintf(w, `<GetConsoleOutputResponse><output>%s</output></GetConsoleOutputResponse>`,
+			base64.StdEncoding.EncodeToString([]byte("booting\nblueprint: the binary could not be fetched\n")))
 	default:
 		refusal(w, 400, "InvalidAction", "The action is not valid")
 	}
 }
 
 var launchFields = []string{
-	"Action", "Version", "ImageId", "InstanceType", "MinCount", "MaxCount", "ClientToken", "UserData", "MetadataOptions.HttpTokens", "MetadataOptions.HttpEndpoint",
-	"InstanceInitiatedShutdownBehavior", "SubnetId", "SecurityGroupId.1", "SecurityGroupId.2", "IamInstanceProfile.Name", "IamInstanceProfile.Arn",
+	"Action", "Version", "ImageId", "InstanceType", "MinCount", "MaxCount", "ClientToken", "UserData",
+	"MetadataOptions.HttpTokens", "MetadataOptions.HttpEndpoint",
+	"InstanceInitiatedShutdownBehavior", "SubnetId", "SecurityGroupId.1", "SecurityGroupId.2", "IamInstanceProfile.Name",
+	"IamInstanceProfile.Arn",
 }
 
 func (c *cloud) run(w http.ResponseWriter, form url.Values) {
@@ -215,7 +223,8 @@ func (c *cloud) run(w http.ResponseWriter, form url.Values) {
 		return
 	case c.freshProfile > 0:
 		c.freshProfile--
-		refusal(w, 400, "InvalidParameterValue", "Value (runner) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name")
+		refusal(w, 400, "InvalidParameterValue", "Value (runner) for parameter iamInstanceProfile.name is invalid. "+
+			"Invalid IAM Instance Profile name")
 		return
 	}
 	for _, m := range c.machines {
@@ -223,13 +232,15 @@ func (c *cloud) run(w http.ResponseWriter, form url.Values) {
 			continue
 		}
 		if !maps.EqualFunc(m.launch, form, slices.Equal[[]string]) {
-			refusal(w, 400, "IdempotentParameterMismatch", "Arguments on this idempotent request are inconsistent with arguments used in previous request(s).")
+			refusal(w, 400, "IdempotentParameterMismatch",
+				"Arguments on this idempotent request are inconsistent with arguments used in previous request(s).")
 			return
 		}
 		fmt.Fprintf(w, `<RunInstancesResponse><instancesSet>%s</instancesSet></RunInstancesResponse>`, m.item())
 		return
 	}
-	m := &machine{id: fmt.Sprintf("i-%017x", len(c.machines)+1), token: token, state: "pending", hidden: c.hidden, pending: 2, launch: form}
+	m := &machine{id: fmt.Sprintf("i-%017x", len(c.machines)+1), token: token, state: "pending", hidden: c.hidden,
+		pending: 2, launch: form}
 	c.machines = append(c.machines, m)
 	if c.lostLaunches > 0 {
 		c.lostLaunches--
@@ -332,7 +343,8 @@ func (c *cloud) nothingLeft() {
 
 // quick is the pace of tests: only how often is looked is short, not for how long.
 var quick = pace{
-	poll: time.Millisecond, settle: 20 * time.Second, profile: 20 * time.Second, answer: 20 * time.Second, start: 20 * time.Second,
+	poll: time.Millisecond, settle: 20 * time.Second, profile: 20 * time.Second, answer: 20 * time.Second,
+	start:   20 * time.Second,
 	cleanup: 20 * time.Second,
 }
 

@@ -47,7 +47,8 @@ func (c *client) runInstance(ctx context.Context, in *ec2.RunInstancesInput) (_ 
 	case err != nil:
 		return nil, noted.Load() || unanswered(err), err
 	case len(out.Instances) != 1 || aws.ToString(out.Instances[0].InstanceId) == "":
-		return nil, true, faas.Errorf(faas.ErrInternal, "RunInstances", "", "the answer tells of %d machines, and one was asked for", len(out.Instances))
+		return nil, true, faas.Errorf(faas.ErrInternal, "RunInstances", "",
+			"the answer tells of %d machines, and one was asked for", len(out.Instances))
 	}
 	return instanceOf(out.Instances[0]), false, nil
 }
@@ -78,7 +79,8 @@ func (c *client) describe(ctx context.Context, id, token string) (*instance, err
 	case len(found) == 0:
 		return nil, nil
 	case aws.ToString(found[0].ClientToken) != token:
-		return nil, faas.Errorf(faas.ErrConflict, "DescribeInstances", "", "machine %s was not launched as this runner: it is left alone", aws.ToString(found[0].InstanceId))
+		return nil, faas.Errorf(faas.ErrConflict, "DescribeInstances", "",
+			"machine %s was not launched as this runner: it is left alone", aws.ToString(found[0].InstanceId))
 	}
 	return instanceOf(found[0]), nil
 }
@@ -118,7 +120,8 @@ func (c *client) image(ctx context.Context, arch faas.Arch) (string, error) {
 		return "", fmt.Errorf("%w (Config.ImageID names an image without asking)", err)
 	}
 	if out.Parameter == nil || !strings.HasPrefix(aws.ToString(out.Parameter.Value), "ami-") {
-		return "", faas.Errorf(faas.ErrInternal, "GetParameter", "", "the answer for %s names no image: set Config.ImageID", name)
+		return "", faas.Errorf(faas.ErrInternal, "GetParameter", "", "the answer for %s names no image: set Config.ImageID",
+			name)
 	}
 	return *out.Parameter.Value, nil
 }
@@ -136,7 +139,8 @@ func (c *client) put(ctx context.Context, n note, binary *faas.Binary) error {
 	defer f.Close()
 	// S3 refuses a file that has changed since it was inspected.
 	_, err = c.s3.PutObject(ctx, &s3.PutObjectInput{
-		Bucket: &n.Bucket, Key: &n.Key, Body: f, ContentLength: &binary.Size, ContentType: aws.String("application/octet-stream"),
+		Bucket: &n.Bucket, Key: &n.Key, Body: f, ContentLength: &binary.Size,
+		ContentType:    aws.String("application/octet-stream"),
 		ChecksumSHA256: aws.String(base64.StdEncoding.EncodeToString(sum)),
 	})
 	return err
@@ -145,7 +149,8 @@ func (c *client) put(ctx context.Context, n note, binary *faas.Binary) error {
 // presign returns a URL with which anyone can fetch the binary for some time, as long as the
 // credentials are valid. It sends nothing.
 func (c *client) presign(ctx context.Context, n note, valid time.Duration) (string, error) {
-	out, err := s3.NewPresignClient(c.s3).PresignGetObject(ctx, &s3.GetObjectInput{Bucket: &n.Bucket, Key: &n.Key}, s3.WithPresignExpires(valid))
+	out, err := s3.NewPresignClient(c.s3).PresignGetObject(ctx, &s3.GetObjectInput{Bucket: &n.Bucket, Key: &n.Key},
+		s3.WithPresignExpires(valid))
 	if err != nil {
 		return "", err
 	}

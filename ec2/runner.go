@@ -90,7 +90,8 @@ func (r *runner) launch(ctx context.Context, spec serverless.RunnerSpec) error {
 	if err := r.record(spec.Record); err != nil {
 		return err
 	}
-	spec.Logger.Info("a machine was launched", "service", spec.Service, "instance", inst.ID, "type", r.orc.cfg.InstanceType)
+	spec.Logger.Info("a machine was launched", "service", spec.Service, "instance", inst.ID, "type",
+		r.orc.cfg.InstanceType)
 	return r.await(ctx)
 }
 
@@ -112,7 +113,8 @@ func (r *runner) run(ctx context.Context, in *ec2.RunInstancesInput) (*instance,
 			r.mayExist = false
 		}
 		// EC2 has one code for all values; only its text says that the profile is too new.
-		fresh := awsclient.APICode(err) == "InvalidParameterValue" && strings.Contains(strings.ToLower(err.Error()), "iam instance profile")
+		fresh := awsclient.APICode(err) == "InvalidParameterValue" &&
+			strings.Contains(strings.ToLower(err.Error()), "iam instance profile")
 		if !fresh || time.Now().After(deadline) {
 			return nil, err
 		}
@@ -125,7 +127,8 @@ func (r *runner) run(ctx context.Context, in *ec2.RunInstancesInput) (*instance,
 // launch is the request that launches a machine.
 func (o *Orchestrator) launch(spec serverless.RunnerSpec, token, image, script string) *ec2.RunInstancesInput {
 	in := &ec2.RunInstancesInput{
-		ImageId: &image, InstanceType: types.InstanceType(o.cfg.InstanceType), MinCount: aws.Int32(1), MaxCount: aws.Int32(1), ClientToken: &token,
+		ImageId: &image, InstanceType: types.InstanceType(o.cfg.InstanceType), MinCount: aws.Int32(1),
+		MaxCount: aws.Int32(1), ClientToken: &token,
 		UserData: aws.String(base64.StdEncoding.EncodeToString([]byte(script))),
 		MetadataOptions: &types.InstanceMetadataOptionsRequest{
 			HttpTokens: types.HttpTokensStateRequired, HttpEndpoint: types.InstanceMetadataEndpointStateEnabled,
@@ -143,8 +146,9 @@ func (o *Orchestrator) launch(spec serverless.RunnerSpec, token, image, script s
 		in.IamInstanceProfile = &types.IamInstanceProfileSpecification{Name: &profile}
 	}
 	all := map[string]string{
-		"Name": "blueprint-" + spec.Service, "blueprint:managed-by": "blueprint-serverless", "blueprint:service": spec.Service,
-		"blueprint:id": strconv.FormatUint(spec.BlueprintID, 10), "blueprint:client-token": token,
+		"Name": "blueprint-" + spec.Service, "blueprint:managed-by": "blueprint-serverless",
+		"blueprint:service": spec.Service,
+		"blueprint:id":      strconv.FormatUint(spec.BlueprintID, 10), "blueprint:client-token": token,
 	}
 	maps.Copy(all, o.cfg.Tags)
 	var tags []types.Tag
@@ -210,7 +214,8 @@ func (r *runner) await(ctx context.Context) error {
 		case inst.State == types.InstanceStateNameRunning:
 			return nil
 		default:
-			return fmt.Errorf("%w: %s is %s%s%s", errEnded, inst.ID, inst.State, after(": ", inst.Reason), after("; its console ends with:\n", c.console(ctx, inst.ID)))
+			return fmt.Errorf("%w: %s is %s%s%s", errEnded, inst.ID, inst.State, after(": ", inst.Reason),
+				after("; its console ends with:\n", c.console(ctx, inst.ID)))
 		}
 		if time.Since(begun) > c.pace.start {
 			if last != nil {
@@ -236,14 +241,16 @@ func after(lead, text string) string {
 }
 
 // noChannel is why no job can be invoked.
-const noChannel = "nothing leads to a runner on EC2, which runs the jobs that come to it from the chain; a LocalOrchestrator can have them invoked"
+const noChannel = "nothing leads to a runner on EC2, which runs the jobs that come to it from the chain; a " +
+	"LocalOrchestrator can have them invoked"
 
 // CannotInvoke says why Invoke refuses.
 func (r *runner) CannotInvoke() string { return noChannel }
 
 // Invoke refuses: nothing leads to the machine.
 func (r *runner) Invoke(_ context.Context, jobID uint32, _ []byte) (*faas.Result, error) {
-	err := faas.JobErrorf(faas.ErrUnsupported, "invoke", "", jobID, "the job is not on FaaS, and cannot be invoked beside it: %s", noChannel)
+	err := faas.JobErrorf(faas.ErrUnsupported, "invoke", "", jobID,
+		"the job is not on FaaS, and cannot be invoked beside it: %s", noChannel)
 	err.NotRun = true
 	return nil, err
 }
@@ -275,7 +282,8 @@ func (r *runner) Stop(ctx context.Context) error {
 				}
 				terminating = true
 			}
-			if inst, err = c.describe(ctx, id, r.note.Token); err == nil && inst != nil && inst.State != types.InstanceStateNameTerminated {
+			if inst, err = c.describe(ctx, id, r.note.Token); err == nil && inst != nil &&
+				inst.State != types.InstanceStateNameTerminated {
 				if perr := pause(ctx, c.pace.poll); perr != nil {
 					err = fmt.Errorf("machine %s is %s: %w", id, inst.State, perr)
 				}
@@ -286,7 +294,8 @@ func (r *runner) Stop(ctx context.Context) error {
 		}
 	}
 	if err := c.remove(ctx, r.note); err != nil {
-		return fail("stop runner", fmt.Errorf("the machine is terminated, but object %s stays in bucket %s: %w", r.note.Key, r.note.Bucket, err))
+		return fail("stop runner", fmt.Errorf("the machine is terminated, but object %s stays in bucket %s: %w", r.note.Key,
+			r.note.Bucket, err))
 	}
 	return nil
 }

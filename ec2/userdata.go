@@ -78,10 +78,12 @@ func startScript(spec serverless.RunnerSpec) (string, error) {
 	b.WriteString("#!/bin/sh\n")
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		if !envName.MatchString(name) {
-			return "", faas.Errorf(faas.ErrInvalidArgument, opStart, "", "ServiceSpec.Env: %q is not the name of an environment variable", name)
+			return "", faas.Errorf(faas.ErrInvalidArgument, opStart, "",
+				"ServiceSpec.Env: %q is not the name of an environment variable", name)
 		}
 		if strings.ContainsRune(env[name], 0) {
-			return "", faas.Errorf(faas.ErrInvalidArgument, opStart, "", "ServiceSpec.Env: the value of %s contains a zero byte", name)
+			return "", faas.Errorf(faas.ErrInvalidArgument, opStart, "",
+				"ServiceSpec.Env: the value of %s contains a zero byte", name)
 		}
 		fmt.Fprintf(&b, "export %s=%s\n", name, quote(env[name]))
 	}
@@ -106,9 +108,12 @@ func userData(spec serverless.RunnerSpec, url string) (string, error) {
 		return "", err
 	}
 	encode := func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
-	script := strings.NewReplacer("@URL@", encode(url), "@SUM@", spec.Binary.SHA256, "@START@", encode(start), "@UNIT@", encode(unit)).Replace(fetch)
+	script := strings.NewReplacer("@URL@", encode(url), "@SUM@", spec.Binary.SHA256, "@START@", encode(start), "@UNIT@",
+		encode(unit)).Replace(fetch)
 	if len(script) > maxUserData {
-		return "", faas.Errorf(faas.ErrTooLarge, opStart, "", "the machine's user data would have %d bytes, and EC2 takes %d: shorten ServiceSpec.Env and Args, or split the service, whose %d functions stand there too", len(script), maxUserData, len(spec.Delegated))
+		return "", faas.Errorf(faas.ErrTooLarge, opStart, "",
+			"the machine's user data would have %d bytes, and EC2 takes %d: shorten ServiceSpec.Env and Args, or split the "+
+				"service, whose %d functions stand there too", len(script), maxUserData, len(spec.Delegated))
 	}
 	return script, nil
 }

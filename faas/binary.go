@@ -110,7 +110,8 @@ func (b *Binary) inspect(r io.ReaderAt, hash hash.Hash) error {
 		return Errorf(ErrInvalidArgument, "inspect binary", "", "%w", err)
 	}
 	if n != b.Size {
-		return Errorf(ErrConflict, "inspect binary", "", "%s changed while it was read: it had %d bytes and then %d", b.Path, b.Size, n)
+		return Errorf(ErrConflict, "inspect binary", "", "%s changed while it was read: it had %d bytes and then %d", b.Path,
+			b.Size, n)
 	}
 	if hash != nil {
 		b.SHA256 = hex.EncodeToString(hash.Sum(nil))

@@ -14,7 +14,8 @@ func (b *Binary) CheckLinux(archs ...Arch) error {
 	}
 	switch {
 	case b.Format == FormatUnknown:
-		return b.refuse("is neither an executable nor a script that begins with #!: build a Linux executable%s", buildFor(want))
+		return b.refuse("is neither an executable nor a script that begins with #!: build a Linux executable%s",
+			buildFor(want))
 	case b.Format == FormatScript && b.Interpreter == "":
 		return b.refuse("is a script that names no interpreter: begin it with a line such as #!/bin/sh")
 	case b.Format != FormatScript && b.OS != "linux":
@@ -36,7 +37,8 @@ func (b *Binary) CheckStatic() error {
 	case b.Format == FormatScript:
 		return b.refuse("is a script and needs %s, but a binary that needs nothing is asked for", b.Interpreter)
 	case len(b.Libraries) > 0:
-		return b.refuse("is linked dynamically and needs %s: build it static%s", strings.Join(b.Libraries, ", "), buildFor(b.Arch))
+		return b.refuse("is linked dynamically and needs %s: build it static%s", strings.Join(b.Libraries, ", "),
+			buildFor(b.Arch))
 	case b.Interpreter != "":
 		return b.refuse("is linked dynamically and needs %s: build it static%s", b.Interpreter, buildFor(b.Arch))
 	}

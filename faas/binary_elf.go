@@ -38,7 +38,8 @@ func readELF(r io.ReaderAt, size int64) (*elfFile, error) {
 	}
 	f := &elfFile{FileHeader: elf.FileHeader{
 		Class: elf.Class(ident[elf.EI_CLASS]), Data: elf.Data(ident[elf.EI_DATA]),
-		Version: elf.Version(ident[elf.EI_VERSION]), OSABI: elf.OSABI(ident[elf.EI_OSABI]), ABIVersion: ident[elf.EI_ABIVERSION],
+		Version: elf.Version(ident[elf.EI_VERSION]), OSABI: elf.OSABI(ident[elf.EI_OSABI]),
+		ABIVersion: ident[elf.EI_ABIVERSION],
 	}}
 	switch f.Data {
 	case elf.ELFDATA2LSB:

@@ -119,7 +119,8 @@ func elfArch(f elf.FileHeader) Arch {
 		return "mips64le"
 	}
 	name := strings.ToLower(strings.TrimPrefix(f.Machine.String(), "EM_"))
-	return Arch(fmt.Sprintf("%s/%d-bit/%s", name, map[bool]int{false: 32, true: 64}[wide], map[bool]string{false: "big-endian", true: "little-endian"}[little]))
+	return Arch(fmt.Sprintf("%s/%d-bit/%s", name, map[bool]int{false: 32, true: 64}[wide],
+		map[bool]string{false: "big-endian", true: "little-endian"}[little]))
 }
 
 // isMachO knows the four kinds of thin Mach-O files, and the fat ones; a Java class begins like those, but has a version of at least 45 where they

@@ -17,8 +17,9 @@ import (
 // alone. Its JSON and gob have what can be kept: the endpoint without user, password and query, and of
 // the options those that the linked provider does not call sensitive. HTTPClient and Logger are left out.
 type Config struct {
-	Provider       string `json:"provider"`                  // registered name, such as "aws-lambda"
-	Service        string `json:"service,omitempty"`         // the service the executor is bound to; it qualifies the name of every resource
+	Provider string `json:"provider"` // registered name, such as "aws-lambda"
+	// the service the executor is bound to; it qualifies the name of every resource
+	Service        string `json:"service,omitempty"`
 	Region         string `json:"region,omitempty"`          // cloud region; the provider documents its default
 	ProjectID      string `json:"project_id,omitempty"`      // Google Cloud project
 	SubscriptionID string `json:"subscription_id,omitempty"` // Azure subscription

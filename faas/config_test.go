@@ -18,7 +18,8 @@ import (
 func TestConfigIsPrintedAndLoggedWithoutSecrets(t *testing.T) {
 	cfg := Config{
 		Provider: "custom", Service: "squares", Region: "here", ProjectID: "p", SubscriptionID: "s",
-		Endpoint: "https://u:secret@faas.example/x?key=secret", Options: map[string]string{"token": "secret", "header": "secret"},
+		Endpoint: "https://u:secret@faas.example/x?key=secret",
+		Options:  map[string]string{"token": "secret", "header": "secret"},
 	}
 	var log bytes.Buffer
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("open", "config", cfg, "pointer", &cfg)
@@ -33,7 +34,8 @@ func TestConfigIsPrintedAndLoggedWithoutSecrets(t *testing.T) {
 		if strings.Contains(text, "secret") || strings.Contains(text, fmt.Sprintf("%x", "secret")) {
 			t.Errorf("%s shows a secret: %s", name, text)
 		}
-		if !strings.Contains(text, "provider:custom service:squares region:here project_id:p subscription_id:s endpoint:https://faas.example/x options:[header token]") {
+		if !strings.Contains(text, "provider:custom service:squares region:here project_id:p subscription_id:s "+
+			"endpoint:https://faas.example/x options:[header token]") {
 			t.Errorf("%s does not show what may be seen: %s", name, text)
 		}
 	}
@@ -49,7 +51,8 @@ func TestConfigSurvivesJSONAndGobWithoutSecrets(t *testing.T) {
 		Provider: "kept", Service: "squares", Region: "here", Endpoint: "https://u:secret@faas.example/x?key=secret",
 		Options: map[string]string{"alias": "live", "token": "secret"},
 	}
-	want := Config{Provider: "kept", Service: "squares", Region: "here", Endpoint: "https://faas.example/x", Options: map[string]string{"alias": "live"}}
+	want := Config{Provider: "kept", Service: "squares", Region: "here", Endpoint: "https://faas.example/x",
+		Options: map[string]string{"alias": "live"}}
 	text, err := json.Marshal(map[string]any{"pointer": &cfg, "value": cfg})
 	if err != nil {
 		t.Fatal(err)
@@ -66,7 +69,8 @@ func TestConfigSurvivesJSONAndGobWithoutSecrets(t *testing.T) {
 	if err := errors.Join(json.Unmarshal(text, &fromJSON), gob.NewDecoder(&encoded).Decode(&fromGob)); err != nil {
 		t.Fatal(err)
 	}
-	for what, got := range map[string]Config{"a pointer's JSON": fromJSON.Pointer, "a value's JSON": fromJSON.Value, "gob": fromGob} {
+	for what, got := range map[string]Config{"a pointer's JSON": fromJSON.Pointer, "a value's JSON": fromJSON.Value,
+		"gob": fromGob} {
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%s came back as %v, want %v", what, got, want)
 		}
@@ -134,7 +138,8 @@ func TestStateIsCurrentOnlyWithTheSameCodeAndConfiguration(t *testing.T) {
 
 func TestProviderLimitsAreKnownWithoutLinking(t *testing.T) {
 	for name, want := range map[string]Limits{
-		"aws-lambda": {10240, 900, 6}, "gcp-functions": {32768, 3600, 10}, "azure-functions": {14336, 600, 100}, "custom": {2048, 300, 5},
+		"aws-lambda": {10240, 900, 6}, "gcp-functions": {32768, 3600, 10}, "azure-functions": {14336, 600, 100},
+		"custom": {2048, 300, 5},
 	} {
 		got, ok := ProviderLimits(name)
 		if diff := cmp.Diff(want, got); diff != "" || !ok {
@@ -155,12 +160,14 @@ func TestProviderLimitsAreKnownWithoutLinking(t *testing.T) {
 
 func TestMemoryIsRoundedUpToWhatIsSold(t *testing.T) {
 	const top = ^uint32(0)
-	listed, stepped, any := MemorySizes{Sizes: []uint32{128, 512, 2048}}, MemorySizes{Min: 128, Step: 64}, MemorySizes{Min: 128, Step: 1}
+	listed, stepped, any := MemorySizes{Sizes: []uint32{128, 512, 2048}}, MemorySizes{Min: 128, Step: 64},
+		MemorySizes{Min: 128, Step: 1}
 	for _, tt := range []struct {
 		sizes    MemorySizes
 		mb, want uint32
 	}{
-		{listed, 0, 128}, {listed, 128, 128}, {listed, 129, 512}, {listed, 2048, 2048}, {listed, 2049, 2049}, {listed, top, top},
+		{listed, 0, 128}, {listed, 128, 128}, {listed, 129, 512}, {listed, 2048, 2048}, {listed, 2049, 2049},
+		{listed, top, top},
 		{stepped, 0, 128}, {stepped, 128, 128}, {stepped, 129, 192}, {stepped, 192, 192}, {stepped, top, top},
 		{any, 1, 128}, {any, 129, 129}, {any, top, top},
 		{MemorySizes{}, 0, 0}, {MemorySizes{}, 77, 77},

@@ -14,10 +14,12 @@ type Code string
 
 // The codes. Every error of a provider carries exactly one.
 const (
-	ErrNotFound         Code = "not found"
-	ErrAlreadyExists    Code = "already exists"
-	ErrInvalidArgument  Code = "invalid argument" // a value that is wrong in itself, or below the least that there is; and whatever is wrong in a policy file
-	ErrTooLarge         Code = "too large"        // a value above a limit: memory, timeout, payload, package, environment, quota; less of it is accepted
+	ErrNotFound      Code = "not found"
+	ErrAlreadyExists Code = "already exists"
+	// a value that is wrong in itself, or below the least that there is; and whatever is wrong in a policy file
+	ErrInvalidArgument Code = "invalid argument"
+	// a value above a limit: memory, timeout, payload, package, environment, quota; less of it is accepted
+	ErrTooLarge         Code = "too large"
 	ErrPermissionDenied Code = "permission denied"
 	ErrThrottled        Code = "throttled"   // the caller may try again after Error.RetryAfter
 	ErrConflict         Code = "conflict"    // something else is changing the resource, or has changed it
@@ -128,7 +130,8 @@ func CodeOf(err error) Code {
 
 // FunctionError is the cause of an [ErrFunctionFailed]: what is known of a function that ran and did not answer with a result.
 type FunctionError struct {
-	Type     string // the kind of failure as the function or its platform names it: "panic", "exit", "killed", ...; may be empty
+	// the kind of failure as the function or its platform names it: "panic", "exit", "killed", ...; may be empty
+	Type     string
 	Message  string
 	ExitCode int    // of a process that ended; 0 where it did not end or the code is unknown
 	LogTail  string // the last of what the function logged; may be empty

@@ -19,11 +19,14 @@ func TestErrorsSayWhatFailedForWhomAndWhatIsLeft(t *testing.T) {
 		{inner, "faas: invoke: custom: job 3: 429 Too Many Requests"},
 		{Errorf(ErrInvalidArgument, "open", "custom", "endpoint %q", "x"), `faas: open: custom: endpoint "x"`},
 		{Errorf(ErrUnavailable, "deploy", "", "%w", inner), "faas: deploy: invoke: custom: job 3: 429 Too Many Requests"},
-		{&Error{Op: "deploy", JobID: NoJob, Code: ErrInternal, Err: io.ErrUnexpectedEOF, Leftovers: []string{"arn:a", "arn:b"}},
+		{&Error{Op: "deploy", JobID: NoJob, Code: ErrInternal, Err: io.ErrUnexpectedEOF,
+			Leftovers: []string{"arn:a", "arn:b"}},
 			"faas: deploy: unexpected EOF; left behind: arn:a, arn:b"},
-		{&Error{Op: "invoke", JobID: 1, Code: ErrFunctionFailed, Err: &FunctionError{Type: "exit", Message: "it ended", ExitCode: 3, LogTail: "first\nlast\n"}},
+		{&Error{Op: "invoke", JobID: 1, Code: ErrFunctionFailed,
+			Err: &FunctionError{Type: "exit", Message: "it ended", ExitCode: 3, LogTail: "first\nlast\n"}},
 			"faas: invoke: job 1: function failed (exit): it ended (exit code 3); last log line: last"},
-		{&Error{Op: "invoke", JobID: 1, Code: ErrFunctionFailed, Err: &FunctionError{}}, "faas: invoke: job 1: function failed"},
+		{&Error{Op: "invoke", JobID: 1, Code: ErrFunctionFailed, Err: &FunctionError{}},
+			"faas: invoke: job 1: function failed"},
 	} {
 		if got := tt.err.Error(); got != tt.want {
 			t.Errorf("got  %s\nwant %s", got, tt.want)
@@ -33,7 +36,8 @@ func TestErrorsSayWhatFailedForWhomAndWhatIsLeft(t *testing.T) {
 
 func TestErrorsAreFoundByCodeAndByCause(t *testing.T) {
 	cause := &FunctionError{Type: "panic"}
-	err := fmt.Errorf("while testing: %w", &Error{Op: "invoke", JobID: 1, Code: ErrFunctionFailed, Err: fmt.Errorf("wrapped: %w", cause)})
+	err := fmt.Errorf("while testing: %w", &Error{
+		Op: "invoke", JobID: 1, Code: ErrFunctionFailed, Err: fmt.Errorf("wrapped: %w", cause)})
 	if !errors.Is(err, ErrFunctionFailed) || errors.Is(err, ErrNotFound) {
 		t.Errorf("errors.Is does not follow the code of %v", err)
 	}

@@ -14,7 +14,8 @@ type acme struct {
 }
 
 func (a *acme) Invoke(_ context.Context, jobID uint32, args []byte) (*faas.Result, error) {
-	return &faas.Result{Output: fmt.Appendf(nil, "job %d of %s in %s got %d bytes", jobID, a.service, a.region, len(args))}, nil
+	return &faas.Result{Output: fmt.Appendf(nil, "job %d of %s in %s got %d bytes", jobID, a.service, a.region,
+		len(args))}, nil
 }
 
 func (a *acme) Close() error { return nil }

@@ -223,7 +223,8 @@ func (Unimplemented) Warm(_ context.Context, jobID uint32, _ int) (int, error) {
 
 // Health returns an ErrUnsupported.
 func (Unimplemented) Health(_ context.Context, jobID uint32) (Health, error) {
-	return Health{}, JobErrorf(ErrUnsupported, "health", "", jobID, "this provider cannot tell whether a function would answer")
+	return Health{}, JobErrorf(ErrUnsupported, "health", "", jobID,
+		"this provider cannot tell whether a function would answer")
 }
 
 // Logs returns a sequence of one ErrUnsupported.

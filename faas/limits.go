@@ -60,10 +60,12 @@ var known = map[string]struct {
 	importPath string
 	tag        string
 }{
-	AWSLambda:      {Limits{10240, 900, 6}, MemorySizes{Min: 128, Step: 1}, modulePath + "/faas/aws", "faas_aws"},
-	GCPFunctions:   {Limits{32768, 3600, 10}, MemorySizes{Sizes: []uint32{128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768}}, modulePath + "/faas/gcp", "faas_gcp"},
-	AzureFunctions: {Limits{14336, 600, 100}, MemorySizes{Sizes: []uint32{512, 2048, 4096}}, modulePath + "/faas/azure", "faas_azure"},
-	Custom:         {Limits{2048, 300, 5}, MemorySizes{Min: 128, Step: 1}, modulePath + "/faas/custom", ""},
+	AWSLambda: {Limits{10240, 900, 6}, MemorySizes{Min: 128, Step: 1}, modulePath + "/faas/aws", "faas_aws"},
+	GCPFunctions: {Limits{32768, 3600, 10}, MemorySizes{
+		Sizes: []uint32{128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768}}, modulePath + "/faas/gcp", "faas_gcp"},
+	AzureFunctions: {Limits{14336, 600, 100}, MemorySizes{Sizes: []uint32{512, 2048, 4096}}, modulePath + "/faas/azure",
+		"faas_azure"},
+	Custom: {Limits{2048, 300, 5}, MemorySizes{Min: 128, Step: 1}, modulePath + "/faas/custom", ""},
 }
 
 const modulePath = "github.com/tangle-network/blueprint-serverless"

@@ -52,7 +52,8 @@ func (q LogQuery) Check(provider string) error {
 	case q.Follow && !q.Until.IsZero():
 		return bad("LogQuery.Until is %s: lines are followed without an end", q.Until.Format(time.RFC3339))
 	case !q.Until.IsZero() && !q.Until.After(q.Since):
-		return bad("LogQuery.Until is %s, which is not after Since, %s", q.Until.Format(time.RFC3339), q.Since.Format(time.RFC3339))
+		return bad("LogQuery.Until is %s, which is not after Since, %s", q.Until.Format(time.RFC3339),
+			q.Since.Format(time.RFC3339))
 	}
 	return nil
 }

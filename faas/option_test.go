@@ -84,7 +84,8 @@ func TestTheEnvironmentCountsBeforeTheDefault(t *testing.T) {
 	}
 	t.Setenv("FAAS_TEST_KEY", "S3CRET")
 	_, err := faas.ParseOptions(faas.Config{Provider: "p"}, oneOfEach)
-	if want := `faas: open: p: option "key", from $FAAS_TEST_KEY, must be in lower case`; err == nil || err.Error() != want {
+	if want := `faas: open: p: option "key", from $FAAS_TEST_KEY, must be in lower case`; err == nil ||
+		err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}
 }
@@ -124,7 +125,8 @@ func TestOptionsThatAreRefused(t *testing.T) {
 	} {
 		t.Run(test.name+" "+test.text, func(t *testing.T) {
 			_, err := faas.ParseOptions(faas.Config{Provider: "p", Options: map[string]string{test.name: test.text}}, oneOfEach)
-			if want := "faas: open: p: " + test.want; err == nil || err.Error() != want || !errors.Is(err, faas.ErrInvalidArgument) {
+			if want := "faas: open: p: " + test.want; err == nil || err.Error() != want ||
+				!errors.Is(err, faas.ErrInvalidArgument) {
 				t.Errorf("got  %v\nwant %s", err, want)
 			}
 		})
@@ -133,15 +135,18 @@ func TestOptionsThatAreRefused(t *testing.T) {
 
 // Whatever a list or pairs are written as, what is read can be written as JSON and read again, and no error shows a value.
 func FuzzListsAndPairs(f *testing.F) {
-	for _, text := range []string{"a,b", "a=b, c=d", `["a,b"]`, `{"a":"b"}`, "[1,true]", `{"a":1,"b":[]}`, "[", "{", "a\nb", "=,=", `["a"]x`, "\xff=\xfe"} {
+	for _, text := range []string{"a,b", "a=b, c=d", `["a,b"]`, `{"a":"b"}`, "[1,true]", `{"a":1,"b":[]}`, "[", "{",
+		"a\nb", "=,=", `["a"]x`, "\xff=\xfe"} {
 		f.Add(text)
 	}
-	options := []faas.Option{{Name: "list", Type: faas.OptionList}, {Name: "lines", Type: faas.OptionLines}, {Name: "pairs", Type: faas.OptionPairs}}
+	options := []faas.Option{{Name: "list", Type: faas.OptionList}, {Name: "lines", Type: faas.OptionLines},
+		{Name: "pairs", Type: faas.OptionPairs}}
 	f.Fuzz(func(t *testing.T, text string) {
 		for _, o := range options {
 			values, err := faas.ParseOptions(faas.Config{Options: map[string]string{o.Name: text}}, []faas.Option{o})
 			if err != nil {
-				if faas.CodeOf(err) != faas.ErrInvalidArgument || len(text) > 8 && o.Name != "pairs" && strings.Contains(err.Error(), text) {
+				if faas.CodeOf(err) != faas.ErrInvalidArgument || len(text) > 8 && o.Name != "pairs" &&
+					strings.Contains(err.Error(), text) {
 					t.Errorf("%v", err)
 				}
 				continue
@@ -175,7 +180,8 @@ func TestAPlaceIsResolvedFromTheDeclarations(t *testing.T) {
 	}
 	t.Setenv("FAAS_TEST_AREA", "")
 	t.Setenv("FAAS_TEST_TOKEN", "is no place")
-	if diff := cmp.Diff(map[string]string{"area": "a1"}, faas.Resolve(faas.Config{Provider: "test-echo"}).Options); diff != "" {
+	if diff := cmp.Diff(map[string]string{"area": "a1"},
+		faas.Resolve(faas.Config{Provider: "test-echo"}).Options); diff != "" {
 		t.Errorf("without the variable (-want +got):\n%s", diff)
 	}
 }

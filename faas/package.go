@@ -115,7 +115,8 @@ func checkFiles(files []PackageFile) error {
 	seen := make(map[string]bool, len(files))
 	for _, f := range files {
 		switch {
-		case !fs.ValidPath(f.Name) || f.Name == "." || strings.ContainsAny(f.Name, "\\:") || !utf8.ValidString(f.Name) || strings.ContainsFunc(f.Name, isControl):
+		case !fs.ValidPath(f.Name) || f.Name == "." || strings.ContainsAny(f.Name, "\\:") || !utf8.ValidString(f.Name) ||
+			strings.ContainsFunc(f.Name, isControl):
 			return packageError(ErrInvalidArgument, "name %q: not a relative path with single slashes and without . and .. in it", f.Name)
 		case seen[f.Name]:
 			return packageError(ErrInvalidArgument, "name %q: there twice", f.Name)
@@ -196,9 +197,11 @@ func addFile(ctx context.Context, zw *zip.Writer, f PackageFile, buf []byte) (in
 	case err != nil:
 		return 0, packageError(ErrInternal, "%s: %w", f.Name, err)
 	case n != size:
-		return 0, packageError(ErrConflict, "%s: %s changed while it was read: it had %d bytes and then %d", f.Name, f.Path, size, n)
+		return 0, packageError(ErrConflict, "%s: %s changed while it was read: it had %d bytes and then %d", f.Name, f.Path,
+			size, n)
 	case in.hash != nil && hex.EncodeToString(in.hash.Sum(nil)) != strings.ToLower(f.SHA256):
-		return 0, packageError(ErrConflict, "%s: %s has changed since it was inspected: deploy again when it is whole", f.Name, f.Path)
+		return 0, packageError(ErrConflict, "%s: %s has changed since it was inspected: deploy again when it is whole",
+			f.Name, f.Path)
 	}
 	return n, nil
 }

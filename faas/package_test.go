@@ -125,7 +125,8 @@ func TestPackageIsWhatItSaysAndOpensEverywhere(t *testing.T) {
 			t.Errorf("%s: modified at %v", f.Name, f.Modified)
 		}
 	}
-	want := []entry{{"bootstrap", string(code), 0o755}, {"empty", "", 0o644}, {"späß.txt", "c", 0o400}, {"sub/dir/b.txt", "b", 0o644}}
+	want := []entry{{"bootstrap", string(code), 0o755}, {"empty", "", 0o644}, {"späß.txt", "c", 0o400},
+		{"sub/dir/b.txt", "b", 0o644}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
@@ -144,21 +145,23 @@ func TestBuildPackageRefusesBadFiles(t *testing.T) {
 		files []PackageFile
 		want  string
 	}{
-		"nothing":          {nil, `no files`},
-		"empty name":       {name(""), `name "": not a relative path with single slashes and without . and .. in it`},
-		"absolute":         {name("/etc/passwd"), `name "/etc/passwd": not a relative path with single slashes and without . and .. in it`},
-		"upwards":          {name("a/../../b"), `name "a/../../b": not a relative path with single slashes and without . and .. in it`},
-		"dot":              {name("."), `name ".": not a relative path with single slashes and without . and .. in it`},
-		"directory":        {name("a/"), `name "a/": not a relative path with single slashes and without . and .. in it`},
-		"backslash":        {name(`a\b`), `name "a\\b": not a relative path with single slashes and without . and .. in it`},
-		"drive":            {name(`c:x`), `name "c:x": not a relative path with single slashes and without . and .. in it`},
-		"control":          {name("a\nb"), `name "a\nb": not a relative path with single slashes and without . and .. in it`},
-		"not UTF-8":        {name("a\xff"), `name "a\xff": not a relative path with single slashes and without . and .. in it`},
-		"twice":            {name("a", "b", "a"), `name "a": there twice`},
-		"file as parent":   {name("a/b", "a-", "a"), `name "a/b": "a" is a file`},
-		"mode":             {[]PackageFile{{Name: "a", Path: ok, Mode: 0o4755}}, `a: mode 04755 has more than permission bits`},
-		"two sources":      {[]PackageFile{{Name: "a", Path: ok, Content: []byte("x")}}, `a: both Path and Content are set`},
-		"hash of content":  {[]PackageFile{{Name: "a", Content: []byte("x"), SHA256: "ab"}}, `a: SHA256 is set, and Path is not`},
+		"nothing":        {nil, `no files`},
+		"empty name":     {name(""), `name "": not a relative path with single slashes and without . and .. in it`},
+		"absolute":       {name("/etc/passwd"), `name "/etc/passwd": not a relative path with single slashes and without . and .. in it`},
+		"upwards":        {name("a/../../b"), `name "a/../../b": not a relative path with single slashes and without . and .. in it`},
+		"dot":            {name("."), `name ".": not a relative path with single slashes and without . and .. in it`},
+		"directory":      {name("a/"), `name "a/": not a relative path with single slashes and without . and .. in it`},
+		"backslash":      {name(`a\b`), `name "a\\b": not a relative path with single slashes and without . and .. in it`},
+		"drive":          {name(`c:x`), `name "c:x": not a relative path with single slashes and without . and .. in it`},
+		"control":        {name("a\nb"), `name "a\nb": not a relative path with single slashes and without . and .. in it`},
+		"not UTF-8":      {name("a\xff"), `name "a\xff": not a relative path with single slashes and without . and .. in it`},
+		"twice":          {name("a", "b", "a"), `name "a": there twice`},
+		"file as parent": {name("a/b", "a-", "a"), `name "a/b": "a" is a file`},
+		"mode": {[]PackageFile{{Name: "a", Path: ok, Mode: 0o4755}},
+			`a: mode 04755 has more than permission bits`},
+		"two sources": {[]PackageFile{{Name: "a", Path: ok, Content: []byte("x")}}, `a: both Path and Content are set`},
+		"hash of content": {[]PackageFile{{Name: "a", Content: []byte("x"), SHA256: "ab"}},
+			`a: SHA256 is set, and Path is not`},
 		"source directory": {[]PackageFile{{Name: "a", Path: os.TempDir()}}, ``},
 		"no source":        {[]PackageFile{{Name: "a", Path: filepath.Join(dir, "missing")}}, ``},
 		"second missing":   {[]PackageFile{{Name: "a", Path: ok}, {Name: "b", Path: filepath.Join(dir, "missing")}}, ``},
@@ -183,7 +186,8 @@ func TestBuildPackageTakesOnlyTheFileThatWasInspected(t *testing.T) {
 	dir := t.TempDir()
 	path := writeFile(t, filepath.Join(dir, "job"), []byte("hello"))
 	const sum = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
-	with, err := BuildPackage(t.Context(), t.TempDir(), []PackageFile{{Name: "a", Path: path, SHA256: strings.ToUpper(sum)}})
+	with, err := BuildPackage(t.Context(), t.TempDir(),
+		[]PackageFile{{Name: "a", Path: path, SHA256: strings.ToUpper(sum)}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +197,8 @@ func TestBuildPackageTakesOnlyTheFileThatWasInspected(t *testing.T) {
 	}
 	writeFile(t, path, []byte("hullo"))
 	out := t.TempDir()
-	if _, err := BuildPackage(t.Context(), out, []PackageFile{{Name: "a", Path: path, SHA256: sum}}); CodeOf(err) != ErrConflict || !strings.Contains(err.Error(), path) {
+	if _, err := BuildPackage(t.Context(), out, []PackageFile{{Name: "a", Path: path, SHA256: sum}}); CodeOf(
+		err) != ErrConflict || !strings.Contains(err.Error(), path) {
 		t.Errorf("a file that has changed: %v", err)
 	}
 	wantEmpty(t, out)

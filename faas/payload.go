@@ -117,7 +117,8 @@ func parseRequest(dst, body []byte, compactToo bool) (jobID uint32, args []byte,
 
 // MaxResponseSize returns an upper bound of what [AppendResponse] appends for a successful answer of n bytes.
 func MaxResponseSize(n int) int {
-	return len(`{"job_id":4294967295,"result":[],"success":false,"execution_ms":,"memory_used_mb":4294967295}`) + 20 + maxNumberSize*n
+	return len(`{"job_id":4294967295,"result":[],"success":false,"execution_ms":,"memory_used_mb":4294967295}`) + 20 +
+		maxNumberSize*n
 }
 
 // maxWholeMS is the largest "execution_ms" that is written: every reader of JSON has it exactly.

@@ -204,7 +204,8 @@ func (s *scanner) listByte(field string, index int) (byte, error) {
 	for end < len(s.text) && isNumberByte(s.text[end]) {
 		end++
 	}
-	return 0, s.fail(start, field+"["+strconv.Itoa(index)+"]", abbreviate(s.text[start:end])+" is not an integer from 0 to 255")
+	return 0, s.fail(start, field+"["+strconv.Itoa(index)+"]",
+		abbreviate(s.text[start:end])+" is not an integer from 0 to 255")
 }
 
 func isNumberByte(c byte) bool {

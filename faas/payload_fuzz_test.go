@@ -110,20 +110,21 @@ func tooDeep(text []byte) bool {
 func TestPayloadsCostNoMoreThanTheirSize(t *testing.T) {
 	const n = 1 << 20
 	for name, text := range map[string]string{
-		"backslashes in an error":       `{"error":"` + strings.Repeat(`\\`, n) + `"}`,
-		"bytes that are no UTF-8":       `{"error":"` + strings.Repeat("\xff", n) + `"}`,
-		"backslashes in a name":         `{"` + strings.Repeat(`\\`, n) + `":1,"result":[]}`,
-		"names":                         `{` + strings.Repeat(`"\u0061":1,`, n/10) + `"result":[]}`,
-		"commas that are no list":       `{"result":[` + strings.Repeat(",", n),
-		"a list":                        `{"result":[` + strings.Repeat("1,", n) + `1]}`,
-		"a list with spaces":            `{"result":[` + strings.Repeat("1 , ", n) + `1]}`,
-		"a list in another":             `{"x":[` + strings.Repeat("[],", n) + `[]],"result":[]}`,
-		"a number that is long":         `{"execution_ms":` + strings.Repeat("1", n) + `}`,
-		"a fraction that is long":       `{"execution_ms":0.` + strings.Repeat("1", n) + `,"result":[]}`,
-		"an item that is long":          `{"result":[` + strings.Repeat("1", n) + `]}`,
-		"objects that are deep":         `{"x":` + strings.Repeat(`{"x":`, n),
-		"white space":                   strings.Repeat(" ", n) + `{"result":[]}` + strings.Repeat(" ", n),
-		"a member that is there twice":  `{"result":[` + strings.Repeat("1,", n) + `1],"result":[` + strings.Repeat("1,", n) + `1]}`,
+		"backslashes in an error": `{"error":"` + strings.Repeat(`\\`, n) + `"}`,
+		"bytes that are no UTF-8": `{"error":"` + strings.Repeat("\xff", n) + `"}`,
+		"backslashes in a name":   `{"` + strings.Repeat(`\\`, n) + `":1,"result":[]}`,
+		"names":                   `{` + strings.Repeat(`"\u0061":1,`, n/10) + `"result":[]}`,
+		"commas that are no list": `{"result":[` + strings.Repeat(",", n),
+		"a list":                  `{"result":[` + strings.Repeat("1,", n) + `1]}`,
+		"a list with spaces":      `{"result":[` + strings.Repeat("1 , ", n) + `1]}`,
+		"a list in another":       `{"x":[` + strings.Repeat("[],", n) + `[]],"result":[]}`,
+		"a number that is long":   `{"execution_ms":` + strings.Repeat("1", n) + `}`,
+		"a fraction that is long": `{"execution_ms":0.` + strings.Repeat("1", n) + `,"result":[]}`,
+		"an item that is long":    `{"result":[` + strings.Repeat("1", n) + `]}`,
+		"objects that are deep":   `{"x":` + strings.Repeat(`{"x":`, n),
+		"white space":             strings.Repeat(" ", n) + `{"result":[]}` + strings.Repeat(" ", n),
+		"a member that is there twice": `{"result":[` + strings.Repeat("1,", n) + `1],"result":[` +
+			strings.Repeat("1,", n) + `1]}`,
 		"a string that does not end":    `{"error":"` + strings.Repeat(`\"`, n),
 		"surrogates that have no other": `{"error":"` + strings.Repeat(`\ud800`, n) + `"}`,
 	} {
@@ -140,8 +141,10 @@ func TestPayloadsCostNoMoreThanTheirSize(t *testing.T) {
 
 func FuzzParseRequest(f *testing.F) {
 	for _, seed := range []string{
-		`{"job_id":1,"args":[1,22,255,0,100,7,10,99,200]}`, `{"args":[256,1,1,1,1,1],"job_id":01}`, `{"job_id":1,"args":[1, 2,3 ],"x":{"y":["\u12aF",-1.5e3]}}`,
-		`{"job_id":1,"job_id":2,"args":[00,0,1.0,1e1]}`, "{\"\xff\":\"\xff\",\"job_id\":4294967296,\"args\":[]} ", `{"job_id":1,"args":null}`, `{"job_id":-0,"args":[-0]}`,
+		`{"job_id":1,"args":[1,22,255,0,100,7,10,99,200]}`, `{"args":[256,1,1,1,1,1],"job_id":01}`,
+		`{"job_id":1,"args":[1, 2,3 ],"x":{"y":["\u12aF",-1.5e3]}}`,
+		`{"job_id":1,"job_id":2,"args":[00,0,1.0,1e1]}`, "{\"\xff\":\"\xff\",\"job_id\":4294967296,\"args\":[]} ",
+		`{"job_id":1,"args":null}`, `{"job_id":-0,"args":[-0]}`,
 	} {
 		f.Add([]byte(seed))
 	}
@@ -149,11 +152,13 @@ func FuzzParseRequest(f *testing.F) {
 		var job uint32
 		var args []byte
 		var err error
-		if cost := alloctest.Roughly(func() { job, args, err = ParseRequest(nil, text) }); cost > 16*uint64(len(text))+alloctest.Slack {
+		if cost := alloctest.Roughly(func() { job, args, err = ParseRequest(nil, text) }); cost > 16*uint64(len(text))+
+			alloctest.Slack {
 			t.Fatalf("%d bytes were allocated for %d", cost, len(text))
 		}
 		if err == nil {
-			if again, out, err := ParseRequest(nil, AppendRequest(nil, job, args)); err != nil || again != job || !bytes.Equal(out, args) {
+			if again, out, err := ParseRequest(nil, AppendRequest(nil, job, args)); err != nil || again != job ||
+				!bytes.Equal(out, args) {
 				t.Fatalf("round trip of %d, %v: %d, %v, %v", job, args, again, out, err)
 			}
 		} else if !errors.Is(err, ErrInvalidArgument) || !utf8.ValidString(err.Error()) {
@@ -187,9 +192,12 @@ func FuzzParseRequest(f *testing.F) {
 
 func FuzzParseAnyRequest(f *testing.F) {
 	for _, seed := range []string{
-		`{"job_id":1,"args":[1,22,255]}`, `{"job_id":1,"args":{"base64":"AQID"}}`, `{"args": { "base64" : "AP8=" } , "job_id":2}`, `{"job_id":1,"args":{"base64":""}}`,
-		`{"job_id":1,"args":{"base64":"A\nQ=="}}`, `{"job_id":1,"args":{"base64":"AQ=="},"args":[]}`, `{"job_id":1,"args":{"base64":"\u0041Q=="}}`, `{"job_id":1,"args":{"base64":"AR=="}}`,
-		`{"job_id":1,"args":{}}`, `{"job_id":1,"args":{"base64":"AQID","base64":"AQID"}}`, `{"job_id":1,"args":{"base64":null}}`, "{\"job_id\":1,\"args\":{\"base64\":\"AQ\nID\"}}",
+		`{"job_id":1,"args":[1,22,255]}`, `{"job_id":1,"args":{"base64":"AQID"}}`,
+		`{"args": { "base64" : "AP8=" } , "job_id":2}`, `{"job_id":1,"args":{"base64":""}}`,
+		`{"job_id":1,"args":{"base64":"A\nQ=="}}`, `{"job_id":1,"args":{"base64":"AQ=="},"args":[]}`,
+		`{"job_id":1,"args":{"base64":"\u0041Q=="}}`, `{"job_id":1,"args":{"base64":"AR=="}}`,
+		`{"job_id":1,"args":{}}`, `{"job_id":1,"args":{"base64":"AQID","base64":"AQID"}}`,
+		`{"job_id":1,"args":{"base64":null}}`, "{\"job_id\":1,\"args\":{\"base64\":\"AQ\nID\"}}",
 	} {
 		f.Add([]byte(seed))
 	}
@@ -198,7 +206,8 @@ func FuzzParseAnyRequest(f *testing.F) {
 		var args []byte
 		var compact bool
 		var err error
-		if cost := alloctest.Roughly(func() { job, args, compact, err = ParseAnyRequest(nil, text) }); cost > 16*uint64(len(text))+alloctest.Slack {
+		if cost := alloctest.Roughly(func() { job, args, compact, err = ParseAnyRequest(nil, text) }); cost > 16*uint64(
+			len(text))+alloctest.Slack {
 			t.Fatalf("%d bytes were allocated for %d", cost, len(text))
 		}
 		wantJob, wantArgs, published := ParseRequest(nil, text)
@@ -215,7 +224,8 @@ func FuzzParseAnyRequest(f *testing.F) {
 			if published == nil {
 				t.Fatal("the compact form passes for the published one")
 			}
-			if again, out, compact, err := ParseAnyRequest(nil, AppendCompactRequest(nil, job, args)); err != nil || !compact || again != job || !bytes.Equal(out, args) {
+			if again, out, compact, err := ParseAnyRequest(nil, AppendCompactRequest(nil, job, args)); err != nil || !compact ||
+				again != job || !bytes.Equal(out, args) {
 				t.Fatalf("round trip of %d, %v: %d, %v, %v, %v", job, args, again, out, compact, err)
 			}
 		}
@@ -223,7 +233,8 @@ func FuzzParseAnyRequest(f *testing.F) {
 			return
 		}
 		members, twice, oerr := object(text, "job_id", "args")
-		if oerr == nil && !twice && len(members["args"]) > 0 && members["args"][0] == '{' && json.Unmarshal(members["job_id"], new(uint32)) == nil && string(members["job_id"]) != "null" {
+		if oerr == nil && !twice && len(members["args"]) > 0 && members["args"][0] == '{' &&
+			json.Unmarshal(members["job_id"], new(uint32)) == nil && string(members["job_id"]) != "null" {
 			want, _, wantErr := oracleEither(members["args"])
 			if (err == nil) != (wantErr == nil) || err == nil && !bytes.Equal(args, want) {
 				t.Fatalf("ParseAnyRequest: %v, %v; encoding/json: %v, %v", args, err, want, wantErr)
@@ -234,9 +245,12 @@ func FuzzParseAnyRequest(f *testing.F) {
 
 func FuzzParseResponse(f *testing.F) {
 	for _, seed := range []string{
-		`{"job_id":2,"result":[0,64],"success":true,"execution_ms":12.5,"memory_used_mb":34}`, `{"result":[1,2]}`, `{"result":null}`,
-		`{"result":{"base64":"AP8="}}`, `{"result":{"base64":"AP9="},"success":true}`, `{"result":{"base64":"\u002bP8\/"},"success":true}`,
-		`{"result":{"base64":"AQID","x":1}}`, `{"success":false,"error":"\ud83d\ude00 \ud83d\u0041 \\ \xff"}`, "{\"error\":\"\xff\xc3\"}", `{"success":null,"error":null,"execution_ms":-0,"memory_used_mb":1e-5}`,
+		`{"job_id":2,"result":[0,64],"success":true,"execution_ms":12.5,"memory_used_mb":34}`, `{"result":[1,2]}`,
+		`{"result":null}`,
+		`{"result":{"base64":"AP8="}}`, `{"result":{"base64":"AP9="},"success":true}`,
+		`{"result":{"base64":"\u002bP8\/"},"success":true}`,
+		`{"result":{"base64":"AQID","x":1}}`, `{"success":false,"error":"\ud83d\ude00 \ud83d\u0041 \\ \xff"}`,
+		"{\"error\":\"\xff\xc3\"}", `{"success":null,"error":null,"execution_ms":-0,"memory_used_mb":1e-5}`,
 	} {
 		f.Add([]byte(seed))
 	}
@@ -287,7 +301,8 @@ func oracleResponse(text []byte) (Response, error) {
 	present := func(name string) bool { raw, ok := members[name]; return ok && string(raw) != "null" }
 	var r Response
 	var memory float64
-	for name, target := range map[string]any{"job_id": &r.JobID, "success": &r.Success, "error": &r.Error, "execution_ms": &r.ExecutionMS, "memory_used_mb": &memory} {
+	for name, target := range map[string]any{"job_id": &r.JobID, "success": &r.Success, "error": &r.Error,
+		"execution_ms": &r.ExecutionMS, "memory_used_mb": &memory} {
 		if present(name) {
 			if err := json.Unmarshal(members[name], target); err != nil {
 				return Response{}, err

@@ -30,15 +30,16 @@ func TestAppendRequestWritesTheProtocolsExactText(t *testing.T) {
 func TestParseRequestAcceptsAllEquivalentTexts(t *testing.T) {
 	want := []byte{1, 22, 255, 0, 100, 7, 10, 99, 200}
 	for name, text := range map[string]string{
-		"compact":                      `{"job_id":3,"args":[1,22,255,0,100,7,10,99,200]}`,
-		"any order":                    `{"args":[1,22,255,0,100,7,10,99,200],"job_id":3}`,
-		"white space":                  " \r\n\t{ \"job_id\" : 3 ,\n\"args\" : [ 1 , 22,255 ,\t0,100,7,\n10,99,200 ] } \n",
-		"spaced":                       `{"job_id": 3, "args": [1, 22, 255, 0, 100, 7, 10, 99, 200]}`,
-		"escaped name":                 `{"job\u005fid":3,"\u0061rgs":[1,22,255,0,100,7,10,99,200]}`,
-		"unknown members":              `{"x":null,"job_id":3,"y":[{"args":[300]},[],{},"]}\"\\",-1.5e+7,true],"z":{"job_id":9,"a":{"b":[[]]}},"args":[1,22,255,0,100,7,10,99,200],"":false}`,
-		"unknown twice":                `{"x":1,"x":2,"job_id":3,"args":[1,22,255,0,100,7,10,99,200]}`,
-		"names differ in case":         `{"Job_ID":4,"ARGS":"x","job_id":3,"args":[1,22,255,0,100,7,10,99,200]}`,
-		"unknown of 63 levels of list": `{"x":` + strings.Repeat("[", 63) + strings.Repeat("]", 63) + `,"job_id":3,"args":[1,22,255,0,100,7,10,99,200]}`,
+		"compact":              `{"job_id":3,"args":[1,22,255,0,100,7,10,99,200]}`,
+		"any order":            `{"args":[1,22,255,0,100,7,10,99,200],"job_id":3}`,
+		"white space":          " \r\n\t{ \"job_id\" : 3 ,\n\"args\" : [ 1 , 22,255 ,\t0,100,7,\n10,99,200 ] } \n",
+		"spaced":               `{"job_id": 3, "args": [1, 22, 255, 0, 100, 7, 10, 99, 200]}`,
+		"escaped name":         `{"job\u005fid":3,"\u0061rgs":[1,22,255,0,100,7,10,99,200]}`,
+		"unknown members":      `{"x":null,"job_id":3,"y":[{"args":[300]},[],{},"]}\"\\",-1.5e+7,true],"z":{"job_id":9,"a":{"b":[[]]}},"args":[1,22,255,0,100,7,10,99,200],"":false}`,
+		"unknown twice":        `{"x":1,"x":2,"job_id":3,"args":[1,22,255,0,100,7,10,99,200]}`,
+		"names differ in case": `{"Job_ID":4,"ARGS":"x","job_id":3,"args":[1,22,255,0,100,7,10,99,200]}`,
+		"unknown of 63 levels of list": `{"x":` + strings.Repeat("[", 63) + strings.Repeat("]", 63) +
+			`,"job_id":3,"args":[1,22,255,0,100,7,10,99,200]}`,
 	} {
 		job, args, err := ParseRequest([]byte("ab"), []byte(text))
 		if err != nil || job != 3 || !bytes.Equal(args, append([]byte("ab"), want...)) {
@@ -88,7 +89,8 @@ func TestParseRequestRefusesEverythingElse(t *testing.T) {
 		{request(`[1,-0,3,4,5,6,7,8,9]`), `args[1]: -0 is not an integer from 0 to 255 (at byte 22)`},
 		{request(`[1,2.0,3,4,5,6,7,8,9]`), `args[1]: 2.0 is not an integer from 0 to 255 (at byte 22)`},
 		{request(`[1,1e2,3,4,5,6,7,8,9]`), `args[1]: 1e2 is not an integer from 0 to 255 (at byte 22)`},
-		{request(`[99999999999999999999999999999999]`), `args[0]: 999999999999999999999999... is not an integer from 0 to 255 (at byte 20)`},
+		{request(`[99999999999999999999999999999999]`),
+			`args[0]: 999999999999999999999999... is not an integer from 0 to 255 (at byte 20)`},
 		{request(`[1,2,,4,5,6,7,8,9]`), `args[2]: "," where an integer from 0 to 255 should be (at byte 24)`},
 		{request(`[,1,2,3,4,5,6]`), `args[0]: "," where an integer from 0 to 255 should be (at byte 20)`},
 		{request(`[1,2,3,4,5,6,]`), `args[6]: "]" where an integer from 0 to 255 should be (at byte 32)`},
@@ -97,7 +99,8 @@ func TestParseRequestRefusesEverythingElse(t *testing.T) {
 		{request(`[1,[2],3]`), `args[1]: "[" where an integer from 0 to 255 should be (at byte 22)`},
 		{request(`[1,"2",3]`), `args[1]: "\"" where an integer from 0 to 255 should be (at byte 22)`},
 		{request(`[1,null,3]`), `args[1]: "n" where an integer from 0 to 255 should be (at byte 22)`},
-		{`{"job_id":1,"args":[1,2,3,4,5,6,7,8,9,10`, `args: the text ends where a comma or the end of the list should be (at byte 40)`},
+		{`{"job_id":1,"args":[1,2,3,4,5,6,7,8,9,10`,
+			`args: the text ends where a comma or the end of the list should be (at byte 40)`},
 		{`{"job_id":1,"args":[1,2,3,`, `args[3]: the text ends where an integer from 0 to 255 should be (at byte 26)`},
 		{`{"job_id":1,"args":[`, `args[0]: the text ends where an integer from 0 to 255 should be (at byte 20)`},
 		{`{"x":tru,"job_id":1,"args":[]}`, `"t" where true or false should be (at byte 5)`},
@@ -113,7 +116,8 @@ func TestParseRequestRefusesEverythingElse(t *testing.T) {
 		{`{"x":1.,"job_id":1,"args":[]}`, `"," where a digit should be (at byte 7)`},
 		{`{"x":1e,"job_id":1,"args":[]}`, `"," where a digit should be (at byte 7)`},
 		{`{"x":-,"job_id":1,"args":[]}`, `"," where a number should be (at byte 6)`},
-		{`{"x":` + strings.Repeat("[", 64) + strings.Repeat("]", 64) + `,"job_id":1,"args":[]}`, `values are nested deeper than 64 levels (at byte 68)`},
+		{`{"x":` + strings.Repeat("[", 64) + strings.Repeat("]", 64) + `,"job_id":1,"args":[]}`,
+			`values are nested deeper than 64 levels (at byte 68)`},
 		{`{"x":` + strings.Repeat(`{"a":`, 1<<16), `values are nested deeper than 64 levels (at byte 320)`},
 	} {
 		dst := []byte("kept")
@@ -154,13 +158,19 @@ func TestResponsesAsTheProtocolWritesThem(t *testing.T) {
 	}{
 		{Response{JobID: 2, Result: []byte{0, 64}, Success: true, ExecutionMS: 12, MemoryUsedMB: 34},
 			`{"job_id":2,"result":[0,64],"success":true,"execution_ms":12,"memory_used_mb":34}`},
-		{Response{Success: true, ExecutionMS: 0.25}, `{"job_id":0,"result":[],"success":true,"execution_ms":1,"memory_used_mb":0}`},
-		{Response{Success: true, ExecutionMS: 1.5e20}, `{"job_id":0,"result":[],"success":true,"execution_ms":9007199254740992,"memory_used_mb":0}`},
-		{Response{Success: true, ExecutionMS: math.NaN()}, `{"job_id":0,"result":[],"success":true,"execution_ms":0,"memory_used_mb":0}`},
-		{Response{Success: true, ExecutionMS: math.Inf(1)}, `{"job_id":0,"result":[],"success":true,"execution_ms":0,"memory_used_mb":0}`},
+		{Response{Success: true, ExecutionMS: 0.25},
+			`{"job_id":0,"result":[],"success":true,"execution_ms":1,"memory_used_mb":0}`},
+		{Response{Success: true, ExecutionMS: 1.5e20},
+			`{"job_id":0,"result":[],"success":true,"execution_ms":9007199254740992,"memory_used_mb":0}`},
+		{Response{Success: true, ExecutionMS: math.NaN()},
+			`{"job_id":0,"result":[],"success":true,"execution_ms":0,"memory_used_mb":0}`},
+		{Response{Success: true, ExecutionMS: math.Inf(1)},
+			`{"job_id":0,"result":[],"success":true,"execution_ms":0,"memory_used_mb":0}`},
 		{Response{Success: true, ExecutionMS: -3}, `{"job_id":0,"result":[],"success":true,"execution_ms":0,"memory_used_mb":0}`},
-		{Response{JobID: 9, Error: "bad \"thing\"\n\x01\\ é \xff"}, `{"job_id":9,"result":[],"success":false,"error":"bad \"thing\"\n\u0001\\ é ` + "\ufffd" + `"}`},
-		{Response{Error: "late", ExecutionMS: 7, MemoryUsedMB: 8}, `{"job_id":0,"result":[],"success":false,"error":"late","execution_ms":7,"memory_used_mb":8}`},
+		{Response{JobID: 9, Error: "bad \"thing\"\n\x01\\ é \xff"},
+			`{"job_id":9,"result":[],"success":false,"error":"bad \"thing\"\n\u0001\\ é ` + "\ufffd" + `"}`},
+		{Response{Error: "late", ExecutionMS: 7, MemoryUsedMB: 8},
+			`{"job_id":0,"result":[],"success":false,"error":"late","execution_ms":7,"memory_used_mb":8}`},
 	} {
 		if got := string(AppendResponse(nil, &tt.r)); got != tt.want {
 			t.Errorf("AppendResponse(%+v)\n got %s\nwant %s", tt.r, got, tt.want)
@@ -179,7 +189,8 @@ func TestParseResponseAcceptsWhatPlatformsAndBinariesAnswer(t *testing.T) {
 		{`{"result":[]}`, Response{Success: true}},
 		{`{"result":null}`, Response{Success: true}},
 		{`{"success":true,"result":null}`, Response{Success: true}},
-		{`{"result":[1],"success":null,"error":null,"job_id":null,"execution_ms":null,"memory_used_mb":null}`, Response{Result: []byte{1}, Success: true}},
+		{`{"result":[1],"success":null,"error":null,"job_id":null,"execution_ms":null,"memory_used_mb":null}`,
+			Response{Result: []byte{1}, Success: true}},
 		{`{"result":[1],"error":""}`, Response{Result: []byte{1}, Success: true}},
 		{`{"result":[1],"error":"no"}`, Response{Result: []byte{1}, Error: "no"}},
 		{`{"success":false,"error":"no"}`, Response{Error: "no"}},
@@ -187,7 +198,8 @@ func TestParseResponseAcceptsWhatPlatformsAndBinariesAnswer(t *testing.T) {
 		{`{"job_id":5,"result":[],"success":false,"error":"\ud83d\ude00 \ud83d \ude00\u00e9\/\"\\\b\f\n\r\t"}`,
 			Response{JobID: 5, Error: "😀 \ufffd \ufffdé/\"\\\b\f\n\r\t"}},
 		{`{"error":"no such function","code":"NOT_FOUND","details":{}}`, Response{Error: "no such function"}},
-		{`{"success":true,"result":[],"execution_ms":1.5e2,"memory_used_mb":12.1}`, Response{Success: true, ExecutionMS: 150, MemoryUsedMB: 13}},
+		{`{"success":true,"result":[],"execution_ms":1.5e2,"memory_used_mb":12.1}`,
+			Response{Success: true, ExecutionMS: 150, MemoryUsedMB: 13}},
 	} {
 		got := Response{JobID: 99, Result: []byte{9, 9, 9, 9}, Error: "old", ExecutionMS: 9, MemoryUsedMB: 9}
 		if err := ParseResponse([]byte(tt.text), &got); err != nil {
@@ -216,7 +228,8 @@ func TestParseResponseRefusesEverythingElse(t *testing.T) {
 		{`{"result":[1],"execution_ms":-1}`, `execution_ms: -1 is not between 0 and 1.7976931348623157e+308 (at byte 29)`},
 		{`{"result":[1],"execution_ms":1e999}`, `execution_ms: 1e999 is not between 0 and 1.7976931348623157e+308 (at byte 29)`},
 		{`{"result":[1],"execution_ms":"1"}`, `execution_ms: "\"" where a number should be (at byte 29)`},
-		{`{"result":[1],"memory_used_mb":4294967296}`, `memory_used_mb: 4294967296 is not between 0 and 4.294967295e+09 (at byte 31)`},
+		{`{"result":[1],"memory_used_mb":4294967296}`,
+			`memory_used_mb: 4294967296 is not between 0 and 4.294967295e+09 (at byte 31)`},
 		{`{"result":[1],"result":[1]}`, `result: the member is there twice (at byte 23)`},
 		{`{"result":null,"result":[1]}`, `result: the member is there twice (at byte 24)`},
 		{`{"result":[1]} {}`, `"{" where the end of the text should be (at byte 15)`},
@@ -247,10 +260,12 @@ func TestPayloadCodecAllocatesNothingWithTheCallersBuffer(t *testing.T) {
 	buffer := make([]byte, 0, len(args))
 	r := Response{Result: buffer}
 	for name, f := range map[string]func(){
-		"AppendRequest":                      func() { AppendRequest(text, 7, args) },
-		"ParseRequest":                       func() { ParseRequest(buffer, request) },
-		"ParseRequest with unknown members":  func() { ParseRequest(buffer, odd) },
-		"AppendResponse":                     func() { AppendResponse(text, &Response{JobID: 7, Result: args, Success: true, ExecutionMS: 1.5}) },
+		"AppendRequest":                     func() { AppendRequest(text, 7, args) },
+		"ParseRequest":                      func() { ParseRequest(buffer, request) },
+		"ParseRequest with unknown members": func() { ParseRequest(buffer, odd) },
+		"AppendResponse": func() {
+			AppendResponse(text, &Response{JobID: 7, Result: args, Success: true, ExecutionMS: 1.5})
+		},
 		"AppendResponse without the success": func() { AppendResponse(text, &Response{Error: "\x01"}) },
 		"ParseResponse":                      func() { ParseResponse(response, &r) },
 	} {
@@ -266,7 +281,8 @@ func TestMaxSizesBoundWhatIsAppended(t *testing.T) {
 		if got := len(AppendRequest(nil, math.MaxUint32, full)); got > MaxRequestSize(n) {
 			t.Errorf("a request of %d bytes is %d long, MaxRequestSize says %d", n, got, MaxRequestSize(n))
 		}
-		for _, ms := range []float64{5e-324, math.MaxFloat64, 0.000001234567890123456, 123456789012345.67, 1.2345678901234567e-300} {
+		for _, ms := range []float64{5e-324, math.MaxFloat64, 0.000001234567890123456, 123456789012345.67,
+			1.2345678901234567e-300} {
 			r := Response{JobID: math.MaxUint32, Result: full, Success: true, ExecutionMS: ms, MemoryUsedMB: math.MaxUint32}
 			if got := len(AppendResponse(nil, &r)); got > MaxResponseSize(n) {
 				t.Errorf("a response of %d bytes and %v ms is %d long, MaxResponseSize says %d", n, ms, got, MaxResponseSize(n))

@@ -137,7 +137,8 @@ func Open(ctx context.Context, cfg Config) (Executor, error) {
 		return nil, err
 	}
 	if cfg.Service == "" {
-		return nil, Errorf(ErrInvalidArgument, "open", cfg.Provider, "the service name is empty: an executor is bound to one service")
+		return nil, Errorf(ErrInvalidArgument, "open", cfg.Provider,
+			"the service name is empty: an executor is bound to one service")
 	}
 	if _, err := ParseOptions(cfg, p.Options); err != nil {
 		return nil, err
@@ -165,16 +166,19 @@ func linked(name string) (ProviderInfo, error) {
 	case ok && p.Open != nil:
 		return p, nil
 	case ok:
-		return p, Errorf(ErrNotLinked, "", "", "provider %q was left out of this build by -tags faas_only; add tag %s", name, p.ExcludedBy)
+		return p, Errorf(ErrNotLinked, "", "", "provider %q was left out of this build by -tags faas_only; add tag %s", name,
+			p.ExcludedBy)
 	case isKnown:
 		list := "none"
 		if names := Names(); len(names) > 0 {
 			list = strings.Join(names, ", ")
 		}
-		return p, Errorf(ErrNotLinked, "", "", "provider %q is not linked in: import _ %q (linked: %s)", name, k.importPath, list)
+		return p, Errorf(ErrNotLinked, "", "", "provider %q is not linked in: import _ %q (linked: %s)", name, k.importPath,
+			list)
 	case name == "":
 		return p, Errorf(ErrInvalidArgument, "open", "", "no provider is named (known: %s)", strings.Join(KnownNames(), ", "))
 	default:
-		return p, Errorf(ErrInvalidArgument, "open", "", "unknown provider %q (known: %s; forgotten import?)", name, strings.Join(KnownNames(), ", "))
+		return p, Errorf(ErrInvalidArgument, "open", "", "unknown provider %q (known: %s; forgotten import?)", name,
+			strings.Join(KnownNames(), ", "))
 	}
 }

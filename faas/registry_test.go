@@ -36,8 +36,9 @@ var echoClosed int
 
 func init() {
 	faas.Register("test-echo", faas.ProviderInfo{
-		Limits:  faas.Limits{MaxMemoryMB: 1, MaxTimeoutSecs: 2, MaxPayloadMB: 3},
-		Options: []faas.Option{{Name: "token", Help: "a bearer token", Sensitive: true, Env: "FAAS_TEST_TOKEN"}, {Name: "zone", Former: []string{"district"}}, {Name: "area", Place: true, Env: "FAAS_TEST_AREA", Default: "a1"}},
+		Limits: faas.Limits{MaxMemoryMB: 1, MaxTimeoutSecs: 2, MaxPayloadMB: 3},
+		Options: []faas.Option{{Name: "token", Help: "a bearer token", Sensitive: true, Env: "FAAS_TEST_TOKEN"},
+			{Name: "zone", Former: []string{"district"}}, {Name: "area", Place: true, Env: "FAAS_TEST_AREA", Default: "a1"}},
 		Open: func(_ context.Context, cfg faas.Config) (faas.Executor, error) {
 			if cfg.Region == "fail" {
 				return nil, faas.Errorf(faas.ErrUnavailable, "open", "test-echo", "no such region")
@@ -73,15 +74,20 @@ func TestOpenSaysHowToGetAProvider(t *testing.T) {
 			`faas: provider "gcp-functions" was left out of this build by -tags faas_only; add tag faas_gcp`},
 		{faas.Config{Provider: "test-excluded", Service: "s"}, faas.ErrNotLinked,
 			`faas: provider "test-excluded" was left out of this build by -tags faas_only; add tag faas_test`},
-		{faas.Config{Provider: "lambda", Service: "s"}, faas.ErrInvalidArgument, `faas: open: unknown provider "lambda" (known: ` + known + `; forgotten import?)`},
+		{faas.Config{Provider: "lambda", Service: "s"}, faas.ErrInvalidArgument,
+			`faas: open: unknown provider "lambda" (known: ` + known + `; forgotten import?)`},
 		{faas.Config{Service: "s"}, faas.ErrInvalidArgument, `faas: open: no provider is named (known: ` + known + `)`},
-		{faas.Config{Provider: "test-echo"}, faas.ErrInvalidArgument, `faas: open: test-echo: the service name is empty: an executor is bound to one service`},
-		{faas.Config{Provider: "test-echo", Service: "s", Options: map[string]string{"b": "secret", "a": "secret"}}, faas.ErrInvalidArgument,
+		{faas.Config{Provider: "test-echo"}, faas.ErrInvalidArgument,
+			`faas: open: test-echo: the service name is empty: an executor is bound to one service`},
+		{faas.Config{Provider: "test-echo", Service: "s", Options: map[string]string{"b": "secret", "a": "secret"}},
+			faas.ErrInvalidArgument,
 			`faas: open: test-echo: unknown option "a" (it has: token, zone, area)`},
-		{faas.Config{Provider: "test-strict", Service: "s"}, faas.ErrInvalidArgument, `faas: open: test-strict: option "key" is missing: an access key`},
+		{faas.Config{Provider: "test-strict", Service: "s"}, faas.ErrInvalidArgument,
+			`faas: open: test-strict: option "key" is missing: an access key`},
 		{faas.Config{Provider: "test-strict", Service: "s", Options: map[string]string{"key": "k"}}, faas.ErrInternal,
 			`faas: open: test-strict: the provider returned neither an executor nor an error`},
-		{faas.Config{Provider: "test-echo", Service: "s", Region: "fail"}, faas.ErrUnavailable, `faas: open: test-echo: no such region`},
+		{faas.Config{Provider: "test-echo", Service: "s", Region: "fail"}, faas.ErrUnavailable,
+			`faas: open: test-echo: no such region`},
 	} {
 		exec, err := faas.Open(t.Context(), tt.cfg)
 		if exec != nil || err == nil || err.Error() != tt.want || !errors.Is(err, tt.code) || faas.CodeOf(err) != tt.code {
@@ -91,7 +97,8 @@ func TestOpenSaysHowToGetAProvider(t *testing.T) {
 		if !errors.As(err, &e) || e.JobID != faas.NoJob {
 			t.Errorf("Open(%v): %v is no *Error without a job", tt.cfg, err)
 		}
-		if linkErr := faas.CheckLinked(tt.cfg.Provider); (tt.code == faas.ErrNotLinked) != errors.Is(linkErr, faas.ErrNotLinked) {
+		if linkErr := faas.CheckLinked(tt.cfg.Provider); (tt.code == faas.ErrNotLinked) != errors.Is(
+			linkErr, faas.ErrNotLinked) {
 			t.Errorf("CheckLinked(%s): %v", tt.cfg.Provider, linkErr)
 		}
 	}
@@ -109,7 +116,8 @@ func TestOpenHandsTheProviderItsOwnCopyOfTheOptions(t *testing.T) {
 
 func TestNamesListWhatIsLinkedAndKnownNamesWhatAPolicyMayUse(t *testing.T) {
 	names, known := faas.Names(), faas.KnownNames()
-	if !slices.IsSorted(names) || !slices.Contains(names, "test-echo") || slices.Contains(names, "test-excluded") || slices.Contains(names, "gcp-functions") {
+	if !slices.IsSorted(names) || !slices.Contains(names, "test-echo") || slices.Contains(names, "test-excluded") ||
+		slices.Contains(names, "gcp-functions") {
 		t.Errorf("Names() = %v", names)
 	}
 	for _, want := range []string{"aws-lambda", "azure-functions", "custom", "gcp-functions", "test-echo"} {
@@ -175,7 +183,8 @@ func TestRegistrySendsEachJobToItsInvoker(t *testing.T) {
 	}
 	_, err := reg.Invoke(t.Context(), 9, nil)
 	var e *faas.Error
-	if !errors.As(err, &e) || e.Code != faas.ErrNotFound || !e.NotRun || e.JobID != 9 || !strings.Contains(err.Error(), "[2 5 7]") {
+	if !errors.As(err, &e) || e.Code != faas.ErrNotFound || !e.NotRun || e.JobID != 9 ||
+		!strings.Contains(err.Error(), "[2 5 7]") {
 		t.Errorf("a job without a function: %v", err)
 	}
 	if _, err := new(faas.Registry).Invoke(t.Context(), 0, nil); !errors.Is(err, faas.ErrNotFound) {
@@ -226,7 +235,8 @@ func TestRunnerConfigIsReadOrRefusedWithItsField(t *testing.T) {
 		`{"1":{"service":"s"}}`: "job 1: provider is missing",
 	} {
 		_, err := faas.ParseRunnerConfig(text)
-		if !errors.Is(err, faas.ErrInvalidArgument) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "BLUEPRINT_FAAS_CONFIG") {
+		if !errors.Is(err, faas.ErrInvalidArgument) || !strings.Contains(err.Error(), want) ||
+			!strings.Contains(err.Error(), "BLUEPRINT_FAAS_CONFIG") {
 			t.Errorf("ParseRunnerConfig(%s): %v, want %s", text, err, want)
 		}
 	}
@@ -237,7 +247,8 @@ func TestOpenRegistryOpensEachTargetOnceAndClosesAll(t *testing.T) {
 		return faas.RunnerFunction{Provider: "test-echo", Service: service, Region: region}
 	}
 	echoClosed = 0
-	reg, closeAll, err := faas.OpenRegistry(t.Context(), faas.RunnerConfig{1: f("a", ""), 2: f("a", ""), 3: f("b", "")}, map[string]map[string]string{"test-echo": {"token": "t"}})
+	reg, closeAll, err := faas.OpenRegistry(t.Context(), faas.RunnerConfig{1: f("a", ""), 2: f("a", ""), 3: f("b", "")},
+		map[string]map[string]string{"test-echo": {"token": "t"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,7 +53,8 @@ func ParseRunnerConfig(text string) (RunnerConfig, error) {
 		return cfg, nil
 	}
 	if err := json.Unmarshal([]byte(text), &cfg); err != nil {
-		return nil, Errorf(ErrInvalidArgument, "read "+RunnerConfigEnv, "", "not a JSON object of job id to function: %w", err)
+		return nil, Errorf(ErrInvalidArgument, "read "+RunnerConfigEnv, "", "not a JSON object of job id to function: %w",
+			err)
 	}
 	for _, jobID := range slices.Sorted(maps.Keys(cfg)) {
 		if cfg[jobID].Provider == "" {
@@ -106,7 +107,8 @@ func (r *Registry) Jobs() []uint32 {
 func (r *Registry) Invoke(ctx context.Context, jobID uint32, args []byte) (*Result, error) {
 	inv, ok := r.Lookup(jobID)
 	if !ok {
-		err := JobErrorf(ErrNotFound, "invoke", "", jobID, "no function is registered for this job (registered: %v)", r.Jobs())
+		err := JobErrorf(ErrNotFound, "invoke", "", jobID, "no function is registered for this job (registered: %v)",
+			r.Jobs())
 		err.NotRun = true
 		return nil, err
 	}
@@ -116,7 +118,8 @@ func (r *Registry) Invoke(ctx context.Context, jobID uint32, args []byte) (*Resu
 // OpenRegistry opens an executor for every provider and service that cfg names, and returns a registry of all its jobs with a function that
 // closes the executors. The providers have to be linked. Each Config's Options are those of the
 // RunnerFunction, overridden by those in options under the provider's name, where credentials are.
-func OpenRegistry(ctx context.Context, cfg RunnerConfig, options map[string]map[string]string) (*Registry, func() error, error) {
+func OpenRegistry(ctx context.Context, cfg RunnerConfig, options map[string]map[string]string) (*Registry,
+	func() error, error) {
 	opened := map[string]Executor{} // by what they were opened with
 	closeAll := func() error {
 		var errs []error
@@ -136,7 +139,8 @@ func OpenRegistry(ctx context.Context, cfg RunnerConfig, options map[string]map[
 			cfg.Options = map[string]string{}
 		}
 		maps.Copy(cfg.Options, options[f.Provider])
-		target := fmt.Sprintf("%q", []any{cfg.Provider, cfg.Service, cfg.Region, cfg.ProjectID, cfg.SubscriptionID, cfg.Endpoint, cfg.Options})
+		target := fmt.Sprintf("%q", []any{cfg.Provider, cfg.Service, cfg.Region, cfg.ProjectID, cfg.SubscriptionID,
+			cfg.Endpoint, cfg.Options})
 		exec, ok := opened[target]
 		if !ok {
 			var err error

@@ -24,7 +24,8 @@ func TestASecretShowsItselfNowhere(t *testing.T) {
 	}
 	s := NewSecret(canary)
 	h := holder{s, s, Env{"A": s}, Env{"B": s}, []Function{{Env: Env{"C": s}}}, &s}
-	for _, value := range []any{s, &s, h, &h, h.Env, h.nested[0], h.nested, Unit{Functions: h.nested}, struct{ unit Unit }{Unit{Functions: h.nested}}} {
+	for _, value := range []any{s, &s, h, &h, h.Env, h.nested[0], h.nested, Unit{Functions: h.nested},
+		struct{ unit Unit }{Unit{Functions: h.nested}}} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%T %v"} {
 			if text := fmt.Sprintf(verb, value, value); shows(text, canary) {
 				t.Errorf("%s of a %T shows the value: %s", verb, value, text)

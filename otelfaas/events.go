@@ -50,7 +50,8 @@ func (l *listener) event(e serverless.Event) {
 	case serverless.EventProgress:
 		if s := l.open[key]; s != nil {
 			s.bytes = max(s.bytes, e.Bytes)
-			s.span.AddEvent(e.Step, trace.WithTimestamp(e.Time), trace.WithAttributes(stepKey.String(e.Step), bytesKey.Int64(e.Bytes), totalKey.Int64(e.TotalBytes)))
+			s.span.AddEvent(e.Step, trace.WithTimestamp(e.Time),
+				trace.WithAttributes(stepKey.String(e.Step), bytesKey.Int64(e.Bytes), totalKey.Int64(e.TotalBytes)))
 		}
 	case serverless.EventEnded:
 		s := l.open[key]

@@ -65,8 +65,10 @@ func (e *executor) ofJob(jobID uint32) []attribute.KeyValue {
 }
 
 // call makes a call within a span.
-func (e *executor) call(ctx context.Context, name string, attrs []attribute.KeyValue, f func(context.Context, trace.Span) error) error {
-	ctx, span := e.t.tracer.Start(ctx, "faas "+name, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attrs...))
+func (e *executor) call(ctx context.Context, name string, attrs []attribute.KeyValue,
+	f func(context.Context, trace.Span) error) error {
+	ctx, span := e.t.tracer.Start(ctx, "faas "+name, trace.WithSpanKind(trace.SpanKindClient),
+		trace.WithAttributes(attrs...))
 	err := f(ctx, span)
 	end(span, err)
 	return err
@@ -85,19 +87,21 @@ func (e *executor) Observe(ctx context.Context, id string) (s faas.State, err er
 }
 
 // Converge passes the call on.
-func (e *executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State, report func(faas.Progress)) (s faas.State, err error) {
+func (e *executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
+	report func(faas.Progress)) (s faas.State, err error) {
 	jobs := make([]int64, len(u.Functions))
 	ids := make([]uint32, len(u.Functions))
 	for i, f := range u.Functions {
 		jobs[i], ids[i] = int64(f.JobID), f.JobID
 	}
-	err = e.call(ctx, "converge", e.with(unitKey.String(u.ID), jobsKey.Int64Slice(jobs)), func(ctx context.Context, span trace.Span) (err error) {
-		if u.Package != nil {
-			span.SetAttributes(totalKey.Int64(u.Package.Size()))
-		}
-		s, err = e.Executor.Converge(ctx, u, prior, report)
-		return err
-	})
+	err = e.call(ctx, "converge", e.with(unitKey.String(u.ID), jobsKey.Int64Slice(jobs)),
+		func(ctx context.Context, span trace.Span) (err error) {
+			if u.Package != nil {
+				span.SetAttributes(totalKey.Int64(u.Package.Size()))
+			}
+			s, err = e.Executor.Converge(ctx, u, prior, report)
+			return err
+		})
 	if err == nil {
 		e.learn(u.ID, ids)
 	}
@@ -106,12 +110,14 @@ func (e *executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
 
 // Restore passes the call on.
 func (e *executor) Restore(ctx context.Context, prior faas.State) error {
-	return e.call(ctx, "restore", e.with(unitKey.String(prior.ID)), func(ctx context.Context, _ trace.Span) error { return e.Executor.Restore(ctx, prior) })
+	return e.call(ctx, "restore", e.with(unitKey.String(prior.ID)),
+		func(ctx context.Context, _ trace.Span) error { return e.Executor.Restore(ctx, prior) })
 }
 
 // Remove passes the call on.
 func (e *executor) Remove(ctx context.Context, id string) error {
-	return e.call(ctx, "remove", e.with(unitKey.String(id)), func(ctx context.Context, _ trace.Span) error { return e.Executor.Remove(ctx, id) })
+	return e.call(ctx, "remove", e.with(unitKey.String(id)),
+		func(ctx context.Context, _ trace.Span) error { return e.Executor.Remove(ctx, id) })
 }
 
 // List passes the call on.
@@ -138,7 +144,8 @@ func (e *executor) Invoke(ctx context.Context, jobID uint32, args []byte) (r *fa
 	return r, err
 }
 
-func (e *executor) measure(ctx context.Context, attrs []attribute.KeyValue, took time.Duration, sent int, r *faas.Result, err error) {
+func (e *executor) measure(ctx context.Context, attrs []attribute.KeyValue, took time.Duration, sent int,
+	r *faas.Result, err error) {
 	t, plain := e.t, metric.WithAttributes(attrs...)
 	t.invokeSeconds.Record(ctx, took.Seconds(), outcome(err, attrs...))
 	if err != nil {

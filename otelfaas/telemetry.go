@@ -97,7 +97,8 @@ func New(opts ...Option) (*Telemetry, error) {
 		return c
 	}
 	seconds := func(name, help string, bounds ...float64) metric.Float64Histogram {
-		h, err := meter.Float64Histogram(name, metric.WithUnit("s"), metric.WithDescription(help), metric.WithExplicitBucketBoundaries(bounds...))
+		h, err := meter.Float64Histogram(name, metric.WithUnit("s"), metric.WithDescription(help),
+			metric.WithExplicitBucketBoundaries(bounds...))
 		errs = append(errs, err)
 		return h
 	}
@@ -115,11 +116,13 @@ func New(opts ...Option) (*Telemetry, error) {
 		changes:       counter("blueprint.changes", "{change}", "Units of functions created, updated, removed or restored"),
 		uploaded:      counter("blueprint.upload", "By", "Bytes of packages that were uploaded"),
 		throttles:     counter("blueprint.throttles", "{call}", "Calls that were made again because the provider throttled"),
-		changeSeconds: seconds("blueprint.change.duration", "Change of a unit of functions, from the start to the end", work...),
-		phaseSeconds:  seconds("blueprint.phase.duration", "Phase of a deployment", work...),
+		changeSeconds: seconds("blueprint.change.duration", "Change of a unit of functions, from the start to the end",
+			work...),
+		phaseSeconds: seconds("blueprint.phase.duration", "Phase of a deployment", work...),
 	}
 	var err error
-	t.memory, err = meter.Int64Histogram("faas.mem_usage", metric.WithUnit("By"), metric.WithDescription("Peak memory of an instance"),
+	t.memory, err = meter.Int64Histogram("faas.mem_usage", metric.WithUnit("By"),
+		metric.WithDescription("Peak memory of an instance"),
 		metric.WithExplicitBucketBoundaries(16<<20, 32<<20, 64<<20, 128<<20, 256<<20, 512<<20, 1<<30, 2<<30, 4<<30, 10<<30))
 	if err := errors.Join(append(errs, err)...); err != nil {
 		return nil, faas.Errorf(faas.ErrInternal, "make instruments", "", "%w", err)

@@ -38,7 +38,8 @@ func record(t testing.TB) *recorder {
 	r := &recorder{spans: tracetest.NewSpanRecorder(), metrics: sdkmetric.NewManualReader()}
 	r.tracers = sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(r.spans))
 	var err error
-	r.Telemetry, err = otelfaas.New(otelfaas.WithTracerProvider(r.tracers), otelfaas.WithMeterProvider(sdkmetric.NewMeterProvider(sdkmetric.WithReader(r.metrics))))
+	r.Telemetry, err = otelfaas.New(otelfaas.WithTracerProvider(r.tracers),
+		otelfaas.WithMeterProvider(sdkmetric.NewMeterProvider(sdkmetric.WithReader(r.metrics))))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +125,8 @@ func TestAWrappedExecutorKeepsTheContract(t *testing.T) {
 		Open: func(_ testing.TB, service string) faas.Executor {
 			return tel.Executor(cloud.Executor(service), faas.Config{Provider: faastest.MemoryProvider, Service: service})
 		},
-		Provider: faastest.MemoryProvider, Limits: cloud.Info().Limits, MemorySizes: cloud.Info().MemorySizes, Simulated: true, Binary: bin,
+		Provider: faastest.MemoryProvider, Limits: cloud.Info().Limits, MemorySizes: cloud.Info().MemorySizes,
+		Simulated: true, Binary: bin,
 	})
 	for _, s := range tel.spans.Started() {
 		if s.EndTime().IsZero() {
@@ -153,7 +155,8 @@ func TestWhatAProviderDoesNotOfferIsUnsupportedThroughTheWrapper(t *testing.T) {
 
 func TestReadingLogsIsOneSpanHoweverItEnds(t *testing.T) {
 	tel := record(t)
-	memory := faastest.NewMemory(faastest.WithScript(faastest.Faults(faastest.Rule{Op: faastest.OpLogs, Skip: 1, Fault: faastest.Fault{Kind: faastest.Denied}})))
+	memory := faastest.NewMemory(faastest.WithScript(
+		faastest.Faults(faastest.Rule{Op: faastest.OpLogs, Skip: 1, Fault: faastest.Fault{Kind: faastest.Denied}})))
 	reader := tel.Executor(memory.Executor("svc"), faas.Config{Provider: "memory"})
 	for range 2 { // nothing is deployed; then it is denied
 		for _, err := range reader.Logs(t.Context(), faas.LogQuery{JobIDs: []uint32{1}}) {
@@ -162,7 +165,8 @@ func TestReadingLogsIsOneSpanHoweverItEnds(t *testing.T) {
 			}
 		}
 	}
-	if diff := cmp.Diff(map[string]int{"faas logs !not_found": 1, "faas logs !permission_denied": 1}, tel.names()); diff != "" {
+	if diff := cmp.Diff(map[string]int{"faas logs !not_found": 1, "faas logs !permission_denied": 1},
+		tel.names()); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -182,8 +186,10 @@ func TestADeploymentAndItsInvocationsAreToldAndMeasured(t *testing.T) {
 	}))
 	cfg := config()
 	ctx, root := tel.tracers.Tracer("test").Start(t.Context(), "root")
-	exec := tel.Executor(cloud.Executor("svc"), faas.Config{Provider: cfg.Provider.Provider, Region: cfg.Provider.Region, Service: "svc"})
-	svc, err := serverless.DeployServerless(ctx, spec(t), []uint32{0, 1}, cfg, serverless.WithExecutor(exec), serverless.WithEvents(tel.Events(ctx, "svc")),
+	exec := tel.Executor(cloud.Executor("svc"), faas.Config{
+		Provider: cfg.Provider.Provider, Region: cfg.Provider.Region, Service: "svc"})
+	svc, err := serverless.DeployServerless(ctx, spec(t), []uint32{0, 1}, cfg, serverless.WithExecutor(exec),
+		serverless.WithEvents(tel.Events(ctx, "svc")),
 		serverless.WithStateDir(t.TempDir()), serverless.WithoutRunner())
 	if err != nil {
 		t.Fatal(err)
@@ -204,8 +210,11 @@ func TestADeploymentAndItsInvocationsAreToldAndMeasured(t *testing.T) {
 		t.Error("no throttled call was counted")
 	}
 	want := map[string]int{
-		"root": 1, "blueprint package": 1, "blueprint observe": 5, "blueprint function create": 2, "blueprint function remove": 2,
-		"faas observe": 2, "faas list": 3, "faas converge": 2, "faas converge !throttled": throttled, "faas remove": 2, "faas invoke": 1, "faas invoke !function_failed": 1,
+		"root": 1, "blueprint package": 1, "blueprint observe": 5, "blueprint function create": 2,
+		"blueprint function remove": 2,
+		"faas observe":              2, "faas list": 3, "faas converge": 2, "faas converge !throttled": throttled,
+		"faas remove": 2,
+		"faas invoke": 1, "faas invoke !function_failed": 1,
 	}
 	if diff := cmp.Diff(want, tel.names()); diff != "" {
 		t.Errorf("spans (-want +got):\n%s", diff)
@@ -214,7 +223,8 @@ func TestADeploymentAndItsInvocationsAreToldAndMeasured(t *testing.T) {
 		if s.Name() != "root" && s.Parent().SpanID() != root.SpanContext().SpanID() {
 			t.Errorf("span %s is not a child of the caller's", s.Name())
 		}
-		if text := fmt.Sprintf("%+v %+v %+v", s.Attributes(), s.Events(), s.Status()); strings.Contains(text, canary) || strings.Contains(text, "question") {
+		if text := fmt.Sprintf("%+v %+v %+v", s.Attributes(), s.Events(), s.Status()); strings.Contains(text, canary) ||
+			strings.Contains(text, "question") {
 			t.Errorf("span %s holds an environment value or arguments: %s", s.Name(), text)
 		}
 		if s.Name() == "faas invoke" && s.Status().Code != codes.Error {
@@ -223,7 +233,8 @@ func TestADeploymentAndItsInvocationsAreToldAndMeasured(t *testing.T) {
 				attrs[string(a.Key)] = a.Value.String()
 			}
 			wantAttrs := map[string]string{
-				"faas.invoked_name": "svc/job0", "faas.invoked_provider": "aws", "faas.invoked_region": "eu-west-1", "blueprint.service": "svc", "blueprint.job_id": "0",
+				"faas.invoked_name": "svc/job0", "faas.invoked_provider": "aws", "faas.invoked_region": "eu-west-1",
+				"blueprint.service": "svc", "blueprint.job_id": "0",
 			}
 			if attrs["faas.coldstart"] != "" {
 				wantAttrs["faas.coldstart"] = "true"
@@ -235,7 +246,8 @@ func TestADeploymentAndItsInvocationsAreToldAndMeasured(t *testing.T) {
 	}
 	counts := tel.counts(t, "blueprint.action", "error.type", "network.io.direction")
 	for name, n := range map[string]int64{
-		"faas.invocations": 1, "faas.errors function_failed": 1, "faas.invoke_duration": 2, "blueprint.invocation.io transmit": 8, "blueprint.invocation.io receive": 6,
+		"faas.invocations": 1, "faas.errors function_failed": 1, "faas.invoke_duration": 2,
+		"blueprint.invocation.io transmit": 8, "blueprint.invocation.io receive": 6,
 		"blueprint.changes create": 2, "blueprint.changes remove": 2, "blueprint.change.duration": 4, "faas.timeouts": 0,
 	} {
 		if counts[name] != n {
@@ -249,9 +261,11 @@ func TestADeploymentAndItsInvocationsAreToldAndMeasured(t *testing.T) {
 
 func TestAFailedDeploymentIsMeasuredByItsCode(t *testing.T) {
 	tel := record(t)
-	cloud := faastest.NewMemory(faastest.WithScript(faastest.Faults(faastest.Rule{Op: faastest.OpConverge, Fault: faastest.Fault{Kind: faastest.Denied}})))
+	cloud := faastest.NewMemory(faastest.WithScript(
+		faastest.Faults(faastest.Rule{Op: faastest.OpConverge, Fault: faastest.Fault{Kind: faastest.Denied}})))
 	exec := cloud.Executor("svc")
-	_, err := serverless.DeployServerless(t.Context(), spec(t), []uint32{0}, config(), serverless.WithExecutor(exec), serverless.WithEvents(tel.Events(t.Context(), "svc")),
+	_, err := serverless.DeployServerless(t.Context(), spec(t), []uint32{0}, config(), serverless.WithExecutor(exec),
+		serverless.WithEvents(tel.Events(t.Context(), "svc")),
 		serverless.WithStateDir(t.TempDir()), serverless.WithoutRunner())
 	if !errors.Is(err, faas.ErrPermissionDenied) {
 		t.Fatal(err)
@@ -265,7 +279,8 @@ func TestAFailedDeploymentIsMeasuredByItsCode(t *testing.T) {
 }
 
 func ExampleTelemetry_Executor() {
-	cloud := faastest.NewMemory(faastest.WithJob(func(_ context.Context, _ faas.Function, args []byte) ([]byte, error) { return args, nil }))
+	cloud := faastest.NewMemory(faastest.WithJob(
+		func(_ context.Context, _ faas.Function, args []byte) ([]byte, error) { return args, nil }))
 	tel, err := otelfaas.New() // with the global providers, which do nothing until an SDK is set up
 	if err != nil {
 		fmt.Println(err)

@@ -20,12 +20,13 @@ import (
 )
 
 func text(w *bytes.Buffer, level slog.Level) *slog.Logger {
-	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-		if a.Key == slog.TimeKey {
-			return slog.Attr{}
-		}
-		return a
-	}}))
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{
+		Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		}}))
 }
 
 func TestEventsBecomeRecordsOfTheRightLevel(t *testing.T) {
@@ -35,18 +36,24 @@ func TestEventsBecomeRecordsOfTheRightLevel(t *testing.T) {
 		event serverless.Event
 		want  string
 	}{
-		{"started", serverless.Event{Kind: serverless.EventStarted, Phase: serverless.PhaseAnalysis}, `level=DEBUG msg="deployment started" phase=analysis`},
-		{"progress", serverless.Event{Kind: serverless.EventProgress, Phase: serverless.PhaseFunction, Action: "create", Unit: "a", Step: "upload", Bytes: 1, TotalBytes: 2},
+		{"started", serverless.Event{Kind: serverless.EventStarted, Phase: serverless.PhaseAnalysis},
+			`level=DEBUG msg="deployment started" phase=analysis`},
+		{"progress", serverless.Event{Kind: serverless.EventProgress, Phase: serverless.PhaseFunction, Action: "create",
+			Unit: "a", Step: "upload", Bytes: 1, TotalBytes: 2},
 			`level=DEBUG msg="deployment progress" phase=function action=create unit=a step=upload bytes=1 total_bytes=2`},
-		{"ended", serverless.Event{Kind: serverless.EventEnded, Phase: serverless.PhaseFunction, Action: "create", Unit: "a", JobIDs: []uint32{3}, Attempt: 2, Duration: time.Second},
+		{"ended", serverless.Event{Kind: serverless.EventEnded, Phase: serverless.PhaseFunction, Action: "create", Unit: "a",
+			JobIDs: []uint32{3}, Attempt: 2, Duration: time.Second},
 			`level=INFO msg="deployment ended" phase=function action=create unit=a jobs=[3] attempt=2 duration=1s`},
-		{"short pause", serverless.Event{Kind: serverless.EventProgress, Phase: serverless.PhaseObserve, Unit: "a", Step: "pause", RetryIn: time.Millisecond, Err: missing},
+		{"short pause", serverless.Event{Kind: serverless.EventProgress, Phase: serverless.PhaseObserve, Unit: "a",
+			Step: "pause", RetryIn: time.Millisecond, Err: missing},
 			`level=DEBUG msg="deployment progress" phase=observe unit=a step=pause retry_in=1ms error="faas: observe: custom: no such function"`},
-		{"long pause", serverless.Event{Kind: serverless.EventProgress, Phase: serverless.PhaseFunction, Action: "create", Unit: "a", Step: "pause", RetryIn: time.Minute, Err: missing},
+		{"long pause", serverless.Event{Kind: serverless.EventProgress, Phase: serverless.PhaseFunction, Action: "create",
+			Unit: "a", Step: "pause", RetryIn: time.Minute, Err: missing},
 			`level=INFO msg="deployment progress" phase=function action=create unit=a step=pause retry_in=1m0s error="faas: observe: custom: no such function"`},
 		{"failed", serverless.Event{Kind: serverless.EventEnded, Phase: serverless.PhaseFunction, Err: missing},
 			`level=ERROR msg="deployment ended" phase=function duration=0s error="faas: observe: custom: no such function"`},
-		{"nothing there", serverless.Event{Kind: serverless.EventEnded, Phase: serverless.PhaseObserve, Err: missing}, `level=INFO msg="deployment ended" phase=observe duration=0s`},
+		{"nothing there", serverless.Event{Kind: serverless.EventEnded, Phase: serverless.PhaseObserve, Err: missing},
+			`level=INFO msg="deployment ended" phase=observe duration=0s`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var out bytes.Buffer
@@ -71,13 +78,16 @@ func TestADeploymentIsALinePerStep(t *testing.T) {
 		return nil
 	}))
 	var out bytes.Buffer
-	_, err := serverless.DeployServerless(t.Context(), serverless.ServiceSpec{Name: "svc", BlueprintID: 1, BinaryPath: path}, []uint32{0, 1, 2}, cfg,
-		serverless.WithExecutor(cloud.Executor("svc")), serverless.WithEvents(report.Lines(&out)), serverless.WithStateDir(t.TempDir()), serverless.WithoutRunner())
+	_, err := serverless.DeployServerless(t.Context(),
+		serverless.ServiceSpec{Name: "svc", BlueprintID: 1, BinaryPath: path}, []uint32{0, 1, 2}, cfg,
+		serverless.WithExecutor(cloud.Executor("svc")), serverless.WithEvents(report.Lines(&out)),
+		serverless.WithStateDir(t.TempDir()), serverless.WithoutRunner())
 	if err == nil {
 		t.Fatal("no error")
 	}
 	got := out.String()
-	for _, want := range []string{"package ", "observe      svc/job2 ", "(3 done, 0 running)", "create       svc/job2 ", "FAILED: faas: ", "denied"} {
+	for _, want := range []string{"package ", "observe      svc/job2 ", "(3 done, 0 running)", "create       svc/job2 ",
+		"FAILED: faas: ", "denied"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q is not in\n%s", want, got)
 		}
@@ -88,18 +98,21 @@ func TestADeploymentIsALinePerStep(t *testing.T) {
 }
 
 func ExampleSlog() {
-	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-		if a.Key == slog.TimeKey || a.Key == "duration" {
-			return slog.Attr{} // so that the output is the same every time
-		}
-		return a
-	}}))
+	logger := slog.New(slog.NewTextHandler(os.Stdout,
+		&slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey || a.Key == "duration" {
+				return slog.Attr{} // so that the output is the same every time
+			}
+			return a
+		}}))
 	policy := serverless.DefaultPolicy() // serverless is off: the hook runs the jobs
 	run := func(context.Context, serverless.ServiceSpec, []uint32, serverless.Sizing) (serverless.Runner, error) {
 		return nil, fmt.Errorf("no machine is free")
 	}
-	_, err := serverless.Deploy(context.Background(), serverless.ServiceSpec{Name: "svc", BinaryPath: "blueprint"}, serverless.WithPolicy(policy),
-		serverless.WithMetadata(&serverless.Metadata{}), serverless.WithTraditional(run), serverless.WithEvents(report.Slog(logger)))
+	_, err := serverless.Deploy(context.Background(), serverless.ServiceSpec{Name: "svc", BinaryPath: "blueprint"},
+		serverless.WithPolicy(policy),
+		serverless.WithMetadata(&serverless.Metadata{}), serverless.WithTraditional(run),
+		serverless.WithEvents(report.Slog(logger)))
 	fmt.Println(err)
 	// Output:
 	// level=INFO msg="deployment ended" phase=analysis

@@ -40,11 +40,14 @@ type report struct {
 
 func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("chain", flag.ContinueOnError)
-	rpc := flags.String("rpc", "", "`URLs` of nodes, tried in order, separated by commas; without it and -contract a recorded answer is read")
-	contract := flags.String("contract", "", "`address` of the Tangle contract; default: the environment's, or the known one of the node's chain")
+	rpc := flags.String("rpc", "", "`URLs` of nodes, tried in order, separated by commas; without it and -contract a "+
+		"recorded answer is read")
+	contract := flags.String("contract", "", "`address` of the Tangle contract; default: the environment's, or the "+
+		"known one of the node's chain")
 	id := flags.Uint64("blueprint", 0, "`id` of the blueprint")
 	block := flags.Uint64("block", 0, "read the state of the block with this `number`; 0 is the latest")
-	binary := flags.String("binary", "", "the blueprint's binary: its profiles file is read, and its hash compared with the published one")
+	binary := flags.String("binary", "", "the blueprint's binary: its profiles file is read, and its hash compared "+
+		"with the published one")
 	cache := flags.String("cache", "", "`directory` to keep verified events in")
 	asJSON := flags.Bool("json", false, "print JSON in place of the table")
 	if err := flags.Parse(args); err != nil {
@@ -54,7 +57,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return fmt.Errorf("unexpected argument %q: see -help", flags.Arg(0))
 	}
 	options := []serverless.FetchOption{
-		serverless.WithRPC(strings.Split(*rpc, ",")...), serverless.WithContract(*contract), serverless.WithBlock(*block), serverless.WithBinary(*binary),
+		serverless.WithRPC(strings.Split(*rpc, ",")...), serverless.WithContract(*contract), serverless.WithBlock(*block),
+		serverless.WithBinary(*binary),
 		serverless.WithCache(*cache),
 	}
 	if *rpc == "" && *contract == "" {

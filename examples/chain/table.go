@@ -31,7 +31,8 @@ func (r *report) print(out io.Writer) error {
 		fmt.Fprintf(w, "  demands\tTEE: %v, GPU: %v\n", m.Execution.NeedsTEE(), m.Execution.NeedsGPU())
 	}
 	if need := m.Requirements; need != (serverless.Resources{}) {
-		fmt.Fprintf(w, "  declares\t%d cores, %d MiB memory, %d MiB storage, %d GPUs\n", need.CPUCores, need.MemoryMB, need.StorageMB, need.GPUs)
+		fmt.Fprintf(w, "  declares\t%d cores, %d MiB memory, %d MiB storage, %d GPUs\n", need.CPUCores, need.MemoryMB,
+			need.StorageMB, need.GPUs)
 	}
 	for _, source := range m.Sources {
 		fmt.Fprintf(w, "  source\t%s %s\n", source.Kind, printable(source.Image+source.ArtifactURI))
@@ -56,7 +57,8 @@ func (r *report) print(out io.Writer) error {
 	}
 	row("job", "profile", func(a *serverless.Analysis) string { return a.Provider })
 	for i, job := range m.Jobs {
-		row(fmt.Sprintf("%d %s", job.ID, printable(job.Name)), profile(job), func(a *serverless.Analysis) string { return verdict(a.Jobs[i]) })
+		row(fmt.Sprintf("%d %s", job.ID, printable(job.Name)), profile(job),
+			func(a *serverless.Analysis) string { return verdict(a.Jobs[i]) })
 	}
 	row("strategy", "", func(a *serverless.Analysis) string { return string(a.Strategy.Kind) })
 	row("VM part", "", func(a *serverless.Analysis) string {

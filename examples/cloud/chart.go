@@ -54,7 +54,8 @@ func newChart(meta *serverless.Metadata, in serverless.CostInput, providers []st
 			continue
 		}
 		c.currency, c.machine = cost.Currency, cost.Machine
-		line := chartLine{provider: name, covers: len(cost.Jobs), breakEven: float64(cost.BreakEvenCalls) / float64(len(cost.Jobs))}
+		line := chartLine{provider: name, covers: len(cost.Jobs),
+			breakEven: float64(cost.BreakEvenCalls) / float64(len(cost.Jobs))}
 		most = max(most, line.breakEven*10)
 		c.lines = append(c.lines, line)
 	}
@@ -170,25 +171,30 @@ func (c *chart) render(w io.Writer) error {
 		fewest = min(fewest, float64(c.calls))
 	}
 	xs, ys := newDecades(min(fewest, most/1000), most), newDecades(leastCost, highest)
-	text := chartdraw.Style{FontStyle: chartdraw.FontStyle{FontSize: fontSize, FontColor: pale.light}, StrokeColor: rules.light, StrokeWidth: 1}
+	text := chartdraw.Style{FontStyle: chartdraw.FontStyle{FontSize: fontSize, FontColor: pale.light},
+		StrokeColor: rules.light, StrokeWidth: 1}
 	grid := chartdraw.Style{StrokeColor: rules.light, StrokeWidth: 1}
 	legend := c.legend()
 	top := 30 + lineHeight*(len(legend)+1)
 	marks := []endLabel{}
 	graph := chartdraw.Chart{
 		Width: c.width, Height: top + min(max(260, c.width*5/12), 600), Background: chartdraw.Style{
-			FillColor: paper.light, StrokeColor: paper.light, Padding: chartdraw.Box{Top: top, Left: 14, Right: 0, Bottom: 14, IsSet: true},
+			FillColor: paper.light, StrokeColor: paper.light,
+			Padding: chartdraw.Box{Top: top, Left: 14, Right: 0, Bottom: 14, IsSet: true},
 		},
 		Canvas: chartdraw.Style{FillColor: paper.light, StrokeColor: paper.light},
 		XAxis: chartdraw.XAxis{
-			Name: c.axis(), NameStyle: text, Style: text, Range: xs, Ticks: xs.ticks(c.width < narrow), GridMajorStyle: grid, GridMinorStyle: grid,
+			Name: c.axis(), NameStyle: text, Style: text, Range: xs, Ticks: xs.ticks(c.width < narrow), GridMajorStyle: grid,
+			GridMinorStyle: grid,
 		},
-		YAxis:          chartdraw.YAxis{Style: text, Range: ys, Ticks: ys.ticks(false), AxisType: chartdraw.YAxisSecondary, GridMajorStyle: grid, GridMinorStyle: grid},
+		YAxis: chartdraw.YAxis{Style: text, Range: ys, Ticks: ys.ticks(false), AxisType: chartdraw.YAxisSecondary,
+			GridMajorStyle: grid, GridMinorStyle: grid},
 		YAxisSecondary: chartdraw.YAxis{Style: chartdraw.Hidden()},
 	}
 	add := func(name string, s shade, xv, yv []float64, dash []float64) {
 		graph.Series = append(graph.Series, chartdraw.ContinuousSeries{
-			Name: name, XValues: xv, YValues: yv, Style: chartdraw.Style{StrokeColor: s.light, StrokeWidth: 2, StrokeDashArray: dash},
+			Name: name, XValues: xv, YValues: yv, Style: chartdraw.Style{
+				StrokeColor: s.light, StrokeWidth: 2, StrokeDashArray: dash},
 		})
 		marks = append(marks, endLabel{c.short(name), s, yv[len(yv)-1]})
 	}
@@ -212,7 +218,8 @@ func (c *chart) render(w io.Writer) error {
 		return err
 	}
 	// A size of its own, which the library leaves out, and a name for those who do not see it.
-	head := fmt.Sprintf("<svg width=\"%d\" height=\"%d\" role=\"img\" aria-label=\"%s\" ", graph.Width, graph.Height, c.title())
+	head := fmt.Sprintf("<svg width=\"%d\" height=\"%d\" role=\"img\" aria-label=\"%s\" ", graph.Width, graph.Height,
+		c.title())
 	_, err := io.WriteString(w, strings.Replace(b.String(), "<svg ", head, 1)+"\n")
 	return err
 }
@@ -266,7 +273,8 @@ func (c *chart) legend() []legendRow {
 		rows = append(rows, legendRow{shades[i%len(shades)], text, false})
 	}
 	if c.machine != nil {
-		rows = append(rows, legendRow{ink, fmt.Sprintf("%s, a machine for every job: %.2f %s", c.machine.Name, c.machine.Total, c.currency), true})
+		rows = append(rows, legendRow{ink, fmt.Sprintf("%s, a machine for every job: %.2f %s", c.machine.Name,
+			c.machine.Total, c.currency), true})
 	}
 	return rows
 }
@@ -290,7 +298,8 @@ func (c *chart) drawAsked(r chartdraw.Renderer, box chartdraw.Box, xs *decades) 
 		return
 	}
 	x := box.Left + xs.Translate(float64(c.calls))
-	stroke(r, chartdraw.Style{StrokeColor: pale.light, StrokeWidth: 1, StrokeDashArray: []float64{2, 3}}, x, box.Top, x, box.Bottom)
+	stroke(r, chartdraw.Style{StrokeColor: pale.light, StrokeWidth: 1, StrokeDashArray: []float64{2, 3}}, x, box.Top, x,
+		box.Bottom)
 	text := short(float64(c.calls)) + " calls"
 	width := measure(r, text)
 	left := x + 4
@@ -358,12 +367,14 @@ func drawEndLabels(r chartdraw.Renderer, box chartdraw.Box, ys *decades, labels 
 }
 
 func write(r chartdraw.Renderer, text string, x, y int, s shade, size float64) {
-	chartdraw.Style{FontStyle: chartdraw.FontStyle{FontSize: fontSize * size, FontColor: s.light, Font: chartdraw.GetDefaultFont()}}.WriteToRenderer(r)
+	chartdraw.Style{FontStyle: chartdraw.FontStyle{
+		FontSize: fontSize * size, FontColor: s.light, Font: chartdraw.GetDefaultFont()}}.WriteToRenderer(r)
 	r.Text(text, x, y)
 }
 
 func measure(r chartdraw.Renderer, text string) int {
-	chartdraw.Style{FontStyle: chartdraw.FontStyle{FontSize: fontSize, Font: chartdraw.GetDefaultFont()}}.WriteToRenderer(r)
+	chartdraw.Style{FontStyle: chartdraw.FontStyle{FontSize: fontSize, Font: chartdraw.GetDefaultFont()}}.WriteToRenderer(
+		r)
 	box := r.MeasureText(text)
 	return box.Width()
 }

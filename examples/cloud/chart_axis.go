@@ -18,7 +18,8 @@ var _ chartdraw.Range = (*decades)(nil)
 
 func newDecades(low, high float64) *decades {
 	const grace = 1e-9 // of what logarithms of powers of ten are off
-	return &decades{min: math.Pow(10, math.Floor(math.Log10(low)+grace)), max: math.Pow(10, math.Ceil(math.Log10(high)-grace))}
+	return &decades{min: math.Pow(10, math.Floor(math.Log10(low)+grace)),
+		max: math.Pow(10, math.Ceil(math.Log10(high)-grace))}
 }
 
 func (d *decades) String() string       { return fmt.Sprintf("%g to %g", d.min, d.max) }
@@ -29,8 +30,10 @@ func (d *decades) GetDelta() float64    { return d.max - d.min }
 func (d *decades) GetDomain() int       { return d.domain }
 func (d *decades) SetDomain(domain int) { d.domain = domain }
 func (d *decades) IsDescending() bool   { return false }
-func (d *decades) SetMin(float64)       {} // the library would take the outermost ticks, which may be fewer than the decades
-func (d *decades) SetMax(float64)       {}
+
+// the library would take the outermost ticks, which may be fewer than the decades
+func (d *decades) SetMin(float64) {}
+func (d *decades) SetMax(float64) {}
 
 // Translate returns how many pixels a value is from the beginning.
 func (d *decades) Translate(value float64) int {

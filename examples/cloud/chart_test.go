@@ -76,8 +76,10 @@ func texts(t *testing.T, svg string) []string {
 func TestTheChartNamesEveryLineAndWhereItCrossesTheMachine(t *testing.T) {
 	svg := drawn(t, jobs(quick), serverless.CostInput{CallsPerMonth: 3e6, DefaultMemoryMB: 512}, 760)
 	if diff := cmp.Diff([]string{
-		"0.1", "1", "10", "100", "1k", "10k", "100k", "1M", "10M", "100M", "calls in a month", "3M calls", "azure-functions", "gcp-functions", "aws-lambda", "t4g.nano",
-		"What a month costs at list prices, in USD", "aws-lambda: as much as the machine at 11.3M calls", "azure-functions: as much as the machine at 703k calls",
+		"0.1", "1", "10", "100", "1k", "10k", "100k", "1M", "10M", "100M", "calls in a month", "3M calls", "azure-functions",
+		"gcp-functions", "aws-lambda", "t4g.nano",
+		"What a month costs at list prices, in USD", "aws-lambda: as much as the machine at 11.3M calls",
+		"azure-functions: as much as the machine at 703k calls",
 		"gcp-functions: as much as the machine at 5.66M calls", "t4g.nano, a machine for every job: 6.72 USD",
 	}, sorted(texts(t, svg))); diff != "" {
 		t.Errorf("(-want +drawn):\n%s", diff)
@@ -115,8 +117,10 @@ func TestTheChartSaysWhatItCannotCompare(t *testing.T) {
 		in   serverless.CostInput
 		says string
 	}{
-		{"not all jobs", jobs(quick, long), serverless.CostInput{}, "azure-functions (1 of 2 jobs): as much as the machine at"},
-		{"dearer from the first call", jobs(quick), serverless.CostInput{KeepWarm: 5}, "gcp-functions: always dearer than the machine"},
+		{"not all jobs", jobs(quick, long), serverless.CostInput{},
+			"azure-functions (1 of 2 jobs): as much as the machine at"},
+		{"dearer from the first call", jobs(quick), serverless.CostInput{KeepWarm: 5},
+			"gcp-functions: always dearer than the machine"},
 		{"several jobs", jobs(quick, quick), serverless.CostInput{}, "calls of each job in a month"},
 	} {
 		if got := texts(t, drawn(t, tt.meta, tt.in, 760)); !strings.Contains(strings.Join(got, "\n"), tt.says) {
@@ -192,7 +196,9 @@ func TestTheChartFitsItsWidth(t *testing.T) {
 }
 
 func TestNumbersOnTheAxesAreShort(t *testing.T) {
-	for x, want := range map[float64]string{0.1: "0.1", 1: "1", 10: "10", 999: "999", 1000: "1k", 999.6: "1k", 4244580: "4.24M", 12345678: "12.3M", 283e3: "283k", 1e8: "100M", 1e9: "1B", 1e12: "1T", 999_999: "1M", 0.125: "0.13"} {
+	for x, want := range map[float64]string{0.1: "0.1", 1: "1", 10: "10", 999: "999", 1000: "1k", 999.6: "1k",
+		4244580: "4.24M", 12345678: "12.3M", 283e3: "283k", 1e8: "100M", 1e9: "1B", 1e12: "1T", 999_999: "1M",
+		0.125: "0.13"} {
 		if got := short(x); got != want {
 			t.Errorf("%v is written %q, want %q", x, got, want)
 		}
@@ -202,7 +208,8 @@ func TestNumbersOnTheAxesAreShort(t *testing.T) {
 // The picture in the documentation is drawn here. Its words have to be those of today; where a line is rounded to another pixel on another processor, no matter.
 func TestThePictureInTheDocumentsSaysWhatIsDrawn(t *testing.T) {
 	const picture = "../../docs/cost.svg"
-	now := drawn(t, jobs(quick, serverless.JobProfile{AvgDurationMS: 800, P95DurationMS: 950, PeakMemoryMB: 700}), serverless.CostInput{CallsPerMonth: 1e6}, 760)
+	now := drawn(t, jobs(quick, serverless.JobProfile{AvgDurationMS: 800, P95DurationMS: 950, PeakMemoryMB: 700}),
+		serverless.CostInput{CallsPerMonth: 1e6}, 760)
 	if *update {
 		if err := os.WriteFile(picture, []byte(now), 0o644); err != nil {
 			t.Fatal(err)

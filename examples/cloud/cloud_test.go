@@ -28,10 +28,12 @@ func TestPolicyChangesWhatItIsToldAndKeepsTheRest(t *testing.T) {
 		t.Fatal(err)
 	}
 	var report policyReport
-	d.json(&report, "policy", "--serverless", "true", "--faas-provider", "aws-lambda", "--faas-aws-region", "eu-west-1", "--faas-memory", "1024", "--faas-timeout", "600",
+	d.json(&report, "policy", "--serverless", "true", "--faas-provider", "aws-lambda", "--faas-aws-region", "eu-west-1",
+		"--faas-memory", "1024", "--faas-timeout", "600",
 		"--serverless-fallback", "false", "--faas-option", "role_arn=arn:aws:iam::123456789012:role/secret")
 	want := serverless.ServerlessSettings{
-		Enable: true, Provider: serverless.ProviderSettings{Type: faas.AWSLambda, Region: "eu-west-1"}, DefaultMemoryMB: 1024, DefaultTimeoutSecs: 600,
+		Enable: true, Provider: serverless.ProviderSettings{Type: faas.AWSLambda, Region: "eu-west-1"},
+		DefaultMemoryMB: 1024, DefaultTimeoutSecs: 600,
 		ProviderConfig: map[string]string{"role_arn": "arn:aws:iam::123456789012:role/secret"},
 	}
 	policy, err := serverless.LoadPolicy(serverless.WithPolicyPath(path))
@@ -52,10 +54,12 @@ func TestPolicyChangesWhatItIsToldAndKeepsTheRest(t *testing.T) {
 	for _, c := range report.Changed {
 		fields = append(fields, c.Field)
 	}
-	if diff := cmp.Diff([]string{"enable", "provider.region", "default_memory_mb", "default_timeout_secs", "fallback_to_vm", "provider_config.role_arn"}, fields); diff != "" {
+	if diff := cmp.Diff([]string{"enable", "provider.region", "default_memory_mb", "default_timeout_secs",
+		"fallback_to_vm", "provider_config.role_arn"}, fields); diff != "" {
 		t.Errorf("changed (-want +got):\n%s", diff)
 	}
-	for _, shown := range []string{d.ok("show"), d.ok("show", "--json"), d.ok("policy", "--faas-memory", "512", "--json")} {
+	for _, shown := range []string{d.ok("show"), d.ok("show", "--json"),
+		d.ok("policy", "--faas-memory", "512", "--json")} {
 		if strings.Contains(shown, "secret") {
 			t.Errorf("the value of an option is shown:\n%s", shown)
 		}
@@ -81,7 +85,8 @@ func TestInstancesKeptReadyAreShownAndCosted(t *testing.T) {
 		}
 	}
 	profile := &serverless.JobProfile{AvgDurationMS: 10, P95DurationMS: 10, PeakMemoryMB: 10}
-	text, err := json.Marshal(&serverless.Metadata{Source: serverless.SourceChain, Jobs: []serverless.Job{{ID: 0, Profile: profile}, {ID: 1, Profile: profile}}})
+	text, err := json.Marshal(&serverless.Metadata{
+		Source: serverless.SourceChain, Jobs: []serverless.Job{{ID: 0, Profile: profile}, {ID: 1, Profile: profile}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +131,8 @@ func TestFailuresEndWithTheCodeOfTheirKind(t *testing.T) {
 		{"a missing argument", []string{"invoke", "--service-id", "123"}, 2, "arg"},
 		{"no service", []string{"deploy"}, 2, "--service-id"},
 		{"two services", []string{"deploy", "--service-id", "1", "--name", "x"}, 2, "give one"},
-		{"a policy flag of another provider", []string{"policy", "--faas-gcp-project", "p"}, 2, "--faas-provider gcp-functions"},
+		{"a policy flag of another provider", []string{"policy", "--faas-gcp-project", "p"}, 2,
+			"--faas-provider gcp-functions"},
 		{"a policy without a change", []string{"policy"}, 2, "no flag"},
 		{"memory above the limit", []string{"policy", "--faas-memory", "4096"}, 2, "2048 MB"},
 		{"an unknown option of the provider", []string{"policy", "--faas-option", "colour=blue"}, 2, "colour"},
@@ -135,15 +141,21 @@ func TestFailuresEndWithTheCodeOfTheirKind(t *testing.T) {
 		{"a job that fails", []string{"invoke", "--service-id", "123", "1", "--text", "no"}, 13, "does not like it"},
 		{"two inputs", []string{"invoke", "--service-id", "123", "0", "--text", "a", "--hex", "0a"}, 2, "give one"},
 		{"broken hex", []string{"invoke", "--service-id", "123", "0", "--hex", "0g"}, 2, "hex"},
-		{"a binary that is not there", []string{"deploy", "--service-id", "8", "--binary", filepath.Join(d.dir, "none")}, 3, "none"},
+		{"a binary that is not there", []string{"deploy", "--service-id", "8", "--binary", filepath.Join(d.dir, "none")}, 3,
+			"none"},
 		{"a binary that was never profiled", []string{"deploy", "--service-id", "8", "--binary", d.stranger()}, 11, "--run"},
 		{"what to refresh, without a refresh", []string{"prices", "--machines"}, 2, "--refresh"},
 		{"a refresh of nobody's list", []string{"prices", "--refresh", "--of", "custom"}, 2, "custom"},
-		{"a picture that is too narrow", []string{"analyze", d.binary, "--svg", filepath.Join(d.dir, "x.svg"), "--svg-width", "100"}, 2, "--svg-width"},
-		{"a picture that cannot be written", []string{"analyze", d.binary, "--svg", filepath.Join(d.dir, "none", "x.svg")}, 2, "--svg"},
-		{"plans with prices that are not there", []string{"plan", "--service-id", "123", "--calls-per-month", "1", "--prices", filepath.Join(d.dir, "none")}, 3, "none"},
-		{"deploys with prices that are not there", []string{"deploy", "--service-id", "123", "--calls-per-month", "1", "--prices", filepath.Join(d.dir, "none")}, 3, "none"},
-		{"prices that are not there", []string{"analyze", d.binary, "--calls-per-month", "1", "--prices", filepath.Join(d.dir, "none")}, 3, "none"},
+		{"a picture that is too narrow", []string{"analyze", d.binary, "--svg", filepath.Join(d.dir, "x.svg"), "--svg-width",
+			"100"}, 2, "--svg-width"},
+		{"a picture that cannot be written", []string{"analyze", d.binary, "--svg", filepath.Join(d.dir, "none", "x.svg")},
+			2, "--svg"},
+		{"plans with prices that are not there", []string{
+			"plan", "--service-id", "123", "--calls-per-month", "1", "--prices", filepath.Join(d.dir, "none")}, 3, "none"},
+		{"deploys with prices that are not there", []string{
+			"deploy", "--service-id", "123", "--calls-per-month", "1", "--prices", filepath.Join(d.dir, "none")}, 3, "none"},
+		{"prices that are not there", []string{"analyze", d.binary, "--calls-per-month", "1", "--prices",
+			filepath.Join(d.dir, "none")}, 3, "none"},
 		{"nothing to analyse", []string{"analyze", filepath.Join(d.dir, "none")}, 2, "none"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -153,7 +165,8 @@ func TestFailuresEndWithTheCodeOfTheirKind(t *testing.T) {
 			}
 			r = d.do(t.Context(), "", append(tt.args, "--json")...)
 			var report struct{ Error failure }
-			if err := json.Unmarshal([]byte(r.err), &report); err != nil || report.Error.ExitCode != tt.code || r.code != tt.code {
+			if err := json.Unmarshal([]byte(r.err), &report); err != nil || report.Error.ExitCode != tt.code ||
+				r.code != tt.code {
 				t.Errorf("with --json: exit code %d, %v, %+v", r.code, err, report)
 			}
 		})
@@ -163,10 +176,14 @@ func TestFailuresEndWithTheCodeOfTheirKind(t *testing.T) {
 func TestEveryCommandAnswersOneJSONDocument(t *testing.T) {
 	d := deployedDesk(t)
 	for _, args := range [][]string{
-		{"show"}, {"policy", "--faas-memory", "300", "--dry-run"}, {"analyze", d.binary}, {"analyze", "42", "--binary", d.binary}, {"analyze", d.binary, "--calls-per-month", "10", "--arch", "arm64"},
-		{"prices"}, {"analyze", filepath.Join(d.dir, "target", "blueprint-profiles.json")}, {"profile", d.binary, "--jobs", "0", "--runs", "1", "--on-chain", "--output", filepath.Join(d.dir, "p.json")},
-		{"plan", "--service-id", "123"}, {"deploy", "--service-id", "123"}, {"list"}, {"status", "--service-id", "123"}, {"invoke", "--service-id", "123", "0"},
-		{"invoke", "--service-id", "123", "0", "--repeat", "3", "--parallel", "2"}, {"warm", "--service-id", "123"}, {"recover", "--service-id", "123"},
+		{"show"}, {"policy", "--faas-memory", "300", "--dry-run"}, {"analyze", d.binary},
+		{"analyze", "42", "--binary", d.binary}, {"analyze", d.binary, "--calls-per-month", "10", "--arch", "arm64"},
+		{"prices"}, {"analyze", filepath.Join(d.dir, "target", "blueprint-profiles.json")},
+		{"profile", d.binary, "--jobs", "0", "--runs", "1", "--on-chain", "--output", filepath.Join(d.dir, "p.json")},
+		{"plan", "--service-id", "123"}, {"deploy", "--service-id", "123"}, {"list"}, {"status", "--service-id", "123"},
+		{"invoke", "--service-id", "123", "0"},
+		{"invoke", "--service-id", "123", "0", "--repeat", "3", "--parallel", "2"}, {"warm", "--service-id", "123"},
+		{"recover", "--service-id", "123"},
 		{"service", "undeploy", "--service-id", "123"}, {"list"},
 	} {
 		var to any
@@ -241,7 +258,8 @@ func TestJobsThatDoNotFitRunBesideFaaSUntilCtrlC(t *testing.T) {
 	done := make(chan int, 1)
 	out := &stopper{at: "Ctrl-C stops it", stop: stop}
 	go func() {
-		done <- run(ctx, d.args([]string{"deploy", "--name", "both", "--binary", d.binary, "--run"}), streams{in: strings.NewReader(""), out: out, err: out})
+		done <- run(ctx, d.args([]string{"deploy", "--name", "both", "--binary", d.binary, "--run"}),
+			streams{in: strings.NewReader(""), out: out, err: out})
 	}()
 	if code := <-done; code != exitOK {
 		t.Fatalf("exit code %d\n%s", code, out.String())
@@ -264,7 +282,8 @@ func TestWhatTheRunnerPrintsAndItsEndAreShown(t *testing.T) {
 	defer stop()
 	out := &stopper{at: "runner ended and is started again", stop: stop}
 	args := []string{"deploy", "--name", "crashes", "--binary", runner, "--arg", "serve", "--run"}
-	if code := run(ctx, d.args(args), streams{in: strings.NewReader(""), out: out, err: out}); code != exitOK && code != exitInterrupted {
+	if code := run(ctx, d.args(args), streams{in: strings.NewReader(""), out: out, err: out}); code != exitOK &&
+		code != exitInterrupted {
 		t.Errorf("exit code %d\n%s", code, out.String())
 	}
 	for _, want := range []string{"the config is gone", out.at, "exit_code=3"} {
@@ -286,7 +305,8 @@ func TestCtrlCUndoesADeploymentAndSaysSo(t *testing.T) {
 		return true // the platform does what was sent, which is waited for and then undone
 	}))
 	var out lockedBuffer
-	code := run(ctx, d.args([]string{"deploy", "--name", "regret", "--binary", d.binary}), streams{in: strings.NewReader(""), out: &out, err: &out})
+	code := run(ctx, d.args([]string{"deploy", "--name", "regret", "--binary", d.binary}),
+		streams{in: strings.NewReader(""), out: &out, err: &out})
 	if code != exitInterrupted || !strings.Contains(out.String(), "interrupted: undoing") {
 		t.Errorf("exit code %d\n%s", code, out.String())
 	}
@@ -338,7 +358,8 @@ func TestArgumentsAreReadInEveryForm(t *testing.T) {
 			t.Errorf("%v: exit code %d, answer %q, want %q\n%s", tt.args, r.code, r.out, tt.want, r.err)
 		}
 	}
-	if r := d.do(t.Context(), "", "invoke", "--service-id", "123", "0", "--file", file, "--output", "raw", "-q"); r.out != "\x00\xffa" || r.err != "" {
+	if r := d.do(t.Context(), "", "invoke", "--service-id", "123", "0", "--file", file, "--output", "raw",
+		"-q"); r.out != "\x00\xffa" || r.err != "" {
 		t.Errorf("raw and quiet: %q, %q", r.out, r.err)
 	}
 }
@@ -347,11 +368,13 @@ func TestThePlatformServesUntilCtrlC(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	out := &stopper{at: "endpoint", stop: stop}
-	if code := run(ctx, []string{"platform", "--listen", "127.0.0.1:0", "--json", "--quiet"}, streams{out: out, err: out}); code != exitOK {
+	if code := run(ctx, []string{"platform", "--listen", "127.0.0.1:0", "--json", "--quiet"},
+		streams{out: out, err: out}); code != exitOK {
 		t.Errorf("exit code %d: %s", code, out.String())
 	}
 	var to struct{ Endpoint string }
-	if err := json.Unmarshal([]byte(out.String()), &to); err != nil || !strings.HasPrefix(to.Endpoint, "http://127.0.0.1:") {
+	if err := json.Unmarshal([]byte(out.String()), &to); err != nil ||
+		!strings.HasPrefix(to.Endpoint, "http://127.0.0.1:") {
 		t.Errorf("%v: %q", err, out.String())
 	}
 }

@@ -22,8 +22,10 @@ type costFlags struct {
 
 func bindCost(flags *pflag.FlagSet) *costFlags {
 	c := &costFlags{}
-	flags.Uint64Var(&c.in.CallsPerMonth, "calls-per-month", 0, "estimate the cost at so many calls of each job in a `month`")
-	flags.StringVar(&c.prices, "prices", "", "JSON `file` with prices, in place of those that are built in; see \"cloud prices\"")
+	flags.Uint64Var(&c.in.CallsPerMonth, "calls-per-month", 0,
+		"estimate the cost at so many calls of each job in a `month`")
+	flags.StringVar(&c.prices, "prices", "", "JSON `file` with prices, in place of those that are built in; see "+
+		"\"cloud prices\"")
 	return c
 }
 

@@ -42,12 +42,14 @@ func TestTheDayGoesAsTheTranscriptSays(t *testing.T) {
 		args string
 	}{
 		{"The policy is the defaults at first.", "show"},
-		{"Say where jobs are to run.", "policy --serverless true --faas-provider custom --faas-custom-endpoint ENDPOINT --faas-memory 256 --faas-timeout 30"},
+		{"Say where jobs are to run.", "policy --serverless true --faas-provider custom --faas-custom-endpoint ENDPOINT " +
+			"--faas-memory 256 --faas-timeout 30"},
 		{"What makes no sense is refused.", "policy --faas-provider gcp-functions"},
 		{"", "policy --faas-aws-region eu-west-1"},
 		{"Measure the jobs.", "profile BINARY --input 0=text:hello --input 1=hex:0500000000000000"},
 		{"Which of them fit where?", "analyze BINARY"},
-		{"And what would they cost? Here for two jobs that take 120 ms and 180 MB, and 800 ms and 700 MB.", "analyze profiles.json --calls-per-month 3000000 --svg cost.svg --quiet"},
+		{"And what would they cost? Here for two jobs that take 120 ms and 180 MB, and 800 ms and 700 MB.",
+			"analyze profiles.json --calls-per-month 3000000 --svg cost.svg --quiet"},
 		{"Is all there that a deployment needs?", "doctor --binary BINARY"},
 		{"What would be done?", "plan --service-id 123 --binary BINARY"},
 		{"Do it.", "service deploy --service-id 123 --binary BINARY"},
@@ -61,8 +63,10 @@ func TestTheDayGoesAsTheTranscriptSays(t *testing.T) {
 		{"More memory for all functions.", "policy --faas-memory 512"},
 		{"", "plan --service-id 123"},
 		{"", "deploy --service-id 123"},
-		{"A job that keeps state belongs on no function. What was measured of the other one is kept.", "profile BINARY --input 1=hex:0500000000000000 --stateful 1"},
-		{"A function is removed when somebody agrees: on a terminal by an answer, else by a flag.", "deploy --service-id 123"},
+		{"A job that keeps state belongs on no function. What was measured of the other one is kept.",
+			"profile BINARY --input 1=hex:0500000000000000 --stateful 1"},
+		{"A function is removed when somebody agrees: on a terminal by an answer, else by a flag.",
+			"deploy --service-id 123"},
 		{"", "deploy --service-id 123 --prune"},
 		{"Nothing was interrupted.", "recover --service-id 123"},
 		{"Remove everything.", "undeploy --service-id 123"},
@@ -71,8 +75,10 @@ func TestTheDayGoesAsTheTranscriptSays(t *testing.T) {
 		if step.say != "" {
 			text.WriteString("\n# " + step.say + "\n")
 		}
-		shown := strings.NewReplacer("ENDPOINT", "http://127.0.0.1:8080", "BINARY", "target/release/blueprint").Replace(step.args)
-		args := strings.Fields(strings.NewReplacer("ENDPOINT", d.endpoint, "BINARY", d.binary, "profiles.json", filepath.Join(d.dir, "profiles.json"), "cost.svg", filepath.Join(d.dir, "cost.svg")).Replace(step.args))
+		shown := strings.NewReplacer("ENDPOINT", "http://127.0.0.1:8080", "BINARY", "target/release/blueprint").Replace(
+			step.args)
+		args := strings.Fields(strings.NewReplacer("ENDPOINT", d.endpoint, "BINARY", d.binary, "profiles.json",
+			filepath.Join(d.dir, "profiles.json"), "cost.svg", filepath.Join(d.dir, "cost.svg")).Replace(step.args))
 		var both lockedBuffer // as a terminal shows it
 		code := run(t.Context(), d.args(args), streams{in: strings.NewReader(""), out: &both, err: &both})
 		text.WriteString("$ cloud " + shown + "\n" + d.mask(both.String()))
@@ -90,7 +96,8 @@ func TestTheDayGoesAsTheTranscriptSays(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(string(want), text.String()); diff != "" {
-		t.Errorf("the day is another than %s says (-it +now); go test ./examples/cloud -update writes it anew:\n%s", filepath.Base(transcript), diff)
+		t.Errorf("the day is another than %s says (-it +now); go test ./examples/cloud -update writes it anew:\n%s",
+			filepath.Base(transcript), diff)
 	}
 }
 

@@ -41,7 +41,8 @@ func (a *app) planCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		opts := append(a.options(d, policy), serverless.WithCallsPerMonth(costs.in.CallsPerMonth), serverless.WithPrices(prices))
+		opts := append(a.options(d, policy), serverless.WithCallsPerMonth(costs.in.CallsPerMonth),
+			serverless.WithPrices(prices))
 		progress := a.progress("")
 		plan, err := serverless.NewPlan(cmd.Context(), spec, append(opts, serverless.WithEvents(progress.event))...)
 		progress.end()
@@ -123,7 +124,8 @@ there is nothing to deploy.`,
 				return err
 			}
 		}
-		progress := a.progress("undoing what this deployment changed (Ctrl-C again stops at once; then \"cloud recover\" puts it right)")
+		progress := a.progress("undoing what this deployment changed (Ctrl-C again stops at once; then \"cloud recover\" " +
+			"puts it right)")
 		progress.undoes = true
 		stop := progress.interruptedBy(ctx)
 		opts = append(opts, serverless.WithEvents(progress.event))
@@ -157,9 +159,11 @@ there is nothing to deploy.`,
 }
 
 // nowhere stands for the machines on which jobs that are not on FaaS would run: this program has none unless it stays.
-func nowhere(_ context.Context, _ serverless.ServiceSpec, jobIDs []uint32, _ serverless.Sizing) (serverless.Runner, error) {
+func nowhere(_ context.Context, _ serverless.ServiceSpec, jobIDs []uint32, _ serverless.Sizing) (serverless.Runner,
+	error) {
 	return nil, faas.Errorf(faas.ErrUnsupported, "deploy", "",
-		"jobs %v are not on FaaS and would run on this machine: add --run to run them here until Ctrl-C, or see \"cloud plan\" for why they are not on FaaS", jobIDs)
+		"jobs %v are not on FaaS and would run on this machine: add --run to run them here until Ctrl-C, or see \"cloud "+
+			"plan\" for why they are not on FaaS", jobIDs)
 }
 
 func readPlan(path string) (*serverless.Plan, error) {
@@ -233,5 +237,6 @@ func (r *deployed) print(w io.Writer) {
 		fmt.Fprintln(w, monthly(r.Cost))
 	}
 	fmt.Fprintf(w, "%s: %s, %d created, %d updated, %d kept, %d removed, in %s\n", r.Service, r.Strategy.Kind,
-		counts[serverless.ActionCreate], counts[serverless.ActionUpdate], counts[serverless.ActionKeep], len(r.Removed), round(time.Duration(r.ElapsedMS)*time.Millisecond))
+		counts[serverless.ActionCreate], counts[serverless.ActionUpdate], counts[serverless.ActionKeep], len(r.Removed),
+		round(time.Duration(r.ElapsedMS)*time.Millisecond))
 }

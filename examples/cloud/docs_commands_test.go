@@ -135,7 +135,8 @@ func goCommand(t *testing.T) doctest.Command {
 		flags, words := map[string]string{}, []string{}
 		for i := 2; i < len(c.Args); i++ {
 			switch arg := c.Args[i]; {
-			case slices.Contains([]string{"-tags", "-run", "-bench", "-benchtime", "-count", "-o", "-timeout"}, arg) && i+1 < len(c.Args):
+			case slices.Contains([]string{"-tags", "-run", "-bench", "-benchtime", "-count", "-o", "-timeout"}, arg) &&
+				i+1 < len(c.Args):
 				flags[arg] = c.Args[i+1]
 				i++
 			case strings.HasPrefix(arg, "-"):
@@ -163,7 +164,8 @@ func goCommand(t *testing.T) doctest.Command {
 			if err != nil {
 				return err
 			}
-			return c.Run(ctx, "go", []string{"mod", "edit", "-replace", modulePath + "=" + root, "-require", modulePath + "@v0.0.0"})
+			return c.Run(ctx, "go", []string{"mod", "edit", "-replace", modulePath + "=" + root, "-require",
+				modulePath + "@v0.0.0"})
 		}
 		return c.Run(ctx, "go", c.Args[1:])
 	}
@@ -205,19 +207,20 @@ func hasTests(root, pkg string, flags map[string]string) error {
 	}
 	names := []string{}
 	defined := map[string]bool{"-benchmem": true, "-race": true, "-v": true, "-short": true}
-	err := filepath.WalkDir(filepath.Join(root, strings.TrimSuffix(pkg, "/...")), func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !strings.HasSuffix(path, "_test.go") {
+	err := filepath.WalkDir(filepath.Join(root, strings.TrimSuffix(pkg, "/...")),
+		func(path string, d fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			for _, m := range testNames.FindAllStringSubmatch(string(text), -1) {
+				names = append(names, m[1])
+			}
+			for _, m := range regexp.MustCompile(`flag\.\w+\("([\w.]+)"`).FindAllStringSubmatch(string(text), -1) {
+				defined["-"+m[1]] = true
+			}
 			return err
-		}
-		text, err := os.ReadFile(path)
-		for _, m := range testNames.FindAllStringSubmatch(string(text), -1) {
-			names = append(names, m[1])
-		}
-		for _, m := range regexp.MustCompile(`flag\.\w+\("([\w.]+)"`).FindAllStringSubmatch(string(text), -1) {
-			defined["-"+m[1]] = true
-		}
-		return err
-	})
+		})
 	if err != nil {
 		return err
 	}
@@ -228,7 +231,8 @@ func hasTests(root, pkg string, flags map[string]string) error {
 		switch flag {
 		case "-run", "-bench":
 			for _, one := range strings.Split(value, "|") {
-				if one != "^$" && one != "." && !slices.ContainsFunc(names, regexp.MustCompile(strings.Split(one, "/")[0]).MatchString) {
+				if one != "^$" && one != "." && !slices.ContainsFunc(
+					names, regexp.MustCompile(strings.Split(one, "/")[0]).MatchString) {
 					return fmt.Errorf("%s: nothing is called %q", pkg, one)
 				}
 			}

@@ -44,7 +44,8 @@ var sessions = map[string]session{
 	"README.md":   {repository: true},
 	"docs/aws.md": {repository: true},
 	"docs/benchmarks.md": {repository: true, instead: []doctest.Instead{{
-		Prefix: "cd internal/tangle/oracle && go test", Why: "it needs go-ethereum, which a fresh machine has not downloaded; .ci/run runs it",
+		Prefix: "cd internal/tangle/oracle && go test",
+		Why:    "it needs go-ethereum, which a fresh machine has not downloaded; .ci/run runs it",
 		Check: func(t testing.TB, _ string) {
 			files, err := filepath.Glob(filepath.Join(doctest.Root(t), "internal", "tangle", "oracle", "*_test.go"))
 			if err != nil {
@@ -58,19 +59,22 @@ var sessions = map[string]session{
 			t.Error("there are no benchmarks")
 		},
 	}}},
-	"docs/embedder.md":     {repository: true},
-	"docs/google-cloud.md": {elsewhere: map[string]string{"Before the first deployment": "faas/gcp TestTheCommandsOfTheDocument"}},
-	"docs/jobs.md":         {program: "main.go"},
+	"docs/embedder.md": {repository: true},
+	"docs/google-cloud.md": {elsewhere: map[string]string{
+		"Before the first deployment": "faas/gcp TestTheCommandsOfTheDocument"}},
+	"docs/jobs.md": {program: "main.go"},
 	"docs/operator.md": {binary: true, lambda: true,
 		elsewhere: map[string]string{
 			"Google Cloud Functions": "faas/gcp TestTheOperatorGuide",
 			"Azure Functions":        "faas/azure TestTheOperatorGuide",
 		},
 		instead: []doctest.Instead{{
-			Prefix: "source <(cloud completion bash)", Why: "it is for a shell that completes; what it would read is parsed as bash",
+			Prefix: "source <(cloud completion bash)",
+			Why:    "it is for a shell that completes; what it would read is parsed as bash",
 			Check: func(t testing.TB, _ string) {
 				out := (&desk{t: t, dir: t.TempDir()}).ok("completion", "bash")
-				if _, err := syntax.NewParser(syntax.Variant(syntax.LangBash)).Parse(strings.NewReader(out), "completion"); err != nil {
+				if _, err := syntax.NewParser(syntax.Variant(syntax.LangBash)).Parse(
+					strings.NewReader(out), "completion"); err != nil {
 					t.Error(err)
 				}
 			},
@@ -96,9 +100,12 @@ func TestTheCommandsOfTheDocumentsWork(t *testing.T) {
 func (s session) run(t *testing.T, d doctest.Document) {
 	desk := newDesk(t)
 	shell := &doctest.Shell{
-		Dir: t.TempDir(), Home: t.TempDir(), Env: map[string]string{}, Instead: s.instead, System: []string{"base64", "cat", "chmod", "cut", "head", "mkdir", "tr"},
-		Commands: map[string]doctest.Command{"cloud": cloudCommand, "curl": curlCommand, "zip": zipCommand, "sha256sum": sha256sumCommand, "go": goCommand(t)},
-		Replace:  map[string]string{"http://127.0.0.1:8080": desk.endpoint, "https://my-faas.example": strings.Replace(desk.endpoint, "127.0.0.1", "localhost", 1)},
+		Dir: t.TempDir(), Home: t.TempDir(), Env: map[string]string{}, Instead: s.instead,
+		System: []string{"base64", "cat", "chmod", "cut", "head", "mkdir", "tr"},
+		Commands: map[string]doctest.Command{"cloud": cloudCommand, "curl": curlCommand, "zip": zipCommand,
+			"sha256sum": sha256sumCommand, "go": goCommand(t)},
+		Replace: map[string]string{"http://127.0.0.1:8080": desk.endpoint,
+			"https://my-faas.example": strings.Replace(desk.endpoint, "127.0.0.1", "localhost", 1)},
 	}
 	if s.repository {
 		shell.Dir = doctest.Root(t)
@@ -130,7 +137,8 @@ func (s session) run(t *testing.T, d doctest.Document) {
 		t.Error("there is no command")
 	}
 	if s.quick != "" && (quick >= 10 || !strings.HasPrefix(last, s.answer)) {
-		t.Errorf("%q takes %d commands, of which the last prints %q; want fewer than ten, and %q", s.quick, quick, last, s.answer)
+		t.Errorf("%q takes %d commands, of which the last prints %q; want fewer than ten, and %q", s.quick, quick, last,
+			s.answer)
 	}
 }
 
@@ -147,7 +155,8 @@ func placeBinary(t *testing.T, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	(&desk{t: t, dir: dir}).ok("profile", filepath.Join(dir, "bin", "my-blueprint"), "--input", "0=text:hi", "--input", "1=hex:0500000000000000", "--runs", "1", "--warmups", "0", "-q")
+	(&desk{t: t, dir: dir}).ok("profile", filepath.Join(dir, "bin", "my-blueprint"), "--input", "0=text:hi", "--input",
+		"1=hex:0500000000000000", "--runs", "1", "--warmups", "0", "-q")
 }
 
 // cloudCommand is this program. The platform that documents start is the desk's, which is there already.
@@ -174,7 +183,8 @@ func readPrices(ctx context.Context, c doctest.Call) error {
 	if i := slices.Index(args, "--save"); i >= 0 {
 		args[i+1] = filepath.Join(c.Dir, args[i+1])
 	}
-	if code := run(ctx, args, streams{in: c.Stdin, out: c.Stdout, err: c.Stderr, transport: priceLists{}}); code != exitOK {
+	if code := run(ctx, args, streams{in: c.Stdin, out: c.Stdout, err: c.Stderr,
+		transport: priceLists{}}); code != exitOK {
 		return fmt.Errorf("cloud %s: exit code %d", strings.Join(args, " "), code)
 	}
 	return nil

@@ -44,7 +44,8 @@ func TestEveryBlockInTheDocumentsIsOneThatIsChecked(t *testing.T) {
 				checkProgram(t, b)
 			case b.Language == "go":
 				if _, ok := sources.Holds(b); !ok {
-					t.Errorf("%s:%d: this block of Go is neither a program nor in any file of the module, word for word:\n%s", d.Name, b.Line, b.Text)
+					t.Errorf("%s:%d: this block of Go is neither a program nor in any file of the module, word for word:\n%s", d.Name,
+						b.Line, b.Text)
 				}
 			default:
 				first, _, _ := strings.Cut(strings.TrimSpace(b.Text), "\n")
@@ -78,7 +79,8 @@ func checkJSON(t *testing.T, b doctest.Block) {
 		t.Errorf("%s:%d: %v", b.Document, b.Line, err)
 		return
 	}
-	if _, ok := members["serverless"]; !ok || b.Document == "docs/providers.md" { // whose provider is not linked here; its own test loads such a policy
+	// whose provider is not linked here; its own test loads such a policy
+	if _, ok := members["serverless"]; !ok || b.Document == "docs/providers.md" {
 		return
 	}
 	path := filepath.Join(t.TempDir(), "deployment-policy.json")
@@ -129,7 +131,8 @@ func TestEveryCommandInSentencesExists(t *testing.T) {
 	}
 	checked := 0
 	for _, line := range lines {
-		line = regexp.MustCompile(`^[A-Z_]+=\S+ `).ReplaceAllString(strings.ReplaceAll(strings.TrimSpace(line), " && ", " # "), "")
+		line = regexp.MustCompile(`^[A-Z_]+=\S+ `).ReplaceAllString(
+			strings.ReplaceAll(strings.TrimSpace(line), " && ", " # "), "")
 		if !strings.HasPrefix(line, "cloud ") {
 			continue
 		}

@@ -56,7 +56,8 @@ alone are exit code 0. With --quiet only warnings and failures are printed.`,
 			}
 			a.remember(&spec)
 		}
-		checks, err := serverless.Diagnose(cmd.Context(), spec, append(a.stateOptions(), serverless.WithFetch(chain.options()...))...)
+		checks, err := serverless.Diagnose(cmd.Context(), spec,
+			append(a.stateOptions(), serverless.WithFetch(chain.options()...))...)
 		report := doctorReport{OK: true, Checks: make([]doctorCheck, len(checks))}
 		for i, c := range checks {
 			report.Checks[i] = doctorCheck{c, faas.CodeOf(c.Err)}
@@ -87,7 +88,8 @@ func (a *app) remember(spec *serverless.DiagnoseSpec) {
 
 func (a *app) printChecks(w io.Writer, checks []faas.Check) {
 	labels := map[faas.CheckStatus]struct{ text, color string }{
-		faas.CheckOK: {"ok  ", green}, faas.CheckWarning: {"warn", yellow}, faas.CheckFailed: {"FAIL", red}, faas.CheckSkipped: {"skip", dim},
+		faas.CheckOK: {"ok  ", green}, faas.CheckWarning: {"warn", yellow}, faas.CheckFailed: {"FAIL", red},
+		faas.CheckSkipped: {"skip", dim},
 	}
 	width, count := 0, map[faas.CheckStatus]int{}
 	for _, c := range checks {
@@ -107,5 +109,6 @@ func (a *app) printChecks(w io.Writer, checks []faas.Check) {
 			fmt.Fprintf(w, "      remedy: %s\n", printable(strings.TrimSpace(line)))
 		}
 	}
-	a.afterwards("%d ok, %s, %d failed, %d skipped", count[faas.CheckOK], plural(count[faas.CheckWarning], "warning"), count[faas.CheckFailed], count[faas.CheckSkipped])
+	a.afterwards("%d ok, %s, %d failed, %d skipped", count[faas.CheckOK], plural(count[faas.CheckWarning], "warning"),
+		count[faas.CheckFailed], count[faas.CheckSkipped])
 }

@@ -23,7 +23,9 @@ func TestDoctorWithNothingConfiguredSaysHowToBegin(t *testing.T) {
 	if r.code != exitOK {
 		t.Errorf("exit code %d", r.code)
 	}
-	for _, want := range []string{"warn  policy ", "serverless is off", "      remedy: cloud policy --serverless true --faas-provider PROVIDER\n", "skip  provider ", "ok    state ", "skip  binary "} {
+	for _, want := range []string{"warn  policy ", "serverless is off",
+		"      remedy: cloud policy --serverless true --faas-provider PROVIDER\n", "skip  provider ", "ok    state ",
+		"skip  binary "} {
 		if !strings.Contains(r.out, want) {
 			t.Errorf("%q is missing:\n%s", want, r.out)
 		}
@@ -40,7 +42,8 @@ func TestDoctorOnThePlatformFindsAllWell(t *testing.T) {
 	noChain(t)
 	d := deployedDesk(t)
 	out := d.ok("doctor", "--service-id", "123")
-	for _, want := range []string{"ok    policy ", "ok    provider ", "ok    services ", "ok    binary ", "1 known", "ok    custom/endpoint ", "ok    custom/protocol ", "ok    custom/limits ", "ok    custom/clock "} {
+	for _, want := range []string{"ok    policy ", "ok    provider ", "ok    services ", "ok    binary ", "1 known",
+		"ok    custom/endpoint ", "ok    custom/protocol ", "ok    custom/limits ", "ok    custom/clock "} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is missing:\n%s", want, out)
 		}
@@ -58,14 +61,17 @@ func TestDoctorOnThePlatformFindsAllWell(t *testing.T) {
 func TestDoctorEndsWithItsExitCodeAndTheRemedyWhereSomethingFailed(t *testing.T) {
 	noChain(t)
 	d := newDesk(t)
-	if err := os.WriteFile(filepath.Join(d.dir, "deployment-policy.json"), []byte(`{"serverless":{"enabled":true}}`), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(d.dir, "deployment-policy.json"), []byte(`{"serverless":{"enabled":true}}`),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	r := d.do(t.Context(), "", "doctor", "--quiet")
 	if r.code != exitUnhealthy || r.err != "" {
 		t.Errorf("exit code %d, and on standard error %q", r.code, r.err)
 	}
-	if lines := strings.Split(strings.TrimSpace(r.out), "\n"); len(lines) != 2 || !strings.HasPrefix(lines[0], "FAIL  policy ") || !strings.HasPrefix(lines[1], "      remedy: correct serverless.enabled in line 1 of ") {
+	if lines := strings.Split(strings.TrimSpace(r.out), "\n"); len(lines) != 2 ||
+		!strings.HasPrefix(lines[0], "FAIL  policy ") ||
+		!strings.HasPrefix(lines[1], "      remedy: correct serverless.enabled in line 1 of ") {
 		t.Errorf("with --quiet:\n%s", r.out)
 	}
 	r = d.do(t.Context(), "", "doctor", "--json", "--binary", filepath.Join(d.dir, "none"))
@@ -89,7 +95,8 @@ func TestDoctorIsColouredOnlyWhereItMayBe(t *testing.T) {
 	d := newDesk(t)
 	for _, color := range []bool{false, true} {
 		var out, errs lockedBuffer
-		run(t.Context(), d.args([]string{"doctor"}), streams{in: strings.NewReader(""), out: &out, err: &errs, colorOut: color})
+		run(t.Context(), d.args([]string{"doctor"}),
+			streams{in: strings.NewReader(""), out: &out, err: &errs, colorOut: color})
 		if strings.Contains(out.String(), "\x1b[33mwarn\x1b[0m") != color || strings.Contains(out.String(), "\x1b") != color {
 			t.Errorf("colours %v:\n%s", color, out.String())
 		}

@@ -47,7 +47,8 @@ func (f *inputFlags) read(stdin io.Reader) ([]byte, error) {
 	if given == "" {
 		return nil, nil
 	}
-	value := map[string]string{"text": f.text, "hex": f.hex, "base64": f.base64, "numbers": f.numbers, "file": f.file}[given]
+	value := map[string]string{"text": f.text, "hex": f.hex, "base64": f.base64, "numbers": f.numbers,
+		"file": f.file}[given]
 	return parseInput(given, value, stdin)
 }
 
@@ -102,7 +103,8 @@ func parseJobInput(text string, stdin io.Reader) (uint32, []byte, error) {
 	form, value, ok2 := strings.Cut(rest, ":")
 	id, err := strconv.ParseUint(job, 10, 32)
 	if !ok || !ok2 || err != nil {
-		return 0, nil, usagef("an input is JOB=FORM:VALUE, such as 0=text:hello, 1=hex:0aff, 2=numbers:[1,2] or 3=file:request.bin, not " + strconv.Quote(text))
+		return 0, nil, usagef("an input is JOB=FORM:VALUE, such as 0=text:hello, 1=hex:0aff, 2=numbers:[1,2] or " +
+			"3=file:request.bin, not " + strconv.Quote(text))
 	}
 	value2, err := parseInput(form, value, stdin)
 	return uint32(id), value2, err

@@ -69,7 +69,10 @@ with none. --repeat measures: the answer is that of the last call, and a summary
 			_, err := a.out.Write(report.Output)
 			return err
 		}
-		return a.answer(report, func(w io.Writer) { fmt.Fprintln(w, formatOutput(*output, report.Output)); a.latencies(report) })
+		return a.answer(report, func(w io.Writer) {
+			fmt.Fprintln(w, formatOutput(*output, report.Output))
+			a.latencies(report)
+		})
 	}
 	return cmd
 }
@@ -94,7 +97,8 @@ type latencies struct {
 }
 
 // invokeMany makes the calls, and stops at the first that fails.
-func invokeMany(ctx context.Context, service *serverless.Service, job uint32, args []byte, repeat, parallel int) (*invokeReport, error) {
+func invokeMany(ctx context.Context, service *serverless.Service, job uint32, args []byte, repeat,
+	parallel int) (*invokeReport, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	took := make([]time.Duration, repeat)
@@ -134,7 +138,8 @@ func invokeMany(ctx context.Context, service *serverless.Service, job uint32, ar
 		slices.Sort(took)
 		rank := func(percent int) time.Duration { return took[(repeat*percent+99)/100-1] } // nearest rank
 		report.Calls = &latencies{
-			Calls: repeat, ColdStarts: int(cold.Load()), Min: took[0], P50: rank(50), P95: rank(95), P99: rank(99), Max: took[repeat-1],
+			Calls: repeat, ColdStarts: int(cold.Load()), Min: took[0], P50: rank(50), P95: rank(95), P99: rank(99),
+			Max:       took[repeat-1],
 			PerSecond: float64(repeat) / elapsed.Seconds(),
 		}
 	}

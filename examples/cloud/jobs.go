@@ -35,13 +35,15 @@ What the file has of other jobs is kept, and so is what was declared with --stat
 	}
 	flags := cmd.Flags()
 	jobs := flags.UintSlice("jobs", nil, "`ids` of the jobs to profile without arguments, such as 0,1,2")
-	inputs := flags.StringArray("input", nil, "`JOB=FORM:VALUE`: an input to profile a job with; FORM is text, hex, base64, numbers or file; may be repeated")
+	inputs := flags.StringArray("input", nil, "`JOB=FORM:VALUE`: an input to profile a job with; FORM is text, hex, "+
+		"base64, numbers or file; may be repeated")
 	stateful := flags.UintSlice("stateful", nil, "`ids` of jobs that keep state between invocations")
 	persistent := flags.UintSlice("persistent", nil, "`ids` of jobs that keep connections open between invocations")
 	runs := flags.Int("runs", 10, "measured runs of each job")
 	warmups := flags.Int("warmups", 2, "runs of each job that do not count")
 	timeout := flags.Duration("timeout", 5*time.Minute, "time limit of a single run")
-	output := flags.String("output", "", "`file` to write (default: blueprint-profiles.json beside the binary, or above its directory for target/release and target/debug)")
+	output := flags.String("output", "", "`file` to write (default: blueprint-profiles.json beside the binary, or "+
+		"above its directory for target/release and target/debug)")
 	replace := flags.Bool("replace", false, "begin the file anew, without what it has of other jobs and what was declared")
 	onChain := flags.Bool("on-chain", false, "print the string to register on chain as profilingData")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -96,7 +98,8 @@ What the file has of other jobs is kept, and so is what was declared with --stat
 			fmt.Fprintln(w, "job\tavg\tp95\tp99\tmemory\tdeclared")
 			for _, id := range slices.Sorted(maps.Keys(profiles.Jobs)) {
 				p := profiles.Jobs[id]
-				fmt.Fprintf(w, "%d\t%d ms\t%d ms\t%d ms\t%d MB\t%s\n", id, p.AvgDurationMS, p.P95DurationMS, p.P99DurationMS, p.PeakMemoryMB, dash(declared(p)))
+				fmt.Fprintf(w, "%d\t%d ms\t%d ms\t%d ms\t%d MB\t%s\n", id, p.AvgDurationMS, p.P95DurationMS, p.P99DurationMS,
+					p.PeakMemoryMB, dash(declared(p)))
 			}
 			if report.OnChain != "" {
 				fmt.Fprintln(w, report.OnChain)
@@ -138,7 +141,8 @@ func (a *app) profileProgress() (show func(serverless.ProfileProgress), end func
 		end = a.live(1, func(_, width int) string { return clip(*now.Load(), width) })
 	}
 	return func(p serverless.ProfileProgress) {
-		now.Store(new(fmt.Sprintf("job %d: run %d of %d, %d ms, %d MB", p.JobID, p.Run, p.Runs, p.Duration.Milliseconds(), p.PeakMemoryMB)))
+		now.Store(new(fmt.Sprintf("job %d: run %d of %d, %d ms, %d MB", p.JobID, p.Run, p.Runs, p.Duration.Milliseconds(),
+			p.PeakMemoryMB)))
 		if p.Run == p.Runs && a.log.width == nil && !a.quiet && !a.json {
 			a.log.printf("job %d: %d runs\n", p.JobID, p.Runs)
 		}
@@ -187,7 +191,8 @@ jobs. Memory is at least the policy's. --svg draws the cost over the number of c
 	chain := bindChain(cmd.Flags())
 	binary := cmd.Flags().String("binary", "", "the blueprint's `executable`, whose profiles file is read")
 	costs := bindCost(cmd.Flags())
-	cmd.Flags().Uint32Var(&costs.in.KeepWarm, "keep-warm", 0, "`instances` of each function that are kept ready, for the estimate, in place of the policy's")
+	cmd.Flags().Uint32Var(&costs.in.KeepWarm, "keep-warm", 0,
+		"`instances` of each function that are kept ready, for the estimate, in place of the policy's")
 	arch := cmd.Flags().String("arch", "amd64", "`architecture` of the binary, for the estimate: amd64 or arm64")
 	svg := cmd.Flags().String("svg", "", "`file` to draw the cost over the number of calls in")
 	width := cmd.Flags().Int("svg-width", 760, "`pixels` that the drawing is wide")
@@ -267,9 +272,11 @@ func decodeMetadata(path string, text []byte) (*serverless.Metadata, error) {
 		if err := json.Unmarshal(text, &profiles); err != nil {
 			return nil, usagef(path + ": " + err.Error())
 		}
-		meta := &serverless.Metadata{Source: serverless.SourceMock, Name: profiles.BlueprintName, Warnings: []string{"the jobs are those of " + filepath.Base(path) + " alone: no chain was asked"}}
+		meta := &serverless.Metadata{Source: serverless.SourceMock, Name: profiles.BlueprintName,
+			Warnings: []string{"the jobs are those of " + filepath.Base(path) + " alone: no chain was asked"}}
 		for _, id := range slices.Sorted(maps.Keys(profiles.Jobs)) {
-			meta.Jobs = append(meta.Jobs, serverless.Job{ID: id, Profile: new(profiles.Jobs[id]), ProfileSource: serverless.ProfileFromFile})
+			meta.Jobs = append(meta.Jobs, serverless.Job{
+				ID: id, Profile: new(profiles.Jobs[id]), ProfileSource: serverless.ProfileFromFile})
 		}
 		return meta, nil
 	}
@@ -291,12 +298,14 @@ func (r *analyzeReport) print(w io.Writer) {
 	}
 	row("job", func(a *serverless.Analysis) string { return a.Provider })
 	for i, job := range r.Metadata.Jobs {
-		row(strings.TrimSpace(fmt.Sprintf("%d %s", job.ID, printable(job.Name))), func(a *serverless.Analysis) string { return fits(a.Jobs[i]) })
+		row(strings.TrimSpace(fmt.Sprintf("%d %s", job.ID, printable(job.Name))),
+			func(a *serverless.Analysis) string { return fits(a.Jobs[i]) })
 	}
 	row("all jobs", func(a *serverless.Analysis) string { return string(a.Strategy.Kind) })
 	if len(r.Analyses) > 0 {
 		sizing := r.Analyses[0].Sizing
-		fmt.Fprintf(w, "\nA machine for all jobs needs %d MB and %s.\n", sizing.MemoryMB, plural(int(sizing.CPUCores), "core"))
+		fmt.Fprintf(w, "\nA machine for all jobs needs %d MB and %s.\n", sizing.MemoryMB,
+			plural(int(sizing.CPUCores), "core"))
 	}
 	for i, job := range r.Metadata.Jobs {
 		r.reasons(w, i, job.ID)

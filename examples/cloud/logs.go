@@ -24,7 +24,8 @@ func (a *app) logsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "logs", Short: "Show what a service's jobs printed",
 		Long: `Shows the lines that the service's jobs printed, of all its functions in the order of time: time, job and text. Without --since,
---until and --tail it is the last ` + strconv.Itoa(defaultTail) + `. --follow goes on with what they print from then on until Ctrl-C, which ends it with exit code 0.
+--until and --tail it is the last ` + strconv.Itoa(defaultTail) +
+			`. --follow goes on with what they print from then on until Ctrl-C, which ends it with exit code 0.
 
 How late lines show up, and what may be read, is the provider's: seconds on AWS Lambda and Google Cloud, minutes on Azure,
 which needs the option application_insights. Control characters in the lines are shown as escapes such as \x1b. --json
@@ -113,7 +114,8 @@ func (a *app) logPrinter(service *serverless.Service) func(faas.LogLine) error {
 		enc := json.NewEncoder(a.out)
 		enc.SetEscapeHTML(false)
 		return func(l faas.LogLine) error {
-			line := loggedLine{FunctionID: l.FunctionID, Severity: l.Severity, RequestID: l.RequestID, System: l.System, Text: l.Text, Truncated: l.Truncated}
+			line := loggedLine{FunctionID: l.FunctionID, Severity: l.Severity, RequestID: l.RequestID, System: l.System,
+				Text: l.Text, Truncated: l.Truncated}
 			if !l.Time.IsZero() {
 				line.Time = &l.Time
 			}

@@ -49,15 +49,19 @@ func TestLogsShowWhatJobsPrinted(t *testing.T) {
 		args []string
 		want string
 	}{
-		{nil, zero + one}, {[]string{"--job", "1"}, one}, {[]string{"--job", "0", "--job", "1"}, zero + one}, {[]string{"--tail", "1"}, one}, {[]string{"--since", "10m"}, zero + one},
-		{[]string{"--since", "2d", "--tail", "1"}, one}, {[]string{"--until", "10m"}, ""}, {[]string{"--since", "2000-01-02T03:04:05+02:00", "--until", "2000-01-03"}, ""},
+		{nil, zero + one}, {[]string{"--job", "1"}, one}, {[]string{"--job", "0", "--job", "1"}, zero + one},
+		{[]string{"--tail", "1"}, one}, {[]string{"--since", "10m"}, zero + one},
+		{[]string{"--since", "2d", "--tail", "1"}, one}, {[]string{"--until", "10m"}, ""},
+		{[]string{"--since", "2000-01-02T03:04:05+02:00", "--until", "2000-01-03"}, ""},
 		{[]string{"--tail", "0", "--system"}, zero + one},
 	} {
-		if diff := cmp.Diff(tt.want, untimed(d.ok(append([]string{"logs", "--service-id", "123"}, tt.args...)...))); diff != "" {
+		if diff := cmp.Diff(tt.want, untimed(d.ok(append([]string{"logs", "--service-id", "123"},
+			tt.args...)...))); diff != "" {
 			t.Errorf("%q (-want +got):\n%s", tt.args, diff)
 		}
 	}
-	if r := d.do(t.Context(), "", "logs", "--service-id", "123", "--until", "10m"); !strings.Contains(r.err, "nothing was printed") {
+	if r := d.do(t.Context(), "", "logs", "--service-id", "123", "--until", "10m"); !strings.Contains(
+		r.err, "nothing was printed") {
 		t.Errorf("there is nothing, and it says %q", r.err)
 	}
 	lines := json.NewDecoder(strings.NewReader(d.ok("service", "logs", "--service-id", "123", "--json")))
@@ -71,7 +75,8 @@ func TestLogsShowWhatJobsPrinted(t *testing.T) {
 		}
 		got = append(got, l)
 	}
-	if len(got) != 2 || got[0].Time == nil || *got[0].JobID != 0 || got[1].FunctionID == "" || got[1].Text != `job one \x1b[2Jsays` {
+	if len(got) != 2 || got[0].Time == nil || *got[0].JobID != 0 || got[1].FunctionID == "" ||
+		got[1].Text != `job one \x1b[2Jsays` {
 		t.Errorf("%+v", got)
 	}
 }
@@ -79,10 +84,12 @@ func TestLogsShowWhatJobsPrinted(t *testing.T) {
 func TestLogsRefusesWhatMakesNoSense(t *testing.T) {
 	d := printed(t)
 	for args, code := range map[string]int{
-		"--job 77": 3, "--job x": exitUsage, "--job 4294967296": exitUsage, "--tail -1": exitUsage, "--since yesterday": exitUsage, "--since -5m": exitUsage, "--follow --until 1m": exitUsage,
+		"--job 77": 3, "--job x": exitUsage, "--job 4294967296": exitUsage, "--tail -1": exitUsage,
+		"--since yesterday": exitUsage, "--since -5m": exitUsage, "--follow --until 1m": exitUsage,
 		"--since 1m --until 2m": exitUsage, "extra": exitUsage,
 	} {
-		if r := d.do(t.Context(), "", append([]string{"logs", "--service-id", "123"}, strings.Fields(args)...)...); r.code != code || r.out != "" || r.err == "" {
+		if r := d.do(t.Context(), "", append([]string{"logs", "--service-id", "123"},
+			strings.Fields(args)...)...); r.code != code || r.out != "" || r.err == "" {
 			t.Errorf("%s: exit code %d, want %d: %s%s", args, r.code, code, r.out, r.err)
 		}
 	}
@@ -95,7 +102,8 @@ func TestFollowingEndsWithCtrlCAndCodeZero(t *testing.T) {
 	r, w := io.Pipe()
 	code := make(chan int, 1)
 	go func() {
-		code <- run(ctx, d.args([]string{"logs", "--service-id", "123", "-f", "--tail", "1"}), streams{in: strings.NewReader(""), out: w, err: io.Discard, colorOut: true})
+		code <- run(ctx, d.args([]string{"logs", "--service-id", "123", "-f", "--tail", "1"}),
+			streams{in: strings.NewReader(""), out: w, err: io.Discard, colorOut: true})
 		w.Close()
 	}()
 	lines := bufio.NewScanner(r)
@@ -105,7 +113,8 @@ func TestFollowingEndsWithCtrlCAndCodeZero(t *testing.T) {
 		}
 		return lines.Text()
 	}
-	if line := next(); !strings.HasPrefix(line, "\x1b[2m20") || !strings.HasSuffix(line, "\x1b[0m    1  job one \\x1b[2Jsays") {
+	if line := next(); !strings.HasPrefix(line, "\x1b[2m20") ||
+		!strings.HasSuffix(line, "\x1b[0m    1  job one \\x1b[2Jsays") {
 		t.Errorf("on a terminal: %q", line)
 	}
 	d.ok("invoke", "--service-id", "123", "0")
@@ -123,7 +132,8 @@ func TestFollowingEndsWithCtrlCAndCodeZero(t *testing.T) {
 
 func TestTextsFromOutsideAreEscaped(t *testing.T) {
 	for text, want := range map[string]string{
-		"plain\ttab": "plain\ttab", "a\nb\r": `a\nb\r`, "\x1b]0;x\a": `\x1b]0;x\a`, "\xff\xfe": `\xff\xfe`, "\u202e猫\ufffd": `\u202e猫` + "\ufffd", "'": "'", `\`: `\`,
+		"plain\ttab": "plain\ttab", "a\nb\r": `a\nb\r`, "\x1b]0;x\a": `\x1b]0;x\a`, "\xff\xfe": `\xff\xfe`,
+		"\u202e猫\ufffd": `\u202e猫` + "\ufffd", "'": "'", `\`: `\`,
 	} {
 		if got := escaped(text); got != want {
 			t.Errorf("%q: %q, want %q", text, got, want)
@@ -134,9 +144,12 @@ func TestTextsFromOutsideAreEscaped(t *testing.T) {
 func TestMomentsAreTimesOrHowLongAgo(t *testing.T) {
 	now := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
 	for text, want := range map[string]time.Time{
-		"10m": now.Add(-10 * time.Minute), "1h30m": now.Add(-90 * time.Minute), "2d": now.AddDate(0, 0, -2), "0.5d": now.Add(-12 * time.Hour), "0s": now,
-		"2026-01-02T03:04:05.5Z": time.Date(2026, 1, 2, 3, 4, 5, 5e8, time.UTC), "2026-01-02": time.Date(2026, 1, 2, 0, 0, 0, 0, time.Local),
-		"2026-01-02 03:04:05": time.Date(2026, 1, 2, 3, 4, 5, 0, time.Local), "-1m": {}, "x": {}, "": {}, "d": {}, "10": {},
+		"10m": now.Add(-10 * time.Minute), "1h30m": now.Add(-90 * time.Minute), "2d": now.AddDate(0, 0, -2),
+		"0.5d": now.Add(-12 * time.Hour), "0s": now,
+		"2026-01-02T03:04:05.5Z": time.Date(2026, 1, 2, 3, 4, 5, 5e8, time.UTC),
+		"2026-01-02":             time.Date(2026, 1, 2, 0, 0, 0, 0, time.Local),
+		"2026-01-02 03:04:05":    time.Date(2026, 1, 2, 3, 4, 5, 0, time.Local), "-1m": {}, "x": {}, "": {}, "d": {},
+		"10": {},
 	} {
 		m := moment{now: func() time.Time { return now }}
 		if err := m.Set(text); !m.at.Equal(want) || (err == nil) == want.IsZero() {

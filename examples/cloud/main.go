@@ -20,6 +20,7 @@ func main() {
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
 	color := os.Getenv("NO_COLOR") == ""
 	os.Exit(run(ctx, os.Args[1:], streams{
-		in: os.Stdin, out: os.Stdout, err: os.Stderr, terminal: terminalWidth(os.Stderr), color: color, colorOut: color && terminalWidth(os.Stdout) != nil,
+		in: os.Stdin, out: os.Stdout, err: os.Stderr, terminal: terminalWidth(os.Stderr), color: color,
+		colorOut: color && terminalWidth(os.Stdout) != nil,
 	}))
 }

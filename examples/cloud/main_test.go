@@ -82,8 +82,10 @@ func newDesk(t testing.TB) *desk {
 func ready(t testing.TB) *desk {
 	t.Helper()
 	d := newDesk(t)
-	d.ok("policy", "--serverless", "true", "--faas-provider", "custom", "--faas-custom-endpoint", d.endpoint, "--serverless-fallback", "false")
-	d.ok("profile", d.binary, "--input", "0=text:hi", "--input", "1=hex:0500000000000000", "--runs", "1", "--warmups", "0", "-q")
+	d.ok("policy", "--serverless", "true", "--faas-provider", "custom", "--faas-custom-endpoint", d.endpoint,
+		"--serverless-fallback", "false")
+	d.ok("profile", d.binary, "--input", "0=text:hi", "--input", "1=hex:0500000000000000", "--runs", "1", "--warmups",
+		"0", "-q")
 	return d
 }
 
@@ -111,7 +113,8 @@ func deployedDesk(t testing.TB) *desk {
 
 // args adds where this desk keeps its files.
 func (d *desk) args(args []string) []string {
-	return append(args, "--policy", filepath.Join(d.dir, "deployment-policy.json"), "--state-dir", filepath.Join(d.dir, "state"))
+	return append(args, "--policy", filepath.Join(d.dir, "deployment-policy.json"), "--state-dir",
+		filepath.Join(d.dir, "state"))
 }
 
 type result struct {

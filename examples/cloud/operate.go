@@ -25,7 +25,8 @@ func (a *app) open(ctx context.Context, s *serviceFlags, opts ...serverless.Depl
 	if err != nil {
 		return nil, err
 	}
-	service, err := serverless.OpenService(ctx, name, append(append(a.stateOptions(), serverless.WithPolicy(policy)), opts...)...)
+	service, err := serverless.OpenService(ctx, name,
+		append(append(a.stateOptions(), serverless.WithPolicy(policy)), opts...)...)
 	if faas.CodeOf(err) != faas.ErrNotFound {
 		return service, err
 	}
@@ -67,8 +68,10 @@ func (a *app) listCommand() *cobra.Command {
 					case s.Interrupted():
 						state = "interrupted"
 					}
-					where := strings.TrimSpace(s.Provider.Region + s.Provider.ProjectID + s.Provider.SubscriptionID + s.Provider.Endpoint)
-					fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\n", s.Name, s.Provider.Provider, dash(where), len(s.Units), state, s.Updated.UTC().Format(time.DateTime))
+					where := strings.TrimSpace(s.Provider.Region + s.Provider.ProjectID + s.Provider.SubscriptionID +
+						s.Provider.Endpoint)
+					fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\n", s.Name, s.Provider.Provider, dash(where), len(s.Units), state,
+						s.Updated.UTC().Format(time.DateTime))
 				}
 			}))
 		},
@@ -87,7 +90,8 @@ type statusReport struct {
 func (a *app) statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "status", Short: "Say how a service is, and whether the provider holds what was deployed",
-		Long:    "Asks the provider for every function's health, and compares what it holds with the ledger. Exit code 20 says that something is not as it should be.",
+		Long: "Asks the provider for every function's health, and compares what it holds with the ledger. Exit code " +
+			"20 says that something is not as it should be.",
 		Example: "  cloud status --service-id 123\n  cloud status --name my-service --json",
 		Args:    cobra.NoArgs,
 	}
@@ -134,13 +138,15 @@ func (r *statusReport) print(w io.Writer) {
 		case h.Known:
 			word = printable("unhealthy: " + h.Reason)
 		}
-		fmt.Fprintf(w, "%d\t%s\t%d MB, %d s\t%s\t%d\n", d.JobID, d.FunctionID, d.MemoryMB, d.TimeoutSecs, word, h.TotalInvocations)
+		fmt.Fprintf(w, "%d\t%s\t%d MB, %d s\t%s\t%d\n", d.JobID, d.FunctionID, d.MemoryMB, d.TimeoutSecs, word,
+			h.TotalInvocations)
 	}
 	for _, line := range []struct {
 		what  string
 		units []string
 	}{
-		{"missing at the provider", r.Drift.Missing}, {"differs from what was deployed", r.Drift.Changed}, {"not in the ledger", r.Drift.Unknown},
+		{"missing at the provider", r.Drift.Missing}, {"differs from what was deployed", r.Drift.Changed},
+		{"not in the ledger", r.Drift.Unknown},
 	} {
 		if len(line.units) > 0 {
 			fmt.Fprintf(w, "%s: %s\n", line.what, strings.Join(line.units, ", "))
@@ -156,8 +162,9 @@ func (r *statusReport) print(w io.Writer) {
 
 func (a *app) warmCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "warm", Short: "Start instances of every function ahead of the calls", Example: "  cloud warm --service-id 123 --instances 4",
-		Args: cobra.NoArgs,
+		Use: "warm", Short: "Start instances of every function ahead of the calls",
+		Example: "  cloud warm --service-id 123 --instances 4",
+		Args:    cobra.NoArgs,
 	}
 	s := bindService(cmd.Flags())
 	n := cmd.Flags().Int("instances", 1, "instances of each function")
@@ -171,7 +178,8 @@ func (a *app) warmCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return a.answer(map[string]any{"service": service.Name(), "warm": warm}, func(w io.Writer) { fmt.Fprintf(w, "%d instances are warm\n", warm) })
+		return a.answer(map[string]any{"service": service.Name(), "warm": warm},
+			func(w io.Writer) { fmt.Fprintf(w, "%d instances are warm\n", warm) })
 	}
 	return cmd
 }
@@ -179,7 +187,8 @@ func (a *app) warmCommand() *cobra.Command {
 func (a *app) undeployCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "undeploy", Short: "Remove every function of a service", Example: "  cloud undeploy --service-id 123",
-		Long: "Removes every function of a service. What is gone already is success; where something cannot be removed the error lists it, and the command can be repeated.",
+		Long: "Removes every function of a service. What is gone already is success; where something cannot be removed " +
+			"the error lists it, and the command can be repeated.",
 		Args: cobra.NoArgs,
 	}
 	s := bindService(cmd.Flags())
@@ -234,7 +243,8 @@ func plural(n int, noun string) string {
 func (a *app) recoverCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "recover", Short: "Put right what an interrupted operation left", Example: "  cloud recover --service-id 123",
-		Long: "Removes units whose creation or removal was interrupted, and looks what became of those whose update was. The next deploy or undeploy does the same by itself.",
+		Long: "Removes units whose creation or removal was interrupted, and looks what became of those whose update was. " +
+			"The next deploy or undeploy does the same by itself.",
 		Args: cobra.NoArgs,
 	}
 	s := bindService(cmd.Flags())

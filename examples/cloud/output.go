@@ -26,9 +26,11 @@ const (
 )
 
 var exitCodes = map[faas.Code]int{
-	faas.ErrInternal: exitInternal, faas.ErrInvalidArgument: exitUsage, faas.ErrNotFound: 3, faas.ErrAlreadyExists: 4, faas.ErrTooLarge: 5,
-	faas.ErrPermissionDenied: 6, faas.ErrThrottled: 7, faas.ErrConflict: 8, faas.ErrTimeout: 9, faas.ErrUnavailable: 10, faas.ErrUnsupported: 11,
-	faas.ErrNotLinked: 12, faas.ErrFunctionFailed: 13,
+	faas.ErrInternal: exitInternal, faas.ErrInvalidArgument: exitUsage, faas.ErrNotFound: 3, faas.ErrAlreadyExists: 4,
+	faas.ErrTooLarge:         5,
+	faas.ErrPermissionDenied: 6, faas.ErrThrottled: 7, faas.ErrConflict: 8, faas.ErrTimeout: 9, faas.ErrUnavailable: 10,
+	faas.ErrUnsupported: 11,
+	faas.ErrNotLinked:   12, faas.ErrFunctionFailed: 13,
 }
 
 const exitHelp = `Exit codes: 0 success, 1 internal error, 2 invalid argument or policy, 3 not found, 4 already exists, 5 too large,
@@ -58,7 +60,8 @@ func (a *app) fail(ctx context.Context, cmd *cobra.Command, err error) int {
 		_ = json.NewEncoder(a.log).Encode(map[string]any{"error": errorReport(err, kind, code)}) // there is nowhere to tell
 		return code
 	}
-	a.log.printf("%s %s\n", a.log.paint(red, "error:"), strings.ReplaceAll(strings.TrimPrefix(err.Error(), "faas: "), ": faas: ", ": "))
+	a.log.printf("%s %s\n", a.log.paint(red, "error:"),
+		strings.ReplaceAll(strings.TrimPrefix(err.Error(), "faas: "), ": faas: ", ": "))
 	if code == exitUsage && !a.running {
 		a.log.printf("see: %s --help\n", cmd.CommandPath())
 	}

@@ -29,7 +29,8 @@ there only code that you would run yourself. Any address but a loopback one need
 		Args:    cobra.NoArgs,
 	}
 	listen := cmd.Flags().String("listen", "127.0.0.1:8080", "`address` to listen on; port 0 takes a free one")
-	dir := cmd.Flags().String("dir", "", "`directory` that keeps the functions over a restart (default: they are gone with the program)")
+	dir := cmd.Flags().String("dir", "", "`directory` that keeps the functions over a restart (default: they are gone "+
+		"with the program)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		var opts []platform.Option
 		if !a.quiet {

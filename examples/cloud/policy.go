@@ -32,7 +32,8 @@ sections of the file stay as they are, to the byte. Another provider begins with
 	goFlags := flag.NewFlagSet("policy", flag.ContinueOnError)
 	change := serverless.BindPolicyFlags(goFlags)
 	cmd.Flags().AddGoFlagSet(goFlags)
-	options := cmd.Flags().StringArray("faas-option", nil, "`name=value`: an option of the provider (provider_config); name= removes it; may be repeated")
+	options := cmd.Flags().StringArray("faas-option", nil,
+		"`name=value`: an option of the provider (provider_config); name= removes it; may be repeated")
 	dryRun := cmd.Flags().Bool("dry-run", false, "save nothing")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		policy, err := a.policyOrDefaults()
@@ -58,7 +59,8 @@ sections of the file stay as they are, to the byte. Another provider begins with
 		if err != nil {
 			return err
 		}
-		report := policyReport{Path: path, Changed: differences(before, view(policy)), Saved: !*dryRun, Policy: view(policy), Notes: notes(policy.Serverless)}
+		report := policyReport{Path: path, Changed: differences(before, view(policy)), Saved: !*dryRun, Policy: view(policy),
+			Notes: notes(policy.Serverless)}
 		if !*dryRun {
 			if err := policy.Save(serverless.WithPolicyPath(a.policyFile)); err != nil {
 				return err
@@ -105,7 +107,9 @@ type policyView struct {
 }
 
 func view(p *serverless.Policy) policyView {
-	v := policyView{ServerlessSettings: p.Serverless, ProviderConfig: slices.Sorted(maps.Keys(p.Serverless.ProviderConfig)), options: maps.Clone(p.Serverless.ProviderConfig)}
+	v := policyView{ServerlessSettings: p.Serverless,
+		ProviderConfig: slices.Sorted(maps.Keys(p.Serverless.ProviderConfig)),
+		options:        maps.Clone(p.Serverless.ProviderConfig)}
 	v.ServerlessSettings.ProviderConfig = nil
 	if v.Provider.Endpoint != "" {
 		v.Provider.Endpoint = faas.RedactURL(v.Provider.Endpoint)
@@ -116,7 +120,8 @@ func view(p *serverless.Policy) policyView {
 func (v policyView) fields() [][2]string {
 	return [][2]string{
 		{"enable", fmt.Sprint(v.Enable)}, {"provider.type", v.Provider.Type}, {"provider.region", v.Provider.Region},
-		{"provider.project_id", v.Provider.ProjectID}, {"provider.subscription_id", v.Provider.SubscriptionID}, {"provider.endpoint", v.Provider.Endpoint},
+		{"provider.project_id", v.Provider.ProjectID}, {"provider.subscription_id", v.Provider.SubscriptionID},
+		{"provider.endpoint", v.Provider.Endpoint},
 		{"default_memory_mb", fmt.Sprint(v.DefaultMemoryMB)}, {"default_timeout_secs", fmt.Sprint(v.DefaultTimeoutSecs)},
 		{"fallback_to_vm", fmt.Sprint(v.FallbackToVM)}, {"max_concurrency", zeroless(v.MaxConcurrency)},
 		{"keep_warm", zeroless(v.KeepWarm)}, {"jobs", ownSettings(v.Jobs)},
@@ -209,7 +214,8 @@ func notes(s serverless.ServerlessSettings) (out []string) {
 		}
 	}
 	if reply := faas.ProviderReplyLimit(s.Provider.Type); reply > 0 && s.DefaultTimeoutSecs > reply {
-		out = append(out, fmt.Sprintf("%s answers a caller within %d s: a timeout of %d s lets a function run on, unheard", s.Provider.Type, reply, s.DefaultTimeoutSecs))
+		out = append(out, fmt.Sprintf("%s answers a caller within %d s: a timeout of %d s lets a function run on, unheard",
+			s.Provider.Type, reply, s.DefaultTimeoutSecs))
 	}
 	return out
 }
@@ -252,7 +258,8 @@ func (a *app) showCommand() *cobra.Command {
 				Limits  faas.Limits `json:"limits"`
 				Linked  bool        `json:"linked"`
 				Notes   []string    `json:"notes,omitempty"`
-			}{path, !errors.Is(serr, os.ErrNotExist), view(policy), policy.Foreign(), limits, faas.CheckLinked(policy.Serverless.Provider.Type) == nil, notes(policy.Serverless)}
+			}{path, !errors.Is(serr, os.ErrNotExist), view(policy), policy.Foreign(), limits,
+				faas.CheckLinked(policy.Serverless.Provider.Type) == nil, notes(policy.Serverless)}
 			return a.answer(report, func(w io.Writer) {
 				if report.Exists {
 					fmt.Fprintf(w, "policy\t%s\n", path)
@@ -267,7 +274,8 @@ func (a *app) showCommand() *cobra.Command {
 				if len(report.Policy.ProviderConfig) > 0 {
 					fmt.Fprintf(w, "provider_config\t%s (values are not shown)\n", strings.Join(report.Policy.ProviderConfig, ", "))
 				}
-				fmt.Fprintf(w, "limits\t%d MB, %d s, payload %d MB\n", limits.MaxMemoryMB, limits.MaxTimeoutSecs, limits.MaxPayloadMB)
+				fmt.Fprintf(w, "limits\t%d MB, %d s, payload %d MB\n", limits.MaxMemoryMB, limits.MaxTimeoutSecs,
+					limits.MaxPayloadMB)
 				if len(report.Foreign) > 0 {
 					fmt.Fprintf(w, "without effect\t%s\n", strings.Join(report.Foreign, ", "))
 				}

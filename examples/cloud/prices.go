@@ -54,7 +54,8 @@ hundred megabytes.`,
 		if *refresh {
 			ctx, cancel := context.WithTimeout(cmd.Context(), *limit)
 			defer cancel()
-			opts := []serverless.RefreshOption{serverless.WithPriceClient(&http.Client{Transport: a.transport}), serverless.WithGoogleAPIKey(os.Getenv("GOOGLE_API_KEY"))}
+			opts := []serverless.RefreshOption{serverless.WithPriceClient(&http.Client{Transport: a.transport}),
+				serverless.WithGoogleAPIKey(os.Getenv("GOOGLE_API_KEY"))}
 			if len(*of) > 0 {
 				opts = append(opts, serverless.WithPricesOf(*of...))
 			}
@@ -91,14 +92,16 @@ func (r *pricesReport) print(w io.Writer) {
 		if p.FreeVCPUSeconds > 0 {
 			free += fmt.Sprintf(", %s vCPU-s", count(p.FreeVCPUSeconds))
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", printable(name), printable(p.Region), printable(p.AsOf), price(p.PerMillionRequests), price(firstTier(p)), price(p.VCPUSecond), price(p.IdleGBSecond), free)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", printable(name), printable(p.Region), printable(p.AsOf),
+			price(p.PerMillionRequests), price(firstTier(p)), price(p.VCPUSecond), price(p.IdleGBSecond), free)
 	}
 	m := r.Prices.Machines
 	fmt.Fprintf(w, "\nmachine\tregion\tas of\tan hour\n")
 	for _, size := range m.Sizes {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", printable(size.Name), printable(m.Region), printable(m.AsOf), price(size.Hour))
 	}
-	fmt.Fprintf(w, "an IPv4 address\t%s\t%s\t%s\n\nin %s; at second hand:", printable(m.Region), printable(m.AsOf), price(m.AddressHour), printable(r.Prices.Currency))
+	fmt.Fprintf(w, "an IPv4 address\t%s\t%s\t%s\n\nin %s; at second hand:", printable(m.Region), printable(m.AsOf),
+		price(m.AddressHour), printable(r.Prices.Currency))
 	unsure := []string{}
 	for _, name := range names {
 		if u := r.Prices.Providers[name].Unverified; len(u) > 0 {

@@ -31,13 +31,15 @@ func (l priceLists) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	text, err := os.ReadFile("../../testdata/prices/" + file + ".json")
 	if err != nil {
-		return &http.Response{StatusCode: http.StatusServiceUnavailable, Status: "503 Service Unavailable", Body: http.NoBody, Request: req}, nil
+		return &http.Response{StatusCode: http.StatusServiceUnavailable, Status: "503 Service Unavailable",
+			Body: http.NoBody, Request: req}, nil
 	}
 	list := string(text)
 	if l.edit != nil {
 		list = l.edit.Replace(list)
 	}
-	return &http.Response{StatusCode: http.StatusOK, Status: "200 OK", Body: io.NopCloser(strings.NewReader(list)), Request: req}, nil
+	return &http.Response{StatusCode: http.StatusOK, Status: "200 OK", Body: io.NopCloser(strings.NewReader(list)),
+		Request: req}, nil
 }
 
 const awsLists = "pricing.us-east-1.amazonaws.com"
@@ -47,9 +49,12 @@ func TestPricesAreRefreshedAndSavedForTheEstimates(t *testing.T) {
 	d := ready(t)
 	saved := filepath.Join(d.dir, "prices.json")
 	var out lockedBuffer
-	code := run(t.Context(), d.args([]string{"prices", "--refresh", "--save", saved}), streams{in: strings.NewReader(""), out: &out, err: &out, transport: priceLists{down: awsLists, edit: strings.NewReplacer("2.6e-05", "2.5e-05")}})
+	code := run(t.Context(), d.args([]string{"prices", "--refresh", "--save", saved}),
+		streams{in: strings.NewReader(""), out: &out, err: &out,
+			transport: priceLists{down: awsLists, edit: strings.NewReplacer("2.6e-05", "2.5e-05")}})
 	for _, says := range []string{
-		"changed: providers.azure-functions.gb_second[0].price: 0.000026 -> 0.000025", "kept: providers.aws-lambda: pricing.us-east-1.amazonaws.com answers 503",
+		"changed: providers.azure-functions.gb_second[0].price: 0.000026 -> 0.000025",
+		"kept: providers.aws-lambda: pricing.us-east-1.amazonaws.com answers 503",
 		"kept: providers.gcp-functions: the catalog of Google needs an API key", "saved in " + saved,
 	} {
 		if !strings.Contains(out.String(), says) {
@@ -75,7 +80,9 @@ func TestARefreshThatReadsNothingFails(t *testing.T) {
 	d := newDesk(t)
 	var out lockedBuffer
 	args := d.args([]string{"prices", "--refresh", "--of", faas.AWSLambda, "--save", filepath.Join(d.dir, "prices.json")})
-	if code := run(t.Context(), args, streams{in: strings.NewReader(""), out: &out, err: &out, transport: priceLists{down: awsLists}}); code != exitCodes[faas.ErrUnavailable] || !strings.Contains(out.String(), "503") {
+	if code := run(t.Context(), args, streams{in: strings.NewReader(""), out: &out, err: &out,
+		transport: priceLists{down: awsLists}}); code != exitCodes[faas.ErrUnavailable] ||
+		!strings.Contains(out.String(), "503") {
 		t.Errorf("exit code %d:\n%s", code, out.String())
 	}
 	if _, err := os.Stat(filepath.Join(d.dir, "prices.json")); !os.IsNotExist(err) {

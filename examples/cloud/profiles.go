@@ -39,7 +39,8 @@ func findProfiles(binary, output string, replace bool) (profilesFile, error) {
 	if output == "" && (faas.CodeOf(err) == faas.ErrNotFound || err == nil && foreign(older)) {
 		there, aboveErr := serverless.ReadProfiles(above)
 		dir := filepath.Dir(path)
-		cargo := filepath.Base(filepath.Dir(dir)) == "target" && slices.Contains([]string{"release", "debug"}, filepath.Base(dir))
+		cargo := filepath.Base(filepath.Dir(dir)) == "target" &&
+			slices.Contains([]string{"release", "debug"}, filepath.Base(dir))
 		if aboveErr == nil && own(there) || cargo && (aboveErr != nil || !foreign(there)) {
 			at, older, err = above, there, aboveErr
 		}
@@ -51,7 +52,8 @@ func findProfiles(binary, output string, replace bool) (profilesFile, error) {
 		return profilesFile{}, fmt.Errorf("%w: put it right, or begin it anew with --replace", err)
 	case foreign(older):
 		return profilesFile{}, faas.Errorf(faas.ErrConflict, "profile", "",
-			"%s has the profiles of another blueprint, %q: move this binary into a directory of its own, or begin the file anew with --replace",
+			"%s has the profiles of another blueprint, %q: move this binary into a directory of its own, or begin the file "+
+				"anew with --replace",
 			at, older.BlueprintName)
 	}
 	return profilesFile{at, older}, nil

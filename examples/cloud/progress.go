@@ -101,7 +101,8 @@ func (p *progress) take(e serverless.Event) (string, bool) {
 			return "", false // the program's last words tell it
 		}
 		p.failed++
-		return fmt.Sprintf("%s %s: %s", log.paint(red, "failed"), p.verb(action, e.Unit), printable(strings.TrimPrefix(e.Err.Error(), "faas: "))), true
+		return fmt.Sprintf("%s %s: %s", log.paint(red, "failed"), p.verb(action, e.Unit),
+			printable(strings.TrimPrefix(e.Err.Error(), "faas: "))), true
 	}
 	p.done++
 	text := fmt.Sprintf("%s in %s", p.verb(action, e.Unit), round(e.Duration))

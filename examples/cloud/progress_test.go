@@ -15,7 +15,8 @@ import (
 func TestALiveLineFitsAnyTerminal(t *testing.T) {
 	start := time.Now()
 	p := &progress{started: start}
-	u := &unitLine{action: "create", unit: "service-with-a-long-name-job0", step: "upload", bytes: 5 << 20, total: 10 << 20, since: start}
+	u := &unitLine{action: "create", unit: "service-with-a-long-name-job0", step: "upload", bytes: 5 << 20,
+		total: 10 << 20, since: start}
 	p.active = append(p.active, u)
 	now := start.Add(3 * time.Second)
 	for width, want := range map[int]string{
@@ -48,11 +49,14 @@ func TestPipedProgressIsPlain(t *testing.T) {
 	p.undoes = true
 	for _, e := range []serverless.Event{
 		{Kind: serverless.EventStarted, Phase: serverless.PhaseFunction, Action: "create", Unit: "a"},
-		{Kind: serverless.EventEnded, Phase: serverless.PhaseFunction, Action: "create", Unit: "a", Attempt: 3, Duration: 1500 * time.Millisecond},
+		{Kind: serverless.EventEnded, Phase: serverless.PhaseFunction, Action: "create", Unit: "a", Attempt: 3,
+			Duration: 1500 * time.Millisecond},
 		{Kind: serverless.EventStarted, Phase: serverless.PhaseFunction, Action: "create", Unit: "b"},
-		{Kind: serverless.EventEnded, Phase: serverless.PhaseFunction, Action: "create", Unit: "b", Err: errors.New("no\x1b[2Jroom")},
+		{Kind: serverless.EventEnded, Phase: serverless.PhaseFunction, Action: "create", Unit: "b",
+			Err: errors.New("no\x1b[2Jroom")},
 		{Kind: serverless.EventStarted, Phase: serverless.PhaseFunction, Action: "remove", Unit: "a"},
-		{Kind: serverless.EventEnded, Phase: serverless.PhaseFunction, Action: "remove", Unit: "a", Attempt: 1, Duration: time.Second},
+		{Kind: serverless.EventEnded, Phase: serverless.PhaseFunction, Action: "remove", Unit: "a", Attempt: 1,
+			Duration: time.Second},
 	} {
 		p.event(e)
 	}
@@ -67,8 +71,10 @@ func TestPipedProgressIsPlain(t *testing.T) {
 func work(p *progress, functions int, between func(done int)) {
 	unit := func(i int) string { return fmt.Sprintf("service-with-a-long-name-job%d", i) }
 	start := func(i int) {
-		p.event(serverless.Event{Time: time.Now(), Kind: serverless.EventStarted, Phase: serverless.PhaseFunction, Action: "create", Unit: unit(i)})
-		p.event(serverless.Event{Kind: serverless.EventProgress, Phase: serverless.PhaseFunction, Action: "create", Unit: unit(i), Step: "upload", Bytes: 5 << 20, TotalBytes: 10 << 20})
+		p.event(serverless.Event{Time: time.Now(), Kind: serverless.EventStarted, Phase: serverless.PhaseFunction,
+			Action: "create", Unit: unit(i)})
+		p.event(serverless.Event{Kind: serverless.EventProgress, Phase: serverless.PhaseFunction, Action: "create",
+			Unit: unit(i), Step: "upload", Bytes: 5 << 20, TotalBytes: 10 << 20})
 	}
 	const atOnce = 12
 	for i := range min(functions, atOnce) {
@@ -76,7 +82,8 @@ func work(p *progress, functions int, between func(done int)) {
 	}
 	for i := range functions {
 		between(i)
-		p.event(serverless.Event{Kind: serverless.EventEnded, Phase: serverless.PhaseFunction, Action: "create", Unit: unit(i), Attempt: 1, Duration: time.Second})
+		p.event(serverless.Event{Kind: serverless.EventEnded, Phase: serverless.PhaseFunction, Action: "create",
+			Unit: unit(i), Attempt: 1, Duration: time.Second})
 		if i+atOnce < functions {
 			start(i + atOnce)
 		}

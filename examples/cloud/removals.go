@@ -91,7 +91,8 @@ func whyBeside(plan *serverless.Plan, policy *serverless.Policy) (lines []string
 // reasonText is a reason with the command that helps, where the library names a function.
 func reasonText(reason serverless.Reason, binary string) string {
 	if reason.Code == serverless.ReasonNoProfile {
-		return fmt.Sprintf("it was never profiled, and nothing untested is deployed: measure it with \"cloud profile %s\"", cmp.Or(binary, "BINARY"))
+		return fmt.Sprintf("it was never profiled, and nothing untested is deployed: measure it with \"cloud profile %s\"",
+			cmp.Or(binary, "BINARY"))
 	}
 	return reason.String()
 }

@@ -16,7 +16,8 @@ import (
 // profileOne measures job 1 as one that keeps state.
 func (d *desk) profileOne(args ...string) string {
 	d.t.Helper()
-	return d.ok(append([]string{"profile", d.binary, "--input", "1=hex:0500000000000000", "--runs", "1", "--warmups", "0"}, args...)...)
+	return d.ok(append([]string{"profile", d.binary, "--input", "1=hex:0500000000000000", "--runs", "1", "--warmups",
+		"0"}, args...)...)
 }
 
 func TestProfilingOneJobKeepsTheOthers(t *testing.T) {
@@ -41,7 +42,8 @@ func TestProfilingOneJobKeepsTheOthers(t *testing.T) {
 		}
 	}
 	r := d.do(t.Context(), "", "profile", d.binary, "--jobs", "1", "--runs", "1")
-	if !strings.Contains(r.err, "kept the profiles of jobs 0, 3") || !strings.Contains(r.err, "kept what was declared of job 1") {
+	if !strings.Contains(r.err, "kept the profiles of jobs 0, 3") ||
+		!strings.Contains(r.err, "kept what was declared of job 1") {
 		t.Errorf("what was kept is not said:\n%s", r.err)
 	}
 	report.Kept, report.Profiles = nil, serverless.Profiles{}
@@ -91,7 +93,8 @@ func TestProfilesStandWhereDeploymentsOfTheirBinaryLook(t *testing.T) {
 	}
 	third := executable("proj", "target", "release", "third")
 	r := d.do(t.Context(), "", "profile", third, "--jobs", "0", "--runs", "1")
-	if r.code != exitCodes[faas.ErrConflict] || !strings.Contains(r.err, `another blueprint, "second"`) || !strings.Contains(r.err, "--replace") {
+	if r.code != exitCodes[faas.ErrConflict] || !strings.Contains(r.err, `another blueprint, "second"`) ||
+		!strings.Contains(r.err, "--replace") {
 		t.Errorf("a third binary: exit code %d\n%s", r.code, r.err)
 	}
 }
@@ -101,10 +104,12 @@ func TestAnotherBuildIsSaid(t *testing.T) {
 	if err := os.WriteFile(d.binary, []byte(script+"# built again\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if r := d.do(t.Context(), "", "plan", "--service-id", "123"); r.code != exitOK || !strings.Contains(r.out, "another build") {
+	if r := d.do(t.Context(), "", "plan", "--service-id", "123"); r.code != exitOK ||
+		!strings.Contains(r.out, "another build") {
 		t.Errorf("exit code %d\n%s%s", r.code, r.out, r.err)
 	}
-	if r := d.do(t.Context(), "", "profile", d.binary, "--jobs", "0", "--runs", "1"); !strings.Contains(r.err, "another build of the binary was measured for job 1") {
+	if r := d.do(t.Context(), "", "profile", d.binary, "--jobs", "0", "--runs", "1"); !strings.Contains(
+		r.err, "another build of the binary was measured for job 1") {
 		t.Errorf("a job of another build is not named:\n%s", r.err)
 	}
 }
@@ -182,7 +187,8 @@ func TestTheCauseOfAFailedDeploymentIsItsHeadline(t *testing.T) {
 	}
 	var report struct{ Error failure }
 	r = d.do(t.Context(), "", append(args, "--json")...)
-	if err := json.Unmarshal([]byte(r.err), &report); err != nil || report.Error.Code != faas.ErrUnavailable || report.Error.Provider != faas.Custom {
+	if err := json.Unmarshal([]byte(r.err), &report); err != nil || report.Error.Code != faas.ErrUnavailable ||
+		report.Error.Provider != faas.Custom {
 		t.Errorf("%v: %+v", err, report)
 	}
 }

@@ -91,12 +91,15 @@ func (a *app) root() *cobra.Command {
 		RunE:             func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	flags := root.PersistentFlags()
-	flags.StringVar(&a.policyFile, "policy", "", "policy `file` (default: tangle/deployment-policy.json in the user's configuration directory)")
-	flags.StringVar(&a.stateDir, "state-dir", "", "`directory` of the ledgers (default: tangle/services in the user's state directory)")
+	flags.StringVar(&a.policyFile, "policy", "",
+		"policy `file` (default: tangle/deployment-policy.json in the user's configuration directory)")
+	flags.StringVar(&a.stateDir, "state-dir", "",
+		"`directory` of the ledgers (default: tangle/services in the user's state directory)")
 	flags.BoolVar(&a.json, "json", a.json, "print one JSON document")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print no progress and no remarks")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(a.policyCommand(), a.showCommand(), a.profileCommand(), a.analyzeCommand(), a.pricesCommand(), a.platformCommand(), a.doctorCommand())
+	root.AddCommand(a.policyCommand(), a.showCommand(), a.profileCommand(), a.analyzeCommand(), a.pricesCommand(),
+		a.platformCommand(), a.doctorCommand())
 	service := &cobra.Command{
 		Use: "service", Short: "Deploy, watch, invoke and remove a service (the same commands as without \"service\")",
 		Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -109,7 +112,8 @@ func (a *app) root() *cobra.Command {
 
 func (a *app) serviceCommands() []*cobra.Command {
 	return []*cobra.Command{
-		a.planCommand(), a.deployCommand(), a.statusCommand(), a.listCommand(), a.invokeCommand(), a.logsCommand(), a.warmCommand(), a.undeployCommand(), a.recoverCommand(),
+		a.planCommand(), a.deployCommand(), a.statusCommand(), a.listCommand(), a.invokeCommand(), a.logsCommand(),
+		a.warmCommand(), a.undeployCommand(), a.recoverCommand(),
 	}
 }
 

@@ -59,13 +59,16 @@ type deployFlags struct {
 func bindDeploy(cmd *cobra.Command) *deployFlags {
 	flags := cmd.Flags()
 	d := &deployFlags{serviceFlags: bindService(flags), chainFlags: bindChain(flags)}
-	flags.Uint64Var(&d.blueprint, "blueprint-id", 0, "`number` of the blueprint on chain (default: that of the last deployment, or 0)")
+	flags.Uint64Var(&d.blueprint, "blueprint-id", 0,
+		"`number` of the blueprint on chain (default: that of the last deployment, or 0)")
 	flags.StringVar(&d.binary, "binary", "", "the blueprint's `executable` (default: that of the last deployment)")
 	flags.StringArrayVar(&d.args, "arg", nil, "`argument` of the runner; may be repeated")
-	flags.StringArrayVar(&d.env, "env", nil, "`NAME=VALUE` in the functions' environment; NAME alone takes it from this one; may be repeated")
+	flags.StringArrayVar(&d.env, "env", nil, "`NAME=VALUE` in the functions' environment; NAME alone takes it from "+
+		"this one; may be repeated")
 	flags.BoolVar(&d.verify, "verify", false, "refuse a binary that is not the one published on chain")
 	flags.BoolVar(&d.move, "move", false, "remove what the service has in other places, once the functions here answer")
-	flags.StringArrayVar(&d.drop, "drop", nil, "go without `WHAT` the last deployment was given: env.NAME, option.NAME, chain.rpc or chain.contract; may be repeated")
+	flags.StringArrayVar(&d.drop, "drop", nil, "go without `WHAT` the last deployment was given: env.NAME, "+
+		"option.NAME, chain.rpc or chain.contract; may be repeated")
 	flags.BoolVar(&d.noWait, "no-wait", false, "fail at once where something else is changing the service")
 	return d
 }
@@ -76,7 +79,8 @@ func (a *app) spec(d *deployFlags) (serverless.ServiceSpec, error) {
 	if err != nil {
 		return serverless.ServiceSpec{}, err
 	}
-	spec := serverless.ServiceSpec{Name: name, BlueprintID: d.blueprint, BinaryPath: d.binary, Args: d.args, Env: map[string]string{}}
+	spec := serverless.ServiceSpec{Name: name, BlueprintID: d.blueprint, BinaryPath: d.binary, Args: d.args,
+		Env: map[string]string{}}
 	for _, info := range a.known(name) {
 		spec.BinaryPath = cmp.Or(spec.BinaryPath, info.BinaryPath)
 		if !d.flags.Changed("blueprint-id") {

@@ -118,7 +118,8 @@ func TestTwoHundredFunctionsScrollByOnATerminal(t *testing.T) {
 					return false
 				}
 				for _, line := range lines[len(lines)-1-maxLiveLines : len(lines)-1] {
-					if !strings.HasPrefix(line, "  create service-with") || !strings.HasSuffix(line, " s") || columns >= 80 && !strings.Contains(line, ": upload 5.0 of 10.0 MB (50%)") {
+					if !strings.HasPrefix(line, "  create service-with") || !strings.HasSuffix(line, " s") ||
+						columns >= 80 && !strings.Contains(line, ": upload 5.0 of 10.0 MB (50%)") {
 						return false
 					}
 				}
@@ -128,13 +129,16 @@ func TestTwoHundredFunctionsScrollByOnATerminal(t *testing.T) {
 		})
 		p.end()
 		a.log.printf("that is all\n")
-		screen.await("the last line", func(lines []string) bool { return len(lines) > 0 && lines[len(lines)-1] == "that is all" })
+		screen.await("the last line", func(lines []string) bool {
+			return len(lines) > 0 && lines[len(lines)-1] == "that is all"
+		})
 		done := 0
 		for _, line := range screen.lines() {
 			switch {
 			case strings.HasPrefix(line, "done create service-with-a-long-name-job"):
 				done++
-			case columns == 40 && strings.TrimLeft(line, "0123456789 in") != line, line == "that is all": // of what stays, the terminal wraps what is too long
+			// of what stays, the terminal wraps what is too long
+			case columns == 40 && strings.TrimLeft(line, "0123456789 in") != line, line == "that is all":
 			default:
 				t.Errorf("%d columns: %q stays", columns, line)
 			}
@@ -185,7 +189,9 @@ func TestCtrlCOnATerminalUndoesTheDeployment(t *testing.T) {
 		if _, err := screen.ptm.Write([]byte{3}); err != nil { // what the key sends
 			t.Fatal(err)
 		}
-		screen.await("that it is undone", func(lines []string) bool { return strings.Contains(strings.Join(lines, ""), "interrupted:") })
+		screen.await("that it is undone", func(lines []string) bool {
+			return strings.Contains(strings.Join(lines, ""), "interrupted:")
+		})
 		close(goOn)
 		err = cmd.Wait()
 		var exit *exec.ExitError
@@ -240,7 +246,8 @@ func TestARemovalIsAskedForOnATerminal(t *testing.T) {
 		code := make(chan int, 1)
 		var out lockedBuffer
 		go func() {
-			code <- run(t.Context(), d.args([]string{"deploy", "--service-id", "123"}), streams{in: screen.tty, out: &out, err: screen.tty, terminal: terminalWidth(screen.tty)})
+			code <- run(t.Context(), d.args([]string{"deploy", "--service-id", "123"}),
+				streams{in: screen.tty, out: &out, err: screen.tty, terminal: terminalWidth(screen.tty)})
 		}()
 		screen.await("the question", asked)
 		if _, err := screen.ptm.WriteString(tt.answer + "\r"); err != nil {

@@ -31,8 +31,10 @@ func main() {
 
 func run(ctx context.Context, args []string) (err error) {
 	flags := flag.NewFlagSet("platform", flag.ContinueOnError)
-	listen := flags.String("listen", "127.0.0.1:8080", "`address` to listen on; any but a loopback address needs a token in $"+tokenEnv)
-	dir := flags.String("dir", "", "`directory` that keeps the functions over a restart; default: they are gone with the program")
+	listen := flags.String("listen", "127.0.0.1:8080",
+		"`address` to listen on; any but a loopback address needs a token in $"+tokenEnv)
+	dir := flags.String("dir", "", "`directory` that keeps the functions over a restart; default: they are gone with "+
+		"the program")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}

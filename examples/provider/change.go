@@ -30,8 +30,9 @@ func (r revision) name() string { return r.SHA256[:16] + "-" + r.Fingerprint[:16
 
 func (e *Executor) state(id string, r revision) faas.State {
 	return faas.State{
-		ID: id, Status: faas.StatusReady, Resource: filepath.Join(e.dir, id), PackageSHA256: r.SHA256, Fingerprint: r.Fingerprint,
-		JobIDs: []uint32{r.JobID}, Revision: r.name(), DeployedAt: r.DeployedAt,
+		ID: id, Status: faas.StatusReady, Resource: filepath.Join(e.dir, id), PackageSHA256: r.SHA256,
+		Fingerprint: r.Fingerprint,
+		JobIDs:      []uint32{r.JobID}, Revision: r.name(), DeployedAt: r.DeployedAt,
 	}
 }
 
@@ -65,7 +66,8 @@ func (e *Executor) Observe(ctx context.Context, id string) (faas.State, error) {
 }
 
 // Converge adds the wanted revision, unless it is there, and makes it live. It looks for itself what is live, since prior may be out of date.
-func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State, report func(faas.Progress)) (faas.State, error) {
+func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
+	report func(faas.Progress)) (faas.State, error) {
 	now, err := e.live(ctx, "converge", u.ID)
 	if err != nil && faas.CodeOf(err) != faas.ErrNotFound {
 		return faas.State{}, err
@@ -80,7 +82,8 @@ func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
 	return state, err
 }
 
-func (e *Executor) converge(ctx context.Context, u faas.Unit, now revision, exists bool, report func(faas.Progress)) (faas.State, error) {
+func (e *Executor) converge(ctx context.Context, u faas.Unit, now revision, exists bool,
+	report func(faas.Progress)) (faas.State, error) {
 	f := u.Functions[0]
 	r := revision{
 		JobID: f.JobID, TimeoutSecs: f.TimeoutSecs, Env: f.Env.Reveal(),
@@ -209,7 +212,8 @@ func (e *Executor) Restore(ctx context.Context, prior faas.State) error {
 		return err
 	}
 	if _, err := os.Stat(filepath.Join(e.dir, prior.ID, prior.Revision)); err != nil {
-		return faas.Errorf(faas.ErrUnsupported, "restore", Name, "revision %s of %s is not kept any more: %w", prior.Revision, prior.ID, err)
+		return faas.Errorf(faas.ErrUnsupported, "restore", Name, "revision %s of %s is not kept any more: %w",
+			prior.Revision, prior.ID, err)
 	}
 	return fail("restore", e.switchTo(ctx, prior.ID, prior.Revision))
 }

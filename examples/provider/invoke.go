@@ -19,7 +19,8 @@ func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas
 		return nil, err
 	}
 	if limit := int(limits.MaxPayloadMB) << 20; len(args) > limit {
-		return notRun(faas.JobErrorf(faas.ErrTooLarge, "invoke", Name, jobID, "the arguments have %d bytes, the limit is %d", len(args), limit))
+		return notRun(faas.JobErrorf(faas.ErrTooLarge, "invoke", Name, jobID, "the arguments have %d bytes, the limit is %d",
+			len(args), limit))
 	}
 	r, err := e.live(ctx, "invoke", e.unit(jobID))
 	if err != nil {
@@ -53,9 +54,11 @@ func result(jobID uint32, answer []byte, log string, exit error, took time.Durat
 	err := faas.ParseResponse(answer, &response)
 	if err == nil && response.Success {
 		if limit := int(limits.MaxPayloadMB) << 20; len(response.Result) > limit {
-			return nil, faas.JobErrorf(faas.ErrTooLarge, "invoke", Name, jobID, "the answer has %d bytes, the limit is %d", len(response.Result), limit)
+			return nil, faas.JobErrorf(faas.ErrTooLarge, "invoke", Name, jobID, "the answer has %d bytes, the limit is %d",
+				len(response.Result), limit)
 		}
-		metrics := faas.Metrics{Total: took, Execution: time.Duration(response.ExecutionMS * float64(time.Millisecond)), ColdStart: true, MemoryMB: response.MemoryUsedMB}
+		metrics := faas.Metrics{Total: took, Execution: time.Duration(response.ExecutionMS * float64(time.Millisecond)),
+			ColdStart: true, MemoryMB: response.MemoryUsedMB}
 		return &faas.Result{Output: response.Result, Metrics: metrics}, nil
 	}
 	failed := &faas.FunctionError{Message: response.Error, LogTail: log}

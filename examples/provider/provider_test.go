@@ -14,7 +14,8 @@ import (
 func TestConformance(t *testing.T) {
 	dir := t.TempDir()
 	open := func(t testing.TB, service string) faas.Executor {
-		exec, err := faas.Open(t.Context(), faas.Config{Provider: Name, Service: service, Options: map[string]string{"dir": dir}})
+		exec, err := faas.Open(t.Context(), faas.Config{
+			Provider: Name, Service: service, Options: map[string]string{"dir": dir}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -24,7 +25,8 @@ func TestConformance(t *testing.T) {
 		Open: open, Provider: Name,
 		Limits: limits, MemorySizes: sizes,
 		OpenLossy: func(t testing.TB, service string) faas.Executor {
-			return faastest.Faulty(open(t, service), faastest.Faults(faastest.Rule{Op: faastest.OpInvoke, Fault: faastest.Fault{Kind: faastest.LostAnswer}}))
+			return faastest.Faulty(open(t, service), faastest.Faults(
+				faastest.Rule{Op: faastest.OpInvoke, Fault: faastest.Fault{Kind: faastest.LostAnswer}}))
 		},
 	})
 }
@@ -32,7 +34,8 @@ func TestConformance(t *testing.T) {
 func TestWeather(t *testing.T) {
 	dir := t.TempDir()
 	open := func(t testing.TB, service string) faas.Executor {
-		exec, err := faas.Open(t.Context(), faas.Config{Provider: Name, Service: service, Options: map[string]string{"dir": dir}})
+		exec, err := faas.Open(t.Context(), faas.Config{
+			Provider: Name, Service: service, Options: map[string]string{"dir": dir}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -50,7 +53,8 @@ func TestWeather(t *testing.T) {
 func TestAPolicyNamesTheProvider(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "deployment-policy.json")
-	text := `{"serverless": {"enable": true, "provider": {"type": "folder"}, "provider_config": {"dir": "` + filepath.Join(dir, "functions") + `"}, "fallback_to_vm": false}}`
+	text := `{"serverless": {"enable": true, "provider": {"type": "folder"}, "provider_config": {"dir": "` +
+		filepath.Join(dir, "functions") + `"}, "fallback_to_vm": false}}`
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +65,8 @@ func TestAPolicyNamesTheProvider(t *testing.T) {
 	profiled := &serverless.JobProfile{AvgDurationMS: 10, P95DurationMS: 10, PeakMemoryMB: 10}
 	service, err := serverless.Deploy(t.Context(), serverless.ServiceSpec{Name: "mine", BinaryPath: faastest.JobBinary(t)},
 		serverless.WithPolicy(policy), serverless.WithStateDir(filepath.Join(dir, "state")), serverless.WithoutRunner(),
-		serverless.WithMetadata(&serverless.Metadata{Source: serverless.SourceChain, Jobs: []serverless.Job{{ID: faastest.JobEcho, Profile: profiled}}}))
+		serverless.WithMetadata(&serverless.Metadata{
+			Source: serverless.SourceChain, Jobs: []serverless.Job{{ID: faastest.JobEcho, Profile: profiled}}}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,7 +28,8 @@ func (e *Executor) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Un
 	slices.SortFunc(units, func(a, b faas.Unit) int { return cmp.Compare(a.Functions[0].JobID, b.Functions[0].JobID) })
 	for i := range len(units) - 1 {
 		if units[i].ID == units[i+1].ID {
-			return nil, faas.JobErrorf(faas.ErrInvalidArgument, "units", Name, units[i].Functions[0].JobID, "the job is wanted twice")
+			return nil, faas.JobErrorf(faas.ErrInvalidArgument, "units", Name, units[i].Functions[0].JobID,
+				"the job is wanted twice")
 		}
 	}
 	return units, nil
@@ -46,17 +47,20 @@ func check(f faas.Function) error {
 	}
 	switch {
 	case f.MemoryMB == 0 || f.TimeoutSecs == 0:
-		return refuse(faas.ErrInvalidArgument, "memory is %d MB and timeout %d s: both have to be set", f.MemoryMB, f.TimeoutSecs)
+		return refuse(faas.ErrInvalidArgument, "memory is %d MB and timeout %d s: both have to be set", f.MemoryMB,
+			f.TimeoutSecs)
 	case f.MemoryMB > limits.MaxMemoryMB:
 		return refuse(faas.ErrTooLarge, "memory of %d MB is above the limit of %d MB", f.MemoryMB, limits.MaxMemoryMB)
 	case f.TimeoutSecs > limits.MaxTimeoutSecs:
 		return refuse(faas.ErrTooLarge, "a timeout of %d s is above the limit of %d s", f.TimeoutSecs, limits.MaxTimeoutSecs)
 	case f.MaxConcurrency > 0 || f.KeepWarm > 0:
-		return refuse(faas.ErrUnsupported, "max_concurrency is %d and keep_warm %d: this platform has neither", f.MaxConcurrency, f.KeepWarm)
+		return refuse(faas.ErrUnsupported, "max_concurrency is %d and keep_warm %d: this platform has neither",
+			f.MaxConcurrency, f.KeepWarm)
 	}
 	for name := range f.Env {
 		if name == "" || strings.ContainsAny(name, "=\x00") {
-			return refuse(faas.ErrInvalidArgument, "environment variable %q: a name is not empty and has neither = nor NUL", name)
+			return refuse(faas.ErrInvalidArgument, "environment variable %q: a name is not empty and has neither = nor NUL",
+				name)
 		}
 	}
 	return nil

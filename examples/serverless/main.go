@@ -40,7 +40,8 @@ func main() {
 func run(ctx context.Context, self string, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("serverless", flag.ContinueOnError)
 	policyFile := flags.String("policy", "", "policy `file`; default: a policy for the embedded platform")
-	provider := flags.String("provider", "", "deploy with this provider, whatever the policy says: custom, or a cloud that was added by a build tag")
+	provider := flags.String("provider", "", "deploy with this provider, whatever the policy says: custom, or a cloud "+
+		"that was added by a build tag")
 	asJSON := flags.Bool("json", false, "print one JSON document in place of the story")
 	if err := flags.Parse(args); err != nil {
 		return err

@@ -24,8 +24,9 @@ var example string
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "example-test-")
 	if err == nil {
-		example = filepath.Join(dir, "example.exe")                                   // any system takes that name
-		build := exec.Command("go", "build", "-ldflags", "-s -w", "-o", example, ".") // small: packing it is slow under the race detector
+		example = filepath.Join(dir, "example.exe") // any system takes that name
+		// small: packing it is slow under the race detector
+		build := exec.Command("go", "build", "-ldflags", "-s -w", "-o", example, ".")
 		build.Stderr = os.Stderr
 		err = build.Run()
 	}
@@ -59,7 +60,8 @@ func TestTheStoryIsToldToItsEnd(t *testing.T) {
 	if err := run(t.Context(), example, nil, &out); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"serverless on", "Analysed: hybrid", "example-job0", "example-job1", "local runner", "it is stateful", "answered 9000000000000000", "Nothing is left"} {
+	for _, want := range []string{"serverless on", "Analysed: hybrid", "example-job0", "example-job1", "local runner",
+		"it is stateful", "answered 9000000000000000", "Nothing is left"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the story does not say %q:\n%s", want, out.String())
 		}
@@ -78,7 +80,8 @@ func TestTheReportIsJSON(t *testing.T) {
 	if err := dec.Decode(&got); err != nil {
 		t.Fatal(err)
 	}
-	if !got.Removed || got.Error != "" || len(got.Invocations) != 3 || got.Analysis.Strategy.Kind != serverless.StrategyHybrid {
+	if !got.Removed || got.Error != "" || len(got.Invocations) != 3 ||
+		got.Analysis.Strategy.Kind != serverless.StrategyHybrid {
 		t.Errorf("report %+v", got)
 	}
 }

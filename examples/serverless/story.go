@@ -225,7 +225,8 @@ func (s *story) profile(ctx context.Context, binary string) error {
 	for _, id := range slices.Sorted(maps.Keys(profiles.Jobs)) {
 		p := profiles.Jobs[id]
 		rows = append(rows, []string{
-			fmt.Sprintf("job %d %s", id, jobNames[id]), fmt.Sprintf("p95 %d ms", p.P95DurationMS), fmt.Sprintf("peak %d MB", p.PeakMemoryMB),
+			fmt.Sprintf("job %d %s", id, jobNames[id]), fmt.Sprintf("p95 %d ms", p.P95DurationMS),
+			fmt.Sprintf("peak %d MB", p.PeakMemoryMB),
 			fmt.Sprintf("%d runs", p.SampleSize), map[bool]string{true: "stateful", false: "stateless"}[p.Stateful],
 		})
 	}
@@ -255,11 +256,13 @@ func (s *story) analyze(meta *serverless.Metadata, policy *serverless.Policy) (*
 	return analysis, nil
 }
 
-func (s *story) deploy(ctx context.Context, workspace, binary string, policy *serverless.Policy, meta *serverless.Metadata) (*serverless.Service, error) {
+func (s *story) deploy(ctx context.Context, workspace, binary string, policy *serverless.Policy,
+	meta *serverless.Metadata) (*serverless.Service, error) {
 	start := time.Now()
 	spec := serverless.ServiceSpec{Name: serviceName, BlueprintID: blueprintID, BinaryPath: binary}
 	service, err := serverless.Deploy(ctx, spec, serverless.WithPolicy(policy), serverless.WithMetadata(meta),
-		serverless.WithStateDir(filepath.Join(workspace, "state"))) // a real program leaves it at its default, outside of what it removes
+		// a real program leaves it at its default, outside of what it removes
+		serverless.WithStateDir(filepath.Join(workspace, "state")))
 	if err != nil {
 		return nil, err
 	}
@@ -270,7 +273,8 @@ func (s *story) deploy(ctx context.Context, workspace, binary string, policy *se
 			rows = append(rows, []string{fmt.Sprintf("job %d", d.JobID), "run by the local runner"})
 			continue
 		}
-		rows = append(rows, []string{fmt.Sprintf("job %d", d.JobID), fmt.Sprintf("%s as %s (%d MB, %d s)", d.Action, d.Resource, d.MemoryMB, d.TimeoutSecs)})
+		rows = append(rows, []string{fmt.Sprintf("job %d", d.JobID),
+			fmt.Sprintf("%s as %s (%d MB, %d s)", d.Action, d.Resource, d.MemoryMB, d.TimeoutSecs)})
 	}
 	s.table(rows)
 	return service, nil
@@ -316,7 +320,8 @@ func (s *story) invoke(ctx context.Context, service *serverless.Service) ([]invo
 		inv.Median = warm[len(warm)/2]
 		done = append(done, inv)
 		rows = append(rows, []string{
-			fmt.Sprintf("job %d %s", d.JobID, jobNames[d.JobID]), fmt.Sprintf("answered %x", inv.Output), "first " + round(inv.First).String(),
+			fmt.Sprintf("job %d %s", d.JobID, jobNames[d.JobID]), fmt.Sprintf("answered %x", inv.Output),
+			"first " + round(inv.First).String(),
 			fmt.Sprintf("then %s (median of %d)", round(inv.Median), warmCalls),
 		})
 	}

@@ -72,7 +72,8 @@ func (r *refusing) RoundTrip(req *http.Request) (*http.Response, error) {
 func open(t *testing.T, provider string, transport http.RoundTripper) (faas.Executor, string) {
 	t.Helper()
 	cfg := faas.Config{
-		Provider: provider, Service: "svc", Region: map[string]string{faas.AWSLambda: "us-east-1", faas.GCPFunctions: "us-central1", faas.AzureFunctions: "eastus"}[provider],
+		Provider: provider, Service: "svc", Region: map[string]string{
+			faas.AWSLambda: "us-east-1", faas.GCPFunctions: "us-central1", faas.AzureFunctions: "eastus"}[provider],
 		HTTPClient: &http.Client{Transport: transport},
 	}
 	memory := uint32(512)
@@ -99,7 +100,8 @@ func open(t *testing.T, provider string, transport http.RoundTripper) (faas.Exec
 	if err != nil {
 		t.Fatal(err)
 	}
-	bin := &faas.Binary{Path: "job", Executable: true, Format: faas.FormatELF, OS: "linux", Arch: faas.AMD64, Static: true, Size: 1 << 20, Protocols: faas.SpeaksAll}
+	bin := &faas.Binary{Path: "job", Executable: true, Format: faas.FormatELF, OS: "linux", Arch: faas.AMD64,
+		Static: true, Size: 1 << 20, Protocols: faas.SpeaksAll}
 	units, err := exec.Units(bin, []faas.Function{{JobID: 0, MemoryMB: memory, TimeoutSecs: 60}})
 	if err != nil {
 		t.Fatal(err)
@@ -141,7 +143,8 @@ var bare = []fault{
 	{status: 414, want: faas.ErrTooLarge},
 	{status: 418, want: faas.ErrInvalidArgument},
 	{status: 422, want: faas.ErrInvalidArgument},
-	{status: 429, header: http.Header{"Retry-After": {"7"}}, want: faas.ErrThrottled, either: true, after: 7 * time.Second},
+	{status: 429, header: http.Header{"Retry-After": {"7"}}, want: faas.ErrThrottled, either: true,
+		after: 7 * time.Second},
 	{status: 431, want: faas.ErrTooLarge},
 	{status: 501, want: faas.ErrUnsupported},
 	{status: 502, want: faas.ErrUnavailable, repeated: true},
@@ -161,37 +164,64 @@ func TestAnAnswerMeansTheSameOnEveryProvider(t *testing.T) {
 // said are refusals that a status alone does not tell, in the providers' own words.
 var said = map[string][]fault{
 	faas.AWSLambda: {
-		{status: 400, code: "InvalidParameterValueException", text: "Your request has been throttled by EC2, please make sure you have enough API rate limit.", want: faas.ErrThrottled, either: true},
-		{status: 400, code: "InvalidParameterValueException", text: "The role defined for the function cannot be assumed by Lambda.", want: faas.ErrPermissionDenied},
-		{status: 400, code: "InvalidParameterValueException", text: "The provided execution role does not have permissions to call CreateNetworkInterface on EC2", want: faas.ErrPermissionDenied},
-		{status: 400, code: "InvalidParameterValueException", text: "Lambda was unable to configure access to your environment variables because the KMS key is invalid for CreateGrant.", want: faas.ErrPermissionDenied},
+		{status: 400, code: "InvalidParameterValueException",
+			text: "Your request has been throttled by EC2, please make sure you have enough API rate limit.",
+			want: faas.ErrThrottled, either: true},
+		{status: 400, code: "InvalidParameterValueException",
+			text: "The role defined for the function cannot be assumed by Lambda.", want: faas.ErrPermissionDenied},
+		{status: 400, code: "InvalidParameterValueException",
+			text: "The provided execution role does not have permissions to call CreateNetworkInterface on EC2",
+			want: faas.ErrPermissionDenied},
+		{status: 400, code: "InvalidParameterValueException",
+			text: "Lambda was unable to configure access to your environment variables because the KMS key is invalid for " +
+				"CreateGrant.", want: faas.ErrPermissionDenied},
 		{status: 400, code: "CodeStorageExceededException", text: "Code storage limit exceeded.", want: faas.ErrTooLarge},
-		{status: 403, code: "ExpiredTokenException", text: "The security token included in the request is expired", want: faas.ErrPermissionDenied},
-		{status: 502, code: "KMSAccessDeniedException", text: "Lambda was unable to decrypt the environment variables because KMS access was denied.", want: faas.ErrPermissionDenied, either: true},
-		{status: 409, code: "ResourceConflictException", text: "The operation cannot be performed at this time. An update is in progress for resource", want: faas.ErrConflict},
+		{status: 403, code: "ExpiredTokenException", text: "The security token included in the request is expired",
+			want: faas.ErrPermissionDenied},
+		{status: 502, code: "KMSAccessDeniedException",
+			text: "Lambda was unable to decrypt the environment variables because KMS access was denied.",
+			want: faas.ErrPermissionDenied, either: true},
+		{status: 409, code: "ResourceConflictException",
+			text: "The operation cannot be performed at this time. An update is in progress for resource",
+			want: faas.ErrConflict},
 	},
 	faas.GCPFunctions: {
-		{status: 403, code: "PERMISSION_DENIED", text: "Permission 'cloudfunctions.functions.get' denied on resource 'x' (or resource may not exist).", want: faas.ErrPermissionDenied, remedy: "roles/cloudfunctions"},
-		{status: 403, code: "PERMISSION_DENIED", text: "Something at example.iam.gserviceaccount.com went wrong", want: faas.ErrPermissionDenied},
-		{status: 400, code: "FAILED_PRECONDITION", text: "The request has violated one or more Org Policies. Please refer to constraints/cloudfunctions.allowedIngressSettings", want: faas.ErrPermissionDenied},
+		{status: 403, code: "PERMISSION_DENIED", text: "Permission 'cloudfunctions.functions.get' denied on resource 'x' " +
+			"(or resource may not exist).", want: faas.ErrPermissionDenied, remedy: "roles/cloudfunctions"},
+		{status: 403, code: "PERMISSION_DENIED", text: "Something at example.iam.gserviceaccount.com went wrong",
+			want: faas.ErrPermissionDenied},
+		{status: 400, code: "FAILED_PRECONDITION", text: "The request has violated one or more Org Policies. Please " +
+			"refer to constraints/cloudfunctions.allowedIngressSettings", want: faas.ErrPermissionDenied},
 		{status: 400, code: "FAILED_PRECONDITION", text: "Resource is not ready, try again", want: faas.ErrConflict},
-		{status: 429, code: "RESOURCE_EXHAUSTED", text: "Quota exceeded for quota metric 'Read requests' and limit 'Read requests per minute'", want: faas.ErrThrottled, either: true},
-		{status: 429, code: "RESOURCE_EXHAUSTED", text: "Quota exceeded for total allowable CPU per project per region.", want: faas.ErrTooLarge, remedy: "quota"},
+		{status: 429, code: "RESOURCE_EXHAUSTED", text: "Quota exceeded for quota metric 'Read requests' and limit 'Read " +
+			"requests per minute'", want: faas.ErrThrottled, either: true},
+		{status: 429, code: "RESOURCE_EXHAUSTED", text: "Quota exceeded for total allowable CPU per project per region.",
+			want: faas.ErrTooLarge, remedy: "quota"},
 		{status: 409, code: "ABORTED", text: "unable to queue the operation", want: faas.ErrConflict},
-		{status: 409, code: "ALREADY_EXISTS", text: "A Cloud Run service with this name already exists.", want: faas.ErrConflict},
+		{status: 409, code: "ALREADY_EXISTS", text: "A Cloud Run service with this name already exists.",
+			want: faas.ErrConflict},
 		{status: 501, code: "UNIMPLEMENTED", text: "Operation is not implemented", want: faas.ErrUnsupported},
 	},
 	faas.AzureFunctions: {
-		{status: 401, code: "Unauthorized", text: "This region has quota of 0 instances for your subscription.", want: faas.ErrTooLarge, remedy: "quota"},
-		{status: 409, code: "Conflict", text: "The maximum number of ServerFarms allowed in a FlexConsumption is 250.", want: faas.ErrTooLarge, remedy: "quota"},
-		{status: 409, code: "ScopeLocked", text: "The scope cannot perform delete operation because following scope(s) are locked.", want: faas.ErrPermissionDenied, remedy: "lock"},
-		{status: 403, code: "RequestDisallowedByPolicy", text: "Resource was disallowed by policy: shared key access should be prevented.", want: faas.ErrPermissionDenied, remedy: "storage_auth=identity"},
-		{status: 404, code: "SubscriptionNotFound", text: "The subscription could not be found.", want: faas.ErrInvalidArgument},
-		{status: 400, code: "BadRequest", text: "Encountered an error (ServiceUnavailable) from host runtime.", want: faas.ErrUnavailable, either: true},
-		{status: 409, code: "AnotherOperationInProgress", text: "Another operation is in progress.", want: faas.ErrConflict, either: true},
+		{status: 401, code: "Unauthorized", text: "This region has quota of 0 instances for your subscription.",
+			want: faas.ErrTooLarge, remedy: "quota"},
+		{status: 409, code: "Conflict", text: "The maximum number of ServerFarms allowed in a FlexConsumption is 250.",
+			want: faas.ErrTooLarge, remedy: "quota"},
+		{status: 409, code: "ScopeLocked", text: "The scope cannot perform delete operation because following scope(s) " +
+			"are locked.", want: faas.ErrPermissionDenied, remedy: "lock"},
+		{status: 403, code: "RequestDisallowedByPolicy",
+			text: "Resource was disallowed by policy: shared key access should be prevented.", want: faas.ErrPermissionDenied,
+			remedy: "storage_auth=identity"},
+		{status: 404, code: "SubscriptionNotFound", text: "The subscription could not be found.",
+			want: faas.ErrInvalidArgument},
+		{status: 400, code: "BadRequest", text: "Encountered an error (ServiceUnavailable) from host runtime.",
+			want: faas.ErrUnavailable, either: true},
+		{status: 409, code: "AnotherOperationInProgress", text: "Another operation is in progress.", want: faas.ErrConflict,
+			either: true},
 	},
 	faas.Custom: {
-		{status: 503, code: "UNAVAILABLE", text: "draining", header: http.Header{"Retry-After": {"3"}}, want: faas.ErrUnavailable, repeated: true, after: 3 * time.Second},
+		{status: 503, code: "UNAVAILABLE", text: "draining", header: http.Header{"Retry-After": {"3"}},
+			want: faas.ErrUnavailable, repeated: true, after: 3 * time.Second},
 		{status: 307, text: "elsewhere", want: faas.ErrInvalidArgument},
 	},
 }

@@ -57,7 +57,8 @@ func TestEveryOptionIsDeclaredInFullAndHeldToIt(t *testing.T) {
 				if o.Help == "" || o.Type == "" || (o.Valid == nil) != (o.Shape == "") {
 					t.Errorf("help %q, type %q, shape %q", o.Help, o.Type, o.Shape)
 				}
-				if o.Type == faas.OptionSeconds != strings.HasSuffix(o.Name, "_secs") || o.Type == faas.OptionFlag && o.Default == "" {
+				if o.Type == faas.OptionSeconds != strings.HasSuffix(o.Name, "_secs") || o.Type == faas.OptionFlag &&
+					o.Default == "" {
 					t.Errorf("type %s, default %q", o.Type, o.Default)
 				}
 				for _, name := range append(slices.Clone(o.Former), o.Name) {
@@ -66,13 +67,15 @@ func TestEveryOptionIsDeclaredInFullAndHeldToIt(t *testing.T) {
 					}
 					seen[name] = true
 				}
-				if _, err := faas.ParseOptions(faas.Config{Options: map[string]string{o.Name: o.Default}}, info.Options); err != nil {
+				if _, err := faas.ParseOptions(faas.Config{Options: map[string]string{o.Name: o.Default}},
+					info.Options); err != nil {
 					t.Errorf("its default is refused: %v", err)
 				}
 				if text := wrong(o); text != "" {
 					_, err := faas.Open(t.Context(), config(provider, map[string]string{o.Name: text}))
 					refused(t, err, fmt.Sprintf("option %q", o.Name), o.Shape)
-					if (o.Sensitive || o.Type == faas.OptionURL || o.Type == faas.OptionPairs) && strings.Contains(fmt.Sprint(err), canary) {
+					if (o.Sensitive || o.Type == faas.OptionURL || o.Type == faas.OptionPairs) &&
+						strings.Contains(fmt.Sprint(err), canary) {
 						t.Errorf("the error shows the value: %v", err)
 					}
 				}

@@ -22,12 +22,14 @@ func TestRemoveSendsItsDeleteThoughLooksFindNothing(t *testing.T) {
 		var left atomic.Int64
 		server := serve(t, lambdatest.Config{Handler: answering, Fault: func(c lambdatest.Call) *lambdatest.Fault {
 			if (c.Operation == "GetFunction" || c.Operation == "GetRole") && left.Add(-1) >= 0 {
-				return &lambdatest.Fault{Status: 404, Code: map[string]string{"lambda": "ResourceNotFoundException", "iam": "NoSuchEntity"}[c.Service], Message: "not found"}
+				return &lambdatest.Fault{Status: 404, Code: map[string]string{
+					"lambda": "ResourceNotFoundException", "iam": "NoSuchEntity"}[c.Service], Message: "not found"}
 			}
 			return nil
 		}})
 		server.CreateBucket("packages")
-		e := openAt(t, server, "looks", opening{options: map[string]string{"role_arn": "", "create_role": "true", "bucket": "packages", "remove_logs": "true"}})
+		e := openAt(t, server, "looks", opening{options: map[string]string{
+			"role_arn": "", "create_role": "true", "bucket": "packages", "remove_logs": "true"}})
 		e.direct = 100
 		u := unitOf(t, e, script(t, "x"), small(0))
 		mustDeploy(t, e, u)
@@ -59,7 +61,8 @@ func (forgetful) RoundTrip(req *http.Request) (*http.Response, error) {
 func TestARoleStaysWhileAFunctionStands(t *testing.T) {
 	t.Parallel()
 	server := serve(t, lambdatest.Config{Handler: answering})
-	e := openAt(t, server, "stands", opening{options: map[string]string{"role_arn": "", "create_role": "true"}, client: &http.Client{Transport: forgetful{}}})
+	e := openAt(t, server, "stands", opening{options: map[string]string{"role_arn": "", "create_role": "true"},
+		client: &http.Client{Transport: forgetful{}}})
 	bin := script(t, "x")
 	for job := range uint32(2) {
 		mustDeploy(t, e, unitOf(t, e, bin, small(job)))
@@ -84,13 +87,15 @@ func TestAPolicyOfSomebodyElseIsNamed(t *testing.T) {
 	quick := fastPace
 	quick.settle = 20e6
 	server := serve(t, lambdatest.Config{Handler: answering})
-	e := openAt(t, server, "attached", opening{options: map[string]string{"role_arn": "", "create_role": "true"}, pace: &quick})
+	e := openAt(t, server, "attached", opening{options: map[string]string{"role_arn": "", "create_role": "true"},
+		pace: &quick})
 	u := unitOf(t, e, script(t, "x"), small(0))
 	mustDeploy(t, e, u)
 	const policy = "arn:aws:iam::aws:policy/AWSLambdaExecute"
 	server.AttachPolicies(e.roleName(), policy)
 	err := e.Remove(t.Context(), u.ID)
-	if faas.CodeOf(err) != faas.ErrConflict || !strings.Contains(err.Error(), policy) || !strings.Contains(err.Error(), e.roleName()) {
+	if faas.CodeOf(err) != faas.ErrConflict || !strings.Contains(err.Error(), policy) ||
+		!strings.Contains(err.Error(), e.roleName()) {
 		t.Errorf("got %v", err)
 	}
 }

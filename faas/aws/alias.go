@@ -21,34 +21,36 @@ import (
 func (e *Executor) pointAlias(ctx context.Context, op, name, version string, isNew bool) (created bool, err error) {
 	create := func() error {
 		return e.finish(ctx, func(ctx context.Context) error {
-			_, err := e.lambda.CreateAlias(ctx, &lambda.CreateAliasInput{FunctionName: &name, Name: &e.options.alias, FunctionVersion: &version})
+			_, err := e.lambda.CreateAlias(ctx, &lambda.CreateAliasInput{
+				FunctionName: &name, Name: &e.options.alias, FunctionVersion: &version})
 			return err
 		})
 	}
-	err = e.repeating(0, "pointing alias %q of function %s to version %s", e.options.alias, name, version).Until(ctx, func(ctx context.Context) error {
-		if isNew {
-			if err := create(); !isBusy(err) && !isNotFound(err) {
-				created = err == nil
-				return err
+	err = e.repeating(0, "pointing alias %q of function %s to version %s", e.options.alias, name, version).Until(
+		ctx, func(ctx context.Context) error {
+			if isNew {
+				if err := create(); !isBusy(err) && !isNotFound(err) {
+					created = err == nil
+					return err
+				}
 			}
-		}
-		var out *lambda.UpdateAliasOutput
-		err := e.change(ctx, name, func(ctx context.Context) (err error) {
-			out, err = e.lambda.UpdateAlias(ctx, &lambda.UpdateAliasInput{
-				FunctionName: &name, Name: &e.options.alias, FunctionVersion: &version,
-				RoutingConfig: &types.AliasRoutingConfiguration{AdditionalVersionWeights: map[string]float64{}},
+			var out *lambda.UpdateAliasOutput
+			err := e.change(ctx, name, func(ctx context.Context) (err error) {
+				out, err = e.lambda.UpdateAlias(ctx, &lambda.UpdateAliasInput{
+					FunctionName: &name, Name: &e.options.alias, FunctionVersion: &version,
+					RoutingConfig: &types.AliasRoutingConfiguration{AdditionalVersionWeights: map[string]float64{}},
+				})
+				return err
 			})
+			switch {
+			case err == nil && len(weights(out.RoutingConfig)) > 0:
+				return e.routed(ctx, op, name, version)
+			case isNotFound(err): // an alias or a version that was created just now may be unknown for a while
+				isNew = true
+				return kit.NotYet(e.pace.settle, "%w", err)
+			}
 			return err
 		})
-		switch {
-		case err == nil && len(weights(out.RoutingConfig)) > 0:
-			return e.routed(ctx, op, name, version)
-		case isNotFound(err): // an alias or a version that was created just now may be unknown for a while
-			isNew = true
-			return kit.NotYet(e.pace.settle, "%w", err)
-		}
-		return err
-	})
 	return created, err
 }
 
@@ -62,7 +64,8 @@ func (e *Executor) routed(ctx context.Context, op, name, version string) error {
 		case err != nil:
 			return err
 		case aws.ToString(out.FunctionVersion) != version:
-			return kit.NotYet(e.pace.settle, "%w: it does not point to version %s: something else moves it", faas.ErrConflict, version)
+			return kit.NotYet(e.pace.settle, "%w: it does not point to version %s: something else moves it", faas.ErrConflict,
+				version)
 		case len(weights(out.RoutingConfig)) > 0:
 			return kit.NotYet(0, "%w: it is still moving to version %s", faas.ErrTimeout, version)
 		}
@@ -96,9 +99,11 @@ func (e *Executor) route(ctx context.Context, op string, out *lambda.GetFunction
 	to := route{version: aws.ToString(alias.FunctionVersion)}
 	switch others := weights(alias.RoutingConfig); {
 	case to.version != live:
-		to.problem = fmt.Sprintf("alias %q points to version %s, and version %s was deployed: deploy again", e.options.alias, to.version, live)
+		to.problem = fmt.Sprintf("alias %q points to version %s, and version %s was deployed: deploy again", e.options.alias,
+			to.version, live)
 	case len(others) > 0:
-		to.problem = fmt.Sprintf("alias %q sends some invocations to version %s", e.options.alias, strings.Join(slices.Sorted(maps.Keys(others)), ", "))
+		to.problem = fmt.Sprintf("alias %q sends some invocations to version %s", e.options.alias,
+			strings.Join(slices.Sorted(maps.Keys(others)), ", "))
 	case e.memory.sealed(name):
 		to.problem = unreadable
 	default:
@@ -116,4 +121,5 @@ func weights(r *types.AliasRoutingConfiguration) map[string]float64 {
 }
 
 // unreadable is why a function does not start.
-const unreadable = "Lambda may not read its environment, as if its role had been deleted and made again: deploy again, which sets the role anew"
+const unreadable = "Lambda may not read its environment, as if its role had been deleted and made again: deploy " +
+	"again, which sets the role anew"

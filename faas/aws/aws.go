@@ -97,7 +97,8 @@ type pace struct {
 }
 
 var defaultPace = pace{
-	first: 150 * time.Millisecond, longest: 2 * time.Second, state: 10 * time.Minute, settle: 30 * time.Second, role: time.Minute, probe: 2 * time.Minute,
+	first: 150 * time.Millisecond, longest: 2 * time.Second, state: 10 * time.Minute, settle: 30 * time.Second,
+	role: time.Minute, probe: 2 * time.Minute,
 	grace: 3 * time.Second, late: 10 * time.Second, follow: logseq.Pace{First: time.Second, Longest: 8 * time.Second},
 }
 
@@ -117,22 +118,27 @@ func open(ctx context.Context, cfg faas.Config, pace pace, more ...func(*config.
 		region = DefaultRegion
 	}
 	if !regionPattern.MatchString(region) {
-		return nil, faas.Errorf(faas.ErrInvalidArgument, "open", faas.AWSLambda, "region %q is not the name of an AWS region, such as %q", region, DefaultRegion)
+		return nil, faas.Errorf(faas.ErrInvalidArgument, "open", faas.AWSLambda,
+			"region %q is not the name of an AWS region, such as %q", region, DefaultRegion)
 	}
 	if cfg.Service == "" {
-		return nil, faas.Errorf(faas.ErrInvalidArgument, "open", faas.AWSLambda, "the service name is empty: an executor is bound to one service")
+		return nil, faas.Errorf(faas.ErrInvalidArgument, "open", faas.AWSLambda,
+			"the service name is empty: an executor is bound to one service")
 	}
 	opts, err := parseOptions(cfg)
 	if err != nil {
 		return nil, err
 	}
 
-	loaded, err := awsclient.Load(ctx, awsclient.Settings{Region: region, Profile: opts.profile, HTTPClient: cfg.HTTPClient}, more...)
+	loaded, err := awsclient.Load(ctx, awsclient.Settings{
+		Region: region, Profile: opts.profile, HTTPClient: cfg.HTTPClient}, more...)
 	if err != nil {
-		return nil, faas.Errorf(faas.ErrInvalidArgument, "open", faas.AWSLambda, "the AWS configuration cannot be loaded: %w", err)
+		return nil, faas.Errorf(faas.ErrInvalidArgument, "open", faas.AWSLambda,
+			"the AWS configuration cannot be loaded: %w", err)
 	}
 	return &Executor{
-		service: cfg.Service, region: region, options: opts, logger: logger{cfg.Logger}, aws: func() aws.Config { return loaded },
+		service: cfg.Service, region: region, options: opts, logger: logger{cfg.Logger},
+		aws:    func() aws.Config { return loaded },
 		lambda: lambda.NewFromConfig(loaded), iam: iam.NewFromConfig(loaded), sts: sts.NewFromConfig(loaded),
 		logs: cloudwatchlogs.NewFromConfig(loaded),
 		// By path a bucket of any name can be addressed, at every S3 there is.

@@ -54,8 +54,10 @@ func (e *Executor) putPackage(ctx context.Context, u faas.Unit) (object, error) 
 		case err == nil:
 			return none, nil
 		case apiCode(err) == "MovedPermanently": // the answer to a HEAD says no more
-			return none, faas.Errorf(faas.ErrInvalidArgument, "deploy", faas.AWSLambda, "bucket %s is in another region than the functions, which are in %s: %w", bucket, e.region, err)
-		case code != faas.ErrNotFound && code != faas.ErrPermissionDenied: // S3 says forbidden of what is not there to who may not list
+			return none, faas.Errorf(faas.ErrInvalidArgument, "deploy", faas.AWSLambda,
+				"bucket %s is in another region than the functions, which are in %s: %w", bucket, e.region, err)
+		// S3 says forbidden of what is not there to who may not list
+		case code != faas.ErrNotFound && code != faas.ErrPermissionDenied:
 			return none, err
 		}
 		return none, e.finish(ctx, func(ctx context.Context) error { return e.putObject(ctx, where, u.Package) })
@@ -76,7 +78,8 @@ func (e *Executor) putObject(ctx context.Context, where object, p *faas.Package)
 	}
 	defer f.Close()
 	_, err = e.s3.PutObject(ctx, &s3.PutObjectInput{
-		Bucket: &where.bucket, Key: &where.key, Body: f, ContentLength: aws.Int64(p.Size()), ContentType: aws.String("application/zip"),
+		Bucket: &where.bucket, Key: &where.key, Body: f, ContentLength: aws.Int64(p.Size()),
+		ContentType:    aws.String("application/zip"),
 		ChecksumSHA256: aws.String(base64.StdEncoding.EncodeToString(sum)),
 	})
 	return err
@@ -103,7 +106,8 @@ func (e *Executor) bucket(ctx context.Context) (string, error) {
 func (e *Executor) createBucket(ctx context.Context, name string) error {
 	in := &s3.CreateBucketInput{Bucket: &name}
 	if e.region != "us-east-1" { // the one region that must not be named
-		in.CreateBucketConfiguration = &types.CreateBucketConfiguration{LocationConstraint: types.BucketLocationConstraint(e.region)}
+		in.CreateBucketConfiguration = &types.CreateBucketConfiguration{
+			LocationConstraint: types.BucketLocationConstraint(e.region)}
 	}
 	err := e.changeOther(ctx, func(ctx context.Context) error { _, err := e.s3.CreateBucket(ctx, in); return err })
 	if apiCode(err) == "BucketAlreadyOwnedByYou" {

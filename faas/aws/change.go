@@ -14,7 +14,8 @@ import (
 
 // looking is a wait by looks, which fail for a while without ending it.
 func (e *Executor) looking(limit time.Duration, what string, args ...any) kit.Wait {
-	return kit.Wait{What: fmt.Sprintf(what, args...), First: e.pace.first, Longest: e.pace.longest, Limit: limit, Judge: refusalOf}
+	return kit.Wait{What: fmt.Sprintf(what, args...), First: e.pace.first, Longest: e.pace.longest, Limit: limit,
+		Judge: refusalOf}
 }
 
 // repeating is a wait that tries until it is not told kit.NotYet any more.

@@ -24,7 +24,8 @@ func (c *convergence) reservedWanted() *int32 {
 
 // setReserved sets or removes a function's reserved concurrency, where it is not what is wanted, or where a read may not show what this executor has set. Lambda reserves no fewer than are kept warm: where that
 // would be so, the instances that are kept warm become those wanted before.
-func (e *Executor) setReserved(ctx context.Context, op string, current *lambda.GetFunctionOutput, want *int32, warm int32) error {
+func (e *Executor) setReserved(ctx context.Context, op string, current *lambda.GetFunctionOutput, want *int32,
+	warm int32) error {
 	name := aws.ToString(current.Configuration.FunctionName)
 	has := reservedOf(current)
 	if (has == nil) == (want == nil) && aws.ToInt32(has) == aws.ToInt32(want) && !e.memory.reserved(name) {
@@ -32,7 +33,8 @@ func (e *Executor) setReserved(ctx context.Context, op string, current *lambda.G
 	}
 	e.memory.setReserved(name)
 	if n, err := strconv.Atoi(current.Tags[tagKeepWarm]); err == nil && want != nil && int(*want) < n {
-		if err := e.setProvisioned(ctx, op, name, warm); err != nil && !isNotFound(err) { // without an alias none is kept warm
+		// without an alias none is kept warm
+		if err := e.setProvisioned(ctx, op, name, warm); err != nil && !isNotFound(err) {
 			return err
 		}
 	}
@@ -41,7 +43,8 @@ func (e *Executor) setReserved(ctx context.Context, op string, current *lambda.G
 			_, err := e.lambda.DeleteFunctionConcurrency(ctx, &lambda.DeleteFunctionConcurrencyInput{FunctionName: &name})
 			return err
 		}
-		_, err := e.lambda.PutFunctionConcurrency(ctx, &lambda.PutFunctionConcurrencyInput{FunctionName: &name, ReservedConcurrentExecutions: want})
+		_, err := e.lambda.PutFunctionConcurrency(ctx,
+			&lambda.PutFunctionConcurrencyInput{FunctionName: &name, ReservedConcurrentExecutions: want})
 		if codeOf(err) == faas.ErrInvalidArgument {
 			return faas.Errorf(faas.ErrInvalidArgument, op, faas.AWSLambda,
 				`%d concurrent invocations cannot be reserved for function %s: lower max_concurrency, or set the option "reserved_concurrency" to false: %w`, *want, name, err)
@@ -61,7 +64,8 @@ func reservedOf(out *lambda.GetFunctionOutput) *int32 {
 }
 
 // keepWarm gives the alias the provisioned concurrency that is wanted. The tag is written before, so that none is ever forgotten.
-func (c *convergence) keepWarm(ctx context.Context, current *lambda.GetFunctionOutput, version string) (*lambda.GetFunctionOutput, error) {
+func (c *convergence) keepWarm(ctx context.Context, current *lambda.GetFunctionOutput,
+	version string) (*lambda.GetFunctionOutput, error) {
 	want, has := int32(c.job.KeepWarm), current.Tags[tagKeepWarm]
 	if want == 0 && has == "" {
 		return current, nil
@@ -86,7 +90,8 @@ func (c *convergence) keepWarm(ctx context.Context, current *lambda.GetFunctionO
 func (e *Executor) setProvisioned(ctx context.Context, op, name string, want int32) error {
 	if want == 0 {
 		err := e.change(ctx, name, func(ctx context.Context) error {
-			_, err := e.lambda.DeleteProvisionedConcurrencyConfig(ctx, &lambda.DeleteProvisionedConcurrencyConfigInput{FunctionName: &name, Qualifier: &e.options.alias})
+			_, err := e.lambda.DeleteProvisionedConcurrencyConfig(
+				ctx, &lambda.DeleteProvisionedConcurrencyConfigInput{FunctionName: &name, Qualifier: &e.options.alias})
 			return err
 		})
 		if isNotFound(err) {
@@ -98,7 +103,8 @@ func (e *Executor) setProvisioned(ctx context.Context, op, name string, want int
 	wait := e.looking(e.pace.state, "keeping %d instances of function %s warm", want, name)
 	wait.Absent = e.pace.state
 	err := wait.Until(ctx, func(ctx context.Context) error {
-		out, err := e.lambda.GetProvisionedConcurrencyConfig(ctx, &lambda.GetProvisionedConcurrencyConfigInput{FunctionName: &name, Qualifier: &e.options.alias})
+		out, err := e.lambda.GetProvisionedConcurrencyConfig(
+			ctx, &lambda.GetProvisionedConcurrencyConfigInput{FunctionName: &name, Qualifier: &e.options.alias})
 		if err != nil && (asked || !isNotFound(err)) {
 			return err
 		}
@@ -108,7 +114,8 @@ func (e *Executor) setProvisioned(ctx context.Context, op, name string, want int
 		case right && out.Status == types.ProvisionedConcurrencyStatusEnumReady:
 			return nil
 		case failed && asked:
-			return &vain{faas.Errorf(faas.ErrUnavailable, op, faas.AWSLambda, "%d instances of function %s cannot be kept warm: %s", want, name, aws.ToString(out.StatusReason))}
+			return &vain{faas.Errorf(faas.ErrUnavailable, op, faas.AWSLambda,
+				"%d instances of function %s cannot be kept warm: %s", want, name, aws.ToString(out.StatusReason))}
 		case !asked && (failed || !right):
 			if err := e.change(ctx, name, func(ctx context.Context) error {
 				_, err := e.lambda.PutProvisionedConcurrencyConfig(ctx, &lambda.PutProvisionedConcurrencyConfigInput{

@@ -54,7 +54,8 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 		header = http.Header{}
 	}
 	return &http.Response{
-		StatusCode: status, Header: header, Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body)), Request: r, ProtoMajor: 1, ProtoMinor: 1,
+		StatusCode: status, Header: header, Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body)),
+		Request: r, ProtoMajor: 1, ProtoMinor: 1,
 	}, nil
 }
 
@@ -73,12 +74,15 @@ func (w *wire) hosts() map[string]int {
 func alone(t *testing.T, env map[string]string) {
 	t.Helper()
 	home := t.TempDir()
-	for _, name := range []string{"AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_CA_BUNDLE", "AWS_ENDPOINT_URL", "AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE", "AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT", "AWS_WEB_IDENTITY_TOKEN_FILE"} {
+	for _, name := range []string{"AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_CA_BUNDLE", "AWS_ENDPOINT_URL",
+		"AWS_MAX_ATTEMPTS", "AWS_RETRY_MODE", "AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT",
+		"AWS_WEB_IDENTITY_TOKEN_FILE"} {
 		t.Setenv(name, "")
 	}
 	for name, value := range map[string]string{
-		"HOME": home, "USERPROFILE": home, "AWS_CONFIG_FILE": filepath.Join(home, "config"), "AWS_SHARED_CREDENTIALS_FILE": filepath.Join(home, "credentials"),
-		"AWS_EC2_METADATA_DISABLED": "true", "AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": "secret",
+		"HOME": home, "USERPROFILE": home, "AWS_CONFIG_FILE": filepath.Join(home, "config"),
+		"AWS_SHARED_CREDENTIALS_FILE": filepath.Join(home, "credentials"),
+		"AWS_EC2_METADATA_DISABLED":   "true", "AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": "secret",
 	} {
 		t.Setenv(name, value)
 	}
@@ -90,7 +94,8 @@ func alone(t *testing.T, env map[string]string) {
 // through opens an executor whose calls go through w.
 func through(t *testing.T, w *wire, region string, options map[string]string) *Executor {
 	t.Helper()
-	e, err := open(t.Context(), faas.Config{Service: "svc", Region: region, Options: options, HTTPClient: &http.Client{Transport: w}}, fastPace)
+	e, err := open(t.Context(), faas.Config{Service: "svc", Region: region, Options: options,
+		HTTPClient: &http.Client{Transport: w}}, fastPace)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,12 +132,18 @@ func TestEveryServiceIsCalledAsTheEnvironmentSays(t *testing.T) {
 		hosts    map[string]string
 	}{
 		"by default": {nil, "max=3", map[string]string{
-			"lambda": "lambda.eu-west-1.amazonaws.com", "iam": "iam.amazonaws.com", "sts": "sts.eu-west-1.amazonaws.com", "s3": "s3.eu-west-1.amazonaws.com", "logs": "logs.eu-west-1.amazonaws.com"}},
-		"dual stack": {map[string]string{"AWS_USE_DUALSTACK_ENDPOINT": "true", "AWS_MAX_ATTEMPTS": "7"}, "max=7", map[string]string{
-			"lambda": "lambda.eu-west-1.api.aws", "iam": "iam.global.api.aws", "sts": "sts.eu-west-1.api.aws", "s3": "s3.dualstack.eu-west-1.amazonaws.com", "logs": "logs.eu-west-1.api.aws"}},
+			"lambda": "lambda.eu-west-1.amazonaws.com", "iam": "iam.amazonaws.com", "sts": "sts.eu-west-1.amazonaws.com",
+			"s3": "s3.eu-west-1.amazonaws.com", "logs": "logs.eu-west-1.amazonaws.com"}},
+		"dual stack": {map[string]string{"AWS_USE_DUALSTACK_ENDPOINT": "true", "AWS_MAX_ATTEMPTS": "7"}, "max=7",
+			map[string]string{
+				"lambda": "lambda.eu-west-1.api.aws", "iam": "iam.global.api.aws", "sts": "sts.eu-west-1.api.aws",
+				"s3": "s3.dualstack.eu-west-1.amazonaws.com", "logs": "logs.eu-west-1.api.aws"}},
 		"FIPS": {map[string]string{"AWS_USE_FIPS_ENDPOINT": "true", "AWS_MAX_ATTEMPTS": "1"}, "max=1", map[string]string{
-			"lambda": "lambda-fips.eu-west-1.amazonaws.com", "iam": "iam-fips.amazonaws.com", "sts": "sts-fips.eu-west-1.amazonaws.com", "s3": "s3-fips.eu-west-1.amazonaws.com", "logs": "logs-fips.eu-west-1.amazonaws.com"}},
-		"endpoints": {map[string]string{"AWS_ENDPOINT_URL": "http://all.example", "AWS_ENDPOINT_URL_S3": "http://s3.example", "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": "http://logs.example"}, "max=3", map[string]string{
+			"lambda": "lambda-fips.eu-west-1.amazonaws.com", "iam": "iam-fips.amazonaws.com",
+			"sts": "sts-fips.eu-west-1.amazonaws.com", "s3": "s3-fips.eu-west-1.amazonaws.com",
+			"logs": "logs-fips.eu-west-1.amazonaws.com"}},
+		"endpoints": {map[string]string{"AWS_ENDPOINT_URL": "http://all.example", "AWS_ENDPOINT_URL_S3": "http://s3.example",
+			"AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": "http://logs.example"}, "max=3", map[string]string{
 			"lambda": "all.example", "iam": "all.example", "sts": "all.example", "s3": "s3.example", "logs": "logs.example"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -145,8 +156,10 @@ func TestEveryServiceIsCalledAsTheEnvironmentSays(t *testing.T) {
 					t.Errorf("%s: %d requests, %v", service, len(w.sent), err)
 					continue
 				}
-				if r := w.sent[0]; r.URL.Host != tt.hosts[service] || !strings.Contains(r.Header.Get("Amz-Sdk-Request"), tt.attempts) {
-					t.Errorf("%s is called at %s with %q, want %s and %s", service, r.URL.Host, r.Header.Get("Amz-Sdk-Request"), tt.hosts[service], tt.attempts)
+				if r := w.sent[0]; r.URL.Host != tt.hosts[service] ||
+					!strings.Contains(r.Header.Get("Amz-Sdk-Request"), tt.attempts) {
+					t.Errorf("%s is called at %s with %q, want %s and %s", service, r.URL.Host, r.Header.Get("Amz-Sdk-Request"),
+						tt.hosts[service], tt.attempts)
 				}
 			}
 		})
@@ -186,7 +199,8 @@ func bundle(t *testing.T) string {
 	secure := httptest.NewTLSServer(http.NotFoundHandler())
 	defer secure.Close()
 	path := filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw}), 0o600); err != nil {
+	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw}),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -200,7 +214,8 @@ func signedIn(t *testing.T) {
 	if err := os.MkdirAll(cache, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(cache, hex.EncodeToString(sum[:])+".json"), []byte(`{"accessToken":"token","expiresAt":"2100-01-01T00:00:00Z"}`), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(cache, hex.EncodeToString(sum[:])+".json"),
+		[]byte(`{"accessToken":"token","expiresAt":"2100-01-01T00:00:00Z"}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -214,9 +229,11 @@ func TestCredentialsAreFetchedByTheGivenClient(t *testing.T) {
 		fetched string // host
 		body    string
 	}{
-		"a role": {"[profile p]\nrole_arn=arn:aws:iam::123456789012:role/r\nsource_profile=base\n[profile base]\naws_access_key_id=A\naws_secret_access_key=S\n", "sts.eu-west-1.amazonaws.com",
+		"a role": {"[profile p]\nrole_arn=arn:aws:iam::123456789012:role/r\nsource_profile=base\n[profile " +
+			"base]\naws_access_key_id=A\naws_secret_access_key=S\n", "sts.eu-west-1.amazonaws.com",
 			`<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>AKIDNEW</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken><Expiration>2100-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>`},
-		"a sign-in": {"[profile p]\nsso_session=s\nsso_account_id=123456789012\nsso_role_name=r\n[sso-session s]\nsso_region=eu-north-1\nsso_start_url=https://x.example\n", "portal.sso.eu-north-1.amazonaws.com",
+		"a sign-in": {"[profile p]\nsso_session=s\nsso_account_id=123456789012\nsso_role_name=r\n[sso-session " +
+			"s]\nsso_region=eu-north-1\nsso_start_url=https://x.example\n", "portal.sso.eu-north-1.amazonaws.com",
 			`{"roleCredentials":{` + keys + `}}`},
 	} {
 		for _, ca := range []bool{false, true} {
@@ -255,8 +272,10 @@ func TestCredentialsAreFetchedByTheGivenClient(t *testing.T) {
 
 // Why there are no credentials is told from what the place said that has them.
 func TestWhyThereAreNoCredentialsIsTold(t *testing.T) {
-	role := "[profile p]\nrole_arn=arn:aws:iam::123456789012:role/r\nsource_profile=base\n[profile base]\naws_access_key_id=A\naws_secret_access_key=S\n"
-	sso := "[profile p]\nsso_session=s\nsso_account_id=123456789012\nsso_role_name=r\n[sso-session s]\nsso_region=eu-north-1\nsso_start_url=https://x.example\n"
+	role := "[profile p]\nrole_arn=arn:aws:iam::123456789012:role/r\nsource_profile=base\n[profile " +
+		"base]\naws_access_key_id=A\naws_secret_access_key=S\n"
+	sso := "[profile p]\nsso_session=s\nsso_account_id=123456789012\nsso_role_name=r\n[sso-session " +
+		"s]\nsso_region=eu-north-1\nsso_start_url=https://x.example\n"
 	refusal := func(code string) string {
 		return "<ErrorResponse><Error><Code>" + code + "</Code><Message>no</Message></Error></ErrorResponse>"
 	}
@@ -274,11 +293,14 @@ func TestWhyThereAreNoCredentialsIsTold(t *testing.T) {
 		"no connection":        {role, 0, "", faas.ErrUnavailable, "no route"},
 		"no sign-in":           {sso, 200, "", faas.ErrPermissionDenied, "aws sso login"},
 		"a sign-in that ended": {sso, 401, "{}", faas.ErrPermissionDenied, "aws sso login"},
-		"a program that ends":  {"[profile p]\ncredential_process=false\n", 200, "", faas.ErrPermissionDenied, "could not be fetched"},
-		"nothing at all":       {"[profile p]\nregion=eu-west-1\n", 200, "", faas.ErrPermissionDenied, "no AWS credentials were found"},
+		"a program that ends": {"[profile p]\ncredential_process=false\n", 200, "", faas.ErrPermissionDenied,
+			"could not be fetched"},
+		"nothing at all": {"[profile p]\nregion=eu-west-1\n", 200, "", faas.ErrPermissionDenied,
+			"no AWS credentials were found"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			alone(t, map[string]string{"AWS_PROFILE": "p", "AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_MAX_ATTEMPTS": "1"})
+			alone(t, map[string]string{"AWS_PROFILE": "p", "AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "",
+				"AWS_MAX_ATTEMPTS": "1"})
 			if err := os.WriteFile(os.Getenv("AWS_CONFIG_FILE"), []byte(tt.config), 0o600); err != nil {
 				t.Fatal(err)
 			}

@@ -16,7 +16,8 @@ import (
 
 // Converge creates the function or updates what differs, publishes a version, probes it, and points the alias at it. Until the alias
 // moves, the version before it answers.
-func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State, report func(faas.Progress)) (faas.State, error) {
+func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
+	report func(faas.Progress)) (faas.State, error) {
 	c, err := e.newConvergence(u, report)
 	if err != nil {
 		return faas.State{}, err
@@ -24,7 +25,8 @@ func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
 	defer e.forms.Forget(u.ID)
 	s, err := c.run(ctx, prior)
 	if err != nil {
-		return faas.State{Existed: c.existed}, withoutValues(ofJob(classify("deploy", c.jobID(), err), c.jobID()), c.job.Env.Reveal())
+		return faas.State{Existed: c.existed}, withoutValues(ofJob(classify("deploy", c.jobID(), err), c.jobID()),
+			c.job.Env.Reveal())
 	}
 	s.Existed = c.existed
 	return s, nil
@@ -46,7 +48,8 @@ type convergence struct {
 
 func (e *Executor) newConvergence(u faas.Unit, report func(faas.Progress)) (*convergence, error) {
 	if len(u.Functions) != 1 {
-		return nil, faas.Errorf(faas.ErrInvalidArgument, "deploy", faas.AWSLambda, "unit %s has %d functions; a unit of Lambda has one", u.ID, len(u.Functions))
+		return nil, faas.Errorf(faas.ErrInvalidArgument, "deploy", faas.AWSLambda,
+			"unit %s has %d functions; a unit of Lambda has one", u.ID, len(u.Functions))
 	}
 	c := &convergence{Executor: e, unit: u, job: u.Functions[0], report: report}
 	refuse := func(code faas.Code, format string, args ...any) error {
@@ -54,11 +57,13 @@ func (e *Executor) newConvergence(u faas.Unit, report func(faas.Progress)) (*con
 	}
 	switch {
 	case u.ID != functionName(e.service, c.job.JobID):
-		return nil, refuse(faas.ErrInvalidArgument, "unit %q is none of service %q: its function for the job is called %q", u.ID, e.service, functionName(e.service, c.job.JobID))
+		return nil, refuse(faas.ErrInvalidArgument, "unit %q is none of service %q: its function for the job is called %q",
+			u.ID, e.service, functionName(e.service, c.job.JobID))
 	case u.Package == nil:
 		return nil, refuse(faas.ErrInvalidArgument, "unit %s has no package", u.ID)
 	case u.Package.Unpacked() > maxUnpacked:
-		return nil, refuse(faas.ErrTooLarge, "the package has %d bytes unpacked; Lambda's limit is %d", u.Package.Unpacked(), int64(maxUnpacked))
+		return nil, refuse(faas.ErrTooLarge, "the package has %d bytes unpacked; Lambda's limit is %d", u.Package.Unpacked(),
+			int64(maxUnpacked))
 	case u.Package.Size() > e.direct && e.options.s3Bucket == "" && !e.options.createBucket:
 		return nil, refuse(faas.ErrTooLarge, `the package has %d bytes; Lambda takes at most %d in a call: set the option "bucket" to a bucket in %s, or "create_bucket" to true`,
 			u.Package.Size(), e.direct, e.region)
@@ -156,7 +161,8 @@ func (c *convergence) roleWait() time.Duration {
 }
 
 // createOnce creates the function, and returns kit.NotYet if it may be created a while later.
-func (c *convergence) createOnce(ctx context.Context, in *lambda.CreateFunctionInput, up *upload) (*lambda.GetFunctionOutput, error) {
+func (c *convergence) createOnce(ctx context.Context, in *lambda.CreateFunctionInput,
+	up *upload) (*lambda.GetFunctionOutput, error) {
 	err := c.storeCode(ctx, func() error {
 		return c.finish(ctx, func(ctx context.Context) error {
 			_, err := c.lambda.CreateFunction(ctx, in, c.memory.creating(c.unit.ID), up.send)
@@ -172,7 +178,8 @@ func (c *convergence) createOnce(ctx context.Context, in *lambda.CreateFunctionI
 			c.report(c.uploaded())
 		}
 		c.created = true
-		out, err := c.settled(ctx, "deploy", c.jobID(), c.unit.ID, "", func(f *types.FunctionConfiguration) bool { return aws.ToString(f.CodeSha256) != "" })
+		out, err := c.settled(ctx, "deploy", c.jobID(), c.unit.ID, "",
+			func(f *types.FunctionConfiguration) bool { return aws.ToString(f.CodeSha256) != "" })
 		if err != nil {
 			return nil, err
 		}
@@ -217,7 +224,8 @@ func (c *convergence) createOnce(ctx context.Context, in *lambda.CreateFunctionI
 }
 
 // updatable returns the function when it can be updated, or a new one in its place if it never can.
-func (c *convergence) updatable(ctx context.Context, current *lambda.GetFunctionOutput) (*lambda.GetFunctionOutput, error) {
+func (c *convergence) updatable(ctx context.Context, current *lambda.GetFunctionOutput) (*lambda.GetFunctionOutput,
+	error) {
 	var err error
 	if current.Configuration.State == types.StateDeleting {
 		if err := c.gone(ctx, c.unit.ID, func(*lambda.GetFunctionOutput) error { return nil }); err != nil {
@@ -247,7 +255,8 @@ func (c *convergence) updatable(ctx context.Context, current *lambda.GetFunction
 
 // publishWanted makes $LATEST and the reserved concurrency what the unit wants, and publishes a version of it. Every step is for the revision that the step
 // before has read: a read that lags behind is found out, and another one waited for.
-func (c *convergence) publishWanted(ctx context.Context, current *lambda.GetFunctionOutput) (*lambda.GetFunctionOutput, string, error) {
+func (c *convergence) publishWanted(ctx context.Context, current *lambda.GetFunctionOutput) (*lambda.GetFunctionOutput,
+	string, error) {
 	sent := false
 	for range maxRaces {
 		now, changed, err := c.updateOnce(ctx, current, sent)
@@ -268,13 +277,15 @@ func (c *convergence) publishWanted(ctx context.Context, current *lambda.GetFunc
 			return nil, "", err
 		}
 	}
-	return nil, "", faas.JobErrorf(faas.ErrConflict, "deploy", faas.AWSLambda, c.job.JobID, "somebody else keeps changing function %s", c.unit.ID)
+	return nil, "", faas.JobErrorf(faas.ErrConflict, "deploy", faas.AWSLambda, c.job.JobID,
+		"somebody else keeps changing function %s", c.unit.ID)
 }
 
 // maxRaces is how often an update is tried again after the function was changed between a read and the update.
 const maxRaces = 4
 
-func (c *convergence) updateOnce(ctx context.Context, current *lambda.GetFunctionOutput, sent bool) (*lambda.GetFunctionOutput, bool, error) {
+func (c *convergence) updateOnce(ctx context.Context, current *lambda.GetFunctionOutput,
+	sent bool) (*lambda.GetFunctionOutput, bool, error) {
 	name, want := c.unit.ID, c.wantedSettings(c.job, c.role)
 	sum := codeSHA256(c.unit.Package.SHA256())
 	now := current.Configuration
@@ -285,18 +296,23 @@ func (c *convergence) updateOnce(ctx context.Context, current *lambda.GetFunctio
 			return current, sent, err
 		}
 		in := &lambda.UpdateFunctionCodeInput{
-			FunctionName: &name, ZipFile: up.code.ZipFile, S3Bucket: up.code.S3Bucket, S3Key: up.code.S3Key, RevisionId: now.RevisionId,
+			FunctionName: &name, ZipFile: up.code.ZipFile, S3Bucket: up.code.S3Bucket, S3Key: up.code.S3Key,
+			RevisionId:    now.RevisionId,
 			Architectures: []types.Architecture{types.Architecture(arch)},
 		}
 		c.memory.setChanged(name, true)
 		if err := c.storeCode(ctx, func() error {
-			return c.change(ctx, name, func(ctx context.Context) error { _, err := c.lambda.UpdateFunctionCode(ctx, in, up.send); return err })
+			return c.change(ctx, name, func(ctx context.Context) error {
+				_, err := c.lambda.UpdateFunctionCode(ctx, in, up.send)
+				return err
+			})
 		}); err != nil {
 			return current, sent, err
 		}
 		sent = true
 		c.report(c.uploaded())
-		after, err := c.settled(ctx, "deploy", c.jobID(), name, "", applied(now, func(f *types.FunctionConfiguration) bool { return aws.ToString(f.CodeSha256) == sum }))
+		after, err := c.settled(ctx, "deploy", c.jobID(), name, "",
+			applied(now, func(f *types.FunctionConfiguration) bool { return aws.ToString(f.CodeSha256) == sum }))
 		if err != nil {
 			return current, sent, err
 		}
@@ -308,7 +324,8 @@ func (c *convergence) updateOnce(ctx context.Context, current *lambda.GetFunctio
 	}
 	in := want.changes(name, now)
 	if in == nil && !sent && now.LastUpdateStatus == types.LastUpdateStatusFailed {
-		in = &lambda.UpdateFunctionConfigurationInput{FunctionName: &name, Timeout: &want.TimeoutSecs} // the last update failed: only another one ends that
+		// the last update failed: only another one ends that
+		in = &lambda.UpdateFunctionConfigurationInput{FunctionName: &name, Timeout: &want.TimeoutSecs}
 	}
 	if in == nil {
 		return current, sent, nil
@@ -330,7 +347,10 @@ func (e *Executor) configure(ctx context.Context, role string, in *lambda.Update
 	name := *in.FunctionName
 	e.memory.setChanged(name, true)
 	return e.repeating(0, "configuring function %s", name).Until(ctx, func(ctx context.Context) error {
-		err := e.change(ctx, name, func(ctx context.Context) error { _, err := e.lambda.UpdateFunctionConfiguration(ctx, in); return err })
+		err := e.change(ctx, name, func(ctx context.Context) error {
+			_, err := e.lambda.UpdateFunctionConfiguration(ctx, in)
+			return err
+		})
 		if isSettling(err) {
 			return kit.NotYet(e.pace.role, "Lambda refuses role %s: %w", role, err)
 		}
@@ -339,7 +359,8 @@ func (e *Executor) configure(ctx context.Context, role string, in *lambda.Update
 }
 
 // goLive probes a version and switches the alias to it. The tags, which record what is live, come last.
-func (c *convergence) goLive(ctx context.Context, current *lambda.GetFunctionOutput, version string) (faas.State, error) {
+func (c *convergence) goLive(ctx context.Context, current *lambda.GetFunctionOutput, version string) (faas.State,
+	error) {
 	c.report(faas.Progress{Step: "probe"})
 	coldStart, err := c.probe(ctx, c.unit.ID, version, c.jobID(), true)
 	if apiCode(err) == codeSealed {

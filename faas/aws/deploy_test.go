@@ -29,7 +29,8 @@ func answering(i lambdatest.Invocation) lambdatest.Answer {
 	if err != nil {
 		return lambdatest.Answer{Payload: []byte(`{"errorType":"BadRequest"}`), FunctionError: "Unhandled"}
 	}
-	return lambdatest.Answer{Payload: faas.AppendResponse(nil, &faas.Response{JobID: job, Result: []byte(i.Version + i.Env["VALUE"]), Success: true})}
+	return lambdatest.Answer{Payload: faas.AppendResponse(
+		nil, &faas.Response{JobID: job, Result: []byte(i.Version + i.Env["VALUE"]), Success: true})}
 }
 
 // script is a binary that speaks only stdin and stdout, and costs nothing to build. Its text is in it.
@@ -118,22 +119,26 @@ func TestDeployCallsWhatItMust(t *testing.T) {
 		want []string
 	}{
 		{"a new function is created, published, probed and made live", func() faas.Unit { return u }, []string{
-			"GetFunction", "CreateFunction", "GetFunction", "PublishVersion", "Invoke", "CreateAlias", "Invoke", "TagResource", "ListVersionsByFunction",
+			"GetFunction", "CreateFunction", "GetFunction", "PublishVersion", "Invoke", "CreateAlias", "Invoke", "TagResource",
+			"ListVersionsByFunction",
 		}},
-		{"an unchanged function costs reads of the function and of the alias", func() faas.Unit { return u }, []string{"GetFunction", "GetAlias", "GetFunction", "GetAlias"}},
+		{"an unchanged function costs reads of the function and of the alias", func() faas.Unit { return u },
+			[]string{"GetFunction", "GetAlias", "GetFunction", "GetAlias"}},
 		{"a change of the configuration uploads nothing", func() faas.Unit {
 			f := small(1)
 			f.MemoryMB = 512
 			return unitOf(t, e, bin, f)
 		}, []string{
-			"GetFunction", "GetAlias", "GetFunction", "UpdateFunctionConfiguration", "GetFunction", "PublishVersion", "Invoke", "UpdateAlias", "TagResource", "ListVersionsByFunction",
+			"GetFunction", "GetAlias", "GetFunction", "UpdateFunctionConfiguration", "GetFunction", "PublishVersion", "Invoke",
+			"UpdateAlias", "TagResource", "ListVersionsByFunction",
 		}},
 		{"a change of the code changes no configuration", func() faas.Unit {
 			f := small(1)
 			f.MemoryMB = 512
 			return unitOf(t, e, script(t, "two"), f)
 		}, []string{
-			"GetFunction", "GetAlias", "GetFunction", "UpdateFunctionCode", "GetFunction", "PublishVersion", "Invoke", "UpdateAlias", "TagResource", "ListVersionsByFunction",
+			"GetFunction", "GetAlias", "GetFunction", "UpdateFunctionCode", "GetFunction", "PublishVersion", "Invoke",
+			"UpdateAlias", "TagResource", "ListVersionsByFunction",
 		}},
 	} {
 		server.ForgetCalls()
@@ -143,7 +148,8 @@ func TestDeployCallsWhatItMust(t *testing.T) {
 		}
 	}
 	s, err := e.Observe(t.Context(), u.ID)
-	if err != nil || s.ColdStart != 12*time.Millisecond || s.Resource != "arn:aws:lambda:us-east-1:123456789012:function:blueprint-calls-1" || s.DeployedAt.IsZero() {
+	if err != nil || s.ColdStart != 12*time.Millisecond ||
+		s.Resource != "arn:aws:lambda:us-east-1:123456789012:function:blueprint-calls-1" || s.DeployedAt.IsZero() {
 		t.Errorf("state %+v, error %v", s, err)
 	}
 }
@@ -152,8 +158,11 @@ func TestSettingsArriveAndAreClearedAgain(t *testing.T) {
 	t.Parallel()
 	server := serve(t, lambdatest.Config{Handler: answering})
 	full := map[string]string{
-		"ephemeral_storage_mb": "1024", "log_format": "JSON", "tracing": "Active", "subnet_ids": "subnet-2, subnet-1", "security_group_ids": "sg-1",
-		"layers": "arn:aws:lambda:us-east-1:123456789012:layer:one:3", "kms_key_arn": "arn:aws:kms:us-east-1:123456789012:key/1", "tags": "team=jobs,cost=a b", "architecture": "arm64",
+		"ephemeral_storage_mb": "1024", "log_format": "JSON", "tracing": "Active", "subnet_ids": "subnet-2, subnet-1",
+		"security_group_ids": "sg-1",
+		"layers":             "arn:aws:lambda:us-east-1:123456789012:layer:one:3",
+		"kms_key_arn":        "arn:aws:kms:us-east-1:123456789012:key/1", "tags": "team=jobs,cost=a b",
+		"architecture":  "arm64",
 		"keep_versions": "2",
 	}
 	e := openAt(t, server, "settings", opening{options: full})
@@ -167,17 +176,21 @@ func TestSettingsArriveAndAreClearedAgain(t *testing.T) {
 			t.Fatal("the function does not exist")
 		}
 		picked := map[string]any{"Reserved": got.Reserved, "Provisioned": got.Provisioned["live"], "team": got.Tags["team"]}
-		for _, name := range []string{"EphemeralStorage", "TracingConfig", "VpcConfig", "Layers", "KMSKeyArn", "Environment", "Architectures", "MemorySize", "Timeout", "Runtime", "Handler"} {
+		for _, name := range []string{"EphemeralStorage", "TracingConfig", "VpcConfig", "Layers", "KMSKeyArn", "Environment",
+			"Architectures", "MemorySize", "Timeout", "Runtime", "Handler"} {
 			picked[name] = got.Config[name]
 		}
 		return picked
 	}
 	five := 5
 	want := map[string]any{
-		"Reserved": &five, "Provisioned": 2, "team": "jobs", "EphemeralStorage": map[string]any{"Size": 1024.0}, "TracingConfig": map[string]any{"Mode": "Active"},
-		"VpcConfig": map[string]any{"SubnetIds": []any{"subnet-1", "subnet-2"}, "SecurityGroupIds": []any{"sg-1"}, "VpcId": "vpc-0"},
-		"Layers":    []any{map[string]any{"Arn": full["layers"], "CodeSize": 1.0}}, "KMSKeyArn": full["kms_key_arn"],
-		"Environment": map[string]any{"Variables": map[string]any{"VALUE": "-one"}}, "Architectures": []any{"arm64"}, "MemorySize": 256.0, "Timeout": 30.0,
+		"Reserved": &five, "Provisioned": 2, "team": "jobs", "EphemeralStorage": map[string]any{"Size": 1024.0},
+		"TracingConfig": map[string]any{"Mode": "Active"},
+		"VpcConfig": map[string]any{"SubnetIds": []any{"subnet-1", "subnet-2"}, "SecurityGroupIds": []any{"sg-1"},
+			"VpcId": "vpc-0"},
+		"Layers": []any{map[string]any{"Arn": full["layers"], "CodeSize": 1.0}}, "KMSKeyArn": full["kms_key_arn"],
+		"Environment": map[string]any{"Variables": map[string]any{"VALUE": "-one"}}, "Architectures": []any{"arm64"},
+		"MemorySize": 256.0, "Timeout": 30.0,
 		"Runtime": "provided.al2023", "Handler": "bootstrap",
 	}
 	if diff := cmp.Diff(want, config(e)); diff != "" {
@@ -195,9 +208,12 @@ func TestSettingsArriveAndAreClearedAgain(t *testing.T) {
 	g.Env = nil
 	mustDeploy(t, bare, unitOf(t, bare, script(t, "x"), g))
 	want = map[string]any{
-		"Reserved": (*int)(nil), "Provisioned": 0, "team": "jobs", "EphemeralStorage": map[string]any{"Size": 512.0}, "TracingConfig": map[string]any{"Mode": "PassThrough"},
-		"VpcConfig": map[string]any{"SubnetIds": []any{}, "SecurityGroupIds": []any{}, "VpcId": ""}, "Layers": nil, "KMSKeyArn": nil, "Environment": nil,
-		"Architectures": []any{"x86_64"}, "MemorySize": 256.0, "Timeout": 30.0, "Runtime": "provided.al2023", "Handler": "bootstrap",
+		"Reserved": (*int)(nil), "Provisioned": 0, "team": "jobs", "EphemeralStorage": map[string]any{"Size": 512.0},
+		"TracingConfig": map[string]any{"Mode": "PassThrough"},
+		"VpcConfig":     map[string]any{"SubnetIds": []any{}, "SecurityGroupIds": []any{}, "VpcId": ""}, "Layers": nil,
+		"KMSKeyArn": nil, "Environment": nil,
+		"Architectures": []any{"x86_64"}, "MemorySize": 256.0, "Timeout": 30.0, "Runtime": "provided.al2023",
+		"Handler": "bootstrap",
 	}
 	if diff := cmp.Diff(want, config(bare)); diff != "" {
 		t.Errorf("cleared (-want +got):\n%s", diff)
@@ -221,7 +237,8 @@ func TestABadUpdateNeverGoesLive(t *testing.T) {
 	f.Env = faas.NewEnv(map[string]string{"VALUE": "-bad"})
 	_, err := deploy(t.Context(), e, unitOf(t, e, script(t, "bad"), f))
 	var failed *faas.FunctionError
-	if faas.CodeOf(err) != faas.ErrFunctionFailed || !errors.As(err, &failed) || failed.ExitCode != 3 || !strings.Contains(failed.LogTail, "the moon") {
+	if faas.CodeOf(err) != faas.ErrFunctionFailed || !errors.As(err, &failed) || failed.ExitCode != 3 ||
+		!strings.Contains(failed.LogTail, "the moon") {
 		t.Fatalf("a function that exits at its probe: %v", err)
 	}
 	answers(t, e, 7, "1-one")
@@ -266,7 +283,8 @@ func TestCreationThatFailsSaysWhy(t *testing.T) {
 		reasonCode string
 		want       faas.Code
 	}{
-		{"SubnetOutOfIPAddresses", faas.ErrUnavailable}, {"KMSKeyAccessDenied", faas.ErrPermissionDenied}, {"InvalidSubnet", faas.ErrInvalidArgument},
+		{"SubnetOutOfIPAddresses", faas.ErrUnavailable}, {"KMSKeyAccessDenied", faas.ErrPermissionDenied},
+		{"InvalidSubnet", faas.ErrInvalidArgument},
 	} {
 		server := serve(t, lambdatest.Config{Handler: answering, Pending: 30 * time.Millisecond})
 		e := openAt(t, server, "failing", opening{})
@@ -348,7 +366,8 @@ func TestErrorsHideTheEnvironment(t *testing.T) {
 	const secret = "hunter2-of-the-moon"
 	server := serve(t, lambdatest.Config{Handler: answering, Fault: func(c lambdatest.Call) *lambdatest.Fault {
 		if c.Operation == "CreateFunction" {
-			return &lambdatest.Fault{Status: 400, Code: "InvalidParameterValueException", Message: `String measured: {"KEY":"` + secret + `"}`}
+			return &lambdatest.Fault{Status: 400, Code: "InvalidParameterValueException",
+				Message: `String measured: {"KEY":"` + secret + `"}`}
 		}
 		return nil
 	}})
@@ -356,7 +375,8 @@ func TestErrorsHideTheEnvironment(t *testing.T) {
 	f := small(0)
 	f.Env = faas.NewEnv(map[string]string{"KEY": secret})
 	_, err := deploy(t.Context(), e, unitOf(t, e, script(t, "x"), f))
-	if faas.CodeOf(err) != faas.ErrInvalidArgument || strings.Contains(fmt.Sprintf("%v %+v", err, err), secret) || !strings.Contains(err.Error(), "String measured") {
+	if faas.CodeOf(err) != faas.ErrInvalidArgument || strings.Contains(fmt.Sprintf("%v %+v", err, err), secret) ||
+		!strings.Contains(err.Error(), "String measured") {
 		t.Errorf("got %v", err)
 	}
 	var api smithy.APIError
@@ -368,7 +388,8 @@ func TestErrorsHideTheEnvironment(t *testing.T) {
 func TestRemoveTakesEverythingAlong(t *testing.T) {
 	t.Parallel()
 	server := serve(t, lambdatest.Config{Handler: answering, Account: "210987654321"})
-	e := openAt(t, server, "all", opening{options: map[string]string{"role_arn": "", "create_role": "true", "bucket": "packages", "remove_logs": "true", "tracing": "Active"}})
+	e := openAt(t, server, "all", opening{options: map[string]string{
+		"role_arn": "", "create_role": "true", "bucket": "packages", "remove_logs": "true", "tracing": "Active"}})
 	e.direct = 100 // everything is too big for a call
 	server.CreateBucket("packages")
 	bin := script(t, "x")
@@ -378,8 +399,10 @@ func TestRemoveTakesEverythingAlong(t *testing.T) {
 		answers(t, e, u.Functions[0].JobID, "1-one")
 	}
 	want := []string{
-		"function blueprint-all-0", "function blueprint-all-1", "log group /aws/lambda/blueprint-all-0", "log group /aws/lambda/blueprint-all-1",
-		"object packages/blueprint-serverless/blueprint-all-packages/" + units[0].Package.SHA256() + ".zip", "role blueprint-all-us-east-1",
+		"function blueprint-all-0", "function blueprint-all-1", "log group /aws/lambda/blueprint-all-0",
+		"log group /aws/lambda/blueprint-all-1",
+		"object packages/blueprint-serverless/blueprint-all-packages/" + units[0].Package.SHA256() + ".zip",
+		"role blueprint-all-us-east-1",
 	}
 	if diff := cmp.Diff(want, server.Left()); diff != "" {
 		t.Errorf("what exists (-want +got):\n%s", diff)
@@ -393,7 +416,9 @@ func TestRemoveTakesEverythingAlong(t *testing.T) {
 	}
 	second := unitOf(t, e, script(t, "y"), small(0))
 	mustDeploy(t, e, second)
-	if left := server.Left(); slices.Contains(left, want[4]) || !slices.Contains(left, "object packages/blueprint-serverless/blueprint-all-packages/"+second.Package.SHA256()+".zip") {
+	if left := server.Left(); slices.Contains(left, want[4]) ||
+		!slices.Contains(left, "object packages/blueprint-serverless/blueprint-all-packages/"+second.Package.SHA256()+
+			".zip") {
 		t.Errorf("after an update there is %v", left)
 	}
 	if err := e.Remove(t.Context(), units[0].ID); err != nil {

@@ -29,7 +29,8 @@ func (e *Executor) Diagnose(ctx context.Context) []faas.Check {
 	d := &diagnosis{e: e}
 	identity := checkup.Run(ctx, 2*checkup.Time, checkup.Probe{Name: "credentials", Look: d.credentials})
 	probes := []checkup.Probe{
-		{Name: "region", Look: d.region}, {Name: "lambda", Look: d.access}, {Name: "permissions", Look: d.permissions}, {Name: "role", Look: d.role},
+		{Name: "region", Look: d.region}, {Name: "lambda", Look: d.access}, {Name: "permissions", Look: d.permissions},
+		{Name: "role", Look: d.role},
 		{Name: "bucket", Look: d.bucket}, {Name: "quota", Look: d.quota},
 	}
 	checks := append(identity, checkup.Run(ctx, checkup.Time, checkup.Probe{Name: "clock", Look: d.clock})...)
@@ -85,9 +86,11 @@ func (d *diagnosis) credentials(ctx context.Context) faas.Check {
 	case err != nil && ctx.Err() != nil:
 		return checkup.FailBy(diagnosed(err), "try again: the place where the credentials come from does not answer")
 	case err != nil:
-		return checkup.FailBy(diagnosed(err), strings.Join([]string{giveKeys, e.signIn("aws configure"), e.signIn("aws sso login")}, "\n"))
+		return checkup.FailBy(diagnosed(err), strings.Join(
+			[]string{giveKeys, e.signIn("aws configure"), e.signIn("aws sso login")}, "\n"))
 	case found.Expired():
-		err := faas.Errorf(faas.ErrPermissionDenied, "diagnose", faas.AWSLambda, "the credentials (%s) expired at %s", found.Source, found.Expires.UTC().Format(time.RFC3339))
+		err := faas.Errorf(faas.ErrPermissionDenied, "diagnose", faas.AWSLambda, "the credentials (%s) expired at %s",
+			found.Source, found.Expires.UTC().Format(time.RFC3339))
 		return checkup.FailBy(err, newTokens+"\n"+e.signIn("aws sso login"))
 	}
 	err = d.identify(ctx, e.region)
@@ -102,7 +105,8 @@ func (d *diagnosis) credentials(ctx context.Context) faas.Check {
 		return d.refused(ctx, err)
 	}
 	if want := e.options.accountID; want != "" && want != d.account {
-		err := faas.Errorf(faas.ErrPermissionDenied, "diagnose", faas.AWSLambda, `the credentials are of account %s, and the option "account_id" allows only %s`, d.account, want)
+		err := faas.Errorf(faas.ErrPermissionDenied, "diagnose", faas.AWSLambda,
+			`the credentials are of account %s, and the option "account_id" allows only %s`, d.account, want)
 		return checkup.FailBy(err, "use credentials of account "+want+": cloud policy --faas-option profile=PROFILE")
 	}
 	return checkup.OK("account %s, %s, from %s", d.account, d.arn, found.Source)
@@ -118,7 +122,8 @@ func (d *diagnosis) identify(ctx context.Context, region string) error {
 		return err
 	}
 	if d.account, d.arn = aws.ToString(out.Account), aws.ToString(out.Arn); d.account == "" {
-		return faas.Errorf(faas.ErrUnavailable, "diagnose", faas.AWSLambda, "the answer of STS to GetCallerIdentity names no account")
+		return faas.Errorf(faas.ErrUnavailable, "diagnose", faas.AWSLambda,
+			"the answer of STS to GetCallerIdentity names no account")
 	}
 	return nil
 }
@@ -182,15 +187,21 @@ func (d *diagnosis) refused(ctx context.Context, err error) faas.Check {
 	e, failed := d.e, diagnosed(err)
 	switch code := apiCode(err); {
 	case code == "ExpiredToken" || code == "ExpiredTokenException":
-		return checkup.Fail(failed, newTokens+"\n"+e.signIn("aws sso login"), "the credentials have expired: %s", checkup.Words(failed))
-	case d.header != nil && code != "" && failed.Code == faas.ErrPermissionDenied && !unknownKey(err) && d.clockCheck().Status == faas.CheckFailed:
-		return checkup.Fail(failed, checkup.SetClock(), "requests are refused because of this machine's clock: %s", checkup.Words(failed))
+		return checkup.Fail(failed, newTokens+"\n"+e.signIn("aws sso login"), "the credentials have expired: %s",
+			checkup.Words(failed))
+	case d.header != nil && code != "" && failed.Code == faas.ErrPermissionDenied && !unknownKey(err) &&
+		d.clockCheck().Status == faas.CheckFailed:
+		return checkup.Fail(failed, checkup.SetClock(), "requests are refused because of this machine's clock: %s",
+			checkup.Words(failed))
 	case unknownKey(err):
-		return checkup.Fail(failed, giveKeys+"\n"+e.signIn("aws configure"), "AWS does not know the access key, or the session token: %s", checkup.Words(failed))
+		return checkup.Fail(failed, giveKeys+"\n"+e.signIn("aws configure"),
+			"AWS does not know the access key, or the session token: %s", checkup.Words(failed))
 	case code == "SignatureDoesNotMatch" || code == "InvalidSignatureException" || code == "IncompleteSignature":
-		return checkup.Fail(failed, giveKeys+"\n"+e.signIn("aws configure"), "the secret key is not that of the access key: %s", checkup.Words(failed))
+		return checkup.Fail(failed, giveKeys+"\n"+e.signIn("aws configure"),
+			"the secret key is not that of the access key: %s", checkup.Words(failed))
 	case failed.Code == faas.ErrUnavailable || failed.Code == faas.ErrTimeout:
-		return checkup.FailBy(failed, "let this machine's network, firewall and proxy (HTTPS_PROXY) reach "+d.stsHost(ctx)+":443")
+		return checkup.FailBy(failed, "let this machine's network, firewall and proxy (HTTPS_PROXY) reach "+d.stsHost(ctx)+
+			":443")
 	}
 	return checkup.FailBy(failed, e.signIn("aws sts get-caller-identity")+" shows what AWS thinks of the credentials")
 }
@@ -212,13 +223,17 @@ func (d *diagnosis) region(ctx context.Context) faas.Check {
 	switch {
 	case d.regionErr != nil && noSuchHost(d.regionErr), noSuchHost(d.settingsErr):
 		err := diagnosed(errors.Join(d.regionErr, d.settingsErr))
-		return checkup.Fail(err, "cloud policy --faas-aws-region REGION", "there is no region %s, or no Lambda in it: %s", e.region, checkup.Words(err))
+		return checkup.Fail(err, "cloud policy --faas-aws-region REGION", "there is no region %s, or no Lambda in it: %s",
+			e.region, checkup.Words(err))
 	case d.regionErr != nil:
 		err := diagnosed(d.regionErr)
-		return checkup.Fail(err, e.signIn("aws account enable-region --region-name "+e.region)+"\ncloud policy --faas-aws-region REGION", "account %s has not enabled region %s: %s", d.account, e.region, checkup.Words(err))
+		return checkup.Fail(err, e.signIn("aws account enable-region --region-name "+e.region)+
+			"\ncloud policy --faas-aws-region REGION", "account %s has not enabled region %s: %s", d.account, e.region,
+			checkup.Words(err))
 	}
 	if code := codeOf(d.settingsErr); code == faas.ErrUnavailable || code == faas.ErrTimeout {
-		return checkup.FailBy(diagnosed(d.settingsErr), "let this machine's network, firewall and proxy (HTTPS_PROXY) reach "+d.lambdaHost(ctx)+":443")
+		return checkup.FailBy(diagnosed(d.settingsErr),
+			"let this machine's network, firewall and proxy (HTTPS_PROXY) reach "+d.lambdaHost(ctx)+":443")
 	}
 	return checkup.OK("Lambda answers in %s", e.region)
 }
@@ -244,8 +259,10 @@ func (d *diagnosis) access(ctx context.Context) faas.Check {
 		return checkup.OK("lambda:GetFunction is allowed for %s", name)
 	case denied(err):
 		failed := diagnosed(err)
-		return checkup.Fail(failed, d.grant([]statement{{"Allow", []string{"lambda:GetFunction"}, d.arnOf("lambda", e.region, "function:"+nameStem(e.service)+"*"), nil}}),
+		return checkup.Fail(failed, d.grant([]statement{
+			{"Allow", []string{"lambda:GetFunction"}, d.arnOf("lambda", e.region, "function:"+nameStem(e.service)+"*"), nil}}),
 			"the permission lambda:GetFunction is missing: %s", checkup.Words(failed))
 	}
-	return checkup.FailBy(diagnosed(err), "try again, and look at https://health.aws.amazon.com/health/status for Lambda in "+e.region)
+	return checkup.FailBy(diagnosed(err), "try again, and look at https://health.aws.amazon.com/health/status for "+
+		"Lambda in "+e.region)
 }

@@ -43,11 +43,15 @@ func (d *diagnosis) needs() []need {
 	e := d.e
 	function := need{
 		actions: []string{
-			"lambda:CreateFunction", "lambda:GetFunction", "lambda:UpdateFunctionCode", "lambda:UpdateFunctionConfiguration", "lambda:DeleteFunction", "lambda:PublishVersion",
-			"lambda:ListVersionsByFunction", "lambda:CreateAlias", "lambda:GetAlias", "lambda:UpdateAlias", "lambda:InvokeFunction", "lambda:ListTags", "lambda:TagResource", "lambda:UntagResource",
+			"lambda:CreateFunction", "lambda:GetFunction", "lambda:UpdateFunctionCode", "lambda:UpdateFunctionConfiguration",
+			"lambda:DeleteFunction", "lambda:PublishVersion",
+			"lambda:ListVersionsByFunction", "lambda:CreateAlias", "lambda:GetAlias", "lambda:UpdateAlias",
+			"lambda:InvokeFunction", "lambda:ListTags", "lambda:TagResource", "lambda:UntagResource",
 		},
-		wished:   []string{"lambda:PutProvisionedConcurrencyConfig", "lambda:GetProvisionedConcurrencyConfig", "lambda:DeleteProvisionedConcurrencyConfig"},
-		resource: d.arnOf("lambda", e.region, "function:"+nameStem(e.service)+"*"), example: d.arnOf("lambda", e.region, "function:"+functionName(e.service, 0)),
+		wished: []string{"lambda:PutProvisionedConcurrencyConfig", "lambda:GetProvisionedConcurrencyConfig",
+			"lambda:DeleteProvisionedConcurrencyConfig"},
+		resource: d.arnOf("lambda", e.region, "function:"+nameStem(e.service)+"*"),
+		example:  d.arnOf("lambda", e.region, "function:"+functionName(e.service, 0)),
 	}
 	if e.options.reservedConcurrency {
 		function.wished = append(function.wished, "lambda:PutFunctionConcurrency", "lambda:DeleteFunctionConcurrency")
@@ -61,17 +65,21 @@ func (d *diagnosis) needs() []need {
 			bound = nil
 		}
 		all = append(all, need{
-			actions:  slices.Concat([]string{"iam:CreateRole", "iam:TagRole", "iam:GetRole", "iam:PutRolePolicy", "iam:DeleteRolePolicy", "iam:DeleteRole"}, bound),
-			wished:   []string{"iam:ListRolePolicies", "iam:ListAttachedRolePolicies"}, // to name what stands in the way of the removal
+			actions: slices.Concat([]string{"iam:CreateRole", "iam:TagRole", "iam:GetRole", "iam:PutRolePolicy",
+				"iam:DeleteRolePolicy", "iam:DeleteRole"}, bound),
+			// to name what stands in the way of the removal
+			wished:   []string{"iam:ListRolePolicies", "iam:ListAttachedRolePolicies"},
 			resource: role, example: role,
 		})
 	}
 	if role != "" {
-		all = append(all, need{actions: []string{"iam:PassRole"}, resource: role, example: role, condition: "lambda.amazonaws.com"})
+		all = append(all, need{actions: []string{"iam:PassRole"}, resource: role, example: role,
+			condition: "lambda.amazonaws.com"})
 	}
 	if bucket := d.bucketName(); bucket != "" {
 		arn := "arn:" + d.partition() + ":s3:::" + bucket
-		objects := need{actions: []string{"s3:PutObject", "s3:GetObject", "s3:DeleteObject"}, resource: arn + "/blueprint-serverless/*", example: arn + "/blueprint-serverless/x.zip"}
+		objects := need{actions: []string{"s3:PutObject", "s3:GetObject", "s3:DeleteObject"},
+			resource: arn + "/blueprint-serverless/*", example: arn + "/blueprint-serverless/x.zip"}
 		whole := need{actions: []string{"s3:ListBucket"}, resource: arn, example: arn}
 		if e.options.s3Bucket == "" {
 			whole.actions = append(whole.actions, "s3:CreateBucket", "s3:PutLifecycleConfiguration")
@@ -85,13 +93,15 @@ func (d *diagnosis) needs() []need {
 	}
 	all = append(all, logs)
 	if len(e.options.subnetIDs) > 0 {
-		all = append(all, need{actions: []string{"ec2:DescribeSecurityGroups", "ec2:DescribeSubnets", "ec2:DescribeVpcs"}, resource: "*", example: "*"})
+		all = append(all, need{actions: []string{"ec2:DescribeSecurityGroups", "ec2:DescribeSubnets", "ec2:DescribeVpcs"},
+			resource: "*", example: "*"})
 	}
 	for _, layer := range e.options.layers {
 		all = append(all, need{actions: []string{"lambda:GetLayerVersion"}, resource: layer, example: layer})
 	}
 	if key := e.options.kmsKeyArn; key != "" {
-		all = append(all, need{actions: []string{"kms:CreateGrant", "kms:Encrypt", "kms:Decrypt"}, resource: key, example: key})
+		all = append(all, need{actions: []string{"kms:CreateGrant", "kms:Encrypt", "kms:Decrypt"}, resource: key,
+			example: key})
 	}
 	return all
 }
@@ -125,12 +135,16 @@ func (d *diagnosis) permissions(ctx context.Context) faas.Check {
 		switch code := apiCode(err); {
 		case err == nil:
 		case denied(err):
-			return checkup.Warn(diagnosed(err), d.grant([]statement{{"Allow", []string{"iam:SimulatePrincipalPolicy"}, source, nil}}),
-				"what the caller may do could not be looked at, which takes the permission iam:SimulatePrincipalPolicy; deploying does not")
-		case code == "InvalidAction" || code == "NoSuchEntity" || code == "InvalidInput" || code == "ValidationError" || codeOf(err) == faas.ErrNotFound || codeOf(err) == faas.ErrUnsupported:
+			return checkup.Warn(diagnosed(err), d.grant(
+				[]statement{{"Allow", []string{"iam:SimulatePrincipalPolicy"}, source, nil}}),
+				"what the caller may do could not be looked at, which takes the permission iam:SimulatePrincipalPolicy; "+
+					"deploying does not")
+		case code == "InvalidAction" || code == "NoSuchEntity" || code == "InvalidInput" || code == "ValidationError" ||
+			codeOf(err) == faas.ErrNotFound || codeOf(err) == faas.ErrUnsupported:
 			return checkup.Skip("IAM does not say what %s may do: %s", source, checkup.Words(diagnosed(err)))
 		default:
-			return checkup.Warn(diagnosed(err), "try again", "what the caller may do could not be looked at: %s", checkup.Words(diagnosed(err)))
+			return checkup.Warn(diagnosed(err), "try again", "what the caller may do could not be looked at: %s",
+				checkup.Words(diagnosed(err)))
 		}
 	}
 	return d.judge(needs, verdicts)
@@ -168,12 +182,14 @@ func (d *diagnosis) judge(needs []need, verdicts []verdict) faas.Check {
 		remedies = append(remedies, d.grant(statements))
 	}
 	if len(explicit) > 0 {
-		remedies = append(remedies, "remove the statement or the service control policy that denies "+strings.Join(explicit, ", "))
+		remedies = append(remedies, "remove the statement or the service control policy that denies "+
+			strings.Join(explicit, ", "))
 	}
 	remedy := strings.Join(remedies, "\n")
 	switch {
 	case len(missing) > 0:
-		err := faas.Errorf(faas.ErrPermissionDenied, "diagnose", faas.AWSLambda, "%s lacks %s", d.arn, strings.Join(missing, ", "))
+		err := faas.Errorf(faas.ErrPermissionDenied, "diagnose", faas.AWSLambda, "%s lacks %s", d.arn,
+			strings.Join(missing, ", "))
 		return checkup.FailBy(err, remedy)
 	case len(wished) > 0:
 		return checkup.Warn(nil, remedy, "%s lacks %s, which only limits of concurrency, warm instances, lists and logs take", d.arn, strings.Join(wished, ", "))
@@ -188,7 +204,8 @@ func (d *diagnosis) simulate(ctx context.Context, source string, n need) (verdic
 	}
 	if n.condition != "" {
 		in.ContextEntries = []types.ContextEntry{{
-			ContextKeyName: aws.String(passedTo), ContextKeyType: types.ContextKeyTypeEnumString, ContextKeyValues: []string{n.condition},
+			ContextKeyName: aws.String(passedTo), ContextKeyType: types.ContextKeyTypeEnumString,
+			ContextKeyValues: []string{n.condition},
 		}}
 	}
 	var v verdict
@@ -240,11 +257,13 @@ func (d *diagnosis) grant(statements []statement) string {
 	kind, name := d.caller()
 	switch {
 	case kind == "user":
-		return "aws iam put-user-policy --user-name " + name + " --policy-name blueprint-serverless --policy-document '" + string(text) + "'"
+		return "aws iam put-user-policy --user-name " + name + " --policy-name blueprint-serverless --policy-document '" +
+			string(text) + "'"
 	case kind == "role" && strings.HasPrefix(name, "AWSReservedSSO_"):
 		return "add this to the permission set in IAM Identity Center: " + string(text)
 	case kind == "role":
-		return "aws iam put-role-policy --role-name " + name + " --policy-name blueprint-serverless --policy-document '" + string(text) + "'"
+		return "aws iam put-role-policy --role-name " + name + " --policy-name blueprint-serverless --policy-document '" +
+			string(text) + "'"
 	}
 	return "give " + d.arn + " this policy: " + string(text)
 }
@@ -254,15 +273,18 @@ func (d *diagnosis) role(ctx context.Context) faas.Check {
 	e := d.e
 	arn, name := e.options.roleArn, e.roleName()
 	if arn == "" && !e.options.createRole {
-		return checkup.FailBy(errNoRole(), "cloud policy --faas-option create_role=true\nexport "+RoleEnv+"="+d.arnOf("iam", "", "role/ROLE"))
+		return checkup.FailBy(errNoRole(), "cloud policy --faas-option create_role=true\nexport "+RoleEnv+"="+
+			d.arnOf("iam", "", "role/ROLE"))
 	}
 	create := "aws iam create-role --role-name " + name + " --assume-role-policy-document '" + trustPolicy + "'"
 	if arn != "" {
 		name = arn[strings.LastIndexByte(arn, '/')+1:]
 		create = strings.Replace(create, e.roleName(), name, 1) +
-			"\naws iam attach-role-policy --role-name " + name + " --policy-arn arn:" + d.partition() + ":iam::aws:policy/service-role/AWSLambdaBasicExecutionRole"
+			"\naws iam attach-role-policy --role-name " + name + " --policy-arn arn:" + d.partition() +
+			":iam::aws:policy/service-role/AWSLambdaBasicExecutionRole"
 		if account := strings.Split(arn, ":")[4]; account != d.account {
-			err := faas.Errorf(faas.ErrInvalidArgument, "diagnose", faas.AWSLambda, "role %s is of another account than the credentials, %s, and cannot be passed to Lambda", arn, d.account)
+			err := faas.Errorf(faas.ErrInvalidArgument, "diagnose", faas.AWSLambda,
+				"role %s is of another account than the credentials, %s, and cannot be passed to Lambda", arn, d.account)
 			return checkup.FailBy(err, "cloud policy --faas-option role_arn="+d.arnOf("iam", "", "role/ROLE"))
 		}
 	}
@@ -278,17 +300,23 @@ func (d *diagnosis) role(ctx context.Context) faas.Check {
 		return checkup.Fail(failed, create, "there is no role %s: %s", arn, checkup.Words(failed))
 	case denied(err) && arn == "":
 		failed := diagnosed(err)
-		return checkup.Fail(failed, d.grant([]statement{{"Allow", []string{"iam:GetRole"}, d.arnOf("iam", "", "role/"+name), nil}}), "the permission iam:GetRole is missing: %s", checkup.Words(failed))
+		return checkup.Fail(failed, d.grant([]statement{
+			{"Allow", []string{"iam:GetRole"}, d.arnOf("iam", "", "role/"+name), nil}}),
+			"the permission iam:GetRole is missing: %s", checkup.Words(failed))
 	case denied(err):
 		return checkup.Warn(diagnosed(err), d.grant([]statement{{"Allow", []string{"iam:GetRole"}, arn, nil}}),
 			"role %s could not be looked at, which takes the permission iam:GetRole; deploying does not", arn)
 	case codeOf(err) == faas.ErrConflict:
 		return checkup.FailBy(diagnosed(err), "cloud policy --faas-option role_arn="+d.arnOf("iam", "", "role/"+name))
 	case err != nil:
-		return checkup.Warn(diagnosed(err), "try again", "role %s could not be looked at: %s", name, checkup.Words(diagnosed(err)))
+		return checkup.Warn(diagnosed(err), "try again", "role %s could not be looked at: %s", name,
+			checkup.Words(diagnosed(err)))
 	case !trustsLambda(aws.ToString(role.AssumeRolePolicyDocument)):
-		err := faas.Errorf(faas.ErrPermissionDenied, "diagnose", faas.AWSLambda, "Lambda may not assume role %s: its trust policy allows sts:AssumeRole to others than lambda.amazonaws.com", aws.ToString(role.Arn))
-		return checkup.FailBy(err, "aws iam update-assume-role-policy --role-name "+name+" --policy-document '"+trustPolicy+"'")
+		err := faas.Errorf(faas.ErrPermissionDenied, "diagnose", faas.AWSLambda,
+			"Lambda may not assume role %s: its trust policy allows sts:AssumeRole to others than lambda.amazonaws.com",
+			aws.ToString(role.Arn))
+		return checkup.FailBy(err, "aws iam update-assume-role-policy --role-name "+name+" --policy-document '"+trustPolicy+
+			"'")
 	}
 	return checkup.OK("Lambda may assume %s", aws.ToString(role.Arn))
 }
@@ -330,9 +358,10 @@ func trustsLambda(document string) bool {
 	for _, s := range statements {
 		var principal struct{ Service json.RawMessage }
 		_ = json.Unmarshal(s.Principal, &principal) // "*" names no service
-		if s.Effect == "Allow" && slices.Contains(list(principal.Service), "lambda.amazonaws.com") && slices.ContainsFunc(list(s.Action), func(a string) bool {
-			return strings.EqualFold(a, "sts:AssumeRole") || a == "sts:*" || a == "*"
-		}) {
+		if s.Effect == "Allow" && slices.Contains(list(principal.Service), "lambda.amazonaws.com") &&
+			slices.ContainsFunc(list(s.Action), func(a string) bool {
+				return strings.EqualFold(a, "sts:AssumeRole") || a == "sts:*" || a == "*"
+			}) {
 			return true
 		}
 	}

@@ -31,7 +31,8 @@ func (d *diagnosis) bucketName() string {
 func (d *diagnosis) bucket(ctx context.Context) faas.Check {
 	e, name := d.e, d.bucketName()
 	if name == "" {
-		return checkup.Skip("none is configured, so that packages have to be smaller than %d MB (options bucket and create_bucket)", (maxDirectUpload+1)>>20)
+		return checkup.Skip("none is configured, so that packages have to be smaller than %d MB (options bucket and "+
+			"create_bucket)", (maxDirectUpload+1)>>20)
 	}
 	region, status := "", 0
 	out, err := e.s3.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &name})
@@ -45,7 +46,8 @@ func (d *diagnosis) bucket(ctx context.Context) faas.Check {
 	create := "aws s3 mb s3://" + name + " --region " + e.region
 	switch {
 	case region != "" && region != e.region, status == http.StatusMovedPermanently:
-		err := faas.Errorf(faas.ErrInvalidArgument, "diagnose", faas.AWSLambda, "bucket %s is in region %s, and Lambda in %s takes no package from there", name, region, e.region)
+		err := faas.Errorf(faas.ErrInvalidArgument, "diagnose", faas.AWSLambda,
+			"bucket %s is in region %s, and Lambda in %s takes no package from there", name, region, e.region)
 		return checkup.FailBy(err, "cloud policy --faas-option bucket=BUCKET, with one in "+e.region)
 	case err == nil:
 		return checkup.OK("%s is there, in %s", name, e.region)
@@ -55,15 +57,18 @@ func (d *diagnosis) bucket(ctx context.Context) faas.Check {
 		return checkup.Fail(diagnosed(err), create, "there is no bucket %s", name)
 	case status == http.StatusForbidden:
 		arn := "arn:" + d.partition() + ":s3:::" + name
-		return checkup.Fail(diagnosed(err), d.grant([]statement{{"Allow", []string{"s3:ListBucket"}, arn, nil}})+"\ncloud policy --faas-option bucket=BUCKET, where the bucket is another account's",
+		return checkup.Fail(diagnosed(err), d.grant([]statement{{"Allow", []string{"s3:ListBucket"}, arn, nil}})+
+			"\ncloud policy --faas-option bucket=BUCKET, where the bucket is another account's",
 			"the permission s3:ListBucket on %s is missing, or the bucket belongs to another account", name)
 	}
-	return checkup.Warn(diagnosed(err), "try again", "bucket %s could not be looked at: %s", name, checkup.Words(diagnosed(err)))
+	return checkup.Warn(diagnosed(err), "try again", "bucket %s could not be looked at: %s", name,
+		checkup.Words(diagnosed(err)))
 }
 
 const (
-	unreservable   = 100 // concurrent executions that an account has to leave unreserved, by docs.aws.amazon.com/lambda/latest/dg/configuration-concurrency.html
-	nearlyFull     = 90  // percent of the code storage
+	// concurrent executions that an account has to leave unreserved, by docs.aws.amazon.com/lambda/latest/dg/configuration-concurrency.html
+	unreservable   = 100
+	nearlyFull     = 90 // percent of the code storage
 	storageQuota   = "L-2ACBD22F"
 	executionQuota = "L-B99A9384"
 )
@@ -72,7 +77,8 @@ const (
 func (d *diagnosis) quota(context.Context) faas.Check {
 	e := d.e
 	if denied(d.settingsErr) {
-		return checkup.Warn(diagnosed(d.settingsErr), d.grant([]statement{{"Allow", []string{"lambda:GetAccountSettings"}, "*", nil}}),
+		return checkup.Warn(diagnosed(d.settingsErr),
+			d.grant([]statement{{"Allow", []string{"lambda:GetAccountSettings"}, "*", nil}}),
 			"the quotas could not be looked at, which takes the permission lambda:GetAccountSettings; deploying does not")
 	}
 	if d.settingsErr != nil {
@@ -83,27 +89,34 @@ func (d *diagnosis) quota(context.Context) faas.Check {
 		return checkup.Skip("Lambda does not tell them")
 	}
 	raise := func(quota string, value int64) string {
-		return fmt.Sprintf("aws service-quotas request-service-quota-increase --service-code lambda --quota-code %s --desired-value %d --region %s", quota, value, e.region)
+		return fmt.Sprintf("aws service-quotas request-service-quota-increase --service-code lambda --quota-code %s "+
+			"--desired-value %d --region %s", quota, value, e.region)
 	}
 	var unreserved int32
 	if limit.UnreservedConcurrentExecutions != nil {
 		unreserved = *limit.UnreservedConcurrentExecutions
 	}
 	const giB = 1 << 30
-	what := fmt.Sprintf("code storage %.1f of %.0f GiB, functions %d, concurrent executions %d, of which %d are not reserved",
-		float64(usage.TotalCodeSize)/giB, float64(limit.TotalCodeSize)/giB, usage.FunctionCount, limit.ConcurrentExecutions, unreserved)
+	what := fmt.Sprintf("code storage %.1f of %.0f GiB, functions %d, concurrent executions %d, of which %d are not "+
+		"reserved",
+		float64(usage.TotalCodeSize)/giB, float64(limit.TotalCodeSize)/giB, usage.FunctionCount, limit.ConcurrentExecutions,
+		unreserved)
 	switch {
 	case limit.TotalCodeSize > 0 && usage.TotalCodeSize >= limit.TotalCodeSize:
 		err := faas.Errorf(faas.ErrTooLarge, "diagnose", faas.AWSLambda, "the account's code storage in %s is full", e.region)
-		return checkup.Fail(err, "remove functions and versions that nobody needs\n"+raise(storageQuota, 2*limit.TotalCodeSize/giB), "%s: the code storage is full", what)
+		return checkup.Fail(err, "remove functions and versions that nobody needs\n"+
+			raise(storageQuota, 2*limit.TotalCodeSize/giB), "%s: the code storage is full", what)
 	case limit.ConcurrentExecutions == 0:
-		err := faas.Errorf(faas.ErrThrottled, "diagnose", faas.AWSLambda, "no function may run in %s: the account's limit of concurrent executions is 0", e.region)
+		err := faas.Errorf(faas.ErrThrottled, "diagnose", faas.AWSLambda,
+			"no function may run in %s: the account's limit of concurrent executions is 0", e.region)
 		return checkup.Fail(err, raise(executionQuota, 1000), "%s: no function may run", what)
 	case limit.TotalCodeSize > 0 && usage.TotalCodeSize*100 >= limit.TotalCodeSize*nearlyFull:
-		return checkup.Warn(nil, "remove functions and versions that nobody needs\n"+raise(storageQuota, 2*limit.TotalCodeSize/giB), "%s: the code storage is nearly full", what)
+		return checkup.Warn(nil, "remove functions and versions that nobody needs\n"+
+			raise(storageQuota, 2*limit.TotalCodeSize/giB), "%s: the code storage is nearly full", what)
 	case unreserved <= unreservable && e.options.reservedConcurrency:
 		return checkup.Warn(nil, raise(executionQuota, 1000)+"\ncloud policy --faas-option reserved_concurrency=false",
-			"%s: a max_concurrency is refused, as %d have to stay unreserved, and few functions can run at the same time", what, unreservable)
+			"%s: a max_concurrency is refused, as %d have to stay unreserved, and few functions can run at the same time", what,
+			unreservable)
 	}
 	return checkup.OK("%s", what)
 }

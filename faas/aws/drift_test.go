@@ -19,7 +19,8 @@ import (
 // Whatever somebody else changes is seen, told and undone.
 func TestEveryForeignChangeIsSeenAndUndone(t *testing.T) {
 	t.Parallel()
-	configure := func(change func(*lambda.UpdateFunctionConfigurationInput)) func(*testing.T, *Executor, *lambdatest.Server, faas.Unit) {
+	configure := func(change func(*lambda.UpdateFunctionConfigurationInput)) func(
+		*testing.T, *Executor, *lambdatest.Server, faas.Unit) {
 		return func(t *testing.T, e *Executor, _ *lambdatest.Server, u faas.Unit) {
 			in := &lambda.UpdateFunctionConfigurationInput{FunctionName: &u.ID}
 			change(in)
@@ -33,9 +34,11 @@ func TestEveryForeignChangeIsSeenAndUndone(t *testing.T) {
 		change func(*testing.T, *Executor, *lambdatest.Server, faas.Unit)
 		health string // why the function is not healthy; empty if it is, since calls go to the live version
 	}{
-		{"runtime", configure(func(in *lambda.UpdateFunctionConfigurationInput) { in.Runtime = types.RuntimeProvidedal2 }), ""},
+		{"runtime", configure(func(in *lambda.UpdateFunctionConfigurationInput) { in.Runtime = types.RuntimeProvidedal2 }),
+			""},
 		{"handler", configure(func(in *lambda.UpdateFunctionConfigurationInput) { in.Handler = aws.String("moon") }), ""},
-		{"description", configure(func(in *lambda.UpdateFunctionConfigurationInput) { in.Description = aws.String("moon") }), ""},
+		{"description", configure(func(in *lambda.UpdateFunctionConfigurationInput) { in.Description = aws.String("moon") }),
+			""},
 		{"memory", configure(func(in *lambda.UpdateFunctionConfigurationInput) { in.MemorySize = aws.Int32(999) }), ""},
 		{"architecture", func(t *testing.T, e *Executor, _ *lambdatest.Server, u faas.Unit) {
 			zip, err := readPackage(u.Package)
@@ -48,13 +51,21 @@ func TestEveryForeignChangeIsSeenAndUndone(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, ""},
-		{"reserved concurrency", func(_ *testing.T, _ *Executor, s *lambdatest.Server, u faas.Unit) { s.SetReserved(u.ID, 7) }, ""},
-		{"switched off", func(_ *testing.T, _ *Executor, s *lambdatest.Server, u faas.Unit) { s.SetReserved(u.ID, 0) }, "reserved concurrency"},
-		{"alias moved", func(_ *testing.T, _ *Executor, s *lambdatest.Server, u faas.Unit) { s.MoveAlias(u.ID, "live", "1") }, "version 1"},
-		{"alias deleted", func(_ *testing.T, _ *Executor, s *lambdatest.Server, u faas.Unit) { s.MoveAlias(u.ID, "live", "") }, "alias"},
+		{"reserved concurrency", func(_ *testing.T, _ *Executor, s *lambdatest.Server, u faas.Unit) {
+			s.SetReserved(u.ID, 7)
+		}, ""},
+		{"switched off", func(_ *testing.T, _ *Executor, s *lambdatest.Server, u faas.Unit) { s.SetReserved(u.ID, 0) },
+			"reserved concurrency"},
+		{"alias moved", func(_ *testing.T, _ *Executor, s *lambdatest.Server, u faas.Unit) {
+			s.MoveAlias(u.ID, "live", "1")
+		}, "version 1"},
+		{"alias deleted", func(_ *testing.T, _ *Executor, s *lambdatest.Server, u faas.Unit) {
+			s.MoveAlias(u.ID, "live", "")
+		}, "alias"},
 		{"alias split", func(t *testing.T, e *Executor, _ *lambdatest.Server, u faas.Unit) {
 			if _, err := e.lambda.UpdateAlias(t.Context(), &lambda.UpdateAliasInput{
-				FunctionName: &u.ID, Name: aws.String("live"), RoutingConfig: &types.AliasRoutingConfiguration{AdditionalVersionWeights: map[string]float64{"1": 0.3}},
+				FunctionName: &u.ID, Name: aws.String("live"),
+				RoutingConfig: &types.AliasRoutingConfiguration{AdditionalVersionWeights: map[string]float64{"1": 0.3}},
 			}); err != nil {
 				t.Fatal(err)
 			}
@@ -77,7 +88,8 @@ func TestEveryForeignChangeIsSeenAndUndone(t *testing.T) {
 			if s, err := e.Observe(t.Context(), u.ID); err != nil || s.Current(u) {
 				t.Errorf("the change is not seen: %+v, %v", s, err)
 			}
-			if h, err := e.Health(t.Context(), 0); err != nil || h.Healthy != (test.health == "") || !strings.Contains(h.Reason, test.health) {
+			if h, err := e.Health(t.Context(), 0); err != nil || h.Healthy != (test.health == "") ||
+				!strings.Contains(h.Reason, test.health) {
 				t.Errorf("health is %+v, %v", h, err)
 			}
 			if _, err := e.Converge(t.Context(), u, &prior, nil); err != nil {

@@ -38,19 +38,23 @@ func TestTheEngineLeavesNothingHalfDone(t *testing.T) {
 		i.Version = i.CodeSha256
 		return answering(i)
 	}
-	server := serve(t, lambdatest.Config{Handler: withCode, Pending: -1, Updating: -1, Fault: func(lambdatest.Call) *lambdatest.Fault {
-		if count.Add(1) == at.Load() {
-			return &fault
-		}
-		return nil
-	}})
+	server := serve(t, lambdatest.Config{Handler: withCode, Pending: -1, Updating: -1,
+		Fault: func(lambdatest.Call) *lambdatest.Fault {
+			if count.Add(1) == at.Load() {
+				return &fault
+			}
+			return nil
+		}})
 	setenv(t, server)
 	cfg := policyFor(t, `{"serverless":{"enable":true,"provider":{"type":"aws-lambda","region":"us-east-1"},"default_memory_mb":512,"default_timeout_secs":60,"provider_config":{"remove_logs":"true"}}}`)
-	spec := serverless.ServiceSpec{Name: "engine", BinaryPath: script(t, "one").Path, Env: map[string]string{"VALUE": "-one"}}
-	updated := serverless.ServiceSpec{Name: "engine", BinaryPath: script(t, "two").Path, Env: map[string]string{"VALUE": "-two"}}
+	spec := serverless.ServiceSpec{Name: "engine", BinaryPath: script(t, "one").Path,
+		Env: map[string]string{"VALUE": "-one"}}
+	updated := serverless.ServiceSpec{Name: "engine", BinaryPath: script(t, "two").Path,
+		Env: map[string]string{"VALUE": "-two"}}
 	state := t.TempDir()
 	run := func(spec serverless.ServiceSpec) (*serverless.Service, error) {
-		return serverless.DeployServerless(t.Context(), spec, []uint32{0, 1}, cfg, serverless.WithStateDir(state), serverless.WithoutRunner())
+		return serverless.DeployServerless(t.Context(), spec, []uint32{0, 1}, cfg, serverless.WithStateDir(state),
+			serverless.WithoutRunner())
 	}
 	codeOf := map[string]string{} // by the value that it is deployed with
 	check := func(svc *serverless.Service, want string) {
@@ -130,7 +134,8 @@ func TestAnUnchangedServiceIsOnlyRead(t *testing.T) {
 	state := t.TempDir()
 	for i := range 2 {
 		server.ForgetCalls()
-		svc, err := serverless.DeployServerless(t.Context(), spec, []uint32{0, 1, 2}, cfg, serverless.WithStateDir(state), serverless.WithoutRunner())
+		svc, err := serverless.DeployServerless(t.Context(), spec, []uint32{0, 1, 2}, cfg, serverless.WithStateDir(state),
+			serverless.WithoutRunner())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -37,36 +37,50 @@ const (
 var rules = kit.Rules{
 	// For these Lambda has one code, that of a bad parameter. A role, a policy or a grant that was
 	// made just now is not known everywhere at once.
-	settling("cannot be assumed by lambda", "the execution role must exist, and its trust policy must allow sts:AssumeRole to lambda.amazonaws.com"),
+	settling("cannot be assumed by lambda", "the execution role must exist, and its trust policy must allow "+
+		"sts:AssumeRole to lambda.amazonaws.com"),
 	settling("does not have permissions to call createnetworkinterface",
-		"attach the policy AWSLambdaVPCAccessExecutionRole to the execution role, or allow it ec2:CreateNetworkInterface and what belongs to that"),
+		"attach the policy AWSLambdaVPCAccessExecutionRole to the execution role, or allow it ec2:CreateNetworkInterface "+
+			"and what belongs to that"),
 	settling("the provided execution role does not have permissions", "allow the execution role what Lambda names"),
 	settling("kms key is invalid for creategrant",
 		`the execution role must exist, and the key that encrypts the environment (option "kms_key_arn") must be enabled, with a policy that allows kms:CreateGrant`),
 	{Code: []string{codeInvalid}, Text: []string{"throttled by ec2"}, Means: kit.Refusal{
-		Code: faas.ErrThrottled, Class: kit.Settling, Remedy: "EC2 takes no more calls of the account at the moment: deploy again later"}},
+		Code: faas.ErrThrottled, Class: kit.Settling,
+		Remedy: "EC2 takes no more calls of the account at the moment: deploy again later"}},
 	// An alias with provisioned concurrency moves in steps, which no field of an answer tells.
 	{Code: []string{codeInvalid}, Text: []string{"alias with weights can not be used with provisioned concurrency"},
 		Means: kit.Refusal{Code: faas.ErrConflict}},
 	{Code: []string{codeNotReady}, Means: kit.Refusal{Code: faas.ErrUnavailable, Class: kit.Busy}},
 	{Code: []string{codeSealed}, Means: kit.Refusal{
-		Code: faas.ErrPermissionDenied, Remedy: "if its role was deleted and made again, deploy again, which sets the role anew"}},
-	{Code: []string{"LimitExceeded", "TooManyBuckets", codeStorageFull}, Means: kit.Refusal{Code: faas.ErrTooLarge, Class: kit.Quota}},
+		Code: faas.ErrPermissionDenied, Remedy: "if its role was deleted and made again, deploy again, which sets the " +
+			"role anew"}},
+	{Code: []string{"LimitExceeded", "TooManyBuckets", codeStorageFull},
+		Means: kit.Refusal{Code: faas.ErrTooLarge, Class: kit.Quota}},
 
 	coded(faas.ErrUnavailable, "RequestTimeout", "RequestTimeoutException"), // the line stood still
-	coded(faas.ErrNotFound, codeNotFound, "NoSuchEntity", "NoSuchKey", "NoSuchBucket", "ProvisionedConcurrencyConfigNotFoundException"),
-	coded(faas.ErrConflict, codeConflict, "OperationAbortedException", "ResourceInUseException", "DeleteConflict", "ConcurrentModification", "OperationAborted"),
+	coded(faas.ErrNotFound, codeNotFound, "NoSuchEntity", "NoSuchKey", "NoSuchBucket",
+		"ProvisionedConcurrencyConfigNotFoundException"),
+	coded(faas.ErrConflict, codeConflict, "OperationAbortedException", "ResourceInUseException", "DeleteConflict",
+		"ConcurrentModification", "OperationAborted"),
 	coded(faas.ErrAlreadyExists, "EntityAlreadyExists", "BucketAlreadyOwnedByYou", "BucketAlreadyExists"),
-	coded(faas.ErrThrottled, "TooManyRequestsException", "ThrottlingException", "Throttling", "SlowDown", "RequestLimitExceeded", "EC2ThrottledException"),
-	coded(faas.ErrTooLarge, "RequestTooLargeException", "RequestEntityTooLargeException", "SerializedRequestEntityTooLargeException",
+	coded(faas.ErrThrottled, "TooManyRequestsException", "ThrottlingException", "Throttling", "SlowDown",
+		"RequestLimitExceeded", "EC2ThrottledException"),
+	coded(faas.ErrTooLarge, "RequestTooLargeException", "RequestEntityTooLargeException",
+		"SerializedRequestEntityTooLargeException",
 		"EntityTooLarge", "PolicyLengthExceededException"),
-	coded(faas.ErrInvalidArgument, codeInvalid, "ValidationException", "SerializationException", "InvalidZipFileException", "InvalidRuntimeException",
-		"MalformedPolicyDocument", "InvalidRequestContentException", "UnsupportedMediaTypeException", "InvalidSubnetIDException",
+	coded(faas.ErrInvalidArgument, codeInvalid, "ValidationException", "SerializationException",
+		"InvalidZipFileException", "InvalidRuntimeException",
+		"MalformedPolicyDocument", "InvalidRequestContentException", "UnsupportedMediaTypeException",
+		"InvalidSubnetIDException",
 		"InvalidSecurityGroupIDException", "InvalidCodeSignatureException", "CodeVerificationFailedException",
 		"KMSNotFoundException", "KMSDisabledException", "KMSInvalidStateException"),
-	coded(faas.ErrPermissionDenied, "AccessDeniedException", "AccessDenied", "UnrecognizedClientException", "InvalidClientTokenId", "ExpiredTokenException",
-		"ExpiredToken", "InvalidSignatureException", "SignatureDoesNotMatch", "InvalidAccessKeyId", "MissingAuthenticationTokenException",
-		"MissingAuthenticationToken", "OptInRequired", "RequestTimeTooSkewed", "IncompleteSignature", "EC2AccessDeniedException"),
+	coded(faas.ErrPermissionDenied, "AccessDeniedException", "AccessDenied", "UnrecognizedClientException",
+		"InvalidClientTokenId", "ExpiredTokenException",
+		"ExpiredToken", "InvalidSignatureException", "SignatureDoesNotMatch", "InvalidAccessKeyId",
+		"MissingAuthenticationTokenException",
+		"MissingAuthenticationToken", "OptInRequired", "RequestTimeTooSkewed", "IncompleteSignature",
+		"EC2AccessDeniedException"),
 }
 
 func settling(text, remedy string) kit.Rule {
@@ -81,8 +95,10 @@ func coded(means faas.Code, codes ...string) kit.Rule {
 // neverStarted are the errors of Invoke with a status of 500 or more that say that the function was not started.
 var neverStarted = map[string]bool{
 	codeNotReady: true, "EC2ThrottledException": true, "EC2UnexpectedException": true, "EC2AccessDeniedException": true,
-	"ENILimitReachedException": true, "SubnetIPAddressLimitReachedException": true, "InvalidSubnetIDException": true, "InvalidSecurityGroupIDException": true,
-	codeSealed: true, "KMSDisabledException": true, "KMSInvalidStateException": true, "KMSNotFoundException": true,
+	"ENILimitReachedException": true, "SubnetIPAddressLimitReachedException": true, "InvalidSubnetIDException": true,
+	"InvalidSecurityGroupIDException": true,
+	codeSealed:                        true, "KMSDisabledException": true, "KMSInvalidStateException": true,
+	"KMSNotFoundException":    true,
 	"InvalidRuntimeException": true, "InvalidZipFileException": true,
 }
 
@@ -124,10 +140,12 @@ func refusalOf(err error) kit.Refusal {
 		return kit.Refusal{Code: faas.ErrTimeout}
 	case errors.As(err, &api):
 		answer := kit.Answer{
-			Status: awsclient.Status(err), Code: api.ErrorCode(), Text: api.ErrorMessage(), RetryAfter: awsclient.RetryAfter(err),
+			Status: awsclient.Status(err), Code: api.ErrorCode(), Text: api.ErrorMessage(),
+			RetryAfter: awsclient.RetryAfter(err),
 		}
 		if errors.As(err, &throttled) {
-			if secs, perr := strconv.ParseFloat(aws.ToString(throttled.RetryAfterSeconds), 64); perr == nil && secs > 0 && secs < 3600 {
+			if secs, perr := strconv.ParseFloat(aws.ToString(throttled.RetryAfterSeconds), 64); perr == nil && secs > 0 &&
+				secs < 3600 {
 				answer.RetryAfter = time.Duration(secs * float64(time.Second))
 			}
 		}
@@ -203,7 +221,8 @@ func withoutValues(err *faas.Error, env map[string]string) *faas.Error {
 	var failed *faas.FunctionError
 	if errors.As(err.Err, &failed) {
 		hidden := *failed
-		hidden.Type, hidden.Message, hidden.LogTail = cleaner.Clean(failed.Type), cleaner.Clean(failed.Message), cleaner.Clean(failed.LogTail)
+		hidden.Type, hidden.Message, hidden.LogTail = cleaner.Clean(failed.Type), cleaner.Clean(failed.Message),
+			cleaner.Clean(failed.LogTail)
 		kept.Err = &hidden
 		return &kept
 	}

@@ -36,7 +36,8 @@ func (slow) Is(err error) bool {
 // sdkError is an error as the SDK makes it of an answer.
 func sdkError(status int, code string) error {
 	return &smithy.OperationError{Err: &smithyhttp.ResponseError{
-		Response: &smithyhttp.Response{Response: &http.Response{StatusCode: status, Header: http.Header{}}}, Err: &smithy.GenericAPIError{Code: code},
+		Response: &smithyhttp.Response{Response: &http.Response{StatusCode: status, Header: http.Header{}}},
+		Err:      &smithy.GenericAPIError{Code: code},
 	}}
 }
 
@@ -54,20 +55,27 @@ func TestErrorsAreClassedByTheirCause(t *testing.T) {
 		{"gone", status(410), faas.ErrNotFound},
 		{"an address that is too long", status(414), faas.ErrTooLarge},
 		{"headers that are too long", status(431), faas.ErrTooLarge},
-		{"a timeout of the network", &smithy.OperationError{Err: &url.Error{Op: "Get", Err: &net.OpError{Op: "read", Err: slow{}}}}, faas.ErrUnavailable},
-		{"the caller's deadline", &smithy.OperationError{Err: &url.Error{Op: "Get", Err: context.DeadlineExceeded}}, faas.ErrTimeout},
-		{"a wait that ended", &kit.WaitError{Ended: context.Canceled, Last: faas.Errorf(faas.ErrConflict, "x", "y", "busy")}, faas.ErrTimeout},
+		{"a timeout of the network", &smithy.OperationError{
+			Err: &url.Error{Op: "Get", Err: &net.OpError{Op: "read", Err: slow{}}}}, faas.ErrUnavailable},
+		{"the caller's deadline", &smithy.OperationError{Err: &url.Error{Op: "Get", Err: context.DeadlineExceeded}},
+			faas.ErrTimeout},
+		{"a wait that ended", &kit.WaitError{Ended: context.Canceled, Last: faas.Errorf(faas.ErrConflict, "x", "y", "busy")},
+			faas.ErrTimeout},
 		{"no credentials", lost, faas.ErrPermissionDenied},
 		{"credentials that are throttled", &awsclient.CredentialsError{Err: sdkError(400, "Throttling")}, faas.ErrThrottled},
 		{"credentials that are not available", &awsclient.CredentialsError{Err: status(503)}, faas.ErrUnavailable},
-		{"credentials that a proxy is before", &awsclient.CredentialsError{Err: &net.OpError{Op: "dial", Err: slow{}}}, faas.ErrUnavailable},
-		{"credentials whose host has no address", &awsclient.CredentialsError{Err: &net.DNSError{Name: "sts.example", IsNotFound: true}}, faas.ErrUnavailable},
-		{"credentials that have expired", &awsclient.CredentialsError{Err: sdkError(401, "UnauthorizedException")}, faas.ErrPermissionDenied},
+		{"credentials that a proxy is before", &awsclient.CredentialsError{Err: &net.OpError{Op: "dial", Err: slow{}}},
+			faas.ErrUnavailable},
+		{"credentials whose host has no address", &awsclient.CredentialsError{
+			Err: &net.DNSError{Name: "sts.example", IsNotFound: true}}, faas.ErrUnavailable},
+		{"credentials that have expired", &awsclient.CredentialsError{Err: sdkError(401, "UnauthorizedException")},
+			faas.ErrPermissionDenied},
 	} {
 		if got := classify("test", 0, test.err); got.Code != test.want {
 			t.Errorf("%s is %s, want %s", test.name, got.Code, test.want)
 		}
-		if credentials := new(awsclient.CredentialsError); errors.As(test.err, &credentials) && !notStarted(test.err, test.want) {
+		if credentials := new(awsclient.CredentialsError); errors.As(test.err, &credentials) &&
+			!notStarted(test.err, test.want) {
 			t.Errorf("%s: the job may have run", test.name)
 		}
 	}
@@ -77,7 +85,8 @@ func TestTagsThatCannotBeReadSayWhy(t *testing.T) {
 	t.Parallel()
 	e := &Executor{service: "tags"}
 	for code, want := range map[string]faas.Code{
-		"AccessDeniedException": faas.ErrPermissionDenied, "ThrottlingException": faas.ErrThrottled, "InternalError": faas.ErrUnavailable, "SomethingNew": faas.ErrUnavailable,
+		"AccessDeniedException": faas.ErrPermissionDenied, "ThrottlingException": faas.ErrThrottled,
+		"InternalError": faas.ErrUnavailable, "SomethingNew": faas.ErrUnavailable,
 		"ResourceNotFoundException": faas.ErrUnavailable,
 	} {
 		out := &lambda.GetFunctionOutput{TagsError: &types.TagsError{ErrorCode: &code, Message: aws.String("not today")}}

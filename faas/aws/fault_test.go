@@ -28,12 +28,13 @@ func TestEveryInterruptionCanBeFinished(t *testing.T) {
 		t.Run(fault.name, func(t *testing.T) {
 			t.Parallel()
 			var at, count atomic.Int64 // fault at the at-th call, 0 for none
-			server := serve(t, lambdatest.Config{Handler: answering, Pending: -1, Updating: -1, Fault: func(lambdatest.Call) *lambdatest.Fault {
-				if n := count.Add(1); n == at.Load() {
-					return &fault.Fault
-				}
-				return nil
-			}})
+			server := serve(t, lambdatest.Config{Handler: answering, Pending: -1, Updating: -1,
+				Fault: func(lambdatest.Call) *lambdatest.Fault {
+					if n := count.Add(1); n == at.Load() {
+						return &fault.Fault
+					}
+					return nil
+				}})
 			bin, next := script(t, "x"), script(t, "y")
 			e := openAt(t, server, "faults", opening{})
 			f := small(0)
@@ -76,7 +77,8 @@ func TestEveryInterruptionCanBeFinished(t *testing.T) {
 						break
 					}
 					if step.name == "update" && err != nil {
-						if r, ierr := e.Invoke(t.Context(), 0, nil); ierr != nil || !strings.HasPrefix(string(r.Output), "1-one") && !strings.HasPrefix(string(r.Output), "2-two") {
+						if r, ierr := e.Invoke(t.Context(), 0, nil); ierr != nil || !strings.HasPrefix(string(r.Output), "1-one") &&
+							!strings.HasPrefix(string(r.Output), "2-two") {
 							t.Errorf("after a fault at call %d of the update, the function answers %v, %v", n, r, ierr)
 						}
 						if n%2 == 0 {
@@ -91,11 +93,15 @@ func TestEveryInterruptionCanBeFinished(t *testing.T) {
 					}
 					mustDeploy(t, e, step.want)
 					got, _ := server.Function(one.ID)
-					if r, err := e.Invoke(t.Context(), 0, nil); err != nil || !strings.HasSuffix(string(r.Output), step.want.Functions[0].Env["VALUE"].Reveal()) {
-						t.Fatalf("after a fault at call %d of %s and another deployment, the function answers %v, %v", n, step.name, r, err)
+					if r, err := e.Invoke(t.Context(), 0, nil); err != nil ||
+						!strings.HasSuffix(string(r.Output), step.want.Functions[0].Env["VALUE"].Reveal()) {
+						t.Fatalf("after a fault at call %d of %s and another deployment, the function answers %v, %v", n, step.name, r,
+							err)
 					}
-					if wantWarm := int(step.want.Functions[0].KeepWarm); got.Provisioned["live"] != wantWarm || (got.Reserved != nil) != (step.want.Functions[0].MaxConcurrency > 0) {
-						t.Fatalf("after a fault at call %d of %s: provisioned %v, reserved %v", n, step.name, got.Provisioned, got.Reserved)
+					if wantWarm := int(step.want.Functions[0].KeepWarm); got.Provisioned["live"] != wantWarm ||
+						(got.Reserved != nil) != (step.want.Functions[0].MaxConcurrency > 0) {
+						t.Fatalf("after a fault at call %d of %s: provisioned %v, reserved %v", n, step.name, got.Provisioned,
+							got.Reserved)
 					}
 					version++
 				}
@@ -126,18 +132,26 @@ func TestEveryInterruptionCanBeFinished(t *testing.T) {
 // Faults that pass are waited out, and do not reach the caller.
 func TestPassingTroubleIsWaitedOut(t *testing.T) {
 	t.Parallel()
-	conflict := lambdatest.Fault{Status: 409, Code: "ResourceConflictException", Message: "The operation cannot be performed at this time. An update is in progress for resource: arn"}
+	conflict := lambdatest.Fault{Status: 409, Code: "ResourceConflictException",
+		Message: "The operation cannot be performed at this time. An update is in progress for resource: arn"}
 	for _, test := range []struct {
 		name       string
 		operations string
 		fault      lambdatest.Fault
 		times      int
 	}{
-		{"an update in progress", "UpdateFunctionCode UpdateFunctionConfiguration PublishVersion UpdateAlias PutFunctionConcurrency DeleteFunction TagResource", conflict, 3},
-		{"a revision that passed", "UpdateFunctionCode UpdateFunctionConfiguration", lambdatest.Fault{Status: 412, Code: "PreconditionFailedException", Message: "The Revision Id provided does not match"}, 1},
-		{"a role that is not known yet", "CreateFunction UpdateFunctionConfiguration", lambdatest.Fault{Status: 400, Code: "InvalidParameterValueException", Message: "The role defined for the function cannot be assumed by Lambda."}, 3},
-		{"throttling", "GetFunction", lambdatest.Fault{Status: 429, Code: "TooManyRequestsException", Message: "Rate Exceeded."}, 1},
-		{"an internal error", "GetFunction", lambdatest.Fault{Status: 500, Code: "ServiceException", Message: "Something broke."}, 1},
+		{"an update in progress", "UpdateFunctionCode UpdateFunctionConfiguration PublishVersion UpdateAlias " +
+			"PutFunctionConcurrency DeleteFunction TagResource", conflict, 3},
+		{"a revision that passed", "UpdateFunctionCode UpdateFunctionConfiguration",
+			lambdatest.Fault{Status: 412, Code: "PreconditionFailedException",
+				Message: "The Revision Id provided does not match"}, 1},
+		{"a role that is not known yet", "CreateFunction UpdateFunctionConfiguration",
+			lambdatest.Fault{Status: 400, Code: "InvalidParameterValueException",
+				Message: "The role defined for the function cannot be assumed by Lambda."}, 3},
+		{"throttling", "GetFunction", lambdatest.Fault{
+			Status: 429, Code: "TooManyRequestsException", Message: "Rate Exceeded."}, 1},
+		{"an internal error", "GetFunction", lambdatest.Fault{
+			Status: 500, Code: "ServiceException", Message: "Something broke."}, 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -171,10 +185,17 @@ func TestTroubleThatStaysIsTold(t *testing.T) {
 		want  faas.Code
 		text  string
 	}{
-		{"the role cannot be assumed", lambdatest.Fault{Status: 400, Code: "InvalidParameterValueException", Message: "The role defined for the function cannot be assumed by Lambda."}, faas.ErrPermissionDenied, ":role/lambda-basic"},
-		{"another bad parameter", lambdatest.Fault{Status: 400, Code: "InvalidParameterValueException", Message: "Layer version is missing."}, faas.ErrInvalidArgument, "Layer version"},
-		{"the account is full", lambdatest.Fault{Status: 400, Code: "CodeStorageExceededException", Message: "Code storage limit exceeded."}, faas.ErrTooLarge, "storage limit"},
-		{"throttled", lambdatest.Fault{Status: 429, Code: "TooManyRequestsException", Message: "Rate Exceeded.", RetryAfter: "7"}, faas.ErrThrottled, "Rate Exceeded"},
+		{"the role cannot be assumed", lambdatest.Fault{
+			Status: 400, Code: "InvalidParameterValueException",
+			Message: "The role defined for the function cannot be assumed by Lambda."}, faas.ErrPermissionDenied,
+			":role/lambda-basic"},
+		{"another bad parameter", lambdatest.Fault{
+			Status: 400, Code: "InvalidParameterValueException", Message: "Layer version is missing."}, faas.ErrInvalidArgument,
+			"Layer version"},
+		{"the account is full", lambdatest.Fault{Status: 400, Code: "CodeStorageExceededException",
+			Message: "Code storage limit exceeded."}, faas.ErrTooLarge, "storage limit"},
+		{"throttled", lambdatest.Fault{Status: 429, Code: "TooManyRequestsException", Message: "Rate Exceeded.",
+			RetryAfter: "7"}, faas.ErrThrottled, "Rate Exceeded"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -191,7 +212,8 @@ func TestTroubleThatStaysIsTold(t *testing.T) {
 			if faas.CodeOf(err) != test.want || !strings.Contains(fmt.Sprint(err), test.text) {
 				t.Fatalf("got %v", err)
 			}
-			if failed = err.(*faas.Error); failed.JobID != 4 || (test.want == faas.ErrThrottled) != (failed.RetryAfter == 7*time.Second) {
+			if failed = err.(*faas.Error); failed.JobID != 4 ||
+				(test.want == faas.ErrThrottled) != (failed.RetryAfter == 7*time.Second) {
 				t.Errorf("got %+v", failed)
 			}
 		})
@@ -200,16 +222,19 @@ func TestTroubleThatStaysIsTold(t *testing.T) {
 
 func TestANewRoleIsWaitedFor(t *testing.T) {
 	t.Parallel()
-	server := serve(t, lambdatest.Config{Handler: answering, RoleDelay: 50 * time.Millisecond, Fault: func(c lambdatest.Call) *lambdatest.Fault {
-		if c.Operation == "CreateFunction" && c.N == 1 { // however slow the machine is
-			return &lambdatest.Fault{Status: 400, Code: "InvalidParameterValueException", Message: "The role defined for the function cannot be assumed by Lambda."}
-		}
-		return nil
-	}})
+	server := serve(t, lambdatest.Config{Handler: answering, RoleDelay: 50 * time.Millisecond,
+		Fault: func(c lambdatest.Call) *lambdatest.Fault {
+			if c.Operation == "CreateFunction" && c.N == 1 { // however slow the machine is
+				return &lambdatest.Fault{Status: 400, Code: "InvalidParameterValueException",
+					Message: "The role defined for the function cannot be assumed by Lambda."}
+			}
+			return nil
+		}})
 	e := openAt(t, server, "role", opening{options: map[string]string{"role_arn": "", "create_role": "true"}})
 	u := unitOf(t, e, script(t, "x"), small(0))
 	waited := false
-	if _, err := e.Converge(t.Context(), u, nil, func(p faas.Progress) { waited = waited || p.Step == "wait for role" }); err != nil {
+	if _, err := e.Converge(t.Context(), u, nil,
+		func(p faas.Progress) { waited = waited || p.Step == "wait for role" }); err != nil {
 		t.Fatal(err)
 	}
 	if !waited {
@@ -223,7 +248,8 @@ func TestANewRoleIsWaitedFor(t *testing.T) {
 	if err := e.Remove(t.Context(), u.ID); err != nil {
 		t.Fatal(err)
 	}
-	if left := server.Left(); !slices.Contains(left, "role "+other.roleName()) || slices.Contains(left, "role "+e.roleName()) {
+	if left := server.Left(); !slices.Contains(left, "role "+other.roleName()) ||
+		slices.Contains(left, "role "+e.roleName()) {
 		t.Errorf("left %v", left)
 	}
 }
@@ -232,12 +258,13 @@ func TestAWaitEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	server := serve(t, lambdatest.Config{Handler: answering, Pending: time.Hour, Fault: func(c lambdatest.Call) *lambdatest.Fault {
-		if c.Operation == "GetFunction" && c.N == 2 { // the first one saw the state
-			cancel()
-		}
-		return nil
-	}})
+	server := serve(t, lambdatest.Config{Handler: answering, Pending: time.Hour,
+		Fault: func(c lambdatest.Call) *lambdatest.Fault {
+			if c.Operation == "GetFunction" && c.N == 2 { // the first one saw the state
+				cancel()
+			}
+			return nil
+		}})
 	e := openAt(t, server, "endless", opening{})
 	u := unitOf(t, e, script(t, "x"), small(0))
 	_, err := e.Converge(ctx, u, nil, nil)

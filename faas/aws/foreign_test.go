@@ -23,7 +23,8 @@ func TestForeignChangesAreSeenAndUndone(t *testing.T) {
 	other := openAt(t, server, "drift", opening{})
 	f := small(0)
 	f.MemoryMB = 1024
-	if _, err := other.lambda.UpdateFunctionConfiguration(t.Context(), other.wantedSettings(f, server.RoleARN()).changes(u.ID, mustGet(t, e, u.ID))); err != nil {
+	if _, err := other.lambda.UpdateFunctionConfiguration(
+		t.Context(), other.wantedSettings(f, server.RoleARN()).changes(u.ID, mustGet(t, e, u.ID))); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := e.settled(t.Context(), "test", 0, u.ID, "", nil); err != nil {
@@ -59,7 +60,9 @@ func TestAFunctionOfSomebodyElseIsLeftAlone(t *testing.T) {
 	_, err = e.Observe(t.Context(), u.ID)
 	_, cerr := e.Converge(t.Context(), u, nil, nil)
 	_, herr := e.Health(t.Context(), 0)
-	for name, err := range map[string]error{"Observe": err, "Converge": cerr, "Health": herr, "Remove": e.Remove(t.Context(), u.ID), "Restore": e.Restore(t.Context(), faas.State{ID: u.ID, Private: private{Version: "1"}.encode()})} {
+	for name, err := range map[string]error{"Observe": err, "Converge": cerr, "Health": herr,
+		"Remove": e.Remove(t.Context(), u.ID), "Restore": e.Restore(
+			t.Context(), faas.State{ID: u.ID, Private: private{Version: "1"}.encode()})} {
 		if faas.CodeOf(err) != faas.ErrConflict || !strings.Contains(fmt.Sprint(err), u.ID) {
 			t.Errorf("%s: %v", name, err)
 		}

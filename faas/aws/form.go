@@ -18,7 +18,8 @@ import (
 
 var (
 	syncLimit  = payloads.Of(faas.AWSLambda, maxSyncPayload, payloads.Base64)
-	eventLimit = payloads.Limit{Provider: faas.AWSLambda, Job: maxEventPayload, Body: maxEventPayload, Compact: payloads.Base64}
+	eventLimit = payloads.Limit{Provider: faas.AWSLambda, Job: maxEventPayload, Body: maxEventPayload,
+		Compact: payloads.Base64}
 )
 
 // taking is what the tags of a function say of the form of payloads that it takes.
@@ -61,7 +62,8 @@ func sameTaking(a, b *taking) bool { return a == b }
 func (e *Executor) readForm(ctx context.Context, name string) (*taking, error) {
 	read, cancel := context.WithTimeout(ctx, maxFormRead)
 	defer cancel()
-	out, err := e.lambda.GetFunction(read, &lambda.GetFunctionInput{FunctionName: &name}, func(o *lambda.Options) { o.Retryer = aws.NopRetryer{} })
+	out, err := e.lambda.GetFunction(read, &lambda.GetFunctionInput{FunctionName: &name},
+		func(o *lambda.Options) { o.Retryer = aws.NopRetryer{} })
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}

@@ -45,7 +45,8 @@ func (b *binaries) handle(i lambdatest.Invocation) lambdatest.Answer {
 		text, _ := json.Marshal(map[string]string{"errorMessage": err.Error(), "errorType": "BadRequest"})
 		return lambdatest.Answer{Payload: text, FunctionError: "Unhandled"}
 	}
-	return lambdatest.Answer{Payload: faas.AppendResponse(nil, &faas.Response{JobID: job, Result: args, Success: true, Compact: compact})}
+	return lambdatest.Answer{Payload: faas.AppendResponse(
+		nil, &faas.Response{JobID: job, Result: args, Success: true, Compact: compact})}
 }
 
 func (b *binaries) taken() []string {
@@ -118,7 +119,8 @@ func TestTheFormIsThatOfWhatIsDeployed(t *testing.T) {
 	echoes(t, e, []byte("x"))
 	_, err := e.Invoke(t.Context(), 0, large)
 	var failed *faas.Error
-	if !errors.As(err, &failed) || failed.Code != faas.ErrTooLarge || !failed.NotRun || !strings.Contains(err.Error(), "faas/job") {
+	if !errors.As(err, &failed) || failed.Code != faas.ErrTooLarge || !failed.NotRun ||
+		!strings.Contains(err.Error(), "faas/job") {
 		t.Errorf("got %v", err)
 	}
 	if diff := cmp.Diff([]string{"published"}, b.taken()); diff != "" {
@@ -211,7 +213,9 @@ func TestATagOfAnotherPackageSaysNothing(t *testing.T) {
 	b, server := formServer(t, nil)
 	e := openAt(t, server, "form", opening{})
 	s := mustDeploy(t, e, compactUnit(t, e, "1", true))
-	if _, err := e.lambda.TagResource(t.Context(), &lambda.TagResourceInput{Resource: &s.Resource, Tags: map[string]string{tagPackage: strings.Repeat("0", 64)}}); err != nil {
+	if _, err := e.lambda.TagResource(t.Context(),
+		&lambda.TagResourceInput{Resource: &s.Resource,
+			Tags: map[string]string{tagPackage: strings.Repeat("0", 64)}}); err != nil {
 		t.Fatal(err)
 	}
 	echoes(t, e, []byte("x"))
@@ -226,7 +230,8 @@ func TestATagOfAnotherPackageSaysNothing(t *testing.T) {
 func TestWhoMayNotReadTheTagsInvokesAllTheSame(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]lambdatest.Fault{
-		"denied": {Status: 403, Code: "AccessDeniedException"}, "throttled": {Status: 429, Code: "TooManyRequestsException"}, "lost": {},
+		"denied": {Status: 403, Code: "AccessDeniedException"}, "throttled": {Status: 429, Code: "TooManyRequestsException"},
+		"lost": {},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -265,11 +270,13 @@ func TestEventsAreSentInTheFormThatEverythingTakesIfTheyFit(t *testing.T) {
 		}
 	}
 	var failed *faas.Error
-	if err := e.InvokeEvent(t.Context(), 0, large[:800<<10]); !errors.As(err, &failed) || failed.Code != faas.ErrTooLarge || !failed.NotRun {
+	if err := e.InvokeEvent(t.Context(), 0, large[:800<<10]); !errors.As(err, &failed) ||
+		failed.Code != faas.ErrTooLarge || !failed.NotRun {
 		t.Errorf("got %v", err)
 	}
 	var got []string
-	for deadline := time.Now().Add(time.Minute); len(got) < 2 && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); len(got) < 2 &&
+		time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		got = append(got, b.taken()...)
 	}
 	if len(got) != 2 || got[0] == got[1] {

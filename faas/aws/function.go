@@ -30,14 +30,16 @@ func (e *Executor) get(ctx context.Context, name, qualifier string) (*lambda.Get
 		return nil, err
 	}
 	if out.Configuration == nil {
-		return nil, faas.Errorf(faas.ErrInternal, "read", faas.AWSLambda, "the answer for function %s has no configuration", name)
+		return nil, faas.Errorf(faas.ErrInternal, "read", faas.AWSLambda, "the answer for function %s has no configuration",
+			name)
 	}
 	return out, nil
 }
 
 // settled reads a function until it is in no transition and wanted, which may be nil, agrees. A function that exists may be unknown, or
 // look as it did before a change, for as long as pace.settle.
-func (e *Executor) settled(ctx context.Context, op string, jobID int64, name, version string, wanted func(*types.FunctionConfiguration) bool) (*lambda.GetFunctionOutput, error) {
+func (e *Executor) settled(ctx context.Context, op string, jobID int64, name, version string,
+	wanted func(*types.FunctionConfiguration) bool) (*lambda.GetFunctionOutput, error) {
 	wait := e.looking(e.pace.state, "waiting for function %s", name)
 	wait.Absent = e.pace.settle
 	var out *lambda.GetFunctionOutput
@@ -49,7 +51,8 @@ func (e *Executor) settled(ctx context.Context, op string, jobID int64, name, ve
 		case inTransition(out.Configuration):
 			return kit.NotYet(0, "%w: its state is %s", faas.ErrTimeout, describe(out.Configuration))
 		case wanted != nil && !wanted(out.Configuration):
-			return kit.NotYet(e.pace.settle, "%w: it is not what was asked for: something else changes the function", faas.ErrConflict)
+			return kit.NotYet(e.pace.settle, "%w: it is not what was asked for: something else changes the function",
+				faas.ErrConflict)
 		}
 		return nil
 	})
@@ -61,24 +64,28 @@ func (e *Executor) settled(ctx context.Context, op string, jobID int64, name, ve
 
 // applied is what a change is waited for with: that the function is as wanted, or that Lambda has
 // failed to make it so, which a read from before the change does not tell.
-func applied(before *types.FunctionConfiguration, wanted func(*types.FunctionConfiguration) bool) func(*types.FunctionConfiguration) bool {
+func applied(before *types.FunctionConfiguration, wanted func(*types.FunctionConfiguration) bool) func(
+	*types.FunctionConfiguration) bool {
 	return func(now *types.FunctionConfiguration) bool {
-		failed := now.LastUpdateStatus == types.LastUpdateStatusFailed && aws.ToString(now.RevisionId) != aws.ToString(before.RevisionId)
+		failed := now.LastUpdateStatus == types.LastUpdateStatusFailed &&
+			aws.ToString(now.RevisionId) != aws.ToString(before.RevisionId)
 		return failed || wanted(now)
 	}
 }
 
 // moved reads a function anew after a change was refused because it is no longer as outdated. Reads may lag behind; after a while the last one is taken.
-func (e *Executor) moved(ctx context.Context, op string, outdated *lambda.GetFunctionOutput) (*lambda.GetFunctionOutput, error) {
+func (e *Executor) moved(ctx context.Context, op string,
+	outdated *lambda.GetFunctionOutput) (*lambda.GetFunctionOutput, error) {
 	name, was := aws.ToString(outdated.Configuration.FunctionName), aws.ToString(outdated.Configuration.RevisionId)
 	var now *lambda.GetFunctionOutput
-	err := e.repeating(e.pace.settle/maxRaces, "waiting for what function %s was changed to", name).Until(ctx, func(ctx context.Context) (err error) {
-		now, err = e.settled(ctx, op, e.jobOf(name), name, "", nil)
-		if err == nil && aws.ToString(now.Configuration.RevisionId) == was {
-			return kit.NotYet(0, "%w: reads do not show it", faas.ErrConflict)
-		}
-		return err
-	})
+	err := e.repeating(e.pace.settle/maxRaces, "waiting for what function %s was changed to", name).Until(
+		ctx, func(ctx context.Context) (err error) {
+			now, err = e.settled(ctx, op, e.jobOf(name), name, "", nil)
+			if err == nil && aws.ToString(now.Configuration.RevisionId) == was {
+				return kit.NotYet(0, "%w: reads do not show it", faas.ErrConflict)
+			}
+			return err
+		})
 	if err != nil && ctx.Err() == nil && errors.Is(err, kit.ErrNotYet) {
 		return now, nil
 	}
@@ -170,7 +177,8 @@ func (e *Executor) checkOwner(ctx context.Context, op, id string, out *lambda.Ge
 			id, aws.ToString(out.TagsError.ErrorCode), aws.ToString(out.TagsError.Message), remedy)
 	} else {
 		err = faas.Errorf(faas.ErrConflict, op, faas.AWSLambda,
-			"function %s exists and does not belong to service %q (its tag %s is %q): remove or rename it, or name the service otherwise",
+			"function %s exists and does not belong to service %q (its tag %s is %q): remove or rename it, or name the "+
+				"service otherwise",
 			id, e.service, tagService, out.Tags[tagService])
 	}
 	err.JobID = e.jobOf(id)
@@ -257,7 +265,8 @@ func (e *Executor) deleteOnce(ctx context.Context, name string) error {
 		_, err := e.lambda.DeleteFunction(ctx, &lambda.DeleteFunctionInput{FunctionName: &name})
 		return err
 	})
-	if err != nil && (isNotFound(err) || faas.CodeOf(err) == faas.ErrNotFound) { // it may go away while a change of it is waited for
+	// it may go away while a change of it is waited for
+	if err != nil && (isNotFound(err) || faas.CodeOf(err) == faas.ErrNotFound) {
 		return nil
 	}
 	return err
@@ -265,17 +274,24 @@ func (e *Executor) deleteOnce(ctx context.Context, name string) error {
 
 // failures sorts the reasons that Lambda gives for a function, version or update that has failed.
 var failures = map[types.StateReasonCode]faas.Code{
-	types.StateReasonCodeInsufficientRolePermissions: faas.ErrPermissionDenied, types.StateReasonCodeKMSKeyAccessDenied: faas.ErrPermissionDenied,
+	types.StateReasonCodeInsufficientRolePermissions: faas.ErrPermissionDenied,
+	types.StateReasonCodeKMSKeyAccessDenied:          faas.ErrPermissionDenied,
 
-	types.StateReasonCodeEniLimitExceeded: faas.ErrUnavailable, types.StateReasonCodeSubnetOutOfIPAddresses: faas.ErrUnavailable,
-	types.StateReasonCodeInternalError: faas.ErrUnavailable, types.StateReasonCodeInsufficientCapacity: faas.ErrUnavailable,
+	types.StateReasonCodeEniLimitExceeded:       faas.ErrUnavailable,
+	types.StateReasonCodeSubnetOutOfIPAddresses: faas.ErrUnavailable,
+	types.StateReasonCodeInternalError:          faas.ErrUnavailable,
+	types.StateReasonCodeInsufficientCapacity:   faas.ErrUnavailable,
 
 	types.StateReasonCodeEC2RequestLimitExceeded: faas.ErrThrottled,
 
-	types.StateReasonCodeInvalidSubnet: faas.ErrInvalidArgument, types.StateReasonCodeInvalidSecurityGroup: faas.ErrInvalidArgument,
-	types.StateReasonCodeInvalidConfiguration: faas.ErrInvalidArgument, types.StateReasonCodeInvalidRuntime: faas.ErrInvalidArgument,
-	types.StateReasonCodeInvalidZipFileException: faas.ErrInvalidArgument, types.StateReasonCodeKMSKeyNotFound: faas.ErrInvalidArgument,
-	types.StateReasonCodeDisabledKMSKey: faas.ErrInvalidArgument, types.StateReasonCodeInvalidStateKMSKey: faas.ErrInvalidArgument,
+	types.StateReasonCodeInvalidSubnet:           faas.ErrInvalidArgument,
+	types.StateReasonCodeInvalidSecurityGroup:    faas.ErrInvalidArgument,
+	types.StateReasonCodeInvalidConfiguration:    faas.ErrInvalidArgument,
+	types.StateReasonCodeInvalidRuntime:          faas.ErrInvalidArgument,
+	types.StateReasonCodeInvalidZipFileException: faas.ErrInvalidArgument,
+	types.StateReasonCodeKMSKeyNotFound:          faas.ErrInvalidArgument,
+	types.StateReasonCodeDisabledKMSKey:          faas.ErrInvalidArgument,
+	types.StateReasonCodeInvalidStateKMSKey:      faas.ErrInvalidArgument,
 }
 
 func (e *Executor) failed(op string, f *types.FunctionConfiguration) error {

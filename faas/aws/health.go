@@ -41,7 +41,8 @@ func (e *Executor) Health(ctx context.Context, jobID uint32) (faas.Health, error
 	}
 	live, err := e.get(ctx, name, to.version)
 	if isNotFound(err) {
-		return faas.Health{Reason: fmt.Sprintf("version %s, which is live, is missing; function state %s", to.version, describe(c))}, nil
+		return faas.Health{Reason: fmt.Sprintf("version %s, which is live, is missing; function state %s", to.version,
+			describe(c))}, nil
 	}
 	if err != nil {
 		return faas.Health{}, classify("health", int64(jobID), err)
@@ -52,7 +53,8 @@ func (e *Executor) Health(ctx context.Context, jobID uint32) (faas.Health, error
 		return faas.Health{Reason: "live version: state " + describe(live.Configuration)}, nil
 	}
 	if c.LastUpdateStatus == types.LastUpdateStatusFailed {
-		return faas.Health{Healthy: true, Reason: "the last update failed, the version before it answers: " + describe(c)}, nil
+		return faas.Health{Healthy: true, Reason: "the last update failed, the version before it answers: " + describe(c)},
+			nil
 	}
 	return faas.Health{Healthy: true}, nil
 }
@@ -79,7 +81,8 @@ func (e *Executor) probe(ctx context.Context, name, qualifier string, jobID int6
 	ctx, cancel := context.WithTimeout(ctx, e.pace.probe)
 	defer cancel()
 	in := &lambda.InvokeInput{
-		FunctionName: &name, Qualifier: &qualifier, InvocationType: types.InvocationTypeRequestResponse, LogType: types.LogTypeTail, Payload: []byte(faas.WarmRequest),
+		FunctionName: &name, Qualifier: &qualifier, InvocationType: types.InvocationTypeRequestResponse,
+		LogType: types.LogTypeTail, Payload: []byte(faas.WarmRequest),
 	}
 	var init time.Duration
 	err := e.repeating(e.pace.settle, "probing function %s", name).Until(ctx, func(ctx context.Context) error {
@@ -99,7 +102,8 @@ func (e *Executor) probe(ctx context.Context, name, qualifier string, jobID int6
 		if !handlerAnswered(failed) {
 			return failed
 		}
-		e.logger.warn("the function does not know the probe, and answers", "function", name) // what it says may hold what it was given
+		// what it says may hold what it was given
+		e.logger.warn("the function does not know the probe, and answers", "function", name)
 		return nil
 	})
 	if err != nil {

@@ -41,7 +41,8 @@ func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas
 		return nil, err
 	}
 	in := &lambda.InvokeInput{
-		FunctionName: &name, Qualifier: &e.options.alias, InvocationType: types.InvocationTypeRequestResponse, LogType: types.LogTypeTail, Payload: payload,
+		FunctionName: &name, Qualifier: &e.options.alias, InvocationType: types.InvocationTypeRequestResponse,
+		LogType: types.LogTypeTail, Payload: payload,
 	}
 	out, err := e.call(ctx, in, jobID)
 	if err == nil && known.form == payloads.Base64 && out.FunctionError != nil && isFormRefused(out.Payload) {
@@ -68,11 +69,13 @@ func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas
 	}
 	var response faas.Response
 	if err := faas.ParseResponse(out.Payload, &response); err != nil {
-		return nil, failure(jobID, "invoke", faas.ErrFunctionFailed, &faas.FunctionError{Type: "bad answer", Message: err.Error(), LogTail: tail})
+		return nil, failure(jobID, "invoke", faas.ErrFunctionFailed,
+			&faas.FunctionError{Type: "bad answer", Message: err.Error(), LogTail: tail})
 	}
 	e.answered(name, known, aws.ToString(out.ExecutedVersion), response.Compact)
 	if !response.Success {
-		return nil, failure(jobID, "invoke", faas.ErrFunctionFailed, &faas.FunctionError{Type: "job", Message: response.Error, LogTail: tail})
+		return nil, failure(jobID, "invoke", faas.ErrFunctionFailed,
+			&faas.FunctionError{Type: "job", Message: response.Error, LogTail: tail})
 	}
 	result.Output = response.Result
 	if result.Metrics.Execution == 0 {
@@ -103,20 +106,22 @@ func (e *Executor) call(ctx context.Context, in *lambda.InvokeInput, jobID uint3
 		return nil, failed
 	}
 	out, err := e.lambda.Invoke(ctx, in, e.sendOnce)
-	if isBusy(err) { // also with being woken; a read may lag behind the refusal, and still say that the function is as it was
-		werr := e.repeating(e.pace.settle, "waking function %s", *in.FunctionName).Until(ctx, func(ctx context.Context) error {
-			now, serr := e.settled(ctx, "invoke", int64(jobID), *in.FunctionName, *in.Qualifier, nil)
-			if serr != nil {
-				return serr
-			}
-			if now.Configuration.State == types.StateFailed { // which no waiting mends
+	// also with being woken; a read may lag behind the refusal, and still say that the function is as it was
+	if isBusy(err) {
+		werr := e.repeating(e.pace.settle, "waking function %s", *in.FunctionName).Until(
+			ctx, func(ctx context.Context) error {
+				now, serr := e.settled(ctx, "invoke", int64(jobID), *in.FunctionName, *in.Qualifier, nil)
+				if serr != nil {
+					return serr
+				}
+				if now.Configuration.State == types.StateFailed { // which no waiting mends
+					return nil
+				}
+				if out, err = e.lambda.Invoke(ctx, in, e.sendOnce); isBusy(err) {
+					return kit.NotYet(0, "%w", err)
+				}
 				return nil
-			}
-			if out, err = e.lambda.Invoke(ctx, in, e.sendOnce); isBusy(err) {
-				return kit.NotYet(0, "%w", err)
-			}
-			return nil
-		})
+			})
 		if werr != nil && (ctx.Err() != nil || !errors.Is(werr, kit.ErrNotYet)) {
 			failed := *classify("invoke", int64(jobID), werr)
 			failed.NotRun = true
@@ -157,7 +162,8 @@ func notStarted(err error, code faas.Code) bool {
 			return false
 		}
 		switch code {
-		case faas.ErrNotFound, faas.ErrThrottled, faas.ErrPermissionDenied, faas.ErrInvalidArgument, faas.ErrConflict, faas.ErrTooLarge:
+		case faas.ErrNotFound, faas.ErrThrottled, faas.ErrPermissionDenied, faas.ErrInvalidArgument, faas.ErrConflict,
+			faas.ErrTooLarge:
 			return true
 		}
 		return false
@@ -185,10 +191,12 @@ func functionFailed(op string, jobID uint32, payload []byte, tail string) *faas.
 	if json.Unmarshal(payload, &told) != nil {
 		told.ErrorMessage = strings.ToValidUTF8(string(bytes.TrimSpace(payload[:min(len(payload), 1024)])), "")
 	}
-	cause := &faas.FunctionError{Type: told.ErrorType, Message: told.ErrorMessage, ExitCode: exitCode(told.ErrorMessage), LogTail: tail}
+	cause := &faas.FunctionError{Type: told.ErrorType, Message: told.ErrorMessage, ExitCode: exitCode(told.ErrorMessage),
+		LogTail: tail}
 	code := faas.ErrFunctionFailed
 	switch {
-	case told.ErrorType == "Sandbox.Timedout", told.ErrorType == "Cancelled", // the second is that of faas/job, which answers in the last moment
+	// the second is that of faas/job, which answers in the last moment
+	case told.ErrorType == "Sandbox.Timedout", told.ErrorType == "Cancelled",
 		strings.Contains(told.ErrorMessage, "Task timed out after"):
 		code = faas.ErrTimeout
 	case told.ErrorType == "Function.ResponseSizeTooLarge", told.ErrorType == "TooLarge": // the second is that of faas/job

@@ -25,14 +25,21 @@ func TestMetricsComeFromTheReport(t *testing.T) {
 		name, tail string
 		want       faas.Metrics
 	}{
-		{"a cold start in text", "START RequestId: 1 Version: 3\nhello\nEND RequestId: 1\nREPORT RequestId: 1\tDuration: 12.34 ms\tBilled Duration: 93 ms\tMemory Size: 256 MB\tMax Memory Used: 40 MB\tInit Duration: 80.10 ms\t\n",
-			faas.Metrics{Execution: 12340 * time.Microsecond, Billed: 93 * time.Millisecond, Init: 80100 * time.Microsecond, ColdStart: true, MemoryMB: 40}},
-		{"a warm instance, in another order", "REPORT RequestId: 1\tInit Duration: 0.02 ms\tDuration: 1.5 ms\tBilled Duration: 2 ms\tMax Memory Used: 7 MB",
-			faas.Metrics{Execution: 1500 * time.Microsecond, Billed: 2 * time.Millisecond, Init: 20 * time.Microsecond, ColdStart: true, MemoryMB: 7}},
-		{"records of JSON", `{"time":"x","type":"platform.start","record":{}}` + "\n" + `{"time":"x","type":"platform.report","record":{"requestId":"1","metrics":{"durationMs":2.5,"billedDurationMs":3,"memorySizeMB":128,"maxMemoryUsedMB":33,"initDurationMs":9},"status":"success"}}` + "\n",
-			faas.Metrics{Execution: 2500 * time.Microsecond, Billed: 3 * time.Millisecond, Init: 9 * time.Millisecond, ColdStart: true, MemoryMB: 33}},
+		{"a cold start in text", "START RequestId: 1 Version: 3\nhello\nEND RequestId: 1\nREPORT RequestId: 1\tDuration: " +
+			"12.34 ms\tBilled Duration: 93 ms\tMemory Size: 256 MB\tMax Memory Used: 40 MB\tInit Duration: 80.10 ms\t\n",
+			faas.Metrics{Execution: 12340 * time.Microsecond, Billed: 93 * time.Millisecond, Init: 80100 * time.Microsecond,
+				ColdStart: true, MemoryMB: 40}},
+		{"a warm instance, in another order", "REPORT RequestId: 1\tInit Duration: 0.02 ms\tDuration: 1.5 ms\tBilled " +
+			"Duration: 2 ms\tMax Memory Used: 7 MB",
+			faas.Metrics{Execution: 1500 * time.Microsecond, Billed: 2 * time.Millisecond, Init: 20 * time.Microsecond,
+				ColdStart: true, MemoryMB: 7}},
+		{"records of JSON", `{"time":"x","type":"platform.start","record":{}}` + "\n" +
+			`{"time":"x","type":"platform.report","record":{"requestId":"1","metrics":{"durationMs":2.5,"billedDurationMs":3,"memorySizeMB":128,"maxMemoryUsedMB":33,"initDurationMs":9},"status":"success"}}` + "\n",
+			faas.Metrics{Execution: 2500 * time.Microsecond, Billed: 3 * time.Millisecond, Init: 9 * time.Millisecond,
+				ColdStart: true, MemoryMB: 33}},
 		{"a tail that was cut", "ry Size: 256 MB\tMax Memory Used: 40 MB\n", faas.Metrics{}},
-		{"nonsense", "REPORT RequestId\tDuration: x ms\tBilled Duration: -3 ms\tMax Memory Used: 1e300 MB\tInit Duration: NaN ms\n", faas.Metrics{ColdStart: true}},
+		{"nonsense", "REPORT RequestId\tDuration: x ms\tBilled Duration: -3 ms\tMax Memory Used: 1e300 MB\tInit " +
+			"Duration: NaN ms\n", faas.Metrics{ColdStart: true}},
 		{"nothing", "", faas.Metrics{}},
 	} {
 		if diff := cmp.Diff(test.want, metricsOf(test.tail)); diff != "" {
@@ -42,7 +49,8 @@ func TestMetricsComeFromTheReport(t *testing.T) {
 }
 
 func FuzzMetrics(f *testing.F) {
-	f.Add("REPORT RequestId: 1\tDuration: 12.34 ms\tBilled Duration: 93 ms\tMax Memory Used: 40 MB\tInit Duration: 80.10 ms\t\n")
+	f.Add("REPORT RequestId: 1\tDuration: 12.34 ms\tBilled Duration: 93 ms\tMax Memory Used: 40 MB\tInit Duration: " +
+		"80.10 ms\t\n")
 	f.Add(`{"type":"platform.report","record":{"metrics":{"durationMs":2.5}}}`)
 	f.Fuzz(func(t *testing.T, tail string) {
 		m := metricsOf(tail)
@@ -53,15 +61,17 @@ func FuzzMetrics(f *testing.F) {
 }
 
 // deployed returns an executor with job 0 deployed on a fake whose Invoke answers as the fault says.
-func deployed(t *testing.T, options map[string]string, fault func(lambdatest.Call) *lambdatest.Fault) (*Executor, *lambdatest.Server) {
+func deployed(t *testing.T, options map[string]string, fault func(lambdatest.Call) *lambdatest.Fault) (*Executor,
+	*lambdatest.Server) {
 	t.Helper()
 	var armed atomic.Bool
-	server := serve(t, lambdatest.Config{Handler: answering, Pending: -1, Updating: -1, Fault: func(c lambdatest.Call) *lambdatest.Fault {
-		if c.Operation != "Invoke" || !armed.Load() || fault == nil {
-			return nil
-		}
-		return fault(c)
-	}})
+	server := serve(t, lambdatest.Config{Handler: answering, Pending: -1, Updating: -1,
+		Fault: func(c lambdatest.Call) *lambdatest.Fault {
+			if c.Operation != "Invoke" || !armed.Load() || fault == nil {
+				return nil
+			}
+			return fault(c)
+		}})
 	e := openAt(t, server, "invoke", opening{options: options})
 	mustDeploy(t, e, unitOf(t, e, script(t, "x"), small(0)))
 	server.ForgetCalls()
@@ -77,7 +87,8 @@ func TestInvokeTellsWhetherTheJobRan(t *testing.T) {
 		notRun bool
 		after  time.Duration
 	}{
-		{lambdatest.Fault{Status: 429, Code: "TooManyRequestsException", RetryAfter: "2"}, faas.ErrThrottled, true, 2 * time.Second},
+		{lambdatest.Fault{Status: 429, Code: "TooManyRequestsException", RetryAfter: "2"}, faas.ErrThrottled, true,
+			2 * time.Second},
 		{lambdatest.Fault{Status: 404, Code: "ResourceNotFoundException"}, faas.ErrNotFound, true, 0},
 		{lambdatest.Fault{Status: 403, Code: "AccessDeniedException"}, faas.ErrPermissionDenied, true, 0},
 		{lambdatest.Fault{Status: 403, Code: "ExpiredTokenException"}, faas.ErrPermissionDenied, true, 0},
@@ -95,7 +106,8 @@ func TestInvokeTellsWhetherTheJobRan(t *testing.T) {
 			e, server := deployed(t, nil, func(lambdatest.Call) *lambdatest.Fault { return &test.fault })
 			_, err := e.Invoke(t.Context(), 0, nil)
 			var failed *faas.Error
-			if !errors.As(err, &failed) || failed.Code != test.want || failed.NotRun != test.notRun || failed.RetryAfter != test.after || failed.JobID != 0 {
+			if !errors.As(err, &failed) || failed.Code != test.want || failed.NotRun != test.notRun ||
+				failed.RetryAfter != test.after || failed.JobID != 0 {
 				t.Errorf("got %+v", failed)
 			}
 			if n := len(server.Calls("Invoke")); n != 1 {
@@ -185,12 +197,15 @@ func TestFunctionErrorsAreToldApart(t *testing.T) {
 		want   faas.Code
 		cause  faas.FunctionError
 	}{
-		{lambdatest.Answer{Payload: []byte(`{"errorMessage":"boom","errorType":"JobFailed","stackTrace":[]}`), FunctionError: "Unhandled"}, faas.ErrFunctionFailed, faas.FunctionError{Type: "JobFailed", Message: "boom"}},
+		{lambdatest.Answer{Payload: []byte(`{"errorMessage":"boom","errorType":"JobFailed","stackTrace":[]}`),
+			FunctionError: "Unhandled"}, faas.ErrFunctionFailed, faas.FunctionError{Type: "JobFailed", Message: "boom"}},
 		{lambdatest.Answer{Payload: []byte(`{"errorMessage":"RequestId: 1 Error: Task timed out after 3.00 seconds","errorType":"Sandbox.Timedout"}`), FunctionError: "Unhandled"}, faas.ErrTimeout, faas.FunctionError{Type: "Sandbox.Timedout", Message: "RequestId: 1 Error: Task timed out after 3.00 seconds"}},
 		{lambdatest.Answer{Payload: []byte(`{"errorMessage":"Error: Runtime exited with error: exit status 42","errorType":"Runtime.ExitError"}`), FunctionError: "Unhandled"}, faas.ErrFunctionFailed, faas.FunctionError{Type: "Runtime.ExitError", Message: "Error: Runtime exited with error: exit status 42", ExitCode: 42}},
 		{lambdatest.Answer{Payload: []byte(`{"errorMessage":"Response payload size exceeded","errorType":"Function.ResponseSizeTooLarge"}`), FunctionError: "Unhandled"}, faas.ErrTooLarge, faas.FunctionError{Type: "Function.ResponseSizeTooLarge", Message: "Response payload size exceeded"}},
-		{lambdatest.Answer{Payload: []byte(`garbage`), FunctionError: "Unhandled"}, faas.ErrFunctionFailed, faas.FunctionError{Message: "garbage"}},
-		{lambdatest.Answer{Payload: []byte(`{"job_id":0,"result":[],"success":false,"error":"no moon"}`)}, faas.ErrFunctionFailed, faas.FunctionError{Type: "job", Message: "no moon"}},
+		{lambdatest.Answer{Payload: []byte(`garbage`), FunctionError: "Unhandled"}, faas.ErrFunctionFailed,
+			faas.FunctionError{Message: "garbage"}},
+		{lambdatest.Answer{Payload: []byte(`{"job_id":0,"result":[],"success":false,"error":"no moon"}`)},
+			faas.ErrFunctionFailed, faas.FunctionError{Type: "job", Message: "no moon"}},
 	} {
 		var armed atomic.Bool
 		server := serve(t, lambdatest.Config{Handler: func(i lambdatest.Invocation) lambdatest.Answer {

@@ -73,7 +73,8 @@ func TestAFunctionThatComesBackWhileItIsRemovedIsRemovedToo(t *testing.T) {
 	e := openAt(t, server, "back", opening{})
 	u := unitOf(t, e, script(t, "x"), small(0))
 	mustDeploy(t, e, u)
-	back := openAt(t, server, "back", opening{client: &http.Client{Transport: afterDelete{func() { mustDeploy(t, e, u) }, new(sync.Once)}}})
+	back := openAt(t, server, "back", opening{client: &http.Client{
+		Transport: afterDelete{func() { mustDeploy(t, e, u) }, new(sync.Once)}}})
 	if err := back.Remove(t.Context(), u.ID); err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +143,8 @@ func TestAChangeThatIsNotAnsweredIsUnsettled(t *testing.T) {
 		_, err := deploy(ctx, e, u)
 		close(release)
 		var failed *faas.Error
-		if faas.CodeOf(err) != faas.ErrTimeout || !errors.As(err, &failed) || !failed.Unsettled || !errors.Is(err, context.Canceled) {
+		if faas.CodeOf(err) != faas.ErrTimeout || !errors.As(err, &failed) || !failed.Unsettled ||
+			!errors.Is(err, context.Canceled) {
 			t.Errorf("%s: got %v", operation, err)
 		}
 	}

@@ -69,7 +69,8 @@ func (e *Executor) logGroups(ctx context.Context, q faas.LogQuery) ([]*logGroup,
 			if err != nil {
 				return ofJob(classify("logs", int64(jobID), err), int64(jobID))
 			}
-			groups[i] = &logGroup{e: e, job: int64(jobID), function: name, name: "/aws/lambda/" + name, system: q.System, requests: map[string]string{}}
+			groups[i] = &logGroup{e: e, job: int64(jobID), function: name, name: "/aws/lambda/" + name, system: q.System,
+				requests: map[string]string{}}
 			if c := out.Configuration.LoggingConfig; c != nil && aws.ToString(c.LogGroup) != "" {
 				groups[i].name = aws.ToString(c.LogGroup)
 			}
@@ -92,9 +93,10 @@ func (g *logGroup) read(ctx context.Context, from, until time.Time) logseq.Entri
 				return
 			}
 		}
-		pages := cloudwatchlogs.NewFilterLogEventsPaginator(g.e.logs, in, func(o *cloudwatchlogs.FilterLogEventsPaginatorOptions) {
-			o.StopOnDuplicateToken = true
-		})
+		pages := cloudwatchlogs.NewFilterLogEventsPaginator(
+			g.e.logs, in, func(o *cloudwatchlogs.FilterLogEventsPaginatorOptions) {
+				o.StopOnDuplicateToken = true
+			})
 		for pages.HasMorePages() { // also after an empty page
 			page, err := pages.NextPage(ctx)
 			if isNotFound(err) { // the function has not run yet
@@ -198,7 +200,8 @@ func (g *logGroup) record(stream string, line *faas.LogLine) {
 // deleteLogGroup removes the log group of a function. One that does not exist is success.
 func (e *Executor) deleteLogGroup(ctx context.Context, name string) error {
 	err := e.changeOther(ctx, func(ctx context.Context) error {
-		_, err := e.logs.DeleteLogGroup(ctx, &cloudwatchlogs.DeleteLogGroupInput{LogGroupName: aws.String("/aws/lambda/" + name)})
+		_, err := e.logs.DeleteLogGroup(ctx, &cloudwatchlogs.DeleteLogGroupInput{
+			LogGroupName: aws.String("/aws/lambda/" + name)})
 		return err
 	})
 	if isNotFound(err) {

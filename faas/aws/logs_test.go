@@ -95,7 +95,8 @@ func TestLogsOfManyPagesAreWholeAndWithoutWhatLambdaWrites(t *testing.T) {
 			}
 		}
 	}
-	if err != nil || kinds["START"] < 5 || kinds["START"] != kinds["END"] || kinds["END"] != kinds["REPORT"] || len(kinds) != 3 {
+	if err != nil || kinds["START"] < 5 || kinds["START"] != kinds["END"] || kinds["END"] != kinds["REPORT"] ||
+		len(kinds) != 3 {
 		t.Errorf("%v %v", err, kinds)
 	}
 	for _, c := range server.Calls("FilterLogEvents") {
@@ -109,19 +110,25 @@ func TestLinesThatTellOfFailuresAreThereWithoutSystemLines(t *testing.T) {
 	t.Parallel()
 	const id = "8f507cfc-1234-4697-b07a-ac58fc914c95"
 	for text, want := range map[string]faas.LogLine{
-		"2026-03-04T05:06:07.890Z " + id + " Task timed out after 3.00 seconds\n\n":           {System: true, Severity: faas.SeverityError, RequestID: id},
-		"RequestId: " + id + " Error: Runtime exited with error: exit status 3":               {System: true, Severity: faas.SeverityError, RequestID: id},
-		"REPORT RequestId: " + id + "\tDuration: 1 ms\tStatus: error\tError Type: X":          {System: true, Severity: faas.SeverityError, RequestID: id},
-		"REPORT RequestId: " + id + "\tDuration: 1 ms\tMax Memory Used: 17 MB\t":              {System: true, RequestID: id},
-		"INIT_REPORT Init Duration: 10000.00 ms\tPhase: init\tStatus: timeout":                {System: true, Severity: faas.SeverityError},
-		"RESTORE_REPORT Restore Duration: 10.00 ms\tStatus: error\tError Type: X":             {System: true, Severity: faas.SeverityError},
-		"INIT_REPORT Init Duration: 10.00 ms\tPhase: invoke\tStatus: success":                 {System: true},
-		"INIT_START Runtime Version: provided:al2023.v1\tRuntime Version ARN: arn":            {System: true},
-		`{"time":"x","type":"platform.report","record":{"requestId":"r","status":"timeout"}}`: {System: true, Severity: faas.SeverityError, RequestID: "r"},
-		`{"time":"x","type":"platform.initStart","record":{}}`:                                {System: true},
-		`{"type":"platform of a job"}`:                                                        {},
-		"START RequestId: of a job":                                                           {},
-		"":                                                                                    {},
+		"2026-03-04T05:06:07.890Z " + id + " Task timed out after 3.00 seconds\n\n": {
+			System: true, Severity: faas.SeverityError, RequestID: id},
+		"RequestId: " + id + " Error: Runtime exited with error: exit status 3": {
+			System: true, Severity: faas.SeverityError, RequestID: id},
+		"REPORT RequestId: " + id + "\tDuration: 1 ms\tStatus: error\tError Type: X": {
+			System: true, Severity: faas.SeverityError, RequestID: id},
+		"REPORT RequestId: " + id + "\tDuration: 1 ms\tMax Memory Used: 17 MB\t": {System: true, RequestID: id},
+		"INIT_REPORT Init Duration: 10000.00 ms\tPhase: init\tStatus: timeout": {
+			System: true, Severity: faas.SeverityError},
+		"RESTORE_REPORT Restore Duration: 10.00 ms\tStatus: error\tError Type: X": {
+			System: true, Severity: faas.SeverityError},
+		"INIT_REPORT Init Duration: 10.00 ms\tPhase: invoke\tStatus: success":      {System: true},
+		"INIT_START Runtime Version: provided:al2023.v1\tRuntime Version ARN: arn": {System: true},
+		`{"time":"x","type":"platform.report","record":{"requestId":"r","status":"timeout"}}`: {
+			System: true, Severity: faas.SeverityError, RequestID: "r"},
+		`{"time":"x","type":"platform.initStart","record":{}}`: {System: true},
+		`{"type":"platform of a job"}`:                         {},
+		"START RequestId: of a job":                            {},
+		"":                                                     {},
 	} {
 		g := &logGroup{requests: map[string]string{}}
 		want.Text = strings.TrimRight(text, "\n")
@@ -136,7 +143,8 @@ func TestLogsSayWhatIsMissing(t *testing.T) {
 	deny := false
 	_, e := printing(t, lambdatest.Config{Fault: func(c lambdatest.Call) *lambdatest.Fault {
 		if deny && c.Operation == "FilterLogEvents" {
-			return &lambdatest.Fault{Status: 400, Code: "AccessDeniedException", Message: "User: x is not authorized to perform: logs:FilterLogEvents"}
+			return &lambdatest.Fault{Status: 400, Code: "AccessDeniedException",
+				Message: "User: x is not authorized to perform: logs:FilterLogEvents"}
 		}
 		return nil
 	}})
@@ -146,7 +154,9 @@ func TestLogsSayWhatIsMissing(t *testing.T) {
 	}
 	deny = true
 	_, err := logged(t.Context(), e, faas.LogQuery{}, -1)
-	if faas.CodeOf(err) != faas.ErrPermissionDenied || !strings.Contains(err.Error(), "allow logs:FilterLogEvents on the log group /aws/lambda/"+functionName("printing", 0)) {
+	if faas.CodeOf(err) != faas.ErrPermissionDenied ||
+		!strings.Contains(err.Error(), "allow logs:FilterLogEvents on the log group /aws/lambda/"+
+			functionName("printing", 0)) {
 		t.Errorf("%v", err)
 	}
 }
@@ -172,7 +182,8 @@ func TestFollowingGoesOnThroughThrottling(t *testing.T) {
 		}
 		say(t, e, fmt.Sprintf("after %s\n", line.Text))
 	}
-	if diff := cmp.Diff([]string{"first", "after first", "after after first", "after after after first"}, got); diff != "" {
+	if diff := cmp.Diff([]string{"first", "after first", "after after first", "after after after first"},
+		got); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -22,8 +22,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // fastPace is that of tests: a fake changes its states within milliseconds.
 var fastPace = pace{
-	first: time.Millisecond, longest: 10 * time.Millisecond, state: 20 * time.Second, settle: 5 * time.Second, role: 5 * time.Second, probe: 20 * time.Second,
-	grace: 5 * time.Second, late: time.Second, follow: logseq.Pace{First: time.Millisecond, Longest: 20 * time.Millisecond},
+	first: time.Millisecond, longest: 10 * time.Millisecond, state: 20 * time.Second, settle: 5 * time.Second,
+	role: 5 * time.Second, probe: 20 * time.Second,
+	grace: 5 * time.Second, late: time.Second, follow: logseq.Pace{
+		First: time.Millisecond, Longest: 20 * time.Millisecond},
 }
 
 // model is the official one where this machine has it.
@@ -73,9 +75,12 @@ func tryOpen(t testing.TB, server *lambdatest.Server, service string, o opening)
 		p = *o.pace
 	}
 	env := server.Environment()
-	return open(t.Context(), faas.Config{Provider: faas.AWSLambda, Service: service, Region: o.region, Options: options, HTTPClient: o.client}, p,
-		config.WithBaseEndpoint(server.URL()), config.WithSharedConfigFiles([]string{}), config.WithSharedCredentialsFiles([]string{}),
-		config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], "")))
+	return open(t.Context(), faas.Config{Provider: faas.AWSLambda, Service: service, Region: o.region, Options: options,
+		HTTPClient: o.client}, p,
+		config.WithBaseEndpoint(server.URL()), config.WithSharedConfigFiles([]string{}),
+		config.WithSharedCredentialsFiles([]string{}),
+		config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(
+			env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], "")))
 }
 
 func TestConformance(t *testing.T) {
@@ -84,7 +89,8 @@ func TestConformance(t *testing.T) {
 	}
 	server := serve(t, lambdatest.Config{})
 	faastest.Run(t, faastest.Harness{
-		Provider: faas.AWSLambda, MaxBody: maxSyncPayload, MaxCompact: (maxSyncPayload - len(`{"job_id":1,"args":{"base64":""}}`)) / 4 * 3,
+		Provider: faas.AWSLambda, MaxBody: maxSyncPayload,
+		MaxCompact: (maxSyncPayload - len(`{"job_id":1,"args":{"base64":""}}`)) / 4 * 3,
 		Open: func(t testing.TB, service string) faas.Executor {
 			return openAt(t, server, service, opening{})
 		},

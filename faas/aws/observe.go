@@ -86,7 +86,8 @@ func (e *Executor) stateOf(out *lambda.GetFunctionOutput, to route) faas.State {
 				s.Fingerprint = tags[tagFingerprint]
 			}
 		}
-		p := private{Version: tags[tagVersion], Options: tags[tagOptions], Package: tags[tagPackage], Fingerprint: tags[tagFingerprint]}
+		p := private{Version: tags[tagVersion], Options: tags[tagOptions], Package: tags[tagPackage],
+			Fingerprint: tags[tagFingerprint]}
 		if to.version != p.Version {
 			p.Alias = to.version
 		}

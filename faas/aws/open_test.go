@@ -23,7 +23,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/lambdatest"
 )
 
-var endpointFlag = flag.Bool("endpoint", false, "run TestConformanceAtEndpoint against what the environment leads to: AWS_ENDPOINT_URL_LAMBDA, or a real account")
+var endpointFlag = flag.Bool("endpoint", false,
+	"run TestConformanceAtEndpoint against what the environment leads to: AWS_ENDPOINT_URL_LAMBDA, or a real account")
 
 func TestConformanceAtEndpoint(t *testing.T) {
 	if !*endpointFlag {
@@ -33,13 +34,16 @@ func TestConformanceAtEndpoint(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	faastest.Run(t, faastest.Harness{Provider: faas.AWSLambda, Binary: bin, NoLogs: os.Getenv("FAASTEST_NO_LOGS") != "", Open: func(t testing.TB, service string) faas.Executor {
-		e, err := faas.Open(t.Context(), faas.Config{Provider: faas.AWSLambda, Service: service, Region: os.Getenv("AWS_REGION"), Options: map[string]string{"remove_logs": os.Getenv("FAASTEST_DELETE_LOGS")}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return e
-	}})
+	faastest.Run(t, faastest.Harness{Provider: faas.AWSLambda, Binary: bin, NoLogs: os.Getenv("FAASTEST_NO_LOGS") != "",
+		Open: func(t testing.TB, service string) faas.Executor {
+			e, err := faas.Open(t.Context(), faas.Config{
+				Provider: faas.AWSLambda, Service: service, Region: os.Getenv("AWS_REGION"),
+				Options: map[string]string{"remove_logs": os.Getenv("FAASTEST_DELETE_LOGS")}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return e
+		}})
 }
 
 // setenv leads the process to the fake, as a user's environment does to AWS.
@@ -64,7 +68,8 @@ func TestOpenReadsTheEnvironmentOfAWS(t *testing.T) {
 	secure.StartTLS()
 	defer secure.Close()
 	bundle := filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(bundle, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw}), 0o600); err != nil {
+	if err := os.WriteFile(bundle, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw}),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("AWS_CA_BUNDLE", bundle)
@@ -94,18 +99,30 @@ func TestWhatIsMissingIsNamedBeforeAnyChange(t *testing.T) {
 		want faas.Code
 		text []string
 	}{
-		{"no role", map[string]string{"AWS_LAMBDA_ROLE_ARN": ""}, faas.Config{}, faas.ErrInvalidArgument, []string{"role_arn", "AWS_LAMBDA_ROLE_ARN", "create_role"}},
-		{"a malformed role", map[string]string{"AWS_LAMBDA_ROLE_ARN": "my-role"}, faas.Config{}, faas.ErrInvalidArgument, []string{"AWS_LAMBDA_ROLE_ARN", "my-role", "arn:aws:iam::"}},
-		{"no credentials", map[string]string{"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, faas.Config{}, faas.ErrPermissionDenied, []string{"no AWS credentials", "AWS_ACCESS_KEY_ID", "AWS_PROFILE"}},
-		{"credentials that nobody knows", map[string]string{"AWS_ACCESS_KEY_ID": "AKIDNOBODY"}, faas.Config{}, faas.ErrPermissionDenied, []string{"UnrecognizedClientException"}},
-		{"a malformed region", nil, faas.Config{Region: "Frankfurt"}, faas.ErrInvalidArgument, []string{"Frankfurt", "us-east-1"}},
-		{"another account", nil, faas.Config{Options: map[string]string{"account_id": "999999999999"}}, faas.ErrPermissionDenied, []string{"123456789012", "999999999999", "account_id"}},
-		{"an unknown option", nil, faas.Config{Options: map[string]string{"rolearn": "x"}}, faas.ErrInvalidArgument, []string{"rolearn", "role_arn"}},
-		{"an option that is no number", nil, faas.Config{Options: map[string]string{"keep_versions": "many"}}, faas.ErrInvalidArgument, []string{"keep_versions", "many", "2 to 100"}},
-		{"half a VPC", nil, faas.Config{Options: map[string]string{"subnet_ids": "subnet-1"}}, faas.ErrInvalidArgument, []string{"security_group_ids"}},
-		{"a tag of ours", nil, faas.Config{Options: map[string]string{"tags": "Blueprint:service=x"}}, faas.ErrInvalidArgument, []string{"blueprint:"}},
-		{"an alias that is a version", nil, faas.Config{Options: map[string]string{"alias": "12"}}, faas.ErrInvalidArgument, []string{"alias", "12"}},
-		{"an unknown profile", nil, faas.Config{Options: map[string]string{"profile": "nobody"}}, faas.ErrInvalidArgument, []string{"nobody"}},
+		{"no role", map[string]string{"AWS_LAMBDA_ROLE_ARN": ""}, faas.Config{}, faas.ErrInvalidArgument,
+			[]string{"role_arn", "AWS_LAMBDA_ROLE_ARN", "create_role"}},
+		{"a malformed role", map[string]string{"AWS_LAMBDA_ROLE_ARN": "my-role"}, faas.Config{}, faas.ErrInvalidArgument,
+			[]string{"AWS_LAMBDA_ROLE_ARN", "my-role", "arn:aws:iam::"}},
+		{"no credentials", map[string]string{"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, faas.Config{},
+			faas.ErrPermissionDenied, []string{"no AWS credentials", "AWS_ACCESS_KEY_ID", "AWS_PROFILE"}},
+		{"credentials that nobody knows", map[string]string{"AWS_ACCESS_KEY_ID": "AKIDNOBODY"}, faas.Config{},
+			faas.ErrPermissionDenied, []string{"UnrecognizedClientException"}},
+		{"a malformed region", nil, faas.Config{Region: "Frankfurt"}, faas.ErrInvalidArgument,
+			[]string{"Frankfurt", "us-east-1"}},
+		{"another account", nil, faas.Config{Options: map[string]string{"account_id": "999999999999"}},
+			faas.ErrPermissionDenied, []string{"123456789012", "999999999999", "account_id"}},
+		{"an unknown option", nil, faas.Config{Options: map[string]string{"rolearn": "x"}}, faas.ErrInvalidArgument,
+			[]string{"rolearn", "role_arn"}},
+		{"an option that is no number", nil, faas.Config{Options: map[string]string{"keep_versions": "many"}},
+			faas.ErrInvalidArgument, []string{"keep_versions", "many", "2 to 100"}},
+		{"half a VPC", nil, faas.Config{Options: map[string]string{"subnet_ids": "subnet-1"}}, faas.ErrInvalidArgument,
+			[]string{"security_group_ids"}},
+		{"a tag of ours", nil, faas.Config{Options: map[string]string{"tags": "Blueprint:service=x"}},
+			faas.ErrInvalidArgument, []string{"blueprint:"}},
+		{"an alias that is a version", nil, faas.Config{Options: map[string]string{"alias": "12"}}, faas.ErrInvalidArgument,
+			[]string{"alias", "12"}},
+		{"an unknown profile", nil, faas.Config{Options: map[string]string{"profile": "nobody"}}, faas.ErrInvalidArgument,
+			[]string{"nobody"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			for name, value := range test.env {
@@ -147,7 +164,8 @@ func TestUnitsRefuseWhatLambdaWould(t *testing.T) {
 	t.Parallel()
 	server := serve(t, lambdatest.Config{})
 	e := openAt(t, server, "units", opening{})
-	elf := faas.Binary{Path: "job", Size: 1, Format: faas.FormatELF, OS: "linux", Arch: faas.AMD64, Static: true, Protocols: faas.SpeaksAll}
+	elf := faas.Binary{Path: "job", Size: 1, Format: faas.FormatELF, OS: "linux", Arch: faas.AMD64, Static: true,
+		Protocols: faas.SpeaksAll}
 	with := func(f func(*faas.Binary)) *faas.Binary { b := elf; f(&b); return &b }
 	fn := func(change func(*faas.Function)) faas.Function { f := small(3); change(&f); return f }
 	for _, test := range []struct {
@@ -158,13 +176,17 @@ func TestUnitsRefuseWhatLambdaWould(t *testing.T) {
 		text string
 	}{
 		{"another system", with(func(b *faas.Binary) { b.OS = "freebsd" }), small(3), faas.ErrUnsupported, "GOOS=linux"},
-		{"another format", with(func(b *faas.Binary) { b.Format = faas.FormatMachO }), small(3), faas.ErrUnsupported, "mach-o"},
+		{"another format", with(func(b *faas.Binary) { b.Format = faas.FormatMachO }), small(3), faas.ErrUnsupported,
+			"mach-o"},
 		{"another processor", with(func(b *faas.Binary) { b.Arch = "riscv64" }), small(3), faas.ErrUnsupported, "riscv64"},
 		{"too big", with(func(b *faas.Binary) { b.Size = maxUnpacked + 1 }), small(3), faas.ErrTooLarge, "262144000"},
-		{"a reserved name", &elf, fn(func(f *faas.Function) { f.Env["AWS_REGION"] = faas.NewSecret("x") }), faas.ErrInvalidArgument, "AWS_REGION"},
-		{"a big environment", &elf, fn(func(f *faas.Function) { f.Env["BIG"] = faas.NewSecret(strings.Repeat("x", 4096)) }), faas.ErrTooLarge, "4096"},
+		{"a reserved name", &elf, fn(func(f *faas.Function) { f.Env["AWS_REGION"] = faas.NewSecret("x") }),
+			faas.ErrInvalidArgument, "AWS_REGION"},
+		{"a big environment", &elf, fn(func(f *faas.Function) { f.Env["BIG"] = faas.NewSecret(strings.Repeat("x", 4096)) }),
+			faas.ErrTooLarge, "4096"},
 		{"less memory than there is", &elf, fn(func(f *faas.Function) { f.MemoryMB = 127 }), faas.ErrInvalidArgument, "127"},
-		{"more kept warm than may run", &elf, fn(func(f *faas.Function) { f.MaxConcurrency, f.KeepWarm = 2, 3 }), faas.ErrInvalidArgument, "keep_warm"},
+		{"more kept warm than may run", &elf, fn(func(f *faas.Function) { f.MaxConcurrency, f.KeepWarm = 2, 3 }),
+			faas.ErrInvalidArgument, "keep_warm"},
 	} {
 		_, err := e.Units(test.bin, []faas.Function{test.f})
 		if faas.CodeOf(err) != test.want || !strings.Contains(fmt.Sprint(err), test.text) {
@@ -180,7 +202,8 @@ func TestUnitsRefuseWhatLambdaWould(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	units[0].Package, err = faas.BuildPackage(t.Context(), t.TempDir(), []faas.PackageFile{{Name: "bootstrap", Content: []byte("x"), Mode: 0o755}})
+	units[0].Package, err = faas.BuildPackage(t.Context(), t.TempDir(),
+		[]faas.PackageFile{{Name: "bootstrap", Content: []byte("x"), Mode: 0o755}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,12 +223,14 @@ func TestABucketIsMadeOnRequest(t *testing.T) {
 		u := unitOf(t, e, script(t, "x"), small(0))
 		mustDeploy(t, e, u)
 		answers(t, e, 0, "1-one")
-		if diff := cmp.Diff([]string{"CreateBucket", "PutBucketLifecycleConfiguration", "HeadObject", "PutObject"}, slices.DeleteFunc(operations(server.Calls()), func(o string) bool {
-			return !strings.Contains(o, "Bucket") && !strings.Contains(o, "Object")
-		})); diff != "" {
+		if diff := cmp.Diff([]string{"CreateBucket", "PutBucketLifecycleConfiguration", "HeadObject", "PutObject"},
+			slices.DeleteFunc(operations(server.Calls()), func(o string) bool {
+				return !strings.Contains(o, "Bucket") && !strings.Contains(o, "Object")
+			})); diff != "" {
 			t.Error(diff)
 		}
-		again := openAt(t, server, "bucket name", opening{region: region, options: map[string]string{"create_bucket": "true"}})
+		again := openAt(t, server, "bucket name", opening{
+			region: region, options: map[string]string{"create_bucket": "true"}})
 		again.direct = 10
 		if err := again.Remove(t.Context(), u.ID); err != nil {
 			t.Fatal(err)
@@ -227,7 +252,8 @@ func TestTheDocumentedPolicyIsWhatIsCalled(t *testing.T) {
 	bin := script(t, "x")
 	big := small(0)
 	big.MaxConcurrency, big.KeepWarm = 5, 1
-	all := map[string]string{"role_arn": "", "create_role": "true", "create_bucket": "true", "remove_logs": "true", "account_id": "123456789012", "keep_versions": "2"}
+	all := map[string]string{"role_arn": "", "create_role": "true", "create_bucket": "true", "remove_logs": "true",
+		"account_id": "123456789012", "keep_versions": "2"}
 	run(all, func(e *Executor) {
 		e.direct = 10
 		u := unitOf(t, e, bin, big)
@@ -264,10 +290,12 @@ func TestTheDocumentedPolicyIsWhatIsCalled(t *testing.T) {
 		e.Diagnose(t.Context())
 	})
 	needed := map[string]bool{ // for members of other calls
-		"iam:PassRole": true, "iam:TagRole": true, "lambda:ListTags": true, "lambda:GetLayerVersion": true, "kms:CreateGrant": true, "kms:Encrypt": true, "kms:Decrypt": true,
+		"iam:PassRole": true, "iam:TagRole": true, "lambda:ListTags": true, "lambda:GetLayerVersion": true,
+		"kms:CreateGrant": true, "kms:Encrypt": true, "kms:Decrypt": true,
 		"ec2:DescribeSecurityGroups": true, "ec2:DescribeSubnets": true, "ec2:DescribeVpcs": true,
 	}
-	named := map[string]string{"Invoke": "InvokeFunction", "PutBucketLifecycleConfiguration": "PutLifecycleConfiguration", "HeadObject": "GetObject", "ListObjectsV2": "ListBucket", "HeadBucket": "ListBucket"}
+	named := map[string]string{"Invoke": "InvokeFunction", "PutBucketLifecycleConfiguration": "PutLifecycleConfiguration",
+		"HeadObject": "GetObject", "ListObjectsV2": "ListBucket", "HeadBucket": "ListBucket"}
 	for _, c := range server.Calls() {
 		action := c.Operation
 		if n, ok := named[action]; ok {

@@ -184,7 +184,8 @@ func parseOptions(cfg faas.Config) (o options, err error) {
 		o.tags = map[string]string{} // as the digest has always had it
 	}
 	if (len(o.subnetIDs) == 0) != (len(o.securityGroupIDs) == 0) {
-		return o, faas.Errorf(faas.ErrInvalidArgument, "open", faas.AWSLambda, "options subnet_ids and security_group_ids go together")
+		return o, faas.Errorf(faas.ErrInvalidArgument, "open", faas.AWSLambda,
+			"options subnet_ids and security_group_ids go together")
 	}
 	return o, nil
 }
@@ -196,7 +197,8 @@ func (o options) digest() string {
 		role = "created"
 	}
 	all := []any{
-		role, o.architecture, o.ephemeralStorageMB, o.reservedConcurrency, o.alias, o.logFormat, o.tracing, o.subnetIDs, o.securityGroupIDs, o.layers,
+		role, o.architecture, o.ephemeralStorageMB, o.reservedConcurrency, o.alias, o.logFormat, o.tracing, o.subnetIDs,
+		o.securityGroupIDs, o.layers,
 		o.kmsKeyArn, o.tags,
 	}
 	if o.permissionsBoundary != "" && role == "created" { // not in the digests of before

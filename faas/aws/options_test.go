@@ -17,7 +17,8 @@ func TestTheDigestOfNoOptionsIsThatOfTheDefaults(t *testing.T) {
 	}
 	t.Setenv(RoleEnv, "")
 	some := map[string]string{
-		"tags": "c=d, a=b", "subnet_ids": `["subnet-1","subnet-2"]`, "security_group_ids": "sg-1", "architecture": "X86_64", "ephemeral_storage_mb": "1024",
+		"tags": "c=d, a=b", "subnet_ids": `["subnet-1","subnet-2"]`, "security_group_ids": "sg-1", "architecture": "X86_64",
+		"ephemeral_storage_mb": "1024",
 	}
 	for want, all := range map[string][]map[string]string{
 		"662ea95f5c9a85e62f9a66a615139806": {nil, explicit}, "8075c5487e8988126149d5f71aa88a67": {some},

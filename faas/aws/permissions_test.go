@@ -54,7 +54,8 @@ func TestTheGuideHasThePermissionsOfThePolicy(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := map[string][]string{}
-	for _, row := range regexp.MustCompile(`(?m)^\| (\w+) \| [^|]+ \| ((?:`+"`\\w+:\\w+`"+`(?:, )?)+) \|$`).FindAllStringSubmatch(string(guide), -1) {
+	for _, row := range regexp.MustCompile(`(?m)^\| (\w+) \| [^|]+ \| ((?:`+"`\\w+:\\w+`"+
+		`(?:, )?)+) \|$`).FindAllStringSubmatch(string(guide), -1) {
 		got[row[1]] = strings.Split(strings.ReplaceAll(row[2], "`", ""), ", ")
 	}
 	if diff := cmp.Diff(statements(t), got); diff != "" {

@@ -58,7 +58,8 @@ func (e *Executor) CheckPlace(ctx context.Context, recorded faas.State) error {
 		return err
 	}
 	if there.region != e.region {
-		return conflict("function %s was deployed in region %s, and the configuration names %s: open the service in %s", recorded.ID, there.region, e.region, there.region)
+		return conflict("function %s was deployed in region %s, and the configuration names %s: open the service in %s",
+			recorded.ID, there.region, e.region, there.region)
 	}
 	if !e.sameAccounts() {
 		return nil

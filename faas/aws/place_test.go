@@ -32,12 +32,14 @@ func TestAnotherAccountIsNotTakenForThePlace(t *testing.T) {
 	there := serve(t, lambdatest.Config{Handler: answering, Account: "210987654321"})
 	other := openAt(t, there, "place", opening{})
 	err := other.CheckPlace(t.Context(), recorded)
-	if faas.CodeOf(err) != faas.ErrConflict || !strings.Contains(err.Error(), "123456789012") || !strings.Contains(err.Error(), "210987654321") || !strings.Contains(err.Error(), "profile") {
+	if faas.CodeOf(err) != faas.ErrConflict || !strings.Contains(err.Error(), "123456789012") ||
+		!strings.Contains(err.Error(), "210987654321") || !strings.Contains(err.Error(), "profile") {
 		t.Errorf("in another account: %v", err)
 	}
 	elsewhere := recorded
 	elsewhere.Resource = strings.Replace(recorded.Resource, "us-east-1", "eu-west-1", 1)
-	if err := e.CheckPlace(t.Context(), elsewhere); faas.CodeOf(err) != faas.ErrConflict || !strings.Contains(err.Error(), "eu-west-1") {
+	if err := e.CheckPlace(t.Context(), elsewhere); faas.CodeOf(err) != faas.ErrConflict ||
+		!strings.Contains(err.Error(), "eu-west-1") {
 		t.Errorf("in another region: %v", err)
 	}
 	elsewhere.Resource = strings.Replace(recorded.Resource, "arn:aws:", "arn:aws-cn:", 1)

@@ -88,7 +88,8 @@ func jsonReport(line string) (faas.Metrics, bool) {
 		return faas.Metrics{}, false
 	}
 	r := record.Record.Metrics
-	m := faas.Metrics{Execution: milliseconds(r.Duration), Billed: milliseconds(r.Billed), MemoryMB: megabytes(r.MaxMemory)}
+	m := faas.Metrics{Execution: milliseconds(r.Duration), Billed: milliseconds(r.Billed),
+		MemoryMB: megabytes(r.MaxMemory)}
 	if r.Init != nil {
 		m.Init, m.ColdStart = milliseconds(*r.Init), true
 	}

@@ -31,18 +31,21 @@ func (e *Executor) Restore(ctx context.Context, prior faas.State) error {
 func (e *Executor) restore(ctx context.Context, prior faas.State) error {
 	id := prior.ID
 	if prior.NotRestorable != "" {
-		return faas.Errorf(faas.ErrUnsupported, "restore", faas.AWSLambda, "function %s cannot be put back: %s", id, prior.NotRestorable)
+		return faas.Errorf(faas.ErrUnsupported, "restore", faas.AWSLambda, "function %s cannot be put back: %s", id,
+			prior.NotRestorable)
 	}
 	var was private
 	if err := json.Unmarshal(prior.Private, &was); err != nil || was.Version == "" {
-		return faas.Errorf(faas.ErrInvalidArgument, "restore", faas.AWSLambda, "the state of function %s to go back to names no version (%v)", id, err)
+		return faas.Errorf(faas.ErrInvalidArgument, "restore", faas.AWSLambda,
+			"the state of function %s to go back to names no version (%v)", id, err)
 	}
 	if err := e.checkAccount(ctx, "restore"); err != nil {
 		return err
 	}
 	current, err := e.settled(ctx, "restore", e.jobOf(id), id, "", nil)
 	if isNotFound(err) {
-		return faas.Errorf(faas.ErrNotFound, "restore", faas.AWSLambda, "function %s is gone, with the versions to go back to: deploy again: %w", id, err)
+		return faas.Errorf(faas.ErrNotFound, "restore", faas.AWSLambda,
+			"function %s is gone, with the versions to go back to: deploy again: %w", id, err)
 	}
 	if err != nil {
 		return err
@@ -52,7 +55,8 @@ func (e *Executor) restore(ctx context.Context, prior faas.State) error {
 	}
 	version, err := e.settled(ctx, "restore", e.jobOf(id), id, was.Version, nil)
 	if isNotFound(err) {
-		return faas.Errorf(faas.ErrNotFound, "restore", faas.AWSLambda, "version %s of function %s, which was live, is gone: deploy again: %w", was.Version, id, err)
+		return faas.Errorf(faas.ErrNotFound, "restore", faas.AWSLambda,
+			"version %s of function %s, which was live, is gone: deploy again: %w", was.Version, id, err)
 	}
 	if err != nil {
 		return err
@@ -86,9 +90,11 @@ func (e *Executor) restore(ctx context.Context, prior faas.State) error {
 }
 
 // priorTags are the tags that record a version as live again, and the tags that do not hold any more.
-func (e *Executor) priorTags(prior faas.State, was private, current *lambda.GetFunctionOutput) (tags map[string]string, obsolete []string) {
+func (e *Executor) priorTags(prior faas.State, was private, current *lambda.GetFunctionOutput) (tags map[string]string,
+	obsolete []string) {
 	tags = map[string]string{
-		tagFingerprint: was.Fingerprint, tagPackage: was.Package, tagVersion: was.Version, tagOptions: was.Options, tagLatest: e.latestDigest(current),
+		tagFingerprint: was.Fingerprint, tagPackage: was.Package, tagVersion: was.Version, tagOptions: was.Options,
+		tagLatest: e.latestDigest(current),
 	}
 	if prior.PackageSHA256 == "" {
 		tags[tagLatest] = "unknown" // it could not be told before either, and has to stay so
@@ -113,7 +119,8 @@ func (e *Executor) priorTags(prior faas.State, was private, current *lambda.GetF
 }
 
 // restoreLatest gives $LATEST the configuration of a version. After an update of this executor it is sent whatever a read says, which may be from before.
-func (e *Executor) restoreLatest(ctx context.Context, current *lambda.GetFunctionOutput, version *types.FunctionConfiguration) (*lambda.GetFunctionOutput, error) {
+func (e *Executor) restoreLatest(ctx context.Context, current *lambda.GetFunctionOutput,
+	version *types.FunctionConfiguration) (*lambda.GetFunctionOutput, error) {
 	if version.Environment != nil && version.Environment.Error != nil {
 		return current, nil // what cannot be read cannot be written; the version that answers has it
 	}

@@ -40,7 +40,8 @@ func TestRestorePutsEverythingBack(t *testing.T) {
 		}
 		answers(t, e, 0, "1-one")
 		got, _ := server.Function(one.ID)
-		if *got.Reserved != 5 || got.Provisioned["live"] != 2 || got.MemorySize != 256 || got.Timeout != 30 || got.Env["VALUE"] != "-one" {
+		if *got.Reserved != 5 || got.Provisioned["live"] != 2 || got.MemorySize != 256 || got.Timeout != 30 ||
+			got.Env["VALUE"] != "-one" {
 			t.Errorf("after Restore: %+v", got)
 		}
 		if s, err := e.Observe(t.Context(), one.ID); err != nil || !s.Current(one) {
@@ -106,16 +107,19 @@ func TestWhatCannotBePutBackIsToldBeforehand(t *testing.T) {
 	prior := mustDeploy(t, e, u)
 	mustDeploy(t, e, unitOf(t, e, script(t, "y"), small(0)))
 	one := "1"
-	if _, err := e.lambda.DeleteFunction(t.Context(), &lambda.DeleteFunctionInput{FunctionName: &u.ID, Qualifier: &one}); err != nil {
+	if _, err := e.lambda.DeleteFunction(t.Context(),
+		&lambda.DeleteFunctionInput{FunctionName: &u.ID, Qualifier: &one}); err != nil {
 		t.Fatal(err)
 	}
-	if err := e.Restore(t.Context(), prior); err == nil || faas.CodeOf(err) == faas.ErrUnsupported || !strings.Contains(err.Error(), "version 1") {
+	if err := e.Restore(t.Context(), prior); err == nil || faas.CodeOf(err) == faas.ErrUnsupported ||
+		!strings.Contains(err.Error(), "version 1") {
 		t.Errorf("Restore of a version that somebody deleted: %v", err)
 	}
 	if err := e.Remove(t.Context(), u.ID); err != nil {
 		t.Fatal(err)
 	}
-	if err := e.Restore(t.Context(), prior); err == nil || faas.CodeOf(err) == faas.ErrUnsupported || !strings.Contains(err.Error(), u.ID) {
+	if err := e.Restore(t.Context(), prior); err == nil || faas.CodeOf(err) == faas.ErrUnsupported ||
+		!strings.Contains(err.Error(), u.ID) {
 		t.Errorf("Restore of a function that somebody deleted: %v", err)
 	}
 }

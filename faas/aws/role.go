@@ -66,7 +66,8 @@ func (e *Executor) checkAccount(ctx context.Context, op string) error {
 	}
 	if account := parseARN(who).account; account != e.options.accountID {
 		return faas.Errorf(faas.ErrPermissionDenied, op, faas.AWSLambda,
-			`the credentials are of account %s (%s), and the option "account_id" allows only %s`, account, who, e.options.accountID)
+			`the credentials are of account %s (%s), and the option "account_id" allows only %s`, account, who,
+			e.options.accountID)
 	}
 	return nil
 }
@@ -112,7 +113,8 @@ func (e *Executor) ensureRole(ctx context.Context) (ownRole, error) {
 	}
 	err = e.repeating(e.pace.role, "giving role %s its policy", name).Until(ctx, func(ctx context.Context) error {
 		err := e.changeOther(ctx, func(ctx context.Context) error {
-			_, err := e.iam.PutRolePolicy(ctx, &iam.PutRolePolicyInput{RoleName: &name, PolicyName: aws.String(rolePolicyName), PolicyDocument: &policy})
+			_, err := e.iam.PutRolePolicy(ctx, &iam.PutRolePolicyInput{
+				RoleName: &name, PolicyName: aws.String(rolePolicyName), PolicyDocument: &policy})
 			return err
 		})
 		if isNotFound(err) { // IAM may not know yet what it has just created
@@ -130,7 +132,8 @@ func (e *Executor) boundRole(ctx context.Context, role *types.Role) error {
 		return nil
 	}
 	return e.changeOther(ctx, func(ctx context.Context) error {
-		_, err := e.iam.PutRolePermissionsBoundary(ctx, &iam.PutRolePermissionsBoundaryInput{RoleName: role.RoleName, PermissionsBoundary: &want})
+		_, err := e.iam.PutRolePermissionsBoundary(
+			ctx, &iam.PutRolePermissionsBoundaryInput{RoleName: role.RoleName, PermissionsBoundary: &want})
 		return err
 	})
 }
@@ -222,7 +225,8 @@ func (e *Executor) findRole(ctx context.Context) (*types.Role, error) {
 	}
 	if !e.owns(tags) {
 		return nil, faas.Errorf(faas.ErrConflict, "deploy", faas.AWSLambda,
-			`role %s exists and does not belong to service %q: name it in the option "role_arn" to use it`, e.roleName(), e.service)
+			`role %s exists and does not belong to service %q: name it in the option "role_arn" to use it`, e.roleName(),
+			e.service)
 	}
 	return role, nil
 }
@@ -237,10 +241,12 @@ func (e *Executor) rolePolicy(roleArn string) (string, error) {
 	}
 	statements := []statement{{
 		"Allow", []string{"logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"},
-		"arn:" + at.partition + ":logs:" + e.region + ":" + at.account + ":log-group:/aws/lambda/" + nameStem(e.service) + "*",
+		"arn:" + at.partition + ":logs:" + e.region + ":" + at.account + ":log-group:/aws/lambda/" + nameStem(e.service) +
+			"*",
 	}}
 	if e.options.tracing == "Active" {
-		statements = append(statements, statement{"Allow", []string{"xray:PutTraceSegments", "xray:PutTelemetryRecords"}, "*"})
+		statements = append(statements, statement{"Allow", []string{"xray:PutTraceSegments", "xray:PutTelemetryRecords"},
+			"*"})
 	}
 	if len(e.options.subnetIDs) > 0 {
 		statements = append(statements, statement{"Allow", []string{
@@ -266,7 +272,8 @@ func (e *Executor) deleteRole(ctx context.Context) error {
 	name := e.roleName()
 	return e.repeating(e.pace.settle, "deleting role %s", name).Until(ctx, func(ctx context.Context) error {
 		err := e.changeOther(ctx, func(ctx context.Context) error {
-			_, err := e.iam.DeleteRolePolicy(ctx, &iam.DeleteRolePolicyInput{RoleName: &name, PolicyName: aws.String(rolePolicyName)})
+			_, err := e.iam.DeleteRolePolicy(ctx, &iam.DeleteRolePolicyInput{
+				RoleName: &name, PolicyName: aws.String(rolePolicyName)})
 			return err
 		})
 		if err == nil || isNotFound(err) {
@@ -282,7 +289,8 @@ func (e *Executor) deleteRole(ctx context.Context) error {
 			return err
 		}
 		if others := e.otherPolicies(ctx); len(others) > 0 {
-			return faas.Errorf(faas.ErrConflict, "remove", faas.AWSLambda, "role %s, which was created for service %q, has policies of somebody else: detach or delete %s: %w",
+			return faas.Errorf(faas.ErrConflict, "remove", faas.AWSLambda,
+				"role %s, which was created for service %q, has policies of somebody else: detach or delete %s: %w",
 				name, e.service, strings.Join(others, ", "), err)
 		}
 		return kit.NotYet(0, "%w", err) // IAM may not know yet what it has just deleted
@@ -310,7 +318,8 @@ func (e *Executor) otherPolicies(ctx context.Context) []string {
 		if err != nil {
 			break
 		}
-		others = append(others, slices.DeleteFunc(page.PolicyNames, func(name string) bool { return name == rolePolicyName })...)
+		others = append(others, slices.DeleteFunc(page.PolicyNames,
+			func(name string) bool { return name == rolePolicyName })...)
 	}
 	return others
 }

@@ -18,7 +18,8 @@ import (
 func deleteRole(t *testing.T, e *Executor, name string) {
 	t.Helper()
 	for _, policy := range []string{rolePolicyName} {
-		if _, err := e.iam.DeleteRolePolicy(t.Context(), &iam.DeleteRolePolicyInput{RoleName: &name, PolicyName: &policy}); err != nil && !isNotFound(err) {
+		if _, err := e.iam.DeleteRolePolicy(t.Context(),
+			&iam.DeleteRolePolicyInput{RoleName: &name, PolicyName: &policy}); err != nil && !isNotFound(err) {
 			t.Fatal(err)
 		}
 	}
@@ -57,14 +58,16 @@ func TestARoleThatWasMadeAgainIsSetAnew(t *testing.T) {
 				server.CreateRole(role, trustPolicy)
 			}
 			if tt.again {
-				in := &iam.CreateRoleInput{RoleName: &role, AssumeRolePolicyDocument: awssdk.String(trustPolicy), Tags: iamTags(e.ownerTags())}
+				in := &iam.CreateRoleInput{RoleName: &role, AssumeRolePolicyDocument: awssdk.String(trustPolicy),
+					Tags: iamTags(e.ownerTags())}
 				if _, err := e.iam.CreateRole(t.Context(), in); err != nil {
 					t.Fatal(err)
 				}
 			}
 			if tt.fresh {
 				e = openAt(t, server, "anew", opening{options: options})
-			} else if _, err := e.Invoke(t.Context(), 0, nil); faas.CodeOf(err) != faas.ErrPermissionDenied || !strings.Contains(err.Error(), "deploy again, which sets the role anew") {
+			} else if _, err := e.Invoke(t.Context(), 0, nil); faas.CodeOf(err) != faas.ErrPermissionDenied ||
+				!strings.Contains(err.Error(), "deploy again, which sets the role anew") {
 				t.Errorf("an invocation: %v", err)
 			}
 			s, err := e.Observe(t.Context(), u.ID)
@@ -112,7 +115,8 @@ func TestABoundaryThatIsNamedLaterIsSet(t *testing.T) {
 func TestAStartBeforeTheCallIsNotTheCalls(t *testing.T) {
 	t.Parallel()
 	reported := faas.Metrics{Init: 3 * time.Second, ColdStart: true, Execution: time.Millisecond}
-	if got := ofCall(reported, time.Second); got.ColdStart || got.Init != 0 || got.Total != time.Second || got.Execution != reported.Execution {
+	if got := ofCall(reported, time.Second); got.ColdStart || got.Init != 0 || got.Total != time.Second ||
+		got.Execution != reported.Execution {
 		t.Errorf("a start that took longer than the call: %+v", got)
 	}
 	if got := ofCall(reported, 4*time.Second); !got.ColdStart || got.Init != reported.Init {

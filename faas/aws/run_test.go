@@ -67,7 +67,8 @@ esac`), small(0))
 			t.Errorf("%.10v: output %v, want %v", test.args, r.Output, test.output)
 		}
 		var failed *faas.FunctionError
-		if errors.As(err, &failed) && test.args[0] == 3 && (failed.ExitCode != 3 || !strings.Contains(failed.LogTail, "out of cheese")) {
+		if errors.As(err, &failed) && test.args[0] == 3 &&
+			(failed.ExitCode != 3 || !strings.Contains(failed.LogTail, "out of cheese")) {
 			t.Errorf("exit code %d, log %q", failed.ExitCode, failed.LogTail)
 		}
 	}
@@ -82,7 +83,8 @@ func TestABootstrapThatDoesNotStartNeverGoesLive(t *testing.T) {
 	e := openAt(t, server, "broken", opening{})
 	u := unitOf(t, e, script(t, "x"), small(0))
 	var err error
-	u.Files = []faas.PackageFile{{Name: "bootstrap", Content: []byte("#!/bin/sh\necho lost my keys >&2\nexit 7\n"), Mode: 0o755}}
+	u.Files = []faas.PackageFile{{Name: "bootstrap", Content: []byte("#!/bin/sh\necho lost my keys >&2\nexit 7\n"),
+		Mode: 0o755}}
 	if u.Package, err = faas.BuildPackage(t.Context(), t.TempDir(), u.Files); err != nil {
 		t.Fatal(err)
 	}
@@ -264,7 +266,8 @@ func TestTheOfficialCLIAgrees(t *testing.T) {
 	if err := os.WriteFile(payload, []byte(`{"job_id":0,"args":[1]}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	log := aws("lambda", "invoke", "--function-name", u.ID, "--qualifier", "live", "--log-type", "Tail", "--payload", "fileb://"+payload, "--query", "[ExecutedVersion,LogResult]", answer)
+	log := aws("lambda", "invoke", "--function-name", u.ID, "--qualifier", "live", "--log-type", "Tail", "--payload",
+		"fileb://"+payload, "--query", "[ExecutedVersion,LogResult]", answer)
 	text, err := os.ReadFile(answer)
 	var r faas.Response
 	if err != nil || faas.ParseResponse(text, &r) != nil || string(r.Result) != "1-one" {
@@ -274,11 +277,14 @@ func TestTheOfficialCLIAgrees(t *testing.T) {
 	if tail := logTail(&encoded); version != "1" || metricsOf(tail).Billed == 0 {
 		t.Errorf("invoke: version %q, log %q", version, tail)
 	}
-	if got := aws("lambda", "list-versions-by-function", "--function-name", u.ID, "--query", "Versions[].Version"); got != "$LATEST\t1" {
+	if got := aws("lambda", "list-versions-by-function", "--function-name", u.ID, "--query",
+		"Versions[].Version"); got != "$LATEST\t1" {
 		t.Errorf("versions %q", got)
 	}
-	events := aws("logs", "filter-log-events", "--log-group-name", "/aws/lambda/"+u.ID, "--start-time", "0", "--query", "events[].message")
-	if lines, err := logged(t.Context(), e, faas.LogQuery{System: true}, -1); err != nil || len(lines) == 0 || strings.Count(events, "START RequestId: ") != strings.Count(strings.Join(textsOf(lines), "\n"), "START RequestId: ") {
+	events := aws("logs", "filter-log-events", "--log-group-name", "/aws/lambda/"+u.ID, "--start-time", "0", "--query",
+		"events[].message")
+	if lines, err := logged(t.Context(), e, faas.LogQuery{System: true}, -1); err != nil || len(lines) == 0 ||
+		strings.Count(events, "START RequestId: ") != strings.Count(strings.Join(textsOf(lines), "\n"), "START RequestId: ") {
 		t.Errorf("the log is %q here, and to the CLI %q (%v)", textsOf(lines), events, err)
 	}
 	aws("lambda", "update-function-configuration", "--function-name", u.ID, "--memory-size", "999")
@@ -302,7 +308,8 @@ func TestTheOfficialCLIAgrees(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	aws("lambda", "create-function", "--function-name", u.ID, "--runtime", "provided.al2023", "--handler", "bootstrap", "--role", server.RoleARN(), "--zip-file", "fileb://"+zip,
+	aws("lambda", "create-function", "--function-name", u.ID, "--runtime", "provided.al2023", "--handler", "bootstrap",
+		"--role", server.RoleARN(), "--zip-file", "fileb://"+zip,
 		"--tags", fmt.Sprintf("%s=%s,%s=%s", tagManaged, managedBy, tagService, "cli"))
 	if s, err := e.Observe(t.Context(), u.ID); err != nil || s.Status == faas.StatusReady {
 		t.Errorf("a function without a live version is ready: %+v, %v", s, err)

@@ -40,15 +40,20 @@ type settings struct {
 func (e *Executor) wantedSettings(f faas.Function, role string) settings {
 	o := e.options
 	return settings{
-		Runtime: string(types.RuntimeProvidedal2023), Handler: bootstrapName, Description: describeJob(e.service, f.JobID), Role: role, MemoryMB: int32(f.MemoryMB), TimeoutSecs: int32(f.TimeoutSecs), Env: f.Env.Reveal(), EphemeralMB: int32(o.ephemeralStorageMB), LogFormat: o.logFormat,
-		Tracing: o.tracing, SubnetIDs: sorted(o.subnetIDs), SecurityGroupIDs: sorted(o.securityGroupIDs), Layers: o.layers, KMSKeyArn: o.kmsKeyArn,
+		Runtime: string(types.RuntimeProvidedal2023), Handler: bootstrapName, Description: describeJob(e.service, f.JobID),
+		Role: role, MemoryMB: int32(f.MemoryMB), TimeoutSecs: int32(f.TimeoutSecs), Env: f.Env.Reveal(),
+		EphemeralMB: int32(o.ephemeralStorageMB), LogFormat: o.logFormat,
+		Tracing: o.tracing, SubnetIDs: sorted(o.subnetIDs), SecurityGroupIDs: sorted(o.securityGroupIDs), Layers: o.layers,
+		KMSKeyArn: o.kmsKeyArn,
 	}
 }
 
 // settingsOf reads the settings of a function or version. What an answer leaves out has the value that Lambda documents as its default.
 func settingsOf(c *types.FunctionConfiguration) settings {
 	s := settings{
-		Runtime: string(c.Runtime), Handler: aws.ToString(c.Handler), Description: aws.ToString(c.Description), Role: aws.ToString(c.Role), MemoryMB: aws.ToInt32(c.MemorySize), TimeoutSecs: aws.ToInt32(c.Timeout), EphemeralMB: 512, LogFormat: "Text",
+		Runtime: string(c.Runtime), Handler: aws.ToString(c.Handler), Description: aws.ToString(c.Description),
+		Role: aws.ToString(c.Role), MemoryMB: aws.ToInt32(c.MemorySize), TimeoutSecs: aws.ToInt32(c.Timeout),
+		EphemeralMB: 512, LogFormat: "Text",
 		Tracing: "PassThrough", KMSKeyArn: aws.ToString(c.KMSKeyArn),
 	}
 	if c.Environment != nil {
@@ -77,15 +82,19 @@ func sorted(list []string) []string { return slices.Sorted(slices.Values(list)) 
 // agrees reports whether a function has what can be told at once whether it has it. It is for waiting until a change can be read.
 func (s settings) agrees(c *types.FunctionConfiguration) bool {
 	has := settingsOf(c)
-	return has.Runtime == s.Runtime && has.Handler == s.Handler && has.Description == s.Description && has.MemoryMB == s.MemoryMB && has.TimeoutSecs == s.TimeoutSecs && (c.Environment == nil || c.Environment.Error != nil || maps.Equal(has.Env, s.Env))
+	return has.Runtime == s.Runtime && has.Handler == s.Handler && has.Description == s.Description &&
+		has.MemoryMB == s.MemoryMB && has.TimeoutSecs == s.TimeoutSecs &&
+		(c.Environment == nil || c.Environment.Error != nil || maps.Equal(has.Env, s.Env))
 }
 
 // creation is the request that creates a function with the settings, without its code.
 func (s settings) creation(name, architecture string) *lambda.CreateFunctionInput {
 	in := &lambda.CreateFunctionInput{
-		FunctionName: &name, Description: &s.Description, Role: &s.Role, Runtime: types.Runtime(s.Runtime), Handler: &s.Handler,
-		PackageType: types.PackageTypeZip, Architectures: []types.Architecture{types.Architecture(architecture)}, MemorySize: &s.MemoryMB,
-		Timeout: &s.TimeoutSecs, Layers: s.Layers,
+		FunctionName: &name, Description: &s.Description, Role: &s.Role, Runtime: types.Runtime(s.Runtime),
+		Handler:     &s.Handler,
+		PackageType: types.PackageTypeZip, Architectures: []types.Architecture{types.Architecture(architecture)},
+		MemorySize: &s.MemoryMB,
+		Timeout:    &s.TimeoutSecs, Layers: s.Layers,
 	}
 	if len(s.Env) > 0 {
 		in.Environment = &types.Environment{Variables: s.Env}
@@ -114,7 +123,8 @@ func (s settings) changes(name string, c *types.FunctionConfiguration) *lambda.U
 }
 
 // update is changes, with all settings if a read is not to be believed.
-func (s settings) update(name string, c *types.FunctionConfiguration, all bool) *lambda.UpdateFunctionConfigurationInput {
+func (s settings) update(name string, c *types.FunctionConfiguration,
+	all bool) *lambda.UpdateFunctionConfigurationInput {
 	has := settingsOf(c)
 	in := &lambda.UpdateFunctionConfigurationInput{FunctionName: &name}
 	differs := false
@@ -139,7 +149,10 @@ func (s settings) update(name string, c *types.FunctionConfiguration, all bool) 
 		in.Environment = &types.Environment{Variables: env}
 	})
 	set(has.EphemeralMB != s.EphemeralMB, func() { in.EphemeralStorage = &types.EphemeralStorage{Size: &s.EphemeralMB} })
-	set(has.LogFormat != s.LogFormat, func() { in.LoggingConfig = &types.LoggingConfig{LogFormat: types.LogFormat(s.LogFormat)} })
+	set(has.LogFormat != s.LogFormat, func() {
+		in.LoggingConfig = &types.LoggingConfig{
+			LogFormat: types.LogFormat(s.LogFormat)}
+	})
 	set(has.Tracing != s.Tracing, func() { in.TracingConfig = &types.TracingConfig{Mode: types.TracingMode(s.Tracing)} })
 	set(!slices.Equal(has.SubnetIDs, s.SubnetIDs) || !slices.Equal(has.SecurityGroupIDs, s.SecurityGroupIDs), func() {
 		in.VpcConfig = &types.VpcConfig{SubnetIds: notNil(s.SubnetIDs), SecurityGroupIds: notNil(s.SecurityGroupIDs)}

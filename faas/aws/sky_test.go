@@ -15,7 +15,8 @@ import (
 // The weather of all providers, beside that of this package, which knows how Lambda's reads lag.
 func TestLambdaInTheWeatherOfAllProviders(t *testing.T) {
 	t.Parallel()
-	server := serve(t, lambdatest.Config{Pending: time.Millisecond, Updating: time.Millisecond, MovingAlias: 5 * time.Millisecond})
+	server := serve(t, lambdatest.Config{Pending: time.Millisecond, Updating: time.Millisecond,
+		MovingAlias: 5 * time.Millisecond})
 	pace := fastPace
 	pace.settle, pace.role, pace.late = 300*time.Millisecond, 300*time.Millisecond, 50*time.Millisecond
 	faastest.Weather(t, faastest.Harness{
@@ -24,7 +25,8 @@ func TestLambdaInTheWeatherOfAllProviders(t *testing.T) {
 			return openAt(t, server, service, opening{pace: &pace})
 		},
 		OpenIn: func(t testing.TB, service string, sky *faastest.Sky) faas.Executor {
-			return openAt(t, server, service, opening{pace: &pace, client: &http.Client{Transport: sky.Transport(&http.Transport{})}})
+			return openAt(t, server, service, opening{
+				pace: &pace, client: &http.Client{Transport: sky.Transport(&http.Transport{})}})
 		},
 	}, 1)
 	if left := server.Left(); !onlyLogs(left) {

@@ -27,7 +27,8 @@ func TestAllTagsTogetherAreAsManyAsLambdaTakes(t *testing.T) {
 	for i := range maxUserTags {
 		tags = append(tags, fmt.Sprintf("key-%d=v", i))
 	}
-	options := map[string]string{"role_arn": "", "create_role": "true", "bucket": "packages", "tags": strings.Join(tags, ",")}
+	options := map[string]string{"role_arn": "", "create_role": "true", "bucket": "packages",
+		"tags": strings.Join(tags, ",")}
 	e := openAt(t, server, "tags", opening{options: options})
 	e.direct = 10
 	f := small(0)
@@ -39,7 +40,8 @@ func TestAllTagsTogetherAreAsManyAsLambdaTakes(t *testing.T) {
 		t.Errorf("the function has %d tags: %v", n, got.Tags)
 	}
 	options["tags"] += ",one=more"
-	if _, err := tryOpen(t, server, "tags", opening{options: options}); faas.CodeOf(err) != faas.ErrInvalidArgument || !strings.Contains(err.Error(), "38") {
+	if _, err := tryOpen(t, server, "tags", opening{options: options}); faas.CodeOf(err) != faas.ErrInvalidArgument ||
+		!strings.Contains(err.Error(), "38") {
 		t.Errorf("one tag more: %v", err)
 	}
 }
@@ -102,7 +104,8 @@ func TestOnlyTheAccountThatIsAllowedIsChanged(t *testing.T) {
 	before, _ := server.Function(u.ID)
 	e := openAt(t, server, "account", opening{options: map[string]string{"account_id": "999999999999"}})
 	_, cerr := e.Converge(t.Context(), u, &state, nil)
-	for name, err := range map[string]error{"Converge": cerr, "Restore": e.Restore(t.Context(), state), "Remove": e.Remove(t.Context(), u.ID)} {
+	for name, err := range map[string]error{"Converge": cerr, "Restore": e.Restore(t.Context(), state),
+		"Remove": e.Remove(t.Context(), u.ID)} {
 		if faas.CodeOf(err) != faas.ErrPermissionDenied || !strings.Contains(fmt.Sprint(err), "999999999999") {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -137,7 +140,8 @@ func TestAllPackagesOfAServiceAreRemoved(t *testing.T) {
 	if err := e.Remove(t.Context(), functionName("many packages", 0)); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"object packages/blueprint-serverless/blueprint-other-packages/0.zip"}, server.Left()); diff != "" {
+	if diff := cmp.Diff([]string{"object packages/blueprint-serverless/blueprint-other-packages/0.zip"},
+		server.Left()); diff != "" {
 		t.Errorf("what is left (-want +got):\n%s", diff)
 	}
 }
@@ -197,7 +201,8 @@ func TestAFunctionIsWokenThoughReadsLag(t *testing.T) {
 	t.Parallel()
 	e, server := deployed(t, nil, func(c lambdatest.Call) *lambdatest.Fault {
 		if c.N <= 5 { // the first two were probes
-			return &lambdatest.Fault{Status: 409, Code: "ResourceConflictException", Message: "The operation cannot be performed at this time. The function is currently in the following state: Pending"}
+			return &lambdatest.Fault{Status: 409, Code: "ResourceConflictException",
+				Message: "The operation cannot be performed at this time. The function is currently in the following state: Pending"}
 		}
 		return nil
 	})
@@ -213,7 +218,8 @@ func TestTheLongestValueIsHiddenFirst(t *testing.T) {
 	const text = `String measured: {"A":"hunter","B":"hunter-of-the-moon","C":"of-the","D":"quo\"ted-value"}`
 	for range 20 { // maps have no order
 		err := withoutValues(faas.Errorf(faas.ErrInvalidArgument, "deploy", faas.AWSLambda, "%s", text), maps.Clone(env))
-		if got := err.Error(); strings.Contains(got, "moon") || strings.Contains(got, "hunter") || strings.Contains(got, "ted-value") || !strings.Contains(got, `{"A":"`) {
+		if got := err.Error(); strings.Contains(got, "moon") || strings.Contains(got, "hunter") ||
+			strings.Contains(got, "ted-value") || !strings.Contains(got, `{"A":"`) {
 			t.Fatal(got)
 		}
 	}
@@ -224,9 +230,11 @@ func TestValuesAreHiddenInEveryEncoding(t *testing.T) {
 	t.Parallel()
 	const value = "hunter2 of/the+moon"
 	for name, text := range map[string]string{
-		"base64": base64.StdEncoding.EncodeToString([]byte(value)), "URL": url.QueryEscape(value), "path": url.PathEscape(value),
+		"base64": base64.StdEncoding.EncodeToString([]byte(value)), "URL": url.QueryEscape(value),
+		"path": url.PathEscape(value),
 	} {
-		err := withoutValues(faas.Errorf(faas.ErrInvalidArgument, "deploy", faas.AWSLambda, "value %s is refused", text), map[string]string{"A": value})
+		err := withoutValues(faas.Errorf(faas.ErrInvalidArgument, "deploy", faas.AWSLambda, "value %s is refused", text),
+			map[string]string{"A": value})
 		if got := err.Error(); strings.Contains(got, text) {
 			t.Errorf("%s: %s", name, got)
 		}
@@ -239,7 +247,8 @@ func TestAFailedProbeHidesTheEnvironment(t *testing.T) {
 	const secret = "hunter2-of-the-moon"
 	server := serve(t, lambdatest.Config{Handler: func(i lambdatest.Invocation) lambdatest.Answer {
 		return lambdatest.Answer{
-			Payload: []byte(`{"errorType":"Runtime.ExitError","errorMessage":"no such key ` + i.Env["KEY"] + `"}`), FunctionError: "Unhandled", Log: "the key is " + i.Env["KEY"] + "\n",
+			Payload:       []byte(`{"errorType":"Runtime.ExitError","errorMessage":"no such key ` + i.Env["KEY"] + `"}`),
+			FunctionError: "Unhandled", Log: "the key is " + i.Env["KEY"] + "\n",
 		}
 	}})
 	e := openAt(t, server, "probe", opening{})
@@ -247,7 +256,8 @@ func TestAFailedProbeHidesTheEnvironment(t *testing.T) {
 	f.Env = faas.NewEnv(map[string]string{"KEY": secret})
 	_, err := deploy(t.Context(), e, unitOf(t, e, script(t, "x"), f))
 	var failed *faas.FunctionError
-	if faas.CodeOf(err) != faas.ErrFunctionFailed || !errors.As(err, &failed) || !strings.Contains(failed.LogTail, "the key is (hidden)") {
+	if faas.CodeOf(err) != faas.ErrFunctionFailed || !errors.As(err, &failed) ||
+		!strings.Contains(failed.LogTail, "the key is (hidden)") {
 		t.Fatalf("got %v", err)
 	}
 	if told := fmt.Sprintf("%v %+v %+v", err, err, *failed); strings.Contains(told, secret) {
@@ -257,7 +267,8 @@ func TestAFailedProbeHidesTheEnvironment(t *testing.T) {
 
 func TestEveryRegionOfAWSIsKnown(t *testing.T) {
 	t.Parallel()
-	for _, region := range []string{"us-east-1", "ap-southeast-5", "us-gov-west-1", "cn-northwest-1", "us-isob-east-1", "eu-isoe-west-1", "eusc-de-east-1", "mx-central-1"} {
+	for _, region := range []string{"us-east-1", "ap-southeast-5", "us-gov-west-1", "cn-northwest-1", "us-isob-east-1",
+		"eu-isoe-west-1", "eusc-de-east-1", "mx-central-1"} {
 		if !regionPattern.MatchString(region) {
 			t.Errorf("%s is refused", region)
 		}

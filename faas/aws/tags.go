@@ -58,7 +58,8 @@ func (c *convergence) tags() map[string]string {
 }
 
 // liveTags are the tags that record a version as the live one, and the tags that do not hold any more.
-func (c *convergence) liveTags(current *lambda.GetFunctionOutput, version string, coldStart time.Duration) (tags map[string]string, obsolete []string) {
+func (c *convergence) liveTags(current *lambda.GetFunctionOutput, version string,
+	coldStart time.Duration) (tags map[string]string, obsolete []string) {
 	tags = c.tags()
 	tags[tagFingerprint], tags[tagPackage], tags[tagVersion] = c.unit.Fingerprint(), c.unit.Package.SHA256(), version
 	tags[tagOptions], tags[tagLatest] = c.options.digest(), c.latestDigest(current)
@@ -95,7 +96,8 @@ func withTags(out *lambda.GetFunctionOutput, tags map[string]string) *lambda.Get
 }
 
 // tag sets tags of a function and removes others.
-func (e *Executor) tag(ctx context.Context, current *lambda.GetFunctionOutput, tags map[string]string, obsolete []string) error {
+func (e *Executor) tag(ctx context.Context, current *lambda.GetFunctionOutput, tags map[string]string,
+	obsolete []string) error {
 	arn := unqualified(aws.ToString(current.Configuration.FunctionArn))
 	name := aws.ToString(current.Configuration.FunctionName)
 	if err := e.change(ctx, name, func(ctx context.Context) error {

@@ -114,7 +114,8 @@ func (c *convergence) upload(ctx context.Context) (*upload, error) {
 		switch {
 		case err == nil:
 			c.object = where
-			return &upload{code: types.FunctionCode{S3Bucket: &where.bucket, S3Key: &where.key}, send: func(*lambda.Options) {}}, nil
+			return &upload{code: types.FunctionCode{S3Bucket: &where.bucket, S3Key: &where.key},
+				send: func(*lambda.Options) {}}, nil
 		case codeOf(err) != faas.ErrPermissionDenied || pkg.Size() > c.direct:
 			return nil, err
 		}
@@ -138,7 +139,8 @@ func (c *convergence) storeCode(ctx context.Context, f func() error) error {
 	switch {
 	case err == nil:
 		return nil
-	case c.object != (object{}) && strings.Contains(err.Error(), "S3 Error Code: NoSuchKey"): // it has expired since it was seen
+	// it has expired since it was seen
+	case c.object != (object{}) && strings.Contains(err.Error(), "S3 Error Code: NoSuchKey"):
 		c.packages.Forget(c.object)
 		if _, perr := c.putPackage(ctx, c.unit); perr != nil {
 			return perr
@@ -168,33 +170,34 @@ func signatureExpired(err error) bool {
 // streamed sends a package from its file in place of the mark that stands for it in a request. The
 // SDK's own request would hold the package several times over in memory.
 func streamed(pkg *faas.Package, mark []byte) middleware.SerializeMiddleware {
-	return middleware.SerializeMiddlewareFunc("StreamPackage", func(ctx context.Context, in middleware.SerializeInput, next middleware.SerializeHandler) (
-		out middleware.SerializeOutput, m middleware.Metadata, err error,
-	) {
-		req, ok := in.Request.(*smithyhttp.Request)
-		if !ok {
-			return out, m, fmt.Errorf("the request is a %T", in.Request)
-		}
-		text, err := io.ReadAll(req.GetStream())
-		if err != nil {
-			return out, m, err
-		}
-		quote := []byte(`"`)
-		head, tail, found := bytes.Cut(text, slices.Concat(quote, base64.StdEncoding.AppendEncode(nil, mark), quote))
-		if !found {
-			return out, m, errors.New("the package has no place in the request")
-		}
-		file, err := pkg.Open()
-		if err != nil {
-			return out, m, err
-		}
-		defer file.Close()
-		body := &packageBody{head: append(head, '"'), tail: slices.Concat(quote, tail), zip: file, size: pkg.Size()}
-		if in.Request, err = req.SetStream(body); err != nil {
-			return out, m, err
-		}
-		return next.HandleSerialize(ctx, in)
-	})
+	return middleware.SerializeMiddlewareFunc("StreamPackage",
+		func(ctx context.Context, in middleware.SerializeInput, next middleware.SerializeHandler) (
+			out middleware.SerializeOutput, m middleware.Metadata, err error,
+		) {
+			req, ok := in.Request.(*smithyhttp.Request)
+			if !ok {
+				return out, m, fmt.Errorf("the request is a %T", in.Request)
+			}
+			text, err := io.ReadAll(req.GetStream())
+			if err != nil {
+				return out, m, err
+			}
+			quote := []byte(`"`)
+			head, tail, found := bytes.Cut(text, slices.Concat(quote, base64.StdEncoding.AppendEncode(nil, mark), quote))
+			if !found {
+				return out, m, errors.New("the package has no place in the request")
+			}
+			file, err := pkg.Open()
+			if err != nil {
+				return out, m, err
+			}
+			defer file.Close()
+			body := &packageBody{head: append(head, '"'), tail: slices.Concat(quote, tail), zip: file, size: pkg.Size()}
+			if in.Request, err = req.SetStream(body); err != nil {
+				return out, m, err
+			}
+			return next.HandleSerialize(ctx, in)
+		})
 }
 
 // packageBody is JSON with a package in base64 between head and tail. A connection that was given

@@ -40,7 +40,8 @@ func noise(t testing.TB, size int) *faas.Package {
 	if _, err := rand.NewChaCha8([32]byte{1}).Read(content); err != nil {
 		t.Fatal(err)
 	}
-	pkg, err := faas.BuildPackage(t.Context(), t.TempDir(), []faas.PackageFile{{Name: bootstrapName, Content: content, Mode: 0o755}})
+	pkg, err := faas.BuildPackage(t.Context(), t.TempDir(),
+		[]faas.PackageFile{{Name: bootstrapName, Content: content, Mode: 0o755}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +80,8 @@ func (s *sink) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.ContentLength != n {
 		return nil, fmt.Errorf("%d bytes were announced, and %d were sent", r.ContentLength, n)
 	}
-	return &http.Response{StatusCode: 201, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("{}")), Request: r, ProtoMajor: 1, ProtoMinor: 1}, nil
+	return &http.Response{StatusCode: 201, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("{}")), Request: r,
+		ProtoMajor: 1, ProtoMinor: 1}, nil
 }
 
 // Without a bucket every function takes its own copy over the line, and none takes one in memory.
@@ -88,7 +90,9 @@ func TestManyUploadsOfABigPackageTakeLittleMemory(t *testing.T) {
 	const functions = 8
 	pkg := noise(t, 16_000_000)
 	lambda := &sink{}
-	e, err := open(t.Context(), faas.Config{Service: "svc", Options: map[string]string{"role_arn": "arn:aws:iam::123456789012:role/r"}, HTTPClient: &http.Client{Transport: lambda}}, fastPace)
+	e, err := open(t.Context(), faas.Config{Service: "svc",
+		Options:    map[string]string{"role_arn": "arn:aws:iam::123456789012:role/r"},
+		HTTPClient: &http.Client{Transport: lambda}}, fastPace)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +101,8 @@ func TestManyUploadsOfABigPackageTakeLittleMemory(t *testing.T) {
 		for i := range uint32(functions) {
 			all.Go(func() {
 				f := small(i)
-				c := &convergence{Executor: e, unit: faas.Unit{ID: functionName("svc", i), Package: pkg}, job: f, report: func(faas.Progress) {}}
+				c := &convergence{Executor: e, unit: faas.Unit{ID: functionName("svc", i), Package: pkg}, job: f,
+					report: func(faas.Progress) {}}
 				up, err := c.upload(t.Context())
 				if err != nil {
 					t.Error(err)
@@ -154,7 +159,8 @@ func TestFunctionsTakeABigPackageFromTheBucket(t *testing.T) {
 			var in struct {
 				Code struct{ S3Key, ZipFile string }
 			}
-			if err := json.Unmarshal(call.Body, &in); err != nil || (in.Code.S3Key != "") != (tt.puts > 0) || (in.Code.ZipFile == "") != (tt.puts > 0) {
+			if err := json.Unmarshal(call.Body, &in); err != nil || (in.Code.S3Key != "") != (tt.puts > 0) ||
+				(in.Code.ZipFile == "") != (tt.puts > 0) {
 				t.Errorf("%s: code %+v, %v", name, in.Code, err)
 			}
 		}
@@ -190,7 +196,9 @@ func TestAPackageThatHasExpiredIsPutAgain(t *testing.T) {
 	t.Parallel()
 	server := serve(t, lambdatest.Config{Handler: answering, Fault: func(c lambdatest.Call) *lambdatest.Fault {
 		if c.Operation == "CreateFunction" && c.N == 1 {
-			return &lambdatest.Fault{Status: 400, Code: codeInvalid, Message: "Error occurred while GetObject. S3 Error Code: NoSuchKey. S3 Error Message: The specified key does not exist."}
+			return &lambdatest.Fault{Status: 400, Code: codeInvalid,
+				Message: "Error occurred while GetObject. S3 Error Code: NoSuchKey. S3 Error Message: The specified key does " +
+					"not exist."}
 		}
 		return nil
 	}})
@@ -222,7 +230,8 @@ func TestASlowLineIsNamed(t *testing.T) {
 		fail.Store(true)
 		_, err := deploy(t.Context(), e, unitOf(t, e, script(t, "y"), small(0)))
 		var api smithy.APIError
-		if faas.CodeOf(err) != faas.ErrTimeout || !errors.As(err, &api) || !strings.Contains(err.Error(), "the line is too slow") || !strings.Contains(err.Error(), "bucket") {
+		if faas.CodeOf(err) != faas.ErrTimeout || !errors.As(err, &api) ||
+			!strings.Contains(err.Error(), "the line is too slow") || !strings.Contains(err.Error(), "bucket") {
 			t.Errorf("%s: %v (%q)", operation, err, faas.CodeOf(err))
 		}
 		if n := len(server.Calls(operation)); n != 1 {

@@ -18,7 +18,8 @@ import (
 func (c *convergence) publish(ctx context.Context, current *lambda.GetFunctionOutput) (string, error) {
 	c.report(faas.Progress{Step: "publish"})
 	sum := codeSHA256(c.unit.Package.SHA256())
-	in := &lambda.PublishVersionInput{FunctionName: &c.unit.ID, CodeSha256: &sum, RevisionId: current.Configuration.RevisionId}
+	in := &lambda.PublishVersionInput{FunctionName: &c.unit.ID, CodeSha256: &sum,
+		RevisionId: current.Configuration.RevisionId}
 	var out *lambda.PublishVersionOutput
 	err := c.withRoom(ctx, func() error {
 		return c.change(ctx, c.unit.ID, func(ctx context.Context) (err error) {
@@ -31,7 +32,8 @@ func (c *convergence) publish(ctx context.Context, current *lambda.GetFunctionOu
 	}
 	version := aws.ToString(out.Version)
 	if version == "" {
-		return "", faas.JobErrorf(faas.ErrInternal, "deploy", faas.AWSLambda, c.job.JobID, "publishing function %s gave no version number", c.unit.ID)
+		return "", faas.JobErrorf(faas.ErrInternal, "deploy", faas.AWSLambda, c.job.JobID,
+			"publishing function %s gave no version number", c.unit.ID)
 	}
 	if out.State == types.StateActive || out.State == "" {
 		return version, nil
@@ -49,14 +51,16 @@ func (c *convergence) publish(ctx context.Context, current *lambda.GetFunctionOu
 // renewRole sets the role and the environment anew, and publishes a version with them. Lambda may
 // read an environment only as the role that there was when it was set, and one that was deleted and
 // made again is another.
-func (c *convergence) renewRole(ctx context.Context, current *lambda.GetFunctionOutput) (*lambda.GetFunctionOutput, string, error) {
+func (c *convergence) renewRole(ctx context.Context, current *lambda.GetFunctionOutput) (*lambda.GetFunctionOutput,
+	string, error) {
 	c.report(faas.Progress{Step: "configure"})
 	want := c.wantedSettings(c.job, c.role)
 	env := want.Env
 	if env == nil {
 		env = map[string]string{}
 	}
-	in := &lambda.UpdateFunctionConfigurationInput{FunctionName: &c.unit.ID, Role: &want.Role, Environment: &types.Environment{Variables: env}}
+	in := &lambda.UpdateFunctionConfigurationInput{
+		FunctionName: &c.unit.ID, Role: &want.Role, Environment: &types.Environment{Variables: env}}
 	if err := c.configure(ctx, want.Role, in); err != nil {
 		return nil, "", err
 	}
@@ -75,7 +79,8 @@ func (c *convergence) renewRole(ctx context.Context, current *lambda.GetFunction
 // one that Restore may have to go back to; Lambda itself refuses to remove one that an alias points to. What cannot be removed is left for the next time.
 func (e *Executor) prune(ctx context.Context, name string, keep int, needed ...string) int {
 	var versions []int
-	pages := lambda.NewListVersionsByFunctionPaginator(e.lambda, &lambda.ListVersionsByFunctionInput{FunctionName: &name, MaxItems: aws.Int32(50)})
+	pages := lambda.NewListVersionsByFunctionPaginator(
+		e.lambda, &lambda.ListVersionsByFunctionInput{FunctionName: &name, MaxItems: aws.Int32(50)})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
@@ -98,7 +103,8 @@ func (e *Executor) prune(ctx context.Context, name string, keep int, needed ...s
 		if slices.Contains(needed, version) || e.memory.keeps(name, version) {
 			continue
 		}
-		if _, err := e.lambda.DeleteFunction(ctx, &lambda.DeleteFunctionInput{FunctionName: &name, Qualifier: &version}); err != nil && !isNotFound(err) {
+		if _, err := e.lambda.DeleteFunction(ctx, &lambda.DeleteFunctionInput{
+			FunctionName: &name, Qualifier: &version}); err != nil && !isNotFound(err) {
 			e.logger.warn("an old version is not removed", "function", name, "version", version, "error", err)
 			continue
 		}
@@ -120,7 +126,8 @@ func (c *convergence) withRoom(ctx context.Context, f func() error) error {
 		return err
 	}
 	return faas.JobErrorf(faas.ErrTooLarge, "deploy", faas.AWSLambda, c.job.JobID,
-		"the account has no room for code in %s: remove functions and versions that nobody needs, or ask AWS for a higher quota: %w", c.region, err)
+		"the account has no room for code in %s: remove functions and versions that nobody needs, or ask AWS for a "+
+			"higher quota: %w", c.region, err)
 }
 
 // makeRoom removes all versions of the service's functions but the live ones and those that Restore may have to go back to.

@@ -61,7 +61,8 @@ func TestAProbeThatTheOwnReservationRefusesDoesNotDecide(t *testing.T) {
 	}
 
 	// What cannot be probed before it is live is probed then.
-	if _, err := deploy(t.Context(), e, unitOf(t, e, bin, valued("-bad", 2, 2))); faas.CodeOf(err) != faas.ErrFunctionFailed {
+	if _, err := deploy(t.Context(), e, unitOf(t, e, bin, valued("-bad", 2, 2))); faas.CodeOf(
+		err) != faas.ErrFunctionFailed {
 		t.Errorf("an update that crashes: %v", err)
 	}
 	if err := e.Restore(t.Context(), prior); err != nil {
@@ -177,8 +178,10 @@ func TestAnAliasThatChangesDoNotFindIsWaitedFor(t *testing.T) {
 func TestAnUpdateThatLambdaFailsIsToldByItsReason(t *testing.T) {
 	t.Parallel()
 	for reason, want := range map[string]faas.Code{
-		"InsufficientRolePermissions": faas.ErrPermissionDenied, "KMSKeyAccessDenied": faas.ErrPermissionDenied, "SubnetOutOfIPAddresses": faas.ErrUnavailable,
-		"InvalidSubnet": faas.ErrInvalidArgument, "EC2RequestLimitExceeded": faas.ErrThrottled, "InternalError": faas.ErrUnavailable,
+		"InsufficientRolePermissions": faas.ErrPermissionDenied, "KMSKeyAccessDenied": faas.ErrPermissionDenied,
+		"SubnetOutOfIPAddresses": faas.ErrUnavailable,
+		"InvalidSubnet":          faas.ErrInvalidArgument, "EC2RequestLimitExceeded": faas.ErrThrottled,
+		"InternalError": faas.ErrUnavailable,
 	} {
 		t.Run(reason, func(t *testing.T) {
 			t.Parallel()
@@ -188,11 +191,13 @@ func TestAnUpdateThatLambdaFailsIsToldByItsReason(t *testing.T) {
 			one := unitOf(t, e, bin, valued("-one", 0, 0))
 			mustDeploy(t, e, one)
 			server.Fail(one.ID, reason, "because of the moon")
-			if _, err := deploy(t.Context(), e, unitOf(t, e, bin, valued("-two", 0, 0))); faas.CodeOf(err) != want || !strings.Contains(err.Error(), "because of the moon") {
+			if _, err := deploy(t.Context(), e, unitOf(t, e, bin, valued("-two", 0, 0))); faas.CodeOf(err) != want ||
+				!strings.Contains(err.Error(), "because of the moon") {
 				t.Errorf("of the configuration: %v", err)
 			}
 			server.Fail(one.ID, reason, "because of the sun")
-			if _, err := deploy(t.Context(), e, unitOf(t, e, script(t, "y"), valued("-one", 0, 0))); faas.CodeOf(err) != want || !strings.Contains(err.Error(), "because of the sun") {
+			if _, err := deploy(t.Context(), e, unitOf(t, e, script(t, "y"), valued("-one", 0, 0))); faas.CodeOf(err) != want ||
+				!strings.Contains(err.Error(), "because of the sun") {
 				t.Errorf("of the code: %v", err)
 			}
 			answers(t, e, 0, "1-one")
@@ -203,7 +208,8 @@ func TestAnUpdateThatLambdaFailsIsToldByItsReason(t *testing.T) {
 const (
 	textEC2Throttled = "Your request has been throttled by EC2, please make sure you have enough API rate limit."
 	textNoInterface  = "The provided execution role does not have permissions to call CreateNetworkInterface on EC2"
-	textNoGrant      = "Lambda was unable to configure access to your environment variables because the KMS key is invalid for CreateGrant. Please check your KMS key settings."
+	textNoGrant      = "Lambda was unable to configure access to your environment variables because the KMS key is " +
+		"invalid for CreateGrant. Please check your KMS key settings."
 )
 
 // One error code of Lambda stands for many causes. Each passes, or is refused with its own remedy.
@@ -264,7 +270,8 @@ func TestARevisionThatReadsLagBehindIsWaitedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	memory := int32(999)
-	if _, err := other.lambda.UpdateFunctionConfiguration(t.Context(), &lambda.UpdateFunctionConfigurationInput{FunctionName: &one.ID, MemorySize: &memory}); err != nil {
+	if _, err := other.lambda.UpdateFunctionConfiguration(
+		t.Context(), &lambda.UpdateFunctionConfigurationInput{FunctionName: &one.ID, MemorySize: &memory}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := e.Converge(t.Context(), unitOf(t, e, bin, valued("-two", 0, 0)), &s, nil); err != nil {
@@ -280,12 +287,13 @@ func TestARevisionThatReadsLagBehindIsWaitedFor(t *testing.T) {
 func TestRestoreIsNotDeceivedByStaleReads(t *testing.T) {
 	t.Parallel()
 	var armed atomic.Bool
-	server := serve(t, lambdatest.Config{Handler: answering, StaleReads: 9, Fault: func(c lambdatest.Call) *lambdatest.Fault {
-		if c.Operation == "UpdateFunctionConfiguration" && armed.CompareAndSwap(true, false) {
-			return &lambdatest.Fault{Status: 403, Code: "AccessDeniedException", Message: "not today", Late: true}
-		}
-		return nil
-	}})
+	server := serve(t, lambdatest.Config{Handler: answering, StaleReads: 9,
+		Fault: func(c lambdatest.Call) *lambdatest.Fault {
+			if c.Operation == "UpdateFunctionConfiguration" && armed.CompareAndSwap(true, false) {
+				return &lambdatest.Fault{Status: 403, Code: "AccessDeniedException", Message: "not today", Late: true}
+			}
+			return nil
+		}})
 	e := openAt(t, server, "deceived", opening{})
 	bin := script(t, "x")
 	s, err := e.Converge(t.Context(), unitOf(t, e, bin, valued("-one", 0, 0)), nil, nil)
@@ -293,7 +301,8 @@ func TestRestoreIsNotDeceivedByStaleReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	armed.Store(true)
-	if _, err := e.Converge(t.Context(), unitOf(t, e, bin, valued("-two", 0, 0)), &s, nil); faas.CodeOf(err) != faas.ErrPermissionDenied {
+	if _, err := e.Converge(t.Context(), unitOf(t, e, bin, valued("-two", 0, 0)), &s, nil); faas.CodeOf(
+		err) != faas.ErrPermissionDenied {
 		t.Fatalf("got %v", err)
 	}
 	if err := e.Restore(t.Context(), s); err != nil {
@@ -341,7 +350,8 @@ func TestStaleReadsDoNotMakeAnotherVersionLive(t *testing.T) {
 	t.Parallel()
 	server := serve(t, lambdatest.Config{Handler: answering, Updating: -1, Pending: -1})
 	network := &replay{}
-	e, lagging := openAt(t, server, "replay", opening{}), openAt(t, server, "replay", opening{client: &http.Client{Transport: network}})
+	e, lagging := openAt(t, server, "replay", opening{}),
+		openAt(t, server, "replay", opening{client: &http.Client{Transport: network}})
 	bin := script(t, "x")
 	one, two := unitOf(t, e, bin, valued("-one", 0, 0)), unitOf(t, e, bin, valued("-two", 0, 0))
 	mustDeploy(t, e, one)
@@ -375,11 +385,15 @@ func TestAWaitThatItsContextEndsKeepsTheLastRefusal(t *testing.T) {
 		operation string
 		fault     lambdatest.Fault
 	}{
-		{"CreateFunction", lambdatest.Fault{Status: 400, Code: "InvalidParameterValueException", Message: "The role defined for the function cannot be assumed by Lambda."}},
-		{"PublishVersion", lambdatest.Fault{Status: 409, Code: "ResourceConflictException", Message: "An update is in progress for resource: moon"}},
+		{"CreateFunction", lambdatest.Fault{Status: 400, Code: "InvalidParameterValueException",
+			Message: "The role defined for the function cannot be assumed by Lambda."}},
+		{"PublishVersion", lambdatest.Fault{Status: 409, Code: "ResourceConflictException",
+			Message: "An update is in progress for resource: moon"}},
 		{"GetFunction", lambdatest.Fault{Status: 503, Code: "ServiceException", Message: "the moon is down"}},
-		{"Invoke", lambdatest.Fault{Status: 409, Code: "ResourceConflictException", Message: "The function is currently in the following state: Pending"}},
-		{"GetProvisionedConcurrencyConfig", lambdatest.Fault{Status: 503, Code: "ServiceException", Message: "the moon is down"}},
+		{"Invoke", lambdatest.Fault{Status: 409, Code: "ResourceConflictException",
+			Message: "The function is currently in the following state: Pending"}},
+		{"GetProvisionedConcurrencyConfig", lambdatest.Fault{
+			Status: 503, Code: "ServiceException", Message: "the moon is down"}},
 	} {
 		t.Run(test.operation, func(t *testing.T) {
 			t.Parallel()
@@ -397,7 +411,8 @@ func TestAWaitThatItsContextEndsKeepsTheLastRefusal(t *testing.T) {
 			e := openAt(t, server, "ended", opening{})
 			_, err := e.Converge(ctx, unitOf(t, e, script(t, "x"), valued("-one", 0, 1)), nil, nil)
 			var api smithy.APIError
-			if faas.CodeOf(err) != faas.ErrTimeout || !errors.Is(err, context.Canceled) || !errors.As(err, &api) || api.ErrorCode() != test.fault.Code {
+			if faas.CodeOf(err) != faas.ErrTimeout || !errors.Is(err, context.Canceled) || !errors.As(err, &api) ||
+				api.ErrorCode() != test.fault.Code {
 				t.Errorf("got %v", err)
 			}
 		})

@@ -51,13 +51,15 @@ type answered struct {
 
 func (a answered) response(req *http.Request) *http.Response {
 	return &http.Response{
-		StatusCode: a.status, Status: http.StatusText(a.status), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: a.header.Clone(),
-		Body: io.NopCloser(bytes.NewReader(a.body)), ContentLength: int64(len(a.body)), Request: req,
+		StatusCode: a.status, Status: http.StatusText(a.status), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: a.header.Clone(),
+		Body:   io.NopCloser(bytes.NewReader(a.body)), ContentLength: int64(len(a.body)), Request: req,
 	}
 }
 
 func refusal(status int, code string) answered {
-	return answered{status, http.Header{"X-Amzn-Errortype": {code}, "Content-Type": {"application/json"}}, []byte(`{"message":"the weather is bad"}`)}
+	return answered{status, http.Header{"X-Amzn-Errortype": {code}, "Content-Type": {"application/json"}},
+		[]byte(`{"message":"the weather is bad"}`)}
 }
 
 func (w *weather) set(bad bool) {
@@ -181,9 +183,12 @@ func (h *history) executor() *Executor {
 	pace := fastPace
 	pace.settle, pace.role, pace.late = 300*time.Millisecond, 300*time.Millisecond, 50*time.Millisecond
 	e, err := open(h.t.Context(), faas.Config{
-		Provider: faas.AWSLambda, Service: "weather", Options: map[string]string{"create_role": "true"}, HTTPClient: &http.Client{Transport: h.sky},
-	}, pace, config.WithBaseEndpoint(h.server.URL()), config.WithSharedConfigFiles([]string{}), config.WithSharedCredentialsFiles([]string{}),
-		config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], "")),
+		Provider: faas.AWSLambda, Service: "weather", Options: map[string]string{"create_role": "true"},
+		HTTPClient: &http.Client{Transport: h.sky},
+	}, pace, config.WithBaseEndpoint(h.server.URL()), config.WithSharedConfigFiles([]string{}),
+		config.WithSharedCredentialsFiles([]string{}),
+		config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(
+			env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], "")),
 		config.WithRetryer(func() awssdk.Retryer {
 			return retry.NewStandard(func(o *retry.StandardOptions) {
 				o.Backoff = retry.BackoffDelayerFunc(func(int, error) (time.Duration, error) { return time.Millisecond, nil })
@@ -197,14 +202,16 @@ func (h *history) executor() *Executor {
 
 func (h *history) options(e *Executor) []serverless.DeployOption {
 	return []serverless.DeployOption{
-		serverless.WithExecutor(e), serverless.WithStateDir(h.state), serverless.WithoutRunner(), serverless.WithPatience(200 * time.Millisecond),
+		serverless.WithExecutor(e), serverless.WithStateDir(h.state), serverless.WithoutRunner(),
+		serverless.WithPatience(200 * time.Millisecond),
 	}
 }
 
 func (h *history) deploy(bin *faas.Binary, value string, jobs []uint32) ([]string, error) {
 	e := h.executor()
 	defer e.Close()
-	cfg := serverless.ServerlessConfig{Provider: faas.Config{Provider: faas.AWSLambda, Region: "us-east-1"}, DefaultMemoryMB: 512, DefaultTimeoutSecs: 60}
+	cfg := serverless.ServerlessConfig{Provider: faas.Config{Provider: faas.AWSLambda, Region: "us-east-1"},
+		DefaultMemoryMB: 512, DefaultTimeoutSecs: 60}
 	if value == "-c" { // which leaves no room for another version beside the one that is kept warm
 		cfg.KeepWarm, cfg.MaxConcurrency = 2, 2
 	}
@@ -271,7 +278,8 @@ func (h *history) disturb() {
 		default:
 			h.note("somebody changes the memory of job %d", job)
 			e, memory := h.executor(), int32(777)
-			_, err := e.lambda.UpdateFunctionConfiguration(h.t.Context(), &lambda.UpdateFunctionConfigurationInput{FunctionName: &name, MemorySize: &memory})
+			_, err := e.lambda.UpdateFunctionConfiguration(
+				h.t.Context(), &lambda.UpdateFunctionConfigurationInput{FunctionName: &name, MemorySize: &memory})
 			if err != nil {
 				h.fatal("%v", err)
 			}
@@ -291,7 +299,8 @@ func TestServicesSurviveBadWeather(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			h := &history{t: t, rand: rand.New(rand.NewPCG(seed, 1)), state: t.TempDir(), live: map[uint32]string{}}
-			h.server = serve(t, lambdatest.Config{Handler: answering, Pending: time.Millisecond, Updating: time.Millisecond, MovingAlias: 5 * time.Millisecond})
+			h.server = serve(t, lambdatest.Config{Handler: answering, Pending: time.Millisecond, Updating: time.Millisecond,
+				MovingAlias: 5 * time.Millisecond})
 			h.sky = &weather{rand: rand.New(rand.NewPCG(seed, 2)), past: map[string][]answered{}, lags: map[string]int{}}
 			for range 6 {
 				h.step(bins)

@@ -16,7 +16,8 @@ func TestABigPackageIsNotSentWhileARoleIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	server := serve(t, lambdatest.Config{Handler: answering, Fault: func(c lambdatest.Call) *lambdatest.Fault {
 		if c.Operation == "CreateFunction" && c.N <= 5 {
-			return &lambdatest.Fault{Status: 400, Code: codeInvalid, Message: "The role defined for the function cannot be assumed by Lambda."}
+			return &lambdatest.Fault{Status: 400, Code: codeInvalid,
+				Message: "The role defined for the function cannot be assumed by Lambda."}
 		}
 		return nil
 	}})
@@ -34,7 +35,8 @@ func TestABigPackageIsNotSentWhileARoleIsWaitedFor(t *testing.T) {
 	}
 	answers(t, e, 0, "1-one")
 	if most := 2*u.Package.Size()*4/3 + 100_000; sent.Load() > most || len(server.Calls("CreateFunction")) != 6 {
-		t.Errorf("%d bytes were sent for a package of %d, with %d creations", sent.Load(), u.Package.Size(), len(server.Calls("CreateFunction")))
+		t.Errorf("%d bytes were sent for a package of %d, with %d creations", sent.Load(), u.Package.Size(),
+			len(server.Calls("CreateFunction")))
 	}
 }
 

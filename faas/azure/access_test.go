@@ -28,7 +28,8 @@ func lifeOf(t *testing.T, server *azuretest.Server, o opening, part func(name st
 	first := unitOf(t, e, wanted(someJobs...))
 	prior := converge(t, e, first)
 	part("deploy")
-	if _, err := e.Converge(t.Context(), unitOf(t, e, withValue(wanted(faastest.JobEnv), "the-second-value")), &prior, nil); err != nil {
+	if _, err := e.Converge(t.Context(), unitOf(t, e, withValue(wanted(faastest.JobEnv), "the-second-value")), &prior,
+		nil); err != nil {
 		t.Fatal(err)
 	}
 	part("update")
@@ -102,7 +103,8 @@ func TestTheGuideNamesEveryPermission(t *testing.T) {
 
 	guide := doctest.Read(t, "docs/azure.md").Text
 	for _, permission := range slices.Sorted(maps.Keys(taken)) {
-		if row := fmt.Sprintf("| `%s` | %s |", permission, strings.Join(taken[permission], ", ")); !strings.Contains(guide, row) {
+		if row := fmt.Sprintf("| `%s` | %s |", permission, strings.Join(taken[permission], ", ")); !strings.Contains(
+			guide, row) {
 			t.Errorf("docs/azure.md lacks the row\n%s", row)
 		}
 	}
@@ -113,7 +115,8 @@ func TestTheGuideNamesEveryPermission(t *testing.T) {
 	needed = slices.DeleteFunc(needed, func(permission string) bool {
 		// The doctor looks itself whether resource providers are registered, and there is another
 		// way to read blobs.
-		return strings.HasSuffix(permission, "/register/action") || strings.HasSuffix(permission, "/blobs/read") || strings.HasSuffix(permission, "/providers/read")
+		return strings.HasSuffix(permission, "/register/action") || strings.HasSuffix(permission, "/blobs/read") ||
+			strings.HasSuffix(permission, "/providers/read")
 	})
 	slices.Sort(looked)
 	slices.Sort(needed)
@@ -126,7 +129,8 @@ func TestTheGuideNamesEveryPermission(t *testing.T) {
 // Azure did not take them.
 func withoutSettings(base http.RoundTripper) http.RoundTripper {
 	return roundTripper(func(r *http.Request) (*http.Response, error) {
-		if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/sites/") && !strings.Contains(r.URL.Path, "/config/") {
+		if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/sites/") &&
+			!strings.Contains(r.URL.Path, "/config/") {
 			var body map[string]any
 			if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
 				return nil, err
@@ -153,7 +157,8 @@ func TestWhoHasNoMoreThanTheGuidesPermissionsCanDoItAll(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			allowed := slices.DeleteFunc(slices.Concat(actions, []string{assignAction, keysAction}), func(action string) bool { return action == test.but })
+			allowed := slices.DeleteFunc(slices.Concat(actions, []string{assignAction, keysAction}),
+				func(action string) bool { return action == test.but })
 			if test.but == keysAction {
 				allowed = append(allowed, "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read")
 			}

@@ -28,7 +28,9 @@ func (e *Executor) CheckPlace(_ context.Context, recorded faas.State) error {
 	if len(parts) < 3 || !strings.EqualFold(parts[1], "subscriptions") || strings.EqualFold(parts[2], e.subscription) {
 		return nil
 	}
-	return faas.Errorf(faas.ErrConflict, "open", faas.AzureFunctions, "app %s is in subscription %s, and this is subscription %s, where nothing of it would be found", recorded.ID, parts[2], e.subscription)
+	return faas.Errorf(faas.ErrConflict, "open", faas.AzureFunctions,
+		"app %s is in subscription %s, and this is subscription %s, where nothing of it would be found", recorded.ID,
+		parts[2], e.subscription)
 }
 
 // List returns the apps in the resource group that carry the service's tags.
@@ -63,7 +65,8 @@ func (e *Executor) List(ctx context.Context) ([]faas.State, error) {
 // Converge makes the app and what it stands on, publishes the package and waits until the functions answer. What is right already is left alone: a
 // change of the configuration uploads nothing. While it works, the app's tags say that it is not finished; the old functions answer until Azure has restarted
 // the app with the new ones.
-func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State, report func(faas.Progress)) (faas.State, error) {
+func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
+	report func(faas.Progress)) (faas.State, error) {
 	c, err := e.newConvergence(u, report)
 	if err != nil {
 		return faas.State{}, err
@@ -110,20 +113,24 @@ func (e *Executor) restore(ctx context.Context, prior faas.State) error {
 	}
 	before := e.memory.of(prior)
 	switch {
-	case err == nil && isSame(e.state(now), prior) && (before == nil || !before.touched): // what was touched may be shown by a replica that lags
+	// what was touched may be shown by a replica that lags
+	case err == nil && isSame(e.state(now), prior) && (before == nil || !before.touched):
 		return nil
 	case before != nil && (!before.replaced || before.kept != nil || before.stays):
 		return e.reset(ctx, before, now == nil)
 	case prior.NotRestorable != "":
-		return faas.Errorf(faas.ErrUnsupported, "restore", faas.AzureFunctions, "app %s was changed and cannot be put back: %s", prior.ID, prior.NotRestorable)
+		return faas.Errorf(faas.ErrUnsupported, "restore", faas.AzureFunctions,
+			"app %s was changed and cannot be put back: %s", prior.ID, prior.NotRestorable)
 	}
 	return faas.Errorf(faas.ErrConflict, "restore", faas.AzureFunctions,
-		"app %s was changed by somebody else, so that its former settings and package are not known here; deploy it again", prior.ID)
+		"app %s was changed by somebody else, so that its former settings and package are not known here; deploy it again",
+		prior.ID)
 }
 
 // isSame reports whether an app is what it was. An app that could not be told from another is not.
 func isSame(now, prior faas.State) bool {
-	return now.Status == prior.Status && now.PackageSHA256 == prior.PackageSHA256 && now.Fingerprint == prior.Fingerprint && now.PackageSHA256 != ""
+	return now.Status == prior.Status && now.PackageSHA256 == prior.PackageSHA256 &&
+		now.Fingerprint == prior.Fingerprint && now.PackageSHA256 != ""
 }
 
 // Remove removes the app, and what was made for it: plan, storage account, role and resource group. Only what carries the service's tags is

@@ -103,8 +103,10 @@ type pace struct {
 }
 
 var defaultPace = pace{
-	first: 100 * time.Millisecond, longest: 5 * time.Second, state: 15 * time.Minute, appear: 5 * time.Minute, busy: 3 * time.Minute,
-	role: 30 * time.Minute, upload: 2 * time.Second, rarest: time.Minute, settle: time.Minute, retry: 800 * time.Millisecond, grace: 10 * time.Second,
+	first: 100 * time.Millisecond, longest: 5 * time.Second, state: 15 * time.Minute, appear: 5 * time.Minute,
+	busy: 3 * time.Minute,
+	role: 30 * time.Minute, upload: 2 * time.Second, rarest: time.Minute, settle: time.Minute,
+	retry: 800 * time.Millisecond, grace: 10 * time.Second,
 	follow: logseq.Pace{First: 5 * time.Second, Longest: 30 * time.Second},
 }
 

@@ -59,14 +59,16 @@ func (e *Executor) connect(set settings) error {
 	credential = &explained{credential}
 	e.authority, e.credential = where.ActiveDirectoryAuthorityHost, credential
 	e.insights = e.insightsPipeline(credential, client)
-	if e.arm, err = arm.NewClient(moduleName, moduleVersion, credential, &arm.ClientOptions{ClientOptions: client}); err != nil {
+	if e.arm, err = arm.NewClient(moduleName, moduleVersion, credential,
+		&arm.ClientOptions{ClientOptions: client}); err != nil {
 		return invalid("the cloud configuration cannot be used: %w", err)
 	}
 	// Polls, the publish endpoint and a diagnosis take the same tokens, and register no resource
 	// provider.
 	unregistering := &arm.ClientOptions{ClientOptions: client, DisableRPRegistration: true}
 	pipeline := func(perCall ...policy.Policy) (runtime.Pipeline, error) {
-		return armruntime.NewPipeline(moduleName, moduleVersion, credential, runtime.PipelineOptions{PerCall: perCall}, unregistering)
+		return armruntime.NewPipeline(moduleName, moduleVersion, credential, runtime.PipelineOptions{PerCall: perCall},
+			unregistering)
 	}
 	if e.scm, err = pipeline(); err != nil {
 		return invalid("the cloud configuration cannot be used: %w", err)
@@ -99,10 +101,12 @@ func (e *Executor) cloud(set settings) (cloud.Configuration, error) {
 	if manager.Audience == "" {
 		manager.Audience = publicAudience
 	}
-	for name, raw := range map[string]string{"authority host": where.ActiveDirectoryAuthorityHost, "Resource Manager endpoint": manager.Endpoint} {
+	for name, raw := range map[string]string{"authority host": where.ActiveDirectoryAuthorityHost,
+		"Resource Manager endpoint": manager.Endpoint} {
 		u, err := url.Parse(raw)
 		if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
-			return where, invalid("the %s has to be a URL that begins with https:// and holds no user name: tokens are sent there", name)
+			return where, invalid("the %s has to be a URL that begins with https:// and holds no user name: tokens are sent "+
+				"there", name)
 		}
 	}
 	manager.Endpoint = strings.TrimRight(manager.Endpoint, "/")
@@ -124,7 +128,8 @@ func cloudOf(authority string) cloud.Configuration {
 	manager := cloud.AzurePublic.Services[cloud.ResourceManager]
 	manager.Audience = publicAudience // azcore has the older name, which counts as well
 	return cloud.Configuration{
-		ActiveDirectoryAuthorityHost: authority, Services: map[cloud.ServiceName]cloud.ServiceConfiguration{cloud.ResourceManager: manager},
+		ActiveDirectoryAuthorityHost: authority, Services: map[cloud.ServiceName]cloud.ServiceConfiguration{
+			cloud.ResourceManager: manager},
 	}
 }
 
@@ -151,9 +156,10 @@ func hostOf(raw string) string {
 
 // isMicrosoft reports whether Microsoft's instance discovery knows the authority.
 func isMicrosoft(authority string) bool {
-	return slices.ContainsFunc([]cloud.Configuration{cloud.AzurePublic, cloud.AzureGovernment, cloud.AzureChina}, func(c cloud.Configuration) bool {
-		return isAuthorityOf(c, authority)
-	})
+	return slices.ContainsFunc([]cloud.Configuration{cloud.AzurePublic, cloud.AzureGovernment, cloud.AzureChina},
+		func(c cloud.Configuration) bool {
+			return isAuthorityOf(c, authority)
+		})
 }
 
 // sender sends azcore's requests.

@@ -43,7 +43,8 @@ func (e *Executor) newConvergence(u faas.Unit, report func(faas.Progress)) (*con
 	}
 	switch {
 	case u.ID != e.names.app:
-		return nil, refuse(faas.ErrConflict, "unit %q is none of service %q, whose app is called %s", u.ID, e.service, e.names.app)
+		return nil, refuse(faas.ErrConflict, "unit %q is none of service %q, whose app is called %s", u.ID, e.service,
+			e.names.app)
 	case u.Package == nil:
 		return nil, refuse(faas.ErrInvalidArgument, "unit %s has no package", u.ID)
 	case len(u.Functions) == 0:
@@ -175,7 +176,8 @@ func (c *convergence) remember(ctx context.Context, now *site, b *base, replaces
 	}
 	p := now.Properties
 	before := &snapshot{state: s, tags: now.Tags, design: design{
-		location: now.Location, planID: cmp.Or(p.ServerFarmID, c.planPath()), scale: p.AppConfig.Scale, storage: p.AppConfig.Deployment.Storage, settings: settings,
+		location: now.Location, planID: cmp.Or(p.ServerFarmID, c.planPath()), scale: p.AppConfig.Scale,
+		storage: p.AppConfig.Deployment.Storage, settings: settings,
 	}}
 	switch {
 	case before.design.storage.Value != b.container:
@@ -205,7 +207,8 @@ func (c *convergence) cannotKeep(ctx context.Context, before *snapshot, err erro
 	}
 	return faas.Errorf(means.Code, "deploy", faas.AzureFunctions, "nothing was changed, as the app's former package "+
 		"can no longer be read, and the app could not be put back if the deployment failed: "+
-		"give the caller the role Storage Blob Data Reader on storage account %s, or deploy again to go on without: %w", c.names.account, err)
+		"give the caller the role Storage Blob Data Reader on storage account %s, or deploy again to go on without: %w",
+		c.names.account, err)
 }
 
 // makeSite makes the app, its way to the storage and its settings. It completes the tags.
@@ -226,7 +229,8 @@ func (c *convergence) makeSite(ctx context.Context, b *base, tags map[string]str
 		if c.options.storageAuth == authIdentity || !isRefusal(err) {
 			return nil, d, err
 		}
-		c.logger.WarnContext(ctx, "the app's identity cannot be given a role on its storage account, so the app gets a connection string",
+		c.logger.WarnContext(ctx, "the app's identity cannot be given a role on its storage account, so the app gets a "+
+			"connection string",
 			"app", c.unit.ID, "error", c.fail(ctx, "deploy", faas.NoJob, err).Error())
 	}
 	connection, err := c.connectionString(ctx, b.account)
@@ -237,7 +241,8 @@ func (c *convergence) makeSite(ctx context.Context, b *base, tags map[string]str
 	return c.makeWith(ctx, b, connection, tags)
 }
 
-func (c *convergence) makeWith(ctx context.Context, b *base, connection string, tags map[string]string) (*site, design, error) {
+func (c *convergence) makeWith(ctx context.Context, b *base, connection string, tags map[string]string) (*site, design,
+	error) {
 	c.report(faas.Progress{Step: "app"})
 	d := c.newDesign(c.unit, b, connection)
 	made, err := c.putSite(ctx, c.unit.ID, d.body(tags))
@@ -275,7 +280,8 @@ func (c *convergence) finish(ctx context.Context, d design, tags map[string]stri
 	c.report(faas.Progress{Step: "record"})
 	tags = maps.Clone(tags)
 	tags[tagAccess] = access
-	tags[tagPackage], tags[tagFingerprint], tags[tagOptions] = c.unit.Package.SHA256(), c.unit.Fingerprint(), c.options.digest()
+	tags[tagPackage], tags[tagFingerprint], tags[tagOptions] = c.unit.Package.SHA256(), c.unit.Fingerprint(),
+		c.options.digest()
 	tags[tagDeployed] = time.Now().UTC().Format(time.RFC3339Nano)
 	if c.unit.Compact {
 		tags[tagPayload] = payloads.Mark(c.unit.Package.SHA256())
@@ -289,7 +295,8 @@ func (c *convergence) finish(ctx context.Context, d design, tags map[string]stri
 		return faas.State{}, err
 	}
 	// The last read may be of a replica that lags.
-	w := c.wait(c.pace.appear, "app %s was deployed, and Azure does not show it so: somebody else may have changed it", c.id)
+	w := c.wait(c.pace.appear, "app %s was deployed, and Azure does not show it so: somebody else may have changed it",
+		c.id)
 	if err := w.Until(ctx, func(ctx context.Context) error {
 		if made.Tags[tagDeployed] == tags[tagDeployed] {
 			return nil

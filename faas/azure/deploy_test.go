@@ -29,7 +29,8 @@ var someJobs = []uint32{faastest.JobEcho, faastest.JobEnv, faastest.JobSleep}
 func wanted(jobs ...uint32) []faas.Function {
 	var all []faas.Function
 	for _, job := range jobs {
-		all = append(all, faas.Function{JobID: job, MemoryMB: 512, TimeoutSecs: 60, Env: faas.NewEnv(map[string]string{"FAASTEST_VALUE": "the-first-value"})})
+		all = append(all, faas.Function{JobID: job, MemoryMB: 512, TimeoutSecs: 60,
+			Env: faas.NewEnv(map[string]string{"FAASTEST_VALUE": "the-first-value"})})
 	}
 	return all
 }
@@ -137,18 +138,21 @@ func TestAppIsWhatUnitAndOptionsSay(t *testing.T) {
 	if err := json.Unmarshal(text, &got); err != nil {
 		t.Fatal(err)
 	}
-	wantScale := scale{InstanceMemoryMB: 2048, MaximumInstanceCount: 63, AlwaysReady: []alwaysReady{{"http", 3}}, Triggers: &triggers{}}
+	wantScale := scale{InstanceMemoryMB: 2048, MaximumInstanceCount: 63, AlwaysReady: []alwaysReady{{"http", 3}},
+		Triggers: &triggers{}}
 	wantScale.Triggers.HTTP.PerInstance = 8
 	if diff := cmp.Diff(wantScale, got.Properties.AppConfig.Scale); diff != "" {
 		t.Errorf("scale (-want +got):\n%s", diff)
 	}
-	if got.Tags[tagService] != "The Service" || got.Tags[tagJobs] != "0=60,1=230" || got.Kind != "functionapp,linux" || !got.Properties.HTTPSOnly {
+	if got.Tags[tagService] != "The Service" || got.Tags[tagJobs] != "0=60,1=230" || got.Kind != "functionapp,linux" ||
+		!got.Properties.HTTPSOnly {
 		t.Errorf("tags %v, kind %q, HTTPS only %v", got.Tags, got.Kind, got.Properties.HTTPSOnly)
 	}
 	settings := server.Settings(e.names.app)
 	for name, want := range map[string]string{
 		"FAASTEST_VALUE": "the-first-value", "APPLICATIONINSIGHTS_CONNECTION_STRING": "InstrumentationKey=the-insights-key",
-		"AzureWebJobsStorage__credential": "managedidentity", "AzureWebJobsStorage": "", "DEPLOYMENT_STORAGE_CONNECTION_STRING": "",
+		"AzureWebJobsStorage__credential": "managedidentity", "AzureWebJobsStorage": "",
+		"DEPLOYMENT_STORAGE_CONNECTION_STRING": "",
 	} {
 		if settings[name] != want {
 			t.Errorf("setting %s is %q, want %q", name, settings[name], want)
@@ -281,7 +285,8 @@ func TestRemoveTakesOnlyWhatIsOurs(t *testing.T) {
 	t.Run("what options name stays, without what was put into it", func(t *testing.T) {
 		server := serve(t, azuretest.Config{})
 		server.Add("their-group", accountType, "theiraccount", map[string]any{"theirs": "yes"})
-		e := openAt(t, server, "named", opening{options: map[string]string{"resource_group": "their-group", "storage_account": "theiraccount"}})
+		e := openAt(t, server, "named", opening{options: map[string]string{
+			"resource_group": "their-group", "storage_account": "theiraccount"}})
 		converge(t, e, unitOf(t, e, wanted(someJobs...)))
 		if err := e.Remove(t.Context(), e.names.app); err != nil {
 			t.Fatal(err)
@@ -391,13 +396,15 @@ func TestErrorsHideWhatAzureRepeats(t *testing.T) {
 	t.Parallel()
 	server := serve(t, azuretest.Config{NoRoles: true, Echo: true, Fault: func(r *http.Request) *azuretest.Fault {
 		if strings.HasSuffix(r.URL.Path, "/config/appsettings/list") {
-			return &azuretest.Fault{Status: http.StatusBadRequest, Code: "BadRequest", Message: "the settings are FAASTEST_VALUE=the-first-value and the rest"}
+			return &azuretest.Fault{Status: http.StatusBadRequest, Code: "BadRequest",
+				Message: "the settings are FAASTEST_VALUE=the-first-value and the rest"}
 		}
 		return nil
 	}})
 	e := openAt(t, server, "echo", opening{})
 	_, err := e.Converge(t.Context(), unitOf(t, e, wanted(someJobs...)), nil, nil)
-	if faas.CodeOf(err) != faas.ErrInvalidArgument || !strings.Contains(err.Error(), "and the rest") || strings.Contains(err.Error(), "the-first-value") {
+	if faas.CodeOf(err) != faas.ErrInvalidArgument || !strings.Contains(err.Error(), "and the rest") ||
+		strings.Contains(err.Error(), "the-first-value") {
 		t.Errorf("error %v, want one without the value", err)
 	}
 	var response *azcore.ResponseError
@@ -424,7 +431,8 @@ func TestProgressIsReported(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"resource group", "storage and plan", "app", "settings", "role", "upload", "publish", "sync triggers", "wait", "record"}
+	want := []string{"resource group", "storage and plan", "app", "settings", "role", "upload", "publish",
+		"sync triggers", "wait", "record"}
 	if diff := cmp.Diff(want, steps); diff != "" || most != u.Package.Size() {
 		t.Errorf("%d bytes of %d, steps (-want +got):\n%s", most, u.Package.Size(), diff)
 	}
@@ -459,7 +467,8 @@ func TestChild(t *testing.T) {
 	if service == "" {
 		t.Skip("this runs in a process that TestEnvironmentAloneIsEnough starts")
 	}
-	opened, err := faas.Open(t.Context(), faas.Config{Provider: faas.AzureFunctions, Service: service, SubscriptionID: azuretest.Subscription})
+	opened, err := faas.Open(t.Context(), faas.Config{
+		Provider: faas.AzureFunctions, Service: service, SubscriptionID: azuretest.Subscription})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -489,7 +498,8 @@ func TestEnvironmentAloneIsEnough(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), program, "-test.run=^TestChild$", "-test.v")
-	cmd.Env = append(os.Environ(), "AZURE_TEST_SERVICE=environment", "SSL_CERT_FILE="+certificate, "SSL_CERT_DIR="+t.TempDir(), binaryEnv+"="+testBinary(t).Path)
+	cmd.Env = append(os.Environ(), "AZURE_TEST_SERVICE=environment", "SSL_CERT_FILE="+certificate,
+		"SSL_CERT_DIR="+t.TempDir(), binaryEnv+"="+testBinary(t).Path)
 	for name, value := range server.Environment() {
 		cmd.Env = append(cmd.Env, name+"="+value)
 	}

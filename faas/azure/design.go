@@ -32,7 +32,8 @@ func (e *Executor) newDesign(u faas.Unit, b *base, connection string) design {
 		d.settings[insightsSetting] = e.options.insights
 	}
 	if connection != "" {
-		d.storage.Authentication.Type, d.storage.Authentication.ConnectionSetting = "StorageAccountConnectionString", connectionSetting
+		d.storage.Authentication.Type, d.storage.Authentication.ConnectionSetting = "StorageAccountConnectionString",
+			connectionSetting
 		d.settings[hostStorage], d.settings[connectionSetting] = faas.NewSecret(connection), faas.NewSecret(connection)
 		return d
 	}
@@ -88,13 +89,15 @@ func (d design) body(tags map[string]string) site {
 		resource: resource{Location: d.location, Kind: "functionapp,linux", Tags: tags},
 		Identity: &identity{Type: "SystemAssigned"},
 		Properties: siteProperties{
-			ServerFarmID: d.planID, Reserved: true, HTTPSOnly: true, AppConfig: &appConfig{Scale: d.scale}, SiteConfig: &siteConfig{},
+			ServerFarmID: d.planID, Reserved: true, HTTPSOnly: true, AppConfig: &appConfig{Scale: d.scale},
+			SiteConfig: &siteConfig{},
 		},
 	}
 	s.Properties.AppConfig.Deployment.Storage = d.storage
 	s.Properties.AppConfig.Runtime.Name, s.Properties.AppConfig.Runtime.Version = "custom", "1.0"
 	for _, name := range slices.Sorted(maps.Keys(d.settings)) {
-		s.Properties.SiteConfig.AppSettings = append(s.Properties.SiteConfig.AppSettings, nameValue{name, d.settings[name].Reveal()})
+		s.Properties.SiteConfig.AppSettings = append(
+			s.Properties.SiteConfig.AppSettings, nameValue{name, d.settings[name].Reveal()})
 	}
 	return s
 }

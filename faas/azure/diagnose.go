@@ -30,9 +30,11 @@ const (
 func (e *Executor) Diagnose(ctx context.Context) []faas.Check {
 	d := &diagnosis{e: e}
 	first := checkup.Run(ctx, checkup.Time, checkup.Probe{Name: "credentials", Look: d.credentials})
-	first = append(first, checkup.Run(ctx, checkup.Time, checkup.Probe{Name: "clock", Look: d.clock}, checkup.Probe{Name: "subscription", Look: d.subscription})...)
+	first = append(first, checkup.Run(ctx, checkup.Time, checkup.Probe{Name: "clock", Look: d.clock},
+		checkup.Probe{Name: "subscription", Look: d.subscription})...)
 	later := []checkup.Probe{
-		{Name: "providers", Look: d.providers}, {Name: "permissions", Look: d.permissions}, {Name: "region", Look: d.region}, {Name: "group", Look: d.group}, {Name: "storage", Look: d.storage},
+		{Name: "providers", Look: d.providers}, {Name: "permissions", Look: d.permissions}, {Name: "region", Look: d.region},
+		{Name: "group", Look: d.group}, {Name: "storage", Look: d.storage},
 	}
 	if d.err != nil {
 		return append(first, checkup.SkipAll("the subscription could not be read", later...)...)
@@ -91,7 +93,8 @@ func (d *diagnosis) credentials(ctx context.Context) faas.Check {
 	case d.err == nil:
 		return checkup.OK("there is a token, and Resource Manager takes it")
 	case errors.As(d.err, &token):
-		return checkup.FailBy(d.failed(ctx, d.err), "az login\nexport AZURE_TENANT_ID=TENANT AZURE_CLIENT_ID=ID AZURE_CLIENT_SECRET=SECRET")
+		return checkup.FailBy(d.failed(ctx, d.err),
+			"az login\nexport AZURE_TENANT_ID=TENANT AZURE_CLIENT_ID=ID AZURE_CLIENT_SECRET=SECRET")
 	case statusOf(d.err) == http.StatusUnauthorized:
 		return checkup.FailBy(d.failed(ctx, d.err), "az login --tenant TENANT, with the tenant of the subscription")
 	case statusOf(d.err) != 0:
@@ -99,7 +102,8 @@ func (d *diagnosis) credentials(ctx context.Context) faas.Check {
 	case failed == faas.ErrTimeout || ctx.Err() != nil:
 		return checkup.FailBy(d.failed(ctx, d.err), "try again, with more time")
 	}
-	return checkup.FailBy(d.failed(ctx, d.err), "let this machine's network, firewall and proxy (HTTPS_PROXY) reach "+hostOf(e.arm.Endpoint())+":443")
+	return checkup.FailBy(d.failed(ctx, d.err), "let this machine's network, firewall and proxy (HTTPS_PROXY) reach "+
+		hostOf(e.arm.Endpoint())+":443")
 }
 
 func (d *diagnosis) clock(context.Context) faas.Check {
@@ -117,16 +121,21 @@ func (d *diagnosis) subscription(ctx context.Context) faas.Check {
 	case status == http.StatusForbidden:
 		return checkup.FailBy(d.failed(ctx, d.err), d.assign("Contributor"))
 	case d.err != nil:
-		return checkup.FailBy(d.failed(ctx, d.err), "az account list --output table\ncloud policy --faas-azure-subscription SUBSCRIPTION")
+		return checkup.FailBy(d.failed(ctx, d.err),
+			"az account list --output table\ncloud policy --faas-azure-subscription SUBSCRIPTION")
 	}
 	switch d.state {
 	case "Enabled", "":
 		return checkup.OK("%s is enabled: %q", id, foreign.Line(d.name, 100))
 	case "Warned", "PastDue":
-		return checkup.Warn(nil, "settle what is due at https://portal.azure.com/#view/Microsoft_Azure_GTM/ModernBillingMenuBlade", "subscription %s is in the state %s, and about to be disabled", id, d.state)
+		return checkup.Warn(nil, "settle what is due at "+
+			"https://portal.azure.com/#view/Microsoft_Azure_GTM/ModernBillingMenuBlade",
+			"subscription %s is in the state %s, and about to be disabled", id, d.state)
 	}
-	err := faas.Errorf(faas.ErrInvalidArgument, "diagnose", faas.AzureFunctions, "subscription %s is not enabled: its state is %q", id, foreign.Line(d.state, 40))
-	return checkup.FailBy(err, "az account subscription enable --subscription-id "+id+"\ncloud policy --faas-azure-subscription SUBSCRIPTION")
+	err := faas.Errorf(faas.ErrInvalidArgument, "diagnose", faas.AzureFunctions,
+		"subscription %s is not enabled: its state is %q", id, foreign.Line(d.state, 40))
+	return checkup.FailBy(err, "az account subscription enable --subscription-id "+id+
+		"\ncloud policy --faas-azure-subscription SUBSCRIPTION")
 }
 
 // assign is the command that gives the caller a role.
@@ -141,7 +150,8 @@ func (d *diagnosis) unknown(ctx context.Context, err error, permission string) f
 	case failed.Code == faas.ErrTimeout:
 		return checkup.FailBy(failed, "try again, with more time")
 	case failed.Code == faas.ErrPermissionDenied:
-		return checkup.Warn(failed, d.assign("Reader"), "it could not be looked at, which takes the permission %s; deploying does not", permission)
+		return checkup.Warn(failed, d.assign("Reader"),
+			"it could not be looked at, which takes the permission %s; deploying does not", permission)
 	}
 	return checkup.Warn(failed, "try again", "it could not be looked at: %s", checkup.Words(failed))
 }
@@ -162,7 +172,9 @@ func (d *diagnosis) providers(ctx context.Context) faas.Check {
 		}
 	}
 	if len(missing) > 0 {
-		return checkup.Warn(nil, strings.Join(remedies, "\n"), "not registered: %s; the first deployment registers them where the caller may, and takes some minutes longer", strings.Join(missing, ", "))
+		return checkup.Warn(nil, strings.Join(remedies, "\n"),
+			"not registered: %s; the first deployment registers them where the caller may, and takes some minutes longer",
+			strings.Join(missing, ", "))
 	}
 	return checkup.OK("Microsoft.Web and Microsoft.Storage are registered")
 }
@@ -172,7 +184,8 @@ func (d *diagnosis) region(ctx context.Context) faas.Check {
 	var regions list[struct {
 		Name string `json:"name"`
 	}]
-	_, err := d.read(ctx, http.MethodGet, d.subscriptionPath()+"/providers/Microsoft.Web/geoRegions?sku=FlexConsumption", webAPI, nil, &regions)
+	_, err := d.read(ctx, http.MethodGet, d.subscriptionPath()+"/providers/Microsoft.Web/geoRegions?sku=FlexConsumption",
+		webAPI, nil, &regions)
 	if err != nil {
 		return d.unknown(ctx, err, "Microsoft.Web/geoRegions/read")
 	}
@@ -184,8 +197,10 @@ func (d *diagnosis) region(ctx context.Context) faas.Check {
 	if len(regions.Value) == 0 || regions.NextLink != "" {
 		return checkup.Skip("Azure does not tell where Flex Consumption is on offer")
 	}
-	failed := faas.Errorf(faas.ErrInvalidArgument, "diagnose", faas.AzureFunctions, "region %s does not offer Flex Consumption", d.e.region)
-	return checkup.FailBy(failed, "az functionapp list-flexconsumption-locations --output table\ncloud policy --faas-option location=REGION")
+	failed := faas.Errorf(faas.ErrInvalidArgument, "diagnose", faas.AzureFunctions,
+		"region %s does not offer Flex Consumption", d.e.region)
+	return checkup.FailBy(failed, "az functionapp list-flexconsumption-locations --output table\ncloud policy "+
+		"--faas-option location=REGION")
 }
 
 func (d *diagnosis) group(ctx context.Context) faas.Check {
@@ -198,7 +213,8 @@ func (d *diagnosis) group(ctx context.Context) faas.Check {
 	case err != nil:
 		return d.unknown(ctx, err, "Microsoft.Resources/subscriptions/resourceGroups/read")
 	case g.Properties != nil && strings.EqualFold(g.Properties.ProvisioningState, "Deleting"):
-		return checkup.Warn(nil, "az group wait --deleted --name "+e.names.group, "resource group %s is being deleted, which a deployment waits for", e.names.group)
+		return checkup.Warn(nil, "az group wait --deleted --name "+e.names.group,
+			"resource group %s is being deleted, which a deployment waits for", e.names.group)
 	}
 	if err := e.checkOwned("resource group "+e.names.group, g.Tags, e.options.resourceGroup != ""); err != nil {
 		return checkup.FailBy(d.failed(ctx, err), "cloud policy --faas-option resource_group=GROUP")
@@ -224,13 +240,16 @@ func (d *diagnosis) storage(ctx context.Context) faas.Check {
 		Available bool   `json:"nameAvailable"`
 		Message   string `json:"message"`
 	}
-	_, err = d.read(ctx, http.MethodPost, d.subscriptionPath()+"/providers/Microsoft.Storage/checkNameAvailability", storageAPI,
+	_, err = d.read(ctx, http.MethodPost, d.subscriptionPath()+"/providers/Microsoft.Storage/checkNameAvailability",
+		storageAPI,
 		map[string]string{"name": e.names.account, "type": "Microsoft.Storage/storageAccounts"}, &free)
 	if err != nil {
 		return d.unknown(ctx, err, "Microsoft.Storage/checknameavailability/read")
 	}
 	if !free.Available {
-		failed := faas.Errorf(faas.ErrAlreadyExists, "diagnose", faas.AzureFunctions, "the name of storage account %s is taken elsewhere in Azure, or not allowed: %s", e.names.account, foreign.Line(free.Message, 200))
+		failed := faas.Errorf(faas.ErrAlreadyExists, "diagnose", faas.AzureFunctions,
+			"the name of storage account %s is taken elsewhere in Azure, or not allowed: %s", e.names.account,
+			foreign.Line(free.Message, 200))
 		return checkup.FailBy(failed, "cloud policy --faas-option storage_account=ACCOUNT")
 	}
 	return checkup.OK("storage account %s is made by the first deployment, and its name is free", e.names.account)

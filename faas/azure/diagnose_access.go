@@ -22,8 +22,10 @@ var actions = []string{
 	"Microsoft.Web/sites/config/list/action", "Microsoft.Web/sites/config/write", "Microsoft.Web/sites/functions/read",
 	"Microsoft.Web/sites/host/listkeys/action", "Microsoft.Web/sites/publish/action", "Microsoft.Web/sites/start/action",
 	"Microsoft.Web/sites/syncfunctiontriggers/action",
-	"Microsoft.Storage/storageAccounts/read", "Microsoft.Storage/storageAccounts/write", "Microsoft.Storage/storageAccounts/delete",
-	"Microsoft.Storage/storageAccounts/blobServices/containers/read", "Microsoft.Storage/storageAccounts/blobServices/containers/write",
+	"Microsoft.Storage/storageAccounts/read", "Microsoft.Storage/storageAccounts/write",
+	"Microsoft.Storage/storageAccounts/delete",
+	"Microsoft.Storage/storageAccounts/blobServices/containers/read",
+	"Microsoft.Storage/storageAccounts/blobServices/containers/write",
 }
 
 // How the app can be given access to its storage.
@@ -78,11 +80,14 @@ func (d *diagnosis) permissions(ctx context.Context) faas.Check {
 	}
 	switch {
 	case len(missing) > 0:
-		return checkup.FailBy(faas.Errorf(faas.ErrPermissionDenied, "diagnose", faas.AzureFunctions, "missing: %s", strings.Join(missing, ", ")), remedy)
+		return checkup.FailBy(faas.Errorf(faas.ErrPermissionDenied, "diagnose", faas.AzureFunctions, "missing: %s",
+			strings.Join(missing, ", ")), remedy)
 	case !keys && e.options.storageAuth == authAuto:
-		return checkup.OK("all that a deployment takes are held; without %s, or the role Storage Blob Data Reader, an update of code that fails cannot be put back", keysAction)
+		return checkup.OK("all that a deployment takes are held; without %s, or the role Storage Blob Data Reader, an "+
+			"update of code that fails cannot be put back", keysAction)
 	case !assigns && e.options.storageAuth == authAuto:
-		return checkup.OK("all that a deployment takes are held; without %s the app gets a connection string in place of an identity", assignAction)
+		return checkup.OK("all that a deployment takes are held; without %s the app gets a connection string in place of "+
+			"an identity", assignAction)
 	}
 	return checkup.OK("all that a deployment takes are held")
 }

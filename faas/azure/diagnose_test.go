@@ -39,7 +39,8 @@ func TestDiagnoseTellsWhatIsWrongWithASubscription(t *testing.T) {
 		}
 	}
 	can := func(actions ...string) map[string]any {
-		return map[string]any{"/providers/microsoft.authorization/permissions": map[string]any{"value": []any{map[string]any{"actions": actions, "notActions": []string{}}}}}
+		return map[string]any{"/providers/microsoft.authorization/permissions": map[string]any{
+			"value": []any{map[string]any{"actions": actions, "notActions": []string{}}}}}
 	}
 	unread := func(f finding) map[string]finding {
 		all := map[string]finding{"subscription": f}
@@ -57,27 +58,50 @@ func TestDiagnoseTellsWhatIsWrongWithASubscription(t *testing.T) {
 		want    map[string]finding
 	}{
 		{"a healthy subscription", azuretest.Config{}, nil, nil, map[string]finding{
-			"credentials": {ok, "takes it", ""}, "clock": {ok, "Azure", ""}, "subscription": {ok, "is enabled", ""}, "providers": {ok, "are registered", ""}, "permissions": {ok, "are held", ""},
-			"region": {ok, "westeurope offers Flex Consumption", ""}, "group": {ok, "is made", ""}, "storage": {ok, "its name is free", ""}}},
-		{"a subscription that is not there", azuretest.Config{Fault: fault("/subscriptions/"+azuretest.Subscription, 404, "SubscriptionNotFound")}, nil, nil, unread(finding{failed, "SubscriptionNotFound", "az account list"})},
-		{"a subscription that may not be read", azuretest.Config{Fault: fault("/subscriptions/"+azuretest.Subscription, 403, "AuthorizationFailed")}, nil, nil, unread(finding{failed, "AuthorizationFailed", "az role assignment create"})},
-		{"a subscription that is disabled", azuretest.Config{Looks: map[string]any{"": map[string]any{"state": "Disabled"}}}, nil, nil, map[string]finding{"subscription": {failed, "Disabled", "az account subscription enable"}}},
-		{"a subscription that is past due", azuretest.Config{Looks: map[string]any{"": map[string]any{"state": "PastDue"}}}, nil, nil, map[string]finding{"subscription": {warning, "PastDue", "settle"}}},
-		{"a resource provider that is not registered", azuretest.Config{Looks: map[string]any{"/providers/microsoft.web": map[string]any{"registrationState": "NotRegistered"}}}, nil, nil, map[string]finding{
-			"providers": {warning, "Microsoft.Web (NotRegistered)", "az provider register --namespace Microsoft.Web"}}},
-		{"a reader", azuretest.Config{Looks: can("*/read")}, nil, nil, map[string]finding{"permissions": {failed, "Microsoft.Web/sites/write", `--role "Contributor"`}}},
-		{"a contributor", azuretest.Config{NoRoles: true}, nil, nil, map[string]finding{"permissions": {ok, "a connection string in place of an identity", ""}}},
-		{"a contributor who wants an identity", azuretest.Config{NoRoles: true}, map[string]string{"storage_auth": "identity"}, nil, map[string]finding{
-			"permissions": {failed, "missing: Microsoft.Authorization/roleAssignments/write", `--role "User Access Administrator"`}}},
-		{"permissions may not be read", azuretest.Config{Fault: fault("/microsoft.authorization/permissions", 403, "AuthorizationFailed")}, nil, nil, map[string]finding{
+			"credentials": {ok, "takes it", ""}, "clock": {ok, "Azure", ""}, "subscription": {ok, "is enabled", ""},
+			"providers": {ok, "are registered", ""}, "permissions": {ok, "are held", ""},
+			"region": {ok, "westeurope offers Flex Consumption", ""}, "group": {ok, "is made", ""},
+			"storage": {ok, "its name is free", ""}}},
+		{"a subscription that is not there", azuretest.Config{
+			Fault: fault("/subscriptions/"+azuretest.Subscription, 404, "SubscriptionNotFound")}, nil, nil,
+			unread(finding{failed, "SubscriptionNotFound", "az account list"})},
+		{"a subscription that may not be read", azuretest.Config{
+			Fault: fault("/subscriptions/"+azuretest.Subscription, 403, "AuthorizationFailed")}, nil, nil,
+			unread(finding{failed, "AuthorizationFailed", "az role assignment create"})},
+		{"a subscription that is disabled", azuretest.Config{Looks: map[string]any{"": map[string]any{"state": "Disabled"}}},
+			nil, nil, map[string]finding{"subscription": {failed, "Disabled", "az account subscription enable"}}},
+		{"a subscription that is past due", azuretest.Config{Looks: map[string]any{"": map[string]any{"state": "PastDue"}}},
+			nil, nil, map[string]finding{"subscription": {warning, "PastDue", "settle"}}},
+		{"a resource provider that is not registered",
+			azuretest.Config{Looks: map[string]any{"/providers/microsoft.web": map[string]any{
+				"registrationState": "NotRegistered"}}}, nil, nil, map[string]finding{
+				"providers": {warning, "Microsoft.Web (NotRegistered)", "az provider register --namespace Microsoft.Web"}}},
+		{"a reader", azuretest.Config{Looks: can("*/read")}, nil, nil,
+			map[string]finding{"permissions": {failed, "Microsoft.Web/sites/write", `--role "Contributor"`}}},
+		{"a contributor", azuretest.Config{NoRoles: true}, nil, nil,
+			map[string]finding{"permissions": {ok, "a connection string in place of an identity", ""}}},
+		{"a contributor who wants an identity", azuretest.Config{NoRoles: true},
+			map[string]string{"storage_auth": "identity"}, nil, map[string]finding{
+				"permissions": {failed, "missing: Microsoft.Authorization/roleAssignments/write",
+					`--role "User Access Administrator"`}}},
+		{"permissions may not be read", azuretest.Config{
+			Fault: fault("/microsoft.authorization/permissions", 403, "AuthorizationFailed")}, nil, nil, map[string]finding{
 			"permissions": {warning, "Microsoft.Authorization/permissions/read", `--role "Reader"`}}},
-		{"a region without the plan", azuretest.Config{Looks: map[string]any{"/providers/microsoft.web/georegions": map[string]any{"value": []any{map[string]any{"name": "East US"}}}}}, nil, nil, map[string]finding{
+		{"a region without the plan", azuretest.Config{
+			Looks: map[string]any{"/providers/microsoft.web/georegions": map[string]any{
+				"value": []any{map[string]any{"name": "East US"}}}}}, nil, nil, map[string]finding{
 			"region": {failed, "westeurope does not offer", "az functionapp list-flexconsumption-locations"}}},
-		{"an account name that is taken", azuretest.Config{Taken: []string{derived.account}}, nil, nil, map[string]finding{"storage": {failed, "is taken", "storage_account=ACCOUNT"}}},
-		{"a clock that is behind", azuretest.Config{}, nil, func(base http.RoundTripper) http.RoundTripper { return skewed{base, 2 * time.Minute} }, map[string]finding{"clock": {warning, "behind", ""}}},
-		{"a clock that is behind, and a refused token", azuretest.Config{}, nil, func(base http.RoundTripper) http.RoundTripper { return skewed{withoutSecret(base), 20 * time.Minute} }, map[string]finding{
-			"credentials": {failed, "AADSTS7000215", "az login"}, "clock": {failed, "behind", ""}, "subscription": {skipped, "no token", ""}, "providers": {skipped, "", ""}, "permissions": {skipped, "", ""},
-			"region": {skipped, "", ""}, "group": {skipped, "", ""}, "storage": {skipped, "", ""}}},
+		{"an account name that is taken", azuretest.Config{Taken: []string{derived.account}}, nil, nil,
+			map[string]finding{"storage": {failed, "is taken", "storage_account=ACCOUNT"}}},
+		{"a clock that is behind", azuretest.Config{}, nil,
+			func(base http.RoundTripper) http.RoundTripper { return skewed{base, 2 * time.Minute} },
+			map[string]finding{"clock": {warning, "behind", ""}}},
+		{"a clock that is behind, and a refused token", azuretest.Config{}, nil,
+			func(base http.RoundTripper) http.RoundTripper { return skewed{withoutSecret(base), 20 * time.Minute} },
+			map[string]finding{
+				"credentials": {failed, "AADSTS7000215", "az login"}, "clock": {failed, "behind", ""},
+				"subscription": {skipped, "no token", ""}, "providers": {skipped, "", ""}, "permissions": {skipped, "", ""},
+				"region": {skipped, "", ""}, "group": {skipped, "", ""}, "storage": {skipped, "", ""}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -93,8 +117,10 @@ func TestDiagnoseTellsWhatIsWrongWithASubscription(t *testing.T) {
 					continue
 				}
 				var e *faas.Error
-				if c.Status != f.status || !strings.Contains(c.Detail, f.detail) || !strings.Contains(c.Remedy, f.remedy) || c.Status == failed && !errors.As(c.Err, &e) {
-					t.Errorf("%s is %q: %s\nremedy: %s\nwant %q with %q and the remedy %q", c.Name, c.Status, c.Detail, c.Remedy, f.status, f.detail, f.remedy)
+				if c.Status != f.status || !strings.Contains(c.Detail, f.detail) || !strings.Contains(c.Remedy, f.remedy) ||
+					c.Status == failed && !errors.As(c.Err, &e) {
+					t.Errorf("%s is %q: %s\nremedy: %s\nwant %q with %q and the remedy %q", c.Name, c.Status, c.Detail, c.Remedy,
+						f.status, f.detail, f.remedy)
 				}
 			}
 			if diff := cmp.Diff(names, got); diff != "" {
@@ -115,13 +141,15 @@ func (noToken) GetToken(context.Context, policy.TokenRequestOptions) (azcore.Acc
 }
 
 func TestMissingCredentialsAreTheOnlyFinding(t *testing.T) {
-	e, err := New(t.Context(), faas.Config{Service: "svc", SubscriptionID: azuretest.Subscription}, WithCredential(noToken{}))
+	e, err := New(t.Context(), faas.Config{Service: "svc", SubscriptionID: azuretest.Subscription},
+		WithCredential(noToken{}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer e.Close()
 	for i, c := range e.Diagnose(t.Context()) {
-		if i == 0 && (c.Status != faas.CheckFailed || !strings.Contains(c.Remedy, "az login") || !errors.Is(c.Err, faas.ErrPermissionDenied)) || i > 0 && c.Status != faas.CheckSkipped {
+		if i == 0 && (c.Status != faas.CheckFailed || !strings.Contains(c.Remedy, "az login") ||
+			!errors.Is(c.Err, faas.ErrPermissionDenied)) || i > 0 && c.Status != faas.CheckSkipped {
 			t.Errorf("%+v", c)
 		}
 	}
@@ -146,7 +174,8 @@ func TestWildcardsOfRolesMatchAsAzureHasThem(t *testing.T) {
 		pattern, text string
 		want          bool
 	}{
-		{"*", "a/b/c", true}, {"a/*", "a/b/c", true}, {"*/read", "a/b/read", true}, {"*/read", "a/b/write", false}, {"a/*/read", "a/b/c/read", true}, {"a/*/read", "a/read", false},
+		{"*", "a/b/c", true}, {"a/*", "a/b/c", true}, {"*/read", "a/b/read", true}, {"*/read", "a/b/write", false},
+		{"a/*/read", "a/b/c/read", true}, {"a/*/read", "a/read", false},
 		{"a/b", "a/b", true}, {"a/b", "a/bc", false}, {"a*a", "a", false}, {"*b*", "abc", true},
 	} {
 		if got := wildcard(tt.pattern, tt.text); got != tt.want {

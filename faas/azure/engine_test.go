@@ -21,14 +21,18 @@ func deployService(t *testing.T, server *azuretest.Server, state, value string) 
 	return deployServiceIn(t.Context(), t, server, state, value, opening{})
 }
 
-func deployServiceIn(ctx context.Context, t *testing.T, server *azuretest.Server, state, value string, o opening) (*serverless.Service, error) {
+func deployServiceIn(ctx context.Context, t *testing.T, server *azuretest.Server, state, value string,
+	o opening) (*serverless.Service, error) {
 	t.Helper()
 	cfg := serverless.ServerlessConfig{
-		Provider:        faas.Config{Provider: faas.AzureFunctions, SubscriptionID: azuretest.Subscription, Region: "westeurope"},
+		Provider: faas.Config{Provider: faas.AzureFunctions, SubscriptionID: azuretest.Subscription,
+			Region: "westeurope"},
 		DefaultMemoryMB: 512, DefaultTimeoutSecs: 60,
 	}
-	spec := serverless.ServiceSpec{Name: "Engine Service", BinaryPath: testBinary(t).Path, Env: map[string]string{"FAASTEST_VALUE": value}}
-	return serverless.DeployServerless(ctx, spec, someJobs, cfg, serverless.WithoutRunner(), serverless.WithStateDir(state),
+	spec := serverless.ServiceSpec{Name: "Engine Service", BinaryPath: testBinary(t).Path,
+		Env: map[string]string{"FAASTEST_VALUE": value}}
+	return serverless.DeployServerless(ctx, spec, someJobs, cfg, serverless.WithoutRunner(),
+		serverless.WithStateDir(state),
 		serverless.WithExecutor(openAt(t, server, spec.Name, o)))
 }
 
@@ -48,7 +52,8 @@ func TestTheEngineLeavesNothingBehindWhateverFails(t *testing.T) {
 		"when the functions are there":   request("POST", "/listkeys"),
 	} {
 		t.Run(name, func(t *testing.T) {
-			server := serve(t, azuretest.Config{Polls: 1, Fault: times(-1, match, azuretest.Fault{Status: http.StatusForbidden, Code: "AuthorizationFailed"})})
+			server := serve(t, azuretest.Config{Polls: 1,
+				Fault: times(-1, match, azuretest.Fault{Status: http.StatusForbidden, Code: "AuthorizationFailed"})})
 			_, err := deployService(t, server, t.TempDir(), "one")
 			var failed *faas.Error
 			if !errors.As(err, &failed) || failed.Code != faas.ErrPermissionDenied {
@@ -64,7 +69,8 @@ func TestTheEngineLeavesNothingBehindWhateverFails(t *testing.T) {
 func TestTheEnginePutsBackWhatAFailedUpdateChanged(t *testing.T) {
 	t.Parallel()
 	var broken atomic.Bool
-	throttled := times(1, request("PUT", "/serverfarms/"), azuretest.Fault{Status: 429, Code: "TooManyRequests"}) // which the engine waits out
+	// which the engine waits out
+	throttled := times(1, request("PUT", "/serverfarms/"), azuretest.Fault{Status: 429, Code: "TooManyRequests"})
 	server := serve(t, azuretest.Config{Fault: func(r *http.Request) *azuretest.Fault {
 		if broken.Load() && request("POST", "/syncfunctiontriggers")(r) {
 			return &azuretest.Fault{Status: http.StatusForbidden, Code: "AuthorizationFailed"}

@@ -37,7 +37,8 @@ var (
 	// account is not known everywhere, or its container is that of an account of the same name that
 	// was removed.
 	roleWords = []string{
-		"authoriz", "forbidden", "403", "unable to load the proper managed identity", "no such host is known", "name or service not known",
+		"authoriz", "forbidden", "403", "unable to load the proper managed identity", "no such host is known",
+		"name or service not known",
 		"containernotfound", "specified container does not exist", "containerbeingdeleted", "container is being deleted",
 	}
 )
@@ -205,7 +206,8 @@ func words(err error, hide hider) string {
 		case *url.Error:
 			said = part.Op + " " + faas.RedactURL(part.URL) + ": " + words(part.Err, hide)
 		case *tokenError:
-			said = "no token for Azure could be had: log in with the Azure CLI, use a managed identity, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET: " +
+			said = "no token for Azure could be had: log in with the Azure CLI, use a managed identity, or set " +
+				"AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET: " +
 				foreign.Line(hide(dashes.ReplaceAllString(part.err.Error(), "")), 1500)
 		case *deployError:
 			said = part.words(hide)

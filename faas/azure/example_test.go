@@ -22,8 +22,11 @@ func ExampleNew() {
 	}
 	defer e.Close()
 
-	bin := &faas.Binary{Path: "job", Executable: true, Format: faas.FormatELF, OS: "linux", Arch: faas.AMD64, Protocols: faas.SpeaksAll} // by faas.InspectBinary
-	units, err := e.Units(bin, []faas.Function{{JobID: 0, MemoryMB: 512, TimeoutSecs: 60}, {JobID: 1, MemoryMB: 2048, TimeoutSecs: 230}})
+	// by faas.InspectBinary
+	bin := &faas.Binary{Path: "job", Executable: true, Format: faas.FormatELF, OS: "linux", Arch: faas.AMD64,
+		Protocols: faas.SpeaksAll}
+	units, err := e.Units(bin, []faas.Function{{JobID: 0, MemoryMB: 512, TimeoutSecs: 60},
+		{JobID: 1, MemoryMB: 2048, TimeoutSecs: 230}})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -49,18 +49,27 @@ func TestConvergeFinishesWhatAFailureInterrupted(t *testing.T) {
 		cfg  azuretest.Config
 		want faas.Code
 	}{
-		"the storage account's operation fails": {azuretest.Config{Fail: failOnce(accountType, "QuotaExceeded")}, faas.ErrTooLarge},
-		"the plan's operation fails":            {azuretest.Config{Fail: failOnce(planType, "InternalServerError")}, faas.ErrUnavailable},
-		"the app's operation fails":             {azuretest.Config{Fail: failOnce(siteType, "Conflict"), Polls: 2}, faas.ErrConflict},
-		"the upload is denied":                  {azuretest.Config{Fault: times(1, request("POST", "/api/publish"), azuretest.Fault{Status: 403, Code: "Forbidden"})}, faas.ErrPermissionDenied},
+		"the storage account's operation fails": {azuretest.Config{Fail: failOnce(accountType, "QuotaExceeded")},
+			faas.ErrTooLarge},
+		"the plan's operation fails": {azuretest.Config{Fail: failOnce(planType, "InternalServerError")},
+			faas.ErrUnavailable},
+		"the app's operation fails": {azuretest.Config{Fail: failOnce(siteType, "Conflict"), Polls: 2},
+			faas.ErrConflict},
+		"the upload is denied": {azuretest.Config{
+			Fault: times(1, request("POST", "/api/publish"), azuretest.Fault{Status: 403, Code: "Forbidden"})},
+			faas.ErrPermissionDenied},
 		"the deployment fails": {azuretest.Config{FailDeploy: func(n int) string {
 			if n == 1 {
 				return "the disk is full"
 			}
 			return ""
 		}}, faas.ErrUnavailable},
-		"keys are denied": {azuretest.Config{Fault: times(1, request("POST", "/listkeys"), azuretest.Fault{Status: 403, Code: "AuthorizationFailed"})}, faas.ErrPermissionDenied},
-		"it is throttled": {azuretest.Config{Fault: times(1, request("PUT", "/serverfarms/"), azuretest.Fault{Status: 429, Code: "TooManyRequests", RetryAfter: 30})}, faas.ErrThrottled},
+		"keys are denied": {azuretest.Config{Fault: times(
+			1, request("POST", "/listkeys"), azuretest.Fault{Status: 403, Code: "AuthorizationFailed"})},
+			faas.ErrPermissionDenied},
+		"it is throttled": {azuretest.Config{Fault: times(
+			1, request("PUT", "/serverfarms/"), azuretest.Fault{Status: 429, Code: "TooManyRequests", RetryAfter: 30})},
+			faas.ErrThrottled},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := serve(t, test.cfg)
@@ -83,20 +92,28 @@ func TestConvergeFinishesWhatAFailureInterrupted(t *testing.T) {
 func TestConvergeWaitsForWhatPasses(t *testing.T) {
 	t.Parallel()
 	for name, cfg := range map[string]azuretest.Config{
-		"another operation is in progress":         {Fault: times(2, request("PUT", "/sites/"), azuretest.Fault{Status: 409, Code: "Conflict", Message: "Cannot modify this site because another operation is in progress."})},
-		"another deployment is in progress":        {Fault: times(2, request("POST", "/api/publish"), azuretest.Fault{Status: 409})},
-		"the publish host is not there yet":        {Fault: times(3, request("POST", "/api/publish"), azuretest.Fault{Status: 404})},
-		"the deployment's record is not there yet": {Fault: times(2, request("GET", "/api/deployments/"), azuretest.Fault{Status: 404})},
-		"the keys are not there yet":               {KeysAfter: 3},
-		"the service is unavailable for a moment":  {Fault: times(2, request("GET", "/storageAccounts/"), azuretest.Fault{Status: 503})},
+		"another operation is in progress": {
+			Fault: times(2, request("PUT", "/sites/"),
+				azuretest.Fault{Status: 409, Code: "Conflict",
+					Message: "Cannot modify this site because another operation is in progress."})},
+		"another deployment is in progress": {
+			Fault: times(2, request("POST", "/api/publish"), azuretest.Fault{Status: 409})},
+		"the publish host is not there yet": {
+			Fault: times(3, request("POST", "/api/publish"), azuretest.Fault{Status: 404})},
+		"the deployment's record is not there yet": {
+			Fault: times(2, request("GET", "/api/deployments/"), azuretest.Fault{Status: 404})},
+		"the keys are not there yet": {KeysAfter: 3},
+		"the service is unavailable for a moment": {
+			Fault: times(2, request("GET", "/storageAccounts/"), azuretest.Fault{Status: 503})},
 		"the role does not count yet": {FailDeploy: func(n int) string {
 			if n < 3 {
 				return "403 this request is not authorized to perform this operation"
 			}
 			return ""
 		}},
-		"the identity is not known yet": {Fault: times(2, request("PUT", "/roleAssignments/"), azuretest.Fault{Status: 400, Code: "PrincipalNotFound"})},
-		"operations take long":          {Polls: 5},
+		"the identity is not known yet": {Fault: times(
+			2, request("PUT", "/roleAssignments/"), azuretest.Fault{Status: 400, Code: "PrincipalNotFound"})},
+		"operations take long": {Polls: 5},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := openAt(t, serve(t, cfg), "waits", opening{})
@@ -154,7 +171,8 @@ func TestWrongCredentialsAreSaid(t *testing.T) {
 	server := serve(t, azuretest.Config{})
 	e := openAt(t, server, "secret", opening{wrap: withoutSecret})
 	_, err := e.Observe(t.Context(), e.names.app)
-	if faas.CodeOf(err) != faas.ErrPermissionDenied || !strings.Contains(err.Error(), "AZURE_CLIENT_SECRET") || strings.Contains(err.Error(), azuretest.ClientSecret) {
+	if faas.CodeOf(err) != faas.ErrPermissionDenied || !strings.Contains(err.Error(), "AZURE_CLIENT_SECRET") ||
+		strings.Contains(err.Error(), azuretest.ClientSecret) {
 		t.Errorf("error %v, want one that says how to log in", err)
 	}
 }

@@ -213,7 +213,8 @@ const (
 
 // packageAccess finds out whether the package that an app runs could be read back, and how, for tagAccess.
 func (e *Executor) packageAccess(ctx context.Context, container string) string {
-	ctx, cancel := context.WithTimeout(policy.WithRetryOptions(ctx, policy.RetryOptions{MaxRetries: 2, RetryDelay: e.pace.retry}), checkTimeout)
+	ctx, cancel := context.WithTimeout(policy.WithRetryOptions(
+		ctx, policy.RetryOptions{MaxRetries: 2, RetryDelay: e.pace.retry}), checkTimeout)
 	defer cancel()
 	var why []string
 	for _, access := range []string{accessToken, accessKey} {
@@ -261,7 +262,8 @@ func (e *Executor) packageClient(ctx context.Context, container, access string) 
 	}
 	shared, err := blob.NewSharedKeyCredential(e.names.account, key)
 	if err != nil {
-		return nil, faas.Errorf(faas.ErrUnavailable, "deploy", faas.AzureFunctions, "the key of storage account %s is not in base64", e.names.account)
+		return nil, faas.Errorf(faas.ErrUnavailable, "deploy", faas.AzureFunctions,
+			"the key of storage account %s is not in base64", e.names.account)
 	}
 	return blob.NewClientWithSharedKeyCredential(url, shared, &e.blobs)
 }
@@ -280,7 +282,8 @@ func (k *keptPackage) Size() int64 { return k.size }
 func (e *Executor) keepPackage(ctx context.Context, container, access string) (*keptPackage, error) {
 	dir, err := e.memory.dir()
 	if err != nil {
-		return nil, faas.Errorf(faas.ErrInternal, "deploy", faas.AzureFunctions, "a directory for the former package: %w", err)
+		return nil, faas.Errorf(faas.ErrInternal, "deploy", faas.AzureFunctions, "a directory for the former package: %w",
+			err)
 	}
 	kept := &keptPackage{path: filepath.Join(dir, rand.Text()+".zip")}
 	w := e.wait(e.pace.busy, "the former package could not be read from storage account %s", e.names.account)

@@ -26,7 +26,8 @@ func (e *Executor) ensureGroup(ctx context.Context) error {
 	case !isNotFound(err):
 		return err
 	}
-	return e.call(ctx, http.MethodPut, e.ownGroupPath(), groupsAPI, group{resource: resource{Location: e.region, Tags: e.ownerTags()}}, nil)
+	return e.call(ctx, http.MethodPut, e.ownGroupPath(), groupsAPI,
+		group{resource: resource{Location: e.region, Tags: e.ownerTags()}}, nil)
 }
 
 // checkOwned makes sure that a resource with a derived name is the service's. What an option names may be anyone's.
@@ -34,7 +35,8 @@ func (e *Executor) checkOwned(what string, tags map[string]string, named bool) e
 	if named || e.owns(tags) {
 		return nil
 	}
-	return faas.Errorf(faas.ErrConflict, "deploy", faas.AzureFunctions, "%s exists and does not carry the tags of service %q: it belongs to someone else", what, e.service)
+	return faas.Errorf(faas.ErrConflict, "deploy", faas.AzureFunctions,
+		"%s exists and does not carry the tags of service %q: it belongs to someone else", what, e.service)
 }
 
 // removeGroup removes the service's own resource group where nothing of anyone else is in it. Azure may list for a while what was just removed.
@@ -66,7 +68,8 @@ func (e *Executor) removeGroup(ctx context.Context) error {
 	case err != nil:
 		return err // the group is not deleted with what nobody has seen
 	case others > 0:
-		e.logger.InfoContext(ctx, "the resource group stays, as there is something else in it", "resource_group", e.names.group, "resources", others)
+		e.logger.InfoContext(ctx, "the resource group stays, as there is something else in it", "resource_group",
+			e.names.group, "resources", others)
 		return nil
 	}
 	return e.remove(ctx, e.ownGroupPath(), groupsAPI, nil)
@@ -76,7 +79,8 @@ func (e *Executor) removeGroup(ctx context.Context) error {
 // resources are someone else's.
 func (e *Executor) removeStrays(ctx context.Context, found []resource) (others int, err error) {
 	kinds := []struct{ kind, version string }{ // an app before its plan
-		{"Microsoft.Web/sites", webAPI}, {"Microsoft.Web/serverfarms", webAPI}, {"Microsoft.Storage/storageAccounts", storageAPI},
+		{"Microsoft.Web/sites", webAPI}, {"Microsoft.Web/serverfarms", webAPI},
+		{"Microsoft.Storage/storageAccounts", storageAPI},
 	}
 	removed := []string{e.sitePath(e.names.app), e.planPath(), e.accountPath()}
 	for _, k := range kinds {

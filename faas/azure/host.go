@@ -41,7 +41,8 @@ func (c *convergence) syncTriggers(ctx context.Context) error {
 	})
 	var vain *kit.WaitError
 	if errors.As(err, &vain) && vain.Ended == nil || isNotFound(err) {
-		c.logger.WarnContext(ctx, "the app's triggers could not be synced", "app", c.id, "error", c.fail(ctx, "deploy", faas.NoJob, err).Error())
+		c.logger.WarnContext(ctx, "the app's triggers could not be synced", "app", c.id, "error",
+			c.fail(ctx, "deploy", faas.NoJob, err).Error())
 		return nil
 	}
 	return err
@@ -113,7 +114,8 @@ func (e *Executor) answers(ctx context.Context, s *site, jobID uint32) error {
 // notReady adds to an error what the host says of itself. The app has had its time.
 func (e *Executor) notReady(ctx context.Context, id, host string, err error) error {
 	if status, serr := e.hostStatus(ctx, id, host); serr == nil && len(status.Errors) > 0 {
-		err = fmt.Errorf("%w; the host is in the state %s: %s", err, foreign.Line(status.State, 40), foreign.Line(e.hider()(strings.Join(status.Errors, "; ")), maxMessage))
+		err = fmt.Errorf("%w; the host is in the state %s: %s", err, foreign.Line(status.State, 40),
+			foreign.Line(e.hider()(strings.Join(status.Errors, "; ")), maxMessage))
 	}
 	return &faas.Error{Op: "deploy", Provider: faas.AzureFunctions, JobID: faas.NoJob, Code: faas.ErrTimeout, Err: err}
 }
@@ -157,7 +159,8 @@ func (e *Executor) probe(ctx context.Context, host string, jobID uint32, key str
 	}
 	defer drain(resp.Body)
 	switch resp.StatusCode {
-	case http.StatusOK, http.StatusBadRequest, http.StatusUnprocessableEntity: // the latter two: a binary that does not know the probe
+	// the latter two: a binary that does not know the probe
+	case http.StatusOK, http.StatusBadRequest, http.StatusUnprocessableEntity:
 		return false, nil
 	case http.StatusUnauthorized:
 		return true, &probeError{resp.StatusCode}
@@ -288,7 +291,8 @@ func (e *Executor) job(ctx context.Context, op string, jobID uint32) (*invokable
 		return nil, e.fail(ctx, op, int64(jobID), err)
 	}
 	if _, there := app.jobs[jobID]; !there {
-		return nil, faas.JobErrorf(faas.ErrNotFound, op, faas.AzureFunctions, jobID, "app %s has no function for this job", e.names.app)
+		return nil, faas.JobErrorf(faas.ErrNotFound, op, faas.AzureFunctions, jobID, "app %s has no function for this job",
+			e.names.app)
 	}
 	return app, nil
 }

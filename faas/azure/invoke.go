@@ -80,7 +80,8 @@ func (e *Executor) readApp(ctx context.Context, op string) (*invokable, error) {
 	}
 	app.jobs = map[uint32]uint32{}
 	for _, name := range names {
-		if id, err := strconv.ParseUint(strings.TrimPrefix(name, functionPrefix), 10, 32); err == nil && functionName(uint32(id)) == name {
+		if id, err := strconv.ParseUint(strings.TrimPrefix(name, functionPrefix), 10, 32); err == nil &&
+			functionName(uint32(id)) == name {
 			app.jobs[uint32(id)] = maxPlanTimeoutSecs
 		}
 	}
@@ -109,13 +110,15 @@ func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas
 	for attempt, looked := 0, false; ; attempt++ {
 		app, err := e.resolve(ctx, "invoke")
 		if err != nil {
-			if failed := e.notRun(ctx, jobID, err); failed.Code != faas.ErrUnavailable || attempt > 0 || !transfer.Sleep(ctx, e.pace.retry) {
+			if failed := e.notRun(ctx, jobID, err); failed.Code != faas.ErrUnavailable || attempt > 0 ||
+				!transfer.Sleep(ctx, e.pace.retry) {
 				return nil, failed
 			}
 			continue // the host is starting
 		}
 		if _, there := app.jobs[jobID]; !there {
-			return nil, e.notRun(ctx, jobID, faas.JobErrorf(faas.ErrNotFound, "invoke", faas.AzureFunctions, jobID, "app %s has no function for this job", e.names.app))
+			return nil, e.notRun(ctx, jobID, faas.JobErrorf(faas.ErrNotFound, "invoke", faas.AzureFunctions, jobID,
+				"app %s has no function for this job", e.names.app))
 		}
 		if err := carries.Check(app.form, jobID, args); err != nil {
 			if looked {
@@ -131,7 +134,8 @@ func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas
 			result.Metrics.Total = time.Since(start)
 			return result, nil
 		}
-		if again := e.reconsider(ctx, app, failed); again && attempt == 0 && (failed.Code != faas.ErrUnavailable || transfer.Sleep(ctx, e.pace.retry)) {
+		if again := e.reconsider(ctx, app, failed); again && attempt == 0 &&
+			(failed.Code != faas.ErrUnavailable || transfer.Sleep(ctx, e.pace.retry)) {
 			continue
 		}
 		return nil, failed
@@ -176,17 +180,20 @@ func (e *Executor) invoke(ctx context.Context, app *invokable, jobID uint32, arg
 	}
 	text := faas.AppendRequest(nil, jobID, args)
 	header := http.Header{"Content-Type": {"application/json"}}
-	result, _, failed := e.invokeOnce(ctx, app, jobID, header, func() io.ReadCloser { return io.NopCloser(bytes.NewReader(text)) }, int64(len(text)))
+	result, _, failed := e.invokeOnce(ctx, app, jobID, header,
+		func() io.ReadCloser { return io.NopCloser(bytes.NewReader(text)) }, int64(len(text)))
 	return result, failed
 }
 
 // invokeOnce sends one request once, and returns the status of the answer, too.
-func (e *Executor) invokeOnce(ctx context.Context, app *invokable, jobID uint32, header http.Header, body func() io.ReadCloser, size int64) (*faas.Result, int, *faas.Error) {
+func (e *Executor) invokeOnce(ctx context.Context, app *invokable, jobID uint32, header http.Header,
+	body func() io.ReadCloser, size int64) (*faas.Result, int, *faas.Error) {
 	timeout := time.Duration(app.jobs[jobID]) * time.Second
 	inner, cancel := context.WithTimeout(ctx, timeout+grace)
 	defer cancel()
 	var connected atomic.Bool
-	traced := httptrace.WithClientTrace(inner, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})
+	traced := httptrace.WithClientTrace(inner, &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})
 	req, err := http.NewRequestWithContext(traced, http.MethodPost, jobURL(app.host, jobID), body())
 	if err != nil {
 		return nil, 0, e.notRun(ctx, jobID, err)
@@ -225,9 +232,11 @@ func readAnswer(resp *http.Response) ([]byte, error) {
 }
 
 // result makes the result, or the error, of an answer. late says that it took longer than the job's timeout.
-func (e *Executor) result(ctx context.Context, form payloads.Form, jobID uint32, resp *http.Response, body []byte, late bool) (*faas.Result, *faas.Error) {
+func (e *Executor) result(ctx context.Context, form payloads.Form, jobID uint32, resp *http.Response, body []byte,
+	late bool) (*faas.Result, *faas.Error) {
 	refuse := func(code faas.Code, format string, args ...any) *faas.Error {
-		failed := e.fail(ctx, "invoke", int64(jobID), faas.JobErrorf(code, "invoke", faas.AzureFunctions, jobID, format, args...))
+		failed := e.fail(ctx, "invoke", int64(jobID),
+			faas.JobErrorf(code, "invoke", faas.AzureFunctions, jobID, format, args...))
 		failed.RetryAfter = retryAfter(resp.Header)
 		return failed
 	}
@@ -242,7 +251,9 @@ func (e *Executor) result(ctx context.Context, form payloads.Form, jobID uint32,
 	} else {
 		parsed = faas.ParseResponse(body, &answer)
 	}
-	isJob := parsed == nil && (isRaw || bytes.Contains(body, []byte(`"success"`)) || bytes.Contains(body, []byte(`"result"`))) // else it is the host's, or the front end's
+	// else it is the host's, or the front end's
+	isJob := parsed == nil && (isRaw || bytes.Contains(body, []byte(`"success"`)) ||
+		bytes.Contains(body, []byte(`"result"`)))
 	status := resp.StatusCode
 	switch {
 	case isJob && answer.Success && status < 300:
@@ -258,13 +269,17 @@ func (e *Executor) result(ctx context.Context, form payloads.Form, jobID uint32,
 		}
 		return &faas.Result{Output: answer.Result, Metrics: metrics}, nil
 	case isJob && !answer.Success && isTooLarge(body):
-		return nil, carries.Answer(form, jobID, &faas.FunctionError{Type: payloads.TooLarge, Message: foreign.Line(e.hider()(answer.Error), maxMessage)})
+		return nil, carries.Answer(form, jobID, &faas.FunctionError{
+			Type: payloads.TooLarge, Message: foreign.Line(e.hider()(answer.Error), maxMessage)})
 	case isJob && !answer.Success:
-		return nil, refuse(faas.ErrFunctionFailed, "%w", &faas.FunctionError{Message: foreign.Line(e.hider()(answer.Error), maxMessage)})
+		return nil, refuse(faas.ErrFunctionFailed, "%w",
+			&faas.FunctionError{Message: foreign.Line(e.hider()(answer.Error), maxMessage)})
 	case status < 300:
-		return nil, refuse(faas.ErrUnavailable, "the function answered with something else than the answer of a job: %s", foreign.Line(string(body[:min(len(body), 200)]), 200))
+		return nil, refuse(faas.ErrUnavailable, "the function answered with something else than the answer of a job: %s",
+			foreign.Line(string(body[:min(len(body), 200)]), 200))
 	case status == http.StatusGatewayTimeout, late && status >= 500:
-		return nil, refuse(faas.ErrTimeout, "the job took longer than its timeout, or than Azure waits, which answered with status %d", status)
+		return nil, refuse(faas.ErrTimeout, "the job took longer than its timeout, or than Azure waits, which answered "+
+			"with status %d", status)
 	case status == http.StatusInternalServerError:
 		return nil, refuse(faas.ErrFunctionFailed, "%w", &faas.FunctionError{
 			Type: "host", Message: "the process of the job ended, or did not answer in HTTP; Azure says no more than status 500 " + foreign.Line(e.hider()(messageOf(body)), maxMessage),
@@ -273,7 +288,8 @@ func (e *Executor) result(ctx context.Context, form payloads.Form, jobID uint32,
 	message := foreign.Line(e.hider()(messageOf(body)), maxMessage)
 	if status == http.StatusNotFound || status == http.StatusServiceUnavailable && isNotRunning(message) {
 		// The app has a function for the job, so it is the front end that knows no host of the app, or the host that does not know its functions yet.
-		failed := refuse(faas.ErrUnavailable, "status %d %s: the app's host is starting, or has been removed", status, message)
+		failed := refuse(faas.ErrUnavailable, "status %d %s: the app's host is starting, or has been removed", status,
+			message)
 		failed.NotRun = true
 		return nil, failed
 	}

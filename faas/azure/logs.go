@@ -38,7 +38,8 @@ func (e *Executor) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.Log
 			yield(faas.LogLine{}, err)
 			return
 		}
-		logseq.Reader{Provider: faas.AzureFunctions, Pace: e.pace.follow, Late: 5 * time.Minute, Read: t.read, Tail: t.tail}.Logs(ctx, q)(yield)
+		logseq.Reader{Provider: faas.AzureFunctions, Pace: e.pace.follow, Late: 5 * time.Minute, Read: t.read,
+			Tail: t.tail}.Logs(ctx, q)(yield)
 	}
 }
 
@@ -62,7 +63,8 @@ func (e *Executor) traces(ctx context.Context, q faas.LogQuery) (*traces, error)
 		t.jobs[functionName(jobID)] = int64(jobID)
 	}
 	var settings appSettings // of an app that may not exist
-	if err := e.call(ctx, http.MethodPost, e.sitePath(e.names.app, "config/appsettings/list"), webAPI, nil, &settings); err != nil {
+	if err := e.call(ctx, http.MethodPost, e.sitePath(e.names.app, "config/appsettings/list"), webAPI, nil,
+		&settings); err != nil {
 		return nil, e.fail(ctx, "logs", faas.NoJob, err)
 	}
 	unsupported := func(format string, args ...any) error {
@@ -113,7 +115,8 @@ func (e *Executor) insightsEndpoint() string {
 // insightsPipeline returns what sends requests to Application Insights, with tokens for it.
 func (e *Executor) insightsPipeline(credential azcore.TokenCredential, client policy.ClientOptions) runtime.Pipeline {
 	token := runtime.NewBearerTokenPolicy(credential, []string{insightsOf(e.authority) + "/.default"}, nil)
-	return runtime.NewPipeline(moduleName, moduleVersion, runtime.PipelineOptions{PerRetry: []policy.Policy{token}}, &client)
+	return runtime.NewPipeline(moduleName, moduleVersion, runtime.PipelineOptions{PerRetry: []policy.Policy{token}},
+		&client)
 }
 
 // query is the Kusto query for a part of the table; last orders and bounds it. Console lines are what the process prints, those of "User" what it logs through the host; the others are the host's own.
@@ -131,7 +134,8 @@ func (t *traces) query(from, until time.Time, last string) string {
 	stage("extend category = tostring(customDimensions.Category), invocation = tostring(customDimensions.InvocationId)")
 	stage(`extend function = extract(@'^Function\.([^.]+)', 1, category)`)
 	if !t.system {
-		stage("where category == 'Host.Function.Console' or category endswith '.User' or (isnotempty(function) and severityLevel >= 3)")
+		stage("where category == 'Host.Function.Console' or category endswith '.User' or (isnotempty(function) and " +
+			"severityLevel >= 3)")
 	}
 	names := make([]string, 0, len(t.jobs))
 	for name := range t.jobs {
@@ -217,7 +221,8 @@ func (t *traces) ask(ctx context.Context, query string) ([]logseq.Entry, error) 
 		}
 		return nil, failed
 	case out.Error != nil || len(out.Tables) == 0:
-		return nil, faas.Errorf(faas.ErrUnavailable, "logs", faas.AzureFunctions, "Application Insights answered a part of the query alone")
+		return nil, faas.Errorf(faas.ErrUnavailable, "logs", faas.AzureFunctions,
+			"Application Insights answered a part of the query alone")
 	}
 	var entries []logseq.Entry
 	for _, row := range out.Tables[0].Rows {
@@ -240,7 +245,8 @@ func (t *traces) entry(row map[string]any) logseq.Entry {
 	}
 	level, known := row["severityLevel"].(float64)
 	line := faas.LogLine{
-		JobID: faas.NoJob, FunctionID: t.e.names.app, RequestID: text("invocation"), Text: t.e.hider()(strings.TrimRight(text("message"), "\r\n")),
+		JobID: faas.NoJob, FunctionID: t.e.names.app, RequestID: text("invocation"),
+		Text:   t.e.hider()(strings.TrimRight(text("message"), "\r\n")),
 		System: text("category") != "Host.Function.Console" && !strings.HasSuffix(text("category"), ".User"),
 	}
 	if at, err := time.Parse(time.RFC3339Nano, text("timestamp")); err == nil {
@@ -249,7 +255,8 @@ func (t *traces) entry(row map[string]any) logseq.Entry {
 	if job, ok := t.jobs[text("function")]; ok {
 		line.JobID = job
 	}
-	if levels := []string{faas.SeverityDebug, faas.SeverityInfo, faas.SeverityWarning, faas.SeverityError, faas.SeverityCritical}; known && level >= 0 && int(level) < len(levels) {
+	if levels := []string{faas.SeverityDebug, faas.SeverityInfo, faas.SeverityWarning, faas.SeverityError,
+		faas.SeverityCritical}; known && level >= 0 && int(level) < len(levels) {
 		line.Severity = levels[int(level)]
 	}
 	return logseq.Entry{ID: cmp.Or(text("itemId"), text("timestamp")+text("message")), Line: line}

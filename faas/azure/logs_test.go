@@ -52,8 +52,10 @@ func TestLogsAreConsoleLinesAndWhatTheHostSaysOfFailures(t *testing.T) {
 		app, category, message string
 		level                  int
 	}{
-		{app, "Host.Function.Console", "printed\n", 1}, {app, "Host.Function.Console", "a warning", 2}, {app, "Function.job11", "Executing 'Functions.job11'", 1},
-		{app, "Function.job11", "Executed 'Functions.job11' (Failed)", 3}, {app, "Function.job11.User", "by the host", 1}, {app, "Function.job12", "of another job", 3},
+		{app, "Host.Function.Console", "printed\n", 1}, {app, "Host.Function.Console", "a warning", 2},
+		{app, "Function.job11", "Executing 'Functions.job11'", 1},
+		{app, "Function.job11", "Executed 'Functions.job11' (Failed)", 3}, {app, "Function.job11.User", "by the host", 1},
+		{app, "Function.job12", "of another job", 3},
 		{app, "Host.Startup", "Loading functions metadata", 1}, {"other-app", "Host.Function.Console", "of another app", 1},
 		{app, "Host.Function.Console", "it prints " + server.Insights(), 1},
 	} {
@@ -78,7 +80,8 @@ func TestLogsAreConsoleLinesAndWhatTheHostSaysOfFailures(t *testing.T) {
 		return out
 	}
 	want := []line{
-		{"printed", "INFO", faas.NoJob, false}, {"a warning", "WARNING", faas.NoJob, false}, {"Executed 'Functions.job11' (Failed)", "ERROR", 11, true}, {"by the host", "INFO", 11, false},
+		{"printed", "INFO", faas.NoJob, false}, {"a warning", "WARNING", faas.NoJob, false},
+		{"Executed 'Functions.job11' (Failed)", "ERROR", 11, true}, {"by the host", "INFO", 11, false},
 		{"it prints (hidden)", "INFO", faas.NoJob, false},
 	}
 	if diff := cmp.Diff(want, short(faas.LogQuery{})); diff != "" {
@@ -117,7 +120,8 @@ func TestLogsSayWhatIsMissing(t *testing.T) {
 	t.Parallel()
 	denied := serve(t, azuretest.Config{Fault: func(r *http.Request) *azuretest.Fault {
 		if strings.HasPrefix(r.URL.Path, "/v1/apps/") {
-			return &azuretest.Fault{Status: http.StatusForbidden, Code: "InsufficientAccessError", Message: "The provided credentials have insufficient access to perform the requested operation"}
+			return &azuretest.Fault{Status: http.StatusForbidden, Code: "InsufficientAccessError",
+				Message: "The provided credentials have insufficient access to perform the requested operation"}
 		}
 		return nil
 	}})
@@ -129,25 +133,32 @@ func TestLogsSayWhatIsMissing(t *testing.T) {
 	}{
 		"no Application Insights": {deployed(t, plain, nil), faas.ErrUnsupported, "az monitor app-insights component create"},
 		"an old connection string": {
-			deployed(t, serve(t, azuretest.Config{}), map[string]string{"application_insights": "InstrumentationKey=44444444-4444-4444-4444-444444444444"}), faas.ErrUnsupported, "ApplicationId",
+			deployed(t, serve(t, azuretest.Config{}), map[string]string{
+				"application_insights": "InstrumentationKey=44444444-4444-4444-4444-444444444444"}), faas.ErrUnsupported,
+			"ApplicationId",
 		},
 		"no right to read it": {deployed(t, denied, reporting(denied)), faas.ErrPermissionDenied, "Monitoring Reader"},
 		"no app":              {openAt(t, plain, "nobody", opening{}), faas.ErrNotFound, ""},
 	} {
 		_, err := logged(t, tt.e, faas.LogQuery{})
-		if faas.CodeOf(err) != tt.code || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "44444444") {
+		if faas.CodeOf(err) != tt.code || !strings.Contains(err.Error(), tt.says) ||
+			strings.Contains(err.Error(), "44444444") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := New(t.Context(), faas.Config{Service: "s", SubscriptionID: "x", Options: map[string]string{"application_insights_endpoint": "http://127.0.0.1"}}); faas.CodeOf(err) != faas.ErrInvalidArgument {
+	if _, err := New(t.Context(), faas.Config{Service: "s", SubscriptionID: "x",
+		Options: map[string]string{"application_insights_endpoint": "http://127.0.0.1"}}); faas.CodeOf(
+		err) != faas.ErrInvalidArgument {
 		t.Errorf("an endpoint without TLS: %v", err)
 	}
 }
 
 func TestEachCloudHasItsApplicationInsights(t *testing.T) {
 	for authority, want := range map[string]string{
-		"https://login.microsoftonline.com/": publicInsights, "https://login.microsoftonline.us/": "https://api.applicationinsights.us",
-		"https://login.chinacloudapi.cn/": "https://api.applicationinsights.azure.cn", "https://127.0.0.1:1/": publicInsights,
+		"https://login.microsoftonline.com/": publicInsights,
+		"https://login.microsoftonline.us/":  "https://api.applicationinsights.us",
+		"https://login.chinacloudapi.cn/":    "https://api.applicationinsights.azure.cn",
+		"https://127.0.0.1:1/":               publicInsights,
 	} {
 		if got := insightsOf(authority); got != want {
 			t.Errorf("%s: %s", authority, got)

@@ -37,7 +37,8 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		panic(err)
 	}
-	shared.dir, shared.packages, shared.store = dir, map[string]*faas.Package{}, azuretest.NewStore(filepath.Join(dir, "unpacked"))
+	shared.dir, shared.packages, shared.store = dir, map[string]*faas.Package{},
+		azuretest.NewStore(filepath.Join(dir, "unpacked"))
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		_ = os.RemoveAll(dir) // what is left is in the system's directory for such
 		os.Exit(code)
@@ -90,8 +91,10 @@ func packageOf(t testing.TB, files []faas.PackageFile) *faas.Package {
 }
 
 // fastPace is that of tests: a fake changes its states within milliseconds.
-var fastPace = pace{first: time.Millisecond, longest: 10 * time.Millisecond, state: 20 * time.Second, appear: 10 * time.Second, busy: 10 * time.Second,
-	role: 10 * time.Second, upload: time.Millisecond, rarest: 10 * time.Millisecond, settle: 500 * time.Millisecond, retry: time.Millisecond, grace: 5 * time.Second,
+var fastPace = pace{first: time.Millisecond, longest: 10 * time.Millisecond, state: 20 * time.Second,
+	appear: 10 * time.Second, busy: 10 * time.Second,
+	role: 10 * time.Second, upload: time.Millisecond, rarest: 10 * time.Millisecond, settle: 500 * time.Millisecond,
+	retry: time.Millisecond, grace: 5 * time.Second,
 	follow: logseq.Pace{First: time.Millisecond, Longest: 20 * time.Millisecond},
 }
 
@@ -129,10 +132,12 @@ func openAt(t testing.TB, server *azuretest.Server, service string, o opening) *
 	client := &http.Client{Transport: transport}
 	where := cloud.Configuration{
 		ActiveDirectoryAuthorityHost: server.URL(),
-		Services:                     map[cloud.ServiceName]cloud.ServiceConfiguration{cloud.ResourceManager: {Endpoint: server.URL(), Audience: azuretest.Audience}},
+		Services: map[cloud.ServiceName]cloud.ServiceConfiguration{
+			cloud.ResourceManager: {Endpoint: server.URL(), Audience: azuretest.Audience}},
 	}
 	credential, err := azidentity.NewClientSecretCredential(azuretest.Tenant, azuretest.ClientID, azuretest.ClientSecret,
-		&azidentity.ClientSecretCredentialOptions{ClientOptions: policy.ClientOptions{Cloud: where, Transport: client}, DisableInstanceDiscovery: true})
+		&azidentity.ClientSecretCredentialOptions{ClientOptions: policy.ClientOptions{Cloud: where, Transport: client},
+			DisableInstanceDiscovery: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +145,8 @@ func openAt(t testing.TB, server *azuretest.Server, service string, o opening) *
 	if o.pace != nil {
 		p = *o.pace
 	}
-	e, err := New(t.Context(), faas.Config{Service: service, SubscriptionID: azuretest.Subscription, Region: "westeurope", Options: o.options, HTTPClient: client},
+	e, err := New(t.Context(), faas.Config{Service: service, SubscriptionID: azuretest.Subscription, Region: "westeurope",
+		Options: o.options, HTTPClient: client},
 		WithCredential(credential), WithCloud(where), func(s *settings) { s.pace = p })
 	if err != nil {
 		t.Fatal(err)
@@ -161,15 +167,16 @@ func TestConformance(t *testing.T) {
 			return openAt(t, server, service, opening{options: reporting(server)})
 		},
 		OpenIn: func(t testing.TB, service string, sky *faastest.Sky) faas.Executor {
-			return openAt(t, server, service, opening{options: reporting(server), wrap: func(base http.RoundTripper) http.RoundTripper {
-				bad := sky.Transport(base)
-				return roundTripper(func(r *http.Request) (*http.Response, error) {
-					if strings.Contains(r.URL.Path, "/v2.0/") { // whoever signs in reads nothing of a service
-						return base.RoundTrip(r)
-					}
-					return bad.RoundTrip(r)
-				})
-			}})
+			return openAt(t, server, service, opening{
+				options: reporting(server), wrap: func(base http.RoundTripper) http.RoundTripper {
+					bad := sky.Transport(base)
+					return roundTripper(func(r *http.Request) (*http.Response, error) {
+						if strings.Contains(r.URL.Path, "/v2.0/") { // whoever signs in reads nothing of a service
+							return base.RoundTrip(r)
+						}
+						return bad.RoundTrip(r)
+					})
+				}})
 		},
 		OpenLossy: func(t testing.TB, service string) faas.Executor {
 			return openAt(t, server, service, opening{wrap: func(base http.RoundTripper) http.RoundTripper {

@@ -43,14 +43,16 @@ func (e *Executor) planPath() string {
 }
 
 func (e *Executor) accountPath(parts ...string) string {
-	return e.path(append([]string{"providers/Microsoft.Storage/storageAccounts", url.PathEscape(e.names.account)}, parts...)...)
+	return e.path(append([]string{"providers/Microsoft.Storage/storageAccounts", url.PathEscape(e.names.account)},
+		parts...)...)
 }
 
 // send sends a request to Resource Manager, again while it is at work on an earlier change of the
 // resource. If exists is true, what the path names is known to exist, so that a 404 passes by
 // itself; and so does an outage, as that is in the middle of a deployment, which much would be lost
 // with. path may hold a query, and be a URL of Resource Manager. Whoever deletes repeats that.
-func (e *Executor) send(ctx context.Context, method, path, version string, body any, exists bool) (*http.Response, error) {
+func (e *Executor) send(ctx context.Context, method, path, version string, body any, exists bool) (*http.Response,
+	error) {
 	once := e.change
 	switch method {
 	case http.MethodGet:
@@ -369,7 +371,8 @@ func listAll[T any](ctx context.Context, e *Executor, path, version string) ([]T
 		}
 		next, err := url.Parse(page.NextLink)
 		if err != nil || next.Scheme != "https" || !strings.EqualFold(next.Host, hostOf(e.arm.Endpoint())) {
-			return nil, faas.Errorf(faas.ErrUnavailable, "list", faas.AzureFunctions, "Azure continues a list at another host, where no token is sent")
+			return nil, faas.Errorf(faas.ErrUnavailable, "list", faas.AzureFunctions,
+				"Azure continues a list at another host, where no token is sent")
 		}
 		path, version = page.NextLink, ""
 	}
@@ -377,7 +380,8 @@ func listAll[T any](ctx context.Context, e *Executor, path, version string) ([]T
 
 func unmarshal(text []byte, v any) error {
 	if err := json.Unmarshal(text, v); err != nil {
-		return faas.Errorf(faas.ErrUnavailable, "", faas.AzureFunctions, "an answer is not in the expected shape: %s", foreign.Line(err.Error(), 200))
+		return faas.Errorf(faas.ErrUnavailable, "", faas.AzureFunctions, "an answer is not in the expected shape: %s",
+			foreign.Line(err.Error(), 200))
 	}
 	return nil
 }

@@ -64,11 +64,15 @@ func TestPackagesAreNeverWholeInMemory(t *testing.T) {
 	s := &site{Properties: siteProperties{HostStates: []sslHost{{Name: "publish.test", HostType: "Repository"}}}}
 	c := &convergence{Executor: e, id: e.names.app}
 	var err error
-	if cost := alloctest.Bytes(func() { err = c.publish(t.Context(), s, zip) }); err != nil || received != large || cost > large/8 {
+	if cost := alloctest.Bytes(func() { err = c.publish(t.Context(), s, zip) }); err != nil || received != large ||
+		cost > large/8 {
 		t.Errorf("the upload of %d bytes, of which %d arrived, took %d bytes of memory, error %v", large, received, cost, err)
 	}
 	var kept *keptPackage
-	if cost := alloctest.Bytes(func() { kept, err = e.keepPackage(t.Context(), server.URL()+"/blob/account/container", accessToken) }); err != nil || kept.size != large || cost > large/8 {
+	if cost := alloctest.Bytes(func() {
+		kept, err = e.keepPackage(
+			t.Context(), server.URL()+"/blob/account/container", accessToken)
+	}); err != nil || kept.size != large || cost > large/8 {
 		t.Errorf("to keep %d bytes took %d bytes of memory, error %v", large, cost, err)
 	}
 }
@@ -96,7 +100,8 @@ func TestAFormerPackageIsReadOnWhereTheConnectionBroke(t *testing.T) {
 	}})
 	first := unitOf(t, e, wanted(someJobs...))
 	prior := converge(t, e, first)
-	if _, err := e.Converge(t.Context(), unitOf(t, e, withValue(wanted(faastest.JobEnv), "the-second-value")), &prior, nil); err != nil {
+	if _, err := e.Converge(t.Context(), unitOf(t, e, withValue(wanted(faastest.JobEnv), "the-second-value")), &prior,
+		nil); err != nil {
 		t.Fatal(err)
 	}
 	if len(asked) != 2 || asked[0] != "" || asked[1] == "" {

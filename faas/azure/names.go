@@ -64,10 +64,12 @@ const (
 	tagFingerprint = tagPrefix + "fingerprint" // of the unit that answers
 	tagOptions     = tagPrefix + "options"     // options.digest
 	tagPayload     = tagPrefix + "payload"     // payloads.Mark of the package, if its functions take the compact form
-	tagPublished   = tagPrefix + "published"   // the package that was published last, also while the rest of a deployment is not done
-	tagDeployed    = tagPrefix + "deployed-at"
-	tagAuth        = tagPrefix + "storage-auth"   // authIdentity or authKey, once the app can reach its storage
-	tagAccess      = tagPrefix + "package-access" // how the package can be read back: accessToken, accessKey, or accessNone and why not
+	// the package that was published last, also while the rest of a deployment is not done
+	tagPublished = tagPrefix + "published"
+	tagDeployed  = tagPrefix + "deployed-at"
+	tagAuth      = tagPrefix + "storage-auth" // authIdentity or authKey, once the app can reach its storage
+	// how the package can be read back: accessToken, accessKey, or accessNone and why not
+	tagAccess = tagPrefix + "package-access"
 
 	managedBy   = "blueprint-serverless"
 	maxTagValue = 256

@@ -179,7 +179,8 @@ var (
 
 // digest identifies the options that an app is configured with, so that a change of them is seen.
 func (o options) digest() string {
-	text, err := json.Marshal([]any{o.storageAccount, o.instanceMemory, o.maxInstances, o.alwaysReady, o.concurrency, o.storageAuth, o.insights.Reveal()})
+	text, err := json.Marshal([]any{o.storageAccount, o.instanceMemory, o.maxInstances, o.alwaysReady, o.concurrency,
+		o.storageAuth, o.insights.Reveal()})
 	if err != nil {
 		panic("faas/azure: the options do not marshal: " + err.Error()) // strings and numbers always do
 	}
@@ -193,7 +194,8 @@ func subscriptionOf(cfg faas.Config) (string, error) {
 	case id == "":
 		return "", invalid("the subscription is missing: set subscription_id to the id of the Azure subscription to deploy to")
 	case !pathPattern.MatchString(id):
-		return "", invalid("subscription_id %q is not the id of an Azure subscription, such as 00000000-0000-0000-0000-000000000000", id)
+		return "", invalid("subscription_id %q is not the id of an Azure subscription, such as "+
+			"00000000-0000-0000-0000-000000000000", id)
 	}
 	return id, nil
 }

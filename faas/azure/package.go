@@ -111,7 +111,8 @@ func (c *convergence) publishOnce(ctx context.Context, host string, zip archive)
 
 // upload sends the package and returns the id of the deployment that begins with it. The publish host of a new app may not be there for a while.
 func (c *convergence) upload(ctx context.Context, host string, zip archive) (string, error) {
-	target := "https://" + host + "/api/publish?" + url.Values{"isAsync": {"true"}, "RemoteBuild": {"false"}, "Deployer": {moduleName}}.Encode()
+	target := "https://" + host + "/api/publish?" +
+		url.Values{"isAsync": {"true"}, "RemoteBuild": {"false"}, "Deployer": {moduleName}}.Encode()
 	w := c.wait(c.pace.appear, "the package could not be uploaded to %s", host)
 	w.First, w.Longest, w.Absent = c.pace.upload, c.pace.rarest, c.pace.appear
 	id := ""
@@ -141,7 +142,9 @@ func (c *convergence) uploadOnce(ctx context.Context, target string, zip archive
 		context.AfterFunc(sending, func() { timer.Stop() })
 	})
 	defer stop()
-	req, err := runtime.NewRequest(policy.WithRetryOptions(sending, policy.RetryOptions{MaxRetries: -1}), http.MethodPost, target) // upload decides
+	// upload decides
+	req, err := runtime.NewRequest(policy.WithRetryOptions(sending, policy.RetryOptions{MaxRetries: -1}), http.MethodPost,
+		target)
 	if err != nil {
 		file.Close()
 		return "", err
@@ -233,7 +236,8 @@ func (c *convergence) deployed(ctx context.Context, host, id string) error {
 		case deploySuccess:
 			return nil
 		case deployPartial:
-			c.logger.WarnContext(ctx, "the package is in place, but Azure could not finish what follows, such as restarting the app",
+			c.logger.WarnContext(ctx, "the package is in place, but Azure could not finish what follows, such as restarting "+
+				"the app",
 				"app", c.id, "azure_says", foreign.Line(c.hider()(d.StatusText+" "+d.Message), maxMessage))
 			return nil
 		case deployCancelled, deployFailed, deployConflict:

@@ -45,7 +45,8 @@ func (o *olderApp) RoundTrip(r *http.Request) (*http.Response, error) {
 	o.forms = append(o.forms, map[bool]string{true: "raw", false: "published"}[payloads.IsCall(r.Header)])
 	if _, _, err := faas.ParseRequest(nil, body); err != nil && o.on {
 		text, _ := json.Marshal(map[string]string{"error": err.Error(), "code": "INVALID_REQUEST"})
-		return &http.Response{StatusCode: 400, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(bytes.NewReader(text)), Request: r}, nil
+		return &http.Response{StatusCode: 400, Header: http.Header{"Content-Type": {"application/json"}},
+			Body: io.NopCloser(bytes.NewReader(text)), Request: r}, nil
 	}
 	again := r.Clone(r.Context())
 	again.Body = io.NopCloser(bytes.NewReader(body))
@@ -62,7 +63,10 @@ func TestNoCallFailsWhileAnAppChangesItsForm(t *testing.T) {
 	t.Parallel()
 	server := serve(t, azuretest.Config{})
 	o := &olderApp{}
-	e := openAt(t, server, "form", opening{wrap: func(base http.RoundTripper) http.RoundTripper { o.base = base; return o }})
+	e := openAt(t, server, "form", opening{wrap: func(base http.RoundTripper) http.RoundTripper {
+		o.base = base
+		return o
+	}})
 	other := openAt(t, server, "form", opening{})
 	deployIt := func(compact bool) {
 		t.Helper()
@@ -104,7 +108,8 @@ func TestNoCallFailsWhileAnAppChangesItsForm(t *testing.T) {
 	want("published")
 	_, err := e.Invoke(t.Context(), faastest.JobEcho, large)
 	var failed *faas.Error
-	if !errors.As(err, &failed) || failed.Code != faas.ErrTooLarge || !failed.NotRun || !strings.Contains(err.Error(), "faas/job") || !strings.Contains(err.Error(), fmt.Sprint(len(large))) {
+	if !errors.As(err, &failed) || failed.Code != faas.ErrTooLarge || !failed.NotRun ||
+		!strings.Contains(err.Error(), "faas/job") || !strings.Contains(err.Error(), fmt.Sprint(len(large))) {
 		t.Errorf("got %v", err)
 	}
 	deployIt(true) // which another executor does

@@ -24,17 +24,21 @@ import (
 )
 
 // deployVersion deploys a version of the code with a value in its environment, through the engine.
-func deployVersion(t *testing.T, server *azuretest.Server, state, version string, o opening) (*serverless.Service, error) {
+func deployVersion(t *testing.T, server *azuretest.Server, state, version string, o opening) (*serverless.Service,
+	error) {
 	t.Helper()
 	cfg := serverless.ServerlessConfig{
-		Provider:        faas.Config{Provider: faas.AzureFunctions, SubscriptionID: azuretest.Subscription, Region: "westeurope"},
+		Provider: faas.Config{Provider: faas.AzureFunctions, SubscriptionID: azuretest.Subscription,
+			Region: "westeurope"},
 		DefaultMemoryMB: 512, DefaultTimeoutSecs: 60,
 	}
 	spec := serverless.ServiceSpec{
-		Name: "Versions", BinaryPath: faastest.AddVersion(t, testBinary(t).Path, version), Env: map[string]string{"FAASTEST_VALUE": "value of " + version},
+		Name: "Versions", BinaryPath: faastest.AddVersion(t, testBinary(t).Path, version),
+		Env: map[string]string{"FAASTEST_VALUE": "value of " + version},
 	}
 	jobs := []uint32{faastest.JobEnv, faastest.JobVersion}
-	return serverless.DeployServerless(t.Context(), spec, jobs, cfg, serverless.WithoutRunner(), serverless.WithStateDir(state), serverless.WithExecutor(openAt(t, server, spec.Name, o)))
+	return serverless.DeployServerless(t.Context(), spec, jobs, cfg, serverless.WithoutRunner(),
+		serverless.WithStateDir(state), serverless.WithExecutor(openAt(t, server, spec.Name, o)))
 }
 
 func answersAs(t *testing.T, svc *serverless.Service, version string) {
@@ -56,9 +60,10 @@ func TestAFailedUpdateOfCodeIsPutBackAtEveryStep(t *testing.T) {
 		o      opening
 		stride int64
 	}{
-		"with a key":   {stride: 1},
-		"with a token": {azuretest.Config{DataReader: true}, opening{options: map[string]string{"storage_auth": "identity"}}, 4},
-		"by key":       {azuretest.Config{NoRoles: true}, opening{}, 4},
+		"with a key": {stride: 1},
+		"with a token": {azuretest.Config{DataReader: true}, opening{options: map[string]string{"storage_auth": "identity"}},
+			4},
+		"by key": {azuretest.Config{NoRoles: true}, opening{}, 4},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -66,7 +71,8 @@ func TestAFailedUpdateOfCodeIsPutBackAtEveryStep(t *testing.T) {
 			var left atomic.Int64
 			test.cfg.Fault = func(r *http.Request) *azuretest.Fault {
 				// A former package that is refused is the matter of another test.
-				if armed.Load() && !strings.Contains(r.URL.Path, "/listKeys") && !strings.Contains(r.URL.Path, "/blob/") && (r.Method != http.MethodGet || strings.Contains(r.URL.Path, "/functions")) && left.Add(-1) < 0 {
+				if armed.Load() && !strings.Contains(r.URL.Path, "/listKeys") && !strings.Contains(r.URL.Path, "/blob/") &&
+					(r.Method != http.MethodGet || strings.Contains(r.URL.Path, "/functions")) && left.Add(-1) < 0 {
 					armed.Store(false)
 					return &azuretest.Fault{Status: http.StatusForbidden, Code: "AuthorizationFailed", Message: "it is refused"}
 				}
@@ -118,14 +124,16 @@ func TestAnAppThatCannotBePutBackSaysSoBeforehand(t *testing.T) {
 	first := unitOf(t, e, wanted(someJobs...))
 	converge(t, e, first)
 	prior, err := e.Observe(t.Context(), first.ID)
-	if err != nil || !strings.Contains(prior.NotRestorable, "listKeys") || !strings.Contains(prior.NotRestorable, "AuthorizationPermissionMismatch") {
+	if err != nil || !strings.Contains(prior.NotRestorable, "listKeys") ||
+		!strings.Contains(prior.NotRestorable, "AuthorizationPermissionMismatch") {
 		t.Fatalf("Observe: %+v, error %v, want it to say why", prior, err)
 	}
 	if err := e.Restore(t.Context(), prior); err != nil {
 		t.Errorf("Restore of what was not changed: %v", err)
 	}
 	converge(t, e, unitOf(t, e, withValue(wanted(faastest.JobEnv), "the-second-value")))
-	if err := e.Restore(t.Context(), prior); faas.CodeOf(err) != faas.ErrUnsupported || !strings.Contains(err.Error(), "listKeys") {
+	if err := e.Restore(t.Context(), prior); faas.CodeOf(err) != faas.ErrUnsupported ||
+		!strings.Contains(err.Error(), "listKeys") {
 		t.Errorf("Restore: %v, want %v that says why", err, faas.ErrUnsupported)
 	}
 	sees(t, e, "the-second-value")
@@ -151,9 +159,11 @@ func TestNothingIsChangedWhereTheFormerPackageCannotBeKept(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	fault = times(-1, request("POST", "/storageAccounts/"+e.names.account+"/listKeys"), azuretest.Fault{Status: 403, Code: "AuthorizationFailed"})
+	fault = times(-1, request("POST", "/storageAccounts/"+e.names.account+"/listKeys"),
+		azuretest.Fault{Status: 403, Code: "AuthorizationFailed"})
 	_, err := e.Converge(t.Context(), second, &changed, nil)
-	if faas.CodeOf(err) != faas.ErrPermissionDenied || !strings.Contains(err.Error(), "Storage Blob Data Reader") || !strings.Contains(err.Error(), "nothing was changed") {
+	if faas.CodeOf(err) != faas.ErrPermissionDenied || !strings.Contains(err.Error(), "Storage Blob Data Reader") ||
+		!strings.Contains(err.Error(), "nothing was changed") {
 		t.Fatalf("error %v, want one that says what helps", err)
 	}
 	sees(t, e, "the-first-value")
@@ -230,7 +240,8 @@ func lagging(n *atomic.Int64) func(http.RoundTripper) http.RoundTripper {
 	return func(base http.RoundTripper) http.RoundTripper {
 		return roundTripper(func(r *http.Request) (*http.Response, error) {
 			resp, err := base.RoundTrip(r)
-			if err != nil || r.Method != http.MethodGet || !strings.Contains(r.URL.Path, "/sites/") || resp.StatusCode != http.StatusOK {
+			if err != nil || r.Method != http.MethodGet || !strings.Contains(r.URL.Path, "/sites/") ||
+				resp.StatusCode != http.StatusOK {
 				return resp, err
 			}
 			defer resp.Body.Close()
@@ -275,7 +286,8 @@ func TestAnAppThatOneLookDidNotFindIsKept(t *testing.T) {
 
 func TestAnOperationThatIsStillGoingOnIsSaid(t *testing.T) {
 	t.Parallel()
-	for name, match := range map[string]func(*http.Request) bool{"of the app": request("GET", "/operations/"), "of the package": request("GET", "/api/deployments/")} {
+	for name, match := range map[string]func(*http.Request) bool{
+		"of the app": request("GET", "/operations/"), "of the package": request("GET", "/api/deployments/")} {
 		t.Run(name, func(t *testing.T) {
 			server := serve(t, azuretest.Config{Polls: 1})
 			ctx, cancel := context.WithCancel(t.Context())
@@ -407,7 +419,8 @@ func TestThePlaceIsResolvedOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer there.Close()
-	if there.region != "westeurope" || hostOf(there.authority) != "login.microsoftonline.us" || there.arm.Endpoint() != "https://management.usgovcloudapi.net" {
+	if there.region != "westeurope" || hostOf(there.authority) != "login.microsoftonline.us" ||
+		there.arm.Endpoint() != "https://management.usgovcloudapi.net" {
 		t.Errorf("with a cloud that the caller names: %s of %s at %s", there.region, there.authority, there.arm.Endpoint())
 	}
 	t.Setenv(RegionEnv, "eastus2")
@@ -419,7 +432,8 @@ func TestThePlaceIsResolvedOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer e.Close()
-	if e.region != "westeurope" || hostOf(e.authority) != "login.partner.microsoftonline.cn" || e.arm.Endpoint() != "https://management.example" {
+	if e.region != "westeurope" || hostOf(e.authority) != "login.partner.microsoftonline.cn" ||
+		e.arm.Endpoint() != "https://management.example" {
 		t.Errorf("in another environment the executor works in %s of %s at %s", e.region, e.authority, e.arm.Endpoint())
 	}
 	var places []string
@@ -428,7 +442,8 @@ func TestThePlaceIsResolvedOnce(t *testing.T) {
 			places = append(places, o.Name)
 		}
 	}
-	if want := []string{"resource_group", "app_name", "authority_host", "resource_manager_endpoint"}; !slices.Equal(places, want) {
+	if want := []string{"resource_group", "app_name", "authority_host", "resource_manager_endpoint"}; !slices.Equal(
+		places, want) {
 		t.Errorf("options that tell where: %v, want %v", places, want)
 	}
 }

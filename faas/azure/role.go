@@ -86,7 +86,8 @@ func (e *Executor) revoke(ctx context.Context, s *site) error {
 			roles = append(roles, e.assignmentPath(s.Identity.PrincipalID))
 		}
 	} else {
-		all, err := listAll[roleAssignment](ctx, e, e.accountPath("providers/Microsoft.Authorization/roleAssignments")+"?$filter=atScope()", rolesAPI)
+		all, err := listAll[roleAssignment](ctx, e,
+			e.accountPath("providers/Microsoft.Authorization/roleAssignments")+"?$filter=atScope()", rolesAPI)
 		if err != nil && !isNotFound(err) && statusOf(err) != http.StatusForbidden {
 			return err
 		}

@@ -45,14 +45,17 @@ func (e *Executor) checkSite(ctx context.Context, op, id string, s *site, err er
 	case err == nil && e.owns(s.Tags):
 		return s, nil
 	case err == nil:
-		return nil, faas.Errorf(faas.ErrConflict, op, faas.AzureFunctions, "app %s exists and does not carry the tags of service %q: it belongs to someone else", id, e.service)
+		return nil, faas.Errorf(faas.ErrConflict, op, faas.AzureFunctions,
+			"app %s exists and does not carry the tags of service %q: it belongs to someone else", id, e.service)
 	case !isNotFound(err):
 		return nil, err
 	}
 	if id != e.names.app && !e.nameIsFree(ctx, id) {
-		return nil, faas.Errorf(faas.ErrConflict, op, faas.AzureFunctions, "app %s is none of service %q, whose app is called %s", id, e.service, e.names.app)
+		return nil, faas.Errorf(faas.ErrConflict, op, faas.AzureFunctions,
+			"app %s is none of service %q, whose app is called %s", id, e.service, e.names.app)
 	}
-	return nil, faas.Errorf(faas.ErrNotFound, op, faas.AzureFunctions, "there is no app %s in resource group %s", id, e.names.group)
+	return nil, faas.Errorf(faas.ErrNotFound, op, faas.AzureFunctions, "there is no app %s in resource group %s", id,
+		e.names.group)
 }
 
 // nameIsFree reports whether no app in all of Azure has the name. Where that cannot be told, it has not.
@@ -60,7 +63,8 @@ func (e *Executor) nameIsFree(ctx context.Context, name string) bool {
 	var answer struct {
 		NameAvailable bool `json:"nameAvailable"`
 	}
-	err := e.call(ctx, http.MethodPost, "/subscriptions/"+e.subscription+"/providers/Microsoft.Web/checknameavailability", webAPI,
+	err := e.call(ctx, http.MethodPost, "/subscriptions/"+e.subscription+"/providers/Microsoft.Web/checknameavailability",
+		webAPI,
 		map[string]any{"name": name, "type": "Microsoft.Web/sites"}, &answer)
 	return err == nil && answer.NameAvailable
 }
@@ -75,14 +79,17 @@ func (e *Executor) putSite(ctx context.Context, id string, body site) (*site, er
 		}
 		return nil, err
 	}
-	if s.ID == "" || s.functionHost() == "" || s.publishHost() == "" || s.Identity == nil || s.Identity.PrincipalID == "" || isPending(s.Properties.ProvisioningState) {
+	if s.ID == "" || s.functionHost() == "" || s.publishHost() == "" || s.Identity == nil ||
+		s.Identity.PrincipalID == "" || isPending(s.Properties.ProvisioningState) {
 		s = site{}
-		if err := e.settled(ctx, e.sitePath(id), webAPI, &s, func() string { return s.Properties.ProvisioningState }); err != nil {
+		if err := e.settled(ctx, e.sitePath(id), webAPI, &s,
+			func() string { return s.Properties.ProvisioningState }); err != nil {
 			return nil, err
 		}
 	}
 	if strings.EqualFold(s.Properties.ProvisioningState, "Failed") {
-		return nil, faas.Errorf(faas.ErrUnavailable, "deploy", faas.AzureFunctions, "Azure says that provisioning app %s failed", id)
+		return nil, faas.Errorf(faas.ErrUnavailable, "deploy", faas.AzureFunctions,
+			"Azure says that provisioning app %s failed", id)
 	}
 	s.Name = id
 	return &s, nil
@@ -115,8 +122,9 @@ func (e *Executor) settings(ctx context.Context, id string) (faas.Env, error) {
 // state says what the tags and properties of an app tell.
 func (e *Executor) state(s *site) faas.State {
 	out := faas.State{
-		ID: s.Name, Status: faas.StatusReady, Resource: s.ID, PackageSHA256: s.Tags[tagPackage], Fingerprint: s.Tags[tagFingerprint],
-		Revision: s.Properties.LastModified, Compact: isCompact(s.Tags),
+		ID: s.Name, Status: faas.StatusReady, Resource: s.ID, PackageSHA256: s.Tags[tagPackage],
+		Fingerprint: s.Tags[tagFingerprint],
+		Revision:    s.Properties.LastModified, Compact: isCompact(s.Tags),
 	}
 	if host := s.functionHost(); host != "" {
 		out.Endpoint = "https://" + host + "/" + routePrefix
@@ -133,7 +141,8 @@ func (e *Executor) state(s *site) faas.State {
 	}
 	switch {
 	case isPending(s.Properties.ProvisioningState):
-		out.Status, out.Reason = faas.StatusPending, "Azure says that its provisioning state is "+foreign.Line(s.Properties.ProvisioningState, 40)
+		out.Status, out.Reason = faas.StatusPending,
+			"Azure says that its provisioning state is "+foreign.Line(s.Properties.ProvisioningState, 40)
 	case strings.EqualFold(s.Properties.ProvisioningState, "Failed"):
 		out.Status, out.Reason = faas.StatusFailed, "Azure says that its provisioning failed"
 	case s.Properties.State != "" && !strings.EqualFold(s.Properties.State, "Running"):
@@ -157,7 +166,8 @@ func notRestorable(s faas.State, access string) string {
 		return "Azure keeps the app's package in its storage account alone, and the last deployment could not read it there (" + foreign.Line(why, maxTagValue) +
 			"): give the caller the role Storage Blob Data Reader on it, or the right to list its keys, and deploy"
 	}
-	return "it is not known whether the app's package can be read back from its storage account: whoever deployed it left no note of that"
+	return "it is not known whether the app's package can be read back from its storage account: whoever deployed it " +
+		"left no note of that"
 }
 
 // removeSite removes the app. Azure would remove the plan with its last app, unless told not to; here

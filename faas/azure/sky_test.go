@@ -18,14 +18,16 @@ func TestBadWeather(t *testing.T) {
 	server := serve(t, azuretest.Config{Polls: 1})
 	// No spell of bad weather lasts for long, and a program that has ended has nothing to wait for.
 	short := fastPace
-	short.state, short.appear, short.busy, short.role, short.settle, short.grace = 3*time.Second, 2*time.Second, 2*time.Second, 2*time.Second, 200*time.Millisecond, time.Second
+	short.state, short.appear, short.busy, short.role, short.settle, short.grace = 3*time.Second, 2*time.Second,
+		2*time.Second, 2*time.Second, 200*time.Millisecond, time.Second
 	faastest.Weather(t, faastest.Harness{
 		Provider: faas.AzureFunctions,
 		Limits:   planLimits,
 		Binary:   testBinary(t),
 		Open:     func(t testing.TB, service string) faas.Executor { return openAt(t, server, service, opening{}) },
 		OpenIn: func(t testing.TB, service string, sky *faastest.Sky) faas.Executor {
-			return openAt(t, server, service, opening{pace: &short, options: map[string]string{"ready_timeout_secs": "3"}, wrap: sky.Transport})
+			return openAt(t, server, service, opening{
+				pace: &short, options: map[string]string{"ready_timeout_secs": "3"}, wrap: sky.Transport})
 		},
 	}, 3)
 	if left := server.Left(); len(left) > 0 {

@@ -44,7 +44,8 @@ func (e *Executor) ensureStorage(ctx context.Context, b *base) error {
 	}
 	ends := b.account.Properties.PrimaryEndpoints
 	if ends == nil || ends.Blob == "" {
-		return faas.Errorf(faas.ErrUnavailable, "deploy", faas.AzureFunctions, "storage account %s names no blob endpoint", e.names.account)
+		return faas.Errorf(faas.ErrUnavailable, "deploy", faas.AzureFunctions, "storage account %s names no blob endpoint",
+			e.names.account)
 	}
 	b.container = strings.TrimRight(ends.Blob, "/") + "/" + e.names.container
 	path := e.accountPath("blobServices/default/containers", e.names.container)
@@ -98,7 +99,8 @@ func (e *Executor) connectionString(ctx context.Context, a account) (string, err
 	}
 	text := "DefaultEndpointsProtocol=https;AccountName=" + e.names.account + ";AccountKey=" + key
 	ends := a.Properties.PrimaryEndpoints
-	for _, service := range []struct{ name, url string }{{"Blob", ends.Blob}, {"Queue", ends.Queue}, {"Table", ends.Table}} {
+	for _, service := range []struct{ name, url string }{
+		{"Blob", ends.Blob}, {"Queue", ends.Queue}, {"Table", ends.Table}} {
 		if service.url != "" {
 			text += ";" + service.name + "Endpoint=" + service.url
 		}
@@ -114,7 +116,8 @@ func (e *Executor) accountKey(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if len(keys.Keys) == 0 || keys.Keys[0].Value == "" {
-		return "", faas.Errorf(faas.ErrUnavailable, "deploy", faas.AzureFunctions, "storage account %s has no key", e.names.account)
+		return "", faas.Errorf(faas.ErrUnavailable, "deploy", faas.AzureFunctions, "storage account %s has no key",
+			e.names.account)
 	}
 	e.secrets.Add(keys.Keys[0].Value)
 	return keys.Keys[0].Value, nil

@@ -32,7 +32,8 @@ func (e *Executor) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Un
 	if err := checkEnvironments(functions); err != nil {
 		return nil, err
 	}
-	return []faas.Unit{{ID: e.names.app, Functions: functions, Files: packageFiles(bin, functions), Compact: bin.Compact}}, nil
+	return []faas.Unit{{ID: e.names.app, Functions: functions, Files: packageFiles(bin, functions),
+		Compact: bin.Compact}}, nil
 }
 
 func refuse(code faas.Code, jobID uint32, format string, args ...any) error {
@@ -49,8 +50,10 @@ func (e *Executor) checkBinary(bin *faas.Binary, jobID uint32) error {
 		}
 	}
 	if bin.Protocols != faas.SpeaksAll {
-		return refuse(faas.ErrUnsupported, jobID, "%s speaks only stdin and stdout, and Azure Functions speak HTTP with a job: link the package faas/job into it and serve the jobs with "+
-			"job.Main, or choose a provider that can adapt it (%s, %s or %s)", bin.Path, faas.AWSLambda, faas.GCPFunctions, faas.Custom)
+		return refuse(faas.ErrUnsupported, jobID, "%s speaks only stdin and stdout, and Azure Functions speak HTTP with "+
+			"a job: link the package faas/job into it and serve the jobs with "+
+			"job.Main, or choose a provider that can adapt it (%s, %s or %s)", bin.Path, faas.AWSLambda, faas.GCPFunctions,
+			faas.Custom)
 	}
 	return nil
 }
@@ -71,16 +74,21 @@ func checkFunction(f faas.Function) error {
 	limits, _ := faas.ProviderLimits(faas.AzureFunctions)
 	switch {
 	case f.MemoryMB > maxPlanMemoryMB:
-		return refuse(faas.ErrTooLarge, f.JobID, "memory of %d MiB is above the limit of %d MiB of the plan Flex Consumption (the policy's limit for Azure is %d MiB, of Premium plans, "+
-			"which are not deployed to): give the job less, run it locally, or choose %s (10240 MiB) or %s (32768 MiB)", f.MemoryMB, maxPlanMemoryMB, limits.MaxMemoryMB, faas.AWSLambda, faas.GCPFunctions)
+		return refuse(faas.ErrTooLarge, f.JobID, "memory of %d MiB is above the limit of %d MiB of the plan Flex "+
+			"Consumption (the policy's limit for Azure is %d MiB, of Premium plans, "+
+			"which are not deployed to): give the job less, run it locally, or choose %s (10240 MiB) or %s (32768 MiB)",
+			f.MemoryMB, maxPlanMemoryMB, limits.MaxMemoryMB, faas.AWSLambda, faas.GCPFunctions)
 	case !slices.Contains(sizes.Sizes, f.MemoryMB):
-		return refuse(faas.ErrInvalidArgument, f.JobID, "memory of %d MiB is no size that the plan sells; it sells %v MiB", f.MemoryMB, sizes.Sizes)
+		return refuse(faas.ErrInvalidArgument, f.JobID, "memory of %d MiB is no size that the plan sells; it sells %v MiB",
+			f.MemoryMB, sizes.Sizes)
 	case f.TimeoutSecs > maxPlanTimeoutSecs:
-		return refuse(faas.ErrTooLarge, f.JobID, "a timeout of %d s is above the limit of %d s that Azure's front end gives an answer (the policy's limit for Azure is %d s, for functions that "+
+		return refuse(faas.ErrTooLarge, f.JobID, "a timeout of %d s is above the limit of %d s that Azure's front end "+
+			"gives an answer (the policy's limit for Azure is %d s, for functions that "+
 			"nobody waits for): give the job at most %d s, run it locally, or choose %s (900 s) or %s (3600 s)",
 			f.TimeoutSecs, maxPlanTimeoutSecs, limits.MaxTimeoutSecs, maxPlanTimeoutSecs, faas.AWSLambda, faas.GCPFunctions)
 	case f.KeepWarm > mostAlwaysReady:
-		return refuse(faas.ErrTooLarge, f.JobID, "%d instances kept warm are more than the limit of %d", f.KeepWarm, mostAlwaysReady)
+		return refuse(faas.ErrTooLarge, f.JobID, "%d instances kept warm are more than the limit of %d", f.KeepWarm,
+			mostAlwaysReady)
 	}
 	return nil
 }
@@ -99,10 +107,13 @@ func checkEnvironments(functions []faas.Function) error {
 			before, there := seen[key]
 			switch {
 			case there && before.name != name:
-				return refuse(faas.ErrInvalidArgument, f.JobID, "environment variables %s and %s (of job %d) differ in case alone, and Azure takes them for one", name, before.name, before.job)
+				return refuse(faas.ErrInvalidArgument, f.JobID,
+					"environment variables %s and %s (of job %d) differ in case alone, and Azure takes them for one", name,
+					before.name, before.job)
 			case there && values[key] != f.Env[name].Reveal():
-				return refuse(faas.ErrUnsupported, f.JobID, "environment variable %s has another value than for job %d, and all jobs of a service share one app on Azure: "+
-					"use a name for each job, or deploy the jobs as two services", name, before.job)
+				return refuse(faas.ErrUnsupported, f.JobID,
+					"environment variable %s has another value than for job %d, and all jobs of a service share one app on Azure: "+
+						"use a name for each job, or deploy the jobs as two services", name, before.job)
 			}
 			seen[key], values[key] = setting{name, f.JobID}, f.Env[name].Reveal()
 		}
@@ -113,12 +124,14 @@ func checkEnvironments(functions []faas.Function) error {
 // packageFiles returns what the app's package holds: the binary as a custom handler, and a folder for each function.
 func packageFiles(bin *faas.Binary, functions []faas.Function) []faas.PackageFile {
 	files := []faas.PackageFile{
-		{Name: handlerFile, Path: bin.Path, Mode: 0o777}, // the mode that Azure's own tools give it; the host starts it as another user
+		// the mode that Azure's own tools give it; the host starts it as another user
+		{Name: handlerFile, Path: bin.Path, Mode: 0o777},
 		{Name: "host.json", Content: marshal(newHostFile(functions)), Mode: 0o644},
 	}
 	function := marshal(newFunctionFile())
 	for _, f := range functions {
-		files = append(files, faas.PackageFile{Name: functionName(f.JobID) + "/function.json", Content: function, Mode: 0o644})
+		files = append(files, faas.PackageFile{Name: functionName(f.JobID) + "/function.json", Content: function,
+			Mode: 0o644})
 	}
 	return files
 }
@@ -173,7 +186,8 @@ type functionFile struct {
 
 func newFunctionFile() functionFile {
 	return functionFile{[]map[string]any{
-		{"type": "httpTrigger", "direction": "in", "name": "req", "authLevel": "function", "methods": []string{"get", "post"}},
+		{"type": "httpTrigger", "direction": "in", "name": "req", "authLevel": "function",
+			"methods": []string{"get", "post"}},
 		{"type": "http", "direction": "out", "name": "res"},
 	}}
 }
@@ -191,7 +205,8 @@ func formatJobs(functions []faas.Function) string {
 	var b strings.Builder
 	for i := 0; i < len(functions); {
 		j := i + 1
-		for j < len(functions) && functions[j].TimeoutSecs == functions[i].TimeoutSecs && functions[j].JobID == functions[j-1].JobID+1 {
+		for j < len(functions) && functions[j].TimeoutSecs == functions[i].TimeoutSecs &&
+			functions[j].JobID == functions[j-1].JobID+1 {
 			j++
 		}
 		if i > 0 {
@@ -228,7 +243,8 @@ func parseJobs(tag string) map[uint32]uint32 {
 		first, err1 := strconv.ParseUint(from, 10, 32)
 		last, err2 := strconv.ParseUint(to, 10, 32)
 		timeout, err3 := strconv.ParseUint(secs, 10, 32)
-		if !ok || err1 != nil || err2 != nil || err3 != nil || last < first || last-first >= maxTagJobs || len(jobs) > maxTagJobs {
+		if !ok || err1 != nil || err2 != nil || err3 != nil || last < first || last-first >= maxTagJobs ||
+			len(jobs) > maxTagJobs {
 			return nil
 		}
 		for id := first; id <= last; id++ {

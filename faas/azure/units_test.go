@@ -28,7 +28,8 @@ func pure(t testing.TB, options map[string]string) *Executor {
 
 // job is a binary as Azure wants it.
 func job() *faas.Binary {
-	return &faas.Binary{Path: "/bin/job", Size: 1, Executable: true, Format: faas.FormatELF, OS: "linux", Arch: faas.AMD64, Static: true, Protocols: faas.SpeaksAll}
+	return &faas.Binary{Path: "/bin/job", Size: 1, Executable: true, Format: faas.FormatELF, OS: "linux",
+		Arch: faas.AMD64, Static: true, Protocols: faas.SpeaksAll}
 }
 
 func TestUnitsRefuseWhatAzureWould(t *testing.T) {
@@ -42,16 +43,29 @@ func TestUnitsRefuseWhatAzureWould(t *testing.T) {
 		code      faas.Code
 		words     []string
 	}{
-		"more memory than the plan sells":    {change(func(f *faas.Function) { f.MemoryMB = 8192 }), faas.ErrTooLarge, []string{"8192", "4096", faas.AWSLambda, faas.GCPFunctions, "locally"}},
-		"a size that is not sold":            {change(func(f *faas.Function) { f.MemoryMB = 1024 }), faas.ErrInvalidArgument, []string{"1024", "512 2048 4096"}},
-		"an answer that takes too long":      {change(func(f *faas.Function) { f.TimeoutSecs = 231 }), faas.ErrTooLarge, []string{"231", "230", faas.AWSLambda, faas.GCPFunctions, "locally"}},
-		"no timeout":                         {change(func(f *faas.Function) { f.TimeoutSecs = 0 }), faas.ErrInvalidArgument, []string{"0 s"}},
-		"a name that no setting has":         {change(func(f *faas.Function) { f.Env["a-b"] = faas.NewSecret("the-value") }), faas.ErrInvalidArgument, []string{"a-b"}},
-		"a setting of Azure's":               {change(func(f *faas.Function) { f.Env["azurewebjobsstorage"] = faas.NewSecret("the-value") }), faas.ErrInvalidArgument, []string{"azurewebjobsstorage"}},
-		"names that differ in case":          {change(func(f *faas.Function) { f.Env["faastest_value"] = faas.NewSecret("the-value") }), faas.ErrInvalidArgument, []string{"faastest_value", "FAASTEST_VALUE"}},
-		"other values than those of a job":   {change(func(f *faas.Function) { f.Env["FAASTEST_VALUE"] = faas.NewSecret("the-value") }), faas.ErrUnsupported, []string{"FAASTEST_VALUE", "job 2"}},
-		"a value that no environment has":    {change(func(f *faas.Function) { f.Env["A"] = faas.NewSecret("the-value\x00") }), faas.ErrInvalidArgument, []string{"NUL"}},
-		"more instances kept warm than sold": {change(func(f *faas.Function) { f.KeepWarm = 2000 }), faas.ErrTooLarge, []string{"2000", "1000"}},
+		"more memory than the plan sells": {change(func(f *faas.Function) { f.MemoryMB = 8192 }), faas.ErrTooLarge,
+			[]string{"8192", "4096", faas.AWSLambda, faas.GCPFunctions, "locally"}},
+		"a size that is not sold": {change(func(f *faas.Function) { f.MemoryMB = 1024 }), faas.ErrInvalidArgument,
+			[]string{"1024", "512 2048 4096"}},
+		"an answer that takes too long": {change(func(f *faas.Function) { f.TimeoutSecs = 231 }), faas.ErrTooLarge,
+			[]string{"231", "230", faas.AWSLambda, faas.GCPFunctions, "locally"}},
+		"no timeout": {change(func(f *faas.Function) { f.TimeoutSecs = 0 }), faas.ErrInvalidArgument,
+			[]string{"0 s"}},
+		"a name that no setting has": {change(func(f *faas.Function) { f.Env["a-b"] = faas.NewSecret("the-value") }),
+			faas.ErrInvalidArgument, []string{"a-b"}},
+		"a setting of Azure's": {change(
+			func(f *faas.Function) { f.Env["azurewebjobsstorage"] = faas.NewSecret("the-value") }), faas.ErrInvalidArgument,
+			[]string{"azurewebjobsstorage"}},
+		"names that differ in case": {change(
+			func(f *faas.Function) { f.Env["faastest_value"] = faas.NewSecret("the-value") }), faas.ErrInvalidArgument,
+			[]string{"faastest_value", "FAASTEST_VALUE"}},
+		"other values than those of a job": {change(
+			func(f *faas.Function) { f.Env["FAASTEST_VALUE"] = faas.NewSecret("the-value") }), faas.ErrUnsupported,
+			[]string{"FAASTEST_VALUE", "job 2"}},
+		"a value that no environment has": {change(
+			func(f *faas.Function) { f.Env["A"] = faas.NewSecret("the-value\x00") }), faas.ErrInvalidArgument, []string{"NUL"}},
+		"more instances kept warm than sold": {change(func(f *faas.Function) { f.KeepWarm = 2000 }), faas.ErrTooLarge,
+			[]string{"2000", "1000"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := pure(t, nil).Units(job(), test.functions)
@@ -77,10 +91,14 @@ func TestUnitsRefuseBinariesThatCannotRun(t *testing.T) {
 		code   faas.Code
 		words  []string
 	}{
-		"stdin and stdout only":   {func(b *faas.Binary) { b.Protocols = faas.SpeaksStdio }, faas.ErrUnsupported, []string{"faas/job", "job.Main", faas.AWSLambda}},
-		"another architecture":    {func(b *faas.Binary) { b.Arch = faas.ARM64 }, faas.ErrInvalidArgument, []string{"GOARCH=amd64"}},
-		"another system":          {func(b *faas.Binary) { b.Format, b.OS = faas.FormatMachO, "darwin" }, faas.ErrInvalidArgument, []string{"GOOS=linux"}},
-		"no permission to be run": {func(b *faas.Binary) { b.Executable = false }, faas.ErrInvalidArgument, []string{"chmod"}},
+		"stdin and stdout only": {func(b *faas.Binary) { b.Protocols = faas.SpeaksStdio }, faas.ErrUnsupported,
+			[]string{"faas/job", "job.Main", faas.AWSLambda}},
+		"another architecture": {func(b *faas.Binary) { b.Arch = faas.ARM64 }, faas.ErrInvalidArgument,
+			[]string{"GOARCH=amd64"}},
+		"another system": {func(b *faas.Binary) { b.Format, b.OS = faas.FormatMachO, "darwin" },
+			faas.ErrInvalidArgument, []string{"GOOS=linux"}},
+		"no permission to be run": {func(b *faas.Binary) { b.Executable = false }, faas.ErrInvalidArgument,
+			[]string{"chmod"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bin := job()
@@ -99,12 +117,15 @@ func TestUnitsRefuseBinariesThatCannotRun(t *testing.T) {
 }
 
 func TestNamesAreValid(t *testing.T) {
-	for _, service := range []string{"a", "A", "", "日本", "-x-", "a..b", strings.Repeat("long name ", 30), "123", "bp-x"} {
+	for _, service := range []string{"a", "A", "", "日本", "-x-", "a..b", strings.Repeat("long name ", 30), "123",
+		"bp-x"} {
 		n := deriveNames(service, "sub", "eastus", options{})
 		for what, ok := range map[string]bool{
-			"app": appPattern.MatchString(n.app) && len(n.app) <= 32, "group": groupPattern.MatchString(n.group), "plan": len(n.plan) <= 40 && appPattern.MatchString(n.plan),
-			"account":   accountPattern.MatchString(n.account),
-			"container": len(n.container) >= 3 && len(n.container) <= 63 && !strings.Contains(n.container, "--") && strings.ToLower(n.container) == n.container,
+			"app": appPattern.MatchString(n.app) && len(n.app) <= 32, "group": groupPattern.MatchString(n.group),
+			"plan":    len(n.plan) <= 40 && appPattern.MatchString(n.plan),
+			"account": accountPattern.MatchString(n.account),
+			"container": len(n.container) >= 3 && len(n.container) <= 63 && !strings.Contains(n.container, "--") &&
+				strings.ToLower(n.container) == n.container,
 		} {
 			if !ok {
 				t.Errorf("service %q: the name of the %s is not valid: %+v", service, what, n)
@@ -115,7 +136,8 @@ func TestNamesAreValid(t *testing.T) {
 	if first != deriveNames("x", "SUB", "eastus", options{}) {
 		t.Error("the names depend on the case of the subscription's id")
 	}
-	for _, other := range []names{deriveNames("x", "other", "eastus", options{}), deriveNames("x", "sub", "westus", options{})} {
+	for _, other := range []names{deriveNames("x", "other", "eastus", options{}),
+		deriveNames("x", "sub", "westus", options{})} {
 		if other.app == first.app || other.account == first.account {
 			t.Errorf("names in another subscription or region are the same: %+v", other)
 		}
@@ -132,13 +154,20 @@ func TestOptionsAndConfiguration(t *testing.T) {
 		"a subscription with a slash":  {faas.Config{SubscriptionID: "a/b"}, "subscription_id"},
 		"a region as people write it":  {faas.Config{SubscriptionID: "s", Region: "West Europe"}, ""},
 		"a region with a slash":        {faas.Config{SubscriptionID: "s", Region: "a/b"}, "region"},
-		"a memory that is not sold":    {faas.Config{SubscriptionID: "s", Options: map[string]string{"instance_memory_mb": "1024"}}, "instance_memory_mb"},
-		"too few instances":            {faas.Config{SubscriptionID: "s", Options: map[string]string{"max_instances": "3"}}, "max_instances"},
-		"an account with capitals":     {faas.Config{SubscriptionID: "s", Options: map[string]string{"storage_account": "Account"}}, "storage_account"},
-		"an unknown authentication":    {faas.Config{SubscriptionID: "s", Options: map[string]string{"storage_auth": "magic"}}, "storage_auth"},
-		"a Resource Manager over http": {faas.Config{SubscriptionID: "s", Options: map[string]string{"resource_manager_endpoint": "http://x"}}, "https://"},
-		"a location, which is region":  {faas.Config{SubscriptionID: "s", Options: map[string]string{"location": "eastus"}}, "region is a setting of its own"},
-		"a group with a slash":         {faas.Config{SubscriptionID: "s", Options: map[string]string{"resource_group": "a/b"}}, "resource_group"},
+		"a memory that is not sold": {faas.Config{
+			SubscriptionID: "s", Options: map[string]string{"instance_memory_mb": "1024"}}, "instance_memory_mb"},
+		"too few instances": {faas.Config{SubscriptionID: "s", Options: map[string]string{"max_instances": "3"}},
+			"max_instances"},
+		"an account with capitals": {faas.Config{
+			SubscriptionID: "s", Options: map[string]string{"storage_account": "Account"}}, "storage_account"},
+		"an unknown authentication": {faas.Config{
+			SubscriptionID: "s", Options: map[string]string{"storage_auth": "magic"}}, "storage_auth"},
+		"a Resource Manager over http": {faas.Config{
+			SubscriptionID: "s", Options: map[string]string{"resource_manager_endpoint": "http://x"}}, "https://"},
+		"a location, which is region": {faas.Config{SubscriptionID: "s", Options: map[string]string{"location": "eastus"}},
+			"region is a setting of its own"},
+		"a group with a slash": {faas.Config{
+			SubscriptionID: "s", Options: map[string]string{"resource_group": "a/b"}}, "resource_group"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			test.cfg.Service = "x"
@@ -163,9 +192,11 @@ func TestOptionsAndConfiguration(t *testing.T) {
 func TestSovereignCloudsAreFoundByTheirAuthority(t *testing.T) {
 	for authority, want := range map[string]string{
 		"": "https://management.azure.com", "https://login.microsoftonline.us": "https://management.usgovcloudapi.net",
-		"https://login.chinacloudapi.cn/": "https://management.chinacloudapi.cn", "https://login.partner.microsoftonline.cn": "https://management.chinacloudapi.cn",
-		"https://login.usgovcloudapi.net": "https://management.usgovcloudapi.net", "https://login-us.microsoftonline.com": "https://management.usgovcloudapi.net",
-		"https://login.windows.net": "https://management.azure.com",
+		"https://login.chinacloudapi.cn/":          "https://management.chinacloudapi.cn",
+		"https://login.partner.microsoftonline.cn": "https://management.chinacloudapi.cn",
+		"https://login.usgovcloudapi.net":          "https://management.usgovcloudapi.net",
+		"https://login-us.microsoftonline.com":     "https://management.usgovcloudapi.net",
+		"https://login.windows.net":                "https://management.azure.com",
 	} {
 		t.Setenv(authorityEnv, authority)
 		if got := pure(t, nil).arm.Endpoint(); got != want {

@@ -32,7 +32,8 @@ import (
 // hasIdentity makes sure that an app reaches its storage by its identity, and not by a key.
 func hasIdentity(t testing.TB, server *azuretest.Server, e *Executor) {
 	t.Helper()
-	if settings := server.Settings(e.names.app); settings[connectionSetting] != "" || settings[hostStorage+"__credential"] != "managedidentity" {
+	if settings := server.Settings(e.names.app); settings[connectionSetting] != "" ||
+		settings[hostStorage+"__credential"] != "managedidentity" {
 		t.Error("the app has a connection string instead of an identity")
 	}
 }
@@ -73,8 +74,11 @@ func TestAFailedLookEndsNoDeployment(t *testing.T) {
 			times int
 			fault azuretest.Fault
 		}{
-			{9, azuretest.Fault{Status: 500, Code: "InternalServerError"}}, {9, azuretest.Fault{Status: 503, Code: "ServiceUnavailable"}}, {2, azuretest.Fault{Status: 429, Code: "TooManyRequests"}},
-			{1, azuretest.Fault{Status: 401, Code: "InvalidAuthenticationToken"}}, {1, azuretest.Fault{Status: 404, Code: "NotFound"}}, {1, azuretest.Fault{Status: 408}},
+			{9, azuretest.Fault{Status: 500, Code: "InternalServerError"}},
+			{9, azuretest.Fault{Status: 503, Code: "ServiceUnavailable"}},
+			{2, azuretest.Fault{Status: 429, Code: "TooManyRequests"}},
+			{1, azuretest.Fault{Status: 401, Code: "InvalidAuthenticationToken"}},
+			{1, azuretest.Fault{Status: 404, Code: "NotFound"}}, {1, azuretest.Fault{Status: 408}},
 		} {
 			t.Run(fmt.Sprintf("%s, %d times %d", name, f.times, f.fault.Status), func(t *testing.T) {
 				server := serve(t, azuretest.Config{Polls: 1, Fault: times(f.times, match, f.fault)})
@@ -92,17 +96,24 @@ func TestAFailedLookEndsNoDeployment(t *testing.T) {
 func TestOneRefusalOfAChangeEndsNoDeployment(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]func(*http.Request) *azuretest.Fault{
-		"401 of the app":               times(1, request("PUT", "/sites/"), azuretest.Fault{Status: 401, Code: "InvalidAuthenticationToken"}),
-		"404 of the settings":          times(2, request("POST", "/config/appsettings/list"), azuretest.Fault{Status: 404, Code: "ResourceNotFound"}),
-		"404 of the role":              times(2, request("PUT", "/roleAssignments/"), azuretest.Fault{Status: 404, Code: "ResourceNotFound"}),
-		"500 of the role":              times(9, request("PUT", "/roleAssignments/"), azuretest.Fault{Status: 500, Code: "InternalServerError"}),
-		"outage of the settings":       times(15, request("POST", "/config/appsettings/list"), azuretest.Fault{Status: 503, Code: "ServiceUnavailable"}),
-		"500 of the upload":            times(1, request("POST", "/api/publish"), azuretest.Fault{Status: 500}),
-		"504 of the upload":            times(1, request("POST", "/api/publish"), azuretest.Fault{Status: 504}),
-		"423 of the upload":            times(2, request("POST", "/api/publish"), azuretest.Fault{Status: 423}),
-		"401 of the upload":            times(1, request("POST", "/api/publish"), azuretest.Fault{Status: 401}),
-		"the group is being deleted":   times(2, request("PUT", "/serverfarms/"), azuretest.Fault{Status: 409, Code: "ResourceGroupBeingDeleted"}),
-		"the account is at work still": times(2, request("PUT", "/storageAccounts/"), azuretest.Fault{Status: 409, Code: "StorageAccountOperationInProgress"}),
+		"401 of the app": times(1, request("PUT", "/sites/"),
+			azuretest.Fault{Status: 401, Code: "InvalidAuthenticationToken"}),
+		"404 of the settings": times(2, request("POST", "/config/appsettings/list"),
+			azuretest.Fault{Status: 404, Code: "ResourceNotFound"}),
+		"404 of the role": times(2, request("PUT", "/roleAssignments/"),
+			azuretest.Fault{Status: 404, Code: "ResourceNotFound"}),
+		"500 of the role": times(9, request("PUT", "/roleAssignments/"),
+			azuretest.Fault{Status: 500, Code: "InternalServerError"}),
+		"outage of the settings": times(15, request("POST", "/config/appsettings/list"),
+			azuretest.Fault{Status: 503, Code: "ServiceUnavailable"}),
+		"500 of the upload": times(1, request("POST", "/api/publish"), azuretest.Fault{Status: 500}),
+		"504 of the upload": times(1, request("POST", "/api/publish"), azuretest.Fault{Status: 504}),
+		"423 of the upload": times(2, request("POST", "/api/publish"), azuretest.Fault{Status: 423}),
+		"401 of the upload": times(1, request("POST", "/api/publish"), azuretest.Fault{Status: 401}),
+		"the group is being deleted": times(2, request("PUT", "/serverfarms/"),
+			azuretest.Fault{Status: 409, Code: "ResourceGroupBeingDeleted"}),
+		"the account is at work still": times(2, request("PUT", "/storageAccounts/"),
+			azuretest.Fault{Status: 409, Code: "StorageAccountOperationInProgress"}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := serve(t, azuretest.Config{Fault: fault})
@@ -143,7 +154,8 @@ func TestPartialSuccessIsSuccess(t *testing.T) {
 
 // lateRole is what Azure has been seen to say while a role does not count yet.
 var lateRole = []string{
-	"403 this request is not authorized to perform this operation", "Unable to load the proper Managed Identity.", "No such host is known. (account.blob.core.windows.net:443)",
+	"403 this request is not authorized to perform this operation", "Unable to load the proper Managed Identity.",
+	"No such host is known. (account.blob.core.windows.net:443)",
 	"ContainerNotFound", "The specified container does not exist.",
 }
 
@@ -185,16 +197,17 @@ func TestADeadlineThatEndsBeforeTheRoleCountsBeginsNothingAnew(t *testing.T) {
 				state := t.TempDir()
 				ctx, cancel := context.WithCancelCause(t.Context())
 				seen := 0
-				_, err := deployServiceIn(ctx, t, server, state, "one", opening{wrap: func(base http.RoundTripper) http.RoundTripper {
-					return roundTripper(func(r *http.Request) (*http.Response, error) {
-						if at(r) {
-							if seen++; seen == 5 {
-								cancel(why)
+				_, err := deployServiceIn(ctx, t, server, state, "one",
+					opening{wrap: func(base http.RoundTripper) http.RoundTripper {
+						return roundTripper(func(r *http.Request) (*http.Response, error) {
+							if at(r) {
+								if seen++; seen == 5 {
+									cancel(why)
+								}
 							}
-						}
-						return base.RoundTrip(r)
-					})
-				}})
+							return base.RoundTrip(r)
+						})
+					}})
 				var failed *faas.Error
 				if !errors.As(err, &failed) || failed.Code != faas.ErrTimeout {
 					t.Fatalf("error %v, want %v", err, faas.ErrTimeout)
@@ -205,13 +218,16 @@ func TestADeadlineThatEndsBeforeTheRoleCountsBeginsNothingAnew(t *testing.T) {
 					}
 					return
 				}
-				if len(failed.Leftovers) != 1 || !strings.Contains(err.Error(), "role of the app's identity") || !strings.Contains(err.Error(), "deploy again to go on") || !strings.Contains(err.Error(), "Azure could not deploy the package: ") {
+				if len(failed.Leftovers) != 1 || !strings.Contains(err.Error(), "role of the app's identity") ||
+					!strings.Contains(err.Error(), "deploy again to go on") ||
+					!strings.Contains(err.Error(), "Azure could not deploy the package: ") {
 					t.Errorf("the error does not say what was left and why: %v", err)
 				}
 				app := failed.Leftovers[0]
 				before := server.Site(app)
 				if name == "at an upload" { // whoever does not want to go on
-					svc, err := serverless.OpenService(t.Context(), "Engine Service", serverless.WithStateDir(state), serverless.WithExecutor(openAt(t, server, "Engine Service", opening{})))
+					svc, err := serverless.OpenService(t.Context(), "Engine Service", serverless.WithStateDir(state),
+						serverless.WithExecutor(openAt(t, server, "Engine Service", opening{})))
 					if err == nil {
 						err = svc.Undeploy(t.Context())
 					}
@@ -256,7 +272,8 @@ func TestNoDumpOfAnAnswerBecomesTheMessage(t *testing.T) {
 			failed := e.fail(ctx, "deploy", faas.NoJob, err)
 			cancel()
 			var response *azcore.ResponseError
-			if !errors.As(failed, &response) || strings.Contains(failed.Error(), "----") || !strings.Contains(failed.Error(), "TheReason") {
+			if !errors.As(failed, &response) || strings.Contains(failed.Error(), "----") ||
+				!strings.Contains(failed.Error(), "TheReason") {
 				t.Errorf("%s: error %v", name, failed)
 			}
 			if timeout := errors.Is(failed, context.DeadlineExceeded); timeout != (name == "its context") {
@@ -283,7 +300,8 @@ func TestRemoveBelievesNoSingle404(t *testing.T) {
 		"of the account":                   times(1, request("GET", "/storageAccounts/"), gone),
 		"of its deletion":                  times(1, request("DELETE", "/storageAccounts/"), noGroup),
 		"of what is in the group":          times(1, request("GET", "/resources"), noGroup),
-		"of everything":                    times(3, func(r *http.Request) bool { return strings.Contains(strings.ToLower(r.URL.Path), "/resourcegroups/") }, noGroup),
+		"of everything": times(3,
+			func(r *http.Request) bool { return strings.Contains(strings.ToLower(r.URL.Path), "/resourcegroups/") }, noGroup),
 	} {
 		for _, options := range []map[string]string{nil, {"storage_account": "theiraccount"}} {
 			t.Run(fmt.Sprint(name, len(options)), func(t *testing.T) {
@@ -297,7 +315,9 @@ func TestRemoveBelievesNoSingle404(t *testing.T) {
 				e := openAt(t, server, "removed", opening{options: options})
 				if options != nil {
 					server.Add(e.names.group, accountType, "theiraccount", map[string]any{"theirs": "yes"})
-					converge(t, openAt(t, server, "removed", opening{options: map[string]string{"resource_group": e.names.group, "storage_account": "theiraccount"}}), unitOf(t, e, wanted(someJobs...)))
+					converge(t, openAt(t, server, "removed",
+						opening{options: map[string]string{"resource_group": e.names.group, "storage_account": "theiraccount"}}),
+						unitOf(t, e, wanted(someJobs...)))
 				} else {
 					converge(t, e, unitOf(t, e, wanted(someJobs...)))
 				}
@@ -318,12 +338,14 @@ func TestRemoveBelievesNoSingle404(t *testing.T) {
 
 func TestAGroupWhoseContentNobodySawStays(t *testing.T) {
 	t.Parallel()
-	server := serve(t, azuretest.Config{Fault: times(-1, request("GET", "/resources"), azuretest.Fault{Status: 404, Code: "ResourceGroupNotFound"})})
+	server := serve(t, azuretest.Config{Fault: times(
+		-1, request("GET", "/resources"), azuretest.Fault{Status: 404, Code: "ResourceGroupNotFound"})})
 	e := openAt(t, server, "unseen", opening{})
 	converge(t, e, unitOf(t, e, wanted(someJobs...)))
 	server.Add(e.names.group, "Microsoft.Insights/components", "theirs", nil)
 	var failed *faas.Error
-	if err := e.Remove(t.Context(), e.names.app); !errors.As(err, &failed) || failed.Code == faas.ErrNotFound || len(failed.Leftovers) == 0 {
+	if err := e.Remove(t.Context(), e.names.app); !errors.As(err, &failed) || failed.Code == faas.ErrNotFound ||
+		len(failed.Leftovers) == 0 {
 		t.Errorf("error %v, want one that lists the group", err)
 	}
 	if left := server.Left(); len(left) != 2 {
@@ -337,7 +359,8 @@ func TestStorageOfAnAppThatStaysIsNotTouched(t *testing.T) {
 		"a lock on the app":  func(n names) azuretest.Config { return azuretest.Config{Locked: []string{n.app}} },
 		"a lock on the plan": func(n names) azuretest.Config { return azuretest.Config{Locked: []string{n.plan}} },
 		"no permission": func(names) azuretest.Config {
-			return azuretest.Config{Fault: times(-1, request("DELETE", "/sites/"), azuretest.Fault{Status: 403, Code: "AuthorizationFailed"})}
+			return azuretest.Config{Fault: times(-1, request("DELETE", "/sites/"),
+				azuretest.Fault{Status: 403, Code: "AuthorizationFailed"})}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -381,24 +404,43 @@ func TestRefusalsAreSorted(t *testing.T) {
 		words string
 	}{
 		"no instances in the region": {request("PUT", "/serverfarms/"), azuretest.Fault{Status: 401, Code: "Unauthorized",
-			Message: "This region has quota of 0 instances for your subscription. Try selecting different region or SKU."}, faas.ErrTooLarge, "quota"},
+			Message: "This region has quota of 0 instances for your subscription. Try selecting different region or SKU."},
+			faas.ErrTooLarge, "quota"},
 		"more quota is needed": {request("PUT", "/serverfarms/"), azuretest.Fault{Status: 401, Code: "Unauthorized",
-			Message: "Operation cannot be completed without additional quota. Current Limit (Dynamic VMs): 0"}, faas.ErrTooLarge, "quota"},
+			Message: "Operation cannot be completed without additional quota. Current Limit (Dynamic VMs): 0"},
+			faas.ErrTooLarge, "quota"},
 		"too many plans": {request("PUT", "/serverfarms/"), azuretest.Fault{Status: 409, Code: "Conflict",
-			Message: "The maximum number of Free ServerFarms allowed in a Subscription is 10."}, faas.ErrTooLarge, "maximum number"},
-		"too many accounts": {request("PUT", "/storageAccounts/"), azuretest.Fault{Status: 409, Code: "MaxStorageAccountsCountPerSubscriptionExceeded",
-			Message: "Subscription already contains 250 storage accounts in location westeurope."}, faas.ErrTooLarge, "250"},
-		"no quota, in the details": {request("PUT", "/serverfarms/"), azuretest.Fault{Status: 400, Code: "ValidationForResourceFailed", Message: "Validation failed for a resource. Check 'Error.Details[0]' for more information.",
-			Details: map[string]any{"details": []any{map[string]any{"code": "SubscriptionIsOverQuotaForSku", "message": "Try selecting different region or SKU."}}}}, faas.ErrTooLarge, "SubscriptionIsOverQuotaForSku: Try"},
-		"a policy against keys, in the details": {request("PUT", "/storageAccounts/"), azuretest.Fault{Status: 403, Code: "RequestDisallowedByPolicy", Message: "Resource 'x' was disallowed by policy. Policy identifiers: ''.",
-			Details: map[string]any{"target": "x", "additionalInfo": []any{map[string]any{"type": "PolicyViolation", "info": map[string]any{"policyDefinitionDisplayName": "Storage accounts should prevent shared key access"}}}}},
+			Message: "The maximum number of Free ServerFarms allowed in a Subscription is 10."}, faas.ErrTooLarge,
+			"maximum number"},
+		"too many accounts": {request("PUT", "/storageAccounts/"),
+			azuretest.Fault{Status: 409, Code: "MaxStorageAccountsCountPerSubscriptionExceeded",
+				Message: "Subscription already contains 250 storage accounts in location westeurope."}, faas.ErrTooLarge, "250"},
+		"no quota, in the details": {request("PUT", "/serverfarms/"),
+			azuretest.Fault{Status: 400, Code: "ValidationForResourceFailed",
+				Message: "Validation failed for a resource. Check 'Error.Details[0]' for more information.",
+				Details: map[string]any{"details": []any{map[string]any{
+					"code": "SubscriptionIsOverQuotaForSku", "message": "Try selecting different region or SKU."}}}},
+			faas.ErrTooLarge, "SubscriptionIsOverQuotaForSku: Try"},
+		"a policy against keys, in the details": {request("PUT", "/storageAccounts/"),
+			azuretest.Fault{Status: 403, Code: "RequestDisallowedByPolicy",
+				Message: "Resource 'x' was disallowed by policy. Policy identifiers: ''.",
+				Details: map[string]any{"target": "x", "additionalInfo": []any{
+					map[string]any{"type": "PolicyViolation",
+						"info": map[string]any{"policyDefinitionDisplayName": "Storage accounts should prevent shared key access"}}}}},
 			faas.ErrPermissionDenied, "storage_auth=identity"},
-		"a lock on the group": {request("PUT", "/serverfarms/"), azuretest.Fault{Status: 409, Code: "ScopeLocked", Message: "The scope cannot perform write operation"}, faas.ErrPermissionDenied, "put a lock on it"},
-		"a policy against keys": {request("PUT", "/storageAccounts/"), azuretest.Fault{Status: 403, Code: "RequestDisallowedByPolicy",
-			Message: "Resource 'x' was disallowed by policy 'Storage accounts should prevent shared key access'."}, faas.ErrPermissionDenied, "storage_auth=identity"},
-		"another policy": {request("PUT", "/storageAccounts/"), azuretest.Fault{Status: 403, Code: "RequestDisallowedByPolicy",
-			Message: "Resource 'x' was disallowed by policy 'Allowed locations'."}, faas.ErrPermissionDenied, "Allowed locations"},
-		"no such subscription": {request("", "/resourcegroups/"), azuretest.Fault{Status: 404, Code: "SubscriptionNotFound"}, faas.ErrInvalidArgument, "SubscriptionNotFound"},
+		"a lock on the group": {request("PUT", "/serverfarms/"),
+			azuretest.Fault{Status: 409, Code: "ScopeLocked", Message: "The scope cannot perform write operation"},
+			faas.ErrPermissionDenied, "put a lock on it"},
+		"a policy against keys": {request("PUT", "/storageAccounts/"),
+			azuretest.Fault{Status: 403, Code: "RequestDisallowedByPolicy",
+				Message: "Resource 'x' was disallowed by policy 'Storage accounts should prevent shared key access'."},
+			faas.ErrPermissionDenied, "storage_auth=identity"},
+		"another policy": {request("PUT", "/storageAccounts/"),
+			azuretest.Fault{Status: 403, Code: "RequestDisallowedByPolicy",
+				Message: "Resource 'x' was disallowed by policy 'Allowed locations'."}, faas.ErrPermissionDenied,
+			"Allowed locations"},
+		"no such subscription": {request("", "/resourcegroups/"), azuretest.Fault{Status: 404, Code: "SubscriptionNotFound"},
+			faas.ErrInvalidArgument, "SubscriptionNotFound"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := serve(t, azuretest.Config{Fault: times(-1, test.match, test.fault)})
@@ -412,7 +454,8 @@ func TestRefusalsAreSorted(t *testing.T) {
 			}
 			sent := 0
 			for _, r := range server.Requests() {
-				if method, path, _ := strings.Cut(r, " "); strings.HasPrefix(method, "PUT") && test.match(&http.Request{Method: method, URL: mustURL(t, path)}) {
+				if method, path, _ := strings.Cut(r, " "); strings.HasPrefix(method, "PUT") &&
+					test.match(&http.Request{Method: method, URL: mustURL(t, path)}) {
 					sent++
 				}
 			}
@@ -436,7 +479,8 @@ func TestALockIsRefusedAtOnce(t *testing.T) {
 			server.Lock(locked(e.names))
 			server.Requests()
 			_, err := e.Converge(t.Context(), unitOf(t, e, withValue(wanted(someJobs...), "the-second-value")), &prior, nil)
-			if faas.CodeOf(err) != faas.ErrPermissionDenied || !strings.Contains(err.Error(), "put a lock on it") || !strings.Contains(err.Error(), "az lock") {
+			if faas.CodeOf(err) != faas.ErrPermissionDenied || !strings.Contains(err.Error(), "put a lock on it") ||
+				!strings.Contains(err.Error(), "az lock") {
 				t.Errorf("error %v, want %v that names the lock", err, faas.ErrPermissionDenied)
 			}
 			changes := 0
@@ -457,20 +501,28 @@ func TestALockIsRefusedAtOnce(t *testing.T) {
 func TestWhatRefusalsTellIsKept(t *testing.T) {
 	t.Parallel()
 	const who, where = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee", "/subscriptions/s/resourceGroups/g"
-	denied := "The client 'op@example.com' with object id '" + who + "' does not have authorization to perform action 'Microsoft.Authorization/roleAssignments/write' over scope '" + where + "' or the scope is invalid."
+	denied := "The client 'op@example.com' with object id '" + who +
+		"' does not have authorization to perform action 'Microsoft.Authorization/roleAssignments/write' over scope '" +
+		where + "' or the scope is invalid."
 	for name, test := range map[string]struct {
 		code, body string
 		want       []string
 	}{
-		"nested details": {"InvalidTemplateDeployment", `{"error":{"code":"InvalidTemplateDeployment","message":"See details.","details":[{"code":"Outer","message":"See inner.","details":[
-			{"code":"InvalidParameter","target":"properties.sku","message":"The value is wrong."}]}]}}`, []string{"See details.", "Outer: See inner.", "InvalidParameter: The value is wrong. (properties.sku)"}},
-		"App Service says things several times": {"Conflict", `{"Code":"Conflict","Message":"The name is taken.","Target":null,"Details":[{"Message":"The name is taken."},{"Code":"Conflict"},{"ErrorEntity":{"Code":"Conflict"}}],"Innererror":null}`,
+		"nested details": {"InvalidTemplateDeployment",
+			`{"error":{"code":"InvalidTemplateDeployment","message":"See details.","details":[{"code":"Outer","message":"See inner.","details":[
+			{"code":"InvalidParameter","target":"properties.sku","message":"The value is wrong."}]}]}}`,
+			[]string{"See details.", "Outer: See inner.", "InvalidParameter: The value is wrong. (properties.sku)"}},
+		"App Service says things several times": {"Conflict",
+			`{"Code":"Conflict","Message":"The name is taken.","Target":null,"Details":[{"Message":"The name is taken."},{"Code":"Conflict"},{"ErrorEntity":{"Code":"Conflict"}}],"Innererror":null}`,
 			[]string{"The name is taken."}},
-		"a denial":                       {"AuthorizationFailed", `{"error":{"code":"AuthorizationFailed","message":"` + denied + `"}}`, []string{denied, "--assignee " + who, `--role "User Access Administrator"`, "--scope " + where}},
+		"a denial": {"AuthorizationFailed",
+			`{"error":{"code":"AuthorizationFailed","message":"` + denied + `"}}`,
+			[]string{denied, "--assignee " + who, `--role "User Access Administrator"`, "--scope " + where}},
 		"details of an unexpected shape": {"X", `{"error":{"code":"X","message":"The reason.","target":{"a":1},"details":{"a":"b"},"additionalInfo":"c"}}`, []string{"The reason."}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			resp := &http.Response{StatusCode: http.StatusForbidden, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(test.body))}
+			resp := &http.Response{StatusCode: http.StatusForbidden, Header: http.Header{},
+				Body: io.NopCloser(strings.NewReader(test.body))}
 			refusal := runtime.NewResponseError(resp)
 			text := (&Executor{secrets: foreign.NewCleaner()}).fail(t.Context(), "deploy", faas.NoJob, refusal).Error()
 			for _, want := range test.want {
@@ -505,14 +557,16 @@ func answering(n int, match func(*http.Request) bool, status int) func(http.Roun
 			if fault(r) == nil {
 				return base.RoundTrip(r)
 			}
-			return &http.Response{StatusCode: status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{}, Body: http.NoBody, Request: r}, nil
+			return &http.Response{StatusCode: status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{},
+				Body: http.NoBody, Request: r}, nil
 		})
 	}
 }
 
 func TestAHostThatIsStartingIsUnavailable(t *testing.T) {
 	t.Parallel()
-	starting := azuretest.Fault{Status: 400, Code: "BadRequest", Message: "Encountered an error (ServiceUnavailable) from host runtime."}
+	starting := azuretest.Fault{Status: 400, Code: "BadRequest",
+		Message: "Encountered an error (ServiceUnavailable) from host runtime."}
 	for name, test := range map[string]struct {
 		fault func(n int) func(*http.Request) *azuretest.Fault
 		wrap  func(n int) func(http.RoundTripper) http.RoundTripper
@@ -520,7 +574,9 @@ func TestAHostThatIsStartingIsUnavailable(t *testing.T) {
 		"it gives no keys": {fault: func(n int) func(*http.Request) *azuretest.Fault {
 			return times(n, request("POST", "/host/default/listkeys"), starting)
 		}},
-		"it is not known": {wrap: func(n int) func(http.RoundTripper) http.RoundTripper { return answering(n, isInvocation, 404) }},
+		"it is not known": {wrap: func(n int) func(http.RoundTripper) http.RoundTripper {
+			return answering(n, isInvocation, 404)
+		}},
 	} {
 		for n, works := range map[int]bool{1: true, -1: false} {
 			t.Run(fmt.Sprint(name, n), func(t *testing.T) {
@@ -562,7 +618,8 @@ func TestAnOutageKeepsNoInvocationWaiting(t *testing.T) {
 		e := openAt(t, server, "outage", opening{})
 		_, err := e.Invoke(t.Context(), faastest.JobEcho, nil)
 		var failed *faas.Error
-		if !errors.As(err, &failed) || failed.Code != faas.ErrUnavailable && failed.Code != faas.ErrThrottled || !failed.NotRun {
+		if !errors.As(err, &failed) || failed.Code != faas.ErrUnavailable && failed.Code != faas.ErrThrottled ||
+			!failed.NotRun {
 			t.Errorf("%s: error %v, want one of a job that did not run", name, err)
 		}
 		asked := slices.DeleteFunc(server.Requests(), func(r string) bool { return !strings.Contains(r, "/sites/") })
@@ -611,15 +668,18 @@ func TestAnAnswerThatDoesNotComeLeavesTheOutcomeOpen(t *testing.T) {
 	}})
 	_, err := e.Converge(ctx, unitOf(t, e, wanted(someJobs...)), nil, nil)
 	var failed *faas.Error
-	if !errors.As(err, &failed) || !failed.Unsettled || failed.Code != faas.ErrTimeout || !strings.Contains(err.Error(), "what became of it is not known") {
+	if !errors.As(err, &failed) || !failed.Unsettled || failed.Code != faas.ErrTimeout ||
+		!strings.Contains(err.Error(), "what became of it is not known") {
 		t.Errorf("error %v, want one that leaves open what became of the change", err)
 	}
 }
 
 func TestAnAnswerThatEndsNoRequestIsRefused(t *testing.T) {
 	t.Parallel()
-	e := openAt(t, serve(t, azuretest.Config{}), "upgrade", opening{wrap: answering(-1, request("GET", "/sites/"), http.StatusSwitchingProtocols)})
-	if _, err := e.Observe(t.Context(), e.names.app); faas.CodeOf(err) != faas.ErrUnavailable || !strings.Contains(err.Error(), "101") {
+	e := openAt(t, serve(t, azuretest.Config{}), "upgrade",
+		opening{wrap: answering(-1, request("GET", "/sites/"), http.StatusSwitchingProtocols)})
+	if _, err := e.Observe(t.Context(), e.names.app); faas.CodeOf(err) != faas.ErrUnavailable ||
+		!strings.Contains(err.Error(), "101") {
 		t.Errorf("error %v, want %v", err, faas.ErrUnavailable)
 	}
 }
@@ -643,7 +703,8 @@ func TestAPartOfAValueIsHiddenToo(t *testing.T) {
 func TestValuesAreHiddenInEveryEncoding(t *testing.T) {
 	t.Parallel()
 	const value = `the value, with "quotes" & more`
-	text := value + " " + url.QueryEscape(value) + " " + base64.StdEncoding.EncodeToString([]byte("x"+value)) + fmt.Sprintf(" %q", value)
+	text := value + " " + url.QueryEscape(value) + " " + base64.StdEncoding.EncodeToString([]byte("x"+value)) +
+		fmt.Sprintf(" %q", value)
 	server := serve(t, azuretest.Config{Fault: func(r *http.Request) *azuretest.Fault {
 		if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/sites/") {
 			return &azuretest.Fault{Status: 400, Code: "BadRequest", Message: text}
@@ -680,7 +741,8 @@ func TestPrintingAnExecutorsFieldsShowsNoSecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	text += fmt.Sprintf("%+v", *app)
-	for _, secret := range []string{"the-insights-string", "the-first-value", "the-second-value", azuretest.AccountKey(e.names.account), app.key.Reveal()} {
+	for _, secret := range []string{"the-insights-string", "the-first-value", "the-second-value",
+		azuretest.AccountKey(e.names.account), app.key.Reveal()} {
 		if strings.Contains(text, secret) {
 			t.Errorf("%q is in %s", secret, text)
 		}
@@ -693,11 +755,13 @@ func TestPrintingAnExecutorsFieldsShowsNoSecret(t *testing.T) {
 // TestASubscriptionWithoutAccessIsNoAbsence has Azure answer as it does to a caller whose account is in another tenant.
 func TestASubscriptionWithoutAccessIsNoAbsence(t *testing.T) {
 	t.Parallel()
-	server := serve(t, azuretest.Config{Fault: times(-1, request("", "/subscriptions/"), azuretest.Fault{Status: 404, Code: "SubscriptionNotFound"})})
+	server := serve(t, azuretest.Config{Fault: times(
+		-1, request("", "/subscriptions/"), azuretest.Fault{Status: 404, Code: "SubscriptionNotFound"})})
 	e := openAt(t, server, "access", opening{})
 	_, observed := e.Observe(t.Context(), e.names.app)
 	_, listed := e.List(t.Context())
-	for what, err := range map[string]error{"Observe": observed, "List": listed, "Remove": e.Remove(t.Context(), e.names.app)} {
+	for what, err := range map[string]error{"Observe": observed, "List": listed,
+		"Remove": e.Remove(t.Context(), e.names.app)} {
 		if faas.CodeOf(err) != faas.ErrInvalidArgument {
 			t.Errorf("%s: error %v (code %q), want %v", what, err, faas.CodeOf(err), faas.ErrInvalidArgument)
 		}
@@ -727,7 +791,8 @@ func TestOne404HidesNoApp(t *testing.T) {
 func TestAStateOfAnotherSubscriptionIsRefused(t *testing.T) {
 	e := pure(t, nil)
 	for resource, want := range map[string]faas.Code{
-		"/subscriptions/SUB/resourceGroups/g/providers/Microsoft.Web/sites/a": "", "/subscriptions/other/resourceGroups/g": faas.ErrConflict, "": "", "a": "",
+		"/subscriptions/SUB/resourceGroups/g/providers/Microsoft.Web/sites/a": "",
+		"/subscriptions/other/resourceGroups/g":                               faas.ErrConflict, "": "", "a": "",
 	} {
 		if err := e.CheckPlace(t.Context(), faas.State{Resource: resource}); faas.CodeOf(err) != want {
 			t.Errorf("%q: %v, want code %q", resource, err, want)

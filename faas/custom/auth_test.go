@@ -53,13 +53,14 @@ func TestStaticCredentialsAreSent(t *testing.T) {
 		options       map[string]string
 		header, want  string
 	}{
-		"token from the option":       {"", url, map[string]string{"token": "abc"}, "Authorization", "Bearer abc"},
-		"token from the environment":  {"def", url, nil, "Authorization", "Bearer def"},
-		"the option wins":             {"def", url, map[string]string{"token": "abc"}, "Authorization", "Bearer abc"},
-		"user name in the endpoint":   {"def", withUser, nil, "Authorization", "Basic dXNlcjpwYXNz"},
-		"any header":                  {"", url, map[string]string{"header": "x-api-key: abc"}, "X-Api-Key", "abc"},
-		"Authorization as the header": {"def", url, map[string]string{"header": "Authorization: Key abc"}, "Authorization", "Key abc"},
-		"nothing":                     {"", url, nil, "Authorization", ""},
+		"token from the option":      {"", url, map[string]string{"token": "abc"}, "Authorization", "Bearer abc"},
+		"token from the environment": {"def", url, nil, "Authorization", "Bearer def"},
+		"the option wins":            {"def", url, map[string]string{"token": "abc"}, "Authorization", "Bearer abc"},
+		"user name in the endpoint":  {"def", withUser, nil, "Authorization", "Basic dXNlcjpwYXNz"},
+		"any header":                 {"", url, map[string]string{"header": "x-api-key: abc"}, "X-Api-Key", "abc"},
+		"Authorization as the header": {"def", url, map[string]string{"header": "Authorization: Key abc"}, "Authorization",
+			"Key abc"},
+		"nothing": {"", url, nil, "Authorization", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv(custom.TokenEnv, test.env)
@@ -85,11 +86,13 @@ func TestCredentialsDoNotFollowRedirects(t *testing.T) {
 		http.Redirect(w, r, other.URL+r.URL.Path+"?token="+secret, http.StatusTemporaryRedirect)
 	}))
 	defer moved.Close()
-	e := open(t, faas.Config{Endpoint: moved.URL, Options: map[string]string{"token": secret, "header": "X-Api-Key: " + secret}})
+	e := open(t, faas.Config{Endpoint: moved.URL,
+		Options: map[string]string{"token": secret, "header": "X-Api-Key: " + secret}})
 	_, observe := e.Observe(t.Context(), "svc-job0")
 	_, invoke := e.Invoke(t.Context(), 0, nil)
 	_, warm := e.Warm(t.Context(), 0, 1)
-	for name, err := range map[string]error{"Observe": observe, "Invoke": invoke, "Warm": warm, "Remove": e.Remove(t.Context(), "svc-job0")} {
+	for name, err := range map[string]error{"Observe": observe, "Invoke": invoke, "Warm": warm,
+		"Remove": e.Remove(t.Context(), "svc-job0")} {
 		if faas.CodeOf(err) != faas.ErrInvalidArgument || !strings.Contains(err.Error(), other.URL) || holds(err, secret) {
 			t.Errorf("%s: %v; want ErrInvalidArgument that names %s and no secret", name, err, other.URL)
 		}
@@ -124,7 +127,8 @@ func TestWhatThePlatformRepeatsOfACredentialIsHidden(t *testing.T) {
 	}))
 	defer server.Close()
 	for name, options := range map[string]map[string]string{
-		"token": {"token": secret}, "header": {"header": "X-Api-Key: " + secret}, "scheme": {"header": "Authorization: Key " + secret},
+		"token": {"token": secret}, "header": {"header": "X-Api-Key: " + secret},
+		"scheme": {"header": "Authorization: Key " + secret},
 	} {
 		e := open(t, faas.Config{Endpoint: server.URL, Options: options})
 		_, err := e.Observe(t.Context(), "svc-job0")
@@ -147,18 +151,22 @@ func (l *login) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		id, password = r.FormValue("client_id"), r.FormValue("client_secret")
 	}
-	if id != "id" || password != secret || r.FormValue("grant_type") != "client_credentials" || r.FormValue("scope") != "a b" {
+	if id != "id" || password != secret || r.FormValue("grant_type") != "client_credentials" ||
+		r.FormValue("scope") != "a b" {
 		l.t.Errorf("token request with id %q, grant %q, scope %q", id, r.FormValue("grant_type"), r.FormValue("scope"))
 	}
 	if l.status != 0 {
-		answer(w, l.status, map[string]any{"error": "invalid_client", "error_description": "the secret " + secret + " is wrong"})
+		answer(w, l.status, map[string]any{"error": "invalid_client",
+			"error_description": "the secret " + secret + " is wrong"})
 		return
 	}
-	answer(w, http.StatusOK, map[string]any{"access_token": fmt.Sprintf("t%d", l.issued.Add(1)), "token_type": "Bearer", "expires_in": l.expiry})
+	answer(w, http.StatusOK, map[string]any{"access_token": fmt.Sprintf("t%d", l.issued.Add(1)), "token_type": "Bearer",
+		"expires_in": l.expiry})
 }
 
 func oauthOptions(url string) map[string]string {
-	return map[string]string{"oauth2_client_id": "id", "oauth2_client_secret": secret, "oauth2_token_url": url, "oauth2_scopes": "a,b"}
+	return map[string]string{"oauth2_client_id": "id", "oauth2_client_secret": secret, "oauth2_token_url": url,
+		"oauth2_scopes": "a,b"}
 }
 
 func TestOAuthTokensAreFetchedOnceAndAgainWhenRefused(t *testing.T) {
@@ -240,12 +248,14 @@ type authority struct {
 
 func newAuthority(t *testing.T) *authority {
 	a := &authority{t: t}
-	a.cert, a.key = a.issue(&x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}, nil, nil)
+	a.cert, a.key = a.issue(&x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign},
+		nil, nil)
 	a.file = writePEM(t, "CERTIFICATE", a.cert.Raw)
 	return a
 }
 
-func (a *authority) issue(template, parent *x509.Certificate, signer *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
+func (a *authority) issue(template, parent *x509.Certificate, signer *ecdsa.PrivateKey) (*x509.Certificate,
+	*ecdsa.PrivateKey) {
 	a.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -277,8 +287,11 @@ func writePEM(t *testing.T, kind string, der []byte) string {
 
 func TestMutualTLSWithACustomAuthority(t *testing.T) {
 	a := newAuthority(t)
-	serverCert, serverKey := a.issue(&x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}, a.cert, a.key)
-	clientCert, clientKey := a.issue(&x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, a.cert, a.key)
+	serverCert, serverKey := a.issue(&x509.Certificate{
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}, a.cert,
+		a.key)
+	clientCert, clientKey := a.issue(&x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}},
+		a.cert, a.key)
 	keyDER, err := x509.MarshalECPrivateKey(clientKey)
 	if err != nil {
 		t.Fatal(err)
@@ -291,7 +304,8 @@ func TestMutualTLSWithACustomAuthority(t *testing.T) {
 	server := httptest.NewUnstartedServer(p)
 	server.Config.ErrorLog = discardLog()
 	server.TLS = &tls.Config{
-		Certificates: []tls.Certificate{{Certificate: [][]byte{serverCert.Raw}, PrivateKey: serverKey}}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool,
+		Certificates: []tls.Certificate{{Certificate: [][]byte{serverCert.Raw}, PrivateKey: serverKey}},
+		ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: pool,
 	}
 	server.StartTLS()
 	defer server.Close()
@@ -300,9 +314,10 @@ func TestMutualTLSWithACustomAuthority(t *testing.T) {
 		options map[string]string
 		want    faas.Code
 	}{
-		"certificate and authority": {map[string]string{"ca_file": a.file, "client_cert": certFile, "client_key": keyFile}, faas.ErrNotFound},
-		"no certificate":            {map[string]string{"ca_file": a.file}, faas.ErrPermissionDenied},
-		"unknown authority":         {map[string]string{"client_cert": certFile, "client_key": keyFile}, faas.ErrUnavailable},
+		"certificate and authority": {map[string]string{"ca_file": a.file, "client_cert": certFile, "client_key": keyFile},
+			faas.ErrNotFound},
+		"no certificate":    {map[string]string{"ca_file": a.file}, faas.ErrPermissionDenied},
+		"unknown authority": {map[string]string{"client_cert": certFile, "client_key": keyFile}, faas.ErrUnavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := open(t, faas.Config{Endpoint: server.URL, Options: test.options})

@@ -132,7 +132,8 @@ func mayArrive(err error) bool {
 		return false
 	case errors.As(err, &op) && (op.Op == "dial" || op.Op == "remote error"):
 		return false
-	case errors.As(err, &failed) && (failed.NotRun || failed.Code == faas.ErrTooLarge): // it had no token; it was answered, at too great length
+	// it had no token; it was answered, at too great length
+	case errors.As(err, &failed) && (failed.NotRun || failed.Code == faas.ErrTooLarge):
 		return false
 	}
 	return true

@@ -48,7 +48,8 @@ func (a *answer) ok() bool { return a.status >= 200 && a.status < 300 }
 
 // missing reports whether the platform does not offer what was asked for.
 func (a *answer) missing() bool {
-	return a.status == http.StatusNotFound || a.status == http.StatusMethodNotAllowed || a.status == http.StatusNotImplemented
+	return a.status == http.StatusNotFound || a.status == http.StatusMethodNotAllowed ||
+		a.status == http.StatusNotImplemented
 }
 
 // newTransport returns a transport for one platform. It speaks HTTP/1.1: Go's HTTP/2 client may
@@ -285,10 +286,12 @@ func (e *Executor) statusError(r request, a *answer) *faas.Error {
 		message = e.clean.Excerpt(a.body)
 	}
 	if location := a.header.Get("Location"); location != "" && a.status/100 == 3 {
-		message = "it redirects to " + e.clean.Line(faas.RedactURL(location), maxMessage) + ", and credentials and changes are not sent elsewhere: set the endpoint to where the platform really is"
+		message = "it redirects to " + e.clean.Line(faas.RedactURL(location), maxMessage) +
+			", and credentials and changes are not sent elsewhere: set the endpoint to where the platform really is"
 	}
 	if a.status == http.StatusUnauthorized && e.tokens != nil {
 		e.tokens.forget()
 	}
-	return r.fail(means, &statusError{a.status, fmt.Sprintf("%s %s: status %d: %s", r.method, faas.RedactURL(r.url), a.status, message)})
+	return r.fail(means, &statusError{a.status, fmt.Sprintf("%s %s: status %d: %s", r.method, faas.RedactURL(r.url),
+		a.status, message)})
 }

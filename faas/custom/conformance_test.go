@@ -90,7 +90,8 @@ func harness(t testing.TB, platform http.Handler) faastest.Harness {
 		OpenIn: func(t testing.TB, service string, sky *faastest.Sky) faas.Executor {
 			base := http.DefaultTransport.(*http.Transport).Clone()
 			t.Cleanup(base.CloseIdleConnections)
-			e, err := custom.New(t.Context(), faas.Config{Service: service, Endpoint: endpoint, HTTPClient: &http.Client{Transport: sky.Transport(base)}})
+			e, err := custom.New(t.Context(), faas.Config{
+				Service: service, Endpoint: endpoint, HTTPClient: &http.Client{Transport: sky.Transport(base)}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -99,7 +100,9 @@ func harness(t testing.TB, platform http.Handler) faastest.Harness {
 		OpenLossy: func(t testing.TB, service string) faas.Executor {
 			base := http.DefaultTransport.(*http.Transport).Clone()
 			t.Cleanup(base.CloseIdleConnections)
-			e, err := custom.New(t.Context(), faas.Config{Service: service, Endpoint: endpoint, HTTPClient: &http.Client{Transport: faastest.FaultyTransport(base, isInvoke)}})
+			e, err := custom.New(t.Context(), faas.Config{
+				Service: service, Endpoint: endpoint, HTTPClient: &http.Client{
+					Transport: faastest.FaultyTransport(base, isInvoke)}})
 			if err != nil {
 				t.Fatal(err)
 			}

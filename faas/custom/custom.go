@@ -54,7 +54,8 @@ type Executor struct {
 const (
 	rawUnknown int32 = iota
 	rawTaken         // the platform has announced it
-	rawRefused       // it has refused it all the same: something before it does not let it through, or another version answers now
+	// it has refused it all the same: something before it does not let it through, or another version answers now
+	rawRefused
 )
 
 // What an executor in mode auto has found out of its platform.
@@ -121,7 +122,8 @@ func (e *Executor) Close() error {
 
 // Format prints endpoint and service, and no credential, whatever the verb.
 func (e *Executor) Format(f fmt.State, _ rune) {
-	fmt.Fprintf(f, "custom{endpoint:%s service:%s mode:%s}", faas.RedactURL(e.set.base.String()), e.set.service, e.set.mode)
+	fmt.Fprintf(f, "custom{endpoint:%s service:%s mode:%s}", faas.RedactURL(e.set.base.String()), e.set.service,
+		e.set.mode)
 }
 
 // functionURL returns the URL of a function, or of something below it.

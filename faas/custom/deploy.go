@@ -27,7 +27,8 @@ const expectFrom = 1 << 20
 //
 // The protocol knows no instances that are kept warm: KeepWarm warms as many once, where the
 // platform can.
-func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State, report func(faas.Progress)) (faas.State, error) {
+func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
+	report func(faas.Progress)) (faas.State, error) {
 	d, err := e.newDeployment(u)
 	if err != nil {
 		return faas.State{}, err
@@ -112,7 +113,8 @@ func (e *Executor) newDeployment(u faas.Unit) (*deployment, error) {
 	}
 	f := u.Functions[0]
 	if id := functionid.Protocol.Of(e.set.service, f.JobID); u.ID != id {
-		return nil, bad(faas.ErrInvalidArgument, "unit %q is not of this service, whose unit for job %d is %q", u.ID, f.JobID, id)
+		return nil, bad(faas.ErrInvalidArgument, "unit %q is not of this service, whose unit for job %d is %q", u.ID,
+			f.JobID, id)
 	}
 	if _, err := e.takes().Check(u.Functions); err != nil {
 		return nil, err
@@ -122,9 +124,11 @@ func (e *Executor) newDeployment(u faas.Unit) (*deployment, error) {
 		case u.Package == nil:
 			return nil, bad(faas.ErrInvalidArgument, "unit %q has no package", u.ID)
 		case u.Package.Size() > maxPackage:
-			return nil, bad(faas.ErrTooLarge, "the package of unit %q has %d bytes, the limit of the protocol is %d: strip the binary (-ldflags=-s)", u.ID, u.Package.Size(), maxPackage)
+			return nil, bad(faas.ErrTooLarge, "the package of unit %q has %d bytes, the limit of the protocol is %d: strip "+
+				"the binary (-ldflags=-s)", u.ID, u.Package.Size(), maxPackage)
 		case u.Package.Unpacked() > maxUnpacked:
-			return nil, bad(faas.ErrTooLarge, "the package of unit %q has %d bytes unpacked, the limit of the protocol is %d", u.ID, u.Package.Unpacked(), maxUnpacked)
+			return nil, bad(faas.ErrTooLarge, "the package of unit %q has %d bytes unpacked, the limit of the protocol is %d",
+				u.ID, u.Package.Unpacked(), maxUnpacked)
 		}
 	}
 	e.hide(f)
@@ -279,11 +283,13 @@ func (d *deployment) replace(ctx context.Context, r request) (*answer, error) {
 		}
 		exists = exists || faas.CodeOf(err) == faas.ErrAlreadyExists
 		wait, more := p.next(err)
-		if again := isTransient(err) || faas.CodeOf(err) == faas.ErrThrottled || faas.CodeOf(err) == faas.ErrAlreadyExists; !again || !more || !deleted {
+		if again := isTransient(err) || faas.CodeOf(err) == faas.ErrThrottled ||
+			faas.CodeOf(err) == faas.ErrAlreadyExists; !again || !more || !deleted {
 			return nil, d.gone(err, deleted)
 		}
 		if !transfer.Sleep(ctx, wait) {
-			return nil, d.gone(d.e.errorf(faas.ErrTimeout, r, "%w; gave up waiting to try again: %w", reason(err), context.Cause(ctx)), deleted)
+			return nil, d.gone(d.e.errorf(faas.ErrTimeout, r, "%w; gave up waiting to try again: %w", reason(err),
+				context.Cause(ctx)), deleted)
 		}
 	}
 }
@@ -316,7 +322,9 @@ func (d *deployment) gone(err error, deleted bool) error {
 	if !deleted {
 		return err
 	}
-	failed := d.e.errorf(faas.CodeOf(err), d.request(), "function %s was deleted to be replaced, which this platform cannot do in one step, and the new one could not be put: %w", d.u.ID, reason(err))
+	failed := d.e.errorf(faas.CodeOf(err), d.request(),
+		"function %s was deleted to be replaced, which this platform cannot do in one step, and the new one could not be "+
+			"put: %w", d.u.ID, reason(err))
 	var cause *faas.Error
 	if errors.As(err, &cause) {
 		failed.RetryAfter, failed.Unsettled = cause.RetryAfter, cause.Unsettled

@@ -65,8 +65,10 @@ func TestConvergeSendsNoMoreThanItHasTo(t *testing.T) {
 	}{
 		"plain": {false,
 			[]string{"GET " + path, "PUT " + path, "GET " + path, "GET " + path + "/health"},
-			[]string{"GET " + path, "PUT " + path, "GET " + path, "DELETE " + path, "PUT " + path, "GET " + path, "GET " + path + "/health"},
-			[]string{"GET " + path, "PUT " + path, "GET " + path, "DELETE " + path, "PUT " + path, "GET " + path, "GET " + path + "/health"},
+			[]string{"GET " + path, "PUT " + path, "GET " + path, "DELETE " + path, "PUT " + path, "GET " + path,
+				"GET " + path + "/health"},
+			[]string{"GET " + path, "PUT " + path, "GET " + path, "DELETE " + path, "PUT " + path, "GET " + path,
+				"GET " + path + "/health"},
 		},
 		"extended": {true,
 			[]string{"GET " + path, "PUT " + path, "GET " + path, "GET " + path + "/health"},
@@ -107,8 +109,10 @@ func TestConvergeReturnsWhatThePlatformSays(t *testing.T) {
 	}
 	at := p.functions["svc-job0"].deployedAt.UTC().Truncate(time.Second)
 	want := faas.State{
-		ID: "svc-job0", Status: faas.StatusReady, Resource: s.URL + path, Endpoint: s.URL + path + "/invoke", JobIDs: []uint32{0},
-		Revision: got.Revision, DeployedAt: at, ColdStart: 12 * time.Millisecond, NotRestorable: got.NotRestorable, Private: got.Private,
+		ID: "svc-job0", Status: faas.StatusReady, Resource: s.URL + path, Endpoint: s.URL + path + "/invoke",
+		JobIDs:   []uint32{0},
+		Revision: got.Revision, DeployedAt: at, ColdStart: 12 * time.Millisecond, NotRestorable: got.NotRestorable,
+		Private: got.Private,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -127,7 +131,8 @@ func TestAFunctionOfAnotherServiceIsLeftAlone(t *testing.T) {
 	p.requests()
 	_, observe := e.Observe(t.Context(), u.ID)
 	_, converge := e.Converge(t.Context(), u, nil, nil)
-	for name, err := range map[string]error{"Observe": observe, "Converge": converge, "Remove": e.Remove(t.Context(), u.ID)} {
+	for name, err := range map[string]error{"Observe": observe, "Converge": converge,
+		"Remove": e.Remove(t.Context(), u.ID)} {
 		if faas.CodeOf(err) != faas.ErrConflict || !strings.Contains(err.Error(), `"other"`) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -154,7 +159,8 @@ func TestAFunctionThatCouldNotBePutAgainIsSaidToBeGone(t *testing.T) {
 		return false
 	}
 	_, err := e.Converge(t.Context(), unit(t, e, small("two")), nil, nil)
-	if faas.CodeOf(err) != faas.ErrPermissionDenied || !strings.Contains(err.Error(), "was deleted to be replaced") || !strings.Contains(err.Error(), "quota of team used up") {
+	if faas.CodeOf(err) != faas.ErrPermissionDenied || !strings.Contains(err.Error(), "was deleted to be replaced") ||
+		!strings.Contains(err.Error(), "quota of team used up") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -252,7 +258,8 @@ func TestConvergeWaitsForHealth(t *testing.T) {
 	p.intercept = func(w http.ResponseWriter, r *http.Request) bool {
 		if strings.HasSuffix(r.URL.Path, "/health") && left > 0 {
 			left--
-			answer(w, http.StatusServiceUnavailable, map[string]any{"function_id": "svc-job0", "status": "unhealthy", "error": "starting"})
+			answer(w, http.StatusServiceUnavailable, map[string]any{
+				"function_id": "svc-job0", "status": "unhealthy", "error": "starting"})
 			return true
 		}
 		return false
@@ -270,8 +277,10 @@ func TestConvergeGivesUpOnAFunctionThatStaysUnhealthyOrFails(t *testing.T) {
 		below  string
 		want   faas.Code
 	}{
-		"unhealthy": {http.StatusServiceUnavailable, map[string]any{"status": "unhealthy", "error": "no luck with " + secret}, "/health", faas.ErrTimeout},
-		"failed":    {http.StatusOK, map[string]any{"function_id": "svc-job0", "status": "failed", "error": "no luck with " + secret}, "", faas.ErrUnavailable},
+		"unhealthy": {http.StatusServiceUnavailable,
+			map[string]any{"status": "unhealthy", "error": "no luck with " + secret}, "/health", faas.ErrTimeout},
+		"failed": {http.StatusOK, map[string]any{
+			"function_id": "svc-job0", "status": "failed", "error": "no luck with " + secret}, "", faas.ErrUnavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newFake(t)
@@ -302,7 +311,8 @@ func TestAnEnvironmentValueThatThePlatformRepeatsIsHidden(t *testing.T) {
 		return false
 	}
 	_, err := e.Converge(t.Context(), unit(t, e, small(secret)), nil, nil)
-	if faas.CodeOf(err) != faas.ErrInvalidArgument || holds(err, secret) || !strings.Contains(err.Error(), "is not allowed") {
+	if faas.CodeOf(err) != faas.ErrInvalidArgument || holds(err, secret) ||
+		!strings.Contains(err.Error(), "is not allowed") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -334,7 +344,8 @@ func TestConvergeWithACancelledContextIsTimeout(t *testing.T) {
 }
 
 func TestUnitsTakesOnlyWhatAPlatformCanRun(t *testing.T) {
-	remote, local := open(t, faas.Config{Endpoint: "https://faas.example"}), open(t, faas.Config{Endpoint: "http://127.0.0.1:1"})
+	remote, local := open(t, faas.Config{Endpoint: "https://faas.example"}),
+		open(t, faas.Config{Endpoint: "http://127.0.0.1:1"})
 	linux := faas.Binary{Path: "/x", Size: 1, Format: faas.FormatELF, OS: "linux", Arch: faas.ARM64, Executable: true}
 	with := func(f func(*faas.Binary)) *faas.Binary {
 		b := linux
@@ -346,14 +357,18 @@ func TestUnitsTakesOnlyWhatAPlatformCanRun(t *testing.T) {
 		bin  *faas.Binary
 		want faas.Code
 	}{
-		"linux":         {remote, &linux, ""},
-		"script":        {remote, &faas.Binary{Path: "/x", Size: 1, Format: faas.FormatScript, Interpreter: "/bin/sh", Executable: true}, ""},
-		"mac":           {remote, with(func(b *faas.Binary) { b.Format, b.OS = faas.FormatMachO, "darwin" }), faas.ErrInvalidArgument},
-		"windows":       {remote, with(func(b *faas.Binary) { b.Format, b.OS = faas.FormatPE, "windows" }), faas.ErrInvalidArgument},
-		"no executable": {remote, with(func(b *faas.Binary) { b.Format, b.OS = faas.FormatUnknown, "" }), faas.ErrInvalidArgument},
-		"too large":     {remote, with(func(b *faas.Binary) { b.Size = 250<<20 + 1 }), faas.ErrTooLarge},
-		"largest":       {remote, with(func(b *faas.Binary) { b.Size = 250 << 20 }), ""},
-		"linux, local":  {local, &linux, ""},
+		"linux": {remote, &linux, ""},
+		"script": {remote, &faas.Binary{Path: "/x", Size: 1, Format: faas.FormatScript, Interpreter: "/bin/sh",
+			Executable: true}, ""},
+		"mac": {remote, with(func(b *faas.Binary) { b.Format, b.OS = faas.FormatMachO, "darwin" }),
+			faas.ErrInvalidArgument},
+		"windows": {remote, with(func(b *faas.Binary) { b.Format, b.OS = faas.FormatPE, "windows" }),
+			faas.ErrInvalidArgument},
+		"no executable": {remote, with(func(b *faas.Binary) { b.Format, b.OS = faas.FormatUnknown, "" }),
+			faas.ErrInvalidArgument},
+		"too large":    {remote, with(func(b *faas.Binary) { b.Size = 250<<20 + 1 }), faas.ErrTooLarge},
+		"largest":      {remote, with(func(b *faas.Binary) { b.Size = 250 << 20 }), ""},
+		"linux, local": {local, &linux, ""},
 	} {
 		if _, err := test.e.Units(test.bin, []faas.Function{small("one")}); faas.CodeOf(err) != test.want {
 			t.Errorf("%s: %v, want code %q", name, err, test.want)

@@ -31,7 +31,8 @@ func (e *Executor) Diagnose(ctx context.Context) []faas.Check {
 	for _, c := range []struct {
 		name  string
 		check func() faas.Check
-	}{{"endpoint", d.endpoint}, {"credentials", d.credentials}, {"protocol", d.protocol}, {"limits", d.limits}, {"clock", d.clock}} {
+	}{{"endpoint", d.endpoint}, {"credentials", d.credentials}, {"protocol", d.protocol}, {"limits", d.limits},
+		{"clock", d.clock}} {
 		check := c.check()
 		check.Name = c.name
 		checks = append(checks, check)
@@ -64,7 +65,8 @@ type declaration struct {
 
 func (d *diagnosis) look(ctx context.Context) {
 	e := d.e
-	d.r = request{op: "diagnose", job: faas.NoJob, method: http.MethodGet, url: e.functionURL(functionid.Protocol.Of(e.set.service, math.MaxUint32), "")}
+	d.r = request{op: "diagnose", job: faas.NoJob, method: http.MethodGet,
+		url: e.functionURL(functionid.Protocol.Of(e.set.service, math.MaxUint32), "")}
 	if e.invokeOnly() {
 		d.r.method, d.r.url = http.MethodHead, e.set.base.String()
 	}
@@ -77,7 +79,8 @@ func (d *diagnosis) look(ctx context.Context) {
 	var listing sync.WaitGroup
 	if !e.invokeOnly() {
 		listing.Go(func() {
-			r := request{op: "diagnose", job: faas.NoJob, method: http.MethodGet, url: e.set.base.String() + "/api/functions?service=" + url.QueryEscape(e.set.service), limit: maxList}
+			r := request{op: "diagnose", job: faas.NoJob, method: http.MethodGet,
+				url: e.set.base.String() + "/api/functions?service=" + url.QueryEscape(e.set.service), limit: maxList}
 			var list declaration
 			if a, err := e.send(ctx, r); err == nil && a.ok() && json.Unmarshal(a.body, &list) == nil {
 				d.list = &list
@@ -126,7 +129,8 @@ func (d *diagnosis) kindOfCredentials() (kind, remedy string) {
 	const token = "export " + TokenEnv + "=TOKEN"
 	switch authorization := set.header.get("Authorization"); {
 	case d.e.tokens != nil:
-		return "an OAuth 2.0 token", "cloud policy --faas-option oauth2_client_id=ID --faas-option oauth2_scopes=SCOPES\nexport " + ClientSecretEnv + "=SECRET"
+		return "an OAuth 2.0 token", "cloud policy --faas-option oauth2_client_id=ID --faas-option " +
+			"oauth2_scopes=SCOPES\nexport " + ClientSecretEnv + "=SECRET"
 	case strings.HasPrefix(authorization, "Bearer "):
 		return "a bearer token", token
 	case strings.HasPrefix(authorization, "Basic "):
@@ -146,7 +150,8 @@ func (d *diagnosis) credentials() faas.Check {
 		return checkup.FailBy(d.tokenErr, remedy)
 	case d.err != nil:
 		return checkup.Skip("the platform cannot be reached")
-	case d.a.status == http.StatusUnauthorized || d.a.status == http.StatusForbidden || d.a.status == http.StatusProxyAuthRequired:
+	case d.a.status == http.StatusUnauthorized || d.a.status == http.StatusForbidden ||
+		d.a.status == http.StatusProxyAuthRequired:
 		sent := cmp.Or(kind, "no credential") + " was sent: "
 		err := d.e.statusError(d.r, d.a)
 		return checkup.Fail(err, remedy, "%s%s", sent, checkup.Words(err))
@@ -161,7 +166,8 @@ func (d *diagnosis) answered() (faas.Check, bool) {
 	switch {
 	case d.tokenErr != nil || d.err != nil:
 		return checkup.Skip("the platform cannot be reached"), false
-	case d.a.status == http.StatusUnauthorized || d.a.status == http.StatusForbidden || d.a.status == http.StatusProxyAuthRequired:
+	case d.a.status == http.StatusUnauthorized || d.a.status == http.StatusForbidden ||
+		d.a.status == http.StatusProxyAuthRequired:
 		return checkup.Skip("the credentials are not accepted"), false
 	case d.a.status/100 == 3:
 		return checkup.Skip("the platform is elsewhere"), false
@@ -178,7 +184,8 @@ func (d *diagnosis) protocol() faas.Check {
 		if d.a.status >= 500 && d.a.status != http.StatusNotImplemented {
 			return checkup.FailBy(e.statusError(d.r, d.a), "mend the platform: it answers with a failure of its own")
 		}
-		return checkup.OK("by option mode or invoke_url the platform is invoke-only: functions are deployed by hand, and job 0 is invoked at %s", faas.RedactURL(e.jobURL(0)))
+		return checkup.OK("by option mode or invoke_url the platform is invoke-only: functions are deployed by hand, and "+
+			"job 0 is invoked at %s", faas.RedactURL(e.jobURL(0)))
 	}
 	problem := decodeProblem(d.a.body)
 	switch {
@@ -190,9 +197,11 @@ func (d *diagnosis) protocol() faas.Check {
 		return checkup.OK("it speaks the protocol %s", features)
 	case d.a.status == http.StatusNotFound:
 		return checkup.Warn(nil, "look whether the endpoint has a path that is missing: "+setEndpoint,
-			"what is at %s answers, with status 404 for a function that does not exist, but not in the protocol's shape: it may be another web server", faas.RedactURL(d.r.url))
+			"what is at %s answers, with status 404 for a function that does not exist, but not in the protocol's shape: it "+
+				"may be another web server", faas.RedactURL(d.r.url))
 	case d.a.missing():
-		return checkup.Warn(nil, "deploy the functions by hand, then: cloud policy --faas-option mode=invoke-only", "it knows no functions (status %d): it is an invoke-only platform, or another web server", d.a.status)
+		return checkup.Warn(nil, "deploy the functions by hand, then: cloud policy --faas-option mode=invoke-only",
+			"it knows no functions (status %d): it is an invoke-only platform, or another web server", d.a.status)
 	}
 	remedy := "mend the platform: it answers with a failure of its own"
 	if d.a.status == http.StatusTooManyRequests {
@@ -207,13 +216,18 @@ func (d *diagnosis) limits() faas.Check {
 	}
 	assumed, _ := faas.ProviderLimits(faas.Custom)
 	if d.list == nil || d.list.Limits.MaxTimeoutSecs == 0 {
-		return checkup.Skip("the platform declares none: %d MB, %d s and a payload of %d MB are assumed", assumed.MaxMemoryMB, assumed.MaxTimeoutSecs, assumed.MaxPayloadMB)
+		return checkup.Skip("the platform declares none: %d MB, %d s and a payload of %d MB are assumed",
+			assumed.MaxMemoryMB, assumed.MaxTimeoutSecs, assumed.MaxPayloadMB)
 	}
 	l := d.list.Limits
-	what := fmt.Sprintf("it declares %d MB, %d s, a payload of %d MB, packages of %d MB, %d functions", l.MaxMemoryMB, l.MaxTimeoutSecs, l.MaxPayloadMB, l.MaxPackageMB, l.MaxFunctions)
-	if l.MaxMemoryMB < assumed.MaxMemoryMB || l.MaxTimeoutSecs < assumed.MaxTimeoutSecs || l.MaxPayloadMB < assumed.MaxPayloadMB {
-		return checkup.Warn(nil, fmt.Sprintf("cloud policy --faas-memory %d --faas-timeout %d", min(l.MaxMemoryMB, assumed.MaxMemoryMB), min(l.MaxTimeoutSecs, assumed.MaxTimeoutSecs)),
-			"%s: jobs may fit the %d MB, %d s and %d MB of the analysis and not the platform", what, assumed.MaxMemoryMB, assumed.MaxTimeoutSecs, assumed.MaxPayloadMB)
+	what := fmt.Sprintf("it declares %d MB, %d s, a payload of %d MB, packages of %d MB, %d functions", l.MaxMemoryMB,
+		l.MaxTimeoutSecs, l.MaxPayloadMB, l.MaxPackageMB, l.MaxFunctions)
+	if l.MaxMemoryMB < assumed.MaxMemoryMB || l.MaxTimeoutSecs < assumed.MaxTimeoutSecs ||
+		l.MaxPayloadMB < assumed.MaxPayloadMB {
+		return checkup.Warn(nil, fmt.Sprintf("cloud policy --faas-memory %d --faas-timeout %d",
+			min(l.MaxMemoryMB, assumed.MaxMemoryMB), min(l.MaxTimeoutSecs, assumed.MaxTimeoutSecs)),
+			"%s: jobs may fit the %d MB, %d s and %d MB of the analysis and not the platform", what, assumed.MaxMemoryMB,
+			assumed.MaxTimeoutSecs, assumed.MaxPayloadMB)
 	}
 	return checkup.OK("%s", what)
 }

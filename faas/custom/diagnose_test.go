@@ -38,8 +38,10 @@ func wantFindings(t *testing.T, checks []faas.Check, want map[string]finding) {
 			continue
 		}
 		var e *faas.Error
-		if c.Status != f.status || !strings.Contains(c.Detail, f.detail) || !strings.Contains(c.Remedy, f.remedy) || c.Status == faas.CheckFailed && (c.Remedy == "" || !errors.As(c.Err, &e)) {
-			t.Errorf("%s is %q: %s\nremedy: %s\nerror: %v\nwant %q with %q and the remedy %q", c.Name, c.Status, c.Detail, c.Remedy, c.Err, f.status, f.detail, f.remedy)
+		if c.Status != f.status || !strings.Contains(c.Detail, f.detail) || !strings.Contains(c.Remedy, f.remedy) ||
+			c.Status == faas.CheckFailed && (c.Remedy == "" || !errors.As(c.Err, &e)) {
+			t.Errorf("%s is %q: %s\nremedy: %s\nerror: %v\nwant %q with %q and the remedy %q", c.Name, c.Status, c.Detail,
+				c.Remedy, c.Err, f.status, f.detail, f.remedy)
 		}
 	}
 	if diff := cmp.Diff([]string{"endpoint", "credentials", "protocol", "limits", "clock"}, names); diff != "" {
@@ -61,7 +63,8 @@ func TestDiagnoseTellsWhatIsWrongWithAPlatform(t *testing.T) {
 			fmt.Fprint(w, body)
 		}
 	}
-	unreached := map[string]finding{"credentials": {skipped, "", ""}, "protocol": {skipped, "", ""}, "limits": {skipped, "", ""}, "clock": {skipped, "", ""}}
+	unreached := map[string]finding{"credentials": {skipped, "", ""}, "protocol": {skipped, "", ""},
+		"limits": {skipped, "", ""}, "clock": {skipped, "", ""}}
 	with := func(m map[string]finding, more map[string]finding) map[string]finding {
 		all := map[string]finding{}
 		for _, part := range []map[string]finding{m, more} {
@@ -78,20 +81,31 @@ func TestDiagnoseTellsWhatIsWrongWithAPlatform(t *testing.T) {
 		want    map[string]finding
 	}{
 		{"a platform of the plain protocol", nil, nil, map[string]finding{
-			"endpoint": {ok, "answers", ""}, "credentials": {ok, "none are sent", ""}, "protocol": {ok, "without extensions", ""}, "limits": {skipped, "2048 MB, 300 s", ""}, "clock": {ok, "", ""}}},
-		{"a token that is accepted", nil, map[string]string{"token": "s3cr3t-token"}, map[string]finding{"credentials": {ok, "a bearer token is sent, and accepted", ""}}},
+			"endpoint": {ok, "answers", ""}, "credentials": {ok, "none are sent", ""},
+			"protocol": {ok, "without extensions", ""}, "limits": {skipped, "2048 MB, 300 s", ""}, "clock": {ok, "", ""}}},
+		{"a token that is accepted", nil, map[string]string{"token": "s3cr3t-token"},
+			map[string]finding{"credentials": {ok, "a bearer token is sent, and accepted", ""}}},
 		{"a token is missing", status(401, `{"error":"who are you"}`), nil, map[string]finding{
-			"credentials": {failed, "no credential was sent", "export FAAS_CUSTOM_TOKEN=TOKEN"}, "protocol": {skipped, "", ""}, "limits": {skipped, "", ""}}},
-		{"a token is wrong, and repeated by the platform", status(403, `{"error":"s3cr3t-token is expired"}`), map[string]string{"token": "s3cr3t-token"}, map[string]finding{
-			"credentials": {failed, "a bearer token was sent", "export FAAS_CUSTOM_TOKEN=TOKEN"}}},
-		{"a header is wrong", status(401, ""), map[string]string{"header": "X-Api-Key: s3cr3t-token"}, map[string]finding{"credentials": {failed, "a header was sent", "header=NAME: VALUE"}}},
-		{"another web server", status(404, "<html>no such page</html>"), nil, map[string]finding{"protocol": {warning, "another web server", "--faas-custom-endpoint"}}},
-		{"an invoke-only platform", status(405, ""), nil, map[string]finding{"protocol": {warning, "invoke-only", "mode=invoke-only"}}},
-		{"an invoke-only platform, as configured", status(405, ""), map[string]string{"mode": "invoke-only"}, map[string]finding{"protocol": {ok, "/job/0", ""}}},
-		{"a platform that fails", status(500, "oops"), nil, map[string]finding{"protocol": {failed, "status 500", "mend the platform"}}},
-		{"a platform that has had enough", status(429, ""), nil, map[string]finding{"protocol": {failed, "429", "try again later"}}},
+			"credentials": {failed, "no credential was sent", "export FAAS_CUSTOM_TOKEN=TOKEN"}, "protocol": {skipped, "", ""},
+			"limits": {skipped, "", ""}}},
+		{"a token is wrong, and repeated by the platform", status(403, `{"error":"s3cr3t-token is expired"}`),
+			map[string]string{"token": "s3cr3t-token"}, map[string]finding{
+				"credentials": {failed, "a bearer token was sent", "export FAAS_CUSTOM_TOKEN=TOKEN"}}},
+		{"a header is wrong", status(401, ""), map[string]string{"header": "X-Api-Key: s3cr3t-token"},
+			map[string]finding{"credentials": {failed, "a header was sent", "header=NAME: VALUE"}}},
+		{"another web server", status(404, "<html>no such page</html>"), nil,
+			map[string]finding{"protocol": {warning, "another web server", "--faas-custom-endpoint"}}},
+		{"an invoke-only platform", status(405, ""), nil,
+			map[string]finding{"protocol": {warning, "invoke-only", "mode=invoke-only"}}},
+		{"an invoke-only platform, as configured", status(405, ""), map[string]string{"mode": "invoke-only"},
+			map[string]finding{"protocol": {ok, "/job/0", ""}}},
+		{"a platform that fails", status(500, "oops"), nil,
+			map[string]finding{"protocol": {failed, "status 500", "mend the platform"}}},
+		{"a platform that has had enough", status(429, ""), nil,
+			map[string]finding{"protocol": {failed, "429", "try again later"}}},
 		{"it is elsewhere", http.RedirectHandler("https://elsewhere.example/", http.StatusFound), nil, map[string]finding{
-			"endpoint": {failed, "elsewhere.example", "--faas-custom-endpoint"}, "credentials": {ok, "", ""}, "protocol": {skipped, "", ""}, "limits": {skipped, "", ""}}},
+			"endpoint": {failed, "elsewhere.example", "--faas-custom-endpoint"}, "credentials": {ok, "", ""},
+			"protocol": {skipped, "", ""}, "limits": {skipped, "", ""}}},
 		{"the clock is behind", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Date", time.Now().Add(2*time.Minute).UTC().Format(http.TimeFormat))
 			status(404, `{"error":"no such function"}`)(w, r)
@@ -102,9 +116,12 @@ func TestDiagnoseTellsWhatIsWrongWithAPlatform(t *testing.T) {
 				return
 			}
 			status(404, `{"error":"no such function"}`)(w, r)
-		}), nil, map[string]finding{"protocol": {ok, "extensions list", ""}, "limits": {warning, "512 MB, 60 s", "cloud policy --faas-memory 512 --faas-timeout 60"}}},
-		{"OAuth 2.0 is refused", status(400, `{"error":"invalid_client"}`), map[string]string{"oauth2_client_id": "me", "oauth2_client_secret": "s3cr3t-token", "oauth2_token_url": "SELF/token"}, with(unreached, map[string]finding{
-			"endpoint": {skipped, "no token", ""}, "credentials": {failed, "status 400", custom.ClientSecretEnv}})},
+		}), nil, map[string]finding{"protocol": {ok, "extensions list", ""},
+			"limits": {warning, "512 MB, 60 s", "cloud policy --faas-memory 512 --faas-timeout 60"}}},
+		{"OAuth 2.0 is refused", status(400, `{"error":"invalid_client"}`),
+			map[string]string{"oauth2_client_id": "me", "oauth2_client_secret": "s3cr3t-token",
+				"oauth2_token_url": "SELF/token"}, with(unreached, map[string]finding{
+				"endpoint": {skipped, "no token", ""}, "credentials": {failed, "status 400", custom.ClientSecretEnv}})},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var handler http.Handler = newFake(t)
@@ -140,10 +157,12 @@ func TestDiagnoseTellsWhatIsWrongWithAPlatform(t *testing.T) {
 	}{
 		{"nobody is there", faas.Config{Endpoint: "http://127.0.0.1:1"}, "start the platform at http://127.0.0.1:1"},
 		{"a certificate that nobody knows", faas.Config{Endpoint: secure.URL}, "ca_file=FILE"},
-		{"a client certificate is asked for", faas.Config{Endpoint: demanding.URL, HTTPClient: demanding.Client()}, "client_cert=FILE"},
+		{"a client certificate is asked for", faas.Config{Endpoint: demanding.URL, HTTPClient: demanding.Client()},
+			"client_cert=FILE"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			wantFindings(t, open(t, tt.cfg).Diagnose(t.Context()), with(unreached, map[string]finding{"endpoint": {failed, "", tt.remedy}}))
+			wantFindings(t, open(t, tt.cfg).Diagnose(t.Context()),
+				with(unreached, map[string]finding{"endpoint": {failed, "", tt.remedy}}))
 		})
 	}
 }

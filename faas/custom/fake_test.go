@@ -121,7 +121,8 @@ func answer(w http.ResponseWriter, status int, v any) {
 }
 
 func refuse(w http.ResponseWriter, status int, format string, args ...any) {
-	answer(w, status, map[string]any{"error": fmt.Sprintf(format, args...), "code": http.StatusText(status), "details": map[string]any{}})
+	answer(w, status, map[string]any{"error": fmt.Sprintf(format, args...), "code": http.StatusText(status),
+		"details": map[string]any{}})
 }
 
 func (p *fake) put(w http.ResponseWriter, r *http.Request) {
@@ -207,12 +208,15 @@ func (p *fake) find(w http.ResponseWriter, r *http.Request) *fakeFunction {
 
 func (p *fake) describe(r *http.Request, id string, f *fakeFunction) map[string]any {
 	v := map[string]any{
-		"function_id": id, "endpoint": "http://" + r.Host + "/api/functions/" + id + "/invoke", "status": "deployed", "cold_start_ms": 12,
-		"memory_mb": *f.config.MemoryMB, "timeout_secs": *f.config.TimeoutSecs, "deployed_at": f.deployedAt.UTC().Format(time.RFC3339), "binary_size_bytes": f.size,
+		"function_id": id, "endpoint": "http://" + r.Host + "/api/functions/" + id + "/invoke", "status": "deployed",
+		"cold_start_ms": 12,
+		"memory_mb":     *f.config.MemoryMB, "timeout_secs": *f.config.TimeoutSecs,
+		"deployed_at": f.deployedAt.UTC().Format(time.RFC3339), "binary_size_bytes": f.size,
 	}
 	if p.extended {
 		v["deployed_at"], v["cold_start_ms"] = f.deployedAt.Format(time.RFC3339Nano), 12.5
-		v["service"], v["package_sha256"], v["config_fingerprint"], v["features"] = f.service, f.sha256, f.fingerprint, []string{"replace", "fingerprint", "list"}
+		v["service"], v["package_sha256"], v["config_fingerprint"], v["features"] = f.service, f.sha256, f.fingerprint,
+			[]string{"replace", "fingerprint", "list"}
 	}
 	return v
 }
@@ -277,10 +281,12 @@ func (p *fake) run(w http.ResponseWriter, r *http.Request, f *fakeFunction) {
 	defer cancel()
 	start := time.Now()
 	output, err := faastest.RunJob(ctx, faas.Function{JobID: jobID, Env: faas.NewEnv(f.config.EnvVars)}, args)
-	resp := faas.Response{JobID: jobID, Result: output, Success: err == nil, ExecutionMS: float64(time.Since(start).Microseconds())/1000 + 0.001, MemoryUsedMB: 7}
+	resp := faas.Response{JobID: jobID, Result: output, Success: err == nil,
+		ExecutionMS: float64(time.Since(start).Microseconds())/1000 + 0.001, MemoryUsedMB: 7}
 	switch {
 	case ctx.Err() != nil:
-		answer(w, http.StatusInternalServerError, map[string]any{"job_id": jobID, "result": []int{}, "success": false, "error": "timed out", "code": "TIMEOUT"})
+		answer(w, http.StatusInternalServerError, map[string]any{
+			"job_id": jobID, "result": []int{}, "success": false, "error": "timed out", "code": "TIMEOUT"})
 		return
 	case err != nil:
 		resp.Error = err.Error()
@@ -297,7 +303,8 @@ func (p *fake) health(w http.ResponseWriter, r *http.Request) {
 	if f := p.find(w, r); f != nil {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		v := map[string]any{"function_id": r.PathValue("id"), "status": "healthy", "total_invocations": f.calls, "last_invocation": nil}
+		v := map[string]any{"function_id": r.PathValue("id"), "status": "healthy", "total_invocations": f.calls,
+			"last_invocation": nil}
 		if !f.last.IsZero() {
 			v["last_invocation"] = f.last.Format(time.RFC3339)
 		}

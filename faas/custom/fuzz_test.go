@@ -23,14 +23,17 @@ func (c canned) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		r.Body.Close()
 	}
-	return &http.Response{StatusCode: c.status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(c.body)), ContentLength: -1, Request: r}, nil
+	return &http.Response{StatusCode: c.status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(c.body)),
+		ContentLength: -1, Request: r}, nil
 }
 
 func FuzzDecode(f *testing.F) {
 	for _, body := range []string{
 		``, `{}`, `null`, `[]`, `{"status":"deployed","function_id":"svc-job0","cold_start_ms":1e308,"memory_mb":-1,"deployed_at":"2026-01-02T03:04:05Z"}`,
-		`{"functions":[{"function_id":"svc-job0","service":"svc"},{}]}`, `{"functions":null}`, `{"status":"healthy","total_invocations":1e300}`,
-		`{"instances_warmed":1e300}`, `{"result":[1,2,3]}`, `{"job_id":0,"result":[],"success":false,"error":{"message":"x"},"code":5,"details":{"exit_code":1e300,"log_tail":"x"}}`,
+		`{"functions":[{"function_id":"svc-job0","service":"svc"},{}]}`, `{"functions":null}`,
+		`{"status":"healthy","total_invocations":1e300}`,
+		`{"instances_warmed":1e300}`, `{"result":[1,2,3]}`,
+		`{"job_id":0,"result":[],"success":false,"error":{"message":"x"},"code":5,"details":{"exit_code":1e300,"log_tail":"x"}}`,
 		`{"error":"` + strings.Repeat("é", 600) + `"}`, "\xff\xfe", `{"error":"\ud800"}`,
 	} {
 		for _, status := range []uint16{200, 404, 500, 503} {
@@ -42,7 +45,8 @@ func FuzzDecode(f *testing.F) {
 		if s := status % 600; s == 408 || s == 502 || s == 503 || s == 504 || s < 200 {
 			status = 500
 		}
-		e := open(t, faas.Config{Endpoint: "http://127.0.0.1:1", HTTPClient: &http.Client{Transport: canned{int(status % 600), body}}})
+		e := open(t, faas.Config{Endpoint: "http://127.0.0.1:1",
+			HTTPClient: &http.Client{Transport: canned{int(status % 600), body}}})
 		state, err := e.Observe(t.Context(), "svc-job0")
 		check(t, err)
 		if (err == nil) != (state.Status != "") {

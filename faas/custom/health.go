@@ -34,7 +34,8 @@ func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
 	}
 	var w warmed
 	if err := json.Unmarshal(a.body, &w); err != nil || w.InstancesWarmed == nil {
-		return 0, e.errorf(faas.ErrUnavailable, r, "%s %s: the answer is not in the protocol's shape: %s", r.method, faas.RedactURL(r.url), e.clean.Excerpt(a.body))
+		return 0, e.errorf(faas.ErrUnavailable, r, "%s %s: the answer is not in the protocol's shape: %s", r.method,
+			faas.RedactURL(r.url), e.clean.Excerpt(a.body))
 	}
 	return int(min(count(*w.InstancesWarmed), 1<<31-1)), nil
 }

@@ -33,7 +33,8 @@ const maxErrorText = 1 << 20
 func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas.Result, error) {
 	start := time.Now()
 	limit := payloads.Of(faas.Custom, 0, payloads.Raw)
-	r := request{op: opInvoke, job: int64(jobID), method: http.MethodPost, limit: int64(faas.MaxResponseSize(limit.Job)) + maxErrorText}
+	r := request{op: opInvoke, job: int64(jobID), method: http.MethodPost,
+		limit: int64(faas.MaxResponseSize(limit.Job)) + maxErrorText}
 	if err := limit.Check(payloads.Raw, jobID, args); err != nil {
 		return nil, err
 	}
@@ -47,7 +48,8 @@ func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas
 		r.url = e.jobURL(jobID)
 		var again *faas.Error
 		if result, again = e.invoke(ctx, r, jobID, args); again != nil && isMissing(again) {
-			e.kind.CompareAndSwap(kindGuessed, kindUnknown) // something answers HEAD everywhere: the first error is the one that counts
+			// something answers HEAD everywhere: the first error is the one that counts
+			e.kind.CompareAndSwap(kindGuessed, kindUnknown)
 		} else {
 			err = again
 		}
@@ -131,20 +133,23 @@ func (e *Executor) post(ctx context.Context, r request, body func() io.ReadClose
 }
 
 // result makes the result, or the error, of an answer, which parse reads if it tells of success.
-func (e *Executor) result(r request, jobID uint32, a *answer, parse func(*faas.Response) error) (*faas.Result, *faas.Error) {
+func (e *Executor) result(r request, jobID uint32, a *answer, parse func(*faas.Response) error) (*faas.Result,
+	*faas.Error) {
 	if !a.ok() {
 		return nil, e.invokeError(r, a)
 	}
 	var resp faas.Response
 	if err := parse(&resp); err != nil {
-		return nil, e.errorf(faas.ErrUnavailable, r, "%s %s: the job may have run, but the answer is not in the protocol's shape (%s): %s",
+		return nil, e.errorf(faas.ErrUnavailable, r,
+			"%s %s: the job may have run, but the answer is not in the protocol's shape (%s): %s",
 			r.method, faas.RedactURL(r.url), e.clean.Line(reason(err).Error(), maxMessage), e.clean.Excerpt(a.body))
 	}
 	if !resp.Success {
 		return nil, e.invokeError(r, a)
 	}
 	if resp.JobID != jobID && (resp.Compact || resp.JobID != 0 || decodeProblem(a.body).JobID != nil) {
-		return nil, e.errorf(faas.ErrUnavailable, r, "%s %s: the answer is of job %d", r.method, faas.RedactURL(r.url), resp.JobID)
+		return nil, e.errorf(faas.ErrUnavailable, r, "%s %s: the answer is of job %d", r.method, faas.RedactURL(r.url),
+			resp.JobID)
 	}
 	e.kind.CompareAndSwap(kindUnknown, kindDeploys)
 	if resp.Result == nil {
@@ -157,13 +162,15 @@ func (e *Executor) result(r request, jobID uint32, a *answer, parse func(*faas.R
 
 // refusals are the statuses with which a server says that it refused a request, and so did not run anything.
 var refusals = []int{
-	http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusRequestEntityTooLarge,
+	http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed,
+	http.StatusRequestEntityTooLarge,
 	http.StatusUnsupportedMediaType, http.StatusTooManyRequests, http.StatusNotImplemented,
 }
 
 // failureCodes are the codes in an answer that say more than its status. Platforms answer 500 for all of them.
 var failureCodes = map[string]faas.Code{
-	"TIMEOUT": faas.ErrTimeout, "TOO_LARGE": faas.ErrTooLarge, "UNAVAILABLE": faas.ErrUnavailable, "THROTTLED": faas.ErrThrottled,
+	"TIMEOUT": faas.ErrTimeout, "TOO_LARGE": faas.ErrTooLarge, "UNAVAILABLE": faas.ErrUnavailable,
+	"THROTTLED": faas.ErrThrottled,
 }
 
 // invokeError tells a function that failed from a platform that did.
@@ -175,7 +182,8 @@ func (e *Executor) invokeError(r request, a *answer) *faas.Error {
 	}
 	err.NotRun = slices.Contains(refusals, a.status) || p.notRun()
 	saysSo := p.Success != nil && !*p.Success &&
-		(a.status == http.StatusInternalServerError || a.status == http.StatusBadGateway || a.status == http.StatusUnprocessableEntity)
+		(a.status == http.StatusInternalServerError || a.status == http.StatusBadGateway ||
+			a.status == http.StatusUnprocessableEntity)
 	if !saysSo && !a.ok() {
 		return err
 	}
@@ -191,7 +199,8 @@ func (e *Executor) invokeError(r request, a *answer) *faas.Error {
 // functionError is what a platform tells of a function that failed. Details are beyond the protocol.
 func (e *Executor) functionError(p problem) *faas.FunctionError {
 	failed := &faas.FunctionError{
-		Type: p.detail("type"), Message: p.detail("message"), ExitCode: p.number("exit_code"), LogTail: e.clean.Tail(p.detail("log_tail"), maxLog),
+		Type: p.detail("type"), Message: p.detail("message"), ExitCode: p.number("exit_code"),
+		LogTail: e.clean.Tail(p.detail("log_tail"), maxLog),
 	}
 	if failed.Type == "" && !strings.EqualFold(p.Code, "FUNCTION_FAILED") {
 		failed.Type = p.Code

@@ -39,38 +39,46 @@ func TestInvokeClassifiesEveryAnswer(t *testing.T) {
 		text   string    // in the error, or the output
 		notRun bool
 	}{
-		"whole answer":                  {200, `{"job_id":3,"result":[104,105],"success":true,"execution_ms":1.5,"memory_used_mb":12}`, "", "hi", false},
-		"only a result":                 {200, `{"result":[104,105]}`, "", "hi", false},
-		"an empty result":               {200, `{"job_id":3,"result":[],"success":true}`, "", "", false},
-		"another job's answer":          {200, `{"job_id":4,"result":[],"success":true}`, faas.ErrUnavailable, "job 4", false},
-		"job 0's answer":                {200, `{"job_id":0,"result":[],"success":true}`, faas.ErrUnavailable, "job 0", false},
-		"garbage":                       {200, `<html>hello`, faas.ErrUnavailable, "<html>hello", false},
-		"a success without a result":    {200, `{"job_id":3,"success":true,"execution_ms":2}`, faas.ErrUnavailable, "no result", false},
+		"whole answer": {200, `{"job_id":3,"result":[104,105],"success":true,"execution_ms":1.5,"memory_used_mb":12}`, "",
+			"hi", false},
+		"only a result":   {200, `{"result":[104,105]}`, "", "hi", false},
+		"an empty result": {200, `{"job_id":3,"result":[],"success":true}`, "", "", false},
+		"another job's answer": {200, `{"job_id":4,"result":[],"success":true}`, faas.ErrUnavailable, "job 4",
+			false},
+		"job 0's answer": {200, `{"job_id":0,"result":[],"success":true}`, faas.ErrUnavailable, "job 0",
+			false},
+		"garbage": {200, `<html>hello`, faas.ErrUnavailable, "<html>hello", false},
+		"a success without a result": {200, `{"job_id":3,"success":true,"execution_ms":2}`, faas.ErrUnavailable,
+			"no result", false},
 		"an object with nothing in it":  {200, `{}`, faas.ErrUnavailable, "{}", false},
 		"nothing":                       {200, ``, faas.ErrUnavailable, "empty", false},
 		"a result out of range":         {200, `{"result":[256]}`, faas.ErrUnavailable, "256", false},
 		"failure with 200":              {200, failed + `}`, faas.ErrFunctionFailed, "it broke", false},
 		"failure with 500":              {500, failed + `}`, faas.ErrFunctionFailed, "it broke", false},
 		"failure with a timeout's code": {500, failed + `,"code":"TIMEOUT"}`, faas.ErrTimeout, "it broke", false},
-		"timeout in the error shape":    {500, `{"error":"too slow","code":"TIMEOUT","details":{}}`, faas.ErrTimeout, "too slow", false},
-		"platform error":                {500, `{"error":"disk full","code":"INTERNAL","details":{}}`, faas.ErrUnavailable, "disk full", false},
-		"malformed":                     {400, `{"error":"args","code":"X","details":{}}`, faas.ErrInvalidArgument, "args", false},
-		"no authorization":              {401, `{"error":"who?"}`, faas.ErrPermissionDenied, "who?", true},
-		"forbidden":                     {403, ``, faas.ErrPermissionDenied, "403", true},
-		"no function":                   {404, `{"error":"no such function"}`, faas.ErrNotFound, "no such function", true},
-		"request timeout":               {408, ``, faas.ErrTimeout, "408", false},
-		"conflict":                      {409, `{"error":"busy"}`, faas.ErrConflict, "busy", false},
-		"too large":                     {413, `{"error":"big"}`, faas.ErrTooLarge, "big", true},
-		"throttled":                     {429, `{"error":"slow down"}`, faas.ErrThrottled, "slow down", true},
-		"cannot":                        {501, ``, faas.ErrUnsupported, "501", true},
-		"bad gateway":                   {502, `Bad Gateway`, faas.ErrUnavailable, "Bad Gateway", false},
-		"function died at the gateway":  {502, failed + `}`, faas.ErrFunctionFailed, "it broke", false},
-		"unavailable":                   {503, ``, faas.ErrUnavailable, "503", false},
-		"did not run, it says":          {503, `{"error":"full","code":"UNAVAILABLE","details":{"not_run":true}}`, faas.ErrUnavailable, "full", true},
-		"an answer that is too large":   {500, failed + `,"code":"TOO_LARGE"}`, faas.ErrTooLarge, "it broke", false},
-		"gateway timeout":               {504, ``, faas.ErrTimeout, "504", false},
-		"an error object":               {503, `{"error":{"message":"deep"}}`, faas.ErrUnavailable, "deep", false},
-		"control characters":            {503, "{\"error\":\"a\\u001b[31mb\"}", faas.ErrUnavailable, "a\uFFFD[31mb", false},
+		"timeout in the error shape": {500, `{"error":"too slow","code":"TIMEOUT","details":{}}`, faas.ErrTimeout,
+			"too slow", false},
+		"platform error": {500, `{"error":"disk full","code":"INTERNAL","details":{}}`, faas.ErrUnavailable,
+			"disk full", false},
+		"malformed": {400, `{"error":"args","code":"X","details":{}}`, faas.ErrInvalidArgument, "args",
+			false},
+		"no authorization":             {401, `{"error":"who?"}`, faas.ErrPermissionDenied, "who?", true},
+		"forbidden":                    {403, ``, faas.ErrPermissionDenied, "403", true},
+		"no function":                  {404, `{"error":"no such function"}`, faas.ErrNotFound, "no such function", true},
+		"request timeout":              {408, ``, faas.ErrTimeout, "408", false},
+		"conflict":                     {409, `{"error":"busy"}`, faas.ErrConflict, "busy", false},
+		"too large":                    {413, `{"error":"big"}`, faas.ErrTooLarge, "big", true},
+		"throttled":                    {429, `{"error":"slow down"}`, faas.ErrThrottled, "slow down", true},
+		"cannot":                       {501, ``, faas.ErrUnsupported, "501", true},
+		"bad gateway":                  {502, `Bad Gateway`, faas.ErrUnavailable, "Bad Gateway", false},
+		"function died at the gateway": {502, failed + `}`, faas.ErrFunctionFailed, "it broke", false},
+		"unavailable":                  {503, ``, faas.ErrUnavailable, "503", false},
+		"did not run, it says": {503, `{"error":"full","code":"UNAVAILABLE","details":{"not_run":true}}`,
+			faas.ErrUnavailable, "full", true},
+		"an answer that is too large": {500, failed + `,"code":"TOO_LARGE"}`, faas.ErrTooLarge, "it broke", false},
+		"gateway timeout":             {504, ``, faas.ErrTimeout, "504", false},
+		"an error object":             {503, `{"error":{"message":"deep"}}`, faas.ErrUnavailable, "deep", false},
+		"control characters":          {503, "{\"error\":\"a\\u001b[31mb\"}", faas.ErrUnavailable, "a\uFFFD[31mb", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var calls atomic.Int32
@@ -96,7 +104,8 @@ func TestInvokeClassifiesEveryAnswer(t *testing.T) {
 				return
 			}
 			var e2 *faas.Error
-			if r != nil || !errors.As(err, &e2) || e2.Code != test.want || e2.JobID != 3 || e2.NotRun != test.notRun || !strings.Contains(err.Error(), test.text) {
+			if r != nil || !errors.As(err, &e2) || e2.Code != test.want || e2.JobID != 3 || e2.NotRun != test.notRun ||
+				!strings.Contains(err.Error(), test.text) {
 				t.Fatalf("got %v and %+v, want code %q with %q, NotRun %v", r, err, test.want, test.text, test.notRun)
 			}
 			if test.want == faas.ErrThrottled && e2.RetryAfter != 7*time.Second {
@@ -116,7 +125,8 @@ func TestWhatAPlatformTellsOfAFailureIsKept(t *testing.T) {
 	if !errors.As(err, &failed) {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(&faas.FunctionError{Type: "exit", Message: "ended", ExitCode: 3, LogTail: "oops"}, failed); diff != "" {
+	if diff := cmp.Diff(&faas.FunctionError{Type: "exit", Message: "ended", ExitCode: 3, LogTail: "oops"},
+		failed); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
@@ -255,7 +265,8 @@ func TestConnectionsAreUsedAgainUnderConcurrency(t *testing.T) {
 				if _, err := e.Invoke(t.Context(), 0, make([]byte, 1000)); err != nil {
 					t.Error(err)
 				}
-				if _, err := e.Invoke(t.Context(), 99, nil); faas.CodeOf(err) != faas.ErrNotFound { // errors keep their connection too
+				// errors keep their connection too
+				if _, err := e.Invoke(t.Context(), 99, nil); faas.CodeOf(err) != faas.ErrNotFound {
 					t.Error(err)
 				}
 			}
@@ -269,7 +280,8 @@ func TestConnectionsAreUsedAgainUnderConcurrency(t *testing.T) {
 }
 
 func TestAnswersAreBounded(t *testing.T) {
-	for name, chunk := range map[string]string{"white space": strings.Repeat(" ", 64<<10), "numbers": strings.Repeat("0,", 32<<10)} {
+	for name, chunk := range map[string]string{"white space": strings.Repeat(" ", 64<<10),
+		"numbers": strings.Repeat("0,", 32<<10)} {
 		t.Run(name, func(t *testing.T) {
 			url := server(t, func(w http.ResponseWriter, r *http.Request) {
 				_, _ = io.WriteString(w, `{"result":[`)

@@ -118,7 +118,8 @@ func TestInvokeOnlyModeChangesNothing(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := faas.State{ID: "svc-job0", Status: faas.StatusReady, Resource: url + "/job/0", Endpoint: url + "/job/0", JobIDs: []uint32{0}}
+			want := faas.State{ID: "svc-job0", Status: faas.StatusReady, Resource: url + "/job/0", Endpoint: url + "/job/0",
+				JobIDs: []uint32{0}}
 			if diff := cmp.Diff(want, state); diff != "" {
 				t.Errorf("state (-want +got):\n%s", diff)
 			}
@@ -183,7 +184,8 @@ func TestHealthTellsWhatThePlatformSays(t *testing.T) {
 		t.Errorf("got %+v, %v", h, err)
 	}
 	p.intercept = func(w http.ResponseWriter, r *http.Request) bool {
-		answer(w, http.StatusServiceUnavailable, map[string]any{"function_id": "svc-job0", "status": "unhealthy", "error": "out of disk"})
+		answer(w, http.StatusServiceUnavailable, map[string]any{
+			"function_id": "svc-job0", "status": "unhealthy", "error": "out of disk"})
 		return true
 	}
 	if h, err := e.Health(t.Context(), 0); err != nil || h.Healthy || h.Reason != "out of disk" {
@@ -223,9 +225,11 @@ func TestAGuessFromAnInvocationNeverStopsARemoval(t *testing.T) {
 }
 
 func TestAnInvokeOnlyPlatformWhoseFunctionFailsIsNotDeployed(t *testing.T) {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }))
+	server := httptest.NewServer(http.HandlerFunc(
+		func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }))
 	defer server.Close()
-	exec, err := custom.New(t.Context(), faas.Config{Provider: faas.Custom, Service: "svc", Endpoint: server.URL, Options: map[string]string{"mode": "invoke-only"}})
+	exec, err := custom.New(t.Context(), faas.Config{
+		Provider: faas.Custom, Service: "svc", Endpoint: server.URL, Options: map[string]string{"mode": "invoke-only"}})
 	if err != nil {
 		t.Fatal(err)
 	}

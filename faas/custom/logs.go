@@ -27,7 +27,8 @@ func (e *Executor) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.Log
 		return logseq.Fail(err)
 	}
 	if e.invokeOnly() {
-		return logseq.Fail(faas.Errorf(faas.ErrUnsupported, "logs", faas.Custom, "an invoke-only platform shows no logs: look where its functions run"))
+		return logseq.Fail(faas.Errorf(faas.ErrUnsupported, "logs", faas.Custom,
+			"an invoke-only platform shows no logs: look where its functions run"))
 	}
 	return func(yield func(faas.LogLine, error) bool) {
 		tails := make([]*tail, len(q.JobIDs))
@@ -191,7 +192,8 @@ func (t *tail) stream(ctx context.Context, r request, emit func(faas.LogLine) bo
 		}
 		a := &answer{resp.StatusCode, resp.Header, body}
 		if a.missing() {
-			return e.notOffered(ctx, r, t.id, "show logs: it does not answer GET /api/functions/{id}/logs, an extension of the protocol")
+			return e.notOffered(ctx, r, t.id, "show logs: it does not answer GET /api/functions/{id}/logs, an extension of "+
+				"the protocol")
 		}
 		return e.statusError(r, a)
 	}
@@ -204,15 +206,18 @@ func (t *tail) stream(ctx context.Context, r request, emit func(faas.LogLine) bo
 		}
 		var l logLine
 		if err := json.Unmarshal(text, &l); err != nil {
-			return e.errorf(faas.ErrInternal, r, "%s %s: the answer is not in the protocol's shape: %s", r.method, faas.RedactURL(r.url), e.clean.Excerpt(text))
+			return e.errorf(faas.ErrInternal, r, "%s %s: the answer is not in the protocol's shape: %s", r.method,
+				faas.RedactURL(r.url), e.clean.Excerpt(text))
 		}
 		if l.Cursor != "" {
 			t.after = l.Cursor
 		}
 		line := faas.LogLine{
-			Time: parseTime(l.Time), JobID: int64(t.job), FunctionID: t.id, Severity: severity(l.Severity), RequestID: e.clean.Line(l.RequestID, 200), System: l.System, Text: l.Text, Truncated: l.Truncated,
+			Time: parseTime(l.Time), JobID: int64(t.job), FunctionID: t.id, Severity: severity(l.Severity),
+			RequestID: e.clean.Line(l.RequestID, 200), System: l.System, Text: l.Text, Truncated: l.Truncated,
 		}
-		if line.System && !t.query.System && line.Severity != faas.SeverityWarning && line.Severity != faas.SeverityError && line.Severity != faas.SeverityCritical {
+		if line.System && !t.query.System && line.Severity != faas.SeverityWarning && line.Severity != faas.SeverityError &&
+			line.Severity != faas.SeverityCritical {
 			continue
 		}
 		if !emit(line) {
@@ -220,7 +225,8 @@ func (t *tail) stream(ctx context.Context, r request, emit func(faas.LogLine) bo
 		}
 	}
 	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
-		return e.errorf(faas.ErrTooLarge, r, "%s %s: a line of the answer is larger than %d bytes", r.method, faas.RedactURL(r.url), maxLogLine)
+		return e.errorf(faas.ErrTooLarge, r, "%s %s: a line of the answer is larger than %d bytes", r.method,
+			faas.RedactURL(r.url), maxLogLine)
 	} else if err != nil {
 		return e.transportError(ctx, r, err)
 	}
@@ -229,7 +235,8 @@ func (t *tail) stream(ctx context.Context, r request, emit func(faas.LogLine) bo
 
 // severity returns what is one of the severities, and else nothing.
 func severity(text string) string {
-	if slices.Contains([]string{faas.SeverityDebug, faas.SeverityInfo, faas.SeverityWarning, faas.SeverityError, faas.SeverityCritical}, text) {
+	if slices.Contains([]string{faas.SeverityDebug, faas.SeverityInfo, faas.SeverityWarning, faas.SeverityError,
+		faas.SeverityCritical}, text) {
 		return text
 	}
 	return ""

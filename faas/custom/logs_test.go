@@ -84,7 +84,8 @@ func TestABrokenConnectionGoesOnWhereItWas(t *testing.T) {
 			if after != want || follow != "true" || r.FormValue("limit") != "" {
 				t.Errorf("request %d is %s", n, r.URL)
 			}
-			fmt.Fprintf(w, "\n{\"cursor\":%q,\"time\":\"2026-01-02T03:04:05Z\",\"text\":\"line %d\"}\n", string(rune('b'+n/4)), n)
+			fmt.Fprintf(w, "\n{\"cursor\":%q,\"time\":\"2026-01-02T03:04:05Z\",\"text\":\"line %d\"}\n", string(rune('b'+n/4)),
+				n)
 			_ = http.NewResponseController(w).Flush()
 			panic(http.ErrAbortHandler)
 		}
@@ -103,12 +104,14 @@ func TestForeignLogsAreReadWithinLimits(t *testing.T) {
 		want []string
 		code faas.Code
 	}{
-		"nothing":              {"", nil, ""},
-		"a line without end":   {`{"text":"x"}`, []string{"x"}, ""},
-		"the platform's words": {`{"text":"START","system":true}` + "\n" + `{"text":"it ran out of memory","system":true,"severity":"ERROR"}` + "\n" + `{"text":"y","severity":"loud","time":"soon"}`, []string{"it ran out of memory", "y"}, ""},
-		"no JSON":              {"<html>the-token", nil, faas.ErrInternal},
-		"another shape":        {`{"text":1}`, nil, faas.ErrInternal},
-		"too long":             {`{"text":"` + strings.Repeat("x", 2<<20) + `"}`, nil, faas.ErrTooLarge},
+		"nothing":            {"", nil, ""},
+		"a line without end": {`{"text":"x"}`, []string{"x"}, ""},
+		"the platform's words": {`{"text":"START","system":true}` + "\n" +
+			`{"text":"it ran out of memory","system":true,"severity":"ERROR"}` + "\n" +
+			`{"text":"y","severity":"loud","time":"soon"}`, []string{"it ran out of memory", "y"}, ""},
+		"no JSON":       {"<html>the-token", nil, faas.ErrInternal},
+		"another shape": {`{"text":1}`, nil, faas.ErrInternal},
+		"too long":      {`{"text":"` + strings.Repeat("x", 2<<20) + `"}`, nil, faas.ErrTooLarge},
 	} {
 		body = tt.body
 		got, err := texts(t, e, faas.LogQuery{JobIDs: []uint32{1}}, -1)

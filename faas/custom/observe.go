@@ -73,7 +73,8 @@ func (e *Executor) checkOwner(r request, f *function, id string) error {
 	case f.Service != "" && f.Service != e.set.service:
 		return e.errorf(faas.ErrConflict, r, "function %s belongs to service %q", id, e.clean.Line(f.Service, 100))
 	case f.Service == "" && !ours:
-		return e.errorf(faas.ErrConflict, r, "function %s does not belong to service %q, whose functions are called %s-jobN", id, e.set.service, functionid.Protocol.Prefix(e.set.service))
+		return e.errorf(faas.ErrConflict, r, "function %s does not belong to service %q, whose functions are called %s-jobN",
+			id, e.set.service, functionid.Protocol.Prefix(e.set.service))
 	}
 	return nil
 }
@@ -81,10 +82,12 @@ func (e *Executor) checkOwner(r request, f *function, id string) error {
 func (e *Executor) decodeFunction(r request, a *answer, id string) (*function, error) {
 	var f function
 	if err := json.Unmarshal(a.body, &f); err != nil {
-		return nil, e.errorf(faas.ErrUnavailable, r, "%s %s: the answer is not in the protocol's shape: %s", r.method, faas.RedactURL(r.url), e.clean.Excerpt(a.body))
+		return nil, e.errorf(faas.ErrUnavailable, r, "%s %s: the answer is not in the protocol's shape: %s", r.method,
+			faas.RedactURL(r.url), e.clean.Excerpt(a.body))
 	}
 	if f.FunctionID != "" && f.FunctionID != id {
-		return nil, e.errorf(faas.ErrUnavailable, r, "%s %s: the answer is about function %q", r.method, faas.RedactURL(r.url), e.clean.Line(f.FunctionID, 100))
+		return nil, e.errorf(faas.ErrUnavailable, r, "%s %s: the answer is about function %q", r.method,
+			faas.RedactURL(r.url), e.clean.Line(f.FunctionID, 100))
 	}
 	return &f, nil
 }
@@ -113,7 +116,8 @@ func (e *Executor) state(id string, f *function) faas.State {
 	}
 	if !s.DeployedAt.IsZero() {
 		// The platform's own revision changes also when it is asked to restore what is there.
-		s.Revision = fmt.Sprintf("%s/%d/%d/%d", s.DeployedAt.Format(time.RFC3339Nano), count(f.BinarySizeBytes), count(f.MemoryMB), count(f.TimeoutSecs))
+		s.Revision = fmt.Sprintf("%s/%d/%d/%d", s.DeployedAt.Format(time.RFC3339Nano), count(f.BinarySizeBytes),
+			count(f.MemoryMB), count(f.TimeoutSecs))
 	}
 	text, err := json.Marshal(private{f.seen(), e.name, e.made.get(id).changes})
 	if err != nil {
@@ -131,7 +135,8 @@ func (f *function) seen() string {
 	if f.DeployedAt == "" {
 		return ""
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %v %v %v", f.DeployedAt, f.Status, f.BinarySizeBytes, f.MemoryMB, f.TimeoutSecs))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q %v %v %v", f.DeployedAt, f.Status, f.BinarySizeBytes, f.MemoryMB,
+		f.TimeoutSecs))
 	return hex.EncodeToString(sum[:16])
 }
 
@@ -159,13 +164,16 @@ func (e *Executor) probe(ctx context.Context, r request, id string) (faas.State,
 	if err != nil {
 		return faas.State{}, err
 	}
-	s := faas.State{ID: id, Status: faas.StatusReady, Resource: faas.RedactURL(r.url), Endpoint: faas.RedactURL(r.url), JobIDs: []uint32{job}}
+	s := faas.State{ID: id, Status: faas.StatusReady, Resource: faas.RedactURL(r.url), Endpoint: faas.RedactURL(r.url),
+		JobIDs: []uint32{job}}
 	switch {
 	case answersHead(a):
 	case a.status >= 500:
 		s.Status, s.Reason = faas.StatusFailed, "HEAD answered "+strconv.Itoa(a.status)
 	case a.status == http.StatusNotFound || a.status == http.StatusGone:
-		return faas.State{}, e.errorf(faas.ErrNotFound, r, "nothing answers at %s: on this invoke-only platform the function of job %d has to be deployed by hand", faas.RedactURL(r.url), job)
+		return faas.State{}, e.errorf(faas.ErrNotFound, r,
+			"nothing answers at %s: on this invoke-only platform the function of job %d has to be deployed by hand",
+			faas.RedactURL(r.url), job)
 	default:
 		return faas.State{}, e.statusError(r, a)
 	}
@@ -179,7 +187,8 @@ func answersHead(a *answer) bool {
 
 // List returns the service's functions. ErrUnsupported on platforms without the extension, and on invoke-only ones.
 func (e *Executor) List(ctx context.Context) ([]faas.State, error) {
-	r := request{op: "list", job: faas.NoJob, method: http.MethodGet, url: e.set.base.String() + "/api/functions?service=" + url.QueryEscape(e.set.service), limit: maxList}
+	r := request{op: "list", job: faas.NoJob, method: http.MethodGet,
+		url: e.set.base.String() + "/api/functions?service=" + url.QueryEscape(e.set.service), limit: maxList}
 	if e.invokeOnly() {
 		return nil, e.errorf(faas.ErrUnsupported, r, "an invoke-only platform cannot list its functions")
 	}
@@ -195,7 +204,8 @@ func (e *Executor) List(ctx context.Context) ([]faas.State, error) {
 	}
 	var list functionList
 	if err := json.Unmarshal(a.body, &list); err != nil || list.Functions == nil {
-		return nil, e.errorf(faas.ErrUnsupported, r, "the platform cannot list its functions (its answer is in no shape that is known)")
+		return nil, e.errorf(faas.ErrUnsupported, r,
+			"the platform cannot list its functions (its answer is in no shape that is known)")
 	}
 	var states []faas.State
 	for i := range list.Functions {

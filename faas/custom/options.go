@@ -273,7 +273,8 @@ func (s *settings) checkInvokeURL(name, raw string) error {
 
 // reservedHeaders are set by this package or by net/http, or would make net/http repeat an invocation.
 var reservedHeaders = []string{
-	"Host", "Content-Length", "Content-Type", "Transfer-Encoding", "Connection", "Expect", "Trailer", "Upgrade", "Idempotency-Key", "X-Idempotency-Key",
+	"Host", "Content-Length", "Content-Type", "Transfer-Encoding", "Connection", "Expect", "Trailer", "Upgrade",
+	"Idempotency-Key", "X-Idempotency-Key",
 }
 
 // isHeader reports whether the text is a header as it is written: Name: value.
@@ -321,7 +322,8 @@ func (s *settings) parseToken(cfg faas.Config, g given) error {
 func isHeaderName(text string) bool {
 	for i := range len(text) {
 		c := text[i]
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0) {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' ||
+			strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0) {
 			return false
 		}
 	}
@@ -343,7 +345,8 @@ func (s *settings) parseOAuth(cfg faas.Config, g given) error {
 	}
 	secret := g.clientSecret.Reveal()
 	for _, o := range []struct{ name, value string }{
-		{"oauth2_client_id", g.clientID}, {"oauth2_token_url", g.tokenURL}, {"oauth2_client_secret (or $" + ClientSecretEnv + ")", secret},
+		{"oauth2_client_id", g.clientID}, {"oauth2_token_url", g.tokenURL},
+		{"oauth2_client_secret (or $" + ClientSecretEnv + ")", secret},
 	} {
 		if o.value == "" {
 			return invalid("option %s is missing: OAuth 2.0 client credentials need id, secret and token URL", o.name)
@@ -365,7 +368,8 @@ func (s *settings) parseTLS(cfg faas.Config, g given) error {
 		return nil
 	}
 	if cfg.HTTPClient != nil {
-		return invalid("an HTTP client is given, so its TLS settings count; leave out options ca_file, client_cert and client_key")
+		return invalid("an HTTP client is given, so its TLS settings count; leave out options ca_file, client_cert and " +
+			"client_key")
 	}
 	s.tls = &tls.Config{MinVersion: tls.VersionTLS12}
 	if g.caFile != "" {
@@ -405,7 +409,8 @@ func (s *settings) checkInsecure(_ faas.Config, g given) error {
 	}
 	for _, target := range targets {
 		if u, err := url.Parse(target); err == nil && u.Scheme == "http" && !isLoopback(u.Hostname()) {
-			return invalid("a credential would go over plain http to %s: use https, or set option allow_insecure to true", u.Host)
+			return invalid("a credential would go over plain http to %s: use https, or set option allow_insecure to true",
+				u.Host)
 		}
 	}
 	return nil

@@ -118,7 +118,8 @@ func echo(t *testing.T, e faas.Executor, args []byte) {
 func TestThePlatformThatAnnouncesItGetsTheRawForm(t *testing.T) {
 	b := &between{}
 	e := behind(t, b, faastest.JobEcho, faastest.JobFail, faastest.JobAnswer)
-	for _, args := range [][]byte{[]byte("first"), []byte("second"), nil, {0}, faas.AppendRequest(nil, faastest.JobFail, []byte("x")), make([]byte, 5<<20)} {
+	for _, args := range [][]byte{[]byte("first"), []byte("second"), nil, {0},
+		faas.AppendRequest(nil, faastest.JobFail, []byte("x")), make([]byte, 5<<20)} {
 		echo(t, e, args)
 	}
 	if diff := cmp.Diff([]string{"published", "raw", "raw", "raw", "raw", "raw"}, b.taken()); diff != "" {
@@ -140,7 +141,8 @@ func TestThePlatformThatAnnouncesItGetsTheRawForm(t *testing.T) {
 		t.Errorf("an answer above the limit: %v", err)
 	}
 	_ = b.taken()
-	if _, err = e.Invoke(t.Context(), faastest.JobEcho, make([]byte, 5<<20+1)); faas.CodeOf(err) != faas.ErrTooLarge || !asError(t, err).NotRun || len(b.taken()) > 0 {
+	if _, err = e.Invoke(t.Context(), faastest.JobEcho, make([]byte, 5<<20+1)); faas.CodeOf(err) != faas.ErrTooLarge ||
+		!asError(t, err).NotRun || len(b.taken()) > 0 {
 		t.Errorf("arguments above the limit: %v", err)
 	}
 }
@@ -192,7 +194,8 @@ func TestAnAnswerThatLostItsHeaderIsNoOutput(t *testing.T) {
 	}}
 	e := behind(t, b, faastest.JobEcho)
 	echo(t, e, []byte("x"))
-	if _, err := e.Invoke(t.Context(), faastest.JobEcho, []byte("x")); faas.CodeOf(err) != faas.ErrUnavailable || asError(t, err).NotRun || !strings.Contains(err.Error(), "may have run") {
+	if _, err := e.Invoke(t.Context(), faastest.JobEcho, []byte("x")); faas.CodeOf(err) != faas.ErrUnavailable ||
+		asError(t, err).NotRun || !strings.Contains(err.Error(), "may have run") {
 		t.Errorf("got %v", err)
 	}
 	echo(t, e, []byte("x"))

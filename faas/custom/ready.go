@@ -30,10 +30,11 @@ func (d *deployment) ready(ctx context.Context, a *answer, progress *transfer.Pr
 	progress.Step("wait")
 	begun := time.Now()
 	var s faas.State
-	err = d.e.wait(ctx, r, d.e.set.readyTimeout, "function "+d.u.ID+" was uploaded and does not answer", func(ctx context.Context) (err error) {
-		s, err = d.look(ctx, begun)
-		return err
-	})
+	err = d.e.wait(ctx, r, d.e.set.readyTimeout, "function "+d.u.ID+" was uploaded and does not answer",
+		func(ctx context.Context) (err error) {
+			s, err = d.look(ctx, begun)
+			return err
+		})
 	if err != nil {
 		return faas.State{}, err
 	}
@@ -42,7 +43,8 @@ func (d *deployment) ready(ctx context.Context, a *answer, progress *transfer.Pr
 }
 
 // wait waits for a state. The request is the one that was to bring it about.
-func (e *Executor) wait(ctx context.Context, r request, limit time.Duration, vain string, look func(context.Context) error) error {
+func (e *Executor) wait(ctx context.Context, r request, limit time.Duration, vain string,
+	look func(context.Context) error) error {
 	w := kit.Wait{What: vain, First: 20 * time.Millisecond, Longest: time.Second, Limit: limit}
 	err := w.Until(ctx, look)
 	var over *kit.WaitError
@@ -71,9 +73,11 @@ func (d *deployment) look(ctx context.Context, put time.Time) (faas.State, error
 	case d.isBefore(f, put):
 		return faas.State{}, notYet("the platform still shows what was there before")
 	case f.PackageSHA256 != "" && f.PackageSHA256 != d.u.Package.SHA256():
-		return faas.State{}, notYet("it has other code than was uploaded: the platform shows what was there before, or someone else is changing it")
+		return faas.State{}, notYet("it has other code than was uploaded: the platform shows what was there before, or " +
+			"someone else is changing it")
 	case f.ConfigFingerprint != "" && f.ConfigFingerprint != d.u.Fingerprint():
-		return faas.State{}, notYet("it has another configuration than was sent: the platform shows what was there before, or someone else is changing it")
+		return faas.State{}, notYet("it has another configuration than was sent: the platform shows what was there " +
+			"before, or someone else is changing it")
 	}
 	s := d.e.state(d.u.ID, f)
 	switch s.Status {
@@ -89,9 +93,11 @@ func (d *deployment) look(ctx context.Context, put time.Time) (faas.State, error
 	case err != nil && (a == nil || !a.missing()):
 		return s, err
 	}
-	if uint32(f.MemoryMB) != d.f.MemoryMB && f.MemoryMB > 0 || uint32(f.TimeoutSecs) != d.f.TimeoutSecs && f.TimeoutSecs > 0 {
+	if uint32(f.MemoryMB) != d.f.MemoryMB && f.MemoryMB > 0 || uint32(f.TimeoutSecs) != d.f.TimeoutSecs &&
+		f.TimeoutSecs > 0 {
 		d.e.log.WarnContext(ctx, "the platform reports another memory or timeout than was asked for", "function", d.u.ID,
-			"memory_mb", f.MemoryMB, "wanted_memory_mb", d.f.MemoryMB, "timeout_secs", f.TimeoutSecs, "wanted_timeout_secs", d.f.TimeoutSecs)
+			"memory_mb", f.MemoryMB, "wanted_memory_mb", d.f.MemoryMB, "timeout_secs", f.TimeoutSecs, "wanted_timeout_secs",
+			d.f.TimeoutSecs)
 	}
 	return s, nil
 }
@@ -129,7 +135,8 @@ func (e *Executor) health(ctx context.Context, r request, id string) (faas.Healt
 		}
 		return out, a, nil
 	case a.ok():
-		return faas.Health{}, a, e.errorf(faas.ErrUnavailable, r, "%s %s: the answer is not in the protocol's shape: %s", r.method, faas.RedactURL(r.url), e.clean.Excerpt(a.body))
+		return faas.Health{}, a, e.errorf(faas.ErrUnavailable, r, "%s %s: the answer is not in the protocol's shape: %s",
+			r.method, faas.RedactURL(r.url), e.clean.Excerpt(a.body))
 	}
 	return faas.Health{}, a, e.statusError(r, a)
 }

@@ -34,7 +34,8 @@ func (e *Executor) Restore(ctx context.Context, prior faas.State) error {
 	if err == nil && e.untouched(prior, e.state(prior.ID, f)) {
 		return nil
 	}
-	return e.errorf(faas.ErrUnsupported, r, "function %s is not as it was, and cannot be put back: %s", prior.ID, prior.NotRestorable)
+	return e.errorf(faas.ErrUnsupported, r, "function %s is not as it was, and cannot be put back: %s", prior.ID,
+		prior.NotRestorable)
 }
 
 // putBack has the platform make prior's code and configuration the live ones.
@@ -54,7 +55,8 @@ func (e *Executor) putBack(ctx context.Context, r request, prior faas.State) err
 		e.made.update(prior.ID, func(h *history) { h.open = 0 }) // what arrives now is refused
 		return nil
 	case a.status == http.StatusConflict || a.status == http.StatusGone || a.missing():
-		return e.errorf(faas.ErrConflict, r, "function %s cannot be put back: it is not what it was, nor does the platform have that any more, as if someone else had changed it: %w", prior.ID, reason(e.statusError(r, a)))
+		return e.errorf(faas.ErrConflict, r, "function %s cannot be put back: it is not what it was, nor does the "+
+			"platform have that any more, as if someone else had changed it: %w", prior.ID, reason(e.statusError(r, a)))
 	}
 	return e.statusError(r, a)
 }
@@ -62,11 +64,13 @@ func (e *Executor) putBack(ctx context.Context, r request, prior faas.State) err
 // untouched reports whether two states are of one and the same deployment.
 func (e *Executor) untouched(before, now faas.State) bool {
 	var was, is private
-	if json.Unmarshal(before.Private, &was) != nil || json.Unmarshal(now.Private, &is) != nil || was.By == is.By && was.Changes != is.Changes {
+	if json.Unmarshal(before.Private, &was) != nil || json.Unmarshal(now.Private, &is) != nil ||
+		was.By == is.By && was.Changes != is.Changes {
 		return false
 	}
 	if now.PackageSHA256 != "" && now.Fingerprint != "" {
-		return before.Status == now.Status && before.PackageSHA256 == now.PackageSHA256 && before.Fingerprint == now.Fingerprint
+		return before.Status == now.Status && before.PackageSHA256 == now.PackageSHA256 &&
+			before.Fingerprint == now.Fingerprint
 	}
 	return was.Seen != "" && was.Seen == is.Seen
 }
@@ -105,7 +109,8 @@ func (e *Executor) Remove(ctx context.Context, id string) error {
 func (e *Executor) outwait(ctx context.Context, r request, id string) error {
 	deadline := time.Now().Add(grace)
 	for wait := firstWait; e.made.get(id).open > 0; wait = min(2*wait, 2*time.Second) {
-		const unsettled = "function %s is not there, but an upload of it was sent and never answered, and may make it appear yet: remove it again in some minutes"
+		const unsettled = "function %s is not there, but an upload of it was sent and never answered, and may make it " +
+			"appear yet: remove it again in some minutes"
 		if time.Now().Add(wait).After(deadline) {
 			return e.errorf(faas.ErrUnavailable, r, unsettled, id)
 		}
@@ -144,7 +149,8 @@ func (e *Executor) delete(ctx context.Context, r request, id string) (found bool
 			return false, refused
 		}
 		if !transfer.Sleep(ctx, wait) {
-			return false, e.errorf(faas.ErrTimeout, r, "%w; gave up waiting to try again: %w", reason(refused), context.Cause(ctx))
+			return false, e.errorf(faas.ErrTimeout, r, "%w; gave up waiting to try again: %w", reason(refused),
+				context.Cause(ctx))
 		}
 	}
 }

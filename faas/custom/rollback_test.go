@@ -19,7 +19,8 @@ import (
 func version(t *testing.T, number int) *faas.Binary {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "job")
-	if err := os.WriteFile(path, fmt.Appendf(nil, "#!/bin/sh\ncat >/dev/null\necho \"{\\\"result\\\":[%d,$VALUE]}\"\n", number), 0o755); err != nil {
+	if err := os.WriteFile(path, fmt.Appendf(nil, "#!/bin/sh\ncat >/dev/null\necho \"{\\\"result\\\":[%d,$VALUE]}\"\n",
+		number), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	bin, err := faas.InspectBinary(path)
@@ -34,7 +35,8 @@ func deployAll(t *testing.T, exec faas.Executor, bin *faas.Binary, value string,
 	t.Helper()
 	var functions []faas.Function
 	for job := range n {
-		functions = append(functions, faas.Function{JobID: job, MemoryMB: 256, TimeoutSecs: 60, Env: faas.NewEnv(map[string]string{"VALUE": value})})
+		functions = append(functions, faas.Function{
+			JobID: job, MemoryMB: 256, TimeoutSecs: 60, Env: faas.NewEnv(map[string]string{"VALUE": value})})
 	}
 	units, err := exec.Units(bin, functions)
 	if err != nil {
@@ -46,7 +48,8 @@ func deployAll(t *testing.T, exec faas.Executor, bin *faas.Binary, value string,
 			t.Fatal(err)
 		}
 	}
-	e := engine.New(exec, faas.Custom, engine.Options{Parallel: 1}) // one after the other, so that the last one fails when the others are replaced
+	// one after the other, so that the last one fails when the others are replaced
+	e := engine.New(exec, faas.Custom, engine.Options{Parallel: 1})
 	changes, err := e.Observe(t.Context(), units, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -120,7 +123,8 @@ func TestFunctionsAreTheSameOverHTTPAndInProcess(t *testing.T) {
 	defer p.Close()
 	bin := script(t)
 	for _, service := range []string{"svc", "My Service", "a_b", "日本"} {
-		over, err := open(t, faas.Config{Service: service, Endpoint: "http://127.0.0.1:1"}).Units(bin, []faas.Function{small("x")})
+		over, err := open(t, faas.Config{Service: service, Endpoint: "http://127.0.0.1:1"}).Units(
+			bin, []faas.Function{small("x")})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -114,7 +114,8 @@ func TestWhatAPlatformRepeatsIsHiddenInEveryEncoding(t *testing.T) {
 			check("Health", health)
 			check("Health", err)
 			for _, status := range []string{"failed", "SAID"} {
-				reply(200, `{"function_id":"`+u.ID+`","status":"`+status+`","error":"SAID","endpoint":"https://x.example/SAID","deployed_at":"SAID","package_sha256":"SAID","config_fingerprint":"SAID"}`)
+				reply(200, `{"function_id":"`+u.ID+`","status":"`+status+
+					`","error":"SAID","endpoint":"https://x.example/SAID","deployed_at":"SAID","package_sha256":"SAID","config_fingerprint":"SAID"}`)
 				state, err := e.Observe(t.Context(), u.ID)
 				if err != nil {
 					t.Error(err)
@@ -148,7 +149,8 @@ func unwrap(err error) error {
 func TestATokenThatWasFetchedIsHiddenToo(t *testing.T) {
 	l := &login{t: t, expiry: 3600}
 	tokens := server(t, func(w http.ResponseWriter, r *http.Request) {
-		answer(w, http.StatusOK, map[string]any{"access_token": "fetched-t0ken", "token_type": "Bearer", "expires_in": l.expiry})
+		answer(w, http.StatusOK, map[string]any{"access_token": "fetched-t0ken", "token_type": "Bearer",
+			"expires_in": l.expiry})
 	})
 	url := server(t, func(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusForbidden, "%s is not allowed", r.Header.Get("Authorization"))
@@ -165,8 +167,10 @@ func TestTheEndpointsUserIsHiddenToo(t *testing.T) {
 			name, password, _ := r.BasicAuth()
 			refuse(w, http.StatusForbidden, "%s, that is %s, is not allowed", r.Header.Get("Authorization"), name+":"+password)
 		})
-		_, err := open(t, faas.Config{Endpoint: strings.Replace(to, "http://", "http://"+user+"@", 1)}).Observe(t.Context(), "svc-job0")
-		if faas.CodeOf(err) != faas.ErrPermissionDenied || holds(err, "pass-w0rd") || holds(err, "t0ken-alone") || holds(err, "b3BlcmF0b3I6cGF") {
+		_, err := open(t, faas.Config{Endpoint: strings.Replace(to, "http://", "http://"+user+"@", 1)}).Observe(
+			t.Context(), "svc-job0")
+		if faas.CodeOf(err) != faas.ErrPermissionDenied || holds(err, "pass-w0rd") || holds(err, "t0ken-alone") ||
+			holds(err, "b3BlcmF0b3I6cGF") {
 			t.Errorf("got %v", err)
 		}
 	}
@@ -180,13 +184,16 @@ func TestAnEnvironmentGoesInClearOnlyIfToldTo(t *testing.T) {
 		env  map[string]string
 		want faas.Code
 	}{
-		"over plain http":          {faas.Config{Endpoint: "http://faas.example"}, map[string]string{"A": secret}, faas.ErrInvalidArgument},
-		"over plain http, if so":   {faas.Config{Endpoint: "http://faas.example", Options: map[string]string{"allow_insecure": "true"}}, map[string]string{"A": secret}, ""},
+		"over plain http": {faas.Config{Endpoint: "http://faas.example"}, map[string]string{"A": secret},
+			faas.ErrInvalidArgument},
+		"over plain http, if so": {faas.Config{Endpoint: "http://faas.example",
+			Options: map[string]string{"allow_insecure": "true"}}, map[string]string{"A": secret}, ""},
 		"over https":               {faas.Config{Endpoint: "https://faas.example"}, map[string]string{"A": secret}, ""},
 		"to this machine":          {faas.Config{Endpoint: "http://LOCALHOST:8080"}, map[string]string{"A": secret}, ""},
 		"to this machine, by IPv6": {faas.Config{Endpoint: "http://[::1]:8080"}, map[string]string{"A": secret}, ""},
 		"with nothing to hide":     {faas.Config{Endpoint: "http://faas.example"}, map[string]string{"A": ""}, ""},
-		"where nothing is sent":    {faas.Config{Endpoint: "http://faas.example", Options: map[string]string{"mode": "invoke-only"}}, map[string]string{"A": secret}, ""},
+		"where nothing is sent": {faas.Config{Endpoint: "http://faas.example",
+			Options: map[string]string{"mode": "invoke-only"}}, map[string]string{"A": secret}, ""},
 	} {
 		calls := 0
 		test.cfg.HTTPClient = &http.Client{Transport: roundTrip(func(*http.Request) (*http.Response, error) {
@@ -196,7 +203,8 @@ func TestAnEnvironmentGoesInClearOnlyIfToldTo(t *testing.T) {
 		e := open(t, test.cfg)
 		f := faas.Function{JobID: 3, MemoryMB: 128, TimeoutSecs: 5, Env: faas.NewEnv(test.env)}
 		_, err := e.Units(bin, []faas.Function{f})
-		if faas.CodeOf(err) != test.want || holds(err, secret) || err != nil && !strings.Contains(err.Error(), "allow_insecure") {
+		if faas.CodeOf(err) != test.want || holds(err, secret) || err != nil &&
+			!strings.Contains(err.Error(), "allow_insecure") {
 			t.Errorf("%s: %v, want code %q", name, err, test.want)
 		}
 		if test.want != "" { // nor by a unit that was made elsewhere
@@ -244,11 +252,12 @@ func TestAnAnswerThatEndsNoRequestIsRefused(t *testing.T) {
 		}
 	})
 	for name, cfg := range map[string]faas.Config{
-		"the platform":           {Endpoint: url},
-		"with a client":          {Endpoint: url, HTTPClient: &http.Client{}},
-		"the login":              {Endpoint: "http://127.0.0.1:1", Options: oauthOptions(url)},
-		"an invoke-only one":     {Endpoint: url, Options: map[string]string{"mode": "invoke-only"}},
-		"with a clients own way": {Endpoint: url, HTTPClient: &http.Client{Transport: http.DefaultTransport.(*http.Transport).Clone()}},
+		"the platform":       {Endpoint: url},
+		"with a client":      {Endpoint: url, HTTPClient: &http.Client{}},
+		"the login":          {Endpoint: "http://127.0.0.1:1", Options: oauthOptions(url)},
+		"an invoke-only one": {Endpoint: url, Options: map[string]string{"mode": "invoke-only"}},
+		"with a clients own way": {Endpoint: url, HTTPClient: &http.Client{
+			Transport: http.DefaultTransport.(*http.Transport).Clone()}},
 	} {
 		e := open(t, cfg)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -304,7 +313,8 @@ func TestConfigurationHeaderIsHiddenWhole(t *testing.T) {
 		return true
 	}
 	_, err := e.Converge(t.Context(), unit(t, e, small("abc")), nil, nil) // a value that is too short to be looked for
-	if faas.CodeOf(err) != faas.ErrInvalidArgument || header == "" || holds(err, header[len(header)/2:]) || !bytes.Contains([]byte(err.Error()), []byte("(hidden)")) {
+	if faas.CodeOf(err) != faas.ErrInvalidArgument || header == "" || holds(err, header[len(header)/2:]) ||
+		!bytes.Contains([]byte(err.Error()), []byte("(hidden)")) {
 		t.Errorf("got %v", err)
 	}
 }

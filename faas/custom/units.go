@@ -51,9 +51,11 @@ func (e *Executor) checkBinary(bin *faas.Binary, jobID uint32) error {
 		return refuse(faas.ErrInvalidArgument, jobID, "there is no binary to deploy")
 	}
 	if bin.Size > maxUnpacked {
-		return refuse(faas.ErrTooLarge, jobID, "the binary has %d bytes, the limit of the protocol is %d", bin.Size, maxUnpacked)
+		return refuse(faas.ErrTooLarge, jobID, "the binary has %d bytes, the limit of the protocol is %d", bin.Size,
+			maxUnpacked)
 	}
-	if bin.OS == runtime.GOOS && isLoopback(e.set.base.Hostname()) { // such as the platform of this module on a developer's machine
+	// such as the platform of this module on a developer's machine
+	if bin.OS == runtime.GOOS && isLoopback(e.set.base.Hostname()) {
 		return nil
 	}
 	if err := bin.CheckLinux(); err != nil {
@@ -78,7 +80,9 @@ func (e *Executor) takes() kit.FunctionRules {
 		Special: func(f faas.Function) error {
 			isSet := func(value string) bool { return value != "" }
 			if e.set.inClear && !e.invokeOnly() && slices.ContainsFunc(f.Env.Values(), isSet) {
-				return refuse(faas.ErrInvalidArgument, f.JobID, "the values of its environment would go over plain http to %s: use https, or set option allow_insecure to true", e.set.base.Host)
+				return refuse(faas.ErrInvalidArgument, f.JobID,
+					"the values of its environment would go over plain http to %s: use https, or set option allow_insecure to true",
+					e.set.base.Host)
 			}
 			return nil
 		},

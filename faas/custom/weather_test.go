@@ -21,7 +21,8 @@ func TestEveryKindOfPlatformInBadWeather(t *testing.T) {
 				p.extended = extended
 				calm := inMemory{platform: p}
 				in := func(t testing.TB, service string, transport http.RoundTripper) faas.Executor {
-					e, err := custom.New(t.Context(), faas.Config{Service: service, Endpoint: "http://127.0.0.1:1", HTTPClient: &http.Client{Transport: transport}})
+					e, err := custom.New(t.Context(), faas.Config{
+						Service: service, Endpoint: "http://127.0.0.1:1", HTTPClient: &http.Client{Transport: transport}})
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -56,7 +57,8 @@ func TestTheEmbeddedPlatformInBadWeather(t *testing.T) {
 	h.OpenIn = func(t testing.TB, service string, sky *faastest.Sky) faas.Executor {
 		base := http.DefaultTransport.(*http.Transport).Clone()
 		t.Cleanup(base.CloseIdleConnections)
-		e, err := custom.New(t.Context(), faas.Config{Service: service, Endpoint: server.URL, HTTPClient: &http.Client{Transport: sky.Transport(base)}})
+		e, err := custom.New(t.Context(), faas.Config{
+			Service: service, Endpoint: server.URL, HTTPClient: &http.Client{Transport: sky.Transport(base)}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -105,7 +105,8 @@ func decodeProblem(body []byte) problem {
 		return p
 	}
 	for name, into := range map[string]any{
-		"job_id": &p.JobID, "success": &p.Success, "error": &p.Error, "code": &p.Code, "message": &p.Message, "details": &p.Details,
+		"job_id": &p.JobID, "success": &p.Success, "error": &p.Error, "code": &p.Code, "message": &p.Message,
+		"details": &p.Details,
 	} {
 		if text, ok := members[name]; ok {
 			_ = json.Unmarshal(text, into)

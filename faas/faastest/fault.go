@@ -172,6 +172,7 @@ func (k FaultKind) of(kinds ...FaultKind) bool { return slices.Contains(kinds, k
 func (f *Fault) error(c Call, provider string) error {
 	return &faas.Error{
 		Op: string(c.Op), Provider: provider, JobID: c.Job, Code: f.Kind.code(), RetryAfter: f.RetryAfter,
-		NotRun: (c.Op == OpInvoke || c.Op == OpConverge) && f.Kind.before(), Unsettled: f.Kind == Late, Err: fmt.Errorf("injected fault: %s", f.Kind),
+		NotRun: (c.Op == OpInvoke || c.Op == OpConverge) && f.Kind.before(), Unsettled: f.Kind == Late,
+		Err: fmt.Errorf("injected fault: %s", f.Kind),
 	}
 }

@@ -47,7 +47,8 @@ func TestFaultyStrikesBeforeOrAfterTheCall(t *testing.T) {
 	} {
 		t.Run(string(kind), func(t *testing.T) {
 			cloud, inner, u := echo(t)
-			exec := faastest.Faulty(inner, faastest.Faults(faastest.Rule{Op: faastest.OpConverge, Times: 1, Fault: faastest.Fault{Kind: kind, RetryAfter: time.Second}}))
+			exec := faastest.Faulty(inner, faastest.Faults(
+				faastest.Rule{Op: faastest.OpConverge, Times: 1, Fault: faastest.Fault{Kind: kind, RetryAfter: time.Second}}))
 			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 			if kind != faastest.Hang {
 				cancel()
@@ -74,7 +75,8 @@ func TestFaultyPassesOnWhatOnlySomeProvidersOffer(t *testing.T) {
 	if _, err := full.Converge(t.Context(), u, nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	exec := faastest.Faulty(full, faastest.Faults(faastest.Rule{Op: faastest.OpWarm, Fault: faastest.Fault{Kind: faastest.Throttled}}))
+	exec := faastest.Faulty(full, faastest.Faults(
+		faastest.Rule{Op: faastest.OpWarm, Fault: faastest.Fault{Kind: faastest.Throttled}}))
 	if _, err := exec.Warm(t.Context(), faastest.JobEcho, 1); faas.CodeOf(err) != faas.ErrThrottled {
 		t.Errorf("Warm: %v", err)
 	}
@@ -219,13 +221,15 @@ func TestTheCloudRefusesTwoChangesOfOneUnitAtATime(t *testing.T) {
 			t.Error(err)
 		}
 		if cloud.PeakWrites() != 1 || cloud.Calls(faastest.OpConverge) != 2 || cloud.Uploads() != 1 {
-			t.Errorf("%d writes at a time, %d calls, %d uploads", cloud.PeakWrites(), cloud.Calls(faastest.OpConverge), cloud.Uploads())
+			t.Errorf("%d writes at a time, %d calls, %d uploads", cloud.PeakWrites(), cloud.Calls(faastest.OpConverge),
+				cloud.Uploads())
 		}
 	})
 }
 
 func TestAChangeThatStopsHalfwayLeavesAFailedUnitThatConvergeMends(t *testing.T) {
-	_, exec, u := echo(t, faastest.WithScript(faastest.Faults(faastest.Rule{Op: faastest.OpConverge, Times: 1, Fault: faastest.Fault{Kind: faastest.Halfway}})))
+	_, exec, u := echo(t, faastest.WithScript(faastest.Faults(
+		faastest.Rule{Op: faastest.OpConverge, Times: 1, Fault: faastest.Fault{Kind: faastest.Halfway}})))
 	if _, err := exec.Converge(t.Context(), u, nil, nil); faas.CodeOf(err) != faas.ErrUnavailable {
 		t.Fatalf("got %v", err)
 	}
@@ -296,7 +300,8 @@ func TestReadsThatAreBehind(t *testing.T) {
 func TestALateChangeTakesEffectAfterItsError(t *testing.T) {
 	cloud, inner, u := echo(t)
 	synctest.Test(t, func(t *testing.T) {
-		exec := faastest.Faulty(inner, faastest.Faults(faastest.Rule{Op: faastest.OpConverge, Fault: faastest.Fault{Kind: faastest.Late, Delay: time.Second}}))
+		exec := faastest.Faulty(inner, faastest.Faults(
+			faastest.Rule{Op: faastest.OpConverge, Fault: faastest.Fault{Kind: faastest.Late, Delay: time.Second}}))
 		_, err := exec.Converge(t.Context(), u, nil, nil)
 		var e *faas.Error
 		if !errors.As(err, &e) || !e.Unsettled || e.Code != faas.ErrUnavailable || len(cloud.Units()) != 0 {

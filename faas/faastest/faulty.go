@@ -43,7 +43,8 @@ func (m memory) same(other memory) bool {
 	if a == nil || b == nil {
 		return a == b
 	}
-	return a.Status == b.Status && a.Revision == b.Revision && a.PackageSHA256 == b.PackageSHA256 && a.Fingerprint == b.Fingerprint
+	return a.Status == b.Status && a.Revision == b.Revision && a.PackageSHA256 == b.PackageSHA256 &&
+		a.Fingerprint == b.Fingerprint
 }
 
 // add takes note of an answer and returns the one before it, which is that of a unit that was not found if there is none. A
@@ -120,7 +121,8 @@ func (m *memories) told(id string) {
 	m.ghosts[id] = true
 }
 
-func (f *faulty) Converge(ctx context.Context, u faas.Unit, prior *faas.State, report func(faas.Progress)) (faas.State, error) {
+func (f *faulty) Converge(ctx context.Context, u faas.Unit, prior *faas.State, report func(faas.Progress)) (faas.State,
+	error) {
 	var (
 		mu    sync.Mutex // a late call ends after this one has
 		state faas.State
@@ -143,11 +145,13 @@ func (f *faulty) Converge(ctx context.Context, u faas.Unit, prior *faas.State, r
 }
 
 func (f *faulty) Restore(ctx context.Context, prior faas.State) error {
-	return f.inject(ctx, Call{Op: OpRestore, Unit: prior.ID, Job: faas.NoJob}, func(ctx context.Context) error { return f.Executor.Restore(ctx, prior) })
+	return f.inject(ctx, Call{Op: OpRestore, Unit: prior.ID, Job: faas.NoJob},
+		func(ctx context.Context) error { return f.Executor.Restore(ctx, prior) })
 }
 
 func (f *faulty) Remove(ctx context.Context, id string) error {
-	return f.inject(ctx, Call{Op: OpRemove, Unit: id, Job: faas.NoJob}, func(ctx context.Context) error { return f.Executor.Remove(ctx, id) })
+	return f.inject(ctx, Call{Op: OpRemove, Unit: id, Job: faas.NoJob},
+		func(ctx context.Context) error { return f.Executor.Remove(ctx, id) })
 }
 
 func (f *faulty) List(ctx context.Context) (states []faas.State, err error) {
@@ -164,7 +168,8 @@ func (f *faulty) List(ctx context.Context) (states []faas.State, err error) {
 }
 
 func (f *faulty) Invoke(ctx context.Context, jobID uint32, args []byte) (r *faas.Result, err error) {
-	err = f.inject(ctx, Call{Op: OpInvoke, Job: int64(jobID)}, func(ctx context.Context) error { r, err = f.Executor.Invoke(ctx, jobID, args); return err })
+	err = f.inject(ctx, Call{Op: OpInvoke, Job: int64(jobID)},
+		func(ctx context.Context) error { r, err = f.Executor.Invoke(ctx, jobID, args); return err })
 	if err != nil {
 		return nil, err
 	}
@@ -172,12 +177,14 @@ func (f *faulty) Invoke(ctx context.Context, jobID uint32, args []byte) (r *faas
 }
 
 func (f *faulty) Warm(ctx context.Context, jobID uint32, n int) (warmed int, err error) {
-	err = f.inject(ctx, Call{Op: OpWarm, Job: int64(jobID)}, func(ctx context.Context) error { warmed, err = f.Executor.Warm(ctx, jobID, n); return err })
+	err = f.inject(ctx, Call{Op: OpWarm, Job: int64(jobID)},
+		func(ctx context.Context) error { warmed, err = f.Executor.Warm(ctx, jobID, n); return err })
 	return warmed, err
 }
 
 func (f *faulty) Health(ctx context.Context, jobID uint32) (health faas.Health, err error) {
-	err = f.inject(ctx, Call{Op: OpHealth, Job: int64(jobID)}, func(ctx context.Context) error { health, err = f.Executor.Health(ctx, jobID); return err })
+	err = f.inject(ctx, Call{Op: OpHealth, Job: int64(jobID)},
+		func(ctx context.Context) error { health, err = f.Executor.Health(ctx, jobID); return err })
 	return health, err
 }
 
@@ -205,7 +212,8 @@ func (f *faulty) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogLi
 
 // Diagnose has one check that failed, in place of those of the executor, where the script says so.
 func (f *faulty) Diagnose(ctx context.Context) (checks []faas.Check) {
-	err := f.inject(ctx, Call{Op: OpDiagnose, Job: faas.NoJob}, func(ctx context.Context) error { checks = f.Executor.Diagnose(ctx); return nil })
+	err := f.inject(ctx, Call{Op: OpDiagnose, Job: faas.NoJob},
+		func(ctx context.Context) error { checks = f.Executor.Diagnose(ctx); return nil })
 	if err != nil {
 		return []faas.Check{{Name: "diagnose", Status: faas.CheckFailed, Detail: err.Error(), Remedy: "try again", Err: err}}
 	}

@@ -97,8 +97,10 @@ func WithoutList() MemoryOption { return func(c *Cloud) { c.noList = true } }
 // NewMemory returns an in-memory cloud that holds nothing yet.
 func NewMemory(opts ...MemoryOption) *Cloud {
 	c := &Cloud{
-		provider: MemoryProvider, limits: faas.Limits{MaxMemoryMB: 10240, MaxTimeoutSecs: 900, MaxPayloadMB: 6}, sizes: faas.MemorySizes{Min: 128, Step: 1},
-		job: RunJob, units: map[string]*memoryUnit{}, packages: map[string]bool{}, history: map[string][]memoryRevision{}, calls: map[Op]int{},
+		provider: MemoryProvider, limits: faas.Limits{MaxMemoryMB: 10240, MaxTimeoutSecs: 900, MaxPayloadMB: 6},
+		sizes: faas.MemorySizes{Min: 128, Step: 1},
+		job:   RunJob, units: map[string]*memoryUnit{}, packages: map[string]bool{}, history: map[string][]memoryRevision{},
+		calls: map[Op]int{},
 	}
 	for _, opt := range opts {
 		opt(c)
@@ -213,7 +215,8 @@ func (c *Cloud) enter(ctx context.Context, call Call) (*Fault, error) {
 	}
 	c.mu.Unlock()
 	if wait > 0 {
-		return nil, &faas.Error{Op: string(call.Op), Provider: c.provider, JobID: call.Job, Code: faas.ErrThrottled, NotRun: call.Op == OpConverge, RetryAfter: wait}
+		return nil, &faas.Error{Op: string(call.Op), Provider: c.provider, JobID: call.Job, Code: faas.ErrThrottled,
+			NotRun: call.Op == OpConverge, RetryAfter: wait}
 	}
 	if err := c.sleep(ctx, call); err != nil {
 		return nil, err
@@ -233,7 +236,8 @@ func (c *Cloud) sleep(ctx context.Context, call Call) *faas.Error {
 		}
 	}
 	if err := context.Cause(ctx); err != nil {
-		return &faas.Error{Op: string(call.Op), Provider: c.provider, JobID: call.Job, Code: faas.ErrTimeout, NotRun: call.Op == OpInvoke || call.Op == OpConverge, Err: err}
+		return &faas.Error{Op: string(call.Op), Provider: c.provider, JobID: call.Job, Code: faas.ErrTimeout,
+			NotRun: call.Op == OpInvoke || call.Op == OpConverge, Err: err}
 	}
 	return nil
 }

@@ -20,6 +20,7 @@ func (e *MemoryExecutor) Diagnose(ctx context.Context) []faas.Check {
 		return checks
 	}
 	l := e.cloud.limits
-	checks[1] = faas.Check{Name: "limits", Status: faas.CheckOK, Detail: fmt.Sprintf("%d MB, %d s, payload %d MB", l.MaxMemoryMB, l.MaxTimeoutSecs, l.MaxPayloadMB)}
+	checks[1] = faas.Check{Name: "limits", Status: faas.CheckOK,
+		Detail: fmt.Sprintf("%d MB, %d s, payload %d MB", l.MaxMemoryMB, l.MaxTimeoutSecs, l.MaxPayloadMB)}
 	return checks
 }

@@ -76,11 +76,13 @@ func (c *Cloud) check(f faas.Function) error {
 	case f.MemoryMB > c.limits.MaxMemoryMB:
 		return refuse(faas.ErrTooLarge, "memory of %d MiB is above the limit of %d MiB", f.MemoryMB, c.limits.MaxMemoryMB)
 	case f.MemoryMB != c.sizes.RoundUp(f.MemoryMB):
-		return refuse(faas.ErrInvalidArgument, "memory of %d MiB is not sold; the next size is %d MiB", f.MemoryMB, c.sizes.RoundUp(f.MemoryMB))
+		return refuse(faas.ErrInvalidArgument, "memory of %d MiB is not sold; the next size is %d MiB", f.MemoryMB,
+			c.sizes.RoundUp(f.MemoryMB))
 	case f.TimeoutSecs == 0:
 		return refuse(faas.ErrInvalidArgument, "a timeout of 0 s is not possible; the least is 1 s")
 	case f.TimeoutSecs > c.limits.MaxTimeoutSecs:
-		return refuse(faas.ErrTooLarge, "a timeout of %d s is above the limit of %d s", f.TimeoutSecs, c.limits.MaxTimeoutSecs)
+		return refuse(faas.ErrTooLarge, "a timeout of %d s is above the limit of %d s", f.TimeoutSecs,
+			c.limits.MaxTimeoutSecs)
 	}
 	for name := range f.Env {
 		if err := checkEnvName(name); err != nil {
@@ -123,7 +125,8 @@ func (e *MemoryExecutor) Observe(ctx context.Context, id string) (faas.State, er
 }
 
 // Converge uploads the package unless the cloud holds it already, and then switches the unit over in one moment.
-func (e *MemoryExecutor) Converge(ctx context.Context, u faas.Unit, prior *faas.State, report func(faas.Progress)) (faas.State, error) {
+func (e *MemoryExecutor) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
+	report func(faas.Progress)) (faas.State, error) {
 	call := Call{Op: OpConverge, Unit: u.ID, Job: faas.NoJob}
 	if len(u.Functions) == 0 || u.Package == nil {
 		return faas.State{}, e.error(call, faas.ErrInvalidArgument, "unit %q has no function or no package", u.ID)
@@ -138,7 +141,8 @@ func (e *MemoryExecutor) Converge(ctx context.Context, u faas.Unit, prior *faas.
 		c.mu.Lock()
 		unit := c.units[u.ID]
 		existed = prior == nil && !e.maker(u.ID)
-		if unit.status == faas.StatusReady && unit.rev.sha256 == u.Package.SHA256() && unit.rev.fingerprint == u.Fingerprint() {
+		if unit.status == faas.StatusReady && unit.rev.sha256 == u.Package.SHA256() &&
+			unit.rev.fingerprint == u.Fingerprint() {
 			state = unit.state(u.ID)
 			c.mu.Unlock()
 			return nil
@@ -154,7 +158,8 @@ func (e *MemoryExecutor) Converge(ctx context.Context, u faas.Unit, prior *faas.
 			unit.status, unit.reason = faas.StatusFailed, "the last change was not finished"
 			return nil
 		}
-		c.install(u.ID, memoryRevision{functions: cloneFunctions(u.Functions), sha256: u.Package.SHA256(), fingerprint: u.Fingerprint()})
+		c.install(u.ID, memoryRevision{functions: cloneFunctions(u.Functions), sha256: u.Package.SHA256(),
+			fingerprint: u.Fingerprint()})
 		state = unit.state(u.ID)
 		return nil
 	})
@@ -287,7 +292,8 @@ func (e *MemoryExecutor) change(ctx context.Context, call Call, do func(*Fault) 
 		return fault.after(call, c.provider, nil)
 	case unit == nil:
 		unit = &memoryUnit{
-			id: call.Unit, service: e.service, status: faas.StatusPending, running: map[uint32]int{}, total: map[uint32]uint64{}, last: map[uint32]time.Time{},
+			id: call.Unit, service: e.service, status: faas.StatusPending, running: map[uint32]int{},
+			total: map[uint32]uint64{}, last: map[uint32]time.Time{},
 			logs: map[uint32]*logring.Ring{},
 		}
 		c.units[call.Unit] = unit
@@ -330,7 +336,8 @@ func (e *MemoryExecutor) unit(call Call) (*memoryUnit, error) {
 }
 
 func (e *MemoryExecutor) error(call Call, code faas.Code, format string, args ...any) *faas.Error {
-	return &faas.Error{Op: string(call.Op), Provider: e.cloud.provider, JobID: call.Job, Code: code, Err: fmt.Errorf(format, args...)}
+	return &faas.Error{Op: string(call.Op), Provider: e.cloud.provider, JobID: call.Job, Code: code,
+		Err: fmt.Errorf(format, args...)}
 }
 
 type memoryPrivate struct {
@@ -343,8 +350,9 @@ func (u *memoryUnit) state(id string) faas.State {
 		panic(err) // a number always marshals
 	}
 	s := faas.State{
-		ID: id, Status: u.status, Reason: u.reason, Resource: "memory:" + id, PackageSHA256: u.rev.sha256, Fingerprint: u.rev.fingerprint,
-		Revision: strconv.Itoa(u.rev.number), DeployedAt: u.rev.at, Private: private,
+		ID: id, Status: u.status, Reason: u.reason, Resource: "memory:" + id, PackageSHA256: u.rev.sha256,
+		Fingerprint: u.rev.fingerprint,
+		Revision:    strconv.Itoa(u.rev.number), DeployedAt: u.rev.at, Private: private,
 	}
 	for _, f := range u.rev.functions {
 		s.JobIDs = append(s.JobIDs, f.JobID)

@@ -78,7 +78,8 @@ func (e *MemoryExecutor) Invoke(ctx context.Context, jobID uint32, args []byte) 
 		}
 		err = e.error(call, faas.ErrFunctionFailed, "%w", failed)
 	case len(output) > limit:
-		err = e.error(call, faas.ErrTooLarge, "the job has run, and its answer is %d bytes, above the limit of %d", len(output), limit)
+		err = e.error(call, faas.ErrTooLarge, "the job has run, and its answer is %d bytes, above the limit of %d",
+			len(output), limit)
 	}
 	if err = fault.after(call, c.provider, err); err != nil {
 		return nil, err
@@ -136,7 +137,8 @@ func (e *MemoryExecutor) Health(ctx context.Context, jobID uint32) (faas.Health,
 	if err := fault.after(call, e.cloud.provider, nil); err != nil {
 		return faas.Health{}, err
 	}
-	return faas.Health{Healthy: u.status == faas.StatusReady, Reason: u.reason, LastInvocation: u.last[jobID], TotalInvocations: u.total[jobID]}, nil
+	return faas.Health{Healthy: u.status == faas.StatusReady, Reason: u.reason, LastInvocation: u.last[jobID],
+		TotalInvocations: u.total[jobID]}, nil
 }
 
 // Logs returns what the functions of [RunJob] printed, since their unit was made.
@@ -165,7 +167,8 @@ func (e *MemoryExecutor) logs(jobs []uint32) (sources []logring.Source, err erro
 	for _, jobID := range jobs {
 		u, _ := e.function(jobID)
 		if u == nil {
-			return nil, e.error(Call{Op: OpLogs, Job: int64(jobID)}, faas.ErrNotFound, "service %q has no function for this job", e.service)
+			return nil, e.error(Call{Op: OpLogs, Job: int64(jobID)}, faas.ErrNotFound,
+				"service %q has no function for this job", e.service)
 		}
 		sources = append(sources, logring.Source{Ring: u.logOf(jobID), JobID: int64(jobID), FunctionID: u.id})
 	}
@@ -224,7 +227,8 @@ func RunJob(ctx context.Context, f faas.Function, args []byte) (output []byte, e
 		stderr = io.Discard
 	}
 	host := testjobs.Host{
-		Getenv: func(name string) string { return f.Env[name].Reveal() }, Exit: func(code int) { panic(exit(code)) }, Executable: os.Executable, Stderr: stderr,
+		Getenv: func(name string) string { return f.Env[name].Reveal() }, Exit: func(code int) { panic(exit(code)) },
+		Executable: os.Executable, Stderr: stderr,
 	}
 	return host.Run(ctx, f.JobID, args)
 }

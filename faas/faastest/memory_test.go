@@ -21,7 +21,8 @@ func harness(cloud *faastest.Cloud) faastest.Harness {
 			return sky.Executor(cloud.Executor(service))
 		},
 		OpenLossy: func(_ testing.TB, service string) faas.Executor {
-			return faastest.Faulty(cloud.Executor(service), faastest.Faults(faastest.Rule{Op: faastest.OpInvoke, Fault: faastest.Fault{Kind: faastest.LostAnswer}}))
+			return faastest.Faulty(cloud.Executor(service),
+				faastest.Faults(faastest.Rule{Op: faastest.OpInvoke, Fault: faastest.Fault{Kind: faastest.LostAnswer}}))
 		},
 	}
 }

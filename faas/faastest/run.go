@@ -75,7 +75,8 @@ func Run(t *testing.T, h Harness) {
 
 // newSuite completes the harness.
 func newSuite(t *testing.T, h Harness) *suite {
-	s := &suite{t: t, h: h, secret: "canary-" + random(8), suffix: random(3), dir: t.TempDir(), packages: map[string]*faas.Package{}}
+	s := &suite{t: t, h: h, secret: "canary-" + random(8), suffix: random(3), dir: t.TempDir(),
+		packages: map[string]*faas.Package{}}
 	if s.h.Limits == (faas.Limits{}) {
 		s.h.Limits, _ = faas.ProviderLimits(h.Provider)
 	}
@@ -274,7 +275,8 @@ func (w *watched) check(op string, err error) {
 	}
 	unnamed := e.Code == faas.ErrUnsupported && e.Provider == "" // what faas.Unimplemented returns
 	if e.Code == "" || e.Provider != w.s.h.Provider && !unnamed {
-		w.t.Errorf("%s: the error has code %q and provider %q, want a code and provider %q: %v", op, e.Code, e.Provider, w.s.h.Provider, err)
+		w.t.Errorf("%s: the error has code %q and provider %q, want a code and provider %q: %v", op, e.Code, e.Provider,
+			w.s.h.Provider, err)
 	}
 	if want := strings.ToLower(op); e.Op != want && slices.Contains(opsThatAgree, want) {
 		w.t.Errorf("%s: the error's op is %q, want %q: %v", op, e.Op, want, err)
@@ -314,7 +316,8 @@ func (w *watched) Observe(ctx context.Context, id string) (faas.State, error) {
 	return s, err
 }
 
-func (w *watched) Converge(ctx context.Context, u faas.Unit, prior *faas.State, report func(faas.Progress)) (faas.State, error) {
+func (w *watched) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
+	report func(faas.Progress)) (faas.State, error) {
 	s, err := w.Executor.Converge(ctx, u, prior, report)
 	w.check("Converge", err)
 	w.state("Converge", s)

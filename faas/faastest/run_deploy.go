@@ -100,7 +100,8 @@ func (s *suite) deploying(t *testing.T) {
 			if len(state.JobIDs) > 0 && len(state.JobIDs) != len(u.Functions) {
 				t.Errorf("Observe(%s): jobs %v, want %d", u.ID, state.JobIDs, len(u.Functions))
 			}
-			if l, ok := listed[u.ID]; len(listed) > 0 && (!ok || l.Status != state.Status || l.PackageSHA256 != state.PackageSHA256 || l.Fingerprint != state.Fingerprint) {
+			if l, ok := listed[u.ID]; len(listed) > 0 &&
+				(!ok || l.Status != state.Status || l.PackageSHA256 != state.PackageSHA256 || l.Fingerprint != state.Fingerprint) {
 				t.Errorf("List says %+v of %s, Observe %+v", l, u.ID, *state)
 			}
 		}
@@ -126,7 +127,8 @@ func (s *suite) deploying(t *testing.T) {
 			}
 			state, err := s.open(t, service).Converge(s.ctx(t), u, nil, nil)
 			if err != nil || !state.Existed {
-				t.Errorf("Converge(%s) by another executor that was told of nothing does not say that the unit existed: %+v, %v", u.ID, state, err)
+				t.Errorf("Converge(%s) by another executor that was told of nothing does not say that the unit existed: %+v, %v",
+					u.ID, state, err)
 			}
 		}
 		sees(t, "one")
@@ -197,7 +199,8 @@ func (s *suite) list(t testing.TB, exec faas.Executor) []faas.State {
 	return states
 }
 
-func (s *suite) updateCode(t *testing.T, exec *watched, one []faas.Unit, convergeAll func(*testing.T, []faas.Unit) []faas.State) {
+func (s *suite) updateCode(t *testing.T, exec *watched, one []faas.Unit,
+	convergeAll func(*testing.T, []faas.Unit) []faas.State) {
 	convergeAll(t, s.otherCode(t, exec, one, "one"))
 	if got := s.version(t, exec); got != "" && got != "2" {
 		t.Errorf("after the update, code of version %q answers, want 2", got)
@@ -206,7 +209,8 @@ func (s *suite) updateCode(t *testing.T, exec *watched, one []faas.Unit, converg
 
 // restoring changes the configuration, the code, and both, and has Restore put the units back, as
 // the engine does it: with nothing but the states from before.
-func (s *suite) restoring(t *testing.T, exec *watched, one, two []faas.Unit, convergeAll func(*testing.T, []faas.Unit) []faas.State, sees func(*testing.T, string)) {
+func (s *suite) restoring(t *testing.T, exec *watched, one, two []faas.Unit,
+	convergeAll func(*testing.T, []faas.Unit) []faas.State, sees func(*testing.T, string)) {
 	convergeAll(t, one)
 	var priors []faas.State
 	for _, u := range one {

@@ -36,7 +36,8 @@ func (s *suite) diagnosing(t *testing.T) {
 		if state := s.observe(t, exec.as(t), units[0].ID); state != nil {
 			t.Errorf("there is %+v", *state)
 		}
-		if states, err := exec.as(t).List(s.ctx(t)); faas.CodeOf(err) != faas.ErrUnsupported && (err != nil || len(states) > 0) {
+		if states, err := exec.as(t).List(s.ctx(t)); faas.CodeOf(err) != faas.ErrUnsupported &&
+			(err != nil || len(states) > 0) {
 			t.Errorf("List gives %v and %v", states, err)
 		}
 	})
@@ -45,7 +46,8 @@ func (s *suite) diagnosing(t *testing.T) {
 		if diff := cmp.Diff(names, s.checkChecks(t, diagnoser.Diagnose(s.ctx(t)))); diff != "" {
 			t.Errorf("the checks differ from those before (-before +now):\n%s", diff)
 		}
-		if now := s.observe(t, exec.as(t), units[0].ID); now == nil || now.Revision != before[0].Revision || now.Status != before[0].Status {
+		if now := s.observe(t, exec.as(t), units[0].ID); now == nil || now.Revision != before[0].Revision ||
+			now.Status != before[0].Status {
 			t.Errorf("%+v became %+v", before[0], now)
 		}
 	})

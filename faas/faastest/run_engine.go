@@ -74,7 +74,8 @@ func (s *suite) parallel() int {
 }
 
 // gapless updates a function while it is called all the time. No call may fail, and all are answered by the old one or the new one.
-func (s *suite) gapless(t *testing.T, exec *watched, one, two []faas.Unit, convergeAll func(*testing.T, []faas.Unit) []faas.State) {
+func (s *suite) gapless(t *testing.T, exec *watched, one, two []faas.Unit,
+	convergeAll func(*testing.T, []faas.Unit) []faas.State) {
 	convergeAll(t, one)
 	ctx, stop := context.WithCancel(s.ctx(t))
 	var callers sync.WaitGroup
@@ -106,7 +107,8 @@ func (s *suite) gapless(t *testing.T, exec *watched, one, two []faas.Unit, conve
 }
 
 // contexts makes every call under a context that has ended: it must say so, and change nothing.
-func (s *suite) contexts(t *testing.T, exec *watched, one, two []faas.Unit, convergeAll func(*testing.T, []faas.Unit) []faas.State) {
+func (s *suite) contexts(t *testing.T, exec *watched, one, two []faas.Unit,
+	convergeAll func(*testing.T, []faas.Unit) []faas.State) {
 	convergeAll(t, one)
 	u, prior := one[0], *s.observe(t, exec, one[0].ID)
 	cancelled, cancel := context.WithCancel(context.Background())
@@ -122,7 +124,9 @@ func (s *suite) contexts(t *testing.T, exec *watched, one, two []faas.Unit, conv
 			"List":     func() error { _, err := exec.List(ctx); return err },
 		} {
 			err := call()
-			if code := faas.CodeOf(err); code != faas.ErrTimeout && (code != faas.ErrUnsupported || op == "Observe" || op == "Converge" || op == "Remove" || op == "Restore" && prior.NotRestorable == "") {
+			if code := faas.CodeOf(err); code != faas.ErrTimeout &&
+				(code != faas.ErrUnsupported || op == "Observe" || op == "Converge" || op == "Remove" ||
+					op == "Restore" && prior.NotRestorable == "") {
 				t.Errorf("%s under a context that is %s: %v (code %q), want a timeout", op, what, err, code)
 			}
 		}

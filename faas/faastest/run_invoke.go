@@ -31,7 +31,8 @@ func (s *suite) invoking(t *testing.T) {
 		large := make([]byte, 512<<10)
 		source := rand.NewChaCha8([32]byte{})
 		_, _ = source.Read(large) // never fails
-		for name, payload := range map[string][]byte{"nil": nil, "empty": {}, "one byte": {0}, "all byte values": all, "large": large} {
+		for name, payload := range map[string][]byte{
+			"nil": nil, "empty": {}, "one byte": {0}, "all byte values": all, "large": large} {
 			r, err := exec.as(t).Invoke(s.ctx(t), JobEcho, payload)
 			if err != nil {
 				t.Fatalf("%s: %v", name, err)

@@ -62,9 +62,12 @@ func (s *suite) logging(t *testing.T) {
 			q    faas.LogQuery
 			want func(faas.LogLine) bool
 		}{
-			"since": {faas.LogQuery{Since: all[second].Time}, func(l faas.LogLine) bool { return !l.Time.Before(all[second].Time) }},
-			"until": {faas.LogQuery{Until: all[second].Time}, func(l faas.LogLine) bool { return l.Time.Before(all[second].Time) }},
-			"limit": {faas.LogQuery{Limit: 1, Until: all[second].Time.Add(time.Nanosecond)}, func(l faas.LogLine) bool { return l.Text == two }},
+			"since": {faas.LogQuery{Since: all[second].Time},
+				func(l faas.LogLine) bool { return !l.Time.Before(all[second].Time) }},
+			"until": {faas.LogQuery{Until: all[second].Time},
+				func(l faas.LogLine) bool { return l.Time.Before(all[second].Time) }},
+			"limit": {faas.LogQuery{Limit: 1, Until: all[second].Time.Add(time.Nanosecond)},
+				func(l faas.LogLine) bool { return l.Text == two }},
 		} {
 			tt.q.JobIDs = []uint32{JobLog}
 			got, err := s.lines(t, exec.as(t), reader, tt.q)
@@ -72,7 +75,8 @@ func (s *suite) logging(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 			}
 			for _, text := range []string{one, two} {
-				if is, want := lineOf(got, text) >= 0, tt.want(all[lineOf(all, text)]); is != want && (name != "limit" || text == two) {
+				if is, want := lineOf(got, text) >= 0, tt.want(all[lineOf(all, text)]); is != want &&
+					(name != "limit" || text == two) {
 					t.Errorf("%s: %q is there: %v, want %v", name, text, is, want)
 				}
 			}
@@ -100,9 +104,11 @@ func (s *suite) logging(t *testing.T) {
 			q    faas.LogQuery
 			code faas.Code
 		}{
-			{of(), faas.ErrInvalidArgument}, {faas.LogQuery{JobIDs: []uint32{JobLog}, Limit: -1}, faas.ErrInvalidArgument}, {of(JobLog, 4242), faas.ErrNotFound},
+			{of(), faas.ErrInvalidArgument}, {faas.LogQuery{JobIDs: []uint32{JobLog}, Limit: -1}, faas.ErrInvalidArgument},
+			{of(JobLog, 4242), faas.ErrNotFound},
 			{faas.LogQuery{JobIDs: []uint32{JobLog}, Follow: true, Until: time.Now()}, faas.ErrInvalidArgument},
-			{faas.LogQuery{JobIDs: []uint32{JobLog}, Since: time.Now(), Until: time.Now().Add(-time.Hour)}, faas.ErrInvalidArgument},
+			{faas.LogQuery{JobIDs: []uint32{JobLog}, Since: time.Now(), Until: time.Now().Add(-time.Hour)},
+				faas.ErrInvalidArgument},
 		} {
 			_, err := s.lines(t, exec.as(t), reader, tt.q)
 			wantCode(t, err, tt.code)
@@ -113,7 +119,8 @@ func (s *suite) logging(t *testing.T) {
 		defer cancel()
 		seen := map[string]int{}
 		var ended error
-		for line, err := range reader.Logs(ctx, faas.LogQuery{JobIDs: []uint32{JobEcho, JobLog}, Follow: true, Since: all[first].Time}) {
+		for line, err := range reader.Logs(ctx, faas.LogQuery{
+			JobIDs: []uint32{JobEcho, JobLog}, Follow: true, Since: all[first].Time}) {
 			if err != nil {
 				exec.as(t).check("Logs", err)
 				ended = err
@@ -158,7 +165,8 @@ func (s *suite) logging(t *testing.T) {
 }
 
 // lines reads a sequence that ends by itself.
-func (s *suite) lines(t testing.TB, exec *watched, reader faas.LogReader, q faas.LogQuery) (lines []faas.LogLine, failed error) {
+func (s *suite) lines(t testing.TB, exec *watched, reader faas.LogReader, q faas.LogQuery) (lines []faas.LogLine,
+	failed error) {
 	t.Helper()
 	for line, err := range reader.Logs(s.ctx(t), q) {
 		if failed != nil {
@@ -178,7 +186,8 @@ func (s *suite) lines(t testing.TB, exec *watched, reader faas.LogReader, q faas
 }
 
 // awaitLines reads until the lines are there.
-func (s *suite) awaitLines(t testing.TB, exec *watched, reader faas.LogReader, q faas.LogQuery, texts ...string) []faas.LogLine {
+func (s *suite) awaitLines(t testing.TB, exec *watched, reader faas.LogReader, q faas.LogQuery,
+	texts ...string) []faas.LogLine {
 	t.Helper()
 	pause := 5 * time.Millisecond
 	for deadline := time.Now().Add(shown); ; time.Sleep(pause) {

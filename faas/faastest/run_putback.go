@@ -39,11 +39,14 @@ func (s *suite) puttingBack(t *testing.T) {
 	code := s.version(t, exec)
 	failed := errors.New("injected fault")
 	lost := func() error { return faas.Errorf(faas.ErrUnavailable, "converge", s.h.Provider, "%w", failed) }
-	for step, converge := range map[string]func(context.Context, context.CancelFunc, func(context.Context, func()) (faas.State, error)) (faas.State, error){
-		"before anything is changed": func(context.Context, context.CancelFunc, func(context.Context, func()) (faas.State, error)) (faas.State, error) {
+	for step, converge := range map[string]func(
+		context.Context, context.CancelFunc, func(context.Context, func()) (faas.State, error)) (faas.State, error){
+		"before anything is changed": func(context.Context, context.CancelFunc,
+			func(context.Context, func()) (faas.State, error)) (faas.State, error) {
 			return faas.State{}, lost()
 		},
-		"midway": func(ctx context.Context, _ context.CancelFunc, call func(context.Context, func()) (faas.State, error)) (faas.State, error) {
+		"midway": func(ctx context.Context, _ context.CancelFunc,
+			call func(context.Context, func()) (faas.State, error)) (faas.State, error) {
 			ctx, stop := context.WithCancel(ctx)
 			defer stop()
 			state, err := call(ctx, stop)
@@ -52,14 +55,16 @@ func (s *suite) puttingBack(t *testing.T) {
 			}
 			return state, lost()
 		},
-		"after it was changed, as the answer is lost": func(ctx context.Context, _ context.CancelFunc, call func(context.Context, func()) (faas.State, error)) (faas.State, error) {
+		"after it was changed, as the answer is lost": func(ctx context.Context, _ context.CancelFunc,
+			call func(context.Context, func()) (faas.State, error)) (faas.State, error) {
 			state, err := call(ctx, func() {})
 			if err != nil {
 				return state, err
 			}
 			return state, lost()
 		},
-		"as the caller gives up": func(ctx context.Context, cancel context.CancelFunc, call func(context.Context, func()) (faas.State, error)) (faas.State, error) {
+		"as the caller gives up": func(ctx context.Context, cancel context.CancelFunc,
+			call func(context.Context, func()) (faas.State, error)) (faas.State, error) {
 			state, err := call(ctx, cancel)
 			cancel() // if it told of no progress
 			return state, err
@@ -74,9 +79,10 @@ func (s *suite) puttingBack(t *testing.T) {
 			}
 			ctx, cancel := context.WithCancel(s.ctx(t))
 			defer cancel()
-			err := apply(ctx, &failing{exec.as(t), last, func(ctx context.Context, call func(context.Context, func()) (faas.State, error)) (faas.State, error) {
-				return converge(ctx, cancel, call)
-			}}, next)
+			err := apply(ctx, &failing{exec.as(t), last,
+				func(ctx context.Context, call func(context.Context, func()) (faas.State, error)) (faas.State, error) {
+					return converge(ctx, cancel, call)
+				}}, next)
 			if err == nil {
 				t.Fatal("the deployment succeeded")
 			}
@@ -100,7 +106,8 @@ func (s *suite) puttingBack(t *testing.T) {
 				switch {
 				case stood != (now != nil):
 					t.Errorf("%s existed: %t, and exists: %t, and the error does not list it: %v", u.ID, stood, now != nil, err)
-				case stood && (now.Status != was.Status || now.PackageSHA256 != was.PackageSHA256 || now.Fingerprint != was.Fingerprint):
+				case stood && (now.Status != was.Status || now.PackageSHA256 != was.PackageSHA256 ||
+					now.Fingerprint != was.Fingerprint):
 					t.Errorf("%s was %+v and is %+v, and the error does not list it: %v", u.ID, was, *now, err)
 				case recorded != stood || stood && page.pending != "":
 					t.Errorf("%s: the ledger says %v (known: %t)", u.ID, page, recorded)
@@ -133,7 +140,8 @@ type failing struct {
 	f    func(context.Context, func(context.Context, func()) (faas.State, error)) (faas.State, error)
 }
 
-func (e *failing) Converge(ctx context.Context, u faas.Unit, prior *faas.State, report func(faas.Progress)) (faas.State, error) {
+func (e *failing) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
+	report func(faas.Progress)) (faas.State, error) {
 	if u.ID != e.unit {
 		return e.Executor.Converge(ctx, u, prior, report)
 	}

@@ -102,7 +102,8 @@ func (s *suite) units(t *testing.T) {
 	t.Run("names units of different services differently", func(t *testing.T) {
 		long := strings.Repeat("a-long-name-", 12)
 		names := []string{
-			"alpha", "Alpha", "ALPHA", "al.pha", "al_pha", "al-pha", "al/pha", "alpha-", "-alpha", "alpha-job0", "alpha0", "älpha", "日本", "中国", "job0", "0", "1a",
+			"alpha", "Alpha", "ALPHA", "al.pha", "al_pha", "al-pha", "al/pha", "alpha-", "-alpha", "alpha-job0", "alpha0",
+			"älpha", "日本", "中国", "job0", "0", "1a",
 			long + "x", long + "y", strings.ToUpper(long) + "x", "a", "a b", "a  b",
 		}
 		seen := map[string]string{}
@@ -167,12 +168,17 @@ func (s *suite) refusals(t *testing.T, exec *watched) {
 		want      faas.Code
 		words     []string // in the error
 	}{
-		{"more memory than the limit", change(func(f *faas.Function) { f.MemoryMB = overMemory }), faas.ErrTooLarge, []string{fmt.Sprint(overMemory)}},
+		{"more memory than the limit", change(func(f *faas.Function) { f.MemoryMB = overMemory }), faas.ErrTooLarge,
+			[]string{fmt.Sprint(overMemory)}},
 		{"no memory", change(func(f *faas.Function) { f.MemoryMB = 0 }), faas.ErrInvalidArgument, nil},
-		{"a longer timeout than the limit", change(func(f *faas.Function) { f.TimeoutSecs = overTimeout }), faas.ErrTooLarge, []string{fmt.Sprint(overTimeout), fmt.Sprint(s.h.Limits.MaxTimeoutSecs)}},
+		{"a longer timeout than the limit", change(func(f *faas.Function) { f.TimeoutSecs = overTimeout }), faas.ErrTooLarge,
+			[]string{fmt.Sprint(overTimeout), fmt.Sprint(s.h.Limits.MaxTimeoutSecs)}},
 		{"no timeout", change(func(f *faas.Function) { f.TimeoutSecs = 0 }), faas.ErrInvalidArgument, nil},
-		{"an environment variable without a name", change(func(f *faas.Function) { f.Env[""] = faas.NewSecret(s.secret) }), faas.ErrInvalidArgument, nil},
-		{"an environment variable with an equals sign in its name", change(func(f *faas.Function) { f.Env["A=B"] = faas.NewSecret(s.secret) }), faas.ErrInvalidArgument, []string{"A=B"}},
+		{"an environment variable without a name", change(func(f *faas.Function) { f.Env[""] = faas.NewSecret(s.secret) }),
+			faas.ErrInvalidArgument, nil},
+		{"an environment variable with an equals sign in its name",
+			change(func(f *faas.Function) { f.Env["A=B"] = faas.NewSecret(s.secret) }), faas.ErrInvalidArgument,
+			[]string{"A=B"}},
 		{"a job wanted twice", append(s.functions(5), s.function(5)), faas.ErrInvalidArgument, nil},
 	} {
 		t.Run("refuses "+test.name, func(t *testing.T) {

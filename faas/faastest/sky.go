@@ -130,7 +130,8 @@ func (s *Sky) Executor(exec faas.Executor) faas.Executor {
 		if !c.Op.Reads() && !c.Op.Writes() {
 			return nil
 		}
-		return s.fault(string(c.Op)+" "+c.Unit, c.Op.Reads(), Throttled, Conflict, Denied, Unavailable, TimedOut, LostAnswer, LostAnswer, Halfway, Late)
+		return s.fault(string(c.Op)+" "+c.Unit, c.Op.Reads(), Throttled, Conflict, Denied, Unavailable, TimedOut, LostAnswer,
+			LostAnswer, Halfway, Late)
 	}, &s.past), s}
 }
 
@@ -162,7 +163,8 @@ func (m *mortal) Observe(ctx context.Context, id string) (s faas.State, err erro
 	return s, err
 }
 
-func (m *mortal) Converge(ctx context.Context, u faas.Unit, prior *faas.State, report func(faas.Progress)) (s faas.State, err error) {
+func (m *mortal) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
+	report func(faas.Progress)) (s faas.State, err error) {
 	err = m.do(OpConverge, func() error { s, err = m.Executor.Converge(ctx, u, prior, report); return err })
 	return s, err
 }
@@ -183,7 +185,8 @@ func (m *mortal) List(ctx context.Context) (states []faas.State, err error) {
 // Transport returns base in this weather. A nil base is http.DefaultTransport.
 func (s *Sky) Transport(base http.RoundTripper) http.RoundTripper {
 	faulty := FaultyTransport(base, func(r *http.Request) *Fault {
-		return s.fault(r.Method+" "+r.URL.Path, r.Method == http.MethodGet || r.Method == http.MethodHead, Throttled, Unavailable, LostAnswer, LostAnswer, Late)
+		return s.fault(r.Method+" "+r.URL.Path, r.Method == http.MethodGet || r.Method == http.MethodHead, Throttled,
+			Unavailable, LostAnswer, LostAnswer, Late)
 	})
 	return &mortalTransport{faulty.(*faultyTransport), s}
 }

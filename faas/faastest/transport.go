@@ -94,7 +94,8 @@ func (t *faultyTransport) get(req *http.Request, fault *Fault) (*http.Response, 
 	}
 	const largest = 1 << 20
 	media, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
-	if resp.ContentLength > largest || resp.ContentLength < 0 && media != "application/json" && media != "application/xml" {
+	if resp.ContentLength > largest || resp.ContentLength < 0 && media != "application/json" &&
+		media != "application/xml" {
 		return resp, nil
 	}
 	defer resp.Body.Close()
@@ -142,7 +143,8 @@ func (r *replies) add(req *http.Request, now reply) *reply {
 		return nil
 	}
 	url := req.URL.String()
-	if seen := r.urls[url]; len(seen) == 0 || seen[len(seen)-1].status != now.status || !bytes.Equal(seen[len(seen)-1].body, now.body) {
+	if seen := r.urls[url]; len(seen) == 0 || seen[len(seen)-1].status != now.status ||
+		!bytes.Equal(seen[len(seen)-1].body, now.body) {
 		r.urls[url] = append(seen, now)
 	}
 	if seen := r.urls[url]; len(seen) > 1 {
@@ -164,7 +166,8 @@ func (r *replies) missing(req *http.Request) *reply {
 		return &known
 	}
 	return &reply{
-		http.StatusNotFound, http.Header{"Content-Type": {"application/json"}, "X-Amzn-Errortype": {"ResourceNotFoundException"}},
+		http.StatusNotFound, http.Header{"Content-Type": {"application/json"},
+			"X-Amzn-Errortype": {"ResourceNotFoundException"}},
 		[]byte(`{"error":{"code":404,"status":"NOT_FOUND","message":"injected fault: missing"}}`),
 	}
 }
@@ -173,14 +176,16 @@ func (r *reply) response(req *http.Request) *http.Response {
 	header := r.header.Clone()
 	header.Del("Content-Length")
 	return &http.Response{
-		StatusCode: r.status, Status: strconv.Itoa(r.status) + " " + http.StatusText(r.status), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		StatusCode: r.status, Status: strconv.Itoa(r.status) + " " + http.StatusText(r.status), Proto: "HTTP/1.1",
+		ProtoMajor: 1, ProtoMinor: 1,
 		Header: header, Body: io.NopCloser(bytes.NewReader(r.body)), ContentLength: int64(len(r.body)), Request: req,
 	}
 }
 
 func refusal(req *http.Request, fault *Fault) *http.Response {
 	status := map[FaultKind]int{
-		Throttled: http.StatusTooManyRequests, Conflict: http.StatusConflict, Denied: http.StatusForbidden, Unavailable: http.StatusServiceUnavailable,
+		Throttled: http.StatusTooManyRequests, Conflict: http.StatusConflict, Denied: http.StatusForbidden,
+		Unavailable: http.StatusServiceUnavailable,
 	}[fault.Kind]
 	body := fmt.Sprintf(`{"error":"injected fault: %s"}`, fault.Kind)
 	header := http.Header{"Content-Type": {"application/json"}}
@@ -188,8 +193,9 @@ func refusal(req *http.Request, fault *Fault) *http.Response {
 		header.Set("Retry-After", strconv.Itoa(int((fault.RetryAfter+time.Second-1)/time.Second)))
 	}
 	return &http.Response{
-		StatusCode: status, Status: strconv.Itoa(status) + " " + http.StatusText(status), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: header, Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body)), Request: req,
+		StatusCode: status, Status: strconv.Itoa(status) + " " + http.StatusText(status), Proto: "HTTP/1.1", ProtoMajor: 1,
+		ProtoMinor: 1,
+		Header:     header, Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body)), Request: req,
 	}
 }
 

@@ -57,7 +57,8 @@ func Weather(t *testing.T, h Harness, histories int) {
 	s := newSuite(t, h)
 	for i := range histories {
 		seed := base + uint64(i)
-		p := &play{s: s, t: t, rng: rand.New(rand.NewPCG(seed, 1)), sky: NewSky(seed), book: newBook(), edited: map[string]bool{}}
+		p := &play{s: s, t: t, rng: rand.New(rand.NewPCG(seed, 1)), sky: NewSky(seed), book: newBook(),
+			edited: map[string]bool{}}
 		if err := p.run(fmt.Sprintf("weather%d", i)); err != nil {
 			t.Fatalf("%v\nhistory:\n  %s\nplay it again with %s=%d", err, strings.Join(p.log, "\n  "), SeedEnv, seed)
 		}
@@ -190,7 +191,8 @@ func (p *play) step() error {
 		p.note("remove")
 		err = p.remove(ctx, exec)
 	} else {
-		p.note("deploy %v with %s and code %.6s", jobs, want[0].Functions[0].Env["FAASTEST_VALUE"].Reveal(), want[0].Package.SHA256())
+		p.note("deploy %v with %s and code %.6s", jobs, want[0].Functions[0].Env["FAASTEST_VALUE"].Reveal(),
+			want[0].Package.SHA256())
 		err, stale = p.deploy(ctx, exec, want)
 	}
 	ended := mortal && p.sky.Ended()
@@ -202,7 +204,8 @@ func (p *play) step() error {
 		return cerr
 	}
 	now := p.truth()
-	p.note("  -> %v, %v (ended: %t); it was %s, and is %s; ledger %v", err, stale, ended, brief(before), brief(now), p.book.units)
+	p.note("  -> %v, %v (ended: %t); it was %s, and is %s; ledger %v", err, stale, ended, brief(before), brief(now),
+		p.book.units)
 	p.book.thaw()
 	for _, problem := range []error{err, stale} {
 		if problem != nil && strings.Contains(fmt.Sprintf("%v %+v", problem, problem), p.s.secret) {
@@ -216,13 +219,15 @@ func brief(states map[string]faas.State) string {
 	var parts []string
 	for _, id := range slices.Sorted(maps.Keys(states)) {
 		s := states[id]
-		parts = append(parts, fmt.Sprintf("%s: %s %s code %.6s config %.6s", id, s.Status, s.Revision, s.PackageSHA256, s.Fingerprint))
+		parts = append(parts, fmt.Sprintf("%s: %s %s code %.6s config %.6s", id, s.Status, s.Revision, s.PackageSHA256,
+			s.Fingerprint))
 	}
 	return "[" + strings.Join(parts, ", ") + "]"
 }
 
 // check says what of the promises was broken.
-func (p *play) check(before map[string]faas.State, book *book, now map[string]faas.State, want []faas.Unit, removal bool, err error, ended bool) error {
+func (p *play) check(before map[string]faas.State, book *book, now map[string]faas.State, want []faas.Unit,
+	removal bool, err error, ended bool) error {
 	listed := map[string]bool{}
 	var fe *faas.Error
 	if errors.As(err, &fe) {
@@ -251,7 +256,8 @@ func (p *play) check(before map[string]faas.State, book *book, now map[string]fa
 			return fmt.Errorf("%s stood, was not asked to go, and is gone", id)
 		}
 		same := is.Status == was.Status && is.PackageSHA256 == was.PackageSHA256 && is.Fingerprint == was.Fingerprint
-		if recorded && !p.edited[id] && exists && err != nil && !ended && !same && !listed[id] && entry.pending == "" && was.Status == faas.StatusReady {
+		if recorded && !p.edited[id] && exists && err != nil && !ended && !same && !listed[id] && entry.pending == "" &&
+			was.Status == faas.StatusReady {
 			return fmt.Errorf("the deployment failed, %s is not as before, and the error does not list it", id)
 		}
 	}
@@ -266,8 +272,10 @@ func (p *play) check(before map[string]faas.State, book *book, now map[string]fa
 		case !stood && err != nil && !removal && !ended && !listed[id] && !p.edited[id]:
 			return fmt.Errorf("the deployment failed, %s was created, and the error does not list it", id)
 		case recorded && entry.pending == "" && !p.edited[id] && entry.state != nil &&
-			(is.PackageSHA256 != "" && (is.PackageSHA256 != entry.state.PackageSHA256 || is.Fingerprint != entry.state.Fingerprint) || is.Status != entry.state.Status):
-			return fmt.Errorf("%s is not what the ledger says: %s", id, brief(map[string]faas.State{"ledger": *entry.state, "truth": is}))
+			(is.PackageSHA256 != "" && (is.PackageSHA256 != entry.state.PackageSHA256 ||
+				is.Fingerprint != entry.state.Fingerprint) || is.Status != entry.state.Status):
+			return fmt.Errorf("%s is not what the ledger says: %s", id,
+				brief(map[string]faas.State{"ledger": *entry.state, "truth": is}))
 		}
 	}
 	for id, entry := range p.book.units {
@@ -292,7 +300,8 @@ func (p *play) deployed(want []faas.Unit, now map[string]faas.State) error {
 }
 
 func (p *play) engine(exec faas.Executor) *engine.Engine {
-	return engine.New(exec, p.s.h.Provider, engine.Options{Parallel: p.s.parallel(), Journal: p.book, Patience: p.patience()})
+	return engine.New(exec, p.s.h.Provider, engine.Options{
+		Parallel: p.s.parallel(), Journal: p.book, Patience: p.patience()})
 }
 
 // patience is much longer than the weather is bad for any one unit, which is counted in reads.

@@ -55,7 +55,8 @@ func (e *Executor) grant(ctx context.Context, r request, got *resource) (bool, e
 		return false, nil
 	}
 	if got.service == "" {
-		return false, e.errorf(faas.ErrUnavailable, r, "function %s does not tell its Cloud Run service, so that nobody can be allowed to invoke it", got.name)
+		return false, e.errorf(faas.ErrUnavailable, r,
+			"function %s does not tell its Cloud Run service, so that nobody can be allowed to invoke it", got.name)
 	}
 	return e.changePolicy(ctx, r, got, true, func(p policy) bool { return p.add(members) })
 }
@@ -113,7 +114,8 @@ func (e *Executor) invokersBack(ctx context.Context, r request, was *reading, no
 	if was == nil || was.invokers == nil || now.service == "" {
 		return nil
 	}
-	added := slices.DeleteFunc(append([]string{everybody}, e.set.members()...), func(m string) bool { return slices.Contains(*was.invokers, m) })
+	added := slices.DeleteFunc(append([]string{everybody}, e.set.members()...),
+		func(m string) bool { return slices.Contains(*was.invokers, m) })
 	_, err := e.changePolicy(ctx, r, now, true, func(p policy) bool {
 		changed := p.add(*was.invokers)
 		for _, member := range added {
@@ -126,7 +128,8 @@ func (e *Executor) invokersBack(ctx context.Context, r request, was *reading, no
 
 // changePolicy reads the policy of a function's service, changes it and writes it back, again where somebody else changed it meanwhile or no answer came. It
 // reports whether there was anything to change. fresh says that the service may be so new that its policy is not there yet.
-func (e *Executor) changePolicy(ctx context.Context, r request, of *resource, fresh bool, change func(policy) bool) (bool, error) {
+func (e *Executor) changePolicy(ctx context.Context, r request, of *resource, fresh bool,
+	change func(policy) bool) (bool, error) {
 	changed := false
 	err := e.rounds(ctx, r, nil, func() error {
 		var p policy
@@ -162,8 +165,10 @@ func (e *Executor) accessError(r request, err error) error {
 	if code := faas.CodeOf(err); code != faas.ErrPermissionDenied && code != faas.ErrInvalidArgument {
 		return err
 	}
-	return e.errorf(faas.ErrPermissionDenied, r, "let others invoke the function (options public and invokers): %w; an organization policy may forbid it "+
-		"(constraints/iam.allowedPolicyMemberDomains): without these options, functions are invoked with the caller's own ID tokens", err)
+	return e.errorf(faas.ErrPermissionDenied, r,
+		"let others invoke the function (options public and invokers): %w; an organization policy may forbid it "+
+			"(constraints/iam.allowedPolicyMemberDomains): without these options, functions are invoked with the caller's "+
+			"own ID tokens", err)
 }
 
 // invokers returns the bindings that let somebody invoke the service, those with a condition last,
@@ -228,7 +233,8 @@ func (p policy) drop(member string) bool {
 	changed := false
 	for _, b := range p.invokers(true) {
 		members := membersOf(b)
-		if left := slices.DeleteFunc(slices.Clone(members), func(m string) bool { return m == member }); len(left) < len(members) {
+		if left := slices.DeleteFunc(slices.Clone(members), func(m string) bool { return m == member }); len(left) < len(
+			members) {
 			b["members"] = left
 			changed = true
 		}

@@ -67,7 +67,8 @@ func (e *Executor) removePackages(ctx context.Context, r request) error {
 			return err
 		}
 		if i+1 < emptyLists && !transfer.Sleep(ctx, time.Second) {
-			return e.errorf(faas.ErrTimeout, r, "the packages of the service were not removed from bucket %s: %w", e.set.bucket, context.Cause(ctx))
+			return e.errorf(faas.ErrTimeout, r, "the packages of the service were not removed from bucket %s: %w", e.set.bucket,
+				context.Cause(ctx))
 		}
 	}
 	for id := range e.memories.Range {

@@ -250,7 +250,8 @@ func (e *Executor) call(ctx context.Context, r request, safe bool, do func(conte
 
 // callWith is call with a body in place of what the client makes of its typed message, which lacks
 // what Google has added to a resource since the client was generated.
-func (e *Executor) callWith(ctx context.Context, r request, safe bool, body []byte, do func(context.Context) error) (*exchange, error) {
+func (e *Executor) callWith(ctx context.Context, r request, safe bool, body []byte,
+	do func(context.Context) error) (*exchange, error) {
 	if r.within == 0 {
 		r.within = maxCall
 	}
@@ -319,7 +320,8 @@ func (e *Executor) failure(ctx context.Context, r request, x *exchange, err erro
 // passes reports whether a status tells of something that passes by itself within seconds.
 func passes(status int) bool {
 	switch status {
-	case http.StatusRequestTimeout, http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+	case http.StatusRequestTimeout, http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable,
+		http.StatusGatewayTimeout:
 		return true
 	}
 	return false
@@ -347,7 +349,8 @@ func (e *Executor) transportError(ctx context.Context, r request, err error) *fa
 		if !errors.Is(err, ctx.Err()) {
 			err = fmt.Errorf("%w (%w)", err, ctx.Err())
 		}
-	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded),
+		errors.As(err, &timeout) && timeout.Timeout():
 		err = &networkTimeout{err}
 	}
 	err = fmt.Errorf("%s %s: %w", r.method, faas.RedactURL(r.url), err)

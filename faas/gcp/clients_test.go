@@ -129,11 +129,15 @@ func TestTheQuotaProjectIsNamed(t *testing.T) {
 		opts      []gcp.Option
 		want      string
 	}{
-		"the credentials'":      {file: map[string]string{"quota_project_id": "of-the-file"}, want: "of-the-file"},
-		"the environment's":     {env: map[string]string{"GOOGLE_CLOUD_QUOTA_PROJECT": "of-env"}, file: map[string]string{"quota_project_id": "of-the-file"}, want: "of-env"},
-		"none":                  {file: map[string]string{}},
-		"of a token source":     {env: map[string]string{"GOOGLE_CLOUD_QUOTA_PROJECT": "of-env"}, opts: []gcp.Option{gcp.WithTokenSource(oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "t"}))}, want: "of-env"},
-		"of the client options": {opts: []gcp.Option{gcp.WithClientOptions(option.WithQuotaProject("of-options"), option.WithTokenSource(oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "t"})))}, want: "of-options"},
+		"the credentials'": {file: map[string]string{"quota_project_id": "of-the-file"}, want: "of-the-file"},
+		"the environment's": {env: map[string]string{"GOOGLE_CLOUD_QUOTA_PROJECT": "of-env"},
+			file: map[string]string{"quota_project_id": "of-the-file"}, want: "of-env"},
+		"none": {file: map[string]string{}},
+		"of a token source": {env: map[string]string{"GOOGLE_CLOUD_QUOTA_PROJECT": "of-env"},
+			opts: []gcp.Option{gcp.WithTokenSource(oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "t"}))}, want: "of-env"},
+		"of the client options": {opts: []gcp.Option{
+			gcp.WithClientOptions(option.WithQuotaProject("of-options"),
+				option.WithTokenSource(oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "t"})))}, want: "of-options"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for key, value := range test.env {
@@ -142,7 +146,8 @@ func TestTheQuotaProjectIsNamed(t *testing.T) {
 			cfg := faas.Config{Service: "quota", ProjectID: "test-project", Options: map[string]string{}}
 			if test.file != nil {
 				file := maps.Clone(test.file)
-				maps.Copy(file, map[string]string{"type": "authorized_user", "client_id": "x", "client_secret": "y", "refresh_token": "z"})
+				maps.Copy(file, map[string]string{"type": "authorized_user", "client_id": "x", "client_secret": "y",
+					"refresh_token": "z"})
 				cfg.Options["credentials_file"] = writeJSON(t, file)
 			}
 			var got []string
@@ -152,7 +157,8 @@ func TestTheQuotaProjectIsNamed(t *testing.T) {
 					got = append(got, r.Header.Get("X-Goog-User-Project"))
 					body = `{}`
 				}
-				return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
+				return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)),
+					Request: r}, nil
 			})}
 			if _, err := open(t, cfg, test.opts...).List(context1m(t)); err != nil {
 				t.Fatal(err)
@@ -187,13 +193,17 @@ func TestClientOptionsCount(t *testing.T) {
 		more []gcp.Option
 		want string
 	}{
-		"a client with a token of its own": {opts: []option.ClientOption{option.WithHTTPClient(&http.Client{Transport: transportFunc(func(r *http.Request) (*http.Response, error) {
-			r = r.Clone(r.Context())
-			r.Header.Set("Authorization", "Bearer of-the-client")
-			return invocations.RoundTrip(r)
-		})})}, more: []gcp.Option{own}, want: "Bearer of-the-client"},
-		"a key":             {opts: []option.ClientOption{option.WithAuthCredentialsFile(option.ServiceAccount, key)}, want: "Bearer access-token-of-the-test"},
-		"a token source":    {opts: []option.ClientOption{option.WithTokenSource(oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "static"}))}, more: []gcp.Option{own}, want: "Bearer static"},
+		"a client with a token of its own": {opts: []option.ClientOption{
+			option.WithHTTPClient(&http.Client{Transport: transportFunc(func(r *http.Request) (*http.Response, error) {
+				r = r.Clone(r.Context())
+				r.Header.Set("Authorization", "Bearer of-the-client")
+				return invocations.RoundTrip(r)
+			})})}, more: []gcp.Option{own}, want: "Bearer of-the-client"},
+		"a key": {opts: []option.ClientOption{option.WithAuthCredentialsFile(option.ServiceAccount, key)},
+			want: "Bearer access-token-of-the-test"},
+		"a token source": {opts: []option.ClientOption{
+			option.WithTokenSource(oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "static"}))}, more: []gcp.Option{own},
+			want: "Bearer static"},
 		"no authentication": {opts: []option.ClientOption{option.WithoutAuthentication()}, more: []gcp.Option{own}, want: ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -208,7 +218,8 @@ func TestClientOptionsCount(t *testing.T) {
 		})
 	}
 	cfg := faas.Config{Provider: faas.GCPFunctions, Service: "options", ProjectID: "test-project"}
-	_, err := gcp.New(t.Context(), cfg, gcp.WithClientOptions(option.WithoutAuthentication(), option.WithAPIKey("the-secret-value")))
+	_, err := gcp.New(t.Context(), cfg, gcp.WithClientOptions(option.WithoutAuthentication(),
+		option.WithAPIKey("the-secret-value")))
 	wantError(t, err, faas.ErrInvalidArgument, "client options")
 }
 
@@ -266,7 +277,8 @@ func TestUnknownDetailsHideNothing(t *testing.T) {
 	runsHere(t)
 	details := []any{
 		map[string]any{"@type": "type.googleapis.com/google.cloud.tomorrow.v1.Thing", "thing": "x"},
-		detail("PreconditionFailure", "violations", []any{map[string]string{"type": "constraints/x", "subject": "projects/1", "description": "is not allowed"}}),
+		detail("PreconditionFailure", "violations",
+			[]any{map[string]string{"type": "constraints/x", "subject": "projects/1", "description": "is not allowed"}}),
 		detail("BadRequest", "fieldViolations", "not a list"),
 	}
 	for name, break_ := range map[string]func(*gcptest.Server){
@@ -362,7 +374,8 @@ func TestTheGuideNamesThePermissions(t *testing.T) {
 		"options public and invokers": {options: []string{"public=true"}, beside: functions, do: deploy(true)},
 		"option remove_artifacts":     {options: []string{"remove_artifacts=true"}, beside: functions, do: deploy(true)},
 		"option impersonate_service_account, on the account": {
-			options: []string{"impersonate_service_account=x@p.iam.gserviceaccount.com", "disable_credentials=false"}, beside: functions,
+			options: []string{"impersonate_service_account=x@p.iam.gserviceaccount.com", "disable_credentials=false"},
+			beside:  functions,
 			do: all(func(t *testing.T, e *gcp.Executor) {
 				deploy(true)(t, e)
 				converge(t, e, units(t, e, function(0))[0])

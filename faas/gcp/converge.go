@@ -19,7 +19,8 @@ import (
 // function that something else is changing is waited for. A function whose last deployment failed gets everything anew.
 //
 // One package that several functions share is uploaded once per executor.
-func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State, report func(faas.Progress)) (faas.State, error) {
+func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
+	report func(faas.Progress)) (faas.State, error) {
 	d, err := e.newDeployment(u)
 	if err != nil {
 		return faas.State{}, err
@@ -86,7 +87,8 @@ func (d *deployment) run(ctx context.Context, p *transfer.Progress) (faas.State,
 		var refused *refusal
 		switch code := faas.CodeOf(err); {
 		case err == nil:
-		case d.reused && errors.As(err, &refused) && refused.httpStatus != 0 && (code == faas.ErrInvalidArgument || code == faas.ErrNotFound):
+		case d.reused && errors.As(err, &refused) && refused.httpStatus != 0 &&
+			(code == faas.ErrInvalidArgument || code == faas.ErrNotFound):
 			d.forgetUpload()
 			got, err = d.round(ctx, p)
 		case code == faas.ErrThrottled && errors.As(err, &refused) && refused.httpStatus == 0:
@@ -96,7 +98,8 @@ func (d *deployment) run(ctx context.Context, p *transfer.Progress) (faas.State,
 			return err
 		}
 		if s = d.e.state(got); s.Status != faas.StatusReady {
-			return d.e.errorf(faas.ErrUnavailable, d.request(), "function %s was deployed and is not ready: %s", got.name, d.hide(s.Reason))
+			return d.e.errorf(faas.ErrUnavailable, d.request(), "function %s was deployed and is not ready: %s", got.name,
+				d.hide(s.Reason))
 		}
 		m := d.e.memory(d.u.ID)
 		m.keep(got)

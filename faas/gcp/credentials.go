@@ -150,7 +150,8 @@ func (t tokenTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	status := resp.StatusCode
-	if unavailable := passes(status) || status == http.StatusTooManyRequests; !unavailable && (!impersonates || status < 300) {
+	if unavailable := passes(status) || status == http.StatusTooManyRequests; !unavailable &&
+		(!impersonates || status < 300) {
 		return resp, nil
 	}
 	defer resp.Body.Close()
@@ -264,7 +265,8 @@ func (c *credentials) authorize(ctx context.Context, creds *auth.Credentials) (*
 
 func (c *credentials) sends(creds *auth.Credentials, payer string) (*opened, error) {
 	creds = auth.NewCredentials(&auth.CredentialsOptions{
-		TokenProvider: marked{creds.TokenProvider}, UniverseDomainProvider: auth.CredentialsPropertyFunc(creds.UniverseDomain),
+		TokenProvider:          marked{creds.TokenProvider},
+		UniverseDomainProvider: auth.CredentialsPropertyFunc(creds.UniverseDomain),
 	})
 	client, err := authorized(creds, payer, c.base)
 	if err != nil {
@@ -324,8 +326,10 @@ func (c *credentials) idProvider(audience string) (auth.TokenProvider, error) {
 		account, _, _ = strings.Cut(account, ":")
 		return c.impersonated(source, to, account, key.Delegates, audience)
 	}
-	return nil, fmt.Errorf("%w: they are of type %q. Set option impersonate_service_account to a service account that may invoke the function (roles/run.invoker) "+
-		"and that you may act as (roles/iam.serviceAccountTokenCreator), or use the key of a service account, or run on Google Cloud", errNoIDToken, key.Type)
+	return nil, fmt.Errorf("%w: they are of type %q. Set option impersonate_service_account to a service account that "+
+		"may invoke the function (roles/run.invoker) "+
+		"and that you may act as (roles/iam.serviceAccountTokenCreator), or use the key of a service account, or run on "+
+		"Google Cloud", errNoIDToken, key.Type)
 }
 
 // impersonated returns what gets ID tokens of a service account from the IAM Credentials API at to.
@@ -340,7 +344,8 @@ func (c *credentials) impersonated(
 		delegates[i] = lastSegment(one)
 	}
 	return impersonate.NewIDTokenCredentials(&impersonate.IDTokenOptions{
-		Audience: audience, TargetPrincipal: account, IncludeEmail: true, Delegates: delegates, Credentials: source, Client: client,
+		Audience: audience, TargetPrincipal: account, IncludeEmail: true, Delegates: delegates, Credentials: source,
+		Client: client,
 	})
 }
 
@@ -363,7 +368,8 @@ type chosen struct {
 
 // choose applies client options: it returns the HTTP client that they name, else nil, the endpoint
 // that they name, else "", and whether they send credentials.
-func choose(ctx context.Context, opts []option.ClientOption) (named *http.Client, endpoint string, auths bool, err error) {
+func choose(ctx context.Context, opts []option.ClientOption) (named *http.Client, endpoint string, auths bool,
+	err error) {
 	marker := &http.Client{}
 	look := func(more ...option.ClientOption) (*http.Client, string, error) {
 		all := append([]option.ClientOption{option.WithHTTPClient(marker)}, opts...)
@@ -488,7 +494,8 @@ func (e *Executor) tokenError(ctx context.Context, r request, err error) *faas.E
 	case errors.As(err, &wrapped):
 		code, text = faas.ErrUnavailable, "get a token: "+wrapped.Err.Error()
 	default:
-		text = "find credentials: " + foreign.Line(err.Error(), 300) + " (gcloud auth application-default login makes some; so does GOOGLE_APPLICATION_CREDENTIALS)"
+		text = "find credentials: " + foreign.Line(err.Error(), 300) +
+			" (gcloud auth application-default login makes some; so does GOOGLE_APPLICATION_CREDENTIALS)"
 	}
 	failed := e.errorf(code, r, "%w", &cleanError{text, err})
 	failed.NotRun = true
@@ -519,7 +526,8 @@ func refusedToken(status string, body []byte) string {
 		Description string `json:"error_description"`
 	}
 	_ = json.Unmarshal(body, &said) // what is in no shape says nothing
-	return "get a token: " + join(" ", cmp.Or(status, "refused"), foreign.Line(said.Error, 40), foreign.Line(said.Description, 200))
+	return "get a token: " + join(" ", cmp.Or(status, "refused"), foreign.Line(said.Error, 40),
+		foreign.Line(said.Description, 200))
 }
 
 // cleanError is an error with a text that holds no secret, and whose cause stays reachable.

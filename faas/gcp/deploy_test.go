@@ -27,7 +27,8 @@ import (
 
 // function is a small one.
 func function(job uint32) faas.Function {
-	return faas.Function{JobID: job, MemoryMB: 512, TimeoutSecs: 60, Env: faas.NewEnv(map[string]string{"KEY": "the-secret-value", "PART": "the-secret"})}
+	return faas.Function{JobID: job, MemoryMB: 512, TimeoutSecs: 60,
+		Env: faas.NewEnv(map[string]string{"KEY": "the-secret-value", "PART": "the-secret"})}
 }
 
 // units returns units of the test's job binary, with their package.
@@ -182,8 +183,9 @@ func TestTroublesOfADeployment(t *testing.T) {
 		words     []string
 	}{
 		"a quota is left to the engine": {
-			intercept: once(1, "POST /v2/projects/test-project/locations/us-central1/functions", answer(429, "RESOURCE_EXHAUSTED", "Quota exceeded")),
-			code:      faas.ErrThrottled, words: []string{"Quota exceeded"},
+			intercept: once(1, "POST /v2/projects/test-project/locations/us-central1/functions",
+				answer(429, "RESOURCE_EXHAUSTED", "Quota exceeded")),
+			code: faas.ErrThrottled, words: []string{"Quota exceeded"},
 		},
 		"an upload URL that has expired is asked for anew": {
 			intercept: once(1, "PUT /signed/", func(w http.ResponseWriter, _ *http.Request) {
@@ -196,12 +198,14 @@ func TestTroublesOfADeployment(t *testing.T) {
 			}),
 			code: faas.ErrPermissionDenied, words: []string{"AccessDenied"},
 		},
-		"an API that is unavailable for a moment is called again": {intercept: once(2, "generateUploadUrl", answer(503, "UNAVAILABLE", "try again"))},
+		"an API that is unavailable for a moment is called again": {
+			intercept: once(2, "generateUploadUrl", answer(503, "UNAVAILABLE", "try again"))},
 		"a busy function is waited for": {intercept: once(2, "/functions", func(w http.ResponseWriter, r *http.Request) {
 			gcptest.Fail(w, 409, "ABORTED", "unable to queue the operation")
 		})},
 		"a failed precondition is waited out": {
-			intercept: once(1, "POST /v2/projects/test-project/locations/us-central1/functions", answer(400, "FAILED_PRECONDITION", "another operation is in progress")),
+			intercept: once(1, "POST /v2/projects/test-project/locations/us-central1/functions",
+				answer(400, "FAILED_PRECONDITION", "another operation is in progress")),
 		},
 		"a build error has the build's words and where its log is": {
 			build: func() func(string, string) *gcptest.Status {
@@ -209,7 +213,8 @@ func TestTroublesOfADeployment(t *testing.T) {
 					return &gcptest.Status{Code: 3, Message: "Build failed", Build: "job.go:1: expected the-secret-value"}
 				}
 			},
-			code: faas.ErrInvalidArgument, words: []string{"Build failed", "job.go:1: expected", "https://console.cloud.google.com/cloud-build/"},
+			code: faas.ErrInvalidArgument, words: []string{
+				"Build failed", "job.go:1: expected", "https://console.cloud.google.com/cloud-build/"},
 		},
 		"an operation that fails half-way is an error": {
 			build: func() func(string, string) *gcptest.Status {
@@ -220,16 +225,21 @@ func TestTroublesOfADeployment(t *testing.T) {
 			code: faas.ErrUnavailable, words: []string{"an internal error has occurred"},
 		},
 		"an API that is not enabled is named with its remedy": {
-			intercept: once(1, "GET /v2/", answer(403, "PERMISSION_DENIED", "Cloud Functions API has not been used", "SERVICE_DISABLED", "service", "cloudfunctions.googleapis.com")),
-			code:      faas.ErrPermissionDenied, words: []string{"gcloud services enable cloudfunctions.googleapis.com --project=test-project"},
+			intercept: once(1, "GET /v2/", answer(403, "PERMISSION_DENIED", "Cloud Functions API has not been used",
+				"SERVICE_DISABLED", "service", "cloudfunctions.googleapis.com")),
+			code: faas.ErrPermissionDenied, words: []string{
+				"gcloud services enable cloudfunctions.googleapis.com --project=test-project"},
 		},
 		"a missing permission is named with its remedy": {
-			intercept: once(1, "generateUploadUrl", answer(403, "PERMISSION_DENIED", "Permission 'cloudfunctions.functions.sourceCodeSet' denied on resource")),
-			code:      faas.ErrPermissionDenied, words: []string{"--role=roles/cloudfunctions.developer"},
+			intercept: once(1, "generateUploadUrl", answer(
+				403, "PERMISSION_DENIED", "Permission 'cloudfunctions.functions.sourceCodeSet' denied on resource")),
+			code: faas.ErrPermissionDenied, words: []string{"--role=roles/cloudfunctions.developer"},
 		},
 		"a missing actAs is named with its remedy": {
-			intercept: once(1, "POST /v2/projects/test-project/locations/us-central1/functions", answer(403, "PERMISSION_DENIED", "Caller is missing permission 'iam.serviceAccounts.actAs' on service account x")),
-			code:      faas.ErrPermissionDenied, words: []string{"gcloud iam service-accounts add-iam-policy-binding", "roles/iam.serviceAccountUser"},
+			intercept: once(1, "POST /v2/projects/test-project/locations/us-central1/functions",
+				answer(403, "PERMISSION_DENIED", "Caller is missing permission 'iam.serviceAccounts.actAs' on service account x")),
+			code: faas.ErrPermissionDenied, words: []string{
+				"gcloud iam service-accounts add-iam-policy-binding", "roles/iam.serviceAccountUser"},
 		},
 		"an answer that repeats the environment is cleaned": {
 			intercept: func(w http.ResponseWriter, r *http.Request) bool {
@@ -280,7 +290,8 @@ func TestAFunctionThatAppearsMeanwhileIsUpdated(t *testing.T) {
 	u := units(t, e, function(0))[0]
 	// The first look finds nothing, though the function is there: the operation then ends with ALREADY_EXISTS.
 	converge(t, open(t, config(s, "race")), u)
-	s.Intercept = once(1, "GET /v2/projects/test-project/locations/us-central1/functions/race-job0", answer(404, "NOT_FOUND", "not found"))
+	s.Intercept = once(1, "GET /v2/projects/test-project/locations/us-central1/functions/race-job0",
+		answer(404, "NOT_FOUND", "not found"))
 	u.Functions[0].TimeoutSecs = 61
 	if state := converge(t, e, u); !state.Current(u) {
 		t.Errorf("state %+v is not current", state)
@@ -340,7 +351,8 @@ func TestAFunctionOfSomebodyElseIsAdoptedOnlyWhenAskedTo(t *testing.T) {
 	e := open(t, config(s, "adopt"))
 	u := units(t, e, function(0))[0]
 	converge(t, e, u)
-	s.Relabel("projects/test-project/locations/us-central1/functions/"+u.ID, map[string]string{"deployment-tool": "cli-gcloud"})
+	s.Relabel("projects/test-project/locations/us-central1/functions/"+u.ID,
+		map[string]string{"deployment-tool": "cli-gcloud"})
 	_, err := e.Observe(context1m(t), u.ID)
 	wantError(t, err, faas.ErrConflict, "option adopt")
 	e = open(t, config(s, "adopt", "adopt=true"))
@@ -350,7 +362,8 @@ func TestAFunctionOfSomebodyElseIsAdoptedOnlyWhenAskedTo(t *testing.T) {
 	if state := converge(t, e, u); !state.Current(u) {
 		t.Errorf("state %+v is not current", state)
 	}
-	s.Relabel("projects/test-project/locations/us-central1/functions/"+u.ID, map[string]string{"blueprint-service": "another"})
+	s.Relabel("projects/test-project/locations/us-central1/functions/"+u.ID,
+		map[string]string{"blueprint-service": "another"})
 	_, err = e.Observe(context1m(t), u.ID)
 	wantError(t, err, faas.ErrConflict, `"another"`)
 }
@@ -469,7 +482,8 @@ func TestRestorePutsTheInvokersBack(t *testing.T) {
 	}
 	before := s.Allowed(service, "roles/run.invoker")
 	converge(t, e, u)
-	if now := s.Allowed(service, "roles/run.invoker"); slices.Contains(now, "allUsers") || !slices.Contains(now, "user:b@example.com") {
+	if now := s.Allowed(service, "roles/run.invoker"); slices.Contains(now, "allUsers") ||
+		!slices.Contains(now, "user:b@example.com") {
 		t.Fatalf("invokers after the update: %v", now)
 	}
 	if err := e.Restore(context1m(t), prior); err != nil {
@@ -551,7 +565,8 @@ func TestADecommissionedRuntimeIsReplaced(t *testing.T) {
 			e := open(t, config(s, "over"))
 			u := units(t, e, function(0))[0]
 			converge(t, e, u)
-			s.Runtimes = []gcptest.Runtime{{Name: "go125", Stage: "DECOMMISSIONED", Environment: "GEN_2"}, {Name: "go126", Stage: "GA", Environment: "GEN_2"}}
+			s.Runtimes = []gcptest.Runtime{{Name: "go125", Stage: "DECOMMISSIONED", Environment: "GEN_2"},
+				{Name: "go126", Stage: "GA", Environment: "GEN_2"}}
 			if options != nil {
 				s.Runtimes[0].Stage = "DEPRECATED"
 			}
@@ -581,14 +596,17 @@ func TestValuesOfTheEnvironmentAreHiddenBeforeATextIsCut(t *testing.T) {
 			e := open(t, config(s, "cut"))
 			u := units(t, e, f)[0]
 			s.Build = func(string, string) *gcptest.Status {
-				return &gcptest.Status{Code: 3, Message: text, Build: text, Details: []any{detail("BadRequest", "fieldViolations", []any{map[string]string{"field": "env", "description": text}})}}
+				return &gcptest.Status{Code: 3, Message: text, Build: text,
+					Details: []any{detail("BadRequest", "fieldViolations",
+						[]any{map[string]string{"field": "env", "description": text}})}}
 			}
 			_, err := e.Converge(context1m(t), u, nil, nil)
 			var api *apierror.APIError
 			if !errors.As(err, &api) {
 				t.Fatal(err)
 			}
-			if all := fmt.Sprintf("%v %+v %v", err, api, api.Details()); strings.Contains(all, "the-secret") || !strings.Contains(all, "(hidden)") {
+			if all := fmt.Sprintf("%v %+v %v", err, api, api.Details()); strings.Contains(all, "the-secret") ||
+				!strings.Contains(all, "(hidden)") {
 				t.Errorf("the error holds a secret: %s", all)
 			}
 		})
@@ -621,8 +639,10 @@ func TestCloudRunPackagesGoWithTheLastFunction(t *testing.T) {
 	runsHere(t)
 	s := gcptest.Start(t, builder)
 	e := open(t, config(s, "packages", "mode=cloud-run", "bucket=test-bucket"))
-	for _, name := range []string{"packages/us-central1/1.zip", "packages/us-central1/2.zip", "packages/us-central1/3.zip", "other/us-central1/1.zip"} {
-		resp, err := http.Post(s.URL+"/upload/storage/v1/b/test-bucket/o?uploadType=media&name="+url.QueryEscape("blueprint-serverless/"+name), "application/zip", strings.NewReader("zip"))
+	for _, name := range []string{"packages/us-central1/1.zip", "packages/us-central1/2.zip",
+		"packages/us-central1/3.zip", "other/us-central1/1.zip"} {
+		resp, err := http.Post(s.URL+"/upload/storage/v1/b/test-bucket/o?uploadType=media&name="+
+			url.QueryEscape("blueprint-serverless/"+name), "application/zip", strings.NewReader("zip"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -25,7 +25,8 @@ func (e *Executor) Diagnose(ctx context.Context) []faas.Check {
 		{Name: "clock", Look: d.clock}, {Name: "project", Look: d.project},
 		{Name: "apis", Look: d.found(e.checkAPIs, "serviceusage.services.get", "all that a deployment takes are enabled")},
 		{Name: "permissions", Look: d.found(e.checkPermissions, "", "all that a deployment takes are held")},
-		{Name: "build", Look: d.build}, {Name: "region", Look: d.region}, {Name: "bucket", Look: d.bucket}, {Name: "quota", Look: d.quota},
+		{Name: "build", Look: d.build}, {Name: "region", Look: d.region}, {Name: "bucket", Look: d.bucket},
+		{Name: "quota", Look: d.quota},
 	}
 	if first[0].Status == faas.CheckFailed {
 		if d.told != nil { // who refuses a token because of a wrong clock tells the time
@@ -66,7 +67,8 @@ func (d *diagnosis) credentials(ctx context.Context) faas.Check {
 		case e.set.credentialsFile != "":
 			remedy = "cloud policy --faas-option credentials_file=FILE"
 		case e.set.impersonate != "":
-			remedy += "\ngcloud iam service-accounts add-iam-policy-binding " + e.set.impersonate + " --member=MEMBER --role=roles/iam.serviceAccountTokenCreator"
+			remedy += "\ngcloud iam service-accounts add-iam-policy-binding " + e.set.impersonate +
+				" --member=MEMBER --role=roles/iam.serviceAccountTokenCreator"
 		}
 		return checkup.FailBy(failed, remedy)
 	}
@@ -101,11 +103,13 @@ func (d *diagnosis) project(context.Context) faas.Check {
 		return d.unknown(d.projectErr, "")
 	case code == faas.ErrPermissionDenied:
 		return checkup.Warn(d.projectErr, e.grantCommand("roles/browser")+"\ncloud policy --faas-gcp-project PROJECT",
-			"project %s does not exist, or the permission resourcemanager.projects.get is missing, which deploying does not take: %s", e.set.project, checkup.Words(d.projectErr))
+			"project %s does not exist, or the permission resourcemanager.projects.get is missing, which deploying does not "+
+				"take: %s", e.set.project, checkup.Words(d.projectErr))
 	case code == faas.ErrNotFound || code == faas.ErrInvalidArgument:
 		return checkup.FailBy(d.projectErr, "cloud policy --faas-gcp-project PROJECT")
 	case code == faas.ErrUnavailable || code == faas.ErrTimeout:
-		return checkup.FailBy(d.projectErr, "let this machine's network, firewall and proxy (HTTPS_PROXY) reach cloudresourcemanager.googleapis.com:443")
+		return checkup.FailBy(d.projectErr, "let this machine's network, firewall and proxy (HTTPS_PROXY) reach "+
+			"cloudresourcemanager.googleapis.com:443")
 	default:
 		return d.unknown(d.projectErr, "")
 	}
@@ -129,13 +133,15 @@ func (d *diagnosis) unknown(err error, permission string) faas.Check {
 		return checkup.FailBy(err, "try again, with more time")
 	}
 	if permission != "" && faas.CodeOf(err) == faas.ErrPermissionDenied && !disabled(err) {
-		return checkup.Warn(err, d.e.grantCommand(roleFor(permission)), "it could not be looked at, which takes the permission %s; deploying does not", permission)
+		return checkup.Warn(err, d.e.grantCommand(roleFor(permission)),
+			"it could not be looked at, which takes the permission %s; deploying does not", permission)
 	}
 	return checkup.Warn(err, remedy, "it could not be looked at: %s", checkup.Words(err))
 }
 
 // found makes a check of what Preflight looks at.
-func (d *diagnosis) found(look func(context.Context, request) ([]finding, error), permission, fine string) func(context.Context) faas.Check {
+func (d *diagnosis) found(look func(context.Context, request) ([]finding, error), permission, fine string) func(
+	context.Context) faas.Check {
 	return func(ctx context.Context) faas.Check {
 		found, err := look(ctx, d.r)
 		if err != nil {
@@ -148,7 +154,8 @@ func (d *diagnosis) found(look func(context.Context, request) ([]finding, error)
 		for _, f := range found {
 			what, remedies = append(what, f.what), append(remedies, f.remedy)
 		}
-		return checkup.FailBy(d.e.errorf(faas.ErrPermissionDenied, d.r, "%s", strings.Join(what, "; ")), strings.Join(remedies, "\n"))
+		return checkup.FailBy(d.e.errorf(faas.ErrPermissionDenied, d.r, "%s", strings.Join(what, "; ")),
+			strings.Join(remedies, "\n"))
 	}
 }
 
@@ -183,8 +190,10 @@ func (d *diagnosis) region(ctx context.Context) faas.Check {
 	case err == nil:
 		return checkup.OK("%s answers", e.set.region)
 	case code == faas.ErrNotFound || code == faas.ErrInvalidArgument,
-		code == faas.ErrPermissionDenied && errors.As(err, &refused) && strings.Contains(refused.message, "locations/"+e.set.region):
-		return checkup.Fail(err, "export "+RegionEnv+"=REGION (gcloud functions regions list shows them)", "there is no region %s, or not for this project: %s", e.set.region, checkup.Words(err))
+		code == faas.ErrPermissionDenied && errors.As(err, &refused) &&
+			strings.Contains(refused.message, "locations/"+e.set.region):
+		return checkup.Fail(err, "export "+RegionEnv+"=REGION (gcloud functions regions list shows them)",
+			"there is no region %s, or not for this project: %s", e.set.region, checkup.Words(err))
 	case code == faas.ErrPermissionDenied:
 		return checkup.Skip("it could not be looked at; see apis and permissions: %s", checkup.Words(err))
 	}
@@ -206,7 +215,8 @@ func (d *diagnosis) quota(ctx context.Context) faas.Check {
 	const raise = "remove functions that nobody needs, or use another region: export " + RegionEnv + "=REGION"
 	switch n := len(all); {
 	case n >= maxFunctions:
-		return checkup.FailBy(d.e.errorf(faas.ErrTooLarge, d.r, "region %s holds %d functions, and no more than %d", d.e.set.region, n, maxFunctions), raise)
+		return checkup.FailBy(d.e.errorf(faas.ErrTooLarge, d.r, "region %s holds %d functions, and no more than %d",
+			d.e.set.region, n, maxFunctions), raise)
 	case n*10 >= maxFunctions*9:
 		return checkup.Warn(nil, raise, "region %s holds %d of %d functions", d.e.set.region, n, maxFunctions)
 	default:

@@ -57,36 +57,55 @@ func TestDiagnoseTellsWhatIsWrongWithAProject(t *testing.T) {
 		want    map[string]finding
 	}{
 		{"a healthy project", "-", nil, nil, nil, map[string]finding{
-			"credentials": {ok, "none are sent", ""}, "project": {ok, "test-project, number 123456789", ""}, "clock": {ok, "Google Cloud", ""}, "apis": {ok, "enabled", ""}, "permissions": {ok, "held", ""},
-			"build": {ok, "may build", ""}, "region": {ok, "us-central1", ""}, "bucket": {skipped, "", ""}, "quota": {ok, "0 of 1000", ""}}},
-		{"no credentials", "-", nil, nil, []gcp.Option{gcp.WithTokenSource(failingToken{errors.New("could not find default credentials")})}, noToken},
+			"credentials": {ok, "none are sent", ""}, "project": {ok, "test-project, number 123456789", ""},
+			"clock": {ok, "Google Cloud", ""}, "apis": {ok, "enabled", ""}, "permissions": {ok, "held", ""},
+			"build": {ok, "may build", ""}, "region": {ok, "us-central1", ""}, "bucket": {skipped, "", ""},
+			"quota": {ok, "0 of 1000", ""}}},
+		{"no credentials", "-", nil, nil, []gcp.Option{
+			gcp.WithTokenSource(failingToken{errors.New("could not find default credentials")})}, noToken},
 		{"a clock that is behind", "/projects/test-project", func(w http.ResponseWriter) {
 			w.Header().Set("Date", time.Now().Add(2*time.Minute).UTC().Format(http.TimeFormat))
 			write(`{"projectNumber":"1","lifecycleState":"ACTIVE"}`)(w)
 		}, nil, nil, map[string]finding{"clock": {warning, "behind", ""}}},
-		{"a project that is to be deleted", "/projects/test-project", write(`{"projectNumber":"1","lifecycleState":"DELETE_REQUESTED"}`), nil, nil, map[string]finding{
-			"project": {failed, "DELETE_REQUESTED", "gcloud projects undelete test-project"}}},
-		{"a project that may not be seen", "/projects/test-project", refuse(403, "PERMISSION_DENIED", "The caller does not have permission"), nil, nil, map[string]finding{
-			"project": {warning, "resourcemanager.projects.get", "--role=roles/browser"}}},
-		{"a project that does not exist", "/projects/test-project", refuse(404, "NOT_FOUND", "Project not found"), nil, nil, map[string]finding{"project": {failed, "not found", "--faas-gcp-project PROJECT"}}},
-		{"an API is not enabled", "services:batchGet", write(`{"services":[{"name":"projects/1/services/run.googleapis.com","state":"ENABLED"}]}`), nil, nil, map[string]finding{
-			"apis": {failed, "API cloudbuild.googleapis.com is not enabled", "gcloud services enable cloudbuild.googleapis.com --project=test-project"}}},
-		{"APIs may not be seen", "services:batchGet", refuse(403, "PERMISSION_DENIED", "no"), nil, nil, map[string]finding{"apis": {warning, "serviceusage.services.get", "--role=roles/serviceusage.serviceUsageViewer"}}},
-		{"the API that tells is not enabled", "services:batchGet", refuse(403, "PERMISSION_DENIED", "it is disabled", "SERVICE_DISABLED", "service", "serviceusage.googleapis.com"), nil, nil, map[string]finding{
-			"apis": {warning, "it is disabled", "gcloud services enable serviceusage.googleapis.com"}}},
+		{"a project that is to be deleted", "/projects/test-project",
+			write(`{"projectNumber":"1","lifecycleState":"DELETE_REQUESTED"}`), nil, nil, map[string]finding{
+				"project": {failed, "DELETE_REQUESTED", "gcloud projects undelete test-project"}}},
+		{"a project that may not be seen", "/projects/test-project",
+			refuse(403, "PERMISSION_DENIED", "The caller does not have permission"), nil, nil, map[string]finding{
+				"project": {warning, "resourcemanager.projects.get", "--role=roles/browser"}}},
+		{"a project that does not exist", "/projects/test-project", refuse(404, "NOT_FOUND", "Project not found"), nil, nil,
+			map[string]finding{"project": {failed, "not found", "--faas-gcp-project PROJECT"}}},
+		{"an API is not enabled", "services:batchGet",
+			write(`{"services":[{"name":"projects/1/services/run.googleapis.com","state":"ENABLED"}]}`), nil, nil,
+			map[string]finding{
+				"apis": {failed, "API cloudbuild.googleapis.com is not enabled",
+					"gcloud services enable cloudbuild.googleapis.com --project=test-project"}}},
+		{"APIs may not be seen", "services:batchGet", refuse(403, "PERMISSION_DENIED", "no"), nil, nil,
+			map[string]finding{"apis": {warning, "serviceusage.services.get", "--role=roles/serviceusage.serviceUsageViewer"}}},
+		{"the API that tells is not enabled", "services:batchGet",
+			refuse(403, "PERMISSION_DENIED", "it is disabled", "SERVICE_DISABLED", "service", "serviceusage.googleapis.com"),
+			nil, nil, map[string]finding{
+				"apis": {warning, "it is disabled", "gcloud services enable serviceusage.googleapis.com"}}},
 		{"a permission is missing", ":testIamPermissions", write(`{}`), nil, nil, map[string]finding{
 			"permissions": {failed, "cloudfunctions.functions.create", "--role=roles/cloudfunctions.developer"}}},
-		{"Cloud Build may not build", ":getIamPolicy", write(`{"bindings":[]}`), nil, nil, map[string]finding{"build": {failed, "lacks roles/cloudbuild.builds.builder", "gcloud projects add-iam-policy-binding test-project"}}},
-		{"a region that is none", "/runtimes", refuse(403, "PERMISSION_DENIED", "Permission denied on 'locations/us-central1' (or it may not exist)."), nil, nil, map[string]finding{
-			"region": {failed, "no region us-central1", "export GCP_REGION=REGION"}}},
-		{"no such bucket", "/iam/testPermissions", refuse(404, "NOT_FOUND", "The specified bucket does not exist."), []string{"mode=cloud-run", "bucket=my-bucket"}, nil, map[string]finding{
-			"build": {skipped, "", ""}, "bucket": {failed, "does not exist", "gcloud storage buckets create gs://my-bucket"}}},
-		{"a bucket that may not be written", "/iam/testPermissions", write(`{"permissions":["storage.objects.get"]}`), []string{"mode=cloud-run", "bucket=my-bucket"}, nil, map[string]finding{
-			"build": {skipped, "", ""}, "bucket": {failed, "storage.objects.create", "--role=roles/storage.objectAdmin"}}},
+		{"Cloud Build may not build", ":getIamPolicy", write(`{"bindings":[]}`), nil, nil,
+			map[string]finding{"build": {failed, "lacks roles/cloudbuild.builds.builder",
+				"gcloud projects add-iam-policy-binding test-project"}}},
+		{"a region that is none", "/runtimes", refuse(
+			403, "PERMISSION_DENIED", "Permission denied on 'locations/us-central1' (or it may not exist)."), nil, nil,
+			map[string]finding{
+				"region": {failed, "no region us-central1", "export GCP_REGION=REGION"}}},
+		{"no such bucket", "/iam/testPermissions", refuse(404, "NOT_FOUND", "The specified bucket does not exist."),
+			[]string{"mode=cloud-run", "bucket=my-bucket"}, nil, map[string]finding{
+				"build": {skipped, "", ""}, "bucket": {failed, "does not exist", "gcloud storage buckets create gs://my-bucket"}}},
+		{"a bucket that may not be written", "/iam/testPermissions", write(`{"permissions":["storage.objects.get"]}`),
+			[]string{"mode=cloud-run", "bucket=my-bucket"}, nil, map[string]finding{
+				"build": {skipped, "", ""}, "bucket": {failed, "storage.objects.create", "--role=roles/storage.objectAdmin"}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s.Intercept = func(w http.ResponseWriter, r *http.Request) bool {
-				if r.Method != http.MethodGet && !strings.HasSuffix(r.URL.Path, ":testIamPermissions") && !strings.HasSuffix(r.URL.Path, ":getIamPolicy") {
+				if r.Method != http.MethodGet && !strings.HasSuffix(r.URL.Path, ":testIamPermissions") &&
+					!strings.HasSuffix(r.URL.Path, ":getIamPolicy") {
 					t.Errorf("it sent %s %s", r.Method, r.URL.Path)
 				}
 				if !strings.HasSuffix(r.URL.Path, tt.suffix) {
@@ -105,8 +124,10 @@ func TestDiagnoseTellsWhatIsWrongWithAProject(t *testing.T) {
 					}
 					continue
 				}
-				if c.Status != f.status || !strings.Contains(strings.ToLower(c.Detail), strings.ToLower(f.detail)) || !strings.Contains(c.Remedy, f.remedy) || c.Status == failed && c.Err == nil {
-					t.Errorf("%s is %q: %s\nremedy: %s\nwant %q with %q and the remedy %q", c.Name, c.Status, c.Detail, c.Remedy, f.status, f.detail, f.remedy)
+				if c.Status != f.status || !strings.Contains(strings.ToLower(c.Detail), strings.ToLower(f.detail)) ||
+					!strings.Contains(c.Remedy, f.remedy) || c.Status == failed && c.Err == nil {
+					t.Errorf("%s is %q: %s\nremedy: %s\nwant %q with %q and the remedy %q", c.Name, c.Status, c.Detail, c.Remedy,
+						f.status, f.detail, f.remedy)
 				}
 			}
 			if diff := cmp.Diff(names, got); diff != "" {

@@ -30,7 +30,8 @@ esac
 func deployService(t *testing.T, s *gcptest.Server, state, value string) (*serverless.Service, error) {
 	t.Helper()
 	cfg := serverless.ServerlessConfig{Provider: config(s, ""), DefaultMemoryMB: 512, DefaultTimeoutSecs: 60}
-	spec := serverless.ServiceSpec{Name: "Engine Service", BinaryPath: script(t, valueBinary).Path, Env: map[string]string{"VALUE": value}}
+	spec := serverless.ServiceSpec{Name: "Engine Service", BinaryPath: script(t, valueBinary).Path,
+		Env: map[string]string{"VALUE": value}}
 	return serverless.DeployServerless(context1m(t), spec, []uint32{0, 1, 2}, cfg,
 		serverless.WithoutRunner(), serverless.WithStateDir(state))
 }
@@ -58,7 +59,8 @@ func TestTheEngineLeavesNothingBehindWhateverFails(t *testing.T) {
 			}
 		},
 		"a permission is missing": func(s *gcptest.Server) {
-			s.Intercept = third("functionId=", answer(403, "PERMISSION_DENIED", "Permission 'cloudfunctions.functions.create' denied"))
+			s.Intercept = third("functionId=", answer(
+				403, "PERMISSION_DENIED", "Permission 'cloudfunctions.functions.create' denied"))
 		},
 		"an answer is malformed": func(s *gcptest.Server) {
 			s.Intercept = third("functionId=", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) })
@@ -104,7 +106,8 @@ func TestTheEnginePutsBackWhatAFailedUpdateChanged(t *testing.T) {
 	runsHere(t)
 	second := func(parts ...string) func(r *http.Request) bool {
 		return func(r *http.Request) bool {
-			return !slices.ContainsFunc(append(parts, "job1"), func(part string) bool { return !strings.Contains(r.Method+" "+r.URL.String(), part) })
+			return !slices.ContainsFunc(append(parts, "job1"),
+				func(part string) bool { return !strings.Contains(r.Method+" "+r.URL.String(), part) })
 		}
 	}
 	refused := answer(403, "PERMISSION_DENIED", "Permission 'cloudfunctions.functions.update' denied")
@@ -114,13 +117,18 @@ func TestTheEnginePutsBackWhatAFailedUpdateChanged(t *testing.T) {
 		with    http.HandlerFunc
 		build   *gcptest.Status
 	}{
-		"the update is refused":        {strike: second("PATCH"), with: refused},
-		"the build fails":              {build: &gcptest.Status{Code: 3, Message: "Build failed", Build: "no space left"}},
-		"the operation fails":          {build: &gcptest.Status{Code: 13, Message: "an internal error has occurred"}},
-		"a quota is exceeded":          {build: &gcptest.Status{Code: 8, Message: "Quota exceeded for total allowable CPU per project per region."}},
-		"the policy cannot be changed": {options: []string{"invokers=user:a@example.com"}, strike: second("setIamPolicy"), with: refused},
-		"a service is refused":         {options: []string{"mode=cloud-run", "bucket=test-bucket"}, strike: second("PATCH"), with: refused},
-		"a service fails late":         {options: []string{"mode=cloud-run", "bucket=test-bucket", "invokers=user:a@example.com"}, strike: second("setIamPolicy"), with: refused},
+		"the update is refused": {strike: second("PATCH"), with: refused},
+		"the build fails":       {build: &gcptest.Status{Code: 3, Message: "Build failed", Build: "no space left"}},
+		"the operation fails":   {build: &gcptest.Status{Code: 13, Message: "an internal error has occurred"}},
+		"a quota is exceeded": {build: &gcptest.Status{
+			Code: 8, Message: "Quota exceeded for total allowable CPU per project per region."}},
+		"the policy cannot be changed": {options: []string{"invokers=user:a@example.com"}, strike: second("setIamPolicy"),
+			with: refused},
+		"a service is refused": {options: []string{"mode=cloud-run", "bucket=test-bucket"}, strike: second("PATCH"),
+			with: refused},
+		"a service fails late": {options: []string{
+			"mode=cloud-run", "bucket=test-bucket", "invokers=user:a@example.com"}, strike: second("setIamPolicy"),
+			with: refused},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -134,9 +142,11 @@ func TestTheEnginePutsBackWhatAFailedUpdateChanged(t *testing.T) {
 				before = slices.Delete(slices.Clone(before), i, i+1)
 			}
 			deploy := func(bin *faas.Binary, value string, options []string) error {
-				cfg := serverless.ServerlessConfig{Provider: config(s, "", options...), DefaultMemoryMB: 512, DefaultTimeoutSecs: 60}
+				cfg := serverless.ServerlessConfig{Provider: config(s, "", options...), DefaultMemoryMB: 512,
+					DefaultTimeoutSecs: 60}
 				spec := serverless.ServiceSpec{Name: "back", BinaryPath: bin.Path, Env: map[string]string{"VALUE": value}}
-				_, err := serverless.DeployServerless(context1m(t), spec, []uint32{0, 1, 2}, cfg, serverless.WithoutRunner(), serverless.WithStateDir(state))
+				_, err := serverless.DeployServerless(context1m(t), spec, []uint32{0, 1, 2}, cfg, serverless.WithoutRunner(),
+					serverless.WithStateDir(state))
 				return err
 			}
 			if err := deploy(one, "one", before); err != nil {
@@ -174,7 +184,8 @@ func TestTheEnginePutsBackWhatAFailedUpdateChanged(t *testing.T) {
 			look = open(t, config(s, "back", before...)) // which has no memory of the functions
 			for job, was := range states {
 				now, err := look.Observe(context1m(t), was.ID)
-				if err != nil || now.PackageSHA256 != was.PackageSHA256 || now.Fingerprint != was.Fingerprint || now.Status != was.Status {
+				if err != nil || now.PackageSHA256 != was.PackageSHA256 || now.Fingerprint != was.Fingerprint ||
+					now.Status != was.Status {
 					t.Errorf("job %d was %+v and is %+v, %v", job, was, now, err)
 				}
 				if one.Format != faas.FormatScript {
@@ -191,7 +202,8 @@ func TestTheEnginePutsBackWhatAFailedUpdateChanged(t *testing.T) {
 func TestQuotasAreWaitedOutByTheEngine(t *testing.T) {
 	runsHere(t)
 	s := gcptest.Start(t, builder)
-	s.Intercept = once(2, "POST /v2/projects/test-project/locations/us-central1/functions", answer(429, "RESOURCE_EXHAUSTED", "Quota exceeded"))
+	s.Intercept = once(2, "POST /v2/projects/test-project/locations/us-central1/functions",
+		answer(429, "RESOURCE_EXHAUSTED", "Quota exceeded"))
 	svc, err := deployService(t, s, t.TempDir(), "one")
 	if err != nil {
 		t.Fatal(err)

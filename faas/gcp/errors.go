@@ -73,11 +73,14 @@ const (
 // Texts by which refusals are told apart that have one code for several reasons. Google has no finer code for them.
 var (
 	policyTexts = []string{
-		"organization policy", "org policy", "orgpolicy:", "constraints/", "violates constraint", "permitted customer", "org_policy",
+		"organization policy", "org policy", "orgpolicy:", "constraints/", "violates constraint", "permitted customer",
+		"org_policy",
 	}
-	busyTexts  = []string{"operation", "in progress", "unable to queue", "concurrent", "try again", "retry", "being ", "busy", "not ready"}
+	busyTexts = []string{"operation", "in progress", "unable to queue", "concurrent", "try again", "retry", "being ",
+		"busy", "not ready"}
 	quotaTexts = []string{
-		"total allowable", "regional quota", "quota restrictions", "may not exceed", "requesting an increase in quota", "insufficient quota",
+		"total allowable", "regional quota", "quota restrictions", "may not exceed", "requesting an increase in quota",
+		"insufficient quota",
 	}
 	rateTexts = []string{
 		"per minute", "per second", "per 100 seconds", "per 60 seconds", "rate limit", "requests per", "rate_limit_exceeded",
@@ -106,7 +109,8 @@ func isPolicy(text string) bool {
 // google.rpc.Code.
 var rules = kit.Rules{
 	{Text: policyTexts, Means: kit.Refusal{Code: faas.ErrPermissionDenied}},
-	{Text: []string{"cloud run service with this name already exists"}, Means: kit.Refusal{Code: faas.ErrConflict}, Stays: true},
+	{Text: []string{"cloud run service with this name already exists"}, Means: kit.Refusal{Code: faas.ErrConflict},
+		Stays: true},
 
 	// What Google makes by itself in a new project.
 	{
@@ -140,7 +144,8 @@ var rules = kit.Rules{
 	{Code: []string{"ABORTED", "CANCELLED"}, Means: kit.Refusal{Code: faas.ErrConflict}},
 	{Code: []string{"UNIMPLEMENTED"}, Means: kit.Refusal{Code: faas.ErrUnsupported}},
 	{Code: []string{"DEADLINE_EXCEEDED"}, Status: atEnd, Means: kit.Refusal{Code: faas.ErrTimeout}},
-	{Code: []string{"DEADLINE_EXCEEDED"}, Means: kit.Refusal{Code: faas.ErrUnavailable}}, // of one request, which may be sent again
+	// of one request, which may be sent again
+	{Code: []string{"DEADLINE_EXCEEDED"}, Means: kit.Refusal{Code: faas.ErrUnavailable}},
 	{Status: atEnd, Means: kit.Refusal{Code: faas.ErrUnavailable}, Stays: true},
 	{Status: []int{412}, Means: kit.Refusal{Code: faas.ErrConflict}},
 }
@@ -309,7 +314,8 @@ const someone = "MEMBER"
 func (e *Executor) grantCommand(role string) string { return e.grantTo(someone, role) }
 
 func (e *Executor) grantTo(member, role string) string {
-	return "gcloud projects add-iam-policy-binding " + e.set.project + " --member=" + member + " --role=" + role + explain(member)
+	return "gcloud projects add-iam-policy-binding " + e.set.project + " --member=" + member + " --role=" + role +
+		explain(member)
 }
 
 func explain(member string) string {
@@ -326,8 +332,10 @@ var (
 		regexp.MustCompile("(?i)permissions?:? ['\"`]([a-z][a-z0-9]*(?:\\.[a-z0-9]+){2})['\"`]"),
 		regexp.MustCompile("(?i)['\"`]([a-z][a-z0-9]*(?:\\.[a-z0-9]+){2})['\"`] permission"),
 	}
-	principalForm = regexp.MustCompile("(?i)(?:^|[ '\"`:(])([a-z0-9][a-z0-9._-]*@[a-z0-9.-]*[a-z0-9])['\"`)]?,? (?:does not have|doesn't have|do not have|lacks|is missing|has no|needs|must have)")
-	accountForm   = regexp.MustCompile("(?i)on (?:the )?service account ['\"`]?(?:projects/[^/ ]+/serviceAccounts/)?([a-z0-9][a-z0-9._-]*@[a-z0-9.-]*[a-z0-9])")
+	principalForm = regexp.MustCompile("(?i)(?:^|[ '\"`:(])([a-z0-9][a-z0-9._-]*@[a-z0-9.-]*[a-z0-9])['\"`)]?,? " +
+		"(?:does not have|doesn't have|do not have|lacks|is missing|has no|needs|must have)")
+	accountForm = regexp.MustCompile("(?i)on (?:the )?service account ['\"`]?(?:projects/[^/ " +
+		"]+/serviceAccounts/)?([a-z0-9][a-z0-9._-]*@[a-z0-9.-]*[a-z0-9])")
 )
 
 // permission returns the permission that is missing, as far as Google names it.
@@ -368,7 +376,8 @@ func (e *Executor) remedy(refused *refusal, means kit.Refusal) string {
 		if m := maxScale.FindStringSubmatch(refused.message); m != nil {
 			return "set option max_instances to " + m[1] + " or less, or ask for more quota"
 		}
-		return "ask for more quota (https://console.cloud.google.com/iam-admin/quotas?project=" + e.set.project + "), use less, or use another region"
+		return "ask for more quota (https://console.cloud.google.com/iam-admin/quotas?project=" + e.set.project +
+			"), use less, or use another region"
 	case code != faas.ErrPermissionDenied || means.Class == kit.Settling || isPolicy(refused.message):
 		return ""
 	case refused.status == "UNAUTHENTICATED" || refused.httpStatus == http.StatusUnauthorized:
@@ -382,7 +391,8 @@ func (e *Executor) remedy(refused *refusal, means kit.Refusal) string {
 		if m := accountForm.FindStringSubmatch(refused.message); m != nil {
 			account = m[1]
 		}
-		return "gcloud iam service-accounts add-iam-policy-binding " + account + " --project=" + e.set.project + " --member=" + member + " --role=" + role + explain(member)
+		return "gcloud iam service-accounts add-iam-policy-binding " + account + " --project=" + e.set.project +
+			" --member=" + member + " --role=" + role + explain(member)
 	case role != "":
 		return e.grantTo(member, role)
 	}

@@ -13,9 +13,10 @@ import (
 
 // A program that does not go through the registry makes an executor itself. Nothing is called before it is used.
 func ExampleNew() {
-	e, err := gcp.New(context.Background(), faas.Config{Service: "pricing", ProjectID: "my-project", Region: "europe-west4", Options: map[string]string{
-		"concurrency": "20", "service_account": "jobs@my-project.iam.gserviceaccount.com",
-	}})
+	e, err := gcp.New(context.Background(), faas.Config{
+		Service: "pricing", ProjectID: "my-project", Region: "europe-west4", Options: map[string]string{
+			"concurrency": "20", "service_account": "jobs@my-project.iam.gserviceaccount.com",
+		}})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -65,7 +65,8 @@ const (
 func (h buildHost) resource(id string, f *functionspb.Function) *resource {
 	s, changed := f.GetServiceConfig(), textOf(f.GetUpdateTime())
 	got := &resource{
-		id: id, name: cmp.Or(f.GetName(), h.name(id)), labels: f.GetLabels(), url: cmp.Or(s.GetUri(), f.GetUrl()), service: s.GetService(),
+		id: id, name: cmp.Or(f.GetName(), h.name(id)), labels: f.GetLabels(), url: cmp.Or(s.GetUri(), f.GetUrl()),
+		service:  s.GetService(),
 		revision: cmp.Or(changed, s.GetRevision()), updatedAt: parseTime(changed), function: f,
 	}
 	switch f.GetState() {
@@ -130,7 +131,8 @@ func (h buildHost) list(ctx context.Context, r request) ([]*resource, error) {
 		return nil, err
 	}
 	if len(missing) > 0 {
-		return nil, h.e.errorf(faas.ErrUnavailable, r, "the functions of %s cannot be listed now", foreign.Line(strings.Join(missing, ", "), 200))
+		return nil, h.e.errorf(faas.ErrUnavailable, r, "the functions of %s cannot be listed now",
+			foreign.Line(strings.Join(missing, ", "), 200))
 	}
 	return all, nil
 }
@@ -257,7 +259,8 @@ func (h buildHost) putBack(ctx context.Context, r request, was *reading, id stri
 	pin(is, now.raw)
 	paths := differing(is, want)
 	if now.status != faas.StatusReady && !slices.Contains(paths, "buildConfig.source") {
-		paths = append(paths, "buildConfig.source", "buildConfig.runtime") // a failed function takes no update without its source
+		// a failed function takes no update without its source
+		paths = append(paths, "buildConfig.source", "buildConfig.runtime")
 	}
 	if len(paths) == 0 {
 		return now, nil
@@ -289,7 +292,8 @@ func (h buildHost) putBack(ctx context.Context, r request, was *reading, id stri
 // sourceError explains why an earlier source may be refused.
 func (h buildHost) sourceError(r request, err error) error {
 	if code := faas.CodeOf(err); code == faas.ErrInvalidArgument || code == faas.ErrNotFound {
-		return h.e.errorf(code, r, "the earlier source is refused, which Google keeps for the last few versions of a function: %w", err)
+		return h.e.errorf(code, r, "the earlier source is refused, which Google keeps for the last few versions of a "+
+			"function: %w", err)
 	}
 	return err
 }
@@ -297,7 +301,8 @@ func (h buildHost) sourceError(r request, err error) error {
 // functionOutput is what only Google sets of a function, by its paths.
 var functionOutput = []string{
 	"@type", "name", "state", "stateMessages", "updateTime", "createTime", "url", "satisfiesPzs", "upgradeInfo",
-	"buildConfig.build", "buildConfig.sourceProvenance", "buildConfig.sourceToken", "serviceConfig.service", "serviceConfig.uri", "serviceConfig.revision",
+	"buildConfig.build", "buildConfig.sourceProvenance", "buildConfig.sourceToken", "serviceConfig.service",
+	"serviceConfig.uri", "serviceConfig.revision",
 }
 
 // pin has a function's source be the very object that raw says the function was built from: the
@@ -313,7 +318,8 @@ func pin(doc map[string]any, raw json.RawMessage) {
 		build["source"] = source
 	}
 	provenance, _ := original["sourceProvenance"].(map[string]any)
-	for resolved, member := range map[string]string{"resolvedStorageSource": "storageSource", "resolvedRepoSource": "repoSource"} {
+	for resolved, member := range map[string]string{
+		"resolvedStorageSource": "storageSource", "resolvedRepoSource": "repoSource"} {
 		if from, ok := provenance[resolved].(map[string]any); ok && (member != "storageSource" || from["generation"] != nil) {
 			build["source"] = map[string]any{member: from}
 		}
@@ -395,7 +401,8 @@ func (h buildHost) newestRuntime(ctx context.Context, r request) (string, error)
 			offered = append(offered, one.GetName())
 		}
 		// The names are of equal length, so that they are in order.
-		if one.GetStage() == functionspb.ListRuntimesResponse_GA && runtimePattern.MatchString(one.GetName()) && one.GetName() > newest {
+		if one.GetStage() == functionspb.ListRuntimesResponse_GA && runtimePattern.MatchString(one.GetName()) &&
+			one.GetName() > newest {
 			newest = one.GetName()
 		}
 	}
@@ -407,7 +414,8 @@ func (h buildHost) newestRuntime(ctx context.Context, r request) (string, error)
 	return newest, nil
 }
 
-func (h buildHost) runtimes(ctx context.Context, r request) (list []*functionspb.ListRuntimesResponse_Runtime, err error) {
+func (h buildHost) runtimes(ctx context.Context, r request) (list []*functionspb.ListRuntimesResponse_Runtime,
+	err error) {
 	_, err = h.e.call(ctx, r, true, func(ctx context.Context) error {
 		got, err := h.e.functions.ListRuntimes(ctx, &functionspb.ListRuntimesRequest{Parent: h.e.set.parent()})
 		list = got.GetRuntimes()

@@ -23,7 +23,8 @@ func gcloud(t *testing.T, s *gcptest.Server, args ...string) []byte {
 	cmd := exec.Command("gcloud", append(args, "--project=test-project", "--quiet", "--verbosity=error")...)
 	cmd.Env = append(os.Environ(), "CLOUDSDK_CONFIG="+t.TempDir(), "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING=true",
 		"CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK=true", "CLOUDSDK_AUTH_DISABLE_CREDENTIALS=true")
-	for _, api := range []string{"CLOUDFUNCTIONS", "RUN", "CLOUDBUILD", "CLOUDRESOURCEMANAGER", "ARTIFACTREGISTRY", "SERVICEUSAGE", "STORAGE", "IAM"} {
+	for _, api := range []string{"CLOUDFUNCTIONS", "RUN", "CLOUDBUILD", "CLOUDRESOURCEMANAGER", "ARTIFACTREGISTRY",
+		"SERVICEUSAGE", "STORAGE", "IAM"} {
 		cmd.Env = append(cmd.Env, "CLOUDSDK_API_ENDPOINT_OVERRIDES_"+api+"="+s.URL+"/")
 	}
 	var out, errs bytes.Buffer
@@ -53,7 +54,8 @@ func TestGooglesCommandLineSeesAndRemovesWhatWasDeployed(t *testing.T) {
 		} `json:"serviceConfig"`
 	}
 	text := gcloud(t, s, "functions", "describe", all[0].ID, "--v2", "--region=us-central1", "--format=json")
-	if err := json.Unmarshal(text, &described); err != nil || described.State != "ACTIVE" || described.Labels["blueprint-service"] != "cli" || described.ServiceConfig.AvailableMemory != "512Mi" {
+	if err := json.Unmarshal(text, &described); err != nil || described.State != "ACTIVE" ||
+		described.Labels["blueprint-service"] != "cli" || described.ServiceConfig.AvailableMemory != "512Mi" {
 		t.Errorf("describe: %+v, %v", described, err)
 	}
 	gcloud(t, s, "functions", "delete", all[0].ID, "--gen2", "--region=us-central1")
@@ -62,7 +64,8 @@ func TestGooglesCommandLineSeesAndRemovesWhatWasDeployed(t *testing.T) {
 	}
 	var listed []struct{ Name string }
 	text = gcloud(t, s, "functions", "list", "--v2", "--regions=us-central1", "--format=json")
-	if err := json.Unmarshal(text, &listed); err != nil || len(listed) != 1 || !strings.HasSuffix(listed[0].Name, all[1].ID) {
+	if err := json.Unmarshal(text, &listed); err != nil || len(listed) != 1 ||
+		!strings.HasSuffix(listed[0].Name, all[1].ID) {
 		t.Errorf("list: %+v, %v", listed, err)
 	}
 }
@@ -76,7 +79,8 @@ func TestWhatGooglesCommandLineDeployedIsAdopted(t *testing.T) {
 	e := open(t, config(s, "cli", "adopt=true"))
 	u := units(t, e, function(0))[0]
 	source := unzip(t, u.Package.Path())
-	gcloud(t, s, "functions", "deploy", u.ID, "--gen2", "--runtime=go126", "--region=us-central1", "--source="+source, "--entry-point=Job", "--trigger-http", "--no-allow-unauthenticated")
+	gcloud(t, s, "functions", "deploy", u.ID, "--gen2", "--runtime=go126", "--region=us-central1", "--source="+source,
+		"--entry-point=Job", "--trigger-http", "--no-allow-unauthenticated")
 	if state, err := e.Observe(context1m(t), u.ID); err != nil || state.Status != faas.StatusReady || state.Current(u) {
 		t.Fatalf("state %+v, error %v", state, err)
 	}

@@ -94,7 +94,8 @@ func (e *Executor) CheckPlace(_ context.Context, recorded faas.State) error {
 	}
 	isNumber := func(project string) bool { return strings.Trim(project, "0123456789") == "" }
 	if part[1] != e.set.project && isNumber(part[1]) == isNumber(e.set.project) || part[3] != e.set.region {
-		return faas.Errorf(faas.ErrConflict, "open", faas.GCPFunctions, "%s was deployed to project %s in %s, and this is project %s in %s",
+		return faas.Errorf(faas.ErrConflict, "open", faas.GCPFunctions,
+			"%s was deployed to project %s in %s, and this is project %s in %s",
 			recorded.ID, part[1], part[3], e.set.project, e.set.region)
 	}
 	return nil
@@ -237,7 +238,8 @@ func (e *Executor) Close() error {
 
 // Format prints service, project, region and mode, and no credential, whatever the verb.
 func (e *Executor) Format(f fmt.State, _ rune) {
-	fmt.Fprintf(f, "gcp-functions{service:%s project:%s region:%s mode:%s}", e.set.service, e.set.project, e.set.region, e.set.mode)
+	fmt.Fprintf(f, "gcp-functions{service:%s project:%s region:%s mode:%s}", e.set.service, e.set.project, e.set.region,
+		e.set.mode)
 }
 
 // resource is a deployed function, whatever it is hosted by.
@@ -296,11 +298,13 @@ func (e *Executor) observe(ctx context.Context, r request, id string) (*resource
 	owner, labelled := got.labels[labelService]
 	switch {
 	case e.set.mode == modeRun && got.labels[labelManaged] == "cloudfunctions":
-		return nil, e.errorf(faas.ErrConflict, r, "service %s belongs to a Cloud Function of the same name: remove that first, or use mode %s", got.name, modeBuild)
+		return nil, e.errorf(faas.ErrConflict, r, "service %s belongs to a Cloud Function of the same name: remove that "+
+			"first, or use mode %s", got.name, modeBuild)
 	case labelled && owner != functionid.CloudRun.Prefix(e.set.service):
 		return nil, e.errorf(faas.ErrConflict, r, "function %s belongs to service %q", got.name, owner)
 	case !labelled && !(ours && e.set.adopt):
-		return nil, e.errorf(faas.ErrConflict, r, "function %s exists and was not deployed by this module (it lacks the label %s): remove it, or set option adopt to true to take it over", got.name, labelService)
+		return nil, e.errorf(faas.ErrConflict, r, "function %s exists and was not deployed by this module (it lacks the "+
+			"label %s): remove it, or set option adopt to true to take it over", got.name, labelService)
 	}
 	if ours {
 		if got.url == "" || got.leaving {

@@ -28,7 +28,8 @@ func TestTheCommandsOfTheDocument(t *testing.T) {
 			for _, api := range words[2:] {
 				apis[api] = true
 			}
-		case len(words) == 5 && slices.Equal(words[:3], []string{"projects", "add-iam-policy-binding", "my-project"}) && words[3] == "--member=MEMBER":
+		case len(words) == 5 && slices.Equal(words[:3], []string{"projects", "add-iam-policy-binding", "my-project"}) &&
+			words[3] == "--member=MEMBER":
 			role, ok := strings.CutPrefix(words[4], "--role=")
 			if !ok {
 				return fmt.Errorf("%q is no role", words[4])

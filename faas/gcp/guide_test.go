@@ -14,7 +14,8 @@ func TestTheOperatorGuide(t *testing.T) {
 	runsHere(t)
 	s := gcptest.Start(t, builder)
 	env := map[string]string{"CLOUDSDK_AUTH_DISABLE_CREDENTIALS": "true"}
-	for _, api := range []string{"ARTIFACTREGISTRY", "CLOUDBUILD", "CLOUDFUNCTIONS", "CLOUDRESOURCEMANAGER", "IAMCREDENTIALS", "LOGGING", "RUN", "SERVICEUSAGE", "STORAGE"} {
+	for _, api := range []string{"ARTIFACTREGISTRY", "CLOUDBUILD", "CLOUDFUNCTIONS", "CLOUDRESOURCEMANAGER",
+		"IAMCREDENTIALS", "LOGGING", "RUN", "SERVICEUSAGE", "STORAGE"} {
 		env["CLOUDSDK_API_ENDPOINT_OVERRIDES_"+api] = s.URL + "/"
 	}
 	shell := doctest.OperatorShell(t, "faas_only,faas_gcp", jobBinary(t).Path, env)

@@ -121,7 +121,8 @@ func (e *Executor) post(ctx context.Context, r request, to string, body func() i
 
 // invoke sends one request once, and a second one, in the published form, only if the first was
 // refused because of its form.
-func (e *Executor) invoke(ctx context.Context, r request, to *route, jobID uint32, args []byte) (*faas.Result, *faas.Error) {
+func (e *Executor) invoke(ctx context.Context, r request, to *route, jobID uint32, args []byte) (*faas.Result,
+	*faas.Error) {
 	if to.form == payloads.Raw {
 		body := payloads.NewBody(args)
 		defer body.Release()
@@ -151,7 +152,8 @@ func (e *Executor) invoke(ctx context.Context, r request, to *route, jobID uint3
 }
 
 // result makes the result, or the error, of an answer, which parse reads if it tells of success.
-func (e *Executor) result(r request, to *route, jobID uint32, a *answer, parse func(*faas.Response) error) (*faas.Result, *faas.Error) {
+func (e *Executor) result(r request, to *route, jobID uint32, a *answer,
+	parse func(*faas.Response) error) (*faas.Result, *faas.Error) {
 	r.method, r.url = http.MethodPost, to.url
 	if !a.ok() {
 		failed := e.invokeError(r, a)
@@ -162,7 +164,8 @@ func (e *Executor) result(r request, to *route, jobID uint32, a *answer, parse f
 	}
 	var resp faas.Response
 	if err := parse(&resp); err != nil {
-		return nil, e.errorf(faas.ErrUnavailable, r, "POST %s: the job may have run, but the answer is not in the protocol's shape (%s): %s",
+		return nil, e.errorf(faas.ErrUnavailable, r,
+			"POST %s: the job may have run, but the answer is not in the protocol's shape (%s): %s",
 			faas.RedactURL(to.url), foreign.Line(err.Error(), maxMessage), foreign.Excerpt(a.body))
 	}
 	if !resp.Success {
@@ -191,7 +194,8 @@ type problem struct {
 }
 
 // Google's front end answers these texts where an instance died in the middle of a request. There is no code for it.
-var crashTexts = []string{"disconnect/reset before headers", "connection to the instance had an error", "response was either malformed", "response was malformed"}
+var crashTexts = []string{"disconnect/reset before headers", "connection to the instance had an error",
+	"response was either malformed", "response was malformed"}
 
 // invokeError tells a function that failed from a platform that did.
 func (e *Executor) invokeError(r request, a *answer) *faas.Error {
@@ -208,15 +212,19 @@ func (e *Executor) invokeError(r request, a *answer) *faas.Error {
 		code, notRun, hint = faas.ErrNotFound, true, "the binary does not have this job: "
 	case a.status == http.StatusUnauthorized:
 		code, notRun = faas.ErrPermissionDenied, true
-		hint = "the ID token is refused" + because(a.header) + "; to mend it: set this machine's clock, or gcloud auth application-default login; "
+		hint = "the ID token is refused" + because(a.header) +
+			"; to mend it: set this machine's clock, or gcloud auth application-default login; "
 		e.idTokens.Forget(r.url)
 	case a.status == http.StatusForbidden:
 		code, notRun = faas.ErrPermissionDenied, true
-		hint = "the caller may not invoke the function; to mend it: gcloud run services add-iam-policy-binding " + functionid.CloudRun.Of(e.set.service, uint32(r.job)) +
-			" --project=" + e.set.project + " --region=" + e.set.region + " --role=" + invokerRole + " --member=MEMBER (MEMBER: who invokes); "
+		hint = "the caller may not invoke the function; to mend it: gcloud run services add-iam-policy-binding " +
+			functionid.CloudRun.Of(e.set.service, uint32(r.job)) +
+			" --project=" + e.set.project + " --region=" + e.set.region + " --role=" + invokerRole +
+			" --member=MEMBER (MEMBER: who invokes); "
 	case a.status == http.StatusNotFound, a.status == http.StatusGone:
 		code, notRun = faas.ErrNotFound, true
-	case a.status == http.StatusBadRequest, a.status == http.StatusMethodNotAllowed, a.status == http.StatusUnsupportedMediaType:
+	case a.status == http.StatusBadRequest, a.status == http.StatusMethodNotAllowed,
+		a.status == http.StatusUnsupportedMediaType:
 		code, notRun = faas.ErrInvalidArgument, true
 	case a.status == http.StatusRequestEntityTooLarge:
 		code, notRun = faas.ErrTooLarge, true
@@ -224,15 +232,19 @@ func (e *Executor) invokeError(r request, a *answer) *faas.Error {
 		code, notRun = faas.ErrThrottled, true
 	case a.status == http.StatusGatewayTimeout, a.status == http.StatusRequestTimeout:
 		code, hint = faas.ErrTimeout, "the function took longer than its timeout: "
-	case a.status == http.StatusInternalServerError, a.status == http.StatusBadGateway, a.status == http.StatusServiceUnavailable && crashed(a.body):
-		code, p.Code, message = faas.ErrFunctionFailed, cmp.Or(p.Code, "crash"), cmp.Or(message, "the instance ended before it answered: "+foreign.Excerpt(a.body))
+	case a.status == http.StatusInternalServerError, a.status == http.StatusBadGateway,
+		a.status == http.StatusServiceUnavailable && crashed(a.body):
+		code, p.Code, message = faas.ErrFunctionFailed, cmp.Or(p.Code, "crash"),
+			cmp.Or(message, "the instance ended before it answered: "+foreign.Excerpt(a.body))
 	}
 	if code == faas.ErrFunctionFailed {
 		return e.errorf(code, r, "%w", &faas.FunctionError{
-			Type: foreign.Line(p.Code, 40), Message: foreign.Line(message, maxMessage), ExitCode: p.Details.ExitCode, LogTail: foreign.Tail(p.Details.LogTail, maxTail),
+			Type: foreign.Line(p.Code, 40), Message: foreign.Line(message, maxMessage), ExitCode: p.Details.ExitCode,
+			LogTail: foreign.Tail(p.Details.LogTail, maxTail),
 		})
 	}
-	failed := e.errorf(code, r, "POST %s: status %d: %s%s", faas.RedactURL(r.url), a.status, hint, cmp.Or(foreign.Line(message, maxMessage), foreign.Excerpt(a.body)))
+	failed := e.errorf(code, r, "POST %s: status %d: %s%s", faas.RedactURL(r.url), a.status, hint,
+		cmp.Or(foreign.Line(message, maxMessage), foreign.Excerpt(a.body)))
 	failed.NotRun, failed.RetryAfter = notRun, transfer.RetryAfter(a.header, time.Now())
 	return failed
 }

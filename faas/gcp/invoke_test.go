@@ -40,7 +40,8 @@ func keyFile(t testing.TB, s *gcptest.Server) string {
 		t.Fatal(err)
 	}
 	return writeJSON(t, map[string]string{
-		"type": "service_account", "client_email": "a@p.iam.gserviceaccount.com", "private_key_id": "1", "project_id": "p", "token_uri": s.URL + "/token",
+		"type": "service_account", "client_email": "a@p.iam.gserviceaccount.com", "private_key_id": "1", "project_id": "p",
+		"token_uri":   s.URL + "/token",
 		"private_key": string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})),
 	})
 }
@@ -97,9 +98,10 @@ func TestARefusedTokenSaysWhy(t *testing.T) {
 	runsHere(t)
 	s := gcptest.Start(t, builder)
 	s.RequireIDToken = true
-	e := open(t, config(s, "token", "disable_credentials=false", "credentials_file="+keyFile(t, s)), gcp.WithIDTokenSource(func(context.Context, string) (*oauth2.Token, error) {
-		return &oauth2.Token{AccessToken: "wrong"}, nil
-	}))
+	e := open(t, config(s, "token", "disable_credentials=false", "credentials_file="+keyFile(t, s)),
+		gcp.WithIDTokenSource(func(context.Context, string) (*oauth2.Token, error) {
+			return &oauth2.Token{AccessToken: "wrong"}, nil
+		}))
 	converge(t, e, units(t, e, function(0))[0])
 	_, err := e.Invoke(context1m(t), 0, nil)
 	wantError(t, err, faas.ErrPermissionDenied, "could not be verified", "clock")
@@ -115,8 +117,9 @@ func TestANewInvokerIsWaitedFor(t *testing.T) {
 		options []string
 		opts    []gcp.Option
 	}{
-		"everybody":   {options: []string{"public=true"}},
-		"the caller":  {options: []string{"invokers=serviceAccount:caller@test-project.iam.gserviceaccount.com", "disable_credentials=false"}},
+		"everybody": {options: []string{"public=true"}},
+		"the caller": {options: []string{"invokers=serviceAccount:caller@test-project.iam.gserviceaccount.com",
+			"disable_credentials=false"}},
 		"an emulator": {options: []string{"invokers=serviceAccount:caller@test-project.iam.gserviceaccount.com"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -160,7 +163,8 @@ func TestAnAnswerThatSwitchesProtocolsEnds(t *testing.T) {
 		buf.Flush()
 	}))
 	defer server.Close()
-	e := open(t, faas.Config{Service: "switch", ProjectID: "p", Options: map[string]string{"functions_endpoint": server.URL, "disable_credentials": "true"}})
+	e := open(t, faas.Config{Service: "switch", ProjectID: "p",
+		Options: map[string]string{"functions_endpoint": server.URL, "disable_credentials": "true"}})
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	done := make(chan error, 1)
@@ -208,7 +212,8 @@ func TestServiceAccountsCanBeImpersonated(t *testing.T) {
 		"workload identity": {"credentials_file=" + writeJSON(t, map[string]any{
 			"type": "external_account", "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/a/providers/b",
 			"subject_token_type": "urn:ietf:params:oauth:token-type:jwt", "token_url": s.URL + "/sts",
-			"credential_source": map[string]string{"file": writeJSON(t, "a token of another cloud")}, "service_account_impersonation_url": account,
+			"credential_source":                 map[string]string{"file": writeJSON(t, "a token of another cloud")},
+			"service_account_impersonation_url": account,
 		})},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -226,7 +231,8 @@ func TestUserCredentialsAreToldWhatToDo(t *testing.T) {
 	s := gcptest.Start(t, builder)
 	e := open(t, config(s, "user"))
 	converge(t, e, units(t, e, function(0))[0])
-	user := writeJSON(t, map[string]string{"type": "authorized_user", "client_id": "x", "client_secret": "the-secret-value", "refresh_token": "z"})
+	user := writeJSON(t, map[string]string{"type": "authorized_user", "client_id": "x",
+		"client_secret": "the-secret-value", "refresh_token": "z"})
 	e = open(t, config(s, "user", "disable_credentials=false", "credentials_file="+user),
 		gcp.WithTokenSource(oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "t"})))
 	_, err := e.Invoke(context1m(t), 0, nil)
@@ -243,7 +249,8 @@ func TestTokenSourcesOfTheCaller(t *testing.T) {
 	s := gcptest.Start(t, builder)
 	s.RequireIDToken = true
 	var audience atomic.Value
-	e := open(t, config(s, "own", "disable_credentials=false"), gcp.WithTokenSource(oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "t"})),
+	e := open(t, config(s, "own", "disable_credentials=false"),
+		gcp.WithTokenSource(oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "t"})),
 		gcp.WithIDTokenSource(func(_ context.Context, aud string) (*oauth2.Token, error) {
 			audience.Store(aud)
 			return &oauth2.Token{AccessToken: gcptest.IDToken(aud)}, nil
@@ -297,7 +304,8 @@ func TestPublicFunctionsAreOpenedAndClosedAgain(t *testing.T) {
 	if _, err := e.Invoke(context1m(t), 0, nil); err != nil {
 		t.Fatal(err)
 	}
-	if got := s.Allowed(service, "roles/run.invoker"); !slices.Equal(got, []string{"allUsers", "serviceAccount:b@p.iam.gserviceaccount.com"}) {
+	if got := s.Allowed(service, "roles/run.invoker"); !slices.Equal(
+		got, []string{"allUsers", "serviceAccount:b@p.iam.gserviceaccount.com"}) {
 		t.Errorf("invokers: %v", got)
 	}
 	if got := s.Allowed(service, "roles/run.viewer"); len(got) != 1 {
@@ -317,8 +325,9 @@ func TestARefusalToOpenAFunctionNamesTheUsualCause(t *testing.T) {
 	s := gcptest.Start(t, builder)
 	u := units(t, open(t, config(s, "refused", "public=true")), function(0))[0]
 	for message, refusal := range map[string]http.HandlerFunc{
-		"permitted customer": answer(400, "FAILED_PRECONDITION", "One or more users named in the policy do not belong to a permitted customer"),
-		"roles/run.admin":    answer(403, "PERMISSION_DENIED", "Permission 'run.services.setIamPolicy' denied"),
+		"permitted customer": answer(400, "FAILED_PRECONDITION",
+			"One or more users named in the policy do not belong to a permitted customer"),
+		"roles/run.admin": answer(403, "PERMISSION_DENIED", "Permission 'run.services.setIamPolicy' denied"),
 	} {
 		s.Intercept = once(1, "setIamPolicy", refusal)
 		_, err := open(t, config(s, "refused", "public=true")).Converge(context1m(t), u, nil, nil)
@@ -367,7 +376,8 @@ func TestAnswersOfTheFrontEnd(t *testing.T) {
 	}{
 		{429, "Rate exceeded.", faas.ErrThrottled, true},
 		{503, "Service Unavailable", faas.ErrUnavailable, false},
-		{503, "upstream connect error or disconnect/reset before headers. reset reason: connection termination", faas.ErrFunctionFailed, false},
+		{503, "upstream connect error or disconnect/reset before headers. reset reason: connection termination",
+			faas.ErrFunctionFailed, false},
 		{500, "Internal Server Error", faas.ErrFunctionFailed, false},
 		{504, "upstream request timeout", faas.ErrTimeout, false},
 		{401, "<html>", faas.ErrPermissionDenied, true},
@@ -385,7 +395,8 @@ func TestAnswersOfTheFrontEnd(t *testing.T) {
 		_, err := e.Invoke(context1m(t), 0, nil)
 		var failed *faas.Error
 		if !errors.As(err, &failed) || failed.Code != test.code || failed.NotRun != test.notRun {
-			t.Errorf("%d %s: got %v (not run: %v), want code %q (not run: %v)", test.status, test.body, err, failed.NotRun, test.code, test.notRun)
+			t.Errorf("%d %s: got %v (not run: %v), want code %q (not run: %v)", test.status, test.body, err, failed.NotRun,
+				test.code, test.notRun)
 		}
 		if test.code == faas.ErrThrottled && failed.RetryAfter != 7*time.Second {
 			t.Errorf("RetryAfter is %v", failed.RetryAfter)
@@ -417,13 +428,15 @@ func TestABinaryThatSpeaksOnlyStdioRuns(t *testing.T) {
 	if r, err := e.Invoke(context1m(t), 0, nil); err != nil || string(r.Output) != "\x01\x02\x03" {
 		t.Errorf("Invoke: %v, %v", r, err)
 	}
-	if r, err := e.Invoke(context1m(t), 3, nil); err != nil || string(r.Output) != "\x04" { // it leaves a process behind that holds stdout open
+	// it leaves a process behind that holds stdout open
+	if r, err := e.Invoke(context1m(t), 3, nil); err != nil || string(r.Output) != "\x04" {
 		t.Errorf("Invoke: %v, %v", r, err)
 	}
 	if n, err := e.Warm(context1m(t), 0, 2); err != nil || n != 2 {
 		t.Errorf("Warm: %d, %v", n, err)
 	}
-	for job, want := range map[uint32]faas.FunctionError{1: {Message: "no luck", ExitCode: 4}, 2: {Message: "exit status 3", ExitCode: 3}} {
+	for job, want := range map[uint32]faas.FunctionError{
+		1: {Message: "no luck", ExitCode: 4}, 2: {Message: "exit status 3", ExitCode: 3}} {
 		_, err := e.Invoke(context1m(t), job, nil)
 		var failed *faas.FunctionError
 		if !errors.As(err, &failed) || failed.Message != want.Message || failed.ExitCode != want.ExitCode {

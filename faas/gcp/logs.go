@@ -35,7 +35,8 @@ func (e *Executor) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.Log
 			yield(faas.LogLine{}, err)
 			return
 		}
-		logseq.Reader{Provider: faas.GCPFunctions, Pace: e.set.logPace, Late: 30 * time.Second, Read: l.read, Tail: l.tail}.Logs(ctx, q)(yield)
+		logseq.Reader{Provider: faas.GCPFunctions, Pace: e.set.logPace, Late: 30 * time.Second, Read: l.read,
+			Tail: l.tail}.Logs(ctx, q)(yield)
 	}
 }
 
@@ -65,7 +66,8 @@ func (l *logList) find(ctx context.Context, jobs []uint32) error {
 	all.SetLimit(8)
 	for i, jobID := range jobs {
 		all.Go(func() (err error) {
-			found[i], err = l.e.observe(ctx, request{op: "logs", job: int64(jobID)}, functionid.CloudRun.Of(l.e.set.service, jobID))
+			found[i], err = l.e.observe(ctx, request{op: "logs", job: int64(jobID)},
+				functionid.CloudRun.Of(l.e.set.service, jobID))
 			return err
 		})
 	}
@@ -98,7 +100,8 @@ func (l *logList) filter(services []string, from, until time.Time) string {
 	for i, name := range services {
 		quoted[i] = strconv.Quote(name)
 	}
-	logs := fmt.Sprintf("(logName=(%s OR %s) OR (logName=%s AND severity>=ERROR))", log(stdoutLog), log(stderrLog), log(systemLog))
+	logs := fmt.Sprintf("(logName=(%s OR %s) OR (logName=%s AND severity>=ERROR))", log(stdoutLog), log(stderrLog),
+		log(systemLog))
 	if l.system {
 		logs = fmt.Sprintf("logName=(%s OR %s OR %s OR %s)", log(stdoutLog), log(stderrLog), log(systemLog), log(requestLog))
 	}
@@ -149,7 +152,8 @@ func (l *logList) read(ctx context.Context, from, until time.Time) logseq.Entrie
 	parts := make([]logseq.Entries, len(l.services))
 	for i, services := range l.services {
 		parts[i] = func(yield func(logseq.Entry, error) bool) {
-			if err := l.list(ctx, l.filter(services, from, until), "asc", maxLogPage, func(e logseq.Entry) bool { return yield(e, nil) }); err != nil {
+			if err := l.list(ctx, l.filter(services, from, until), "asc", maxLogPage,
+				func(e logseq.Entry) bool { return yield(e, nil) }); err != nil {
 				yield(logseq.Entry{}, err)
 			}
 		}
@@ -184,7 +188,8 @@ func (l *logList) line(entry *logging.LogEntry) faas.LogLine {
 	of, known := l.jobs[service]
 	line := faas.LogLine{
 		Time: parseTime(entry.Timestamp), JobID: of.job, FunctionID: of.function, Severity: severities[entry.Severity],
-		RequestID: cmp.Or(entry.Labels["execution_id"], lastSegment(entry.Trace)), Text: strings.TrimRight(entry.TextPayload, "\r\n"),
+		RequestID: cmp.Or(entry.Labels["execution_id"], lastSegment(entry.Trace)),
+		Text:      strings.TrimRight(entry.TextPayload, "\r\n"),
 	}
 	if !known {
 		line.JobID = faas.NoJob
@@ -210,6 +215,7 @@ func (l *logList) line(entry *logging.LogEntry) faas.LogLine {
 
 // severities are those of google.logging.type.LogSeverity; DEFAULT says nothing.
 var severities = map[string]string{
-	"DEBUG": faas.SeverityDebug, "INFO": faas.SeverityInfo, "NOTICE": faas.SeverityInfo, "WARNING": faas.SeverityWarning, "ERROR": faas.SeverityError,
+	"DEBUG": faas.SeverityDebug, "INFO": faas.SeverityInfo, "NOTICE": faas.SeverityInfo, "WARNING": faas.SeverityWarning,
+	"ERROR":    faas.SeverityError,
 	"CRITICAL": faas.SeverityCritical, "ALERT": faas.SeverityCritical, "EMERGENCY": faas.SeverityCritical,
 }

@@ -57,11 +57,16 @@ func textsOf(lines []faas.LogLine) (texts []string) {
 func TestLogsAreWhatJobsPrintedInEveryShape(t *testing.T) {
 	s, e, add := printing(t)
 	add(stderrLog, map[string]any{"textPayload": "plain\n"})
-	add(stderrLog, map[string]any{"jsonPayload": map[string]any{"message": "of a record", "key": 1}, "severity": "NOTICE", "labels": map[string]any{"execution_id": "x7"}})
-	add(stderrLog, map[string]any{"jsonPayload": map[string]any{"key": "value"}, "severity": "ALERT", "trace": "projects/test-project/traces/abc"})
-	add(requestLog, map[string]any{"severity": "ERROR", "httpRequest": map[string]any{"requestMethod": "POST", "requestUrl": "https://f.a.run.app/?secret=1", "status": 500, "latency": "0.012s"}})
+	add(stderrLog, map[string]any{"jsonPayload": map[string]any{"message": "of a record", "key": 1}, "severity": "NOTICE",
+		"labels": map[string]any{"execution_id": "x7"}})
+	add(stderrLog, map[string]any{"jsonPayload": map[string]any{"key": "value"}, "severity": "ALERT",
+		"trace": "projects/test-project/traces/abc"})
+	add(requestLog, map[string]any{"severity": "ERROR",
+		"httpRequest": map[string]any{"requestMethod": "POST", "requestUrl": "https://f.a.run.app/?secret=1", "status": 500,
+			"latency": "0.012s"}})
 	add(systemLog, map[string]any{"textPayload": "Default STARTUP TCP probe succeeded", "severity": "INFO"})
-	add(systemLog, map[string]any{"textPayload": "Memory limit of 256 MiB exceeded with 261 MiB used.", "severity": "ERROR"})
+	add(systemLog, map[string]any{"textPayload": "Memory limit of 256 MiB exceeded with 261 MiB used.",
+		"severity": "ERROR"})
 	add("cloudaudit.googleapis.com%2Factivity", map[string]any{"severity": "NOTICE", "protoPayload": map[string]any{}})
 	s.Log("test-project", "us-central1", "printing-job11x", stderrLog, map[string]any{"textPayload": "of another service"})
 	s.Log("test-project", "europe-west1", "printing-job11", stderrLog, map[string]any{"textPayload": "of another region"})
@@ -81,14 +86,16 @@ func TestLogsAreWhatJobsPrintedInEveryShape(t *testing.T) {
 		}
 	}
 	want := []line{
-		{"plain", "", "", false}, {"of a record", "INFO", "x7", false}, {`{"key":"value"}`, "CRITICAL", "abc", false}, {"Memory limit of 256 MiB exceeded with 261 MiB used.", "ERROR", "", true},
+		{"plain", "", "", false}, {"of a record", "INFO", "x7", false}, {`{"key":"value"}`, "CRITICAL", "abc", false},
+		{"Memory limit of 256 MiB exceeded with 261 MiB used.", "ERROR", "", true},
 	}
 	if diff := cmp.Diff(want, short); diff != "" {
 		t.Error(diff)
 	}
 	got, err = logged(t, e, faas.LogQuery{System: true})
 	texts := strings.Join(textsOf(got), "\n")
-	if err != nil || len(got) != 6 || !strings.Contains(texts, "POST https://f.a.run.app/") || strings.Contains(texts, "secret") || !strings.Contains(texts, "probe succeeded") {
+	if err != nil || len(got) != 6 || !strings.Contains(texts, "POST https://f.a.run.app/") ||
+		strings.Contains(texts, "secret") || !strings.Contains(texts, "probe succeeded") {
 		t.Errorf("%v %s", err, texts)
 	}
 }
@@ -115,10 +122,12 @@ func TestLogsSayWhatIsMissing(t *testing.T) {
 		if r.URL.Path != "/v2/entries:list" {
 			return false
 		}
-		gcptest.Fail(w, 403, "PERMISSION_DENIED", "Permission 'logging.logEntries.list' denied on resource (or it may not exist).", "IAM_PERMISSION_DENIED", "permission", "logging.logEntries.list")
+		gcptest.Fail(w, 403, "PERMISSION_DENIED", "Permission 'logging.logEntries.list' denied on resource (or it may "+
+			"not exist).", "IAM_PERMISSION_DENIED", "permission", "logging.logEntries.list")
 		return true
 	}
-	if _, err := logged(t, e, faas.LogQuery{}); faas.CodeOf(err) != faas.ErrPermissionDenied || !strings.Contains(err.Error(), "roles/logging.viewer") {
+	if _, err := logged(t, e, faas.LogQuery{}); faas.CodeOf(err) != faas.ErrPermissionDenied ||
+		!strings.Contains(err.Error(), "roles/logging.viewer") {
 		t.Errorf("%v", err)
 	}
 }

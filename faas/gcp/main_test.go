@@ -33,7 +33,8 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	for _, name := range []string{gcp.RegionEnv, gcp.FunctionsEndpointEnv, gcp.RunEndpointEnv, gcp.StorageEndpointEnv, gcp.DisableCredentialsEnv, gcp.ImpersonateEnv,
+	for _, name := range []string{gcp.RegionEnv, gcp.FunctionsEndpointEnv, gcp.RunEndpointEnv, gcp.StorageEndpointEnv,
+		gcp.DisableCredentialsEnv, gcp.ImpersonateEnv,
 		"GOOGLE_CLOUD_PROJECT", "CLOUDSDK_CORE_PROJECT", "GCLOUD_PROJECT", "GOOGLE_APPLICATION_CREDENTIALS"} {
 		os.Unsetenv(name)
 	}
@@ -135,9 +136,10 @@ func runsHere(t testing.TB) {
 
 // config is one for the fake.
 func config(s *gcptest.Server, service string, options ...string) faas.Config {
-	cfg := faas.Config{Provider: faas.GCPFunctions, Service: service, ProjectID: "test-project", Options: map[string]string{
-		"functions_endpoint": s.URL, "run_endpoint": s.URL + "/", "storage_endpoint": s.URL, "disable_credentials": "true",
-	}}
+	cfg := faas.Config{Provider: faas.GCPFunctions, Service: service, ProjectID: "test-project",
+		Options: map[string]string{
+			"functions_endpoint": s.URL, "run_endpoint": s.URL + "/", "storage_endpoint": s.URL, "disable_credentials": "true",
+		}}
 	for _, o := range options {
 		name, value, _ := strings.Cut(o, "=")
 		cfg.Options[name] = value

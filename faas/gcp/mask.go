@@ -23,7 +23,8 @@ var (
 		"internal-and-gclb": functionspb.ServiceConfig_ALLOW_INTERNAL_AND_GCLB,
 	}
 	egressValues = map[string]functionspb.ServiceConfig_VpcConnectorEgressSettings{
-		"private-ranges-only": functionspb.ServiceConfig_PRIVATE_RANGES_ONLY, "all-traffic": functionspb.ServiceConfig_ALL_TRAFFIC,
+		"private-ranges-only": functionspb.ServiceConfig_PRIVATE_RANGES_ONLY,
+		"all-traffic":         functionspb.ServiceConfig_ALL_TRAFFIC,
 	}
 )
 
@@ -34,13 +35,16 @@ func (d *deployment) function() *functionspb.Function {
 		Environment: functionspb.Environment_GEN_2,
 		Labels:      d.labels(),
 		BuildConfig: &functionspb.BuildConfig{
-			EntryPoint: entryPoint, EnvironmentVariables: set.buildEnv, WorkerPool: set.workerPool, DockerRepository: set.repository,
+			EntryPoint: entryPoint, EnvironmentVariables: set.buildEnv, WorkerPool: set.workerPool,
+			DockerRepository: set.repository,
 		},
 		ServiceConfig: &functionspb.ServiceConfig{
 			TimeoutSeconds: int32(d.f.TimeoutSecs), AvailableMemory: quantity(d.f.MemoryMB), AvailableCpu: scale.cpu,
 			EnvironmentVariables: d.f.Env.Reveal(), MaxInstanceCount: int32(scale.most), MinInstanceCount: int32(d.f.KeepWarm),
-			MaxInstanceRequestConcurrency: int32(scale.concurrency), IngressSettings: ingressValues[set.ingress], ServiceAccountEmail: set.serviceAccount,
-			VpcConnector: set.vpcConnector, VpcConnectorEgressSettings: egressValues[set.vpcEgress], AllTrafficOnLatestRevision: true,
+			MaxInstanceRequestConcurrency: int32(scale.concurrency), IngressSettings: ingressValues[set.ingress],
+			ServiceAccountEmail: set.serviceAccount,
+			VpcConnector:        set.vpcConnector, VpcConnectorEgressSettings: egressValues[set.vpcEgress],
+			AllTrafficOnLatestRevision: true,
 		},
 	}
 	for _, s := range set.secrets {
@@ -84,7 +88,8 @@ func quantity(mb uint32) string {
 // bytesOf reads a quantity, in bytes; 0 for none.
 func bytesOf(quantity string) float64 {
 	number := strings.TrimRight(quantity, "kKMGTi")
-	factor, known := map[string]float64{"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}[quantity[len(number):]]
+	factor, known := map[string]float64{"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 1 << 10,
+		"Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}[quantity[len(number):]]
 	n, err := strconv.ParseFloat(number, 64)
 	if err != nil || !known {
 		return 0
@@ -110,21 +115,29 @@ func difference(old, want *functionspb.Function, newCode bool) []string {
 	changed("build_config.entry_point", ob.GetEntryPoint() != wb.GetEntryPoint())
 	changed("build_config.environment_variables", !maps.Equal(ob.GetEnvironmentVariables(), wb.GetEnvironmentVariables()))
 	changed("build_config.worker_pool", ob.GetWorkerPool() != wb.GetWorkerPool())
-	changed("build_config.docker_repository", wb.GetDockerRepository() != "" && ob.GetDockerRepository() != wb.GetDockerRepository())
-	changed("build_config.service_account", wb.GetServiceAccount() != "" && ob.GetServiceAccount() != wb.GetServiceAccount())
+	changed("build_config.docker_repository", wb.GetDockerRepository() != "" &&
+		ob.GetDockerRepository() != wb.GetDockerRepository())
+	changed("build_config.service_account", wb.GetServiceAccount() != "" &&
+		ob.GetServiceAccount() != wb.GetServiceAccount())
 
 	memory := bytesOf(oc.GetAvailableMemory()) != bytesOf(wc.GetAvailableMemory())
 	changed("service_config.timeout_seconds", oc.GetTimeoutSeconds() != wc.GetTimeoutSeconds())
 	changed("service_config.available_memory", memory)
 	cpu := wc.GetAvailableCpu()
-	changed("service_config.available_cpu", cpu != "" && oc.GetAvailableCpu() != cpu || cpu == "" && oc.GetAvailableCpu() != "" && memory)
-	changed("service_config.environment_variables", !maps.Equal(oc.GetEnvironmentVariables(), wc.GetEnvironmentVariables()))
-	changed("service_config.max_instance_count", wc.GetMaxInstanceCount() != 0 && oc.GetMaxInstanceCount() != wc.GetMaxInstanceCount())
+	changed("service_config.available_cpu", cpu != "" && oc.GetAvailableCpu() != cpu || cpu == "" &&
+		oc.GetAvailableCpu() != "" && memory)
+	changed("service_config.environment_variables",
+		!maps.Equal(oc.GetEnvironmentVariables(), wc.GetEnvironmentVariables()))
+	changed("service_config.max_instance_count",
+		wc.GetMaxInstanceCount() != 0 && oc.GetMaxInstanceCount() != wc.GetMaxInstanceCount())
 	changed("service_config.min_instance_count", oc.GetMinInstanceCount() != wc.GetMinInstanceCount())
-	changed("service_config.max_instance_request_concurrency", oc.GetMaxInstanceRequestConcurrency() != wc.GetMaxInstanceRequestConcurrency())
+	changed("service_config.max_instance_request_concurrency",
+		oc.GetMaxInstanceRequestConcurrency() != wc.GetMaxInstanceRequestConcurrency())
 	changed("service_config.ingress_settings", oc.GetIngressSettings() != wc.GetIngressSettings())
-	changed("service_config.service_account_email", wc.GetServiceAccountEmail() != "" && oc.GetServiceAccountEmail() != wc.GetServiceAccountEmail())
-	changed("service_config.secret_environment_variables", !sameSecrets(oc.GetSecretEnvironmentVariables(), wc.GetSecretEnvironmentVariables()))
+	changed("service_config.service_account_email",
+		wc.GetServiceAccountEmail() != "" && oc.GetServiceAccountEmail() != wc.GetServiceAccountEmail())
+	changed("service_config.secret_environment_variables",
+		!sameSecrets(oc.GetSecretEnvironmentVariables(), wc.GetSecretEnvironmentVariables()))
 	changed("service_config.vpc_connector", oc.GetVpcConnector() != wc.GetVpcConnector())
 	egress := wc.GetVpcConnectorEgressSettings()
 	changed("service_config.vpc_connector_egress_settings", egress != 0 && oc.GetVpcConnectorEgressSettings() != egress)

@@ -46,7 +46,8 @@ func patience(err error, means kit.Refusal) time.Duration {
 // wait only after a while. Whatever ends the wait, the error has the reason of the last look that failed.
 func (e *Executor) poll(ctx context.Context, r request, what string, look func() (bool, error)) error {
 	var end error
-	wait := kit.Wait{What: what + " and has not ended", First: firstPoll, Longest: maxPoll, Judge: judge, Patience: patience}
+	wait := kit.Wait{What: what + " and has not ended", First: firstPoll, Longest: maxPoll, Judge: judge,
+		Patience: patience}
 	err := wait.Until(ctx, func(context.Context) error {
 		done, err := look()
 		switch {
@@ -102,7 +103,8 @@ func (op *operation) stages() *functionspb.OperationMetadata {
 }
 
 // begin calls a method of an API that answers with an operation.
-func (e *Executor) begin(ctx context.Context, r request, safe bool, body []byte, do func(context.Context) error) (*operation, error) {
+func (e *Executor) begin(ctx context.Context, r request, safe bool, body []byte,
+	do func(context.Context) error) (*operation, error) {
 	x, err := e.callWith(ctx, r, safe, body, do)
 	if err != nil && !errors.Is(err, errShape) {
 		return nil, err

@@ -294,9 +294,11 @@ func parse(cfg faas.Config) (*settings, error) {
 	s := &settings{service: cfg.Service, project: cfg.ProjectID, region: cfg.Region, logPace: defaultLogPace}
 	switch {
 	case s.project == "":
-		return nil, invalid("project_id is missing: it names the Google Cloud project (so does %s)", strings.Join(projectEnvs, " or "))
+		return nil, invalid("project_id is missing: it names the Google Cloud project (so does %s)",
+			strings.Join(projectEnvs, " or "))
 	case !projectPattern.MatchString(s.project):
-		return nil, invalid("project_id is %q; a project id has lower-case letters, digits and dashes, and begins with a letter", s.project)
+		return nil, invalid("project_id is %q; a project id has lower-case letters, digits and dashes, and begins with a "+
+			"letter", s.project)
 	case !regionPattern.MatchString(s.region):
 		return nil, invalid("region is %q; it is a Google Cloud region such as %s", s.region, defaultRegion)
 	}
@@ -308,7 +310,8 @@ func parse(cfg faas.Config) (*settings, error) {
 		s.secrets = append(s.secrets, secretEnvVar{Key: name, ProjectID: m[1], Secret: m[2], Version: cmp.Or(m[3], "latest")})
 	}
 	for _, base := range []*string{
-		&s.functionsURL, &s.runURL, &s.storageURL, &s.artifactsURL, &s.loggingURL, &s.usageURL, &s.buildURL, &s.credentialsURL, &s.projectsURL,
+		&s.functionsURL, &s.runURL, &s.storageURL, &s.artifactsURL, &s.loggingURL, &s.usageURL, &s.buildURL,
+		&s.credentialsURL, &s.projectsURL,
 	} {
 		*base = strings.TrimRight(*base, "/") + "/"
 	}
@@ -319,9 +322,12 @@ func parse(cfg faas.Config) (*settings, error) {
 		return nil, invalid("option vpc_egress is for a connector, and option vpc_connector is not set")
 	}
 	s.shape = shapeOf(map[string]any{
-		"mode": s.mode, "base_image": s.baseImage, "runtime": s.runtime, "cpu": s.cpu, "concurrency": s.concurrency, "max_instances": s.maxInstances,
-		"ingress": s.ingress, "service_account": s.serviceAccount, "build_service_account": s.buildServiceAccount, "worker_pool": s.workerPool,
-		"repository": s.repository, "build_env": s.buildEnv, "labels": s.labels, "secrets": s.secrets, "vpc": s.vpcConnector, "egress": s.vpcEgress,
+		"mode": s.mode, "base_image": s.baseImage, "runtime": s.runtime, "cpu": s.cpu, "concurrency": s.concurrency,
+		"max_instances": s.maxInstances,
+		"ingress":       s.ingress, "service_account": s.serviceAccount, "build_service_account": s.buildServiceAccount,
+		"worker_pool": s.workerPool,
+		"repository":  s.repository, "build_env": s.buildEnv, "labels": s.labels, "secrets": s.secrets, "vpc": s.vpcConnector,
+		"egress": s.vpcEgress,
 		"public": s.public, "invokers": s.invokers,
 	})
 	return s, nil
@@ -329,7 +335,8 @@ func parse(cfg faas.Config) (*settings, error) {
 
 // moveTo puts every API at an endpoint that is at Google's own.
 func (s *settings) moveTo(endpoint string) {
-	for _, at := range []*string{&s.functionsURL, &s.runURL, &s.loggingURL, &s.storageURL, &s.artifactsURL, &s.usageURL, &s.projectsURL, &s.buildURL} {
+	for _, at := range []*string{&s.functionsURL, &s.runURL, &s.loggingURL, &s.storageURL, &s.artifactsURL, &s.usageURL,
+		&s.projectsURL, &s.buildURL} {
 		if strings.HasSuffix(*at, ".googleapis.com/") {
 			*at = endpoint
 		}

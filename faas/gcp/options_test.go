@@ -45,7 +45,8 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		{func(c *faas.Config) {
 			c.Options = map[string]string{"repository": "projects/p/locations/r/connectors/c"}
 		}, "locations/R/repositories/NAME"},
-		{func(c *faas.Config) { c.Options = map[string]string{"deploy_timeout_secs": "1"} }, `called "ready_timeout_secs" now`},
+		{func(c *faas.Config) { c.Options = map[string]string{"deploy_timeout_secs": "1"} },
+			`called "ready_timeout_secs" now`},
 		{func(c *faas.Config) { c.Options = map[string]string{"nonsense": "1"} }, "nonsense"},
 	} {
 		cfg := faas.Config{Service: "s", ProjectID: "test-project"}
@@ -62,7 +63,8 @@ func TestTheEnvironmentOfGooglesCommandLineCounts(t *testing.T) {
 	t.Setenv(gcp.RunEndpointEnv, s.URL+"/")
 	t.Setenv(gcp.DisableCredentialsEnv, "True")
 	t.Setenv(gcp.RegionEnv, "europe-west4")
-	exec, err := faas.Open(t.Context(), faas.Config{Provider: faas.GCPFunctions, Service: "env", ProjectID: "test-project"})
+	exec, err := faas.Open(t.Context(), faas.Config{
+		Provider: faas.GCPFunctions, Service: "env", ProjectID: "test-project"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +89,8 @@ func TestAPlaceIsResolvedOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	google := map[string]string{
-		"functions_endpoint": "https://cloudfunctions.googleapis.com/", "run_endpoint": "https://run.googleapis.com/", "storage_endpoint": "https://storage.googleapis.com/",
+		"functions_endpoint": "https://cloudfunctions.googleapis.com/", "run_endpoint": "https://run.googleapis.com/",
+		"storage_endpoint": "https://storage.googleapis.com/",
 	}
 	elsewhere := maps.Clone(google)
 	elsewhere["run_endpoint"] = "https://run.example/"
@@ -96,11 +99,17 @@ func TestAPlaceIsResolvedOnce(t *testing.T) {
 		cfg  faas.Config
 		want faas.Config
 	}{
-		"nothing":              {want: faas.Config{Region: "us-central1", Options: google}},
-		"the environment":      {env: map[string]string{gcp.RegionEnv: "europe-west4", "GOOGLE_CLOUD_PROJECT": "of-env", gcp.RunEndpointEnv: "https://run.example/"}, want: faas.Config{Region: "europe-west4", ProjectID: "of-env", Options: elsewhere}},
-		"the configuration":    {env: map[string]string{gcp.RegionEnv: "europe-west4", "GOOGLE_CLOUD_PROJECT": "of-env"}, cfg: faas.Config{Region: "us-east1", ProjectID: "p"}, want: faas.Config{Region: "us-east1", ProjectID: "p", Options: google}},
-		"gcloud's own project": {env: map[string]string{"CLOUDSDK_CORE_PROJECT": "of-gcloud", "GCLOUD_PROJECT": "other"}, want: faas.Config{Region: "us-central1", ProjectID: "of-gcloud", Options: google}},
-		"the key's project":    {env: map[string]string{"GOOGLE_APPLICATION_CREDENTIALS": key}, want: faas.Config{Region: "us-central1", ProjectID: "of-the-key", Options: google}},
+		"nothing": {want: faas.Config{Region: "us-central1", Options: google}},
+		"the environment": {env: map[string]string{
+			gcp.RegionEnv: "europe-west4", "GOOGLE_CLOUD_PROJECT": "of-env", gcp.RunEndpointEnv: "https://run.example/"},
+			want: faas.Config{Region: "europe-west4", ProjectID: "of-env", Options: elsewhere}},
+		"the configuration": {env: map[string]string{gcp.RegionEnv: "europe-west4", "GOOGLE_CLOUD_PROJECT": "of-env"},
+			cfg:  faas.Config{Region: "us-east1", ProjectID: "p"},
+			want: faas.Config{Region: "us-east1", ProjectID: "p", Options: google}},
+		"gcloud's own project": {env: map[string]string{"CLOUDSDK_CORE_PROJECT": "of-gcloud", "GCLOUD_PROJECT": "other"},
+			want: faas.Config{Region: "us-central1", ProjectID: "of-gcloud", Options: google}},
+		"the key's project": {env: map[string]string{"GOOGLE_APPLICATION_CREDENTIALS": key},
+			want: faas.Config{Region: "us-central1", ProjectID: "of-the-key", Options: google}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for env, value := range test.env {
@@ -121,7 +130,8 @@ func TestAPlaceIsResolvedOnce(t *testing.T) {
 	}
 	info, _ := faas.Provider(faas.GCPFunctions)
 	for _, o := range info.Options {
-		if want := slices.Contains([]string{"mode", "functions_endpoint", "run_endpoint", "storage_endpoint"}, o.Name); o.Place != want {
+		if want := slices.Contains([]string{"mode", "functions_endpoint", "run_endpoint", "storage_endpoint"},
+			o.Name); o.Place != want {
 			t.Errorf("option %s: Place is %v", o.Name, o.Place)
 		}
 	}
@@ -146,7 +156,8 @@ func TestAnotherProjectsStateIsRefused(t *testing.T) {
 // Google refuses these after a build. They are refused before.
 func TestProcessorsThatDoNotGoWithTheRestAreRefused(t *testing.T) {
 	s := gcptest.Start(t, builder)
-	bin := &faas.Binary{Path: "x", Size: 1, Executable: true, Format: faas.FormatELF, OS: "linux", Arch: faas.AMD64, Static: true, Protocols: faas.SpeaksAll}
+	bin := &faas.Binary{Path: "x", Size: 1, Executable: true, Format: faas.FormatELF, OS: "linux", Arch: faas.AMD64,
+		Static: true, Protocols: faas.SpeaksAll}
 	for _, test := range []struct {
 		cpu, concurrency string
 		memory, most     uint32
@@ -183,7 +194,8 @@ func TestProcessorsThatDoNotGoWithTheRestAreRefused(t *testing.T) {
 				continue
 			}
 			if faas.CodeOf(err) != test.code || !strings.Contains(err.Error(), test.words) {
-				t.Errorf("cpu %q, concurrency %q, %d MiB: %v, want %q with %q", test.cpu, test.concurrency, test.memory, err, test.code, test.words)
+				t.Errorf("cpu %q, concurrency %q, %d MiB: %v, want %q with %q", test.cpu, test.concurrency, test.memory, err,
+					test.code, test.words)
 			}
 		}
 	}
@@ -192,7 +204,8 @@ func TestProcessorsThatDoNotGoWithTheRestAreRefused(t *testing.T) {
 func TestUnitsThatGoogleWouldRefuseAreRefused(t *testing.T) {
 	s := gcptest.Start(t, builder)
 	e := open(t, config(s, "units", "max_instances=3", "secrets=TOKEN=my-secret"))
-	bin := &faas.Binary{Path: "x", Size: 1, Executable: true, Format: faas.FormatELF, OS: "linux", Arch: faas.AMD64, Static: true, Protocols: faas.SpeaksAll}
+	bin := &faas.Binary{Path: "x", Size: 1, Executable: true, Format: faas.FormatELF, OS: "linux", Arch: faas.AMD64,
+		Static: true, Protocols: faas.SpeaksAll}
 	for _, test := range []struct {
 		change func(*faas.Function)
 		code   faas.Code
@@ -239,7 +252,8 @@ func FuzzNames(f *testing.F) {
 		f.Add(name, "alpha", uint32(4294967295))
 	}
 	valid := regexp.MustCompile(`^[a-z]([-a-z0-9]{0,47}[a-z0-9])?$`)
-	bin := &faas.Binary{Path: "x", Size: 1, Executable: true, Format: faas.FormatELF, OS: "linux", Arch: faas.AMD64, Static: true, Protocols: faas.SpeaksAll}
+	bin := &faas.Binary{Path: "x", Size: 1, Executable: true, Format: faas.FormatELF, OS: "linux", Arch: faas.AMD64,
+		Static: true, Protocols: faas.SpeaksAll}
 	id := func(t *testing.T, service string, job uint32) string {
 		e, err := gcp.New(t.Context(), faas.Config{Service: service, ProjectID: "test-project"})
 		if err != nil {
@@ -288,8 +302,10 @@ func TestPreflightNamesWhatIsMissing(t *testing.T) {
 		return true
 	}
 	wantError(t, e.Preflight(context1m(t)), faas.ErrPermissionDenied,
-		"gcloud services enable cloudbuild.googleapis.com --project=test-project", "--role=roles/cloudfunctions.developer", "cloudfunctions.functions.create", "--role=roles/iam.serviceAccountUser",
+		"gcloud services enable cloudbuild.googleapis.com --project=test-project", "--role=roles/cloudfunctions.developer",
+		"cloudfunctions.functions.create", "--role=roles/iam.serviceAccountUser",
 		"--member=serviceAccount:123456789-compute@developer.gserviceaccount.com --role=roles/cloudbuild.builds.builder")
 	e = open(t, config(s, "preflight", "mode=cloud-run", "bucket=my-bucket"))
-	wantError(t, e.Preflight(context1m(t)), faas.ErrPermissionDenied, "gcloud storage buckets create gs://my-bucket", "--role=roles/run.developer")
+	wantError(t, e.Preflight(context1m(t)), faas.ErrPermissionDenied, "gcloud storage buckets create gs://my-bucket",
+		"--role=roles/run.developer")
 }

@@ -47,7 +47,8 @@ func (o *olderBinary) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	if _, _, err := faas.ParseRequest(nil, body); err != nil && o.on {
 		text, _ := json.Marshal(map[string]string{"error": err.Error(), "code": "INVALID_REQUEST"})
-		return &http.Response{StatusCode: 400, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(bytes.NewReader(text)), Request: r}, nil
+		return &http.Response{StatusCode: 400, Header: http.Header{"Content-Type": {"application/json"}},
+			Body: io.NopCloser(bytes.NewReader(text)), Request: r}, nil
 	}
 	again := r.Clone(r.Context())
 	again.Body = io.NopCloser(bytes.NewReader(body))
@@ -118,7 +119,8 @@ func TestNoCallFailsWhileAFunctionChangesItsForm(t *testing.T) {
 	want("published")
 	_, err := e.Invoke(t.Context(), faastest.JobEcho, large)
 	var failed *faas.Error
-	if !errors.As(err, &failed) || failed.Code != faas.ErrTooLarge || !failed.NotRun || !strings.Contains(err.Error(), "faas/job") || !strings.Contains(err.Error(), fmt.Sprint(len(large))) {
+	if !errors.As(err, &failed) || failed.Code != faas.ErrTooLarge || !failed.NotRun ||
+		!strings.Contains(err.Error(), "faas/job") || !strings.Contains(err.Error(), fmt.Sprint(len(large))) {
 		t.Errorf("got %v", err)
 	}
 	deployIt(true) // which another executor does

@@ -20,7 +20,8 @@ import (
 func (e *Executor) Preflight(ctx context.Context) error {
 	r := request{op: "preflight", job: faas.NoJob}
 	var trouble []string
-	for _, check := range []func(context.Context, request) ([]finding, error){e.checkAPIs, e.checkPermissions, e.checkBuilder, e.checkBucket} {
+	for _, check := range []func(context.Context, request) ([]finding, error){
+		e.checkAPIs, e.checkPermissions, e.checkBuilder, e.checkBucket} {
 		found, err := check(ctx, r)
 		if err != nil {
 			return err
@@ -30,7 +31,8 @@ func (e *Executor) Preflight(ctx context.Context) error {
 		}
 	}
 	if len(trouble) > 0 {
-		return e.errorf(faas.ErrPermissionDenied, r, "project %s cannot be deployed to: %s", e.set.project, strings.Join(trouble, "; "))
+		return e.errorf(faas.ErrPermissionDenied, r, "project %s cannot be deployed to: %s", e.set.project,
+			strings.Join(trouble, "; "))
 	}
 	return nil
 }
@@ -42,12 +44,16 @@ type finding struct{ what, remedy string }
 func (e *Executor) needs() (apis, permissions []string) {
 	if e.set.mode == modeRun {
 		apis = []string{"run.googleapis.com", "storage.googleapis.com"}
-		permissions = []string{"run.services.create", "run.services.get", "run.services.list", "run.services.update", "run.services.delete", "run.operations.get"}
+		permissions = []string{"run.services.create", "run.services.get", "run.services.list", "run.services.update",
+			"run.services.delete", "run.operations.get"}
 	} else {
-		apis = []string{"cloudfunctions.googleapis.com", "run.googleapis.com", "cloudbuild.googleapis.com", "artifactregistry.googleapis.com"}
+		apis = []string{"cloudfunctions.googleapis.com", "run.googleapis.com", "cloudbuild.googleapis.com",
+			"artifactregistry.googleapis.com"}
 		permissions = []string{
-			"cloudfunctions.functions.create", "cloudfunctions.functions.get", "cloudfunctions.functions.list", "cloudfunctions.functions.update",
-			"cloudfunctions.functions.delete", "cloudfunctions.functions.sourceCodeSet", "cloudfunctions.operations.get", "cloudfunctions.runtimes.list",
+			"cloudfunctions.functions.create", "cloudfunctions.functions.get", "cloudfunctions.functions.list",
+			"cloudfunctions.functions.update",
+			"cloudfunctions.functions.delete", "cloudfunctions.functions.sourceCodeSet", "cloudfunctions.operations.get",
+			"cloudfunctions.runtimes.list",
 		}
 	}
 	permissions = append(permissions, "iam.serviceAccounts.actAs")
@@ -122,7 +128,8 @@ func (e *Executor) missing(wanted, held []string) []finding {
 	}
 	var trouble []finding
 	for _, role := range order {
-		trouble = append(trouble, finding{"permission " + strings.Join(byRole[role], ", ") + " is missing", e.grantCommand(role)})
+		trouble = append(trouble, finding{"permission " + strings.Join(byRole[role], ", ") + " is missing",
+			e.grantCommand(role)})
 	}
 	return trouble
 }
@@ -158,11 +165,13 @@ func (e *Executor) checkBuilder(ctx context.Context, r request) ([]finding, erro
 	}
 	member := "serviceAccount:" + account
 	for _, b := range p.Bindings {
-		if slices.Contains([]string{builderRole, "roles/editor", "roles/owner"}, b.Role) && slices.Contains(b.Members, member) {
+		if slices.Contains([]string{builderRole, "roles/editor", "roles/owner"}, b.Role) &&
+			slices.Contains(b.Members, member) {
 			return nil, nil
 		}
 	}
-	return []finding{{"Cloud Build's account lacks " + builderRole, "gcloud projects add-iam-policy-binding " + e.set.project + " --member=" + member + " --role=" + builderRole}}, nil
+	return []finding{{"Cloud Build's account lacks " + builderRole,
+		"gcloud projects add-iam-policy-binding " + e.set.project + " --member=" + member + " --role=" + builderRole}}, nil
 }
 
 const builderRole = "roles/cloudbuild.builds.builder"
@@ -186,7 +195,9 @@ func (e *Executor) checkBucket(ctx context.Context, r request) ([]finding, error
 		return err
 	})
 	if faas.CodeOf(err) == faas.ErrNotFound {
-		return []finding{{"bucket " + e.set.bucket + " does not exist", "gcloud storage buckets create gs://" + e.set.bucket + " --project=" + e.set.project + " --location=" + e.set.region}}, nil
+		return []finding{{"bucket " + e.set.bucket + " does not exist",
+			"gcloud storage buckets create gs://" + e.set.bucket + " --project=" + e.set.project + " --location=" +
+				e.set.region}}, nil
 	}
 	if err != nil {
 		return nil, err

@@ -46,7 +46,8 @@ func (e *Executor) Restore(ctx context.Context, prior faas.State) error {
 			now = e.later(ctx, r, now)
 		}
 		switch {
-		case now != nil && now.status == prior.Status && (now.revision == prior.Revision || was != nil && now.revision == was.again):
+		case now != nil && now.status == prior.Status &&
+			(now.revision == prior.Revision || was != nil && now.revision == was.again):
 		case prior.NotRestorable != "":
 			return e.errorf(faas.ErrUnsupported, r, "function %s cannot be put back: %s", prior.ID, prior.NotRestorable)
 		case was == nil:
@@ -71,7 +72,8 @@ func (e *Executor) Restore(ctx context.Context, prior faas.State) error {
 // if it had not.
 func (e *Executor) later(ctx context.Context, r request, now *resource) *resource {
 	for wait := 250 * time.Millisecond; wait <= 2*time.Second && transfer.Sleep(ctx, wait); wait *= 2 {
-		if next, err := e.observe(ctx, r, now.id); err == nil && next.revision != now.revision && next.status != faas.StatusPending {
+		if next, err := e.observe(ctx, r, now.id); err == nil && next.revision != now.revision &&
+			next.status != faas.StatusPending {
 			return next
 		}
 	}
@@ -95,22 +97,27 @@ func (got *resource) notRestorable() string {
 func (e *Executor) codeBack(ctx context.Context, r request, prior faas.State, now *resource) error {
 	var p private
 	h, builds := e.host.(buildHost)
-	sameCode := now != nil && now.status == faas.StatusReady && prior.PackageSHA256 != "" && now.labels[labelPackage] == labelOfHash(prior.PackageSHA256)
+	sameCode := now != nil && now.status == faas.StatusReady && prior.PackageSHA256 != "" &&
+		now.labels[labelPackage] == labelOfHash(prior.PackageSHA256)
 	sameConfig := now != nil && prior.Fingerprint != "" && e.state(now).Fingerprint == prior.Fingerprint
 	if !sameCode {
-		if now == nil || !builds || json.Unmarshal(prior.Private, &p) != nil || p.Mode != e.set.mode || p.Source == nil || p.Source.Generation == 0 || prior.PackageSHA256 == "" {
-			return e.errorf(faas.ErrConflict, r, "function %s has neither its earlier code nor its earlier configuration, which another process read: deploy it again", prior.ID)
+		if now == nil || !builds || json.Unmarshal(prior.Private, &p) != nil || p.Mode != e.set.mode || p.Source == nil ||
+			p.Source.Generation == 0 || prior.PackageSHA256 == "" {
+			return e.errorf(faas.ErrConflict, r, "function %s has neither its earlier code nor its earlier configuration, "+
+				"which another process read: deploy it again", prior.ID)
 		}
 		labels := maps.Clone(now.labels)
 		labels[labelPackage] = labelOfHash(prior.PackageSHA256)
 		build := &functionspb.BuildConfig{Runtime: p.Runtime, Source: fromStorage(p.Source)}
-		back, mask := &functionspb.Function{Labels: labels, BuildConfig: build}, []string{"labels", "build_config.runtime", "build_config.source"}
+		back, mask := &functionspb.Function{Labels: labels, BuildConfig: build},
+			[]string{"labels", "build_config.runtime", "build_config.source"}
 		if _, err := h.update(ctx, change{request: r, id: prior.ID, labels: labels}, back, mask); err != nil {
 			return err
 		}
 	}
 	if !sameConfig {
-		return e.errorf(faas.ErrConflict, r, "function %s has its earlier code and not its earlier configuration, which another process read: deploy it again", prior.ID)
+		return e.errorf(faas.ErrConflict, r, "function %s has its earlier code and not its earlier configuration, which "+
+			"another process read: deploy it again", prior.ID)
 	}
 	return nil
 }

@@ -36,7 +36,8 @@ func sourceOf(s *run.GoogleCloudRunV2Service) *storageSource {
 func (h runHost) files(bin *faas.Binary) ([]faas.PackageFile, error) {
 	if bin.Protocols != faas.SpeaksAll {
 		return nil, faas.Errorf(faas.ErrUnsupported, "units", faas.GCPFunctions,
-			"%s speaks only stdin and stdout, for which mode %s has no adapter: link faas/job, or use mode %s", bin.Path, modeRun, modeBuild)
+			"%s speaks only stdin and stdout, for which mode %s has no adapter: link faas/job, or use mode %s", bin.Path,
+			modeRun, modeBuild)
 	}
 	return faas.BootstrapFiles(bin), nil
 }
@@ -108,12 +109,13 @@ func (h runHost) list(ctx context.Context, r request) ([]*resource, error) {
 	var all []*resource
 	_, err := h.e.call(ctx, r, true, func(ctx context.Context) error {
 		all = nil
-		return h.e.run.Services.List(h.e.set.parent()).PageSize(1000).Pages(ctx, func(page *run.GoogleCloudRunV2ListServicesResponse) error {
-			for _, s := range page.Services {
-				all = append(all, h.resource(lastSegment(s.Name), s))
-			}
-			return nil
-		})
+		return h.e.run.Services.List(h.e.set.parent()).PageSize(1000).Pages(
+			ctx, func(page *run.GoogleCloudRunV2ListServicesResponse) error {
+				for _, s := range page.Services {
+					all = append(all, h.resource(lastSegment(s.Name), s))
+				}
+				return nil
+			})
 	})
 	return all, err
 }
@@ -122,7 +124,8 @@ func (h runHost) list(ctx context.Context, r request) ([]*resource, error) {
 func (h runHost) apply(ctx context.Context, d *deployment, old *resource, p *transfer.Progress) (*resource, error) {
 	r := d.request()
 	if old != nil {
-		if s := h.e.state(old); s.Status == faas.StatusReady && s.PackageSHA256 == d.sha256 && s.Fingerprint == d.u.Fingerprint() && (s.Compact || !d.u.Compact) {
+		if s := h.e.state(old); s.Status == faas.StatusReady && s.PackageSHA256 == d.sha256 &&
+			s.Fingerprint == d.u.Fingerprint() && (s.Compact || !d.u.Compact) {
 			return old, nil
 		}
 	}
@@ -190,8 +193,10 @@ func (h runHost) putBack(ctx context.Context, r request, was *reading, id string
 
 // serviceOutput is what only Google sets of a service, by its paths.
 var serviceOutput = []string{
-	"@type", "name", "uid", "generation", "createTime", "updateTime", "deleteTime", "expireTime", "creator", "lastModifier", "observedGeneration",
-	"terminalCondition", "conditions", "latestReadyRevision", "latestCreatedRevision", "trafficStatuses", "uri", "urls", "satisfiesPzs", "reconciling", "etag",
+	"@type", "name", "uid", "generation", "createTime", "updateTime", "deleteTime", "expireTime", "creator",
+	"lastModifier", "observedGeneration",
+	"terminalCondition", "conditions", "latestReadyRevision", "latestCreatedRevision", "trafficStatuses", "uri", "urls",
+	"satisfiesPzs", "reconciling", "etag",
 }
 
 func (h runHost) remove(ctx context.Context, r request, id string) error {
@@ -215,7 +220,8 @@ func (h runHost) operation(name string) func(context.Context) error {
 
 var (
 	runIngressValues = map[string]string{
-		"all": "INGRESS_TRAFFIC_ALL", "internal-only": "INGRESS_TRAFFIC_INTERNAL_ONLY", "internal-and-gclb": "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER",
+		"all": "INGRESS_TRAFFIC_ALL", "internal-only": "INGRESS_TRAFFIC_INTERNAL_ONLY",
+		"internal-and-gclb": "INGRESS_TRAFFIC_INTERNAL_LOAD_BALANCER",
 	}
 	runEgressValues = map[string]string{"private-ranges-only": "PRIVATE_RANGES_ONLY", "all-traffic": "ALL_TRAFFIC"}
 )
@@ -241,13 +247,15 @@ func (d *deployment) service(from *storageSource) *run.GoogleCloudRunV2Service {
 		if s.ProjectID != "" {
 			of.Secret = fmt.Sprintf("projects/%s/secrets/%s", s.ProjectID, s.Secret)
 		}
-		c.Env = append(c.Env, &run.GoogleCloudRunV2EnvVar{Name: s.Key, ValueSource: &run.GoogleCloudRunV2EnvVarSource{SecretKeyRef: of}})
+		c.Env = append(c.Env, &run.GoogleCloudRunV2EnvVar{
+			Name: s.Key, ValueSource: &run.GoogleCloudRunV2EnvVarSource{SecretKeyRef: of}})
 	}
 	t := &run.GoogleCloudRunV2RevisionTemplate{
 		Labels: labels, Containers: []*run.GoogleCloudRunV2Container{c}, ServiceAccount: set.serviceAccount,
 		Timeout:                       strconv.FormatUint(uint64(d.f.TimeoutSecs), 10) + "s",
 		MaxInstanceRequestConcurrency: int64(scale.concurrency),
-		Scaling:                       &run.GoogleCloudRunV2RevisionScaling{MinInstanceCount: int64(d.f.KeepWarm), MaxInstanceCount: int64(scale.most)},
+		Scaling: &run.GoogleCloudRunV2RevisionScaling{
+			MinInstanceCount: int64(d.f.KeepWarm), MaxInstanceCount: int64(scale.most)},
 	}
 	if set.vpcConnector != "" {
 		t.VpcAccess = &run.GoogleCloudRunV2VpcAccess{Connector: set.vpcConnector, Egress: runEgressValues[set.vpcEgress]}

@@ -20,11 +20,13 @@ const (
 )
 
 // reservedEnv are the environment variables that Google sets itself and refuses to have set.
-var reservedEnv = []string{"FUNCTION_TARGET", "FUNCTION_SIGNATURE_TYPE", "K_SERVICE", "K_REVISION", "K_CONFIGURATION", "PORT"}
+var reservedEnv = []string{"FUNCTION_TARGET", "FUNCTION_SIGNATURE_TYPE", "K_SERVICE", "K_REVISION", "K_CONFIGURATION",
+	"PORT"}
 
 // glibc are the shared libraries that every image of Google's has, and loader is theirs.
 var glibc = []string{
-	"libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2", "librt.so.1", "libresolv.so.2", "libutil.so.1", "libgcc_s.so.1", "ld-linux-x86-64.so.2",
+	"libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2", "librt.so.1", "libresolv.so.2", "libutil.so.1",
+	"libgcc_s.so.1", "ld-linux-x86-64.so.2",
 }
 
 const loader = "/lib64/ld-linux-x86-64.so.2"
@@ -46,7 +48,8 @@ func (h buildHost) files(bin *faas.Binary) ([]faas.PackageFile, error) {
 		shim = pipeShim
 	}
 	shim = bytes.TrimPrefix(shim, []byte("//go:build linux\n\n")) // it is for this module's own builds
-	return append([]faas.PackageFile{{Name: "go.mod", Content: []byte(shimModule)}, {Name: "job.go", Content: shim}}, faas.BootstrapFiles(bin)...), nil
+	return append([]faas.PackageFile{{Name: "go.mod", Content: []byte(shimModule)}, {Name: "job.go", Content: shim}},
+		faas.BootstrapFiles(bin)...), nil
 }
 
 // Units makes one unit per function. The package holds the binary as "bootstrap" and, for a build by Cloud Functions, the source of a shim that
@@ -65,7 +68,8 @@ func (e *Executor) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Un
 		if err != nil {
 			return nil, refuse(faas.CodeOf(err), f.JobID, "%w", err)
 		}
-		units = append(units, faas.Unit{ID: functionid.CloudRun.Of(e.set.service, f.JobID), Functions: []faas.Function{f}, Files: files, Compact: bin.Compact})
+		units = append(units, faas.Unit{ID: functionid.CloudRun.Of(e.set.service, f.JobID), Functions: []faas.Function{f},
+			Files: files, Compact: bin.Compact})
 	}
 	return units, nil
 }
@@ -82,7 +86,8 @@ func checkBinary(bin *faas.Binary, jobID uint32) error {
 		return refuse(faas.CodeOf(err), jobID, "%w", err)
 	}
 	if bin.Size > maxUnpacked {
-		return refuse(faas.ErrTooLarge, jobID, "the binary has %d bytes, the limit is %d: strip it (-ldflags=-s)", bin.Size, maxUnpacked)
+		return refuse(faas.ErrTooLarge, jobID, "the binary has %d bytes, the limit is %d: strip it (-ldflags=-s)", bin.Size,
+			maxUnpacked)
 	}
 	if bin.Static || bin.Format == faas.FormatScript {
 		return nil
@@ -128,12 +133,16 @@ func checkProcessors(f faas.Function, scale scaling) error {
 			allowed.most = 512
 		}
 		if scale.concurrency > 1 {
-			return refuse(faas.ErrInvalidArgument, f.JobID, "option cpu is %s and option concurrency %d: less than 1 processor serves one invocation at a time", scale.cpu, scale.concurrency)
+			return refuse(faas.ErrInvalidArgument, f.JobID,
+				"option cpu is %s and option concurrency %d: less than 1 processor serves one invocation at a time", scale.cpu,
+				scale.concurrency)
 		}
 	}
 	switch {
 	case f.MemoryMB < allowed.least:
-		return refuse(faas.ErrInvalidArgument, f.JobID, "memory of %d MiB is too little for option cpu=%s, which takes at least %d MiB", f.MemoryMB, scale.cpu, allowed.least)
+		return refuse(faas.ErrInvalidArgument, f.JobID,
+			"memory of %d MiB is too little for option cpu=%s, which takes at least %d MiB", f.MemoryMB, scale.cpu,
+			allowed.least)
 	case f.MemoryMB > allowed.most:
 		return refuse(faas.ErrTooLarge, f.JobID, "memory of %d MiB is too much for option cpu=%s, which allows at most %d MiB", f.MemoryMB, scale.cpu, allowed.most)
 	}
@@ -143,7 +152,8 @@ func checkProcessors(f faas.Function, scale scaling) error {
 // takes says which functions Google takes.
 func (e *Executor) takes() kit.FunctionRules {
 	return kit.FunctionRules{
-		Provider: faas.GCPFunctions, Reserved: reservedEnv, Prefixes: []string{"X_GOOGLE_"}, MaxEnvironment: maxEnvironment, Special: e.checkFunction,
+		Provider: faas.GCPFunctions, Reserved: reservedEnv, Prefixes: []string{"X_GOOGLE_"}, MaxEnvironment: maxEnvironment,
+		Special: e.checkFunction,
 	}
 }
 
@@ -156,11 +166,15 @@ func (e *Executor) checkFunction(f faas.Function) error {
 	case f.MemoryMB > limits.MaxMemoryMB:
 		return nil // which is refused as everywhere
 	case !slices.Contains(sizes.Sizes, f.MemoryMB):
-		return refuse(faas.ErrInvalidArgument, f.JobID, "memory of %d MiB is not a size that Google sells; the next one is %d MiB", f.MemoryMB, sizes.RoundUp(f.MemoryMB))
+		return refuse(faas.ErrInvalidArgument, f.JobID,
+			"memory of %d MiB is not a size that Google sells; the next one is %d MiB", f.MemoryMB, sizes.RoundUp(f.MemoryMB))
 	case f.KeepWarm > 1<<31-1 || f.MaxConcurrency > 1<<31-1:
-		return refuse(faas.ErrTooLarge, f.JobID, "keep_warm of %d and max_concurrency of %d: the limit of both is %d", f.KeepWarm, f.MaxConcurrency, 1<<31-1)
+		return refuse(faas.ErrTooLarge, f.JobID, "keep_warm of %d and max_concurrency of %d: the limit of both is %d",
+			f.KeepWarm, f.MaxConcurrency, 1<<31-1)
 	case scale.most > 0 && f.KeepWarm > scale.most:
-		return refuse(faas.ErrInvalidArgument, f.JobID, "%d instances are to be kept warm, and %d is the most that max_concurrency and option max_instances allow", f.KeepWarm, scale.most)
+		return refuse(faas.ErrInvalidArgument, f.JobID,
+			"%d instances are to be kept warm, and %d is the most that max_concurrency and option max_instances allow",
+			f.KeepWarm, scale.most)
 	}
 	for _, s := range e.set.secrets {
 		if _, both := f.Env[s.Key]; both {

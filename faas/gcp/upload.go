@@ -116,11 +116,13 @@ func (d *deployment) signedHeader(raw string) (http.Header, error) {
 		return nil, d.e.errorf(faas.ErrUnavailable, d.request(), "the upload URL is not usable")
 	}
 	for name, values := range u.Query() {
-		if !strings.EqualFold(name, "X-Goog-SignedHeaders") || !slices.Contains(strings.Split(strings.ToLower(values[0]), ";"), "x-goog-content-length-range") {
+		if !strings.EqualFold(name, "X-Goog-SignedHeaders") ||
+			!slices.Contains(strings.Split(strings.ToLower(values[0]), ";"), "x-goog-content-length-range") {
 			continue
 		}
 		if size := d.u.Package.Size(); size > maxPackage {
-			return nil, d.e.errorf(faas.ErrTooLarge, d.request(), "the package has %d bytes, the limit of uploads is %d: strip the binary (-ldflags=-s)", size, maxPackage)
+			return nil, d.e.errorf(faas.ErrTooLarge, d.request(),
+				"the package has %d bytes, the limit of uploads is %d: strip the binary (-ldflags=-s)", size, maxPackage)
 		}
 		header.Set("X-Goog-Content-Length-Range", "0,"+strconv.Itoa(maxPackage))
 	}

@@ -58,7 +58,8 @@ var invocations = &http.Transport{DisableKeepAlives: true}
 
 // answered is an answer of Google's.
 func answered(status int, code, message string, details ...any) *http.Response {
-	text, err := json.Marshal(map[string]any{"error": map[string]any{"code": status, "status": code, "message": message, "details": details}})
+	text, err := json.Marshal(map[string]any{"error": map[string]any{
+		"code": status, "status": code, "message": message, "details": details}})
 	if err != nil {
 		panic(err)
 	}
@@ -103,7 +104,8 @@ func (w *weather) strikes() int {
 }
 
 // under deploys a function of the service with the clock of a bubble.
-func under(t *testing.T, s *gcptest.Server, script func(*http.Request) (*http.Response, error), test func(t *testing.T, e *gcp.Executor, u faas.Unit)) {
+func under(t *testing.T, s *gcptest.Server, script func(*http.Request) (*http.Response, error),
+	test func(t *testing.T, e *gcp.Executor, u faas.Unit)) {
 	t.Helper()
 	jobBinary(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -131,22 +133,23 @@ func TestOneFailedLookEndsNoDeployment(t *testing.T) {
 	timeout := &net.OpError{Op: "read", Net: "tcp", Err: context.DeadlineExceeded} // as package net's own passes for it
 	for name, w := range map[string]*weather{
 		"an operation: TLS handshake timeout": {match: "/operations/", n: 9, make: fails(timeout)},
-		"an operation: connection reset":      {match: "/operations/", n: 9, make: fails(errors.New("connection reset by peer"))},
-		"an operation: 500":                   {match: "/operations/", n: 20, make: status(500, "INTERNAL")},
-		"an operation: 504":                   {match: "/operations/", n: 9, make: status(504, "DEADLINE_EXCEEDED")},
-		"an operation: 408":                   {match: "/operations/", n: 9, make: status(408, "")},
-		"an operation: 429":                   {match: "/operations/", n: 9, make: status(429, "RESOURCE_EXHAUSTED")},
-		"an operation: 401":                   {match: "/operations/", n: 1, make: status(401, "UNAUTHENTICATED")},
-		"an operation: 403":                   {match: "/operations/", n: 1, make: status(403, "PERMISSION_DENIED")},
-		"an operation: 404":                   {match: "/operations/", n: 2, make: status(404, "NOT_FOUND")},
-		"an upload URL: timeout":              {match: generateURL, n: 3, make: fails(timeout)},
-		"an upload URL: 500":                  {match: generateURL, n: 3, make: status(500, "INTERNAL")},
-		"an upload URL: 408":                  {match: generateURL, n: 3, make: status(408, "")},
-		"the upload: timeout":                 {match: "/signed/", n: 2, make: fails(timeout)},
-		"the function: timeout":               {match: readFunction, n: 3, make: fails(timeout)},
-		"the function: 500":                   {match: readFunction, n: 3, make: status(500, "INTERNAL")},
-		"the creation: 503":                   {match: "functionId=", n: 2, make: status(503, "UNAVAILABLE")},
-		"the creation: timeout":               {match: "functionId=", n: 1, make: fails(timeout)},
+		"an operation: connection reset": {match: "/operations/", n: 9,
+			make: fails(errors.New("connection reset by peer"))},
+		"an operation: 500":      {match: "/operations/", n: 20, make: status(500, "INTERNAL")},
+		"an operation: 504":      {match: "/operations/", n: 9, make: status(504, "DEADLINE_EXCEEDED")},
+		"an operation: 408":      {match: "/operations/", n: 9, make: status(408, "")},
+		"an operation: 429":      {match: "/operations/", n: 9, make: status(429, "RESOURCE_EXHAUSTED")},
+		"an operation: 401":      {match: "/operations/", n: 1, make: status(401, "UNAUTHENTICATED")},
+		"an operation: 403":      {match: "/operations/", n: 1, make: status(403, "PERMISSION_DENIED")},
+		"an operation: 404":      {match: "/operations/", n: 2, make: status(404, "NOT_FOUND")},
+		"an upload URL: timeout": {match: generateURL, n: 3, make: fails(timeout)},
+		"an upload URL: 500":     {match: generateURL, n: 3, make: status(500, "INTERNAL")},
+		"an upload URL: 408":     {match: generateURL, n: 3, make: status(408, "")},
+		"the upload: timeout":    {match: "/signed/", n: 2, make: fails(timeout)},
+		"the function: timeout":  {match: readFunction, n: 3, make: fails(timeout)},
+		"the function: 500":      {match: readFunction, n: 3, make: status(500, "INTERNAL")},
+		"the creation: 503":      {match: "functionId=", n: 2, make: status(503, "UNAVAILABLE")},
+		"the creation: timeout":  {match: "functionId=", n: 1, make: fails(timeout)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := gcptest.Start(t, builder)
@@ -157,7 +160,8 @@ func TestOneFailedLookEndsNoDeployment(t *testing.T) {
 				if w.strikes() != w.n {
 					t.Errorf("%d of %d bad answers were seen", w.strikes(), w.n)
 				}
-				if n := len(s.Calls("POST " + "/v2/projects/test-project/locations/us-central1/functions")); n != 2 { // with the upload URL
+				// with the upload URL
+				if n := len(s.Calls("POST " + "/v2/projects/test-project/locations/us-central1/functions")); n != 2 {
 					t.Errorf("it was created %d times: %v", n-1, s.Calls())
 				}
 			})
@@ -175,12 +179,14 @@ func TestAWaitThatEndsSaysWhy(t *testing.T) {
 		cause  error
 		words  []string
 	}{
-		"the caller's deadline passes": {match: "/operations/", within: time.Minute, code: faas.ErrTimeout, cause: ended, words: []string{"the operator lost patience", "backend is down"}},
-		"nothing but errors":           {match: "GET ", code: faas.ErrUnavailable, words: []string{"backend is down"}},
+		"the caller's deadline passes": {match: "/operations/", within: time.Minute, code: faas.ErrTimeout, cause: ended,
+			words: []string{"the operator lost patience", "backend is down"}},
+		"nothing but errors": {match: "GET ", code: faas.ErrUnavailable, words: []string{"backend is down"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := gcptest.Start(t, builder)
-			w := &weather{match: test.match, n: 1 << 30, make: func() (*http.Response, error) { return answered(503, "UNAVAILABLE", "backend is down"), nil }}
+			w := &weather{match: test.match, n: 1 << 30,
+				make: func() (*http.Response, error) { return answered(503, "UNAVAILABLE", "backend is down"), nil }}
 			under(t, s, w.script, func(t *testing.T, e *gcp.Executor, u faas.Unit) {
 				ctx := t.Context()
 				if test.within > 0 {
@@ -209,12 +215,17 @@ func TestAWaitThatEndsSaysWhy(t *testing.T) {
 func TestANewProjectIsWaitedFor(t *testing.T) {
 	runsHere(t)
 	const (
-		metadata = "Unable to retrieve the repository metadata for projects/test-project/locations/us-central1/repositories/gcf-artifacts. Ensure that the Cloud Functions service account has " +
-			"'artifactregistry.repositories.list' and 'artifactregistry.repositories.get' permissions. You can add the permissions by granting the role 'roles/artifactregistry.reader'."
+		metadata = "Unable to retrieve the repository metadata for " +
+			"projects/test-project/locations/us-central1/repositories/gcf-artifacts. Ensure that the Cloud Functions " +
+			"service account has " +
+			"'artifactregistry.repositories.list' and 'artifactregistry.repositories.get' permissions. You can add the " +
+			"permissions by granting the role 'roles/artifactregistry.reader'."
 		account  = "Service account projects/-/serviceAccounts/123456789-compute@developer.gserviceaccount.com was not found."
-		disabled = "Cloud Functions API has not been used in project 123456789 before or it is disabled. If you enabled this API recently, wait a few minutes for the action to propagate to our systems and retry."
+		disabled = "Cloud Functions API has not been used in project 123456789 before or it is disabled. If you enabled " +
+			"this API recently, wait a few minutes for the action to propagate to our systems and retry."
 	)
-	info := detail("ErrorInfo", "reason", "SERVICE_DISABLED", "domain", "googleapis.com", "metadata", map[string]string{"service": "cloudfunctions.googleapis.com"})
+	info := detail("ErrorInfo", "reason", "SERVICE_DISABLED", "domain", "googleapis.com", "metadata",
+		map[string]string{"service": "cloudfunctions.googleapis.com"})
 	for name, test := range map[string]struct {
 		w       *weather
 		fails   int // operations that end so
@@ -222,12 +233,24 @@ func TestANewProjectIsWaitedFor(t *testing.T) {
 		enabled string
 		code    faas.Code
 	}{
-		"the repository's metadata, at once":          {w: &weather{match: "functionId=", n: 5, make: func() (*http.Response, error) { return answered(403, "PERMISSION_DENIED", metadata), nil }}},
+		"the repository's metadata, at once": {
+			w: &weather{match: "functionId=", n: 5, make: func() (*http.Response, error) {
+				return answered(403, "PERMISSION_DENIED", metadata), nil
+			}}},
 		"the repository's metadata, in the operation": {fails: 3, status: gcptest.Status{Code: 7, Message: metadata}},
-		"the service account":                         {w: &weather{match: "functionId=", n: 5, make: func() (*http.Response, error) { return answered(404, "NOT_FOUND", account), nil }}},
-		"an API that is enabled":                      {enabled: "ENABLED", w: &weather{match: "cloudfunctions/", n: 5, make: func() (*http.Response, error) { return answered(403, "PERMISSION_DENIED", disabled, info), nil }}},
-		"an API that is not enabled":                  {enabled: "DISABLED", code: faas.ErrPermissionDenied, w: &weather{match: "cloudfunctions/", n: 1 << 30, make: func() (*http.Response, error) { return answered(403, "PERMISSION_DENIED", disabled, info), nil }}},
-		"the metadata never":                          {code: faas.ErrPermissionDenied, fails: 1 << 30, status: gcptest.Status{Code: 7, Message: metadata}},
+		"the service account": {
+			w: &weather{match: "functionId=", n: 5, make: func() (*http.Response, error) {
+				return answered(404, "NOT_FOUND", account), nil
+			}}},
+		"an API that is enabled": {
+			enabled: "ENABLED", w: &weather{match: "cloudfunctions/", n: 5,
+				make: func() (*http.Response, error) { return answered(403, "PERMISSION_DENIED", disabled, info), nil }}},
+		"an API that is not enabled": {
+			enabled: "DISABLED", code: faas.ErrPermissionDenied,
+			w: &weather{match: "cloudfunctions/", n: 1 << 30,
+				make: func() (*http.Response, error) { return answered(403, "PERMISSION_DENIED", disabled, info), nil }}},
+		"the metadata never": {
+			code: faas.ErrPermissionDenied, fails: 1 << 30, status: gcptest.Status{Code: 7, Message: metadata}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := gcptest.Start(t, builder)
@@ -288,45 +311,62 @@ func TestARefusalThatLastsIsNotRepeated(t *testing.T) {
 		not    []string
 	}{
 		"an organization's policy": {
-			answer: answered(400, "FAILED_PRECONDITION", "Please refer to the violations.", detail("PreconditionFailure", "violations", []any{
-				map[string]string{"type": "constraints/gcp.resourceLocations", "subject": "orgpolicy:projects/1", "description": "us-central1 is not allowed"},
-			}), detail("Help", "links", []any{map[string]string{"description": "about locations", "url": "https://cloud.google.com/locations"}})),
-			code:  faas.ErrPermissionDenied,
-			words: []string{"constraints/gcp.resourceLocations", "us-central1 is not allowed", "https://cloud.google.com/locations"},
+			answer: answered(400, "FAILED_PRECONDITION", "Please refer to the violations.",
+				detail("PreconditionFailure", "violations", []any{
+					map[string]string{"type": "constraints/gcp.resourceLocations", "subject": "orgpolicy:projects/1",
+						"description": "us-central1 is not allowed"},
+				}), detail("Help", "links", []any{map[string]string{
+					"description": "about locations", "url": "https://cloud.google.com/locations"}})),
+			code: faas.ErrPermissionDenied,
+			words: []string{"constraints/gcp.resourceLocations", "us-central1 is not allowed",
+				"https://cloud.google.com/locations"},
 		},
 		"fields": {
 			answer: answered(400, "INVALID_ARGUMENT", "The request has errors", detail("BadRequest", "fieldViolations", []any{
-				map[string]string{"field": "service_config.vpc_connector", "description": "the connector was not found, KEY=the-secret-value"},
+				map[string]string{"field": "service_config.vpc_connector",
+					"description": "the connector was not found, KEY=the-secret-value"},
 			})),
 			code: faas.ErrInvalidArgument, words: []string{"service_config.vpc_connector", "the connector was not found"},
 		},
 		"a quota of CPUs": {status: &gcptest.Status{Code: 8, Message: quota}, code: faas.ErrTooLarge, words: []string{quota}},
 		"a quota of CPUs, at once": {
 			answer: answered(429, "RESOURCE_EXHAUSTED", "A quota is exceeded.", detail("QuotaFailure", "violations", []any{
-				map[string]string{"subject": "project:1", "description": "CpuAllocPerProjectRegion", "quotaMetric": "run.googleapis.com/cpu_allocation"},
+				map[string]string{"subject": "project:1", "description": "CpuAllocPerProjectRegion",
+					"quotaMetric": "run.googleapis.com/cpu_allocation"},
 			})),
 			code: faas.ErrTooLarge, words: []string{"CpuAllocPerProjectRegion", "run.googleapis.com/cpu_allocation"},
 		},
 		"too many instances": {
-			answer: answered(400, "INVALID_ARGUMENT", "Could not create Cloud Run service x. spec.template.spec.containers.resources.limits.cpu: Invalid value specified for cpu. For the specified value, maxScale may not exceed 10."),
-			code:   faas.ErrTooLarge, words: []string{"option max_instances to 10"},
+			answer: answered(400, "INVALID_ARGUMENT", "Could not create Cloud Run service x. "+
+				"spec.template.spec.containers.resources.limits.cpu: Invalid value specified for cpu. For the specified value, "+
+				"maxScale may not exceed 10."),
+			code: faas.ErrTooLarge, words: []string{"option max_instances to 10"},
 		},
 		"a name that is taken": {
-			answer: answered(409, "", "Could not create Cloud Run service x. A Cloud Run service with this name already exists. Please redeploy the function with a different name."),
-			code:   faas.ErrConflict, words: []string{"already exists"},
+			answer: answered(409, "", "Could not create Cloud Run service x. A Cloud Run service with this name already "+
+				"exists. Please redeploy the function with a different name."),
+			code: faas.ErrConflict, words: []string{"already exists"},
 		},
 		"an e-mail is no permission": {
-			answer: answered(403, "PERMISSION_DENIED", "Build service account cloudfunctions.functions.create@run.jobs.iam.gserviceaccount.com is wrong for cloudfunctions.functions.get"),
-			code:   faas.ErrPermissionDenied, not: []string{"--role="},
+			answer: answered(403, "PERMISSION_DENIED",
+				"Build service account cloudfunctions.functions.create@run.jobs.iam.gserviceaccount.com is wrong for "+
+					"cloudfunctions.functions.get"),
+			code: faas.ErrPermissionDenied, not: []string{"--role="},
 		},
 		"the principal that is named": {
-			answer: answered(403, "PERMISSION_DENIED", "service-1@gcf-admin-robot.iam.gserviceaccount.com does not have access: Permission 'artifactregistry.repositories.get' denied on resource (or it may not exist)."),
-			code:   faas.ErrPermissionDenied, words: []string{"--member=serviceAccount:service-1@gcf-admin-robot.iam.gserviceaccount.com --role=roles/artifactregistry."},
+			answer: answered(403, "PERMISSION_DENIED",
+				"service-1@gcf-admin-robot.iam.gserviceaccount.com does not have access: Permission "+
+					"'artifactregistry.repositories.get' denied on resource (or it may not exist)."),
+			code: faas.ErrPermissionDenied, words: []string{
+				"--member=serviceAccount:service-1@gcf-admin-robot.iam.gserviceaccount.com --role=roles/artifactregistry."},
 			not: []string{"MEMBER"},
 		},
 		"who one may not act as": {
-			answer: answered(403, "PERMISSION_DENIED", "Caller is missing permission 'iam.serviceaccounts.actAs' on service account projects/-/serviceAccounts/runner@p.iam.gserviceaccount.com."),
-			code:   faas.ErrPermissionDenied, words: []string{"add-iam-policy-binding runner@p.iam.gserviceaccount.com", "roles/iam.serviceAccountUser"},
+			answer: answered(403, "PERMISSION_DENIED",
+				"Caller is missing permission 'iam.serviceaccounts.actAs' on service account "+
+					"projects/-/serviceAccounts/runner@p.iam.gserviceaccount.com."),
+			code: faas.ErrPermissionDenied, words: []string{
+				"add-iam-policy-binding runner@p.iam.gserviceaccount.com", "roles/iam.serviceAccountUser"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -385,18 +425,20 @@ func TestAStaleReadLeaksNothing(t *testing.T) {
 	t.Run("a look that finds nothing", func(t *testing.T) {
 		s := gcptest.Start(t, builder)
 		var w *weather
-		under(t, s, func(r *http.Request) (*http.Response, error) { return w.script(r) }, func(t *testing.T, e *gcp.Executor, u faas.Unit) {
-			if _, err := e.Converge(t.Context(), u, nil, nil); err != nil {
-				t.Fatal(err)
-			}
-			w = &weather{match: "GET " + s.URL + "/v2/projects/test-project/locations/us-central1" + readFunction, n: 4, make: func() (*http.Response, error) { return answered(404, "NOT_FOUND", "not found"), nil }}
-			if err := e.Remove(t.Context(), u.ID); err != nil {
-				t.Fatal(err)
-			}
-			if left := s.Functions(); len(left) > 0 {
-				t.Errorf("left behind: %v", left)
-			}
-		})
+		under(t, s, func(r *http.Request) (*http.Response, error) { return w.script(r) },
+			func(t *testing.T, e *gcp.Executor, u faas.Unit) {
+				if _, err := e.Converge(t.Context(), u, nil, nil); err != nil {
+					t.Fatal(err)
+				}
+				w = &weather{match: "GET " + s.URL + "/v2/projects/test-project/locations/us-central1" + readFunction, n: 4,
+					make: func() (*http.Response, error) { return answered(404, "NOT_FOUND", "not found"), nil }}
+				if err := e.Remove(t.Context(), u.ID); err != nil {
+					t.Fatal(err)
+				}
+				if left := s.Functions(); len(left) > 0 {
+					t.Errorf("left behind: %v", left)
+				}
+			})
 	})
 	t.Run("a creation without an answer", func(t *testing.T) {
 		s := gcptest.Start(t, builder)
@@ -438,20 +480,22 @@ func TestAStaleReadLeaksNothing(t *testing.T) {
 	t.Run("a function that nothing was said of", func(t *testing.T) {
 		s := gcptest.Start(t, builder)
 		var w *weather
-		under(t, s, func(r *http.Request) (*http.Response, error) { return w.script(r) }, func(t *testing.T, e *gcp.Executor, u faas.Unit) {
-			if _, err := e.Converge(t.Context(), u, nil, nil); err != nil {
-				t.Fatal(err)
-			}
-			w = &weather{match: "GET " + s.URL + "/v2/projects/test-project/locations/us-central1" + readFunction, n: 2, make: func() (*http.Response, error) { return answered(404, "NOT_FOUND", "not found"), nil }}
-			cfg := config(s, "weather")
-			cfg.HTTPClient = &http.Client{Transport: direct{s, w.script}}
-			other := open(t, cfg)
-			if _, err := other.Observe(t.Context(), u.ID); faas.CodeOf(err) != faas.ErrNotFound {
-				t.Fatalf("Observe: %v", err)
-			}
-			if state, err := other.Converge(t.Context(), u, nil, nil); err != nil || !state.Existed {
-				t.Errorf("state %+v, error %v: it is not said to have existed", state, err)
-			}
-		})
+		under(t, s, func(r *http.Request) (*http.Response, error) { return w.script(r) },
+			func(t *testing.T, e *gcp.Executor, u faas.Unit) {
+				if _, err := e.Converge(t.Context(), u, nil, nil); err != nil {
+					t.Fatal(err)
+				}
+				w = &weather{match: "GET " + s.URL + "/v2/projects/test-project/locations/us-central1" + readFunction, n: 2,
+					make: func() (*http.Response, error) { return answered(404, "NOT_FOUND", "not found"), nil }}
+				cfg := config(s, "weather")
+				cfg.HTTPClient = &http.Client{Transport: direct{s, w.script}}
+				other := open(t, cfg)
+				if _, err := other.Observe(t.Context(), u.ID); faas.CodeOf(err) != faas.ErrNotFound {
+					t.Fatalf("Observe: %v", err)
+				}
+				if state, err := other.Converge(t.Context(), u, nil, nil); err != nil || !state.Existed {
+					t.Errorf("state %+v, error %v: it is not said to have existed", state, err)
+				}
+			})
 	})
 }

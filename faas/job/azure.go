@@ -56,7 +56,8 @@ func (s *httpServer) invokeEnvelope(w http.ResponseWriter, r *http.Request, body
 	reply := envelopeAnswer{Outputs: map[string]any{}, Logs: []string{}}
 	switch {
 	case isHTTP:
-		reply.Outputs[outputBinding] = httpOutput{status, map[string]string{"Content-Type": "application/json"}, string(answer)}
+		reply.Outputs[outputBinding] = httpOutput{status, map[string]string{"Content-Type": "application/json"},
+			string(answer)}
 	case status != http.StatusOK:
 		writeJSON(w, http.StatusInternalServerError, answer)
 		return true

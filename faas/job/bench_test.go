@@ -19,7 +19,9 @@ func BenchmarkHTTP(b *testing.B) {
 		_, _ = w.Write([]byte(`{"job_id":0,"result":[0,0,0,0,0,0,0,0],"success":true,"execution_ms":0.001}`))
 	}))
 	defer empty.Close()
-	base, stop := runHTTP(b, job.Handlers{square: func(_ context.Context, args []byte) ([]byte, error) { return args, nil }})
+	base, stop := runHTTP(b, job.Handlers{square: func(_ context.Context, args []byte) ([]byte, error) {
+		return args, nil
+	}})
 	defer func() {
 		if err := stop(); err != nil {
 			b.Error(err)

@@ -103,7 +103,8 @@ func BenchmarkRoundTrip(b *testing.B) {
 				sent := 0
 				send := func() {
 					sent++
-					if err := w.Queue(frame.Header{Kind: frame.Call, ID: uint64(sent), Value: square, DeadlineMS: 300_000}, args); err != nil {
+					if err := w.Queue(frame.Header{Kind: frame.Call, ID: uint64(sent), Value: square, DeadlineMS: 300_000},
+						args); err != nil {
 						b.Fatal(err)
 					}
 				}

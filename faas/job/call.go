@@ -92,7 +92,8 @@ func failed(ctx context.Context, err error) *failure {
 
 // await runs the job on a goroutine of its own, so that not even runtime.Goexit in it harms the caller's, and waits for it however long it
 // takes: only the handler can heed ctx.
-func (p *process) await(ctx context.Context, id uint32, args []byte) (output []byte, took time.Duration, fail *failure) {
+func (p *process) await(ctx context.Context, id uint32, args []byte) (output []byte, took time.Duration,
+	fail *failure) {
 	j, fail := p.find(id)
 	if fail != nil {
 		return nil, 0, fail

@@ -53,7 +53,8 @@ func startHost(t *testing.T, env ...string) *host {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	h := &host{t: t, cmd: cmd, log: log, stdin: stdin, stdout: stdout, w: frame.NewWriter(stdin), r: frame.NewReader(stdout, 0), answer: map[uint64]answer{}}
+	h := &host{t: t, cmd: cmd, log: log, stdin: stdin, stdout: stdout, w: frame.NewWriter(stdin),
+		r: frame.NewReader(stdout, 0), answer: map[uint64]answer{}}
 	t.Cleanup(func() {
 		if !h.ended {
 			_ = cmd.Process.Kill()
@@ -138,8 +139,10 @@ func TestFramesAnswerEveryKindOfCall(t *testing.T) {
 		{"prints", prints, []byte("x"), result("x")},
 		{"reads stdin", readsStdin, nil, result("")},
 		{"no deadline", deadline, nil, result("none")},
-		{"nil handler", absent, nil, answer{frame.Failure, frame.UnknownJob, "job 12 does not exist (jobs: [0 1 2 3 4 5 6 7 8 9 10 11])"}},
-		{"too large", big, uint64Bytes(frame.MaxBody + 1), answer{frame.Failure, frame.TooLarge, "the output has 268435457 bytes, the limit is 268435456"}},
+		{"nil handler", absent, nil, answer{frame.Failure, frame.UnknownJob,
+			"job 12 does not exist (jobs: [0 1 2 3 4 5 6 7 8 9 10 11])"}},
+		{"too large", big, uint64Bytes(frame.MaxBody + 1),
+			answer{frame.Failure, frame.TooLarge, "the output has 268435457 bytes, the limit is 268435456"}},
 	}
 	for round := range 3 { // a job is treated differently once it is known to be fast
 		for i, test := range tests {
@@ -151,7 +154,8 @@ func TestFramesAnswerEveryKindOfCall(t *testing.T) {
 		}
 	}
 	h.end(0)
-	for _, want := range []string{"printed by Go", "printed by a child on its own", "out of cheese", "faas/job_test.jobs"} {
+	for _, want := range []string{"printed by Go", "printed by a child on its own", "out of cheese",
+		"faas/job_test.jobs"} {
 		if !strings.Contains(h.log.String(), want) {
 			t.Errorf("stderr lacks %q", want)
 		}
@@ -165,7 +169,8 @@ func TestFramesCarryDeadlineAndCancel(t *testing.T) {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 	h.send(frame.Header{Kind: frame.Call, ID: 2, Value: waits, DeadlineMS: 1}, nil)
-	if diff := cmp.Diff(answer{frame.Failure, frame.Cancelled, "gave up: context deadline exceeded"}, h.await(2)); diff != "" {
+	if diff := cmp.Diff(answer{frame.Failure, frame.Cancelled, "gave up: context deadline exceeded"},
+		h.await(2)); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 	h.call(3, waits, nil)
@@ -248,7 +253,8 @@ func TestManyConcurrentCallsAreEachAnsweredOnce(t *testing.T) {
 		for i := range uint64(calls) {
 			wg.Go(func() {
 				id := round*calls + i + 1
-				if err := h.w.Write(frame.Header{Kind: frame.Call, ID: id, Value: square, DeadlineMS: 60_000}, uint64Bytes(id)); err != nil {
+				if err := h.w.Write(frame.Header{Kind: frame.Call, ID: id, Value: square, DeadlineMS: 60_000},
+					uint64Bytes(id)); err != nil {
 					t.Error(err)
 				}
 			})

@@ -26,7 +26,8 @@ import (
 )
 
 // protocols is the marker, which must not stand in the test binary by itself.
-var protocols = strings.Join([]string{"blueprint-serverless/job/protocols/1:lambda", "azure", "http", "frames", "stdio"}, ",")
+var protocols = strings.Join([]string{"blueprint-serverless/job/protocols/1:lambda", "azure", "http", "frames",
+	"stdio"}, ",")
 
 // httpProcess is the test binary serving HTTP.
 type httpProcess struct {
@@ -130,12 +131,16 @@ func TestHTTPAnswersAsTheCustomProtocolSays(t *testing.T) {
 				{"POST", "/job/1", request(echo, []byte{3}), httpAnswer{200, `{"job_id":1,"result":[3],"success":true}`}},
 				{"POST", "/api/job1", request(echo, nil), httpAnswer{200, `{"job_id":1,"result":[],"success":true}`}},
 				{"POST", "/api/functions/x/invoke", request(echo, nil), httpAnswer{200, `{"job_id":1,"result":[],"success":true}`}},
-				{"POST", "/", faas.AppendCompactRequest(nil, echo, []byte{1, 2}), httpAnswer{200, `{"job_id":1,"result":{"base64":"AQI="},"success":true}`}},
+				{"POST", "/", faas.AppendCompactRequest(nil, echo, []byte{1, 2}),
+					httpAnswer{200, `{"job_id":1,"result":{"base64":"AQI="},"success":true}`}},
 				{"POST", "/", request(prints, []byte{9}), httpAnswer{200, `{"job_id":5,"result":[9],"success":true}`}},
 				{"POST", "/", request(fails, nil), httpAnswer{500, `{"job_id":2,"result":[],"success":false,"error":"no luck"}`}},
-				{"POST", "/", request(panics, nil), httpAnswer{500, `{"job_id":3,"result":[],"success":false,"error":"panic: out of cheese"}`}},
-				{"POST", "/", request(goexits, nil), httpAnswer{500, `{"job_id":4,"result":[],"success":false,"error":"the handler called runtime.Goexit"}`}},
-				{"POST", "/", request(99, nil), httpAnswer{404, `{"error":"job 99 does not exist (jobs: [0 1 2 3 4 5 6 7 8 9 10 11])","code":"NOT_FOUND","details":{}}`}},
+				{"POST", "/", request(panics, nil), httpAnswer{
+					500, `{"job_id":3,"result":[],"success":false,"error":"panic: out of cheese"}`}},
+				{"POST", "/", request(goexits, nil), httpAnswer{
+					500, `{"job_id":4,"result":[],"success":false,"error":"the handler called runtime.Goexit"}`}},
+				{"POST", "/", request(99, nil), httpAnswer{
+					404, `{"error":"job 99 does not exist (jobs: [0 1 2 3 4 5 6 7 8 9 10 11])","code":"NOT_FOUND","details":{}}`}},
 				{"POST", "/", []byte("garbage"), httpAnswer{400, malformed("garbage")}},
 				{"POST", "/", nil, httpAnswer{400, malformed("")}},
 				{"POST", "/", []byte(`{"job_id":0,"args":[256]}`), httpAnswer{400, malformed(`{"job_id":0,"args":[256]}`)}},
@@ -302,7 +307,8 @@ func TestHTTPFinishesWhatIsInFlightOnSIGTERM(t *testing.T) {
 	if err := os.Remove(gate); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(httpAnswer{200, `{"job_id":7,"result":[100,111,110,101],"success":true}`}, <-answered); diff != "" {
+	if diff := cmp.Diff(httpAnswer{200, `{"job_id":7,"result":[100,111,110,101],"success":true}`},
+		<-answered); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 	if err := p.cmd.Wait(); err != nil {
@@ -318,7 +324,8 @@ func TestABadPortIsRefused(t *testing.T) {
 		{"FUNCTIONS_CUSTOMHANDLER_PORT=1; rm"},
 	} {
 		cmd, log := binaryCmd(t, env...)
-		if err := cmd.Run(); fmt.Sprint(err) != "exit status 2" || !strings.Contains(log.String(), "PORT is not a port number") {
+		if err := cmd.Run(); fmt.Sprint(err) != "exit status 2" ||
+			!strings.Contains(log.String(), "PORT is not a port number") {
 			t.Errorf("%q: %v, %s", env, err, log)
 		}
 	}
@@ -345,15 +352,19 @@ func TestAzureEnvelopes(t *testing.T) {
 		body []byte
 		want httpAnswer
 	}{
-		"text":        {trigger(str(request(echo, []byte{4}))), res(200, `{"job_id":1,"result":[4],"success":true}`)},
-		"JSON":        {trigger(string(request(echo, []byte{4}))), res(200, `{"job_id":1,"result":[4],"success":true}`)},
-		"compact":     {trigger(str(faas.AppendCompactRequest(nil, echo, []byte{4}))), res(200, `{"job_id":1,"result":{"base64":"BA=="},"success":true}`)},
-		"failure":     {trigger(str(request(fails, nil))), res(500, `{"job_id":2,"result":[],"success":false,"error":"no luck"}`)},
-		"unknown job": {trigger(str(request(99, nil))), res(404, `{"error":"job 99 does not exist (jobs: [0 1 2 3 4 5 6 7 8 9 10 11])","code":"NOT_FOUND","details":{}}`)},
-		"warm":        {trigger(str([]byte(faas.WarmRequest))), res(200, faas.WarmResponse)},
+		"text": {trigger(str(request(echo, []byte{4}))), res(200, `{"job_id":1,"result":[4],"success":true}`)},
+		"JSON": {trigger(string(request(echo, []byte{4}))), res(200, `{"job_id":1,"result":[4],"success":true}`)},
+		"compact": {trigger(str(faas.AppendCompactRequest(nil, echo, []byte{4}))),
+			res(200, `{"job_id":1,"result":{"base64":"BA=="},"success":true}`)},
+		"failure": {trigger(str(request(fails, nil))),
+			res(500, `{"job_id":2,"result":[],"success":false,"error":"no luck"}`)},
+		"unknown job": {trigger(str(request(99, nil))),
+			res(404, `{"error":"job 99 does not exist (jobs: [0 1 2 3 4 5 6 7 8 9 10 11])","code":"NOT_FOUND","details":{}}`)},
+		"warm": {trigger(str([]byte(faas.WarmRequest))), res(200, faas.WarmResponse)},
 		"queue": {
 			[]byte(`{"Data":{"item":` + str(request(echo, []byte{5})) + `},"Metadata":{}}`),
-			httpAnswer{200, `{"Outputs":{},"Logs":[],"ReturnValue":` + str([]byte(`{"job_id":1,"result":[5],"success":true}`)) + `}`},
+			httpAnswer{200, `{"Outputs":{},"Logs":[],"ReturnValue":` + str([]byte(`{"job_id":1,"result":[5],"success":true}`)) +
+				`}`},
 		},
 		"queue failure": {
 			[]byte(`{"Data":{"item":` + str(request(fails, nil)) + `},"Metadata":{}}`),

@@ -76,7 +76,8 @@ func choose(lookup func(string) (string, bool)) (protocol, error) {
 		return stdio, nil
 	case offer: // to the process that started this one
 	case version != "":
-		return 0, fmt.Errorf("%s asks for a protocol that this program does not know; it knows %q and %q", frame.Env, frame.Version, frame.Stdio)
+		return 0, fmt.Errorf("%s asks for a protocol that this program does not know; it knows %q and %q", frame.Env,
+			frame.Version, frame.Stdio)
 	}
 	switch {
 	case get(lambdaEnv) != "":
@@ -174,7 +175,8 @@ type process struct {
 // Runtime API it does not return. Unless WithStreams is given, a protocol that uses stdin and stdout takes them from the program for good: stdin then
 // reads as empty, and what is printed goes to stderr.
 func Run(ctx context.Context, h Handlers, opts ...Option) error {
-	p := &process{lookup: os.LookupEnv, stderr: os.Stderr, concurrency: max(64, 4*runtime.GOMAXPROCS(0)), jobs: make(map[uint32]*job, len(h))}
+	p := &process{lookup: os.LookupEnv, stderr: os.Stderr, concurrency: max(64, 4*runtime.GOMAXPROCS(0)),
+		jobs: make(map[uint32]*job, len(h))}
 	for _, opt := range opts {
 		opt(p)
 	}

@@ -71,7 +71,8 @@ func TestHTTPAnswersTheRawFormInKind(t *testing.T) {
 				"panic":       {panics, httpAnswer{500, `{"job_id":3,"result":[],"success":false,"error":"panic: out of cheese"}`}},
 				"unknown job": {99, httpAnswer{404, `{"error":"job 99 does not exist (jobs: [0 1 2 3 4 5 6 7 8 9 10 11])","code":"NOT_FOUND","details":{}}`}},
 			} {
-				status, _, answer := p.raw(t, payloads.CallHeaders(test.job, args), bytes.NewReader(mustRead(t, payloads.NewBody(args))))
+				status, _, answer := p.raw(t, payloads.CallHeaders(test.job, args),
+					bytes.NewReader(mustRead(t, payloads.NewBody(args))))
 				if diff := cmp.Diff(test.want, httpAnswer{status, measured.ReplaceAllString(string(answer), "")}); diff != "" {
 					t.Errorf("%s: (-want +got)\n%s", what, diff)
 				}
@@ -118,7 +119,8 @@ func TestHTTPRefusesWhatIsNotQuiteTheRawForm(t *testing.T) {
 		"there is a first of none": {header(begin + "job=1; size=0; first=1"), nil},
 	} {
 		status, h, answer := p.raw(t, test.header, bytes.NewReader(test.body))
-		if status != 400 || payloads.IsCall(h) || !bytes.Contains(answer, []byte(`"code":"INVALID_REQUEST"`)) || !payloads.Refused(status) {
+		if status != 400 || payloads.IsCall(h) || !bytes.Contains(answer, []byte(`"code":"INVALID_REQUEST"`)) ||
+			!payloads.Refused(status) {
 			t.Errorf("%s: status %d, %s", name, status, answer)
 		}
 	}
@@ -126,12 +128,14 @@ func TestHTTPRefusesWhatIsNotQuiteTheRawForm(t *testing.T) {
 	if status != 413 {
 		t.Errorf("a body above the limit: status %d, %s", status, answer)
 	}
-	status, _, answer = p.raw(t, payloads.CallHeaders(big, uint64Bytes(32<<20+1)), bytes.NewReader(mustRead(t, payloads.NewBody(uint64Bytes(32<<20+1)))))
+	status, _, answer = p.raw(t, payloads.CallHeaders(big, uint64Bytes(32<<20+1)),
+		bytes.NewReader(mustRead(t, payloads.NewBody(uint64Bytes(32<<20+1)))))
 	want := fmt.Sprintf(`{"job_id":9,"result":[],"success":false,"error":"the response has %d bytes, the platform's limit is %d","code":"TOO_LARGE"}`, 32<<20+1, 32<<20)
 	if got := measured.ReplaceAllString(string(answer), ""); status != 500 || got != want {
 		t.Errorf("an output above the limit: status %d, %s", status, got)
 	}
-	if status, h, _ := p.raw(t, payloads.CallHeaders(big, uint64Bytes(32<<20)), bytes.NewReader(mustRead(t, payloads.NewBody(uint64Bytes(32<<20))))); status != 200 || !payloads.IsCall(h) {
+	if status, h, _ := p.raw(t, payloads.CallHeaders(big, uint64Bytes(32<<20)),
+		bytes.NewReader(mustRead(t, payloads.NewBody(uint64Bytes(32<<20))))); status != 200 || !payloads.IsCall(h) {
 		t.Errorf("an output at the limit: status %d", status)
 	}
 }
@@ -145,7 +149,8 @@ func TestFastAnswersGetThroughAProxy(t *testing.T) {
 		t.Fatal(err)
 	}
 	proxy := httptest.NewServer(&httputil.ReverseProxy{
-		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to) }, Transport: p.client.Transport, ErrorLog: log.New(io.Discard, "", 0),
+		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to) }, Transport: p.client.Transport,
+		ErrorLog: log.New(io.Discard, "", 0),
 	})
 	defer proxy.Close()
 	args := make([]byte, 8<<20)

@@ -29,15 +29,18 @@ func TestStdioAnswersOneRequest(t *testing.T) {
 		exitCode int
 		stderr   string
 	}{
-		"output":      {request(echo, []byte{1, 255}), `{"job_id":1,"result":[1,255],"success":true}`, 0, ""},
-		"nothing":     {request(echo, nil), `{"job_id":1,"result":[],"success":true}`, 0, ""},
-		"compact":     {faas.AppendCompactRequest(nil, echo, []byte{1, 255}), `{"job_id":1,"result":{"base64":"Af8="},"success":true}`, 0, ""},
-		"spaced":      {[]byte("\n { \"args\" : [ 7 ] , \"job_id\" : 1 } \n"), `{"job_id":1,"result":[7],"success":true}`, 0, ""},
+		"output":  {request(echo, []byte{1, 255}), `{"job_id":1,"result":[1,255],"success":true}`, 0, ""},
+		"nothing": {request(echo, nil), `{"job_id":1,"result":[],"success":true}`, 0, ""},
+		"compact": {faas.AppendCompactRequest(nil, echo, []byte{1, 255}),
+			`{"job_id":1,"result":{"base64":"Af8="},"success":true}`, 0, ""},
+		"spaced": {[]byte("\n { \"args\" : [ 7 ] , \"job_id\" : 1 } \n"), `{"job_id":1,"result":[7],"success":true}`, 0,
+			""},
 		"prints":      {request(prints, []byte{5}), `{"job_id":5,"result":[5],"success":true}`, 0, "printed by a child"},
 		"reads stdin": {request(readsStdin, nil), `{"job_id":10,"result":[],"success":true}`, 0, ""},
 		"warm":        {[]byte(faas.WarmRequest), faas.WarmResponse, 0, ""},
 		"error":       {request(fails, nil), `{"job_id":2,"result":[],"success":false,"error":"no luck"}`, 1, "no luck"},
-		"panic":       {request(panics, nil), `{"job_id":3,"result":[],"success":false,"error":"panic: out of cheese"}`, 1, "out of cheese"},
+		"panic": {request(panics, nil), `{"job_id":3,"result":[],"success":false,"error":"panic: out of cheese"}`, 1,
+			"out of cheese"},
 		"Goexit":      {request(goexits, nil), `{"job_id":4,"result":[],"success":false,"error":"the handler called runtime.Goexit"}`, 1, "Goexit"},
 		"unknown job": {request(99, nil), `{"job_id":99,"result":[],"success":false,"error":"job 99 does not exist (jobs: [0 1 2 3 4 5 6 7 8 9 10 11])"}`, 2, "job 99"},
 	} {
@@ -61,14 +64,17 @@ func TestStdioAnswersOneRequest(t *testing.T) {
 }
 
 func TestStdioRefusesWhatIsNoRequest(t *testing.T) {
-	for _, text := range []string{"", "{}", "garbage", `{"job_id":0}`, `{"job_id":0,"args":[256]}`, `{"job_id":0,"args":[]}x`} {
+	for _, text := range []string{"", "{}", "garbage", `{"job_id":0}`, `{"job_id":0,"args":[256]}`,
+		`{"job_id":0,"args":[]}x`} {
 		var stdout, stderr bytes.Buffer
-		err := job.Run(context.Background(), jobs(), job.WithEnv(noEnv), job.WithStreams(strings.NewReader(text), &stdout, &stderr))
+		err := job.Run(context.Background(), jobs(), job.WithEnv(noEnv),
+			job.WithStreams(strings.NewReader(text), &stdout, &stderr))
 		if !errors.Is(err, job.ErrBadRequest) {
 			t.Errorf("%q: %v, want ErrBadRequest", text, err)
 		}
 		var answer faas.Response
-		if perr := faas.ParseResponse(bytes.TrimSpace(stdout.Bytes()), &answer); perr != nil || answer.Success || answer.Error == "" {
+		if perr := faas.ParseResponse(bytes.TrimSpace(stdout.Bytes()), &answer); perr != nil || answer.Success ||
+			answer.Error == "" {
 			t.Errorf("%q: stdout is %q", text, stdout.String())
 		}
 	}
@@ -103,8 +109,10 @@ func TestRequestedIsTrueForEveryProtocolThatIsAskedFor(t *testing.T) {
 		{nil, false},
 		{map[string]string{"BLUEPRINT_JOB_PROTOCOL": "frames/1"}, true},
 		{map[string]string{"BLUEPRINT_JOB_PROTOCOL": "frames/2"}, true}, // for Main to refuse
-		{map[string]string{"BLUEPRINT_JOB_PROTOCOL": fmt.Sprintf("runner/1/%d", os.Getppid()), "K_SERVICE": "s", "PORT": "8080"}, false},
-		{map[string]string{"BLUEPRINT_JOB_PROTOCOL": "runner/1/1234567890"}, false}, // inherited: nothing is asked of this process
+		{map[string]string{"BLUEPRINT_JOB_PROTOCOL": fmt.Sprintf("runner/1/%d", os.Getppid()), "K_SERVICE": "s",
+			"PORT": "8080"}, false},
+		// inherited: nothing is asked of this process
+		{map[string]string{"BLUEPRINT_JOB_PROTOCOL": "runner/1/1234567890"}, false},
 		{map[string]string{"BLUEPRINT_JOB_PROTOCOL": "runner/1/1234567890", "K_SERVICE": "s", "PORT": "8080"}, true},
 		{map[string]string{"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9001"}, true},
 		{map[string]string{"FUNCTIONS_CUSTOMHANDLER_PORT": "8080"}, true},
@@ -113,7 +121,8 @@ func TestRequestedIsTrueForEveryProtocolThatIsAskedFor(t *testing.T) {
 		{map[string]string{"PORT": "8080"}, false},
 	} {
 		t.Run(fmt.Sprint(test.env), func(t *testing.T) {
-			for _, name := range []string{"BLUEPRINT_JOB_PROTOCOL", "AWS_LAMBDA_RUNTIME_API", "FUNCTIONS_CUSTOMHANDLER_PORT", "K_SERVICE", "PORT"} {
+			for _, name := range []string{"BLUEPRINT_JOB_PROTOCOL", "AWS_LAMBDA_RUNTIME_API", "FUNCTIONS_CUSTOMHANDLER_PORT",
+				"K_SERVICE", "PORT"} {
 				t.Setenv(name, test.env[name])
 			}
 			if got := job.Requested(); got != test.want {

@@ -106,7 +106,8 @@ func writeInvokeError(w http.ResponseWriter, id string, jobID uint32, err error)
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	text, err := json.Marshal(v)
 	if err != nil {
-		status, text = http.StatusInternalServerError, []byte(`{"error":"the answer cannot be written as JSON","code":"INTERNAL","details":{}}`)
+		status, text = http.StatusInternalServerError,
+			[]byte(`{"error":"the answer cannot be written as JSON","code":"INTERNAL","details":{}}`)
 	}
 	h := w.Header()
 	h["Content-Type"] = jsonType

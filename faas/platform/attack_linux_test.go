@@ -67,7 +67,8 @@ func TestNothingOfOthersInASharedDirectoryIsActedOn(t *testing.T) {
 	if err := os.Symlink(group, link); err != nil {
 		t.Fatal(err)
 	}
-	record, err := json.Marshal([]string{group, link, filepath.Join(parent, "blueprint-platform-foreign", "..", "blueprint-platform-link")})
+	record, err := json.Marshal([]string{group, link,
+		filepath.Join(parent, "blueprint-platform-foreign", "..", "blueprint-platform-link")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +86,8 @@ func TestNothingOfOthersInASharedDirectoryIsActedOn(t *testing.T) {
 			if !mine {
 				dir += "-foreign"
 			}
-			if err := errors.Join(os.MkdirAll(filepath.Join(dir, "work", "x"), 0o700), lay(filepath.Join(dir, "lock"))); err != nil {
+			if err := errors.Join(os.MkdirAll(filepath.Join(dir, "work", "x"), 0o700),
+				lay(filepath.Join(dir, "lock"))); err != nil {
 				t.Fatal(err)
 			}
 			if !mine {
@@ -94,13 +96,16 @@ func TestNothingOfOthersInASharedDirectoryIsActedOn(t *testing.T) {
 			}
 		}
 	}
-	readable := filepath.Join(parent, "blueprint-platform-readable") // this user's, but anybody may have changed what is in it
-	if err := errors.Join(os.MkdirAll(filepath.Join(readable, "work", "x"), 0o777), os.Chmod(readable, 0o777)); err != nil {
+	// this user's, but anybody may have changed what is in it
+	readable := filepath.Join(parent, "blueprint-platform-readable")
+	if err := errors.Join(os.MkdirAll(filepath.Join(readable, "work", "x"), 0o777),
+		os.Chmod(readable, 0o777)); err != nil {
 		t.Fatal(err)
 	}
 	kept[readable] = true
 	// Locks beside a directory, too.
-	if err := errors.Join(syscall.Mkfifo(filepath.Join(parent, "blueprint-platform-a.lock"), 0o600), os.Symlink("/dev/zero", filepath.Join(parent, "blueprint-platform-b.lock")),
+	if err := errors.Join(syscall.Mkfifo(filepath.Join(parent, "blueprint-platform-a.lock"), 0o600),
+		os.Symlink("/dev/zero", filepath.Join(parent, "blueprint-platform-b.lock")),
 		os.WriteFile(filepath.Join(parent, "blueprint-platform-c.lock"), nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}

@@ -45,10 +45,13 @@ func (p *Platform) authorize(r *http.Request) (int, error) {
 	if addr, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
 		host, _, err := net.SplitHostPort(addr.String())
 		if err == nil && !isLoopback(host) {
-			return http.StatusUnauthorized, denied("without a token this platform serves loopback connections only: start it with a token, or connect to 127.0.0.1")
+			return http.StatusUnauthorized, denied("without a token this platform serves loopback connections only: start " +
+				"it with a token, or connect to 127.0.0.1")
 		}
-		if err == nil && r.Host != "" && !isLoopback(hostOnly(r.Host)) { // a browser that was made to take this for another host says which
-			return http.StatusForbidden, denied("host %.100q is not a loopback name: without a token only localhost and loopback addresses are served", r.Host)
+		// a browser that was made to take this for another host says which
+		if err == nil && r.Host != "" && !isLoopback(hostOnly(r.Host)) {
+			return http.StatusForbidden, denied("host %.100q is not a loopback name: without a token only localhost and "+
+				"loopback addresses are served", r.Host)
 		}
 	}
 	if err := crossOrigin.Check(r); err != nil {

@@ -25,7 +25,8 @@ func TestBehindWritesAllThatWasRead(t *testing.T) {
 		{"many blocks", strings.NewReader(text), nil, text, nil},
 		{"in small pieces", iotest.OneByteReader(strings.NewReader(text[:1000])), nil, text[:1000], nil},
 		{"a client that goes away", io.MultiReader(strings.NewReader(text), iotest.ErrReader(gone)), nil, text, gone},
-		{"a body that breaks off", io.MultiReader(strings.NewReader("abc"), iotest.ErrReader(io.ErrUnexpectedEOF)), nil, "abc", io.ErrUnexpectedEOF},
+		{"a body that breaks off", io.MultiReader(strings.NewReader("abc"), iotest.ErrReader(io.ErrUnexpectedEOF)), nil,
+			"abc", io.ErrUnexpectedEOF},
 		{"a full disk", strings.NewReader(strings.Repeat(text, 10)), full, "", nil},
 	}
 	for _, tt := range tests {

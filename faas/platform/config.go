@@ -75,7 +75,8 @@ func decodeConfig(text []byte, c *config) error {
 	if _, err := dec.Token(); err != io.EOF {
 		return fmt.Errorf("there is something after the JSON object")
 	}
-	for name, into := range map[string]*uint32{"memory_mb": &c.MemoryMB, "timeout_secs": &c.TimeoutSecs, "max_concurrency": &c.MaxConcurrency} {
+	for name, into := range map[string]*uint32{"memory_mb": &c.MemoryMB, "timeout_secs": &c.TimeoutSecs,
+		"max_concurrency": &c.MaxConcurrency} {
 		raw, ok := members[name]
 		if !ok || string(raw) == "null" {
 			continue

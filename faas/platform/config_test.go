@@ -61,7 +61,8 @@ func TestConfigHeader(t *testing.T) {
 			}
 			continue
 		}
-		if faas.CodeOf(err) != faas.ErrInvalidArgument || !strings.Contains(err.Error(), tt.err) || strings.Contains(err.Error(), "secret") {
+		if faas.CodeOf(err) != faas.ErrInvalidArgument || !strings.Contains(err.Error(), tt.err) ||
+			strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: got %v, want %q", tt.text, err, tt.err)
 		}
 	}
@@ -70,7 +71,8 @@ func TestConfigHeader(t *testing.T) {
 			t.Errorf("%.10q: %v", header, err)
 		}
 	}
-	if got, err := parseConfig("eyJtZW1vcnlfbWIiOjEyOH0", &o.limits); err != nil || got.MemoryMB != 128 { // without padding
+	// without padding
+	if got, err := parseConfig("eyJtZW1vcnlfbWIiOjEyOH0", &o.limits); err != nil || got.MemoryMB != 128 {
 		t.Error(got, err)
 	}
 }

@@ -39,10 +39,13 @@ func (p *Platform) deploy(ctx context.Context, d *deployment) (*function, error)
 		return nil, err
 	}
 	if p.deleted.revision(d.ID) != absence {
-		return nil, notRunError(faas.ErrConflict, "deploy", "function %q was deleted while the package was on its way: deploy again if it should be there", d.ID)
+		return nil, notRunError(faas.ErrConflict, "deploy",
+			"function %q was deleted while the package was on its way: deploy again if it should be there", d.ID)
 	}
 	if now := p.restores(d.ID); now.times > 0 && now != before {
-		return nil, notRunError(faas.ErrConflict, "deploy", "function %q was put back to what it was while the package was on its way: deploy again if it should be replaced", d.ID)
+		return nil, notRunError(faas.ErrConflict, "deploy",
+			"function %q was put back to what it was while the package was on its way: deploy again if it should be replaced",
+			d.ID)
 	}
 	a, err := p.store.add(u, &p.opts.limits)
 	if err != nil {
@@ -57,7 +60,8 @@ func (p *Platform) deploy(ctx context.Context, d *deployment) (*function, error)
 	if err != nil {
 		return nil, err
 	}
-	p.opts.logger.Info("function deployed", "function", d.ID, "sha256", d.PackageSHA256, "warm", f.frames, "cold_start_ms", d.ColdStartMS)
+	p.opts.logger.Info("function deployed", "function", d.ID, "sha256", d.PackageSHA256, "warm", f.frames,
+		"cold_start_ms", d.ColdStartMS)
 	return f, nil
 }
 
@@ -84,16 +88,19 @@ func (p *Platform) checkRevision(d *deployment) error {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	f := p.functions[d.ID]
-	if f != nil && (f.revision() == d.ifRevision || f.same(&d.record)) || f == nil && p.deleted.revision(d.ID) == d.ifRevision {
+	if f != nil && (f.revision() == d.ifRevision || f.same(&d.record)) ||
+		f == nil && p.deleted.revision(d.ID) == d.ifRevision {
 		return nil
 	}
-	return notRunError(faas.ErrConflict, "deploy", "function %q is not at revision %.60q: someone else has changed it", d.ID, d.ifRevision)
+	return notRunError(faas.ErrConflict, "deploy", "function %q is not at revision %.60q: someone else has changed it",
+		d.ID, d.ifRevision)
 }
 
 // launch starts what d.record says and makes it the function that is invoked. It takes over the caller's hold on the package.
 func (p *Platform) launch(ctx context.Context, d *deployment) (*function, error) {
 	f, err := p.start(ctx, d)
-	if err == nil && ctx.Err() != nil { // what a program that died was sending must not bring back what another has removed or replaced since
+	// what a program that died was sending must not bring back what another has removed or replaced since
+	if err == nil && ctx.Err() != nil {
 		err = notRunError(faas.ErrTimeout, "deploy", "the deployment was given up: %w", context.Cause(ctx))
 	}
 	if err == nil {
@@ -120,7 +127,8 @@ func (p *Platform) checkDeployable(d *deployment) error {
 	case p.closed:
 		return notRunError(faas.ErrUnavailable, "deploy", "the platform is closed")
 	case old != nil && !d.replace:
-		return notRunError(faas.ErrAlreadyExists, "deploy", "function %q exists: delete it first, or replace it with the header X-Blueprint-If-Exists: replace", d.ID)
+		return notRunError(faas.ErrAlreadyExists, "deploy",
+			"function %q exists: delete it first, or replace it with the header X-Blueprint-If-Exists: replace", d.ID)
 	case old != nil && old.Service != d.Service:
 		return notRunError(faas.ErrConflict, "deploy", "function %q belongs to another service", d.ID)
 	case old == nil && len(p.functions) >= p.opts.limits.MaxFunctions:
@@ -164,7 +172,8 @@ func (p *Platform) install(f *function) error {
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
-		p.store.hold(f.PackageSHA256) // what is saved comes back with the next platform, so that the caller must not remove its package
+		// what is saved comes back with the next platform, so that the caller must not remove its package
+		p.store.hold(f.PackageSHA256)
 		return notRunError(faas.ErrUnavailable, "deploy", "the platform is closed")
 	}
 	if old != nil {
@@ -265,7 +274,8 @@ func checkRunnable(bin *faas.Binary) error {
 		err = bin.CheckLinux(faas.Arch(runtime.GOARCH))
 	case bin.Format == faas.FormatScript && runtime.GOOS != "windows":
 	case bin.OS != runtime.GOOS || bin.Arch != "" && string(bin.Arch) != runtime.GOARCH:
-		err = faas.Errorf(faas.ErrInvalidArgument, "deploy", providerName, "%s is for %s/%s, this platform runs on %s/%s", bootstrap, bin.OS, bin.Arch, runtime.GOOS, runtime.GOARCH)
+		err = faas.Errorf(faas.ErrInvalidArgument, "deploy", providerName, "%s is for %s/%s, this platform runs on %s/%s",
+			bootstrap, bin.OS, bin.Arch, runtime.GOOS, runtime.GOARCH)
 	}
 	return err
 }

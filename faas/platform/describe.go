@@ -36,9 +36,11 @@ type description struct {
 
 func (f *function) describe(endpoint string) *description {
 	d := &description{
-		FunctionID: f.ID, Endpoint: endpoint, Status: "deployed", ColdStartMS: uint64(math.Ceil(max(f.ColdStartMS, 0))), MemoryMB: f.Config.MemoryMB, TimeoutSecs: f.Config.TimeoutSecs,
-		DeployedAt: f.DeployedAt.Format(time.RFC3339Nano), BinarySizeBytes: f.BinarySize, PackageSHA256: f.PackageSHA256, Fingerprint: f.Fingerprint,
-		Service: f.Service, Revision: f.revision(), Features: features,
+		FunctionID: f.ID, Endpoint: endpoint, Status: "deployed", ColdStartMS: uint64(math.Ceil(max(f.ColdStartMS, 0))),
+		MemoryMB: f.Config.MemoryMB, TimeoutSecs: f.Config.TimeoutSecs,
+		DeployedAt: f.DeployedAt.Format(time.RFC3339Nano), BinarySizeBytes: f.BinarySize, PackageSHA256: f.PackageSHA256,
+		Fingerprint: f.Fingerprint,
+		Service:     f.Service, Revision: f.revision(), Features: features,
 	}
 	if f.Previous != nil && f.Previous.Fingerprint != "" {
 		g := f.Previous.generation()
@@ -99,7 +101,8 @@ const crashLoop = 3
 
 // health says what is known of a function without running it.
 func (f *function) health() faas.Health {
-	h := faas.Health{Healthy: f.broken == nil, LastInvocation: f.counts.lastTime(), TotalInvocations: f.counts.total.Load()}
+	h := faas.Health{Healthy: f.broken == nil, LastInvocation: f.counts.lastTime(),
+		TotalInvocations: f.counts.total.Load()}
 	if f.broken != nil {
 		h.Reason = f.broken.Error()
 		return h

@@ -12,13 +12,16 @@ import (
 
 // Diagnose looks whether the platform is open, its directory can be written to, and which limits are in force. Nothing is called or started.
 func (e *Executor) Diagnose(ctx context.Context) []faas.Check {
-	probes := []checkup.Probe{{Name: "directory", Look: e.p.checkDirectory}, {Name: "functions", Look: e.p.checkFunctions}, {Name: "limits", Look: e.p.checkLimits}, {Name: "memory", Look: e.p.checkMemory}}
+	probes := []checkup.Probe{{Name: "directory", Look: e.p.checkDirectory},
+		{Name: "functions", Look: e.p.checkFunctions}, {Name: "limits", Look: e.p.checkLimits},
+		{Name: "memory", Look: e.p.checkMemory}}
 	open := checkup.Run(ctx, checkup.Time, checkup.Probe{Name: "platform", Look: func(ctx context.Context) faas.Check {
 		e.p.mu.RLock()
 		defer e.p.mu.RUnlock()
 		switch err := ctx.Err(); {
 		case e.p.closed:
-			return checkup.FailBy(notRunError(faas.ErrUnavailable, "diagnose", "the platform is closed"), "start the program that embeds the platform again")
+			return checkup.FailBy(notRunError(faas.ErrUnavailable, "diagnose", "the platform is closed"),
+				"start the program that embeds the platform again")
 		case err != nil:
 			return checkup.FailBy(notRunError(faas.ErrTimeout, "diagnose", "%w", err), "try again, with more time")
 		}
@@ -41,9 +44,11 @@ func (p *Platform) checkDirectory(context.Context) faas.Check {
 	}
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return checkup.FailBy(notRunError(faas.ErrPermissionDenied, "diagnose", "directory %s: %w", dir, err), "chmod u+rwx '"+dir+"'")
+		return checkup.FailBy(notRunError(faas.ErrPermissionDenied, "diagnose", "directory %s: %w", dir, err),
+			"chmod u+rwx '"+dir+"'")
 	case err != nil:
-		return checkup.FailBy(notRunError(faas.ErrInternal, "diagnose", "directory %s: %w", dir, err), "start the platform again, with a directory that exists and can be written to")
+		return checkup.FailBy(notRunError(faas.ErrInternal, "diagnose", "directory %s: %w", dir, err),
+			"start the platform again, with a directory that exists and can be written to")
 	case p.store.own != nil:
 		return checkup.OK("%s can be written to, and goes with the platform", dir)
 	}
@@ -62,16 +67,19 @@ func (p *Platform) checkFunctions(context.Context) faas.Check {
 	most := p.opts.limits.MaxFunctions
 	switch {
 	case count >= most:
-		return checkup.FailBy(notRunError(faas.ErrTooLarge, "diagnose", "there are %d functions, and no more than %d", count, most), "remove functions, or start the platform with a larger Limits.MaxFunctions")
+		return checkup.FailBy(notRunError(faas.ErrTooLarge, "diagnose", "there are %d functions, and no more than %d", count,
+			most), "remove functions, or start the platform with a larger Limits.MaxFunctions")
 	case broken > 0:
-		return checkup.Warn(nil, "deploy them again, or remove them", "%d of %d functions were stored and cannot be brought back", broken, count)
+		return checkup.Warn(nil, "deploy them again, or remove them",
+			"%d of %d functions were stored and cannot be brought back", broken, count)
 	}
 	return checkup.OK("%d of %d", count, most)
 }
 
 func (p *Platform) checkLimits(context.Context) faas.Check {
 	l := &p.opts.limits
-	return checkup.OK("memory %d MB, timeout %d s, payload %d MB, zip %d MB, unpacked %d MB", l.MaxMemoryMB, l.MaxTimeoutSecs, l.MaxPayloadMB, l.MaxPackageMB, l.MaxUnpackedMB)
+	return checkup.OK("memory %d MB, timeout %d s, payload %d MB, zip %d MB, unpacked %d MB", l.MaxMemoryMB,
+		l.MaxTimeoutSecs, l.MaxPayloadMB, l.MaxPackageMB, l.MaxUnpackedMB)
 }
 
 func (p *Platform) checkMemory(context.Context) faas.Check {
@@ -82,6 +90,7 @@ func (p *Platform) checkMemory(context.Context) faas.Check {
 func (p *Platform) declaredLimits() map[string]any {
 	l := &p.opts.limits
 	return map[string]any{
-		"max_memory_mb": l.MaxMemoryMB, "max_timeout_secs": l.MaxTimeoutSecs, "max_payload_mb": l.MaxPayloadMB, "max_package_mb": l.MaxPackageMB, "max_functions": l.MaxFunctions,
+		"max_memory_mb": l.MaxMemoryMB, "max_timeout_secs": l.MaxTimeoutSecs, "max_payload_mb": l.MaxPayloadMB,
+		"max_package_mb": l.MaxPackageMB, "max_functions": l.MaxFunctions,
 	}
 }

@@ -28,7 +28,8 @@ func TestDiagnoseTellsHowThePlatformIs(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, "directory", faas.CheckFailed, "no such file", "start the platform again"},
-		{"it is full", func(_ *testing.T, p *Platform) { p.functions["a"] = &function{} }, "functions", faas.CheckFailed, "no more than 1", "Limits.MaxFunctions"},
+		{"it is full", func(_ *testing.T, p *Platform) { p.functions["a"] = &function{} }, "functions", faas.CheckFailed,
+			"no more than 1", "Limits.MaxFunctions"},
 		{"a function could not be brought back", func(_ *testing.T, p *Platform) {
 			p.opts.limits.MaxFunctions = 2
 			p.functions["a"] = &function{broken: errors.New("x")}
@@ -45,7 +46,8 @@ func TestDiagnoseTellsHowThePlatformIs(t *testing.T) {
 				switch {
 				case c.Name != tt.check && (c.Status == faas.CheckFailed || c.Status == faas.CheckWarning):
 					t.Errorf("%+v", c)
-				case c.Name == tt.check && (c.Status != tt.status || !strings.Contains(c.Detail, tt.detail) || !strings.Contains(c.Remedy, tt.remedy)):
+				case c.Name == tt.check && (c.Status != tt.status || !strings.Contains(c.Detail, tt.detail) ||
+					!strings.Contains(c.Remedy, tt.remedy)):
 					t.Errorf("%+v, want %+v", c, tt)
 				}
 			}
@@ -59,7 +61,8 @@ func TestDiagnoseTellsHowThePlatformIs(t *testing.T) {
 	defer p.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if checks := p.Executor("svc").Diagnose(ctx); checks[0].Status != faas.CheckFailed || !errors.Is(checks[0].Err, faas.ErrTimeout) {
+	if checks := p.Executor("svc").Diagnose(ctx); checks[0].Status != faas.CheckFailed ||
+		!errors.Is(checks[0].Err, faas.ErrTimeout) {
 		t.Errorf("with a context that is done: %+v", checks[0])
 	}
 }

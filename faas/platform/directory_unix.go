@@ -31,7 +31,9 @@ func checkOwner(dir string) error {
 		return openError(err)
 	}
 	if owner, ok := ownerOf(info); ok && owner != 0 && owner != os.Geteuid() {
-		return notRunError(faas.ErrPermissionDenied, "open", "directory %s belongs to user %d, who could have this platform run anything as user %d: name another directory, or chown it", dir, owner, os.Geteuid())
+		return notRunError(faas.ErrPermissionDenied, "open",
+			"directory %s belongs to user %d, who could have this platform run anything as user %d: name another directory, "+
+				"or chown it", dir, owner, os.Geteuid())
 	}
 	return nil
 }

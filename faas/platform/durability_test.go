@@ -58,8 +58,10 @@ echo "{\"result\":[$version]}"
 }
 
 func wholeHeader(version int, header ...string) []string {
-	config := configHeader(map[string]any{"memory_mb": 128, "timeout_secs": 120, "env_vars": map[string]string{"VERSION": strconv.Itoa(version)}})
-	return append([]string{"X-Blueprint-Config", config, "X-Blueprint-Fingerprint", "v" + strconv.Itoa(version), "X-Blueprint-If-Exists", "replace"}, header...)
+	config := configHeader(map[string]any{"memory_mb": 128, "timeout_secs": 120,
+		"env_vars": map[string]string{"VERSION": strconv.Itoa(version)}})
+	return append([]string{"X-Blueprint-Config", config, "X-Blueprint-Fingerprint", "v" + strconv.Itoa(version),
+		"X-Blueprint-If-Exists", "replace"}, header...)
 }
 
 // changed is a function whose platform is killed while it changes.
@@ -240,7 +242,8 @@ func TestEveryCallDuringAReplacementIsAnsweredByOldOrNewCode(t *testing.T) {
 	s := newServer(t)
 	putWhole := func(version int) { s.mustPut("script", wholeZip(t, version), wholeHeader(version)...) }
 	putJob := func(version int) {
-		config := configHeader(map[string]any{"memory_mb": 256, "timeout_secs": 120, "env_vars": map[string]string{"VERSION": strconv.Itoa(version), "SOAK_LEDGER": os.DevNull}})
+		config := configHeader(map[string]any{"memory_mb": 256, "timeout_secs": 120,
+			"env_vars": map[string]string{"VERSION": strconv.Itoa(version), "SOAK_LEDGER": os.DevNull}})
 		s.mustPut("job", jobZip(), "X-Blueprint-Config", config, "X-Blueprint-If-Exists", "replace")
 	}
 	// between is where a call's answer must lie: what had been put when it began, and what had begun to be put when it ended.

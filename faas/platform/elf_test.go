@@ -26,12 +26,15 @@ func TestAnELFBombCostsWhatItWeighs(t *testing.T) {
 		t.Fatal(err)
 	}
 	size := uint64(24 + packed.Len())
-	sections := []elf.Section64{{}, {Type: uint32(elf.SHT_DYNAMIC), Flags: uint64(elf.SHF_COMPRESSED), Off: 64, Size: size, Link: 2}, {Type: uint32(elf.SHT_STRTAB), Off: 8, Size: 1}}
+	sections := []elf.Section64{{}, {Type: uint32(elf.SHT_DYNAMIC), Flags: uint64(elf.SHF_COMPRESSED), Off: 64,
+		Size: size, Link: 2}, {Type: uint32(elf.SHT_STRTAB), Off: 8, Size: 1}}
 	machine := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}[runtime.GOARCH]
-	h := elf.Header64{Type: uint16(elf.ET_EXEC), Machine: uint16(machine), Version: 1, Entry: 1, Shoff: 64 + size, Ehsize: 64, Shentsize: 64, Shnum: 3, Shstrndx: 2}
+	h := elf.Header64{Type: uint16(elf.ET_EXEC), Machine: uint16(machine), Version: 1, Entry: 1, Shoff: 64 + size,
+		Ehsize: 64, Shentsize: 64, Shnum: 3, Shstrndx: 2}
 	copy(h.Ident[:], elf.ELFMAG)
 	h.Ident[elf.EI_CLASS], h.Ident[elf.EI_DATA], h.Ident[elf.EI_VERSION] = byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), 1
-	for _, part := range []any{h, elf.Chdr64{Type: uint32(elf.COMPRESS_ZLIB), Size: unpacked, Addralign: 1}, packed.Bytes(), sections} {
+	for _, part := range []any{h, elf.Chdr64{Type: uint32(elf.COMPRESS_ZLIB), Size: unpacked, Addralign: 1},
+		packed.Bytes(), sections} {
 		if err := binary.Write(&content, binary.LittleEndian, part); err != nil {
 			t.Fatal(err)
 		}

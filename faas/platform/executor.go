@@ -25,8 +25,9 @@ type Executor struct {
 	service string
 
 	mu   sync.Mutex
-	made map[string]bool      // functions that this executor began to make
-	kept map[string][]*record // what functions were before Converge changed them, by id; pointers, so that printing the executor shows no environment
+	made map[string]bool // functions that this executor began to make
+	// what functions were before Converge changed them, by id; pointers, so that printing the executor shows no environment
+	kept map[string][]*record
 }
 
 // Service returns the service that the executor is bound to.
@@ -40,7 +41,8 @@ var (
 // Units makes a unit of every function. See [faas.Executor].
 func (e *Executor) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Unit, error) {
 	if e.service == "" {
-		return nil, notRunError(faas.ErrInvalidArgument, "units", "the service name is empty: an executor is bound to one service")
+		return nil, notRunError(faas.ErrInvalidArgument, "units",
+			"the service name is empty: an executor is bound to one service")
 	}
 	if bin == nil {
 		return nil, notRunError(faas.ErrInvalidArgument, "units", "there is no binary")
@@ -101,8 +103,10 @@ func (e *Executor) Observe(ctx context.Context, id string) (faas.State, error) {
 
 func (f *function) state() faas.State {
 	s := faas.State{
-		ID: f.ID, Status: faas.StatusReady, Resource: "function " + f.ID, PackageSHA256: f.PackageSHA256, Fingerprint: f.Fingerprint, JobIDs: f.JobIDs,
-		Revision: revisionOf(&f.record), DeployedAt: f.DeployedAt, ColdStart: time.Duration(f.ColdStartMS * float64(time.Millisecond)),
+		ID: f.ID, Status: faas.StatusReady, Resource: "function " + f.ID, PackageSHA256: f.PackageSHA256,
+		Fingerprint: f.Fingerprint, JobIDs: f.JobIDs,
+		Revision: revisionOf(&f.record), DeployedAt: f.DeployedAt,
+		ColdStart: time.Duration(f.ColdStartMS * float64(time.Millisecond)),
 	}
 	if f.broken != nil {
 		s.Status, s.Reason = faas.StatusFailed, f.broken.Error()
@@ -115,7 +119,8 @@ func (f *function) state() faas.State {
 func revisionOf(rec *record) string { return strconv.FormatInt(rec.DeployedAt.UnixNano(), 10) }
 
 // Converge deploys the unit, replacing what there is without dropping a call. See [faas.Executor].
-func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State, report func(faas.Progress)) (faas.State, error) {
+func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
+	report func(faas.Progress)) (faas.State, error) {
 	if err := contextError(ctx, "deploy"); err != nil {
 		return faas.State{}, err
 	}
@@ -141,7 +146,8 @@ func (e *Executor) found(id string, exists bool) bool {
 
 func (e *Executor) converge(ctx context.Context, u faas.Unit, report func(faas.Progress)) (faas.State, error) {
 	if len(u.Functions) != 1 {
-		return faas.State{}, notRunError(faas.ErrInvalidArgument, "deploy", "unit %q has %d functions and not one", u.ID, len(u.Functions))
+		return faas.State{}, notRunError(faas.ErrInvalidArgument, "deploy", "unit %q has %d functions and not one", u.ID,
+			len(u.Functions))
 	}
 	if u.Package == nil {
 		return faas.State{}, notRunError(faas.ErrInvalidArgument, "deploy", "unit %q has no package", u.ID)
@@ -168,7 +174,8 @@ func (e *Executor) converge(ctx context.Context, u faas.Unit, report func(faas.P
 	defer func() { _ = pkg.Close() }()
 	f, err := e.p.deploy(ctx, &deployment{
 		record: record{
-			ID: u.ID, Service: e.service, Fingerprint: u.Fingerprint(), JobIDs: []uint32{fn.JobID}, KeepWarm: fn.KeepWarm, Config: c,
+			ID: u.ID, Service: e.service, Fingerprint: u.Fingerprint(), JobIDs: []uint32{fn.JobID}, KeepWarm: fn.KeepWarm,
+			Config: c,
 		},
 		pkg: &progressReader{r: pkg, ctx: ctx, total: u.Package.Size(), report: report}, replace: true,
 	})
@@ -307,7 +314,8 @@ func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas
 // Warm starts processes of the job's function. See [faas.Executor].
 func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
 	if n < 1 {
-		return 0, forJob(notRunError(faas.ErrInvalidArgument, "warm", "%d instances cannot be warmed; the least is 1", n), jobID)
+		return 0, forJob(notRunError(faas.ErrInvalidArgument, "warm", "%d instances cannot be warmed; the least is 1", n),
+			jobID)
 	}
 	id := functionid.Protocol.Of(e.service, jobID)
 	if _, err := e.own("warm", id); err != nil {

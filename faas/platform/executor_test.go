@@ -52,12 +52,15 @@ func TestExecutorKeepsTheContract(t *testing.T) {
 	defer p.Close()
 	open := func(_ testing.TB, service string) faas.Executor { return p.Executor(service) }
 	faastest.Run(t, faastest.Harness{
-		Open: open, AtomicUpdate: true, Provider: providerName, Limits: faas.Limits{MaxMemoryMB: 10_240, MaxTimeoutSecs: 900, MaxPayloadMB: 16}, MemorySizes: faas.MemorySizes{Min: 128, Step: 1},
+		Open: open, AtomicUpdate: true, Provider: providerName,
+		Limits:      faas.Limits{MaxMemoryMB: 10_240, MaxTimeoutSecs: 900, MaxPayloadMB: 16},
+		MemorySizes: faas.MemorySizes{Min: 128, Step: 1},
 		OpenIn: func(t testing.TB, service string, sky *faastest.Sky) faas.Executor {
 			return sky.Executor(open(t, service))
 		},
 		OpenLossy: func(t testing.TB, service string) faas.Executor {
-			return faastest.Faulty(open(t, service), faastest.Faults(faastest.Rule{Op: faastest.OpInvoke, Fault: faastest.Fault{Kind: faastest.LostAnswer}}))
+			return faastest.Faulty(open(t, service), faastest.Faults(
+				faastest.Rule{Op: faastest.OpInvoke, Fault: faastest.Fault{Kind: faastest.LostAnswer}}))
 		},
 	})
 }
@@ -70,7 +73,8 @@ func TestExecutorDeploysInvokesAndRemoves(t *testing.T) {
 	defer p.Close()
 	ctx := t.Context()
 	e, bin := newExecutor(t, p, "my-service", doubler)
-	us := units(t, e, bin, faas.Function{JobID: 3, MemoryMB: 256, TimeoutSecs: 10}, faas.Function{JobID: 1, MemoryMB: 256, TimeoutSecs: 10})
+	us := units(t, e, bin, faas.Function{JobID: 3, MemoryMB: 256, TimeoutSecs: 10},
+		faas.Function{JobID: 1, MemoryMB: 256, TimeoutSecs: 10})
 	if us[0].ID != "my-service-job1" || us[1].ID != "my-service-job3" {
 		t.Fatal(us)
 	}
@@ -202,7 +206,8 @@ func TestRestorePutsCodeAndConfigurationBack(t *testing.T) {
 				t.Fatalf("%s: %v", name, err)
 			}
 			answers("\x01\x07")
-			if s, err := e.Observe(ctx, prior.ID); err != nil || s.Fingerprint != prior.Fingerprint || s.PackageSHA256 != prior.PackageSHA256 {
+			if s, err := e.Observe(ctx, prior.ID); err != nil || s.Fingerprint != prior.Fingerprint ||
+				s.PackageSHA256 != prior.PackageSHA256 {
 				t.Errorf("%s: %+v, %v", name, s, err)
 			}
 		}
@@ -225,7 +230,9 @@ func TestRestorePutsCodeAndConfigurationBack(t *testing.T) {
 // converge2 replaces a function as another program would.
 func converge2(t *testing.T, p *Platform, id string) {
 	t.Helper()
-	_, err := p.deploy(t.Context(), &deployment{record: record{ID: id, Service: "my-service", Config: config{MemoryMB: 128, TimeoutSecs: 1}}, pkg: bytes.NewReader(scriptZip(t, "true")), replace: true})
+	_, err := p.deploy(t.Context(), &deployment{
+		record: record{ID: id, Service: "my-service", Config: config{MemoryMB: 128, TimeoutSecs: 1}},
+		pkg:    bytes.NewReader(scriptZip(t, "true")), replace: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -290,8 +297,12 @@ func TestUnitsRefuseWhatThePlatformWould(t *testing.T) {
 		"no memory":    {func(f *faas.Function) { f.MemoryMB = 0 }, faas.ErrInvalidArgument},
 		"timeout":      {func(f *faas.Function) { f.TimeoutSecs = 0 }, faas.ErrInvalidArgument},
 		"long timeout": {func(f *faas.Function) { f.TimeoutSecs = 20_000 }, faas.ErrTooLarge},
-		"environment":  {func(f *faas.Function) { f.Env = faas.NewEnv(map[string]string{"A": strings.Repeat("x", maxVariable)}) }, faas.ErrTooLarge},
-		"name":         {func(f *faas.Function) { f.Env = faas.NewEnv(map[string]string{"A-B": "x"}) }, faas.ErrInvalidArgument},
+		"environment": {func(f *faas.Function) {
+			f.Env = faas.NewEnv(
+				map[string]string{"A": strings.Repeat("x", maxVariable)})
+		}, faas.ErrTooLarge},
+		"name": {func(f *faas.Function) { f.Env = faas.NewEnv(map[string]string{"A-B": "x"}) },
+			faas.ErrInvalidArgument},
 	}
 	for name, tt := range tests {
 		f := ok
@@ -300,7 +311,8 @@ func TestUnitsRefuseWhatThePlatformWould(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := e.Units(&faas.Binary{Format: faas.FormatMachO, OS: "plan9", Arch: "amd64", Executable: true}, []faas.Function{ok}); faas.CodeOf(err) != faas.ErrInvalidArgument {
+	if _, err := e.Units(&faas.Binary{Format: faas.FormatMachO, OS: "plan9", Arch: "amd64", Executable: true},
+		[]faas.Function{ok}); faas.CodeOf(err) != faas.ErrInvalidArgument {
 		t.Error(err)
 	}
 }

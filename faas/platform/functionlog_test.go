@@ -86,7 +86,8 @@ echo '{"result":[1]}'`))
 		t.Fatalf("%d records: %v", len(recs), recs)
 	}
 	for i, r := range recs {
-		if r["function"] != "f" || r["pid"] != float64(lines[0].PID) || r["line"] != want[i] || (r["truncated"] == true) != (i == 2) {
+		if r["function"] != "f" || r["pid"] != float64(lines[0].PID) || r["line"] != want[i] ||
+			(r["truncated"] == true) != (i == 2) {
 			t.Errorf("record %d: %v", i, r)
 		}
 	}
@@ -115,7 +116,8 @@ func TestWhatIsKeptOfALogIsBounded(t *testing.T) {
 		}
 	}
 	add(10*logring.MaxLines, "short")
-	if got := l.ring.Lines(); len(got) != logring.MaxLines || got[0].Seq != 9*logring.MaxLines+1 || got[logring.MaxLines-1].Seq != 10*logring.MaxLines {
+	if got := l.ring.Lines(); len(got) != logring.MaxLines || got[0].Seq != 9*logring.MaxLines+1 ||
+		got[logring.MaxLines-1].Seq != 10*logring.MaxLines {
 		t.Errorf("%d lines are kept, from %d on", len(got), got[0].Seq)
 	}
 	recs := len(out.all(t, "function log"))

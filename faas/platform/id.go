@@ -19,7 +19,8 @@ func checkID(id string) error {
 	}
 	if !ok {
 		return notRunError(faas.ErrInvalidArgument, "check id",
-			"function id %.60q is not 1 to %d letters, digits, dots, dashes and underscores that begin with a letter or digit", id, maxID)
+			"function id %.60q is not 1 to %d letters, digits, dots, dashes and underscores that begin with a letter or digit",
+			id, maxID)
 	}
 	return nil
 }

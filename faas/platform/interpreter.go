@@ -17,7 +17,9 @@ func checkInterpreter(bin *faas.Binary, env map[string]string) error {
 		return nil
 	}
 	missing := func(what string) error {
-		return notRunError(faas.ErrInvalidArgument, "deploy", "%s needs %.100q, which this platform does not have: bring it in the package, or use a binary that needs nothing", bootstrap, what)
+		return notRunError(faas.ErrInvalidArgument, "deploy",
+			"%s needs %.100q, which this platform does not have: bring it in the package, or use a binary that needs nothing",
+			bootstrap, what)
 	}
 	name, argument := bin.Interpreter, ""
 	if bin.Format == faas.FormatScript {

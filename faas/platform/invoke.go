@@ -37,10 +37,12 @@ func (p *Platform) invoke(ctx context.Context, id string, jobID uint32, args []b
 			return nil, faas.Metrics{}, forJob(err, jobID)
 		}
 		if limit := p.opts.limits.MaxPayloadMB << 20; len(args) > limit {
-			return nil, faas.Metrics{}, forJob(notRunError(faas.ErrTooLarge, "invoke", "the arguments are %d bytes, the limit is %d", len(args), limit), jobID)
+			return nil, faas.Metrics{}, forJob(notRunError(
+				faas.ErrTooLarge, "invoke", "the arguments are %d bytes, the limit is %d", len(args), limit), jobID)
 		}
 		if f.broken != nil {
-			return nil, faas.Metrics{}, forJob(notRunError(faas.ErrUnavailable, "invoke", "the function could not be brought back: %w", f.broken), jobID)
+			return nil, faas.Metrics{}, forJob(notRunError(
+				faas.ErrUnavailable, "invoke", "the function could not be brought back: %w", f.broken), jobID)
 		}
 		output, m, err := f.pool.Invoke(ctx, jobID, args, f.timeout())
 		if errors.Is(err, worker.ErrClosed) {
@@ -119,7 +121,8 @@ func (p *Platform) serveInvoke(w http.ResponseWriter, r *http.Request, id string
 		return
 	}
 	var err error
-	if b.text, err = p.readBody(w, r, largeTexts.get(b.text, int(r.ContentLength)), published, r.ContentLength, &held); err != nil {
+	if b.text, err = p.readBody(w, r, largeTexts.get(b.text, int(r.ContentLength)), published, r.ContentLength,
+		&held); err != nil {
 		writeError(w, err)
 		return
 	}
@@ -142,7 +145,8 @@ func (p *Platform) serveInvoke(w http.ResponseWriter, r *http.Request, id string
 		return
 	}
 	defer p.buffered.Give(worker.Counted(len(output)))
-	answer := faas.Response{JobID: jobID, Success: true, ExecutionMS: float64(m.Execution.Microseconds()) / 1000, MemoryUsedMB: m.MemoryMB}
+	answer := faas.Response{JobID: jobID, Success: true, ExecutionMS: float64(m.Execution.Microseconds()) / 1000,
+		MemoryUsedMB: m.MemoryMB}
 	if len(output) > smallOutput {
 		p.writeLarge(w, &answer, output)
 		return
@@ -250,7 +254,8 @@ var (
 
 // readBody reads the body of a request of n bytes, negative if that is not known, within the platform's limits of size, time and memory. It adds to
 // held what it took of the latter.
-func (p *Platform) readBody(w http.ResponseWriter, r *http.Request, buf []byte, of form, n int64, held *int64) ([]byte, error) {
+func (p *Platform) readBody(w http.ResponseWriter, r *http.Request, buf []byte, of form, n int64, held *int64) ([]byte,
+	error) {
 	limit := int64(of.most(p.opts.limits.MaxPayloadMB << 20))
 	if max(n, r.ContentLength) > limit {
 		p.discardBody(w, r, limit)
@@ -267,7 +272,8 @@ func (p *Platform) readBody(w http.ResponseWriter, r *http.Request, buf []byte, 
 	for {
 		if len(buf) == cap(buf) {
 			grown := max(2*cap(buf), 4<<10)
-			if err := p.hold(held, max(int64(cap(buf)+grown), of.takes(int64(grown)))); err != nil { // for a moment there are both
+			// for a moment there are both
+			if err := p.hold(held, max(int64(cap(buf)+grown), of.takes(int64(grown)))); err != nil {
 				p.discardBody(w, r, limit)
 				return buf, err
 			}
@@ -296,10 +302,13 @@ func (p *Platform) hold(held *int64, n int64) error {
 		return nil
 	}
 	if most := p.buffered.RequestLimit(); n > most {
-		return notRunError(faas.ErrTooLarge, "read request", "the request takes %d bytes of memory, and all large requests together may take %d", n, most)
+		return notRunError(faas.ErrTooLarge, "read request",
+			"the request takes %d bytes of memory, and all large requests together may take %d", n, most)
 	}
 	if !p.buffered.TakeForRequest(n - *held) {
-		e := notRunError(faas.ErrThrottled, "read request", "the requests and answers under way take %d MiB of memory, the limit of this platform is %d MiB", p.buffered.Used()>>20, p.buffered.Limit()>>20)
+		e := notRunError(faas.ErrThrottled, "read request",
+			"the requests and answers under way take %d MiB of memory, the limit of this platform is %d MiB",
+			p.buffered.Used()>>20, p.buffered.Limit()>>20)
 		e.RetryAfter = time.Second
 		return e
 	}

@@ -50,7 +50,8 @@ var namespaceNames = []struct {
 	is     Namespaces
 	worker worker.Namespaces
 	name   string
-}{{PIDNamespace, worker.PIDNamespace, "pid"}, {IPCNamespace, worker.IPCNamespace, "ipc"}, {NetworkNamespace, worker.NetworkNamespace, "network"}}
+}{{PIDNamespace, worker.PIDNamespace, "pid"}, {IPCNamespace, worker.IPCNamespace, "ipc"},
+	{NetworkNamespace, worker.NetworkNamespace, "network"}}
 
 // confinement is what the options say of isolation.
 type confinement struct {
@@ -98,14 +99,18 @@ func (c *confinement) check() error {
 		return nil
 	}
 	switch {
-	case option != "WithNamespaces" && (c.users.first == 0 || c.users.n == 0 || uint64(c.users.first)+uint64(c.users.n) > 1<<31):
-		return faas.Errorf(faas.ErrInvalidArgument, "open", providerName, "%s: users are numbers from 1 to 2,147,483,646, and there must be one; 0 is root", option)
+	case option != "WithNamespaces" && (c.users.first == 0 || c.users.n == 0 ||
+		uint64(c.users.first)+uint64(c.users.n) > 1<<31):
+		return faas.Errorf(faas.ErrInvalidArgument, "open", providerName,
+			"%s: users are numbers from 1 to 2,147,483,646, and there must be one; 0 is root", option)
 	case c.namespaces >= NetworkNamespace<<1:
-		return faas.Errorf(faas.ErrInvalidArgument, "open", providerName, "WithNamespaces: there is no namespace %d", c.namespaces)
+		return faas.Errorf(faas.ErrInvalidArgument, "open", providerName, "WithNamespaces: there is no namespace %d",
+			c.namespaces)
 	case runtime.GOOS != "linux":
 		return faas.Errorf(faas.ErrUnsupported, "open", providerName, "%s needs Linux, and this is %s", option, runtime.GOOS)
 	case os.Geteuid() != 0:
-		return faas.Errorf(faas.ErrPermissionDenied, "open", providerName, "%s needs root, and this program runs as user %d: start it as root, or leave the option out", option, os.Geteuid())
+		return faas.Errorf(faas.ErrPermissionDenied, "open", providerName,
+			"%s needs root, and this program runs as user %d: start it as root, or leave the option out", option, os.Geteuid())
 	}
 	return nil
 }
@@ -144,12 +149,14 @@ func (p *Platform) openHost() error {
 	p.host = worker.NewConfinedHost(worker.HostConfig{Cgroups: p.cgroups, NoNewPrivileges: true})
 	p.host.SetMaxProcesses(o.maxProcesses)
 	i := p.Isolation()
-	o.logger.Info("isolation of functions", "memory", i.Memory, "tasks", i.Tasks, "cpu", i.CPU, "open_files", i.OpenFiles, "strays", i.Strays, "users", i.Users, "namespaces", i.Namespaces)
+	o.logger.Info("isolation of functions", "memory", i.Memory, "tasks", i.Tasks, "cpu", i.CPU, "open_files", i.OpenFiles,
+		"strays", i.Strays, "users", i.Users, "namespaces", i.Namespaces)
 	if o.mbPerCPU > 0 && p.cgroups.Support().CPU == cgroup.Absent {
 		if err == nil {
 			err = errors.New("it is not passed on to this program's control group")
 		}
-		return faas.Errorf(faas.ErrUnsupported, "open", providerName, "WithMemoryPerCPU needs control groups with the cpu controller, which this program cannot use: %w", err)
+		return faas.Errorf(faas.ErrUnsupported, "open", providerName,
+			"WithMemoryPerCPU needs control groups with the cpu controller, which this program cannot use: %w", err)
 	}
 	return nil
 }
@@ -190,7 +197,8 @@ func (p *Platform) Isolation() Isolation {
 // confine says what the processes of a function may not do.
 func (p *Platform) confine(c *config, user *worker.User) worker.Confinement {
 	w := worker.Confinement{
-		MaxTasks: p.opts.limits.MaxTasks, MaxOpenFiles: p.opts.limits.MaxOpenFiles, NoCoreDumps: true, User: user, OwnTempDir: true,
+		MaxTasks: p.opts.limits.MaxTasks, MaxOpenFiles: p.opts.limits.MaxOpenFiles, NoCoreDumps: true, User: user,
+		OwnTempDir: true,
 	}
 	if p.opts.mbPerCPU > 0 {
 		w.CPUs = float64(c.MemoryMB) / float64(p.opts.mbPerCPU)

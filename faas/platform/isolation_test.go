@@ -33,7 +33,8 @@ func (s *server) putShell(id, note string, config map[string]any) {
 	for name, value := range config {
 		c[name] = value
 	}
-	pkg := makeZip(s.t, file{"bootstrap", 0o755, "#!/bin/sh\n" + shell}, file{"note", 0o644, note}, file{"data/more", 0o644, note})
+	pkg := makeZip(s.t, file{"bootstrap", 0o755, "#!/bin/sh\n" + shell}, file{"note", 0o644, note},
+		file{"data/more", 0o644, note})
 	s.mustPut(id, pkg, "X-Blueprint-Config", configHeader(c))
 }
 
@@ -88,7 +89,8 @@ func TestFunctionsWithUsersCannotReadEachOther(t *testing.T) {
 	if os.Geteuid() != 0 || runtime.GOOS != "linux" {
 		for _, opt := range []Option{WithUserRange(612_000, 100), WithUser(612_000, 612_000), WithNamespaces(PIDNamespace)} {
 			_, err := New(WithDir(dir), opt)
-			if code := faas.CodeOf(err); code != faas.ErrPermissionDenied && code != faas.ErrUnsupported || !strings.Contains(err.Error(), "needs") {
+			if code := faas.CodeOf(err); code != faas.ErrPermissionDenied && code != faas.ErrUnsupported ||
+				!strings.Contains(err.Error(), "needs") {
 				t.Errorf("got %v", err)
 			}
 		}
@@ -128,8 +130,10 @@ func TestFunctionsWithUsersCannotReadEachOther(t *testing.T) {
 		}
 		time.Sleep(time.Millisecond)
 	}
-	for _, read := range []string{"cat " + home + "/file", "ls " + home, "cat " + pkg + "/note", "ls " + pkg, "ls " + filepath.Dir(pkg), "cat /proc/" + pid + "/environ", "ls -l /proc/" + pid + "/cwd/",
-		"kill -0 " + pid, "ls " + dir + "/functions", "cat " + dir + "/functions/*", "cat " + dir + "/lock", "ls " + dir, "echo >" + pkg + "/note", "rm -f " + pkg + "/note"} {
+	for _, read := range []string{"cat " + home + "/file", "ls " + home, "cat " + pkg + "/note", "ls " + pkg,
+		"ls " + filepath.Dir(pkg), "cat /proc/" + pid + "/environ", "ls -l /proc/" + pid + "/cwd/",
+		"kill -0 " + pid, "ls " + dir + "/functions", "cat " + dir + "/functions/*", "cat " + dir + "/lock", "ls " + dir,
+		"echo >" + pkg + "/note", "rm -f " + pkg + "/note"} {
 		if got := s.sh("b", read+" && echo done"); strings.Contains(got, "a's") || strings.Contains(got, "done") ||
 			!strings.Contains(got, "denied") && !strings.Contains(got, "not permitted") {
 			t.Errorf("%s: %q", read, got)
@@ -183,7 +187,8 @@ func TestOneUserForAll(t *testing.T) {
 	if os.Geteuid() != 0 || runtime.GOOS != "linux" {
 		t.Skip("TestFunctionsWithUsersCannotReadEachOther has what others than root get")
 	}
-	s := newServer(t, WithDir(openDir(t)), WithUser(612_301, 612_302), WithNamespaces(PIDNamespace|IPCNamespace|NetworkNamespace))
+	s := newServer(t, WithDir(openDir(t)), WithUser(612_301, 612_302),
+		WithNamespaces(PIDNamespace|IPCNamespace|NetworkNamespace))
 	s.putShell("a", "x", nil)
 	s.putJobs("jobs", nil)
 	if got := s.sh("a", "id -u; id -g; cat note; echo >file && cat file"); got != "612301\n612302\nx" {
@@ -199,7 +204,8 @@ func TestOneUserForAll(t *testing.T) {
 
 func TestOptionsThatCannotBeHeldAreRefused(t *testing.T) {
 	for _, opts := range [][]Option{
-		{WithUser(0, 5)}, {WithUserRange(0, 5)}, {WithUserRange(5, 0)}, {WithUserRange(1<<31, 5)}, {WithLimits(Limits{MaxTasks: -1})}, {WithLimits(Limits{MaxOpenFiles: -1})},
+		{WithUser(0, 5)}, {WithUserRange(0, 5)}, {WithUserRange(5, 0)}, {WithUserRange(1<<31, 5)},
+		{WithLimits(Limits{MaxTasks: -1})}, {WithLimits(Limits{MaxOpenFiles: -1})},
 		{WithNamespaces(64)},
 	} {
 		p, err := New(opts...)
@@ -210,7 +216,8 @@ func TestOptionsThatCannotBeHeldAreRefused(t *testing.T) {
 			_ = p.Close()
 		}
 	}
-	if _, err := New(WithoutCgroups(), WithMemoryPerCPU(1769)); faas.CodeOf(err) != faas.ErrUnsupported || !strings.Contains(err.Error(), "WithMemoryPerCPU needs control groups") {
+	if _, err := New(WithoutCgroups(), WithMemoryPerCPU(1769)); faas.CodeOf(err) != faas.ErrUnsupported ||
+		!strings.Contains(err.Error(), "WithMemoryPerCPU needs control groups") {
 		t.Errorf("got %v", err)
 	}
 	if os.Geteuid() == 0 && runtime.GOOS == "linux" {
@@ -218,7 +225,8 @@ func TestOptionsThatCannotBeHeldAreRefused(t *testing.T) {
 		if err := os.Chmod(parent, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := New(WithDir(filepath.Join(parent, "platform")), WithUserRange(612_000, 10)); faas.CodeOf(err) != faas.ErrInvalidArgument || !strings.Contains(err.Error(), "cannot enter") {
+		if _, err := New(WithDir(filepath.Join(parent, "platform")), WithUserRange(612_000, 10)); faas.CodeOf(
+			err) != faas.ErrInvalidArgument || !strings.Contains(err.Error(), "cannot enter") {
 			t.Errorf("got %v", err)
 		}
 	}
@@ -264,7 +272,8 @@ func TestLimitsAreInForceAndReported(t *testing.T) {
 			opts := append(opts, WithLimits(Limits{MaxTasks: 64, MaxOpenFiles: 64}))
 			s := newServer(t, opts...)
 			i := s.p.Isolation()
-			if name == "no control groups" && (i.Memory != "watched" || i.Tasks != "watched" || i.Strays != "searched" || len(cgroupDirs(t, s.p.Dir())) > 0) {
+			if name == "no control groups" && (i.Memory != "watched" || i.Tasks != "watched" || i.Strays != "searched" ||
+				len(cgroupDirs(t, s.p.Dir())) > 0) {
 				t.Errorf("%+v, control groups %v", i, cgroupDirs(t, s.p.Dir()))
 			}
 			resp, err := s.c.Get(s.url + "/metrics")
@@ -281,7 +290,8 @@ func TestLimitsAreInForceAndReported(t *testing.T) {
 			}
 			s.putJobs("jobs", map[string]any{"memory_mb": 128})
 			pid, _ := strconv.Atoi(s.mustInvoke("jobs", jobPID, ""))
-			for deadline := time.Now().Add(aWhile); i.Memory != "watched" && strings.Count(cgroupsOf(t, pid), cgroupPrefix) < len(cgroupDirs(t, s.p.Dir())); time.Sleep(time.Millisecond) {
+			for deadline := time.Now().Add(aWhile); i.Memory != "watched" &&
+				strings.Count(cgroupsOf(t, pid), cgroupPrefix) < len(cgroupDirs(t, s.p.Dir())); time.Sleep(time.Millisecond) {
 				if time.Now().After(deadline) {
 					t.Fatalf("the process is in\n%s\nand there are %v", cgroupsOf(t, pid), cgroupDirs(t, s.p.Dir()))
 				}
@@ -299,7 +309,8 @@ func TestLimitsAreInForceAndReported(t *testing.T) {
 				}
 			}
 			a := s.invoke("jobs", jobEat, "")
-			if text := fmt.Sprint(a.body["error"]); a.status != 500 || !strings.Contains(text, "out of memory") || !strings.Contains(text, "its limit of 128 MiB of memory and was killed") {
+			if text := fmt.Sprint(a.body["error"]); a.status != 500 || !strings.Contains(text, "out of memory") ||
+				!strings.Contains(text, "its limit of 128 MiB of memory and was killed") {
 				t.Errorf("%d %v", a.status, a.body)
 			}
 			if got := s.mustInvoke("jobs", jobEcho, "next"); got != "next" {

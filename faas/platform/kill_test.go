@@ -57,7 +57,8 @@ func beVictim(name string) {
 			panic(err)
 		}
 		req.Header.Set("X-Blueprint-If-Exists", "replace")
-		req.Header.Set("X-Blueprint-Config", configHeader(map[string]any{"memory_mb": 128, "timeout_secs": 1, "env_vars": map[string]string{"TEST_VICTIM": name}}))
+		req.Header.Set("X-Blueprint-Config", configHeader(
+			map[string]any{"memory_mb": 128, "timeout_secs": 1, "env_vars": map[string]string{"TEST_VICTIM": name}}))
 		if resp, err := http.DefaultClient.Do(req); err == nil {
 			_ = resp.Body.Close()
 		}
@@ -104,7 +105,8 @@ func TestNothingIsLeftByKills(t *testing.T) {
 setsid sh -c 'sleep 1000 >/dev/null 2>&1 &'
 env -i PATH="$PATH" TEST_VICTIM="$TEST_VICTIM" setsid sh -c 'sleep 1000 >/dev/null 2>&1 &'
 cat >/dev/null; sleep 0.0$(($$ % 10)); echo '{"result":[]}'`)
-	if err := errors.Join(os.WriteFile(filepath.Join(zips, "script"), script, 0o600), os.WriteFile(filepath.Join(zips, "jobs"), jobZip(), 0o600)); err != nil {
+	if err := errors.Join(os.WriteFile(filepath.Join(zips, "script"), script, 0o600),
+		os.WriteFile(filepath.Join(zips, "jobs"), jobZip(), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	exe, err := os.Executable()
@@ -117,7 +119,8 @@ cat >/dev/null; sleep 0.0$(($$ % 10)); echo '{"result":[]}'`)
 		name := fmt.Sprintf("victim-%d-%d-of-%d", os.Getpid(), n, *kills)
 		ctx, cancel := context.WithTimeout(t.Context(), aWhile)
 		cmd := exec.CommandContext(ctx, exe)
-		cmd.Env = append(os.Environ(), "TEST_VICTIM="+name, "TEST_SCRIPT_ZIP="+filepath.Join(zips, "script"), "TEST_JOB_ZIP="+filepath.Join(zips, "jobs"))
+		cmd.Env = append(os.Environ(), "TEST_VICTIM="+name, "TEST_SCRIPT_ZIP="+filepath.Join(zips, "script"),
+			"TEST_JOB_ZIP="+filepath.Join(zips, "jobs"))
 		if n%3 == 0 {
 			cmd.Env = append(cmd.Env, "TEST_HOST_WITHOUT_CGROUPS=1")
 		}
@@ -170,7 +173,8 @@ cat >/dev/null; sleep 0.0$(($$ % 10)); echo '{"result":[]}'`)
 	if left, err := os.ReadDir(parent); err != nil || len(left) > 0 {
 		t.Errorf("%v are left, %v", left, err)
 	}
-	for deadline := time.Now().Add(aWhile); ; time.Sleep(5 * time.Millisecond) { // the guards remove these in their own time
+	// the guards remove these in their own time
+	for deadline := time.Now().Add(aWhile); ; time.Sleep(5 * time.Millisecond) {
 		var left []string
 		for _, dir := range allGroups() {
 			if i := strings.LastIndexByte(filepath.Base(dir), '-'); i > 0 && groups[filepath.Base(dir)[:i+1]] {
@@ -188,7 +192,8 @@ cat >/dev/null; sleep 0.0$(($$ % 10)); echo '{"result":[]}'`)
 
 // allGroups are the control groups of platforms, whoever made them.
 func allGroups() (found []string) {
-	for _, pattern := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*", "/sys/fs/cgroup/*/*", "/sys/fs/cgroup/*/*/*", "/sys/fs/cgroup/*/*/*/*"} {
+	for _, pattern := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*", "/sys/fs/cgroup/*/*", "/sys/fs/cgroup/*/*/*",
+		"/sys/fs/cgroup/*/*/*/*"} {
 		dirs, _ := filepath.Glob(pattern + "/" + cgroupPrefix + "*")
 		found = append(found, dirs...)
 	}

@@ -66,7 +66,8 @@ func TestLeftoversOfACrashAreRemoved(t *testing.T) {
 	if err := first.p.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for name, body := range map[string]string{"functions/x.123.tmp": `{"id":`, "uploads/1.zip": "PK", "uploads/unpack-1/bootstrap": "half", "packages/abc/bootstrap": "unused"} {
+	for name, body := range map[string]string{"functions/x.123.tmp": `{"id":`, "uploads/1.zip": "PK",
+		"uploads/unpack-1/bootstrap": "half", "packages/abc/bootstrap": "unused"} {
 		path := filepath.Join(dir, name)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(body), 0o644)); err != nil {
 			t.Fatal(err)
@@ -111,7 +112,8 @@ func TestADamagedFunctionIsUnhealthyAndCanBeReplaced(t *testing.T) {
 func TestReplaceDropsNoCall(t *testing.T) {
 	s := newServer(t)
 	version := func(n int) []byte {
-		return []byte(configHeader(map[string]any{"memory_mb": 256, "env_vars": map[string]string{"VERSION": strconv.Itoa(n)}}))
+		return []byte(configHeader(map[string]any{"memory_mb": 256,
+			"env_vars": map[string]string{"VERSION": strconv.Itoa(n)}}))
 	}
 	put := func(n int) {
 		s.mustPut("f", jobZip(), "X-Blueprint-Config", string(version(n)), "X-Blueprint-If-Exists", "replace")
@@ -147,7 +149,8 @@ func TestReplaceDropsNoCall(t *testing.T) {
 	}
 	close(stop)
 	wg.Wait()
-	if a := s.put("f", jobZip(), "X-Blueprint-If-Exists", "replace", "X-Blueprint-Service", "other"); a.status != 409 || a.body["code"] != "CONFLICT" {
+	if a := s.put("f", jobZip(), "X-Blueprint-If-Exists", "replace", "X-Blueprint-Service", "other"); a.status != 409 ||
+		a.body["code"] != "CONFLICT" {
 		t.Errorf("replacing another service's function: %d %v", a.status, a.body)
 	}
 }
@@ -155,7 +158,8 @@ func TestReplaceDropsNoCall(t *testing.T) {
 func TestAReplacementThatDoesNotStartLeavesTheOld(t *testing.T) {
 	s := newServer(t)
 	s.putJobs("f", nil)
-	a := s.put("f", jobZip(), "X-Blueprint-If-Exists", "replace", "X-Blueprint-Config", configHeader(map[string]any{"env_vars": map[string]string{"SILENT": "yes"}}))
+	a := s.put("f", jobZip(), "X-Blueprint-If-Exists", "replace", "X-Blueprint-Config",
+		configHeader(map[string]any{"env_vars": map[string]string{"SILENT": "yes"}}))
 	if a.status != 500 || a.body["code"] != "FUNCTION_FAILED" {
 		t.Errorf("%d %v", a.status, a.body)
 	}
@@ -174,7 +178,8 @@ func TestConcurrentChangesOfOneFunction(t *testing.T) {
 				switch i % 4 {
 				case 0, 1:
 					// A function that is deleted while its PUT is under way stays deleted.
-					if a := s.put("f", zips[i%2], "X-Blueprint-If-Exists", "replace"); a.status != 200 && a.body["code"] != "CONFLICT" {
+					if a := s.put("f", zips[i%2], "X-Blueprint-If-Exists", "replace"); a.status != 200 &&
+						a.body["code"] != "CONFLICT" {
 						t.Errorf("PUT: %d %v", a.status, a.body)
 					}
 				case 2:
@@ -220,7 +225,8 @@ func TestALateCreatingPUTDoesNotBringBackWhatWasDeleted(t *testing.T) {
 	if get.status != 404 || revision == "" {
 		t.Fatalf("%d %v", get.status, get.body)
 	}
-	s.mustPut("g", text, "X-Blueprint-If-Revision", s.do("GET", "/api/functions/g", nil).body["details"].(map[string]any)["revision"].(string))
+	s.mustPut("g", text, "X-Blueprint-If-Revision",
+		s.do("GET", "/api/functions/g", nil).body["details"].(map[string]any)["revision"].(string))
 	s.do("DELETE", "/api/functions/f", nil)
 	if a := s.put("f", text, "X-Blueprint-If-Revision", revision); a.status != 409 || a.body["code"] != "CONFLICT" {
 		t.Errorf("the PUT that arrived after the DELETE: %d %v", a.status, a.body)

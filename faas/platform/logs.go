@@ -50,7 +50,8 @@ type logLine struct {
 
 func newLogLine(e logring.Entry) logLine {
 	if e.Missed > 0 {
-		return logLine{Cursor: e.Cursor, Time: e.Time, Severity: faas.SeverityWarning, System: true, Text: logring.MissedText(e.Missed)}
+		return logLine{Cursor: e.Cursor, Time: e.Time, Severity: faas.SeverityWarning, System: true,
+			Text: logring.MissedText(e.Missed)}
 	}
 	line := logLine{Cursor: e.Cursor, Time: e.Time, PID: e.PID, Stream: "stderr", Text: e.Text, Truncated: e.Truncated}
 	if e.System {
@@ -124,7 +125,8 @@ func (p *Platform) serveLogs(w http.ResponseWriter, r *http.Request, id string) 
 // logQuery reads since, until (RFC 3339), limit and follow.
 func logQuery(r *http.Request) (q faas.LogQuery, err error) {
 	bad := func(name, want string) (faas.LogQuery, error) {
-		return q, notRunError(faas.ErrInvalidArgument, "logs", "query parameter %s=%.60q is not %s", name, r.URL.Query().Get(name), want)
+		return q, notRunError(faas.ErrInvalidArgument, "logs", "query parameter %s=%.60q is not %s", name,
+			r.URL.Query().Get(name), want)
 	}
 	values := r.URL.Query()
 	for name, into := range map[string]*time.Time{"since": &q.Since, "until": &q.Until} {

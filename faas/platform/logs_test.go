@@ -53,26 +53,30 @@ func TestLogsAreLinesOfJSON(t *testing.T) {
 	}
 	s.mustInvoke("f", 0, "1")
 	first, line := get("")
-	if len(first) != 1 || !strings.HasPrefix(first[0], `got {"job_id":0`) || line.Cursor == "" || line.Time.IsZero() || line.PID == 0 || line.Stream != "stderr" {
+	if len(first) != 1 || !strings.HasPrefix(first[0], `got {"job_id":0`) || line.Cursor == "" || line.Time.IsZero() ||
+		line.PID == 0 || line.Stream != "stderr" {
 		t.Errorf("%q %+v", first, line)
 	}
 	s.mustInvoke("f", 1, "")
 	s.mustInvoke("f", 2, "")
 	all, _ := get("")
 	for query, want := range map[string][]string{
-		"limit=2": all[1:], "limit=0": all, "after=" + url.QueryEscape(string(line.Cursor)): all[1:], "after=other-1": all, "until=" + url.QueryEscape(line.Time.Format("2006-01-02T15:04:05.999999999Z07:00")): nil,
+		"limit=2": all[1:], "limit=0": all, "after=" + url.QueryEscape(string(line.Cursor)): all[1:], "after=other-1": all,
+		"until=" + url.QueryEscape(line.Time.Format("2006-01-02T15:04:05.999999999Z07:00")): nil,
 		"since=2100-01-01T00:00:00Z": nil, "since=2000-01-01T00:00:00%2B02:00&limit=1": all[2:],
 	} {
 		if got, _ := get(query); !cmp.Equal(got, want) {
 			t.Errorf("?%s: %q, want %q", query, got, want)
 		}
 	}
-	for _, query := range []string{"limit=-1", "limit=x", "since=yesterday", "until=1", "follow=perhaps", "follow=true&until=2100-01-01T00:00:00Z", "since=2100-01-01T00:00:00Z&until=2000-01-01T00:00:00Z"} {
+	for _, query := range []string{"limit=-1", "limit=x", "since=yesterday", "until=1", "follow=perhaps",
+		"follow=true&until=2100-01-01T00:00:00Z", "since=2100-01-01T00:00:00Z&until=2000-01-01T00:00:00Z"} {
 		if a := s.do("GET", "/api/functions/f/logs?"+query, nil); a.status != http.StatusBadRequest {
 			t.Errorf("?%s: %d %v", query, a.status, a.body)
 		}
 	}
-	for path, want := range map[string]int{"POST /api/functions/f/logs": 405, "GET /api/functions/g/logs": 404, "GET /api/functions/f/logs/x": 404, "HEAD /api/functions/f/logs": 200} {
+	for path, want := range map[string]int{"POST /api/functions/f/logs": 405, "GET /api/functions/g/logs": 404,
+		"GET /api/functions/f/logs/x": 404, "HEAD /api/functions/f/logs": 200} {
 		method, path, _ := strings.Cut(path, " ")
 		if a := s.do(method, path, nil); a.status != want {
 			t.Errorf("%s %s: %d %v", method, path, a.status, a.body)

@@ -35,7 +35,8 @@ func TestMain(m *testing.M) {
 		beServer()
 		return
 	}
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"))
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"),
+		goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"))
 }
 
 // Jobs of testdata/job.
@@ -208,7 +209,8 @@ func (s *server) do(method, path string, body []byte, header ...string) answer {
 
 func (s *server) put(id string, pkg []byte, header ...string) answer {
 	s.t.Helper()
-	return s.do(http.MethodPut, "/api/functions/"+id, pkg, append([]string{"Content-Type", "application/zip"}, header...)...)
+	return s.do(http.MethodPut, "/api/functions/"+id, pkg,
+		append([]string{"Content-Type", "application/zip"}, header...)...)
 }
 
 func (s *server) mustPut(id string, pkg []byte, header ...string) answer {
@@ -232,7 +234,8 @@ func (s *server) putJobs(id string, config map[string]any, header ...string) ans
 
 func (s *server) invoke(id string, job int, args string) answer {
 	s.t.Helper()
-	return s.do(http.MethodPost, "/api/functions/"+id+"/invoke", requestJSON(job, args), "Content-Type", "application/json")
+	return s.do(http.MethodPost, "/api/functions/"+id+"/invoke", requestJSON(job, args), "Content-Type",
+		"application/json")
 }
 
 func requestJSON(job int, args string) []byte {

@@ -19,7 +19,8 @@ import (
 	"time"
 )
 
-var manyFunctions = flag.Int("many.functions", 60, "how many functions BenchmarkManyFunctions deploys, a twentieth of which it calls")
+var manyFunctions = flag.Int("many.functions", 60,
+	"how many functions BenchmarkManyFunctions deploys, a twentieth of which it calls")
 
 // BenchmarkManyFunctions deploys many functions, calls a few of them, and reports what the others cost: memory of the platform, processes, and time of the calls.
 //
@@ -48,7 +49,8 @@ func many(b *testing.B, n int) {
 	id := func(i int) string { return "f" + strconv.Itoa(i) }
 	deploy := func(from, to int) {
 		for i := from; i < to; i++ {
-			d := &deployment{record: record{ID: id(i), Config: config{MemoryMB: 256, TimeoutSecs: 60, Env: jobEnvironment}}, pkg: bytes.NewReader(jobZip())}
+			d := &deployment{record: record{ID: id(i), Config: config{MemoryMB: 256, TimeoutSecs: 60, Env: jobEnvironment}},
+				pkg: bytes.NewReader(jobZip())}
 			if _, err := p.deploy(context.Background(), d); err != nil {
 				b.Fatal(err)
 			}

@@ -49,12 +49,14 @@ func TestAnswersInMemoryStayBelowTheLimit(t *testing.T) {
 				defer conn.Close()
 				_ = conn.(*net.TCPConn).SetReadBuffer(4 << 10)
 				conns = append(conns, conn)
-				if _, err := fmt.Fprintf(conn, "POST /api/functions/f/invoke HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(body), body); err != nil {
+				if _, err := fmt.Fprintf(conn, "POST /api/functions/f/invoke HTTP/1.1\r\nHost: localhost\r\nContent-Length: "+
+					"%d\r\n\r\n%s", len(body), body); err != nil {
 					t.Fatal(err)
 				}
 			}
 			most := int64(0)
-			for full, deadline := 0, time.Now().Add(aWhile); full < 10; time.Sleep(20 * time.Millisecond) { // until nothing more fits, and a while longer
+			// until nothing more fits, and a while longer
+			for full, deadline := 0, time.Now().Add(aWhile); full < 10; time.Sleep(20 * time.Millisecond) {
 				most = max(most, liveMB()-before)
 				if s.p.buffered.Used() > (limitMB-answerMB)<<20 {
 					full++
@@ -85,7 +87,8 @@ func TestLargeAnswersWaitForEachOther(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 12 {
 		wg.Go(func() {
-			resp, err := s.c.Post(s.url+"/api/functions/f/invoke", "application/json", strings.NewReader(string(faas.AppendRequest(nil, jobBig, []byte{3}))))
+			resp, err := s.c.Post(s.url+"/api/functions/f/invoke", "application/json",
+				strings.NewReader(string(faas.AppendRequest(nil, jobBig, []byte{3}))))
 			if err != nil {
 				t.Error(err)
 				return
@@ -98,7 +101,8 @@ func TestLargeAnswersWaitForEachOther(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if a := s.invoke("f", jobBig, "\x09"); a.status != 500 || !strings.Contains(fmt.Sprint(a.body["error"]), "all large answers together may take") {
+	if a := s.invoke("f", jobBig, "\x09"); a.status != 500 ||
+		!strings.Contains(fmt.Sprint(a.body["error"]), "all large answers together may take") {
 		t.Errorf("%d %v", a.status, a.body)
 	}
 }

@@ -19,10 +19,12 @@ import (
 const metricsPath = "/metrics"
 
 // outcomes are how a call can end; the empty code is an answer. What is none of the others is the last.
-var outcomes = [...]faas.Code{"", faas.ErrFunctionFailed, faas.ErrTimeout, faas.ErrThrottled, faas.ErrUnavailable, faas.ErrNotFound, faas.ErrTooLarge, faas.ErrInternal}
+var outcomes = [...]faas.Code{"", faas.ErrFunctionFailed, faas.ErrTimeout, faas.ErrThrottled, faas.ErrUnavailable,
+	faas.ErrNotFound, faas.ErrTooLarge, faas.ErrInternal}
 
 // durationBounds are the upper bounds of the histogram, in seconds; above the last is one more bucket. A warm call is in the first, the longest timeout in the last.
-var durationBounds = [...]float64{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900}
+var durationBounds = [...]float64{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30,
+	60, 300, 900}
 
 // callCounts count calls. The zero value is ready.
 type callCounts struct {
@@ -110,14 +112,16 @@ func (t metricsText) text(parts ...string) {
 
 // family begins a metric.
 func (t metricsText) family(name, kind, help string) {
-	t.text("# HELP ", metricsPrefix, name, " ", helpEscaper.Replace(help), "\n# TYPE ", metricsPrefix, name, " ", kind, "\n")
+	t.text("# HELP ", metricsPrefix, name, " ", helpEscaper.Replace(help), "\n# TYPE ", metricsPrefix, name, " ", kind,
+		"\n")
 }
 
 // sample writes one value; labels are names and values in turn.
 func (t metricsText) sample(name string, value float64, labels ...string) {
 	t.text(metricsPrefix, name)
 	for i := 0; i < len(labels); i += 2 {
-		t.text([]string{"{", ","}[min(i, 1)], labels[i], `="`, labelEscaper.Replace(strings.ToValidUTF8(labels[i+1], "\uFFFD")), `"`)
+		t.text([]string{"{", ","}[min(i, 1)], labels[i], `="`,
+			labelEscaper.Replace(strings.ToValidUTF8(labels[i+1], "\uFFFD")), `"`)
 	}
 	if len(labels) > 0 {
 		t.text("}")
@@ -154,7 +158,8 @@ var functionMetrics = []struct {
 		func(_ *function, s *worker.Stats) float64 { return float64(s.Starts) }},
 	{"running", "gauge", "Calls that run.", func(_ *function, s *worker.Stats) float64 { return float64(s.Running) }},
 	{"waiting", "gauge", "Calls that wait.", func(_ *function, s *worker.Stats) float64 { return float64(s.Waiting) }},
-	{"processes", "gauge", "Processes that run.", func(_ *function, s *worker.Stats) float64 { return float64(len(s.PIDs)) }},
+	{"processes", "gauge", "Processes that run.",
+		func(_ *function, s *worker.Stats) float64 { return float64(len(s.PIDs)) }},
 	{"memory_peak_bytes", "gauge", "The largest peak memory among the processes that run.",
 		func(_ *function, s *worker.Stats) float64 { return float64(s.PeakMB) * (1 << 20) }},
 	{"memory_limit_bytes", "gauge", "The memory that each process may use.",
@@ -170,7 +175,8 @@ func (p *Platform) writeMetrics(t metricsText) {
 	t.sample("functions", float64(len(functions)))
 	t.family("isolation_info", "gauge", "What keeps functions to their limits and apart; always 1.")
 	in := p.Isolation()
-	t.sample("isolation_info", 1, "memory", in.Memory, "tasks", in.Tasks, "cpu", in.CPU, "open_files", in.OpenFiles, "strays", in.Strays, "users", in.Users, "namespaces", in.Namespaces)
+	t.sample("isolation_info", 1, "memory", in.Memory, "tasks", in.Tasks, "cpu", in.CPU, "open_files", in.OpenFiles,
+		"strays", in.Strays, "users", in.Users, "namespaces", in.Namespaces)
 	t.family("buffered_bytes", "gauge", "Memory that large requests and answers take.")
 	t.sample("buffered_bytes", float64(p.buffered.Used()))
 	t.family("buffered_limit_bytes", "gauge", "Memory that large requests and answers may take.")
@@ -191,7 +197,8 @@ func (p *Platform) writeMetrics(t metricsText) {
 			t.sample("invocations_total", float64(f.counts.calls.ended[i].Load()), "function", f.ID, "code", string(code))
 		}
 	}
-	t.family("invocation_duration_seconds", "histogram", "Time from the arrival of a call that was run to its answer, waiting included.")
+	t.family("invocation_duration_seconds", "histogram",
+		"Time from the arrival of a call that was run to its answer, waiting included.")
 	for _, f := range functions {
 		c := &f.counts.calls
 		nanos := c.nanos.Load()

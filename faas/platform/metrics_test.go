@@ -31,7 +31,8 @@ func (s *server) scrape() map[string]float64 {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if got := resp.Header.Get("Content-Type"); resp.StatusCode != 200 || got != "text/plain; version=0.0.4; charset=utf-8" {
+	if got := resp.Header.Get("Content-Type"); resp.StatusCode != 200 ||
+		got != "text/plain; version=0.0.4; charset=utf-8" {
 		s.t.Errorf("status %d, content type %q", resp.StatusCode, got)
 	}
 	samples, err := parseMetrics(string(text))
@@ -214,7 +215,8 @@ func TestARemovedFunctionHasNoMetrics(t *testing.T) {
 		s.invoke("stays", 0, "")
 	}
 	got := s.scrape()
-	if got[`function_healthy{function="stays"}`] != 0 || got[`function_healthy{function="goes"}`] != 1 || got[`log_lines_total{function="stays"}`] != crashLoop {
+	if got[`function_healthy{function="stays"}`] != 0 || got[`function_healthy{function="goes"}`] != 1 ||
+		got[`log_lines_total{function="stays"}`] != crashLoop {
 		t.Error(got)
 	}
 	s.do(http.MethodDelete, "/api/functions/goes", nil)
@@ -232,10 +234,12 @@ func TestARemovedFunctionHasNoMetrics(t *testing.T) {
 // A service's name can be anything where the platform is embedded.
 func TestLabelsAreEscaped(t *testing.T) {
 	for service, want := range map[string]string{
-		`a"b\c`: `a\"b\\c`, "line\nbreak": `line\nbreak`, "\\n": `\\n`, `"} 1`: `\"} 1`, "bad\xff": "bad\uFFFD", "猫\r\t\x00": "猫\r\t\x00", "# HELP x": "# HELP x",
+		`a"b\c`: `a\"b\\c`, "line\nbreak": `line\nbreak`, "\\n": `\\n`, `"} 1`: `\"} 1`, "bad\xff": "bad\uFFFD",
+		"猫\r\t\x00": "猫\r\t\x00", "# HELP x": "# HELP x",
 	} {
 		s := newServer(t)
-		d := &deployment{record: record{ID: "f", Service: service, Config: config{MemoryMB: 128, TimeoutSecs: 1}}, pkg: bytes.NewReader(scriptZip(t, "true"))}
+		d := &deployment{record: record{ID: "f", Service: service, Config: config{MemoryMB: 128, TimeoutSecs: 1}},
+			pkg: bytes.NewReader(scriptZip(t, "true"))}
 		f, err := s.p.deploy(t.Context(), d)
 		if err != nil {
 			t.Fatal(err)

@@ -9,15 +9,17 @@ import (
 
 // Limits bound what the platform takes. A zero field keeps the default. See https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html for those of AWS Lambda.
 type Limits struct {
-	MaxPackageMB      int           // of an uploaded zip, in MiB; default 50
-	MaxUnpackedMB     int           // of all files in it, in MiB; default 250
-	MaxFiles          int           // in it; default 10,000
-	MaxPayloadMB      int           // of arguments and of answers, in MiB, as bytes and not as JSON; default 16
-	MaxBufferedMB     int           // of large requests and answers (over 64 KiB) in memory at a time, in MiB, three quarters of it for requests; requests beyond it are refused with 429, answers wait; default 512
-	MaxFunctions      int           // deployed at a time; default 10,000
-	MaxTimeoutSecs    uint32        // of one invocation; default 900
-	MaxMemoryMB       uint32        // of one process; default 10,240
-	MaxTasks          int           // processes and threads, of one process with all that it starts; default 1,024, as on AWS Lambda
+	MaxPackageMB  int // of an uploaded zip, in MiB; default 50
+	MaxUnpackedMB int // of all files in it, in MiB; default 250
+	MaxFiles      int // in it; default 10,000
+	MaxPayloadMB  int // of arguments and of answers, in MiB, as bytes and not as JSON; default 16
+	// of large requests and answers (over 64 KiB) in memory at a time, in MiB, three quarters of it for requests; requests beyond it are refused with 429, answers wait; default 512
+	MaxBufferedMB  int
+	MaxFunctions   int    // deployed at a time; default 10,000
+	MaxTimeoutSecs uint32 // of one invocation; default 900
+	MaxMemoryMB    uint32 // of one process; default 10,240
+	// processes and threads, of one process with all that it starts; default 1,024, as on AWS Lambda
+	MaxTasks          int
 	MaxOpenFiles      int           // of one process; default 1,024, as on AWS Lambda
 	MaxConcurrency    uint32        // that a deployment may ask for; default 1,000
 	UploadTimeout     time.Duration // for an upload to arrive; default 5 minutes
@@ -121,9 +123,11 @@ func (o *options) setDefaults() error {
 		name  string
 		value int64
 	}{
-		{"WithMaxConcurrency", int64(o.maxConcurrency)}, {"WithQueue", int64(o.maxQueue)}, {"WithMaxWorkers", int64(o.maxWorkers)}, {"WithMaxProcesses", int64(o.maxProcesses)},
+		{"WithMaxConcurrency", int64(o.maxConcurrency)}, {"WithQueue", int64(o.maxQueue)},
+		{"WithMaxWorkers", int64(o.maxWorkers)}, {"WithMaxProcesses", int64(o.maxProcesses)},
 		{"WithStartTimeout", int64(o.startTimeout)}, {"WithDrainTimeout", int64(o.drainTimeout)},
-		{"Limits.MaxPackageMB", int64(l.MaxPackageMB)}, {"Limits.MaxUnpackedMB", int64(l.MaxUnpackedMB)}, {"Limits.MaxFiles", int64(l.MaxFiles)},
+		{"Limits.MaxPackageMB", int64(l.MaxPackageMB)}, {"Limits.MaxUnpackedMB", int64(l.MaxUnpackedMB)},
+		{"Limits.MaxFiles", int64(l.MaxFiles)},
 		{"Limits.MaxPayloadMB", int64(l.MaxPayloadMB)}, {"Limits.MaxBufferedMB", int64(l.MaxBufferedMB)},
 		{"Limits.MaxTasks", int64(l.MaxTasks)}, {"Limits.MaxOpenFiles", int64(l.MaxOpenFiles)},
 		{"Limits.MaxFunctions", int64(l.MaxFunctions)}, {"Limits.UploadTimeout", int64(l.UploadTimeout)},
@@ -134,7 +138,8 @@ func (o *options) setDefaults() error {
 		}
 	}
 	if l.MaxPayloadMB > 60 { // as JSON and as a frame it has to stay below 256 MiB
-		return faas.Errorf(faas.ErrInvalidArgument, "open", providerName, "Limits.MaxPayloadMB is %d, the most is 60", l.MaxPayloadMB)
+		return faas.Errorf(faas.ErrInvalidArgument, "open", providerName, "Limits.MaxPayloadMB is %d, the most is 60",
+			l.MaxPayloadMB)
 	}
 	return o.confinement.check()
 }

@@ -69,7 +69,8 @@ func New(opts ...Option) (*Platform, error) {
 	if err := st.admitUsers(identities); err != nil {
 		return nil, errors.Join(err, st.close())
 	}
-	p := &Platform{opts: o, buffered: worker.NewBudget(int64(o.limits.MaxBufferedMB) << 20), store: st, users: identities, token: hashToken(o.token), functions: map[string]*function{}}
+	p := &Platform{opts: o, buffered: worker.NewBudget(int64(o.limits.MaxBufferedMB) << 20), store: st, users: identities,
+		token: hashToken(o.token), functions: map[string]*function{}}
 	p.opts.token = "" // so that printing the platform does not show it
 	p.closing, p.close = context.WithCancel(context.Background())
 	p.stopping, p.cutOff = context.WithCancel(context.Background())
@@ -222,7 +223,8 @@ func (p *Platform) newFunction(rec record) (*function, error) {
 		_ = os.RemoveAll(work.path)
 		return nil, err
 	}
-	f := &function{record: rec, work: work, release: release, frames: bin.Protocols == faas.SpeaksAll, counts: &counts{}, log: p.logOf(rec.ID)}
+	f := &function{record: rec, work: work, release: release, frames: bin.Protocols == faas.SpeaksAll, counts: &counts{},
+		log: p.logOf(rec.ID)}
 	env := make([]string, 0, len(rec.Config.Env))
 	for name, value := range rec.Config.Env {
 		env = append(env, name+"="+value)
@@ -232,9 +234,11 @@ func (p *Platform) newFunction(rec record) (*function, error) {
 	setDefault(&concurrency, p.opts.maxConcurrency)
 	logger := p.opts.logger.With("function", rec.ID)
 	f.pool, err = worker.New(worker.Config{
-		Path: path, Dir: work.task, TempDir: work.temp(), Env: env, Confinement: p.confine(&rec.Config, user), Frames: f.frames, MemoryMB: rec.Config.MemoryMB, MaxConcurrency: concurrency,
+		Path: path, Dir: work.task, TempDir: work.temp(), Env: env, Confinement: p.confine(&rec.Config, user),
+		Frames: f.frames, MemoryMB: rec.Config.MemoryMB, MaxConcurrency: concurrency,
 		MaxQueue: p.opts.maxQueue, MaxWorkers: max(p.opts.maxWorkers, int(rec.KeepWarm)), MinWorkers: int(rec.KeepWarm),
-		IdleTimeout: p.opts.idleTimeout, StartTimeout: p.opts.startTimeout, MaxOutput: int64(p.opts.limits.MaxPayloadMB) << 20, Budget: p.buffered, SpoolDir: p.store.uploads(),
+		IdleTimeout: p.opts.idleTimeout, StartTimeout: p.opts.startTimeout,
+		MaxOutput: int64(p.opts.limits.MaxPayloadMB) << 20, Budget: p.buffered, SpoolDir: p.store.uploads(),
 		Log: f.log.add, Ended: f.log.end, Logger: logger, Host: p.host, Provider: providerName,
 	})
 	if err != nil {

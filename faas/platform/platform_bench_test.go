@@ -27,7 +27,8 @@ func BenchmarkIdleFunctions(b *testing.B) {
 	n := 0
 	for b.Loop() {
 		n++
-		d := &deployment{record: record{ID: fmt.Sprintf("f%d", n), Config: config{MemoryMB: 128, TimeoutSecs: 1}}, pkg: bytes.NewReader(zip)}
+		d := &deployment{record: record{ID: fmt.Sprintf("f%d", n), Config: config{MemoryMB: 128, TimeoutSecs: 1}},
+			pkg: bytes.NewReader(zip)}
 		if _, err := p.deploy(context.Background(), d); err != nil {
 			b.Fatal(err)
 		}

@@ -67,7 +67,8 @@ func TestThousandsOfCallersAreHeldBack(t *testing.T) {
 		t.Errorf("%d MiB are held for callers that were refused", grown)
 	}
 	for range 50 {
-		if a := s.invoke("f", jobEcho, "x"); a.status != http.StatusTooManyRequests || a.header.Get("Retry-After") == "" || a.body["details"].(map[string]any)["not_run"] != true {
+		if a := s.invoke("f", jobEcho, "x"); a.status != http.StatusTooManyRequests || a.header.Get("Retry-After") == "" ||
+			a.body["details"].(map[string]any)["not_run"] != true {
 			t.Fatalf("%d %v %v", a.status, a.header, a.body)
 		}
 	}
@@ -136,7 +137,8 @@ func TestLargeRequestsTakeBoundedMemory(t *testing.T) {
 				t.Error(err)
 			case resp.StatusCode == http.StatusOK:
 				answered.Add(1)
-			case resp.StatusCode == http.StatusTooManyRequests && resp.Header.Get("Retry-After") != "" && strings.Contains(string(text), `"not_run":true`):
+			case resp.StatusCode == http.StatusTooManyRequests && resp.Header.Get("Retry-After") != "" &&
+				strings.Contains(string(text), `"not_run":true`):
 				refused.Add(1)
 			default:
 				t.Errorf("%d %.200s", resp.StatusCode, text)
@@ -153,7 +155,8 @@ func TestLargeRequestsTakeBoundedMemory(t *testing.T) {
 	if limit := int64(limitMB<<20 + 32*len(body)); most.Load() > limit {
 		t.Errorf("%d bytes were held, the limit is %d", most.Load(), limit)
 	}
-	t.Logf("%d answered, %d refused, %d MiB held at most, heap grown by %d MiB at most, clients included", answered.Load(), refused.Load(), most.Load()>>20, heap.Load()>>20)
+	t.Logf("%d answered, %d refused, %d MiB held at most, heap grown by %d MiB at most, clients included",
+		answered.Load(), refused.Load(), most.Load()>>20, heap.Load()>>20)
 	if used := s.p.buffered.Used(); used != 0 {
 		t.Errorf("%d bytes are not given back", used)
 	}

@@ -27,7 +27,8 @@ func (f *function) revision() string {
 // same reports whether the two records deploy the same thing.
 func (r *record) same(o *record) bool {
 	a, b := r.Config, o.Config
-	return r.generation() == o.generation() && r.KeepWarm == o.KeepWarm && a.MemoryMB == b.MemoryMB && a.TimeoutSecs == b.TimeoutSecs &&
+	return r.generation() == o.generation() && r.KeepWarm == o.KeepWarm && a.MemoryMB == b.MemoryMB &&
+		a.TimeoutSecs == b.TimeoutSecs &&
 		a.MaxConcurrency == b.MaxConcurrency && maps.Equal(a.Env, b.Env)
 }
 
@@ -49,7 +50,8 @@ func (f *function) previous(old *function) *record {
 // where it has no such generation. service, where it is not empty, must be the function's.
 func (p *Platform) restore(ctx context.Context, id, service string, want generation) (*function, error) {
 	if want.PackageSHA256 == "" || want.Fingerprint == "" {
-		return nil, notRunError(faas.ErrInvalidArgument, "restore", "package_sha256 and config_fingerprint must name the generation to put back")
+		return nil, notRunError(faas.ErrInvalidArgument, "restore",
+			"package_sha256 and config_fingerprint must name the generation to put back")
 	}
 	p.life.RLock()
 	defer p.life.RUnlock()
@@ -63,7 +65,9 @@ func (p *Platform) restore(ctx context.Context, id, service string, want generat
 	}
 	current := live.broken == nil && live.generation() == want
 	if !current && (live.Previous == nil || live.Previous.generation() != want) {
-		return nil, notRunError(faas.ErrConflict, "restore", "function %q cannot be put back: neither it nor its previous generation is the one that was asked for. Deploy that again", id)
+		return nil, notRunError(faas.ErrConflict, "restore",
+			"function %q cannot be put back: neither it nor its previous generation is the one that was asked for. Deploy "+
+				"that again", id)
 	}
 	live.counts.restores.Add(1)
 	if current {
@@ -119,7 +123,8 @@ func (p *Platform) serveRestore(w http.ResponseWriter, r *http.Request, id strin
 	var want generation
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRestoreBody)).Decode(&want); err != nil {
 		w.Header().Set("Connection", "close")
-		writeErrorOf(w, id, notRunError(faas.ErrInvalidArgument, "restore", `the body is not {"package_sha256":"...","config_fingerprint":"..."}`))
+		writeErrorOf(w, id, notRunError(faas.ErrInvalidArgument, "restore",
+			`the body is not {"package_sha256":"...","config_fingerprint":"..."}`))
 		return
 	}
 	_ = control.SetReadDeadline(time.Time{})

@@ -29,8 +29,10 @@ func versionZip(t testing.TB, n int) []byte {
 }
 
 func versionHeader(n int, header ...string) []string {
-	config := configHeader(map[string]any{"memory_mb": 256, "timeout_secs": 120, "env_vars": map[string]string{"VALUE": strconv.Itoa(10 * n)}})
-	return append([]string{"X-Blueprint-Config", config, "X-Blueprint-Fingerprint", fmt.Sprint("v", n), "X-Blueprint-If-Exists", "replace"}, header...)
+	config := configHeader(map[string]any{"memory_mb": 256, "timeout_secs": 120,
+		"env_vars": map[string]string{"VALUE": strconv.Itoa(10 * n)}})
+	return append([]string{"X-Blueprint-Config", config, "X-Blueprint-Fingerprint", fmt.Sprint("v", n),
+		"X-Blueprint-If-Exists", "replace"}, header...)
 }
 
 func (s *server) restore(id string, g generation, header ...string) answer {
@@ -71,7 +73,8 @@ func TestRestorePutsThePreviousGenerationBack(t *testing.T) {
 	two := s.putVersion("f", 2)
 	s.putVersion("f", 2) // a PUT that is repeated because its answer was lost
 	get := s.do("GET", "/api/functions/f", nil)
-	if diff := cmp.Diff(map[string]any{"package_sha256": one.PackageSHA256, "config_fingerprint": "v1"}, get.body["previous"]); diff != "" {
+	if diff := cmp.Diff(map[string]any{"package_sha256": one.PackageSHA256, "config_fingerprint": "v1"},
+		get.body["previous"]); diff != "" {
 		t.Error(diff)
 	}
 	if a := s.restore("f", generation{two.PackageSHA256, "v1"}); a.status != 409 || a.body["code"] != "CONFLICT" {
@@ -87,7 +90,8 @@ func TestRestorePutsThePreviousGenerationBack(t *testing.T) {
 	}
 	s = newServer(t, WithDir(dir))
 	for range 2 {
-		if a := s.restore("f", one); a.status != 200 || a.body["package_sha256"] != one.PackageSHA256 || a.body["config_fingerprint"] != "v1" {
+		if a := s.restore("f", one); a.status != 200 || a.body["package_sha256"] != one.PackageSHA256 ||
+			a.body["config_fingerprint"] != "v1" {
 			t.Errorf("%d %v", a.status, a.body)
 		}
 		s.is("f", 1)
@@ -123,7 +127,8 @@ func TestRefusedRestores(t *testing.T) {
 	one := s.putVersion("f", 1, "X-Blueprint-Service", "svc")
 	s.putVersion("f", 2, "X-Blueprint-Service", "svc")
 	const path = "/api/functions/f/restore"
-	for body, want := range map[string]int{"": 400, "{}": 400, "[]": 400, `{"package_sha256":"` + one.PackageSHA256 + `"}`: 400, strings.Repeat(" ", maxRestoreBody+1): 400} {
+	for body, want := range map[string]int{"": 400, "{}": 400, "[]": 400,
+		`{"package_sha256":"` + one.PackageSHA256 + `"}`: 400, strings.Repeat(" ", maxRestoreBody+1): 400} {
 		if a := s.do("POST", path, []byte(body)); a.status != want || a.body["code"] != "INVALID_ARGUMENT" {
 			t.Errorf("%.40q: %d %v", body, a.status, a.body)
 		}
@@ -159,7 +164,8 @@ func TestALateUploadDoesNotUndoARestore(t *testing.T) {
 	s.putVersion("f", 2, "X-Blueprint-If-Revision", revision)
 	s.putVersion("f", 2, "X-Blueprint-If-Revision", revision) // sent again
 	s.restore("f", one)
-	if a := s.put("f", versionZip(t, 2), versionHeader(2, "X-Blueprint-If-Revision", revision)...); a.status != 409 || a.body["code"] != "CONFLICT" {
+	if a := s.put("f", versionZip(t, 2), versionHeader(2, "X-Blueprint-If-Revision", revision)...); a.status != 409 ||
+		a.body["code"] != "CONFLICT" {
 		t.Errorf("the late PUT: %d %v", a.status, a.body)
 	}
 	s.is("f", 1)
@@ -176,7 +182,8 @@ func TestRestoreDropsNoCall(t *testing.T) {
 	two := s.putVersion("script", 2)
 	var jobs []generation
 	for n := range 2 {
-		a := s.putJobs("jobs", map[string]any{"env_vars": map[string]string{"VALUE": strconv.Itoa(n)}}, versionHeader(n)[2:]...)
+		a := s.putJobs("jobs", map[string]any{"env_vars": map[string]string{"VALUE": strconv.Itoa(n)}},
+			versionHeader(n)[2:]...)
 		jobs = append(jobs, generation{a.body["package_sha256"].(string), a.body["config_fingerprint"].(string)})
 	}
 	stop := make(chan struct{})

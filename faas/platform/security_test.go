@@ -86,8 +86,9 @@ func TestPackagesThatFailLaterLeaveNothing(t *testing.T) {
 	for name, pkg := range map[string][]byte{
 		"another sum": lies,
 		"no program":  makeZip(t, file{"bootstrap", 0o755, "neither a script nor a program"}),
-		"for another machine": makeZip(t, file{"bootstrap", 0o755, "\x7fELF\x02\x01\x01" + strings.Repeat("\x00", 9) + "\x02\x00\x15\x00" +
-			strings.Repeat("\x00", 100)}),
+		"for another machine": makeZip(t, file{"bootstrap", 0o755,
+			"\x7fELF\x02\x01\x01" + strings.Repeat("\x00", 9) + "\x02\x00\x15\x00" +
+				strings.Repeat("\x00", 100)}),
 		"no interpreter named": makeZip(t, file{"bootstrap", 0o755, "#!\n"}),
 	} {
 		if a := s.put("f", pkg); a.status != http.StatusBadRequest {
@@ -95,7 +96,9 @@ func TestPackagesThatFailLaterLeaveNothing(t *testing.T) {
 		}
 		check(name)
 	}
-	if a := s.put("f", jobZip(), "X-Blueprint-Config", configHeader(map[string]any{"env_vars": map[string]string{"SILENT": "yes"}})); a.status != http.StatusInternalServerError {
+	if a := s.put("f", jobZip(), "X-Blueprint-Config",
+		configHeader(map[string]any{"env_vars": map[string]string{
+			"SILENT": "yes"}})); a.status != http.StatusInternalServerError {
 		t.Errorf("a program that ends at once: %d %v", a.status, a.body)
 	}
 	check("a program that ends at once")
@@ -105,11 +108,15 @@ func TestHostileIDsAndHeadersAreRefusedAndLeaveNothing(t *testing.T) {
 	s, check := leavesNothing(t)
 	pkg := scriptZip(t, "true")
 	for _, id := range []string{
-		"..", ".", "%2e%2e", "%2e%2e%2f%2e%2e%2fetc", "..%2f..%2fetc%2fpasswd", "a%2f..%2fb", "%2fetc", "a%5cb", "..%5cevil", "a%00b", "a%0d%0aX-Evil:%20y", "a%1b%5b2J", "a%7f",
-		"a%20b", "%20", "%e7%8c%ab", "%ff", "%c0%ae%c0%ae", "a%252e", "-a", ".a", "_a", "a:b", "a~", strings.Repeat("a", maxID+1), strings.Repeat("a", 4000),
+		"..", ".", "%2e%2e", "%2e%2e%2f%2e%2e%2fetc", "..%2f..%2fetc%2fpasswd", "a%2f..%2fb", "%2fetc", "a%5cb", "..%5cevil",
+		"a%00b", "a%0d%0aX-Evil:%20y", "a%1b%5b2J", "a%7f",
+		"a%20b", "%20", "%e7%8c%ab", "%ff", "%c0%ae%c0%ae", "a%252e", "-a", ".a", "_a", "a:b", "a~",
+		strings.Repeat("a", maxID+1), strings.Repeat("a", 4000),
 	} {
-		for _, call := range [][2]string{{http.MethodPut, ""}, {http.MethodGet, ""}, {http.MethodDelete, ""}, {http.MethodPost, "/invoke"}, {http.MethodPost, "/restore"}, {http.MethodGet, "/health"}} {
-			if a := s.do(call[0], "/api/functions/"+id+call[1], pkg, "Content-Type", "application/zip"); a.status != http.StatusBadRequest && a.status != http.StatusNotFound {
+		for _, call := range [][2]string{{http.MethodPut, ""}, {http.MethodGet, ""}, {http.MethodDelete, ""},
+			{http.MethodPost, "/invoke"}, {http.MethodPost, "/restore"}, {http.MethodGet, "/health"}} {
+			if a := s.do(call[0], "/api/functions/"+id+call[1], pkg, "Content-Type",
+				"application/zip"); a.status != http.StatusBadRequest && a.status != http.StatusNotFound {
 				t.Errorf("%s of %s: %d %v", call[0]+call[1], id, a.status, a.body)
 			}
 		}
@@ -127,17 +134,23 @@ func TestHostileIDsAndHeadersAreRefusedAndLeaveNothing(t *testing.T) {
 		"if-exists":                        {"X-Blueprint-If-Exists", "\x1b[2J"},
 		"config that is a path":            {"X-Blueprint-Config", "../../etc/passwd"},
 		"config of a size":                 {"X-Blueprint-Config", strings.Repeat("A", maxConfigHeader+1)},
-		"variable that is a path":          {"X-Blueprint-Config", configHeader(map[string]any{"env_vars": map[string]string{"../PATH": secret}})},
-		"variable with a NUL":              {"X-Blueprint-Config", configHeader(map[string]any{"env_vars": map[string]string{"A": secret + "\x00LD_PRELOAD=/evil.so"}})},
-		"variable with an equals sign":     {"X-Blueprint-Config", configHeader(map[string]any{"env_vars": map[string]string{"A=B": secret}})},
-		"variable with a line break":       {"X-Blueprint-Config", configHeader(map[string]any{"env_vars": map[string]string{"A\nB": secret}})},
-		"large variable":                   {"X-Blueprint-Config", configHeader(map[string]any{"env_vars": map[string]string{"A": strings.Repeat(secret, maxVariable/len(secret)+1)}})},
-		"memory beyond all":                {"X-Blueprint-Config", configHeader(map[string]any{"memory_mb": 1 << 40})},
-		"content type":                     {"Content-Type", "application/zip\x7f"},
+		"variable that is a path": {"X-Blueprint-Config",
+			configHeader(map[string]any{"env_vars": map[string]string{"../PATH": secret}})},
+		"variable with a NUL": {"X-Blueprint-Config",
+			configHeader(map[string]any{"env_vars": map[string]string{"A": secret + "\x00LD_PRELOAD=/evil.so"}})},
+		"variable with an equals sign": {"X-Blueprint-Config",
+			configHeader(map[string]any{"env_vars": map[string]string{"A=B": secret}})},
+		"variable with a line break": {"X-Blueprint-Config",
+			configHeader(map[string]any{"env_vars": map[string]string{"A\nB": secret}})},
+		"large variable": {"X-Blueprint-Config",
+			configHeader(map[string]any{"env_vars": map[string]string{"A": strings.Repeat(secret, maxVariable/len(secret)+1)}})},
+		"memory beyond all": {"X-Blueprint-Config", configHeader(map[string]any{"memory_mb": 1 << 40})},
+		"content type":      {"Content-Type", "application/zip\x7f"},
 	} {
 		a, answered := s.request(http.MethodPut, "/api/functions/f", pkg, header...)
 		if !answered { // the client refuses to send it: then nobody can by this way
-			a = s.raw("PUT /api/functions/f HTTP/1.1\r\nHost: localhost\r\n%s: %s\r\nContent-Length: %d\r\n\r\n%s", header[0], header[1], len(pkg), pkg)
+			a = s.raw("PUT /api/functions/f HTTP/1.1\r\nHost: localhost\r\n%s: %s\r\nContent-Length: %d\r\n\r\n%s", header[0],
+				header[1], len(pkg), pkg)
 		}
 		if a.status < 400 || a.status >= 500 {
 			t.Errorf("%s: %d %v", name, a.status, a.body)
@@ -192,23 +205,28 @@ func TestOversizedRequestsAreRefusedAndLeaveNothing(t *testing.T) {
 		t.Errorf("zip in chunks: %d", a.status)
 	}
 	check("zip in chunks")
-	if a := s.raw("PUT /api/functions/f HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000000000000000000\r\nExpect: 100-continue\r\n\r\n"); a.status != http.StatusRequestEntityTooLarge {
+	if a := s.raw("PUT /api/functions/f HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000000000000000000\r\nExpect: " +
+		"100-continue\r\n\r\n"); a.status != http.StatusRequestEntityTooLarge {
 		t.Errorf("a zip that says it has exabytes: %d", a.status)
 	}
-	if a := s.raw("GET /api/functions HTTP/1.1\r\nHost: localhost\r\nX-Large: %s\r\n\r\n", strings.Repeat("x", 2<<20)); a.status != http.StatusRequestHeaderFieldsTooLarge {
+	if a := s.raw("GET /api/functions HTTP/1.1\r\nHost: localhost\r\nX-Large: %s\r\n\r\n",
+		strings.Repeat("x", 2<<20)); a.status != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("large header: %d", a.status)
 	}
 	s.mustPut("f", scriptZip(t, doubler))
-	if a := s.do(http.MethodPost, "/api/functions/f/invoke", make([]byte, 6<<20)); a.status != http.StatusRequestEntityTooLarge {
+	if a := s.do(http.MethodPost, "/api/functions/f/invoke",
+		make([]byte, 6<<20)); a.status != http.StatusRequestEntityTooLarge {
 		t.Errorf("%d %v", a.status, a.body)
 	}
 	if a := chunked(http.MethodPost, "/api/functions/f/invoke", 6<<20); a.status != http.StatusRequestEntityTooLarge {
 		t.Errorf("call in chunks: %d", a.status)
 	}
-	if a := s.do(http.MethodPost, "/api/functions/f/restore", make([]byte, maxRestoreBody+1)); a.status != http.StatusBadRequest {
+	if a := s.do(http.MethodPost, "/api/functions/f/restore",
+		make([]byte, maxRestoreBody+1)); a.status != http.StatusBadRequest {
 		t.Errorf("restore: %d %v", a.status, a.body)
 	}
-	if a := s.do(http.MethodPost, "/api/functions/f/invoke", []byte(strings.Repeat("[", 1<<20))); a.status != http.StatusBadRequest {
+	if a := s.do(http.MethodPost, "/api/functions/f/invoke",
+		[]byte(strings.Repeat("[", 1<<20))); a.status != http.StatusBadRequest {
 		t.Errorf("deep JSON: %d %v", a.status, a.body)
 	}
 	env := map[string]string{}
@@ -216,7 +234,8 @@ func TestOversizedRequestsAreRefusedAndLeaveNothing(t *testing.T) {
 		env[fmt.Sprint("A", i)] = strings.Repeat("x", maxVariable-10)
 	}
 	l := limits(t)
-	if err := (&config{MemoryMB: 128, TimeoutSecs: 1, Env: env}).check(&l); err == nil || !strings.Contains(err.Error(), "together") {
+	if err := (&config{MemoryMB: 128, TimeoutSecs: 1, Env: env}).check(&l); err == nil ||
+		!strings.Contains(err.Error(), "together") {
 		t.Errorf("a large environment: %v", err)
 	}
 	s.do(http.MethodDelete, "/api/functions/f", nil)
@@ -235,16 +254,21 @@ func (zeros) Read(b []byte) (int, error) {
 
 // A client that sends slowly on purpose loses its connection, whatever it asks for, also without a server that has time limits of its own.
 func TestSlowClientsLoseTheirConnection(t *testing.T) {
-	quick := WithLimits(Limits{RequestTimeout: 50 * time.Millisecond, UploadTimeout: 50 * time.Millisecond, ReadHeaderTimeout: 50 * time.Millisecond})
+	quick := WithLimits(Limits{RequestTimeout: 50 * time.Millisecond, UploadTimeout: 50 * time.Millisecond,
+		ReadHeaderTimeout: 50 * time.Millisecond})
 	for name, token := range map[string]string{"without a token": "", "with a token that the client lacks": "secret"} {
 		s, check := leavesNothing(t, quick, WithToken(token))
 		if token == "" {
 			s.mustPut("f", scriptZip(t, doubler))
 		}
-		for _, request := range []string{"GET /api/functions", "GET /metrics", "GET /api/functions/f", "GET /api/functions/f/health", "DELETE /api/functions/none", "PUT /api/functions/f",
-			"PUT /api/functions/g", "POST /api/functions/f/invoke", "POST /api/functions/f/restore", "POST /api/functions/f/warm", "GET /nothing", "PATCH /api/functions/f"} {
-			s.closes(name+": "+request, request+" HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/zip\r\nContent-Length: 300000\r\n\r\n")
-			s.closes(name+": "+request+" in chunks", request+" HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/zip\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+		for _, request := range []string{"GET /api/functions", "GET /metrics", "GET /api/functions/f",
+			"GET /api/functions/f/health", "DELETE /api/functions/none", "PUT /api/functions/f",
+			"PUT /api/functions/g", "POST /api/functions/f/invoke", "POST /api/functions/f/restore",
+			"POST /api/functions/f/warm", "GET /nothing", "PATCH /api/functions/f"} {
+			s.closes(name+": "+request, request+" HTTP/1.1\r\nHost: localhost\r\nContent-Type: "+
+				"application/zip\r\nContent-Length: 300000\r\n\r\n")
+			s.closes(name+": "+request+" in chunks", request+
+				" HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/zip\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
 		}
 		if token == "" {
 			s.do(http.MethodDelete, "/api/functions/f", nil)
@@ -318,7 +342,8 @@ func TestAnswersThatNobodyTakesAreNotKept(t *testing.T) {
 	defer conn.Close()
 	_ = conn.(*net.TCPConn).SetReadBuffer(4 << 10)
 	body := faas.AppendRequest(nil, jobEcho, make([]byte, 200<<10))
-	if _, err := fmt.Fprintf(conn, "POST /api/functions/f/invoke HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(body), body); err != nil {
+	if _, err := fmt.Fprintf(conn, "POST /api/functions/f/invoke HTTP/1.1\r\nHost: localhost\r\nContent-Length: "+
+		"%d\r\n\r\n%s", len(body), body); err != nil {
 		t.Fatal(err)
 	}
 	for deadline := time.Now().Add(aWhile); ; time.Sleep(time.Millisecond) {
@@ -383,7 +408,8 @@ func TestTokensAreComparedByHashInConstantTime(t *testing.T) {
 				}
 			case *ast.BinaryExpr:
 				for _, side := range []ast.Expr{n.X, n.Y} {
-					if id, ok := side.(*ast.Ident); ok && (id.Name == "token" || id.Name == "sum") && (n.Op == token.EQL || n.Op == token.NEQ) {
+					if id, ok := side.(*ast.Ident); ok && (id.Name == "token" || id.Name == "sum") &&
+						(n.Op == token.EQL || n.Op == token.NEQ) {
 						t.Errorf("matches compares %s with %v", id.Name, n.Op)
 					}
 				}
@@ -403,7 +429,8 @@ func TestTheDirectoryIsForItsOwnerAlone(t *testing.T) {
 	s := newServer(t, WithDir(dir))
 	s.putJobs("f", nil)
 	s.mustInvoke("f", jobEcho, "x")
-	for _, pattern := range []string{"", "functions", "packages", "uploads", "work", "work/*", "functions/*.json", "lock"} {
+	for _, pattern := range []string{"", "functions", "packages", "uploads", "work", "work/*", "functions/*.json",
+		"lock"} {
 		paths, err := filepath.Glob(filepath.Join(dir, pattern))
 		if err != nil || len(paths) == 0 {
 			t.Errorf("%s: %v %v", pattern, paths, err)
@@ -423,7 +450,8 @@ func TestFunctionsGetNothingOfEachOther(t *testing.T) {
 	look := scriptZip(t, `{ env; pwd; ls -A "$HOME"; ls /proc/self/fd; } >&2; echo '{"result":[1]}'`)
 	auth := []string{"Authorization", "Bearer the token"}
 	deploy := func(id, secret string) {
-		config := configHeader(map[string]any{"memory_mb": 128, "timeout_secs": 120, "env_vars": map[string]string{"SECRET": secret}})
+		config := configHeader(map[string]any{"memory_mb": 128, "timeout_secs": 120,
+			"env_vars": map[string]string{"SECRET": secret}})
 		s.mustPut(id, look, append([]string{"X-Blueprint-Config", config}, auth...)...)
 	}
 	deploy("a", "of a")
@@ -449,7 +477,8 @@ func TestFunctionsGetNothingOfEachOther(t *testing.T) {
 			}
 		}
 		other := map[string]string{"a": "of b", "b": "of a"}[id]
-		if got := text.String(); !strings.Contains(got, "SECRET=of "+id) || strings.Contains(got, other) || strings.Contains(got, "HOST_SECRET") || strings.Contains(got, "the token") {
+		if got := text.String(); !strings.Contains(got, "SECRET=of "+id) || strings.Contains(got, other) ||
+			strings.Contains(got, "HOST_SECRET") || strings.Contains(got, "the token") {
 			t.Errorf("%s sees\n%s", id, got)
 		}
 		if descriptors > 4 { // the three standard ones and the directory that ls lists

@@ -42,7 +42,8 @@ func (p *Platform) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	id, verb, ok := route(r)
 	if !ok {
-		writeError(w, notRunError(faas.ErrNotFound, "serve", "there is nothing at this path: the calls are below %s, and %s has metrics", apiPath, metricsPath))
+		writeError(w, notRunError(faas.ErrNotFound, "serve",
+			"there is nothing at this path: the calls are below %s, and %s has metrics", apiPath, metricsPath))
 		return
 	}
 	if id == "" && verb == "" {
@@ -86,7 +87,8 @@ func (p *Platform) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			p.serveLogs(w, r, id)
 		}
 	default:
-		writeError(w, notRunError(faas.ErrNotFound, "serve", "a function has invoke, health, logs, warm and restore, and not %.60q", verb))
+		writeError(w, notRunError(faas.ErrNotFound, "serve",
+			"a function has invoke, health, logs, warm and restore, and not %.60q", verb))
 	}
 }
 
@@ -127,7 +129,8 @@ func allow(w http.ResponseWriter, r *http.Request, methods ...string) bool {
 }
 
 // zipTypes are the content types of an upload; none at all is taken too.
-var zipTypes = map[string]bool{"": true, "application/zip": true, "application/x-zip-compressed": true, "application/octet-stream": true}
+var zipTypes = map[string]bool{"": true, "application/zip": true, "application/x-zip-compressed": true,
+	"application/octet-stream": true}
 
 func (p *Platform) servePut(w http.ResponseWriter, r *http.Request, id string) {
 	d, err := p.newDeployment(w, r, id)
@@ -186,7 +189,8 @@ func (p *Platform) newDeployment(w http.ResponseWriter, r *http.Request, id stri
 	}
 	contentType, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
 	if !zipTypes[strings.ToLower(strings.TrimSpace(contentType))] {
-		return nil, notRunError(faas.ErrUnsupported, "deploy", "content type %.100q: a function is a zip, sent as application/zip", contentType)
+		return nil, notRunError(faas.ErrUnsupported, "deploy",
+			"content type %.100q: a function is a zip, sent as application/zip", contentType)
 	}
 	cfg, err := parseConfig(r.Header.Get("X-Blueprint-Config"), &p.opts.limits)
 	if err != nil {
@@ -219,8 +223,10 @@ func (p *Platform) newDeployment(w http.ResponseWriter, r *http.Request, id stri
 // serviceHeader returns the service that the request names, "" for none.
 func serviceHeader(r *http.Request) (string, error) {
 	service, err := url.PathUnescape(r.Header.Get("X-Blueprint-Service"))
-	if err != nil || len(service) > 512 || strings.ContainsFunc(service, func(c rune) bool { return c < ' ' || c == 0x7f }) {
-		return "", notRunError(faas.ErrInvalidArgument, "read request", "header X-Blueprint-Service is not up to 512 characters, percent-encoded")
+	if err != nil || len(service) > 512 || strings.ContainsFunc(
+		service, func(c rune) bool { return c < ' ' || c == 0x7f }) {
+		return "", notRunError(faas.ErrInvalidArgument, "read request",
+			"header X-Blueprint-Service is not up to 512 characters, percent-encoded")
 	}
 	return service, nil
 }

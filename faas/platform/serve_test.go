@@ -23,7 +23,8 @@ func TestLifeOfAFunction(t *testing.T) {
 			s := newServer(t)
 			var put answer
 			if kind == "script" {
-				put = s.mustPut("svc-job0", scriptZip(t, doubler), "X-Blueprint-Config", configHeader(map[string]any{"memory_mb": 256, "timeout_secs": 120}))
+				put = s.mustPut("svc-job0", scriptZip(t, doubler), "X-Blueprint-Config",
+					configHeader(map[string]any{"memory_mb": 256, "timeout_secs": 120}))
 			} else {
 				put = s.putJobs("svc-job0", nil)
 				if ms, _ := put.body["cold_start_ms"].(float64); ms <= 0 {
@@ -31,7 +32,8 @@ func TestLifeOfAFunction(t *testing.T) {
 				}
 			}
 			for name, want := range map[string]any{
-				"function_id": "svc-job0", "endpoint": s.url + "/api/functions/svc-job0/invoke", "status": "deployed", "memory_mb": 256.0, "timeout_secs": 120.0,
+				"function_id": "svc-job0", "endpoint": s.url + "/api/functions/svc-job0/invoke", "status": "deployed",
+				"memory_mb": 256.0, "timeout_secs": 120.0,
 			} {
 				if put.body[name] != want {
 					t.Errorf("PUT answered %s = %v, want %v", name, put.body[name], want)
@@ -53,7 +55,8 @@ func TestLifeOfAFunction(t *testing.T) {
 			}
 
 			health := s.do(http.MethodGet, "/api/functions/svc-job0/health", nil)
-			if diff := cmp.Diff(map[string]any{"function_id": "svc-job0", "status": "healthy", "last_invocation": nil, "total_invocations": 0.0}, health.body); diff != "" {
+			if diff := cmp.Diff(map[string]any{"function_id": "svc-job0", "status": "healthy", "last_invocation": nil,
+				"total_invocations": 0.0}, health.body); diff != "" {
 				t.Error(diff)
 			}
 			want := "ab"
@@ -79,16 +82,19 @@ func TestLifeOfAFunction(t *testing.T) {
 			if kind == "script" {
 				instances = 0
 			}
-			if diff := cmp.Diff(map[string]any{"function_id": "svc-job0", "status": "warm", "instances_warmed": instances}, warm.body); diff != "" || warm.status != 200 {
+			if diff := cmp.Diff(map[string]any{"function_id": "svc-job0", "status": "warm", "instances_warmed": instances},
+				warm.body); diff != "" || warm.status != 200 {
 				t.Error(warm.status, diff)
 			}
 
 			del := s.do(http.MethodDelete, "/api/functions/svc-job0", nil)
-			if diff := cmp.Diff(map[string]any{"function_id": "svc-job0", "status": "deleted"}, del.body); diff != "" || del.status != 200 {
+			if diff := cmp.Diff(map[string]any{"function_id": "svc-job0", "status": "deleted"}, del.body); diff != "" ||
+				del.status != 200 {
 				t.Error(del.status, diff)
 			}
 			for _, call := range [][2]string{{"GET", ""}, {"DELETE", ""}, {"GET", "/health"}, {"POST", "/warm"}} {
-				if a := s.do(call[0], "/api/functions/svc-job0"+call[1], nil); a.status != 404 || a.body["code"] != "NOT_FOUND" || a.body["error"] == "" {
+				if a := s.do(call[0], "/api/functions/svc-job0"+call[1], nil); a.status != 404 || a.body["code"] != "NOT_FOUND" ||
+					a.body["error"] == "" {
 					t.Errorf("%v after DELETE: %d %v", call, a.status, a.body)
 				}
 			}
@@ -130,23 +136,34 @@ func TestRefusedRequests(t *testing.T) {
 		{"empty body", "PUT", "/api/functions/g", nil, nil, 400, "INVALID_ARGUMENT"},
 		{"large zip", "PUT", "/api/functions/g", make([]byte, 1<<20+1), nil, 413, "TOO_LARGE"},
 		{"config not base64", "PUT", "/api/functions/g", zip, config("{}"), 400, "INVALID_ARGUMENT"},
-		{"small memory", "PUT", "/api/functions/g", zip, config(configHeader(map[string]any{"memory_mb": 64})), 400, "INVALID_ARGUMENT"},
-		{"long timeout", "PUT", "/api/functions/g", zip, config(configHeader(map[string]any{"timeout_secs": 901})), 400, "INVALID_ARGUMENT"},
+		{"small memory", "PUT", "/api/functions/g", zip, config(configHeader(map[string]any{"memory_mb": 64})), 400,
+			"INVALID_ARGUMENT"},
+		{"long timeout", "PUT", "/api/functions/g", zip, config(configHeader(map[string]any{"timeout_secs": 901})), 400,
+			"INVALID_ARGUMENT"},
 		{"if-exists", "PUT", "/api/functions/g", zip, []string{"X-Blueprint-If-Exists", "perhaps"}, 400, "INVALID_ARGUMENT"},
 		{"fingerprint", "PUT", "/api/functions/g", zip, []string{"X-Blueprint-Fingerprint", "a b"}, 400, "INVALID_ARGUMENT"},
 		{"body no JSON", "POST", "/api/functions/f/invoke", []byte("hello"), nil, 400, "INVALID_ARGUMENT"},
 		{"body without args", "POST", "/api/functions/f/invoke", []byte(`{"job_id":1}`), nil, 400, "INVALID_ARGUMENT"},
-		{"byte out of range", "POST", "/api/functions/f/invoke", []byte(`{"job_id":1,"args":[256]}`), nil, 400, "INVALID_ARGUMENT"},
+		{"byte out of range", "POST", "/api/functions/f/invoke", []byte(`{"job_id":1,"args":[256]}`), nil, 400,
+			"INVALID_ARGUMENT"},
 		{"large body", "POST", "/api/functions/f/invoke", make([]byte, 5<<20), nil, 413, "TOO_LARGE"},
-		{"large args", "POST", "/api/functions/f/invoke", requestJSON(0, strings.Repeat("\x01", 1<<20+1)), nil, 413, "TOO_LARGE"},
+		{"large args", "POST", "/api/functions/f/invoke", requestJSON(0, strings.Repeat("\x01", 1<<20+1)), nil, 413,
+			"TOO_LARGE"},
 		{"instances", "POST", "/api/functions/f/warm?instances=x", nil, nil, 400, "INVALID_ARGUMENT"},
 		{"foreign host name", "GET", "/api/functions/f", nil, []string{"Host", "evil.example"}, 403, "FORBIDDEN"},
-		{"no interpreter", "PUT", "/api/functions/g", makeZip(t, file{"bootstrap", 0o755, "#!/opt/no/such/shell -e\ntrue"}), nil, 400, "INVALID_ARGUMENT"},
-		{"no program for env", "PUT", "/api/functions/g", makeZip(t, file{"bootstrap", 0o755, "#!/usr/bin/env no-such-language\ntrue"}), nil, 400, "INVALID_ARGUMENT"},
-		{"carriage return", "PUT", "/api/functions/g", makeZip(t, file{"bootstrap", 0o755, "#!/bin/sh\r\ntrue"}), nil, 400, "INVALID_ARGUMENT"},
-		{"text without interpreter", "PUT", "/api/functions/g", makeZip(t, file{"bootstrap", 0o755, "hello"}), nil, 400, "INVALID_ARGUMENT"},
-		{"long name in a zip", "PUT", "/api/functions/g", makeZip(t, file{"bootstrap", 0o755, "#!/bin/sh"}, file{"dir/" + strings.Repeat("n", 256), 0o644, "x"}), nil, 400, "INVALID_ARGUMENT"},
-		{"web page", "POST", "/api/functions/f/invoke", requestJSON(0, ""), []string{"Origin", "http://evil.example"}, 403, "FORBIDDEN"},
+		{"no interpreter", "PUT", "/api/functions/g", makeZip(t, file{"bootstrap", 0o755, "#!/opt/no/such/shell -e\ntrue"}),
+			nil, 400, "INVALID_ARGUMENT"},
+		{"no program for env", "PUT", "/api/functions/g",
+			makeZip(t, file{"bootstrap", 0o755, "#!/usr/bin/env no-such-language\ntrue"}), nil, 400, "INVALID_ARGUMENT"},
+		{"carriage return", "PUT", "/api/functions/g", makeZip(t, file{"bootstrap", 0o755, "#!/bin/sh\r\ntrue"}), nil, 400,
+			"INVALID_ARGUMENT"},
+		{"text without interpreter", "PUT", "/api/functions/g", makeZip(t, file{"bootstrap", 0o755, "hello"}), nil, 400,
+			"INVALID_ARGUMENT"},
+		{"long name in a zip", "PUT", "/api/functions/g",
+			makeZip(t, file{"bootstrap", 0o755, "#!/bin/sh"}, file{"dir/" + strings.Repeat("n", 256), 0o644, "x"}), nil, 400,
+			"INVALID_ARGUMENT"},
+		{"web page", "POST", "/api/functions/f/invoke", requestJSON(0, ""), []string{"Origin", "http://evil.example"}, 403,
+			"FORBIDDEN"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -201,7 +218,8 @@ func TestFailedInvocations(t *testing.T) {
 		}
 		a := s.invoke(id, tt.job, "x")
 		text, _ := a.body["error"].(string)
-		if a.status != 500 || a.body["success"] != false || a.body["job_id"] != float64(tt.job) || a.body["code"] != tt.code || !strings.Contains(text, tt.text) {
+		if a.status != 500 || a.body["success"] != false || a.body["job_id"] != float64(tt.job) ||
+			a.body["code"] != tt.code || !strings.Contains(text, tt.text) {
 			t.Errorf("job %d: %d %v", tt.job, a.status, a.body)
 		}
 		if list, ok := a.body["result"].([]any); !ok || len(list) != 0 {
@@ -241,7 +259,8 @@ func TestScriptsThatFail(t *testing.T) {
 		id := strings.ReplaceAll(tt.name, " ", "-")
 		s.mustPut(id, scriptZip(t, tt.script))
 		a := s.invoke(id, 0, strings.Repeat("x", 100_000))
-		if text, _ := a.body["error"].(string); a.status != 500 || a.body["code"] != "FUNCTION_FAILED" || a.body["success"] != false || !strings.Contains(text, tt.text) {
+		if text, _ := a.body["error"].(string); a.status != 500 || a.body["code"] != "FUNCTION_FAILED" ||
+			a.body["success"] != false || !strings.Contains(text, tt.text) {
 			t.Errorf("%s: %d %v", tt.name, a.status, a.body)
 		}
 	}
@@ -254,7 +273,8 @@ func TestScriptsThatFail(t *testing.T) {
 	for range crashLoop - 1 {
 		s.invoke("exits-3", 0, "")
 	}
-	if a := s.do("GET", "/api/functions/exits-3/health", nil); a.status != 503 || a.body["status"] != "unhealthy" || a.body["error"] == nil {
+	if a := s.do("GET", "/api/functions/exits-3/health", nil); a.status != 503 || a.body["status"] != "unhealthy" ||
+		a.body["error"] == nil {
 		t.Errorf("health of a crash loop: %d %v", a.status, a.body)
 	}
 	if a := s.do("GET", "/api/functions/says-no/health", nil); a.status != 200 {
@@ -308,7 +328,8 @@ func TestQueueAnswers429(t *testing.T) {
 
 func TestToken(t *testing.T) {
 	s := newServer(t, WithToken("correct horse"))
-	for header, want := range map[string]int{"": 401, "Bearer": 401, "Bearer wrong": 401, "Basic correct horse": 401, "Bearer correct horse": 404, "bearer correct horse": 404} {
+	for header, want := range map[string]int{"": 401, "Bearer": 401, "Bearer wrong": 401, "Basic correct horse": 401,
+		"Bearer correct horse": 404, "bearer correct horse": 404} {
 		if a := s.do("GET", "/api/functions/f", nil, "Authorization", header); a.status != want {
 			t.Errorf("%q: %d %v", header, a.status, a.body)
 		} else if want == 401 && a.header.Get("WWW-Authenticate") == "" {

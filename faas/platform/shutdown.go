@@ -71,5 +71,7 @@ func (p *Platform) checkListener(l net.Listener) error {
 	if err != nil || p.token.set || isLoopback(host) {
 		return nil
 	}
-	return notRunError(faas.ErrInvalidArgument, "listen", "%s is not a loopback address, and there is no token: requests from other machines would all be refused. Use WithToken, or listen on 127.0.0.1", l.Addr())
+	return notRunError(faas.ErrInvalidArgument, "listen",
+		"%s is not a loopback address, and there is no token: requests from other machines would all be refused. Use "+
+			"WithToken, or listen on 127.0.0.1", l.Addr())
 }

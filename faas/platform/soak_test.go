@@ -118,7 +118,8 @@ func TestSoak(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	s := &soak{server: &server{t, p, "http://" + listener.Addr().String(), client}, ledger: filepath.Join(t.TempDir(), "ledger"), ended: make([]uint8, *soakCalls)}
+	s := &soak{server: &server{t, p, "http://" + listener.Addr().String(), client},
+		ledger: filepath.Join(t.TempDir(), "ledger"), ended: make([]uint8, *soakCalls)}
 	small := map[string]any{"memory_mb": 128, "timeout_secs": 1, "max_concurrency": 4}
 	s.functions = []*soakFunction{
 		{id: "calm", kinds: "aaaaaaaasl", changes: "r"},
@@ -232,7 +233,8 @@ var unmarked = sync.OnceValue(func() []byte {
 
 func (s *soak) put(f *soakFunction, replace bool) {
 	version := f.begun.Add(1)
-	config := map[string]any{"memory_mb": 512, "timeout_secs": 120, "env_vars": map[string]string{"VERSION": strconv.FormatInt(version, 10), "SOAK_LEDGER": s.ledger}}
+	config := map[string]any{"memory_mb": 512, "timeout_secs": 120,
+		"env_vars": map[string]string{"VERSION": strconv.FormatInt(version, 10), "SOAK_LEDGER": s.ledger}}
 	for name, value := range f.config {
 		config[name] = value
 	}
@@ -240,7 +242,8 @@ func (s *soak) put(f *soakFunction, replace bool) {
 	if f.spawn {
 		pkg = unmarked()
 	}
-	header := []string{"X-Blueprint-Config", configHeader(config), "X-Blueprint-Fingerprint", "v" + strconv.FormatInt(version, 10)}
+	header := []string{"X-Blueprint-Config", configHeader(config), "X-Blueprint-Fingerprint",
+		"v" + strconv.FormatInt(version, 10)}
 	if replace {
 		header = append(header, "X-Blueprint-If-Exists", "replace")
 	}
@@ -319,7 +322,8 @@ func (s *soak) call(n int, rng *rand.Rand) {
 			s.fail("call %d of %s (%c): the answer is another's, or of nobody: %x", n, f.id, kind, got.output)
 		}
 		if version < committed && !strings.Contains(f.changes, "b") || version > f.begun.Load() {
-			s.fail("call %d of %s: version %d answered, %d was there when it began, %d is the last", n, f.id, version, committed, f.begun.Load())
+			s.fail("call %d of %s: version %d answered, %d was there when it began, %d is the last", n, f.id, version,
+				committed, f.begun.Load())
 		}
 		if strings.IndexByte("xkhmfp", kind) >= 0 {
 			s.fail("call %d of %s (%c) was answered", n, f.id, kind)
@@ -343,7 +347,8 @@ func (s *soak) callInProcess(ctx context.Context, id string, args []byte) outcom
 }
 
 func (s *soak) callHTTP(ctx context.Context, id string, args []byte) outcome {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+"/api/functions/"+id+"/invoke", bytes.NewReader(faas.AppendRequest(nil, jobSoak, args)))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+"/api/functions/"+id+"/invoke",
+		bytes.NewReader(faas.AppendRequest(nil, jobSoak, args)))
 	if err != nil {
 		return outcome{code: "OTHER", err: err}
 	}
@@ -440,7 +445,8 @@ func (s *soak) settle() footprint {
 // raceDetector reports whether the test is built with it: its own memory then grows with everything that is done.
 func raceDetector() bool {
 	info, ok := debug.ReadBuildInfo()
-	return ok && slices.ContainsFunc(info.Settings, func(s debug.BuildSetting) bool { return s.Key == "-race" && s.Value == "true" })
+	return ok && slices.ContainsFunc(info.Settings,
+		func(s debug.BuildSetting) bool { return s.Key == "-race" && s.Value == "true" })
 }
 
 // left names processes and files of functions.

@@ -55,7 +55,8 @@ func (u *users) take() (uint32, error) {
 		u.unused = u.unused[1:]
 		return id, nil
 	}
-	return 0, notRunError(faas.ErrTooLarge, "deploy", "all %d users of WithUserRange are in use: a function needs one, and a package another", u.n)
+	return 0, notRunError(faas.ErrTooLarge, "deploy",
+		"all %d users of WithUserRange are in use: a function needs one, and a package another", u.n)
 }
 
 // giveBack is the end of take. mu is held.
@@ -180,7 +181,9 @@ func (s *store) admitUsers(u *users) error {
 			return openError(err)
 		}
 		if info.Mode().Perm()&0o001 == 0 {
-			return faas.Errorf(faas.ErrInvalidArgument, "open", providerName, "the users of functions cannot enter %s, which the platform's directory %s is in: name another with WithDir", dir, s.dir)
+			return faas.Errorf(faas.ErrInvalidArgument, "open", providerName,
+				"the users of functions cannot enter %s, which the platform's directory %s is in: name another with WithDir", dir,
+				s.dir)
 		}
 		if dir == filepath.Dir(dir) {
 			return nil

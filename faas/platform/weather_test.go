@@ -20,7 +20,8 @@ func TestThePlatformsExecutorInBadWeather(t *testing.T) {
 	open := func(_ testing.TB, service string) faas.Executor { return p.Executor(service) }
 	faastest.Weather(t, faastest.Harness{
 		Open: open, AtomicUpdate: true, Provider: providerName,
-		Limits: faas.Limits{MaxMemoryMB: 10_240, MaxTimeoutSecs: 900, MaxPayloadMB: 16}, MemorySizes: faas.MemorySizes{Min: 128, Step: 1},
+		Limits:      faas.Limits{MaxMemoryMB: 10_240, MaxTimeoutSecs: 900, MaxPayloadMB: 16},
+		MemorySizes: faas.MemorySizes{Min: 128, Step: 1},
 		OpenIn: func(t testing.TB, service string, sky *faastest.Sky) faas.Executor {
 			return sky.Executor(open(t, service))
 		},

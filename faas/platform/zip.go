@@ -72,7 +72,8 @@ func openArchive(r io.ReaderAt, size int64, l *Limits) (*archive, error) {
 		}
 		seen[name] = isDir
 		if f.UncompressedSize64 > limit || total+f.UncompressedSize64 > limit {
-			return nil, notRunError(faas.ErrTooLarge, "deploy", "the files in the zip are larger than %d MiB, the limit", l.MaxUnpackedMB)
+			return nil, notRunError(faas.ErrTooLarge, "deploy", "the files in the zip are larger than %d MiB, the limit",
+				l.MaxUnpackedMB)
 		}
 		total += f.UncompressedSize64
 		if name == bootstrap {
@@ -95,7 +96,8 @@ func openArchive(r io.ReaderAt, size int64, l *Limits) (*archive, error) {
 	case !main.Mode().IsRegular():
 		return nil, badZip("%s is no regular file", bootstrap)
 	case main.Mode()&0o111 == 0:
-		return nil, badZip("%s is not executable (its mode in the zip is %v): chmod +x it and zip it again with its mode", bootstrap, main.Mode())
+		return nil, badZip("%s is not executable (its mode in the zip is %v): chmod +x it and zip it again with its mode",
+			bootstrap, main.Mode())
 	case main.UncompressedSize64 == 0:
 		return nil, badZip("%s is empty", bootstrap)
 	}
@@ -155,7 +157,8 @@ func checkEntry(f *zip.File) (string, error) {
 	case !fs.ValidPath(name) || name == ".":
 		return "", badZip("path %.200q leaves the package or is not in its shortest form", f.Name)
 	case !mode.IsRegular() && !mode.IsDir():
-		return "", badZip("%.200q is a link or a special file (%v): only files and directories are taken", f.Name, mode.Type())
+		return "", badZip("%.200q is a link or a special file (%v): only files and directories are taken", f.Name,
+			mode.Type())
 	case mode.IsDir() != strings.HasSuffix(f.Name, "/"):
 		return "", badZip("%.200q is a directory by its mode or by its name, but not by both", f.Name)
 	case f.Flags&1 != 0:

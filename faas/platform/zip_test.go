@@ -84,38 +84,53 @@ func hostileZips(t testing.TB) []hostileZip {
 		{"NUL", "control characters", faas.ErrInvalidArgument, with("a\x00b", 0o644, "x")},
 		{"empty name", "shortest form", faas.ErrInvalidArgument, with("", 0o644, "x")},
 		{"long name", "1024", faas.ErrInvalidArgument, with(strings.Repeat("a/", 600)+"a", 0o644, "x")},
-		{"symbolic link", "link or a special file", faas.ErrInvalidArgument, with("link", 0o777|fs.ModeSymlink, "/etc/passwd")},
+		{"symbolic link", "link or a special file", faas.ErrInvalidArgument,
+			with("link", 0o777|fs.ModeSymlink, "/etc/passwd")},
 		{"link in the style of PKWARE", "link or a special file", faas.ErrInvalidArgument, rawZip(t, hardLink)},
-		{"character device", "link or a special file", faas.ErrInvalidArgument, with("null", 0o666|fs.ModeDevice|fs.ModeCharDevice, "")},
+		{"character device", "link or a special file", faas.ErrInvalidArgument,
+			with("null", 0o666|fs.ModeDevice|fs.ModeCharDevice, "")},
 		{"socket", "link or a special file", faas.ErrInvalidArgument, with("socket", 0o666|fs.ModeSocket, "")},
-		{"bootstrap a link", "link or a special file", faas.ErrInvalidArgument, makeZip(t, file{"bootstrap", 0o777 | fs.ModeSymlink, "/bin/sh"})},
+		{"bootstrap a link", "link or a special file", faas.ErrInvalidArgument,
+			makeZip(t, file{"bootstrap", 0o777 | fs.ModeSymlink, "/bin/sh"})},
 		{"device", "link or a special file", faas.ErrInvalidArgument, with("dev", 0o666|fs.ModeDevice, "")},
 		{"pipe", "link or a special file", faas.ErrInvalidArgument, with("pipe", 0o666|fs.ModeNamedPipe, "")},
 		{"directory with a file's name", "directory", faas.ErrInvalidArgument, with("dir", 0o755|fs.ModeDir, "")},
-		{"twice with other letters", "twice", faas.ErrInvalidArgument, makeZip(t, main, file{"Bootstrap", 0o755, "other"}, file{"bootstrap", 0o755, "third"})},
-		{"below a link", "link or a special file", faas.ErrInvalidArgument, makeZip(t, main, file{"d", 0o777 | fs.ModeSymlink, "/tmp"}, file{"d/evil", 0o644, "x"})},
+		{"twice with other letters", "twice", faas.ErrInvalidArgument,
+			makeZip(t, main, file{"Bootstrap", 0o755, "other"}, file{"bootstrap", 0o755, "third"})},
+		{"below a link", "link or a special file", faas.ErrInvalidArgument,
+			makeZip(t, main, file{"d", 0o777 | fs.ModeSymlink, "/tmp"}, file{"d/evil", 0o644, "x"})},
 		{"twice", "twice", faas.ErrInvalidArgument, with("bootstrap", 0o755, "other")},
 		{"file below a file", "below it", faas.ErrInvalidArgument, with("bootstrap/x", 0o644, "x")},
-		{"many files", "more than 4 entries", faas.ErrInvalidArgument, makeZip(t, main, file{"1", 0o644, ""}, file{"2", 0o644, ""}, file{"3", 0o644, ""}, file{"4", 0o644, ""})},
-		{"more files than it says", "refused", faas.ErrInvalidArgument, patched(func(end []byte) { binary.LittleEndian.PutUint16(end[10:], 0) })},
+		{"many files", "more than 4 entries", faas.ErrInvalidArgument,
+			makeZip(t, main, file{"1", 0o644, ""}, file{"2", 0o644, ""}, file{"3", 0o644, ""}, file{"4", 0o644, ""})},
+		{"more files than it says", "refused", faas.ErrInvalidArgument,
+			patched(func(end []byte) { binary.LittleEndian.PutUint16(end[10:], 0) })},
 		{"70,000 files", "more than 4 entries", faas.ErrInvalidArgument, manyFiles(t, 70_000)},
-		{"says 65,535 files", "more than 4 entries", faas.ErrInvalidArgument, patched(func(end []byte) { binary.LittleEndian.PutUint16(end[10:], 0xffff) })},
+		{"says 65,535 files", "more than 4 entries", faas.ErrInvalidArgument,
+			patched(func(end []byte) { binary.LittleEndian.PutUint16(end[10:], 0xffff) })},
 		{"no bootstrap", "no file named bootstrap", faas.ErrInvalidArgument, makeZip(t, file{"bin/bootstrap", 0o755, "x"})},
 		{"bootstrap not executable", "chmod", faas.ErrInvalidArgument, makeZip(t, file{"bootstrap", 0o644, "#!/bin/sh\n"})},
-		{"bootstrap a directory", "no regular file", faas.ErrInvalidArgument, makeZip(t, file{"bootstrap/", 0o755 | fs.ModeDir, ""})},
+		{"bootstrap a directory", "no regular file", faas.ErrInvalidArgument,
+			makeZip(t, file{"bootstrap/", 0o755 | fs.ModeDir, ""})},
 		{"bootstrap empty", "empty", faas.ErrInvalidArgument, makeZip(t, file{"bootstrap", 0o755, ""})},
 		{"bomb", "100 times", faas.ErrInvalidArgument, with("zeros", 0o644, strings.Repeat("\x00", 17<<20))},
-		{"too large", "250 MiB", faas.ErrTooLarge, rawZip(t, &zip.FileHeader{Name: "a", Method: zip.Deflate, UncompressedSize64: 251 << 20, CompressedSize64: 1, Comment: "x"})},
+		{"too large", "250 MiB", faas.ErrTooLarge, rawZip(
+			t, &zip.FileHeader{Name: "a", Method: zip.Deflate, UncompressedSize64: 251 << 20, CompressedSize64: 1,
+				Comment: "x"})},
 		{"too large together", "250 MiB", faas.ErrTooLarge, rawZip(t,
 			&zip.FileHeader{Name: "a", Method: zip.Deflate, UncompressedSize64: 130 << 20, CompressedSize64: 1, Comment: "x"},
 			&zip.FileHeader{Name: "b", Method: zip.Deflate, UncompressedSize64: 130 << 20, CompressedSize64: 1, Comment: "x"})},
-		{"unknown method", "method 12", faas.ErrInvalidArgument, rawZip(t, &zip.FileHeader{Name: "a", Method: 12, UncompressedSize64: 1, CompressedSize64: 1, Comment: "x"})},
-		{"encrypted", "encrypted", faas.ErrInvalidArgument, rawZip(t, &zip.FileHeader{Name: "a", Flags: 1, UncompressedSize64: 1, CompressedSize64: 1, Comment: "x"})},
+		{"unknown method", "method 12", faas.ErrInvalidArgument,
+			rawZip(t, &zip.FileHeader{Name: "a", Method: 12, UncompressedSize64: 1, CompressedSize64: 1, Comment: "x"})},
+		{"encrypted", "encrypted", faas.ErrInvalidArgument,
+			rawZip(t, &zip.FileHeader{Name: "a", Flags: 1, UncompressedSize64: 1, CompressedSize64: 1, Comment: "x"})},
 		{"nothing", "no zip", faas.ErrInvalidArgument, nil},
 		{"no zip", "no zip", faas.ErrInvalidArgument, []byte("hello")},
 		{"cut off", "no zip", faas.ErrInvalidArgument, good[:len(good)-10]},
-		{"directory elsewhere", "not where it says", faas.ErrInvalidArgument, patched(func(end []byte) { binary.LittleEndian.PutUint32(end[16:], 1) })},
-		{"large directory", "directory has", faas.ErrInvalidArgument, patched(func(end []byte) { binary.LittleEndian.PutUint32(end[12:], 1<<30) })},
+		{"directory elsewhere", "not where it says", faas.ErrInvalidArgument,
+			patched(func(end []byte) { binary.LittleEndian.PutUint32(end[16:], 1) })},
+		{"large directory", "directory has", faas.ErrInvalidArgument,
+			patched(func(end []byte) { binary.LittleEndian.PutUint32(end[12:], 1<<30) })},
 	}
 }
 
@@ -165,7 +180,8 @@ func TestZipsThatLie(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := &zip.FileHeader{
-				Name: "bootstrap", Method: zip.Deflate, CRC32: zr.File[0].CRC32, UncompressedSize64: 1 << 20, CompressedSize64: uint64(len(body)), Comment: string(body),
+				Name: "bootstrap", Method: zip.Deflate, CRC32: zr.File[0].CRC32, UncompressedSize64: 1 << 20,
+				CompressedSize64: uint64(len(body)), Comment: string(body),
 			}
 			h.SetMode(0o755)
 			change(h)
@@ -187,7 +203,8 @@ func TestZipsThatLie(t *testing.T) {
 }
 
 func TestUnpackedFilesKeepTheirContentAndExecutableBit(t *testing.T) {
-	b := makeZip(t, file{"bootstrap", 0o700, "#!/bin/sh\n"}, file{"lib/", 0o755 | fs.ModeDir, ""}, file{"lib/a.so", 0o600, "so"}, file{"data/x/y", fs.ModeSetuid | 0o755, "y"})
+	b := makeZip(t, file{"bootstrap", 0o700, "#!/bin/sh\n"}, file{"lib/", 0o755 | fs.ModeDir, ""},
+		file{"lib/a.so", 0o600, "so"}, file{"data/x/y", fs.ModeSetuid | 0o755, "y"})
 	l := limits(t)
 	a, err := openArchive(bytes.NewReader(b), int64(len(b)), &l)
 	if err != nil {

@@ -19,7 +19,8 @@ var noExample = map[string]string{
 // entryPoints are what a newcomer looks for an example of, by package.
 var entryPoints = map[string][]string{
 	"": {
-		"LoadPolicy", "Policy.Save", "BindPolicyFlags", "FetchMetadata", "ProfileJobs", "VerifyBinary", "Analyze", "AnalyzeFor", "EstimateCost", "NewPlan", "Deploy",
+		"LoadPolicy", "Policy.Save", "BindPolicyFlags", "FetchMetadata", "ProfileJobs", "VerifyBinary", "Analyze",
+		"AnalyzeFor", "EstimateCost", "NewPlan", "Deploy",
 		"DeployServerless", "OpenService", "ListServices", "Recover", "Service.Invoke", "WithEvents", "WithTraditional",
 	},
 	"faas":          {"Open", "Register", "InspectBinary", "BuildPackage", "Error", "ProviderLimits"},

@@ -87,9 +87,11 @@ func golist(t *testing.T, goos string, args ...string) [][]string {
 func public(t *testing.T) []pkg {
 	t.Helper()
 	var all []pkg
-	for _, row := range golist(t, "", "-f", "{{.ImportPath}}\t{{.Name}}\t{{.Dir}}\t{{join .GoFiles \" \"}}\t{{join .TestGoFiles \" \"}} {{join .XTestGoFiles \" \"}}", "./...") {
+	for _, row := range golist(t, "", "-f", "{{.ImportPath}}\t{{.Name}}\t{{.Dir}}\t{{join .GoFiles \" \"}}\t{{join "+
+		".TestGoFiles \" \"}} {{join .XTestGoFiles \" \"}}", "./...") {
 		p := pkg{path: row[0], name: row[1], dir: row[2], files: strings.Fields(row[3]), tests: strings.Fields(row[4])}
-		if short := strings.TrimPrefix(p.path, module+"/"); p.name == "main" || strings.HasPrefix(short, "examples/") || slices.Contains(strings.Split(short, "/"), "internal") {
+		if short := strings.TrimPrefix(p.path, module+"/"); p.name == "main" || strings.HasPrefix(short, "examples/") ||
+			slices.Contains(strings.Split(short, "/"), "internal") {
 			continue
 		}
 		all = append(all, p)
@@ -111,7 +113,8 @@ func surfaces(t *testing.T, goos string, packages []pkg) map[string]string {
 	for _, row := range golist(t, goos, args...) {
 		exports[row[0]] = row[1]
 	}
-	imports := importer.ForCompiler(token.NewFileSet(), "gc", func(path string) (io.ReadCloser, error) { return os.Open(exports[path]) })
+	imports := importer.ForCompiler(token.NewFileSet(), "gc",
+		func(path string) (io.ReadCloser, error) { return os.Open(exports[path]) })
 	all := map[string]string{}
 	for _, p := range packages {
 		loaded, err := imports.Import(p.path)
@@ -159,7 +162,8 @@ func TestThePublicSurfaceIsWhatIsCheckedIn(t *testing.T) {
 		}
 	}
 	if t.Failed() {
-		t.Log("if that is on purpose, read the compatibility policy in CONTRIBUTING.md and run:  go test ./internal/apitest -update")
+		t.Log("if that is on purpose, read the compatibility policy in CONTRIBUTING.md and run:  go test " +
+			"./internal/apitest -update")
 	}
 	for _, goos := range strings.FieldsFunc(*systems, func(r rune) bool { return r == ',' }) {
 		want, compared := maps.Clone(got), []pkg{}
@@ -226,7 +230,8 @@ func (s *printer) typeName(obj *types.TypeName) {
 	if alias, ok := t.(*types.Alias); ok {
 		s.printf("type %s = %s", name, s.text(alias.Rhs()))
 		t = types.Unalias(t)
-		if named, ok := t.(*types.Named); ok && named.Obj().Pkg() != nil && !strings.Contains(named.Obj().Pkg().Path(), "/internal/") {
+		if named, ok := t.(*types.Named); ok && named.Obj().Pkg() != nil &&
+			!strings.Contains(named.Obj().Pkg().Path(), "/internal/") {
 			return // public elsewhere, and listed there
 		}
 	}

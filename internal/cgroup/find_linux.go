@@ -118,7 +118,8 @@ const hostLeaf = "blueprint-host"
 // chooseUnified makes the directory that holds the groups in the unified hierarchy, with as many of the wanted controllers as can be had: in the nearest of this
 // program's group and those above it that may be used. undo puts back what it has moved.
 func (s *system) chooseUnified(p place, name string, wanted []string) (t tree, undo func(), err error) {
-	wanted = slices.DeleteFunc(slices.Clone(wanted), func(c string) bool { return !slices.Contains(words(p.mount, "cgroup.controllers"), c) })
+	wanted = slices.DeleteFunc(slices.Clone(wanted),
+		func(c string) bool { return !slices.Contains(words(p.mount, "cgroup.controllers"), c) })
 	own := p.own
 	if filepath.Base(own) == hostLeaf && own != p.mount {
 		own = filepath.Dir(own)
@@ -201,7 +202,8 @@ func (s *system) passOn(dir string, wanted, available []string) (undo func(), er
 			continue
 		}
 		err := s.write(dir, "cgroup.subtree_control", "+"+c)
-		if errors.Is(err, unix.EBUSY) && !moved && slices.Equal(words(dir, "cgroup.procs"), []string{strconv.Itoa(os.Getpid())}) {
+		if errors.Is(err, unix.EBUSY) && !moved && slices.Equal(
+			words(dir, "cgroup.procs"), []string{strconv.Itoa(os.Getpid())}) {
 			leaf := filepath.Join(dir, hostLeaf)
 			if err = s.makeBase(leaf); err == nil {
 				if err = s.write(leaf, "cgroup.procs", strconv.Itoa(os.Getpid())); err == nil {

@@ -22,19 +22,22 @@ func TestThisProgramIsFoundInEveryHierarchy(t *testing.T) {
 	}{
 		{
 			"version 2",
-			"30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n25 1 8:1 / / rw - ext4 /dev/sda1 rw\n",
+			"30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n25 1 8:1 / / rw - ext4 " +
+				"/dev/sda1 rw\n",
 			"0::/user.slice/user-1000.slice\n",
 			map[string]place{"": {"/sys/fs/cgroup", "/sys/fs/cgroup/user.slice/user-1000.slice", true}},
 		},
 		{
 			"hybrid, two controllers in one hierarchy",
-			"31 23 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n" +
+			"31 23 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - " +
+				"cgroup cgroup rw,cpu,cpuacct\n" +
 				"33 31 0:30 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n",
 			"9:memory:/a/b\n2:cpu,cpuacct:/\n1:name=systemd:/\n0::/\n",
 			map[string]place{
-				"":    {"/sys/fs/cgroup/unified", "/sys/fs/cgroup/unified", true},
-				"cpu": {"/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/cpu,cpuacct", false}, "cpuacct": {"/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/cpu,cpuacct", false},
-				"memory": {"/sys/fs/cgroup/memory", "/sys/fs/cgroup/memory/a/b", false},
+				"":        {"/sys/fs/cgroup/unified", "/sys/fs/cgroup/unified", true},
+				"cpu":     {"/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/cpu,cpuacct", false},
+				"cpuacct": {"/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/cpu,cpuacct", false},
+				"memory":  {"/sys/fs/cgroup/memory", "/sys/fs/cgroup/memory/a/b", false},
 			},
 		},
 		{
@@ -45,7 +48,8 @@ func TestThisProgramIsFoundInEveryHierarchy(t *testing.T) {
 		},
 		{
 			"outside of what is mounted",
-			"40 39 0:30 /docker/abc /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n41 39 0:31 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n",
+			"40 39 0:30 /docker/abc /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n41 39 0:31 / /sys/fs/cgroup/unified " +
+				"rw - cgroup2 cgroup2 rw\n",
 			"9:memory:/docker/abcdef\n0::/../other\n",
 			map[string]place{},
 		},
@@ -59,7 +63,8 @@ func TestThisProgramIsFoundInEveryHierarchy(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if diff := cmp.Diff(tt.want, findPlaces(tt.mounts, tt.groups), cmp.AllowUnexported(place{}), cmpopts.EquateEmpty()); diff != "" {
+			if diff := cmp.Diff(tt.want, findPlaces(tt.mounts, tt.groups), cmp.AllowUnexported(place{}),
+				cmpopts.EquateEmpty()); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -127,8 +132,9 @@ func (k *kernel2) fill(dir, controllers string) {
 	k.set(dir, "cgroup.controllers", controllers)
 	for _, c := range strings.Fields(controllers) {
 		for name, value := range map[string]map[string]string{
-			"memory": {"memory.max": "max", "memory.swap.max": "max", "memory.oom.group": "0", "memory.events": "oom_kill 0\n", "memory.current": "0"},
-			"pids":   {"pids.max": "max"}, "cpu": {"cpu.max": "max 100000"},
+			"memory": {"memory.max": "max", "memory.swap.max": "max", "memory.oom.group": "0", "memory.events": "oom_kill 0\n",
+				"memory.current": "0"},
+			"pids": {"pids.max": "max"}, "cpu": {"cpu.max": "max 100000"},
 		}[c] {
 			if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
 				k.set(dir, name, value)
@@ -166,7 +172,8 @@ func (k *kernel2) write(dir, name, value string) error {
 		}
 		_ = filepath.WalkDir(k.mount, func(path string, d fs.DirEntry, _ error) error {
 			if d.IsDir() {
-				k.set(path, name, strings.Join(slices.DeleteFunc(strings.Fields(k.get(path, name)), func(p string) bool { return p == value }), " "))
+				k.set(path, name, strings.Join(slices.DeleteFunc(
+					strings.Fields(k.get(path, name)), func(p string) bool { return p == value }), " "))
 			}
 			return nil
 		})
@@ -190,8 +197,10 @@ func TestAPlaceInTheUnifiedHierarchyIsChosen(t *testing.T) {
 		moved                  bool // this program, to a group below its own
 	}{
 		{"the root itself", "/", all, nil, "/groups", v2, false},
-		{"alone in a delegated group", "/user/app", all, func(k *kernel2, _ *system) { k.set(k.mount+"/user/app", "cgroup.procs", self) }, "/user/app/groups", v2, true},
-		{"not alone: the group above", "/user/app", all, func(k *kernel2, _ *system) { k.set(k.mount+"/user/app", "cgroup.procs", self+" 77") }, "/user/groups", v2, false},
+		{"alone in a delegated group", "/user/app", all,
+			func(k *kernel2, _ *system) { k.set(k.mount+"/user/app", "cgroup.procs", self) }, "/user/app/groups", v2, true},
+		{"not alone: the group above", "/user/app", all,
+			func(k *kernel2, _ *system) { k.set(k.mount+"/user/app", "cgroup.procs", self+" 77") }, "/user/groups", v2, false},
 		{"never out of a limit", "/user/app", all, func(k *kernel2, _ *system) {
 			k.set(k.mount+"/user/app", "cgroup.procs", self+" 77")
 			k.set(k.mount+"/user/app", "memory.max", "1000000")
@@ -199,17 +208,20 @@ func TestAPlaceInTheUnifiedHierarchyIsChosen(t *testing.T) {
 		{"a second platform in the same program", "/user/app/" + hostLeaf, all, func(k *kernel2, _ *system) {
 			k.set(k.mount+"/user/app/"+hostLeaf, "cgroup.procs", self)
 		}, "/user/app/groups", v2, false},
-		{"the delegated group that systemd made a subgroup in", "/system.slice/app.service/main", all, func(k *kernel2, s *system) {
-			k.set(k.mount+"/system.slice/app.service/main", "cgroup.procs", self+" 77")
-			s.euid, s.managed, s.delegated = 0, true, func(dir string) bool { return strings.HasSuffix(dir, "app.service") }
-		}, "/system.slice/app.service/groups", v2, false},
-		{"as root nothing that systemd did not delegate but the root", "/system.slice/app.service", all, func(k *kernel2, s *system) {
-			k.set(k.mount+"/system.slice/app.service", "cgroup.procs", self)
-			s.euid, s.managed = 0, true
-		}, "/groups", v2, false},
+		{"the delegated group that systemd made a subgroup in", "/system.slice/app.service/main", all,
+			func(k *kernel2, s *system) {
+				k.set(k.mount+"/system.slice/app.service/main", "cgroup.procs", self+" 77")
+				s.euid, s.managed, s.delegated = 0, true, func(dir string) bool { return strings.HasSuffix(dir, "app.service") }
+			}, "/system.slice/app.service/groups", v2, false},
+		{"as root nothing that systemd did not delegate but the root", "/system.slice/app.service", all,
+			func(k *kernel2, s *system) {
+				k.set(k.mount+"/system.slice/app.service", "cgroup.procs", self)
+				s.euid, s.managed = 0, true
+			}, "/groups", v2, false},
 		{"no controllers here", "/", "", nil, "/groups", bare, false},
 		{"no pids controller", "/", "memory", nil, "/groups", Support{Memory: V2, Kill: true, Inside: true}, false},
-		{"no clone3", "/", all, func(_ *kernel2, s *system) { s.startable = func(int, string) bool { return false } }, "/groups", Support{Memory: V2, Processes: V2, Kill: true}, false},
+		{"no clone3", "/", all, func(_ *kernel2, s *system) { s.startable = func(int, string) bool { return false } },
+			"/groups", Support{Memory: V2, Processes: V2, Kill: true}, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -264,7 +276,8 @@ func TestLimitsAreWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := g.dir(&r.trees[0])
-	want := map[string]string{"memory.max": "268435456", "memory.swap.max": "0", "memory.oom.group": "1", "pids.max": "100", "cpu.max": "25000 100000"}
+	want := map[string]string{"memory.max": "268435456", "memory.swap.max": "0", "memory.oom.group": "1",
+		"pids.max": "100", "cpu.max": "25000 100000"}
 	got := map[string]string{}
 	for name := range want {
 		got[name] = k.get(dir, name)

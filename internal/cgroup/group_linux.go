@@ -106,7 +106,8 @@ func (g *Group) move(pid string) {
 			break // what else there is cannot be told
 		}
 		there := words(g.dir(&g.root.trees[len(g.root.trees)-1]), "cgroup.procs")
-		pids = slices.DeleteFunc(words(g.dir(&g.root.trees[0]), "cgroup.procs"), func(id string) bool { return slices.Contains(there, id) })
+		pids = slices.DeleteFunc(words(g.dir(&g.root.trees[0]), "cgroup.procs"),
+			func(id string) bool { return slices.Contains(there, id) })
 		if len(pids) == 0 {
 			break
 		}

@@ -72,7 +72,8 @@ func open(cfg Config, sys system) (*Root, error) {
 			continue
 		}
 		base := filepath.Join(p.own, cfg.Name)
-		i := slices.IndexFunc(r.trees, func(t tree) bool { return t.base == base }) // one hierarchy may have several controllers
+		// one hierarchy may have several controllers
+		i := slices.IndexFunc(r.trees, func(t tree) bool { return t.base == base })
 		if i < 0 {
 			if err := sys.makeBase(base); err != nil {
 				why = append(why, err)
@@ -86,7 +87,8 @@ func open(cfg Config, sys system) (*Root, error) {
 	}
 	r.try(&why)
 	if len(r.trees) == 0 {
-		err := fmt.Errorf("%w: %w", ErrUnavailable, errors.Join(append(why, errors.New("no hierarchy is mounted that has this program's group"))...))
+		err := fmt.Errorf("%w: %w", ErrUnavailable,
+			errors.Join(append(why, errors.New("no hierarchy is mounted that has this program's group"))...))
 		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
@@ -129,7 +131,8 @@ func (r *Root) try(why *[]error) {
 
 // startsInside has the kernel try to start a program that does not exist in the group. That its absence is what fails says that the rest does not.
 func startsInside(fd int, dir string) bool {
-	p, err := os.StartProcess(filepath.Join(dir, "no-such-program"), nil, &os.ProcAttr{Sys: &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: fd}})
+	p, err := os.StartProcess(filepath.Join(dir, "no-such-program"), nil,
+		&os.ProcAttr{Sys: &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: fd}})
 	if err == nil { // it was killed before it could fail, see asNew
 		_, _ = p.Wait()
 	}
@@ -193,7 +196,8 @@ func clean(prefix string, sys system) {
 			entries, _ := os.ReadDir(dir)
 			for _, e := range entries {
 				base := filepath.Join(dir, e.Name())
-				if e.IsDir() && strings.HasPrefix(e.Name(), prefix) && isControlGroup(base) && !strings.HasPrefix(p.own+"/", base+"/") {
+				if e.IsDir() && strings.HasPrefix(e.Name(), prefix) && isControlGroup(base) &&
+					!strings.HasPrefix(p.own+"/", base+"/") {
 					removeTree(base)
 				}
 			}
@@ -270,7 +274,8 @@ func (t *tree) limit(dir string, l Limits) error {
 	var errs []error
 	if bytes := strconv.FormatInt(l.MemoryBytes, 10); t.memory && l.MemoryBytes > 0 {
 		if t.v2 {
-			errs = append(errs, set("memory.max", bytes, false), set("memory.oom.group", "1", true), set("memory.swap.max", "0", true))
+			errs = append(errs, set("memory.max", bytes, false), set("memory.oom.group", "1", true),
+				set("memory.swap.max", "0", true))
 		} else {
 			errs = append(errs, set("memory.limit_in_bytes", bytes, false), set("memory.memsw.limit_in_bytes", bytes, true))
 		}

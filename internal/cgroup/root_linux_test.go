@@ -130,7 +130,8 @@ func TestAGroupHoldsWhatItsProcessStarts(t *testing.T) {
 	late := next()
 	for _, pid := range []string{strconv.Itoa(cmd.Process.Pid), early, late} {
 		for i := range r.trees {
-			if procs := words(g.dir(&r.trees[i]), "cgroup.procs"); !strings.Contains(" "+strings.Join(procs, " ")+" ", " "+pid+" ") {
+			if procs := words(g.dir(&r.trees[i]), "cgroup.procs"); !strings.Contains(
+				" "+strings.Join(procs, " ")+" ", " "+pid+" ") {
 				t.Errorf("%s is not in %s, which has %v", pid, g.dir(&r.trees[i]), procs)
 			}
 		}

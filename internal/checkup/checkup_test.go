@@ -34,7 +34,9 @@ func TestChecksAreMadeAtOnceAndKeepTheirOrder(t *testing.T) {
 			}
 			return checkup.OK("four")
 		}})
-	want := []faas.Check{{Name: "first", Status: faas.CheckOK, Detail: "one two"}, {Name: "second", Status: faas.CheckWarning, Detail: "three", Remedy: "do"}, {Name: "third", Status: faas.CheckOK, Detail: "four"}}
+	want := []faas.Check{{Name: "first", Status: faas.CheckOK, Detail: "one two"},
+		{Name: "second", Status: faas.CheckWarning, Detail: "three", Remedy: "do"},
+		{Name: "third", Status: faas.CheckOK, Detail: "four"}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}

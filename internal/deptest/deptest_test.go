@@ -36,7 +36,8 @@ var clouds = []struct {
 	sdk      []string
 }{
 	{"faas/aws", "faas_aws", []string{"github.com/aws/aws-sdk-go-v2/", "github.com/aws/smithy-go"}},
-	{"faas/gcp", "faas_gcp", []string{"cloud.google.com/", "google.golang.org/", "github.com/googleapis/", "go.opentelemetry.io/contrib/"}},
+	{"faas/gcp", "faas_gcp", []string{"cloud.google.com/", "google.golang.org/", "github.com/googleapis/",
+		"go.opentelemetry.io/contrib/"}},
 	{"faas/azure", "faas_azure", []string{"github.com/Azure/", "github.com/AzureAD/"}},
 }
 
@@ -82,7 +83,8 @@ func golist(t *testing.T, goos string, args ...string) [][]string {
 func deps(t *testing.T, goos, tags string, pkgs ...string) []string {
 	t.Helper()
 	var all []string
-	for _, words := range golist(t, goos, append([]string{"-deps", "-tags", tags, "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}"}, pkgs...)...) {
+	for _, words := range golist(t, goos, append(
+		[]string{"-deps", "-tags", tags, "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}"}, pkgs...)...) {
 		all = append(all, words...)
 	}
 	if len(all) == 0 {
@@ -194,7 +196,8 @@ func TestTagsLeaveOnlyTheChosenCloudsLinked(t *testing.T) {
 		}
 	}
 	for _, c := range clouds {
-		if files := golist(t, "", "-f", "{{range .GoFiles}}{{.}} {{end}}", "./"+c.pkg)[0]; slices.Contains(files, "excluded.go") {
+		if files := golist(t, "", "-f", "{{range .GoFiles}}{{.}} {{end}}", "./"+c.pkg)[0]; slices.Contains(
+			files, "excluded.go") {
 			t.Errorf("without tags %s is made of %v", c.pkg, files)
 		}
 	}
@@ -221,7 +224,8 @@ func TestATrimmedProgramExplainsWhatIsMissing(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds a program")
 	}
-	cmd := exec.CommandContext(t.Context(), "go", "run", "-tags", "faas_only,faas_azure", "./internal/deptest/testdata/linked")
+	cmd := exec.CommandContext(t.Context(), "go", "run", "-tags", "faas_only,faas_azure",
+		"./internal/deptest/testdata/linked")
 	cmd.Dir = "../.."
 	cmd.Env = append(os.Environ(), "GOFLAGS=-buildvcs=false")
 	out, err := cmd.CombinedOutput()

@@ -14,7 +14,8 @@ func OperatorShell(t testing.TB, tags, binary string, env map[string]string) *Sh
 	t.Helper()
 	dir := t.TempDir()
 	program := filepath.Join(dir, "cloud")
-	build := exec.CommandContext(t.Context(), "go", "build", "-tags", tags, "-ldflags=-s -w", "-o", program, "./examples/cloud")
+	build := exec.CommandContext(t.Context(), "go", "build", "-tags", tags, "-ldflags=-s -w", "-o", program,
+		"./examples/cloud")
 	build.Dir = Root(t)
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -33,7 +34,8 @@ func OperatorShell(t testing.TB, tags, binary string, env map[string]string) *Sh
 	s := &Shell{Dir: work, Home: t.TempDir(), Env: env, Commands: map[string]Command{
 		"cloud": func(ctx context.Context, c Call) error { return c.Run(ctx, program, c.Args[1:]) },
 	}}
-	s.Run(t, Block{Document: "before the guide", Language: "sh", Text: "cloud profile bin/my-blueprint --input 0=text:hi --runs 1 --warmups 0 --quiet\n"})
+	s.Run(t, Block{Document: "before the guide", Language: "sh",
+		Text: "cloud profile bin/my-blueprint --input 0=text:hi --runs 1 --warmups 0 --quiet\n"})
 	return s
 }
 

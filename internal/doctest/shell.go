@@ -119,7 +119,8 @@ func (s *Shell) Run(t testing.TB, b Block) (commands int, last string) {
 		commands += n
 		last = s.back.Replace(s.out.String())
 		if b.Language == "console" && step.output != "" && !matches(step.output, last) {
-			t.Errorf("%s:%d: %s\nprints\n%s\nand not, as it stands there,\n%s", b.Document, b.Line, strings.TrimSpace(step.text), last, step.output)
+			t.Errorf("%s:%d: %s\nprints\n%s\nand not, as it stands there,\n%s", b.Document, b.Line,
+				strings.TrimSpace(step.text), last, step.output)
 		}
 	}
 	return commands, last
@@ -138,7 +139,8 @@ func (s *Shell) Unused(t testing.TB) {
 func (s *Shell) start(t testing.TB) {
 	t.Helper()
 	s.used = map[string]bool{}
-	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.Home, "GOFLAGS=-mod=mod", "GOPROXY=off", "GOWORK=off", "GOTOOLCHAIN=local"}
+	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.Home, "GOFLAGS=-mod=mod", "GOPROXY=off", "GOWORK=off",
+		"GOTOOLCHAIN=local"}
 	kept, err := exec.CommandContext(t.Context(), "go", "env", "GOCACHE", "GOMODCACHE", "GOPATH").Output()
 	if err != nil {
 		t.Fatal(err)
@@ -149,7 +151,8 @@ func (s *Shell) start(t testing.TB) {
 	for name, value := range s.Env {
 		env = append(env, name+"="+value)
 	}
-	s.runner, err = interp.New(interp.Dir(s.Dir), interp.Env(expand.ListEnviron(env...)), interp.StdIO(strings.NewReader(""), &s.out, &s.out), interp.Params("-e", "-u"),
+	s.runner, err = interp.New(interp.Dir(s.Dir), interp.Env(expand.ListEnviron(env...)),
+		interp.StdIO(strings.NewReader(""), &s.out, &s.out), interp.Params("-e", "-u"),
 		interp.ExecHandlers(func(interp.ExecHandlerFunc) interp.ExecHandlerFunc { return s.exec }))
 	if err != nil {
 		t.Fatal(err)

@@ -26,7 +26,8 @@ func parse(t testing.TB, text string) *document.Document {
 func TestParseTellsTheFormats(t *testing.T) {
 	for text, want := range map[string]document.Format{
 		`{}`: document.JSON, ` [1]`: document.JSON, `null`: document.JSON, `"a"`: document.JSON, `12`: document.JSON,
-		`[a]`: document.TOML, `"a" = 1`: document.TOML, `# c`: document.TOML, `null = 1`: document.TOML, `[[a]]`: document.TOML,
+		`[a]`: document.TOML, `"a" = 1`: document.TOML, `# c`: document.TOML, `null = 1`: document.TOML,
+		`[[a]]`: document.TOML,
 	} {
 		if got := parse(t, text).Format; got != want {
 			t.Errorf("%q is taken for %s", text, got)
@@ -40,7 +41,8 @@ func TestTOMLValuesStandWhereTheySay(t *testing.T) {
 		"[t . 'u'] # [v]\nw = \"\"\"\n\\\"\"\"\"\"\"\nx = '''a''''\n[[l]]\ny=1_0\n[[l]]\ny = -inf\n"
 	d := parse(t, text)
 	for path, want := range map[string]string{
-		"a/bc": "[ 1, # ]\n '}' ]", "d": "{ e = 'x', f.g = 1979-05-27 07:32:00 }", "d/e": "'x'", "d/f/g": "1979-05-27 07:32:00",
+		"a/bc": "[ 1, # ]\n '}' ]", "d": "{ e = 'x', f.g = 1979-05-27 07:32:00 }", "d/e": "'x'",
+		"d/f/g": "1979-05-27 07:32:00",
 		"t/u/w": "\"\"\"\n\\\"\"\"\"\"\"", "t/u/x": "'''a''''", "t/u": "", "l": "",
 	} {
 		v := d.Root
@@ -61,7 +63,8 @@ func TestTOMLValuesStandWhereTheySay(t *testing.T) {
 
 func TestPositionCountsLinesAndCharacters(t *testing.T) {
 	src := []byte("ä\r\nöx\n")
-	for offset, want := range map[int][2]int{-1: {1, 1}, 0: {1, 1}, 2: {1, 2}, 4: {2, 1}, 6: {2, 2}, 8: {3, 1}, 99: {3, 1}} {
+	for offset, want := range map[int][2]int{-1: {1, 1}, 0: {1, 1}, 2: {1, 2}, 4: {2, 1}, 6: {2, 2}, 8: {3, 1},
+		99: {3, 1}} {
 		if line, column := document.Position(src, offset); line != want[0] || column != want[1] {
 			t.Errorf("Position(%d) = %d, %d, want %v", offset, line, column, want)
 		}
@@ -70,7 +73,8 @@ func TestPositionCountsLinesAndCharacters(t *testing.T) {
 
 func FuzzParseAgreesWithEncodingJSON(f *testing.F) {
 	for _, seed := range []string{
-		`{"a":[1,-0.5e+7,"\ud83d\ude00\u0000\/"],"b":{"c":null,"d":true}}`, `"\ud800\ud800\udc00"`, `[1,]`, `{"a":1,}`, `-`, `01`, `1.`, `1e`, "\"\x7f\"", `{"a"}`, `tru`, `[[[]`, "a = 1\n",
+		`{"a":[1,-0.5e+7,"\ud83d\ude00\u0000\/"],"b":{"c":null,"d":true}}`, `"\ud800\ud800\udc00"`, `[1,]`, `{"a":1,}`, `-`,
+		`01`, `1.`, `1e`, "\"\x7f\"", `{"a"}`, `tru`, `[[[]`, "a = 1\n",
 		"[a.b]\nc = [{d=1},{}]\n", "a.b=1\n[[c]]\n\"\"=''\n", "a = '''\n'''\r\n",
 	} {
 		f.Add([]byte(seed))
@@ -78,7 +82,8 @@ func FuzzParseAgreesWithEncodingJSON(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var d *document.Document
 		var err error
-		if cost := alloctest.Roughly(func() { d, err = document.Parse(text) }); cost > 300*uint64(len(text))+1<<20+alloctest.Slack {
+		if cost := alloctest.Roughly(func() { d, err = document.Parse(text) }); cost > 300*uint64(len(text))+1<<20+
+			alloctest.Slack {
 			t.Fatalf("%d bytes were allocated for %d", cost, len(text))
 		}
 		if err != nil {

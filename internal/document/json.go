@@ -222,7 +222,8 @@ func (p *jsonParser) str() (text string, damaged bool, err error) {
 			}
 			damaged = damaged || half
 		case c < 0x20:
-			return "", false, p.fail(p.pos, "%s stands bare in a string: is the closing quote missing?", describeRune(p.src, p.pos))
+			return "", false, p.fail(p.pos, "%s stands bare in a string: is the closing quote missing?",
+				describeRune(p.src, p.pos))
 		}
 	}
 	return "", false, p.fail(start, "the string that begins here has no closing quote")

@@ -125,7 +125,8 @@ func (w *braceWriter) object(obj *Value, changes []Change, indent string, multil
 			if !there || obj.Members[i].Value.Kind != Object {
 				return "", fmt.Errorf("%q is no object", c.Name)
 			}
-			text, err := w.object(&obj.Members[i].Value, c.Within, lastLine(pieces[i].lead, indent), strings.Contains(pieces[i].lead, "\n"))
+			text, err := w.object(&obj.Members[i].Value, c.Within, lastLine(pieces[i].lead, indent),
+				strings.Contains(pieces[i].lead, "\n"))
 			if err != nil {
 				return "", err
 			}
@@ -137,7 +138,8 @@ func (w *braceWriter) object(obj *Value, changes []Change, indent string, multil
 		case there:
 			pieces[i].value = w.syntax.value(c.Value, w.layout(pieces[i].lead, indent, style.name))
 		default:
-			pieces = append(pieces, piece{lead: style.lead, name: w.syntax.name(c.Name) + style.name, value: w.syntax.value(c.Value, w.layout(style.lead, indent, style.name))})
+			pieces = append(pieces, piece{lead: style.lead, name: w.syntax.name(c.Name) + style.name,
+				value: w.syntax.value(c.Value, w.layout(style.lead, indent, style.name))})
 		}
 	}
 	var b strings.Builder

@@ -135,7 +135,8 @@ func (w *tomlWriter) add(path []string, fields Fields) {
 		return
 	}
 	if last < 0 {
-		w.edit(w.d.toml.statements[below].start, w.d.toml.statements[below].start, "["+tomlPath(path)+"]\n"+tomlLines("", "", fields)+"\n")
+		w.edit(w.d.toml.statements[below].start, w.d.toml.statements[below].start,
+			"["+tomlPath(path)+"]\n"+tomlLines("", "", fields)+"\n")
 		return
 	}
 	st := w.d.toml.statements[last]

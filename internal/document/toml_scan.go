@@ -24,8 +24,9 @@ type tomlStatement struct {
 
 // tomlNode says where the value at a path stands; at a path that stands in several elements of an array, the first.
 type tomlNode struct {
-	placed           bool
-	name, start, end int // of the key, and of the literal; a table that is no literal has end 0, and starts where it is first named
+	placed bool
+	// of the key, and of the literal; a table that is no literal has end 0, and starts where it is first named
+	name, start, end int
 	children         map[string]*tomlNode
 }
 

@@ -109,7 +109,8 @@ const (
 // New returns an engine for an executor of the provider.
 func New(exec faas.Executor, provider string, o Options) *Engine {
 	e := &Engine{
-		exec: exec, provider: provider, parallel: o.Parallel, keep: o.KeepSucceeded, journal: o.Journal, report: func(Step) {},
+		exec: exec, provider: provider, parallel: o.Parallel, keep: o.KeepSucceeded, journal: o.Journal,
+		report:   func(Step) {},
 		patience: cmp.Or(o.Patience, defaultPatience), gate: newGate(),
 	}
 	if e.parallel <= 0 {
@@ -379,7 +380,8 @@ func (e *Engine) remove(ctx context.Context, unit faas.Unit) error {
 // provider throttled, as often as the limit allows, and after a pause that again, which may be nil, asks for with
 // the reason. If ctx ends in such a pause, or in a call that follows one, the error is an ErrTimeout that
 // wraps the reason and then ctx's error.
-func call[T any](ctx context.Context, e *Engine, verb string, unit faas.Unit, l limit, f func(context.Context) (T, error), again func(T, error) (time.Duration, error)) (T, error) {
+func call[T any](ctx context.Context, e *Engine, verb string, unit faas.Unit, l limit,
+	f func(context.Context) (T, error), again func(T, error) (time.Duration, error)) (T, error) {
 	start := time.Now()
 	step := Step{Verb: verb, UnitID: unit.ID, JobIDs: jobIDs(unit), Attempt: 1}
 	e.report(step)
@@ -421,7 +423,8 @@ func call[T any](ctx context.Context, e *Engine, verb string, unit faas.Unit, l 
 
 // pass makes a call once the gate lets it, with as many others at the same time as the provider allows. sent is zero
 // if ctx ended before.
-func pass[T any](ctx context.Context, e *Engine, f func(context.Context) (T, error)) (out T, sent time.Time, err error) {
+func pass[T any](ctx context.Context, e *Engine, f func(context.Context) (T, error)) (out T, sent time.Time,
+	err error) {
 	select {
 	case e.slots <- struct{}{}:
 		defer func() { <-e.slots }()
@@ -470,7 +473,8 @@ func (e *Engine) wrap(op string, unit faas.Unit, err error) error {
 
 // failure is the error of a whole operation: the first cause, then what else failed, then what was left behind.
 func failure(provider string, first error, errs []error, leftovers []string) error {
-	out := &faas.Error{Op: "deploy", Provider: provider, JobID: faas.NoJob, Code: faas.CodeOf(first), Err: first, Leftovers: leftovers}
+	out := &faas.Error{Op: "deploy", Provider: provider, JobID: faas.NoJob, Code: faas.CodeOf(first), Err: first,
+		Leftovers: leftovers}
 	var fe *faas.Error
 	if errors.As(first, &fe) {
 		out.Op, out.JobID, out.RetryAfter = fe.Op, fe.JobID, fe.RetryAfter

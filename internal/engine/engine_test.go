@@ -89,7 +89,8 @@ func (c *cloud) Remove(_ context.Context, id string) error {
 func wanted(n int) []faas.Unit {
 	units := make([]faas.Unit, n)
 	for i := range units {
-		units[i] = faas.Unit{ID: fmt.Sprintf("svc-job%d", i), Functions: []faas.Function{{JobID: uint32(i), MemoryMB: 128, TimeoutSecs: 1}}}
+		units[i] = faas.Unit{ID: fmt.Sprintf("svc-job%d", i),
+			Functions: []faas.Function{{JobID: uint32(i), MemoryMB: 128, TimeoutSecs: 1}}}
 	}
 	return units
 }
@@ -134,7 +135,8 @@ func TestFailedApplyLeavesThingsAsTheyWere(t *testing.T) {
 				t.Errorf("the provider holds something else than before (-before +after):\n%s", diff)
 			}
 			var fe *faas.Error
-			if !errors.As(err, &fe) || fe.JobID != 4 || fe.Code != faas.ErrInternal || len(fe.Leftovers) != 0 || !errors.Is(err, boom) {
+			if !errors.As(err, &fe) || fe.JobID != 4 || fe.Code != faas.ErrInternal || len(fe.Leftovers) != 0 ||
+				!errors.Is(err, boom) {
 				t.Errorf("error %v (%+v), want job 4, internal, no leftovers, and its cause", err, fe)
 			}
 		})
@@ -158,7 +160,8 @@ func TestWhatCannotBeUndoneIsListed(t *testing.T) {
 		t.Fatalf("error %v, want permission denied with two leftovers", err)
 	}
 	for i, id := range []string{"svc-job0", "svc-job1"} {
-		if fe.Leftovers[i] != id || !strings.Contains(err.Error(), id+" was ") || !strings.Contains(err.Error(), "gone for lunch") {
+		if fe.Leftovers[i] != id || !strings.Contains(err.Error(), id+" was ") ||
+			!strings.Contains(err.Error(), "gone for lunch") {
 			t.Errorf("leftover %q of error %v, want %s, and why in the error", fe.Leftovers[i], err, id)
 		}
 	}
@@ -176,7 +179,8 @@ func TestWhatConvergeCanGoOnWithIsKeptAndListed(t *testing.T) {
 			c := newCloud(test.existing)
 			c.fail = func(moment, _ string) error {
 				if moment == "after converge" {
-					return &faas.Error{Op: "deploy", Provider: "test", JobID: faas.NoJob, Code: faas.ErrTimeout, Resumable: true, Err: context.DeadlineExceeded}
+					return &faas.Error{Op: "deploy", Provider: "test", JobID: faas.NoJob, Code: faas.ErrTimeout, Resumable: true,
+						Err: context.DeadlineExceeded}
 				}
 				return nil
 			}
@@ -185,7 +189,8 @@ func TestWhatConvergeCanGoOnWithIsKeptAndListed(t *testing.T) {
 			if !errors.As(err, &fe) || fe.Code != faas.ErrTimeout || test.kept != cmp.Equal(fe.Leftovers, []string{"svc-job0"}) {
 				t.Errorf("error %v, with %v left behind", err, fe.Leftovers)
 			}
-			if test.kept != strings.Contains(err.Error(), "deploy again to go on") || c.calls["remove"] > 0 || (c.calls["restore"] > 0) == test.kept {
+			if test.kept != strings.Contains(err.Error(), "deploy again to go on") || c.calls["remove"] > 0 ||
+				(c.calls["restore"] > 0) == test.kept {
 				t.Errorf("error %v after the calls %v", err, c.calls)
 			}
 		})
@@ -194,7 +199,8 @@ func TestWhatConvergeCanGoOnWithIsKeptAndListed(t *testing.T) {
 
 func TestUnchangedUnitsCostOneReadAndNoWrite(t *testing.T) {
 	units := wanted(5)
-	pkg, err := faas.BuildPackage(t.Context(), t.TempDir(), []faas.PackageFile{{Name: "bootstrap", Content: []byte("#!/bin/sh\n"), Mode: 0o755}})
+	pkg, err := faas.BuildPackage(t.Context(), t.TempDir(),
+		[]faas.PackageFile{{Name: "bootstrap", Content: []byte("#!/bin/sh\n"), Mode: 0o755}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -309,7 +315,8 @@ func TestRemoveGoesOnAfterAFailureAndListsWhatIsLeft(t *testing.T) {
 		}
 		return nil
 	}
-	err := engine.New(c, "test", engine.Options{Patience: 30 * time.Millisecond, Parallel: 1}).Remove(t.Context(), wanted(3))
+	err := engine.New(c, "test", engine.Options{Patience: 30 * time.Millisecond, Parallel: 1}).Remove(
+		t.Context(), wanted(3))
 	var fe *faas.Error
 	if !errors.As(err, &fe) || !slices.Equal(fe.Leftovers, []string{"svc-job1"}) {
 		t.Errorf("error %v, want svc-job1 as the only leftover", err)
@@ -377,7 +384,8 @@ func TestKeepSucceededUndoesOnlyWhatFailed(t *testing.T) {
 			t.Errorf("state %d: %+v", i, s)
 		}
 	}
-	if got := slices.Sorted(maps.Keys(c.units)); !slices.Equal(got, []string{"svc-job0", "svc-job1", "svc-job3", "svc-job4"}) || c.units["svc-job1"] != "old" {
+	if got := slices.Sorted(maps.Keys(c.units)); !slices.Equal(
+		got, []string{"svc-job0", "svc-job1", "svc-job3", "svc-job4"}) || c.units["svc-job1"] != "old" {
 		t.Errorf("units %v, want job 1 as it was and job 2 gone", c.units)
 	}
 }
@@ -394,7 +402,8 @@ func (c *reticent) Observe(ctx context.Context, id string) (faas.State, error) {
 	return s, err
 }
 
-func (c *reticent) Converge(ctx context.Context, u faas.Unit, prior *faas.State, report func(faas.Progress)) (faas.State, error) {
+func (c *reticent) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
+	report func(faas.Progress)) (faas.State, error) {
 	s, err := c.cloud.Converge(ctx, u, prior, report)
 	s.Fingerprint, s.Revision = "", c.revision
 	return s, err
@@ -403,7 +412,8 @@ func (c *reticent) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
 func TestWhatIsRecordedOfAnUntouchedUnitNeedNotBeTold(t *testing.T) {
 	units := wanted(1)
 	var err error
-	units[0].Package, err = faas.BuildPackage(t.Context(), t.TempDir(), []faas.PackageFile{{Name: "bootstrap", Content: []byte("#!/bin/sh\n"), Mode: 0o755}})
+	units[0].Package, err = faas.BuildPackage(t.Context(), t.TempDir(),
+		[]faas.PackageFile{{Name: "bootstrap", Content: []byte("#!/bin/sh\n"), Mode: 0o755}})
 	if err != nil {
 		t.Fatal(err)
 	}

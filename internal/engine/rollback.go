@@ -64,7 +64,8 @@ func (e *Engine) rollback(ctx context.Context, changes []undoing) (leftovers []s
 	return leftovers, errs
 }
 
-var errExisted = errors.New("existed before, though the provider did not find it at first: what this deployment made of it is left as it is; deploy again")
+var errExisted = errors.New("existed before, though the provider did not find it at first: what this deployment " +
+	"made of it is left as it is; deploy again")
 
 // stays reports whether the undo leaves the unit as it is: it existed before and nobody knows how, or
 // the next change goes on with it.
@@ -76,34 +77,41 @@ func (c undoing) stays() bool {
 // wanted: this call did not make it, and did not come to notice that it existed.
 func (e *Engine) isAnothers(ctx context.Context, unit faas.Unit) bool {
 	state, err := e.look(ctx, unit, faas.State{})
-	return err == nil && unit.Package != nil && state.Status == faas.StatusReady && state.PackageSHA256 != "" && state.Fingerprint != "" && !state.Current(unit)
+	return err == nil && unit.Package != nil && state.Status == faas.StatusReady && state.PackageSHA256 != "" &&
+		state.Fingerprint != "" && !state.Current(unit)
 }
 
 // undo undoes one change. The error says what became of the unit instead.
 func (e *Engine) undo(ctx context.Context, c undoing) error {
 	switch {
 	case c.resumable: // the journal keeps that it is being created
-		return errors.New("is kept as far as it was created, as removing it would begin anew what it waits for: deploy again to go on, or undeploy")
+		return errors.New("is kept as far as it was created, as removing it would begin anew what it waits for: deploy " +
+			"again to go on, or undeploy")
 	case c.Prior != nil && !c.Partial:
-		if err := e.persist(ctx, "restore", c.Unit, func(ctx context.Context) error { return e.exec.Restore(ctx, *c.Prior) }); err != nil {
+		if err := e.persist(ctx, "restore", c.Unit,
+			func(ctx context.Context) error { return e.exec.Restore(ctx, *c.Prior) }); err != nil {
 			return fmt.Errorf("was updated and could not be put back: %w", err)
 		}
 		if c.unsettled { // the journal keeps that it is being changed
-			return errors.New("was put back, but what was sent to update it was not answered and may still take effect; deploy again")
+			return errors.New("was put back, but what was sent to update it was not answered and may still take effect; " +
+				"deploy again")
 		}
 		return e.journal.Undone(c.Change)
 	case c.Recorded != nil:
-		return errors.New("was deployed before, and the provider did not find it: what this deployment made in its place is left as it is; deploy again")
+		return errors.New("was deployed before, and the provider did not find it: what this deployment made in its place " +
+			"is left as it is; deploy again")
 	case c.existed:
 		return errExisted
 	case c.failed && !c.Partial && e.isAnothers(ctx, c.Unit):
 		return errors.Join(errExisted, e.journal.Found(c.Change))
 	}
-	if err := e.persist(ctx, string(Remove), c.Unit, func(ctx context.Context) error { return e.exec.Remove(ctx, c.Unit.ID) }); err != nil {
+	if err := e.persist(ctx, string(Remove), c.Unit,
+		func(ctx context.Context) error { return e.exec.Remove(ctx, c.Unit.ID) }); err != nil {
 		return fmt.Errorf("was created and could not be removed: %w", err)
 	}
 	if c.unsettled { // the journal keeps it, for the next operation to look after
-		return errors.New("was removed, but what was sent to create it was not answered and may still take effect; deploy again, or undeploy")
+		return errors.New("was removed, but what was sent to create it was not answered and may still take effect; " +
+			"deploy again, or undeploy")
 	}
 	return e.journal.Gone(c.Unit.ID)
 }

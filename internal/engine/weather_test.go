@@ -178,13 +178,15 @@ func TestAnUndoNeverRemovesWhatIsRecorded(t *testing.T) {
 				}
 				var d diary
 				e := engine.New(c, "test", engine.Options{Parallel: 1, Journal: &d})
-				changes, err := e.Observe(t.Context(), wanted(3), map[string]faas.State{"svc-job1": {ID: "svc-job1", Status: faas.StatusReady}})
+				changes, err := e.Observe(t.Context(), wanted(3),
+					map[string]faas.State{"svc-job1": {ID: "svc-job1", Status: faas.StatusReady}})
 				if err != nil {
 					t.Fatal(err)
 				}
 				_, err = e.Apply(t.Context(), changes)
 				var fe *faas.Error
-				if !errors.As(err, &fe) || !cmp.Equal(fe.Leftovers, []string{"svc-job1"}) || !strings.Contains(err.Error(), "svc-job1 was deployed before") {
+				if !errors.As(err, &fe) || !cmp.Equal(fe.Leftovers, []string{"svc-job1"}) ||
+					!strings.Contains(err.Error(), "svc-job1 was deployed before") {
 					t.Errorf("error %v, want svc-job1 as what is left, and why", err)
 				}
 				if _, there := c.units["svc-job1"]; !there || len(c.units) != 1 {
@@ -201,7 +203,8 @@ func TestAnUndoNeverRemovesWhatIsRecorded(t *testing.T) {
 // existing is a cloud that tells of a unit which Converge finds.
 type existing struct{ *cloud }
 
-func (c *existing) Converge(ctx context.Context, u faas.Unit, prior *faas.State, report func(faas.Progress)) (faas.State, error) {
+func (c *existing) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
+	report func(faas.Progress)) (faas.State, error) {
 	_, there := c.units[u.ID]
 	s, err := c.cloud.Converge(ctx, u, prior, report)
 	s.Existed = there
@@ -232,7 +235,8 @@ func TestAnUndoNeverRemovesWhatConvergeFound(t *testing.T) {
 			}
 			_, err = e.Apply(t.Context(), changes)
 			var fe *faas.Error
-			if !errors.As(err, &fe) || !cmp.Equal(fe.Leftovers, []string{"svc-job0"}) || !strings.Contains(err.Error(), "svc-job0 existed before") {
+			if !errors.As(err, &fe) || !cmp.Equal(fe.Leftovers, []string{"svc-job0"}) ||
+				!strings.Contains(err.Error(), "svc-job0 existed before") {
 				t.Errorf("error %v, want svc-job0 as what is left, and why", err)
 			}
 			if _, there := c.units["svc-job0"]; !there || len(c.units) != 1 {
@@ -275,7 +279,8 @@ func TestARemovalIsBelievedOnlyWhenItIsConfirmed(t *testing.T) {
 	var d diary
 	err := engine.New(c, "test", engine.Options{Journal: &d}).Remove(t.Context(), wanted(1))
 	var fe *faas.Error
-	if !errors.As(err, &fe) || !cmp.Equal(fe.Leftovers, []string{"svc-job0"}) || !cmp.Equal(d.lines, []string{"remove svc-job0"}) {
+	if !errors.As(err, &fe) || !cmp.Equal(fe.Leftovers, []string{"svc-job0"}) ||
+		!cmp.Equal(d.lines, []string{"remove svc-job0"}) {
 		t.Errorf("error %v, journal %q", err, d.lines)
 	}
 }
@@ -296,7 +301,8 @@ func TestAnUndoIsTriedAgainWhereItsFailureMayPass(t *testing.T) {
 		}
 		_, err := apply(t.Context(), c, 1, wanted(3))
 		var fe *faas.Error
-		if !errors.As(err, &fe) || fe.Code != faas.ErrInternal || len(fe.Leftovers) > 0 || !cmp.Equal(c.units, map[string]string{"svc-job1": "old"}) {
+		if !errors.As(err, &fe) || fe.Code != faas.ErrInternal || len(fe.Leftovers) > 0 ||
+			!cmp.Equal(c.units, map[string]string{"svc-job1": "old"}) {
 			t.Errorf("error %v, units %v, want all as it was", err, c.units)
 		}
 	})
@@ -316,10 +322,12 @@ func TestWhatMayStillComeIntoBeingStaysInTheJournal(t *testing.T) {
 	}
 	_, err = e.Apply(t.Context(), changes)
 	var fe *faas.Error
-	if !errors.As(err, &fe) || !cmp.Equal(fe.Leftovers, []string{"svc-job1"}) || !strings.Contains(err.Error(), "may still take effect") {
+	if !errors.As(err, &fe) || !cmp.Equal(fe.Leftovers, []string{"svc-job1"}) ||
+		!strings.Contains(err.Error(), "may still take effect") {
 		t.Errorf("error %v, want svc-job1 as what may be left", err)
 	}
-	if diff := cmp.Diff([]string{"create svc-job0", "create svc-job1", "done svc-job0", "gone svc-job0", "undoing svc-job0", "undoing svc-job1"}, d.sorted()); diff != "" {
+	if diff := cmp.Diff([]string{"create svc-job0", "create svc-job1", "done svc-job0", "gone svc-job0",
+		"undoing svc-job0", "undoing svc-job1"}, d.sorted()); diff != "" {
 		t.Errorf("the journal (-want +got):\n%s", diff)
 	}
 	if c.calls["remove"] != 2 {
@@ -329,7 +337,8 @@ func TestWhatMayStillComeIntoBeingStaysInTheJournal(t *testing.T) {
 
 func TestHowOftenACallIsRepeated(t *testing.T) {
 	throttled := func(after time.Duration) error {
-		return &faas.Error{Op: "deploy", Provider: "test", JobID: faas.NoJob, Code: faas.ErrThrottled, RetryAfter: after, Err: &sdkError{"slow down"}}
+		return &faas.Error{Op: "deploy", Provider: "test", JobID: faas.NoJob, Code: faas.ErrThrottled, RetryAfter: after,
+			Err: &sdkError{"slow down"}}
 	}
 	for name, test := range map[string]struct {
 		moment string
@@ -339,13 +348,20 @@ func TestHowOftenACallIsRepeated(t *testing.T) {
 		longer time.Duration
 		most   time.Duration
 	}{
-		"a throttled write":                    {"before converge", throttled(0), faas.ErrThrottled, 10, time.Minute, 4 * time.Minute},
-		"a throttled read":                     {"before observe", throttled(0), faas.ErrThrottled, 30, 2 * time.Minute, 6 * time.Minute},
-		"a write throttled with a delay":       {"before converge", throttled(20 * time.Second), faas.ErrThrottled, 10, 3 * time.Minute, 10 * time.Minute},
-		"a delay of 68 years":                  {"before converge", throttled(2147483647 * time.Second), faas.ErrThrottled, 1, 0, time.Second},
-		"a quota":                              {"before converge", refuse(faas.ErrTooLarge, "the quota is used up"), faas.ErrTooLarge, 1, 0, time.Second},
-		"something that someone else changes":  {"before converge", refuse(faas.ErrConflict, "busy"), faas.ErrConflict, 1, 0, time.Second},
-		"a service that cannot be reached now": {"before converge", refuse(faas.ErrUnavailable, "no route"), faas.ErrUnavailable, 1, 0, time.Second},
+		"a throttled write": {"before converge", throttled(0), faas.ErrThrottled, 10, time.Minute,
+			4 * time.Minute},
+		"a throttled read": {"before observe", throttled(0), faas.ErrThrottled, 30, 2 * time.Minute,
+			6 * time.Minute},
+		"a write throttled with a delay": {"before converge", throttled(20 * time.Second), faas.ErrThrottled, 10,
+			3 * time.Minute, 10 * time.Minute},
+		"a delay of 68 years": {"before converge", throttled(2147483647 * time.Second), faas.ErrThrottled,
+			1, 0, time.Second},
+		"a quota": {"before converge", refuse(faas.ErrTooLarge, "the quota is used up"),
+			faas.ErrTooLarge, 1, 0, time.Second},
+		"something that someone else changes": {"before converge", refuse(faas.ErrConflict, "busy"), faas.ErrConflict, 1, 0,
+			time.Second},
+		"a service that cannot be reached now": {"before converge", refuse(faas.ErrUnavailable, "no route"),
+			faas.ErrUnavailable, 1, 0, time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -415,11 +431,13 @@ func TestAContextThatEndsAWaitLeavesTheRefusalInTheError(t *testing.T) {
 					defer cancel()
 					c := newCloud(nil)
 					c.fail = failing(moment, "svc-job1", &faas.Error{
-						Op: "deploy", Provider: "test", JobID: faas.NoJob, Code: faas.ErrThrottled, RetryAfter: 3 * time.Second, Err: &sdkError{"rate exceeded"},
+						Op: "deploy", Provider: "test", JobID: faas.NoJob, Code: faas.ErrThrottled, RetryAfter: 3 * time.Second,
+						Err: &sdkError{"rate exceeded"},
 					})
 					_, err := apply(ctx, c, 1, wanted(2))
 					var sdk *sdkError
-					if faas.CodeOf(err) != faas.ErrTimeout || !errors.Is(err, end.want) || !errors.Is(err, faas.ErrThrottled) || !errors.As(err, &sdk) {
+					if faas.CodeOf(err) != faas.ErrTimeout || !errors.Is(err, end.want) || !errors.Is(err, faas.ErrThrottled) ||
+						!errors.As(err, &sdk) {
 						t.Errorf("error %v, want a timeout that wraps the refusal and how the context ended", err)
 					}
 					text := err.Error()
@@ -436,8 +454,10 @@ func TestAContextThatEndsTheSearchForAUnitSaysSo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
-		_, err := engine.New(newCloud(nil), "test", engine.Options{}).Observe(ctx, wanted(1), map[string]faas.State{"svc-job0": {ID: "svc-job0"}})
-		if faas.CodeOf(err) != faas.ErrTimeout || !errors.Is(err, faas.ErrNotFound) || !errors.Is(err, context.DeadlineExceeded) {
+		_, err := engine.New(newCloud(nil), "test", engine.Options{}).Observe(
+			ctx, wanted(1), map[string]faas.State{"svc-job0": {ID: "svc-job0"}})
+		if faas.CodeOf(err) != faas.ErrTimeout || !errors.Is(err, faas.ErrNotFound) ||
+			!errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("error %v, want a timeout, and what was found until then", err)
 		}
 	})

@@ -91,6 +91,7 @@ func isCurrent(f *flock.Flock) bool {
 
 // Release ends the lock and removes its file. Where an open file cannot be removed, as on Windows, it stays and does no harm.
 func (l *Lock) Release() error {
-	_ = os.Remove(l.f.Path()) // before the lock ends: a waiter that gets this file then sees that it is gone, and takes the next one
+	// before the lock ends: a waiter that gets this file then sees that it is gone, and takes the next one
+	_ = os.Remove(l.f.Path())
 	return l.f.Close()
 }

@@ -58,7 +58,8 @@ func TestALockInUseIsSaidToBe(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := filelock.Acquire(ctx, path, time.Millisecond); !errors.Is(err, filelock.ErrHeld) || !errors.Is(err, context.Canceled) {
+	if _, err := filelock.Acquire(ctx, path, time.Millisecond); !errors.Is(err, filelock.ErrHeld) ||
+		!errors.Is(err, context.Canceled) {
 		t.Errorf("error %v, want held and cancelled", err)
 	}
 	if err := l.Release(); err != nil {

@@ -70,7 +70,8 @@ var encodings = map[string]func(string) string{
 
 // hard are secrets with all that has to be escaped somewhere.
 var hard = []string{
-	"s3cr3t", "pass word+1/2?=&%<>\"'\\", "line one\nline two\ttab", "schlüssel-日本-😀-\u2028", `{"a":"b"}`, `C:\new\table\x41`, "AAAA", "abcd+/==",
+	"s3cr3t", "pass word+1/2?=&%<>\"'\\", "line one\nline two\ttab", "schlüssel-日本-😀-\u2028", `{"a":"b"}`,
+	`C:\new\table\x41`, "AAAA", "abcd+/==",
 	strings.Repeat("long", 500),
 }
 
@@ -106,7 +107,8 @@ func TestCleanerHidesWhatIsLeftOfACutSecret(t *testing.T) {
 func TestCleanerLeavesWhatIsNoSecret(t *testing.T) {
 	c := NewCleaner("https://user:password@db.example/", "1", "abc", "")
 	for _, text := range []string{
-		"", "a 1 b abc", "no route to https://faas.example/api", "100% & more \\ a\\", "YWJj", "{\"error\":\"a\\u00zz %zz &#x; \\x\"}", "\xff\\", "%4", "&amp", "plain/path-with_digits+of/base64=",
+		"", "a 1 b abc", "no route to https://faas.example/api", "100% & more \\ a\\", "YWJj",
+		"{\"error\":\"a\\u00zz %zz &#x; \\x\"}", "\xff\\", "%4", "&amp", "plain/path-with_digits+of/base64=",
 	} {
 		if got := c.Clean(text); got != text {
 			t.Errorf("%q became %q", text, got)
@@ -140,8 +142,10 @@ func TestCleanerHidesSecretsInEachOther(t *testing.T) {
 func TestCleanerHidesBeforeItCuts(t *testing.T) {
 	const secret = "correct-horse-battery-staple"
 	c := NewCleaner(secret)
-	for _, got := range []string{c.Line("is "+secret, 10), c.Excerpt([]byte("is " + secret)), c.Tail(secret+" was it", 20)} {
-		if strings.Contains(got, "correct") || strings.Contains(got, "staple") || !strings.Contains(got, "(hid") && !strings.Contains(got, "dden)") {
+	for _, got := range []string{c.Line("is "+secret, 10), c.Excerpt([]byte("is " + secret)),
+		c.Tail(secret+" was it", 20)} {
+		if strings.Contains(got, "correct") || strings.Contains(got, "staple") || !strings.Contains(got, "(hid") &&
+			!strings.Contains(got, "dden)") {
 			t.Errorf("%q", got)
 		}
 	}
@@ -187,12 +191,15 @@ func FuzzCleaner(f *testing.F) {
 	f.Add("\\\\u00", "\\\\u00\xff")
 	f.Fuzz(func(t *testing.T, secret, text string) {
 		got := NewCleaner(secret).Clean(text)
-		if len(secret) >= shortest && len(text) <= longestText && strings.Contains(strings.ReplaceAll(got, Hidden, ""), secret) && !strings.Contains(Hidden, secret) && strings.Contains(got, secret) {
+		if len(secret) >= shortest && len(text) <= longestText &&
+			strings.Contains(strings.ReplaceAll(got, Hidden, ""), secret) && !strings.Contains(Hidden, secret) &&
+			strings.Contains(got, secret) {
 			t.Errorf("Clean(%q) of %q shows it: %q", text, secret, got)
 		}
 		for name, encode := range encodings {
 			if len(secret) >= shortest && len(secret) < 1000 && strings.ToValidUTF8(secret, "") == secret {
-				if got := NewCleaner(secret).Clean("<" + encode(secret) + ">"); got != "<(hidden)>" && !strings.ContainsAny(secret, "<>") {
+				if got := NewCleaner(secret).Clean("<" + encode(secret) + ">"); got != "<(hidden)>" &&
+					!strings.ContainsAny(secret, "<>") {
 					t.Errorf("%s of %q is shown: %q", name, secret, got)
 				}
 			}

@@ -48,7 +48,8 @@ func Excerpt(body []byte) string {
 	if len(body) == 0 {
 		return "(empty answer)"
 	}
-	return Line(string(body[:min(len(body), excerptSize+utf8.UTFMax)]), excerptSize) // a little more, so that the cut is marked
+	// a little more, so that the cut is marked
+	return Line(string(body[:min(len(body), excerptSize+utf8.UTFMax)]), excerptSize)
 }
 
 // Hidden stands where a secret was.

@@ -281,12 +281,13 @@ func TestAStreamCostsNoMoreThanWhatArrives(t *testing.T) {
 		return bytes.Repeat(append(AppendHeader(nil, h), make([]byte, body)...), n)
 	}
 	for name, stream := range map[string][]byte{
-		"a header that promises":             AppendHeader(nil, Header{Kind: Result, Length: MaxBody}),
-		"a header that promises, and a part": append(AppendHeader(nil, Header{Kind: Result, Length: MaxBody}), make([]byte, 3<<20)...),
-		"one large body":                     repeat(Header{Kind: Result}, 8<<20, 1),
-		"many small bodies":                  repeat(Header{Kind: Result}, 1, 100_000),
-		"nothing but headers":                repeat(Header{Kind: Pong}, 0, 100_000),
-		"bodies above the limit":             repeat(Header{Kind: Result}, 2<<20, 3),
+		"a header that promises": AppendHeader(nil, Header{Kind: Result, Length: MaxBody}),
+		"a header that promises, and a part": append(AppendHeader(nil, Header{Kind: Result, Length: MaxBody}),
+			make([]byte, 3<<20)...),
+		"one large body":         repeat(Header{Kind: Result}, 8<<20, 1),
+		"many small bodies":      repeat(Header{Kind: Result}, 1, 100_000),
+		"nothing but headers":    repeat(Header{Kind: Pong}, 0, 100_000),
+		"bodies above the limit": repeat(Header{Kind: Result}, 2<<20, 3),
 	} {
 		limit := uint32(0)
 		if name == "bodies above the limit" {
@@ -304,9 +305,11 @@ func TestAStreamCostsNoMoreThanWhatArrives(t *testing.T) {
 
 func FuzzReader(f *testing.F) {
 	f.Add(AppendHeader(nil, Header{Kind: Call, Length: 2}), uint32(10))
-	f.Add(append(AppendHeader(nil, Header{Kind: Ping}), AppendHeader(nil, Header{Kind: Result, Length: MaxBody})...), uint32(0))
+	f.Add(append(AppendHeader(nil, Header{Kind: Ping}), AppendHeader(nil, Header{Kind: Result, Length: MaxBody})...),
+		uint32(0))
 	f.Fuzz(func(t *testing.T, stream []byte, limit uint32) {
-		if cost := alloctest.Roughly(func() { readFrames(bytes.NewReader(stream), limit) }); cost > mostFor(len(stream))+alloctest.Slack {
+		if cost := alloctest.Roughly(func() { readFrames(bytes.NewReader(stream), limit) }); cost > mostFor(len(stream))+
+			alloctest.Slack {
 			t.Fatalf("%d bytes were allocated for a stream of %d", cost, len(stream))
 		}
 		r := NewReader(bytes.NewReader(stream), limit)

@@ -40,7 +40,8 @@ func TestCloudRunIDsAreShorterAndBeginWithALetter(t *testing.T) {
 }
 
 func FuzzOf(f *testing.F) {
-	for _, service := range []string{"svc", "Svc", "s v c", "", "-", strings.Repeat("x", 200), "svc-0123456789", "0123456789", "日本", "\xff"} {
+	for _, service := range []string{"svc", "Svc", "s v c", "", "-", strings.Repeat("x", 200), "svc-0123456789",
+		"0123456789", "日本", "\xff"} {
 		f.Add(service, "svc", uint32(7))
 	}
 	schemes := map[Scheme]*regexp.Regexp{

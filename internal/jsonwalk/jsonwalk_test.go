@@ -27,7 +27,8 @@ func TestMembersShowsEveryMemberAsItIsWritten(t *testing.T) {
 
 func TestElementsShowsEveryElement(t *testing.T) {
 	for text, want := range map[string][]string{
-		"[]": nil, " [ ] ": nil, "[1]": {"1"}, `[ -1.5e3 , "a,b" ,[2,[3]], {"a":[]} ,null]`: {"-1.5e3", `"a,b"`, "[2,[3]]", `{"a":[]}`, "null"},
+		"[]": nil, " [ ] ": nil, "[1]": {"1"}, `[ -1.5e3 , "a,b" ,[2,[3]], {"a":[]} ,null]`: {
+			"-1.5e3", `"a,b"`, "[2,[3]]", `{"a":[]}`, "null"},
 	} {
 		var got []string
 		_ = Elements([]byte(text), func(value []byte) error { got = append(got, string(value)); return nil })
@@ -99,18 +100,21 @@ func TestWalkingAllocatesNothingButNames(t *testing.T) {
 
 // FuzzWalk holds the walk to encoding/json: the parts of valid JSON are valid JSON, and as many.
 func FuzzWalk(f *testing.F) {
-	for _, seed := range []string{`{}`, `[]`, `{"a":[1,"\\",{}],"b":"\""}`, `[[],[[]],"x",1e5]`, ` [ 1 , 2 ] `, `{"a":1,"a":2}`} {
+	for _, seed := range []string{`{}`, `[]`, `{"a":[1,"\\",{}],"b":"\""}`, `[[],[[]],"x",1e5]`, ` [ 1 , 2 ] `,
+		`{"a":1,"a":2}`} {
 		f.Add([]byte(seed))
 	}
 	for _, seed := range []string{
-		``, ` `, `"`, `"\`, `"\"`, `"\u00e9"`, `"\u00g0"`, `"\x"`, "\"\n\"", `-`, `-0`, `01`, `1.`, `.5`, `1e`, `1E+5`, `-1.25e-9`, `tru`, `true false`, `[1,]`, `{"a"}`, `{"a":}`, `{1:2}`, `[`, `{"a":1`,
+		``, ` `, `"`, `"\`, `"\"`, `"\u00e9"`, `"\u00g0"`, `"\x"`, "\"\n\"", `-`, `-0`, `01`, `1.`, `.5`, `1e`, `1E+5`,
+		`-1.25e-9`, `tru`, `true false`, `[1,]`, `{"a"}`, `{"a":}`, `{1:2}`, `[`, `{"a":1`,
 		"\"\xff\"", `nul`, `[1 2]`, `{"a":1 "b":2}`,
 	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		valid := json.Valid(data)
-		if got := Valid(data); got != valid && utf8.Valid(data) && bytes.Count(data, []byte("["))+bytes.Count(data, []byte("{")) < maxDepth {
+		if got := Valid(data); got != valid && utf8.Valid(data) &&
+			bytes.Count(data, []byte("["))+bytes.Count(data, []byte("{")) < maxDepth {
 			t.Errorf("%q is valid: %v, encoding/json says %v", data, got, valid)
 		}
 		if !valid {

@@ -11,7 +11,8 @@ func (s *Server) accountSettings(request) (answer, *apiError) {
 	defer s.mu.Unlock()
 	return answer{body: map[string]any{
 		"AccountLimit": map[string]any{
-			"TotalCodeSize": int64(maxCode), "CodeSizeUnzipped": maxUnzipped, "CodeSizeZipped": maxZipped, "ConcurrentExecutions": s.config.Concurrency,
+			"TotalCodeSize": int64(maxCode), "CodeSizeUnzipped": maxUnzipped, "CodeSizeZipped": maxZipped,
+			"ConcurrentExecutions":           s.config.Concurrency,
 			"UnreservedConcurrentExecutions": max(s.unreserved(nil), 0),
 		},
 		"AccountUsage": map[string]any{"TotalCodeSize": s.stored(), "FunctionCount": len(s.functions)},

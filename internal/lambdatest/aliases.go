@@ -28,7 +28,8 @@ func (s *Server) createAlias(r request, f *function) (answer, *apiError) {
 	if f.aliases[in.Name] != nil {
 		return answer{}, failf(409, "ResourceConflictException", "Alias already exists: %s:%s", f.latest.FunctionArn, in.Name)
 	}
-	a := &alias{AliasArn: s.arn(r.name) + ":" + in.Name, Name: in.Name, unseen: s.config.NewAlias, stale: s.config.StaleReads}
+	a := &alias{AliasArn: s.arn(r.name) + ":" + in.Name, Name: in.Name, unseen: s.config.NewAlias,
+		stale: s.config.StaleReads}
 	if err := s.point(f, a, in); err != nil {
 		return answer{}, err
 	}
@@ -43,7 +44,8 @@ func (s *Server) point(f *function, a *alias, in aliasInput) *apiError {
 		}
 		if in.FunctionVersion != "$LATEST" {
 			if n, err := strconv.Atoi(in.FunctionVersion); err != nil || f.versions[n] == nil {
-				return failf(404, "ResourceNotFoundException", "Function not found: %s:%s", f.latest.FunctionArn, in.FunctionVersion)
+				return failf(404, "ResourceNotFoundException", "Function not found: %s:%s", f.latest.FunctionArn,
+					in.FunctionVersion)
 			}
 		}
 		a.FunctionVersion = in.FunctionVersion

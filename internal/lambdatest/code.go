@@ -31,7 +31,8 @@ func (s *Server) unpack(from packageSource) (*code, *apiError) {
 	case len(data) == 0:
 		return nil, invalid("Please provide a source for function code.")
 	case len(data) > maxDirect:
-		return nil, failf(413, "RequestEntityTooLargeException", "Request must be smaller than 69905067 bytes for the CreateFunction operation")
+		return nil, failf(413, "RequestEntityTooLargeException",
+			"Request must be smaller than 69905067 bytes for the CreateFunction operation")
 	}
 	sum := sha256Base64(data)
 	dir := filepath.Join(s.dir, "code-"+hex.EncodeToString([]byte(sum))[:40])
@@ -75,7 +76,8 @@ func (s *Server) fetch(from packageSource) ([]byte, *apiError) {
 
 func extract(data []byte, dir string) *apiError {
 	bad := func(why string) *apiError {
-		return failf(400, "InvalidParameterValueException", "Could not unzip uploaded file. Please check your file, then try to upload again. (%s)", why)
+		return failf(400, "InvalidParameterValueException",
+			"Could not unzip uploaded file. Please check your file, then try to upload again. (%s)", why)
 	}
 	z, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
 	if err != nil {

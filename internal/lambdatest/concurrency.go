@@ -73,7 +73,8 @@ func (s *Server) putProvisioned(r request, f *function) (answer, *apiError) {
 	case f.aliases[q] == nil && f.provisionedAlias(v.Version):
 		return answer{}, invalid("Version is pointed to by a Provisioned Concurrency alias")
 	case f.reserved != nil && total > *f.reserved:
-		return answer{}, invalid("Requested Provisioned Concurrency should not be greater than the reservedConcurrentExecution for function")
+		return answer{}, invalid("Requested Provisioned Concurrency should not be greater than the " +
+			"reservedConcurrentExecution for function")
 	case f.reserved == nil && s.unreserved(f)-total < least:
 		return answer{}, invalid("Specified ConcurrentExecutions for function decreases account's "+
 			"UnreservedConcurrentExecution below its minimum value of [%d].", least)
@@ -129,7 +130,8 @@ func (p *provisioned) describe() map[string]any {
 	case p.failure != "":
 		told["Status"], told["StatusReason"] = "FAILED", p.failure
 	default:
-		told["Status"], told["AllocatedProvisionedConcurrentExecutions"], told["AvailableProvisionedConcurrentExecutions"] = "READY", p.requested, p.requested
+		told["Status"], told["AllocatedProvisionedConcurrentExecutions"],
+			told["AvailableProvisionedConcurrentExecutions"] = "READY", p.requested, p.requested
 	}
 	return told
 }

@@ -129,7 +129,8 @@ func (s *Server) lambdaRoutes() []route {
 		{"GET", functions + "/{FunctionName}", "GetFunction", 200, s.getFunction},
 		{"DELETE", functions + "/{FunctionName}", "DeleteFunction", 204, s.on(s.deleteFunction)},
 		{"GET", functions + "/{FunctionName}/configuration", "GetFunctionConfiguration", 200, s.getFunctionConfiguration},
-		{"PUT", functions + "/{FunctionName}/configuration", "UpdateFunctionConfiguration", 200, s.updateFunctionConfiguration},
+		{"PUT", functions + "/{FunctionName}/configuration", "UpdateFunctionConfiguration", 200,
+			s.updateFunctionConfiguration},
 		{"PUT", functions + "/{FunctionName}/code", "UpdateFunctionCode", 200, s.updateFunctionCode},
 		{"POST", functions + "/{FunctionName}/versions", "PublishVersion", 201, s.on(s.publishVersion)},
 		{"GET", functions + "/{FunctionName}/versions", "ListVersionsByFunction", 200, s.listVersions},
@@ -140,10 +141,14 @@ func (s *Server) lambdaRoutes() []route {
 		{"DELETE", functions + "/{FunctionName}/aliases/{Name}", "DeleteAlias", 204, s.deleteAlias},
 		{"POST", functions + "/{FunctionName}/invocations", "Invoke", 200, s.invoke},
 		{"PUT", "/2017-10-31/functions/{FunctionName}/concurrency", "PutFunctionConcurrency", 200, s.on(s.putConcurrency)},
-		{"DELETE", "/2017-10-31/functions/{FunctionName}/concurrency", "DeleteFunctionConcurrency", 204, s.on(s.deleteConcurrency)},
-		{"PUT", "/2019-09-30/functions/{FunctionName}/provisioned-concurrency", "PutProvisionedConcurrencyConfig", 202, s.on(s.putProvisioned)},
-		{"GET", "/2019-09-30/functions/{FunctionName}/provisioned-concurrency", "GetProvisionedConcurrencyConfig", 200, s.on(s.getProvisioned)},
-		{"DELETE", "/2019-09-30/functions/{FunctionName}/provisioned-concurrency", "DeleteProvisionedConcurrencyConfig", 204, s.on(s.deleteProvisioned)},
+		{"DELETE", "/2017-10-31/functions/{FunctionName}/concurrency", "DeleteFunctionConcurrency", 204,
+			s.on(s.deleteConcurrency)},
+		{"PUT", "/2019-09-30/functions/{FunctionName}/provisioned-concurrency", "PutProvisionedConcurrencyConfig", 202,
+			s.on(s.putProvisioned)},
+		{"GET", "/2019-09-30/functions/{FunctionName}/provisioned-concurrency", "GetProvisionedConcurrencyConfig", 200,
+			s.on(s.getProvisioned)},
+		{"DELETE", "/2019-09-30/functions/{FunctionName}/provisioned-concurrency", "DeleteProvisionedConcurrencyConfig", 204,
+			s.on(s.deleteProvisioned)},
 		{"POST", "/2017-03-31/tags/{Resource}", "TagResource", 204, s.on(s.tagResource)},
 		{"GET", "/2017-03-31/tags/{Resource}", "ListTags", 200, s.on(s.listTags)},
 		{"DELETE", "/2017-03-31/tags/{Resource}", "UntagResource", 204, s.on(s.untagResource)},
@@ -239,7 +244,8 @@ func (s *Server) advance(f *function) {
 		if f.undo != nil {
 			f.undo() // the function stays as it was
 		}
-		f.latest.LastUpdateStatus, f.latest.LastUpdateStatusReasonCode, f.latest.LastUpdateStatusReason = "Failed", f.failure.code, f.failure.reason
+		f.latest.LastUpdateStatus, f.latest.LastUpdateStatusReasonCode, f.latest.LastUpdateStatusReason = "Failed",
+			f.failure.code, f.failure.reason
 	}
 	f.failure, f.undo, f.serving = nil, nil, nil
 }
@@ -264,9 +270,11 @@ func (s *Server) remember(name string, f *function) {
 func (f *function) busy() *apiError {
 	switch {
 	case f.latest.State == "Pending":
-		return failf(409, "ResourceConflictException", "The operation cannot be performed at this time. The function is currently in the following state: Pending")
+		return failf(409, "ResourceConflictException",
+			"The operation cannot be performed at this time. The function is currently in the following state: Pending")
 	case f.latest.LastUpdateStatus == "InProgress":
-		return failf(409, "ResourceConflictException", "The operation cannot be performed at this time. An update is in progress for resource: %s", f.latest.FunctionArn)
+		return failf(409, "ResourceConflictException",
+			"The operation cannot be performed at this time. An update is in progress for resource: %s", f.latest.FunctionArn)
 	}
 	return nil
 }
@@ -280,11 +288,13 @@ func (s *Server) createFunction(r request) (answer, *apiError) {
 	case in.Role == nil || in.FunctionName == "":
 		return answer{}, failf(400, "ValidationException", "FunctionName and Role are required")
 	case len(in.FunctionName) > 64:
-		return answer{}, invalid("1 validation error detected: Value '%s' at 'functionName' failed to satisfy constraint: Member must have length less than or equal to 64", in.FunctionName)
+		return answer{}, invalid("1 validation error detected: Value '%s' at 'functionName' failed to satisfy "+
+			"constraint: Member must have length less than or equal to 64", in.FunctionName)
 	case in.PackageType != "" && in.PackageType != "Zip":
 		return answer{}, invalid("only packages of type Zip are known here")
 	case in.Runtime == nil || in.Handler == nil:
-		return answer{}, invalid("Runtime and Handler are mandatory parameters for functions created with deployment packages.")
+		return answer{}, invalid("Runtime and Handler are mandatory parameters for functions created with deployment " +
+			"packages.")
 	}
 	if err := checkTags(in.Tags); err != nil {
 		return answer{}, err
@@ -302,13 +312,16 @@ func (s *Server) createFunction(r request) (answer, *apiError) {
 	if err := s.room(pkg.size); err != nil {
 		return answer{}, err
 	}
-	f := &function{versions: map[int]*configuration{}, aliases: map[string]*alias{}, tags: maps.Clone(in.Tags), provisioned: map[string]*provisioned{}, unpublished: true}
+	f := &function{versions: map[int]*configuration{}, aliases: map[string]*alias{}, tags: maps.Clone(in.Tags),
+		provisioned: map[string]*provisioned{}, unpublished: true}
 	if f.tags == nil {
 		f.tags = map[string]string{}
 	}
 	f.latest = configuration{
-		FunctionName: in.FunctionName, FunctionArn: s.arn(in.FunctionName), Version: "$LATEST", PackageType: "Zip", Architectures: []string{"x86_64"}, Timeout: 3,
-		MemorySize: 128, State: "Pending", StateReason: "The function is being created.", StateReasonCode: "Creating", LastUpdateStatus: "InProgress",
+		FunctionName: in.FunctionName, FunctionArn: s.arn(in.FunctionName), Version: "$LATEST", PackageType: "Zip",
+		Architectures: []string{"x86_64"}, Timeout: 3,
+		MemorySize: 128, State: "Pending", StateReason: "The function is being created.", StateReasonCode: "Creating",
+		LastUpdateStatus: "InProgress",
 	}
 	f.latest.EphemeralStorage.Size = 512
 	f.latest.TracingConfig.Mode = "PassThrough"
@@ -544,7 +557,8 @@ func (s *Server) deleteFunction(r request, f *function) (answer, *apiError) {
 		for _, a := range f.aliases {
 			told := a.describe()
 			if told.FunctionVersion == q || told.RoutingConfig != nil && told.RoutingConfig.AdditionalVersionWeights[q] > 0 {
-				return answer{}, failf(409, "ResourceConflictException", "Version was not able to be deleted because the following aliases reference it: [%s]", a.Name)
+				return answer{}, failf(409, "ResourceConflictException",
+					"Version was not able to be deleted because the following aliases reference it: [%s]", a.Name)
 			}
 		}
 		delete(f.versions, n)
@@ -557,7 +571,8 @@ func (s *Server) deleteFunction(r request, f *function) (answer, *apiError) {
 	}
 	for _, a := range f.aliases {
 		if time.Now().Before(a.moving) {
-			return answer{}, failf(409, "ResourceConflictException", "The operation cannot be performed at this time. An update is in progress for resource: %s", a.AliasArn)
+			return answer{}, failf(409, "ResourceConflictException",
+				"The operation cannot be performed at this time. An update is in progress for resource: %s", a.AliasArn)
 		}
 	}
 	delete(s.functions, r.name)

@@ -123,9 +123,11 @@ func (s *Server) target(r request) (target, *apiError) {
 	}
 	switch v.State {
 	case "Pending":
-		return target{}, failf(409, "ResourceConflictException", "The operation cannot be performed at this time. The function is currently in the following state: Pending")
+		return target{}, failf(409, "ResourceConflictException",
+			"The operation cannot be performed at this time. The function is currently in the following state: Pending")
 	case "Failed":
-		return target{}, failf(409, "ResourceConflictException", "The operation cannot be performed at this time. The function is currently in the following state: Failed")
+		return target{}, failf(409, "ResourceConflictException",
+			"The operation cannot be performed at this time. The function is currently in the following state: Failed")
 	case "Inactive":
 		v.State, v.StateReasonCode, v.StateReason = "Pending", "Restoring", "The function is being restored."
 		woken := v
@@ -134,7 +136,8 @@ func (s *Server) target(r request) (target, *apiError) {
 			defer s.mu.Unlock()
 			woken.State, woken.StateReasonCode, woken.StateReason = "Active", "", ""
 		})
-		return target{}, failf(409, "ResourceConflictException", "The operation cannot be performed at this time. The function is currently in the following state: Inactive")
+		return target{}, failf(409, "ResourceConflictException",
+			"The operation cannot be performed at this time. The function is currently in the following state: Inactive")
 	}
 	if err := s.checkExecution(v); err != nil {
 		return target{}, err
@@ -202,7 +205,8 @@ func (t target) logsJSON() bool { return t.config.LoggingConfig.LogFormat == "JS
 // logRecord is a line that Lambda writes where the format is JSON.
 func logRecord(kind, id string, more map[string]any) string {
 	more["requestId"] = id
-	text, _ := json.Marshal(map[string]any{"time": time.Now().UTC().Format(time.RFC3339Nano), "type": kind, "record": more})
+	text, _ := json.Marshal(map[string]any{"time": time.Now().UTC().Format(time.RFC3339Nano), "type": kind,
+		"record": more})
 	return string(text) + "\n"
 }
 
@@ -234,7 +238,8 @@ func (t target) logInit(a Answer) string {
 	status, kind := a.status()
 	if t.logsJSON() {
 		return logRecord("platform.initReport", a.id, map[string]any{
-			"phase": "init", "initializationType": "on-demand", "status": status, "errorType": kind, "metrics": map[string]any{"durationMs": 1.0},
+			"phase": "init", "initializationType": "on-demand", "status": status, "errorType": kind,
+			"metrics": map[string]any{"durationMs": 1.0},
 		})
 	}
 	line := "INIT_REPORT Init Duration: 1.00 ms\tPhase: init\tStatus: " + status
@@ -249,14 +254,16 @@ func (t target) logEnd(id string, a Answer) string {
 	billed := int((a.Duration + a.Init + time.Millisecond - 1) / time.Millisecond)
 	if t.logsJSON() {
 		status, _ := a.status()
-		metrics := map[string]any{"durationMs": ms(a.Duration), "billedDurationMs": billed, "memorySizeMB": t.config.MemorySize, "maxMemoryUsedMB": 17}
+		metrics := map[string]any{"durationMs": ms(a.Duration), "billedDurationMs": billed,
+			"memorySizeMB": t.config.MemorySize, "maxMemoryUsedMB": 17}
 		if a.Init > 0 {
 			metrics["initDurationMs"] = ms(a.Init)
 		}
 		return logRecord("platform.report", id, map[string]any{"metrics": metrics, "status": status})
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "END RequestId: %s\nREPORT RequestId: %s\tDuration: %.2f ms\tBilled Duration: %d ms\tMemory Size: %d MB\tMax Memory Used: 17 MB\t", id, id, ms(a.Duration), billed, t.config.MemorySize)
+	fmt.Fprintf(&b, "END RequestId: %s\nREPORT RequestId: %s\tDuration: %.2f ms\tBilled Duration: %d ms\tMemory Size: "+
+		"%d MB\tMax Memory Used: 17 MB\t", id, id, ms(a.Duration), billed, t.config.MemorySize)
 	if a.Init > 0 {
 		fmt.Fprintf(&b, "Init Duration: %.2f ms\t", ms(a.Init))
 	}

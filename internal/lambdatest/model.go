@@ -75,7 +75,8 @@ func FindModel() (*Model, error) {
 	}
 	m.others = map[string]*Model{}
 	for service, path := range map[string]string{
-		"logs": "logs/2014-03-28", "servicequotas": "service-quotas/2019-06-24", "iam": "iam/2010-05-08", "sts": "sts/2011-06-15",
+		"logs": "logs/2014-03-28", "servicequotas": "service-quotas/2019-06-24", "iam": "iam/2010-05-08",
+		"sts": "sts/2011-06-15",
 	} {
 		other, err := findModel(dirs, path)
 		if err != nil {
@@ -92,8 +93,10 @@ func FindModel() (*Model, error) {
 // botocore are patterns of where botocore may be.
 func botocore() []string {
 	patterns := []string{
-		"/usr/lib/python3/dist-packages/botocore", "/usr/lib/python3/dist-packages/awscli/botocore", "/usr/local/aws-cli/v2/current/dist/awscli/botocore",
-		"/usr/local/lib/python3*/*-packages/botocore", "/usr/lib/python3*/site-packages/botocore", "/opt/homebrew/lib/python3*/site-packages/botocore",
+		"/usr/lib/python3/dist-packages/botocore", "/usr/lib/python3/dist-packages/awscli/botocore",
+		"/usr/local/aws-cli/v2/current/dist/awscli/botocore",
+		"/usr/local/lib/python3*/*-packages/botocore", "/usr/lib/python3*/site-packages/botocore",
+		"/opt/homebrew/lib/python3*/site-packages/botocore",
 	}
 	if python, err := exec.LookPath("python3"); err == nil {
 		if out, err := exec.Command(python, "-c", "import botocore, os; print(os.path.dirname(botocore.__file__))").Output(); err == nil {
@@ -363,7 +366,8 @@ func (m *Model) checkValue(where, name string, raw json.RawMessage) error {
 		}
 		var problems []error
 		for key, item := range items {
-			problems = append(problems, m.checkText(where+" key", s.Key.Shape, key), m.checkValue(where+"["+key+"]", s.Value.Shape, item))
+			problems = append(problems, m.checkText(where+" key", s.Key.Shape, key),
+				m.checkValue(where+"["+key+"]", s.Value.Shape, item))
 		}
 		return errors.Join(problems...)
 	case "string":

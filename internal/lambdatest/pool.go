@@ -82,7 +82,8 @@ func (t *tail) take() string {
 }
 
 func newPool(host string, config Config, logs *logs) *pool {
-	return &pool{host: host, config: config, logs: logs, instances: map[string]*instance{}, idle: map[string][]*instance{}, busy: map[string]map[string]int{}}
+	return &pool{host: host, config: config, logs: logs, instances: map[string]*instance{},
+		idle: map[string][]*instance{}, busy: map[string]map[string]int{}}
 }
 
 // invoke runs one invocation.
@@ -126,15 +127,20 @@ func (p *pool) invoke(t target, payload []byte) (a Answer) {
 		case <-i.exited:
 			p.drop(i)
 			return Answer{
-				Payload: errorPayload("Runtime.ExitError", fmt.Sprintf("RequestId: %s Error: Runtime exited with error: %v", ev.id, exitText(i.exit))), FunctionError: "Unhandled",
-				Log: i.log.take(), Init: started, Duration: time.Since(begin),
+				Payload: errorPayload("Runtime.ExitError",
+					fmt.Sprintf("RequestId: %s Error: Runtime exited with error: %v", ev.id, exitText(i.exit))),
+				FunctionError: "Unhandled",
+				Log:           i.log.take(), Init: started, Duration: time.Since(begin),
 			}
 		case <-limit.C:
 			p.drop(i)
-			p.logs.add(t.function, stream, fmt.Sprintf("%s %s Task timed out after %.2f seconds\n\n", time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), ev.id, timeout.Seconds()))
+			p.logs.add(t.function, stream, fmt.Sprintf("%s %s Task timed out after %.2f seconds\n\n",
+				time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), ev.id, timeout.Seconds()))
 			return Answer{
-				Payload:       errorPayload("Sandbox.Timedout", fmt.Sprintf("RequestId: %s Error: Task timed out after %.2f seconds", ev.id, timeout.Seconds())),
-				FunctionError: "Unhandled", Log: i.log.take() + fmt.Sprintf("%s Task timed out after %.2f seconds\n", ev.id, timeout.Seconds()), Init: started, Duration: timeout,
+				Payload: errorPayload("Sandbox.Timedout",
+					fmt.Sprintf("RequestId: %s Error: Task timed out after %.2f seconds", ev.id, timeout.Seconds())),
+				FunctionError: "Unhandled", Log: i.log.take() +
+					fmt.Sprintf("%s Task timed out after %.2f seconds\n", ev.id, timeout.Seconds()), Init: started, Duration: timeout,
 			}
 		}
 	}
@@ -239,10 +245,12 @@ func (p *pool) drop(i *instance) {
 // start starts a process and waits until it asks for an event. A failure is the answer of the invocation that needed it.
 func (p *pool) start(t target, stream string) (*instance, *Answer) {
 	failed := func(kind, message, log string) *Answer {
-		return &Answer{Payload: errorPayload(kind, "RequestId: "+newID()+" Error: "+message), FunctionError: "Unhandled", Log: log}
+		return &Answer{Payload: errorPayload(kind, "RequestId: "+newID()+" Error: "+message), FunctionError: "Unhandled",
+			Log: log}
 	}
 	i := &instance{
-		id: newID(), key: key(t.function, t.version, t.config.RevisionId), function: t.function, stream: stream, events: make(chan event), ready: make(chan struct{}),
+		id: newID(), key: key(t.function, t.version, t.config.RevisionId), function: t.function, stream: stream,
+		events: make(chan event), ready: make(chan struct{}),
 		answers: make(chan Answer), failed: make(chan Answer, 1), exited: make(chan struct{}),
 	}
 	dir := t.config.code.dir
@@ -252,9 +260,11 @@ func (p *pool) start(t target, stream string) (*instance, *Answer) {
 	i.cmd.Stdout, i.cmd.Stderr = &i.log, &i.log
 	i.cmd.WaitDelay = time.Second
 	i.cmd.Env = []string{
-		"PATH=" + os.Getenv("PATH"), "AWS_LAMBDA_RUNTIME_API=" + p.host + runtimePath + i.id, "LAMBDA_TASK_ROOT=" + dir, "_HANDLER=" + t.config.Handler,
+		"PATH=" + os.Getenv("PATH"), "AWS_LAMBDA_RUNTIME_API=" + p.host + runtimePath + i.id, "LAMBDA_TASK_ROOT=" + dir,
+		"_HANDLER=" + t.config.Handler,
 		"AWS_LAMBDA_FUNCTION_NAME=" + t.function, "AWS_LAMBDA_FUNCTION_VERSION=" + t.version, "AWS_REGION=" + p.config.Region,
-		fmt.Sprintf("AWS_LAMBDA_FUNCTION_MEMORY_SIZE=%d", t.config.MemorySize), "AWS_EXECUTION_ENV=AWS_Lambda_provided.al2023",
+		fmt.Sprintf("AWS_LAMBDA_FUNCTION_MEMORY_SIZE=%d", t.config.MemorySize),
+		"AWS_EXECUTION_ENV=AWS_Lambda_provided.al2023",
 	}
 	if t.config.Environment != nil {
 		for name, value := range t.config.Environment.Variables {
@@ -293,7 +303,8 @@ func (p *pool) start(t target, stream string) (*instance, *Answer) {
 		return nil, failed("Runtime.ExitError", "Runtime exited with error: "+exitText(i.exit), i.log.take())
 	case <-limit.C:
 		p.drop(i)
-		return nil, failed("Sandbox.Timedout", fmt.Sprintf("Task timed out after %.2f seconds", p.config.InitTimeout.Seconds()), i.log.take())
+		return nil, failed("Sandbox.Timedout", fmt.Sprintf(
+			"Task timed out after %.2f seconds", p.config.InitTimeout.Seconds()), i.log.take())
 	}
 }
 

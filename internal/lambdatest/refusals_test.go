@@ -42,7 +42,8 @@ func newTester(t *testing.T, cfg Config) tester {
 
 func (t tester) creation(name string) *lambda.CreateFunctionInput {
 	return &lambda.CreateFunctionInput{
-		FunctionName: &name, Role: aws.String(t.server.RoleARN()), Runtime: types.RuntimeProvidedal2023, Handler: aws.String("bootstrap"), Code: &types.FunctionCode{ZipFile: t.zip},
+		FunctionName: &name, Role: aws.String(t.server.RoleARN()), Runtime: types.RuntimeProvidedal2023,
+		Handler: aws.String("bootstrap"), Code: &types.FunctionCode{ZipFile: t.zip},
 	}
 }
 

@@ -33,7 +33,8 @@ func (s *Server) route(r *http.Request, body, zip []byte) (operation, *apiError)
 		if !ok {
 			continue
 		}
-		op := operation{call: Call{Service: "lambda", Operation: route.operation, Qualifier: r.URL.Query().Get("Qualifier"), Body: body}, uri: uri}
+		op := operation{call: Call{Service: "lambda", Operation: route.operation, Qualifier: r.URL.Query().Get("Qualifier"),
+			Body: body}, uri: uri}
 		op.call.Function = bareName(uri["FunctionName"])
 		if arn := uri["Resource"]; arn != "" {
 			op.call.Function = bareName(arn)
@@ -48,7 +49,8 @@ func (s *Server) route(r *http.Request, body, zip []byte) (operation, *apiError)
 		}
 		return op, nil
 	}
-	return operation{call: Call{Service: "lambda"}}, failf(404, "UnknownOperationException", "no operation is at %s %s", r.Method, r.URL.Path)
+	return operation{call: Call{Service: "lambda"}},
+		failf(404, "UnknownOperationException", "no operation is at %s %s", r.Method, r.URL.Path)
 }
 
 // targets are the services that name the operation in a header, with what is before its name there.

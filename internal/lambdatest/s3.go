@@ -96,9 +96,12 @@ func s3Operation(r *http.Request) string {
 		return ""
 	}
 	return map[string]string{
-		"PUT Bucket": "CreateBucket", "HEAD Bucket": "HeadBucket", "PUT BucketLifecycle": "PutBucketLifecycleConfiguration", "GET BucketList": "ListObjectsV2",
-		"DELETE Bucket": "DeleteBucket", "PUT Object": "PutObject", "HEAD Object": "HeadObject", "GET Object": "GetObject", "DELETE Object": "DeleteObject",
-		"POST ObjectUploads": "CreateMultipartUpload", "PUT ObjectUpload": "UploadPart", "POST ObjectUpload": "CompleteMultipartUpload", "DELETE ObjectUpload": "AbortMultipartUpload",
+		"PUT Bucket": "CreateBucket", "HEAD Bucket": "HeadBucket", "PUT BucketLifecycle": "PutBucketLifecycleConfiguration",
+		"GET BucketList": "ListObjectsV2",
+		"DELETE Bucket":  "DeleteBucket", "PUT Object": "PutObject", "HEAD Object": "HeadObject", "GET Object": "GetObject",
+		"DELETE Object":      "DeleteObject",
+		"POST ObjectUploads": "CreateMultipartUpload", "PUT ObjectUpload": "UploadPart",
+		"POST ObjectUpload": "CompleteMultipartUpload", "DELETE ObjectUpload": "AbortMultipartUpload",
 	}[r.Method+" "+resource]
 }
 
@@ -249,7 +252,8 @@ func (b *bucket) list(w http.ResponseWriter, name string, query url.Values) {
 		Contents                                               []content
 		CommonPrefixes                                         []prefix
 	}
-	l.Name, l.Prefix, l.Delimiter, l.EncodingType = name, query.Get("prefix"), query.Get("delimiter"), query.Get("encoding-type")
+	l.Name, l.Prefix, l.Delimiter, l.EncodingType = name, query.Get("prefix"), query.Get("delimiter"),
+		query.Get("encoding-type")
 	l.ContinuationToken, l.StartAfter, l.MaxKeys = query.Get("continuation-token"), query.Get("start-after"), maxKeys
 	if n, err := strconv.Atoi(query.Get("max-keys")); err == nil {
 		l.MaxKeys = min(n, maxKeys)

@@ -136,7 +136,8 @@ func New(config Config) *Server {
 		panic("lambdatest: " + err.Error())
 	}
 	s := &Server{
-		config: config, dir: dir, functions: map[string]*function{}, deleted: map[string]*function{}, roles: map[string]*role{},
+		config: config, dir: dir, functions: map[string]*function{}, deleted: map[string]*function{},
+		roles:   map[string]*role{},
 		buckets: map[string]*bucket{}, logGroups: map[string]bool{}, counts: map[string]int{},
 		logs: &logs{groups: map[string][]logEvent{}, pages: map[string]logPage{}},
 	}
@@ -168,9 +169,12 @@ const (
 // Environment is what a client of AWS needs to be led here and nowhere else, with credentials that the server knows.
 func (s *Server) Environment() map[string]string {
 	return map[string]string{
-		"AWS_ENDPOINT_URL": s.URL(), "AWS_ACCESS_KEY_ID": accessKey, "AWS_SECRET_ACCESS_KEY": secretKey, "AWS_SESSION_TOKEN": "",
-		"AWS_REGION": s.config.Region, "AWS_DEFAULT_REGION": s.config.Region, "AWS_LAMBDA_ROLE_ARN": s.RoleARN(), "AWS_EC2_METADATA_DISABLED": "true",
-		"AWS_CONFIG_FILE": s.dir + "/none", "AWS_SHARED_CREDENTIALS_FILE": s.dir + "/none", "AWS_PROFILE": "", "AWS_MAX_ATTEMPTS": "",
+		"AWS_ENDPOINT_URL": s.URL(), "AWS_ACCESS_KEY_ID": accessKey, "AWS_SECRET_ACCESS_KEY": secretKey,
+		"AWS_SESSION_TOKEN": "",
+		"AWS_REGION":        s.config.Region, "AWS_DEFAULT_REGION": s.config.Region, "AWS_LAMBDA_ROLE_ARN": s.RoleARN(),
+		"AWS_EC2_METADATA_DISABLED": "true",
+		"AWS_CONFIG_FILE":           s.dir + "/none", "AWS_SHARED_CREDENTIALS_FILE": s.dir + "/none", "AWS_PROFILE": "",
+		"AWS_MAX_ATTEMPTS": "",
 	}
 }
 
@@ -243,7 +247,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if len(body) > maxRequest && signedFor(r) == "lambda" {
-		failf(http.StatusRequestEntityTooLarge, "RequestEntityTooLargeException", "Request must be smaller than %d bytes for the operation", maxRequest).write(w, "lambda")
+		failf(http.StatusRequestEntityTooLarge, "RequestEntityTooLargeException",
+			"Request must be smaller than %d bytes for the operation", maxRequest).write(w, "lambda")
 		return
 	}
 	signed, zip := body, []byte(nil)
@@ -305,7 +310,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // validationErrors are the codes for requests that do not follow the model.
 var validationErrors = map[string]string{
-	"lambda": "ValidationException", "logs": "InvalidParameterException", "servicequotas": "IllegalArgumentException", "iam": "ValidationError", "sts": "ValidationError",
+	"lambda": "ValidationException", "logs": "InvalidParameterException", "servicequotas": "IllegalArgumentException",
+	"iam": "ValidationError", "sts": "ValidationError",
 }
 
 func (s *Server) complain(format string, args ...any) {

@@ -19,9 +19,12 @@ func TestRequestsMustBeSigned(t *testing.T) {
 	defer server.Close()
 	for _, test := range []struct{ name, authorization, want string }{
 		{"none", "", "MissingAuthenticationTokenException"},
-		{"an unknown key", "AWS4-HMAC-SHA256 Credential=AKIDNOBODY/20260101/us-east-1/lambda/aws4_request, SignedHeaders=host, Signature=0", "UnrecognizedClientException"},
-		{"another region", "AWS4-HMAC-SHA256 Credential=" + accessKey + "/20260101/eu-west-1/lambda/aws4_request, SignedHeaders=host, Signature=0", "InvalidSignatureException"},
-		{"a wrong signature", "AWS4-HMAC-SHA256 Credential=" + accessKey + "/20260101/us-east-1/lambda/aws4_request, SignedHeaders=host, Signature=0", "InvalidSignatureException"},
+		{"an unknown key", "AWS4-HMAC-SHA256 Credential=AKIDNOBODY/20260101/us-east-1/lambda/aws4_request, " +
+			"SignedHeaders=host, Signature=0", "UnrecognizedClientException"},
+		{"another region", "AWS4-HMAC-SHA256 Credential=" + accessKey +
+			"/20260101/eu-west-1/lambda/aws4_request, SignedHeaders=host, Signature=0", "InvalidSignatureException"},
+		{"a wrong signature", "AWS4-HMAC-SHA256 Credential=" + accessKey +
+			"/20260101/us-east-1/lambda/aws4_request, SignedHeaders=host, Signature=0", "InvalidSignatureException"},
 	} {
 		req, err := http.NewRequest("GET", server.URL()+"/2015-03-31/functions", nil)
 		if err != nil {
@@ -107,7 +110,8 @@ func TestTheModelIsEnforced(t *testing.T) {
 		"no error":   answer(400, "WorseThing", `{}`),
 		"more than ": answer(200, "", `{"Size":33}`),
 	} {
-		if err := m.checkAnswer("PutThing", w); (err == nil) != (want == "") || (err != nil && !strings.Contains(err.Error(), want)) {
+		if err := m.checkAnswer("PutThing", w); (err == nil) != (want == "") ||
+			(err != nil && !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: %v, want %q", w.Body, err, want)
 		}
 	}
@@ -159,7 +163,8 @@ func TestTheModelIsFoundWhereItIs(t *testing.T) {
 		if !ok || op.HTTP.Method != route.method || strings.Trim(op.HTTP.RequestURI, "/") != strings.Trim(route.path, "/") {
 			t.Errorf("%s: the model has %+v, the fake %s %s", route.operation, op.HTTP, route.method, route.path)
 		}
-		if ok && op.HTTP.ResponseCode != route.status && route.operation != "DeleteFunction" { // older Lambdas answer 204, newer 200
+		// older Lambdas answer 204, newer 200
+		if ok && op.HTTP.ResponseCode != route.status && route.operation != "DeleteFunction" {
 			t.Errorf("%s: the model answers %d, the fake %d", route.operation, op.HTTP.ResponseCode, route.status)
 		}
 	}

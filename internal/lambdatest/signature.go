@@ -128,7 +128,8 @@ func (s *Server) checkSignature(r *http.Request, body []byte) *apiError {
 	sum := hex.EncodeToString(digest[:])
 	if stated := r.Header.Get("X-Amz-Content-Sha256"); stated != "" {
 		if stated != sum && stated != "UNSIGNED-PAYLOAD" && !strings.HasPrefix(stated, "STREAMING-") {
-			return failf(http.StatusBadRequest, "XAmzContentSHA256Mismatch", "The provided 'x-amz-content-sha256' header does not match what was computed.")
+			return failf(http.StatusBadRequest, "XAmzContentSHA256Mismatch",
+				"The provided 'x-amz-content-sha256' header does not match what was computed.")
 		}
 		sum = stated
 	}
@@ -170,7 +171,8 @@ func escape(text string, keepSlash bool) string {
 	for i := range len(text) {
 		c := text[i]
 		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte("-_.~", c) >= 0, keepSlash && c == '/':
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte("-_.~", c) >= 0,
+			keepSlash && c == '/':
 			b.WriteByte(c)
 		default:
 			b.Write([]byte{'%', hexDigits[c>>4], hexDigits[c&15]})

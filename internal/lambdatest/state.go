@@ -29,8 +29,9 @@ func (s *Server) Function(name string) (State, bool) {
 		return State{}, false
 	}
 	st := State{
-		CodeSha256: f.latest.CodeSha256, MemorySize: f.latest.MemorySize, Timeout: f.latest.Timeout, Role: f.latest.Role, Versions: sortedVersions(f),
-		Aliases: map[string]string{}, Tags: maps.Clone(f.tags), Reserved: f.reserved, Provisioned: map[string]int{},
+		CodeSha256: f.latest.CodeSha256, MemorySize: f.latest.MemorySize, Timeout: f.latest.Timeout, Role: f.latest.Role,
+		Versions: sortedVersions(f),
+		Aliases:  map[string]string{}, Tags: maps.Clone(f.tags), Reserved: f.reserved, Provisioned: map[string]int{},
 	}
 	if f.latest.Environment != nil {
 		st.Env = maps.Clone(f.latest.Environment.Variables)

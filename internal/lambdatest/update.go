@@ -68,13 +68,18 @@ var variablePattern = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9_]+$`)
 
 func checkEnvironment(env map[string]string) *apiError {
 	reserved := []string{
-		"_HANDLER", "_X_AMZN_TRACE_ID", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_EXECUTION_ENV", "AWS_LAMBDA_FUNCTION_NAME", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
-		"AWS_LAMBDA_FUNCTION_VERSION", "AWS_LAMBDA_INITIALIZATION_TYPE", "AWS_LAMBDA_LOG_GROUP_NAME", "AWS_LAMBDA_LOG_STREAM_NAME", "AWS_ACCESS_KEY",
-		"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_LAMBDA_RUNTIME_API", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR",
+		"_HANDLER", "_X_AMZN_TRACE_ID", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_EXECUTION_ENV", "AWS_LAMBDA_FUNCTION_NAME",
+		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+		"AWS_LAMBDA_FUNCTION_VERSION", "AWS_LAMBDA_INITIALIZATION_TYPE", "AWS_LAMBDA_LOG_GROUP_NAME",
+		"AWS_LAMBDA_LOG_STREAM_NAME", "AWS_ACCESS_KEY",
+		"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_LAMBDA_RUNTIME_API", "LAMBDA_TASK_ROOT",
+		"LAMBDA_RUNTIME_DIR",
 	}
 	for name := range env {
 		if slices.Contains(reserved, name) {
-			return invalid("Lambda was unable to configure your environment variables because the environment variables you have provided contains reserved keys that are currently not supported for modification. Reserved keys used in this request: %s", name)
+			return invalid("Lambda was unable to configure your environment variables because the environment variables you "+
+				"have provided contains reserved keys that are currently not supported for modification. Reserved keys used in "+
+				"this request: %s", name)
 		}
 		if !variablePattern.MatchString(name) {
 			return failf(400, "ValidationException",
@@ -83,7 +88,8 @@ func checkEnvironment(env map[string]string) *apiError {
 		}
 	}
 	if text, _ := json.Marshal(env); len(text) > 4096 {
-		return invalid("Lambda was unable to configure your environment variables because the environment variables you have provided exceeded the 4KB limit. String measured: %s", text)
+		return invalid("Lambda was unable to configure your environment variables because the environment variables you "+
+			"have provided exceeded the 4KB limit. String measured: %s", text)
 	}
 	return nil
 }
@@ -134,7 +140,9 @@ func (s *Server) changeable(name, revision string) (*function, *apiError) {
 
 func cmpRevision(want, has string) *apiError {
 	if want != "" && want != has {
-		return failf(http.StatusPreconditionFailed, "PreconditionFailedException", "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest Revision Id")
+		return failf(http.StatusPreconditionFailed, "PreconditionFailedException",
+			"The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve "+
+				"the latest Revision Id")
 	}
 	return nil
 }

@@ -14,7 +14,8 @@ func (s *Server) publishVersion(r request, f *function) (answer, *apiError) {
 		return answer{}, err
 	}
 	if in.CodeSha256 != "" && in.CodeSha256 != f.latest.CodeSha256 {
-		return answer{}, invalid("CodeSHA256 (%s) is different from current CodeSHA256 in $LATEST (%s). Please try again with the CodeSHA256 in $LATEST.", in.CodeSha256, f.latest.CodeSha256)
+		return answer{}, invalid("CodeSHA256 (%s) is different from current CodeSHA256 in $LATEST (%s). Please try again "+
+			"with the CodeSHA256 in $LATEST.", in.CodeSha256, f.latest.CodeSha256)
 	}
 	description := ""
 	set(&description, in.Description)

@@ -47,7 +47,8 @@ func TestADamagedLastLineIsRefusedAndAnUnfinishedOneIsNot(t *testing.T) {
 				t.Fatal(err)
 			}
 			begin := bytes.LastIndexByte(text[:len(text)-1], '\n') + 1
-			if err := os.WriteFile(files[0], append(text[:begin:begin], tt.damage(bytes.Clone(text[begin:]))...), 0o600); err != nil {
+			if err := os.WriteFile(files[0], append(text[:begin:begin], tt.damage(bytes.Clone(text[begin:]))...),
+				0o600); err != nil {
 				t.Fatal(err)
 			}
 			records, err := store.Records()

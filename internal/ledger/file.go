@@ -70,7 +70,9 @@ func parse(path string, text []byte) (rec Record, lines int, whole int64, err er
 				return rec, 0, 0, damaged(path, "line 1 is no header")
 			}
 			if e.Header.Format > Format {
-				return rec, 0, 0, faas.Errorf(faas.ErrUnsupported, "read ledger", "", "%s has format %d, written by a newer version of this library; this one reads up to %d: use the newer one", path, e.Header.Format, Format)
+				return rec, 0, 0, faas.Errorf(faas.ErrUnsupported, "read ledger", "",
+					"%s has format %d, written by a newer version of this library; this one reads up to %d: use the newer one", path,
+					e.Header.Format, Format)
 			}
 			rec.Service, rec.Provider = e.Header.Service, e.Header.Provider
 		} else {
@@ -85,7 +87,9 @@ func parse(path string, text []byte) (rec Record, lines int, whole int64, err er
 }
 
 func damaged(path, format string, args ...any) error {
-	return faas.Errorf(faas.ErrInternal, "read ledger", "", "%s is damaged (%w): nothing was changed; compare it with what the provider holds, then mend or move the file away", path, fmt.Errorf(format, args...))
+	return faas.Errorf(faas.ErrInternal, "read ledger", "",
+		"%s is damaged (%w): nothing was changed; compare it with what the provider holds, then mend or move the file away",
+		path, fmt.Errorf(format, args...))
 }
 
 func readFile(path string) ([]byte, error) {

@@ -202,14 +202,16 @@ func (l *Ledger) Delete() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.rec.Empty() {
-		return faas.Errorf(faas.ErrInternal, "delete ledger", "", "%d units of %q are still recorded, or its runner is", len(l.rec.Units), l.rec.Service)
+		return faas.Errorf(faas.ErrInternal, "delete ledger", "", "%d units of %q are still recorded, or its runner is",
+			len(l.rec.Units), l.rec.Service)
 	}
 	var errs []error
 	if l.file != nil {
 		errs = append(errs, l.file.Close())
 		l.file = nil
 	}
-	for _, path := range []string{l.path + newSuffix, l.path} { // the first may be left from a crash, and is looked at no more once the second is gone
+	// the first may be left from a crash, and is looked at no more once the second is gone
+	for _, path := range []string{l.path + newSuffix, l.path} {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}

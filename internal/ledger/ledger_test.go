@@ -84,7 +84,8 @@ func TestALedgerCutOffAnywhereKeepsWhatWasSyncedBefore(t *testing.T) {
 	whole, err := os.ReadFile(path)
 	must(t, err)
 	for cut := int64(1); cut < int64(len(whole)); cut++ {
-		if near := slices.ContainsFunc(sizes, func(size int64) bool { return cut-size <= 1 && size-cut <= 1 }); !near && cut%7 != 0 {
+		if near := slices.ContainsFunc(sizes, func(size int64) bool { return cut-size <= 1 && size-cut <= 1 }); !near &&
+			cut%7 != 0 {
 			continue // every cut syncs files, and inside a line one is like another
 		}
 		must(t, os.WriteFile(path, whole[:cut], 0o600))
@@ -137,7 +138,8 @@ func TestADamagedLedgerIsRefusedAndLeftAlone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			must(t, os.WriteFile(path, c.text, 0o600))
 			_, err := s.Lock(t.Context(), "svc", here, false)
-			if faas.CodeOf(err) != c.code || !strings.Contains(fmt.Sprint(err), c.says) || !strings.Contains(fmt.Sprint(err), path) {
+			if faas.CodeOf(err) != c.code || !strings.Contains(fmt.Sprint(err), c.says) ||
+				!strings.Contains(fmt.Sprint(err), path) {
 				t.Errorf("error %v, want %s that names the file and %q", err, c.code, c.says)
 			}
 			after, err := os.ReadFile(path)
@@ -177,7 +179,8 @@ func TestNoSecretIsWritten(t *testing.T) {
 	const canary = "s3cr3t-canary"
 	s := NewStore(t.TempDir())
 	l, err := s.Lock(t.Context(), "svc", faas.Config{
-		Provider: "custom", Endpoint: "https://user:" + canary + "@example.com/?token=" + canary, Options: map[string]string{"token": canary},
+		Provider: "custom", Endpoint: "https://user:" + canary + "@example.com/?token=" + canary,
+		Options: map[string]string{"token": canary},
 	}, false)
 	must(t, err)
 	defer l.Close()
@@ -204,7 +207,8 @@ func TestOptionsOfAnOlderVersionHaveTheirNamesOfNow(t *testing.T) {
 	} {
 		text = fmt.Appendf(text, "%08x %s\n", crc32.Checksum([]byte(line), castagnoli), line)
 	}
-	for name, text := range map[string][]byte{"whole": text, "with an unfinished line": append(slices.Clone(text), "0123"...)} {
+	for name, text := range map[string][]byte{"whole": text,
+		"with an unfinished line": append(slices.Clone(text), "0123"...)} {
 		rec, _, _, err := parse("ledger", text)
 		must(t, err)
 		if diff := cmp.Diff(map[string]string{"bucket": "b", "zone": "z"}, rec.Provider.Options); diff != "" {
@@ -234,7 +238,8 @@ func TestServicesAreListedAndDeletedOnesAreNot(t *testing.T) {
 	for _, r := range records {
 		got = append(got, r.Service+" "+r.Provider.Endpoint)
 	}
-	if diff := cmp.Diff([]string{"a/b " + here.Endpoint, "a:b " + here.Endpoint, "a:b " + elsewhere.Endpoint, names[2] + " " + here.Endpoint, "naïve " + here.Endpoint}, got); diff != "" {
+	if diff := cmp.Diff([]string{"a/b " + here.Endpoint, "a:b " + here.Endpoint, "a:b " + elsewhere.Endpoint,
+		names[2] + " " + here.Endpoint, "naïve " + here.Endpoint}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	l := lock(t, s, "a/b")

@@ -67,7 +67,8 @@ func (u Unit) Older(state faas.State) bool {
 func Location(c faas.Config) string {
 	info, _ := faas.Provider(c.Provider)
 	c = faas.Resolve(c)
-	parts := []string{c.Provider, c.Region, c.ProjectID, c.SubscriptionID, strings.TrimRight(faas.RedactURL(c.Endpoint), "/")}
+	parts := []string{c.Provider, c.Region, c.ProjectID, c.SubscriptionID,
+		strings.TrimRight(faas.RedactURL(c.Endpoint), "/")}
 	for _, o := range info.Options {
 		if o.Place && c.Options[o.Name] != "" {
 			parts = append(parts, o.Name+"="+c.Options[o.Name])

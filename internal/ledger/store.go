@@ -48,7 +48,8 @@ func (s *Store) path(service string, provider faas.Config) string {
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		return path
 	}
-	others, _ := filepath.Glob(filepath.Join(s.dir, Readable(service)+"-*"+suffix)) // the pattern is well-formed but for the directory
+	// the pattern is well-formed but for the directory
+	others, _ := filepath.Glob(filepath.Join(s.dir, Readable(service)+"-*"+suffix))
 	for _, other := range others {
 		if rec, err := s.read(other); err == nil && rec.Service == service && Location(rec.Provider) == Location(provider) {
 			return other
@@ -126,9 +127,12 @@ func (s *Store) Lock(ctx context.Context, service string, provider faas.Config, 
 	lock, err := filelock.Acquire(ctx, name, poll)
 	switch {
 	case errors.Is(err, filelock.ErrHeld) && ctx.Err() != nil:
-		return nil, faas.Errorf(faas.ErrTimeout, "lock service", "", "service %q is being changed by another operation, and this one was waiting for it: %w", service, ctx.Err())
+		return nil, faas.Errorf(faas.ErrTimeout, "lock service", "",
+			"service %q is being changed by another operation, and this one was waiting for it: %w", service, ctx.Err())
 	case errors.Is(err, filelock.ErrHeld):
-		return nil, faas.Errorf(faas.ErrConflict, "lock service", "", "service %q is being changed by another operation (lock %s): try again when it has ended, or wait for it", service, name)
+		return nil, faas.Errorf(faas.ErrConflict, "lock service", "",
+			"service %q is being changed by another operation (lock %s): try again when it has ended, or wait for it", service,
+			name)
 	case err != nil:
 		return nil, s.failed("lock service", err)
 	}

@@ -34,7 +34,8 @@ const maxIdle = 256
 // newClient returns a client that posts args to path at the server host:port.
 func newClient(host, path string, args []byte) *client {
 	body := faas.AppendRequest(nil, floor.JobEcho, args)
-	request := fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", path, host, len(body), body)
+	request := fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: "+
+		"%d\r\n\r\n%s", path, host, len(body), body)
 	return &client{host: host, request: request, idle: make(chan *conn, maxIdle)}
 }
 
@@ -109,6 +110,7 @@ func (f *Field) URLs() map[string]string {
 // WrkScript writes a script that has wrk send what the other calls send, and returns its path.
 func (f *Field) WrkScript() (string, error) {
 	path := filepath.Join(f.dir, "call.lua")
-	text := fmt.Sprintf("wrk.method = \"POST\"\nwrk.headers[\"Content-Type\"] = \"application/json\"\nwrk.body = '%s'\n", faas.AppendRequest(nil, floor.JobEcho, floor.Args))
+	text := fmt.Sprintf("wrk.method = \"POST\"\nwrk.headers[\"Content-Type\"] = \"application/json\"\nwrk.body = '%s'\n",
+		faas.AppendRequest(nil, floor.JobEcho, floor.Args))
 	return path, os.WriteFile(path, []byte(text), 0o600)
 }

@@ -123,7 +123,8 @@ func (f *Field) serve(h http.Handler) (url string) {
 
 func (f *Field) addEmpty(context.Context) error {
 	f.emptyURL = f.serve(floor.EmptyHandler())
-	f.Contenders = append(f.Contenders, f.overHTTP(Empty, "a ServeMux handler that reads and answers the same JSON and runs nothing", f.emptyURL, "empty", floor.Args))
+	f.Contenders = append(f.Contenders, f.overHTTP(
+		Empty, "a ServeMux handler that reads and answers the same JSON and runs nothing", f.emptyURL, "empty", floor.Args))
 	return nil
 }
 
@@ -158,11 +159,12 @@ func (f *Field) addPipe(context.Context) error {
 	}
 	f.onClose(p.close)
 	var mu sync.Mutex
-	f.Contenders = append(f.Contenders, Contender{Pipe, "a frame there and back over two blocking pipes, one at a time: the floor of a process boundary", func() error {
-		mu.Lock()
-		defer mu.Unlock()
-		return p.roundTrip()
-	}})
+	f.Contenders = append(f.Contenders, Contender{
+		Pipe, "a frame there and back over two blocking pipes, one at a time: the floor of a process boundary", func() error {
+			mu.Lock()
+			defer mu.Unlock()
+			return p.roundTrip()
+		}})
 	return nil
 }
 
@@ -193,6 +195,8 @@ func (f *Field) addProxy(context.Context) error {
 	transport := &http.Transport{MaxIdleConns: maxIdle, MaxIdleConnsPerHost: maxIdle, DisableCompression: true}
 	f.onClose(func() error { transport.CloseIdleConnections(); return nil })
 	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }, Transport: transport}
-	f.Contenders = append(f.Contenders, f.overHTTP(Proxy, "httputil.ReverseProxy before a net/http server in a process of its own, as of-watchdog does it", f.serve(proxy), "proxied", floor.Args))
+	f.Contenders = append(f.Contenders, f.overHTTP(
+		Proxy, "httputil.ReverseProxy before a net/http server in a process of its own, as of-watchdog does it",
+		f.serve(proxy), "proxied", floor.Args))
 	return nil
 }

@@ -32,7 +32,8 @@ func (f *Field) addLarge(ctx context.Context) error {
 			return p.roundTrip()
 		}},
 		f.inProcess(ctx, args),
-		{Codec, "the JSON of the request parsed, the bytes copied, and the JSON of the answer written, all in memory and in kept buffers", func() (err error) {
+		{Codec, "the JSON of the request parsed, the bytes copied, and the JSON of the answer written, all in memory and " +
+			"in kept buffers", func() (err error) {
 			mu.Lock()
 			defer mu.Unlock()
 			if _, parsed, err = faas.ParseRequest(parsed[:0], request); err != nil {

@@ -70,7 +70,8 @@ func startPipe(worker string, size int) (*pipe, error) {
 		return nil, errors.Join(err, unix.Close(in[0]), unix.Close(in[1]))
 	}
 	stdin, stdout := os.NewFile(uintptr(in[0]), "stdin"), os.NewFile(uintptr(out[1]), "stdout")
-	p := &pipe{cmd: exec.Command(worker), in: in[1], out: out[0], message: make([]byte, size), received: make([]byte, size)}
+	p := &pipe{cmd: exec.Command(worker), in: in[1], out: out[0], message: make([]byte, size),
+		received: make([]byte, size)}
 	p.cmd.Env = []string{floor.ModeEnv + "=" + strconv.Itoa(size)}
 	p.cmd.Stdin, p.cmd.Stdout = stdin, stdout
 	err = p.cmd.Start()

@@ -166,7 +166,8 @@ type Entry struct {
 
 // Read calls emit with the lines behind a cursor that are from since on and before until, where those are not zero: of those that there are the last limit, where that is not 0. If follow is set it goes on with
 // the lines that come, until the log is closed, emit returns false, or ctx is done, of which it returns the error. idle, where it is not nil, is called before it waits.
-func (r *Ring) Read(ctx context.Context, behind Cursor, q faas.LogQuery, idle func() bool, emit func(Entry) bool) error {
+func (r *Ring) Read(ctx context.Context, behind Cursor, q faas.LogQuery, idle func() bool,
+	emit func(Entry) bool) error {
 	seq := r.behind(behind)
 	first := behind == "" || seq == 0 // what was overwritten before anybody read is no loss
 	for {
@@ -177,7 +178,9 @@ func (r *Ring) Read(ctx context.Context, behind Cursor, q faas.LogQuery, idle fu
 		if missed > 0 && !first && !emit(Entry{Missed: missed, Line: Line{Time: time.Now().UTC()}, Cursor: r.cursor(seq)}) {
 			return nil
 		}
-		lines = slices.DeleteFunc(lines, func(l Line) bool { return l.Time.Before(q.Since) || !q.Until.IsZero() && !l.Time.Before(q.Until) })
+		lines = slices.DeleteFunc(lines, func(l Line) bool {
+			return l.Time.Before(q.Since) || !q.Until.IsZero() && !l.Time.Before(q.Until)
+		})
 		if q.Limit > 0 && len(lines) > q.Limit {
 			lines = lines[len(lines)-q.Limit:]
 		}

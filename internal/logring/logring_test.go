@@ -73,8 +73,11 @@ func TestLogsOfSeveralFunctionsAreMergedAndCut(t *testing.T) {
 			q    faas.LogQuery
 			want string
 		}{
-			"all": {faas.LogQuery{}, "01234"}, "the last": {faas.LogQuery{Limit: 2}, "34"}, "since": {faas.LogQuery{Since: start.Add(time.Second)}, "1234"},
-			"until": {faas.LogQuery{Until: start.Add(3 * time.Second)}, "012"}, "the last of a time": {faas.LogQuery{Since: start.Add(time.Second), Until: start.Add(4 * time.Second), Limit: 2}, "23"},
+			"all": {faas.LogQuery{}, "01234"}, "the last": {faas.LogQuery{Limit: 2}, "34"},
+			"since": {faas.LogQuery{Since: start.Add(time.Second)}, "1234"},
+			"until": {faas.LogQuery{Until: start.Add(3 * time.Second)}, "012"},
+			"the last of a time": {faas.LogQuery{Since: start.Add(time.Second), Until: start.Add(4 * time.Second), Limit: 2},
+				"23"},
 		} {
 			got, err := texts(-1, Logs(t.Context(), "p", tt.q, sources...))
 			if strings.Join(got, "") != tt.want || err != nil {
@@ -103,7 +106,8 @@ func TestLogsAreFollowedUntilTheyAreClosed(t *testing.T) {
 			a.Close()
 			b.Close()
 		}()
-		got, err := texts(-1, Logs(t.Context(), "p", faas.LogQuery{Follow: true, Limit: 1}, Source{a, 1, ""}, Source{b, 2, ""}))
+		got, err := texts(-1, Logs(t.Context(), "p", faas.LogQuery{Follow: true, Limit: 1}, Source{a, 1, ""},
+			Source{b, 2, ""}))
 		if diff := cmp.Diff([]string{"old b", "new b", "new a"}, got); diff != "" || err != nil {
 			t.Errorf("%v %s", err, diff)
 		}
@@ -154,7 +158,8 @@ func TestACursorIsOfOneLogAlone(t *testing.T) {
 	if got, _ := read(a, second); got != "6" {
 		t.Errorf("behind the second line is %q", got)
 	}
-	for _, other := range []Cursor{second, "", "-", "x-1", Cursor(strings.Replace(string(second), "-2", "-99", 1)), "-18446744073709551615"} {
+	for _, other := range []Cursor{second, "", "-", "x-1", Cursor(strings.Replace(string(second), "-2", "-99", 1)),
+		"-18446744073709551615"} {
 		if got, _ := read(b, other); got != "345" {
 			t.Errorf("behind %q of another log is %q", other, got)
 		}
@@ -173,7 +178,8 @@ func TestALineCostsWhatIsKeptOfIt(t *testing.T) {
 }
 
 func TestARingKeepsWhatItMayAndNoMore(t *testing.T) {
-	for name, text := range map[string][]byte{"short lines": []byte("x"), "no text": nil, "long lines": bytes.Repeat([]byte{0}, MaxText)} {
+	for name, text := range map[string][]byte{"short lines": []byte("x"), "no text": nil,
+		"long lines": bytes.Repeat([]byte{0}, MaxText)} {
 		var r Ring
 		fill := func(n int) uint64 {
 			return alloctest.Bytes(func() {
@@ -228,7 +234,10 @@ func TestALineWithoutEndIsReadOnce(t *testing.T) {
 		write(step.text)
 		written += len(step.text)
 		lines = nil
-		if more, err := f.news(t.Context(), func(l faas.LogLine) bool { lines = append(lines, l); return true }); err != nil || !more {
+		if more, err := f.news(t.Context(), func(l faas.LogLine) bool {
+			lines = append(lines, l)
+			return true
+		}); err != nil || !more {
 			t.Fatal(more, err)
 		}
 		var got []string

@@ -53,7 +53,8 @@ func texts(most int, seq Lines) (got []string, failed error) {
 }
 
 func TestMergePutsLinesInTheOrderOfTheirTimes(t *testing.T) {
-	got, err := texts(-1, Merge(Time, of(nil, nil, line(1, "a1"), line(4, "a4"), line(4, "a4 again")), of(nil, nil), of(nil, nil, line(0, "c0"), line(4, "c4"), line(5, "c5"))))
+	got, err := texts(-1, Merge(Time, of(nil, nil, line(1, "a1"), line(4, "a4"), line(4, "a4 again")), of(nil, nil),
+		of(nil, nil, line(0, "c0"), line(4, "c4"), line(5, "c5"))))
 	if diff := cmp.Diff([]string{"c0", "a1", "a4", "a4 again", "c4", "c5"}, got); diff != "" || err != nil {
 		t.Errorf("%v\n%s", err, diff)
 	}
@@ -61,12 +62,14 @@ func TestMergePutsLinesInTheOrderOfTheirTimes(t *testing.T) {
 
 func TestMergeLeavesItsSequencesWhenItIsLeftOrOneFails(t *testing.T) {
 	left := 0
-	if got, err := texts(2, Merge(Time, of(&left, nil, line(1, "a"), line(2, "b")), of(&left, nil, line(3, "c"), line(4, "d")))); len(got) != 2 || err != nil || left != 2 {
+	if got, err := texts(2, Merge(Time, of(&left, nil, line(1, "a"), line(2, "b")),
+		of(&left, nil, line(3, "c"), line(4, "d")))); len(got) != 2 || err != nil || left != 2 {
 		t.Errorf("left early: %v %v, %d sequences were left", got, err, left)
 	}
 	left = 0
 	broken := errors.New("broken")
-	if got, err := texts(-1, Merge(Time, of(&left, broken, line(1, "a")), of(&left, nil, line(3, "c"), line(4, "d")))); !cmp.Equal(got, []string{"a"}) || err != broken || left != 2 {
+	if got, err := texts(-1, Merge(Time, of(&left, broken, line(1, "a")),
+		of(&left, nil, line(3, "c"), line(4, "d")))); !cmp.Equal(got, []string{"a"}) || err != broken || left != 2 {
 		t.Errorf("one fails: %v %v, %d sequences were left", got, err, left)
 	}
 }
@@ -138,11 +141,14 @@ func TestJoinEndsWithItsLoopItsContextAndAnError(t *testing.T) {
 		defer cancel()
 		_, err := texts(-1, Join(ctx, "p", live(b), live(b)))
 		var e *faas.Error
-		if !errors.As(err, &e) || e.Code != faas.ErrTimeout || e.Provider != "p" || !errors.Is(err, context.DeadlineExceeded) {
+		if !errors.As(err, &e) || e.Code != faas.ErrTimeout || e.Provider != "p" ||
+			!errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("ended by its context: %v", err)
 		}
 		broken := errors.New("broken")
-		if got, err := texts(-1, Join(t.Context(), "p", live(b), func(context.Context) Lines { return of(nil, broken, line(1, "x")) })); err != broken || !cmp.Equal(got, []string{"x"}) {
+		if got, err := texts(-1, Join(t.Context(), "p", live(b),
+			func(context.Context) Lines { return of(nil, broken, line(1, "x")) })); err != broken ||
+			!cmp.Equal(got, []string{"x"}) {
 			t.Errorf("one fails: %v %v", got, err)
 		}
 	}) // and the bubble sees that no goroutine is left
@@ -226,7 +232,8 @@ type shown struct {
 }
 
 func (s *store) add(at time.Time, text string, late time.Duration) {
-	s.entries = append(s.entries, shown{Entry{ID: fmt.Sprint(len(s.entries)), Line: faas.LogLine{Time: at, Text: text}}, at.Add(late)})
+	s.entries = append(s.entries, shown{Entry{ID: fmt.Sprint(len(s.entries)), Line: faas.LogLine{Time: at, Text: text}},
+		at.Add(late)})
 }
 
 func (s *store) read(ctx context.Context, from, until time.Time) Entries {
@@ -258,16 +265,20 @@ func (s *store) reader() Reader {
 func TestReaderFindsTheLastLinesWithoutReadingEverything(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, now := &store{}, time.Now()
-		for _, age := range []time.Duration{500 * 24 * time.Hour, 2 * time.Hour, 70 * time.Minute, 30 * time.Minute, 11 * time.Minute, 2 * time.Minute, time.Minute} {
+		for _, age := range []time.Duration{500 * 24 * time.Hour, 2 * time.Hour, 70 * time.Minute, 30 * time.Minute,
+			11 * time.Minute, 2 * time.Minute, time.Minute} {
 			s.add(now.Add(-age), age.String(), 0)
 		}
 		for _, tt := range []struct {
 			q           faas.LogQuery
 			want, reads int
 		}{
-			{faas.LogQuery{Limit: 2}, 2, 1}, {faas.LogQuery{Limit: 3}, 3, 2}, {faas.LogQuery{Limit: 6}, 6, 3}, {faas.LogQuery{Limit: 9}, 7, 7},
-			{faas.LogQuery{Limit: 9, Since: now.Add(-31 * time.Minute)}, 4, 2}, {faas.LogQuery{Limit: 1, Until: now.Add(-time.Hour)}, 1, 1},
-			{faas.LogQuery{Since: now.Add(-time.Hour)}, 4, 1}, {faas.LogQuery{}, 7, 1}, {faas.LogQuery{Since: now.Add(-time.Hour), Until: now.Add(-2 * time.Minute)}, 2, 1},
+			{faas.LogQuery{Limit: 2}, 2, 1}, {faas.LogQuery{Limit: 3}, 3, 2}, {faas.LogQuery{Limit: 6}, 6, 3},
+			{faas.LogQuery{Limit: 9}, 7, 7},
+			{faas.LogQuery{Limit: 9, Since: now.Add(-31 * time.Minute)}, 4, 2},
+			{faas.LogQuery{Limit: 1, Until: now.Add(-time.Hour)}, 1, 1},
+			{faas.LogQuery{Since: now.Add(-time.Hour)}, 4, 1}, {faas.LogQuery{}, 7, 1},
+			{faas.LogQuery{Since: now.Add(-time.Hour), Until: now.Add(-2 * time.Minute)}, 2, 1},
 		} {
 			s.reads = nil
 			got, err := texts(-1, s.reader().Logs(t.Context(), tt.q))
@@ -339,7 +350,8 @@ func TestReaderFollowsThroughThrottlingAndShortUnavailability(t *testing.T) {
 		}
 		s.fail = func(read int) error { return faas.Errorf(faas.ErrUnavailable, "logs", "p", "down") }
 		s.reads = nil
-		if _, err := texts(-1, s.reader().Logs(t.Context(), faas.LogQuery{Follow: true})); faas.CodeOf(err) != faas.ErrUnavailable || len(s.reads) != 1 {
+		if _, err := texts(-1, s.reader().Logs(t.Context(), faas.LogQuery{Follow: true})); faas.CodeOf(
+			err) != faas.ErrUnavailable || len(s.reads) != 1 {
 			t.Errorf("a log that cannot be read at all: %v after %d reads", err, len(s.reads))
 		}
 		s.fail = func(read int) error {
@@ -349,7 +361,8 @@ func TestReaderFollowsThroughThrottlingAndShortUnavailability(t *testing.T) {
 			return faas.Errorf(faas.ErrUnavailable, "logs", "p", "down")
 		}
 		s.reads = nil
-		if _, err := texts(-1, s.reader().Logs(t.Context(), faas.LogQuery{Follow: true, Since: time.Now()})); faas.CodeOf(err) != faas.ErrUnavailable || len(s.reads) != 2+failures {
+		if _, err := texts(-1, s.reader().Logs(t.Context(), faas.LogQuery{Follow: true, Since: time.Now()})); faas.CodeOf(
+			err) != faas.ErrUnavailable || len(s.reads) != 2+failures {
 			t.Errorf("one that is down for good: %v after %d reads", err, len(s.reads))
 		}
 		s.fail = func(read int) error {
@@ -359,7 +372,8 @@ func TestReaderFollowsThroughThrottlingAndShortUnavailability(t *testing.T) {
 			return nil
 		}
 		s.reads = nil
-		if _, err := texts(-1, s.reader().Logs(t.Context(), faas.LogQuery{Follow: true, Since: time.Now()})); faas.CodeOf(err) != faas.ErrPermissionDenied {
+		if _, err := texts(-1, s.reader().Logs(t.Context(), faas.LogQuery{Follow: true, Since: time.Now()})); faas.CodeOf(
+			err) != faas.ErrPermissionDenied {
 			t.Errorf("one that may not be read any more: %v", err)
 		}
 	})

@@ -150,7 +150,8 @@ func BenchmarkRun(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		if _, err := Run(b.Context(), Spec{Path: self, Env: []string{behaviourEnv + "=echo"}, Timeout: time.Minute, MaxOutput: 1}); err != nil {
+		if _, err := Run(b.Context(), Spec{Path: self, Env: []string{behaviourEnv + "=echo"}, Timeout: time.Minute,
+			MaxOutput: 1}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -24,7 +24,8 @@ func Name(name string, known []string) (string, bool) {
 		switch {
 		case separators.Replace(lower) == separators.Replace(target):
 			d = 0
-		case strings.HasPrefix(lower, target+"_") || strings.HasPrefix(lower, target+"-") || strings.HasSuffix(lower, "_"+target) || strings.HasSuffix(lower, "-"+target):
+		case strings.HasPrefix(lower, target+"_") || strings.HasPrefix(lower, target+"-") ||
+			strings.HasSuffix(lower, "_"+target) || strings.HasSuffix(lower, "-"+target):
 			continue
 		}
 		if d <= limit && d < bestDistance {

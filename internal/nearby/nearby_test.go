@@ -9,8 +9,10 @@ import (
 func TestNameFindsMisspellingsAndLeavesOtherNames(t *testing.T) {
 	known := []string{"enable", "provider", "default_memory_mb", "type"}
 	for name, want := range map[string]string{
-		"enable": "", "Enable": "enable", "enabled": "enable", "enabel": "enable", "nable": "enable", "default-memory-mb": "default_memory_mb",
-		"defaultMemoryMB": "default_memory_mb", "defalt_memory_m": "default_memory_mb", "Type": "type", "typ": "type", "tyep": "type",
+		"enable": "", "Enable": "enable", "enabled": "enable", "enabel": "enable", "nable": "enable",
+		"default-memory-mb": "default_memory_mb",
+		"defaultMemoryMB":   "default_memory_mb", "defalt_memory_m": "default_memory_mb", "Type": "type", "typ": "type",
+		"tyep": "type",
 		"tier": "", "note": "", "memory_mb": "", "disable": "", "": "", "prövider": "provider", "_": "",
 		"enable_v2": "", "x-enable": "", "enable_": "enable", "default_memry-mb": "default_memory_mb",
 	} {

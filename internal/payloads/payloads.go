@@ -67,13 +67,15 @@ func (l Limit) check(form Form, jobID uint32, args []byte) *faas.Error {
 		return nil
 	}
 	if form != Numbers {
-		return refuse("the arguments are %d bytes, which make a request of %d bytes; the limit is %d", len(args), body, l.Body)
+		return refuse("the arguments are %d bytes, which make a request of %d bytes; the limit is %d", len(args), body,
+			l.Body)
 	}
 	remedy := ""
 	if size(l.Compact, jobID, args) <= l.Body {
 		remedy = "; " + l.Remedy()
 	}
-	return refuse("the arguments are %d bytes, which make a request of %d bytes as a list of numbers; the limit is %d%s", len(args), body, l.Body, remedy)
+	return refuse("the arguments are %d bytes, which make a request of %d bytes as a list of numbers; the limit is %d%s",
+		len(args), body, l.Body, remedy)
 }
 
 // Most returns how many bytes of a job fit whatever they are.
@@ -94,7 +96,8 @@ func (l Limit) Most(form Form) int {
 
 // Remedy says how to have more bytes carried than fit in the published form.
 func (l Limit) Remedy() string {
-	return fmt.Sprintf("to have up to %d bytes carried, deploy the function again with a binary that links this version of faas/job", l.Most(l.Compact))
+	return fmt.Sprintf("to have up to %d bytes carried, deploy the function again with a binary that links this "+
+		"version of faas/job", l.Most(l.Compact))
 }
 
 // Answer returns the error for an answer of the job that is too large, where cause says how large it is.
@@ -104,7 +107,8 @@ func (l Limit) Answer(form Form, jobID uint32, cause error) *faas.Error {
 	if form == Numbers && l.Body > 0 && l.Most(Numbers) < l.Most(l.Compact) {
 		remedy = "; it travelled as a list of numbers: " + l.Remedy()
 	}
-	return faas.JobErrorf(faas.ErrTooLarge, "invoke", l.Provider, jobID, "the job has run, and its answer is too large: %w%s", cause, remedy)
+	return faas.JobErrorf(faas.ErrTooLarge, "invoke", l.Provider, jobID,
+		"the job has run, and its answer is too large: %w%s", cause, remedy)
 }
 
 // CheckOutput returns the error for an output above the limit, nil for one that is not.

@@ -16,7 +16,8 @@ import (
 )
 
 func TestCheckIsExactInEveryForm(t *testing.T) {
-	lambda, azure, platform := Of(faas.AWSLambda, 6<<20, Base64), Of(faas.AzureFunctions, 100<<20, Raw), Of(faas.Custom, 0, Raw)
+	lambda, azure, platform := Of(faas.AWSLambda, 6<<20, Base64), Of(faas.AzureFunctions, 100<<20, Raw),
+		Of(faas.Custom, 0, Raw)
 	for _, test := range []struct {
 		name  string
 		limit Limit
@@ -26,7 +27,8 @@ func TestCheckIsExactInEveryForm(t *testing.T) {
 		says  string
 	}{
 		{"Lambda, numbers of one digit", lambda, Numbers, (6<<20 - len(`{"job_id":7,"args":[]}`) + 1) / 2, 1, "faas/job"},
-		{"Lambda, numbers of three digits", lambda, Numbers, (6<<20 - len(`{"job_id":7,"args":[]}`) + 1) / 4, 255, "faas/job"},
+		{"Lambda, numbers of three digits", lambda, Numbers, (6<<20 - len(`{"job_id":7,"args":[]}`) + 1) / 4, 255,
+			"faas/job"},
 		{"Lambda, compact", lambda, Base64, (6<<20 - len(`{"job_id":7,"args":{"base64":""}}`)) / 4 * 3, 255, "a request of"},
 		{"Azure, raw", azure, Raw, 100 << 20, 255, "the limit is 104857600"},
 		{"a platform, numbers", platform, Numbers, 5 << 20, 255, "the limit is 5242880"},
@@ -38,7 +40,8 @@ func TestCheckIsExactInEveryForm(t *testing.T) {
 		}
 		err := test.limit.Check(test.form, 7, args)
 		var failed *faas.Error
-		if !errors.As(err, &failed) || failed.Code != faas.ErrTooLarge || !failed.NotRun || failed.JobID != 7 || !strings.Contains(err.Error(), test.says) {
+		if !errors.As(err, &failed) || failed.Code != faas.ErrTooLarge || !failed.NotRun || failed.JobID != 7 ||
+			!strings.Contains(err.Error(), test.says) {
 			t.Errorf("%s: %d bytes: %v, want an ErrTooLarge that says %q", test.name, len(args), err, test.says)
 		}
 	}

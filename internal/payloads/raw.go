@@ -122,7 +122,8 @@ func ParseCall(h http.Header) (Call, error) {
 func (c Call) Arguments(body []byte) ([]byte, error) {
 	switch {
 	case int64(len(body)) != c.Size:
-		return nil, bad("the body has %d bytes, and header %s says %d: something on the way has changed it", len(body), contentType, c.Size)
+		return nil, bad("the body has %d bytes, and header %s says %d: something on the way has changed it", len(body),
+			contentType, c.Size)
 	case c.Size == 0:
 		return body, nil
 	case body[0] != 0:
@@ -233,7 +234,8 @@ func ParseAnswer(h http.Header, body []byte) (faas.Response, error) {
 // because whoever got it does not know the form. The same call in the published form is no second run.
 func Refused(status int) bool {
 	switch status {
-	case http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusLengthRequired, http.StatusUnsupportedMediaType, http.StatusNotImplemented:
+	case http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusLengthRequired, http.StatusUnsupportedMediaType,
+		http.StatusNotImplemented:
 		return true
 	}
 	return false

@@ -47,7 +47,8 @@ func await(t *testing.T, path string) int {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
 		text, err := os.ReadFile(path)
-		if pid, aerr := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && aerr == nil && strings.HasSuffix(string(text), "\n") {
+		if pid, aerr := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && aerr == nil &&
+			strings.HasSuffix(string(text), "\n") {
 			return pid
 		}
 		if time.Now().After(deadline) {
@@ -68,13 +69,15 @@ func alive(pid int) bool {
 func TestWhatEscapesIsKilled(t *testing.T) {
 	const stay = `'echo $$ >"$0"; while :; do sleep 0.05; done' pid`
 	for name, script := range map[string]string{
-		"a child":                             `sh -c ` + stay + ` & wait`,
-		"another session":                     `setsid sh -c ` + stay + ` & wait`,
-		"nobody's child":                      `(setsid sh -c ` + stay + ` &) ; exit`,
-		"nobody's child with an environment":  `(setsid env -i PATH="$PATH" sh -c ` + stay + ` </dev/null >/dev/null 2>&1 &) ; exit`,
-		"another value of the mark":           `(BLUEPRINT_RUNNER_ID=other setsid sh -c ` + stay + ` &) ; exit`,
-		"an environment, and its parent runs": `(env -i PATH="$PATH" setsid sh -c ` + stay + ` &) ; while :; do sleep 0.05; done`,
-		"deaf to signals":                     `setsid sh -c 'trap "" TERM HUP INT; echo $$ >"$0"; while :; do sleep 0.05; done' pid & wait`,
+		"a child":         `sh -c ` + stay + ` & wait`,
+		"another session": `setsid sh -c ` + stay + ` & wait`,
+		"nobody's child":  `(setsid sh -c ` + stay + ` &) ; exit`,
+		"nobody's child with an environment": `(setsid env -i PATH="$PATH" sh -c ` + stay +
+			` </dev/null >/dev/null 2>&1 &) ; exit`,
+		"another value of the mark": `(BLUEPRINT_RUNNER_ID=other setsid sh -c ` + stay + ` &) ; exit`,
+		"an environment, and its parent runs": `(env -i PATH="$PATH" setsid sh -c ` + stay +
+			` &) ; while :; do sleep 0.05; done`,
+		"deaf to signals": `setsid sh -c 'trap "" TERM HUP INT; echo $$ >"$0"; while :; do sleep 0.05; done' pid & wait`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -153,12 +156,14 @@ func TestMarksAreCarriedBesideOthers(t *testing.T) {
 	outer, inner, part := proctree.New(), proctree.New(), proctree.Mark("OF-A-MARK")
 	cmd := exec.Command("/bin/sh", "-c", "echo $$ >pid; while :; do sleep 0.05; done")
 	cmd.Dir = t.TempDir()
-	cmd.Env = inner.AddTo(outer.AddTo([]string{"OTHER=" + string(part), proctree.EnvName + "=ONE-" + string(part), "PATH=" + os.Getenv("PATH")}))
+	cmd.Env = inner.AddTo(outer.AddTo([]string{"OTHER=" + string(part), proctree.EnvName + "=ONE-" + string(part),
+		"PATH=" + os.Getenv("PATH")}))
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	await(t, filepath.Join(cmd.Dir, "pid"))
-	for mark, want := range map[proctree.Mark]bool{outer: true, inner: true, "ONE-" + part: true, part: false, proctree.New(): false} {
+	for mark, want := range map[proctree.Mark]bool{
+		outer: true, inner: true, "ONE-" + part: true, part: false, proctree.New(): false} {
 		if mark.Exists() != want {
 			t.Errorf("%s is carried: %t, want %t", mark, !want, want)
 		}

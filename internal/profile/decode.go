@@ -64,7 +64,8 @@ func openProfilingData(s string, notes *notes) (blob []byte, exec Execution, err
 	case s == "":
 		return nil, Execution{}, nil
 	case s[0] != '{':
-		return nil, Execution{}, fmt.Errorf("profilingData is not a JSON object but begins with %q", clip(s[:min(len(s), 16)]))
+		return nil, Execution{}, fmt.Errorf("profilingData is not a JSON object but begins with %q",
+			clip(s[:min(len(s), 16)]))
 	case len(s) > limit:
 		return nil, Execution{}, fmt.Errorf("profilingData is %d bytes long, more than the limit of %d", len(s), limit)
 	}
@@ -315,7 +316,8 @@ func decodeJob(raw []byte, strict bool) (Job, error) {
 
 // jobMembers are the members of a profile, in the order that decodeJob knows them by.
 var jobMembers = [...]string{
-	"avg_duration_ms", "p95_duration_ms", "p99_duration_ms", "peak_memory_mb", "stateful", "persistent_connections", "sample_size",
+	"avg_duration_ms", "p95_duration_ms", "p99_duration_ms", "peak_memory_mb", "stateful", "persistent_connections",
+	"sample_size",
 }
 
 const optionalMembers = 1<<2 | 1<<6

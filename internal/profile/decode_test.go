@@ -25,8 +25,10 @@ func sample(t testing.TB, name string) string {
 func validSet() Set {
 	return Set{BlueprintName: "chain-sample", ProfiledAt: "2026-08-20T10:00:00.123456789+00:00", Jobs: map[uint32]Job{
 		0: {AvgDurationMS: 5, P95DurationMS: 8, P99DurationMS: 10, PeakMemoryMB: 256, SampleSize: 10},
-		1: {AvgDurationMS: 1450, P95DurationMS: 2100, P99DurationMS: 2600, PeakMemoryMB: 1024, Stateful: true, SampleSize: 20},
-		2: {AvgDurationMS: 420000, P95DurationMS: 910000, P99DurationMS: 930000, PeakMemoryMB: 12288, PersistentConnections: true, SampleSize: 3},
+		1: {AvgDurationMS: 1450, P95DurationMS: 2100, P99DurationMS: 2600, PeakMemoryMB: 1024, Stateful: true,
+			SampleSize: 20},
+		2: {AvgDurationMS: 420000, P95DurationMS: 910000, P99DurationMS: 930000, PeakMemoryMB: 12288,
+			PersistentConnections: true, SampleSize: 3},
 	}}
 }
 
@@ -55,14 +57,19 @@ func TestProfilingDataSamples(t *testing.T) {
 			"job 1 counts as unprofiled: stateful is missing",
 			`the profile of job "abc" was ignored: its id is not a decimal number of 32 bits`,
 		}},
-		{name: "hostile-jobid-4e9", set: empty, warnings: []string{"the profile of job 4000000000 was dropped, because the blueprint has 3 jobs"}},
-		{name: "hostile-jobid-u32max", set: empty, warnings: []string{"the profile of job 4294967295 was dropped, because the blueprint has 3 jobs"}},
+		{name: "hostile-jobid-4e9", set: empty, warnings: []string{
+			"the profile of job 4000000000 was dropped, because the blueprint has 3 jobs"}},
+		{name: "hostile-jobid-u32max", set: empty, warnings: []string{
+			"the profile of job 4294967295 was dropped, because the blueprint has 3 jobs"}},
 		{name: "bomb-64MiB", err: "profilingData: job_profiles_b64_gzip: the profiles unpack to more than 1048576 bytes"},
-		{name: "corrupt-base64", err: "profilingData: job_profiles_b64_gzip: not standard base64 with padding: illegal base64 data at input byte 40"},
-		{name: "url-safe-nopad", err: "profilingData: job_profiles_b64_gzip: not standard base64 with padding: illegal base64 data at input byte 32"},
+		{name: "corrupt-base64", err: "profilingData: job_profiles_b64_gzip: not standard base64 with padding: illegal " +
+			"base64 data at input byte 40"},
+		{name: "url-safe-nopad", err: "profilingData: job_profiles_b64_gzip: not standard base64 with padding: illegal " +
+			"base64 data at input byte 32"},
 		{name: "corrupt-crc", err: "profilingData: job_profiles_b64_gzip: broken gzip: gzip: invalid checksum"},
 		{name: "corrupt-truncated", err: "profilingData: job_profiles_b64_gzip: broken gzip: unexpected EOF"},
-		{name: "corrupt-json", err: "profilingData: job_profiles_b64_gzip: not JSON: unexpected end of JSON input (at byte 570 of 570)"},
+		{name: "corrupt-json", err: "profilingData: job_profiles_b64_gzip: not JSON: unexpected end of JSON input (at " +
+			"byte 570 of 570)"},
 		{name: "corrupt-nojobs", err: `profilingData: job_profiles_b64_gzip: the member "jobs" is missing`},
 		{name: "raw-base64-not-accepted", err: `profilingData is not a JSON object but begins with "H4sIAAAAAAACA5WQ"`},
 	} {
@@ -102,7 +109,8 @@ func TestProfilesBeyondTheJobCountAreDropped(t *testing.T) {
 	if diff := cmp.Diff(want, set); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff([]string{"the profiles of jobs 1, 2 were dropped, because the blueprint has 1 jobs"}, warnings); diff != "" {
+	if diff := cmp.Diff([]string{"the profiles of jobs 1, 2 were dropped, because the blueprint has 1 jobs"},
+		warnings); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -123,17 +131,26 @@ func TestStrictJSON(t *testing.T) {
 		{"upper case is another name", edit("stateful", "Stateful"), map[uint32]Job{}, "stateful is missing"},
 		{"upper case beside the name changes nothing", edit("{", `{"STATEFUL":true,`), map[uint32]Job{0: job}, ""},
 		{"a member twice", edit("{", `{"peak_memory_mb":1,`), map[uint32]Job{}, "peak_memory_mb is there twice"},
-		{"a member twice, once escaped", edit("{", `{"peak_memory\u005fmb":1,`), map[uint32]Job{}, "peak_memory_mb is there twice"},
-		{"null for a required member", edit(`"peak_memory_mb":3`, `"peak_memory_mb":null`), map[uint32]Job{}, "peak_memory_mb is null, not a number"},
-		{"fraction", edit(`"peak_memory_mb":3`, `"peak_memory_mb":3.5`), map[uint32]Job{}, "peak_memory_mb is 3.5, not an integer between 0 and 4294967295"},
+		{"a member twice, once escaped", edit("{", `{"peak_memory\u005fmb":1,`), map[uint32]Job{},
+			"peak_memory_mb is there twice"},
+		{"null for a required member", edit(`"peak_memory_mb":3`, `"peak_memory_mb":null`), map[uint32]Job{},
+			"peak_memory_mb is null, not a number"},
+		{"fraction", edit(`"peak_memory_mb":3`, `"peak_memory_mb":3.5`), map[uint32]Job{},
+			"peak_memory_mb is 3.5, not an integer between 0 and 4294967295"},
 		{"exponent", edit(`"peak_memory_mb":3`, `"peak_memory_mb":3e2`), map[uint32]Job{}, "peak_memory_mb is 3e2, not"},
-		{"negative", edit(`"avg_duration_ms":1`, `"avg_duration_ms":-1`), map[uint32]Job{}, "avg_duration_ms is -1, not an integer between 0 and 18446744073709551615"},
-		{"32 bits exceeded", edit(`"peak_memory_mb":3`, `"peak_memory_mb":4294967296`), map[uint32]Job{}, "peak_memory_mb is 4294967296, not"},
-		{"number as string", edit(`"avg_duration_ms":1`, `"avg_duration_ms":"1"`), map[uint32]Job{}, "avg_duration_ms is a string, not a number"},
-		{"number as boolean", edit(`"stateful":false`, `"stateful":0`), map[uint32]Job{}, "stateful is a number, not a boolean"},
+		{"negative", edit(`"avg_duration_ms":1`, `"avg_duration_ms":-1`), map[uint32]Job{},
+			"avg_duration_ms is -1, not an integer between 0 and 18446744073709551615"},
+		{"32 bits exceeded", edit(`"peak_memory_mb":3`, `"peak_memory_mb":4294967296`), map[uint32]Job{},
+			"peak_memory_mb is 4294967296, not"},
+		{"number as string", edit(`"avg_duration_ms":1`, `"avg_duration_ms":"1"`), map[uint32]Job{},
+			"avg_duration_ms is a string, not a number"},
+		{"number as boolean", edit(`"stateful":false`, `"stateful":0`), map[uint32]Job{},
+			"stateful is a number, not a boolean"},
 		{"profile of the wrong kind", `{"jobs":{"0":[]}}`, map[uint32]Job{}, "its profile is an array, not an object"},
-		{"a job twice", `{"jobs":{"0":` + good + `,"0":` + good + `}}`, map[uint32]Job{}, "job 0 counts as unprofiled: it is there twice"},
-		{"a job thrice", `{"jobs":{"0":` + good + `,"0":` + good + `,"0":` + good + `}}`, map[uint32]Job{}, "job 0 counts as unprofiled: it is there twice"},
+		{"a job twice", `{"jobs":{"0":` + good + `,"0":` + good + `}}`, map[uint32]Job{},
+			"job 0 counts as unprofiled: it is there twice"},
+		{"a job thrice", `{"jobs":{"0":` + good + `,"0":` + good + `,"0":` + good + `}}`, map[uint32]Job{},
+			"job 0 counts as unprofiled: it is there twice"},
 		{"id with a zero before", `{"jobs":{"00":` + good + `}}`, map[uint32]Job{}, `job "00" was ignored`},
 		{"id with a sign", `{"jobs":{"+0":` + good + `}}`, map[uint32]Job{}, `job "+0" was ignored`},
 		{"id beyond 32 bits", `{"jobs":{"4294967296":` + good + `}}`, map[uint32]Job{}, `job "4294967296" was ignored`},
@@ -204,8 +221,10 @@ func TestDescription(t *testing.T) {
 		return text
 	}
 	for name, tc := range map[string]struct{ text, message string }{
-		"one job lacks a member":      {Marker + blob("partial-badjob.profilingData"), "description: job 1: stateful is missing"},
-		"an optional member is not":   {Marker + blob("no-p99-no-samples.profilingData"), "description: job 0: p99_duration_ms is missing"},
+		"one job lacks a member": {Marker + blob("partial-badjob.profilingData"),
+			"description: job 1: stateful is missing"},
+		"an optional member is not": {Marker + blob("no-p99-no-samples.profilingData"),
+			"description: job 0: p99_duration_ms is missing"},
 		"a space behind the marker":   {strings.Replace(valid, "]", "] ", 1), "not standard base64"},
 		"a line break at the end":     {valid + "\n", "line break at byte"},
 		"the marker alone":            {Marker, "not gzip: unexpected EOF"},
@@ -231,7 +250,8 @@ func TestWhatCannotBeReadOfAnExecutionProfileIsARequirement(t *testing.T) {
 		{`{}`, Execution{}, 0},
 		{`{"confidentiality":null,"gpu":null}`, Execution{}, 0},
 		{`{"confidentiality":"standard_required"}`, Execution{Confidentiality: ConfidentialityStandard}, 0},
-		{`{"confidentiality":"tee_preferred","gpu":{"policy":"preferred"}}`, Execution{ConfidentialityTEEFirst, GPU{Policy: GPUPreferred, MinCount: 1}}, 0},
+		{`{"confidentiality":"tee_preferred","gpu":{"policy":"preferred"}}`,
+			Execution{ConfidentialityTEEFirst, GPU{Policy: GPUPreferred, MinCount: 1}}, 0},
 		{`{"gpu":{"policy":"required","min_count":0,"min_vram_gb":24}}`, Execution{GPU: GPU{GPURequired, 1, 24}}, 0},
 		{`{"gpu":{"policy":"none","min_count":0}}`, Execution{GPU: GPU{Policy: GPUNone}}, 0},
 		{`{"gpu":{}}`, Execution{}, 0},
@@ -292,7 +312,8 @@ func TestMemoryIsBounded(t *testing.T) {
 	fill := func(member string) string {
 		return `{"jobs":{` + strings.TrimSuffix(strings.Repeat(member+",", (MaxJSON-16)/(len(member)+1)), ",") + `}}`
 	}
-	bomb, id4e9, idMax := sample(t, "bomb-64MiB.profilingData"), sample(t, "hostile-jobid-4e9.profilingData"), sample(t, "hostile-jobid-u32max.profilingData")
+	bomb, id4e9, idMax := sample(t, "bomb-64MiB.profilingData"), sample(t, "hostile-jobid-4e9.profilingData"),
+		sample(t, "hostile-jobid-u32max.profilingData")
 	for name, tc := range map[string]struct {
 		limit uint64
 		run   func()

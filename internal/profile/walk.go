@@ -63,7 +63,8 @@ func readUint(raw []byte, bits int) (uint64, error) {
 		if jsonwalk.Kind(raw) != "a number" {
 			return 0, fmt.Errorf("is %s, not a number", jsonwalk.Kind(raw))
 		}
-		return 0, fmt.Errorf("is %s, not an integer between 0 and %d", clip(string(raw[:min(len(raw), 64)])), ^uint64(0)>>(64-bits))
+		return 0, fmt.Errorf("is %s, not an integer between 0 and %d", clip(string(raw[:min(len(raw), 64)])),
+			^uint64(0)>>(64-bits))
 	}
 	return n, nil
 }

@@ -23,7 +23,8 @@ type Config struct {
 	Env    []string // whole, but for Mark
 	Dir    string
 	Output string // file to which standard output and standard error are appended
-	Status string // file in which the shell counts how often the process has ended without a long life; removed at the start
+	// file in which the shell counts how often the process has ended without a long life; removed at the start
+	Status string
 	// Mark is given to all that runs.
 	Mark proctree.Mark
 }
@@ -31,9 +32,10 @@ type Config struct {
 // Process identifies a process on this machine, for as long as the machine exists: process ids are given out again, and the time of the start tells which
 // one it was. It is a plain value.
 type Process struct {
-	PID    int    `json:"pid"`
-	Group  int    `json:"group"`  // its process group
-	Start  string `json:"start"`  // when it was started, as the system tells it, with what identifies the system's own start
+	PID   int `json:"pid"`
+	Group int `json:"group"` // its process group
+	// when it was started, as the system tells it, with what identifies the system's own start
+	Start  string `json:"start"`
 	Status string `json:"status"` // see Config
 	// Mark is what everything carries that it has started, on Linux; empty if an earlier version started it.
 	Mark proctree.Mark `json:"mark,omitempty"`

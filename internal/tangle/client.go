@@ -81,7 +81,8 @@ func newNode(raw string) (*node, error) {
 	case err != nil: // its text may hold a password
 		return nil, errors.New("cannot be parsed: it must be like http://localhost:9944")
 	case u.Scheme == "ws" || u.Scheme == "wss":
-		return nil, fmt.Errorf("has the scheme %s, and only http and https are spoken: most nodes serve both, at the same host", u.Scheme)
+		return nil, fmt.Errorf("has the scheme %s, and only http and https are spoken: most nodes serve both, at the "+
+			"same host", u.Scheme)
 	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
 		return nil, errors.New("must begin with http:// or https:// and name a host")
 	}
@@ -155,7 +156,8 @@ func (c *client) do(ctx context.Context, calls []call) ([]answer, error) {
 			break
 		}
 		if !sleep(ctx, max(min(asked, maxPause), pause/2+rand.N(pause/2))) {
-			return nil, &Error{Kind: ErrTimeout, Err: fmt.Errorf("no node had answered: %w; the last attempt: %w", context.Cause(ctx), combine(failed))}
+			return nil, &Error{Kind: ErrTimeout, Err: fmt.Errorf("no node had answered: %w; the last attempt: %w",
+				context.Cause(ctx), combine(failed))}
 		}
 		pause *= 2
 	}
@@ -272,7 +274,8 @@ func (c *client) ask(ctx context.Context, n *node, calls []call) ([]answer, *Err
 // refusesBatches lists what servers are known to answer to a JSON array that they do not expect.
 func refusesBatches(status int) bool {
 	switch status {
-	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity,
+	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType,
+		http.StatusUnprocessableEntity,
 		http.StatusInternalServerError, http.StatusNotImplemented:
 		return true
 	}

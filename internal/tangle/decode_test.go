@@ -30,7 +30,8 @@ func TestRecordedAnswersDecodeToWhatWentIn(t *testing.T) {
 					t.Fatal(err)
 				}
 				got := b.Got
-				got.Name, got.Description, got.Author = def.Metadata.Name, clipLike(def.Metadata.Description, b.Got.Description), def.Metadata.Author
+				got.Name, got.Description, got.Author = def.Metadata.Name, clipLike(def.Metadata.Description, b.Got.Description),
+					def.Metadata.Author
 				got.Job0, got.Jobs, got.Sources = def.Jobs[0].Name, len(def.Jobs), len(def.Sources)
 				got.ProfilingBytes, got.HasConfig = len(def.Metadata.ProfilingData), def.HasConfig
 				got.Pricing, got.EventRate = def.Config.Pricing, def.Config.EventRate.Big().String()
@@ -75,7 +76,8 @@ func TestRecordedEventsDecodeToWhatWentIn(t *testing.T) {
 			if diff := cmp.Diff(b.Event.JobNames, names); diff != "" {
 				t.Error(diff)
 			}
-			if got := clipLike(def.Metadata.Description, b.Event.Desc); got != b.Event.Desc || len(def.Sources) != b.Event.Sources || len(b.Encoded) != b.Event.EncBytes {
+			if got := clipLike(def.Metadata.Description, b.Event.Desc); got != b.Event.Desc ||
+				len(def.Sources) != b.Event.Sources || len(b.Encoded) != b.Event.EncBytes {
 				t.Errorf("description %q, %d sources, %d bytes; the index says %+v", got, len(def.Sources), len(b.Encoded), b.Event)
 			}
 			published := 0

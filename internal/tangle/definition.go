@@ -133,7 +133,8 @@ type UnknownLayoutError struct {
 }
 
 func (e *UnknownLayoutError) Error() string {
-	return "the definition's first offset is " + shortHex(e.FirstOffset) + ", and the known layouts have 0x220 (up to 0.10.8) or 0x240 (later)"
+	return "the definition's first offset is " + shortHex(e.FirstOffset) +
+		", and the known layouts have 0x220 (up to 0.10.8) or 0x240 (later)"
 }
 
 // headEnd is the first offset of a definition whose head takes so many words.

@@ -68,7 +68,8 @@ func (r *reader) useDefinition(encoded []byte, from Origin) {
 		return
 	}
 	if len(full.Jobs) != len(b.Definition.Jobs) {
-		r.warn("the jobs' names are unknown: the definition that was recorded has %d jobs, and the contract has %d", len(full.Jobs), len(b.Definition.Jobs))
+		r.warn("the jobs' names are unknown: the definition that was recorded has %d jobs, and the contract has %d",
+			len(full.Jobs), len(b.Definition.Jobs))
 		return
 	}
 	for i := range full.Jobs {

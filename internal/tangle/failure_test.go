@@ -85,11 +85,13 @@ func TestEachFailureSaysWhatIsWrong(t *testing.T) {
 			text: "blueprint 77 is not found in contract 0x1200000000000000000000000000000000000001 on chain id 4242",
 		},
 		"unknown network": {
-			handler: newNode(t), change: func(c *tangle.Config) { c.Contract = nil }, kind: tangle.ErrUnknownNetwork, code: faas.ErrInvalidArgument, attempts: 1,
+			handler: newNode(t), change: func(c *tangle.Config) { c.Contract = nil }, kind: tangle.ErrUnknownNetwork,
+			code: faas.ErrInvalidArgument, attempts: 1,
 			text: "node NODE is of chain id 4242, for which no contract is known: name its address",
 		},
 		"another chain": {
-			handler: newNode(t), change: func(c *tangle.Config) { c.ChainID = 1 }, kind: tangle.ErrConfig, code: faas.ErrInvalidArgument,
+			handler: newNode(t), change: func(c *tangle.Config) { c.ChainID = 1 }, kind: tangle.ErrConfig,
+			code: faas.ErrInvalidArgument,
 			text: "node NODE is of chain id 4242, and 1 is wanted",
 		},
 		"unreachable": {
@@ -117,7 +119,8 @@ func TestEachFailureSaysWhatIsWrong(t *testing.T) {
 			text: "node NODE answered with HTTP 404 Not Found",
 		},
 		"redirected": {
-			handler: http.RedirectHandler("http://127.0.0.1:1/elsewhere", http.StatusTemporaryRedirect), kind: tangle.ErrHTTP, code: faas.ErrUnavailable, attempts: 1,
+			handler: http.RedirectHandler("http://127.0.0.1:1/elsewhere", http.StatusTemporaryRedirect), kind: tangle.ErrHTTP,
+			code: faas.ErrUnavailable, attempts: 1,
 			text: "node NODE answered with HTTP 307 Temporary Redirect",
 		},
 		"HTTP error with a JSON-RPC error": {
@@ -148,11 +151,13 @@ func TestEachFailureSaysWhatIsWrong(t *testing.T) {
 			text: `node NODE: answer malformed: id 1 of 8 is not answered`,
 		},
 		"answered twice": {
-			handler: answering(200, `[{"id":1,"result":"0x1"},{"id":1,"result":"0x1"}]`), kind: tangle.ErrMalformed, code: faas.ErrUnavailable, attempts: 1,
+			handler: answering(200, `[{"id":1,"result":"0x1"},{"id":1,"result":"0x1"}]`), kind: tangle.ErrMalformed,
+			code: faas.ErrUnavailable, attempts: 1,
 			text: `node NODE: answer malformed: id 1 is answered twice`,
 		},
 		"too large": {
-			handler: answering(200, strings.Repeat(" ", tangle.MaxResponse+1)), kind: tangle.ErrTooLarge, code: faas.ErrTooLarge, attempts: 1,
+			handler: answering(200, strings.Repeat(" ", tangle.MaxResponse+1)), kind: tangle.ErrTooLarge,
+			code: faas.ErrTooLarge, attempts: 1,
 			text: "node NODE: the answer is larger than 4194304 bytes",
 		},
 		"timeout": {
@@ -164,31 +169,40 @@ func TestEachFailureSaysWhatIsWrong(t *testing.T) {
 			kind:   tangle.ErrTimeout, code: faas.ErrTimeout, attempts: 1, text: "node NODE did not answer within 50ms",
 		},
 		"answer cut off": {
-			handler: returning(t, changed(t, 0, "20")[:64*64]), kind: tangle.ErrMalformed, code: faas.ErrUnavailable, attempts: 1,
-			text: "contract 0x1200000000000000000000000000000000000001 on chain id 4242: answer to getBlueprintDefinition malformed at jobs (byte 1760): 3 elements do not fit the answer's 2048 bytes",
+			handler: returning(t, changed(t, 0, "20")[:64*64]), kind: tangle.ErrMalformed, code: faas.ErrUnavailable,
+			attempts: 1,
+			text: "contract 0x1200000000000000000000000000000000000001 on chain id 4242: answer to getBlueprintDefinition " +
+				"malformed at jobs (byte 1760): 3 elements do not fit the answer's 2048 bytes",
 		},
 		"answer with a wrong offset": {
 			handler: returning(t, changed(t, 14, "ffffffff")), kind: tangle.ErrMalformed, code: faas.ErrUnavailable, attempts: 1,
-			text: "contract 0x1200000000000000000000000000000000000001 on chain id 4242: answer to getBlueprintDefinition malformed at jobs (byte 448): the offset 4294967295 from byte 32 points beyond the answer's 3040 bytes",
+			text: "contract 0x1200000000000000000000000000000000000001 on chain id 4242: answer to getBlueprintDefinition " +
+				"malformed at jobs (byte 448): the offset 4294967295 from byte 32 points beyond the answer's 3040 bytes",
 		},
 		"not hexadecimal": {
-			handler: answering(200, `[`+strings.Join([]string{`{"id":1,"result":"0x1"}`, `{"id":2,"result":"0x1"}`, `{"id":3,"result":"zz"}`, `{"id":4,"result":"0x"}`,
+			handler: answering(200, `[`+strings.Join([]string{
+				`{"id":1,"result":"0x1"}`, `{"id":2,"result":"0x1"}`, `{"id":3,"result":"zz"}`, `{"id":4,"result":"0x"}`,
 				`{"id":5,"result":"0x"}`, `{"id":6,"result":"0x"}`, `{"id":7,"result":"0x"}`, `{"id":8,"result":"0x1"}`}, ",")+`]`),
 			kind: tangle.ErrMalformed, code: faas.ErrUnavailable, attempts: 1,
 			text: "node NODE: answer to getBlueprintDefinition malformed: not hexadecimal: it does not begin with 0x",
 		},
 		"unknown layout": {
 			handler: returning(t, changed(t, 1, "260")), kind: tangle.ErrGeneration, code: faas.ErrUnsupported, attempts: 1,
-			text: "contract 0x1200000000000000000000000000000000000001 on chain id 4242: its generation is not understood: the definition's first offset is 0x260, and the known layouts have 0x220 (up to 0.10.8) or 0x240 (later)",
+			text: "contract 0x1200000000000000000000000000000000000001 on chain id 4242: its generation is not understood: " +
+				"the definition's first offset is 0x260, and the known layouts have 0x220 (up to 0.10.8) or 0x240 (later)",
 		},
 		"facet missing": {
-			handler: func() http.Handler { n := newNode(t); n.Blueprints[0].Definition = nil; return n }(), kind: tangle.ErrGeneration, code: faas.ErrUnsupported, attempts: 1,
-			text: "contract 0x1200000000000000000000000000000000000001 on chain id 4242 has no getBlueprintDefinition: its generation is not understood",
+			handler: func() http.Handler { n := newNode(t); n.Blueprints[0].Definition = nil; return n }(),
+			kind:    tangle.ErrGeneration, code: faas.ErrUnsupported, attempts: 1,
+			text: "contract 0x1200000000000000000000000000000000000001 on chain id 4242 has no getBlueprintDefinition: its " +
+				"generation is not understood",
 		},
-		"no URL": {url: "-", change: func(c *tangle.Config) { c.URLs = nil }, kind: tangle.ErrConfig, code: faas.ErrInvalidArgument, text: "no RPC URL is given"},
+		"no URL": {url: "-", change: func(c *tangle.Config) { c.URLs = nil }, kind: tangle.ErrConfig,
+			code: faas.ErrInvalidArgument, text: "no RPC URL is given"},
 		"websocket": {
 			url: "wss://key:secret@node.example", kind: tangle.ErrConfig, code: faas.ErrInvalidArgument,
-			text: "RPC URL 1 of 1 has the scheme wss, and only http and https are spoken: most nodes serve both, at the same host",
+			text: "RPC URL 1 of 1 has the scheme wss, and only http and https are spoken: most nodes serve both, at the " +
+				"same host",
 		},
 		"no URL at all": {
 			url: "http://user:secret@[::1", kind: tangle.ErrConfig, code: faas.ErrInvalidArgument,
@@ -242,7 +256,8 @@ func TestNodesAreTriedInOrder(t *testing.T) {
 	}
 	cfg.URLs = []string{broken.URL, broken.URL}
 	_, err := tangle.Read(context.Background(), cfg, 0)
-	want := fmt.Sprintf("none of 2 nodes gave an answer: node %[1]s answered with HTTP 404 Not Found; node %[1]s answered with HTTP 404 Not Found", broken.URL)
+	want := fmt.Sprintf("none of 2 nodes gave an answer: node %[1]s answered with HTTP 404 Not Found; node %[1]s "+
+		"answered with HTTP 404 Not Found", broken.URL)
 	if err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
@@ -305,7 +320,8 @@ func TestCredentialsAreNeverPrinted(t *testing.T) {
 			defer server.Close()
 			host := strings.TrimPrefix(server.URL, "http://")
 			for _, url := range []string{
-				"http://user:" + secret + "@" + host, "http://" + secret + "@" + host, server.URL + "/v3/" + secret, server.URL + "/?key=" + secret,
+				"http://user:" + secret + "@" + host, "http://" + secret + "@" + host, server.URL + "/v3/" + secret,
+				server.URL + "/?key=" + secret,
 				"http://" + secret + "@" + host + ":bad",
 			} {
 				_, err := tangle.Read(context.Background(), tangle.Config{URLs: []string{url}, Contract: &contract}, 0)
@@ -323,7 +339,8 @@ func echoed(r *http.Request) map[string]string {
 	texts := map[string]string{
 		"header": r.Header.Get("Authorization"), "URI": r.RequestURI, "query": r.URL.Query().Get("key"), "path": r.URL.Path,
 		"user": user, "password": password, "unpadded": strings.TrimRight(r.Header.Get("Authorization"), "="),
-		"URL with user": (&url.URL{Scheme: "http", Host: r.Host, User: url.UserPassword(user, password), Path: r.URL.Path}).String(),
+		"URL with user": (&url.URL{Scheme: "http", Host: r.Host, User: url.UserPassword(user, password),
+			Path: r.URL.Path}).String(),
 		"lower escapes": strings.ToLower(url.QueryEscape(password)),
 	}
 	for name, text := range maps.Clone(texts) {
@@ -380,7 +397,8 @@ func TestEchoedCredentialsAreNeverPrinted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u.User, u.Path, u.RawQuery = url.UserPassword(user, password), "/v3/"+"0123456789-path-key", url.Values{"key": {key}}.Encode()
+	u.User, u.Path, u.RawQuery = url.UserPassword(user, password), "/v3/"+"0123456789-path-key",
+		url.Values{"key": {key}}.Encode()
 	sent, err := http.NewRequest(http.MethodPost, u.String(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -398,7 +416,8 @@ func TestEchoedCredentialsAreNeverPrinted(t *testing.T) {
 				}
 			}
 			for _, offset = range offsets {
-				_, err := tangle.Read(t.Context(), tangle.Config{URLs: []string{u.String()}, Contract: &contract, Timeout: time.Minute}, 0)
+				_, err := tangle.Read(t.Context(), tangle.Config{
+					URLs: []string{u.String()}, Contract: &contract, Timeout: time.Minute}, 0)
 				if err == nil {
 					t.Fatalf("%s, %s: no error", name, form)
 				}
@@ -467,9 +486,11 @@ func TestNoNodeHoldsItsCaller(t *testing.T) {
 		f    func(net.Conn)
 		kind tangle.Kind
 	}{
-		"another protocol":            {func(conn net.Conn) { _, _ = io.WriteString(conn, switched); untilClosed(conn) }, tangle.ErrHTTP},
-		"another protocol, and words": {func(conn net.Conn) { _, _ = io.WriteString(conn, switched); repeat("word ")(conn) }, tangle.ErrHTTP},
-		"information without end":     {repeat("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"), ""},
+		"another protocol": {func(conn net.Conn) { _, _ = io.WriteString(conn, switched); untilClosed(conn) },
+			tangle.ErrHTTP},
+		"another protocol, and words": {func(conn net.Conn) { _, _ = io.WriteString(conn, switched); repeat("word ")(conn) },
+			tangle.ErrHTTP},
+		"information without end": {repeat("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"), ""},
 		"headers without end": {func(conn net.Conn) {
 			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\n")
 			repeat("X-More: and more\r\n")(conn)

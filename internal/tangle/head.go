@@ -25,7 +25,8 @@ func ReadHead(ctx context.Context, cfg Config) (*Head, error) {
 	if err != nil {
 		return nil, err
 	}
-	calls := []call{{method: "eth_chainId", required: true}, {method: "eth_getBlockByNumber", params: []any{"latest", false}, required: true}}
+	calls := []call{{method: "eth_chainId", required: true},
+		{method: "eth_getBlockByNumber", params: []any{"latest", false}, required: true}}
 	if cfg.Contract != nil {
 		calls = append(calls, codeCall(*cfg.Contract))
 	}
@@ -46,7 +47,8 @@ func ReadHead(ctx context.Context, cfg Config) (*Head, error) {
 		err = timeErr
 	}
 	if err != nil {
-		return nil, errorf(ErrMalformed, "node %s: answer to eth_getBlockByNumber malformed: %s", h.Node, c.nodes[0].malformed(err))
+		return nil, errorf(ErrMalformed, "node %s: answer to eth_getBlockByNumber malformed: %s", h.Node,
+			c.nodes[0].malformed(err))
 	}
 	h.Block, h.Time = number, time.Unix(int64(min(seconds, 1<<40)), 0)
 	switch {

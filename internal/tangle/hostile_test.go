@@ -92,19 +92,22 @@ func TestHostileAnswersCostNoMoreThanTheirSize(t *testing.T) {
 func TestOverlapIsRefusedByName(t *testing.T) {
 	_, err := tangle.DecodeDefinition(overlapping(256, 100<<10))
 	var malformed *tangle.DecodeError
-	if !errors.As(err, &malformed) || !strings.Contains(err.Error(), "more than once") || !strings.HasPrefix(malformed.Field, "jobs[0].") {
+	if !errors.As(err, &malformed) || !strings.Contains(err.Error(), "more than once") ||
+		!strings.HasPrefix(malformed.Field, "jobs[0].") {
 		t.Errorf("%v", err)
 	}
 }
 
 func TestTheNumberOfJobsIsBounded(t *testing.T) {
 	def := worstCase()
-	if decoded, err := tangle.DecodeDefinition(tangletest.EncodeDefinition(def)); err != nil || len(decoded.Jobs) != tangle.MaxJobs {
+	if decoded, err := tangle.DecodeDefinition(tangletest.EncodeDefinition(def)); err != nil ||
+		len(decoded.Jobs) != tangle.MaxJobs {
 		t.Errorf("256 jobs: %v", err)
 	}
 	def.Jobs = append(def.Jobs, tangle.Job{})
 	_, err := tangle.DecodeDefinition(tangletest.EncodeDefinition(def))
-	if err == nil || !strings.Contains(err.Error(), "jobs (byte") || !strings.Contains(err.Error(), "257 elements, more than the limit of 256") {
+	if err == nil || !strings.Contains(err.Error(), "jobs (byte") ||
+		!strings.Contains(err.Error(), "257 elements, more than the limit of 256") {
 		t.Errorf("257 jobs: %v", err)
 	}
 }
@@ -113,7 +116,8 @@ func TestTheNumberOfJobsIsBounded(t *testing.T) {
 func worstCase() *tangle.Definition {
 	def := &tangle.Definition{
 		Layout: tangle.LayoutB, MetadataURI: "ipfs://worst", Manager: manager, HasConfig: true,
-		Metadata: tangle.Texts{Name: "worst case", Description: strings.Repeat("d", 500), ProfilingData: strings.Repeat("p", 40<<10)},
+		Metadata: tangle.Texts{Name: "worst case", Description: strings.Repeat("d", 500),
+			ProfilingData: strings.Repeat("p", 40<<10)},
 	}
 	for i := range tangle.MaxJobs {
 		def.Jobs = append(def.Jobs, tangle.Job{
@@ -122,9 +126,11 @@ func worstCase() *tangle.Definition {
 		})
 	}
 	for i := range 10 {
-		source := tangle.Source{Kind: tangle.SourceNative, Native: tangle.Native{ArtifactURI: "https://example.com/artifact", Entrypoint: "run"}}
+		source := tangle.Source{Kind: tangle.SourceNative,
+			Native: tangle.Native{ArtifactURI: "https://example.com/artifact", Entrypoint: "run"}}
 		for arch := range 6 {
-			source.Binaries = append(source.Binaries, tangle.Binary{Arch: tangle.Arch(arch), OS: 1, Name: "runner", SHA256: tangle.Word{byte(i + 1)}})
+			source.Binaries = append(source.Binaries, tangle.Binary{
+				Arch: tangle.Arch(arch), OS: 1, Name: "runner", SHA256: tangle.Word{byte(i + 1)}})
 		}
 		def.Sources = append(def.Sources, source)
 	}

@@ -74,7 +74,8 @@ func (w *walk) miss(event string) string {
 	case w.err != nil:
 		return fmt.Sprintf("the event %s was not found before the search ended: %v", event, w.err)
 	case w.lowest > 0 && w.queries == 0:
-		return fmt.Sprintf("the event %s is not in the blocks from %d to %d, and no more were searched", event, w.lowest, w.blueprint.Block)
+		return fmt.Sprintf("the event %s is not in the blocks from %d to %d, and no more were searched", event, w.lowest,
+			w.blueprint.Block)
 	default:
 		return fmt.Sprintf("no event %s has the hash that the contract keeps", event)
 	}

@@ -10,7 +10,8 @@ import (
 func FuzzResponse(f *testing.F) {
 	for _, seed := range []string{
 		`[{"jsonrpc":"2.0","id":1,"result":"0x2a"},{"id":2,"error":{"code":3,"message":"execution reverted","data":"0x5fd248ec00"}}]`,
-		`{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"no batches"}}`, `[]`, `{}`, `null`, `[{"id":"1","result":null}]`,
+		`{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"no batches"}}`, `[]`, `{}`, `null`,
+		`[{"id":"1","result":null}]`,
 		`[{"id":1,"result":[{"address":"0x","topics":["0x00"],"data":"0x"}]},{"id":2,"result":{"timestamp":"0x1"}}]`,
 		`[{"id":1,"error":{"code":1e99,"message":5,"data":{"data":"Reverted 0x08"}}},{"id":2,"error":"text"}]`,
 	} {
@@ -35,7 +36,8 @@ func FuzzResponse(f *testing.F) {
 				_ = w.match(a.result)
 			}
 		}
-		if cost := alloctest.Roughly(func() { _, _ = parseBatch(body, 2); _, _ = parseSingle(body) }); cost > 16*uint64(len(body))+alloctest.Slack {
+		if cost := alloctest.Roughly(func() { _, _ = parseBatch(body, 2); _, _ = parseSingle(body) }); cost > 16*uint64(
+			len(body))+alloctest.Slack {
 			t.Errorf("%d bytes were allocated for %d", cost, len(body))
 		}
 		if answers, err := parseBatch(body, 2); err == nil {

@@ -115,8 +115,9 @@ func viewCalls(contract Address, id uint64, block string) []call {
 	calls := make([]call, len(views))
 	for i, v := range views {
 		calls[i] = call{
-			method:   "eth_call",
-			params:   []any{map[string]string{"to": contract.String(), "data": "0x" + hex.EncodeToString(callData(v.selector, id))}, block},
+			method: "eth_call",
+			params: []any{map[string]string{"to": contract.String(),
+				"data": "0x" + hex.EncodeToString(callData(v.selector, id))}, block},
 			required: v.required,
 		}
 	}
@@ -156,7 +157,8 @@ func (r *reader) readViews(ctx context.Context) error {
 		}
 		network, ok := KnownNetwork(b.ChainID)
 		if !ok {
-			return errorf(ErrUnknownNetwork, "node %s is of chain id %d, for which no contract is known: name its address", r.client.nodes[0], b.ChainID)
+			return errorf(ErrUnknownNetwork, "node %s is of chain id %d, for which no contract is known: name its address",
+				r.client.nodes[0], b.ChainID)
 		}
 		b.Contract = network.Contract
 	}
@@ -190,7 +192,8 @@ func (r *reader) setHead(ctx context.Context, chainID, head answer) error {
 		return err
 	}
 	if r.blueprint.Block, err = blockMember(answers[0].result, "number"); err != nil {
-		return errorf(ErrMalformed, "node %s: answer to %s malformed: %s", r.client.nodes[0], method, r.client.nodes[0].malformed(err))
+		return errorf(ErrMalformed, "node %s: answer to %s malformed: %s", r.client.nodes[0], method,
+			r.client.nodes[0].malformed(err))
 	}
 	return nil
 }
@@ -213,7 +216,8 @@ func (r *reader) number(method string, a answer) (uint64, error) {
 	}
 	n, err := a.quantity()
 	if err != nil {
-		return 0, errorf(ErrMalformed, "node %s: answer to %s malformed: %s", r.client.nodes[0], method, r.client.nodes[0].malformed(err))
+		return 0, errorf(ErrMalformed, "node %s: answer to %s malformed: %s", r.client.nodes[0], method,
+			r.client.nodes[0].malformed(err))
 	}
 	return n, nil
 }
@@ -230,7 +234,8 @@ func (r *reader) setViews(answers []answer) error {
 		case err != nil:
 			r.warnMalformed(views[1].name, err)
 		case status == Status{}:
-			r.warn("%s knows nothing of the blueprint, although it has a definition: its owner, and whether it is active, are unknown", views[1].name)
+			r.warn("%s knows nothing of the blueprint, although it has a definition: its owner, and whether it is active, "+
+				"are unknown", views[1].name)
 		default:
 			b.Status = &status
 		}

@@ -41,8 +41,10 @@ func newNode(t testing.TB) *tangletest.Node {
 			n.Logs[i].Address = contract
 		}
 	}
-	n.Blueprints[0].Status = tangletest.EncodeStatus(tangle.Status{Owner: owner, Manager: manager, CreatedAt: 80, Active: true})
-	n.Blueprints[0].Requirements = tangletest.EncodeRequirements([]tangle.Requirement{{Kind: tangle.ResourceCPU, Count: 2}, {Kind: tangle.ResourceMemoryMB, Count: 4096}})
+	n.Blueprints[0].Status = tangletest.EncodeStatus(
+		tangle.Status{Owner: owner, Manager: manager, CreatedAt: 80, Active: true})
+	n.Blueprints[0].Requirements = tangletest.EncodeRequirements(
+		[]tangle.Requirement{{Kind: tangle.ResourceCPU, Count: 2}, {Kind: tangle.ResourceMemoryMB, Count: 4096}})
 	return n
 }
 
@@ -76,17 +78,21 @@ func TestTheCommonCaseIsOneRoundTrip(t *testing.T) {
 	cfg.LogQueries = 0
 	b := read(t, cfg, 0)
 	requests, calls := n.Requests()
-	want := []string{"eth_chainId", "eth_blockNumber", "eth_call latest", "eth_call latest", "eth_call latest", "eth_call latest", "eth_call latest", "eth_blockNumber"}
+	want := []string{"eth_chainId", "eth_blockNumber", "eth_call latest", "eth_call latest", "eth_call latest",
+		"eth_call latest", "eth_call latest", "eth_blockNumber"}
 	if diff := cmp.Diff(want, calls); diff != "" || requests != 1 {
 		t.Errorf("%d requests: %s", requests, diff)
 	}
-	if b.ChainID != testChain || b.Block != 100 || b.Contract != contract || len(b.Definition.Jobs) != 3 || b.Definition.Metadata.Name != "three-jobs-valid" {
+	if b.ChainID != testChain || b.Block != 100 || b.Contract != contract || len(b.Definition.Jobs) != 3 ||
+		b.Definition.Metadata.Name != "three-jobs-valid" {
 		t.Errorf("%+v", b)
 	}
-	if diff := cmp.Diff(&tangle.Status{Owner: owner, Manager: manager, CreatedAt: 80, Active: true}, b.Status); diff != "" {
+	if diff := cmp.Diff(&tangle.Status{Owner: owner, Manager: manager, CreatedAt: 80, Active: true},
+		b.Status); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff([]tangle.Requirement{{Kind: tangle.ResourceCPU, Count: 2}, {Kind: tangle.ResourceMemoryMB, Count: 4096}}, b.Requirements); diff != "" {
+	if diff := cmp.Diff([]tangle.Requirement{{Kind: tangle.ResourceCPU, Count: 2},
+		{Kind: tangle.ResourceMemoryMB, Count: 4096}}, b.Requirements); diff != "" {
 		t.Error(diff)
 	}
 	if len(b.Warnings) != 0 {
@@ -150,7 +156,8 @@ func TestASupersededContractIsReported(t *testing.T) {
 	n.Contract, _ = tangle.ParseAddress("0xC9b0716a187072be0f38A5D972392C6479b9Cfe3")
 	n.Logs[1].Address = n.Contract
 	b := read(t, serve(t, n), 0)
-	if len(b.Warnings) != 1 || !strings.Contains(b.Warnings[0], "superseded by 0x8299d60f373f3a4a8c4878e335cb9d840e6e3730") {
+	if len(b.Warnings) != 1 || !strings.Contains(
+		b.Warnings[0], "superseded by 0x8299d60f373f3a4a8c4878e335cb9d840e6e3730") {
 		t.Error(b.Warnings)
 	}
 }
@@ -182,7 +189,8 @@ func TestWhateverANodeSaysToABatchItIsAskedOneByOne(t *testing.T) {
 			r.Body = io.NopCloser(bytes.NewReader(body))
 			n.ServeHTTP(w, r)
 		}))
-		if b := read(t, tangle.Config{URLs: []string{server.URL}, Contract: &contract, LogQueries: 4}, 0); jobNames(b) != "job-0 job-1 job-2" {
+		if b := read(t, tangle.Config{URLs: []string{server.URL}, Contract: &contract, LogQueries: 4}, 0); jobNames(
+			b) != "job-0 job-1 job-2" {
 			t.Errorf("%s: %q", name, jobNames(b))
 		}
 		server.Close()
@@ -210,10 +218,12 @@ func TestANodeThatKeepsItsBlockNumberIsAskedForTheBlock(t *testing.T) {
 func TestNamesAndSourcesComeFromVerifiedEvents(t *testing.T) {
 	n := newNode(t)
 	b := read(t, serve(t, n), 0)
-	if jobNames(b) != "job-0 job-1 job-2" || b.NamesFrom != tangle.FromEvent || b.Texts.Description != "Three jobs, profiled" {
+	if jobNames(b) != "job-0 job-1 job-2" || b.NamesFrom != tangle.FromEvent ||
+		b.Texts.Description != "Three jobs, profiled" {
 		t.Errorf("%q from %q, %+v", jobNames(b), b.NamesFrom, b.Texts)
 	}
-	if len(b.Sources) != 2 || b.SourcesFrom != tangle.FromEvent || len(b.Sources[1].Binaries) == 0 && len(b.Sources[0].Binaries) == 0 {
+	if len(b.Sources) != 2 || b.SourcesFrom != tangle.FromEvent || len(b.Sources[1].Binaries) == 0 &&
+		len(b.Sources[0].Binaries) == 0 {
 		t.Errorf("%+v from %q", b.Sources, b.SourcesFrom)
 	}
 	if b.Definition.Metadata.Description != "" {
@@ -241,7 +251,8 @@ func TestEventsWithoutTheHashAreNotBelieved(t *testing.T) {
 		forged(genuine[1], func(l *tangletest.Log) { l.Address = addr(9) }),
 		forged(genuine[0], func(l *tangletest.Log) { l.Topics[1] = tangletest.ID(5) }),
 	)
-	if b := read(t, serve(t, n), 0); b.NamesFrom != tangle.FromEvent || b.SourcesFrom != tangle.FromEvent || len(b.Warnings) != 0 {
+	if b := read(t, serve(t, n), 0); b.NamesFrom != tangle.FromEvent || b.SourcesFrom != tangle.FromEvent ||
+		len(b.Warnings) != 0 {
 		t.Errorf("the genuine events were not found: %q", b.Warnings)
 	}
 	n.Logs = n.Logs[2:]
@@ -298,14 +309,17 @@ func TestTheWalkIsBounded(t *testing.T) {
 	cfg.LogQueries, cfg.LogRange = 3, 500
 	b := read(t, cfg, 0)
 	want := []string{
-		"the jobs' names are unknown: the event BlueprintDefinitionRecorded is not in the blocks from 998501 to 1000000, and no more were searched",
-		"the published binaries are unknown: the event BlueprintSourcesRecorded is not in the blocks from 998501 to 1000000, and no more were searched",
+		"the jobs' names are unknown: the event BlueprintDefinitionRecorded is not in the blocks from 998501 to 1000000, " +
+			"and no more were searched",
+		"the published binaries are unknown: the event BlueprintSourcesRecorded is not in the blocks from 998501 to " +
+			"1000000, and no more were searched",
 	}
 	if diff := cmp.Diff(want, b.Warnings); diff != "" {
 		t.Error(diff)
 	}
 	_, calls := n.Requests()
-	if diff := cmp.Diff([]string{"eth_getLogs 999501-1000000", "eth_getLogs 999001-999500", "eth_getLogs 998501-999000"}, calls[8:]); diff != "" {
+	if diff := cmp.Diff([]string{"eth_getLogs 999501-1000000", "eth_getLogs 999001-999500", "eth_getLogs 998501-999000"},
+		calls[8:]); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -343,10 +357,12 @@ func TestABlueprintWithoutSourcesIsNotSearchedFor(t *testing.T) {
 func TestOldGenerationsAnswerEverythingThemselves(t *testing.T) {
 	old := readRecorded(t, "gen-A")[0]
 	n := newNode(t)
-	n.Blueprints = map[uint64]*tangletest.Blueprint{1: {Definition: old.Definition, Status: tangletest.EncodeStatus(tangle.Status{Owner: owner})}}
+	n.Blueprints = map[uint64]*tangletest.Blueprint{
+		1: {Definition: old.Definition, Status: tangletest.EncodeStatus(tangle.Status{Owner: owner})}}
 	b := read(t, serve(t, n), 1)
 	requests, _ := n.Requests()
-	if jobNames(b) != "job-0 job-1 job-2" || b.NamesFrom != tangle.FromCall || len(b.Sources) != 2 || b.SourcesFrom != tangle.FromCall || requests != 1 || len(b.Warnings) != 0 {
+	if jobNames(b) != "job-0 job-1 job-2" || b.NamesFrom != tangle.FromCall || len(b.Sources) != 2 ||
+		b.SourcesFrom != tangle.FromCall || requests != 1 || len(b.Warnings) != 0 {
 		t.Errorf("%d requests, %+v", requests, b)
 	}
 	if b.Status.Active || b.Requirements != nil {
@@ -361,7 +377,8 @@ func TestVerifiedEventsAreKeptAndVerifiedAgain(t *testing.T) {
 	read(t, cfg, 0)
 	n.Logs = nil
 	b := read(t, cfg, 0)
-	if jobNames(b) != "job-0 job-1 job-2" || b.NamesFrom != tangle.FromCache || b.SourcesFrom != tangle.FromCache || len(b.Sources) != 2 || len(b.Warnings) != 0 {
+	if jobNames(b) != "job-0 job-1 job-2" || b.NamesFrom != tangle.FromCache || b.SourcesFrom != tangle.FromCache ||
+		len(b.Sources) != 2 || len(b.Warnings) != 0 {
 		t.Errorf("%q from %q, %q", jobNames(b), b.NamesFrom, b.Warnings)
 	}
 	files, err := filepath.Glob(filepath.Join(cfg.CacheDir, "*"))
@@ -374,7 +391,8 @@ func TestVerifiedEventsAreKeptAndVerifiedAgain(t *testing.T) {
 		}
 	}
 	b = read(t, cfg, 0)
-	if b.NamesFrom != "" || len(b.Sources) != 0 || len(b.Warnings) != 4 || !strings.Contains(b.Warnings[0], "does not have the hash in its name") {
+	if b.NamesFrom != "" || len(b.Sources) != 0 || len(b.Warnings) != 4 ||
+		!strings.Contains(b.Warnings[0], "does not have the hash in its name") {
 		t.Errorf("%q", b.Warnings)
 	}
 	// Another definition is another entry.

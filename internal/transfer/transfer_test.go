@@ -75,7 +75,8 @@ func TestProgressCountsAnUploadFromItsBeginning(t *testing.T) {
 	p.Step("late")
 	want := []faas.Progress{{Step: "wait", TotalBytes: total}}
 	for range 2 {
-		want = append(want, faas.Progress{Step: "upload", Bytes: reportEvery, TotalBytes: total}, faas.Progress{Step: "upload", Bytes: total, TotalBytes: total})
+		want = append(want, faas.Progress{Step: "upload", Bytes: reportEvery, TotalBytes: total},
+			faas.Progress{Step: "upload", Bytes: total, TotalBytes: total})
 	}
 	if diff := cmp.Diff(want, told); diff != "" {
 		t.Errorf("reports (-want +got):\n%s", diff)

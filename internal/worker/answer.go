@@ -70,7 +70,8 @@ func (w *warm) deliver() error {
 	case h.Kind != frame.Result && h.Kind != frame.Failure:
 		return fmt.Errorf("%w: unexpected frame of kind %d from the process", frame.ErrProtocol, h.Kind)
 	case tooLarge:
-		failed = w.pool.errorf(faas.ErrTooLarge, faas.NoJob, "invoke", "the answer is %d bytes, the limit is %d", h.Length, w.pool.cfg.MaxOutput)
+		failed = w.pool.errorf(faas.ErrTooLarge, faas.NoJob, "invoke", "the answer is %d bytes, the limit is %d", h.Length,
+			w.pool.cfg.MaxOutput)
 		err = w.frames.Skip()
 	case h.Kind == frame.Failure:
 		var message []byte
@@ -185,7 +186,8 @@ func (p *Pool) failureError(code frame.FailureCode, message []byte) error {
 		err.NotRun = true
 		return err
 	case frame.BadRequest:
-		err := p.errorf(faas.ErrInvalidArgument, faas.NoJob, "invoke", "%s", orDefault(text, "the process refused the request"))
+		err := p.errorf(faas.ErrInvalidArgument, faas.NoJob, "invoke", "%s",
+			orDefault(text, "the process refused the request"))
 		err.NotRun = true
 		return err
 	case frame.TooLarge:

@@ -229,7 +229,8 @@ func TestProcessesInheritNoDescriptor(t *testing.T) {
 			for line := range strings.Lines(mustInvoke(t, p, jobFDs, "")) {
 				number, target, _ := strings.Cut(strings.TrimSpace(line), " ")
 				kind, _, _ := strings.Cut(target, ":")
-				if kind == "anon_inode" || target == "" || strings.HasSuffix(target, "/fd") || strings.Contains(target, "/cpu.") { // the Go runtime's own, and that with which it looks
+				// the Go runtime's own, and that with which it looks
+				if kind == "anon_inode" || target == "" || strings.HasSuffix(target, "/fd") || strings.Contains(target, "/cpu.") {
 					continue
 				}
 				kinds[number] = kind
@@ -250,7 +251,8 @@ func TestNoNewPrivileges(t *testing.T) {
 	if got := mustInvoke(t, p, jobRead, "/proc/self/status"); !strings.Contains(got, "NoNewPrivs:\t1\n") {
 		t.Error(got)
 	}
-	if own, err := os.ReadFile("/proc/thread-self/status"); err != nil || !strings.Contains(string(own), "NoNewPrivs:\t0\n") {
+	if own, err := os.ReadFile("/proc/thread-self/status"); err != nil ||
+		!strings.Contains(string(own), "NoNewPrivs:\t0\n") {
 		t.Log("this program itself is bound too") // by what it was started with
 	}
 }
@@ -317,7 +319,8 @@ func TestUsersKeepFunctionsApart(t *testing.T) {
 	file := filepath.Join(a.cfg.TempDir, "file")
 	mustInvoke(t, a, jobWrite, file)
 	for _, path := range []string{file, fmt.Sprintf("/proc/%d/environ", pid)} {
-		if got := mustInvoke(t, a, jobRead, path); !strings.Contains(got, "secret") && !strings.Contains(got, "SECRET=value") {
+		if got := mustInvoke(t, a, jobRead, path); !strings.Contains(got, "secret") &&
+			!strings.Contains(got, "SECRET=value") {
 			t.Errorf("its own %s: %q", path, got)
 		}
 		_, _, err := b.Invoke(t.Context(), jobRead, []byte(path), aWhile)

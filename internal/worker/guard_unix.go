@@ -178,7 +178,8 @@ func (g *guard) start() (input *os.File, proc *os.Process, err error) {
 	}
 	defer func() { _ = null.Close() }()
 	proc, err = g.host.startProcess("/bin/sh", []string{"sh", "-c", guardScript, "blueprint-process-guard"}, &os.ProcAttr{
-		Dir: "/", Env: []string{"PATH=" + DefaultPath}, Files: []*os.File{r, null, null}, Sys: &syscall.SysProcAttr{Setpgid: true},
+		Dir: "/", Env: []string{"PATH=" + DefaultPath}, Files: []*os.File{r, null, null},
+		Sys: &syscall.SysProcAttr{Setpgid: true},
 	}, nil)
 	if err != nil {
 		return nil, nil, errors.Join(err, w.Close())

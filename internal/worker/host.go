@@ -55,7 +55,8 @@ func NewHost() *Host { return NewConfinedHost(HostConfig{}) }
 
 // NewConfinedHost returns a host. It must be closed after the pools that use it.
 func NewConfinedHost(c HostConfig) *Host {
-	h := &Host{starts: make(chan *startRequest), done: make(chan struct{}), inherit: inheritedDescriptors(), cgroups: c.Cgroups}
+	h := &Host{starts: make(chan *startRequest), done: make(chan struct{}), inherit: inheritedDescriptors(),
+		cgroups: c.Cgroups}
 	h.guard = newGuard(h)
 	h.wg.Add(1)
 	go h.run(c.NoNewPrivileges)

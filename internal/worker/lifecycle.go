@@ -123,7 +123,9 @@ func (p *Pool) notEnded(strays int) error {
 	if strays == 0 && len(pids) == 0 {
 		return nil
 	}
-	return p.errorf(faas.ErrInternal, faas.NoJob, "stop", "the system has not ended what was killed %v ago: processes %v, and %d more that they had started", endWait, pids, strays)
+	return p.errorf(faas.ErrInternal, faas.NoJob, "stop",
+		"the system has not ended what was killed %v ago: processes %v, and %d more that they had started", endWait, pids,
+		strays)
 }
 
 // unroute sends no more calls to w.

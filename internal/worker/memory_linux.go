@@ -15,9 +15,11 @@ import (
 func (h *Host) MemoryLimitKind() string {
 	switch h.Support().Memory {
 	case cgroup.V2:
-		return "cgroup v2: the kernel holds the process and its descendants together to the limit, swap included, and kills them all above it"
+		return "cgroup v2: the kernel holds the process and its descendants together to the limit, swap included, and " +
+			"kills them all above it"
 	case cgroup.V1:
-		return "cgroup v1: the kernel holds the process and its descendants together to the limit, some milliseconds after the start of the process"
+		return "cgroup v1: the kernel holds the process and its descendants together to the limit, some milliseconds " +
+			"after the start of the process"
 	}
 	return "resident memory of the process and its descendants, looked at every 20 ms and killed above the limit; " +
 		"RLIMIT_DATA of each process at twice the limit plus 256 MiB stops what grows faster"

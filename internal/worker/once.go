@@ -23,7 +23,8 @@ func putBuffer(b *bytes.Buffer) {
 }
 
 // runOnce runs one call in a process of its own.
-func (p *Pool) runOnce(ctx context.Context, jobID uint32, args []byte, timeout time.Duration) ([]byte, faas.Metrics, error) {
+func (p *Pool) runOnce(ctx context.Context, jobID uint32, args []byte, timeout time.Duration) ([]byte, faas.Metrics,
+	error) {
 	var m faas.Metrics
 	began := time.Now()
 	proc, err := startProcess(p.host, &p.cfg)
@@ -79,9 +80,11 @@ func (p *Pool) runOnce(ctx context.Context, jobID uint32, args []byte, timeout t
 	switch {
 	case failed != nil:
 	case answer.err != nil:
-		failed = p.errorf(faas.ErrInternal, int64(jobID), "invoke", "the answer cannot be kept until it is whole: %w", answer.err)
+		failed = p.errorf(faas.ErrInternal, int64(jobID), "invoke", "the answer cannot be kept until it is whole: %w",
+			answer.err)
 	case answer.size > limit:
-		failed = p.errorf(faas.ErrTooLarge, int64(jobID), "invoke", "the answer is more than %d bytes of JSON, the limit", limit)
+		failed = p.errorf(faas.ErrTooLarge, int64(jobID), "invoke", "the answer is more than %d bytes of JSON, the limit",
+			limit)
 	}
 	if failed != nil {
 		p.tell(proc.pid, failed.Err.Error())
@@ -123,13 +126,15 @@ func (p *Pool) answer(ctx context.Context, proc *process, text *spool, jobID uin
 		cause.Type, cause.Message = "protocol", "the process exited with code 0 and answered nothing on its standard output"
 		return nil, p.functionError(int64(jobID), cause, false)
 	case parseErr != nil:
-		cause.Type, cause.Message = "protocol", fmt.Sprintf("the answer on standard output is not the JSON of a response: %v; it begins %q", parseErr, begin)
+		cause.Type, cause.Message = "protocol", fmt.Sprintf(
+			"the answer on standard output is not the JSON of a response: %v; it begins %q", parseErr, begin)
 		return nil, p.functionError(int64(jobID), cause, false)
 	case !r.Success:
 		cause.Type, cause.Message = "", orDefault(r.Error, "the job answered success: false without an error")
 		return nil, p.functionError(int64(jobID), cause, false)
 	case int64(len(r.Result)) > p.cfg.MaxOutput:
-		return nil, p.errorf(faas.ErrTooLarge, int64(jobID), "invoke", "the answer is %d bytes, the limit is %d", len(r.Result), p.cfg.MaxOutput)
+		return nil, p.errorf(faas.ErrTooLarge, int64(jobID), "invoke", "the answer is %d bytes, the limit is %d",
+			len(r.Result), p.cfg.MaxOutput)
 	}
 	if r.Result == nil {
 		r.Result = []byte{}

@@ -65,9 +65,11 @@ func New(cfg Config) (*Pool, error) {
 		return nil, err
 	}
 	if !cfg.Frames { // what is started for a call is not the runner, and must not become a second one
-		cfg.Env = slices.DeleteFunc(slices.Clone(cfg.Env), func(kv string) bool { return strings.HasPrefix(kv, faas.RunnerConfigEnv+"=") })
+		cfg.Env = slices.DeleteFunc(slices.Clone(cfg.Env),
+			func(kv string) bool { return strings.HasPrefix(kv, faas.RunnerConfigEnv+"=") })
 	}
-	p := &Pool{cfg: cfg, host: cfg.Host, closed: make(chan struct{}), drained: make(chan struct{}), started: make(chan struct{}), all: map[*process]bool{}}
+	p := &Pool{cfg: cfg, host: cfg.Host, closed: make(chan struct{}), drained: make(chan struct{}),
+		started: make(chan struct{}), all: map[*process]bool{}}
 	if p.host == nil {
 		p.host, p.ownHost = NewHost(), true
 	}
@@ -81,7 +83,8 @@ func New(cfg Config) (*Pool, error) {
 
 // Invoke runs the job once with args, for at most timeout, and returns what it answered. Errors are *faas.Error with the codes that
 // faas.Invoker names. A call that waits for its turn longer than timeout is ErrThrottled.
-func (p *Pool) Invoke(ctx context.Context, jobID uint32, args []byte, timeout time.Duration) ([]byte, faas.Metrics, error) {
+func (p *Pool) Invoke(ctx context.Context, jobID uint32, args []byte, timeout time.Duration) ([]byte, faas.Metrics,
+	error) {
 	for attempt := 1; ; attempt++ {
 		w, cold, began, err := p.acquire(ctx, jobID, timeout)
 		if err != nil {
@@ -119,7 +122,8 @@ func (p *Pool) Invoke(ctx context.Context, jobID uint32, args []byte, timeout ti
 }
 
 // acquire takes a place among the running calls, and one on a warm process where the binary speaks frames. It returns when it got it, too.
-func (p *Pool) acquire(ctx context.Context, jobID uint32, timeout time.Duration) (w *warm, cold bool, began time.Time, err error) {
+func (p *Pool) acquire(ctx context.Context, jobID uint32, timeout time.Duration) (w *warm, cold bool, began time.Time,
+	err error) {
 	if ctx.Err() != nil {
 		return nil, false, began, notRun(p.cancelled(ctx, jobID))
 	}
@@ -137,7 +141,8 @@ func (p *Pool) acquire(ctx context.Context, jobID uint32, timeout time.Duration)
 	}
 	if p.inflight+len(p.waiters) >= p.cfg.MaxConcurrency+p.cfg.MaxQueue {
 		p.mu.Unlock()
-		e := p.errorf(faas.ErrThrottled, int64(jobID), "invoke", "%d calls run and %d wait, the limits of this function", p.cfg.MaxConcurrency, p.cfg.MaxQueue)
+		e := p.errorf(faas.ErrThrottled, int64(jobID), "invoke", "%d calls run and %d wait, the limits of this function",
+			p.cfg.MaxConcurrency, p.cfg.MaxQueue)
 		e.NotRun, e.RetryAfter = true, time.Second
 		return nil, false, began, e
 	}
@@ -160,7 +165,8 @@ func (p *Pool) acquire(ctx context.Context, jobID uint32, timeout time.Duration)
 	case <-ctx.Done():
 		late = notRun(p.cancelled(ctx, jobID))
 	case <-timer.C:
-		late = notRun(p.errorf(faas.ErrThrottled, int64(jobID), "invoke", "no place became free within the timeout of %v", timeout))
+		late = notRun(p.errorf(faas.ErrThrottled, int64(jobID), "invoke", "no place became free within the timeout of %v",
+			timeout))
 		late.RetryAfter = time.Second
 	}
 	if p.withdraw(wt) {

@@ -33,7 +33,8 @@ func newPool(t *testing.T, mode string, change func(*Config)) *Pool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := Config{Path: exe, Env: []string{"JOB_MODE=" + mode, "COLOUR=green", "GORACE=atexit_sleep_ms=0"}, Dir: t.TempDir(), Frames: mode != "stdio"}
+	cfg := Config{Path: exe, Env: []string{"JOB_MODE=" + mode, "COLOUR=green", "GORACE=atexit_sleep_ms=0"},
+		Dir: t.TempDir(), Frames: mode != "stdio"}
 	if change != nil {
 		change(&cfg)
 	}
@@ -91,7 +92,8 @@ func runSlow(p *Pool) <-chan error {
 		}
 		done <- err
 	}()
-	for s := p.Stats(); s.Running == 0 && s.Total == before; s = p.Stats() { // on a busy machine it may be over before it is seen
+	// on a busy machine it may be over before it is seen
+	for s := p.Stats(); s.Running == 0 && s.Total == before; s = p.Stats() {
 		time.Sleep(time.Millisecond)
 	}
 	return done
@@ -396,7 +398,8 @@ func TestByteListsAreWrittenInPieces(t *testing.T) {
 		if err := writeRequest(&text, 42, b); err != nil {
 			t.Fatal(err)
 		}
-		if want := faas.AppendRequest(nil, 42, b); !bytes.Equal(text.Bytes(), want) || ByteListSize(b) != len(want)-len(`{"job_id":42,"args":[]}`) {
+		if want := faas.AppendRequest(nil, 42, b); !bytes.Equal(text.Bytes(), want) ||
+			ByteListSize(b) != len(want)-len(`{"job_id":42,"args":[]}`) {
 			t.Errorf("%d bytes: %.80s, want %.80s", n, text.Bytes(), want)
 		}
 	}
@@ -411,7 +414,8 @@ func TestProcessesSeeOnlyTheirOwnEnvironment(t *testing.T) {
 			name, _, _ := strings.Cut(kv, "=")
 			names[name] = true
 		}
-		want := map[string]bool{"PATH": true, "HOME": true, "TMPDIR": true, "JOB_MODE": true, "COLOUR": true, "GORACE": true, proctree.EnvName: true}
+		want := map[string]bool{"PATH": true, "HOME": true, "TMPDIR": true, "JOB_MODE": true, "COLOUR": true, "GORACE": true,
+			proctree.EnvName: true}
 		if mode == "frames" {
 			want["BLUEPRINT_JOB_PROTOCOL"] = true
 		}

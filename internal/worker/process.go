@@ -49,7 +49,8 @@ type process struct {
 
 // startProcess starts the configured binary with pipes on its three standard descriptors, and nothing else of this program. extra are further variables.
 func startProcess(h *Host, c *Config, extra ...string) (*process, error) {
-	p := &process{host: h, cfg: c, mark: proctree.New(), grace: c.Grace, limit: int64(c.MemoryMB) << 20, exited: make(chan struct{})}
+	p := &process{host: h, cfg: c, mark: proctree.New(), grace: c.Grace, limit: int64(c.MemoryMB) << 20,
+		exited: make(chan struct{})}
 	env := environment(c, p.mark, extra...)
 	inR, inW, err := os.Pipe()
 	if err != nil {
@@ -122,7 +123,8 @@ func (p *process) reap(stderr *os.File, logged <-chan struct{}) {
 	p.state, p.reaped, p.undead = state, true, !ended
 	killed := p.killed
 	p.killing.Unlock()
-	if killed && ended { // what ended by itself has its strays ended with its pool, as looking for them takes longer than a short call
+	// what ended by itself has its strays ended with its pool, as looking for them takes longer than a short call
+	if killed && ended {
 		endMarked(p.mark)
 	}
 	p.host.guard.remove(p.pid)
@@ -136,7 +138,8 @@ func (p *process) reap(stderr *os.File, logged <-chan struct{}) {
 	if peak := childPeak(p.state); peak > p.hostRSS+peakSlack {
 		p.notePeak(peak)
 	}
-	if p.limit > 0 && p.group.Limiting() && p.group.OutOfMemory() { // though what was killed may not have been the process itself
+	// though what was killed may not have been the process itself
+	if p.limit > 0 && p.group.Limiting() && p.group.OutOfMemory() {
 		p.memOut.Store(true)
 	}
 	p.group.Release()
@@ -236,11 +239,14 @@ func (p *process) failure() *faas.FunctionError {
 	overLimit := p.limit > 0 && p.peak.Load() > p.limit
 	switch {
 	case p.undead:
-		e.Type, e.Message = "killed", fmt.Sprintf("the process %d was killed and has not ended for %v: the system holds it", p.pid, endWait)
+		e.Type, e.Message = "killed", fmt.Sprintf("the process %d was killed and has not ended for %v: the system holds it",
+			p.pid, endWait)
 	case p.tooMany.Load():
-		e.Type, e.Message = "too many processes", fmt.Sprintf("the process and what it started became more than their limit of %d processes and threads and were killed", p.most)
+		e.Type, e.Message = "too many processes", fmt.Sprintf(
+			"the process and what it started became more than their limit of %d processes and threads and were killed", p.most)
 	case p.memOut.Load(), overLimit && (signaled || e.ExitCode != 0):
-		e.Type, e.Message = "out of memory", fmt.Sprintf("the process reached its limit of %d MiB of memory and was killed", p.limit>>20)
+		e.Type, e.Message = "out of memory", fmt.Sprintf("the process reached its limit of %d MiB of memory and was killed",
+			p.limit>>20)
 	case signaled:
 		e.Type, e.Message = "killed", "the process was ended by signal: "+sig
 	case e.ExitCode == goPanic && p.tail.reason() != "":

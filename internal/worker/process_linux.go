@@ -19,7 +19,8 @@ func sysProcAttr(c *Config, g *cgroup.Group) *syscall.SysProcAttr {
 	for _, n := range []struct {
 		is   Namespaces
 		flag uintptr
-	}{{PIDNamespace, syscall.CLONE_NEWPID}, {IPCNamespace, syscall.CLONE_NEWIPC}, {NetworkNamespace, syscall.CLONE_NEWNET}} {
+	}{{PIDNamespace, syscall.CLONE_NEWPID}, {IPCNamespace, syscall.CLONE_NEWIPC},
+		{NetworkNamespace, syscall.CLONE_NEWNET}} {
 		if c.Namespaces&n.is != 0 {
 			a.Cloneflags |= n.flag
 		}

@@ -20,7 +20,8 @@ const errTextBusy = syscall.Errno(1 << 29)
 // baseEnvironment has what Windows programs cannot start without.
 func baseEnvironment(temp string) []string {
 	root := os.Getenv("SYSTEMROOT")
-	return []string{"SYSTEMROOT=" + root, "PATH=" + root + `\system32;` + root, "USERPROFILE=" + temp, "TEMP=" + temp, "TMP=" + temp}
+	return []string{"SYSTEMROOT=" + root, "PATH=" + root + `\system32;` + root, "USERPROFILE=" + temp, "TEMP=" + temp,
+		"TMP=" + temp}
 }
 
 // killGroup kills the process alone: its descendants are not reached here.

@@ -112,7 +112,8 @@ func (r *Resident) ended(proc *process, life time.Duration) bool {
 	}
 	r.ends++
 	r.last = cause
-	r.cfg.Logger.Warn("runner ended and is started again", "path", r.cfg.Path, "pid", proc.pid, "reason", cause.Message, "exit_code", cause.ExitCode, "ended_in_a_row", r.ends)
+	r.cfg.Logger.Warn("runner ended and is started again", "path", r.cfg.Path, "pid", proc.pid, "reason", cause.Message,
+		"exit_code", cause.ExitCode, "ended_in_a_row", r.ends)
 	return true
 }
 

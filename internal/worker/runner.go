@@ -23,7 +23,8 @@ func (p *Pool) protocol() string {
 // refusesOffers reports whether the runner has just ended because it was built before there were offers. It is told so once.
 func (p *Pool) refusesOffers(err error) bool {
 	var ended *faas.FunctionError
-	return p.cfg.Runner && errors.As(err, &ended) && strings.Contains(ended.LogTail, frame.OfferUnknown) && !p.plain.Swap(true)
+	return p.cfg.Runner && errors.As(err, &ended) && strings.Contains(ended.LogTail, frame.OfferUnknown) &&
+		!p.plain.Swap(true)
 }
 
 // Speaks reports whether a process has said hello, so that calls can be made.

@@ -27,7 +27,8 @@ func startRunner(t *testing.T, mode, script string) (p *Pool, gate string, lines
 	var mu sync.Mutex
 	var text strings.Builder
 	cfg := Config{
-		Path: self, Env: []string{"JOB_MODE=" + mode, "JOB_GATE=" + gate}, Dir: t.TempDir(), Frames: true, Runner: true, MinWorkers: 1, MaxWorkers: 1, Grace: 30 * time.Second,
+		Path: self, Env: []string{"JOB_MODE=" + mode, "JOB_GATE=" + gate}, Dir: t.TempDir(), Frames: true, Runner: true,
+		MinWorkers: 1, MaxWorkers: 1, Grace: 30 * time.Second,
 		Log: func(l Line) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -126,7 +127,8 @@ func TestARunnerOfItsOwnKindIsKeptRunning(t *testing.T) {
 			for deadline := time.Now().Add(30 * time.Second); (!strings.Contains(lines(), tt.says) || len(p.Stats().PIDs) == 0) && time.Now().Before(deadline); {
 				time.Sleep(time.Millisecond)
 			}
-			if s := p.Stats(); len(s.PIDs) != 1 || strconv.Itoa(s.PIDs[0]) != pid || s.Failures > 0 || !strings.Contains(lines(), tt.says) {
+			if s := p.Stats(); len(s.PIDs) != 1 || strconv.Itoa(s.PIDs[0]) != pid || s.Failures > 0 ||
+				!strings.Contains(lines(), tt.says) {
 				t.Errorf("it is process %s, the pool has %+v and the lines %q", pid, s, lines())
 			}
 			if err := p.Close(t.Context()); err != nil {
@@ -143,7 +145,8 @@ func TestARunnerThatEndsAtOnceIsToldOf(t *testing.T) {
 	for name, tt := range map[string]struct {
 		script string
 		code   int
-	}{"with an error": {"echo why >&2; exit 7", 7}, "and prints before": {"echo usage; exit 3", 3}, "without one": {"exit 0", 0}} {
+	}{"with an error": {"echo why >&2; exit 7", 7}, "and prints before": {"echo usage; exit 3", 3},
+		"without one": {"exit 0", 0}} {
 		t.Run(name, func(t *testing.T) {
 			p, _, _ := startRunner(t, "", tt.script)
 			spoke, err := p.AwaitHello(t.Context())

@@ -26,7 +26,8 @@ func BenchmarkStart(b *testing.B) {
 				b.Cleanup(h.Close)
 			}
 			for b.Loop() {
-				p, err := New(Config{Path: exe, Env: []string{"JOB_MODE=" + mode}, Dir: b.TempDir(), Frames: mode != "stdio", MemoryMB: 512, Host: h})
+				p, err := New(Config{Path: exe, Env: []string{"JOB_MODE=" + mode}, Dir: b.TempDir(), Frames: mode != "stdio",
+					MemoryMB: 512, Host: h})
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -30,7 +30,8 @@ func (p *Pool) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := Stats{
-		Workers: len(p.workers), Running: p.inflight, Waiting: len(p.waiters), Starts: p.starts, Total: p.total, LastCall: p.lastCall,
+		Workers: len(p.workers), Running: p.inflight, Waiting: len(p.waiters), Starts: p.starts, Total: p.total,
+		LastCall: p.lastCall,
 		LastInit: p.lastInit, Failures: int(p.failures.Load()), LastError: p.lastError,
 		Waited: time.Duration(p.waited.Load()),
 	}
@@ -51,11 +52,13 @@ func (p *Pool) errorf(code faas.Code, jobID int64, op, format string, args ...an
 }
 
 func (p *Pool) functionError(jobID int64, cause *faas.FunctionError, notRun bool) *faas.Error {
-	return &faas.Error{Op: "invoke", Provider: p.cfg.Provider, JobID: jobID, Code: faas.ErrFunctionFailed, NotRun: notRun, Err: cause}
+	return &faas.Error{Op: "invoke", Provider: p.cfg.Provider, JobID: jobID, Code: faas.ErrFunctionFailed, NotRun: notRun,
+		Err: cause}
 }
 
 func (p *Pool) timedOut(jobID uint32, timeout time.Duration) *faas.Error {
-	return p.errorf(faas.ErrTimeout, int64(jobID), "invoke", "the job did not answer within its timeout of %v and was stopped", timeout)
+	return p.errorf(faas.ErrTimeout, int64(jobID), "invoke",
+		"the job did not answer within its timeout of %v and was stopped", timeout)
 }
 
 func (p *Pool) cancelled(ctx context.Context, jobID uint32) *faas.Error {
@@ -64,7 +67,8 @@ func (p *Pool) cancelled(ctx context.Context, jobID uint32) *faas.Error {
 
 func (p *Pool) noRoom(jobID, size int64) *faas.Error {
 	if size > p.cfg.Budget.limit {
-		return p.errorf(faas.ErrTooLarge, jobID, "invoke", "the answer takes %d bytes of memory, and all large answers together may take %d", size, p.cfg.Budget.limit)
+		return p.errorf(faas.ErrTooLarge, jobID, "invoke",
+			"the answer takes %d bytes of memory, and all large answers together may take %d", size, p.cfg.Budget.limit)
 	}
 	return p.errorf(faas.ErrThrottled, jobID, "invoke", "the job has run and its answer is lost: %w", errNoRoom)
 }

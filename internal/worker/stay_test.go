@@ -144,7 +144,8 @@ func TestAProcessIsHeldUntilItIsConfined(t *testing.T) {
 		after, err := io.ReadAll(r)
 		state, werr := p.Wait()
 		held := attr.Sys.Ptrace // else the system does not let it
-		if held && len(before) > 0 || string(before)+string(after) != "ran\n" || !state.Success() || err != nil || werr != nil {
+		if held && len(before) > 0 || string(before)+string(after) != "ran\n" || !state.Success() || err != nil ||
+			werr != nil {
 			t.Fatalf("it wrote %q before and %q after, %v, %v, %v", before, after, state, err, werr)
 		}
 		_ = r.Close()
@@ -171,7 +172,8 @@ func TestAHeldProcessMayBeKilledOrTold(t *testing.T) {
 				return
 			}
 			state, err := p.Wait()
-			if want := map[bool]int{true: -1, false: 3}[name == "killed" && attr.Sys.Ptrace]; err != nil || state.ExitCode() != want {
+			if want := map[bool]int{true: -1, false: 3}[name == "killed" && attr.Sys.Ptrace]; err != nil ||
+				state.ExitCode() != want {
 				t.Errorf("%s: %v, %v, want exit code %d", name, state, err, want)
 			}
 		})
@@ -184,7 +186,8 @@ func TestWhatCannotBeEndedIsSaid(t *testing.T) {
 	t.Cleanup(h.Close)
 	p := newPool(t, "frames", func(c *Config) { c.Host, c.MaxWorkers, c.Grace = h, 1, 10*time.Millisecond })
 	pid := readPID(t, mustInvoke(t, p, jobPID, ""))
-	freezer := "/sys/fs/cgroup/freezer/blueprint-test-frozen" // of version 1: what is frozen there does not see that it was killed
+	// of version 1: what is frozen there does not see that it was killed
+	freezer := "/sys/fs/cgroup/freezer/blueprint-test-frozen"
 	if os.Mkdir(freezer, 0o755) != nil {
 		e := awaitable(p.workers[0].proc)
 		e.within(time.Millisecond)
@@ -201,7 +204,8 @@ func TestWhatCannotBeEndedIsSaid(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 	}()
-	if err := errors.Join(os.WriteFile(freezer+"/cgroup.procs", fmt.Append(nil, pid), 0), os.WriteFile(freezer+"/freezer.state", []byte("FROZEN"), 0)); err != nil {
+	if err := errors.Join(os.WriteFile(freezer+"/cgroup.procs", fmt.Append(nil, pid), 0),
+		os.WriteFile(freezer+"/freezer.state", []byte("FROZEN"), 0)); err != nil {
 		t.Fatal(err)
 	}
 	within(t, "Invoke", func() {

@@ -59,7 +59,8 @@ func (c *Config) endStrays() int {
 	alone := c.User != nil && c.User.Alone
 	temp := "\x00TMPDIR=" + absolute(c.TempDir) + "\x00"
 	return endWhere(func(proc string) bool {
-		return alone && owner(proc) == int64(c.User.UID) || c.Mark.CarriedBy(proc) || c.OwnTempDir && environmentHas(proc, temp)
+		return alone && owner(proc) == int64(c.User.UID) || c.Mark.CarriedBy(proc) || c.OwnTempDir &&
+			environmentHas(proc, temp)
 	})
 }
 

@@ -80,7 +80,8 @@ func TestEachCallHasItsOwnDeadline(t *testing.T) {
 	for p.Stats().Running == 0 {
 		time.Sleep(time.Millisecond)
 	}
-	if _, _, err := p.Invoke(t.Context(), jobHang, nil, 10*time.Millisecond); !strings.Contains(fmt.Sprint(err), "timeout of 10ms") {
+	if _, _, err := p.Invoke(t.Context(), jobHang, nil, 10*time.Millisecond); !strings.Contains(
+		fmt.Sprint(err), "timeout of 10ms") {
 		t.Errorf("the shorter one: %v", err)
 	}
 	select {

@@ -81,13 +81,16 @@ func (p *Pool) startWarm() (*warm, error) {
 	began := time.Now()
 	proc, err := startProcess(p.host, &p.cfg, frame.Env+"="+p.protocol())
 	if err != nil {
-		return nil, p.errorf(faas.ErrUnavailable, faas.NoJob, "start", "the job binary cannot be started: %w", startCause(err))
+		return nil, p.errorf(faas.ErrUnavailable, faas.NoJob, "start", "the job binary cannot be started: %w",
+			startCause(err))
 	}
-	w := &warm{process: proc, pool: p, began: began, pending: map[uint64]*call{}, wake: make(chan struct{}, 1), starting: true, routable: true}
+	w := &warm{process: proc, pool: p, began: began, pending: map[uint64]*call{}, wake: make(chan struct{}, 1),
+		starting: true, routable: true}
 	if w.out, err = takeOutput(proc.stdout); err != nil {
 		proc.kill()
 		<-proc.exited
-		return nil, p.errorf(faas.ErrUnavailable, faas.NoJob, "start", "the output of the job binary cannot be read: %w", errors.Join(err, proc.stdin.Close(), proc.stdout.Close()))
+		return nil, p.errorf(faas.ErrUnavailable, faas.NoJob, "start", "the output of the job binary cannot be read: %w",
+			errors.Join(err, proc.stdin.Close(), proc.stdout.Close()))
 	}
 	proc.starting.Store(true)
 	p.track(proc)
@@ -130,7 +133,8 @@ func (w *warm) awaitHello() (frame.Header, error) {
 	_ = w.out.SetReadDeadline(w.began.Add(w.pool.cfg.StartTimeout))
 	hello, err := w.frames.Next()
 	if err == nil && (hello.Kind != frame.Hello || hello.Length != 0) {
-		err = fmt.Errorf("%w: the first frame is of kind %d and has %d bytes, not an empty hello", frame.ErrProtocol, hello.Kind, hello.Length)
+		err = fmt.Errorf("%w: the first frame is of kind %d and has %d bytes, not an empty hello", frame.ErrProtocol,
+			hello.Kind, hello.Length)
 	}
 	return hello, err
 }
@@ -166,9 +170,11 @@ func (p *Pool) startError(proc *process, err error) error {
 }
 
 // invoke runs one call to its end, or until it is out of time. Unless it returns held, the call keeps its place on the process.
-func (w *warm) invoke(ctx context.Context, jobID uint32, args []byte, began time.Time, timeout time.Duration) (output []byte, held bool, err error) {
+func (w *warm) invoke(ctx context.Context, jobID uint32, args []byte, began time.Time,
+	timeout time.Duration) (output []byte, held bool, err error) {
 	if len(args) > frame.MaxBody {
-		return nil, true, w.pool.errorf(faas.ErrTooLarge, int64(jobID), "invoke", "the arguments are %d bytes, the limit is %d", len(args), frame.MaxBody)
+		return nil, true, w.pool.errorf(faas.ErrTooLarge, int64(jobID), "invoke",
+			"the arguments are %d bytes, the limit is %d", len(args), frame.MaxBody)
 	}
 	c := calls.Get().(*call)
 	c.size, c.started, c.abandoned, c.expired = frame.HeaderSize+len(args), false, false, false

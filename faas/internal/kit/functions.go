@@ -79,13 +79,15 @@ func (r FunctionRules) checkEnvironment(f faas.Function) error {
 		size += len(name) + len(value)
 		switch {
 		case name == "" || strings.ContainsAny(name, "=\x00"):
-			return r.refuse(faas.ErrInvalidArgument, f, "environment variable %q: a name is not empty and holds neither = nor NUL", name)
+			return r.refuse(faas.ErrInvalidArgument, f,
+				"environment variable %q: a name is not empty and holds neither = nor NUL", name)
 		case r.reserved(name):
 			return r.refuse(faas.ErrInvalidArgument, f, "environment variable %s is reserved: the platform sets it itself", name)
 		case r.Name != nil && !r.Name.MatchString(name):
 			return r.refuse(faas.ErrInvalidArgument, f, "environment variable %q: a name has %s", name, r.NameHelp)
 		case !utf8.ValidString(name) || !utf8.ValidString(value) || strings.Contains(value, "\x00"):
-			return r.refuse(faas.ErrInvalidArgument, f, "environment variable %q holds a NUL byte, or bytes that are not UTF-8: the provider takes text", name)
+			return r.refuse(faas.ErrInvalidArgument, f,
+				"environment variable %q holds a NUL byte, or bytes that are not UTF-8: the provider takes text", name)
 		}
 	}
 	if r.EnvironmentSize != nil {

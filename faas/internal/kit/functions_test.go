@@ -33,19 +33,28 @@ func TestFunctionsThatTheProviderWouldRefuseAreRefused(t *testing.T) {
 		"too long":        {func(f *faas.Function) { f.TimeoutSecs = 301 }, faas.ErrTooLarge, "300 s"},
 		"no time":         {func(f *faas.Function) { f.TimeoutSecs = 0 }, faas.ErrInvalidArgument, "1 s"},
 		"special":         {func(f *faas.Function) { f.KeepWarm = 4 }, faas.ErrTooLarge, "keep_warm is 4"},
-		"reserved":        {func(f *faas.Function) { f.Env = faas.NewEnv(map[string]string{"PORT": "1"}) }, faas.ErrInvalidArgument, "PORT is reserved"},
-		"reserved prefix": {func(f *faas.Function) { f.Env = faas.NewEnv(map[string]string{"cloud_x": "1"}) }, faas.ErrInvalidArgument, "cloud_x is reserved"},
-		"a bad name":      {func(f *faas.Function) { f.Env = faas.NewEnv(map[string]string{"a": "1"}) }, faas.ErrInvalidArgument, "capital letters"},
-		"an empty name":   {func(f *faas.Function) { f.Env = faas.NewEnv(map[string]string{"": "1"}) }, faas.ErrInvalidArgument, "not empty"},
-		"not text":        {func(f *faas.Function) { f.Env = faas.NewEnv(map[string]string{"A": "\xff"}) }, faas.ErrInvalidArgument, "UTF-8"},
-		"a NUL":           {func(f *faas.Function) { f.Env = faas.NewEnv(map[string]string{"A": "x\x00"}) }, faas.ErrInvalidArgument, "NUL"},
-		"at the limit":    {func(f *faas.Function) { f.Env = faas.NewEnv(map[string]string{"A": strings.Repeat("x", 19)}) }, "", ""},
-		"a byte above it": {func(f *faas.Function) { f.Env = faas.NewEnv(map[string]string{"A": strings.Repeat("x", 20)}) }, faas.ErrTooLarge, "21 bytes"},
+		"reserved": {func(f *faas.Function) { f.Env = faas.NewEnv(map[string]string{"PORT": "1"}) },
+			faas.ErrInvalidArgument, "PORT is reserved"},
+		"reserved prefix": {func(f *faas.Function) { f.Env = faas.NewEnv(map[string]string{"cloud_x": "1"}) },
+			faas.ErrInvalidArgument, "cloud_x is reserved"},
+		"a bad name": {func(f *faas.Function) { f.Env = faas.NewEnv(map[string]string{"a": "1"}) },
+			faas.ErrInvalidArgument, "capital letters"},
+		"an empty name": {func(f *faas.Function) { f.Env = faas.NewEnv(map[string]string{"": "1"}) },
+			faas.ErrInvalidArgument, "not empty"},
+		"not text": {func(f *faas.Function) { f.Env = faas.NewEnv(map[string]string{"A": "\xff"}) },
+			faas.ErrInvalidArgument, "UTF-8"},
+		"a NUL": {func(f *faas.Function) { f.Env = faas.NewEnv(map[string]string{"A": "x\x00"}) },
+			faas.ErrInvalidArgument, "NUL"},
+		"at the limit": {func(f *faas.Function) { f.Env = faas.NewEnv(map[string]string{"A": strings.Repeat("x", 19)}) },
+			"", ""},
+		"a byte above it": {func(f *faas.Function) { f.Env = faas.NewEnv(map[string]string{"A": strings.Repeat("x", 20)}) },
+			faas.ErrTooLarge, "21 bytes"},
 	} {
 		f := good
 		tt.change(&f)
 		_, err := rules.Check([]faas.Function{f})
-		if faas.CodeOf(err) != tt.code || tt.code != "" && !strings.Contains(err.Error(), "job 7: ") || tt.code != "" && !strings.Contains(err.Error(), tt.says) {
+		if faas.CodeOf(err) != tt.code || tt.code != "" && !strings.Contains(err.Error(), "job 7: ") ||
+			tt.code != "" && !strings.Contains(err.Error(), tt.says) {
 			t.Errorf("%s: %v, want code %q and %q", name, err, tt.code, tt.says)
 		}
 	}
@@ -59,7 +68,8 @@ func TestFunctionsThatTheProviderWouldRefuseAreRefused(t *testing.T) {
 	if len(good.Env) != 1 {
 		t.Error("the environment is shared with the caller's")
 	}
-	if _, err := rules.Check([]faas.Function{good, good}); faas.CodeOf(err) != faas.ErrInvalidArgument || !strings.Contains(err.Error(), "twice") {
+	if _, err := rules.Check([]faas.Function{good, good}); faas.CodeOf(err) != faas.ErrInvalidArgument ||
+		!strings.Contains(err.Error(), "twice") {
 		t.Errorf("twice: %v", err)
 	}
 }
@@ -84,7 +94,8 @@ func TestWarmCountsWhatAnswered(t *testing.T) {
 		t.Errorf("none: %d, %v", n, err)
 	}
 	for _, n := range []int{0, -1} {
-		if got, err := Warm(t.Context(), faas.Custom, 1, n, probe(0)); got != 0 || faas.CodeOf(err) != faas.ErrInvalidArgument || len(calls) > 0 {
+		if got, err := Warm(t.Context(), faas.Custom, 1, n, probe(0)); got != 0 ||
+			faas.CodeOf(err) != faas.ErrInvalidArgument || len(calls) > 0 {
 			t.Errorf("%d: %d, %v", n, got, err)
 		}
 	}

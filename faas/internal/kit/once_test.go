@@ -81,7 +81,8 @@ func TestWhoeverGivesUpDoesNotSpoilItForTheOthers(t *testing.T) {
 		synctest.Wait()
 		impatient, giveUp := context.WithCancel(t.Context())
 		giveUp()
-		if _, err := o.Do(impatient, "a", func(context.Context) (int, error) { return 3, nil }); !errors.Is(err, context.Canceled) {
+		if _, err := o.Do(impatient, "a", func(context.Context) (int, error) { return 3, nil }); !errors.Is(
+			err, context.Canceled) {
 			t.Errorf("the third: %v", err)
 		}
 		cancel()

@@ -40,12 +40,14 @@ func TestOptionsFillTheirStruct(t *testing.T) {
 	if err := declare(&got).Fill("p", faas.Config{}); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(settings{Choice: "b", Flag: true, Number: 7, Wait: time.Minute}, got, cmp.Comparer(sameSecret)); diff != "" {
+	if diff := cmp.Diff(settings{Choice: "b", Flag: true, Number: 7, Wait: time.Minute}, got,
+		cmp.Comparer(sameSecret)); diff != "" {
 		t.Errorf("by default (-want +got):\n%s", diff)
 	}
 	options := map[string]string{
-		"text": "t", "choice": "A", "url": "https://a.example", "secret": "s", "flag": "false", "number": "8", "wait_secs": "5",
-		"list": `["a,b","c"]`, "lines": "a,b\nc", "pairs": `{"a":"b"}`,
+		"text": "t", "choice": "A", "url": "https://a.example", "secret": "s", "flag": "false", "number": "8",
+		"wait_secs": "5",
+		"list":      `["a,b","c"]`, "lines": "a,b\nc", "pairs": `{"a":"b"}`,
 	}
 	if err := declare(&got).Fill("p", faas.Config{Options: options}); err != nil {
 		t.Fatal(err)
@@ -58,7 +60,8 @@ func TestOptionsFillTheirStruct(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	err := declare(&got).Fill("p", faas.Config{Options: map[string]string{"text": "other", "number": "x"}})
-	if want := `faas: open: p: option "number" is "x"; it must be a whole number from 0 to 4294967295`; err == nil || err.Error() != want || got.Text != "t" {
+	if want := `faas: open: p: option "number" is "x"; it must be a whole number from 0 to 4294967295`; err == nil ||
+		err.Error() != want || got.Text != "t" {
 		t.Errorf("%v with text %s, want %s", err, got.Text, want)
 	}
 }
@@ -67,7 +70,8 @@ func sameSecret(a, b faas.Secret) bool { return a.Reveal() == b.Reveal() }
 
 func TestTheTypeOfAnOptionIsThatOfItsDestination(t *testing.T) {
 	want := []faas.OptionType{
-		faas.OptionText, faas.OptionChoice, faas.OptionURL, faas.OptionText, faas.OptionFlag, faas.OptionNumber, faas.OptionSeconds,
+		faas.OptionText, faas.OptionChoice, faas.OptionURL, faas.OptionText, faas.OptionFlag, faas.OptionNumber,
+		faas.OptionSeconds,
 		faas.OptionList, faas.OptionLines, faas.OptionPairs,
 	}
 	for i, o := range declare(new(settings)).Table() {

@@ -172,8 +172,10 @@ func OfError(ctx context.Context, err error) (means Refusal, ok bool) {
 	case ctx.Err() != nil:
 		return Refusal{Class: Refused, Code: faas.ErrTimeout}, true
 	case errors.As(err, &certificate), errors.As(err, &authority), errors.As(err, &host):
-		return Refusal{Class: Refused, Code: faas.ErrUnavailable, Remedy: "name the authority that signed the server's certificate, or mend the clock"}, true
-	case errors.As(err, &alert), errors.As(err, &op) && op.Op == "remote error": // the server does not take our certificate
+		return Refusal{Class: Refused, Code: faas.ErrUnavailable,
+			Remedy: "name the authority that signed the server's certificate, or mend the clock"}, true
+	// the server does not take our certificate
+	case errors.As(err, &alert), errors.As(err, &op) && op.Op == "remote error":
 		return Refusal{Class: Refused, Code: faas.ErrPermissionDenied}, true
 	case errors.As(err, &broken), errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
 		errors.Is(err, net.ErrClosed), errors.Is(err, context.DeadlineExceeded):
@@ -185,8 +187,9 @@ func OfError(ctx context.Context, err error) (means Refusal, ok bool) {
 // Fail makes the error of a refusal. The cause is reachable, and [RefusalOf] gives means back.
 func Fail(op, provider string, jobID int64, means Refusal, cause error) *faas.Error {
 	return &faas.Error{
-		Op: op, Provider: provider, JobID: jobID, Code: means.Code, RetryAfter: means.RetryAfter, Unsettled: IsUnanswered(cause),
-		Err: &refused{cause, means},
+		Op: op, Provider: provider, JobID: jobID, Code: means.Code, RetryAfter: means.RetryAfter,
+		Unsettled: IsUnanswered(cause),
+		Err:       &refused{cause, means},
 	}
 }
 

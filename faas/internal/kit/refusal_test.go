@@ -21,7 +21,8 @@ import (
 func TestAnAnswerMeansWhatTheFirstRuleThatMatchesSays(t *testing.T) {
 	rules := Rules{
 		{Code: []string{"QuotaExceeded"}, Means: Refusal{Class: Quota, Code: faas.ErrTooLarge, Remedy: "ask for more"}},
-		{Status: []int{400}, Text: []string{"cannot be assumed"}, Means: Refusal{Class: Settling, Code: faas.ErrPermissionDenied}},
+		{Status: []int{400}, Text: []string{"cannot be assumed"},
+			Means: Refusal{Class: Settling, Code: faas.ErrPermissionDenied}},
 		{Text: []string{"cannot be assumed"}, Means: Refusal{Class: Busy}},
 		{Code: []string{"AnotherOwner"}, Means: Refusal{Code: faas.ErrConflict}, Stays: true},
 		{When: func(a Answer) bool { return a.Status == 0 }, Means: Refusal{Code: faas.ErrConflict}},
@@ -35,7 +36,8 @@ func TestAnAnswerMeansWhatTheFirstRuleThatMatchesSays(t *testing.T) {
 		{Answer{Status: 403, Text: "it cannot be assumed"}, Refusal{Class: Busy, Code: faas.ErrPermissionDenied}},
 		{Answer{Status: 409, Code: "AnotherOwner"}, Refusal{Class: Refused, Code: faas.ErrConflict}},
 		{Answer{Text: "ended"}, Refusal{Class: Busy, Code: faas.ErrConflict}},
-		{Answer{Status: 429, RetryAfter: time.Second}, Refusal{Class: Throttled, Code: faas.ErrThrottled, RetryAfter: time.Second}},
+		{Answer{Status: 429, RetryAfter: time.Second},
+			Refusal{Class: Throttled, Code: faas.ErrThrottled, RetryAfter: time.Second}},
 	} {
 		if diff := cmp.Diff(tt.want, rules.Of(tt.answer)); diff != "" {
 			t.Errorf("%+v (-want +got):\n%s", tt.answer, diff)
@@ -49,7 +51,8 @@ func TestAStatusAloneHasACodeAndAClass(t *testing.T) {
 		code  faas.Code
 	}
 	for status, want := range map[int]means{
-		301: {Refused, faas.ErrInvalidArgument}, 400: {Refused, faas.ErrInvalidArgument}, 401: {Denied, faas.ErrPermissionDenied},
+		301: {Refused, faas.ErrInvalidArgument}, 400: {Refused, faas.ErrInvalidArgument},
+		401: {Denied, faas.ErrPermissionDenied},
 		403: {Refused, faas.ErrPermissionDenied}, 404: {Absent, faas.ErrNotFound}, 405: {Refused, faas.ErrUnsupported},
 		407: {Refused, faas.ErrPermissionDenied}, 408: {Outage, faas.ErrUnavailable}, 409: {Busy, faas.ErrConflict},
 		410: {Absent, faas.ErrNotFound}, 412: {Refused, faas.ErrConflict}, 413: {Refused, faas.ErrTooLarge},
@@ -78,18 +81,24 @@ func TestARequestWithoutAnAnswerIsClassedByWhatBroke(t *testing.T) {
 		ok   bool
 	}{
 		"the caller has given up": {ended, io.EOF, Refusal{Code: faas.ErrTimeout}, true},
-		"a try took too long":     {t.Context(), &url.Error{Op: "Get", Err: context.DeadlineExceeded}, Refusal{Class: Outage, Code: faas.ErrUnavailable}, true},
-		"the connection broke":    {t.Context(), fmt.Errorf("read: %w", io.ErrUnexpectedEOF), Refusal{Class: Outage, Code: faas.ErrUnavailable}, true},
-		"nobody listens":          {t.Context(), &net.OpError{Op: "dial", Err: errors.New("refused")}, Refusal{Class: Outage, Code: faas.ErrUnavailable}, true},
-		"our certificate":         {t.Context(), &url.Error{Err: &net.OpError{Op: "remote error", Err: errors.New("bad certificate")}}, Refusal{Code: faas.ErrPermissionDenied}, true},
-		"something else":          {t.Context(), errors.New("no"), Refusal{}, false},
+		"a try took too long": {t.Context(), &url.Error{Op: "Get", Err: context.DeadlineExceeded},
+			Refusal{Class: Outage, Code: faas.ErrUnavailable}, true},
+		"the connection broke": {t.Context(), fmt.Errorf("read: %w", io.ErrUnexpectedEOF),
+			Refusal{Class: Outage, Code: faas.ErrUnavailable}, true},
+		"nobody listens": {t.Context(), &net.OpError{Op: "dial", Err: errors.New("refused")},
+			Refusal{Class: Outage, Code: faas.ErrUnavailable}, true},
+		"our certificate": {t.Context(), &url.Error{
+			Err: &net.OpError{Op: "remote error", Err: errors.New("bad certificate")}}, Refusal{Code: faas.ErrPermissionDenied},
+			true},
+		"something else": {t.Context(), errors.New("no"), Refusal{}, false},
 	} {
 		got, ok := OfError(tt.ctx, tt.err)
 		if diff := cmp.Diff(tt.want, got); diff != "" || ok != tt.ok {
 			t.Errorf("%s: known: %t (-want +got):\n%s", name, ok, diff)
 		}
 	}
-	for name, err := range map[string]error{"the server's certificate": untrusted, "its authority": &url.Error{Err: x509.UnknownAuthorityError{}}} {
+	for name, err := range map[string]error{"the server's certificate": untrusted,
+		"its authority": &url.Error{Err: x509.UnknownAuthorityError{}}} {
 		if got, _ := OfError(t.Context(), err); got.Class != Refused || got.Code != faas.ErrUnavailable || got.Remedy == "" {
 			t.Errorf("%s: %+v of %v", name, got, err)
 		}
@@ -109,11 +118,13 @@ func TestAnErrorKeepsWhatItMeans(t *testing.T) {
 	if !errors.Is(err, cause) || !errors.Is(err, faas.ErrTooLarge) {
 		t.Errorf("the cause or the code of %v is out of reach", err)
 	}
-	if got := RefusalOf(faas.Errorf(faas.ErrConflict, "deploy", faas.Custom, "it is another service's")); got.Class != Refused {
+	if got := RefusalOf(faas.Errorf(faas.ErrConflict, "deploy", faas.Custom,
+		"it is another service's")); got.Class != Refused {
 		t.Errorf("a conflict that no answer told of: %+v", got)
 	}
 	other := &faas.Error{Code: faas.ErrThrottled, RetryAfter: time.Second, JobID: faas.NoJob}
-	if got, want := RefusalOf(other), (Refusal{Class: Throttled, Code: faas.ErrThrottled, RetryAfter: time.Second}); got != want {
+	if got, want := RefusalOf(other), (Refusal{Class: Throttled, Code: faas.ErrThrottled,
+		RetryAfter: time.Second}); got != want {
 		t.Errorf("of another error: %+v, want %+v", got, want)
 	}
 }

@@ -14,7 +14,8 @@ const MaxWarm = 64
 // error is that of the first probe that failed, if none succeeded.
 func Warm(ctx context.Context, provider string, jobID uint32, n int, probe func(context.Context) error) (int, error) {
 	if n < 1 {
-		return 0, faas.JobErrorf(faas.ErrInvalidArgument, "warm", provider, jobID, "%d instances cannot be warmed; the least is 1", n)
+		return 0, faas.JobErrorf(faas.ErrInvalidArgument, "warm", provider, jobID,
+			"%d instances cannot be warmed; the least is 1", n)
 	}
 	var (
 		all   sync.WaitGroup

@@ -46,7 +46,8 @@ func run(ctx context.Context, rounds int, turn time.Duration, pinned, wrk bool) 
 	if pinned {
 		return small(ctx, f, []int{1, 64}, rounds, turn)
 	}
-	fmt.Printf("%s, %d processors, %s, %s\n\n", machine(), runtime.NumCPU(), runtime.GOOS+"/"+runtime.GOARCH, runtime.Version())
+	fmt.Printf("%s, %d processors, %s, %s\n\n", machine(), runtime.NumCPU(), runtime.GOOS+"/"+runtime.GOARCH,
+		runtime.Version())
 	for _, c := range f.Contenders {
 		fmt.Printf("- *%s*: %s\n", c.Name, c.About)
 	}
@@ -82,7 +83,8 @@ func runPinned(ctx context.Context, rounds int, turn time.Duration) error {
 		fmt.Println("\n(taskset is not installed)")
 		return nil
 	}
-	cmd := exec.CommandContext(ctx, taskset, "-c", "0", self, "-pinned", fmt.Sprintf("-rounds=%d", rounds), fmt.Sprintf("-turn=%v", turn))
+	cmd := exec.CommandContext(ctx, taskset, "-c", "0", self, "-pinned", fmt.Sprintf("-rounds=%d", rounds),
+		fmt.Sprintf("-turn=%v", turn))
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	return cmd.Run()
 }

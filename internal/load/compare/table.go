@@ -16,7 +16,8 @@ import (
 type turns map[string][]load.Sample
 
 // takeTurns lets everybody have a turn in every round, each time in another order.
-func takeTurns(ctx context.Context, contenders []load.Contender, atOnce, rounds int, turn time.Duration) (turns, error) {
+func takeTurns(ctx context.Context, contenders []load.Contender, atOnce, rounds int, turn time.Duration) (turns,
+	error) {
 	t := turns{}
 	for i := range rounds {
 		for k := range contenders {
@@ -86,14 +87,17 @@ func small(ctx context.Context, f *load.Field, atOnce []int, rounds int, turn ti
 			return err
 		}
 		if n == 1 {
-			head("1 at a time", "p50, us", "to the empty handler's", "to the pipe's", "calls/s", "to the reverse proxy's", "CPU per call, us")
+			head("1 at a time", "p50, us", "to the empty handler's", "to the pipe's", "calls/s", "to the reverse proxy's",
+				"CPU per call, us")
 		} else {
-			head(fmt.Sprintf("%d at a time", n), "calls/s", "to the empty handler's", "to the reverse proxy's", "CPU per call, us")
+			head(fmt.Sprintf("%d at a time", n), "calls/s", "to the empty handler's", "to the reverse proxy's",
+				"CPU per call, us")
 		}
 		for _, c := range f.Contenders {
 			calls, used := fmt.Sprintf("%.0f", t.median(c.Name, rate)), fmt.Sprintf("%.1f", t.median(c.Name, cpu))
 			if n == 1 {
-				row(c.Name, fmt.Sprintf("%.1f", t.median(c.Name, latency)), t.ratio(c.Name, load.Empty, latency), t.ratio(c.Name, load.Pipe, latency),
+				row(c.Name, fmt.Sprintf("%.1f", t.median(c.Name, latency)), t.ratio(c.Name, load.Empty, latency),
+					t.ratio(c.Name, load.Pipe, latency),
 					calls, t.ratio(c.Name, load.Proxy, rate), used)
 			} else {
 				row(c.Name, calls, t.ratio(c.Name, load.Empty, rate), t.ratio(c.Name, load.Proxy, rate), used)
@@ -111,7 +115,8 @@ func large(ctx context.Context, f *load.Field, rounds int, turn time.Duration) e
 	}
 	head("", "p50, ms", "to the pipe's", "to the empty handler's", "CPU per call, ms")
 	for _, c := range f.Large {
-		row(c.Name, fmt.Sprintf("%.1f", t.median(c.Name, latency)/1e3), t.ratio(c.Name, load.Pipe, latency), t.ratio(c.Name, load.Empty, latency), fmt.Sprintf("%.1f", t.median(c.Name, cpu)/1e3))
+		row(c.Name, fmt.Sprintf("%.1f", t.median(c.Name, latency)/1e3), t.ratio(c.Name, load.Pipe, latency),
+			t.ratio(c.Name, load.Empty, latency), fmt.Sprintf("%.1f", t.median(c.Name, cpu)/1e3))
 	}
 	return nil
 }
@@ -143,7 +148,8 @@ func deployments(ctx context.Context, f *load.Field, rounds int) error {
 			ours, byHand = append(ours, float64(first)/1e6), append(byHand, float64(second)/1e6)
 			ratios = append(ratios, float64(first)/float64(second))
 		}
-		row(map[bool]string{true: "deflated", false: "stored"}[deflated], fmt.Sprintf("%.0f", middle(ours)), fmt.Sprintf("%.0f", middle(byHand)), spread(ratios))
+		row(map[bool]string{true: "deflated", false: "stored"}[deflated], fmt.Sprintf("%.0f", middle(ours)),
+			fmt.Sprintf("%.0f", middle(byHand)), spread(ratios))
 	}
 	return nil
 }

@@ -113,10 +113,13 @@ func unpack(arguments abi.Arguments, layout tangle.Layout, data []byte) (def *ta
 		return nil, err
 	}
 	def = &tangle.Definition{
-		Layout: layout, MetadataURI: d.MetadataUri, MetadataHash: d.MetadataHash, Manager: tangle.Address(d.Manager), MasterManagerRevision: d.MasterManagerRevision,
-		HasConfig: d.HasConfig, RegistrationSchema: d.RegistrationSchema, RequestSchema: d.RequestSchema, SupportedMemberships: d.SupportedMemberships,
+		Layout: layout, MetadataURI: d.MetadataUri, MetadataHash: d.MetadataHash, Manager: tangle.Address(d.Manager),
+		MasterManagerRevision: d.MasterManagerRevision,
+		HasConfig:             d.HasConfig, RegistrationSchema: d.RegistrationSchema, RequestSchema: d.RequestSchema,
+		SupportedMemberships: d.SupportedMemberships,
 		Config: tangle.ServiceConfig{
-			Membership: d.Config.Membership, Pricing: d.Config.Pricing, MinOperators: d.Config.MinOperators, MaxOperators: d.Config.MaxOperators,
+			Membership: d.Config.Membership, Pricing: d.Config.Pricing, MinOperators: d.Config.MinOperators,
+			MaxOperators:         d.Config.MaxOperators,
 			SubscriptionInterval: d.Config.SubscriptionInterval,
 		},
 		Metadata: tangle.Texts(d.Metadata),
@@ -124,16 +127,19 @@ func unpack(arguments abi.Arguments, layout tangle.Layout, data []byte) (def *ta
 	d.Config.SubscriptionRate.FillBytes(def.Config.SubscriptionRate[:])
 	d.Config.EventRate.FillBytes(def.Config.EventRate[:])
 	for _, j := range d.Jobs {
-		def.Jobs = append(def.Jobs, tangle.Job{Name: j.Name, Description: j.Description, MetadataURI: j.MetadataUri, ParamsSchema: j.ParamsSchema, ResultSchema: j.ResultSchema})
+		def.Jobs = append(def.Jobs, tangle.Job{Name: j.Name, Description: j.Description, MetadataURI: j.MetadataUri,
+			ParamsSchema: j.ParamsSchema, ResultSchema: j.ResultSchema})
 	}
 	for _, s := range d.Sources {
 		converted := tangle.Source{
 			Kind: tangle.SourceKind(s.Kind), Container: tangle.Container(s.Container), Testing: tangle.Testing(s.Testing),
-			Wasm:   tangle.Wasm{Runtime: s.Wasm.Runtime, Fetcher: s.Wasm.Fetcher, ArtifactURI: s.Wasm.ArtifactUri, Entrypoint: s.Wasm.Entrypoint},
+			Wasm: tangle.Wasm{Runtime: s.Wasm.Runtime, Fetcher: s.Wasm.Fetcher, ArtifactURI: s.Wasm.ArtifactUri,
+				Entrypoint: s.Wasm.Entrypoint},
 			Native: tangle.Native{Fetcher: s.Native.Fetcher, ArtifactURI: s.Native.ArtifactUri, Entrypoint: s.Native.Entrypoint},
 		}
 		for _, b := range s.Binaries {
-			converted.Binaries = append(converted.Binaries, tangle.Binary{Arch: tangle.Arch(b.Arch), OS: tangle.OS(b.Os), Name: b.Name, SHA256: b.Sha256})
+			converted.Binaries = append(converted.Binaries,
+				tangle.Binary{Arch: tangle.Arch(b.Arch), OS: tangle.OS(b.Os), Name: b.Name, SHA256: b.Sha256})
 		}
 		def.Sources = append(def.Sources, converted)
 	}
@@ -187,30 +193,36 @@ func random(r *rand.Rand) *tangle.Definition {
 	}
 	word := func() (w tangle.Word) { copy(w[:], blob(33)); return w }
 	def := &tangle.Definition{
-		Layout: tangle.LayoutB, MetadataURI: text(100), MetadataHash: word(), MasterManagerRevision: r.Uint32(), HasConfig: r.IntN(2) == 1,
+		Layout: tangle.LayoutB, MetadataURI: text(100), MetadataHash: word(), MasterManagerRevision: r.Uint32(),
+		HasConfig:          r.IntN(2) == 1,
 		RegistrationSchema: blob(100), RequestSchema: blob(100), SupportedMemberships: blob(5),
 		Config: tangle.ServiceConfig{
-			Membership: uint8(r.Uint32()), Pricing: uint8(r.Uint32()), MinOperators: r.Uint32(), MaxOperators: r.Uint32(), SubscriptionRate: word(),
+			Membership: uint8(r.Uint32()), Pricing: uint8(r.Uint32()), MinOperators: r.Uint32(), MaxOperators: r.Uint32(),
+			SubscriptionRate:     word(),
 			SubscriptionInterval: r.Uint64(), EventRate: word(),
 		},
 		Metadata: tangle.Texts{
-			Name: text(40), Description: text(200), Author: text(40), Category: text(40), CodeRepository: text(40), Logo: text(40), Website: text(40),
+			Name: text(40), Description: text(200), Author: text(40), Category: text(40), CodeRepository: text(40),
+			Logo: text(40), Website: text(40),
 			License: text(40), ProfilingData: text(2000),
 		},
 	}
 	copy(def.Manager[:], blob(21))
 	for range r.IntN(6) {
-		def.Jobs = append(def.Jobs, tangle.Job{Name: text(40), Description: text(100), MetadataURI: text(40), ParamsSchema: blob(100), ResultSchema: blob(100)})
+		def.Jobs = append(def.Jobs, tangle.Job{Name: text(40), Description: text(100), MetadataURI: text(40),
+			ParamsSchema: blob(100), ResultSchema: blob(100)})
 	}
 	for range r.IntN(4) {
 		s := tangle.Source{
 			Kind: tangle.SourceKind(r.IntN(4)), Container: tangle.Container{Registry: text(40), Image: text(40), Tag: text(40)},
-			Wasm:    tangle.Wasm{Runtime: uint8(r.Uint32()), Fetcher: uint8(r.Uint32()), ArtifactURI: text(40), Entrypoint: text(40)},
+			Wasm: tangle.Wasm{Runtime: uint8(r.Uint32()), Fetcher: uint8(r.Uint32()), ArtifactURI: text(40),
+				Entrypoint: text(40)},
 			Native:  tangle.Native{Fetcher: uint8(r.Uint32()), ArtifactURI: text(40), Entrypoint: text(40)},
 			Testing: tangle.Testing{CargoPackage: text(40), CargoBin: text(40), BasePath: text(40)},
 		}
 		for range r.IntN(4) {
-			s.Binaries = append(s.Binaries, tangle.Binary{Arch: tangle.Arch(r.Uint32()), OS: tangle.OS(r.Uint32()), Name: text(40), SHA256: word()})
+			s.Binaries = append(s.Binaries, tangle.Binary{
+				Arch: tangle.Arch(r.Uint32()), OS: tangle.OS(r.Uint32()), Name: text(40), SHA256: word()})
 		}
 		def.Sources = append(def.Sources, s)
 	}
@@ -222,7 +234,8 @@ func random(r *rand.Rand) *tangle.Definition {
 
 func TestGeneratedDefinitionsDecodeAlike(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	arguments := map[tangle.Layout]abi.Arguments{tangle.LayoutA: outputs(t, tangle.LayoutA), tangle.LayoutB: outputs(t, tangle.LayoutB)}
+	arguments := map[tangle.Layout]abi.Arguments{
+		tangle.LayoutA: outputs(t, tangle.LayoutA), tangle.LayoutB: outputs(t, tangle.LayoutB)}
 	for range 200 {
 		def := random(r)
 		data := tangletest.EncodeDefinition(def)
@@ -314,7 +327,8 @@ func worstCase() []byte {
 	def.Jobs = nil
 	for i := range tangle.MaxJobs {
 		def.Jobs = append(def.Jobs, tangle.Job{
-			Name: fmt.Sprintf("job-%d", i), Description: "a job of the worst case, with a description of usual length", MetadataURI: "ipfs://bafy/job",
+			Name: fmt.Sprintf("job-%d", i), Description: "a job of the worst case, with a description of usual length",
+			MetadataURI:  "ipfs://bafy/job",
 			ParamsSchema: make([]byte, 64), ResultSchema: make([]byte, 64),
 		})
 	}
@@ -341,7 +355,8 @@ func TestDecodingTakesAFractionOfTheMemory(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	t.Logf("%d jobs in %d bytes: %d bytes allocated, go-ethereum %d (%.1f times)", tangle.MaxJobs, len(data), ours, theirs, float64(theirs)/float64(ours))
+	t.Logf("%d jobs in %d bytes: %d bytes allocated, go-ethereum %d (%.1f times)", tangle.MaxJobs, len(data), ours,
+		theirs, float64(theirs)/float64(ours))
 	if theirs < 5*ours {
 		t.Errorf("%d bytes allocated, go-ethereum %d", ours, theirs)
 	}

@@ -79,7 +79,8 @@ func (c *chain) deploy(t testing.TB, code []byte) common.Address {
 		t.Fatal(err)
 	}
 	tx, err := types.SignNewTx(c.key, types.LatestSignerForChainID(id), &types.DynamicFeeTx{
-		ChainID: id, Nonce: nonce, Gas: 9_000_000, GasTipCap: big.NewInt(params.GWei), GasFeeCap: big.NewInt(100 * params.GWei), Data: code,
+		ChainID: id, Nonce: nonce, Gas: 9_000_000, GasTipCap: big.NewInt(params.GWei),
+		GasFeeCap: big.NewInt(100 * params.GWei), Data: code,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -114,16 +115,20 @@ func published(t testing.TB) (c *chain, contractAddress common.Address, def *tan
 	const sourceTuple = "(uint8,(string,string,string),(uint8,uint8,string,string),(uint8,string,string),(string,string,string),(uint8,uint8,string,bytes32)[])"
 
 	manager := c.deploy(t, deployment([]byte{0}, []record{{
-		[3][32]byte{topic("BlueprintDefinitionRecorded(uint64,address,bytes)"), tangletest.ID(r.ID), common.BytesToHash(owner[:])}, tangletest.EncodeBytes(r.Encoded),
+		[3][32]byte{topic("BlueprintDefinitionRecorded(uint64,address,bytes)"), tangletest.ID(r.ID),
+			common.BytesToHash(owner[:])}, tangletest.EncodeBytes(r.Encoded),
 	}}))
 	code := contract([]reply{
 		{selDefinition, r.ID, r.Definition},
-		{selBlueprint, r.ID, tangletest.EncodeStatus(tangle.Status{Owner: tangle.Address(owner), Manager: tangle.Address(manager), CreatedAt: 1, Active: true})},
-		{selRequirements, r.ID, tangletest.EncodeRequirements([]tangle.Requirement{{Kind: tangle.ResourceMemoryMB, Count: 5000}})},
+		{selBlueprint, r.ID, tangletest.EncodeStatus(
+			tangle.Status{Owner: tangle.Address(owner), Manager: tangle.Address(manager), CreatedAt: 1, Active: true})},
+		{selRequirements, r.ID, tangletest.EncodeRequirements(
+			[]tangle.Requirement{{Kind: tangle.ResourceMemoryMB, Count: 5000}})},
 		{selDefinitionHash, r.ID, definitionHash[:]}, {selSourcesHash, r.ID, sourcesHash[:]},
 	})
 	contractAddress = c.deploy(t, deployment(code, []record{{
-		[3][32]byte{topic("BlueprintSourcesRecorded(uint64,bytes32," + sourceTuple + "[])"), tangletest.ID(r.ID), sourcesHash}, sources,
+		[3][32]byte{topic("BlueprintSourcesRecorded(uint64,bytes32," + sourceTuple + "[])"), tangletest.ID(r.ID),
+			sourcesHash}, sources,
 	}}))
 	return c, contractAddress, def
 }
@@ -141,8 +146,10 @@ func TestFetchMetadataFromARealNode(t *testing.T) {
 	if len(meta.Warnings) != 0 {
 		t.Errorf("%q", meta.Warnings)
 	}
-	if meta.Name != "gpu-tee" || len(meta.Jobs) != 3 || meta.Jobs[1].Name != "job-1" || meta.Jobs[1].ProfileSource != serverless.ProfileFromChain ||
-		meta.OnChain.ChainID != 1337 || meta.OnChain.Block != 22 || meta.OnChain.NamesFrom != "event" || meta.OnChain.SourcesFrom != "event" || !*meta.OnChain.Active {
+	if meta.Name != "gpu-tee" || len(meta.Jobs) != 3 || meta.Jobs[1].Name != "job-1" ||
+		meta.Jobs[1].ProfileSource != serverless.ProfileFromChain ||
+		meta.OnChain.ChainID != 1337 || meta.OnChain.Block != 22 || meta.OnChain.NamesFrom != "event" ||
+		meta.OnChain.SourcesFrom != "event" || !*meta.OnChain.Active {
 		t.Errorf("%+v, %+v", meta, meta.OnChain)
 	}
 	if meta.OnChain.Owner != strings.ToLower(crypto.PubkeyToAddress(c.key.PublicKey).Hex()) {
@@ -163,11 +170,13 @@ func TestFetchMetadataFromARealNode(t *testing.T) {
 			want error
 		}{
 			"unknown blueprint": {99, []serverless.FetchOption{at}, serverless.ErrBlueprintNotFound},
-			"an account":        {1, []serverless.FetchOption{serverless.WithContract(crypto.PubkeyToAddress(c.key.PublicKey).Hex())}, serverless.ErrNoContract},
-			"nobody":            {1, []serverless.FetchOption{serverless.WithContract("0x00000000000000000000000000000000000000ff")}, serverless.ErrNoContract},
-			"before it was":     {1, []serverless.FetchOption{at, serverless.WithBlock(1)}, serverless.ErrNoContract},
-			"a future block":    {1, []serverless.FetchOption{at, serverless.WithBlock(1000)}, serverless.ErrNodeRPC},
-			"unknown network":   {1, nil, serverless.ErrUnknownNetwork},
+			"an account": {1, []serverless.FetchOption{
+				serverless.WithContract(crypto.PubkeyToAddress(c.key.PublicKey).Hex())}, serverless.ErrNoContract},
+			"nobody": {1, []serverless.FetchOption{
+				serverless.WithContract("0x00000000000000000000000000000000000000ff")}, serverless.ErrNoContract},
+			"before it was":   {1, []serverless.FetchOption{at, serverless.WithBlock(1)}, serverless.ErrNoContract},
+			"a future block":  {1, []serverless.FetchOption{at, serverless.WithBlock(1000)}, serverless.ErrNodeRPC},
+			"unknown network": {1, nil, serverless.ErrUnknownNetwork},
 		} {
 			opts := append([]serverless.FetchOption{serverless.WithRPC(c.url)}, tc.opts...)
 			_, err := serverless.FetchMetadata(t.Context(), tc.id, opts...)
@@ -249,7 +258,8 @@ func BenchmarkFetch(b *testing.B) {
 	b.Run("reader", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, err := tangle.Read(context.Background(), tangle.Config{URLs: []string{server.URL}, Contract: &contractAddress}, 0); err != nil {
+			if _, err := tangle.Read(context.Background(),
+				tangle.Config{URLs: []string{server.URL}, Contract: &contractAddress}, 0); err != nil {
 				b.Fatal(err)
 			}
 		}

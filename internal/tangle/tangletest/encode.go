@@ -80,9 +80,11 @@ func EncodeDefinition(d *tangle.Definition) []byte {
 	t := d.Metadata
 	parts = append(parts,
 		address(d.Manager), number(uint64(d.MasterManagerRevision)), boolean(d.HasConfig),
-		number(uint64(d.Config.Membership)), number(uint64(d.Config.Pricing)), number(uint64(d.Config.MinOperators)), number(uint64(d.Config.MaxOperators)),
+		number(uint64(d.Config.Membership)), number(uint64(d.Config.Pricing)), number(uint64(d.Config.MinOperators)),
+		number(uint64(d.Config.MaxOperators)),
 		word(d.Config.SubscriptionRate), number(d.Config.SubscriptionInterval), word(d.Config.EventRate),
-		dynamic(text(t.Name), text(t.Description), text(t.Author), text(t.Category), text(t.CodeRepository), text(t.Logo), text(t.Website), text(t.License),
+		dynamic(text(t.Name), text(t.Description), text(t.Author), text(t.Category), text(t.CodeRepository), text(t.Logo),
+			text(t.Website), text(t.License),
 			text(t.ProfilingData)),
 		array(d.Jobs, func(j tangle.Job) part {
 			return dynamic(text(j.Name), text(j.Description), text(j.MetadataURI), blob(j.ParamsSchema), blob(j.ResultSchema))
@@ -102,7 +104,8 @@ func sources(list []tangle.Source) part {
 		return dynamic(
 			number(uint64(s.Kind)),
 			dynamic(text(s.Container.Registry), text(s.Container.Image), text(s.Container.Tag)),
-			dynamic(number(uint64(s.Wasm.Runtime)), number(uint64(s.Wasm.Fetcher)), text(s.Wasm.ArtifactURI), text(s.Wasm.Entrypoint)),
+			dynamic(number(uint64(s.Wasm.Runtime)), number(uint64(s.Wasm.Fetcher)), text(s.Wasm.ArtifactURI),
+				text(s.Wasm.Entrypoint)),
 			dynamic(number(uint64(s.Native.Fetcher)), text(s.Native.ArtifactURI), text(s.Native.Entrypoint)),
 			dynamic(text(s.Testing.CargoPackage), text(s.Testing.CargoBin), text(s.Testing.BasePath)),
 			array(s.Binaries, func(b tangle.Binary) part {
@@ -113,7 +116,8 @@ func sources(list []tangle.Source) part {
 
 // EncodeStatus is what getBlueprint returns.
 func EncodeStatus(s tangle.Status) []byte {
-	return tuple(address(s.Owner), address(s.Manager), number(s.CreatedAt), number(uint64(s.Membership)), number(uint64(s.Pricing)), boolean(s.Active))
+	return tuple(address(s.Owner), address(s.Manager), number(s.CreatedAt), number(uint64(s.Membership)),
+		number(uint64(s.Pricing)), boolean(s.Active))
 }
 
 // EncodeRequirements is what getBlueprintResourceRequirements returns.

@@ -235,10 +235,12 @@ func (n *Node) ethCall(params []json.RawMessage) (any, *rpcError) {
 		return nil, &rpcError{Code: 3, Message: "execution reverted", Data: "0x5fd248ec" + hex.EncodeToString(data[4:])}
 	}
 	result := map[string][]byte{
-		"6171fea8": b.Definition, "b7696dbb": b.Status, "349e961a": b.Requirements, "35257ef4": b.DefinitionHash, "8f78b256": b.SourcesHash,
+		"6171fea8": b.Definition, "b7696dbb": b.Status, "349e961a": b.Requirements, "35257ef4": b.DefinitionHash,
+		"8f78b256": b.SourcesHash,
 	}[selector]
 	if result == nil {
-		return nil, &rpcError{Code: 3, Message: "execution reverted", Data: "0xc2a825f5" + selector + strings.Repeat("00", wordSize-4)}
+		return nil, &rpcError{Code: 3, Message: "execution reverted",
+			Data: "0xc2a825f5" + selector + strings.Repeat("00", wordSize-4)}
 	}
 	return "0x" + hex.EncodeToString(result), nil
 }

@@ -120,8 +120,10 @@ func NewNode(recorded []Recorded) (*Node, error) {
 		definitionHash, sourcesHash := tangle.Keccak256(r.Encoded), tangle.Keccak256(sources)
 		b.DefinitionHash, b.SourcesHash, b.Requirements = definitionHash[:], sourcesHash[:], EncodeRequirements(nil)
 		n.Logs = append(n.Logs,
-			Log{Block: created, Address: Manager, Topics: []tangle.Word{Topic(TopicDefinition), ID(r.ID), {12: 0x0a, 31: 1}}, Data: EncodeBytes(r.Encoded)},
-			Log{Block: created, Address: Tangle, Topics: []tangle.Word{Topic(TopicSources), ID(r.ID), sourcesHash}, Data: sources},
+			Log{Block: created, Address: Manager, Topics: []tangle.Word{Topic(TopicDefinition), ID(r.ID), {12: 0x0a, 31: 1}},
+				Data: EncodeBytes(r.Encoded)},
+			Log{Block: created, Address: Tangle, Topics: []tangle.Word{Topic(TopicSources), ID(r.ID), sourcesHash},
+				Data: sources},
 		)
 	}
 	return n, nil

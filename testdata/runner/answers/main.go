@@ -20,7 +20,9 @@ func main() {
 	count.Store(40) // the service's own
 	if job.Offered() {
 		go func() {
-			_ = job.Run(ctx, job.Handlers{1: func(context.Context, []byte) ([]byte, error) { return fmt.Append(nil, count.Add(1)), nil }})
+			_ = job.Run(ctx, job.Handlers{1: func(context.Context, []byte) ([]byte, error) {
+				return fmt.Append(nil, count.Add(1)), nil
+			}})
 		}()
 	}
 	f, err := os.OpenFile(os.Getenv("FACTS"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)

@@ -28,7 +28,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/azure"
 	"github.com/tangle-network/blueprint-serverless/faas/azure/internal/azuretest"
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
-	_ "github.com/tangle-network/blueprint-serverless/faas/job" // what the job binary links has to be known to this module, which builds it
+	// what the job binary links has to be known to this module, which builds it
+	_ "github.com/tangle-network/blueprint-serverless/faas/job"
 )
 
 // checker passes requests on to a stand-in, after the generated servers have looked at those to Resource Manager.
@@ -46,7 +47,8 @@ type checker struct {
 }
 
 func (c *checker) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.URL.Host == c.manager && strings.HasPrefix(r.URL.Path, "/subscriptions/") && !strings.Contains(r.URL.Path, "/Microsoft.Authorization/") {
+	if r.URL.Host == c.manager && strings.HasPrefix(r.URL.Path, "/subscriptions/") &&
+		!strings.Contains(r.URL.Path, "/Microsoft.Authorization/") {
 		if err := c.check(r); err != nil {
 			c.mu.Lock()
 			c.problems = append(c.problems, fmt.Sprintf("%s %s: %v", r.Method, r.URL.Path, err))
@@ -201,33 +203,45 @@ func newChecker(base http.RoundTripper, manager string) *checker {
 	c := &checker{base: base, manager: manager, calls: map[string]bool{}, required: requirements{}}
 	web := webfake.ServerFactory{
 		WebAppsServer: webfake.WebAppsServer{
-			Get: func(context.Context, string, string, *armappservice.WebAppsClientGetOptions) (azfake.Responder[armappservice.WebAppsClientGetResponse], azfake.ErrorResponder) {
+			Get: func(context.Context, string, string,
+				*armappservice.WebAppsClientGetOptions) (azfake.Responder[armappservice.WebAppsClientGetResponse],
+				azfake.ErrorResponder) {
 				return answer[armappservice.WebAppsClientGetResponse](http.StatusOK)
 			},
-			BeginCreateOrUpdate: func(_ context.Context, _, _ string, s armappservice.Site, _ *armappservice.WebAppsClientBeginCreateOrUpdateOptions) (azfake.PollerResponder[armappservice.WebAppsClientCreateOrUpdateResponse], azfake.ErrorResponder) {
+			BeginCreateOrUpdate: func(_ context.Context, _, _ string, s armappservice.Site,
+				_ *armappservice.WebAppsClientBeginCreateOrUpdateOptions) (azfake.PollerResponder[armappservice.WebAppsClientCreateOrUpdateResponse], azfake.ErrorResponder) {
 				c.model = s
 				return finished[armappservice.WebAppsClientCreateOrUpdateResponse](http.StatusOK)
 			},
-			Delete: func(context.Context, string, string, *armappservice.WebAppsClientDeleteOptions) (azfake.Responder[armappservice.WebAppsClientDeleteResponse], azfake.ErrorResponder) {
+			Delete: func(context.Context, string, string,
+				*armappservice.WebAppsClientDeleteOptions) (azfake.Responder[armappservice.WebAppsClientDeleteResponse],
+				azfake.ErrorResponder) {
 				return answer[armappservice.WebAppsClientDeleteResponse](http.StatusOK)
 			},
-			ListApplicationSettings: func(context.Context, string, string, *armappservice.WebAppsClientListApplicationSettingsOptions) (azfake.Responder[armappservice.WebAppsClientListApplicationSettingsResponse], azfake.ErrorResponder) {
+			ListApplicationSettings: func(context.Context, string, string,
+				*armappservice.WebAppsClientListApplicationSettingsOptions) (azfake.Responder[armappservice.WebAppsClientListApplicationSettingsResponse], azfake.ErrorResponder) {
 				return answer[armappservice.WebAppsClientListApplicationSettingsResponse](http.StatusOK)
 			},
-			UpdateApplicationSettings: func(_ context.Context, _, _ string, d armappservice.StringDictionary, _ *armappservice.WebAppsClientUpdateApplicationSettingsOptions) (azfake.Responder[armappservice.WebAppsClientUpdateApplicationSettingsResponse], azfake.ErrorResponder) {
+			UpdateApplicationSettings: func(_ context.Context, _, _ string, d armappservice.StringDictionary,
+				_ *armappservice.WebAppsClientUpdateApplicationSettingsOptions) (azfake.Responder[armappservice.WebAppsClientUpdateApplicationSettingsResponse], azfake.ErrorResponder) {
 				c.model = d
 				return answer[armappservice.WebAppsClientUpdateApplicationSettingsResponse](http.StatusOK)
 			},
-			ListHostKeys: func(context.Context, string, string, *armappservice.WebAppsClientListHostKeysOptions) (azfake.Responder[armappservice.WebAppsClientListHostKeysResponse], azfake.ErrorResponder) {
+			ListHostKeys: func(context.Context, string, string,
+				*armappservice.WebAppsClientListHostKeysOptions) (azfake.Responder[armappservice.WebAppsClientListHostKeysResponse], azfake.ErrorResponder) {
 				return answer[armappservice.WebAppsClientListHostKeysResponse](http.StatusOK)
 			},
-			SyncFunctionTriggers: func(context.Context, string, string, *armappservice.WebAppsClientSyncFunctionTriggersOptions) (azfake.Responder[armappservice.WebAppsClientSyncFunctionTriggersResponse], azfake.ErrorResponder) {
+			SyncFunctionTriggers: func(context.Context, string, string,
+				*armappservice.WebAppsClientSyncFunctionTriggersOptions) (azfake.Responder[armappservice.WebAppsClientSyncFunctionTriggersResponse], azfake.ErrorResponder) {
 				return answer[armappservice.WebAppsClientSyncFunctionTriggersResponse](http.StatusNoContent)
 			},
-			Start: func(context.Context, string, string, *armappservice.WebAppsClientStartOptions) (azfake.Responder[armappservice.WebAppsClientStartResponse], azfake.ErrorResponder) {
+			Start: func(context.Context, string, string,
+				*armappservice.WebAppsClientStartOptions) (azfake.Responder[armappservice.WebAppsClientStartResponse],
+				azfake.ErrorResponder) {
 				return answer[armappservice.WebAppsClientStartResponse](http.StatusOK)
 			},
-			NewListFunctionsPager: func(string, string, *armappservice.WebAppsClientListFunctionsOptions) azfake.PagerResponder[armappservice.WebAppsClientListFunctionsResponse] {
+			NewListFunctionsPager: func(string, string,
+				*armappservice.WebAppsClientListFunctionsOptions) azfake.PagerResponder[armappservice.WebAppsClientListFunctionsResponse] {
 				return page[armappservice.WebAppsClientListFunctionsResponse]()
 			},
 			NewListByResourceGroupPager: func(string, *armappservice.WebAppsClientListByResourceGroupOptions) azfake.PagerResponder[armappservice.WebAppsClientListByResourceGroupResponse] {
@@ -235,19 +249,25 @@ func newChecker(base http.RoundTripper, manager string) *checker {
 			},
 		},
 		PlansServer: webfake.PlansServer{
-			Get: func(context.Context, string, string, *armappservice.PlansClientGetOptions) (azfake.Responder[armappservice.PlansClientGetResponse], azfake.ErrorResponder) {
+			Get: func(context.Context, string, string,
+				*armappservice.PlansClientGetOptions) (azfake.Responder[armappservice.PlansClientGetResponse],
+				azfake.ErrorResponder) {
 				return answer[armappservice.PlansClientGetResponse](http.StatusOK)
 			},
-			BeginCreateOrUpdate: func(_ context.Context, _, _ string, p armappservice.Plan, _ *armappservice.PlansClientBeginCreateOrUpdateOptions) (azfake.PollerResponder[armappservice.PlansClientCreateOrUpdateResponse], azfake.ErrorResponder) {
+			BeginCreateOrUpdate: func(_ context.Context, _, _ string, p armappservice.Plan,
+				_ *armappservice.PlansClientBeginCreateOrUpdateOptions) (azfake.PollerResponder[armappservice.PlansClientCreateOrUpdateResponse], azfake.ErrorResponder) {
 				c.model = p
 				return finished[armappservice.PlansClientCreateOrUpdateResponse](http.StatusOK)
 			},
-			Delete: func(context.Context, string, string, *armappservice.PlansClientDeleteOptions) (azfake.Responder[armappservice.PlansClientDeleteResponse], azfake.ErrorResponder) {
+			Delete: func(context.Context, string, string,
+				*armappservice.PlansClientDeleteOptions) (azfake.Responder[armappservice.PlansClientDeleteResponse],
+				azfake.ErrorResponder) {
 				return answer[armappservice.PlansClientDeleteResponse](http.StatusOK)
 			},
 		},
 		WebSiteManagementServer: webfake.WebSiteManagementServer{
-			CheckNameAvailability: func(_ context.Context, r armappservice.ResourceNameAvailabilityRequest, _ *armappservice.WebSiteManagementClientCheckNameAvailabilityOptions) (azfake.Responder[armappservice.WebSiteManagementClientCheckNameAvailabilityResponse], azfake.ErrorResponder) {
+			CheckNameAvailability: func(_ context.Context, r armappservice.ResourceNameAvailabilityRequest,
+				_ *armappservice.WebSiteManagementClientCheckNameAvailabilityOptions) (azfake.Responder[armappservice.WebSiteManagementClientCheckNameAvailabilityResponse], azfake.ErrorResponder) {
 				c.model = r
 				return answer[armappservice.WebSiteManagementClientCheckNameAvailabilityResponse](http.StatusOK)
 			},
@@ -255,25 +275,37 @@ func newChecker(base http.RoundTripper, manager string) *checker {
 	}
 	storage := storagefake.ServerFactory{
 		AccountsServer: storagefake.AccountsServer{
-			GetProperties: func(context.Context, string, string, *armstorage.AccountsClientGetPropertiesOptions) (azfake.Responder[armstorage.AccountsClientGetPropertiesResponse], azfake.ErrorResponder) {
+			GetProperties: func(context.Context, string, string,
+				*armstorage.AccountsClientGetPropertiesOptions) (azfake.Responder[armstorage.AccountsClientGetPropertiesResponse],
+				azfake.ErrorResponder) {
 				return answer[armstorage.AccountsClientGetPropertiesResponse](http.StatusOK)
 			},
-			BeginCreate: func(_ context.Context, _, _ string, p armstorage.AccountCreateParameters, _ *armstorage.AccountsClientBeginCreateOptions) (azfake.PollerResponder[armstorage.AccountsClientCreateResponse], azfake.ErrorResponder) {
+			BeginCreate: func(_ context.Context, _, _ string, p armstorage.AccountCreateParameters,
+				_ *armstorage.AccountsClientBeginCreateOptions) (azfake.PollerResponder[armstorage.AccountsClientCreateResponse],
+				azfake.ErrorResponder) {
 				c.model = p
 				return finished[armstorage.AccountsClientCreateResponse](http.StatusOK)
 			},
-			ListKeys: func(context.Context, string, string, *armstorage.AccountsClientListKeysOptions) (azfake.Responder[armstorage.AccountsClientListKeysResponse], azfake.ErrorResponder) {
+			ListKeys: func(context.Context, string, string,
+				*armstorage.AccountsClientListKeysOptions) (azfake.Responder[armstorage.AccountsClientListKeysResponse],
+				azfake.ErrorResponder) {
 				return answer[armstorage.AccountsClientListKeysResponse](http.StatusOK)
 			},
-			Delete: func(context.Context, string, string, *armstorage.AccountsClientDeleteOptions) (azfake.Responder[armstorage.AccountsClientDeleteResponse], azfake.ErrorResponder) {
+			Delete: func(context.Context, string, string,
+				*armstorage.AccountsClientDeleteOptions) (azfake.Responder[armstorage.AccountsClientDeleteResponse],
+				azfake.ErrorResponder) {
 				return answer[armstorage.AccountsClientDeleteResponse](http.StatusOK)
 			},
 		},
 		BlobContainersServer: storagefake.BlobContainersServer{
-			Get: func(context.Context, string, string, string, *armstorage.BlobContainersClientGetOptions) (azfake.Responder[armstorage.BlobContainersClientGetResponse], azfake.ErrorResponder) {
+			Get: func(context.Context, string, string, string,
+				*armstorage.BlobContainersClientGetOptions) (azfake.Responder[armstorage.BlobContainersClientGetResponse],
+				azfake.ErrorResponder) {
 				return answer[armstorage.BlobContainersClientGetResponse](http.StatusOK)
 			},
-			Create: func(_ context.Context, _, _, _ string, b armstorage.BlobContainer, _ *armstorage.BlobContainersClientCreateOptions) (azfake.Responder[armstorage.BlobContainersClientCreateResponse], azfake.ErrorResponder) {
+			Create: func(_ context.Context, _, _, _ string, b armstorage.BlobContainer,
+				_ *armstorage.BlobContainersClientCreateOptions) (azfake.Responder[armstorage.BlobContainersClientCreateResponse],
+				azfake.ErrorResponder) {
 				c.model = b
 				return answer[armstorage.BlobContainersClientCreateResponse](http.StatusCreated)
 			},
@@ -284,11 +316,13 @@ func newChecker(base http.RoundTripper, manager string) *checker {
 			Get: func(context.Context, string, *armresources.ResourceGroupsClientGetOptions) (azfake.Responder[armresources.ResourceGroupsClientGetResponse], azfake.ErrorResponder) {
 				return answer[armresources.ResourceGroupsClientGetResponse](http.StatusOK)
 			},
-			CreateOrUpdate: func(_ context.Context, _ string, g armresources.ResourceGroup, _ *armresources.ResourceGroupsClientCreateOrUpdateOptions) (azfake.Responder[armresources.ResourceGroupsClientCreateOrUpdateResponse], azfake.ErrorResponder) {
+			CreateOrUpdate: func(_ context.Context, _ string, g armresources.ResourceGroup,
+				_ *armresources.ResourceGroupsClientCreateOrUpdateOptions) (azfake.Responder[armresources.ResourceGroupsClientCreateOrUpdateResponse], azfake.ErrorResponder) {
 				c.model = g
 				return answer[armresources.ResourceGroupsClientCreateOrUpdateResponse](http.StatusCreated)
 			},
-			BeginDelete: func(context.Context, string, *armresources.ResourceGroupsClientBeginDeleteOptions) (azfake.PollerResponder[armresources.ResourceGroupsClientDeleteResponse], azfake.ErrorResponder) {
+			BeginDelete: func(context.Context, string,
+				*armresources.ResourceGroupsClientBeginDeleteOptions) (azfake.PollerResponder[armresources.ResourceGroupsClientDeleteResponse], azfake.ErrorResponder) {
 				return finished[armresources.ResourceGroupsClientDeleteResponse](http.StatusOK)
 			},
 		},
@@ -299,7 +333,8 @@ func newChecker(base http.RoundTripper, manager string) *checker {
 		},
 	}
 	c.servers = map[string]policy.Transporter{
-		"web": webfake.NewServerFactoryTransport(&web), "storage": storagefake.NewServerFactoryTransport(&storage), "groups": groupsfake.NewServerFactoryTransport(&groups),
+		"web": webfake.NewServerFactoryTransport(&web), "storage": storagefake.NewServerFactoryTransport(&storage),
+		"groups": groupsfake.NewServerFactoryTransport(&groups),
 	}
 	return c
 }
@@ -353,7 +388,8 @@ func deployChecked(t *testing.T, cfg azuretest.Config) {
 	}
 	for _, api := range apis {
 		// The two are made only where something is not as it should be, or where there is no role.
-		if !c.calls[api.name] && api.name != "WebAppsClient.UpdateApplicationSettings" && (api.name != "AccountsClient.ListKeys" || cfg.NoRoles) {
+		if !c.calls[api.name] && api.name != "WebAppsClient.UpdateApplicationSettings" &&
+			(api.name != "AccountsClient.ListKeys" || cfg.NoRoles) {
 			t.Errorf("%s was not called", api.name)
 		}
 	}
@@ -368,7 +404,8 @@ func unit(t *testing.T, e *azure.Executor) faas.Unit {
 	if err != nil {
 		t.Fatal(err)
 	}
-	units, err := e.Units(bin, []faas.Function{{JobID: faastest.JobEcho, MemoryMB: 512, TimeoutSecs: 60, Env: faas.NewEnv(map[string]string{"A": "b"})}})
+	units, err := e.Units(bin, []faas.Function{{
+		JobID: faastest.JobEcho, MemoryMB: 512, TimeoutSecs: 60, Env: faas.NewEnv(map[string]string{"A": "b"})}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -61,7 +61,8 @@ func (r requirements) of(model reflect.Type) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(strings.TrimSpace(string(dir)), "models.go"), nil, parser.ParseComments)
+		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(strings.TrimSpace(string(dir)), "models.go"), nil,
+			parser.ParseComments)
 		if err != nil {
 			return nil, err
 		}

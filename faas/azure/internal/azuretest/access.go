@@ -19,7 +19,8 @@ const (
 // permissionFor returns the permission that a request to Resource Manager takes.
 func permissionFor(r *http.Request) string {
 	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
-	verb := map[string]string{http.MethodGet: "read", http.MethodPut: "write", http.MethodDelete: "delete", http.MethodPost: "action"}[r.Method]
+	verb := map[string]string{http.MethodGet: "read", http.MethodPut: "write", http.MethodDelete: "delete",
+		http.MethodPost: "action"}[r.Method]
 	parent := "Microsoft.Resources/subscriptions"
 	if len(parts) > 3 && strings.EqualFold(parts[2], "resourceGroups") {
 		parent += "/resourceGroups"
@@ -60,8 +61,10 @@ func (s *Server) mayNot(permission string) bool {
 	defer s.mu.Unlock()
 	s.used[permission] = true
 	lower := strings.ToLower(permission)
-	return s.cfg.Allowed != nil && !slices.ContainsFunc(s.cfg.Allowed, func(allowed string) bool { return strings.ToLower(allowed) == lower }) ||
-		s.cfg.NoRoles && lower == "microsoft.authorization/roleassignments/write" || s.cfg.NoKeys && lower == "microsoft.storage/storageaccounts/listkeys/action"
+	return s.cfg.Allowed != nil && !slices.ContainsFunc(
+		s.cfg.Allowed, func(allowed string) bool { return strings.ToLower(allowed) == lower }) ||
+		s.cfg.NoRoles && lower == "microsoft.authorization/roleassignments/write" || s.cfg.NoKeys &&
+		lower == "microsoft.storage/storageaccounts/listkeys/action"
 }
 
 // denied refuses a request to Resource Manager that the caller has no role for, and reports whether
@@ -71,7 +74,9 @@ func (s *Server) denied(w http.ResponseWriter, r *http.Request) bool {
 	if !s.mayNot(taken) {
 		return false
 	}
-	refuse(w, http.StatusForbidden, "AuthorizationFailed", "The client '"+ClientID+"' with object id '"+Principal+"' does not have authorization to perform action '"+taken+
-		"' over scope '"+strings.TrimSuffix(r.URL.Path, "/")+"' or the scope is invalid. If access was recently granted, please refresh your credentials.")
+	refuse(w, http.StatusForbidden, "AuthorizationFailed",
+		"The client '"+ClientID+"' with object id '"+Principal+"' does not have authorization to perform action '"+taken+
+			"' over scope '"+strings.TrimSuffix(r.URL.Path, "/")+
+			"' or the scope is invalid. If access was recently granted, please refresh your credentials.")
 	return true
 }

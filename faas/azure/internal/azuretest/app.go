@@ -52,8 +52,11 @@ type published struct {
 // newApp starts the hosts of an app.
 func newApp(s *Server, name string) *app {
 	a := &app{
-		server: s, name: name, unseen: s.cfg.Appear, principal: "principal-" + random(), settings: map[string]string{}, deploys: map[string]*published{},
-		host: &host{store: s.cfg.Store, report: func(settings map[string]string) (io.Writer, io.Writer) { return s.report(name, settings) }},
+		server: s, name: name, unseen: s.cfg.Appear, principal: "principal-" + random(), settings: map[string]string{},
+		deploys: map[string]*published{},
+		host: &host{store: s.cfg.Store, report: func(settings map[string]string) (io.Writer, io.Writer) {
+			return s.report(name, settings)
+		}},
 	}
 	a.renewKeys()
 	start := func(serve http.HandlerFunc) *httptest.Server {
@@ -156,7 +159,8 @@ func (a *app) show(out, properties map[string]any) {
 	properties["defaultHostName"] = front
 	properties["enabledHostNames"] = []any{front, scm}
 	properties["hostNameSslStates"] = []any{
-		map[string]any{"name": front, "sslState": "Disabled", "hostType": "Standard"}, map[string]any{"name": scm, "sslState": "Disabled", "hostType": "Repository"},
+		map[string]any{"name": front, "sslState": "Disabled", "hostType": "Standard"},
+		map[string]any{"name": scm, "sslState": "Disabled", "hostType": "Repository"},
 	}
 }
 
@@ -212,7 +216,8 @@ func (a *app) listKeys(w http.ResponseWriter) {
 		return
 	}
 	answer(w, http.StatusOK, map[string]any{
-		"masterKey": a.keys["_master"], "functionKeys": map[string]any{"default": a.keys["default"]}, "systemKeys": map[string]any{},
+		"masterKey": a.keys["_master"], "functionKeys": map[string]any{"default": a.keys["default"]},
+		"systemKeys": map[string]any{},
 	})
 }
 
@@ -267,7 +272,8 @@ func (a *app) isUnseen() bool {
 
 func (a *app) accept(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
-	if r.Header.Get("Content-Type") != "application/zip" || query.Get("isAsync") != "true" || !strings.EqualFold(query.Get("RemoteBuild"), "false") {
+	if r.Header.Get("Content-Type") != "application/zip" || query.Get("isAsync") != "true" ||
+		!strings.EqualFold(query.Get("RemoteBuild"), "false") {
 		a.server.problem("publish with content type %q and query %s", r.Header.Get("Content-Type"), r.URL.RawQuery)
 		w.WriteHeader(http.StatusBadRequest)
 		return
@@ -342,7 +348,8 @@ func (a *app) storageProblem() string {
 	defer a.server.mu.Unlock()
 	if connection := settings["DEPLOYMENT_STORAGE_CONNECTION_STRING"]; connection != "" {
 		for _, r := range a.server.resources {
-			if r.Type != accountType || !strings.Contains(connection, "AccountName="+nameOf(r.ID)+";AccountKey="+AccountKey(nameOf(r.ID))+";") {
+			if r.Type != accountType || !strings.Contains(
+				connection, "AccountName="+nameOf(r.ID)+";AccountKey="+AccountKey(nameOf(r.ID))+";") {
 				continue
 			}
 			if !takesKeys(r) {
@@ -354,7 +361,8 @@ func (a *app) storageProblem() string {
 	}
 	for _, r := range a.server.resources {
 		properties, _ := r.Body["properties"].(map[string]any)
-		if r.Type == roleType && properties["principalId"] == a.principal && settings["AzureWebJobsStorage__blobServiceUri"] != "" {
+		if r.Type == roleType && properties["principalId"] == a.principal &&
+			settings["AzureWebJobsStorage__blobServiceUri"] != "" {
 			if n := a.late; n < len(a.server.cfg.RoleLate) {
 				a.late++
 				return a.server.cfg.RoleLate[n]
@@ -413,7 +421,8 @@ func (a *app) serveFront(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusOK, map[string]any{"id": a.name, "state": state, "version": "4.1040.300.0", "errors": problems})
 		return
 	}
-	a.host.serve(w, r, request{authorized: key == keys["default"] || key == keys["_master"], settings: settings, frontEnd: a.server.cfg.FrontEnd})
+	a.host.serve(w, r, request{authorized: key == keys["default"] || key == keys["_master"], settings: settings,
+		frontEnd: a.server.cfg.FrontEnd})
 }
 
 // invocation is the id that the host gives a call.

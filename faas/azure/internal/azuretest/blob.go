@@ -43,7 +43,8 @@ func (s *Server) serveBlob(w http.ResponseWriter, r *http.Request) {
 	case account == nil:
 		refuse(http.StatusNotFound, "ResourceNotFound") // in truth its host has no address
 	case kind == "Bearer" && credential != s.storageToken:
-		w.Header().Set("WWW-Authenticate", "Bearer authorization_uri="+s.web.URL+"/"+Tenant+"/oauth2/authorize resource_id=https://storage.azure.com")
+		w.Header().Set("WWW-Authenticate", "Bearer authorization_uri="+s.web.URL+"/"+Tenant+
+			"/oauth2/authorize resource_id=https://storage.azure.com")
 		refuse(http.StatusUnauthorized, "InvalidAuthenticationInfo")
 	case kind == "Bearer" && (s.mayNot(blobPermission) || !s.cfg.DataReader):
 		refuse(http.StatusForbidden, "AuthorizationPermissionMismatch")
@@ -114,5 +115,6 @@ func isSigned(r *http.Request, account, credential string) bool {
 	mac := hmac.New(sha256.New, key)
 	mac.Write([]byte(text))
 	at, err := http.ParseTime(r.Header.Get("x-ms-date"))
-	return err == nil && time.Since(at).Abs() < 15*time.Minute && credential == account+":"+base64.StdEncoding.EncodeToString(mac.Sum(nil))
+	return err == nil && time.Since(at).Abs() < 15*time.Minute &&
+		credential == account+":"+base64.StdEncoding.EncodeToString(mac.Sum(nil))
 }

@@ -317,7 +317,8 @@ type process struct {
 }
 
 // start starts a custom handler and waits until it answers.
-func start(ctx context.Context, dir, executable string, settings map[string]string, report func(map[string]string) (stdout, stderr io.Writer)) (*process, error) {
+func start(ctx context.Context, dir, executable string, settings map[string]string,
+	report func(map[string]string) (stdout, stderr io.Writer)) (*process, error) {
 	path := filepath.Join(dir, executable)
 	info, err := os.Stat(path)
 	if err != nil {
@@ -341,7 +342,8 @@ func start(ctx context.Context, dir, executable string, settings map[string]stri
 		return nil, err
 	}
 	p := &process{
-		cmd: cmd, url: &url.URL{Scheme: "http", Host: "127.0.0.1:" + port}, transport: &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64}, ended: make(chan struct{}),
+		cmd: cmd, url: &url.URL{Scheme: "http", Host: "127.0.0.1:" + port},
+		transport: &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64}, ended: make(chan struct{}),
 	}
 	go func() {
 		defer close(p.ended)

@@ -26,7 +26,8 @@ const (
 
 // Insights is the connection string of the component that apps may report to.
 func (s *Server) Insights() string {
-	return "InstrumentationKey=" + insightsKey + ";IngestionEndpoint=https://westeurope-5.in.applicationinsights.azure.com/;LiveEndpoint=https://westeurope.livediagnostics.monitor.azure.com/;ApplicationId=" + insightsApp
+	return "InstrumentationKey=" + insightsKey +
+		";IngestionEndpoint=https://westeurope-5.in.applicationinsights.azure.com/;LiveEndpoint=https://westeurope.livediagnostics.monitor.azure.com/;ApplicationId=" + insightsApp
 }
 
 // trace is a row of the table.
@@ -49,7 +50,9 @@ func (s *Server) Trace(app, category, message string, level int) {
 	defer s.insights.mu.Unlock()
 	s.insights.serial++
 	at := time.Now().UTC().Truncate(100 * time.Nanosecond)
-	s.insights.traces = append(s.insights.traces, trace{at: at, role: app, message: message, category: category, id: fmt.Sprintf("item-%06d", s.insights.serial), level: level})
+	s.insights.traces = append(s.insights.traces,
+		trace{at: at, role: app, message: message, category: category, id: fmt.Sprintf("item-%06d", s.insights.serial),
+			level: level})
 }
 
 // console takes what an app's process prints, as the host does: error output is an error, or a warning where it says so.
@@ -102,7 +105,8 @@ func (s *Server) queryInsights(w http.ResponseWriter, r *http.Request) {
 	var in struct{ Query, Timespan string }
 	dec := json.NewDecoder(r.Body)
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(&in); err != nil || r.Method != http.MethodPost || r.Header.Get("Content-Type") != "application/json" {
+	if err := dec.Decode(&in); err != nil || r.Method != http.MethodPost ||
+		r.Header.Get("Content-Type") != "application/json" {
 		s.problem("%s %s with content type %q: %v", r.Method, r.URL.Path, r.Header.Get("Content-Type"), err)
 		refuse(w, http.StatusBadRequest, "BadArgumentError", "The request had some invalid properties")
 		return
@@ -139,7 +143,8 @@ func (s *Server) queryInsights(w http.ResponseWriter, r *http.Request) {
 	values := [][]any{}
 	for _, t := range rows {
 		all := map[string]any{
-			"timestamp": t.at.Format("2006-01-02T15:04:05.9999999Z"), "message": t.message, "severityLevel": t.level, "category": t.category, "function": functionOf(t.category),
+			"timestamp": t.at.Format("2006-01-02T15:04:05.9999999Z"), "message": t.message, "severityLevel": t.level,
+			"category": t.category, "function": functionOf(t.category),
 			"invocation": t.invocation, "itemId": t.id,
 		}
 		var row []any
@@ -169,8 +174,10 @@ var (
 	plainStages   = map[string]func(trace) bool{
 		"extend category = tostring(customDimensions.Category), invocation = tostring(customDimensions.InvocationId)": nil,
 		`extend function = extract(@'^Function\.([^.]+)', 1, category)`:                                               nil,
-		"where category == 'Host.Function.Console' or category endswith '.User' or (isnotempty(function) and severityLevel >= 3)": func(t trace) bool {
-			return t.category == "Host.Function.Console" || strings.HasSuffix(t.category, ".User") || functionOf(t.category) != "" && t.level >= 3
+		"where category == 'Host.Function.Console' or category endswith '.User' or (isnotempty(function) and " +
+			"severityLevel >= 3)": func(t trace) bool {
+			return t.category == "Host.Function.Console" || strings.HasSuffix(t.category, ".User") ||
+				functionOf(t.category) != "" && t.level >= 3
 		},
 	}
 )

@@ -15,22 +15,28 @@ func (s *Server) looks() map[string]struct {
 		version string
 		body    any
 	}
-	all := []any{map[string]any{"actions": []string{"*"}, "notActions": []string{}, "dataActions": []string{}, "notDataActions": []string{}}}
+	all := []any{map[string]any{"actions": []string{"*"}, "notActions": []string{}, "dataActions": []string{},
+		"notDataActions": []string{}}}
 	if s.cfg.NoRoles {
-		all = []any{map[string]any{"actions": []string{"*"}, "notActions": []string{"Microsoft.Authorization/*/Delete", "Microsoft.Authorization/*/Write"}}}
+		all = []any{map[string]any{"actions": []string{"*"},
+			"notActions": []string{"Microsoft.Authorization/*/Delete", "Microsoft.Authorization/*/Write"}}}
 	}
 	registered := func(name string) look {
 		if s.unregistered(name) {
 			return look{"2021-04-01", map[string]any{"namespace": name, "registrationState": "NotRegistered"}}
 		}
-		return look{"2021-04-01", map[string]any{"id": "/subscriptions/" + Subscription + "/providers/" + name, "namespace": name, "registrationState": "Registered"}}
+		return look{"2021-04-01", map[string]any{"id": "/subscriptions/" + Subscription + "/providers/" + name,
+			"namespace": name, "registrationState": "Registered"}}
 	}
 	return map[string]look{
-		"":                             {"2022-12-01", map[string]any{"id": "/subscriptions/" + Subscription, "subscriptionId": Subscription, "displayName": "Test", "state": "Enabled"}},
+		"": {"2022-12-01",
+			map[string]any{"id": "/subscriptions/" + Subscription, "subscriptionId": Subscription, "displayName": "Test",
+				"state": "Enabled"}},
 		"/providers/microsoft.web":     registered("Microsoft.Web"),
 		"/providers/microsoft.storage": registered("Microsoft.Storage"),
 		"/providers/microsoft.web/georegions": {"2025-03-01", map[string]any{"value": []any{
-			map[string]any{"name": "East US", "type": "Microsoft.Web/geoRegions"}, map[string]any{"name": "West Europe", "type": "Microsoft.Web/geoRegions"}}}},
+			map[string]any{"name": "East US", "type": "Microsoft.Web/geoRegions"},
+			map[string]any{"name": "West Europe", "type": "Microsoft.Web/geoRegions"}}}},
 		"/providers/microsoft.authorization/permissions": {"2022-04-01", map[string]any{"value": all}},
 	}
 }
@@ -57,7 +63,9 @@ func (s *Server) look(w http.ResponseWriter, r *http.Request) bool {
 	there := s.groups[strings.ToLower("/subscriptions/"+Subscription+"/resourcegroups/"+group)] != nil
 	s.mu.Unlock()
 	switch {
-	case r.URL.Query().Get("api-version") != l.version && !(len(rest) > 10 && strings.Count(rest, "/") == 2 && r.URL.Query().Get("api-version") == "2019-05-01"): // azcore's, of a resource provider
+	// azcore's, of a resource provider
+	case r.URL.Query().Get("api-version") != l.version &&
+		!(len(rest) > 10 && strings.Count(rest, "/") == 2 && r.URL.Query().Get("api-version") == "2019-05-01"):
 		s.problem("%s %s has the API version %q", r.Method, r.URL.Path, r.URL.Query().Get("api-version"))
 		refuse(w, http.StatusBadRequest, "InvalidApiVersionParameter", "the api-version is invalid")
 	case group != "" && !there:
@@ -83,7 +91,8 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) bool {
 	rest := strings.Split(strings.TrimPrefix(r.URL.Path, "/subscriptions/"+Subscription), "/")
 	if len(rest) == 4 && rest[1] == "providers" && rest[3] == "register" && r.Method == http.MethodPost {
 		s.mu.Lock()
-		s.cfg.Unregistered = slices.DeleteFunc(slices.Clone(s.cfg.Unregistered), func(name string) bool { return strings.EqualFold(name, rest[2]) })
+		s.cfg.Unregistered = slices.DeleteFunc(slices.Clone(s.cfg.Unregistered),
+			func(name string) bool { return strings.EqualFold(name, rest[2]) })
 		s.mu.Unlock()
 		answer(w, http.StatusOK, map[string]any{"namespace": rest[2], "registrationState": "Registering"})
 		return true
@@ -92,6 +101,8 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) bool {
 	if i < 3 || i+1 == len(rest) || !s.unregistered(rest[i+1]) || r.Method == http.MethodGet {
 		return false
 	}
-	refuse(w, http.StatusConflict, "MissingSubscriptionRegistration", "The subscription is not registered to use namespace '"+rest[i+1]+"'. See https://aka.ms/rps-not-found for how to register subscriptions.")
+	refuse(w, http.StatusConflict, "MissingSubscriptionRegistration",
+		"The subscription is not registered to use namespace '"+rest[i+1]+
+			"'. See https://aka.ms/rps-not-found for how to register subscriptions.")
 	return true
 }

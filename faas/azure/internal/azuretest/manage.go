@@ -31,17 +31,20 @@ var versions = map[string][]string{
 
 // members are those that the body of a resource may have in a request: a list for each path.
 var members = map[string]map[string][]string{
-	groupType:     {"": {"location", "tags"}},
-	planType:      {"": {"location", "kind", "tags", "sku", "properties"}, "sku": {"name", "tier"}, "properties": {"reserved"}},
+	groupType: {"": {"location", "tags"}},
+	planType: {"": {"location", "kind", "tags", "sku", "properties"}, "sku": {"name", "tier"},
+		"properties": {"reserved"}},
 	containerType: {"": {"properties"}, "properties": {"publicAccess"}},
 	roleType:      {"": {"properties"}, "properties": {"roleDefinitionId", "principalId", "principalType"}},
 	accountType: {"": {"location", "kind", "tags", "sku", "properties"}, "sku": {"name"},
 		"properties": {"minimumTlsVersion", "supportsHttpsTrafficOnly", "allowBlobPublicAccess", "allowSharedKeyAccess"}},
 	siteType: {"": {"location", "kind", "tags", "identity", "properties"}, "identity": {"type"},
-		"properties":                                                     {"serverFarmId", "reserved", "httpsOnly", "functionAppConfig", "siteConfig"},
-		"properties.siteConfig":                                          {"appSettings"},
-		"properties.functionAppConfig":                                   {"deployment", "runtime", "scaleAndConcurrency"},
-		"properties.functionAppConfig.scaleAndConcurrency":               {"instanceMemoryMB", "maximumInstanceCount", "alwaysReady", "triggers"},
+		"properties": {
+			"serverFarmId", "reserved", "httpsOnly", "functionAppConfig", "siteConfig"},
+		"properties.siteConfig":        {"appSettings"},
+		"properties.functionAppConfig": {"deployment", "runtime", "scaleAndConcurrency"},
+		"properties.functionAppConfig.scaleAndConcurrency": {
+			"instanceMemoryMB", "maximumInstanceCount", "alwaysReady", "triggers"},
 		"properties.functionAppConfig.runtime":                           {"name", "version"},
 		"properties.functionAppConfig.deployment":                        {"storage"},
 		"properties.functionAppConfig.deployment.storage":                {"type", "value", "authentication"},
@@ -50,14 +53,18 @@ var members = map[string]map[string][]string{
 
 // required are the members that the body of a resource must have.
 var required = map[string][]string{
-	groupType: {"location"}, planType: {"location", "sku.name"}, accountType: {"location", "kind", "sku.name"}, siteType: {"location", "properties.serverFarmId"},
+	groupType: {"location"}, planType: {"location", "sku.name"}, accountType: {"location", "kind", "sku.name"},
+	siteType: {"location", "properties.serverFarmId"},
 	roleType: {"properties.roleDefinitionId", "properties.principalId", "properties.principalType"},
 }
 
 // named is what the names of resources look like.
 var named = map[string]*regexp.Regexp{
-	groupType: regexp.MustCompile(`^[-\w.()]{0,89}[-\w()]$`), planType: regexp.MustCompile(`^[a-zA-Z0-9-]{1,60}$`), siteType: regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9-]{0,58}[a-zA-Z0-9]$`),
-	accountType: regexp.MustCompile(`^[a-z0-9]{3,24}$`), containerType: regexp.MustCompile(`^[a-z0-9]([a-z0-9]|-[a-z0-9]){2,62}$`), roleType: regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`),
+	groupType: regexp.MustCompile(`^[-\w.()]{0,89}[-\w()]$`), planType: regexp.MustCompile(`^[a-zA-Z0-9-]{1,60}$`),
+	siteType:      regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9-]{0,58}[a-zA-Z0-9]$`),
+	accountType:   regexp.MustCompile(`^[a-z0-9]{3,24}$`),
+	containerType: regexp.MustCompile(`^[a-z0-9]([a-z0-9]|-[a-z0-9]){2,62}$`),
+	roleType:      regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`),
 }
 
 // Limits of tags, of which those of storage accounts are the narrowest.
@@ -97,7 +104,8 @@ func (s *Server) manage(w http.ResponseWriter, r *http.Request) {
 	c := &call{w: w, r: r}
 	namespace := ""
 	switch {
-	case strings.EqualFold(parts[2], "providers") && len(parts) == 5 && strings.EqualFold(parts[4], "checknameavailability"):
+	case strings.EqualFold(parts[2], "providers") && len(parts) == 5 &&
+		strings.EqualFold(parts[4], "checknameavailability"):
 		c.action, namespace = "checknameavailability", strings.ToLower(parts[3])
 	case !strings.EqualFold(parts[2], "resourceGroups"):
 		s.unknown(c)
@@ -354,7 +362,9 @@ func (s *Server) view(r *Resource) map[string]any {
 	switch {
 	case r.Type == accountType:
 		blob := s.web.URL + "/blob/" + nameOf(r.ID) + "/"
-		properties["primaryEndpoints"] = map[string]any{"blob": blob, "queue": s.web.URL + "/queue/" + nameOf(r.ID) + "/", "table": s.web.URL + "/table/" + nameOf(r.ID) + "/"}
+		properties["primaryEndpoints"] = map[string]any{
+			"blob": blob, "queue": s.web.URL + "/queue/" + nameOf(r.ID) + "/",
+			"table": s.web.URL + "/table/" + nameOf(r.ID) + "/"}
 	case r.app != nil:
 		r.app.show(out, properties)
 	}

@@ -41,7 +41,8 @@ func (s *Server) begin(c *call, kind string, async bool, accepted int, created f
 	where := s.web.URL + "/operations/" + id + "?api-version=1"
 	if async {
 		c.w.Header().Set("Azure-AsyncOperation", where)
-		answer(c.w, http.StatusCreated, map[string]any{"id": c.id, "name": nameOf(c.id), "properties": map[string]any{"provisioningState": "Creating"}})
+		answer(c.w, http.StatusCreated, map[string]any{
+			"id": c.id, "name": nameOf(c.id), "properties": map[string]any{"provisioningState": "Creating"}})
 		return
 	}
 	c.w.Header().Set("Location", where+"&location=1")
@@ -82,7 +83,8 @@ func (s *Server) poll(w http.ResponseWriter, r *http.Request, id string) {
 	case op.code != "" && location:
 		refuse(w, http.StatusConflict, op.code, "the operation failed")
 	case op.code != "":
-		answer(w, http.StatusOK, map[string]any{"status": "Failed", "error": map[string]any{"code": op.code, "message": "the operation failed"}})
+		answer(w, http.StatusOK, map[string]any{"status": "Failed",
+			"error": map[string]any{"code": op.code, "message": "the operation failed"}})
 	default:
 		if op.then != nil {
 			op.then()
@@ -128,7 +130,8 @@ func (s *Server) deleteCall(c *call, key string, existing *Resource) {
 		return
 	}
 	if c.resource == planType && s.planInUse(existing.ID) {
-		refuse(c.w, http.StatusConflict, "Conflict", "Server farm cannot be deleted because it has web app(s) assigned to it.")
+		refuse(c.w, http.StatusConflict, "Conflict",
+			"Server farm cannot be deleted because it has web app(s) assigned to it.")
 		return
 	}
 	s.begin(c, c.resource, false, http.StatusAccepted, nil, func() { s.drop(key) })
@@ -164,9 +167,12 @@ func (s *Server) locked(c *call) bool {
 	s.mu.Lock()
 	readOnly := slices.Clone(s.readOnly)
 	s.mu.Unlock()
-	for scope := c.id; verb != "" && len(scope) >= len(c.group) && c.group != ""; scope = scope[:strings.LastIndexByte(scope, '/')] {
+	for scope := c.id; verb != "" && len(scope) >= len(c.group) &&
+		c.group != ""; scope = scope[:strings.LastIndexByte(scope, '/')] {
 		if name := nameOf(scope); slices.Contains(readOnly, name) || verb == "delete" && slices.Contains(s.cfg.Locked, name) {
-			refuse(c.w, http.StatusConflict, "ScopeLocked", "The scope '"+c.id+"' cannot perform "+verb+" operation because following scope(s) are locked: '"+scope+"'. Please remove the lock and try again.")
+			refuse(c.w, http.StatusConflict, "ScopeLocked",
+				"The scope '"+c.id+"' cannot perform "+verb+" operation because following scope(s) are locked: '"+scope+
+					"'. Please remove the lock and try again.")
 			return true
 		}
 	}
@@ -197,12 +203,15 @@ func (s *Server) planInUse(id string) bool {
 }
 
 func (s *Server) putCall(c *call, key string, existing *Resource) {
-	if existing == nil && (c.resource == accountType || c.resource == siteType) && slices.Contains(s.cfg.Taken, nameOf(c.id)) {
+	if existing == nil && (c.resource == accountType || c.resource == siteType) &&
+		slices.Contains(s.cfg.Taken, nameOf(c.id)) {
 		if c.resource == accountType {
-			refuse(c.w, http.StatusConflict, "StorageAccountAlreadyTaken", "The storage account named "+nameOf(c.id)+" is already taken.")
+			refuse(c.w, http.StatusConflict, "StorageAccountAlreadyTaken",
+				"The storage account named "+nameOf(c.id)+" is already taken.")
 			return
 		}
-		answer(c.w, http.StatusConflict, map[string]any{"Code": "Conflict", "Message": "Website with given name " + nameOf(c.id) + " already exists.", "Target": nil})
+		answer(c.w, http.StatusConflict, map[string]any{
+			"Code": "Conflict", "Message": "Website with given name " + nameOf(c.id) + " already exists.", "Target": nil})
 		return
 	}
 	if c.resource == roleType {
@@ -315,7 +324,8 @@ func (s *Server) findContainer(url string) *Resource {
 		return nil
 	}
 	for _, r := range s.resources {
-		if r.Type == containerType && nameOf(r.ID) == name && strings.Contains(strings.ToLower(r.ID), "/storageaccounts/"+account+"/") {
+		if r.Type == containerType && nameOf(r.ID) == name &&
+			strings.Contains(strings.ToLower(r.ID), "/storageaccounts/"+account+"/") {
 			return r
 		}
 	}
@@ -326,7 +336,8 @@ func (s *Server) putRole(c *call, key string, existing *Resource) {
 	properties, _ := c.body["properties"].(map[string]any)
 	principal, _ := properties["principalId"].(string)
 	s.mu.Lock()
-	known := slices.ContainsFunc(slices.Collect(maps.Values(s.resources)), func(r *Resource) bool { return r.app != nil && r.app.principal == principal })
+	known := slices.ContainsFunc(slices.Collect(maps.Values(s.resources)),
+		func(r *Resource) bool { return r.app != nil && r.app.principal == principal })
 	s.mu.Unlock()
 	switch {
 	case existing != nil:
@@ -353,8 +364,10 @@ func (s *Server) actionCall(c *call) {
 	}
 	switch {
 	case r.Type == accountType && c.action == "listkeys" && c.r.Method == http.MethodPost:
-		answer(c.w, http.StatusOK, map[string]any{"keys": []any{map[string]any{"keyName": "key1", "value": AccountKey(nameOf(r.ID)), "permissions": "FULL"}}})
-	case r.Type == accountType && c.action == "providers/microsoft.authorization/roleassignments" && c.r.Method == http.MethodGet:
+		answer(c.w, http.StatusOK, map[string]any{"keys": []any{
+			map[string]any{"keyName": "key1", "value": AccountKey(nameOf(r.ID)), "permissions": "FULL"}}})
+	case r.Type == accountType && c.action == "providers/microsoft.authorization/roleassignments" &&
+		c.r.Method == http.MethodGet:
 		s.mu.Lock()
 		value := []any{}
 		for id, role := range s.resources {

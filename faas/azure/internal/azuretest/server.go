@@ -136,7 +136,8 @@ func New(cfg Config) *Server {
 		cfg.FrontEnd = 230 * time.Second
 	}
 	s := &Server{
-		cfg: cfg, token: "token-" + random(), insightsToken: "insights-" + random(), groups: map[string]*Resource{}, resources: map[string]*Resource{}, operations: map[string]*operation{},
+		cfg: cfg, token: "token-" + random(), insightsToken: "insights-" + random(), groups: map[string]*Resource{},
+		resources: map[string]*Resource{}, operations: map[string]*operation{},
 		counts: map[string]int{}, storageToken: "storage-" + random(), packages: map[string][]byte{}, fresh: map[string]int{},
 		used: map[string]bool{},
 	}
@@ -173,7 +174,8 @@ func (s *Server) URL() string { return s.web.URL }
 
 // Transport returns a transport that trusts the stand-in. The caller closes its idle connections.
 func (s *Server) Transport() *http.Transport {
-	return &http.Transport{TLSClientConfig: s.web.Client().Transport.(*http.Transport).TLSClientConfig.Clone(), MaxIdleConnsPerHost: 64}
+	return &http.Transport{TLSClientConfig: s.web.Client().Transport.(*http.Transport).TLSClientConfig.Clone(),
+		MaxIdleConnsPerHost: 64}
 }
 
 // CertificatePEM returns the certificate that all servers of the stand-in have.
@@ -252,13 +254,16 @@ func (s *Server) Add(group, resourceType, name string, tags map[string]any) {
 	defer s.mu.Unlock()
 	id := "/subscriptions/" + Subscription + "/resourceGroups/" + group
 	if s.groups[strings.ToLower(id)] == nil {
-		s.groups[strings.ToLower(id)] = &Resource{ID: id, Type: groupType, Body: map[string]any{"location": "westeurope", "tags": tags}}
+		s.groups[strings.ToLower(id)] = &Resource{ID: id, Type: groupType,
+			Body: map[string]any{"location": "westeurope", "tags": tags}}
 	}
 	if resourceType == "" {
 		return
 	}
 	id += "/providers/" + resourceType + "/" + name
-	s.resources[strings.ToLower(id)] = &Resource{ID: id, Type: resourceType, Body: map[string]any{"location": "westeurope", "tags": tags, "properties": map[string]any{}}}
+	s.resources[strings.ToLower(id)] = &Resource{
+		ID: id, Type: resourceType, Body: map[string]any{
+			"location": "westeurope", "tags": tags, "properties": map[string]any{}}}
 }
 
 // Lock makes resources and groups read-only, by their names, and no others.
@@ -349,11 +354,14 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 	switch strings.TrimPrefix(r.URL.Path, "/"+Tenant) {
 	case "/v2.0/.well-known/openid-configuration":
 		answer(w, http.StatusOK, map[string]any{
-			"token_endpoint": base + "/oauth2/v2.0/token", "authorization_endpoint": base + "/oauth2/v2.0/authorize", "issuer": base + "/v2.0",
+			"token_endpoint": base + "/oauth2/v2.0/token", "authorization_endpoint": base + "/oauth2/v2.0/authorize",
+			"issuer": base + "/v2.0",
 		})
 	case "/oauth2/v2.0/token":
-		if r.FormValue("client_id") != ClientID || r.FormValue("client_secret") != ClientSecret || r.FormValue("grant_type") != "client_credentials" {
-			answer(w, http.StatusUnauthorized, map[string]any{"error": "invalid_client", "error_description": "AADSTS7000215: Invalid client secret provided."})
+		if r.FormValue("client_id") != ClientID || r.FormValue("client_secret") != ClientSecret ||
+			r.FormValue("grant_type") != "client_credentials" {
+			answer(w, http.StatusUnauthorized, map[string]any{
+				"error": "invalid_client", "error_description": "AADSTS7000215: Invalid client secret provided."})
 			return
 		}
 		if strings.HasPrefix(r.FormValue("scope"), InsightsAudience+"/.default") {
@@ -365,7 +373,8 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		if !strings.HasPrefix(r.FormValue("scope"), Audience+"/.default") {
-			answer(w, http.StatusBadRequest, map[string]any{"error": "invalid_scope", "error_description": "AADSTS70011: " + r.FormValue("scope")})
+			answer(w, http.StatusBadRequest, map[string]any{
+				"error": "invalid_scope", "error_description": "AADSTS70011: " + r.FormValue("scope")})
 			return
 		}
 		answer(w, http.StatusOK, map[string]any{"token_type": "Bearer", "expires_in": 3600, "access_token": s.token})
@@ -393,7 +402,8 @@ func refuse(w http.ResponseWriter, status int, code, message string) {
 // Environment returns the variables by which azidentity and the provider find the stand-in.
 func (s *Server) Environment() map[string]string {
 	return map[string]string{
-		"AZURE_AUTHORITY_HOST": s.web.URL, "AZURE_TENANT_ID": Tenant, "AZURE_CLIENT_ID": ClientID, "AZURE_CLIENT_SECRET": ClientSecret,
+		"AZURE_AUTHORITY_HOST": s.web.URL, "AZURE_TENANT_ID": Tenant, "AZURE_CLIENT_ID": ClientID,
+		"AZURE_CLIENT_SECRET":             ClientSecret,
 		"AZURE_RESOURCE_MANAGER_ENDPOINT": s.web.URL,
 	}
 }

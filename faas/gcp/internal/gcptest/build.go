@@ -72,7 +72,8 @@ func (b *Builder) Build(pkg []byte, target string, loseExecutable bool) (*worksp
 		fmt.Fprintf(hash, "%s %d\n%s", f.name, len(f.text), f.text)
 	}
 	id := hex.EncodeToString(hash.Sum([]byte(target))[:16])
-	program, err := b.once("compile "+id+target, func() (string, error) { return b.compile(filepath.Join(b.dir, "build-"+id), sources, target) })
+	program, err := b.once("compile "+id+target,
+		func() (string, error) { return b.compile(filepath.Join(b.dir, "build-"+id), sources, target) })
 	if err != nil {
 		return nil, err
 	}

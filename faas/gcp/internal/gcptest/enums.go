@@ -24,7 +24,8 @@ var numbers = map[string]map[string]int32{
 
 func init() {
 	for _, within := range []string{"response.", "functions.*."} {
-		for _, path := range []string{"environment", "state", "stateMessages.*.severity", "serviceConfig.ingressSettings", "serviceConfig.vpcConnectorEgressSettings"} {
+		for _, path := range []string{"environment", "state", "stateMessages.*.severity", "serviceConfig.ingressSettings",
+			"serviceConfig.vpcConnectorEgressSettings"} {
 			numbers[within+path] = numbers[path]
 		}
 	}

@@ -30,7 +30,8 @@ func query(w http.ResponseWriter, r *http.Request, allowed ...string) (url.Value
 	values := r.URL.Query()
 	for name := range values {
 		if !slices.Contains(append(allowed, "alt", "$alt", "prettyPrint", "key", "fields", "quotaUser"), name) {
-			fail(w, 400, "INVALID_ARGUMENT", "Invalid JSON payload received. Unknown name \""+name+"\": Cannot bind query parameter.")
+			fail(w, 400, "INVALID_ARGUMENT", "Invalid JSON payload received. Unknown name \""+name+
+				"\": Cannot bind query parameter.")
 			return nil, false
 		}
 	}
@@ -78,7 +79,8 @@ func (s *Server) runtimes() []Runtime {
 		return s.Runtimes
 	}
 	return []Runtime{
-		{"go124", "DEPRECATED", "GEN_2"}, {"go125", "GA", "GEN_1"}, {"go125", "GA", "GEN_2"}, {"go126", "GA", "GEN_2"}, {"go127", "BETA", "GEN_2"}, {"nodejs24", "GA", "GEN_2"},
+		{"go124", "DEPRECATED", "GEN_2"}, {"go125", "GA", "GEN_1"}, {"go125", "GA", "GEN_2"}, {"go126", "GA", "GEN_2"},
+		{"go127", "BETA", "GEN_2"}, {"nodejs24", "GA", "GEN_2"},
 	}
 }
 
@@ -128,7 +130,8 @@ func (s *Server) createFunction(w http.ResponseWriter, r *http.Request, parent s
 	if s.runs[strings.Replace(name, "/functions/", "/services/", 1)] != nil { // what was begun stays, and is of no use
 		set(doc, "state", "FAILED")
 		set(doc, "updateTime", s.now())
-		s.finish(op, &Status{Code: 6, Message: "Could not create Cloud Run service " + id + ". A Cloud Run service with this name already exists. Please redeploy the function with a different name."}, nil)
+		s.finish(op, &Status{Code: 6, Message: "Could not create Cloud Run service " + id +
+			". A Cloud Run service with this name already exists. Please redeploy the function with a different name."}, nil)
 		s.answer(w, r, op.start())
 		return
 	}
@@ -139,10 +142,12 @@ func (s *Server) createFunction(w http.ResponseWriter, r *http.Request, parent s
 // defaults fills in what Google chooses where nothing is asked for.
 func defaults(doc map[string]any) {
 	for path, value := range map[string]any{
-		"serviceConfig.timeoutSeconds": 60.0, "serviceConfig.availableMemory": "256M", "serviceConfig.maxInstanceCount": 100.0,
+		"serviceConfig.timeoutSeconds": 60.0, "serviceConfig.availableMemory": "256M",
+		"serviceConfig.maxInstanceCount":              100.0,
 		"serviceConfig.maxInstanceRequestConcurrency": 1.0, "serviceConfig.ingressSettings": "ALLOW_ALL",
 		"serviceConfig.serviceAccountEmail": "123456789-compute@developer.gserviceaccount.com", "environment": "GEN_2",
-		"buildConfig.dockerRepository": "projects/p/locations/r/repositories/gcf-artifacts", "buildConfig.serviceAccount": "projects/p/serviceAccounts/123456789-compute@developer.gserviceaccount.com",
+		"buildConfig.dockerRepository": "projects/p/locations/r/repositories/gcf-artifacts",
+		"buildConfig.serviceAccount":   "projects/p/serviceAccounts/123456789-compute@developer.gserviceaccount.com",
 	} {
 		if at(doc, path) == nil {
 			set(doc, path, value)
@@ -194,7 +199,10 @@ func (s *Server) patchFunction(w http.ResponseWriter, r *http.Request, name stri
 	case err != nil:
 		malformed(w, "service_config", err)
 		return
-	case str(old.doc, "state") != "ACTIVE" && mask != nil && !slices.ContainsFunc(mask, func(path string) bool { return strings.HasPrefix(path, "buildConfig.source") || path == "buildConfig" }):
+	case str(old.doc, "state") != "ACTIVE" && mask != nil &&
+		!slices.ContainsFunc(mask, func(path string) bool {
+			return strings.HasPrefix(path, "buildConfig.source") || path == "buildConfig"
+		}):
 		fail(w, 400, "FAILED_PRECONDITION", "Precondition failed. Cannot update a GCF function without sourceUrl.")
 		return
 	}
@@ -237,9 +245,12 @@ func (s *Server) deploy(op *operation, d *deployed, doc map[string]any, method s
 		d.instance, d.doc = started, doc
 		service := strings.Replace(str(doc, "name"), "/functions/", "/services/", 1)
 		for path, value := range map[string]any{
-			"state": "ACTIVE", "updateTime": s.now(), "url": s.functionURL(service), "serviceConfig.uri": s.functionURL(service), "serviceConfig.service": service,
-			"serviceConfig.revision": fmt.Sprintf("%s-%05d", id, s.next()), "buildConfig.source": map[string]any{"storageSource": source}, "buildConfig.sourceProvenance": map[string]any{"resolvedStorageSource": source},
-			"buildConfig.build": "projects/123456789/locations/us-central1/builds/b-1",
+			"state": "ACTIVE", "updateTime": s.now(), "url": s.functionURL(service),
+			"serviceConfig.uri": s.functionURL(service), "serviceConfig.service": service,
+			"serviceConfig.revision":       fmt.Sprintf("%s-%05d", id, s.next()),
+			"buildConfig.source":           map[string]any{"storageSource": source},
+			"buildConfig.sourceProvenance": map[string]any{"resolvedStorageSource": source},
+			"buildConfig.build":            "projects/123456789/locations/us-central1/builds/b-1",
 		} {
 			set(d.doc, path, value)
 		}
@@ -254,7 +265,8 @@ func (s *Server) deploy(op *operation, d *deployed, doc map[string]any, method s
 func (s *Server) source(id string, doc map[string]any, method string) ([]byte, map[string]any, error) {
 	from, _ := at(doc, "buildConfig.source.storageSource").(map[string]any)
 	if method == "update" {
-		if all := s.sources[str(from, "object")]; len(all) > 0 && str(from, "bucket") == sourceBucket && all[len(all)-1].generation == from["generation"] {
+		if all := s.sources[str(from, "object")]; len(all) > 0 && str(from, "bucket") == sourceBucket &&
+			all[len(all)-1].generation == from["generation"] {
 			return all[len(all)-1].zip, from, nil
 		}
 	}
@@ -349,7 +361,8 @@ func (s *Server) newOperation(parent, kind string) *operation {
 	if kind == "SERVICE" {
 		family = "services"
 	}
-	op := &operation{name: fmt.Sprintf("%s/operations/%s-%d", parent, family, s.next()), done: make(chan struct{}), kind: kind}
+	op := &operation{name: fmt.Sprintf("%s/operations/%s-%d", parent, family, s.next()), done: make(chan struct{}),
+		kind: kind}
 	s.ops[op.name] = op
 	return op
 }

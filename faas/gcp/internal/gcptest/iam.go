@@ -72,7 +72,8 @@ func (s *Server) iamPolicy(w http.ResponseWriter, r *http.Request, service strin
 	if r.Method == http.MethodGet {
 		shown := *current
 		if r.URL.Query().Get("options.requestedPolicyVersion") != "3" { // conditions are hidden from who does not know them
-			shown.Bindings = slices.DeleteFunc(slices.Clone(shown.Bindings), func(b map[string]any) bool { return b["condition"] != nil })
+			shown.Bindings = slices.DeleteFunc(slices.Clone(shown.Bindings),
+				func(b map[string]any) bool { return b["condition"] != nil })
 		}
 		reply(w, shown)
 		return
@@ -86,7 +87,8 @@ func (s *Server) iamPolicy(w http.ResponseWriter, r *http.Request, service strin
 		return
 	}
 	if in.Policy.Etag != current.Etag {
-		fail(w, 409, "ABORTED", "There were concurrent policy changes. Please retry the whole read-modify-write with exponential backoff.")
+		fail(w, 409, "ABORTED", "There were concurrent policy changes. Please retry the whole read-modify-write with "+
+			"exponential backoff.")
 		return
 	}
 	if wrong := in.Policy.valid(); wrong != "" {
@@ -204,7 +206,8 @@ func (s *Server) preflight(w http.ResponseWriter, r *http.Request, name string) 
 	case strings.Contains(name, "/services/") && r.Method == http.MethodGet:
 		reply(w, map[string]any{"name": name, "state": "ENABLED"})
 	case strings.HasSuffix(name, ":getIamPolicy") && r.Method == http.MethodPost:
-		reply(w, policy{Etag: etag(1), Bindings: []map[string]any{{"role": "roles/cloudbuild.builds.builder", "members": []string{"serviceAccount:" + buildAccount}}}})
+		reply(w, policy{Etag: etag(1), Bindings: []map[string]any{
+			{"role": "roles/cloudbuild.builds.builder", "members": []string{"serviceAccount:" + buildAccount}}}})
 	case strings.HasSuffix(name, "/defaultServiceAccount"):
 		reply(w, map[string]any{"name": name, "serviceAccountEmail": "projects/123456789/serviceAccounts/" + buildAccount})
 	case strings.Count(name, "/") == 1 && r.Method == http.MethodGet:

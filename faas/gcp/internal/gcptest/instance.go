@@ -45,8 +45,9 @@ type process struct {
 
 func (s *Server) newInstance(work *workspace, service string, env map[string]any, seconds float64) *instance {
 	return &instance{
-		work: work, id: service[strings.LastIndexByte(service, '/')+1:], env: env, timeout: time.Duration(seconds * float64(time.Second)),
-		stdout: s.output(service, "run.googleapis.com%2Fstdout"), stderr: s.output(service, "run.googleapis.com%2Fstderr"),
+		work: work, id: service[strings.LastIndexByte(service, '/')+1:], env: env,
+		timeout: time.Duration(seconds * float64(time.Second)),
+		stdout:  s.output(service, "run.googleapis.com%2Fstdout"), stderr: s.output(service, "run.googleapis.com%2Fstderr"),
 	}
 }
 
@@ -225,7 +226,8 @@ func (s *Server) invoke(w http.ResponseWriter, r *http.Request) {
 	token := r.Header.Get("Authorization")
 	switch {
 	case early, s.RequireIDToken && !open && token == "":
-		http.Error(w, "<html><title>403 Forbidden</title>Your client does not have permission to get URL / from this server.</html>", http.StatusForbidden)
+		http.Error(w, "<html><title>403 Forbidden</title>Your client does not have permission to get URL / from this "+
+			"server.</html>", http.StatusForbidden)
 		return
 	case token != "" && !validIDToken(r, s.functionURL(service)):
 		w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token" error_description="The access token could not be verified"`)
@@ -251,7 +253,8 @@ func (s *Server) invoke(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err != nil {
-		http.Error(w, "upstream connect error or disconnect/reset before headers. reset reason: connection termination", http.StatusServiceUnavailable)
+		http.Error(w, "upstream connect error or disconnect/reset before headers. reset reason: connection termination",
+			http.StatusServiceUnavailable)
 		return
 	}
 	defer resp.Body.Close()

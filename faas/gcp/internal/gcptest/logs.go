@@ -36,10 +36,13 @@ func (s *Server) Log(project, location, service, log string, more map[string]any
 	s.logs.serial++
 	at := time.Now().UTC()
 	doc := map[string]any{
-		"logName": "projects/" + project + "/logs/" + log, "insertId": fmt.Sprintf("%x", s.logs.serial), "timestamp": at.Format(time.RFC3339Nano),
-		"receiveTimestamp": at.Add(time.Millisecond).Format(time.RFC3339Nano), "labels": map[string]any{"instanceId": "0069c7a98835"},
+		"logName": "projects/" + project + "/logs/" + log, "insertId": fmt.Sprintf("%x", s.logs.serial),
+		"timestamp":        at.Format(time.RFC3339Nano),
+		"receiveTimestamp": at.Add(time.Millisecond).Format(time.RFC3339Nano),
+		"labels":           map[string]any{"instanceId": "0069c7a98835"},
 		"resource": map[string]any{"type": "cloud_run_revision", "labels": map[string]any{
-			"project_id": project, "location": location, "service_name": service, "configuration_name": service, "revision_name": service + "-00001-abc",
+			"project_id": project, "location": location, "service_name": service, "configuration_name": service,
+			"revision_name": service + "-00001-abc",
 		}},
 	}
 	for name, value := range more {
@@ -253,7 +256,8 @@ func (p *filterParser) term() matcher {
 		return f
 	}
 	operator := p.next()
-	if !regexp.MustCompile(`^[a-zA-Z_.]+$`).MatchString(field) || !slices.Contains([]string{"=", ">=", "<=", ">", "<"}, operator) {
+	if !regexp.MustCompile(`^[a-zA-Z_.]+$`).MatchString(field) ||
+		!slices.Contains([]string{"=", ">=", "<=", ">", "<"}, operator) {
 		return p.fail("%q %q is no comparison", field, operator)
 	}
 	var values []string

@@ -77,7 +77,8 @@ func (s *Server) may(w http.ResponseWriter, r *http.Request) bool {
 	s.mu.Unlock()
 	for _, one := range taken {
 		if slices.Contains(s.Withheld, one) {
-			Fail(w, 403, "PERMISSION_DENIED", "Permission '"+one+"' denied on resource '"+strings.TrimPrefix(r.URL.Path, "/")+"' (or it may not exist).",
+			Fail(w, 403, "PERMISSION_DENIED", "Permission '"+one+"' denied on resource '"+strings.TrimPrefix(r.URL.Path, "/")+
+				"' (or it may not exist).",
 				"IAM_PERMISSION_DENIED", "permission", one, "resource", strings.TrimPrefix(r.URL.Path, "/"))
 			return false
 		}

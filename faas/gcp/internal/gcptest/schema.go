@@ -87,14 +87,17 @@ type (
 
 // outputOnly are members that callers cannot set.
 var outputOnly = []string{
-	"name", "state", "stateMessages", "updateTime", "createTime", "url", "buildConfig.build", "buildConfig.sourceProvenance", "serviceConfig.service", "serviceConfig.uri", "serviceConfig.revision",
+	"name", "state", "stateMessages", "updateTime", "createTime", "url", "buildConfig.build",
+	"buildConfig.sourceProvenance", "serviceConfig.service", "serviceConfig.uri", "serviceConfig.revision",
 }
 
 // enums are those that Google's client writes as numbers.
 var enums = map[string][]string{
-	"environment":                              {"ENVIRONMENT_UNSPECIFIED", "GEN_1", "GEN_2"},
-	"serviceConfig.ingressSettings":            {"INGRESS_SETTINGS_UNSPECIFIED", "ALLOW_ALL", "ALLOW_INTERNAL_ONLY", "ALLOW_INTERNAL_AND_GCLB"},
-	"serviceConfig.vpcConnectorEgressSettings": {"VPC_CONNECTOR_EGRESS_SETTINGS_UNSPECIFIED", "PRIVATE_RANGES_ONLY", "ALL_TRAFFIC"},
+	"environment": {"ENVIRONMENT_UNSPECIFIED", "GEN_1", "GEN_2"},
+	"serviceConfig.ingressSettings": {
+		"INGRESS_SETTINGS_UNSPECIFIED", "ALLOW_ALL", "ALLOW_INTERNAL_ONLY", "ALLOW_INTERNAL_AND_GCLB"},
+	"serviceConfig.vpcConnectorEgressSettings": {
+		"VPC_CONNECTOR_EGRESS_SETTINGS_UNSPECIFIED", "PRIVATE_RANGES_ONLY", "ALL_TRAFFIC"},
 }
 
 var (
@@ -124,7 +127,8 @@ func (s *Server) readFunction(r *http.Request, body []byte, creating bool) (map[
 	switch {
 	case len(f.Labels) > 64:
 		return nil, fmt.Errorf("too many labels")
-	case f.Environment != nil && f.Environment != "GEN_2" && f.Environment != 2.0: // a number from the official client, nothing from gcloud
+	// a number from the official client, nothing from gcloud
+	case f.Environment != nil && f.Environment != "GEN_2" && f.Environment != 2.0:
 		return nil, fmt.Errorf("environment is %v", f.Environment)
 	case creating && f.BuildConfig.Runtime == "":
 		return nil, fmt.Errorf("build_config.runtime is required")
@@ -141,7 +145,8 @@ func (s *Server) readFunction(r *http.Request, body []byte, creating bool) (map[
 		return nil, fmt.Errorf("runtime %q is not on offer", runtime)
 	}
 	for name := range c.EnvironmentVariables {
-		if slices.Contains([]string{"K_SERVICE", "K_REVISION", "PORT", "FUNCTION_TARGET", "FUNCTION_SIGNATURE_TYPE"}, name) || strings.HasPrefix(name, "X_GOOGLE_") || name == "" {
+		if slices.Contains([]string{"K_SERVICE", "K_REVISION", "PORT", "FUNCTION_TARGET", "FUNCTION_SIGNATURE_TYPE"},
+			name) || strings.HasPrefix(name, "X_GOOGLE_") || name == "" {
 			return nil, fmt.Errorf("environment variable %q is reserved", name)
 		}
 	}

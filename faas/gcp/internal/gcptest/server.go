@@ -82,8 +82,10 @@ type deployed struct {
 // Start starts a fake that ends with the test.
 func Start(t testing.TB, builder *Builder) *Server {
 	s := &Server{
-		builder: builder, fns: map[string]*deployed{}, runs: map[string]*deployed{}, ops: map[string]*operation{}, uploads: map[string]*uploaded{},
-		sources: map[string][]kept{}, spread: map[string]int{}, objects: map[string][]byte{}, iam: map[string]*policy{}, taken: map[string]bool{}, logs: logs{pages: map[string]logPage{}}, clock: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
+		builder: builder, fns: map[string]*deployed{}, runs: map[string]*deployed{}, ops: map[string]*operation{},
+		uploads: map[string]*uploaded{},
+		sources: map[string][]kept{}, spread: map[string]int{}, objects: map[string][]byte{}, iam: map[string]*policy{},
+		taken: map[string]bool{}, logs: logs{pages: map[string]logPage{}}, clock: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
 	}
 	s.work = new(sync.WaitGroup)
 	s.Server = httptest.NewServer(http.HandlerFunc(s.serve))
@@ -151,7 +153,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		s.token(w, r)
 	case path == "/sts":
 		reply(w, map[string]any{
-			"access_token": "access-token-of-the-test", "issued_token_type": "urn:ietf:params:oauth:token-type:access_token", "token_type": "Bearer", "expires_in": 3600,
+			"access_token": "access-token-of-the-test", "issued_token_type": "urn:ietf:params:oauth:token-type:access_token",
+			"token_type": "Bearer", "expires_in": 3600,
 		})
 	case path == "/v2/entries:list":
 		s.listEntries(w, r)
@@ -228,7 +231,8 @@ func reply(w http.ResponseWriter, body any) {
 func fail(w http.ResponseWriter, status int, code, message string) {
 	w.Header().Set("Content-Type", "application/json; charset=UTF-8")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]any{"error": map[string]any{"code": status, "message": message, "status": code}})
+	_ = json.NewEncoder(w).Encode(map[string]any{
+		"error": map[string]any{"code": status, "message": message, "status": code}})
 }
 
 // malformed refuses a request for one of its fields, as the real API does: with details.
@@ -237,7 +241,8 @@ func malformed(w http.ResponseWriter, field string, err error) {
 	w.WriteHeader(400)
 	_ = json.NewEncoder(w).Encode(map[string]any{"error": map[string]any{
 		"code": 400, "message": "The request has errors", "status": "INVALID_ARGUMENT",
-		"details": []any{map[string]any{"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": []any{map[string]any{"field": field, "description": err.Error()}}}},
+		"details": []any{map[string]any{"@type": "type.googleapis.com/google.rpc.BadRequest",
+			"fieldViolations": []any{map[string]any{"field": field, "description": err.Error()}}}},
 	}})
 }
 
@@ -255,6 +260,7 @@ func Fail(w http.ResponseWriter, status int, code, message string, info ...strin
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(map[string]any{"error": map[string]any{
 		"code": status, "message": message, "status": code,
-		"details": []any{map[string]any{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": info[0], "domain": "googleapis.com", "metadata": metadata}},
+		"details": []any{map[string]any{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": info[0],
+			"domain": "googleapis.com", "metadata": metadata}},
 	}})
 }

@@ -62,10 +62,14 @@ func (s *Server) patchService(w http.ResponseWriter, r *http.Request, name strin
 
 // serviceFields are the members of a service, as the discovery document has them.
 var serviceFields = []string{
-	"name", "description", "uid", "generation", "labels", "annotations", "createTime", "updateTime", "deleteTime", "expireTime", "creator", "lastModifier",
-	"client", "clientVersion", "ingress", "launchStage", "binaryAuthorization", "template", "traffic", "scaling", "invokerIamDisabled", "defaultUriDisabled",
-	"urls", "iapEnabled", "multiRegionSettings", "customAudiences", "observedGeneration", "terminalCondition", "conditions", "latestReadyRevision",
-	"latestCreatedRevision", "trafficStatuses", "uri", "satisfiesPzs", "threatDetectionEnabled", "buildConfig", "reconciling", "etag",
+	"name", "description", "uid", "generation", "labels", "annotations", "createTime", "updateTime", "deleteTime",
+	"expireTime", "creator", "lastModifier",
+	"client", "clientVersion", "ingress", "launchStage", "binaryAuthorization", "template", "traffic", "scaling",
+	"invokerIamDisabled", "defaultUriDisabled",
+	"urls", "iapEnabled", "multiRegionSettings", "customAudiences", "observedGeneration", "terminalCondition",
+	"conditions", "latestReadyRevision",
+	"latestCreatedRevision", "trafficStatuses", "uri", "satisfiesPzs", "threatDetectionEnabled", "buildConfig",
+	"reconciling", "etag",
 }
 
 // functionOf returns the name of the function that would run as a service.
@@ -82,7 +86,8 @@ func (s *Server) deployService(w http.ResponseWriter, name string, body []byte) 
 	}
 	for key := range doc {
 		if !slices.Contains(serviceFields, key) {
-			fail(w, 400, "INVALID_ARGUMENT", "Invalid JSON payload received. Unknown name \""+key+"\" at 'service': Cannot find field.")
+			fail(w, 400, "INVALID_ARGUMENT", "Invalid JSON payload received. Unknown name \""+key+
+				"\" at 'service': Cannot find field.")
 			return
 		}
 	}
@@ -210,7 +215,8 @@ const objectsPerPage = 2
 // storage is Cloud Storage: objects can be put, looked at, listed and deleted.
 func (s *Server) storage(w http.ResponseWriter, r *http.Request) {
 	path := strings.TrimPrefix(strings.TrimPrefix(r.URL.EscapedPath(), "/upload"), "/storage/v1/b/")
-	if bucket, ok := strings.CutSuffix(path, "/iam/testPermissions"); ok && r.Method == http.MethodGet && !strings.Contains(bucket, "/") {
+	if bucket, ok := strings.CutSuffix(path, "/iam/testPermissions"); ok && r.Method == http.MethodGet &&
+		!strings.Contains(bucket, "/") {
 		reply(w, map[string]any{"kind": "storage#testIamPermissionsResponse", "permissions": r.URL.Query()["permissions"]})
 		return
 	}

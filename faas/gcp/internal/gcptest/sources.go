@@ -35,7 +35,8 @@ func (s *Server) copySource(id string, source map[string]any) ([]byte, map[strin
 		}
 	}
 	if zip == nil {
-		return nil, nil, fmt.Errorf("could not read the source archive gs://%s/%s#%v: the object was not found", bucket, object, source["generation"])
+		return nil, nil, fmt.Errorf("could not read the source archive gs://%s/%s#%v: the object was not found", bucket,
+			object, source["generation"])
 	}
 	name := id + "/function-source.zip"
 	one := kept{strconv.Itoa(1700000000000000 + s.next()), zip}

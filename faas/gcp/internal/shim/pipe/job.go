@@ -31,7 +31,8 @@ const (
 
 // places are where the build leaves the files of the package, in the order of likelihood.
 var places = []string{
-	"serverless_function_source_code/bootstrap", "bootstrap", "/workspace/serverless_function_source_code/bootstrap", "/workspace/bootstrap",
+	"serverless_function_source_code/bootstrap", "bootstrap", "/workspace/serverless_function_source_code/bootstrap",
+	"/workspace/bootstrap",
 }
 
 var (
