@@ -30,6 +30,7 @@ type Plan struct {
 	Service     string      `json:"service"`
 	BlueprintID uint64      `json:"blueprint_id"`
 	Strategy    Strategy    `json:"strategy"`
+	Metadata    *Metadata   `json:"metadata,omitempty"` // what the analysis was made from
 	Analysis    *Analysis   `json:"analysis,omitempty"`
 	Provider    faas.Config `json:"provider"` // without options
 	Binary      PlanBinary  `json:"binary"`
@@ -90,8 +91,8 @@ func NewPlan(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (_ *Pl
 	if err != nil {
 		return nil, err
 	}
-	plan := &Plan{Service: spec.Name, BlueprintID: spec.BlueprintID, Strategy: d.strategy, Analysis: d.analysis,
-		Provider: public(cfg.Provider), Changes: []PlannedChange{}, Warnings: d.warnings}
+	plan := &Plan{Service: spec.Name, BlueprintID: spec.BlueprintID, Strategy: d.strategy,
+		Metadata: d.meta, Analysis: d.analysis, Provider: public(cfg.Provider), Changes: []PlannedChange{}, Warnings: d.warnings}
 	if d.strategy.Kind == StrategyTraditional {
 		last := lastGiven(rec, elsewhere)
 		if err := o.checkGiven(spec.Name, o.given(spec, cfg.Provider, last), last); err != nil {
