@@ -39,7 +39,7 @@ type DiagnoseSpec struct {
 //
 // Of the options those count that tell a deployment where things are: [WithPolicy], [WithExecutor], which stays open and is asked whether serverless is on or not, [WithFetch], and
 // [WithStateDir]. All is looked at at the same time, each check within a bounded time; ctx bounds all of it. The names
-// are the same on every call, but for the provider's own where it cannot be opened. Remedies that begin with "cloud" are for the program in examples/cloud.
+// are the same on every call, but for the provider's own where it cannot be opened. Remedies that begin with "cloud" are for the program in cli.
 //
 // What is found is no error. The error is an ErrTimeout where ctx ended before everything was looked at, beside the checks.
 func Diagnose(ctx context.Context, spec DiagnoseSpec, opts ...DeployOption) ([]faas.Check, error) {
@@ -108,10 +108,10 @@ func (d *diagnosis) checkPolicy(context.Context) faas.Check {
 	d.policy = policy
 	switch s := policy.Serverless; {
 	case path != "" && policy.source.doc == nil:
-		return checkup.Warn(nil, "cloud policy --serverless true --faas-provider PROVIDER",
+		return checkup.Warn(nil, "tangle-cloud policy --serverless true --faas-provider PROVIDER",
 			"there is no %s: the defaults count, and serverless is off", path)
 	case !s.Enable:
-		return checkup.Warn(nil, "cloud policy --serverless true",
+		return checkup.Warn(nil, "tangle-cloud policy --serverless true",
 			"%s: serverless is off, and every job is run traditionally", cmp.Or(path, "the given policy"))
 	default:
 		return checkup.OK("%s: %s, %d MB, %d s", cmp.Or(path, "the given policy"), s.Provider.Type, s.DefaultMemoryMB,
@@ -141,7 +141,7 @@ func policyRemedy(path string, err error) string {
 	case cause.Line > 0:
 		return fmt.Sprintf("correct line %d of %s", cause.Line, path)
 	case flags[cause.Field] != "":
-		return "cloud policy " + flags[cause.Field]
+		return "tangle-cloud policy " + flags[cause.Field]
 	case path == "":
 		return "correct the policy"
 	}
@@ -181,7 +181,7 @@ func (d *diagnosis) openProvider(ctx context.Context) faas.Check {
 	exec, err := d.opts.open(ctx, cmp.Or(d.spec.Service, "diagnose"), cfg)
 	if err != nil {
 		d.why = "the provider cannot be opened"
-		return checkup.FailBy(err, "cloud policy --faas-option NAME=VALUE (NAME= removes an option)")
+		return checkup.FailBy(err, "tangle-cloud policy --faas-option NAME=VALUE (NAME= removes an option)")
 	}
 	d.exec, d.opened = exec, exec
 	return checkup.OK("%s", strings.Trim(fmt.Sprint(public(cfg)), "{}"))

@@ -45,7 +45,7 @@ func (d *diagnosis) readHead(ctx context.Context) (*tangle.Head, faas.Check) {
 	if d.fetch.contract == "" && len(d.fetch.rpc) == 0 {
 		const what = "no node and no contract is configured: jobs are made up, unless a profiles file tells them"
 		if d.spec.BlueprintID != nil {
-			return nil, checkup.Warn(nil, "cloud doctor --rpc URL\nexport "+ContractEnv+"=0xADDRESS", "%s", what)
+			return nil, checkup.Warn(nil, "tangle-cloud doctor --rpc URL\nexport "+ContractEnv+"=0xADDRESS", "%s", what)
 		}
 		return nil, checkup.Skip("%s", what)
 	}

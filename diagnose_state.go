@@ -90,7 +90,7 @@ func (d *diagnosis) checkServices(context.Context) faas.Check {
 		}
 		if len(units) > 0 {
 			broken = append(broken, fmt.Sprintf("%s: %s", r.Service, strings.Join(units, ", ")))
-			remedies = append(remedies, "cloud recover --name "+quoted(r.Service))
+			remedies = append(remedies, "tangle-cloud recover --name "+quoted(r.Service))
 		}
 	}
 	text := fmt.Sprintf("%d known in %s", len(records), store.Dir())

@@ -68,10 +68,10 @@ func TestDiagnoseSaysWhatIsWrongWithThePolicy(t *testing.T) {
 		want          finding
 		provider      finding
 	}{
-		{"no file", "-", finding{faas.CheckWarning, "serverless is off", "cloud policy --serverless true"},
+		{"no file", "-", finding{faas.CheckWarning, "serverless is off", "tangle-cloud policy --serverless true"},
 			finding{faas.CheckFailed, "not linked in", "link"}},
 		{"off", `{"serverless":{"enable":false,"provider":{"type":"custom","endpoint":"http://127.0.0.1:1"}}}`,
-			finding{faas.CheckWarning, "serverless is off", "cloud policy --serverless true"},
+			finding{faas.CheckWarning, "serverless is off", "tangle-cloud policy --serverless true"},
 			finding{faas.CheckSkipped, "custom is not asked", ""}},
 		{"no JSON", `{"serverless":`, finding{faas.CheckFailed, "policy.json:1:", "correct"},
 			finding{faas.CheckSkipped, "the policy", ""}},
@@ -174,7 +174,7 @@ func TestDiagnoseLooksAtTheStateDirectoryAndWhatIsInIt(t *testing.T) {
 			}
 		}, finding{faas.CheckFailed, "no directory", "--state-dir"}, finding{faas.CheckFailed, "state directory", "restore"}},
 		{"an operation was interrupted", func(t testing.TB, dir string) { release(t, record(t, dir, "svc")) },
-			finding{faas.CheckOK, "", ""}, finding{faas.CheckWarning, "svc: create of svc-job0", "cloud recover --name svc"}},
+			finding{faas.CheckOK, "", ""}, finding{faas.CheckWarning, "svc: create of svc-job0", "tangle-cloud recover --name svc"}},
 		{"an operation is under way", func(t testing.TB, dir string) {
 			led := record(t, dir, "svc")
 			t.Cleanup(func() { release(t, led) })

@@ -107,7 +107,7 @@ func (d *diagnosis) credentials(ctx context.Context) faas.Check {
 	if want := e.options.accountID; want != "" && want != d.account {
 		err := faas.Errorf(faas.ErrPermissionDenied, "diagnose", faas.AWSLambda,
 			`the credentials are of account %s, and the option "account_id" allows only %s`, d.account, want)
-		return checkup.FailBy(err, "use credentials of account "+want+": cloud policy --faas-option profile=PROFILE")
+		return checkup.FailBy(err, "use credentials of account "+want+": tangle-cloud policy --faas-option profile=PROFILE")
 	}
 	return checkup.OK("account %s, %s, from %s", d.account, d.arn, found.Source)
 }
@@ -223,7 +223,7 @@ func (d *diagnosis) region(ctx context.Context) faas.Check {
 	switch {
 	case d.regionErr != nil && noSuchHost(d.regionErr), noSuchHost(d.settingsErr):
 		err := diagnosed(errors.Join(d.regionErr, d.settingsErr))
-		return checkup.Fail(err, "cloud policy --faas-aws-region REGION", "there is no region %s, or no Lambda in it: %s",
+		return checkup.Fail(err, "tangle-cloud policy --faas-aws-region REGION", "there is no region %s, or no Lambda in it: %s",
 			e.region, checkup.Words(err))
 	case d.regionErr != nil:
 		err := diagnosed(d.regionErr)

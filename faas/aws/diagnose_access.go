@@ -273,7 +273,7 @@ func (d *diagnosis) role(ctx context.Context) faas.Check {
 	e := d.e
 	arn, name := e.options.roleArn, e.roleName()
 	if arn == "" && !e.options.createRole {
-		return checkup.FailBy(errNoRole(), "cloud policy --faas-option create_role=true\nexport "+RoleEnv+"="+
+		return checkup.FailBy(errNoRole(), "tangle-cloud policy --faas-option create_role=true\nexport "+RoleEnv+"="+
 			d.arnOf("iam", "", "role/ROLE"))
 	}
 	create := "aws iam create-role --role-name " + name + " --assume-role-policy-document '" + trustPolicy + "'"
@@ -285,7 +285,7 @@ func (d *diagnosis) role(ctx context.Context) faas.Check {
 		if account := strings.Split(arn, ":")[4]; account != d.account {
 			err := faas.Errorf(faas.ErrInvalidArgument, "diagnose", faas.AWSLambda,
 				"role %s is of another account than the credentials, %s, and cannot be passed to Lambda", arn, d.account)
-			return checkup.FailBy(err, "cloud policy --faas-option role_arn="+d.arnOf("iam", "", "role/ROLE"))
+			return checkup.FailBy(err, "tangle-cloud policy --faas-option role_arn="+d.arnOf("iam", "", "role/ROLE"))
 		}
 	}
 	role, err := e.getRole(ctx, name)
@@ -307,7 +307,7 @@ func (d *diagnosis) role(ctx context.Context) faas.Check {
 		return checkup.Warn(diagnosed(err), d.grant([]statement{{"Allow", []string{"iam:GetRole"}, arn, nil}}),
 			"role %s could not be looked at, which takes the permission iam:GetRole; deploying does not", arn)
 	case codeOf(err) == faas.ErrConflict:
-		return checkup.FailBy(diagnosed(err), "cloud policy --faas-option role_arn="+d.arnOf("iam", "", "role/"+name))
+		return checkup.FailBy(diagnosed(err), "tangle-cloud policy --faas-option role_arn="+d.arnOf("iam", "", "role/"+name))
 	case err != nil:
 		return checkup.Warn(diagnosed(err), "try again", "role %s could not be looked at: %s", name,
 			checkup.Words(diagnosed(err)))

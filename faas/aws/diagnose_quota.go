@@ -48,7 +48,7 @@ func (d *diagnosis) bucket(ctx context.Context) faas.Check {
 	case region != "" && region != e.region, status == http.StatusMovedPermanently:
 		err := faas.Errorf(faas.ErrInvalidArgument, "diagnose", faas.AWSLambda,
 			"bucket %s is in region %s, and Lambda in %s takes no package from there", name, region, e.region)
-		return checkup.FailBy(err, "cloud policy --faas-option bucket=BUCKET, with one in "+e.region)
+		return checkup.FailBy(err, "tangle-cloud policy --faas-option bucket=BUCKET, with one in "+e.region)
 	case err == nil:
 		return checkup.OK("%s is there, in %s", name, e.region)
 	case status == http.StatusNotFound && e.options.s3Bucket == "":

@@ -217,7 +217,7 @@ func (d *diagnosis) group(ctx context.Context) faas.Check {
 			"resource group %s is being deleted, which a deployment waits for", e.names.group)
 	}
 	if err := e.checkOwned("resource group "+e.names.group, g.Tags, e.options.resourceGroup != ""); err != nil {
-		return checkup.FailBy(d.failed(ctx, err), "cloud policy --faas-option resource_group=GROUP")
+		return checkup.FailBy(d.failed(ctx, err), "tangle-cloud policy --faas-option resource_group=GROUP")
 	}
 	return checkup.OK("resource group %s is there", e.names.group)
 }
@@ -230,7 +230,7 @@ func (d *diagnosis) storage(ctx context.Context) faas.Check {
 	switch {
 	case err == nil:
 		if err := e.checkOwned("storage account "+e.names.account, a.Tags, e.options.storageAccount != ""); err != nil {
-			return checkup.FailBy(d.failed(ctx, err), "cloud policy --faas-option storage_account=ACCOUNT")
+			return checkup.FailBy(d.failed(ctx, err), "tangle-cloud policy --faas-option storage_account=ACCOUNT")
 		}
 		return checkup.OK("storage account %s is there", e.names.account)
 	case !isNotFound(err):
@@ -250,7 +250,7 @@ func (d *diagnosis) storage(ctx context.Context) faas.Check {
 		failed := faas.Errorf(faas.ErrAlreadyExists, "diagnose", faas.AzureFunctions,
 			"the name of storage account %s is taken elsewhere in Azure, or not allowed: %s", e.names.account,
 			foreign.Line(free.Message, 200))
-		return checkup.FailBy(failed, "cloud policy --faas-option storage_account=ACCOUNT")
+		return checkup.FailBy(failed, "tangle-cloud policy --faas-option storage_account=ACCOUNT")
 	}
 	return checkup.OK("storage account %s is made by the first deployment, and its name is free", e.names.account)
 }

@@ -117,7 +117,7 @@ func TestDiagnoseTellsWhatIsWrongWithAPlatform(t *testing.T) {
 			}
 			status(404, `{"error":"no such function"}`)(w, r)
 		}), nil, map[string]finding{"protocol": {ok, "extensions list", ""},
-			"limits": {warning, "512 MB, 60 s", "cloud policy --faas-memory 512 --faas-timeout 60"}}},
+			"limits": {warning, "512 MB, 60 s", "tangle-cloud policy --faas-memory 512 --faas-timeout 60"}}},
 		{"OAuth 2.0 is refused", status(400, `{"error":"invalid_client"}`),
 			map[string]string{"oauth2_client_id": "me", "oauth2_client_secret": "s3cr3t-token",
 				"oauth2_token_url": "SELF/token"}, with(unreached, map[string]finding{

@@ -65,7 +65,7 @@ func (d *diagnosis) credentials(ctx context.Context) faas.Check {
 		case failed.Code == faas.ErrUnavailable || failed.Code == faas.ErrTimeout:
 			remedy = "let this machine's network, firewall and proxy (HTTPS_PROXY) reach oauth2.googleapis.com:443"
 		case e.set.credentialsFile != "":
-			remedy = "cloud policy --faas-option credentials_file=FILE"
+			remedy = "tangle-cloud policy --faas-option credentials_file=FILE"
 		case e.set.impersonate != "":
 			remedy += "\ngcloud iam service-accounts add-iam-policy-binding " + e.set.impersonate +
 				" --member=MEMBER --role=roles/iam.serviceAccountTokenCreator"
@@ -106,7 +106,7 @@ func (d *diagnosis) project(context.Context) faas.Check {
 			"project %s does not exist, or the permission resourcemanager.projects.get is missing, which deploying does not "+
 				"take: %s", e.set.project, checkup.Words(d.projectErr))
 	case code == faas.ErrNotFound || code == faas.ErrInvalidArgument:
-		return checkup.FailBy(d.projectErr, "cloud policy --faas-gcp-project PROJECT")
+		return checkup.FailBy(d.projectErr, "tangle-cloud policy --faas-gcp-project PROJECT")
 	case code == faas.ErrUnavailable || code == faas.ErrTimeout:
 		return checkup.FailBy(d.projectErr, "let this machine's network, firewall and proxy (HTTPS_PROXY) reach "+
 			"cloudresourcemanager.googleapis.com:443")

@@ -8,14 +8,14 @@ import (
 	"testing"
 )
 
-// OperatorShell is a shell in which "cloud" is the command line of examples/cloud, built with build tags, and bin/my-blueprint is a profiled job binary. It
+// OperatorShell is a shell in which "tangle-cloud" is the command line of cli, built with build tags, and bin/my-blueprint is a profiled job binary. It
 // is for packages that have a stand-in of a cloud which others cannot reach; env leads there.
 func OperatorShell(t testing.TB, tags, binary string, env map[string]string) *Shell {
 	t.Helper()
 	dir := t.TempDir()
-	program := filepath.Join(dir, "cloud")
+	program := filepath.Join(dir, "tangle-cloud")
 	build := exec.CommandContext(t.Context(), "go", "build", "-tags", tags, "-ldflags=-s -w", "-o", program,
-		"./examples/cloud")
+		"./cmd/tangle-cloud")
 	build.Dir = Root(t)
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -32,10 +32,10 @@ func OperatorShell(t testing.TB, tags, binary string, env map[string]string) *Sh
 		t.Fatal(err)
 	}
 	s := &Shell{Dir: work, Home: t.TempDir(), Env: env, Commands: map[string]Command{
-		"cloud": func(ctx context.Context, c Call) error { return c.Run(ctx, program, c.Args[1:]) },
+		"tangle-cloud": func(ctx context.Context, c Call) error { return c.Run(ctx, program, c.Args[1:]) },
 	}}
 	s.Run(t, Block{Document: "before the guide", Language: "sh",
-		Text: "cloud profile bin/my-blueprint --input 0=text:hi --runs 1 --warmups 0 --quiet\n"})
+		Text: "tangle-cloud profile bin/my-blueprint --input 0=text:hi --runs 1 --warmups 0 --quiet\n"})
 	return s
 }
 

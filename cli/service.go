@@ -1,0 +1,135 @@
+package cli
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	serverless "github.com/tangle-network/blueprint-serverless"
+	"github.com/tangle-network/blueprint-serverless/faas"
+)
+
+// serviceFlags name a service.
+type serviceFlags struct {
+	id    uint64
+	name  string
+	flags *pflag.FlagSet
+}
+
+func bindService(flags *pflag.FlagSet) *serviceFlags {
+	s := &serviceFlags{flags: flags}
+	flags.Uint64Var(&s.id, "service-id", 0, "`number` of the service; its name here is service-NUMBER")
+	flags.StringVar(&s.name, "name", "", "`name` of the service, in place of a number")
+	return s
+}
+
+func (s *serviceFlags) service() (string, error) {
+	switch numbered := s.flags.Changed("service-id"); {
+	case numbered && s.name != "":
+		return "", usagef("--service-id and --name both name the service: give one")
+	case numbered:
+		return fmt.Sprintf("service-%d", s.id), nil
+	case s.name == "":
+		return "", usagef("which service? --service-id 123, or --name my-service")
+	}
+	return s.name, nil
+}
+
+// deployFlags say what to deploy.
+type deployFlags struct {
+	*serviceFlags
+	*chainFlags
+	blueprint     uint64
+	binary        string
+	args, env     []string
+	verify        bool
+	keepSucceeded bool
+	noWait        bool
+	move          bool
+	drop          []string
+}
+
+func bindDeploy(cmd *cobra.Command) *deployFlags {
+	flags := cmd.Flags()
+	d := &deployFlags{serviceFlags: bindService(flags), chainFlags: bindChain(flags)}
+	flags.Uint64Var(&d.blueprint, "blueprint-id", 0,
+		"`number` of the blueprint on chain (default: that of the last deployment, or 0)")
+	flags.StringVar(&d.binary, "binary", "", "the blueprint's `executable` (default: that of the last deployment)")
+	flags.StringArrayVar(&d.args, "arg", nil, "`argument` of the runner; may be repeated")
+	flags.StringArrayVar(&d.env, "env", nil, "`NAME=VALUE` in the functions' environment; NAME alone takes it from "+
+		"this one; may be repeated")
+	flags.BoolVar(&d.verify, "verify", false, "refuse a binary that is not the one published on chain")
+	flags.BoolVar(&d.move, "move", false, "remove what the service has in other places, once the functions here answer")
+	flags.StringArrayVar(&d.drop, "drop", nil, "go without `WHAT` the last deployment was given: env.NAME, "+
+		"option.NAME, chain.rpc or chain.contract; may be repeated")
+	flags.BoolVar(&d.noWait, "no-wait", false, "fail at once where something else is changing the service")
+	return d
+}
+
+// spec completes what the flags say by what the service's ledger remembers.
+func (a *app) spec(d *deployFlags) (serverless.ServiceSpec, error) {
+	name, err := d.service()
+	if err != nil {
+		return serverless.ServiceSpec{}, err
+	}
+	spec := serverless.ServiceSpec{Name: name, BlueprintID: d.blueprint, BinaryPath: d.binary, Args: d.args,
+		Env: map[string]string{}}
+	for _, info := range a.known(name) {
+		spec.BinaryPath = cmp.Or(spec.BinaryPath, info.BinaryPath)
+		if !d.flags.Changed("blueprint-id") {
+			spec.BlueprintID = info.BlueprintID
+		}
+	}
+	if spec.BinaryPath == "" {
+		return spec, usagef("service " + name + " was not deployed before: --binary names its executable")
+	}
+	if _, err := os.Stat(spec.BinaryPath); errors.Is(err, fs.ErrNotExist) { // nothing of it can be known
+		return spec, faas.Errorf(faas.ErrNotFound, "deploy", "", "the binary of %s: %w", name, err)
+	}
+	for _, variable := range d.env {
+		key, value, given := strings.Cut(variable, "=")
+		if !given {
+			var set bool
+			if value, set = os.LookupEnv(key); !set {
+				return spec, usagef("--env " + key + ": there is no such variable in this environment")
+			}
+		}
+		spec.Env[key] = value
+	}
+	return spec, nil
+}
+
+// known is what the ledgers here know of a service, for each of its places.
+func (a *app) known(name string) []serverless.ServiceInfo {
+	services, err := serverless.ListServices(a.stateOptions()...)
+	if err != nil {
+		a.warn(err.Error())
+	}
+	return slices.DeleteFunc(services, func(info serverless.ServiceInfo) bool { return info.Name != name })
+}
+
+// options are those of plan and deploy.
+func (a *app) options(d *deployFlags, policy *serverless.Policy) []serverless.DeployOption {
+	opts := append(a.stateOptions(), serverless.WithPolicy(policy), serverless.WithFetch(d.chainFlags.options()...))
+	if d.verify {
+		opts = append(opts, serverless.WithVerifiedBinary())
+	}
+	if d.move {
+		opts = append(opts, serverless.WithMove())
+	}
+	opts = append(opts, serverless.WithDropped(d.drop...))
+	if d.noWait {
+		opts = append(opts, serverless.WithoutWaiting())
+	}
+	if d.keepSucceeded {
+		opts = append(opts, serverless.WithKeepSucceeded())
+	}
+	return opts
+}
