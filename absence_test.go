@@ -26,14 +26,14 @@ func lostLedger(t *testing.T, jobs string) *planner {
 func TestADeploymentWithoutTheLedgerTellsOfWhatItDoesNotKnow(t *testing.T) {
 	p := lostLedger(t, "f")
 	plan := p.plan()
-	svc, err := serverless.Deploy(t.Context(), p.spec, p.options()...)
+	svc, err := serverless.Deploy(t.Context(), p.spec, p.with()...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for what, text := range map[string]string{"plan": strings.Join(plan.Warnings, "\n"),
 		"service": strings.Join(svc.Warnings(), "\n")} {
 		if !strings.Contains(text, "svc/job0") || !strings.Contains(text, "svc/job1") ||
-			!strings.Contains(text, "RemoveUnknown") {
+			!strings.Contains(text, "RemoveOrphans") {
 			t.Errorf("the %s does not tell of what was taken over and of what is unknown: %q", what, text)
 		}
 	}
@@ -47,13 +47,14 @@ func TestUndeployRemovesWhatCarriesTheTagsAfterOneStaleList(t *testing.T) {
 	p := newPlanner(t)
 	p.deploy()
 	p.state, p.jobs = t.TempDir(), "f"
-	svc, err := serverless.Deploy(t.Context(), p.spec, p.options()...)
+	svc, err := serverless.Deploy(t.Context(), p.spec, p.with()...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer svc.Close(context.Background())
 	stale := &staleList{Executor: p.cloud.Executor("svc"), times: 1}
-	again, err := serverless.OpenService(t.Context(), "svc", append(p.options(), serverless.WithExecutor(stale))...)
+	again, err := serverless.OpenService(t.Context(), "svc",
+		openOptions(p.options(), serverless.WithExecutor(stale))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +135,7 @@ func TestALedgerThatCannotBeWrittenAnyMoreIsTheErrorAndNoFallback(t *testing.T) 
 	pol.Serverless.DefaultMemoryMB = p.memMB
 	fellBack := false
 	svc, err := serverless.Deploy(t.Context(), p.spec,
-		append(p.options(), serverless.WithPolicy(pol), serverless.WithExecutor(observe),
+		p.with(serverless.WithPolicy(pol), serverless.WithExecutor(observe),
 			serverless.WithTraditional(func(context.Context, serverless.ServiceSpec, []uint32,
 				serverless.Sizing) (serverless.Runner, error) {
 				fellBack = true
@@ -148,16 +149,17 @@ func TestALedgerThatCannotBeWrittenAnyMoreIsTheErrorAndNoFallback(t *testing.T) 
 	}
 }
 
-func TestRemoveUnknownDoesNotRemoveWhatADeploymentIsMaking(t *testing.T) {
+func TestRemoveOrphansDoesNotRemoveWhatADeploymentIsMaking(t *testing.T) {
 	p := newPlanner(t)
 	p.jobs = "f"
 	p.deploy()
-	handle, err := serverless.OpenService(t.Context(), "svc", append(p.options(), serverless.WithoutWaiting())...)
+	handle, err := serverless.OpenService(t.Context(), "svc",
+		openOptions(p.options(), serverless.WithoutWaiting())...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	converging, goOn := make(chan struct{}), make(chan struct{})
-	held := append(p.options(), serverless.WithMetadata(metadata("ff")),
+	held := p.with(serverless.WithMetadata(metadata("ff")),
 		serverless.WithExecutor(&heldConverge{p.cloud.Executor("svc"), "svc/job1", converging, goOn}))
 	deployed := make(chan error)
 	go func() {
@@ -168,14 +170,14 @@ func TestRemoveUnknownDoesNotRemoveWhatADeploymentIsMaking(t *testing.T) {
 		deployed <- err
 	}()
 	<-converging
-	if err := handle.RemoveUnknown(t.Context()); !errors.Is(err, faas.ErrConflict) {
+	if err := handle.RemoveOrphans(t.Context()); !errors.Is(err, faas.ErrConflict) {
 		t.Errorf("error %v, want a conflict with the deployment", err)
 	}
 	close(goOn)
 	if err := <-deployed; err != nil {
 		t.Error(err)
 	}
-	if err := handle.RemoveUnknown(t.Context()); err != nil {
+	if err := handle.RemoveOrphans(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if got := p.cloud.Units(); len(got) != 2 {
@@ -209,7 +211,7 @@ func TestRecoverRemovesNothingThatWasWhole(t *testing.T) {
 	weather := faastest.Faults(faastest.Rule{Op: faastest.OpConverge, Fault: faastest.Fault{Kind: faastest.LostAnswer}},
 		faastest.Rule{Op: faastest.OpRestore, Fault: faastest.Fault{Kind: faastest.Denied}})
 	if _, err := serverless.Deploy(t.Context(), p.spec,
-		append(p.options(), serverless.WithExecutor(faastest.Faulty(p.cloud.Executor("svc"), weather)))...); err == nil {
+		p.with(serverless.WithExecutor(faastest.Faulty(p.cloud.Executor("svc"), weather)))...); err == nil {
 		t.Fatal("the update succeeded")
 	}
 	out, err := serverless.Recover(t.Context(), "svc",
@@ -221,11 +223,11 @@ func TestRecoverRemovesNothingThatWasWhole(t *testing.T) {
 	if got := p.cloud.Units(); len(got) != 1 {
 		t.Errorf("left: %v", got)
 	}
-	if infos, err := serverless.ListServices(serverless.WithStateDir(p.state)); err != nil || len(infos) != 1 ||
+	if infos, err := serverless.ListServices(p.state); err != nil || len(infos) != 1 ||
 		len(infos[0].Units) != 1 {
 		t.Errorf("the ledger forgot it: %+v, %v", infos, err)
 	}
-	svc, err := serverless.OpenService(t.Context(), "svc", p.options()...)
+	svc, err := serverless.OpenService(t.Context(), "svc", openOptions(p.options())...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,7 +254,7 @@ func TestRecoverRemovesNothingThatIsOlderThanTheCreation(t *testing.T) {
 	// The other machine sees nothing, and ends before it learns better.
 	blind := &notFoundThen{Executor: p.cloud.Executor("svc"), at: time.Now().Add(-time.Hour)}
 	if _, err := serverless.Deploy(t.Context(), p.spec,
-		append(p.options(), serverless.WithExecutor(blind))...); err == nil {
+		p.with(serverless.WithExecutor(blind))...); err == nil {
 		t.Fatal("the deployment succeeded")
 	}
 	out, err := serverless.Recover(t.Context(), "svc", append(p.options(), serverless.WithExecutor(blind))...)
@@ -302,7 +304,7 @@ func TestAServiceThatIsBeingDeployedIsBusyAndNotInterrupted(t *testing.T) {
 	p.jobs = "f"
 	converging, goOn := make(chan struct{}), make(chan struct{})
 	deploy := func(opts ...serverless.DeployOption) error {
-		svc, err := serverless.Deploy(context.Background(), p.spec, append(p.options(), opts...)...)
+		svc, err := serverless.Deploy(context.Background(), p.spec, p.with(opts...)...)
 		if err == nil {
 			err = svc.Close(context.Background())
 		}
@@ -313,7 +315,7 @@ func TestAServiceThatIsBeingDeployedIsBusyAndNotInterrupted(t *testing.T) {
 		first <- deploy(serverless.WithExecutor(&heldConverge{p.cloud.Executor("svc"), "svc/job0", converging, goOn}))
 	}()
 	<-converging
-	infos, err := serverless.ListServices(serverless.WithStateDir(p.state))
+	infos, err := serverless.ListServices(p.state)
 	if err != nil || len(infos) != 1 {
 		t.Fatalf("%+v, %v", infos, err)
 	}
@@ -345,7 +347,7 @@ func TestADeploymentThatMayNotListSaysSo(t *testing.T) {
 			p.cloud.Executor("svc"), faastest.Faults(faastest.Rule{
 				Op: faastest.OpList, Fault: faastest.Fault{Kind: faastest.Denied}})))
 	}
-	svc, err := serverless.Deploy(t.Context(), p.spec, append(p.options(), denied())...)
+	svc, err := serverless.Deploy(t.Context(), p.spec, p.with(denied())...)
 	if err != nil {
 		t.Fatal(err)
 	}

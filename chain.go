@@ -26,19 +26,21 @@ const defaultEventSearch = 16
 // WithCache keeps what was found in events, and was verified, in a directory, which is made if it is not there. A later [FetchMetadata] of the same
 // definition does not search for it again. Entries are keyed by chain, contract, blueprint and hash, and verified when they are read, so that
 // neither a changed blueprint nor a changed file is ever answered from there. Nothing removes them.
-func WithCache(dir string) FetchOption { return func(o *fetchOptions) { o.cache = dir } }
+func WithCache(dir string) FetchOption { return fetchOption(func(o *fetchOptions) { o.cache = dir }) }
 
 // WithChainID refuses nodes of any other chain. 0 accepts all, which is the default.
-func WithChainID(id uint64) FetchOption { return func(o *fetchOptions) { o.chainID = id } }
+func WithChainID(id uint64) FetchOption { return fetchOption(func(o *fetchOptions) { o.chainID = id }) }
 
 // WithBlock reads the state of the block with this number, in place of the latest. A node answers for old blocks only if it keeps their state.
-func WithBlock(number uint64) FetchOption { return func(o *fetchOptions) { o.block = number } }
+func WithBlock(number uint64) FetchOption {
+	return fetchOption(func(o *fetchOptions) { o.block = number })
+}
 
 // WithEventSearch limits the search for the events that tell what newer contracts no longer return, the jobs' names and the published binaries, to
 // so many queries, each of the blocks that MAX_GETLOGS_RANGE says (default 2000). 0 does not search. The default is 16. The search takes at
 // most ten seconds, and at most half of what is left until the context's deadline. What it does not find is a warning.
 func WithEventSearch(queries int) FetchOption {
-	return func(o *fetchOptions) { o.eventSearch = &queries }
+	return fetchOption(func(o *fetchOptions) { o.eventSearch = &queries })
 }
 
 // ChainError says why the chain could not be read, beside the code of a [faas.Error]: errors.Is(err, serverless.ErrNoContract) tells.

@@ -69,7 +69,7 @@ func carriers(t *testing.T, state string) (marks []string) {
 // recordedMark returns the mark of the runner that the ledger tells of; empty for none.
 func recordedMark(t *testing.T, state string) string {
 	t.Helper()
-	infos, err := serverless.ListServices(serverless.WithStateDir(state))
+	infos, err := serverless.ListServices(state)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,15 +54,15 @@ func crashService(ctx context.Context, service, endpoint, state, binary string,
 		append(opts, serverless.WithStateDir(state))...)
 }
 
-func deployAll(ctx context.Context, service, endpoint, state, binary string, opts ...serverless.DeployOption) error {
-	svc, err := crashService(ctx, service, endpoint, state, binary, opts...)
+func deployAll(ctx context.Context, service, endpoint, state, binary string, opts ...serverless.OpenOption) error {
+	svc, err := crashService(ctx, service, endpoint, state, binary, deployOptions(opts)...)
 	if err != nil {
 		return err
 	}
 	return svc.Close(ctx)
 }
 
-func undeployAll(ctx context.Context, service, _, state, _ string, opts ...serverless.DeployOption) error {
+func undeployAll(ctx context.Context, service, _, state, _ string, opts ...serverless.OpenOption) error {
 	svc, err := serverless.OpenService(ctx, service, append(opts, serverless.WithStateDir(state))...)
 	if err != nil {
 		return err
@@ -235,7 +235,7 @@ func (c *crasher) functions() (ids []string, err error) {
 
 // recorded returns the ids that the ledger has, and whether there is one.
 func (c *crasher) recorded() (ids []string, exists bool, err error) {
-	infos, err := serverless.ListServices(serverless.WithStateDir(c.state))
+	infos, err := serverless.ListServices(c.state)
 	for _, info := range infos {
 		if info.Name != c.service {
 			continue

@@ -10,234 +10,167 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/ledger"
 )
 
-// Deploy is the one call that an embedding program makes: it loads the operator's policy, fetches the blueprint's metadata, analyses its jobs, and
-// deploys them: all on FaaS, some of them (the rest is run beside them by the runner), or traditionally.
+// Deploy is the one call that an embedding program makes. It loads the operator's policy, fetches the
+// blueprint's metadata, analyses the jobs, and deploys them: all on FaaS, some on FaaS with the rest
+// in the runner, or traditionally.
 //
-// With serverless off, no job that fits, or a provider that is not linked in, the jobs are run traditionally: by the function given with
-// [WithTraditional], else by a supervised local process. The same happens when serverless fails and the policy's fallback_to_vm is true: what was created
-// is removed first, and Service.Fallback and Warnings tell why. Without the fallback the error is returned. A policy that cannot be read is
-// an error always, and so are a ctx that ends, a binary that [WithVerifiedBinary] refuses, and a ledger that is damaged or in use.
+// The jobs run traditionally if serverless is off, if no job fits, or if the policy's provider is not
+// linked in and the policy allows a fallback. They are run by the function given with
+// [WithTraditional], or else by a supervised local process. If serverless fails and the policy's
+// fallback_to_vm is true, Deploy removes what it created and runs the jobs traditionally too;
+// Service.Fallback and Warnings tell why. Without the fallback Deploy returns the error. It always
+// returns an error if the policy cannot be read, if ctx ends, if [WithVerifiedBinary] refuses the
+// binary, or if the ledger is damaged or in use.
 func Deploy(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (svc *Service, err error) {
-	o := newDeployOptions(opts)
+	o := newOrder(spec, opts)
 	defer o.events.flush()
-	defer func() { err = o.closeGiven(svc, err) }()
-	d, err := o.decide(ctx, spec)
-	if err != nil {
+	defer func() { err = closeUnused(o.opts.executor, svc, err) }()
+	if err := o.decide(ctx); err != nil {
 		return nil, err
 	}
-	if d.strategy.Kind == StrategyTraditional {
-		return o.runTraditional(ctx, spec, d, nil)
+	if o.strategy.Kind == StrategyTraditional {
+		return o.runTraditional(ctx, nil)
 	}
-	svc, err = deployServerless(ctx, spec, d.strategy, d.config(), o, nil)
-	if svc != nil { // with an error where what succeeded is kept
-		svc.describe(d)
-		return svc, err
-	}
+	svc, err = o.deploy(ctx, nil)
 	var state stateError
-	if errors.As(err, &state) || ctx.Err() != nil || !d.settings.FallbackToVM {
+	switch {
+	case svc != nil: // beside an error it is of what succeeded
+		return svc, err
+	case errors.As(err, &state) || ctx.Err() != nil || !o.fallback:
 		return nil, err
 	}
-	d.fallBack(err, "serverless failed, so the jobs are run traditionally (the policy's fallback_to_vm)")
-	return o.runTraditional(ctx, spec, d, nil)
+	o.fallBack(err, "serverless failed, so the jobs run traditionally (the policy's fallback_to_vm)")
+	return o.runTraditional(ctx, nil)
 }
 
-// describe takes note of what the service was decided from.
-func (s *Service) describe(d *decision) {
-	s.metadata, s.analysis = d.meta, d.analysis
-	for _, warning := range d.warnings {
-		s.warn(warning)
-	}
-}
-
-// decision is what the policy and the blueprint's metadata lead to.
-type decision struct {
-	settings ServerlessSettings
-	meta     *Metadata // nil where it could not be read
-	analysis *Analysis // nil where meta is
-	strategy Strategy
-	why      error // why the strategy is traditional although serverless was wanted
-	warnings []string
-}
-
-// config is what the policy and the analysis ask for.
-func (d *decision) config() ServerlessConfig {
-	cfg := d.settings.Config()
-	cfg.Provider = faas.Resolve(cfg.Provider)
-	cfg.Jobs = map[uint32]JobNeeds{}
-	if d.analysis != nil {
-		for _, job := range d.analysis.Jobs {
-			if job.Needs != nil {
-				cfg.Jobs[job.JobID] = *job.Needs
-			}
-		}
-	}
-	return cfg
-}
-
-// fallBack turns the decision into a traditional one.
-func (d *decision) fallBack(why error, warning string) {
-	d.why = why
-	d.warnings = append(d.warnings, fmt.Sprintf("%s: %v", warning, why))
-	jobs := append([]uint32{}, d.strategy.FaaSJobs...)
-	jobs = append(jobs, d.strategy.LocalJobs...)
-	slices.Sort(jobs)
-	d.strategy = Strategy{Kind: StrategyTraditional, FaaSJobs: []uint32{}, LocalJobs: jobs}
-}
-
-// decide makes every decision of a deployment. It changes nothing.
-func (o *deployOptions) decide(ctx context.Context, spec ServiceSpec) (*decision, error) {
-	if err := spec.validate(); err != nil {
+// NewPlan does everything that [Deploy] does before its first change, and changes nothing: it loads
+// the policy, fetches the metadata, analyses the jobs, inspects and packages the binary, checks
+// everything that the provider would refuse, and observes what exists. It takes the options that the
+// plan will be applied with. Its errors are those of Deploy; a plan has no fallback.
+func NewPlan(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (_ *Plan, err error) {
+	o := newOrder(spec, opts)
+	defer o.events.flush()
+	defer func() { err = closeUnused(o.opts.executor, nil, err) }()
+	if err := o.decide(ctx); err != nil {
 		return nil, err
 	}
-	policy, err := o.loadPolicy()
+	if o.why != nil {
+		return nil, o.why
+	}
+	rec, elsewhere, err := o.opts.ledgers.both(spec.Name, o.cfg.Provider)
 	if err != nil {
 		return nil, err
 	}
-	d := &decision{settings: policy.Serverless}
-	if d.meta, err = o.fetchMetadata(ctx, spec); err != nil {
-		if ctx.Err() != nil || o.verify || (d.settings.Enable && !d.settings.FallbackToVM) {
+	plan := &Plan{Service: spec.Name, BlueprintID: spec.BlueprintID, Strategy: o.strategy, Metadata: o.meta,
+		Analysis: o.analysis, Provider: public(o.cfg.Provider), Changes: []PlannedChange{}, Warnings: o.warnings}
+	if o.strategy.Kind == StrategyTraditional {
+		if _, err := o.given(rec, elsewhere); err != nil {
 			return nil, err
 		}
-		d.fallBack(err, "the blueprint's metadata could not be read, so the jobs are run traditionally")
-		if !d.settings.Enable {
-			d.why = nil // traditional is what was wanted
+		bin, err := o.inspect()
+		if err != nil {
+			return nil, err
 		}
-		return d, nil
+		plan.Binary = planBinary(bin)
+		plan.remove(rec.Sorted(), nil)
+		plan.removeElsewhere(elsewhere)
+		return plan, nil
 	}
-	warning, err := o.verifyBinary(d.meta, spec)
+	at := o.here()
+	p, err := prepare(ctx, o, at, rec, elsewhere)
 	if err != nil {
 		return nil, err
 	}
-	if warning != "" {
-		d.warnings = append(d.warnings, warning)
+	defer p.close()
+	plan.add(p)
+	return plan, at.close()
+}
+
+// Apply does exactly what the plan says. It refuses with an ErrConflict if something has changed
+// since: the binary, the environment, the settings, or what the provider holds. spec and the options
+// must be those that the plan was made with. Like [Deploy] it leaves nothing half-done, but it never
+// falls back.
+func (p *Plan) Apply(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (svc *Service, err error) {
+	o := newOrder(spec, opts)
+	defer o.events.flush()
+	defer func() { err = closeUnused(o.opts.executor, svc, err) }()
+	if spec.Name != p.Service || spec.BlueprintID != p.BlueprintID {
+		return nil, moved("the plan is for service %q of blueprint %d, the spec for %q of %d", p.Service, p.BlueprintID,
+			spec.Name, spec.BlueprintID)
 	}
-	err = o.events.phase(PhaseAnalysis, nil, func() (err error) {
-		d.analysis, err = AnalyzeFor(d.meta, d.settings.Provider.Type, d.settings.Enable)
-		return err
-	})
+	if err := o.decide(ctx); err != nil {
+		return nil, err
+	}
+	if now, was := o.strategy, p.Strategy; now.Kind != was.Kind || !slices.Equal(now.FaaSJobs, was.FaaSJobs) ||
+		!slices.Equal(now.LocalJobs, was.LocalJobs) {
+		return nil, moved("the strategy is now %s with jobs %v on FaaS and %v beside it; it was %s with %v and %v",
+			now.Kind, now.FaaSJobs, now.LocalJobs, was.Kind, was.FaaSJobs, was.LocalJobs)
+	}
+	if ledger.Location(o.cfg.Provider) != ledger.Location(p.Provider) {
+		return nil, moved("the policy's provider is now %v; it was %v", public(o.cfg.Provider), p.Provider)
+	}
+	if o.strategy.Kind != StrategyTraditional {
+		return o.deploy(ctx, p)
+	}
+	bin, err := o.inspect()
 	if err != nil {
 		return nil, err
 	}
-	d.strategy = d.analysis.Strategy
-	d.warnings = append(d.warnings, d.meta.Warnings...) // made-up metadata, or profiles of another build
-	if d.settings.Enable {
-		d.warnings = append(d.warnings, settingsWarnings(d.config(), d.strategy)...)
+	if bin.SHA256 != p.Binary.SHA256 {
+		return nil, moved("the binary %s has changed", bin.Path)
 	}
-	return d, nil
+	o.binarySHA256 = bin.SHA256 // only what is in the plan may run
+	return o.runTraditional(ctx, p)
 }
 
-// verifyBinary is what WithVerifiedBinary asks for. The warning says that there was nothing to compare the binary with.
-func (o *deployOptions) verifyBinary(meta *Metadata, spec ServiceSpec) (warning string, err error) {
-	if !o.verify {
-		return "", nil
-	}
-	check, err := VerifyBinary(meta, spec.BinaryPath)
-	if err == nil {
-		err = check.Err()
-	}
-	if err != nil {
-		return "", err
-	}
-	o.verified = check.SHA256
-	if check.Verdict == BinaryUnpublished {
-		warning = "the binary was not verified: " + check.Why
-	}
-	return warning, nil
-}
-
-func (o *deployOptions) loadPolicy() (policy *Policy, err error) {
-	if o.policy != nil {
-		return o.policy, o.policy.Validate()
-	}
-	err = o.events.phase(PhasePolicy, nil, func() (err error) {
-		policy, err = LoadPolicy()
-		return err
-	})
-	return policy, err
-}
-
-func (o *deployOptions) fetchMetadata(ctx context.Context, spec ServiceSpec) (meta *Metadata, err error) {
-	if o.metadata != nil {
-		return o.metadata, nil
-	}
-	o.fetched = true
-	err = o.events.phase(PhaseMetadata, nil, func() (err error) {
-		fetch := append([]FetchOption{WithBinary(spec.BinaryPath), WithFetchLogger(o.logger)}, o.fetch...)
-		meta, err = FetchMetadata(ctx, spec.BlueprintID, fetch...)
-		return err
-	})
-	return meta, err
-}
-
-// runTraditional runs all jobs beside FaaS, and removes what earlier deployments have there, in every
-// place. Where plan is not nil it removes exactly what that says, or refuses.
-func (o *deployOptions) runTraditional(ctx context.Context, spec ServiceSpec, d *decision, plan *Plan) (*Service,
-	error) {
-	here := d.config().Provider
-	rec, elsewhere, err := o.records(spec.Name, here)
+// runTraditional runs all jobs beside FaaS, and removes what earlier deployments have on FaaS, in
+// every place. If plan is not nil it removes exactly what that says, or refuses.
+func (o *order) runTraditional(ctx context.Context, plan *Plan) (*Service, error) {
+	at := o.here()
+	rec, elsewhere, err := o.opts.ledgers.both(at.service, at.config)
 	if err != nil {
 		return nil, err
 	}
-	last := lastGiven(rec, elsewhere)
-	given := o.given(spec, here, last)
-	if err := o.checkGiven(spec.Name, given, last); err != nil {
+	given, err := o.given(rec, elsewhere)
+	if err != nil {
 		return nil, err
 	}
 	var planned map[string][]string
 	if plan != nil {
-		if planned, err = plan.removals(here, append([]ledger.Record{rec}, elsewhere...)); err != nil {
+		if planned, err = plan.removals(at.config, append([]ledger.Record{rec}, elsewhere...)); err != nil {
 			return nil, err
 		}
 	}
-	svc := newService(spec, d.strategy, o)
-	svc.metadata, svc.analysis, svc.fallback, svc.anyLocal = d.meta, d.analysis, d.why, d.meta == nil
-	svc.location, svc.exec = here, o.executor
-	for _, warning := range d.warnings {
-		svc.warn(warning)
-	}
-	sizing := Sizing{MemoryMB: 512, CPUCores: 1}
-	var jobIDs []uint32
-	if d.analysis != nil {
-		sizing, jobIDs = d.analysis.Sizing, d.strategy.LocalJobs
-	}
-	phase := PhaseOrchestrator
-	if d.why != nil {
-		phase = PhaseFallback
-	}
-	err = o.events.act(phase, "start", jobIDs, func() error {
-		runner, err := o.runAll(ctx, svc, spec, jobIDs, sizing, rec, given)
-		if err == nil && runner == nil {
-			err = errors.New("the traditional hook returned neither a runner nor an error")
-		}
-		svc.setRunner(runner)
-		return err
-	})
-	if err != nil {
-		if d.why != nil {
-			return nil, fallbackFailed(d.why, err)
+	svc := newService(o.spec, o.strategy, o.opts.serviceOptions)
+	svc.metadata, svc.analysis, svc.fallback, svc.anyLocal = o.meta, o.analysis, o.why, o.meta == nil
+	svc.location = at.config
+	svc.exec = o.opts.executor
+	svc.warn(o.warnings...)
+	if err := o.startTraditional(ctx, svc, rec, given); err != nil {
+		if o.why != nil {
+			return nil, fallbackFailed(o.why, err)
 		}
 		return nil, &faas.Error{Op: "run traditionally", JobID: faas.NoJob, Code: faas.CodeOf(err), Err: err}
 	}
 	svc.deployed(nil, nil)
-	if d.why != nil {
-		return svc, nil // an earlier deployment's functions, which still work, are not taken down by a failure
+	if o.why != nil {
+		return svc, nil // a failure does not take down an earlier deployment's functions, which still work
 	}
-	at := &place{opts: o, service: spec.Name, config: here, exec: svc.exec}
+	var c clearing
 	if plan != nil {
-		at.planned = append([]string{}, planned[ledger.Location(here)]...)
+		c.planned = append([]string{}, planned[ledger.Location(at.config)]...)
 	}
-	err = at.clear(ctx)
-	removed, elseErr := o.removeElsewhere(ctx, spec.Name, here, elsewhere, planned)
-	svc.cleared = slices.Concat(at.removed, removed)
-	err = errors.Join(err, elseErr)
+	removed, err := at.clear(ctx, c)
+	elsewhereRemoved, elsewhereErr := at.clearOthers(ctx, elsewhere, planned)
+	svc.cleared = slices.Concat(removed, elsewhereRemoved)
+	err = errors.Join(err, elsewhereErr)
 	switch {
 	case err != nil && plan != nil && faas.CodeOf(err) == faas.ErrConflict:
-		led, _, lockErr := o.lock(ctx, spec.Name, here)
+		j, _, lockErr := at.lock(ctx)
 		if lockErr != nil {
-			return nil, errors.Join(err, lockErr, svc.stopRunner(ctx, o))
+			return nil, errors.Join(err, lockErr, svc.stopRunner(ctx, o.events))
 		}
-		j := &journal{led: led}
-		return nil, errors.Join(svc.abandon(ctx, j, err), j.close())
+		return nil, errors.Join(svc.abandon(ctx, j, o.events, err), j.close())
 	case err != nil:
 		svc.warn(fmt.Sprintf("functions of an earlier deployment could not be removed; Undeploy or the next deployment "+
 			"tries again: %v", err))
@@ -245,8 +178,61 @@ func (o *deployOptions) runTraditional(ctx context.Context, spec ServiceSpec, d 
 	return svc, nil
 }
 
-// fallbackFailed returns the error of a deployment that failed by cause and whose fallback failed by err. It has
-// the code, the text and the fields of the cause, as only that can be put right.
+// startTraditional starts the runner of all jobs: where the embedding program says, or with the
+// orchestrator.
+func (o *order) startTraditional(ctx context.Context, svc *Service, rec ledger.Record, given []string) error {
+	sizing := Sizing{MemoryMB: 512, CPUCores: 1}
+	var jobIDs []uint32
+	if o.analysis != nil {
+		sizing, jobIDs = o.analysis.Sizing, o.strategy.LocalJobs
+	}
+	phase := PhaseOrchestrator
+	if o.why != nil {
+		phase = PhaseFallback
+	}
+	return o.events.act(phase, "start", jobIDs, func() (err error) {
+		var runner Runner
+		switch {
+		case o.opts.traditional != nil:
+			runner, err = o.opts.traditional(ctx, o.spec, jobIDs, sizing)
+		case o.opts.noRunner:
+			runner = absentRunner{}
+		default:
+			runner, err = o.startOnly(ctx, svc, jobIDs, rec, given)
+		}
+		if err == nil && runner == nil {
+			err = errors.New("the traditional hook returned neither a runner nor an error")
+		}
+		svc.setRunner(runner)
+		return err
+	})
+}
+
+// startOnly starts a runner that runs all jobs, with the orchestrator.
+func (o *order) startOnly(ctx context.Context, svc *Service, jobIDs []uint32, rec ledger.Record,
+	given []string) (_ Runner, err error) {
+	if svc.binary, err = o.inspect(); err != nil {
+		return nil, err
+	}
+	if err := canReplace(o.opts.orchestrator, rec.Runner); err != nil {
+		return nil, err
+	}
+	runner := RunnerSpec{Delegated: faas.RunnerConfig{}, LocalJobs: jobIDs, Previous: rec.Runner}
+	return svc.start(ctx, runner, func(ref *RunnerRef) (err error) {
+		j, _, err := o.here().lock(ctx)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, j.close()) }()
+		if err := j.describe(svc.record(given, jobIDs)); err != nil {
+			return err
+		}
+		return j.setRunner(ref)
+	})
+}
+
+// fallbackFailed returns the error of a deployment that failed by cause and whose fallback failed by
+// err. It has the code, the text and the fields of the cause, because that is what can be put right.
 func fallbackFailed(cause, err error) error {
 	failed := faas.Error{Op: "deploy", JobID: faas.NoJob, Code: faas.CodeOf(cause), Err: cause}
 	if fe, ok := cause.(*faas.Error); ok && fe.Err != nil {
@@ -256,58 +242,6 @@ func fallbackFailed(cause, err error) error {
 	if errors.As(err, &fe) {
 		failed.Leftovers = slices.Concat(failed.Leftovers, fe.Leftovers)
 	}
-	failed.Err = fmt.Errorf("%w; and the jobs cannot be run traditionally instead (fallback_to_vm): %w", failed.Err, err)
+	failed.Err = fmt.Errorf("%w; and the jobs cannot run traditionally instead (fallback_to_vm): %w", failed.Err, err)
 	return &failed
-}
-
-// records returns what the ledgers say of the service at a place, and of its other places.
-func (o *deployOptions) records(service string, here faas.Config) (ledger.Record, []ledger.Record, error) {
-	rec, err := o.read(service, here)
-	if err != nil {
-		return ledger.Record{}, nil, stateError{err}
-	}
-	elsewhere, err := o.elsewhere(service, here)
-	if err != nil {
-		return ledger.Record{}, nil, stateError{err}
-	}
-	return rec, elsewhere, nil
-}
-
-// runAll runs all jobs beside FaaS, where the embedding program says or with the orchestrator.
-func (o *deployOptions) runAll(ctx context.Context, svc *Service, spec ServiceSpec, jobIDs []uint32, sizing Sizing,
-	rec ledger.Record, given []string) (_ Runner, err error) {
-	if o.traditional != nil {
-		return o.traditional(ctx, spec, jobIDs, sizing)
-	}
-	if o.noRunner {
-		return absentRunner{}, nil
-	}
-	if svc.binary, err = o.inspect(spec.BinaryPath); err != nil {
-		return nil, err
-	}
-	if err := o.canReplace(rec.Runner); err != nil {
-		return nil, err
-	}
-	runner := RunnerSpec{Delegated: faas.RunnerConfig{}, LocalJobs: jobIDs, Previous: rec.Runner}
-	return svc.start(ctx, runner, func(ref *RunnerRef) (err error) {
-		led, _, err := o.lock(ctx, svc.spec.Name, svc.location)
-		if err != nil {
-			return err
-		}
-		j := &journal{led: led}
-		defer func() { err = errors.Join(err, j.close()) }()
-		if err := j.describe(svc.record(given, jobIDs)); err != nil {
-			return err
-		}
-		return j.setRunner(ref)
-	})
-}
-
-// inspect is faas.InspectBinary for a file that must still be the one that was verified.
-func (o *deployOptions) inspect(path string) (*faas.Binary, error) {
-	bin, err := faas.InspectBinary(path)
-	if err == nil && o.verified != "" && bin.SHA256 != o.verified {
-		return nil, changedFile(path)
-	}
-	return bin, err
 }

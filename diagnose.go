@@ -24,6 +24,13 @@ type DiagnoseSpec struct {
 	// BlueprintID is the blueprint that is to be on chain; nil: none.
 	BlueprintID *uint64
 	BinaryPath  string // the blueprint's executable; empty: none
+	StateDir    string // the directory of the ledgers; empty: DefaultStateDir
+	// Fetch are the options that metadata would be fetched with.
+	Fetch []FetchOption
+	// Policy is used instead of the policy file.
+	Policy *Policy
+	// Executor is asked instead of the policy's provider, whether serverless is on or not. It stays open.
+	Executor faas.Executor
 }
 
 // Diagnose finds out what stands in the way of a deployment, and what to do about it. It changes nothing, here, at the provider or on chain. It looks, in
@@ -42,9 +49,8 @@ type DiagnoseSpec struct {
 // are the same on every call, but for the provider's own where it cannot be opened. Remedies that begin with "cloud" are for the program in cli.
 //
 // What is found is no error. The error is an ErrTimeout where ctx ended before everything was looked at, beside the checks.
-func Diagnose(ctx context.Context, spec DiagnoseSpec, opts ...DeployOption) ([]faas.Check, error) {
-	o := newDeployOptions(opts)
-	d := &diagnosis{spec: spec, opts: o, fetch: newFetchOptions(o.fetch)}
+func Diagnose(ctx context.Context, spec DiagnoseSpec) ([]faas.Check, error) {
+	d := &diagnosis{spec: spec, fetch: newFetchOptions(spec.Fetch)}
 	local := d.local(ctx)
 	if d.opened != nil {
 		defer d.opened.Close() // what cannot be closed was of no use
@@ -69,7 +75,6 @@ func Diagnose(ctx context.Context, spec DiagnoseSpec, opts ...DeployOption) ([]f
 // diagnosis is one Diagnose.
 type diagnosis struct {
 	spec  DiagnoseSpec
-	opts  *deployOptions
 	fetch *fetchOptions
 
 	policy *Policy       // nil where it cannot be used
@@ -89,7 +94,7 @@ func (d *diagnosis) local(ctx context.Context) []faas.Check {
 }
 
 func (d *diagnosis) checkPolicy(context.Context) faas.Check {
-	policy, path := d.opts.policy, ""
+	policy, path := d.spec.Policy, ""
 	if policy == nil {
 		var err error
 		path = d.spec.PolicyPath
@@ -162,8 +167,8 @@ func quoted(path string) string {
 // openProvider opens the provider as a deployment does.
 func (d *diagnosis) openProvider(ctx context.Context) faas.Check {
 	switch {
-	case d.opts.executor != nil:
-		d.exec = d.opts.executor
+	case d.spec.Executor != nil:
+		d.exec = d.spec.Executor
 		return checkup.OK("an executor is given")
 	case d.policy == nil:
 		d.why = "the policy cannot be used"
@@ -178,12 +183,13 @@ func (d *diagnosis) openProvider(ctx context.Context) faas.Check {
 		d.why = "serverless is off"
 		return checkup.Skip("serverless is off, so that %s is not asked", cfg.Provider)
 	}
-	exec, err := d.opts.open(ctx, cmp.Or(d.spec.Service, "diagnose"), cfg)
-	if err != nil {
+	at := &place{service: cmp.Or(d.spec.Service, "diagnose"), config: cfg}
+	at.opts.resolve()
+	if err := at.open(ctx); err != nil {
 		d.why = "the provider cannot be opened"
 		return checkup.FailBy(err, "tangle-cloud policy --faas-option NAME=VALUE (NAME= removes an option)")
 	}
-	d.exec, d.opened = exec, exec
+	d.exec, d.opened = at.exec, at.exec
 	return checkup.OK("%s", strings.Trim(fmt.Sprint(public(cfg)), "{}"))
 }
 

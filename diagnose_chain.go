@@ -109,7 +109,7 @@ func (d *diagnosis) checkBlueprint(ctx context.Context, head *tangle.Head) faas.
 	case !head.Code:
 		return checkup.Skip("there is no contract")
 	}
-	opts := append([]FetchOption{}, d.opts.fetch...)
+	opts := append([]FetchOption{}, d.spec.Fetch...)
 	meta, err := FetchMetadata(ctx, *d.spec.BlueprintID, append(opts, WithEventSearch(0))...)
 	if err != nil {
 		remedy := "name a blueprint that is on this chain: --blueprint-id ID"

@@ -63,8 +63,8 @@ func TestDiagnoseLooksAtNodeContractAndBlueprint(t *testing.T) {
 			if tt.options != nil {
 				options = tt.options(url)
 			}
-			checks, err := Diagnose(t.Context(), DiagnoseSpec{BlueprintID: &tt.id}, WithPolicy(DefaultPolicy()),
-				WithStateDir(t.TempDir()), WithFetch(options...))
+			checks, err := Diagnose(t.Context(), DiagnoseSpec{BlueprintID: &tt.id, Policy: DefaultPolicy(),
+				StateDir: t.TempDir(), Fetch: options})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -90,8 +90,8 @@ func TestANodeThatWantsAKeyIsToldApart(t *testing.T) {
 		http.Error(w, "who are you", http.StatusUnauthorized)
 	}))
 	defer server.Close()
-	checks, err := Diagnose(t.Context(), DiagnoseSpec{}, WithPolicy(DefaultPolicy()), WithStateDir(t.TempDir()),
-		WithFetch(WithRPC(server.URL+"/v2/secretsecretsecretsecret")))
+	checks, err := Diagnose(t.Context(), DiagnoseSpec{Policy: DefaultPolicy(), StateDir: t.TempDir(),
+		Fetch: []FetchOption{WithRPC(server.URL + "/v2/secretsecretsecretsecret")}})
 	if err != nil {
 		t.Fatal(err)
 	}

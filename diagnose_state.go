@@ -21,7 +21,7 @@ func (d *diagnosis) state(ctx context.Context) []faas.Check {
 
 // checkStateDir finds out whether ledgers can be written, without writing one. Deployments go on without where the default directory cannot be used.
 func (d *diagnosis) checkStateDir(context.Context) faas.Check {
-	store, err := d.opts.store()
+	store, err := ledgers{dir: d.spec.StateDir}.store()
 	if err != nil {
 		return d.noLedgers(err, "cloud --state-dir DIRECTORY")
 	}
@@ -54,7 +54,7 @@ func (d *diagnosis) checkStateDir(context.Context) faas.Check {
 }
 
 func (d *diagnosis) noLedgers(err error, remedy string) faas.Check {
-	if d.opts.stateDir == "" {
+	if d.spec.StateDir == "" {
 		return checkup.Warn(err, remedy, "no ledger can be kept, so that a crash may leave functions behind: %s",
 			checkup.Words(err))
 	}
@@ -63,7 +63,7 @@ func (d *diagnosis) noLedgers(err error, remedy string) faas.Check {
 
 // checkServices looks for operations that did not end, and for ledgers that cannot be read.
 func (d *diagnosis) checkServices(context.Context) faas.Check {
-	store, err := d.opts.store()
+	store, err := ledgers{dir: d.spec.StateDir}.store()
 	if err != nil {
 		return checkup.Skip("there is no state directory")
 	}

@@ -26,9 +26,9 @@ func quiet(t testing.TB) {
 }
 
 // diagnose returns the checks by name, having checked their form.
-func diagnose(t testing.TB, spec serverless.DiagnoseSpec, opts ...serverless.DeployOption) map[string]faas.Check {
+func diagnose(t testing.TB, spec serverless.DiagnoseSpec) map[string]faas.Check {
 	t.Helper()
-	checks, err := serverless.Diagnose(t.Context(), spec, opts...)
+	checks, err := serverless.Diagnose(t.Context(), spec)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +92,7 @@ func TestDiagnoseSaysWhatIsWrongWithThePolicy(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			checks := diagnose(t, serverless.DiagnoseSpec{PolicyPath: path}, serverless.WithStateDir(t.TempDir()))
+			checks := diagnose(t, serverless.DiagnoseSpec{PolicyPath: path, StateDir: t.TempDir()})
 			tt.want.check(t, checks["policy"])
 			tt.provider.check(t, checks["provider"])
 		})
@@ -105,18 +105,18 @@ func TestDiagnoseSaysWhatIsWrongWithThePolicy(t *testing.T) {
 
 func TestDiagnoseHasTheProviderDiagnoseItself(t *testing.T) {
 	quiet(t)
-	opts := func(cloud *faastest.Cloud) []serverless.DeployOption {
-		return []serverless.DeployOption{serverless.WithPolicy(policy(true, false)), serverless.WithStateDir(t.TempDir()),
-			serverless.WithExecutor(cloud.Executor("svc"))}
+	ask := func(cloud *faastest.Cloud) map[string]faas.Check {
+		return diagnose(t, serverless.DiagnoseSpec{Policy: policy(true, false), StateDir: t.TempDir(),
+			Executor: cloud.Executor("svc")})
 	}
-	checks := diagnose(t, serverless.DiagnoseSpec{}, opts(faastest.NewMemory())...)
+	checks := ask(faastest.NewMemory())
 	finding{faas.CheckOK, "executor is given", ""}.check(t, checks["provider"])
 	finding{faas.CheckOK, "it answers", ""}.check(t, checks["custom/cloud"])
 	finding{faas.CheckOK, "10240 MB", ""}.check(t, checks["custom/limits"])
 
 	denied := faastest.NewMemory(faastest.WithScript(
 		faastest.Faults(faastest.Rule{Op: faastest.OpDiagnose, Fault: faastest.Fault{Kind: faastest.Denied}})))
-	checks = diagnose(t, serverless.DiagnoseSpec{}, opts(denied)...)
+	checks = ask(denied)
 	finding{faas.CheckFailed, "denied", "try again"}.check(t, checks["custom/cloud"])
 	if !errors.Is(checks["custom/cloud"].Err, faas.ErrPermissionDenied) {
 		t.Errorf("the error is %v", checks["custom/cloud"].Err)
@@ -130,8 +130,8 @@ func (silent) Diagnose(context.Context) []faas.Check { return nil }
 
 func TestDiagnoseGoesWithoutAProviderThatCannot(t *testing.T) {
 	quiet(t)
-	checks := diagnose(t, serverless.DiagnoseSpec{}, serverless.WithPolicy(policy(true, false)),
-		serverless.WithStateDir(t.TempDir()), serverless.WithExecutor(silent{faastest.NewMemory().Executor("svc")}))
+	checks := diagnose(t, serverless.DiagnoseSpec{Policy: policy(true, false), StateDir: t.TempDir(),
+		Executor: silent{faastest.NewMemory().Executor("svc")}})
 	if _, found := checks["custom/cloud"]; found || checks["provider"].Status != faas.CheckOK {
 		t.Errorf("%+v", checks)
 	}
@@ -193,8 +193,7 @@ func TestDiagnoseLooksAtTheStateDirectoryAndWhatIsInIt(t *testing.T) {
 			dir := t.TempDir()
 			tt.prepare(t, dir)
 			before := tree(t, dir)
-			checks := diagnose(t, serverless.DiagnoseSpec{}, serverless.WithPolicy(policy(false, true)),
-				serverless.WithStateDir(dir))
+			checks := diagnose(t, serverless.DiagnoseSpec{Policy: policy(false, true), StateDir: dir})
 			tt.state.check(t, checks["state"])
 			tt.services.check(t, checks["services"])
 			if diff := cmp.Diff(before, tree(t, dir)); diff != "" {
@@ -214,7 +213,7 @@ func TestAStateDirectoryThatMayNotBeWrittenToIsFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	finding{faas.CheckFailed, "permission", "chmod u+rwx"}.check(
-		t, diagnose(t, serverless.DiagnoseSpec{}, serverless.WithStateDir(dir))["state"])
+		t, diagnose(t, serverless.DiagnoseSpec{StateDir: dir})["state"])
 	t.Setenv("XDG_STATE_HOME", dir)
 	if runtime.GOOS == "linux" {
 		finding{faas.CheckWarning, "no ledger can be kept", "chmod u+rwx"}.check(
@@ -276,27 +275,25 @@ func TestDiagnoseLooksAtTheBinary(t *testing.T) {
 			if runtime.GOOS == "windows" && strings.Contains(tt.want.remedy, "chmod") {
 				t.Skip("files have no such permission there")
 			}
-			checks := diagnose(t, serverless.DiagnoseSpec{BinaryPath: tt.binary(t)}, serverless.WithPolicy(policy(true, false)),
-				serverless.WithStateDir(t.TempDir()),
-				serverless.WithExecutor(faastest.NewMemory().Executor("svc")))
+			checks := diagnose(t, serverless.DiagnoseSpec{BinaryPath: tt.binary(t), Policy: policy(true, false),
+				StateDir: t.TempDir(), Executor: faastest.NewMemory().Executor("svc")})
 			tt.want.check(t, checks["binary"])
 		})
 	}
 	t.Run("one that the provider does not take", func(t *testing.T) {
 		small := faastest.NewMemory(faastest.WithLimits(faas.Limits{MaxMemoryMB: 128, MaxTimeoutSecs: 900, MaxPayloadMB: 1}))
-		checks := diagnose(t, serverless.DiagnoseSpec{BinaryPath: script(t)}, serverless.WithPolicy(policy(true, false)),
-			serverless.WithStateDir(t.TempDir()), serverless.WithExecutor(small.Executor("svc")))
+		checks := diagnose(t, serverless.DiagnoseSpec{BinaryPath: script(t), Policy: policy(true, false),
+			StateDir: t.TempDir(), Executor: small.Executor("svc")})
 		finding{faas.CheckFailed, "128 MiB", "as the message says"}.check(t, checks["binary"])
 	})
 }
 
 func TestADiagnosisThatIsCutShortSaysSoAndHasEveryCheck(t *testing.T) {
 	quiet(t)
-	spec := serverless.DiagnoseSpec{BinaryPath: script(t)}
-	opts := []serverless.DeployOption{serverless.WithPolicy(policy(true, false)), serverless.WithStateDir(t.TempDir()),
-		serverless.WithExecutor(faastest.NewMemory().Executor("svc"))}
+	spec := serverless.DiagnoseSpec{BinaryPath: script(t), Policy: policy(true, false), StateDir: t.TempDir(),
+		Executor: faastest.NewMemory().Executor("svc")}
 	names := func(ctx context.Context) (all []string, err error) {
-		checks, err := serverless.Diagnose(ctx, spec, opts...)
+		checks, err := serverless.Diagnose(ctx, spec)
 		for _, c := range checks {
 			all = append(all, c.Name)
 		}

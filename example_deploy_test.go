@@ -354,7 +354,7 @@ func ExampleOpenService() {
 		return
 	}
 
-	services, err := serverless.ListServices(serverless.WithStateDir(w.state))
+	services, err := serverless.ListServices(w.state)
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -395,7 +395,7 @@ func ExampleListServices() {
 		return
 	}
 	defer os.RemoveAll(dir)
-	services, err := serverless.ListServices(serverless.WithStateDir(dir))
+	services, err := serverless.ListServices(dir)
 	fmt.Println(len(services), err)
 	// Output: 0 <nil>
 }

@@ -28,7 +28,11 @@ const (
 const fetchOp = "fetch metadata"
 
 // FetchOption configures [FetchMetadata].
-type FetchOption func(*fetchOptions)
+type FetchOption interface{ applyFetch(*fetchOptions) }
+
+type fetchOption func(*fetchOptions)
+
+func (f fetchOption) applyFetch(o *fetchOptions) { f(o) }
 
 type fetchOptions struct {
 	rpc        []string // in the order to try them; empty: the default node
@@ -46,44 +50,43 @@ type fetchOptions struct {
 // WithRPC names the nodes to ask, as http or https URLs, in the order in which they are tried. It makes [FetchMetadata] read the chain. Empty
 // strings are skipped, so that the value of an unset flag may be passed.
 func WithRPC(urls ...string) FetchOption {
-	return func(o *fetchOptions) {
+	return fetchOption(func(o *fetchOptions) {
 		for _, url := range urls {
 			if url != "" {
 				o.rpc = append(o.rpc, url)
 			}
 		}
-	}
+	})
 }
 
 // WithContract gives the address of the Tangle contract, in place of the environment's. It makes [FetchMetadata] read the chain. The empty
 // string changes nothing.
 func WithContract(address string) FetchOption {
-	return func(o *fetchOptions) {
+	return fetchOption(func(o *fetchOptions) {
 		if address != "" {
 			o.contract = address
 		}
-	}
+	})
 }
 
 // WithBinary names the blueprint's binary. Its profiles are read from blueprint-profiles.json beside it, or else from
 // [ProfilesPath]. A file that names the SHA-256 of what was measured is compared with the binary: profiles of an older
 // build are used with a warning, those of another blueprint are not used. The empty string changes nothing.
 func WithBinary(path string) FetchOption {
-	return func(o *fetchOptions) {
+	return fetchOption(func(o *fetchOptions) {
 		if path != "" {
 			o.binary = path
 		}
-	}
+	})
 }
 
 // WithMock asks for made-up metadata, also where a contract is configured.
-func WithMock() FetchOption { return func(o *fetchOptions) { o.mock = true } }
+func WithMock() FetchOption { return fetchOption(func(o *fetchOptions) { o.mock = true }) }
 
 // WithHTTPClient sets the client for the calls to nodes. By default it is [http.DefaultClient].
-func WithHTTPClient(c *http.Client) FetchOption { return func(o *fetchOptions) { o.httpClient = c } }
-
-// WithFetchLogger sets where warnings are logged, beside being part of the metadata. By default they are not logged.
-func WithFetchLogger(l *slog.Logger) FetchOption { return func(o *fetchOptions) { o.logger = l } }
+func WithHTTPClient(c *http.Client) FetchOption {
+	return fetchOption(func(o *fetchOptions) { o.httpClient = c })
+}
 
 // FetchMetadata says what is known of a blueprint: its jobs from the chain, and their profiles from the first source that has any: the
 // profiles file of the binary (with [WithBinary]), then the definition's profilingData, then its description.
@@ -133,7 +136,7 @@ func FetchMetadata(ctx context.Context, blueprintID uint64, opts ...FetchOption)
 
 func newFetchOptions(opts []FetchOption) *fetchOptions {
 	o := &fetchOptions{}
-	applyOptions(o, opts)
+	apply(opts, func(opt FetchOption) { opt.applyFetch(o) })
 	if o.httpClient == nil {
 		o.httpClient = http.DefaultClient
 	}

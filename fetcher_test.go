@@ -84,7 +84,7 @@ func TestMockMetadataIsMarkedAndNeverServerless(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer
-			opts := append([]FetchOption{WithFetchLogger(slog.New(slog.NewTextHandler(&log, nil)))}, tc.opts...)
+			opts := append([]FetchOption{WithLogger(slog.New(slog.NewTextHandler(&log, nil)))}, tc.opts...)
 			meta, err := FetchMetadata(t.Context(), 42, opts...)
 			if err != nil {
 				t.Fatal(err)
@@ -451,7 +451,7 @@ func TestNilOptionsAreSkipped(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "policy.json")
 	if _, err := FetchMetadata(t.Context(), 1, nil, WithMock(), nil, WithHTTPClient(nil),
-		WithFetchLogger(nil)); err != nil {
+		WithLogger(nil)); err != nil {
 		t.Error(err)
 	}
 	policy, err := LoadPolicy(nil, WithPolicyPath(path), nil)
@@ -461,8 +461,14 @@ func TestNilOptionsAreSkipped(t *testing.T) {
 	if err := policy.Save(nil, WithPolicyPath(path)); err != nil {
 		t.Error(err)
 	}
-	if _, err := ListServices(nil, WithStateDir(dir), nil, WithLogger(nil), WithEvents(nil),
-		WithOrchestrator(nil)); err != nil {
+	if _, err := OpenService(t.Context(), "missing", nil, WithStateDir(dir), nil, WithLogger(nil), WithEvents(nil),
+		WithOrchestrator(nil)); !errors.Is(err, faas.ErrNotFound) {
+		t.Error(err)
+	}
+	if _, err := Recover(t.Context(), "missing", nil, WithStateDir(dir), nil); !errors.Is(err, faas.ErrNotFound) {
+		t.Error(err)
+	}
+	if _, err := NewPlan(t.Context(), ServiceSpec{}, nil, WithStateDir(dir), nil); !errors.Is(err, faas.ErrInvalidArgument) {
 		t.Error(err)
 	}
 	if _, _, err := RefreshPrices(t.Context(), nil, nil, WithPriceClient(nil), WithPricesOf()); err != nil {

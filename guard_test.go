@@ -178,7 +178,7 @@ func TestAUnitThatWasNeverWholeIsRemovedAndNotRestored(t *testing.T) {
 	if !errors.As(err, &fe) || len(fe.Leftovers) > 0 || len(cloud.Units()) > 0 {
 		t.Errorf("error %v, left at the provider: %v", err, cloud.Units())
 	}
-	if infos, err := serverless.ListServices(serverless.WithStateDir(state)); err != nil || len(infos) > 0 {
+	if infos, err := serverless.ListServices(state); err != nil || len(infos) > 0 {
 		t.Errorf("left in the ledger: %+v, %v", infos, err)
 	}
 }
@@ -212,7 +212,7 @@ func TestATraditionalPlanIsRefusedForAnotherBinary(t *testing.T) {
 	if err := os.WriteFile(p.spec.BinaryPath, []byte("#!/bin/sh\necho '{\"result\":[9]}'\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := plan.Apply(t.Context(), p.spec, p.options()...); !errors.Is(err, faas.ErrConflict) {
+	if _, err := plan.Apply(t.Context(), p.spec, p.with()...); !errors.Is(err, faas.ErrConflict) {
 		t.Errorf("error %v, want a conflict", err)
 	}
 }

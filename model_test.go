@@ -74,7 +74,7 @@ func playHistory(ctx context.Context, seed uint64, dir string, binaries []string
 	}()
 	h.cloud = faastest.NewMemory(faastest.WithJob(answer), faastest.WithLatency(time.Millisecond))
 	other, err := serverless.DeployServerless(ctx, h.spec("other", 0, "x"), []uint32{0, 1},
-		policy(true, false).Serverless.Config(), h.options("other")...)
+		policy(true, false).Serverless.Config(), deployOptions(h.options("other"), serverless.WithoutRunner())...)
 	if err != nil {
 		return err
 	}
@@ -109,7 +109,7 @@ func playHistory(ctx context.Context, seed uint64, dir string, binaries []string
 	if units := h.cloud.Units(); len(units) > 0 {
 		return fmt.Errorf("left at the provider: %v", units)
 	}
-	if infos, err := serverless.ListServices(serverless.WithStateDir(h.state)); err != nil || len(infos) > 0 {
+	if infos, err := serverless.ListServices(h.state); err != nil || len(infos) > 0 {
 		return fmt.Errorf("left in the ledgers: %v, %v", infos, err)
 	}
 	return nil
@@ -120,13 +120,12 @@ func (h *history) spec(name string, binary int, env string) serverless.ServiceSp
 		Env: map[string]string{"KEY": env}}
 }
 
-func (h *history) options(service string) []serverless.DeployOption {
+func (h *history) options(service string) []serverless.ServiceOption {
 	var exec faas.Executor = h.cloud.Executor(service)
 	if service == "svc" {
 		exec = h.sky.Executor(exec)
 	}
-	return []serverless.DeployOption{serverless.WithExecutor(exec), serverless.WithStateDir(h.state),
-		serverless.WithoutRunner()}
+	return []serverless.ServiceOption{serverless.WithExecutor(exec), serverless.WithStateDir(h.state)}
 }
 
 func (h *history) units(service string) []string {
@@ -145,7 +144,7 @@ func (h *history) truth(ctx context.Context) (map[string]faas.State, error) {
 
 // recorded returns the units of the service's ledger.
 func (h *history) recorded() (map[string]serverless.UnitInfo, error) {
-	infos, err := serverless.ListServices(serverless.WithStateDir(h.state))
+	infos, err := serverless.ListServices(h.state)
 	units := map[string]serverless.UnitInfo{}
 	for _, info := range infos {
 		if info.Name == "svc" {
@@ -343,7 +342,8 @@ func (h *history) note(format string, args ...any) {
 
 // deploy takes note of which units are not as somebody's hand left them.
 func (h *history) deploy(ctx context.Context, spec serverless.ServiceSpec, jobs []uint32) (*serverless.Service, error) {
-	svc, err := serverless.DeployServerless(ctx, spec, jobs, policy(true, false).Serverless.Config(), h.options("svc")...)
+	svc, err := serverless.DeployServerless(ctx, spec, jobs, policy(true, false).Serverless.Config(),
+		deployOptions(h.options("svc"), serverless.WithoutRunner())...)
 	if svc != nil {
 		for _, d := range svc.Deployments() {
 			if d.Action != serverless.ActionKeep {
@@ -355,7 +355,7 @@ func (h *history) deploy(ctx context.Context, spec serverless.ServiceSpec, jobs 
 }
 
 func (h *history) undeploy(ctx context.Context) error {
-	svc, err := serverless.OpenService(ctx, "svc", h.options("svc")...)
+	svc, err := serverless.OpenService(ctx, "svc", openOptions(h.options("svc"), serverless.WithoutRunner())...)
 	if errors.Is(err, faas.ErrNotFound) {
 		return nil
 	}

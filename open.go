@@ -65,10 +65,19 @@ func serviceInfo(r ledger.Record) ServiceInfo {
 	return info
 }
 
-// ListServices returns the services that the ledgers of this machine know, sorted by name and place. Of the options only [WithStateDir] matters. A
-// ledger that cannot be read is an error beside the services of the others.
-func ListServices(opts ...DeployOption) ([]ServiceInfo, error) {
-	store, err := newDeployOptions(opts).store()
+func serviceInfos(records []ledger.Record) []ServiceInfo {
+	var infos []ServiceInfo
+	for _, r := range records {
+		infos = append(infos, serviceInfo(r))
+	}
+	return infos
+}
+
+// ListServices returns the services that the ledgers in dir record, sorted by name and place. An
+// empty dir is [DefaultStateDir]. A ledger that cannot be read is an error beside the services of the
+// others.
+func ListServices(dir string) ([]ServiceInfo, error) {
+	store, err := ledgers{dir: dir}.store()
 	if err != nil {
 		return nil, err
 	}
@@ -81,81 +90,80 @@ func ListServices(opts ...DeployOption) ([]ServiceInfo, error) {
 	return infos, err
 }
 
-// OpenService returns the handle of a service that was deployed before, by this program or another, from its ledger. Its functions can be invoked,
-// checked, warmed and removed. The runner belongs to the program that deployed the service, so that local jobs cannot be invoked, unless it is a
-// [Survivor]: that one is found again with the orchestrator, which has to be of the same kind ([WithOrchestrator]).
+// OpenService returns the handle of a service that this program or another one deployed, from its
+// ledger. Its functions can be invoked, checked, warmed and removed. Its local jobs can be invoked only
+// if its runner is a [Survivor], which OpenService finds with an orchestrator of the same kind
+// ([WithOrchestrator]); any other runner belongs to the program that deployed the service.
 //
 // The provider, the region and all else that tells where the service is come from the ledger, with the
-// options that are not sensitive. [WithPolicy] names the place in a policy, whose provider_config is then
-// used, as a ledger keeps no credentials. Of a service in several places, without a policy, the one that
-// was deployed last is opened; Warnings names the others, and Undeploy reaches them all. A service that
-// no ledger knows, or not with that policy's provider, is an ErrNotFound that says where it is.
-func OpenService(ctx context.Context, name string, opts ...DeployOption) (_ *Service, err error) {
-	o := newDeployOptions(opts)
-	defer o.events.flush()
-	var svc *Service
-	defer func() { err = o.closeGiven(svc, err) }()
-	rec, elsewhere, err := o.find(name)
+// options that are not sensitive. [WithPolicy] names the place in a policy, whose provider_config is
+// then used, because a ledger keeps no credentials. If the service is in several places and no policy
+// is given, OpenService opens the one that was deployed last; Warnings names the others, and Undeploy
+// reaches them all. A service that no ledger records, or not at that policy's provider, is an
+// ErrNotFound that says where it is.
+func OpenService(ctx context.Context, name string, opts ...OpenOption) (svc *Service, err error) {
+	o := newOpenOptions(opts)
+	events := newEmitter(o.onEvent)
+	defer events.flush()
+	defer func() { err = closeUnused(o.executor, svc, err) }()
+	rec, elsewhere, err := o.ledgers.find(name, o.policy)
 	if err != nil {
 		return nil, err
 	}
-	exec := o.executor
-	if exec == nil && len(rec.Units) > 0 {
-		if exec, err = o.open(ctx, name, rec.Provider); err != nil {
+	at := &place{service: name, config: rec.Provider, exec: o.executor, opts: o, events: events}
+	if at.exec != nil || len(rec.Units) > 0 {
+		if err := at.open(ctx); err != nil {
 			return nil, err
 		}
-	}
-	if exec != nil {
-		if err := errors.Join(checkBound(exec, name), checkPlace(ctx, exec, rec)); err != nil {
-			if o.executor == nil {
-				err = errors.Join(err, exec.Close())
-			}
-			return nil, err
+		if err := checkPlace(ctx, at.exec, rec); err != nil {
+			return nil, errors.Join(err, at.close())
 		}
 	}
-	svc = newService(ServiceSpec{Name: name, BlueprintID: rec.BlueprintID, BinaryPath: rec.Binary},
+	s := newService(ServiceSpec{Name: name, BlueprintID: rec.BlueprintID, BinaryPath: rec.Binary},
 		Strategy{Kind: StrategyServerless, FaaSJobs: []uint32{}, LocalJobs: append([]uint32{}, rec.LocalJobs...)}, o)
-	svc.location, svc.exec = rec.Provider, exec
+	s.location, s.exec = rec.Provider, at.exec
 	if len(elsewhere) > 0 {
-		svc.warn(warnElsewhere(name, elsewhere))
+		s.warn(warnElsewhere(name, elsewhere))
 	}
 	switch {
 	case len(rec.Units) == 0:
-		svc.strategy.Kind = StrategyTraditional
+		s.strategy.Kind = StrategyTraditional
 	case len(rec.LocalJobs) > 0:
-		svc.strategy.Kind = StrategyHybrid
+		s.strategy.Kind = StrategyHybrid
 	}
 	if rec.Runner != nil && !o.noRunner {
-		if err := svc.attach(ctx, rec.Runner); err != nil {
-			err = errors.Join(err, svc.release(ctx, o))
-			svc = nil
-			return nil, err
+		if err := s.attach(ctx, *rec.Runner); err != nil {
+			if o.executor != nil {
+				s.exec = nil // closeUnused closes it
+			}
+			return nil, errors.Join(err, s.release(ctx, events))
 		}
 	}
 	var changes []engine.Change
 	var states []faas.State
 	for _, u := range rec.Sorted() {
 		if u.Pending != "" {
-			svc.warn(fmt.Sprintf("%s: an operation (%s) was interrupted: deploy again, recover or undeploy", u.ID, u.Pending))
+			s.warn(fmt.Sprintf("%s: an operation (%s) was interrupted: deploy again, recover or undeploy", u.ID, u.Pending))
 		}
 		if u.State == nil {
 			continue
 		}
-		changes = append(changes, engine.Change{Action: ActionKeep, Unit: faas.Unit{ID: u.ID, Functions: u.Functions}})
+		changes = append(changes, engine.Change{Action: engine.Keep, Unit: faas.Unit{ID: u.ID, Functions: u.Functions}})
 		states = append(states, *u.State)
 		for _, f := range u.Functions {
-			svc.strategy.FaaSJobs = append(svc.strategy.FaaSJobs, f.JobID)
+			s.strategy.FaaSJobs = append(s.strategy.FaaSJobs, f.JobID)
 		}
 	}
-	slices.Sort(svc.strategy.FaaSJobs)
-	svc.deployed(changes, states)
-	return svc, nil
+	slices.Sort(s.strategy.FaaSJobs)
+	s.deployed(changes, states)
+	return s, nil
 }
 
-// find returns the record of the service that the options name, and those of its other places.
-func (o *deployOptions) find(name string) (ledger.Record, []ledger.Record, error) {
+// find returns the record of the service at the policy's place, and those of its other places. Without
+// a policy it is the one that was updated last.
+func (l ledgers) find(name string, policy *Policy) (ledger.Record, []ledger.Record, error) {
 	none := ledger.Record{}
-	store, err := o.store()
+	store, err := l.store()
 	if err != nil {
 		return none, nil, err
 	}
@@ -165,29 +173,26 @@ func (o *deployOptions) find(name string) (ledger.Record, []ledger.Record, error
 		if err != nil {
 			return none, nil, err // it may be in a ledger that cannot be read
 		}
-		return none, nil, faas.Errorf(faas.ErrNotFound, "open service", "", "no service %q is known in %s", name, store.Dir())
+		return none, nil, faas.Errorf(faas.ErrNotFound, "open service", "", "no ledger in %s records service %q", store.Dir(),
+			name)
 	}
 	slices.SortStableFunc(records, func(a, b ledger.Record) int { return b.Updated.Compare(a.Updated) })
 	found := 0
-	if o.policy != nil {
-		provider := faas.Resolve(o.policy.Serverless.Config().Provider)
+	if policy != nil {
+		provider := faas.Resolve(policy.Serverless.Config().Provider)
 		found = slices.IndexFunc(records, func(r ledger.Record) bool {
 			return ledger.Location(r.Provider) == ledger.Location(provider)
 		})
 		if found < 0 {
 			return none, nil, faas.Errorf(faas.ErrNotFound, "open service", "",
 				"service %q is not deployed in the policy's place, %s, but in %s: open it without the policy, or with one that "+
-					"names that place",
-				name, placeName(provider), placesText(records))
+					"names that place", name, placeName(provider), placesText(records))
 		}
 		// The credentials are the policy's; where things are, and how, is what the ledger says.
-		provider.Options = maps.Clone(provider.Options)
-		for option, value := range records[found].Provider.Options {
-			if provider.Options == nil {
-				provider.Options = map[string]string{}
-			}
-			provider.Options[option] = value
-		}
+		options := map[string]string{}
+		maps.Copy(options, provider.Options)
+		maps.Copy(options, records[found].Provider.Options)
+		provider.Options = options
 		records[found].Provider = provider
 	}
 	rec := records[found]
@@ -195,70 +200,70 @@ func (o *deployOptions) find(name string) (ledger.Record, []ledger.Record, error
 	return rec, others, nil
 }
 
-// Recovery says what [Recover] did.
+// Recovery says what [Recover] did. Each list names units.
 type Recovery struct {
-	Removed []string `json:"removed"` // units whose creation or removal was interrupted
-	// Unsettled are units whose update was interrupted. They exist, with the old code and configuration or
-	// the new; the next deployment brings them to what is wanted then.
+	Removed []string `json:"removed"` // their creation or removal was interrupted
+	// Unsettled are units whose update was interrupted. They exist, with the old code and configuration
+	// or the new; the next deployment brings them to what is wanted then.
 	Unsettled []string `json:"unsettled"`
 	// Missing are units whose update was interrupted and that the provider does not find. They stay in
-	// the ledger: the next deployment creates them anew, and Undeploy makes sure that they are gone.
+	// the ledger: the next deployment creates them again, and Undeploy makes sure that they are gone.
 	Missing []string `json:"missing,omitempty"`
 }
 
-// Recover puts right what an interrupted operation on the service left: it removes units whose creation
-// or removal did not end, and looks what became of those whose update did not. It is not needed before a
-// deployment or removal, which do the same. The options are those of [OpenService]; without a policy and
-// an executor, it puts every place of the service right.
-func Recover(ctx context.Context, name string, opts ...DeployOption) (_ *Recovery, err error) {
-	o := newDeployOptions(opts)
-	defer o.events.flush()
-	defer func() { err = o.closeGiven(nil, err) }()
-	found, elsewhere, err := o.find(name)
+// Recover puts right what an interrupted operation on the service left. It removes units whose creation
+// or removal did not end, and looks what became of those whose update did not end. A deployment or a
+// removal does the same, so that Recover is not needed before one. [WithPolicy] and [WithExecutor]
+// limit it to one place of the service.
+func Recover(ctx context.Context, name string, opts ...ServiceOption) (_ *Recovery, err error) {
+	o := newServiceOptions(opts)
+	events := newEmitter(o.onEvent)
+	defer events.flush()
+	defer func() { err = closeUnused(o.executor, nil, err) }()
+	rec, elsewhere, err := o.ledgers.find(name, o.policy)
 	if err != nil {
 		return nil, err
 	}
-	out := &Recovery{Removed: []string{}, Unsettled: []string{}}
-	errs := []error{o.recover(ctx, name, found.Provider, out)}
+	records := []ledger.Record{rec}
 	if o.policy == nil && o.executor == nil {
-		for _, r := range elsewhere {
-			errs = append(errs, o.recover(ctx, name, r.Provider, out))
-		}
+		records = append(records, elsewhere...)
+	}
+	out := &Recovery{Removed: []string{}, Unsettled: []string{}}
+	var errs []error
+	for _, r := range records {
+		at := &place{service: name, config: r.Provider, exec: o.executor, opts: o, events: events}
+		errs = append(errs, at.recover(ctx, out))
 	}
 	return out, errors.Join(errs...)
 }
 
 // recover puts one place right.
-func (o *deployOptions) recover(ctx context.Context, name string, provider faas.Config, out *Recovery) (err error) {
-	led, warning, err := o.lock(ctx, name, provider)
+func (p *place) recover(ctx context.Context, out *Recovery) (err error) {
+	j, warning, err := p.lock(ctx)
 	if err != nil {
 		return err
 	}
-	if led == nil {
+	if j.led == nil {
 		return faas.Errorf(faas.ErrUnavailable, "recover", "", "%s", warning)
 	}
-	j := &journal{led: led}
 	defer func() { err = errors.Join(err, j.close()) }()
-	exec, err := o.open(ctx, name, provider)
-	if err != nil {
+	if err := p.open(ctx); err != nil {
 		return err
 	}
-	if o.executor == nil {
-		defer func() { err = errors.Join(err, exec.Close()) }()
-	}
+	defer func() { err = errors.Join(err, p.close()) }()
 	rec := j.record()
-	if err := checkPlace(ctx, exec, rec); err != nil {
+	if err := checkPlace(ctx, p.exec, rec); err != nil {
 		return err
 	}
 	if err := rec.Settle(ctx); err != nil {
 		return err
 	}
-	eng := newEngine(exec, provider.Provider, o, j)
+	eng := p.engine(j, false)
 	var remove, created, updated []ledger.Unit
 	for _, u := range rec.Sorted() {
 		switch {
 		case u.Pending == "":
-		case Action(u.Pending) == ActionRemove:
+		case engine.Action(u.Pending) == engine.Remove:
 			remove = append(remove, u)
 		case u.State == nil:
 			created = append(created, u)
@@ -266,7 +271,7 @@ func (o *deployOptions) recover(ctx context.Context, name string, provider faas.
 			updated = append(updated, u)
 		}
 	}
-	states, err := eng.Look(ctx, staleUnits(created), nil)
+	states, err := eng.Look(ctx, recordedUnits(created), nil)
 	if err != nil {
 		return err
 	}
@@ -277,7 +282,7 @@ func (o *deployOptions) recover(ctx context.Context, name string, provider faas.
 			remove = append(remove, u)
 		}
 	}
-	states, err = eng.Look(ctx, staleUnits(updated), rec.Whole())
+	states, err = eng.Look(ctx, recordedUnits(updated), rec.Whole())
 	if err != nil {
 		return err
 	}
@@ -290,12 +295,12 @@ func (o *deployOptions) recover(ctx context.Context, name string, provider faas.
 			u.Pending = ""
 		}
 		u.State = states[i]
-		if err := led.Put(u); err != nil {
+		if err := j.led.Put(u); err != nil {
 			return err
 		}
 		out.Unsettled = append(out.Unsettled, u.ID)
 	}
-	if err := eng.Remove(ctx, staleUnits(remove)); err != nil {
+	if err := eng.Remove(ctx, recordedUnits(remove)); err != nil {
 		return err
 	}
 	for _, u := range remove {

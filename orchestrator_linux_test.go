@@ -133,7 +133,7 @@ func TestARunnerIsGoneAfterUndeployAndAfterAFailure(t *testing.T) {
 			if runs(pid) {
 				t.Error("it runs after a failed deployment")
 			}
-			if infos, err := serverless.ListServices(serverless.WithStateDir(state)); err != nil || len(infos) > 0 {
+			if infos, err := serverless.ListServices(state); err != nil || len(infos) > 0 {
 				t.Errorf("left in the ledger: %+v, %v", infos, err)
 			}
 		})
@@ -144,7 +144,7 @@ func TestADetachedRunnerOutlivesItsProgramAndIsFoundAgain(t *testing.T) {
 	state := t.TempDir()
 	s, pidFile := runnerSpec(t, runnerScript)
 	pid := deployElsewhere(t, "detached", s, state, pidFile)
-	opts := []serverless.DeployOption{serverless.WithStateDir(state), serverless.WithOrchestrator(detached(state))}
+	opts := []serverless.OpenOption{serverless.WithStateDir(state), serverless.WithOrchestrator(detached(state))}
 	svc, err := serverless.OpenService(t.Context(), "svc", opts...)
 	if err != nil {
 		t.Fatal(err)
@@ -162,7 +162,7 @@ func TestADetachedRunnerOutlivesItsProgramAndIsFoundAgain(t *testing.T) {
 	deploy := func() *serverless.Service {
 		t.Helper()
 		svc, err := serverless.Deploy(t.Context(), s,
-			append(opts, serverless.WithPolicy(policy(false, false)), serverless.WithMetadata(metadata("s")))...)
+			deployOptions(opts, serverless.WithPolicy(policy(false, false)), serverless.WithMetadata(metadata("s")))...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -203,7 +203,7 @@ func TestADetachedRunnerOutlivesItsProgramAndIsFoundAgain(t *testing.T) {
 	if runs(again) || !fileHas(log, "runs with differently\n")() || !fileHas(log, "stopped gracefully\n")() {
 		t.Errorf("after Undeploy it runs: %t, or its log lacks something", runs(again))
 	}
-	if infos, err := serverless.ListServices(serverless.WithStateDir(state)); err != nil || len(infos) > 0 {
+	if infos, err := serverless.ListServices(state); err != nil || len(infos) > 0 {
 		t.Errorf("left in the ledger: %+v, %v", infos, err)
 	}
 }
@@ -229,7 +229,7 @@ func TestADetachedRunnerThatIsReplacedByAnotherKindIsStopped(t *testing.T) {
 	if err := svc.Undeploy(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if infos, err := serverless.ListServices(serverless.WithStateDir(state)); err != nil || len(infos) > 0 {
+	if infos, err := serverless.ListServices(state); err != nil || len(infos) > 0 {
 		t.Errorf("left in the ledger: %+v, %v", infos, err)
 	}
 }

@@ -94,7 +94,7 @@ func TestAServiceIsFoundWhereItWasDeployedThoughTheEnvironmentHasChanged(t *test
 		t.Fatal(err)
 	}
 	os.Unsetenv("REGIONS_REGION")
-	infos, err := serverless.ListServices()
+	infos, err := serverless.ListServices("")
 	if err != nil || len(infos) != 1 || infos[0].Provider.Region != "north" {
 		t.Errorf("services %+v, %v", infos, err)
 	}
@@ -122,9 +122,9 @@ func TestUndeployReachesEveryPlaceThatADeploymentHasToldOf(t *testing.T) {
 				!strings.Contains(text, "WithMove") {
 				t.Errorf("warnings %q do not tell of the other place and what to do", text)
 			}
-			if others, err := svc.Elsewhere(); err != nil || len(others) != 1 || others[0].Provider.Region != "north" ||
+			if others := svc.Elsewhere(); len(others) != 1 || others[0].Provider.Region != "north" ||
 				len(others[0].Units) != 2 {
-				t.Errorf("elsewhere: %+v, %v", others, err)
+				t.Errorf("elsewhere: %+v", others)
 			}
 			if drift, err := svc.Diff(t.Context()); err != nil || drift.None() || len(drift.Elsewhere) != 1 {
 				t.Errorf("drift %+v, %v", drift, err)
@@ -149,7 +149,7 @@ func TestUndeployReachesEveryPlaceThatADeploymentHasToldOf(t *testing.T) {
 					t.Errorf("left in %s: %v", name, left)
 				}
 			}
-			if infos, err := serverless.ListServices(); err != nil || len(infos) > 0 {
+			if infos, err := serverless.ListServices(""); err != nil || len(infos) > 0 {
 				t.Errorf("left in the ledgers: %+v, %v", infos, err)
 			}
 		})
@@ -193,8 +193,8 @@ func TestAMoveRemovesThereOnceTheFunctionsAnswerHere(t *testing.T) {
 	if n, s := clouds["north"].Units(), clouds["south"].Units(); len(n) > 0 || len(s) != 2 || !bothThere {
 		t.Errorf("north %v, south %v; the new ones stood before the old ones went: %v", n, s, bothThere)
 	}
-	if others, err := svc.Elsewhere(); err != nil || len(others) > 0 {
-		t.Errorf("elsewhere: %+v, %v", others, err)
+	if others := svc.Elsewhere(); len(others) > 0 {
+		t.Errorf("elsewhere: %+v", others)
 	}
 	if diff := gocmp.Diff([]string{"svc/job0", "svc/job1"}, svc.Removed()); diff != "" {
 		t.Errorf("removed (-want +got):\n%s", diff)
@@ -341,7 +341,7 @@ func TestWhatWasGivenOnceIsNotDroppedByLeavingItOut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	infos, err := serverless.ListServices()
+	infos, err := serverless.ListServices("")
 	if err != nil || len(infos) != 1 {
 		t.Fatalf("%+v, %v", infos, err)
 	}
@@ -430,7 +430,7 @@ func TestTheBinaryIsRecordedWithAnAbsolutePathAndItsHash(t *testing.T) {
 	if err := deployIn(t, s, "north").Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	infos, err := serverless.ListServices()
+	infos, err := serverless.ListServices("")
 	if err != nil || len(infos) != 1 || infos[0].BinaryPath != want || len(infos[0].BinarySHA256) != 64 {
 		t.Errorf("services %+v, %v; want the binary %s with a hash", infos, err, want)
 	}
@@ -482,10 +482,12 @@ func (f orchestratorFunc) Start(_ context.Context, spec serverless.RunnerSpec) (
 
 func TestAnExecutorOfAnotherServiceIsRefusedBeforeAnythingIsChanged(t *testing.T) {
 	cloud := faastest.NewMemory(faastest.WithJob(answer))
+	executor := func(service string) serverless.ServiceOption {
+		return serverless.WithExecutor(faastest.Faulty(cloud.Executor(service), nil))
+	}
 	opts := func(service string) []serverless.DeployOption {
 		return []serverless.DeployOption{serverless.WithPolicy(policy(true, false)), serverless.WithMetadata(metadata("ff")),
-			serverless.WithoutRunner(),
-			serverless.WithExecutor(faastest.Faulty(cloud.Executor(service), nil))}
+			serverless.WithoutRunner(), executor(service)}
 	}
 	s := spec(t)
 	svc, err := serverless.Deploy(t.Context(), s, opts("svc")...)
@@ -497,8 +499,8 @@ func TestAnExecutorOfAnotherServiceIsRefusedBeforeAnythingIsChanged(t *testing.T
 	other.Name = "other"
 	_, deployErr := serverless.Deploy(t.Context(), other, opts("svc")...)
 	_, planErr := serverless.NewPlan(t.Context(), other, opts("svc")...)
-	_, openErr := serverless.OpenService(t.Context(), "svc", opts("other")...)
-	_, recoverErr := serverless.Recover(t.Context(), "svc", opts("other")...)
+	_, openErr := serverless.OpenService(t.Context(), "svc", serverless.WithPolicy(policy(true, false)), executor("other"))
+	_, recoverErr := serverless.Recover(t.Context(), "svc", serverless.WithPolicy(policy(true, false)), executor("other"))
 	for _, err := range []error{deployErr, planErr, openErr, recoverErr} {
 		if !errors.Is(err, faas.ErrInvalidArgument) || !strings.Contains(err.Error(), `"svc"`) ||
 			!strings.Contains(err.Error(), `"other"`) {
@@ -523,8 +525,9 @@ func TestCredentialsOfAnotherAccountAreRefusedBeforeAbsenceIsBelieved(t *testing
 	p := newPlanner(t)
 	p.deploy()
 	other := faastest.NewMemory() // where nothing of the service is
-	opts := append(p.options(), serverless.WithExecutor(misplaced{other.Executor("svc")}))
-	_, openErr := serverless.OpenService(t.Context(), "svc", opts...)
+	executor := serverless.WithExecutor(misplaced{other.Executor("svc")})
+	opts := p.with(executor)
+	_, openErr := serverless.OpenService(t.Context(), "svc", openOptions(p.options(), executor)...)
 	_, deployErr := serverless.Deploy(t.Context(), p.spec, opts...)
 	_, planErr := serverless.NewPlan(t.Context(), p.spec, opts...)
 	for _, err := range []error{openErr, deployErr, planErr} {
@@ -611,7 +614,7 @@ func TestUndeployStopsTheRunnersOfEveryPlace(t *testing.T) {
 	if len(orc.running) > 0 {
 		t.Errorf("runners that still run: %v", orc.running)
 	}
-	if infos, err := serverless.ListServices(); err != nil || len(infos) > 0 {
+	if infos, err := serverless.ListServices(""); err != nil || len(infos) > 0 {
 		t.Errorf("left in the ledgers: %+v, %v", infos, err)
 	}
 }

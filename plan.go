@@ -1,7 +1,6 @@
 package serverless
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -14,14 +13,14 @@ import (
 )
 
 // Action is what a plan or a deployment does to a unit of functions.
-type Action = engine.Action
+type Action string
 
 // The actions.
 const (
-	ActionCreate = engine.Create
-	ActionUpdate = engine.Update
-	ActionKeep   = engine.Keep
-	ActionRemove = engine.Remove
+	ActionCreate Action = "create"
+	ActionUpdate Action = "update"
+	ActionKeep   Action = "keep"
+	ActionRemove Action = "remove"
 )
 
 // Plan says what a deployment would do, and is enough to do exactly that later. It is a plain value without secrets: it prints as a table, and
@@ -72,87 +71,52 @@ type PlannedChange struct {
 	Place *faas.Config `json:"place,omitempty"`
 }
 
-// NewPlan does everything that [Deploy] does before its first change, and changes nothing: it loads the policy, fetches the metadata, analyses the
-// jobs, inspects and packages the binary, checks everything that the provider would refuse, and observes what exists. The options are those
-// of Deploy. Errors are those of Deploy; a plan has no fallback.
-func NewPlan(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (_ *Plan, err error) {
-	o := newDeployOptions(opts)
-	defer o.events.flush()
-	defer func() { err = o.closeGiven(nil, err) }()
-	d, err := o.decide(ctx, spec)
-	if err != nil {
-		return nil, err
-	}
-	if d.why != nil {
-		return nil, d.why
-	}
-	cfg := d.config()
-	rec, elsewhere, err := o.records(spec.Name, cfg.Provider)
-	if err != nil {
-		return nil, err
-	}
-	plan := &Plan{Service: spec.Name, BlueprintID: spec.BlueprintID, Strategy: d.strategy,
-		Metadata: d.meta, Analysis: d.analysis, Provider: public(cfg.Provider), Changes: []PlannedChange{}, Warnings: d.warnings}
-	if d.strategy.Kind == StrategyTraditional {
-		last := lastGiven(rec, elsewhere)
-		if err := o.checkGiven(spec.Name, o.given(spec, cfg.Provider, last), last); err != nil {
-			return nil, err
-		}
-		bin, err := o.inspect(spec.BinaryPath)
-		if err != nil {
-			return nil, err
-		}
-		plan.Binary = planBinary(bin)
-		plan.remove(rec.Sorted(), nil)
-		plan.removeElsewhere(elsewhere)
-		return plan, nil
-	}
-	p, err := prepare(ctx, spec, d.strategy, cfg, o, rec)
-	if err != nil {
-		return nil, err
-	}
-	defer p.close()
-	plan.Binary = planBinary(p.binary)
+// add adds what a serverless deployment would change.
+func (p *Plan) add(now *prepared) {
+	p.Binary = planBinary(now.binary)
 	uploads := map[string]int64{}
-	for _, c := range p.changes {
-		planned := plannedChange(c, rec.Units[c.Unit.ID])
-		if c.Action != ActionKeep && (c.Prior == nil || c.Prior.PackageSHA256 != planned.PackageSHA256) {
+	updates := false
+	for _, c := range now.changes {
+		planned := plannedChange(c, now.record.Units[c.Unit.ID])
+		if c.Action != engine.Keep && (c.Prior == nil || c.Prior.PackageSHA256 != planned.PackageSHA256) {
 			uploads[planned.PackageSHA256] = planned.PackageBytes
 		}
-		plan.Changes = append(plan.Changes, planned)
-		if c.Action == ActionUpdate && c.Prior.NotRestorable != "" {
-			plan.Warnings = append(plan.Warnings, fmt.Sprintf("if the deployment fails, %s cannot be put back: %s", c.Unit.ID,
+		p.Changes = append(p.Changes, planned)
+		updates = updates || c.Action == engine.Update
+		if c.Action == engine.Update && c.Prior.NotRestorable != "" {
+			p.Warnings = append(p.Warnings, fmt.Sprintf("if the deployment fails, %s cannot be put back: %s", c.Unit.ID,
 				c.Prior.NotRestorable))
 		}
 	}
-	plan.Warnings = append(plan.Warnings, p.warnings()...)
 	for _, size := range uploads {
-		plan.UploadBytes += size
+		p.UploadBytes += size
 	}
-	if info, linked := faas.Provider(cfg.Provider.Provider); linked && !info.AtomicUpdate &&
-		slices.ContainsFunc(plan.Changes, func(c PlannedChange) bool { return c.Action == ActionUpdate }) {
-		plan.Warnings = append(plan.Warnings, "this provider may not answer for a moment while it updates a function")
+	p.Warnings = append(p.Warnings, now.warnings()...)
+	if info, linked := faas.Provider(p.Provider.Provider); linked && !info.AtomicUpdate && updates {
+		p.Warnings = append(p.Warnings, "this provider may not answer for a moment while it updates a function")
 	}
-	if o.callsPerMonth > 0 {
-		cost, err := EstimateCost(d.meta, cfg.Provider.Provider, CostInput{
-			CallsPerMonth: o.callsPerMonth, Overrides: cfg.Overrides, DefaultMemoryMB: cfg.DefaultMemoryMB,
-			KeepWarm: cfg.KeepWarm, Arch: p.binary.Arch, Prices: o.prices,
-		})
-		if err != nil {
-			plan.Warnings = append(plan.Warnings, "there is no estimate of the cost: "+err.Error())
-		}
-		plan.Cost = cost
-	}
-	plan.remove(p.stale, nil)
-	if o.move {
-		plan.removeElsewhere(p.others)
+	p.estimate(now)
+	p.remove(now.stale, nil)
+	if now.order.opts.move {
+		p.removeElsewhere(now.others)
 	} else {
-		plan.Elsewhere = serviceInfos(p.others)
+		p.Elsewhere = serviceInfos(now.others)
 	}
-	if o.executor == nil {
-		err = p.exec.Close()
+}
+
+func (p *Plan) estimate(now *prepared) {
+	o := now.order
+	if o.opts.callsPerMonth == 0 {
+		return
 	}
-	return plan, err
+	cost, err := EstimateCost(o.meta, o.cfg.Provider.Provider, CostInput{
+		CallsPerMonth: o.opts.callsPerMonth, Overrides: o.cfg.Overrides, DefaultMemoryMB: o.cfg.DefaultMemoryMB,
+		KeepWarm: o.cfg.KeepWarm, Arch: now.binary.Arch, Prices: o.opts.prices,
+	})
+	if err != nil {
+		p.Warnings = append(p.Warnings, "there is no estimate of the cost: "+err.Error())
+	}
+	p.Cost = cost
 }
 
 func planBinary(b *faas.Binary) PlanBinary {
@@ -214,11 +178,11 @@ func (p *Plan) removals(here faas.Config, records []ledger.Record) (map[string][
 func plannedChange(c engine.Change, known ledger.Unit) PlannedChange {
 	wanted := ledgerUnit(c.Unit, nil)
 	out := PlannedChange{
-		Action: c.Action, Unit: c.Unit.ID, Functions: wanted.Functions, EnvNames: wanted.EnvNames,
+		Action: Action(c.Action), Unit: c.Unit.ID, Functions: wanted.Functions, EnvNames: wanted.EnvNames,
 		PackageSHA256: c.Unit.Package.SHA256(),
 		PackageBytes:  c.Unit.Package.Size(), Fingerprint: c.Unit.Fingerprint(), Prior: c.Prior,
 	}
-	if c.Action != ActionUpdate {
+	if c.Action != engine.Update {
 		return out
 	}
 	if c.Prior.Status != faas.StatusReady {
@@ -275,52 +239,6 @@ func envNames(functions []faas.Function) []string {
 	return slices.Sorted(maps.Keys(names))
 }
 
-// Apply does exactly what the plan says, or refuses with an ErrConflict because the world has moved since: another binary, another environment, other
-// settings, or something else at the provider. spec and options must be those that the plan was made with. Like [Deploy] it leaves nothing half-done, but it never falls back.
-func (p *Plan) Apply(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (svc *Service, err error) {
-	o := newDeployOptions(opts)
-	defer o.events.flush()
-	defer func() { err = o.closeGiven(svc, err) }()
-	if spec.Name != p.Service || spec.BlueprintID != p.BlueprintID {
-		return nil, moved("the plan is for service %q of blueprint %d, the spec for %q of %d", p.Service, p.BlueprintID,
-			spec.Name, spec.BlueprintID)
-	}
-	d, err := o.decide(ctx, spec)
-	if err != nil {
-		return nil, err
-	}
-	if d.strategy.Kind != p.Strategy.Kind || !slices.Equal(d.strategy.FaaSJobs, p.Strategy.FaaSJobs) ||
-		!slices.Equal(d.strategy.LocalJobs, p.Strategy.LocalJobs) {
-		return nil, moved("the strategy is now %s with jobs %v on FaaS and %v beside it; it was %s with %v and %v",
-			d.strategy.Kind, d.strategy.FaaSJobs, d.strategy.LocalJobs, p.Strategy.Kind, p.Strategy.FaaSJobs,
-			p.Strategy.LocalJobs)
-	}
-	cfg := d.config()
-	if ledger.Location(cfg.Provider) != ledger.Location(p.Provider) {
-		return nil, moved("the policy's provider is now %v; it was %v", public(cfg.Provider), p.Provider)
-	}
-	if d.strategy.Kind == StrategyTraditional {
-		bin, err := o.inspect(spec.BinaryPath)
-		if err != nil {
-			return nil, err
-		}
-		if bin.SHA256 != p.Binary.SHA256 {
-			return nil, moved("the binary %s has changed", bin.Path)
-		}
-		o.verified = bin.SHA256 // what runs is what the plan has
-		svc, err = o.runTraditional(ctx, spec, d, p)
-		if err != nil {
-			return nil, err
-		}
-	} else {
-		svc, err = deployServerless(ctx, spec, d.strategy, cfg, o, p)
-	}
-	if svc != nil && d.strategy.Kind != StrategyTraditional {
-		svc.describe(d)
-	}
-	return svc, err
-}
-
 // matches reports, as an error, what a deployment would do otherwise than planned.
 func (p *Plan) matches(now *prepared) error {
 	if now.binary.SHA256 != p.Binary.SHA256 {
@@ -355,13 +273,14 @@ func (p *Plan) matches(now *prepared) error {
 		}
 		delete(planned, u.ID)
 	}
-	if now.opts.move {
-		stale := ledger.Record{Provider: now.provider, Units: map[string]ledger.Unit{}}
+	here := now.at.config
+	if now.order.opts.move {
+		stale := ledger.Record{Provider: here, Units: map[string]ledger.Unit{}}
 		for _, u := range now.stale {
 			stale.Units[u.ID] = u
 		}
 		var err error
-		if now.planned, err = p.removals(now.provider, append([]ledger.Record{stale}, now.others...)); err != nil {
+		if now.planned, err = p.removals(here, append([]ledger.Record{stale}, now.others...)); err != nil {
 			return err
 		}
 	} else if slices.ContainsFunc(p.Changes, func(c PlannedChange) bool { return c.Place != nil }) {

@@ -33,17 +33,39 @@ func newPlanner(t *testing.T) *planner {
 		memMB: 512, jobs: "ffs"}
 }
 
-func (p *planner) options() []serverless.DeployOption {
+// options are those of every operation on the service.
+func (p *planner) options() []serverless.ServiceOption {
 	pol := policy(true, false)
 	pol.Serverless.DefaultMemoryMB = p.memMB
-	return []serverless.DeployOption{serverless.WithPolicy(pol), serverless.WithMetadata(metadata(p.jobs)),
-		serverless.WithExecutor(p.cloud.Executor("svc")), serverless.WithStateDir(p.state),
-		serverless.WithDropped(p.drop...), serverless.WithPatience(time.Millisecond)}
+	return []serverless.ServiceOption{serverless.WithPolicy(pol), serverless.WithExecutor(p.cloud.Executor("svc")),
+		serverless.WithStateDir(p.state), serverless.WithPatience(time.Millisecond)}
+}
+
+// with are the options of a deployment.
+func (p *planner) with(more ...serverless.DeployOption) []serverless.DeployOption {
+	opts := deployOptions(p.options(), serverless.WithMetadata(metadata(p.jobs)), serverless.WithDropped(p.drop...))
+	return append(opts, more...)
+}
+
+func deployOptions[O serverless.DeployOption](opts []O, more ...serverless.DeployOption) []serverless.DeployOption {
+	out := []serverless.DeployOption{}
+	for _, opt := range opts {
+		out = append(out, opt)
+	}
+	return append(out, more...)
+}
+
+func openOptions(opts []serverless.ServiceOption, more ...serverless.OpenOption) []serverless.OpenOption {
+	out := []serverless.OpenOption{}
+	for _, opt := range opts {
+		out = append(out, opt)
+	}
+	return append(out, more...)
 }
 
 func (p *planner) plan() *serverless.Plan {
 	p.t.Helper()
-	plan, err := serverless.NewPlan(p.t.Context(), p.spec, p.options()...)
+	plan, err := serverless.NewPlan(p.t.Context(), p.spec, p.with()...)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -52,7 +74,7 @@ func (p *planner) plan() *serverless.Plan {
 
 func (p *planner) deploy() {
 	p.t.Helper()
-	svc, err := serverless.Deploy(p.t.Context(), p.spec, p.options()...)
+	svc, err := serverless.Deploy(p.t.Context(), p.spec, p.with()...)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -135,7 +157,7 @@ func TestAStoredPlanIsAppliedExactly(t *testing.T) {
 	if diff := cmp.Diff(*p.plan(), stored); diff != "" {
 		t.Errorf("JSON changed the plan (-plan +stored):\n%s", diff)
 	}
-	svc, err := stored.Apply(t.Context(), p.spec, p.options()...)
+	svc, err := stored.Apply(t.Context(), p.spec, p.with()...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +198,7 @@ func TestAPlanIsRefusedWhereTheWorldHasMoved(t *testing.T) {
 			plan := p.plan()
 			tt.move(p)
 			writes := p.writes()
-			_, err := plan.Apply(t.Context(), p.spec, p.options()...)
+			_, err := plan.Apply(t.Context(), p.spec, p.with()...)
 			if !errors.Is(err, faas.ErrConflict) || !strings.Contains(err.Error(), tt.says) {
 				t.Errorf("error %v, want a conflict that says %q", err, tt.says)
 			}
@@ -205,7 +227,7 @@ func TestAServiceIsOpenedByItsNameInAnotherProgram(t *testing.T) {
 	if err := p.cloud.Executor("svc").Remove(t.Context(), "svc/job0"); err != nil {
 		t.Fatal(err)
 	}
-	want := &serverless.Drift{Missing: []string{"svc/job0"}, Changed: []string{"svc/job1"}, Unknown: []string{}}
+	want := &serverless.Drift{Missing: []string{"svc/job0"}, Changed: []string{"svc/job1"}, Orphans: []string{}}
 	if drift, err := svc.Diff(t.Context()); err != nil || !cmp.Equal(want, drift) {
 		t.Errorf("drift %+v, %v, want %+v", drift, err, want)
 	}
@@ -232,10 +254,10 @@ func TestUnknownFunctionsAreListedAndRemovedOnlyOnRequest(t *testing.T) {
 	}
 	defer svc.Close(t.Context())
 	drift, err := svc.Diff(t.Context())
-	if err != nil || !cmp.Equal([]string{"svc/job1"}, drift.Unknown) {
+	if err != nil || !cmp.Equal([]string{"svc/job1"}, drift.Orphans) {
 		t.Fatalf("drift %+v, %v, want svc/job1 unknown", drift, err)
 	}
-	if err := svc.RemoveUnknown(t.Context()); err != nil {
+	if err := svc.RemoveOrphans(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]string{"svc/job0"}, p.cloud.Units()); diff != "" {
@@ -289,7 +311,7 @@ func TestAPlanSaysWhatItsFunctionsCostWhereItIsToldHowOftenTheyAreCalled(t *test
 	pol := policy(true, false)
 	pol.Serverless.Provider = serverless.ProviderSettings{Type: faas.AWSLambda, Region: "us-east-1"}
 	pol.Serverless.DefaultMemoryMB = 1024
-	options := append(p.options(), serverless.WithPolicy(pol), serverless.WithCallsPerMonth(10_000_000))
+	options := p.with(serverless.WithPolicy(pol), serverless.WithCallsPerMonth(10_000_000))
 	plan, err := serverless.NewPlan(t.Context(), p.spec, options...)
 	if err != nil {
 		t.Fatal(err)
@@ -321,7 +343,7 @@ func TestAJobsOwnSettingsReachTheProvider(t *testing.T) {
 	opts := func(change func(*serverless.ServerlessSettings)) []serverless.DeployOption {
 		pol := policy(true, false)
 		change(&pol.Serverless)
-		return append(p.options(), serverless.WithPolicy(pol))
+		return p.with(serverless.WithPolicy(pol))
 	}
 	p.deploy()
 	wanted := opts(func(s *serverless.ServerlessSettings) {
@@ -378,7 +400,7 @@ func TestAPlanTellsWhatItGivesInPlaceOfThePolicys(t *testing.T) {
 	pol.Serverless.DefaultTimeoutSecs = 2
 	pol.Serverless.Jobs = map[uint32]serverless.JobSettings{
 		1: {TimeoutSecs: 30}, 2: {MemoryMB: 512}, 7: {KeepWarm: new(uint32(1))}}
-	plan, err := serverless.NewPlan(t.Context(), p.spec, append(p.options(), serverless.WithPolicy(pol))...)
+	plan, err := serverless.NewPlan(t.Context(), p.spec, p.with(serverless.WithPolicy(pol))...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package serverless
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"reflect"
@@ -14,180 +13,145 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/scratch"
 )
 
-// prepared is a serverless deployment up to its first change: everything is known, checked and packaged, and nothing was changed.
+// prepared is a serverless deployment up to its first change: everything is known, checked and
+// packaged, and nothing was changed.
 type prepared struct {
-	spec     ServiceSpec
-	strategy Strategy
-	provider faas.Config
-	opts     *deployOptions
+	order    *order
+	at       *place
 	binary   *faas.Binary
-	exec     faas.Executor
-	dir      *scratch.Dir // of the packages
+	packages *scratch.Dir
 	changes  []engine.Change
-	stale    []ledger.Unit // recorded, and wanted no more
 	record   ledger.Record
-	unknown  []string            // units that carry the service's tags, that no ledger records, and that are not wanted
-	adopted  []string            // units that exist and are wanted, and that no ledger records
-	unlisted error               // why what no ledger records could not be listed
+	stale    []ledger.Unit       // recorded, and no longer wanted
+	orphans  []string            // units with the service's tags that are neither recorded nor wanted
+	adopted  []string            // units that exist and are wanted, and are not recorded
+	unlisted error               // why orphans could not be listed
 	others   []ledger.Record     // what the service has in other places
-	given    []string            // see deployOptions.given
-	planned  map[string][]string // see deployOptions.removeElsewhere
+	planned  map[string][]string // what may be removed of them; see place.clearOthers
+	given    []string            // see order.given
 }
 
-// prepare opens the provider, checks and packages, and observes what exists. rec is what the ledger says. The result must be closed, on success too;
-// closing leaves the executor open, which on success is the caller's.
-func prepare(ctx context.Context, spec ServiceSpec, strategy Strategy, cfg ServerlessConfig, o *deployOptions,
-	rec ledger.Record) (_ *prepared, err error) {
-	functions, err := wantedFunctions(spec, strategy.FaaSJobs, cfg)
+// prepare opens the provider, checks and packages, and observes what exists at the place. rec and
+// others are what the ledgers say. The caller closes the result, and after a success the place, or
+// hands its executor on.
+func prepare(ctx context.Context, o *order, at *place, rec ledger.Record, others []ledger.Record) (_ *prepared,
+	err error) {
+	functions, err := o.functions()
 	if err != nil {
 		return nil, err
 	}
-	p := &prepared{spec: spec, strategy: strategy, provider: cfg.Provider, opts: o, record: rec}
-	if p.others, err = o.elsewhere(spec.Name, cfg.Provider); err != nil {
-		return nil, stateError{err}
-	}
-	last := lastGiven(rec, p.others)
-	p.given = o.given(spec, cfg.Provider, last)
-	if err := o.checkGiven(spec.Name, p.given, last); err != nil {
+	p := &prepared{order: o, at: at, record: rec, others: others}
+	if p.given, err = o.given(rec, others); err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
 			p.close()
-			if p.exec != nil && o.executor == nil {
-				_ = p.exec.Close() // the first error counts
-			}
+			_ = at.close() // the first error counts
 		}
 	}()
 	var units []faas.Unit
-	err = o.events.phase(PhasePackage, strategy.FaaSJobs, func() error {
-		if p.binary, err = o.inspect(spec.BinaryPath); err != nil {
+	err = o.events.phase(PhasePackage, o.strategy.FaaSJobs, func() error {
+		if p.binary, err = o.inspect(); err != nil {
 			return err
 		}
-		if p.exec, err = o.open(ctx, spec.Name, cfg.Provider); err != nil {
+		if err := at.open(ctx); err != nil {
 			return err
 		}
-		if units, err = p.exec.Units(p.binary, functions); err != nil {
+		if units, err = at.exec.Units(p.binary, functions); err != nil {
 			return err
 		}
-		if p.dir, err = scratch.New("blueprint-package", nil); err != nil {
-			return faas.Errorf(faas.ErrInternal, "package", cfg.Provider.Provider, "%w", err)
+		if p.packages, err = scratch.New("blueprint-package", nil); err != nil {
+			return faas.Errorf(faas.ErrInternal, "package", at.config.Provider, "%w", err)
 		}
-		return packageUnits(ctx, p.dir.Path(), p.binary, units)
+		return packageUnits(ctx, p.packages.Path(), p.binary, units)
 	})
 	if err != nil {
 		return nil, err
 	}
-	if err := checkPlace(ctx, p.exec, rec); err != nil {
+	if err := checkPlace(ctx, at.exec, rec); err != nil {
 		return nil, err
 	}
-	eng := p.engine(nil)
-	if p.changes, err = eng.Observe(ctx, units, rec.Whole()); err != nil {
+	if err := p.observe(ctx, units); err != nil {
 		return nil, err
+	}
+	return p, nil
+}
+
+// observe finds out what exists, and what has to be done.
+func (p *prepared) observe(ctx context.Context, units []faas.Unit) (err error) {
+	eng := p.at.engine(nil, false)
+	if p.changes, err = eng.Observe(ctx, units, p.record.Whole()); err != nil {
+		return err
 	}
 	wanted := map[string]bool{}
 	for i := range p.changes {
 		c := &p.changes[i]
 		wanted[c.Unit.ID] = true
-		known, recorded := rec.Units[c.Unit.ID]
+		known, recorded := p.record.Units[c.Unit.ID]
 		c.Partial = c.Prior != nil && recorded && known.State == nil && !known.Older(*c.Prior)
 		if c.Prior != nil && !recorded {
 			p.adopted = append(p.adopted, c.Unit.ID)
 		}
 	}
-	unknown, err := listUnknown(ctx, eng, append(slices.Clone(units), staleUnits(rec.Sorted())...))
+	orphans, err := listOrphans(ctx, eng, append(slices.Clone(units), recordedUnits(p.record.Sorted())...))
 	switch {
 	case faas.CodeOf(err) == faas.ErrPermissionDenied:
 		p.unlisted = err
 	case err != nil:
-		return nil, err
+		return err
 	}
-	for _, u := range unknown {
-		p.unknown = append(p.unknown, u.ID)
+	for _, u := range orphans {
+		p.orphans = append(p.orphans, u.ID)
 	}
-	for _, u := range rec.Sorted() {
+	for _, u := range p.record.Sorted() {
 		if !wanted[u.ID] {
 			p.stale = append(p.stale, u)
 		}
 	}
-	return p, nil
+	return nil
 }
 
 // warnings tell what an operator should know of what was found.
 func (p *prepared) warnings() []string {
 	var warnings []string
 	if len(p.adopted) > 0 {
-		warnings = append(warnings, fmt.Sprintf("no ledger of this machine knew %s, which existed already: another "+
+		warnings = append(warnings, fmt.Sprintf("%s existed already, and no ledger of this machine records it: another "+
 			"machine deployed it, or a ledger was lost; it is taken over", strings.Join(p.adopted, ", ")))
 	}
-	if len(p.unknown) > 0 {
-		warnings = append(warnings, fmt.Sprintf("%s carries the tags of service %q, belongs to no job, and stands in no "+
-			"ledger of this machine: Service.RemoveUnknown removes it, and so does Undeploy", strings.Join(p.unknown, ", "),
-			p.spec.Name))
+	if len(p.orphans) > 0 {
+		warnings = append(warnings, fmt.Sprintf("%s carries the tags of service %q, belongs to no job, and no ledger of "+
+			"this machine records it: Service.RemoveOrphans removes it, and so does Undeploy",
+			strings.Join(p.orphans, ", "), p.at.service))
 	}
 	if p.unlisted != nil {
 		warnings = append(warnings, cannotList(p.unlisted))
 	}
-	if len(p.others) > 0 && !p.opts.move {
-		warnings = append(warnings, warnElsewhere(p.spec.Name, p.others))
+	if len(p.others) > 0 && !p.order.opts.move {
+		warnings = append(warnings, warnElsewhere(p.at.service, p.others))
 	}
 	return warnings
 }
 
-func changedFile(path string) error {
-	return faas.Errorf(faas.ErrConflict, "package", "",
-		"%s was changed while it was being deployed: deploy again when it is whole", path)
-}
-
 // close removes the packages.
 func (p *prepared) close() {
-	if p.dir != nil {
-		_ = p.dir.Remove() // the next deployment removes what is left
+	if p.packages != nil {
+		_ = p.packages.Remove() // the next deployment removes what is left
 	}
 }
 
-func (p *prepared) engine(j engine.Journal) *engine.Engine {
-	return newEngine(p.exec, p.provider.Provider, p.opts, j)
-}
-
-func newEngine(exec faas.Executor, provider string, o *deployOptions, j engine.Journal) *engine.Engine {
-	info, _ := faas.Provider(provider)
-	return engine.New(exec, provider, engine.Options{
-		Parallel: info.MaxParallel, Report: o.events.step, Journal: j, KeepSucceeded: o.keepSucceeded, Patience: o.patience})
-}
-
-// open returns the executor that was given, else the one of the provider.
-func (o *deployOptions) open(ctx context.Context, service string, provider faas.Config) (faas.Executor, error) {
-	if o.executor != nil {
-		return o.executor, checkBound(o.executor, service)
-	}
-	provider.Service = service
-	if provider.Logger == nil {
-		provider.Logger = o.logger
-	}
-	return faas.Open(ctx, provider)
-}
-
-// closeGiven closes the executor that the caller gave, where there is no service that will. It returns err, or why it could not be closed.
-func (o *deployOptions) closeGiven(svc *Service, err error) error {
-	if o.executor == nil || svc != nil {
-		return err
-	}
-	return cmp.Or(err, o.executor.Close())
-}
-
-// wantedFunctions makes the functions, and refuses settings that the provider's limits do not allow.
-func wantedFunctions(spec ServiceSpec, jobIDs []uint32, cfg ServerlessConfig) ([]faas.Function, error) {
-	provider := cfg.Provider.Provider
-	if len(jobIDs) == 0 {
+// functions returns the wanted functions. It refuses settings that the provider's limits exclude.
+func (o *order) functions() ([]faas.Function, error) {
+	provider := o.cfg.Provider.Provider
+	if len(o.strategy.FaaSJobs) == 0 {
 		return nil, faas.Errorf(faas.ErrInvalidArgument, "deploy", provider, "no job ids: there is nothing to deploy")
 	}
 	limits, known := faas.ProviderLimits(provider)
 	sizes, _ := faas.ProviderMemorySizes(provider)
-	functions := make([]faas.Function, len(jobIDs))
-	for i, id := range jobIDs {
-		f := cfg.function(id)
-		f.Env = faas.NewEnv(spec.Env)
+	functions := make([]faas.Function, len(o.strategy.FaaSJobs))
+	for i, id := range o.strategy.FaaSJobs {
+		f := o.cfg.function(id)
+		f.Env = faas.NewEnv(o.spec.Env)
 		if known {
 			f.MemoryMB = sizes.RoundUp(f.MemoryMB)
 			switch {
@@ -204,8 +168,8 @@ func wantedFunctions(spec ServiceSpec, jobIDs []uint32, cfg ServerlessConfig) ([
 	return functions, nil
 }
 
-// packageUnits builds the units' packages: one for all units that hold the same files. They are made from the file that was inspected, and not from one that
-// took its place.
+// packageUnits builds the units' packages, one for all units that hold the same files. It fails if the
+// binary is no longer the one that was inspected.
 func packageUnits(ctx context.Context, dir string, bin *faas.Binary, units []faas.Unit) error {
 	for i := range units {
 		units[i].Files = slices.Clone(units[i].Files)
@@ -232,4 +196,104 @@ next:
 		built = append(built, i)
 	}
 	return nil
+}
+
+// The kinds of things that a deployment is given beside the binary, and that a later one must not lose
+// by leaving them out. Ledgers hold their names, never their values.
+const (
+	givenEnv      = "env."    // a variable of ServiceSpec.Env
+	givenOption   = "option." // an option of the provider
+	givenRPC      = "chain.rpc"
+	givenContract = "chain.contract"
+)
+
+// NotGivenError says what the last deployment of a service was given and this one is not. Deploy,
+// DeployServerless, NewPlan and Apply return it as the cause of an ErrInvalidArgument, before the
+// first change. [WithDropped] drops what is no longer wanted.
+type NotGivenError struct {
+	Service string
+	// Names are sorted: "env.NAME" for a variable of ServiceSpec.Env, "option.NAME" for an option of
+	// the provider, "chain.rpc" and "chain.contract" for [WithRPC] and [WithContract].
+	Names []string
+}
+
+// Error names what is missing, and says what to do.
+func (e *NotGivenError) Error() string {
+	return fmt.Sprintf("the last deployment of service %q was given %s, and this one is not: give it again, or drop "+
+		"it (WithDropped)", e.Service, strings.Join(e.Names, ", "))
+}
+
+// given names what this deployment is given, and returns a NotGivenError for what the last one was
+// given and this one is not.
+func (o *order) given(here ledger.Record, elsewhere []ledger.Record) ([]string, error) {
+	last := lastGiven(here, elsewhere)
+	now := o.givenNow(last)
+	missing := slices.DeleteFunc(slices.Clone(last), func(name string) bool {
+		return slices.Contains(now, name) || slices.Contains(o.opts.dropped, name)
+	})
+	if len(missing) > 0 {
+		err := &NotGivenError{o.spec.Name, missing}
+		return nil, stateError{faas.Errorf(faas.ErrInvalidArgument, "deploy", "", "%w", err)}
+	}
+	return now, nil
+}
+
+// givenNow names what this deployment is given. A deployment that got its metadata from the caller
+// does not know the chain, and carries that over from the last one.
+func (o *order) givenNow(last []string) []string {
+	names := []string{}
+	for name := range o.spec.Env {
+		names = append(names, givenEnv+name)
+	}
+	for name := range o.cfg.Provider.Options {
+		names = append(names, givenOption+name)
+	}
+	if o.fetched {
+		f := newFetchOptions(o.opts.fetch)
+		if len(f.rpc) > 0 {
+			names = append(names, givenRPC)
+		}
+		if address, err := contractAddress(f.contract); err == nil && address != "" {
+			names = append(names, givenContract)
+		}
+	} else {
+		for _, name := range last {
+			if name == givenRPC || name == givenContract {
+				names = append(names, name)
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// lastGiven names what the last deployment of the service was given, as far as the ledgers tell: the
+// deployment at this place, or else the latest elsewhere, whose provider had options of its own.
+func lastGiven(here ledger.Record, elsewhere []ledger.Record) []string {
+	if names := recordGiven(here); len(names) > 0 || !here.Updated.IsZero() {
+		return names
+	}
+	var latest ledger.Record
+	for _, r := range elsewhere {
+		if r.Updated.After(latest.Updated) {
+			latest = r
+		}
+	}
+	return slices.DeleteFunc(recordGiven(latest), func(name string) bool { return strings.HasPrefix(name, givenOption) })
+}
+
+// recordGiven is what a record says. A record of an older version has only the environment of its
+// units.
+func recordGiven(r ledger.Record) []string {
+	if r.Given != nil {
+		return slices.Clone(r.Given)
+	}
+	names := []string{}
+	for _, u := range r.Units {
+		for _, name := range u.EnvNames {
+			names = append(names, givenEnv+name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }

@@ -69,7 +69,7 @@ func servePlatform() error {
 
 // operate runs an operation on the service and prints a line for every event and one at the end.
 func operate(f func(ctx context.Context, service, endpoint, state, binary string,
-	opts ...serverless.DeployOption) error) error {
+	opts ...serverless.OpenOption) error) error {
 	events := serverless.WithEvents(func(e serverless.Event) { fmt.Println("event", e.Kind, e.Phase, e.Action, e.Unit) })
 	err := f(context.Background(), os.Getenv(serviceEnv), os.Getenv(endpointEnv), os.Getenv(stateEnv),
 		os.Getenv(binaryEnv), events)

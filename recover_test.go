@@ -19,7 +19,7 @@ import (
 // onlyService is what the ledgers of the test say of its one service.
 func onlyService(t *testing.T) serverless.ServiceInfo {
 	t.Helper()
-	services, err := serverless.ListServices()
+	services, err := serverless.ListServices("")
 	if err != nil || len(services) != 1 {
 		t.Fatalf("%d services, %v", len(services), err)
 	}

@@ -1,9 +1,11 @@
 package serverless
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"slices"
 	"sync"
@@ -12,6 +14,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/engine"
+	"github.com/tangle-network/blueprint-serverless/internal/logseq"
 )
 
 // Service is a deployed service: the handle with which its jobs are invoked, checked, warmed and
@@ -20,7 +24,7 @@ type Service struct {
 	spec      ServiceSpec // without Env
 	env       faas.Env
 	strategy  Strategy
-	opts      *deployOptions
+	opts      serviceOptions
 	metadata  *Metadata // nil after DeployServerless
 	analysis  *Analysis // nil after DeployServerless
 	fallback  error     // why the jobs are run traditionally though the policy asks for serverless
@@ -45,10 +49,37 @@ type Service struct {
 	warnings []string
 }
 
-func newService(spec ServiceSpec, strategy Strategy, o *deployOptions) *Service {
+func newService(spec ServiceSpec, strategy Strategy, o serviceOptions) *Service {
 	s := &Service{spec: spec, env: faas.NewEnv(spec.Env), strategy: strategy, opts: o, turn: make(chan struct{}, 1)}
 	s.spec.Env = nil
 	return s
+}
+
+// deployed records what the engine did. A change without a state failed.
+func (s *Service) deployed(changes []engine.Change, states []faas.State) {
+	for i, state := range states {
+		if state.ID == "" {
+			continue
+		}
+		unit := changes[i].Unit
+		s.units = append(s.units, unit)
+		for _, f := range unit.Functions {
+			s.functions.Set(f.JobID, s.exec)
+			s.deploys = append(s.deploys, Deployment{
+				JobID: f.JobID, Provider: s.location.Provider, FunctionID: unit.ID, Resource: state.Resource,
+				Endpoint: state.Endpoint, MemoryMB: f.MemoryMB, TimeoutSecs: f.TimeoutSecs, Action: Action(changes[i].Action),
+			})
+		}
+	}
+	for _, id := range s.strategy.LocalJobs {
+		s.deploys = append(s.deploys, Deployment{JobID: id, Local: true})
+	}
+	slices.SortFunc(s.deploys, func(a, b Deployment) int { return cmp.Compare(a.JobID, b.JobID) })
+}
+
+// operation returns the service's place for one operation, with events of its own.
+func (s *Service) operation() *place {
+	return &place{service: s.spec.Name, config: s.location, exec: s.exec, opts: s.opts, events: newEmitter(s.opts.onEvent)}
 }
 
 // Format prints the name of the service, its strategy and its place, whatever the verb.
@@ -125,11 +156,13 @@ func (s *Service) Deployments() []Deployment { return slices.Clone(s.deploys) }
 // more, and those of other places ([WithMove], or a traditional strategy). After [OpenService] there are none.
 func (s *Service) Removed() []string { return slices.Clone(s.cleared) }
 
-func (s *Service) warn(text string) {
-	s.opts.logger.Warn(text, "service", s.spec.Name)
+func (s *Service) warn(texts ...string) {
+	for _, text := range texts {
+		s.opts.logger.Warn(text, "service", s.spec.Name)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.warnings = append(s.warnings, text)
+	s.warnings = append(s.warnings, texts...)
 }
 
 // Invoke runs a job once where it was deployed. It is never repeated by itself. The errors are those of [faas.Invoker]; a job that this service
@@ -276,13 +309,106 @@ func (s *Service) named(err error) error {
 	return err
 }
 
+// Logs returns what the service's jobs printed, in the order of time: the lines of its functions, and those of its runner if that is a [faas.LogReader]. See
+// [faas.LogReader] for what a sequence promises, and [faas.LogQuery] for what can be asked for. A query without JobIDs asks for all of the service.
+//
+// A runner is one process for all local jobs, so that its lines carry faas.NoJob and come with any of them. A [LocalOrchestrator] keeps the last 1,000 lines and 64 KiB in memory for the program that started the
+// runner; of a detached one, other programs read the files of LogDir, whose lines have no time until they are followed. With Follow, Limit counts for functions and runner each.
+//
+// Codes besides those of faas.LogReader: ErrNotFound for a job that the service does not have, ErrUnsupported where a job is named, or there is nothing else, whose lines nobody keeps, ErrUnavailable for a service that was
+// undeployed or closed.
+func (s *Service) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogLine, error] {
+	if err := s.usable("logs"); err != nil {
+		return logseq.Fail(err)
+	}
+	onFaaS, fromRunner, err := s.logSources(q.JobIDs)
+	if err != nil {
+		return logseq.Fail(err)
+	}
+	var sources []func(context.Context) logseq.Lines
+	ask := func(from faas.LogReader, jobs []uint32) error {
+		part := q
+		part.JobIDs = jobs
+		if err := part.Check(s.location.Provider); err != nil {
+			return err
+		}
+		sources = append(sources, func(ctx context.Context) logseq.Lines {
+			return func(yield func(faas.LogLine, error) bool) {
+				for line, err := range from.Logs(ctx, part) {
+					if !yield(line, s.named(err)) {
+						return
+					}
+				}
+			}
+		})
+		return nil
+	}
+	if len(onFaaS) > 0 {
+		if err := ask(s.exec, onFaaS); err != nil {
+			return logseq.Fail(err)
+		}
+	}
+	if reader, ok := s.getRunner().(faas.LogReader); ok && fromRunner {
+		jobs := s.strategy.LocalJobs
+		if len(q.JobIDs) > 0 {
+			jobs = q.JobIDs
+		}
+		if len(jobs) == 0 { // a runner that delegates everything
+			jobs = []uint32{0}
+		}
+		if err := ask(reader, jobs); err != nil {
+			return logseq.Fail(err)
+		}
+	}
+	switch {
+	case len(sources) == 0:
+		return logseq.Fail(faas.Errorf(faas.ErrUnsupported, "logs", s.location.Provider,
+			"service %q has no functions, and nothing keeps what its runner prints", s.spec.Name))
+	case q.Follow:
+		return logseq.Join(ctx, s.location.Provider, sources...)
+	}
+	seqs := make([]logseq.Lines, len(sources))
+	for i, source := range sources {
+		seqs[i] = source(ctx)
+	}
+	return logseq.Last(q.Limit, logseq.Merge(logseq.Time, seqs...))
+}
+
+// logSources says which functions' lines are wanted, and whether the runner's are.
+func (s *Service) logSources(jobs []uint32) (onFaaS []uint32, fromRunner bool, err error) {
+	if len(jobs) == 0 {
+		return s.functions.Jobs(), true, nil
+	}
+	for _, jobID := range jobs {
+		if _, ok := s.functions.Lookup(jobID); ok {
+			onFaaS = append(onFaaS, jobID)
+			continue
+		}
+		if !s.anyLocal && !slices.Contains(s.strategy.LocalJobs, jobID) {
+			return nil, false, faas.JobErrorf(faas.ErrNotFound, "logs", "", jobID,
+				"service %q has no such job (on FaaS: %v, local: %v)", s.spec.Name, s.strategy.FaaSJobs, s.strategy.LocalJobs)
+		}
+		fromRunner = true
+		if _, ok := s.getRunner().(faas.LogReader); ok {
+			continue
+		}
+		if s.getRunner() == nil {
+			return nil, false, faas.JobErrorf(faas.ErrUnsupported, "logs", "", jobID,
+				"the job is run by the program that deployed the service, which alone knows what it printed")
+		}
+		return nil, false, faas.JobErrorf(faas.ErrUnsupported, "logs", "", jobID,
+			"the job is run beside FaaS, by a runner that keeps no lines")
+	}
+	return onFaaS, fromRunner, nil
+}
+
 // Undeploy removes every function of the service, in every place that the ledgers of this machine know,
 // and those that carry its tags there, and stops its runner. What is gone already is success, and so is a
 // second call. A call while another one is under way waits for it. If something cannot be removed the
 // error (a *faas.Error) lists it, and Undeploy can be called again.
 func (s *Service) Undeploy(ctx context.Context) (err error) {
-	o := s.opts.operation()
-	defer o.events.flush()
+	at := s.operation()
+	defer at.events.flush()
 	done, err := s.begin(ctx, "undeploy")
 	if err != nil {
 		return err
@@ -300,64 +426,45 @@ func (s *Service) Undeploy(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	rec, elsewhere, err := o.records(s.spec.Name, s.location)
+	rec, elsewhere, err := s.opts.ledgers.both(s.spec.Name, s.location)
 	if err == nil && rec.Runner != nil && s.getRunner() == nil {
-		err = s.attach(ctx, rec.Runner)
+		err = s.attach(ctx, *rec.Runner)
 	}
 	if err != nil {
 		return err
 	}
 	// The runner goes first, so that nothing delegates to functions that are being removed.
-	runnerErr := s.stopRunner(ctx, o)
-	at := &place{
-		opts: o, service: s.spec.Name, config: s.location, exec: s.exec, own: s.units, runner: s.getRunner(),
-		stopped: runnerErr == nil,
-	}
-	err = at.clear(ctx)
-	_, elseErr := o.removeElsewhere(ctx, s.spec.Name, s.location, elsewhere, nil)
-	if err := errors.Join(err, elseErr, runnerErr); err != nil {
+	runnerErr := s.stopRunner(ctx, at.events)
+	_, err = at.clear(ctx, clearing{own: s.units, runner: s.getRunner(), stopped: runnerErr == nil})
+	_, elsewhereErr := at.clearOthers(ctx, elsewhere, nil)
+	if err := errors.Join(err, elsewhereErr, runnerErr); err != nil {
 		return err
 	}
 	s.removed = true
-	return s.release(ctx, o)
+	return s.release(ctx, at.events)
 }
 
 // Elsewhere returns what the ledgers of this machine know of the service in other places, where an
 // earlier deployment with another provider, region or endpoint left it. See [WithMove].
-func (s *Service) Elsewhere() ([]ServiceInfo, error) {
-	records, err := s.opts.elsewhere(s.spec.Name, s.location)
-	return serviceInfos(records), err
+func (s *Service) Elsewhere() []ServiceInfo {
+	return serviceInfos(s.opts.ledgers.elsewhere(s.spec.Name, s.location))
 }
 
 // Close ends the handle and leaves the functions deployed: it frees connections, and stops the runner
 // unless that is a [Survivor]. A second call is success. A call while another call ends the service waits for it.
 func (s *Service) Close(ctx context.Context) error {
-	o := s.opts.operation()
-	defer o.events.flush()
+	events := newEmitter(s.opts.onEvent)
+	defer events.flush()
 	done, err := s.begin(ctx, "close")
 	if err != nil {
 		return err
 	}
 	defer done()
-	return s.release(ctx, o)
-}
-
-func (s *Service) stopRunner(ctx context.Context, o *deployOptions) error {
-	runner := s.getRunner()
-	if runner == nil {
-		return nil
-	}
-	return o.events.act(PhaseOrchestrator, "stop", s.strategy.LocalJobs, func() error {
-		if err := runner.Stop(ctx); err != nil {
-			return &faas.Error{Op: "stop runner", JobID: faas.NoJob, Code: faas.CodeOf(err),
-				Leftovers: []string{"the runner of " + s.spec.Name}, Err: err}
-		}
-		return nil
-	})
+	return s.release(ctx, events)
 }
 
 // release frees what the service holds on this machine.
-func (s *Service) release(ctx context.Context, o *deployOptions) error {
+func (s *Service) release(ctx context.Context, events *emitter) error {
 	if s.ended {
 		return nil
 	}
@@ -367,7 +474,7 @@ func (s *Service) release(ctx context.Context, o *deployOptions) error {
 	if survivor, ok := s.getRunner().(Survivor); ok {
 		errs = append(errs, survivor.Release(ctx))
 	} else if !s.removed {
-		errs = append(errs, s.stopRunner(ctx, o))
+		errs = append(errs, s.stopRunner(ctx, events))
 	}
 	if s.exec != nil {
 		if err := s.exec.Close(); err != nil {

@@ -3,6 +3,7 @@ package serverless
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -14,8 +15,9 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/ledger"
 )
 
-// DefaultStateDir returns the directory of the ledgers: tangle/services in the user's state directory, which is $XDG_STATE_HOME or ~/.local/state
-// on Linux and other Unixes, and the user's configuration directory on macOS and Windows.
+// DefaultStateDir returns the directory of the ledgers: tangle/services in the user's state directory.
+// That is $XDG_STATE_HOME or ~/.local/state on Unix, and the user's configuration directory on macOS
+// and Windows.
 func DefaultStateDir() (string, error) {
 	base := os.Getenv("XDG_STATE_HOME")
 	switch {
@@ -35,9 +37,15 @@ func DefaultStateDir() (string, error) {
 	return filepath.Join(base, "tangle", "services"), nil
 }
 
-// store returns where the ledgers are.
-func (o *deployOptions) store() (*ledger.Store, error) {
-	dir := o.stateDir
+// ledgers are the ledgers in a state directory.
+type ledgers struct {
+	dir    string // empty: DefaultStateDir; if that cannot be used, operations go on without a ledger
+	noWait bool   // see WithoutWaiting
+	logger *slog.Logger
+}
+
+func (l ledgers) store() (*ledger.Store, error) {
+	dir := l.dir
 	if dir == "" {
 		var err error
 		if dir, err = DefaultStateDir(); err != nil {
@@ -47,15 +55,16 @@ func (o *deployOptions) store() (*ledger.Store, error) {
 	return ledger.NewStore(dir), nil
 }
 
-// lock opens the ledger of the service at the provider for one operation. Without a state directory of the caller's choice, one that cannot be
-// used is no error: the operation then goes without a ledger, and the warning says what that means.
-func (o *deployOptions) lock(ctx context.Context, service string, provider faas.Config) (led *ledger.Ledger,
+// lock opens the ledger of the service at the provider for one operation. If the default directory
+// cannot be used, the journal writes nothing, and the warning says what that means.
+func (l ledgers) lock(ctx context.Context, events *emitter, service string, provider faas.Config) (j *journal,
 	warning string, err error) {
-	store, err := o.store()
+	var led *ledger.Ledger
+	store, err := l.store()
 	if err == nil {
 		led, err = store.Lock(ctx, service, provider, false)
-		if faas.CodeOf(err) == faas.ErrConflict && !o.noWait { // an operator who waits is told for what
-			err = o.events.phase(PhaseLock, nil, func() (err error) {
+		if faas.CodeOf(err) == faas.ErrConflict && !l.noWait { // an operator who waits is told why
+			err = events.phase(PhaseLock, nil, func() (err error) {
 				led, err = store.Lock(ctx, service, provider, true)
 				return err
 			})
@@ -63,31 +72,54 @@ func (o *deployOptions) lock(ctx context.Context, service string, provider faas.
 	}
 	switch code := faas.CodeOf(err); {
 	case err == nil:
-		return led, "", nil
-	case o.stateDir == "" && ctx.Err() == nil &&
+		return &journal{led: led}, "", nil
+	case l.dir == "" && ctx.Err() == nil &&
 		(code == faas.ErrInvalidArgument || code == faas.ErrPermissionDenied || code == faas.ErrUnavailable):
-		return nil, "no ledger is kept, so a crash of this program may leave functions behind: " + err.Error(), nil
+		return &journal{}, "no ledger is kept, so a crash of this program may leave functions behind: " + err.Error(), nil
 	}
 	return nil, "", stateError{err}
 }
 
-// read returns what the ledger says, without locking it; an empty record where there is none.
-func (o *deployOptions) read(service string, provider faas.Config) (ledger.Record, error) {
-	store, err := o.store()
+// read returns what the ledger says without locking it. The record is empty if there is no ledger.
+func (l ledgers) read(service string, provider faas.Config) (ledger.Record, error) {
+	store, err := l.store()
 	if err != nil {
-		if o.stateDir == "" {
-			return ledger.Record{}, nil
-		}
-		return ledger.Record{}, err
+		return ledger.Record{}, nil // without a directory there are no ledgers
 	}
 	rec, err := store.Read(service, provider)
-	if o.stateDir == "" && faas.CodeOf(err) == faas.ErrUnavailable { // as in lock
+	if l.dir == "" && faas.CodeOf(err) == faas.ErrUnavailable { // as in lock
 		return ledger.Record{}, nil
 	}
 	return rec, err
 }
 
-// stateError marks an error of the ledger or its lock: it says nothing of the provider, and no deployment falls back because of it.
+// elsewhere returns the records of the service's other places that hold anything.
+func (l ledgers) elsewhere(service string, here faas.Config) []ledger.Record {
+	store, err := l.store()
+	if err != nil {
+		return nil // as in read
+	}
+	records, err := store.Records()
+	if err != nil {
+		l.logger.Warn("some ledgers could not be read", "error", err)
+	}
+	at := ledger.Location(here)
+	return slices.DeleteFunc(records, func(r ledger.Record) bool {
+		return r.Service != service || r.Empty() || ledger.Location(r.Provider) == at
+	})
+}
+
+// both returns what the ledgers say of the service at a place, and of its other places.
+func (l ledgers) both(service string, here faas.Config) (ledger.Record, []ledger.Record, error) {
+	rec, err := l.read(service, here)
+	if err != nil {
+		return ledger.Record{}, nil, stateError{err}
+	}
+	return rec, l.elsewhere(service, here), nil
+}
+
+// stateError marks an error of the ledger or its lock. It says nothing about the provider, so that no
+// deployment falls back because of it.
 type stateError struct{ error }
 
 func (e stateError) Unwrap() error { return e.error }
@@ -118,7 +150,7 @@ func (j *journal) Begin(changes []engine.Change) error {
 	return j.Undoing(changes)
 }
 
-// Undoing writes that changes are under way, those again that were done.
+// Undoing writes that the changes are under way again, even those that were done.
 func (j *journal) Undoing(changes []engine.Change) error {
 	if j.led == nil {
 		return nil
@@ -132,7 +164,7 @@ func (j *journal) Undoing(changes []engine.Change) error {
 		u := ledgerUnit(c.Unit, known.State)
 		u.Pending = string(c.Action)
 		if c.Partial {
-			u.Pending = string(engine.Create) // it was never whole, and still is not
+			u.Pending = string(engine.Create) // it was never whole
 		}
 		if c.Prior != nil && !c.Partial {
 			u.State = c.Prior
@@ -145,8 +177,8 @@ func (j *journal) Undoing(changes []engine.Change) error {
 	return journaled(j.led.Put(units...))
 }
 
-// journaled marks an error of the ledger within an *faas.Error, so that the mark stays when the engine
-// makes another one of its fields.
+// journaled marks an error of the ledger inside an *faas.Error, so that the mark stays when the
+// engine copies the fields into another one.
 func journaled(err error) error {
 	if err != nil {
 		return &faas.Error{Op: "record", JobID: faas.NoJob, Code: faas.CodeOf(err), Err: stateError{err}}
@@ -174,9 +206,9 @@ func (j *journal) Undone(c engine.Change) error {
 	u, known := j.before[c.Unit.ID]
 	j.mu.Unlock()
 	if !known {
-		return journaled(j.led.Drop(c.Unit.ID)) // it was not this service's doing that it exists
+		return journaled(j.led.Drop(c.Unit.ID)) // this service did not create it
 	}
-	if c.Prior != nil && !c.Partial {
+	if !c.Partial {
 		u.State, u.Pending = c.Prior, ""
 	}
 	return journaled(j.led.Put(u))
@@ -196,7 +228,8 @@ func (j *journal) Unmade(c engine.Change) error {
 	return journaled(j.led.Put(u))
 }
 
-// Found writes that a unit was there before the creation that was begun, so that nobody takes it for what that creation left.
+// Found writes that a unit existed before its creation began, so that nothing takes it for what the
+// creation left.
 func (j *journal) Found(c engine.Change) error {
 	if j.led == nil {
 		return nil
@@ -207,7 +240,7 @@ func (j *journal) Found(c engine.Change) error {
 	return journaled(j.led.Put(u))
 }
 
-// Gone writes that a unit does not exist any more.
+// Gone writes that a unit no longer exists.
 func (j *journal) Gone(id string) error {
 	if j.led == nil {
 		return nil
@@ -215,7 +248,7 @@ func (j *journal) Gone(id string) error {
 	return journaled(j.led.Drop(id))
 }
 
-// adopt writes what exists already and is kept, where the ledger does not say so.
+// adopt writes the units that are kept, as far as the ledger does not record them as they are.
 func (j *journal) adopt(changes []engine.Change) error {
 	if j.led == nil {
 		return nil
@@ -242,7 +275,7 @@ func (j *journal) describe(r ledger.Record) error {
 	return journaled(j.led.Describe(r))
 }
 
-// setRunner writes where the runner is that outlives this program; nil for none.
+// setRunner writes where the runner that outlives this program is; nil for none.
 func (j *journal) setRunner(ref *RunnerRef) error {
 	if j.led == nil {
 		return faas.Errorf(faas.ErrInvalidArgument, "start runner", "",
@@ -252,7 +285,7 @@ func (j *journal) setRunner(ref *RunnerRef) error {
 	return journaled(j.led.SetRunner(ref))
 }
 
-// close ends the operation. A ledger that says nothing any more is removed.
+// close ends the operation. It removes a ledger that no longer records anything.
 func (j *journal) close() error {
 	if j.led == nil {
 		return nil

@@ -56,8 +56,8 @@ alone are exit code 0. With --quiet only warnings and failures are printed.`,
 			}
 			a.remember(&spec)
 		}
-		checks, err := serverless.Diagnose(cmd.Context(), spec,
-			append(a.stateOptions(), serverless.WithFetch(chain.options()...))...)
+		spec.StateDir, spec.Fetch = a.stateDir, chain.options()
+		checks, err := serverless.Diagnose(cmd.Context(), spec)
 		report := doctorReport{OK: true, Checks: make([]doctorCheck, len(checks))}
 		for i, c := range checks {
 			report.Checks[i] = doctorCheck{c, faas.CodeOf(c.Err)}
@@ -74,7 +74,7 @@ alone are exit code 0. With --quiet only warnings and failures are printed.`,
 
 // remember completes what is looked at by what the ledger knows of the service.
 func (a *app) remember(spec *serverless.DiagnoseSpec) {
-	known, _ := serverless.ListServices(a.stateOptions()...) // a ledger that cannot be read is one of the findings
+	known, _ := serverless.ListServices(a.stateDir) // a ledger that cannot be read is one of the findings
 	for _, info := range known {
 		if info.Name != spec.Service {
 			continue

@@ -16,7 +16,7 @@ import (
 
 // open opens a service that was deployed before. The policy counts for its credentials, if it names a
 // place of the service: where a service is, its ledger says.
-func (a *app) open(ctx context.Context, s *serviceFlags, opts ...serverless.DeployOption) (*serverless.Service, error) {
+func (a *app) open(ctx context.Context, s *serviceFlags, opts ...serverless.OpenOption) (*serverless.Service, error) {
 	name, err := s.service()
 	if err != nil {
 		return nil, err
@@ -25,12 +25,12 @@ func (a *app) open(ctx context.Context, s *serviceFlags, opts ...serverless.Depl
 	if err != nil {
 		return nil, err
 	}
-	service, err := serverless.OpenService(ctx, name,
-		append(append(a.stateOptions(), serverless.WithPolicy(policy)), opts...)...)
+	opts = append(opts, serverless.WithStateDir(a.stateDir))
+	service, err := serverless.OpenService(ctx, name, append(opts, serverless.WithPolicy(policy))...)
 	if faas.CodeOf(err) != faas.ErrNotFound {
 		return service, err
 	}
-	service, err = serverless.OpenService(ctx, name, append(a.stateOptions(), opts...)...)
+	service, err = serverless.OpenService(ctx, name, opts...)
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +50,7 @@ func (a *app) listCommand() *cobra.Command {
 		Use: "list", Short: "List the services that were deployed from this machine", Example: "  tangle-cloud list --json",
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			services, err := serverless.ListServices(a.stateOptions()...)
+			services, err := serverless.ListServices(a.stateDir)
 			if services == nil {
 				services = []serverless.ServiceInfo{}
 			}
@@ -146,7 +146,7 @@ func (r *statusReport) print(w io.Writer) {
 		units []string
 	}{
 		{"missing at the provider", r.Drift.Missing}, {"differs from what was deployed", r.Drift.Changed},
-		{"not in the ledger", r.Drift.Unknown},
+		{"not in the ledger", r.Drift.Orphans},
 	} {
 		if len(line.units) > 0 {
 			fmt.Fprintf(w, "%s: %s\n", line.what, strings.Join(line.units, ", "))
@@ -201,11 +201,7 @@ func (a *app) undeployCommand() *cobra.Command {
 		}
 		stop := progress.interruptedBy(ctx)
 		removed := functionIDs(service)
-		others, err := service.Elsewhere()
-		if err != nil {
-			return errors.Join(err, closeService(ctx, service))
-		}
-		for _, place := range others {
+		for _, place := range service.Elsewhere() {
 			for _, unit := range place.Units {
 				removed = append(removed, unit.ID)
 			}
@@ -258,7 +254,7 @@ func (a *app) recoverCommand() *cobra.Command {
 			return err
 		}
 		progress := a.progress("")
-		opts := append(a.stateOptions(), serverless.WithEvents(progress.event))
+		opts := []serverless.ServiceOption{serverless.WithStateDir(a.stateDir), serverless.WithEvents(progress.event)}
 		done, err := serverless.Recover(cmd.Context(), name, append(opts, serverless.WithPolicy(policy))...)
 		if faas.CodeOf(err) == faas.ErrNotFound { // the policy names another place: the ledger counts
 			done, err = serverless.Recover(cmd.Context(), name, opts...)

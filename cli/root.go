@@ -130,14 +130,6 @@ func (a *app) policyOrDefaults() (*serverless.Policy, error) {
 	return serverless.LoadPolicy(serverless.WithPolicyPath(a.policyFile))
 }
 
-// stateOptions tell the library where the ledgers are.
-func (a *app) stateOptions() []serverless.DeployOption {
-	if a.stateDir == "" {
-		return nil
-	}
-	return []serverless.DeployOption{serverless.WithStateDir(a.stateDir)}
-}
-
 // usageError is about how the program was called.
 type usageError struct{ error }
 

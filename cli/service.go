@@ -108,7 +108,7 @@ func (a *app) spec(d *deployFlags) (serverless.ServiceSpec, error) {
 
 // known is what the ledgers here know of a service, for each of its places.
 func (a *app) known(name string) []serverless.ServiceInfo {
-	services, err := serverless.ListServices(a.stateOptions()...)
+	services, err := serverless.ListServices(a.stateDir)
 	if err != nil {
 		a.warn(err.Error())
 	}
@@ -117,7 +117,8 @@ func (a *app) known(name string) []serverless.ServiceInfo {
 
 // options are those of plan and deploy.
 func (a *app) options(d *deployFlags, policy *serverless.Policy) []serverless.DeployOption {
-	opts := append(a.stateOptions(), serverless.WithPolicy(policy), serverless.WithFetch(d.chainFlags.options()...))
+	opts := []serverless.DeployOption{serverless.WithStateDir(a.stateDir), serverless.WithPolicy(policy),
+		serverless.WithFetch(d.chainFlags.options()...)}
 	if d.verify {
 		opts = append(opts, serverless.WithVerifiedBinary())
 	}

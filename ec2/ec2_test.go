@@ -512,12 +512,11 @@ func TestAServiceIsDeployedOpenedAndUndeployed(t *testing.T) {
 	spec := serverless.ServiceSpec{Name: "svc", BlueprintID: 7, BinaryPath: script(t), Args: []string{"run"}}
 	cfg := serverless.DefaultPolicy().Serverless.Config()
 	cfg.Provider = faas.Config{Provider: faas.Custom, Endpoint: "http://127.0.0.1:1"}
-	options := func() []serverless.DeployOption {
-		return []serverless.DeployOption{serverless.WithExecutor(functions.Executor("svc")), serverless.WithStateDir(state),
-			serverless.WithOrchestrator(open(t, nil))}
-	}
+	executor := func() serverless.ServiceOption { return serverless.WithExecutor(functions.Executor("svc")) }
+	machine := func() serverless.OpenOption { return serverless.WithOrchestrator(open(t, nil)) }
 	for range 2 {
-		svc, err := serverless.DeployServerless(t.Context(), spec, []uint32{0, 1}, cfg, options()...)
+		svc, err := serverless.DeployServerless(t.Context(), spec, []uint32{0, 1}, cfg, executor(),
+			serverless.WithStateDir(state), machine())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -528,7 +527,7 @@ func TestAServiceIsDeployedOpenedAndUndeployed(t *testing.T) {
 	if len(aws.machines) != 1 || len(aws.alive()) != 1 {
 		t.Fatalf("machines %v", aws.alive())
 	}
-	svc, err := serverless.OpenService(t.Context(), "svc", options()...)
+	svc, err := serverless.OpenService(t.Context(), "svc", executor(), serverless.WithStateDir(state), machine())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -538,7 +537,7 @@ func TestAServiceIsDeployedOpenedAndUndeployed(t *testing.T) {
 	if err := svc.Undeploy(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if infos, err := serverless.ListServices(serverless.WithStateDir(state)); err != nil || len(infos) > 0 {
+	if infos, err := serverless.ListServices(state); err != nil || len(infos) > 0 {
 		t.Errorf("left in the ledger: %+v, %v", infos, err)
 	}
 	aws.nothingLeft()

@@ -200,12 +200,7 @@ func (h *history) executor() *Executor {
 	return e
 }
 
-func (h *history) options(e *Executor) []serverless.DeployOption {
-	return []serverless.DeployOption{
-		serverless.WithExecutor(e), serverless.WithStateDir(h.state), serverless.WithoutRunner(),
-		serverless.WithPatience(200 * time.Millisecond),
-	}
-}
+const patience = 200 * time.Millisecond
 
 func (h *history) deploy(bin *faas.Binary, value string, jobs []uint32) ([]string, error) {
 	e := h.executor()
@@ -216,7 +211,8 @@ func (h *history) deploy(bin *faas.Binary, value string, jobs []uint32) ([]strin
 		cfg.KeepWarm, cfg.MaxConcurrency = 2, 2
 	}
 	spec := serverless.ServiceSpec{Name: "weather", BinaryPath: bin.Path, Env: map[string]string{"VALUE": value}}
-	svc, err := serverless.DeployServerless(h.t.Context(), spec, jobs, cfg, h.options(e)...)
+	svc, err := serverless.DeployServerless(h.t.Context(), spec, jobs, cfg, serverless.WithExecutor(e),
+		serverless.WithStateDir(h.state), serverless.WithoutRunner(), serverless.WithPatience(patience))
 	if err == nil {
 		return nil, svc.Close(h.t.Context())
 	}
@@ -230,7 +226,8 @@ func (h *history) deploy(bin *faas.Binary, value string, jobs []uint32) ([]strin
 func (h *history) undeploy() error {
 	e := h.executor()
 	defer e.Close()
-	svc, err := serverless.OpenService(h.t.Context(), "weather", h.options(e)...)
+	svc, err := serverless.OpenService(h.t.Context(), "weather", serverless.WithExecutor(e),
+		serverless.WithStateDir(h.state), serverless.WithoutRunner(), serverless.WithPatience(patience))
 	if err != nil {
 		return err
 	}
