@@ -14,7 +14,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/atomicfile"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
-	"github.com/tangle-network/blueprint-serverless/internal/transfer"
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
 // PriceChange is what [RefreshPrices] did to a price, or why it did nothing.
@@ -115,7 +115,7 @@ func RefreshPrices(ctx context.Context, old *Prices, opts ...RefreshOption) (*Pr
 		}
 	}
 	client := *r.client
-	client.Transport = transfer.Guard(client.Transport)
+	client.Transport = httputil.Guard(client.Transport)
 	client.CheckRedirect = sameHost
 	r.client, r.hide = &client, foreign.NewCleaner(r.googleKey)
 	for _, name := range names {

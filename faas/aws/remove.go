@@ -7,7 +7,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
-	"github.com/tangle-network/blueprint-serverless/internal/transfer"
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
 // Remove deletes the function with all versions and aliases, its package in S3 and, where the options ask for it, its log group. With the service's last
@@ -22,7 +22,7 @@ func (e *Executor) Remove(ctx context.Context, id string) error {
 	out, err := e.owned(ctx, "remove", id)
 	if isNotFound(err) {
 		if err = e.appears(ctx, id, err); isNotFound(err) {
-			if transfer.Sleep(ctx, e.pace.first) { // one look that finds nothing shows nothing
+			if httputil.Sleep(ctx, e.pace.first) { // one look that finds nothing shows nothing
 				err = nil
 			} else {
 				err = &kit.WaitError{What: "removing function " + id, Ended: ctx.Err(), Last: err}

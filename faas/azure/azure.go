@@ -19,8 +19,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 	"github.com/tangle-network/blueprint-serverless/internal/logseq"
-	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
 // DefaultRegion is the region used where neither [faas.Config] nor [RegionEnv] names one.
@@ -172,7 +172,7 @@ func New(_ context.Context, cfg faas.Config, opts ...Option) (*Executor, error) 
 		e.own = newTransport()
 		e.http = &http.Client{Transport: e.own}
 	}
-	e.http.Transport = transfer.Guard(e.http.Transport)
+	e.http.Transport = httputil.Guard(e.http.Transport)
 	// Credentials and keys are for the host they are sent to.
 	e.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	if err := e.connect(set); err != nil {

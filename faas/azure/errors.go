@@ -23,7 +23,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
-	"github.com/tangle-network/blueprint-serverless/internal/transfer"
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
 // The words of refusals that tell more than status and code do.
@@ -359,7 +359,7 @@ func retryAfter(h http.Header) time.Duration {
 			return time.Duration(ms) * time.Millisecond
 		}
 	}
-	return transfer.RetryAfter(h, time.Now())
+	return httputil.RetryAfter(h, time.Now())
 }
 
 // hider returns what takes the secrets that the executor knows, and more values, out of a text.

@@ -18,8 +18,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 	"github.com/tangle-network/blueprint-serverless/internal/payloads"
-	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
 const (
@@ -111,7 +111,7 @@ func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas
 		app, err := e.resolve(ctx, "invoke")
 		if err != nil {
 			if failed := e.notRun(ctx, jobID, err); failed.Code != faas.ErrUnavailable || attempt > 0 ||
-				!transfer.Sleep(ctx, e.pace.retry) {
+				!httputil.Sleep(ctx, e.pace.retry) {
 				return nil, failed
 			}
 			continue // the host is starting
@@ -135,7 +135,7 @@ func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas
 			return result, nil
 		}
 		if again := e.reconsider(ctx, app, failed); again && attempt == 0 &&
-			(failed.Code != faas.ErrUnavailable || transfer.Sleep(ctx, e.pace.retry)) {
+			(failed.Code != faas.ErrUnavailable || httputil.Sleep(ctx, e.pace.retry)) {
 			continue
 		}
 		return nil, failed

@@ -14,7 +14,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
-	"github.com/tangle-network/blueprint-serverless/internal/transfer"
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
 // opInvoke is the Op of the errors of invocations.
@@ -99,7 +99,7 @@ func (e *Executor) sendWithin(ctx, lasting context.Context, r request) (*answer,
 	if limit == 0 {
 		limit = maxAnswer
 	}
-	body, err := transfer.ReadAll(r.buffer, io.LimitReader(resp.Body, limit+1), min(resp.ContentLength, limit))
+	body, err := httputil.ReadAll(r.buffer, io.LimitReader(resp.Body, limit+1), min(resp.ContentLength, limit))
 	switch {
 	case err != nil:
 		return nil, e.transportError(ctx, r, fmt.Errorf("read the answer: %w", err))
@@ -157,7 +157,7 @@ func (e *Executor) repeat(ctx context.Context, r request, send func() (*answer, 
 		if !more {
 			return a, err
 		}
-		if !transfer.Sleep(ctx, wait) {
+		if !httputil.Sleep(ctx, wait) {
 			return nil, e.errorf(faas.ErrTimeout, r, "%w; gave up waiting to try again: %w", reason(failed), context.Cause(ctx))
 		}
 	}
@@ -277,7 +277,7 @@ var rules = kit.Rules{
 func (e *Executor) statusError(r request, a *answer) *faas.Error {
 	p := decodeProblem(a.body)
 	code := strings.ToUpper(p.Code)
-	means := rules.Of(kit.Answer{Status: a.status, Code: code, RetryAfter: transfer.RetryAfter(a.header, time.Now())})
+	means := rules.Of(kit.Answer{Status: a.status, Code: code, RetryAfter: httputil.RetryAfter(a.header, time.Now())})
 	if a.status == http.StatusRequestTimeout || a.status == http.StatusGatewayTimeout || code == "TIMEOUT" {
 		means.Code = r.late()
 	}

@@ -14,7 +14,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
-	"github.com/tangle-network/blueprint-serverless/internal/transfer"
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
 func init() {
@@ -98,7 +98,7 @@ func New(_ context.Context, cfg faas.Config) (*Executor, error) {
 		e.own = newTransport(set.tls)
 		e.http = &http.Client{Transport: e.own}
 	}
-	e.http.Transport = transfer.Guard(e.http.Transport)
+	e.http.Transport = httputil.Guard(e.http.Transport)
 	e.http.CheckRedirect = checkRedirect
 	if set.oauth != nil {
 		e.tokens = newTokenSource(set.oauth, e.http, e.clean)

@@ -12,7 +12,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
-	"github.com/tangle-network/blueprint-serverless/internal/transfer"
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
 // expectFrom is the size from which on a package is announced before it is sent (Expect:
@@ -59,7 +59,7 @@ func (d *deployment) run(ctx context.Context, report func(faas.Progress)) (faas.
 	case old != nil:
 		d.absence, old = old.Revision, nil
 	}
-	progress := transfer.NewProgress(report, u.Package.Size())
+	progress := httputil.NewProgress(report, u.Package.Size())
 	defer progress.Stop()
 	a, err := d.put(ctx, old, progress)
 	if err != nil {
@@ -137,7 +137,7 @@ func (e *Executor) newDeployment(u faas.Unit) (*deployment, error) {
 
 func (d *deployment) request() request { return request{op: "deploy", job: int64(d.f.JobID)} }
 
-func (d *deployment) putRequest(progress *transfer.Progress) request {
+func (d *deployment) putRequest(progress *httputil.Progress) request {
 	r := d.request()
 	r.method, r.url, r.size = http.MethodPut, d.e.functionURL(d.u.ID, ""), d.u.Package.Size()
 	r.header = http.Header{
@@ -177,7 +177,7 @@ func headerText(text string) string {
 const maxRevision = 256
 
 // put uploads the package. old is the function that is there, nil for none.
-func (d *deployment) put(ctx context.Context, old *function, progress *transfer.Progress) (*answer, error) {
+func (d *deployment) put(ctx context.Context, old *function, progress *httputil.Progress) (*answer, error) {
 	r := d.putRequest(progress)
 	if old != nil {
 		r.header["X-Blueprint-If-Exists"] = []string{"replace"}
@@ -206,7 +206,7 @@ func (d *deployment) put(ctx context.Context, old *function, progress *transfer.
 
 // putAgain puts the function after the platform has refused to create it, because there is one and
 // a read was behind, or one was deleted, or the platform was started again since it was asked.
-func (d *deployment) putAgain(ctx context.Context, progress *transfer.Progress) (*answer, error) {
+func (d *deployment) putAgain(ctx context.Context, progress *httputil.Progress) (*answer, error) {
 	old, err := d.e.get(ctx, d.request(), d.u.ID)
 	asked := d.absence != ""
 	d.absence = ""
@@ -287,7 +287,7 @@ func (d *deployment) replace(ctx context.Context, r request) (*answer, error) {
 			faas.CodeOf(err) == faas.ErrAlreadyExists; !again || !more || !deleted {
 			return nil, d.gone(err, deleted)
 		}
-		if !transfer.Sleep(ctx, wait) {
+		if !httputil.Sleep(ctx, wait) {
 			return nil, d.gone(d.e.errorf(faas.ErrTimeout, r, "%w; gave up waiting to try again: %w", reason(err),
 				context.Cause(ctx)), deleted)
 		}

@@ -16,8 +16,8 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 	"github.com/tangle-network/blueprint-serverless/internal/logseq"
-	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
 // Logs asks the platform for what the functions printed: GET /api/functions/{id}/logs, which is an extension of the protocol. ErrUnsupported on platforms that do not have it, and on invoke-only ones. Lines are
@@ -113,7 +113,7 @@ func (t *tail) there(ctx context.Context) logseq.Lines {
 				return
 			}
 			wait, more := p.next(err)
-			if sent > 0 || !more || !isTransient(err) || !transfer.Sleep(ctx, wait) {
+			if sent > 0 || !more || !isTransient(err) || !httputil.Sleep(ctx, wait) {
 				yield(faas.LogLine{}, err)
 				return
 			}
@@ -160,7 +160,7 @@ func (t *tail) follow(ctx context.Context) logseq.Lines {
 				failed++
 			}
 			wait = min(2*wait, againLongest)
-			transfer.Sleep(ctx, pause)
+			httputil.Sleep(ctx, pause)
 		}
 	}
 }

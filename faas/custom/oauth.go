@@ -14,7 +14,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
-	"github.com/tangle-network/blueprint-serverless/internal/transfer"
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
 // tokenSource gets and keeps an OAuth 2.0 token. Unlike an oauth2.TokenSource it fetches under the context of the call that needs the token.
@@ -83,7 +83,7 @@ func (e *Executor) tokenError(ctx context.Context, r request, err error) *faas.E
 		if status >= 400 && status < 500 && status != http.StatusTooManyRequests {
 			code = faas.ErrPermissionDenied
 		}
-		after = transfer.RetryAfter(refused.Response.Header, time.Now())
+		after = httputil.RetryAfter(refused.Response.Header, time.Now())
 		cause = fmt.Errorf("status %d %s", status, e.clean.Line(refused.ErrorCode, 40))
 	case errors.As(err, &wrapped):
 		cause = e.without(wrapped.Err)

@@ -11,13 +11,13 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
-	"github.com/tangle-network/blueprint-serverless/internal/transfer"
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
 // ready waits until the platform says that the function is deployed, and healthy if it can tell,
 // and returns its state. a is the answer to the PUT. A look that fails, or that is behind, does not
 // end the wait.
-func (d *deployment) ready(ctx context.Context, a *answer, progress *transfer.Progress) (faas.State, error) {
+func (d *deployment) ready(ctx context.Context, a *answer, progress *httputil.Progress) (faas.State, error) {
 	r := d.request()
 	r.method, r.url = http.MethodPut, d.e.functionURL(d.u.ID, "")
 	put, err := d.e.decodeFunction(r, a, d.u.ID)

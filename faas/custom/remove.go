@@ -11,7 +11,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
-	"github.com/tangle-network/blueprint-serverless/internal/transfer"
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
 // Restore has a platform with the extension "restore" put the earlier code and configuration of a
@@ -114,7 +114,7 @@ func (e *Executor) outwait(ctx context.Context, r request, id string) error {
 		if time.Now().Add(wait).After(deadline) {
 			return e.errorf(faas.ErrUnavailable, r, unsettled, id)
 		}
-		if !transfer.Sleep(ctx, wait) {
+		if !httputil.Sleep(ctx, wait) {
 			return e.errorf(faas.ErrTimeout, r, unsettled+" (%w)", id, context.Cause(ctx))
 		}
 		if _, err := e.delete(ctx, r, id); err != nil {
@@ -148,7 +148,7 @@ func (e *Executor) delete(ctx context.Context, r request, id string) (found bool
 		if a.status != http.StatusConflict || !more || !e.isPending(ctx, r, id) {
 			return false, refused
 		}
-		if !transfer.Sleep(ctx, wait) {
+		if !httputil.Sleep(ctx, wait) {
 			return false, e.errorf(faas.ErrTimeout, r, "%w; gave up waiting to try again: %w", reason(refused),
 				context.Cause(ctx))
 		}

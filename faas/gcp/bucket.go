@@ -11,7 +11,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
-	"github.com/tangle-network/blueprint-serverless/internal/transfer"
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
 // packagePrefix is where the packages of a service lie in a bucket.
@@ -23,7 +23,7 @@ func (e *Executor) packagePrefix() string {
 const maxUpload = time.Hour
 
 // store puts the package into the bucket, unless it is there.
-func (d *deployment) store(ctx context.Context, p *transfer.Progress) (*storageSource, error) {
+func (d *deployment) store(ctx context.Context, p *httputil.Progress) (*storageSource, error) {
 	e, r := d.e, d.request()
 	name := e.packagePrefix() + d.sha256 + ".zip"
 	var found *storage.Object
@@ -66,7 +66,7 @@ func (e *Executor) removePackages(ctx context.Context, r request) error {
 		if err != nil || len(left) > 0 {
 			return err
 		}
-		if i+1 < emptyLists && !transfer.Sleep(ctx, time.Second) {
+		if i+1 < emptyLists && !httputil.Sleep(ctx, time.Second) {
 			return e.errorf(faas.ErrTimeout, r, "the packages of the service were not removed from bucket %s: %w", e.set.bucket,
 				context.Cause(ctx))
 		}

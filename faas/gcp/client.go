@@ -28,7 +28,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
-	"github.com/tangle-network/blueprint-serverless/internal/transfer"
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
 // clients are Google's own. All send over one HTTP client, see [wire].
@@ -165,7 +165,7 @@ func (t wire) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	defer resp.Body.Close()
-	body, err := transfer.ReadAll(nil, io.LimitReader(resp.Body, maxAnswer+1), min(resp.ContentLength, maxAnswer))
+	body, err := httputil.ReadAll(nil, io.LimitReader(resp.Body, maxAnswer+1), min(resp.ContentLength, maxAnswer))
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("read the answer: %w", err)
@@ -216,7 +216,7 @@ func (e *Executor) send(ctx context.Context, r request) (*answer, error) {
 	if limit == 0 {
 		limit = maxAnswer
 	}
-	body, err := transfer.ReadAll(r.buffer, io.LimitReader(resp.Body, limit+1), min(resp.ContentLength, limit))
+	body, err := httputil.ReadAll(r.buffer, io.LimitReader(resp.Body, limit+1), min(resp.ContentLength, limit))
 	switch {
 	case err != nil:
 		return nil, e.transportError(ctx, r, fmt.Errorf("read the answer: %w", err))
@@ -272,7 +272,7 @@ func (e *Executor) callWith(ctx context.Context, r request, safe bool, body []by
 			return x, err
 		}
 		e.log.Warn("an API was enabled a moment ago, and is waited for", "error", err)
-		if !transfer.Sleep(ctx, wait) {
+		if !httputil.Sleep(ctx, wait) {
 			return x, e.errorf(faas.ErrTimeout, r, "%w, at the end of: %w", context.Cause(ctx), err)
 		}
 	}
@@ -291,7 +291,7 @@ func (e *Executor) repeat(ctx context.Context, safe bool, once func() error) err
 		}
 		means := judge(err)
 		again := err != nil && safe && means.Class == kit.Outage && !errors.Is(err, errShape) && i < retries
-		if !again || !transfer.Sleep(ctx, max(wait, means.RetryAfter)) {
+		if !again || !httputil.Sleep(ctx, max(wait, means.RetryAfter)) {
 			return err
 		}
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
-	"github.com/tangle-network/blueprint-serverless/internal/transfer"
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
 // Converge uploads the package where the function does not have it, creates the function or changes what differs, and waits until that is done. A
@@ -31,7 +31,7 @@ func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
 	d.sha256 = u.Package.SHA256()
 	d.code = d.uploaded
 	d.isNew = prior == nil && !e.memory(u.ID).hasChanged()
-	p := transfer.NewProgress(report, u.Package.Size())
+	p := httputil.NewProgress(report, u.Package.Size())
 	defer p.Stop()
 	return d.run(ctx, p)
 }
@@ -43,7 +43,7 @@ type deployment struct {
 	f      faas.Function
 	sha256 string // of the package wanted
 	// code returns where the package is, having uploaded it if need be.
-	code func(context.Context, *transfer.Progress) (code, error)
+	code func(context.Context, *httputil.Progress) (code, error)
 	// reused says that code named an upload of an earlier deployment, which Google may have
 	// dropped: from.
 	reused bool
@@ -78,7 +78,7 @@ func (d *deployment) request() request {
 }
 
 // run brings the function to what is wanted.
-func (d *deployment) run(ctx context.Context, p *transfer.Progress) (faas.State, error) {
+func (d *deployment) run(ctx context.Context, p *httputil.Progress) (faas.State, error) {
 	ctx, cancel := d.e.bounded(ctx)
 	defer cancel()
 	var s faas.State
@@ -149,7 +149,7 @@ const (
 )
 
 // rounds calls round until it succeeds, again if what stood in its way may pass by itself. round looks before it changes anything.
-func (e *Executor) rounds(ctx context.Context, r request, p *transfer.Progress, round func() error) error {
+func (e *Executor) rounds(ctx context.Context, r request, p *httputil.Progress, round func() error) error {
 	met := map[kit.Class]int{}
 	var settles time.Time
 	for {
@@ -183,7 +183,7 @@ func (e *Executor) rounds(ctx context.Context, r request, p *transfer.Progress, 
 		default:
 			return err
 		}
-		if !transfer.Sleep(ctx, max(wait, means.RetryAfter)) {
+		if !httputil.Sleep(ctx, max(wait, means.RetryAfter)) {
 			return e.errorf(faas.ErrTimeout, r, "%w, at the end of: %w", context.Cause(ctx), err)
 		}
 	}
@@ -218,7 +218,7 @@ func (e *Executor) enabledLately(ctx context.Context, r request, err error) bool
 }
 
 // round looks at the function once and changes it once.
-func (d *deployment) round(ctx context.Context, p *transfer.Progress) (*resource, error) {
+func (d *deployment) round(ctx context.Context, p *httputil.Progress) (*resource, error) {
 	e, r := d.e, d.request()
 	d.reused = false
 	old, err := e.settled(ctx, r, d.u.ID, p)
@@ -257,7 +257,7 @@ func (d *deployment) round(ctx context.Context, p *transfer.Progress) (*resource
 
 // settled returns the function once nothing is changing it any more: an earlier call may have been cut off in the middle. The error is
 // ErrNotFound where there is none, or none any more.
-func (e *Executor) settled(ctx context.Context, r request, id string, p *transfer.Progress) (*resource, error) {
+func (e *Executor) settled(ctx context.Context, r request, id string, p *httputil.Progress) (*resource, error) {
 	if err := e.finished(ctx, r, id); err != nil {
 		return nil, err
 	}

@@ -22,7 +22,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
-	"github.com/tangle-network/blueprint-serverless/internal/transfer"
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
 // refusal is what a Google Cloud API answered, or what ended an operation. Google's own error is
@@ -181,7 +181,7 @@ func (e *Executor) refuse(r request, a *answer) *refusal {
 		} `json:"error"`
 	}
 	clean := []byte(r.clean(string(a.body)))
-	refused := &refusal{httpStatus: a.status, delay: transfer.RetryAfter(a.header, time.Now())}
+	refused := &refusal{httpStatus: a.status, delay: httputil.RetryAfter(a.header, time.Now())}
 	refused.err = typed(googleapi.CheckResponseWithBody(&http.Response{StatusCode: a.status, Header: a.header}, clean))
 	if json.Unmarshal(clean, &body) == nil && (body.Error.Message != "" || body.Error.Status != "") {
 		refused.status, refused.message = foreign.Line(body.Error.Status, 40), foreign.Line(body.Error.Message, maxMessage)

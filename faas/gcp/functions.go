@@ -23,7 +23,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
-	"github.com/tangle-network/blueprint-serverless/internal/transfer"
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
 // buildHost deploys to Cloud Functions, which builds a source shim around the binary.
@@ -155,7 +155,7 @@ func (b bound) RoundTrip(req *http.Request) (*http.Response, error) {
 	return b.next.RoundTrip(req.WithContext(b.ctx))
 }
 
-func (h buildHost) apply(ctx context.Context, d *deployment, old *resource, p *transfer.Progress) (*resource, error) {
+func (h buildHost) apply(ctx context.Context, d *deployment, old *resource, p *httputil.Progress) (*resource, error) {
 	r := d.request()
 	want := d.function()
 	newCode := old == nil || old.status != faas.StatusReady || old.labels[labelPackage] != want.Labels[labelPackage]

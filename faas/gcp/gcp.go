@@ -24,8 +24,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 	"github.com/tangle-network/blueprint-serverless/internal/payloads"
-	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
 func init() {
@@ -155,7 +155,7 @@ func New(ctx context.Context, cfg faas.Config, opts ...Option) (*Executor, error
 		e.own = newTransport()
 		e.http = &http.Client{Transport: e.own}
 	}
-	e.http.Transport = transfer.Guard(e.http.Transport)
+	e.http.Transport = httputil.Guard(e.http.Transport)
 	e.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	for _, opt := range opts {
 		opt(e)
@@ -196,7 +196,7 @@ func (e *Executor) connect(ctx context.Context) error {
 		from := &chosen{e.opts, base}
 		switch {
 		case named != nil:
-			api.Transport, api.Jar, api.Timeout = transfer.Guard(named.Transport), named.Jar, named.Timeout
+			api.Transport, api.Jar, api.Timeout = httputil.Guard(named.Transport), named.Jar, named.Timeout
 			idToken = from.idToken
 		case authenticates:
 			e.access, idToken = &access{open: from.open}, from.idToken
@@ -275,7 +275,7 @@ type hosting interface {
 	list(ctx context.Context, r request) ([]*resource, error)
 	// apply creates the function, or changes what old is not like, and waits until that is done. It reports an ErrConflict where
 	// something else is changing the function, and an ErrAlreadyExists where it did not expect one.
-	apply(ctx context.Context, d *deployment, old *resource, p *transfer.Progress) (*resource, error)
+	apply(ctx context.Context, d *deployment, old *resource, p *httputil.Progress) (*resource, error)
 	// putBack makes the function again what it was, and waits until that is done. now is what it is, nil for nothing. It returns now if
 	// nothing differs.
 	putBack(ctx context.Context, r request, was *reading, id string, now *resource) (*resource, error)
@@ -321,7 +321,7 @@ func (e *Executor) observe(ctx context.Context, r request, id string) (*resource
 func (e *Executor) newest(ctx context.Context, r request, id string) (*resource, error) {
 	for i, wait := 0, 250*time.Millisecond; ; i, wait = i+1, wait*2 {
 		got, err := e.host.get(ctx, r, id)
-		if err != nil || i == staleReads || !e.memory(id).isOld(got) || !transfer.Sleep(ctx, wait) {
+		if err != nil || i == staleReads || !e.memory(id).isOld(got) || !httputil.Sleep(ctx, wait) {
 			return got, err
 		}
 	}

@@ -19,8 +19,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 	"github.com/tangle-network/blueprint-serverless/internal/payloads"
-	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
 // maxErrorText is what an answer may hold besides its result, in bytes.
@@ -245,7 +245,7 @@ func (e *Executor) invokeError(r request, a *answer) *faas.Error {
 	}
 	failed := e.errorf(code, r, "POST %s: status %d: %s%s", faas.RedactURL(r.url), a.status, hint,
 		cmp.Or(foreign.Line(message, maxMessage), foreign.Excerpt(a.body)))
-	failed.NotRun, failed.RetryAfter = notRun, transfer.RetryAfter(a.header, time.Now())
+	failed.NotRun, failed.RetryAfter = notRun, httputil.RetryAfter(a.header, time.Now())
 	return failed
 }
 

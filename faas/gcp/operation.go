@@ -20,7 +20,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
-	"github.com/tangle-network/blueprint-serverless/internal/transfer"
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
 // Between two looks at something that changes, the wait grows from the first to the second.
@@ -121,7 +121,7 @@ func (e *Executor) begin(ctx context.Context, r request, safe bool, body []byte,
 }
 
 // wait waits for an operation, reports its stages, and returns its response.
-func (e *Executor) wait(ctx context.Context, r request, op *operation, p *transfer.Progress) (json.RawMessage, error) {
+func (e *Executor) wait(ctx context.Context, r request, op *operation, p *httputil.Progress) (json.RawMessage, error) {
 	name := op.Name
 	err := e.poll(ctx, r, "operation "+name+" goes on", func() (bool, error) {
 		if op.Done {
@@ -208,7 +208,7 @@ type change struct {
 	id     string
 	raw    []byte            // the resource in the API's own words; nil: as a typed message has it
 	labels map[string]string // by which what was deployed is recognised
-	p      *transfer.Progress
+	p      *httputil.Progress
 }
 
 // commit sends a create or an update of a unit. The operation that it begins is kept in mind until

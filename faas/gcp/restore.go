@@ -18,7 +18,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
-	"github.com/tangle-network/blueprint-serverless/internal/transfer"
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
 // Restore puts the function back as this executor read it: the source that Google keeps of the
@@ -71,7 +71,7 @@ func (e *Executor) Restore(ctx context.Context, prior faas.State) error {
 // later looks again for a few seconds at a function that this executor has changed and that looks as
 // if it had not.
 func (e *Executor) later(ctx context.Context, r request, now *resource) *resource {
-	for wait := 250 * time.Millisecond; wait <= 2*time.Second && transfer.Sleep(ctx, wait); wait *= 2 {
+	for wait := 250 * time.Millisecond; wait <= 2*time.Second && httputil.Sleep(ctx, wait); wait *= 2 {
 		if next, err := e.observe(ctx, r, now.id); err == nil && next.revision != now.revision &&
 			next.status != faas.StatusPending {
 			return next

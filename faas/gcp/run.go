@@ -15,7 +15,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
-	"github.com/tangle-network/blueprint-serverless/internal/transfer"
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
 // runHost deploys to Cloud Run without a build: the binary as it is, from a bucket, on a base image of Google's.
@@ -121,7 +121,7 @@ func (h runHost) list(ctx context.Context, r request) ([]*resource, error) {
 }
 
 // apply writes the whole service. Cloud Run keeps the old revision until the new one answers.
-func (h runHost) apply(ctx context.Context, d *deployment, old *resource, p *transfer.Progress) (*resource, error) {
+func (h runHost) apply(ctx context.Context, d *deployment, old *resource, p *httputil.Progress) (*resource, error) {
 	r := d.request()
 	if old != nil {
 		if s := h.e.state(old); s.Status == faas.StatusReady && s.PackageSHA256 == d.sha256 &&

@@ -16,7 +16,7 @@ import (
 	"cloud.google.com/go/functions/apiv2/functionspb"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/transfer"
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
 // uploadLife is how long an uploaded package is used for further functions: Google keeps uploads for a day.
@@ -31,7 +31,7 @@ type upload struct {
 func sameUpload(a, b upload) bool { return a.at.Equal(b.at) }
 
 // uploaded uploads the package unless that was done a while ago, and names the runtime that builds it. Functions that share a package share its upload.
-func (d *deployment) uploaded(ctx context.Context, p *transfer.Progress) (code, error) {
+func (d *deployment) uploaded(ctx context.Context, p *httputil.Progress) (code, error) {
 	e := d.e
 	waiting := func(err error) error {
 		if errors.As(err, new(*faas.Error)) {
@@ -75,7 +75,7 @@ func (d *deployment) uploaded(ctx context.Context, p *transfer.Progress) (code, 
 func (d *deployment) forgetUpload() { d.e.uploads.ForgetIf(d.sha256, d.from, sameUpload) }
 
 // put asks for an upload URL and uploads the package there, once more where the URL has expired meanwhile.
-func (d *deployment) put(ctx context.Context, h buildHost, p *transfer.Progress) (*storageSource, error) {
+func (d *deployment) put(ctx context.Context, h buildHost, p *httputil.Progress) (*storageSource, error) {
 	for i := 0; ; i++ {
 		r := d.request()
 		var to *functionspb.GenerateUploadUrlResponse
@@ -131,7 +131,7 @@ func (d *deployment) signedHeader(raw string) (http.Header, error) {
 
 // send sends the package to an upload URL, which no client of Google's does. No credentials go with
 // it: the URL is signed.
-func (d *deployment) send(ctx context.Context, to string, header http.Header, p *transfer.Progress) error {
+func (d *deployment) send(ctx context.Context, to string, header http.Header, p *httputil.Progress) error {
 	r := d.request()
 	r.method, r.url, r.header, r.size = http.MethodPut, to, header, d.u.Package.Size()
 	r.body = func() (io.ReadCloser, error) {

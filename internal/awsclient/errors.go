@@ -11,7 +11,7 @@ import (
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
-	"github.com/tangle-network/blueprint-serverless/internal/transfer"
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
 // APICode returns the service's own code of an error, empty if a service did not refuse.
@@ -38,7 +38,7 @@ func RetryAfter(err error) time.Duration {
 	if !errors.As(err, &answer) || answer.Response == nil || answer.Response.Response == nil {
 		return 0
 	}
-	return transfer.RetryAfter(answer.Response.Header, time.Now())
+	return httputil.RetryAfter(answer.Response.Header, time.Now())
 }
 
 // Unanswered reports whether a request was not answered: the connection was not made, or broke.

@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 	"github.com/tangle-network/blueprint-serverless/internal/logseq"
 	"github.com/tangle-network/blueprint-serverless/internal/rotate"
-	"github.com/tangle-network/blueprint-serverless/internal/transfer"
 )
 
 // How long a file that is followed is left alone after it grew, and at the longest.
@@ -31,7 +31,7 @@ func FileLogs(ctx context.Context, path string, q faas.LogQuery) logseq.Lines {
 			}
 		}
 		wait := firstLook
-		for q.Follow && transfer.Sleep(ctx, wait) {
+		for q.Follow && httputil.Sleep(ctx, wait) {
 			wait = min(2*wait, longestLook)
 			more, err := f.news(ctx, func(line faas.LogLine) bool {
 				line.Time, wait = time.Now().UTC(), firstLook

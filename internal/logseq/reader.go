@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/transfer"
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
 // Entry is a line, with what tells it from every other line of the log.
@@ -192,7 +192,7 @@ func (f *follower) news(all Entries) ([]Entry, error) {
 // follow asks for news until ctx is done.
 func (f *follower) follow(ctx context.Context, emit func(Entry) bool) error {
 	wait, failed := f.Pace.First, 0
-	for transfer.Sleep(ctx, wait) {
+	for httputil.Sleep(ctx, wait) {
 		fresh, err := f.news(f.Read(ctx, f.from, time.Time{}))
 		wait = min(2*wait, f.Pace.Longest)
 		if err != nil {

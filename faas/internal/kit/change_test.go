@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/transfer"
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
 func TestTheAnswerToAChangeIsAwaitedThoughItsCallerGivesUp(t *testing.T) {
@@ -27,7 +27,7 @@ func TestTheAnswerToAChangeIsAwaitedThoughItsCallerGivesUp(t *testing.T) {
 				ctx, cancel := context.WithCancelCause(t.Context())
 				time.AfterFunc(time.Second, func() { cancel(why) })
 				err := Change(ctx, Grace, func(ctx context.Context) error {
-					if !transfer.Sleep(ctx, tt.takes) {
+					if !httputil.Sleep(ctx, tt.takes) {
 						return ctx.Err()
 					}
 					return tt.answer

@@ -9,7 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/tangle-network/blueprint-serverless/internal/transfer"
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
 func TestOnceDoesItOnceForAllWhoAsk(t *testing.T) {
@@ -20,7 +20,7 @@ func TestOnceDoesItOnceForAllWhoAsk(t *testing.T) {
 		for range 8 {
 			all.Go(func() {
 				v, err := o.Do(t.Context(), "a", func(ctx context.Context) (int, error) {
-					transfer.Sleep(ctx, time.Second)
+					httputil.Sleep(ctx, time.Second)
 					return int(done.Add(1)), nil
 				})
 				if v != 1 || err != nil {

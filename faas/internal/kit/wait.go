@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tangle-network/blueprint-serverless/internal/transfer"
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
 // Wait is a wait for a state. It looks until the state is there, or cannot come any more, or the
@@ -118,7 +118,7 @@ func (w Wait) Until(ctx context.Context, look func(context.Context) error) error
 			}
 			next = min(next, left)
 		}
-		transfer.Sleep(ctx, next)
+		httputil.Sleep(ctx, next)
 		pause = min(pause*3/2, w.Longest)
 	}
 }

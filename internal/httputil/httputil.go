@@ -1,6 +1,6 @@
-// Package transfer holds what providers that speak HTTP share: refusing what is no answer, reading
+// Package httputil holds what providers that speak HTTP share: refusing what is no answer, reading
 // answers, outlasting a context that ends, waiting, and telling how far an upload is.
-package transfer
+package httputil
 
 import (
 	"bytes"
