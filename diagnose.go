@@ -10,7 +10,7 @@ import (
 	"sync"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/checkup"
+	"github.com/tangle-network/blueprint-serverless/internal/check"
 )
 
 const diagnoseOp = "diagnose"
@@ -85,10 +85,10 @@ type diagnosis struct {
 
 // local looks at policy and provider, which the others depend on. Nobody is called.
 func (d *diagnosis) local(ctx context.Context) []faas.Check {
-	probes := []checkup.Probe{{Name: "policy", Look: d.checkPolicy}, {Name: "provider", Look: d.openProvider}}
+	probes := []check.Check{{Name: "policy", Run: d.checkPolicy}, {Name: "provider", Run: d.openProvider}}
 	var checks []faas.Check
 	for _, p := range probes { // in this order
-		checks = append(checks, checkup.Run(ctx, checkup.Time, p)...)
+		checks = append(checks, check.Run(ctx, check.Time, p)...)
 	}
 	return checks
 }
@@ -100,26 +100,26 @@ func (d *diagnosis) checkPolicy(context.Context) faas.Check {
 		path = d.spec.PolicyPath
 		if path == "" {
 			if path, err = DefaultPolicyPath(); err != nil {
-				return checkup.FailBy(err, "name the policy file: cloud --policy FILE")
+				return check.FailBy(err, "name the policy file: cloud --policy FILE")
 			}
 		}
 		if policy, err = LoadPolicy(WithPolicyPath(path)); err != nil {
-			return checkup.FailBy(err, policyRemedy(path, err))
+			return check.FailBy(err, policyRemedy(path, err))
 		}
 	}
 	if err := policy.Validate(); err != nil {
-		return checkup.FailBy(err, policyRemedy(path, err))
+		return check.FailBy(err, policyRemedy(path, err))
 	}
 	d.policy = policy
 	switch s := policy.Serverless; {
 	case path != "" && policy.source.doc == nil:
-		return checkup.Warn(nil, "tangle-cloud policy --serverless true --faas-provider PROVIDER",
+		return check.Warn(nil, "tangle-cloud policy --serverless true --faas-provider PROVIDER",
 			"there is no %s: the defaults count, and serverless is off", path)
 	case !s.Enable:
-		return checkup.Warn(nil, "tangle-cloud policy --serverless true",
+		return check.Warn(nil, "tangle-cloud policy --serverless true",
 			"%s: serverless is off, and every job is run traditionally", cmp.Or(path, "the given policy"))
 	default:
-		return checkup.OK("%s: %s, %d MB, %d s", cmp.Or(path, "the given policy"), s.Provider.Type, s.DefaultMemoryMB,
+		return check.OK("%s: %s, %d MB, %d s", cmp.Or(path, "the given policy"), s.Provider.Type, s.DefaultMemoryMB,
 			s.DefaultTimeoutSecs)
 	}
 }
@@ -169,28 +169,28 @@ func (d *diagnosis) openProvider(ctx context.Context) faas.Check {
 	switch {
 	case d.spec.Executor != nil:
 		d.exec = d.spec.Executor
-		return checkup.OK("an executor is given")
+		return check.OK("an executor is given")
 	case d.policy == nil:
 		d.why = "the policy cannot be used"
-		return checkup.Skip("%s", d.why)
+		return check.Skip("%s", d.why)
 	}
 	cfg := d.policy.Serverless.Config().Provider
 	if err := faas.CheckLinked(cfg.Provider); err != nil {
 		d.why = "the provider is not linked in"
-		return checkup.FailBy(err, "link the provider into this program and build it again, as the message says")
+		return check.FailBy(err, "link the provider into this program and build it again, as the message says")
 	}
 	if !d.policy.Serverless.Enable {
 		d.why = "serverless is off"
-		return checkup.Skip("serverless is off, so that %s is not asked", cfg.Provider)
+		return check.Skip("serverless is off, so that %s is not asked", cfg.Provider)
 	}
 	at := &place{service: cmp.Or(d.spec.Service, "diagnose"), config: cfg}
 	at.opts.resolve()
 	if err := at.open(ctx); err != nil {
 		d.why = "the provider cannot be opened"
-		return checkup.FailBy(err, "tangle-cloud policy --faas-option NAME=VALUE (NAME= removes an option)")
+		return check.FailBy(err, "tangle-cloud policy --faas-option NAME=VALUE (NAME= removes an option)")
 	}
 	d.exec, d.opened = at.exec, at.exec
-	return checkup.OK("%s", strings.Trim(fmt.Sprint(public(cfg)), "{}"))
+	return check.OK("%s", strings.Trim(fmt.Sprint(public(cfg)), "{}"))
 }
 
 // provider has the provider diagnose itself.
@@ -211,10 +211,10 @@ func (d *diagnosis) provider(ctx context.Context) []faas.Check {
 
 // binary looks at the executable. Units asks the provider whether it would take it, which calls nobody.
 func (d *diagnosis) binary(ctx context.Context) []faas.Check {
-	return checkup.Run(ctx, checkup.Time, checkup.Probe{Name: "binary", Look: func(context.Context) faas.Check {
+	return check.Run(ctx, check.Time, check.Check{Name: "binary", Run: func(context.Context) faas.Check {
 		path := d.spec.BinaryPath
 		if path == "" {
-			return checkup.Skip("none is named (--binary FILE)")
+			return check.Skip("none is named (--binary FILE)")
 		}
 		bin, err := faas.InspectBinary(path)
 		if err != nil {
@@ -222,18 +222,18 @@ func (d *diagnosis) binary(ctx context.Context) []faas.Check {
 			if errors.Is(err, os.ErrPermission) {
 				remedy = "chmod u+rx " + quoted(path)
 			}
-			return checkup.FailBy(err, remedy)
+			return check.FailBy(err, remedy)
 		}
 		if err := bin.CheckLinux(); err != nil {
 			remedy := "build it for Linux: CGO_ENABLED=0 GOOS=linux go build"
 			if !bin.Executable && bin.Format != faas.FormatUnknown {
 				remedy = "chmod +x " + quoted(path)
 			}
-			return checkup.FailBy(err, remedy)
+			return check.FailBy(err, remedy)
 		}
 		if d.exec != nil {
 			if err := d.fits(bin); err != nil {
-				return checkup.FailBy(err, "build it or configure the provider as the message says")
+				return check.FailBy(err, "build it or configure the provider as the message says")
 			}
 		}
 		speaks := "it links faas/job and runs on every provider"
@@ -246,10 +246,10 @@ func (d *diagnosis) binary(ctx context.Context) []faas.Check {
 			what = "a script for " + bin.Interpreter
 		}
 		if err := bin.CheckStatic(); err != nil && bin.Format == faas.FormatELF {
-			return checkup.Warn(err, "build it static: CGO_ENABLED=0, or in Rust --target x86_64-unknown-linux-musl",
+			return check.Warn(err, "build it static: CGO_ENABLED=0, or in Rust --target x86_64-unknown-linux-musl",
 				"%s, linked dynamically, which works where the functions' system has all that it needs; %s", what, speaks)
 		}
-		return checkup.OK("%s; %s", what, speaks)
+		return check.OK("%s; %s", what, speaks)
 	}})
 }
 

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/checkup"
+	"github.com/tangle-network/blueprint-serverless/internal/check"
 	"github.com/tangle-network/blueprint-serverless/internal/tangle"
 )
 
@@ -19,35 +19,35 @@ const (
 // chain looks at the node, the contract and the blueprint.
 func (d *diagnosis) chain(ctx context.Context) []faas.Check {
 	var head *tangle.Head
-	node := checkup.Run(ctx, checkup.Time, checkup.Probe{Name: "chain", Look: func(ctx context.Context) (c faas.Check) {
+	node := check.Run(ctx, check.Time, check.Check{Name: "chain", Run: func(ctx context.Context) (c faas.Check) {
 		head, c = d.readHead(ctx)
 		return c
 	}})
-	probes := []checkup.Probe{
-		{Name: "head", Look: func(context.Context) faas.Check { return headCheck(head, time.Now()) }},
-		{Name: "contract", Look: func(context.Context) faas.Check { return contractCheck(head) }},
-		{Name: "blueprint", Look: func(ctx context.Context) faas.Check { return d.checkBlueprint(ctx, head) }},
+	probes := []check.Check{
+		{Name: "head", Run: func(context.Context) faas.Check { return headCheck(head, time.Now()) }},
+		{Name: "contract", Run: func(context.Context) faas.Check { return contractCheck(head) }},
+		{Name: "blueprint", Run: func(ctx context.Context) faas.Check { return d.checkBlueprint(ctx, head) }},
 	}
 	if head == nil {
-		return append(node, checkup.SkipAll("no node was reached", probes...)...)
+		return append(node, check.SkipAll("no node was reached", probes...)...)
 	}
-	return append(node, checkup.Run(ctx, checkup.Time, probes...)...)
+	return append(node, check.Run(ctx, check.Time, probes...)...)
 }
 
 func (d *diagnosis) readHead(ctx context.Context) (*tangle.Head, faas.Check) {
 	var err error
 	if d.fetch.contract, err = contractAddress(d.fetch.contract); err != nil {
-		return nil, checkup.FailBy(err, "export "+ContractEnv+"=0xADDRESS")
+		return nil, check.FailBy(err, "export "+ContractEnv+"=0xADDRESS")
 	}
 	if d.fetch.mock {
-		return nil, checkup.Skip("made-up metadata is asked for")
+		return nil, check.Skip("made-up metadata is asked for")
 	}
 	if d.fetch.contract == "" && len(d.fetch.rpc) == 0 {
 		const what = "no node and no contract is configured: jobs are made up, unless a profiles file tells them"
 		if d.spec.BlueprintID != nil {
-			return nil, checkup.Warn(nil, "tangle-cloud doctor --rpc URL\nexport "+ContractEnv+"=0xADDRESS", "%s", what)
+			return nil, check.Warn(nil, "tangle-cloud doctor --rpc URL\nexport "+ContractEnv+"=0xADDRESS", "%s", what)
 		}
-		return nil, checkup.Skip("%s", what)
+		return nil, check.Skip("%s", what)
 	}
 	cfg, err := d.fetch.chain()
 	if err == nil {
@@ -57,7 +57,7 @@ func (d *diagnosis) readHead(ctx context.Context) (*tangle.Head, faas.Check) {
 			if name == "" {
 				name = "a chain"
 			}
-			return head, checkup.OK("%s, chain id %d, at %s", name, head.ChainID, head.Node)
+			return head, check.OK("%s, chain id %d, at %s", name, head.ChainID, head.Node)
 		}
 		err = d.fetch.chainFailed(err)
 	}
@@ -70,7 +70,7 @@ func (d *diagnosis) readHead(ctx context.Context) (*tangle.Head, faas.Check) {
 	case errors.Is(err, tangle.ErrConfig):
 		remedy = "name a node of the chain that is meant: --rpc URL --chain-id ID"
 	}
-	return nil, checkup.FailBy(err, remedy)
+	return nil, check.FailBy(err, remedy)
 }
 
 func headCheck(head *tangle.Head, now time.Time) faas.Check {
@@ -78,13 +78,13 @@ func headCheck(head *tangle.Head, now time.Time) faas.Check {
 	what := fmt.Sprintf("block %d of %s", head.Block, head.Time.UTC().Format(time.RFC3339))
 	switch {
 	case age > oldHead:
-		return checkup.Warn(nil, "wait until the node has caught up, or name another one: --rpc URL",
+		return check.Warn(nil, "wait until the node has caught up, or name another one: --rpc URL",
 			"%s is %v old: the node is behind, or its chain is at a standstill", what, age.Round(time.Second))
 	case age < -futureHead:
-		return checkup.Warn(nil, checkup.SetClock(), "%s is %v in the future: this machine's clock is behind", what,
+		return check.Warn(nil, check.SetClock(), "%s is %v in the future: this machine's clock is behind", what,
 			(-age).Round(time.Second))
 	}
-	return checkup.OK("%s", what)
+	return check.OK("%s", what)
 }
 
 func contractCheck(head *tangle.Head) faas.Check {
@@ -92,22 +92,22 @@ func contractCheck(head *tangle.Head) faas.Check {
 	case head.Contract.IsZero():
 		err := faas.Errorf(faas.ErrInvalidArgument, diagnoseOp, "", "no contract was named, and none is known on chain %d",
 			head.ChainID)
-		return checkup.FailBy(err, "export "+ContractEnv+"=0xADDRESS")
+		return check.FailBy(err, "export "+ContractEnv+"=0xADDRESS")
 	case !head.Code:
 		err := faas.Errorf(faas.ErrNotFound, diagnoseOp, "", "there is no contract at %s on chain %d", head.Contract,
 			head.ChainID)
-		return checkup.FailBy(err, "name the contract of this chain: export "+ContractEnv+
+		return check.FailBy(err, "name the contract of this chain: export "+ContractEnv+
 			"=0xADDRESS\nname a node of the contract's chain: --rpc URL")
 	}
-	return checkup.OK("%s has code", head.Contract)
+	return check.OK("%s has code", head.Contract)
 }
 
 func (d *diagnosis) checkBlueprint(ctx context.Context, head *tangle.Head) faas.Check {
 	switch {
 	case d.spec.BlueprintID == nil:
-		return checkup.Skip("none is named (--blueprint-id ID)")
+		return check.Skip("none is named (--blueprint-id ID)")
 	case !head.Code:
-		return checkup.Skip("there is no contract")
+		return check.Skip("there is no contract")
 	}
 	opts := append([]FetchOption{}, d.spec.Fetch...)
 	meta, err := FetchMetadata(ctx, *d.spec.BlueprintID, append(opts, WithEventSearch(0))...)
@@ -116,14 +116,14 @@ func (d *diagnosis) checkBlueprint(ctx context.Context, head *tangle.Head) faas.
 		if !errors.Is(err, ErrBlueprintNotFound) {
 			remedy = "name another node or contract: --rpc URL, " + ContractEnv
 		}
-		return checkup.FailBy(err, remedy)
+		return check.FailBy(err, remedy)
 	}
 	what := fmt.Sprintf("blueprint %d %q, jobs: %d", meta.BlueprintID, meta.Name, len(meta.Jobs))
 	if meta.OnChain != nil && meta.OnChain.Active != nil && !*meta.OnChain.Active {
-		return checkup.Warn(nil, "ask the blueprint's owner to switch it on again", "%s: it is not active", what)
+		return check.Warn(nil, "ask the blueprint's owner to switch it on again", "%s: it is not active", what)
 	}
 	if len(meta.Jobs) == 0 {
-		return checkup.Warn(nil, "name another blueprint: --blueprint-id ID", "%s: there is nothing to deploy", what)
+		return check.Warn(nil, "name another blueprint: --blueprint-id ID", "%s: there is nothing to deploy", what)
 	}
-	return checkup.OK("%s", what)
+	return check.OK("%s", what)
 }

@@ -10,13 +10,13 @@ import (
 	"strings"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/checkup"
+	"github.com/tangle-network/blueprint-serverless/internal/check"
 )
 
 // state looks at what is kept of services on this machine.
 func (d *diagnosis) state(ctx context.Context) []faas.Check {
-	return checkup.Run(ctx, checkup.Time, checkup.Probe{Name: "state", Look: d.checkStateDir},
-		checkup.Probe{Name: "services", Look: d.checkServices})
+	return check.Run(ctx, check.Time, check.Check{Name: "state", Run: d.checkStateDir},
+		check.Check{Name: "services", Run: d.checkServices})
 }
 
 // checkStateDir finds out whether ledgers can be written, without writing one. Deployments go on without where the default directory cannot be used.
@@ -36,7 +36,7 @@ func (d *diagnosis) checkStateDir(context.Context) faas.Check {
 		err = &fs.PathError{Op: "use", Path: at, Err: errors.New("it is no directory")}
 	}
 	if err == nil {
-		if err = checkup.MayWriteIn(at); err != nil {
+		if err = check.MayWriteIn(at); err != nil {
 			err = &fs.PathError{Op: "write in", Path: at, Err: err}
 		}
 	}
@@ -48,35 +48,35 @@ func (d *diagnosis) checkStateDir(context.Context) faas.Check {
 		return d.noLedgers(faas.Errorf(faas.ErrInvalidArgument, diagnoseOp, "", "%w", err),
 			"cloud --state-dir DIRECTORY, with one that can be written to")
 	case !exists:
-		return checkup.OK("%s is made when the first service is deployed", dir)
+		return check.OK("%s is made when the first service is deployed", dir)
 	}
-	return checkup.OK("%s can be written to", dir)
+	return check.OK("%s can be written to", dir)
 }
 
 func (d *diagnosis) noLedgers(err error, remedy string) faas.Check {
 	if d.spec.StateDir == "" {
-		return checkup.Warn(err, remedy, "no ledger can be kept, so that a crash may leave functions behind: %s",
-			checkup.Words(err))
+		return check.Warn(err, remedy, "no ledger can be kept, so that a crash may leave functions behind: %s",
+			check.Words(err))
 	}
-	return checkup.FailBy(err, remedy)
+	return check.FailBy(err, remedy)
 }
 
 // checkServices looks for operations that did not end, and for ledgers that cannot be read.
 func (d *diagnosis) checkServices(context.Context) faas.Check {
 	store, err := ledgers{dir: d.spec.StateDir}.store()
 	if err != nil {
-		return checkup.Skip("there is no state directory")
+		return check.Skip("there is no state directory")
 	}
 	records, err := store.Records()
 	if err != nil {
-		return checkup.FailBy(err, "restore the file from a backup, or move it away and remove the service's functions "+
+		return check.FailBy(err, "restore the file from a backup, or move it away and remove the service's functions "+
 			"by hand")
 	}
 	var running, broken, remedies []string
 	for _, r := range records {
 		busy, err := store.Busy(r.Service, r.Provider)
 		if err != nil {
-			return checkup.FailBy(err, "make the state directory readable: chmod -R u+rwX "+quoted(store.Dir()))
+			return check.FailBy(err, "make the state directory readable: chmod -R u+rwX "+quoted(store.Dir()))
 		}
 		if busy {
 			running = append(running, r.Service)
@@ -98,7 +98,7 @@ func (d *diagnosis) checkServices(context.Context) faas.Check {
 		text += "; being changed at this moment: " + strings.Join(running, ", ")
 	}
 	if len(broken) > 0 {
-		return checkup.Warn(nil, strings.Join(remedies, "\n"), "%s; interrupted: %s", text, strings.Join(broken, "; "))
+		return check.Warn(nil, strings.Join(remedies, "\n"), "%s; interrupted: %s", text, strings.Join(broken, "; "))
 	}
-	return checkup.OK("%s", text)
+	return check.OK("%s", text)
 }

@@ -20,25 +20,25 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/awsclient"
-	"github.com/tangle-network/blueprint-serverless/internal/checkup"
+	"github.com/tangle-network/blueprint-serverless/internal/check"
 )
 
 // Diagnose looks at the credentials (sts:GetCallerIdentity), the clock, the region, access to Lambda (lambda:GetFunction), the caller's other permissions (iam:SimulatePrincipalPolicy), the
 // execution role (iam:GetRole), the bucket (s3:ListBucket) where one is configured, and the account's quotas (lambda:GetAccountSettings). All of these calls read.
 func (e *Executor) Diagnose(ctx context.Context) []faas.Check {
 	d := &diagnosis{e: e}
-	identity := checkup.Run(ctx, 2*checkup.Time, checkup.Probe{Name: "credentials", Look: d.credentials})
-	probes := []checkup.Probe{
-		{Name: "region", Look: d.region}, {Name: "lambda", Look: d.access}, {Name: "permissions", Look: d.permissions},
-		{Name: "role", Look: d.role},
-		{Name: "bucket", Look: d.bucket}, {Name: "quota", Look: d.quota},
+	identity := check.Run(ctx, 2*check.Time, check.Check{Name: "credentials", Run: d.credentials})
+	probes := []check.Check{
+		{Name: "region", Run: d.region}, {Name: "lambda", Run: d.access}, {Name: "permissions", Run: d.permissions},
+		{Name: "role", Run: d.role},
+		{Name: "bucket", Run: d.bucket}, {Name: "quota", Run: d.quota},
 	}
-	checks := append(identity, checkup.Run(ctx, checkup.Time, checkup.Probe{Name: "clock", Look: d.clock})...)
+	checks := append(identity, check.Run(ctx, check.Time, check.Check{Name: "clock", Run: d.clock})...)
 	if identity[0].Status == faas.CheckFailed {
-		return append(checks, checkup.SkipAll("there are no credentials that AWS takes", probes...)...)
+		return append(checks, check.SkipAll("there are no credentials that AWS takes", probes...)...)
 	}
 	d.readSettings(ctx)
-	return append(checks, checkup.Run(ctx, checkup.Time, probes...)...)
+	return append(checks, check.Run(ctx, check.Time, probes...)...)
 }
 
 // diagnosis is one Diagnose. What one step finds out, the later ones read.
@@ -56,7 +56,7 @@ type diagnosis struct {
 
 // readSettings asks for the quotas, whose answer also tells whether Lambda is there.
 func (d *diagnosis) readSettings(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, checkup.Time)
+	ctx, cancel := context.WithTimeout(ctx, check.Time)
 	defer cancel()
 	d.settings, d.settingsErr = d.e.lambda.GetAccountSettings(ctx, &lambda.GetAccountSettingsInput{})
 }
@@ -82,16 +82,16 @@ func (d *diagnosis) credentials(ctx context.Context) faas.Check {
 	var missing *awsclient.CredentialsError
 	switch {
 	case errors.As(err, &missing) && missing.SignIn() != "":
-		return checkup.Fail(diagnosed(err), e.signIn(missing.SignIn()), "the sign-in has expired, or there was none")
+		return check.Fail(diagnosed(err), e.signIn(missing.SignIn()), "the sign-in has expired, or there was none")
 	case err != nil && ctx.Err() != nil:
-		return checkup.FailBy(diagnosed(err), "try again: the place where the credentials come from does not answer")
+		return check.FailBy(diagnosed(err), "try again: the place where the credentials come from does not answer")
 	case err != nil:
-		return checkup.FailBy(diagnosed(err), strings.Join(
+		return check.FailBy(diagnosed(err), strings.Join(
 			[]string{giveKeys, e.signIn("aws configure"), e.signIn("aws sso login")}, "\n"))
 	case found.Expired():
 		err := faas.Errorf(faas.ErrPermissionDenied, "diagnose", faas.AWSLambda, "the credentials (%s) expired at %s",
 			found.Source, found.Expires.UTC().Format(time.RFC3339))
-		return checkup.FailBy(err, newTokens+"\n"+e.signIn("aws sso login"))
+		return check.FailBy(err, newTokens+"\n"+e.signIn("aws sso login"))
 	}
 	err = d.identify(ctx, e.region)
 	// The oldest region, which knows every account of its partition: only that one has regions to be
@@ -107,9 +107,9 @@ func (d *diagnosis) credentials(ctx context.Context) faas.Check {
 	if want := e.options.accountID; want != "" && want != d.account {
 		err := faas.Errorf(faas.ErrPermissionDenied, "diagnose", faas.AWSLambda,
 			`the credentials are of account %s, and the option "account_id" allows only %s`, d.account, want)
-		return checkup.FailBy(err, "use credentials of account "+want+": tangle-cloud policy --faas-option profile=PROFILE")
+		return check.FailBy(err, "use credentials of account "+want+": tangle-cloud policy --faas-option profile=PROFILE")
 	}
-	return checkup.OK("account %s, %s, from %s", d.account, d.arn, found.Source)
+	return check.OK("account %s, %s, from %s", d.account, d.arn, found.Source)
 }
 
 // identify asks STS in a region who calls. Every answer tells the time.
@@ -187,34 +187,34 @@ func (d *diagnosis) refused(ctx context.Context, err error) faas.Check {
 	e, failed := d.e, diagnosed(err)
 	switch code := apiCode(err); {
 	case code == "ExpiredToken" || code == "ExpiredTokenException":
-		return checkup.Fail(failed, newTokens+"\n"+e.signIn("aws sso login"), "the credentials have expired: %s",
-			checkup.Words(failed))
+		return check.Fail(failed, newTokens+"\n"+e.signIn("aws sso login"), "the credentials have expired: %s",
+			check.Words(failed))
 	case d.header != nil && code != "" && failed.Code == faas.ErrPermissionDenied && !unknownKey(err) &&
 		d.clockCheck().Status == faas.CheckFailed:
-		return checkup.Fail(failed, checkup.SetClock(), "requests are refused because of this machine's clock: %s",
-			checkup.Words(failed))
+		return check.Fail(failed, check.SetClock(), "requests are refused because of this machine's clock: %s",
+			check.Words(failed))
 	case unknownKey(err):
-		return checkup.Fail(failed, giveKeys+"\n"+e.signIn("aws configure"),
-			"AWS does not know the access key, or the session token: %s", checkup.Words(failed))
+		return check.Fail(failed, giveKeys+"\n"+e.signIn("aws configure"),
+			"AWS does not know the access key, or the session token: %s", check.Words(failed))
 	case code == "SignatureDoesNotMatch" || code == "InvalidSignatureException" || code == "IncompleteSignature":
-		return checkup.Fail(failed, giveKeys+"\n"+e.signIn("aws configure"),
-			"the secret key is not that of the access key: %s", checkup.Words(failed))
+		return check.Fail(failed, giveKeys+"\n"+e.signIn("aws configure"),
+			"the secret key is not that of the access key: %s", check.Words(failed))
 	case failed.Code == faas.ErrUnavailable || failed.Code == faas.ErrTimeout:
-		return checkup.FailBy(failed, "let this machine's network, firewall and proxy (HTTPS_PROXY) reach "+d.stsHost(ctx)+
+		return check.FailBy(failed, "let this machine's network, firewall and proxy (HTTPS_PROXY) reach "+d.stsHost(ctx)+
 			":443")
 	}
-	return checkup.FailBy(failed, e.signIn("aws sts get-caller-identity")+" shows what AWS thinks of the credentials")
+	return check.FailBy(failed, e.signIn("aws sts get-caller-identity")+" shows what AWS thinks of the credentials")
 }
 
 func (d *diagnosis) clock(context.Context) faas.Check {
 	if d.header == nil {
-		return checkup.Skip("AWS was not reached")
+		return check.Skip("AWS was not reached")
 	}
 	return d.clockCheck()
 }
 
 func (d *diagnosis) clockCheck() faas.Check {
-	return checkup.Clock(faas.AWSLambda, "AWS", d.header, d.sent, d.came)
+	return check.Clock(faas.AWSLambda, "AWS", d.header, d.sent, d.came)
 }
 
 // region finds out whether the account can use the region: the keys of an account that has not enabled it are unknown there.
@@ -223,19 +223,19 @@ func (d *diagnosis) region(ctx context.Context) faas.Check {
 	switch {
 	case d.regionErr != nil && noSuchHost(d.regionErr), noSuchHost(d.settingsErr):
 		err := diagnosed(errors.Join(d.regionErr, d.settingsErr))
-		return checkup.Fail(err, "tangle-cloud policy --faas-aws-region REGION", "there is no region %s, or no Lambda in it: %s",
-			e.region, checkup.Words(err))
+		return check.Fail(err, "tangle-cloud policy --faas-aws-region REGION", "there is no region %s, or no Lambda in it: %s",
+			e.region, check.Words(err))
 	case d.regionErr != nil:
 		err := diagnosed(d.regionErr)
-		return checkup.Fail(err, e.signIn("aws account enable-region --region-name "+e.region)+
+		return check.Fail(err, e.signIn("aws account enable-region --region-name "+e.region)+
 			"\ncloud policy --faas-aws-region REGION", "account %s has not enabled region %s: %s", d.account, e.region,
-			checkup.Words(err))
+			check.Words(err))
 	}
 	if code := codeOf(d.settingsErr); code == faas.ErrUnavailable || code == faas.ErrTimeout {
-		return checkup.FailBy(diagnosed(d.settingsErr),
+		return check.FailBy(diagnosed(d.settingsErr),
 			"let this machine's network, firewall and proxy (HTTPS_PROXY) reach "+d.lambdaHost(ctx)+":443")
 	}
-	return checkup.OK("Lambda answers in %s", e.region)
+	return check.OK("Lambda answers in %s", e.region)
 }
 
 // partition is the part of AWS that the caller is in.
@@ -256,13 +256,13 @@ func (d *diagnosis) access(ctx context.Context) faas.Check {
 	_, err := e.get(ctx, name, "")
 	switch {
 	case err == nil || isNotFound(err):
-		return checkup.OK("lambda:GetFunction is allowed for %s", name)
+		return check.OK("lambda:GetFunction is allowed for %s", name)
 	case denied(err):
 		failed := diagnosed(err)
-		return checkup.Fail(failed, d.grant([]statement{
+		return check.Fail(failed, d.grant([]statement{
 			{"Allow", []string{"lambda:GetFunction"}, d.arnOf("lambda", e.region, "function:"+nameStem(e.service)+"*"), nil}}),
-			"the permission lambda:GetFunction is missing: %s", checkup.Words(failed))
+			"the permission lambda:GetFunction is missing: %s", check.Words(failed))
 	}
-	return checkup.FailBy(diagnosed(err), "try again, and look at https://health.aws.amazon.com/health/status for "+
+	return check.FailBy(diagnosed(err), "try again, and look at https://health.aws.amazon.com/health/status for "+
 		"Lambda in "+e.region)
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/checkup"
+	"github.com/tangle-network/blueprint-serverless/internal/check"
 )
 
 // statement is one of a policy, as it is pasted.
@@ -111,10 +111,10 @@ func (d *diagnosis) permissions(ctx context.Context) faas.Check {
 	kind, name := d.caller()
 	switch kind {
 	case "root":
-		return checkup.OK("the caller is the account's root user, who may do everything")
+		return check.OK("the caller is the account's root user, who may do everything")
 	case "user", "role":
 	default:
-		return checkup.Skip("what %s may do cannot be asked: IAM tells it of users and roles", d.arn)
+		return check.Skip("what %s may do cannot be asked: IAM tells it of users and roles", d.arn)
 	}
 	source := d.arn
 	if kind == "role" {
@@ -135,16 +135,16 @@ func (d *diagnosis) permissions(ctx context.Context) faas.Check {
 		switch code := apiCode(err); {
 		case err == nil:
 		case denied(err):
-			return checkup.Warn(diagnosed(err), d.grant(
+			return check.Warn(diagnosed(err), d.grant(
 				[]statement{{"Allow", []string{"iam:SimulatePrincipalPolicy"}, source, nil}}),
 				"what the caller may do could not be looked at, which takes the permission iam:SimulatePrincipalPolicy; "+
 					"deploying does not")
 		case code == "InvalidAction" || code == "NoSuchEntity" || code == "InvalidInput" || code == "ValidationError" ||
 			codeOf(err) == faas.ErrNotFound || codeOf(err) == faas.ErrUnsupported:
-			return checkup.Skip("IAM does not say what %s may do: %s", source, checkup.Words(diagnosed(err)))
+			return check.Skip("IAM does not say what %s may do: %s", source, check.Words(diagnosed(err)))
 		default:
-			return checkup.Warn(diagnosed(err), "try again", "what the caller may do could not be looked at: %s",
-				checkup.Words(diagnosed(err)))
+			return check.Warn(diagnosed(err), "try again", "what the caller may do could not be looked at: %s",
+				check.Words(diagnosed(err)))
 		}
 	}
 	return d.judge(needs, verdicts)
@@ -190,11 +190,11 @@ func (d *diagnosis) judge(needs []need, verdicts []verdict) faas.Check {
 	case len(missing) > 0:
 		err := faas.Errorf(faas.ErrPermissionDenied, "diagnose", faas.AWSLambda, "%s lacks %s", d.arn,
 			strings.Join(missing, ", "))
-		return checkup.FailBy(err, remedy)
+		return check.FailBy(err, remedy)
 	case len(wished) > 0:
-		return checkup.Warn(nil, remedy, "%s lacks %s, which only limits of concurrency, warm instances, lists and logs take", d.arn, strings.Join(wished, ", "))
+		return check.Warn(nil, remedy, "%s lacks %s, which only limits of concurrency, warm instances, lists and logs take", d.arn, strings.Join(wished, ", "))
 	}
-	return checkup.OK("all %d that a deployment takes are allowed, by IAM's simulation", count)
+	return check.OK("all %d that a deployment takes are allowed, by IAM's simulation", count)
 }
 
 // simulate asks IAM what of a need the caller may not do.
@@ -273,7 +273,7 @@ func (d *diagnosis) role(ctx context.Context) faas.Check {
 	e := d.e
 	arn, name := e.options.roleArn, e.roleName()
 	if arn == "" && !e.options.createRole {
-		return checkup.FailBy(errNoRole(), "tangle-cloud policy --faas-option create_role=true\nexport "+RoleEnv+"="+
+		return check.FailBy(errNoRole(), "tangle-cloud policy --faas-option create_role=true\nexport "+RoleEnv+"="+
 			d.arnOf("iam", "", "role/ROLE"))
 	}
 	create := "aws iam create-role --role-name " + name + " --assume-role-policy-document '" + trustPolicy + "'"
@@ -285,7 +285,7 @@ func (d *diagnosis) role(ctx context.Context) faas.Check {
 		if account := strings.Split(arn, ":")[4]; account != d.account {
 			err := faas.Errorf(faas.ErrInvalidArgument, "diagnose", faas.AWSLambda,
 				"role %s is of another account than the credentials, %s, and cannot be passed to Lambda", arn, d.account)
-			return checkup.FailBy(err, "tangle-cloud policy --faas-option role_arn="+d.arnOf("iam", "", "role/ROLE"))
+			return check.FailBy(err, "tangle-cloud policy --faas-option role_arn="+d.arnOf("iam", "", "role/ROLE"))
 		}
 	}
 	role, err := e.getRole(ctx, name)
@@ -294,31 +294,31 @@ func (d *diagnosis) role(ctx context.Context) faas.Check {
 	}
 	switch {
 	case isNotFound(err) && arn == "":
-		return checkup.OK("%s is made with the first function (create_role)", name)
+		return check.OK("%s is made with the first function (create_role)", name)
 	case isNotFound(err):
 		failed := diagnosed(err)
-		return checkup.Fail(failed, create, "there is no role %s: %s", arn, checkup.Words(failed))
+		return check.Fail(failed, create, "there is no role %s: %s", arn, check.Words(failed))
 	case denied(err) && arn == "":
 		failed := diagnosed(err)
-		return checkup.Fail(failed, d.grant([]statement{
+		return check.Fail(failed, d.grant([]statement{
 			{"Allow", []string{"iam:GetRole"}, d.arnOf("iam", "", "role/"+name), nil}}),
-			"the permission iam:GetRole is missing: %s", checkup.Words(failed))
+			"the permission iam:GetRole is missing: %s", check.Words(failed))
 	case denied(err):
-		return checkup.Warn(diagnosed(err), d.grant([]statement{{"Allow", []string{"iam:GetRole"}, arn, nil}}),
+		return check.Warn(diagnosed(err), d.grant([]statement{{"Allow", []string{"iam:GetRole"}, arn, nil}}),
 			"role %s could not be looked at, which takes the permission iam:GetRole; deploying does not", arn)
 	case codeOf(err) == faas.ErrConflict:
-		return checkup.FailBy(diagnosed(err), "tangle-cloud policy --faas-option role_arn="+d.arnOf("iam", "", "role/"+name))
+		return check.FailBy(diagnosed(err), "tangle-cloud policy --faas-option role_arn="+d.arnOf("iam", "", "role/"+name))
 	case err != nil:
-		return checkup.Warn(diagnosed(err), "try again", "role %s could not be looked at: %s", name,
-			checkup.Words(diagnosed(err)))
+		return check.Warn(diagnosed(err), "try again", "role %s could not be looked at: %s", name,
+			check.Words(diagnosed(err)))
 	case !trustsLambda(aws.ToString(role.AssumeRolePolicyDocument)):
 		err := faas.Errorf(faas.ErrPermissionDenied, "diagnose", faas.AWSLambda,
 			"Lambda may not assume role %s: its trust policy allows sts:AssumeRole to others than lambda.amazonaws.com",
 			aws.ToString(role.Arn))
-		return checkup.FailBy(err, "aws iam update-assume-role-policy --role-name "+name+" --policy-document '"+trustPolicy+
+		return check.FailBy(err, "aws iam update-assume-role-policy --role-name "+name+" --policy-document '"+trustPolicy+
 			"'")
 	}
-	return checkup.OK("Lambda may assume %s", aws.ToString(role.Arn))
+	return check.OK("Lambda may assume %s", aws.ToString(role.Arn))
 }
 
 // trustsLambda reports whether a trust policy, as IAM gives it, lets Lambda assume the role. One that cannot be read is taken to.

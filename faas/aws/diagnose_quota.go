@@ -13,7 +13,7 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/checkup"
+	"github.com/tangle-network/blueprint-serverless/internal/check"
 )
 
 // bucketName is that of the bucket for big packages, empty where there is none.
@@ -31,7 +31,7 @@ func (d *diagnosis) bucketName() string {
 func (d *diagnosis) bucket(ctx context.Context) faas.Check {
 	e, name := d.e, d.bucketName()
 	if name == "" {
-		return checkup.Skip("none is configured, so that packages have to be smaller than %d MB (options bucket and "+
+		return check.Skip("none is configured, so that packages have to be smaller than %d MB (options bucket and "+
 			"create_bucket)", (maxDirectUpload+1)>>20)
 	}
 	region, status := "", 0
@@ -48,21 +48,21 @@ func (d *diagnosis) bucket(ctx context.Context) faas.Check {
 	case region != "" && region != e.region, status == http.StatusMovedPermanently:
 		err := faas.Errorf(faas.ErrInvalidArgument, "diagnose", faas.AWSLambda,
 			"bucket %s is in region %s, and Lambda in %s takes no package from there", name, region, e.region)
-		return checkup.FailBy(err, "tangle-cloud policy --faas-option bucket=BUCKET, with one in "+e.region)
+		return check.FailBy(err, "tangle-cloud policy --faas-option bucket=BUCKET, with one in "+e.region)
 	case err == nil:
-		return checkup.OK("%s is there, in %s", name, e.region)
+		return check.OK("%s is there, in %s", name, e.region)
 	case status == http.StatusNotFound && e.options.s3Bucket == "":
-		return checkup.OK("%s is made when it is needed (create_bucket)", name)
+		return check.OK("%s is made when it is needed (create_bucket)", name)
 	case status == http.StatusNotFound:
-		return checkup.Fail(diagnosed(err), create, "there is no bucket %s", name)
+		return check.Fail(diagnosed(err), create, "there is no bucket %s", name)
 	case status == http.StatusForbidden:
 		arn := "arn:" + d.partition() + ":s3:::" + name
-		return checkup.Fail(diagnosed(err), d.grant([]statement{{"Allow", []string{"s3:ListBucket"}, arn, nil}})+
+		return check.Fail(diagnosed(err), d.grant([]statement{{"Allow", []string{"s3:ListBucket"}, arn, nil}})+
 			"\ncloud policy --faas-option bucket=BUCKET, where the bucket is another account's",
 			"the permission s3:ListBucket on %s is missing, or the bucket belongs to another account", name)
 	}
-	return checkup.Warn(diagnosed(err), "try again", "bucket %s could not be looked at: %s", name,
-		checkup.Words(diagnosed(err)))
+	return check.Warn(diagnosed(err), "try again", "bucket %s could not be looked at: %s", name,
+		check.Words(diagnosed(err)))
 }
 
 const (
@@ -77,16 +77,16 @@ const (
 func (d *diagnosis) quota(context.Context) faas.Check {
 	e := d.e
 	if denied(d.settingsErr) {
-		return checkup.Warn(diagnosed(d.settingsErr),
+		return check.Warn(diagnosed(d.settingsErr),
 			d.grant([]statement{{"Allow", []string{"lambda:GetAccountSettings"}, "*", nil}}),
 			"the quotas could not be looked at, which takes the permission lambda:GetAccountSettings; deploying does not")
 	}
 	if d.settingsErr != nil {
-		return checkup.Skip("the quotas could not be looked at: %s", checkup.Words(diagnosed(d.settingsErr)))
+		return check.Skip("the quotas could not be looked at: %s", check.Words(diagnosed(d.settingsErr)))
 	}
 	limit, usage := d.settings.AccountLimit, d.settings.AccountUsage
 	if limit == nil || usage == nil {
-		return checkup.Skip("Lambda does not tell them")
+		return check.Skip("Lambda does not tell them")
 	}
 	raise := func(quota string, value int64) string {
 		return fmt.Sprintf("aws service-quotas request-service-quota-increase --service-code lambda --quota-code %s "+
@@ -104,19 +104,19 @@ func (d *diagnosis) quota(context.Context) faas.Check {
 	switch {
 	case limit.TotalCodeSize > 0 && usage.TotalCodeSize >= limit.TotalCodeSize:
 		err := faas.Errorf(faas.ErrTooLarge, "diagnose", faas.AWSLambda, "the account's code storage in %s is full", e.region)
-		return checkup.Fail(err, "remove functions and versions that nobody needs\n"+
+		return check.Fail(err, "remove functions and versions that nobody needs\n"+
 			raise(storageQuota, 2*limit.TotalCodeSize/giB), "%s: the code storage is full", what)
 	case limit.ConcurrentExecutions == 0:
 		err := faas.Errorf(faas.ErrThrottled, "diagnose", faas.AWSLambda,
 			"no function may run in %s: the account's limit of concurrent executions is 0", e.region)
-		return checkup.Fail(err, raise(executionQuota, 1000), "%s: no function may run", what)
+		return check.Fail(err, raise(executionQuota, 1000), "%s: no function may run", what)
 	case limit.TotalCodeSize > 0 && usage.TotalCodeSize*100 >= limit.TotalCodeSize*nearlyFull:
-		return checkup.Warn(nil, "remove functions and versions that nobody needs\n"+
+		return check.Warn(nil, "remove functions and versions that nobody needs\n"+
 			raise(storageQuota, 2*limit.TotalCodeSize/giB), "%s: the code storage is nearly full", what)
 	case unreserved <= unreservable && e.options.reservedConcurrency:
-		return checkup.Warn(nil, raise(executionQuota, 1000)+"\ncloud policy --faas-option reserved_concurrency=false",
+		return check.Warn(nil, raise(executionQuota, 1000)+"\ncloud policy --faas-option reserved_concurrency=false",
 			"%s: a max_concurrency is refused, as %d have to stay unreserved, and few functions can run at the same time", what,
 			unreservable)
 	}
-	return checkup.OK("%s", what)
+	return check.OK("%s", what)
 }

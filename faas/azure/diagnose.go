@@ -15,7 +15,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/checkup"
+	"github.com/tangle-network/blueprint-serverless/internal/check"
 	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 )
 
@@ -29,17 +29,17 @@ const (
 // resource group and the storage account. All of its calls read. Resource providers that are not registered stay so.
 func (e *Executor) Diagnose(ctx context.Context) []faas.Check {
 	d := &diagnosis{e: e}
-	first := checkup.Run(ctx, checkup.Time, checkup.Probe{Name: "credentials", Look: d.credentials})
-	first = append(first, checkup.Run(ctx, checkup.Time, checkup.Probe{Name: "clock", Look: d.clock},
-		checkup.Probe{Name: "subscription", Look: d.subscription})...)
-	later := []checkup.Probe{
-		{Name: "providers", Look: d.providers}, {Name: "permissions", Look: d.permissions}, {Name: "region", Look: d.region},
-		{Name: "group", Look: d.group}, {Name: "storage", Look: d.storage},
+	first := check.Run(ctx, check.Time, check.Check{Name: "credentials", Run: d.credentials})
+	first = append(first, check.Run(ctx, check.Time, check.Check{Name: "clock", Run: d.clock},
+		check.Check{Name: "subscription", Run: d.subscription})...)
+	later := []check.Check{
+		{Name: "providers", Run: d.providers}, {Name: "permissions", Run: d.permissions}, {Name: "region", Run: d.region},
+		{Name: "group", Run: d.group}, {Name: "storage", Run: d.storage},
 	}
 	if d.err != nil {
-		return append(first, checkup.SkipAll("the subscription could not be read", later...)...)
+		return append(first, check.SkipAll("the subscription could not be read", later...)...)
 	}
-	return append(first, checkup.Run(ctx, checkup.Time, later...)...)
+	return append(first, check.Run(ctx, check.Time, later...)...)
 }
 
 // diagnosis is one Diagnose.
@@ -91,50 +91,50 @@ func (d *diagnosis) credentials(ctx context.Context) faas.Check {
 	var token *tokenError
 	switch failed := faas.CodeOf(d.err); {
 	case d.err == nil:
-		return checkup.OK("there is a token, and Resource Manager takes it")
+		return check.OK("there is a token, and Resource Manager takes it")
 	case errors.As(d.err, &token):
-		return checkup.FailBy(d.failed(ctx, d.err),
+		return check.FailBy(d.failed(ctx, d.err),
 			"az login\nexport AZURE_TENANT_ID=TENANT AZURE_CLIENT_ID=ID AZURE_CLIENT_SECRET=SECRET")
 	case statusOf(d.err) == http.StatusUnauthorized:
-		return checkup.FailBy(d.failed(ctx, d.err), "az login --tenant TENANT, with the tenant of the subscription")
+		return check.FailBy(d.failed(ctx, d.err), "az login --tenant TENANT, with the tenant of the subscription")
 	case statusOf(d.err) != 0:
-		return checkup.OK("there is a token, and Resource Manager takes it")
+		return check.OK("there is a token, and Resource Manager takes it")
 	case failed == faas.ErrTimeout || ctx.Err() != nil:
-		return checkup.FailBy(d.failed(ctx, d.err), "try again, with more time")
+		return check.FailBy(d.failed(ctx, d.err), "try again, with more time")
 	}
-	return checkup.FailBy(d.failed(ctx, d.err), "let this machine's network, firewall and proxy (HTTPS_PROXY) reach "+
+	return check.FailBy(d.failed(ctx, d.err), "let this machine's network, firewall and proxy (HTTPS_PROXY) reach "+
 		hostOf(e.arm.Endpoint())+":443")
 }
 
 func (d *diagnosis) clock(context.Context) faas.Check {
 	if d.header == nil {
-		return checkup.Skip("Azure was not reached")
+		return check.Skip("Azure was not reached")
 	}
-	return checkup.Clock(faas.AzureFunctions, "Azure", d.header, d.sent, d.came)
+	return check.Clock(faas.AzureFunctions, "Azure", d.header, d.sent, d.came)
 }
 
 func (d *diagnosis) subscription(ctx context.Context) faas.Check {
 	id := d.e.subscription
 	switch status := statusOf(d.err); {
 	case status == 0 && d.err != nil, status == http.StatusUnauthorized:
-		return checkup.Skip("there is no token that is taken")
+		return check.Skip("there is no token that is taken")
 	case status == http.StatusForbidden:
-		return checkup.FailBy(d.failed(ctx, d.err), d.assign("Contributor"))
+		return check.FailBy(d.failed(ctx, d.err), d.assign("Contributor"))
 	case d.err != nil:
-		return checkup.FailBy(d.failed(ctx, d.err),
+		return check.FailBy(d.failed(ctx, d.err),
 			"az account list --output table\ncloud policy --faas-azure-subscription SUBSCRIPTION")
 	}
 	switch d.state {
 	case "Enabled", "":
-		return checkup.OK("%s is enabled: %q", id, foreign.Line(d.name, 100))
+		return check.OK("%s is enabled: %q", id, foreign.Line(d.name, 100))
 	case "Warned", "PastDue":
-		return checkup.Warn(nil, "settle what is due at "+
+		return check.Warn(nil, "settle what is due at "+
 			"https://portal.azure.com/#view/Microsoft_Azure_GTM/ModernBillingMenuBlade",
 			"subscription %s is in the state %s, and about to be disabled", id, d.state)
 	}
 	err := faas.Errorf(faas.ErrInvalidArgument, "diagnose", faas.AzureFunctions,
 		"subscription %s is not enabled: its state is %q", id, foreign.Line(d.state, 40))
-	return checkup.FailBy(err, "az account subscription enable --subscription-id "+id+
+	return check.FailBy(err, "az account subscription enable --subscription-id "+id+
 		"\ncloud policy --faas-azure-subscription SUBSCRIPTION")
 }
 
@@ -148,12 +148,12 @@ func (d *diagnosis) unknown(ctx context.Context, err error, permission string) f
 	failed := d.failed(ctx, err)
 	switch {
 	case failed.Code == faas.ErrTimeout:
-		return checkup.FailBy(failed, "try again, with more time")
+		return check.FailBy(failed, "try again, with more time")
 	case failed.Code == faas.ErrPermissionDenied:
-		return checkup.Warn(failed, d.assign("Reader"),
+		return check.Warn(failed, d.assign("Reader"),
 			"it could not be looked at, which takes the permission %s; deploying does not", permission)
 	}
-	return checkup.Warn(failed, "try again", "it could not be looked at: %s", checkup.Words(failed))
+	return check.Warn(failed, "try again", "it could not be looked at: %s", check.Words(failed))
 }
 
 // providers looks whether the resource providers are registered. A deployment registers them itself, where the caller may.
@@ -172,11 +172,11 @@ func (d *diagnosis) providers(ctx context.Context) faas.Check {
 		}
 	}
 	if len(missing) > 0 {
-		return checkup.Warn(nil, strings.Join(remedies, "\n"),
+		return check.Warn(nil, strings.Join(remedies, "\n"),
 			"not registered: %s; the first deployment registers them where the caller may, and takes some minutes longer",
 			strings.Join(missing, ", "))
 	}
-	return checkup.OK("Microsoft.Web and Microsoft.Storage are registered")
+	return check.OK("Microsoft.Web and Microsoft.Storage are registered")
 }
 
 // region looks whether Flex Consumption is on offer there.
@@ -191,15 +191,15 @@ func (d *diagnosis) region(ctx context.Context) faas.Check {
 	}
 	for _, r := range regions.Value {
 		if normalRegion(r.Name) == d.e.region {
-			return checkup.OK("%s offers Flex Consumption", d.e.region)
+			return check.OK("%s offers Flex Consumption", d.e.region)
 		}
 	}
 	if len(regions.Value) == 0 || regions.NextLink != "" {
-		return checkup.Skip("Azure does not tell where Flex Consumption is on offer")
+		return check.Skip("Azure does not tell where Flex Consumption is on offer")
 	}
 	failed := faas.Errorf(faas.ErrInvalidArgument, "diagnose", faas.AzureFunctions,
 		"region %s does not offer Flex Consumption", d.e.region)
-	return checkup.FailBy(failed, "az functionapp list-flexconsumption-locations --output table\ncloud policy "+
+	return check.FailBy(failed, "az functionapp list-flexconsumption-locations --output table\ncloud policy "+
 		"--faas-option location=REGION")
 }
 
@@ -209,17 +209,17 @@ func (d *diagnosis) group(ctx context.Context) faas.Check {
 	_, err := d.read(ctx, http.MethodGet, e.ownGroupPath(), groupsAPI, nil, &g)
 	switch {
 	case isNotFound(err):
-		return checkup.OK("resource group %s is made by the first deployment", e.names.group)
+		return check.OK("resource group %s is made by the first deployment", e.names.group)
 	case err != nil:
 		return d.unknown(ctx, err, "Microsoft.Resources/subscriptions/resourceGroups/read")
 	case g.Properties != nil && strings.EqualFold(g.Properties.ProvisioningState, "Deleting"):
-		return checkup.Warn(nil, "az group wait --deleted --name "+e.names.group,
+		return check.Warn(nil, "az group wait --deleted --name "+e.names.group,
 			"resource group %s is being deleted, which a deployment waits for", e.names.group)
 	}
 	if err := e.checkOwned("resource group "+e.names.group, g.Tags, e.options.resourceGroup != ""); err != nil {
-		return checkup.FailBy(d.failed(ctx, err), "tangle-cloud policy --faas-option resource_group=GROUP")
+		return check.FailBy(d.failed(ctx, err), "tangle-cloud policy --faas-option resource_group=GROUP")
 	}
-	return checkup.OK("resource group %s is there", e.names.group)
+	return check.OK("resource group %s is there", e.names.group)
 }
 
 // storage looks whether the storage account is there, or its name free.
@@ -230,9 +230,9 @@ func (d *diagnosis) storage(ctx context.Context) faas.Check {
 	switch {
 	case err == nil:
 		if err := e.checkOwned("storage account "+e.names.account, a.Tags, e.options.storageAccount != ""); err != nil {
-			return checkup.FailBy(d.failed(ctx, err), "tangle-cloud policy --faas-option storage_account=ACCOUNT")
+			return check.FailBy(d.failed(ctx, err), "tangle-cloud policy --faas-option storage_account=ACCOUNT")
 		}
-		return checkup.OK("storage account %s is there", e.names.account)
+		return check.OK("storage account %s is there", e.names.account)
 	case !isNotFound(err):
 		return d.unknown(ctx, err, "Microsoft.Storage/storageAccounts/read")
 	}
@@ -250,7 +250,7 @@ func (d *diagnosis) storage(ctx context.Context) faas.Check {
 		failed := faas.Errorf(faas.ErrAlreadyExists, "diagnose", faas.AzureFunctions,
 			"the name of storage account %s is taken elsewhere in Azure, or not allowed: %s", e.names.account,
 			foreign.Line(free.Message, 200))
-		return checkup.FailBy(failed, "tangle-cloud policy --faas-option storage_account=ACCOUNT")
+		return check.FailBy(failed, "tangle-cloud policy --faas-option storage_account=ACCOUNT")
 	}
-	return checkup.OK("storage account %s is made by the first deployment, and its name is free", e.names.account)
+	return check.OK("storage account %s is made by the first deployment, and its name is free", e.names.account)
 }

@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/checkup"
+	"github.com/tangle-network/blueprint-serverless/internal/check"
 )
 
 // actions are what the life of a service takes, besides one of the two below: deploying, updating,
@@ -51,11 +51,11 @@ func (d *diagnosis) permissions(ctx context.Context) faas.Check {
 	}
 	switch {
 	case isNotFound(err):
-		return checkup.Skip("Azure does not tell what the caller may do")
+		return check.Skip("Azure does not tell what the caller may do")
 	case err != nil:
 		return d.unknown(ctx, err, "Microsoft.Authorization/permissions/read")
 	case grants.NextLink != "":
-		return checkup.Skip("the caller has too many roles to look at them all")
+		return check.Skip("the caller has too many roles to look at them all")
 	}
 	var missing []string
 	for _, action := range actions {
@@ -80,16 +80,16 @@ func (d *diagnosis) permissions(ctx context.Context) faas.Check {
 	}
 	switch {
 	case len(missing) > 0:
-		return checkup.FailBy(faas.Errorf(faas.ErrPermissionDenied, "diagnose", faas.AzureFunctions, "missing: %s",
+		return check.FailBy(faas.Errorf(faas.ErrPermissionDenied, "diagnose", faas.AzureFunctions, "missing: %s",
 			strings.Join(missing, ", ")), remedy)
 	case !keys && e.options.storageAuth == authAuto:
-		return checkup.OK("all that a deployment takes are held; without %s, or the role Storage Blob Data Reader, an "+
+		return check.OK("all that a deployment takes are held; without %s, or the role Storage Blob Data Reader, an "+
 			"update of code that fails cannot be put back", keysAction)
 	case !assigns && e.options.storageAuth == authAuto:
-		return checkup.OK("all that a deployment takes are held; without %s the app gets a connection string in place of "+
+		return check.OK("all that a deployment takes are held; without %s the app gets a connection string in place of "+
 			"an identity", assignAction)
 	}
-	return checkup.OK("all that a deployment takes are held")
+	return check.OK("all that a deployment takes are held")
 }
 
 // allowed reports whether any role allows the action: what a role excludes, another one may give.

@@ -16,14 +16,14 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/checkup"
+	"github.com/tangle-network/blueprint-serverless/internal/check"
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
 )
 
 // Diagnose looks whether the platform can be reached, takes the credentials, speaks the protocol, what it declares of itself, and how its clock is. It sends two
 // requests, for a function that does not exist and for the list of the service's; on an invoke-only platform a HEAD for what it invokes.
 func (e *Executor) Diagnose(ctx context.Context) []faas.Check {
-	ctx, cancel := context.WithTimeout(ctx, checkup.Time)
+	ctx, cancel := context.WithTimeout(ctx, check.Time)
 	defer cancel()
 	d := &diagnosis{e: e}
 	d.look(ctx)
@@ -99,11 +99,11 @@ func (d *diagnosis) endpoint() faas.Check {
 	where := faas.RedactURL(d.e.set.base.String())
 	switch {
 	case d.tokenErr != nil:
-		return checkup.Skip("there is no token to ask it with")
+		return check.Skip("there is no token to ask it with")
 	case d.err == nil && d.a.status/100 == 3:
-		return checkup.FailBy(d.e.statusError(d.r, d.a), setEndpoint)
+		return check.FailBy(d.e.statusError(d.r, d.a), setEndpoint)
 	case d.err == nil:
-		return checkup.OK("%s answers", where)
+		return check.OK("%s answers", where)
 	}
 	var (
 		dns          *net.DNSError
@@ -120,7 +120,7 @@ func (d *diagnosis) endpoint() faas.Check {
 	case faas.CodeOf(d.err) == faas.ErrTimeout:
 		remedy = "let this machine's network and firewall reach " + where + ", or name another platform: " + setEndpoint
 	}
-	return checkup.FailBy(d.err, remedy)
+	return check.FailBy(d.err, remedy)
 }
 
 // kindOfCredentials says what is sent, and how to give another.
@@ -147,30 +147,30 @@ func (d *diagnosis) credentials() faas.Check {
 	kind, remedy := d.kindOfCredentials()
 	switch {
 	case d.tokenErr != nil:
-		return checkup.FailBy(d.tokenErr, remedy)
+		return check.FailBy(d.tokenErr, remedy)
 	case d.err != nil:
-		return checkup.Skip("the platform cannot be reached")
+		return check.Skip("the platform cannot be reached")
 	case d.a.status == http.StatusUnauthorized || d.a.status == http.StatusForbidden ||
 		d.a.status == http.StatusProxyAuthRequired:
 		sent := cmp.Or(kind, "no credential") + " was sent: "
 		err := d.e.statusError(d.r, d.a)
-		return checkup.Fail(err, remedy, "%s%s", sent, checkup.Words(err))
+		return check.Fail(err, remedy, "%s%s", sent, check.Words(err))
 	case kind == "":
-		return checkup.OK("none are sent, and none are asked for")
+		return check.OK("none are sent, and none are asked for")
 	}
-	return checkup.OK("%s is sent, and accepted", kind)
+	return check.OK("%s is sent, and accepted", kind)
 }
 
 // answered reports whether there is an answer to look at closer.
 func (d *diagnosis) answered() (faas.Check, bool) {
 	switch {
 	case d.tokenErr != nil || d.err != nil:
-		return checkup.Skip("the platform cannot be reached"), false
+		return check.Skip("the platform cannot be reached"), false
 	case d.a.status == http.StatusUnauthorized || d.a.status == http.StatusForbidden ||
 		d.a.status == http.StatusProxyAuthRequired:
-		return checkup.Skip("the credentials are not accepted"), false
+		return check.Skip("the credentials are not accepted"), false
 	case d.a.status/100 == 3:
-		return checkup.Skip("the platform is elsewhere"), false
+		return check.Skip("the platform is elsewhere"), false
 	}
 	return faas.Check{}, true
 }
@@ -182,9 +182,9 @@ func (d *diagnosis) protocol() faas.Check {
 	e := d.e
 	if e.invokeOnly() {
 		if d.a.status >= 500 && d.a.status != http.StatusNotImplemented {
-			return checkup.FailBy(e.statusError(d.r, d.a), "mend the platform: it answers with a failure of its own")
+			return check.FailBy(e.statusError(d.r, d.a), "mend the platform: it answers with a failure of its own")
 		}
-		return checkup.OK("by option mode or invoke_url the platform is invoke-only: functions are deployed by hand, and "+
+		return check.OK("by option mode or invoke_url the platform is invoke-only: functions are deployed by hand, and "+
 			"job 0 is invoked at %s", faas.RedactURL(e.jobURL(0)))
 	}
 	problem := decodeProblem(d.a.body)
@@ -194,20 +194,20 @@ func (d *diagnosis) protocol() faas.Check {
 		if d.list != nil && len(d.list.Features) > 0 {
 			features = "with the extensions " + d.e.clean.Line(strings.Join(d.list.Features, ", "), maxMessage)
 		}
-		return checkup.OK("it speaks the protocol %s", features)
+		return check.OK("it speaks the protocol %s", features)
 	case d.a.status == http.StatusNotFound:
-		return checkup.Warn(nil, "look whether the endpoint has a path that is missing: "+setEndpoint,
+		return check.Warn(nil, "look whether the endpoint has a path that is missing: "+setEndpoint,
 			"what is at %s answers, with status 404 for a function that does not exist, but not in the protocol's shape: it "+
 				"may be another web server", faas.RedactURL(d.r.url))
 	case d.a.missing():
-		return checkup.Warn(nil, "deploy the functions by hand, then: tangle-cloud policy --faas-option mode=invoke-only",
+		return check.Warn(nil, "deploy the functions by hand, then: tangle-cloud policy --faas-option mode=invoke-only",
 			"it knows no functions (status %d): it is an invoke-only platform, or another web server", d.a.status)
 	}
 	remedy := "mend the platform: it answers with a failure of its own"
 	if d.a.status == http.StatusTooManyRequests {
 		remedy = "try again later: the platform takes fewer requests than it is sent"
 	}
-	return checkup.FailBy(e.statusError(d.r, d.a), remedy)
+	return check.FailBy(e.statusError(d.r, d.a), remedy)
 }
 
 func (d *diagnosis) limits() faas.Check {
@@ -216,7 +216,7 @@ func (d *diagnosis) limits() faas.Check {
 	}
 	assumed, _ := faas.ProviderLimits(faas.Custom)
 	if d.list == nil || d.list.Limits.MaxTimeoutSecs == 0 {
-		return checkup.Skip("the platform declares none: %d MB, %d s and a payload of %d MB are assumed",
+		return check.Skip("the platform declares none: %d MB, %d s and a payload of %d MB are assumed",
 			assumed.MaxMemoryMB, assumed.MaxTimeoutSecs, assumed.MaxPayloadMB)
 	}
 	l := d.list.Limits
@@ -224,17 +224,17 @@ func (d *diagnosis) limits() faas.Check {
 		l.MaxTimeoutSecs, l.MaxPayloadMB, l.MaxPackageMB, l.MaxFunctions)
 	if l.MaxMemoryMB < assumed.MaxMemoryMB || l.MaxTimeoutSecs < assumed.MaxTimeoutSecs ||
 		l.MaxPayloadMB < assumed.MaxPayloadMB {
-		return checkup.Warn(nil, fmt.Sprintf("tangle-cloud policy --faas-memory %d --faas-timeout %d",
+		return check.Warn(nil, fmt.Sprintf("tangle-cloud policy --faas-memory %d --faas-timeout %d",
 			min(l.MaxMemoryMB, assumed.MaxMemoryMB), min(l.MaxTimeoutSecs, assumed.MaxTimeoutSecs)),
 			"%s: jobs may fit the %d MB, %d s and %d MB of the analysis and not the platform", what, assumed.MaxMemoryMB,
 			assumed.MaxTimeoutSecs, assumed.MaxPayloadMB)
 	}
-	return checkup.OK("%s", what)
+	return check.OK("%s", what)
 }
 
 func (d *diagnosis) clock() faas.Check {
 	if d.a == nil {
-		return checkup.Skip("the platform cannot be reached")
+		return check.Skip("the platform cannot be reached")
 	}
-	return checkup.Clock(faas.Custom, "the platform", d.a.header, d.sent, d.came)
+	return check.Clock(faas.Custom, "the platform", d.a.header, d.sent, d.came)
 }

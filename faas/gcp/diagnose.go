@@ -14,29 +14,29 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
-	"github.com/tangle-network/blueprint-serverless/internal/checkup"
+	"github.com/tangle-network/blueprint-serverless/internal/check"
 )
 
 // Diagnose looks at the credentials, the clock, the project, what [Executor.Preflight] looks at, the region, and how many functions the region holds. All of its calls read.
 func (e *Executor) Diagnose(ctx context.Context) []faas.Check {
 	d := &diagnosis{e: e, r: request{op: "diagnose", job: faas.NoJob}}
-	first := checkup.Run(ctx, checkup.Time, checkup.Probe{Name: "credentials", Look: d.credentials})
-	later := []checkup.Probe{
-		{Name: "clock", Look: d.clock}, {Name: "project", Look: d.project},
-		{Name: "apis", Look: d.found(e.checkAPIs, "serviceusage.services.get", "all that a deployment takes are enabled")},
-		{Name: "permissions", Look: d.found(e.checkPermissions, "", "all that a deployment takes are held")},
-		{Name: "build", Look: d.build}, {Name: "region", Look: d.region}, {Name: "bucket", Look: d.bucket},
-		{Name: "quota", Look: d.quota},
+	first := check.Run(ctx, check.Time, check.Check{Name: "credentials", Run: d.credentials})
+	later := []check.Check{
+		{Name: "clock", Run: d.clock}, {Name: "project", Run: d.project},
+		{Name: "apis", Run: d.found(e.checkAPIs, "serviceusage.services.get", "all that a deployment takes are enabled")},
+		{Name: "permissions", Run: d.found(e.checkPermissions, "", "all that a deployment takes are held")},
+		{Name: "build", Run: d.build}, {Name: "region", Run: d.region}, {Name: "bucket", Run: d.bucket},
+		{Name: "quota", Run: d.quota},
 	}
 	if first[0].Status == faas.CheckFailed {
 		if d.told != nil { // who refuses a token because of a wrong clock tells the time
-			first = append(first, checkup.Run(ctx, checkup.Time, later[0])...)
+			first = append(first, check.Run(ctx, check.Time, later[0])...)
 			later = later[1:]
 		}
-		return append(first, checkup.SkipAll("there is no token to ask with", later...)...)
+		return append(first, check.SkipAll("there is no token to ask with", later...)...)
 	}
 	d.readProject(ctx)
-	return append(first, checkup.Run(ctx, checkup.Time, later...)...)
+	return append(first, check.Run(ctx, check.Time, later...)...)
 }
 
 // diagnosis is one Diagnose.
@@ -52,7 +52,7 @@ type diagnosis struct {
 func (d *diagnosis) credentials(ctx context.Context) faas.Check {
 	e := d.e
 	if e.access == nil {
-		return checkup.OK("none are sent (option disable_credentials, for emulators)")
+		return check.OK("none are sent (option disable_credentials, for emulators)")
 	}
 	sent := time.Now()
 	if err := e.access.try(ctx); err != nil {
@@ -70,18 +70,18 @@ func (d *diagnosis) credentials(ctx context.Context) faas.Check {
 			remedy += "\ngcloud iam service-accounts add-iam-policy-binding " + e.set.impersonate +
 				" --member=MEMBER --role=roles/iam.serviceAccountTokenCreator"
 		}
-		return checkup.FailBy(failed, remedy)
+		return check.FailBy(failed, remedy)
 	}
 	if e.set.impersonate != "" {
-		return checkup.OK("there is a token of %s, which is impersonated", e.set.impersonate)
+		return check.OK("there is a token of %s, which is impersonated", e.set.impersonate)
 	}
-	return checkup.OK("there is a token")
+	return check.OK("there is a token")
 }
 
 // readProject asks for the project, whose answer tells the time too.
 func (d *diagnosis) readProject(ctx context.Context) {
 	r := d.r
-	r.within = checkup.Time
+	r.within = check.Time
 	d.told, d.projectErr = d.e.call(ctx, r, true, func(ctx context.Context) (err error) {
 		d.holds, err = d.e.projects.Get(d.e.set.project).Context(ctx).Do()
 		return err
@@ -90,9 +90,9 @@ func (d *diagnosis) readProject(ctx context.Context) {
 
 func (d *diagnosis) clock(context.Context) faas.Check {
 	if d.told.status == 0 {
-		return checkup.Skip("Google Cloud was not reached")
+		return check.Skip("Google Cloud was not reached")
 	}
-	return checkup.Clock(faas.GCPFunctions, "Google Cloud", d.told.header, d.told.sent, d.told.came)
+	return check.Clock(faas.GCPFunctions, "Google Cloud", d.told.header, d.told.sent, d.told.came)
 }
 
 func (d *diagnosis) project(context.Context) faas.Check {
@@ -102,22 +102,22 @@ func (d *diagnosis) project(context.Context) faas.Check {
 	case disabled(d.projectErr):
 		return d.unknown(d.projectErr, "")
 	case code == faas.ErrPermissionDenied:
-		return checkup.Warn(d.projectErr, e.grantCommand("roles/browser")+"\ncloud policy --faas-gcp-project PROJECT",
+		return check.Warn(d.projectErr, e.grantCommand("roles/browser")+"\ncloud policy --faas-gcp-project PROJECT",
 			"project %s does not exist, or the permission resourcemanager.projects.get is missing, which deploying does not "+
-				"take: %s", e.set.project, checkup.Words(d.projectErr))
+				"take: %s", e.set.project, check.Words(d.projectErr))
 	case code == faas.ErrNotFound || code == faas.ErrInvalidArgument:
-		return checkup.FailBy(d.projectErr, "tangle-cloud policy --faas-gcp-project PROJECT")
+		return check.FailBy(d.projectErr, "tangle-cloud policy --faas-gcp-project PROJECT")
 	case code == faas.ErrUnavailable || code == faas.ErrTimeout:
-		return checkup.FailBy(d.projectErr, "let this machine's network, firewall and proxy (HTTPS_PROXY) reach "+
+		return check.FailBy(d.projectErr, "let this machine's network, firewall and proxy (HTTPS_PROXY) reach "+
 			"cloudresourcemanager.googleapis.com:443")
 	default:
 		return d.unknown(d.projectErr, "")
 	}
 	if state := d.holds.LifecycleState; state != "" && state != "ACTIVE" {
 		err := e.errorf(faas.ErrInvalidArgument, d.r, "project %s is not active: its state is %q", e.set.project, state)
-		return checkup.FailBy(err, "gcloud projects undelete "+e.set.project)
+		return check.FailBy(err, "gcloud projects undelete "+e.set.project)
 	}
-	return checkup.OK("%s, number %d", e.set.project, d.holds.ProjectNumber)
+	return check.OK("%s, number %d", e.set.project, d.holds.ProjectNumber)
 }
 
 // disabled reports whether an API refused because it is not enabled in the project.
@@ -130,13 +130,13 @@ func disabled(err error) bool {
 func (d *diagnosis) unknown(err error, permission string) faas.Check {
 	remedy := cmp.Or(kit.RefusalOf(err).Remedy, "try again")
 	if faas.CodeOf(err) == faas.ErrTimeout {
-		return checkup.FailBy(err, "try again, with more time")
+		return check.FailBy(err, "try again, with more time")
 	}
 	if permission != "" && faas.CodeOf(err) == faas.ErrPermissionDenied && !disabled(err) {
-		return checkup.Warn(err, d.e.grantCommand(roleFor(permission)),
+		return check.Warn(err, d.e.grantCommand(roleFor(permission)),
 			"it could not be looked at, which takes the permission %s; deploying does not", permission)
 	}
-	return checkup.Warn(err, remedy, "it could not be looked at: %s", checkup.Words(err))
+	return check.Warn(err, remedy, "it could not be looked at: %s", check.Words(err))
 }
 
 // found makes a check of what Preflight looks at.
@@ -148,27 +148,27 @@ func (d *diagnosis) found(look func(context.Context, request) ([]finding, error)
 			return d.unknown(err, permission)
 		}
 		if len(found) == 0 {
-			return checkup.OK("%s", fine)
+			return check.OK("%s", fine)
 		}
 		var what, remedies []string
 		for _, f := range found {
 			what, remedies = append(what, f.what), append(remedies, f.remedy)
 		}
-		return checkup.FailBy(d.e.errorf(faas.ErrPermissionDenied, d.r, "%s", strings.Join(what, "; ")),
+		return check.FailBy(d.e.errorf(faas.ErrPermissionDenied, d.r, "%s", strings.Join(what, "; ")),
 			strings.Join(remedies, "\n"))
 	}
 }
 
 func (d *diagnosis) build(ctx context.Context) faas.Check {
 	if d.e.set.mode != modeBuild {
-		return checkup.Skip("nothing is built in mode %s", d.e.set.mode)
+		return check.Skip("nothing is built in mode %s", d.e.set.mode)
 	}
 	return d.found(d.e.checkBuilder, "", "Cloud Build's account may build, as far as the caller may look")(ctx)
 }
 
 func (d *diagnosis) bucket(ctx context.Context) faas.Check {
 	if d.e.set.mode != modeRun {
-		return checkup.Skip("mode %s takes none", d.e.set.mode)
+		return check.Skip("mode %s takes none", d.e.set.mode)
 	}
 	return d.found(d.e.checkBucket, "", "packages can be put into "+d.e.set.bucket)(ctx)
 }
@@ -188,14 +188,14 @@ func (d *diagnosis) region(ctx context.Context) faas.Check {
 	var refused *refusal
 	switch code := faas.CodeOf(err); {
 	case err == nil:
-		return checkup.OK("%s answers", e.set.region)
+		return check.OK("%s answers", e.set.region)
 	case code == faas.ErrNotFound || code == faas.ErrInvalidArgument,
 		code == faas.ErrPermissionDenied && errors.As(err, &refused) &&
 			strings.Contains(refused.message, "locations/"+e.set.region):
-		return checkup.Fail(err, "export "+RegionEnv+"=REGION (gcloud functions regions list shows them)",
-			"there is no region %s, or not for this project: %s", e.set.region, checkup.Words(err))
+		return check.Fail(err, "export "+RegionEnv+"=REGION (gcloud functions regions list shows them)",
+			"there is no region %s, or not for this project: %s", e.set.region, check.Words(err))
 	case code == faas.ErrPermissionDenied:
-		return checkup.Skip("it could not be looked at; see apis and permissions: %s", checkup.Words(err))
+		return check.Skip("it could not be looked at; see apis and permissions: %s", check.Words(err))
 	}
 	return d.unknown(err, "")
 }
@@ -210,16 +210,16 @@ func (d *diagnosis) quota(ctx context.Context) faas.Check {
 	case code == faas.ErrTimeout:
 		return d.unknown(err, "")
 	default:
-		return checkup.Skip("the functions could not be counted: %s", checkup.Words(err))
+		return check.Skip("the functions could not be counted: %s", check.Words(err))
 	}
 	const raise = "remove functions that nobody needs, or use another region: export " + RegionEnv + "=REGION"
 	switch n := len(all); {
 	case n >= maxFunctions:
-		return checkup.FailBy(d.e.errorf(faas.ErrTooLarge, d.r, "region %s holds %d functions, and no more than %d",
+		return check.FailBy(d.e.errorf(faas.ErrTooLarge, d.r, "region %s holds %d functions, and no more than %d",
 			d.e.set.region, n, maxFunctions), raise)
 	case n*10 >= maxFunctions*9:
-		return checkup.Warn(nil, raise, "region %s holds %d of %d functions", d.e.set.region, n, maxFunctions)
+		return check.Warn(nil, raise, "region %s holds %d of %d functions", d.e.set.region, n, maxFunctions)
 	default:
-		return checkup.OK("%d of %d functions in %s", n, maxFunctions, d.e.set.region)
+		return check.OK("%d of %d functions in %s", n, maxFunctions, d.e.set.region)
 	}
 }

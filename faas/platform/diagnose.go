@@ -7,30 +7,30 @@ import (
 	"os"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/checkup"
+	"github.com/tangle-network/blueprint-serverless/internal/check"
 )
 
 // Diagnose looks whether the platform is open, its directory can be written to, and which limits are in force. Nothing is called or started.
 func (e *Executor) Diagnose(ctx context.Context) []faas.Check {
-	probes := []checkup.Probe{{Name: "directory", Look: e.p.checkDirectory},
-		{Name: "functions", Look: e.p.checkFunctions}, {Name: "limits", Look: e.p.checkLimits},
-		{Name: "memory", Look: e.p.checkMemory}}
-	open := checkup.Run(ctx, checkup.Time, checkup.Probe{Name: "platform", Look: func(ctx context.Context) faas.Check {
+	probes := []check.Check{{Name: "directory", Run: e.p.checkDirectory},
+		{Name: "functions", Run: e.p.checkFunctions}, {Name: "limits", Run: e.p.checkLimits},
+		{Name: "memory", Run: e.p.checkMemory}}
+	open := check.Run(ctx, check.Time, check.Check{Name: "platform", Run: func(ctx context.Context) faas.Check {
 		e.p.mu.RLock()
 		defer e.p.mu.RUnlock()
 		switch err := ctx.Err(); {
 		case e.p.closed:
-			return checkup.FailBy(notRunError(faas.ErrUnavailable, "diagnose", "the platform is closed"),
+			return check.FailBy(notRunError(faas.ErrUnavailable, "diagnose", "the platform is closed"),
 				"start the program that embeds the platform again")
 		case err != nil:
-			return checkup.FailBy(notRunError(faas.ErrTimeout, "diagnose", "%w", err), "try again, with more time")
+			return check.FailBy(notRunError(faas.ErrTimeout, "diagnose", "%w", err), "try again, with more time")
 		}
-		return checkup.OK("it is open")
+		return check.OK("it is open")
 	}})
 	if open[0].Status != faas.CheckOK {
-		return append(open, checkup.SkipAll("the platform could not be looked at", probes...)...)
+		return append(open, check.SkipAll("the platform could not be looked at", probes...)...)
 	}
-	return append(open, checkup.Run(ctx, checkup.Time, probes...)...)
+	return append(open, check.Run(ctx, check.Time, probes...)...)
 }
 
 func (p *Platform) checkDirectory(context.Context) faas.Check {
@@ -40,19 +40,19 @@ func (p *Platform) checkDirectory(context.Context) faas.Check {
 		err = fs.ErrInvalid
 	}
 	if err == nil {
-		err = checkup.MayWriteIn(dir)
+		err = check.MayWriteIn(dir)
 	}
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return checkup.FailBy(notRunError(faas.ErrPermissionDenied, "diagnose", "directory %s: %w", dir, err),
+		return check.FailBy(notRunError(faas.ErrPermissionDenied, "diagnose", "directory %s: %w", dir, err),
 			"chmod u+rwx '"+dir+"'")
 	case err != nil:
-		return checkup.FailBy(notRunError(faas.ErrInternal, "diagnose", "directory %s: %w", dir, err),
+		return check.FailBy(notRunError(faas.ErrInternal, "diagnose", "directory %s: %w", dir, err),
 			"start the platform again, with a directory that exists and can be written to")
 	case p.store.own != nil:
-		return checkup.OK("%s can be written to, and goes with the platform", dir)
+		return check.OK("%s can be written to, and goes with the platform", dir)
 	}
-	return checkup.OK("%s can be written to, and stays", dir)
+	return check.OK("%s can be written to, and stays", dir)
 }
 
 func (p *Platform) checkFunctions(context.Context) faas.Check {
@@ -67,23 +67,23 @@ func (p *Platform) checkFunctions(context.Context) faas.Check {
 	most := p.opts.limits.MaxFunctions
 	switch {
 	case count >= most:
-		return checkup.FailBy(notRunError(faas.ErrTooLarge, "diagnose", "there are %d functions, and no more than %d", count,
+		return check.FailBy(notRunError(faas.ErrTooLarge, "diagnose", "there are %d functions, and no more than %d", count,
 			most), "remove functions, or start the platform with a larger Limits.MaxFunctions")
 	case broken > 0:
-		return checkup.Warn(nil, "deploy them again, or remove them",
+		return check.Warn(nil, "deploy them again, or remove them",
 			"%d of %d functions were stored and cannot be brought back", broken, count)
 	}
-	return checkup.OK("%d of %d", count, most)
+	return check.OK("%d of %d", count, most)
 }
 
 func (p *Platform) checkLimits(context.Context) faas.Check {
 	l := &p.opts.limits
-	return checkup.OK("memory %d MB, timeout %d s, payload %d MB, zip %d MB, unpacked %d MB", l.MaxMemoryMB,
+	return check.OK("memory %d MB, timeout %d s, payload %d MB, zip %d MB, unpacked %d MB", l.MaxMemoryMB,
 		l.MaxTimeoutSecs, l.MaxPayloadMB, l.MaxPackageMB, l.MaxUnpackedMB)
 }
 
 func (p *Platform) checkMemory(context.Context) faas.Check {
-	return checkup.OK("%s", p.MemoryLimitKind())
+	return check.OK("%s", p.MemoryLimitKind())
 }
 
 // declaredLimits is what the platform says of its limits beside the list of functions.

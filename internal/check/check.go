@@ -1,5 +1,5 @@
-// Package checkup runs the checks of a diagnosis: at once, each within its time, with results in a fixed order.
-package checkup
+// Package check runs the checks of a diagnosis: at once, each within its time, with results in a fixed order.
+package check
 
 import (
 	"context"
@@ -15,22 +15,22 @@ import (
 // Time is how long one check may take.
 const Time = 20 * time.Second
 
-// Probe is one check that is to be made.
-type Probe struct {
+// Check is one check that is to be made.
+type Check struct {
 	Name string
-	// Look makes the check. Its context ends after the time of the check. The name of what it returns is set by Run.
-	Look func(context.Context) faas.Check
+	// Run makes the check. Its context ends after the time of the check. The name of what it returns is set by Run.
+	Run func(context.Context) faas.Check
 }
 
 // Run makes all checks at the same time, each within the time, and returns their results in the order of the probes.
-func Run(ctx context.Context, time time.Duration, probes ...Probe) []faas.Check {
+func Run(ctx context.Context, time time.Duration, checks ...Check) []faas.Check {
 	checks := make([]faas.Check, len(probes))
 	var all sync.WaitGroup
 	for i, p := range probes {
 		all.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, time)
 			defer cancel()
-			checks[i] = p.Look(ctx)
+			checks[i] = p.Run(ctx)
 			checks[i].Name = p.Name
 		})
 	}
@@ -39,7 +39,7 @@ func Run(ctx context.Context, time time.Duration, probes ...Probe) []faas.Check 
 }
 
 // SkipAll returns all checks as skipped, for one reason.
-func SkipAll(reason string, probes ...Probe) []faas.Check {
+func SkipAll(reason string, checks ...Check) []faas.Check {
 	checks := make([]faas.Check, len(probes))
 	for i, p := range probes {
 		checks[i] = Skip("%s", reason)

@@ -1,6 +1,6 @@
 //go:build unix
 
-package checkup
+package check
 
 import "golang.org/x/sys/unix"
 

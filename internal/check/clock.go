@@ -1,4 +1,4 @@
-package checkup
+package check
 
 import (
 	"net/http"

@@ -1,4 +1,4 @@
-package checkup_test
+package check_test
 
 import (
 	"context"
@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/checkup"
+	"github.com/tangle-network/blueprint-serverless/internal/check"
 )
 
 func TestChecksAreMadeAtOnceAndKeepTheirOrder(t *testing.T) {
@@ -20,19 +20,19 @@ func TestChecksAreMadeAtOnceAndKeepTheirOrder(t *testing.T) {
 			case met <- struct{}{}:
 			case <-met:
 			case <-ctx.Done():
-				return checkup.Skip("nobody came")
+				return check.Skip("nobody came")
 			}
 			return c
 		}
 	}
-	got := checkup.Run(t.Context(), time.Minute,
-		checkup.Probe{Name: "first", Look: meet(checkup.OK("one\n two"))},
-		checkup.Probe{Name: "second", Look: meet(checkup.Warn(nil, "do", "three"))},
-		checkup.Probe{Name: "third", Look: func(ctx context.Context) faas.Check {
+	got := check.Run(t.Context(), time.Minute,
+		check.Check{Name: "first", Run: meet(check.OK("one\n two"))},
+		check.Check{Name: "second", Run: meet(check.Warn(nil, "do", "three"))},
+		check.Check{Name: "third", Run: func(ctx context.Context) faas.Check {
 			if _, bounded := ctx.Deadline(); !bounded {
 				t.Error("the check has no end")
 			}
-			return checkup.OK("four")
+			return check.OK("four")
 		}})
 	want := []faas.Check{{Name: "first", Status: faas.CheckOK, Detail: "one two"},
 		{Name: "second", Status: faas.CheckWarning, Detail: "three", Remedy: "do"},
@@ -62,7 +62,7 @@ func TestClocksAreComparedWithTheBenefitOfTheDoubt(t *testing.T) {
 		{"six minutes ahead", dated(-6 * time.Minute), 0, faas.CheckFailed},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got := checkup.Clock(faas.AWSLambda, "AWS", tt.header, noon, noon.Add(tt.took))
+			got := check.Clock(faas.AWSLambda, "AWS", tt.header, noon, noon.Add(tt.took))
 			if got.Status != tt.want || (got.Remedy != "") != (tt.want == faas.CheckFailed || tt.want == faas.CheckWarning) {
 				t.Errorf("%+v, want %s", got, tt.want)
 			}
