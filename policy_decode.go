@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/tangle-network/blueprint-serverless/internal/document"
-	"github.com/tangle-network/blueprint-serverless/internal/nearby"
+	"github.com/tangle-network/blueprint-serverless/internal/suggest"
 )
 
 // Names of the members that this version knows, by the path of their object.
@@ -107,7 +107,7 @@ func (d *settingsDecoder) members(v *document.Value, path, known []string) bool 
 	for _, m := range v.Members {
 		if m.Damaged {
 			d.fail(m.NameStart, path, "a name holds half a surrogate pair")
-		} else if near, ok := nearby.Name(m.Name, known); ok {
+		} else if near, ok := suggest.Name(m.Name, known); ok {
 			d.fail(m.NameStart, append(slices.Clip(path), m.Name), "unknown name: did you mean %q?", near)
 		}
 	}

@@ -13,7 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/nearby"
+	"github.com/tangle-network/blueprint-serverless/internal/suggest"
 )
 
 // Validate returns nil if the policy can be saved and deployed by. See [ServerlessSettings.Validate].
@@ -95,7 +95,7 @@ func (p ProviderSettings) problem() *policyProblem {
 			return problemf(path, "is missing: one of %s", strings.Join(known, ", "))
 		}
 		hint := ""
-		if near, ok := nearby.Name(p.Type, known); ok {
+		if near, ok := suggest.Name(p.Type, known); ok {
 			hint = fmt.Sprintf(": did you mean %q?", near)
 		}
 		return problemf(path, "unknown provider %s%s (known: %s)", shorten(p.Type), hint, strings.Join(known, ", "))

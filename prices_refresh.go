@@ -13,8 +13,8 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/atomicfile"
-	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/httputil"
+	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
 // PriceChange is what [RefreshPrices] did to a price, or why it did nothing.
@@ -34,8 +34,8 @@ type RefreshOption func(*refresh)
 type refresh struct {
 	client    *http.Client
 	googleKey string
-	hide      *foreign.Cleaner // of the key in what the lists say
-	providers []string         // nil: all with a price list
+	hide      *sanitize.Cleaner // of the key in what the lists say
+	providers []string          // nil: all with a price list
 	machines  bool
 	currency  string
 	changes   []PriceChange
@@ -117,7 +117,7 @@ func RefreshPrices(ctx context.Context, old *Prices, opts ...RefreshOption) (*Pr
 	client := *r.client
 	client.Transport = httputil.Guard(client.Transport)
 	client.CheckRedirect = sameHost
-	r.client, r.hide = &client, foreign.NewCleaner(r.googleKey)
+	r.client, r.hide = &client, sanitize.NewCleaner(r.googleKey)
 	for _, name := range names {
 		next.Providers[name] = r.provider(ctx, name, next.Providers[name])
 	}

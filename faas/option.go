@@ -15,7 +15,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tangle-network/blueprint-serverless/internal/nearby"
+	"github.com/tangle-network/blueprint-serverless/internal/suggest"
 )
 
 // OptionType says how the value of an option is written, and what [ParseOptions] makes of it.
@@ -133,7 +133,7 @@ func checkName(name string, options []Option) error {
 	if member, ok := members[name]; ok {
 		return fmt.Errorf("unknown option %q: %s is a setting of its own, beside the provider's type", name, member)
 	}
-	if near, ok := nearby.Name(name, names); ok {
+	if near, ok := suggest.Name(name, names); ok {
 		return fmt.Errorf("unknown option %q: did you mean %q?", name, near)
 	}
 	if len(names) == 0 {

@@ -18,7 +18,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/awsclient"
-	"github.com/tangle-network/blueprint-serverless/internal/foreign"
+	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
 // Lambda's error codes that more than one place acts on.
@@ -216,7 +216,7 @@ func ownLimit(err error) bool {
 // withoutValues hides the values of an environment in an error's text: Lambda quotes some of what it refuses, and functions log what they like. The SDK's
 // own error stays reachable.
 func withoutValues(err *faas.Error, env map[string]string) *faas.Error {
-	cleaner := foreign.NewCleaner(slices.Collect(maps.Values(env))...)
+	cleaner := sanitize.NewCleaner(slices.Collect(maps.Values(env))...)
 	kept := *err
 	var failed *faas.FunctionError
 	if errors.As(err.Err, &failed) {

@@ -18,9 +18,9 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
-	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 	"github.com/tangle-network/blueprint-serverless/internal/logseq"
+	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
 // DefaultRegion is the region used where neither [faas.Config] nor [RegionEnv] names one.
@@ -70,7 +70,7 @@ type Executor struct {
 	// insights asks Application Insights; authority is what gives out tokens.
 	insights  runtime.Pipeline
 	authority string
-	secrets   *foreign.Cleaner // must not be in any text that leaves the executor
+	secrets   *sanitize.Cleaner // must not be in any text that leaves the executor
 	app       kit.Once[struct{}, *invokable]
 	memory    memory
 	local     bool // also binaries for this machine are accepted, which only tests can run
@@ -143,7 +143,7 @@ func New(_ context.Context, cfg faas.Config, opts ...Option) (*Executor, error) 
 	} else {
 		cfg = resolveRegion(cfg)
 	}
-	e := &Executor{service: cfg.Service, pace: set.pace, logger: cfg.Logger, secrets: foreign.NewCleaner()}
+	e := &Executor{service: cfg.Service, pace: set.pace, logger: cfg.Logger, secrets: sanitize.NewCleaner()}
 	if e.service == "" {
 		return nil, invalid("the service name is empty: an executor is bound to one service")
 	}

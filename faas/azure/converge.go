@@ -14,8 +14,8 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
-	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/payloads"
+	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
 // convergence is one call of Converge, or of Restore.
@@ -201,7 +201,7 @@ func (c *convergence) cannotKeep(ctx context.Context, before *snapshot, err erro
 			"nothing was changed, as the app's former package could not be kept: %w", err)
 	}
 	tags := maps.Clone(before.tags)
-	tags[tagAccess] = accessNone + foreign.Line(c.brief(err), maxTagValue-len(accessNone)-len("..."))
+	tags[tagAccess] = accessNone + sanitize.Line(c.brief(err), maxTagValue-len(accessNone)-len("..."))
 	if _, noted := c.putSite(ctx, c.id, before.design.body(tags)); noted != nil {
 		err = errors.Join(err, noted)
 	}
@@ -306,7 +306,7 @@ func (c *convergence) finish(ctx context.Context, d design, tags map[string]stri
 			return err
 		}
 		if made = now; made.Tags[tagDeployed] != tags[tagDeployed] {
-			return kit.NotYet(0, "it is shown as of %q", foreign.Line(made.Tags[tagDeployed], 40))
+			return kit.NotYet(0, "it is shown as of %q", sanitize.Line(made.Tags[tagDeployed], 40))
 		}
 		return nil
 	}); err != nil {

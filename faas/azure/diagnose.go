@@ -16,7 +16,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/check"
-	"github.com/tangle-network/blueprint-serverless/internal/foreign"
+	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
 // Versions of the APIs that only a diagnosis calls.
@@ -126,14 +126,14 @@ func (d *diagnosis) subscription(ctx context.Context) faas.Check {
 	}
 	switch d.state {
 	case "Enabled", "":
-		return check.OK("%s is enabled: %q", id, foreign.Line(d.name, 100))
+		return check.OK("%s is enabled: %q", id, sanitize.Line(d.name, 100))
 	case "Warned", "PastDue":
 		return check.Warn(nil, "settle what is due at "+
 			"https://portal.azure.com/#view/Microsoft_Azure_GTM/ModernBillingMenuBlade",
 			"subscription %s is in the state %s, and about to be disabled", id, d.state)
 	}
 	err := faas.Errorf(faas.ErrInvalidArgument, "diagnose", faas.AzureFunctions,
-		"subscription %s is not enabled: its state is %q", id, foreign.Line(d.state, 40))
+		"subscription %s is not enabled: its state is %q", id, sanitize.Line(d.state, 40))
 	return check.FailBy(err, "az account subscription enable --subscription-id "+id+
 		"\ncloud policy --faas-azure-subscription SUBSCRIPTION")
 }
@@ -167,7 +167,7 @@ func (d *diagnosis) providers(ctx context.Context) faas.Check {
 			return d.unknown(ctx, err, "Microsoft.Resources/subscriptions/providers/read")
 		}
 		if !strings.EqualFold(p.State, "Registered") {
-			missing = append(missing, name+" ("+foreign.Line(p.State, 40)+")")
+			missing = append(missing, name+" ("+sanitize.Line(p.State, 40)+")")
 			remedies = append(remedies, "az provider register --namespace "+name+" --subscription "+d.e.subscription+" --wait")
 		}
 	}
@@ -249,7 +249,7 @@ func (d *diagnosis) storage(ctx context.Context) faas.Check {
 	if !free.Available {
 		failed := faas.Errorf(faas.ErrAlreadyExists, "diagnose", faas.AzureFunctions,
 			"the name of storage account %s is taken elsewhere in Azure, or not allowed: %s", e.names.account,
-			foreign.Line(free.Message, 200))
+			sanitize.Line(free.Message, 200))
 		return check.FailBy(failed, "tangle-cloud policy --faas-option storage_account=ACCOUNT")
 	}
 	return check.OK("storage account %s is made by the first deployment, and its name is free", e.names.account)

@@ -22,8 +22,8 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
-	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/httputil"
+	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
 // The words of refusals that tell more than status and code do.
@@ -208,7 +208,7 @@ func words(err error, hide hider) string {
 		case *tokenError:
 			said = "no token for Azure could be had: log in with the Azure CLI, use a managed identity, or set " +
 				"AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET: " +
-				foreign.Line(hide(dashes.ReplaceAllString(part.err.Error(), "")), 1500)
+				sanitize.Line(hide(dashes.ReplaceAllString(part.err.Error(), "")), 1500)
 		case *deployError:
 			said = part.words(hide)
 		}
@@ -256,10 +256,10 @@ func describe(r *azcore.ResponseError, hide hider) string {
 	}
 	fmt.Fprintf(&b, "status %d", r.StatusCode)
 	if r.ErrorCode != "" {
-		b.WriteString(" " + foreign.Line(hide(r.ErrorCode), 100))
+		b.WriteString(" " + sanitize.Line(hide(r.ErrorCode), 100))
 	}
 	if message := messageOf(bodyOf(r)); message != "" {
-		b.WriteString(": " + foreign.Line(hide(message), maxMessage))
+		b.WriteString(": " + sanitize.Line(hide(message), maxMessage))
 	}
 	return b.String()
 }
@@ -364,7 +364,7 @@ func retryAfter(h http.Header) time.Duration {
 
 // hider returns what takes the secrets that the executor knows, and more values, out of a text.
 func (e *Executor) hider(more ...string) hider {
-	values := foreign.NewCleaner(more...)
+	values := sanitize.NewCleaner(more...)
 	return func(text string) string { return values.Clean(e.secrets.Clean(text)) }
 }
 

@@ -23,7 +23,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
-	"github.com/tangle-network/blueprint-serverless/internal/foreign"
+	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 	"github.com/tangle-network/blueprint-serverless/internal/scratch"
 )
 
@@ -232,7 +232,7 @@ func (e *Executor) packageAccess(ctx context.Context, container string) string {
 	}
 	text := accessNone + strings.Join(why, "; ")
 	if len(text) > maxTagValue {
-		text = foreign.Line(text, maxTagValue-len("..."))
+		text = sanitize.Line(text, maxTagValue-len("..."))
 	}
 	return text
 }

@@ -14,7 +14,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
-	"github.com/tangle-network/blueprint-serverless/internal/foreign"
+	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
 // ready waits until Azure knows the functions of the new package and they answer.
@@ -114,8 +114,8 @@ func (e *Executor) answers(ctx context.Context, s *site, jobID uint32) error {
 // notReady adds to an error what the host says of itself. The app has had its time.
 func (e *Executor) notReady(ctx context.Context, id, host string, err error) error {
 	if status, serr := e.hostStatus(ctx, id, host); serr == nil && len(status.Errors) > 0 {
-		err = fmt.Errorf("%w; the host is in the state %s: %s", err, foreign.Line(status.State, 40),
-			foreign.Line(e.hider()(strings.Join(status.Errors, "; ")), maxMessage))
+		err = fmt.Errorf("%w; the host is in the state %s: %s", err, sanitize.Line(status.State, 40),
+			sanitize.Line(e.hider()(strings.Join(status.Errors, "; ")), maxMessage))
 	}
 	return &faas.Error{Op: "deploy", Provider: faas.AzureFunctions, JobID: faas.NoJob, Code: faas.ErrTimeout, Err: err}
 }
@@ -244,9 +244,9 @@ func (e *Executor) Health(ctx context.Context, jobID uint32) (faas.Health, error
 	case err == nil && strings.EqualFold(status.State, "Running") && len(status.Errors) == 0:
 		return faas.Health{Healthy: true}, nil
 	case err == nil:
-		reason := "the host is in the state " + foreign.Line(status.State, 40)
+		reason := "the host is in the state " + sanitize.Line(status.State, 40)
 		if len(status.Errors) > 0 {
-			reason += ": " + foreign.Line(strings.Join(status.Errors, "; "), maxMessage)
+			reason += ": " + sanitize.Line(strings.Join(status.Errors, "; "), maxMessage)
 		}
 		return faas.Health{Reason: e.hider()(reason)}, nil
 	case errors.As(err, &p) && p.status == http.StatusNotFound: // a host that does not say

@@ -17,9 +17,9 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
-	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 	"github.com/tangle-network/blueprint-serverless/internal/payloads"
+	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
 const (
@@ -270,22 +270,22 @@ func (e *Executor) result(ctx context.Context, form payloads.Form, jobID uint32,
 		return &faas.Result{Output: answer.Result, Metrics: metrics}, nil
 	case isJob && !answer.Success && isTooLarge(body):
 		return nil, carries.Answer(form, jobID, &faas.FunctionError{
-			Type: payloads.TooLarge, Message: foreign.Line(e.hider()(answer.Error), maxMessage)})
+			Type: payloads.TooLarge, Message: sanitize.Line(e.hider()(answer.Error), maxMessage)})
 	case isJob && !answer.Success:
 		return nil, refuse(faas.ErrFunctionFailed, "%w",
-			&faas.FunctionError{Message: foreign.Line(e.hider()(answer.Error), maxMessage)})
+			&faas.FunctionError{Message: sanitize.Line(e.hider()(answer.Error), maxMessage)})
 	case status < 300:
 		return nil, refuse(faas.ErrUnavailable, "the function answered with something else than the answer of a job: %s",
-			foreign.Line(string(body[:min(len(body), 200)]), 200))
+			sanitize.Line(string(body[:min(len(body), 200)]), 200))
 	case status == http.StatusGatewayTimeout, late && status >= 500:
 		return nil, refuse(faas.ErrTimeout, "the job took longer than its timeout, or than Azure waits, which answered "+
 			"with status %d", status)
 	case status == http.StatusInternalServerError:
 		return nil, refuse(faas.ErrFunctionFailed, "%w", &faas.FunctionError{
-			Type: "host", Message: "the process of the job ended, or did not answer in HTTP; Azure says no more than status 500 " + foreign.Line(e.hider()(messageOf(body)), maxMessage),
+			Type: "host", Message: "the process of the job ended, or did not answer in HTTP; Azure says no more than status 500 " + sanitize.Line(e.hider()(messageOf(body)), maxMessage),
 		})
 	}
-	message := foreign.Line(e.hider()(messageOf(body)), maxMessage)
+	message := sanitize.Line(e.hider()(messageOf(body)), maxMessage)
 	if status == http.StatusNotFound || status == http.StatusServiceUnavailable && isNotRunning(message) {
 		// The app has a function for the job, so it is the front end that knows no host of the app, or the host that does not know its functions yet.
 		failed := refuse(faas.ErrUnavailable, "status %d %s: the app's host is starting, or has been removed", status,

@@ -17,7 +17,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
-	"github.com/tangle-network/blueprint-serverless/internal/foreign"
+	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
 // path returns the path of something in the resource group.
@@ -299,7 +299,7 @@ func (e *Executor) settled(ctx context.Context, path, version string, out any, s
 	return w.Until(ctx, func(ctx context.Context) error {
 		err := e.call(ctx, http.MethodGet, path, version, nil, out)
 		if err == nil && isPending(state()) {
-			return kit.NotYet(0, "it is in the state %q", foreign.Line(state(), 40))
+			return kit.NotYet(0, "it is in the state %q", sanitize.Line(state(), 40))
 		}
 		return err
 	})
@@ -381,7 +381,7 @@ func listAll[T any](ctx context.Context, e *Executor, path, version string) ([]T
 func unmarshal(text []byte, v any) error {
 	if err := json.Unmarshal(text, v); err != nil {
 		return faas.Errorf(faas.ErrUnavailable, "", faas.AzureFunctions, "an answer is not in the expected shape: %s",
-			foreign.Line(err.Error(), 200))
+			sanitize.Line(err.Error(), 200))
 	}
 	return nil
 }

@@ -21,7 +21,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
-	"github.com/tangle-network/blueprint-serverless/internal/foreign"
+	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
 // Statuses of a deployment at the publish endpoint.
@@ -238,12 +238,12 @@ func (c *convergence) deployed(ctx context.Context, host, id string) error {
 		case deployPartial:
 			c.logger.WarnContext(ctx, "the package is in place, but Azure could not finish what follows, such as restarting "+
 				"the app",
-				"app", c.id, "azure_says", foreign.Line(c.hider()(d.StatusText+" "+d.Message), maxMessage))
+				"app", c.id, "azure_says", sanitize.Line(c.hider()(d.StatusText+" "+d.Message), maxMessage))
 			return nil
 		case deployCancelled, deployFailed, deployConflict:
 			return &deployError{d}
 		}
-		return notYet(resp.Header, "it is still %s", foreign.Line(c.hider()(d.StatusText), 100))
+		return notYet(resp.Header, "it is still %s", sanitize.Line(c.hider()(d.StatusText), 100))
 	}))
 }
 
@@ -257,7 +257,7 @@ func (e *deployError) Error() string { return e.words(func(text string) string {
 
 // words says why, without what hide takes out.
 func (e *deployError) words(hide hider) string {
-	why := foreign.Line(hide(e.text()), maxMessage)
+	why := sanitize.Line(hide(e.text()), maxMessage)
 	switch e.d.Status {
 	case deployConflict:
 		return "another deployment of the app is in progress: " + why

@@ -12,7 +12,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
-	"github.com/tangle-network/blueprint-serverless/internal/foreign"
+	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
 // getSite reads an app. The error of one that does not exist is isNotFound.
@@ -142,11 +142,11 @@ func (e *Executor) state(s *site) faas.State {
 	switch {
 	case isPending(s.Properties.ProvisioningState):
 		out.Status, out.Reason = faas.StatusPending,
-			"Azure says that its provisioning state is "+foreign.Line(s.Properties.ProvisioningState, 40)
+			"Azure says that its provisioning state is "+sanitize.Line(s.Properties.ProvisioningState, 40)
 	case strings.EqualFold(s.Properties.ProvisioningState, "Failed"):
 		out.Status, out.Reason = faas.StatusFailed, "Azure says that its provisioning failed"
 	case s.Properties.State != "" && !strings.EqualFold(s.Properties.State, "Running"):
-		out.Status, out.Reason = faas.StatusFailed, "the app is "+foreign.Line(strings.ToLower(s.Properties.State), 40)
+		out.Status, out.Reason = faas.StatusFailed, "the app is "+sanitize.Line(strings.ToLower(s.Properties.State), 40)
 	case s.Tags[tagFingerprint] == "" || s.Tags[tagPackage] == "":
 		out.Status, out.Reason = faas.StatusPending, "a deployment of the app was begun and not finished"
 	}
@@ -163,7 +163,7 @@ func notRestorable(s faas.State, access string) string {
 	case access == accessToken || access == accessKey:
 		return ""
 	case no:
-		return "Azure keeps the app's package in its storage account alone, and the last deployment could not read it there (" + foreign.Line(why, maxTagValue) +
+		return "Azure keeps the app's package in its storage account alone, and the last deployment could not read it there (" + sanitize.Line(why, maxTagValue) +
 			"): give the caller the role Storage Blob Data Reader on it, or the right to list its keys, and deploy"
 	}
 	return "it is not known whether the app's package can be read back from its storage account: whoever deployed it " +

@@ -26,7 +26,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/azure/internal/azuretest"
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
-	"github.com/tangle-network/blueprint-serverless/internal/foreign"
+	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
 // hasIdentity makes sure that an app reaches its storage by its identity, and not by a key.
@@ -263,7 +263,7 @@ func TestADeadlineThatEndsBeforeTheRoleCountsBeginsNothingAnew(t *testing.T) {
 func TestNoDumpOfAnAnswerBecomesTheMessage(t *testing.T) {
 	refusal := &azcore.ResponseError{StatusCode: http.StatusServiceUnavailable, ErrorCode: "TheReason"}
 	synctest.Test(t, func(t *testing.T) {
-		e := &Executor{pace: defaultPace, secrets: foreign.NewCleaner()}
+		e := &Executor{pace: defaultPace, secrets: sanitize.NewCleaner()}
 		for name, within := range map[string]time.Duration{"its longest time": 10 * time.Hour, "its context": time.Minute} {
 			ctx, cancel := context.WithTimeout(t.Context(), within)
 			err := e.wait(2*time.Hour, "what it is for").Until(ctx, func(ctx context.Context) error {
@@ -524,7 +524,7 @@ func TestWhatRefusalsTellIsKept(t *testing.T) {
 			resp := &http.Response{StatusCode: http.StatusForbidden, Header: http.Header{},
 				Body: io.NopCloser(strings.NewReader(test.body))}
 			refusal := runtime.NewResponseError(resp)
-			text := (&Executor{secrets: foreign.NewCleaner()}).fail(t.Context(), "deploy", faas.NoJob, refusal).Error()
+			text := (&Executor{secrets: sanitize.NewCleaner()}).fail(t.Context(), "deploy", faas.NoJob, refusal).Error()
 			for _, want := range test.want {
 				if strings.Count(text, want) != 1 {
 					t.Errorf("%q is not once in %q", want, text)

@@ -13,8 +13,8 @@ import (
 	"sync/atomic"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/httputil"
+	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
 func init() {
@@ -43,7 +43,7 @@ type Executor struct {
 	http   *http.Client
 	own    *http.Transport // nil if the caller gave an HTTP client
 	tokens *tokenSource    // nil without OAuth 2.0
-	clean  *foreign.Cleaner
+	clean  *sanitize.Cleaner
 	made   histories
 	log    *slog.Logger
 	kind   atomic.Int32 // what is known of the platform in mode auto
@@ -84,7 +84,7 @@ func New(_ context.Context, cfg faas.Config) (*Executor, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Executor{set: set, name: rand.Text(), clean: foreign.NewCleaner(), log: cfg.Logger}
+	e := &Executor{set: set, name: rand.Text(), clean: sanitize.NewCleaner(), log: cfg.Logger}
 	for _, secret := range slices.Concat(set.secrets, set.hidden) {
 		e.clean.Add(secret.Reveal())
 	}

@@ -13,22 +13,22 @@ import (
 	"golang.org/x/oauth2/clientcredentials"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/httputil"
+	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
 // tokenSource gets and keeps an OAuth 2.0 token. Unlike an oauth2.TokenSource it fetches under the context of the call that needs the token.
 type tokenSource struct {
 	config *clientcredentials.Config
 	client *http.Client
-	clean  *foreign.Cleaner // is to hide the tokens
-	fetch  chan struct{}    // holds a value while someone fetches
+	clean  *sanitize.Cleaner // is to hide the tokens
+	fetch  chan struct{}     // holds a value while someone fetches
 	token  atomic.Pointer[oauth2.Token]
 
 	earlier, last string // tokens, known to whoever fetches
 }
 
-func newTokenSource(config *clientcredentials.Config, client *http.Client, clean *foreign.Cleaner) *tokenSource {
+func newTokenSource(config *clientcredentials.Config, client *http.Client, clean *sanitize.Cleaner) *tokenSource {
 	c := *client
 	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &tokenSource{config: config, client: &c, clean: clean, fetch: make(chan struct{}, 1)}

@@ -27,8 +27,8 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
-	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/httputil"
+	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
 // clients are Google's own. All send over one HTTP client, see [wire].
@@ -114,7 +114,7 @@ func (r request) clean(text string) string {
 }
 
 // hiding returns what takes the values out of a text, in whatever encoding they were sent.
-func hiding(values []string) func(string) string { return foreign.NewCleaner(values...).Clean }
+func hiding(values []string) func(string) string { return sanitize.NewCleaner(values...).Clean }
 
 // answer is an HTTP answer that was read to its end.
 type answer struct {
@@ -313,7 +313,7 @@ func (e *Executor) failure(ctx context.Context, r request, x *exchange, err erro
 		return e.statusError(r, &x.answer)
 	}
 	text := r.clean(string(x.body))
-	said := foreign.Excerpt([]byte(text))
+	said := sanitize.Excerpt([]byte(text))
 	return e.errorf(faas.ErrUnavailable, r, "%s %s: %w: %s", r.method, faas.RedactURL(r.url), errShape, said)
 }
 

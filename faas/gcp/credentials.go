@@ -31,7 +31,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
-	"github.com/tangle-network/blueprint-serverless/internal/foreign"
+	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
 const cloudPlatformScope = "https://www.googleapis.com/auth/cloud-platform"
@@ -494,7 +494,7 @@ func (e *Executor) tokenError(ctx context.Context, r request, err error) *faas.E
 	case errors.As(err, &wrapped):
 		code, text = faas.ErrUnavailable, "get a token: "+wrapped.Err.Error()
 	default:
-		text = "find credentials: " + foreign.Line(err.Error(), 300) +
+		text = "find credentials: " + sanitize.Line(err.Error(), 300) +
 			" (gcloud auth application-default login makes some; so does GOOGLE_APPLICATION_CREDENTIALS)"
 	}
 	failed := e.errorf(code, r, "%w", &cleanError{text, err})
@@ -526,8 +526,8 @@ func refusedToken(status string, body []byte) string {
 		Description string `json:"error_description"`
 	}
 	_ = json.Unmarshal(body, &said) // what is in no shape says nothing
-	return "get a token: " + join(" ", cmp.Or(status, "refused"), foreign.Line(said.Error, 40),
-		foreign.Line(said.Description, 200))
+	return "get a token: " + join(" ", cmp.Or(status, "refused"), sanitize.Line(said.Error, 40),
+		sanitize.Line(said.Description, 200))
 }
 
 // cleanError is an error with a text that holds no secret, and whose cause stays reachable.

@@ -21,8 +21,8 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
-	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/httputil"
+	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
 // refusal is what a Google Cloud API answered, or what ended an operation. Google's own error is
@@ -184,16 +184,16 @@ func (e *Executor) refuse(r request, a *answer) *refusal {
 	refused := &refusal{httpStatus: a.status, delay: httputil.RetryAfter(a.header, time.Now())}
 	refused.err = typed(googleapi.CheckResponseWithBody(&http.Response{StatusCode: a.status, Header: a.header}, clean))
 	if json.Unmarshal(clean, &body) == nil && (body.Error.Message != "" || body.Error.Status != "") {
-		refused.status, refused.message = foreign.Line(body.Error.Status, 40), foreign.Line(body.Error.Message, maxMessage)
+		refused.status, refused.message = sanitize.Line(body.Error.Status, 40), sanitize.Line(body.Error.Message, maxMessage)
 		refused.detail(r, known(body.Error.Details))
 	} else {
-		refused.message = foreign.Excerpt(clean)
+		refused.message = sanitize.Excerpt(clean)
 	}
 	if location := a.header.Get("Location"); location != "" && a.status/100 == 3 {
 		refused.message = "it redirects to " + faas.RedactURL(location) + ", and credentials are not sent elsewhere"
 	}
 	if why := a.header.Get("WWW-Authenticate"); why != "" && a.status == http.StatusUnauthorized {
-		refused.details = append(refused.details, "WWW-Authenticate: "+foreign.Line(r.clean(why), maxDetail))
+		refused.details = append(refused.details, "WWW-Authenticate: "+sanitize.Line(r.clean(why), maxDetail))
 	}
 	return refused
 }
@@ -228,7 +228,7 @@ const (
 func (f *refusal) detail(r request, details []*anypb.Any) {
 	add := func(parts ...string) {
 		if text := join(": ", parts...); text != "" && len(f.details) < maxDetails {
-			f.details = append(f.details, foreign.Line(r.clean(text), maxDetail))
+			f.details = append(f.details, sanitize.Line(r.clean(text), maxDetail))
 		}
 	}
 	for _, one := range details {
@@ -238,9 +238,9 @@ func (f *refusal) detail(r request, details []*anypb.Any) {
 		}
 		switch d := message.(type) {
 		case *errdetails.ErrorInfo:
-			f.reason, f.metadata = foreign.Line(d.GetReason(), 100), map[string]string{}
+			f.reason, f.metadata = sanitize.Line(d.GetReason(), 100), map[string]string{}
 			for key, value := range d.GetMetadata() {
-				f.metadata[key] = foreign.Line(r.clean(value), maxDetail)
+				f.metadata[key] = sanitize.Line(r.clean(value), maxDetail)
 			}
 			if limit := cmp.Or(f.metadata["quota_limit"], f.metadata["quota_metric"]); limit != "" {
 				add("quota " + limit)
@@ -371,7 +371,7 @@ func (e *Executor) remedy(refused *refusal, means kit.Refusal) string {
 	code := means.Code
 	switch {
 	case refused.reason == "SERVICE_DISABLED" && refused.metadata["service"] != "":
-		return e.enableCommand(foreign.Line(refused.metadata["service"], 100))
+		return e.enableCommand(sanitize.Line(refused.metadata["service"], 100))
 	case code == faas.ErrTooLarge && refused.httpStatus != http.StatusRequestEntityTooLarge:
 		if m := maxScale.FindStringSubmatch(refused.message); m != nil {
 			return "set option max_instances to " + m[1] + " or less, or ask for more quota"

@@ -22,8 +22,8 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/httputil"
+	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
 // buildHost deploys to Cloud Functions, which builds a source shim around the binary.
@@ -81,7 +81,7 @@ func (h buildHost) resource(id string, f *functionspb.Function) *resource {
 		said := cmp.Or(messages(f.GetStateMessages()), "its state is "+f.GetState().String())
 		values := slices.Collect(maps.Values(s.GetEnvironmentVariables()))
 		values = slices.AppendSeq(values, maps.Values(f.GetBuildConfig().GetEnvironmentVariables()))
-		got.reason = foreign.Line(hiding(values)(said), maxMessage)
+		got.reason = sanitize.Line(hiding(values)(said), maxMessage)
 	}
 	return got
 }
@@ -132,7 +132,7 @@ func (h buildHost) list(ctx context.Context, r request) ([]*resource, error) {
 	}
 	if len(missing) > 0 {
 		return nil, h.e.errorf(faas.ErrUnavailable, r, "the functions of %s cannot be listed now",
-			foreign.Line(strings.Join(missing, ", "), 200))
+			sanitize.Line(strings.Join(missing, ", "), 200))
 	}
 	return all, nil
 }

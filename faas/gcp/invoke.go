@@ -17,10 +17,10 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/functionid"
 	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 	"github.com/tangle-network/blueprint-serverless/internal/payloads"
+	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
 // maxErrorText is what an answer may hold besides its result, in bytes.
@@ -166,7 +166,7 @@ func (e *Executor) result(r request, to *route, jobID uint32, a *answer,
 	if err := parse(&resp); err != nil {
 		return nil, e.errorf(faas.ErrUnavailable, r,
 			"POST %s: the job may have run, but the answer is not in the protocol's shape (%s): %s",
-			faas.RedactURL(to.url), foreign.Line(err.Error(), maxMessage), foreign.Excerpt(a.body))
+			faas.RedactURL(to.url), sanitize.Line(err.Error(), maxMessage), sanitize.Excerpt(a.body))
 	}
 	if !resp.Success {
 		return nil, e.invokeError(r, a)
@@ -235,16 +235,16 @@ func (e *Executor) invokeError(r request, a *answer) *faas.Error {
 	case a.status == http.StatusInternalServerError, a.status == http.StatusBadGateway,
 		a.status == http.StatusServiceUnavailable && crashed(a.body):
 		code, p.Code, message = faas.ErrFunctionFailed, cmp.Or(p.Code, "crash"),
-			cmp.Or(message, "the instance ended before it answered: "+foreign.Excerpt(a.body))
+			cmp.Or(message, "the instance ended before it answered: "+sanitize.Excerpt(a.body))
 	}
 	if code == faas.ErrFunctionFailed {
 		return e.errorf(code, r, "%w", &faas.FunctionError{
-			Type: foreign.Line(p.Code, 40), Message: foreign.Line(message, maxMessage), ExitCode: p.Details.ExitCode,
-			LogTail: foreign.Tail(p.Details.LogTail, maxTail),
+			Type: sanitize.Line(p.Code, 40), Message: sanitize.Line(message, maxMessage), ExitCode: p.Details.ExitCode,
+			LogTail: sanitize.Tail(p.Details.LogTail, maxTail),
 		})
 	}
 	failed := e.errorf(code, r, "POST %s: status %d: %s%s", faas.RedactURL(r.url), a.status, hint,
-		cmp.Or(foreign.Line(message, maxMessage), foreign.Excerpt(a.body)))
+		cmp.Or(sanitize.Line(message, maxMessage), sanitize.Excerpt(a.body)))
 	failed.NotRun, failed.RetryAfter = notRun, httputil.RetryAfter(a.header, time.Now())
 	return failed
 }
@@ -252,7 +252,7 @@ func (e *Executor) invokeError(r request, a *answer) *faas.Error {
 // because says why a token is refused, as far as the front end says it.
 func because(header http.Header) string {
 	if why := header.Get("WWW-Authenticate"); why != "" {
-		return " (" + foreign.Line(why, maxDetail) + ")"
+		return " (" + sanitize.Line(why, maxDetail) + ")"
 	}
 	return ""
 }

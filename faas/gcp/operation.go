@@ -19,8 +19,8 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
-	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/httputil"
+	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
 // Between two looks at something that changes, the wait grows from the first to the second.
@@ -164,13 +164,13 @@ func (e *Executor) operationError(r request, op *operation) *faas.Error {
 	}
 	details, message := known(op.Error.Details), r.clean(op.Error.Message)
 	err := typed(status.ErrorProto(&spb.Status{Code: op.Error.Code, Message: message, Details: details}))
-	refused := &refusal{status: rpccode.Code_name[op.Error.Code], message: foreign.Line(message, maxMessage), err: err}
+	refused := &refusal{status: rpccode.Code_name[op.Error.Code], message: sanitize.Line(message, maxMessage), err: err}
 	refused.detail(r, details)
 	var logs string
 	said := op.stages()
 	for _, s := range said.GetStages() {
 		for _, m := range s.GetStateMessages() {
-			text := foreign.Line(r.clean(m.GetMessage()), maxMessage)
+			text := sanitize.Line(r.clean(m.GetMessage()), maxMessage)
 			severity := m.GetSeverity()
 			told := severity == functionspb.StateMessage_ERROR || severity == functionspb.StateMessage_SEVERITY_UNSPECIFIED
 			if told && text != "" && !strings.Contains(refused.message, text) {
@@ -183,12 +183,12 @@ func (e *Executor) operationError(r request, op *operation) *faas.Error {
 	}
 	if logs == "" && said.GetBuildName() != "" {
 		logs = "https://console.cloud.google.com/cloud-build/builds;region=" + e.set.region + "/" +
-			foreign.Line(lastSegment(said.GetBuildName()), 100) + "?project=" + e.set.project
+			sanitize.Line(lastSegment(said.GetBuildName()), 100) + "?project=" + e.set.project
 	}
 	if logs != "" && !strings.Contains(refused.message, logs) {
-		refused.message += "; the build's log: " + foreign.Line(logs, 500)
+		refused.message += "; the build's log: " + sanitize.Line(logs, 500)
 	}
-	return e.fail(r, refused, fmt.Errorf("operation %s: %w", foreign.Line(op.Name, 200), refused))
+	return e.fail(r, refused, fmt.Errorf("operation %s: %w", sanitize.Line(op.Name, 200), refused))
 }
 
 // messages joins what a function says of its state.

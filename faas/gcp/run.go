@@ -14,8 +14,8 @@ import (
 	run "google.golang.org/api/run/v2"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/foreign"
 	"github.com/tangle-network/blueprint-serverless/internal/httputil"
+	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
 // runHost deploys to Cloud Run without a build: the binary as it is, from a bucket, on a base image of Google's.
@@ -84,9 +84,9 @@ func (h runHost) resource(id string, s *run.GoogleCloudRunV2Service) *resource {
 		got.status = faas.StatusReady
 	case condition.State == "CONDITION_FAILED":
 		said := cmp.Or(condition.Message, condition.Reason, "it is not ready")
-		got.status, got.reason = faas.StatusFailed, foreign.Line(hiding(runEnvironment(s))(said), maxMessage)
+		got.status, got.reason = faas.StatusFailed, sanitize.Line(hiding(runEnvironment(s))(said), maxMessage)
 	default:
-		got.status, got.reason = faas.StatusPending, "its condition is "+foreign.Line(condition.State, 40)
+		got.status, got.reason = faas.StatusPending, "its condition is "+sanitize.Line(condition.State, 40)
 	}
 	return got
 }

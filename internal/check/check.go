@@ -22,30 +22,31 @@ type Check struct {
 	Run func(context.Context) faas.Check
 }
 
-// Run makes all checks at the same time, each within the time, and returns their results in the order of the probes.
+// Run makes all checks at the same time, each within the time, and returns their results in the
+// order of the checks.
 func Run(ctx context.Context, time time.Duration, checks ...Check) []faas.Check {
-	checks := make([]faas.Check, len(probes))
+	results := make([]faas.Check, len(checks))
 	var all sync.WaitGroup
-	for i, p := range probes {
+	for i, c := range checks {
 		all.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, time)
 			defer cancel()
-			checks[i] = p.Run(ctx)
-			checks[i].Name = p.Name
+			results[i] = c.Run(ctx)
+			results[i].Name = c.Name
 		})
 	}
 	all.Wait()
-	return checks
+	return results
 }
 
 // SkipAll returns all checks as skipped, for one reason.
 func SkipAll(reason string, checks ...Check) []faas.Check {
-	checks := make([]faas.Check, len(probes))
-	for i, p := range probes {
-		checks[i] = Skip("%s", reason)
-		checks[i].Name = p.Name
+	results := make([]faas.Check, len(checks))
+	for i, c := range checks {
+		results[i] = Skip("%s", reason)
+		results[i].Name = c.Name
 	}
-	return checks
+	return results
 }
 
 // OK is a check that found what is needed.

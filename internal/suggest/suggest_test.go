@@ -1,9 +1,9 @@
-package nearby_test
+package suggest_test
 
 import (
 	"testing"
 
-	"github.com/tangle-network/blueprint-serverless/internal/nearby"
+	"github.com/tangle-network/blueprint-serverless/internal/suggest"
 )
 
 func TestNameFindsMisspellingsAndLeavesOtherNames(t *testing.T) {
@@ -16,7 +16,7 @@ func TestNameFindsMisspellingsAndLeavesOtherNames(t *testing.T) {
 		"tier": "", "note": "", "memory_mb": "", "disable": "", "": "", "prövider": "provider", "_": "",
 		"enable_v2": "", "x-enable": "", "enable_": "enable", "default_memry-mb": "default_memory_mb",
 	} {
-		if got, _ := nearby.Name(name, known); got != want {
+		if got, _ := suggest.Name(name, known); got != want {
 			t.Errorf("Name(%q) = %q, want %q", name, got, want)
 		}
 	}

@@ -1,5 +1,5 @@
-// Package nearby finds the name that a misspelt one was meant to be.
-package nearby
+// Package suggest finds the name that a misspelt one was meant to be.
+package suggest
 
 import (
 	"strings"

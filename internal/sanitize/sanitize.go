@@ -1,5 +1,6 @@
-// Package foreign makes what others wrote fit for errors and logs: short, without control characters, and without secrets.
-package foreign
+// Package sanitize makes what others wrote fit for errors and logs: short, without control characters,
+// and without secrets.
+package sanitize
 
 import (
 	"strings"
