@@ -11,7 +11,6 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
-	"github.com/tangle-network/blueprint-serverless/internal/functionid"
 	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
@@ -112,7 +111,7 @@ func (e *Executor) newDeployment(u faas.Unit) (*deployment, error) {
 		return nil, bad(faas.ErrInvalidArgument, "unit %q has %d functions and not one", u.ID, len(u.Functions))
 	}
 	f := u.Functions[0]
-	if id := functionid.Protocol.Of(e.set.service, f.JobID); u.ID != id {
+	if id := kit.ProtocolNames.Of(e.set.service, f.JobID); u.ID != id {
 		return nil, bad(faas.ErrInvalidArgument, "unit %q is not of this service, whose unit for job %d is %q", u.ID,
 			f.JobID, id)
 	}
@@ -335,7 +334,7 @@ func (d *deployment) gone(err error, deleted bool) error {
 // byHand is the error for a platform that does not take deployments. It says all that the operator
 // has to do instead.
 func (e *Executor) byHand(r request, a *answer, id string) error {
-	job, ok := functionid.Protocol.Job(e.set.service, id)
+	job, ok := kit.ProtocolNames.Job(e.set.service, id)
 	where, name := e.set.base.String()+"/job/N", "each job N"
 	if ok {
 		n := strconv.FormatUint(uint64(job), 10)

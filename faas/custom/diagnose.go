@@ -16,8 +16,8 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/check"
-	"github.com/tangle-network/blueprint-serverless/internal/functionid"
 )
 
 // Diagnose looks whether the platform can be reached, takes the credentials, speaks the protocol, what it declares of itself, and how its clock is. It sends two
@@ -66,7 +66,7 @@ type declaration struct {
 func (d *diagnosis) look(ctx context.Context) {
 	e := d.e
 	d.r = request{op: "diagnose", job: faas.NoJob, method: http.MethodGet,
-		url: e.functionURL(functionid.Protocol.Of(e.set.service, math.MaxUint32), "")}
+		url: e.functionURL(kit.ProtocolNames.Of(e.set.service, math.MaxUint32), "")}
 	if e.invokeOnly() {
 		d.r.method, d.r.url = http.MethodHead, e.set.base.String()
 	}

@@ -7,12 +7,12 @@ import (
 	"strconv"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/functionid"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
 // Warm has the platform start instances. ErrUnsupported on platforms that cannot, and on invoke-only ones.
 func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
-	id := functionid.Protocol.Of(e.set.service, jobID)
+	id := kit.ProtocolNames.Of(e.set.service, jobID)
 	r := request{op: "warm", job: int64(jobID), method: http.MethodPost, url: e.functionURL(id, "/warm")}
 	if n < 1 {
 		return 0, e.errorf(faas.ErrInvalidArgument, r, "%d instances cannot be warmed; the least is 1", n)
@@ -42,7 +42,7 @@ func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
 
 // Health asks the platform. On an invoke-only platform it is whether the function's URL answers HEAD.
 func (e *Executor) Health(ctx context.Context, jobID uint32) (faas.Health, error) {
-	id := functionid.Protocol.Of(e.set.service, jobID)
+	id := kit.ProtocolNames.Of(e.set.service, jobID)
 	r := request{op: "health", job: int64(jobID)}
 	if e.invokesByHand() {
 		s, err := e.probe(ctx, r, id)

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/functionid"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/payloads"
 )
 
@@ -38,7 +38,7 @@ func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas
 	if err := limit.Check(payloads.Raw, jobID, args); err != nil {
 		return nil, err
 	}
-	r.url = e.functionURL(functionid.Protocol.Of(e.set.service, jobID), "/invoke")
+	r.url = e.functionURL(kit.ProtocolNames.Of(e.set.service, jobID), "/invoke")
 	if e.invokesByHand() {
 		r.url = e.jobURL(jobID)
 	}

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/functionid"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 	"github.com/tangle-network/blueprint-serverless/internal/logseq"
 )
@@ -34,7 +34,7 @@ func (e *Executor) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.Log
 		tails := make([]*tail, len(q.JobIDs))
 		there := make([]logseq.Lines, len(tails))
 		for i, jobID := range q.JobIDs {
-			tails[i] = &tail{e: e, job: jobID, id: functionid.Protocol.Of(e.set.service, jobID), query: q}
+			tails[i] = &tail{e: e, job: jobID, id: kit.ProtocolNames.Of(e.set.service, jobID), query: q}
 			there[i] = tails[i].there(ctx)
 		}
 		for line, err := range logseq.Last(q.Limit, logseq.Merge(logseq.Time, there...)) {

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/functionid"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
 // maxList bounds what is read of a list of functions, in bytes.
@@ -68,13 +68,13 @@ func (e *Executor) get(ctx context.Context, r request, id string) (*function, er
 
 // checkOwner makes sure that a function is the service's: because the platform says so, or, where it does not say, because of its id.
 func (e *Executor) checkOwner(r request, f *function, id string) error {
-	_, ours := functionid.Protocol.Job(e.set.service, id)
+	_, ours := kit.ProtocolNames.Job(e.set.service, id)
 	switch {
 	case f.Service != "" && f.Service != e.set.service:
 		return e.errorf(faas.ErrConflict, r, "function %s belongs to service %q", id, e.clean.Line(f.Service, 100))
 	case f.Service == "" && !ours:
 		return e.errorf(faas.ErrConflict, r, "function %s does not belong to service %q, whose functions are called %s-jobN",
-			id, e.set.service, functionid.Protocol.Prefix(e.set.service))
+			id, e.set.service, kit.ProtocolNames.Prefix(e.set.service))
 	}
 	return nil
 }
@@ -111,7 +111,7 @@ func (e *Executor) state(id string, f *function) faas.State {
 	if f.Endpoint != "" {
 		s.Endpoint = e.clean.Line(faas.RedactURL(f.Endpoint), maxMessage)
 	}
-	if job, ok := functionid.Protocol.Job(e.set.service, id); ok {
+	if job, ok := kit.ProtocolNames.Job(e.set.service, id); ok {
 		s.JobIDs = []uint32{job}
 	}
 	if !s.DeployedAt.IsZero() {
@@ -155,7 +155,7 @@ func (f *function) notRestorable() string {
 
 // probe observes a function of an invoke-only platform.
 func (e *Executor) probe(ctx context.Context, r request, id string) (faas.State, error) {
-	job, ok := functionid.Protocol.Job(e.set.service, id)
+	job, ok := kit.ProtocolNames.Job(e.set.service, id)
 	r.method, r.url = http.MethodHead, e.jobURL(job)
 	if !ok || r.url == "" {
 		return faas.State{}, e.errorf(faas.ErrNotFound, r, "unit %q has no URL on this invoke-only platform", id)

@@ -9,7 +9,6 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
-	"github.com/tangle-network/blueprint-serverless/internal/functionid"
 )
 
 // Limits of the protocol.
@@ -36,7 +35,7 @@ func (e *Executor) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Un
 		}
 		e.hide(f)
 		units = append(units, faas.Unit{
-			ID: functionid.Protocol.Of(e.set.service, f.JobID), Functions: []faas.Function{f}, Files: faas.BootstrapFiles(bin),
+			ID: kit.ProtocolNames.Of(e.set.service, f.JobID), Functions: []faas.Function{f}, Files: faas.BootstrapFiles(bin),
 		})
 	}
 	return units, nil

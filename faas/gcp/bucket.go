@@ -10,13 +10,13 @@ import (
 	"google.golang.org/api/storage/v1"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/functionid"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
 // packagePrefix is where the packages of a service lie in a bucket.
 func (e *Executor) packagePrefix() string {
-	return "blueprint-serverless/" + functionid.CloudRun.Prefix(e.set.service) + "/" + e.set.region + "/"
+	return "blueprint-serverless/" + kit.CloudRunNames.Prefix(e.set.service) + "/" + e.set.region + "/"
 }
 
 // maxUpload is how long an upload of a package may take.

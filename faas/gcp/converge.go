@@ -11,7 +11,6 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
-	"github.com/tangle-network/blueprint-serverless/internal/functionid"
 	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
@@ -63,7 +62,7 @@ func (e *Executor) newDeployment(u faas.Unit) (*deployment, error) {
 		return nil, bad("unit %q has %d functions and not one", u.ID, len(u.Functions))
 	}
 	f := u.Functions[0]
-	if id := functionid.CloudRun.Of(e.set.service, f.JobID); u.ID != id {
+	if id := kit.CloudRunNames.Of(e.set.service, f.JobID); u.ID != id {
 		return nil, bad("unit %q is not of this service, whose unit for job %d is %q", u.ID, f.JobID, id)
 	}
 	if _, err := e.takes().Check(u.Functions); err != nil {

@@ -14,7 +14,7 @@ import (
 	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/gcp/internal/gcptest"
-	"github.com/tangle-network/blueprint-serverless/internal/functionid"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
 // valueBinary answers with a number for the value of VALUE. It is a script for the sake of time: its package is small.
@@ -155,7 +155,7 @@ func TestTheEnginePutsBackWhatAFailedUpdateChanged(t *testing.T) {
 			look := open(t, config(s, "back", before...))
 			var states []faas.State
 			for job := range uint32(3) {
-				got, err := look.Observe(context1m(t), functionid.CloudRun.Of("back", job))
+				got, err := look.Observe(context1m(t), kit.CloudRunNames.Of("back", job))
 				if err != nil {
 					t.Fatal(err)
 				}

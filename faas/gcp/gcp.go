@@ -23,7 +23,6 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
-	"github.com/tangle-network/blueprint-serverless/internal/functionid"
 	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 	"github.com/tangle-network/blueprint-serverless/internal/payloads"
 )
@@ -287,7 +286,7 @@ type hosting interface {
 
 // observe returns a function of the service. That of another service is an ErrConflict.
 func (e *Executor) observe(ctx context.Context, r request, id string) (*resource, error) {
-	job, ours := functionid.CloudRun.Job(e.set.service, id)
+	job, ours := kit.CloudRunNames.Job(e.set.service, id)
 	got, err := e.newest(ctx, r, id)
 	if err != nil {
 		if ours && faas.CodeOf(err) == faas.ErrNotFound {
@@ -300,7 +299,7 @@ func (e *Executor) observe(ctx context.Context, r request, id string) (*resource
 	case e.set.mode == modeRun && got.labels[labelManaged] == "cloudfunctions":
 		return nil, e.errorf(faas.ErrConflict, r, "service %s belongs to a Cloud Function of the same name: remove that "+
 			"first, or use mode %s", got.name, modeBuild)
-	case labelled && owner != functionid.CloudRun.Prefix(e.set.service):
+	case labelled && owner != kit.CloudRunNames.Prefix(e.set.service):
 		return nil, e.errorf(faas.ErrConflict, r, "function %s belongs to service %q", got.name, owner)
 	case !labelled && !(ours && e.set.adopt):
 		return nil, e.errorf(faas.ErrConflict, r, "function %s exists and was not deployed by this module (it lacks the "+
@@ -363,7 +362,7 @@ func (e *Executor) List(ctx context.Context) ([]faas.State, error) {
 	}
 	var states []faas.State
 	for _, one := range all {
-		if one.labels[labelService] == functionid.CloudRun.Prefix(e.set.service) {
+		if one.labels[labelService] == kit.CloudRunNames.Prefix(e.set.service) {
 			states = append(states, e.state(one))
 		}
 	}

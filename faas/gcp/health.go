@@ -9,7 +9,6 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
-	"github.com/tangle-network/blueprint-serverless/internal/functionid"
 )
 
 // Warm sends n requests that run no job, at most 64 at the same time, and returns how many the
@@ -43,7 +42,7 @@ func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
 
 // Health tells what Google says of the function. It starts no instance.
 func (e *Executor) Health(ctx context.Context, jobID uint32) (faas.Health, error) {
-	got, err := e.observe(ctx, request{op: "health", job: int64(jobID)}, functionid.CloudRun.Of(e.set.service, jobID))
+	got, err := e.observe(ctx, request{op: "health", job: int64(jobID)}, kit.CloudRunNames.Of(e.set.service, jobID))
 	if err != nil {
 		return faas.Health{}, err
 	}

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/functionid"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 	"github.com/tangle-network/blueprint-serverless/internal/payloads"
 	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
@@ -73,7 +73,7 @@ func (e *Executor) route(ctx context.Context, r request, jobID uint32) (*route, 
 	if known, ok := e.routes.Load(jobID); ok {
 		return known.(*route), nil
 	}
-	got, err := e.observe(ctx, r, functionid.CloudRun.Of(e.set.service, jobID))
+	got, err := e.observe(ctx, r, kit.CloudRunNames.Of(e.set.service, jobID))
 	if err == nil && got.url == "" {
 		err = e.errorf(faas.ErrUnavailable, r, "function %s has no URL: %s", got.name, cmp.Or(got.reason, string(got.status)))
 	}
@@ -218,7 +218,7 @@ func (e *Executor) invokeError(r request, a *answer) *faas.Error {
 	case a.status == http.StatusForbidden:
 		code, notRun = faas.ErrPermissionDenied, true
 		hint = "the caller may not invoke the function; to mend it: gcloud run services add-iam-policy-binding " +
-			functionid.CloudRun.Of(e.set.service, uint32(r.job)) +
+			kit.CloudRunNames.Of(e.set.service, uint32(r.job)) +
 			" --project=" + e.set.project + " --region=" + e.set.region + " --role=" + invokerRole +
 			" --member=MEMBER (MEMBER: who invokes); "
 	case a.status == http.StatusNotFound, a.status == http.StatusGone:

@@ -13,7 +13,7 @@ import (
 	"strings"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/functionid"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/payloads"
 )
 
@@ -21,7 +21,7 @@ import (
 // characters of a-z, 0-9, dash and underscore, too few for a SHA-256 in hex; in base 32 it has 52.
 const (
 	labelPrefix  = "blueprint-"
-	labelService = labelPrefix + "service" // functionid.CloudRun.Prefix of the service
+	labelService = labelPrefix + "service" // kit.CloudRunNames.Prefix of the service
 	labelJob     = labelPrefix + "job"
 	labelPackage = labelPrefix + "package" // SHA-256 of the package
 	labelConfig  = labelPrefix + "config"  // fingerprint of the unit
@@ -42,7 +42,7 @@ func (d *deployment) labels() map[string]string {
 
 func (e *Executor) labels(job uint32, sha256, fingerprint string) map[string]string {
 	l := map[string]string{
-		labelService: functionid.CloudRun.Prefix(e.set.service), labelJob: strconv.FormatUint(uint64(job), 10),
+		labelService: kit.CloudRunNames.Prefix(e.set.service), labelJob: strconv.FormatUint(uint64(job), 10),
 		labelPackage: labelOfHash(sha256), labelConfig: labelOfHash(fingerprint), labelOptions: e.set.shape,
 	}
 	maps.Copy(l, e.set.labels)

@@ -17,7 +17,7 @@ import (
 	logging "google.golang.org/api/logging/v2"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/functionid"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/logseq"
 )
 
@@ -67,7 +67,7 @@ func (l *logList) find(ctx context.Context, jobs []uint32) error {
 	for i, jobID := range jobs {
 		all.Go(func() (err error) {
 			found[i], err = l.e.observe(ctx, request{op: "logs", job: int64(jobID)},
-				functionid.CloudRun.Of(l.e.set.service, jobID))
+				kit.CloudRunNames.Of(l.e.set.service, jobID))
 			return err
 		})
 	}

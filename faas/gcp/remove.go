@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/functionid"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
 // bounded bounds a change of a function, whatever the caller's deadline.
@@ -31,7 +31,7 @@ func (e *Executor) Remove(ctx context.Context, id string) error {
 		if err != nil && faas.CodeOf(err) != faas.ErrNotFound {
 			return err
 		}
-		if _, ours := functionid.CloudRun.Job(e.set.service, id); err != nil && !ours {
+		if _, ours := kit.CloudRunNames.Job(e.set.service, id); err != nil && !ours {
 			return nil
 		}
 		if err := e.host.remove(ctx, r, id); err != nil && faas.CodeOf(err) != faas.ErrNotFound {
@@ -53,7 +53,7 @@ var errAppeared = &refusal{status: "ABORTED", message: "it came into being while
 
 // gone waits until the function is not there any more. Where a creation was sent that was never answered, it waits whether that takes effect yet.
 func (e *Executor) gone(ctx context.Context, r request, id string) error {
-	if job, ok := functionid.CloudRun.Job(e.set.service, id); ok {
+	if job, ok := kit.CloudRunNames.Job(e.set.service, id); ok {
 		e.routes.Delete(job)
 	}
 	err := e.poll(ctx, r, "function "+id+" is being deleted", func() (bool, error) {
@@ -91,7 +91,7 @@ func (e *Executor) removeArtifacts(ctx context.Context, r request, id string) er
 	if !e.set.removeArtifacts || e.set.mode != modeBuild {
 		return nil
 	}
-	if _, ok := functionid.CloudRun.Job(e.set.service, id); !ok {
+	if _, ok := kit.CloudRunNames.Job(e.set.service, id); !ok {
 		return nil
 	}
 	repository := e.set.repository

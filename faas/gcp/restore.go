@@ -17,7 +17,7 @@ import (
 	run "google.golang.org/api/run/v2"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/functionid"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
@@ -29,7 +29,7 @@ func (e *Executor) Restore(ctx context.Context, prior faas.State) error {
 	ctx, cancel := e.bounded(ctx)
 	defer cancel()
 	r := request{op: "restore", job: faas.NoJob}
-	if job, ours := functionid.CloudRun.Job(e.set.service, prior.ID); ours {
+	if job, ours := kit.CloudRunNames.Job(e.set.service, prior.ID); ours {
 		r.job = int64(job)
 	}
 	m := e.memory(prior.ID)
@@ -58,7 +58,7 @@ func (e *Executor) Restore(ctx context.Context, prior faas.State) error {
 			}
 			m.keep(now)
 			was.again = now.revision
-			if job, ours := functionid.CloudRun.Job(e.set.service, prior.ID); ours && now.url != "" {
+			if job, ours := kit.CloudRunNames.Job(e.set.service, prior.ID); ours && now.url != "" {
 				e.routes.Store(job, routeTo(now))
 			}
 		}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
-	"github.com/tangle-network/blueprint-serverless/internal/functionid"
 )
 
 // Limits beyond those in faas.Limits. Source: https://cloud.google.com/functions/docs/configuring/env-var and the quotas page
@@ -68,7 +67,7 @@ func (e *Executor) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Un
 		if err != nil {
 			return nil, refuse(faas.CodeOf(err), f.JobID, "%w", err)
 		}
-		units = append(units, faas.Unit{ID: functionid.CloudRun.Of(e.set.service, f.JobID), Functions: []faas.Function{f},
+		units = append(units, faas.Unit{ID: kit.CloudRunNames.Of(e.set.service, f.JobID), Functions: []faas.Function{f},
 			Files: files, Compact: bin.Compact})
 	}
 	return units, nil

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/functionid"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
 // Executor returns the platform as a provider bound to one service, for a program that embeds it: the same functions, without HTTP. Closing it leaves the
@@ -65,7 +65,7 @@ func (e *Executor) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Un
 			return nil, faas.JobErrorf(refusalCode(err), "units", providerName, f.JobID, "%w", err)
 		}
 		units = append(units, faas.Unit{
-			ID: functionid.Protocol.Of(e.service, f.JobID), Functions: []faas.Function{f},
+			ID: kit.ProtocolNames.Of(e.service, f.JobID), Functions: []faas.Function{f},
 			Files: []faas.PackageFile{{Name: bootstrap, Path: bin.Path, Mode: 0o755}},
 		})
 	}
@@ -304,7 +304,7 @@ func (e *Executor) List(ctx context.Context) ([]faas.State, error) {
 
 // Invoke runs the job. See [faas.Invoker].
 func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas.Result, error) {
-	id := functionid.Protocol.Of(e.service, jobID)
+	id := kit.ProtocolNames.Of(e.service, jobID)
 	if _, err := e.own("invoke", id); err != nil {
 		return nil, forJob(err, jobID)
 	}
@@ -317,7 +317,7 @@ func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
 		return 0, forJob(notRunError(faas.ErrInvalidArgument, "warm", "%d instances cannot be warmed; the least is 1", n),
 			jobID)
 	}
-	id := functionid.Protocol.Of(e.service, jobID)
+	id := kit.ProtocolNames.Of(e.service, jobID)
 	if _, err := e.own("warm", id); err != nil {
 		return 0, forJob(err, jobID)
 	}
@@ -327,7 +327,7 @@ func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
 
 // Health tells how the job's function is. See [faas.Executor].
 func (e *Executor) Health(ctx context.Context, jobID uint32) (faas.Health, error) {
-	f, err := e.own("health", functionid.Protocol.Of(e.service, jobID))
+	f, err := e.own("health", kit.ProtocolNames.Of(e.service, jobID))
 	if err != nil {
 		return faas.Health{}, forJob(err, jobID)
 	}

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/functionid"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/logring"
 	"github.com/tangle-network/blueprint-serverless/internal/logseq"
 )
@@ -24,7 +24,7 @@ func (e *Executor) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.Log
 	return func(yield func(faas.LogLine, error) bool) {
 		sources := make([]logring.Source, len(q.JobIDs))
 		for i, jobID := range q.JobIDs {
-			f, err := e.own("logs", functionid.Protocol.Of(e.service, jobID))
+			f, err := e.own("logs", kit.ProtocolNames.Of(e.service, jobID))
 			if err != nil {
 				yield(faas.LogLine{}, forJob(err, jobID))
 				return

@@ -1,4 +1,4 @@
-package functionid
+package kit
 
 import (
 	"math"
@@ -20,7 +20,7 @@ func TestAFitServiceNameIsKept(t *testing.T) {
 		"bp-cafe":                  "bp-cafe-job7",
 		"with-a-dash-in-it-01-abc": "with-a-dash-in-it-01-abc-job7",
 	} {
-		if got := Protocol.Of(service, 7); got != want {
+		if got := ProtocolNames.Of(service, 7); got != want {
 			t.Errorf("%q: got %q, want %q", service, got, want)
 		}
 	}
@@ -33,7 +33,7 @@ func TestCloudRunIDsAreShorterAndBeginWithALetter(t *testing.T) {
 		strings.Repeat("a", 35): strings.Repeat("a", 35) + "-job7",
 		strings.Repeat("a", 36): strings.Repeat("a", 24) + "-22c1d24bcd-job7",
 	} {
-		if got := CloudRun.Of(service, 7); got != want {
+		if got := CloudRunNames.Of(service, 7); got != want {
 			t.Errorf("%q: got %q, want %q", service, got, want)
 		}
 	}
@@ -44,9 +44,9 @@ func FuzzOf(f *testing.F) {
 		"0123456789", "日本", "\xff"} {
 		f.Add(service, "svc", uint32(7))
 	}
-	schemes := map[Scheme]*regexp.Regexp{
-		Protocol: regexp.MustCompile(`^[a-z0-9][a-z0-9-]*-job[0-9]+$`),
-		CloudRun: regexp.MustCompile(`^[a-z][a-z0-9-]*-job[0-9]+$`),
+	schemes := map[Names]*regexp.Regexp{
+		ProtocolNames: regexp.MustCompile(`^[a-z0-9][a-z0-9-]*-job[0-9]+$`),
+		CloudRunNames: regexp.MustCompile(`^[a-z][a-z0-9-]*-job[0-9]+$`),
 	}
 	f.Fuzz(func(t *testing.T, a, b string, job uint32) {
 		if a == "" || b == "" {
