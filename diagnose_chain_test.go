@@ -37,21 +37,21 @@ func TestDiagnoseLooksAtNodeContractAndBlueprint(t *testing.T) {
 			want{ok, ok, failed, skipped, "export TANGLE_CONTRACT=0xADDRESS"}},
 		{"no contract is known", nil, func(url string) []FetchOption { return []FetchOption{WithRPC(url)} }, 0,
 			want{ok, ok, failed, skipped, "none is known on chain 31338"}},
-		{"no such blueprint", nil, nil, 4711, want{ok, ok, ok, failed, "--blueprint-id"}},
+		{"no such blueprint", nil, nil, 4711, want{ok, ok, ok, failed, "name a blueprint of this chain"}},
 		{"another chain", nil, func(url string) []FetchOption {
 			return []FetchOption{WithRPC(url), contractOption(), WithChainID(1)}
-		}, 0, want{failed, skipped, skipped, skipped, "--chain-id"}},
+		}, 0, want{failed, skipped, skipped, skipped, "name a node of the intended chain"}},
 		{"nobody answers", nil, func(string) []FetchOption {
 			return []FetchOption{WithRPC("http://127.0.0.1:1/"), contractOption()}
 		}, 0, want{failed, skipped, skipped, skipped, "name a node that answers"}},
 		{"no URL", nil, func(string) []FetchOption { return []FetchOption{WithRPC("localhost")} }, 0,
-			want{failed, skipped, skipped, skipped, "--rpc"}},
+			want{failed, skipped, skipped, skipped, "name a node"}},
 		{"no address", nil, func(url string) []FetchOption { return []FetchOption{WithRPC(url), WithContract("0x12")} }, 0,
 			want{failed, skipped, skipped, skipped, "40 hexadecimal digits"}},
 		{"nothing is configured", nil, func(string) []FetchOption { return nil }, 0,
-			want{warning, skipped, skipped, skipped, "jobs are made up"}},
-		{"made-up metadata is asked for", nil, func(string) []FetchOption { return []FetchOption{WithMock()} }, 0,
-			want{skipped, skipped, skipped, skipped, "made-up"}},
+			want{warning, skipped, skipped, skipped, "profiles file"}},
+		{"mock metadata is asked for", nil, func(string) []FetchOption { return []FetchOption{WithMock()} }, 0,
+			want{skipped, skipped, skipped, skipped, "mock metadata"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			node, url := recordedNode(t, "gen-D")

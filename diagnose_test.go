@@ -68,10 +68,10 @@ func TestDiagnoseSaysWhatIsWrongWithThePolicy(t *testing.T) {
 		want          finding
 		provider      finding
 	}{
-		{"no file", "-", finding{faas.CheckWarning, "serverless is off", "tangle-cloud policy --serverless true"},
+		{"no file", "-", finding{faas.CheckWarning, "serverless is off", "serverless.enable"},
 			finding{faas.CheckFailed, "not linked in", "link"}},
 		{"off", `{"serverless":{"enable":false,"provider":{"type":"custom","endpoint":"http://127.0.0.1:1"}}}`,
-			finding{faas.CheckWarning, "serverless is off", "tangle-cloud policy --serverless true"},
+			finding{faas.CheckWarning, "serverless is off", "serverless.enable"},
 			finding{faas.CheckSkipped, "custom is not asked", ""}},
 		{"no JSON", `{"serverless":`, finding{faas.CheckFailed, "policy.json:1:", "correct"},
 			finding{faas.CheckSkipped, "the policy", ""}},
@@ -167,18 +167,18 @@ func TestDiagnoseLooksAtTheStateDirectoryAndWhatIsInIt(t *testing.T) {
 			if err := os.Remove(dir); err != nil {
 				t.Fatal(err)
 			}
-		}, finding{faas.CheckOK, "is made", ""}, finding{faas.CheckOK, "0 known", ""}},
+		}, finding{faas.CheckOK, "creates", ""}, finding{faas.CheckOK, "0 known", ""}},
 		{"a file is in its place", func(t testing.TB, dir string) {
 			if err := errors.Join(os.Remove(dir), os.WriteFile(dir, nil, 0o600)); err != nil {
 				t.Fatal(err)
 			}
-		}, finding{faas.CheckFailed, "no directory", "--state-dir"}, finding{faas.CheckFailed, "state directory", "restore"}},
+		}, finding{faas.CheckFailed, "not a directory", "state directory"}, finding{faas.CheckFailed, "state directory", "restore"}},
 		{"an operation was interrupted", func(t testing.TB, dir string) { release(t, record(t, dir, "svc")) },
-			finding{faas.CheckOK, "", ""}, finding{faas.CheckWarning, "svc: create of svc-job0", "tangle-cloud recover --name svc"}},
+			finding{faas.CheckOK, "", ""}, finding{faas.CheckWarning, "svc: create of svc-job0", "recover, deploy again or undeploy: svc"}},
 		{"an operation is under way", func(t testing.TB, dir string) {
 			led := record(t, dir, "svc")
 			t.Cleanup(func() { release(t, led) })
-		}, finding{faas.CheckOK, "", ""}, finding{faas.CheckOK, "being changed at this moment: svc", ""}},
+		}, finding{faas.CheckOK, "", ""}, finding{faas.CheckOK, "being changed now: svc", ""}},
 		{"a ledger is damaged", func(t testing.TB, dir string) {
 			if err := os.WriteFile(filepath.Join(dir, "svc-000000000000.ledger"), []byte("no ledger\n"), 0o600); err != nil {
 				t.Fatal(err)
@@ -259,7 +259,7 @@ func TestDiagnoseLooksAtTheBinary(t *testing.T) {
 		binary func(t testing.TB) string
 		want   finding
 	}{
-		{"none", func(testing.TB) string { return "" }, finding{faas.CheckSkipped, "none is named", ""}},
+		{"none", func(testing.TB) string { return "" }, finding{faas.CheckSkipped, "no binary is named", ""}},
 		{"a job binary", func(t testing.TB) string { return faastest.JobBinaryFor(t, "linux", runtime.GOARCH) },
 			finding{faas.CheckOK, "linux " + runtime.GOARCH, ""}},
 		{"one for another system", file(0o755, "\xcf\xfa\xed\xfe\x0c\x00\x00\x01"+strings.Repeat("\x00", 64)),
