@@ -24,7 +24,7 @@ import (
 func Deploy(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (svc *Service, err error) {
 	o := newOrder(spec, opts)
 	defer o.events.flush()
-	defer func() { err = closeUnused(o.opts.executor, svc, err) }()
+	defer func() { err = closeUnused(o.opts.executor, svc != nil, err) }()
 	if err := o.decide(ctx); err != nil {
 		return nil, err
 	}
@@ -50,7 +50,7 @@ func Deploy(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (svc *S
 func NewPlan(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (_ *Plan, err error) {
 	o := newOrder(spec, opts)
 	defer o.events.flush()
-	defer func() { err = closeUnused(o.opts.executor, nil, err) }()
+	defer func() { err = closeUnused(o.opts.executor, false, err) }()
 	if err := o.decide(ctx); err != nil {
 		return nil, err
 	}
@@ -93,7 +93,7 @@ func NewPlan(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (_ *Pl
 func (p *Plan) Apply(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (svc *Service, err error) {
 	o := newOrder(spec, opts)
 	defer o.events.flush()
-	defer func() { err = closeUnused(o.opts.executor, svc, err) }()
+	defer func() { err = closeUnused(o.opts.executor, svc != nil, err) }()
 	if spec.Name != p.Service || spec.BlueprintID != p.BlueprintID {
 		return nil, moved("the plan is for service %q of blueprint %d, the spec for %q of %d", p.Service, p.BlueprintID,
 			spec.Name, spec.BlueprintID)

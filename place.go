@@ -288,10 +288,10 @@ func find[T any](exec faas.Executor) (T, bool) {
 	}
 }
 
-// closeUnused closes the executor that the caller gave, unless there is a service that will. It
-// returns err, or why the executor could not be closed.
-func closeUnused(given faas.Executor, svc *Service, err error) error {
-	if given == nil || svc != nil {
+// closeUnused closes the executor that the caller gave, unless it is used on, by a service that will
+// close it. It returns err, or why the executor could not be closed.
+func closeUnused(given faas.Executor, used bool, err error) error {
+	if given == nil || used {
 		return err
 	}
 	return cmp.Or(err, given.Close())
@@ -327,4 +327,9 @@ func placesText(records []ledger.Record) string {
 func warnElsewhere(service string, records []ledger.Record) string {
 	return fmt.Sprintf("service %q is also deployed elsewhere, where it keeps running and costing: %s. Deploy with "+
 		"WithMove to remove that, or undeploy, which removes all", service, placesText(records))
+}
+
+// moved is the refusal of a plan that no longer fits what exists.
+func moved(format string, args ...any) error {
+	return faas.Errorf(faas.ErrConflict, "apply plan", "", "%w: make a new plan", fmt.Errorf(format, args...))
 }

@@ -2,7 +2,6 @@ package serverless
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -10,17 +9,6 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/engine"
 	"github.com/tangle-network/blueprint-serverless/internal/ledger"
-)
-
-// Action is what a plan or a deployment does to a unit of functions.
-type Action string
-
-// The actions.
-const (
-	ActionCreate Action = "create"
-	ActionUpdate Action = "update"
-	ActionKeep   Action = "keep"
-	ActionRemove Action = "remove"
 )
 
 // Plan says what a deployment would do, and is enough to do exactly that later. It is a plain value without secrets: it prints as a table, and
@@ -229,16 +217,6 @@ func configDiffers(wanted, known ledger.Unit, fingerprint string) []string {
 	return differs
 }
 
-func envNames(functions []faas.Function) []string {
-	names := map[string]bool{}
-	for _, f := range functions {
-		for name := range f.Env {
-			names[name] = true
-		}
-	}
-	return slices.Sorted(maps.Keys(names))
-}
-
 // matches reports, as an error, what a deployment would do otherwise than planned.
 func (p *Plan) matches(now *prepared) error {
 	if now.binary.SHA256 != p.Binary.SHA256 {
@@ -290,18 +268,6 @@ func (p *Plan) matches(now *prepared) error {
 		return moved("the plan was to %s %s, which is not there any more", c.Action, id)
 	}
 	return nil
-}
-
-func sameState(a, b *faas.State) bool {
-	if a == nil || b == nil {
-		return a == b
-	}
-	return a.Status == b.Status && a.PackageSHA256 == b.PackageSHA256 && a.Fingerprint == b.Fingerprint &&
-		a.Revision == b.Revision
-}
-
-func moved(format string, args ...any) error {
-	return faas.Errorf(faas.ErrConflict, "apply plan", "", "%w: make a new plan", fmt.Errorf(format, args...))
 }
 
 // String returns the plan as a table.

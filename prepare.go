@@ -198,15 +198,6 @@ next:
 	return nil
 }
 
-// The kinds of things that a deployment is given beside the binary, and that a later one must not lose
-// by leaving them out. Ledgers hold their names, never their values.
-const (
-	givenEnv      = "env."    // a variable of ServiceSpec.Env
-	givenOption   = "option." // an option of the provider
-	givenRPC      = "chain.rpc"
-	givenContract = "chain.contract"
-)
-
 // NotGivenError says what the last deployment of a service was given and this one is not. Deploy,
 // DeployServerless, NewPlan and Apply return it as the cause of an ErrInvalidArgument, before the
 // first change. [WithDropped] drops what is no longer wanted.
@@ -280,20 +271,4 @@ func lastGiven(here ledger.Record, elsewhere []ledger.Record) []string {
 		}
 	}
 	return slices.DeleteFunc(recordGiven(latest), func(name string) bool { return strings.HasPrefix(name, givenOption) })
-}
-
-// recordGiven is what a record says. A record of an older version has only the environment of its
-// units.
-func recordGiven(r ledger.Record) []string {
-	if r.Given != nil {
-		return slices.Clone(r.Given)
-	}
-	names := []string{}
-	for _, u := range r.Units {
-		for _, name := range u.EnvNames {
-			names = append(names, givenEnv+name)
-		}
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
 }

@@ -463,6 +463,31 @@ func (s *Service) Close(ctx context.Context) error {
 	return s.release(ctx, events)
 }
 
+// attach finds the runner again that an earlier deployment left running.
+func (s *Service) attach(ctx context.Context, ref RunnerRef) error {
+	runner, err := attach(ctx, s.opts.orchestrator, ref)
+	if err != nil {
+		return err
+	}
+	s.setRunner(runner)
+	s.runnerKept = true
+	return nil
+}
+
+func (s *Service) stopRunner(ctx context.Context, events *emitter) error {
+	runner := s.getRunner()
+	if runner == nil {
+		return nil
+	}
+	return events.act(PhaseOrchestrator, "stop", s.strategy.LocalJobs, func() error {
+		if err := runner.Stop(ctx); err != nil {
+			return &faas.Error{Op: "stop runner", JobID: faas.NoJob, Code: faas.CodeOf(err),
+				Leftovers: []string{"the runner of " + s.spec.Name}, Err: err}
+		}
+		return nil
+	})
+}
+
 // release frees what the service holds on this machine.
 func (s *Service) release(ctx context.Context, events *emitter) error {
 	if s.ended {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -303,4 +304,47 @@ func ledgerUnit(u faas.Unit, state *faas.State) ledger.Unit {
 		out.Functions[i].Env = nil
 	}
 	return out
+}
+
+func envNames(functions []faas.Function) []string {
+	names := map[string]bool{}
+	for _, f := range functions {
+		for name := range f.Env {
+			names[name] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
+func sameState(a, b *faas.State) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Status == b.Status && a.PackageSHA256 == b.PackageSHA256 && a.Fingerprint == b.Fingerprint &&
+		a.Revision == b.Revision
+}
+
+// The kinds of things that a deployment is given beside the binary, and that a later one must not lose
+// by leaving them out. Ledgers hold their names, never their values.
+const (
+	givenEnv      = "env."    // a variable of ServiceSpec.Env
+	givenOption   = "option." // an option of the provider
+	givenRPC      = "chain.rpc"
+	givenContract = "chain.contract"
+)
+
+// recordGiven is what a record says. A record of an older version has only the environment of its
+// units.
+func recordGiven(r ledger.Record) []string {
+	if r.Given != nil {
+		return slices.Clone(r.Given)
+	}
+	names := []string{}
+	for _, u := range r.Units {
+		for _, name := range u.EnvNames {
+			names = append(names, givenEnv+name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
