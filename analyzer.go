@@ -270,30 +270,10 @@ func memoryFor(peak, limit uint32, sizes faas.MemorySizes) uint32 {
 	if peak > limit {
 		return wanted
 	}
-	if largest := largestSize(limit, sizes); wanted > largest && peak <= largest {
+	if largest := sizes.Largest(limit); wanted > largest && peak <= largest {
 		return largest
 	}
 	return min(wanted, limit)
-}
-
-// largestSize returns the largest size sold that is within limit, 0 where none is.
-func largestSize(limit uint32, sizes faas.MemorySizes) uint32 {
-	if len(sizes.Sizes) > 0 {
-		largest := uint32(0)
-		for _, size := range sizes.Sizes {
-			if size <= limit {
-				largest = max(largest, size)
-			}
-		}
-		return largest
-	}
-	if limit < sizes.Min {
-		return 0
-	}
-	if sizes.Step <= 1 {
-		return limit
-	}
-	return max(limit/sizes.Step*sizes.Step, sizes.Min)
 }
 
 func sizing(peak uint32, declared Resources) Sizing {

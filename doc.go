@@ -10,9 +10,9 @@
 //	NewPlan        what a deployment would change               Plan
 //	Deploy         both phases, and the fallback                Service
 //
-// [ProfileJobs] measures a binary's jobs, without which none of them counts as fit. [VerifyBinary] compares a binary with what the blueprint publishes.
-// [AnalyzeAll] analyses the jobs for every provider and recommends the cheapest; [EstimateCost] says what the jobs cost in a month on one, by prices that
-// [RefreshPrices] brings up to date.
+// [VerifyBinary] compares a binary with what the blueprint publishes. Package profile measures a
+// binary's jobs, without which none of them counts as fit. Package cost says what a month costs on
+// every provider, and which is the cheapest on which all jobs fit.
 //
 // # After a deployment
 //

@@ -471,9 +471,6 @@ func TestNilOptionsAreSkipped(t *testing.T) {
 	if _, err := NewPlan(t.Context(), ServiceSpec{}, nil, WithStateDir(dir), nil); !errors.Is(err, faas.ErrInvalidArgument) {
 		t.Error(err)
 	}
-	if _, _, err := RefreshPrices(t.Context(), nil, nil, WithPriceClient(nil), WithPricesOf()); err != nil {
-		t.Error(err)
-	}
 	if _, err := ProfileJobs(t.Context(), filepath.Join(dir, "missing"), map[uint32][][]byte{0: nil}, nil); !errors.Is(
 		err, faas.ErrNotFound) {
 		t.Error(err)

@@ -128,17 +128,6 @@ func WithMove() DeployOption {
 	return deployOption(func(o *deployOptions) { o.move = true })
 }
 
-// WithCallsPerMonth has [NewPlan] estimate what the functions cost in a month in which each job is
-// called n times ([EstimateCost]).
-func WithCallsPerMonth(n uint64) DeployOption {
-	return deployOption(func(o *deployOptions) { o.callsPerMonth = n })
-}
-
-// WithPrices has [NewPlan] count with these prices, in place of [DefaultPrices].
-func WithPrices(p *Prices) DeployOption {
-	return deployOption(func(o *deployOptions) { o.prices = p })
-}
-
 // serviceOptions are what every operation on a service is told.
 type serviceOptions struct {
 	policy       *Policy
@@ -161,8 +150,6 @@ type deployOptions struct {
 	keepSucceeded bool
 	dropped       []string
 	move          bool
-	callsPerMonth uint64
-	prices        *Prices
 }
 
 type (

@@ -27,10 +27,8 @@ type Plan struct {
 	// Elsewhere is what the service has in other places and keeps there.
 	Elsewhere []ServiceInfo `json:"elsewhere,omitempty"`
 	// UploadBytes is what has to be uploaded at most: every package that a change needs, once. A provider that holds one already is not sent it again.
-	UploadBytes int64 `json:"upload_bytes"`
-	// Cost is what the functions cost in a month, where [WithCallsPerMonth] says how often they are called.
-	Cost     *CostEstimate `json:"cost,omitempty"`
-	Warnings []string      `json:"warnings,omitempty"`
+	UploadBytes int64    `json:"upload_bytes"`
+	Warnings    []string `json:"warnings,omitempty"`
 }
 
 // PlanBinary is the executable that a plan deploys.
@@ -83,28 +81,12 @@ func (p *Plan) add(now *prepared) {
 	if info, linked := faas.Provider(p.Provider.Provider); linked && !info.AtomicUpdate && updates {
 		p.Warnings = append(p.Warnings, "this provider may not answer for a moment while it updates a function")
 	}
-	p.estimate(now)
 	p.remove(now.stale, nil)
 	if now.order.opts.move {
 		p.removeElsewhere(now.others)
 	} else {
 		p.Elsewhere = serviceInfos(now.others)
 	}
-}
-
-func (p *Plan) estimate(now *prepared) {
-	o := now.order
-	if o.opts.callsPerMonth == 0 {
-		return
-	}
-	cost, err := EstimateCost(o.meta, o.cfg.Provider.Provider, CostInput{
-		CallsPerMonth: o.opts.callsPerMonth, Overrides: o.cfg.Overrides, DefaultMemoryMB: o.cfg.DefaultMemoryMB,
-		KeepWarm: o.cfg.KeepWarm, Arch: now.binary.Arch, Prices: o.opts.prices,
-	})
-	if err != nil {
-		p.Warnings = append(p.Warnings, "there is no estimate of the cost: "+err.Error())
-	}
-	p.Cost = cost
 }
 
 func planBinary(b *faas.Binary) PlanBinary {
@@ -300,10 +282,6 @@ func (p *Plan) String() string {
 	w.Flush() // a strings.Builder takes everything
 	fmt.Fprintf(&b, "%d to create, %d to update, %d to keep, %d to remove; up to %.1f MB to upload\n",
 		counts[ActionCreate], counts[ActionUpdate], counts[ActionKeep], counts[ActionRemove], float64(p.UploadBytes)/(1<<20))
-	if p.Cost != nil {
-		fmt.Fprintf(&b, "about %.2f %s a month at list prices of %s (%s)\n", p.Cost.Total, p.Cost.Currency, p.Cost.AsOf,
-			p.Cost.Region)
-	}
 	for _, warning := range p.Warnings {
 		fmt.Fprintf(&b, "warning: %s\n", warning)
 	}

@@ -306,36 +306,6 @@ func TestTwoOperationsOnOneServiceDoNotMix(t *testing.T) {
 	}
 }
 
-func TestAPlanSaysWhatItsFunctionsCostWhereItIsToldHowOftenTheyAreCalled(t *testing.T) {
-	p := newPlanner(t)
-	pol := policy(true, false)
-	pol.Serverless.Provider = serverless.ProviderSettings{Type: faas.AWSLambda, Region: "us-east-1"}
-	pol.Serverless.DefaultMemoryMB = 1024
-	options := p.with(serverless.WithPolicy(pol), serverless.WithCallsPerMonth(10_000_000))
-	plan, err := serverless.NewPlan(t.Context(), p.spec, options...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want, err := serverless.EstimateCost(metadata(p.jobs), faas.AWSLambda,
-		serverless.CostInput{CallsPerMonth: 10_000_000, DefaultMemoryMB: 1024})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(want, plan.Cost); diff != "" || want.Total == 0 {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
-	if !strings.Contains(plan.String(), "a month at list prices") {
-		t.Errorf("the table does not tell the cost:\n%s", plan)
-	}
-	// no list has prices of the platform at an endpoint
-	options[len(options)-2] = serverless.WithPolicy(policy(true, false))
-	options[2] = serverless.WithExecutor(p.cloud.Executor("svc"))
-	if plan, err = serverless.NewPlan(t.Context(), p.spec, options...); err != nil || plan.Cost != nil ||
-		len(plan.Warnings) == 0 {
-		t.Errorf("%v, warnings %q: want a warning that there is no estimate", err, plan.Warnings)
-	}
-}
-
 // What the policy says of single jobs reaches the provider, and the plan tells what it changes.
 func TestAJobsOwnSettingsReachTheProvider(t *testing.T) {
 	p := newPlanner(t)

@@ -12,6 +12,7 @@ import (
 	"github.com/go-analyze/charts/chartdraw/drawing"
 
 	serverless "github.com/tangle-network/blueprint-serverless"
+	"github.com/tangle-network/blueprint-serverless/cost"
 )
 
 // chart draws what a month costs over the number of calls: a line for each provider, and one for the machine that could run the jobs in their place.
@@ -20,7 +21,7 @@ type chart struct {
 	width    int
 	currency string
 	jobs     int
-	machine  *serverless.MachineCost
+	machine  *cost.Machine
 	lines    []chartLine
 	calls    uint64 // of each job, that were asked about; 0: none
 }
@@ -40,22 +41,22 @@ const (
 )
 
 // newChart estimates the costs along the axis. Providers that run none of the jobs have no line.
-func newChart(meta *serverless.Metadata, in serverless.CostInput, providers []string, width int) (*chart, error) {
+func newChart(meta *serverless.Metadata, in cost.Input, providers []string, width int) (*chart, error) {
 	c := &chart{width: width, jobs: len(meta.Jobs), calls: in.CallsPerMonth}
 	in.JobCalls = nil
 	most := 1e6
 	for _, name := range providers {
 		in.CallsPerMonth = 1e6
-		cost, err := serverless.EstimateCost(meta, name, in)
+		month, err := cost.ForProvider(meta, name, in)
 		if err != nil {
 			return nil, err
 		}
-		if len(cost.Jobs) == 0 {
+		if len(month.Jobs) == 0 {
 			continue
 		}
-		c.currency, c.machine = cost.Currency, cost.Machine
-		line := chartLine{provider: name, covers: len(cost.Jobs),
-			breakEven: float64(cost.BreakEvenCalls) / float64(len(cost.Jobs))}
+		c.currency, c.machine = month.Currency, month.Machine
+		line := chartLine{provider: name, covers: len(month.Jobs),
+			breakEven: float64(month.BreakEvenCalls) / float64(len(month.Jobs))}
 		most = max(most, line.breakEven*10)
 		c.lines = append(c.lines, line)
 	}
@@ -74,16 +75,16 @@ func newChart(meta *serverless.Metadata, in serverless.CostInput, providers []st
 
 // estimate fills in the points, from where the line leaves the bottom of the chart: as few as show its shape, because those between would only be
 // rounded to pixels.
-func (l *chartLine) estimate(meta *serverless.Metadata, in serverless.CostInput, most float64) error {
+func (l *chartLine) estimate(meta *serverless.Metadata, in cost.Input, most float64) error {
 	var failed error
 	at := func(calls float64) float64 {
 		in.CallsPerMonth = uint64(math.Round(calls))
-		cost, err := serverless.EstimateCost(meta, l.provider, in)
+		month, err := cost.ForProvider(meta, l.provider, in)
 		if err != nil {
 			failed = err
 			return leastCost
 		}
-		return cost.Total
+		return month.Total
 	}
 	from := leastCalls
 	if at(from) < leastCost {

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	serverless "github.com/tangle-network/blueprint-serverless"
+	"github.com/tangle-network/blueprint-serverless/cost"
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
@@ -33,7 +34,7 @@ var (
 	long  = serverless.JobProfile{AvgDurationMS: 700_000, P95DurationMS: 800_000, PeakMemoryMB: 80}
 )
 
-func drawn(t *testing.T, meta *serverless.Metadata, in serverless.CostInput, width int) string {
+func drawn(t *testing.T, meta *serverless.Metadata, in cost.Input, width int) string {
 	t.Helper()
 	c, err := newChart(meta, in, priced, width)
 	if err != nil {
@@ -74,7 +75,7 @@ func texts(t *testing.T, svg string) []string {
 }
 
 func TestTheChartNamesEveryLineAndWhereItCrossesTheMachine(t *testing.T) {
-	svg := drawn(t, jobs(quick), serverless.CostInput{CallsPerMonth: 3e6, DefaultMemoryMB: 512}, 760)
+	svg := drawn(t, jobs(quick), cost.Input{CallsPerMonth: 3e6, DefaultMemoryMB: 512}, 760)
 	if diff := cmp.Diff([]string{
 		"0.1", "1", "10", "100", "1k", "10k", "100k", "1M", "10M", "100M", "calls in a month", "3M calls", "azure-functions",
 		"gcp-functions", "aws-lambda", "t4g.nano",
@@ -114,26 +115,26 @@ func TestTheChartSaysWhatItCannotCompare(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		meta *serverless.Metadata
-		in   serverless.CostInput
+		in   cost.Input
 		says string
 	}{
-		{"not all jobs", jobs(quick, long), serverless.CostInput{},
+		{"not all jobs", jobs(quick, long), cost.Input{},
 			"azure-functions (1 of 2 jobs): as much as the machine at"},
-		{"dearer from the first call", jobs(quick), serverless.CostInput{KeepWarm: 5},
+		{"dearer from the first call", jobs(quick), cost.Input{KeepWarm: 5},
 			"gcp-functions: always dearer than the machine"},
-		{"several jobs", jobs(quick, quick), serverless.CostInput{}, "calls of each job in a month"},
+		{"several jobs", jobs(quick, quick), cost.Input{}, "calls of each job in a month"},
 	} {
 		if got := texts(t, drawn(t, tt.meta, tt.in, 760)); !strings.Contains(strings.Join(got, "\n"), tt.says) {
 			t.Errorf("%s: nothing says %q: %q", tt.name, tt.says, got)
 		}
 	}
-	if _, err := newChart(jobs(serverless.JobProfile{Stateful: true}), serverless.CostInput{}, priced, 760); err == nil {
+	if _, err := newChart(jobs(serverless.JobProfile{Stateful: true}), cost.Input{}, priced, 760); err == nil {
 		t.Error("a chart without a line was drawn")
 	}
 }
 
 func TestEveryColourOfTheChartHasADarkPartner(t *testing.T) {
-	svg := drawn(t, jobs(quick), serverless.CostInput{CallsPerMonth: 3e6}, 760)
+	svg := drawn(t, jobs(quick), cost.Input{CallsPerMonth: 3e6}, 760)
 	styles, body, _ := strings.Cut(svg, "</style>")
 	if !strings.Contains(styles, "prefers-color-scheme: dark") {
 		t.Fatal("there is no dark scheme")
@@ -186,7 +187,7 @@ func atoi(t *testing.T, s string) int {
 // What is drawn stays on the paper, however wide that is.
 func TestTheChartFitsItsWidth(t *testing.T) {
 	for _, width := range []int{smallestWide, 400, 760, 2000} {
-		svg := drawn(t, jobs(quick, long), serverless.CostInput{CallsPerMonth: 5e8}, width)
+		svg := drawn(t, jobs(quick, long), cost.Input{CallsPerMonth: 5e8}, width)
 		for _, m := range regexp.MustCompile(`<text x="(-?\d+)"`).FindAllStringSubmatch(svg, -1) {
 			if x := m[1]; strings.HasPrefix(x, "-") || atoi(t, x) > width-20 {
 				t.Errorf("%d pixels wide: a text begins at %s", width, x)
@@ -209,7 +210,7 @@ func TestNumbersOnTheAxesAreShort(t *testing.T) {
 func TestThePictureInTheDocumentsSaysWhatIsDrawn(t *testing.T) {
 	const picture = "../docs/cost.svg"
 	now := drawn(t, jobs(quick, serverless.JobProfile{AvgDurationMS: 800, P95DurationMS: 950, PeakMemoryMB: 700}),
-		serverless.CostInput{CallsPerMonth: 1e6}, 760)
+		cost.Input{CallsPerMonth: 1e6}, 760)
 	if *update {
 		if err := os.WriteFile(picture, []byte(now), 0o644); err != nil {
 			t.Fatal(err)

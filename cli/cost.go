@@ -11,12 +11,13 @@ import (
 	"github.com/spf13/pflag"
 
 	serverless "github.com/tangle-network/blueprint-serverless"
+	"github.com/tangle-network/blueprint-serverless/cost"
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
 // costFlags are those of every command that shows costs.
 type costFlags struct {
-	in     serverless.CostInput
+	in     cost.Input
 	prices string
 }
 
@@ -30,16 +31,16 @@ func bindCost(flags *pflag.FlagSet) *costFlags {
 }
 
 // loadPrices reads the file of --prices; nil stands for the prices that are built in.
-func (c *costFlags) loadPrices() (*serverless.Prices, error) {
+func (c *costFlags) loadPrices() (*cost.Prices, error) {
 	if c.prices == "" {
 		return nil, nil
 	}
-	return serverless.LoadPrices(c.prices)
+	return cost.LoadPrices(c.prices)
 }
 
 // costInput completes what the flags say by the policy. Where warm says that a flag tells how many instances are kept ready, that
 // counts for every job.
-func (a *app) costInput(c *costFlags, warm bool) (serverless.CostInput, error) {
+func (a *app) costInput(c *costFlags, warm bool) (cost.Input, error) {
 	policy, err := a.loadPolicy()
 	if err != nil {
 		return c.in, err
@@ -60,10 +61,10 @@ func (a *app) costInput(c *costFlags, warm bool) (serverless.CostInput, error) {
 }
 
 // drawCosts writes the chart into a file.
-func drawCosts(path string, meta *serverless.Metadata, in serverless.CostInput, width int) error {
+func drawCosts(path string, meta *serverless.Metadata, in cost.Input, width int) error {
 	prices := in.Prices
 	if prices == nil {
-		prices = serverless.DefaultPrices()
+		prices = cost.DefaultPrices()
 	}
 	providers := slices.DeleteFunc(faas.KnownNames(), func(name string) bool {
 		_, priced := prices.Providers[name]
@@ -98,7 +99,7 @@ func (r *analyzeReport) printRecommendation(w io.Writer) {
 
 // printCosts writes a table with a column for each provider, and the machine that could run the jobs in their place.
 func (r *analyzeReport) printCosts(w io.Writer) {
-	row := func(first string, cell func(c *serverless.CostEstimate) string) {
+	row := func(first string, cell func(c *cost.Estimate) string) {
 		cells := []string{first}
 		for _, cost := range r.Costs {
 			cells = append(cells, cell(cost))
@@ -106,10 +107,10 @@ func (r *analyzeReport) printCosts(w io.Writer) {
 		fmt.Fprintln(w, strings.Join(cells, "\t"))
 	}
 	fmt.Fprintln(w)
-	row("cost a month", func(c *serverless.CostEstimate) string { return c.Provider })
-	part := func(name string, amount func(j serverless.JobCost) float64) {
+	row("cost a month", func(c *cost.Estimate) string { return c.Provider })
+	part := func(name string, amount func(j cost.Job) float64) {
 		for _, job := range r.Metadata.Jobs {
-			row(fmt.Sprintf("job %d %s", job.ID, name), func(c *serverless.CostEstimate) string {
+			row(fmt.Sprintf("job %d %s", job.ID, name), func(c *cost.Estimate) string {
 				for _, j := range c.Jobs {
 					if j.JobID == job.ID {
 						return money(amount(j), c)
@@ -119,20 +120,20 @@ func (r *analyzeReport) printCosts(w io.Writer) {
 			})
 		}
 	}
-	part("requests", func(j serverless.JobCost) float64 { return j.Requests })
-	part("computing", func(j serverless.JobCost) float64 { return j.Compute })
+	part("requests", func(j cost.Job) float64 { return j.Requests })
+	part("computing", func(j cost.Job) float64 { return j.Compute })
 	if r.keepsWarm() {
-		part("kept warm", func(j serverless.JobCost) float64 { return j.KeepWarm })
+		part("kept warm", func(j cost.Job) float64 { return j.KeepWarm })
 	}
-	row("free of that", func(c *serverless.CostEstimate) string { return money(-c.FreeTier, c) })
-	row("total", func(c *serverless.CostEstimate) string { return money(c.Total, c) })
-	row("a machine for all jobs", func(c *serverless.CostEstimate) string {
+	row("free of that", func(c *cost.Estimate) string { return money(-c.FreeTier, c) })
+	row("total", func(c *cost.Estimate) string { return money(c.Total, c) })
+	row("a machine for all jobs", func(c *cost.Estimate) string {
 		if c.Machine == nil {
 			return "none is large enough"
 		}
 		return c.Machine.Name + " " + money(c.Machine.Total, c)
 	})
-	row("costs as much at", func(c *serverless.CostEstimate) string {
+	row("costs as much at", func(c *cost.Estimate) string {
 		if c.BreakEvenCalls == 0 {
 			return "-"
 		}
@@ -163,11 +164,11 @@ func unverified(members []string) string {
 }
 
 // monthly is an estimate in a line, as a plan shows it.
-func monthly(c *serverless.CostEstimate) string {
+func monthly(c *cost.Estimate) string {
 	return fmt.Sprintf("about %s a month at list prices of %s (%s)", money(c.Total, c), c.AsOf, c.Region)
 }
 
-func money(amount float64, c *serverless.CostEstimate) string {
+func money(amount float64, c *cost.Estimate) string {
 	return strings.Replace(fmt.Sprintf("%.2f %s", amount, c.Currency), "-0.00 ", "0.00 ", 1)
 }
 

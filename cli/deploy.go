@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	serverless "github.com/tangle-network/blueprint-serverless"
+	"github.com/tangle-network/blueprint-serverless/cost"
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
@@ -41,10 +42,8 @@ func (a *app) planCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		opts := append(a.options(d, policy), serverless.WithCallsPerMonth(costs.in.CallsPerMonth),
-			serverless.WithPrices(prices))
 		progress := a.progress("")
-		plan, err := serverless.NewPlan(cmd.Context(), spec, append(opts, serverless.WithEvents(progress.event))...)
+		plan, err := serverless.NewPlan(cmd.Context(), spec, append(a.options(d, policy), serverless.WithEvents(progress.event))...)
 		progress.end()
 		if err != nil {
 			return err
@@ -59,14 +58,33 @@ func (a *app) planCommand() *cobra.Command {
 			}
 			a.remark("written to %s", *output)
 		}
-		return a.answer(plan, func(w io.Writer) {
+		report := planned{Plan: plan}
+		if calls := costs.in.CallsPerMonth; calls > 0 && plan.Strategy.Kind != serverless.StrategyTraditional {
+			if report.Cost, err = cost.ForPlan(plan, calls, prices); err != nil {
+				plan.Warnings = append(plan.Warnings, noEstimate(err))
+			}
+		}
+		return a.answer(report, func(w io.Writer) {
 			fmt.Fprint(w, printable(plan.String()))
+			if report.Cost != nil {
+				fmt.Fprintln(w, monthly(report.Cost))
+			}
 			for _, line := range whyBeside(plan, policy) {
 				fmt.Fprintln(w, printable(line))
 			}
 		})
 	}
 	return cmd
+}
+
+// planned is a plan, and what its functions cost in a month if it is told how often they are called.
+type planned struct {
+	*serverless.Plan
+	Cost *cost.Estimate `json:"cost,omitempty"`
+}
+
+func noEstimate(err error) string {
+	return "there is no estimate of the cost: " + strings.TrimPrefix(err.Error(), "faas: ")
 }
 
 func (a *app) deployCommand() *cobra.Command {
@@ -186,8 +204,8 @@ type deployed struct {
 	Warnings    []string                `json:"warnings,omitempty"`
 	Fallback    string                  `json:"fallback,omitempty"`
 	// Cost is what the functions cost in a month, where it is said how often they are called.
-	Cost      *serverless.CostEstimate `json:"cost,omitempty"`
-	ElapsedMS int64                    `json:"elapsed_ms"`
+	Cost      *cost.Estimate `json:"cost,omitempty"`
+	ElapsedMS int64          `json:"elapsed_ms"`
 }
 
 func deployReport(s *serverless.Service, elapsed time.Duration) *deployed {
@@ -202,7 +220,7 @@ func deployReport(s *serverless.Service, elapsed time.Duration) *deployed {
 }
 
 // estimate adds what a month costs, or a warning why that is not known.
-func (r *deployed) estimate(s *serverless.Service, binary string, policy *serverless.Policy, in serverless.CostInput) {
+func (r *deployed) estimate(s *serverless.Service, binary string, policy *serverless.Policy, in cost.Input) {
 	if r.Strategy.Kind == serverless.StrategyTraditional {
 		return // there is no function
 	}
@@ -211,12 +229,10 @@ func (r *deployed) estimate(s *serverless.Service, binary string, policy *server
 	if bin, err := faas.InspectBinary(binary); err == nil { // it was read for the deployment
 		in.Arch = bin.Arch
 	}
-	cost, err := serverless.EstimateCost(s.Metadata(), cfg.Provider.Provider, in)
-	if err != nil {
-		r.Warnings = append(r.Warnings, "there is no estimate of the cost: "+strings.TrimPrefix(err.Error(), "faas: "))
-		return
+	var err error
+	if r.Cost, err = cost.ForProvider(s.Metadata(), cfg.Provider.Provider, in); err != nil {
+		r.Warnings = append(r.Warnings, noEstimate(err))
 	}
-	r.Cost = cost
 }
 
 func (r *deployed) print(w io.Writer) {

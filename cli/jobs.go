@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/pflag"
 
 	serverless "github.com/tangle-network/blueprint-serverless"
+	"github.com/tangle-network/blueprint-serverless/cost"
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
@@ -211,7 +212,7 @@ jobs. Memory is at least the policy's. --svg draws the cost over the number of c
 		if err != nil {
 			return err
 		}
-		report := analyzeReport{Metadata: meta, Comparison: serverless.AnalyzeAll(meta, in)}
+		report := analyzeReport{Metadata: meta, Comparison: cost.Compare(meta, in)}
 		if *svg != "" {
 			if err := drawCosts(*svg, meta, in, *width); err != nil {
 				return err
@@ -285,7 +286,7 @@ func decodeMetadata(path string, text []byte) (*serverless.Metadata, error) {
 
 type analyzeReport struct {
 	Metadata *serverless.Metadata `json:"metadata"`
-	*serverless.Comparison
+	*cost.Comparison
 }
 
 func (r *analyzeReport) print(w io.Writer) {

@@ -14,7 +14,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	serverless "github.com/tangle-network/blueprint-serverless"
+	"github.com/tangle-network/blueprint-serverless/cost"
+	"github.com/tangle-network/blueprint-serverless/cost/refresh"
 )
 
 func (a *app) pricesCommand() *cobra.Command {
@@ -33,36 +34,36 @@ hundred megabytes.`,
 		Args: cobra.NoArgs,
 	}
 	flags := cmd.Flags()
-	refresh := flags.Bool("refresh", false, "read what the providers publish today")
+	fresh := flags.Bool("refresh", false, "read what the providers publish today")
 	of := flags.StringArray("of", nil, "`provider` to refresh; may be repeated (default: all that publish a list)")
 	machines := flags.Bool("machines", false, "refresh the prices of machines, too")
 	limit := flags.Duration("timeout", 10*time.Minute, "time limit of the refresh")
 	save := flags.String("save", "", "`file` to save the prices in")
 	file := flags.String("prices", "", "JSON `file` with prices, in place of those that are built in")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if !*refresh && (len(*of) > 0 || *machines) {
+		if !*fresh && (len(*of) > 0 || *machines) {
 			return usagef("--of and --machines say what to refresh: add --refresh")
 		}
 		var report pricesReport
-		report.Prices = serverless.DefaultPrices()
+		report.Prices = cost.DefaultPrices()
 		var err error
 		if *file != "" {
-			if report.Prices, err = serverless.LoadPrices(*file); err != nil {
+			if report.Prices, err = cost.LoadPrices(*file); err != nil {
 				return err
 			}
 		}
-		if *refresh {
+		if *fresh {
 			ctx, cancel := context.WithTimeout(cmd.Context(), *limit)
 			defer cancel()
-			opts := []serverless.RefreshOption{serverless.WithPriceClient(&http.Client{Transport: a.transport}),
-				serverless.WithGoogleAPIKey(os.Getenv("GOOGLE_API_KEY"))}
+			opts := []refresh.Option{refresh.WithClient(&http.Client{Transport: a.transport}),
+				refresh.WithGoogleAPIKey(os.Getenv("GOOGLE_API_KEY"))}
 			if len(*of) > 0 {
-				opts = append(opts, serverless.WithPricesOf(*of...))
+				opts = append(opts, refresh.WithProviders(*of...))
 			}
 			if *machines {
-				opts = append(opts, serverless.WithMachinePrices())
+				opts = append(opts, refresh.WithMachines())
 			}
-			if report.Prices, report.Changes, err = serverless.RefreshPrices(ctx, report.Prices, opts...); err != nil {
+			if report.Prices, report.Changes, err = refresh.Prices(ctx, report.Prices, opts...); err != nil {
 				return err
 			}
 		}
@@ -78,9 +79,9 @@ hundred megabytes.`,
 }
 
 type pricesReport struct {
-	Prices *serverless.Prices `json:"prices"`
+	Prices *cost.Prices `json:"prices"`
 	// Changes are what a refresh replaced, and what it kept and why.
-	Changes []serverless.PriceChange `json:"changes,omitempty"`
+	Changes []refresh.Change `json:"changes,omitempty"`
 }
 
 func (r *pricesReport) print(w io.Writer) {
@@ -124,7 +125,7 @@ func (r *pricesReport) print(w io.Writer) {
 	}
 }
 
-func firstTier(p serverless.ProviderPrices) float64 {
+func firstTier(p cost.ProviderPrices) float64 {
 	if len(p.GBSecond) == 0 {
 		return 0
 	}

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	serverless "github.com/tangle-network/blueprint-serverless"
+	"github.com/tangle-network/blueprint-serverless/cost"
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
@@ -67,7 +67,7 @@ func TestPricesAreRefreshedAndSavedForTheEstimates(t *testing.T) {
 	if shown := d.ok("prices", "--prices", saved); !strings.Contains(shown, "0.000025") {
 		t.Errorf("the saved prices are not those refreshed:\n%s", shown)
 	}
-	var report struct{ Costs []*serverless.CostEstimate }
+	var report struct{ Costs []*cost.Estimate }
 	d.json(&report, "analyze", d.binary, "--calls-per-month", "1000", "--prices", saved)
 	for _, cost := range report.Costs {
 		if from := strings.HasPrefix(cost.Source, "https://prices.azure.com/"); from != (cost.Provider == faas.AzureFunctions) {

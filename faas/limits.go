@@ -25,6 +25,26 @@ type MemorySizes struct {
 	Sizes []uint32 `json:"sizes,omitempty"` // ascending
 }
 
+// Largest returns the largest size that is sold within limit, or 0 if none is.
+func (s MemorySizes) Largest(limit uint32) uint32 {
+	if len(s.Sizes) > 0 {
+		largest := uint32(0)
+		for _, size := range s.Sizes {
+			if size <= limit {
+				largest = max(largest, size)
+			}
+		}
+		return largest
+	}
+	if limit < s.Min {
+		return 0
+	}
+	if s.Step <= 1 {
+		return limit
+	}
+	return max(limit/s.Step*s.Step, s.Min)
+}
+
 // RoundUp returns the smallest size sold that is at least mb. Where none is, it returns mb itself, for the limit check to refuse.
 func (m MemorySizes) RoundUp(mb uint32) uint32 {
 	for _, size := range m.Sizes {

@@ -1,4 +1,4 @@
-package serverless
+package cost
 
 import (
 	"cmp"
@@ -7,29 +7,30 @@ import (
 	"slices"
 	"strings"
 
+	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
 // Comparison sets the providers side by side. It is a plain value.
 type Comparison struct {
-	Analyses []*Analysis `json:"analyses"` // one for each provider that is known, by name
+	Analyses []*serverless.Analysis `json:"analyses"` // one for each provider that is known, by name
 	// Costs are those of the providers whose prices are known; none unless jobs are called or instances kept warm.
-	Costs []*CostEstimate `json:"costs,omitempty"`
+	Costs []*Estimate `json:"costs,omitempty"`
 	// Recommended is the cheapest provider on which every job fits; empty where there is none with a price.
 	Recommended string `json:"recommended,omitempty"`
 	// Reasons are for people: first why that one, then what is to be said of each of the others, and of a machine.
 	Reasons []string `json:"reasons"`
 }
 
-// AnalyzeAll analyses the jobs for every provider, linked or not ([faas.KnownNames]), and recommends the cheapest of those on which every job fits: by
+// Compare analyses the jobs for every provider, linked or not ([faas.KnownNames]), and recommends the cheapest of those on which every job fits: by
 // what a month costs, where in says how often jobs are called, and else by list prices beyond what is free. It recommends only: what is used stays what
 // the policy says.
 //
-// Every job fits where [AnalyzeFor] says so, an instance large enough is sold, and the answer comes while a caller can wait for it.
+// Every job fits where [serverless.AnalyzeFor] says so, an instance large enough is sold, and the answer comes while a caller can wait for it.
 //
-// Like [Analyze] it is pure, but for what is registered.
-func AnalyzeAll(meta *Metadata, in CostInput) *Comparison {
-	c := &Comparison{Analyses: []*Analysis{}}
+// Like [serverless.Analyze] it is pure, but for what is registered.
+func Compare(meta *serverless.Metadata, in Input) *Comparison {
+	c := &Comparison{Analyses: []*serverless.Analysis{}}
 	called := in.CallsPerMonth > 0 || in.KeepWarm > 0
 	for _, calls := range in.JobCalls {
 		called = called || calls > 0
@@ -44,20 +45,20 @@ func AnalyzeAll(meta *Metadata, in CostInput) *Comparison {
 
 	var fitting, others []candidate
 	for _, name := range faas.KnownNames() {
-		analysis, err := AnalyzeFor(meta, name, true)
+		analysis, err := serverless.AnalyzeFor(meta, name, true)
 		if err != nil {
 			continue // it is known: there is no other error
 		}
 		c.Analyses = append(c.Analyses, analysis)
 		p := candidate{name: name, obstacles: obstacles(meta, analysis)}
-		if cost, err := EstimateCost(meta, name, list); err == nil {
+		if cost, err := ForProvider(meta, name, list); err == nil {
 			p.priced = true
 			for _, job := range cost.Jobs {
 				p.listPrice += job.Requests + job.Compute
 			}
 		}
 		if called && p.priced {
-			if p.cost, err = EstimateCost(meta, name, in); err == nil {
+			if p.cost, err = ForProvider(meta, name, in); err == nil {
 				p.total = p.cost.Total
 				c.Costs = append(c.Costs, p.cost)
 			}
@@ -115,11 +116,11 @@ type candidate struct {
 	priced    bool
 	total     float64 // of a month
 	listPrice float64 // of a million calls of each job
-	cost      *CostEstimate
+	cost      *Estimate
 }
 
 // againstMachine compares an estimate with the machine in its place.
-func againstMachine(cost *CostEstimate) string {
+func againstMachine(cost *Estimate) string {
 	m := cost.Machine
 	text := fmt.Sprintf("a machine that runs every job (%s) costs %s", m.Name, amount(m.Total, cost.Currency))
 	switch {
@@ -134,7 +135,7 @@ func againstMachine(cost *CostEstimate) string {
 }
 
 // obstacles says why not every job can be run and answered on a provider.
-func obstacles(meta *Metadata, a *Analysis) []string {
+func obstacles(meta *serverless.Metadata, a *serverless.Analysis) []string {
 	var out []string
 	fit := 0
 	for i := range a.Jobs {
@@ -143,10 +144,10 @@ func obstacles(meta *Metadata, a *Analysis) []string {
 		}
 	}
 	if fit < len(a.Jobs) {
-		out = append(out, fmt.Sprintf("%d of %s fit", fit, count(len(a.Jobs), "job")))
+		out = append(out, fmt.Sprintf("%d of %d jobs fit", fit, len(a.Jobs)))
 	}
 	sizes, _ := faas.ProviderMemorySizes(a.Provider)
-	largest := largestSize(a.Limits.MaxMemoryMB, sizes)
+	largest := sizes.Largest(a.Limits.MaxMemoryMB)
 	reply := uint64(faas.ProviderReplyLimit(a.Provider)) * 1000
 	profiles := profilesOf(meta)
 	for i := range a.Jobs {

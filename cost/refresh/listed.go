@@ -1,9 +1,11 @@
-package serverless
+package refresh
 
 import (
 	"errors"
 	"fmt"
 	"strconv"
+
+	"github.com/tangle-network/blueprint-serverless/cost"
 )
 
 // listed is a row of a price list: what is paid from an amount on.
@@ -14,7 +16,7 @@ type listed struct {
 
 // tiersOf turns the rows of one price, by ascending amounts, into tiers. per says how much of what is counted here is in a unit, and 0 for a unit that is not
 // known. What is free at the beginning is told apart.
-func tiersOf(rows []listed, per func(unit string) float64) (tiers []PriceTier, free float64, err error) {
+func tiersOf(rows []listed, per func(unit string) float64) (tiers []cost.Tier, free float64, err error) {
 	if len(rows) == 0 {
 		return nil, 0, errors.New("is not in the price list, or there twice with different prices, or in another currency")
 	}
@@ -38,7 +40,7 @@ func tiersOf(rows []listed, per func(unit string) float64) (tiers []PriceTier, f
 		if n := len(tiers); n > 0 {
 			tiers[n-1].UpTo = row.from * amount
 		}
-		tiers = append(tiers, PriceTier{Price: rounded(row.price / amount)})
+		tiers = append(tiers, cost.Tier{Price: rounded(row.price / amount)})
 	}
 	if len(tiers) == 0 {
 		return nil, 0, errors.New("it has no price but 0")
@@ -47,7 +49,7 @@ func tiersOf(rows []listed, per func(unit string) float64) (tiers []PriceTier, f
 }
 
 // take puts a price from a list in its place, and how much of it is free where the list says so.
-func (p *ProviderPrices) take(member string, rows []listed, per func(unit string) float64) error {
+func take(p *cost.ProviderPrices, member string, rows []listed, per func(unit string) float64) error {
 	tiers, free, err := tiersOf(rows, per)
 	if err != nil {
 		return err
@@ -93,3 +95,6 @@ func rounded(x float64) float64 {
 	}
 	return y
 }
+
+// bad reports whether x can be no amount.
+func bad(x float64) bool { return !(x >= 0 && x <= 1e15) }

@@ -1,4 +1,4 @@
-package serverless
+package refresh
 
 import (
 	"cmp"
@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/tangle-network/blueprint-serverless/cost"
 )
 
 // The Azure Retail Prices API: https://learn.microsoft.com/rest/api/cost-management/retail-prices/azure-retail-prices.
@@ -31,7 +33,7 @@ type azureItem struct {
 	Type             string  `json:"type"`
 }
 
-func azurePrices(ctx context.Context, r *refresh, p *ProviderPrices) (notFound map[string]string, source string,
+func azurePrices(ctx context.Context, r *run, p *cost.ProviderPrices) (notFound map[string]string, source string,
 	err error) {
 	if err := regionName(p.Region); err != nil {
 		return nil, "", err
@@ -52,7 +54,7 @@ func azurePrices(ctx context.Context, r *refresh, p *ProviderPrices) (notFound m
 		if member == "per_million_requests" {
 			unit = "" // a bare number
 		}
-		if err := p.take(member, rows, func(text string) float64 { return azureUnit(text, unit) }); err != nil {
+		if err := take(p, member, rows, func(text string) float64 { return azureUnit(text, unit) }); err != nil {
 			notFound[member] = err.Error()
 		}
 	}
@@ -63,7 +65,7 @@ func azurePrices(ctx context.Context, r *refresh, p *ProviderPrices) (notFound m
 }
 
 // azureList reads all pages. The tiers of a meter may be spread over them.
-func (r *refresh) azureList(ctx context.Context, next, region string) (map[string][]listed, error) {
+func (r *run) azureList(ctx context.Context, next, region string) (map[string][]listed, error) {
 	found := map[string][]listed{}
 	for range maxPricePages {
 		page, err := r.fetch(ctx, next, nil, maxPriceList)

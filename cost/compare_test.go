@@ -1,4 +1,4 @@
-package serverless_test
+package cost_test
 
 import (
 	"fmt"
@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	serverless "github.com/tangle-network/blueprint-serverless"
+	"github.com/tangle-network/blueprint-serverless/cost"
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
@@ -25,43 +26,43 @@ func TestTheCheapestProviderOnWhichEveryJobFitsIsRecommended(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		meta    *serverless.Metadata
-		in      serverless.CostInput
+		in      cost.Input
 		want    string
 		reasons []string // words of some of them
 	}{
 		// 512 MB and 3 million calls: Google $0.88; AWS 180,000 GB-s are free, $0.40; Azure $37.50.
-		{"by what a month costs", profiled(small), serverless.CostInput{CallsPerMonth: 3e6, DefaultMemoryMB: 512},
+		{"by what a month costs", profiled(small), cost.Input{CallsPerMonth: 3e6, DefaultMemoryMB: 512},
 			faas.AWSLambda, []string{
 				"aws-lambda: every job fits; a month costs 0.40 USD", "gcp-functions: every job fits; a month costs 0.88 USD",
 				"azure-functions: every job fits; a month costs 37.50 USD",
 				"custom: every job fits; its price is not known",
 				"a machine that runs every job (t4g.nano) costs 6.72 USD: as much as",
 			}},
-		{"where all are free, the one that is cheaper beyond", profiled(small), serverless.CostInput{CallsPerMonth: 1},
+		{"where all are free, the one that is cheaper beyond", profiled(small), cost.Input{CallsPerMonth: 1},
 			faas.AWSLambda, []string{
 				"gcp-functions: every job fits; a month costs 0.00 USD, the same, and more beyond what is free",
 			}},
-		{"without a number of calls, by list prices", profiled(small), serverless.CostInput{}, faas.AWSLambda,
+		{"without a number of calls, by list prices", profiled(small), cost.Input{}, faas.AWSLambda,
 			[]string{"aws-lambda: every job fits; a million calls of each cost 0.45 USD where nothing is free"}},
 		{"another where the cheapest is too small",
 			profiled(small, serverless.JobProfile{AvgDurationMS: 900_000, P95DurationMS: 1_000_000, PeakMemoryMB: 100}),
-			serverless.CostInput{CallsPerMonth: 10}, faas.GCPFunctions, []string{
+			cost.Input{CallsPerMonth: 10}, faas.GCPFunctions, []string{
 				"gcp-functions: every job fits", "aws-lambda: 1 of 2 jobs fit", "custom: 1 of 2 jobs fit",
 			}},
 		{"a machine that costs less is told of", profiled(small),
-			serverless.CostInput{CallsPerMonth: 1e9, DefaultMemoryMB: 512}, faas.AWSLambda,
+			cost.Input{CallsPerMonth: 1e9, DefaultMemoryMB: 512}, faas.AWSLambda,
 			[]string{"(t4g.nano) costs 6.72 USD: less than aws-lambda, which is cheaper below"}},
-		{"a machine that is always cheaper, too", profiled(small), serverless.CostInput{CallsPerMonth: 1, KeepWarm: 10},
+		{"a machine that is always cheaper, too", profiled(small), cost.Input{CallsPerMonth: 1, KeepWarm: 10},
 			faas.GCPFunctions, []string{"(t4g.nano) costs 6.72 USD: less than gcp-functions"}},
 		{"none where a job fits nowhere", profiled(small, serverless.JobProfile{Stateful: true}),
-			serverless.CostInput{CallsPerMonth: 10}, "",
+			cost.Input{CallsPerMonth: 10}, "",
 			[]string{"on no provider with a known price does every job fit", "azure-functions: 1 of 2 jobs fit"}},
-		{"none where there is no job", &serverless.Metadata{}, serverless.CostInput{CallsPerMonth: 10}, "",
+		{"none where there is no job", &serverless.Metadata{}, cost.Input{CallsPerMonth: 10}, "",
 			[]string{"there is no job"}},
-		{"none without metadata", nil, serverless.CostInput{CallsPerMonth: 10}, "", []string{"there is no job"}},
+		{"none without metadata", nil, cost.Input{CallsPerMonth: 10}, "", []string{"there is no job"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got := serverless.AnalyzeAll(tt.meta, tt.in)
+			got := cost.Compare(tt.meta, tt.in)
 			if got.Recommended != tt.want {
 				t.Errorf("recommended %q, want %q: %q", got.Recommended, tt.want, got.Reasons)
 			}
@@ -84,10 +85,10 @@ func TestTheCheapestProviderOnWhichEveryJobFitsIsRecommended(t *testing.T) {
 			if diff := cmp.Diff(faas.KnownNames(), names); diff != "" {
 				t.Errorf("the providers (-known +analysed):\n%s", diff)
 			}
-			for _, cost := range got.Costs {
-				want, err := serverless.EstimateCost(tt.meta, cost.Provider, tt.in)
-				if diff := cmp.Diff(want, cost); err != nil || diff != "" {
-					t.Errorf("%s costs otherwise than alone: %v\n%s", cost.Provider, err, diff)
+			for _, estimate := range got.Costs {
+				want, err := cost.ForProvider(tt.meta, estimate.Provider, tt.in)
+				if diff := cmp.Diff(want, estimate); err != nil || diff != "" {
+					t.Errorf("%s costs otherwise than alone: %v\n%s", estimate.Provider, err, diff)
 				}
 			}
 			if called := tt.in.CallsPerMonth+uint64(tt.in.KeepWarm) > 0; (len(got.Costs) > 0) != called &&
@@ -100,8 +101,8 @@ func TestTheCheapestProviderOnWhichEveryJobFitsIsRecommended(t *testing.T) {
 
 // The limits are those of the policy; what is sold, and how long a front end waits, is less.
 func TestAProviderThatWouldRefuseAJobIsNotRecommended(t *testing.T) {
-	prices := serverless.DefaultPrices()
-	prices.Providers = map[string]serverless.ProviderPrices{faas.AzureFunctions: prices.Providers[faas.AzureFunctions]}
+	prices := cost.DefaultPrices()
+	prices.Providers = map[string]cost.ProviderPrices{faas.AzureFunctions: prices.Providers[faas.AzureFunctions]}
 	for _, tt := range []struct {
 		profile serverless.JobProfile
 		says    string
@@ -111,7 +112,7 @@ func TestAProviderThatWouldRefuseAJobIsNotRecommended(t *testing.T) {
 		{serverless.JobProfile{AvgDurationMS: 10, P95DurationMS: 231_000, PeakMemoryMB: 10},
 			"job 0 takes up to 231 s, and callers are answered within 230 s only"},
 	} {
-		got := serverless.AnalyzeAll(profiled(tt.profile), serverless.CostInput{CallsPerMonth: 5, Prices: prices})
+		got := cost.Compare(profiled(tt.profile), cost.Input{CallsPerMonth: 5, Prices: prices})
 		if got.Recommended != "" || !slices.ContainsFunc(
 			got.Reasons, func(r string) bool { return r == "azure-functions: "+tt.says }) {
 			t.Errorf("recommended %q: %q", got.Recommended, got.Reasons)
@@ -120,10 +121,10 @@ func TestAProviderThatWouldRefuseAJobIsNotRecommended(t *testing.T) {
 }
 
 func TestAProviderWithAPriceFromAFileMayBeRecommended(t *testing.T) {
-	prices := serverless.DefaultPrices()
-	prices.Providers[faas.Custom] = serverless.ProviderPrices{
-		Region: "cellar", StepMS: 1, PerMillionRequests: 0.01, GBSecond: []serverless.PriceTier{{Price: 0}}}
-	got := serverless.AnalyzeAll(priced0(), serverless.CostInput{CallsPerMonth: 1e7, Prices: prices})
+	prices := cost.DefaultPrices()
+	prices.Providers[faas.Custom] = cost.ProviderPrices{
+		Region: "cellar", StepMS: 1, PerMillionRequests: 0.01, GBSecond: []cost.Tier{{Price: 0}}}
+	got := cost.Compare(priced0(), cost.Input{CallsPerMonth: 1e7, Prices: prices})
 	if got.Recommended != faas.Custom {
 		t.Errorf("recommended %q: %q", got.Recommended, got.Reasons)
 	}
@@ -134,12 +135,12 @@ func priced0() *serverless.Metadata {
 	return &serverless.Metadata{Jobs: priced.Jobs[:1]}
 }
 
-func ExampleAnalyzeAll() {
+func ExampleCompare() {
 	meta := &serverless.Metadata{Jobs: []serverless.Job{
 		{ID: 0, Profile: &serverless.JobProfile{AvgDurationMS: 120, P95DurationMS: 150, PeakMemoryMB: 400}},
 		{ID: 1, Profile: &serverless.JobProfile{AvgDurationMS: 800_000, P95DurationMS: 1_200_000, PeakMemoryMB: 400}},
 	}}
-	all := serverless.AnalyzeAll(meta, serverless.CostInput{CallsPerMonth: 1000})
+	all := cost.Compare(meta, cost.Input{CallsPerMonth: 1000})
 	fmt.Println("recommended:", all.Recommended)
 	for _, reason := range all.Reasons {
 		fmt.Println("-", reason)

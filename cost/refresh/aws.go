@@ -1,4 +1,4 @@
-package serverless
+package refresh
 
 import (
 	"cmp"
@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/tangle-network/blueprint-serverless/cost"
 )
 
 // The AWS Price List, one file for each service and region: https://docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/using-the-aws-price-list-bulk-api.html and
@@ -44,7 +46,7 @@ type awsTerms map[string]struct {
 
 // awsPrices reads a price list as it comes: products first, then their terms. which tells what a product is here, or "". Where there are two products for
 // the same, neither counts unless they cost the same.
-func (r *refresh) awsPrices(ctx context.Context, service, region string, most int64,
+func (r *run) awsPrices(ctx context.Context, service, region string, most int64,
 	which func(awsProduct) string) (found map[string][]listed, source string, err error) {
 	if err := regionName(region); err != nil {
 		return nil, "", err
@@ -154,7 +156,7 @@ var awsLambdaGroups = map[string]string{
 	"AWS-Lambda-Duration-Provisioned-ARM":    "warm_gb_second_arm64",
 }
 
-func awsLambdaPrices(ctx context.Context, r *refresh, p *ProviderPrices) (notFound map[string]string, source string,
+func awsLambdaPrices(ctx context.Context, r *run, p *cost.ProviderPrices) (notFound map[string]string, source string,
 	err error) {
 	found, source, err := r.awsPrices(ctx, "AWSLambda", p.Region, maxPriceList, func(product awsProduct) string {
 		if product.Attributes.Location == "Any" { // what is free, as a product
@@ -171,7 +173,7 @@ func awsLambdaPrices(ctx context.Context, r *refresh, p *ProviderPrices) (notFou
 		if member == "per_million_requests" {
 			units = []string{"request", "requests"}
 		}
-		if err := p.take(member, found[member], oneOf(units...)); err != nil {
+		if err := take(p, member, found[member], oneOf(units...)); err != nil {
 			notFound[member] = err.Error()
 		}
 	}
@@ -189,7 +191,7 @@ func oneOf(units ...string) func(string) float64 {
 }
 
 // machinePrices refreshes the sizes by name, and the address.
-func (r *refresh) machinePrices(ctx context.Context, old MachinePrices) MachinePrices {
+func (r *run) machinePrices(ctx context.Context, old cost.MachinePrices) cost.MachinePrices {
 	next := old
 	next.Sizes = slices.Clone(old.Sizes)
 	const address = "address"
@@ -202,7 +204,7 @@ func (r *refresh) machinePrices(ctx context.Context, old MachinePrices) MachineP
 	kept := []string{}
 	var sources []string
 	note := func(member string, was float64, now *float64, rows []listed, err error) {
-		var tiers []PriceTier
+		var tiers []cost.Tier
 		if err == nil {
 			tiers, _, err = tiersOf(rows, oneOf("hrs", "hours", "hour"))
 		}
@@ -212,7 +214,7 @@ func (r *refresh) machinePrices(ctx context.Context, old MachinePrices) MachineP
 			return
 		}
 		if *now = tiers[0].Price; *now != was {
-			r.changes = append(r.changes, PriceChange{Price: "machines." + member, Old: was, New: *now})
+			r.changes = append(r.changes, Change{Price: "machines." + member, Old: was, New: *now})
 		}
 	}
 	if err == nil {
@@ -252,7 +254,7 @@ func (r *refresh) machinePrices(ctx context.Context, old MachinePrices) MachineP
 		}
 	}
 	// the cheapest first
-	slices.SortStableFunc(next.Sizes, func(a, b MachinePrice) int { return cmp.Compare(a.Hour, b.Hour) })
+	slices.SortStableFunc(next.Sizes, func(a, b cost.MachinePrice) int { return cmp.Compare(a.Hour, b.Hour) })
 	return next
 }
 

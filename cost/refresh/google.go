@@ -1,4 +1,4 @@
-package serverless
+package refresh
 
 import (
 	"context"
@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/tangle-network/blueprint-serverless/cost"
 )
 
 // The Cloud Billing Catalog API, v1: https://cloud.google.com/billing/docs/reference/rest/v1/services.skus/list.
@@ -61,7 +63,7 @@ type googleSKU struct {
 	} `json:"pricingInfo"`
 }
 
-func googlePrices(ctx context.Context, r *refresh, p *ProviderPrices) (notFound map[string]string, source string,
+func googlePrices(ctx context.Context, r *run, p *cost.ProviderPrices) (notFound map[string]string, source string,
 	err error) {
 	if r.googleKey == "" {
 		return nil, "", errors.New("the catalog of Google needs an API key: see WithGoogleAPIKey")
@@ -87,7 +89,7 @@ func googlePrices(ctx context.Context, r *refresh, p *ProviderPrices) (notFound 
 				continue
 			}
 			units := googleUnits[strings.TrimPrefix(member, "idle_")]
-			if err := p.take(member, rows, func(unit string) float64 { return units[unit] }); err != nil {
+			if err := take(p, member, rows, func(unit string) float64 { return units[unit] }); err != nil {
 				notFound[member] = err.Error()
 				continue
 			}
@@ -108,7 +110,7 @@ func googlePrices(ctx context.Context, r *refresh, p *ProviderPrices) (notFound 
 }
 
 // googleList reads all pages of a service. Where a price is there twice and not the same, it has no rows.
-func (r *refresh) googleList(ctx context.Context, list, region string) (map[string][]listed, error) {
+func (r *run) googleList(ctx context.Context, list, region string) (map[string][]listed, error) {
 	found := map[string][]listed{}
 	token := ""
 	for range maxPricePages {

@@ -1,14 +1,16 @@
-package serverless
+package cost
 
 import (
 	"cmp"
 	"math"
+	"slices"
 
+	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// CostInput is what the cost of a month depends on beside the profiles.
-type CostInput struct {
+// Input is what the cost of a month depends on beside the profiles.
+type Input struct {
 	// CallsPerMonth is how often each job is called in a month; JobCalls says otherwise for single jobs.
 	CallsPerMonth uint64
 	JobCalls      map[uint32]uint64
@@ -17,15 +19,15 @@ type CostInput struct {
 	// KeepWarm is how many instances of each function are kept ready all the time.
 	KeepWarm uint32
 	// Overrides are the policy's settings of single jobs, of which memory and keep_warm count here.
-	Overrides map[uint32]JobSettings
+	Overrides map[uint32]serverless.JobSettings
 	// Arch is that of the binary; arm64 has prices of its own on some providers. Empty counts as amd64.
 	Arch faas.Arch
 	// Prices are [DefaultPrices] where nil.
 	Prices *Prices
 }
 
-// CostEstimate is what the jobs cost in a month of 730 hours, in Currency and before taxes. It is a plain value.
-type CostEstimate struct {
+// Estimate is what the jobs cost in a month of 730 hours, in Currency and before taxes. It is a plain value.
+type Estimate struct {
 	Provider   string   `json:"provider"`
 	Currency   string   `json:"currency"`
 	Region     string   `json:"region"`
@@ -33,19 +35,19 @@ type CostEstimate struct {
 	Source     string   `json:"source"`               // of the prices
 	Unverified []string `json:"unverified,omitempty"` // those of the prices that were not seen at the provider itself
 	// those that fit the provider, by ascending id; amounts before what is free
-	Jobs []JobCost `json:"jobs"`
+	Jobs []Job `json:"jobs"`
 	// FreeTier is what an account that does nothing else does not pay of the jobs' requests and computing.
 	FreeTier float64 `json:"free_tier"`
 	Total    float64 `json:"total"`
 	// Machine is the alternative: the cheapest machine for all jobs of the blueprint. Nil where no machine is large enough.
-	Machine *MachineCost `json:"machine,omitempty"`
+	Machine *Machine `json:"machine,omitempty"`
 	// BreakEvenCalls is how many calls a month, of all jobs together and in the same proportion, cost as much as the machine; fewer are cheaper on
 	// FaaS. 0: there is no such number, because nothing is called, calls are free, or keeping instances warm costs more than the machine.
 	BreakEvenCalls uint64 `json:"break_even_calls,omitempty"`
 }
 
-// JobCost is what one job costs in a month, before what is free.
-type JobCost struct {
+// Job is what one job costs in a month, before what is free.
+type Job struct {
 	JobID    uint32  `json:"job_id"`
 	Calls    uint64  `json:"calls"`
 	MemoryMB uint32  `json:"memory_mb"`
@@ -56,8 +58,8 @@ type JobCost struct {
 	KeepWarm float64 `json:"keep_warm"`
 }
 
-// MachineCost is what a machine costs in a month.
-type MachineCost struct {
+// Machine is what a machine costs in a month.
+type Machine struct {
 	Name    string  `json:"name"`
 	Machine float64 `json:"machine"`
 	Address float64 `json:"address"` // a public IPv4 address
@@ -69,7 +71,7 @@ const (
 	secondsPerMonth = hoursPerMonth * 3600
 )
 
-// EstimateCost says what the jobs that fit a provider cost there in a month, by their profiles and list prices, and what a machine for all of them would
+// ForProvider says what the jobs that fit a provider cost there in a month, by their profiles and list prices, and what a machine for all of them would
 // cost in its place. It is pure.
 //
 // It is meant to err on the dear side: a profile's durations include the start of the process, every call has an instance of its own, and instances
@@ -78,24 +80,18 @@ const (
 // retried, is not in it, nor is the machine that jobs which do not fit need.
 //
 // The error is ErrInvalidArgument for a provider that is not known, ErrUnsupported for one without a price.
-func EstimateCost(meta *Metadata, provider string, in CostInput) (*CostEstimate, error) {
-	analysis, err := AnalyzeFor(meta, provider, true)
+func ForProvider(meta *serverless.Metadata, provider string, in Input) (*Estimate, error) {
+	analysis, err := serverless.AnalyzeFor(meta, provider, true)
 	if err != nil {
 		return nil, err
 	}
-	prices := in.Prices
-	if prices == nil {
-		prices = DefaultPrices()
-	}
-	price, ok := prices.Providers[provider]
-	if !ok {
-		return nil, faas.Errorf(faas.ErrUnsupported, "estimate cost", provider,
-			"no prices are known for it: give some with LoadPrices")
+	c, err := newCalculation(provider, in.Arch, in.Prices)
+	if err != nil {
+		return nil, err
 	}
 	sizes, _ := faas.ProviderMemorySizes(provider)
-	largest := largestSize(analysis.Limits.MaxMemoryMB, sizes)
+	largest := sizes.Largest(analysis.Limits.MaxMemoryMB)
 	profiles := profilesOf(meta)
-	c := calculation{price: price.forArch(in.Arch), warm: map[uint32]float64{}}
 	for _, job := range analysis.Jobs {
 		profile := profiles[job.JobID]
 		if !job.Compatible || job.Needs == nil || profile == nil {
@@ -107,30 +103,41 @@ func EstimateCost(meta *Metadata, provider string, in CostInput) (*CostEstimate,
 		}
 		own := in.Overrides[job.JobID]
 		memory := sizes.RoundUp(max(min(cmp.Or(own.MemoryMB, in.DefaultMemoryMB), largest), job.Needs.MemoryMB))
-		c.warm[job.JobID] = float64(*cmp.Or(own.KeepWarm, &in.KeepWarm))
-		c.add(JobCost{JobID: job.JobID, Calls: calls, MemoryMB: memory, VCPUs: price.vcpus(memory),
-			BilledMS: price.billed(profile.AvgDurationMS)})
+		c.add(job.JobID, calls, memory, *cmp.Or(own.KeepWarm, &in.KeepWarm), profile)
 	}
-	out := &CostEstimate{
-		Provider: provider, Currency: prices.Currency, Region: price.Region, AsOf: price.AsOf, Source: price.Source,
-		Unverified: price.Unverified,
-		Jobs:       c.jobs, Machine: prices.Machines.cheapest(analysis.Sizing),
-	}
-	if out.Jobs == nil {
-		out.Jobs = []JobCost{}
-	}
-	out.Total, out.FreeTier = c.total(1)
-	if out.Machine != nil {
-		out.BreakEvenCalls = c.breakEven(out.Machine.Total)
-	}
-	return out, nil
+	return c.estimate(analysis.Sizing), nil
 }
 
-// profilesOf returns the profiles that the jobs are analysed by.
-func profilesOf(meta *Metadata) map[uint32]*JobProfile {
-	profiles := map[uint32]*JobProfile{}
+// ForPlan estimates what the functions that a plan creates, updates or keeps cost in a month in which
+// each is called so many times. It counts as [ForProvider] does, with the memory sizes and the warm
+// instances of the plan. The plan may have been read back from JSON. Nil prices are [DefaultPrices].
+//
+// The error is ErrUnsupported for a provider without a price.
+func ForPlan(plan *serverless.Plan, callsPerMonth uint64, prices *Prices) (*Estimate, error) {
+	c, err := newCalculation(plan.Provider.Provider, plan.Binary.Arch, prices)
+	if err != nil {
+		return nil, err
+	}
+	profiles := profilesOf(plan.Metadata)
+	for _, change := range plan.Changes {
+		for _, f := range change.Functions {
+			if profile := profiles[f.JobID]; profile != nil && change.Action != serverless.ActionRemove {
+				c.add(f.JobID, callsPerMonth, f.MemoryMB, f.KeepWarm, profile)
+			}
+		}
+	}
+	var sizing serverless.Sizing
+	if plan.Analysis != nil {
+		sizing = plan.Analysis.Sizing
+	}
+	return c.estimate(sizing), nil
+}
+
+// profilesOf returns the profiles that the jobs are analyzed by.
+func profilesOf(meta *serverless.Metadata) map[uint32]*serverless.JobProfile {
+	profiles := map[uint32]*serverless.JobProfile{}
 	if meta != nil {
-		for _, job := range distinct(meta.Jobs) {
+		for _, job := range slices.Backward(meta.Jobs) { // the first of two with one id counts
 			profiles[job.ID] = job.Profile
 		}
 	}
@@ -139,10 +146,42 @@ func profilesOf(meta *Metadata) map[uint32]*JobProfile {
 
 // calculation sums what jobs use.
 type calculation struct {
-	price ProviderPrices
-	warm  map[uint32]float64 // instances kept ready, by job
-	jobs  []JobCost
-	calls float64
+	provider string
+	prices   *Prices
+	price    ProviderPrices
+	warm     map[uint32]float64 // instances kept ready, by job
+	jobs     []Job
+	calls    float64
+}
+
+func newCalculation(provider string, arch faas.Arch, prices *Prices) (*calculation, error) {
+	if prices == nil {
+		prices = DefaultPrices()
+	}
+	price, ok := prices.Providers[provider]
+	if !ok {
+		return nil, faas.Errorf(faas.ErrUnsupported, "estimate cost", provider,
+			"no prices are known for it: give some with LoadPrices")
+	}
+	return &calculation{provider: provider, prices: prices, price: price.forArch(arch), warm: map[uint32]float64{}}, nil
+}
+
+// estimate sums what was added. Jobs on a machine would need the sizing.
+func (c *calculation) estimate(sizing serverless.Sizing) *Estimate {
+	slices.SortFunc(c.jobs, func(a, b Job) int { return cmp.Compare(a.JobID, b.JobID) })
+	out := &Estimate{
+		Provider: c.provider, Currency: c.prices.Currency, Region: c.price.Region, AsOf: c.price.AsOf,
+		Source: c.price.Source, Unverified: c.price.Unverified, Jobs: c.jobs,
+		Machine: c.prices.Machines.cheapest(sizing),
+	}
+	if out.Jobs == nil {
+		out.Jobs = []Job{}
+	}
+	out.Total, out.FreeTier = c.total(1)
+	if out.Machine != nil {
+		out.BreakEvenCalls = c.breakEven(out.Machine.Total)
+	}
+	return out
 }
 
 // usage is what is billed of calls.
@@ -154,7 +193,7 @@ func (u usage) plus(v usage) usage {
 }
 
 // of is what a job's calls use, so many times as often as it is called.
-func (c *calculation) of(job JobCost, times float64) usage {
+func (c *calculation) of(job Job, times float64) usage {
 	gb := float64(job.MemoryMB) / 1024
 	calls := float64(job.Calls) * times
 	seconds := calls * float64(job.BilledMS) / 1000
@@ -172,10 +211,14 @@ func (c *calculation) computing(u usage) float64 {
 	return tiered(c.price.GBSecond, u.gbSeconds) + u.warmGBSeconds*c.price.WarmGBSecond + u.vcpuSeconds*c.price.VCPUSecond
 }
 
-func (c *calculation) add(job JobCost) {
+func (c *calculation) add(id uint32, calls uint64, memoryMB, keepWarm uint32, profile *serverless.JobProfile) {
+	job := Job{JobID: id, Calls: calls, MemoryMB: memoryMB, VCPUs: c.price.vcpus(memoryMB),
+		BilledMS: c.price.billed(profile.AvgDurationMS)}
+	c.warm[id] = float64(keepWarm)
 	u := c.of(job, 1)
 	job.Requests, job.Compute = c.requests(u), c.computing(u)
-	job.KeepWarm = c.warm[job.JobID] * secondsPerMonth * (float64(job.MemoryMB)/1024*c.price.IdleGBSecond + job.VCPUs*c.price.IdleVCPUSecond)
+	job.KeepWarm = c.warm[id] * secondsPerMonth *
+		(float64(memoryMB)/1024*c.price.IdleGBSecond + job.VCPUs*c.price.IdleVCPUSecond)
 	c.jobs = append(c.jobs, job)
 	c.calls += u.calls
 }
@@ -222,7 +265,7 @@ func (c *calculation) breakEven(limit float64) uint64 {
 }
 
 // tiered is the price of an amount in a month.
-func tiered(tiers []PriceTier, amount float64) float64 {
+func tiered(tiers []Tier, amount float64) float64 {
 	sum, from := 0.0, 0.0
 	for _, tier := range tiers {
 		upTo := tier.UpTo
@@ -270,10 +313,10 @@ func (p ProviderPrices) vcpus(mb uint32) float64 {
 }
 
 // cheapest is the first machine that is large enough.
-func (p MachinePrices) cheapest(need Sizing) *MachineCost {
+func (p MachinePrices) cheapest(need serverless.Sizing) *Machine {
 	for _, m := range p.Sizes {
 		if m.MemoryMB >= need.MemoryMB && m.Cores >= need.CPUCores {
-			c := &MachineCost{Name: m.Name, Machine: m.Hour * hoursPerMonth, Address: p.AddressHour * hoursPerMonth}
+			c := &Machine{Name: m.Name, Machine: m.Hour * hoursPerMonth, Address: p.AddressHour * hoursPerMonth}
 			c.Total = c.Machine + c.Address
 			return c
 		}

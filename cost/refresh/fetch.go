@@ -1,4 +1,4 @@
-package serverless
+package refresh
 
 import (
 	"context"
@@ -26,7 +26,7 @@ const (
 var errRows = errors.New("the price list has more for one price than any that is known")
 
 // fetch opens a price list. The error tells the status and never the content.
-func (r *refresh) fetch(ctx context.Context, u string, header http.Header, most int64) (*priceReader, error) {
+func (r *run) fetch(ctx context.Context, u string, header http.Header, most int64) (*priceReader, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
 	if err != nil {
 		return nil, err

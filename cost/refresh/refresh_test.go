@@ -1,4 +1,4 @@
-package serverless_test
+package refresh_test
 
 import (
 	"bytes"
@@ -18,7 +18,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	serverless "github.com/tangle-network/blueprint-serverless"
+	"github.com/tangle-network/blueprint-serverless/cost"
+	"github.com/tangle-network/blueprint-serverless/cost/refresh"
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
@@ -70,7 +71,7 @@ func (l *lists) RoundTrip(req *http.Request) (*http.Response, error) {
 	case at == "https://prices.azure.com:443/api/retail/prices" && query.Get("$skip") == "5":
 		file = "azure-2.json"
 	}
-	text, err := os.ReadFile(filepath.Join("testdata", "prices", file))
+	text, err := os.ReadFile(filepath.Join("testdata", file))
 	if err != nil || file == "" {
 		return listAnswer(http.StatusNotFound, ""), nil
 	}
@@ -80,16 +81,16 @@ func (l *lists) RoundTrip(req *http.Request) (*http.Response, error) {
 	return listAnswer(http.StatusOK, string(text)), nil
 }
 
-func (l *lists) options() []serverless.RefreshOption {
-	return []serverless.RefreshOption{serverless.WithPriceClient(&http.Client{Transport: l}),
-		serverless.WithGoogleAPIKey("k3y-s3cret")}
+func (l *lists) options() []refresh.Option {
+	return []refresh.Option{refresh.WithClient(&http.Client{Transport: l}),
+		refresh.WithGoogleAPIKey("k3y-s3cret")}
 }
 
 func TestRefreshedPricesAreThoseOfTheLists(t *testing.T) {
-	old := serverless.DefaultPrices()
-	stale := func(p serverless.ProviderPrices) serverless.ProviderPrices {
+	old := cost.DefaultPrices()
+	stale := func(p cost.ProviderPrices) cost.ProviderPrices {
 		p.PerMillionRequests, p.IdleGBSecond, p.Unverified = 9, 9, []string{"idle_gb_second", "gb_second[0].price", "vcpus"}
-		p.GBSecond = []serverless.PriceTier{{Price: 9}}
+		p.GBSecond = []cost.Tier{{Price: 9}}
 		return p
 	}
 	for name, p := range old.Providers {
@@ -97,15 +98,15 @@ func TestRefreshedPricesAreThoseOfTheLists(t *testing.T) {
 	}
 	old.Machines.AddressHour, old.Machines.Sizes[0].Hour = 9, 0.004
 	before := fmt.Sprintf("%+v", old)
-	got, changes, err := serverless.RefreshPrices(
-		t.Context(), old, append(new(lists).options(), serverless.WithMachinePrices())...)
+	got, changes, err := refresh.Prices(
+		t.Context(), old, append(new(lists).options(), refresh.WithMachines())...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if after := fmt.Sprintf("%+v", old); after != before {
 		t.Error("the old prices were changed")
 	}
-	want := serverless.DefaultPrices()
+	want := cost.DefaultPrices()
 	for name, p := range got.Providers {
 		w := want.Providers[name]
 		if _, err := time.Parse(time.DateOnly, p.AsOf); err != nil || !strings.Contains(p.Source, "https://") {
@@ -121,7 +122,7 @@ func TestRefreshedPricesAreThoseOfTheLists(t *testing.T) {
 	if diff := cmp.Diff(want.Machines, got.Machines); diff != "" {
 		t.Errorf("machines (-built in, as the lists +refreshed):\n%s", diff)
 	}
-	for _, want := range []serverless.PriceChange{
+	for _, want := range []refresh.Change{
 		{Price: "providers.aws-lambda.per_million_requests", Old: 9, New: 0.20},
 		{Price: "providers.aws-lambda.gb_second[0].price", Old: 9, New: 0.0000166667},
 		{Price: "providers.aws-lambda.gb_second[0].up_to", New: 6e9},
@@ -166,7 +167,7 @@ func TestAPriceThatIsNotFoundStaysAndIsReported(t *testing.T) {
 			source := &lists{}
 			file := map[string]string{"AWSLambda": "AWSLambda.json", "29E7": "google-functions-1.json",
 				"prices.azure.com": "azure-1.json"}[tt.at]
-			text, err := os.ReadFile(filepath.Join("testdata", "prices", file))
+			text, err := os.ReadFile(filepath.Join("testdata", file))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -176,18 +177,18 @@ func TestAPriceThatIsNotFoundStaysAndIsReported(t *testing.T) {
 			}
 			source.answers = map[string]func(*http.Request) *http.Response{tt.at: func(r *http.Request) *http.Response {
 				if query := r.URL.Query(); query.Get("pageToken") != "" || query.Get("$skip") != "" {
-					next, _ := os.ReadFile(filepath.Join("testdata", "prices", strings.Replace(file, "1", "2", 1)))
+					next, _ := os.ReadFile(filepath.Join("testdata", strings.Replace(file, "1", "2", 1)))
 					return listAnswer(200, string(next))
 				}
 				return listAnswer(200, changed)
 			}}
 			provider := strings.Split(tt.price, ".")[1]
-			got, changes, err := serverless.RefreshPrices(
-				t.Context(), nil, append(source.options(), serverless.WithPricesOf(provider))...)
+			got, changes, err := refresh.Prices(
+				t.Context(), nil, append(source.options(), refresh.WithProviders(provider))...)
 			if err != nil {
 				t.Fatal(err)
 			}
-			i := slices.IndexFunc(changes, func(c serverless.PriceChange) bool {
+			i := slices.IndexFunc(changes, func(c refresh.Change) bool {
 				return c.Price == tt.price && strings.Contains(c.Kept, tt.says)
 			})
 			if i < 0 {
@@ -196,7 +197,7 @@ func TestAPriceThatIsNotFoundStaysAndIsReported(t *testing.T) {
 			if changes[i].Old == 0 || changes[i].New != changes[i].Old {
 				t.Errorf("%+v", changes[i])
 			}
-			old := serverless.DefaultPrices().Providers[provider]
+			old := cost.DefaultPrices().Providers[provider]
 			now := got.Providers[provider]
 			if now.IdleGBSecond != old.IdleGBSecond || now.PerMillionRequests != old.PerMillionRequests ||
 				now.GBSecond[0].Price != old.GBSecond[0].Price || !strings.Contains(now.Source, old.Source) {
@@ -276,8 +277,8 @@ func TestAListThatCannotBeReadKeepsItsProviderAsItIs(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			source := &lists{answers: map[string]func(*http.Request) *http.Response{tt.at: tt.answer}}
-			got, changes, err := serverless.RefreshPrices(
-				t.Context(), nil, append(source.options(), serverless.WithPricesOf(tt.provider))...)
+			got, changes, err := refresh.Prices(
+				t.Context(), nil, append(source.options(), refresh.WithProviders(tt.provider))...)
 			if !errors.Is(err, faas.ErrUnavailable) || len(changes) != 1 || changes[0].Price != "providers."+tt.provider ||
 				!strings.Contains(changes[0].Kept, tt.says) {
 				t.Fatalf("%v, %+v", err, changes)
@@ -285,7 +286,7 @@ func TestAListThatCannotBeReadKeepsItsProviderAsItIs(t *testing.T) {
 			if strings.Contains(err.Error(), "secrets") || strings.Contains(err.Error(), "k3y-s3") {
 				t.Errorf("the error tells too much: %v", err)
 			}
-			if diff := cmp.Diff(serverless.DefaultPrices(), got); diff != "" {
+			if diff := cmp.Diff(cost.DefaultPrices(), got); diff != "" {
 				t.Errorf("the prices changed:\n%s", diff)
 			}
 			if slices.ContainsFunc(source.asked, func(at string) bool { return strings.Contains(at, "evil") }) {
@@ -313,8 +314,8 @@ func (r *repeated) Read(p []byte) (int, error) {
 func TestOneListThatFailsLeavesTheOthersRefreshed(t *testing.T) {
 	source := &lists{answers: map[string]func(*http.Request) *http.Response{
 		"AWSLambda": func(*http.Request) *http.Response { return listAnswer(500, "") }}}
-	got, changes, err := serverless.RefreshPrices(
-		t.Context(), nil, serverless.WithPriceClient(&http.Client{Transport: source}))
+	got, changes, err := refresh.Prices(
+		t.Context(), nil, refresh.WithClient(&http.Client{Transport: source}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -323,7 +324,7 @@ func TestOneListThatFailsLeavesTheOthersRefreshed(t *testing.T) {
 		t.Errorf("Azure: %+v", p)
 	}
 	for price, says := range map[string]string{"providers.aws-lambda": "500", "providers.gcp-functions": "API key"} {
-		if !slices.ContainsFunc(changes, func(c serverless.PriceChange) bool {
+		if !slices.ContainsFunc(changes, func(c refresh.Change) bool {
 			return c.Price == price && strings.Contains(c.Kept, says)
 		}) {
 			t.Errorf("nothing says that %s is kept for %q: %+v", price, says, changes)
@@ -334,29 +335,29 @@ func TestOneListThatFailsLeavesTheOthersRefreshed(t *testing.T) {
 func TestWhatCannotBeRefreshedIsRefused(t *testing.T) {
 	source := new(lists)
 	for _, name := range []string{faas.Custom, "acme"} {
-		if _, _, err := serverless.RefreshPrices(t.Context(), nil,
-			append(source.options(), serverless.WithPricesOf(name))...); !errors.Is(err, faas.ErrInvalidArgument) {
+		if _, _, err := refresh.Prices(t.Context(), nil,
+			append(source.options(), refresh.WithProviders(name))...); !errors.Is(err, faas.ErrInvalidArgument) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	old := serverless.DefaultPrices()
+	old := cost.DefaultPrices()
 	for name, p := range old.Providers {
 		p.Region = "us-east-1/../../x"
 		old.Providers[name] = p
 	}
-	if _, changes, err := serverless.RefreshPrices(t.Context(), old, source.options()...); !errors.Is(
+	if _, changes, err := refresh.Prices(t.Context(), old, source.options()...); !errors.Is(
 		err, faas.ErrUnavailable) || len(changes) != 3 || len(source.asked) != 0 {
 		t.Errorf("a region that is a path: %v, %+v, asked %v", err, changes, source.asked)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, _, err := serverless.RefreshPrices(ctx, nil, source.options()...); !errors.Is(err, context.Canceled) {
+	if _, _, err := refresh.Prices(ctx, nil, source.options()...); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 }
 
 func TestRefreshedPricesAreSavedAndLoaded(t *testing.T) {
-	got, _, err := serverless.RefreshPrices(t.Context(), nil, new(lists).options()...)
+	got, _, err := refresh.Prices(t.Context(), nil, new(lists).options()...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -364,7 +365,7 @@ func TestRefreshedPricesAreSavedAndLoaded(t *testing.T) {
 	if err := got.WriteFile(path); err != nil {
 		t.Fatal(err)
 	}
-	loaded, err := serverless.LoadPrices(path)
+	loaded, err := cost.LoadPrices(path)
 	if diff := cmp.Diff(got, loaded); err != nil || diff != "" {
 		t.Errorf("%v (-saved +loaded):\n%s", err, diff)
 	}
@@ -378,10 +379,10 @@ func TestRefreshedPricesAreSavedAndLoaded(t *testing.T) {
 }
 
 // Whatever the lists say, the result is a valid price file.
-func FuzzRefreshPrices(f *testing.F) {
+func FuzzPrices(f *testing.F) {
 	for _, file := range []string{"AWSLambda.json", "AmazonEC2.json", "AmazonVPC.json", "google-functions-2.json",
 		"google-run.json", "azure-2.json"} {
-		text, err := os.ReadFile(filepath.Join("testdata", "prices", file))
+		text, err := os.ReadFile(filepath.Join("testdata", file))
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -395,8 +396,8 @@ func FuzzRefreshPrices(f *testing.F) {
 				resp.Body = io.NopCloser(bytes.NewReader(text))
 				return resp
 			}}}
-		got, changes, err := serverless.RefreshPrices(
-			t.Context(), nil, append(source.options(), serverless.WithMachinePrices())...)
+		got, changes, err := refresh.Prices(
+			t.Context(), nil, append(source.options(), refresh.WithMachines())...)
 		if err != nil && !errors.Is(err, faas.ErrUnavailable) {
 			t.Fatal(err)
 		}
@@ -409,7 +410,7 @@ func FuzzRefreshPrices(f *testing.F) {
 			err = os.WriteFile(path, file, 0o600) // WriteFile would wait for the disk
 		}
 		if err == nil {
-			_, err = serverless.LoadPrices(path)
+			_, err = cost.LoadPrices(path)
 		}
 		if err != nil {
 			t.Errorf("the result is no valid price file: %v", err)
@@ -417,11 +418,11 @@ func FuzzRefreshPrices(f *testing.F) {
 	})
 }
 
-func ExampleRefreshPrices() {
+func ExamplePrices() {
 	// No request leaves this example: lists stands for http.DefaultClient's transport.
 	client := &http.Client{Transport: new(lists)}
-	prices, changes, err := serverless.RefreshPrices(context.Background(), nil, serverless.WithPriceClient(client),
-		serverless.WithPricesOf(faas.AWSLambda))
+	prices, changes, err := refresh.Prices(context.Background(), nil, refresh.WithClient(client),
+		refresh.WithProviders(faas.AWSLambda))
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -1,8 +1,7 @@
-package serverless
+package refresh
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -11,14 +10,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tangle-network/blueprint-serverless/cost"
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/atomicfile"
 	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
-// PriceChange is what [RefreshPrices] did to a price, or why it did nothing.
-type PriceChange struct {
+// Change is what [Prices] did to a price, or why it did nothing.
+type Change struct {
 	// Price is where it stands in a price file, such as "providers.aws-lambda.gb_second[1].price", or all that could not be read, such as "machines".
 	Price string  `json:"price"`
 	Old   float64 `json:"old"`
@@ -27,40 +26,40 @@ type PriceChange struct {
 	Kept string `json:"kept,omitempty"`
 }
 
-// RefreshOption is an option of [RefreshPrices].
-type RefreshOption func(*refresh)
+// Option is an option of [Prices].
+type Option func(*run)
 
-// refresh is one call of RefreshPrices.
-type refresh struct {
+// run is one call of Prices.
+type run struct {
 	client    *http.Client
 	googleKey string
 	hide      *sanitize.Cleaner // of the key in what the lists say
 	providers []string          // nil: all with a price list
 	machines  bool
 	currency  string
-	changes   []PriceChange
+	changes   []Change
 	answered  bool // some list could be read
 }
 
-// WithPriceClient has the lists read with this client, in place of [http.DefaultClient]. It is not changed. A redirect to another host is never followed.
-func WithPriceClient(c *http.Client) RefreshOption {
-	return func(r *refresh) { r.client = c }
+// WithClient has the lists read with this client, in place of [http.DefaultClient]. It is not changed. A redirect to another host is never followed.
+func WithClient(c *http.Client) Option {
+	return func(r *run) { r.client = c }
 }
 
 // WithGoogleAPIKey gives the key without which Google's catalog cannot be read: https://cloud.google.com/billing/v1/how-tos/catalog-api. It is sent to that
 // catalog alone, in a header.
-func WithGoogleAPIKey(key string) RefreshOption {
-	return func(r *refresh) { r.googleKey = key }
+func WithGoogleAPIKey(key string) Option {
+	return func(r *run) { r.googleKey = key }
 }
 
-// WithPricesOf refreshes these providers only, by registered name.
-func WithPricesOf(providers ...string) RefreshOption {
-	return func(r *refresh) { r.providers = append([]string{}, providers...) }
+// WithProviders refreshes these providers only, by registered name.
+func WithProviders(providers ...string) Option {
+	return func(r *run) { r.providers = append([]string{}, providers...) }
 }
 
-// WithMachinePrices also refreshes the prices of machines, for which some hundred megabytes are read: Amazon EC2 has one list for everything in a region.
-func WithMachinePrices() RefreshOption {
-	return func(r *refresh) { r.machines = true }
+// WithMachines also refreshes the prices of machines, for which some hundred megabytes are read: Amazon EC2 has one list for everything in a region.
+func WithMachines() Option {
+	return func(r *run) { r.machines = true }
 }
 
 // maxKept is how long the reason for a kept price may be, in bytes: a part of it is foreign text.
@@ -71,7 +70,7 @@ type priceList struct {
 	// members are what can be in it.
 	members []string
 	// read changes in p what it finds, and reports the members that it does not, and where it looked.
-	read func(ctx context.Context, r *refresh, p *ProviderPrices) (notFound map[string]string, source string, err error)
+	read func(ctx context.Context, r *run, p *cost.ProviderPrices) (notFound map[string]string, source string, err error)
 }
 
 var priceLists = map[string]priceList{
@@ -80,9 +79,9 @@ var priceLists = map[string]priceList{
 	faas.AzureFunctions: {slices.Sorted(maps.Values(azureMeters)), azurePrices},
 }
 
-// RefreshPrices reads what the providers publish today of the prices in old, or of [DefaultPrices] where that is nil, in the same regions and the same
+// Prices reads what the providers publish today of the prices in old, or of [cost.DefaultPrices] where that is nil, in the same regions and the same
 // currency, from the AWS Price List, the Google Cloud Billing Catalog and the Azure Retail Prices API. Only this call makes requests; nothing else in this
-// package refreshes a price. The result is a copy with its sources and dates, to be used or saved with [Prices.WriteFile]; old is not changed.
+// package refreshes a price. The result is a copy with its sources and dates, to be used or saved with [cost.Prices.WriteFile]; old is not changed.
 //
 // A price that is not found, or that is not understood, stays what it was, and the changes say so and why. What is no price (how much is free on AWS,
 // what is billed at least, how many processors come with memory) is in no list and stays, too. The lists are foreign: they are read as they come, within limits, and
@@ -90,17 +89,21 @@ var priceLists = map[string]priceList{
 //
 // The error is that of ctx, ErrInvalidArgument for a provider that publishes no list or has no price in old, or ErrUnavailable where no list could be read at all; the
 // changes then say why.
-func RefreshPrices(ctx context.Context, old *Prices, opts ...RefreshOption) (*Prices, []PriceChange, error) {
+func Prices(ctx context.Context, old *cost.Prices, opts ...Option) (*cost.Prices, []Change, error) {
 	const op = "refresh prices"
-	r := &refresh{}
-	applyOptions(r, opts)
+	r := &run{}
+	for _, opt := range opts {
+		if opt != nil {
+			opt(r)
+		}
+	}
 	if r.client == nil {
 		r.client = http.DefaultClient
 	}
 	if old == nil {
-		old = DefaultPrices()
+		old = cost.DefaultPrices()
 	}
-	next := old.clone()
+	next := old.Clone()
 	r.currency = next.Currency
 	names := r.providers
 	if names == nil {
@@ -135,12 +138,12 @@ func RefreshPrices(ctx context.Context, old *Prices, opts ...RefreshOption) (*Pr
 }
 
 // provider refreshes one provider's prices, or says why it cannot.
-func (r *refresh) provider(ctx context.Context, name string, old ProviderPrices) ProviderPrices {
+func (r *run) provider(ctx context.Context, name string, old cost.ProviderPrices) cost.ProviderPrices {
 	at := "providers." + name
-	next := old.clone()
+	next := old.Clone()
 	notFound, source, err := priceLists[name].read(ctx, r, &next)
 	if err == nil {
-		err = next.validate()
+		err = next.Validate()
 	}
 	if err != nil {
 		r.keep(at, 0, strings.TrimPrefix(err.Error(), "faas: "))
@@ -149,20 +152,20 @@ func (r *refresh) provider(ctx context.Context, name string, old ProviderPrices)
 	r.answered = true
 	for _, member := range slices.Sorted(maps.Keys(notFound)) {
 		was := 0.0
-		for _, m := range old.members() {
+		for _, m := range membersOf(old) {
 			if m.name == member || strings.HasPrefix(m.name, member+"[0].price") {
 				was = m.value
 			}
 		}
 		r.keep(at+"."+member, was, notFound[member])
 	}
-	r.compare(at, old.members(), next.members())
-	next.describe(source, priceLists[name].members, notFound)
+	r.compare(at, membersOf(old), membersOf(next))
+	describe(&next, source, priceLists[name].members, notFound)
 	return next
 }
 
 // describe says where prices are from that were just read.
-func (p *ProviderPrices) describe(source string, members []string, notFound map[string]string) {
+func describe(p *cost.ProviderPrices, source string, members []string, notFound map[string]string) {
 	p.AsOf = time.Now().UTC().Format(time.DateOnly)
 	if len(notFound) > 0 {
 		source += "; what is not in it: " + p.Source
@@ -178,24 +181,24 @@ func (p *ProviderPrices) describe(source string, members []string, notFound map[
 	}
 }
 
-func (r *refresh) keep(price string, old float64, why string) {
-	r.changes = append(r.changes, PriceChange{Price: price, Old: old, New: old, Kept: r.hide.Line(why, maxKept)})
+func (r *run) keep(price string, old float64, why string) {
+	r.changes = append(r.changes, Change{Price: price, Old: old, New: old, Kept: r.hide.Line(why, maxKept)})
 }
 
 // compare notes what differs.
-func (r *refresh) compare(at string, old, next []priceMember) {
+func (r *run) compare(at string, old, next []priceMember) {
 	was := map[string]float64{}
 	for _, m := range old {
 		was[m.name] = m.value
 	}
 	for _, m := range next {
 		if was[m.name] != m.value {
-			r.changes = append(r.changes, PriceChange{Price: at + "." + m.name, Old: was[m.name], New: m.value})
+			r.changes = append(r.changes, Change{Price: at + "." + m.name, Old: was[m.name], New: m.value})
 		}
 		delete(was, m.name)
 	}
 	for _, name := range slices.Sorted(maps.Keys(was)) { // a tier that is not there any more
-		r.changes = append(r.changes, PriceChange{Price: at + "." + name, Old: was[name]})
+		r.changes = append(r.changes, Change{Price: at + "." + name, Old: was[name]})
 	}
 }
 
@@ -206,9 +209,9 @@ type priceMember struct {
 }
 
 // members are the numbers that a price list may change.
-func (p ProviderPrices) members() []priceMember {
+func membersOf(p cost.ProviderPrices) []priceMember {
 	out := []priceMember{{"per_million_requests", p.PerMillionRequests}}
-	tiers := func(name string, tiers []PriceTier) {
+	tiers := func(name string, tiers []cost.Tier) {
 		for i, t := range tiers {
 			if t.UpTo > 0 {
 				out = append(out, priceMember{fmt.Sprintf("%s[%d].up_to", name, i), t.UpTo})
@@ -226,38 +229,6 @@ func (p ProviderPrices) members() []priceMember {
 		priceMember{"idle_vcpu_second", p.IdleVCPUSecond}, priceMember{"warm_gb_second", p.WarmGBSecond},
 		priceMember{"warm_gb_second_arm64", p.WarmGBSecondARM64},
 	)
-}
-
-func (p *Prices) clone() *Prices {
-	c := *p
-	c.Providers = make(map[string]ProviderPrices, len(p.Providers))
-	for name, one := range p.Providers {
-		c.Providers[name] = one.clone()
-	}
-	c.Machines.Sizes, c.Machines.Unverified = slices.Clone(p.Machines.Sizes), slices.Clone(p.Machines.Unverified)
-	return &c
-}
-
-func (p ProviderPrices) clone() ProviderPrices {
-	p.GBSecond, p.GBSecondARM64, p.VCPUs, p.Unverified = slices.Clone(p.GBSecond), slices.Clone(p.GBSecondARM64),
-		slices.Clone(p.VCPUs), slices.Clone(p.Unverified)
-	return p
-}
-
-// WriteFile saves the prices as a file that [LoadPrices] reads, in place of what is there. It is written as a whole or not at all. The error is
-// ErrInvalidArgument.
-func (p *Prices) WriteFile(path string) error {
-	text, err := json.MarshalIndent(p, "", "  ")
-	if err == nil {
-		err = p.validate()
-	}
-	if err == nil {
-		err = atomicfile.Write(path, append(text, '\n'), 0o644)
-	}
-	if err != nil {
-		return faas.Errorf(faas.ErrInvalidArgument, "write prices", "", "%w", err)
-	}
-	return nil
 }
 
 // sameHost refuses redirects away from a price list, which would tell another host what is sent to this one.

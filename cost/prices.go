@@ -1,4 +1,4 @@
-package serverless
+package cost
 
 import (
 	"bytes"
@@ -12,9 +12,10 @@ import (
 	"slices"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/atomicfile"
 )
 
-// Prices are what [EstimateCost] counts with: list prices, each with where it comes from and when it was true. They are data of the module, which
+// Prices are what [ForProvider] counts with: list prices, each with where it comes from and when it was true. They are data of the module, which
 // [LoadPrices] overrides.
 type Prices struct {
 	Currency  string                    `json:"currency"`
@@ -25,12 +26,12 @@ type Prices struct {
 // ProviderPrices are the prices of one provider in one region. A GB is 1,024 MiB. What is free is free for an account each month, all functions
 // together.
 type ProviderPrices struct {
-	Region             string      `json:"region"` // as the provider names it
-	AsOf               string      `json:"as_of"`  // when the prices were looked at
-	Source             string      `json:"source"`
-	PerMillionRequests float64     `json:"per_million_requests"`
-	GBSecond           []PriceTier `json:"gb_second"`                 // of memory while a call runs, by ascending UpTo
-	GBSecondARM64      []PriceTier `json:"gb_second_arm64,omitempty"` // for arm64 where that has a price of its own
+	Region             string  `json:"region"` // as the provider names it
+	AsOf               string  `json:"as_of"`  // when the prices were looked at
+	Source             string  `json:"source"`
+	PerMillionRequests float64 `json:"per_million_requests"`
+	GBSecond           []Tier  `json:"gb_second"`                 // of memory while a call runs, by ascending UpTo
+	GBSecondARM64      []Tier  `json:"gb_second_arm64,omitempty"` // for arm64 where that has a price of its own
 	// of a processor while a call runs, where that is billed apart
 	VCPUSecond float64 `json:"vcpu_second,omitempty"`
 	// how many processors come with how much memory, ascending
@@ -52,8 +53,8 @@ type ProviderPrices struct {
 	Unverified []string `json:"unverified,omitempty"`
 }
 
-// PriceTier is a price for an amount up to UpTo in a month; 0 is for all that is more.
-type PriceTier struct {
+// Tier is a price for an amount up to UpTo in a month; 0 is for all that is more.
+type Tier struct {
 	UpTo  float64 `json:"up_to,omitempty"`
 	Price float64 `json:"price"`
 }
@@ -159,7 +160,7 @@ func (p *Prices) override(text []byte) error {
 
 func (p *Prices) validate() error {
 	for _, name := range slices.Sorted(maps.Keys(p.Providers)) {
-		if err := p.Providers[name].validate(); err != nil {
+		if err := p.Providers[name].Validate(); err != nil {
 			return fmt.Errorf("providers.%s.%w", name, err)
 		}
 	}
@@ -174,7 +175,8 @@ func (p *Prices) validate() error {
 	return nil
 }
 
-func (p ProviderPrices) validate() error {
+// Validate reports what in p is not a price, naming its member in a price file.
+func (p ProviderPrices) Validate() error {
 	for name, value := range map[string]float64{
 		"per_million_requests": p.PerMillionRequests, "vcpu_second": p.VCPUSecond, "free_requests": p.FreeRequests,
 		"free_gb_seconds":   p.FreeGBSeconds,
@@ -196,7 +198,7 @@ func (p ProviderPrices) validate() error {
 			return fmt.Errorf("vcpus: entry %d: vcpus must be 0 or more, and up_to_mb must ascend", i)
 		}
 	}
-	for name, tiers := range map[string][]PriceTier{"gb_second": p.GBSecond, "gb_second_arm64": p.GBSecondARM64} {
+	for name, tiers := range map[string][]Tier{"gb_second": p.GBSecond, "gb_second_arm64": p.GBSecondARM64} {
 		from := 0.0
 		for i, tier := range tiers {
 			last := i == len(tiers)-1
@@ -211,3 +213,37 @@ func (p ProviderPrices) validate() error {
 
 // bad reports whether x is no amount. Amounts above any that exists would overflow in sums.
 func bad(x float64) bool { return !(x >= 0 && x <= 1e15) }
+
+// Clone returns a copy that shares nothing with p.
+func (p *Prices) Clone() *Prices {
+	c := *p
+	c.Providers = make(map[string]ProviderPrices, len(p.Providers))
+	for name, one := range p.Providers {
+		c.Providers[name] = one.Clone()
+	}
+	c.Machines.Sizes, c.Machines.Unverified = slices.Clone(p.Machines.Sizes), slices.Clone(p.Machines.Unverified)
+	return &c
+}
+
+// Clone returns a copy that shares nothing with p.
+func (p ProviderPrices) Clone() ProviderPrices {
+	p.GBSecond, p.GBSecondARM64, p.VCPUs, p.Unverified = slices.Clone(p.GBSecond), slices.Clone(p.GBSecondARM64),
+		slices.Clone(p.VCPUs), slices.Clone(p.Unverified)
+	return p
+}
+
+// WriteFile saves the prices as a file that [LoadPrices] reads, in place of what is there. It is written as a whole or not at all. The error is
+// ErrInvalidArgument.
+func (p *Prices) WriteFile(path string) error {
+	text, err := json.MarshalIndent(p, "", "  ")
+	if err == nil {
+		err = p.validate()
+	}
+	if err == nil {
+		err = atomicfile.Write(path, append(text, '\n'), 0o644)
+	}
+	if err != nil {
+		return faas.Errorf(faas.ErrInvalidArgument, "write prices", "", "%w", err)
+	}
+	return nil
+}
