@@ -357,7 +357,7 @@ type Reason struct {
 func (r Reason) String() string {
 	switch r.Code {
 	case ReasonNoProfile:
-		return "it was never profiled, and nothing untested is deployed: measure it with ProfileJobs, which writes " +
+		return "it was never profiled, and nothing untested is deployed: measure it with package profile, which writes " +
 			"blueprint-profiles.json"
 	case ReasonTooSlow:
 		return fmt.Sprintf("95%% of its runs take up to %s, longer than the timeout limit of %s", milliseconds(r.Value),

@@ -35,8 +35,8 @@ func metadata(profiles ...*JobProfile) *Metadata {
 }
 
 func TestAnalyzeGivesEveryReasonThatApplies(t *testing.T) {
-	const noProfile = "it was never profiled, and nothing untested is deployed: measure it with ProfileJobs, which " +
-		"writes blueprint-profiles.json"
+	const noProfile = "it was never profiled, and nothing untested is deployed: measure it with package profile, " +
+		"which writes blueprint-profiles.json"
 	for _, tc := range []struct {
 		name    string
 		profile *JobProfile
@@ -301,7 +301,7 @@ func TestAnalysisJSONIsStable(t *testing.T) {
 func TestAnalysisPrintsAsATable(t *testing.T) {
 	const want = `hybrid on aws-lambda: 1 of 3 jobs fit; VM part: 18432 MiB, 9 cores
   job 0   fits: 128 MiB, 10 s
-  job 1   does not fit: it was never profiled, and nothing untested is deployed: measure it with ProfileJobs, which writes blueprint-profiles.json
+  job 1   does not fit: it was never profiled, and nothing untested is deployed: measure it with package profile, which writes blueprint-profiles.json
   job 2   does not fit: 95% of its runs take up to 910 s, longer than the timeout limit of 900 s; its peak memory of 12288 MiB is above the limit of 10240 MiB; it is stateful: it keeps state between invocations, which may reach different instances; it keeps persistent connections, which end with the instance`
 	if diff := cmp.Diff(want, goldenAnalysis(t).String()); diff != "" {
 		t.Error(diff)

@@ -3,7 +3,6 @@ package serverless_test
 import (
 	"context"
 	"fmt"
-	"log"
 
 	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
@@ -44,33 +43,6 @@ func ExampleAnalyzeFor() {
 	// Output:
 	// serverless on gcp-functions: 1 of 1 job fit; VM part: 512 MiB, 1 core
 	//   job 0   fits: 256 MiB, 10 s
-}
-
-// A build step profiles the binary that it has built, and writes what the deployment reads.
-func ExampleProfileJobs() {
-	const binary = "target/release/my-blueprint"
-	profiles, err := serverless.ProfileJobs(context.Background(), binary,
-		map[uint32][][]byte{
-			0: {[]byte("a typical request"), []byte("the largest request")},
-			1: {nil}, // this job takes no arguments
-		},
-		serverless.WithRuns(20),
-		serverless.WithStateful(1),
-	)
-	if err != nil {
-		log.Print(err)
-		return
-	}
-	if err := profiles.WriteFile(serverless.ProfilesPath(binary)); err != nil {
-		log.Print(err)
-		return
-	}
-	profilingData, err := profiles.OnChain()
-	if err != nil {
-		log.Print(err)
-		return
-	}
-	fmt.Println("register the blueprint with this profilingData:", profilingData)
 }
 
 func ExampleFetchMetadata() {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"maps"
@@ -15,7 +14,7 @@ import (
 	"strings"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/profile"
+	"github.com/tangle-network/blueprint-serverless/internal/profiles"
 	"github.com/tangle-network/blueprint-serverless/internal/tangle"
 )
 
@@ -171,12 +170,12 @@ func mockMetadata(blueprintID uint64, o *fetchOptions, because string) *Metadata
 	meta := &Metadata{BlueprintID: blueprintID, Source: SourceMock, Jobs: makeJobs(jobs)}
 	meta.Warnings = append(meta.Warnings, "the metadata is made up (mock), because "+because+": "+
 		"the blueprint's real jobs are not known")
-	set, path, ok := readProfiles(meta, o, profile.MaxJobs)
+	set, path, ok := readProfiles(meta, o, profiles.MaxJobs)
 	if !ok {
 		return meta
 	}
 	if len(set.Jobs) > 0 {
-		highest := slices.Max(slices.Collect(maps.Keys(set.Jobs))) // below profile.MaxJobs, by the decoder's promise
+		highest := slices.Max(slices.Collect(maps.Keys(set.Jobs))) // below profiles.MaxJobs, by the decoder's promise
 		meta.Jobs = makeJobs(int(highest) + 1)
 	}
 	meta.Warnings = append(meta.Warnings, fmt.Sprintf("the number of jobs, %d, was taken from %s", len(meta.Jobs), path))
@@ -201,19 +200,19 @@ func (def *chainDefinition) assemble(o *fetchOptions) *Metadata {
 	jobCount := len(meta.Jobs)
 	if set, _, ok := readProfiles(meta, o, jobCount); ok {
 		meta.setProfiles(set, ProfileFromFile)
-		exec, warnings, err := profile.DecodeExecution(def.ProfilingData)
+		exec, warnings, err := profiles.DecodeExecution(def.ProfilingData)
 		meta.setExecution(exec)
 		meta.warn("", warnings, err, "it is not known whether the jobs need a TEE or a GPU")
 		return meta
 	}
-	set, exec, warnings, err := profile.DecodeProfilingData(def.ProfilingData, jobCount)
+	set, exec, warnings, err := profiles.DecodeProfilingData(def.ProfilingData, jobCount)
 	meta.setExecution(exec)
 	meta.warn("profilingData: ", warnings, err, "its profiles were ignored")
 	if err == nil && len(set.Jobs) > 0 {
 		meta.setProfiles(set, ProfileFromChain)
 		return meta
 	}
-	set, _, warnings, err = profile.DecodeDescription(def.Description, jobCount)
+	set, _, warnings, err = profiles.DecodeDescription(def.Description, jobCount)
 	meta.warn("description: ", warnings, err, "its profiles were ignored")
 	if err == nil && len(set.Jobs) > 0 {
 		meta.setProfiles(set, ProfileFromDescription)
@@ -231,7 +230,7 @@ func (m *Metadata) warn(prefix string, warnings []string, err error, consequence
 	}
 }
 
-func (m *Metadata) setProfiles(set profile.Set, source ProfileSource) {
+func (m *Metadata) setProfiles(set profiles.Set, source ProfileSource) {
 	for i := range m.Jobs {
 		if measured, ok := set.Jobs[m.Jobs[i].ID]; ok {
 			m.Jobs[i].Profile, m.Jobs[i].ProfileSource = new(JobProfile(measured)), source
@@ -239,22 +238,22 @@ func (m *Metadata) setProfiles(set profile.Set, source ProfileSource) {
 	}
 }
 
-func (m *Metadata) setExecution(exec profile.Execution) {
+func (m *Metadata) setExecution(exec profiles.Execution) {
 	m.Execution = ExecutionProfile{Confidentiality: exec.Confidentiality, GPU: GPURequirement(exec.GPU)}
 }
 
 // readProfiles reads the profiles file of the binary, if there is one, and returns its path. It returns false, and
 // where something is wrong adds a warning, when no file gives a profile.
-func readProfiles(meta *Metadata, o *fetchOptions, jobCount int) (profile.Set, string, bool) {
+func readProfiles(meta *Metadata, o *fetchOptions, jobCount int) (profiles.Set, string, bool) {
 	if o.binary == "" {
-		return profile.Set{}, "", false
+		return profiles.Set{}, "", false
 	}
 	above := ProfilesPath(o.binary)
-	var found profile.Set
+	var found profiles.Set
 	var from string
 	var notes []string
 	for _, path := range []string{filepath.Join(filepath.Dir(o.binary), filepath.Base(above)), above} {
-		data, err := readRegular(path)
+		data, err := profiles.ReadFile(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			o.logger.Debug("no profiles file", "path", path)
 			continue
@@ -263,7 +262,7 @@ func readProfiles(meta *Metadata, o *fetchOptions, jobCount int) (profile.Set, s
 			meta.Warnings = append(meta.Warnings, "the profiles file could not be read and was ignored: "+err.Error())
 			continue
 		}
-		set, warnings, err := profile.DecodeFile(data, jobCount)
+		set, warnings, err := profiles.DecodeFile(data, jobCount)
 		var older string
 		if err == nil && len(set.Jobs) == 0 {
 			err = errors.New("no job has a usable profile")
@@ -291,7 +290,7 @@ func readProfiles(meta *Metadata, o *fetchOptions, jobCount int) (profile.Set, s
 
 // compareMeasured says, as a warning, that profiles are of another build of the binary, and, as an error, that they are
 // of another blueprint. A file that does not tell what was measured is taken for the binary's.
-func compareMeasured(set profile.Set, binary string) (warning string, err error) {
+func compareMeasured(set profiles.Set, binary string) (warning string, err error) {
 	if set.BinarySHA256 == "" {
 		return "", nil
 	}
@@ -299,29 +298,12 @@ func compareMeasured(set profile.Set, binary string) (warning string, err error)
 	switch {
 	case err == nil && file.SHA256 == set.BinarySHA256:
 		return "", nil
-	case set.BlueprintName != blueprintName(binary):
+	case set.BlueprintName != profiles.BlueprintName(binary):
 		return "", fmt.Errorf("these are the profiles of another blueprint, %q: profile %s itself", set.BlueprintName, binary)
 	case err != nil:
 		return fmt.Sprintf("it could not be compared with the binary: %v", err), nil
 	}
 	return fmt.Sprintf("these are the profiles of another build of %s: profile it again", binary), nil
-}
-
-// readRegular reads a file of at most profile.MaxJSON bytes and one. Anything but a regular file is an error, because opening a pipe blocks.
-func readRegular(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, &fs.PathError{Op: "read", Path: path, Err: errors.New("not a regular file")}
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, profile.MaxJSON+1))
 }
 
 // ProfilesPath returns where the existing tools keep the profiles of a blueprint's binary: blueprint-profiles.json in the

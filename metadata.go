@@ -52,7 +52,7 @@ type Job struct {
 	ProfileSource ProfileSource `json:"profile_source,omitempty"`
 }
 
-// JobProfile is what was measured of a job. [ProfileJobs] makes one.
+// JobProfile is what was measured of a job. Package profile makes one.
 type JobProfile struct {
 	AvgDurationMS         uint64 `json:"avg_duration_ms"`
 	P95DurationMS         uint64 `json:"p95_duration_ms"`

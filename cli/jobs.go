@@ -20,6 +20,7 @@ import (
 	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/cost"
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/profile"
 )
 
 func (a *app) profileCommand() *cobra.Command {
@@ -67,10 +68,10 @@ What the file has of other jobs is kept, and so is what was declared with --stat
 			return err
 		}
 		show, end := a.profileProgress()
-		profiles, err := serverless.ProfileJobs(cmd.Context(), args[0], wanted,
-			serverless.WithRuns(*runs), serverless.WithWarmups(*warmups), serverless.WithProfileTimeout(*timeout),
-			serverless.WithStateful(ids(*stateful)...), serverless.WithPersistentConnections(ids(*persistent)...),
-			serverless.WithProfileProgress(show))
+		profiles, err := profile.Measure(cmd.Context(), args[0], wanted,
+			profile.WithRuns(*runs), profile.WithWarmups(*warmups), profile.WithTimeout(*timeout),
+			profile.WithStateful(ids(*stateful)...), profile.WithPersistentConnections(ids(*persistent)...),
+			profile.WithProgress(show))
 		end()
 		if err != nil {
 			return err
@@ -84,11 +85,11 @@ What the file has of other jobs is kept, and so is what was declared with --stat
 		}
 		a.warn(warnings...)
 		report := struct {
-			Path     string               `json:"path"`
-			Profiles *serverless.Profiles `json:"profiles"`
-			Kept     []uint32             `json:"kept,omitempty"` // the jobs that were not measured now
-			OnChain  string               `json:"on_chain,omitempty"`
-			Warnings []string             `json:"warnings,omitempty"`
+			Path     string       `json:"path"`
+			Profiles *profile.Set `json:"profiles"`
+			Kept     []uint32     `json:"kept,omitempty"` // the jobs that were not measured now
+			OnChain  string       `json:"on_chain,omitempty"`
+			Warnings []string     `json:"warnings,omitempty"`
 		}{Path: file.path, Profiles: profiles, Kept: kept, Warnings: warnings}
 		if *onChain {
 			if report.OnChain, err = profiles.OnChain(); err != nil {
@@ -134,14 +135,14 @@ func ids(values []uint) []uint32 {
 }
 
 // profileProgress returns what shows how far profiling is, and what ends that.
-func (a *app) profileProgress() (show func(serverless.ProfileProgress), end func()) {
+func (a *app) profileProgress() (show func(profile.Progress), end func()) {
 	var now atomic.Pointer[string]
 	now.Store(new("profiling"))
 	end = func() {}
 	if !a.json {
 		end = a.live(1, func(_, width int) string { return clip(*now.Load(), width) })
 	}
-	return func(p serverless.ProfileProgress) {
+	return func(p profile.Progress) {
 		now.Store(new(fmt.Sprintf("job %d: run %d of %d, %d ms, %d MB", p.JobID, p.Run, p.Runs, p.Duration.Milliseconds(),
 			p.PeakMemoryMB)))
 		if p.Run == p.Runs && a.log.width == nil && !a.quiet && !a.json {
@@ -269,7 +270,7 @@ func decodeMetadata(path string, text []byte) (*serverless.Metadata, error) {
 		}
 		return meta, nil
 	case len(shape.Jobs) > 0:
-		var profiles serverless.Profiles
+		var profiles profile.Set
 		if err := json.Unmarshal(text, &profiles); err != nil {
 			return nil, usagef(path + ": " + err.Error())
 		}

@@ -29,7 +29,7 @@ func (l priceLists) RoundTrip(req *http.Request) (*http.Response, error) {
 	case host == "pricing.us-east-1.amazonaws.com":
 		file = strings.Split(req.URL.Path, "/")[4] // /offers/v1.0/aws/SERVICE/current/REGION/index.json
 	}
-	text, err := os.ReadFile("../testdata/prices/" + file + ".json")
+	text, err := os.ReadFile("../cost/refresh/testdata/" + file + ".json")
 	if err != nil {
 		return &http.Response{StatusCode: http.StatusServiceUnavailable, Status: "503 Service Unavailable",
 			Body: http.NoBody, Request: req}, nil

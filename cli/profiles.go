@@ -10,12 +10,13 @@ import (
 
 	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/profile"
 )
 
 // profilesFile is where the profiles of a binary are written, and what is there already.
 type profilesFile struct {
 	path  string
-	older *serverless.Profiles // nil if there is no file, or if it is to be begun anew
+	older *profile.Set // nil if there is no file, or if it is to be begun anew
 }
 
 // findProfiles chooses the file for the profiles of a binary: the one that deployments read. That is the one beside the
@@ -30,14 +31,14 @@ func findProfiles(binary, output string, replace bool) (profilesFile, error) {
 		return profilesFile{}, err
 	}
 	name := strings.TrimSuffix(filepath.Base(path), ".exe")
-	own := func(p *serverless.Profiles) bool { return p.BinarySHA256 == file.SHA256 || p.BlueprintName == name }
-	foreign := func(p *serverless.Profiles) bool { return p.BinarySHA256 != "" && !own(p) }
+	own := func(p *profile.Set) bool { return p.BinarySHA256 == file.SHA256 || p.BlueprintName == name }
+	foreign := func(p *profile.Set) bool { return p.BinarySHA256 != "" && !own(p) }
 
 	above := serverless.ProfilesPath(path)
 	at := cmp.Or(output, filepath.Join(filepath.Dir(path), filepath.Base(above)))
-	older, err := serverless.ReadProfiles(at)
+	older, err := profile.Read(at)
 	if output == "" && (faas.CodeOf(err) == faas.ErrNotFound || err == nil && foreign(older)) {
-		there, aboveErr := serverless.ReadProfiles(above)
+		there, aboveErr := profile.Read(above)
 		dir := filepath.Dir(path)
 		cargo := filepath.Base(filepath.Dir(dir)) == "target" &&
 			slices.Contains([]string{"release", "debug"}, filepath.Base(dir))
@@ -60,7 +61,7 @@ func findProfiles(binary, output string, replace bool) (profilesFile, error) {
 }
 
 // merge completes new profiles by what the file has, and says what was kept.
-func (f *profilesFile) merge(p *serverless.Profiles) (kept []uint32, remarks, warnings []string) {
+func (f *profilesFile) merge(p *profile.Set) (kept []uint32, remarks, warnings []string) {
 	if f.older == nil {
 		return nil, nil, nil
 	}

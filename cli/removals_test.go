@@ -9,8 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/profile"
 )
 
 // profileOne measures job 1 as one that keeps state.
@@ -26,17 +26,17 @@ func TestProfilingOneJobKeepsTheOthers(t *testing.T) {
 	var report struct {
 		Path     string
 		Kept     []uint32
-		Profiles serverless.Profiles
+		Profiles profile.Set
 	}
 	d.json(&report, "profile", d.binary, "--jobs", "1,3", "--persistent", "3", "--runs", "1", "--warmups", "0")
 	if diff := cmp.Diff([]uint32{0}, report.Kept); diff != "" {
 		t.Errorf("kept (-want +got):\n%s", diff)
 	}
-	file, err := serverless.ReadProfiles(filepath.Join(d.dir, "target", "blueprint-profiles.json"))
+	file, err := profile.Read(filepath.Join(d.dir, "target", "blueprint-profiles.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range []*serverless.Profiles{file, &report.Profiles} {
+	for _, p := range []*profile.Set{file, &report.Profiles} {
 		if len(p.Jobs) != 3 || p.Jobs[0].SampleSize != 1 || !p.Jobs[1].Stateful || !p.Jobs[3].PersistentConnections {
 			t.Errorf("profiles: %+v", p)
 		}
@@ -46,7 +46,7 @@ func TestProfilingOneJobKeepsTheOthers(t *testing.T) {
 		!strings.Contains(r.err, "kept what was declared of job 1") {
 		t.Errorf("what was kept is not said:\n%s", r.err)
 	}
-	report.Kept, report.Profiles = nil, serverless.Profiles{}
+	report.Kept, report.Profiles = nil, profile.Set{}
 	d.json(&report, "profile", d.binary, "--jobs", "1", "--runs", "1", "--replace")
 	if len(report.Kept) != 0 || len(report.Profiles.Jobs) != 1 || report.Profiles.Jobs[1].Stateful {
 		t.Errorf("with --replace: %+v", report)

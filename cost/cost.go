@@ -1,3 +1,10 @@
+// Package cost estimates what a blueprint's jobs cost in a month on serverless platforms, and what a
+// machine for all of them would cost instead.
+//
+// [ForProvider] estimates by the measured profiles of the jobs, [ForPlan] what a plan would deploy, and
+// [Compare] sets all providers side by side. Prices are data: [DefaultPrices] come with the module,
+// [LoadPrices] reads others, and package refresh reads what the providers publish today. Nothing here
+// makes a request.
 package cost
 
 import (

@@ -1,3 +1,5 @@
+// Package refresh reads what AWS, Google and Azure publish of the prices that package cost estimates
+// with.
 package refresh
 
 import (

@@ -17,6 +17,7 @@ import (
 
 	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/profile"
 )
 
 const (
@@ -209,11 +210,11 @@ func (s *story) policy(workspace, file, provider string) (*serverless.Policy, fu
 // profile measures the blueprint's jobs, as its author would before publishing it.
 func (s *story) profile(ctx context.Context, binary string) error {
 	start := time.Now()
-	profiles, err := serverless.ProfileJobs(ctx, binary, map[uint32][][]byte{
+	profiles, err := profile.Measure(ctx, binary, map[uint32][][]byte{
 		jobSquare: {encode(12)},
 		jobHash:   {[]byte("blueprint")},
 		jobTotal:  {encode(5)},
-	}, serverless.WithStateful(jobTotal))
+	}, profile.WithStateful(jobTotal))
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,7 @@
 //	environment                              protocol
 //	BLUEPRINT_JOB_PROTOCOL=frames/1          frames on stdin and stdout, from the embedded platform
 //	BLUEPRINT_JOB_PROTOCOL=runner/1/PID      the same, from the process PID if that started this one, which is a service's runner
-//	BLUEPRINT_JOB_PROTOCOL=stdio             one request on stdin, one response on stdout, from serverless.ProfileJobs
+//	BLUEPRINT_JOB_PROTOCOL=stdio             one request on stdin, one response on stdout, from profile.Measure
 //	AWS_LAMBDA_RUNTIME_API                   Lambda Runtime API
 //	FUNCTIONS_CUSTOMHANDLER_PORT             HTTP on 127.0.0.1, that port (Azure custom handler)
 //	K_SERVICE and PORT                       HTTP on all interfaces, that port (Cloud Run functions)

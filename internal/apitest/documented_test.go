@@ -19,10 +19,13 @@ var noExample = map[string]string{
 // entryPoints are what a newcomer looks for an example of, by package.
 var entryPoints = map[string][]string{
 	"": {
-		"LoadPolicy", "Policy.Save", "BindPolicyFlags", "FetchMetadata", "ProfileJobs", "VerifyBinary", "Analyze",
-		"AnalyzeFor", "EstimateCost", "NewPlan", "Deploy",
+		"LoadPolicy", "Policy.Save", "BindPolicyFlags", "FetchMetadata", "VerifyBinary", "Analyze",
+		"AnalyzeFor", "NewPlan", "Deploy",
 		"DeployServerless", "OpenService", "ListServices", "Recover", "Service.Invoke", "WithEvents", "WithTraditional",
 	},
+	"cost":          {"ForProvider", "Compare"},
+	"profile":       {"Measure"},
+	"cost/refresh":  {"Prices"},
 	"faas":          {"Open", "Register", "InspectBinary", "BuildPackage", "Error", "ProviderLimits"},
 	"faas/aws":      {"New"},
 	"faas/gcp":      {"New"},

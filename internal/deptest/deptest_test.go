@@ -122,6 +122,23 @@ func TestTheLibraryLinksOnlyWhatIsAllowed(t *testing.T) {
 	}
 }
 
+// Whoever deploys does not carry what measures and estimates, and whoever estimates does not carry what
+// reads price lists.
+func TestEachLeafIsLinkedByWhoeverUsesItAlone(t *testing.T) {
+	t.Parallel()
+	for pkg, not := range map[string][]string{
+		".":         {"cost", "profile", "cli"},
+		"./cost":    {"cost/refresh", "profile"},
+		"./profile": {"cost"},
+	} {
+		for _, dep := range deps(t, "", "", pkg) {
+			if dep = strings.TrimPrefix(dep, module+"/"); slices.Contains(not, dep) {
+				t.Errorf("%s links %s", pkg, dep)
+			}
+		}
+	}
+}
+
 // A program chooses its SDK for telemetry itself; the library speaks to the API.
 func TestTelemetryLinksNoSDK(t *testing.T) {
 	t.Parallel()

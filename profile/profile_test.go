@@ -1,4 +1,4 @@
-package serverless
+package profile
 
 import (
 	"bytes"
@@ -16,9 +16,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/measure"
-	"github.com/tangle-network/blueprint-serverless/internal/profile"
+	"github.com/tangle-network/blueprint-serverless/internal/profiles"
 )
 
 // profiledJobEnv makes the test binary behave as a job binary.
@@ -83,22 +84,22 @@ func runProfiledJob() {
 	os.Stdout.Write(faas.AppendResponse(nil, answer))
 }
 
-func profileSelf(t *testing.T, inputs map[uint32][][]byte, opts ...ProfileOption) (*Profiles, error) {
+func profileSelf(t *testing.T, inputs map[uint32][][]byte, opts ...Option) (*Set, error) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	env := WithProfileEnv(map[string]string{profiledJobEnv: "1", "GORACE": "atexit_sleep_ms=0"})
-	return ProfileJobs(t.Context(), self, inputs, append([]ProfileOption{env}, opts...)...)
+	env := WithEnv(map[string]string{profiledJobEnv: "1", "GORACE": "atexit_sleep_ms=0"})
+	return Measure(t.Context(), self, inputs, append([]Option{env}, opts...)...)
 }
 
 func TestProfileJobsMeasuresProcesses(t *testing.T) {
-	var seen []ProfileProgress
+	var seen []Progress
 	p, err := profileSelf(t, map[uint32][][]byte{jobEcho: nil, jobSleep: {{20}, {60}}, jobTake: {{48}}, jobBare: {{1}}},
 		WithRuns(4), WithWarmups(1), WithStateful(jobSleep), WithPersistentConnections(jobSleep, jobBare),
-		WithBlueprintName("sample"),
-		WithProfileProgress(func(p ProfileProgress) { seen = append(seen, p) }))
+		WithName("sample"),
+		WithProgress(func(p Progress) { seen = append(seen, p) }))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +146,7 @@ func TestProfileJobsUsesEveryInput(t *testing.T) {
 func TestProfileJobsReportsWhatFailed(t *testing.T) {
 	for name, tc := range map[string]struct {
 		job  uint32
-		opts []ProfileOption
+		opts []Option
 		code faas.Code
 		want string
 		fn   *faas.FunctionError
@@ -161,8 +162,8 @@ func TestProfileJobsReportsWhatFailed(t *testing.T) {
 		},
 		"no answer": {jobGarbage, nil, faas.ErrFunctionFailed,
 			"job 5: run 1 of 12: function failed (protocol): its answer is not one", nil},
-		"too slow": {jobHang, []ProfileOption{WithProfileTimeout(200 * time.Millisecond)}, faas.ErrTimeout,
-			"after 200ms); WithProfileTimeout gives it longer", nil},
+		"too slow": {jobHang, []Option{WithTimeout(200 * time.Millisecond)}, faas.ErrTimeout,
+			"after 200ms); WithTimeout gives it longer", nil},
 		"another's answer": {jobOther, nil, faas.ErrFunctionFailed, "it answered for another job", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -192,10 +193,10 @@ func TestProfileJobsEndsWithItsContext(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	env := WithProfileEnv(map[string]string{profiledJobEnv: "1"})
+	env := WithEnv(map[string]string{profiledJobEnv: "1"})
 	// The second job begins when the first has been run, and never ends by itself.
-	_, err = ProfileJobs(ctx, self, map[uint32][][]byte{jobEcho: nil, jobHang: nil}, env, WithRuns(1), WithWarmups(0),
-		WithProfileProgress(func(ProfileProgress) { time.AfterFunc(50*time.Millisecond, cancel) }))
+	_, err = Measure(ctx, self, map[uint32][][]byte{jobEcho: nil, jobHang: nil}, env, WithRuns(1), WithWarmups(0),
+		WithProgress(func(Progress) { time.AfterFunc(50*time.Millisecond, cancel) }))
 	if !errors.Is(err, context.Canceled) || faas.CodeOf(err) != faas.ErrTimeout {
 		t.Errorf("error = %v", err)
 	}
@@ -211,34 +212,34 @@ func TestProfileJobsChecksBeforeItRuns(t *testing.T) {
 	for name, tc := range map[string]struct {
 		binary string
 		inputs map[uint32][][]byte
-		opts   []ProfileOption
+		opts   []Option
 		code   faas.Code
 		want   string
 	}{
 		"no input":          {file, nil, nil, faas.ErrInvalidArgument, "inputs is empty"},
-		"no run":            {file, one, []ProfileOption{WithRuns(0)}, faas.ErrInvalidArgument, "WithRuns(0)"},
-		"negative warm-ups": {file, one, []ProfileOption{WithWarmups(-1)}, faas.ErrInvalidArgument, "WithWarmups(-1)"},
-		"no time": {file, one, []ProfileOption{WithProfileTimeout(0)}, faas.ErrInvalidArgument,
-			"WithProfileTimeout(0s)"},
+		"no run":            {file, one, []Option{WithRuns(0)}, faas.ErrInvalidArgument, "WithRuns(0)"},
+		"negative warm-ups": {file, one, []Option{WithWarmups(-1)}, faas.ErrInvalidArgument, "WithWarmups(-1)"},
+		"no time": {file, one, []Option{WithTimeout(0)}, faas.ErrInvalidArgument,
+			"WithTimeout(0s)"},
 		"id too high": {file, map[uint32][][]byte{256: nil}, nil, faas.ErrInvalidArgument,
 			"job 256: a blueprint has at most 256 jobs"},
-		"stateful stranger": {file, one, []ProfileOption{WithStateful(2)}, faas.ErrInvalidArgument,
+		"stateful stranger": {file, one, []Option{WithStateful(2)}, faas.ErrInvalidArgument,
 			"WithStateful names job 2"},
-		"connected stranger": {file, one, []ProfileOption{WithPersistentConnections(0)}, faas.ErrInvalidArgument,
+		"connected stranger": {file, one, []Option{WithPersistentConnections(0)}, faas.ErrInvalidArgument,
 			"WithPersistentConnections names job 0"},
-		"environment": {file, one, []ProfileOption{WithProfileEnv(map[string]string{"A=B": "secret"})},
+		"environment": {file, one, []Option{WithEnv(map[string]string{"A=B": "secret"})},
 			faas.ErrInvalidArgument, `variable "A=B"`},
-		"execution profile": {file, one, []ProfileOption{WithExecutionProfile(ExecutionProfile{Confidentiality: "tee"})},
+		"execution profile": {file, one, []Option{WithExecution(serverless.ExecutionProfile{Confidentiality: "tee"})},
 			faas.ErrInvalidArgument, `confidentiality "tee" is none of any, tee_required`},
-		"GPU policy": {file, one, []ProfileOption{
-			WithExecutionProfile(ExecutionProfile{GPU: GPURequirement{Policy: "x"}})}, faas.ErrInvalidArgument,
+		"GPU policy": {file, one, []Option{
+			WithExecution(serverless.ExecutionProfile{GPU: serverless.GPURequirement{Policy: "x"}})}, faas.ErrInvalidArgument,
 			`GPU policy "x" is none of none, required, preferred`},
 		"missing binary":    {filepath.Join(dir, "none"), one, nil, faas.ErrNotFound, "does not exist"},
 		"directory":         {dir, one, nil, faas.ErrInvalidArgument, "is not a regular file"},
 		"not an executable": {file, one, nil, faas.ErrInvalidArgument, "run 1 of 12"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, err := ProfileJobs(t.Context(), tc.binary, tc.inputs, append(tc.opts, nil)...)
+			p, err := Measure(t.Context(), tc.binary, tc.inputs, append(tc.opts, nil)...)
 			if p != nil || faas.CodeOf(err) != tc.code || !strings.Contains(err.Error(), tc.want) ||
 				strings.Contains(err.Error(), "secret") {
 				t.Errorf("profiles %v, error %v, want a %q with %q", p, err, tc.code, tc.want)
@@ -247,39 +248,48 @@ func TestProfileJobsChecksBeforeItRuns(t *testing.T) {
 	}
 }
 
-func sampleProfileSet() *Profiles {
-	p := &Profiles{BlueprintName: "chain-sample", ProfiledAt: time.Date(2026, 8, 20, 10, 0, 0, 123456789, time.UTC),
-		Jobs: map[uint32]JobProfile{}}
-	for i, job := range sampleProfiles() {
-		p.Jobs[uint32(i)] = *job
-	}
-	return p
+func sample() *Set {
+	return &Set{BlueprintName: "chain-sample", ProfiledAt: time.Date(2026, 8, 20, 10, 0, 0, 123456789, time.UTC),
+		Jobs: map[uint32]serverless.JobProfile{
+			0: {AvgDurationMS: 5, P95DurationMS: 8, P99DurationMS: 10, PeakMemoryMB: 256, SampleSize: 10},
+			1: {AvgDurationMS: 1450, P95DurationMS: 2100, P99DurationMS: 2600, PeakMemoryMB: 1024, Stateful: true,
+				SampleSize: 20},
+			2: {AvgDurationMS: 420000, P95DurationMS: 910000, P99DurationMS: 930000, PeakMemoryMB: 12288,
+				PersistentConnections: true, SampleSize: 3},
+		}}
 }
 
 func TestWrittenProfilesAreRead(t *testing.T) {
-	noContract(t)
-	p := sampleProfileSet()
-	p.Execution = &ExecutionProfile{Confidentiality: "tee_required",
-		GPU: GPURequirement{Policy: "required", MinCount: 2, MinVRAMGB: 40}}
+	t.Setenv(serverless.ContractEnv, "")
+	t.Setenv(serverless.ContractFallbackEnv, "")
+	p := sample()
+	p.Execution = &serverless.ExecutionProfile{Confidentiality: "tee_required",
+		GPU: serverless.GPURequirement{Policy: "required", MinCount: 2, MinVRAMGB: 40}}
 	binary := filepath.Join(t.TempDir(), "release", "x")
-	if err := p.WriteFile(ProfilesPath(binary)); err != nil {
+	if err := p.WriteFile(serverless.ProfilesPath(binary)); err != nil {
 		t.Fatal(err)
 	}
-	first, err := os.ReadFile(ProfilesPath(binary))
+	first, err := os.ReadFile(serverless.ProfilesPath(binary))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.WriteFile(ProfilesPath(binary)); err != nil {
+	if err := p.WriteFile(serverless.ProfilesPath(binary)); err != nil {
 		t.Fatal(err)
 	}
-	if second, err := os.ReadFile(ProfilesPath(binary)); err != nil || !bytes.Equal(first, second) {
+	if second, err := os.ReadFile(serverless.ProfilesPath(binary)); err != nil || !bytes.Equal(first, second) {
 		t.Errorf("the same profiles gave other bytes: %v", err)
 	}
-	meta, err := FetchMetadata(t.Context(), 1, WithBinary(binary))
+	meta, err := serverless.FetchMetadata(t.Context(), 1, serverless.WithBinary(binary))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(sampleJobs(ProfileFromFile), meta.Jobs); diff != "" {
+	read := map[uint32]serverless.JobProfile{}
+	for _, job := range meta.Jobs {
+		if job.ProfileSource == serverless.ProfileFromFile {
+			read[job.ID] = *job.Profile
+		}
+	}
+	if diff := cmp.Diff(p.Jobs, read); diff != "" {
 		t.Error("by the file:\n" + diff)
 	}
 
@@ -291,24 +301,23 @@ func TestWrittenProfilesAreRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for source, def := range map[ProfileSource]chainDefinition{
-		ProfileFromChain:       {Metadata: Metadata{Jobs: makeJobs(3)}, ProfilingData: onChain},
-		ProfileFromDescription: {Metadata: Metadata{Jobs: makeJobs(3)}, Description: description},
-	} {
-		meta := def.assemble(&fetchOptions{})
-		if diff := cmp.Diff(sampleJobs(source), meta.Jobs); diff != "" || meta.Warnings != nil {
-			t.Errorf("by the %s: warnings %q\n%s", source, meta.Warnings, diff)
-		}
-		if source == ProfileFromChain && meta.Execution != *p.Execution {
-			t.Errorf("execution profile = %+v", meta.Execution)
-		}
+	decoded, execution, warnings, err := profiles.DecodeProfilingData(onChain, len(p.Jobs))
+	if diff := cmp.Diff(p.set().Jobs, decoded.Jobs); diff != "" || err != nil || warnings != nil {
+		t.Errorf("by the chain: %v, warnings %q\n%s", err, warnings, diff)
+	}
+	if diff := cmp.Diff(encodable(*p.Execution), execution); diff != "" {
+		t.Error("the execution profile:\n" + diff)
+	}
+	decoded, found, warnings, err := profiles.DecodeDescription(description, len(p.Jobs))
+	if diff := cmp.Diff(p.set().Jobs, decoded.Jobs); diff != "" || !found || err != nil || warnings != nil {
+		t.Errorf("by the description: %v, warnings %q\n%s", err, warnings, diff)
 	}
 
 	text, err := json.Marshal(p)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var back Profiles
+	var back Set
 	if err := json.Unmarshal(text, &back); err != nil {
 		t.Fatal(err)
 	}
@@ -319,26 +328,26 @@ func TestWrittenProfilesAreRead(t *testing.T) {
 
 func TestProfilesAreMergedByJob(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "p.json")
-	before := sampleProfileSet() // job 1 is stateful, job 2 has persistent connections
+	before := sample() // job 1 is stateful, job 2 has persistent connections
 	before.BinarySHA256 = strings.Repeat("0f", 32)
 	if err := before.WriteFile(path); err != nil {
 		t.Fatal(err)
 	}
-	older, err := ReadProfiles(path)
+	older, err := Read(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(before, older); diff != "" {
 		t.Errorf("read back (-written +read):\n%s", diff)
 	}
-	now := &Profiles{BlueprintName: "now", Jobs: map[uint32]JobProfile{
+	now := &Set{BlueprintName: "now", Jobs: map[uint32]serverless.JobProfile{
 		1: {AvgDurationMS: 7, PersistentConnections: true}, 3: {AvgDurationMS: 9},
 	}}
 	added := now.Merge(older)
 	if diff := cmp.Diff([]uint32{0, 2}, added); diff != "" {
 		t.Errorf("added (-want +got):\n%s", diff)
 	}
-	want := &Profiles{BlueprintName: "now", Jobs: map[uint32]JobProfile{
+	want := &Set{BlueprintName: "now", Jobs: map[uint32]serverless.JobProfile{
 		0: before.Jobs[0], 1: {AvgDurationMS: 7, Stateful: true, PersistentConnections: true}, 2: before.Jobs[2],
 		3: {AvgDurationMS: 9},
 	}}
@@ -359,9 +368,11 @@ func TestProfilesThatCannotBeReadWithoutALoss(t *testing.T) {
 	} {
 		path := filepath.Join(dir, name)
 		if tc.content != "" {
-			write(t, path, tc.content)
+			if err := os.WriteFile(path, []byte(tc.content), 0o600); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if p, err := ReadProfiles(path); faas.CodeOf(err) != tc.code || !strings.Contains(err.Error(), path) {
+		if p, err := Read(path); faas.CodeOf(err) != tc.code || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %+v, %v, want %s", name, p, err, tc.code)
 		}
 	}
@@ -382,23 +393,23 @@ func TestProfilesNameTheFileThatWasMeasured(t *testing.T) {
 	}
 	if text, err := p.OnChain(); err != nil {
 		t.Error(err)
-	} else if set, _, _, err := profile.DecodeProfilingData(text, 1); err != nil || set.BinarySHA256 != "" ||
+	} else if set, _, _, err := profiles.DecodeProfilingData(text, 1); err != nil || set.BinarySHA256 != "" ||
 		len(set.Jobs) != 1 {
 		t.Errorf("on chain: %+v, %v", set, err)
 	}
 }
 
 func TestProfilesThatCannotBeWritten(t *testing.T) {
-	p := sampleProfileSet()
+	p := sample()
 	if err := p.WriteFile(filepath.Join(t.TempDir(), "none", "f")); faas.CodeOf(err) != faas.ErrInternal ||
 		!errors.Is(err, os.ErrNotExist) {
 		t.Errorf("missing directory: %v", err)
 	}
-	p.Execution = &ExecutionProfile{Confidentiality: "x"}
+	p.Execution = &serverless.ExecutionProfile{Confidentiality: "x"}
 	if _, err := p.OnChain(); faas.CodeOf(err) != faas.ErrInvalidArgument {
 		t.Errorf("unknown confidentiality: %v", err)
 	}
-	p.Jobs[256] = JobProfile{}
+	p.Jobs[256] = serverless.JobProfile{}
 	path := filepath.Join(t.TempDir(), "f")
 	if err := p.WriteFile(path); faas.CodeOf(err) != faas.ErrInvalidArgument || !strings.Contains(err.Error(), "job 256") {
 		t.Errorf("id too high: %v", err)
@@ -419,7 +430,7 @@ func TestPercentilesAreByNearestRankAndRoundedUp(t *testing.T) {
 		}
 		return list
 	}
-	for n, want := range map[int]JobProfile{
+	for n, want := range map[int]serverless.JobProfile{
 		1:    {AvgDurationMS: 1, P95DurationMS: 1, P99DurationMS: 1, SampleSize: 1},
 		10:   {AvgDurationMS: 6, P95DurationMS: 10, P99DurationMS: 10, SampleSize: 10},
 		20:   {AvgDurationMS: 11, P95DurationMS: 19, P99DurationMS: 20, SampleSize: 20},
@@ -456,7 +467,7 @@ func TestJobsSeeOnlyTheirEnvironment(t *testing.T) {
 	t.Setenv("SERVERLESS_TEST_SECRET", "x")
 	t.Setenv("K_SERVICE", "x")
 	t.Setenv("PATH", "/bin")
-	o := profileOptions{env: map[string]string{"B": "2", "A": "1", "PATH": "/opt"}}
+	o := options{env: map[string]string{"B": "2", "A": "1", "PATH": "/opt"}}
 	env := strings.Join(o.environment(), "\n")
 	if strings.Contains(env, "SECRET") || strings.Contains(env, "K_SERVICE") {
 		t.Errorf("environment:\n%s", env)

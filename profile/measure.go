@@ -1,4 +1,10 @@
-package serverless
+// Package profile measures how long the jobs of a blueprint's binary take and how much memory, and
+// writes what it measured for deployments and for the chain.
+//
+// [Measure] runs the jobs. The [Set] that it returns is written beside the binary, where
+// [serverless.FetchMetadata] finds it, or registered on chain. Jobs without a profile are never
+// deployed to FaaS.
+package profile
 
 import (
 	"cmp"
@@ -14,43 +20,38 @@ import (
 	"strings"
 	"time"
 
+	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/frame"
 	"github.com/tangle-network/blueprint-serverless/internal/measure"
-	"github.com/tangle-network/blueprint-serverless/internal/profile"
+	"github.com/tangle-network/blueprint-serverless/internal/profiles"
 )
 
 const profileOp = "profile"
 
-// ProfileOption configures [ProfileJobs].
-type ProfileOption func(*profileOptions)
+// Option configures [Measure].
+type Option func(*options)
 
-type profileOptions struct {
+type options struct {
 	runs, warmups int
-	args          []string
 	env           map[string]string
 	stateful      []uint32
 	persistent    []uint32
 	timeout       time.Duration
-	progress      func(ProfileProgress)
+	progress      func(Progress)
 	name          string
-	execution     *ExecutionProfile
+	execution     *serverless.ExecutionProfile
 }
 
 // WithRuns sets how many runs of each job are measured, at least 1. The default is 10. A job with more inputs than that is run once with each.
-func WithRuns(n int) ProfileOption { return func(o *profileOptions) { o.runs = n } }
+func WithRuns(n int) Option { return func(o *options) { o.runs = n } }
 
 // WithWarmups sets how many runs of each job come first and do not count, which fill the machine's caches. The default is 2.
-func WithWarmups(n int) ProfileOption { return func(o *profileOptions) { o.warmups = n } }
+func WithWarmups(n int) Option { return func(o *options) { o.warmups = n } }
 
-// WithProfileArgs sets the arguments that the binary is started with. By default there are none.
-func WithProfileArgs(args ...string) ProfileOption {
-	return func(o *profileOptions) { o.args = slices.Clone(args) }
-}
-
-// WithProfileEnv adds to the environment that the jobs see.
-func WithProfileEnv(env map[string]string) ProfileOption {
-	return func(o *profileOptions) {
+// WithEnv adds to the environment that the jobs see.
+func WithEnv(env map[string]string) Option {
+	return func(o *options) {
 		if o.env == nil {
 			o.env = map[string]string{}
 		}
@@ -59,35 +60,35 @@ func WithProfileEnv(env map[string]string) ProfileOption {
 }
 
 // WithStateful declares that jobs keep state between invocations, which cannot be measured.
-func WithStateful(jobIDs ...uint32) ProfileOption {
-	return func(o *profileOptions) { o.stateful = append(o.stateful, jobIDs...) }
+func WithStateful(jobIDs ...uint32) Option {
+	return func(o *options) { o.stateful = append(o.stateful, jobIDs...) }
 }
 
 // WithPersistentConnections declares that jobs keep connections open between invocations, which cannot be measured.
-func WithPersistentConnections(jobIDs ...uint32) ProfileOption {
-	return func(o *profileOptions) { o.persistent = append(o.persistent, jobIDs...) }
+func WithPersistentConnections(jobIDs ...uint32) Option {
+	return func(o *options) { o.persistent = append(o.persistent, jobIDs...) }
 }
 
-// WithProfileTimeout sets how long a single run may take. The default is 5 minutes.
-func WithProfileTimeout(d time.Duration) ProfileOption {
-	return func(o *profileOptions) { o.timeout = d }
+// WithTimeout sets how long a single run may take. The default is 5 minutes.
+func WithTimeout(d time.Duration) Option {
+	return func(o *options) { o.timeout = d }
 }
 
-// WithProfileProgress sets what is called after every run, from the goroutine that called [ProfileJobs].
-func WithProfileProgress(f func(ProfileProgress)) ProfileOption {
-	return func(o *profileOptions) { o.progress = f }
+// WithProgress sets what is called after every run, from the goroutine that called [Measure].
+func WithProgress(f func(Progress)) Option {
+	return func(o *options) { o.progress = f }
 }
 
-// WithBlueprintName sets the blueprint's name. The default is the name of the binary's file.
-func WithBlueprintName(name string) ProfileOption { return func(o *profileOptions) { o.name = name } }
+// WithName sets the blueprint's name. The default is the name of the binary's file.
+func WithName(name string) Option { return func(o *options) { o.name = name } }
 
-// WithExecutionProfile declares where the jobs may run. It goes into [Profiles.OnChain].
-func WithExecutionProfile(e ExecutionProfile) ProfileOption {
-	return func(o *profileOptions) { o.execution = &e }
+// WithExecution declares where the jobs may run. It goes into [Set.OnChain].
+func WithExecution(e serverless.ExecutionProfile) Option {
+	return func(o *options) { o.execution = &e }
 }
 
-// ProfileProgress is one run that has ended.
-type ProfileProgress struct {
+// Progress is one run that has ended.
+type Progress struct {
 	JobID        uint32
 	Run, Runs    int // of this job, from 1, warm-ups included
 	Warmup       bool
@@ -95,13 +96,13 @@ type ProfileProgress struct {
 	PeakMemoryMB uint32 // MiB
 }
 
-// ProfileJobs runs the jobs of a binary and measures how long they take and how much memory. inputs holds, for each job to be profiled, the
+// Measure runs the jobs of a binary and measures how long they take and how much memory. inputs holds, for each job to be profiled, the
 // arguments to run it with, one after the other and then from the beginning; an empty list stands for one run with no arguments. Choose inputs
 // that are as demanding as those to come, because a job is placed by what is found here.
 //
 // Every run is a process of its own that gets one request on its standard input and answers on its standard output, as every job
 // binary can: {"job_id":n,"args":[...]} there and {"result":[...]} back. Runs follow each other, so that none disturbs another. The
-// processes see PATH, HOME, the directory for temporary files, and what [WithProfileEnv] adds, and nothing else of this program's environment.
+// processes see PATH, HOME, the directory for temporary files, and what [WithEnv] adds, and nothing else of this program's environment.
 // A program that links faas/job and is a runner too tells by job.Requested that it is started for a job.
 //
 // Durations are of whole runs, the start of the process included: that is what an invocation may take that finds no warm instance, and what a
@@ -112,11 +113,15 @@ type ProfileProgress struct {
 // Errors are *faas.Error: ErrNotFound for a binary that does not exist, ErrInvalidArgument for options and ids that make no sense,
 // ErrFunctionFailed (with a *faas.FunctionError that holds the end of what the job wrote to its standard error) where a job fails, ErrTimeout where a
 // run takes too long or ctx is done, ErrUnsupported where the operating system does not tell the memory of a process. All processes are gone,
-// with all they started and did not detach, when ProfileJobs returns; on Windows what a killed process had started lives on.
-func ProfileJobs(ctx context.Context, binary string, inputs map[uint32][][]byte, opts ...ProfileOption) (*Profiles,
+// with all they started and did not detach, when Measure returns; on Windows what a killed process had started lives on.
+func Measure(ctx context.Context, binary string, inputs map[uint32][][]byte, opts ...Option) (*Set,
 	error) {
-	o := profileOptions{runs: 10, warmups: 2, timeout: 5 * time.Minute}
-	applyOptions(&o, opts)
+	o := options{runs: 10, warmups: 2, timeout: 5 * time.Minute}
+	for _, opt := range opts {
+		if opt != nil {
+			opt(&o)
+		}
+	}
 	if err := o.check(inputs); err != nil {
 		return nil, err
 	}
@@ -128,12 +133,12 @@ func ProfileJobs(ctx context.Context, binary string, inputs map[uint32][][]byte,
 	if err != nil {
 		return nil, err
 	}
-	p := &Profiles{
-		BlueprintName: cmp.Or(o.name, blueprintName(path)), ProfiledAt: time.Now().UTC().Truncate(time.Second),
+	p := &Set{
+		BlueprintName: cmp.Or(o.name, profiles.BlueprintName(path)), ProfiledAt: time.Now().UTC().Truncate(time.Second),
 		BinarySHA256: file.SHA256,
-		Jobs:         map[uint32]JobProfile{}, Execution: o.execution,
+		Jobs:         map[uint32]serverless.JobProfile{}, Execution: o.execution,
 	}
-	spec := measure.Spec{Path: path, Args: o.args, Env: o.environment(), Timeout: o.timeout, MaxOutput: maxProfiledOutput}
+	spec := measure.Spec{Path: path, Env: o.environment(), Timeout: o.timeout, MaxOutput: maxProfiledOutput}
 	for _, id := range slices.Sorted(maps.Keys(inputs)) {
 		job, err := o.profileJob(ctx, spec, id, inputs[id])
 		if err != nil {
@@ -148,7 +153,7 @@ func ProfileJobs(ctx context.Context, binary string, inputs map[uint32][][]byte,
 // maxProfiledOutput is more than the answer of the largest payload that a provider takes for a function, but for Azure's.
 const maxProfiledOutput = 64 << 20
 
-func (o *profileOptions) check(inputs map[uint32][][]byte) error {
+func (o *options) check(inputs map[uint32][][]byte) error {
 	invalid := func(format string, args ...any) error {
 		return faas.Errorf(faas.ErrInvalidArgument, profileOp, "", format, args...)
 	}
@@ -160,17 +165,17 @@ func (o *profileOptions) check(inputs map[uint32][][]byte) error {
 	case o.warmups < 0:
 		return invalid("WithWarmups(%d): the number is negative", o.warmups)
 	case o.timeout <= 0:
-		return invalid("WithProfileTimeout(%v): a run needs time", o.timeout)
+		return invalid("WithTimeout(%v): a run needs time", o.timeout)
 	}
 	if o.execution != nil {
-		if err := o.execution.encodable().Check(); err != nil {
-			return invalid("WithExecutionProfile: %w", err)
+		if err := encodable(*o.execution).Check(); err != nil {
+			return invalid("WithExecution: %w", err)
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(inputs)) {
-		if id >= profile.MaxJobs {
-			return invalid("job %d: a blueprint has at most %d jobs, with the ids 0 to %d", id, profile.MaxJobs,
-				profile.MaxJobs-1)
+		if id >= profiles.MaxJobs {
+			return invalid("job %d: a blueprint has at most %d jobs, with the ids 0 to %d", id, profiles.MaxJobs,
+				profiles.MaxJobs-1)
 		}
 	}
 	for _, declared := range []struct {
@@ -185,14 +190,11 @@ func (o *profileOptions) check(inputs map[uint32][][]byte) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.env)) {
 		if name == "" || strings.ContainsAny(name, "=\x00") || strings.Contains(o.env[name], "\x00") {
-			return invalid("WithProfileEnv: the variable %q has an impossible name or value", name)
+			return invalid("WithEnv: the variable %q has an impossible name or value", name)
 		}
 	}
 	return nil
 }
-
-// blueprintName is the name of a blueprint that is told no other.
-func blueprintName(binary string) string { return strings.TrimSuffix(filepath.Base(binary), ".exe") }
 
 func binaryPath(binary string) (string, error) {
 	path, err := filepath.Abs(binary) // a bare name is a file here, not a command to be looked for
@@ -214,7 +216,7 @@ func binaryPath(binary string) (string, error) {
 }
 
 // environment is what the jobs see, and what tells a program that is a runner too that it is started for a job. A variable such as K_SERVICE, if it were inherited, would make a job binary speak another protocol.
-func (o *profileOptions) environment() []string {
+func (o *options) environment() []string {
 	env := []string{frame.Env + "=" + frame.Stdio}
 	for _, name := range []string{"PATH", "HOME", "TMPDIR", "TMP", "TEMP", "USERPROFILE", "SystemRoot"} {
 		if value, ok := os.LookupEnv(name); ok {
@@ -228,7 +230,7 @@ func (o *profileOptions) environment() []string {
 }
 
 // profileJob measures one job.
-func (o *profileOptions) profileJob(ctx context.Context, spec measure.Spec, id uint32, inputs [][]byte) (JobProfile,
+func (o *options) profileJob(ctx context.Context, spec measure.Spec, id uint32, inputs [][]byte) (serverless.JobProfile,
 	error) {
 	if len(inputs) == 0 {
 		inputs = [][]byte{nil}
@@ -249,10 +251,10 @@ func (o *profileOptions) profileJob(ctx context.Context, spec measure.Spec, id u
 			err = checkAnswer(usage, id)
 		}
 		if err != nil {
-			return JobProfile{}, runError(err, usage, id, run+1, total)
+			return serverless.JobProfile{}, runError(err, usage, id, run+1, total)
 		}
 		if usage.PeakMemory == 0 {
-			return JobProfile{}, faas.JobErrorf(faas.ErrUnsupported, profileOp, "", id,
+			return serverless.JobProfile{}, faas.JobErrorf(faas.ErrUnsupported, profileOp, "", id,
 				"this operating system does not tell how much memory a process took")
 		}
 		if !warmup {
@@ -260,7 +262,7 @@ func (o *profileOptions) profileJob(ctx context.Context, spec measure.Spec, id u
 			peak.add(usage)
 		}
 		if o.progress != nil {
-			o.progress(ProfileProgress{
+			o.progress(Progress{
 				JobID: id, Run: run + 1, Runs: total, Warmup: warmup, Duration: usage.Duration,
 				PeakMemoryMB: mebibytes(usage.PeakMemory),
 			})
@@ -315,7 +317,7 @@ func runError(err error, usage measure.Usage, id uint32, run, total int) error {
 	case errors.As(err, &function):
 		code = faas.ErrFunctionFailed
 	case errors.Is(err, measure.ErrTimeout):
-		return faas.JobErrorf(faas.ErrTimeout, profileOp, "", id, "run %d of %d: %w; WithProfileTimeout gives it longer",
+		return faas.JobErrorf(faas.ErrTimeout, profileOp, "", id, "run %d of %d: %w; WithTimeout gives it longer",
 			run, total, err)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		code = faas.ErrTimeout
@@ -337,13 +339,13 @@ func runError(err error, usage measure.Usage, id uint32, run, total int) error {
 }
 
 // summarise computes mean and percentiles of at least one duration, and orders them.
-func summarise(durations []time.Duration) JobProfile {
+func summarise(durations []time.Duration) serverless.JobProfile {
 	slices.Sort(durations)
 	var sum time.Duration
 	for _, d := range durations {
 		sum += d
 	}
-	return JobProfile{
+	return serverless.JobProfile{
 		AvgDurationMS: wholeMS(sum / time.Duration(len(durations))),
 		P95DurationMS: wholeMS(percentile(durations, 95)),
 		P99DurationMS: wholeMS(percentile(durations, 99)),
@@ -362,4 +364,6 @@ func wholeMS(d time.Duration) uint64 {
 	return uint64((d + time.Millisecond - 1) / time.Millisecond)
 }
 
-func mebibytes(bytes uint64) uint32 { return saturate(bytes>>20 + min(bytes&(1<<20-1), 1)) }
+func mebibytes(bytes uint64) uint32 {
+	return uint32(min(bytes>>20+min(bytes&(1<<20-1), 1), math.MaxUint32))
+}

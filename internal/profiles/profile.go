@@ -1,9 +1,9 @@
-// Package profile reads and writes the three formats that job profiles travel in: the file beside the binary, the profilingData string of a
+// Package profiles reads and writes the three formats that job profiles travel in: the file beside the binary, the profilingData string of a
 // blueprint's definition on chain, and the legacy marker in its description.
 //
 // The decoders take foreign input. They are strict where a mistake could send an untested job to production, they say what they ignored, and
 // they never allocate more than a small multiple of the input or of the caps below, whatever the input claims.
-package profile
+package profiles
 
 // The caps of the decoders.
 const (
