@@ -16,56 +16,62 @@ type StrategyKind string
 // The kinds.
 const (
 	StrategyServerless  StrategyKind = "serverless"  // every job fits
-	StrategyHybrid      StrategyKind = "hybrid"      // some jobs fit, the others run beside them
-	StrategyTraditional StrategyKind = "traditional" // none fits, serverless is off, or there is no job
+	StrategyHybrid      StrategyKind = "hybrid"      // some jobs fit, and the others run beside them
+	StrategyTraditional StrategyKind = "traditional" // no job fits, or serverless is off
 )
 
-// Strategy says which jobs go where. Every job is in exactly one list. Both lists ascend, and neither is ever nil.
+// Strategy says which jobs run where. Every job is in exactly one list. Both lists ascend, and
+// neither is ever nil.
 type Strategy struct {
 	Kind      StrategyKind `json:"kind"`
 	FaaSJobs  []uint32     `json:"faas_jobs"`
 	LocalJobs []uint32     `json:"local_jobs"`
 }
 
-// JobNeeds is what a job's function is deployed with. Both leave headroom over what was measured.
+// JobNeeds is what a job's function is deployed with. Both values are above what was measured.
 type JobNeeds struct {
 	// MemoryMB is a quarter more than the measured peak, rounded up to a size that is sold, in MiB.
 	MemoryMB uint32 `json:"memory_mb"`
-	// TimeoutSecs is twice the longest measured percentile, and at least 10, in seconds: an unused timeout costs nothing, and one that a cold
-	// start exceeds costs the invocation.
+	// TimeoutSecs is twice the longest measured percentile, and at least 10, in seconds. An unused
+	// timeout costs nothing, and one that a cold start exceeds costs the invocation.
 	TimeoutSecs uint32 `json:"timeout_secs"`
 }
 
 // JobAnalysis says whether a job fits, and why not.
 type JobAnalysis struct {
 	JobID uint32 `json:"job_id"`
-	// Compatible says that the job fits; whether it is also meant to go there is Strategy's.
+	// Compatible says that the job fits. Strategy says whether it runs on FaaS.
 	Compatible bool `json:"compatible"`
-	// Reasons are all that speak against the job, in the order of the codes; none exactly when Compatible.
+	// Reasons are all reasons why the job does not fit, in the order of the codes. It is empty exactly
+	// if the job is Compatible.
 	Reasons []Reason `json:"reasons,omitempty"`
-	// Needs is nil without a profile. For a compatible job it is within the limits; for another it is what the job would need.
+	// Needs is nil without a profile. It is within the limits if the job is compatible.
 	Needs *JobNeeds `json:"needs,omitempty"`
 }
 
-// Sizing is what the part that is not on FaaS needs. It covers every job, because after a fallback they all run there.
+// Sizing is what the machine for the jobs that are not on FaaS needs. It covers every job, because
+// all of them run there after a fallback.
 type Sizing struct {
-	// MemoryMB is one and a half times the largest peak, at least 512 and at least what the blueprint declares to need, in MiB.
+	// MemoryMB is one and a half times the largest peak, at least 512 and at least what the blueprint
+	// declares, in MiB.
 	MemoryMB uint32 `json:"memory_mb"`
-	// CPUCores is one for each 2048 MiB begun, at least 1. Where the blueprint declares its cores, they are at least those, and the memory that
-	// counts is the measured one.
+	// CPUCores is one for each 2048 MiB or part of it, at least 1. If the blueprint declares cores, it
+	// is at least those, and counts only the measured memory.
 	CPUCores uint32 `json:"cpu_cores"`
 }
 
-// Analysis says for every job whether it fits the provider, and recommends a strategy. It is a plain value. Its JSON is stable:
+// Analysis says for every job whether it fits the provider, and recommends a strategy. It is a
+// plain value. Its JSON is stable:
 //
 //	{
-//	  "provider": "aws-lambda",            // absent where only limits were given
+//	  "provider": "aws-lambda",            // absent if only limits were given
 //	  "limits": {"max_memory_mb": 10240, "max_timeout_secs": 900, "max_payload_mb": 6},
 //	  "serverless_enabled": true,
 //	  "strategy": {"kind": "hybrid", "faas_jobs": [0], "local_jobs": [1]},
 //	  "jobs": [                            // by ascending job id
 //	    {"job_id": 0, "compatible": true, "needs": {"memory_mb": 128, "timeout_secs": 10}},
-//	    {"job_id": 1, "compatible": false, "reasons": [{"code": "too_slow", "value": 910000, "limit": 900000}], "needs": {...}}
+//	    {"job_id": 1, "compatible": false, "needs": {...},
+//	     "reasons": [{"code": "too_slow", "value": 910000, "limit": 900000}]}
 //	  ],
 //	  "sizing": {"memory_mb": 512, "cpu_cores": 1}
 //	}
@@ -78,28 +84,35 @@ type Analysis struct {
 	Sizing            Sizing        `json:"sizing"`
 }
 
-// bareSizes are the memory sizes that [Analyze] rounds to, which knows no provider.
+// bareSizes are the memory sizes that [Analyze] rounds to, because it knows no provider.
 var bareSizes = faas.MemorySizes{Min: 128, Step: 64}
 
 // Analyze says which jobs fit within the limits, and where they should run.
 //
-// A job without a profile does not fit: nothing untested goes to production. A profiled job fits unless its p95 duration is above the timeout
-// limit, its peak memory is above the memory limit, it is stateful, it keeps persistent connections, or the blueprint demands a TEE or a GPU. A
-// value equal to a limit fits. If every job fits, the strategy is StrategyServerless; if some do, StrategyHybrid; if none does, or there is no
-// job, or serverless is not enabled, StrategyTraditional with all jobs. Each job is analysed also when serverless is not enabled.
+// A job without a profile does not fit: nothing untested goes to production. A profiled job fits
+// unless its p95 duration is above the timeout limit, its peak memory is above the memory limit, it
+// is stateful, it keeps persistent connections, or the blueprint demands a TEE or a GPU. A value
+// equal to a limit fits.
 //
-// Needs are rounded to multiples of 64 MiB, at least 128; [AnalyzeFor] rounds to what a provider sells.
+// The strategy is StrategyServerless if every job fits, StrategyHybrid if some do, and
+// StrategyTraditional with all jobs if none does, if there are no jobs, or if serverless is not
+// enabled. Jobs are analysed even if serverless is not enabled.
 //
-// Analyze is pure and deterministic: it reads no clock and does no I/O, changes nothing of meta and keeps no reference to it, and panics on no
-// input. Nil metadata is that of a blueprint without jobs. Jobs may be in any order; an id that is there more than once counts as one job
-// which is unprofiled if any of its entries is, and else as demanding as all of them together. Its cost is linear in the number of jobs
-// where their ids ascend.
+// Needs are rounded up to multiples of 64 MiB, at least 128; [AnalyzeFor] rounds to what a provider
+// sells.
+//
+// Analyze is pure and deterministic: it reads no clock, does no I/O, does not change meta, keeps no
+// reference to it, and never panics. Nil metadata is that of a blueprint without jobs. Jobs may be
+// in any order. Several entries of one id count as one job, which has no profile if one of them has
+// none, and otherwise is as demanding as all of them together. The time is linear in the number of
+// jobs if their ids ascend.
 func Analyze(meta *Metadata, limits faas.Limits, serverlessEnabled bool) *Analysis {
 	return analyze(meta, "", limits, bareSizes, serverlessEnabled)
 }
 
-// AnalyzeFor is [Analyze] with the limits of a provider and the memory sizes it sells. It is an ErrInvalidArgument where [faas.ProviderLimits]
-// does not know the provider; it need not be linked.
+// AnalyzeFor is [Analyze] with the limits of a provider and the memory sizes it sells. It is an
+// ErrInvalidArgument if [faas.ProviderLimits] does not know the provider, which need not be linked
+// in.
 func AnalyzeFor(meta *Metadata, provider string, serverlessEnabled bool) (*Analysis, error) {
 	limits, ok := faas.ProviderLimits(provider)
 	if !ok {
@@ -107,7 +120,7 @@ func AnalyzeFor(meta *Metadata, provider string, serverlessEnabled bool) (*Analy
 			"unknown provider %q (known: %s)", provider, strings.Join(faas.KnownNames(), ", "))
 	}
 	sizes, _ := faas.ProviderMemorySizes(provider)
-	if sizes.Min == 0 && sizes.Step == 0 && len(sizes.Sizes) == 0 { // a provider that does not say
+	if sizes.Min == 0 && sizes.Step == 0 && len(sizes.Sizes) == 0 { // the provider does not say
 		sizes = bareSizes
 	}
 	return analyze(meta, provider, limits, sizes, serverlessEnabled), nil
@@ -153,7 +166,7 @@ func analyze(meta *Metadata, provider string, limits faas.Limits, sizes faas.Mem
 			a.Strategy.Kind = StrategyServerless
 		}
 	} else {
-		fit = 0 // nothing goes there
+		fit = 0 // no job goes there
 	}
 	a.Strategy.FaaSJobs, a.Strategy.LocalJobs = make([]uint32, 0, fit), make([]uint32, 0, len(given)-fit)
 	for i := range a.Jobs {
@@ -167,7 +180,8 @@ func analyze(meta *Metadata, provider string, limits faas.Limits, sizes faas.Mem
 	return a
 }
 
-// distinct returns the jobs by ascending id, each once. It does not change jobs, and returns it as it is where nothing has to be done.
+// distinct returns the jobs by ascending id, each once. It does not change jobs, and returns it as
+// it is if nothing has to be done.
 func distinct(jobs []Job) []Job {
 	ascending := true
 	for i := 1; i < len(jobs) && ascending; i++ {
@@ -198,7 +212,7 @@ func distinct(jobs []Job) []Job {
 	return kept
 }
 
-// worse combines two profiles of one job into what holds of both.
+// worse combines two profiles of one job into one that is as demanding as both.
 func worse(a, b *JobProfile) *JobProfile {
 	if a == nil || b == nil {
 		return nil
@@ -257,14 +271,16 @@ func jobNeeds(p *JobProfile, limits faas.Limits, sizes faas.MemorySizes) JobNeed
 		MemoryMB:    memoryFor(p.PeakMemoryMB, limits.MaxMemoryMB, sizes),
 		TimeoutSecs: max(saturate(secs), minTimeoutSecs),
 	}
-	// The tail may be above what the 95th percentile is judged by; the longest timeout there is then has to do.
+	// The tail may exceed the limit that the 95th percentile is compared with. The longest timeout has
+	// to be enough then.
 	if p.P95DurationMS <= uint64(limits.MaxTimeoutSecs)*1000 {
 		needs.TimeoutSecs = min(needs.TimeoutSecs, limits.MaxTimeoutSecs)
 	}
 	return needs
 }
 
-// memoryFor returns the size to buy for a peak: with headroom of a quarter, but never out of reach where the peak itself is within.
+// memoryFor returns the size to buy for a peak: a quarter above it, but within the limit if the
+// peak is.
 func memoryFor(peak, limit uint32, sizes faas.MemorySizes) uint32 {
 	wanted := sizes.RoundUp(saturate(uint64(peak) + (uint64(peak)+3)/4))
 	if peak > limit {
@@ -291,7 +307,7 @@ func sizing(peak uint32, declared Resources) Sizing {
 
 func saturate(n uint64) uint32 { return uint32(min(n, math.MaxUint32)) }
 
-// String is a short table for people: the strategy in the first line, then a line for each job.
+// String returns a table for people: the strategy in the first line, then a line for each job.
 func (a *Analysis) String() string {
 	if a == nil {
 		return "no analysis"
@@ -335,30 +351,29 @@ type ReasonCode string
 
 // The codes, in the order in which an analysis lists them.
 const (
-	ReasonNoProfile ReasonCode = "no_profile" // never profiled
-	// p95 duration above the timeout limit; both in milliseconds
-	ReasonTooSlow               ReasonCode = "too_slow"
+	ReasonNoProfile             ReasonCode = "no_profile"             // never profiled
+	ReasonTooSlow               ReasonCode = "too_slow"               // p95 above the timeout limit; both in milliseconds
 	ReasonTooMuchMemory         ReasonCode = "too_much_memory"        // peak above the memory limit; both in MiB
 	ReasonStateful              ReasonCode = "stateful"               // keeps state between invocations
 	ReasonPersistentConnections ReasonCode = "persistent_connections" // keeps connections open between invocations
-	// the blueprint demands a trusted execution environment
-	ReasonNeedsTEE ReasonCode = "needs_tee"
-	ReasonNeedsGPU ReasonCode = "needs_gpu" // the blueprint demands GPUs; the value is how many
+	ReasonNeedsTEE              ReasonCode = "needs_tee"              // the blueprint demands trusted hardware
+	ReasonNeedsGPU              ReasonCode = "needs_gpu"              // the blueprint demands GPUs; the value is how many
 )
 
-// Reason is why a job does not fit. Value and Limit are in the unit of the code, and zero where the code has none.
+// Reason is why a job does not fit. Value and Limit are in the unit of the code, and zero if the
+// code has none.
 type Reason struct {
 	Code  ReasonCode `json:"code"`
 	Value uint64     `json:"value,omitempty"` // measured or demanded
-	Limit uint64     `json:"limit,omitempty"` // what would still fit
+	Limit uint64     `json:"limit,omitempty"` // the largest value that fits
 }
 
-// String is a sentence with the measured value, the limit and their unit.
+// String returns a sentence with the value, the limit and their unit.
 func (r Reason) String() string {
 	switch r.Code {
 	case ReasonNoProfile:
-		return "it was never profiled, and nothing untested is deployed: measure it with package profile, which writes " +
-			"blueprint-profiles.json"
+		return "it was never profiled, and nothing untested is deployed: measure it with package profile, which " +
+			"writes blueprint-profiles.json"
 	case ReasonTooSlow:
 		return fmt.Sprintf("95%% of its runs take up to %s, longer than the timeout limit of %s", milliseconds(r.Value),
 			milliseconds(r.Limit))

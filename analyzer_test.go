@@ -35,8 +35,8 @@ func metadata(profiles ...*JobProfile) *Metadata {
 }
 
 func TestAnalyzeGivesEveryReasonThatApplies(t *testing.T) {
-	const noProfile = "it was never profiled, and nothing untested is deployed: measure it with package profile, " +
-		"which writes blueprint-profiles.json"
+	const noProfile = "it was never profiled, and nothing untested is deployed: measure it with package profile, which " +
+		"writes blueprint-profiles.json"
 	for _, tc := range []struct {
 		name    string
 		profile *JobProfile

@@ -10,12 +10,12 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/ledger"
 )
 
-// Deploy is the one call that an embedding program makes. It loads the operator's policy, fetches the
-// blueprint's metadata, analyses the jobs, and deploys them: all on FaaS, some on FaaS with the rest
-// in the runner, or traditionally.
+// Deploy is the one call that an embedding program makes. It loads the operator's policy, fetches
+// the blueprint's metadata, analyses the jobs, and deploys them: all on FaaS, some on FaaS with the
+// rest in the runner, or traditionally.
 //
-// The jobs run traditionally if serverless is off, if no job fits, or if the policy's provider is not
-// linked in and the policy allows a fallback. They are run by the function given with
+// The jobs run traditionally if serverless is off, if no job fits, or if the policy's provider is
+// not linked in and the policy allows a fallback. They are run by the function given with
 // [WithTraditional], or else by a supervised local process. If serverless fails and the policy's
 // fallback_to_vm is true, Deploy removes what it created and runs the jobs traditionally too;
 // Service.Fallback and Warnings tell why. Without the fallback Deploy returns the error. It always
@@ -45,8 +45,8 @@ func Deploy(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (svc *S
 
 // NewPlan does everything that [Deploy] does before its first change, and changes nothing: it loads
 // the policy, fetches the metadata, analyses the jobs, inspects and packages the binary, checks
-// everything that the provider would refuse, and observes what exists. It takes the options that the
-// plan will be applied with. Its errors are those of Deploy; a plan has no fallback.
+// everything that the provider would refuse, and observes what exists. It takes the options that
+// the plan will be applied with. Its errors are those of Deploy; a plan has no fallback.
 func NewPlan(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (_ *Plan, err error) {
 	o := newOrder(spec, opts)
 	defer o.events.flush()
@@ -87,9 +87,9 @@ func NewPlan(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (_ *Pl
 }
 
 // Apply does exactly what the plan says. It refuses with an ErrConflict if something has changed
-// since: the binary, the environment, the settings, or what the provider holds. spec and the options
-// must be those that the plan was made with. Like [Deploy] it leaves nothing half-done, but it never
-// falls back.
+// since: the binary, the environment, the settings, or what the provider holds. spec and the
+// options must be those that the plan was made with. Like [Deploy] it leaves nothing half-done, but
+// it never falls back.
 func (p *Plan) Apply(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (svc *Service, err error) {
 	o := newOrder(spec, opts)
 	defer o.events.flush()
@@ -231,8 +231,9 @@ func (o *order) startOnly(ctx context.Context, svc *Service, jobIDs []uint32, re
 	})
 }
 
-// fallbackFailed returns the error of a deployment that failed by cause and whose fallback failed by
-// err. It has the code, the text and the fields of the cause, because that is what can be put right.
+// fallbackFailed returns the error of a deployment that failed by cause and whose fallback failed
+// by err. It has the code, the text and the fields of the cause, because that is what can be put
+// right.
 func fallbackFailed(cause, err error) error {
 	failed := faas.Error{Op: "deploy", JobID: faas.NoJob, Code: faas.CodeOf(cause), Err: cause}
 	if fe, ok := cause.(*faas.Error); ok && fe.Err != nil {

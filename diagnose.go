@@ -17,7 +17,8 @@ import (
 
 const diagnoseOp = "diagnose"
 
-// DiagnoseSpec says what [Diagnose] checks. The zero value is enough to check what every service needs.
+// DiagnoseSpec says what [Diagnose] checks. The zero value is enough to check what every service
+// needs.
 type DiagnoseSpec struct {
 	// Policy is used instead of the file at PolicyPath, which by default is DefaultPolicyPath.
 	Policy     *Policy
@@ -30,7 +31,8 @@ type DiagnoseSpec struct {
 	StateDir    string  // the directory of the ledgers; empty: DefaultStateDir
 	// Fetch are the options that a deployment would fetch metadata with.
 	Fetch []FetchOption
-	// Executor is asked instead of the policy's provider, whether serverless is on or not. It stays open.
+	// Executor is asked instead of the policy's provider, whether serverless is on or not. It stays
+	// open.
 	Executor faas.Executor
 }
 
@@ -46,11 +48,12 @@ type DiagnoseSpec struct {
 //     blueprint;
 //   - "binary": the provider can run the executable.
 //
-// The checks run at the same time, each within a bounded time; ctx bounds all of them. Their names are
-// the same on every call, except that a provider that cannot be opened has no checks of its own.
+// The checks run at the same time, each within a bounded time; ctx bounds all of them. Their names
+// are the same on every call, except that a provider that cannot be opened has no checks of its
+// own.
 //
-// Findings are not errors. If ctx ends before every check was made, Diagnose returns the checks and an
-// ErrTimeout.
+// Findings are not errors. If ctx ends before every check was made, Diagnose returns the checks and
+// an ErrTimeout.
 func Diagnose(ctx context.Context, spec DiagnoseSpec) ([]faas.Check, error) {
 	d := &diagnosis{spec: spec, fetch: newFetchOptions(spec.Fetch)}
 	local := d.local(ctx)
@@ -259,8 +262,8 @@ func (d *diagnosis) state(ctx context.Context) []faas.Check {
 		check.Check{Name: "services", Run: d.checkServices})
 }
 
-// checkStateDir finds out whether ledgers can be written, without writing one. If the default directory
-// cannot be used, that is a warning, because deployments go on without ledgers then.
+// checkStateDir finds out whether ledgers can be written, without writing one. If the default
+// directory cannot be used, that is a warning, because deployments go on without ledgers then.
 func (d *diagnosis) checkStateDir(context.Context) faas.Check {
 	store, err := ledgers{dir: d.spec.StateDir}.store()
 	if err != nil {
@@ -339,7 +342,8 @@ func (d *diagnosis) checkServices(context.Context) faas.Check {
 		text += "; being changed now: " + strings.Join(running, ", ")
 	}
 	if len(broken) > 0 {
-		return check.Warn(nil, "recover, deploy again or undeploy: "+strings.Join(names, ", "), "%s; interrupted: %s", text, strings.Join(broken, "; "))
+		return check.Warn(nil, "recover, deploy again or undeploy: "+strings.Join(names, ", "),
+			"%s; interrupted: %s", text, strings.Join(broken, "; "))
 	}
 	return check.OK("%s", text)
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/ledger"
 )
 
-// Drift is how what the provider holds of a service differs from what its ledger says. All lists name
-// units and are sorted.
+// Drift is how what the provider holds of a service differs from what its ledger says. All lists
+// name units and are sorted.
 type Drift struct {
 	Missing []string `json:"missing"` // recorded, and not at the provider
 	Changed []string `json:"changed"` // not ready, or of other code or configuration than recorded
@@ -75,8 +75,9 @@ func (s *Service) orphans(ctx context.Context, eng *engine.Engine, rec ledger.Re
 	return listOrphans(ctx, eng, append(recordedUnits(rec.Sorted()), s.units...))
 }
 
-// RemoveOrphans removes the units that [Service.Diff] calls orphans. No deployment of the service can
-// run on this machine at the same time, so that a unit that one has just created is not an orphan.
+// RemoveOrphans removes the units that [Service.Diff] calls orphans. No deployment of the service
+// can run on this machine at the same time, so that a unit that one has just created is not an
+// orphan.
 func (s *Service) RemoveOrphans(ctx context.Context) (err error) {
 	at := s.operation()
 	defer at.events.flush()

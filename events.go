@@ -7,59 +7,61 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/engine"
 )
 
-// Phase says which part of the work an event belongs to.
+// Phase is the part of the work that an event belongs to.
 type Phase string
 
 // The phases, in the order in which a deployment goes through them.
 const (
-	PhasePolicy       Phase = "policy"       // the policy is read
-	PhaseMetadata     Phase = "metadata"     // the blueprint's definition and profiles are read
-	PhaseAnalysis     Phase = "analysis"     // it is decided which job runs where
-	PhaseLock         Phase = "lock"         // another operation on the service is waited for
-	PhasePackage      Phase = "package"      // the binary is inspected and packaged
-	PhaseOrchestrator Phase = "orchestrator" // the runner is started or stopped
-	PhaseObserve      Phase = "observe"      // the provider is asked what exists
-	PhaseFunction     Phase = "function"     // a unit of functions is created, updated, removed or restored
-	PhaseFallback     Phase = "fallback"     // serverless failed, and the jobs are run traditionally
+	PhasePolicy       Phase = "policy"       // reading the policy
+	PhaseMetadata     Phase = "metadata"     // reading the blueprint's definition and profiles
+	PhaseAnalysis     Phase = "analysis"     // deciding which job runs where
+	PhaseLock         Phase = "lock"         // waiting for another operation on the service
+	PhasePackage      Phase = "package"      // inspecting and packaging the binary
+	PhaseOrchestrator Phase = "orchestrator" // starting or stopping the runner
+	PhaseObserve      Phase = "observe"      // asking the provider what exists
+	PhaseFunction     Phase = "function"     // creating, updating, removing or restoring a unit of functions
+	PhaseFallback     Phase = "fallback"     // running the jobs traditionally after serverless failed
 )
 
-// EventKind says what an event tells.
+// EventKind is what an event tells.
 type EventKind string
 
-// The kinds. Every started event is followed by exactly one ended event of the same phase, action and unit.
+// The kinds. Exactly one ended event of the same phase, action and unit follows every started
+// event.
 const (
 	EventStarted  EventKind = "started"
 	EventProgress EventKind = "progress"
 	EventEnded    EventKind = "ended"
 )
 
-// Event is one moment of a deployment or removal. It holds no secret.
+// Event is one moment of an operation. It holds no secret.
 type Event struct {
 	Time  time.Time
 	Kind  EventKind
 	Phase Phase
-	// in PhaseFunction: "create", "update", "remove" or "restore"; in PhaseOrchestrator and PhaseFallback: "start" or "stop"
+	// Action is "create", "update", "remove" or "restore" in PhaseFunction, and "start" or "stop" in
+	// PhaseOrchestrator and PhaseFallback.
 	Action     string
-	Unit       string        // in PhaseObserve and PhaseFunction: the provider's name for the unit
+	Unit       string        // the provider's name for the unit, in PhaseObserve and PhaseFunction
 	JobIDs     []uint32      // the jobs concerned
 	Step       string        // of a progress event: "upload", "wait", ...; "pause" if RetryIn is set
 	Bytes      int64         // of a progress event: uploaded so far
 	TotalBytes int64         // of a progress event: to upload
-	Attempt    int           // of an ended event: from 1, more if the call was made again
-	RetryIn    time.Duration // of a progress event: the pause that begins, before the provider is asked again
+	Attempt    int           // of an ended event: how often the call was made
+	RetryIn    time.Duration // of a progress event: the pause before the next attempt
 	Duration   time.Duration // of an ended event
-	Err        error         // of an ended event: why it failed; of a pause: why it is made
+	Err        error         // of an ended event: why it failed; of a pause: its reason
 }
 
-// emitter gives the events of one operation to the caller's function, in order and one at a time. A
-// goroutine does that, so that the function may call any method of the service, also one that waits
-// for the operation: the operation never waits for the function before flush.
+// emitter passes the events of one operation to the caller's function, in order and one at a time.
+// It does so on a goroutine of its own, so that the function may call any method of the service,
+// even one that waits for the operation: the operation does not wait for the function before flush.
 type emitter struct {
 	to func(Event) // nil: nobody listens
 
 	mu         sync.Mutex
 	queue      []Event
-	delivering chan struct{} // closed when the queue is empty; nil while it is
+	delivering chan struct{} // closed once the queue is empty; nil while it is empty
 }
 
 func newEmitter(to func(Event)) *emitter { return &emitter{to: to} }
@@ -95,8 +97,8 @@ func (emit *emitter) deliver() {
 	}
 }
 
-// flush returns when every event was delivered. It is the last thing that an operation does, after it
-// has let go of all that another operation could wait for.
+// flush returns once every event was delivered. An operation calls it last, after it has released
+// everything that another operation could wait for.
 func (emit *emitter) flush() {
 	emit.mu.Lock()
 	idle := emit.delivering
@@ -111,7 +113,7 @@ func (emit *emitter) phase(p Phase, jobIDs []uint32, f func() error) error {
 	return emit.act(p, "", jobIDs, f)
 }
 
-// act is phase for one of several things that are done in a phase.
+// act is phase for one of several actions in a phase.
 func (emit *emitter) act(p Phase, action string, jobIDs []uint32, f func() error) error {
 	start := time.Now()
 	emit.send(Event{Kind: EventStarted, Phase: p, Action: action, JobIDs: jobIDs})

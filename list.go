@@ -11,8 +11,8 @@ import (
 )
 
 // ListServices returns the services that the ledgers in dir record, sorted by name and place. An
-// empty dir is [DefaultStateDir]. A ledger that cannot be read is an error beside the services of the
-// others.
+// empty dir is [DefaultStateDir]. A ledger that cannot be read is an error beside the services of
+// the others.
 func ListServices(dir string) ([]ServiceInfo, error) {
 	store, err := ledgers{dir: dir}.store()
 	if err != nil {
@@ -27,7 +27,7 @@ func ListServices(dir string) ([]ServiceInfo, error) {
 	return infos, err
 }
 
-// ServiceInfo is what the ledger says of a service. It is a plain value.
+// ServiceInfo is what a ledger records of a service. It is a plain value.
 type ServiceInfo struct {
 	Name        string      `json:"name"`
 	Provider    faas.Config `json:"provider"` // where it is, without sensitive options
@@ -38,10 +38,10 @@ type ServiceInfo struct {
 	// Given names what the last deployment was given, as NotGivenError does.
 	Given     []string   `json:"given,omitempty"`
 	LocalJobs []uint32   `json:"local_jobs,omitempty"`
-	Runner    *RunnerRef `json:"runner,omitempty"` // one that outlives the program that started it
+	Runner    *RunnerRef `json:"runner,omitempty"` // if it outlives the program that started it
 	Updated   time.Time  `json:"updated,omitzero"`
 	Units     []UnitInfo `json:"units"` // by ascending ID
-	// Busy says that an operation on the service is under way, in this program or another.
+	// Busy says that this program or another one is changing the service.
 	Busy bool `json:"busy,omitempty"`
 }
 
@@ -56,17 +56,17 @@ const (
 	ActionRemove Action = "remove"
 )
 
-// UnitInfo is what the ledger says of a unit of functions.
+// UnitInfo is what a ledger records of a unit of functions.
 type UnitInfo struct {
 	ID        string          `json:"id"`
 	Functions []faas.Function `json:"functions,omitempty"` // without environment
-	// Pending is what was about to be done and is not known to have ended; empty where the unit is whole. Only a service whose last operation was
-	// interrupted has such units.
+	// Pending is a change that began and is not known to have ended. It is empty unless an operation
+	// is under way or was interrupted.
 	Pending Action      `json:"pending,omitempty"`
-	State   *faas.State `json:"state,omitempty"` // at the provider, when it was last known to be whole
+	State   *faas.State `json:"state,omitempty"` // when the unit was last known to be whole
 }
 
-// Interrupted reports whether the last operation on the service did not end, and none is under way:
+// Interrupted reports whether the last operation on the service did not end, and none is under way.
 // [Recover], Undeploy, or the next deployment puts that right.
 func (s ServiceInfo) Interrupted() bool {
 	return !s.Busy && slices.ContainsFunc(s.Units, func(u UnitInfo) bool { return u.Pending != "" })
@@ -82,7 +82,7 @@ func serviceInfo(r ledger.Record) ServiceInfo {
 		unit := UnitInfo{ID: u.ID, Functions: u.Functions, Pending: Action(u.Pending)}
 		if u.State != nil {
 			state := *u.State
-			state.Private = nil // the provider's alone
+			state.Private = nil // only the provider's
 			unit.State = &state
 		}
 		info.Units = append(info.Units, unit)
@@ -98,8 +98,8 @@ func serviceInfos(records []ledger.Record) []ServiceInfo {
 	return infos
 }
 
-// find returns the record of the service at the policy's place, and those of its other places. Without
-// a policy it is the one that was updated last.
+// find returns the record of the service at the policy's place, and those of its other places.
+// Without a policy it is the one that was updated last.
 func (l ledgers) find(name string, policy *Policy) (ledger.Record, []ledger.Record, error) {
 	none := ledger.Record{}
 	store, err := l.store()
@@ -127,7 +127,7 @@ func (l ledgers) find(name string, policy *Policy) (ledger.Record, []ledger.Reco
 				"service %q is not deployed in the policy's place, %s, but in %s: open it without the policy, or with one that "+
 					"names that place", name, placeName(provider), placesText(records))
 		}
-		// The credentials are the policy's; where things are, and how, is what the ledger says.
+		// The policy gives the credentials, and the ledger everything else.
 		options := map[string]string{}
 		maps.Copy(options, provider.Options)
 		maps.Copy(options, records[found].Provider.Options)

@@ -12,16 +12,16 @@ import (
 )
 
 // OpenService returns the handle of a service that this program or another one deployed, from its
-// ledger. Its functions can be invoked, checked, warmed and removed. Its local jobs can be invoked only
-// if its runner is a [Survivor], which OpenService finds with an orchestrator of the same kind
+// ledger. Its functions can be invoked, checked, warmed and removed. Its local jobs can be invoked
+// only if its runner is a [Survivor], which OpenService finds with an orchestrator of the same kind
 // ([WithOrchestrator]); any other runner belongs to the program that deployed the service.
 //
-// The provider, the region and all else that tells where the service is come from the ledger, with the
-// options that are not sensitive. [WithPolicy] names the place in a policy, whose provider_config is
-// then used, because a ledger keeps no credentials. If the service is in several places and no policy
-// is given, OpenService opens the one that was deployed last; Warnings names the others, and Undeploy
-// reaches them all. A service that no ledger records, or not at that policy's provider, is an
-// ErrNotFound that says where it is.
+// The provider, the region and all else that tells where the service is come from the ledger, with
+// the options that are not sensitive. [WithPolicy] names the place in a policy, whose
+// provider_config is then used, because a ledger keeps no credentials. If the service is in several
+// places and no policy is given, OpenService opens the one that was deployed last; Warnings names
+// the others, and Undeploy reaches them all. A service that no ledger records, or not at that
+// policy's provider, is an ErrNotFound that says where it is.
 func OpenService(ctx context.Context, name string, opts ...OpenOption) (svc *Service, err error) {
 	o := newOpenOptions(opts)
 	events := newEmitter(o.onEvent)
@@ -83,18 +83,18 @@ func OpenService(ctx context.Context, name string, opts ...OpenOption) (svc *Ser
 // Recovery says what [Recover] did. Each list names units.
 type Recovery struct {
 	Removed []string `json:"removed"` // their creation or removal was interrupted
-	// Unsettled are units whose update was interrupted. They exist, with the old code and configuration
-	// or the new; the next deployment brings them to what is wanted then.
+	// Unsettled are units whose update was interrupted. They exist, with the old code and
+	// configuration or the new; the next deployment brings them to what is wanted then.
 	Unsettled []string `json:"unsettled"`
 	// Missing are units whose update was interrupted and that the provider does not find. They stay in
 	// the ledger: the next deployment creates them again, and Undeploy makes sure that they are gone.
 	Missing []string `json:"missing,omitempty"`
 }
 
-// Recover puts right what an interrupted operation on the service left. It removes units whose creation
-// or removal did not end, and looks what became of those whose update did not end. A deployment or a
-// removal does the same, so that Recover is not needed before one. [WithPolicy] and [WithExecutor]
-// limit it to one place of the service.
+// Recover puts right what an interrupted operation on the service left. It removes units whose
+// creation or removal did not end, and looks what became of those whose update did not end. A
+// deployment or a removal does the same, so that Recover is not needed before one. [WithPolicy] and
+// [WithExecutor] limit it to one place of the service.
 func Recover(ctx context.Context, name string, opts ...ServiceOption) (_ *Recovery, err error) {
 	o := newServiceOptions(opts)
 	events := newEmitter(o.onEvent)

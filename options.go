@@ -7,8 +7,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// DeployOption configures [Deploy], [DeployServerless], [NewPlan] and [Plan.Apply]. In this package,
-// a nil option of any kind is skipped.
+// DeployOption configures [Deploy], [DeployServerless], [NewPlan] and [Plan.Apply]. In this
+// package, a nil option of any kind is skipped.
 type DeployOption interface{ applyDeploy(*deployOptions) }
 
 // OpenOption configures [OpenService], and deployments too.
@@ -23,7 +23,8 @@ type ServiceOption interface {
 	applyService(*serviceOptions)
 }
 
-// LogOption configures everything that logs: [FetchMetadata], and what a [ServiceOption] configures.
+// LogOption configures everything that logs: [FetchMetadata], and what a [ServiceOption]
+// configures.
 type LogOption interface {
 	ServiceOption
 	FetchOption
@@ -42,29 +43,31 @@ func WithExecutor(exec faas.Executor) ServiceOption {
 	return forService(func(o *serviceOptions) { o.executor = exec })
 }
 
-// WithStateDir keeps the service's ledger in dir instead of [DefaultStateDir]. Operations fail if dir
-// cannot be used. If the default cannot be used, a deployment continues without a ledger and warns.
+// WithStateDir keeps the service's ledger in dir instead of [DefaultStateDir]. Operations fail if
+// dir cannot be used. If the default cannot be used, a deployment continues without a ledger and
+// warns.
 func WithStateDir(dir string) ServiceOption {
 	return forService(func(o *serviceOptions) { o.ledgers.dir = dir })
 }
 
 // WithoutWaiting makes an operation fail at once with an ErrConflict if another operation, of this
-// program or another, is changing the service. By default it waits until the other operation ends or
-// its context is done.
+// program or another, is changing the service. By default it waits until the other operation ends
+// or its context is done.
 func WithoutWaiting() ServiceOption {
 	return forService(func(o *serviceOptions) { o.ledgers.noWait = true })
 }
 
-// WithPatience sets how long an operation keeps looking, with growing pauses, for functions that the
-// ledger records and the provider does not find. After that it believes that they are gone. A cloud's
-// reads can be behind its writes. The default is 30 s. It costs nothing if everything is found.
+// WithPatience sets how long an operation keeps looking, with growing pauses, for functions that
+// the ledger records and the provider does not find. After that it believes that they are gone. A
+// cloud's reads can be behind its writes. The default is 30 s. It costs nothing if everything is
+// found.
 func WithPatience(d time.Duration) ServiceOption {
 	return forService(func(o *serviceOptions) { o.patience = d })
 }
 
 // WithEvents calls f with every event. The events of one operation come in order and one at a time,
-// the last of them before the operation returns. f may call any method of the service. The operation
-// does not wait for f while it works: it keeps in memory what f has not taken yet.
+// the last of them before the operation returns. f may call any method of the service. The
+// operation does not wait for f while it works: it keeps in memory what f has not taken yet.
 func WithEvents(f func(Event)) ServiceOption {
 	return forService(func(o *serviceOptions) { o.onEvent = f })
 }
@@ -79,8 +82,8 @@ func WithOrchestrator(orc Orchestrator) OpenOption {
 	return openOption(func(o *serviceOptions) { o.orchestrator = orc })
 }
 
-// WithoutRunner starts no runner. It is for a program that is the blueprint's runner itself. Jobs that
-// are not on FaaS cannot be invoked then.
+// WithoutRunner starts no runner. It is for a program that is the blueprint's runner itself. Jobs
+// that are not on FaaS cannot be invoked then.
 func WithoutRunner() OpenOption {
 	return openOption(func(o *serviceOptions) { o.noRunner = true })
 }
@@ -109,7 +112,8 @@ func WithTraditional(run TraditionalFunc) DeployOption {
 }
 
 // WithKeepSucceeded keeps the functions that were deployed if others fail, instead of undoing them
-// all. Deploy and DeployServerless then return a service of the jobs that succeeded beside the error.
+// all. Deploy and DeployServerless then return a service of the jobs that succeeded beside the
+// error.
 func WithKeepSucceeded() DeployOption {
 	return deployOption(func(o *deployOptions) { o.keepSucceeded = true })
 }

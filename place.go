@@ -168,8 +168,8 @@ func (p *place) clearOthers(ctx context.Context, others []ledger.Record, planned
 	return removed, errors.Join(errs...)
 }
 
-// withCredentials returns the configuration of a record with the sensitive options of another one for
-// the same provider, because ledgers do not keep them.
+// withCredentials returns the configuration of a record with the sensitive options of another one
+// for the same provider, because ledgers do not keep them.
 func withCredentials(record, other faas.Config) faas.Config {
 	info, _ := faas.Provider(record.Provider)
 	if record.Provider != other.Provider {
@@ -288,8 +288,8 @@ func find[T any](exec faas.Executor) (T, bool) {
 	}
 }
 
-// closeUnused closes the executor that the caller gave, unless it is used on, by a service that will
-// close it. It returns err, or why the executor could not be closed.
+// closeUnused closes the executor that the caller gave, unless it is used on, by a service that
+// will close it. It returns err, or why the executor could not be closed.
 func closeUnused(given faas.Executor, used bool, err error) error {
 	if given == nil || used {
 		return err

@@ -11,8 +11,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/ledger"
 )
 
-// Plan says what a deployment would do, and is enough to do exactly that later. It is a plain value without secrets: it prints as a table, and
-// marshals to JSON and back.
+// Plan says what a deployment would do, in enough detail to do exactly that later. It is a plain
+// value without secrets: it prints as a table, and marshals to JSON and back.
 type Plan struct {
 	Service     string      `json:"service"`
 	BlueprintID uint64      `json:"blueprint_id"`
@@ -21,12 +21,13 @@ type Plan struct {
 	Analysis    *Analysis   `json:"analysis,omitempty"`
 	Provider    faas.Config `json:"provider"` // without options
 	Binary      PlanBinary  `json:"binary"`
-	// Changes are in the order of the units; removals come last, those in other places ([WithMove], or a
-	// traditional strategy) after those here. A traditional strategy changes nothing but what it removes.
+	// Changes are in the order of the units. Removals come last, and those in other places
+	// ([WithMove], or a traditional strategy) after those here. A traditional strategy only removes.
 	Changes []PlannedChange `json:"changes"`
 	// Elsewhere is what the service has in other places and keeps there.
 	Elsewhere []ServiceInfo `json:"elsewhere,omitempty"`
-	// UploadBytes is what has to be uploaded at most: every package that a change needs, once. A provider that holds one already is not sent it again.
+	// UploadBytes is what has to be uploaded at most: each package that a change needs, once. A
+	// package that the provider already holds is not sent again.
 	UploadBytes int64    `json:"upload_bytes"`
 	Warnings    []string `json:"warnings,omitempty"`
 }
@@ -45,9 +46,10 @@ type PlannedChange struct {
 	Unit      string          `json:"unit"`                // the provider's name for it
 	Functions []faas.Function `json:"functions,omitempty"` // without environment
 	EnvNames  []string        `json:"env_names,omitempty"` // of the environment, without values
-	// Differs says what an update changes: "code", "memory", "timeout", "concurrency", "keep warm", "environment +NAME" or "environment -NAME",
-	// "environment", "configuration" where it cannot be told what of it, "state" for a function that is not ready, or "payload form" if the provider
-	// only has to record that the function takes payloads in the compact form.
+	// Differs says what an update changes: "code", "memory", "timeout", "concurrency", "keep warm",
+	// "environment +NAME", "environment -NAME", "environment" for a value, "configuration" if no more
+	// is known, "state" for a function that is not ready, or "payload form" if the provider only has
+	// to record that the function accepts the compact form.
 	Differs       []string    `json:"differs,omitempty"`
 	PackageSHA256 string      `json:"package_sha256,omitempty"` // hex
 	PackageBytes  int64       `json:"package_bytes,omitempty"`
@@ -114,7 +116,8 @@ func (p *Plan) removeElsewhere(records []ledger.Record) {
 	}
 }
 
-// removals returns which units the plan removes, by place, and an error if the records hold others now.
+// removals returns the units that the plan removes, by place. It is an error if the records hold
+// others now.
 func (p *Plan) removals(here faas.Config, records []ledger.Record) (map[string][]string, error) {
 	planned := map[string][]string{}
 	for _, c := range p.Changes {
@@ -131,14 +134,14 @@ func (p *Plan) removals(here faas.Config, records []ledger.Record) (map[string][
 		held[ledger.Location(r.Provider)] = r.Units
 		for id := range r.Units {
 			if !slices.Contains(planned[ledger.Location(r.Provider)], id) {
-				return nil, moved("%s is in %s now, and removing it is not in the plan", id, placeName(r.Provider))
+				return nil, moved("%s exists in %s now, and the plan does not remove it", id, placeName(r.Provider))
 			}
 		}
 	}
 	for at, ids := range planned {
 		for _, id := range ids {
 			if _, ok := held[at][id]; !ok {
-				return nil, moved("the plan was to remove %s, which is not there any more", id)
+				return nil, moved("the plan removes %s, which no longer exists", id)
 			}
 		}
 	}
@@ -165,16 +168,17 @@ func plannedChange(c engine.Change, known ledger.Unit) PlannedChange {
 		out.Differs = append(out.Differs, configDiffers(wanted, known, c.Prior.Fingerprint)...)
 	}
 	if len(out.Differs) == 0 && c.Unit.Compact && !c.Prior.Compact {
-		out.Differs = append(out.Differs, "payload form") // it takes another one than the provider has a record of
+		out.Differs = append(out.Differs, "payload form") // the function accepts another one than the provider has recorded
 	}
 	return out
 }
 
-// configDiffers says what of the configuration differs, as far as the ledger's memory of the unit tells. Values of the environment are not in it, so that
-// a difference that nothing else explains must be there.
+// configDiffers says what of the configuration differs, as far as the ledger tells. The ledger does
+// not hold values of the environment, so a difference that nothing else explains must be one of
+// them.
 func configDiffers(wanted, known ledger.Unit, fingerprint string) []string {
 	if known.State == nil || known.State.Fingerprint != fingerprint || len(known.Functions) != len(wanted.Functions) {
-		return []string{"configuration"} // the ledger remembers something else than what exists
+		return []string{"configuration"} // the ledger does not record what exists
 	}
 	var differs []string
 	add := func(what string, isSo bool) {
@@ -199,7 +203,7 @@ func configDiffers(wanted, known ledger.Unit, fingerprint string) []string {
 	return differs
 }
 
-// matches reports, as an error, what a deployment would do otherwise than planned.
+// matches returns an error if a deployment would now do anything but what is planned.
 func (p *Plan) matches(now *prepared) error {
 	if now.binary.SHA256 != p.Binary.SHA256 {
 		return moved("the binary %s has changed", now.binary.Path)
@@ -218,18 +222,18 @@ func (p *Plan) matches(now *prepared) error {
 		case !ok:
 			return moved("%s is not in the plan", c.Unit.ID)
 		case is.Fingerprint != was.Fingerprint:
-			return moved("%s is wanted with another configuration or environment", c.Unit.ID)
+			return moved("%s has another configuration or environment now", c.Unit.ID)
 		case is.PackageSHA256 != was.PackageSHA256:
-			return moved("%s is wanted with another package", c.Unit.ID)
+			return moved("%s has another package now", c.Unit.ID)
 		case is.Action != was.Action:
-			return moved("what %s needs now is to %s; the plan was to %s it", c.Unit.ID, is.Action, was.Action)
+			return moved("a deployment would %s %s now; the plan was to %s it", is.Action, c.Unit.ID, was.Action)
 		case !sameState(is.Prior, was.Prior):
 			return moved("%s was changed at the provider", c.Unit.ID)
 		}
 	}
 	for _, u := range now.stale {
 		if was, ok := planned[u.ID]; !ok || was.Action != ActionRemove {
-			return moved("%s is to be removed now, and is not in the plan", u.ID)
+			return moved("a deployment would remove %s now, and the plan does not", u.ID)
 		}
 		delete(planned, u.ID)
 	}
@@ -244,10 +248,10 @@ func (p *Plan) matches(now *prepared) error {
 			return err
 		}
 	} else if slices.ContainsFunc(p.Changes, func(c PlannedChange) bool { return c.Place != nil }) {
-		return moved("the plan removes what the service has elsewhere, and this call has no WithMove")
+		return moved("the plan removes what the service has elsewhere: WithMove is missing")
 	}
 	for id, c := range planned {
-		return moved("the plan was to %s %s, which is not there any more", c.Action, id)
+		return moved("the plan was to %s %s, which no longer exists", c.Action, id)
 	}
 	return nil
 }
@@ -279,7 +283,7 @@ func (p *Plan) String() string {
 		}
 		fmt.Fprintf(w, "  %s\t%s\tjob %s\t%s\t%s\n", c.Action, c.Unit, strings.Join(jobs, ", "), size, remark)
 	}
-	w.Flush() // a strings.Builder takes everything
+	w.Flush() // a strings.Builder never fails
 	fmt.Fprintf(&b, "%d to create, %d to update, %d to keep, %d to remove; up to %.1f MB to upload\n",
 		counts[ActionCreate], counts[ActionUpdate], counts[ActionKeep], counts[ActionRemove], float64(p.UploadBytes)/(1<<20))
 	for _, warning := range p.Warnings {

@@ -168,8 +168,8 @@ func (o *order) functions() ([]faas.Function, error) {
 	return functions, nil
 }
 
-// packageUnits builds the units' packages, one for all units that hold the same files. It fails if the
-// binary is no longer the one that was inspected.
+// packageUnits builds the units' packages, one for all units that hold the same files. It fails if
+// the binary is no longer the one that was inspected.
 func packageUnits(ctx context.Context, dir string, bin *faas.Binary, units []faas.Unit) error {
 	for i := range units {
 		units[i].Files = slices.Clone(units[i].Files)
@@ -258,8 +258,9 @@ func (o *order) givenNow(last []string) []string {
 	return slices.Compact(names)
 }
 
-// lastGiven names what the last deployment of the service was given, as far as the ledgers tell: the
-// deployment at this place, or else the latest elsewhere, whose provider had options of its own.
+// lastGiven names what the last deployment of the service was given, as far as the ledgers tell:
+// the deployment at this place, or else the latest elsewhere, whose provider had options of its
+// own.
 func lastGiven(here ledger.Record, elsewhere []ledger.Record) []string {
 	if names := recordGiven(here); len(names) > 0 || !here.Updated.IsZero() {
 		return names

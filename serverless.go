@@ -14,18 +14,18 @@ import (
 
 // DeployServerless deploys the jobs as functions with cfg's provider, and starts the blueprint's
 // binary as their runner. It decides nothing: [Deploy] is the call that reads the policy, analyses
-// the jobs and routes. [WithPolicy] and [WithTraditional] are therefore an ErrInvalidArgument, and so
-// are [WithMetadata] and [WithFetch] without [WithVerifiedBinary], which alone needs metadata.
+// the jobs and routes. [WithPolicy] and [WithTraditional] are therefore an ErrInvalidArgument, and
+// so are [WithMetadata] and [WithFetch] without [WithVerifiedBinary], which alone needs metadata.
 //
 // Everything that can be refused is refused before the first change. A function that exists is kept
 // if its code and configuration are as wanted, and updated otherwise. Functions of the service that
-// belong to no job in jobIDs are removed last. If anything fails or ctx ends, what this call created
-// is removed and what it updated is put back if the provider can do that; the error (a *faas.Error)
-// lists what was left behind.
+// belong to no job in jobIDs are removed last. If anything fails or ctx ends, what this call
+// created is removed and what it updated is put back if the provider can do that; the error (a
+// *faas.Error) lists what was left behind.
 //
-// Every change is written to the service's ledger ([WithStateDir]) before it is made, so that after a
-// crash the next call for the service finishes or undoes it. That call waits up to 2 s first, until
-// the requests of the killed program have taken effect.
+// Every change is written to the service's ledger ([WithStateDir]) before it is made, so that after
+// a crash the next call for the service finishes or undoes it. That call waits up to 2 s first,
+// until the requests of the killed program have taken effect.
 //
 // The caller owns the service and ends it with Undeploy or Close.
 func DeployServerless(ctx context.Context, spec ServiceSpec, jobIDs []uint32, cfg ServerlessConfig,
@@ -160,8 +160,8 @@ func (p *prepared) apply(ctx context.Context, svc *Service, j *journal) error {
 	return nil
 }
 
-// startRunner starts the service's runner. It starts none if the program is the runner itself, or if
-// this machine cannot run the binary and no job needs it.
+// startRunner starts the service's runner. It starts none if the program is the runner itself, or
+// if this machine cannot run the binary and no job needs it.
 func (s *Service) startRunner(ctx context.Context, spec RunnerSpec, j *journal, events *emitter) error {
 	if s.opts.noRunner {
 		return nil

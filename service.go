@@ -18,8 +18,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/logseq"
 )
 
-// Service is a deployed service: the handle with which its jobs are invoked, checked, warmed and
-// removed. It is safe for concurrent use, also from the functions that are given to a deployment.
+// Service is the handle of a deployed service: it invokes, checks, warms and removes the service's
+// jobs. It is safe for concurrent use, and the functions given to a deployment may call it too.
 type Service struct {
 	spec      ServiceSpec // without Env
 	env       faas.Env
@@ -27,7 +27,7 @@ type Service struct {
 	opts      serviceOptions
 	metadata  *Metadata // nil after DeployServerless
 	analysis  *Analysis // nil after DeployServerless
-	fallback  error     // why the jobs are run traditionally though the policy asks for serverless
+	fallback  error     // see Fallback
 	binary    *faas.Binary
 	location  faas.Config // where the functions are
 	units     []faas.Unit
@@ -37,14 +37,14 @@ type Service struct {
 	anyLocal  bool          // every job goes to the runner
 
 	exec       faas.Executor
-	runnerKept bool // the runner was there before, and a failure leaves it as it is
+	runnerKept bool // the runner existed before, and a failure leaves it as it is
 
-	over atomic.Bool   // set once the service is being ended for good
-	turn chan struct{} // holds a token while an operation ends the service or removes something of it
-	// ended and removed belong to who holds the turn.
+	over atomic.Bool   // set once release begins
+	turn chan struct{} // holds a token while an operation ends the service or removes a part of it
+	// The holder of the turn owns ended and removed.
 	ended, removed bool
 
-	mu       sync.Mutex // guards the rest, and is never held while anything of others is called
+	mu       sync.Mutex // guards the rest, and is never held during a call to other code
 	runner   Runner
 	warnings []string
 }
@@ -110,17 +110,17 @@ func (s *Service) begin(ctx context.Context, op string) (done func(), err error)
 		return func() { <-s.turn }, nil
 	case <-ctx.Done():
 		return nil, faas.Errorf(faas.ErrTimeout, op, s.location.Provider,
-			"service %q is being changed by another call, and this one was waiting for it: %w", s.spec.Name, ctx.Err())
+			"gave up waiting for another call that changes service %q: %w", s.spec.Name, ctx.Err())
 	}
 }
 
 // Deployment says where one job of a service runs.
 type Deployment struct {
 	JobID       uint32 `json:"job_id"`
-	Local       bool   `json:"local"`              // run by the runner, not on FaaS; the rest is empty then
+	Local       bool   `json:"local"`              // in the runner, not on FaaS; the rest is empty then
 	Provider    string `json:"provider,omitempty"` // registered name
 	FunctionID  string `json:"function_id,omitempty"`
-	Resource    string `json:"resource,omitempty"` // exact resource name for people
+	Resource    string `json:"resource,omitempty"` // its exact name at the provider, for people
 	Endpoint    string `json:"endpoint,omitempty"`
 	MemoryMB    uint32 `json:"memory_mb,omitempty"`
 	TimeoutSecs uint32 `json:"timeout_secs,omitempty"`
@@ -133,27 +133,31 @@ func (s *Service) Name() string { return s.spec.Name }
 // Strategy returns which jobs run on FaaS and which beside it.
 func (s *Service) Strategy() Strategy { return s.strategy }
 
-// Metadata returns what [Deploy] knew of the blueprint; nil after [DeployServerless], or where it could not be read.
+// Metadata returns what [Deploy] knew of the blueprint. It is nil after [OpenService], if it could
+// not be read, and after [DeployServerless] without [WithVerifiedBinary].
 func (s *Service) Metadata() *Metadata { return s.metadata }
 
-// Analysis returns what [Deploy] decided from; nil after [DeployServerless], or where the metadata could not be read.
+// Analysis returns what [Deploy] decided from. It is nil after [DeployServerless] and
+// [OpenService], and if the metadata could not be read.
 func (s *Service) Analysis() *Analysis { return s.analysis }
 
-// Fallback returns why the jobs are run traditionally although the policy asks for serverless; nil where they are not.
+// Fallback returns why the jobs run traditionally although the policy asks for serverless. It is
+// nil if they do not.
 func (s *Service) Fallback() error { return s.fallback }
 
-// Warnings returns what the operator should know and nothing failed of, a sentence each.
+// Warnings returns what the operator should know although nothing failed, one sentence each.
 func (s *Service) Warnings() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.warnings)
 }
 
-// Deployments says where each job runs, by ascending job id.
+// Deployments returns where each job runs, by ascending job id.
 func (s *Service) Deployments() []Deployment { return slices.Clone(s.deploys) }
 
-// Removed returns what the deployment removed, by the provider's names: the units that belong to no job on FaaS any
-// more, and those of other places ([WithMove], or a traditional strategy). After [OpenService] there are none.
+// Removed returns the provider's names of the units that the deployment removed: those that no
+// longer belong to a job on FaaS, and those in other places ([WithMove], or a traditional
+// strategy). It returns none after [OpenService].
 func (s *Service) Removed() []string { return slices.Clone(s.cleared) }
 
 func (s *Service) warn(texts ...string) {
@@ -165,9 +169,10 @@ func (s *Service) warn(texts ...string) {
 	s.warnings = append(s.warnings, texts...)
 }
 
-// Invoke runs a job once where it was deployed. It is never repeated by itself. The errors are those of [faas.Invoker]; a job that this service
-// does not have is an ErrNotFound, one that is not on FaaS and cannot be invoked beside it (see [Uninvokable]) an ErrUnsupported, and a service that was
-// undeployed or closed an ErrUnavailable.
+// Invoke runs a job once, where it was deployed. It never repeats a call. Its errors are those of
+// [faas.Invoker], and ErrNotFound for a job that the service does not have, ErrUnsupported for a
+// job that is not on FaaS and cannot be invoked beside it (see [Uninvokable]), and ErrUnavailable
+// for a service that was undeployed or closed.
 func (s *Service) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas.Result, error) {
 	if err := s.usable("invoke"); err != nil {
 		err.JobID, err.NotRun = int64(jobID), true
@@ -191,7 +196,8 @@ func (s *Service) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas.
 	return nil, err
 }
 
-// usable returns an error once the service is being undeployed or closed: its executor may be closed then.
+// usable returns an error once the service is being undeployed or closed, because its executor may
+// be closed then.
 func (s *Service) usable(op string) *faas.Error {
 	if s.over.Load() {
 		return faas.Errorf(faas.ErrUnavailable, op, s.location.Provider, "service %q was undeployed or closed", s.spec.Name)
@@ -204,19 +210,20 @@ type ServiceHealth struct {
 	Healthy bool `json:"healthy"` // every part whose health is known is healthy
 	// Jobs has an entry for every job on FaaS, by ascending job id.
 	Jobs []JobHealth `json:"jobs"`
-	// Runner is nil where the service has none.
+	// Runner is nil if the service has none.
 	Runner *faas.Health `json:"runner,omitempty"`
 }
 
 // JobHealth is the health of one job's function.
 type JobHealth struct {
 	JobID uint32 `json:"job_id"`
-	Known bool   `json:"known"` // false where the provider cannot tell, or not now (Reason says why)
+	Known bool   `json:"known"` // false if the provider cannot tell, or cannot tell now (see Reason)
 	faas.Health
 }
 
-// Health asks for the health of every function and of the runner. A part that is unhealthy or missing, or whose health cannot be told now, is told in
-// the answer; the error is that of a ctx that ends, or of a runner that cannot tell.
+// Health asks for the health of every function and of the runner. The answer tells of a part that
+// is unhealthy or missing, or whose health is not known now. Health returns an error only if ctx
+// ends or the runner cannot tell.
 func (s *Service) Health(ctx context.Context) (*ServiceHealth, error) {
 	if err := s.usable("health"); err != nil {
 		return nil, err
@@ -238,7 +245,7 @@ func (s *Service) Health(ctx context.Context) (*ServiceHealth, error) {
 				job.Known, job.Health = true, h
 			case code == faas.ErrUnsupported:
 			case code == faas.ErrNotFound:
-				job.Known, job.Reason = true, "the function does not exist any more"
+				job.Known, job.Reason = true, "the function no longer exists"
 			case ctx.Err() != nil:
 				return err
 			default:
@@ -266,14 +273,14 @@ func (s *Service) Health(ctx context.Context) (*ServiceHealth, error) {
 // healthParallel is how many functions are checked or warmed at the same time.
 const healthParallel = 16
 
-// Warm makes sure that about n instances of every function are started, and returns how many are, over all functions. No job runs. It is
-// ErrUnsupported where the provider cannot.
+// Warm makes sure that about n instances of every function are started, and returns how many are,
+// over all functions. It runs no job. It is an ErrUnsupported if the provider cannot do that.
 func (s *Service) Warm(ctx context.Context, n int) (int, error) {
 	if err := s.usable("warm"); err != nil {
 		return 0, err
 	}
 	if n < 1 {
-		return 0, faas.Errorf(faas.ErrInvalidArgument, "warm", s.location.Provider, "%d instances: at least 1", n)
+		return 0, faas.Errorf(faas.ErrInvalidArgument, "warm", s.location.Provider, "%d instances, must be at least 1", n)
 	}
 	if len(s.functions.Jobs()) == 0 {
 		return 0, nil
@@ -298,8 +305,8 @@ func (s *Service) Warm(ctx context.Context, n int) (int, error) {
 	return total, err
 }
 
-// named names the provider in the error of an executor that has left a method to
-// [faas.Unimplemented], which cannot know it.
+// named adds the provider to the error of an executor that leaves a method to [faas.Unimplemented],
+// which does not know the provider.
 func (s *Service) named(err error) error {
 	if e, ok := err.(*faas.Error); ok && e.Code == faas.ErrUnsupported && e.Provider == "" {
 		with := *e
@@ -309,14 +316,20 @@ func (s *Service) named(err error) error {
 	return err
 }
 
-// Logs returns what the service's jobs printed, in the order of time: the lines of its functions, and those of its runner if that is a [faas.LogReader]. See
-// [faas.LogReader] for what a sequence promises, and [faas.LogQuery] for what can be asked for. A query without JobIDs asks for all of the service.
+// Logs returns what the service's jobs printed, in the order of time: the lines of its functions,
+// and those of its runner if that is a [faas.LogReader]. See [faas.LogReader] for what a sequence
+// promises, and [faas.LogQuery] for what a query can ask for. A query without JobIDs asks for the
+// whole service.
 //
-// A runner is one process for all local jobs, so that its lines carry faas.NoJob and come with any of them. A [LocalOrchestrator] keeps the last 1,000 lines and 64 KiB in memory for the program that started the
-// runner; of a detached one, other programs read the files of LogDir, whose lines have no time until they are followed. With Follow, Limit counts for functions and runner each.
+// A runner is one process for all local jobs, so its lines carry faas.NoJob and come with any of
+// them. A [LocalOrchestrator] keeps the last 1,000 lines and 64 KiB in memory for the program that
+// started the runner. Other programs read a detached runner's lines from the files of LogDir,
+// without times until they follow them. With Follow, Limit counts for the functions and the runner
+// separately.
 //
-// Codes besides those of faas.LogReader: ErrNotFound for a job that the service does not have, ErrUnsupported where a job is named, or there is nothing else, whose lines nobody keeps, ErrUnavailable for a service that was
-// undeployed or closed.
+// Its errors are those of faas.LogReader, and ErrNotFound for a job that the service does not have,
+// ErrUnsupported if nothing keeps the lines of a named job, or any lines at all, and ErrUnavailable
+// for a service that was undeployed or closed.
 func (s *Service) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogLine, error] {
 	if err := s.usable("logs"); err != nil {
 		return logseq.Fail(err)
@@ -374,7 +387,7 @@ func (s *Service) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogL
 	return logseq.Last(q.Limit, logseq.Merge(logseq.Time, seqs...))
 }
 
-// logSources says which functions' lines are wanted, and whether the runner's are.
+// logSources returns the jobs on FaaS whose lines are wanted, and whether the runner's lines are.
 func (s *Service) logSources(jobs []uint32) (onFaaS []uint32, fromRunner bool, err error) {
 	if len(jobs) == 0 {
 		return s.functions.Jobs(), true, nil
@@ -394,18 +407,19 @@ func (s *Service) logSources(jobs []uint32) (onFaaS []uint32, fromRunner bool, e
 		}
 		if s.getRunner() == nil {
 			return nil, false, faas.JobErrorf(faas.ErrUnsupported, "logs", "", jobID,
-				"the job is run by the program that deployed the service, which alone knows what it printed")
+				"the program that deployed the service runs the job, and it alone knows what the job printed")
 		}
 		return nil, false, faas.JobErrorf(faas.ErrUnsupported, "logs", "", jobID,
-			"the job is run beside FaaS, by a runner that keeps no lines")
+			"the job runs beside FaaS, in a runner that keeps no lines")
 	}
 	return onFaaS, fromRunner, nil
 }
 
-// Undeploy removes every function of the service, in every place that the ledgers of this machine know,
-// and those that carry its tags there, and stops its runner. What is gone already is success, and so is a
-// second call. A call while another one is under way waits for it. If something cannot be removed the
-// error (a *faas.Error) lists it, and Undeploy can be called again.
+// Undeploy stops the runner and removes every function of the service, in every place that the
+// ledgers of this machine record, with the functions that carry the service's tags there. A
+// function that is gone already is a success, and so is a second call. A call waits for another one
+// that is under way. If something cannot be removed, the error (a *faas.Error) lists it, and
+// Undeploy can be called again.
 func (s *Service) Undeploy(ctx context.Context) (err error) {
 	at := s.operation()
 	defer at.events.flush()
@@ -419,7 +433,7 @@ func (s *Service) Undeploy(ctx context.Context) (err error) {
 	}
 	if s.ended {
 		return faas.Errorf(faas.ErrInvalidArgument, "undeploy", s.location.Provider,
-			"service %q is closed: this handle can no longer remove its functions", s.spec.Name)
+			"service %q is closed: open it again to remove its functions", s.spec.Name)
 	}
 	if s.exec != nil {
 		if err := checkBound(s.exec, s.spec.Name); err != nil {
@@ -444,14 +458,15 @@ func (s *Service) Undeploy(ctx context.Context) (err error) {
 	return s.release(ctx, at.events)
 }
 
-// Elsewhere returns what the ledgers of this machine know of the service in other places, where an
-// earlier deployment with another provider, region or endpoint left it. See [WithMove].
+// Elsewhere returns what the ledgers of this machine record of the service in other places, where a
+// deployment with another provider, region or endpoint left it. See [WithMove].
 func (s *Service) Elsewhere() []ServiceInfo {
 	return serviceInfos(s.opts.ledgers.elsewhere(s.spec.Name, s.location))
 }
 
-// Close ends the handle and leaves the functions deployed: it frees connections, and stops the runner
-// unless that is a [Survivor]. A second call is success. A call while another call ends the service waits for it.
+// Close ends the handle and leaves the functions deployed. It frees connections, and stops the
+// runner unless that is a [Survivor]. A second call is a success. A call waits for another one that
+// ends the service.
 func (s *Service) Close(ctx context.Context) error {
 	events := newEmitter(s.opts.onEvent)
 	defer events.flush()

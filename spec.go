@@ -13,19 +13,24 @@ import (
 
 // ServiceSpec says what to deploy.
 type ServiceSpec struct {
-	// Name identifies the service. It qualifies every resource, so that two services never share one; at most 128 bytes of printable text.
+	// Name identifies the service: at most 128 bytes of printable text. It qualifies every resource,
+	// so that two services never share one.
 	Name        string
 	BlueprintID uint64
-	// BinaryPath is the blueprint's executable: the job functions run it, and it runs as the service's runner.
+	// BinaryPath is the blueprint's executable, which the job functions run and which runs as the
+	// service's runner.
 	BinaryPath string
-	// Args are the runner's arguments; functions get none. A binary that speaks only stdin and stdout is kept running as a runner only if there
-	// are any: without, such a binary waits for one request and is started for each call.
+	// Args are the runner's arguments; functions get none. A binary that uses only stdin and stdout is
+	// kept running as a runner only if it has arguments. Without any it would wait for one request,
+	// and is started for each call instead.
 	Args []string
-	// Env is the environment of the functions and, on top of this process's own, of the runner. Values are never logged.
+	// Env is the environment of the functions and, in addition to this process's own, of the runner.
+	// Its values are never logged.
 	Env map[string]string
 }
 
-// Format prints the spec with the names of its environment, never the values, whatever the verb.
+// Format prints the spec with the names of its environment, and never the values, whatever the
+// verb.
 func (s ServiceSpec) Format(f fmt.State, _ rune) {
 	fmt.Fprintf(f, "{name:%s blueprint:%d binary:%s args:%d env:%v}", s.Name, s.BlueprintID, s.BinaryPath, len(s.Args),
 		slices.Sorted(maps.Keys(s.Env)))

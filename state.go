@@ -16,9 +16,9 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/ledger"
 )
 
-// DefaultStateDir returns the directory of the ledgers: tangle/services in the user's state directory.
-// That is $XDG_STATE_HOME or ~/.local/state on Unix, and the user's configuration directory on macOS
-// and Windows.
+// DefaultStateDir returns the directory of the ledgers: tangle/services in the user's state
+// directory. That is $XDG_STATE_HOME or ~/.local/state on Unix, and the user's configuration
+// directory on macOS and Windows.
 func DefaultStateDir() (string, error) {
 	base := os.Getenv("XDG_STATE_HOME")
 	switch {
@@ -119,18 +119,18 @@ func (l ledgers) both(service string, here faas.Config) (ledger.Record, []ledger
 	return rec, l.elsewhere(service, here), nil
 }
 
-// stateError marks an error of the ledger or its lock. It says nothing about the provider, so that no
-// deployment falls back because of it.
+// stateError marks an error of the ledger or its lock. It says nothing about the provider, so that
+// no deployment falls back because of it.
 type stateError struct{ error }
 
 func (e stateError) Unwrap() error { return e.error }
 
 // journal writes what the engine does into a ledger. The zero journal writes nothing.
 type journal struct {
-	led *ledger.Ledger // nil: no ledger is kept
+	led *ledger.Ledger // nil: there is no ledger
 
 	mu     sync.Mutex
-	before map[string]ledger.Unit // what the ledger said before the changes that were begun
+	before map[string]ledger.Unit // what the ledger said before the changes began
 }
 
 func (j *journal) record() ledger.Record {
@@ -324,8 +324,8 @@ func sameState(a, b *faas.State) bool {
 		a.Revision == b.Revision
 }
 
-// The kinds of things that a deployment is given beside the binary, and that a later one must not lose
-// by leaving them out. Ledgers hold their names, never their values.
+// The kinds of things that a deployment is given beside the binary, and that a later one must not
+// lose by leaving them out. Ledgers hold their names, never their values.
 const (
 	givenEnv      = "env."    // a variable of ServiceSpec.Env
 	givenOption   = "option." // an option of the provider
