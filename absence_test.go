@@ -13,6 +13,7 @@ import (
 	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
+	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
 // lostLedger is a planner of a service with jobs 0 and 1 that another machine deployed.
@@ -137,7 +138,7 @@ func TestALedgerThatCannotBeWrittenAnyMoreIsTheErrorAndNoFallback(t *testing.T) 
 	svc, err := serverless.Deploy(t.Context(), p.spec,
 		p.with(serverless.WithPolicy(pol), serverless.WithExecutor(observe),
 			serverless.WithTraditional(func(context.Context, serverless.ServiceSpec, []uint32,
-				serverless.Sizing) (serverless.Runner, error) {
+				serverless.Sizing) (orchestrator.Runner, error) {
 				fellBack = true
 				return hookRunner{}, nil
 			}))...)

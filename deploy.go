@@ -8,6 +8,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/ledger"
+	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
 // Deploy is the one call that an embedding program makes. It loads the operator's policy, fetches
@@ -191,7 +192,7 @@ func (o *order) startTraditional(ctx context.Context, svc *Service, rec ledger.R
 		phase = PhaseFallback
 	}
 	return o.events.act(phase, "start", jobIDs, func() (err error) {
-		var runner Runner
+		var runner orchestrator.Runner
 		switch {
 		case o.opts.traditional != nil:
 			runner, err = o.opts.traditional(ctx, o.spec, jobIDs, sizing)
@@ -210,15 +211,15 @@ func (o *order) startTraditional(ctx context.Context, svc *Service, rec ledger.R
 
 // startOnly starts a runner that runs all jobs, with the orchestrator.
 func (o *order) startOnly(ctx context.Context, svc *Service, jobIDs []uint32, rec ledger.Record,
-	given []string) (_ Runner, err error) {
+	given []string) (_ orchestrator.Runner, err error) {
 	if svc.binary, err = o.inspect(); err != nil {
 		return nil, err
 	}
 	if err := canReplace(o.opts.orchestrator, rec.Runner); err != nil {
 		return nil, err
 	}
-	runner := RunnerSpec{Delegated: faas.RunnerConfig{}, LocalJobs: jobIDs, Previous: rec.Runner}
-	return svc.start(ctx, runner, func(ref *RunnerRef) (err error) {
+	runner := orchestrator.Spec{Delegated: faas.RunnerConfig{}, LocalJobs: jobIDs, Previous: rec.Runner}
+	return svc.start(ctx, runner, func(ref *orchestrator.Ref) (err error) {
 		j, _, err := o.here().lock(ctx)
 		if err != nil {
 			return err

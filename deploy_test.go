@@ -16,6 +16,7 @@ import (
 	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
+	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
 const canary = "canary-5ecr3t"
@@ -242,7 +243,7 @@ func TestAFailedFallbackStandsBehindTheCause(t *testing.T) {
 		serverless.WithMetadata(metadata("f")),
 		serverless.WithExecutor(cloud.Executor("svc")),
 		serverless.WithTraditional(func(context.Context, serverless.ServiceSpec, []uint32,
-			serverless.Sizing) (serverless.Runner, error) {
+			serverless.Sizing) (orchestrator.Runner, error) {
 			return nil, noMachine
 		}))
 	if faas.CodeOf(err) != faas.ErrPermissionDenied {
@@ -430,7 +431,7 @@ func TestEveryEventThatStartsEndsAndNoneHoldsASecret(t *testing.T) {
 func TestTheTraditionalHookGetsAllJobsAndTheirSizing(t *testing.T) {
 	var gotJobs []uint32
 	var gotSizing serverless.Sizing
-	hook := func(_ context.Context, s serverless.ServiceSpec, jobs []uint32, sizing serverless.Sizing) (serverless.Runner,
+	hook := func(_ context.Context, s serverless.ServiceSpec, jobs []uint32, sizing serverless.Sizing) (orchestrator.Runner,
 		error) {
 		gotJobs, gotSizing = jobs, sizing
 		return &hookRunner{}, nil

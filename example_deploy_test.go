@@ -17,6 +17,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 	_ "github.com/tangle-network/blueprint-serverless/faas/custom"
 	"github.com/tangle-network/blueprint-serverless/faas/platform"
+	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
 // workplace is what the examples of deployments have around them: a platform behind HTTP, an operator's policy that leads to it, and a blueprint's binary.
@@ -176,7 +177,7 @@ func ExampleDeploy() {
 		serverless.WithStateDir(w.state),
 		serverless.WithoutRunner(),
 		serverless.WithTraditional(func(ctx context.Context, spec serverless.ServiceSpec, jobIDs []uint32,
-			sizing serverless.Sizing) (serverless.Runner, error) {
+			sizing serverless.Sizing) (orchestrator.Runner, error) {
 			return nil, fmt.Errorf("no machine of %d MiB is free", sizing.MemoryMB) // the manager's own way: a machine, a pod
 		}),
 		serverless.WithLogger(logger),
@@ -233,7 +234,7 @@ func ExampleWithTraditional() {
 		serverless.WithPolicy(serverless.DefaultPolicy()), // serverless is off
 		serverless.WithStateDir(w.state),
 		serverless.WithTraditional(func(_ context.Context, spec serverless.ServiceSpec, jobIDs []uint32,
-			sizing serverless.Sizing) (serverless.Runner, error) {
+			sizing serverless.Sizing) (orchestrator.Runner, error) {
 			fmt.Printf("jobs %v of %s on a machine of %d MiB and %d core\n", jobIDs, spec.Name, sizing.MemoryMB, sizing.CPUCores)
 			return machine{}, nil
 		}))

@@ -12,12 +12,13 @@ import (
 	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
+	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
 // startCounter is an orchestrator that counts its starts.
 type startCounter struct{ starts int }
 
-func (c *startCounter) Start(_ context.Context, _ serverless.RunnerSpec) (serverless.Runner, error) {
+func (c *startCounter) Start(_ context.Context, _ orchestrator.Spec) (orchestrator.Runner, error) {
 	c.starts++
 	return hookRunner{}, nil
 }
@@ -223,7 +224,7 @@ func TestAJobThatHangsDoesNotKeepAServiceFromBeingRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	started := make(chan struct{})
-	orc := &serverless.LocalOrchestrator{StopTimeout: 50 * time.Millisecond, Log: func([]byte) { close(started) }}
+	orc := &orchestrator.Local{StopTimeout: 50 * time.Millisecond, Log: func([]byte) { close(started) }}
 	svc, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(false, false)),
 		serverless.WithMetadata(metadata("ff")), serverless.WithOrchestrator(orc))
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/ledger"
+	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
 // ListServices returns the services that the ledgers in dir record, sorted by name and place. An
@@ -36,11 +37,11 @@ type ServiceInfo struct {
 	// BinarySHA256 is the hash of that file, in hex; empty if an older version deployed the service.
 	BinarySHA256 string `json:"binary_sha256,omitempty"`
 	// Given names what the last deployment was given, as NotGivenError does.
-	Given     []string   `json:"given,omitempty"`
-	LocalJobs []uint32   `json:"local_jobs,omitempty"`
-	Runner    *RunnerRef `json:"runner,omitempty"` // if it outlives the program that started it
-	Updated   time.Time  `json:"updated,omitzero"`
-	Units     []UnitInfo `json:"units"` // by ascending ID
+	Given     []string          `json:"given,omitempty"`
+	LocalJobs []uint32          `json:"local_jobs,omitempty"`
+	Runner    *orchestrator.Ref `json:"runner,omitempty"` // if it outlives the program that started it
+	Updated   time.Time         `json:"updated,omitzero"`
+	Units     []UnitInfo        `json:"units"` // by ascending ID
 	// Busy says that this program or another one is changing the service.
 	Busy bool `json:"busy,omitempty"`
 }

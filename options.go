@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
 // DeployOption configures [Deploy], [DeployServerless], [NewPlan] and [Plan.Apply]. In this
@@ -78,7 +79,7 @@ func WithLogger(l *slog.Logger) LogOption {
 }
 
 // WithOrchestrator runs the runner with this orchestrator instead of as a local supervised process.
-func WithOrchestrator(orc Orchestrator) OpenOption {
+func WithOrchestrator(orc orchestrator.Orchestrator) OpenOption {
 	return openOption(func(o *serviceOptions) { o.orchestrator = orc })
 }
 
@@ -136,7 +137,7 @@ func WithMove() DeployOption {
 type serviceOptions struct {
 	policy       *Policy
 	executor     faas.Executor
-	orchestrator Orchestrator // never nil
+	orchestrator orchestrator.Orchestrator // never nil
 	noRunner     bool
 	ledgers      ledgers
 	patience     time.Duration // 0: the engine's default
@@ -201,7 +202,7 @@ func (o *serviceOptions) resolve() {
 		o.logger = slog.New(slog.DiscardHandler)
 	}
 	if o.orchestrator == nil {
-		o.orchestrator = &LocalOrchestrator{}
+		o.orchestrator = &orchestrator.Local{}
 	}
 	o.ledgers.logger = o.logger
 }

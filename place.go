@@ -12,6 +12,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/engine"
 	"github.com/tangle-network/blueprint-serverless/internal/ledger"
+	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
 // place is a service at one place of a provider, as one operation works with it.
@@ -72,7 +73,7 @@ type clearing struct {
 	// stopped says that the recorded runner was stopped, and clear forgets it. runner is the one that
 	// was stopped, nil if the service had none.
 	stopped bool
-	runner  Runner
+	runner  orchestrator.Runner
 }
 
 // clear removes every unit that the service has at the place: what the ledger records, what the
@@ -91,7 +92,7 @@ func (p *place) clear(ctx context.Context, c clearing) (removed []string, err er
 		return nil, err
 	}
 	if rec.Runner != nil && c.stopped {
-		if survivor, ok := c.runner.(Survivor); !ok || survivor.Ref().ID != rec.Runner.ID {
+		if survivor, ok := c.runner.(orchestrator.Detached); !ok || survivor.Ref().ID != rec.Runner.ID {
 			return nil, faas.Errorf(faas.ErrConflict, "undeploy", "",
 				"service %q was deployed again since, with the %s runner %s: open it again", p.service, rec.Runner.Kind,
 				rec.Runner.ID)

@@ -18,6 +18,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
 	"github.com/tangle-network/blueprint-serverless/internal/tangle/tangletest"
+	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
 // regions stands in for a provider that these tests do not link. Its region comes from
@@ -253,7 +254,7 @@ func TestATraditionalPlanRemovesNothingThatItDoesNotSay(t *testing.T) {
 	var stopped bool
 	opts := []serverless.DeployOption{serverless.WithPolicy(off), serverless.WithMetadata(metadata("ff")),
 		serverless.WithTraditional(func(context.Context, serverless.ServiceSpec, []uint32,
-			serverless.Sizing) (serverless.Runner, error) {
+			serverless.Sizing) (orchestrator.Runner, error) {
 			return stopRunner{func() { stopped = true }}, nil
 		})}
 	plan, err := serverless.NewPlan(t.Context(), s, opts...)
@@ -442,7 +443,7 @@ func TestARunnerIsToldTheOptionsThatAFunctionWasDeployedWith(t *testing.T) {
 	t.Setenv("REGIONS_REGION", "north")
 	pol.Serverless.ProviderConfig = map[string]string{"alias": "live", "token": canary}
 	var told faas.RunnerConfig
-	orc := orchestratorFunc(func(spec serverless.RunnerSpec) (serverless.Runner, error) {
+	orc := orchestratorFunc(func(spec orchestrator.Spec) (orchestrator.Runner, error) {
 		told = spec.Delegated
 		return hookRunner{}, nil
 	})
@@ -474,9 +475,9 @@ func TestARunnerIsToldTheOptionsThatAFunctionWasDeployedWith(t *testing.T) {
 	}
 }
 
-type orchestratorFunc func(serverless.RunnerSpec) (serverless.Runner, error)
+type orchestratorFunc func(orchestrator.Spec) (orchestrator.Runner, error)
 
-func (f orchestratorFunc) Start(_ context.Context, spec serverless.RunnerSpec) (serverless.Runner, error) {
+func (f orchestratorFunc) Start(_ context.Context, spec orchestrator.Spec) (orchestrator.Runner, error) {
 	return f(spec)
 }
 
@@ -566,8 +567,8 @@ func TestAPlanAndAServiceSayThatMetadataAreMadeUp(t *testing.T) {
 // survivors is an orchestrator whose runners outlive their program.
 type survivors struct{ running map[string]bool }
 
-func (s *survivors) Start(_ context.Context, spec serverless.RunnerSpec) (serverless.Runner, error) {
-	ref := serverless.RunnerRef{Kind: "test", ID: spec.Delegated[0].Region}
+func (s *survivors) Start(_ context.Context, spec orchestrator.Spec) (orchestrator.Runner, error) {
+	ref := orchestrator.Ref{Kind: "test", ID: spec.Delegated[0].Region}
 	if err := spec.Record(ref); err != nil {
 		return nil, err
 	}
@@ -575,17 +576,17 @@ func (s *survivors) Start(_ context.Context, spec serverless.RunnerSpec) (server
 	return &survivor{hookRunner{}, s, ref}, nil
 }
 
-func (s *survivors) Attach(_ context.Context, ref serverless.RunnerRef) (serverless.Survivor, error) {
+func (s *survivors) Attach(_ context.Context, ref orchestrator.Ref) (orchestrator.Detached, error) {
 	return &survivor{hookRunner{}, s, ref}, nil
 }
 
 type survivor struct {
 	hookRunner
 	of  *survivors
-	ref serverless.RunnerRef
+	ref orchestrator.Ref
 }
 
-func (s *survivor) Ref() serverless.RunnerRef     { return s.ref }
+func (s *survivor) Ref() orchestrator.Ref         { return s.ref }
 func (s *survivor) Release(context.Context) error { return nil }
 func (s *survivor) Stop(context.Context) error    { delete(s.of.running, s.ref.ID); return nil }
 

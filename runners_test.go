@@ -16,6 +16,7 @@ import (
 	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
+	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
 // buildRunners builds the programs in testdata/runner, which were written each for itself, and returns their directory.
@@ -46,8 +47,8 @@ echo "runner $$ [$*]" >>"$FACTS"
 while :; do sleep 0.02; done
 `
 
-func detached(state string) *serverless.LocalOrchestrator {
-	return &serverless.LocalOrchestrator{Detached: true, LogDir: filepath.Join(state, "logs")}
+func detached(state string) *orchestrator.Local {
+	return &orchestrator.Local{Detached: true, LogDir: filepath.Join(state, "logs")}
 }
 
 func writeScript(t testing.TB, text string) string {
@@ -90,7 +91,7 @@ func TestWhateverStaysUpIsARunner(t *testing.T) {
 			facts := filepath.Join(t.TempDir(), "facts")
 			s := serverless.ServiceSpec{Name: "svc", BlueprintID: 1, BinaryPath: tt.binary, Args: tt.args,
 				Env: map[string]string{"FACTS": facts, "KEY": canary}}
-			svc := hybrid(t, s, serverless.WithOrchestrator(&serverless.LocalOrchestrator{HelloTimeout: time.Second}))
+			svc := hybrid(t, s, serverless.WithOrchestrator(&orchestrator.Local{HelloTimeout: time.Second}))
 			await(t, "the service is up", fileHas(facts, "runner "))
 			if want := "[" + strings.Join(tt.args, " ") + "]\n"; !strings.HasSuffix(readFile(facts), want) ||
 				strings.Contains(readFile(facts), "without") {
@@ -198,7 +199,7 @@ while :; do sleep 0.02; done
 
 // The file is replaced, and then removed, after the deployment. What is started again, and what answers calls, is what was deployed.
 func TestWhatIsStartedAgainIsWhatWasDeployed(t *testing.T) {
-	for name, orc := range map[string]*serverless.LocalOrchestrator{"attached": {}, "detached": detached(t.TempDir())} {
+	for name, orc := range map[string]*orchestrator.Local{"attached": {}, "detached": detached(t.TempDir())} {
 		t.Run(name, func(t *testing.T) {
 			facts := filepath.Join(t.TempDir(), "facts")
 			s := serverless.ServiceSpec{Name: "svc", BlueprintID: 1, BinaryPath: writeScript(t, versionScript(1)),
@@ -241,25 +242,25 @@ func TestWhatIsStartedAgainIsWhatWasDeployed(t *testing.T) {
 
 // swapping replaces a file just before it starts a runner.
 type swapping struct {
-	*serverless.LocalOrchestrator
+	*orchestrator.Local
 	replace func() error
 }
 
-func (r swapping) Start(ctx context.Context, spec serverless.RunnerSpec) (serverless.Runner, error) {
+func (r swapping) Start(ctx context.Context, spec orchestrator.Spec) (orchestrator.Runner, error) {
 	if err := r.replace(); err != nil {
 		return nil, err
 	}
-	return r.LocalOrchestrator.Start(ctx, spec)
+	return r.Local.Start(ctx, spec)
 }
 
 // Between the look at the file and the start somebody replaces it.
 func TestAFileThatIsReplacedBeforeTheStartIsRefused(t *testing.T) {
 	for name, tt := range map[string]struct {
 		enable bool
-		orc    *serverless.LocalOrchestrator
+		orc    *orchestrator.Local
 	}{
-		"hybrid": {true, &serverless.LocalOrchestrator{}}, "hybrid, detached": {true, detached(t.TempDir())},
-		"traditional": {false, &serverless.LocalOrchestrator{}},
+		"hybrid": {true, &orchestrator.Local{}}, "hybrid, detached": {true, detached(t.TempDir())},
+		"traditional": {false, &orchestrator.Local{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			facts := filepath.Join(t.TempDir(), "facts")

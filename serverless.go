@@ -10,6 +10,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/ledger"
+	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
 // DeployServerless deploys the jobs as functions with cfg's provider, and starts the blueprint's
@@ -126,7 +127,7 @@ func (p *prepared) apply(ctx context.Context, svc *Service, j *journal) error {
 	if err := j.adopt(p.changes); err != nil {
 		return err
 	}
-	runner := RunnerSpec{Delegated: p.runnerConfig(), LocalJobs: localJobs, Previous: p.record.Runner}
+	runner := orchestrator.Spec{Delegated: p.runnerConfig(), LocalJobs: localJobs, Previous: p.record.Runner}
 	if err := svc.startRunner(ctx, runner, j, p.order.events); err != nil {
 		return err
 	}
@@ -162,15 +163,15 @@ func (p *prepared) apply(ctx context.Context, svc *Service, j *journal) error {
 
 // startRunner starts the service's runner. It starts none if the program is the runner itself, or
 // if this machine cannot run the binary and no job needs it.
-func (s *Service) startRunner(ctx context.Context, spec RunnerSpec, j *journal, events *emitter) error {
+func (s *Service) startRunner(ctx context.Context, spec orchestrator.Spec, j *journal, events *emitter) error {
 	if s.opts.noRunner {
 		return nil
 	}
 	if err := canReplace(s.opts.orchestrator, spec.Previous); err != nil {
 		return err
 	}
-	if _, local := s.opts.orchestrator.(*LocalOrchestrator); local {
-		if why := cannotRunHere(s.binary); why != "" {
+	if local, ok := s.opts.orchestrator.(*orchestrator.Local); ok {
+		if why := local.CannotRun(s.binary); why != "" {
 			if len(s.strategy.LocalJobs) > 0 {
 				return faas.Errorf(faas.ErrUnsupported, "start runner", "",
 					"jobs %v do not run on FaaS, and %s: deploy from a machine that can run it, or give an orchestrator that runs "+
@@ -186,18 +187,18 @@ func (s *Service) startRunner(ctx context.Context, spec RunnerSpec, j *journal, 
 			return &faas.Error{Op: "start runner", JobID: faas.NoJob, Code: faas.CodeOf(err), Err: err}
 		}
 		s.setRunner(runner)
-		survivor, ok := runner.(Survivor)
+		survivor, ok := runner.(orchestrator.Detached)
 		s.runnerKept = ok && spec.Previous != nil && survivor.Ref().ID == spec.Previous.ID
 		return nil
 	})
 }
 
 // start starts a runner with the orchestrator. record writes where it is, or that there is none.
-func (s *Service) start(ctx context.Context, spec RunnerSpec, record func(*RunnerRef) error) (Runner, error) {
+func (s *Service) start(ctx context.Context, spec orchestrator.Spec, record func(*orchestrator.Ref) error) (orchestrator.Runner, error) {
 	recorded := false
 	spec.Service, spec.BlueprintID = s.spec.Name, s.spec.BlueprintID
 	spec.Binary, spec.Args, spec.Env, spec.Logger = s.binary, s.spec.Args, s.env, s.opts.logger
-	spec.Record = func(ref RunnerRef) error {
+	spec.Record = func(ref orchestrator.Ref) error {
 		err := record(&ref)
 		recorded = err == nil
 		return err
@@ -214,12 +215,12 @@ func (s *Service) start(ctx context.Context, spec RunnerSpec, record func(*Runne
 		}
 		return nil, err
 	}
-	if _, ok := runner.(Survivor); !ok && spec.Previous != nil { // the orchestrator has stopped that one
+	if _, ok := runner.(orchestrator.Detached); !ok && spec.Previous != nil { // the orchestrator has stopped that one
 		if err := record(nil); err != nil {
 			return nil, errors.Join(err, runner.Stop(ctx))
 		}
 	}
-	if u, ok := runner.(Uninvokable); ok && (spec.LocalJobs == nil || len(spec.LocalJobs) > 0) {
+	if u, ok := runner.(orchestrator.Uninvokable); ok && (spec.LocalJobs == nil || len(spec.LocalJobs) > 0) {
 		if why := u.CannotInvoke(); why != "" {
 			s.warn(fmt.Sprintf("jobs that are not on FaaS %v cannot be invoked through this service: %s", spec.LocalJobs, why))
 		}
@@ -261,7 +262,7 @@ func (s *Service) record(given []string, localJobs []uint32) ledger.Record {
 func (s *Service) abandon(ctx context.Context, j *journal, events *emitter, cause error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
-	if survivor, ok := s.getRunner().(Survivor); ok && !s.runnerKept {
+	if survivor, ok := s.getRunner().(orchestrator.Detached); ok && !s.runnerKept {
 		err := survivor.Stop(ctx)
 		if err == nil {
 			err = j.setRunner(nil)

@@ -16,6 +16,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/engine"
 	"github.com/tangle-network/blueprint-serverless/internal/logseq"
+	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
 // Service is the handle of a deployed service: it invokes, checks, warms and removes the service's
@@ -45,7 +46,7 @@ type Service struct {
 	ended, removed bool
 
 	mu       sync.Mutex // guards the rest, and is never held during a call to other code
-	runner   Runner
+	runner   orchestrator.Runner
 	warnings []string
 }
 
@@ -91,13 +92,13 @@ func (s *Service) Format(f fmt.State, _ rune) {
 // LogValue logs what Format prints.
 func (s *Service) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(s)) }
 
-func (s *Service) getRunner() Runner {
+func (s *Service) getRunner() orchestrator.Runner {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.runner
 }
 
-func (s *Service) setRunner(r Runner) {
+func (s *Service) setRunner(r orchestrator.Runner) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.runner = r
@@ -171,7 +172,7 @@ func (s *Service) warn(texts ...string) {
 
 // Invoke runs a job once, where it was deployed. It never repeats a call. Its errors are those of
 // [faas.Invoker], and ErrNotFound for a job that the service does not have, ErrUnsupported for a
-// job that is not on FaaS and cannot be invoked beside it (see [Uninvokable]), and ErrUnavailable
+// job that is not on FaaS and cannot be invoked beside it (see [orchestrator.Uninvokable]), and ErrUnavailable
 // for a service that was undeployed or closed.
 func (s *Service) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas.Result, error) {
 	if err := s.usable("invoke"); err != nil {
@@ -322,7 +323,7 @@ func (s *Service) named(err error) error {
 // whole service.
 //
 // A runner is one process for all local jobs, so its lines carry faas.NoJob and come with any of
-// them. A [LocalOrchestrator] keeps the last 1,000 lines and 64 KiB in memory for the program that
+// them. A [orchestrator.Local] keeps the last 1,000 lines and 64 KiB in memory for the program that
 // started the runner. Other programs read a detached runner's lines from the files of LogDir,
 // without times until they follow them. With Follow, Limit counts for the functions and the runner
 // separately.
@@ -465,7 +466,7 @@ func (s *Service) Elsewhere() []ServiceInfo {
 }
 
 // Close ends the handle and leaves the functions deployed. It frees connections, and stops the
-// runner unless that is a [Survivor]. A second call is a success. A call waits for another one that
+// runner unless that is a [orchestrator.Detached]. A second call is a success. A call waits for another one that
 // ends the service.
 func (s *Service) Close(ctx context.Context) error {
 	events := newEmitter(s.opts.onEvent)
@@ -479,7 +480,7 @@ func (s *Service) Close(ctx context.Context) error {
 }
 
 // attach finds the runner again that an earlier deployment left running.
-func (s *Service) attach(ctx context.Context, ref RunnerRef) error {
+func (s *Service) attach(ctx context.Context, ref orchestrator.Ref) error {
 	runner, err := attach(ctx, s.opts.orchestrator, ref)
 	if err != nil {
 		return err
@@ -511,7 +512,7 @@ func (s *Service) release(ctx context.Context, events *emitter) error {
 	s.ended = true
 	s.over.Store(true)
 	var errs []error
-	if survivor, ok := s.getRunner().(Survivor); ok {
+	if survivor, ok := s.getRunner().(orchestrator.Detached); ok {
 		errs = append(errs, survivor.Release(ctx))
 	} else if !s.removed {
 		errs = append(errs, s.stopRunner(ctx, events))

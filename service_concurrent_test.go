@@ -15,6 +15,7 @@ import (
 	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
+	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
 // An event function may call what it likes, also what ends the service that tells it something.
@@ -63,7 +64,7 @@ func TestAServiceMayBeUsedWhileItIsUndeployed(t *testing.T) {
 	svc, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(true, false)),
 		serverless.WithMetadata(metadata("fs")), serverless.WithExecutor(cloud.Executor("svc")),
 		serverless.WithOrchestrator(orchestratorFunc(
-			func(serverless.RunnerSpec) (serverless.Runner, error) { return hookRunner{}, nil })))
+			func(orchestrator.Spec) (orchestrator.Runner, error) { return hookRunner{}, nil })))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,9 +113,9 @@ func TestNothingOfAServiceShowsItsSecrets(t *testing.T) {
 	pol.Serverless.ProviderConfig = map[string]string{"token": canary}
 	s := spec(t)
 	s.Args = []string{canary}
-	var runner serverless.RunnerSpec
+	var runner orchestrator.Spec
 	svc, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(pol), serverless.WithMetadata(metadata("ff")),
-		serverless.WithOrchestrator(orchestratorFunc(func(spec serverless.RunnerSpec) (serverless.Runner, error) {
+		serverless.WithOrchestrator(orchestratorFunc(func(spec orchestrator.Spec) (orchestrator.Runner, error) {
 			runner = spec
 			return hookRunner{}, nil
 		})))

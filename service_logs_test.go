@@ -16,6 +16,7 @@ import (
 	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
+	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
 // logged ranges over a service's log up to most lines.
@@ -157,7 +158,7 @@ func TestLogsThatNobodyKeepsAreUnsupported(t *testing.T) {
 // otherRunner is an orchestrator, and its own runner, that keeps no lines.
 type otherRunner struct{}
 
-func (r otherRunner) Start(context.Context, serverless.RunnerSpec) (serverless.Runner, error) {
+func (r otherRunner) Start(context.Context, orchestrator.Spec) (orchestrator.Runner, error) {
 	return r, nil
 }
 func (otherRunner) Invoke(context.Context, uint32, []byte) (*faas.Result, error) {
@@ -170,7 +171,7 @@ func (otherRunner) Stop(context.Context) error { return nil }
 
 func TestLinesOfADetachedRunnerAreReadFromItsFiles(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "logs")
-	svc := printing(t, serverless.WithOrchestrator(&serverless.LocalOrchestrator{Detached: true, LogDir: dir}))
+	svc := printing(t, serverless.WithOrchestrator(&orchestrator.Local{Detached: true, LogDir: dir}))
 	path := filepath.Join(dir, "svc.log")
 	await(t, "the runner has said all", func() bool {
 		return fileHas(path, "runs with run\n")() && fileHas(path, "and complains\n")()

@@ -14,6 +14,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/engine"
 	"github.com/tangle-network/blueprint-serverless/internal/ledger"
+	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
 // DefaultStateDir returns the directory of the ledgers: tangle/services in the user's state
@@ -277,7 +278,7 @@ func (j *journal) describe(r ledger.Record) error {
 }
 
 // setRunner writes where the runner that outlives this program is; nil for none.
-func (j *journal) setRunner(ref *RunnerRef) error {
+func (j *journal) setRunner(ref *orchestrator.Ref) error {
 	if j.led == nil {
 		return faas.Errorf(faas.ErrInvalidArgument, "start runner", "",
 			"a runner that outlives this program needs a ledger, or nobody could stop it: give a directory for it with "+

@@ -8,6 +8,7 @@ import (
 	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
+	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
 func TestABinaryThatIsNotThePublishedOneIsRefusedThatIsNotThePublishedOne(t *testing.T) {
@@ -65,7 +66,7 @@ func TestDeployServerlessRefusesOptionsThatItWouldHaveToIgnore(t *testing.T) {
 	for name, opt := range map[string]serverless.DeployOption{
 		"WithPolicy": serverless.WithPolicy(policy(true, false)),
 		"WithTraditional": serverless.WithTraditional(
-			func(context.Context, serverless.ServiceSpec, []uint32, serverless.Sizing) (serverless.Runner, error) {
+			func(context.Context, serverless.ServiceSpec, []uint32, serverless.Sizing) (orchestrator.Runner, error) {
 				return hookRunner{}, nil
 			}),
 	} {

@@ -16,6 +16,7 @@ import (
 	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/cost"
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
 func (a *app) planCommand() *cobra.Command {
@@ -177,7 +178,7 @@ there is nothing to deploy.`,
 }
 
 // nowhere stands for the machines on which jobs that are not on FaaS would run: this program has none unless it stays.
-func nowhere(_ context.Context, _ serverless.ServiceSpec, jobIDs []uint32, _ serverless.Sizing) (serverless.Runner,
+func nowhere(_ context.Context, _ serverless.ServiceSpec, jobIDs []uint32, _ serverless.Sizing) (orchestrator.Runner,
 	error) {
 	return nil, faas.Errorf(faas.ErrUnsupported, "deploy", "",
 		"jobs %v are not on FaaS and would run on this machine: add --run to run them here until Ctrl-C, or see \"cloud "+

@@ -16,6 +16,7 @@ import (
 	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
+	"github.com/tangle-network/blueprint-serverless/orchestrator"
 	"github.com/tangle-network/blueprint-serverless/report"
 )
 
@@ -106,7 +107,7 @@ func ExampleSlog() {
 			return a
 		}}))
 	policy := serverless.DefaultPolicy() // serverless is off: the hook runs the jobs
-	run := func(context.Context, serverless.ServiceSpec, []uint32, serverless.Sizing) (serverless.Runner, error) {
+	run := func(context.Context, serverless.ServiceSpec, []uint32, serverless.Sizing) (orchestrator.Runner, error) {
 		return nil, fmt.Errorf("no machine is free")
 	}
 	_, err := serverless.Deploy(context.Background(), serverless.ServiceSpec{Name: "svc", BinaryPath: "blueprint"},

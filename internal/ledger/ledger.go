@@ -12,6 +12,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/atomicfile"
 	"github.com/tangle-network/blueprint-serverless/internal/filelock"
+	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
 // newSuffix is what the name of a file that is to replace a ledger ends with.
@@ -117,7 +118,7 @@ func (l *Ledger) Describe(r Record) error {
 }
 
 // SetRunner records where the service's runner is; nil: it has none that outlives its program.
-func (l *Ledger) SetRunner(runner *Runner) error {
+func (l *Ledger) SetRunner(runner *orchestrator.Ref) error {
 	rec := l.Record()
 	rec.Runner = runner
 	return l.Describe(rec)

@@ -4,13 +4,13 @@ package ledger
 
 import (
 	"context"
-	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
 // Format is the version of the file format this package writes, and the newest it reads.
@@ -28,18 +28,11 @@ type Record struct {
 	BinarySHA256 string `json:"binary_sha256,omitempty"`
 	// Given names what the last deployment was given beside the binary, such as "env.NAME", sorted. It
 	// is nil if an older version wrote the record.
-	Given     []string        `json:"given"`
-	LocalJobs []uint32        `json:"local_jobs,omitempty"`
-	Updated   time.Time       `json:"updated,omitzero"`
-	Runner    *Runner         `json:"runner,omitempty"` // one that outlives the program that started it
-	Units     map[string]Unit `json:"units,omitempty"`  // by ID
-}
-
-// Runner tells where a runner is that outlives the program which started it: a plain value without secrets.
-type Runner struct {
-	Kind    string          `json:"kind"`              // of the orchestrator that can find it again
-	ID      string          `json:"id"`                // unique within the kind
-	Private json.RawMessage `json:"private,omitempty"` // the orchestrator's own
+	Given     []string          `json:"given"`
+	LocalJobs []uint32          `json:"local_jobs,omitempty"`
+	Updated   time.Time         `json:"updated,omitzero"`
+	Runner    *orchestrator.Ref `json:"runner,omitempty"` // one that outlives the program that started it
+	Units     map[string]Unit   `json:"units,omitempty"`  // by ID
 }
 
 // Unit is a unit that exists at the provider, or may.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/filelock"
+	"github.com/tangle-network/blueprint-serverless/internal/files"
 )
 
 // Store is the directory that holds the ledgers. Several processes may use it at once.
@@ -28,28 +29,17 @@ func (s *Store) Dir() string { return s.dir }
 
 const suffix = ".ledger"
 
-// Readable makes of a service's name something that can be part of a file name everywhere. Several names may become the same.
-func Readable(service string) string {
-	readable := strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' {
-			return r
-		}
-		return '_'
-	}, service)
-	return readable[:min(len(readable), 80)]
-}
-
 // path returns the file of a service at a location. The name is readable if it can be, and told
 // apart by a hash. A file of another name that says that it is of this service and location, as
 // versions wrote it that resolved a location otherwise, is used on.
 func (s *Store) path(service string, provider faas.Config) string {
 	sum := sha256.Sum256([]byte(service + "\x1e" + Location(provider)))
-	path := filepath.Join(s.dir, Readable(service)+"-"+hex.EncodeToString(sum[:6])+suffix)
+	path := filepath.Join(s.dir, files.ReadableName(service)+"-"+hex.EncodeToString(sum[:6])+suffix)
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		return path
 	}
 	// the pattern is well-formed but for the directory
-	others, _ := filepath.Glob(filepath.Join(s.dir, Readable(service)+"-*"+suffix))
+	others, _ := filepath.Glob(filepath.Join(s.dir, files.ReadableName(service)+"-*"+suffix))
 	for _, other := range others {
 		if rec, err := s.read(other); err == nil && rec.Service == service && Location(rec.Provider) == Location(provider) {
 			return other

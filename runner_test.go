@@ -19,6 +19,7 @@ import (
 	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
+	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
 // runnerScript is a binary without faas/job that is a runner where it has arguments: it writes its process id to the file that PIDFILE names, and stays.
@@ -138,7 +139,7 @@ func TestARunnerThatCrashesIsStartedAgain(t *testing.T) {
 func TestArgumentsKeepABinaryRunningAndItsLinesAreKept(t *testing.T) {
 	s, pidFile := runnerSpec(t, runnerScript)
 	dir := filepath.Join(t.TempDir(), "logs")
-	svc := deployBeside(t, s, "ss", serverless.WithOrchestrator(&serverless.LocalOrchestrator{LogDir: dir}))
+	svc := deployBeside(t, s, "ss", serverless.WithOrchestrator(&orchestrator.Local{LogDir: dir}))
 	log := filepath.Join(dir, "svc.log")
 	await(t, "it has said all", func() bool {
 		return fileHas(log, "runs with run\n")() &&
@@ -163,7 +164,7 @@ func TestARunnerThatDoesNotStopIsKilled(t *testing.T) {
 	s, pidFile := runnerSpec(t, strings.Replace(runnerScript, "trap 'echo stopped gracefully; exit' TERM", "trap '' TERM",
 		1))
 	svc := deployBeside(t, s, "s", serverless.WithOrchestrator(
-		&serverless.LocalOrchestrator{StopTimeout: 50 * time.Millisecond}))
+		&orchestrator.Local{StopTimeout: 50 * time.Millisecond}))
 	await(t, "it runs", fileHas(pidFile, "\n"))
 	if err := svc.Undeploy(t.Context()); err != nil {
 		t.Fatal(err)
@@ -197,7 +198,7 @@ func TestARunnerIsUpWhenItsHealthCheckIsGood(t *testing.T) {
 	defer srv.Close()
 	s, _ := runnerSpec(t, runnerScript)
 	svc := deployBeside(t, s, "s", serverless.WithOrchestrator(
-		&serverless.LocalOrchestrator{HealthURL: srv.URL + "/health?token=" + canary}))
+		&orchestrator.Local{HealthURL: srv.URL + "/health?token=" + canary}))
 	if n := asked.Load(); n < 2 {
 		t.Errorf("started after %d questions, and the second answer is the first that is good", n)
 	}
@@ -212,7 +213,7 @@ func TestARunnerIsUpWhenItsHealthCheckIsGood(t *testing.T) {
 	}
 	_, err = serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(false, false)),
 		serverless.WithMetadata(metadata("s")),
-		serverless.WithOrchestrator(&serverless.LocalOrchestrator{HealthURL: srv.URL, StartTimeout: time.Millisecond}))
+		serverless.WithOrchestrator(&orchestrator.Local{HealthURL: srv.URL, StartTimeout: time.Millisecond}))
 	if !errors.Is(err, faas.ErrTimeout) || !strings.Contains(err.Error(), "healthy") {
 		t.Errorf("a runner that never becomes healthy: %v", err)
 	}
@@ -221,12 +222,12 @@ func TestARunnerIsUpWhenItsHealthCheckIsGood(t *testing.T) {
 func TestADetachedRunnerNeedsWhatMakesItFindable(t *testing.T) {
 	s, pidFile := runnerSpec(t, runnerScript)
 	for name, tt := range map[string]struct {
-		orc  serverless.LocalOrchestrator
+		orc  orchestrator.Local
 		args []string
 		says string
 	}{
-		"no log directory": {serverless.LocalOrchestrator{Detached: true}, s.Args, "LogDir"},
-		"no arguments":     {serverless.LocalOrchestrator{Detached: true, LogDir: t.TempDir()}, nil, "ServiceSpec.Args"},
+		"no log directory": {orchestrator.Local{Detached: true}, s.Args, "LogDir"},
+		"no arguments":     {orchestrator.Local{Detached: true, LogDir: t.TempDir()}, nil, "ServiceSpec.Args"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := s
@@ -255,8 +256,8 @@ func TestARunnerDoesNotStartItself(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv(faas.RunnerConfigEnv, "{}")
-	runner, err := (&serverless.LocalOrchestrator{}).Start(
-		t.Context(), serverless.RunnerSpec{Service: "svc", Binary: binary, Logger: slog.New(slog.DiscardHandler)})
+	runner, err := (&orchestrator.Local{}).Start(
+		t.Context(), orchestrator.Spec{Service: "svc", Binary: binary, Logger: slog.New(slog.DiscardHandler)})
 	if runner != nil || !errors.Is(err, faas.ErrConflict) || !strings.Contains(err.Error(), "job.Offered") {
 		t.Errorf("runner %v, error %v", runner, err)
 	}

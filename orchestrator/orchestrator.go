@@ -1,21 +1,23 @@
-package serverless
+// Package orchestrator starts a service's runner and keeps it running. [Local] runs it on this
+// machine; package ec2 runs it on a machine of EC2.
+package orchestrator
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/ledger"
 )
 
 // Orchestrator runs a blueprint's binary as the service's light runner: the first phase of a deployment.
 type Orchestrator interface {
 	// Start starts the runner and returns once it is up. ctx bounds the start, not the runner's life. After an error nothing of it is left.
 	// The runner is non-nil exactly when the error is nil.
-	Start(ctx context.Context, spec RunnerSpec) (Runner, error)
+	Start(ctx context.Context, spec Spec) (Runner, error)
 }
 
 // Runner is a running orchestrator. Its Invoke runs the jobs that are not on FaaS.
@@ -35,31 +37,35 @@ type Uninvokable interface {
 	CannotInvoke() string
 }
 
-// Survivor is a runner that outlives the program which started it. Closing the service leaves it running, undeploying stops it, and [OpenService] finds
+// Detached is a runner that outlives the program which started it. Closing the service leaves it running, undeploying stops it, and [serverless.OpenService] finds
 // it again from the ledger.
-type Survivor interface {
+type Detached interface {
 	Runner
 	// Ref returns what finds the runner again.
-	Ref() RunnerRef
+	Ref() Ref
 	// Release frees what this program holds of the runner and leaves it running. Nothing else is called afterwards.
 	Release(ctx context.Context) error
 }
 
-// RunnerRef tells where a Survivor is: a plain value without secrets, which is kept in the ledger. Kind names the orchestrator that can find it, and ID the
+// Ref tells where a Detached is: a plain value without secrets, which is kept in the ledger. Kind names the orchestrator that can find it, and ID the
 // runner among all of that kind.
-type RunnerRef = ledger.Runner
+type Ref struct {
+	Kind    string          `json:"kind"`
+	ID      string          `json:"id"`
+	Private json.RawMessage `json:"private,omitempty"` // the orchestrator's own
+}
 
-// Attacher is an orchestrator whose runners may be survivors. What it owes: Start calls RunnerSpec.Record, and continues only if that returns nil, before
-// a survivor runs anything; and where RunnerSpec.Previous is set, it returns that runner if it runs what is wanted already, and otherwise stops it.
+// Attacher is an orchestrator whose runners may be survivors. What it owes: Start calls Spec.Record, and continues only if that returns nil, before
+// a survivor runs anything; and where Spec.Previous is set, it returns that runner if it runs what is wanted already, and otherwise stops it.
 type Attacher interface {
 	Orchestrator
 	// Attach returns the runner that ref tells of. One that has ended since is no error: its Health says so. A ref of another kind is an
 	// ErrUnsupported.
-	Attach(ctx context.Context, ref RunnerRef) (Survivor, error)
+	Attach(ctx context.Context, ref Ref) (Detached, error)
 }
 
-// RunnerSpec says what a runner runs.
-type RunnerSpec struct {
+// Spec says what a runner runs.
+type Spec struct {
 	Service     string
 	BlueprintID uint64
 	// Binary is what was inspected, and verified if that was asked for. The runner runs the bytes with its SHA256 and no others, at restarts too.
@@ -73,36 +79,18 @@ type RunnerSpec struct {
 	LocalJobs []uint32
 	Logger    *slog.Logger // never nil
 	// Record and Previous are for an [Attacher].
-	Record   func(RunnerRef) error // never nil
-	Previous *RunnerRef            // the survivor of an earlier deployment; nil for none
+	Record   func(Ref) error // never nil
+	Previous *Ref            // the survivor of an earlier deployment; nil for none
 }
 
 // Format prints the spec without the values of the environment and the arguments, whatever the verb.
-func (s RunnerSpec) Format(f fmt.State, _ rune) {
+func (s Spec) Format(f fmt.State, _ rune) {
 	fmt.Fprintf(f, "{service:%s blueprint:%d args:%d env:%v delegated:%v local:%v}", s.Service, s.BlueprintID,
 		len(s.Args), s.Env.Names(), slices.Sorted(maps.Keys(s.Delegated)), s.LocalJobs)
 }
 
 // LogValue logs what Format prints.
-func (s RunnerSpec) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(s)) }
+func (s Spec) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(s)) }
 
 // GobEncode encodes what Format prints.
-func (s RunnerSpec) GobEncode() ([]byte, error) { return []byte(fmt.Sprint(s)), nil }
-
-// TraditionalFunc runs a service without FaaS, on the embedding program's own machines or clusters. jobIDs are all jobs of the blueprint, nil
-// where they are not known; sizing is what they need. See [WithTraditional].
-type TraditionalFunc func(ctx context.Context, spec ServiceSpec, jobIDs []uint32, sizing Sizing) (Runner, error)
-
-// absentRunner stands for the runner that the program is itself.
-type absentRunner struct{}
-
-func (absentRunner) Invoke(_ context.Context, jobID uint32, _ []byte) (*faas.Result, error) {
-	err := faas.JobErrorf(faas.ErrUnsupported, "invoke", "", jobID, "the program runs this job itself (WithoutRunner)")
-	err.NotRun = true
-	return nil, err
-}
-
-func (absentRunner) Health(context.Context) (faas.Health, error) {
-	return faas.Health{Healthy: true}, nil
-}
-func (absentRunner) Stop(context.Context) error { return nil }
+func (s Spec) GobEncode() ([]byte, error) { return []byte(fmt.Sprint(s)), nil }

@@ -1,4 +1,4 @@
-package serverless
+package orchestrator
 
 import (
 	"context"
@@ -18,12 +18,12 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/worker"
 )
 
-// localKind is the kind of the references to a LocalOrchestrator's survivors.
+// localKind is the kind of the references to a Local's survivors.
 const localKind = "local"
 
 var (
-	_ Attacher = (*LocalOrchestrator)(nil)
-	_ Survivor = (*detachedRunner)(nil)
+	_ Attacher = (*Local)(nil)
+	_ Detached = (*detachedRunner)(nil)
 )
 
 // detachedRef is the private part of a reference.
@@ -40,19 +40,19 @@ type detachedRef struct {
 // detachedRunner is a runner that outlives this program.
 type detachedRunner struct {
 	*localRunner // runs the local jobs of the program that deployed it; nil in others
-	orc          *LocalOrchestrator
-	ref          RunnerRef
+	orc          *Local
+	ref          Ref
 	process      survivor.Process
 	health       *healthCheck
 	log          string
 	binary       string
 }
 
-func (o *LocalOrchestrator) newDetached(ref RunnerRef) (*detachedRunner, detachedRef, error) {
+func (o *Local) newDetached(ref Ref) (*detachedRunner, detachedRef, error) {
 	var private detachedRef
 	if ref.Kind != localKind {
 		return nil, private, faas.Errorf(faas.ErrUnsupported, "find runner", "",
-			"the runner is of kind %q, and a LocalOrchestrator knows %q: give the orchestrator that started it", ref.Kind,
+			"the runner is of kind %q, and an orchestrator.Local knows %q: give the orchestrator that started it", ref.Kind,
 			localKind)
 	}
 	if err := json.Unmarshal(ref.Private, &private); err != nil {
@@ -63,8 +63,8 @@ func (o *LocalOrchestrator) newDetached(ref RunnerRef) (*detachedRunner, detache
 		log: private.Log, binary: private.Binary}, private, nil
 }
 
-// Attach finds a detached runner again. See [LocalOrchestrator.Detached] for what can be done with it.
-func (o *LocalOrchestrator) Attach(_ context.Context, ref RunnerRef) (Survivor, error) {
+// Attach finds a detached runner again. See [Local.Detached] for what can be done with it.
+func (o *Local) Attach(_ context.Context, ref Ref) (Detached, error) {
 	d, _, err := o.newDetached(ref)
 	if err != nil {
 		return nil, err
@@ -73,7 +73,7 @@ func (o *LocalOrchestrator) Attach(_ context.Context, ref RunnerRef) (Survivor, 
 }
 
 // stopPrevious stops the runner that an earlier deployment has left, if any.
-func (o *LocalOrchestrator) stopPrevious(ctx context.Context, previous *RunnerRef) error {
+func (o *Local) stopPrevious(ctx context.Context, previous *Ref) error {
 	if previous == nil {
 		return nil
 	}
@@ -100,7 +100,7 @@ const copySuffix = ".runner-"
 
 // copyDir returns the directory for the copy of a runner with the mark, and removes those that runners have left whose start was cut off. It is called when a process
 // carries the mark, so that nobody takes the directory for one of those.
-func (o *LocalOrchestrator) copyDir(service string, mark proctree.Mark) (string, error) {
+func (o *Local) copyDir(service string, mark proctree.Mark) (string, error) {
 	parent, err := executableDir(o.LogDir)
 	if err == nil {
 		parent, err = filepath.Abs(parent)
@@ -121,10 +121,10 @@ func (o *LocalOrchestrator) copyDir(service string, mark proctree.Mark) (string,
 }
 
 // startDetached starts a runner that outlives this program, or keeps the one that runs. local gets what runs local jobs.
-func (o *LocalOrchestrator) startDetached(ctx context.Context, spec RunnerSpec, cfg worker.Config,
+func (o *Local) startDetached(ctx context.Context, spec Spec, cfg worker.Config,
 	local *localRunner) (*detachedRunner, error) {
 	bad := func(format string, args ...any) error {
-		return faas.Errorf(faas.ErrInvalidArgument, "start runner", "", "LocalOrchestrator.Detached: "+format, args...)
+		return faas.Errorf(faas.ErrInvalidArgument, "start runner", "", "orchestrator.Local.Detached: "+format, args...)
 	}
 	switch {
 	case o.LogDir == "":
@@ -186,13 +186,13 @@ func (o *LocalOrchestrator) startDetached(ctx context.Context, spec RunnerSpec, 
 		if err != nil {
 			return err
 		}
-		d.ref = RunnerRef{Kind: localKind, ID: fmt.Sprintf("process %d started at %s", p.PID, p.Start), Private: private}
+		d.ref = Ref{Kind: localKind, ID: fmt.Sprintf("process %d started at %s", p.PID, p.Start), Private: private}
 		return spec.Record(d.ref)
 	})
 	switch {
 	case errors.Is(err, survivor.ErrUnsupported):
 		return nil, faas.Errorf(faas.ErrUnsupported, "start runner", "",
-			"LocalOrchestrator.Detached: a runner can outlive its program on Linux and macOS only")
+			"orchestrator.Local.Detached: a runner can outlive its program on Linux and macOS only")
 	case err != nil:
 		return nil, errors.Join(&faas.Error{Op: "start runner", JobID: faas.NoJob, Code: faas.CodeOf(err), Err: err},
 			os.RemoveAll(dir))
@@ -208,7 +208,7 @@ func (o *LocalOrchestrator) startDetached(ctx context.Context, spec RunnerSpec, 
 }
 
 // whatRuns identifies what a runner runs: a hash, as it covers the service's environment.
-func whatRuns(spec RunnerSpec, cfg worker.Config) (string, error) {
+func whatRuns(spec Spec, cfg worker.Config) (string, error) {
 	text, err := json.Marshal(struct {
 		SHA256, Path, Dir string
 		Args              []string
@@ -229,7 +229,7 @@ func (r *localRunner) startPool(cfg worker.Config) (err error) {
 }
 
 // Ref returns what finds the runner again.
-func (d *detachedRunner) Ref() RunnerRef { return d.ref }
+func (d *detachedRunner) Ref() Ref { return d.ref }
 
 // CannotInvoke says why Invoke would run no job.
 func (d *detachedRunner) CannotInvoke() string {

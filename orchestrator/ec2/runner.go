@@ -16,9 +16,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
-	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/awsclient"
+	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
 // urlValid is how long the machine can fetch its binary: much longer than a machine takes to boot.
@@ -46,23 +46,23 @@ type runner struct {
 }
 
 var (
-	_ serverless.Survivor    = (*runner)(nil)
-	_ serverless.Uninvokable = (*runner)(nil)
+	_ orchestrator.Detached    = (*runner)(nil)
+	_ orchestrator.Uninvokable = (*runner)(nil)
 )
 
 // Ref returns what finds the runner again.
-func (r *runner) Ref() serverless.RunnerRef {
+func (r *runner) Ref() orchestrator.Ref {
 	private, err := json.Marshal(r.note)
 	if err != nil { // a note is texts and a time of this age
 		panic(err)
 	}
-	return serverless.RunnerRef{Kind: Kind, ID: r.note.Token, Private: private}
+	return orchestrator.Ref{Kind: Kind, ID: r.note.Token, Private: private}
 }
 
-func (r *runner) record(record func(serverless.RunnerRef) error) error { return record(r.Ref()) }
+func (r *runner) record(record func(orchestrator.Ref) error) error { return record(r.Ref()) }
 
 // launch puts the binary into the bucket, launches the machine and waits until it runs.
-func (r *runner) launch(ctx context.Context, spec serverless.RunnerSpec) error {
+func (r *runner) launch(ctx context.Context, spec orchestrator.Spec) error {
 	c := r.orc.client
 	image := r.orc.cfg.ImageID
 	if image == "" {
@@ -125,7 +125,7 @@ func (r *runner) run(ctx context.Context, in *ec2.RunInstancesInput) (*instance,
 }
 
 // launch is the request that launches a machine.
-func (o *Orchestrator) launch(spec serverless.RunnerSpec, token, image, script string) *ec2.RunInstancesInput {
+func (o *Orchestrator) launch(spec orchestrator.Spec, token, image, script string) *ec2.RunInstancesInput {
 	in := &ec2.RunInstancesInput{
 		ImageId: &image, InstanceType: types.InstanceType(o.cfg.InstanceType), MinCount: aws.Int32(1),
 		MaxCount: aws.Int32(1), ClientToken: &token,
@@ -178,7 +178,7 @@ func (r *runner) find(ctx context.Context, patient bool) (*instance, error) {
 }
 
 // resume waits for the machine of an earlier deployment, and records its id where that was not known. errEnded says that there is none.
-func (r *runner) resume(ctx context.Context, record func(serverless.RunnerRef) error) error {
+func (r *runner) resume(ctx context.Context, record func(orchestrator.Ref) error) error {
 	inst, err := r.find(ctx, true)
 	switch {
 	case err != nil:

@@ -8,7 +8,7 @@
 // only (IMDSv2), carries the service's name in tags, as its volume does, and is terminated by its own shutdown, as when its binary cannot be fetched.
 // The object in the bucket is needed at the first boot alone, and is removed when the runner is stopped.
 //
-// The runner is a serverless.Survivor: it outlives the program that started it, Close leaves it running, and Undeploy terminates it. Where it is, is
+// The runner is a orchestrator.Detached: it outlives the program that started it, Close leaves it running, and Undeploy terminates it. Where it is, is
 // written into the ledger before anything is made, so that a machine that a crashed program launched is found and kept, or terminated.
 //
 // There is no channel to the machine: no port is opened on it. It is up once EC2 says that it runs, and its health is EC2's word; whether the binary

@@ -25,6 +25,7 @@ import (
 	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
+	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -71,11 +72,11 @@ func hurry(o *Orchestrator, client ec2.HTTPClient) {
 
 // ledger is what a program's Record keeps.
 type ledger struct {
-	refs []serverless.RunnerRef
+	refs []orchestrator.Ref
 	fail int // the call of this number fails, from 1
 }
 
-func (l *ledger) record(ref serverless.RunnerRef) error {
+func (l *ledger) record(ref orchestrator.Ref) error {
 	l.refs = append(l.refs, ref)
 	if len(l.refs) == l.fail {
 		return errors.New("the disk is full")
@@ -83,13 +84,13 @@ func (l *ledger) record(ref serverless.RunnerRef) error {
 	return nil
 }
 
-func runnerSpec(t testing.TB, l *ledger) serverless.RunnerSpec {
+func runnerSpec(t testing.TB, l *ledger) orchestrator.Spec {
 	t.Helper()
 	binary, err := faas.InspectBinary(script(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return serverless.RunnerSpec{
+	return orchestrator.Spec{
 		Service: "svc", BlueprintID: 7, Binary: binary, Args: []string{"run"}, Record: l.record,
 		Logger:    slog.New(slog.DiscardHandler),
 		Delegated: faas.RunnerConfig{0: {Provider: "memory", FunctionID: "svc/job0"}},
@@ -156,7 +157,7 @@ func TestAMachineIsLaunchedAsPromised(t *testing.T) {
 		t.Errorf("%+v, %v", h, err)
 	}
 	if _, err := r.Invoke(t.Context(), 3, nil); !errors.Is(err, faas.ErrUnsupported) ||
-		r.(serverless.Uninvokable).CannotInvoke() == "" {
+		r.(orchestrator.Uninvokable).CannotInvoke() == "" {
 		t.Errorf("Invoke: %v", err)
 	}
 	for range 2 {
@@ -305,15 +306,15 @@ func TestWhatIsLeftBehindIsNamed(t *testing.T) {
 func TestAnEarlierRunnerIsKeptOrReplaced(t *testing.T) {
 	cloud, l := newCloud(t), &ledger{}
 	o, spec := open(t, nil), runnerSpec(t, l)
-	start := func() serverless.Survivor {
+	start := func() orchestrator.Detached {
 		t.Helper()
 		r, err := o.Start(t.Context(), spec)
 		if err != nil {
 			t.Fatal(err)
 		}
-		ref := r.(serverless.Survivor).Ref()
+		ref := r.(orchestrator.Detached).Ref()
 		spec.Previous = &ref
-		return r.(serverless.Survivor)
+		return r.(orchestrator.Detached)
 	}
 	first := start()
 	if again := start(); again.Ref().ID != first.Ref().ID || len(cloud.machines) != 1 {
@@ -386,13 +387,13 @@ func TestForeignReferencesAreRefused(t *testing.T) {
 	newCloud(t)
 	o := open(t, nil)
 	for _, tt := range []struct {
-		ref  serverless.RunnerRef
+		ref  orchestrator.Ref
 		code faas.Code
 	}{
-		{serverless.RunnerRef{Kind: "local", ID: "process 1"}, faas.ErrUnsupported},
-		{serverless.RunnerRef{Kind: Kind, ID: "a", Private: []byte("{")}, faas.ErrInternal},
-		{serverless.RunnerRef{Kind: Kind, ID: "a", Private: []byte(`{"token":"b","region":"eu-west-1"}`)}, faas.ErrInternal},
-		{serverless.RunnerRef{Kind: Kind, ID: "a", Private: []byte(`{"token":"a","region":"us-east-1"}`)},
+		{orchestrator.Ref{Kind: "local", ID: "process 1"}, faas.ErrUnsupported},
+		{orchestrator.Ref{Kind: Kind, ID: "a", Private: []byte("{")}, faas.ErrInternal},
+		{orchestrator.Ref{Kind: Kind, ID: "a", Private: []byte(`{"token":"b","region":"eu-west-1"}`)}, faas.ErrInternal},
+		{orchestrator.Ref{Kind: Kind, ID: "a", Private: []byte(`{"token":"a","region":"us-east-1"}`)},
 			faas.ErrInvalidArgument},
 	} {
 		if _, err := o.Attach(t.Context(), tt.ref); !errors.Is(err, tt.code) {
@@ -403,8 +404,8 @@ func TestForeignReferencesAreRefused(t *testing.T) {
 
 func TestWhatCannotRunIsRefusedBeforeAnythingIsMade(t *testing.T) {
 	cloud := newCloud(t)
-	elf := func(change func(*faas.Binary)) func(*serverless.RunnerSpec) {
-		return func(s *serverless.RunnerSpec) {
+	elf := func(change func(*faas.Binary)) func(*orchestrator.Spec) {
+		return func(s *orchestrator.Spec) {
 			s.Binary = &faas.Binary{Path: "b", Size: 1, Executable: true, Format: faas.FormatELF, OS: "linux", Arch: faas.ARM64,
 				Static: true}
 			change(s.Binary)
@@ -412,16 +413,16 @@ func TestWhatCannotRunIsRefusedBeforeAnythingIsMade(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name   string
-		change func(*serverless.RunnerSpec)
+		change func(*orchestrator.Spec)
 		text   string
 	}{
-		{"no arguments", func(s *serverless.RunnerSpec) { s.Args = nil }, "Args is empty"},
-		{"an environment", func(s *serverless.RunnerSpec) { s.Env = faas.NewEnv(map[string]string{"KEY": "canary"}) },
+		{"no arguments", func(s *orchestrator.Spec) { s.Args = nil }, "Args is empty"},
+		{"an environment", func(s *orchestrator.Spec) { s.Env = faas.NewEnv(map[string]string{"KEY": "canary"}) },
 			"EnvInUserData"},
 		{"another processor", elf(func(b *faas.Binary) { b.Arch = faas.AMD64 }), "GOARCH=arm64"},
 		{"another system", elf(func(b *faas.Binary) { b.OS = "darwin" }), "Linux"},
 		{"musl", elf(func(b *faas.Binary) { b.Static, b.Interpreter = false, "/lib/ld-musl-aarch64.so.1" }), "musl"},
-		{"too much", func(s *serverless.RunnerSpec) { s.Args = []string{strings.Repeat("x", 16<<10)} }, "16384"},
+		{"too much", func(s *orchestrator.Spec) { s.Args = []string{strings.Repeat("x", 16<<10)} }, "16384"},
 	} {
 		l := &ledger{}
 		spec := runnerSpec(t, l)

@@ -14,10 +14,11 @@ import (
 	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
+	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
 func init() {
-	roles["runner"] = func() error { return runUntilKilled(&serverless.LocalOrchestrator{}) }
+	roles["runner"] = func() error { return runUntilKilled(&orchestrator.Local{}) }
 	roles["detached"] = func() error {
 		return runUntilKilled(detached(os.Getenv(stateEnv)))
 	}
@@ -26,7 +27,7 @@ func init() {
 const pidFileEnv = "SERVERLESS_TEST_PIDFILE"
 
 // runUntilKilled deploys a service whose only job is local, says so, and stays.
-func runUntilKilled(orc serverless.Orchestrator) error {
+func runUntilKilled(orc orchestrator.Orchestrator) error {
 	spec := serverless.ServiceSpec{
 		Name: "svc", BlueprintID: 1, BinaryPath: os.Getenv(binaryEnv), Args: []string{"run"},
 		Env: map[string]string{"PIDFILE": os.Getenv(pidFileEnv), "KEY": canary},
@@ -101,8 +102,8 @@ while :;`, 1))
 }
 
 func TestARunnerIsGoneAfterUndeployAndAfterAFailure(t *testing.T) {
-	for name, orc := range map[string]serverless.Orchestrator{
-		"attached": &serverless.LocalOrchestrator{}, "detached": detached(t.TempDir())} {
+	for name, orc := range map[string]orchestrator.Orchestrator{
+		"attached": &orchestrator.Local{}, "detached": detached(t.TempDir())} {
 		t.Run(name, func(t *testing.T) {
 			s, pidFile := runnerSpec(t, runnerScript)
 			svc := deployBeside(t, s, "fs", serverless.WithOrchestrator(orc))
@@ -236,7 +237,7 @@ func TestADetachedRunnerThatIsReplacedByAnotherKindIsStopped(t *testing.T) {
 
 type otherOrchestrator struct{}
 
-func (otherOrchestrator) Start(context.Context, serverless.RunnerSpec) (serverless.Runner, error) {
+func (otherOrchestrator) Start(context.Context, orchestrator.Spec) (orchestrator.Runner, error) {
 	return nil, errors.New("it must not be asked")
 }
 
@@ -281,7 +282,7 @@ func TestNothingIsLeftOfWhatARunnerHasStarted(t *testing.T) {
 				dir := t.TempDir()
 				s, _ := runnerSpec(t, strings.ReplaceAll(strayScript, "STRAY", stray))
 				s.Env["DIR"] = dir
-				orc := &serverless.LocalOrchestrator{StopTimeout: 100 * time.Millisecond}
+				orc := &orchestrator.Local{StopTimeout: 100 * time.Millisecond}
 				if kind == "detached" {
 					orc.Detached, orc.LogDir = true, t.TempDir()
 				}

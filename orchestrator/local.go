@@ -1,4 +1,4 @@
-package serverless
+package orchestrator
 
 import (
 	"cmp"
@@ -23,7 +23,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/worker"
 )
 
-// LocalOrchestrator runs the binary on this machine, as supervised child processes of this program: started again with a capped back-off when they
+// Local runs the binary on this machine, as supervised child processes of this program: started again with a capped back-off when they
 // end, stopped gracefully and then by force, and gone when this program is gone. It is the default. The zero value is ready for use.
 //
 // The binary is started with the spec's arguments and BLUEPRINT_FAAS_CONFIG, and is the runner as long as it stays up. If it links faas/job it may also answer local jobs,
@@ -39,7 +39,7 @@ import (
 // and that limits nothing (RLIMIT_RTTIME, seen as "Max realtime timeout" in /proc/PID/limits), in whatever session, process group and control group it is, with whatever parent and program, and
 // without root; only what changes that limit *and* clears its environment is not. On other Unix systems it is the process groups of the processes that end, and
 // on Windows the processes themselves.
-type LocalOrchestrator struct {
+type Local struct {
 	// Dir is the working directory; empty means this program's.
 	Dir string
 	// StopTimeout is how long a runner may take to stop before it is killed; 0 means 10 s. Stop returns within it and some seconds, whatever the runner
@@ -61,7 +61,7 @@ type LocalOrchestrator struct {
 	// means 30 s). Empty: a runner whose process runs is healthy.
 	HealthURL    string
 	StartTimeout time.Duration
-	// Detached lets the runner outlive this program: it is a [Survivor]. It needs LogDir, ServiceSpec.Args (without any, a binary answers one request and
+	// Detached lets the runner outlive this program: it is a [Detached]. It needs LogDir, ServiceSpec.Args (without any, a binary answers one request and
 	// ends) and a ledger, and a Linux or macOS system. A shell in a session of its own keeps it running, so that it is started again also when
 	// this program is gone; it does not outlive the machine's next start. Its log is set aside when it is started, not while it runs.
 	//
@@ -70,7 +70,7 @@ type LocalOrchestrator struct {
 	Detached bool
 }
 
-func (o *LocalOrchestrator) stopTimeout() time.Duration {
+func (o *Local) stopTimeout() time.Duration {
 	if o.StopTimeout > 0 {
 		return o.StopTimeout
 	}
@@ -82,8 +82,8 @@ const noTimeout = 30 * 24 * time.Hour
 
 // Start starts the runner. The error is ErrUnsupported for a binary that this machine cannot run, ErrNotFound for one that is gone, ErrConflict for one that was changed since
 // it was inspected, ErrFunctionFailed for a runner that ends at once, and ErrTimeout for a HealthURL that does not become good.
-func (o *LocalOrchestrator) Start(ctx context.Context, spec RunnerSpec) (_ Runner, err error) {
-	if why := cannotRunHere(spec.Binary); why != "" {
+func (o *Local) Start(ctx context.Context, spec Spec) (_ Runner, err error) {
+	if why := o.CannotRun(spec.Binary); why != "" {
 		return nil, faas.Errorf(faas.ErrUnsupported, "start runner", "", "%s", why)
 	}
 	if isOwnRunner(spec.Binary) {
@@ -142,7 +142,7 @@ func isOwnRunner(binary *faas.Binary) bool {
 }
 
 // config is that of the processes of local jobs, but for Path. It is not that of the runner, see asRunner.
-func (o *LocalOrchestrator) config(spec RunnerSpec) worker.Config {
+func (o *Local) config(spec Spec) worker.Config {
 	// What this program was told as a runner or job binary is not for its own.
 	env := slices.DeleteFunc(os.Environ(), func(kv string) bool {
 		name, _, _ := strings.Cut(kv, "=")
@@ -159,7 +159,7 @@ func (o *LocalOrchestrator) config(spec RunnerSpec) worker.Config {
 }
 
 // asRunner is cfg for the runner.
-func asRunner(cfg worker.Config, spec RunnerSpec) (worker.Config, error) {
+func asRunner(cfg worker.Config, spec Spec) (worker.Config, error) {
 	delegated := spec.Delegated
 	if delegated == nil {
 		delegated = faas.RunnerConfig{}
@@ -172,7 +172,7 @@ func asRunner(cfg worker.Config, spec RunnerSpec) (worker.Config, error) {
 	return cfg, nil
 }
 
-func (o *LocalOrchestrator) helloTimeout(spec RunnerSpec) time.Duration {
+func (o *Local) helloTimeout(spec Spec) time.Duration {
 	timeout := cmp.Or(max(o.HelloTimeout, 0), 2*time.Second)
 	if spec.LocalJobs != nil && len(spec.LocalJobs) == 0 {
 		timeout = min(timeout, 250*time.Millisecond) // nobody calls
@@ -180,7 +180,7 @@ func (o *LocalOrchestrator) helloTimeout(spec RunnerSpec) time.Duration {
 	return timeout
 }
 
-// localRunner is what LocalOrchestrator starts.
+// localRunner is what Local starts.
 type localRunner struct {
 	service      string
 	stopTimeout  time.Duration
@@ -211,7 +211,7 @@ func (r *localRunner) copyBinary(b *faas.Binary) (string, error) {
 	return copyBinary(b, r.dir.Path())
 }
 
-func (r *localRunner) start(ctx context.Context, cfg worker.Config, spec RunnerSpec, hello time.Duration) (err error) {
+func (r *localRunner) start(ctx context.Context, cfg worker.Config, spec Spec, hello time.Duration) (err error) {
 	runner, err := asRunner(cfg, spec)
 	if err != nil {
 		return err
@@ -345,8 +345,8 @@ func (r *localRunner) kill(ctx context.Context) error {
 	return errors.Join(r.mark.Kill(ctx), r.residentMark.Kill(ctx))
 }
 
-// cannotRunHere says why this machine cannot run the binary; it is empty where it can, or where that cannot be told.
-func cannotRunHere(b *faas.Binary) string {
+// CannotRun says why this machine cannot run the binary. It is empty if it can, or if nobody knows.
+func (o *Local) CannotRun(b *faas.Binary) string {
 	if b.OS != "" && b.OS != runtime.GOOS || b.Arch != "" && string(b.Arch) != runtime.GOARCH {
 		return fmt.Sprintf("%s is for %s/%s and this machine is %s/%s", b.Path, b.OS, b.Arch, runtime.GOOS, runtime.GOARCH)
 	}

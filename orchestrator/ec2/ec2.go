@@ -15,9 +15,9 @@ import (
 	"strings"
 	"time"
 
-	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/awsclient"
+	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
 // Kind is the kind of the references to this package's runners.
@@ -55,7 +55,7 @@ type Orchestrator struct {
 	client *client
 }
 
-var _ serverless.Attacher = (*Orchestrator)(nil)
+var _ orchestrator.Attacher = (*Orchestrator)(nil)
 
 // pace is how long is waited for what.
 type pace struct {
@@ -139,7 +139,7 @@ func (c Config) check() error {
 // Start launches a machine that runs spec, and returns once EC2 says that it runs. The one of an earlier deployment is kept where it runs the same, and
 // terminated otherwise. Local jobs, a binary that the machine cannot run, no arguments to stay with, and an environment that is not allowed in user data
 // are refused before anything is made; what a failed start has made is removed, or is in the error's Leftovers.
-func (o *Orchestrator) Start(ctx context.Context, spec serverless.RunnerSpec) (serverless.Runner, error) {
+func (o *Orchestrator) Start(ctx context.Context, spec orchestrator.Spec) (orchestrator.Runner, error) {
 	runs, err := o.check(spec)
 	if err != nil {
 		return nil, err
@@ -184,7 +184,7 @@ func (o *Orchestrator) Start(ctx context.Context, spec serverless.RunnerSpec) (s
 }
 
 // Attach finds the runner that ref tells of. It sends nothing: one that has ended since says so by its Health.
-func (o *Orchestrator) Attach(_ context.Context, ref serverless.RunnerRef) (serverless.Survivor, error) {
+func (o *Orchestrator) Attach(_ context.Context, ref orchestrator.Ref) (orchestrator.Detached, error) {
 	r, err := o.attach(ref)
 	if err != nil {
 		return nil, err
@@ -192,7 +192,7 @@ func (o *Orchestrator) Attach(_ context.Context, ref serverless.RunnerRef) (serv
 	return r, nil
 }
 
-func (o *Orchestrator) attach(ref serverless.RunnerRef) (*runner, error) {
+func (o *Orchestrator) attach(ref orchestrator.Ref) (*runner, error) {
 	if ref.Kind != Kind {
 		return nil, faas.Errorf(faas.ErrUnsupported, "find runner", "",
 			"the runner is of kind %q, and this orchestrator knows %q: give the orchestrator that started it", ref.Kind, Kind)
@@ -215,7 +215,7 @@ func (o *Orchestrator) attach(ref serverless.RunnerRef) (*runner, error) {
 }
 
 // check refuses what cannot run, and returns what identifies what runs.
-func (o *Orchestrator) check(spec serverless.RunnerSpec) (string, error) {
+func (o *Orchestrator) check(spec orchestrator.Spec) (string, error) {
 	bad := func(code faas.Code, format string, args ...any) error {
 		return faas.Errorf(code, opStart, "", format, args...)
 	}

@@ -9,8 +9,8 @@ import (
 	"slices"
 	"strings"
 
-	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
 // maxUserData is EC2's limit, in bytes before they are encoded.
@@ -60,7 +60,7 @@ systemctl enable --now blueprint-runner.service
 `
 
 // startScript sets the environment and becomes the runner.
-func startScript(spec serverless.RunnerSpec) (string, error) {
+func startScript(spec orchestrator.Spec) (string, error) {
 	delegated := spec.Delegated
 	if delegated == nil {
 		delegated = faas.RunnerConfig{}
@@ -102,7 +102,7 @@ func startScript(spec serverless.RunnerSpec) (string, error) {
 func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
 
 // userData is the script that the machine runs at its first boot.
-func userData(spec serverless.RunnerSpec, url string) (string, error) {
+func userData(spec orchestrator.Spec, url string) (string, error) {
 	start, err := startScript(spec)
 	if err != nil {
 		return "", err

@@ -1,4 +1,4 @@
-package serverless
+package orchestrator
 
 import (
 	"cmp"
@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/ledger"
+	"github.com/tangle-network/blueprint-serverless/internal/files"
 	"github.com/tangle-network/blueprint-serverless/internal/logring"
 	"github.com/tangle-network/blueprint-serverless/internal/logseq"
 	"github.com/tangle-network/blueprint-serverless/internal/rotate"
@@ -22,7 +22,7 @@ import (
 
 // fileName makes a file name of a service's name: itself where that is safe, else something readable that no other service gets.
 func fileName(service string) string {
-	readable := ledger.Readable(service)
+	readable := files.ReadableName(service)
 	if readable == service {
 		return service
 	}
@@ -31,22 +31,22 @@ func fileName(service string) string {
 }
 
 // logPath makes the log directory and returns the path of the service's log.
-func (o *LocalOrchestrator) logPath(service string) (string, error) {
+func (o *Local) logPath(service string) (string, error) {
 	if err := os.MkdirAll(o.LogDir, 0o700); err != nil {
-		return "", faas.Errorf(faas.ErrInvalidArgument, "start runner", "", "LocalOrchestrator.LogDir: %w", err)
+		return "", faas.Errorf(faas.ErrInvalidArgument, "start runner", "", "orchestrator.Local.LogDir: %w", err)
 	}
 	path, err := filepath.Abs(filepath.Join(o.LogDir, fileName(service)+".log"))
 	if err != nil {
-		return "", faas.Errorf(faas.ErrInvalidArgument, "start runner", "", "LocalOrchestrator.LogDir: %w", err)
+		return "", faas.Errorf(faas.ErrInvalidArgument, "start runner", "", "orchestrator.Local.LogDir: %w", err)
 	}
 	return path, nil
 }
 
-func (o *LocalOrchestrator) logMax() int64 { return int64(cmp.Or(max(o.LogMaxMB, 0), 10)) << 20 }
-func (o *LocalOrchestrator) logKeep() int  { return cmp.Or(max(o.LogKeep, 0), 5) }
+func (o *Local) logMax() int64 { return int64(cmp.Or(max(o.LogMaxMB, 0), 10)) << 20 }
+func (o *Local) logKeep() int  { return cmp.Or(max(o.LogKeep, 0), 5) }
 
 // openLog makes the processes' lines go where they should.
-func (o *LocalOrchestrator) openLog(spec RunnerSpec, cfg *worker.Config, r *localRunner) error {
+func (o *Local) openLog(spec Spec, cfg *worker.Config, r *localRunner) error {
 	logger := spec.Logger.With("service", spec.Service)
 	also := o.Log
 	if o.LogDir == "" {
@@ -69,7 +69,7 @@ func (o *LocalOrchestrator) openLog(spec RunnerSpec, cfg *worker.Config, r *loca
 	}
 	file, err := rotate.Open(path, o.logMax(), o.logKeep())
 	if err != nil {
-		return faas.Errorf(faas.ErrInvalidArgument, "start runner", "", "LocalOrchestrator.LogDir: %w", err)
+		return faas.Errorf(faas.ErrInvalidArgument, "start runner", "", "orchestrator.Local.LogDir: %w", err)
 	}
 	r.logFile = file
 	var once sync.Once

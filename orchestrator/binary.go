@@ -1,4 +1,4 @@
-package serverless
+package orchestrator
 
 import (
 	"crypto/sha256"

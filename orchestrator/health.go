@@ -1,4 +1,4 @@
-package serverless
+package orchestrator
 
 import (
 	"context"
@@ -43,7 +43,7 @@ func (c *healthCheck) check(ctx context.Context, h faas.Health) faas.Health {
 func (c *healthCheck) ask(ctx context.Context) (why string) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url, nil)
 	if err != nil {
-		return "LocalOrchestrator.HealthURL is not a URL"
+		return "orchestrator.Local.HealthURL is not a URL"
 	}
 	resp, err := c.client.Do(req)
 	if err != nil {
@@ -65,7 +65,7 @@ func (c *healthCheck) ask(ctx context.Context) (why string) {
 const healthPoll = 50 * time.Millisecond
 
 // awaitHealthy returns once the HTTP check is good, where there is one.
-func (o *LocalOrchestrator) awaitHealthy(ctx context.Context, r Runner) error {
+func (o *Local) awaitHealthy(ctx context.Context, r Runner) error {
 	if o.HealthURL == "" {
 		return nil
 	}

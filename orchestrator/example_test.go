@@ -1,0 +1,21 @@
+package orchestrator_test
+
+import (
+	"context"
+	"log"
+
+	serverless "github.com/tangle-network/blueprint-serverless"
+	"github.com/tangle-network/blueprint-serverless/orchestrator"
+)
+
+// A runner that outlives the program, with its log in a directory of the operator's.
+func ExampleLocal() {
+	ctx := context.Background()
+	spec := serverless.ServiceSpec{Name: "prices", BlueprintID: 7, BinaryPath: "./blueprint", Args: []string{"run"}}
+	svc, err := serverless.Deploy(ctx, spec, serverless.WithOrchestrator(&orchestrator.Local{
+		LogDir: "/var/log/blueprints", Detached: true}))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer svc.Close(ctx) // the runner goes on
+}
