@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/filelock"
+	"github.com/tangle-network/blueprint-serverless/internal/files"
 )
 
 // policyLockWait bounds the wait for another Save, which takes milliseconds: whoever holds the lock for longer hangs.
@@ -17,9 +17,9 @@ const policyLockWait = 30 * time.Second
 func lockPolicy(path string) (unlock func(), err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), policyLockWait)
 	defer cancel()
-	lock, err := filelock.Acquire(ctx, path+".lock", 5*time.Millisecond)
+	lock, err := files.AcquireLock(ctx, path+".lock", 5*time.Millisecond)
 	switch {
-	case errors.Is(err, filelock.ErrHeld):
+	case errors.Is(err, files.ErrLockHeld):
 		return nil, fmt.Errorf("%w: another process has held %s.lock for %s", faas.ErrConflict, path, policyLockWait)
 	case err != nil:
 		return nil, err

@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/atomicfile"
+	"github.com/tangle-network/blueprint-serverless/internal/files"
 	"github.com/tangle-network/blueprint-serverless/internal/document"
 )
 
@@ -174,7 +174,7 @@ func replaceFile(path string, text []byte) error {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return atomicfile.Write(path, text, mode, func(temp *os.File) {
+	return files.Write(path, text, mode, func(temp *os.File) {
 		if info != nil {
 			keepOwner(temp, info)
 		}

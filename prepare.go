@@ -10,7 +10,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/engine"
 	"github.com/tangle-network/blueprint-serverless/internal/ledger"
-	"github.com/tangle-network/blueprint-serverless/internal/scratch"
+	"github.com/tangle-network/blueprint-serverless/internal/files"
 )
 
 // prepared is a serverless deployment up to its first change: everything is known, checked and
@@ -19,7 +19,7 @@ type prepared struct {
 	order    *order
 	at       *place
 	binary   *faas.Binary
-	packages *scratch.Dir
+	packages *files.Dir
 	changes  []engine.Change
 	record   ledger.Record
 	stale    []ledger.Unit       // recorded, and no longer wanted
@@ -61,7 +61,7 @@ func prepare(ctx context.Context, o *order, at *place, rec ledger.Record, others
 		if units, err = at.exec.Units(p.binary, functions); err != nil {
 			return err
 		}
-		if p.packages, err = scratch.New("blueprint-package", nil); err != nil {
+		if p.packages, err = files.TempDir("blueprint-package", nil); err != nil {
 			return faas.Errorf(faas.ErrInternal, "package", at.config.Provider, "%w", err)
 		}
 		return packageUnits(ctx, p.packages.Path(), p.binary, units)

@@ -12,7 +12,7 @@ import (
 	"slices"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/atomicfile"
+	"github.com/tangle-network/blueprint-serverless/internal/files"
 )
 
 // Prices are what [ForProvider] counts with: list prices, each with where it comes from and when it was true. They are data of the module, which
@@ -240,7 +240,7 @@ func (p *Prices) WriteFile(path string) error {
 		err = p.validate()
 	}
 	if err == nil {
-		err = atomicfile.Write(path, append(text, '\n'), 0o644)
+		err = files.Write(path, append(text, '\n'), 0o644)
 	}
 	if err != nil {
 		return faas.Errorf(faas.ErrInvalidArgument, "write prices", "", "%w", err)

@@ -11,7 +11,7 @@ import (
 	"runtime"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/scratch"
+	"github.com/tangle-network/blueprint-serverless/internal/files"
 )
 
 // copyBinary makes the copy that a runner executes, in a directory of its own: the bytes that were inspected, whatever becomes of the file. A file that holds others by
@@ -71,7 +71,7 @@ func executableDir(dirs ...string) (string, error) {
 		dirs = append(dirs, filepath.Join(cache, "tangle"))
 	}
 	for _, dir := range dirs {
-		if os.MkdirAll(dir, 0o700) == nil && scratch.CanExecute(dir) {
+		if os.MkdirAll(dir, 0o700) == nil && files.CanExecute(dir) {
 			return dir, nil
 		}
 	}

@@ -13,7 +13,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/proctree"
-	"github.com/tangle-network/blueprint-serverless/internal/rotate"
+	"github.com/tangle-network/blueprint-serverless/internal/files"
 	"github.com/tangle-network/blueprint-serverless/internal/survivor"
 	"github.com/tangle-network/blueprint-serverless/internal/worker"
 )
@@ -168,7 +168,7 @@ func (o *Local) startDetached(ctx context.Context, spec Spec, cfg worker.Config,
 	}
 	start.Path, start.Args, start.Env = d.binary, runner.Args, runner.Env
 	if info, err := os.Stat(log); err == nil && info.Size() > o.logMax() {
-		if err := rotate.Shift(log, o.logKeep()); err != nil {
+		if err := files.Shift(log, o.logKeep()); err != nil {
 			return nil, bad("%w", err)
 		}
 	}

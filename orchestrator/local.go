@@ -18,8 +18,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/frame"
 	"github.com/tangle-network/blueprint-serverless/internal/logring"
 	"github.com/tangle-network/blueprint-serverless/internal/proctree"
-	"github.com/tangle-network/blueprint-serverless/internal/rotate"
-	"github.com/tangle-network/blueprint-serverless/internal/scratch"
+	"github.com/tangle-network/blueprint-serverless/internal/files"
 	"github.com/tangle-network/blueprint-serverless/internal/worker"
 )
 
@@ -188,12 +187,12 @@ type localRunner struct {
 	host         *worker.Host
 	mark         proctree.Mark    // of the pool's processes
 	residentMark proctree.Mark    // of the resident's
-	dir          *scratch.Dir     // of the copy that they execute; nil: none
+	dir          *files.Dir     // of the copy that they execute; nil: none
 	pool         *worker.Pool     // nil where nothing is invoked
 	runner       bool             // the pool's process is the runner
 	resident     *worker.Resident // nil unless a binary without faas/job is kept running
 	health       *healthCheck     // nil: none
-	logFile      *rotate.File     // nil: none
+	logFile      *files.Rotating     // nil: none
 	lines        logring.Ring     // the last of them
 
 	removing sync.Once // of dir
@@ -205,7 +204,7 @@ func (r *localRunner) copyBinary(b *faas.Binary) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if r.dir, err = scratch.NewIn(parent, "blueprint-runner", nil); err != nil {
+	if r.dir, err = files.TempDirIn(parent, "blueprint-runner", nil); err != nil {
 		return "", faas.Errorf(faas.ErrInternal, "start runner", "", "%w", err)
 	}
 	return copyBinary(b, r.dir.Path())

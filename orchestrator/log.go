@@ -16,7 +16,6 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/files"
 	"github.com/tangle-network/blueprint-serverless/internal/logring"
 	"github.com/tangle-network/blueprint-serverless/internal/logseq"
-	"github.com/tangle-network/blueprint-serverless/internal/rotate"
 	"github.com/tangle-network/blueprint-serverless/internal/worker"
 )
 
@@ -67,7 +66,7 @@ func (o *Local) openLog(spec Spec, cfg *worker.Config, r *localRunner) error {
 	if err != nil {
 		return err
 	}
-	file, err := rotate.Open(path, o.logMax(), o.logKeep())
+	file, err := files.OpenRotating(path, o.logMax(), o.logKeep())
 	if err != nil {
 		return faas.Errorf(faas.ErrInvalidArgument, "start runner", "", "orchestrator.Local.LogDir: %w", err)
 	}

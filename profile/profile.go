@@ -9,7 +9,7 @@ import (
 
 	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/atomicfile"
+	"github.com/tangle-network/blueprint-serverless/internal/files"
 	"github.com/tangle-network/blueprint-serverless/internal/profiles"
 )
 
@@ -85,7 +85,7 @@ func (p *Set) WriteFile(path string) error {
 	if err != nil {
 		return faas.Errorf(faas.ErrInvalidArgument, "write profiles", "", "%w", err)
 	}
-	if err := atomicfile.Write(path, data, 0o644); err != nil {
+	if err := files.Write(path, data, 0o644); err != nil {
 		return faas.Errorf(faas.ErrInternal, "write profiles", "", "%w", err)
 	}
 	return nil

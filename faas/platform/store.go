@@ -18,8 +18,7 @@ import (
 	"github.com/gofrs/flock"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/filelock"
-	"github.com/tangle-network/blueprint-serverless/internal/scratch"
+	"github.com/tangle-network/blueprint-serverless/internal/files"
 )
 
 // store keeps functions on disk:
@@ -33,7 +32,7 @@ import (
 // A record is written after its package is complete, by rename, so that a crash leaves the old function or the new one.
 type store struct {
 	dir  string
-	own  *scratch.Dir // the directory, where it is a temporary one, so that nothing in it needs to survive a crash
+	own  *files.Dir // the directory, where it is a temporary one, so that nothing in it needs to survive a crash
 	lock *flock.Flock
 
 	private bool // a package is for the users to which it is given, see users
@@ -98,7 +97,7 @@ func openStore(dir string) (*store, error) {
 	s := &store{dir: dir, uses: map[string]int{}}
 	var err error
 	if dir == "" {
-		if s.own, err = scratch.New("blueprint-platform", endLeftovers); err != nil {
+		if s.own, err = files.TempDir("blueprint-platform", endLeftovers); err != nil {
 			return nil, openError(err)
 		}
 		s.dir = s.own.Path()
@@ -111,7 +110,7 @@ func openStore(dir string) (*store, error) {
 	if err := checkOwner(s.dir); err != nil {
 		return nil, err
 	}
-	s.lock = filelock.Open(filepath.Join(s.dir, "lock"))
+	s.lock = files.OpenLock(filepath.Join(s.dir, "lock"))
 	locked, err := s.lock.TryLock()
 	if err != nil {
 		return nil, openError(err)
@@ -119,7 +118,7 @@ func openStore(dir string) (*store, error) {
 	if !locked {
 		return nil, notRunError(faas.ErrConflict, "open", "another platform uses directory %s", s.dir)
 	}
-	if err := filelock.CheckRegular(s.lock); err != nil {
+	if err := files.CheckRegular(s.lock); err != nil {
 		return nil, errors.Join(openError(err), s.lock.Unlock())
 	}
 	endLeftovers(s.dir)

@@ -1,4 +1,6 @@
-// Package files holds what the library does with files beyond the standard library.
+// Package files is what the library does with files beyond the standard library: it replaces them
+// whole, locks them between processes, sets logs aside when they have grown, and makes temporary
+// directories that do not outlive a crash for good.
 package files
 
 import "strings"

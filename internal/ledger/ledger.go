@@ -10,8 +10,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/atomicfile"
-	"github.com/tangle-network/blueprint-serverless/internal/filelock"
+	"github.com/tangle-network/blueprint-serverless/internal/files"
 	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
@@ -21,7 +20,7 @@ const newSuffix = ".new"
 // Ledger is the locked ledger of one service. What its methods have returned from without error survives a crash. It is safe for concurrent use.
 type Ledger struct {
 	path string
-	lock *filelock.Lock
+	lock *files.Lock
 
 	mu    sync.Mutex
 	file  *os.File // nil until the first write
@@ -100,7 +99,7 @@ func (l *Ledger) replace(text []byte) error {
 	if err := os.Rename(next, l.path); err != nil {
 		return errors.Join(err, os.Remove(next))
 	}
-	return atomicfile.SyncDir(filepath.Dir(l.path))
+	return files.SyncDir(filepath.Dir(l.path))
 }
 
 // Record returns what the ledger says now.

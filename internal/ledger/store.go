@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/filelock"
 	"github.com/tangle-network/blueprint-serverless/internal/files"
 )
 
@@ -114,12 +113,12 @@ func (s *Store) Lock(ctx context.Context, service string, provider faas.Config, 
 		poll = lockPoll
 	}
 	name := lockPath(path)
-	lock, err := filelock.Acquire(ctx, name, poll)
+	lock, err := files.AcquireLock(ctx, name, poll)
 	switch {
-	case errors.Is(err, filelock.ErrHeld) && ctx.Err() != nil:
+	case errors.Is(err, files.ErrLockHeld) && ctx.Err() != nil:
 		return nil, faas.Errorf(faas.ErrTimeout, "lock service", "",
 			"service %q is being changed by another operation, and this one was waiting for it: %w", service, ctx.Err())
-	case errors.Is(err, filelock.ErrHeld):
+	case errors.Is(err, files.ErrLockHeld):
 		return nil, faas.Errorf(faas.ErrConflict, "lock service", "",
 			"service %q is being changed by another operation (lock %s): try again when it has ended, or wait for it", service,
 			name)
@@ -133,9 +132,9 @@ func (s *Store) Lock(ctx context.Context, service string, provider faas.Config, 
 	return l, nil
 }
 
-// Busy reports whether an operation on the service at the location is under way, without changing anything. See filelock.Held.
+// Busy reports whether an operation on the service at the location is under way, without changing anything. See files.LockHeld.
 func (s *Store) Busy(service string, provider faas.Config) (bool, error) {
-	busy, err := filelock.Held(lockPath(s.path(service, provider)))
+	busy, err := files.LockHeld(lockPath(s.path(service, provider)))
 	if err != nil {
 		return false, s.failed("look at lock", err)
 	}

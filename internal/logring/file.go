@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/files"
 	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 	"github.com/tangle-network/blueprint-serverless/internal/logseq"
-	"github.com/tangle-network/blueprint-serverless/internal/rotate"
 )
 
 // How long a file that is followed is left alone after it grew, and at the longest.
@@ -82,7 +82,7 @@ func (f *fileLog) open(name string) (err error) {
 // there returns what is in the files, and leaves the one that is written to open.
 func (f *fileLog) there(ctx context.Context, since time.Time) logseq.Lines {
 	return func(yield func(faas.LogLine, error) bool) {
-		for _, name := range append(rotate.Aside(f.path), f.path) {
+		for _, name := range append(files.Aside(f.path), f.path) {
 			err := f.open(name)
 			if err == nil && f.file == nil {
 				continue

@@ -8,7 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/tangle-network/blueprint-serverless/internal/atomicfile"
+	"github.com/tangle-network/blueprint-serverless/internal/files"
 )
 
 // The kinds of what is cached.
@@ -82,7 +82,7 @@ func (r *reader) toCache(kind string, hash Word, payload []byte) {
 	}
 	err := os.MkdirAll(r.cfg.CacheDir, 0o700)
 	if err == nil {
-		err = atomicfile.Write(r.cachePath(kind, hash), payload, 0o600)
+		err = files.Write(r.cachePath(kind, hash), payload, 0o600)
 	}
 	if err != nil {
 		r.warn("the %s could not be cached: %v", kind, err)

@@ -1,6 +1,4 @@
-// Package scratch makes temporary directories that a crash does not leave behind for good: the next program that makes one of the same kind removes those
-// whose owner is no more.
-package scratch
+package files
 
 import (
 	"context"
@@ -9,8 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-
-	"github.com/tangle-network/blueprint-serverless/internal/filelock"
 )
 
 // lockSuffix ends the name of the file beside a directory that is locked as long as the directory's owner lives.
@@ -19,28 +15,28 @@ const lockSuffix = ".lock"
 // Dir is a temporary directory of this process.
 type Dir struct {
 	path string
-	lock *filelock.Lock
+	lock *Lock
 }
 
-// New makes a directory of a kind, which its name begins with, in the system's directory for temporary files, for this user alone. It first removes what
+// TempDir makes a directory of a kind, which its name begins with, in the system's directory for temporary files, for this user alone. It first removes what
 // processes that were killed have left of that kind, and calls abandoned, unless it is nil, before with the path of each.
-func New(kind string, abandoned func(path string)) (*Dir, error) {
-	return NewIn(os.TempDir(), kind, abandoned)
+func TempDir(kind string, abandoned func(path string)) (*Dir, error) {
+	return TempDirIn(os.TempDir(), kind, abandoned)
 }
 
-// NewIn is [New] in another directory.
-func NewIn(parent, kind string, abandoned func(path string)) (*Dir, error) {
+// TempDirIn is [TempDir] in another directory.
+func TempDirIn(parent, kind string, abandoned func(path string)) (*Dir, error) {
 	sweep(parent, kind, abandoned)
 	var path string
-	var lock *filelock.Lock
+	var lock *Lock
 	for {
 		path = filepath.Join(parent, kind+"-"+rand.Text())
 		// Locked before it is there, so that nobody takes it for one that was left.
 		var err error
-		if lock, err = filelock.Acquire(context.Background(), path+lockSuffix, 0); err == nil {
+		if lock, err = AcquireLock(context.Background(), path+lockSuffix, 0); err == nil {
 			break
 		}
-		if !errors.Is(err, filelock.ErrHeld) {
+		if !errors.Is(err, ErrLockHeld) {
 			return nil, err
 		}
 		// Somebody who sweeps saw the file before it was locked, and looks whose it is: another name will do.
@@ -96,7 +92,7 @@ func sweepOne(path string, abandoned func(path string)) {
 	case lockErr != nil && err != nil: // both are gone by now
 		return
 	}
-	lock, lockErr := filelock.Acquire(context.Background(), path+lockSuffix, 0)
+	lock, lockErr := AcquireLock(context.Background(), path+lockSuffix, 0)
 	if lockErr != nil {
 		return // its owner lives
 	}

@@ -1,4 +1,4 @@
-package filelock_test
+package files_test
 
 import (
 	"context"
@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tangle-network/blueprint-serverless/internal/filelock"
+	"github.com/tangle-network/blueprint-serverless/internal/files"
 )
 
 func TestOneHoldsTheLockAtATimeAndItsFileIsGoneAfterwards(t *testing.T) {
@@ -20,7 +20,7 @@ func TestOneHoldsTheLockAtATimeAndItsFileIsGoneAfterwards(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			for range 20 {
-				l, err := filelock.Acquire(t.Context(), path, time.Millisecond)
+				l, err := files.AcquireLock(t.Context(), path, time.Millisecond)
 				if err != nil {
 					t.Error(err)
 					return
@@ -49,16 +49,16 @@ func TestOneHoldsTheLockAtATimeAndItsFileIsGoneAfterwards(t *testing.T) {
 
 func TestALockInUseIsSaidToBe(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
-	l, err := filelock.Acquire(t.Context(), path, 0)
+	l, err := files.AcquireLock(t.Context(), path, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := filelock.Acquire(t.Context(), path, 0); !errors.Is(err, filelock.ErrHeld) {
+	if _, err := files.AcquireLock(t.Context(), path, 0); !errors.Is(err, files.ErrLockHeld) {
 		t.Errorf("error %v, want held", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := filelock.Acquire(ctx, path, time.Millisecond); !errors.Is(err, filelock.ErrHeld) ||
+	if _, err := files.AcquireLock(ctx, path, time.Millisecond); !errors.Is(err, files.ErrLockHeld) ||
 		!errors.Is(err, context.Canceled) {
 		t.Errorf("error %v, want held and cancelled", err)
 	}

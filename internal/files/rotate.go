@@ -1,5 +1,4 @@
-// Package rotate writes lines to a file that is set aside when it has grown, so that logs have a bounded size.
-package rotate
+package files
 
 import (
 	"errors"
@@ -11,8 +10,8 @@ import (
 	"sync"
 )
 
-// File is a log file: path is the current one, path.1 the one before, up to path.N. It is safe for concurrent use.
-type File struct {
+// Rotating is a log file: path is the current one, path.1 the one before, up to path.N. It is safe for concurrent use.
+type Rotating struct {
 	path string
 	max  int64
 	keep int
@@ -23,17 +22,17 @@ type File struct {
 	shut bool
 }
 
-// Open opens or makes the file at path, whose directory has to exist. A file that would grow beyond max bytes is set aside first; keep is how many
+// OpenRotating opens or makes the file at path, whose directory has to exist. A file that would grow beyond max bytes is set aside first; keep is how many
 // are kept beside the current one.
-func Open(path string, max int64, keep int) (*File, error) {
-	f := &File{path: path, max: max, keep: keep}
+func OpenRotating(path string, max int64, keep int) (*Rotating, error) {
+	f := &Rotating{path: path, max: max, keep: keep}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f, f.open()
 }
 
 // open is called with mu held.
-func (f *File) open() error {
+func (f *Rotating) open() error {
 	file, err := os.OpenFile(f.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
@@ -47,7 +46,7 @@ func (f *File) open() error {
 }
 
 // WriteLine appends line and a newline.
-func (f *File) WriteLine(line []byte) error {
+func (f *Rotating) WriteLine(line []byte) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.shut {
@@ -72,7 +71,7 @@ func (f *File) WriteLine(line []byte) error {
 }
 
 // Close closes the file. It is idempotent.
-func (f *File) Close() error {
+func (f *Rotating) Close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.shut = true

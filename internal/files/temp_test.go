@@ -1,4 +1,4 @@
-package scratch
+package files
 
 import (
 	"os"
@@ -12,7 +12,7 @@ const kind = "scratch-test"
 
 func TestMain(m *testing.M) {
 	if os.Getenv("SCRATCH_CRASH") != "" { // a process that ends without removing its directory
-		d, err := New(kind, nil)
+		d, err := TempDir(kind, nil)
 		if err == nil {
 			err = os.WriteFile(filepath.Join(d.Path(), "package"), []byte("x"), 0o600)
 		}
@@ -50,11 +50,11 @@ func TestWhatACrashLeftIsRemovedByTheNext(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	living, err := New(kind, nil)
+	living, err := TempDir(kind, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := New(kind, nil) // does not take the first for one that was left
+	second, err := TempDir(kind, nil) // does not take the first for one that was left
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func TestManyAreMadeAndSweptAtTheSameTime(t *testing.T) {
 	for range 8 {
 		all.Go(func() {
 			for range 50 {
-				d, err := New(kind, nil)
+				d, err := TempDir(kind, nil)
 				if err != nil {
 					t.Error(err)
 					return

@@ -1,5 +1,4 @@
-// Package filelock locks across processes with a file that is gone when the lock is.
-package filelock
+package files
 
 import (
 	"context"
@@ -11,15 +10,15 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// ErrHeld is the error where somebody else holds the lock and waiting is over or was not asked for. Where the context ended it wraps its error too.
-var ErrHeld = errors.New("the lock is held by another operation")
+// ErrLockHeld is the error where somebody else holds the lock and waiting is over or was not asked for. Where the context ended it wraps its error too.
+var ErrLockHeld = errors.New("the lock is held by another operation")
 
 // Lock is a lock that is held.
 type Lock struct{ f *flock.Flock }
 
-// Open prepares the lock file at path for its methods TryLock and the like, which make it for this user alone. A link in its place is
+// OpenLock prepares the lock file at path for its methods TryLock and the like, which make it for this user alone. A link in its place is
 // refused, and whatever else is there is opened without waiting: once the lock is held, [CheckRegular] has to look at it.
-func Open(path string) *flock.Flock {
+func OpenLock(path string) *flock.Flock {
 	return flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDONLY|carefully), flock.SetPermissions(0o600))
 }
 
@@ -32,11 +31,11 @@ func CheckRegular(f *flock.Flock) error {
 	return err
 }
 
-// Acquire takes the lock at path, which exists as a file as long as somebody holds it. It looks again every poll until it has the lock or ctx is done; with
+// AcquireLock takes the lock at path, which exists as a file as long as somebody holds it. It looks again every poll until it has the lock or ctx is done; with
 // poll 0 it looks once. The lock excludes other processes and other callers in this one, and ends with the process.
-func Acquire(ctx context.Context, path string, poll time.Duration) (*Lock, error) {
+func AcquireLock(ctx context.Context, path string, poll time.Duration) (*Lock, error) {
 	for {
-		f := Open(path)
+		f := OpenLock(path)
 		var locked bool
 		var err error
 		if poll > 0 {
@@ -46,11 +45,11 @@ func Acquire(ctx context.Context, path string, poll time.Duration) (*Lock, error
 		}
 		switch {
 		case err != nil && ctx.Err() != nil:
-			return nil, errors.Join(ErrHeld, err)
+			return nil, errors.Join(ErrLockHeld, err)
 		case err != nil:
 			return nil, err
 		case !locked:
-			return nil, ErrHeld
+			return nil, ErrLockHeld
 		}
 		if err := CheckRegular(f); err != nil {
 			return nil, errors.Join(err, f.Close())
@@ -65,9 +64,9 @@ func Acquire(ctx context.Context, path string, poll time.Duration) (*Lock, error
 	}
 }
 
-// Held reports whether somebody holds the lock at path. It makes no file. Where there is one, which a killed holder may have left, it is locked for a moment as one of
-// several readers, so that an Acquire with poll 0 of that very moment fails.
-func Held(path string) (held bool, err error) {
+// LockHeld reports whether somebody holds the lock at path. It makes no file. Where there is one, which a killed holder may have left, it is locked for a moment as one of
+// several readers, so that an AcquireLock with poll 0 of that very moment fails.
+func LockHeld(path string) (held bool, err error) {
 	f := flock.New(path, flock.SetFlag(os.O_RDONLY|carefully))
 	locked, err := f.TryRLock()
 	if errors.Is(err, os.ErrNotExist) {

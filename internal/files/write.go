@@ -1,5 +1,4 @@
-// Package atomicfile replaces files such that a reader, and a machine that crashes, sees the old content or the new and nothing between.
-package atomicfile
+package files
 
 import (
 	"errors"

@@ -1,4 +1,4 @@
-package rotate_test
+package files_test
 
 import (
 	"errors"
@@ -11,7 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/tangle-network/blueprint-serverless/internal/rotate"
+	"github.com/tangle-network/blueprint-serverless/internal/files"
 )
 
 func contents(t *testing.T, dir string) map[string]string {
@@ -43,7 +43,7 @@ func TestAFullFileIsSetAsideAndTheOldestIsDropped(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "log")
 			for i := range 2 { // what an earlier program wrote counts, too
-				f, err := rotate.Open(path, 13, tt.keep)
+				f, err := files.OpenRotating(path, 13, tt.keep)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -75,7 +75,7 @@ func TestAFullFileIsSetAsideAndTheOldestIsDropped(t *testing.T) {
 
 func TestALineLargerThanAFileIsKeptWhole(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
-	f, err := rotate.Open(path, 4, 1)
+	f, err := files.OpenRotating(path, 4, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestALineLargerThanAFileIsKeptWhole(t *testing.T) {
 
 func TestLinesOfSeveralGoroutinesStayWhole(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
-	f, err := rotate.Open(path, 1<<20, 1)
+	f, err := files.OpenRotating(path, 1<<20, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
