@@ -219,7 +219,7 @@ func TestADeadlineThatEndsBeforeTheRoleCountsBeginsNothingAnew(t *testing.T) {
 					return
 				}
 				if len(failed.Leftovers) != 1 || !strings.Contains(err.Error(), "role of the app's identity") ||
-					!strings.Contains(err.Error(), "deploy again to go on") ||
+					!strings.Contains(err.Error(), "deploy again to continue") ||
 					!strings.Contains(err.Error(), "Azure could not deploy the package: ") {
 					t.Errorf("the error does not say what was left and why: %v", err)
 				}

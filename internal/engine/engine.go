@@ -1,5 +1,6 @@
-// Package engine changes what a provider holds, one unit at a time on many goroutines, all or nothing. It knows executors and units, and
-// nothing of policies, jobs or clouds: order, concurrency, back-off and rollback are written here once, for all providers.
+// Package engine changes what a provider holds, unit by unit on many goroutines, all or nothing. It
+// knows executors and units, and nothing of policies, jobs or clouds. Order, concurrency, back-off
+// and rollback are written here once, for all providers.
 package engine
 
 import (
@@ -26,40 +27,43 @@ const (
 	Remove Action = "remove"
 )
 
-// Change is a unit that is wanted, what exists of it, and what has to be done.
+// Change is a wanted unit, what exists of it, and what has to be done.
 type Change struct {
 	Action Action
 	Unit   faas.Unit
 	Prior  *faas.State // nil: nothing exists
-	// Recorded is what the ledger holds as whole; nil if it knows no such unit, or none that was ever
-	// whole. What is recorded is never removed to undo a change, whatever the provider says of it.
+	// Recorded is the state that the ledger records; nil if the unit was never whole. Undoing a change
+	// never removes a recorded unit, whatever the provider says of it.
 	Recorded *faas.State
-	// Partial says that Prior is what an interrupted creation left, which was never whole: undoing the change means removing the unit.
+	// Partial says that Prior is what an interrupted creation left. The unit was never whole, so that
+	// undoing the change means removing it.
 	Partial bool
 }
 
-// Journal is told of every change before it is made and after. An error from it fails the change: what is not recorded is not done.
+// Journal is told of every change before it is made and afterwards. An error from it fails the
+// change: a change that cannot be recorded is not made.
 type Journal interface {
 	Begin(changes []Change) error          // before the first of them
 	Done(c Change, state faas.State) error // the unit is as wanted
-	Undoing(changes []Change) error        // before they are undone, those too that were done
+	Undoing(changes []Change) error        // before they are undone, even those that were done
 	Undone(c Change) error                 // the unit is put back, or removed if nothing existed before
-	Unmade(c Change) error                 // the change that was begun did not change anything
-	// Found tells, of a creation that failed, that the unit had existed before. What became of it is not known.
+	Unmade(c Change) error                 // the change began and changed nothing
+	// Found tells that a creation failed because the unit existed before. What became of it is not
+	// known.
 	Found(c Change) error
-	Gone(id string) error // the unit does not exist any more
+	Gone(id string) error // the unit no longer exists
 }
 
-// Options are what an engine can be told.
+// Options configure an engine.
 type Options struct {
 	Parallel int        // units changed at a time; 0 is 8
 	Report   func(Step) // called from several goroutines, one at a time
 	Journal  Journal
 	// KeepSucceeded makes Apply undo only the changes that failed.
 	KeepSucceeded bool
-	// Patience is how long Observe and Look go on asking for a unit that is recorded and that the
+	// Patience is how long Observe and Look keep asking for a unit that is recorded and that the
 	// provider does not find, before they believe that it is gone. 0 is 30 s. The pauses between the
-	// attempts of an undo are shares of it.
+	// attempts of an undo are fractions of it.
 	Patience time.Duration
 }
 
@@ -73,16 +77,16 @@ func (noJournal) Unmade(Change) error           { return nil }
 func (noJournal) Found(Change) error            { return nil }
 func (noJournal) Gone(string) error             { return nil }
 
-// Step is a moment in the work on one unit. A call begins with a step that has neither Done, Progress
-// nor RetryIn, and ends with one that has Done.
+// Step is a moment in the work on one unit. The first step of a call has neither Done, Progress nor
+// RetryIn; the last one has Done.
 type Step struct {
 	Verb     string // "observe", "create", "update", "remove", "restore", "list"
 	UnitID   string
 	JobIDs   []uint32
 	Done     bool
-	Attempt  int // from 1; larger after a pause
+	Attempt  int // from 1; greater after a pause
 	Progress *faas.Progress
-	RetryIn  time.Duration // how long the pause is that begins; Err says why
+	RetryIn  time.Duration // the length of the pause that begins; Err says why
 	Duration time.Duration // when Done
 	Err      error         // when Done or RetryIn
 }
@@ -96,11 +100,11 @@ type Engine struct {
 	journal  Journal
 	report   func(Step)
 	patience time.Duration
-	gate     *gate
-	slots    chan struct{} // one for each call at the same time
+	throttle *throttle
+	slots    chan struct{} // one for each concurrent call
 }
 
-// What holds unless the options say otherwise.
+// The defaults of the options.
 const (
 	defaultParallel = 8
 	defaultPatience = 30 * time.Second
@@ -111,7 +115,7 @@ func New(exec faas.Executor, provider string, o Options) *Engine {
 	e := &Engine{
 		exec: exec, provider: provider, parallel: o.Parallel, keep: o.KeepSucceeded, journal: o.Journal,
 		report:   func(Step) {},
-		patience: cmp.Or(o.Patience, defaultPatience), gate: newGate(),
+		patience: cmp.Or(o.Patience, defaultPatience), throttle: newThrottle(),
 	}
 	if e.parallel <= 0 {
 		e.parallel = defaultParallel
@@ -131,14 +135,17 @@ func New(exec faas.Executor, provider string, o Options) *Engine {
 	return e
 }
 
-// Observe says for every unit what has to be done. It changes nothing. recorded holds, by ID, the
-// units that the ledger knows as whole. If the provider does not find one of them, or tells of it as it
-// was before it was recorded, Observe asks again until Options.Patience is over: reads of a cloud can be
-// minutes behind its writes. Of a unit that is found and not recorded, or recorded as pending because its
-// removal was begun, it asks once more, as that may have been removed a moment ago. All units are asked for
-// again at the same time; what is recorded and found, and what is neither, costs one read. What the
-// provider does not tell of a unit's code and configuration is taken from what is recorded, if the revision
-// is still the same.
+// Observe returns for every unit what has to be done. It changes nothing. recorded holds, by ID,
+// the units that the ledger records as whole.
+//
+// If the provider does not find a recorded unit, or returns a state from before it was recorded,
+// Observe asks again until Options.Patience is over, because a cloud's reads can be minutes behind
+// its writes. If it finds a unit that is not recorded, or is recorded as pending because its
+// removal began, Observe asks once more, because the unit may just have been removed. It asks for
+// all units at the same time. A unit that is both recorded and found, or neither, costs one read.
+//
+// If the revision is still the recorded one, Observe takes from the record what the provider does
+// not tell of code and configuration.
 func (e *Engine) Observe(ctx context.Context, units []faas.Unit, recorded map[string]faas.State) ([]Change, error) {
 	changes := make([]Change, len(units))
 	group, ctx := errgroup.WithContext(ctx)
@@ -169,15 +176,15 @@ func (e *Engine) Observe(ctx context.Context, units []faas.Unit, recorded map[st
 	return changes, nil
 }
 
-// look observes one unit, again and again while the provider contradicts what is recorded of it and
-// patience lasts. recorded is the zero State if nothing is.
+// look observes one unit, and again as long as the provider contradicts the record and patience
+// lasts. recorded is the zero State if the unit is not recorded.
 func (e *Engine) look(ctx context.Context, unit faas.Unit, recorded faas.State) (faas.State, error) {
 	whole := recorded.ID != "" && recorded.Status != faas.StatusPending
 	left, pause, looks := e.patience, e.patience/60, 0
 	return call(ctx, e, "observe", unit, reads, func(ctx context.Context) (faas.State, error) {
 		state, err := e.exec.Observe(ctx, unit.ID)
 		if state.Revision != "" && state.Revision == recorded.Revision {
-			// Nothing has touched it since it was recorded: what the provider does not tell is in the record.
+			// It has not changed since, so the record has what the provider does not tell.
 			state.PackageSHA256 = cmp.Or(state.PackageSHA256, recorded.PackageSHA256)
 			state.Fingerprint = cmp.Or(state.Fingerprint, recorded.Fingerprint)
 		}
@@ -200,7 +207,7 @@ func (e *Engine) look(ctx context.Context, unit faas.Unit, recorded faas.State) 
 	})
 }
 
-// Look returns what exists of every unit, nil for one that does not exist. It looks as Observe does.
+// Look returns the state of every unit, nil for one that does not exist. It asks as Observe does.
 func (e *Engine) Look(ctx context.Context, units []faas.Unit, recorded map[string]faas.State) ([]*faas.State, error) {
 	changes, err := e.Observe(ctx, units, recorded)
 	if err != nil {
@@ -218,12 +225,16 @@ func (e *Engine) List(ctx context.Context) ([]faas.State, error) {
 	return call(ctx, e, "list", faas.Unit{}, reads, e.exec.List, nil)
 }
 
-// Apply makes every change and returns the states of the units in the order of changes. If one fails or
-// ctx ends, what was created is removed and what was updated is put back, with a context of its own; the
-// error then wraps the first cause and lists what was left behind. A unit that existed before, by the
-// ledger or by what Converge found, is not removed though its change was a Create: it is left as it is, and
-// listed. So is one that its Converge can go on with (faas.Error.Resumable). With KeepSucceeded only the failed changes are undone, and the states of the others come with
-// the error; a failed one has an empty state.
+// Apply makes every change and returns the states of the units in the order of changes.
+//
+// If a change fails or ctx ends, Apply removes what it created and puts back what it updated, with
+// a context of its own. The error wraps the first cause and lists what was left behind. Apply does
+// not remove a unit that existed before, by the ledger or by what Converge found, even if its
+// change was a Create: it leaves the unit as it is, and lists it. The same holds for a unit that
+// Converge can continue with (faas.Error.Resumable).
+//
+// With KeepSucceeded, Apply undoes only the failed changes, and returns the states of the others
+// beside the error; a failed change has an empty state.
 func (e *Engine) Apply(ctx context.Context, changes []Change) ([]faas.State, error) {
 	var todo []Change
 	for _, c := range changes {
@@ -257,7 +268,7 @@ func (e *Engine) Apply(ctx context.Context, changes []Change) ([]faas.State, err
 			continue
 		}
 		group.Go(func() error {
-			err := gctx.Err() // if it has ended, the change is never started, and needs no undoing
+			err := gctx.Err() // a change that never started needs no undoing
 			started := err == nil
 			if started {
 				states[i], err = e.converge(gctx, c, &undos[i])
@@ -279,7 +290,7 @@ func (e *Engine) Apply(ctx context.Context, changes []Change) ([]faas.State, err
 	case ctx.Err() == nil:
 	case first == nil:
 		first = faas.Errorf(faas.ErrTimeout, "deploy", e.provider, "cancelled: %w", context.Cause(ctx))
-	case !errors.Is(first, ctx.Err()): // what failed then, failed because of it
+	case !errors.Is(first, ctx.Err()): // it failed because ctx ended
 		first = faas.Errorf(faas.ErrTimeout, "deploy", e.provider, "cancelled: %w: %w", context.Cause(ctx), first)
 	}
 	var undo []undoing
@@ -297,7 +308,7 @@ func (e *Engine) Apply(ctx context.Context, changes []Change) ([]faas.State, err
 	return states, failure(e.provider, first, append(errs, undoErrs...), leftovers)
 }
 
-// converge makes one change, and tells u what an undo has to know.
+// converge makes one change, and records in u what an undo needs to know.
 func (e *Engine) converge(ctx context.Context, c Change, u *undoing) (faas.State, error) {
 	verb := string(c.Action)
 	state, err := call(ctx, e, verb, c.Unit, writes, func(ctx context.Context) (faas.State, error) {
@@ -306,7 +317,7 @@ func (e *Engine) converge(ctx context.Context, c Change, u *undoing) (faas.State
 		})
 		var fe *faas.Error
 		refused := errors.As(err, &fe) && fe.NotRun
-		u.begun = u.begun || !refused || c.Partial // what was never whole goes all the same
+		u.begun = u.begun || !refused || c.Partial // a unit that was never whole is removed anyway
 		u.failed = err != nil
 		u.existed = u.existed || c.Prior == nil && state.Existed
 		u.unsettled = fe != nil && fe.Unsettled
@@ -315,7 +326,7 @@ func (e *Engine) converge(ctx context.Context, c Change, u *undoing) (faas.State
 	}, nil)
 	switch {
 	case err == nil:
-		if c.Unit.Package != nil { // the provider need not tell what it has just been given
+		if c.Unit.Package != nil { // the provider need not repeat what it was given
 			state.PackageSHA256 = cmp.Or(state.PackageSHA256, c.Unit.Package.SHA256())
 			state.Fingerprint = cmp.Or(state.Fingerprint, c.Unit.Fingerprint())
 		}
@@ -376,10 +387,10 @@ func (e *Engine) remove(ctx context.Context, unit faas.Unit) error {
 	return err
 }
 
-// call makes one provider call, between the two steps that tell of it. It makes it again after the
-// provider throttled, as often as the limit allows, and after a pause that again, which may be nil, asks for with
-// the reason. If ctx ends in such a pause, or in a call that follows one, the error is an ErrTimeout that
-// wraps the reason and then ctx's error.
+// call makes one provider call, and reports its steps. It repeats the call if the provider
+// throttles it, as often as the limit allows, and after each pause that again asks for with a
+// reason; again may be nil. If ctx ends during such a pause, or during a call that follows one, the
+// error is an ErrTimeout that wraps the reason and then ctx's error.
 func call[T any](ctx context.Context, e *Engine, verb string, unit faas.Unit, l limit,
 	f func(context.Context) (T, error), again func(T, error) (time.Duration, error)) (T, error) {
 	start := time.Now()
@@ -392,7 +403,7 @@ func call[T any](ctx context.Context, e *Engine, verb string, unit faas.Unit, l 
 			if out, sent, err = pass(ctx, e, f); sent.IsZero() {
 				return out, err
 			}
-			pause, repeat := e.gate.again(err, sent, step.Attempt, l)
+			pause, repeat := e.throttle.again(err, sent, step.Attempt, l)
 			why := err
 			if !repeat && again != nil {
 				pause, why = again(out, err)
@@ -421,8 +432,8 @@ func call[T any](ctx context.Context, e *Engine, verb string, unit faas.Unit, l 
 	return out, err
 }
 
-// pass makes a call once the gate lets it, with as many others at the same time as the provider allows. sent is zero
-// if ctx ended before.
+// pass makes a call once the throttle allows it, with as many others at the same time as the
+// provider allows. sent is zero if ctx ended before the call.
 func pass[T any](ctx context.Context, e *Engine, f func(context.Context) (T, error)) (out T, sent time.Time,
 	err error) {
 	select {
@@ -431,7 +442,7 @@ func pass[T any](ctx context.Context, e *Engine, f func(context.Context) (T, err
 	case <-ctx.Done():
 		return out, sent, ctx.Err()
 	}
-	if err := e.gate.wait(ctx); err != nil {
+	if err := e.throttle.wait(ctx); err != nil {
 		return out, sent, err
 	}
 	sent = time.Now()
@@ -439,7 +450,7 @@ func pass[T any](ctx context.Context, e *Engine, f func(context.Context) (T, err
 	return out, sent, err
 }
 
-// gaveUp is the error of a call that is not made again because of reason.
+// gaveUp is the error of a call that is given up for a reason.
 func (e *Engine) gaveUp(code faas.Code, verb string, reason error, format string, args ...any) error {
 	out := faas.Errorf(code, verb, e.provider, format, args...)
 	var fe *faas.Error
@@ -449,13 +460,13 @@ func (e *Engine) gaveUp(code faas.Code, verb string, reason error, format string
 	return out
 }
 
-// wrap gives err the job it concerns, keeping its code, and all that it wraps for errors.Is and errors.As.
+// wrap adds the job to err. It keeps the code, and what err wraps.
 func (e *Engine) wrap(op string, unit faas.Unit, err error) error {
 	job := faas.NoJob
 	if len(unit.Functions) == 1 {
 		job = int64(unit.Functions[0].JobID)
 	}
-	if fe, ok := err.(*faas.Error); ok { // not errors.As: what wraps one has to stay
+	if fe, ok := err.(*faas.Error); ok { // not errors.As, which would lose what wraps it
 		if fe.JobID >= 0 || job == faas.NoJob {
 			return err
 		}
@@ -471,7 +482,8 @@ func (e *Engine) wrap(op string, unit faas.Unit, err error) error {
 	return out
 }
 
-// failure is the error of a whole operation: the first cause, then what else failed, then what was left behind.
+// failure is the error of a whole operation: the first cause, what else failed, and what was left
+// behind.
 func failure(provider string, first error, errs []error, leftovers []string) error {
 	out := &faas.Error{Op: "deploy", Provider: provider, JobID: faas.NoJob, Code: faas.CodeOf(first), Err: first,
 		Leftovers: leftovers}
@@ -485,7 +497,7 @@ func failure(provider string, first error, errs []error, leftovers []string) err
 	}
 	others := []error{out.Err}
 	for _, err := range errs {
-		// What was merely cancelled because another failed says nothing of its own.
+		// A change that was cancelled because another one failed adds nothing.
 		if err != nil && !errors.Is(first, err) && !errors.Is(err, context.Canceled) {
 			others = append(others, err)
 		}

@@ -21,7 +21,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// cloud is an executor whose calls can be made to fail: fail is asked before every call and after it took effect.
+// cloud is an executor whose calls can be made to fail: fail is asked before every call and after
+// it took effect.
 type cloud struct {
 	faas.Executor // calls that no test makes
 
@@ -189,7 +190,7 @@ func TestWhatConvergeCanGoOnWithIsKeptAndListed(t *testing.T) {
 			if !errors.As(err, &fe) || fe.Code != faas.ErrTimeout || test.kept != cmp.Equal(fe.Leftovers, []string{"svc-job0"}) {
 				t.Errorf("error %v, with %v left behind", err, fe.Leftovers)
 			}
-			if test.kept != strings.Contains(err.Error(), "deploy again to go on") || c.calls["remove"] > 0 ||
+			if test.kept != strings.Contains(err.Error(), "deploy again to continue") || c.calls["remove"] > 0 ||
 				(c.calls["restore"] > 0) == test.kept {
 				t.Errorf("error %v after the calls %v", err, c.calls)
 			}
@@ -235,7 +236,8 @@ func (c *samePackage) Observe(ctx context.Context, id string) (faas.State, error
 	return s, err
 }
 
-// A provider that allows ten writes a second gets a thousand functions from sixteen goroutines. The clock is a fake one.
+// A provider that allows ten writes a second gets a thousand functions from sixteen goroutines. The
+// clock is a fake one.
 func TestThrottledProviderGetsEveryFunctionAtAboutTheRateItAllows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const functions, perSecond = 1000, 10

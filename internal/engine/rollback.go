@@ -12,21 +12,21 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// rollbackTimeout bounds the undoing of a failed change: long enough for a cloud to build functions anew as they were, short enough that a
-// program ends.
+// rollbackTimeout bounds the undoing of a failed deployment. It is long enough for a cloud to build
+// functions again, and short enough for a program to end.
 const rollbackTimeout = 10 * time.Minute
 
 // undoing is a change that has to be undone.
 type undoing struct {
 	Change
-	begun     bool // false: it was announced to the journal, and nothing was changed
+	begun     bool // false: the journal was told of it, and nothing was changed
 	failed    bool
-	existed   bool // though nothing was observed, Converge found the unit
+	existed   bool // Converge found the unit, although Observe did not
 	unsettled bool // what Converge sent may still take effect
-	resumable bool // Converge can go on with what it made, of a unit that was never whole
+	resumable bool // Converge can continue with what it made of a unit that was never whole
 }
 
-// rollback undoes changes and returns the names of what could not be undone, sorted, and why.
+// rollback undoes changes. It returns the sorted ids of the units that it could not undo, and why.
 func (e *Engine) rollback(ctx context.Context, changes []undoing) (leftovers []string, errs []error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
 	defer cancel()
@@ -38,13 +38,13 @@ func (e *Engine) rollback(ctx context.Context, changes []undoing) (leftovers []s
 		}
 	}
 	if len(undoing) > 0 {
-		_ = e.journal.Undoing(undoing) // what cannot be written down is undone all the same
+		_ = e.journal.Undoing(undoing) // an undo does not depend on its record
 	}
 	var group errgroup.Group
 	group.SetLimit(e.parallel)
 	for i, c := range changes {
 		if !c.begun {
-			_ = e.journal.Unmade(c.Change) // if that fails, the record says that it may have begun, which is safe
+			_ = e.journal.Unmade(c.Change) // on failure the record says that it may have begun, which is safe
 			continue
 		}
 		group.Go(func() error {
@@ -64,35 +64,35 @@ func (e *Engine) rollback(ctx context.Context, changes []undoing) (leftovers []s
 	return leftovers, errs
 }
 
-var errExisted = errors.New("existed before, though the provider did not find it at first: what this deployment " +
+var errExisted = errors.New("existed before, although the provider did not find it at first: what this deployment " +
 	"made of it is left as it is; deploy again")
 
-// stays reports whether the undo leaves the unit as it is: it existed before and nobody knows how, or
-// the next change goes on with it.
+// stays reports whether the undo leaves the unit as it is, because it existed before in an unknown
+// state, or because the next change continues with it.
 func (c undoing) stays() bool {
 	return c.resumable || c.Prior == nil && (c.Recorded != nil || c.existed)
 }
 
-// isAnothers reports whether a unit that Converge failed to create exists, works, and is not what was
-// wanted: this call did not make it, and did not come to notice that it existed.
+// isAnothers reports whether a unit that Converge failed to create exists, works, and is not what
+// was wanted. Then this call did not create it, and did not notice that it existed.
 func (e *Engine) isAnothers(ctx context.Context, unit faas.Unit) bool {
 	state, err := e.look(ctx, unit, faas.State{})
 	return err == nil && unit.Package != nil && state.Status == faas.StatusReady && state.PackageSHA256 != "" &&
 		state.Fingerprint != "" && !state.Current(unit)
 }
 
-// undo undoes one change. The error says what became of the unit instead.
+// undo undoes one change. Its error says what became of the unit instead.
 func (e *Engine) undo(ctx context.Context, c undoing) error {
 	switch {
-	case c.resumable: // the journal keeps that it is being created
-		return errors.New("is kept as far as it was created, as removing it would begin anew what it waits for: deploy " +
-			"again to go on, or undeploy")
+	case c.resumable: // the journal still records that it is being created
+		return errors.New("is kept as far as it was created, because removing it would restart what it waits for: deploy " +
+			"again to continue, or undeploy")
 	case c.Prior != nil && !c.Partial:
 		if err := e.persist(ctx, "restore", c.Unit,
 			func(ctx context.Context) error { return e.exec.Restore(ctx, *c.Prior) }); err != nil {
 			return fmt.Errorf("was updated and could not be put back: %w", err)
 		}
-		if c.unsettled { // the journal keeps that it is being changed
+		if c.unsettled { // the journal still records that it is being changed
 			return errors.New("was put back, but what was sent to update it was not answered and may still take effect; " +
 				"deploy again")
 		}
@@ -109,15 +109,16 @@ func (e *Engine) undo(ctx context.Context, c undoing) error {
 		func(ctx context.Context) error { return e.exec.Remove(ctx, c.Unit.ID) }); err != nil {
 		return fmt.Errorf("was created and could not be removed: %w", err)
 	}
-	if c.unsettled { // the journal keeps it, for the next operation to look after
+	if c.unsettled { // the journal keeps it for the next operation
 		return errors.New("was removed, but what was sent to create it was not answered and may still take effect; " +
 			"deploy again, or undeploy")
 	}
 	return e.journal.Gone(c.Unit.ID)
 }
 
-// persist makes a call of an undo, again after what may have passed by then: the provider was not
-// available, or busy with the change that is being undone. Restore and Remove are safe to repeat.
+// persist makes a call of an undo. It repeats the call after failures that pass: the provider was
+// not available, or was busy with the change that is being undone. Restore and Remove are safe to
+// repeat.
 func (e *Engine) persist(ctx context.Context, verb string, unit faas.Unit, f func(context.Context) error) error {
 	attempts, pause := 4, e.patience/30
 	_, err := call(ctx, e, verb, unit, writes, func(ctx context.Context) (struct{}, error) {

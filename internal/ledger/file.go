@@ -14,12 +14,13 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// maxFile bounds what is read of a ledger, in bytes. Compaction keeps real ones far below.
+// maxFile bounds the size of a ledger that is read, in bytes. Compaction keeps ledgers far below.
 const maxFile = 64 << 20
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// appendLine encodes an entry as its line: the CRC-32C of the JSON in 8 hex digits, a space, the JSON, a newline.
+// appendLine appends an entry as a line: the CRC-32C of the JSON in 8 hex digits, a space, the JSON
+// and a newline.
 func appendLine(dst []byte, e entry) ([]byte, error) {
 	text, err := json.Marshal(e)
 	if err != nil {
@@ -46,9 +47,9 @@ func parseLine(line []byte) (entry, error) {
 	return e, nil
 }
 
-// parse replays a ledger's text. whole is how many bytes of it count: a last line that a crash cut
-// off does not. A text that is damaged in any other way is refused, as a line that was synced tells
-// of something that may exist, and so is one that a newer version wrote.
+// parse replays a ledger's text. whole is the length of the text without a last line that a crash
+// cut off. parse refuses text that is damaged in any other way, because each synced line records
+// something that may exist. It also refuses text that a newer version wrote.
 func parse(path string, text []byte) (rec Record, lines int, whole int64, err error) {
 	rec.Units = map[string]Unit{}
 	for rest := text; len(rest) > 0; {
@@ -58,16 +59,16 @@ func parse(path string, text []byte) (rec Record, lines int, whole int64, err er
 		if err != nil || !complete {
 			if last && lines > 0 && (!complete || bytes.IndexByte(line, 0) >= 0) {
 				rec.renameOptions()
-				return rec, lines, whole, nil // a crash came while it was written, or before all of its blocks were
+				return rec, lines, whole, nil // a crash interrupted its writing
 			}
 			if last && len(text) < 4096 && !complete {
-				return Record{Units: map[string]Unit{}}, 0, 0, nil // the crash came while the very first line was written
+				return Record{Units: map[string]Unit{}}, 0, 0, nil // the crash interrupted the very first line
 			}
 			return rec, 0, 0, damaged(path, "line %d: %w", lines+1, err)
 		}
 		if lines == 0 {
 			if e.Header == nil {
-				return rec, 0, 0, damaged(path, "line 1 is no header")
+				return rec, 0, 0, damaged(path, "line 1 is not a header")
 			}
 			if e.Header.Format > Format {
 				return rec, 0, 0, faas.Errorf(faas.ErrUnsupported, "read ledger", "",
@@ -88,7 +89,7 @@ func parse(path string, text []byte) (rec Record, lines int, whole int64, err er
 
 func damaged(path, format string, args ...any) error {
 	return faas.Errorf(faas.ErrInternal, "read ledger", "",
-		"%s is damaged (%w): nothing was changed; compare it with what the provider holds, then mend or move the file away",
+		"%s is damaged (%w): nothing was changed; compare it with what the provider holds, then repair or move the file",
 		path, fmt.Errorf(format, args...))
 }
 
@@ -103,7 +104,7 @@ func readFile(path string) ([]byte, error) {
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err == nil && len(text) > maxFile {
-		return nil, damaged(path, "it has over %d bytes", maxFile)
+		return nil, damaged(path, "it has more than %d bytes", maxFile)
 	}
 	return text, err
 }

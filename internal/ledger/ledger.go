@@ -14,10 +14,11 @@ import (
 	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
-// newSuffix is what the name of a file that is to replace a ledger ends with.
+// newSuffix ends the name of a file that is about to replace a ledger.
 const newSuffix = ".new"
 
-// Ledger is the locked ledger of one service. What its methods have returned from without error survives a crash. It is safe for concurrent use.
+// Ledger is the locked ledger of one service. Once a method has returned without an error, what it
+// wrote survives a crash. A Ledger is safe for concurrent use.
 type Ledger struct {
 	path string
 	lock *files.Lock
@@ -26,10 +27,10 @@ type Ledger struct {
 	file  *os.File // nil until the first write
 	rec   Record
 	lines int
-	err   error // of a write that failed: what the file holds is then unknown, and nothing more is written
+	err   error // of a failed write, after which the content of the file is unknown and nothing is written
 }
 
-// load reads the ledger, cuts off a half-written last line, and compacts what has grown.
+// load reads the ledger, drops a half-written last line, and compacts a file that has grown.
 func (l *Ledger) load(service string, provider faas.Config) error {
 	text, err := readFile(l.path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -44,7 +45,7 @@ func (l *Ledger) load(service string, provider faas.Config) error {
 		return err
 	}
 	if lines > 0 && (rec.Service != service || Location(rec.Provider) != Location(provider)) {
-		return damaged(l.path, "it is of service %q, not %q, or of another place", rec.Service, service)
+		return damaged(l.path, "it belongs to service %q, not %q, or to another place", rec.Service, service)
 	}
 	rec.Service, rec.Provider = service, provider
 	l.rec, l.lines = rec, lines
@@ -58,7 +59,7 @@ func (l *Ledger) header() *header {
 	return &header{Format: Format, Service: l.rec.Service, Provider: l.rec.Provider}
 }
 
-// compact rewrites the file as short as it can be.
+// compact rewrites the file as short as possible.
 func (l *Ledger) compact() error {
 	entries := []entry{{Header: l.header()}}
 	bare := l.rec
@@ -81,8 +82,8 @@ func (l *Ledger) compact() error {
 	return nil
 }
 
-// replace makes text the content of the file, at once or not at all. What a crash can leave beside it has one name, which the next call takes: the
-// lock is held.
+// replace makes text the content of the file, at once or not at all. A crash can leave a file
+// beside it, which the next call overwrites, because the caller holds the lock.
 func (l *Ledger) replace(text []byte) error {
 	next := l.path + newSuffix
 	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
@@ -109,21 +110,22 @@ func (l *Ledger) Record() Record {
 	return l.rec.clone()
 }
 
-// Describe records everything about the service but its units.
+// Describe records everything about the service except its units.
 func (l *Ledger) Describe(r Record) error {
 	r.Units, r.Provider = nil, withoutSecrets(r.Provider)
 	r.Updated = time.Now().UTC()
 	return l.write(entry{Service: &r})
 }
 
-// SetRunner records where the service's runner is; nil: it has none that outlives its program.
+// SetRunner records where the service's runner is; nil if it has none that outlives its program.
 func (l *Ledger) SetRunner(runner *orchestrator.Ref) error {
 	rec := l.Record()
 	rec.Runner = runner
 	return l.Describe(rec)
 }
 
-// Put records units, in one write: with Pending set before they are changed, without once the change has ended.
+// Put records units in one write: with Pending set before a change, and without it once the change
+// has ended.
 func (l *Ledger) Put(units ...Unit) error {
 	if len(units) == 0 {
 		return nil
@@ -138,10 +140,10 @@ func (l *Ledger) Put(units ...Unit) error {
 	return l.write(entry{Put: units})
 }
 
-// Drop records that a unit exists no more.
+// Drop records that a unit no longer exists.
 func (l *Ledger) Drop(id string) error { return l.write(entry{Drop: &id}) }
 
-// withoutSecrets returns what can be kept of a configuration.
+// withoutSecrets returns the part of a configuration that a ledger may keep.
 func withoutSecrets(c faas.Config) faas.Config {
 	c.HTTPClient, c.Logger = nil, nil
 	if c.Endpoint != "" {
@@ -197,7 +199,8 @@ func (l *Ledger) append(text []byte) (err error) {
 	return l.file.Sync()
 }
 
-// Delete removes the ledger of a service that holds nothing any more. The ledger can only be closed afterwards.
+// Delete removes the ledger of a service that holds nothing. The ledger can only be closed
+// afterwards.
 func (l *Ledger) Delete() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -210,7 +213,7 @@ func (l *Ledger) Delete() error {
 		errs = append(errs, l.file.Close())
 		l.file = nil
 	}
-	// the first may be left from a crash, and is looked at no more once the second is gone
+	// A crash may have left the first, and nothing reads it once the second is gone.
 	for _, path := range []string{l.path + newSuffix, l.path} {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
@@ -220,7 +223,7 @@ func (l *Ledger) Delete() error {
 	return errors.Join(errs...)
 }
 
-// Close ends the operation and lets the next one have the ledger.
+// Close ends the operation, so that the next one can lock the ledger.
 func (l *Ledger) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -43,7 +43,8 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// write makes the history that the tests below damage, and returns what the ledger said after each write.
+// write makes the history that the tests below damage, and returns what the ledger said after each
+// write.
 func write(t *testing.T, s *Store, service string) (history []Record, sizes []int64) {
 	t.Helper()
 	l := lock(t, s, service)
@@ -75,7 +76,8 @@ func TestWhatWasWrittenIsReadBack(t *testing.T) {
 	}
 }
 
-// A crash can cut the file off anywhere in the write that was under way. Everything written before must be there, and writing must go on.
+// A crash can cut the file off anywhere in the write that was under way. Everything written before
+// must be there, and writing must go on.
 func TestALedgerCutOffAnywhereKeepsWhatWasSyncedBefore(t *testing.T) {
 	dir := t.TempDir()
 	s := NewStore(dir)

@@ -1,5 +1,6 @@
-// Package ledger keeps, in one file per service, what a service holds at its providers and what was about to be changed: written and synced
-// before each change, so that after a crash at any moment the next operation knows every resource that may exist.
+// Package ledger records what a service holds at a provider, and which changes began, in a file for
+// each service and place. It writes and syncs the file before each change, so that after a crash at
+// any moment the next operation knows every resource that may exist.
 package ledger
 
 import (
@@ -13,14 +14,15 @@ import (
 	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
-// Format is the version of the file format this package writes, and the newest it reads.
+// Format is the version of the file format that this package writes, and the newest that it reads.
 const Format = 1
 
-// Record is what a ledger says: a plain value without secrets. Environment values are never in it.
+// Record is what a ledger says: a plain value without secrets. It never has values of the
+// environment.
 type Record struct {
 	Service string `json:"service"`
-	// Provider is where the service is. A service of the same name elsewhere, at another endpoint or in another region, has a ledger of its own:
-	// what is done to one never touches the other.
+	// Provider is where the service is. A service of the same name at another endpoint or in another
+	// region has a ledger of its own, and operations on one never touch the other.
 	Provider    faas.Config `json:"provider"`
 	BlueprintID uint64      `json:"blueprint_id"`
 	Binary      string      `json:"binary,omitempty"` // absolute path of the executable at the last deployment
@@ -31,32 +33,33 @@ type Record struct {
 	Given     []string          `json:"given"`
 	LocalJobs []uint32          `json:"local_jobs,omitempty"`
 	Updated   time.Time         `json:"updated,omitzero"`
-	Runner    *orchestrator.Ref `json:"runner,omitempty"` // one that outlives the program that started it
+	Runner    *orchestrator.Ref `json:"runner,omitempty"` // if it outlives the program that started it
 	Units     map[string]Unit   `json:"units,omitempty"`  // by ID
 }
 
-// Unit is a unit that exists at the provider, or may.
+// Unit is a unit that exists at the provider, or may exist.
 type Unit struct {
 	ID        string          `json:"id"`
 	Functions []faas.Function `json:"functions,omitempty"` // without environment
 	EnvNames  []string        `json:"env_names,omitempty"` // of the environment, without values
-	// Pending says what was about to be done to the unit ("create", "update", "remove") and is not known to have ended; empty once it has.
+	// Pending is the change of the unit ("create", "update", "remove") that began and is not known to
+	// have ended; empty if there is none.
 	Pending string `json:"pending,omitempty"`
-	// Since is when Pending was written; set by Put.
+	// Since is when Pending was written. Put sets it.
 	Since *time.Time `json:"since,omitempty"`
-	// State is what the provider held when the unit was last known to be whole; nil where it was never.
+	// State is the unit's state when it was last known to be whole; nil if it never was.
 	State *faas.State `json:"state,omitempty"`
 }
 
-// Older reports whether a unit in this state was there before the creation that the record says was
-// begun: a read that was behind hid it then. Clocks differ, so that a minute counts for nothing; a unit
-// that is taken for older by mistake is kept, and not removed.
+// Older reports whether the unit in this state existed before the creation that the record says
+// began: a read that was behind hid it then. Clocks differ, so a minute does not count. A unit that
+// is taken for older by mistake is kept, and not removed.
 func (u Unit) Older(state faas.State) bool {
 	return u.Since != nil && !state.DeployedAt.IsZero() && state.DeployedAt.Before(u.Since.Add(-time.Minute))
 }
 
-// Location identifies where a service is, among all places that are told apart. What a configuration
-// leaves open is resolved first, so that it is told the same however it is spelled.
+// Location identifies the place that a configuration names. It resolves the configuration first, so
+// that every spelling of a place has one location.
 func Location(c faas.Config) string {
 	info, _ := faas.Provider(c.Provider)
 	c = faas.Resolve(c)
@@ -70,8 +73,8 @@ func Location(c faas.Config) string {
 	return strings.Join(parts, "\x1f")
 }
 
-// Whole returns the states of the units that were whole when they were last known, by ID. That of a unit
-// whose removal was begun is pending.
+// Whole returns, by ID, the states of the units that were ever whole. The state of a unit whose
+// removal began is pending.
 func (r Record) Whole() map[string]faas.State {
 	whole := map[string]faas.State{}
 	for id, u := range r.Units {
@@ -90,16 +93,18 @@ func (r Record) Whole() map[string]faas.State {
 // Empty reports whether the service holds nothing.
 func (r Record) Empty() bool { return len(r.Units) == 0 && r.Runner == nil }
 
-// settleTime is longer than a request that a program had sent when it was killed is on its way to the provider and takes effect there.
+// settleTime is longer than the request of a killed program needs to reach the provider and take
+// effect.
 const settleTime = 2 * time.Second
 
-// Settle waits until nothing that an interrupted operation had begun can still take effect unseen: a request outlives the program that sent it. It
-// returns at once where none was, or where it was some time ago. The error is that of ctx.
+// Settle waits until the requests of an interrupted operation have taken effect, because a request
+// outlives the program that sent it. It returns at once if no operation was interrupted, or if that
+// was some time ago. It returns an error only if ctx ends.
 func (r Record) Settle(ctx context.Context) error {
 	var wait time.Duration
 	for _, u := range r.Units {
 		if u.Pending != "" && u.Since != nil {
-			wait = max(wait, min(settleTime-time.Since(*u.Since), settleTime)) // the clock may have been put back since
+			wait = max(wait, min(settleTime-time.Since(*u.Since), settleTime)) // the clock may have been set back since
 		}
 	}
 	if wait <= 0 {
@@ -132,9 +137,9 @@ func (r Record) clone() Record {
 // entry is one line of the file. Exactly one member is set.
 type entry struct {
 	Header  *header `json:"header,omitempty"`
-	Service *Record `json:"record,omitempty"` // everything but the units; they stay as they are
+	Service *Record `json:"record,omitempty"` // everything but the units, which stay as they are
 	Put     []Unit  `json:"put,omitempty"`
-	Drop    *string `json:"drop,omitempty"` // the ID of a unit that exists no more
+	Drop    *string `json:"drop,omitempty"` // the ID of a unit that no longer exists
 }
 
 type header struct {
@@ -143,7 +148,7 @@ type header struct {
 	Provider faas.Config `json:"provider"`
 }
 
-// renameOptions gives the options that an older version recorded the names that they have now.
+// renameOptions gives options that an older version recorded their current names.
 func (r *Record) renameOptions() {
 	const prefix = "option."
 	r.Provider.Options = faas.CurrentOptions(r.Provider.Provider, r.Provider.Options)

@@ -17,10 +17,10 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/files"
 )
 
-// Store is the directory that holds the ledgers. Several processes may use it at once.
+// Store is the directory of the ledgers. Several processes may use it at once.
 type Store struct{ dir string }
 
-// NewStore returns the store in dir, which is made when the first ledger is written.
+// NewStore returns the store in dir. The first ledger creates the directory.
 func NewStore(dir string) *Store { return &Store{dir: dir} }
 
 // Dir returns the directory.
@@ -28,16 +28,16 @@ func (s *Store) Dir() string { return s.dir }
 
 const suffix = ".ledger"
 
-// path returns the file of a service at a location. The name is readable if it can be, and told
-// apart by a hash. A file of another name that says that it is of this service and location, as
-// versions wrote it that resolved a location otherwise, is used on.
+// path returns the file of a service at a location. Its name has the service's name, as far as that
+// is readable, and a hash. If an older version, which resolved locations differently, wrote a file
+// for this service and location under another name, path returns that one.
 func (s *Store) path(service string, provider faas.Config) string {
 	sum := sha256.Sum256([]byte(service + "\x1e" + Location(provider)))
 	path := filepath.Join(s.dir, files.ReadableName(service)+"-"+hex.EncodeToString(sum[:6])+suffix)
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		return path
 	}
-	// the pattern is well-formed but for the directory
+	// only the directory could make the pattern malformed
 	others, _ := filepath.Glob(filepath.Join(s.dir, files.ReadableName(service)+"-*"+suffix))
 	for _, other := range others {
 		if rec, err := s.read(other); err == nil && rec.Service == service && Location(rec.Provider) == Location(provider) {
@@ -47,8 +47,8 @@ func (s *Store) path(service string, provider faas.Config) string {
 	return path
 }
 
-// Records returns what every ledger says, sorted by service and location, without locking any. A ledger that cannot be read is an error beside
-// the records of the others.
+// Records returns what every ledger says, sorted by service and location. It locks none. A ledger
+// that cannot be read is an error beside the records of the others.
 func (s *Store) Records() ([]Record, error) {
 	files, err := os.ReadDir(s.dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -77,7 +77,8 @@ func (s *Store) Records() ([]Record, error) {
 	return records, errors.Join(errs...)
 }
 
-// Read returns what the ledger of a service at a location says, without locking it; a record without units where there is no ledger.
+// Read returns what the ledger of a service at a location says, without locking it. If there is no
+// ledger, the record has no units.
 func (s *Store) Read(service string, provider faas.Config) (Record, error) {
 	rec, err := s.read(s.path(service, provider))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -98,11 +99,12 @@ func (s *Store) read(path string) (Record, error) {
 	return rec, err
 }
 
-// lockPoll is how often a waiting Lock looks again; a file lock has no state that could be awaited.
+// lockPoll is how often a waiting Lock tries again. Nothing signals the release of a file lock.
 const lockPoll = 50 * time.Millisecond
 
-// Lock opens the ledger of a service at a location for one operation, which is the only one until Close. If another has it, Lock waits until ctx is done where
-// wait is true, else it returns an ErrConflict at once. A damaged or newer ledger is refused and left as it is.
+// Lock opens the ledger of a service at a location for one operation, until Close the only one. If
+// another operation has the ledger, Lock waits until ctx is done if wait is true, and else returns
+// an ErrConflict at once. It refuses a damaged or newer ledger and leaves it as it is.
 func (s *Store) Lock(ctx context.Context, service string, provider faas.Config, wait bool) (*Ledger, error) {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, s.failed("lock service", err)
@@ -117,10 +119,10 @@ func (s *Store) Lock(ctx context.Context, service string, provider faas.Config, 
 	switch {
 	case errors.Is(err, files.ErrLockHeld) && ctx.Err() != nil:
 		return nil, faas.Errorf(faas.ErrTimeout, "lock service", "",
-			"service %q is being changed by another operation, and this one was waiting for it: %w", service, ctx.Err())
+			"gave up waiting for another operation that changes service %q: %w", service, ctx.Err())
 	case errors.Is(err, files.ErrLockHeld):
 		return nil, faas.Errorf(faas.ErrConflict, "lock service", "",
-			"service %q is being changed by another operation (lock %s): try again when it has ended, or wait for it", service,
+			"another operation is changing service %q (lock %s): try again when it has ended, or wait for it", service,
 			name)
 	case err != nil:
 		return nil, s.failed("lock service", err)
@@ -132,7 +134,8 @@ func (s *Store) Lock(ctx context.Context, service string, provider faas.Config, 
 	return l, nil
 }
 
-// Busy reports whether an operation on the service at the location is under way, without changing anything. See files.LockHeld.
+// Busy reports whether an operation on the service at the location is under way. It changes
+// nothing.
 func (s *Store) Busy(service string, provider faas.Config) (bool, error) {
 	busy, err := files.LockHeld(lockPath(s.path(service, provider)))
 	if err != nil {
@@ -148,7 +151,7 @@ func (s *Store) failed(op string, err error) error {
 	if errors.As(err, &fe) {
 		return err
 	}
-	code := faas.ErrUnavailable // what is there is not damaged: it cannot be got at
+	code := faas.ErrUnavailable // the file is not damaged, it cannot be reached
 	if errors.Is(err, fs.ErrPermission) {
 		code = faas.ErrPermissionDenied
 	}

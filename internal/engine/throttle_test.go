@@ -8,10 +8,10 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// A long call that went out before the back-off began may be throttled after it has ended.
+// A long call that started before the back-off may be throttled after it.
 func TestALateThrottledCallIsRepeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate()
+		g := newThrottle()
 		throttled := faas.Errorf(faas.ErrThrottled, "deploy", "test", "slow down")
 		long := time.Now()
 		time.Sleep(time.Second)
