@@ -65,7 +65,7 @@ func TestUndeployRemovesWhatCarriesTheTagsAfterOneStaleList(t *testing.T) {
 	}
 }
 
-// staleList is an executor whose List shows nothing for some times.
+// staleList is an executor whose first calls of List return nothing.
 type staleList struct {
 	faas.Executor
 	times int
@@ -78,7 +78,7 @@ func (s *staleList) List(ctx context.Context) ([]faas.State, error) {
 	return s.Executor.List(ctx)
 }
 
-// A ledger that can be read and not written still tells what there is.
+// A ledger that can be read and not written still tells what exists.
 func TestAStateDirectoryThatCannotBeWrittenLeavesNoFunctionsUntold(t *testing.T) {
 	s := spec(t)
 	cloud := faastest.NewMemory(faastest.WithJob(answer), faastest.WithoutList())
@@ -101,7 +101,7 @@ func TestAStateDirectoryThatCannotBeWrittenLeavesNoFunctionsUntold(t *testing.T)
 	if err != nil || len(ledgers) != 1 {
 		t.Fatalf("ledgers %v, %v", ledgers, err)
 	}
-	// A lock that cannot be opened: permissions do not stop a test that runs as root.
+	// A directory in place of the lock, because permissions do not stop a test that runs as root.
 	lock := strings.TrimSuffix(ledgers[0], ".ledger") + ".lock"
 	if err := errors.Join(os.RemoveAll(lock), os.Mkdir(lock, 0o700)); err != nil {
 		t.Fatal(err)
@@ -118,7 +118,8 @@ func TestAStateDirectoryThatCannotBeWrittenLeavesNoFunctionsUntold(t *testing.T)
 	}
 }
 
-// An error of the ledger says nothing of the provider: no deployment falls back because of it.
+// An error of the ledger says nothing about the provider, so that no deployment falls back because
+// of it.
 func TestALedgerThatCannotBeWrittenAnyMoreIsTheErrorAndNoFallback(t *testing.T) {
 	p := newPlanner(t)
 	p.jobs = "f"
@@ -127,7 +128,7 @@ func TestALedgerThatCannotBeWrittenAnyMoreIsTheErrorAndNoFallback(t *testing.T) 
 	observe := faastest.Faulty(p.cloud.Executor("svc"), func(c faastest.Call) *faastest.Fault {
 		files, _ := filepath.Glob(filepath.Join(p.state, "*.ledger"))
 		if c.Op == faastest.OpObserve && len(files) == 1 {
-			// What was read stays known, and nothing can be written any more.
+			// From now on the ledger can only be read.
 			_, _ = os.Remove(files[0]), os.Mkdir(files[0], 0o700)
 		}
 		return nil
@@ -186,7 +187,7 @@ func TestRemoveOrphansDoesNotRemoveWhatADeploymentIsMaking(t *testing.T) {
 	}
 }
 
-// heldConverge is an executor that makes a unit and returns only when it may.
+// heldConverge is an executor whose Converge makes a unit and returns only when it is released.
 type heldConverge struct {
 	faas.Executor
 	unit            string
@@ -203,7 +204,7 @@ func (h *heldConverge) Converge(ctx context.Context, u faas.Unit, prior *faas.St
 	return state, err
 }
 
-// What an interrupted update left may be hidden by a read that is behind.
+// A read that is behind may hide what an interrupted update left.
 func TestRecoverRemovesNothingThatWasWhole(t *testing.T) {
 	p := newPlanner(t)
 	p.jobs = "f"
@@ -245,14 +246,14 @@ func (notFound) Observe(_ context.Context, id string) (faas.State, error) {
 	return faas.State{}, faas.Errorf(faas.ErrNotFound, "observe", "memory", "no unit %s", id)
 }
 
-// A creation that was interrupted may be the creation of what stood already, hidden by a read that was
-// behind from a machine that does not know the service.
+// An interrupted creation may be that of a unit that existed already, and that a read hid from a
+// machine whose ledger does not record the service.
 func TestRecoverRemovesNothingThatIsOlderThanTheCreation(t *testing.T) {
 	p := newPlanner(t)
 	p.jobs = "f"
 	p.deploy()
 	p.state = t.TempDir()
-	// The other machine sees nothing, and ends before it learns better.
+	// The other machine finds nothing, and ends too early to notice.
 	blind := &notFoundThen{Executor: p.cloud.Executor("svc"), at: time.Now().Add(-time.Hour)}
 	if _, err := serverless.Deploy(t.Context(), p.spec,
 		p.with(serverless.WithExecutor(blind))...); err == nil {
@@ -267,7 +268,7 @@ func TestRecoverRemovesNothingThatIsOlderThanTheCreation(t *testing.T) {
 	}
 }
 
-// notFoundThen does not find a unit until it was told to make or remove it, which it cannot.
+// notFoundThen does not find a unit until it is told to make or remove it, which it cannot.
 type notFoundThen struct {
 	faas.Executor
 	at      time.Time
@@ -299,7 +300,8 @@ func (n *notFoundThen) Remove(ctx context.Context, id string) error {
 
 func (n *notFoundThen) Close() error { return nil }
 
-// What is being deployed is not what was interrupted, and who waits is told for what.
+// A deployment that is under way is not an interrupted one, and a waiting caller is told for what
+// it waits.
 func TestAServiceThatIsBeingDeployedIsBusyAndNotInterrupted(t *testing.T) {
 	p := newPlanner(t)
 	p.jobs = "f"
@@ -340,7 +342,7 @@ func TestAServiceThatIsBeingDeployedIsBusyAndNotInterrupted(t *testing.T) {
 	}
 }
 
-// Who may not list is told that nobody looked, and can deploy and undeploy all the same.
+// A caller who may not list is told so, and can still deploy and undeploy.
 func TestADeploymentThatMayNotListSaysSo(t *testing.T) {
 	p := newPlanner(t)
 	denied := func() serverless.DeployOption {

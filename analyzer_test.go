@@ -166,7 +166,7 @@ func TestSizingFollowsTheLargestPeak(t *testing.T) {
 		{12288, 18432, 9},
 		{math.MaxUint32, math.MaxUint32, 2097152},
 	} {
-		// The largest peak counts whether its job fits or not, and whatever comes before and after it.
+		// The largest peak counts whether its job fits or not, and wherever it stands.
 		meta := metadata(nil, changed(func(p *JobProfile) { p.PeakMemoryMB = 0 }),
 			changed(func(p *JobProfile) { p.PeakMemoryMB = tc.peak }), fitting())
 		meta.Jobs[3].Profile.PeakMemoryMB = 0
@@ -191,9 +191,9 @@ func TestNeedsLeaveHeadroomWithinTheLimits(t *testing.T) {
 		{"", 102, 8, 10, JobNeeds{128, 10}},
 		{"", 103, 5000, 5001, JobNeeds{192, 11}},
 		{"", 500, 5000, 0, JobNeeds{640, 10}},
-		{"", 900, 30000, 30001, JobNeeds{960, 60}},   // headroom ends at the largest size
-		{"", 1000, 60000, 90000, JobNeeds{1000, 60}}, // what equals the limit still gets it
-		{"", 1001, 60001, 0, JobNeeds{1280, 121}},    // what does not fit is told what it would need
+		{"", 900, 30000, 30001, JobNeeds{960, 60}},   // the headroom ends at the largest size
+		{"", 1000, 60000, 90000, JobNeeds{1000, 60}}, // a peak that equals the limit still fits
+		{"", 1001, 60001, 0, JobNeeds{1280, 121}},    // a job that does not fit still has its needs
 		{"", math.MaxUint32, math.MaxUint64, 0, JobNeeds{math.MaxUint32, math.MaxUint32}},
 		{faas.AWSLambda, 101, 450000, 500000, JobNeeds{128, 900}},
 		{faas.AWSLambda, 1001, 8, 10, JobNeeds{1252, 10}},
@@ -201,7 +201,7 @@ func TestNeedsLeaveHeadroomWithinTheLimits(t *testing.T) {
 		{faas.GCPFunctions, 820, 8, 10, JobNeeds{2048, 10}},
 		{faas.GCPFunctions, 30000, 8, 10, JobNeeds{32768, 10}},
 		{faas.AzureFunctions, 100, 8, 10, JobNeeds{512, 10}},
-		{faas.AzureFunctions, 4000, 8, 10, JobNeeds{4096, 10}}, // headroom would leave the sizes that are sold
+		{faas.AzureFunctions, 4000, 8, 10, JobNeeds{4096, 10}}, // the headroom would exceed the sizes that are sold
 		{faas.AzureFunctions, 8000, 8, 10, JobNeeds{10000, 10}},
 		{faas.Custom, 2048, 300000, 300000, JobNeeds{2048, 300}},
 	} {
@@ -299,10 +299,14 @@ func TestAnalysisJSONIsStable(t *testing.T) {
 }
 
 func TestAnalysisPrintsAsATable(t *testing.T) {
-	const want = `hybrid on aws-lambda: 1 of 3 jobs fit; VM part: 18432 MiB, 9 cores
-  job 0   fits: 128 MiB, 10 s
-  job 1   does not fit: it was never profiled, and nothing untested is deployed: measure it with package profile, which writes blueprint-profiles.json
-  job 2   does not fit: 95% of its runs take up to 910 s, longer than the timeout limit of 900 s; its peak memory of 12288 MiB is above the limit of 10240 MiB; it is stateful: it keeps state between invocations, which may reach different instances; it keeps persistent connections, which end with the instance`
+	const want = "hybrid on aws-lambda: 1 of 3 jobs fit; VM part: 18432 MiB, 9 cores\n" +
+		"  job 0   fits: 128 MiB, 10 s\n" +
+		"  job 1   does not fit: it was never profiled, and nothing untested is deployed: " +
+		"measure it with package profile, which writes blueprint-profiles.json\n" +
+		"  job 2   does not fit: 95% of its runs take up to 910 s, longer than the timeout limit of 900 s; " +
+		"its peak memory of 12288 MiB is above the limit of 10240 MiB; " +
+		"it is stateful: it keeps state between invocations, which may reach different instances; " +
+		"it keeps persistent connections, which end with the instance"
 	if diff := cmp.Diff(want, goldenAnalysis(t).String()); diff != "" {
 		t.Error(diff)
 	}
@@ -312,7 +316,7 @@ func TestAnalysisPrintsAsATable(t *testing.T) {
 	}
 }
 
-// FuzzAnalyze builds jobs from bytes and holds the analysis to what it promises of any input.
+// FuzzAnalyze makes jobs of bytes, and checks what the analysis promises for any input.
 func FuzzAnalyze(f *testing.F) {
 	f.Add([]byte{0, 1, 2, 3, 250, 5, 6, 7, 1, 0, 0, 255}, uint32(1000), uint32(60), true, "any", "none")
 	f.Add([]byte{9, 9, 9, 9, 9, 9, 9, 9}, uint32(0), uint32(0), true, "tee_required", "required")

@@ -30,7 +30,7 @@ func init() {
 	}
 }
 
-// deployDetached deploys a service whose only job is local.
+// deployDetached deploys a service whose only job is local, with a detached runner.
 func deployDetached(ctx context.Context, state, binary, arg string) (*serverless.Service, error) {
 	spec := serverless.ServiceSpec{Name: "svc", BlueprintID: 1, BinaryPath: binary, Args: []string{arg},
 		Env: map[string]string{"STATE": state}}
@@ -39,7 +39,7 @@ func deployDetached(ctx context.Context, state, binary, arg string) (*serverless
 		serverless.WithStateDir(state), serverless.WithOrchestrator(detached(state)))
 }
 
-// carriers returns the processes that the service's environment was given to, and which mark each has.
+// carriers returns the processes that have the service's environment, and the mark of each.
 func carriers(t *testing.T, state string) (marks []string) {
 	t.Helper()
 	entries, err := os.ReadDir("/proc")
@@ -66,7 +66,7 @@ func carriers(t *testing.T, state string) (marks []string) {
 	return marks
 }
 
-// recordedMark returns the mark of the runner that the ledger tells of; empty for none.
+// recordedMark returns the mark of the runner that the ledger records; empty for none.
 func recordedMark(t *testing.T, state string) string {
 	t.Helper()
 	infos, err := serverless.ListServices(state)
@@ -89,8 +89,9 @@ func recordedMark(t *testing.T, state string) string {
 	return ""
 }
 
-// A process that deploys a detached runner is killed at random moments, over and over. What runs is what the ledger tells of, and nothing runs or is left once the
-// service is undeployed.
+// A process that deploys a detached runner is killed at random moments, again and again. Only the
+// runner that the ledger records may run, and once the service is undeployed nothing runs or is
+// left.
 func TestNoDetachedRunnerRunsUntoldWhenItsDeployerIsKilled(t *testing.T) {
 	seed := *crashSeed
 	if seed == 0 {
@@ -130,7 +131,7 @@ while :; do sleep 0.1; done
 		if line := o.line(); line != "begins" {
 			t.Fatalf("%q: %v: %s", line, o.cmd.Wait(), o.stderr.String())
 		}
-		time.Sleep(time.Duration(rng.IntN(60_000)) * time.Microsecond) // the moment to choose, not one to wait for
+		time.Sleep(time.Duration(rng.IntN(60_000)) * time.Microsecond) // a random moment, not a state to wait for
 		if err := o.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			t.Fatal(err)
 		}

@@ -70,7 +70,7 @@ func undeployAll(ctx context.Context, service, _, state, _ string, opts ...serve
 	return errors.Join(svc.Undeploy(ctx), svc.Close(ctx))
 }
 
-// versions are two versions of a binary; they answer their index.
+// versions returns two versions of a binary, which answer their index.
 func versions(t testing.TB) []string {
 	paths := []string{script(t), script(t)}
 	for i, path := range paths {
@@ -82,7 +82,7 @@ func versions(t testing.TB) []string {
 	return paths
 }
 
-// badWeather serves a way to the platform through the sky's weather.
+// badWeather serves a proxy to the platform, in the sky's weather.
 func badWeather(t *testing.T, sky *faastest.Sky, endpoint string) string {
 	target, err := url.Parse(endpoint)
 	if err != nil {
@@ -101,9 +101,11 @@ func badWeather(t *testing.T, sky *faastest.Sky, endpoint string) string {
 	return srv.URL
 }
 
-// Processes that deploy or remove 20 functions in bad weather are killed at random moments, over and over. The ledger must know all that the platform has at any time, the
-// next run must end in 20 functions that answer with the code of that run, and a removal must leave nothing. Several services are tried at once, since
-// every recovery waits a moment for what the killed process had sent. Nor may packages be left among the temporary files for good.
+// Processes that deploy or remove 20 functions in bad weather are killed at random moments, again
+// and again. The ledger must always record all that the platform has, the next run must end in 20
+// functions that answer with the code of that run, and a removal must leave nothing. No packages
+// may be left among the temporary files. Several services are tested at once, because every
+// recovery waits a moment for the requests of the killed process.
 func TestADeployingProcessMayBeKilledAtAnyMoment(t *testing.T) {
 	seed := *crashSeed
 	if seed == 0 {
@@ -146,7 +148,8 @@ func TestADeployingProcessMayBeKilledAtAnyMoment(t *testing.T) {
 	if left, err := filepath.Glob(filepath.Join(temp, "blueprint-package-*")); err != nil || len(left) > 0 {
 		t.Errorf("packages of processes that were killed are left after one more deployment: %v, %v", left, err)
 	}
-	// A process that was killed in its very first write leaves the beginning of a ledger under another name, which the next first write takes.
+	// A process that is killed in its very first write leaves the beginning of a ledger under another
+	// name, which the next first write overwrites.
 	if files, err := filepath.Glob(filepath.Join(state, "*.ledger")); err != nil || len(files) > 0 {
 		t.Errorf("left in the state directory: %v, %v", files, err)
 	}
@@ -157,14 +160,15 @@ func TestADeployingProcessMayBeKilledAtAnyMoment(t *testing.T) {
 type crasher struct {
 	t        *testing.T
 	service  string
-	sky      *faastest.Sky // between this machine and the platform; good but while a process is to be killed
+	sky      *faastest.Sky // between this machine and the platform; bad only while a process is to be killed
 	endpoint string
 	state    string
 	binaries []string
 	rng      *rand.Rand
 }
 
-// crash has a process killed, and puts right what it left, mostly. It reports whether the process was killed before it had ended.
+// crash kills a process, and usually puts right what it left. It reports whether the process was
+// killed before it had ended.
 func (c *crasher) crash() (killed bool, err error) {
 	role, events := "deploy", 4+4*crashJobs // observed and changed, with a start and an end each
 	there, err := c.functions()
@@ -177,7 +181,7 @@ func (c *crasher) crash() (killed bool, err error) {
 	c.sky.Set(c.rng.IntN(3) != 0)
 	killed, err = c.run(role, c.rng.IntN(2), c.rng.IntN(events), time.Duration(c.rng.IntN(3000))*time.Microsecond)
 	if len(c.sky.Told()) > 0 {
-		err = nil // the process may have failed, if it was not killed before
+		err = nil // a process that was not killed may have failed
 	}
 	c.sky.Set(false)
 	if err == nil {
@@ -187,7 +191,7 @@ func (c *crasher) crash() (killed bool, err error) {
 		return killed, err
 	}
 	switch c.rng.IntN(12) {
-	case 0, 1, 2: // the next crash comes on top of this one
+	case 0, 1, 2: // the next crash happens on top of this one
 	case 3, 4, 5:
 		err = c.undeploy()
 	default:
@@ -196,7 +200,8 @@ func (c *crasher) crash() (killed bool, err error) {
 	return killed, err
 }
 
-// run has another process do an operation, and kills it a while after its event number killAt. It reports whether it was killed before it had ended.
+// run starts another process for an operation, and kills it a while after its event number killAt.
+// It reports whether the process was killed before it had ended.
 func (c *crasher) run(role string, version, killAt int, after time.Duration) (killed bool, err error) {
 	o, err := startOther(c.t, role, serviceEnv+"="+c.service, endpointEnv+"="+c.endpoint, stateEnv+"="+c.state,
 		binaryEnv+"="+c.binaries[version])
@@ -205,7 +210,7 @@ func (c *crasher) run(role string, version, killAt int, after time.Duration) (ki
 	}
 	for events, line := 0, o.line(); line != ""; events, line = events+1, o.line() {
 		if events == killAt {
-			time.Sleep(after) // the moment to choose, not one to wait for
+			time.Sleep(after) // a random moment, not a state to wait for
 			if err := o.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 				return false, err
 			}
@@ -233,7 +238,7 @@ func (c *crasher) functions() (ids []string, err error) {
 	return ids, errors.Join(err, exec.Close())
 }
 
-// recorded returns the ids that the ledger has, and whether there is one.
+// recorded returns the ids that the ledger has, and whether there is a ledger.
 func (c *crasher) recorded() (ids []string, exists bool, err error) {
 	infos, err := serverless.ListServices(c.state)
 	for _, info := range infos {
@@ -249,7 +254,7 @@ func (c *crasher) recorded() (ids []string, exists bool, err error) {
 }
 
 func (c *crasher) mustKnowAll() error {
-	there, err := c.functions() // before the ledger: nothing may be made that is not written yet
+	there, err := c.functions() // before the ledger, which must record everything before it exists
 	if err != nil {
 		return err
 	}
@@ -319,7 +324,7 @@ func TestTwoProcessesDeployOneServiceOneAfterTheOther(t *testing.T) {
 	arrived, proceed := make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodPut { // the first process is in the middle of its deployment until it is told to proceed
+		if r.Method == http.MethodPut { // holds the first process in the middle of its deployment
 			once.Do(func() { close(arrived) })
 			<-proceed
 		}

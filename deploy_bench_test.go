@@ -13,7 +13,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
 )
 
-// callTime is what every call of the provider takes that deployments are measured with.
+// callTime is how long every call of the slow provider takes.
 const callTime = 50 * time.Millisecond
 
 // slow is an executor whose calls take callTime.
@@ -35,7 +35,7 @@ func (s slow) Remove(ctx context.Context, id string) error {
 	return s.Executor.Remove(ctx, id)
 }
 
-// hundred deploys 100 functions to a slow provider, over and over.
+// hundred deploys 100 functions to a slow provider, again and again.
 type hundred struct {
 	cloud *faastest.Cloud
 	spec  serverless.ServiceSpec
@@ -50,7 +50,7 @@ func newHundred(t testing.TB) *hundred {
 
 const hundredJobs = 100
 
-// ideal is how long that many calls to the provider take with the limit in force.
+// ideal is how long so many calls to the provider take at its limit.
 func (h *hundred) ideal(calls int) time.Duration {
 	info, _ := faas.Provider(h.cfg.Provider.Provider)
 	return time.Duration((calls+info.MaxParallel-1)/info.MaxParallel) * callTime
@@ -80,7 +80,8 @@ func (h *hundred) deploy(ctx context.Context, t testing.TB) (took time.Duration,
 	return took, reads + h.cloud.Calls(faastest.OpObserve), writes + writesSoFar()
 }
 
-// On a clock that moves only while everybody waits, the time that a deployment takes is that of the calls it waits for, and nothing else.
+// The clock moves only while every goroutine waits, so that a deployment takes exactly the time of
+// the calls that it waits for.
 func TestAHundredFunctionsTakeNoMoreCallsAndTimeThanTheyMust(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHundred(t)
@@ -105,8 +106,9 @@ func TestAHundredFunctionsTakeNoMoreCallsAndTimeThanTheyMust(t *testing.T) {
 	})
 }
 
-// BenchmarkDeployHundredFunctions reports how many times longer a deployment takes in real time than the calls it has to wait for: packaging, the ledger and
-// its syncs, and the engine itself are the rest.
+// BenchmarkDeployHundredFunctions reports how many times longer a deployment takes in real time
+// than the calls that it waits for. The rest is packaging, the ledger with its syncs, and the
+// engine.
 func BenchmarkDeployHundredFunctions(b *testing.B) {
 	measure := func(b *testing.B, ideal func(*hundred) time.Duration, prepare func(*hundred, int)) {
 		var took, best time.Duration

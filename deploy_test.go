@@ -21,7 +21,7 @@ import (
 
 const canary = "canary-5ecr3t"
 
-// script writes a job binary that speaks only stdin and stdout and answers the byte 7.
+// script writes a job binary that uses only stdin and stdout and answers the byte 7.
 func script(t testing.TB) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "target", "release", "blueprint")
@@ -41,7 +41,7 @@ func policy(enable, fallback bool) *serverless.Policy {
 	return p
 }
 
-// metadata has a job for every letter: f fits, s is stateful, - has no profile.
+// metadata returns a job for every letter: f fits, s is stateful, - has no profile.
 func metadata(jobs string) *serverless.Metadata {
 	m := &serverless.Metadata{BlueprintID: 1, Source: serverless.SourceChain, Jobs: []serverless.Job{}}
 	for i, kind := range jobs {
@@ -55,7 +55,7 @@ func metadata(jobs string) *serverless.Metadata {
 	return m
 }
 
-// spec is a service, and gives the test a ledger of its own.
+// spec returns a service, and gives the test a state directory of its own.
 func spec(t testing.TB) serverless.ServiceSpec {
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
 	return serverless.ServiceSpec{Name: "svc", BlueprintID: 1, BinaryPath: script(t),
@@ -173,9 +173,9 @@ func TestAFailedDeploymentFallsBackOnlyWhereThePolicySaysSo(t *testing.T) {
 
 func TestADeploymentNamesWhatItRemoved(t *testing.T) {
 	for name, tc := range map[string]struct {
-		jobs   string // now; before, all three fit
+		jobs   string // now; all three fitted before
 		enable bool
-		refuse string // the unit whose removal is refused
+		refuse string // the unit whose removal the cloud refuses
 		want   []string
 	}{
 		"nothing":          {jobs: "fff", enable: true},

@@ -18,14 +18,14 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/ledger"
 )
 
-// quiet leaves the chain out, whatever the developer's environment names.
+// quiet keeps the developer's environment from naming a chain.
 func quiet(t testing.TB) {
 	t.Helper()
 	t.Setenv(serverless.ContractEnv, "")
 	t.Setenv(serverless.ContractFallbackEnv, "")
 }
 
-// diagnose returns the checks by name, having checked their form.
+// diagnose returns the checks by name, and checks their form.
 func diagnose(t testing.TB, spec serverless.DiagnoseSpec) map[string]faas.Check {
 	t.Helper()
 	checks, err := serverless.Diagnose(t.Context(), spec)
@@ -46,7 +46,7 @@ func diagnose(t testing.TB, spec serverless.DiagnoseSpec) map[string]faas.Check 
 	return byName
 }
 
-// finding is what a check is to be.
+// finding is what a check must be.
 type finding struct {
 	status faas.CheckStatus
 	detail string // a part of it
@@ -64,7 +64,7 @@ func (f finding) check(t testing.TB, c faas.Check) {
 func TestDiagnoseSaysWhatIsWrongWithThePolicy(t *testing.T) {
 	quiet(t)
 	for _, tt := range []struct {
-		name, content string // "-": there is no file
+		name, content string // "-": no file
 		want          finding
 		provider      finding
 	}{
@@ -140,7 +140,7 @@ func TestDiagnoseGoesWithoutAProviderThatCannot(t *testing.T) {
 func TestDiagnoseLooksAtTheStateDirectoryAndWhatIsInIt(t *testing.T) {
 	quiet(t)
 	where := faas.Config{Provider: faas.Custom, Endpoint: "http://127.0.0.1:1"}
-	// record writes what an operation writes before it changes anything.
+	// record writes what an operation writes before its first change.
 	record := func(t testing.TB, dir, service string) *ledger.Ledger {
 		led, err := ledger.NewStore(dir).Lock(t.Context(), service, where, false)
 		if err == nil {
@@ -172,9 +172,11 @@ func TestDiagnoseLooksAtTheStateDirectoryAndWhatIsInIt(t *testing.T) {
 			if err := errors.Join(os.Remove(dir), os.WriteFile(dir, nil, 0o600)); err != nil {
 				t.Fatal(err)
 			}
-		}, finding{faas.CheckFailed, "not a directory", "state directory"}, finding{faas.CheckFailed, "state directory", "restore"}},
+		}, finding{faas.CheckFailed, "not a directory", "state directory"},
+			finding{faas.CheckFailed, "state directory", "restore"}},
 		{"an operation was interrupted", func(t testing.TB, dir string) { release(t, record(t, dir, "svc")) },
-			finding{faas.CheckOK, "", ""}, finding{faas.CheckWarning, "svc: create of svc-job0", "recover, deploy again or undeploy: svc"}},
+			finding{faas.CheckOK, "", ""},
+			finding{faas.CheckWarning, "svc: create of svc-job0", "recover, deploy again or undeploy: svc"}},
 		{"an operation is under way", func(t testing.TB, dir string) {
 			led := record(t, dir, "svc")
 			t.Cleanup(func() { release(t, led) })

@@ -11,7 +11,7 @@ import (
 	serverless "github.com/tangle-network/blueprint-serverless"
 )
 
-// Reading from a chain, with a second node for when the first fails.
+// Metadata from a chain, with a second node in case the first one fails.
 func ExampleFetchMetadata_chain() {
 	cache, err := os.UserCacheDir()
 	if err != nil {

@@ -20,13 +20,15 @@ import (
 	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
-// workplace is what the examples of deployments have around them: a platform behind HTTP, an operator's policy that leads to it, and a blueprint's binary.
+// workplace is what the examples of deployments need: a platform behind HTTP, an operator's policy
+// that names it, and a blueprint's binary.
 type workplace struct {
 	dir, policy, binary, state string
 	close                      func()
 }
 
-// exampleBinary is a blueprint of two jobs: both answer their arguments, and job 1 fails where these are "no".
+// exampleBinary is a blueprint of two jobs. Both answer their arguments, and job 1 fails if they
+// are "no".
 const exampleBinary = `#!/bin/sh
 read -r request
 case "$request" in
@@ -61,11 +63,14 @@ func newWorkplace() *workplace {
 			log.Fatal(err)
 		}
 	}
-	write(w.policy, fmt.Sprintf(`{"serverless": {"enable": true, "provider": {"type": "custom", "endpoint": %q}, "fallback_to_vm": false}}`, server.URL), 0o600)
+	write(w.policy, fmt.Sprintf(`{"serverless": {
+		"enable": true, "provider": {"type": "custom", "endpoint": %q}, "fallback_to_vm": false}}`, server.URL), 0o600)
 	write(w.binary, exampleBinary, 0o755)
 	write(serverless.ProfilesPath(w.binary), `{"blueprint_name":"my-blueprint","profiled_at":"2026-11-25T00:00:00Z","jobs":{
-		"0":{"avg_duration_ms":20,"p95_duration_ms":30,"p99_duration_ms":40,"peak_memory_mb":40,"stateful":false,"persistent_connections":false,"sample_size":10},
-		"1":{"avg_duration_ms":20,"p95_duration_ms":30,"p99_duration_ms":40,"peak_memory_mb":40,"stateful":false,"persistent_connections":false,"sample_size":10}}}`, 0o644)
+		"0":{"avg_duration_ms":20,"p95_duration_ms":30,"p99_duration_ms":40,"peak_memory_mb":40,
+			"stateful":false,"persistent_connections":false,"sample_size":10},
+		"1":{"avg_duration_ms":20,"p95_duration_ms":30,"p99_duration_ms":40,"peak_memory_mb":40,
+			"stateful":false,"persistent_connections":false,"sample_size":10}}}`, 0o644)
 	return w
 }
 
@@ -116,7 +121,7 @@ func stepByStep(ctx context.Context, w *workplace) error {
 	return service.Undeploy(ctx)
 }
 
-// Each step that Deploy takes, alone.
+// The steps of Deploy, one by one.
 func Example_stepByStep() {
 	w := newWorkplace()
 	defer w.close()
@@ -153,17 +158,18 @@ func ExampleNewPlan() {
 		return
 	}
 	defer service.Undeploy(ctx)
-	_, err = plan.Apply(ctx, spec, opts...) // what the plan says to create exists now
+	_, err = plan.Apply(ctx, spec, opts...) // what the plan creates exists now
 	fmt.Println(len(plan.Changes), "changes; again:", faas.CodeOf(err))
 	// Output: 2 changes; again: conflict
 }
 
-// The one call that an embedding program makes, with its own machines for jobs that are not on FaaS, and a log.
+// The one call that an embedding program makes, with its own machines for jobs that are not on
+// FaaS, and a log.
 func ExampleDeploy() {
 	w := newWorkplace()
 	defer w.close()
 	ctx := context.Background()
-	// WithPolicy is not needed for the operator's own file
+	// the operator's own file needs no WithPolicy
 	policy, err := serverless.LoadPolicy(serverless.WithPolicyPath(w.policy))
 	if err != nil {
 		fmt.Println(err)
@@ -195,7 +201,7 @@ func ExampleDeploy() {
 	// 1 create my-service-job1
 }
 
-// A program that has decided itself what goes where.
+// A program that decides itself which jobs run where.
 func ExampleDeployServerless() {
 	w := newWorkplace()
 	defer w.close()
@@ -225,7 +231,7 @@ func ExampleDeployServerless() {
 	// Output: without HTTP
 }
 
-// Where FaaS has no place for the jobs, the program's own function runs them.
+// The program's own function runs the jobs that do not run on FaaS.
 func ExampleWithTraditional() {
 	w := newWorkplace()
 	defer w.close()
@@ -270,7 +276,8 @@ func (machine) Stop(context.Context) error {
 	return nil
 }
 
-// Events are enough for a display of one's own. Packages report and otelfaas have ready ones.
+// Events are enough to display progress. Packages report and otelfaas have functions for
+// WithEvents.
 func ExampleWithEvents() {
 	w := newWorkplace()
 	defer w.close()
@@ -281,7 +288,7 @@ func ExampleWithEvents() {
 		return
 	}
 	done := 0
-	show := func(e serverless.Event) { // one at a time; it must not block
+	show := func(e serverless.Event) { // called with one event at a time
 		if e.Kind == serverless.EventEnded && e.Phase == serverless.PhaseFunction && e.Err == nil {
 			done++
 		}
@@ -298,7 +305,7 @@ func ExampleWithEvents() {
 	// Output: 2 functions were created
 }
 
-// What to do about an error follows from its code.
+// The code of an error says what to do about it.
 func ExampleService_Invoke() {
 	w := newWorkplace()
 	defer w.close()
@@ -334,7 +341,7 @@ func ExampleService_Invoke() {
 	// Output: the job ran, and failed: job 1 does not like it
 }
 
-// After a restart a program finds again what it deployed.
+// After a restart a program finds what it deployed.
 func ExampleOpenService() {
 	w := newWorkplace()
 	defer w.close()
@@ -388,7 +395,7 @@ func ExampleOpenService() {
 	// Output: my-service is as it was deployed: true
 }
 
-// What is known of services is in the state directory.
+// The state directory has what is known of services.
 func ExampleListServices() {
 	dir, err := os.MkdirTemp("", "state-")
 	if err != nil {

@@ -46,14 +46,13 @@ func ExampleAnalyzeFor() {
 }
 
 func ExampleFetchMetadata() {
-	// Without WithMock, the contract is that of WithContract or the environment, and the profiles are those beside WithBinary.
+	// Without WithMock, the contract is that of WithContract or the environment, and the profiles are
+	// those beside the binary of WithBinary.
 	meta, err := serverless.FetchMetadata(context.Background(), 7, serverless.WithMock())
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	fmt.Println(meta)
-	// Output:
-	// blueprint 7 (mock): 2 jobs, 0 profiled
-	//   warning: the metadata is made up (mock), because it was asked for: the blueprint's real jobs are not known
+	fmt.Println(meta.Source, len(meta.Jobs), len(meta.Warnings))
+	// Output: mock 2 1
 }

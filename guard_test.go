@@ -145,7 +145,8 @@ func TestWithoutAUsableDefaultStateDirectoryADeploymentGoesOnAndWarns(t *testing
 	}
 }
 
-// A unit that was never whole is removed when another attempt fails, however many attempts crashed before.
+// A unit that was never whole is removed when another attempt fails, however many attempts crashed
+// before.
 func TestAUnitThatWasNeverWholeIsRemovedAndNotRestored(t *testing.T) {
 	state := t.TempDir()
 	fault := faastest.Halfway
@@ -154,7 +155,7 @@ func TestAUnitThatWasNeverWholeIsRemovedAndNotRestored(t *testing.T) {
 		switch {
 		case c.Op == faastest.OpConverge:
 			return &faastest.Fault{Kind: fault}
-		case c.Op.Writes() && stuck: // as if the program had crashed before it could undo anything
+		case c.Op.Writes() && stuck: // as if the program had crashed before an undo
 			return &faastest.Fault{Kind: faastest.Denied}
 		}
 		return nil
@@ -195,7 +196,7 @@ func TestAServiceIsOnlyOpenedWhereThePolicySays(t *testing.T) {
 		t.Errorf("error %v, want not found", err)
 	}
 	here := policy(true, false)
-	here.Serverless.Provider.Endpoint += "/" // the same place, spelled otherwise
+	here.Serverless.Provider.Endpoint += "/" // the same place in another spelling
 	svc, err := serverless.OpenService(t.Context(), "svc", serverless.WithPolicy(here),
 		serverless.WithExecutor(p.cloud.Executor("svc")), serverless.WithStateDir(p.state))
 	if err != nil {

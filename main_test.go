@@ -8,7 +8,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// The ledgers of the tests are in a directory of their own, not the developer's.
+// The tests keep their ledgers in a directory of their own, not in the developer's.
 func TestMain(m *testing.M) {
 	if role := os.Getenv(roleEnv); role != "" {
 		os.Exit(playRole(role))

@@ -25,11 +25,15 @@ var (
 	modelSeed = flag.Uint64("model.seed", 0, "play the one history of this seed")
 )
 
-// The model test plays random histories of one service: deployments of changing jobs, code and configuration, removals and recoveries, in
-// weather in which reads are behind, answers are lost after the change was made, and calls are refused or late; programs end between any two
-// steps, ledgers are lost, and people change and remove functions by hand. After every step no function that stood is gone that was not asked
-// to go; the ledger knows all that exists, and what it calls whole is as it says; a deployment that failed has changed nothing but what its
-// error lists; and nothing of another service has changed. In the end the service can be deployed and removed without a trace.
+// The model test plays random histories of one service: deployments of changing jobs, code and
+// configuration, removals and recoveries. The weather is bad: reads are behind, answers are lost
+// after the change was made, and calls are refused or late. Programs end between any two steps,
+// ledgers are lost, and people change and remove functions by hand.
+//
+// After every step, only functions that were asked to go are gone; the ledger records all that
+// exists, and what it calls whole is as it says; a failed deployment has changed only what its
+// error lists; and nothing of another service has changed. In the end the service can be deployed,
+// and removed without a trace.
 func TestModelNothingLeaksWhateverFails(t *testing.T) {
 	binaries := []string{script(t), script(t)}
 	if err := os.WriteFile(binaries[1], []byte("#!/bin/sh\n# another version\ncat >/dev/null\necho '{\"result\":[8]}'\n"),
@@ -156,7 +160,7 @@ func (h *history) recorded() (map[string]serverless.UnitInfo, error) {
 	return units, err
 }
 
-// step is an operation of a program, or somebody's hand.
+// step is an operation of a program, or a change by hand.
 func (h *history) step(ctx context.Context) error {
 	units := h.units("svc")
 	switch h.rng.IntN(12) {
@@ -170,7 +174,7 @@ func (h *history) step(ctx context.Context) error {
 			} else {
 				h.note("by hand: change %s", id)
 				h.cloud.Edit(id, func(functions []faas.Function) {
-					for i := range functions { // none of a unit that was never whole
+					for i := range functions { // none, if the unit was never whole
 						functions[i].MemoryMB *= 2
 					}
 				})
@@ -251,7 +255,7 @@ func (h *history) operate(ctx context.Context, crashed string, copied *error) er
 	return h.check(calm, before, ledger, jobs, removal, err, ended)
 }
 
-// check says what of the promises was broken.
+// check returns which promise was broken.
 func (h *history) check(ctx context.Context, before map[string]faas.State, was map[string]serverless.UnitInfo,
 	jobs []uint32, removal bool, err error, ended bool) error {
 	now, terr := h.truth(ctx)
@@ -275,7 +279,7 @@ func (h *history) check(ctx context.Context, before map[string]faas.State, was m
 	for id, stood := range before {
 		unit, recorded := was[id]
 		neverWhole := recorded && unit.State == nil
-		// What no ledger knew, no read showed and no answer told of is lost at most where the error names it.
+		// A unit that no ledger, no read and no answer told of may be lost only if the error names it.
 		toGo := removal || neverWhole || !recorded && listed[id] || recorded && unit.Pending == serverless.ActionRemove
 		is, exists := now[id]
 		switch {
@@ -340,7 +344,7 @@ func (h *history) note(format string, args ...any) {
 	h.log = append(h.log, fmt.Sprintf(format, args...))
 }
 
-// deploy takes note of which units are not as somebody's hand left them.
+// deploy deploys, and forgets the changes by hand of units that it changed.
 func (h *history) deploy(ctx context.Context, spec serverless.ServiceSpec, jobs []uint32) (*serverless.Service, error) {
 	svc, err := serverless.DeployServerless(ctx, spec, jobs, policy(true, false).Serverless.Config(),
 		deployOptions(h.options("svc"), serverless.WithoutRunner())...)

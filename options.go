@@ -215,12 +215,3 @@ func apply[O any](opts []O, f func(O)) {
 		}
 	}
 }
-
-// applyOptions applies functions in their order and skips nil ones.
-func applyOptions[T any, O ~func(*T)](to *T, opts []O) {
-	for _, opt := range opts {
-		if opt != nil {
-			opt(to)
-		}
-	}
-}

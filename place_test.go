@@ -22,7 +22,8 @@ import (
 )
 
 // regions stands in for a provider that these tests do not link. Its region comes from
-// $REGIONS_REGION if the configuration names none, and it has a cloud of its own in each. Clouds are registered by tests for as long as they run.
+// $REGIONS_REGION if the configuration names none, and it has a cloud of its own in each region. A
+// test registers its clouds for as long as it runs.
 const regions = faas.AzureFunctions
 
 var regionClouds struct {
@@ -61,7 +62,7 @@ func inRegions(t *testing.T, names ...string) map[string]*faastest.Cloud {
 	return clouds
 }
 
-// inRegion is a policy for the region; empty: the one of the environment.
+// inRegion returns a policy for the region; empty for the region of the environment.
 func inRegion(region string) *serverless.Policy {
 	p := policy(true, false)
 	p.Serverless.Provider = serverless.ProviderSettings{Type: regions, Region: region, SubscriptionID: "sub"}
@@ -265,7 +266,7 @@ func TestATraditionalPlanRemovesNothingThatItDoesNotSay(t *testing.T) {
 	if _, err := plan.Apply(t.Context(), s, opts...); !errors.Is(err, faas.ErrConflict) {
 		t.Errorf("error %v, want a conflict", err)
 	}
-	// And the other way round: what was planned to go has gone.
+	// And the other way round: a unit that the plan removes is gone already.
 	plan, err = serverless.NewPlan(t.Context(), s, opts...)
 	if err != nil {
 		t.Fatal(err)
@@ -406,7 +407,7 @@ func TestTheChainThatADeploymentWasGivenIsNotDropped(t *testing.T) {
 		return e.Names
 	}
 	deploy(chain, serverless.WithVerifiedBinary())
-	deploy() // looks at no chain, and forgets none
+	deploy() // does not read the chain, and does not forget it
 	if diff := gocmp.Diff([]string{"chain.contract", "chain.rpc"}, missing()); diff != "" {
 		t.Errorf("without the chain (-want +got):\n%s", diff)
 	}
@@ -525,7 +526,7 @@ func (misplaced) CheckPlace(_ context.Context, recorded faas.State) error {
 func TestCredentialsOfAnotherAccountAreRefusedBeforeAbsenceIsBelieved(t *testing.T) {
 	p := newPlanner(t)
 	p.deploy()
-	other := faastest.NewMemory() // where nothing of the service is
+	other := faastest.NewMemory() // has nothing of the service
 	executor := serverless.WithExecutor(misplaced{other.Executor("svc")})
 	opts := p.with(executor)
 	_, openErr := serverless.OpenService(t.Context(), "svc", openOptions(p.options(), executor)...)
@@ -541,7 +542,7 @@ func TestCredentialsOfAnotherAccountAreRefusedBeforeAbsenceIsBelieved(t *testing
 	}
 }
 
-// Metadata that are made up must not pass for the blueprint's own.
+// Mock metadata must not pass for the blueprint's own.
 func TestAPlanAndAServiceSayThatMetadataAreMadeUp(t *testing.T) {
 	for _, name := range []string{serverless.ContractEnv, serverless.ContractFallbackEnv} {
 		t.Setenv(name, "")

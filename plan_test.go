@@ -33,7 +33,7 @@ func newPlanner(t *testing.T) *planner {
 		memMB: 512, jobs: "ffs"}
 }
 
-// options are those of every operation on the service.
+// options returns the options of every operation on the service.
 func (p *planner) options() []serverless.ServiceOption {
 	pol := policy(true, false)
 	pol.Serverless.DefaultMemoryMB = p.memMB
@@ -41,7 +41,7 @@ func (p *planner) options() []serverless.ServiceOption {
 		serverless.WithStateDir(p.state), serverless.WithPatience(time.Millisecond)}
 }
 
-// with are the options of a deployment.
+// with returns the options of a deployment.
 func (p *planner) with(more ...serverless.DeployOption) []serverless.DeployOption {
 	opts := deployOptions(p.options(), serverless.WithMetadata(metadata(p.jobs)), serverless.WithDropped(p.drop...))
 	return append(opts, more...)
@@ -246,7 +246,7 @@ func TestUnknownFunctionsAreListedAndRemovedOnlyOnRequest(t *testing.T) {
 	p.deploy()
 	elsewhere := *p
 	elsewhere.state, elsewhere.jobs = t.TempDir(), "f"
-	elsewhere.deploy() // keeps job 0, and knows nothing of job 1
+	elsewhere.deploy() // keeps job 0, and does not know job 1
 	svc, err := serverless.OpenService(t.Context(), "svc", serverless.WithExecutor(p.cloud.Executor("svc")),
 		serverless.WithStateDir(elsewhere.state))
 	if err != nil {
@@ -306,7 +306,7 @@ func TestTwoOperationsOnOneServiceDoNotMix(t *testing.T) {
 	}
 }
 
-// What the policy says of single jobs reaches the provider, and the plan tells what it changes.
+// The policy's settings of single jobs reach the provider, and the plan tells what they change.
 func TestAJobsOwnSettingsReachTheProvider(t *testing.T) {
 	p := newPlanner(t)
 	p.jobs = "fff"
@@ -363,7 +363,7 @@ func TestAJobsOwnSettingsReachTheProvider(t *testing.T) {
 	}
 }
 
-// What a profile asks for is not given in silence in place of what the policy says.
+// A profile's needs do not silently replace the policy's settings.
 func TestAPlanTellsWhatItGivesInPlaceOfThePolicys(t *testing.T) {
 	p := newPlanner(t)
 	pol := policy(true, false)

@@ -95,7 +95,11 @@ func WithPolicyPath(path string) PolicyOption { return func(o *policyOptions) { 
 
 func policyPath(opts []PolicyOption, loaded string) (string, error) {
 	var o policyOptions
-	applyOptions(&o, opts)
+	for _, opt := range opts {
+		if opt != nil {
+			opt(&o)
+		}
+	}
 	switch {
 	case o.path != "":
 		return o.path, nil

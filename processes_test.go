@@ -17,7 +17,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/platform"
 )
 
-// roles are what the test binary does in place of testing where roleEnv says so: other processes for the tests of this package.
+// roles are what the test binary does instead of testing if roleEnv names one: they are the other
+// processes that the tests of this package need.
 var roles = map[string]func() error{
 	"platform": servePlatform,
 	"deploy":   func() error { return operate(deployAll) },
@@ -45,7 +46,8 @@ func playRole(name string) int {
 	return 0
 }
 
-// servePlatform serves an embedded platform, whose URL it prints, until its standard input ends.
+// servePlatform serves an embedded platform until its standard input ends. It prints the platform's
+// URL.
 func servePlatform() error {
 	p, err := platform.New()
 	if err != nil {
@@ -67,7 +69,7 @@ func servePlatform() error {
 	return err
 }
 
-// operate runs an operation on the service and prints a line for every event and one at the end.
+// operate runs an operation on the service. It prints a line for every event and one at the end.
 func operate(f func(ctx context.Context, service, endpoint, state, binary string,
 	opts ...serverless.OpenOption) error) error {
 	events := serverless.WithEvents(func(e serverless.Event) { fmt.Println("event", e.Kind, e.Phase, e.Action, e.Unit) })
@@ -108,7 +110,7 @@ func startOther(t testing.TB, role string, env ...string) (*other, error) {
 	}
 	t.Cleanup(func() {
 		_ = o.stdin.Close()
-		_ = o.cmd.Process.Kill() // it has ended long since, unless the test failed
+		_ = o.cmd.Process.Kill() // it has ended already, unless the test failed
 		_ = o.cmd.Wait()
 	})
 	return o, nil

@@ -16,7 +16,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
 )
 
-// onlyService is what the ledgers of the test say of its one service.
+// onlyService returns what the ledgers of the test record of its one service.
 func onlyService(t *testing.T) serverless.ServiceInfo {
 	t.Helper()
 	services, err := serverless.ListServices("")
@@ -26,7 +26,7 @@ func onlyService(t *testing.T) serverless.ServiceInfo {
 	return services[0]
 }
 
-// An update that was interrupted and left a unit that does not answer is not settled by looking at it.
+// Recover does not settle an interrupted update that left a unit which does not answer.
 func TestRecoverKeepsInMindAUnitThatIsNotReady(t *testing.T) {
 	var broken atomic.Bool
 	cloud := faastest.NewMemory(faastest.WithJob(answer), faastest.WithScript(func(c faastest.Call) *faastest.Fault {
@@ -130,7 +130,7 @@ func TestTheLedgerDescribesTheLastDeploymentThatSucceeded(t *testing.T) {
 	check(2, s.BinaryPath, []uint32{2})
 }
 
-// replacing is an executor during whose Units the binary is replaced, as by a build that is not done.
+// replacing is an executor whose Units replaces the binary, as a build might.
 type replacing struct {
 	faas.Executor
 	replace func()

@@ -19,7 +19,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
-// buildRunners builds the programs in testdata/runner, which were written each for itself, and returns their directory.
+// buildRunners builds the programs in testdata/runner, which share nothing, and returns their
+// directory.
 func buildRunners(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir() + string(os.PathSeparator)
@@ -128,14 +129,14 @@ func TestWhateverStaysUpIsARunner(t *testing.T) {
 	}
 }
 
-// What only has jobs for functions is no runner where nobody asks it for a job, and nothing depends on one.
+// A binary that only has jobs for functions is not needed as a runner if every job is on FaaS.
 func TestABinaryThatEndsAtOnceIsNoRunner(t *testing.T) {
 	s := serverless.ServiceSpec{Name: "svc", BlueprintID: 1, BinaryPath: faastest.JobBinary(t)}
 	svc := deployBeside(t, s, "ff")
 	if h, err := svc.Health(t.Context()); err != nil || !h.Healthy || len(svc.Warnings()) > 0 {
 		t.Errorf("health %+v, %v, warnings %q", h, err, svc.Warnings())
 	}
-	// It ends with code 2: its concurrency is none.
+	// It ends with code 2, because its concurrency is invalid.
 	s.Env = map[string]string{"BLUEPRINT_JOB_CONCURRENCY": "none"}
 	cloud := faastest.NewMemory()
 	_, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(true, false)),
@@ -188,7 +189,7 @@ func TestABinaryThatIsMissingIsNotFound(t *testing.T) {
 	}
 }
 
-// versionScript is a runner, and a job binary, of a version.
+// versionScript is a version of a binary that is both a runner and a job binary.
 func versionScript(version int) string {
 	return strings.ReplaceAll(fmt.Sprintf(`#!/bin/sh
 if [ -z "$BLUEPRINT_FAAS_CONFIG" ]; then cat >/dev/null; echo '{"result":[%d]}'; exit; fi
@@ -197,7 +198,8 @@ while :; do sleep 0.02; done
 `, version), "VERSION", fmt.Sprint(version))
 }
 
-// The file is replaced, and then removed, after the deployment. What is started again, and what answers calls, is what was deployed.
+// The file is replaced, and then removed, after the deployment. Restarts and calls still run what
+// was deployed.
 func TestWhatIsStartedAgainIsWhatWasDeployed(t *testing.T) {
 	for name, orc := range map[string]*orchestrator.Local{"attached": {}, "detached": detached(t.TempDir())} {
 		t.Run(name, func(t *testing.T) {
@@ -253,7 +255,7 @@ func (r swapping) Start(ctx context.Context, spec orchestrator.Spec) (orchestrat
 	return r.Local.Start(ctx, spec)
 }
 
-// Between the look at the file and the start somebody replaces it.
+// The file is replaced between its inspection and the start.
 func TestAFileThatIsReplacedBeforeTheStartIsRefused(t *testing.T) {
 	for name, tt := range map[string]struct {
 		enable bool

@@ -18,7 +18,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
-// An event function may call what it likes, also what ends the service that tells it something.
+// An event function may call any method, even one that ends the service whose event it gets.
 func TestAnEventFunctionMayCallAnyMethod(t *testing.T) {
 	cloud := faastest.NewMemory(faastest.WithJob(answer))
 	var (
@@ -68,7 +68,7 @@ func TestAServiceMayBeUsedWhileItIsUndeployed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A handle of another program, which finds the runner only when it undeploys.
+	// The handle of another program, which finds the runner only when it undeploys.
 	var users, enders sync.WaitGroup
 	over := make(chan struct{})
 	for _, use := range []func(){
@@ -106,7 +106,7 @@ func TestAServiceMayBeUsedWhileItIsUndeployed(t *testing.T) {
 	}
 }
 
-// What holds the values of a service shows none of them, printed, logged or encoded.
+// The types that hold the values of a service never show them, whether printed, logged or encoded.
 func TestNothingOfAServiceShowsItsSecrets(t *testing.T) {
 	inRegions(t, "north")
 	pol := inRegion("north")
@@ -133,7 +133,7 @@ func TestNothingOfAServiceShowsItsSecrets(t *testing.T) {
 	}
 }
 
-// everyForm is a value in every form that somebody could print or store it in.
+// everyForm is a value in every form in which it could be printed or stored.
 func everyForm(value any) string {
 	var b bytes.Buffer
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
@@ -144,6 +144,6 @@ func everyForm(value any) string {
 	if text, err := json.Marshal(value); err == nil {
 		b.Write(text)
 	}
-	_ = gob.NewEncoder(&b).Encode(value) // what gob refuses shows nothing either
+	_ = gob.NewEncoder(&b).Encode(value) // a value that gob refuses shows nothing either
 	return b.String()
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
-// logged ranges over a service's log up to most lines.
+// logged returns up to most lines of a service's log.
 func logged(t testing.TB, svc *serverless.Service, q faas.LogQuery, most int) (got []string, failed error) {
 	t.Helper()
 	for line, err := range svc.Logs(t.Context(), q) {
@@ -33,7 +33,7 @@ func logged(t testing.TB, svc *serverless.Service, q faas.LogQuery, most int) (g
 	return got, nil
 }
 
-// printing deploys a service of which JobLog is on FaaS and JobEcho beside it, by a runner that prints.
+// printing deploys a service with JobLog on FaaS and JobEcho beside it, in a runner that prints.
 func printing(t testing.TB, opts ...serverless.DeployOption) *serverless.Service {
 	t.Helper()
 	s, _ := runnerSpec(t, runnerScript)
@@ -117,7 +117,7 @@ func TestLogsAreThoseOfFunctionsAndRunnerInTheOrderOfTime(t *testing.T) {
 	}
 }
 
-// mute is an executor that has no logs.
+// mute is an executor without logs.
 type mute struct{ faas.Executor }
 
 func (mute) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogLine, error] {

@@ -21,8 +21,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// cloud is an executor whose calls can be made to fail: fail is asked before every call and after
-// it took effect.
+// cloud is an executor whose calls can fail: it asks fail before every call and after the call took
+// effect.
 type cloud struct {
 	faas.Executor // calls that no test makes
 
@@ -42,7 +42,7 @@ func newCloud(existing map[string]string) *cloud {
 	return c
 }
 
-// change runs f as one call, between the two moments in which it can fail.
+// change runs f as one call, between the two moments at which it can fail.
 func (c *cloud) change(verb, id string, f func() error) error {
 	c.mu.Lock()
 	c.running++
@@ -174,7 +174,7 @@ func TestWhatConvergeCanGoOnWithIsKeptAndListed(t *testing.T) {
 		kept     bool
 	}{
 		"created": {nil, true},
-		"updated": {map[string]string{"svc-job0": "before"}, false}, // which is put back
+		"updated": {map[string]string{"svc-job0": "before"}, false}, // and put back
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newCloud(test.existing)
@@ -236,8 +236,8 @@ func (c *samePackage) Observe(ctx context.Context, id string) (faas.State, error
 	return s, err
 }
 
-// A provider that allows ten writes a second gets a thousand functions from sixteen goroutines. The
-// clock is a fake one.
+// A provider that allows ten writes a second gets a thousand functions from sixteen goroutines, on
+// a fake clock.
 func TestThrottledProviderGetsEveryFunctionAtAboutTheRateItAllows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const functions, perSecond = 1000, 10
@@ -392,7 +392,7 @@ func TestKeepSucceededUndoesOnlyWhatFailed(t *testing.T) {
 	}
 }
 
-// reticent is a provider that tells of a unit nothing but its revision.
+// reticent is a provider that tells only the revision of a unit.
 type reticent struct {
 	*cloud
 	revision string

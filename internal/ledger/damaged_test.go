@@ -10,8 +10,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/ledger"
 )
 
-// A last line that was written whole tells of something that may exist. It is not dropped because
-// it was damaged later; only what a crash left of it is.
+// A last line that was written whole records something that may exist. It is not dropped if it was
+// damaged later; only a line that a crash cut off is dropped.
 func TestADamagedLastLineIsRefusedAndAnUnfinishedOneIsNot(t *testing.T) {
 	for name, tt := range map[string]struct {
 		damage func(line []byte) []byte

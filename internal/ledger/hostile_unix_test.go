@@ -12,7 +12,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/ledger"
 )
 
-// Opening a FIFO for reading waits for a writer, and nobody comes.
+// Opening a FIFO for reading waits for a writer that never comes.
 func TestAFIFOAmongTheLedgersIsAnErrorAndNoHang(t *testing.T) {
 	dir := t.TempDir()
 	if err := syscall.Mkfifo(filepath.Join(dir, "svc-0.ledger"), 0o600); err != nil {

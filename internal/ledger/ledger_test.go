@@ -43,8 +43,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// write makes the history that the tests below damage, and returns what the ledger said after each
-// write.
+// write writes the history that the tests below damage, and returns the record after each write.
 func write(t *testing.T, s *Store, service string) (history []Record, sizes []int64) {
 	t.Helper()
 	l := lock(t, s, service)
@@ -76,8 +75,8 @@ func TestWhatWasWrittenIsReadBack(t *testing.T) {
 	}
 }
 
-// A crash can cut the file off anywhere in the write that was under way. Everything written before
-// must be there, and writing must go on.
+// A crash can cut the file off anywhere in the write that is under way. All earlier writes must be
+// there, and writing must continue.
 func TestALedgerCutOffAnywhereKeepsWhatWasSyncedBefore(t *testing.T) {
 	dir := t.TempDir()
 	s := NewStore(dir)
@@ -88,7 +87,7 @@ func TestALedgerCutOffAnywhereKeepsWhatWasSyncedBefore(t *testing.T) {
 	for cut := int64(1); cut < int64(len(whole)); cut++ {
 		if near := slices.ContainsFunc(sizes, func(size int64) bool { return cut-size <= 1 && size-cut <= 1 }); !near &&
 			cut%7 != 0 {
-			continue // every cut syncs files, and inside a line one is like another
+			continue // every cut syncs files, and cuts inside a line are alike
 		}
 		must(t, os.WriteFile(path, whole[:cut], 0o600))
 		want := Record{Service: "svc", Provider: here, Units: map[string]Unit{}}
@@ -156,7 +155,7 @@ func TestADamagedLedgerIsRefusedAndLeftAlone(t *testing.T) {
 func TestOneOperationAtATime(t *testing.T) {
 	s := NewStore(t.TempDir())
 	first := lock(t, s, "svc")
-	lock(t, s, "other") // another service is not concerned
+	lock(t, s, "other") // another service has a lock of its own
 	if _, err := s.Lock(t.Context(), "svc", here, false); !errors.Is(err, faas.ErrConflict) {
 		t.Errorf("error %v, want a conflict", err)
 	}
@@ -196,7 +195,7 @@ func TestNoSecretIsWritten(t *testing.T) {
 	}
 }
 
-// An option that has another name now is read by that.
+// A renamed option is read under its new name.
 func TestOptionsOfAnOlderVersionHaveTheirNamesOfNow(t *testing.T) {
 	faas.Register("test-renamed", faas.ProviderInfo{
 		Options: []faas.Option{{Name: "bucket", Former: []string{"my_bucket"}}, {Name: "zone"}},
@@ -205,7 +204,8 @@ func TestOptionsOfAnOlderVersionHaveTheirNamesOfNow(t *testing.T) {
 	var text []byte
 	for _, line := range []string{
 		`{"header":{"format":1,"service":"svc","provider":{"provider":"test-renamed"}}}`,
-		`{"record":{"service":"svc","provider":{"provider":"test-renamed","options":{"my_bucket":"b","zone":"z"}},"blueprint_id":1,"given":["env.A","option.my_bucket","option.area"]}}`,
+		`{"record":{"service":"svc","provider":{"provider":"test-renamed","options":{"my_bucket":"b","zone":"z"}},` +
+			`"blueprint_id":1,"given":["env.A","option.my_bucket","option.area"]}}`,
 	} {
 		text = fmt.Appendf(text, "%08x %s\n", crc32.Checksum([]byte(line), castagnoli), line)
 	}
