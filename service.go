@@ -15,7 +15,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/engine"
-	"github.com/tangle-network/blueprint-serverless/internal/logseq"
+	"github.com/tangle-network/blueprint-serverless/internal/logs"
 	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
@@ -333,20 +333,20 @@ func (s *Service) named(err error) error {
 // for a service that was undeployed or closed.
 func (s *Service) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogLine, error] {
 	if err := s.usable("logs"); err != nil {
-		return logseq.Fail(err)
+		return logs.Fail(err)
 	}
 	onFaaS, fromRunner, err := s.logSources(q.JobIDs)
 	if err != nil {
-		return logseq.Fail(err)
+		return logs.Fail(err)
 	}
-	var sources []func(context.Context) logseq.Lines
+	var sources []func(context.Context) logs.Lines
 	ask := func(from faas.LogReader, jobs []uint32) error {
 		part := q
 		part.JobIDs = jobs
 		if err := part.Check(s.location.Provider); err != nil {
 			return err
 		}
-		sources = append(sources, func(ctx context.Context) logseq.Lines {
+		sources = append(sources, func(ctx context.Context) logs.Lines {
 			return func(yield func(faas.LogLine, error) bool) {
 				for line, err := range from.Logs(ctx, part) {
 					if !yield(line, s.named(err)) {
@@ -359,7 +359,7 @@ func (s *Service) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogL
 	}
 	if len(onFaaS) > 0 {
 		if err := ask(s.exec, onFaaS); err != nil {
-			return logseq.Fail(err)
+			return logs.Fail(err)
 		}
 	}
 	if reader, ok := s.getRunner().(faas.LogReader); ok && fromRunner {
@@ -371,21 +371,21 @@ func (s *Service) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogL
 			jobs = []uint32{0}
 		}
 		if err := ask(reader, jobs); err != nil {
-			return logseq.Fail(err)
+			return logs.Fail(err)
 		}
 	}
 	switch {
 	case len(sources) == 0:
-		return logseq.Fail(faas.Errorf(faas.ErrUnsupported, "logs", s.location.Provider,
+		return logs.Fail(faas.Errorf(faas.ErrUnsupported, "logs", s.location.Provider,
 			"service %q has no functions, and nothing keeps what its runner prints", s.spec.Name))
 	case q.Follow:
-		return logseq.Join(ctx, s.location.Provider, sources...)
+		return logs.Join(ctx, s.location.Provider, sources...)
 	}
-	seqs := make([]logseq.Lines, len(sources))
+	seqs := make([]logs.Lines, len(sources))
 	for i, source := range sources {
 		seqs[i] = source(ctx)
 	}
-	return logseq.Last(q.Limit, logseq.Merge(logseq.Time, seqs...))
+	return logs.Last(q.Limit, logs.Merge(logs.Time, seqs...))
 }
 
 // logSources returns the jobs on FaaS whose lines are wanted, and whether the runner's lines are.

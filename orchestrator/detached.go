@@ -12,8 +12,8 @@ import (
 	"strings"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/proctree"
 	"github.com/tangle-network/blueprint-serverless/internal/files"
+	"github.com/tangle-network/blueprint-serverless/internal/proctree"
 	"github.com/tangle-network/blueprint-serverless/internal/survivor"
 	"github.com/tangle-network/blueprint-serverless/internal/worker"
 )

@@ -15,10 +15,10 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/frame"
-	"github.com/tangle-network/blueprint-serverless/internal/logring"
-	"github.com/tangle-network/blueprint-serverless/internal/proctree"
 	"github.com/tangle-network/blueprint-serverless/internal/files"
+	"github.com/tangle-network/blueprint-serverless/internal/frame"
+	"github.com/tangle-network/blueprint-serverless/internal/logs"
+	"github.com/tangle-network/blueprint-serverless/internal/proctree"
 	"github.com/tangle-network/blueprint-serverless/internal/worker"
 )
 
@@ -187,13 +187,13 @@ type localRunner struct {
 	host         *worker.Host
 	mark         proctree.Mark    // of the pool's processes
 	residentMark proctree.Mark    // of the resident's
-	dir          *files.Dir     // of the copy that they execute; nil: none
+	dir          *files.Dir       // of the copy that they execute; nil: none
 	pool         *worker.Pool     // nil where nothing is invoked
 	runner       bool             // the pool's process is the runner
 	resident     *worker.Resident // nil unless a binary without faas/job is kept running
 	health       *healthCheck     // nil: none
-	logFile      *files.Rotating     // nil: none
-	lines        logring.Ring     // the last of them
+	logFile      *files.Rotating  // nil: none
+	lines        logs.Ring        // the last of them
 
 	removing sync.Once // of dir
 }

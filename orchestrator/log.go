@@ -14,8 +14,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/files"
-	"github.com/tangle-network/blueprint-serverless/internal/logring"
-	"github.com/tangle-network/blueprint-serverless/internal/logseq"
+	"github.com/tangle-network/blueprint-serverless/internal/logs"
 	"github.com/tangle-network/blueprint-serverless/internal/worker"
 )
 
@@ -98,14 +97,14 @@ func (r *localRunner) remember(line worker.Line) {
 
 // Logs returns the last lines of the runner and of the processes of its jobs.
 func (r *localRunner) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogLine, error] {
-	return logring.Logs(ctx, "", q, logring.Source{Ring: &r.lines, JobID: faas.NoJob})
+	return logs.Logs(ctx, "", q, logs.Source{Ring: &r.lines, JobID: faas.NoJob})
 }
 
 // Logs returns the lines of the runner's log files.
 func (d *detachedRunner) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogLine, error] {
 	if d.log == "" {
-		return logseq.Fail(faas.Errorf(faas.ErrUnsupported, "logs", "",
+		return logs.Fail(faas.Errorf(faas.ErrUnsupported, "logs", "",
 			"runner %s was started by an earlier version, which did not note where its log is", d.ref.ID))
 	}
-	return logring.FileLogs(ctx, d.log, q)
+	return logs.FileLogs(ctx, d.log, q)
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/awsclient"
-	"github.com/tangle-network/blueprint-serverless/internal/logseq"
+	"github.com/tangle-network/blueprint-serverless/internal/logs"
 )
 
 // DefaultRegion is the region used where [faas.Config] names none. AWS_REGION and profiles are not asked, so that one policy means one place on
@@ -93,13 +93,13 @@ type pace struct {
 	probe          time.Duration // longest wait for the answer to a probe
 	grace          time.Duration // how long a change under way is waited for after its context is done
 	late           time.Duration // how long a request without an answer may take to have its effect
-	follow         logseq.Pace   // of asking for new lines of log
+	follow         logs.Pace     // of asking for new lines of log
 }
 
 var defaultPace = pace{
 	first: 150 * time.Millisecond, longest: 2 * time.Second, state: 10 * time.Minute, settle: 30 * time.Second,
 	role: time.Minute, probe: 2 * time.Minute,
-	grace: 3 * time.Second, late: 10 * time.Second, follow: logseq.Pace{First: time.Second, Longest: 8 * time.Second},
+	grace: 3 * time.Second, late: 10 * time.Second, follow: logs.Pace{First: time.Second, Longest: 8 * time.Second},
 }
 
 // New returns an executor for cfg.Service in cfg.Region ([DefaultRegion] where empty). It reads the AWS configuration files and the

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/logseq"
+	"github.com/tangle-network/blueprint-serverless/internal/logs"
 )
 
 // Logs reads the functions' log groups in CloudWatch Logs, by FilterLogEvents: a call for each function and page of up to 10,000 lines, which needs the permission logs:FilterLogEvents. CloudWatch shows a line within
@@ -26,7 +26,7 @@ import (
 // The lines START, END, REPORT and the like are System lines; they are there without LogQuery.System where they tell of a failure. Between START and END a line has the request id of its invocation.
 func (e *Executor) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogLine, error] {
 	if err := q.Check(faas.AWSLambda); err != nil {
-		return logseq.Fail(err)
+		return logs.Fail(err)
 	}
 	return func(yield func(faas.LogLine, error) bool) {
 		groups, err := e.logGroups(ctx, q)
@@ -34,14 +34,14 @@ func (e *Executor) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.Log
 			yield(faas.LogLine{}, err)
 			return
 		}
-		logseq.Reader{
+		logs.Reader{
 			Provider: faas.AWSLambda, Pace: e.pace.follow, Late: 30 * time.Second,
-			Read: func(ctx context.Context, from, until time.Time) logseq.Entries {
-				parts := make([]logseq.Entries, len(groups))
+			Read: func(ctx context.Context, from, until time.Time) logs.Entries {
+				parts := make([]logs.Entries, len(groups))
 				for i, g := range groups {
 					parts[i] = g.read(ctx, from, until)
 				}
-				return logseq.Merge(logseq.Entry.At, parts...)
+				return logs.Merge(logs.Entry.At, parts...)
 			},
 		}.Logs(ctx, q)(yield)
 	}
@@ -81,8 +81,8 @@ func (e *Executor) logGroups(ctx context.Context, q faas.LogQuery) ([]*logGroup,
 }
 
 // read returns what the log group has of a time.
-func (g *logGroup) read(ctx context.Context, from, until time.Time) logseq.Entries {
-	return func(yield func(logseq.Entry, error) bool) {
+func (g *logGroup) read(ctx context.Context, from, until time.Time) logs.Entries {
+	return func(yield func(logs.Entry, error) bool) {
 		in := &cloudwatchlogs.FilterLogEventsInput{LogGroupName: &g.name}
 		if !from.IsZero() {
 			in.StartTime = aws.Int64(max(ceilMilli(from), 0))
@@ -103,7 +103,7 @@ func (g *logGroup) read(ctx context.Context, from, until time.Time) logseq.Entri
 				return
 			}
 			if err != nil {
-				yield(logseq.Entry{}, g.failed(err))
+				yield(logs.Entry{}, g.failed(err))
 				return
 			}
 			for _, event := range page.Events {
@@ -112,7 +112,7 @@ func (g *logGroup) read(ctx context.Context, from, until time.Time) logseq.Entri
 				if line.System && !g.system && line.Severity != faas.SeverityError {
 					continue
 				}
-				if !yield(logseq.Entry{ID: aws.ToString(event.EventId), Line: line}, nil) {
+				if !yield(logs.Entry{ID: aws.ToString(event.EventId), Line: line}, nil) {
 					return
 				}
 			}

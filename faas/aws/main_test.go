@@ -15,7 +15,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
 	"github.com/tangle-network/blueprint-serverless/internal/lambdatest"
-	"github.com/tangle-network/blueprint-serverless/internal/logseq"
+	"github.com/tangle-network/blueprint-serverless/internal/logs"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -24,7 +24,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 var fastPace = pace{
 	first: time.Millisecond, longest: 10 * time.Millisecond, state: 20 * time.Second, settle: 5 * time.Second,
 	role: 5 * time.Second, probe: 20 * time.Second,
-	grace: 5 * time.Second, late: time.Second, follow: logseq.Pace{
+	grace: 5 * time.Second, late: time.Second, follow: logs.Pace{
 		First: time.Millisecond, Longest: 20 * time.Millisecond},
 }
 

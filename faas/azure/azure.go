@@ -19,7 +19,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/httputil"
-	"github.com/tangle-network/blueprint-serverless/internal/logseq"
+	"github.com/tangle-network/blueprint-serverless/internal/logs"
 	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
@@ -99,7 +99,7 @@ type pace struct {
 	settle         time.Duration // how long the host of an app may not know of a new package
 	retry          time.Duration // before a request that is safe to repeat is sent a second time
 	grace          time.Duration // how long the answer to a change is awaited once its caller has left
-	follow         logseq.Pace   // of asking for new lines of log
+	follow         logs.Pace     // of asking for new lines of log
 }
 
 var defaultPace = pace{
@@ -107,7 +107,7 @@ var defaultPace = pace{
 	busy: 3 * time.Minute,
 	role: 30 * time.Minute, upload: 2 * time.Second, rarest: time.Minute, settle: time.Minute,
 	retry: 800 * time.Millisecond, grace: 10 * time.Second,
-	follow: logseq.Pace{First: 5 * time.Second, Longest: 30 * time.Second},
+	follow: logs.Pace{First: 5 * time.Second, Longest: 30 * time.Second},
 }
 
 // Option changes what [New] makes.

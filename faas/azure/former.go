@@ -23,8 +23,8 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
-	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 	"github.com/tangle-network/blueprint-serverless/internal/files"
+	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
 // reset gives the app its former configuration, settings, package and tags. gone says that somebody has
@@ -98,7 +98,7 @@ type memory struct {
 	mu      sync.Mutex
 	apps    map[string]*snapshot
 	made    map[string]bool // apps that this executor has sent the making of
-	scratch *files.Dir    // of former packages; nil until there is one
+	scratch *files.Dir      // of former packages; nil until there is one
 }
 
 // keep remembers what an app was before a change that is made next, instead of what it was before an earlier one.

@@ -19,7 +19,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/logseq"
+	"github.com/tangle-network/blueprint-serverless/internal/logs"
 )
 
 // Logs reads what the app printed from Application Insights, which the app has to report to (option "application_insights"): apps on Flex Consumption keep no output anywhere else, and their publish host has
@@ -30,7 +30,7 @@ import (
 // where it is an error.
 func (e *Executor) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogLine, error] {
 	if err := q.Check(faas.AzureFunctions); err != nil {
-		return logseq.Fail(err)
+		return logs.Fail(err)
 	}
 	return func(yield func(faas.LogLine, error) bool) {
 		t, err := e.traces(ctx, q)
@@ -38,7 +38,7 @@ func (e *Executor) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.Log
 			yield(faas.LogLine{}, err)
 			return
 		}
-		logseq.Reader{Provider: faas.AzureFunctions, Pace: e.pace.follow, Late: 5 * time.Minute, Read: t.read,
+		logs.Reader{Provider: faas.AzureFunctions, Pace: e.pace.follow, Late: 5 * time.Minute, Read: t.read,
 			Tail: t.tail}.Logs(ctx, q)(yield)
 	}
 }
@@ -156,13 +156,13 @@ func tick(t time.Time) string {
 // maxTraces is how many lines one query gets.
 const maxTraces = 5000
 
-func (t *traces) read(ctx context.Context, from, until time.Time) logseq.Entries {
-	return func(yield func(logseq.Entry, error) bool) {
+func (t *traces) read(ctx context.Context, from, until time.Time) logs.Entries {
+	return func(yield func(logs.Entry, error) bool) {
 		seen := map[string]bool{} // of the last time, from which the next query begins
 		for {
 			page, err := t.ask(ctx, t.query(from, until, fmt.Sprintf("top %d by timestamp asc", maxTraces)))
 			if err != nil {
-				yield(logseq.Entry{}, err)
+				yield(logs.Entry{}, err)
 				return
 			}
 			fresh := 0
@@ -191,7 +191,7 @@ func (t *traces) read(ctx context.Context, from, until time.Time) logseq.Entries
 	}
 }
 
-func (t *traces) tail(ctx context.Context, from, until time.Time, n int) ([]logseq.Entry, error) {
+func (t *traces) tail(ctx context.Context, from, until time.Time, n int) ([]logs.Entry, error) {
 	last, err := t.ask(ctx, t.query(from, until, fmt.Sprintf("top %d by timestamp desc", n)))
 	slices.Reverse(last)
 	return last, err
@@ -206,7 +206,7 @@ type table struct {
 }
 
 // ask makes a query. That a part of the answer is missing is an error.
-func (t *traces) ask(ctx context.Context, query string) ([]logseq.Entry, error) {
+func (t *traces) ask(ctx context.Context, query string) ([]logs.Entry, error) {
 	var out struct {
 		Tables []table        `json:"tables"`
 		Error  map[string]any `json:"error"`
@@ -224,7 +224,7 @@ func (t *traces) ask(ctx context.Context, query string) ([]logseq.Entry, error) 
 		return nil, faas.Errorf(faas.ErrUnavailable, "logs", faas.AzureFunctions,
 			"Application Insights answered a part of the query alone")
 	}
-	var entries []logseq.Entry
+	var entries []logs.Entry
 	for _, row := range out.Tables[0].Rows {
 		values := map[string]any{}
 		for i, column := range out.Tables[0].Columns {
@@ -238,7 +238,7 @@ func (t *traces) ask(ctx context.Context, query string) ([]logseq.Entry, error) 
 }
 
 // entry makes a line of a row.
-func (t *traces) entry(row map[string]any) logseq.Entry {
+func (t *traces) entry(row map[string]any) logs.Entry {
 	text := func(name string) string {
 		s, _ := row[name].(string)
 		return s
@@ -259,5 +259,5 @@ func (t *traces) entry(row map[string]any) logseq.Entry {
 		faas.SeverityCritical}; known && level >= 0 && int(level) < len(levels) {
 		line.Severity = levels[int(level)]
 	}
-	return logseq.Entry{ID: cmp.Or(text("itemId"), text("timestamp")+text("message")), Line: line}
+	return logs.Entry{ID: cmp.Or(text("itemId"), text("timestamp")+text("message")), Line: line}
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/azure/internal/azuretest"
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
-	"github.com/tangle-network/blueprint-serverless/internal/logseq"
+	"github.com/tangle-network/blueprint-serverless/internal/logs"
 )
 
 // shared is what tests have in common, for building it takes seconds: the job binary, and packages by what is in them.
@@ -95,7 +95,7 @@ var fastPace = pace{first: time.Millisecond, longest: 10 * time.Millisecond, sta
 	appear: 10 * time.Second, busy: 10 * time.Second,
 	role: 10 * time.Second, upload: time.Millisecond, rarest: 10 * time.Millisecond, settle: 500 * time.Millisecond,
 	retry: time.Millisecond, grace: 5 * time.Second,
-	follow: logseq.Pace{First: time.Millisecond, Longest: 20 * time.Millisecond},
+	follow: logs.Pace{First: time.Millisecond, Longest: 20 * time.Millisecond},
 }
 
 // planLimits are those of the plan that this package deploys to.

@@ -17,27 +17,27 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/httputil"
-	"github.com/tangle-network/blueprint-serverless/internal/logseq"
+	"github.com/tangle-network/blueprint-serverless/internal/logs"
 )
 
 // Logs asks the platform for what the functions printed: GET /api/functions/{id}/logs, which is an extension of the protocol. ErrUnsupported on platforms that do not have it, and on invoke-only ones. Lines are
 // followed over a connection for each function, which is made again where it breaks, and goes on where the one before was. See [faas.LogReader].
 func (e *Executor) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogLine, error] {
 	if err := q.Check(faas.Custom); err != nil {
-		return logseq.Fail(err)
+		return logs.Fail(err)
 	}
 	if e.invokeOnly() {
-		return logseq.Fail(faas.Errorf(faas.ErrUnsupported, "logs", faas.Custom,
+		return logs.Fail(faas.Errorf(faas.ErrUnsupported, "logs", faas.Custom,
 			"an invoke-only platform shows no logs: look where its functions run"))
 	}
 	return func(yield func(faas.LogLine, error) bool) {
 		tails := make([]*tail, len(q.JobIDs))
-		there := make([]logseq.Lines, len(tails))
+		there := make([]logs.Lines, len(tails))
 		for i, jobID := range q.JobIDs {
 			tails[i] = &tail{e: e, job: jobID, id: kit.ProtocolNames.Of(e.set.service, jobID), query: q}
 			there[i] = tails[i].there(ctx)
 		}
-		for line, err := range logseq.Last(q.Limit, logseq.Merge(logseq.Time, there...)) {
+		for line, err := range logs.Last(q.Limit, logs.Merge(logs.Time, there...)) {
 			if !yield(line, err) || err != nil {
 				return
 			}
@@ -45,11 +45,11 @@ func (e *Executor) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.Log
 		if !q.Follow {
 			return
 		}
-		follow := make([]func(context.Context) logseq.Lines, len(tails))
+		follow := make([]func(context.Context) logs.Lines, len(tails))
 		for i, t := range tails {
 			follow[i] = t.follow
 		}
-		logseq.Join(ctx, faas.Custom, follow...)(yield)
+		logs.Join(ctx, faas.Custom, follow...)(yield)
 	}
 }
 
@@ -101,7 +101,7 @@ func (t *tail) request(follow bool) request {
 }
 
 // there returns the lines that there are.
-func (t *tail) there(ctx context.Context) logseq.Lines {
+func (t *tail) there(ctx context.Context) logs.Lines {
 	return func(yield func(faas.LogLine, error) bool) {
 		for p := newPatience(); ; {
 			sent := 0
@@ -128,7 +128,7 @@ const (
 )
 
 // follow returns the lines behind those that have been read, until ctx is done or the function is gone.
-func (t *tail) follow(ctx context.Context) logseq.Lines {
+func (t *tail) follow(ctx context.Context) logs.Lines {
 	return func(yield func(faas.LogLine, error) bool) {
 		wait, failed := againFirst, 0
 		for {
@@ -147,7 +147,7 @@ func (t *tail) follow(ctx context.Context) logseq.Lines {
 			case errors.Is(err, errLeft):
 				return
 			case ctx.Err() != nil:
-				yield(faas.LogLine{}, logseq.Ended(ctx, faas.Custom))
+				yield(faas.LogLine{}, logs.Ended(ctx, faas.Custom))
 				return
 			case code == faas.ErrNotFound:
 				return

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/logring"
+	"github.com/tangle-network/blueprint-serverless/internal/logs"
 )
 
 // MemoryProvider is the provider name that the errors of an in-memory cloud carry, unless WithProvider gives another.
@@ -53,7 +53,7 @@ type memoryUnit struct {
 	total    map[uint32]uint64
 	last     map[uint32]time.Time
 	id       string
-	logs     map[uint32]*logring.Ring
+	logs     map[uint32]*logs.Ring
 }
 
 // memoryRevision is what a unit is at one time.

@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/logring"
+	"github.com/tangle-network/blueprint-serverless/internal/logs"
 )
 
 // MemoryExecutor is a [Cloud] bound to one service. It is an executor.
@@ -294,7 +294,7 @@ func (e *MemoryExecutor) change(ctx context.Context, call Call, do func(*Fault) 
 		unit = &memoryUnit{
 			id: call.Unit, service: e.service, status: faas.StatusPending, running: map[uint32]int{},
 			total: map[uint32]uint64{}, last: map[uint32]time.Time{},
-			logs: map[uint32]*logring.Ring{},
+			logs: map[uint32]*logs.Ring{},
 		}
 		c.units[call.Unit] = unit
 		e.makes(call.Unit, true)

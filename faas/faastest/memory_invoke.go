@@ -12,8 +12,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/faastest/internal/testjobs"
-	"github.com/tangle-network/blueprint-serverless/internal/logring"
-	"github.com/tangle-network/blueprint-serverless/internal/logseq"
+	"github.com/tangle-network/blueprint-serverless/internal/logs"
 )
 
 // Invoke runs the cloud's [Job] on the caller's goroutine.
@@ -144,12 +143,12 @@ func (e *MemoryExecutor) Health(ctx context.Context, jobID uint32) (faas.Health,
 // Logs returns what the functions of [RunJob] printed, since their unit was made.
 func (e *MemoryExecutor) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogLine, error] {
 	if err := q.Check(e.cloud.provider); err != nil {
-		return logseq.Fail(err)
+		return logs.Fail(err)
 	}
 	return func(yield func(faas.LogLine, error) bool) {
 		call := Call{Op: OpLogs, Job: faas.NoJob}
 		fault, err := e.cloud.enter(ctx, call)
-		var sources []logring.Source
+		var sources []logs.Source
 		if err == nil {
 			sources, err = e.logs(q.JobIDs)
 		}
@@ -157,11 +156,11 @@ func (e *MemoryExecutor) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[fa
 			yield(faas.LogLine{}, err)
 			return
 		}
-		logring.Logs(ctx, e.cloud.provider, q, sources...)(yield)
+		logs.Logs(ctx, e.cloud.provider, q, sources...)(yield)
 	}
 }
 
-func (e *MemoryExecutor) logs(jobs []uint32) (sources []logring.Source, err error) {
+func (e *MemoryExecutor) logs(jobs []uint32) (sources []logs.Source, err error) {
 	e.cloud.mu.Lock()
 	defer e.cloud.mu.Unlock()
 	for _, jobID := range jobs {
@@ -170,21 +169,21 @@ func (e *MemoryExecutor) logs(jobs []uint32) (sources []logring.Source, err erro
 			return nil, e.error(Call{Op: OpLogs, Job: int64(jobID)}, faas.ErrNotFound,
 				"service %q has no function for this job", e.service)
 		}
-		sources = append(sources, logring.Source{Ring: u.logOf(jobID), JobID: int64(jobID), FunctionID: u.id})
+		sources = append(sources, logs.Source{Ring: u.logOf(jobID), JobID: int64(jobID), FunctionID: u.id})
 	}
 	return sources, nil
 }
 
 // logOf returns the log of a job, which begins with its unit. The caller holds the lock.
-func (u *memoryUnit) logOf(jobID uint32) *logring.Ring {
+func (u *memoryUnit) logOf(jobID uint32) *logs.Ring {
 	if u.logs[jobID] == nil {
-		u.logs[jobID] = &logring.Ring{}
+		u.logs[jobID] = &logs.Ring{}
 	}
 	return u.logs[jobID]
 }
 
 // lineWriter adds every line that is written, in a piece each, to a log.
-type lineWriter struct{ log *logring.Ring }
+type lineWriter struct{ log *logs.Ring }
 
 func (w lineWriter) Write(text []byte) (int, error) {
 	w.log.Add(time.Now(), 0, bytes.TrimRight(text, "\n"), false)

@@ -5,12 +5,12 @@ package gcp
 import (
 	"time"
 
-	"github.com/tangle-network/blueprint-serverless/internal/logseq"
+	"github.com/tangle-network/blueprint-serverless/internal/logs"
 )
 
 // WithFastLogs has a log that is followed asked for at once.
 func WithFastLogs() Option {
 	return func(e *Executor) {
-		e.set.logPace = logseq.Pace{First: time.Millisecond, Longest: 20 * time.Millisecond}
+		e.set.logPace = logs.Pace{First: time.Millisecond, Longest: 20 * time.Millisecond}
 	}
 }

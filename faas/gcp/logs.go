@@ -18,7 +18,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
-	"github.com/tangle-network/blueprint-serverless/internal/logseq"
+	"github.com/tangle-network/blueprint-serverless/internal/logs"
 )
 
 // Logs reads what the functions wrote from Cloud Logging: one list of entries for all of them, a call for each 1,000 lines, which needs the permission logging.logEntries.list, as in roles/logging.viewer. Google
@@ -27,7 +27,7 @@ import (
 // Entries of Cloud Run's request log and of its system log are System lines; those of the latter that are errors, such as that there was too little memory, are there without LogQuery.System.
 func (e *Executor) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogLine, error] {
 	if err := q.Check(faas.GCPFunctions); err != nil {
-		return logseq.Fail(err)
+		return logs.Fail(err)
 	}
 	return func(yield func(faas.LogLine, error) bool) {
 		l := &logList{e: e, system: q.System}
@@ -35,13 +35,13 @@ func (e *Executor) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.Log
 			yield(faas.LogLine{}, err)
 			return
 		}
-		logseq.Reader{Provider: faas.GCPFunctions, Pace: e.set.logPace, Late: 30 * time.Second, Read: l.read,
+		logs.Reader{Provider: faas.GCPFunctions, Pace: e.set.logPace, Late: 30 * time.Second, Read: l.read,
 			Tail: l.tail}.Logs(ctx, q)(yield)
 	}
 }
 
 // defaultLogPace keeps half of the quota of https://cloud.google.com/logging/quotas, 60 reads a minute and project, for others.
-var defaultLogPace = logseq.Pace{First: 2 * time.Second, Longest: 15 * time.Second}
+var defaultLogPace = logs.Pace{First: 2 * time.Second, Longest: 15 * time.Second}
 
 // logList reads the entries of functions.
 type logList struct {
@@ -122,7 +122,7 @@ func (l *logList) filter(services []string, from, until time.Time) string {
 const maxLogPage = 1000
 
 // list calls emit with the entries in an order, until it returns false. An empty page need not be the last.
-func (l *logList) list(ctx context.Context, filter, order string, size int, emit func(logseq.Entry) bool) error {
+func (l *logList) list(ctx context.Context, filter, order string, size int, emit func(logs.Entry) bool) error {
 	in := &logging.ListLogEntriesRequest{
 		ResourceNames: []string{"projects/" + l.e.set.project}, Filter: filter, OrderBy: "timestamp " + order,
 		PageSize: int64(min(size, maxLogPage)),
@@ -137,7 +137,7 @@ func (l *logList) list(ctx context.Context, filter, order string, size int, emit
 			return err
 		}
 		for _, entry := range page.Entries {
-			if !emit(logseq.Entry{ID: entry.InsertId + " " + entry.Timestamp + " " + entry.LogName, Line: l.line(entry)}) {
+			if !emit(logs.Entry{ID: entry.InsertId + " " + entry.Timestamp + " " + entry.LogName, Line: l.line(entry)}) {
 				return nil
 			}
 		}
@@ -148,24 +148,24 @@ func (l *logList) list(ctx context.Context, filter, order string, size int, emit
 	}
 }
 
-func (l *logList) read(ctx context.Context, from, until time.Time) logseq.Entries {
-	parts := make([]logseq.Entries, len(l.services))
+func (l *logList) read(ctx context.Context, from, until time.Time) logs.Entries {
+	parts := make([]logs.Entries, len(l.services))
 	for i, services := range l.services {
-		parts[i] = func(yield func(logseq.Entry, error) bool) {
+		parts[i] = func(yield func(logs.Entry, error) bool) {
 			if err := l.list(ctx, l.filter(services, from, until), "asc", maxLogPage,
-				func(e logseq.Entry) bool { return yield(e, nil) }); err != nil {
-				yield(logseq.Entry{}, err)
+				func(e logs.Entry) bool { return yield(e, nil) }); err != nil {
+				yield(logs.Entry{}, err)
 			}
 		}
 	}
-	return logseq.Merge(logseq.Entry.At, parts...)
+	return logs.Merge(logs.Entry.At, parts...)
 }
 
-func (l *logList) tail(ctx context.Context, from, until time.Time, n int) ([]logseq.Entry, error) {
-	var last []logseq.Entry
+func (l *logList) tail(ctx context.Context, from, until time.Time, n int) ([]logs.Entry, error) {
+	var last []logs.Entry
 	for _, services := range l.services {
 		got := 0
-		err := l.list(ctx, l.filter(services, from, until), "desc", n, func(e logseq.Entry) bool {
+		err := l.list(ctx, l.filter(services, from, until), "desc", n, func(e logs.Entry) bool {
 			last = append(last, e)
 			got++
 			return got < n
@@ -175,7 +175,7 @@ func (l *logList) tail(ctx context.Context, from, until time.Time, n int) ([]log
 		}
 	}
 	slices.Reverse(last)
-	slices.SortStableFunc(last, func(a, b logseq.Entry) int { return a.At().Compare(b.At()) })
+	slices.SortStableFunc(last, func(a, b logs.Entry) int { return a.At().Compare(b.At()) })
 	return last[max(0, len(last)-n):], nil
 }
 

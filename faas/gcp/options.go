@@ -14,7 +14,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
-	"github.com/tangle-network/blueprint-serverless/internal/logseq"
+	"github.com/tangle-network/blueprint-serverless/internal/logs"
 )
 
 // endpointEnvPrefix begins the variables of all base URLs.
@@ -220,7 +220,7 @@ type settings struct {
 
 	// Base URLs of the APIs, with a slash at the end.
 	functionsURL, runURL, loggingURL, storageURL, artifactsURL, usageURL, projectsURL, buildURL, credentialsURL string
-	logPace                                                                                                     logseq.Pace
+	logPace                                                                                                     logs.Pace
 	// shape sums up what of the above shapes a function.
 	shape string
 }

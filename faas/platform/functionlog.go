@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tangle-network/blueprint-serverless/internal/logring"
+	"github.com/tangle-network/blueprint-serverless/internal/logs"
 	"github.com/tangle-network/blueprint-serverless/internal/worker"
 )
 
@@ -20,7 +20,7 @@ const (
 type functionLog struct {
 	logger *slog.Logger
 
-	ring logring.Ring
+	ring logs.Ring
 
 	mu      sync.Mutex
 	tokens  float64 // records that may be written now

@@ -15,12 +15,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/logring"
+	"github.com/tangle-network/blueprint-serverless/internal/logs"
 	"github.com/tangle-network/blueprint-serverless/internal/worker"
 )
 
 // logLines returns what is kept of a function's lines.
-func logLines(p *Platform, id string) ([]logring.Line, error) {
+func logLines(p *Platform, id string) ([]logs.Line, error) {
 	f, err := p.lookup("logs", id)
 	if err != nil {
 		return nil, err
@@ -77,7 +77,7 @@ echo '{"result":[1]}'`))
 			t.Errorf("line %d: %+v", i, l)
 		}
 	}
-	want := []string{"first", `\x1b[2Jsecond \xff`, strings.Repeat("x", logring.MaxText), "not ended"}
+	want := []string{"first", `\x1b[2Jsecond \xff`, strings.Repeat("x", logs.MaxText), "not ended"}
 	if diff := cmp.Diff(want, texts); diff != "" {
 		t.Error(diff)
 	}
@@ -115,13 +115,13 @@ func TestWhatIsKeptOfALogIsBounded(t *testing.T) {
 			l.add(worker.Line{PID: 7, Text: []byte(text)})
 		}
 	}
-	add(10*logring.MaxLines, "short")
-	if got := l.ring.Lines(); len(got) != logring.MaxLines || got[0].Seq != 9*logring.MaxLines+1 ||
-		got[logring.MaxLines-1].Seq != 10*logring.MaxLines {
+	add(10*logs.MaxLines, "short")
+	if got := l.ring.Lines(); len(got) != logs.MaxLines || got[0].Seq != 9*logs.MaxLines+1 ||
+		got[logs.MaxLines-1].Seq != 10*logs.MaxLines {
 		t.Errorf("%d lines are kept, from %d on", len(got), got[0].Seq)
 	}
 	recs := len(out.all(t, "function log"))
-	if left := 10*logring.MaxLines - recs; recs < logBurst || left < 1 {
+	if left := 10*logs.MaxLines - recs; recs < logBurst || left < 1 {
 		t.Errorf("%d records", recs)
 	}
 	l.mu.Lock()
@@ -132,18 +132,18 @@ func TestWhatIsKeptOfALogIsBounded(t *testing.T) {
 	for _, r := range out.all(t, "lines of a function were left out: there were more than are recorded") {
 		skipped += r["lines"].(float64)
 	}
-	if recs := len(out.all(t, "function log")); recs+int(skipped) != 10*logring.MaxLines+1 {
-		t.Errorf("%d records and %v left out are not %d lines", recs, skipped, 10*logring.MaxLines+1)
+	if recs := len(out.all(t, "function log")); recs+int(skipped) != 10*logs.MaxLines+1 {
+		t.Errorf("%d records and %v left out are not %d lines", recs, skipped, 10*logs.MaxLines+1)
 	}
-	add(100, strings.Repeat("\x00", logring.MaxText))
+	add(100, strings.Repeat("\x00", logs.MaxText))
 	kept := 0
 	for _, line := range l.ring.Lines() {
 		kept += len(line.Text)
-		if len(line.Text) > logring.MaxText {
+		if len(line.Text) > logs.MaxText {
 			t.Fatalf("a line of %d bytes", len(line.Text))
 		}
 	}
-	if kept > logring.MaxBytes || kept < logring.MaxBytes-logring.MaxText {
+	if kept > logs.MaxBytes || kept < logs.MaxBytes-logs.MaxText {
 		t.Errorf("%d bytes are kept", kept)
 	}
 }

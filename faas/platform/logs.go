@@ -11,47 +11,46 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
-	"github.com/tangle-network/blueprint-serverless/internal/logring"
-	"github.com/tangle-network/blueprint-serverless/internal/logseq"
+	"github.com/tangle-network/blueprint-serverless/internal/logs"
 )
 
 // Logs returns the last lines that the functions' processes wrote to their standard error, of their earlier generations too: at most 1,000 lines and 64 KiB of each function, which begin anew with
 // the platform. See [faas.LogReader].
 func (e *Executor) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogLine, error] {
 	if err := q.Check(providerName); err != nil {
-		return logseq.Fail(err)
+		return logs.Fail(err)
 	}
 	return func(yield func(faas.LogLine, error) bool) {
-		sources := make([]logring.Source, len(q.JobIDs))
+		sources := make([]logs.Source, len(q.JobIDs))
 		for i, jobID := range q.JobIDs {
 			f, err := e.own("logs", kit.ProtocolNames.Of(e.service, jobID))
 			if err != nil {
 				yield(faas.LogLine{}, forJob(err, jobID))
 				return
 			}
-			sources[i] = logring.Source{Ring: &f.log.ring, JobID: int64(jobID), FunctionID: f.ID}
+			sources[i] = logs.Source{Ring: &f.log.ring, JobID: int64(jobID), FunctionID: f.ID}
 		}
-		logring.Logs(ctx, providerName, q, sources...)(yield)
+		logs.Logs(ctx, providerName, q, sources...)(yield)
 	}
 }
 
 // logLine is a line as GET .../logs answers it.
 type logLine struct {
 	// Cursor names the place behind the line, for ?after=.
-	Cursor    logring.Cursor `json:"cursor"`
-	Time      time.Time      `json:"time"`
-	PID       int            `json:"pid,omitempty"`
-	Stream    string         `json:"stream,omitempty"`
-	Severity  string         `json:"severity,omitempty"`
-	System    bool           `json:"system,omitempty"`
-	Text      string         `json:"text"`
-	Truncated bool           `json:"truncated,omitempty"`
+	Cursor    logs.Cursor `json:"cursor"`
+	Time      time.Time   `json:"time"`
+	PID       int         `json:"pid,omitempty"`
+	Stream    string      `json:"stream,omitempty"`
+	Severity  string      `json:"severity,omitempty"`
+	System    bool        `json:"system,omitempty"`
+	Text      string      `json:"text"`
+	Truncated bool        `json:"truncated,omitempty"`
 }
 
-func newLogLine(e logring.Entry) logLine {
+func newLogLine(e logs.Kept) logLine {
 	if e.Missed > 0 {
 		return logLine{Cursor: e.Cursor, Time: e.Time, Severity: faas.SeverityWarning, System: true,
-			Text: logring.MissedText(e.Missed)}
+			Text: logs.MissedText(e.Missed)}
 	}
 	line := logLine{Cursor: e.Cursor, Time: e.Time, PID: e.PID, Stream: "stderr", Text: e.Text, Truncated: e.Truncated}
 	if e.System {
@@ -98,10 +97,10 @@ func (p *Platform) serveLogs(w http.ResponseWriter, r *http.Request, id string) 
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer p.onStop(r, cancel)()
-	for after := logring.Cursor(r.URL.Query().Get("after")); ; {
+	for after := logs.Cursor(r.URL.Query().Get("after")); ; {
 		deadline()
 		waiting, cancel := context.WithTimeout(ctx, stillThere)
-		err := f.log.ring.Read(waiting, after, q, func() bool { return control.Flush() == nil }, func(e logring.Entry) bool {
+		err := f.log.ring.Read(waiting, after, q, func() bool { return control.Flush() == nil }, func(e logs.Kept) bool {
 			after, q.Limit = e.Cursor, 0
 			deadline()
 			return out.Encode(newLogLine(e)) == nil

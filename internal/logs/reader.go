@@ -1,4 +1,4 @@
-package logseq
+package logs
 
 import (
 	"context"

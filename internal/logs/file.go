@@ -1,4 +1,4 @@
-package logring
+package logs
 
 import (
 	"bufio"
@@ -13,7 +13,6 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/files"
 	"github.com/tangle-network/blueprint-serverless/internal/httputil"
-	"github.com/tangle-network/blueprint-serverless/internal/logseq"
 )
 
 // How long a file that is followed is left alone after it grew, and at the longest.
@@ -21,11 +20,11 @@ const firstLook, longestLook = 50 * time.Millisecond, time.Second
 
 // FileLogs returns the lines of a log file and of those that were set aside from it. They have no time until they are followed, so that of LogQuery.Since and Until no more than whole files that ended before Since
 // can be left out.
-func FileLogs(ctx context.Context, path string, q faas.LogQuery) logseq.Lines {
+func FileLogs(ctx context.Context, path string, q faas.LogQuery) Lines {
 	return func(yield func(faas.LogLine, error) bool) {
 		f := &fileLog{path: path}
 		defer f.close()
-		for line, err := range logseq.Last(q.Limit, f.there(ctx, q.Since)) {
+		for line, err := range Last(q.Limit, f.there(ctx, q.Since)) {
 			if !yield(line, err) || err != nil {
 				return
 			}
@@ -45,7 +44,7 @@ func FileLogs(ctx context.Context, path string, q faas.LogQuery) logseq.Lines {
 			}
 		}
 		if ctx.Err() != nil {
-			yield(faas.LogLine{}, logseq.Ended(ctx, ""))
+			yield(faas.LogLine{}, Ended(ctx, ""))
 		}
 	}
 }
@@ -80,7 +79,7 @@ func (f *fileLog) open(name string) (err error) {
 }
 
 // there returns what is in the files, and leaves the one that is written to open.
-func (f *fileLog) there(ctx context.Context, since time.Time) logseq.Lines {
+func (f *fileLog) there(ctx context.Context, since time.Time) Lines {
 	return func(yield func(faas.LogLine, error) bool) {
 		for _, name := range append(files.Aside(f.path), f.path) {
 			err := f.open(name)

@@ -1,4 +1,4 @@
-package logring
+package logs
 
 import (
 	"bytes"
@@ -17,7 +17,6 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/alloctest"
-	"github.com/tangle-network/blueprint-serverless/internal/logseq"
 )
 
 func TestTextOfALogLineIsHarmless(t *testing.T) {
@@ -45,19 +44,6 @@ func (r *Ring) add(texts ...string) {
 	for _, text := range texts {
 		r.Add(time.Now(), 7, []byte(text), false)
 	}
-}
-
-// texts ranges over a sequence up to most lines.
-func texts(most int, seq logseq.Lines) (got []string, failed error) {
-	for line, err := range seq {
-		if err != nil {
-			return got, err
-		}
-		if got = append(got, line.Text); len(got) == most {
-			break
-		}
-	}
-	return got, nil
 }
 
 func TestLogsOfSeveralFunctionsAreMergedAndCut(t *testing.T) {
@@ -124,7 +110,7 @@ func TestAReaderIsToldWhatItMissed(t *testing.T) {
 	r := &Ring{}
 	r.add("first")
 	var seen []string
-	_ = r.Read(t.Context(), "", faas.LogQuery{Follow: true}, nil, func(e Entry) bool {
+	_ = r.Read(t.Context(), "", faas.LogQuery{Follow: true}, nil, func(e Kept) bool {
 		if e.Missed > 0 {
 			seen = append(seen, MissedText(e.Missed))
 			return true
@@ -145,7 +131,7 @@ func TestAReaderIsToldWhatItMissed(t *testing.T) {
 func TestACursorIsOfOneLogAlone(t *testing.T) {
 	a, b := &Ring{}, &Ring{}
 	read := func(r *Ring, behind Cursor) (got string, last Cursor) {
-		_ = r.Read(t.Context(), behind, faas.LogQuery{}, nil, func(e Entry) bool {
+		_ = r.Read(t.Context(), behind, faas.LogQuery{}, nil, func(e Kept) bool {
 			got, last = got+e.Text, e.Cursor
 			return true
 		})

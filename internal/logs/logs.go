@@ -1,5 +1,6 @@
-// Package logseq reads logs as sequences of lines: merged by time, cut to their end, and followed.
-package logseq
+// Package logs reads logs as sequences of lines, which it merges by time, cuts to their end and follows.
+// It keeps the last lines that processes wrote in memory.
+package logs
 
 import (
 	"context"

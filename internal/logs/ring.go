@@ -1,5 +1,4 @@
-// Package logring keeps the last lines that processes wrote, in memory.
-package logring
+package logs
 
 import (
 	"bytes"
@@ -15,7 +14,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/logseq"
 )
 
 const (
@@ -156,8 +154,8 @@ func (r *Ring) behind(c Cursor) uint64 {
 	return seq
 }
 
-// Entry is a line of a log that is read, and the place behind it.
-type Entry struct {
+// Kept is a line of a log that is read, and the place behind it.
+type Kept struct {
 	Line
 	Cursor Cursor
 	// Missed stands, in place of a line, for so many that were overwritten before they were read.
@@ -167,7 +165,7 @@ type Entry struct {
 // Read calls emit with the lines behind a cursor that are from since on and before until, where those are not zero: of those that there are the last limit, where that is not 0. If follow is set it goes on with
 // the lines that come, until the log is closed, emit returns false, or ctx is done, of which it returns the error. idle, where it is not nil, is called before it waits.
 func (r *Ring) Read(ctx context.Context, behind Cursor, q faas.LogQuery, idle func() bool,
-	emit func(Entry) bool) error {
+	emit func(Kept) bool) error {
 	seq := r.behind(behind)
 	first := behind == "" || seq == 0 // what was overwritten before anybody read is no loss
 	for {
@@ -175,7 +173,7 @@ func (r *Ring) Read(ctx context.Context, behind Cursor, q faas.LogQuery, idle fu
 		if n := len(lines); n > 0 {
 			seq = lines[n-1].Seq
 		}
-		if missed > 0 && !first && !emit(Entry{Missed: missed, Line: Line{Time: time.Now().UTC()}, Cursor: r.cursor(seq)}) {
+		if missed > 0 && !first && !emit(Kept{Missed: missed, Line: Line{Time: time.Now().UTC()}, Cursor: r.cursor(seq)}) {
 			return nil
 		}
 		lines = slices.DeleteFunc(lines, func(l Line) bool {
@@ -185,7 +183,7 @@ func (r *Ring) Read(ctx context.Context, behind Cursor, q faas.LogQuery, idle fu
 			lines = lines[len(lines)-q.Limit:]
 		}
 		for _, l := range lines {
-			if !emit(Entry{Line: l, Cursor: r.cursor(l.Seq)}) {
+			if !emit(Kept{Line: l, Cursor: r.cursor(l.Seq)}) {
 				return nil
 			}
 		}
@@ -209,10 +207,10 @@ type Source struct {
 }
 
 // Logs returns what a query asks for of several logs.
-func Logs(ctx context.Context, provider string, q faas.LogQuery, sources ...Source) logseq.Lines {
+func Logs(ctx context.Context, provider string, q faas.LogQuery, sources ...Source) Lines {
 	return func(yield func(faas.LogLine, error) bool) {
 		if ctx.Err() != nil {
-			yield(faas.LogLine{}, logseq.Ended(ctx, provider))
+			yield(faas.LogLine{}, Ended(ctx, provider))
 			return
 		}
 		var old []faas.LogLine
@@ -220,7 +218,7 @@ func Logs(ctx context.Context, provider string, q faas.LogQuery, sources ...Sour
 		for i, s := range sources {
 			there := q
 			there.Follow = false
-			_ = s.Ring.Read(ctx, "", there, nil, func(e Entry) bool { // what does not wait does not fail
+			_ = s.Ring.Read(ctx, "", there, nil, func(e Kept) bool { // what does not wait does not fail
 				old = append(old, s.line(e))
 				behind[i] = e.Cursor
 				return true
@@ -239,23 +237,23 @@ func Logs(ctx context.Context, provider string, q faas.LogQuery, sources ...Sour
 			return
 		}
 		q.Limit = 0
-		seqs := make([]func(context.Context) logseq.Lines, len(sources))
+		seqs := make([]func(context.Context) Lines, len(sources))
 		for i, s := range sources {
-			seqs[i] = func(ctx context.Context) logseq.Lines { return s.follow(ctx, provider, behind[i], q) }
+			seqs[i] = func(ctx context.Context) Lines { return s.follow(ctx, provider, behind[i], q) }
 		}
-		logseq.Join(ctx, provider, seqs...)(yield)
+		Join(ctx, provider, seqs...)(yield)
 	}
 }
 
-func (s Source) follow(ctx context.Context, provider string, behind Cursor, q faas.LogQuery) logseq.Lines {
+func (s Source) follow(ctx context.Context, provider string, behind Cursor, q faas.LogQuery) Lines {
 	return func(yield func(faas.LogLine, error) bool) {
-		if err := s.Ring.Read(ctx, behind, q, nil, func(e Entry) bool { return yield(s.line(e), nil) }); err != nil {
-			yield(faas.LogLine{}, logseq.Ended(ctx, provider))
+		if err := s.Ring.Read(ctx, behind, q, nil, func(e Kept) bool { return yield(s.line(e), nil) }); err != nil {
+			yield(faas.LogLine{}, Ended(ctx, provider))
 		}
 	}
 }
 
-func (s Source) line(e Entry) faas.LogLine {
+func (s Source) line(e Kept) faas.LogLine {
 	line := faas.LogLine{Time: e.Time, JobID: s.JobID, FunctionID: s.FunctionID, Text: e.Text, Truncated: e.Truncated}
 	switch {
 	case e.Missed > 0:
