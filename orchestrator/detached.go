@@ -12,9 +12,9 @@ import (
 	"strings"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/internal/detached"
 	"github.com/tangle-network/blueprint-serverless/internal/files"
 	"github.com/tangle-network/blueprint-serverless/internal/proctree"
-	"github.com/tangle-network/blueprint-serverless/internal/survivor"
 	"github.com/tangle-network/blueprint-serverless/internal/worker"
 )
 
@@ -28,7 +28,7 @@ var (
 
 // detachedRef is the private part of a reference.
 type detachedRef struct {
-	Process survivor.Process `json:"process"`
+	Process detached.Process `json:"process"`
 	// Runs identifies what it runs: executable, arguments, environment of the service.
 	Runs string `json:"runs"`
 	// Log is the path of its log file.
@@ -42,7 +42,7 @@ type detachedRunner struct {
 	*localRunner // runs the local jobs of the program that deployed it; nil in others
 	orc          *Local
 	ref          Ref
-	process      survivor.Process
+	process      detached.Process
 	health       *healthCheck
 	log          string
 	binary       string
@@ -155,7 +155,7 @@ func (o *Local) startDetached(ctx context.Context, spec Spec, cfg worker.Config,
 	}
 	// The copy is made before the earlier runner is stopped, as that may fail.
 	d := &detachedRunner{localRunner: local, orc: o, health: local.health, log: log}
-	start := survivor.Config{Dir: cfg.Dir, Output: log, Status: strings.TrimSuffix(log, ".log") + ".ends",
+	start := detached.Config{Dir: cfg.Dir, Output: log, Status: strings.TrimSuffix(log, ".log") + ".ends",
 		Mark: proctree.New()}
 	dir, err := o.copyDir(spec.Service, start.Mark)
 	if err != nil {
@@ -172,7 +172,7 @@ func (o *Local) startDetached(ctx context.Context, spec Spec, cfg worker.Config,
 			return nil, bad("%w", err)
 		}
 	}
-	d.process, err = survivor.Start(start, func(p survivor.Process) error {
+	d.process, err = detached.Start(start, func(p detached.Process) error {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			return bad("%w", err)
 		}
@@ -190,7 +190,7 @@ func (o *Local) startDetached(ctx context.Context, spec Spec, cfg worker.Config,
 		return spec.Record(d.ref)
 	})
 	switch {
-	case errors.Is(err, survivor.ErrUnsupported):
+	case errors.Is(err, detached.ErrUnsupported):
 		return nil, faas.Errorf(faas.ErrUnsupported, "start runner", "",
 			"orchestrator.Local.Detached: a runner can outlive its program on Linux and macOS only")
 	case err != nil:

@@ -23,7 +23,7 @@ import (
 	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/frame"
-	"github.com/tangle-network/blueprint-serverless/internal/measure"
+	"github.com/tangle-network/blueprint-serverless/internal/procstat"
 	"github.com/tangle-network/blueprint-serverless/internal/profiles"
 )
 
@@ -138,7 +138,7 @@ func Measure(ctx context.Context, binary string, inputs map[uint32][][]byte, opt
 		BinarySHA256: file.SHA256,
 		Jobs:         map[uint32]serverless.JobProfile{}, Execution: o.execution,
 	}
-	spec := measure.Spec{Path: path, Env: o.environment(), Timeout: o.timeout, MaxOutput: maxProfiledOutput}
+	spec := procstat.Spec{Path: path, Env: o.environment(), Timeout: o.timeout, MaxOutput: maxProfiledOutput}
 	for _, id := range slices.Sorted(maps.Keys(inputs)) {
 		job, err := o.profileJob(ctx, spec, id, inputs[id])
 		if err != nil {
@@ -230,7 +230,7 @@ func (o *options) environment() []string {
 }
 
 // profileJob measures one job.
-func (o *options) profileJob(ctx context.Context, spec measure.Spec, id uint32, inputs [][]byte) (serverless.JobProfile,
+func (o *options) profileJob(ctx context.Context, spec procstat.Spec, id uint32, inputs [][]byte) (serverless.JobProfile,
 	error) {
 	if len(inputs) == 0 {
 		inputs = [][]byte{nil}
@@ -246,7 +246,7 @@ func (o *options) profileJob(ctx context.Context, spec measure.Spec, id uint32, 
 			input = inputs[(run-o.warmups)%len(inputs)]
 		}
 		spec.Input = faas.AppendRequest(spec.Input[:0], id, input)
-		usage, err := measure.Run(ctx, spec)
+		usage, err := procstat.Run(ctx, spec)
 		if err == nil {
 			err = checkAnswer(usage, id)
 		}
@@ -277,7 +277,7 @@ func (o *options) profileJob(ctx context.Context, spec measure.Spec, id uint32, 
 // short to take much: the smallest of them is then nearest to the truth.
 type memoryPeak struct{ measured, bound uint64 }
 
-func (p *memoryPeak) add(u measure.Usage) {
+func (p *memoryPeak) add(u procstat.Usage) {
 	switch {
 	case !u.UpperBound:
 		p.measured = max(p.measured, u.PeakMemory)
@@ -294,7 +294,7 @@ func (p *memoryPeak) bytes() uint64 {
 }
 
 // checkAnswer says whether the job did its work.
-func checkAnswer(usage measure.Usage, id uint32) error {
+func checkAnswer(usage procstat.Usage, id uint32) error {
 	var answer faas.Response
 	if err := faas.ParseResponse(usage.Output, &answer); err != nil {
 		return &faas.FunctionError{Type: "protocol", Message: "its answer is not one: " + err.Error(), LogTail: usage.Stderr}
@@ -309,19 +309,19 @@ func checkAnswer(usage measure.Usage, id uint32) error {
 }
 
 // runError gives what ended a run its code.
-func runError(err error, usage measure.Usage, id uint32, run, total int) error {
+func runError(err error, usage procstat.Usage, id uint32, run, total int) error {
 	code := faas.ErrInternal
 	var function *faas.FunctionError
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &function):
 		code = faas.ErrFunctionFailed
-	case errors.Is(err, measure.ErrTimeout):
+	case errors.Is(err, procstat.ErrTimeout):
 		return faas.JobErrorf(faas.ErrTimeout, profileOp, "", id, "run %d of %d: %w; WithTimeout gives it longer",
 			run, total, err)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		code = faas.ErrTimeout
-	case errors.Is(err, measure.ErrOutput):
+	case errors.Is(err, procstat.ErrOutput):
 		code = faas.ErrTooLarge
 	case errors.As(err, &exit):
 		code = faas.ErrFunctionFailed

@@ -18,7 +18,7 @@ import (
 
 	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/measure"
+	"github.com/tangle-network/blueprint-serverless/internal/procstat"
 	"github.com/tangle-network/blueprint-serverless/internal/profiles"
 )
 
@@ -445,12 +445,12 @@ func TestPercentilesAreByNearestRankAndRoundedUp(t *testing.T) {
 
 func TestUpperBoundsOfMemoryCountOnlyAlone(t *testing.T) {
 	for _, tc := range []struct {
-		usages []measure.Usage
+		usages []procstat.Usage
 		want   uint64
 	}{
-		{[]measure.Usage{{PeakMemory: 5}, {PeakMemory: 7}, {PeakMemory: 6}}, 7},
-		{[]measure.Usage{{PeakMemory: 5}, {PeakMemory: 900, UpperBound: true}}, 5},
-		{[]measure.Usage{{PeakMemory: 900, UpperBound: true}, {PeakMemory: 9, UpperBound: true},
+		{[]procstat.Usage{{PeakMemory: 5}, {PeakMemory: 7}, {PeakMemory: 6}}, 7},
+		{[]procstat.Usage{{PeakMemory: 5}, {PeakMemory: 900, UpperBound: true}}, 5},
+		{[]procstat.Usage{{PeakMemory: 900, UpperBound: true}, {PeakMemory: 9, UpperBound: true},
 			{PeakMemory: 10, UpperBound: true}}, 9},
 	} {
 		var peak memoryPeak

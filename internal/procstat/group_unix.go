@@ -1,6 +1,6 @@
 //go:build unix
 
-package measure
+package procstat
 
 import (
 	"os"

@@ -1,4 +1,4 @@
-package survivor_test
+package detached_test
 
 import (
 	"os"

@@ -1,6 +1,6 @@
 //go:build !linux && !darwin
 
-package survivor
+package detached
 
 // Start returns ErrUnsupported.
 func Start(Config, func(Process) error) (Process, error) { return Process{}, ErrUnsupported }

@@ -1,4 +1,4 @@
-package survivor
+package detached
 
 import (
 	"errors"

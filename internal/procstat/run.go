@@ -1,6 +1,6 @@
-// Package measure runs a process to its end and says how long it ran and how much memory it took, by the operating system's own accounting
+// Package procstat runs a process to its end and says how long it ran and how much memory it took, by the operating system's own accounting
 // of that process.
-package measure
+package procstat
 
 import (
 	"bytes"

@@ -1,5 +1,5 @@
 //go:build unix && !linux
 
-package measure
+package procstat
 
 func zombie(int) bool { return false }

@@ -1,6 +1,6 @@
 //go:build linux || darwin
 
-package survivor
+package detached
 
 import (
 	"bufio"

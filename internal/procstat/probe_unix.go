@@ -1,6 +1,6 @@
 //go:build unix && !linux
 
-package measure
+package procstat
 
 import (
 	"os"

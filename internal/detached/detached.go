@@ -1,8 +1,8 @@
-// Package survivor runs a process that outlives the program which starts it, and finds it again from another program.
+// Package detached runs a process that outlives the program which starts it, and finds it again from another program.
 //
 // What is started is a shell that runs the process and starts it again when it ends, in a session of its own. It begins only when it is told to, so
 // that the program can write down where it is first; if the program dies before, it ends.
-package survivor
+package detached
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package measure
+package procstat
 
 func touch(bytes int) []byte {
 	held := make([]byte, bytes)

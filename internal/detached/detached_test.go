@@ -1,6 +1,6 @@
 //go:build linux || darwin
 
-package survivor_test
+package detached_test
 
 import (
 	"context"
@@ -13,23 +13,23 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/tangle-network/blueprint-serverless/internal/survivor"
+	"github.com/tangle-network/blueprint-serverless/internal/detached"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func config(t *testing.T, script string) survivor.Config {
+func config(t *testing.T, script string) detached.Config {
 	t.Helper()
 	dir := t.TempDir()
-	return survivor.Config{
+	return detached.Config{
 		Path: "/bin/sh", Args: []string{"-c", script}, Env: []string{"PATH=" + os.Getenv("PATH"), "GREETING=hello"}, Dir: dir,
 		Output: filepath.Join(dir, "log"), Status: filepath.Join(dir, "status"),
 	}
 }
 
-func start(t *testing.T, c survivor.Config) survivor.Process {
+func start(t *testing.T, c detached.Config) detached.Process {
 	t.Helper()
-	p, err := survivor.Start(c, func(survivor.Process) error { return nil })
+	p, err := detached.Start(c, func(detached.Process) error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +46,7 @@ func await(t *testing.T, what string, isSo func() bool) {
 	}
 }
 
-func logs(c survivor.Config, text string) func() bool {
+func logs(c detached.Config, text string) func() bool {
 	return func() bool {
 		log, _ := os.ReadFile(c.Output)
 		return strings.Contains(string(log), text)
@@ -106,8 +106,8 @@ func TestAProcessThatEndsIsStartedAgainAndCounted(t *testing.T) {
 // What is not written down must not run: nobody would ever find it.
 func TestAProcessThatCannotBeRecordedNeverRuns(t *testing.T) {
 	c := config(t, `echo up`)
-	var p survivor.Process
-	_, err := survivor.Start(c, func(got survivor.Process) error { p = got; return errors.New("no room") })
+	var p detached.Process
+	_, err := detached.Start(c, func(got detached.Process) error { p = got; return errors.New("no room") })
 	if err == nil || p.PID == 0 {
 		t.Fatalf("process %+v, error %v", p, err)
 	}
