@@ -431,8 +431,8 @@ func TestEveryEventThatStartsEndsAndNoneHoldsASecret(t *testing.T) {
 func TestTheTraditionalHookGetsAllJobsAndTheirSizing(t *testing.T) {
 	var gotJobs []uint32
 	var gotSizing serverless.Sizing
-	hook := func(_ context.Context, s serverless.ServiceSpec, jobs []uint32, sizing serverless.Sizing) (orchestrator.Runner,
-		error) {
+	hook := func(_ context.Context, s serverless.ServiceSpec, jobs []uint32,
+		sizing serverless.Sizing) (orchestrator.Runner, error) {
 		gotJobs, gotSizing = jobs, sizing
 		return &hookRunner{}, nil
 	}

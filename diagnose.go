@@ -44,8 +44,8 @@ type DiagnoseSpec struct {
 //   - "PROVIDER/...": what the provider's own Diagnose finds, if serverless is on;
 //   - "state": the directory of the ledgers can be used;
 //   - "services": no operation on a service was interrupted, and no ledger is damaged;
-//   - "chain", "head", "contract", "blueprint": the node answers, is up to date, and knows contract and
-//     blueprint;
+//   - "chain", "head", "contract", "blueprint": the node answers, is up to date, and knows the
+//     contract and the blueprint;
 //   - "binary": the provider can run the executable.
 //
 // The checks run at the same time, each within a bounded time; ctx bounds all of them. Their names

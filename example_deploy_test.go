@@ -66,7 +66,8 @@ func newWorkplace() *workplace {
 	write(w.policy, fmt.Sprintf(`{"serverless": {
 		"enable": true, "provider": {"type": "custom", "endpoint": %q}, "fallback_to_vm": false}}`, server.URL), 0o600)
 	write(w.binary, exampleBinary, 0o755)
-	write(serverless.ProfilesPath(w.binary), `{"blueprint_name":"my-blueprint","profiled_at":"2026-11-25T00:00:00Z","jobs":{
+	write(serverless.ProfilesPath(w.binary), `{
+		"blueprint_name":"my-blueprint","profiled_at":"2026-11-25T00:00:00Z","jobs":{
 		"0":{"avg_duration_ms":20,"p95_duration_ms":30,"p99_duration_ms":40,"peak_memory_mb":40,
 			"stateful":false,"persistent_connections":false,"sample_size":10},
 		"1":{"avg_duration_ms":20,"p95_duration_ms":30,"p99_duration_ms":40,"peak_memory_mb":40,

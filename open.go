@@ -13,8 +13,9 @@ import (
 
 // OpenService returns the handle of a service that this program or another one deployed, from its
 // ledger. Its functions can be invoked, checked, warmed and removed. Its local jobs can be invoked
-// only if its runner is a [orchestrator.Detached], which OpenService finds with an orchestrator of the same kind
-// ([WithOrchestrator]); any other runner belongs to the program that deployed the service.
+// only if its runner is a [orchestrator.Detached], which OpenService finds with an orchestrator of
+// the same kind ([WithOrchestrator]); any other runner belongs to the program that deployed the
+// service.
 //
 // The provider, the region and all else that tells where the service is come from the ledger, with
 // the options that are not sensitive. [WithPolicy] names the place in a policy, whose

@@ -9,8 +9,8 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/engine"
-	"github.com/tangle-network/blueprint-serverless/internal/ledger"
 	"github.com/tangle-network/blueprint-serverless/internal/files"
+	"github.com/tangle-network/blueprint-serverless/internal/ledger"
 )
 
 // prepared is a serverless deployment up to its first change: everything is known, checked and

@@ -9,7 +9,8 @@ import (
 )
 
 // stopRecorded stops a runner that an earlier deployment left. It returns the runner if it stopped.
-func stopRecorded(ctx context.Context, orc orchestrator.Orchestrator, ref orchestrator.Ref) (stopped orchestrator.Runner, err error) {
+func stopRecorded(ctx context.Context, orc orchestrator.Orchestrator,
+	ref orchestrator.Ref) (stopped orchestrator.Runner, err error) {
 	runner, err := attach(ctx, orc, ref)
 	if err != nil {
 		return nil, err
@@ -46,7 +47,8 @@ func canReplace(orc orchestrator.Orchestrator, previous *orchestrator.Ref) error
 // TraditionalFunc runs a service without FaaS, on the embedding program's own machines or clusters.
 // jobIDs are all jobs of the blueprint, nil if they are not known. sizing is what they need. See
 // [WithTraditional].
-type TraditionalFunc func(ctx context.Context, spec ServiceSpec, jobIDs []uint32, sizing Sizing) (orchestrator.Runner, error)
+type TraditionalFunc func(ctx context.Context, spec ServiceSpec, jobIDs []uint32,
+	sizing Sizing) (orchestrator.Runner, error)
 
 // absentRunner stands for the runner that the program is itself.
 type absentRunner struct{}

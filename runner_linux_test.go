@@ -26,7 +26,7 @@ func init() {
 
 const pidFileEnv = "SERVERLESS_TEST_PIDFILE"
 
-// runUntilKilled deploys a service whose only job is local, says so, and stays.
+// runUntilKilled deploys a service whose only job is local, prints a line, and stays.
 func runUntilKilled(orc orchestrator.Orchestrator) error {
 	spec := serverless.ServiceSpec{
 		Name: "svc", BlueprintID: 1, BinaryPath: os.Getenv(binaryEnv), Args: []string{"run"},
@@ -43,7 +43,8 @@ func runUntilKilled(orc orchestrator.Orchestrator) error {
 	return nil
 }
 
-// deployElsewhere deploys in another process, which it kills once the runner is up and before has been called. It returns the runner's process id.
+// deployElsewhere deploys in another process. Once the runner is up, it calls before and kills that
+// process. It returns the runner's process id.
 func deployElsewhere(t *testing.T, role string, spec serverless.ServiceSpec, state, pidFile string,
 	before ...func()) string {
 	t.Helper()
@@ -91,14 +92,15 @@ func TestARunnerIsGoneWhenTheDeployingProcessIsKilled(t *testing.T) {
 	await(t, "it is gone", func() bool { return !runs(pid) })
 }
 
-// What it has started in a session of its own, without its environment, is gone too.
+// A process that the runner started in a session of its own, without its environment, is gone too.
 func TestWhatARunnerHasStartedIsGoneWhenTheDeployingProcessIsKilled(t *testing.T) {
-	s, pidFile := runnerSpec(t, strings.Replace(
-		runnerScript, "while :;", `(env -i PATH="$PATH" setsid sh -c 'echo $$ >"$0"; while :; do sleep 0.02; done' "$PIDFILE.stray" </dev/null >/dev/null 2>&1 &)
-while :;`, 1))
+	const stray = `(env -i PATH="$PATH" setsid sh -c 'echo $$ >"$0"; while :; do sleep 0.02; done' \
+	"$PIDFILE.stray" </dev/null >/dev/null 2>&1 &)
+while :;`
+	s, pidFile := runnerSpec(t, strings.Replace(runnerScript, "while :;", stray, 1))
 	pid := deployElsewhere(t, "runner", s, t.TempDir(), pidFile, func() { runnerPID(t, pidFile+".stray") })
-	stray := runnerPID(t, pidFile+".stray")
-	await(t, "both are gone", func() bool { return !runs(pid) && !runs(stray) })
+	strayPID := runnerPID(t, pidFile+".stray")
+	await(t, "both are gone", func() bool { return !runs(pid) && !runs(strayPID) })
 }
 
 func TestARunnerIsGoneAfterUndeployAndAfterAFailure(t *testing.T) {
@@ -241,7 +243,8 @@ func (otherOrchestrator) Start(context.Context, orchestrator.Spec) (orchestrator
 	return nil, errors.New("it must not be asked")
 }
 
-// strayScript is a runner, and a job binary, that leave something behind. STRAY starts with a file name the script that stays.
+// strayScript is a runner and a job binary that leave a process behind: STRAY starts the script
+// that stays, with the name of a file.
 const strayScript = `#!/bin/sh
 cat >"$DIR/stray" <<'END'
 trap '' TERM HUP INT
@@ -264,13 +267,15 @@ while :; do sleep 0.02; done
 
 func TestNothingIsLeftOfWhatARunnerHasStarted(t *testing.T) {
 	for name, stray := range map[string]string{
-		"another session":           `setsid sh "$DIR/stray" "$1" &`,
-		"nobody's child":            `(setsid sh "$DIR/stray" "$1" </dev/null >/dev/null 2>&1 &)`,
-		"with its output":           `(setsid sh "$DIR/stray" "$1" &)`,
-		"without its environment":   `(env -i PATH="$PATH" setsid sh "$DIR/stray" "$1" </dev/null >/dev/null 2>&1 &)`,
-		"twice over":                `(setsid sh -c '(env -i PATH="$PATH" setsid sh "$0" "$1" &)' "$DIR/stray" "$1" </dev/null >/dev/null 2>&1 &)`,
-		"with another mark in it":   `(BLUEPRINT_RUNNER_ID=none TMPDIR=/ setsid sh "$DIR/stray" "$1" &)`,
-		"the runner itself has one": `[ -n "$LEADS" ] || [ "${1%of-a-job}" != "$1" ] && (setsid sh "$DIR/stray" "$1" &) || LEADS=1 exec setsid -w "$0" again`,
+		"another session":         `setsid sh "$DIR/stray" "$1" &`,
+		"nobody's child":          `(setsid sh "$DIR/stray" "$1" </dev/null >/dev/null 2>&1 &)`,
+		"with its output":         `(setsid sh "$DIR/stray" "$1" &)`,
+		"without its environment": `(env -i PATH="$PATH" setsid sh "$DIR/stray" "$1" </dev/null >/dev/null 2>&1 &)`,
+		"twice over": `(setsid sh -c '(env -i PATH="$PATH" setsid sh "$0" "$1" &)' "$DIR/stray" "$1" \
+	</dev/null >/dev/null 2>&1 &)`,
+		"with another mark in it": `(BLUEPRINT_RUNNER_ID=none TMPDIR=/ setsid sh "$DIR/stray" "$1" &)`,
+		"the runner itself has one": `[ -n "$LEADS" ] || [ "${1%of-a-job}" != "$1" ] && (setsid sh "$DIR/stray" "$1" &) ||
+	LEADS=1 exec setsid -w "$0" again`,
 	} {
 		for kind, end := range map[string]func(*serverless.Service) error{
 			"attached": func(svc *serverless.Service) error { return svc.Undeploy(context.Background()) },

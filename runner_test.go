@@ -22,7 +22,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
-// runnerScript is a binary without faas/job that is a runner where it has arguments: it writes its process id to the file that PIDFILE names, and stays.
+// runnerScript is a binary without faas/job that is a runner if it has arguments. It writes its
+// process id to the file that PIDFILE names, and stays.
 const runnerScript = `#!/bin/sh
 if [ $# -eq 0 ]; then
 	cat >/dev/null
@@ -37,7 +38,7 @@ mv "$PIDFILE.new" "$PIDFILE"
 while :; do sleep 0.02; done
 `
 
-// runnerSpec is a service whose runner stays, and the file with its process id.
+// runnerSpec returns a service whose runner stays, and the file with the runner's process id.
 func runnerSpec(t testing.TB, text string) (spec serverless.ServiceSpec, pidFile string) {
 	t.Helper()
 	path := script(t)
@@ -49,7 +50,7 @@ func runnerSpec(t testing.TB, text string) (spec serverless.ServiceSpec, pidFile
 		Env: map[string]string{"PIDFILE": pidFile, "KEY": canary}}, pidFile
 }
 
-// await waits until something is so.
+// await waits until the condition holds.
 func await(t testing.TB, what string, isSo func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); !isSo(); time.Sleep(5 * time.Millisecond) {
@@ -66,7 +67,7 @@ func fileHas(path, text string) func() bool {
 	}
 }
 
-// deployBeside deploys jobs as metadata says, and fails the test where that fails.
+// deployBeside deploys jobs as metadata describes them. It fails the test if it cannot.
 func deployBeside(t testing.TB, spec serverless.ServiceSpec, jobs string,
 	opts ...serverless.DeployOption) *serverless.Service {
 	t.Helper()
@@ -244,8 +245,8 @@ func TestADetachedRunnerNeedsWhatMakesItFindable(t *testing.T) {
 	}
 }
 
-// A program that deploys itself as its own blueprint, and does not see that it was started as the
-// runner, must not deploy itself for ever.
+// A program that deploys itself as its own blueprint, and does not notice that it was started as
+// the runner, must not deploy itself forever.
 func TestARunnerDoesNotStartItself(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {

@@ -194,7 +194,8 @@ func (s *Service) startRunner(ctx context.Context, spec orchestrator.Spec, j *jo
 }
 
 // start starts a runner with the orchestrator. record writes where it is, or that there is none.
-func (s *Service) start(ctx context.Context, spec orchestrator.Spec, record func(*orchestrator.Ref) error) (orchestrator.Runner, error) {
+func (s *Service) start(ctx context.Context, spec orchestrator.Spec,
+	record func(*orchestrator.Ref) error) (orchestrator.Runner, error) {
 	recorded := false
 	spec.Service, spec.BlueprintID = s.spec.Name, s.spec.BlueprintID
 	spec.Binary, spec.Args, spec.Env, spec.Logger = s.binary, s.spec.Args, s.env, s.opts.logger

@@ -172,8 +172,8 @@ func (s *Service) warn(texts ...string) {
 
 // Invoke runs a job once, where it was deployed. It never repeats a call. Its errors are those of
 // [faas.Invoker], and ErrNotFound for a job that the service does not have, ErrUnsupported for a
-// job that is not on FaaS and cannot be invoked beside it (see [orchestrator.Uninvokable]), and ErrUnavailable
-// for a service that was undeployed or closed.
+// job that is not on FaaS and cannot be invoked beside it (see [orchestrator.Uninvokable]), and
+// ErrUnavailable for a service that was undeployed or closed.
 func (s *Service) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas.Result, error) {
 	if err := s.usable("invoke"); err != nil {
 		err.JobID, err.NotRun = int64(jobID), true
@@ -466,8 +466,8 @@ func (s *Service) Elsewhere() []ServiceInfo {
 }
 
 // Close ends the handle and leaves the functions deployed. It frees connections, and stops the
-// runner unless that is a [orchestrator.Detached]. A second call is a success. A call waits for another one that
-// ends the service.
+// runner unless that is a [orchestrator.Detached]. A second call is a success. A call waits for
+// another one that ends the service.
 func (s *Service) Close(ctx context.Context) error {
 	events := newEmitter(s.opts.onEvent)
 	defer events.flush()
