@@ -16,7 +16,9 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/azure/internal/azuretest"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
+	"github.com/tangle-network/blueprint-serverless/internal/payloads"
 )
 
 // refusalOf makes azcore's error of an answer of Resource Manager.
@@ -134,4 +136,18 @@ func FuzzMessageOf(f *testing.F) {
 			t.Errorf("%d bytes make a message of %d", len(body), len(text))
 		}
 	})
+}
+
+// A caller that leaves is told so, also if the host's answer to that comes first.
+func TestAnAnswerToACallerThatLeftIsTimeout(t *testing.T) {
+	e := openAt(t, serve(t, azuretest.Config{}), "svc", opening{})
+	answer := &http.Response{StatusCode: http.StatusInternalServerError, Header: http.Header{}}
+	ctx, cancel := context.WithCancel(t.Context())
+	if _, failed := e.result(ctx, payloads.Raw, 3, answer, nil, false); failed.Code != faas.ErrFunctionFailed {
+		t.Errorf("got %v, want function failed", failed)
+	}
+	cancel()
+	if _, failed := e.result(ctx, payloads.Raw, 3, answer, nil, false); failed.Code != faas.ErrTimeout {
+		t.Errorf("got %v, want timeout", failed)
+	}
 }

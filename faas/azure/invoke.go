@@ -280,6 +280,8 @@ func (e *Executor) result(ctx context.Context, form payloads.Form, jobID uint32,
 	case status == http.StatusGatewayTimeout, late && status >= 500:
 		return nil, refuse(faas.ErrTimeout, "the job took longer than its timeout, or than Azure waits, which answered "+
 			"with status %d", status)
+	case status == http.StatusInternalServerError && ctx.Err() != nil:
+		return nil, refuse(faas.ErrTimeout, "the caller left before the job answered: %w", ctx.Err())
 	case status == http.StatusInternalServerError:
 		return nil, refuse(faas.ErrFunctionFailed, "%w", &faas.FunctionError{
 			Type: "host", Message: "the process of the job ended, or did not answer in HTTP; Azure says no more than status 500 " + sanitize.Line(e.hider()(messageOf(body)), maxMessage),

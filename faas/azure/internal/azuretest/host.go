@@ -265,7 +265,16 @@ func (h *host) serve(w http.ResponseWriter, r *http.Request, q request) {
 				w.WriteHeader(late)
 				return
 			}
-			w.WriteHeader(http.StatusInternalServerError) // the handler ended: the host says no more
+			// The handler ended, and the host says no more. Once that is known, the next call starts another
+			// one; it would fail at a process that has closed its connections and is not reaped yet.
+			if ctx.Err() == nil {
+				select {
+				case <-p.ended:
+				case <-ctx.Done():
+				case <-time.After(time.Second): // it only closed the connection
+				}
+			}
+			w.WriteHeader(http.StatusInternalServerError)
 		},
 	}
 	proxy.ServeHTTP(w, r.WithContext(ctx))
