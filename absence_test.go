@@ -35,7 +35,7 @@ func TestADeploymentWithoutTheLedgerTellsOfWhatItDoesNotKnow(t *testing.T) {
 		"service": strings.Join(svc.Warnings(), "\n")} {
 		if !strings.Contains(text, "svc/job0") || !strings.Contains(text, "svc/job1") ||
 			!strings.Contains(text, "RemoveOrphans") {
-			t.Errorf("the %s does not tell of what was taken over and of what is unknown: %q", what, text)
+			t.Errorf("the %s does not name what was taken over and what is an orphan: %q", what, text)
 		}
 	}
 	undeploy(t, svc)

@@ -142,7 +142,7 @@ while :; do sleep 0.1; done
 			ran++
 		}
 		var marks []string
-		await(t, "only what the ledger tells of runs", func() bool {
+		await(t, "only the recorded runner runs", func() bool {
 			mark := recordedMark(t, state)
 			marks = carriers(t, state)
 			return !slices.ContainsFunc(marks, func(m string) bool { return m != mark })
@@ -150,7 +150,7 @@ while :; do sleep 0.1; done
 		if rng.IntN(3) == 0 {
 			undeploy()
 			if left := carriers(t, state); len(left) > 0 || recordedMark(t, state) != "" {
-				t.Fatalf("after Undeploy there run processes of %q, and the ledger tells of %q", left, recordedMark(t, state))
+				t.Fatalf("after Undeploy processes of %q run, and the ledger records %q", left, recordedMark(t, state))
 			}
 		}
 	}

@@ -35,7 +35,7 @@ func Deploy(ctx context.Context, spec ServiceSpec, opts ...DeployOption) (svc *S
 	svc, err = o.deploy(ctx, nil)
 	var state stateError
 	switch {
-	case svc != nil: // beside an error it is of what succeeded
+	case svc != nil: // beside an error, it has the jobs that succeeded
 		return svc, err
 	case errors.As(err, &state) || ctx.Err() != nil || !o.fallback:
 		return nil, err
@@ -179,7 +179,7 @@ func (o *order) runTraditional(ctx context.Context, plan *Plan) (*Service, error
 	return svc, nil
 }
 
-// startTraditional starts the runner of all jobs: where the embedding program says, or with the
+// startTraditional starts the runner of all jobs, with the embedding program's function or the
 // orchestrator.
 func (o *order) startTraditional(ctx context.Context, svc *Service, rec ledger.Record, given []string) error {
 	sizing := Sizing{MemoryMB: 512, CPUCores: 1}

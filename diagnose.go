@@ -263,7 +263,7 @@ func (d *diagnosis) state(ctx context.Context) []faas.Check {
 }
 
 // checkStateDir finds out whether ledgers can be written, without writing one. If the default
-// directory cannot be used, that is a warning, because deployments go on without ledgers then.
+// directory cannot be used, that is a warning, because deployments continue without ledgers then.
 func (d *diagnosis) checkStateDir(context.Context) faas.Check {
 	store, err := ledgers{dir: d.spec.StateDir}.store()
 	if err != nil {

@@ -94,7 +94,7 @@ func contractCheck(head *tangle.Head) faas.Check {
 			head.ChainID)
 		return check.FailBy(err, "export "+ContractEnv+"=0xADDRESS")
 	case !head.Code:
-		err := faas.Errorf(faas.ErrNotFound, diagnoseOp, "", "there is no contract at %s on chain %d", head.Contract,
+		err := faas.Errorf(faas.ErrNotFound, diagnoseOp, "", "no contract at %s on chain %d", head.Contract,
 			head.ChainID)
 		return check.FailBy(err, "name the contract of this chain: export "+ContractEnv+
 			"=0xADDRESS\nname a node of the contract's chain")

@@ -57,7 +57,7 @@ type Event struct {
 // It does so on a goroutine of its own, so that the function may call any method of the service,
 // even one that waits for the operation: the operation does not wait for the function before flush.
 type emitter struct {
-	to func(Event) // nil: nobody listens
+	to func(Event) // nil: events are dropped
 
 	mu         sync.Mutex
 	queue      []Event

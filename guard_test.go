@@ -141,7 +141,7 @@ func TestWithoutAUsableDefaultStateDirectoryADeploymentGoesOnAndWarns(t *testing
 		serverless.WithMetadata(metadata("ff")), serverless.WithExecutor(cloud.Executor("svc")), serverless.WithoutRunner(),
 		serverless.WithStateDir(filepath.Join(file, "state")))
 	if err == nil {
-		t.Error("a directory of the caller's choice that cannot be used is no error")
+		t.Error("a directory of the caller's choice that cannot be used is not an error")
 	}
 }
 

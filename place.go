@@ -92,7 +92,7 @@ func (p *place) clear(ctx context.Context, c clearing) (removed []string, err er
 		return nil, err
 	}
 	if rec.Runner != nil && c.stopped {
-		if survivor, ok := c.runner.(orchestrator.Detached); !ok || survivor.Ref().ID != rec.Runner.ID {
+		if detached, ok := c.runner.(orchestrator.Detached); !ok || detached.Ref().ID != rec.Runner.ID {
 			return nil, faas.Errorf(faas.ErrConflict, "undeploy", "",
 				"service %q was deployed again since, with the %s runner %s: open it again", p.service, rec.Runner.Kind,
 				rec.Runner.ID)
@@ -215,7 +215,7 @@ func removedOf(units []faas.Unit, err error) (ids []string) {
 	return ids
 }
 
-// orphansToRemove is listOrphans for a removal, which goes on if the caller may not list.
+// orphansToRemove is listOrphans for a removal, which continues if the caller may not list.
 func (p *place) orphansToRemove(ctx context.Context, eng *engine.Engine, known []faas.Unit) ([]faas.Unit, error) {
 	units, err := listOrphans(ctx, eng, known)
 	if faas.CodeOf(err) == faas.ErrPermissionDenied {

@@ -565,36 +565,36 @@ func TestAPlanAndAServiceSayThatMetadataAreMadeUp(t *testing.T) {
 	undeploy(t, svc)
 }
 
-// survivors is an orchestrator whose runners outlive their program.
-type survivors struct{ running map[string]bool }
+// detachers is an orchestrator whose runners outlive their program.
+type detachers struct{ running map[string]bool }
 
-func (s *survivors) Start(_ context.Context, spec orchestrator.Spec) (orchestrator.Runner, error) {
+func (s *detachers) Start(_ context.Context, spec orchestrator.Spec) (orchestrator.Runner, error) {
 	ref := orchestrator.Ref{Kind: "test", ID: spec.Delegated[0].Region}
 	if err := spec.Record(ref); err != nil {
 		return nil, err
 	}
 	s.running[ref.ID] = true
-	return &survivor{hookRunner{}, s, ref}, nil
+	return &detachedRunner{hookRunner{}, s, ref}, nil
 }
 
-func (s *survivors) Attach(_ context.Context, ref orchestrator.Ref) (orchestrator.Detached, error) {
-	return &survivor{hookRunner{}, s, ref}, nil
+func (s *detachers) Attach(_ context.Context, ref orchestrator.Ref) (orchestrator.Detached, error) {
+	return &detachedRunner{hookRunner{}, s, ref}, nil
 }
 
-type survivor struct {
+type detachedRunner struct {
 	hookRunner
-	of  *survivors
+	of  *detachers
 	ref orchestrator.Ref
 }
 
-func (s *survivor) Ref() orchestrator.Ref         { return s.ref }
-func (s *survivor) Release(context.Context) error { return nil }
-func (s *survivor) Stop(context.Context) error    { delete(s.of.running, s.ref.ID); return nil }
+func (s *detachedRunner) Ref() orchestrator.Ref         { return s.ref }
+func (s *detachedRunner) Release(context.Context) error { return nil }
+func (s *detachedRunner) Stop(context.Context) error    { delete(s.of.running, s.ref.ID); return nil }
 
 func TestUndeployStopsTheRunnersOfEveryPlace(t *testing.T) {
 	inRegions(t, "north", "south")
 	s := spec(t)
-	orc := &survivors{running: map[string]bool{}}
+	orc := &detachers{running: map[string]bool{}}
 	for _, region := range []string{"north", "south"} {
 		svc, err := serverless.Deploy(t.Context(), s, serverless.WithPolicy(inRegion(region)),
 			serverless.WithMetadata(metadata("ff")), serverless.WithOrchestrator(orc))

@@ -89,7 +89,7 @@ func (p *prepared) observe(ctx context.Context, units []faas.Unit) (err error) {
 		c := &p.changes[i]
 		wanted[c.Unit.ID] = true
 		known, recorded := p.record.Units[c.Unit.ID]
-		c.Partial = c.Prior != nil && recorded && known.State == nil && !known.Older(*c.Prior)
+		c.NeverWhole = c.Prior != nil && recorded && known.State == nil && !known.Older(*c.Prior)
 		if c.Prior != nil && !recorded {
 			p.adopted = append(p.adopted, c.Unit.ID)
 		}

@@ -72,7 +72,8 @@ func (o deployOptions) checkUndecided() error {
 const cleanupTimeout = 30 * time.Second
 
 // deploy deploys the strategy's FaaS jobs and starts a runner for the others. If plan is not nil it
-// does exactly what that says, or refuses. A service beside an error is of what succeeded.
+// does exactly what that says, or refuses. A service beside an error has the
+// jobs that succeeded.
 func (o *order) deploy(ctx context.Context, plan *Plan) (_ *Service, err error) {
 	at := o.here()
 	j, warning, err := at.lock(ctx)
@@ -148,7 +149,7 @@ func (p *prepared) apply(ctx context.Context, svc *Service, j *journal) error {
 	units := recordedUnits(p.stale)
 	err = eng.Remove(ctx, units)
 	if svc.cleared = removedOf(units, err); err != nil {
-		svc.warn(fmt.Sprintf("functions that belong to no job any more could not be removed; the next deployment tries "+
+		svc.warn(fmt.Sprintf("functions that no longer belong to a job could not be removed; the next deployment tries "+
 			"again: %v", err))
 	}
 	if p.order.opts.move {
@@ -187,8 +188,8 @@ func (s *Service) startRunner(ctx context.Context, spec orchestrator.Spec, j *jo
 			return &faas.Error{Op: "start runner", JobID: faas.NoJob, Code: faas.CodeOf(err), Err: err}
 		}
 		s.setRunner(runner)
-		survivor, ok := runner.(orchestrator.Detached)
-		s.runnerKept = ok && spec.Previous != nil && survivor.Ref().ID == spec.Previous.ID
+		detached, ok := runner.(orchestrator.Detached)
+		s.runnerKept = ok && spec.Previous != nil && detached.Ref().ID == spec.Previous.ID
 		return nil
 	})
 }
@@ -263,14 +264,14 @@ func (s *Service) record(given []string, localJobs []uint32) ledger.Record {
 func (s *Service) abandon(ctx context.Context, j *journal, events *emitter, cause error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
-	if survivor, ok := s.getRunner().(orchestrator.Detached); ok && !s.runnerKept {
-		err := survivor.Stop(ctx)
+	if detached, ok := s.getRunner().(orchestrator.Detached); ok && !s.runnerKept {
+		err := detached.Stop(ctx)
 		if err == nil {
 			err = j.setRunner(nil)
 		}
 		s.setRunner(nil)
 		if err != nil {
-			return left(cause, fmt.Sprintf("the runner %s (%v)", survivor.Ref().ID, err))
+			return left(cause, fmt.Sprintf("the runner %s (%v)", detached.Ref().ID, err))
 		}
 	}
 	if s.opts.executor != nil {

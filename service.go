@@ -512,8 +512,8 @@ func (s *Service) release(ctx context.Context, events *emitter) error {
 	s.ended = true
 	s.over.Store(true)
 	var errs []error
-	if survivor, ok := s.getRunner().(orchestrator.Detached); ok {
-		errs = append(errs, survivor.Release(ctx))
+	if detached, ok := s.getRunner().(orchestrator.Detached); ok {
+		errs = append(errs, detached.Release(ctx))
 	} else if !s.removed {
 		errs = append(errs, s.stopRunner(ctx, events))
 	}

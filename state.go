@@ -41,7 +41,7 @@ func DefaultStateDir() (string, error) {
 
 // ledgers are the ledgers in a state directory.
 type ledgers struct {
-	dir    string // empty: DefaultStateDir; if that cannot be used, operations go on without a ledger
+	dir    string // empty: DefaultStateDir; if that cannot be used, operations continue without a ledger
 	noWait bool   // see WithoutWaiting
 	logger *slog.Logger
 }
@@ -165,10 +165,10 @@ func (j *journal) Undoing(changes []engine.Change) error {
 		known := before[c.Unit.ID]
 		u := ledgerUnit(c.Unit, known.State)
 		u.Pending = string(c.Action)
-		if c.Partial {
+		if c.NeverWhole {
 			u.Pending = string(engine.Create) // it was never whole
 		}
-		if c.Prior != nil && !c.Partial {
+		if c.Prior != nil && !c.NeverWhole {
 			u.State = c.Prior
 		}
 		if c.Action == engine.Remove {
@@ -210,7 +210,7 @@ func (j *journal) Undone(c engine.Change) error {
 	if !known {
 		return journaled(j.led.Drop(c.Unit.ID)) // this service did not create it
 	}
-	if !c.Partial {
+	if !c.NeverWhole {
 		u.State, u.Pending = c.Prior, ""
 	}
 	return journaled(j.led.Put(u))
@@ -277,11 +277,11 @@ func (j *journal) describe(r ledger.Record) error {
 	return journaled(j.led.Describe(r))
 }
 
-// setRunner writes where the runner that outlives this program is; nil for none.
+// setRunner writes where to find the runner that outlives this program; nil for none.
 func (j *journal) setRunner(ref *orchestrator.Ref) error {
 	if j.led == nil {
 		return faas.Errorf(faas.ErrInvalidArgument, "start runner", "",
-			"a runner that outlives this program needs a ledger, or nobody could stop it: give a directory for it with "+
+			"a runner that outlives this program needs a ledger to be stopped later: give a directory for it with "+
 				"WithStateDir")
 	}
 	return journaled(j.led.SetRunner(ref))

@@ -398,7 +398,7 @@ func (b *book) adopt(changes []engine.Change) {
 		for i := range changes {
 			c := &changes[i]
 			known, recorded := b.units[c.Unit.ID]
-			c.Partial = c.Prior != nil && recorded && known.state == nil
+			c.NeverWhole = c.Prior != nil && recorded && known.state == nil
 			if c.Action == engine.Keep {
 				b.units[c.Unit.ID] = page{c.Unit, "", c.Prior}
 			}
@@ -431,7 +431,7 @@ func (b *book) Undoing(changes []engine.Change) error {
 	return b.write(func() {
 		for _, c := range changes {
 			p := page{c.Unit, string(c.Action), b.before[c.Unit.ID].state}
-			if c.Prior != nil && !c.Partial {
+			if c.Prior != nil && !c.NeverWhole {
 				p.state = c.Prior
 			}
 			b.units[c.Unit.ID] = p
@@ -450,7 +450,7 @@ func (b *book) Undone(c engine.Change) error {
 			delete(b.units, c.Unit.ID)
 			return
 		}
-		if c.Prior != nil && !c.Partial {
+		if c.Prior != nil && !c.NeverWhole {
 			known.state, known.pending = c.Prior, ""
 		}
 		b.units[c.Unit.ID] = known

@@ -35,9 +35,9 @@ type Change struct {
 	// Recorded is the state that the ledger records; nil if the unit was never whole. Undoing a change
 	// never removes a recorded unit, whatever the provider says of it.
 	Recorded *faas.State
-	// Partial says that Prior is what an interrupted creation left. The unit was never whole, so that
-	// undoing the change means removing it.
-	Partial bool
+	// NeverWhole says that Prior is what an interrupted creation left. The unit was never whole, so
+	// that undoing the change means removing it.
+	NeverWhole bool
 }
 
 // Journal is told of every change before it is made and afterwards. An error from it fails the
@@ -197,7 +197,7 @@ func (e *Engine) look(ctx context.Context, unit faas.Unit, recorded faas.State) 
 		case whole && faas.CodeOf(err) == faas.ErrNotFound:
 			err = fmt.Errorf("it was deployed, and the provider does not find it: %w", err)
 		case err == nil && state.DeployedAt.Before(recorded.DeployedAt) && !state.DeployedAt.IsZero():
-			err = fmt.Errorf("it was deployed at %s, and the provider tells of %s", recorded.DeployedAt, state.DeployedAt)
+			err = fmt.Errorf("it was deployed at %s, and the provider reports %s", recorded.DeployedAt, state.DeployedAt)
 		default:
 			return 0, nil
 		}
@@ -317,11 +317,11 @@ func (e *Engine) converge(ctx context.Context, c Change, u *undoing) (faas.State
 		})
 		var fe *faas.Error
 		refused := errors.As(err, &fe) && fe.NotRun
-		u.begun = u.begun || !refused || c.Partial // a unit that was never whole is removed anyway
+		u.begun = u.begun || !refused || c.NeverWhole // a unit that was never whole is removed anyway
 		u.failed = err != nil
 		u.existed = u.existed || c.Prior == nil && state.Existed
 		u.unsettled = fe != nil && fe.Unsettled
-		u.resumable = fe != nil && fe.Resumable && (c.Prior == nil || c.Partial) && c.Recorded == nil
+		u.resumable = fe != nil && fe.Resumable && (c.Prior == nil || c.NeverWhole) && c.Recorded == nil
 		return state, err
 	}, nil)
 	switch {

@@ -87,7 +87,7 @@ func (e *Engine) undo(ctx context.Context, c undoing) error {
 	case c.resumable: // the journal still records that it is being created
 		return errors.New("is kept as far as it was created, because removing it would restart what it waits for: deploy " +
 			"again to continue, or undeploy")
-	case c.Prior != nil && !c.Partial:
+	case c.Prior != nil && !c.NeverWhole:
 		if err := e.persist(ctx, "restore", c.Unit,
 			func(ctx context.Context) error { return e.exec.Restore(ctx, *c.Prior) }); err != nil {
 			return fmt.Errorf("was updated and could not be put back: %w", err)
@@ -102,7 +102,7 @@ func (e *Engine) undo(ctx context.Context, c undoing) error {
 			"is left as it is; deploy again")
 	case c.existed:
 		return errExisted
-	case c.failed && !c.Partial && e.isAnothers(ctx, c.Unit):
+	case c.failed && !c.NeverWhole && e.isAnothers(ctx, c.Unit):
 		return errors.Join(errExisted, e.journal.Found(c.Change))
 	}
 	if err := e.persist(ctx, string(Remove), c.Unit,

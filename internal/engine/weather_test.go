@@ -17,7 +17,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/engine"
 )
 
-// diary is a journal that keeps what it is told.
+// diary is a journal that keeps its entries.
 type diary struct {
 	mu    sync.Mutex
 	lines []string
@@ -132,7 +132,7 @@ func TestWhatIsRecordedIsLookedForAgain(t *testing.T) {
 	}
 }
 
-// A read that tells of an older state than the recorded one would be put back by an undo.
+// Without another look, an undo would put back a read that is older than the recorded state.
 func TestAnOlderStateThanTheRecordedOneIsLookedForAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		now := time.Now()
@@ -200,7 +200,7 @@ func TestAnUndoNeverRemovesWhatIsRecorded(t *testing.T) {
 	}
 }
 
-// existing is a cloud that tells of a unit which Converge finds.
+// existing is a cloud whose Converge finds that a unit exists.
 type existing struct{ *cloud }
 
 func (c *existing) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
@@ -249,7 +249,7 @@ func TestAnUndoNeverRemovesWhatConvergeFound(t *testing.T) {
 	}
 }
 
-// foreignError stands for what a journal marks its errors with.
+// foreignError stands for the mark that a journal gives its errors.
 type foreignError struct{ error }
 
 func (e foreignError) Unwrap() error { return e.error }
@@ -308,7 +308,7 @@ func TestAnUndoIsTriedAgainWhereItsFailureMayPass(t *testing.T) {
 	})
 }
 
-// What was sent and not answered may come into being after it was removed.
+// What was sent and not answered may take effect after its removal.
 func TestWhatMayStillComeIntoBeingStaysInTheJournal(t *testing.T) {
 	c := newCloud(nil)
 	sent := faas.Errorf(faas.ErrUnavailable, "deploy", "test", "the connection broke")
