@@ -2,6 +2,8 @@ package faas
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"iter"
 	"time"
@@ -243,4 +245,24 @@ type Health struct {
 	Reason           string    `json:"reason,omitempty"` // why not
 	LastInvocation   time.Time `json:"last_invocation,omitzero"`
 	TotalInvocations uint64    `json:"total_invocations,omitempty"`
+}
+
+func fingerprint(functions []Function) string {
+	type withEnv struct {
+		Function
+		Env map[string]string `json:"env"` // encoding/json sorts the keys
+	}
+	all := make([]withEnv, len(functions))
+	for i, f := range functions {
+		all[i] = withEnv{Function: f, Env: f.Env.Reveal()}
+		if f.Env == nil {
+			all[i].Env = map[string]string{} // no environment is an empty one
+		}
+	}
+	text, err := json.Marshal(all)
+	if err != nil {
+		panic("faas: a function does not marshal: " + err.Error()) // numbers and strings always do
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
 }
