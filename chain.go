@@ -43,24 +43,38 @@ func WithEventSearch(queries int) FetchOption {
 	return fetchOption(func(o *fetchOptions) { o.eventSearch = &queries })
 }
 
-// ChainError says why the chain could not be read, beside the code of a [faas.Error]: errors.Is(err, serverless.ErrNoContract) tells.
-type ChainError = tangle.Kind
+// ChainError says why the chain could not be read, beside the code of a [faas.Error]. It is an error,
+// so that errors.Is finds it: errors.Is(err, serverless.ErrNoContract).
+type ChainError string
 
 // The reasons why the chain could not be read.
 const (
-	ErrNoContract ChainError = tangle.ErrNoContract // nothing is at the contract's address, on this chain
-	// no contract was named, and none is known on the node's chain
-	ErrUnknownNetwork    ChainError = tangle.ErrUnknownNetwork
-	ErrBlueprintNotFound ChainError = tangle.ErrBlueprintNotFound // the contract knows no such blueprint
-	// the contract is none of the generations that are understood
-	ErrContractUnknown ChainError = tangle.ErrGeneration
-	ErrNodeUnreachable ChainError = tangle.ErrUnreachable
-	ErrNodeHTTP        ChainError = tangle.ErrHTTP      // the node answered with an HTTP error
-	ErrNodeRPC         ChainError = tangle.ErrRPC       // the node answered with a JSON-RPC error
-	ErrNodeMalformed   ChainError = tangle.ErrMalformed // an answer cannot be decoded; the error names the field
-	ErrNodeTooLarge    ChainError = tangle.ErrTooLarge  // an answer is larger than 4 MiB
-	ErrNodeTimeout     ChainError = tangle.ErrTimeout
+	// ErrNoContract means that nothing is at the contract's address on this chain.
+	ErrNoContract = ChainError(tangle.ErrNoContract)
+	// ErrUnknownNetwork means that no contract was named, and none is known on the node's chain.
+	ErrUnknownNetwork = ChainError(tangle.ErrUnknownNetwork)
+	// ErrBlueprintNotFound means that the contract knows no such blueprint.
+	ErrBlueprintNotFound = ChainError(tangle.ErrBlueprintNotFound)
+	// ErrContractUnknown means that the contract is of a generation that is not understood.
+	ErrContractUnknown = ChainError(tangle.ErrGeneration)
+	ErrNodeUnreachable = ChainError(tangle.ErrUnreachable)
+	ErrNodeHTTP        = ChainError(tangle.ErrHTTP)      // the node answered with an HTTP error
+	ErrNodeRPC         = ChainError(tangle.ErrRPC)       // the node answered with a JSON-RPC error
+	ErrNodeMalformed   = ChainError(tangle.ErrMalformed) // an answer cannot be decoded; the error names the field
+	ErrNodeTooLarge    = ChainError(tangle.ErrTooLarge)  // an answer is larger than 4 MiB
+	ErrNodeTimeout     = ChainError(tangle.ErrTimeout)
 )
+
+// Error returns the reason.
+func (e ChainError) Error() string { return string(e) }
+
+// chainFailure is an error that errors.Is finds by its ChainError.
+type chainFailure struct {
+	error
+	kind ChainError
+}
+
+func (f chainFailure) Unwrap() []error { return []error{f.kind, f.error} }
 
 // chainDefinition is what the chain says of a blueprint.
 type chainDefinition struct {
@@ -124,6 +138,7 @@ func (o *fetchOptions) chainFailed(err error) error {
 	if errors.As(err, &chainErr) {
 		code = chainErr.Code()
 		hint = hintFor(chainErr.Kind, o)
+		err = chainFailure{err, ChainError(chainErr.Kind)}
 	}
 	return faas.Errorf(code, fetchOp, "", "%w%s", err, hint)
 }

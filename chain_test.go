@@ -243,11 +243,11 @@ func TestChainErrorsHaveAKindACodeAndAText(t *testing.T) {
 		{99, []FetchOption{WithRPC(url), contractOption()}, ErrBlueprintNotFound, faas.ErrNotFound,
 			"faas: fetch metadata: blueprint 99 is not found in contract 0x0c00000000000000000000000000000000000001 on " +
 				"chain id 31338"},
-		{0, []FetchOption{WithRPC(url), contractOption(), WithChainID(1)}, tangle.ErrConfig, faas.ErrInvalidArgument,
+		{0, []FetchOption{WithRPC(url), contractOption(), WithChainID(1)}, ChainError(tangle.ErrConfig), faas.ErrInvalidArgument,
 			"faas: fetch metadata: node NODE is of chain id 31338, and 1 is wanted"},
 		{0, []FetchOption{WithRPC(url), contractOption(), WithBlock(1000)}, ErrNodeRPC, faas.ErrUnavailable,
 			"faas: fetch metadata: node NODE answered eth_call with JSON-RPC error -32000: header not found"},
-		{0, []FetchOption{WithRPC("node.example:8545"), contractOption()}, tangle.ErrConfig, faas.ErrInvalidArgument,
+		{0, []FetchOption{WithRPC("node.example:8545"), contractOption()}, ChainError(tangle.ErrConfig), faas.ErrInvalidArgument,
 			"faas: fetch metadata: RPC URL 1 of 1 must begin with http:// or https:// and name a host"},
 		{0, []FetchOption{WithRPC(answering(401, "")), contractOption()}, ErrNodeHTTP, faas.ErrPermissionDenied,
 			"faas: fetch metadata: node NODE answered with HTTP 401 Unauthorized"},
