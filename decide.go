@@ -16,7 +16,7 @@ type order struct {
 
 	strategy     Strategy
 	cfg          ServerlessConfig
-	fallback     bool      // the policy allows to run the jobs traditionally if serverless fails
+	fallback     bool      // the jobs may run traditionally if serverless fails
 	meta         *Metadata // nil if it could not be read, or was not needed
 	analysis     *Analysis // nil if meta is
 	fetched      bool      // meta was, or would have been, fetched with opts.fetch
@@ -38,9 +38,18 @@ func (o *order) here() *place {
 		events: o.events}
 }
 
+// validate refuses a spec that cannot be deployed, and options that contradict each other.
+func (o *order) validate() error {
+	if o.opts.metadata != nil && len(o.opts.fetch) > 0 {
+		return faas.Errorf(faas.ErrInvalidArgument, "deploy", "", "WithFetch has no effect on the metadata of WithMetadata: "+
+			"give one of them")
+	}
+	return o.spec.validate()
+}
+
 // decide makes every decision of Deploy. It changes nothing outside the order.
 func (o *order) decide(ctx context.Context) error {
-	if err := o.spec.validate(); err != nil {
+	if err := o.validate(); err != nil {
 		return err
 	}
 	policy, err := o.loadPolicy()

@@ -244,3 +244,30 @@ func TestAJobThatHangsDoesNotKeepAServiceFromBeingRemoved(t *testing.T) {
 		t.Error("the job that was cut off succeeded")
 	}
 }
+
+func TestOptionsWithoutEffectAreRefusedBeforeAnythingIsChanged(t *testing.T) {
+	cloud := faastest.NewMemory(faastest.WithJob(answer))
+	s := spec(t)
+	meta := serverless.WithMetadata(metadata("ff"))
+	fetch := serverless.WithFetch(serverless.WithMock())
+	decided := func(opts ...serverless.DeployOption) error {
+		_, err := serverless.DeployServerless(t.Context(), s, []uint32{0}, policy(true, false).Serverless.Config(),
+			append(opts, serverless.WithExecutor(cloud.Executor("svc")))...)
+		return err
+	}
+	_, both := serverless.Deploy(t.Context(), s, serverless.WithPolicy(policy(true, true)), meta, fetch,
+		serverless.WithExecutor(cloud.Executor("svc")))
+	for name, err := range map[string]error{
+		"a policy":                              decided(serverless.WithPolicy(policy(true, false))),
+		"metadata that nothing is decided from": decided(meta),
+		"options of a call that is not made":    decided(fetch),
+		"metadata that are given and fetched":   both,
+	} {
+		if !errors.Is(err, faas.ErrInvalidArgument) || !strings.Contains(err.Error(), "With") {
+			t.Errorf("%s: error %v, want an invalid argument that names the option", name, err)
+		}
+	}
+	if len(cloud.Units()) > 0 {
+		t.Errorf("%v exist", cloud.Units())
+	}
+}

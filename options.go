@@ -89,7 +89,8 @@ func WithoutRunner() OpenOption {
 	return openOption(func(o *serviceOptions) { o.noRunner = true })
 }
 
-// WithMetadata gives a deployment its metadata, so that it does not call [FetchMetadata].
+// WithMetadata gives a deployment its metadata, so that it does not call [FetchMetadata]. It cannot
+// be combined with [WithFetch].
 func WithMetadata(m *Metadata) DeployOption {
 	return deployOption(func(o *deployOptions) { o.metadata = m })
 }

@@ -34,7 +34,7 @@ func DeployServerless(ctx context.Context, spec ServiceSpec, jobIDs []uint32, cf
 	o := newOrder(spec, opts)
 	defer o.events.flush()
 	defer func() { err = closeUnused(o.opts.executor, svc != nil, err) }()
-	if err := spec.validate(); err != nil {
+	if err := o.validate(); err != nil {
 		return nil, err
 	}
 	if err := o.opts.checkUndecided(); err != nil {
@@ -72,8 +72,7 @@ func (o deployOptions) checkUndecided() error {
 const cleanupTimeout = 30 * time.Second
 
 // deploy deploys the strategy's FaaS jobs and starts a runner for the others. If plan is not nil it
-// does exactly what that says, or refuses. A service beside an error has the
-// jobs that succeeded.
+// does exactly what that says, or refuses. A service beside an error has the jobs that succeeded.
 func (o *order) deploy(ctx context.Context, plan *Plan) (_ *Service, err error) {
 	at := o.here()
 	j, warning, err := at.lock(ctx)
