@@ -317,16 +317,6 @@ func (e *Executor) failure(ctx context.Context, r request, x *exchange, err erro
 	return e.errorf(faas.ErrUnavailable, r, "%s %s: %w: %s", r.method, faas.RedactURL(r.url), errShape, said)
 }
 
-// passes reports whether a status tells of something that passes by itself within seconds.
-func passes(status int) bool {
-	switch status {
-	case http.StatusRequestTimeout, http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable,
-		http.StatusGatewayTimeout:
-		return true
-	}
-	return false
-}
-
 // errorf returns an error about a request.
 func (e *Executor) errorf(code faas.Code, r request, format string, args ...any) *faas.Error {
 	return &faas.Error{Op: r.op, Provider: faas.GCPFunctions, JobID: r.job, Code: code, Err: fmt.Errorf(format, args...)}

@@ -210,7 +210,9 @@ func TestClientOptionsCount(t *testing.T) {
 			clear(tokens)
 			// Without options for places, the endpoint among the client options counts.
 			cfg := faas.Config{Provider: faas.GCPFunctions, Service: "options", ProjectID: "test-project"}
-			e := open(t, cfg, append(test.more, gcp.WithClientOptions(append(test.opts, option.WithEndpoint(s.URL))...))...)
+			// Options that are nil are left out.
+			clients := gcp.WithClientOptions(append(test.opts, nil, option.WithEndpoint(s.URL))...)
+			e := open(t, cfg, append(test.more, nil, clients)...)
 			everything(t, e)
 			if got := slices.Collect(maps.Keys(tokens)); !slices.Equal(got, []string{test.want}) {
 				t.Errorf("the API sees the credentials %q, want %q alone", got, test.want)

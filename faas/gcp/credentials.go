@@ -149,14 +149,18 @@ func (t tokenTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	status := resp.StatusCode
-	if unavailable := passes(status) || status == http.StatusTooManyRequests; !unavailable &&
-		(!impersonates || status < 300) {
+	if resp.StatusCode < 300 || !impersonates && !isUnavailable(resp.StatusCode) {
 		return resp, nil
 	}
 	defer resp.Body.Close()
 	resp.Body = io.NopCloser(io.LimitReader(resp.Body, maxErrorText))
 	return nil, googleapi.CheckResponse(resp)
+}
+
+// isUnavailable reports whether a status means that the service is down or overloaded at the moment.
+func isUnavailable(status int) bool {
+	class := kit.Rules(nil).Of(kit.Answer{Status: status}).Class
+	return class == kit.Outage || class == kit.Throttled
 }
 
 func (c *credentials) tokens(to string) *http.Client {

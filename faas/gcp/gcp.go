@@ -124,7 +124,13 @@ func WithTokenSource(source oauth2.TokenSource) Option {
 // [option.WithEndpoint] counts for every API that neither an option of the configuration nor a
 // variable says to be elsewhere.
 func WithClientOptions(opts ...option.ClientOption) Option {
-	return func(e *Executor) { e.opts = append(e.opts, opts...) }
+	return func(e *Executor) {
+		for _, opt := range opts {
+			if opt != nil {
+				e.opts = append(e.opts, opt)
+			}
+		}
+	}
 }
 
 // WithIDTokenSource has invocations authorized by these ID tokens.
@@ -157,7 +163,9 @@ func New(ctx context.Context, cfg faas.Config, opts ...Option) (*Executor, error
 	e.http.Transport = httputil.Guard(e.http.Transport)
 	e.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	for _, opt := range opts {
-		opt(e)
+		if opt != nil {
+			opt(e)
+		}
 	}
 	if err := e.connect(ctx); err != nil {
 		return nil, err
