@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-// readRegular reads a file of at most MaxJSON bytes and one. Anything but a regular file is an error, because opening a pipe blocks.
+// ReadFile reads a profiles file, up to one byte more than MaxJSON. Anything but a regular file is an
+// error, because opening a pipe blocks.
 func ReadFile(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
