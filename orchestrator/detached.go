@@ -12,10 +12,10 @@ import (
 	"strings"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/detached"
 	"github.com/tangle-network/blueprint-serverless/internal/files"
 	"github.com/tangle-network/blueprint-serverless/internal/proctree"
 	"github.com/tangle-network/blueprint-serverless/internal/worker"
+	"github.com/tangle-network/blueprint-serverless/orchestrator/internal/detached"
 )
 
 // localKind is the kind of the references to a Local's survivors.

@@ -23,8 +23,8 @@ import (
 	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/frame"
-	"github.com/tangle-network/blueprint-serverless/internal/procstat"
 	"github.com/tangle-network/blueprint-serverless/internal/profiles"
+	"github.com/tangle-network/blueprint-serverless/profile/internal/procstat"
 )
 
 const profileOp = "profile"

@@ -18,8 +18,8 @@ import (
 
 	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/procstat"
 	"github.com/tangle-network/blueprint-serverless/internal/profiles"
+	"github.com/tangle-network/blueprint-serverless/profile/internal/procstat"
 )
 
 // profiledJobEnv makes the test binary behave as a job binary.

@@ -22,8 +22,8 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/payloads"
 	"github.com/tangle-network/blueprint-serverless/internal/awsclient"
-	"github.com/tangle-network/blueprint-serverless/internal/payloads"
 )
 
 // Invoke runs the job once and waits for its answer. To a function whose tags say that it takes the

@@ -13,7 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/payloads"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/payloads"
 )
 
 // Restore points the alias back at the version that was live, which keeps its code and configuration, and gives back what the function itself has: the reserved

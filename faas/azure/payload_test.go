@@ -18,7 +18,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/azure/internal/azuretest"
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
-	"github.com/tangle-network/blueprint-serverless/internal/payloads"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/payloads"
 )
 
 // olderApp stands before an app. Once it is told to, it reads each request as a job binary of an older

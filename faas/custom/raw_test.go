@@ -14,8 +14,8 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/payloads"
 	"github.com/tangle-network/blueprint-serverless/faas/platform"
-	"github.com/tangle-network/blueprint-serverless/internal/payloads"
 )
 
 // between stands before a platform, notes in which form each invocation comes, and may change it.

@@ -14,7 +14,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
-	"github.com/tangle-network/blueprint-serverless/internal/payloads"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/payloads"
 )
 
 // The labels of a function tell whose it is and what it has, so that an unchanged one is recognised by one read. A label's value has at most 63

@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
+	"github.com/tangle-network/blueprint-serverless/faas/internal/payloads"
 	"github.com/tangle-network/blueprint-serverless/internal/frame"
-	"github.com/tangle-network/blueprint-serverless/internal/payloads"
 )
 
 const (

@@ -9,8 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/tangle-network/blueprint-serverless/internal/load"
-	"github.com/tangle-network/blueprint-serverless/internal/load/floor"
+	"github.com/tangle-network/blueprint-serverless/faas/platform/internal/load"
+	"github.com/tangle-network/blueprint-serverless/faas/platform/internal/load/floor"
 )
 
 func newField(b *testing.B) *load.Field {
@@ -56,7 +56,7 @@ func run(b *testing.B, n int, call func() error) {
 
 func title(name string) string { return strings.ReplaceAll(name, " ", "-") }
 
-// BenchmarkCall makes small calls, so many at a time. The program internal/load/compare runs the same contenders in turns, which says more on a busy machine.
+// BenchmarkCall makes small calls, so many at a time. The program internal/load/compare below this folder runs the same contenders in turns, which says more on a busy machine.
 func BenchmarkCall(b *testing.B) {
 	f := newField(b)
 	for _, n := range []int{1, 8, 64} {

@@ -46,7 +46,7 @@ var programs = []program{
 	{name: "aws", imports: []string{"faas/aws"}},
 	{name: "gcp", imports: []string{"faas/gcp"}},
 	{name: "azure", imports: []string{"faas/azure"}},
-	{name: "the runner on EC2", imports: []string{"ec2"}, body: `
+	{name: "the runner on EC2", imports: []string{"orchestrator/ec2"}, body: `
 	o, err := ec2.New(context.Background(), ec2.Config{})
 	fmt.Println(err)
 	_, err = serverless.Deploy(context.Background(), serverless.ServiceSpec{}, serverless.WithOrchestrator(o))

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tangle-network/blueprint-serverless/internal/load"
+	"github.com/tangle-network/blueprint-serverless/faas/platform/internal/load"
 )
 
 // turns are what each contender did, one sample for each round.

@@ -19,7 +19,7 @@ import (
 	"github.com/klauspost/compress/zip"
 
 	"github.com/tangle-network/blueprint-serverless/faas/platform"
-	"github.com/tangle-network/blueprint-serverless/internal/load/floor"
+	"github.com/tangle-network/blueprint-serverless/faas/platform/internal/load/floor"
 )
 
 // The names of the contenders.

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tangle-network/blueprint-serverless/faas/job"
-	"github.com/tangle-network/blueprint-serverless/internal/load/floor"
+	"github.com/tangle-network/blueprint-serverless/faas/platform/internal/load/floor"
 )
 
 func main() {

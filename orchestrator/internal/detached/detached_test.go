@@ -13,7 +13,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/tangle-network/blueprint-serverless/internal/detached"
+	"github.com/tangle-network/blueprint-serverless/orchestrator/internal/detached"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -13,7 +13,7 @@ import (
 	"strconv"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/load/floor"
+	"github.com/tangle-network/blueprint-serverless/faas/platform/internal/load/floor"
 )
 
 // client posts the same request again and again over kept connections. It is no http.Client, whose cost would hide what is measured.

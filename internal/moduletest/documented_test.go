@@ -1,4 +1,4 @@
-package apitest
+package moduletest
 
 import (
 	"go/ast"

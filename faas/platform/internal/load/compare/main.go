@@ -2,9 +2,9 @@
 
 // Command compare runs all contenders of package load in turns and prints, as Markdown, how they compare. It needs nothing but Go, and a few minutes:
 //
-//	go run ./internal/load/compare
+//	go run ./faas/platform/internal/load/compare
 //
-// On a busy machine, "chrt -r 10 go run ./internal/load/compare" (which needs root) keeps other programs out of the way. Where wrk is installed, -wrk has it make a
+// On a busy machine, "chrt -r 10 go run ./faas/platform/internal/load/compare" (which needs root) keeps other programs out of the way. Where wrk is installed, -wrk has it make a
 // part of the calls over HTTP once more, as a second opinion on the generator.
 package main
 
@@ -20,7 +20,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tangle-network/blueprint-serverless/internal/load"
+	"github.com/tangle-network/blueprint-serverless/faas/platform/internal/load"
 )
 
 func main() {

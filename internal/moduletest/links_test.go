@@ -1,19 +1,13 @@
-package deptest
+package moduletest
 
 import (
-	"bytes"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 )
-
-const module = "github.com/tangle-network/blueprint-serverless"
 
 // The packages that a program gets with an import of the root or of faas, besides the standard library and this module. Every line is weight that
 // every user carries: add one only for something that cannot be done well without.
@@ -41,52 +35,11 @@ var clouds = []struct {
 	{"faas/azure", "faas_azure", []string{"github.com/Azure/", "github.com/AzureAD/"}},
 }
 
-// lookAtSources looks at every source file of the module. The go command then knows that the results depend on them, and does not take old ones from its
-// cache; what go list reads it cannot see.
-var lookAtSources = sync.OnceValue(func() error {
-	return filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
-		if err == nil && filepath.Ext(path) == ".go" {
-			_, err = os.Stat(path)
-		}
-		return err
-	})
-})
-
-// golist runs go list in the module's root and returns the words of every line it prints.
-func golist(t *testing.T, goos string, args ...string) [][]string {
-	t.Helper()
-	if err := lookAtSources(); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), "go", append([]string{"list"}, args...)...)
-	cmd.Dir = "../.."
-	cmd.Env = append(os.Environ(), "GOFLAGS=-buildvcs=false") // no -tags of whoever runs the tests
-	if goos != "" {
-		cmd.Env = append(cmd.Env, "GOOS="+goos, "CGO_ENABLED=0")
-	}
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("%v: %v\n%s", cmd.Args, err, stderr.Bytes())
-	}
-	var lines [][]string
-	for line := range strings.Lines(string(out)) {
-		if words := strings.Fields(line); len(words) > 0 {
-			lines = append(lines, words)
-		}
-	}
-	return lines
-}
-
 // deps returns what packages of this module link beyond the standard library, themselves included.
 func deps(t *testing.T, goos, tags string, pkgs ...string) []string {
 	t.Helper()
-	var all []string
-	for _, words := range golist(t, goos, append(
-		[]string{"-deps", "-tags", tags, "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}"}, pkgs...)...) {
-		all = append(all, words...)
-	}
+	all := golist(t, goos, append(
+		[]string{"-deps", "-tags", tags, "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}"}, pkgs...)...)
 	if len(all) == 0 {
 		t.Fatalf("go list finds nothing for %v", pkgs)
 	}
@@ -108,7 +61,8 @@ func TestTheLibraryLinksOnlyWhatIsAllowed(t *testing.T) {
 	} {
 		for _, goos := range []string{"linux", "darwin", "windows"} {
 			for _, dep := range deps(t, goos, "", tt.pkg) {
-				if dep == module || dep == module+"/faas" || within(dep, module+"/internal") {
+				if dep == module || dep == module+"/faas" || within(dep, module+"/internal") ||
+					within(dep, module+"/orchestrator/internal") {
 					continue
 				}
 				if within(dep, module) && !slices.Contains(tt.allowed, dep) && dep != strings.Replace(tt.pkg, ".", module, 1) {
@@ -157,7 +111,8 @@ func TestImportsPointOneWay(t *testing.T) {
 	provider := func(pkg string) bool {
 		return slices.Contains([]string{"faas/aws", "faas/gcp", "faas/azure", "faas/custom"}, pkg)
 	}
-	for _, words := range golist(t, "", "-f", "{{.ImportPath}}{{range .Imports}} {{.}}{{end}}", "./...") {
+	for _, line := range golist(t, "", "-f", "{{.ImportPath}}{{range .Imports}} {{.}}{{end}}", "./...") {
+		words := strings.Fields(line)
 		pkg := strings.TrimPrefix(strings.TrimPrefix(words[0], module), "/")
 		for _, imported := range words[1:] {
 			if !within(imported, module) {
@@ -198,7 +153,7 @@ func TestTagsLeaveOnlyTheChosenCloudsLinked(t *testing.T) {
 				t.Errorf("faas/all does not import %s", c.pkg)
 				continue
 			}
-			files := golist(t, "", "-tags", all, "-f", "{{range .GoFiles}}{{.}} {{end}}", "./"+c.pkg)[0]
+			files := strings.Fields(golist(t, "", "-tags", all, "-f", "{{range .GoFiles}}{{.}} {{end}}", "./"+c.pkg)[0])
 			excluded := slices.Contains(files, "excluded.go")
 			if want := !slices.Contains(chosen, c.tag); excluded != want {
 				t.Errorf("-tags %s: %s is made of %v, excluded: want %v", all, c.pkg, files, want)
@@ -214,7 +169,7 @@ func TestTagsLeaveOnlyTheChosenCloudsLinked(t *testing.T) {
 		}
 	}
 	for _, c := range clouds {
-		if files := golist(t, "", "-f", "{{range .GoFiles}}{{.}} {{end}}", "./"+c.pkg)[0]; slices.Contains(
+		if files := strings.Fields(golist(t, "", "-f", "{{range .GoFiles}}{{.}} {{end}}", "./"+c.pkg)[0]); slices.Contains(
 			files, "excluded.go") {
 			t.Errorf("without tags %s is made of %v", c.pkg, files)
 		}
@@ -243,7 +198,7 @@ func TestATrimmedProgramExplainsWhatIsMissing(t *testing.T) {
 		t.Skip("builds a program")
 	}
 	cmd := exec.CommandContext(t.Context(), "go", "run", "-tags", "faas_only,faas_azure",
-		"./internal/deptest/testdata/linked")
+		"./internal/moduletest/testdata/linked")
 	cmd.Dir = "../.."
 	cmd.Env = append(os.Environ(), "GOFLAGS=-buildvcs=false")
 	out, err := cmd.CombinedOutput()

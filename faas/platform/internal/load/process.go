@@ -16,10 +16,10 @@ import (
 	"github.com/klauspost/compress/zip"
 	"golang.org/x/sys/unix"
 
-	"github.com/tangle-network/blueprint-serverless/internal/load/floor"
+	"github.com/tangle-network/blueprint-serverless/faas/platform/internal/load/floor"
 )
 
-const workerPackage = "github.com/tangle-network/blueprint-serverless/internal/load/worker"
+const workerPackage = "github.com/tangle-network/blueprint-serverless/faas/platform/internal/load/worker"
 
 // buildWorker builds the worker program in dir and returns its path.
 func buildWorker(dir string) (string, error) {

@@ -1,4 +1,4 @@
-package apitest
+package moduletest
 
 import (
 	"bufio"
@@ -59,7 +59,8 @@ var lookAtSources = sync.OnceValue(func() error {
 	})
 })
 
-func golist(t *testing.T, goos string, args ...string) [][]string {
+// golist runs go list in the module's root and returns the lines that it prints.
+func golist(t *testing.T, goos string, args ...string) []string {
 	t.Helper()
 	if err := lookAtSources(); err != nil {
 		t.Fatal(err)
@@ -76,19 +77,16 @@ func golist(t *testing.T, goos string, args ...string) [][]string {
 	if err != nil {
 		t.Fatalf("%v: %v\n%s", cmd.Args, err, stderr.Bytes())
 	}
-	var rows [][]string
-	for line := range strings.Lines(string(out)) {
-		rows = append(rows, strings.Split(strings.TrimSuffix(line, "\n"), "\t"))
-	}
-	return rows
+	return strings.FieldsFunc(string(out), func(r rune) bool { return r == '\n' })
 }
 
 // public returns the public packages.
 func public(t *testing.T) []pkg {
 	t.Helper()
 	var all []pkg
-	for _, row := range golist(t, "", "-f", "{{.ImportPath}}\t{{.Name}}\t{{.Dir}}\t{{join .GoFiles \" \"}}\t{{join "+
+	for _, line := range golist(t, "", "-f", "{{.ImportPath}}\t{{.Name}}\t{{.Dir}}\t{{join .GoFiles \" \"}}\t{{join "+
 		".TestGoFiles \" \"}} {{join .XTestGoFiles \" \"}}", "./...") {
+		row := strings.Split(line, "\t")
 		p := pkg{path: row[0], name: row[1], dir: row[2], files: strings.Fields(row[3]), tests: strings.Fields(row[4])}
 		if short := strings.TrimPrefix(p.path, module+"/"); p.name == "main" || strings.HasPrefix(short, "examples/") ||
 			slices.Contains(strings.Split(short, "/"), "internal") {
@@ -110,8 +108,9 @@ func surfaces(t *testing.T, goos string, packages []pkg) map[string]string {
 		args = append(args, p.path)
 	}
 	exports := map[string]string{}
-	for _, row := range golist(t, goos, args...) {
-		exports[row[0]] = row[1]
+	for _, line := range golist(t, goos, args...) {
+		path, file, _ := strings.Cut(line, "\t")
+		exports[path] = file
 	}
 	imports := importer.ForCompiler(token.NewFileSet(), "gc",
 		func(path string) (io.ReadCloser, error) { return os.Open(exports[path]) })
@@ -163,7 +162,7 @@ func TestThePublicSurfaceIsWhatIsCheckedIn(t *testing.T) {
 	}
 	if t.Failed() {
 		t.Log("if that is on purpose, read the compatibility policy in CONTRIBUTING.md and run:  go test " +
-			"./internal/apitest -update")
+			"./internal/moduletest -update")
 	}
 	for _, goos := range strings.FieldsFunc(*systems, func(r rune) bool { return r == ',' }) {
 		want, compared := maps.Clone(got), []pkg{}

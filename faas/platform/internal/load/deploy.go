@@ -16,7 +16,7 @@ import (
 
 	"github.com/klauspost/compress/zip"
 
-	"github.com/tangle-network/blueprint-serverless/internal/load/floor"
+	"github.com/tangle-network/blueprint-serverless/faas/platform/internal/load/floor"
 )
 
 // NewPackage returns a package with the program that no platform has seen before: a few bytes at its end differ. It is stored, or deflated.

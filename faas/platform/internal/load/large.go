@@ -8,7 +8,7 @@ import (
 	"sync"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
-	"github.com/tangle-network/blueprint-serverless/internal/load/floor"
+	"github.com/tangle-network/blueprint-serverless/faas/platform/internal/load/floor"
 )
 
 // Codec is the contender of large calls that only parses a request, copies its arguments, and writes the answer.

@@ -1,2 +1,0 @@
-// Package deptest holds the tests of what links what in this module. There is nothing in it to import.
-package deptest
