@@ -45,7 +45,7 @@
 // # Limits and isolation
 //
 // Memory, processes and threads, and open files of each process with what it starts are limited ([Limits], and memory_mb of the deployment), and core dumps are off. On Linux the
-// platform uses control groups where this program may make some, of version 2 or 1; what has left its process group is then killed with it all the same.
+// platform uses control groups of version 2 if this program may make some; what has left its process group is then killed with it all the same.
 // Elsewhere it watches, and on other systems than Linux there are no such limits. It looks once, in New, and [Platform.Isolation], the log and GET /metrics say what it found.
 // docs/platform.md tells what holds how well where.
 //

@@ -16,11 +16,11 @@ import (
 
 // Isolation says what keeps functions to their limits and apart, as the platform found it possible when it was made. docs/platform.md has what each of it means.
 type Isolation struct {
-	// Memory and Tasks say what holds memory and the number of processes and threads: "cgroup v2" or "cgroup v1", which is the kernel; "watched", which is
-	// the platform, that looks now and then; or "none".
+	// Memory and Tasks say what limits memory and the number of processes and threads: "cgroup v2",
+	// which is the kernel; "watched", which is the platform, which looks at intervals; or "none".
 	Memory string `json:"memory"`
 	Tasks  string `json:"tasks"`
-	// CPU says what holds the share of [WithMemoryPerCPU]: "cgroup v2", "cgroup v1", or "none" where that is not asked for.
+	// CPU says what limits the share of [WithMemoryPerCPU]: "cgroup v2", or "none" without that option.
 	CPU string `json:"cpu"`
 	// OpenFiles says what holds the number of open files: "rlimit" or "none".
 	OpenFiles string `json:"open_files"`
@@ -151,7 +151,7 @@ func (p *Platform) openHost() error {
 	i := p.Isolation()
 	o.logger.Info("isolation of functions", "memory", i.Memory, "tasks", i.Tasks, "cpu", i.CPU, "open_files", i.OpenFiles,
 		"strays", i.Strays, "users", i.Users, "namespaces", i.Namespaces)
-	if o.mbPerCPU > 0 && p.cgroups.Support().CPU == cgroup.Absent {
+	if o.mbPerCPU > 0 && !p.cgroups.Support().CPU {
 		if err == nil {
 			err = errors.New("it is not passed on to this program's control group")
 		}
@@ -164,15 +164,19 @@ func (p *Platform) openHost() error {
 // Isolation says what keeps functions to their limits and apart.
 func (p *Platform) Isolation() Isolation {
 	s := p.host.Support()
-	i := Isolation{Memory: "none", Tasks: "none", CPU: s.CPU.String(), OpenFiles: "none", Strays: "none", Users: "shared"}
+	i := Isolation{Memory: "none", Tasks: "none", CPU: "none", OpenFiles: "none", Strays: "none", Users: "shared"}
 	if runtime.GOOS == "linux" {
 		i.Memory, i.Tasks, i.OpenFiles, i.Strays = "watched", "watched", "rlimit", "searched"
 	}
-	if s.Memory != cgroup.Absent {
-		i.Memory = s.Memory.String()
+	const kernel = "cgroup v2"
+	if s.Memory {
+		i.Memory = kernel
 	}
-	if s.Processes != cgroup.Absent {
-		i.Tasks = s.Processes.String()
+	if s.Processes {
+		i.Tasks = kernel
+	}
+	if s.CPU {
+		i.CPU = kernel
 	}
 	if s.Kill {
 		i.Strays = "cgroup"

@@ -1,56 +1,35 @@
-// Package cgroup bounds the memory, the processors and the number of processes of a child process with everything that it starts, and kills them
-// together, by Linux control groups: version 2 where its controllers are there, version 1 for those that are not, as on hybrid systems.
+// Package cgroup bounds the memory, the processors and the number of processes of a child process
+// and its descendants, and kills them together, by Linux control groups of version 2.
 //
-// It writes the kernel's files itself. The well-kept libraries for that, containerd/cgroups and opencontainers/cgroups, bring systemd, D-Bus, logging and eBPF
-// with them (1.6 to 5.5 MB in a program, where this is some hundred lines), and neither starts a process inside its group.
+// It writes the kernel's files itself. The well-kept libraries for this, containerd/cgroups and
+// opencontainers/cgroups, add systemd, D-Bus, logging and eBPF to a program (1.6 to 5.5 MB), and
+// neither starts a process inside its group.
 package cgroup
 
 import "errors"
 
-// Config says where groups are made.
+// Config configures a [Root].
 type Config struct {
-	// Name is that of the directory which holds the groups, in every hierarchy. It must be used once only.
+	// Name is the name of the directory that holds the groups. Use each name only once.
 	Name string
 	// CPU asks for the controller of processor time. Without it Limits.CPUs has no effect.
 	CPU bool
 }
 
-// Limits are those of one group: of a process and all that it starts. Zero means no limit.
+// Limits bounds a group: a process and its descendants. Zero means no limit.
 type Limits struct {
-	MemoryBytes int64 // swap included
+	MemoryBytes int64 // includes swap
 	Processes   int   // threads count as processes
 	CPUs        float64
 }
 
-// Version is that of the control groups that hold a limit.
-type Version uint8
-
-// The versions. Absent says that a limit is not held.
-const (
-	Absent Version = iota
-	V1
-	V2
-)
-
-// String returns "cgroup v2", "cgroup v1" or "none".
-func (v Version) String() string {
-	switch v {
-	case V1:
-		return "cgroup v1"
-	case V2:
-		return "cgroup v2"
-	}
-	return "none"
-}
-
-// Support says which limits are held, and by what. The zero value is of a nil [Root].
+// Support says which limits the groups of a [Root] hold. A nil Root holds none.
 type Support struct {
-	Memory, Processes, CPU Version
-	// Kill says that everything in a group can be killed, whatever it did to its sessions and parents.
+	Memory, Processes, CPU bool
+	// Kill says that a group can be killed, whatever its processes did to their sessions and
+	// parents.
 	Kill bool
-	// Inside says that processes are started in their group. Those of a hierarchy of version 1 are moved there a little later.
-	Inside bool
 }
 
-// ErrUnavailable is the error of [Open] where this program cannot make groups.
-var ErrUnavailable = errors.New("control groups cannot be used here")
+// ErrUnavailable is the error of [Open] if this program cannot make groups.
+var ErrUnavailable = errors.New("control groups of version 2 cannot be used here")

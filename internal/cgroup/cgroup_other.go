@@ -4,7 +4,7 @@ package cgroup
 
 import "fmt"
 
-// Root makes groups. There are none on this system.
+// Root makes groups. This system has none.
 type Root struct{}
 
 // Open returns ErrUnavailable.
@@ -16,8 +16,8 @@ func Clean(string) {}
 // Support returns the zero value.
 func (*Root) Support() Support { return Support{} }
 
-// Left returns nothing.
-func (*Root) Left() (kill, remove []string) { return nil, nil }
+// Left returns empty paths.
+func (*Root) Left() (kill, remove string) { return "", "" }
 
 // NewGroup returns ErrUnavailable.
 func (*Root) NewGroup(Limits) (*Group, error) { return nil, ErrUnavailable }
@@ -25,25 +25,22 @@ func (*Root) NewGroup(Limits) (*Group, error) { return nil, ErrUnavailable }
 // Close does nothing.
 func (*Root) Close() error { return nil }
 
-// Group is never made here.
+// Group is never made on this system.
 type Group struct{}
 
 // FD returns no descriptor.
 func (*Group) FD() (int, bool) { return -1, false }
 
-// Join does nothing.
-func (*Group) Join(int) {}
-
-// Settle does nothing.
-func (*Group) Settle() {}
-
-// Limiting reports that nothing is limited.
+// Limiting returns false.
 func (*Group) Limiting() bool { return false }
+
+// Processes returns nothing.
+func (*Group) Processes() []int { return nil }
 
 // Kill does nothing.
 func (*Group) Kill() {}
 
-// OutOfMemory reports that nothing was killed for its memory.
+// OutOfMemory returns false.
 func (*Group) OutOfMemory() bool { return false }
 
 // Release does nothing.

@@ -14,19 +14,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// place is where this program is in one hierarchy.
+// place is where this program is in the hierarchy.
 type place struct {
-	mount string // where the hierarchy can be seen
+	mount string // where the hierarchy is mounted
 	own   string // this program's directory in it
-	v2    bool
 }
 
-// system is what the choice of a place depends on. Tests have others.
+// system is what the choice of a place depends on. Tests replace it.
 type system struct {
 	proc      string                 // directory of this program in /proc
 	euid      int                    // effective user
-	managed   bool                   // systemd owns what it did not delegate
-	delegated func(dir string) bool  // whether systemd did
+	managed   bool                   // systemd owns the groups that it did not delegate
+	delegated func(dir string) bool  // whether systemd delegated the group
 	mkdir     func(dir string) error // the kernel fills a new directory
 	write     func(dir, name, value string) error
 	startable func(fd int, dir string) bool // whether a process can be started in a group
@@ -40,7 +39,7 @@ func thisSystem() system {
 	}
 }
 
-// hasDelegateMark looks for the attribute with which systemd marks what it leaves to others.
+// hasDelegateMark looks for the attribute with which systemd marks the groups that it delegates.
 func hasDelegateMark(dir string) bool {
 	for _, name := range []string{"user.delegate", "trusted.delegate"} {
 		value := make([]byte, 8)
@@ -51,73 +50,63 @@ func hasDelegateMark(dir string) bool {
 	return false
 }
 
-// places returns where this program is: by controller, and "" for the unified hierarchy.
-func (s *system) places() (map[string]place, error) {
+// place returns where this program is.
+func (s *system) place() (place, error) {
 	mounts, err := os.ReadFile(filepath.Join(s.proc, "mountinfo"))
 	if err != nil {
-		return nil, err
+		return place{}, err
 	}
 	groups, err := os.ReadFile(filepath.Join(s.proc, "cgroup"))
 	if err != nil {
-		return nil, err
+		return place{}, err
 	}
-	return findPlaces(string(mounts), string(groups)), nil
+	p, ok := findPlace(string(mounts), string(groups))
+	if !ok {
+		return p, errors.New("no mounted hierarchy has this program's group")
+	}
+	return p, nil
 }
 
-// findPlaces reads proc_pid_mountinfo(5) and the file cgroup of cgroups(7).
-func findPlaces(mountinfo, cgroup string) map[string]place {
-	paths := map[string]string{}
+// findPlace reads proc_pid_mountinfo(5) and the file cgroup of cgroups(7).
+func findPlace(mountinfo, cgroup string) (place, bool) {
+	path, ok := "", false
 	for line := range strings.Lines(cgroup) {
-		parts := strings.SplitN(strings.TrimRight(line, "\n"), ":", 3)
-		if len(parts) != 3 {
-			continue
-		}
-		for controller := range strings.SplitSeq(parts[1], ",") {
-			paths[controller] = parts[2]
+		if rest, is := strings.CutPrefix(strings.TrimRight(line, "\n"), "0::"); is {
+			path, ok = rest, true
 		}
 	}
-	found := map[string]place{}
+	if !ok {
+		return place{}, false
+	}
 	for line := range strings.Lines(mountinfo) {
-		before, after, ok := strings.Cut(line, " - ")
+		before, after, _ := strings.Cut(line, " - ")
 		front, back := strings.Fields(before), strings.Fields(after)
-		if !ok || len(front) < 5 || len(back) < 3 {
+		if len(front) < 5 || len(back) < 3 || back[0] != "cgroup2" {
 			continue
-		}
-		var controllers []string
-		switch back[0] {
-		case "cgroup2":
-			controllers = []string{""}
-		case "cgroup":
-			controllers = strings.Split(back[2], ",")
 		}
 		root, mount := unescapeMount(front[3]), unescapeMount(front[4])
-		for _, c := range controllers {
-			path, here := paths[c]
-			if _, twice := found[c]; !here || twice {
-				continue
-			}
-			rel, below := strings.CutPrefix(path, strings.TrimRight(root, "/"))
-			if !below || rel != "" && rel[0] != '/' || strings.Contains(rel+"/", "/../") {
-				continue // what is mounted does not have this program's group
-			}
-			found[c] = place{mount: mount, own: filepath.Join(mount, rel), v2: back[0] == "cgroup2"}
+		rel, below := strings.CutPrefix(path, strings.TrimRight(root, "/"))
+		if !below || rel != "" && rel[0] != '/' || strings.Contains(rel+"/", "/../") {
+			continue // this mount does not show this program's group
 		}
+		return place{mount: mount, own: filepath.Join(mount, rel)}, true
 	}
-	return found
+	return place{}, false
 }
 
-// unescapeMount undoes how the kernel writes blanks and backslashes.
+// unescapeMount undoes how the kernel escapes blanks and backslashes.
 func unescapeMount(s string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
-// hostLeaf is the group into which this program moves where it is alone in the one that was delegated to it: a group of version 2 that passes
-// controllers on must not have processes.
+// hostLeaf is the group into which this program moves if it is alone in a group that was delegated to
+// it: a group that passes controllers on must not have processes.
 const hostLeaf = "blueprint-host"
 
-// chooseUnified makes the directory that holds the groups in the unified hierarchy, with as many of the wanted controllers as can be had: in the nearest of this
-// program's group and those above it that may be used. undo puts back what it has moved.
-func (s *system) chooseUnified(p place, name string, wanted []string) (t tree, undo func(), err error) {
+// choose makes the directory that holds the groups, with as many of the wanted controllers as this
+// program can get: in its own group, or in the nearest group above it that it may use. undo moves
+// back what choose moved.
+func (s *system) choose(p place, name string, wanted []string) (t tree, undo func(), err error) {
 	wanted = slices.DeleteFunc(slices.Clone(wanted),
 		func(c string) bool { return !slices.Contains(words(p.mount, "cgroup.controllers"), c) })
 	own := p.own
@@ -125,15 +114,15 @@ func (s *system) chooseUnified(p place, name string, wanted []string) (t tree, u
 		own = filepath.Dir(own)
 	}
 	for dir := own; len(wanted) > 0; dir = filepath.Dir(dir) {
-		if t, undo, err = s.tryUnified(dir, p, name, wanted); err == nil {
+		if t, undo, err = s.tryDir(dir, p, name, wanted); err == nil {
 			return t, undo, nil
 		}
-		if dir == p.mount || limited(dir) { // what limits this program must limit what it starts
+		if dir == p.mount || limited(dir) { // a limit of this program also applies to what it starts
 			break
 		}
 	}
-	// Without controllers a group still holds together what is to be killed together.
-	t = tree{base: filepath.Join(p.own, name), v2: true}
+	// Without controllers a group can still be killed as a whole.
+	t = tree{base: filepath.Join(p.own, name)}
 	if s.mayUse(p.own, p.mount) {
 		err = s.makeBase(t.base)
 	} else {
@@ -142,7 +131,7 @@ func (s *system) chooseUnified(p place, name string, wanted []string) (t tree, u
 	return t, func() {}, err
 }
 
-// mayUse says whether groups may be made in dir. For anybody but root the permissions say it.
+// mayUse reports whether this program may make groups in dir. Permissions tell everybody but root.
 func (s *system) mayUse(dir, mount string) bool {
 	return !s.managed || s.euid != 0 || dir == mount || s.delegated(dir)
 }
@@ -154,8 +143,8 @@ func (s *system) makeBase(dir string) error {
 	return nil
 }
 
-func (s *system) tryUnified(dir string, p place, name string, wanted []string) (tree, func(), error) {
-	t := tree{base: filepath.Join(dir, name), v2: true}
+func (s *system) tryDir(dir string, p place, name string, wanted []string) (tree, func(), error) {
+	t := tree{base: filepath.Join(dir, name)}
 	if !s.mayUse(dir, p.mount) {
 		return t, nil, fmt.Errorf("%s is systemd's and not delegated", dir)
 	}
@@ -175,7 +164,7 @@ func (s *system) tryUnified(dir string, p place, name string, wanted []string) (
 		return t, nil, err
 	}
 	got := words(t.base, "cgroup.controllers")
-	for _, c := range got { // and on to the groups in it
+	for _, c := range got { // pass them on to the groups inside
 		if slices.Contains(wanted, c) {
 			_ = s.write(t.base, "cgroup.subtree_control", "+"+c)
 		}
@@ -185,7 +174,7 @@ func (s *system) tryUnified(dir string, p place, name string, wanted []string) (
 	return t, undo, nil
 }
 
-// passOn has dir pass the wanted controllers on. The one that counts is memory.
+// passOn has dir pass the wanted controllers on. Only memory is required.
 func (s *system) passOn(dir string, wanted, available []string) (undo func(), err error) {
 	var enabled []string
 	moved := false
@@ -223,7 +212,7 @@ func (s *system) passOn(dir string, wanted, available []string) (undo func(), er
 	return undo, nil
 }
 
-// limited says whether a group of version 2 bounds what is in it.
+// limited reports whether a group limits what is in it.
 func limited(dir string) bool {
 	for _, name := range []string{"memory.max", "cpu.max"} {
 		if w := words(dir, name); len(w) > 0 && w[0] != "max" {
@@ -241,7 +230,7 @@ func words(dir, name string) []string {
 	return strings.Fields(string(text))
 }
 
-// write writes one of the kernel's files, which cannot be made.
+// write writes one of the kernel's files, and never creates one.
 func write(dir, name, value string) error {
 	f, err := os.OpenFile(filepath.Join(dir, name), os.O_WRONLY|os.O_TRUNC, 0)
 	if err != nil {
@@ -251,7 +240,7 @@ func write(dir, name, value string) error {
 	return errors.Join(err, f.Close())
 }
 
-// count reads a number of a file with a name and a number on each line.
+// count reads a number from a file that has a name and a number on each line.
 func count(dir, name, key string) uint64 {
 	text, err := os.ReadFile(filepath.Join(dir, name))
 	if err != nil {

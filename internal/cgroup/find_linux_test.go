@@ -11,67 +11,72 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 	"golang.org/x/sys/unix"
 )
 
-func TestThisProgramIsFoundInEveryHierarchy(t *testing.T) {
+func TestThisProgramIsFoundInTheHierarchy(t *testing.T) {
 	tests := []struct {
 		name, mounts, groups string
-		want                 map[string]place
+		want                 place
+		found                bool
 	}{
 		{
 			"version 2",
 			"30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n25 1 8:1 / / rw - ext4 " +
 				"/dev/sda1 rw\n",
 			"0::/user.slice/user-1000.slice\n",
-			map[string]place{"": {"/sys/fs/cgroup", "/sys/fs/cgroup/user.slice/user-1000.slice", true}},
+			place{"/sys/fs/cgroup", "/sys/fs/cgroup/user.slice/user-1000.slice"}, true,
 		},
 		{
-			"hybrid, two controllers in one hierarchy",
-			"31 23 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - " +
-				"cgroup cgroup rw,cpu,cpuacct\n" +
+			"hybrid",
+			"31 23 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n" +
 				"33 31 0:30 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n",
-			"9:memory:/a/b\n2:cpu,cpuacct:/\n1:name=systemd:/\n0::/\n",
-			map[string]place{
-				"":        {"/sys/fs/cgroup/unified", "/sys/fs/cgroup/unified", true},
-				"cpu":     {"/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/cpu,cpuacct", false},
-				"cpuacct": {"/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/cpu,cpuacct", false},
-				"memory":  {"/sys/fs/cgroup/memory", "/sys/fs/cgroup/memory/a/b", false},
-			},
+			"9:memory:/a/b\n1:name=systemd:/\n0::/\n",
+			place{"/sys/fs/cgroup/unified", "/sys/fs/cgroup/unified"}, true,
+		},
+		{
+			"version 1",
+			"33 31 0:30 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n",
+			"9:memory:/a/b\n",
+			place{}, false,
 		},
 		{
 			"container that sees its own part",
-			"40 39 0:30 /docker/abc /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n",
-			"9:memory:/docker/abc/inner\n",
-			map[string]place{"memory": {"/sys/fs/cgroup/memory", "/sys/fs/cgroup/memory/inner", false}},
+			"40 39 0:30 /docker/abc /sys/fs/cgroup ro - cgroup2 cgroup2 rw\n",
+			"0::/docker/abc/inner\n",
+			place{"/sys/fs/cgroup", "/sys/fs/cgroup/inner"}, true,
 		},
 		{
-			"outside of what is mounted",
-			"40 39 0:30 /docker/abc /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n41 39 0:31 / /sys/fs/cgroup/unified " +
-				"rw - cgroup2 cgroup2 rw\n",
-			"9:memory:/docker/abcdef\n0::/../other\n",
-			map[string]place{},
+			"outside of the mount",
+			"40 39 0:30 /docker/abc /sys/fs/cgroup ro - cgroup2 cgroup2 rw\n",
+			"0::/docker/abcdef\n",
+			place{}, false,
+		},
+		{
+			"above the mount",
+			"41 39 0:31 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n",
+			"0::/../other\n",
+			place{}, false,
 		},
 		{
 			"a blank in the path",
 			`40 39 0:30 / /my\040groups rw - cgroup2 cgroup2 rw` + "\n",
 			"0::/a b\n",
-			map[string]place{"": {"/my groups", "/my groups/a b", true}},
+			place{"/my groups", "/my groups/a b"}, true,
 		},
-		{"garbage", "x\n - \n1 2 3 4 5 - cgroup2\n", "nonsense\n::\n", map[string]place{}},
+		{"garbage", "x\n - \n1 2 3 4 5 - cgroup2\n", "nonsense\n::\n0::/\n", place{}, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if diff := cmp.Diff(tt.want, findPlaces(tt.mounts, tt.groups), cmp.AllowUnexported(place{}),
-				cmpopts.EquateEmpty()); diff != "" {
-				t.Error(diff)
+			if got, found := findPlace(tt.mounts, tt.groups); got != tt.want || found != tt.found {
+				t.Errorf("got %+v, %t, want %+v, %t", got, found, tt.want, tt.found)
 			}
 		})
 	}
 }
 
-// kernel2 is a directory that behaves as the unified hierarchy of cgroups(7) does: which files a group has, and what may be written to them when.
+// kernel2 is a directory that behaves as the hierarchy of cgroups(7): it has the files of each group,
+// and refuses the writes that the kernel refuses.
 type kernel2 struct {
 	t     *testing.T
 	mount string
@@ -127,7 +132,7 @@ func (k *kernel2) mkdir(dir string) error {
 	return nil
 }
 
-// fill gives the group the files of its controllers.
+// fill creates the files of the group's controllers.
 func (k *kernel2) fill(dir, controllers string) {
 	k.set(dir, "cgroup.controllers", controllers)
 	for _, c := range strings.Fields(controllers) {
@@ -184,11 +189,11 @@ func (k *kernel2) write(dir, name, value string) error {
 	return nil
 }
 
-func TestAPlaceInTheUnifiedHierarchyIsChosen(t *testing.T) {
+func TestAPlaceInTheHierarchyIsChosen(t *testing.T) {
 	self := strconv.Itoa(os.Getpid())
 	const all = "cpu memory pids"
-	v2 := Support{Memory: V2, Processes: V2, Kill: true, Inside: true}
-	bare := Support{Kill: true, Inside: true} // membership without limits
+	v2 := Support{Memory: true, Processes: true, Kill: true}
+	bare := Support{Kill: true} // membership without limits
 	tests := []struct {
 		name, own, controllers string
 		prepare                func(k *kernel2, s *system)
@@ -219,9 +224,7 @@ func TestAPlaceInTheUnifiedHierarchyIsChosen(t *testing.T) {
 				s.euid, s.managed = 0, true
 			}, "/groups", v2, false},
 		{"no controllers here", "/", "", nil, "/groups", bare, false},
-		{"no pids controller", "/", "memory", nil, "/groups", Support{Memory: V2, Kill: true, Inside: true}, false},
-		{"no clone3", "/", all, func(_ *kernel2, s *system) { s.startable = func(int, string) bool { return false } },
-			"/groups", Support{Memory: V2, Processes: V2, Kill: true}, false},
+		{"no pids controller", "/", "memory", nil, "/groups", Support{Memory: true, Kill: true}, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -236,7 +239,7 @@ func TestAPlaceInTheUnifiedHierarchyIsChosen(t *testing.T) {
 			if got := r.Support(); got != tt.want {
 				t.Errorf("support %+v, want %+v", got, tt.want)
 			}
-			if got := r.trees[0].base; got != filepath.Join(k.mount, tt.base) {
+			if got := r.tree.base; got != filepath.Join(k.mount, tt.base) {
 				t.Errorf("groups are in %s", got)
 			}
 			leaf := filepath.Join(k.mount, tt.own, hostLeaf)
@@ -259,6 +262,12 @@ func TestWhatCannotBeUsedIsSaidSo(t *testing.T) {
 	if !errors.Is(err, ErrUnavailable) || !errors.Is(err, unix.EROFS) {
 		t.Error(err)
 	}
+	_, s = newKernel2(t, "/", "memory pids")
+	s.startable = func(int, string) bool { return false }
+	_, err = open(Config{Name: "groups"}, s)
+	if !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "clone3") {
+		t.Error(err)
+	}
 	s.proc = t.TempDir()
 	if _, err := open(Config{Name: "groups"}, s); !errors.Is(err, ErrUnavailable) {
 		t.Error(err)
@@ -275,7 +284,7 @@ func TestLimitsAreWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := g.dir(&r.trees[0])
+	dir := g.dir
 	want := map[string]string{"memory.max": "268435456", "memory.swap.max": "0", "memory.oom.group": "1",
 		"pids.max": "100", "cpu.max": "25000 100000"}
 	got := map[string]string{}
@@ -294,32 +303,5 @@ func TestLimitsAreWritten(t *testing.T) {
 	k.set(dir, "memory.events", "low 0\nhigh 0\nmax 12\noom 1\noom_kill 1\noom_group_kill 1\n")
 	if !g.OutOfMemory() {
 		t.Error("the kernel's kill is not seen")
-	}
-}
-
-func TestOneHierarchyOfVersion1MayHaveSeveralControllers(t *testing.T) {
-	mount, proc := t.TempDir(), t.TempDir()
-	k := &kernel2{t, mount}
-	k.set(proc, "mountinfo", "30 23 0:26 / "+mount+" rw - cgroup cgroup rw,memory,pids\n")
-	k.set(proc, "cgroup", "4:memory,pids:/\n")
-	r, err := open(Config{Name: "groups"}, system{proc: proc, mkdir: func(dir string) error {
-		if err := os.Mkdir(dir, 0o700); err != nil {
-			return err
-		}
-		for _, name := range []string{"memory.limit_in_bytes", "pids.max", "cgroup.procs"} {
-			k.set(dir, name, "")
-		}
-		return nil
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	g, err := r.NewGroup(Limits{MemoryBytes: 1 << 20, Processes: 7})
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := g.dir(&r.trees[0])
-	if len(r.trees) != 1 || k.get(dir, "memory.limit_in_bytes") != "1048576" || k.get(dir, "pids.max") != "7" {
-		t.Errorf("%d trees, memory %s, pids %s", len(r.trees), k.get(dir, "memory.limit_in_bytes"), k.get(dir, "pids.max"))
 	}
 }

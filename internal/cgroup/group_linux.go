@@ -5,185 +5,95 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
-// Group holds one process and all that it starts.
+// Group holds one process and its descendants. The methods of a nil Group do nothing.
 type Group struct {
 	root   *Root
 	limits Limits
-	name   string
-	inside *os.File // the directory of the unified hierarchy; nil: none into which processes are started
+	dir    string
+	file   *os.File // the directory, while a process uses the group
 
-	mu       sync.Mutex
-	killed   bool          // not to be used again, see asNew
-	timer    *time.Timer   // until the process is moved
-	moved    chan struct{} // closed when it is, nil if it is not to be
-	limiting atomic.Bool
+	mu     sync.Mutex
+	killed bool // see asNew
 }
-
-func (g *Group) dir(t *tree) string { return filepath.Join(t.base, g.name) }
 
 func (g *Group) make() error {
-	for i := range g.root.trees {
-		t := &g.root.trees[i]
-		err := g.root.sys.mkdir(g.dir(t))
-		if errors.Is(err, fs.ErrNotExist) { // somebody has removed what looked unused
-			if err = g.root.sys.makeBase(t.base); err == nil {
-				err = g.root.sys.mkdir(g.dir(t))
-			}
-		}
-		if err == nil {
-			err = t.limit(g.dir(t), g.limits)
-		}
-		if err != nil {
-			return err
+	err := g.root.sys.mkdir(g.dir)
+	if errors.Is(err, fs.ErrNotExist) { // somebody removed the parent, which looked unused
+		if err = g.root.sys.makeBase(filepath.Dir(g.dir)); err == nil {
+			err = g.root.sys.mkdir(g.dir)
 		}
 	}
-	return nil
-}
-
-// begin makes the group ready for a process.
-func (g *Group) begin() (err error) {
-	if g.root.inside {
-		g.inside, err = os.Open(g.dir(&g.root.trees[0]))
+	if err == nil {
+		err = g.root.tree.limit(g.dir, g.limits)
 	}
-	g.limiting.Store(g.inside != nil && g.root.trees[0].memory) // from its first instruction
 	return err
 }
 
-// end is the end of begin. An empty group costs no descriptor.
+// begin prepares the group for a process.
+func (g *Group) begin() (err error) {
+	g.file, err = os.Open(g.dir)
+	return err
+}
+
+// end undoes begin: an empty group costs no descriptor.
 func (g *Group) end() {
-	if g.inside != nil {
-		_ = g.inside.Close()
-		g.inside = nil
+	if g.file != nil {
+		_ = g.file.Close()
+		g.file = nil
 	}
 }
 
-// FD returns the descriptor into which a process is to be started (SysProcAttr.CgroupFD), if that is possible.
+// FD returns the descriptor with which a process starts in the group (SysProcAttr.CgroupFD). It
+// reports false for a nil Group.
 func (g *Group) FD() (int, bool) {
-	if g == nil || g.inside == nil {
+	if g == nil || g.file == nil {
 		return -1, false
 	}
-	return int(g.inside.Fd()), true
+	return int(g.file.Fd()), true
 }
 
-// moveDelay is after how long a process is moved into the groups of version 1. To move one takes the kernel up to 15 ms and is of no use for a process that has ended by then.
-const moveDelay = 5 * time.Millisecond
+// Limiting reports whether the kernel enforces the memory limit of the group.
+func (g *Group) Limiting() bool { return g != nil && g.root.tree.memory }
 
-// Join has the process, which was started with FD, moved into the groups into which it could not be started, with what it has started since. It does not wait for that.
-func (g *Group) Join(pid int) {
-	if g == nil || g.inside != nil && len(g.root.trees) == 1 {
-		return
+// Processes returns the ids of the processes in the group.
+func (g *Group) Processes() (ids []int) {
+	if g == nil {
+		return nil
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	moved := make(chan struct{})
-	g.moved = moved
-	g.timer = time.AfterFunc(moveDelay, func() {
-		defer close(moved)
-		g.move(strconv.Itoa(pid))
-	})
-}
-
-// move moves the process first, so that what it starts from then on is where it is.
-func (g *Group) move(pid string) {
-	pids := []string{pid}
-	for range 3 {
-		for i := range g.root.trees {
-			if i == 0 && g.inside != nil {
-				continue
-			}
-			for _, id := range pids {
-				_ = write(g.dir(&g.root.trees[i]), "cgroup.procs", id) // it may have ended
-			}
-		}
-		if g.inside == nil {
-			break // what else there is cannot be told
-		}
-		there := words(g.dir(&g.root.trees[len(g.root.trees)-1]), "cgroup.procs")
-		pids = slices.DeleteFunc(words(g.dir(&g.root.trees[0]), "cgroup.procs"),
-			func(id string) bool { return slices.Contains(there, id) })
-		if len(pids) == 0 {
-			break
+	for _, text := range words(g.dir, "cgroup.procs") {
+		if id, err := strconv.Atoi(text); err == nil && id > 0 {
+			ids = append(ids, id)
 		}
 	}
-	g.limiting.Store(g.root.holds("memory"))
+	return ids
 }
 
-// Settle returns when no move is under way any more. It has to be called before the process that joined is waited for, so that no other one with its number is moved.
-func (g *Group) Settle() {
+// Kill kills every process in the group.
+func (g *Group) Kill() {
 	if g == nil {
 		return
-	}
-	g.mu.Lock()
-	timer, moved := g.timer, g.moved
-	g.timer, g.moved = nil, nil
-	g.mu.Unlock()
-	if moved != nil && !timer.Stop() {
-		<-moved
-	}
-}
-
-// Limiting says whether the kernel holds the process to its memory.
-func (g *Group) Limiting() bool { return g != nil && g.limiting.Load() }
-
-// Kill kills everything in the group.
-func (g *Group) Kill() {
-	if g == nil || len(g.root.trees) == 0 {
-		return
-	}
-	dir, pids := g.dir(&g.root.trees[0]), ""
-	for i := range g.root.trees {
-		if g.root.trees[i].pids {
-			pids = g.dir(&g.root.trees[i])
-		}
 	}
 	g.mu.Lock()
 	g.killed = true
 	g.mu.Unlock()
-	killAll(dir, pids)
+	killAll(g.dir, g.root.tree.pids)
 }
 
-// OutOfMemory says whether the kernel killed something in the group because of its memory.
+// OutOfMemory reports whether the kernel killed a process in the group because of its memory.
 func (g *Group) OutOfMemory() bool {
-	if g == nil {
-		return false
-	}
-	for i := range g.root.trees {
-		t := &g.root.trees[i]
-		switch {
-		case t.memory && t.v2:
-			return count(g.dir(t), "memory.events", "oom_kill") > 0
-		case t.memory:
-			return count(g.dir(t), "memory.oom_control", "oom_kill") > 0
-		}
-	}
-	return false
+	return g.Limiting() && count(g.dir, "memory.events", "oom_kill") > 0
 }
 
-func (g *Group) empty() bool {
-	for i := range g.root.trees {
-		t := &g.root.trees[i]
-		if t.v2 {
-			if count(g.dir(t), "cgroup.events", "populated") > 0 { // also where a process has made groups of its own
-				return false
-			}
-			if g.inside != nil {
-				return true // nothing is in the others alone
-			}
-		} else if len(words(g.dir(t), "cgroup.procs")) > 0 {
-			return false
-		}
-	}
-	return true
-}
+// empty reports whether no process is in the group or in a group that a process made inside it.
+func (g *Group) empty() bool { return count(g.dir, "cgroup.events", "populated") == 0 }
 
-// Release kills what is left in the group and gives the group back. It is called once the process that joined was waited for, and the group not used after that.
+// Release kills the processes that are left in the group and gives the group back. Call it after
+// the wait for the process that was started in the group, and do not use the group afterwards.
 func (g *Group) Release() {
 	if g == nil {
 		return
@@ -194,16 +104,18 @@ func (g *Group) Release() {
 	}
 	g.root.waiting.Go(func() {
 		for wait := time.Millisecond; !empty && wait < 5*time.Second; wait *= 2 {
-			time.Sleep(wait) // the kernel takes its time to let a process go
+			time.Sleep(wait) // the kernel needs time to remove a process
 			empty = g.empty()
 		}
 		g.root.giveBack(g, empty)
 	})
 }
 
-// asNew says whether the next process finds the group as if it were new. What was left in shared memory is still counted. Where everything was killed, the number of
-// processes may be limited to 0, and Linux up to 6.18 at least kills what is started in the group from then on: it compares how often that has been done to the group
-// with how often to that of the parent (cgroup_css_set_fork takes kill_seq before it knows the group).
+// asNew reports whether the next process would find the group as if it were new. Shared memory that
+// earlier processes left still counts. A group that was killed is not as new: its number of
+// processes may be limited to 0, and Linux (up to 6.18 at least) kills what starts in it from then
+// on, because it compares how often the group was killed with how often its parent was
+// (cgroup_css_set_fork takes kill_seq before it knows the group).
 func (g *Group) asNew() bool {
 	g.mu.Lock()
 	killed := g.killed
@@ -211,30 +123,19 @@ func (g *Group) asNew() bool {
 	if killed || g.OutOfMemory() {
 		return false
 	}
-	for i := range g.root.trees {
-		t := &g.root.trees[i]
-		if !t.memory || g.limits.MemoryBytes == 0 {
-			continue
-		}
-		name := "memory.usage_in_bytes"
-		if t.v2 {
-			name = "memory.current"
-		}
-		w := words(g.dir(t), name)
-		if len(w) != 1 {
-			return false
-		}
-		if used, err := strconv.ParseInt(w[0], 10, 64); err != nil || used > g.limits.MemoryBytes/8 {
-			return false
-		}
+	if !g.Limiting() || g.limits.MemoryBytes == 0 {
+		return true
 	}
-	return true
+	w := words(g.dir, "memory.current")
+	if len(w) != 1 {
+		return false
+	}
+	used, err := strconv.ParseInt(w[0], 10, 64)
+	return err == nil && used <= g.limits.MemoryBytes/8
 }
 
-// remove removes the group's directories. What cannot be goes with the root.
+// remove removes the group's directory. If the kernel refuses, the root's removal includes it.
 func (g *Group) remove() {
 	g.end()
-	for i := range g.root.trees {
-		_ = os.Remove(g.dir(&g.root.trees[i]))
-	}
+	_ = os.Remove(g.dir)
 }

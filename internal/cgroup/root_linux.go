@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,164 +16,108 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tree is the part of one hierarchy that is this program's own.
+// tree is this program's part of the hierarchy.
 type tree struct {
-	base              string // has a directory for every group
-	v2                bool
-	memory, pids, cpu bool // the controllers that are used
+	base              string // the directory that holds the groups
+	memory, pids, cpu bool   // the controllers in use
 }
 
-// Root makes groups. All methods are safe for concurrent use; those of a nil Root are those of one that has none.
+// Root makes groups. Its methods are safe for concurrent use; Support, Left and Close also work on
+// a nil Root, which has no groups.
 type Root struct {
-	cfg    Config
-	sys    system
-	trees  []tree // the unified one, if any, is first
-	inside bool
-	undo   func()
+	cfg  Config
+	sys  system
+	tree tree
+	undo func()
 
 	seq     atomic.Uint64
 	waiting sync.WaitGroup // for groups to become empty
 
 	mu     sync.Mutex
-	free   []*Group // empty, to be used again
+	free   []*Group // empty ones, for the next processes
 	closed bool
 }
 
 // maxFree is how many empty groups are kept for the next processes.
 const maxFree = 32
 
-// Open looks once what can be used here, and makes the directories. The error wraps ErrUnavailable where
-// nothing can be.
+// Open finds out once what this program can use, and makes the directory of the groups. The error
+// wraps ErrUnavailable if this program cannot make groups and start processes in them, which takes
+// Linux 5.7.
 func Open(cfg Config) (*Root, error) { return open(cfg, thisSystem()) }
 
 func open(cfg Config, sys system) (*Root, error) {
-	places, err := sys.places()
+	p, err := sys.place()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	r := &Root{cfg: cfg, sys: sys, undo: func() {}}
 	wanted := []string{"memory", "pids"}
 	if cfg.CPU {
 		wanted = append(wanted, "cpu")
 	}
-	var why []error
-	if p, ok := places[""]; ok {
-		t, undo, err := sys.chooseUnified(p, cfg.Name, wanted)
-		if err == nil {
-			r.trees, r.undo = append(r.trees, t), undo
-		} else {
-			why = append(why, err)
-		}
+	t, undo, err := sys.choose(p, cfg.Name, wanted)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	for _, c := range wanted {
-		p, ok := places[c]
-		if !ok || p.v2 || r.holds(c) {
-			continue
-		}
-		base := filepath.Join(p.own, cfg.Name)
-		// one hierarchy may have several controllers
-		i := slices.IndexFunc(r.trees, func(t tree) bool { return t.base == base })
-		if i < 0 {
-			if err := sys.makeBase(base); err != nil {
-				why = append(why, err)
-				continue
-			}
-			i = len(r.trees)
-			r.trees = append(r.trees, tree{base: base})
-		}
-		t := &r.trees[i]
-		t.memory, t.pids, t.cpu = t.memory || c == "memory", t.pids || c == "pids", t.cpu || c == "cpu"
-	}
-	r.try(&why)
-	if len(r.trees) == 0 {
-		err := fmt.Errorf("%w: %w", ErrUnavailable,
-			errors.Join(append(why, errors.New("no hierarchy is mounted that has this program's group"))...))
-		return nil, errors.Join(err, r.Close())
+	r := &Root{cfg: cfg, sys: sys, tree: t, undo: undo}
+	if err := r.try(); err != nil {
+		_ = os.Remove(t.base)
+		undo()
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	return r, nil
 }
 
-func (r *Root) holds(controller string) bool {
-	for _, t := range r.trees {
-		if controller == "memory" && t.memory || controller == "pids" && t.pids || controller == "cpu" && t.cpu {
-			return true
-		}
+// try makes a group with limits, and sees whether a process can be started in it.
+func (r *Root) try() error {
+	dir := filepath.Join(r.tree.base, "try")
+	defer func() { _ = os.Remove(dir) }()
+	if err := r.sys.makeBase(dir); err != nil {
+		return err
 	}
-	return false
+	if err := r.tree.limit(dir, Limits{MemoryBytes: 64 << 20, Processes: 64, CPUs: 1}); err != nil {
+		return err
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	if !r.sys.startable(int(f.Fd()), dir) {
+		return errors.New("no process can be started in a group (clone3 of Linux 5.7)")
+	}
+	return nil
 }
 
-// try drops the trees in which no group with limits can be made, and looks whether processes can be started in one.
-func (r *Root) try(why *[]error) {
-	var good []tree
-	for _, t := range r.trees {
-		dir := filepath.Join(t.base, "try")
-		err := r.sys.makeBase(dir)
-		if err == nil {
-			err = t.limit(dir, Limits{MemoryBytes: 64 << 20, Processes: 64, CPUs: 1})
-		}
-		if err == nil && t.v2 {
-			if f, oerr := os.Open(dir); oerr == nil {
-				r.inside = r.sys.startable(int(f.Fd()), dir)
-				_ = f.Close()
-			}
-		}
-		_ = os.Remove(dir)
-		if err != nil {
-			*why = append(*why, err)
-			_ = os.Remove(t.base)
-			continue
-		}
-		good = append(good, t)
-	}
-	r.trees = good
-}
-
-// startsInside has the kernel try to start a program that does not exist in the group. That its absence is what fails says that the rest does not.
+// startsInside has the kernel start a program that does not exist in the group. If the error is that
+// the program does not exist, everything else works.
 func startsInside(fd int, dir string) bool {
 	p, err := os.StartProcess(filepath.Join(dir, "no-such-program"), nil,
 		&os.ProcAttr{Sys: &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: fd}})
-	if err == nil { // it was killed before it could fail, see asNew
+	if err == nil { // the kernel killed it before it could fail, see asNew
 		_, _ = p.Wait()
 	}
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// Support says which limits are held.
-func (r *Root) Support() (s Support) {
+// Support says which limits the groups hold.
+func (r *Root) Support() Support {
 	if r == nil {
-		return s
+		return Support{}
 	}
-	for _, t := range r.trees {
-		v := V1
-		if t.v2 {
-			v = V2
-		}
-		for _, c := range []struct {
-			has  bool
-			into *Version
-		}{{t.memory, &s.Memory}, {t.pids, &s.Processes}, {t.cpu, &s.CPU}} {
-			if c.has {
-				*c.into = v
-			}
-		}
-	}
-	s.Kill, s.Inside = len(r.trees) > 0, r.inside
-	return s
+	return Support{Memory: r.tree.memory, Processes: r.tree.pids, CPU: r.tree.cpu, Kill: true}
 }
 
-// Left says what is to be removed when this program no longer can: files that kill all when "1" is written to them (there are none before Linux 5.14), and the directories
-// that then have to go, with those in them.
-func (r *Root) Left() (kill, remove []string) {
+// Left returns what another program has to do if this one is killed: write "1" to the file kill,
+// which kills every process (empty before Linux 5.14), then remove the directory and those in it.
+func (r *Root) Left() (kill, remove string) {
 	if r == nil {
-		return nil, nil
+		return "", ""
 	}
-	for _, t := range r.trees {
-		remove = append(remove, t.base)
-		if name := filepath.Join(t.base, "cgroup.kill"); t.v2 && exists(name) {
-			kill = append(kill, name)
-		}
+	if name := filepath.Join(r.tree.base, "cgroup.kill"); exists(name) {
+		kill = name
 	}
-	return kill, remove
+	return kill, r.tree.base
 }
 
 func exists(path string) bool {
@@ -182,45 +125,44 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// Clean kills and removes the groups that a program which was killed has left: the directories whose name begins with prefix, which must be nobody else's. It believes no
-// file: it looks where [Open] of this program would make them, in this program's own groups and, in the unified hierarchy, in those above them, and nowhere else.
+// Clean kills and removes the groups that a killed program left: the directories whose names begin
+// with prefix, which nobody else may use. It believes no file. It looks only where [Open] of this
+// program would make them: in this program's group and the groups above it.
 func Clean(prefix string) { clean(prefix, thisSystem()) }
 
 func clean(prefix string, sys system) {
-	places, err := sys.places()
+	p, err := sys.place()
 	if err != nil || prefix == "" {
 		return
 	}
-	for _, p := range places {
-		for dir := p.own; ; dir = filepath.Dir(dir) {
-			entries, _ := os.ReadDir(dir)
-			for _, e := range entries {
-				base := filepath.Join(dir, e.Name())
-				if e.IsDir() && strings.HasPrefix(e.Name(), prefix) && isControlGroup(base) &&
-					!strings.HasPrefix(p.own+"/", base+"/") {
-					removeTree(base)
-				}
+	for dir := p.own; ; dir = filepath.Dir(dir) {
+		entries, _ := os.ReadDir(dir)
+		for _, e := range entries {
+			base := filepath.Join(dir, e.Name())
+			if e.IsDir() && strings.HasPrefix(e.Name(), prefix) && isControlGroup(base) &&
+				!strings.HasPrefix(p.own+"/", base+"/") {
+				removeTree(base)
 			}
-			if !p.v2 || dir == p.mount || dir == filepath.Dir(dir) {
-				break
-			}
+		}
+		if dir == p.mount || dir == filepath.Dir(dir) {
+			return
 		}
 	}
 }
 
-// isControlGroup says whether dir is on the kernel's own file systems.
+// isControlGroup reports whether dir is on the kernel's file system of control groups.
 func isControlGroup(dir string) bool {
 	var s unix.Statfs_t
-	return unix.Statfs(dir, &s) == nil && (s.Type == unix.CGROUP2_SUPER_MAGIC || s.Type == unix.CGROUP_SUPER_MAGIC)
+	return unix.Statfs(dir, &s) == nil && s.Type == unix.CGROUP2_SUPER_MAGIC
 }
 
-// removeTree kills all that is in the group, or in those in it, and removes them.
+// removeTree kills every process in the group and in those inside it, and removes the groups.
 func removeTree(base string) {
 	for wait := time.Millisecond; wait < 2*time.Second; wait *= 2 {
 		if removeOnce(base) {
 			return
 		}
-		time.Sleep(wait) // the kernel lets go of processes that were killed in its own time
+		time.Sleep(wait) // the kernel needs time to remove killed processes
 	}
 }
 
@@ -233,19 +175,20 @@ func removeOnce(dir string) bool {
 	}
 	err := os.Remove(dir)
 	if errors.Is(err, unix.EBUSY) {
-		killAll(dir, "")
+		killAll(dir, false)
 		err = os.Remove(dir)
 	}
 	return err == nil || errors.Is(err, fs.ErrNotExist)
 }
 
-// killAll kills what is in the group. pids is the directory that can keep it from growing meanwhile, where the kernel cannot kill a group; it may be empty.
-func killAll(dir, pids string) {
+// killAll kills every process in the group. If the kernel cannot kill a group and pids is set, it
+// first keeps the group from growing.
+func killAll(dir string, pids bool) {
 	if write(dir, "cgroup.kill", "1") == nil {
 		return
 	}
-	if pids != "" {
-		_ = write(pids, "pids.max", "0")
+	if pids {
+		_ = write(dir, "pids.max", "0")
 	}
 	self := strconv.Itoa(os.Getpid())
 	for range 100 {
@@ -262,40 +205,31 @@ func killAll(dir, pids string) {
 	}
 }
 
+// cpuPeriod is the period over which the kernel shares processor time, in microseconds: its default.
+const cpuPeriod = 100_000
+
 // limit writes the limits of a new group.
 func (t *tree) limit(dir string, l Limits) error {
-	set := func(name, value string, optional bool) error {
-		err := write(dir, name, value)
-		if optional && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)) {
+	optional := func(err error) error {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 			return nil
 		}
 		return err
 	}
 	var errs []error
-	if bytes := strconv.FormatInt(l.MemoryBytes, 10); t.memory && l.MemoryBytes > 0 {
-		if t.v2 {
-			errs = append(errs, set("memory.max", bytes, false), set("memory.oom.group", "1", true),
-				set("memory.swap.max", "0", true))
-		} else {
-			errs = append(errs, set("memory.limit_in_bytes", bytes, false), set("memory.memsw.limit_in_bytes", bytes, true))
-		}
+	if t.memory && l.MemoryBytes > 0 {
+		errs = append(errs, write(dir, "memory.max", strconv.FormatInt(l.MemoryBytes, 10)),
+			optional(write(dir, "memory.oom.group", "1")), optional(write(dir, "memory.swap.max", "0")))
 	}
 	if t.pids && l.Processes > 0 {
-		errs = append(errs, set("pids.max", strconv.Itoa(l.Processes), false))
+		errs = append(errs, write(dir, "pids.max", strconv.Itoa(l.Processes)))
 	}
 	if t.cpu && l.CPUs > 0 {
-		quota := strconv.FormatInt(max(int64(l.CPUs*cpuPeriod), 1000), 10) // the kernel takes no less than a millisecond
-		if t.v2 {
-			errs = append(errs, set("cpu.max", quota+" "+strconv.Itoa(cpuPeriod), false))
-		} else {
-			errs = append(errs, set("cpu.cfs_period_us", strconv.Itoa(cpuPeriod), false), set("cpu.cfs_quota_us", quota, false))
-		}
+		quota := max(int64(l.CPUs*cpuPeriod), 1000) // the kernel takes no less than a millisecond
+		errs = append(errs, write(dir, "cpu.max", fmt.Sprintf("%d %d", quota, cpuPeriod)))
 	}
 	return errors.Join(errs...)
 }
-
-// cpuPeriod is over how long processor time is shared out, in microseconds: the kernel's default.
-const cpuPeriod = 100_000
 
 // NewGroup returns an empty group with the limits.
 func (r *Root) NewGroup(l Limits) (*Group, error) {
@@ -312,19 +246,20 @@ func (r *Root) NewGroup(l Limits) (*Group, error) {
 		}
 	}
 	r.mu.Unlock()
-	g := &Group{root: r, limits: l, name: "w" + strconv.FormatUint(r.seq.Add(1), 10)}
+	name := "w" + strconv.FormatUint(r.seq.Add(1), 10)
+	g := &Group{root: r, limits: l, dir: filepath.Join(r.tree.base, name)}
 	err := g.make()
 	if err == nil {
 		err = g.begin()
 	}
 	if err != nil {
 		g.remove()
-		return nil, fmt.Errorf("control group %s: %w", filepath.Join(r.cfg.Name, g.name), err)
+		return nil, fmt.Errorf("control group %s: %w", filepath.Join(r.cfg.Name, name), err)
 	}
 	return g, nil
 }
 
-// giveBack takes a group. One that is not empty is not used again.
+// giveBack keeps a group for the next process if it is as new, and removes it otherwise.
 func (r *Root) giveBack(g *Group, empty bool) {
 	asNew := empty && g.asNew()
 	g.end()
@@ -339,7 +274,7 @@ func (r *Root) giveBack(g *Group, empty bool) {
 	}
 }
 
-// Close removes all groups. No process may be in them any more; what still is gets killed.
+// Close kills every process that is left in a group and removes all groups.
 func (r *Root) Close() error {
 	if r == nil {
 		return nil
@@ -357,13 +292,10 @@ func (r *Root) Close() error {
 	for _, g := range free {
 		g.remove()
 	}
-	var errs []error
-	for _, t := range r.trees {
-		removeTree(t.base)
-		if exists(t.base) {
-			errs = append(errs, fmt.Errorf("control group %s cannot be removed", t.base))
-		}
-	}
+	removeTree(r.tree.base)
 	r.undo()
-	return errors.Join(errs...)
+	if exists(r.tree.base) {
+		return fmt.Errorf("control group %s cannot be removed", r.tree.base)
+	}
+	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -16,7 +17,7 @@ import (
 	"time"
 )
 
-// With HOST_NAME the test binary is a program that makes groups and is killed.
+// With HOST_NAME the test binary is a program that makes groups and waits to be killed.
 func TestMain(m *testing.M) {
 	if name := os.Getenv("HOST_NAME"); name != "" {
 		beHost(name)
@@ -41,16 +42,12 @@ func beHost(name string) {
 		fmt.Println("error", err)
 		return
 	}
-	g.Join(cmd.Process.Pid)
-	for !g.Limiting() {
-		time.Sleep(time.Millisecond)
-	}
 	_, remove := r.Left()
-	fmt.Println(cmd.Process.Pid, strings.Join(remove, ","))
+	fmt.Println(cmd.Process.Pid, remove)
 	time.Sleep(time.Hour)
 }
 
-// sleeper is a process in a session of its own, which ends only when it is killed.
+// sleeper is a process in its own session that ends only when it is killed.
 func sleeper(g *Group) *exec.Cmd {
 	cmd := exec.Command("/bin/sleep", "1000")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -74,7 +71,8 @@ func gone(pid int) bool {
 	return err != nil || strings.Contains(string(stat), ") Z ")
 }
 
-// openHere opens what this machine gives to the test. Where that is nothing, the error has to say so, and the test is over.
+// openHere opens the control groups of this machine. If it has none, the error must say so, and the
+// test is over.
 func openHere(t *testing.T, cfg Config) *Root {
 	t.Helper()
 	cfg.Name = "blueprint-test-" + rand.Text()
@@ -92,10 +90,8 @@ func openHere(t *testing.T, cfg Config) *Root {
 		if err := r.Close(); err != nil {
 			t.Error(err)
 		}
-		for _, tree := range r.trees {
-			if _, err := os.Stat(tree.base); !errors.Is(err, fs.ErrNotExist) {
-				t.Errorf("%s is left: %v", tree.base, err)
-			}
+		if _, err := os.Stat(r.tree.base); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is left: %v", r.tree.base, err)
 		}
 	})
 	return r
@@ -110,44 +106,32 @@ func TestAGroupHoldsWhatItsProcessStarts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The shell starts another before it is moved anywhere, and another session after.
-	cmd := exec.Command("/bin/sh", "-c", "sleep 1000 & echo $!; read go; setsid sleep 1000 & echo $!; wait")
+	cmd := exec.Command("/bin/sh", "-c", "sleep 1000 & echo $!; setsid sleep 1000 & echo $!; wait")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.SysProcAttr.CgroupFD, cmd.SysProcAttr.UseCgroupFD = g.FD()
-	in, _ := cmd.StdinPipe()
 	out, _ := cmd.StdoutPipe()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	lines := bufio.NewScanner(out)
 	next := func() string { lines.Scan(); return lines.Text() }
-	early := next()
-	g.Join(cmd.Process.Pid)
-	if s := r.Support(); s.Memory != Absent {
-		await(t, "the limit", g.Limiting)
-	}
-	fmt.Fprintln(in, "go")
-	late := next()
-	for _, pid := range []string{strconv.Itoa(cmd.Process.Pid), early, late} {
-		for i := range r.trees {
-			if procs := words(g.dir(&r.trees[i]), "cgroup.procs"); !strings.Contains(
-				" "+strings.Join(procs, " ")+" ", " "+pid+" ") {
-				t.Errorf("%s is not in %s, which has %v", pid, g.dir(&r.trees[i]), procs)
-			}
+	sameSession, ownSession := next(), next()
+	for _, pid := range []string{strconv.Itoa(cmd.Process.Pid), sameSession, ownSession} {
+		if id, _ := strconv.Atoi(pid); !slices.Contains(g.Processes(), id) {
+			t.Errorf("%s is not in %s, which has %v", pid, g.dir, g.Processes())
 		}
 	}
 	g.Kill()
 	await(t, "the end of all", func() bool {
-		a, _ := strconv.Atoi(early)
-		b, _ := strconv.Atoi(late)
+		a, _ := strconv.Atoi(sameSession)
+		b, _ := strconv.Atoi(ownSession)
 		return gone(a) && gone(b)
 	})
-	g.Settle()
 	_ = cmd.Wait()
 	g.Release()
 }
 
-// The files say what the kernel was told. How much time a process then gets is the kernel's.
+// The files show what the kernel was told. The kernel decides how much time a process then gets.
 func TestTheKernelHasTheLimits(t *testing.T) {
 	r := openHere(t, Config{CPU: true})
 	if r == nil {
@@ -158,31 +142,19 @@ func TestTheKernelHasTheLimits(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer g.Release()
-	for i := range r.trees {
-		tree := &r.trees[i]
-		want := map[string]string{}
-		switch {
-		case tree.v2:
-			if tree.memory {
-				want["memory.max"], want["memory.oom.group"] = "67108864", "1"
-			}
-			if tree.pids {
-				want["pids.max"] = "20"
-			}
-			if tree.cpu {
-				want["cpu.max"] = "50000 100000"
-			}
-		case tree.memory:
-			want["memory.limit_in_bytes"] = "67108864"
-		case tree.pids:
-			want["pids.max"] = "20"
-		case tree.cpu:
-			want["cpu.cfs_quota_us"], want["cpu.cfs_period_us"] = "50000", "100000"
-		}
-		for name, value := range want {
-			if got := strings.Join(words(g.dir(tree), name), " "); got != value {
-				t.Errorf("%s of %s is %q, want %q", name, g.dir(tree), got, value)
-			}
+	want := map[string]string{}
+	if r.tree.memory {
+		want["memory.max"], want["memory.oom.group"] = "67108864", "1"
+	}
+	if r.tree.pids {
+		want["pids.max"] = "20"
+	}
+	if r.tree.cpu {
+		want["cpu.max"] = "50000 100000"
+	}
+	for name, value := range want {
+		if got := strings.Join(words(g.dir, name), " "); got != value {
+			t.Errorf("%s of %s is %q, want %q", name, g.dir, got, value)
 		}
 	}
 }
@@ -201,9 +173,7 @@ func TestEmptyGroupsAreUsedAgain(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	first.Join(cmd.Process.Pid)
 	_ = cmd.Process.Kill()
-	first.Settle()
 	_ = cmd.Wait()
 	first.Release()
 	r.waiting.Wait()
@@ -219,7 +189,7 @@ func TestEmptyGroupsAreUsedAgain(t *testing.T) {
 	other.Release()
 }
 
-// See asNew for what the kernel does otherwise.
+// See asNew for the reason.
 func TestAGroupThatWasKilledIsNotUsedAgain(t *testing.T) {
 	r := openHere(t, Config{})
 	if r == nil {
@@ -263,34 +233,30 @@ func TestWhatAKilledProgramLeavesIsRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	var pid int
-	var list string
-	_, err = fmt.Fscanln(out, &pid, &list)
+	var base string
+	_, err = fmt.Fscanln(out, &pid, &base)
 	_ = host.Process.Kill()
 	_ = host.Wait()
-	if err != nil || list == "" {
-		t.Fatal(err, list)
+	if err != nil {
+		t.Fatal(err)
 	}
-	bases := strings.Split(list, ",")
-	for _, base := range bases {
-		if _, err := os.Stat(base); err != nil {
-			t.Errorf("nothing was left to remove: %v", err)
-		}
+	if _, err := os.Stat(base); err != nil {
+		t.Errorf("nothing was left to remove: %v", err)
 	}
-	Clean("") // does no harm, as does the next
+	Clean("") // harmless, as is the next
 	Clean("blueprint-test-another")
 	if gone(pid) {
-		t.Error("what another has left was removed")
+		t.Error("the groups of another program were removed")
 	}
 	Clean(name + "-")
 	await(t, "the end of the process", func() bool { return gone(pid) })
-	for _, base := range bases {
-		if _, err := os.Stat(base); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("%s is left: %v", base, err)
-		}
+	if _, err := os.Stat(base); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s is left: %v", base, err)
 	}
 }
 
-// Whatever has the name: only control groups are removed, only where this program makes them, and never through a link.
+// Whatever has the name: only control groups are removed, only where this program makes them, and
+// never through a link.
 func TestOnlyOwnControlGroupsAreRemoved(t *testing.T) {
 	r := openHere(t, Config{})
 	if r == nil {
@@ -304,20 +270,18 @@ func TestOnlyOwnControlGroupsAreRemoved(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	g.Join(cmd.Process.Pid)
 	defer func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
-		g.Settle()
 		g.Release()
 	}()
 	name := "blueprint-test-" + rand.Text()
-	fake := t.TempDir() // looks like where a program is, and is no file system of the kernel's
+	fake := t.TempDir() // looks like a program's group, but is not on the kernel's file system
 	proc := t.TempDir()
-	_, bases := r.Left()
+	_, base := r.Left()
 	for dir, make := range map[string]func(path string) error{
 		filepath.Join(fake, name+"-dir"):  func(path string) error { return os.MkdirAll(filepath.Join(path, "w1"), 0o700) },
-		filepath.Join(fake, name+"-link"): func(path string) error { return os.Symlink(bases[0], path) },
+		filepath.Join(fake, name+"-link"): func(path string) error { return os.Symlink(base, path) },
 	} {
 		if err := make(dir); err != nil {
 			t.Fatal(err)

@@ -101,11 +101,11 @@ func (g *guard) ready() {
 		g.tellMark("m", m)
 	}
 	kill, remove := g.host.cgroups.Left()
-	for _, name := range kill {
-		_, _ = input.WriteString("k " + name + "\n")
+	if kill != "" {
+		_, _ = input.WriteString("k " + kill + "\n")
 	}
-	for _, name := range remove {
-		_, _ = input.WriteString("d " + name + "\n")
+	if remove != "" {
+		_, _ = input.WriteString("d " + remove + "\n")
 	}
 	if g.closed {
 		g.stop()

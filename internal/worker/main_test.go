@@ -45,13 +45,15 @@ const (
 	jobSlow  = 11 // answers after a while
 	jobFDs   = 12
 
-	jobRead      = 13 // answers a file
-	jobBomb      = 14 // starts processes until it cannot, at most 300, and answers how many it could
-	jobOpenFiles = 15 // opens files until it cannot, at most 5000, and answers how many it could
-	jobDaemon    = 16 // answers the pid of a process that left its session and its parent
-	jobDaughter  = 17 // has a child in a session of its own, which sleeps, and hangs; the pid is in its file
-	jobChildEats = 18 // has a child that eats memory
-	jobWrite     = 19 // writes a file that only its user can read
+	jobRead        = 13 // answers a file
+	jobBomb        = 14 // starts processes until it cannot, at most 300, and answers how many it could
+	jobOpenFiles   = 15 // opens files until it cannot, at most 5000, and answers how many it could
+	jobDaemon      = 16 // answers the pid of a process that left its session and its parent
+	jobDaughter    = 17 // has a child in a session of its own, which sleeps, and hangs; the pid is in its file
+	jobChildEats   = 18 // has a child that eats memory
+	jobSatiated    = 24 // takes 48 MiB, and hangs
+	jobChildrenEat = 25 // has three children that are satiated
+	jobWrite       = 19 // writes a file that only its user can read
 
 	jobStay  = 20 // writes its pid and those of what it started to a file, and hangs in the process group of its parent
 	jobShout = 22 // fails with a message of args[0] MiB
@@ -266,6 +268,26 @@ echo $(env -u HOME TMPDIR=/ setsid sh -c 'sleep 1000 >/dev/null 2>&1 & echo $!')
 		out, err := cmd.CombinedOutput()
 		time.Sleep(time.Hour) // what killed the child is to end this one too
 		return out, err
+	case jobSatiated:
+		kept := bytes.Repeat([]byte{1}, 48<<20)
+		time.Sleep(time.Hour)
+		return kept[:1], nil
+	case jobChildrenEat: // in sessions of their own
+		exe, err := os.Executable()
+		if err != nil {
+			return nil, err
+		}
+		for range 3 {
+			cmd := exec.Command(exe)
+			cmd.Env = append(os.Environ(), "JOB_MODE=stdio")
+			cmd.Stdin = strings.NewReader(fmt.Sprintf(`{"job_id":%d,"args":[]}`, jobSatiated))
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+			if err := cmd.Start(); err != nil {
+				return nil, err
+			}
+		}
+		time.Sleep(time.Hour)
+		return nil, nil
 	case jobFDs:
 		entries, err := os.ReadDir("/proc/self/fd")
 		if err != nil {

@@ -13,13 +13,9 @@ import (
 
 // MemoryLimitKind says in words how memory limits are enforced on this system.
 func (h *Host) MemoryLimitKind() string {
-	switch h.Support().Memory {
-	case cgroup.V2:
+	if h.Support().Memory {
 		return "cgroup v2: the kernel holds the process and its descendants together to the limit, swap included, and " +
 			"kills them all above it"
-	case cgroup.V1:
-		return "cgroup v1: the kernel holds the process and its descendants together to the limit, some milliseconds " +
-			"after the start of the process"
 	}
 	return "resident memory of the process and its descendants, looked at every 20 ms and killed above the limit; " +
 		"RLIMIT_DATA of each process at twice the limit plus 256 MiB stops what grows faster"
@@ -51,15 +47,22 @@ func lower(pid, resource int, value uint64) {
 	}
 }
 
-// measureTree returns the resident memory of the process in bytes, with its descendants if asked; then it also returns how many processes and threads they are,
-// counted to a little more than most.
-func measureTree(pid int, descendants bool, most int) (used int64, processes int) {
+// measureTree returns the resident memory of a process in bytes. With descendants it includes the
+// processes in the group or, without a group, the descendants of the process, and also returns how
+// many processes and threads they are, counted to a little more than most.
+func measureTree(pid int, descendants bool, group *cgroup.Group, most int) (used int64, processes int) {
 	t := tree{descendants: descendants, most: most}
-	t.add(pid, 0)
+	ids, depth := []int{pid}, 0
+	if descendants && group != nil {
+		ids, depth = group.Processes(), maxDepth
+	}
+	for _, id := range ids {
+		t.add(id, depth)
+	}
 	return t.used, t.processes
 }
 
-// maxDepth bounds the walk through a tree of processes that changes while it is read.
+// maxDepth bounds the walk through a tree of processes, which changes while it is read.
 const maxDepth = 16
 
 type tree struct {
@@ -75,11 +78,14 @@ func (t *tree) add(pid, depth int) {
 		pages, _ := strconv.ParseInt(string(fields[1]), 10, 64)
 		t.used += pages * int64(os.Getpagesize())
 	}
-	if !t.descendants || depth == maxDepth {
+	if !t.descendants || t.most > 0 && t.processes > t.most {
 		return
 	}
 	tasks, _ := os.ReadDir(dir + "/task")
 	t.processes += len(tasks)
+	if depth == maxDepth {
+		return
+	}
 	for _, task := range tasks {
 		if t.most > 0 && t.processes > t.most {
 			return

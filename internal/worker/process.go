@@ -64,7 +64,7 @@ func startProcess(h *Host, c *Config, extra ...string) (*process, error) {
 	if err != nil {
 		return nil, errors.Join(err, inR.Close(), inW.Close(), outR.Close(), outW.Close())
 	}
-	if h.Support().Processes == cgroup.Absent {
+	if !h.Support().Processes {
 		p.most = c.MaxTasks
 	}
 	h.guard.ready()
@@ -89,8 +89,7 @@ func startProcess(h *Host, c *Config, extra ...string) (*process, error) {
 	}
 	p.pid, p.stdin, p.stdout, p.end = p.proc.Pid, inW, outR, awaitable(p.proc)
 	p.hostRSS = ownPeak() // now, that the process executes its own program
-	p.group.Join(p.pid)
-	h.guard.ready() // where somebody has killed it
+	h.guard.ready()       // where somebody has killed it
 	h.watch(p)
 	p.log = newLogReader(errR, lineReader{pid: p.pid, log: c.Log, tail: &p.tail})
 	logged := make(chan struct{})
@@ -114,7 +113,6 @@ func startCause(err error) error {
 // reap waits for the end of the process, kills what it left of its group, and closes exited once all it wrote has been read.
 func (p *process) reap(stderr *os.File, logged <-chan struct{}) {
 	state, ended := p.end.wait(p.proc)
-	p.group.Settle()
 	p.killing.Lock()
 	killGroup(p.proc)
 	if ended && state == nil {
@@ -209,9 +207,17 @@ func (p *process) peakMB() uint32 {
 	return uint32((p.peak.Load() + mib - 1) / mib)
 }
 
-// checkMemory notes the memory in use and, with what the process has started if descendants says so, ends what is beyond a limit that the kernel does not hold.
+// checkMemory notes the memory in use, and kills the process if it exceeds a limit that the kernel
+// does not enforce. With descendants, it includes the processes that this one has started: all in its
+// control group, or those that still descend from it.
 func (p *process) checkMemory(descendants bool) {
-	used, processes := measureTree(p.pid, descendants, p.most)
+	used, processes := measureTree(p.pid, descendants, p.group, p.most)
+	p.killing.Lock()
+	reaped := p.reaped
+	p.killing.Unlock()
+	if reaped { // the group may be another process's by now
+		return
+	}
 	p.notePeak(used)
 	kernel := p.group.Limiting()
 	switch {
