@@ -14,8 +14,9 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/files"
 )
 
-// copyBinary makes the copy that a runner executes, in a directory of its own: the bytes that were inspected, whatever becomes of the file. A file that holds others by
-// now is an ErrConflict, and one that is gone an ErrNotFound. The copy keeps the name, which programs and people go by.
+// copyBinary copies the binary into dir, so that a runner executes the bytes that were inspected
+// even if the file changes later. It returns ErrConflict if the file has other bytes by now, and
+// ErrNotFound if it is gone. The copy keeps the file's name, by which programs and people know it.
 func copyBinary(b *faas.Binary, dir string) (path string, err error) {
 	bad := func(code faas.Code, format string, args ...any) (string, error) {
 		return "", faas.Errorf(code, "start runner", "", format, args...)
@@ -65,7 +66,8 @@ func holds(path, sha256Hex string) bool {
 	return err == nil && hex.EncodeToString(hash.Sum(nil)) == sha256Hex
 }
 
-// executableDir returns the first directory, made if it is missing, from which programs may be executed; after those given it is one of this user's cache.
+// executableDir returns the first of the directories, created if missing, from which programs can
+// be executed. It tries the directories given, then one in the user's cache.
 func executableDir(dirs ...string) (string, error) {
 	if cache, err := os.UserCacheDir(); err == nil {
 		dirs = append(dirs, filepath.Join(cache, "tangle"))

@@ -18,7 +18,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/orchestrator/internal/detached"
 )
 
-// localKind is the kind of the references to a Local's survivors.
+// localKind is the Kind of the references to detached runners of a Local.
 const localKind = "local"
 
 var (
@@ -29,17 +29,18 @@ var (
 // detachedRef is the private part of a reference.
 type detachedRef struct {
 	Process detached.Process `json:"process"`
-	// Runs identifies what it runs: executable, arguments, environment of the service.
+	// Runs identifies what the runner runs: executable, arguments and the service's environment.
 	Runs string `json:"runs"`
 	// Log is the path of its log file.
 	Log string `json:"log,omitempty"`
-	// Binary is the path of the copy that it executes, which is alone in its directory; empty if an earlier version started it.
+	// Binary is the path of the copy that it executes, which is alone in its directory. It is empty if
+	// an earlier version started the runner.
 	Binary string `json:"binary,omitempty"`
 }
 
 // detachedRunner is a runner that outlives this program.
 type detachedRunner struct {
-	*localRunner // runs the local jobs of the program that deployed it; nil in others
+	*localRunner // runs local jobs in the program that deployed it; nil in others
 	orc          *Local
 	ref          Ref
 	process      detached.Process
@@ -63,7 +64,7 @@ func (o *Local) newDetached(ref Ref) (*detachedRunner, detachedRef, error) {
 		log: private.Log, binary: private.Binary}, private, nil
 }
 
-// Attach finds a detached runner again. See [Local.Detached] for what can be done with it.
+// Attach finds a detached runner again. [Local.Detached] says what it can do.
 func (o *Local) Attach(_ context.Context, ref Ref) (Detached, error) {
 	d, _, err := o.newDetached(ref)
 	if err != nil {
@@ -72,7 +73,7 @@ func (o *Local) Attach(_ context.Context, ref Ref) (Detached, error) {
 	return d, nil
 }
 
-// stopPrevious stops the runner that an earlier deployment has left, if any.
+// stopPrevious stops the runner that an earlier deployment left, if any.
 func (o *Local) stopPrevious(ctx context.Context, previous *Ref) error {
 	if previous == nil {
 		return nil
@@ -84,7 +85,7 @@ func (o *Local) stopPrevious(ctx context.Context, previous *Ref) error {
 	return d.end(ctx)
 }
 
-// end stops the runner, and removes its copy of the binary.
+// end stops the runner and removes its copy of the binary.
 func (d *detachedRunner) end(ctx context.Context) error {
 	if err := d.process.Stop(ctx, d.orc.stopTimeout()); err != nil {
 		return err
@@ -95,11 +96,13 @@ func (d *detachedRunner) end(ctx context.Context) error {
 	return nil
 }
 
-// copySuffix ends what the name of a copy's directory begins with; the mark follows of the runner that executes it.
+// copySuffix ends the first part of the name of a copy's directory. The mark of the runner that
+// executes the copy follows.
 const copySuffix = ".runner-"
 
-// copyDir returns the directory for the copy of a runner with the mark, and removes those that runners have left whose start was cut off. It is called when a process
-// carries the mark, so that nobody takes the directory for one of those.
+// copyDir returns the directory for the copy of a runner with the mark, and removes the copies of
+// runners whose start was cut off. Call it when a process carries the mark, so that nobody takes
+// the directory for such a remnant.
 func (o *Local) copyDir(service string, mark proctree.Mark) (string, error) {
 	parent, err := executableDir(o.LogDir)
 	if err == nil {
@@ -120,7 +123,8 @@ func (o *Local) copyDir(service string, mark proctree.Mark) (string, error) {
 	return filepath.Join(parent, name+string(mark)), nil
 }
 
-// startDetached starts a runner that outlives this program, or keeps the one that runs. local gets what runs local jobs.
+// startDetached starts a runner that outlives this program, or keeps the one that runs. It gives
+// local what it needs to run local jobs.
 func (o *Local) startDetached(ctx context.Context, spec Spec, cfg worker.Config,
 	local *localRunner) (*detachedRunner, error) {
 	bad := func(format string, args ...any) error {
@@ -153,7 +157,7 @@ func (o *Local) startDetached(ctx context.Context, spec Spec, cfg worker.Config,
 			return old, local.startPool(cfg)
 		}
 	}
-	// The copy is made before the earlier runner is stopped, as that may fail.
+	// Copy before the earlier runner is stopped, because the copy may fail.
 	d := &detachedRunner{localRunner: local, orc: o, health: local.health, log: log}
 	start := detached.Config{Dir: cfg.Dir, Output: log, Status: strings.TrimSuffix(log, ".log") + ".ends",
 		Mark: proctree.New()}
@@ -207,7 +211,7 @@ func (o *Local) startDetached(ctx context.Context, spec Spec, cfg worker.Config,
 	return d, nil
 }
 
-// whatRuns identifies what a runner runs: a hash, as it covers the service's environment.
+// whatRuns identifies what a runner runs. It is a hash because it covers the service's environment.
 func whatRuns(spec Spec, cfg worker.Config) (string, error) {
 	text, err := json.Marshal(struct {
 		SHA256, Path, Dir string
@@ -222,7 +226,7 @@ func whatRuns(spec Spec, cfg worker.Config) (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
-// startPool makes ready for the local jobs. Its processes are started by calls.
+// startPool prepares for local jobs. Calls start its processes.
 func (r *localRunner) startPool(cfg worker.Config) (err error) {
 	r.pool, err = worker.New(cfg)
 	return err
@@ -231,7 +235,7 @@ func (r *localRunner) startPool(cfg worker.Config) (err error) {
 // Ref returns what finds the runner again.
 func (d *detachedRunner) Ref() Ref { return d.ref }
 
-// CannotInvoke says why Invoke would run no job.
+// CannotInvoke says why Invoke would refuse every job. It is empty if Invoke would not.
 func (d *detachedRunner) CannotInvoke() string {
 	if d.localRunner == nil {
 		return "only the program that deployed the service has the environment to run it: deploy again to get a handle " +
@@ -248,7 +252,8 @@ func (d *detachedRunner) Invoke(ctx context.Context, jobID uint32, args []byte) 
 	return d.localRunner.Invoke(ctx, jobID, args)
 }
 
-// Health reports whether the runner is kept running, whether it keeps ending, and what the HTTP check says.
+// Health reports whether the runner is kept running, whether it keeps ending, and what the HTTP
+// check says.
 func (d *detachedRunner) Health(ctx context.Context) (faas.Health, error) {
 	h := faas.Health{Healthy: true}
 	if d.localRunner != nil {
@@ -264,12 +269,12 @@ func (d *detachedRunner) Health(ctx context.Context) (faas.Health, error) {
 	return d.health.check(ctx, h), nil
 }
 
-// Stop ends the runner, and what this program runs of it.
+// Stop ends the runner, and the processes with which this program runs its local jobs.
 func (d *detachedRunner) Stop(ctx context.Context) error {
 	return errors.Join(d.end(ctx), d.Release(ctx))
 }
 
-// Release ends what this program runs of the runner, and leaves it running.
+// Release ends the processes of local jobs and leaves the runner running.
 func (d *detachedRunner) Release(ctx context.Context) error {
 	if d.localRunner == nil {
 		return nil

@@ -8,7 +8,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
-// A runner that outlives the program, with its log in a directory of the operator's.
+// This runner outlives the program, and its log is in a directory that the operator chose.
 func ExampleLocal() {
 	ctx := context.Background()
 	spec := serverless.ServiceSpec{Name: "prices", BlueprintID: 7, BinaryPath: "./blueprint", Args: []string{"run"}}
@@ -17,5 +17,5 @@ func ExampleLocal() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer svc.Close(ctx) // the runner goes on
+	defer svc.Close(ctx) // the runner continues
 }

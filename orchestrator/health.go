@@ -15,7 +15,7 @@ import (
 // healthTimeout is how long the runner may take to answer a health check.
 const healthTimeout = 5 * time.Second
 
-// healthCheck asks a runner over HTTP. A nil one asks nothing.
+// healthCheck asks a runner over HTTP. A nil healthCheck asks nothing.
 type healthCheck struct {
 	url    string
 	client *http.Client
@@ -25,11 +25,11 @@ func newHealthCheck(url string) *healthCheck {
 	if url == "" {
 		return nil
 	}
-	// Without connections that stay open nothing has to be closed.
+	// Without connections that stay open nothing must be closed.
 	return &healthCheck{url, &http.Client{Timeout: healthTimeout, Transport: &http.Transport{DisableKeepAlives: true}}}
 }
 
-// check returns h, or why the runner is unhealthy all the same.
+// check returns h, unhealthy with the reason if the HTTP check fails.
 func (c *healthCheck) check(ctx context.Context, h faas.Health) faas.Health {
 	if c == nil || !h.Healthy {
 		return h
@@ -49,7 +49,7 @@ func (c *healthCheck) ask(ctx context.Context) (why string) {
 	if err != nil {
 		var ue *url.Error
 		if errors.As(err, &ue) {
-			err = ue.Err // without the URL, which may hold a secret
+			err = ue.Err // without the URL, which may contain a secret
 		}
 		return fmt.Sprintf("its health check fails: %v", err)
 	}
@@ -61,10 +61,10 @@ func (c *healthCheck) ask(ctx context.Context) (why string) {
 	return ""
 }
 
-// healthPoll is how often a runner that is starting is asked.
+// healthPoll is how often a starting runner is asked.
 const healthPoll = 50 * time.Millisecond
 
-// awaitHealthy returns once the HTTP check is good, where there is one.
+// awaitHealthy returns when the HTTP check succeeds, or at once without a check.
 func (o *Local) awaitHealthy(ctx context.Context, r Runner) error {
 	if o.HealthURL == "" {
 		return nil

@@ -22,50 +22,68 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/worker"
 )
 
-// Local runs the binary on this machine, as supervised child processes of this program: started again with a capped back-off when they
-// end, stopped gracefully and then by force, and gone when this program is gone. It is the default. The zero value is ready for use.
+// Local runs the binary on this machine, in supervised child processes of this program. It restarts
+// them with a capped back-off when they end, stops them gracefully and then by force, and they are
+// gone when this program is gone. It is the default orchestrator. The zero value is ready to use.
 //
-// The binary is started with the spec's arguments and BLUEPRINT_FAAS_CONFIG, and is the runner as long as it stays up. If it links faas/job it may also answer local jobs,
-// several at a time, so that what it keeps in memory is there for the next call: job.Main does so, and job.Run beside work of its own. Until it has, it is
-// a runner of its own kind, and local jobs cannot be invoked: see [Uninvokable]. A binary without faas/job is a runner only if the spec has arguments
-// for it; its local jobs are run by a process each, over standard input and output, which gets neither arguments nor BLUEPRINT_FAAS_CONFIG: it is not the runner. All
-// processes have this program's environment and the service's on top of it.
+// Local starts the binary with the spec's arguments and BLUEPRINT_FAAS_CONFIG, and the process is
+// the runner as long as it stays up. If the binary links faas/job, the runner may also answer local
+// jobs, several at a time, so that what it keeps in memory is there for the next call: job.Main
+// does so, and job.Run does so beside other work. Until then it is a runner of its own kind, and
+// local jobs cannot be invoked: see [Uninvokable].
 //
-// What runs is a private copy of the binary with the SHA-256 that was inspected, at restarts too: a file that is replaced later changes nothing before
-// the next deployment. The copy is in the directory for temporary files, or in the user's cache where nothing there may be executed.
+// A binary without faas/job is a runner only if the spec has arguments for it. Each of its local
+// jobs runs in a process of its own, over standard input and output. That process gets neither
+// arguments nor BLUEPRINT_FAAS_CONFIG, because it is not the runner. All processes have this
+// program's environment, with the service's environment on top.
 //
-// Nothing that the processes have started is left when Stop returns. On Linux all of it is found by its environment, and by a resource limit that it inherits
-// and that limits nothing (RLIMIT_RTTIME, seen as "Max realtime timeout" in /proc/PID/limits), in whatever session, process group and control group it is, with whatever parent and program, and
-// without root; only what changes that limit *and* clears its environment is not. On other Unix systems it is the process groups of the processes that end, and
-// on Windows the processes themselves.
+// The runner executes a private copy of the binary with the SHA-256 that was inspected, at restarts
+// too: replacing the file changes nothing before the next deployment. The copy is in the directory
+// for temporary files or, if nothing there may be executed, in the user's cache.
+//
+// When Stop returns, nothing that the processes started is left. On Linux, Stop finds it by its
+// environment and by an inherited resource limit that limits nothing (RLIMIT_RTTIME, the "Max
+// realtime timeout" in /proc/PID/limits), whatever its session, process group, control group,
+// parent and program are, and without root. It misses only a process that changes that limit and
+// also clears its environment. On other Unix systems Stop ends the process groups of the processes,
+// and on Windows the processes themselves.
 type Local struct {
-	// Dir is the working directory; empty means this program's.
+	// Dir is the working directory. Empty means this program's.
 	Dir string
-	// StopTimeout is how long a runner may take to stop before it is killed; 0 means 10 s. Stop returns within it and some seconds, whatever the runner
-	// does. What even the kernel cannot end by then is named in its error.
+	// StopTimeout is how long a runner may take to stop before it is killed. 0 means 10 s. Stop
+	// returns within StopTimeout and some seconds, whatever the runner does; its error names the
+	// processes that the kernel could not end by then.
 	StopTimeout time.Duration
-	// HelloTimeout is how long Start waits until a runner that links faas/job takes calls; 0 means 2 s. One that runs by then and does not is a runner of its own
-	// kind, until it takes calls after all. Without local jobs Start only waits for a moment, to see whether the runner ends at once.
+	// HelloTimeout is how long Start waits until a runner that links faas/job takes calls. 0 means 2
+	// s. A runner that runs but takes no calls by then is a runner of its own kind until it does.
+	// Without local jobs Start waits only a moment, to see whether the runner ends at once.
 	HelloTimeout time.Duration
-	// Log is called with every line that the processes write to standard error and, where they are kept running without faas/job, to standard
-	// output. Calls come from several goroutines; line must not be kept. nil: the lines go to the logger of the deployment, at level Info, unless
-	// there is a LogDir.
+	// Log is called with every line that the processes write to standard error and, if they are kept
+	// running without faas/job, to standard output. Several goroutines call it; it must not keep line.
+	// If Log is nil and LogDir is empty, the lines go to the deployment's logger at level Info.
 	Log func(line []byte)
-	// LogDir is a directory, made if it is missing, where the same lines go to a file with the service's name: SERVICE.log. Once it has LogMaxMB MiB
-	// (0 means 10) it becomes SERVICE.log.1, and so on; LogKeep such files (0 means 5) are kept. A line that cannot be written is dropped.
+	// LogDir is a directory, created if missing, in which the same lines go to the file SERVICE.log,
+	// named for the service. A file of LogMaxMB MiB (0 means 10) becomes SERVICE.log.1, and so on;
+	// LogKeep such files (0 means 5) are kept. Lines that cannot be written are dropped.
 	LogDir   string
 	LogMaxMB int
 	LogKeep  int
-	// HealthURL is asked (GET, for up to 5 s) whenever the runner's health is; every 2xx is good. Start waits until it is, for up to StartTimeout (0
-	// means 30 s). Empty: a runner whose process runs is healthy.
+	// HealthURL is requested (GET, for up to 5 s) whenever the runner's health is asked; every 2xx
+	// status is good. Start waits up to StartTimeout (0 means 30 s) for a good status. If HealthURL is
+	// empty, a runner whose process runs is healthy.
 	HealthURL    string
 	StartTimeout time.Duration
-	// Detached lets the runner outlive this program: it is a [Detached]. It needs LogDir, ServiceSpec.Args (without any, a binary answers one request and
-	// ends) and a ledger, and a Linux or macOS system. A shell in a session of its own keeps it running, so that it is started again also when
-	// this program is gone; it does not outlive the machine's next start. Its log is set aside when it is started, not while it runs.
+	// Detached lets the runner outlive this program: it is a [Detached]. It needs LogDir,
+	// ServiceSpec.Args (without arguments a binary answers one request and ends), a ledger, and Linux
+	// or macOS. A shell in its own session keeps the runner running, and restarts it even when this
+	// program is gone, but not after a reboot. Its log is rotated when the runner starts, not while it
+	// runs.
 	//
-	// Its copy of the binary is beside its log, or in the user's cache, and is removed when it is stopped. Local jobs are run by processes of this program, which end with it. A program that finds the runner again with OpenService can ask for its health and stop
-	// it, and cannot invoke local jobs: it does not know the environment, whose values no ledger holds. A deployment that changes nothing of the runner keeps it.
+	// Its copy of the binary is beside its log or in the user's cache, and is removed when the runner
+	// is stopped. Local jobs run in processes of this program, and end with it. A program that finds
+	// the runner with OpenService can ask for its health and stop it, but cannot invoke local jobs: no
+	// ledger holds the values of the environment. A deployment that changes nothing about the runner
+	// keeps it.
 	Detached bool
 }
 
@@ -76,11 +94,12 @@ func (o *Local) stopTimeout() time.Duration {
 	return 10 * time.Second
 }
 
-// noTimeout is the time a local job has: the caller's context is what limits it.
+// noTimeout is the time limit of a local job, which only the caller's context bounds.
 const noTimeout = 30 * 24 * time.Hour
 
-// Start starts the runner. The error is ErrUnsupported for a binary that this machine cannot run, ErrNotFound for one that is gone, ErrConflict for one that was changed since
-// it was inspected, ErrFunctionFailed for a runner that ends at once, and ErrTimeout for a HealthURL that does not become good.
+// Start starts the runner. It returns ErrUnsupported if this machine cannot run the binary,
+// ErrNotFound if the file is gone, ErrConflict if it changed since it was inspected,
+// ErrFunctionFailed if the runner ends at once, and ErrTimeout if HealthURL does not become good.
 func (o *Local) Start(ctx context.Context, spec Spec) (_ Runner, err error) {
 	if why := o.CannotRun(spec.Binary); why != "" {
 		return nil, faas.Errorf(faas.ErrUnsupported, "start runner", "", "%s", why)
@@ -126,8 +145,8 @@ func (o *Local) Start(ctx context.Context, spec Spec) (_ Runner, err error) {
 	return r, nil
 }
 
-// isOwnRunner reports whether this process is a runner of the binary: one that deploys itself as its
-// own blueprint, and does not tell the two apart.
+// isOwnRunner reports whether this process is a runner of the same binary: a program that deploys
+// itself as its own blueprint and does not notice that it is the runner.
 func isOwnRunner(binary *faas.Binary) bool {
 	if _, runner := os.LookupEnv(faas.RunnerConfigEnv); !runner {
 		return false
@@ -140,9 +159,9 @@ func isOwnRunner(binary *faas.Binary) bool {
 	return err == nil && own.SHA256 == binary.SHA256
 }
 
-// config is that of the processes of local jobs, but for Path. It is not that of the runner, see asRunner.
+// config configures the processes of local jobs, except for Path. See asRunner for the runner's.
 func (o *Local) config(spec Spec) worker.Config {
-	// What this program was told as a runner or job binary is not for its own.
+	// Drop what told this program that it is a runner or a job binary.
 	env := slices.DeleteFunc(os.Environ(), func(kv string) bool {
 		name, _, _ := strings.Cut(kv, "=")
 		return name == faas.RunnerConfigEnv || name == frame.Env
@@ -157,7 +176,7 @@ func (o *Local) config(spec Spec) worker.Config {
 	}
 }
 
-// asRunner is cfg for the runner.
+// asRunner returns cfg for the runner.
 func asRunner(cfg worker.Config, spec Spec) (worker.Config, error) {
 	delegated := spec.Delegated
 	if delegated == nil {
@@ -179,26 +198,27 @@ func (o *Local) helloTimeout(spec Spec) time.Duration {
 	return timeout
 }
 
-// localRunner is what Local starts.
+// localRunner is the Runner of a Local.
 type localRunner struct {
 	service      string
 	stopTimeout  time.Duration
 	logger       *slog.Logger
 	host         *worker.Host
 	mark         proctree.Mark    // of the pool's processes
-	residentMark proctree.Mark    // of the resident's
-	dir          *files.Dir       // of the copy that they execute; nil: none
-	pool         *worker.Pool     // nil where nothing is invoked
+	residentMark proctree.Mark    // of the resident's processes
+	dir          *files.Dir       // of the copy that they execute; may be nil
+	pool         *worker.Pool     // nil if nothing can be invoked
 	runner       bool             // the pool's process is the runner
 	resident     *worker.Resident // nil unless a binary without faas/job is kept running
-	health       *healthCheck     // nil: none
-	logFile      *files.Rotating  // nil: none
-	lines        logs.Ring        // the last of them
+	health       *healthCheck     // may be nil
+	logFile      *files.Rotating  // may be nil
+	lines        logs.Ring        // the last ones
 
 	removing sync.Once // of dir
 }
 
-// copyBinary makes the copy that is executed, which goes with the runner, or with the next one's start if this program is killed.
+// copyBinary makes the copy that is executed. Stop removes it or, if this program is killed, the
+// next start of a runner.
 func (r *localRunner) copyBinary(b *faas.Binary) (string, error) {
 	parent, err := executableDir(os.TempDir())
 	if err != nil {
@@ -217,7 +237,7 @@ func (r *localRunner) start(ctx context.Context, cfg worker.Config, spec Spec, h
 	}
 	if !cfg.Frames {
 		if len(spec.Args) > 0 {
-			runner.Mark = r.residentMark // what it has left is ended whenever it ends, and local jobs are not
+			runner.Mark = r.residentMark // its remains are ended whenever it ends, without the local jobs
 			if r.resident, err = worker.StartResident(runner); err != nil {
 				return err
 			}
@@ -238,7 +258,7 @@ func (r *localRunner) start(ctx context.Context, cfg worker.Config, spec Spec, h
 		return faas.Errorf(faas.ErrTimeout, "start runner", "", "%w before %s was seen to run", ctx.Err(), spec.Binary.Path)
 	case errors.As(err, &ended) && ended.Type == "exit" && ended.ExitCode == 0 && len(spec.Args) == 0 &&
 		spec.LocalJobs != nil && len(spec.LocalJobs) == 0:
-		// It has nothing to do where it is asked for nothing, and nothing depends on it.
+		// It was given nothing to do, and nothing depends on it.
 		r.runner = false
 		err = r.pool.Close(ctx)
 		r.pool = nil
@@ -246,7 +266,7 @@ func (r *localRunner) start(ctx context.Context, cfg worker.Config, spec Spec, h
 	return err
 }
 
-// CannotInvoke says why Invoke would run no job now.
+// CannotInvoke says why Invoke would refuse every job now. It is empty if Invoke would not.
 func (r *localRunner) CannotInvoke() string {
 	switch {
 	case r.pool == nil:
@@ -258,7 +278,7 @@ func (r *localRunner) CannotInvoke() string {
 	return ""
 }
 
-// refuse is the error of a job that cannot be invoked.
+// refuse returns the error for a job that cannot be invoked.
 func refuse(jobID uint32, why string) error {
 	err := faas.JobErrorf(faas.ErrUnsupported, "invoke", "", jobID,
 		"the job is not on FaaS, and cannot be invoked beside it: %s", why)
@@ -280,7 +300,7 @@ func (r *localRunner) Invoke(ctx context.Context, jobID uint32, args []byte) (*f
 	return &faas.Result{Output: output, Metrics: metrics}, nil
 }
 
-// Health reports how the processes are, and what the HTTP check says.
+// Health reports the state of the processes and of the HTTP check.
 func (r *localRunner) Health(ctx context.Context) (faas.Health, error) {
 	var stats worker.Stats
 	if r.pool != nil {
@@ -297,22 +317,24 @@ func (r *localRunner) Health(ctx context.Context) (faas.Health, error) {
 	return r.health.check(ctx, h), nil
 }
 
-// killTimeout is how long Stop waits for what was killed. The kernel ends a process at once, unless it waits for a device.
+// killTimeout is how long Stop waits for killed processes. The kernel ends a process at once,
+// unless the process waits for a device.
 const killTimeout = 5 * time.Second
 
-// Stop ends the processes and all that they have started. Calls that run have as long as the runner has to stop; those that are cut off then are no error of Stop.
+// Stop ends the processes and everything that they started. Running calls have as long as the
+// runner has to stop; calls that are cut off then are not an error of Stop.
 func (r *localRunner) Stop(ctx context.Context) error {
 	killing, cancelKilling := context.WithTimeout(context.WithoutCancel(ctx), r.stopTimeout+killTimeout)
 	defer cancelKilling()
 	ctx, cancel := context.WithTimeout(ctx, r.stopTimeout)
 	defer cancel()
-	// What has left the processes' groups may hold their output open, which they are waited for with.
+	// Processes that left the process groups may hold the output open, for which Close waits.
 	var force sync.WaitGroup
 	closed := make(chan struct{})
 	force.Go(func() {
 		select {
 		case <-ctx.Done():
-			_ = r.kill(killing) // it is looked again below
+			_ = r.kill(killing) // killed again, and checked, below
 		case <-closed:
 		}
 	})
@@ -339,7 +361,7 @@ func (r *localRunner) Stop(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// kill ends all that the processes have started.
+// kill ends everything that the processes started.
 func (r *localRunner) kill(ctx context.Context) error {
 	return errors.Join(r.mark.Kill(ctx), r.residentMark.Kill(ctx))
 }

@@ -18,7 +18,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/worker"
 )
 
-// fileName makes a file name of a service's name: itself where that is safe, else something readable that no other service gets.
+// fileName returns a file name for a service: its name if that is safe, or else a readable name
+// that no other service gets.
 func fileName(service string) string {
 	readable := files.ReadableName(service)
 	if readable == service {
@@ -28,7 +29,7 @@ func fileName(service string) string {
 	return readable + "-" + hex.EncodeToString(sum[:6])
 }
 
-// logPath makes the log directory and returns the path of the service's log.
+// logPath creates the log directory and returns the path of the service's log.
 func (o *Local) logPath(service string) (string, error) {
 	if err := os.MkdirAll(o.LogDir, 0o700); err != nil {
 		return "", faas.Errorf(faas.ErrInvalidArgument, "start runner", "", "orchestrator.Local.LogDir: %w", err)
@@ -43,7 +44,7 @@ func (o *Local) logPath(service string) (string, error) {
 func (o *Local) logMax() int64 { return int64(cmp.Or(max(o.LogMaxMB, 0), 10)) << 20 }
 func (o *Local) logKeep() int  { return cmp.Or(max(o.LogKeep, 0), 5) }
 
-// openLog makes the processes' lines go where they should.
+// openLog directs the lines of the processes to their destinations.
 func (o *Local) openLog(spec Spec, cfg *worker.Config, r *localRunner) error {
 	logger := spec.Logger.With("service", spec.Service)
 	also := o.Log
@@ -88,7 +89,7 @@ var (
 	_ faas.LogReader = (*detachedRunner)(nil)
 )
 
-// remember keeps the last lines for Logs. Of a long line it is the first part.
+// remember keeps the last lines for Logs, and only the first part of a long line.
 func (r *localRunner) remember(line worker.Line) {
 	if !line.Later {
 		r.lines.Add(time.Now(), line.PID, line.Text, line.More)

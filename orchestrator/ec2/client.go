@@ -24,8 +24,8 @@ type client struct {
 	pace pace
 }
 
-// usualAttempts is how often a request is sent where neither AWS_MAX_ATTEMPTS nor the profile says
-// it: a launch may take a while to pass EC2's throttling, and starting over costs more.
+// usualAttempts is how often a request is sent unless AWS_MAX_ATTEMPTS or the profile says
+// otherwise. A launch may need a while to pass EC2's throttling, and starting over costs more.
 const usualAttempts = 5
 
 func newClient(cfg aws.Config) *client {
@@ -51,9 +51,9 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// launching is the retryer of a launch. It notes whether an attempt was not answered, and so may
-// have had its effect whatever a later one is told; and it does not repeat what only another day
-// helps.
+// launching is the retryer of a launch. It notes whether an attempt was not answered, because that
+// attempt may have launched a machine whatever a later one returns. It does not repeat what can
+// only succeed another day.
 type launching struct {
 	aws.Retryer
 	lost *atomic.Bool
@@ -91,7 +91,7 @@ const (
 	codeNoCapacity = "InsufficientInstanceCapacity"
 )
 
-// codeOf sorts a failure.
+// codeOf classifies a failure.
 func codeOf(err error) faas.Code {
 	var known *faas.Error
 	if errors.As(err, &known) {
@@ -129,18 +129,18 @@ func codeOf(err error) faas.Code {
 	case status != 0:
 		return faas.ErrInvalidArgument
 	case credentials != nil && !awsclient.Unanswered(err):
-		return faas.ErrPermissionDenied // the sign-in has expired, or a program for credentials fails
+		return faas.ErrPermissionDenied // the sign-in has expired, or a program for credentials failed
 	}
 	return faas.ErrUnavailable // no answer came
 }
 
-// passes reports whether a look that failed may succeed a while later.
+// passes reports whether a failed look may succeed later.
 func passes(err error) bool {
 	code := codeOf(err)
 	return code == faas.ErrUnavailable || code == faas.ErrThrottled
 }
 
-// fail makes the *faas.Error of a failure.
+// fail returns a failure as a *faas.Error.
 func fail(op string, err error) *faas.Error {
 	var known *faas.Error
 	if errors.As(err, &known) {

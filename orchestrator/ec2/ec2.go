@@ -23,28 +23,32 @@ import (
 // Kind is the kind of the references to this package's runners.
 const Kind = "ec2"
 
-// DefaultInstanceType is the machine that a runner gets where none is named: 2 processors of arm64 and 512 MB.
+// DefaultInstanceType is the machine of a runner if Config names none: 2 processors of arm64 and
+// 512 MB.
 const DefaultInstanceType = "t4g.nano"
 
 const opStart = "start runner"
 
-// Config says where and on what runners run.
+// Config says where runners run, and on what.
 type Config struct {
 	Region       string // required, such as "us-east-1"
 	Bucket       string // required: an existing bucket in the region, for the binaries
-	InstanceType string // empty: DefaultInstanceType; the binary must be built for its processor
-	// empty: the newest Amazon Linux 2023; another must have systemd, curl, and run user data
+	InstanceType string // empty means DefaultInstanceType; the binary must be built for its processor
+	// ImageID is the image of the machine. Empty means the newest Amazon Linux 2023. Another image
+	// must have systemd and curl, and run user data.
 	ImageID          string
-	SubnetID         string   // empty: the account's default one
-	SecurityGroupIDs []string // empty: the VPC's default one
-	InstanceProfile  string   // name or ARN of the profile whose role the runner has; empty for none
-	// further tags of machine and volume, at most 40; none may begin with "blueprint:" or "aws:"
+	SubnetID         string   // empty means the account's default
+	SecurityGroupIDs []string // empty means the VPC's default
+	InstanceProfile  string   // name or ARN of the profile with the runner's role; may be empty
+	// Tags are added to the machine and its volume, at most 40. No key may begin with "blueprint:" or
+	// "aws:".
 	Tags map[string]string
-	// EnvInUserData allows the service's environment to stand in the machine's user data, where everyone reads it who may call
-	// ec2:DescribeInstanceAttribute. Without it a service with an environment is refused.
+	// EnvInUserData puts the service's environment into the machine's user data, which everyone who
+	// may call ec2:DescribeInstanceAttribute can read. Otherwise Start refuses a service that has an
+	// environment.
 	EnvInUserData bool
-	// HTTPClient carries every call, those that fetch credentials included; nil: a client of the
-	// SDK's.
+	// HTTPClient carries every call, including those that fetch credentials. Nil means the SDK's own
+	// client.
 	HTTPClient *http.Client
 }
 
@@ -57,14 +61,14 @@ type Orchestrator struct {
 
 var _ orchestrator.Attacher = (*Orchestrator)(nil)
 
-// pace is how long is waited for what.
+// pace holds the intervals and bounds of waits.
 type pace struct {
 	poll    time.Duration // between two looks at a machine
-	settle  time.Duration // until what was launched is surely seen
-	profile time.Duration // until a new instance profile is surely seen
-	answer  time.Duration // for an answer that has to be known although the caller is gone
+	settle  time.Duration // until a launched machine is certainly visible
+	profile time.Duration // until a new instance profile is certainly visible
+	answer  time.Duration // for an answer that is needed although the caller is gone
 	start   time.Duration // until a machine runs
-	cleanup time.Duration // to undo a start that failed
+	cleanup time.Duration // to undo a failed start
 }
 
 var usualPace = pace{
@@ -79,11 +83,12 @@ var (
 	imagePattern  = regexp.MustCompile(`^ami-[0-9a-z]+$`)
 	subnetPattern = regexp.MustCompile(`^subnet-[0-9a-z]+$`)
 	groupPattern  = regexp.MustCompile(`^sg-[0-9a-z]+$`)
-	// Families of Graviton processors have a g after their generation, as t4g, m7gd and g5g have; the very first is a1.
+	// Families with Graviton processors have a g after the generation (t4g, m7gd, g5g), or are a1.
 	gravitonPattern = regexp.MustCompile(`^(a1|[a-z]+[0-9]+[a-z]*g[a-z]*)\.`)
 )
 
-// New returns an orchestrator. It reads the AWS configuration, and sends nothing. A field that is missing or malformed is an ErrInvalidArgument.
+// New returns an orchestrator. It reads the AWS configuration and sends nothing. It returns
+// ErrInvalidArgument if a field is missing or malformed.
 func New(ctx context.Context, cfg Config) (*Orchestrator, error) {
 	if cfg.InstanceType == "" {
 		cfg.InstanceType = DefaultInstanceType
@@ -136,9 +141,11 @@ func (c Config) check() error {
 	return nil
 }
 
-// Start launches a machine that runs spec, and returns once EC2 says that it runs. The one of an earlier deployment is kept where it runs the same, and
-// terminated otherwise. Local jobs, a binary that the machine cannot run, no arguments to stay with, and an environment that is not allowed in user data
-// are refused before anything is made; what a failed start has made is removed, or is in the error's Leftovers.
+// Start launches a machine that runs spec, and returns when EC2 reports that it runs. It keeps the
+// machine of an earlier deployment if that runs the same, and terminates it otherwise. Before it
+// creates anything, Start refuses a binary that the machine cannot run, a spec without arguments,
+// and an environment that is not allowed in user data. If Start fails, it removes what it created,
+// or names the rest in the error's Leftovers.
 func (o *Orchestrator) Start(ctx context.Context, spec orchestrator.Spec) (orchestrator.Runner, error) {
 	runs, err := o.check(spec)
 	if err != nil {
@@ -162,7 +169,8 @@ func (o *Orchestrator) Start(ctx context.Context, spec orchestrator.Spec) (orche
 		}
 	}
 	n := note{Region: o.cfg.Region, Bucket: o.cfg.Bucket, Runs: runs, Since: time.Now().UTC()}
-	// A token outlives its machine. What tells this launch from an earlier one of the same is drawn, and kept in the ledger with the token.
+	// A token outlives its machine. The random text tells this launch from an earlier one of the same
+	// spec.
 	n.Token = "blueprint-" + hash(spec.Service, o.cfg.Region, o.cfg.Bucket, o.cfg.SubnetID, runs, rand.Text())[:32]
 	n.Key = "blueprint-runners/" + n.Token + "/" + spec.Binary.SHA256
 	r := &runner{orc: o, note: n}
@@ -183,7 +191,8 @@ func (o *Orchestrator) Start(ctx context.Context, spec orchestrator.Spec) (orche
 	return r, nil
 }
 
-// Attach finds the runner that ref tells of. It sends nothing: one that has ended since says so by its Health.
+// Attach finds the runner that ref identifies. It sends nothing: Health says whether the runner has
+// ended.
 func (o *Orchestrator) Attach(_ context.Context, ref orchestrator.Ref) (orchestrator.Detached, error) {
 	r, err := o.attach(ref)
 	if err != nil {
@@ -214,7 +223,7 @@ func (o *Orchestrator) attach(ref orchestrator.Ref) (*runner, error) {
 	return r, nil
 }
 
-// check refuses what cannot run, and returns what identifies what runs.
+// check refuses a spec that cannot run, and returns what identifies what it runs.
 func (o *Orchestrator) check(spec orchestrator.Spec) (string, error) {
 	bad := func(code faas.Code, format string, args ...any) error {
 		return faas.Errorf(code, opStart, "", format, args...)

@@ -30,7 +30,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// open returns an orchestrator of tests' pace.
+// open returns an orchestrator with the pace of tests.
 func open(t testing.TB, change func(*Config)) *Orchestrator {
 	t.Helper()
 	cfg := Config{Region: "eu-west-1", Bucket: "binaries", SubnetID: "subnet-1",
@@ -56,7 +56,7 @@ func script(t testing.TB) string {
 	return path
 }
 
-// hurry repeats requests without a pause, and sends them through client unless that is nil.
+// hurry repeats requests without a pause. It sends them through client, if that is not nil.
 func hurry(o *Orchestrator, client ec2.HTTPClient) {
 	options := o.client.ec2.Options()
 	o.client.ec2 = ec2.New(options, func(options *ec2.Options) {
@@ -70,10 +70,10 @@ func hurry(o *Orchestrator, client ec2.HTTPClient) {
 	})
 }
 
-// ledger is what a program's Record keeps.
+// ledger keeps what a program's Record is given.
 type ledger struct {
 	refs []orchestrator.Ref
-	fail int // the call of this number fails, from 1
+	fail int // the number of the call that fails, from 1
 }
 
 func (l *ledger) record(ref orchestrator.Ref) error {
@@ -102,7 +102,7 @@ func TestAMachineIsLaunchedAsPromised(t *testing.T) {
 	cloud.hidden = 3
 	l := &ledger{}
 	spec := runnerSpec(t, l)
-	spec.LocalJobs = []uint32{3} // are the runner's own, though nobody can invoke them
+	spec.LocalJobs = []uint32{3} // the runner's own, though nobody can invoke them
 	r, err := open(t, nil).Start(t.Context(), spec)
 	if err != nil {
 		t.Fatal(err)
@@ -242,7 +242,7 @@ func TestRefusedLaunchesAreClassed(t *testing.T) {
 		code     string
 		want     faas.Code
 		attempts int
-		lost     bool // a machine may be there, and is looked for
+		lost     bool // a machine may exist, and is looked for
 	}{
 		{500, "InsufficientInstanceCapacity", faas.ErrUnavailable, 1, false},
 		{400, "VcpuLimitExceeded", faas.ErrTooLarge, 1, false},
@@ -266,7 +266,7 @@ func TestRefusedLaunchesAreClassed(t *testing.T) {
 	}
 }
 
-// The client that a program gives is used, whatever certificates the environment names for others.
+// The given client is used, whatever certificates the environment names for others.
 func TestTheGivenClientIsUsedBesideABundle(t *testing.T) {
 	newCloud(t)
 	secure := httptest.NewTLSServer(http.NotFoundHandler())
@@ -332,7 +332,7 @@ func TestAnEarlierRunnerIsKeptOrReplaced(t *testing.T) {
 		len(cloud.objects) != 1 {
 		t.Errorf("machines %v, %d objects", ids, len(cloud.objects))
 	}
-	cloud.machines[1].state = "terminated" // by someone else
+	cloud.machines[1].state = "terminated" // by somebody else
 	if replaced := start(); replaced.Ref().ID == changed.Ref().ID || len(cloud.alive()) != 1 {
 		t.Errorf("a machine that has ended is not replaced: %v", cloud.alive())
 	}

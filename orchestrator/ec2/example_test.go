@@ -21,5 +21,5 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer svc.Close(ctx) // the machine goes on
+	defer svc.Close(ctx) // the machine continues
 }

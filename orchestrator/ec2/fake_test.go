@@ -21,7 +21,7 @@ import (
 
 const fakeImage = "ami-0a1b2c3d4e5f60718"
 
-// machine is an instance as the fake keeps it.
+// machine is an instance of the fake.
 type machine struct {
 	id, token, state, reason string
 	hidden                   int // looks that do not see it yet
@@ -29,7 +29,7 @@ type machine struct {
 	launch                   url.Values
 }
 
-// cloud is EC2, S3 and the parameter store as far as they are needed, over the wire.
+// cloud fakes EC2, S3 and the parameter store over the wire, as far as runners need them.
 type cloud struct {
 	t testing.TB
 
@@ -38,21 +38,21 @@ type cloud struct {
 	objects  map[string][]byte
 	actions  []string
 
-	// What goes otherwise than well.
-	hidden          int    // looks for which a launch is not seen
-	diesOfReason    string // a machine is terminated in place of running
-	freshProfile    int    // launches for which the profile is not known yet
+	// The fields below make the fake misbehave.
+	hidden          int    // looks that do not see a launch
+	diesOfReason    string // the reason for which a machine is terminated instead of running
+	freshProfile    int    // launches that do not know the profile yet
 	throttled       int    // requests that are throttled
 	lostLaunches    int    // launches whose answer is lost
 	blind           int    // looks at machines that fail
-	launchStatus    int    // with which launches are refused, if it is not 0
+	launchStatus    int    // the status with which launches are refused, unless it is 0
 	launchCode      string
 	refuse          string // an action that is not allowed
-	refuseAfterLoss bool   // a lost launch is the last that is allowed
+	refuseAfterLoss bool   // no launch is allowed after a lost one
 	stuckAtEnding   bool
 }
 
-// newCloud starts a fake that the SDK's configuration leads to.
+// newCloud starts a fake, to which the SDK's configuration leads.
 func newCloud(t testing.TB) *cloud {
 	c := &cloud{t: t, objects: map[string][]byte{}}
 	server := httptest.NewServer(c)
@@ -63,7 +63,7 @@ func newCloud(t testing.TB) *cloud {
 		"AWS_SESSION_TOKEN": "",
 		"AWS_CONFIG_FILE":   none, "AWS_SHARED_CREDENTIALS_FILE": none, "AWS_PROFILE": "",
 		"AWS_EC2_METADATA_DISABLED": "true",
-		"AWS_CA_BUNDLE":             "", // with which the configuration has an HTTP client that it has not otherwise
+		"AWS_CA_BUNDLE":             "", // with it the configuration would get an HTTP client
 	} {
 		t.Setenv(name, value)
 	}
@@ -142,7 +142,7 @@ func (c *cloud) object(w http.ResponseWriter, r *http.Request, body []byte) {
 	}
 }
 
-// refusal is an error as EC2 describes it.
+// refusal writes an error in EC2's form.
 func refusal(w http.ResponseWriter, status int, code, message string) {
 	w.WriteHeader(status)
 	fmt.Fprintf(w, `<?xml version="1.0" encoding="UTF-8"?><Response><Errors><Error><Code>%s</Code><Message>%s</Message></Error></Errors><RequestID>r</RequestID></Response>`, code, message)
@@ -293,7 +293,7 @@ func (c *cloud) describe(w http.ResponseWriter, form url.Values) {
 	fmt.Fprintf(w, `<?xml version="1.0" encoding="UTF-8"?><DescribeInstancesResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><reservationSet>%s</reservationSet></DescribeInstancesResponse>`, items)
 }
 
-// advance lets a machine's time pass.
+// advance lets time pass for a machine.
 func (c *cloud) advance(m *machine) {
 	switch {
 	case m.state == "pending" && m.pending > 0:
@@ -310,7 +310,7 @@ func (c *cloud) advance(m *machine) {
 	}
 }
 
-// alive counts the machines that are neither terminated nor about to be.
+// alive returns the machines that are neither terminated nor shutting down.
 func (c *cloud) alive() (ids []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -333,7 +333,7 @@ func (c *cloud) count(action string) (n int) {
 	return n
 }
 
-// nothingLeft checks that neither a machine nor an object is there.
+// nothingLeft checks that no machine and no object exists.
 func (c *cloud) nothingLeft() {
 	c.t.Helper()
 	if ids := c.alive(); len(ids) > 0 || len(c.objects) > 0 {
@@ -341,14 +341,14 @@ func (c *cloud) nothingLeft() {
 	}
 }
 
-// quick is the pace of tests: only how often is looked is short, not for how long.
+// quick is the pace of tests: its intervals are short, its bounds are not.
 var quick = pace{
 	poll: time.Millisecond, settle: 20 * time.Second, profile: 20 * time.Second, answer: 20 * time.Second,
 	start:   20 * time.Second,
 	cleanup: 20 * time.Second,
 }
 
-// cancelAfter ends the caller's context once the machine was told to end.
+// cancelAfter cancels the caller's context after the request that terminates the machine.
 type cancelAfter struct {
 	next interface {
 		Do(*http.Request) (*http.Response, error)

@@ -20,7 +20,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/awsclient"
 )
 
-// instance is what EC2 tells of a machine.
+// instance is what EC2 reports about a machine.
 type instance struct {
 	ID     string
 	State  types.InstanceStateName
@@ -38,8 +38,8 @@ func instanceOf(i types.Instance) *instance {
 	return out
 }
 
-// runInstance launches a machine. lost says that an attempt was not answered, so that a machine may
-// be there in spite of an error.
+// runInstance launches a machine. If lost is true, an attempt was not answered, and a machine may
+// exist in spite of an error.
 func (c *client) runInstance(ctx context.Context, in *ec2.RunInstancesInput) (_ *instance, lost bool, _ error) {
 	var noted atomic.Bool
 	out, err := c.ec2.RunInstances(ctx, in, func(o *ec2.Options) { o.Retryer = launching{o.Retryer, &noted} })
@@ -53,7 +53,8 @@ func (c *client) runInstance(ctx context.Context, in *ec2.RunInstancesInput) (_ 
 	return instanceOf(out.Instances[0]), false, nil
 }
 
-// describe returns the instance of the id, or, where that is empty, the one that was launched with the token; nil where EC2 knows none.
+// describe returns the instance with the id or, if id is empty, the one that was launched with the
+// token. It returns nil if EC2 knows no such instance.
 func (c *client) describe(ctx context.Context, id, token string) (*instance, error) {
 	in := &ec2.DescribeInstancesInput{}
 	if id != "" {
@@ -85,7 +86,7 @@ func (c *client) describe(ctx context.Context, id, token string) (*instance, err
 	return instanceOf(found[0]), nil
 }
 
-// terminate ends the instance. One that is gone is success.
+// terminate terminates the instance. It succeeds if the instance is gone.
 func (c *client) terminate(ctx context.Context, id string) error {
 	_, err := c.ec2.TerminateInstances(ctx, &ec2.TerminateInstancesInput{InstanceIds: []string{id}})
 	if awsclient.APICode(err) == codeNotFound {
@@ -94,7 +95,7 @@ func (c *client) terminate(ctx context.Context, id string) error {
 	return err
 }
 
-// console returns the last lines that the machine wrote on its console; what there is no knowing is "".
+// console returns the last lines of the machine's console, or "" if it cannot get them.
 func (c *client) console(ctx context.Context, id string) string {
 	out, err := c.ec2.GetConsoleOutput(ctx, &ec2.GetConsoleOutputInput{InstanceId: &id, Latest: aws.Bool(true)})
 	if err != nil {
@@ -111,7 +112,7 @@ func (c *client) console(ctx context.Context, id string) string {
 	return strings.ToValidUTF8(strings.TrimSpace(string(text)), "")
 }
 
-// image asks for the newest image of Amazon Linux 2023.
+// image returns the newest image of Amazon Linux 2023.
 func (c *client) image(ctx context.Context, arch faas.Arch) (string, error) {
 	suffix := map[faas.Arch]string{faas.ARM64: "arm64", faas.AMD64: "x86_64"}[arch]
 	name := "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-" + suffix
@@ -137,7 +138,7 @@ func (c *client) put(ctx context.Context, n note, binary *faas.Binary) error {
 		return err
 	}
 	defer f.Close()
-	// S3 refuses a file that has changed since it was inspected.
+	// S3 refuses a file that changed since it was inspected.
 	_, err = c.s3.PutObject(ctx, &s3.PutObjectInput{
 		Bucket: &n.Bucket, Key: &n.Key, Body: f, ContentLength: &binary.Size,
 		ContentType:    aws.String("application/octet-stream"),
@@ -157,7 +158,7 @@ func (c *client) presign(ctx context.Context, n note, valid time.Duration) (stri
 	return out.URL, nil
 }
 
-// remove deletes the binary's object. One that is gone is success.
+// remove deletes the binary's object. It succeeds if the object is gone.
 func (c *client) remove(ctx context.Context, n note) error {
 	_, err := c.s3.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &n.Bucket, Key: &n.Key})
 	if code := awsclient.APICode(err); code == "NoSuchKey" || code == "NoSuchBucket" {

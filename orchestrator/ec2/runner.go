@@ -24,7 +24,7 @@ import (
 // urlValid is how long the machine can fetch its binary: much longer than a machine takes to boot.
 const urlValid = time.Hour
 
-// errEnded says that a machine ended, or was never seen.
+// errEnded says that a machine ended or was never seen.
 var errEnded = errors.New("the machine has ended")
 
 // note is the private part of a reference.
@@ -42,7 +42,7 @@ type note struct {
 type runner struct {
 	orc      *Orchestrator
 	note     note
-	mayExist bool // a launch was sent, and not refused
+	mayExist bool // a launch was sent and not refused
 }
 
 var (
@@ -95,7 +95,8 @@ func (r *runner) launch(ctx context.Context, spec orchestrator.Spec) error {
 	return r.await(ctx)
 }
 
-// run sends the launch until a new instance profile is known to EC2. An answer is waited for though ctx ends, since it tells what there is to remove.
+// run sends the launch until EC2 knows a new instance profile. It waits for an answer even if ctx
+// ends, because the answer says what must be removed.
 func (r *runner) run(ctx context.Context, in *ec2.RunInstancesInput) (*instance, error) {
 	c := r.orc.client
 	for deadline := time.Now().Add(c.pace.profile); ; {
@@ -112,7 +113,7 @@ func (r *runner) run(ctx context.Context, in *ec2.RunInstancesInput) (*instance,
 		if !lost {
 			r.mayExist = false
 		}
-		// EC2 has one code for all values; only its text says that the profile is too new.
+		// EC2 uses one code for all bad values. Only its text says that the profile is too new.
 		fresh := awsclient.APICode(err) == "InvalidParameterValue" &&
 			strings.Contains(strings.ToLower(err.Error()), "iam instance profile")
 		if !fresh || time.Now().After(deadline) {
@@ -124,7 +125,7 @@ func (r *runner) run(ctx context.Context, in *ec2.RunInstancesInput) (*instance,
 	}
 }
 
-// launch is the request that launches a machine.
+// launch returns the request that launches a machine.
 func (o *Orchestrator) launch(spec orchestrator.Spec, token, image, script string) *ec2.RunInstancesInput {
 	in := &ec2.RunInstancesInput{
 		ImageId: &image, InstanceType: types.InstanceType(o.cfg.InstanceType), MinCount: aws.Int32(1),
@@ -161,12 +162,13 @@ func (o *Orchestrator) launch(spec orchestrator.Spec, token, image, script strin
 	return in
 }
 
-// find looks for the machine. EC2 may not show for some time what was launched: patient waits for that long. nil says that there is none.
+// find looks for the machine. EC2 may not show a new machine for some time; a patient find waits
+// for that long. It returns nil if the machine does not exist.
 func (r *runner) find(ctx context.Context, patient bool) (*instance, error) {
 	c := r.orc.client
 	for {
 		inst, err := c.describe(ctx, r.note.Instance, r.note.Token)
-		// A clock that was put back must not make this wait for more than the time that matters.
+		// If the clock was set back, wait no longer than the time that matters.
 		age := max(time.Since(r.note.Since), 0)
 		if err != nil || inst != nil || !patient || age > c.pace.settle {
 			return inst, err
@@ -177,7 +179,8 @@ func (r *runner) find(ctx context.Context, patient bool) (*instance, error) {
 	}
 }
 
-// resume waits for the machine of an earlier deployment, and records its id where that was not known. errEnded says that there is none.
+// resume waits for the machine of an earlier deployment, and records its id if that was unknown. It
+// returns errEnded if the machine does not exist.
 func (r *runner) resume(ctx context.Context, record func(orchestrator.Ref) error) error {
 	inst, err := r.find(ctx, true)
 	switch {
@@ -195,7 +198,7 @@ func (r *runner) resume(ctx context.Context, record func(orchestrator.Ref) error
 	return r.await(ctx)
 }
 
-// await waits until the machine runs. Looks that fail for a while do not end it.
+// await waits until the machine runs. It continues when looks fail for a while.
 func (r *runner) await(ctx context.Context) error {
 	c := r.orc.client
 	begun := time.Now()
@@ -232,7 +235,7 @@ func (r *runner) await(ctx context.Context) error {
 	}
 }
 
-// after returns text behind what leads to it, or nothing.
+// after returns lead and text, or "" if text is empty.
 func after(lead, text string) string {
 	if text == "" {
 		return ""
@@ -240,14 +243,14 @@ func after(lead, text string) string {
 	return lead + text
 }
 
-// noChannel is why no job can be invoked.
+// noChannel is the reason why no job can be invoked.
 const noChannel = "nothing leads to a runner on EC2, which runs the jobs that come to it from the chain; a " +
 	"LocalOrchestrator can have them invoked"
 
-// CannotInvoke says why Invoke refuses.
+// CannotInvoke says why Invoke refuses every job.
 func (r *runner) CannotInvoke() string { return noChannel }
 
-// Invoke refuses: nothing leads to the machine.
+// Invoke returns ErrUnsupported, because nothing can connect to the machine.
 func (r *runner) Invoke(_ context.Context, jobID uint32, _ []byte) (*faas.Result, error) {
 	err := faas.JobErrorf(faas.ErrUnsupported, "invoke", "", jobID,
 		"the job is not on FaaS, and cannot be invoked beside it: %s", noChannel)
@@ -255,7 +258,7 @@ func (r *runner) Invoke(_ context.Context, jobID uint32, _ []byte) (*faas.Result
 	return nil, err
 }
 
-// Health tells whether EC2 says that the machine runs.
+// Health reports whether EC2 reports that the machine runs.
 func (r *runner) Health(ctx context.Context) (faas.Health, error) {
 	inst, err := r.find(ctx, false)
 	switch {
@@ -269,7 +272,8 @@ func (r *runner) Health(ctx context.Context) (faas.Health, error) {
 	return faas.Health{Healthy: true}, nil
 }
 
-// Stop terminates the machine, waits until it is, and removes the object of its binary. What is gone already is success.
+// Stop terminates the machine, waits for that, and removes the object of its binary. It succeeds if
+// they are gone.
 func (r *runner) Stop(ctx context.Context) error {
 	c := r.orc.client
 	if r.mayExist || r.note.Instance != "" {
@@ -300,5 +304,5 @@ func (r *runner) Stop(ctx context.Context) error {
 	return nil
 }
 
-// Release leaves the machine running. This program holds nothing of it.
+// Release does nothing: this program holds no resources for the machine.
 func (r *runner) Release(context.Context) error { return nil }

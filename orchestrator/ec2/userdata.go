@@ -13,12 +13,13 @@ import (
 	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
-// maxUserData is EC2's limit, in bytes before they are encoded.
+// maxUserData is EC2's limit in bytes, before they are encoded.
 const maxUserData = 16 << 10
 
 var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// unit restarts the binary however it ends. The pause keeps one that cannot run from taking the processor's credits.
+// unit restarts the binary however it ends. The pause keeps a binary that cannot run from using up
+// the processor's credits.
 const unit = `[Unit]
 Description=Blueprint runner
 Wants=network-online.target
@@ -34,8 +35,9 @@ RestartSec=5
 WantedBy=multi-user.target
 `
 
-// fetch is what the machine does at its first boot. All that varies comes encoded, so that no value can end a string or a document. A machine that cannot
-// get its binary ends, and so is terminated; its console tells why.
+// fetch runs at the machine's first boot. All variable parts are encoded, so that no value can end
+// a string or a document. A machine that cannot get its binary shuts down, which terminates it; its
+// console says why.
 const fetch = `#!/bin/sh
 set -eu
 trap 'if [ $? -ne 0 ]; then echo "blueprint: the runner could not be set up" >/dev/console; shutdown -h now; fi' EXIT
@@ -98,10 +100,10 @@ func startScript(spec orchestrator.Spec) (string, error) {
 	return b.String(), nil
 }
 
-// quote makes one word of the shell of any text.
+// quote quotes any text as one word of the shell.
 func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
 
-// userData is the script that the machine runs at its first boot.
+// userData returns the script that the machine runs at its first boot.
 func userData(spec orchestrator.Spec, url string) (string, error) {
 	start, err := startScript(spec)
 	if err != nil {
