@@ -11,24 +11,29 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// Comparison sets the providers side by side. It is a plain value.
+// Comparison compares all providers. It is a plain value.
 type Comparison struct {
 	Analyses []*serverless.Analysis `json:"analyses"` // one for each provider that is known, by name
-	// Costs are those of the providers whose prices are known; none unless jobs are called or instances kept warm.
+	// Costs are the estimates for the providers whose prices are known. It is empty unless jobs are
+	// called or instances are kept warm.
 	Costs []*Estimate `json:"costs,omitempty"`
-	// Recommended is the cheapest provider on which every job fits; empty where there is none with a price.
+	// Recommended is the cheapest provider on which every job fits, or empty if no provider with known
+	// prices takes every job.
 	Recommended string `json:"recommended,omitempty"`
-	// Reasons are for people: first why that one, then what is to be said of each of the others, and of a machine.
+	// Reasons are sentences for people: first why Recommended was chosen, then what stands against
+	// each other provider, then how a machine compares.
 	Reasons []string `json:"reasons"`
 }
 
-// Compare analyses the jobs for every provider, linked or not ([faas.KnownNames]), and recommends the cheapest of those on which every job fits: by
-// what a month costs, where in says how often jobs are called, and else by list prices beyond what is free. It recommends only: what is used stays what
-// the policy says.
+// Compare analyses the jobs for every provider in [faas.KnownNames], linked or not, and recommends
+// the cheapest of those on which every job fits. It compares what a month costs if in says how
+// often jobs are called, and otherwise list prices without the free tier. It only recommends:
+// deployments still use the provider in the policy.
 //
-// Every job fits where [serverless.AnalyzeFor] says so, an instance large enough is sold, and the answer comes while a caller can wait for it.
+// Every job fits if [serverless.AnalyzeFor] says so, the provider sells a large enough instance,
+// and the job answers before the provider's front end gives up on the caller.
 //
-// Like [serverless.Analyze] it is pure, but for what is registered.
+// Like [serverless.Analyze], Compare is pure except that it reads the registered providers.
 func Compare(meta *serverless.Metadata, in Input) *Comparison {
 	c := &Comparison{Analyses: []*serverless.Analysis{}}
 	called := in.CallsPerMonth > 0 || in.KeepWarm > 0
@@ -109,7 +114,7 @@ func Compare(meta *serverless.Metadata, in Input) *Comparison {
 	return c
 }
 
-// candidate is a provider that may be recommended.
+// candidate is a provider that Compare may recommend.
 type candidate struct {
 	name      string
 	obstacles []string
@@ -119,7 +124,7 @@ type candidate struct {
 	cost      *Estimate
 }
 
-// againstMachine compares an estimate with the machine in its place.
+// againstMachine compares an estimate with the machine that could replace it.
 func againstMachine(cost *Estimate) string {
 	m := cost.Machine
 	text := fmt.Sprintf("a machine that runs every job (%s) costs %s", m.Name, amount(m.Total, cost.Currency))
@@ -134,7 +139,7 @@ func againstMachine(cost *Estimate) string {
 	return text
 }
 
-// obstacles says why not every job can be run and answered on a provider.
+// obstacles returns the reasons why a provider cannot run and answer every job.
 func obstacles(meta *serverless.Metadata, a *serverless.Analysis) []string {
 	var out []string
 	fit := 0

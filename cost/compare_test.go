@@ -99,7 +99,7 @@ func TestTheCheapestProviderOnWhichEveryJobFitsIsRecommended(t *testing.T) {
 	}
 }
 
-// The limits are those of the policy; what is sold, and how long a front end waits, is less.
+// The policy's limits are higher than the sizes sold and than what a front end waits for.
 func TestAProviderThatWouldRefuseAJobIsNotRecommended(t *testing.T) {
 	prices := cost.DefaultPrices()
 	prices.Providers = map[string]cost.ProviderPrices{faas.AzureFunctions: prices.Providers[faas.AzureFunctions]}
@@ -130,7 +130,7 @@ func TestAProviderWithAPriceFromAFileMayBeRecommended(t *testing.T) {
 	}
 }
 
-// priced0 is priced without its job that does not fit.
+// priced0 is priced without the job that does not fit.
 func priced0() *serverless.Metadata {
 	return &serverless.Metadata{Jobs: priced.Jobs[:1]}
 }

@@ -1,10 +1,10 @@
-// Package cost estimates what a blueprint's jobs cost in a month on serverless platforms, and what a
-// machine for all of them would cost instead.
+// Package cost estimates what a blueprint's jobs cost in a month on serverless platforms, and what
+// a machine for all of them would cost instead.
 //
-// [ForProvider] estimates by the measured profiles of the jobs, [ForPlan] what a plan would deploy, and
-// [Compare] sets all providers side by side. Prices are data: [DefaultPrices] come with the module,
-// [LoadPrices] reads others, and package refresh reads what the providers publish today. Nothing here
-// makes a request.
+// [ForProvider] estimates from the measured profiles of the jobs, [ForPlan] from a plan, and
+// [Compare] compares all providers. Prices are data: [DefaultPrices] come with the module,
+// [LoadPrices] reads others from a file, and package refresh reads what the providers publish
+// today. This package makes no requests.
 package cost
 
 import (
@@ -16,24 +16,27 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// Input is what the cost of a month depends on beside the profiles.
+// Input is what the cost of a month depends on besides the profiles.
 type Input struct {
-	// CallsPerMonth is how often each job is called in a month; JobCalls says otherwise for single jobs.
+	// CallsPerMonth is how often each job is called in a month. JobCalls overrides it for single jobs.
 	CallsPerMonth uint64
 	JobCalls      map[uint32]uint64
-	// DefaultMemoryMB is that of the policy, in MiB: a function has at least that much, or the largest size that is sold. 0 counts with what the jobs need.
+	// DefaultMemoryMB is the policy's default memory in MiB. Each function gets at least that much, or
+	// the largest size sold if that is less. If it is 0, each function gets what its job needs.
 	DefaultMemoryMB uint32
 	// KeepWarm is how many instances of each function are kept ready all the time.
 	KeepWarm uint32
-	// Overrides are the policy's settings of single jobs, of which memory and keep_warm count here.
+	// Overrides are the policy's settings for single jobs. Only memory and keep_warm affect the cost.
 	Overrides map[uint32]serverless.JobSettings
-	// Arch is that of the binary; arm64 has prices of its own on some providers. Empty counts as amd64.
+	// Arch is the architecture of the binary. Some providers price arm64 differently. Empty means
+	// amd64.
 	Arch faas.Arch
-	// Prices are [DefaultPrices] where nil.
+	// Prices to estimate with. Nil means [DefaultPrices].
 	Prices *Prices
 }
 
-// Estimate is what the jobs cost in a month of 730 hours, in Currency and before taxes. It is a plain value.
+// Estimate is what the jobs cost in a month of 730 hours, in Currency and before taxes. It is a
+// plain value.
 type Estimate struct {
 	Provider   string   `json:"provider"`
 	Currency   string   `json:"currency"`
@@ -41,19 +44,22 @@ type Estimate struct {
 	AsOf       string   `json:"as_of"`
 	Source     string   `json:"source"`               // of the prices
 	Unverified []string `json:"unverified,omitempty"` // those of the prices that were not seen at the provider itself
-	// those that fit the provider, by ascending id; amounts before what is free
+	// Jobs are the jobs that fit the provider, by ascending id, with amounts before the free tier.
 	Jobs []Job `json:"jobs"`
-	// FreeTier is what an account that does nothing else does not pay of the jobs' requests and computing.
+	// FreeTier is the part of the jobs' requests and computing that is free for an account that runs
+	// nothing else.
 	FreeTier float64 `json:"free_tier"`
 	Total    float64 `json:"total"`
-	// Machine is the alternative: the cheapest machine for all jobs of the blueprint. Nil where no machine is large enough.
+	// Machine is the cheapest machine that could run all jobs of the blueprint, or nil if no machine
+	// is large enough.
 	Machine *Machine `json:"machine,omitempty"`
-	// BreakEvenCalls is how many calls a month, of all jobs together and in the same proportion, cost as much as the machine; fewer are cheaper on
-	// FaaS. 0: there is no such number, because nothing is called, calls are free, or keeping instances warm costs more than the machine.
+	// BreakEvenCalls is how many calls a month, of all jobs together and in the same proportion, cost
+	// as much as the machine. Fewer calls are cheaper on FaaS. It is 0 if no such number exists:
+	// nothing is called, calls are free, or keeping instances warm alone costs more than the machine.
 	BreakEvenCalls uint64 `json:"break_even_calls,omitempty"`
 }
 
-// Job is what one job costs in a month, before what is free.
+// Job is what one job costs in a month, before the free tier.
 type Job struct {
 	JobID    uint32  `json:"job_id"`
 	Calls    uint64  `json:"calls"`
@@ -78,15 +84,17 @@ const (
 	secondsPerMonth = hoursPerMonth * 3600
 )
 
-// ForProvider says what the jobs that fit a provider cost there in a month, by their profiles and list prices, and what a machine for all of them would
-// cost in its place. It is pure.
+// ForProvider estimates what the jobs that fit a provider cost there in a month, from their
+// profiles and list prices, and what a machine for all of them would cost instead. It is pure.
 //
-// It is meant to err on the dear side: a profile's durations include the start of the process, every call has an instance of its own, and instances
-// that are kept warm are paid all the time, also where the provider bills a busy one only for its call. Calls run on instances that are kept warm as
-// long as there is time on them. Functions have no disk beyond what is included in their price (512 MB on AWS). What is transferred and stored, and
-// retried, is not in it, nor is the machine that jobs which do not fit need.
+// The estimate is meant to err on the high side. A profile's durations include the start of the
+// process; each call has an instance of its own; instances kept warm are paid for all the time,
+// even if the provider bills a busy one only for its call. Calls run on warm instances for as long
+// as these have time. Functions have only the disk that their price includes (512 MB on AWS). The
+// estimate does not include transfer, storage, retries, or the machine for jobs that do not fit.
 //
-// The error is ErrInvalidArgument for a provider that is not known, ErrUnsupported for one without a price.
+// The error is ErrInvalidArgument for an unknown provider, and ErrUnsupported for a provider
+// without prices.
 func ForProvider(meta *serverless.Metadata, provider string, in Input) (*Estimate, error) {
 	analysis, err := serverless.AnalyzeFor(meta, provider, true)
 	if err != nil {
@@ -115,11 +123,12 @@ func ForProvider(meta *serverless.Metadata, provider string, in Input) (*Estimat
 	return c.estimate(analysis.Sizing), nil
 }
 
-// ForPlan estimates what the functions that a plan creates, updates or keeps cost in a month in which
-// each is called so many times. It counts as [ForProvider] does, with the memory sizes and the warm
-// instances of the plan. The plan may have been read back from JSON. Nil prices are [DefaultPrices].
+// ForPlan estimates a month's cost of the functions that a plan creates, updates or keeps, if each
+// is called callsPerMonth times. It counts as [ForProvider] does, with the memory sizes and the
+// warm instances of the plan. The plan may have been read from JSON. Nil prices mean
+// [DefaultPrices].
 //
-// The error is ErrUnsupported for a provider without a price.
+// The error is ErrUnsupported for a provider without prices.
 func ForPlan(plan *serverless.Plan, callsPerMonth uint64, prices *Prices) (*Estimate, error) {
 	c, err := newCalculation(plan.Provider.Provider, plan.Binary.Arch, prices)
 	if err != nil {
@@ -140,7 +149,7 @@ func ForPlan(plan *serverless.Plan, callsPerMonth uint64, prices *Prices) (*Esti
 	return c.estimate(sizing), nil
 }
 
-// profilesOf returns the profiles that the jobs are analyzed by.
+// profilesOf returns the job profiles that the analysis uses.
 func profilesOf(meta *serverless.Metadata) map[uint32]*serverless.JobProfile {
 	profiles := map[uint32]*serverless.JobProfile{}
 	if meta != nil {
@@ -173,7 +182,7 @@ func newCalculation(provider string, arch faas.Arch, prices *Prices) (*calculati
 	return &calculation{provider: provider, prices: prices, price: price.forArch(arch), warm: map[uint32]float64{}}, nil
 }
 
-// estimate sums what was added. Jobs on a machine would need the sizing.
+// estimate sums up the jobs added so far. sizing is the machine that could run them instead.
 func (c *calculation) estimate(sizing serverless.Sizing) *Estimate {
 	slices.SortFunc(c.jobs, func(a, b Job) int { return cmp.Compare(a.JobID, b.JobID) })
 	out := &Estimate{
@@ -191,7 +200,7 @@ func (c *calculation) estimate(sizing serverless.Sizing) *Estimate {
 	return out
 }
 
-// usage is what is billed of calls.
+// usage is what the provider bills for calls.
 type usage struct{ calls, gbSeconds, warmGBSeconds, vcpuSeconds float64 }
 
 func (u usage) plus(v usage) usage {
@@ -199,7 +208,7 @@ func (u usage) plus(v usage) usage {
 		u.vcpuSeconds + v.vcpuSeconds}
 }
 
-// of is what a job's calls use, so many times as often as it is called.
+// of returns what a job's calls use if it is called times as often.
 func (c *calculation) of(job Job, times float64) usage {
 	gb := float64(job.MemoryMB) / 1024
 	calls := float64(job.Calls) * times
@@ -230,7 +239,7 @@ func (c *calculation) add(id uint32, calls uint64, memoryMB, keepWarm uint32, pr
 	c.calls += u.calls
 }
 
-// total is the cost of all jobs with so many times the calls, and what of it is free.
+// total returns the cost of all jobs at times as many calls, and how much of it is free.
 func (c *calculation) total(times float64) (pay, free float64) {
 	var all, grantable usage
 	for _, job := range c.jobs {
@@ -250,7 +259,7 @@ func (c *calculation) total(times float64) (pay, free float64) {
 	return pay - free, free
 }
 
-// breakEven returns the least number of calls that cost at least as much as the limit; 0 where there is none.
+// breakEven returns the least number of calls that cost at least limit, or 0 if no number does.
 func (c *calculation) breakEven(limit float64) uint64 {
 	const most = 1e15 // calls; more than that nobody makes
 	if pay, _ := c.total(0); c.calls == 0 || pay >= limit {
@@ -271,7 +280,7 @@ func (c *calculation) breakEven(limit float64) uint64 {
 	return high
 }
 
-// tiered is the price of an amount in a month.
+// tiered returns the price of an amount in a month.
 func tiered(tiers []Tier, amount float64) float64 {
 	sum, from := 0.0, 0.0
 	for _, tier := range tiers {
@@ -287,7 +296,7 @@ func tiered(tiers []Tier, amount float64) float64 {
 	return sum
 }
 
-// forArch puts the prices of an architecture in the place of the general ones, where it has its own.
+// forArch replaces the general prices with those of the architecture, if it has its own.
 func (p ProviderPrices) forArch(arch faas.Arch) ProviderPrices {
 	if arch == faas.ARM64 {
 		if len(p.GBSecondARM64) > 0 {
@@ -299,14 +308,14 @@ func (p ProviderPrices) forArch(arch faas.Arch) ProviderPrices {
 	return p
 }
 
-// billed is how long a call of that duration is billed for.
+// billed returns how long a call of that duration is billed for.
 func (p ProviderPrices) billed(ms uint64) uint64 {
 	ms = min(max(ms, p.MinimumMS), 1<<53) // below any overflow
 	step := cmp.Or(p.StepMS, 1)
 	return ms/step*step + min(ms%step, 1)*step
 }
 
-// vcpus is how many processors come with so much memory; 0 where they are not billed apart.
+// vcpus returns how many processors come with that much memory, or 0 if they are not billed apart.
 func (p ProviderPrices) vcpus(mb uint32) float64 {
 	for _, share := range p.VCPUs {
 		if mb <= share.UpToMB {
@@ -319,7 +328,7 @@ func (p ProviderPrices) vcpus(mb uint32) float64 {
 	return 0
 }
 
-// cheapest is the first machine that is large enough.
+// cheapest returns the first machine that is large enough.
 func (p MachinePrices) cheapest(need serverless.Sizing) *Machine {
 	for _, m := range p.Sizes {
 		if m.MemoryMB >= need.MemoryMB && m.Cores >= need.CPUCores {

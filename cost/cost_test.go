@@ -25,44 +25,48 @@ var priced = &serverless.Metadata{Jobs: []serverless.Job{
 	{ID: 1, Profile: &serverless.JobProfile{AvgDurationMS: 1, P95DurationMS: 1, PeakMemoryMB: 1, Stateful: true}},
 }}
 
-// amounts are compared to a thousandth of a cent.
+// amounts compares amounts to a thousandth of a cent.
 var amounts = cmpopts.EquateApprox(0, 1e-5)
 
 // A t4g.nano for 730 hours at $0.0042, and an IPv4 address at $0.005.
 var nano = &cost.Machine{Name: "t4g.nano", Machine: 3.066, Address: 3.65, Total: 6.716}
 
-// Worked by hand from the prices of each provider's page.
+// The expected amounts are worked out by hand from the prices on each provider's page.
 func TestCostsAreThoseWorkedByHand(t *testing.T) {
-	// of a call, in milliseconds; else 120
+	// the milliseconds that a call takes, if not 120
 	durations := map[string]uint64{"AWS, a second": 1000, "Azure, more than a second": 1250}
 	for _, tt := range []struct {
 		name, provider string
 		in             cost.Input
 		want           cost.Estimate
 	}{
-		// https://aws.amazon.com/lambda/pricing/, the example of 3 million requests of 120 ms with 1,536 MB, "$2.73":
-		// 3,000,000 x 0.12 s x 1.5 GB = 540,000 GB-s x $0.0000166667 = $9.000018; 3 x $0.20 = $0.60; free 400,000 GB-s = $6.66668 and 1 million = $0.20.
-		// A call costs 0.18 x $0.0000166667 + $0.0000002 = $0.000003200006, so that $6.716 + $6.86668 are reached with 4,244,580.
+		// https://aws.amazon.com/lambda/pricing/, the example of 3 million requests of 120 ms with 1,536
+		// MB, "$2.73": 3,000,000 x 0.12 s x 1.5 GB = 540,000 GB-s x $0.0000166667 = $9.000018; 3 x $0.20
+		// = $0.60; free 400,000 GB-s = $6.66668 and 1 million = $0.20. A call costs 0.18 x $0.0000166667
+		// + $0.0000002 = $0.000003200006, so that $6.716 + $6.86668 are reached with 4,244,580.
 		{"AWS, its own example", faas.AWSLambda, cost.Input{CallsPerMonth: 3e6, DefaultMemoryMB: 1536},
 			cost.Estimate{
 				Jobs:     []cost.Job{{Calls: 3e6, MemoryMB: 1536, BilledMS: 120, Requests: 0.60, Compute: 9.000018}},
 				FreeTier: 6.86668, Total: 2.733338, BreakEvenCalls: 4244580,
 			}},
-		// The same on arm64: 540,000 x $0.0000133334 = $7.200036; free 400,000 x $0.0000133334 = $5.33336 and $0.20.
-		// A call: 0.18 x $0.0000133334 + $0.0000002 = $0.000002600012; ($6.716 + $5.53336) / that = 4,711,271.
+		// The same on arm64: 540,000 x $0.0000133334 = $7.200036; free 400,000 x $0.0000133334 = $5.33336
+		// and $0.20. A call: 0.18 x $0.0000133334 + $0.0000002 = $0.000002600012; ($6.716 + $5.53336) /
+		// that = 4,711,271.
 		{"AWS on arm64", faas.AWSLambda, cost.Input{CallsPerMonth: 3e6, DefaultMemoryMB: 1536, Arch: faas.ARM64},
 			cost.Estimate{
 				Jobs:     []cost.Job{{Calls: 3e6, MemoryMB: 1536, BilledMS: 120, Requests: 0.60, Compute: 7.200036}},
 				FreeTier: 5.53336, Total: 2.266676, BreakEvenCalls: 4711271,
 			}},
-		// The same page's example of 3 million calls of a second with 512 MB, of memory and of /tmp, which are included: 1,500,000 GB-s.
-		// 1,500,000 x $0.0000166667 = $25.00005; $0.60. A call: 0.5 x $0.0000166667 + $0.0000002; ($6.716 + $6.86668) / that = 1,591,718.
+		// The same page's example of 3 million calls of a second with 512 MB of memory and 512 MB of
+		// /tmp, which the price includes: 1,500,000 GB-s. 1,500,000 x $0.0000166667 = $25.00005; $0.60. A
+		// call: 0.5 x $0.0000166667 + $0.0000002; ($6.716 + $6.86668) / that = 1,591,718.
 		{"AWS, a second", faas.AWSLambda, cost.Input{CallsPerMonth: 3e6, DefaultMemoryMB: 512},
 			cost.Estimate{
 				Jobs:     []cost.Job{{Calls: 3e6, MemoryMB: 512, BilledMS: 1000, Requests: 0.60, Compute: 25.00005}},
 				FreeTier: 6.86668, Total: 18.73337, BreakEvenCalls: 1591718,
 			}},
-		// One instance of 512 MB with provisioned concurrency: 2,628,000 s x 0.5 GB x $0.0000041667 = $5.475044. No call.
+		// One instance of 512 MB with provisioned concurrency and no calls: 2,628,000 s x 0.5 GB x
+		// $0.0000041667 = $5.475044.
 		{"AWS kept warm", faas.AWSLambda, cost.Input{DefaultMemoryMB: 512, KeepWarm: 1}, cost.Estimate{
 			Jobs: []cost.Job{{MemoryMB: 512, BilledMS: 120, KeepWarm: 5.475044}}, Total: 5.475044,
 		}},
@@ -71,39 +75,44 @@ func TestCostsAreThoseWorkedByHand(t *testing.T) {
 			cost.Estimate{
 				Jobs: []cost.Job{{MemoryMB: 512, BilledMS: 120, KeepWarm: 4.380088}}, Total: 4.380088,
 			}},
-		// With calls, of which none is free: 3,000,000 x 0.12 s x 0.5 GB = 180,000 GB-s x $0.0000097222 = $1.749996; $0.60.
-		// A call: 0.06 x $0.0000097222 + $0.0000002; ($6.716 - $5.475044) / that = 1,584,203.
+		// With calls, none of them free: 3,000,000 x 0.12 s x 0.5 GB = 180,000 GB-s x $0.0000097222 =
+		// $1.749996; $0.60. A call: 0.06 x $0.0000097222 + $0.0000002; ($6.716 - $5.475044) / that =
+		// 1,584,203.
 		{"AWS called and kept warm", faas.AWSLambda,
 			cost.Input{CallsPerMonth: 3e6, DefaultMemoryMB: 512, KeepWarm: 1}, cost.Estimate{
 				Jobs: []cost.Job{{Calls: 3e6, MemoryMB: 512, BilledMS: 120, Requests: 0.60, Compute: 1.749996,
 					KeepWarm: 5.475044}},
 				Total: 7.82504, BreakEvenCalls: 1584203,
 			}},
-		// 12,000,000 s are more than an instance has: 1,314,000 GB-s x $0.0000097222 + 4,686,000 x $0.0000166667 = $12.774971 + $78.100156; $20.
+		// 12,000,000 s are more than one instance has: 1,314,000 GB-s x $0.0000097222 + 4,686,000 x
+		// $0.0000166667 = $12.774971 + $78.100156; $20.
 		{"AWS with more calls than those kept warm have time for", faas.AWSLambda,
 			cost.Input{CallsPerMonth: 1e8, DefaultMemoryMB: 512, KeepWarm: 1}, cost.Estimate{
 				Jobs: []cost.Job{{Calls: 1e8, MemoryMB: 512, BilledMS: 120, Requests: 20, Compute: 90.875127,
 					KeepWarm: 5.475044}},
 				Total: 116.350171, BreakEvenCalls: 1584203,
 			}},
-		// 10^10 calls with 10 GB: 10^10 x 0.12 s x 10 GB = 12 x 10^9 GB-s, half of them in the second tier:
-		// 6 x 10^9 x $0.0000166667 + 6 x 10^9 x $0.000015 = $190,000.2; requests 10,000 x $0.20 = $2,000.
-		// Below a million calls only computing is paid, 1.2 x $0.0000166667 a call: ($6.716 + $6.66668) / $0.00002000004 = 669,133.
+		// 10^10 calls with 10 GB: 10^10 x 0.12 s x 10 GB = 12 x 10^9 GB-s, half of them in the second
+		// tier: 6 x 10^9 x $0.0000166667 + 6 x 10^9 x $0.000015 = $190,000.2; requests 10,000 x $0.20 =
+		// $2,000. Below a million calls only computing is paid, 1.2 x $0.0000166667 a call: ($6.716 +
+		// $6.66668) / $0.00002000004 = 669,133.
 		{"AWS in the second tier", faas.AWSLambda, cost.Input{CallsPerMonth: 1e10, DefaultMemoryMB: 10240},
 			cost.Estimate{
 				Jobs:     []cost.Job{{Calls: 1e10, MemoryMB: 10240, BilledMS: 120, Requests: 2000, Compute: 190000.2}},
 				FreeTier: 6.86668, Total: 191993.33332, BreakEvenCalls: 669133,
 			}},
-		// https://cloud.google.com/run/pricing: 120 ms are billed as 200 ms. 600,000 s: x 0.5 GiB x $0.0000025 = $0.75; x 0.333 vCPU x $0.000024 = $4.7952;
-		// 3 x $0.40 = $1.20. Free: 2 million = $0.80, all 300,000 GiB-s = $0.75, 180,000 vCPU-s = $4.32.
-		// A call: $0.0000004 + $0.00000025 + $0.0000015984 = $0.0000022484; ($6.716 + $0.80 + $0.90 + $4.32) / that = 5,664,473.
+		// https://cloud.google.com/run/pricing: 120 ms are billed as 200 ms. 600,000 s: x 0.5 GiB x
+		// $0.0000025 = $0.75; x 0.333 vCPU x $0.000024 = $4.7952; 3 x $0.40 = $1.20. Free: 2 million =
+		// $0.80, all 300,000 GiB-s = $0.75, 180,000 vCPU-s = $4.32. A call: $0.0000004 + $0.00000025 +
+		// $0.0000015984 = $0.0000022484; ($6.716 + $0.80 + $0.90 + $4.32) / that = 5,664,473.
 		{"Google", faas.GCPFunctions, cost.Input{CallsPerMonth: 3e6, DefaultMemoryMB: 512}, cost.Estimate{
 			Jobs: []cost.Job{{Calls: 3e6, MemoryMB: 512, VCPUs: 0.333, BilledMS: 200, Requests: 1.20,
 				Compute: 5.5452}},
 			FreeTier: 5.87, Total: 0.8752, BreakEvenCalls: 5664473,
 		}},
-		// With 2 GiB comes a whole processor: 600,000 s x (2 x $0.0000025 + $0.000024) = $17.40. Free: $0.80, 360,000 GiB-s = $0.90, $4.32.
-		// A call: $0.0000004 + 0.2 x $0.000029 = $0.0000062; ($6.716 + $6.02) / that = 2,054,194.
+		// 2 GiB come with a whole processor: 600,000 s x (2 x $0.0000025 + $0.000024) = $17.40. Free:
+		// $0.80, 360,000 GiB-s = $0.90, $4.32. A call: $0.0000004 + 0.2 x $0.000029 = $0.0000062; ($6.716
+		// + $6.02) / that = 2,054,194.
 		{"Google with a whole processor", faas.GCPFunctions, cost.Input{CallsPerMonth: 3e6, DefaultMemoryMB: 2048},
 			cost.Estimate{
 				Jobs: []cost.Job{{Calls: 3e6, MemoryMB: 2048, VCPUs: 1, BilledMS: 200, Requests: 1.20,
@@ -115,28 +124,32 @@ func TestCostsAreThoseWorkedByHand(t *testing.T) {
 			cost.Estimate{
 				Jobs: []cost.Job{{MemoryMB: 512, VCPUs: 0.333, BilledMS: 200, KeepWarm: 5.47281}}, Total: 5.47281,
 			}},
-		// Here what is free is so for instances that are kept warm, too. A call, while its memory is free: $0.0000019984; ($6.716 - $5.47281 + $5.12) / that = 3,184,143.
+		// Here the free tier covers warm instances, too. A call, while its memory is free: $0.0000019984;
+		// ($6.716 - $5.47281 + $5.12) / that = 3,184,143.
 		{"Google called and kept warm", faas.GCPFunctions,
 			cost.Input{CallsPerMonth: 3e6, DefaultMemoryMB: 512, KeepWarm: 1}, cost.Estimate{
 				Jobs: []cost.Job{{Calls: 3e6, MemoryMB: 512, VCPUs: 0.333, BilledMS: 200, Requests: 1.20,
 					Compute: 5.5452, KeepWarm: 5.47281}},
 				FreeTier: 5.87, Total: 6.34801, BreakEvenCalls: 3184143,
 			}},
-		// https://azure.microsoft.com/pricing/details/functions/, Flex Consumption: 120 ms are billed as 1,000 ms. 3,000,000 s x 0.5 GB x $0.000026 = $39;
-		// 3 x $0.40 = $1.20. Free: 100,000 GB-s = $2.60 and 250,000 = $0.10.
-		// A call: $0.000013 + $0.0000004 = $0.0000134; ($6.716 + $2.70) / that = 702,687.
+		// https://azure.microsoft.com/pricing/details/functions/, Flex Consumption: 120 ms are billed as
+		// 1,000 ms. 3,000,000 s x 0.5 GB x $0.000026 = $39; 3 x $0.40 = $1.20. Free: 100,000 GB-s = $2.60
+		// and 250,000 = $0.10. A call: $0.000013 + $0.0000004 = $0.0000134; ($6.716 + $2.70) / that =
+		// 702,687.
 		{"Azure", faas.AzureFunctions, cost.Input{CallsPerMonth: 3e6}, cost.Estimate{
 			Jobs:     []cost.Job{{Calls: 3e6, MemoryMB: 512, BilledMS: 1000, Requests: 1.20, Compute: 39}},
 			FreeTier: 2.70, Total: 37.5, BreakEvenCalls: 702687,
 		}},
-		// 1,250 ms are billed as 1,300 ms, and 3,000 MB, which nobody sells, as 4,096: 3,900,000 s x 4 GB x $0.000026 = $405.60.
-		// A call: $0.0001352 + $0.0000004 = $0.0001356; below 250,000 calls only computing: ($6.716 + $2.60) / $0.0001352 = 68,906.
+		// 1,250 ms are billed as 1,300 ms, and 3,000 MB, a size that is not sold, as 4,096: 3,900,000 s x
+		// 4 GB x $0.000026 = $405.60. A call: $0.0001352 + $0.0000004 = $0.0001356; below 250,000 calls
+		// only computing: ($6.716 + $2.60) / $0.0001352 = 68,906.
 		{"Azure, more than a second", faas.AzureFunctions, cost.Input{CallsPerMonth: 3e6, DefaultMemoryMB: 3000},
 			cost.Estimate{
 				Jobs:     []cost.Job{{Calls: 3e6, MemoryMB: 4096, BilledMS: 1300, Requests: 1.20, Compute: 405.60}},
 				FreeTier: 2.70, Total: 404.10, BreakEvenCalls: 68906,
 			}},
-		// 2,048 MB: 3,000,000 s x 2 GB x $0.000026 = $156; ($6.716 + $2.60) / $0.000052 = 179,154. More than 4,096 MB is not sold.
+		// 2,048 MB: 3,000,000 s x 2 GB x $0.000026 = $156; ($6.716 + $2.60) / $0.000052 = 179,154. More
+		// than 4,096 MB is not sold.
 		{"Azure with the middle size", faas.AzureFunctions, cost.Input{CallsPerMonth: 3e6, DefaultMemoryMB: 2048},
 			cost.Estimate{
 				Jobs:     []cost.Job{{Calls: 3e6, MemoryMB: 2048, BilledMS: 1000, Requests: 1.20, Compute: 156}},
@@ -146,14 +159,16 @@ func TestCostsAreThoseWorkedByHand(t *testing.T) {
 			cost.Estimate{
 				Jobs: []cost.Job{{MemoryMB: 4096, BilledMS: 1000}},
 			}},
-		// Always ready: 2,628,000 s x 2 x 0.5 GB x $0.000004 = $10.512, which is more than the machine; a call's 0.5 GB-s are $0.000008.
+		// Always ready: 2,628,000 s x 2 x 0.5 GB x $0.000004 = $10.512, which is more than the machine; a
+		// call's 0.5 GB-s are $0.000008.
 		{"Azure kept warm", faas.AzureFunctions, cost.Input{CallsPerMonth: 1, KeepWarm: 2}, cost.Estimate{
 			Jobs: []cost.Job{{Calls: 1, MemoryMB: 512, BilledMS: 1000, Requests: 0.0000004, Compute: 0.000008,
 				KeepWarm: 10.512}},
 			Total: 10.5120084,
 		}},
-		// https://learn.microsoft.com/azure/azure-functions/flex-consumption-plan#billing: nothing is free. 100,000 s x 0.5 GB x $0.000016 = $0.80; $0.04.
-		// Half of $10.512 for one instance. A call: $0.0000084; ($6.716 - $5.256) / that = 173,810.
+		// https://learn.microsoft.com/azure/azure-functions/flex-consumption-plan#billing: nothing is
+		// free. 100,000 s x 0.5 GB x $0.000016 = $0.80; $0.04. Half of $10.512 for one instance. A call:
+		// $0.0000084; ($6.716 - $5.256) / that = 173,810.
 		{"Azure called and kept warm", faas.AzureFunctions, cost.Input{CallsPerMonth: 1e5, KeepWarm: 1},
 			cost.Estimate{
 				Jobs: []cost.Job{{Calls: 1e5, MemoryMB: 512, BilledMS: 1000, Requests: 0.04, Compute: 0.80,
@@ -184,7 +199,7 @@ func TestCostsAreThoseWorkedByHand(t *testing.T) {
 	}
 }
 
-// A job's own memory and instances count for it, and for no other job; so do what is free and what is not.
+// A job's own memory and instances count for that job only. The free tier covers all jobs together.
 func TestCostsCountAJobsOwnSettings(t *testing.T) {
 	profile := &serverless.JobProfile{AvgDurationMS: 120, P95DurationMS: 150, PeakMemoryMB: 100}
 	one := func(in cost.Input, provider string) *cost.Estimate {
@@ -247,7 +262,7 @@ func ExampleForProvider() {
 	// t4g.small: 15.91
 }
 
-// Whatever a price file holds, it is refused or gives estimates that are amounts.
+// Whatever a price file holds, LoadPrices refuses it or the estimates from it are valid amounts.
 func FuzzLoadPrices(f *testing.F) {
 	f.Add([]byte(`{"providers": {"custom": {"step_ms": 1, "gb_second": [{"up_to": 5, "price": 1}, {"price": 2}], "vcpus": [{"up_to_mb": 128, "vcpus": 0.5}], "vcpu_second": 1}}}`))
 	f.Add([]byte(`{"currency": "EUR", "machines": {"sizes": [{"name": "x", "memory_mb": 512, "cores": 1, "hour": 0}]}}`))
@@ -276,7 +291,8 @@ func TestTheFreeTierIsSharedByTheJobs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// 1,500,000 calls, of which a million is free; 1,500,000 x 0.12 s x 0.125 GB = 22,500 GB-s, all free.
+	// 1,500,000 calls, one million of them free; 1,500,000 x 0.12 s x 0.125 GB = 22,500 GB-s, all
+	// free.
 	if math.Abs(got.Total-0.10) > 1e-6 || got.Jobs[0].Calls != 600_000 || got.Jobs[1].Calls != 900_000 {
 		t.Errorf("%+v", got)
 	}
@@ -373,7 +389,7 @@ func TestThePricesThatComeWithTheModuleSayWhereTheyAreFrom(t *testing.T) {
 	}
 }
 
-// What is no file may have a writer to wait for, or no end.
+// A pipe or a device could block for a writer, or never end.
 func TestPricesAreReadFromFilesAlone(t *testing.T) {
 	for _, path := range []string{os.DevNull, t.TempDir()} {
 		if _, err := cost.LoadPrices(path); !errors.Is(err, faas.ErrInvalidArgument) ||
@@ -383,7 +399,7 @@ func TestPricesAreReadFromFilesAlone(t *testing.T) {
 	}
 }
 
-// A plan alone, also one that was read back from a file, tells what its functions cost.
+// A plan alone, also one read back from a file, tells what its functions cost.
 func TestAPlanCostsWhatItsFunctionsDo(t *testing.T) {
 	want, err := cost.ForProvider(priced, faas.AWSLambda, cost.Input{CallsPerMonth: 1e7, DefaultMemoryMB: 1024, KeepWarm: 1})
 	if err != nil {

@@ -15,16 +15,16 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/files"
 )
 
-// Prices are what [ForProvider] counts with: list prices, each with where it comes from and when it was true. They are data of the module, which
-// [LoadPrices] overrides.
+// Prices are the list prices that [ForProvider] estimates with, each with its source and its date.
+// They are data of the module; [LoadPrices] overrides them.
 type Prices struct {
 	Currency  string                    `json:"currency"`
 	Providers map[string]ProviderPrices `json:"providers"` // by registered name
 	Machines  MachinePrices             `json:"machines"`
 }
 
-// ProviderPrices are the prices of one provider in one region. A GB is 1,024 MiB. What is free is free for an account each month, all functions
-// together.
+// ProviderPrices are the prices of one provider in one region. A GB is 1,024 MiB. The free amounts
+// are per account and month, for all functions together.
 type ProviderPrices struct {
 	Region             string  `json:"region"` // as the provider names it
 	AsOf               string  `json:"as_of"`  // when the prices were looked at
@@ -32,7 +32,7 @@ type ProviderPrices struct {
 	PerMillionRequests float64 `json:"per_million_requests"`
 	GBSecond           []Tier  `json:"gb_second"`                 // of memory while a call runs, by ascending UpTo
 	GBSecondARM64      []Tier  `json:"gb_second_arm64,omitempty"` // for arm64 where that has a price of its own
-	// of a processor while a call runs, where that is billed apart
+	// the price of a processor while a call runs, if it is billed apart
 	VCPUSecond float64 `json:"vcpu_second,omitempty"`
 	// how many processors come with how much memory, ascending
 	VCPUs             []VCPUShare `json:"vcpus,omitempty"`
@@ -44,28 +44,28 @@ type ProviderPrices struct {
 	IdleGBSecond      float64     `json:"idle_gb_second,omitempty"` // of an instance that is kept warm, all the time
 	IdleGBSecondARM64 float64     `json:"idle_gb_second_arm64,omitempty"`
 	IdleVCPUSecond    float64     `json:"idle_vcpu_second,omitempty"`
-	// of memory while a call runs on an instance that is kept warm, where that differs
+	// the price of memory while a call runs on a warm instance, if it differs
 	WarmGBSecond      float64 `json:"warm_gb_second,omitempty"`
 	WarmGBSecondARM64 float64 `json:"warm_gb_second_arm64,omitempty"`
-	// functions that are kept warm have no part in what is free
+	// the free tier does not cover functions that are kept warm
 	WarmNotFree bool `json:"warm_not_free,omitempty"`
-	// Unverified names the members that were not seen at the provider itself, but in what others write.
+	// Unverified names the members that come from a third party and were not seen at the provider.
 	Unverified []string `json:"unverified,omitempty"`
 }
 
-// Tier is a price for an amount up to UpTo in a month; 0 is for all that is more.
+// Tier is the price of amounts up to UpTo in a month. An UpTo of 0 means no upper bound.
 type Tier struct {
 	UpTo  float64 `json:"up_to,omitempty"`
 	Price float64 `json:"price"`
 }
 
-// VCPUShare says how many processors an instance has with up to so much memory.
+// VCPUShare is how many processors an instance with up to UpToMB of memory has.
 type VCPUShare struct {
 	UpToMB uint32  `json:"up_to_mb"`
 	VCPUs  float64 `json:"vcpus"`
 }
 
-// MachinePrices are those of the virtual machines that FaaS is compared with.
+// MachinePrices are the prices of the virtual machines that estimates compare FaaS with.
 type MachinePrices struct {
 	Region      string         `json:"region"`
 	AsOf        string         `json:"as_of"`
@@ -75,7 +75,7 @@ type MachinePrices struct {
 	Unverified  []string       `json:"unverified,omitempty"`
 }
 
-// MachinePrice is one size of machine.
+// MachinePrice is the price of one machine size.
 type MachinePrice struct {
 	Name     string  `json:"name"`
 	MemoryMB uint32  `json:"memory_mb"`
@@ -95,8 +95,9 @@ func DefaultPrices() *Prices {
 	return prices
 }
 
-// LoadPrices returns [DefaultPrices] with what a JSON file of the same shape says in their place: each provider that it names, and the machines
-// where it has any, as a whole. The error is ErrInvalidArgument for content, ErrNotFound for a file that does not exist.
+// LoadPrices returns [DefaultPrices], overridden by a JSON file of the same shape. The file
+// replaces each provider that it names, and the machines if it has any, as a whole. The error is
+// ErrInvalidArgument for invalid content, and ErrNotFound for a file that does not exist.
 func LoadPrices(path string) (*Prices, error) {
 	const op = "load prices"
 	info, err := os.Stat(path) // before opening, because that would wait for a writer of a named pipe
@@ -175,7 +176,7 @@ func (p *Prices) validate() error {
 	return nil
 }
 
-// Validate reports what in p is not a price, naming its member in a price file.
+// Validate returns an error that names the member of a price file that is not a price.
 func (p ProviderPrices) Validate() error {
 	for name, value := range map[string]float64{
 		"per_million_requests": p.PerMillionRequests, "vcpu_second": p.VCPUSecond, "free_requests": p.FreeRequests,
@@ -211,10 +212,10 @@ func (p ProviderPrices) Validate() error {
 	return nil
 }
 
-// bad reports whether x is no amount. Amounts above any that exists would overflow in sums.
+// bad reports whether x cannot be an amount. Amounts above any real one would overflow in sums.
 func bad(x float64) bool { return !(x >= 0 && x <= 1e15) }
 
-// Clone returns a copy that shares nothing with p.
+// Clone returns a deep copy of p.
 func (p *Prices) Clone() *Prices {
 	c := *p
 	c.Providers = make(map[string]ProviderPrices, len(p.Providers))
@@ -225,15 +226,15 @@ func (p *Prices) Clone() *Prices {
 	return &c
 }
 
-// Clone returns a copy that shares nothing with p.
+// Clone returns a deep copy of p.
 func (p ProviderPrices) Clone() ProviderPrices {
 	p.GBSecond, p.GBSecondARM64, p.VCPUs, p.Unverified = slices.Clone(p.GBSecond), slices.Clone(p.GBSecondARM64),
 		slices.Clone(p.VCPUs), slices.Clone(p.Unverified)
 	return p
 }
 
-// WriteFile saves the prices as a file that [LoadPrices] reads, in place of what is there. It is written as a whole or not at all. The error is
-// ErrInvalidArgument.
+// WriteFile replaces the file at path with one that [LoadPrices] reads. It writes all of it or
+// nothing. The error is ErrInvalidArgument.
 func (p *Prices) WriteFile(path string) error {
 	text, err := json.MarshalIndent(p, "", "  ")
 	if err == nil {

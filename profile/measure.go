@@ -1,8 +1,8 @@
-// Package profile measures how long the jobs of a blueprint's binary take and how much memory, and
-// writes what it measured for deployments and for the chain.
+// Package profile measures how long the jobs of a blueprint's binary take and how much memory they
+// use, and writes the results for deployments and for the chain.
 //
-// [Measure] runs the jobs. The [Set] that it returns is written beside the binary, where
-// [serverless.FetchMetadata] finds it, or registered on chain. Jobs without a profile are never
+// [Measure] runs the jobs. Write the [Set] that it returns beside the binary, where
+// [serverless.FetchMetadata] finds it, or register it on chain. Jobs without a profile are never
 // deployed to FaaS.
 package profile
 
@@ -43,13 +43,15 @@ type options struct {
 	execution     *serverless.ExecutionProfile
 }
 
-// WithRuns sets how many runs of each job are measured, at least 1. The default is 10. A job with more inputs than that is run once with each.
+// WithRuns sets how many runs of each job are measured, at least 1. The default is 10. A job with
+// more inputs than that runs once with each input.
 func WithRuns(n int) Option { return func(o *options) { o.runs = n } }
 
-// WithWarmups sets how many runs of each job come first and do not count, which fill the machine's caches. The default is 2.
+// WithWarmups sets how many runs of each job precede the measured ones, to fill the machine's
+// caches. The default is 2.
 func WithWarmups(n int) Option { return func(o *options) { o.warmups = n } }
 
-// WithEnv adds to the environment that the jobs see.
+// WithEnv adds variables to the environment of the jobs.
 func WithEnv(env map[string]string) Option {
 	return func(o *options) {
 		if o.env == nil {
@@ -64,7 +66,8 @@ func WithStateful(jobIDs ...uint32) Option {
 	return func(o *options) { o.stateful = append(o.stateful, jobIDs...) }
 }
 
-// WithPersistentConnections declares that jobs keep connections open between invocations, which cannot be measured.
+// WithPersistentConnections declares that jobs keep connections open between invocations, which
+// cannot be measured.
 func WithPersistentConnections(jobIDs ...uint32) Option {
 	return func(o *options) { o.persistent = append(o.persistent, jobIDs...) }
 }
@@ -74,7 +77,7 @@ func WithTimeout(d time.Duration) Option {
 	return func(o *options) { o.timeout = d }
 }
 
-// WithProgress sets what is called after every run, from the goroutine that called [Measure].
+// WithProgress sets a function that [Measure] calls after every run, from the caller's goroutine.
 func WithProgress(f func(Progress)) Option {
 	return func(o *options) { o.progress = f }
 }
@@ -87,7 +90,7 @@ func WithExecution(e serverless.ExecutionProfile) Option {
 	return func(o *options) { o.execution = &e }
 }
 
-// Progress is one run that has ended.
+// Progress describes a run that has ended.
 type Progress struct {
 	JobID        uint32
 	Run, Runs    int // of this job, from 1, warm-ups included
@@ -96,24 +99,30 @@ type Progress struct {
 	PeakMemoryMB uint32 // MiB
 }
 
-// Measure runs the jobs of a binary and measures how long they take and how much memory. inputs holds, for each job to be profiled, the
-// arguments to run it with, one after the other and then from the beginning; an empty list stands for one run with no arguments. Choose inputs
-// that are as demanding as those to come, because a job is placed by what is found here.
+// Measure runs the jobs of a binary and measures their durations and memory. inputs holds the
+// arguments for each job to be profiled. Successive runs take successive inputs, starting over at
+// the end; an empty list means one input without arguments. Choose inputs as demanding as the real
+// ones, because the profile decides where a job runs.
 //
-// Every run is a process of its own that gets one request on its standard input and answers on its standard output, as every job
-// binary can: {"job_id":n,"args":[...]} there and {"result":[...]} back. Runs follow each other, so that none disturbs another. The
-// processes see PATH, HOME, the directory for temporary files, and what [WithEnv] adds, and nothing else of this program's environment.
-// A program that links faas/job and is a runner too tells by job.Requested that it is started for a job.
+// Each run is a process of its own. It gets one request, {"job_id":n,"args":[...]}, on its standard
+// input, and answers {"result":[...]} on its standard output, as every job binary can. Runs follow
+// each other, so that none disturbs another. The process sees PATH, HOME, the directory for
+// temporary files and the variables of [WithEnv], and nothing else of this program's environment. A
+// program that links faas/job and is also a runner knows from job.Requested that it is to run a
+// job.
 //
-// Durations are of whole runs, the start of the process included: that is what an invocation may take that finds no warm instance, and what a
-// timeout has to allow. What the job itself reports of its duration is not trusted. Percentiles are by nearest rank, and all figures are rounded
-// up. Memory is the largest resident size of the process, or of the largest of its children, by the operating system's account, in
-// whatever run it was the largest. State and persistent connections are the author's to declare.
+// Durations include the start of the process: an invocation that finds no warm instance takes that
+// long, and a timeout has to allow it. Measure does not trust the duration that a job reports.
+// Percentiles are by nearest rank, and all figures are rounded up. Memory is the largest resident
+// size of the process or of any of its children in any run, as the operating system reports it.
+// Only the author can declare state and persistent connections.
 //
-// Errors are *faas.Error: ErrNotFound for a binary that does not exist, ErrInvalidArgument for options and ids that make no sense,
-// ErrFunctionFailed (with a *faas.FunctionError that holds the end of what the job wrote to its standard error) where a job fails, ErrTimeout where a
-// run takes too long or ctx is done, ErrUnsupported where the operating system does not tell the memory of a process. All processes are gone,
-// with all they started and did not detach, when Measure returns; on Windows what a killed process had started lives on.
+// Errors are *faas.Error: ErrNotFound for a binary that does not exist; ErrInvalidArgument for
+// invalid options and ids; ErrFunctionFailed if a job fails, with a *faas.FunctionError that holds
+// the end of its standard error; ErrTimeout if a run takes too long or ctx is done; ErrUnsupported
+// if the operating system does not report the memory of a process. When Measure returns, all
+// processes have ended, and so has everything they started and did not detach. On Windows, children
+// of a killed process live on.
 func Measure(ctx context.Context, binary string, inputs map[uint32][][]byte, opts ...Option) (*Set,
 	error) {
 	o := options{runs: 10, warmups: 2, timeout: 5 * time.Minute}
@@ -150,7 +159,7 @@ func Measure(ctx context.Context, binary string, inputs map[uint32][][]byte, opt
 	return p, nil
 }
 
-// maxProfiledOutput is more than the answer of the largest payload that a provider takes for a function, but for Azure's.
+// maxProfiledOutput exceeds the answer to the largest payload of any provider except Azure.
 const maxProfiledOutput = 64 << 20
 
 func (o *options) check(inputs map[uint32][][]byte) error {
@@ -215,7 +224,9 @@ func binaryPath(binary string) (string, error) {
 	return path, nil
 }
 
-// environment is what the jobs see, and what tells a program that is a runner too that it is started for a job. A variable such as K_SERVICE, if it were inherited, would make a job binary speak another protocol.
+// environment returns the variables that the jobs see, including the one that tells a runner to run
+// a job instead. It inherits little: K_SERVICE, for example, would make a job binary speak another
+// protocol.
 func (o *options) environment() []string {
 	env := []string{frame.Env + "=" + frame.Stdio}
 	for _, name := range []string{"PATH", "HOME", "TMPDIR", "TMP", "TEMP", "USERPROFILE", "SystemRoot"} {
@@ -273,8 +284,9 @@ func (o *options) profileJob(ctx context.Context, spec procstat.Spec, id uint32,
 	return job, nil
 }
 
-// memoryPeak finds the largest of several measurements. Upper bounds count only where there is nothing else, which means that every run was too
-// short to take much: the smallest of them is then nearest to the truth.
+// memoryPeak finds the largest of several measurements. Upper bounds count only if every
+// measurement is one, which means that every run was too short to use much: then the smallest bound
+// is nearest to the truth.
 type memoryPeak struct{ measured, bound uint64 }
 
 func (p *memoryPeak) add(u procstat.Usage) {
@@ -293,7 +305,7 @@ func (p *memoryPeak) bytes() uint64 {
 	return p.bound
 }
 
-// checkAnswer says whether the job did its work.
+// checkAnswer returns an error unless the job did its work.
 func checkAnswer(usage procstat.Usage, id uint32) error {
 	var answer faas.Response
 	if err := faas.ParseResponse(usage.Output, &answer); err != nil {
@@ -308,7 +320,7 @@ func checkAnswer(usage procstat.Usage, id uint32) error {
 	return nil
 }
 
-// runError gives what ended a run its code.
+// runError gives the error that ended a run its code.
 func runError(err error, usage procstat.Usage, id uint32, run, total int) error {
 	code := faas.ErrInternal
 	var function *faas.FunctionError
@@ -338,7 +350,7 @@ func runError(err error, usage procstat.Usage, id uint32, run, total int) error 
 	return faas.JobErrorf(code, profileOp, "", id, "run %d of %d: %w", run, total, err)
 }
 
-// summarise computes mean and percentiles of at least one duration, and orders them.
+// summarise computes the mean and percentiles of at least one duration. It sorts durations.
 func summarise(durations []time.Duration) serverless.JobProfile {
 	slices.Sort(durations)
 	var sum time.Duration
@@ -353,13 +365,14 @@ func summarise(durations []time.Duration) serverless.JobProfile {
 	}
 }
 
-// percentile is by nearest rank: the smallest value that at least p of 100 values do not exceed.
+// percentile returns the value by nearest rank: the smallest that at least p of 100 values do not
+// exceed.
 func percentile(sorted []time.Duration, p int) time.Duration {
 	rank := (len(sorted)*p + 99) / 100
 	return sorted[max(rank, 1)-1]
 }
 
-// wholeMS rounds up, so that nothing that is measured above a limit comes to equal it.
+// wholeMS rounds up, so that a duration above a limit never becomes equal to it.
 func wholeMS(d time.Duration) uint64 {
 	return uint64((d + time.Millisecond - 1) / time.Millisecond)
 }

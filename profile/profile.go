@@ -13,25 +13,27 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/profiles"
 )
 
-// Set is what [Measure] measured of a blueprint's jobs. It is a plain value, and its JSON is that of the profiles file with the
-// execution profile beside it.
+// Set holds the measured profiles of a blueprint's jobs. It is a plain value. Its JSON is that of
+// the profiles file, plus the execution profile.
 type Set struct {
 	BlueprintName string    `json:"blueprint_name"`
 	ProfiledAt    time.Time `json:"profiled_at"`
-	// BinarySHA256 is that of the measured file, in hex. It is empty if whoever wrote the profiles does not tell it.
+	// BinarySHA256 is the hash of the measured file, in hex. It is empty if the writer of the profiles
+	// did not record it.
 	BinarySHA256 string                           `json:"binary_sha256,omitempty"`
 	Jobs         map[uint32]serverless.JobProfile `json:"jobs"`
-	// Execution is what the author declares, and travels only in the on-chain string. Nil declares nothing.
+	// Execution is what the author declares. Only the on-chain string carries it. Nil declares
+	// nothing.
 	Execution *serverless.ExecutionProfile `json:"execution_profile,omitempty"`
 }
 
 const readProfilesOp = "read profiles"
 
-// Read reads a profiles file. Unlike [serverless.FetchMetadata] it ignores nothing, so that what is read may be written
-// again without a loss: a job whose profile cannot be used makes the whole file an error.
+// Read reads a profiles file. Unlike [serverless.FetchMetadata] it ignores nothing, so that writing
+// what it read loses nothing: one invalid profile makes the whole file an error.
 //
-// Errors are *faas.Error: ErrNotFound if there is no file, ErrPermissionDenied for one that may not be read, and
-// ErrInvalidArgument for one that is broken.
+// Errors are *faas.Error: ErrNotFound for a file that does not exist, ErrPermissionDenied for one
+// that may not be read, and ErrInvalidArgument for one with invalid content.
 func Read(path string) (*Set, error) {
 	data, err := profiles.ReadFile(path)
 	switch {
@@ -50,7 +52,7 @@ func Read(path string) (*Set, error) {
 		return nil, faas.Errorf(faas.ErrInvalidArgument, readProfilesOp, "", "%s: %w", path, err)
 	}
 	p := &Set{BlueprintName: set.BlueprintName, BinarySHA256: set.BinarySHA256, Jobs: map[uint32]serverless.JobProfile{}}
-	// which other tools may write otherwise, and nothing depends on
+	// Other tools may write another format, and nothing depends on the time.
 	p.ProfiledAt, _ = time.Parse(time.RFC3339, set.ProfiledAt)
 	for id, job := range set.Jobs {
 		p.Jobs[id] = serverless.JobProfile(job)
@@ -58,9 +60,9 @@ func Read(path string) (*Set, error) {
 	return p, nil
 }
 
-// Merge adds what older profiles have and these do not: jobs that were not measured again, and the declarations
-// ([WithStateful], [WithPersistentConnections]) of those that were. It returns the ids of the jobs that were added,
-// in ascending order.
+// Merge adds to p what older has and p lacks: the profiles of jobs that were not measured again,
+// and the declarations ([WithStateful], [WithPersistentConnections]) of those that were. It returns
+// the ids of the jobs that it added, in ascending order.
 func (p *Set) Merge(older *Set) (added []uint32) {
 	for id, was := range older.Jobs {
 		job, measured := p.Jobs[id]
@@ -77,9 +79,10 @@ func (p *Set) Merge(older *Set) (added []uint32) {
 	return added
 }
 
-// WriteFile writes the profiles file, which [serverless.FetchMetadata] finds with WithBinary beside the binary or at
-// [serverless.ProfilesPath]. It replaces a file that is there, whole or not at all, and makes no directory; to keep what an older
-// file has, see [Set.Merge]. Equal profiles give equal bytes.
+// WriteFile writes the profiles file, which [serverless.FetchMetadata] with WithBinary finds beside
+// the binary or at [serverless.ProfilesPath]. It replaces an existing file as a whole or not at
+// all, and creates no directory. To keep what an older file has, use [Set.Merge]. Equal profiles
+// give equal bytes.
 func (p *Set) WriteFile(path string) error {
 	data, err := profiles.EncodeFile(p.set())
 	if err != nil {
@@ -91,8 +94,9 @@ func (p *Set) WriteFile(path string) error {
 	return nil
 }
 
-// OnChain returns the string to register on chain as the definition's profilingData: a JSON object with the compressed profiles, and the execution
-// profile where there is one. Equal profiles give equal strings.
+// OnChain returns the string to register on chain as the profilingData of the definition: a JSON
+// object with the compressed profiles, and the execution profile if it is set. Equal profiles give
+// equal strings.
 func (p *Set) OnChain() (string, error) {
 	var exec *profiles.Execution
 	if p.Execution != nil {
@@ -105,7 +109,8 @@ func (p *Set) OnChain() (string, error) {
 	return text, nil
 }
 
-// Description returns the profiles behind the marker that old contracts carry in a blueprint's description. New ones take [Set.OnChain].
+// Description returns the profiles behind the marker that old contracts keep in a blueprint's
+// description. For new contracts use [Set.OnChain].
 func (p *Set) Description() (string, error) {
 	text, err := profiles.EncodeDescription(p.set())
 	if err != nil {

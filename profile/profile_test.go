@@ -194,7 +194,7 @@ func TestProfileJobsEndsWithItsContext(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	env := WithEnv(map[string]string{profiledJobEnv: "1"})
-	// The second job begins when the first has been run, and never ends by itself.
+	// The second job starts after the first has run, and never ends by itself.
 	_, err = Measure(ctx, self, map[uint32][][]byte{jobEcho: nil, jobHang: nil}, env, WithRuns(1), WithWarmups(0),
 		WithProgress(func(Progress) { time.AfterFunc(50*time.Millisecond, cancel) }))
 	if !errors.Is(err, context.Canceled) || faas.CodeOf(err) != faas.ErrTimeout {

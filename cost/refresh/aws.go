@@ -15,14 +15,15 @@ import (
 	"github.com/tangle-network/blueprint-serverless/cost"
 )
 
-// The AWS Price List, one file for each service and region: https://docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/using-the-aws-price-list-bulk-api.html and
-// https://docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/reading-service-price-list-file-for-services.html say what is in it.
+// The AWS Price List has one file for each service and region. Its format:
+// https://docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/using-the-aws-price-list-bulk-api.html
+// and, in the same place, reading-service-price-list-file-for-services.html.
 const awsPriceList = "https://pricing.us-east-1.amazonaws.com/offers/v1.0/aws/%s/current/%s/index.json"
 
 // maxEC2List bounds the list of everything that Amazon EC2 sells in a region.
 const maxEC2List = 2 << 30
 
-// awsProduct is the part of a product that tells what it is.
+// awsProduct is the part of a product that identifies it.
 type awsProduct struct {
 	SKU        string `json:"sku"`
 	Attributes struct {
@@ -35,7 +36,7 @@ type awsProduct struct {
 	} `json:"attributes"`
 }
 
-// awsTerms are the terms of a product: by offer, and in it by rate.
+// awsTerms are the terms of a product, by offer and then by rate.
 type awsTerms map[string]struct {
 	PriceDimensions map[string]struct {
 		Unit         string            `json:"unit"`
@@ -44,8 +45,9 @@ type awsTerms map[string]struct {
 	} `json:"priceDimensions"`
 }
 
-// awsPrices reads a price list as it comes: products first, then their terms. which tells what a product is here, or "". Where there are two products for
-// the same, neither counts unless they cost the same.
+// awsPrices reads a price list as a stream: products first, then their terms. which returns the
+// name that the caller uses for a product, or "" for one it does not want. If two products get the
+// same name, neither counts unless their prices are equal.
 func (r *run) awsPrices(ctx context.Context, service, region string, most int64,
 	which func(awsProduct) string) (found map[string][]listed, source string, err error) {
 	if err := regionName(region); err != nil {
@@ -123,7 +125,7 @@ func (r *run) awsPrices(ctx context.Context, service, region string, most int64,
 	return found, source, nil
 }
 
-// rows are the tiers of the only offer.
+// rows returns the tiers of the only offer.
 func (t awsTerms) rows(currency string) ([]listed, error) {
 	var rows []listed
 	for _, offer := range t {
@@ -146,7 +148,7 @@ func (t awsTerms) rows(currency string) ([]listed, error) {
 	return rows, nil
 }
 
-// The products of AWS Lambda by their group, which unlike the usage type has no prefix that depends on the region.
+// The products of AWS Lambda by group. Unlike the usage type, the group has no regional prefix.
 var awsLambdaGroups = map[string]string{
 	"AWS-Lambda-Requests": "per_million_requests", "AWS-Lambda-Duration": "gb_second",
 	"AWS-Lambda-Duration-ARM":                "gb_second_arm64",
@@ -180,7 +182,7 @@ func awsLambdaPrices(ctx context.Context, r *run, p *cost.ProviderPrices) (notFo
 	return notFound, source, nil
 }
 
-// oneOf is for units that are what is counted here, under several names.
+// oneOf accepts several names of the unit that prices are counted in.
 func oneOf(units ...string) func(string) float64 {
 	return func(unit string) float64 {
 		if slices.Contains(units, strings.ToLower(unit)) {
@@ -190,7 +192,7 @@ func oneOf(units ...string) func(string) float64 {
 	}
 }
 
-// machinePrices refreshes the sizes by name, and the address.
+// machinePrices refreshes the prices of the sizes, by name, and of the address.
 func (r *run) machinePrices(ctx context.Context, old cost.MachinePrices) cost.MachinePrices {
 	next := old
 	next.Sizes = slices.Clone(old.Sizes)
@@ -258,7 +260,8 @@ func (r *run) machinePrices(ctx context.Context, old cost.MachinePrices) cost.Ma
 	return next
 }
 
-// unprefixed takes the region off a usage type: outside us-east-1 it is before it, such as EUC1-BoxUsage:t4g.nano.
+// unprefixed removes the region from a usage type. Outside us-east-1, types have a prefix, as in
+// EUC1-BoxUsage:t4g.nano.
 func unprefixed(usage string) string {
 	if before, after, ok := strings.Cut(usage, "-"); ok && len(before) <= 5 && strings.ToUpper(before) == before {
 		return after

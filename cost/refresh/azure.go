@@ -13,10 +13,12 @@ import (
 	"github.com/tangle-network/blueprint-serverless/cost"
 )
 
-// The Azure Retail Prices API: https://learn.microsoft.com/rest/api/cost-management/retail-prices/azure-retail-prices.
+// The Azure Retail Prices API:
+// https://learn.microsoft.com/rest/api/cost-management/retail-prices/azure-retail-prices.
 const azureRetailPrices = "https://prices.azure.com/api/retail/prices"
 
-// The meters of the Flex Consumption plan: https://learn.microsoft.com/azure/azure-functions/functions-consumption-costs.
+// The meters of the Flex Consumption plan:
+// https://learn.microsoft.com/azure/azure-functions/functions-consumption-costs.
 var azureMeters = map[string]string{
 	"On Demand Total Executions": "per_million_requests", "On Demand Execution Time": "gb_second",
 	"Always Ready Baseline": "idle_gb_second", "Always Ready Execution Time": "warm_gb_second",
@@ -64,7 +66,7 @@ func azurePrices(ctx context.Context, r *run, p *cost.ProviderPrices) (notFound 
 	return notFound, azureRetailPrices + ", Flex Consumption in " + p.Region, nil
 }
 
-// azureList reads all pages. The tiers of a meter may be spread over them.
+// azureList reads all pages, because the tiers of a meter may be spread over several.
 func (r *run) azureList(ctx context.Context, next, region string) (map[string][]listed, error) {
 	found := map[string][]listed{}
 	for range maxPricePages {
@@ -114,7 +116,7 @@ func (r *run) azureList(ctx context.Context, next, region string) (map[string][]
 		if link == "" {
 			return found, nil
 		}
-		// The link is foreign text: it must stay in the same API.
+		// The link is untrusted: it must stay within the same API.
 		before, _ := url.Parse(azureRetailPrices)
 		u, err := url.Parse(link)
 		if err != nil || u.Scheme != before.Scheme || strings.TrimSuffix(u.Host, ":443") != before.Host ||
@@ -126,7 +128,8 @@ func (r *run) azureList(ctx context.Context, next, region string) (map[string][]
 	return nil, fmt.Errorf("%s has more than %d pages", azureRetailPrices, maxPricePages)
 }
 
-// azureUnit reads how many there are in a unit of measure, such as 1 in "1 GB Second", and 10 in "10"; 0 where it is another unit.
+// azureUnit reads how many units a unit of measure holds: 1 for "1 GB Second", 10 for "10". It
+// returns 0 for any other unit.
 func azureUnit(text, unit string) float64 {
 	number, rest, _ := strings.Cut(strings.TrimSpace(text), " ")
 	if !strings.EqualFold(strings.TrimSpace(rest), unit) {

@@ -13,19 +13,21 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// The limits of what is read of a foreign price list. The largest of the lists that are read whole has a few megabytes; a product in it, some kilobytes.
+// The limits on what is read from a price list. The largest list that is read whole has a few
+// megabytes, and a product in it a few kilobytes.
 const (
 	maxPriceList  = 64 << 20
 	maxPriceValue = 1 << 20
 	maxPricePages = 50
-	// maxPriceRows is how many products may be what is looked for, and how many tiers a price may have. Lists have a few.
+	// maxPriceRows bounds how many products may match a price, and how many tiers a price may have.
+	// Real lists have a few.
 	maxPriceRows = 1000
 )
 
-// errRows says that a list has too much of what is looked for.
+// errRows reports that too many rows of a list match a price.
 var errRows = errors.New("the price list has more for one price than any that is known")
 
-// fetch opens a price list. The error tells the status and never the content.
+// fetch opens a price list. Its error contains the status, never the content.
 func (r *run) fetch(ctx context.Context, u string, header http.Header, most int64) (*priceReader, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
 	if err != nil {
@@ -63,7 +65,7 @@ func (r *run) fetch(ctx context.Context, u string, header http.Header, most int6
 	return &priceReader{Decoder: json.NewDecoder(body), body: body, close: resp.Body.Close}, nil
 }
 
-// boundedReader fails where a list, or a single value in it, is too large.
+// boundedReader fails if a list, or a single value in it, is too large.
 type boundedReader struct {
 	r            io.Reader
 	total, value int64
@@ -79,17 +81,17 @@ func (b *boundedReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// priceReader walks over a price list without holding it.
+// priceReader walks through a price list without holding all of it.
 type priceReader struct {
 	*json.Decoder
 	body  *boundedReader
 	close func() error
 }
 
-// errRead ends a walk: all that is wanted was read.
+// errRead ends a walk that has read all it wants.
 var errRead = errors.New("read")
 
-// object calls f for each member of an object, which has to read or skip the value.
+// object calls f for each member of an object. f must read or skip the value.
 func (p *priceReader) object(f func(name string) error) error {
 	if err := p.delim('{'); err != nil {
 		return err
@@ -108,7 +110,7 @@ func (p *priceReader) object(f func(name string) error) error {
 	return p.delim('}')
 }
 
-// array calls f for each element of an array, which has to read the value.
+// array calls f for each element of an array. f must read the value.
 func (p *priceReader) array(f func() error) error {
 	if err := p.delim('['); err != nil {
 		return err
@@ -136,7 +138,8 @@ func (p *priceReader) delim(want json.Delim) error {
 	return nil
 }
 
-// brief quotes foreign text if it is short. No part of a longer one is shown, which could be a part of the key.
+// brief quotes untrusted text if it is short. It shows no part of a longer text, which could
+// contain a part of the key.
 func brief(token json.Token) string {
 	text := fmt.Sprint(token)
 	if len(text) > 60 {
@@ -151,7 +154,7 @@ func (p *priceReader) read(v any) error {
 	return p.Decode(v)
 }
 
-// skip passes over the next value, however large.
+// skip passes over the next value, however large it is.
 func (p *priceReader) skip() error {
 	const deepest = 100
 	for depth := 0; depth <= deepest; {
@@ -173,7 +176,7 @@ func (p *priceReader) skip() error {
 	return errors.New("the price list is nested deeper than any that is known")
 }
 
-// regionName refuses what is not the name of a region, as it becomes a part of an address.
+// regionName refuses anything but the name of a region, because it becomes part of a URL.
 func regionName(region string) error {
 	for _, r := range region {
 		if !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-') {

@@ -13,16 +13,18 @@ import (
 	"github.com/tangle-network/blueprint-serverless/cost"
 )
 
-// The Cloud Billing Catalog API, v1: https://cloud.google.com/billing/docs/reference/rest/v1/services.skus/list.
+// The Cloud Billing Catalog API, v1:
+// https://cloud.google.com/billing/docs/reference/rest/v1/services.skus/list.
 const googleCatalog = "https://cloudbilling.googleapis.com/v1/services/%s/skus"
 
-// The services that functions are billed as, the first that has a price first: Cloud Run Functions, and Cloud Run.
+// The services that Google bills functions as: Cloud Run Functions, then Cloud Run. The first that
+// has a price counts.
 var googleServices = []string{"29E7-DA93-CA13", "152E-C115-5142"}
 
 var googleMembers = []string{"per_million_requests", "gb_second", "vcpu_second", "idle_gb_second", "idle_vcpu_second"}
 
-// googleSKUs are the descriptions of what functions are billed for, plain as [plainSKU] makes them. A catalog has no other name for it that is the same in all
-// regions.
+// googleSKUs are the descriptions of what functions are billed for, as [plainSKU] simplifies them.
+// A catalog has no other name for a SKU that is the same in all regions.
 var googleSKUs = map[string]string{
 	"cloud run functions invocations": "per_million_requests", "requests": "per_million_requests",
 	"cloud run functions cpu (request based billing)":                 "vcpu_second",
@@ -35,7 +37,7 @@ var googleSKUs = map[string]string{
 	"services min instance memory (request based billing)":            "idle_gb_second",
 }
 
-// googleUnits are how much of what is counted here is in a usage unit.
+// googleUnits tells how many of our units a usage unit holds.
 var googleUnits = map[string]map[string]float64{
 	"per_million_requests": {"count": 1, "1": 1},
 	"vcpu_second":          {"s": 1, "min": 60, "h": 3600},
@@ -109,7 +111,8 @@ func googlePrices(ctx context.Context, r *run, p *cost.ProviderPrices) (notFound
 	return notFound, strings.Join(sources, " and ") + ", in " + p.Region, nil
 }
 
-// googleList reads all pages of a service. Where a price is there twice and not the same, it has no rows.
+// googleList reads all pages of a service. A price that occurs twice with different values gets no
+// rows.
 func (r *run) googleList(ctx context.Context, list, region string) (map[string][]listed, error) {
 	found := map[string][]listed{}
 	token := ""
@@ -159,7 +162,7 @@ func (r *run) googleList(ctx context.Context, list, region string) (map[string][
 	return nil, fmt.Errorf("%s has more than %d pages", list, maxPricePages)
 }
 
-// rows are the tiers that hold now; none where there is no amount in the currency.
+// rows returns the tiers that are in effect now, or none if they have no amount in the currency.
 func (s *googleSKU) rows(currency string) []listed {
 	if len(s.PricingInfo) == 0 {
 		return nil
@@ -182,7 +185,7 @@ func (s *googleSKU) rows(currency string) []listed {
 	return rows
 }
 
-// plainSKU takes from a description what differs between regions: their name, and the tier that they are in.
+// plainSKU removes from a description what differs between regions: their name and their tier.
 func plainSKU(description, region string) string {
 	text := strings.ToLower(description)
 	text = strings.TrimSuffix(text, " in "+region)

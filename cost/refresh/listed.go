@@ -8,14 +8,15 @@ import (
 	"github.com/tangle-network/blueprint-serverless/cost"
 )
 
-// listed is a row of a price list: what is paid from an amount on.
+// listed is a row of a price list: the price from an amount on.
 type listed struct {
 	from, price float64
 	unit        string
 }
 
-// tiersOf turns the rows of one price, by ascending amounts, into tiers. per says how much of what is counted here is in a unit, and 0 for a unit that is not
-// known. What is free at the beginning is told apart.
+// tiersOf turns the rows of one price, by ascending amounts, into tiers. per returns how many of
+// our units a unit of the list holds, or 0 for an unknown unit. A free amount at the beginning is
+// returned apart.
 func tiersOf(rows []listed, per func(unit string) float64) (tiers []cost.Tier, free float64, err error) {
 	if len(rows) == 0 {
 		return nil, 0, errors.New("is not in the price list, or there twice with different prices, or in another currency")
@@ -48,7 +49,7 @@ func tiersOf(rows []listed, per func(unit string) float64) (tiers []cost.Tier, f
 	return tiers, free, nil
 }
 
-// take puts a price from a list in its place, and how much of it is free where the list says so.
+// take replaces a price with the one from a list, and its free amount if the list has one.
 func take(p *cost.ProviderPrices, member string, rows []listed, per func(unit string) float64) error {
 	tiers, free, err := tiersOf(rows, per)
 	if err != nil {
@@ -80,14 +81,15 @@ func take(p *cost.ProviderPrices, member string, rows []listed, per func(unit st
 	return nil
 }
 
-// grant takes over what is free, of which a list without it says nothing: it may be given as a credit.
+// grant replaces a free amount. A list without one proves nothing: the provider may grant a credit
+// instead.
 func grant(to *float64, free float64) {
 	if free > 0 {
 		*to = free
 	}
 }
 
-// rounded takes away what a division of decimal fractions adds in binary ones.
+// rounded removes the error of dividing decimal fractions in binary.
 func rounded(x float64) float64 {
 	y, err := strconv.ParseFloat(strconv.FormatFloat(x, 'g', 12, 64), 64)
 	if err != nil {
@@ -96,5 +98,5 @@ func rounded(x float64) float64 {
 	return y
 }
 
-// bad reports whether x can be no amount.
+// bad reports whether x cannot be an amount.
 func bad(x float64) bool { return !(x >= 0 && x <= 1e15) }

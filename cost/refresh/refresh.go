@@ -1,5 +1,5 @@
-// Package refresh reads what AWS, Google and Azure publish of the prices that package cost estimates
-// with.
+// Package refresh reads the prices that AWS, Google and Azure publish, for estimates by package
+// cost.
 package refresh
 
 import (
@@ -18,17 +18,19 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
-// Change is what [Prices] did to a price, or why it did nothing.
+// Change is a price that [Prices] replaced, or one that it kept and why.
 type Change struct {
-	// Price is where it stands in a price file, such as "providers.aws-lambda.gb_second[1].price", or all that could not be read, such as "machines".
+	// Price is the path of the price in a price file, such as
+	// "providers.aws-lambda.gb_second[1].price", or of everything that could not be read, such as
+	// "machines".
 	Price string  `json:"price"`
 	Old   float64 `json:"old"`
 	New   float64 `json:"new"`
-	// Kept says why the old price stays; empty where it was replaced.
+	// Kept says why the old price stays. It is empty if the price was replaced.
 	Kept string `json:"kept,omitempty"`
 }
 
-// Option is an option of [Prices].
+// Option configures [Prices].
 type Option func(*run)
 
 // run is one call of Prices.
@@ -43,35 +45,39 @@ type run struct {
 	answered  bool // some list could be read
 }
 
-// WithClient has the lists read with this client, in place of [http.DefaultClient]. It is not changed. A redirect to another host is never followed.
+// WithClient sets the client that reads the lists. The default is [http.DefaultClient]. Prices does
+// not modify the client, and never follows a redirect to another host.
 func WithClient(c *http.Client) Option {
 	return func(r *run) { r.client = c }
 }
 
-// WithGoogleAPIKey gives the key without which Google's catalog cannot be read: https://cloud.google.com/billing/v1/how-tos/catalog-api. It is sent to that
-// catalog alone, in a header.
+// WithGoogleAPIKey sets the key that reading Google's catalog requires:
+// https://cloud.google.com/billing/v1/how-tos/catalog-api. It is sent to that catalog only, in a
+// header.
 func WithGoogleAPIKey(key string) Option {
 	return func(r *run) { r.googleKey = key }
 }
 
-// WithProviders refreshes these providers only, by registered name.
+// WithProviders refreshes only the providers with these registered names.
 func WithProviders(providers ...string) Option {
 	return func(r *run) { r.providers = append([]string{}, providers...) }
 }
 
-// WithMachines also refreshes the prices of machines, for which some hundred megabytes are read: Amazon EC2 has one list for everything in a region.
+// WithMachines refreshes the prices of machines, too. That reads some hundred megabytes, because
+// Amazon EC2 has one list for everything in a region.
 func WithMachines() Option {
 	return func(r *run) { r.machines = true }
 }
 
-// maxKept is how long the reason for a kept price may be, in bytes: a part of it is foreign text.
+// maxKept bounds the reason for a kept price, in bytes, because it contains untrusted text.
 const maxKept = 1000
 
 // priceList is what a provider publishes.
 type priceList struct {
-	// members are what can be in it.
+	// members are the prices that the list can contain.
 	members []string
-	// read changes in p what it finds, and reports the members that it does not, and where it looked.
+	// read updates p with the prices that it finds. It returns the members that it did not find, with
+	// the reasons, and the source of the list.
 	read func(ctx context.Context, r *run, p *cost.ProviderPrices) (notFound map[string]string, source string, err error)
 }
 
@@ -81,16 +87,19 @@ var priceLists = map[string]priceList{
 	faas.AzureFunctions: {slices.Sorted(maps.Values(azureMeters)), azurePrices},
 }
 
-// Prices reads what the providers publish today of the prices in old, or of [cost.DefaultPrices] where that is nil, in the same regions and the same
-// currency, from the AWS Price List, the Google Cloud Billing Catalog and the Azure Retail Prices API. Only this call makes requests; nothing else in this
-// package refreshes a price. The result is a copy with its sources and dates, to be used or saved with [cost.Prices.WriteFile]; old is not changed.
+// Prices reads the current list prices for what old contains, in the same regions and currency,
+// from the AWS Price List, the Google Cloud Billing Catalog and the Azure Retail Prices API. If old
+// is nil, it is [cost.DefaultPrices]. The result is a copy with new sources and dates, to be used
+// or saved with [cost.Prices.WriteFile]; old is not changed.
 //
-// A price that is not found, or that is not understood, stays what it was, and the changes say so and why. What is no price (how much is free on AWS,
-// what is billed at least, how many processors come with memory) is in no list and stays, too. The lists are foreign: they are read as they come, within limits, and
-// what would be no valid price file is not taken over. ctx bounds the time.
+// A price that is not found or not understood stays as it was, and the changes say why. The lists
+// do not contain everything: the free tier on AWS, the least billed duration, and the processors
+// that come with memory stay as they were, too. The lists are untrusted: they are read as streams,
+// within limits, and nothing is taken over that would make an invalid price file. ctx bounds the
+// time.
 //
-// The error is that of ctx, ErrInvalidArgument for a provider that publishes no list or has no price in old, or ErrUnavailable where no list could be read at all; the
-// changes then say why.
+// The error is that of ctx, ErrInvalidArgument for a provider that publishes no list or has no
+// price in old, or ErrUnavailable if no list could be read; the changes then say why.
 func Prices(ctx context.Context, old *cost.Prices, opts ...Option) (*cost.Prices, []Change, error) {
 	const op = "refresh prices"
 	r := &run{}
@@ -139,7 +148,7 @@ func Prices(ctx context.Context, old *cost.Prices, opts ...Option) (*cost.Prices
 	return next, r.changes, nil
 }
 
-// provider refreshes one provider's prices, or says why it cannot.
+// provider refreshes one provider's prices, or records why it cannot.
 func (r *run) provider(ctx context.Context, name string, old cost.ProviderPrices) cost.ProviderPrices {
 	at := "providers." + name
 	next := old.Clone()
@@ -166,7 +175,7 @@ func (r *run) provider(ctx context.Context, name string, old cost.ProviderPrices
 	return next
 }
 
-// describe says where prices are from that were just read.
+// describe records the source of the prices that were just read.
 func describe(p *cost.ProviderPrices, source string, members []string, notFound map[string]string) {
 	p.AsOf = time.Now().UTC().Format(time.DateOnly)
 	if len(notFound) > 0 {
@@ -187,7 +196,7 @@ func (r *run) keep(price string, old float64, why string) {
 	r.changes = append(r.changes, Change{Price: price, Old: old, New: old, Kept: r.hide.Line(why, maxKept)})
 }
 
-// compare notes what differs.
+// compare records the differences.
 func (r *run) compare(at string, old, next []priceMember) {
 	was := map[string]float64{}
 	for _, m := range old {
@@ -210,7 +219,7 @@ type priceMember struct {
 	value float64
 }
 
-// members are the numbers that a price list may change.
+// membersOf returns the numbers that a price list may change.
 func membersOf(p cost.ProviderPrices) []priceMember {
 	out := []priceMember{{"per_million_requests", p.PerMillionRequests}}
 	tiers := func(name string, tiers []cost.Tier) {
@@ -233,7 +242,7 @@ func membersOf(p cost.ProviderPrices) []priceMember {
 	)
 }
 
-// sameHost refuses redirects away from a price list, which would tell another host what is sent to this one.
+// sameHost refuses redirects to another host, which would see what is meant for this one.
 func sameHost(req *http.Request, via []*http.Request) error {
 	if len(via) >= 5 {
 		return errors.New("too many redirects")

@@ -23,7 +23,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// lists stands for the providers' price lists: it answers from files, by host and path. What is set in answers comes instead.
+// lists is a transport that stands for the providers' price lists. It answers from files, by host
+// and path, unless answers has a response for the request.
 type lists struct {
 	answers map[string]func(*http.Request) *http.Response
 	asked   []string
@@ -296,7 +297,7 @@ func TestAListThatCannotBeReadKeepsItsProviderAsItIs(t *testing.T) {
 	}
 }
 
-// repeated reads the same text for ever.
+// repeated is an endless reader of the same text.
 type repeated struct {
 	text []byte
 	at   int
@@ -378,7 +379,7 @@ func TestRefreshedPricesAreSavedAndLoaded(t *testing.T) {
 	}
 }
 
-// Whatever the lists say, the result is a valid price file.
+// Whatever the lists contain, the result is a valid price file.
 func FuzzPrices(f *testing.F) {
 	for _, file := range []string{"AWSLambda.json", "AmazonEC2.json", "AmazonVPC.json", "google-functions-2.json",
 		"google-run.json", "azure-2.json"} {
@@ -419,7 +420,7 @@ func FuzzPrices(f *testing.F) {
 }
 
 func ExamplePrices() {
-	// No request leaves this example: lists stands for http.DefaultClient's transport.
+	// This example sends no request: lists replaces the transport of http.DefaultClient.
 	client := &http.Client{Transport: new(lists)}
 	prices, changes, err := refresh.Prices(context.Background(), nil, refresh.WithClient(client),
 		refresh.WithProviders(faas.AWSLambda))

@@ -16,20 +16,24 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/jsonwalk"
 )
 
-// DecodeFile reads the content of a profiles file: the plain JSON.
+// DecodeFile decodes a profiles file, which is plain JSON.
 //
-// Of every decoder here: jobCount is how many jobs the blueprint has, at most MaxJobs; profiles of jobs with a higher id are dropped. warnings
-// say, a sentence each and bounded in number, what was dropped or ignored. With an error there are no profiles, but there may be warnings.
+// For every decoder here, jobCount is the number of jobs of the blueprint, at most MaxJobs.
+// Profiles of jobs with higher ids are dropped. warnings lists what was dropped or ignored, one
+// sentence each and bounded in number. If err is not nil, there are no profiles, but there may be
+// warnings.
 func DecodeFile(data []byte, jobCount int) (set Set, warnings []string, err error) {
 	var notes notes
 	set, err = decodeJSON(data, jobCount, false, &notes)
 	return set, notes.list(), err
 }
 
-// DecodeProfilingData reads the profilingData of a definition. The empty string is valid and holds nothing.
+// DecodeProfilingData decodes the profilingData of a definition. The empty string is valid and
+// holds nothing.
 //
-// The execution profile is what could be read of it also where err is not nil, because a blueprint whose profiles are broken may still
-// demand a TEE. A set without jobs and a nil error mean that the string holds no profiles.
+// The execution profile is returned as far as it was readable even if err is not nil, because a
+// blueprint with broken profiles may still demand a TEE. A set without jobs and a nil error mean
+// that the string holds no profiles.
 func DecodeProfilingData(s string, jobCount int) (set Set, exec Execution, warnings []string, err error) {
 	var notes notes
 	blob, exec, err := openProfilingData(s, &notes)
@@ -47,7 +51,8 @@ func DecodeProfilingData(s string, jobCount int) (set Set, exec Execution, warni
 	return set, exec, notes.list(), nil
 }
 
-// DecodeExecution reads only the execution profile of profilingData, for where the profiles come from elsewhere.
+// DecodeExecution decodes only the execution profile of profilingData, for callers with profiles
+// from elsewhere.
 func DecodeExecution(s string) (exec Execution, warnings []string, err error) {
 	var notes notes
 	_, exec, err = openProfilingData(s, &notes)
@@ -56,7 +61,8 @@ func DecodeExecution(s string) (exec Execution, warnings []string, err error) {
 
 const blobName, execName = "job_profiles_b64_gzip", "execution_profile"
 
-// openProfilingData returns the raw member that holds the profiles, nil where there is none, and the execution profile.
+// openProfilingData returns the raw member that holds the profiles, or nil, and the execution
+// profile.
 func openProfilingData(s string, notes *notes) (blob []byte, exec Execution, err error) {
 	s = strings.TrimSpace(s)
 	const limit = maxPacked + 64<<10 // what else than profiles may be in it is short
@@ -99,8 +105,9 @@ func openProfilingData(s string, notes *notes) (blob []byte, exec Execution, err
 	return blob, exec, nil
 }
 
-// DecodeDescription reads the profiles that a description holds behind the legacy marker. found says whether there is a marker; without one
-// there is nothing else. Here a single job with a member missing or wrong makes the whole an error, as it does for the existing reader.
+// DecodeDescription decodes the profiles that follow the legacy marker in a description. found
+// reports whether the marker exists; without it, all other results are empty. Here a single job
+// with a missing or wrong member makes the whole an error, as it does for the existing reader.
 func DecodeDescription(description string, jobCount int) (set Set, found bool, warnings []string, err error) {
 	text, found := strings.CutPrefix(description, Marker)
 	if !found {
@@ -114,7 +121,7 @@ func DecodeDescription(description string, jobCount int) (set Set, found bool, w
 	return set, true, notes.list(), err
 }
 
-// unpack reads base64 of gzip of the JSON.
+// unpack decodes base64 of gzip of the JSON.
 func unpack(text string, jobCount int, strict bool, notes *notes) (Set, error) {
 	if len(text) > maxPacked {
 		return Set{}, fmt.Errorf("the base64 is %d bytes long, more than the limit of %d", len(text), maxPacked)
@@ -133,7 +140,7 @@ func unpack(text string, jobCount int, strict bool, notes *notes) (Set, error) {
 	return decodeJSON(data, jobCount, strict, notes)
 }
 
-// gunzip unpacks the first gzip member of packed, all of it, so that its checksum is verified.
+// gunzip unpacks the first gzip member of packed. It reads all of it, to verify the checksum.
 func gunzip(packed []byte, notes *notes) ([]byte, error) {
 	src := bytes.NewReader(packed)
 	z, err := gzip.NewReader(src)
@@ -141,7 +148,8 @@ func gunzip(packed []byte, notes *notes) ([]byte, error) {
 		return nil, fmt.Errorf("not gzip: %w", unexpected(err))
 	}
 	z.Multistream(false)
-	// Once for the length and the checksum, and once for the content: a buffer that grows would cost a bomb several times what it may hold.
+	// The first pass finds the length and verifies the checksum, the second keeps the content. A
+	// growing buffer would let a bomb use several times the limit.
 	size, err := io.Copy(io.Discard, io.LimitReader(z, MaxJSON+1))
 	if err != nil {
 		return nil, fmt.Errorf("broken gzip: %w", unexpected(err))
@@ -170,7 +178,8 @@ func unexpected(err error) error {
 	return err
 }
 
-// decodeJSON reads the JSON of profiles. strict makes every flaw of a job an error; otherwise the job counts as unprofiled.
+// decodeJSON decodes the JSON of profiles. If strict, any flaw in a job is an error; otherwise the
+// job counts as unprofiled.
 func decodeJSON(data []byte, jobCount int, strict bool, notes *notes) (Set, error) {
 	if err := checkJSON(data, MaxJSON); err != nil {
 		return Set{}, err
@@ -260,7 +269,8 @@ func isSHA256(text string) bool {
 	return err == nil && len(sum) == sha256.Size
 }
 
-// decodeJob reads one profile. strict asks for all seven members; otherwise p99_duration_ms and sample_size are optional.
+// decodeJob decodes one profile. If strict, all seven members are required; otherwise
+// p99_duration_ms and sample_size are optional.
 func decodeJob(raw []byte, strict bool) (Job, error) {
 	if jsonwalk.Kind(raw) != "an object" {
 		return Job{}, fmt.Errorf("its profile is %s, not an object", jsonwalk.Kind(raw))
@@ -314,7 +324,7 @@ func decodeJob(raw []byte, strict bool) (Job, error) {
 	return job, nil
 }
 
-// jobMembers are the members of a profile, in the order that decodeJob knows them by.
+// jobMembers are the members of a profile, in the order that decodeJob expects.
 var jobMembers = [...]string{
 	"avg_duration_ms", "p95_duration_ms", "p99_duration_ms", "peak_memory_mb", "stateful", "persistent_connections",
 	"sample_size",

@@ -21,7 +21,7 @@ func sample(t testing.TB, name string) string {
 	return string(data)
 }
 
-// validSet is what most samples hold.
+// validSet returns the set that most samples hold.
 func validSet() Set {
 	return Set{BlueprintName: "chain-sample", ProfiledAt: "2026-08-20T10:00:00.123456789+00:00", Jobs: map[uint32]Job{
 		0: {AvgDurationMS: 5, P95DurationMS: 8, P99DurationMS: 10, PeakMemoryMB: 256, SampleSize: 10},
@@ -307,7 +307,7 @@ func TestProfilingDataWithoutProfiles(t *testing.T) {
 	}
 }
 
-// TestMemoryIsBounded measures all that is allocated, garbage included: the peak can only be lower.
+// TestMemoryIsBounded measures all allocations, garbage included. The peak can only be lower.
 func TestMemoryIsBounded(t *testing.T) {
 	fill := func(member string) string {
 		return `{"jobs":{` + strings.TrimSuffix(strings.Repeat(member+",", (MaxJSON-16)/(len(member)+1)), ",") + `}}`

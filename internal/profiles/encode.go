@@ -12,8 +12,8 @@ import (
 	"strconv"
 )
 
-// EncodeFile returns the content of a profiles file: indented JSON with the jobs by ascending id and a line break at the end. Equal sets give
-// equal bytes.
+// EncodeFile returns the content of a profiles file: indented JSON with the jobs by ascending id
+// and a final newline. Equal sets give equal bytes.
 func EncodeFile(set Set) ([]byte, error) {
 	compact, err := encodeJSON(set)
 	if err != nil {
@@ -30,7 +30,8 @@ func EncodeFile(set Set) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// EncodeProfilingData returns the profilingData string. The execution profile is left out where it is nil, and has to pass its Check.
+// EncodeProfilingData returns the profilingData string. It omits the execution profile if exec is
+// nil; otherwise exec must pass its Check.
 func EncodeProfilingData(set Set, exec *Execution) (string, error) {
 	if exec != nil {
 		if err := exec.Check(); err != nil {
@@ -94,7 +95,7 @@ func pack(set Set) (string, error) {
 	return base64.StdEncoding.EncodeToString(b.Bytes()), nil
 }
 
-// encodeJSON writes by hand what encoding/json would order by the text of the ids.
+// encodeJSON writes the object itself because encoding/json would sort the ids as text.
 func encodeJSON(set Set) ([]byte, error) {
 	name, err := json.Marshal(set.BlueprintName)
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/jsonwalk"
 )
 
-// Check returns an error that names the field where a value is none of those that readers know.
+// Check returns an error that names the first field whose value readers do not know.
 func (e Execution) Check() error {
 	switch e.Confidentiality {
 	case "", ConfidentialityAny, ConfidentialityTEE, ConfidentialityStandard, ConfidentialityTEEFirst:
@@ -22,7 +22,8 @@ func (e Execution) Check() error {
 	return fmt.Errorf("GPU policy %q is none of %s, %s, %s", clip(e.GPU.Policy), GPUNone, GPURequired, GPUPreferred)
 }
 
-// decodeExecution reads an execution profile. What cannot be read becomes the strictest requirement, never none.
+// decodeExecution decodes an execution profile. An unreadable value becomes the strictest
+// requirement, never none.
 func decodeExecution(raw []byte, notes *notes) Execution {
 	if jsonwalk.Kind(raw) != "an object" {
 		notes.add("execution_profile is %s, not an object: taken to require a TEE and a GPU", jsonwalk.Kind(raw))

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// ReadFile reads a profiles file, up to one byte more than MaxJSON. Anything but a regular file is an
-// error, because opening a pipe blocks.
+// ReadFile reads a file, but no more than MaxJSON+1 bytes. Anything but a regular file is an error,
+// because opening a pipe blocks.
 func ReadFile(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -27,5 +27,5 @@ func ReadFile(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, MaxJSON+1))
 }
 
-// BlueprintName is the name of a blueprint that is given no other: that of its binary.
+// BlueprintName returns the name of a blueprint that has no other: that of its binary.
 func BlueprintName(binary string) string { return strings.TrimSuffix(filepath.Base(binary), ".exe") }

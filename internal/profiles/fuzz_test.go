@@ -35,7 +35,8 @@ func checkSet(t *testing.T, set Set, warnings []string, jobCount int) {
 	}
 }
 
-// checkCost holds a decoder to a small multiple of its input, or of the longest JSON that it unpacks.
+// checkCost verifies that a decoder allocates at most a small multiple of its input or of the
+// longest JSON that it unpacks.
 func checkCost(t *testing.T, text string, decode func()) {
 	if cost := alloctest.Roughly(decode); cost > 16*uint64(len(text))+4*MaxJSON+alloctest.Slack {
 		t.Errorf("%d bytes were allocated for %d", cost, len(text))
@@ -54,7 +55,7 @@ func FuzzDecodeFile(f *testing.F) {
 		if err != nil {
 			return
 		}
-		// What was read can be written, and reads as the same.
+		// A decoded set can be encoded, and decodes to the same set.
 		file, err := EncodeFile(set)
 		if err != nil {
 			return // only where JSON escapes make it longer than the limit

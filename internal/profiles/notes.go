@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// notes collects warnings. Their number is bounded, because foreign input decides how many there are.
+// notes collects warnings. It bounds their number, because untrusted input decides how many occur.
 type notes struct {
 	kept []string
 	more int

@@ -1,27 +1,30 @@
-// Package profiles reads and writes the three formats that job profiles travel in: the file beside the binary, the profilingData string of a
-// blueprint's definition on chain, and the legacy marker in its description.
+// Package profiles reads and writes the three formats of job profiles: the file beside the binary,
+// the profilingData string in a blueprint's definition on chain, and the legacy marker in its
+// description.
 //
-// The decoders take foreign input. They are strict where a mistake could send an untested job to production, they say what they ignored, and
-// they never allocate more than a small multiple of the input or of the caps below, whatever the input claims.
+// The decoders take untrusted input. They are strict where a mistake could send an untested job to
+// production, they report what they ignore, and they never allocate more than a small multiple of
+// the input or of the limits below, whatever the input claims.
 package profiles
 
-// The caps of the decoders.
+// The limits of the decoders.
 const (
-	// MaxJobs is how many jobs a blueprint can have: a job is submitted with an index of one byte.
+	// MaxJobs is the largest number of jobs of a blueprint: a submission has one byte for the job's
+	// index.
 	MaxJobs = 256
-	// MaxJSON is how long the JSON of profiles may be, in bytes, unpacked. 256 profiles need less than a tenth of it.
+	// MaxJSON is the largest size of the unpacked JSON, in bytes. 256 profiles need less than a tenth.
 	MaxJSON = 1 << 20
-	// maxPacked is how long the base64 text of profiles may be, in bytes.
+	// maxPacked is the largest size of the base64 text, in bytes.
 	maxPacked = 1 << 20
 )
 
-// Marker is what a description begins with that holds profiles.
+// Marker begins a description that holds profiles.
 const Marker = "[PROFILING_DATA_V1]"
 
-// Schema is the value of the member "schema" that existing tooling writes into profilingData.
+// Schema is the value of the member "schema" that existing tools write into profilingData.
 const Schema = "tangle.blueprint.metadata.v1"
 
-// Job is what was measured of one job. Zero stands for an optional member that is absent.
+// Job is the profile of one job. An optional member that is absent is zero.
 type Job struct {
 	AvgDurationMS         uint64
 	P95DurationMS         uint64
@@ -40,16 +43,16 @@ type Set struct {
 	Jobs          map[uint32]Job
 }
 
-// Execution says where a blueprint's jobs may run. The zero value asks for nothing.
+// Execution says where a blueprint's jobs may run. The zero value demands nothing.
 //
-// A value that is not one of the constants is kept as it was read, or is Unreadable where it was no string: whoever acts on it must take it
-// for the strictest requirement.
+// A value that is not one of the constants is kept as it was read; one that was not a string
+// becomes Unreadable. Callers must treat both as the strictest requirement.
 type Execution struct {
 	Confidentiality string
 	GPU             GPU
 }
 
-// The values of Execution.Confidentiality; the empty string is any.
+// The values of Execution.Confidentiality. The empty string means any.
 const (
 	ConfidentialityAny      = "any"
 	ConfidentialityTEE      = "tee_required"
@@ -57,7 +60,7 @@ const (
 	ConfidentialityTEEFirst = "tee_preferred"
 )
 
-// The values of GPU.Policy; the empty string is none.
+// The values of GPU.Policy. The empty string means none.
 const (
 	GPUNone      = "none"
 	GPURequired  = "required"
@@ -67,7 +70,7 @@ const (
 // Unreadable stands for a value that could not be read.
 const Unreadable = "unreadable"
 
-// GPU is what a blueprint asks for in graphics processors.
+// GPU is what a blueprint needs of graphics processors.
 type GPU struct {
 	Policy    string
 	MinCount  uint32

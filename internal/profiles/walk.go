@@ -11,7 +11,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/jsonwalk"
 )
 
-// checkJSON refuses what is not one JSON object in valid UTF-8 of at most limit bytes. The walking below relies on it.
+// checkJSON returns an error unless data is one JSON object in valid UTF-8 of at most limit bytes.
+// The functions below rely on it.
 func checkJSON(data []byte, limit int) error {
 	switch {
 	case len(data) > limit:
@@ -56,7 +57,8 @@ func readBool(raw []byte) (bool, error) {
 	return false, fmt.Errorf("is %s, not a boolean", jsonwalk.Kind(raw))
 }
 
-// readUint reads an integer that fits bits. Like the existing readers it takes no sign, fraction or exponent.
+// readUint decodes an integer of at most bits bits. Like the existing readers it accepts no sign,
+// fraction or exponent.
 func readUint(raw []byte, bits int) (uint64, error) {
 	n, err := strconv.ParseUint(string(raw[:min(len(raw), 32)]), 10, bits)
 	if err != nil {
@@ -74,7 +76,7 @@ func readUint32(raw []byte) (uint32, error) {
 	return uint32(n), err
 }
 
-// clip shortens foreign text for a message.
+// clip shortens untrusted text for a message.
 func clip(s string) string {
 	const limit = 40
 	if len(s) <= limit {
