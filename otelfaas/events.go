@@ -12,8 +12,10 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// Events returns a function for [serverless.WithEvents] that makes spans and metrics of the events of one service. The spans are children of the one in
-// ctx, and tell of whole operations: calls that were repeated because the provider throttled, and what waited for its turn, are in them.
+// Events returns a listener for [serverless.WithEvents] that makes spans and metrics of the events
+// of one service. The spans are children of the one in ctx and cover whole operations: calls
+// repeated because the provider throttled, and the time that an operation waited for its turn, are
+// in them.
 func (t *Telemetry) Events(ctx context.Context, service string) func(serverless.Event) {
 	l := &listener{t: t, ctx: measuring(ctx), service: serviceKey.String(service), open: map[operation]*started{}}
 	return l.event
@@ -29,7 +31,7 @@ type listener struct {
 	open map[operation]*started
 }
 
-// operation is what one started and one ended event have in common.
+// operation identifies the started and the ended event of one operation.
 type operation struct {
 	phase        serverless.Phase
 	action, unit string

@@ -13,8 +13,9 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// Executor returns an executor that passes every call on to exec, within a span that is a child of the one in the call's context, and measures invocations.
-// Of cfg, which is what exec was opened with, Provider, Service and Region are recorded.
+// Executor returns an executor that passes every call on to exec within a span, a child of the one
+// in the call's context, and measures invocations. cfg is the configuration that exec was opened
+// with; only its Provider, Service and Region are recorded.
 func (t *Telemetry) Executor(exec faas.Executor, cfg faas.Config) faas.Executor {
 	e := &executor{Executor: exec, t: t, units: map[uint32]string{}}
 	e.attrs = append(e.attrs, invokedProviderKey.String(provider(cfg.Provider)))
@@ -27,7 +28,7 @@ func (t *Telemetry) Executor(exec faas.Executor, cfg faas.Config) faas.Executor 
 	return e
 }
 
-// executor is what Telemetry.Executor returns. Units and Close are the embedded executor's.
+// executor is the type that Telemetry.Executor returns. Units and Close are promoted.
 type executor struct {
 	faas.Executor
 	t     *Telemetry
@@ -37,7 +38,7 @@ type executor struct {
 	units map[uint32]string // the unit of each job, as far as calls have told
 }
 
-// Unwrap returns the executor that the calls are passed on to.
+// Unwrap returns the executor that the calls go to.
 func (e *executor) Unwrap() faas.Executor { return e.Executor }
 
 func (e *executor) learn(unit string, jobs []uint32) {
@@ -48,7 +49,7 @@ func (e *executor) learn(unit string, jobs []uint32) {
 	}
 }
 
-// with returns the attributes that all calls share, and more.
+// with returns the attributes common to all calls, followed by more.
 func (e *executor) with(more ...attribute.KeyValue) []attribute.KeyValue {
 	return append(append(make([]attribute.KeyValue, 0, len(e.attrs)+len(more)+1), e.attrs...), more...)
 }
@@ -74,7 +75,7 @@ func (e *executor) call(ctx context.Context, name string, attrs []attribute.KeyV
 	return err
 }
 
-// Observe passes the call on. That there is nothing is no error of the span.
+// Observe passes the call on. A unit that does not exist is not an error of the span.
 func (e *executor) Observe(ctx context.Context, id string) (s faas.State, err error) {
 	_ = e.call(ctx, "observe", e.with(unitKey.String(id)), func(ctx context.Context, _ trace.Span) error {
 		if s, err = e.Executor.Observe(ctx, id); faas.CodeOf(err) == faas.ErrNotFound {
@@ -187,7 +188,8 @@ func (e *executor) Health(ctx context.Context, jobID uint32) (h faas.Health, err
 	return h, err
 }
 
-// Logs passes the call on, in a span that lasts until the sequence is left. That the caller ends it is no error of the span.
+// Logs passes the call on, within a span that lasts until the caller leaves the loop. Leaving it is
+// not an error of the span.
 func (e *executor) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogLine, error] {
 	return func(yield func(faas.LogLine, error) bool) {
 		jobs := make([]int64, len(q.JobIDs))
@@ -208,7 +210,7 @@ func (e *executor) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.Log
 	}
 }
 
-// Diagnose passes the call on. What it finds is no error of the span.
+// Diagnose passes the call on. Findings are not errors of the span.
 func (e *executor) Diagnose(ctx context.Context) (checks []faas.Check) {
 	_ = e.call(ctx, "diagnose", e.with(), func(ctx context.Context, _ trace.Span) error {
 		checks = e.Executor.Diagnose(ctx)

@@ -1,21 +1,37 @@
-// Package otelfaas makes OpenTelemetry traces and metrics of deployments and invocations. It uses the API alone: without an SDK in the program, it does
-// next to nothing. Only programs that import it link it.
+// Package otelfaas makes OpenTelemetry traces and metrics of deployments and invocations. It uses
+// only the API: without an SDK in the program, it does next to nothing. Only programs that import
+// it link it.
 //
-// [Telemetry.Executor] sees every call to a provider, [Telemetry.Events] every phase of a deployment and every function that is changed. A program may use either
-// or both:
+// [Telemetry.Executor] sees every call to a provider. [Telemetry.Events] sees every phase of a
+// deployment and every changed function. A program may use either or both:
 //
 //	exec, err := faas.Open(ctx, cfg)
 //	tel, err := otelfaas.New()
-//	svc, err := serverless.Deploy(ctx, spec, serverless.WithExecutor(tel.Executor(exec, cfg)), serverless.WithEvents(tel.Events(ctx, spec.Name)))
+//	svc, err := serverless.Deploy(ctx, spec,
+//		serverless.WithExecutor(tel.Executor(exec, cfg)),
+//		serverless.WithEvents(tel.Events(ctx, spec.Name)))
 //
-// Names are those of the semantic conventions for FaaS where there is one, and begin with "blueprint." where there is none. What is recorded of an
-// error is its code as error.type, and on a span its text, which holds neither environment values nor credentials; arguments and outputs are recorded
-// nowhere.
+// Names follow the semantic conventions for FaaS; names that these lack begin with "blueprint.". Of
+// an error, the code is recorded as error.type, and a span also has its text, which contains
+// neither environment values nor credentials. Arguments and outputs are never recorded.
 //
-// Metrics of invocations: faas.invocations (that succeeded), faas.errors, faas.timeouts, faas.coldstarts, faas.invoke_duration (s, as the caller sees it),
-// faas.init_duration (s) and faas.mem_usage (By), the latter two where the provider tells; blueprint.invocation.io (By) counts arguments and outputs. Of
-// deployments: blueprint.changes counts functions that were created, updated, removed or restored, blueprint.change.duration (s) is how long each took,
-// blueprint.upload (By) counts bytes, blueprint.throttles repeated calls, and blueprint.phase.duration (s) is how long each phase took. Failures carry error.type.
+// Metrics of invocations:
+//
+//   - faas.invocations, which counts those that succeeded, faas.errors, faas.timeouts and
+//     faas.coldstarts
+//   - faas.invoke_duration (s), as the caller sees it
+//   - faas.init_duration (s) and faas.mem_usage (By), if the provider reports them
+//   - blueprint.invocation.io (By), the size of arguments and outputs
+//
+// Metrics of deployments:
+//
+//   - blueprint.changes counts functions that were created, updated, removed or restored
+//   - blueprint.change.duration (s), the time that each took
+//   - blueprint.phase.duration (s), the time that each phase took
+//   - blueprint.upload (By) counts the bytes sent
+//   - blueprint.throttles counts repeated calls
+//
+// Failures carry error.type.
 package otelfaas
 
 import (
@@ -35,7 +51,7 @@ import (
 // scope names this instrumentation.
 const scope = "github.com/tangle-network/blueprint-serverless/otelfaas"
 
-// Attributes beside the semantic conventions' own.
+// Attributes that the semantic conventions lack.
 const (
 	serviceKey = attribute.Key("blueprint.service")
 	jobKey     = attribute.Key("blueprint.job_id")
@@ -56,7 +72,7 @@ const (
 	directionKey       = attribute.Key("network.io.direction")
 )
 
-// Option is an option of [New].
+// Option configures [New].
 type Option func(*options)
 
 type options struct {
@@ -64,13 +80,13 @@ type options struct {
 	meters  metric.MeterProvider
 }
 
-// WithTracerProvider makes spans there, in place of the global provider's.
+// WithTracerProvider sets the provider of spans. The default is the global one.
 func WithTracerProvider(p trace.TracerProvider) Option { return func(o *options) { o.tracers = p } }
 
-// WithMeterProvider makes metrics there, in place of the global provider's.
+// WithMeterProvider sets the provider of metrics. The default is the global one.
 func WithMeterProvider(p metric.MeterProvider) Option { return func(o *options) { o.meters = p } }
 
-// Telemetry makes the spans and metrics of any number of services. It is safe for concurrent use.
+// Telemetry makes spans and metrics for any number of services. It is safe for concurrent use.
 type Telemetry struct {
 	tracer trace.Tracer
 
@@ -83,7 +99,7 @@ type Telemetry struct {
 	changeSeconds, phaseSeconds  metric.Float64Histogram
 }
 
-// New returns a Telemetry. The error is for a meter provider that refuses an instrument.
+// New returns a Telemetry. It fails if the meter provider refuses an instrument.
 func New(opts ...Option) (*Telemetry, error) {
 	o := options{tracers: otel.GetTracerProvider(), meters: otel.GetMeterProvider()}
 	for _, opt := range opts {
@@ -130,7 +146,7 @@ func New(opts ...Option) (*Telemetry, error) {
 	return t, nil
 }
 
-// errorType is the value of error.type: the code as a word.
+// errorType returns the attribute error.type: the code as a word.
 func errorType(err error) attribute.KeyValue {
 	return errorTypeKey.String(strings.ReplaceAll(string(faas.CodeOf(err)), " ", "_"))
 }
@@ -138,7 +154,7 @@ func errorType(err error) attribute.KeyValue {
 // maxDescription bounds the text of an error on a span, in bytes.
 const maxDescription = 1 << 10
 
-// end ends a span with the outcome.
+// end records the outcome and ends the span.
 func end(span trace.Span, err error, opts ...trace.SpanEndOption) {
 	if err != nil {
 		text := err.Error()
@@ -151,7 +167,7 @@ func end(span trace.Span, err error, opts ...trace.SpanEndOption) {
 	span.End(opts...)
 }
 
-// outcome adds error.type to attributes where there is an error.
+// outcome returns attrs, with error.type if err is not nil.
 func outcome(err error, attrs ...attribute.KeyValue) metric.MeasurementOption {
 	if err != nil {
 		attrs = append(attrs, errorType(err))
@@ -159,7 +175,7 @@ func outcome(err error, attrs ...attribute.KeyValue) metric.MeasurementOption {
 	return metric.WithAttributes(attrs...)
 }
 
-// provider is the value of faas.invoked_provider, which the conventions have names for.
+// provider returns the value of faas.invoked_provider, which the conventions define.
 func provider(name string) string {
 	switch name {
 	case faas.AWSLambda:
@@ -172,5 +188,5 @@ func provider(name string) string {
 	return name
 }
 
-// measuring is the context that metrics are recorded with: values of it count, its end does not.
+// measuring returns a context for recording metrics: it keeps the values of ctx, not its end.
 func measuring(ctx context.Context) context.Context { return context.WithoutCancel(ctx) }

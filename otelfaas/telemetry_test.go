@@ -25,7 +25,7 @@ import (
 
 const canary = "canary-5ecr3t"
 
-// recorder is what an SDK collects.
+// recorder collects what an SDK records.
 type recorder struct {
 	*otelfaas.Telemetry
 	spans   *tracetest.SpanRecorder
@@ -46,7 +46,7 @@ func record(t testing.TB) *recorder {
 	return r
 }
 
-// names returns how often there was a span of each name, and "!" with the error's type where there was an error.
+// names returns how many spans have each name. Spans with an error add "!" and its type to theirs.
 func (r *recorder) names() map[string]int {
 	got := map[string]int{}
 	for _, s := range r.spans.Ended() {
@@ -63,7 +63,8 @@ func (r *recorder) names() map[string]int {
 	return got
 }
 
-// counts returns the sum of every counter, and how many values every histogram has, by name and a few attributes.
+// counts returns the sum of every counter, and the number of values of every histogram, by name and
+// a few attributes.
 func (r *recorder) counts(t testing.TB, keys ...string) map[string]int64 {
 	t.Helper()
 	var all metricdata.ResourceMetrics
@@ -135,7 +136,7 @@ func TestAWrappedExecutorKeepsTheContract(t *testing.T) {
 	}
 }
 
-// basic is an executor that can only do what every provider can.
+// basic is an executor with only the methods that every provider implements.
 type basic struct{ faas.Executor }
 
 func (basic) Warm(ctx context.Context, jobID uint32, n int) (int, error) {

@@ -1,4 +1,5 @@
-// Package report shows the events of deployments: as records of a structured log, or as lines for people. Both are functions for [serverless.WithEvents].
+// Package report renders the events of deployments, as records of a structured log or as lines for
+// people. Both functions return a listener for [serverless.WithEvents].
 package report
 
 import (
@@ -14,8 +15,9 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// Slog logs every event: failures at level Error, ends and pauses of a second or more at Info, starts and progress at Debug. An observation that finds nothing, which is what creations
-// begin with, is no failure. A nil logger is slog.Default at the time of the event.
+// Slog logs every event: failures at level Error; ends, and pauses of a second or more, at Info;
+// starts and progress at Debug. An observation that finds nothing, as before every creation, is not
+// a failure. If logger is nil, it uses slog.Default at the time of the event.
 func Slog(logger *slog.Logger) func(serverless.Event) {
 	return func(e serverless.Event) {
 		l := logger
@@ -53,8 +55,8 @@ func Slog(logger *slog.Logger) func(serverless.Event) {
 	}
 }
 
-// Lines writes a line to w for everything that ends: what it was, how long it took, how many of its kind have ended and still run, and why it failed. Lines
-// that cannot be written are dropped.
+// Lines writes a line to w whenever something ends: what it was, how long it took, how many of its
+// kind have ended and still run, and why it failed. It drops lines that it cannot write.
 func Lines(w io.Writer) func(serverless.Event) {
 	l := &lines{w: w, started: map[string]int{}, ended: map[string]int{}, bytes: map[string]int64{}}
 	return l.event
@@ -122,11 +124,11 @@ func round(d time.Duration) time.Duration {
 	return d.Round(100 * time.Microsecond)
 }
 
-// failed reports whether an event tells of a failure.
+// failed reports whether an event describes a failure.
 func failed(e serverless.Event) bool {
 	nothingThere := e.Phase == serverless.PhaseObserve && faas.CodeOf(e.Err) == faas.ErrNotFound
 	return e.Err != nil && !nothingThere && e.RetryIn == 0
 }
 
-// longPause is a pause that somebody who waits for the deployment should know of.
+// longPause is a pause that somebody waiting for the deployment should know of.
 const longPause = time.Second

@@ -1,10 +1,11 @@
-// Command weigh prints, as a Markdown table, what small programs of this module weigh: how many modules they
-// link, how large they are, and how much processor time the first build takes on a machine that has compiled
-// nothing yet, not even the standard library. It needs some minutes and half a gigabyte on disk:
+// Command weigh prints, as a Markdown table, what small programs of this module weigh: how many
+// modules they link, how large they are, and how much processor time their first build takes on a
+// machine that has compiled nothing yet, not even the standard library. It takes some minutes and
+// half a gigabyte of disk:
 //
 //	go run ./internal/weigh
 //
-// The root and what it needs are compiled only once; what that took is in the figures of every program.
+// The root and its dependencies are compiled only once; the figures of every program include that.
 package main
 
 import (
@@ -26,7 +27,7 @@ import (
 
 const module = "github.com/tangle-network/blueprint-serverless"
 
-// program is one that is weighed: it deploys a service, unless body says otherwise.
+// program is a program to weigh. It deploys a service unless body is set.
 type program struct {
 	name    string
 	imports []string // packages of this module, besides the root
@@ -34,7 +35,7 @@ type program struct {
 	body    string // of main; see source
 }
 
-// deploys makes a program reach what programs that deploy reach.
+// deploys is a body that makes the linker keep what every deploying program uses.
 const deploys = `
 	_, err := serverless.Deploy(context.Background(), serverless.ServiceSpec{})
 	fmt.Println(err)
@@ -124,20 +125,20 @@ type scales struct {
 	base  time.Duration // that it took
 }
 
-// weight is what a program weighs.
+// weight is the result for one program.
 type weight struct {
 	modules int           // other than this one
 	size    int64         // of the executable without its symbols, in bytes
 	build   time.Duration // of processors
 }
 
-// calibrate compiles the root.
+// calibrate measures the compilation of the root.
 func (s *scales) calibrate(ctx context.Context) (err error) {
 	s.base, err = s.build(ctx, s.cache, s.command(ctx, "build", module))
 	return err
 }
 
-// build runs a go command with a cache, and returns how much processor time it and its processes took.
+// build runs a go command with a cache, and returns the processor time of all its processes.
 func (s *scales) build(ctx context.Context, cache string, build *exec.Cmd) (time.Duration, error) {
 	build.Args = slices.Insert(build.Args, 2, "-trimpath", "-ldflags=-s -w")
 	build.Env = append(build.Env, "CGO_ENABLED=0", "GOCACHE="+cache)
@@ -179,7 +180,8 @@ func (s *scales) weigh(ctx context.Context, p program) (w weight, err error) {
 	return w, nil
 }
 
-// command returns a go command in the module, so that programs get the versions that go.mod names.
+// command returns a go command that runs in the module, so that programs get the versions in
+// go.mod.
 func (s *scales) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir, cmd.Stderr = s.root, os.Stderr

@@ -16,7 +16,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/platform/internal/load/floor"
 )
 
-// client posts the same request again and again over kept connections. It is no http.Client, whose cost would hide what is measured.
+// client posts the same request again and again over kept connections. An http.Client would cost so
+// much itself that it would hide what is measured.
 type client struct {
 	host    string
 	request []byte
@@ -102,12 +103,12 @@ func (c *client) close() {
 	}
 }
 
-// URLs are where the contenders over HTTP that are compared with wrk listen.
+// URLs returns the addresses of the contenders over HTTP, for a comparison with wrk.
 func (f *Field) URLs() map[string]string {
 	return map[string]string{Empty: f.emptyURL + floor.InvokePath("empty"), HTTP: f.url + floor.InvokePath("warm")}
 }
 
-// WrkScript writes a script that has wrk send what the other calls send, and returns its path.
+// WrkScript writes a script that makes wrk send the same requests, and returns its path.
 func (f *Field) WrkScript() (string, error) {
 	path := filepath.Join(f.dir, "call.lua")
 	text := fmt.Sprintf("wrk.method = \"POST\"\nwrk.headers[\"Content-Type\"] = \"application/json\"\nwrk.body = '%s'\n",

@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cpuTime returns the processor time that this program and all that it started have taken so far, those that have ended too. ok says that it is known.
+// cpuTime returns the processor time that this program and all its descendants have used so far,
+// including those that have ended. ok reports whether it is known.
 func cpuTime() (total time.Duration, ok bool) {
 	var ended unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_CHILDREN, &ended); err != nil {
@@ -26,7 +27,7 @@ func cpuTime() (total time.Duration, ok bool) {
 	return total, true
 }
 
-// children returns the processes that this one has started and that live.
+// children returns the live child processes of this one.
 func children() []int {
 	var pids []int
 	tasks, _ := os.ReadDir("/proc/self/task")

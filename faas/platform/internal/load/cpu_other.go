@@ -4,5 +4,5 @@ package load
 
 import "time"
 
-// cpuTime is not known: the time of processes that still run cannot be read.
+// cpuTime is unknown: the processor time of running children cannot be read.
 func cpuTime() (time.Duration, bool) { return 0, false }

@@ -19,7 +19,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/platform/internal/load/floor"
 )
 
-// NewPackage returns a package with the program that no platform has seen before: a few bytes at its end differ. It is stored, or deflated.
+// NewPackage returns a package, stored or deflated, that no platform has seen before: a few bytes
+// at the end of its program are new.
 func (f *Field) NewPackage(deflated bool) ([]byte, error) {
 	method := zip.Store
 	if deflated {
@@ -28,7 +29,7 @@ func (f *Field) NewPackage(deflated bool) ([]byte, error) {
 	return packageOf(binary.LittleEndian.AppendUint64(bytes.Clone(f.Program), rand.Uint64()), method)
 }
 
-// Deploy sends a package to the platform over HTTP, which replaces what is there.
+// Deploy uploads a package to the platform over HTTP, and replaces the function that exists.
 func (f *Field) Deploy(ctx context.Context, id string, pkg []byte) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPut, f.url+"/api/functions/"+id, bytes.NewReader(pkg))
 	if err != nil {
@@ -48,7 +49,7 @@ func (f *Field) Deploy(ctx context.Context, id string, pkg []byte) error {
 	return err
 }
 
-// DeployAndCall is Deploy and the first answer.
+// DeployAndCall deploys a package and waits for the first answer.
 func (f *Field) DeployAndCall(ctx context.Context, pkg []byte) error {
 	if err := f.Deploy(ctx, "deployed", pkg); err != nil {
 		return err
@@ -57,7 +58,8 @@ func (f *Field) DeployAndCall(ctx context.Context, pkg []byte) error {
 	return err
 }
 
-// ByHand does what a deployment cannot do without: it inflates the program, writes it, starts it, and gets an answer from it. end ends the process and removes the file.
+// ByHand does the least that any deployment must do: it inflates the program, writes it, starts it,
+// and gets an answer from it. end ends the process and removes the file.
 func (f *Field) ByHand(pkg []byte) (end func() error, err error) {
 	zr, err := zip.NewReader(bytes.NewReader(pkg), int64(len(pkg)))
 	if err != nil {

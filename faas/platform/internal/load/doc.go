@@ -1,3 +1,4 @@
-// Package load compares ways to have a job run: the embedded platform, over HTTP and without, beside the floors under it and the strategies of others. The
-// benchmarks of faas/platform and the program in compare use the same contenders.
+// Package load compares ways to run a job: the embedded platform, over HTTP and in process, beside
+// the floors below it and other platforms' strategies. The benchmarks of faas/platform and the
+// program in compare share the contenders.
 package load

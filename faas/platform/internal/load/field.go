@@ -32,11 +32,11 @@ const (
 	Spawn     = "spawn per call"
 )
 
-// Contender is a way to have the job run.
+// Contender is one way to run the job.
 type Contender struct {
 	Name  string
 	About string // what it is, in a sentence
-	// Call has the job run once on [floor.Args]. It is safe for concurrent use.
+	// Call runs the job once on [floor.Args]. It is safe for concurrent use.
 	Call func() error
 }
 
@@ -55,7 +55,7 @@ type Field struct {
 	closers  []func() error
 }
 
-// NewField builds the worker program and starts everybody. The field must be closed.
+// NewField builds the worker program and starts all contenders. The caller must call Close.
 func NewField(ctx context.Context) (_ *Field, err error) {
 	f := &Field{}
 	defer func() {
@@ -114,7 +114,7 @@ func (f *Field) inProcess(ctx context.Context, args []byte) Contender {
 	}}
 }
 
-// serve starts a net/http server with nothing but h in it.
+// serve starts a net/http server for h alone.
 func (f *Field) serve(h http.Handler) (url string) {
 	s := httptest.NewServer(h)
 	f.onClose(func() error { s.Close(); return nil })
@@ -168,7 +168,8 @@ func (f *Field) addPipe(context.Context) error {
 	return nil
 }
 
-// addProxy adds the strategy of of-watchdog's http mode: the function is an HTTP server of its own, behind a reverse proxy with kept connections.
+// addProxy adds the strategy of of-watchdog's http mode: the function is an HTTP server of its own
+// behind a reverse proxy with kept connections.
 func (f *Field) addProxy(context.Context) error {
 	cmd := exec.Command(f.worker)
 	cmd.Env = []string{floor.ModeEnv + "=" + floor.ModeHTTP}

@@ -11,7 +11,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/platform/internal/load/floor"
 )
 
-// Codec is the contender of large calls that only parses a request, copies its arguments, and writes the answer.
+// Codec is the contender of large calls that only parses a request, copies its arguments, and
+// writes the answer.
 const Codec = "codec and copy"
 
 // addLarge adds the contenders of large calls.

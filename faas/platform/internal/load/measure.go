@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Sample is what one contender did in one round.
+// Sample holds what one contender did in one round.
 type Sample struct {
 	Calls  int
 	Wall   time.Duration
@@ -17,13 +17,13 @@ type Sample struct {
 	Median time.Duration // of one call
 }
 
-// Rate is how many calls were made in a second.
+// Rate returns the calls per second.
 func (s *Sample) Rate() float64 { return float64(s.Calls) / s.Wall.Seconds() }
 
-// CPUPerCall is the processor time of one call, the client's included.
+// CPUPerCall returns the processor time of one call, including the client's part.
 func (s *Sample) CPUPerCall() time.Duration { return s.CPU / time.Duration(max(s.Calls, 1)) }
 
-// Measure has n goroutines make calls one after another for that long.
+// Measure makes calls from n goroutines, each one after another, for that long.
 func Measure(call func() error, n int, long time.Duration) (Sample, error) {
 	var s Sample
 	var stop atomic.Bool

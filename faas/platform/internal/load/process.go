@@ -46,7 +46,7 @@ func packageOf(program []byte, method uint16) ([]byte, error) {
 	return buf.Bytes(), err
 }
 
-// unmarked returns the program without the mark by which the platform knows that it may stay.
+// unmarked returns the program without the mark that tells the platform to keep its process.
 func unmarked(program []byte) []byte {
 	mark := []byte("blueprint-serverless/job/protocols")
 	return bytes.ReplaceAll(program, mark, bytes.ToUpper(mark))
@@ -94,7 +94,7 @@ func newPipe() (ends [2]int, err error) {
 	return ends, nil
 }
 
-// roundTrip sends a message and waits for it to come back. One goroutine at a time may call it.
+// roundTrip sends a message and waits for its echo. Only one goroutine at a time may call it.
 func (p *pipe) roundTrip() error {
 	for rest := p.message; len(rest) > 0; {
 		n, err := unix.Write(p.in, rest)

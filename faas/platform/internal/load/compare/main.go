@@ -1,11 +1,13 @@
 //go:build unix
 
-// Command compare runs all contenders of package load in turns and prints, as Markdown, how they compare. It needs nothing but Go, and a few minutes:
+// Command compare runs all contenders of package load in turns and prints, as Markdown, how they
+// compare. It needs nothing but Go, and takes a few minutes:
 //
 //	go run ./faas/platform/internal/load/compare
 //
-// On a busy machine, "chrt -r 10 go run ./faas/platform/internal/load/compare" (which needs root) keeps other programs out of the way. Where wrk is installed, -wrk has it make a
-// part of the calls over HTTP once more, as a second opinion on the generator.
+// On a busy machine, "chrt -r 10 go run ./faas/platform/internal/load/compare" (as root) keeps other programs out
+// of the way. With -wrk, wrk repeats a part of the calls over HTTP, as a second opinion on the
+// generator.
 package main
 
 import (
@@ -72,7 +74,8 @@ func run(ctx context.Context, rounds int, turn time.Duration, pinned, wrk bool) 
 	return deployments(ctx, f, rounds)
 }
 
-// runPinned has this program run on one processor: a program's own limit is what Go looks at when it starts.
+// runPinned runs this program again on one processor. It has to be a new process, because Go looks
+// at the limit only when it starts.
 func runPinned(ctx context.Context, rounds int, turn time.Duration) error {
 	self, err := os.Executable()
 	if err != nil {
@@ -89,7 +92,7 @@ func runPinned(ctx context.Context, rounds int, turn time.Duration) error {
 	return cmd.Run()
 }
 
-// machine names the processor where the system tells.
+// machine returns the name of the processor, if the system reports one.
 func machine() string {
 	text, _ := os.ReadFile("/proc/cpuinfo")
 	for line := range strings.Lines(string(text)) {

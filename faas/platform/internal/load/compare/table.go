@@ -12,10 +12,10 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/platform/internal/load"
 )
 
-// turns are what each contender did, one sample for each round.
+// turns holds the samples of each contender, one for each round.
 type turns map[string][]load.Sample
 
-// takeTurns lets everybody have a turn in every round, each time in another order.
+// takeTurns gives each contender a turn in every round, each time in another order.
 func takeTurns(ctx context.Context, contenders []load.Contender, atOnce, rounds int, turn time.Duration) (turns,
 	error) {
 	t := turns{}
@@ -35,7 +35,7 @@ func takeTurns(ctx context.Context, contenders []load.Contender, atOnce, rounds 
 	return t, nil
 }
 
-// median is that of a value over all rounds of a contender.
+// median returns the median of a value over all rounds of a contender.
 func (t turns) median(name string, value func(*load.Sample) float64) float64 {
 	return middle(t.values(name, value))
 }
@@ -48,7 +48,8 @@ func (t turns) values(name string, value func(*load.Sample) float64) []float64 {
 	return list
 }
 
-// ratio is a contender's value to another's: the median over the rounds, with the quarter below and the quarter above it.
+// ratio returns a contender's value divided by another's: the median over the rounds, with the
+// lower and the upper quartile.
 func (t turns) ratio(name, of string, value func(*load.Sample) float64) string {
 	list := t.values(name, value)
 	for i, v := range t.values(of, value) {
@@ -79,7 +80,7 @@ func head(cells ...string) {
 	row(slices.Repeat([]string{"---"}, len(cells))...)
 }
 
-// small compares the small calls, so many at a time.
+// small compares small calls, with each number of calls at a time.
 func small(ctx context.Context, f *load.Field, atOnce []int, rounds int, turn time.Duration) error {
 	for _, n := range atOnce {
 		t, err := takeTurns(ctx, f.Contenders, n, rounds, turn)
@@ -121,7 +122,7 @@ func large(ctx context.Context, f *load.Field, rounds int, turn time.Duration) e
 	return nil
 }
 
-// deployments compares a deployment with what it cannot do without.
+// deployments compares a deployment with the least that any deployment must do.
 func deployments(ctx context.Context, f *load.Field, rounds int) error {
 	head(fmt.Sprintf("a program of %.1f MB", float64(len(f.Program))/1e6), "platform, ms", "by hand, ms", "ratio")
 	for _, deflated := range []bool{true, false} {

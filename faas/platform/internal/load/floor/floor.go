@@ -1,5 +1,5 @@
-// Package floor is the job that all contenders of a comparison run, and what is under a platform that runs it: an HTTP handler that runs nothing, and a
-// process that only sends back what it reads.
+// Package floor holds the job that all contenders run, and the floors below a platform that runs
+// it: an HTTP handler that runs nothing, and a process that only echoes what it reads.
 package floor
 
 import (
@@ -11,7 +11,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/frame"
 )
 
-// JobEcho is the id of the job: its output is its arguments.
+// JobEcho is the id of the job. Its output is its arguments.
 const JobEcho = 0
 
 // Args are the arguments of a small call.
@@ -23,17 +23,20 @@ const LargePayload = 4 << 20
 // PingSize is the size of a small call as a frame.
 var PingSize = frame.HeaderSize + len(Args)
 
-// ModeEnv is the environment variable that makes the worker program something else than a job binary: an echo of messages of that many bytes on standard input and
-// output, or, with ModeHTTP, an HTTP server with [EmptyHandler].
+// ModeEnv is the environment variable that keeps the worker program from being a job binary. A
+// number makes it echo messages of that many bytes from standard input to standard output. ModeHTTP
+// makes it an HTTP server with [EmptyHandler].
 const (
 	ModeEnv  = "LOAD_WORKER"
 	ModeHTTP = "http"
 )
 
-// InvokePath is where a function is called over HTTP; every contender there is has the same path, so that all parse the same requests.
+// InvokePath returns the path that invokes a function. It is the same for every contender, so that
+// all parse the same requests.
 func InvokePath(function string) string { return "/api/functions/" + function + "/invoke" }
 
-// EmptyHandler returns the floor of every platform with net/http in front: a ServeMux with a handler that reads and answers the same JSON and runs nothing.
+// EmptyHandler returns the floor of every platform on net/http: a ServeMux with a handler that
+// reads and answers the same JSON and runs nothing.
 func EmptyHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /api/functions/{id}/invoke", func(w http.ResponseWriter, r *http.Request) {

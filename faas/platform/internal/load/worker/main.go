@@ -1,6 +1,7 @@
 //go:build unix
 
-// Command worker is the program behind every contender: a job binary for the platform, and the other side of the raw pipe and of the reverse proxy.
+// Command worker is the program behind every contender: a job binary for the platform, and the
+// other end of the raw pipe and of the reverse proxy.
 package main
 
 import (
@@ -33,7 +34,7 @@ func main() {
 	}
 }
 
-// echo sends back every message of size bytes once it is whole, with nothing but read and write.
+// echo reads each message of size bytes whole and then writes it, with nothing but read and write.
 func echo(size int) error {
 	buf := make([]byte, size)
 	for {
@@ -57,7 +58,8 @@ func echo(size int) error {
 	}
 }
 
-// serveHTTP serves the job over HTTP, as functions behind a reverse proxy do, until standard input ends. It says its address first.
+// serveHTTP serves the job over HTTP until standard input ends, as functions behind a reverse proxy
+// do. It prints its address first.
 func serveHTTP() error {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
