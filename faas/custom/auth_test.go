@@ -28,7 +28,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/custom"
 )
 
-// headersSeen starts a platform that knows no function and keeps the headers of the last request.
+// headersSeen starts a platform without functions that keeps the headers of the last request.
 func headersSeen(t *testing.T) (url string, last func() http.Header) {
 	var seen atomic.Pointer[http.Header]
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -348,7 +348,7 @@ func TestOAuthUsesTheExecutorsTLS(t *testing.T) {
 	}
 }
 
-// holds reports whether a text is in an error, or in anything that it wraps.
+// holds reports whether an error, or any error that it wraps, contains text.
 func holds(err error, text string) bool {
 	if err == nil {
 		return false
@@ -365,7 +365,7 @@ func holds(err error, text string) bool {
 	return false
 }
 
-// stateHolds reports whether a text is anywhere in a state.
+// stateHolds reports whether any part of a state contains text.
 func stateHolds(t *testing.T, s faas.State, text string) bool {
 	b, err := json.Marshal(s)
 	if err != nil {

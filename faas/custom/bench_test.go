@@ -10,7 +10,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// BenchmarkInvoke measures what the provider adds to an HTTP request: "floor" is the same exchange by a bare client.
+// BenchmarkInvoke measures what the provider adds to an HTTP request. "floor" is the same exchange
+// by a bare client.
 func BenchmarkInvoke(b *testing.B) {
 	args := make([]byte, 256)
 	body, resp := faas.AppendRequest(nil, 0, args), faas.AppendResponse(nil, &faas.Response{Result: args, Success: true})

@@ -16,17 +16,14 @@ import (
 )
 
 const (
-	// grace is how long the answer to a change that was sent is awaited after its caller has given
-	// up.
+	// grace is how long the executor waits for the answer to a change after its caller has given up.
 	grace = 10 * time.Second
-	// lateTime is how long after it was sent an upload that was never answered may still bring its
-	// function about. It is longer than what stands between a program and a platform keeps a
-	// request.
+	// lateTime is how long after an unanswered upload was sent it may still create its function. It
+	// exceeds the time for which proxies between a program and a platform keep a request.
 	lateTime = 5 * time.Minute
 )
 
-// histories are what an executor knows of its changes of each function, which not every platform
-// shows.
+// histories records what an executor has done to each function. Not every platform shows it.
 type histories struct {
 	mu sync.Mutex
 	of map[string]*history
@@ -60,16 +57,16 @@ func (h *histories) get(id string) (now history) {
 	return now
 }
 
-// deleted takes note that a deletion has found the function there: an upload that was on its way
-// has arrived.
+// deleted records that a deletion found the function: an upload that was on its way has arrived.
 func (h *histories) deleted(id string) {
 	h.update(id, func(h *history) { h.open = max(h.open-1, 0) })
 }
 
-// change sends a request that changes a function, again as sendSafe does. Once it was sent its
-// answer is awaited, for a grace, even if ctx ends: a request that is given up takes effect all the
-// same, and after whatever is done next to undo it. An upload that ctx ends in the middle is of no
-// effect, and is broken off at once. The error of a change that was sent and not answered says so.
+// change sends a request that changes a function, and repeats it as sendSafe does. Once the request
+// is sent, change waits for the answer for up to grace even if ctx ends, because an abandoned
+// request still takes effect, possibly after whatever is done next to undo it. If ctx ends during
+// an upload, change breaks it off at once, and it has no effect. If a change was sent and not
+// answered, the error says so.
 func (e *Executor) change(ctx context.Context, id string, r request) (*answer, error) {
 	unsettled := false
 	a, err := e.repeat(ctx, r, func() (*answer, error) {
@@ -93,7 +90,7 @@ func (e *Executor) change(ctx context.Context, id string, r request) (*answer, e
 	return a, err
 }
 
-// changeOnce sends the request once. sent is false if the platform cannot have got all of it.
+// changeOnce sends the request once. sent is false if the platform cannot have received all of it.
 func (e *Executor) changeOnce(ctx context.Context, r request) (a *answer, sent bool, err error) {
 	if ctx.Err() != nil {
 		return nil, false, e.transportError(ctx, r, ctx.Err())
@@ -132,21 +129,21 @@ func mayArrive(err error) bool {
 		return false
 	case errors.As(err, &op) && (op.Op == "dial" || op.Op == "remote error"):
 		return false
-	// it had no token; it was answered, at too great length
+	// there was no token, or the answer was too long
 	case errors.As(err, &failed) && (failed.NotRun || failed.Code == faas.ErrTooLarge):
 		return false
 	}
 	return true
 }
 
-// upload is the body of a change. It can be broken off until the transport has all of it.
+// upload is the body of a change. It can be broken off until the transport has read all of it.
 type upload struct {
 	mu     sync.Mutex
 	whole  bool // the transport has all of it, or had once: it begins again if it finds a connection dead
 	broken bool
 }
 
-// breakOff ends the upload, and reports false if it is too late for that.
+// breakOff ends the upload. It reports false if it is too late.
 func (u *upload) breakOff() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -20,7 +20,7 @@ import (
 // opInvoke is the Op of the errors of invocations.
 const opInvoke = "invoke"
 
-// maxAnswer bounds what is read of an answer that carries no job output, in bytes.
+// maxAnswer bounds an answer that carries no job output, in bytes.
 const maxAnswer = 1 << 20
 
 // request is one HTTP request, which may be sent several times.
@@ -37,7 +37,7 @@ type request struct {
 	single bool                          // it is not repeated: whoever sends it does that
 }
 
-// answer is an HTTP answer that was read to its end.
+// answer is a complete HTTP answer.
 type answer struct {
 	status int
 	header http.Header
@@ -46,14 +46,14 @@ type answer struct {
 
 func (a *answer) ok() bool { return a.status >= 200 && a.status < 300 }
 
-// missing reports whether the platform does not offer what was asked for.
+// missing reports whether the platform lacks what the request asked for.
 func (a *answer) missing() bool {
 	return a.status == http.StatusNotFound || a.status == http.StatusMethodNotAllowed ||
 		a.status == http.StatusNotImplemented
 }
 
-// newTransport returns a transport for one platform. It speaks HTTP/1.1: Go's HTTP/2 client may
-// send a request again after a server reset its stream, and an invocation must not be repeated. It
+// newTransport returns a transport for one platform. It speaks HTTP/1.1, because Go's HTTP/2 client
+// may repeat a request after a server reset its stream, and an invocation must not be repeated. It
 // keeps enough connections for many concurrent invocations.
 func newTransport(config *tls.Config) *http.Transport {
 	t := http.DefaultTransport.(*http.Transport).Clone()
@@ -66,9 +66,8 @@ func newTransport(config *tls.Config) *http.Transport {
 	return t
 }
 
-// checkRedirect follows a redirect only where nothing can be leaked or repeated by it: a read, on
-// the same host, over no worse a scheme. Other redirects are answers, which the caller turns into
-// an error.
+// checkRedirect follows a redirect only if that cannot leak or repeat anything: a read, on the same
+// host, over no worse a scheme. Other redirects are answers, which the caller turns into an error.
 func checkRedirect(next *http.Request, via []*http.Request) error {
 	first := via[0]
 	safe := (first.Method == http.MethodGet || first.Method == http.MethodHead) && next.URL.Host == first.URL.Host &&
@@ -84,7 +83,7 @@ func (e *Executor) send(ctx context.Context, r request) (*answer, error) {
 	return e.sendWithin(ctx, ctx, r)
 }
 
-// sendWithin is send for a request that lasting bounds, which may outlast the caller's ctx.
+// sendWithin is send for a request that ends with lasting, which may outlast the caller's ctx.
 func (e *Executor) sendWithin(ctx, lasting context.Context, r request) (*answer, error) {
 	req, err := e.newRequest(ctx, r)
 	if err != nil {
@@ -138,14 +137,14 @@ func (e *Executor) newRequest(ctx context.Context, r request) (*http.Request, er
 	return req, nil
 }
 
-// sendSafe sends a request that is safe to repeat, again while the platform cannot be reached or is
-// unavailable for the moment. Throttling is not waited for here: the engine knows how many others
-// are waiting.
+// sendSafe sends a request that is safe to repeat, and repeats it while the platform cannot be
+// reached or is temporarily unavailable. It does not wait for throttling to end: the engine knows
+// how many others are waiting.
 func (e *Executor) sendSafe(ctx context.Context, r request) (*answer, error) {
 	return e.repeat(ctx, r, func() (*answer, error) { return e.send(ctx, r) })
 }
 
-// repeat calls send as long as that is of use.
+// repeat calls send until that is of no more use.
 func (e *Executor) repeat(ctx context.Context, r request, send func() (*answer, error)) (*answer, error) {
 	for p := newPatience(); ; {
 		a, err := send()
@@ -163,8 +162,8 @@ func (e *Executor) repeat(ctx context.Context, r request, send func() (*answer, 
 	}
 }
 
-// failure returns why a request has to be sent again: it got no answer, or the platform is
-// unavailable. It is nil for every other outcome.
+// failure returns the reason to send a request again: no answer, or an unavailable platform. It
+// returns nil for every other outcome.
 func (e *Executor) failure(r request, a *answer, err error) *faas.Error {
 	var failed *faas.Error
 	switch {
@@ -180,14 +179,13 @@ func isUnavailable(a *answer) bool {
 	return a.status == http.StatusServiceUnavailable || a.status == http.StatusRequestTimeout || a.lost()
 }
 
-// lost reports whether what answered is not the platform, but stands before it and does not know
+// lost reports whether the answer comes not from the platform but from a proxy that does not know
 // what became of the request.
 func (a *answer) lost() bool {
 	return a.status == http.StatusBadGateway || a.status == http.StatusGatewayTimeout
 }
 
-// isTransient reports whether a request that got no answer, or a bad one, may get a good one the
-// next time.
+// isTransient reports whether a failed request may succeed if it is repeated.
 func isTransient(err error) bool { return kit.RefusalOf(err).Class == kit.Outage }
 
 // errorf returns an error about a request.
@@ -195,8 +193,8 @@ func (e *Executor) errorf(code faas.Code, r request, format string, args ...any)
 	return &faas.Error{Op: r.op, Provider: faas.Custom, JobID: r.job, Code: code, Err: fmt.Errorf(format, args...)}
 }
 
-// reason returns an error of a request as the cause of another one of the same request, which need
-// not say again what that was.
+// reason returns an error of a request as the cause of another error of the same request, without
+// repeating the request.
 func reason(err error) error {
 	if e, ok := err.(*faas.Error); ok && e.Err != nil {
 		return because{e}
@@ -209,8 +207,8 @@ type because struct{ err *faas.Error }
 func (b because) Error() string { return b.err.Err.Error() }
 func (b because) Unwrap() error { return b.err }
 
-// without returns err as it is if it shows no secret, else an error of the text that is left: a
-// cause that holds a secret must not be reachable.
+// without returns err if it shows no secret, and otherwise an error with the redacted text, because
+// no cause that contains a secret may be reachable.
 func (e *Executor) without(err error) error {
 	if text := e.clean.Clean(err.Error()); text != err.Error() {
 		return errors.New(text)
@@ -218,7 +216,7 @@ func (e *Executor) without(err error) error {
 	return err
 }
 
-// transportError classifies the error of a request that got no whole answer.
+// transportError classifies the error of a request that got no complete answer.
 func (e *Executor) transportError(ctx context.Context, r request, err error) *faas.Error {
 	means, known := kit.OfError(ctx, err)
 	var wrapped *url.Error // it prints the whole URL
@@ -237,13 +235,13 @@ func (e *Executor) transportError(ctx context.Context, r request, err error) *fa
 	return r.fail(means, fmt.Errorf("%s %s: %w", r.method, faas.RedactURL(r.url), e.without(err)))
 }
 
-// fail makes the error of a request that was refused.
+// fail returns the error of a refused request.
 func (r request) fail(means kit.Refusal, cause error) *faas.Error {
 	return kit.Fail(r.op, faas.Custom, r.job, means, cause)
 }
 
-// late is the code for a request that ran out of a time that is not its caller's. That of an
-// invocation may be the function's; any other is sent again.
+// late returns the code of a request that timed out although its caller's time was not over. The
+// time of an invocation may be the function's; any other request is sent again.
 func (r request) late() faas.Code {
 	if r.op == opInvoke {
 		return faas.ErrTimeout
@@ -251,7 +249,7 @@ func (r request) late() faas.Code {
 	return faas.ErrUnavailable
 }
 
-// statusError is the cause of an error that an answer's status tells of.
+// statusError is the cause of an error that reports an answer's status.
 type statusError struct {
 	status int
 	text   string
@@ -259,7 +257,7 @@ type statusError struct {
 
 func (e *statusError) Error() string { return e.text }
 
-// statusOf returns the status of the answer that an error tells of, 0 if it tells of none.
+// statusOf returns the status of the answer that an error reports, or 0.
 func statusOf(err error) int {
 	var e *statusError
 	if errors.As(err, &e) {
@@ -268,12 +266,12 @@ func statusOf(err error) int {
 	return 0
 }
 
-// rules are what answers of a platform mean beyond their status.
+// rules say what a platform's answers mean beyond their status.
 var rules = kit.Rules{
 	{Code: []string{"TIMEOUT"}, Means: kit.Refusal{Code: faas.ErrUnavailable}},
 }
 
-// statusError turns an answer that is not what was hoped for into an error.
+// statusError turns an unsuccessful answer into an error.
 func (e *Executor) statusError(r request, a *answer) *faas.Error {
 	p := decodeProblem(a.body)
 	code := strings.ToUpper(p.Code)

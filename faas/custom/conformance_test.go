@@ -15,7 +15,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/platform"
 )
 
-// connections keeps account of a server's connections that are not idle, and since when.
+// connections tracks a server's connections that are not idle, and since when.
 type connections struct {
 	mu   sync.Mutex
 	busy map[net.Conn]connection
@@ -26,7 +26,7 @@ type connection struct {
 	since time.Time
 }
 
-// spare is after how long a connection without a request is taken for one that a client dialled in vain.
+// spare is how long a connection without a request must last to count as dialled in vain.
 const spare = time.Second
 
 // serve serves h on loopback until the test ends.

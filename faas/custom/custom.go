@@ -35,7 +35,7 @@ func init() {
 	})
 }
 
-// Executor is a custom platform bound to one service. It is an executor.
+// Executor is the executor of a custom platform, bound to one service.
 type Executor struct {
 	faas.Unimplemented
 	set    *settings
@@ -50,15 +50,16 @@ type Executor struct {
 	raw    atomic.Int32 // whether the platform takes the raw form of payloads
 }
 
-// What an executor has found out of the form that its platform takes.
+// What an executor has learnt about the form of invocations that its platform takes.
 const (
 	rawUnknown int32 = iota
 	rawTaken         // the platform has announced it
-	// it has refused it all the same: something before it does not let it through, or another version answers now
+	// The platform refused the raw form after announcing it: a proxy blocks it, or another version
+	// answers now.
 	rawRefused
 )
 
-// What an executor in mode auto has found out of its platform.
+// What an executor in mode auto has learnt about its platform.
 const (
 	kindUnknown int32 = iota
 	kindDeploys
@@ -74,11 +75,12 @@ var (
 	_ faas.Bound    = (*Executor)(nil)
 )
 
-// New returns an executor for the platform at cfg.Endpoint, bound to cfg.Service, without the registry. It uses cfg.Service, Endpoint, Options,
-// HTTPClient and Logger, reads the certificate files that the options name, and calls nobody. The error is ErrInvalidArgument.
+// New returns an executor for the platform at cfg.Endpoint, bound to cfg.Service, without the
+// registry. It uses cfg.Service, Endpoint, Options, HTTPClient and Logger, reads the certificate
+// files that the options name, and makes no request. The error is ErrInvalidArgument.
 //
-// Of a given HTTP client the transport, cookie jar and timeout count; its redirect policy is replaced. For Invoke never to be repeated, its transport must
-// not repeat a POST by itself.
+// Of cfg.HTTPClient it uses the transport, cookie jar and timeout, and replaces the redirect
+// policy. To guarantee that Invoke never repeats, the transport must not repeat a POST by itself.
 func New(_ context.Context, cfg faas.Config) (*Executor, error) {
 	set, err := parse(cfg)
 	if err != nil {
@@ -112,7 +114,7 @@ func New(_ context.Context, cfg faas.Config) (*Executor, error) {
 	return e, nil
 }
 
-// Close closes the connections that are not in use. It removes nothing from the platform.
+// Close closes idle connections. It removes nothing from the platform.
 func (e *Executor) Close() error {
 	if e.own != nil {
 		e.own.CloseIdleConnections()
@@ -120,18 +122,18 @@ func (e *Executor) Close() error {
 	return nil
 }
 
-// Format prints endpoint and service, and no credential, whatever the verb.
+// Format prints the endpoint and the service, and no credential, for every verb.
 func (e *Executor) Format(f fmt.State, _ rune) {
 	fmt.Fprintf(f, "custom{endpoint:%s service:%s mode:%s}", faas.RedactURL(e.set.base.String()), e.set.service,
 		e.set.mode)
 }
 
-// functionURL returns the URL of a function, or of something below it.
+// functionURL returns the URL of a function, or of a path below it.
 func (e *Executor) functionURL(id, below string) string {
 	return e.set.base.String() + "/api/functions/" + url.PathEscape(id) + below
 }
 
-// jobURL returns where an invoke-only platform runs the job, or "" if nothing says so.
+// jobURL returns the address at which an invoke-only platform runs the job, or "" if it is unknown.
 func (e *Executor) jobURL(jobID uint32) string {
 	if u := e.set.invokeURLs[jobID]; u != "" {
 		return u

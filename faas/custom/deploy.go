@@ -14,18 +14,18 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
-// expectFrom is the size from which on a package is announced before it is sent (Expect:
+// expectFrom is the size from which a package is announced before it is sent (Expect:
 // 100-continue), so that a refusal costs no upload.
 const expectFrom = 1 << 20
 
 // Converge uploads the package with its configuration and waits until the function is deployed and
-// healthy. A function that has both already is left alone, where the platform can tell. Where the
-// platform cannot replace a function in one step, the old one is deleted right before the new one
-// is put, after all else was checked; an error then says that the function is gone. On an
-// invoke-only platform nothing is changed: the function must answer.
+// healthy. It leaves alone a function that already has both, if the platform can tell. If the
+// platform cannot replace a function in one step, Converge deletes the old one right before it puts
+// the new one, after all other checks; if the put then fails, the error says that the function is
+// gone. On an invoke-only platform it changes nothing and only checks that the function answers.
 //
-// The protocol knows no instances that are kept warm: KeepWarm warms as many once, where the
-// platform can.
+// The protocol cannot keep instances warm: for KeepWarm, Converge warms as many once, if the
+// platform supports that.
 func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
 	report func(faas.Progress)) (faas.State, error) {
 	d, err := e.newDeployment(u)
@@ -72,27 +72,27 @@ type deployment struct {
 	e *Executor
 	u faas.Unit
 	f faas.Function
-	// absence is the revision that the platform gives to the function's not being there, "" where
-	// it gives none or there is one.
+	// absence is the revision that the platform gives to the absence of the function, or "" if it
+	// gives none or the function exists.
 	absence string
-	// found says that there was a function that this executor had not made.
+	// found reports that there was a function that this executor had not made.
 	found bool
-	// before has what the platform has said of functions that were there, and when.
+	// before holds the platform's descriptions of earlier functions, and when each was seen.
 	before map[string]time.Time
 }
 
-// existed takes note of a function that is there.
+// existed records that a function exists.
 func (d *deployment) existed(f *function) {
 	d.found = d.found || d.e.made.get(d.u.ID).changes == 0
 	d.before[f.seen()] = f.asOf
 }
 
-// staleTime is how long it is not believed that a new function looks just like the one before.
+// staleTime is how long a new function is not believed to look the same as the previous one.
 const staleTime = 2 * time.Second
 
-// isBefore reports whether what the platform says is of a function that was there before, if it
-// does not tell the code and the configuration. put is when the new one was. On a platform that
-// tells the time in seconds, two functions that are put in the same second can look alike.
+// isBefore reports whether f describes the previous function, on a platform that does not report
+// code and configuration. put is when the new function was put. On a platform that reports times in
+// seconds, two functions put in the same second can look alike.
 func (d *deployment) isBefore(f *function, put time.Time) bool {
 	asOf, same := d.before[f.seen()]
 	if !same || f.DeployedAt == "" || f.PackageSHA256 != "" && f.ConfigFingerprint != "" {
@@ -158,8 +158,8 @@ func (d *deployment) putRequest(progress *httputil.Progress) request {
 	return r
 }
 
-// headerText makes a service name fit for a header: what is not visible ASCII is percent-encoded,
-// and so is the percent sign.
+// headerText encodes a service name for a header: it percent-encodes the percent sign and whatever
+// is not visible ASCII.
 func headerText(text string) string {
 	var b strings.Builder
 	for i := range len(text) {
@@ -175,15 +175,14 @@ func headerText(text string) string {
 // maxRevision is the longest revision that is sent back to a platform, in bytes.
 const maxRevision = 256
 
-// put uploads the package. old is the function that is there, nil for none.
+// put uploads the package. old is the existing function, or nil.
 func (d *deployment) put(ctx context.Context, old *function, progress *httputil.Progress) (*answer, error) {
 	r := d.putRequest(progress)
 	if old != nil {
 		r.header["X-Blueprint-If-Exists"] = []string{"replace"}
 	}
 	if old != nil && old.has(featureRestore) && old.Revision != "" && len(old.Revision) <= maxRevision {
-		// An upload that is given up and arrives late must not undo what was put back in the
-		// meantime.
+		// An abandoned upload that arrives late must not undo what was put back in the meantime.
 		r.header["X-Blueprint-If-Revision"] = []string{headerText(old.Revision)}
 	}
 	if d.absence != "" { // nor may it bring back what was deleted
@@ -203,8 +202,8 @@ func (d *deployment) put(ctx context.Context, old *function, progress *httputil.
 	return d.replace(ctx, r)
 }
 
-// putAgain puts the function after the platform has refused to create it, because there is one and
-// a read was behind, or one was deleted, or the platform was started again since it was asked.
+// putAgain puts the function after the platform has refused to create it: it exists and a read was
+// behind, or it was deleted, or the platform has restarted since it was asked.
 func (d *deployment) putAgain(ctx context.Context, progress *httputil.Progress) (*answer, error) {
 	old, err := d.e.get(ctx, d.request(), d.u.ID)
 	asked := d.absence != ""
@@ -236,7 +235,7 @@ func (d *deployment) putAgain(ctx context.Context, progress *httputil.Progress) 
 	return d.replace(ctx, r)
 }
 
-// check turns the answer to a PUT into an error where it is none that the protocol has for success.
+// check turns the answer to a PUT into an error unless the protocol defines it as success.
 func (d *deployment) check(r request, a *answer) error {
 	switch {
 	case a.missing():
@@ -253,9 +252,9 @@ func (d *deployment) check(r request, a *answer) error {
 }
 
 // replace deletes the function and puts it again, for a platform that has no other way. While the
-// PUT fails there is no function, so it is tried harder than anything else: also after ctx has
-// ended, when the platform throttles, and when a function is there again, which an earlier PUT that
-// was interrupted can bring about late.
+// PUT fails, no function exists. So replace tries harder than anything else: also after ctx has
+// ended, when the platform throttles, and when a function exists again because an earlier,
+// interrupted PUT arrived late.
 func (d *deployment) replace(ctx context.Context, r request) (*answer, error) {
 	lasting, cancel := kit.Outlast(ctx, 2*grace)
 	defer cancel()
@@ -293,9 +292,9 @@ func (d *deployment) replace(ctx context.Context, r request) (*answer, error) {
 	}
 }
 
-// clear deletes the function. If a read does not find it, it is deleted all the same unless it was
-// before: the platform has just refused to create it. It begins under ctx, and what it has begun it
-// ends under lasting. It sets deleted once the function may be gone.
+// clear deletes the function. If a read does not find it, clear still deletes it unless an earlier
+// call did, because the platform has just refused to create it. It starts under ctx and finishes
+// under lasting. It sets deleted once the function may be gone.
 func (d *deployment) clear(ctx, lasting context.Context, deleted *bool) error {
 	old, err := d.e.get(ctx, d.request(), d.u.ID) // which also looks whose it is
 	switch {
@@ -316,7 +315,7 @@ func (d *deployment) clear(ctx, lasting context.Context, deleted *bool) error {
 	return err
 }
 
-// gone says that the old function is no more, if it may have been deleted.
+// gone adds to err that the old function no longer exists, if it may have been deleted.
 func (d *deployment) gone(err error, deleted bool) error {
 	if !deleted {
 		return err
@@ -331,8 +330,8 @@ func (d *deployment) gone(err error, deleted bool) error {
 	return failed
 }
 
-// byHand is the error for a platform that does not take deployments. It says all that the operator
-// has to do instead.
+// byHand returns the error for a platform that does not take deployments. It says everything that
+// the operator has to do instead.
 func (e *Executor) byHand(r request, a *answer, id string) error {
 	job, ok := kit.ProtocolNames.Job(e.set.service, id)
 	where, name := e.set.base.String()+"/job/N", "each job N"

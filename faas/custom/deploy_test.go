@@ -16,7 +16,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/custom"
 )
 
-// script returns a job binary that is small.
+// script returns a small job binary.
 func script(t testing.TB) *faas.Binary {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "job")

@@ -20,8 +20,10 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/check"
 )
 
-// Diagnose looks whether the platform can be reached, takes the credentials, speaks the protocol, what it declares of itself, and how its clock is. It sends two
-// requests, for a function that does not exist and for the list of the service's; on an invoke-only platform a HEAD for what it invokes.
+// Diagnose checks whether the platform can be reached, accepts the credentials and speaks the
+// protocol, what it declares about itself, and whether its clock is right. It sends two requests:
+// for a function that does not exist and for the list of the service's functions. On an invoke-only
+// platform it sends a HEAD to each address that it invokes.
 func (e *Executor) Diagnose(ctx context.Context) []faas.Check {
 	ctx, cancel := context.WithTimeout(ctx, check.Time)
 	defer cancel()
@@ -40,7 +42,7 @@ func (e *Executor) Diagnose(ctx context.Context) []faas.Check {
 	return checks
 }
 
-// diagnosis is what one Diagnose has asked, and what it was answered.
+// diagnosis holds the answers to the requests of one Diagnose.
 type diagnosis struct {
 	e          *Executor
 	r          request
@@ -51,7 +53,7 @@ type diagnosis struct {
 	list       *declaration // nil where the platform does not list functions
 }
 
-// declaration is what a platform may say of itself beside the list of functions.
+// declaration is what a platform may declare beside the list of functions.
 type declaration struct {
 	Features []string `json:"features"`
 	Limits   struct {
@@ -123,7 +125,7 @@ func (d *diagnosis) endpoint() faas.Check {
 	return check.FailBy(d.err, remedy)
 }
 
-// kindOfCredentials says what is sent, and how to give another.
+// kindOfCredentials returns what kind is sent, and how to configure another.
 func (d *diagnosis) kindOfCredentials() (kind, remedy string) {
 	set := d.e.set
 	const token = "export " + TokenEnv + "=TOKEN"
@@ -161,7 +163,7 @@ func (d *diagnosis) credentials() faas.Check {
 	return check.OK("%s is sent, and accepted", kind)
 }
 
-// answered reports whether there is an answer to look at closer.
+// answered reports whether there is an answer for further checks.
 func (d *diagnosis) answered() (faas.Check, bool) {
 	switch {
 	case d.tokenErr != nil || d.err != nil:

@@ -19,7 +19,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/platform"
 )
 
-// finding is what a check is to be: its status, and a part of its detail and of its remedy.
+// finding is an expected check: its status, and parts of its detail and of its remedy.
 type finding struct {
 	status         faas.CheckStatus
 	detail, remedy string

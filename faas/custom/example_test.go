@@ -11,7 +11,7 @@ import (
 )
 
 func ExampleNew() {
-	// An invoke-only platform: its one function was deployed by hand.
+	// An invoke-only platform whose one function was deployed by hand.
 	platform := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, `{"result":[104,101,108,108,111]}`)
 	}))

@@ -24,8 +24,10 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
 )
 
-// fake is a platform of the plain protocol, to the letter: it knows no extension unless it is told to, refuses a PUT on what exists, tells the time in whole
-// seconds, has whole numbers alone, and fails the test on a request that is not exactly as the protocol has it. Its functions are those of faastest.RunJob.
+// fake is a platform of the plain protocol, to the letter. It has no extension unless it is given
+// one, refuses a PUT on an existing function, reports times in whole seconds and other numbers as
+// integers, and fails the test on a request that deviates from the protocol. It runs
+// faastest.RunJob.
 type fake struct {
 	t        testing.TB
 	extended bool // with the extensions
@@ -35,7 +37,7 @@ type fake struct {
 	mu        sync.Mutex
 	functions map[string]*fakeFunction
 	log       []string // method and path of every request
-	// intercept may answer a request instead of the platform.
+	// intercept may answer a request in the platform's place.
 	intercept func(w http.ResponseWriter, r *http.Request) bool
 }
 
@@ -62,7 +64,7 @@ func (p *fake) start(t testing.TB) *httptest.Server {
 	return server
 }
 
-// requests returns what was asked for since the last call of it.
+// requests returns the requests since its last call.
 func (p *fake) requests() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -195,7 +197,7 @@ func (p *fake) put(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// find returns a function, or answers 404.
+// find returns a function, or answers 404 and returns nil.
 func (p *fake) find(w http.ResponseWriter, r *http.Request) *fakeFunction {
 	p.mu.Lock()
 	defer p.mu.Unlock()

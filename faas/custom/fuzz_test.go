@@ -41,7 +41,7 @@ func FuzzDecode(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, status uint16, body string) {
-		// A retried answer would be waited for: only the decoding is of interest.
+		// Repeated requests would only wait; this tests the decoding.
 		if s := status % 600; s == 408 || s == 502 || s == 503 || s == 504 || s < 200 {
 			status = 500
 		}
@@ -69,7 +69,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// check makes sure that an error is fit to be acted on and printed.
+// check verifies that an error has a code and can be printed.
 func check(t testing.TB, err error) {
 	if err == nil {
 		return

@@ -10,7 +10,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
-// Warm has the platform start instances. ErrUnsupported on platforms that cannot, and on invoke-only ones.
+// Warm makes the platform start instances. The error is ErrUnsupported on platforms that cannot,
+// and on invoke-only ones.
 func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
 	id := kit.ProtocolNames.Of(e.set.service, jobID)
 	r := request{op: "warm", job: int64(jobID), method: http.MethodPost, url: e.functionURL(id, "/warm")}
@@ -40,7 +41,8 @@ func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
 	return int(min(count(*w.InstancesWarmed), 1<<31-1)), nil
 }
 
-// Health asks the platform. On an invoke-only platform it is whether the function's URL answers HEAD.
+// Health asks the platform for the function's health. On an invoke-only platform, a function is
+// healthy if its URL answers HEAD.
 func (e *Executor) Health(ctx context.Context, jobID uint32) (faas.Health, error) {
 	id := kit.ProtocolNames.Of(e.set.service, jobID)
 	r := request{op: "health", job: int64(jobID)}
@@ -56,7 +58,8 @@ func (e *Executor) Health(ctx context.Context, jobID uint32) (faas.Health, error
 	return h, err
 }
 
-// notOffered is the error for an address below a function that does not exist: because the function does not, or because the platform lacks the ability.
+// notOffered returns the error for a 404 on a path below a function: either the function does not
+// exist, or the platform lacks the ability.
 func (e *Executor) notOffered(ctx context.Context, r request, id, ability string) error {
 	if _, err := e.get(ctx, request{op: r.op, job: r.job}, id); err != nil {
 		return err

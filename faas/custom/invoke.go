@@ -19,17 +19,18 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/internal/payloads"
 )
 
-// maxErrorText is what an answer may hold besides its result, in bytes.
+// maxErrorText bounds what an answer may contain besides its result, in bytes.
 const maxErrorText = 1 << 20
 
-// Invoke runs the job. The limit of faas.ProviderLimits counts the bytes of args and of the output, not those of the JSON around them; what the
-// platform refuses with 413 is an ErrTooLarge as well.
+// Invoke runs the job. The limit in faas.ProviderLimits counts the bytes of args and of the output,
+// not those of the JSON around them. A platform's 413 is an ErrTooLarge as well.
 //
-// Once a platform has announced in an answer that it takes the bytes as they are (X-Blueprint-Features: raw), they are sent to it so. Every other
-// platform gets the protocol's JSON.
+// Once a platform has announced that it takes the bytes as they are (X-Blueprint-Features: raw),
+// Invoke sends them so. Every other platform gets the protocol's JSON.
 //
-// In mode auto, a platform that does not know the function's address but answers at ENDPOINT/job/N is taken for an invoke-only one. The job is asked for
-// at the second address only after the first one said that it has no such thing.
+// In mode auto, a platform that does not know the function's address but answers at ENDPOINT/job/N
+// counts as invoke-only. Invoke tries the second address only after the first one has answered that
+// it does not exist.
 func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas.Result, error) {
 	start := time.Now()
 	limit := payloads.Of(faas.Custom, 0, payloads.Raw)
@@ -48,7 +49,7 @@ func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas
 		r.url = e.jobURL(jobID)
 		var again *faas.Error
 		if result, again = e.invoke(ctx, r, jobID, args); again != nil && isMissing(again) {
-			// something answers HEAD everywhere: the first error is the one that counts
+			// Something answers HEAD everywhere. Return the first error.
 			e.kind.CompareAndSwap(kindGuessed, kindUnknown)
 		} else {
 			err = again
@@ -69,13 +70,14 @@ func isMissing(err *faas.Error) bool {
 	return err.NotRun && (err.Code == faas.ErrNotFound || err.Code == faas.ErrUnsupported)
 }
 
-// answersByHand reports whether a function that was deployed by hand is there.
+// answersByHand reports whether a function that was deployed by hand exists.
 func (e *Executor) answersByHand(ctx context.Context, jobID uint32) bool {
 	a, err := e.send(ctx, request{op: opInvoke, job: int64(jobID), method: http.MethodHead, url: e.jobURL(jobID)})
 	return err == nil && answersHead(a)
 }
 
-// invoke sends one request once, and a second one, in the published form, only if the first was refused because of its form.
+// invoke sends one request once, and a second one, in the published form, only if the platform
+// refused the first because of its form.
 func (e *Executor) invoke(ctx context.Context, r request, jobID uint32, args []byte) (*faas.Result, *faas.Error) {
 	if e.raw.Load() == rawTaken {
 		body := payloads.NewBody(args)
@@ -132,7 +134,7 @@ func (e *Executor) post(ctx context.Context, r request, body func() io.ReadClose
 	return a, nil
 }
 
-// result makes the result, or the error, of an answer, which parse reads if it tells of success.
+// result turns an answer into a result or an error. parse reads a successful answer.
 func (e *Executor) result(r request, jobID uint32, a *answer, parse func(*faas.Response) error) (*faas.Result,
 	*faas.Error) {
 	if !a.ok() {
@@ -160,20 +162,21 @@ func (e *Executor) result(r request, jobID uint32, a *answer, parse func(*faas.R
 	}}, nil
 }
 
-// refusals are the statuses with which a server says that it refused a request, and so did not run anything.
+// refusals are the statuses that say that the server refused the request and ran nothing.
 var refusals = []int{
 	http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed,
 	http.StatusRequestEntityTooLarge,
 	http.StatusUnsupportedMediaType, http.StatusTooManyRequests, http.StatusNotImplemented,
 }
 
-// failureCodes are the codes in an answer that say more than its status. Platforms answer 500 for all of them.
+// failureCodes maps the codes in an answer that say more than its status. Platforms answer 500 for
+// all of them.
 var failureCodes = map[string]faas.Code{
 	"TIMEOUT": faas.ErrTimeout, "TOO_LARGE": faas.ErrTooLarge, "UNAVAILABLE": faas.ErrUnavailable,
 	"THROTTLED": faas.ErrThrottled,
 }
 
-// invokeError tells a function that failed from a platform that did.
+// invokeError distinguishes a failed function from a failed platform.
 func (e *Executor) invokeError(r request, a *answer) *faas.Error {
 	p := decodeProblem(a.body)
 	err := e.statusError(r, a)
@@ -196,7 +199,8 @@ func (e *Executor) invokeError(r request, a *answer) *faas.Error {
 	return failed
 }
 
-// functionError is what a platform tells of a function that failed. Details are beyond the protocol.
+// functionError returns what a platform reports of a failed function. Details are an extension of
+// the protocol.
 func (e *Executor) functionError(p problem) *faas.FunctionError {
 	failed := &faas.FunctionError{
 		Type: p.detail("type"), Message: p.detail("message"), ExitCode: p.number("exit_code"),
@@ -212,7 +216,8 @@ func (e *Executor) functionError(p problem) *faas.FunctionError {
 	return failed
 }
 
-// invokeTrace sees whether an invocation ever had a connection, and so whether it can have reached the platform.
+// invokeTrace records whether an invocation had a connection, without which it cannot have reached
+// the platform.
 type invokeTrace struct{ connected, http2 atomic.Bool }
 
 var errNotRepeated = errors.New("the connection was lost, and an invocation is not repeated")
@@ -238,8 +243,9 @@ func putBuffer(buffer *[]byte) {
 	}
 }
 
-// invokeBody is the JSON of an invocation. Its buffer is used again once the call and every reader that the transport got are done with it: a transport
-// may read on after it has answered, and may ask for a second reader where it found a connection dead before it wrote anything.
+// invokeBody is the JSON of an invocation. Its buffer is reused once the call and every reader that
+// the transport got are done with it: a transport may read on after it has returned an answer, and
+// may ask for a second reader if it found a connection dead before it wrote anything.
 type invokeBody struct {
 	text   []byte
 	buffer *[]byte

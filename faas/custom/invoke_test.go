@@ -131,7 +131,7 @@ func TestWhatAPlatformTellsOfAFailureIsKept(t *testing.T) {
 	}
 }
 
-// rawServer hands every connection to serve, which closes it.
+// rawServer passes every connection to serve, which closes it.
 func rawServer(t *testing.T, serve func(net.Conn, *bufio.Reader)) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -175,7 +175,7 @@ func TestAnInvocationThatReachedThePlatformIsNeverRepeated(t *testing.T) {
 		"cut in the answer's body":  "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"res",
 		"an answer that is no HTTP": "hello\r\n\r\n",
 	} {
-		// The first answers leave a connection that is used again, which is where HTTP clients repeat requests.
+		// The first answers leave a connection for reuse, which is where HTTP clients repeat requests.
 		for _, before := range []int{0, 1} {
 			t.Run(fmt.Sprintf("%s after %d", name, before), func(t *testing.T) {
 				var got atomic.Int32
@@ -265,7 +265,7 @@ func TestConnectionsAreUsedAgainUnderConcurrency(t *testing.T) {
 				if _, err := e.Invoke(t.Context(), 0, make([]byte, 1000)); err != nil {
 					t.Error(err)
 				}
-				// errors keep their connection too
+				// errors must keep their connection, too
 				if _, err := e.Invoke(t.Context(), 99, nil); faas.CodeOf(err) != faas.ErrNotFound {
 					t.Error(err)
 				}
@@ -273,7 +273,8 @@ func TestConnectionsAreUsedAgainUnderConcurrency(t *testing.T) {
 		})
 	}
 	group.Wait()
-	// net/http may dial for a caller that then gets another's connection, so there can be some more than workers.
+	// net/http may dial for a caller that then gets another's connection, so there can be more
+	// connections than workers.
 	if n := conns.Load(); n > 3*workers {
 		t.Errorf("%d connections for %d workers", n, workers)
 	}

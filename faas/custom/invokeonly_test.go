@@ -193,7 +193,7 @@ func TestHealthTellsWhatThePlatformSays(t *testing.T) {
 	}
 }
 
-// A front page that answers HEAD everywhere must not make a removal do nothing.
+// A front page that answers HEAD everywhere must not turn a removal into a no-op.
 func TestAGuessFromAnInvocationNeverStopsARemoval(t *testing.T) {
 	deleted := 0
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

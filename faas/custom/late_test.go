@@ -14,7 +14,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/platform"
 )
 
-// A program that gave a deployment up removes the function. Its upload, which the platform may still be receiving, or only get when a proxy lets go of it, must not leave one.
+// A program that gave up a deployment removes the function. Its upload may still be arriving at the
+// platform, or arrive only when a proxy releases it. It must not leave a function behind.
 func TestRemoveStopsAnUploadThatHasNotEnded(t *testing.T) {
 	dir := t.TempDir()
 	var p *platform.Platform
@@ -57,7 +58,7 @@ func TestRemoveStopsAnUploadThatHasNotEnded(t *testing.T) {
 	exec := open(t, faas.Config{Service: "svc", Endpoint: server.URL})
 	id := unitID(t, exec)
 
-	// It is still being received.
+	// The upload is still arriving.
 	body, send := io.Pipe()
 	req, err := http.NewRequest(http.MethodPut, server.URL+"/api/functions/"+id, body)
 	if err != nil {
@@ -95,7 +96,7 @@ func TestRemoveStopsAnUploadThatHasNotEnded(t *testing.T) {
 		t.Error(err)
 	}
 
-	// It arrives when the function has been removed.
+	// The upload arrives after the function was removed.
 	hold = true
 	if err := deployAll(t, exec, version(t, 1), "7", 1); err == nil || late == nil {
 		t.Fatalf("the deployment: %v", err)
@@ -108,7 +109,7 @@ func TestRemoveStopsAnUploadThatHasNotEnded(t *testing.T) {
 	if _, err := exec.Observe(t.Context(), id); faas.CodeOf(err) != faas.ErrNotFound {
 		t.Error(err)
 	}
-	// Who deploys again is not held up by that, nor when the platform is started again between two requests.
+	// A later deployment is not held up by that, even if the platform restarts between two requests.
 	if err := deployAll(t, exec, version(t, 1), "7", 1); err != nil {
 		t.Error(err)
 	}

@@ -20,8 +20,10 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/logs"
 )
 
-// Logs asks the platform for what the functions printed: GET /api/functions/{id}/logs, which is an extension of the protocol. ErrUnsupported on platforms that do not have it, and on invoke-only ones. Lines are
-// followed over a connection for each function, which is made again where it breaks, and goes on where the one before was. See [faas.LogReader].
+// Logs asks the platform for what the functions printed: GET /api/functions/{id}/logs, an extension
+// of the protocol. The error is ErrUnsupported on platforms that lack it, and on invoke-only ones.
+// To follow lines, Logs keeps a connection for each function; if one breaks, Logs makes another
+// that continues after the last line. See [faas.LogReader].
 func (e *Executor) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogLine, error] {
 	if err := q.Check(faas.Custom); err != nil {
 		return logs.Fail(err)
@@ -53,7 +55,7 @@ func (e *Executor) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.Log
 	}
 }
 
-// tail reads the log of a function, and knows how far it has read.
+// tail reads the log of a function and remembers how far it has read.
 type tail struct {
 	e     *Executor
 	job   uint32
@@ -62,7 +64,7 @@ type tail struct {
 	after string // the platform's name for the place behind the last line
 }
 
-// logLine is a line as the platform sends it. What it does not send of it is empty.
+// logLine is a line as the platform sends it. Members that it does not send are empty.
 type logLine struct {
 	Cursor    string `json:"cursor"`
 	Time      string `json:"time"`
@@ -100,7 +102,7 @@ func (t *tail) request(follow bool) request {
 	}
 }
 
-// there returns the lines that there are.
+// there returns the existing lines.
 func (t *tail) there(ctx context.Context) logs.Lines {
 	return func(yield func(faas.LogLine, error) bool) {
 		for p := newPatience(); ; {
@@ -121,13 +123,14 @@ func (t *tail) there(ctx context.Context) logs.Lines {
 	}
 }
 
-// How long a connection that broke is made again at the earliest and at the latest, and how often in a row in vain.
+// The shortest and longest pause before a broken connection is made again, and how many attempts in
+// a row may fail.
 const (
 	againFirst, againLongest = 100 * time.Millisecond, 5 * time.Second
 	againMost                = 12
 )
 
-// follow returns the lines behind those that have been read, until ctx is done or the function is gone.
+// follow returns the lines after those that were read, until ctx is done or the function is gone.
 func (t *tail) follow(ctx context.Context) logs.Lines {
 	return func(yield func(faas.LogLine, error) bool) {
 		wait, failed := againFirst, 0
@@ -165,10 +168,10 @@ func (t *tail) follow(ctx context.Context) logs.Lines {
 	}
 }
 
-// errLeft says that the loop was left.
+// errLeft reports that the caller has left the loop.
 var errLeft = errors.New("left")
 
-// maxLogLine bounds what is read of a line, in bytes.
+// maxLogLine bounds a line, in bytes.
 const maxLogLine = 1 << 20
 
 // stream sends the request once and calls emit with each line of the answer.
@@ -233,7 +236,7 @@ func (t *tail) stream(ctx context.Context, r request, emit func(faas.LogLine) bo
 	return nil
 }
 
-// severity returns what is one of the severities, and else nothing.
+// severity returns text if it is one of the severities, and otherwise "".
 func severity(text string) string {
 	if slices.Contains([]string{faas.SeverityDebug, faas.SeverityInfo, faas.SeverityWarning, faas.SeverityError,
 		faas.SeverityCritical}, text) {

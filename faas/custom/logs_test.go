@@ -12,7 +12,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// texts ranges over a log up to most lines.
+// texts ranges over a log and returns up to most lines.
 func texts(t testing.TB, reader faas.LogReader, q faas.LogQuery, most int) (got []string, failed error) {
 	t.Helper()
 	for line, err := range reader.Logs(t.Context(), q) {
@@ -51,7 +51,7 @@ func TestAPlatformWithoutLogsIsUnsupported(t *testing.T) {
 	}
 }
 
-// logPlatform is a platform that answers for logs alone.
+// logPlatform is a platform that only answers requests for logs.
 func logPlatform(t testing.TB, serve func(w http.ResponseWriter, r *http.Request)) faas.LogReader {
 	p := newFake(t)
 	p.intercept = func(w http.ResponseWriter, r *http.Request) bool {

@@ -17,7 +17,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
-// tokenSource gets and keeps an OAuth 2.0 token. Unlike an oauth2.TokenSource it fetches under the context of the call that needs the token.
+// tokenSource fetches and keeps an OAuth 2.0 token. Unlike an oauth2.TokenSource, it fetches under
+// the context of the call that needs the token.
 type tokenSource struct {
 	config *clientcredentials.Config
 	client *http.Client
@@ -34,10 +35,10 @@ func newTokenSource(config *clientcredentials.Config, client *http.Client, clean
 	return &tokenSource{config: config, client: &c, clean: clean, fetch: make(chan struct{}, 1)}
 }
 
-// tokenSlack is how long before it expires a token is replaced.
+// tokenSlack is how long before its expiry a token is replaced.
 const tokenSlack = 10 * time.Second
 
-// get returns a token that is valid for a while yet. Concurrent calls share one fetch.
+// get returns a token that stays valid for a while. Concurrent calls share one fetch.
 func (s *tokenSource) get(ctx context.Context) (string, error) {
 	if t := s.token.Load(); isFresh(t) {
 		return t.AccessToken, nil
@@ -56,7 +57,7 @@ func (s *tokenSource) get(ctx context.Context) (string, error) {
 		return "", err
 	}
 	s.clean.Add(t.AccessToken)
-	// The one before the last is sent no more.
+	// The token before the last is no longer sent.
 	s.clean.Forget(s.earlier)
 	s.earlier, s.last = s.last, t.AccessToken
 	s.token.Store(t)
@@ -67,10 +68,11 @@ func isFresh(t *oauth2.Token) bool {
 	return t != nil && (t.Expiry.IsZero() || time.Until(t.Expiry) > tokenSlack)
 }
 
-// forget makes the next get fetch a new token: the platform refused this one.
+// forget makes the next get fetch a new token, because the platform refused this one.
 func (s *tokenSource) forget() { s.token.Store(nil) }
 
-// tokenError classifies a failed fetch. What the token endpoint wrote is not in it, but for the standard's error code.
+// tokenError classifies a failed fetch. Of the token endpoint's text it contains only the standard
+// error code.
 func (e *Executor) tokenError(ctx context.Context, r request, err error) *faas.Error {
 	var refused *oauth2.RetrieveError
 	var wrapped *url.Error

@@ -17,11 +17,12 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
-// maxList bounds what is read of a list of functions, in bytes.
+// maxList bounds a list of functions, in bytes.
 const maxList = 16 << 20
 
-// Observe asks the platform for the function. A platform without extensions cannot tell what code and configuration a function has: their
-// fields of the state are then empty. On an invoke-only platform a function exists when its URL answers.
+// Observe asks the platform for the function. A platform without extensions cannot report what code
+// and configuration a function has; these fields of the state are then empty. On an invoke-only
+// platform, a function exists if its URL answers.
 func (e *Executor) Observe(ctx context.Context, id string) (faas.State, error) {
 	r := request{op: "observe", job: faas.NoJob}
 	if e.invokeOnly() {
@@ -34,8 +35,9 @@ func (e *Executor) Observe(ctx context.Context, id string) (faas.State, error) {
 	return e.state(id, f), nil
 }
 
-// get returns what the platform says of a function. The function of another service is an ErrConflict. With an ErrNotFound it returns the revision that the platform gives to
-// the function's absence, or nil where it gives none.
+// get returns the platform's description of a function. If the function belongs to another service,
+// the error is ErrConflict. With an ErrNotFound, get also returns a function that holds the
+// revision of the absence, or nil if the platform gives none.
 func (e *Executor) get(ctx context.Context, r request, id string) (*function, error) {
 	r.method, r.url = http.MethodGet, e.functionURL(id, "")
 	a, err := e.sendSafe(ctx, r)
@@ -66,7 +68,8 @@ func (e *Executor) get(ctx context.Context, r request, id string) (*function, er
 	return f, e.checkOwner(r, f, id)
 }
 
-// checkOwner makes sure that a function is the service's: because the platform says so, or, where it does not say, because of its id.
+// checkOwner verifies that a function is the service's: by what the platform says, or by the
+// function's id if it says nothing.
 func (e *Executor) checkOwner(r request, f *function, id string) error {
 	_, ours := kit.ProtocolNames.Job(e.set.service, id)
 	switch {
@@ -92,11 +95,13 @@ func (e *Executor) decodeFunction(r request, a *answer, id string) (*function, e
 	return &f, nil
 }
 
-// private is what Restore needs of a state.
+// private is the part of a state that Restore needs.
 type private struct {
-	// Seen sums up what even a platform without extensions says of a function, so that an untouched one is recognised. It is empty if that is too little.
+	// Seen summarises what even a platform without extensions reports of a function, so that an
+	// untouched one is recognised. It is empty if that is too little.
 	Seen string `json:"seen"`
-	// By is the executor that has seen it, when it had changed the function so often: what a platform says of a function can be the same before and after a change.
+	// By identifies the executor that saw the function, and how often it had changed it by then: a
+	// platform's description can be the same before and after a change.
 	By      string `json:"by,omitempty"`
 	Changes int    `json:"changes,omitempty"`
 }
@@ -115,7 +120,7 @@ func (e *Executor) state(id string, f *function) faas.State {
 		s.JobIDs = []uint32{job}
 	}
 	if !s.DeployedAt.IsZero() {
-		// The platform's own revision changes also when it is asked to restore what is there.
+		// The platform's own revision also changes when it is asked to restore the current generation.
 		s.Revision = fmt.Sprintf("%s/%d/%d/%d", s.DeployedAt.Format(time.RFC3339Nano), count(f.BinarySizeBytes),
 			count(f.MemoryMB), count(f.TimeoutSecs))
 	}
@@ -127,10 +132,11 @@ func (e *Executor) state(id string, f *function) faas.State {
 	return s
 }
 
-// maxHash is how much of a hash is kept, in bytes.
+// maxHash bounds the part of a hash that is kept, in bytes.
 const maxHash = 128
 
-// seen returns "" if the platform does not say when the function was deployed: then nothing tells one deployment from the next.
+// seen returns "" if the platform does not report when the function was deployed: then nothing
+// distinguishes one deployment from the next.
 func (f *function) seen() string {
 	if f.DeployedAt == "" {
 		return ""
@@ -140,7 +146,7 @@ func (f *function) seen() string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// notRestorable says why Restore could not put the function back to what it is now.
+// notRestorable says why Restore could not restore the function's current state.
 func (f *function) notRestorable() string {
 	switch status, _ := f.status(); {
 	case !f.has(featureRestore):
@@ -180,12 +186,14 @@ func (e *Executor) probe(ctx context.Context, r request, id string) (faas.State,
 	return s, nil
 }
 
-// answersHead reports whether something is there: a handler that takes POST alone says so with 405 or 501.
+// answersHead reports whether the address exists. A handler that takes only POST answers 405 or
+// 501.
 func answersHead(a *answer) bool {
 	return a.ok() || a.status == http.StatusMethodNotAllowed || a.status == http.StatusNotImplemented
 }
 
-// List returns the service's functions. ErrUnsupported on platforms without the extension, and on invoke-only ones.
+// List returns the service's functions. The error is ErrUnsupported on platforms without the
+// extension, and on invoke-only ones.
 func (e *Executor) List(ctx context.Context) ([]faas.State, error) {
 	r := request{op: "list", job: faas.NoJob, method: http.MethodGet,
 		url: e.set.base.String() + "/api/functions?service=" + url.QueryEscape(e.set.service), limit: maxList}

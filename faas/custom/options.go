@@ -22,7 +22,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
-// Environment variables that credentials are taken from where no option gives them.
+// The environment variables that provide credentials if no option does.
 const (
 	TokenEnv        = "FAAS_CUSTOM_TOKEN"                // option token
 	ClientSecretEnv = "FAAS_CUSTOM_OAUTH2_CLIENT_SECRET" // option oauth2_client_secret
@@ -35,7 +35,7 @@ const (
 	modeInvokeOnly = "invoke-only"
 )
 
-// given are the options as they are given.
+// given holds the options as given.
 type given struct {
 	mode, invokeURL           string
 	invokeURLs                map[string]string
@@ -146,7 +146,7 @@ func invalid(format string, args ...any) error {
 	return faas.Errorf(faas.ErrInvalidArgument, "open", faas.Custom, format, args...)
 }
 
-// parse checks everything that can be checked without calling anyone.
+// parse checks everything that can be checked without a request.
 func parse(cfg faas.Config) (*settings, error) {
 	if cfg.Service == "" {
 		return nil, invalid("the service name is empty: an executor is bound to one service")
@@ -169,7 +169,8 @@ func parse(cfg faas.Config) (*settings, error) {
 	return s, nil
 }
 
-// parseURL parses an absolute http(s) URL. The value is not in its errors: it may hold a password.
+// parseURL parses an absolute http(s) URL. Its errors do not contain the value, which may hold a
+// password.
 func parseURL(name, raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	switch {
@@ -203,8 +204,8 @@ func (s *settings) parseEndpoint(cfg faas.Config, _ given) error {
 	return nil
 }
 
-// canonicalURL returns the one spelling of a URL that has several: scheme and host in lower case, no port that goes without saying, and no slash at the
-// end. A text that is no URL is returned as it is.
+// canonicalURL returns the canonical spelling of a URL: scheme and host in lower case, no default
+// port, no trailing slash. It returns text that is not a URL unchanged.
 func canonicalURL(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil || u.Host == "" {
@@ -254,7 +255,8 @@ func (s *settings) parseInvokeURLs(_ faas.Config, g given) error {
 	return nil
 }
 
-// checkInvokeURL checks the URL of a single job. What its query holds is not meant to be a secret, and is hidden all the same.
+// checkInvokeURL checks the URL of a single job. Its query is not meant to contain a secret, but is
+// hidden in any case.
 func (s *settings) checkInvokeURL(name, raw string) error {
 	u, err := parseURL(name, raw)
 	if err != nil {
@@ -271,13 +273,14 @@ func (s *settings) checkInvokeURL(name, raw string) error {
 	return nil
 }
 
-// reservedHeaders are set by this package or by net/http, or would make net/http repeat an invocation.
+// reservedHeaders are set by this package or by net/http, or would make net/http repeat an
+// invocation.
 var reservedHeaders = []string{
 	"Host", "Content-Length", "Content-Type", "Transfer-Encoding", "Connection", "Expect", "Trailer", "Upgrade",
 	"Idempotency-Key", "X-Idempotency-Key",
 }
 
-// isHeader reports whether the text is a header as it is written: Name: value.
+// isHeader reports whether text has the form "Name: value".
 func isHeader(text string) bool {
 	name, value, found := strings.Cut(text, ":")
 	return found && isHeaderName(name) && isHeaderValue(strings.TrimSpace(value))
@@ -318,7 +321,7 @@ func (s *settings) parseToken(cfg faas.Config, g given) error {
 	return nil
 }
 
-// isHeaderName reports whether the text is a token of RFC 9110.
+// isHeaderName reports whether text is a token of RFC 9110.
 func isHeaderName(text string) bool {
 	for i := range len(text) {
 		c := text[i]

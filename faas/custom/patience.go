@@ -7,9 +7,9 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// How long a request is sent again. A platform that cannot be reached is probably not where it is
-// looked for; one that answers that it is unavailable will be back, and if it says when, it is
-// waited for until then.
+// How long a request is repeated. A platform that cannot be reached is probably not at that
+// address. One that answers that it is unavailable will be back; if it says when, requests wait
+// until then.
 const (
 	firstWait   = 100 * time.Millisecond // each wait is twice the one before
 	longestWait = 5 * time.Second
@@ -19,7 +19,7 @@ const (
 	announcedTime    = 2 * time.Minute // as long as the platform names its time with Retry-After
 )
 
-// patience is what is left of the patience with one request.
+// patience is what remains of the patience with one request.
 type patience struct {
 	begun       time.Time
 	wait        time.Duration
@@ -28,8 +28,8 @@ type patience struct {
 
 func newPatience() *patience { return &patience{begun: time.Now(), wait: firstWait} }
 
-// next returns how long to wait before a request that failed is sent again, and whether it should
-// be. A time that the platform asks for is kept, or, if it is too long, not waited for at all.
+// next returns how long to wait before a failed request is repeated, and whether to repeat it. It
+// keeps to the time that the platform asks for, or does not repeat at all if that is too long.
 func (p *patience) next(err error) (time.Duration, bool) {
 	wait := p.wait
 	p.wait = min(2*p.wait, longestWait)

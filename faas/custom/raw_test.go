@@ -18,7 +18,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/platform"
 )
 
-// between stands before a platform, notes in which form each invocation comes, and may change it.
+// between is a proxy before a platform. It records the form of each invocation, and may change it.
 type between struct {
 	platform http.Handler
 	change   func(w http.ResponseWriter, r *http.Request) http.ResponseWriter
@@ -43,7 +43,7 @@ func (b *between) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	b.platform.ServeHTTP(w, r)
 }
 
-// taken returns the forms of the invocations since it was called last.
+// taken returns the forms of the invocations since its last call.
 func (b *between) taken() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -52,7 +52,7 @@ func (b *between) taken() []string {
 	return forms
 }
 
-// without leaves a header out of an answer.
+// without removes a header from an answer.
 type without struct {
 	http.ResponseWriter
 	header string
@@ -70,7 +70,7 @@ func (w without) Write(p []byte) (int, error) {
 
 func (w without) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// behind opens an executor with functions for the jobs on a platform of this module behind b.
+// behind opens an executor with functions for the jobs, on a platform of this module behind b.
 func behind(t *testing.T, b *between, jobs ...uint32) faas.Executor {
 	t.Helper()
 	p, err := platform.New(platform.WithDir(t.TempDir()))
@@ -147,7 +147,7 @@ func TestThePlatformThatAnnouncesItGetsTheRawForm(t *testing.T) {
 	}
 }
 
-// An older version of the platform reads a request of the raw form as one of the published form.
+// An older platform reads a request in the raw form as one in the published form.
 func olderVersion(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
 	r.Header.Set("Content-Type", "application/octet-stream")
 	return w
@@ -187,7 +187,7 @@ func TestNoCallFailsWhereTheRawFormDoesNotGetThrough(t *testing.T) {
 	}
 }
 
-// What hides that an answer is raw is believed once.
+// If a proxy removes the header of a raw answer, the executor is deceived at most once.
 func TestAnAnswerThatLostItsHeaderIsNoOutput(t *testing.T) {
 	b := &between{change: func(w http.ResponseWriter, _ *http.Request) http.ResponseWriter {
 		return without{w, "Content-Type"}

@@ -14,9 +14,9 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
-// ready waits until the platform says that the function is deployed, and healthy if it can tell,
-// and returns its state. a is the answer to the PUT. A look that fails, or that is behind, does not
-// end the wait.
+// ready waits until the platform reports that the function is deployed, and healthy if it reports
+// health, and returns the state. a is the answer to the PUT. A read that fails or is behind does
+// not end the wait.
 func (d *deployment) ready(ctx context.Context, a *answer, progress *httputil.Progress) (faas.State, error) {
 	r := d.request()
 	r.method, r.url = http.MethodPut, d.e.functionURL(d.u.ID, "")
@@ -42,7 +42,7 @@ func (d *deployment) ready(ctx context.Context, a *answer, progress *httputil.Pr
 	return s, nil
 }
 
-// wait waits for a state. The request is the one that was to bring it about.
+// wait waits for a state. r is the request that should bring it about.
 func (e *Executor) wait(ctx context.Context, r request, limit time.Duration, vain string,
 	look func(context.Context) error) error {
 	w := kit.Wait{What: vain, First: 20 * time.Millisecond, Longest: time.Second, Limit: limit}
@@ -102,8 +102,8 @@ func (d *deployment) look(ctx context.Context, put time.Time) (faas.State, error
 	return s, nil
 }
 
-// keepWarm starts the instances that the function should have ready. It is a wish: what cannot be
-// warmed still answers.
+// keepWarm starts the instances that the function should keep ready. Failing to do so is not an
+// error: a cold function still answers.
 func (d *deployment) keepWarm(ctx context.Context) {
 	if d.f.KeepWarm == 0 {
 		return
@@ -113,8 +113,8 @@ func (d *deployment) keepWarm(ctx context.Context) {
 	}
 }
 
-// health asks the platform for a function's health. The answer is not nil where the platform gave
-// one.
+// health asks the platform for a function's health. The answer is nil only if the platform gave
+// none.
 func (e *Executor) health(ctx context.Context, r request, id string) (faas.Health, *answer, error) {
 	r.method, r.url = http.MethodGet, e.functionURL(id, "/health")
 	a, err := e.send(ctx, r)

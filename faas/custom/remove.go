@@ -14,9 +14,9 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
-// Restore has a platform with the extension "restore" put the earlier code and configuration of a
-// function back. On any other platform it can only find that nothing has changed: the state says so
-// in NotRestorable.
+// Restore makes a platform with the extension "restore" put back the earlier code and configuration
+// of a function. On any other platform it can only verify that nothing has changed; the state says
+// so in NotRestorable.
 func (e *Executor) Restore(ctx context.Context, prior faas.State) error {
 	if e.invokeOnly() {
 		return nil // where nothing is deployed, nothing was changed
@@ -27,8 +27,8 @@ func (e *Executor) Restore(ctx context.Context, prior faas.State) error {
 		return err
 	}
 	if prior.NotRestorable == "" {
-		// Also if nothing seems to have changed: an upload that was cut off may still be on its way
-		// to the platform, and the request stops it.
+		// Restore even if nothing seems to have changed: an interrupted upload may still be on its way to
+		// the platform, and the request stops it.
 		return e.putBack(ctx, r, prior)
 	}
 	if err == nil && e.untouched(prior, e.state(prior.ID, f)) {
@@ -38,7 +38,7 @@ func (e *Executor) Restore(ctx context.Context, prior faas.State) error {
 		prior.NotRestorable)
 }
 
-// putBack has the platform make prior's code and configuration the live ones.
+// putBack makes the platform activate prior's code and configuration.
 func (e *Executor) putBack(ctx context.Context, r request, prior faas.State) error {
 	text, err := json.Marshal(generation{prior.PackageSHA256, prior.Fingerprint})
 	if err != nil {
@@ -61,7 +61,7 @@ func (e *Executor) putBack(ctx context.Context, r request, prior faas.State) err
 	return e.statusError(r, a)
 }
 
-// untouched reports whether two states are of one and the same deployment.
+// untouched reports whether two states describe the same deployment.
 func (e *Executor) untouched(before, now faas.State) bool {
 	var was, is private
 	if json.Unmarshal(before.Private, &was) != nil || json.Unmarshal(now.Private, &is) != nil ||
@@ -76,14 +76,14 @@ func (e *Executor) untouched(before, now faas.State) bool {
 }
 
 // Remove deletes the function, whether or not a read finds it. On an invoke-only platform it does
-// nothing: what was deployed by hand is removed by hand.
+// nothing: functions deployed by hand are removed by hand.
 //
-// Where nothing is found, it cannot be seen whose a function would be. Its id is then enough: that
-// of a job of this service is no other service's.
+// If a read finds nothing, the owner of the function cannot be checked. Its id then suffices: no
+// other service has a function with that id.
 //
-// If an upload of this executor was never answered, the function may appear after it was not found.
-// Remove then deletes it again for some time, and returns an error if it has not seen it by then,
-// and not on a platform that refuses such an upload by itself.
+// If an upload of this executor was never answered, its function may still appear. Remove then
+// keeps deleting it for some time, and returns an error if the function has not appeared by then.
+// It does not wait on a platform that refuses such an upload by itself.
 func (e *Executor) Remove(ctx context.Context, id string) error {
 	if e.invokeOnly() {
 		return nil
@@ -127,8 +127,8 @@ func (e *Executor) outwait(ctx context.Context, r request, id string) error {
 // deleteTime is how long a platform may take to delete a function.
 const deleteTime = 2 * time.Minute
 
-// delete deletes a function and returns when it is gone, and whether there was one. A platform that
-// is still deploying it may refuse at first.
+// delete deletes a function, returns when it is gone, and reports whether it existed. A platform
+// that is still deploying the function may refuse at first.
 func (e *Executor) delete(ctx context.Context, r request, id string) (found bool, err error) {
 	r.method, r.url = http.MethodDelete, e.functionURL(id, "")
 	r.header = http.Header{"X-Blueprint-Service": {headerText(e.set.service)}}
@@ -165,8 +165,8 @@ func (e *Executor) isPending(ctx context.Context, r request, id string) bool {
 	return status == faas.StatusPending
 }
 
-// awaitGone waits until a function is gone whose deletion was accepted. a is the answer to that; a
-// platform that is done says "deleted", or nothing.
+// awaitGone waits until a function is gone whose deletion the platform accepted with a. A platform
+// that is already done answers "deleted" or nothing.
 func (e *Executor) awaitGone(ctx context.Context, r request, id string, a *answer) error {
 	var f function
 	if len(a.body) == 0 || json.Unmarshal(a.body, &f) != nil || f.Status == "" || strings.EqualFold(f.Status, "deleted") {

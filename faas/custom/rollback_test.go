@@ -15,7 +15,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/engine"
 )
 
-// version is a binary that answers its number and the one in its environment.
+// version returns a binary that answers number and the value in its environment.
 func version(t *testing.T, number int) *faas.Binary {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "job")
@@ -30,7 +30,7 @@ func version(t *testing.T, number int) *faas.Binary {
 	return bin
 }
 
-// deployAll has the engine make jobs 0 to n-1 run the version, with the value in their environment.
+// deployAll makes the engine deploy that version for jobs 0 to n-1, with value in the environment.
 func deployAll(t *testing.T, exec faas.Executor, bin *faas.Binary, value string, n uint32) error {
 	t.Helper()
 	var functions []faas.Function
@@ -48,7 +48,7 @@ func deployAll(t *testing.T, exec faas.Executor, bin *faas.Binary, value string,
 			t.Fatal(err)
 		}
 	}
-	// one after the other, so that the last one fails when the others are replaced
+	// one at a time, so that the last one fails after the others were replaced
 	e := engine.New(exec, faas.Custom, engine.Options{Parallel: 1})
 	changes, err := e.Observe(t.Context(), units, nil)
 	if err != nil {
@@ -138,7 +138,8 @@ func TestFunctionsAreTheSameOverHTTPAndInProcess(t *testing.T) {
 	}
 }
 
-// The platform keeps one generation: what is older cannot be put back, and Restore says so without breaking its promise that an ErrUnsupported is told beforehand.
+// The platform keeps one earlier generation. Restore reports an older one as a conflict, because an
+// ErrUnsupported would have to be announced beforehand.
 func TestRestoreOfAnOlderGenerationIsAConflict(t *testing.T) {
 	p, err := platform.New()
 	if err != nil {

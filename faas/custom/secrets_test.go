@@ -19,13 +19,13 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/custom"
 )
 
-// quoted is how a text stands in JSON.
+// quoted returns text as it appears in JSON.
 func quoted(text string) string {
 	b, _ := json.Marshal(text)
 	return string(b[1 : len(b)-1])
 }
 
-// A platform may write anything into anything. Whatever it repeats of what it was sent is hidden.
+// A platform may write anything anywhere. Whatever it repeats of what it was sent is hidden.
 func TestWhatAPlatformRepeatsIsHiddenInEveryEncoding(t *testing.T) {
 	const value, token = `va"lue/of+an environment & <more>`, "t0ken-of/the+owner"
 	secrets := []string{value, token}
@@ -40,7 +40,7 @@ func TestWhatAPlatformRepeatsIsHiddenInEveryEncoding(t *testing.T) {
 		"cut":        func(s string) string { return s[:len(s)-2] + "..." },
 		"long":       func(s string) string { return strings.Repeat("x", 490) + " " + s }, // is cut where errors are
 	}
-	// shown returns what is left of a secret: its beginning is enough for a leak.
+	// shown returns what remains of a secret. Its beginning is enough for a leak.
 	shown := func(text string) string {
 		for _, s := range secrets {
 			for name, encode := range encodings {
@@ -299,7 +299,7 @@ func TestUnitsAndWarmRefuseUnderTheirOwnNames(t *testing.T) {
 	}
 }
 
-// What the platform is told of the environment is all that it needs to repeat it.
+// The header holds the whole environment, so a platform that repeats it repeats all values.
 func TestConfigurationHeaderIsHiddenWhole(t *testing.T) {
 	p := newFake(t)
 	e := open(t, faas.Config{Endpoint: p.start(t).URL})

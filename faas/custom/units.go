@@ -17,12 +17,14 @@ const (
 	maxPackage     = 50 << 20  // bytes of the zip
 	minMemoryMB    = 128
 	maxEnvironment = 64 << 10 // bytes of the configuration header: more than this few HTTP servers take
-	// defaultConcurrency is what the protocol has every platform offer. It is sent for a function that wants the provider's default.
+	// defaultConcurrency is the concurrency that the protocol requires of every platform. It is sent
+	// for a function that wants the provider's default.
 	defaultConcurrency = 100
 )
 
-// Units makes one unit per function, with the binary as the package's only file, "bootstrap". Only executables that a Linux platform can run are
-// accepted; for an endpoint on this machine also those of this machine.
+// Units makes one unit per function. The package contains only the binary, as "bootstrap". Units
+// accepts only executables that run on a Linux platform and, if the endpoint is on this machine, on
+// this machine.
 func (e *Executor) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Unit, error) {
 	functions, err := e.takes().Check(functions)
 	if err != nil {
@@ -63,7 +65,7 @@ func (e *Executor) checkBinary(bin *faas.Binary, jobID uint32) error {
 	return nil
 }
 
-// hide makes the executor hide the function's environment in whatever the platform writes.
+// hide makes the executor hide the function's environment in everything that the platform writes.
 func (e *Executor) hide(f faas.Function) {
 	if len(f.Env) > 0 {
 		e.clean.Add(configHeader(f))
@@ -71,7 +73,7 @@ func (e *Executor) hide(f faas.Function) {
 	}
 }
 
-// takes is what platforms of the protocol take of functions.
+// takes returns what platforms of the protocol accept of functions.
 func (e *Executor) takes() kit.FunctionRules {
 	return kit.FunctionRules{
 		Provider: faas.Custom, MinMemoryMB: minMemoryMB,

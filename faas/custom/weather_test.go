@@ -67,7 +67,8 @@ func TestTheEmbeddedPlatformInBadWeather(t *testing.T) {
 	faastest.Weather(t, h, 5)
 }
 
-// inMemory sends requests to a platform without a network, which has no place in a bubble of synctest.
+// inMemory passes requests to a platform without a network, which does not work in a synctest
+// bubble.
 type inMemory struct{ platform http.Handler }
 
 func (m inMemory) RoundTrip(r *http.Request) (*http.Response, error) {

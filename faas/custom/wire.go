@@ -17,7 +17,8 @@ type deployConfig struct {
 	EnvVars        map[string]string `json:"env_vars"`
 }
 
-// function is what a platform says of a function. The members after Error are extensions that a platform may leave out.
+// function is a platform's description of a function. The members after Error are extensions that a
+// platform may omit.
 type function struct {
 	FunctionID      string  `json:"function_id"`
 	Endpoint        string  `json:"endpoint"`
@@ -47,8 +48,8 @@ const (
 
 func (f *function) has(feature string) bool { return slices.Contains(f.Features, feature) }
 
-// status translates the platform's word. The protocol knows "deployed" and "deleted"; the others are what platforms call the same. The reason
-// holds the platform's words as they are.
+// status translates the platform's word. The protocol knows "deployed" and "deleted"; the others
+// are synonyms that platforms use. The reason contains the platform's words unchanged.
 func (f *function) status() (faas.Status, string) {
 	switch strings.ToLower(f.Status) {
 	case "deployed", "ready", "active":
@@ -63,7 +64,7 @@ func (f *function) status() (faas.Status, string) {
 	return faas.StatusPending, "the platform says that its status is " + f.Status
 }
 
-// generation names the code and configuration that a restore is to put back.
+// generation names the code and configuration to restore.
 type generation struct {
 	PackageSHA256     string `json:"package_sha256"`
 	ConfigFingerprint string `json:"config_fingerprint"`
@@ -87,7 +88,7 @@ type warmed struct {
 	InstancesWarmed *float64 `json:"instances_warmed"`
 }
 
-// problem is the platform's error shape, and also that of a failed invocation.
+// problem is the platform's error shape, and that of a failed invocation.
 type problem struct {
 	JobID   *uint32
 	Success *bool
@@ -97,7 +98,8 @@ type problem struct {
 	Details any
 }
 
-// decodeProblem reads an error answer as far as it can be understood: a platform that gets one member wrong may still say something in another.
+// decodeProblem reads as much of an error answer as it understands: a platform that gets one member
+// wrong may still say something in another.
 func decodeProblem(body []byte) problem {
 	var p problem
 	var members map[string]json.RawMessage
@@ -115,7 +117,8 @@ func decodeProblem(body []byte) problem {
 	return p
 }
 
-// text returns the message of an error: "error" where it is a string, or the "message" in or beside it.
+// text returns the message of an error: "error" if it is a string, or the "message" in or beside
+// it.
 func (p problem) text() string {
 	switch e := p.Error.(type) {
 	case string:
@@ -128,14 +131,14 @@ func (p problem) text() string {
 	return p.Message
 }
 
-// detail returns a member of "details" that is a string.
+// detail returns a string in "details".
 func (p problem) detail(name string) string {
 	details, _ := p.Details.(map[string]any)
 	text, _ := details[name].(string)
 	return text
 }
 
-// number returns a member of "details" that is a number.
+// number returns a number in "details".
 func (p problem) number(name string) int {
 	details, _ := p.Details.(map[string]any)
 	n, _ := details[name].(float64)
@@ -151,7 +154,7 @@ func (p problem) notRun() bool {
 	return details["not_run"] == true
 }
 
-// What an error repeats of a platform's words at most, in bytes.
+// How much of a platform's words an error repeats at most, in bytes.
 const (
 	maxMessage = 500
 	maxLog     = 8 << 10
