@@ -23,7 +23,7 @@ import (
 // Diagnose checks whether the platform can be reached, accepts the credentials and speaks the
 // protocol, what it declares about itself, and whether its clock is right. It sends two requests:
 // for a function that does not exist and for the list of the service's functions. On an invoke-only
-// platform it sends a HEAD to each address that it invokes.
+// platform it sends one HEAD, to the endpoint.
 func (e *Executor) Diagnose(ctx context.Context) []faas.Check {
 	ctx, cancel := context.WithTimeout(ctx, check.Time)
 	defer cancel()

@@ -10,7 +10,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// failure is the protocol's shape of an error, with what some calls add to it.
+// failure is the protocol's shape of an error, with the members that some calls add.
 type failure struct {
 	JobID      *uint32        `json:"job_id,omitempty"`
 	Result     *[]int         `json:"result,omitempty"`
@@ -21,7 +21,7 @@ type failure struct {
 	Details    map[string]any `json:"details"`
 }
 
-// codes are what the protocol's clients see for an error.
+// codes maps error codes to what the protocol's clients see.
 var codes = map[faas.Code]struct {
 	status int
 	name   string
@@ -89,7 +89,8 @@ func writeErrorOf(w http.ResponseWriter, id string, err error) {
 	writeJSON(w, status, &f)
 }
 
-// writeInvokeError answers an invocation that failed. Where the function was reached the protocol wants 500, whatever the reason.
+// writeInvokeError answers a failed invocation. Once the function was reached, the protocol
+// requires 500, whatever the reason.
 func writeInvokeError(w http.ResponseWriter, id string, jobID uint32, err error) {
 	status, f := describe(w, err)
 	if status == http.StatusRequestEntityTooLarge && f.Details["not_run"] == nil {

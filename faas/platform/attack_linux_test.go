@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// victim is a process of somebody else: in a control group that is named as a platform's is, where this user can make one.
+// victim starts a process of somebody else. If this user can make control groups, it is in one with
+// a name like a platform's.
 func victim(t *testing.T, env ...string) (pid int, group string) {
 	t.Helper()
 	group = filepath.Join(unifiedHierarchy(), "blueprint-platform-"+"victim")
@@ -48,7 +49,8 @@ func unifiedHierarchy() string {
 	return "/nonexistent"
 }
 
-// Everybody can write to the directory for temporary files. What somebody else has laid there for the next platform is neither believed, nor waited for, nor removed.
+// Everybody can write to the directory for temporary files. The platform must neither believe, nor
+// wait for, nor remove what somebody else has put there for it.
 func TestNothingOfOthersInASharedDirectoryIsActedOn(t *testing.T) {
 	parent := t.TempDir()
 	if err := os.Chmod(parent, 0o777|os.ModeSticky); err != nil {
@@ -96,7 +98,7 @@ func TestNothingOfOthersInASharedDirectoryIsActedOn(t *testing.T) {
 			}
 		}
 	}
-	// this user's, but anybody may have changed what is in it
+	// this user's, but writable by anybody
 	readable := filepath.Join(parent, "blueprint-platform-readable")
 	if err := errors.Join(os.MkdirAll(filepath.Join(readable, "work", "x"), 0o777),
 		os.Chmod(readable, 0o777)); err != nil {
@@ -144,7 +146,7 @@ func TestNothingOfOthersInASharedDirectoryIsActedOn(t *testing.T) {
 	}
 }
 
-// A directory of somebody else would have that one's functions run as this user.
+// With a directory of another user, that user's functions would run as this user.
 func TestADirectoryOfAnotherUserIsRefused(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can give a directory away")

@@ -10,7 +10,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// tokenHash is the hash of the bearer token, so that comparing takes the same time whatever is sent. The zero value is no token.
+// tokenHash is the hash of the bearer token. Comparing hashes takes the same time for every input.
+// The zero value means no token.
 type tokenHash struct {
 	set bool
 	sum [sha256.Size]byte
@@ -27,7 +28,8 @@ func (t *tokenHash) matches(token string) bool {
 
 var crossOrigin = http.NewCrossOriginProtection()
 
-// authorize returns nil for a request that may be served, else the status and the error to answer with.
+// authorize returns nil for a request that may be served, and otherwise the status and error to
+// answer.
 func (p *Platform) authorize(r *http.Request) (int, error) {
 	denied := func(format string, args ...any) error {
 		return notRunError(faas.ErrPermissionDenied, "authorize", format, args...)
@@ -48,7 +50,7 @@ func (p *Platform) authorize(r *http.Request) (int, error) {
 			return http.StatusUnauthorized, denied("without a token this platform serves loopback connections only: start " +
 				"it with a token, or connect to 127.0.0.1")
 		}
-		// a browser that was made to take this for another host says which
+		// A browser that was tricked into taking this for another host names that host.
 		if err == nil && r.Host != "" && !isLoopback(hostOnly(r.Host)) {
 			return http.StatusForbidden, denied("host %.100q is not a loopback name: without a token only localhost and "+
 				"loopback addresses are served", r.Host)

@@ -5,7 +5,8 @@ import (
 	"sync/atomic"
 )
 
-// behind writes on a goroutine of its own, so that whoever makes the bytes, by inflating them or by waiting for a client, goes on meanwhile. It must be closed.
+// behind writes on a goroutine of its own, so that the producer of the bytes, which inflates them
+// or waits for a client, continues meanwhile. It must be closed.
 type behind struct {
 	full, empty chan []byte
 	done        chan struct{}
@@ -13,7 +14,8 @@ type behind struct {
 	err         error // of the writing; to be read after done
 }
 
-// blockSize is how much is read and written at a time, and blocks how many of these there are.
+// blockSize is how much is read and written at a time, and blocks is how many buffers of that size
+// there are.
 const (
 	blockSize = 128 << 10
 	blocks    = 4
@@ -37,7 +39,8 @@ func newBehind(w io.Writer) *behind {
 	return b
 }
 
-// ReadFrom takes everything from r, as far as it can be read and written. An error of the writing is told by Close.
+// ReadFrom reads r to its end, or until reading or writing fails. Close returns the error of
+// writing.
 func (b *behind) ReadFrom(r io.Reader) (n int64, err error) {
 	for err == nil && !b.failed.Load() {
 		block := <-b.empty
@@ -58,7 +61,7 @@ func (b *behind) ReadFrom(r io.Reader) (n int64, err error) {
 	return n, err
 }
 
-// Close waits until all is written, and returns why it is not.
+// Close waits until everything is written, and returns the error if it could not be.
 func (b *behind) Close() error {
 	close(b.full)
 	<-b.done

@@ -9,7 +9,7 @@ import (
 	"testing/iotest"
 )
 
-// What is written behind is what was read, and both sides' errors come out.
+// behind writes what it reads, and reports the errors of both sides.
 func TestBehindWritesAllThatWasRead(t *testing.T) {
 	gone, full := errors.New("the client is gone"), errors.New("the disk is full")
 	text := strings.Repeat("0123456789abcdef", 3*blockSize/16+1)

@@ -18,13 +18,14 @@ import (
 const maxConfigHeader = 256 << 10
 
 const (
-	// maxVariable is the longest NAME=value with its end that Linux passes to a program, MAX_ARG_STRLEN in execve(2).
+	// maxVariable is the longest NAME=value, with its terminator, that Linux passes to a program:
+	// MAX_ARG_STRLEN in execve(2).
 	maxVariable = 128 << 10
-	// maxEnvironment is far below what it passes in all, a quarter of the stack's limit.
+	// maxEnvironment is far below the total that Linux passes, a quarter of the stack's limit.
 	maxEnvironment = 256 << 10
 )
 
-// config is how a function runs.
+// config is the configuration that a function runs with.
 type config struct {
 	MemoryMB       uint32            `json:"memory_mb"`
 	TimeoutSecs    uint32            `json:"timeout_secs"`
@@ -32,7 +33,7 @@ type config struct {
 	Env            map[string]string `json:"env_vars,omitempty"`
 }
 
-// parseConfig reads an X-Blueprint-Config header. The empty header gives the defaults.
+// parseConfig parses an X-Blueprint-Config header. The empty header gives the defaults.
 func parseConfig(header string, l *Limits) (config, error) {
 	bad := func(format string, args ...any) error {
 		return notRunError(faas.ErrInvalidArgument, "deploy", "header X-Blueprint-Config: "+format, args...)
@@ -58,14 +59,15 @@ func parseConfig(header string, l *Limits) (config, error) {
 	return c, nil
 }
 
-// decodeBase64 takes both alphabets, with padding or without.
+// decodeBase64 accepts both alphabets, with or without padding.
 func decodeBase64(s string) ([]byte, error) {
 	s = strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(s, "="))
 	return base64.RawStdEncoding.DecodeString(s)
 }
 
-// decodeConfig reads the JSON strictly: known members once and of their type, a number that is there in its range. Others are left for newer
-// clients. Errors name members and never values of the environment.
+// decodeConfig decodes the JSON strictly: a known member occurs once and has the right type, and a
+// number is in its range. Unknown members are ignored, for newer clients. Errors name members,
+// never values of the environment.
 func decodeConfig(text []byte, c *config) error {
 	dec := json.NewDecoder(bytes.NewReader(text))
 	members, err := object(dec)
@@ -104,7 +106,7 @@ func decodeConfig(text []byte, c *config) error {
 	return nil
 }
 
-// object reads one JSON object whose members have different names.
+// object decodes one JSON object and refuses duplicate members.
 func object(dec *json.Decoder) (map[string]json.RawMessage, error) {
 	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
 		return nil, fmt.Errorf("not a JSON object")
@@ -131,12 +133,13 @@ func object(dec *json.Decoder) (map[string]json.RawMessage, error) {
 	return members, nil
 }
 
-// excess is the error of a value that is above a limit.
+// excess is the error of a value above a limit.
 type excess struct{ error }
 
 func excessf(format string, args ...any) error { return excess{fmt.Errorf(format, args...)} }
 
-// refusalCode is the code of an error of check for those who did not write a header, which is malformed as a whole.
+// refusalCode returns the code of an error of check for callers that did not send a header. A bad
+// header is malformed as a whole.
 func refusalCode(err error) faas.Code {
 	if errors.As(err, new(excess)) {
 		return faas.ErrTooLarge
@@ -144,7 +147,7 @@ func refusalCode(err error) faas.Code {
 	return faas.ErrInvalidArgument
 }
 
-// check names what the platform does not allow.
+// check returns an error that names what the platform does not allow.
 func (c *config) check(l *Limits) error {
 	switch {
 	case c.MemoryMB < minMemoryMB:

@@ -56,7 +56,8 @@ func run(b *testing.B, n int, call func() error) {
 
 func title(name string) string { return strings.ReplaceAll(name, " ", "-") }
 
-// BenchmarkCall makes small calls, so many at a time. The program internal/load/compare below this folder runs the same contenders in turns, which says more on a busy machine.
+// BenchmarkCall makes small calls, several at a time. The program internal/load/compare runs the
+// same contenders in turns, which is more telling on a busy machine.
 func BenchmarkCall(b *testing.B) {
 	f := newField(b)
 	for _, n := range []int{1, 8, 64} {
@@ -66,7 +67,7 @@ func BenchmarkCall(b *testing.B) {
 	}
 }
 
-// BenchmarkLargeCall moves 4 MiB there and back.
+// BenchmarkLargeCall sends 4 MiB and gets them back.
 func BenchmarkLargeCall(b *testing.B) {
 	f := newField(b)
 	for _, c := range f.Large {
@@ -77,7 +78,8 @@ func BenchmarkLargeCall(b *testing.B) {
 	}
 }
 
-// BenchmarkDeploy goes from a package to the first answer: the platform beside what a deployment cannot do without.
+// BenchmarkDeploy goes from a package to the first answer. It compares the platform with the least
+// that any deployment must do.
 func BenchmarkDeploy(b *testing.B) {
 	f := newField(b)
 	for _, kind := range []string{"deflated", "stored"} {

@@ -6,18 +6,19 @@ import (
 	"sync"
 )
 
-// maxDeletions bounds for how many ids deletions are remembered.
+// maxDeletions bounds the number of ids whose deletions are remembered.
 const maxDeletions = 10_000
 
-// deletions remember what was deleted, whether it was there or not. A client that has given up a PUT deletes the function; if the PUT arrives after that, or is still being
-// received, it must not bring the function back. The zero value is ready.
+// deletions remembers deletions, whether or not the function existed. A client that gives up a PUT
+// deletes the function; if the PUT arrives afterwards, or is still arriving, it must not bring the
+// function back. The zero value is ready to use.
 type deletions struct {
 	mu    sync.Mutex
 	epoch string
 	times map[string]uint64
 }
 
-// add takes note of a deletion.
+// add records a deletion.
 func (d *deletions) add(id string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -30,7 +31,7 @@ func (d *deletions) add(id string) {
 	d.times[id]++
 }
 
-// revision names the absence of a function: it changes with every deletion.
+// revision names the absence of a function. It changes with every deletion.
 func (d *deletions) revision(id string) string {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// deployment is what a function is to become.
+// deployment is what a function should become.
 type deployment struct {
 	record
 	pkg        io.Reader // the zip
@@ -19,8 +19,8 @@ type deployment struct {
 	ifRevision string // what the function's revision has to be, or that of its absence; empty: whatever it is
 }
 
-// deploy makes the function exist. It returns when the function can be invoked; an older one of the same id is replaced without dropping a call. If ctx
-// ends before, nothing has changed.
+// deploy makes the function exist, and returns when it can be invoked. It replaces an older
+// function of the same id without dropping a call. If ctx ends first, nothing has changed.
 func (p *Platform) deploy(ctx context.Context, d *deployment) (*function, error) {
 	if err := p.checkDeployable(d); err != nil {
 		return nil, err
@@ -65,7 +65,8 @@ func (p *Platform) deploy(ctx context.Context, d *deployment) (*function, error)
 	return f, nil
 }
 
-// restoration tells how often a function has been put back: it changes when that happens, and not when the function is replaced.
+// restoration counts how often a function was put back. It does not change when the function is
+// replaced.
 type restoration struct {
 	of    *counts
 	times uint64
@@ -80,7 +81,8 @@ func (p *Platform) restores(id string) (r restoration) {
 	return r
 }
 
-// checkRevision refuses a deployment that was sent when the function was another. That the function already is what d wants is no reason: then d is sent again.
+// checkRevision refuses a deployment that was sent when the function was a different one, unless
+// the function already is what d wants: then d was only sent again.
 func (p *Platform) checkRevision(d *deployment) error {
 	if d.ifRevision == "" {
 		return nil
@@ -96,10 +98,12 @@ func (p *Platform) checkRevision(d *deployment) error {
 		d.ID, d.ifRevision)
 }
 
-// launch starts what d.record says and makes it the function that is invoked. It takes over the caller's hold on the package.
+// launch starts the function that d.record describes and directs invocations to it. It takes over
+// the caller's hold on the package.
 func (p *Platform) launch(ctx context.Context, d *deployment) (*function, error) {
 	f, err := p.start(ctx, d)
-	// what a program that died was sending must not bring back what another has removed or replaced since
+	// What a program was sending when it died must not bring back what another has removed or replaced
+	// since.
 	if err == nil && ctx.Err() != nil {
 		err = notRunError(faas.ErrTimeout, "deploy", "the deployment was given up: %w", context.Cause(ctx))
 	}
@@ -137,7 +141,7 @@ func (p *Platform) checkDeployable(d *deployment) error {
 	return nil
 }
 
-// start makes the function and, where it stays running, starts its first process.
+// start makes the function and, if its processes stay, starts the first one.
 func (p *Platform) start(ctx context.Context, d *deployment) (*function, error) {
 	f, err := p.newFunction(d.record)
 	if err != nil || !f.frames {
@@ -153,7 +157,8 @@ func (p *Platform) start(ctx context.Context, d *deployment) (*function, error) 
 	return f, nil
 }
 
-// install makes the function the one that is invoked, and keeps the one that it replaces as the previous generation. The function's changes are locked.
+// install directs invocations to the function, and keeps the replaced one as the previous
+// generation. The function must be locked against changes.
 func (p *Platform) install(f *function) error {
 	p.mu.RLock()
 	old := p.functions[f.ID]
@@ -172,7 +177,7 @@ func (p *Platform) install(f *function) error {
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
-		// what is saved comes back with the next platform, so that the caller must not remove its package
+		// A saved function comes back with the next platform, so the caller must not remove its package.
 		p.store.hold(f.PackageSHA256)
 		return notRunError(faas.ErrUnavailable, "deploy", "the platform is closed")
 	}
@@ -191,7 +196,7 @@ func (p *Platform) install(f *function) error {
 	return nil
 }
 
-// forget lets go of the package of a generation that is no longer kept; nil is none.
+// forget releases the package of a generation that is no longer kept. rec may be nil.
 func (p *Platform) forget(rec *record) {
 	if rec == nil {
 		return
@@ -208,11 +213,11 @@ func (p *Platform) cutNow() context.Context {
 	return ctx
 }
 
-// removeWait is how long a removal waits for calls of the function that run.
+// removeWait is how long a removal waits for running calls of the function.
 const removeWait = 2 * time.Second
 
-// remove makes the function not exist: nobody can call it any more, and calls that run may end in their own time. service, where it is not
-// empty, must be the function's.
+// remove removes the function: it can no longer be called, and running calls may finish. If service
+// is not empty, the function must belong to it.
 func (p *Platform) remove(ctx context.Context, id, service string) error {
 	if err := checkID(id); err != nil {
 		return err
@@ -255,7 +260,7 @@ func (p *Platform) uninstall(id, service string) (<-chan struct{}, error) {
 	return p.drain(f), nil
 }
 
-// namingOnly returns an error about the package's file at path as one that names it as the client knows it.
+// namingOnly returns an error about the file at path that names the file as the client knows it.
 func namingOnly(name, path string, err error) error {
 	var e *faas.Error
 	if !errors.As(err, &e) {
@@ -266,7 +271,7 @@ func namingOnly(name, path string, err error) error {
 	return &c
 }
 
-// checkRunnable refuses what this machine cannot start.
+// checkRunnable refuses a binary that this machine cannot start.
 func checkRunnable(bin *faas.Binary) error {
 	var err error
 	switch {

@@ -11,7 +11,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// features name what this platform has beyond the protocol.
+// features names the platform's extensions of the protocol.
 var features = []string{"replace", "fingerprint", "list", "restore"}
 
 // description is what PUT and GET answer.
@@ -30,7 +30,7 @@ type description struct {
 	Service         string   `json:"service,omitempty"`
 	Revision        string   `json:"revision"`
 	Features        []string `json:"features"`
-	// Previous names the generation that can be put back.
+	// Previous names the generation that can be restored.
 	Previous *generation `json:"previous,omitempty"`
 }
 
@@ -93,13 +93,14 @@ func (p *Platform) serveList(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// describedSize is about what a function takes of a list, as a value and as JSON.
+// describedSize is about what a function takes in a list, as a value and as JSON.
 const describedSize = 2 << 10
 
-// crashLoop is how many processes fail one after another until a function that still has some is called unhealthy.
+// crashLoop is how many processes must fail in a row before a function with running ones is
+// unhealthy.
 const crashLoop = 3
 
-// health says what is known of a function without running it.
+// health returns what is known of a function without running it.
 func (f *function) health() faas.Health {
 	h := faas.Health{Healthy: f.broken == nil, LastInvocation: f.counts.lastTime(),
 		TotalInvocations: f.counts.total.Load()}

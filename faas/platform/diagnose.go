@@ -10,7 +10,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/check"
 )
 
-// Diagnose looks whether the platform is open, its directory can be written to, and which limits are in force. Nothing is called or started.
+// Diagnose checks that the platform is open and its directory writable, and reports the limits in
+// force. It calls and starts nothing.
 func (e *Executor) Diagnose(ctx context.Context) []faas.Check {
 	probes := []check.Check{{Name: "directory", Run: e.p.checkDirectory},
 		{Name: "functions", Run: e.p.checkFunctions}, {Name: "limits", Run: e.p.checkLimits},
@@ -86,7 +87,7 @@ func (p *Platform) checkMemory(context.Context) faas.Check {
 	return check.OK("%s", p.MemoryLimitKind())
 }
 
-// declaredLimits is what the platform says of its limits beside the list of functions.
+// declaredLimits returns the limits that the platform declares beside the list of functions.
 func (p *Platform) declaredLimits() map[string]any {
 	l := &p.opts.limits
 	return map[string]any{

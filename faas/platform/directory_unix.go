@@ -12,7 +12,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// directoryIdentity says which directory that is, on which file system, whatever it is called.
+// directoryIdentity identifies a directory and its file system, whatever its path is.
 func directoryIdentity(dir string) string {
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -24,7 +24,8 @@ func directoryIdentity(dir string) string {
 	return dir
 }
 
-// checkOwner refuses a directory of another user, who would decide what the platform runs. Root's is anybody's to use who may.
+// checkOwner refuses a directory of another user, who would decide what the platform runs. It
+// accepts one of root.
 func checkOwner(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {

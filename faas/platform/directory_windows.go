@@ -5,5 +5,5 @@ func syncDirectory(string) error { return nil }
 
 func directoryIdentity(dir string) string { return dir }
 
-// checkOwner does nothing: who may use a directory is in its access control list.
+// checkOwner does nothing: access is governed by the directory's access control list.
 func checkOwner(string) error { return nil }

@@ -43,7 +43,8 @@ func beServer() {
 	os.Exit(1)
 }
 
-// wholeZip is a package that answers its version if all of its files are of it, and of its configuration too.
+// wholeZip returns a package that answers its version only if all of its files and its
+// configuration have that version.
 func wholeZip(t testing.TB, version int) []byte {
 	files := []file{{"bootstrap", 0o755, `#!/bin/sh
 cat >/dev/null
@@ -68,11 +69,11 @@ func wholeHeader(version int, header ...string) []string {
 type changed struct {
 	id      string
 	version int // of the last PUT
-	// allowed are the versions that may be there, 0 for none.
+	// allowed are the versions that may exist; 0 means none.
 	allowed []int
 }
 
-// request sends a change and reports whether it was answered, and what with.
+// request sends a change. It returns the answer, and whether there was one.
 func (s *server) request(method, path string, body []byte, header ...string) (a answer, answered bool) {
 	req, err := http.NewRequest(method, s.url+path, bytes.NewReader(body))
 	if err != nil {
@@ -148,7 +149,7 @@ func (c *changed) change(s *server, rng *rand.Rand) {
 	}
 }
 
-// check looks at a function after the platform has come back, and returns the packages that it has.
+// check examines a function after the platform has come back, and returns its packages.
 func (c *changed) check(s *server) (packages []string) {
 	get := s.do(http.MethodGet, "/api/functions/"+c.id, nil)
 	version := 0
@@ -170,7 +171,8 @@ func (c *changed) check(s *server) (packages []string) {
 	return packages
 }
 
-// A platform that is killed while functions are put, put back and deleted has, when it is started again, of each the old state or the new, whole, and nothing else.
+// After a kill while functions are put, restored and deleted, the next platform has the old or the
+// new state of each, complete, and nothing else.
 func TestAKilledPlatformHasTheOldFunctionOrTheNew(t *testing.T) {
 	t.Logf("-kill.rounds=%d -kill.seed=%d", *killRounds, *killSeed)
 	dir := t.TempDir()
@@ -217,7 +219,7 @@ func TestAKilledPlatformHasTheOldFunctionOrTheNew(t *testing.T) {
 			rng := rand.New(rand.NewPCG(*killSeed, uint64(round*len(functions)+i+1)))
 			wg.Go(func() { c.change(s, rng) })
 		}
-		// Not a wait for something: any moment will do.
+		// This does not wait for anything: any moment will do.
 		time.Sleep(time.Duration(rng.IntN(150_000)) * time.Microsecond)
 		_ = host.Process.Kill()
 		wg.Wait()
@@ -237,7 +239,8 @@ func errorsOf(errs ...error) string {
 	return strings.Join(texts, ", ")
 }
 
-// While a function is replaced and put back, every call is answered, by the old code with the old configuration or by the new with the new.
+// While a function is replaced and restored, every call is answered by the old code with the old
+// configuration or by the new code with the new one.
 func TestEveryCallDuringAReplacementIsAnsweredByOldOrNewCode(t *testing.T) {
 	s := newServer(t)
 	putWhole := func(version int) { s.mustPut("script", wholeZip(t, version), wholeHeader(version)...) }
@@ -246,7 +249,8 @@ func TestEveryCallDuringAReplacementIsAnsweredByOldOrNewCode(t *testing.T) {
 			"env_vars": map[string]string{"VERSION": strconv.Itoa(version), "SOAK_LEDGER": os.DevNull}})
 		s.mustPut("job", jobZip(), "X-Blueprint-Config", config, "X-Blueprint-If-Exists", "replace")
 	}
-	// between is where a call's answer must lie: what had been put when it began, and what had begun to be put when it ended.
+	// A call's answer must lie between the version that was put when the call began and the last one
+	// whose put had begun when it ended.
 	var mu sync.Mutex
 	begun, done := 1, 1
 	look := func(v *int) int {

@@ -13,7 +13,8 @@ import (
 	"testing"
 )
 
-// A small upload whose sections say that they unpack to gigabytes is refused at the cost of its size, and again if it is found at a start.
+// Refusing a small upload whose sections claim to unpack to gigabytes costs no more than its size,
+// also when a platform finds it at its start.
 func TestAnELFBombCostsWhatItWeighs(t *testing.T) {
 	var content bytes.Buffer
 	const unpacked = 64 << 20

@@ -13,12 +13,13 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
-// Executor returns the platform as a provider bound to one service, for a program that embeds it: the same functions, without HTTP. Closing it leaves the
-// platform open.
+// Executor returns the platform as a provider bound to one service, for a program that embeds it:
+// the same functions, without HTTP. Closing the executor leaves the platform open.
 func (p *Platform) Executor(service string) *Executor { return &Executor{p: p, service: service} }
 
-// Executor deploys and runs the functions of one service on a [Platform]. Each job is a function of its own, with the
-// id that the provider "custom" gives it over HTTP: SERVICE-jobN where the service's name is fit for that.
+// Executor deploys and runs the functions of one service on a [Platform]. Each job is a function
+// with the id that the provider "custom" gives it over HTTP: SERVICE-jobN if the service's name
+// allows it.
 type Executor struct {
 	faas.Unimplemented
 	p       *Platform
@@ -26,7 +27,8 @@ type Executor struct {
 
 	mu   sync.Mutex
 	made map[string]bool // functions that this executor began to make
-	// what functions were before Converge changed them, by id; pointers, so that printing the executor shows no environment
+	// what functions were before Converge changed them, by id; pointers hide the environment when an
+	// executor is printed
 	kept map[string][]*record
 }
 
@@ -38,7 +40,7 @@ var (
 	_ faas.Bound    = (*Executor)(nil)
 )
 
-// Units makes a unit of every function. See [faas.Executor].
+// Units makes one unit for each function. See [faas.Executor].
 func (e *Executor) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Unit, error) {
 	if e.service == "" {
 		return nil, notRunError(faas.ErrInvalidArgument, "units",
@@ -77,7 +79,7 @@ func functionConfig(f faas.Function) config {
 	return config{MemoryMB: f.MemoryMB, TimeoutSecs: f.TimeoutSecs, MaxConcurrency: f.MaxConcurrency, Env: f.Env.Reveal()}
 }
 
-// own returns the service's function, or an ErrNotFound, or an ErrConflict where it is another service's.
+// own returns the service's function, an ErrNotFound, or an ErrConflict if it is another service's.
 func (e *Executor) own(op, id string) (*function, error) {
 	f, err := e.p.lookup(op, id)
 	if err != nil {
@@ -89,7 +91,7 @@ func (e *Executor) own(op, id string) (*function, error) {
 	return f, nil
 }
 
-// Observe says what is deployed under the id. See [faas.Executor].
+// Observe returns what is deployed under the id. See [faas.Executor].
 func (e *Executor) Observe(ctx context.Context, id string) (faas.State, error) {
 	if err := contextError(ctx, "observe"); err != nil {
 		return faas.State{}, err
@@ -115,10 +117,11 @@ func (f *function) state() faas.State {
 	return s
 }
 
-// revisionOf changes with every deployment.
+// revisionOf returns a text that changes with every deployment.
 func revisionOf(rec *record) string { return strconv.FormatInt(rec.DeployedAt.UnixNano(), 10) }
 
-// Converge deploys the unit, replacing what there is without dropping a call. See [faas.Executor].
+// Converge deploys the unit, and replaces an existing function without dropping a call. See
+// [faas.Executor].
 func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
 	report func(faas.Progress)) (faas.State, error) {
 	if err := contextError(ctx, "deploy"); err != nil {
@@ -131,7 +134,8 @@ func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
 	return state, err
 }
 
-// found takes note of whether a function exists, and reports whether it does and is not of this executor's making.
+// found records whether a function exists. It reports whether one exists that this executor did not
+// make.
 func (e *Executor) found(id string, exists bool) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -185,7 +189,7 @@ func (e *Executor) converge(ctx context.Context, u faas.Unit, report func(faas.P
 	return f.state(), nil
 }
 
-// progressReader tells how much has been read, and ends with its context.
+// progressReader reports how much was read, and fails when its context ends.
 type progressReader struct {
 	r           io.Reader
 	ctx         context.Context
@@ -205,10 +209,11 @@ func (r *progressReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// maxKept is how many of the things that a function was are kept by the executor that changed them.
+// maxKept is how many earlier generations of a function the executor that changed it keeps.
 const maxKept = 8
 
-// keep takes hold of what the function is, so that Restore can put it back however often it is changed.
+// keep holds on to the function's current generation, so that Restore can put it back however often
+// the function changes.
 func (e *Executor) keep(rec record) {
 	rec.Previous = nil
 	e.mu.Lock()
@@ -228,7 +233,7 @@ func (e *Executor) keep(rec record) {
 	e.kept[rec.ID] = list
 }
 
-// letGo is the end of keep, for one function.
+// letGo undoes keep for one function.
 func (e *Executor) letGo(id string) {
 	e.mu.Lock()
 	list := e.kept[id]
@@ -239,8 +244,9 @@ func (e *Executor) letGo(id string) {
 	}
 }
 
-// Restore puts back what prior says, code and configuration. The executor keeps until it is closed what it has changed, and the platform what a function was before
-// its last replacement. See [faas.Executor].
+// Restore puts back prior's code and configuration. Until it is closed, the executor keeps what it
+// has changed; the platform keeps each function's generation from before its last replacement. See
+// [faas.Executor].
 func (e *Executor) Restore(ctx context.Context, prior faas.State) error {
 	if err := contextError(ctx, "restore"); err != nil {
 		return err
@@ -279,7 +285,7 @@ func (e *Executor) Remove(ctx context.Context, id string) error {
 	if _, err := e.own("remove", id); err != nil && faas.CodeOf(err) != faas.ErrNotFound {
 		return err
 	}
-	// Also where there is none: what is on its way must not become one.
+	// Remove even a function that does not exist, so that a PUT on its way cannot create it.
 	if err := e.p.remove(ctx, id, e.service); err != nil && faas.CodeOf(err) != faas.ErrNotFound {
 		return err
 	}
@@ -325,7 +331,7 @@ func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
 	return warmed, forJob(err, jobID)
 }
 
-// Health tells how the job's function is. See [faas.Executor].
+// Health returns the health of the job's function. See [faas.Executor].
 func (e *Executor) Health(ctx context.Context, jobID uint32) (faas.Health, error) {
 	f, err := e.own("health", kit.ProtocolNames.Of(e.service, jobID))
 	if err != nil {
@@ -334,7 +340,7 @@ func (e *Executor) Health(ctx context.Context, jobID uint32) (faas.Health, error
 	return f.health(), nil
 }
 
-// Close lets go of what the executor kept for Restore.
+// Close releases what the executor kept for Restore.
 func (e *Executor) Close() error {
 	e.mu.Lock()
 	kept := e.kept

@@ -108,7 +108,7 @@ func TestExecutorDeploysInvokesAndRemoves(t *testing.T) {
 		t.Error(err)
 	}
 
-	// Another version, and back.
+	// Deploy another version, and restore the first.
 	_, bin2 := newExecutor(t, p, "my-service", `echo '{"result":[1]}'`)
 	u2 := units(t, e, bin2, us[0].Functions...)[0]
 	if s, err := e.Converge(ctx, u2, &state, nil); err != nil || !s.Current(u2) {
@@ -117,7 +117,7 @@ func TestExecutorDeploysInvokesAndRemoves(t *testing.T) {
 	if r, err := e.Invoke(ctx, 1, nil); err != nil || string(r.Output) != "\x01" {
 		t.Error(r, err)
 	}
-	// The executor has the old version, however often the function is replaced.
+	// The executor keeps the old version, however often the function is replaced.
 	for range 2 {
 		if err := e.Restore(ctx, state); err != nil {
 			t.Error(err)
@@ -158,8 +158,9 @@ func TestExecutorDeploysInvokesAndRemoves(t *testing.T) {
 	}
 }
 
-// Whatever happened to a function after it was observed, it can be put back: code, configuration and the values of its environment. The platform keeps one earlier
-// generation, and the executor what it has changed.
+// Whatever happens to a function after it was observed, Restore puts it back: code, configuration
+// and the values of its environment. The platform keeps one earlier generation, and the executor
+// those that it changed.
 func TestRestorePutsCodeAndConfigurationBack(t *testing.T) {
 	p, err := New()
 	if err != nil {

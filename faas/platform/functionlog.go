@@ -11,12 +11,14 @@ import (
 )
 
 const (
-	// logBurst and logRate bound the records that a function's lines become: so many at once, and so many a second after that.
+	// logBurst and logRate bound the records made of a function's lines: the first so many, and then
+	// so many a second.
 	logBurst = 1000
 	logRate  = 100
 )
 
-// functionLog keeps the last lines of a function and hands them to the platform's logger. It outlives a replacement of the function.
+// functionLog keeps the last lines of a function and passes them to the platform's logger. It
+// survives a replacement of the function.
 type functionLog struct {
 	logger *slog.Logger
 
@@ -38,7 +40,7 @@ func (p *Platform) logOf(id string) *functionLog {
 	return &functionLog{logger: p.opts.logger.With("function", id), tokens: logBurst}
 }
 
-// add takes a line, or a part of one. What comes after the first part is dropped.
+// add adds a line or a part of one. It drops the parts after the first.
 func (l *functionLog) add(part worker.Line) {
 	if part.Later {
 		return
@@ -61,10 +63,10 @@ func (l *functionLog) add(part worker.Line) {
 	l.logger.LogAttrs(context.Background(), slog.LevelInfo, "function log", attrs...)
 }
 
-// end takes how a process ended. The pool has logged it.
+// end records how a process ended. The pool has logged that already.
 func (l *functionLog) end(pid int, how string) { l.ring.AddSystem(time.Now(), pid, how) }
 
-// admit says whether a line becomes a record, and how many before it did not. mu is held.
+// admit reports whether a line becomes a record, and how many before it did not. mu must be held.
 func (l *functionLog) admit(now time.Time) (skipped int, ok bool) {
 	if !l.refill.IsZero() {
 		l.tokens = min(logBurst, l.tokens+now.Sub(l.refill).Seconds()*logRate)

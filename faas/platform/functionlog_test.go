@@ -19,7 +19,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/worker"
 )
 
-// logLines returns what is kept of a function's lines.
+// logLines returns the kept lines of a function.
 func logLines(p *Platform, id string) ([]logs.Line, error) {
 	f, err := p.lookup("logs", id)
 	if err != nil {
@@ -28,7 +28,7 @@ func logLines(p *Platform, id string) ([]logs.Line, error) {
 	return f.log.ring.Lines(), nil
 }
 
-// records is a writer that tells lines of JSON apart.
+// records is a writer that splits lines of JSON.
 type records struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -148,7 +148,7 @@ func TestWhatIsKeptOfALogIsBounded(t *testing.T) {
 	}
 }
 
-// Lines of many processes at once are each whole, numbered without a gap, and no data race.
+// The lines of many concurrent processes stay whole and are numbered without a gap or a data race.
 func TestLogTakesLinesOfManyProcesses(t *testing.T) {
 	l := &functionLog{logger: slog.New(slog.DiscardHandler)}
 	var wg sync.WaitGroup

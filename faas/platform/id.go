@@ -9,7 +9,8 @@ import (
 // maxID is the longest function id.
 const maxID = 128
 
-// checkID returns nil for an id of letters, digits, dots, dashes and underscores that begins with a letter or digit.
+// checkID returns nil for an id of letters, digits, dots, dashes and underscores that begins with a
+// letter or digit.
 func checkID(id string) error {
 	ok := id != "" && len(id) <= maxID
 	for i := 0; ok && i < len(id); i++ {
@@ -25,7 +26,7 @@ func checkID(id string) error {
 	return nil
 }
 
-// keyedMutex is a mutex per key. The zero value is ready.
+// keyedMutex is a mutex for each key. The zero value is ready to use.
 type keyedMutex struct {
 	mu   sync.Mutex
 	keys map[string]*keyLock

@@ -11,7 +11,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/worker"
 )
 
-// checkInterpreter refuses a script, or a dynamic executable, whose interpreter this machine does not have: every call would fail, now and later. env is the function's.
+// checkInterpreter refuses a script, or a dynamic executable, whose interpreter this machine lacks,
+// because every call would fail. env is the function's environment.
 func checkInterpreter(bin *faas.Binary, env map[string]string) error {
 	if bin.Interpreter == "" || runtime.GOOS == "windows" {
 		return nil
@@ -49,7 +50,8 @@ func checkInterpreter(bin *faas.Binary, env map[string]string) error {
 	return nil
 }
 
-// firstLine reads the first line of a script as Linux does: a name that ends with a blank, to which a carriage return belongs, and the rest.
+// firstLine parses the first line of a script as Linux does: a name up to a blank, with any
+// carriage return, and the rest.
 func firstLine(path string) (name, argument string) {
 	f, err := os.Open(path)
 	if err != nil {

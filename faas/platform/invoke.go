@@ -15,8 +15,9 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/worker"
 )
 
-// Invoke runs a job of a deployed function, without HTTP. Its promises and errors are those of [faas.Invoker]; a function that does not exist is an
-// ErrNotFound, and so is a job that its binary does not have.
+// Invoke runs a job of a deployed function, without HTTP. Its promises and errors are those of
+// [faas.Invoker]. The error is ErrNotFound if the function does not exist or its binary does not
+// have the job.
 func (p *Platform) Invoke(ctx context.Context, functionID string, jobID uint32, args []byte) (*faas.Result, error) {
 	began := time.Now()
 	output, m, err := p.invoke(ctx, functionID, jobID, args)
@@ -28,7 +29,7 @@ func (p *Platform) Invoke(ctx context.Context, functionID string, jobID uint32, 
 	return &faas.Result{Output: output, Metrics: m}, nil
 }
 
-// invoke is Invoke, for a caller that gives back what the answer takes of the budget.
+// invoke is Invoke for callers that return the memory of the answer to the budget.
 func (p *Platform) invoke(ctx context.Context, id string, jobID uint32, args []byte) ([]byte, faas.Metrics, error) {
 	began := time.Now()
 	for {
@@ -66,7 +67,7 @@ func forJob(err error, jobID uint32) error {
 	return &c
 }
 
-// buffer holds a request's or a small answer's JSON, and the arguments.
+// buffer holds the JSON of a request or of a small answer, and the arguments.
 type buffer struct{ text, args []byte }
 
 var buffers = sync.Pool{New: func() any { return new(buffer) }}
@@ -79,12 +80,14 @@ func (b *buffer) free() {
 	buffers.Put(b)
 }
 
-// large keeps buffers for large calls, apart from those for small ones, until the garbage collector takes them.
+// large keeps buffers for large calls, apart from those for small ones, until the garbage collector
+// takes them.
 type large struct{ pool sync.Pool }
 
 var largeTexts, largeArgs large
 
-// get returns buf, emptied, or one that was put before, where n bytes are expected for which buf is too small.
+// get returns an empty buffer for n bytes: buf if it is large enough, and otherwise one that was
+// put before, if any.
 func (l *large) get(buf []byte, n int) []byte {
 	if n > keepBuffer && n > cap(buf) {
 		if kept, ok := l.pool.Get().(*[]byte); ok {
@@ -94,10 +97,10 @@ func (l *large) get(buf []byte, n int) []byte {
 	return buf[:0]
 }
 
-// mostKept is the largest buffer that is kept at all: nobody counts those.
+// mostKept is the largest buffer that is kept at all. Kept buffers do not count against the budget.
 const mostKept = 8 << 20
 
-// put keeps buf if it is large. It returns what its owner keeps.
+// put keeps buf if it is large. It returns the buffer that stays with the owner.
 func (l *large) put(buf []byte) []byte {
 	if cap(buf) <= keepBuffer {
 		return buf
@@ -164,10 +167,10 @@ func (p *Platform) serveInvoke(w http.ResponseWriter, r *http.Request, id string
 	})
 }
 
-// featuresOfInvoke is what an answer announces, for clients that only invoke.
+// featuresOfInvoke are the features that an answer announces, for clients that only invoke.
 var featuresOfInvoke = []string{payloads.FeatureRaw}
 
-// serveRaw answers an invocation in the raw form: body and output are not turned into anything.
+// serveRaw answers an invocation in the raw form, without converting body or output.
 func (p *Platform) serveRaw(w http.ResponseWriter, r *http.Request, id string, b *buffer, held *int64) {
 	call, err := payloads.ParseCall(r.Header)
 	var args []byte
@@ -196,10 +199,11 @@ func (p *Platform) serveRaw(w http.ResponseWriter, r *http.Request, id string, b
 	})
 }
 
-// smallOutput is the largest output whose JSON is made as a whole.
+// smallOutput is the largest output whose JSON is built as a whole.
 const smallOutput = 16 << 10
 
-// writeLarge writes an answer piece by piece: its JSON is up to four times as large as it.
+// writeLarge writes an answer in pieces, because its JSON is up to four times as large as the
+// output.
 func (p *Platform) writeLarge(w http.ResponseWriter, answer *faas.Response, output []byte) {
 	text := faas.AppendResponse(nil, answer)
 	begin, end, _ := bytes.Cut(text, []byte("[]"))
@@ -220,13 +224,15 @@ func (p *Platform) writeLarge(w http.ResponseWriter, answer *faas.Response, outp
 }
 
 const (
-	// slowest is how many bytes of an answer a client has to take in a second, after the first [Limits.RequestTimeout].
+	// slowest is how many bytes per second of an answer a client must take, after the first
+	// [Limits.RequestTimeout].
 	slowest = 256 << 10
-	// ownBuffer is what net/http keeps of an answer before it writes to the connection.
+	// ownBuffer is how much of an answer net/http buffers before it writes to the connection.
 	ownBuffer = 4 << 10
 )
 
-// writeTo writes an answer of so many bytes, and has until a deadline for it where the connection may have to wait for the client: one that does not take its answer must not make it stay in memory.
+// writeTo writes an answer of size bytes. If the connection may have to wait for the client,
+// writeTo sets a deadline: a client that does not take its answer must not keep it in memory.
 func (p *Platform) writeTo(w http.ResponseWriter, size int, write func() error) {
 	if size <= ownBuffer/2 {
 		_ = write() // a client that is gone has no use for the error
@@ -239,21 +245,21 @@ func (p *Platform) writeTo(w http.ResponseWriter, size int, write func() error) 
 	}
 }
 
-// form is how the arguments are in the body of a request.
+// form describes how a request's body contains the arguments.
 type form struct {
 	most  func(args int) int     // bytes of a body of so many bytes of arguments
 	takes func(body int64) int64 // of memory
 }
 
 var (
-	// In the published form there are both, and an argument has at least two characters.
+	// The published form needs both in memory, and an argument has at least two characters.
 	published = form{faas.MaxRequestSize, func(body int64) int64 { return body + body/2 }}
-	// The body is the arguments, which are copied on their way to the process.
+	// The body is the arguments. They are copied on their way to the process.
 	raw = form{func(args int) int { return args }, func(body int64) int64 { return 2 * body }}
 )
 
-// readBody reads the body of a request of n bytes, negative if that is not known, within the platform's limits of size, time and memory. It adds to
-// held what it took of the latter.
+// readBody reads a request's body of n bytes (negative if unknown) within the platform's limits of
+// size, time and memory. It adds to held the memory that it took.
 func (p *Platform) readBody(w http.ResponseWriter, r *http.Request, buf []byte, of form, n int64, held *int64) ([]byte,
 	error) {
 	limit := int64(of.most(p.opts.limits.MaxPayloadMB << 20))
@@ -272,7 +278,7 @@ func (p *Platform) readBody(w http.ResponseWriter, r *http.Request, buf []byte, 
 	for {
 		if len(buf) == cap(buf) {
 			grown := max(2*cap(buf), 4<<10)
-			// for a moment there are both
+			// both exist for a moment
 			if err := p.hold(held, max(int64(cap(buf)+grown), of.takes(int64(grown)))); err != nil {
 				p.discardBody(w, r, limit)
 				return buf, err
@@ -296,7 +302,7 @@ func (p *Platform) readBody(w http.ResponseWriter, r *http.Request, buf []byte, 
 	}
 }
 
-// hold makes held n bytes of the budget where that is worth counting.
+// hold makes held n bytes of the budget, unless n is too small to count.
 func (p *Platform) hold(held *int64, n int64) error {
 	if n <= 2*worker.Uncounted || n <= *held {
 		return nil
@@ -320,7 +326,8 @@ func tooLargeBody(limit int64) error {
 	return notRunError(faas.ErrTooLarge, "read request", "the body is larger than %d bytes, the limit", limit)
 }
 
-// discardBody reads some of a body that is refused, so that the client gets to read the answer, and then has the connection closed.
+// discardBody reads a part of a refused body, so that the client can read the answer, and makes the
+// server close the connection.
 func (p *Platform) discardBody(w http.ResponseWriter, r *http.Request, most int64) {
 	w.Header().Set("Connection", "close")
 	if r.Header.Get("Expect") != "" { // it has not been asked to send

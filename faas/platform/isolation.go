@@ -14,33 +14,39 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/worker"
 )
 
-// Isolation says what keeps functions to their limits and apart, as the platform found it possible when it was made. docs/platform.md has what each of it means.
+// Isolation says what enforces the functions' limits and separates them, as the platform found it
+// possible when it was made. docs/platform.md explains each value.
 type Isolation struct {
-	// Memory and Tasks say what limits memory and the number of processes and threads: "cgroup v2",
-	// which is the kernel; "watched", which is the platform, which looks at intervals; or "none".
+	// Memory and Tasks say what limits memory and the number of processes and threads: "cgroup v2" or
+	// "cgroup v1", the kernel; "watched", the platform, which looks now and then; or "none".
 	Memory string `json:"memory"`
 	Tasks  string `json:"tasks"`
-	// CPU says what limits the share of [WithMemoryPerCPU]: "cgroup v2", or "none" without that option.
+	// CPU says what enforces the share of [WithMemoryPerCPU]: "cgroup v2", "cgroup v1", or "none"
+	// without that option.
 	CPU string `json:"cpu"`
-	// OpenFiles says what holds the number of open files: "rlimit" or "none".
+	// OpenFiles says what limits the number of open files: "rlimit" or "none".
 	OpenFiles string `json:"open_files"`
-	// Strays says how what left the process group of its function is found to be killed with it: "cgroup", which finds everything; "searched", which finds what has kept
-	// its parents or its environment; or "none".
+	// Strays says how the platform finds and kills what has left the process group of its function:
+	// "cgroup", which finds everything; "searched", which finds what has kept its parents or its
+	// environment; or "none".
 	Strays string `json:"strays"`
-	// Users says who functions run as: "shared" with the program, "one" for all of them, or "own" for each.
+	// Users says which users functions run as: "shared" is the program's, "one" is one for all
+	// functions, and "own" is one for each.
 	Users string `json:"users"`
-	// Namespaces are what functions have of their own: some of "pid", "ipc" and "network", with commas between.
+	// Namespaces lists the namespaces that functions have of their own: "pid", "ipc" and "network",
+	// separated by commas.
 	Namespaces string `json:"namespaces"`
 }
 
-// Namespaces is a set of what functions can have of their own, see namespaces(7).
+// Namespaces is a set of namespaces that functions can have of their own, see namespaces(7).
 type Namespaces uint8
 
 const (
-	// PIDNamespace hides the numbers of other processes from signals, though not from /proc. A function's process has the number 1 in it, and with it ends all that it has
-	// started.
+	// PIDNamespace hides the ids of other processes from signals, though not from /proc. The
+	// function's process has the id 1 in it, and when it ends, everything that it started ends.
 	PIDNamespace Namespaces = 1 << iota
-	// IPCNamespace has its own System V and POSIX message queues, semaphores and shared memory segments.
+	// IPCNamespace has its own System V and POSIX message queues, semaphores and shared memory
+	// segments.
 	IPCNamespace
 	// NetworkNamespace has no network, not even loopback.
 	NetworkNamespace
@@ -53,7 +59,7 @@ var namespaceNames = []struct {
 }{{PIDNamespace, worker.PIDNamespace, "pid"}, {IPCNamespace, worker.IPCNamespace, "ipc"},
 	{NetworkNamespace, worker.NetworkNamespace, "network"}}
 
-// confinement is what the options say of isolation.
+// confinement holds the options that concern isolation.
 type confinement struct {
 	withoutCgroups bool
 	mbPerCPU       uint32
@@ -61,31 +67,38 @@ type confinement struct {
 	namespaces     Namespaces
 }
 
-// WithoutCgroups leaves control groups alone, also where they could be used: memory and processes are then watched.
+// WithoutCgroups disables control groups. Memory and processes are then watched.
 func WithoutCgroups() Option { return func(o *options) { o.withoutCgroups = true } }
 
-// WithMemoryPerCPU gives each process of a function a share of the processors that follows from its memory, as on the clouds: one for every mb MiB, so that with 1,769, as on
-// AWS Lambda (https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html), 512 MiB come with 0.29 of a processor. By default there is no such limit. It
-// needs control groups: New returns an ErrUnsupported where there are none with that controller.
+// WithMemoryPerCPU limits the processors of each process of a function by its memory, as the clouds
+// do: one processor for every mb MiB. With 1,769, as on AWS Lambda
+// (https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html), 512 MiB come with 0.29
+// of a processor. By default there is no such limit. The option needs control groups with a
+// processor controller; otherwise New returns an ErrUnsupported.
 func WithMemoryPerCPU(mb uint32) Option { return func(o *options) { o.mbPerCPU = mb } }
 
-// WithUser runs all functions as this user and group, without further groups. It needs Linux and root: otherwise New returns an ErrUnsupported or ErrPermissionDenied. The
-// user must be able to enter the directory of [WithDir]; nobody else than root should own files that it may change.
+// WithUser runs all functions as this user and group, without supplementary groups. It needs Linux
+// and root; otherwise New returns an ErrUnsupported or ErrPermissionDenied. The user must be able
+// to enter the directory of [WithDir]. Only root should own files that the user may change.
 func WithUser(uid, gid uint32) Option {
 	return func(o *options) { o.users = userRange{first: uid, n: 1, gid: gid, shared: true} }
 }
 
-// WithUserRange runs each function as a user and a group of its own, whose number is one of n from first on: functions can then neither read each other's files, packages included,
-// nor look into or signal each other's processes. Nobody else may have these numbers, and no other platform at the same time. There must be one for each function and one for each package,
-// also of generations that are kept and of those that still end. It needs Linux and root, as WithUser does.
+// WithUserRange runs each function as a user and a group of its own, with one of the n numbers from
+// first on. Functions can then neither read each other's files, packages included, nor look into or
+// signal each other's processes. Nobody else may have these numbers, nor may another platform use
+// them at the same time. The range needs one number for each function and one for each package,
+// including those of kept generations and of functions that are still ending. WithUserRange needs
+// Linux and root, as WithUser does.
 func WithUserRange(first, n uint32) Option {
 	return func(o *options) { o.users = userRange{first: first, n: n} }
 }
 
-// WithNamespaces gives functions something of their own. It needs Linux and root: otherwise New returns an ErrUnsupported or ErrPermissionDenied.
+// WithNamespaces gives each function namespaces of its own. It needs Linux and root; otherwise New
+// returns an ErrUnsupported or ErrPermissionDenied.
 func WithNamespaces(n Namespaces) Option { return func(o *options) { o.namespaces = n } }
 
-// check refuses what cannot be held on this system.
+// check refuses what this system cannot enforce.
 func (c *confinement) check() error {
 	var option string
 	switch {
@@ -115,17 +128,19 @@ func (c *confinement) check() error {
 	return nil
 }
 
-// cgroupPrefix begins the name of the control group of a platform.
+// cgroupPrefix begins the name of a platform's control group.
 const cgroupPrefix = "blueprint-platform-"
 
-// groupsOf begins the name of the control groups of the platforms that use the directory, and of no others: it says which directory on which file system that is. So what a killed one has
-// left is found without a record that somebody else could have written.
+// groupsOf returns the prefix of the control groups of platforms that use the directory, and of no
+// others: it identifies the directory and its file system. So the remains of a killed platform are
+// found without a record that somebody else could have written.
 func groupsOf(dir string) string {
 	sum := sha256.Sum256([]byte(directoryIdentity(dir)))
 	return cgroupPrefix + hex.EncodeToString(sum[:10]) + "-"
 }
 
-// endLeftovers ends what runs of a platform that was killed, and removes its control groups. The caller has the lock of its directory.
+// endLeftovers ends the processes of a platform that was killed, and removes its control groups.
+// The caller must hold the lock of the directory.
 func endLeftovers(dir string) {
 	cgroup.Clean(groupsOf(dir))
 	work := filepath.Join(dir, "work")
@@ -134,7 +149,7 @@ func endLeftovers(dir string) {
 	}
 }
 
-// openHost makes what starts processes, with the control groups that can be had.
+// openHost makes the host that starts processes, with the available control groups.
 func (p *Platform) openHost() error {
 	o := &p.opts
 	var err error
@@ -161,7 +176,7 @@ func (p *Platform) openHost() error {
 	return nil
 }
 
-// Isolation says what keeps functions to their limits and apart.
+// Isolation returns what enforces the functions' limits and separates them.
 func (p *Platform) Isolation() Isolation {
 	s := p.host.Support()
 	i := Isolation{Memory: "none", Tasks: "none", CPU: "none", OpenFiles: "none", Strays: "none", Users: "shared"}
@@ -198,7 +213,7 @@ func (p *Platform) Isolation() Isolation {
 	return i
 }
 
-// confine says what the processes of a function may not do.
+// confine returns the restrictions on a function's processes.
 func (p *Platform) confine(c *config, user *worker.User) worker.Confinement {
 	w := worker.Confinement{
 		MaxTasks: p.opts.limits.MaxTasks, MaxOpenFiles: p.opts.limits.MaxOpenFiles, NoCoreDumps: true, User: user,

@@ -22,11 +22,12 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/worker"
 )
 
-// shell is a function that runs its arguments as a shell script and answers what that prints.
+// shell is a function that runs its arguments as a shell script and answers the output.
 const shell = `script=$(sed 's/.*"args":\[\([0-9,]*\)\].*/\1/' | tr , '\n' | awk '{printf "%c", $1}')
 printf '{"result":[%s]}' "$(sh -c "$script" 2>&1 | od -An -v -tu1 | tr -s ' \n' ',' | sed 's/^,//;s/,$//')"`
 
-// putShell deploys shell; note is part of the package, so that it is another where the note is.
+// putShell deploys shell. note is part of the package, so that different notes make different
+// packages.
 func (s *server) putShell(id, note string, config map[string]any) {
 	s.t.Helper()
 	c := map[string]any{"memory_mb": 256, "timeout_secs": 120}
@@ -43,7 +44,8 @@ func (s *server) sh(id, script string) string {
 	return strings.TrimSpace(s.mustInvoke(id, 0, script))
 }
 
-// openDir is a directory that every user can enter, and that does not exist yet.
+// openDir returns the path of a directory that does not exist yet and that every user will be able
+// to enter.
 func openDir(t *testing.T) string {
 	t.Helper()
 	parent, err := os.MkdirTemp("", "platform-test-")
@@ -83,7 +85,8 @@ func TestEachFunctionHasDirectoriesOfItsOwn(t *testing.T) {
 	}
 }
 
-// With users of their own functions see nothing of each other. Only root can have that; anybody else is told so.
+// With users of their own, functions see nothing of each other. Only root can do that; anybody else
+// gets an error.
 func TestFunctionsWithUsersCannotReadEachOther(t *testing.T) {
 	dir := openDir(t)
 	if os.Geteuid() != 0 || runtime.GOOS != "linux" {
@@ -114,7 +117,7 @@ func TestFunctionsWithUsersCannotReadEachOther(t *testing.T) {
 	if len(users) != 3 {
 		t.Errorf("users %v", users)
 	}
-	// What is a's: a file, its package, and the environment of a process that runs.
+	// a owns a file, its package, and the environment of a running process.
 	s.sh("a", "umask 0; echo a file >file")
 	home := s.sh("a", "pwd")
 	pkg := s.sh("a", "dirname $(readlink note)")
@@ -150,7 +153,7 @@ func TestFunctionsWithUsersCannotReadEachOther(t *testing.T) {
 	}
 	s.sh("a", "touch stop")
 	<-running
-	// What nobody runs any more nobody reads, also where the package is kept to be put back.
+	// Nobody can read a package that no function runs, even if it is kept to be restored.
 	s.putShell2(t, "a", "a's new package")
 	if got := s.sh("b", "cat "+pkg+"/note"); strings.Contains(got, "a's") {
 		t.Errorf("%q", got)
@@ -232,7 +235,7 @@ func TestOptionsThatCannotBeHeldAreRefused(t *testing.T) {
 	}
 }
 
-// cgroupsOf returns where a process is in the hierarchies that this machine has.
+// cgroupsOf returns the control groups of a process in the hierarchies that this machine has.
 func cgroupsOf(t *testing.T, pid int) string {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
@@ -242,7 +245,7 @@ func cgroupsOf(t *testing.T, pid int) string {
 	return string(text)
 }
 
-// cgroupDirs are the control groups of the platforms that use the directory, wherever they are.
+// cgroupDirs returns the control groups of the platforms that use the directory, wherever they are.
 func cgroupDirs(t testing.TB, dir string) (found []string) {
 	t.Helper()
 	mounts, _ := os.ReadFile("/proc/self/mountinfo")
@@ -340,7 +343,7 @@ func TestCPUFromMemory(t *testing.T) {
 	}
 }
 
-// goneDirs waits until the directories are.
+// goneDirs waits until the directories are gone.
 func goneDirs(t *testing.T, dirs []string) {
 	t.Helper()
 	for _, d := range dirs {
@@ -356,7 +359,8 @@ func goneDirs(t *testing.T, dirs []string) {
 	}
 }
 
-// leave is a shell script that leaves two processes and prints their ids: one in a session of its own, and one without parents and environment too.
+// leave is a shell script that leaves two processes and prints their ids: one in a session of its
+// own, and one without parents and environment, too.
 const leave = `setsid sleep 1000 >/dev/null 2>&1 & echo $!
 env -i PATH="$PATH" setsid sh -c 'sleep 1000 >/dev/null 2>&1 & echo $!'
 `

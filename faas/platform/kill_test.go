@@ -24,7 +24,8 @@ import (
 
 var kills = flag.Int("kills", 12, "how often TestNothingIsLeftByKills kills a platform; a long run has 200")
 
-// beVictim serves a platform under load until it is killed. Its functions carry TEST_VICTIM, so that they are found wherever they are.
+// beVictim serves a platform under load until it is killed. Its functions carry TEST_VICTIM, so
+// that they are found wherever they are.
 func beVictim(name string) {
 	opts := []Option{WithMaxWorkers(2)}
 	if os.Getenv("TEST_HOST_WITHOUT_CGROUPS") != "" {
@@ -80,7 +81,7 @@ func beVictim(name string) {
 	select {}
 }
 
-// carriers are the processes whose environment has the text.
+// carriers returns the processes whose environment contains the text.
 func carriers(text string) (pids []int) {
 	entries, _ := os.ReadDir("/proc")
 	for _, e := range entries {
@@ -95,8 +96,9 @@ func carriers(text string) (pids []int) {
 	return pids
 }
 
-// A platform is killed at any moment, while functions are deployed, called, replaced and removed, and try to stay. Nothing is left of it: no process, no control group, no port, and
-// no directory once the next one has looked.
+// A platform is killed at any moment, while functions are deployed, called, replaced and removed,
+// and try to stay. It leaves no process, no control group, no port, and, once the next platform has
+// started, no directory.
 func TestNothingIsLeftByKills(t *testing.T) {
 	t.Logf("-kills=%d", *kills)
 	parent, zips := t.TempDir(), t.TempDir()
@@ -190,7 +192,7 @@ cat >/dev/null; sleep 0.0$(($$ % 10)); echo '{"result":[]}'`)
 	}
 }
 
-// allGroups are the control groups of platforms, whoever made them.
+// allGroups returns the control groups of platforms, whoever made them.
 func allGroups() (found []string) {
 	for _, pattern := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*", "/sys/fs/cgroup/*/*", "/sys/fs/cgroup/*/*/*",
 		"/sys/fs/cgroup/*/*/*/*"} {

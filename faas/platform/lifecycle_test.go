@@ -58,7 +58,7 @@ func TestFunctionsComeBackAfterARestart(t *testing.T) {
 	}
 }
 
-// What a crash leaves in the directory is the old function and never half of a new one.
+// After a crash the directory has the old function, never half of a new one.
 func TestLeftoversOfACrashAreRemoved(t *testing.T) {
 	dir := t.TempDir()
 	first := newServer(t, WithDir(dir))
@@ -177,7 +177,7 @@ func TestConcurrentChangesOfOneFunction(t *testing.T) {
 			for range 5 {
 				switch i % 4 {
 				case 0, 1:
-					// A function that is deleted while its PUT is under way stays deleted.
+					// A function that is deleted during its PUT stays deleted.
 					if a := s.put("f", zips[i%2], "X-Blueprint-If-Exists", "replace"); a.status != 200 &&
 						a.body["code"] != "CONFLICT" {
 						t.Errorf("PUT: %d %v", a.status, a.body)
@@ -207,7 +207,8 @@ func TestConcurrentChangesOfOneFunction(t *testing.T) {
 	}
 }
 
-// A client that has given up a PUT and deletes the function must not find it there later, whether the PUT is still being received or only arrives then.
+// A client that gives up a PUT and deletes the function must not find it later, whether the PUT is
+// still arriving at the deletion or arrives only afterwards.
 func TestALateCreatingPUTDoesNotBringBackWhatWasDeleted(t *testing.T) {
 	s := newServer(t)
 	text := scriptZip(t, doubler)
@@ -284,7 +285,7 @@ func (s *server) slowPUT(id string, text []byte, header ...string) (send func(),
 	}, answered
 }
 
-// What a function kept in its own directory is not there for the next one of that id.
+// A function does not find the files of an earlier function of its id.
 func TestNoFunctionFindsFilesOfAnEarlierOne(t *testing.T) {
 	s := newServer(t)
 	pkg := scriptZip(t, `ls -A "$HOME" >&2; touch "$HOME/secret"; ls -A "$TMPDIR" | grep -q secret && echo '{"result":[1]}'`)
@@ -343,7 +344,8 @@ func TestCloseLeavesNothing(t *testing.T) {
 	}
 }
 
-// beHost embeds a platform, prints the ids of a worker and of a process that the worker started, and hangs.
+// beHost embeds a platform, prints the ids of a worker and of a process that the worker started,
+// and hangs.
 func beHost() {
 	opts := []Option{WithDir(os.Getenv("TEST_HOST"))}
 	if os.Getenv("TEST_HOST_WITHOUT_CGROUPS") != "" {

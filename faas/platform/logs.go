@@ -14,8 +14,9 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/logs"
 )
 
-// Logs returns the last lines that the functions' processes wrote to their standard error, of their earlier generations too: at most 1,000 lines and 64 KiB of each function, which begin anew with
-// the platform. See [faas.LogReader].
+// Logs returns the last lines that the functions' processes wrote to standard error, those of
+// earlier generations included: at most 1,000 lines and 64 KiB of each function. They start anew
+// with the platform. See [faas.LogReader].
 func (e *Executor) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogLine, error] {
 	if err := q.Check(providerName); err != nil {
 		return logs.Fail(err)
@@ -34,9 +35,9 @@ func (e *Executor) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.Log
 	}
 }
 
-// logLine is a line as GET .../logs answers it.
+// logLine is a line in the answer to GET .../logs.
 type logLine struct {
-	// Cursor names the place behind the line, for ?after=.
+	// Cursor names the place after the line, for ?after=.
 	Cursor    logs.Cursor `json:"cursor"`
 	Time      time.Time   `json:"time"`
 	PID       int         `json:"pid,omitempty"`
@@ -59,7 +60,8 @@ func newLogLine(e logs.Kept) logLine {
 	return line
 }
 
-// stillThere is how often somebody who follows a log is sent an empty line where there is nothing else to send, so that a connection that broke is noticed.
+// stillThere is how often a follower of a silent log is sent an empty line, so that a broken
+// connection is noticed.
 const stillThere = 15 * time.Second
 
 // serveLogs answers with a line of JSON for each line of the log.
@@ -92,7 +94,8 @@ func (p *Platform) serveLogs(w http.ResponseWriter, r *http.Request, id string) 
 	control := http.NewResponseController(w)
 	out := json.NewEncoder(w)
 	out.SetEscapeHTML(false)
-	// A client that does not take what it asked for must not keep the connection; one that waits for lines may.
+	// A client that does not take what it asked for must not keep the connection. One that waits for
+	// lines may.
 	deadline := func() { _ = control.SetWriteDeadline(time.Now().Add(p.opts.limits.RequestTimeout)) }
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
@@ -121,7 +124,7 @@ func (p *Platform) serveLogs(w http.ResponseWriter, r *http.Request, id string) 
 	}
 }
 
-// logQuery reads since, until (RFC 3339), limit and follow.
+// logQuery parses since, until (RFC 3339), limit and follow.
 func logQuery(r *http.Request) (q faas.LogQuery, err error) {
 	bad := func(name, want string) (faas.LogQuery, error) {
 		return q, notRunError(faas.ErrInvalidArgument, "logs", "query parameter %s=%.60q is not %s", name,

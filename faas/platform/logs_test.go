@@ -87,7 +87,7 @@ func TestLogsAreLinesOfJSON(t *testing.T) {
 	}
 }
 
-// follow opens a log and returns a function that gives its next line, or "" at its end.
+// follow opens a log and returns a function that returns its next line, or "" at the end.
 func (s *server) follow(ctx context.Context, t testing.TB, path string) func() string {
 	t.Helper()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+path, nil)

@@ -21,7 +21,8 @@ import (
 	"go.uber.org/goleak"
 )
 
-// With TEST_HOST, TEST_VICTIM or TEST_SERVER the test binary is a program that embeds a platform, to be killed.
+// With TEST_HOST, TEST_VICTIM or TEST_SERVER the test binary is a program that embeds a platform
+// and will be killed.
 func TestMain(m *testing.M) {
 	if os.Getenv("TEST_HOST") != "" {
 		beHost()
@@ -39,7 +40,7 @@ func TestMain(m *testing.M) {
 		goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"))
 }
 
-// Jobs of testdata/job.
+// The jobs of testdata/job.
 const (
 	jobEcho = iota
 	jobExit // with code 3
@@ -143,7 +144,7 @@ func configHeader(c map[string]any) string {
 	return base64.StdEncoding.EncodeToString(text)
 }
 
-// server is a platform behind a real listener, and a client that sends raw requests.
+// server is a platform behind a real listener, with a client that sends raw requests.
 type server struct {
 	t   testing.TB
 	p   *Platform
@@ -167,7 +168,7 @@ func newServer(t testing.TB, opts ...Option) *server {
 	return &server{t, p, ts.URL, ts.Client()}
 }
 
-// answer is a decoded answer; body has the JSON's members.
+// answer is a decoded answer. body has the members of the JSON.
 type answer struct {
 	status int
 	header http.Header
@@ -247,7 +248,7 @@ func requestJSON(job int, args string) []byte {
 	return text
 }
 
-// result is the bytes that an invocation answered.
+// result returns the output of an invocation.
 func (a answer) result() string {
 	list, _ := a.body["result"].([]any)
 	b := make([]byte, len(list))

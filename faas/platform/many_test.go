@@ -22,7 +22,8 @@ import (
 var manyFunctions = flag.Int("many.functions", 60,
 	"how many functions BenchmarkManyFunctions deploys, a twentieth of which it calls")
 
-// BenchmarkManyFunctions deploys many functions, calls a few of them, and reports what the others cost: memory of the platform, processes, and time of the calls.
+// BenchmarkManyFunctions deploys many functions, calls a few of them, and reports what the others
+// cost: the platform's memory, processes, and the duration of the calls.
 //
 //	go test ./faas/platform -run '^$' -bench ManyFunctions -benchtime 1x -many.functions 1000
 func BenchmarkManyFunctions(b *testing.B) {
@@ -65,7 +66,8 @@ func many(b *testing.B, n int) {
 		}
 		return n, pss
 	}
-	// calls makes calls of the hot functions until done says so, and returns how long each took, in ascending order.
+	// calls calls the hot functions until done returns true, and returns the durations in ascending
+	// order.
 	calls := func(done func(made int) bool) []time.Duration {
 		var mu sync.Mutex
 		var all []time.Duration
@@ -108,7 +110,7 @@ func many(b *testing.B, n int) {
 	started, pss := processes()
 	b.ReportMetric(float64(started), "processes-deployed")
 	b.ReportMetric(pss/float64(max(started, 1))/(1<<20), "MB-PSS/process")
-	// The idle ones end, while the hot ones are called.
+	// The idle processes end while the hot functions are called.
 	deadline := time.Now().Add(aWhile)
 	calls(func(int) bool {
 		if time.Now().After(deadline) {
@@ -164,7 +166,7 @@ func memory(b *testing.B) held {
 	return held{float64(m.HeapAlloc), float64(pages * os.Getpagesize()), runtime.NumGoroutine(), count(b, "/proc/self/fd")}
 }
 
-// pssOf returns the memory of a process with its share of what it has in common with others, in bytes; 0 where it is gone.
+// pssOf returns the proportional set size of a process in bytes, or 0 if it is gone.
 func pssOf(pid int) float64 {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// liveMB is what this process holds in memory and cannot give back.
+// liveMB returns the memory that this process holds and cannot give back.
 func liveMB() int64 {
 	runtime.GC()
 	var m runtime.MemStats
@@ -24,7 +24,8 @@ func liveMB() int64 {
 	return int64(m.HeapAlloc) >> 20
 }
 
-// Small requests for large answers, of clients that do not take them: what is in memory is no more than the limit, and is given back when the clients are gone.
+// Clients send small requests for large answers and do not take them. The answers in memory stay
+// below the limit, and are freed when the clients are gone.
 func TestAnswersInMemoryStayBelowTheLimit(t *testing.T) {
 	const answerMB, limitMB = 6, 20
 	clients := map[string]int{"frames": 12, "stdio": 5}
@@ -80,7 +81,7 @@ func TestAnswersInMemoryStayBelowTheLimit(t *testing.T) {
 	}
 }
 
-// Clients that take their answers get all of them, one after another where there is no room for all at a time.
+// Clients that take their answers get all of them, one after another if they do not fit together.
 func TestLargeAnswersWaitForEachOther(t *testing.T) {
 	s := newServer(t, WithLimits(Limits{MaxBufferedMB: 8}))
 	s.putJobs("f", nil)

@@ -18,15 +18,17 @@ import (
 
 const metricsPath = "/metrics"
 
-// outcomes are how a call can end; the empty code is an answer. What is none of the others is the last.
+// outcomes are the ways in which a call can end. The empty code is an answer; the last one stands
+// for all codes not listed.
 var outcomes = [...]faas.Code{"", faas.ErrFunctionFailed, faas.ErrTimeout, faas.ErrThrottled, faas.ErrUnavailable,
 	faas.ErrNotFound, faas.ErrTooLarge, faas.ErrInternal}
 
-// durationBounds are the upper bounds of the histogram, in seconds; above the last is one more bucket. A warm call is in the first, the longest timeout in the last.
+// durationBounds are the upper bounds of the histogram, in seconds; one more bucket is above the
+// last. A warm call is in the first, the longest timeout in the last.
 var durationBounds = [...]float64{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30,
 	60, 300, 900}
 
-// callCounts count calls. The zero value is ready.
+// callCounts counts calls. The zero value is ready to use.
 type callCounts struct {
 	ended   [len(outcomes)]atomic.Uint64
 	buckets [len(durationBounds) + 1]atomic.Uint64 // each without those before it
@@ -55,7 +57,8 @@ func (c *callCounts) add(took time.Duration, cold bool, err error) {
 	c.nanos.Add(int64(took))
 }
 
-// poolCounts are what the process sets of a function, those that were replaced too, have counted together. The zero value is ready.
+// poolCounts are the sums over all process pools of a function, replaced ones included. The zero
+// value is ready to use.
 type poolCounts struct {
 	mu    sync.Mutex
 	pools []*worker.Pool // that have not ended
@@ -95,7 +98,8 @@ func (c *poolCounts) stats() worker.Stats {
 	return sum
 }
 
-// metricsText writes an answer in the text format of Prometheus (https://prometheus.io/docs/instrumenting/exposition_formats/).
+// metricsText writes an answer in the text format of Prometheus
+// (https://prometheus.io/docs/instrumenting/exposition_formats/).
 type metricsText struct{ *bufio.Writer }
 
 var (
@@ -103,7 +107,7 @@ var (
 	helpEscaper  = strings.NewReplacer(`\`, `\\`, "\n", `\n`)
 )
 
-// Errors of a bufio.Writer stay, and what is written to a client that is gone needs none.
+// Errors of a bufio.Writer are sticky, and a client that is gone needs none.
 func (t metricsText) text(parts ...string) {
 	for _, s := range parts {
 		_, _ = t.WriteString(s)
@@ -116,7 +120,7 @@ func (t metricsText) family(name, kind, help string) {
 		"\n")
 }
 
-// sample writes one value; labels are names and values in turn.
+// sample writes one value. labels alternates names and values.
 func (t metricsText) sample(name string, value float64, labels ...string) {
 	t.text(metricsPrefix, name)
 	for i := 0; i < len(labels); i += 2 {
@@ -138,7 +142,7 @@ func number(v float64) string {
 
 const metricsPrefix = "blueprint_platform_"
 
-// functionMetrics are those that a function has one value of.
+// functionMetrics are the metrics with one value for each function.
 var functionMetrics = []struct {
 	name, kind, help string
 	value            func(f *function, s *worker.Stats) float64
@@ -168,7 +172,8 @@ var functionMetrics = []struct {
 		func(f *function, _ *worker.Stats) float64 { return float64(f.log.ring.Count()) }},
 }
 
-// writeMetrics writes family by family, as the format wants it, and never all of it to memory: there may be thousands of functions.
+// writeMetrics writes family by family, as the format requires, and never holds all of it in
+// memory, because there may be thousands of functions.
 func (p *Platform) writeMetrics(t metricsText) {
 	functions := p.list("")
 	t.family("functions", "gauge", "Functions that are deployed.")

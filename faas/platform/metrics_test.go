@@ -19,7 +19,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// scrape returns the samples of GET /metrics, having checked the text.
+// scrape checks the text of GET /metrics and returns its samples.
 func (s *server) scrape() map[string]float64 {
 	s.t.Helper()
 	resp, err := s.c.Get(s.url + "/metrics")
@@ -47,8 +47,9 @@ var (
 	labelPair  = regexp.MustCompile(`^([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\\n]|\\["\\n])*)"(?:,|$)`)
 )
 
-// parseMetrics reads Prometheus' text format more strictly than Prometheus does: every family once, with HELP, TYPE and samples, all with the same labels, none twice;
-// histograms whole and in order. Names come back without the platform's prefix.
+// parseMetrics parses Prometheus' text format more strictly than Prometheus does: every family
+// occurs once, with HELP, TYPE and samples; the samples have the same labels, and none occurs
+// twice; histograms are complete and in order. It removes the platform's prefix from names.
 func parseMetrics(text string) (map[string]float64, error) {
 	samples := map[string]float64{}
 	if !utf8.ValidString(text) || !strings.HasSuffix(text, "\n") {
@@ -231,7 +232,7 @@ func TestARemovedFunctionHasNoMetrics(t *testing.T) {
 	}
 }
 
-// A service's name can be anything where the platform is embedded.
+// An embedded platform accepts any text as the name of a service.
 func TestLabelsAreEscaped(t *testing.T) {
 	for service, want := range map[string]string{
 		`a"b\c`: `a\"b\\c`, "line\nbreak": `line\nbreak`, "\\n": `\\n`, `"} 1`: `\"} 1`, "bad\xff": "bad\uFFFD",

@@ -2,5 +2,5 @@
 
 package platform
 
-// slackMB is what a measurement of the heap may be above the limit.
+// slackMB is how far a measurement of the heap may exceed the limit.
 const slackMB = 6

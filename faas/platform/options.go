@@ -7,13 +7,15 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// Limits bound what the platform takes. A zero field keeps the default. See https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html for those of AWS Lambda.
+// Limits bound what the platform accepts. A zero field means the default. For those of AWS Lambda
+// see https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html.
 type Limits struct {
 	MaxPackageMB  int // of an uploaded zip, in MiB; default 50
 	MaxUnpackedMB int // of all files in it, in MiB; default 250
 	MaxFiles      int // in it; default 10,000
 	MaxPayloadMB  int // of arguments and of answers, in MiB, as bytes and not as JSON; default 16
-	// of large requests and answers (over 64 KiB) in memory at a time, in MiB, three quarters of it for requests; requests beyond it are refused with 429, answers wait; default 512
+	// of large requests and answers (over 64 KiB) in memory at a time, in MiB, three quarters of it
+	// for requests; requests beyond it are refused with 429, answers wait; default 512
 	MaxBufferedMB  int
 	MaxFunctions   int    // deployed at a time; default 10,000
 	MaxTimeoutSecs uint32 // of one invocation; default 900
@@ -27,7 +29,7 @@ type Limits struct {
 	ReadHeaderTimeout time.Duration // of [Platform.Server]; default 10 seconds
 }
 
-// What a deployment gets that does not say.
+// The configuration of a deployment that does not specify it.
 const (
 	DefaultMemoryMB       = 512
 	DefaultTimeoutSecs    = 300
@@ -50,42 +52,53 @@ type options struct {
 	confinement
 }
 
-// Option is an option of [New].
+// Option configures [New].
 type Option func(*options)
 
-// WithDir keeps everything in dir, which is made if it does not exist: functions that were deployed come back when a platform is made with the same
-// directory again. One platform at a time uses a directory, which must be this user's or root's. The default is a temporary directory that Close removes.
+// WithDir keeps everything in dir, and creates it if it does not exist. A later platform with the
+// same directory has the same functions. Only one platform at a time can use a directory, which
+// must be this user's or root's. The default is a temporary directory that Close removes.
 func WithDir(dir string) Option { return func(o *options) { o.dir = dir } }
 
-// WithToken makes every request need "Authorization: Bearer token". Without it only loopback connections are served.
+// WithToken requires "Authorization: Bearer token" of every request. Without it, the platform
+// serves only loopback connections.
 func WithToken(token string) Option { return func(o *options) { o.token = token } }
 
-// WithMaxConcurrency sets how many calls of a function run at the same time where its deployment does not say. The default is 100.
+// WithMaxConcurrency sets how many calls of a function run at the same time where its deployment
+// does not say. The default is 100.
 func WithMaxConcurrency(n int) Option { return func(o *options) { o.maxConcurrency = n } }
 
-// WithQueue sets how many calls of a function may wait for their turn; more are refused with ErrThrottled, 429 over HTTP. The default is 1,000.
+// WithQueue sets how many calls of a function may wait for their turn. Further calls are refused
+// with ErrThrottled, 429 over HTTP. The default is 1,000.
 func WithQueue(n int) Option { return func(o *options) { o.maxQueue = n } }
 
-// WithMaxWorkers sets how many warm processes a function may have. The default is the number of processors, at least 2.
+// WithMaxWorkers sets how many warm processes a function may have. The default is the number of
+// processors, and at least 2.
 func WithMaxWorkers(n int) Option { return func(o *options) { o.maxWorkers = n } }
 
-// WithMaxProcesses sets from how many processes of all functions together on the one that has been idle longest is ended when another has to start, so that many functions that
-// are called now and then do not fill the machine. Where none is idle there are more. The default is 250.
+// WithMaxProcesses sets a target for the number of processes of all functions together, so that
+// many functions that are seldom called do not fill the machine. If a process has to start at or
+// above it, the one that has been idle longest is ended. If none is idle, the number is exceeded.
+// The default is 250.
 func WithMaxProcesses(n int) Option { return func(o *options) { o.maxProcesses = n } }
 
-// WithIdleTimeout sets after how long without a call a warm process is ended. The default is 5 minutes; negative means never.
+// WithIdleTimeout sets how long a warm process stays without a call. The default is 5 minutes; a
+// negative value means for ever.
 func WithIdleTimeout(d time.Duration) Option { return func(o *options) { o.idleTimeout = d } }
 
-// WithStartTimeout sets how long a warm process may take until it is ready for calls. The default is 10 seconds.
+// WithStartTimeout sets how long a warm process may take to become ready for calls. The default is
+// 10 seconds.
 func WithStartTimeout(d time.Duration) Option { return func(o *options) { o.startTimeout = d } }
 
-// WithDrainTimeout sets how long Close waits for calls that run before it cuts them off. The default is 10 seconds.
+// WithDrainTimeout sets how long Close waits for running calls before it cuts them off. The default
+// is 10 seconds.
 func WithDrainTimeout(d time.Duration) Option { return func(o *options) { o.drainTimeout = d } }
 
-// WithLimits sets what the platform takes.
+// WithLimits sets the limits of what the platform accepts.
 func WithLimits(l Limits) Option { return func(o *options) { o.limits = l } }
 
-// WithLogger has deployments, failures and the functions' standard error logged. By default nothing is.
+// WithLogger logs deployments, failures and the functions' standard error. By default nothing is
+// logged.
 func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l } }
 
 func setDefault[T comparable](field *T, value T) {

@@ -18,10 +18,11 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/worker"
 )
 
-// providerName is what errors of the platform name as their provider.
+// providerName is the provider that the platform's errors name.
 const providerName = "platform"
 
-// Platform deploys and runs functions. It is an [http.Handler]; all its methods are safe for concurrent use.
+// Platform deploys and runs functions. It is an [http.Handler]. All methods are safe for concurrent
+// use.
 type Platform struct {
 	opts    options
 	store   *store
@@ -51,8 +52,9 @@ type Platform struct {
 	closeErr  error
 }
 
-// New makes a platform and, with [WithDir], brings back the functions that are in its directory. The platform must be closed. Errors:
-// ErrInvalidArgument for an option, ErrConflict where another platform uses the directory, ErrInternal where it cannot be used.
+// New makes a platform. With [WithDir], it brings back the functions in that directory. The caller
+// must close the platform. Errors: ErrInvalidArgument for an invalid option, ErrConflict if another
+// platform uses the directory, ErrInternal if the directory cannot be used.
 func New(opts ...Option) (*Platform, error) {
 	var o options
 	for _, opt := range opts {
@@ -84,7 +86,7 @@ func New(opts ...Option) (*Platform, error) {
 	return p, nil
 }
 
-// bringBack makes the functions that the directory holds. Its processes are started by the first calls.
+// bringBack makes the functions in the directory. Their first calls start the processes.
 func (p *Platform) bringBack() error {
 	records, err := p.store.load()
 	if err != nil {
@@ -101,17 +103,18 @@ func (p *Platform) bringBack() error {
 	return nil
 }
 
-// MemoryLimitKind says in words how the memory of functions is limited on this system.
+// MemoryLimitKind says in words how this system limits the memory of functions.
 func (p *Platform) MemoryLimitKind() string { return p.host.MemoryLimitKind() }
 
-// Server returns an HTTP server for the platform, with time limits against clients that are slow on purpose. The caller sets Addr and TLS
-// as needed, serves what [Platform.Listen] returns, and shuts it down before it closes the platform. Whoever follows logs, and uploads that are on their way, are then
-// ended at once, with this server or any other.
+// Server returns an HTTP server for the platform, with time limits against deliberately slow
+// clients. The caller sets Addr and TLS as needed, serves what [Platform.Listen] returns, and shuts
+// the server down before it closes the platform. Shutting down ends requests that follow logs, and
+// uploads that are still arriving, at once, with this server or any other.
 func (p *Platform) Server() *http.Server {
 	l := p.opts.limits
 	return &http.Server{
 		Handler: p,
-		// An upload may take its time, and a call wait as long as it may then run.
+		// An upload may take its time, and a call may wait for as long as it may then run.
 		WriteTimeout:      l.UploadTimeout + 2*time.Duration(l.MaxTimeoutSecs)*time.Second + time.Minute,
 		ReadHeaderTimeout: p.opts.limits.ReadHeaderTimeout,
 		IdleTimeout:       2 * time.Minute,
@@ -125,8 +128,9 @@ func (p *Platform) Server() *http.Server {
 	}
 }
 
-// Close takes no more calls, lets those that run end for up to the drain timeout, ends every process, and removes the temporary directory
-// where there is no other. It is idempotent; the error says what could not be ended or removed in order.
+// Close refuses further calls, waits up to the drain timeout for running ones, ends every process,
+// and removes the directory if it is temporary. It is idempotent. The error says what could not be
+// ended or removed.
 func (p *Platform) Close() error {
 	p.closeOnce.Do(func() {
 		p.mu.Lock()
@@ -160,7 +164,8 @@ func (p *Platform) Close() error {
 	return p.closeErr
 }
 
-// function is one deployed function. It never changes: a replacement is another function that takes over the counts.
+// function is one deployed function. It is immutable: its replacement is another function that
+// takes over the counts.
 type function struct {
 	record
 	frames  bool
@@ -172,7 +177,7 @@ type function struct {
 	log     *functionLog // outlives a replacement, as the counts do
 }
 
-// counts outlive a replacement.
+// counts survive a replacement.
 type counts struct {
 	total    atomic.Uint64
 	last     atomic.Int64  // Unix nanoseconds, 0 for never
@@ -188,7 +193,8 @@ func (c *counts) lastTime() (t time.Time) {
 	return t
 }
 
-// stop ends the function's processes; calls that run have until ctx is done. What they left in their directory goes with them.
+// stop ends the function's processes, and removes what they left in their directory. Running calls
+// may continue until ctx is done.
 func (f *function) stop(ctx context.Context) error {
 	if f.pool == nil {
 		return nil
@@ -275,7 +281,7 @@ func notRunError(code faas.Code, op, format string, args ...any) *faas.Error {
 	return e
 }
 
-// list returns the functions of a service, or all for the empty service, by ascending id.
+// list returns the functions of a service, or all if service is empty, by ascending id.
 func (p *Platform) list(service string) []*function {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -289,7 +295,8 @@ func (p *Platform) list(service string) []*function {
 	return list
 }
 
-// drain ends a function that nobody can call any more, in its own time, and then lets go of its package.
+// drain ends a function that can no longer be called, once its calls have ended, and then releases
+// its package.
 func (p *Platform) drain(f *function) <-chan struct{} {
 	done := make(chan struct{})
 	p.draining.Go(func() {

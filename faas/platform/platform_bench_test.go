@@ -13,7 +13,7 @@ import (
 // benchArgs are the arguments of a small call.
 var benchArgs = []byte{1, 2, 3, 4, 5, 6, 7, 8}
 
-// BenchmarkIdleFunctions reports what a deployed function costs that nobody calls.
+// BenchmarkIdleFunctions reports the cost of a deployed function that nobody calls.
 func BenchmarkIdleFunctions(b *testing.B) {
 	p, err := New()
 	if err != nil {

@@ -18,7 +18,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// However many call, a function runs as many as it may and keeps as many waiting as it may; the others are told at once, and when to come again.
+// However many callers there are, a function runs and queues only as many calls as it may. Other
+// callers learn at once when to come again.
 func TestThousandsOfCallersAreHeldBack(t *testing.T) {
 	const callers, concurrency, queue = 3000, 4, 16
 	s := newServer(t, WithQueue(queue))
@@ -85,7 +86,8 @@ func TestThousandsOfCallersAreHeldBack(t *testing.T) {
 	}
 }
 
-// What large requests take of memory is bounded for all functions together; those beyond it are refused before they are read, and all is given back.
+// The memory of large requests is bounded for all functions together. Requests beyond the bound are
+// refused before they are read, and all memory is freed.
 func TestLargeRequestsTakeBoundedMemory(t *testing.T) {
 	const callers, limitMB = 200, 8
 	s := newServer(t, WithLimits(Limits{MaxBufferedMB: limitMB}))
@@ -151,7 +153,7 @@ func TestLargeRequestsTakeBoundedMemory(t *testing.T) {
 	if answered.Load() == 0 || refused.Load() == 0 {
 		t.Errorf("%d were answered and %d refused", answered.Load(), refused.Load())
 	}
-	// Answers are counted when they exist, so that the limit is passed by those of the calls that run.
+	// Answers count once they exist, so running calls can exceed the limit by theirs.
 	if limit := int64(limitMB<<20 + 32*len(body)); most.Load() > limit {
 		t.Errorf("%d bytes were held, the limit is %d", most.Load(), limit)
 	}

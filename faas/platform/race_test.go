@@ -2,6 +2,6 @@
 
 package platform
 
-// slackMB is what a measurement of the heap may be above the limit: under the race detector dead values
-// live longer, an answer of 6 MiB here and there.
+// slackMB is how far a measurement of the heap may exceed the limit. Under the race detector dead
+// values live longer: an answer of 6 MiB here and there.
 const slackMB = 32

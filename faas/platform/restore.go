@@ -11,7 +11,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// generation names what a function was at some time: its code and its configuration.
+// generation names a function's code and configuration at some time.
 type generation struct {
 	PackageSHA256 string `json:"package_sha256"`
 	Fingerprint   string `json:"config_fingerprint"`
@@ -19,12 +19,13 @@ type generation struct {
 
 func (r *record) generation() generation { return generation{r.PackageSHA256, r.Fingerprint} }
 
-// revision changes whenever the function is replaced or put back, and when it was asked to be and is it already.
+// revision changes whenever the function is replaced or restored, also by a request for what it
+// already is.
 func (f *function) revision() string {
 	return strconv.FormatInt(f.DeployedAt.UnixNano(), 10) + "." + strconv.FormatUint(f.counts.restores.Load(), 10)
 }
 
-// same reports whether the two records deploy the same thing.
+// same reports whether two records deploy the same thing.
 func (r *record) same(o *record) bool {
 	a, b := r.Config, o.Config
 	return r.generation() == o.generation() && r.KeepWarm == o.KeepWarm && a.MemoryMB == b.MemoryMB &&
@@ -32,7 +33,7 @@ func (r *record) same(o *record) bool {
 		a.MaxConcurrency == b.MaxConcurrency && maps.Equal(a.Env, b.Env)
 }
 
-// previous returns the generation that is kept when f takes the place of old.
+// previous returns the generation to keep when f replaces old.
 func (f *function) previous(old *function) *record {
 	switch {
 	case old == nil || old.broken != nil:
@@ -45,9 +46,10 @@ func (f *function) previous(old *function) *record {
 	return &rec
 }
 
-// restore makes the wanted generation of the function the one that is invoked, if it is that already or is the one before, without dropping a call.
-// Deployments of the function that have not ended fail, so that none of them undoes it. The codes are ErrNotFound where there is no such function and ErrConflict
-// where it has no such generation. service, where it is not empty, must be the function's.
+// restore directs invocations to the wanted generation, which must be the live or the previous one,
+// without dropping a call. Unfinished deployments of the function fail, so that none of them undoes
+// the restore. The codes are ErrNotFound if the function does not exist, and ErrConflict if it does
+// not have the generation. If service is not empty, the function must belong to it.
 func (p *Platform) restore(ctx context.Context, id, service string, want generation) (*function, error) {
 	if want.PackageSHA256 == "" || want.Fingerprint == "" {
 		return nil, notRunError(faas.ErrInvalidArgument, "restore",
@@ -76,7 +78,8 @@ func (p *Platform) restore(ctx context.Context, id, service string, want generat
 	return p.relaunch(ctx, *live.Previous)
 }
 
-// putBack makes the function what the record says, whose package the caller holds, whatever it is now. As with restore, deployments of it that have not ended fail.
+// putBack makes the function what the record says, whatever it is now. The caller holds the
+// record's package. As with restore, unfinished deployments of the function fail.
 func (p *Platform) putBack(ctx context.Context, rec record) error {
 	p.life.RLock()
 	defer p.life.RUnlock()
@@ -97,7 +100,8 @@ func (p *Platform) putBack(ctx context.Context, rec record) error {
 	return err
 }
 
-// relaunch makes what a function was the one that is invoked. The function's changes are locked.
+// relaunch directs invocations to an earlier generation. The function must be locked against
+// changes.
 func (p *Platform) relaunch(ctx context.Context, rec record) (*function, error) {
 	d := &deployment{record: rec}
 	d.DeployedAt = time.Now().UTC()

@@ -17,7 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// putVersion deploys a script that answers n and has the fingerprint "vN", and returns its generation.
+// putVersion deploys a script that answers n with the fingerprint "vN", and returns its generation.
 func (s *server) putVersion(id string, n int, header ...string) generation {
 	s.t.Helper()
 	a := s.mustPut(id, versionZip(s.t, n), versionHeader(n, header...)...)
@@ -49,7 +49,8 @@ func (s *server) is(id string, n int) {
 	}
 }
 
-// keeps waits until the platform has want packages: replaced functions let go of theirs in their own time.
+// keeps waits until the platform has want packages: replaced functions release theirs in their own
+// time.
 func (s *server) keeps(want int) {
 	s.t.Helper()
 	for deadline := time.Now().Add(aWhile); ; time.Sleep(time.Millisecond) {
@@ -145,7 +146,7 @@ func TestRefusedRestores(t *testing.T) {
 	s.is("f", 1)
 }
 
-// An upload that its sender has given up, because it was cancelled or lost its connection, must not undo the restore that follows.
+// An upload whose sender has cancelled it or lost the connection must not undo a later restore.
 func TestALateUploadDoesNotUndoARestore(t *testing.T) {
 	s := newServer(t)
 	one := s.putVersion("f", 1)
@@ -159,7 +160,7 @@ func TestALateUploadDoesNotUndoARestore(t *testing.T) {
 	}
 	s.is("f", 1)
 
-	// A whole one that comes after the restore says what it was meant to replace.
+	// A complete upload that arrives after the restore names what it was meant to replace.
 	revision := s.do("GET", "/api/functions/f", nil).body["revision"].(string)
 	s.putVersion("f", 2, "X-Blueprint-If-Revision", revision)
 	s.putVersion("f", 2, "X-Blueprint-If-Revision", revision) // sent again

@@ -24,7 +24,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// files returns what is below the platform's directory, but for the directories that it begins with and its lock.
+// files returns what is below the platform's directory, except for its lock and the directories
+// that it starts with.
 func (s *server) files() (list []string) {
 	s.t.Helper()
 	err := filepath.WalkDir(s.p.Dir(), func(path string, d fs.DirEntry, err error) error {
@@ -40,8 +41,8 @@ func (s *server) files() (list []string) {
 	return list
 }
 
-// leavesNothing makes a platform in a directory of its own with an owner's files around it, and returns a function that checks that what has been done to it left no file and
-// touched none.
+// leavesNothing makes a platform in a directory of its own, among files of its owner. The returned
+// function checks that what happened since left no file and changed none.
 func leavesNothing(t testing.TB, opts ...Option) (*server, func(name string)) {
 	t.Helper()
 	outside := t.TempDir()
@@ -78,7 +79,8 @@ func TestHostileZipsAreRefusedAndLeaveNothing(t *testing.T) {
 	}
 }
 
-// What is only found when it is unpacked is removed again, and so is a package that cannot be started.
+// Faults found only while unpacking leave nothing behind, and neither do packages that cannot be
+// started.
 func TestPackagesThatFailLaterLeaveNothing(t *testing.T) {
 	s, check := leavesNothing(t)
 	lies := makeZip(t, file{"a", 0o644, strings.Repeat("a", 1000)}, file{"bootstrap", 0o755, "#!/bin/sh\n"})
@@ -162,7 +164,7 @@ func TestHostileIDsAndHeadersAreRefusedAndLeaveNothing(t *testing.T) {
 	}
 }
 
-// raw sends bytes over a connection of their own. The answer may be none of the platform's.
+// raw sends bytes over a connection of their own. The answer may come from the HTTP server.
 func (s *server) raw(format string, args ...any) (a answer) {
 	s.t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
@@ -252,7 +254,8 @@ func (zeros) Read(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// A client that sends slowly on purpose loses its connection, whatever it asks for, also without a server that has time limits of its own.
+// A deliberately slow client loses its connection, whatever it asks for, even if the server has no
+// time limits.
 func TestSlowClientsLoseTheirConnection(t *testing.T) {
 	quick := WithLimits(Limits{RequestTimeout: 50 * time.Millisecond, UploadTimeout: 50 * time.Millisecond,
 		ReadHeaderTimeout: 50 * time.Millisecond})
@@ -301,7 +304,7 @@ func TestSlowClientsLoseTheirConnection(t *testing.T) {
 	}
 }
 
-// closes checks that the platform closes a connection over which text is sent and then nothing.
+// closes checks that the platform closes a connection that sends text and then nothing.
 func (s *server) closes(name, text string) {
 	s.t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
@@ -318,7 +321,7 @@ func (s *server) closes(name, text string) {
 	}
 }
 
-// A client that does not take a large answer does not make the platform keep it.
+// The platform does not keep a large answer for a client that does not take it.
 func TestAnswersThatNobodyTakesAreNotKept(t *testing.T) {
 	p, err := New(WithLimits(Limits{RequestTimeout: time.Second}))
 	if err != nil {
@@ -360,7 +363,7 @@ func TestAnswersThatNobodyTakesAreNotKept(t *testing.T) {
 	}
 }
 
-// narrowListener makes connections whose buffers hold little.
+// narrowListener makes connections with small buffers.
 type narrowListener struct{ net.Listener }
 
 func (l narrowListener) Accept() (net.Conn, error) {
@@ -371,7 +374,8 @@ func (l narrowListener) Accept() (net.Conn, error) {
 	return conn, err
 }
 
-// The comparison must not tell how much of a token is right, nor how long it is. Times cannot be tested well; what is compared, and with what, can.
+// The comparison must reveal neither how much of a token is right nor how long it is. Times cannot
+// be tested well; what is compared, and with what, can.
 func TestTokensAreComparedByHashInConstantTime(t *testing.T) {
 	for _, token := range []string{"x", "correct horse", strings.Repeat("long", 1000)} {
 		h := hashToken(token)
@@ -423,7 +427,8 @@ func TestTokensAreComparedByHashInConstantTime(t *testing.T) {
 	}
 }
 
-// Other users of the machine can read neither the functions' configuration nor what they write. (Functions run as one user and are not kept apart by this.)
+// Other users of the machine can read neither the functions' configuration nor their output.
+// (Functions run as one user; this does not separate them.)
 func TestTheDirectoryIsForItsOwnerAlone(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "platform")
 	s := newServer(t, WithDir(dir))
@@ -443,7 +448,8 @@ func TestTheDirectoryIsForItsOwnerAlone(t *testing.T) {
 	}
 }
 
-// What one function is given does not reach another: neither variables nor the files in its own directory, nor anything of the program that embeds the platform.
+// Functions get nothing that belongs to another function, neither variables nor files, and nothing
+// of the program that embeds the platform.
 func TestFunctionsGetNothingOfEachOther(t *testing.T) {
 	t.Setenv("HOST_SECRET", "x")
 	s := newServer(t, WithToken("the token"))

@@ -15,7 +15,7 @@ import (
 
 const apiPath = "/api/functions"
 
-// ServeHTTP answers the calls of the protocol.
+// ServeHTTP implements the protocol.
 func (p *Platform) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 { // also a body that nobody reads must end, or its connection would be kept for ever
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(p.opts.limits.RequestTimeout))
@@ -92,7 +92,7 @@ func (p *Platform) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// route takes the path apart. ok is false for a path that is none of the protocol's; the id is unchecked.
+// route splits the path. ok is false if the protocol has no such path. The id is unchecked.
 func route(r *http.Request) (id, verb string, ok bool) {
 	path := r.URL.Path
 	if r.URL.RawPath != "" { // something is escaped that need not be: a slash in an id must not look like one between
@@ -128,7 +128,7 @@ func allow(w http.ResponseWriter, r *http.Request, methods ...string) bool {
 	return false
 }
 
-// zipTypes are the content types of an upload; none at all is taken too.
+// zipTypes are the content types of an upload, which may also have none.
 var zipTypes = map[string]bool{"": true, "application/zip": true, "application/x-zip-compressed": true,
 	"application/octet-stream": true}
 
@@ -163,7 +163,8 @@ func (p *Platform) servePut(w http.ResponseWriter, r *http.Request, id string) {
 	writeJSON(w, http.StatusOK, f.describe(endpoint(r)))
 }
 
-// arrival lifts the deadline of a body when it has arrived: the deployment that follows is not to be taken for a client that is gone, and ends in its own time.
+// arrival lifts the deadline of a body once it has arrived, so that the deployment that follows can
+// take its own time and is not cut off as if the client were gone.
 type arrival struct {
 	io.Reader
 	control *http.ResponseController
@@ -220,7 +221,7 @@ func (p *Platform) newDeployment(w http.ResponseWriter, r *http.Request, id stri
 	}, nil
 }
 
-// serviceHeader returns the service that the request names, "" for none.
+// serviceHeader returns the service that the request names, or "".
 func serviceHeader(r *http.Request) (string, error) {
 	service, err := url.PathUnescape(r.Header.Get("X-Blueprint-Service"))
 	if err != nil || len(service) > 512 || strings.ContainsFunc(
@@ -231,7 +232,8 @@ func serviceHeader(r *http.Request) (string, error) {
 	return service, nil
 }
 
-// endpoint returns the URL at which the function of a PUT or GET is invoked, as the client sees this server.
+// endpoint returns the URL that invokes the function of a PUT or GET, as the client sees this
+// server.
 func endpoint(r *http.Request) string {
 	scheme := "http"
 	if r.TLS != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// doubler answers every byte twice, with nothing but a result, as binaries that predate the protocol's other members do.
+// doubler answers every byte twice, with nothing but a result, as older binaries do.
 const doubler = `sed 's/.*"args":\[\([^]]*\)\].*/\1/' | sed 's/\([0-9][0-9]*\)/\1,\1/g; s/.*/{"result":[&]}/'`
 
 func TestLifeOfAFunction(t *testing.T) {
@@ -191,7 +191,8 @@ func TestRefusedRequests(t *testing.T) {
 	}
 }
 
-// Every way in which a function fails gives a 500 in the protocol's shape, and the next call is served.
+// A function that fails in any way gives a 500 in the protocol's shape, and the next call is
+// served.
 func TestFailedInvocations(t *testing.T) {
 	s := newServer(t)
 	s.putJobs("f", nil)
@@ -296,7 +297,7 @@ func TestScriptsThatStartOthers(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		return
 	}
-	// The memory of a child counts too.
+	// The memory of a child counts, too.
 	s.mustPut("eater", scriptZip(t, `head -c 1000000000 /dev/zero | tail; echo '{"result":[3]}'`), config...)
 	if a := s.invoke("eater", 0, ""); a.status != 500 || a.body["details"].(map[string]any)["type"] != "out of memory" {
 		t.Errorf("%d %v", a.status, a.body)

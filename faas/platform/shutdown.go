@@ -10,7 +10,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// shutdowns tell requests that could take as long as they like that their server is shut down, which waits for them. The zero value is ready.
+// shutdowns ends requests of unlimited duration when their server is shut down, because the server
+// waits for them. The zero value is ready to use.
 type shutdowns struct {
 	mu      sync.Mutex
 	servers map[*http.Server]context.Context
@@ -41,7 +42,8 @@ func (s *shutdowns) of(r *http.Request) context.Context {
 	return ctx
 }
 
-// onStop calls f in a goroutine of its own when the request's server is shut down or the platform closed, until it is stopped.
+// onStop calls f on its own goroutine when the request's server is shut down or the platform is
+// closed, unless stop is called first.
 func (p *Platform) onStop(r *http.Request, f func()) (stop func()) {
 	server := context.AfterFunc(p.shutdowns.of(r), f)
 	platform := context.AfterFunc(p.closing, f)
@@ -51,10 +53,11 @@ func (p *Platform) onStop(r *http.Request, f func()) (stop func()) {
 	}
 }
 
-// errStopping is why an upload is given up that is on its way when the platform stops.
+// errStopping is the error of an upload that is still arriving when the platform stops.
 var errStopping = errors.New("the platform is stopping: deploy again when it is back")
 
-// Listen listens on a TCP address for [Platform.Server]. Without [WithToken] an address that is not a loopback one is an ErrInvalidArgument: everybody who comes by it would be refused.
+// Listen listens on a TCP address for [Platform.Server]. Without [WithToken], an address other than
+// a loopback one is an ErrInvalidArgument, because everybody who used it would be refused.
 func (p *Platform) Listen(addr string) (net.Listener, error) {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {

@@ -35,7 +35,7 @@ var (
 	soakSeed  = flag.Uint64("soak.seed", 1, "what TestSoak's calls and changes are drawn from")
 )
 
-// How a call of the soak ended.
+// The ways in which a call of the soak can end.
 const (
 	soakPending = iota
 	soakAnswered
@@ -43,7 +43,7 @@ const (
 	soakFailed // it may have run
 )
 
-// soakFunction is a function of the soak, with what may happen to it.
+// soakFunction is a function of the soak, and what may happen to it.
 type soakFunction struct {
 	id      string
 	spawn   bool   // a process per call
@@ -56,7 +56,8 @@ type soakFunction struct {
 	committed atomic.Int64 // the last version whose PUT was answered
 }
 
-// May a call end so? Functions that nothing happens to but replacements answer every call.
+// allows reports whether a call may end so. A function that is only ever replaced answers every
+// call.
 func (f *soakFunction) allows(kind byte, e outcome) bool {
 	stormy, deleted := strings.ContainsAny(f.kinds, "xkhm"), strings.Contains(f.changes, "d")
 	switch e.code {
@@ -94,8 +95,10 @@ func (s *soak) fail(format string, args ...any) {
 	}
 }
 
-// TestSoak makes many calls of every kind, over HTTP and in process, while functions crash, hang, eat memory, are replaced, removed and put back, and callers give up. Every call
-// has an expected answer of its own, and every execution is noted, so that lost, doubled and mixed up answers show. At the end nothing must be left.
+// TestSoak makes many calls of every kind, over HTTP and in process, while functions crash, hang,
+// eat memory, are replaced, removed and restored, and callers give up. Every call expects an answer
+// of its own and every execution is recorded, so that lost, doubled and mixed up answers show. At
+// the end nothing may be left.
 func TestSoak(t *testing.T) {
 	t.Logf("-soak.calls=%d -soak.seed=%d", *soakCalls, *soakSeed)
 	p, err := New(WithDir(t.TempDir()), WithQueue(2), WithMaxWorkers(3), WithDrainTimeout(aWhile))
@@ -141,7 +144,8 @@ func TestSoak(t *testing.T) {
 		t.Logf("%-22v %d", code, n.(*atomic.Int64).Load())
 		return true
 	})
-	// The numbers of descriptors and goroutines are compared as they are waited for; memory has the slack that a garbage collector needs.
+	// The numbers of descriptors and goroutines have been waited for; memory gets the slack that a
+	// garbage collector needs.
 	if after.descriptors > before.descriptors || after.goroutines > before.goroutines {
 		t.Errorf("descriptors or goroutines are left: before %+v, after %+v", before, after)
 	}
@@ -155,7 +159,7 @@ func (s *soak) run(from, to int) {
 	for _, f := range s.functions {
 		s.change(f, func() { s.put(f, false) })
 	}
-	// Lone calls, a few at a time and a crowd take different ways through the platform.
+	// Single calls, a few at a time and a crowd take different paths through the platform.
 	part := (to - from + 9) / 10
 	for i, callers := range []int{1, 32, 3, 32, 32, 3, 32, 32, 32, 32} {
 		s.crowd(callers, min(from+i*part, to), min(from+(i+1)*part, to))
@@ -165,7 +169,7 @@ func (s *soak) run(from, to int) {
 	}
 }
 
-// crowd makes the calls from one number to another, so many at a time.
+// crowd makes the calls from one number to another, callers at a time.
 func (s *soak) crowd(callers, from, to int) {
 	var next atomic.Int64
 	next.Store(int64(from))
@@ -198,7 +202,7 @@ func (s *soak) change(f *soakFunction, change func()) {
 	change()
 }
 
-// disturb changes a function, or looks at what the platform says of itself.
+// disturb changes a function, or reads what the platform reports.
 func (s *soak) disturb(rng *rand.Rand) {
 	f := s.functions[rng.IntN(len(s.functions))]
 	kind := f.changes[rng.IntN(len(f.changes))]
@@ -225,7 +229,7 @@ func (s *soak) disturb(rng *rand.Rand) {
 	}
 }
 
-// unmarked is the job binary without the mark by which it is known to stay.
+// unmarked is the job binary without the mark that tells the platform to keep its process.
 var unmarked = sync.OnceValue(func() []byte {
 	marked := []byte("blueprint-serverless/job/protocols")
 	return zipBinary(bytes.ReplaceAll(jobBinary(), marked, bytes.ToUpper(marked)))
@@ -404,10 +408,10 @@ func (s *soak) checkLedger() {
 	}
 }
 
-// footprint is what the platform holds of the machine.
+// footprint is what the process uses of the machine.
 type footprint struct{ rssMB, heapMB, descriptors, goroutines int }
 
-// settle waits until nothing is left of the functions, and returns what the program holds then.
+// settle waits until nothing is left of the functions, and returns what the program uses then.
 func (s *soak) settle() footprint {
 	s.t.Helper()
 	var now, last footprint
@@ -442,14 +446,15 @@ func (s *soak) settle() footprint {
 	return now
 }
 
-// raceDetector reports whether the test is built with it: its own memory then grows with everything that is done.
+// raceDetector reports whether the race detector is on, whose own memory grows with everything that
+// happens.
 func raceDetector() bool {
 	info, ok := debug.ReadBuildInfo()
 	return ok && slices.ContainsFunc(info.Settings,
 		func(s debug.BuildSetting) bool { return s.Key == "-race" && s.Value == "true" })
 }
 
-// left names processes and files of functions.
+// left returns the processes and files of functions that are left.
 func (s *soak) left() (left []string) {
 	environs, _ := filepath.Glob("/proc/[0-9]*/environ")
 	for _, path := range environs {

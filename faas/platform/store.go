@@ -23,13 +23,14 @@ import (
 
 // store keeps functions on disk:
 //
-//	lock                   held while a platform uses the directory
-//	functions/HASH.json    one record per function, HASH being of its id
-//	packages/SHA256/       the files of a package, never changed; functions with the same package share it
-//	uploads/               what arrives, and large answers until they are whole; emptied at the start
-//	work/HASH-N/           the directories of a function, until it is replaced or removed; emptied at the start
+//	lock                 held while a platform uses the directory
+//	functions/HASH.json  a record for each function; HASH is that of its id
+//	packages/SHA256/     the files of a package, never changed; functions share equal packages
+//	uploads/             uploads, and large answers until complete; emptied at the start
+//	work/HASH-N/         a function's directories until its end; emptied at the start
 //
-// A record is written after its package is complete, by rename, so that a crash leaves the old function or the new one.
+// A record is written, by rename, after its package is complete, so that a crash leaves the old
+// function or the new one.
 type store struct {
 	dir  string
 	own  *files.Dir // the directory, where it is a temporary one, so that nothing in it needs to survive a crash
@@ -55,11 +56,12 @@ type record struct {
 	DeployedAt    time.Time `json:"deployed_at"`
 	ColdStartMS   float64   `json:"cold_start_ms"`
 	Config        config    `json:"config"`
-	// Previous is what the function was before it was replaced, until it is replaced again or removed.
+	// Previous is the function before its last replacement.
 	Previous *record `json:"previous,omitempty"`
 }
 
-// storeError is the error of an operation on the platform's files. Clients see it, and not where these are.
+// storeError returns the error of an operation on the platform's files. It hides their paths,
+// because clients see it.
 func storeError(format string, args ...any) error {
 	for i, arg := range args {
 		if err, ok := arg.(error); ok {
@@ -69,7 +71,7 @@ func storeError(format string, args ...any) error {
 	return notRunError(faas.ErrInternal, "store", format, args...)
 }
 
-// withoutPath returns err with a text that does not say which file it is about. What it wraps stays.
+// withoutPath returns err with a text that does not name the file. It still wraps the same errors.
 func withoutPath(err error) error {
 	var path *fs.PathError
 	var link *os.LinkError
@@ -90,7 +92,8 @@ type pathless struct {
 func (e pathless) Error() string { return e.text }
 func (e pathless) Unwrap() error { return e.error }
 
-// openError is an error of the platform's directory, for who starts the platform.
+// openError returns an error about the platform's directory, for the program that starts the
+// platform.
 func openError(err error) error { return notRunError(faas.ErrInternal, "open", "%w", err) }
 
 func openStore(dir string) (*store, error) {
@@ -146,7 +149,7 @@ func (s *store) close() error {
 	return nil
 }
 
-// uploads is where what arrives is kept, and what is answered, until it is whole.
+// uploads returns the directory of uploads and answers that are not complete.
 func (s *store) uploads() string { return filepath.Join(s.dir, "uploads") }
 
 func hashName(id string) string {
@@ -158,7 +161,7 @@ func (s *store) recordPath(id string) string {
 	return filepath.Join(s.dir, "functions", hashName(id)+".json")
 }
 
-// packageMode is that of the directory of a package.
+// packageMode returns the mode of a package's directory.
 func (s *store) packageMode() fs.FileMode {
 	if s.private {
 		return 0o700
@@ -168,7 +171,7 @@ func (s *store) packageMode() fs.FileMode {
 
 func (s *store) packageDir(sum string) string { return filepath.Join(s.dir, "packages", sum) }
 
-// load returns the stored records, takes hold of their packages, and removes packages that nobody has.
+// load returns the stored records, takes hold of their packages, and removes unused packages.
 func (s *store) load() ([]record, error) {
 	entries, err := os.ReadDir(filepath.Join(s.dir, "functions"))
 	if err != nil {
@@ -215,10 +218,11 @@ func (s *store) load() ([]record, error) {
 	return records, nil
 }
 
-// maxRecord is more than a record with two environments, escaped, can have.
+// maxRecord exceeds the largest record: one with two environments, escaped.
 const maxRecord = 16 << 20
 
-// readRecord reads a file that could be anything: a pipe, on which reading would wait, or one that has no end.
+// readRecord reads a file that could be anything: reading a pipe would block, and a device may have
+// no end.
 func readRecord(name string) ([]byte, error) {
 	info, err := os.Lstat(name)
 	if err == nil && (!info.Mode().IsRegular() || info.Size() > maxRecord) {
@@ -230,7 +234,7 @@ func readRecord(name string) ([]byte, error) {
 	return os.ReadFile(name)
 }
 
-// save makes the record the function's, at once or not at all.
+// save writes the function's record, as a whole or not at all.
 func (s *store) save(rec *record) error {
 	text, err := json.Marshal(rec)
 	if err != nil {
@@ -276,7 +280,7 @@ type upload struct {
 	sha256 string
 }
 
-// receive writes what comes to disk and hashes it on the way. More than limit bytes is an ErrTooLarge.
+// receive writes r to disk and hashes it. More than limit bytes are an ErrTooLarge.
 func (s *store) receive(ctx context.Context, r io.Reader, limit int64) (*upload, error) {
 	f, err := os.CreateTemp(s.uploads(), "*.zip")
 	if err != nil {
@@ -319,7 +323,8 @@ func (u *upload) discard() {
 	_ = os.Remove(u.file.Name())
 }
 
-// add checks the zip and unpacks it, unless the store has that package, and takes hold of it until release.
+// add checks the zip, unpacks it unless the store has that package, and holds the package until
+// release.
 func (s *store) add(u *upload, l *Limits) (*archive, error) {
 	a, err := openArchive(u.file, u.size, l)
 	if err != nil {
@@ -360,14 +365,14 @@ func (s *store) add(u *upload, l *Limits) (*archive, error) {
 	return a, nil
 }
 
-// hold takes hold of a package that the store has, or that is about to be unpacked, until release.
+// hold holds a package, which the store has or which is about to be unpacked, until release.
 func (s *store) hold(sum string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.uses[sum]++
 }
 
-// release lets go of a package; the last one to do so removes it.
+// release releases a package. The last release removes it.
 func (s *store) release(sum string) error {
 	defer s.unpacking.lock(sum)()
 	s.mu.Lock()
@@ -382,7 +387,7 @@ func (s *store) release(sum string) error {
 	return nil
 }
 
-// unuse reports whether nobody has the package any more. mu is held.
+// unuse ends one hold of the package and reports whether it was the last. mu must be held.
 func (s *store) unuse(sum string) bool {
 	s.uses[sum]--
 	if s.uses[sum] > 0 {

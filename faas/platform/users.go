@@ -11,15 +11,16 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/worker"
 )
 
-// userRange says as whom functions run. The zero value is as the program itself.
+// userRange selects the users that functions run as. The zero value means the program's user.
 type userRange struct {
 	first, n uint32
 	gid      uint32 // of the one user that all share
 	shared   bool
 }
 
-// users gives out the numbers of a range: to a function as its user and its group, and to a package as the group that may read it, so that functions with the
-// same package share its files and others do not see them.
+// users assigns the numbers of a range: to a function as its user and group, and to a package as
+// the group that may read it. So functions with the same package share its files, and others cannot
+// see them.
 type users struct {
 	userRange
 
@@ -42,7 +43,7 @@ func newUsers(r userRange) *users {
 	return &users{userRange: r, next: r.first, packages: map[string]*packageGroup{}}
 }
 
-// take returns a number that nobody has. mu is held.
+// take returns a number that is not in use. mu must be held.
 func (u *users) take() (uint32, error) {
 	switch {
 	case u.shared:
@@ -59,14 +60,15 @@ func (u *users) take() (uint32, error) {
 		"all %d users of WithUserRange are in use: a function needs one, and a package another", u.n)
 }
 
-// giveBack is the end of take. mu is held.
+// giveBack undoes take. mu must be held.
 func (u *users) giveBack(id uint32) {
 	if !u.shared {
 		u.unused = append(u.unused, id)
 	}
 }
 
-// assign makes a user for a function, whose package and directories become readable by it. release has to be called when nothing runs as the user any more.
+// assign makes a user for a function, and lets it read the function's package and directories. Call
+// release when nothing runs as the user any more.
 func (u *users) assign(sum, packageDir string, work workDir) (user *worker.User, release func(), err error) {
 	if u == nil {
 		return nil, func() {}, nil
@@ -107,7 +109,7 @@ func (u *users) assign(sum, packageDir string, work workDir) (user *worker.User,
 	}), nil
 }
 
-// openPackage returns the group that may read the package. mu is held.
+// openPackage returns the group that may read the package. mu must be held.
 func (u *users) openPackage(sum, dir string) (uint32, error) {
 	g := u.packages[sum]
 	if g == nil {
@@ -126,7 +128,8 @@ func (u *users) openPackage(sum, dir string) (uint32, error) {
 	return g.gid, nil
 }
 
-// closePackage is the end of openPackage. Nobody may read a package that no function runs: its number will be another's group. mu is held.
+// closePackage undoes openPackage. It makes a package that no function runs unreadable, because its
+// number will become another's group. mu must be held.
 func (u *users) closePackage(sum string) {
 	g := u.packages[sum]
 	if g.uses--; g.uses > 0 {
@@ -137,7 +140,8 @@ func (u *users) closePackage(sum string) {
 	u.giveBack(g.gid)
 }
 
-// readableBy makes the package the group's to read. What is in it everybody may read, so that only its directory needs to change hands.
+// readableBy lets the group read the package. Everybody may read the files in it, so that only the
+// directory needs a new group.
 func readableBy(dir string, gid uint32) error {
 	if err := os.Chown(dir, 0, int(gid)); err != nil {
 		return err
@@ -157,7 +161,8 @@ func readableBy(dir string, gid uint32) error {
 	})
 }
 
-// admitUsers lets other users than the program's reach packages and working directories, but not see which there are.
+// admitUsers lets users other than the program's reach packages and working directories without
+// being able to list them.
 func (s *store) admitUsers(u *users) error {
 	if u == nil {
 		return nil

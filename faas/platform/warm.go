@@ -8,7 +8,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// warm makes sure that n processes of the function are started, and returns how many are. A function that is started once per call has none.
+// warm makes sure that n processes of the function are started, and returns how many are. A
+// function that is started once per call has none.
 func (p *Platform) warm(ctx context.Context, id string, n int) (int, error) {
 	f, err := p.lookup("warm", id)
 	if err != nil {

@@ -7,14 +7,16 @@ import (
 	"runtime"
 )
 
-// workDir is a directory that is one function's own: no other one, and none that had the id before it, has files there.
+// workDir is the directory of one function. Neither another function, nor an earlier one of the
+// same id, has files in it.
 type workDir struct {
 	path string
-	// task is where the function runs: a directory with links to what is in the package, so that relative paths find that, while what the function writes is its own.
+	// task is the function's working directory. It has links to the files of the package, so that
+	// relative paths find these, while what the function writes stays its own.
 	task string
 }
 
-// temp is HOME and TMPDIR.
+// temp returns the directory for HOME and TMPDIR.
 func (w workDir) temp() string { return filepath.Join(w.path, "tmp") }
 
 func (w workDir) all() []string { return []string{w.path, w.task, w.temp()} }
@@ -37,7 +39,7 @@ func (s *store) newWorkDir(id, packageDir string) (w workDir, err error) {
 	return w, nil
 }
 
-// link makes links in dir to what is in from.
+// link makes links in dir to the entries of from.
 func link(from, dir string) error {
 	entries, err := os.ReadDir(from)
 	for _, e := range entries {

@@ -19,16 +19,17 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// bootstrap is the file of a package that is run.
+// bootstrap is the file of a package that runs.
 const bootstrap = "bootstrap"
 
 const (
 	// maxDirectory bounds the zip's directory, which is read into memory.
 	maxDirectory = 8 << 20
-	// maxRatio is how many times larger than the zip the files may be, from ratioFrom on.
+	// maxRatio bounds how many times larger than the zip the files may be, from ratioFrom on.
 	maxRatio  = 100
 	ratioFrom = 16 << 20
-	// maxName is the longest path in a zip, and maxPart the longest name between two slashes, as on most file systems.
+	// maxName is the longest path in a zip, and maxPart the longest name between two slashes, as on
+	// most file systems.
 	maxName = 1024
 	maxPart = 255
 )
@@ -44,7 +45,8 @@ func badZip(format string, args ...any) error {
 	return notRunError(faas.ErrInvalidArgument, "deploy", "the zip is refused: "+format, args...)
 }
 
-// openArchive reads and checks the directory of a zip. Everything that it promises is enforced again by unpack.
+// openArchive reads and checks the directory of a zip. unpack enforces everything that it claims
+// once more.
 func openArchive(r io.ReaderAt, size int64, l *Limits) (*archive, error) {
 	if err := checkDirectory(r, size, l.MaxFiles); err != nil {
 		return nil, err
@@ -105,7 +107,8 @@ func openArchive(r io.ReaderAt, size int64, l *Limits) (*archive, error) {
 	return a, nil
 }
 
-// checkDirectory looks at the end of the zip, so that reading its directory cannot take much memory. Zip64 is not needed for these sizes.
+// checkDirectory checks the end of the zip, so that reading its directory cannot take much memory.
+// These sizes do not need Zip64.
 func checkDirectory(r io.ReaderAt, size int64, maxFiles int) error {
 	const endSize = 22
 	tail := make([]byte, min(size, endSize+1<<16))
@@ -171,7 +174,8 @@ func checkEntry(f *zip.File) (string, error) {
 	return name, nil
 }
 
-// deviceName reports whether a part of the path is what Windows takes for a device wherever it is. With an ending it is so too, but only there, where [os.Root] sees to it.
+// deviceName reports whether Windows takes this part of a path for a device in every directory. A
+// name with an extension is a device only on Windows, where [os.Root] refuses it.
 func deviceName(name string) bool {
 	for part := range strings.SplitSeq(strings.ToUpper(name), "/") {
 		switch part {
@@ -188,7 +192,7 @@ func deviceName(name string) bool {
 	return false
 }
 
-// unpack writes the files into dir, which exists and is empty.
+// unpack writes the files into dir, which must exist and be empty.
 func (a *archive) unpack(dir string, sync bool) (err error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -260,7 +264,7 @@ func unpackFile(root *os.Root, f *zip.File, name string, buf []byte, sync bool) 
 	case err != nil:
 		err = badZip("%.200q: %w", f.Name, err)
 	}
-	// The mode again: the file was made under the program's umask.
+	// Set the mode again, because creating the file applied the program's umask.
 	if cerr := out.Chmod(mode); err == nil && cerr != nil {
 		err = storeError("%w", cerr)
 	}
@@ -275,7 +279,7 @@ func unpackFile(root *os.Root, f *zip.File, name string, buf []byte, sync bool) 
 	return err
 }
 
-// copyFile writes what a reader of size bytes gives; a large file while the next part of it is inflated.
+// copyFile copies a file of size bytes. It writes a large one while it inflates the next part.
 func copyFile(out *os.File, in io.Reader, size int64, buf []byte) (int64, error) {
 	if size <= int64(len(buf)) {
 		return io.CopyBuffer(onlyWriter{out}, in, buf)
@@ -288,5 +292,5 @@ func copyFile(out *os.File, in io.Reader, size int64, buf []byte) (int64, error)
 	return n, err
 }
 
-// onlyWriter hides ReadFrom, so that the given buffer is used.
+// onlyWriter hides ReadFrom, so that io.CopyBuffer uses the given buffer.
 type onlyWriter struct{ io.Writer }

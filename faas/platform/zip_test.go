@@ -25,7 +25,7 @@ func limits(t testing.TB) Limits {
 	return o.limits
 }
 
-// rawZip writes entries as they are given, sizes and sums that lie included.
+// rawZip writes entries exactly as given, including wrong sizes and checksums.
 func rawZip(t testing.TB, entries ...*zip.FileHeader) []byte {
 	t.Helper()
 	var buf bytes.Buffer
@@ -45,7 +45,7 @@ func rawZip(t testing.TB, entries ...*zip.FileHeader) []byte {
 	return buf.Bytes()
 }
 
-// hostileZip is a zip that must be refused, where a package may have four files.
+// hostileZip is a zip that must be refused by a platform that allows four files in a package.
 type hostileZip struct {
 	name, text string
 	code       faas.Code
@@ -163,7 +163,7 @@ func TestHostileZips(t *testing.T) {
 	}
 }
 
-// Sizes and sums that lie are found when the files are unpacked, and no more is written than was promised.
+// Wrong sizes and checksums are found during unpacking, and no more is written than the zip claims.
 func TestZipsThatLie(t *testing.T) {
 	var deflated bytes.Buffer
 	zw := zip.NewWriter(&deflated)

@@ -1,4 +1,4 @@
-// Command job is the job binary of the platform's tests. Its job ids are named there.
+// Command job is the job binary of the platform's tests, which define its job ids.
 package main
 
 import (

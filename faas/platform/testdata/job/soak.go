@@ -13,12 +13,14 @@ import (
 	"time"
 )
 
-// ledger is the file in which every execution is noted, so that the test can tell calls that ran twice, or ran although they are said not to have.
+// ledger is the file that records every execution, so that the test can find calls that ran twice,
+// or that ran although the platform said they did not.
 var ledger = sync.OnceValues(func() (*os.File, error) {
 	return os.OpenFile(os.Getenv("SOAK_LEDGER"), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 })
 
-// soak notes that it ran, does what the ninth byte says, and answers the hash of its arguments and the VERSION of its deployment. The first eight bytes name the call.
+// soak records that it ran, does what the ninth byte says, and answers the hash of its arguments
+// and the VERSION of its deployment. The first eight bytes name the call.
 func soak(_ context.Context, args []byte) ([]byte, error) {
 	file, err := ledger()
 	if err != nil {
