@@ -5,7 +5,7 @@
 //
 //	go run ./faas/platform/internal/load/compare
 //
-// On a busy machine, "chrt -r 10 go run ./faas/platform/internal/load/compare" (as root) keeps other programs out
+// On a busy machine, "chrt -r 10 go run ./internal/load/compare" (as root) keeps other programs out
 // of the way. With -wrk, wrk repeats a part of the calls over HTTP, as a second opinion on the
 // generator.
 package main
