@@ -16,7 +16,7 @@ import (
 // Protocols says how a binary can be spoken to.
 type Protocols string
 
-// What a binary speaks.
+// The protocols of binaries.
 const (
 	SpeaksAll   Protocols = "all"   // it links faas/job: every protocol of this module
 	SpeaksStdio Protocols = "stdio" // one request on stdin, one response on stdout
@@ -40,17 +40,19 @@ const (
 	FormatUnknown = "unknown"
 )
 
-// Binary is what can be told of an executable without running it. See [InspectBinary].
+// Binary describes an executable that was read but not run. See [InspectBinary].
 type Binary struct {
 	Path       string `json:"path"`
 	Size       int64  `json:"size"`   // in bytes
 	SHA256     string `json:"sha256"` // hex
 	Executable bool   `json:"executable"`
 	Format     string `json:"format"` // "elf", "script", "mach-o", "pe", or "unknown"
-	// OS and Arch are Go's names, such as "linux" and "amd64". They are empty for a script, which has none, and where they cannot be told.
+	// OS and Arch are Go's names, such as "linux" and "amd64". They are empty for a script, and if
+	// they are unknown.
 	OS   string `json:"os,omitempty"`
 	Arch Arch   `json:"arch,omitempty"`
-	// Static says that it needs no dynamic loader and no shared library: it runs on every machine of its OS and Arch.
+	// Static says that the binary needs no dynamic loader and no shared library: it runs on every
+	// machine of its OS and Arch.
 	Static bool `json:"static"`
 	// Interpreter is the path of a script's interpreter or of an ELF file's dynamic loader.
 	Interpreter string    `json:"interpreter,omitempty"`
@@ -61,13 +63,16 @@ type Binary struct {
 	Compact bool `json:"compact,omitempty"`
 }
 
-// InspectBinary reads an executable once, from front to back, and says what it is. It never runs it, and does not trust it.
+// InspectBinary reads an executable once, from front to back, and describes it. It never runs the
+// executable, and does not trust it.
 //
-// Protocols is found by a text that faas/job puts into every program that links it, so a compressed executable passes for one that
-// speaks only stdin and stdout. A file of no known format is FormatUnknown and no error.
+// Protocols depends on a text that faas/job puts into every program that links it. A compressed
+// executable therefore passes for one that speaks only stdin and stdout. A file of no known
+// format is FormatUnknown, without an error.
 //
-// The error is ErrNotFound where there is nothing at path, ErrInvalidArgument where it cannot be read, is no regular file, is empty, or is a damaged or unlinked ELF file, and ErrConflict where
-// it changes while it is read.
+// The error is ErrNotFound if nothing is at path; ErrInvalidArgument if the file cannot be read,
+// is not regular, is empty, or is a damaged or unlinked ELF file; and ErrConflict if it changes
+// while it is read.
 func InspectBinary(path string) (*Binary, error) { return inspectBinary(path, sha256.New()) }
 
 // InspectExecutable is [InspectBinary] without SHA256, which takes most of its time.
@@ -93,7 +98,8 @@ func inspectBinary(path string, hash hash.Hash) (*Binary, error) {
 	return b, nil
 }
 
-// inspect fills everything that the content of the file tells, SHA256 only with a hash to use; Path and Size are set.
+// inspect sets every field that depends on the content of the file, SHA256 only if it gets a hash
+// to use. Path and Size are set.
 func (b *Binary) inspect(r io.ReaderAt, hash hash.Hash) error {
 	if b.Size == 0 {
 		return Errorf(ErrInvalidArgument, "inspect binary", "", "%s is empty", b.Path)
@@ -125,9 +131,10 @@ func (b *Binary) inspect(r io.ReaderAt, hash hash.Hash) error {
 	return nil
 }
 
-// jobMarkers returns the text by which a program that links faas/job is known, and the same as it goes
-// on where that takes the compact form. It stands nowhere in this package as it is, and the compiler
-// cannot put it together: a program that only links the inspector must not pass for a job binary.
+// jobMarkers returns the text that marks a program which links faas/job, and the longer text of
+// one that takes the compact form. This package does not contain either of them in one piece, and
+// the compiler cannot put them together: a program that only links the inspector must not pass
+// for a job binary.
 func jobMarkers() (any, compact []byte) {
 	marker := strings.Replace("blueprint?serverless/job/protocols/1:lambda,azure,http,frames,stdio", "?", "-", 1)
 	return []byte(marker), []byte(marker + ";payloads/1:base64,raw")
@@ -154,8 +161,10 @@ func scanFor(r io.Reader, needle, longer []byte) (found, foundLonger bool, n int
 	}
 }
 
-// CheckLinux returns nil if the binary can be started on Linux on one of the architectures (none given: on any), else an ErrInvalidArgument that says
-// what it is and how to build the right one. A script fits every architecture. Whether the shared libraries it needs are there is for [Binary.CheckStatic].
+// CheckLinux returns nil if the binary can be started on Linux on one of the architectures, or on
+// any if none is given. Otherwise it returns an ErrInvalidArgument that says what the binary is
+// and how to build the right one. A script fits every architecture. [Binary.CheckStatic] checks
+// for shared libraries.
 func (b *Binary) CheckLinux(archs ...Arch) error {
 	want := AMD64
 	if len(archs) > 0 {
@@ -177,8 +186,9 @@ func (b *Binary) CheckLinux(archs ...Arch) error {
 	return nil
 }
 
-// CheckStatic returns nil if the binary needs nothing that is not in it, else an ErrInvalidArgument that names what it needs and says how to
-// build it without. A script needs its interpreter.
+// CheckStatic returns nil if the binary needs no other file. Otherwise it returns an
+// ErrInvalidArgument that names what it needs and says how to build it without. A script needs
+// its interpreter.
 func (b *Binary) CheckStatic() error {
 	switch {
 	case b.Static:
@@ -198,7 +208,7 @@ func (b *Binary) refuse(format string, args ...any) error {
 	return Errorf(ErrInvalidArgument, "check binary", "", "%s "+format, append([]any{b.Path}, args...)...)
 }
 
-// describe says what the binary is, as in "is a macOS binary for arm64".
+// describe returns a phrase about the binary, such as "is a macOS binary for arm64".
 func (b *Binary) describe() string {
 	system := map[string]string{"linux": "Linux", "darwin": "macOS", "windows": "Windows", "android": "Android"}[b.OS]
 	if system == "" {

@@ -17,19 +17,19 @@ const (
 	maxELFLibraries = 1024
 )
 
-// elfFile is what is told by the headers of an ELF file.
+// elfFile holds what the headers of an ELF file say.
 type elfFile struct {
 	elf.FileHeader
 	interpreter string   // of its dynamic loader; empty without one
 	libraries   []string // that it needs
 }
 
-// readELF reads the headers of an ELF file of so many bytes, and the names that they lead to, in
+// readELF reads the headers of an ELF file of size bytes, and the names that they refer to, in
 // constant memory.
 //
-// debug/elf is for files that are trusted: it unpacks compressed sections, and copies a name once
-// for each header that points at it, so that a file of 2 kB can take gigabytes. What the loader of
-// a system reads is never compressed.
+// debug/elf is for trusted files: it unpacks compressed sections, and copies a name once for each
+// header that points at it, so that a file of 2 kB can take gigabytes. What a system's loader
+// reads is never compressed.
 func readELF(r io.ReaderAt, size int64) (*elfFile, error) {
 	e := &elfReader{r: r, size: uint64(size)}
 	ident, err := e.at(0, elf.EI_NIDENT)
@@ -78,7 +78,7 @@ type elfReader struct {
 // elfTable is a table of headers.
 type elfTable struct{ at, count, each uint64 }
 
-// elfSection is what counts of a section's header.
+// elfSection holds the fields of a section's header that are used here.
 type elfSection struct {
 	kind     elf.SectionType
 	flags    elf.SectionFlag

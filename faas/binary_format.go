@@ -59,7 +59,8 @@ func (b *Binary) inspectELF(r io.ReaderAt) error {
 	return nil
 }
 
-// elfOS tells the system. Linux is told by what is left: neither its compilers nor Go mark its files.
+// elfOS returns the system. It takes everything else for Linux, since neither Linux's compilers
+// nor Go mark their files.
 func elfOS(abi elf.OSABI, interpreter string) string {
 	switch abi {
 	case elf.ELFOSABI_NONE, elf.ELFOSABI_LINUX:
@@ -123,8 +124,8 @@ func elfArch(f elf.FileHeader) Arch {
 		map[bool]string{false: "big-endian", true: "little-endian"}[little]))
 }
 
-// isMachO knows the four kinds of thin Mach-O files, and the fat ones; a Java class begins like those, but has a version of at least 45 where they
-// have the number of architectures.
+// isMachO recognizes the four kinds of thin Mach-O files, and the fat ones. A Java class begins
+// like a fat file, but has a version of at least 45 in place of the number of architectures.
 func isMachO(head []byte) bool {
 	if len(head) < 8 {
 		return false

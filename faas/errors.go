@@ -8,17 +8,19 @@ import (
 	"time"
 )
 
-// Code classifies an error. Programs act on the code, never on the text. A Code is itself an error, so that
-// errors.Is(err, faas.ErrNotFound) tells whether any error in err's chain carries it.
+// Code classifies an error. Programs act on the code, never on the text. A Code is itself an
+// error, so that errors.Is(err, faas.ErrNotFound) reports whether any error in err's chain has
+// it.
 type Code string
 
 // The codes. Every error of a provider carries exactly one.
 const (
 	ErrNotFound      Code = "not found"
 	ErrAlreadyExists Code = "already exists"
-	// a value that is wrong in itself, or below the least that there is; and whatever is wrong in a policy file
+	// a value that is malformed or below the minimum, or any mistake in a policy file
 	ErrInvalidArgument Code = "invalid argument"
-	// a value above a limit: memory, timeout, payload, package, environment, quota; less of it is accepted
+	// a value above a limit (memory, timeout, payload, package, environment, quota) that would be
+	// accepted if it were smaller
 	ErrTooLarge         Code = "too large"
 	ErrPermissionDenied Code = "permission denied"
 	ErrThrottled        Code = "throttled"   // the caller may try again after Error.RetryAfter
@@ -37,31 +39,32 @@ func (c Code) Error() string { return string(c) }
 // NoJob is the JobID of an Error that concerns no single job.
 const NoJob int64 = -1
 
-// Error is the error type of this package, of every provider and of deployments. [Errorf] and [JobErrorf] make one; a literal has to set JobID,
-// as 0 is a job.
+// Error is the error type of this package, of every provider and of deployments. [Errorf] and
+// [JobErrorf] make one. A literal must set JobID, since 0 is a job.
 type Error struct {
 	Op       string // what was being done: "open", "deploy", "invoke", "remove", ...
-	Provider string // the provider's registered name; empty where none is concerned
+	Provider string // the provider's registered name; empty if none is
 	JobID    int64  // the job concerned, or NoJob
 	Code     Code
 	// Leftovers are the exact names of resources that a failed operation created and could not remove.
 	Leftovers []string
-	// RetryAfter is how long a throttling provider asked to wait; zero where it did not say.
+	// RetryAfter is how long a throttling provider asked to wait, or zero if it did not say.
 	RetryAfter time.Duration
-	// NotRun reports, for an Invoke, that the job certainly did not start, so that repeating the call is safe;
-	// for a Converge, that it has certainly changed nothing, so that there is nothing to undo.
+	// NotRun reports, for an Invoke, that the job certainly did not start, so that it is safe to
+	// repeat the call; for a Converge, that it certainly changed nothing, so that nothing has to be
+	// undone.
 	NotRun bool
-	// Unsettled reports, for a Converge, Restore or Remove, that a change was sent and not answered, so
-	// that it may take effect after the call has returned.
+	// Unsettled reports, for a Converge, Restore or Remove, that a change was sent but not answered,
+	// so that it may take effect after the call has returned.
 	Unsettled bool
-	// Resumable reports, for a Converge whose deadline passed, that nothing is missing but what comes by
-	// itself, such as a role that does not count yet, and would have to be begun anew if the unit was
-	// removed.
+	// Resumable reports, for a Converge whose deadline passed, that only something was missing which
+	// comes without further calls, such as a new role that the provider does not accept yet.
+	// Removing the unit would mean starting over.
 	Resumable bool
 	Err       error // the cause: often the provider SDK's own error, reachable with errors.As
 }
 
-// Error says what failed, for which job, on which provider, why, and what was left behind.
+// Error names what failed, the job, the provider, the reason, and what was left behind.
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString("faas: ")
@@ -88,7 +91,8 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Unwrap returns the code and the cause, so that errors.Is finds either and errors.As finds the provider's own error.
+// Unwrap returns the code and the cause, so that errors.Is finds either, and errors.As finds the
+// provider's own error.
 func (e *Error) Unwrap() []error {
 	if e.Err == nil {
 		return []error{e.Code}
@@ -108,8 +112,8 @@ func JobErrorf(code Code, op, provider string, jobID uint32, format string, args
 	return e
 }
 
-// CodeOf returns the code of err: that of the first *Error in its chain, ErrTimeout for a context that is done, ErrInternal for
-// any other error, and the empty code for nil.
+// CodeOf returns the code of the first *Error in err's chain. It returns ErrTimeout for the error
+// of a context that is done, ErrInternal for any other error, and the empty code for nil.
 func CodeOf(err error) Code {
 	if err == nil {
 		return ""
@@ -128,16 +132,19 @@ func CodeOf(err error) Code {
 	return ErrInternal
 }
 
-// FunctionError is the cause of an [ErrFunctionFailed]: what is known of a function that ran and did not answer with a result.
+// FunctionError is the cause of an [ErrFunctionFailed]. It describes a function that ran and did
+// not answer with a result.
 type FunctionError struct {
-	// the kind of failure as the function or its platform names it: "panic", "exit", "killed", ...; may be empty
+	// the kind of failure as the function or its platform names it: "panic", "exit", "killed", ...;
+	// may be empty
 	Type     string
 	Message  string
-	ExitCode int    // of a process that ended; 0 where it did not end or the code is unknown
+	ExitCode int    // of a process that ended; 0 if it did not end or the code is unknown
 	LogTail  string // the last of what the function logged; may be empty
 }
 
-// Error gives type, message and exit code and, unless the function panicked, the last line of the log.
+// Error returns the type, the message and the exit code and, unless the function panicked, the
+// last line of the log.
 func (e *FunctionError) Error() string {
 	var b strings.Builder
 	b.WriteString("function failed")

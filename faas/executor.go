@@ -11,14 +11,17 @@ import (
 
 // Invoker runs one job of a service. It is all that a runner needs of a provider.
 type Invoker interface {
-	// Invoke runs the job once with args and returns what it answered.
+	// Invoke runs the job once with args and returns its answer.
 	//
-	// The result is non-nil exactly when the error is nil. The callee keeps neither args nor the output. The request is sent at most once: after
-	// any error that comes once the function may have started, the callee does not repeat it, and Error.NotRun is false. Codes: ErrNotFound where
-	// the job has no function, ErrTooLarge where args or the answer exceed the provider's limit (args are checked before the call),
-	// ErrFunctionFailed (with a *FunctionError as cause) where the function ran and failed, ErrTimeout where the function or ctx ran out of time (a
-	// cancelled ctx too), ErrThrottled, ErrUnavailable, ErrPermissionDenied otherwise. NotRun is true for an ErrNotFound, for args that are too large,
-	// and wherever else it is certain.
+	// The result is non-nil exactly when the error is nil. The callee keeps neither args nor the
+	// output. The callee sends the request at most once: if an error comes after the function may
+	// have started, the callee does not repeat the request, and Error.NotRun is false.
+	//
+	// Codes: ErrNotFound if the job has no function; ErrTooLarge if args or the answer exceed the
+	// provider's limit (args are checked before the call); ErrFunctionFailed, with a *FunctionError
+	// as cause, if the function ran and failed; ErrTimeout if the function or ctx ran out of time,
+	// or ctx was cancelled; otherwise ErrThrottled, ErrUnavailable or ErrPermissionDenied. NotRun is
+	// true for ErrNotFound, for args that are too large, and whenever else it is certain.
 	Invoke(ctx context.Context, jobID uint32, args []byte) (*Result, error)
 }
 
@@ -28,12 +31,12 @@ type Result struct {
 	Metrics Metrics `json:"metrics"`
 }
 
-// Metrics tell what is really known of an invocation. A zero value means unknown.
+// Metrics hold what is known of an invocation. A zero value means unknown.
 type Metrics struct {
 	Total     time.Duration `json:"total_ns,omitempty"`     // from the call to the answer, as the caller saw it
 	Execution time.Duration `json:"execution_ns,omitempty"` // inside the function, as the provider or platform reports it
 	Billed    time.Duration `json:"billed_ns,omitempty"`
-	Init      time.Duration `json:"init_ns,omitempty"` // the start of a new instance, where this call caused one
+	Init      time.Duration `json:"init_ns,omitempty"` // the start of a new instance, if this call caused one
 	ColdStart bool          `json:"cold_start,omitempty"`
 	MemoryMB  uint32        `json:"memory_mb,omitempty"` // peak memory of the instance, in MiB
 }
@@ -50,23 +53,27 @@ type Function struct {
 	Env Env `json:"-"`
 }
 
-// Unit is what a provider deploys in one piece: one function on most, all functions of a service on some. It is made by Executor.Units.
+// Unit is what a provider deploys in one piece: one function on most providers, all functions of
+// a service on some. Executor.Units makes units.
 type Unit struct {
-	// ID is the provider's name for the unit. It is unique to service and provider location, valid for the provider, and the same for the same
-	// service and jobs on every call and every machine; it does not depend on code or configuration.
+	// ID is the provider's name for the unit. It is unique to service and provider location, and
+	// valid for the provider. It is the same for the same service and jobs on every call and every
+	// machine, and does not depend on code or configuration.
 	ID        string     `json:"id"`
 	Functions []Function `json:"functions"` // by ascending job id, never empty
-	// Compact says that the functions take arguments and give outputs in the compact form, too, because
-	// the binary does. It is the executor's own, from Units to Converge, which records it at the provider.
+	// Compact says that the functions also take arguments and give outputs in the compact form,
+	// because the binary does. Units sets it, and Converge records it at the provider; nobody else
+	// uses it.
 	Compact bool `json:"-"`
-	// Files say what the unit's package holds. Units whose Files are equal share one package.
+	// Files list the contents of the unit's package. Units with equal Files share one package.
 	Files []PackageFile `json:"-"`
-	// Package is what Files became; the engine sets it before Converge.
+	// Package is built from Files. The engine sets it before Converge.
 	Package *Package `json:"-"`
 }
 
-// Fingerprint identifies the configuration (not the code) that the unit asks for: a hex SHA-256 over everything in Functions, environment
-// included. Equal fingerprints mean that nothing has to be changed. It reveals no environment value that cannot be guessed.
+// Fingerprint identifies the configuration (not the code) that the unit asks for. It is a hex
+// SHA-256 over everything in Functions, environment included. Equal fingerprints mean that
+// nothing has to be changed. A fingerprint reveals no environment value that cannot be guessed.
 func (u Unit) Fingerprint() string { return fingerprint(u.Functions) }
 
 // Status is the state of a deployed unit.
@@ -79,23 +86,24 @@ const (
 	StatusFailed  Status = "failed"  // it exists and cannot answer; only converging or removing it helps
 )
 
-// State is what a provider holds of a unit: a plain value that can be stored as JSON and given back later. It holds no secret.
+// State is what a provider holds of a unit. It is a plain value that can be stored as JSON and
+// given back later, and holds no secret.
 type State struct {
 	ID       string `json:"id"` // of the unit
 	Status   Status `json:"status"`
 	Reason   string `json:"reason,omitempty"`   // why the status is not ready
 	Resource string `json:"resource,omitempty"` // exact resource name for people: an ARN, a resource path, a URL
-	Endpoint string `json:"endpoint,omitempty"` // where it is invoked, where that is a URL without secrets
-	// PackageSHA256 (hex) and Fingerprint tell what code and configuration the unit has. Empty where the provider cannot tell, which makes the
-	// engine converge it unless its Revision is known.
+	Endpoint string `json:"endpoint,omitempty"` // where it is invoked, if that is a URL without secrets
+	// PackageSHA256 (hex) and Fingerprint identify the unit's code and configuration. They are empty
+	// if the provider cannot tell; the engine then converges the unit unless it knows its Revision.
 	PackageSHA256 string   `json:"package_sha256,omitempty"`
 	Fingerprint   string   `json:"fingerprint,omitempty"`
 	JobIDs        []uint32 `json:"job_ids,omitempty"`
 	// Compact says that the provider's record of the unit has Unit.Compact.
 	Compact bool `json:"compact,omitempty"`
-	// Revision changes whenever the unit changes, if the provider has such a thing. Equal revisions that
-	// are not empty mean that nothing has touched the unit: an engine that knows what it deployed then
-	// need not be told PackageSHA256 and Fingerprint.
+	// Revision, if the provider has one, changes whenever the unit changes. Equal revisions that are
+	// not empty mean that nothing has changed the unit, so that an engine which knows what it
+	// deployed does not need PackageSHA256 and Fingerprint.
 	Revision   string    `json:"revision,omitempty"`
 	DeployedAt time.Time `json:"deployed_at,omitzero"`
 	// ColdStart is how long the provider says the first start took.
@@ -103,114 +111,143 @@ type State struct {
 	// NotRestorable says why Restore could not put the unit back to this state after an update. It is
 	// empty if Restore can.
 	NotRestorable string `json:"not_restorable,omitempty"`
-	// Existed is set by Converge alone, and says that it was told that nothing existed, and found the
-	// unit there, not made by this executor.
+	// Existed is set only by Converge. It means that prior was nil, but the unit existed and this
+	// executor had not made it.
 	Existed bool `json:"-"`
-	// Private belongs to the provider, typically what Restore needs. Nobody else reads it.
+	// Private belongs to the provider, and typically holds what Restore needs. Nobody else reads it.
 	Private json.RawMessage `json:"private,omitempty"`
 }
 
-// Current reports whether the state is what the unit wants: same code, same configuration, ready, and
-// recorded as taking the compact form if the unit does.
+// Current reports whether the state is what the unit wants: the same code, the same
+// configuration, ready, and recorded as taking the compact form if the unit does.
 func (s State) Current(u Unit) bool {
 	return s.Status == StatusReady && u.Package != nil && s.PackageSHA256 != "" && s.PackageSHA256 == u.Package.SHA256() &&
 		s.Fingerprint != "" && s.Fingerprint == u.Fingerprint() && (s.Compact || !u.Compact)
 }
 
-// Executor is one provider bound to one service. It is the contract between the engine, which is written once, and the providers.
+// Executor is one provider bound to one service. It is the contract between the engine, which is
+// written once, and the providers.
 //
-// The engine owes: it calls Units first; it calls Observe before Converge; it never changes one unit from two goroutines at a time, though it
-// changes different units at once, up to ProviderInfo.MaxParallel; it gives every context a deadline or none on purpose; it calls Close last,
-// after which it calls nothing.
+// The engine owes the following. It calls Units first, and Observe before Converge. It never
+// changes one unit from two goroutines at a time, but changes up to ProviderInfo.MaxParallel
+// different units at once. It gives every context a deadline, or none on purpose. It calls Close
+// last, and nothing after it.
 //
-// A provider owes: every method is safe for concurrent use and respects its context; every error is or wraps an *Error with the right Code,
-// with the SDK's own error as cause; no method prints, and no error or log holds an environment value or a credential; nothing outside the
-// service is read, changed or removed; waits are waits for a state. Order, concurrency, back-off after ErrThrottled, rollback, progress and the
-// record of what exists are the engine's: a provider that can only create and delete is complete.
+// A provider owes the following. Every method is safe for concurrent use and respects its
+// context. Every error is or wraps an *Error with the right Code, with the SDK's own error as
+// cause. No method prints, and no error or log holds an environment value or a credential. No
+// method reads, changes or removes anything outside the service. Every wait is a wait for a
+// state.
 //
-// An executor embeds [Unimplemented] and defines what its provider can do: one that cannot list, warm, tell health, show logs or diagnose is complete.
-// What wraps an executor embeds it, and defines the methods that it changes.
+// The engine does the rest: order, concurrency, back-off after ErrThrottled, rollback, progress,
+// and the record of what exists. A provider that can only create and delete is complete.
+//
+// An executor embeds [Unimplemented] and defines what its provider can do. One that cannot list,
+// warm, report health, read logs or diagnose is complete. A wrapper of an executor embeds that
+// executor and defines only the methods that it changes.
 type Executor interface {
 	Invoker
 
-	// Units maps the wanted functions to units. It is pure: no I/O, the same answer for the same input, in a fixed order; every function is in
-	// exactly one unit, and no functions are no units. Anything the provider would refuse is refused, naming the job, the value and the limit: with ErrTooLarge
-	// what is above a limit (memory, timeout, environment, binary), with ErrInvalidArgument what is malformed, twice there or below the least, with ErrUnsupported what
-	// the provider cannot run (an architecture, a binary that speaks only stdin and stdout where that cannot be adapted).
+	// Units maps the wanted functions to units. It is pure: it does no I/O, and gives the same
+	// answer for the same input, in a fixed order. Every function is in exactly one unit; without
+	// functions, Units returns no units.
+	//
+	// Units refuses anything that the provider would refuse, and names the job, the value and the
+	// limit. Codes: ErrTooLarge for a value above a limit (memory, timeout, environment, binary);
+	// ErrInvalidArgument for one that is malformed, duplicate or below the minimum; ErrUnsupported
+	// for what the provider cannot run (an architecture, or a binary that speaks only stdin and
+	// stdout and cannot be adapted).
 	Units(bin *Binary, functions []Function) ([]Unit, error)
 
-	// Observe says what exists under a unit's ID, or returns an error for which CodeOf gives ErrNotFound. It changes nothing, and costs one
-	// read where the provider allows it. A unit of this ID that belongs to someone else is an ErrConflict.
+	// Observe returns what exists under a unit's ID, or an error for which CodeOf returns
+	// ErrNotFound. It changes nothing, and costs one read if the provider allows it. A unit of this
+	// ID that belongs to someone else is an ErrConflict.
 	Observe(ctx context.Context, id string) (State, error)
 
-	// Converge makes the unit exist with exactly the wanted code and configuration, and returns when it answers invocations. It is idempotent: after
-	// a crash or an error at any point, calling it again with the same unit ends in the same state. prior is what Observe said, nil for not found; it
-	// can be out of date, so a provider that would do harm by trusting it looks again.
-	// A package that the provider already holds is not uploaded again. A working function keeps working until the new one can replace it, for as
-	// long as the provider makes that possible. On error the unit may exist in any state; the engine removes it if prior was nil and else
-	// calls Restore. If prior is nil and the unit turns out to exist, and this executor has sent nothing that could have made it, the state has
-	// Existed set, beside an error too, and the engine removes nothing: a read that was behind must not cost a unit.
-	// Once a changing request was sent, its answer is awaited for a while even if ctx ends; if none comes, the error has Unsettled set.
-	// If the error has Resumable set, the engine leaves a unit that was never whole as it is, for the next Converge to go on with, and lists it.
-	// report, which may be nil, is called with what has been uploaded so far: by one goroutine at a time, and never after Converge returned.
+	// Converge makes the unit exist with exactly the wanted code and configuration, and returns when
+	// the unit answers invocations. It is idempotent: after a crash or an error at any point,
+	// calling it again with the same unit ends in the same state.
+	//
+	// prior is the state that Observe returned, or nil if Observe found nothing. It can be out of
+	// date, so a provider that would do harm by trusting it looks again. Converge does not upload a
+	// package that the provider already holds. A working function keeps working until the new one
+	// can replace it, for as long as the provider makes that possible.
+	//
+	// On error the unit may exist in any state; the engine removes it if prior was nil, and else
+	// calls Restore. If prior is nil but the unit exists, and this executor has sent nothing that
+	// could have made it, the returned state has Existed set, beside an error too. The engine then
+	// removes nothing, since a delayed read must not cost a unit.
+	//
+	// Once Converge has sent a change, it waits a while for the answer even if ctx ends. If no
+	// answer comes, the error has Unsettled set. If the error has Resumable set, the engine leaves a
+	// unit that was never whole as it is, for the next Converge to continue with, and lists it.
+	//
+	// report may be nil. Converge calls it with what has been uploaded so far, from one goroutine at
+	// a time, and never after it has returned.
 	Converge(ctx context.Context, u Unit, prior *State, report func(Progress)) (State, error)
 
-	// Restore puts a unit back to prior after a failed or cancelled Converge: code and
-	// configuration, the values of the environment included. prior is what Observe or Converge of
-	// this executor returned before the change, so that the executor can keep in memory what Restore
-	// needs and no State may hold. Restore returns nil when the unit is as it was, also if nothing had
-	// changed. It returns ErrUnsupported only if prior.NotRestorable says why. It is idempotent.
+	// Restore puts a unit back to prior after a failed or cancelled Converge: its code and its
+	// configuration, environment values included. prior was returned by Observe or Converge of this
+	// executor before the change, so the executor can keep in memory what Restore needs and no State
+	// may hold. Restore returns nil when the unit is as it was, also if nothing had changed. It
+	// returns ErrUnsupported only if prior.NotRestorable says why. It is idempotent.
 	Restore(ctx context.Context, prior State) error
 
-	// Remove removes the unit and all that Converge made for it, and returns when it is gone. A unit that does not exist is success. It is idempotent.
-	// A read that does not find the unit, or what holds it, proves nothing: Remove sends what deletes it all the same, and returns nil
-	// only after that was answered with success, or with the certainty that nothing is there. It never returns an ErrNotFound.
+	// Remove removes the unit and all that Converge made for it, and returns when it is gone. A unit
+	// that does not exist is success. Remove is idempotent.
+	//
+	// A read that does not find the unit, or what holds it, proves nothing: Remove sends the
+	// deletion anyway, and returns nil only if the answer was success or makes certain that nothing
+	// exists. It never returns an ErrNotFound.
 	Remove(ctx context.Context, id string) error
 
-	// List returns the units that exist for the service, by ascending ID. ErrUnsupported where the provider cannot list.
+	// List returns the units that exist for the service, by ascending ID. It returns ErrUnsupported
+	// if the provider cannot list.
 	List(ctx context.Context) ([]State, error)
 
 	// Warm makes sure that about n instances of the job's function are started, and returns how many
 	// are; n is at least 1. No job runs. ErrUnsupported if the provider cannot.
 	Warm(ctx context.Context, jobID uint32, n int) (int, error)
 
-	// Health tells whether the job's function would answer, without running a job. The error is for
-	// when nothing can be told: ErrNotFound for a function that does not exist, ErrUnsupported if the
-	// provider never can.
+	// Health reports whether the job's function would answer, without running a job. It returns an
+	// error only if it cannot tell: ErrNotFound if the function does not exist, ErrUnsupported if
+	// the provider never can.
 	Health(ctx context.Context, jobID uint32) (Health, error)
 
 	// Logs and Diagnose are described at [LogReader] and [Diagnoser].
 	LogReader
 	Diagnoser
 
-	// Close frees connections and anything else held locally. It removes nothing at the provider. It is idempotent.
+	// Close frees connections and everything else held locally. It removes nothing at the provider.
+	// It is idempotent.
 	Close() error
 }
 
-// Bound is an executor that tells which service it is bound to. A deployment refuses one that is
-// bound to another service than the one that it deploys.
+// Bound is an executor that knows which service it is bound to. A deployment refuses an executor
+// that is bound to another service.
 type Bound interface {
 	// Service returns Config.Service of the executor's configuration.
 	Service() string
 }
 
-// PlaceChecker is an executor that can tell whether its credentials lead to where a service is.
+// PlaceChecker is an executor that can check whether its credentials reach the place of a
+// service.
 type PlaceChecker interface {
-	// CheckPlace returns an ErrConflict if recorded, the state of a unit from an earlier deployment, is
-	// of another account, project or subscription than the executor's, where nothing of the service
-	// would be found. What cannot be told is nil.
+	// CheckPlace returns an ErrConflict if recorded, the state of a unit from an earlier deployment,
+	// is of another account, project or subscription than the executor's, where it would find
+	// nothing of the service. It returns nil if it cannot tell.
 	CheckPlace(ctx context.Context, recorded State) error
 }
 
-// Progress tells how far a Converge is.
+// Progress reports how far a Converge is.
 type Progress struct {
 	Step       string // what is being done: "upload", "wait", ...
 	Bytes      int64  // uploaded so far
 	TotalBytes int64  // to upload
 }
 
-// Unimplemented is embedded in executors. It has the methods that only some providers can offer; each
-// says that this one does not: the error is an ErrUnsupported, and Diagnose finds nothing.
+// Unimplemented is embedded in executors. It has the methods that only some providers can offer.
+// Its methods return ErrUnsupported, except Diagnose, which returns no checks.
 type Unimplemented struct{}
 
 // List returns an ErrUnsupported.

@@ -1,6 +1,6 @@
 package faas
 
-// Names under which the known providers register, as they stand in the policy file.
+// The names under which the known providers register, as policy files spell them.
 const (
 	AWSLambda      = "aws-lambda"
 	GCPFunctions   = "gcp-functions"
@@ -12,13 +12,14 @@ const (
 type Limits struct {
 	MaxMemoryMB    uint32 `json:"max_memory_mb"`    // memory of one function instance, in MiB
 	MaxTimeoutSecs uint32 `json:"max_timeout_secs"` // longest run of one invocation, in seconds
-	// MaxPayloadMB bounds the bytes of a job, its arguments or its output, of one invocation, in MiB. It
-	// counts those bytes and not what they become on the way. Where they travel as JSON, fewer fit: on
-	// AWS Lambda 4.5 MiB in the compact form, and in the published form a quarter to a half of the limit.
+	// MaxPayloadMB bounds a job's arguments and its output in one invocation, in MiB. It counts the
+	// job's own bytes, not their encoding. Fewer fit if they travel as JSON: on AWS Lambda 4.5 MiB
+	// in the compact form, and in the published form a quarter to a half of the limit.
 	MaxPayloadMB uint32 `json:"max_payload_mb"`
 }
 
-// MemorySizes says which memory sizes a provider sells: the listed Sizes where there are any, else every multiple of Step from Min on.
+// MemorySizes says which memory sizes a provider sells: the listed Sizes if there are any, else
+// every multiple of Step from Min on.
 type MemorySizes struct {
 	Min   uint32   `json:"min"`
 	Step  uint32   `json:"step"`
@@ -45,7 +46,8 @@ func (s MemorySizes) Largest(limit uint32) uint32 {
 	return max(limit/s.Step*s.Step, s.Min)
 }
 
-// RoundUp returns the smallest size sold that is at least mb. Where none is, it returns mb itself, for the limit check to refuse.
+// RoundUp returns the smallest size sold that is at least mb. If there is none it returns mb
+// itself, which the limit check then refuses.
 func (m MemorySizes) RoundUp(mb uint32) uint32 {
 	for _, size := range m.Sizes {
 		if size >= mb {
@@ -68,12 +70,15 @@ func (m MemorySizes) RoundUp(mb uint32) uint32 {
 	return uint32(rounded)
 }
 
-// known is what this package knows of the providers that live in this module without linking them. It is never written to.
+// known is what this package knows of the module's own providers without linking them. It is never
+// written to.
 //
 // Sources: AWS https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html;
-// Google https://cloud.google.com/functions/quotas and https://cloud.google.com/run/docs/configuring/services/memory-limits
+// Google https://cloud.google.com/functions/quotas and
+// https://cloud.google.com/run/docs/configuring/services/memory-limits
 // (the payload limit is the policy's, which is stricter than the 32 MB of the second generation);
-// Azure https://learn.microsoft.com/azure/azure-functions/functions-scale; custom: the custom FaaS platform protocol, v1.0.
+// Azure https://learn.microsoft.com/azure/azure-functions/functions-scale;
+// custom: the custom FaaS platform protocol, v1.0.
 var known = map[string]struct {
 	limits     Limits
 	sizes      MemorySizes
@@ -90,8 +95,8 @@ var known = map[string]struct {
 
 const modulePath = "github.com/tangle-network/blueprint-serverless"
 
-// ProviderLimits returns the limits of a provider: of the providers of this module whether they are linked or not, of others once they are
-// registered.
+// ProviderLimits returns the limits of a provider of this module, linked or not, or of another
+// one that is registered.
 func ProviderLimits(name string) (Limits, bool) {
 	if k, ok := known[name]; ok {
 		return k.limits, true
@@ -102,8 +107,9 @@ func ProviderLimits(name string) (Limits, bool) {
 	return Limits{}, false
 }
 
-// ProviderReplyLimit returns how long a caller can wait for an answer, in seconds, where that is less than the provider's timeout limit; else
-// 0. On Azure the front end closes a connection after 230 s, while a function may run on:
+// ProviderReplyLimit returns how many seconds a caller can wait for an answer if that is less
+// than the provider's timeout limit, else 0. Azure's front end closes a connection after 230 s,
+// though the function may run on:
 // https://learn.microsoft.com/azure/azure-functions/functions-scale#timeout.
 func ProviderReplyLimit(name string) uint32 {
 	if name == AzureFunctions {
@@ -112,7 +118,8 @@ func ProviderReplyLimit(name string) uint32 {
 	return 0
 }
 
-// ProviderMemorySizes returns the memory sizes that a provider sells, known for the same names as [ProviderLimits].
+// ProviderMemorySizes returns the memory sizes that a provider sells. It knows the same names as
+// [ProviderLimits].
 func ProviderMemorySizes(name string) (MemorySizes, bool) {
 	if k, ok := known[name]; ok {
 		return k.sizes, true

@@ -18,13 +18,14 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/suggest"
 )
 
-// OptionType says how the value of an option is written, and what [ParseOptions] makes of it.
+// OptionType says how the value of an option is written, and which Go type [ParseOptions] returns
+// for it.
 type OptionType string
 
 // The types of options. Spaces around a value do not count, and an empty value is none.
 const (
 	OptionText    OptionType = "text"    // a string
-	OptionChoice  OptionType = "choice"  // one of Option.Choices, in whatever case: a string, as Choices spell it
+	OptionChoice  OptionType = "choice"  // one of Option.Choices, in any case: a string, as Choices spell it
 	OptionURL     OptionType = "url"     // an absolute http(s) URL without user name and fragment: a string
 	OptionNumber  OptionType = "number"  // a whole number from Option.Min to Option.Max: a uint32
 	OptionSeconds OptionType = "seconds" // a number of seconds, within the same bounds: a time.Duration
@@ -52,19 +53,20 @@ type Option struct {
 	Env       string
 	Required  bool
 	Sensitive bool // its value never appears in an error, a log, an event or a ledger
-	// Place says that the option tells where resources are, such as an account: with another value the
-	// same service is another one.
+	// Place says that the option is part of a service's place, such as an account: with another
+	// value, the same name is another service.
 	Place bool
 
 	Choices []string
-	// Min and Max bound a number, and Max the length of a list or of pairs. A Max of 0 is no bound.
+	// Min and Max bound a number. Max also bounds the length of a list or of pairs. A Max of 0 means
+	// no bound.
 	Min, Max uint32
-	// Valid, if set, decides on a value beyond its type: on each item of a list, and on each pair as
+	// Valid, if set, checks a value beyond its type: each item of a list, and each pair as
 	// KEY=VALUE. Shape says what it accepts, as in "it must be SHAPE".
 	Valid func(text string) bool
 	Shape string
-	// Former are names that the option had in earlier versions. They are refused with its name, and
-	// understood in what those versions recorded.
+	// Former are names that the option had in earlier versions. They are refused with the current
+	// name, and understood in records of those versions.
 	Former []string
 }
 
@@ -84,13 +86,14 @@ var members = map[string]string{
 	"subscription": "subscription_id", "subscription_id": "subscription_id", "endpoint": "endpoint",
 }
 
-// ParseOptions reads the options of cfg as they are declared: what is not set counts as its
-// environment variable says, or else its default. The result holds every declared option by its name,
-// of the Go type that its OptionType says; the zero value if nothing sets it.
+// ParseOptions reads the options of cfg as they are declared. An option that is not set takes its
+// value from its environment variable, or else its default. The result holds every declared
+// option by its name, with the Go type that its OptionType says, or the zero value if nothing
+// sets it.
 //
-// The error is ErrInvalidArgument: an option that is not declared, a required one that is missing, or
-// a value of another shape. It names the option and the shape. It never shows a sensitive value, of
-// pairs only keys, and of a URL nothing that may be a password.
+// The error is ErrInvalidArgument for an option that is not declared, a required one that is
+// missing, or a malformed value. It names the option and the shape. It never shows a sensitive
+// value; it shows only the keys of pairs, and no part of a URL that may be a password.
 func ParseOptions(cfg Config, options []Option) (map[string]any, error) {
 	for _, name := range slices.Sorted(maps.Keys(cfg.Options)) {
 		if err := checkName(name, options); err != nil {
@@ -142,8 +145,9 @@ func checkName(name string, options []Option) error {
 	return fmt.Errorf("unknown option %q (it has: %s)", name, strings.Join(names, ", "))
 }
 
-// CurrentOptions returns recorded options by the names that the provider, if it is linked, has for them
-// now (see Option.Former). What a person configures is not translated, but refused with the new name.
+// CurrentOptions returns recorded options under the names that the provider, if it is linked, has
+// for them now (see Option.Former). Only records are translated. A former name in a configuration
+// is refused.
 func CurrentOptions(provider string, recorded map[string]string) map[string]string {
 	p, _ := lookup(provider)
 	current := maps.Clone(recorded)
@@ -158,7 +162,8 @@ func CurrentOptions(provider string, recorded map[string]string) map[string]stri
 	return current
 }
 
-// parse reads a value. Its error goes on after the option's name: "is VALUE; it must be SHAPE".
+// parse reads a value. Its error continues a sentence after the option's name: "is VALUE; it must
+// be SHAPE".
 func (o Option) parse(text string) (any, error) {
 	switch o.typed() {
 	case OptionNumber, OptionSeconds:
@@ -214,7 +219,7 @@ func (o Option) parse(text string) (any, error) {
 
 func (o Option) valid(text string) bool { return o.Valid == nil || o.Valid(text) }
 
-// wrong says what a value is, as far as that may be shown, and what it must be.
+// wrong says what a value is, if that may be shown, and what it must be.
 func (o Option) wrong(text, shape string) error {
 	if o.Shape != "" {
 		shape = o.Shape
@@ -301,7 +306,7 @@ func (o Option) parsePairs(text string) (map[string]string, error) {
 	return values, nil
 }
 
-// splitItems reads a JSON array, or else what stands between separators and is not empty.
+// splitItems reads a JSON array, or else the texts between separators that are not empty.
 func splitItems(text, separator string) ([]string, error) {
 	if strings.HasPrefix(text, "[") {
 		return jsonItems(text)
@@ -315,8 +320,8 @@ func splitItems(text, separator string) ([]string, error) {
 	return items, nil
 }
 
-// jsonItems returns the items of a JSON array, or the names and values of an object in turn. They must
-// be strings, numbers or booleans. No error shows any of them.
+// jsonItems returns the items of a JSON array, or the names and values of an object in turn. They
+// must be strings, numbers or booleans. Its errors show none of them.
 func jsonItems(text string) (items []string, err error) {
 	d := json.NewDecoder(strings.NewReader(text))
 	d.UseNumber()

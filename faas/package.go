@@ -21,7 +21,7 @@ import (
 	"unicode/utf8"
 )
 
-// PackageFile is one file of a package: a path on this machine, or Content where Path is empty.
+// PackageFile is one file of a package: a path on this machine, or Content if Path is empty.
 type PackageFile struct {
 	Name    string // slash-separated path inside the zip
 	Path    string
@@ -30,7 +30,8 @@ type PackageFile struct {
 	SHA256  string // hex, of what is at Path; a file that has another is not packed. Empty: any
 }
 
-// BootstrapFiles returns the files of the simplest package: the executable as "bootstrap" at the root.
+// BootstrapFiles returns the files of the simplest package: the executable as "bootstrap" at the
+// root.
 func BootstrapFiles(bin *Binary) []PackageFile {
 	return []PackageFile{{Name: "bootstrap", Path: bin.Path, Mode: 0o755, SHA256: bin.SHA256}}
 }
@@ -52,7 +53,7 @@ func (p *Package) Size() int64 { return p.size }
 // Unpacked returns the sum of the sizes of the files in the zip, in bytes.
 func (p *Package) Unpacked() int64 { return p.unpacked }
 
-// Path returns where the zip is. It is removed with the directory it was built in.
+// Path returns the path of the zip. Whoever removes the directory it was built in removes it.
 func (p *Package) Path() string { return p.path }
 
 // Open opens the zip for reading. The caller closes it.
@@ -64,18 +65,22 @@ func (p *Package) Open() (io.ReadSeekCloser, error) {
 	return f, nil
 }
 
-// packageTime is the modification time of every file in a package: the earliest that the zip format knows.
+// packageTime is the modification time of every file in a package: the earliest time that the zip
+// format can express.
 var packageTime = time.Date(1980, time.January, 1, 0, 0, 0, 0, time.UTC)
 
-// BuildPackage writes a zip of the files into dir, under its own hash as name, and returns it.
+// BuildPackage writes a zip of the files into dir, named by its own hash, and returns it.
 //
-// The bytes of the zip depend on the names, modes and contents of the files alone, not on their order here, where they lie, or their times; so its hash
-// tells whether anything changed. There are only files in it, no directories. Files are streamed, and compressed on all processors. With an error, dir is as it was.
+// The bytes of the zip depend only on the names, modes and contents of the files, and not on
+// their order, their paths or their times. A different hash therefore means that something
+// changed. The zip has files only, no directories. Files are streamed, and compressed on all
+// processors. With an error, dir is as it was.
 //
-// The error is ErrInvalidArgument for no files at all, a name that is empty, not a clean relative slash path, not UTF-8 or there twice, a mode beyond the
-// permission bits, and a Path that cannot be read or is no regular file; ErrConflict for a file that changes while it is read, or is not the one with
-// its SHA256; ErrTimeout where
-// ctx is done first; ErrInternal where dir cannot be written.
+// The error is ErrInvalidArgument if files is empty, if a name is empty, not a clean relative
+// slash path, not UTF-8 or duplicate, if a mode has more than permission bits, or if a Path
+// cannot be read or is not a regular file. It is ErrConflict if a file changes while it is read,
+// or does not match its SHA256; ErrTimeout if ctx is done first; ErrInternal if dir cannot be
+// written.
 func BuildPackage(ctx context.Context, dir string, files []PackageFile) (*Package, error) {
 	files = slices.Clone(files)
 	slices.SortStableFunc(files, func(a, b PackageFile) int { return cmp.Compare(a.Name, b.Name) })
@@ -107,7 +112,7 @@ func packageError(code Code, format string, args ...any) *Error {
 	return Errorf(code, "build package", "", format, args...)
 }
 
-// checkFiles checks sorted files for everything that can be told without reading them.
+// checkFiles makes all checks of sorted files that do not read them.
 func checkFiles(files []PackageFile) error {
 	if len(files) == 0 {
 		return packageError(ErrInvalidArgument, "no files")
@@ -117,7 +122,8 @@ func checkFiles(files []PackageFile) error {
 		switch {
 		case !fs.ValidPath(f.Name) || f.Name == "." || strings.ContainsAny(f.Name, "\\:") || !utf8.ValidString(f.Name) ||
 			strings.ContainsFunc(f.Name, isControl):
-			return packageError(ErrInvalidArgument, "name %q: not a relative path with single slashes and without . and .. in it", f.Name)
+			return packageError(ErrInvalidArgument,
+				"name %q: not a relative path with single slashes and without . and .. in it", f.Name)
 		case seen[f.Name]:
 			return packageError(ErrInvalidArgument, "name %q: there twice", f.Name)
 		case f.Mode > 0o777:
@@ -206,7 +212,8 @@ func addFile(ctx context.Context, zw *zip.Writer, f PackageFile, buf []byte) (in
 	return n, nil
 }
 
-// openRegular opens a file for reading and returns its size. Anything but a regular file is an error, without waiting for, say, the writer of a pipe.
+// openRegular opens a file for reading and returns its size. It refuses anything but a regular
+// file, and never waits, for example for the writer of a pipe.
 func openRegular(path string) (*os.File, int64, error) {
 	before, err := os.Stat(path)
 	if err != nil {

@@ -10,19 +10,22 @@ import (
 )
 
 const (
-	// compressionLevel is the point from which on the zip of a Go executable hardly shrinks further; see BenchmarkBuildPackage.
+	// compressionLevel is the lowest level beyond which the zip of a Go executable hardly shrinks
+	// further; see BenchmarkBuildPackage.
 	compressionLevel = 6
-	// blockSize is how much of a file is compressed in one go, and windowSize how far back deflate looks. Like the level they decide what the bytes of
-	// a package are: with other values, every package changes.
+	// blockSize is how much of a file is compressed in one go, and windowSize how far back deflate
+	// looks. The bytes of a package depend on them, as on the level: with other values, every
+	// package changes.
 	blockSize  = 1 << 20
 	windowSize = 32 << 10
 	// maxBlocks bounds the memory, about 4 MB for each.
 	maxBlocks = 8
 )
 
-// deflater compresses the files of a package, one after the other, each on all processors. A file is cut into blocks of a fixed size, and each is compressed
-// on its own, with the end of the one before as dictionary; one after the other they are a single deflate stream. So the output does not depend on
-// how many processors there are.
+// deflater compresses the files of a package one after the other, each on all processors. It cuts
+// a file into blocks of a fixed size, and compresses each separately, with the end of the
+// previous block as dictionary. The compressed blocks together are a single deflate stream, so
+// the output does not depend on the number of processors.
 type deflater struct {
 	w       io.Writer
 	current *deflateBlock   // being filled
@@ -31,7 +34,7 @@ type deflater struct {
 	limit   int             // of pending
 }
 
-// deflateBlock is one block, with what compressing it takes.
+// deflateBlock is one block, with everything needed to compress it.
 type deflateBlock struct {
 	in, dict []byte
 	out      bytes.Buffer
@@ -78,7 +81,8 @@ func (d *deflater) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// next starts to compress the current block, as soon as fewer than limit are being compressed, and makes another current.
+// next starts to compress the current block as soon as fewer than limit blocks are being
+// compressed, and makes another one current.
 func (d *deflater) next() error {
 	if len(d.pending) == d.limit {
 		if err := d.finishOldest(); err != nil {
@@ -93,7 +97,7 @@ func (d *deflater) next() error {
 	return nil
 }
 
-// finishOldest waits for the first pending block and writes what became of it.
+// finishOldest waits for the first pending block and writes its output.
 func (d *deflater) finishOldest() error {
 	b := d.pending[0]
 	d.pending = d.pending[1:]
@@ -105,7 +109,7 @@ func (d *deflater) finishOldest() error {
 	return err
 }
 
-// Close compresses what is left and ends the file.
+// Close compresses the rest and ends the file.
 func (d *deflater) Close() error {
 	d.current.compress(true)
 	d.pending = append(d.pending, d.current)
@@ -118,7 +122,7 @@ func (d *deflater) Close() error {
 	return nil
 }
 
-// wait waits for what is being compressed, whose output nobody needs any more.
+// wait waits for the blocks that are being compressed, whose output is no longer needed.
 func (d *deflater) wait() {
 	for _, b := range d.pending {
 		<-b.done
@@ -126,7 +130,8 @@ func (d *deflater) wait() {
 	d.pending = nil
 }
 
-// compress makes out of in, and sends the outcome on done. Only the last block ends the stream; the others end at a byte.
+// compress compresses in into out, and sends the outcome on done. Only the last block ends the
+// stream; the others end at a byte boundary.
 func (b *deflateBlock) compress(last bool) {
 	b.done <- func() error {
 		b.out.Reset()

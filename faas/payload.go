@@ -8,24 +8,26 @@ import (
 	"unicode/utf8"
 )
 
-// Response is the answer to an invocation in the custom platform protocol, which job binaries answer too.
+// Response is the answer to an invocation in the custom platform protocol, which job binaries
+// also use.
 type Response struct {
 	JobID        uint32
 	Result       []byte
 	Success      bool
 	Error        string  // why Success is false
-	ExecutionMS  float64 // milliseconds, may be fractional; 0 where unknown
-	MemoryUsedMB uint32  // MiB; 0 where unknown
+	ExecutionMS  float64 // milliseconds, may be fractional; 0 if unknown
+	MemoryUsedMB uint32  // MiB; 0 if unknown
 	// Compact says that Result travels in the compact form, {"base64":"..."}, which only answers a
 	// request in the compact form.
 	Compact bool
 }
 
-// MaxRequestSize returns an upper bound of what [AppendRequest] appends for n bytes of arguments.
+// MaxRequestSize returns an upper bound of the size of an invocation that [AppendRequest] writes
+// for n bytes of arguments.
 func MaxRequestSize(n int) int { return len(`{"job_id":4294967295,"args":[]}`) + maxNumberSize*n }
 
-// AppendRequest appends the JSON of an invocation, {"job_id":n,"args":[...]}, to dst and returns the extended slice. It allocates only where
-// dst lacks [MaxRequestSize] of capacity.
+// AppendRequest appends the JSON of an invocation, {"job_id":n,"args":[...]}, to dst and returns
+// the extended slice. It allocates only if dst lacks [MaxRequestSize] of capacity.
 func AppendRequest(dst []byte, jobID uint32, args []byte) []byte {
 	dst = slices.Grow(dst, MaxRequestSize(len(args)))
 	dst = append(dst, `{"job_id":`...)
@@ -41,8 +43,9 @@ func RequestSize(jobID uint32, args []byte) int {
 }
 
 // AppendCompactRequest appends the JSON of an invocation in the compact form,
-// {"job_id":n,"args":{"base64":"..."}}, to dst and returns the extended slice. What knows only the
-// published form refuses it, because its "args" are not a list. See [ParseAnyRequest].
+// {"job_id":n,"args":{"base64":"..."}}, to dst and returns the extended slice. A reader that
+// knows only the published form refuses it, because its "args" are not a list. See
+// [ParseAnyRequest].
 func AppendCompactRequest(dst []byte, jobID uint32, args []byte) []byte {
 	dst = slices.Grow(dst, CompactRequestSize(jobID, len(args)))
 	dst = append(dst, `{"job_id":`...)
@@ -58,19 +61,22 @@ func CompactRequestSize(jobID uint32, n int) int {
 	return len(`{"job_id":,"args":}`) + decimalSize(jobID) + base64Size(n)
 }
 
-// ParseAnyRequest is [ParseRequest] for a function that takes the compact form, too, and says whether
-// the request is in that form; the answer has to be in the same, see [Response].
+// ParseAnyRequest is [ParseRequest] for a function that also takes the compact form. It reports
+// whether the request is in that form. The answer must be in the same form; see [Response].
 func ParseAnyRequest(dst, body []byte) (jobID uint32, args []byte, compact bool, err error) {
 	return parseRequest(dst, body, true)
 }
 
-// ParseRequest reads the JSON of an invocation in the published form. It appends the arguments to dst, which may be nil, and returns the extended slice; it
-// allocates only where dst lacks capacity for them, or where body has an unknown member with an escaped name.
+// ParseRequest reads the JSON of an invocation in the published form. It appends the arguments to
+// dst, which may be nil, and returns the extended slice. It allocates only if dst lacks capacity
+// for them, or if body has an unknown member with an escaped name.
 //
-// body is one JSON object with members in any order and white space anywhere that JSON allows it. "job_id" (0 to 4294967295) and "args" (a list of
-// 0 to 255) must both be there, once, with exactly these names. Numbers are plain integers: 1.0, 1e2 and 01 are refused. Members of other names are skipped
-// whatever they hold, as long as it is JSON, nested no deeper than 64 levels. Everything else, including anything after the object, is an
-// ErrInvalidArgument that names the field and the byte offset. With an error, args is dst.
+// body is one JSON object with members in any order and white space anywhere that JSON allows it.
+// "job_id" (0 to 4294967295) and "args" (a list of 0 to 255) must both be present once, with
+// exactly these names. Numbers are plain integers: 1.0, 1e2 and 01 are refused. Members with
+// other names are skipped if they are JSON, nested no deeper than 64 levels. Everything else,
+// including anything after the object, is an ErrInvalidArgument that names the field and the byte
+// offset. With an error, args is dst.
 func ParseRequest(dst, body []byte) (jobID uint32, args []byte, err error) {
 	jobID, args, _, err = parseRequest(dst, body, false)
 	return jobID, args, err
@@ -116,7 +122,8 @@ func parseRequest(dst, body []byte, compactToo bool) (jobID uint32, args []byte,
 	return jobID, args, compact, nil
 }
 
-// MaxResponseSize returns an upper bound of what [AppendResponse] appends for a successful answer of n bytes.
+// MaxResponseSize returns an upper bound of the size of a successful answer that [AppendResponse]
+// writes for n bytes of output.
 func MaxResponseSize(n int) int {
 	return len(`{"job_id":4294967295,"result":[],"success":false,"execution_ms":,"memory_used_mb":4294967295}`) + 20 +
 		maxNumberSize*n
@@ -125,10 +132,12 @@ func MaxResponseSize(n int) int {
 // maxWholeMS is the largest "execution_ms" that is written: every reader of JSON has it exactly.
 const maxWholeMS = 1 << 53
 
-// AppendResponse appends the JSON of an answer to dst and returns the extended slice. An answer with Success has "job_id", "result", "success",
-// "execution_ms" and "memory_used_mb"; one without has "job_id", "result", "success" and "error", and the two measurements where they are known. An
-// ExecutionMS is rounded up to whole milliseconds, which is what readers of the protocol expect; one that is negative or no number is written as
-// unknown. It allocates only where dst lacks capacity; see [MaxResponseSize].
+// AppendResponse appends the JSON of an answer to dst and returns the extended slice. With
+// Success, an answer has "job_id", "result", "success", "execution_ms" and "memory_used_mb".
+// Without, it has "job_id", "result", "success" and "error", and the two measurements if they are
+// known. ExecutionMS is rounded up to whole milliseconds, which readers of the protocol expect;
+// if it is negative or not a number, it is written as unknown. AppendResponse allocates only if
+// dst lacks capacity; see [MaxResponseSize].
 func AppendResponse(dst []byte, r *Response) []byte {
 	if r.Compact {
 		dst = slices.Grow(dst, MaxResponseSize(0)+base64Size(len(r.Result)))
@@ -164,13 +173,16 @@ func AppendResponse(dst []byte, r *Response) []byte {
 	return append(dst, '}')
 }
 
-// ParseResponse reads the JSON of an answer in either form into r, as strictly as [ParseRequest] reads a request. It appends the result to r.Result[:0], and
-// allocates only where that lacks capacity or the answer holds an error.
+// ParseResponse reads the JSON of an answer in either form into r, as strictly as [ParseRequest]
+// reads a request. It appends the result to r.Result[:0], and allocates only if that lacks
+// capacity or the answer holds an error.
 //
-// Every member may be left out or null, but one of "result", "success" and "error" has to be there. Without "success" the answer is a success if it
-// has a "result" (which may then be null, for an empty one) and no "error" that says something. A "success" that is true without a "result" is
-// refused: the result was lost, and must not pass for an empty one. "execution_ms" is any number from 0 on,
-// and so is "memory_used_mb", which is rounded up. With an error, r is empty but for the buffer in r.Result.
+// Every member may be left out or null, but at least one of "result", "success" and "error" must
+// be present. Without "success" the answer is a success if it has a "result" (null is an empty
+// one) and no "error", or an empty one. A "success" that is true without a "result" is refused:
+// the result was lost, and must not pass for an empty one. "execution_ms" and "memory_used_mb"
+// are any numbers from 0 on; "memory_used_mb" is rounded up. With an error, r is empty but for
+// the buffer in r.Result.
 func ParseResponse(body []byte, r *Response) error {
 	buffer := r.Result[:0]
 	*r = Response{Result: buffer}
@@ -277,14 +289,16 @@ func appendString(dst []byte, text string) []byte {
 	return append(dst, '"')
 }
 
-// WarmRequest is the JSON that a provider sends to a function in place of an invocation to start an instance without running a job, and WarmResponse
-// what a binary that links faas/job answers. Other binaries answer with an error, and are started all the same.
+// WarmRequest is the JSON that a provider sends to a function instead of an invocation, to start
+// an instance without running a job. WarmResponse is the answer of a binary that links faas/job.
+// Other binaries answer with an error, but the instance has started.
 const (
 	WarmRequest  = `{"warm":true}`
 	WarmResponse = `{"warm":true}`
 )
 
-// IsWarmRequest reports whether body is [WarmRequest], however it is spaced, and also with unknown members. A body that names a job is none.
+// IsWarmRequest reports whether body is [WarmRequest], with any spacing and unknown members. A
+// body that names a job is not one.
 func IsWarmRequest(body []byte) bool {
 	const longest = 4 << 10 // no invocation with large arguments is parsed twice
 	if len(body) > longest {

@@ -12,7 +12,8 @@ import (
 // maxNumberSize is the longest that one byte becomes in a list: "255,".
 const maxNumberSize = 4
 
-// listItem is a byte as it stands in a list, with the comma after it: its text, little-endian, and how long that is.
+// listItem is the text of a byte in a list with the comma after it: its characters,
+// little-endian, and their number.
 type listItem struct {
 	text uint32
 	size uint8
@@ -44,7 +45,7 @@ func appendByteList(dst, data []byte) []byte {
 	return out[:n]
 }
 
-// byteListSize returns the size of what appendByteList appends.
+// byteListSize returns how many bytes appendByteList appends.
 func byteListSize(data []byte) int {
 	n := len("[]") + max(0, len(data)-1)
 	for _, c := range data {
@@ -64,7 +65,7 @@ func decimalSize(n uint32) int {
 
 const base64Open, base64Close = `{"base64":"`, `"}`
 
-// base64Size returns the size of what appendBase64 appends.
+// base64Size returns how many bytes appendBase64 appends.
 func base64Size(n int) int {
 	return len(base64Open) + base64.StdEncoding.EncodedLen(n) + len(base64Close)
 }
@@ -75,8 +76,8 @@ func appendBase64(dst, data []byte) []byte {
 	return append(dst, base64Close...)
 }
 
-// bytes reads what holds a job's bytes: a list of integers from 0 to 255, or, with compactToo, an
-// object with the one member "base64".
+// bytes reads a job's bytes: a list of integers from 0 to 255 or, with compactToo, an object with
+// the one member "base64".
 func (s *scanner) bytes(field string, dst []byte, compactToo bool) (out []byte, compact bool, err error) {
 	if !compactToo || s.next() != '{' {
 		out, err = s.byteList(field, dst)
@@ -100,10 +101,10 @@ func (s *scanner) bytes(field string, dst []byte, compactToo bool) (out []byte, 
 	return out, true, nil
 }
 
-// strict refuses texts that differ and stand for the same bytes.
+// strict refuses a text that is not the only encoding of its bytes.
 var strict = base64.StdEncoding.Strict()
 
-// base64 reads a string of base64 and appends what it stands for to dst.
+// base64 reads a string of base64 and appends the decoded bytes to dst.
 func (s *scanner) base64(field string, dst []byte) ([]byte, error) {
 	if s.next() != '"' {
 		return dst, s.unexpected(field, "a string of base64")
@@ -131,7 +132,8 @@ func (s *scanner) base64(field string, dst []byte) ([]byte, error) {
 	return dst, s.fail(start, field, "the string is not base64")
 }
 
-// appendDecoded appends what a text of base64 stands for, and reports whether it is one.
+// appendDecoded appends the bytes that a text of base64 encodes, and reports whether the text is
+// valid.
 func appendDecoded(dst, text []byte) ([]byte, bool) {
 	size := strict.DecodedLen(len(text))
 	n := len(dst)
@@ -159,7 +161,8 @@ func (s *scanner) byteList(field string, dst []byte) ([]byte, error) {
 		s.pos++
 		return dst, nil
 	}
-	// The exact number of bytes, if the list is one: counting commas is far cheaper than growing, or than keeping what is too large.
+	// The exact number of bytes, if this is a list: counting commas costs far less than growing the
+	// slice, or than keeping one that is too large.
 	n := len(dst)
 	dst = slices.Grow(dst, bytes.Count(list[s.pos:], []byte{','})+1)
 	out := dst[:cap(dst)]
@@ -212,9 +215,10 @@ func isNumberByte(c byte) bool {
 	return isDigit(c) || c == '-' || c == '+' || c == '.' || c == 'e' || c == 'E'
 }
 
-// scanPairs reads items of the form "1,22," from list[pos:] into out[n:], two at a time, for as long as there are eight bytes to look at and nothing but
-// plain items in them. What it stops at is for the caller to read or refuse. Without a branch that depends on how many digits an item has (which
-// no processor can predict) it is several times as fast as a loop over digits.
+// scanPairs reads items of the form "1,22," from list[pos:] into out[n:], two at a time, while at
+// least eight bytes are left and all items are plain. The caller reads or refuses the item it
+// stops at. It has no branch that depends on the number of digits, which no processor can
+// predict, and is therefore several times as fast as a loop over digits.
 func scanPairs(out []byte, n int, list []byte, pos int) (int, int) {
 	const (
 		ones = 0x0101010101010101
@@ -223,7 +227,7 @@ func scanPairs(out []byte, n int, list []byte, pos int) (int, int) {
 	)
 	for pos+8 <= len(list) && n+2 <= len(out) {
 		v := binary.LittleEndian.Uint64(list[pos:]) ^ '0'*ones // digits become 0 to 9
-		stops := ((v&^top + (0x80-10)*ones) | v) & top         // the top bit of every byte that is no digit
+		stops := ((v&^top + (0x80-10)*ones) | v) & top         // the top bit of every byte that is not a digit
 		first := uint(bits.TrailingZeros64(stops)) - 7         // 8 times the digits of the first item
 		stops &= stops - 1
 		second := uint(bits.TrailingZeros64(stops)) - 7 // 8 times the digits of both items and the comma between them
@@ -231,8 +235,9 @@ func scanPairs(out []byte, n int, list []byte, pos int) (int, int) {
 			break // not one to three digits each
 		}
 		commas := (byte(v>>(first&63)) ^ (',' ^ '0')) | (byte(v>>(second&63)) ^ (',' ^ '0')) // 0 if both are
-		// The digits of each item as one number with a byte for each, so that comparing the numbers compares the items; and the least of as many digits.
-		// (The masks change nothing. They save the code for shifts beyond 63.)
+		// The digits of each item as a number with one byte per digit, so that comparing the numbers
+		// compares the items; and the smallest number of as many digits. (The masks change no value,
+		// but save the code for shifts beyond 63.)
 		digits := bits.ReverseBytes64(v)
 		a, leastA := digits>>((64-first)&63), uint64(1)<<((first-8)&63)&^1
 		b, leastB := digits<<((first+8)&63)>>((72+first-second)&63), uint64(1)<<((second-first-16)&63)&^1

@@ -10,7 +10,8 @@ import (
 // maxDepth is how deep the values of unknown members may nest, the payload's own object included.
 const maxDepth = 64
 
-// scanner reads the JSON text of a payload from front to back. Its methods leave pos behind what they have read.
+// scanner reads the JSON text of a payload from front to back. Its methods leave pos after the
+// text that they have read.
 type scanner struct {
 	op   string // for errors
 	text []byte
@@ -47,7 +48,8 @@ func (s *scanner) space() {
 func isSpace(c byte) bool { return c == ' ' || c == '\n' || c == '\r' || c == '\t' }
 func isDigit(c byte) bool { return c-'0' <= 9 }
 
-// next skips white space and returns the byte then at pos, 0 at the end of the text. (A 0 in the text is as little expected anywhere.)
+// next skips white space and returns the byte then at pos, or 0 at the end of the text. (A 0 in
+// the text is invalid everywhere, so the two need not differ.)
 func (s *scanner) next() byte {
 	s.space()
 	if s.pos < len(s.text) {
@@ -56,7 +58,8 @@ func (s *scanner) next() byte {
 	return 0
 }
 
-// member reads the name of the payload's next member and the colon after it. It returns false after the last one.
+// member reads the name of the payload's next member and the colon after it. It returns false
+// after the last member.
 func (s *scanner) member() (name []byte, ok bool, err error) {
 	first := !s.open
 	if first {
@@ -234,7 +237,8 @@ func (s *scanner) string(field string) (string, error) {
 	return unquote(text), nil
 }
 
-// raw reads a string and returns what is between its quotes, checked and as it stands, and whether there are escapes in it.
+// raw reads a string and returns the text between its quotes, checked but not unescaped, and
+// whether it has escapes.
 func (s *scanner) raw(field string) (text []byte, escaped bool, err error) {
 	s.pos++
 	for start := s.pos; s.pos < len(s.text); s.pos++ {
@@ -282,7 +286,8 @@ func hex4(text []byte) (r rune, ok bool) {
 	return r, true
 }
 
-// unquote resolves the escapes of a string that raw has checked. What is no UTF-8, and every half of a surrogate pair, becomes U+FFFD.
+// unquote resolves the escapes of a string that raw has checked. Invalid UTF-8 and every half of
+// a surrogate pair become U+FFFD.
 func unquote(text []byte) string {
 	out := make([]byte, 0, len(text))
 	for len(text) > 0 {

@@ -10,26 +10,30 @@ import (
 	"sync"
 )
 
-// ProviderInfo is what a provider says of itself when it registers: data, so that limits, flags, documentation and redaction need no client.
+// ProviderInfo is what a provider declares when it registers. It is data, so that limits, flags,
+// documentation and redaction need no client.
 type ProviderInfo struct {
-	// Limits and MemorySizes are the provider's. For the providers of this module they are known beforehand and may be left zero; of another provider
-	// they have to be set, or no job fits it.
+	// Limits and MemorySizes are the provider's. The providers of this module may leave them zero,
+	// since they are known. Other providers must set them, or no job fits.
 	Limits      Limits
 	MemorySizes MemorySizes
 	// MaxParallel is how many units an engine may change at the same time; 0 means 8.
 	MaxParallel int
-	// AtomicUpdate says that Converge replaces a working function without a moment in which it does not answer.
+	// AtomicUpdate says that a working function answers at every moment while Converge replaces it.
 	AtomicUpdate bool
-	// Resolve fills in what a configuration leaves to the environment and to the provider's defaults,
-	// as far as it tells where a service is: region, project, subscription. Options with Place that name
-	// a variable are filled in before. It does no I/O. It is nil for a provider without such defaults. See [Resolve].
+	// Resolve fills in the parts of a service's place (region, project, subscription) that a
+	// configuration leaves to the environment or to the provider's defaults. Options with Place and
+	// Env are filled in before. Resolve does no I/O. It is nil if the provider has no such defaults.
+	// See the function [Resolve].
 	Resolve func(cfg Config) Config
 	// Options declare what Config.Options may hold. Open refuses anything else, by [ParseOptions],
 	// before the provider sees the configuration.
 	Options []Option
-	// Open makes an executor. It must not call the provider before the configuration is checked, and must do no I/O that changes anything.
+	// Open makes an executor. It must check the configuration before it calls the provider, and must
+	// change nothing.
 	Open func(ctx context.Context, cfg Config) (Executor, error)
-	// ExcludedBy is set, instead of Open, by the file that stands in for a provider left out by build tags: the tag that brings it back.
+	// ExcludedBy is set instead of Open if build tags left the provider out. It is the tag that
+	// brings the provider back.
 	ExcludedBy string
 }
 
@@ -38,8 +42,9 @@ var registry struct {
 	m map[string]ProviderInfo
 }
 
-// Register makes a provider available to [Open] under a name. It is meant to be called from the init function of the provider's package. It
-// panics if the name is empty or already taken, or if the provider has neither Open nor ExcludedBy.
+// Register makes a provider available to [Open] under a name. The init function of the provider's
+// package calls it. It panics if the name is empty or taken, or unless exactly one of Open and
+// ExcludedBy is set.
 func Register(name string, p ProviderInfo) {
 	if name == "" {
 		panic("faas: Register with an empty provider name")
@@ -75,7 +80,8 @@ func lookup(name string) (ProviderInfo, bool) {
 	return p, ok
 }
 
-// Provider returns what the linked provider of that name registered. A provider left out by build tags is not linked.
+// Provider returns what the linked provider of that name registered. A provider that build tags
+// left out is not linked.
 func Provider(name string) (ProviderInfo, bool) {
 	p, ok := lookup(name)
 	return p, ok && p.Open != nil
@@ -95,17 +101,18 @@ func Names() []string {
 	return names
 }
 
-// KnownNames returns the names that a policy may use, sorted: the providers of this module, and all others that are registered.
+// KnownNames returns the names that a policy may use, sorted: the providers of this module and
+// all others that are registered.
 func KnownNames() []string {
 	names := slices.AppendSeq(Names(), maps.Keys(known))
 	slices.Sort(names)
 	return slices.Compact(names)
 }
 
-// Resolve returns cfg with every part of the place that cfg leaves open filled in, from the
-// environment and the provider's defaults. Whoever records where a service is records what Resolve
-// returned, so that a variable that changes later does not move the service. A provider that is not
-// linked resolves nothing.
+// Resolve returns cfg with the parts of the place that cfg leaves open filled in from the
+// environment and the provider's defaults. Code that records where a service is records what
+// Resolve returned, so that the service does not move if a variable changes later. Resolve
+// changes nothing for a provider that is not linked.
 func Resolve(cfg Config) Config {
 	p, _ := lookup(cfg.Provider)
 	options := maps.Clone(cfg.Options)
@@ -127,10 +134,11 @@ func Resolve(cfg Config) Config {
 	return p.Resolve(cfg)
 }
 
-// Open returns an executor of cfg.Provider bound to cfg.Service.
+// Open returns an executor of cfg.Provider bound to cfg.Service. The caller must close it.
 //
-// The error is ErrNotLinked when the program does not link that provider, and names the import or the build tag that mends it;
-// ErrInvalidArgument for an unknown provider or an option that [ParseOptions] refuses; otherwise the provider's own. The executor must be closed.
+// The error is ErrNotLinked if the program does not link the provider, and names the import or
+// the build tag that fixes that; ErrInvalidArgument for an unknown provider or an option that
+// [ParseOptions] refuses; otherwise the provider's own.
 func Open(ctx context.Context, cfg Config) (Executor, error) {
 	p, err := linked(cfg.Provider)
 	if err != nil {
@@ -153,7 +161,8 @@ func Open(ctx context.Context, cfg Config) (Executor, error) {
 	return exec, nil
 }
 
-// CheckLinked returns nil if [Open] could find the provider, else the ErrNotLinked or ErrInvalidArgument that Open would return.
+// CheckLinked returns nil if [Open] would find the provider, else the ErrNotLinked or
+// ErrInvalidArgument that Open would return.
 func CheckLinked(name string) error {
 	_, err := linked(name)
 	return err

@@ -10,11 +10,13 @@ import (
 	"sync"
 )
 
-// RunnerConfigEnv is the environment variable that tells a service's runner which jobs to delegate. Its value is a [RunnerConfig] as JSON.
+// RunnerConfigEnv is the environment variable that names the jobs a service's runner delegates.
+// Its value is a [RunnerConfig] as JSON.
 const RunnerConfigEnv = "BLUEPRINT_FAAS_CONFIG"
 
-// RunnerConfig maps the jobs that a runner delegates to where their functions are. Its JSON is an object with the job ids as member names.
-// It holds no credential: an executor finds those in its environment, as always.
+// RunnerConfig maps the jobs that a runner delegates to their functions. Its JSON is an object
+// whose member names are job ids. It holds no credential; executors find credentials in their
+// environment.
 type RunnerConfig map[uint32]RunnerFunction
 
 // RunnerFunction says where the function of one job is.
@@ -46,7 +48,8 @@ func PublicOptions(cfg Config) map[string]string {
 	return public
 }
 
-// ParseRunnerConfig reads the value of BLUEPRINT_FAAS_CONFIG. The empty string is an empty configuration.
+// ParseRunnerConfig reads the value of BLUEPRINT_FAAS_CONFIG. The empty string is an empty
+// configuration.
 func ParseRunnerConfig(text string) (RunnerConfig, error) {
 	cfg := RunnerConfig{}
 	if text == "" {
@@ -67,8 +70,8 @@ func ParseRunnerConfig(text string) (RunnerConfig, error) {
 	return cfg, nil
 }
 
-// Registry maps job ids to invokers, for runners that delegate some of their jobs. The zero value is an empty registry. It is safe for
-// concurrent use.
+// Registry maps job ids to invokers, for runners that delegate some of their jobs. The zero value
+// is an empty registry. A Registry is safe for concurrent use.
 type Registry struct {
 	mu   sync.RWMutex
 	jobs map[uint32]Invoker
@@ -115,9 +118,10 @@ func (r *Registry) Invoke(ctx context.Context, jobID uint32, args []byte) (*Resu
 	return inv.Invoke(ctx, jobID, args)
 }
 
-// OpenRegistry opens an executor for every provider and service that cfg names, and returns a registry of all its jobs with a function that
-// closes the executors. The providers have to be linked. Each Config's Options are those of the
-// RunnerFunction, overridden by those in options under the provider's name, where credentials are.
+// OpenRegistry opens an executor for every provider and service that cfg names. It returns a
+// registry of all jobs in cfg, and a function that closes the executors. The providers must be
+// linked. The options of each executor are those of the RunnerFunction, overridden by
+// options[provider], which is where credentials come from.
 func OpenRegistry(ctx context.Context, cfg RunnerConfig, options map[string]map[string]string) (*Registry,
 	func() error, error) {
 	opened := map[string]Executor{} // by what they were opened with

@@ -9,9 +9,9 @@ import (
 )
 
 // Secret is a text that does not show itself: the value of an environment variable or a
-// credential. It prints as "(hidden)" under every verb of package fmt, in a structured log, and as
-// JSON, text or gob. It holds its text behind a pointer, so that fmt shows an address, and not the
-// text, even in the unexported fields of a struct, whose methods fmt does not call.
+// credential. It prints as "(hidden)" with every verb of package fmt, in a structured log, and as
+// JSON, text or gob. It holds its text behind a pointer because fmt does not call the methods of
+// unexported struct fields: there fmt prints an address instead of the text.
 //
 // The zero Secret is the empty text. Compare secrets with Equal, not with ==.
 type Secret struct{ text *string }
@@ -38,7 +38,7 @@ func (Secret) String() string { return hidden }
 // GoString returns "(hidden)".
 func (Secret) GoString() string { return hidden }
 
-// Format prints "(hidden)", whatever the verb.
+// Format prints "(hidden)" with any verb.
 func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, hidden) }
 
 // LogValue is "(hidden)".
