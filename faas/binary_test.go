@@ -223,7 +223,8 @@ func TestJobBinariesAreKnownWhereverTheMarkerLies(t *testing.T) {
 	}
 }
 
-// A program that links the inspector but not faas/job must not pass for a job binary; one that links faas/job must.
+// A program that links the inspector but not faas/job must not pass for a job binary. One that
+// links faas/job must.
 func TestRealProgramsAreToldApart(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds two programs")
@@ -372,7 +373,8 @@ func (s elfBomb) bytes() []byte {
 // mostForHeaders is as many names as there may be, of the longest, and their buffers, in bytes.
 const mostForHeaders = 3 * maxELFLibraries * maxELFName
 
-// The headers of a file are foreign: an upload to a platform is inspected before anything else is done with it.
+// The headers of a file are not trusted: a platform inspects an upload before it does anything
+// else with it.
 func TestInspectBinaryTakesNoMoreMemoryThanTheFile(t *testing.T) {
 	long := append(bytes.Repeat([]byte{'x'}, 200<<10), 0)
 	var needed []byte // the same long name again and again

@@ -41,7 +41,7 @@ func TestConfigIsPrintedAndLoggedWithoutSecrets(t *testing.T) {
 	}
 }
 
-// What is written down of a configuration leads to the same place again, and holds no credential.
+// An encoded configuration leads to the same place again, and holds no credential.
 func TestConfigSurvivesJSONAndGobWithoutSecrets(t *testing.T) {
 	Register("kept", ProviderInfo{
 		Options: []Option{{Name: "alias"}, {Name: "token", Sensitive: true}},

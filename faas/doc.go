@@ -8,13 +8,15 @@
 //
 //	import _ "github.com/tangle-network/blueprint-serverless/faas/custom"
 //
-//	exec, err := faas.Open(ctx, faas.Config{Provider: faas.Custom, Service: "squares", Endpoint: "https://faas.example"})
+//	exec, err := faas.Open(ctx, faas.Config{
+//		Provider: faas.Custom, Service: "squares", Endpoint: "https://faas.example",
+//	})
 //	result, err := exec.Invoke(ctx, 3, args)
 //
 // What programs use:
 //
-//   - [Open] returns an [Executor] bound to one service. The executor deploys, observes, invokes and
-//     removes that service's functions.
+//   - [Open] returns an [Executor] bound to one service. The executor deploys, observes, invokes
+//     and removes that service's functions.
 //   - [Registry] sends each job to its function. [OpenRegistry] makes a registry from what a runner
 //     finds in its environment.
 //   - [ProviderLimits] and [ProviderMemorySizes] return what a provider can hold, linked or not.
@@ -27,13 +29,14 @@
 //
 // # Errors
 //
-// Every error is or wraps an [*Error]. Programs act on its [Code], by errors.Is(err, faas.ErrNotFound)
-// or a switch over [CodeOf]. The cause, often the error of a provider's SDK, is reachable with
-// errors.As. Bad input is refused before any call is made; the error names the field, the value and
-// the limit. Errors never hold credentials or values of a function's environment.
+// Every error is or wraps an [*Error]. Programs act on its [Code], by errors.Is(err,
+// faas.ErrNotFound) or a switch over [CodeOf]. The cause, often the error of a provider's SDK, is
+// reachable with errors.As. Bad input is refused before any call is made; the error names the
+// field, the value and the limit. Errors never hold credentials or values of a function's
+// environment.
 //
 // # Units
 //
-// Memory is in MiB, sizes of files and payloads are in bytes, and timeouts are in seconds, unless a
-// name says otherwise.
+// Memory is in MiB, sizes of files and payloads are in bytes, and timeouts are in seconds, unless
+// a name says otherwise.
 package faas

@@ -7,7 +7,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// acme is an executor for a platform that is no part of this module. The embedded interface stands for the methods that are left out here.
+// acme is an executor for a platform outside this module. The embedded interface stands for the
+// methods that the example leaves out.
 type acme struct {
 	faas.Executor
 	service, region string

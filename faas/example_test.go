@@ -11,7 +11,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// A program that did not import the provider is told what to do.
+// The error tells a program that did not import the provider what to do.
 func ExampleOpen() {
 	_, err := faas.Open(context.Background(), faas.Config{Provider: faas.AzureFunctions, Service: "squares"})
 	if errors.Is(err, faas.ErrNotLinked) {
@@ -20,7 +20,7 @@ func ExampleOpen() {
 	// Output: this program cannot deploy to Azure
 }
 
-// Programs act on the code of an error, and find what the provider said in its cause.
+// Programs act on the code of an error, and find the provider's own error in its cause.
 func ExampleError() {
 	var err error = faas.JobErrorf(faas.ErrFunctionFailed, "invoke", faas.Custom, 3, "%w",
 		&faas.FunctionError{Type: "exit", Message: "the process ended", ExitCode: 2})
@@ -96,7 +96,7 @@ func ExampleParseRequest() {
 	// faas: read request: args[0]: 256 is not an integer from 0 to 255 (at byte 23)
 }
 
-// Job binaries may answer with the result alone.
+// Job binaries may answer with only the result.
 func ExampleParseResponse() {
 	var r faas.Response
 	if err := faas.ParseResponse([]byte(`{"result":[9]}`), &r); err != nil {

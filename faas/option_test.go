@@ -96,7 +96,8 @@ func TestOptionsThatAreRefused(t *testing.T) {
 		{"text", strings.Repeat("A", 99), `option "text" is "` + strings.Repeat("A", 64) + `..."; it must be in lower case`},
 		{"key", "S3CRET", `option "key" must be in lower case`},
 		{"choice", "three", `option "choice" is "three"; it must be One or two`},
-		{"url", "https://u:S3CRET@a.example/x", `option "url" is https://a.example/x; it must be an http or https URL without a user name`},
+		{"url", "https://u:S3CRET@a.example/x",
+			`option "url" is https://a.example/x; it must be an http or https URL without a user name`},
 		{"url", "ftp://a.example", `option "url" is ftp://a.example; it must be an http or https URL without a user name`},
 		{"url", "S3CRET", `option "url" is (not a URL with a host); it must be an http or https URL without a user name`},
 		{"number", "1", `option "number" is "1"; it must be a whole number from 2 to 10`},
@@ -117,11 +118,13 @@ func TestOptionsThatAreRefused(t *testing.T) {
 		{"pairs", `{"a":"b","a":"S3CRET"}`, `option "pairs" has "a" twice`},
 		{"pairs", "=S3CRET", `option "pairs" has a pair without a key, pair 1`},
 		{"pairs", "a=1,b=2,c=3,d=4", `option "pairs" has 4 pairs; it must have at most 3`},
-		{"pairs", `{"a":{"b":"S3CRET"}}`, `option "pairs" begins like a JSON object: it must be valid JSON, of strings alone`},
+		{"pairs", `{"a":{"b":"S3CRET"}}`,
+			`option "pairs" begins like a JSON object: it must be valid JSON, of strings alone`},
 		{"count", "5", `option "count" is called "number" now`},
 		{"list_", "S3CRET", `unknown option "list_": did you mean "list"?`},
 		{"location", "S3CRET", `unknown option "location": region is a setting of its own, beside the provider's type`},
-		{"other", "S3CRET", `unknown option "other" (it has: text, key, choice, url, number, wait_secs, flag, list, lines, pairs, zone)`},
+		{"other", "S3CRET",
+			`unknown option "other" (it has: text, key, choice, url, number, wait_secs, flag, list, lines, pairs, zone)`},
 	} {
 		t.Run(test.name+" "+test.text, func(t *testing.T) {
 			_, err := faas.ParseOptions(faas.Config{Provider: "p", Options: map[string]string{test.name: test.text}}, oneOfEach)
@@ -133,7 +136,8 @@ func TestOptionsThatAreRefused(t *testing.T) {
 	}
 }
 
-// Whatever a list or pairs are written as, what is read can be written as JSON and read again, and no error shows a value.
+// Every list and all pairs that are read can be written as JSON and read again, in whatever form
+// they were given. No error shows a value.
 func FuzzListsAndPairs(f *testing.F) {
 	for _, text := range []string{"a,b", "a=b, c=d", `["a,b"]`, `{"a":"b"}`, "[1,true]", `{"a":1,"b":[]}`, "[", "{",
 		"a\nb", "=,=", `["a"]x`, "\xff=\xfe"} {
@@ -156,7 +160,7 @@ func FuzzListsAndPairs(f *testing.F) {
 				t.Fatal(err)
 			}
 			if strings.ToValidUTF8(text, "") != text || string(again) == "null" {
-				continue // JSON replaces what is no text
+				continue // JSON replaces invalid UTF-8
 			}
 			reread, err := faas.ParseOptions(faas.Config{Options: map[string]string{o.Name: string(again)}}, []faas.Option{o})
 			if diff := cmp.Diff(values, reread); diff != "" || err != nil {

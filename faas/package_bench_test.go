@@ -9,8 +9,9 @@ import (
 	"testing"
 )
 
-// The executable of this test stands for a job binary: both are Go programs with their symbols. The size that comes out is reported beside
-// the time, as one is only worth something at the other.
+// The executable of this test stands for a job binary: both are Go programs with their symbols.
+// The benchmark reports the size of the package beside the time, since each only means something
+// with the other.
 func BenchmarkBuildPackage(b *testing.B) {
 	exe, err := os.Executable()
 	if err != nil {
@@ -49,7 +50,7 @@ func BenchmarkBuildPackage(b *testing.B) {
 	})
 }
 
-// standardZip makes the same package with the standard library alone, hash included.
+// standardZip makes the same package with only the standard library, hash included.
 func standardZip(path, exe string) (int64, error) {
 	out, err := os.Create(path)
 	if err != nil {

@@ -145,10 +145,12 @@ func TestBuildPackageRefusesBadFiles(t *testing.T) {
 		files []PackageFile
 		want  string
 	}{
-		"nothing":        {nil, `no files`},
-		"empty name":     {name(""), `name "": not a relative path with single slashes and without . and .. in it`},
-		"absolute":       {name("/etc/passwd"), `name "/etc/passwd": not a relative path with single slashes and without . and .. in it`},
-		"upwards":        {name("a/../../b"), `name "a/../../b": not a relative path with single slashes and without . and .. in it`},
+		"nothing":    {nil, `no files`},
+		"empty name": {name(""), `name "": not a relative path with single slashes and without . and .. in it`},
+		"absolute": {name("/etc/passwd"),
+			`name "/etc/passwd": not a relative path with single slashes and without . and .. in it`},
+		"upwards": {name("a/../../b"),
+			`name "a/../../b": not a relative path with single slashes and without . and .. in it`},
 		"dot":            {name("."), `name ".": not a relative path with single slashes and without . and .. in it`},
 		"directory":      {name("a/"), `name "a/": not a relative path with single slashes and without . and .. in it`},
 		"backslash":      {name(`a\b`), `name "a\\b": not a relative path with single slashes and without . and .. in it`},

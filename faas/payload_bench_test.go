@@ -19,7 +19,7 @@ func randomBytes(n int) []byte {
 	return data
 }
 
-// jsonRequest is what encoding/json needs: a []byte would be base64.
+// jsonRequest has a list of numbers, because encoding/json would write a []byte as base64.
 type jsonRequest struct {
 	JobID uint32   `json:"job_id"`
 	Args  []uint16 `json:"args"`
@@ -88,7 +88,7 @@ func BenchmarkAppendRequest(b *testing.B) {
 	}
 }
 
-// The floor of the compact form is encoding/base64 alone, into a buffer of the right size.
+// The floor of the compact form is encoding/base64 into a buffer of the right size.
 func BenchmarkAppendCompactRequest(b *testing.B) {
 	for _, size := range payloadSizes {
 		args := randomBytes(size)

@@ -17,8 +17,9 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/alloctest"
 )
 
-// object is the oracle of the fuzz targets: the members of a JSON object as encoding/json reads them, or an error for text that is no object,
-// and whether one of the names stands in it twice.
+// object is the oracle of the fuzz targets. It returns the members of a JSON object as
+// encoding/json reads them, or an error if the text is not an object, and whether a name is
+// duplicate.
 func object(text []byte, names ...string) (members map[string]json.RawMessage, twice bool, err error) {
 	d := json.NewDecoder(bytes.NewReader(text))
 	members = map[string]json.RawMessage{}
@@ -73,7 +74,7 @@ func oracleBytes(raw json.RawMessage) ([]byte, error) {
 	return out, nil
 }
 
-// oracleEither reads what holds a job's bytes in one of the two forms.
+// oracleEither reads a job's bytes in either form.
 func oracleEither(raw json.RawMessage) (data []byte, compact bool, err error) {
 	if len(raw) == 0 || raw[0] != '{' {
 		data, err = oracleBytes(raw)
@@ -133,7 +134,7 @@ func TestPayloadsCostNoMoreThanTheirSize(t *testing.T) {
 			var r Response
 			_ = ParseResponse(body, &r)
 			_, _, _ = ParseRequest(nil, body)
-		}); cost > 16*uint64(len(body))+4096 { // a byte that is no UTF-8 becomes three, in a buffer that grows
+		}); cost > 16*uint64(len(body))+4096 { // an invalid byte becomes three, in a buffer that grows
 			t.Errorf("%s: %d bytes were allocated for %d", name, cost, len(body))
 		}
 	}

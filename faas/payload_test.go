@@ -30,12 +30,13 @@ func TestAppendRequestWritesTheProtocolsExactText(t *testing.T) {
 func TestParseRequestAcceptsAllEquivalentTexts(t *testing.T) {
 	want := []byte{1, 22, 255, 0, 100, 7, 10, 99, 200}
 	for name, text := range map[string]string{
-		"compact":              `{"job_id":3,"args":[1,22,255,0,100,7,10,99,200]}`,
-		"any order":            `{"args":[1,22,255,0,100,7,10,99,200],"job_id":3}`,
-		"white space":          " \r\n\t{ \"job_id\" : 3 ,\n\"args\" : [ 1 , 22,255 ,\t0,100,7,\n10,99,200 ] } \n",
-		"spaced":               `{"job_id": 3, "args": [1, 22, 255, 0, 100, 7, 10, 99, 200]}`,
-		"escaped name":         `{"job\u005fid":3,"\u0061rgs":[1,22,255,0,100,7,10,99,200]}`,
-		"unknown members":      `{"x":null,"job_id":3,"y":[{"args":[300]},[],{},"]}\"\\",-1.5e+7,true],"z":{"job_id":9,"a":{"b":[[]]}},"args":[1,22,255,0,100,7,10,99,200],"":false}`,
+		"compact":      `{"job_id":3,"args":[1,22,255,0,100,7,10,99,200]}`,
+		"any order":    `{"args":[1,22,255,0,100,7,10,99,200],"job_id":3}`,
+		"white space":  " \r\n\t{ \"job_id\" : 3 ,\n\"args\" : [ 1 , 22,255 ,\t0,100,7,\n10,99,200 ] } \n",
+		"spaced":       `{"job_id": 3, "args": [1, 22, 255, 0, 100, 7, 10, 99, 200]}`,
+		"escaped name": `{"job\u005fid":3,"\u0061rgs":[1,22,255,0,100,7,10,99,200]}`,
+		"unknown members": `{"x":null,"job_id":3,"y":[{"args":[300]},[],{},"]}\"\\",-1.5e+7,true],` +
+			`"z":{"job_id":9,"a":{"b":[[]]}},"args":[1,22,255,0,100,7,10,99,200],"":false}`,
 		"unknown twice":        `{"x":1,"x":2,"job_id":3,"args":[1,22,255,0,100,7,10,99,200]}`,
 		"names differ in case": `{"Job_ID":4,"ARGS":"x","job_id":3,"args":[1,22,255,0,100,7,10,99,200]}`,
 		"unknown of 63 levels of list": `{"x":` + strings.Repeat("[", 63) + strings.Repeat("]", 63) +
@@ -135,7 +136,8 @@ func TestParseRequestRefusesEverythingElse(t *testing.T) {
 	}
 }
 
-// Every neighbourhood of an item: the fast path looks at two items at a time and must hand over to the careful one at every seam.
+// This tries all neighbours of an item: the fast path looks at two items at a time, and must hand
+// over to the careful path at every boundary.
 func TestParseRequestReadsEveryByteAtEveryPosition(t *testing.T) {
 	for length := 1; length <= 9; length++ {
 		for v := range 256 {
@@ -166,7 +168,8 @@ func TestResponsesAsTheProtocolWritesThem(t *testing.T) {
 			`{"job_id":0,"result":[],"success":true,"execution_ms":0,"memory_used_mb":0}`},
 		{Response{Success: true, ExecutionMS: math.Inf(1)},
 			`{"job_id":0,"result":[],"success":true,"execution_ms":0,"memory_used_mb":0}`},
-		{Response{Success: true, ExecutionMS: -3}, `{"job_id":0,"result":[],"success":true,"execution_ms":0,"memory_used_mb":0}`},
+		{Response{Success: true, ExecutionMS: -3},
+			`{"job_id":0,"result":[],"success":true,"execution_ms":0,"memory_used_mb":0}`},
 		{Response{JobID: 9, Error: "bad \"thing\"\n\x01\\ é \xff"},
 			`{"job_id":9,"result":[],"success":false,"error":"bad \"thing\"\n\u0001\\ é ` + "\ufffd" + `"}`},
 		{Response{Error: "late", ExecutionMS: 7, MemoryUsedMB: 8},
@@ -226,7 +229,8 @@ func TestParseResponseRefusesEverythingElse(t *testing.T) {
 		{`{"result":[1],"success":1}`, `success: "1" where true or false should be (at byte 24)`},
 		{`{"result":[1],"error":5}`, `error: "5" where a string should be (at byte 22)`},
 		{`{"result":[1],"execution_ms":-1}`, `execution_ms: -1 is not between 0 and 1.7976931348623157e+308 (at byte 29)`},
-		{`{"result":[1],"execution_ms":1e999}`, `execution_ms: 1e999 is not between 0 and 1.7976931348623157e+308 (at byte 29)`},
+		{`{"result":[1],"execution_ms":1e999}`,
+			`execution_ms: 1e999 is not between 0 and 1.7976931348623157e+308 (at byte 29)`},
 		{`{"result":[1],"execution_ms":"1"}`, `execution_ms: "\"" where a number should be (at byte 29)`},
 		{`{"result":[1],"memory_used_mb":4294967296}`,
 			`memory_used_mb: 4294967296 is not between 0 and 4.294967295e+09 (at byte 31)`},
@@ -311,7 +315,8 @@ func TestTheCompactFormIsExact(t *testing.T) {
 		}
 	}
 	answer := string(AppendResponse(nil, &Response{JobID: 2, Result: []byte{1, 2, 3}, Success: true, Compact: true}))
-	if want := `{"job_id":2,"result":{"base64":"AQID"},"success":true,"execution_ms":0,"memory_used_mb":0}`; answer != want {
+	want := `{"job_id":2,"result":{"base64":"AQID"},"success":true,"execution_ms":0,"memory_used_mb":0}`
+	if answer != want {
 		t.Errorf("AppendResponse = %s, want %s", answer, want)
 	}
 }
@@ -334,7 +339,7 @@ func TestSizesAreThoseOfWhatIsAppended(t *testing.T) {
 	}
 }
 
-// What was built before there was a compact form reads requests as ParseRequest does.
+// Programs built before the compact form existed read requests as ParseRequest does.
 func TestThePublishedFormKnowsNoOther(t *testing.T) {
 	_, _, err := ParseRequest(nil, AppendCompactRequest(nil, 1, []byte("x")))
 	if want := `args: "{" where a list of bytes should be`; err == nil || !strings.Contains(err.Error(), want) {

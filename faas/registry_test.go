@@ -31,7 +31,8 @@ func (e echo) Close() error {
 	return e.err
 }
 
-// echoClosed counts the calls of Close on executors that Open made. Providers are registered in init, as Register has no opposite and -count runs tests again.
+// echoClosed counts the calls of Close on executors that Open made. Providers are registered in
+// init, because Register cannot be undone and -count repeats tests.
 var echoClosed int
 
 func init() {
@@ -67,9 +68,11 @@ func TestOpenSaysHowToGetAProvider(t *testing.T) {
 		want string
 	}{
 		{faas.Config{Provider: "aws-lambda", Service: "s"}, faas.ErrNotLinked,
-			`faas: provider "aws-lambda" is not linked in: import _ "github.com/tangle-network/blueprint-serverless/faas/aws" (linked: ` + linked + `)`},
+			`faas: provider "aws-lambda" is not linked in: ` +
+				`import _ "github.com/tangle-network/blueprint-serverless/faas/aws" (linked: ` + linked + `)`},
 		{faas.Config{Provider: "custom", Service: "s"}, faas.ErrNotLinked,
-			`faas: provider "custom" is not linked in: import _ "github.com/tangle-network/blueprint-serverless/faas/custom" (linked: ` + linked + `)`},
+			`faas: provider "custom" is not linked in: ` +
+				`import _ "github.com/tangle-network/blueprint-serverless/faas/custom" (linked: ` + linked + `)`},
 		{faas.Config{Provider: "gcp-functions", Service: "s"}, faas.ErrNotLinked,
 			`faas: provider "gcp-functions" was left out of this build by -tags faas_only; add tag faas_gcp`},
 		{faas.Config{Provider: "test-excluded", Service: "s"}, faas.ErrNotLinked,
@@ -212,7 +215,9 @@ func TestRegistryIsSafeForConcurrentUse(t *testing.T) {
 }
 
 func TestRunnerConfigIsReadOrRefusedWithItsField(t *testing.T) {
-	cfg, err := faas.ParseRunnerConfig(`{"3":{"provider":"custom","function_id":"s-job3","endpoint":"http://127.0.0.1:1"},"0":{"provider":"aws-lambda","function_id":"f","region":"r"}}`)
+	cfg, err := faas.ParseRunnerConfig(`{
+		"3":{"provider":"custom","function_id":"s-job3","endpoint":"http://127.0.0.1:1"},
+		"0":{"provider":"aws-lambda","function_id":"f","region":"r"}}`)
 	want := faas.RunnerConfig{
 		0: {Provider: "aws-lambda", FunctionID: "f", Region: "r"},
 		3: {Provider: "custom", FunctionID: "s-job3", Endpoint: "http://127.0.0.1:1"},

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// A new field that holds a secret cannot show it, exported or not, however the value around it is
-// printed.
+// A new field that holds a secret cannot show it, exported or not, with any way of printing the
+// value around it.
 func TestASecretShowsItselfNowhere(t *testing.T) {
 	const canary = "canary-5f3a"
 	type holder struct {

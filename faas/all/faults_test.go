@@ -68,7 +68,8 @@ func (r *refusing) RoundTrip(req *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// open returns an executor of the provider that speaks to the transport alone, and the ID of its unit.
+// open returns an executor of the provider that talks only to the transport, and the ID of its
+// unit.
 func open(t *testing.T, provider string, transport http.RoundTripper) (faas.Executor, string) {
 	t.Helper()
 	cfg := faas.Config{
@@ -116,7 +117,7 @@ func (token) GetToken(context.Context, policy.TokenRequestOptions) (azcore.Acces
 	return azcore.AccessToken{Token: "t", ExpiresOn: time.Now().Add(24 * time.Hour)}, nil
 }
 
-// fault is what a provider answers, and what a read has to make of it.
+// fault is what a provider answers, and the error that a read must return for it.
 type fault struct {
 	status   int
 	code     string
@@ -161,7 +162,7 @@ func TestAnAnswerMeansTheSameOnEveryProvider(t *testing.T) {
 	}
 }
 
-// said are refusals that a status alone does not tell, in the providers' own words.
+// said are refusals, in the providers' own words, that the status does not distinguish.
 var said = map[string][]fault{
 	faas.AWSLambda: {
 		{status: 400, code: "InvalidParameterValueException",

@@ -21,7 +21,8 @@ var update = flag.Bool("update", false, "write docs/options.md anew")
 
 const canary = "C4NARY-c4nary"
 
-// wrong is a value that no option of its type takes, for those of type text and lists only if something decides on them.
+// wrong is a value that no option of its type accepts; options of type text and list refuse it
+// only if they have Valid.
 func wrong(o faas.Option) string {
 	switch o.Type {
 	case faas.OptionLines, faas.OptionText, faas.OptionList:

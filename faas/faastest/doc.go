@@ -1,4 +1,6 @@
-// Package faastest holds what a provider is tested with: [Run], a conformance suite that states every promise of the [faas.Executor] contract
-// as a test; fault injection for executors ([Faulty]) and for HTTP ([FaultyTransport]); a job binary with known jobs ([JobBinary]); and an in-memory
-// provider ([NewMemory]) that is the smallest complete implementation of the contract, for tests of whatever sits on top of it.
+// Package faastest tests providers. [Run] is a conformance suite that states every promise of the
+// [faas.Executor] contract as a test. [Weather] plays random histories in bad conditions.
+// [Faulty] and [FaultyTransport] inject faults into executors and into HTTP. [JobBinary] is a job
+// binary with known jobs. [NewMemory] makes an in-memory provider, the smallest complete
+// implementation of the contract, for tests of code that uses providers.
 package faastest

@@ -30,7 +30,8 @@ func ExampleNewMemory() {
 	// not found
 }
 
-// The test of a provider. Here it is the reference provider, which needs no more than a binary with the jobs that the suite runs.
+// This is the test of a provider, here the reference provider. It only needs a binary with the
+// jobs that the suite runs.
 func ExampleRun() {
 	cloud := faastest.NewMemory()
 	_ = func(t *testing.T) { // as TestConformance

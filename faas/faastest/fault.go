@@ -27,7 +27,7 @@ const (
 	OpDiagnose Op = "diagnose"
 )
 
-// Reads reports whether the method says what exists.
+// Reads reports whether the method returns what exists.
 func (o Op) Reads() bool { return o == OpObserve || o == OpList }
 
 // Writes reports whether the method changes something at the provider.
@@ -54,11 +54,12 @@ const (
 
 	TimedOut   FaultKind = "timed out"   // the call does all it should, and the caller gets ErrTimeout
 	LostAnswer FaultKind = "lost answer" // the call does all it should, and the caller gets ErrUnavailable
-	// Halfway stops a Converge of the in-memory provider in the middle: the unit exists and is failed. Elsewhere it is LostAnswer.
+	// Halfway stops a Converge of the in-memory provider in the middle: the unit exists and is
+	// failed. For other calls and providers it is LostAnswer.
 	Halfway FaultKind = "halfway"
 
-	// Missing has a read find nothing, and Stale has it answer what it answered before the last change,
-	// or find nothing if it was never asked before. Other calls pass.
+	// Missing makes a read find nothing. Stale makes it return what it returned before the last
+	// change, or find nothing if it was never called before. Other calls pass.
 	Missing FaultKind = "missing"
 	Stale   FaultKind = "stale"
 	// Late has a call that changes something return an ErrUnavailable that is Unsettled, and take
@@ -86,14 +87,14 @@ func (k FaultKind) before() bool {
 	return k == Throttled || k == Conflict || k == Denied || k == Unavailable || k == Hang
 }
 
-// Fault is what goes wrong with one call.
+// Fault says how one call fails.
 type Fault struct {
 	Kind       FaultKind
 	RetryAfter time.Duration // with Throttled: what the provider asks to wait
 	Delay      time.Duration // with Late: how late
 }
 
-// Script says what goes wrong with a call: nil for nothing. It is called from many goroutines.
+// Script returns the fault of a call, or nil for none. Many goroutines call it.
 type Script func(Call) *Fault
 
 // Rule is one line of a [Faults] script. Zero fields match every call.
@@ -147,7 +148,8 @@ func (s *script) fault(c Call) *Fault {
 	return s.decide(c)
 }
 
-// strike carries out the part of a fault that comes before the call. A nil error means that the call is to be made.
+// strike carries out the part of a fault that comes before the call. If it returns nil, the call
+// must be made.
 func (f *Fault) strike(ctx context.Context, c Call, provider string) error {
 	if f == nil || !f.Kind.before() {
 		return nil

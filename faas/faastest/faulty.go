@@ -9,11 +9,11 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// Faulty returns an executor that passes every call on to exec, except where the script makes it go wrong.
-// Units and Close always pass.
+// Faulty returns an executor that passes every call on to exec, except those that the script
+// makes fail. Units and Close always pass.
 func Faulty(exec faas.Executor, s Script) faas.Executor { return newFaulty(exec, s, &memories{}) }
 
-// newFaulty is Faulty with what other executors of the service have seen.
+// newFaulty is Faulty with the memories of the service's other executors.
 func newFaulty(exec faas.Executor, s Script, past *memories) faas.Executor {
 	return &faulty{Executor: exec, script: script{decide: s}, past: past}
 }
@@ -27,11 +27,12 @@ type faulty struct {
 	past   *memories
 }
 
-// memories are what reads have answered, without repetitions, and what is still under way.
+// memories hold what reads have returned, without repetitions, and the changes that are still
+// under way.
 type memories struct {
 	mu     sync.Mutex
 	reads  map[string][]memory // by unit, the last one last
-	ghosts map[string]bool     // units that were told of after they were gone
+	ghosts map[string]bool     // units that a read has returned after they were gone
 	late   sync.WaitGroup      // changes that have not taken effect yet
 }
 
@@ -47,8 +48,9 @@ func (m memory) same(other memory) bool {
 		a.Fingerprint == b.Fingerprint
 }
 
-// add takes note of an answer and returns the one before it, which is that of a unit that was not found if there is none. A
-// unit that is gone is told of once: that is as long as anybody can be expected to doubt that it is there.
+// add records an answer and returns the one before it; if there is none, that of a unit that was
+// not found. It returns the old state of a unit that is gone only once: nobody can be expected to
+// doubt for longer that the unit exists.
 func (m *memories) add(id string, now memory) (before memory) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -114,7 +116,7 @@ func (f *faulty) Observe(ctx context.Context, id string) (s faas.State, err erro
 	return *answer.state, nil
 }
 
-// told says that a unit which is gone was told of.
+// told records that a read has returned a unit that is gone.
 func (m *memories) told(id string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -188,7 +190,7 @@ func (f *faulty) Health(ctx context.Context, jobID uint32) (health faas.Health, 
 	return health, err
 }
 
-// Logs fails before the first line, or after the last, where the script says so.
+// Logs fails before the first line, or after the last, if the script says so.
 func (f *faulty) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogLine, error] {
 	return func(yield func(faas.LogLine, error) bool) {
 		left := false
@@ -210,7 +212,7 @@ func (f *faulty) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogLi
 	}
 }
 
-// Diagnose has one check that failed, in place of those of the executor, where the script says so.
+// Diagnose returns one failed check instead of the executor's own, if the script says so.
 func (f *faulty) Diagnose(ctx context.Context) (checks []faas.Check) {
 	err := f.inject(ctx, Call{Op: OpDiagnose, Job: faas.NoJob},
 		func(ctx context.Context) error { checks = f.Executor.Diagnose(ctx); return nil })

@@ -13,7 +13,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/faastest/internal/testjobs"
 )
 
-// The jobs of [JobBinary] and [RunJob]. A number in arguments or output is decimal text, unless it says otherwise.
+// The jobs of [JobBinary] and [RunJob]. A number in arguments or output is decimal text unless
+// noted otherwise.
 const (
 	JobEcho    = testjobs.Echo    // answers its arguments
 	JobSquare  = testjobs.Square  // answers the square of a uint64 (8 bytes, little-endian), as the same
@@ -30,8 +31,9 @@ const (
 	Jobs       = testjobs.N       // the number of jobs; their ids are 0 to Jobs-1
 )
 
-// JobBinary returns the path of a job binary for this machine that links faas/job and has the jobs listed with the constants. It is built
-// once for all tests that run at the same time, and is removed when the last of them has ended.
+// JobBinary returns the path of a job binary for this machine that links faas/job and has the
+// jobs listed with the constants. It is built once for all tests that run at the same time, and
+// removed when the last of them has ended.
 func JobBinary(t testing.TB) string {
 	return JobBinaryFor(t, runtime.GOOS, runtime.GOARCH)
 }
@@ -123,7 +125,8 @@ type buildError struct {
 func (e *buildError) Error() string { return e.err.Error() + ": " + e.output }
 func (e *buildError) Unwrap() error { return e.err }
 
-// AddVersion writes a copy of a binary into a directory of the test. It does the same but for its [JobVersion], which answers version, of at most 40 bytes.
+// AddVersion writes a copy of a binary into a directory of the test. The copy differs only in its
+// [JobVersion], which answers version, of at most 40 bytes.
 func AddVersion(t testing.TB, path, version string) string {
 	t.Helper()
 	text, err := os.ReadFile(path)

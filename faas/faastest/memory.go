@@ -11,16 +11,21 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/logs"
 )
 
-// MemoryProvider is the provider name that the errors of an in-memory cloud carry, unless WithProvider gives another.
+// MemoryProvider is the provider name in the errors of an in-memory cloud, unless WithProvider
+// gives another.
 const MemoryProvider = "memory"
 
-// Job is what a function of an in-memory cloud does when it is invoked: f is the function as it was deployed, environment included. The context
-// ends with f's timeout. An error makes the invocation an ErrFunctionFailed, and so does a panic.
+// Job is what a function of an in-memory cloud does when it is invoked. f is the function as it
+// was deployed, environment included. The context ends with f's timeout. An error or a panic
+// makes the invocation an ErrFunctionFailed.
 type Job func(ctx context.Context, f faas.Function, args []byte) ([]byte, error)
 
-// Cloud is an in-memory provider: it holds the units of any number of services, which are changed and invoked through the executors that
-// [Cloud.Executor] and [Cloud.Open] return. It keeps every contract promise, and every earlier revision of a unit, so that Restore always works. It is
-// safe for concurrent use, starts no goroutine but to follow several logs, reads time only through package time (so it works under testing/synctest), and needs no closing.
+// Cloud is an in-memory provider. It holds the units of any number of services, which are changed
+// and invoked through the executors that [Cloud.Executor] and [Cloud.Open] return. It keeps every
+// promise of the contract, and every earlier revision of a unit, so that Restore always works.
+//
+// A Cloud is safe for concurrent use. It starts goroutines only to follow several logs, reads
+// time only through package time (so it works under testing/synctest), and needs no closing.
 type Cloud struct {
 	provider string
 	limits   faas.Limits
@@ -56,7 +61,7 @@ type memoryUnit struct {
 	logs     map[uint32]*logs.Ring
 }
 
-// memoryRevision is what a unit is at one time.
+// memoryRevision is the content of a unit at one time.
 type memoryRevision struct {
 	number      int
 	functions   []faas.Function
@@ -68,19 +73,22 @@ type memoryRevision struct {
 // MemoryOption is an option of [NewMemory].
 type MemoryOption func(*Cloud)
 
-// WithJob says what the functions do when they are invoked. Without it they are the jobs of [JobBinary].
+// WithJob sets what the functions do when they are invoked. The default is the jobs of
+// [JobBinary].
 func WithJob(job Job) MemoryOption { return func(c *Cloud) { c.job = job } }
 
 // WithProvider sets the provider name that errors carry.
 func WithProvider(name string) MemoryOption { return func(c *Cloud) { c.provider = name } }
 
-// WithLimits sets the limits that Units and Invoke enforce, in place of 10,240 MiB, 900 s and 6 MiB.
+// WithLimits sets the limits that Units and Invoke enforce. The default is 10,240 MiB, 900 s and
+// 6 MiB.
 func WithLimits(l faas.Limits) MemoryOption { return func(c *Cloud) { c.limits = l } }
 
 // WithLatency makes every call take at least d, and a Converge twice that.
 func WithLatency(d time.Duration) MemoryOption { return func(c *Cloud) { c.latency = d } }
 
-// WithWriteThrottle answers ErrThrottled, with RetryAfter, to calls of Converge, Restore and Remove beyond perSecond in a second.
+// WithWriteThrottle answers ErrThrottled, with RetryAfter, to calls of Converge, Restore and
+// Remove beyond perSecond in a second.
 func WithWriteThrottle(perSecond int) MemoryOption {
 	return func(c *Cloud) { c.throttle.every, c.throttle.burst = time.Second/time.Duration(perSecond), perSecond }
 }
@@ -88,7 +96,8 @@ func WithWriteThrottle(perSecond int) MemoryOption {
 // WithScript injects faults.
 func WithScript(s Script) MemoryOption { return func(c *Cloud) { c.script.decide = s } }
 
-// WithOneUnit makes all functions of a service one unit, as on providers that deploy an app at a time.
+// WithOneUnit makes all functions of a service one unit, as on providers that deploy an app at a
+// time.
 func WithOneUnit() MemoryOption { return func(c *Cloud) { c.grouped = true } }
 
 // WithoutList makes List an ErrUnsupported.
@@ -103,12 +112,14 @@ func NewMemory(opts ...MemoryOption) *Cloud {
 		calls: map[Op]int{},
 	}
 	for _, opt := range opts {
-		opt(c)
+		if opt != nil {
+			opt(c)
+		}
 	}
 	return c
 }
 
-// Info returns what faas.Register takes to make the cloud a provider that faas.Open finds.
+// Info returns what to pass to faas.Register to make the cloud a provider that faas.Open finds.
 func (c *Cloud) Info() faas.ProviderInfo {
 	return faas.ProviderInfo{Limits: c.limits, MemorySizes: c.sizes, AtomicUpdate: true, Open: c.Open}
 }
@@ -140,7 +151,8 @@ func (c *Cloud) Uploads() int {
 	return c.uploads
 }
 
-// PeakWrites returns the largest number of Converge, Restore and Remove calls that were under way at one time.
+// PeakWrites returns the largest number of Converge, Restore and Remove calls that were under way
+// at one time.
 func (c *Cloud) PeakWrites() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -154,7 +166,8 @@ func (c *Cloud) Units() []string {
 	return slices.Sorted(maps.Keys(c.units))
 }
 
-// Functions returns the functions of a unit as they are deployed, environment included, or nil if there is no such unit.
+// Functions returns the deployed functions of a unit, environment included, or nil if the unit
+// does not exist.
 func (c *Cloud) Functions(unitID string) []faas.Function {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -249,7 +262,8 @@ type throttle struct {
 	full  time.Time // when the bucket will be full again
 }
 
-// take takes one token and returns zero, or returns how long until there is one. The caller serialises calls.
+// take takes one token and returns zero, or returns how long it takes until one is free. The
+// caller serialises calls.
 func (t *throttle) take(now time.Time) time.Duration {
 	if t.every == 0 {
 		return 0

@@ -7,7 +7,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// Diagnose finds the cloud reachable, unless the script has it otherwise, and tells its limits.
+// Diagnose returns one check, which finds the cloud reachable and gives its limits, unless the
+// script makes it fail.
 func (e *MemoryExecutor) Diagnose(ctx context.Context) []faas.Check {
 	call := Call{Op: OpDiagnose, Job: faas.NoJob}
 	checks := []faas.Check{

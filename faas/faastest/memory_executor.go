@@ -92,7 +92,7 @@ func (c *Cloud) check(f faas.Function) error {
 	return nil
 }
 
-// checkEnvName says why an environment variable of that name cannot be given to a process, or returns nil.
+// checkEnvName returns why a process cannot get an environment variable of that name, or nil.
 func checkEnvName(name string) error {
 	if name == "" {
 		return errors.New("an environment variable has an empty name")
@@ -105,7 +105,7 @@ func checkEnvName(name string) error {
 	return nil
 }
 
-// Observe says what the cloud holds.
+// Observe returns what the cloud holds.
 func (e *MemoryExecutor) Observe(ctx context.Context, id string) (faas.State, error) {
 	call := Call{Op: OpObserve, Unit: id, Job: faas.NoJob}
 	fault, err := e.cloud.enter(ctx, call)
@@ -124,7 +124,8 @@ func (e *MemoryExecutor) Observe(ctx context.Context, id string) (faas.State, er
 	return u.state(id), nil
 }
 
-// Converge uploads the package unless the cloud holds it already, and then switches the unit over in one moment.
+// Converge uploads the package unless the cloud holds it, and then switches the unit over in one
+// moment.
 func (e *MemoryExecutor) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
 	report func(faas.Progress)) (faas.State, error) {
 	call := Call{Op: OpConverge, Unit: u.ID, Job: faas.NoJob}
@@ -183,7 +184,8 @@ func (e *MemoryExecutor) makes(id string, isSo bool) {
 	e.made[id] = isSo
 }
 
-// upload reads the package, as a real upload would, so that one that is missing or was changed on disk is found out.
+// upload reads the package, as a real upload would, so that it notices a package that is missing
+// or was changed on disk.
 func (e *MemoryExecutor) upload(call Call, p *faas.Package, report func(faas.Progress)) error {
 	c := e.cloud
 	c.mu.Lock()
@@ -274,7 +276,8 @@ func (e *MemoryExecutor) List(ctx context.Context) ([]faas.State, error) {
 // Close does nothing.
 func (e *MemoryExecutor) Close() error { return nil }
 
-// change runs do with the unit marked as being changed, created as pending if it does not exist, and removed again if it was never finished.
+// change runs do with the unit marked as being changed. If the unit does not exist, change
+// creates it as pending, and removes it again if do never finishes it.
 func (e *MemoryExecutor) change(ctx context.Context, call Call, do func(*Fault) error) error {
 	c := e.cloud
 	fault, err := c.enter(ctx, call)
@@ -326,7 +329,8 @@ func (c *Cloud) install(id string, rev memoryRevision) {
 	unit.rev, unit.status, unit.reason = rev, faas.StatusReady, ""
 }
 
-// unit returns the unit that a call is about, nil if there is none, and an ErrConflict if it is another service's. The caller holds the lock.
+// unit returns the unit that a call concerns, nil if it does not exist, and an ErrConflict if it
+// belongs to another service. The caller holds the lock.
 func (e *MemoryExecutor) unit(call Call) (*memoryUnit, error) {
 	u := e.cloud.units[call.Unit]
 	if u != nil && u.service != e.service {

@@ -140,7 +140,7 @@ func (e *MemoryExecutor) Health(ctx context.Context, jobID uint32) (faas.Health,
 		TotalInvocations: u.total[jobID]}, nil
 }
 
-// Logs returns what the functions of [RunJob] printed, since their unit was made.
+// Logs returns what the functions of [RunJob] printed since their unit was made.
 func (e *MemoryExecutor) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogLine, error] {
 	if err := q.Check(e.cloud.provider); err != nil {
 		return logs.Fail(err)
@@ -205,11 +205,11 @@ func (e *MemoryExecutor) function(jobID uint32) (*memoryUnit, faas.Function) {
 	return nil, faas.Function{}
 }
 
-// stderrKey is the key of the writer that a context carries for what a job prints.
+// stderrKey is the context key of the writer for what a job prints.
 type stderrKey struct{}
 
-// RunJob is the [Job] that does what the functions of [JobBinary] do, without a process. It is what an in-memory cloud runs, and serves fakes of
-// real providers as well.
+// RunJob is the [Job] that does what the functions of [JobBinary] do, without a process. An
+// in-memory cloud runs it by default, and fakes of real providers can use it.
 func RunJob(ctx context.Context, f faas.Function, args []byte) (output []byte, err error) {
 	type exit int
 	defer func() {

@@ -17,47 +17,59 @@ import (
 
 // Harness connects [Run] with a provider.
 type Harness struct {
-	// Open returns an executor bound to the service. All executors of one Run are for the same platform or account. Run closes them.
+	// Open returns an executor bound to the service. All executors of one Run use the same platform
+	// or account. Run closes them.
 	Open func(t testing.TB, service string) faas.Executor
 	// Provider is the name that the provider's errors carry.
 	Provider string
-	// Limits and MemorySizes are the provider's; zero for those of faas.ProviderLimits and faas.ProviderMemorySizes.
+	// Limits and MemorySizes are the provider's. Zero means those of faas.ProviderLimits and
+	// faas.ProviderMemorySizes.
 	Limits      faas.Limits
 	MemorySizes faas.MemorySizes
-	// Binary is what is deployed: JobBinary, or another program with the same jobs. nil for JobBinary.
+	// Binary is the binary that Run deploys: JobBinary, or another program with the same jobs. nil
+	// means JobBinary.
 	Binary *faas.Binary
-	// OpenLossy returns an executor that delivers invocations to the same platform and loses the answers, by Faulty or FaultyTransport. nil leaves out the
-	// test that an invocation is not repeated.
+	// OpenLossy returns an executor for the same platform that delivers invocations and loses the
+	// answers, by Faulty or FaultyTransport. If it is nil, Run does not test that an invocation is
+	// never repeated.
 	OpenLossy func(t testing.TB, service string) faas.Executor
-	// OpenIn returns an executor bound to the service that reaches the same platform through bad weather: its HTTP client's transport is
-	// wrapped by sky.Transport, or the executor itself by sky.Executor if it speaks no HTTP. [Weather] needs it.
+	// OpenIn returns an executor bound to the service that reaches the same platform through bad
+	// weather: sky.Transport wraps its HTTP client's transport or, if it does not use HTTP,
+	// sky.Executor wraps the executor. [Weather] needs OpenIn.
 	OpenIn func(t testing.TB, service string, sky *Sky) faas.Executor
-	// Settle waits until the platform under test has nothing left to do for calls that their caller gave up. A request that was sent just before can
-	// take effect after the next one, which tests that give up calls would see as a change out of nowhere. nil where that cannot happen.
+	// Settle waits until the platform under test has finished all calls that their caller gave up. A
+	// request that was sent just before can take effect after the next one, which tests that give up
+	// calls would see as a change by somebody else. Settle is nil if that cannot happen.
 	Settle func(t testing.TB)
-	// NoTimeouts says that the platform under test does not stop functions that run longer than their timeout, as some fakes do not.
+	// NoTimeouts says that the platform under test does not stop functions that exceed their
+	// timeout, as some fakes do not.
 	NoTimeouts bool
-	// AtomicUpdate says that no call fails while Converge replaces a working function. It need not be set for a provider that is registered with
-	// faas.ProviderInfo.AtomicUpdate.
+	// AtomicUpdate says that no call fails while Converge replaces a working function. Providers
+	// that are registered with faas.ProviderInfo.AtomicUpdate need not set it.
 	AtomicUpdate bool
-	// Simulated says that the platform under test does not run the package, but something with the same jobs, such as RunJob.
+	// Simulated says that the platform under test runs something with the same jobs, such as RunJob,
+	// instead of the package.
 	Simulated bool
-	// MaxBody is the largest body of a request and of an answer that the provider carries, in bytes, if
-	// it bounds how much of a payload fits in the published form; 0 if Limits.MaxPayloadMB alone counts.
+	// MaxBody is the largest body of a request or an answer that the provider carries, in bytes, if
+	// it bounds how much of a payload fits in the published form. 0 means that only
+	// Limits.MaxPayloadMB counts.
 	MaxBody int
-	// MaxCompact is how many bytes of a payload the provider carries in the compact form, 0 for as many
-	// as Limits.MaxPayloadMB allows.
+	// MaxCompact is how many bytes of a payload the provider carries in the compact form. 0 means as
+	// many as Limits.MaxPayloadMB allows.
 	MaxCompact int
-	// NoLogs says that the platform under test does not keep what jobs print, as some fakes and emulators do not.
+	// NoLogs says that the platform under test does not keep what jobs print, as some fakes and
+	// emulators do not.
 	NoLogs bool
 }
 
-// deadline is how long a single call may take. It is generous: it turns a call that hangs into a failure.
+// deadline bounds a single call. It is generous: it only has to turn a call that hangs into a
+// failure.
 const deadline = 2 * time.Minute
 
-// Run tests every promise of the [faas.Executor] contract, those of putting back through the engine. Abilities that the contract leaves open are found out: a
-// provider that cannot list, tell what code a unit has, warm, or tell health is not held to what the contract says of them. One that cannot restore has to say
-// so in State.NotRestorable.
+// Run tests every promise of the [faas.Executor] contract, those about putting back through the
+// engine. It finds out which optional abilities the provider has: a provider that cannot list,
+// identify a unit's code, warm or report health is not tested for them. A provider that cannot
+// restore has to say so in State.NotRestorable.
 func Run(t *testing.T, h Harness) {
 	s := newSuite(t, h)
 	t.Run("Units", s.units)
@@ -120,7 +132,7 @@ func random(n int) string {
 
 func (s *suite) service(name string) string { return "faastest-" + name + "-" + s.suffix }
 
-// open returns an executor every call of which is checked for what holds for all of them.
+// open returns an executor that checks every call for what holds for all of them.
 func (s *suite) open(t testing.TB, service string) *watched {
 	t.Helper()
 	exec := s.h.Open(t, service)
@@ -181,7 +193,8 @@ func (s *suite) pack(t testing.TB, units []faas.Unit) {
 	}
 }
 
-// converge brings units to what is wanted, as the engine does it, and removes them when the test ends.
+// converge brings units to the wanted state as the engine does, and removes them when the test
+// ends.
 func (s *suite) converge(t testing.TB, exec faas.Executor, units []faas.Unit) []faas.State {
 	t.Helper()
 	s.removeLater(t, exec, units)
@@ -216,7 +229,7 @@ func (s *suite) settle(t testing.TB) {
 	}
 }
 
-// observe returns nil where nothing exists.
+// observe returns nil if nothing exists.
 func (s *suite) observe(t testing.TB, exec faas.Executor, id string) *faas.State {
 	t.Helper()
 	state, err := exec.Observe(s.ctx(t), id)
@@ -260,7 +273,8 @@ type watched struct {
 // as returns the same for a subtest.
 func (w *watched) as(t testing.TB) *watched { return &watched{w.Executor, w.s, t} }
 
-// opsThatAgree are the methods whose name all providers' errors carry. The others say what was being done more exactly.
+// opsThatAgree are the methods whose name all providers' errors carry. The errors of others name
+// the operation more exactly.
 var opsThatAgree = []string{"units", "warm", "invoke"}
 
 func (w *watched) check(op string, err error) {

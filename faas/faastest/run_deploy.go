@@ -189,7 +189,7 @@ func (s *suite) deploying(t *testing.T) {
 	})
 }
 
-// list returns nothing where the provider cannot list.
+// list returns nothing if the provider cannot list.
 func (s *suite) list(t testing.TB, exec faas.Executor) []faas.State {
 	t.Helper()
 	states, err := exec.List(s.ctx(t))
@@ -319,7 +319,7 @@ func (s *suite) otherCode(t testing.TB, exec faas.Executor, units []faas.Unit, v
 	return changed
 }
 
-// version returns the version of the code that answers, where that can be seen.
+// version returns the version of the code that answers, or nothing if that is unknown.
 func (s *suite) version(t testing.TB, exec faas.Executor) string {
 	t.Helper()
 	if s.h.Simulated || s.binary.Format == faas.FormatScript {
@@ -328,7 +328,8 @@ func (s *suite) version(t testing.TB, exec faas.Executor) string {
 	return s.invoke(t, exec, JobVersion, "")
 }
 
-// interrupted cancels a Converge as early, and as late, as its progress can be seen, and has another one finish.
+// interrupted cancels Converge at its first, second or third report of progress, and lets another
+// call finish.
 func (s *suite) interrupted(t *testing.T, exec *watched, one, two []faas.Unit, sees func(*testing.T, string)) {
 	want := map[bool]string{false: "one", true: "two"}
 	for round, at := range []int64{1, 1, 2, 3} {

@@ -14,7 +14,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// diagnosing holds a provider that can diagnose to its contract, on a platform that the rest of Run deploys to: nothing can stand in the way there.
+// diagnosing tests a provider that can diagnose, on the platform that the rest of Run deploys to,
+// where nothing can prevent a deployment.
 func (s *suite) diagnosing(t *testing.T) {
 	service := s.service("diagnose")
 	exec := s.open(t, service)

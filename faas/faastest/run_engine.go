@@ -11,7 +11,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// atOnce does what the engine does with a service of several units: it changes them at the same time, as many as the provider says it may.
+// atOnce changes several units of a service as the engine does: at the same time, as many as the
+// provider allows.
 func (s *suite) atOnce(t *testing.T) {
 	exec := s.open(t, s.service("at-once"))
 	jobs := []uint32{JobEcho, JobEnv, JobSquare, JobVersion, JobCount}
@@ -73,7 +74,8 @@ func (s *suite) parallel() int {
 	return 8
 }
 
-// gapless updates a function while it is called all the time. No call may fail, and all are answered by the old one or the new one.
+// gapless updates a function while it is called continuously. No call may fail, and either the
+// old or the new code answers each.
 func (s *suite) gapless(t *testing.T, exec *watched, one, two []faas.Unit,
 	convergeAll func(*testing.T, []faas.Unit) []faas.State) {
 	convergeAll(t, one)

@@ -153,7 +153,8 @@ func (s *suite) wantFailed(t *testing.T, err error, message string) {
 	}
 }
 
-// once counts the runs in a file, which the function writes, so it works where functions run on this machine.
+// once counts the runs in a file, which the function writes, so it works if functions run on this
+// machine.
 func (s *suite) once(t *testing.T, exec *watched, service string) {
 	if s.h.OpenLossy == nil {
 		t.Skip("the harness has no OpenLossy")

@@ -164,7 +164,7 @@ func (s *suite) logging(t *testing.T) {
 	})
 }
 
-// lines reads a sequence that ends by itself.
+// lines reads a sequence that ends without being left.
 func (s *suite) lines(t testing.TB, exec *watched, reader faas.LogReader, q faas.LogQuery) (lines []faas.LogLine,
 	failed error) {
 	t.Helper()
@@ -205,7 +205,7 @@ func (s *suite) awaitLines(t testing.TB, exec *watched, reader faas.LogReader, q
 	}
 }
 
-// lineOf returns where a text is among lines, or -1.
+// lineOf returns the index of the line with a text, or -1.
 func lineOf(lines []faas.LogLine, text string) int {
 	return slices.IndexFunc(lines, func(l faas.LogLine) bool { return l.Text == text })
 }

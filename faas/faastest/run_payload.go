@@ -13,8 +13,9 @@ import (
 // largePayload is the size from which on payloads are left out with -short.
 const largePayload = 16 << 20
 
-// payloads tests what fits, by the byte, in both forms: a function that is recorded as taking the
-// compact form, and one that an older version of this module deployed, which recorded nothing.
+// payloads tests to the byte how much fits, in both forms: with a function that is recorded as
+// taking the compact form, and with one that an older version of this module deployed, which
+// recorded nothing.
 func (s *suite) payloads(t *testing.T) {
 	t.Run("Compact", func(t *testing.T) { s.payload(t, true) })
 	t.Run("Published", func(t *testing.T) { s.payload(t, false) })
@@ -74,7 +75,7 @@ func (s *suite) payload(t *testing.T, compact bool) {
 	if !compact && limit > largePayload {
 		return // answers as long as that are the compact form's
 	}
-	// What else is in an answer is less than slack, and more than nothing. Zeros are two characters each.
+	// The rest of an answer takes between one byte and slack. A zero in a list takes two characters.
 	const slack = 256
 	most, more := limit, limit+1
 	switch {

@@ -11,8 +11,9 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/engine"
 )
 
-// puttingBack deploys through the engine, with a ledger, units that differ in code and in configuration, and one that is new. The
-// last one fails at each step. Then all are as they were, or the error lists exactly what is not.
+// puttingBack deploys through the engine, with a ledger, units that differ in code and in
+// configuration, and one that is new. The last unit fails at each step in turn. Afterwards all
+// units are as they were, or the error lists exactly those that are not.
 func (s *suite) puttingBack(t *testing.T) {
 	exec := s.open(t, s.service("put-back"))
 	jobs := []uint32{JobEnv, JobVersion}
@@ -66,7 +67,7 @@ func (s *suite) puttingBack(t *testing.T) {
 		"as the caller gives up": func(ctx context.Context, cancel context.CancelFunc,
 			call func(context.Context, func()) (faas.State, error)) (faas.State, error) {
 			state, err := call(ctx, cancel)
-			cancel() // if it told of no progress
+			cancel() // if it reported no progress
 			return state, err
 		},
 	} {
@@ -132,8 +133,8 @@ func rank(u faas.Unit) int {
 	return slices.Index([]uint32{JobEcho, JobEnv, JobVersion}, u.Functions[0].JobID)
 }
 
-// failing is an executor whose Converge of one unit goes as f says. What f is given makes the real call and, as soon as that tells
-// of progress, calls what it is given.
+// failing is an executor whose Converge of one unit is replaced by f. f gets a function that
+// makes the real call, and that calls its argument at each report of progress.
 type failing struct {
 	faas.Executor
 	unit string

@@ -12,9 +12,9 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// Sky is the weather between a program and a platform, decided at random from a seed: reads that are behind
-// for a while, answers that are lost after the change was made, refusals, and late answers. It also ends the
-// program: from one moment on nothing gets through. It is safe for concurrent use.
+// Sky is the weather between a program and a platform, decided at random from a seed: delayed
+// reads, answers that are lost after the change was made, refusals, and late answers. It also
+// ends the program: after that moment every call fails. A Sky is safe for concurrent use.
 type Sky struct {
 	mu     sync.Mutex
 	rng    *rand.Rand
@@ -47,8 +47,9 @@ func (s *Sky) Set(bad bool) {
 	s.told = nil
 }
 
-// EndAfter ends the program after so many moments: from then on every call and request fails. ended, which
-// may be nil, is called once at that moment, before the first of them fails. Set lets a new program live.
+// EndAfter ends the program after that many moments: from then on every call and request fails.
+// ended, which may be nil, is called once at that moment, before the first of them fails. Set
+// starts a new program.
 func (s *Sky) EndAfter(moments int, ended func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -65,7 +66,7 @@ func (s *Sky) Ended() bool {
 	return s.until == 0
 }
 
-// Told lists what went wrong since Set.
+// Told lists the faults since Set.
 func (s *Sky) Told() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -92,7 +93,7 @@ func (s *Sky) moment() error {
 	return nil
 }
 
-// fault decides what goes wrong with a read or a write. kinds are those that strike writes.
+// fault chooses the fault of a read or a write. kinds are those that strike writes.
 func (s *Sky) fault(key string, read bool, writes ...FaultKind) *Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()

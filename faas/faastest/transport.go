@@ -11,14 +11,20 @@ import (
 	"time"
 )
 
-// HTTPScript says what goes wrong with a request: nil for nothing. It is called from many goroutines, and must not read the body.
+// HTTPScript returns the fault of a request, or nil for none. Many goroutines call it, and it
+// must not read the body.
 type HTTPScript func(*http.Request) *Fault
 
-// FaultyTransport returns a transport that sends requests through base, except where the script makes one go wrong: Throttled is answered with 429,
-// Conflict with 409, Denied with 403 and Unavailable with 503, and base never sees the request; Hang waits until the request's context is done; TimedOut,
-// LostAnswer and Halfway send the request, wait until it is answered, and lose the answer; Late has the answer arrive Fault.Delay later; Missing answers a GET
-// with the 404 that the server gave before, to this request or a similar one, and Stale with what it answered to it before its last answer became
-// another one. Stale and Missing let other requests pass. A nil base is http.DefaultTransport.
+// FaultyTransport returns a transport that sends requests through base, or through
+// http.DefaultTransport if base is nil, except those that the script makes fail:
+//
+//   - Throttled is answered with 429, Conflict with 409, Denied with 403 and Unavailable with 503;
+//     base never sees the request.
+//   - Hang waits until the request's context is done.
+//   - TimedOut, LostAnswer and Halfway send the request, wait for the answer, and lose it.
+//   - Late delays the answer by Fault.Delay.
+//   - Missing answers a GET with the 404 that the server gave earlier to this request or a similar
+//     one, and Stale with the server's previous answer to it. Other requests pass.
 func FaultyTransport(base http.RoundTripper, script HTTPScript) http.RoundTripper {
 	if base == nil {
 		base = http.DefaultTransport
@@ -116,7 +122,7 @@ func (t *faultyTransport) get(req *http.Request, fault *Fault) (*http.Response, 
 	return before.response(req), nil
 }
 
-// replies are what GETs were answered, without repetitions.
+// replies are the answers to GETs, without repetitions.
 type replies struct {
 	mu    sync.Mutex
 	urls  map[string][]reply
@@ -153,7 +159,7 @@ func (r *replies) add(req *http.Request, now reply) *reply {
 	return nil
 }
 
-// shape is what requests have in common whose answers are of one kind.
+// shape is the same for requests whose answers are of the same kind.
 func shape(req *http.Request) string {
 	return fmt.Sprint(req.URL.Host, strings.Count(req.URL.Path, "/"))
 }

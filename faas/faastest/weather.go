@@ -19,19 +19,24 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/engine"
 )
 
-// The variables of the environment that tell [Weather] how many histories to play, and from which seed.
+// The environment variables that set how many histories [Weather] plays, and from which seed.
 const (
 	HistoriesEnv = "FAASTEST_HISTORIES"
 	SeedEnv      = "FAASTEST_SEED"
 )
 
-// Weather plays random histories of one service in bad weather, through the engine and with a ledger: deployments
-// of changing jobs, code and configuration, and removals, while reads are behind, answers are lost after the
-// change was made, and calls are refused or late; programs end between any two steps, ledgers are lost, and
-// people change and delete units by hand. After every step no unit that stood was lost without having been
-// asked to go; the ledger knows all that exists, and what it calls whole is as it says; and a deployment that
-// failed has changed nothing but what its error lists. In the end the service can be deployed, answers, and can be removed
-// without a trace. HistoriesEnv overrides histories; the seed of a failure is told, and SeedEnv plays it again.
+// Weather plays random histories of one service in bad weather, through the engine and with a
+// ledger. A history consists of deployments of changing jobs, code and configuration, and of
+// removals. Meanwhile reads are delayed, answers are lost after the change was made, and calls
+// are refused or late; programs end between any two steps, ledgers are lost, and people change
+// and delete units by hand.
+//
+// After every step Weather checks the following. No unit that was whole is lost unless its
+// removal was asked for. The ledger knows all that exists, and what it calls whole is as it says.
+// A failed deployment has changed nothing but what its error lists. In the end the service can be
+// deployed, answers, and can be removed without a trace.
+//
+// HistoriesEnv overrides histories. A failure names its seed, and SeedEnv plays that seed again.
 //
 // Weather starts no subtest, so that it can run in a bubble of testing/synctest.
 func Weather(t *testing.T, h Harness, histories int) {
@@ -125,7 +130,7 @@ func (p *play) wanted(jobs []uint32, value string, otherCode bool) []faas.Unit {
 	return units
 }
 
-// truth is what exists of the service.
+// truth is what really exists of the service.
 func (p *play) truth() map[string]faas.State {
 	states := map[string]faas.State{}
 	for _, u := range p.wanted(weatherJobs, "", false) {
@@ -138,7 +143,8 @@ func (p *play) truth() map[string]faas.State {
 
 func (p *play) note(format string, args ...any) { p.log = append(p.log, fmt.Sprintf(format, args...)) }
 
-// step is one operation of a program, or of somebody with their hands on the platform or on the ledger.
+// step is one operation of a program, or of a person who changes the platform or the ledger by
+// hand.
 func (p *play) step() error {
 	before, book := p.truth(), p.book.clone()
 	switch ids := slices.Sorted(maps.Keys(before)); p.rng.IntN(9) {
@@ -225,7 +231,7 @@ func brief(states map[string]faas.State) string {
 	return "[" + strings.Join(parts, ", ") + "]"
 }
 
-// check says what of the promises was broken.
+// check returns which promise was broken.
 func (p *play) check(before map[string]faas.State, book *book, now map[string]faas.State, want []faas.Unit,
 	removal bool, err error, ended bool) error {
 	listed := map[string]bool{}
@@ -251,7 +257,8 @@ func (p *play) check(before map[string]faas.State, book *book, now map[string]fa
 			continue
 		case !exists && ended && !p.s.h.AtomicUpdate && p.book.units[id].pending == string(engine.Update):
 			continue // the program ended between deleting it and putting the new one in its place
-		// What no ledger knew, no read showed and no answer told of is lost at most if the error names it.
+		// A unit that no ledger knew, no read showed and no answer named may be lost only if the error
+		// names it.
 		case !exists && !neverWhole && (recorded || !listed[id]) && (wanted[id] || err != nil && !ended):
 			return fmt.Errorf("%s stood, was not asked to go, and is gone", id)
 		}
@@ -289,7 +296,8 @@ func (p *play) check(before map[string]faas.State, book *book, now map[string]fa
 	return nil
 }
 
-// deployed checks that a good deployment left what was wanted, and nothing else that the ledger does not know.
+// deployed checks that a successful deployment left what was wanted, and nothing else that the
+// ledger does not know.
 func (p *play) deployed(want []faas.Unit, now map[string]faas.State) error {
 	for _, u := range want {
 		if state, there := now[u.ID]; !p.edited[u.ID] && (!there || state.PackageSHA256 != "" && !state.Current(u)) {
@@ -307,8 +315,8 @@ func (p *play) engine(exec faas.Executor) *engine.Engine {
 // patience is much longer than the weather is bad for any one unit, which is counted in reads.
 func (p *play) patience() time.Duration { return time.Second }
 
-// deploy is what a program does to deploy, all the same whether the ledger knows of anything or not. stale is why units that are
-// wanted no more could not be removed.
+// deploy does what a program does to deploy, the same whether the ledger knows anything or not.
+// stale is why units that are no longer wanted could not be removed.
 func (p *play) deploy(ctx context.Context, exec faas.Executor, want []faas.Unit) (err, stale error) {
 	e := p.engine(exec)
 	changes, err := e.Observe(ctx, want, p.book.whole())
@@ -320,7 +328,7 @@ func (p *play) deploy(ctx context.Context, exec faas.Executor, want []faas.Unit)
 		return err, nil
 	}
 	for _, c := range changes {
-		if c.Action != engine.Keep { // by a read that may have been behind
+		if c.Action != engine.Keep { // by a read that may have been delayed
 			delete(p.edited, c.Unit.ID)
 		}
 	}
@@ -392,7 +400,7 @@ func (b *book) whole() map[string]faas.State {
 	return states
 }
 
-// adopt takes note of what is there and kept, and marks what was never whole.
+// adopt records the units that exist and are kept, and marks those that were never whole.
 func (b *book) adopt(changes []engine.Change) {
 	_ = b.write(func() {
 		for i := range changes {
@@ -419,7 +427,7 @@ func (b *book) others(units []faas.Unit) []faas.Unit {
 	return out
 }
 
-// Begin keeps what was whole.
+// Begin records the units that were whole.
 func (b *book) Begin(changes []engine.Change) error {
 	if err := b.write(func() { b.before = maps.Clone(b.units) }); err != nil {
 		return err

@@ -9,7 +9,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// serveAzure serves a custom handler's HTTP, on loopback since only the Functions host beside it may call.
+// serveAzure serves a custom handler's HTTP, only on loopback, since only the Functions host on
+// this machine may call.
 func (p *process) serveAzure(ctx context.Context) error {
 	port, err := p.port(azurePortEnv)
 	if err != nil {
@@ -20,13 +21,14 @@ func (p *process) serveAzure(ctx context.Context) error {
 	return p.listen(ctx, "127.0.0.1:"+port, s)
 }
 
-// envelope is what the host sends where host.json does not ask it to forward requests: Data has one member for each input binding.
+// envelope is what the host sends unless host.json asks it to forward requests. Data has one
+// member for each input binding.
 type envelope struct {
 	Data     map[string]json.RawMessage
 	Metadata json.RawMessage
 }
 
-// answer is what the host wants in return.
+// answer is the envelope that the host expects in return.
 type envelopeAnswer struct {
 	Outputs     map[string]any
 	Logs        []string
@@ -43,9 +45,10 @@ type httpOutput struct {
 // outputBinding is the name that function.json gives the HTTP output.
 const outputBinding = "res"
 
-// invokeEnvelope answers a request in the host's envelope, and reports whether body is one. The answer to an HTTP trigger is the HTTP
-// response that a forwarded request would have got. For any other trigger, such as a queue's, the item is the request; then the answer is the return
-// value, and a failure is a failure of the function, which the host may try again.
+// invokeEnvelope answers a request in the host's envelope, and reports whether body is one. The
+// answer to an HTTP trigger holds the HTTP response that a forwarded request would have got. For
+// any other trigger, such as a queue's, the item is the request and the answer is the return
+// value; a failure fails the function, which the host may try again.
 func (s *httpServer) invokeEnvelope(w http.ResponseWriter, r *http.Request, body []byte) bool {
 	var e envelope
 	if json.Unmarshal(body, &e) != nil || len(e.Data) == 0 {
@@ -73,8 +76,8 @@ func (s *httpServer) invokeEnvelope(w http.ResponseWriter, r *http.Request, body
 	return true
 }
 
-// item returns the request inside the envelope, and whether an HTTP trigger brought it. There is one trigger, and no other input binding in what
-// this module deploys.
+// item returns the request inside the envelope, and whether an HTTP trigger brought it. What this
+// module deploys has one trigger and no other input binding.
 func (e *envelope) item() (item []byte, isHTTP bool) {
 	for _, data := range e.Data {
 		var request struct {
@@ -89,7 +92,8 @@ func (e *envelope) item() (item []byte, isHTTP bool) {
 	return item, false
 }
 
-// unquote returns the text of a JSON string, and any other JSON as it is: the host hands JSON on either way.
+// unquote returns the text of a JSON string, and any other JSON unchanged: the host passes JSON
+// on in either form.
 func unquote(data json.RawMessage) []byte {
 	var text string
 	if bytes.HasPrefix(bytes.TrimSpace(data), []byte(`"`)) && json.Unmarshal(data, &text) == nil {

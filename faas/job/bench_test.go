@@ -11,8 +11,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/job"
 )
 
-// BenchmarkHTTP is one invocation after another over a kept connection, against a net/http handler that does nothing but read and answer. Client and
-// server share the process.
+// BenchmarkHTTP makes one invocation after another over a kept connection. Its floor is a
+// net/http handler that only reads and answers. Client and server share the process.
 func BenchmarkHTTP(b *testing.B) {
 	empty := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)

@@ -13,7 +13,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/frame"
 )
 
-// floorEnv makes the test binary send back what it reads, with nothing but read and write.
+// floorEnv makes the test binary send back what it reads, using only read and write.
 const floorEnv = "JOB_TEST_FLOOR"
 
 func init() {
@@ -82,8 +82,8 @@ func benchProcess(b *testing.B, env ...string) (rawPipe, rawPipe) {
 	return rawPipe(in[1]), rawPipe(out[0])
 }
 
-// BenchmarkRoundTrip is one call of 8 bytes each way to a warm process, with so many calls in flight: frames against a process that does
-// nothing but send back what it reads.
+// BenchmarkRoundTrip is one call of 8 bytes each way to a warm process, with a number of calls in
+// flight. It compares frames with a process that only sends back what it reads.
 func BenchmarkRoundTrip(b *testing.B) {
 	for _, inFlight := range []int{1, 8, 64} {
 		for _, contender := range []struct{ name, env string }{

@@ -56,8 +56,9 @@ func (p *process) find(id uint32) (*job, *failure) {
 	return nil, &failure{frame.UnknownJob, fmt.Sprintf("job %d does not exist (jobs: %s)", id, list)}
 }
 
-// run runs the job on this goroutine and calls done exactly once, with the output or the failure. done is called even if the handler
-// panics or ends the goroutine with runtime.Goexit; in the latter case run does not return.
+// run runs the job on this goroutine and calls done exactly once, with the output or the failure,
+// even if the handler panics or ends the goroutine with runtime.Goexit. After Goexit run does not
+// return.
 func (p *process) run(ctx context.Context, j *job, args []byte, done func([]byte, *failure)) {
 	returned := false
 	defer func() {
@@ -90,8 +91,8 @@ func failed(ctx context.Context, err error) *failure {
 	return &failure{frame.JobFailed, err.Error()}
 }
 
-// await runs the job on a goroutine of its own, so that not even runtime.Goexit in it harms the caller's, and waits for it however long it
-// takes: only the handler can heed ctx.
+// await runs the job on a goroutine of its own, so that runtime.Goexit in it does not end the
+// caller's, and waits for it as long as it takes: only the handler can heed ctx.
 func (p *process) await(ctx context.Context, id uint32, args []byte) (output []byte, took time.Duration,
 	fail *failure) {
 	j, fail := p.find(id)

@@ -13,8 +13,9 @@ import (
 
 // framesServer is the process's side of the frame protocol.
 //
-// One goroutine at a time is the reader. Waking another thread for a call costs several times what a short job does, so the reader runs a job
-// that is known to be short itself; watch finds out when one takes long after all, and makes another goroutine the reader.
+// One goroutine at a time is the reader. Waking another thread for a call costs several times as
+// much as a short job, so the reader itself runs a job that is known to be short. watch notices
+// if the job takes long after all, and makes another goroutine the reader.
 type framesServer struct {
 	*process
 	ctx    context.Context // of all calls
@@ -36,12 +37,14 @@ type framesServer struct {
 }
 
 const (
-	// shortCall is the longest that a job may typically take for the reader to run it, and shortOfMany the same with other calls waiting
-	// behind it: about what handing a call to another goroutine costs in the two situations.
+	// shortCall is the longest typical duration of a job that the reader runs, and shortOfMany the
+	// same while other calls wait. They are about what handing a call to another goroutine costs in
+	// each situation.
 	shortCall   = 20 * time.Microsecond
 	shortOfMany = 5 * time.Microsecond
-	// yieldEvery is how often a reader that is never out of work lets go of its place to run. Go's runtime takes the place away from a goroutine that has had it for
-	// 10 ms whenever that waits in a read, and wakes itself every 20 us to look for more of the kind.
+	// yieldEvery is how often a reader that never lacks work gives up its processor. Go's runtime
+	// takes the processor from a goroutine that has had it for 10 ms whenever the goroutine waits in
+	// a read, and wakes itself every 20 us to look for more such goroutines.
 	yieldEvery = 4 * time.Millisecond
 	// maxMessage bounds the message of a failure, in bytes.
 	maxMessage = 64 << 10
@@ -137,7 +140,8 @@ func (s *framesServer) next() (bool, error) {
 	return false, fmt.Errorf("%w: a frame of kind %d from the host", frame.ErrProtocol, h.Kind)
 }
 
-// call runs a call, or starts it on a goroutine of its own. It reports whether this goroutine is still the reader.
+// call runs a call, or starts it on a goroutine of its own. It reports whether this goroutine is
+// still the reader.
 func (s *framesServer) call(h frame.Header) (bool, error) {
 	args, err := s.r.Body(nil)
 	if err != nil {
@@ -178,7 +182,8 @@ func (s *framesServer) call(h frame.Header) (bool, error) {
 	return true, nil
 }
 
-// runAsReader runs a call that should be short on the reader's goroutine, and reports whether it is still the reader's after that.
+// runAsReader runs a call that should be short on the reader's goroutine, and reports whether
+// that goroutine is the reader afterwards.
 func (s *framesServer) runAsReader(c *callContext, j *job, id uint64, args []byte) (reader bool) {
 	returned := false
 	defer func() {
@@ -217,7 +222,8 @@ func (s *framesServer) finish(c *callContext, id uint64) {
 	c.end()
 }
 
-// reply answers a call with one of the Writer's methods. Where that fails the host is gone, so nobody waits for the other calls either.
+// reply answers a call with one of the Writer's methods. If that fails the host is gone, so
+// nobody waits for the other calls either.
 func (s *framesServer) reply(id uint64, output []byte, fail *failure, write func(frame.Header, []byte) error) {
 	h := frame.Header{Kind: frame.Result, ID: id}
 	if len(output) > frame.MaxBody {
@@ -232,7 +238,8 @@ func (s *framesServer) reply(id uint64, output []byte, fail *failure, write func
 	}
 }
 
-// callContext is the context of one call. Most jobs never look at it, so the timer and the rest of a standard context are made when one does.
+// callContext is the context of one call. Most jobs never use it, so it makes the timer and the
+// rest of a standard context only when a job does.
 type callContext struct {
 	parent   context.Context
 	deadline time.Time // zero: none
@@ -272,11 +279,13 @@ func (c *callContext) end() {
 // Deadline is the call's.
 func (c *callContext) Deadline() (time.Time, bool) { return c.standard().Deadline() }
 
-// Done is closed at the deadline, by the host's Cancel, when the host is gone, and when the call ends.
+// Done is closed at the deadline, by the host's Cancel, when the host is gone, and when the call
+// ends.
 func (c *callContext) Done() <-chan struct{} { return c.standard().Done() }
 
 // Err says which of the two it was.
 func (c *callContext) Err() error { return c.standard().Err() }
 
-// Value finds the standard context, too, so that contexts derived from this one need no goroutine to follow it.
+// Value also finds the standard context, so that contexts derived from this one need no goroutine
+// to follow it.
 func (c *callContext) Value(key any) any { return c.standard().Value(key) }

@@ -299,7 +299,7 @@ func TestAHostThatBreaksTheProtocolEndsTheProcess(t *testing.T) {
 	}
 }
 
-// readerOf drains what the process still says.
+// readerOf drains the rest of the process's output.
 func readerOf(h *host) io.Reader {
 	for {
 		if _, err := h.r.Next(); err != nil {
@@ -332,7 +332,8 @@ func TestAProtocolOfTheFutureIsRefused(t *testing.T) {
 	}
 }
 
-// A runner may answer calls. What it starts with the same environment was offered nothing: it must not speak frames to a program that expects something else.
+// A runner may answer calls. A program that the runner starts with the same environment was not
+// offered to: it must not speak frames to a program that expects something else.
 func TestARunnerMaySpeakFramesAndWhatItStartsDoesNot(t *testing.T) {
 	h := startHost(t, frame.Env+"="+frame.Offer())
 	h.call(1, echo, []byte("hello"))

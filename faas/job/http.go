@@ -23,7 +23,8 @@ const (
 	// The request and response limits of the clouds, in bytes.
 	maxCloudRunBody = 32 << 20
 	maxAzureBody    = 100 << 20
-	// grace is how long calls in flight get after the signal to stop; Cloud Run kills the process after 10 s.
+	// grace is how long calls in flight may take after the signal to stop. Cloud Run kills the
+	// process after 10 s.
 	grace = 9 * time.Second
 	// keptBuffer is the largest buffer that is kept for later requests, in bytes.
 	keptBuffer = 1 << 20
@@ -35,7 +36,7 @@ const (
 type httpServer struct {
 	*process
 	maxBody int64
-	// envelope unpacks requests that are not plain ones; nil where there is no other kind.
+	// envelope unpacks requests that are not plain ones. It is nil if there are no others.
 	envelope func(w http.ResponseWriter, r *http.Request, body []byte) bool
 	buffers  sync.Pool // of *[]byte
 
@@ -52,7 +53,7 @@ func (p *process) serveCloudRun(ctx context.Context) error {
 	return p.listen(ctx, ":"+port, &httpServer{process: p, maxBody: maxCloudRunBody})
 }
 
-// listen serves until ctx is done, and then finishes what is in flight.
+// listen serves until ctx is done, and then finishes the calls in flight.
 func (p *process) listen(ctx context.Context, address string, handler http.Handler) error {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
@@ -62,7 +63,8 @@ func (p *process) listen(ctx context.Context, address string, handler http.Handl
 	defer cancelCalls()
 	server := &http.Server{
 		Handler: handler,
-		// No limit on reading a body or writing an answer: the platform in front has one, and a job may take an hour.
+		// Reading a body and writing an answer have no time limit: the platform has one, and a job may
+		// take an hour.
 		ReadHeaderTimeout: 10 * time.Second,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          log.New(p.stderr, "job: ", 0),
@@ -140,8 +142,8 @@ func (s *httpServer) invoke(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, status, answer)
 }
 
-// invokeRaw answers an invocation in the raw form. The body becomes the handler's arguments, and its
-// output the body of the answer, as they are.
+// invokeRaw answers an invocation in the raw form. The body becomes the handler's arguments, and
+// the output becomes the body of the answer, both unencoded.
 func (s *httpServer) invokeRaw(w http.ResponseWriter, r *http.Request) {
 	call, err := payloads.ParseCall(r.Header)
 	if err != nil {
@@ -180,8 +182,8 @@ func refuseBody(w http.ResponseWriter, err error) {
 	writeError(w, http.StatusBadRequest, "INVALID_REQUEST", "reading the request body: "+err.Error())
 }
 
-// answerCall runs a job, appends the JSON of the answer to dst, in the form of the request, and returns
-// it with its status.
+// answerCall runs a job, appends the JSON of the answer to dst in the form of the request, and
+// returns it with its status.
 func (s *httpServer) answerCall(ctx context.Context, dst []byte, id uint32, args []byte, compact bool) (int, []byte) {
 	output, took, fail := s.await(ctx, id, args)
 	if fail != nil {

@@ -25,7 +25,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/job"
 )
 
-// protocols is the marker, which must not stand in the test binary by itself.
+// protocols is the marker, which the text of the test binary must not contain in one piece.
 var protocols = strings.Join([]string{"blueprint-serverless/job/protocols/1:lambda", "azure", "http", "frames",
 	"stdio"}, ",")
 
@@ -48,7 +48,8 @@ func freePort(t testing.TB) string {
 	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
 }
 
-// startHTTP starts the test binary on a free port, and waits until it answers. env gets the port for its %s.
+// startHTTP starts the test binary on a free port, and waits until it answers. It puts the port
+// in place of %s in env.
 func startHTTP(t *testing.T, env ...string) *httpProcess {
 	t.Helper()
 	port := freePort(t)
@@ -83,7 +84,7 @@ func startHTTP(t *testing.T, env ...string) *httpProcess {
 	return p
 }
 
-// do sends a request and returns status and body, without what is measured.
+// do sends a request and returns the status, and the body without its measurements.
 func (p *httpProcess) do(t *testing.T, method, path string, body []byte) (int, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, p.base+path, bytes.NewReader(body))
@@ -148,8 +149,10 @@ func TestHTTPAnswersAsTheCustomProtocolSays(t *testing.T) {
 				{"GET", "/", nil, httpAnswer{200, protocols + "\n"}},
 				{"GET", "/healthz", nil, httpAnswer{200, protocols + "\n"}},
 				{"HEAD", "/job/1", nil, httpAnswer{200, ""}},
-				{"GET", "/job/1", nil, httpAnswer{404, `{"error":"there is nothing to get here; invoke a job with POST","code":"NOT_FOUND","details":{}}`}},
-				{"DELETE", "/", nil, httpAnswer{405, `{"error":"invoke a job with POST","code":"METHOD_NOT_ALLOWED","details":{}}`}},
+				{"GET", "/job/1", nil, httpAnswer{404,
+					`{"error":"there is nothing to get here; invoke a job with POST","code":"NOT_FOUND","details":{}}`}},
+				{"DELETE", "/", nil, httpAnswer{405,
+					`{"error":"invoke a job with POST","code":"METHOD_NOT_ALLOWED","details":{}}`}},
 			} {
 				status, body := p.do(t, test.method, test.path, test.body)
 				if diff := cmp.Diff(test.want, httpAnswer{status, body}); diff != "" {
@@ -175,7 +178,7 @@ func TestHTTPServesConcurrentRequests(t *testing.T) {
 	wg.Wait()
 }
 
-// endless is a body that never ends; read counts what was taken of it.
+// endless is a body that never ends; read counts how much was read.
 type endless struct{ read int64 }
 
 func (e *endless) Read(b []byte) (int, error) {
@@ -341,11 +344,13 @@ func TestAzureEnvelopes(t *testing.T) {
 		return string(quoted)
 	}
 	trigger := func(body string) []byte {
-		return fmt.Appendf(nil, `{"Data":{"req":{"Url":"https://x.example/api/job1","Method":"POST","Query":{},"Headers":{},"Params":{},"Body":%s}},`+
+		return fmt.Appendf(nil, `{"Data":{"req":{"Url":"https://x.example/api/job1","Method":"POST",`+
+			`"Query":{},"Headers":{},"Params":{},"Body":%s}},`+
 			`"Metadata":{"sys":{"MethodName":"job1"}}}`, body)
 	}
 	res := func(status int, body string) httpAnswer {
-		return httpAnswer{200, fmt.Sprintf(`{"Outputs":{"res":{"statusCode":%d,"headers":{"Content-Type":"application/json"},"body":%s}},`+
+		return httpAnswer{200, fmt.Sprintf(`{"Outputs":{"res":{"statusCode":%d,`+
+			`"headers":{"Content-Type":"application/json"},"body":%s}},`+
 			`"Logs":[],"ReturnValue":null}`, status, str([]byte(body)))}
 	}
 	for name, test := range map[string]struct {

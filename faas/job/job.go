@@ -14,17 +14,19 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/frame"
 )
 
-// Handler runs one job. It gets the job's arguments and returns its output; both are opaque bytes. args is the handler's own.
+// Handler runs one job. It gets the job's arguments and returns its output; both are opaque
+// bytes. The handler owns args.
 //
-// ctx ends when nobody waits for the output any more: at the call's deadline where its protocol has one, when the caller goes away, or when
-// the process has to stop. A handler may run many times at once. What it prints goes to the process's log.
+// ctx ends when nobody waits for the output any longer: at the call's deadline if its protocol
+// has one, when the caller goes away, or when the process has to stop. A handler may run many
+// times at once. What it prints goes to the process's log.
 type Handler func(ctx context.Context, args []byte) ([]byte, error)
 
 // Handlers are a program's jobs by their id.
 type Handlers map[uint32]Handler
 
-// ConcurrencyEnv is the environment variable with the most calls that a host may give the process at a time over frames, 1 to 65536. Unset,
-// it is 64, or four for each processor where that is more.
+// ConcurrencyEnv is the environment variable that bounds how many calls a host may have in flight
+// over frames, from 1 to 65536. If unset, the bound is 64, or four per processor if that is more.
 const ConcurrencyEnv = "BLUEPRINT_JOB_CONCURRENCY"
 
 // Environment variables that choose the protocol.
@@ -35,8 +37,9 @@ const (
 	cloudRunPortEnv = "PORT"
 )
 
-// marker is what faas.InspectBinary looks for in an executable: the protocols, and what goes beyond the published form of payloads. The linker keeps all
-// of it because the HTTP protocols answer GET / with its first part.
+// marker is the text that faas.InspectBinary looks for in an executable: the protocols, and the
+// forms of payloads beyond the published one. The linker keeps all of it because the HTTP
+// protocols answer GET / with its first part.
 const (
 	marker    = protocols + ";payloads/1:base64,raw"
 	protocols = "blueprint-serverless/job/protocols/1:lambda,azure,http,frames,stdio"
@@ -44,9 +47,11 @@ const (
 
 // The errors that Run wraps. They decide the exit code of Main.
 var (
-	// ErrJobFailed means that the one job which a process on stdin and stdout was started for failed. The response says why.
+	// ErrJobFailed means that a process on stdin and stdout ran its one job and the job failed. The
+	// response says why.
 	ErrJobFailed = errors.New("job failed")
-	// ErrBadRequest means that what came on stdin is no request, or for a job that the program does not have. The response says why.
+	// ErrBadRequest means that stdin held no valid request, or one for a job that the program does
+	// not have. The response says why.
 	ErrBadRequest = errors.New("bad request")
 )
 
@@ -61,8 +66,9 @@ const (
 	cloudRun
 )
 
-// choose finds the protocol that the environment asks for. Frames come first, since only a host that started this very process sets that
-// variable, while those of a cloud may be inherited by whatever runs there.
+// choose returns the protocol that the environment asks for. Frames come first: only a host that
+// started this very process sets their variable, while any process in a cloud may inherit the
+// cloud's variables.
 func choose(lookup func(string) (string, bool)) (protocol, error) {
 	get := func(name string) string {
 		value, _ := lookup(name)
@@ -90,8 +96,9 @@ func choose(lookup func(string) (string, bool)) (protocol, error) {
 	return stdio, nil
 }
 
-// Requested reports whether the environment asks for one of the job protocols. It is false where Main would read one request from stdin because nothing
-// asks for anything, since that cannot be told from a program that is simply started; and in a service's runner, which is not asked for anything.
+// Requested reports whether the environment asks for one of the job protocols. It is false if
+// Main would read one request from stdin because nothing asks for another protocol, since that
+// looks like a plain start, and in a service's runner, which no host asks.
 func Requested() bool {
 	if Offered() {
 		return false
@@ -100,23 +107,26 @@ func Requested() bool {
 	return err != nil || p != stdio || os.Getenv(frame.Env) == frame.Stdio
 }
 
-// Offered reports whether the program was started as a service's runner by a host that has its local jobs invoked through it, if it answers. It may do so beside
-// its own work, with Run on a goroutine; Main would answer and do nothing else. Until then it must not write to stdout.
+// Offered reports whether a host started the program as a service's runner and will invoke local
+// jobs through it if it answers. The runner may answer beside its own work, with Run on a
+// goroutine; Main would do nothing else. Until then the program must not write to stdout.
 func Offered() bool {
 	_, mine := frame.IsOffer(os.Getenv(frame.Env))
 	return mine
 }
 
-// Main serves the program's jobs by the protocol that its environment asks for, as the package documentation lists them, and then ends the process.
-// It never returns, and looks at no command-line arguments. It ends with exit code 0 when it has served what it was asked to, 1 when the one job run
-// on stdin and stdout failed, and 2 on any other error, which it prints to stderr.
+// Main serves the program's jobs by the protocol that the environment asks for, as listed in the
+// package documentation, and then ends the process. It never returns, and ignores command-line
+// arguments. The exit code is 0 if it served what it was asked to, 1 if the one job on stdin and
+// stdout failed, and 2 on any other error, which it prints to stderr.
 func Main(h Handlers) {
-	// Cloud platforms announce the end of an instance with SIGTERM; os.Interrupt is for whoever tries the HTTP protocols in a terminal.
+	// Cloud platforms announce the end of an instance with SIGTERM. os.Interrupt is for people who
+	// try the HTTP protocols in a terminal.
 	ctx := context.Background()
 	if p, err := choose(os.LookupEnv); err == nil && (p == azure || p == cloudRun) {
 		ctx, _ = signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM) // for the rest of the process
 	}
-	// What the host asks for is meant for this process, not for those that jobs start.
+	// The host's request is meant for this process, and not for processes that jobs start.
 	asked, ok := os.LookupEnv(frame.Env)
 	if ok {
 		_ = os.Unsetenv(frame.Env)
@@ -143,22 +153,19 @@ func exitCode(err error) int {
 	return 2
 }
 
-// Option changes what [Run] does.
+// Option changes what [Run] uses in place of the process's own environment and streams.
 type Option func(*process)
 
-// WithEnv makes Run look environment variables up with a function instead of in the process's environment. The Lambda protocol, which belongs to
-// aws-lambda-go, reads the process's in any case.
+// WithEnv makes Run look up environment variables with a function. The Lambda protocol, which
+// aws-lambda-go implements, reads the process's environment anyway.
 func WithEnv(lookup func(name string) (string, bool)) Option {
 	return func(p *process) { p.lookup = lookup }
 }
 
-// WithStreams makes Run use these instead of the process's stdin, stdout and stderr, and leave the file descriptors alone.
+// WithStreams makes Run use these streams, and leave the process's file descriptors alone.
 func WithStreams(stdin io.Reader, stdout, stderr io.Writer) Option {
 	return func(p *process) { p.stdin, p.stdout, p.stderr = stdin, stdout, stderr }
 }
-
-// WithConcurrency sets what [ConcurrencyEnv] sets, which wins.
-func WithConcurrency(n int) Option { return func(p *process) { p.concurrency = n } }
 
 // process is one run of the program as a job handler.
 type process struct {
@@ -170,15 +177,19 @@ type process struct {
 	concurrency int
 }
 
-// Run is [Main] for a program that wants its own way to end, and for tests. It returns nil when everything asked of the process is done: on stdin and
-// stdout after the answer, over frames at the end of the input, over HTTP when ctx is done and the calls in flight have ended. Over the Lambda
-// Runtime API it does not return. Unless WithStreams is given, a protocol that uses stdin and stdout takes them from the program for good: stdin then
-// reads as empty, and what is printed goes to stderr.
+// Run is [Main] for tests, and for a program that ends in its own way. It returns nil when it has
+// done all that was asked: on stdin and stdout after the answer, over frames at the end of the
+// input, over HTTP when ctx is done and the calls in flight have ended. Over the Lambda Runtime
+// API it does not return. Unless WithStreams is given, a protocol that uses stdin and stdout
+// takes them from the program for good: afterwards stdin reads as empty, and what the program
+// prints goes to stderr.
 func Run(ctx context.Context, h Handlers, opts ...Option) error {
 	p := &process{lookup: os.LookupEnv, stderr: os.Stderr, concurrency: max(64, 4*runtime.GOMAXPROCS(0)),
 		jobs: make(map[uint32]*job, len(h))}
 	for _, opt := range opts {
-		opt(p)
+		if opt != nil {
+			opt(p)
+		}
 	}
 	for id, handler := range h {
 		if handler != nil {

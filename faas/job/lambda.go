@@ -10,7 +10,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/frame"
 )
 
-// maxLambdaAnswer is the largest response of a synchronous invocation, in bytes; Lambda itself would answer with an error that names no job.
+// maxLambdaAnswer is the largest response of a synchronous invocation, in bytes. Above it Lambda
+// itself would answer, with an error that names no job.
 const maxLambdaAnswer = 6 << 20
 
 // errorTypes are the names under which Lambda's callers see failures.
@@ -54,7 +55,8 @@ func (p lambdaHandler) Invoke(ctx context.Context, event []byte) ([]byte, error)
 	return answer, nil
 }
 
-// functionError makes a failure one that aws-lambda-go reports with our type, and without ending the process.
+// functionError makes a failure one that aws-lambda-go reports with our type, without ending the
+// process.
 func functionError(f *failure) error {
 	return messages.InvokeResponse_Error{Type: errorTypes[f.code], Message: f.message}
 }

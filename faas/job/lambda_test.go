@@ -24,7 +24,7 @@ type event struct {
 	payload  []byte
 }
 
-// report is what the function posts about one.
+// report is what the function posts about an invocation.
 type report struct {
 	ID, Kind, Body string // Kind: response or error
 }
@@ -124,7 +124,8 @@ func TestLambdaRuntimeAPI(t *testing.T) {
 	}
 }
 
-// digits are left out of the comparison of long numbers: the size of an answer depends on how long the job took.
+// The comparison of long numbers leaves digits out: the size of an answer depends on how long the
+// job took.
 var digits = regexp.MustCompile(`[0-9]{4,}`)
 
 // sortMembers gives a JSON object's members in the order of their names.

@@ -129,7 +129,8 @@ func (t *tail) String() string {
 	return t.buf.String()
 }
 
-// binaryCmd is the test binary as a job binary, with env and nothing else from this process that chooses a protocol.
+// binaryCmd is the test binary as a job binary, with env and without this process's variables
+// that choose a protocol.
 func binaryCmd(tb testing.TB, env ...string) (*exec.Cmd, *tail) {
 	tb.Helper()
 	exe, err := os.Executable()

@@ -7,7 +7,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// TestAProgramThatLinksThePackageIsToldApart inspects the test binary. It has the marker from the package alone: no test spells it.
+// TestAProgramThatLinksThePackageIsToldApart inspects the test binary. Only the package puts the
+// marker there: no test spells it.
 func TestAProgramThatLinksThePackageIsToldApart(t *testing.T) {
 	exe, err := os.Executable()
 	if err != nil {

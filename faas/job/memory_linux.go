@@ -6,8 +6,8 @@ import (
 	"strconv"
 )
 
-// peakMemoryMB returns the most memory that the process had resident, in MiB rounded up, or 0 where that cannot be told. It asks /proc because what
-// getrusage reports includes the parent's memory at the moment of the fork.
+// peakMemoryMB returns the process's peak resident memory in MiB, rounded up, or 0 if unknown. It
+// reads /proc because getrusage includes the parent's memory at the moment of the fork.
 func peakMemoryMB() uint32 {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {

@@ -67,9 +67,10 @@ func TestHTTPAnswersTheRawFormInKind(t *testing.T) {
 				job  uint32
 				want httpAnswer
 			}{
-				"failure":     {fails, httpAnswer{500, `{"job_id":2,"result":[],"success":false,"error":"no luck"}`}},
-				"panic":       {panics, httpAnswer{500, `{"job_id":3,"result":[],"success":false,"error":"panic: out of cheese"}`}},
-				"unknown job": {99, httpAnswer{404, `{"error":"job 99 does not exist (jobs: [0 1 2 3 4 5 6 7 8 9 10 11])","code":"NOT_FOUND","details":{}}`}},
+				"failure": {fails, httpAnswer{500, `{"job_id":2,"result":[],"success":false,"error":"no luck"}`}},
+				"panic":   {panics, httpAnswer{500, `{"job_id":3,"result":[],"success":false,"error":"panic: out of cheese"}`}},
+				"unknown job": {99, httpAnswer{404, `{"error":"job 99 does not exist (jobs: [0 1 2 3 4 5 6 7 8 9 10 11])",` +
+					`"code":"NOT_FOUND","details":{}}`}},
 			} {
 				status, _, answer := p.raw(t, payloads.CallHeaders(test.job, args),
 					bytes.NewReader(mustRead(t, payloads.NewBody(args))))
@@ -90,7 +91,7 @@ func mustRead(t *testing.T, b *payloads.Body) []byte {
 	return text
 }
 
-// What something on the way has damaged runs nothing.
+// A request that was damaged on the way runs nothing.
 func TestHTTPRefusesWhatIsNotQuiteTheRawForm(t *testing.T) {
 	p := startHTTP(t, cloudRunService, cloudRunPort)
 	args := request(echo, []byte{1})
@@ -130,7 +131,8 @@ func TestHTTPRefusesWhatIsNotQuiteTheRawForm(t *testing.T) {
 	}
 	status, _, answer = p.raw(t, payloads.CallHeaders(big, uint64Bytes(32<<20+1)),
 		bytes.NewReader(mustRead(t, payloads.NewBody(uint64Bytes(32<<20+1)))))
-	want := fmt.Sprintf(`{"job_id":9,"result":[],"success":false,"error":"the response has %d bytes, the platform's limit is %d","code":"TOO_LARGE"}`, 32<<20+1, 32<<20)
+	want := fmt.Sprintf(`{"job_id":9,"result":[],"success":false,`+
+		`"error":"the response has %d bytes, the platform's limit is %d","code":"TOO_LARGE"}`, 32<<20+1, 32<<20)
 	if got := measured.ReplaceAllString(string(answer), ""); status != 500 || got != want {
 		t.Errorf("an output above the limit: status %d, %s", status, got)
 	}
@@ -140,8 +142,8 @@ func TestHTTPRefusesWhatIsNotQuiteTheRawForm(t *testing.T) {
 	}
 }
 
-// A job can have its answer ready before a proxy has seen the end of the request that it passes on. With
-// a length that is known, net/http's breaks off such answers now and then.
+// A job can have its answer ready before a proxy has seen the end of the request that it passes
+// on. If the answer's length is known, net/http's proxy sometimes breaks such an answer off.
 func TestFastAnswersGetThroughAProxy(t *testing.T) {
 	p := startHTTP(t, azurePort)
 	to, err := url.Parse(p.base)

@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// relay decides who reads on when the reader of frames runs a job itself: the reader takes a turn for it and gives it back, unless
-// watch was sooner, which makes somebody else the reader when a turn lasts long.
+// relay decides who reads next when the reader of frames runs a job itself. The reader takes a
+// turn for the job and gives it back afterwards, unless the turn lasts long and watch makes
+// another goroutine the reader.
 type relay struct {
 	turn   atomic.Uint64 // odd while the reader runs a job; every change adds one
 	asleep atomic.Bool   // watch waits for wake
@@ -17,7 +18,8 @@ type relay struct {
 }
 
 const (
-	// watchInterval is how often watch looks; a job that takes up to twice as long holds up the calls behind it.
+	// watchInterval is how often watch looks. A job of up to twice that time delays the calls behind
+	// it.
 	watchInterval = 500 * time.Microsecond
 	// watchIdle is how often watch looks in vain before it stops until the next turn.
 	watchIdle = 20

@@ -15,7 +15,8 @@ const maxStdioRequest = frame.MaxBody
 
 // serveStdio answers the one request on stdin.
 //
-// A job's failure is in the response and in the exit code, so that a host that looks at only one of the two is right.
+// A job's failure is in the response and in the exit code, so that a host may rely on either
+// alone.
 func (p *process) serveStdio(ctx context.Context) error {
 	body, err := io.ReadAll(io.LimitReader(p.stdin, maxStdioRequest+1))
 	if err != nil {

@@ -21,7 +21,7 @@ func request(id uint32, args []byte) []byte { return faas.AppendRequest(nil, id,
 // measured are the members that differ from run to run, also inside a JSON string.
 var measured = regexp.MustCompile(`,\\?"(execution_ms|memory_used_mb)\\?":[0-9.]+`)
 
-// TestStdioAnswersOneRequest runs real processes: exit code and stdout must tell the same story each.
+// TestStdioAnswersOneRequest runs real processes. Exit code and stdout must agree.
 func TestStdioAnswersOneRequest(t *testing.T) {
 	for name, test := range map[string]struct {
 		request  []byte
@@ -41,8 +41,10 @@ func TestStdioAnswersOneRequest(t *testing.T) {
 		"error":       {request(fails, nil), `{"job_id":2,"result":[],"success":false,"error":"no luck"}`, 1, "no luck"},
 		"panic": {request(panics, nil), `{"job_id":3,"result":[],"success":false,"error":"panic: out of cheese"}`, 1,
 			"out of cheese"},
-		"Goexit":      {request(goexits, nil), `{"job_id":4,"result":[],"success":false,"error":"the handler called runtime.Goexit"}`, 1, "Goexit"},
-		"unknown job": {request(99, nil), `{"job_id":99,"result":[],"success":false,"error":"job 99 does not exist (jobs: [0 1 2 3 4 5 6 7 8 9 10 11])"}`, 2, "job 99"},
+		"Goexit": {request(goexits, nil),
+			`{"job_id":4,"result":[],"success":false,"error":"the handler called runtime.Goexit"}`, 1, "Goexit"},
+		"unknown job": {request(99, nil), `{"job_id":99,"result":[],"success":false,` +
+			`"error":"job 99 does not exist (jobs: [0 1 2 3 4 5 6 7 8 9 10 11])"}`, 2, "job 99"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cmd, log := binaryCmd(t)

@@ -7,8 +7,9 @@ import (
 	"os"
 )
 
-// takeStreams takes stdin and stdout from the program: what it reads from os.Stdin is empty, and what it prints to os.Stdout goes to
-// stderr. Code that uses the handles below package os is not covered here, unlike on Unix.
+// takeStreams takes stdin and stdout from the program: os.Stdin then reads as empty, and what it
+// prints to os.Stdout goes to stderr. Unlike on Unix, this does not cover code that uses the
+// handles below package os.
 func takeStreams() (io.Reader, io.Writer, error) {
 	null, err := os.Open(os.DevNull)
 	if err != nil {

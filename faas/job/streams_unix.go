@@ -10,11 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// firstFree is the lowest descriptor that the taken streams may get: out of the way of programs that count on low numbers.
+// firstFree is the lowest descriptor that the taken streams may get, above the low numbers that
+// some programs count on.
 const firstFree = 10
 
-// takeStreams moves stdin and stdout to other file descriptors, and leaves /dev/null and stderr in their place, so that neither Go nor C
-// code of a job can read from or print into the protocol.
+// takeStreams moves stdin and stdout to other file descriptors, and puts /dev/null and stderr in
+// their place, so that neither Go nor C code of a job can read from or print into the protocol.
 func takeStreams() (io.Reader, io.Writer, error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
@@ -27,7 +28,7 @@ func takeStreams() (io.Reader, io.Writer, error) {
 	}
 	out, err := take(1, 2, "stdout")
 	if err != nil {
-		// Without a stderr, what jobs print is lost.
+		// If there is no stderr, what jobs print is lost.
 		if out, err = take(1, int(null.Fd()), "stdout"); err != nil {
 			return nil, nil, err
 		}
@@ -45,7 +46,8 @@ func take(fd, instead int, name string) (descriptor, error) {
 		_ = unix.Close(moved)
 		return 0, fmt.Errorf("%s: %w", name, err)
 	}
-	// Blocking calls answer in a third of the time that Go's network poller takes, which an os.File would use.
+	// Blocking calls answer in a third of the time that an os.File takes, which uses Go's network
+	// poller.
 	if err := unix.SetNonblock(moved, false); err != nil {
 		_ = unix.Close(moved)
 		return 0, fmt.Errorf("%s: %w", name, err)

@@ -1,4 +1,5 @@
-// Command testjob is the job binary that providers are tested with. Its jobs are those of faastest.JobBinary.
+// Command testjob is the job binary that providers are tested with. Its jobs are those of
+// faastest.JobBinary.
 package main
 
 import (

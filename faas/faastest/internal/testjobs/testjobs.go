@@ -1,4 +1,5 @@
-// Package testjobs is what the test job binary and the functions of the in-memory provider do.
+// Package testjobs implements the jobs of the test job binary and of the in-memory provider's
+// functions.
 package testjobs
 
 import (
@@ -32,7 +33,7 @@ const (
 // VersionMark comes before the version at the end of an executable file.
 const VersionMark = "\nfaastest-version:"
 
-// Host is where a job runs.
+// Host is what a job sees of the place where it runs.
 type Host struct {
 	Getenv func(string) string
 	Exit   func(code int) // does not return
