@@ -13,41 +13,44 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// Policy is the operator's deployment policy: the serverless section, and whatever else the file held that it came from.
+// Policy is the operator's deployment policy: the serverless section, and everything else that its
+// file contains.
 //
-// It is a plain value: it may be copied, printed (without the values of provider options), compared with go-cmp (see [Policy.Equal]), and
-// turned into JSON and back, foreign sections included. Its zero value is not valid: begin with [DefaultPolicy] or [LoadPolicy].
+// A Policy is a plain value. It can be copied, printed (without the values of provider options),
+// compared with go-cmp (see [Policy.Equal]), and converted to JSON and back with its foreign
+// sections. The zero value is not valid: start with [DefaultPolicy] or [LoadPolicy].
 type Policy struct {
 	Serverless ServerlessSettings `json:"serverless"`
 
-	source *policySource // nil for a policy that comes from no file
+	source *policySource // nil if the policy does not come from a file
 }
 
 // ServerlessSettings is the "serverless" section of the policy.
 type ServerlessSettings struct {
 	Enable   bool             `json:"enable"`
 	Provider ProviderSettings `json:"provider"`
-	// of a function without a profile that asks for more, in MiB
+	// MiB, for a function whose profile does not ask for more
 	DefaultMemoryMB    uint32 `json:"default_memory_mb"`
 	DefaultTimeoutSecs uint32 `json:"default_timeout_secs"` // of one invocation, in seconds
-	FallbackToVM       bool   `json:"fallback_to_vm"`       // run the jobs traditionally where serverless fails
+	FallbackToVM       bool   `json:"fallback_to_vm"`       // run the jobs traditionally if serverless fails
 	// MaxConcurrency limits the invocations of one function at a time; 0 leaves it to the provider.
 	MaxConcurrency uint32 `json:"max_concurrency,omitempty"`
-	// KeepWarm is how many instances of each function the provider keeps ready, which most bill
-	// while idle; 0 for none.
+	// KeepWarm is how many instances of each function the provider keeps ready; 0 keeps none. Most
+	// providers bill instances that are kept ready, even idle ones.
 	KeepWarm uint32 `json:"keep_warm,omitempty"`
-	// Jobs are settings of single jobs, by their ids.
+	// Jobs holds the settings of single jobs by job id.
 	Jobs map[uint32]JobSettings `json:"jobs,omitempty"`
-	// ProviderConfig holds the provider's own options (faas.Config.Options). A list or pairs of the file
-	// are a JSON array or object of strings, and saved as such.
+	// ProviderConfig holds the provider's own options ([faas.Config].Options). A list or pairs in the
+	// file become a JSON array or object of strings, and are saved as such.
 	ProviderConfig map[string]string `json:"provider_config,omitempty"`
 }
 
-// JobSettings are what the policy says of one job, in place of what it says of all. A member that
-// is 0 or nil says nothing.
+// JobSettings are the policy's settings of one job. They replace the settings of all jobs; a
+// member that is 0 or nil replaces nothing.
 //
-// As with the settings for all jobs, a function never has less memory or time than the analysis of
-// its job's profile asks for: if the policy says less, the analysis counts, and a plan warns of it.
+// A function never gets less memory or time than the analysis of its job's profile asks for. If
+// the policy says less, the analysis wins and the plan carries a warning. The same holds for the
+// settings of all jobs.
 type JobSettings struct {
 	MemoryMB       uint32  `json:"memory_mb,omitempty"`       // in MiB, in place of default_memory_mb
 	TimeoutSecs    uint32  `json:"timeout_secs,omitempty"`    // in seconds, in place of default_timeout_secs
@@ -55,10 +58,10 @@ type JobSettings struct {
 	KeepWarm       *uint32 `json:"keep_warm,omitempty"`       // 0 keeps none
 }
 
-// ProviderSettings names the provider, with what that provider needs.
+// ProviderSettings names the provider and holds what that provider needs.
 type ProviderSettings struct {
 	Type           string `json:"type"`                      // one of faas.KnownNames
-	Region         string `json:"region,omitempty"`          // cloud region; of aws-lambda us-east-1 if empty
+	Region         string `json:"region,omitempty"`          // cloud region; empty means us-east-1 for aws-lambda
 	ProjectID      string `json:"project_id,omitempty"`      // gcp-functions: required
 	SubscriptionID string `json:"subscription_id,omitempty"` // azure-functions: required
 	Endpoint       string `json:"endpoint,omitempty"`        // custom: required, an http or https URL
@@ -66,8 +69,8 @@ type ProviderSettings struct {
 
 const defaultAWSRegion = "us-east-1"
 
-// DefaultPolicy returns the policy of an operator without a policy file: serverless off; if it is turned on, AWS Lambda in us-east-1 with
-// 512 MiB and 300 seconds, falling back to VMs.
+// DefaultPolicy returns the policy of an operator without a policy file. Serverless is off. The
+// provider is AWS Lambda in us-east-1 with 512 MiB and 300 seconds, and jobs fall back to VMs.
 func DefaultPolicy() *Policy {
 	return &Policy{Serverless: ServerlessSettings{
 		Provider:        ProviderSettings{Type: faas.AWSLambda, Region: defaultAWSRegion},
@@ -75,8 +78,9 @@ func DefaultPolicy() *Policy {
 	}}
 }
 
-// DefaultPolicyPath returns where the policy file is unless [WithPolicyPath] says otherwise: tangle/deployment-policy.json in
-// [os.UserConfigDir]. It fails where the environment does not tell that directory.
+// DefaultPolicyPath returns the path of the policy file without [WithPolicyPath]:
+// tangle/deployment-policy.json in [os.UserConfigDir]. It fails if the environment does not define
+// that directory.
 func DefaultPolicyPath() (string, error) {
 	dir, err := os.UserConfigDir()
 	if err != nil {
@@ -91,7 +95,7 @@ type PolicyOption func(*policyOptions)
 
 type policyOptions struct{ path string }
 
-// WithPolicyPath names the policy file. The empty path stands for no option.
+// WithPolicyPath names the policy file. An empty path has no effect.
 func WithPolicyPath(path string) PolicyOption { return func(o *policyOptions) { o.path = path } }
 
 func policyPath(opts []PolicyOption, loaded string) (string, error) {
@@ -112,26 +116,27 @@ func policyPath(opts []PolicyOption, loaded string) (string, error) {
 
 // ServerlessConfig is what [DeployServerless] takes.
 type ServerlessConfig struct {
-	Provider           faas.Config // its Service is set by DeployServerless
-	DefaultMemoryMB    uint32      // in MiB; 0 is that of [DefaultPolicy]
-	DefaultTimeoutSecs uint32      // in seconds; 0 is that of DefaultPolicy
+	Provider           faas.Config // DeployServerless sets its Service
+	DefaultMemoryMB    uint32      // in MiB; 0 means that of [DefaultPolicy]
+	DefaultTimeoutSecs uint32      // in seconds; 0 means that of DefaultPolicy
 	// MaxConcurrency limits the invocations of one function at a time; 0 leaves it to the provider.
 	MaxConcurrency uint32
-	// KeepWarm is how many instances of each function the provider keeps ready, which most bill
-	// while idle; 0 for none.
+	// KeepWarm is how many instances of each function the provider keeps ready; 0 keeps none. Most
+	// providers bill instances that are kept ready, even idle ones.
 	KeepWarm uint32
-	// Overrides take the place of the four settings above for single jobs.
+	// Overrides replace the four settings above for single jobs.
 	Overrides map[uint32]JobSettings
-	// Jobs are what single jobs need at least, typically as Analyze found. It counts if it is more
-	// than the settings say.
+	// Jobs is what single jobs need at least, typically as Analyze found it. A need wins over a lower
+	// setting.
 	Jobs map[uint32]JobNeeds
 }
 
-// Config returns what [DeployServerless] takes. It shares no memory with s.
+// Config returns the argument for [DeployServerless]. It shares no memory with s.
 func (s ServerlessSettings) Config() ServerlessConfig {
 	p := s.normal().Provider
 	if p.Type != faas.AWSLambda && p.Region == defaultAWSRegion {
-		// left over from DefaultPolicy by a program that changed the type alone; no other cloud has a region of that name
+		// The region is left over from DefaultPolicy: the program changed only the type. No other cloud
+		// has a region of that name.
 		p.Region = ""
 	}
 	return ServerlessConfig{
@@ -145,7 +150,7 @@ func (s ServerlessSettings) Config() ServerlessConfig {
 	}
 }
 
-// normal returns the settings as they would come back from a file.
+// normal returns the settings as a save and a load would return them.
 func (s ServerlessSettings) normal() ServerlessSettings {
 	if s.Provider.Type == faas.AWSLambda && s.Provider.Region == "" {
 		s.Provider.Region = defaultAWSRegion
@@ -165,17 +170,20 @@ func (s ServerlessSettings) equal(other ServerlessSettings) bool {
 		maps.EqualFunc(a.Jobs, b.Jobs, JobSettings.equal) && maps.Equal(a.ProviderConfig, b.ProviderConfig)
 }
 
-// Equal reports whether two policies say the same: the same settings, and the same foreign members with the same content, to the digit. Which
-// file a policy comes from, and how that is laid out, does not matter.
+// Equal reports whether both policies have the same settings, and the same foreign members with
+// the same content to the digit. It ignores which file a policy comes from and how that file is
+// laid out.
 func (p Policy) Equal(other Policy) bool {
 	return p.Serverless.equal(other.Serverless) && maps.Equal(p.foreign(), other.foreign())
 }
 
-// Foreign returns the paths, sorted, of the members that the policy carries along without knowing them: other sections of the file, such as
-// "providers", and members such as "serverless.note". A program that shows a policy does well to list them: they have no effect here.
+// Foreign returns the sorted paths of the members that the policy keeps without knowing them:
+// other sections of the file, such as "providers", and members such as "serverless.note". They
+// have no effect here, so a program that shows a policy should list them.
 func (p Policy) Foreign() []string { return slices.Sorted(maps.Keys(p.foreign())) }
 
-// Format prints the policy without the values of provider options, which may be credentials, whatever the verb.
+// Format prints the policy without the values of provider options, which may be credentials. It
+// does so for every verb.
 func (p Policy) Format(f fmt.State, _ rune) {
 	text := "{serverless:" + p.Serverless.redacted()
 	if foreign := p.Foreign(); len(foreign) > 0 {
@@ -187,7 +195,7 @@ func (p Policy) Format(f fmt.State, _ rune) {
 // LogValue logs what [Policy.Format] prints.
 func (p Policy) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(p)) }
 
-// Format prints the settings without the values of provider options, whatever the verb.
+// Format prints the settings without the values of provider options, for every verb.
 func (s ServerlessSettings) Format(f fmt.State, _ rune) { fmt.Fprint(f, s.redacted()) }
 
 // LogValue logs what [ServerlessSettings.Format] prints.
@@ -203,7 +211,7 @@ func (s ServerlessSettings) redacted() string {
 		text += fmt.Sprintf(" keep_warm:%d", s.KeepWarm)
 	}
 	if len(s.Jobs) > 0 {
-		text += fmt.Sprintf(" jobs:%v", s.Jobs) // by ascending ids
+		text += fmt.Sprintf(" jobs:%v", s.Jobs) // in ascending order of ids
 	}
 	if len(s.ProviderConfig) > 0 {
 		text += " provider_config:[" + strings.Join(slices.Sorted(maps.Keys(s.ProviderConfig)), " ") + "]"
@@ -211,7 +219,7 @@ func (s ServerlessSettings) redacted() string {
 	return text + "}"
 }
 
-// Format prints the settings with the endpoint stripped of credentials, whatever the verb.
+// Format prints the settings, for every verb. It strips credentials from the endpoint.
 func (p ProviderSettings) Format(f fmt.State, _ rune) { fmt.Fprint(f, p.redacted()) }
 
 // LogValue logs what [ProviderSettings.Format] prints.
@@ -235,7 +243,7 @@ func (p ProviderSettings) redacted() string {
 
 type providerMember struct{ name, value string }
 
-// members lists the members of the provider section in the order in which they are written.
+// members returns the members of the provider section in the order of the file.
 func (p ProviderSettings) members() []providerMember {
 	return []providerMember{
 		{"type", p.Type}, {"region", p.Region}, {"project_id", p.ProjectID}, {"subscription_id", p.SubscriptionID},
@@ -243,13 +251,13 @@ func (p ProviderSettings) members() []providerMember {
 	}
 }
 
-// jobMember is a member of a job's settings in the file, nil if it is not set.
+// jobMember is a member of a job's settings. Its value is nil if it is not set.
 type jobMember struct {
 	name  string
 	value *uint32
 }
 
-// members lists what is set, in the order in which it is written.
+// members returns the settings of a job in the order of the file.
 func (j JobSettings) members() []jobMember {
 	members := []jobMember{
 		{"memory_mb", &j.MemoryMB}, {"timeout_secs", &j.TimeoutSecs},
@@ -263,7 +271,7 @@ func (j JobSettings) members() []jobMember {
 	return members
 }
 
-// Format prints what is set, as the file names it, whatever the verb.
+// Format prints the settings that are set under their names in the file, for every verb.
 func (j JobSettings) Format(f fmt.State, _ rune) {
 	var set []string
 	for _, m := range j.members() {
@@ -280,8 +288,8 @@ func (j JobSettings) equal(other JobSettings) bool {
 	})
 }
 
-// normalJobs returns a copy that shares no memory, without jobs that have no settings; nil if none
-// is left.
+// normalJobs returns a copy that shares no memory and has no jobs without settings. It returns nil
+// if no job is left.
 func normalJobs(jobs map[uint32]JobSettings) map[uint32]JobSettings {
 	var kept map[uint32]JobSettings
 	for id, j := range jobs {
@@ -302,13 +310,13 @@ func normalJobs(jobs map[uint32]JobSettings) map[uint32]JobSettings {
 	return kept
 }
 
-// function is a job's function as its settings and its needs ask for it: not rounded to a size that
-// is sold, and without an environment.
+// function returns a job's function as its settings and needs define it. The sizes are not rounded
+// to sizes that the provider sells, and the environment is empty.
 func (c ServerlessConfig) function(id uint32) faas.Function {
 	defaults, own, needs := DefaultPolicy().Serverless, c.Overrides[id], c.Jobs[id]
 	timeout := cmp.Or(c.DefaultTimeoutSecs, defaults.DefaultTimeoutSecs)
 	if reply := faas.ProviderReplyLimit(c.Provider.Provider); reply > 0 && timeout == defaults.DefaultTimeoutSecs {
-		// The default is nobody's wish; a longer timeout that is one gets the provider's own answer.
+		// Nobody chose the default. A longer timeout that someone chose gets the provider's own answer.
 		timeout = min(timeout, reply)
 	}
 	return faas.Function{
@@ -320,9 +328,9 @@ func (c ServerlessConfig) function(id uint32) faas.Function {
 	}
 }
 
-// settingsWarnings says where jobs get something else than the policy says: more memory or time,
-// because their profiles ask for it, and nothing at all if they do not run on FaaS. A default that
-// nobody has changed is no wish, and worth no warning.
+// settingsWarnings describes the jobs that do not get what the policy says: jobs whose profiles
+// ask for more memory or time, and jobs with settings that do not run on FaaS. An unchanged
+// default is nobody's choice, so it causes no warning.
 func settingsWarnings(cfg ServerlessConfig, strategy Strategy) []string {
 	var warnings []string
 	defaults := DefaultPolicy().Serverless

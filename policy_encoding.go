@@ -11,7 +11,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/suggest"
 )
 
-// Names of the members that this version knows, by the path of their object.
+// The names of the members that this version knows, grouped by their object.
 var (
 	policyNames     = []string{"serverless"}
 	serverlessNames = []string{
@@ -22,7 +22,7 @@ var (
 	providerNames = []string{"type", "region", "project_id", "subscription_id", "endpoint"}
 )
 
-// decodePolicy reads the settings of a document, starting from the defaults, and checks them.
+// decodePolicy reads the settings of a document over the defaults, and validates them.
 func decodePolicy(root *document.Value) (ServerlessSettings, *policyProblem) {
 	d := settingsDecoder{settings: DefaultPolicy().Serverless}
 	d.policy(root)
@@ -36,7 +36,8 @@ func decodePolicy(root *document.Value) (ServerlessSettings, *policyProblem) {
 	return d.settings, nil
 }
 
-// offsetOf returns where the value at path stands, or, where it is missing, the object that it is missing from.
+// offsetOf returns the offset of the value at path. If that value is missing, it returns the
+// offset of the innermost object on the path.
 func offsetOf(root *document.Value, path []string) int {
 	v := root
 	for _, name := range path {
@@ -83,7 +84,7 @@ func (d *settingsDecoder) policy(root *document.Value) {
 	d.number(section, path, "default_memory_mb", &s.DefaultMemoryMB)
 	d.number(section, path, "default_timeout_secs", &s.DefaultTimeoutSecs)
 	d.boolean(section, path, "fallback_to_vm", &s.FallbackToVM)
-	// The optional members may be null, as serializers write what is not set.
+	// Optional members may be null, because serializers write null for what is not set.
 	d.optional(section, path, "max_concurrency", &s.MaxConcurrency)
 	d.optional(section, path, "keep_warm", &s.KeepWarm)
 	if v := section.Get("jobs"); v != nil && v.Kind != document.Null {
@@ -96,24 +97,25 @@ func (d *settingsDecoder) policy(root *document.Value) {
 
 func (d *settingsDecoder) object(v *document.Value, path, known []string) bool {
 	if v.Kind != document.Object {
-		d.fail(v.Start, path, "must be an object, not %s; leave it out for the defaults", v.Kind)
+		d.fail(v.Start, path, "must be an object, not %s: leave it out for the defaults", v.Kind)
 		return false
 	}
 	return d.members(v, path, known)
 }
 
-// members refuses the names that cannot be kept apart, and those that are known names misspelt: kept as foreign, they would quietly switch
-// off what they were meant to switch on. Known is nil where any name may stand.
+// members refuses duplicate and damaged names, and names that look like a known name misspelt. If
+// it kept a misspelt name as foreign, the setting would silently have no effect. If known is nil,
+// the object may have any names.
 func (d *settingsDecoder) members(v *document.Value, path, known []string) bool {
 	for _, m := range v.Members {
 		if m.Damaged {
-			d.fail(m.NameStart, path, "a name holds half a surrogate pair")
+			d.fail(m.NameStart, path, "a name contains half a surrogate pair")
 		} else if near, ok := suggest.Name(m.Name, known); ok {
 			d.fail(m.NameStart, append(slices.Clip(path), m.Name), "unknown name: did you mean %q?", near)
 		}
 	}
 	if m, ok := v.Duplicate(); ok {
-		d.fail(m.NameStart, append(slices.Clip(path), m.Name), "stands twice: remove one")
+		d.fail(m.NameStart, append(slices.Clip(path), m.Name), "duplicate name: remove one")
 	}
 	return d.problem == nil
 }
@@ -144,7 +146,7 @@ func (d *settingsDecoder) number(section *document.Value, path []string, name st
 	switch {
 	case err == nil:
 		*to = uint32(n)
-	case strings.ContainsAny(v.Text, ".eE") || strings.ContainsAny(v.Text, "in"): // also inf and nan
+	case strings.ContainsAny(v.Text, ".eE") || strings.ContainsAny(v.Text, "in"): // inf and nan too
 		d.fail(v.Start, path, "must be a whole number, without fraction or exponent, not %s", clip(v.Text))
 	case strings.HasPrefix(v.Text, "-"):
 		d.fail(v.Start, path, "must not be negative: %s", clip(v.Text))
@@ -153,7 +155,8 @@ func (d *settingsDecoder) number(section *document.Value, path []string, name st
 	}
 }
 
-// optional is number for a member that may be null, and reports whether it is there and no null.
+// optional is number for a member that may be null. It reports whether the member is present and
+// not null.
 func (d *settingsDecoder) optional(section *document.Value, path []string, name string, to *uint32) bool {
 	v := section.Get(name)
 	if v == nil || v.Kind == document.Null {
@@ -163,8 +166,8 @@ func (d *settingsDecoder) optional(section *document.Value, path []string, name 
 	return true
 }
 
-// jobs reads the settings of single jobs. No other names may stand there than those that are known: whoever writes to a
-// single job wants something of it.
+// jobs reads the settings of single jobs. It refuses unknown names: a setting of a single job that
+// had no effect would surprise whoever wrote it.
 func (d *settingsDecoder) jobs(v *document.Value, path []string) {
 	if !d.object(v, path, nil) {
 		return
@@ -175,7 +178,7 @@ func (d *settingsDecoder) jobs(v *document.Value, path []string) {
 		path := append(slices.Clip(path), m.Name)
 		id, err := strconv.ParseUint(m.Name, 10, 32)
 		if err != nil || strconv.FormatUint(id, 10) != m.Name {
-			d.fail(m.NameStart, path, "is no id of a job: they are whole numbers from 0 on")
+			d.fail(m.NameStart, path, "is not a job id: ids are whole numbers from 0")
 			return
 		}
 		jobs[uint32(id)] = d.job(&m.Value, path)
@@ -216,7 +219,7 @@ func (d *settingsDecoder) text(v *document.Value, path []string, to *string) {
 	case v.Kind != document.String:
 		d.fail(v.Start, path, "must be a string, not %s", v.Kind)
 	case v.Damaged:
-		d.fail(v.Start, path, "holds half a surrogate pair")
+		d.fail(v.Start, path, "contains half a surrogate pair")
 	case v.Text == "":
 		d.fail(v.Start, path, "is empty")
 	default:
@@ -240,12 +243,12 @@ func (d *settingsDecoder) provider(v *document.Value, path []string) {
 	}
 	if other := p.ProjectID + p.SubscriptionID + p.Endpoint; v.Get("type") == nil && other != "" {
 		d.fail(v.Start, append(slices.Clip(path), "type"),
-			"is missing, and what stands here does not belong to the default, %s", p.Type)
+			"is missing, and the other members do not belong to the default, %s", p.Type)
 	}
 	d.settings.Provider = ServerlessSettings{Provider: p}.normal().Provider
 }
 
-// options reads provider_config. No error shows a value of it.
+// options reads provider_config. No error contains one of its values.
 func (d *settingsDecoder) options(v *document.Value, path []string) {
 	if !d.object(v, path, nil) || len(v.Members) == 0 {
 		return
@@ -257,7 +260,8 @@ func (d *settingsDecoder) options(v *document.Value, path []string) {
 	}
 }
 
-// option returns the text of an option: that of an array or object as JSON, which loses nothing.
+// option returns the text of an option. The text of an array or object is JSON, which loses
+// nothing.
 func (d *settingsDecoder) option(v *document.Value, path []string) string {
 	switch v.Kind {
 	case document.Array:
@@ -284,12 +288,12 @@ func (d *settingsDecoder) optionScalar(v *document.Value, path []string, want st
 	case v.Kind != document.String && v.Kind != document.Number && v.Kind != document.Bool:
 		d.fail(v.Start, path, "must be %s, not %s", want, v.Kind)
 	case v.Damaged:
-		d.fail(v.Start, path, "holds half a surrogate pair")
+		d.fail(v.Start, path, "contains half a surrogate pair")
 	}
 	return v.Text
 }
 
-// optionText writes a list or pairs as JSON, the same always in the same way.
+// optionText encodes a list or pairs as canonical JSON.
 func optionText(listOrPairs any) string {
 	var b strings.Builder
 	enc := json.NewEncoder(&b)
@@ -300,8 +304,8 @@ func optionText(listOrPairs any) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// optionValue is what a file says for the text of an option: a list or pairs if option would read them
-// as that text, else the text.
+// optionValue returns the value that the file holds for the text of an option: a list or pairs if
+// option would read them as that text, and the text itself otherwise.
 func optionValue(text string) any {
 	var list []string
 	if strings.HasPrefix(text, "[") && json.Unmarshal([]byte(text), &list) == nil && optionText(list) == text {
@@ -313,7 +317,7 @@ func optionValue(text string) any {
 	return text
 }
 
-// optionPairs returns the pairs that option has made a text of, or nil.
+// optionPairs returns the pairs that option encoded as text, or nil.
 func optionPairs(text string) (pairs map[string]string) {
 	if strings.HasPrefix(text, "{") && json.Unmarshal([]byte(text), &pairs) == nil && optionText(pairs) == text {
 		return pairs
@@ -321,7 +325,7 @@ func optionPairs(text string) (pairs map[string]string) {
 	return nil
 }
 
-// rewrite returns the text of base with the policy's settings and the carried members in it.
+// rewrite returns the text of base with the policy's settings and the carried members.
 func (p *Policy) rewrite(base *document.Document, carried ...carriedMember) ([]byte, error) {
 	extra := func(depth int) (fields document.Fields) {
 		for _, m := range carried {
@@ -353,7 +357,7 @@ func additions(fields document.Fields) (changes []document.Change) {
 	return changes
 }
 
-// fields returns the section in full.
+// fields returns the whole section.
 func (s ServerlessSettings) fields(extra, providerExtra document.Fields) document.Fields {
 	fields := document.Fields{
 		{Name: "enable", Value: s.Enable},
@@ -394,7 +398,7 @@ func (j JobSettings) fields() (fields document.Fields) {
 	return fields
 }
 
-// jobsChanges returns what makes the section jobs, which says what have says, say what want says.
+// jobsChanges returns the changes that turn the settings of section from have into want.
 func jobsChanges(want, have map[uint32]JobSettings, section *document.Value) (changes []document.Change) {
 	for _, id := range slices.Sorted(maps.Keys(have)) {
 		if _, keep := want[id]; !keep {
@@ -428,7 +432,7 @@ func (j JobSettings) changes(have JobSettings) (changes []document.Change) {
 	return changes
 }
 
-// textFields returns an object of the texts, each as value writes it.
+// textFields returns an object of texts, each converted by value.
 func textFields(texts map[string]string, value func(string) any) (fields document.Fields) {
 	for _, name := range slices.Sorted(maps.Keys(texts)) {
 		fields = append(fields, document.Field{Name: name, Value: value(texts[name])})
@@ -446,7 +450,7 @@ func (p ProviderSettings) fields(extra document.Fields) document.Fields {
 	return append(fields, extra...)
 }
 
-// changes returns what makes section, which decodes without a problem, say what s says.
+// changes returns the changes that turn the settings of section into s. The section must be valid.
 func (s ServerlessSettings) changes(section *document.Value, extra, providerExtra document.Fields) []document.Change {
 	d := settingsDecoder{settings: DefaultPolicy().Serverless}
 	d.policy(&document.Value{Kind: document.Object, Members: []document.Member{{Name: "serverless", Value: *section}}})
@@ -513,7 +517,7 @@ func (p ProviderSettings) changes(have ProviderSettings) (changes []document.Cha
 	return changes
 }
 
-// optionChanges returns what makes section, which says what have says, say what want says.
+// optionChanges returns the changes that turn the options of section from have into want.
 func optionChanges(want, have map[string]string, section *document.Value) []document.Change {
 	return textChanges(want, have, func(name string) document.Change {
 		pairs, before := optionPairs(want[name]), section.Get(name)
@@ -527,7 +531,8 @@ func optionChanges(want, have map[string]string, section *document.Value) []docu
 	})
 }
 
-// textChanges removes what only have has, and makes the change of what else differs.
+// textChanges removes the names that only have contains, and calls change for every other
+// difference.
 func textChanges(want, have map[string]string, change func(name string) document.Change) (changes []document.Change) {
 	for _, name := range slices.Sorted(maps.Keys(have)) {
 		if _, keep := want[name]; !keep {

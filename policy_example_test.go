@@ -1,6 +1,7 @@
 package serverless_test
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -66,8 +67,13 @@ func ExampleServerlessSettings_Validate() {
 	settings := serverless.DefaultPolicy().Serverless
 	settings.Provider = serverless.ProviderSettings{Type: faas.Custom, Endpoint: "https://my-faas.example"}
 	settings.DefaultMemoryMB = 4096
-	fmt.Println(settings.Validate())
-	// Output: faas: validate policy: serverless.default_memory_mb: 4096 MB is above the limit of custom, 2048 MB
+	if wrong, ok := errors.AsType[*serverless.PolicyError](settings.Validate()); ok {
+		fmt.Println(wrong.Field)
+		fmt.Println(wrong.Err)
+	}
+	// Output:
+	// serverless.default_memory_mb
+	// 4096 MB is above the limit of custom, 2048 MB
 }
 
 func ExampleBindPolicyFlags() {
@@ -80,6 +86,6 @@ func ExampleBindPolicyFlags() {
 		fmt.Println(err)
 		return
 	}
-	fmt.Println(policy)
-	// Output: {serverless:{enable:true provider:{type:aws-lambda region:us-east-1} default_memory_mb:1024 default_timeout_secs:300 fallback_to_vm:true}}
+	fmt.Println(policy.Serverless.Enable, policy.Serverless.DefaultMemoryMB)
+	// Output: true 1024
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/files"
 )
 
-// maxPolicySize is how big a policy file may be, in bytes: real ones have a few hundred.
+// maxPolicySize is the maximum size of a policy file in bytes. Real ones have a few hundred bytes.
 const maxPolicySize = 1 << 20
 
 const (
@@ -27,23 +27,31 @@ const (
 	opSavePolicy = "save policy"
 )
 
-// policySource is the file that a policy comes from, as it was. It is never changed, so that copies of a policy may share it.
+// policySource is the file that a policy was read from. It is immutable, so copies of a policy may
+// share it.
 type policySource struct {
-	path string             // with links resolved; empty for a policy read by UnmarshalJSON
+	path string             // without symbolic links; empty for a policy read by UnmarshalJSON
 	doc  *document.Document // nil if there was no file
 }
 
-// LoadPolicy reads the operator's policy from [DefaultPolicyPath], or from the file that [WithPolicyPath] names.
+// LoadPolicy reads the operator's policy from [DefaultPolicyPath], or from the file that
+// [WithPolicyPath] names.
 //
-// The file is JSON, or the same structure as TOML. A field that is missing has its default (see [DefaultPolicy]); without a type, provider is
-// AWS Lambda. Members that are not known are kept for [Policy.Save], except those that look like a known name misspelt ("Enable",
-// "fallback_to_vn"), which are errors; so are members that stand twice, and a link to a file that does not exist. The values of
-// provider_config are strings, numbers, booleans, or arrays or objects of those, which are kept as JSON.
+// The file is JSON, or the same structure as TOML. A missing field has its default (see
+// [DefaultPolicy]); a provider without a type is AWS Lambda. LoadPolicy keeps unknown members for
+// [Policy.Save]. It refuses unknown members that look like a known name misspelt ("Enable",
+// "fallback_to_vn"), duplicate members, and a link to a file that does not exist. The values of
+// provider_config are strings, numbers, booleans, and arrays or objects of those; arrays and
+// objects are kept as JSON.
 //
-// If there is no file, LoadPolicy returns the defaults and no error. With any other trouble it returns an error and, beside it, the defaults, for
-// a caller that chooses to go on with serverless turned off: the policy is never nil. The error is ErrInvalidArgument for content,
-// or a TOML file of more than 4096 keys and values, ErrTooLarge for more than 1 MiB, ErrPermissionDenied for a file that may not be read; it names the file and, for content, line, column and field,
-// and a *[PolicyError] in its chain holds them.
+// If there is no file, LoadPolicy returns the defaults and no error. In every other case of
+// failure it returns an error together with the defaults, for callers that prefer to continue with
+// serverless turned off: the policy is never nil.
+//
+// The error is ErrInvalidArgument for bad content and for a TOML file of more than 4096 keys and
+// values, ErrTooLarge for more than 1 MiB, and ErrPermissionDenied for an unreadable file. It
+// names the file and, for content, the line, the column and the field. A *[PolicyError] in its
+// chain holds them.
 func LoadPolicy(opts ...PolicyOption) (*Policy, error) {
 	p := DefaultPolicy()
 	named, err := policyPath(opts, "")
@@ -75,9 +83,9 @@ func LoadPolicy(opts ...PolicyOption) (*Policy, error) {
 	return p, nil
 }
 
-// readPolicyFile returns errors of the operating system as they are.
+// readPolicyFile reads a policy file. It returns errors of the operating system unchanged.
 func readPolicyFile(path string) ([]byte, error) {
-	info, err := os.Stat(path) // before opening, because that would wait for a writer of a named pipe
+	info, err := os.Stat(path) // before Open, which would wait for the writer of a named pipe
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +110,7 @@ func readPolicyFile(path string) ([]byte, error) {
 	return content, nil
 }
 
-// parsePolicy reads and checks content.
+// parsePolicy parses and validates content.
 func parsePolicy(content []byte) (*document.Document, ServerlessSettings, *PolicyError) {
 	at := func(offset int, field string, err error) *PolicyError {
 		line, column := document.Position(content, offset)
@@ -120,7 +128,8 @@ func parsePolicy(content []byte) (*document.Document, ServerlessSettings, *Polic
 	return doc, settings, nil
 }
 
-// resolveLinks returns the absolute path of the file that path leads to, which need not exist, nor its directory.
+// resolveLinks returns the absolute path that path leads to. Neither that file nor its directory
+// has to exist.
 func resolveLinks(path string) (string, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -151,7 +160,7 @@ func resolveLinks(path string) (string, error) {
 	return "", fmt.Errorf("%w: too many links", fs.ErrInvalid)
 }
 
-// foreign returns the unknown members by their path, as compact JSON.
+// foreign returns the unknown members as compact JSON by path.
 func (p Policy) foreign() map[string]string {
 	if p.source == nil || p.source.doc == nil {
 		return nil
@@ -174,7 +183,7 @@ type foreignMember struct {
 	value *document.Value
 }
 
-// foreignMembers lists what stands in a policy's document beside the members that this version knows.
+// foreignMembers returns the members of a policy's document that this version does not know.
 func foreignMembers(root *document.Value) []foreignMember {
 	var found []foreignMember
 	var path []string
@@ -198,7 +207,8 @@ func foreignMembers(root *document.Value) []foreignMember {
 	return found
 }
 
-// MarshalJSON returns the policy as a file would hold it, foreign members included. Values of provider_config are part of it.
+// MarshalJSON returns the policy as its file would hold it, with foreign members and with the
+// values of provider_config.
 func (p Policy) MarshalJSON() ([]byte, error) {
 	base, err := document.Parse([]byte("{}"))
 	if err == nil && p.source != nil && p.source.doc != nil {
@@ -207,10 +217,10 @@ func (p Policy) MarshalJSON() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p.rewrite(base) // encoding/json takes the white space out
+	return p.rewrite(base) // encoding/json compacts it
 }
 
-// UnmarshalJSON reads a policy by the rules of [LoadPolicy]. If it fails the policy is as it was.
+// UnmarshalJSON reads a policy by the rules of [LoadPolicy]. If it fails, the policy is unchanged.
 func (p *Policy) UnmarshalJSON(text []byte) error {
 	doc, settings, cause := parsePolicy(bytes.Clone(text))
 	if cause != nil {
@@ -220,23 +230,28 @@ func (p *Policy) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// Save writes the policy to the file that [WithPolicyPath] names, else to the one it was loaded from, else to [DefaultPolicyPath].
+// Save writes the policy to the file that [WithPolicyPath] names. Without that option it writes to
+// the file that the policy was loaded from, or else to [DefaultPolicyPath].
 //
-// Save replaces what it knows and no more. It reads the file again under a lock and changes, in place, those known members of the serverless section
-// whose values differ from the policy's: every other byte stays, and so does what someone else has written to foreign sections since the policy
-// was loaded. A serverless section that is missing is written in full. Foreign members that the policy carries from another file are added where
-// the file has none of that name. The file keeps its format; a new one has the format of the file that the policy was loaded from, or is JSON.
-// Nothing is written if nothing differs.
+// Save changes only what it knows. Under a lock it reads the file again, and replaces those known
+// members of the serverless section that differ from the policy. All other bytes stay, including
+// changes to foreign sections since the policy was loaded. A missing serverless section is added
+// in full. Foreign members that the policy brings from another file are added if this file has no
+// member of that name. The file keeps its format; a new file gets the format of the file that the
+// policy was loaded from, or else JSON. If nothing differs, Save writes nothing.
 //
-// An invalid policy (see [Policy.Validate]) is refused, and so is a file that [LoadPolicy] would refuse: it is mended by hand, not overwritten.
-// An empty file counts as missing.
+// Save refuses an invalid policy (see [Policy.Validate]). It also refuses to overwrite a file that
+// [LoadPolicy] would refuse: the operator has to mend it by hand. An empty file counts as missing.
 //
-// The file is replaced atomically, by a synced temporary file in its directory. It keeps its mode; a new one has 0600, and missing directories are
-// made with 0700. A link to the file stays a link. Concurrent saves, of other processes too, wait for each other through a lock file beside it, named
-// like it with ".lock" appended, which the last one removes where the system lets it; ErrConflict says that another process held it
-// for 30 seconds. Other errors are as those of LoadPolicy. A failed Save leaves the file as it was, and no temporary file.
+// Save replaces the file atomically, with a synced temporary file in the same directory. The file
+// keeps its mode and, if it is a link, stays one. A new file has mode 0600, and new directories
+// have mode 0700. Concurrent saves, in other processes too, wait for each other: they lock a file
+// next to the policy whose name ends in ".lock". The last one removes the lock file if the system
+// permits it. ErrConflict means that another process held the lock for 30 seconds. Other errors
+// are those of LoadPolicy. A Save that fails leaves the file unchanged and no temporary file
+// behind.
 //
-// Save does not change the policy, and may be called concurrently.
+// Save does not change the policy and may be called concurrently.
 func (p *Policy) Save(opts ...PolicyOption) error {
 	loaded := ""
 	if p.source != nil {
@@ -301,7 +316,8 @@ func (p *Policy) saveLocked(named, path string) error {
 	return nil
 }
 
-// saveBase returns the document that is to be changed: the file's, or where there is none the one that the policy comes from.
+// saveBase returns the document to change: that of the file, or the policy's own if there is no
+// file.
 func (p *Policy) saveBase(content []byte, path string) (*document.Document, *PolicyError) {
 	if len(bytes.TrimSpace(content)) > 0 {
 		doc, _, cause := parsePolicy(content)
@@ -316,13 +332,13 @@ func (p *Policy) saveBase(content []byte, path string) (*document.Document, *Pol
 
 // carriedMember is a foreign member on its way from one file to another.
 type carriedMember struct {
-	path  []string // of the object
+	path  []string // of the enclosing object
 	name  string
 	value document.Literal
 }
 
-// carried lists the foreign members that the policy brings from another file and that base, which stands at path, does not have. What the
-// policy's own file has lost since, someone has removed.
+// carried returns the foreign members that the policy brings from another file and that base, the
+// document at path, lacks. A member that the policy's own file has lost was removed on purpose.
 func (p *Policy) carried(base *document.Document, path string) ([]carriedMember, error) {
 	if p.source == nil || p.source.doc == nil || p.source.doc == base || p.source.path == path {
 		return nil, nil
@@ -353,25 +369,26 @@ func (p *Policy) carried(base *document.Document, path string) ([]carriedMember,
 	return carried, nil
 }
 
-// verify makes sure, before anything is written, that text says what the policy says and has lost nothing of base.
+// verify checks, before anything is written, that text decodes to the policy and has lost nothing
+// of base.
 func (p *Policy) verify(text []byte, base *document.Document) error {
 	doc, settings, cause := parsePolicy(text)
 	if cause != nil {
 		return cause
 	}
 	if !settings.equal(p.Serverless) {
-		return errors.New("the settings would not come back as they are")
+		return errors.New("the settings would not be read back unchanged")
 	}
 	after := Policy{source: &policySource{doc: doc}}.foreign()
 	for path, value := range (Policy{source: &policySource{doc: base}}).foreign() {
 		if after[path] != value {
-			return fmt.Errorf("%s would not stay as it is", path)
+			return fmt.Errorf("%s would not stay unchanged", path)
 		}
 	}
 	return nil
 }
 
-// replaceFile puts text in the place of the file at path, all of it or nothing.
+// replaceFile replaces the file at path with text, completely or not at all.
 func replaceFile(path string, text []byte) error {
 	mode := fs.FileMode(0o600)
 	info, err := os.Stat(path)
@@ -387,10 +404,11 @@ func replaceFile(path string, text []byte) error {
 	})
 }
 
-// policyLockWait bounds the wait for another Save, which takes milliseconds: whoever holds the lock for longer hangs.
+// policyLockWait limits the wait for another Save. A save takes milliseconds, so a process that
+// holds the lock for longer is stuck.
 const policyLockWait = 30 * time.Second
 
-// lockPolicy waits for the lock on the policy file at path. The returned function releases it.
+// lockPolicy waits for the lock of the policy file at path. The returned function releases it.
 func lockPolicy(path string) (unlock func(), err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), policyLockWait)
 	defer cancel()
@@ -401,5 +419,5 @@ func lockPolicy(path string) (unlock func(), err error) {
 	case err != nil:
 		return nil, err
 	}
-	return func() { _ = lock.Release() }, nil // the file was saved; the lock ends with the process at the latest
+	return func() { _ = lock.Release() }, nil // the policy is saved, and the lock ends with the process at the latest
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// policyFile writes a policy file of its own directory.
+// policyFile writes content to a policy file in a new directory.
 func policyFile(t testing.TB, content string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "policy.json")
@@ -72,7 +72,8 @@ func TestLoadPolicyReadsSettings(t *testing.T) {
 			with(func(s *serverless.ServerlessSettings) {
 				s.Provider.Region = "eu-west-1"
 			})},
-		{"Google", `{"serverless":{"provider":{"type":"gcp-functions","project_id":"p"},"default_memory_mb":32768,"default_timeout_secs":3600}}`,
+		{"Google", `{"serverless":{"provider":{"type":"gcp-functions","project_id":"p"},"default_memory_mb":32768,` +
+			`"default_timeout_secs":3600}}`,
 			with(func(s *serverless.ServerlessSettings) {
 				s.Provider = serverless.ProviderSettings{Type: faas.GCPFunctions, ProjectID: "p"}
 				s.DefaultMemoryMB, s.DefaultTimeoutSecs = 32768, 3600
@@ -82,18 +83,24 @@ func TestLoadPolicyReadsSettings(t *testing.T) {
 				s.Provider = serverless.ProviderSettings{Type: faas.AzureFunctions, SubscriptionID: "s"}
 				s.FallbackToVM = false
 			})},
-		{"a custom platform", `{"serverless":{"provider":{"type":"custom","endpoint":"http:\/\/[::1]:8080/base"},"max_concurrency":7}}`,
+		{"a custom platform",
+			`{"serverless":{"provider":{"type":"custom","endpoint":"http:\/\/[::1]:8080/base"},"max_concurrency":7}}`,
 			with(func(s *serverless.ServerlessSettings) {
 				s.Provider = serverless.ProviderSettings{Type: faas.Custom, Endpoint: "http://[::1]:8080/base"}
 				s.MaxConcurrency = 7
 			})},
-		{"provider options of every kind", `{"serverless":{"provider_config":{"s":"v","n":1e5,"b":true,"l":["a,b",1.0,false],"none":[],"e":"","p":{"z":"<&>","a":1e5}}}}`,
+		{"provider options of every kind",
+			`{"serverless":{"provider_config":{"s":"v","n":1e5,"b":true,"l":["a,b",1.0,false],"none":[],"e":"",` +
+				`"p":{"z":"<&>","a":1e5}}}}`,
 			with(func(s *serverless.ServerlessSettings) {
 				s.ProviderConfig = map[string]string{"s": "v", "n": "1e5", "b": "true", "l": `["a,b","1.0","false"]`, "none": "[]",
 					"e": "", "p": `{"a":"1e5","z":"<&>"}`}
 			})},
-		{"optional members that are null", `{"serverless":{"max_concurrency":null,"keep_warm":null,"jobs":null,"provider_config":null}}`, defaults},
-		{"settings of jobs", `{"serverless":{"keep_warm":2,"jobs":{"0":{"memory_mb":512,"timeout_secs":30,"keep_warm":1,"max_concurrency":5},"12":{"keep_warm":0,"memory_mb":null},"3":{}}}}`,
+		{"optional members that are null",
+			`{"serverless":{"max_concurrency":null,"keep_warm":null,"jobs":null,"provider_config":null}}`, defaults},
+		{"settings of jobs",
+			`{"serverless":{"keep_warm":2,"jobs":{"0":{"memory_mb":512,"timeout_secs":30,"keep_warm":1,` +
+				`"max_concurrency":5},"12":{"keep_warm":0,"memory_mb":null},"3":{}}}}`,
 			with(func(s *serverless.ServerlessSettings) {
 				s.KeepWarm = 2
 				s.Jobs = map[uint32]serverless.JobSettings{
@@ -139,7 +146,8 @@ func TestLoadPolicyRefusesBadContent(t *testing.T) {
 		{"white space", " \n\t", `:1:1: the file is empty: write {} for the defaults, or remove it`},
 		{"array", `[]`, `:1:1: the file must hold an object such as {"serverless": {"enable": true}}, not an array`},
 		{"null", `null`, `:1:1: the file must hold an object such as {"serverless": {"enable": true}}, not null`},
-		{"string", `"serverless"`, `:1:1: the file must hold an object such as {"serverless": {"enable": true}}, not a string`},
+		{"string", `"serverless"`,
+			`:1:1: the file must hold an object such as {"serverless": {"enable": true}}, not a string`},
 		{"byte order mark", "\ufeff{}", `:1:1: the file begins with a byte order mark: save it as UTF-8 without one`},
 		{"UTF-16", "\xff\xfe{\x00}\x00", `:1:1: byte 0xff is not valid UTF-8`},
 		{"invalid UTF-8 counts columns in characters", "{\"ä\": \"\xff\"}", `:1:8: byte 0xff is not valid UTF-8`},
@@ -147,7 +155,8 @@ func TestLoadPolicyRefusesBadContent(t *testing.T) {
 		{"two documents", `{} {}`, `:1:4: the document ends here, but '{' follows`},
 		{"NUL", "{}\x00", `:1:3: the document ends here, but the character U+0000 follows`},
 		{"cut off", `{"serverless": {"enable": tr`, `:1:27: serverless.enable: a value is expected here, not 't'`},
-		{"not closed", `{"serverless": {`, `:1:17: serverless: a name in double quotes is expected here, not the end of the file`},
+		{"not closed", `{"serverless": {`,
+			`:1:17: serverless: a name in double quotes is expected here, not the end of the file`},
 		{"comma at the end", "{\"serverless\": {\n  \"enable\": true,\n}}",
 			`:3:1: serverless: a name in double quotes is expected here, not '}'`},
 		{"missing comma", "{\"serverless\": {\n  \"enable\": true\n  \"provider\": {}}}",
@@ -155,17 +164,19 @@ func TestLoadPolicyRefusesBadContent(t *testing.T) {
 		{"comment", "{\n  // off\n}", `:2:3: a name in double quotes is expected here, not '/'`},
 		{"leading zero", settings(`"default_memory_mb":0512`),
 			`:1:36: serverless.default_memory_mb: a number cannot begin with a zero`},
-		{"new line in a string", "{\"a\n\": 1}", `:1:4: the character U+000A stands bare in a string: is the closing quote missing?`},
-		{"bad escape", `{"a": "\q"}`, `:1:8: a: a backslash cannot stand before 'q'`},
+		{"new line in a string", "{\"a\n\": 1}",
+			`:1:4: the character U+000A is not escaped in a string: is the closing quote missing?`},
+		{"bad escape", `{"a": "\q"}`, `:1:8: a: a backslash cannot precede 'q'`},
 		{"bad unicode escape", `{"a": "\u12+4"}`, `:1:8: a: \u is not followed by four hexadecimal digits`},
 		{"nesting bomb", strings.Repeat(`{"a":`, 100_000),
 			`:1:506: ` + strings.Repeat("a.", 100) + `a: nested more than 100 levels deep`},
 
-		{"section is null", `{"serverless":null}`, `:1:15: serverless: must be an object, not null; leave it out for the defaults`},
+		{"section is null", `{"serverless":null}`,
+			`:1:15: serverless: must be an object, not null: leave it out for the defaults`},
 		{"section is a boolean", `{"serverless":true}`,
-			`:1:15: serverless: must be an object, not true or false; leave it out for the defaults`},
+			`:1:15: serverless: must be an object, not true or false: leave it out for the defaults`},
 		{"provider is a string", settings(`"provider":"custom"`),
-			`:1:27: serverless.provider: must be an object, not a string; leave it out for the defaults`},
+			`:1:27: serverless.provider: must be an object, not a string: leave it out for the defaults`},
 		{"enable is a string", settings(`"enable":"true"`), `:1:25: serverless.enable: must be true or false, not a string`},
 		{"enable is a number", settings(`"enable":1`), `:1:25: serverless.enable: must be true or false, not a number`},
 		{"enable is null", settings(`"enable":null`), `:1:25: serverless.enable: must be true or false, not null`},
@@ -202,24 +213,25 @@ func TestLoadPolicyRefusesBadContent(t *testing.T) {
 		{"misspelt keep_warm", settings(`"keepWarm":1`),
 			`:1:16: serverless.keepWarm: unknown name: did you mean "keep_warm"?`},
 		{"more warm than can work", settings(`"keep_warm":4,"max_concurrency":3`),
-			`:1:28: serverless.keep_warm: 4 instances are kept ready, and max_concurrency lets no more than 3 work`},
+			`:1:28: serverless.keep_warm: 4 instances are kept ready, but max_concurrency allows only 3 to work`},
 		{"jobs are an array", settings(`"jobs":[]`),
-			`:1:23: serverless.jobs: must be an object, not an array; leave it out for the defaults`},
+			`:1:23: serverless.jobs: must be an object, not an array: leave it out for the defaults`},
 		{"a job is a number", settings(`"jobs":{"0":512}`),
-			`:1:28: serverless.jobs.0: must be an object, not a number; leave it out for the defaults`},
+			`:1:28: serverless.jobs.0: must be an object, not a number: leave it out for the defaults`},
 		{"a job by name", settings(`"jobs":{"hash":{}}`),
-			`:1:24: serverless.jobs.hash: is no id of a job: they are whole numbers from 0 on`},
+			`:1:24: serverless.jobs.hash: is not a job id: ids are whole numbers from 0`},
 		{"a job with a leading zero", settings(`"jobs":{"01":{}}`),
-			`:1:24: serverless.jobs.01: is no id of a job: they are whole numbers from 0 on`},
+			`:1:24: serverless.jobs.01: is not a job id: ids are whole numbers from 0`},
 		{"a job with an id that overflows", settings(`"jobs":{"4294967296":{}}`),
-			`:1:24: serverless.jobs.4294967296: is no id of a job: they are whole numbers from 0 on`},
-		{"a job stands twice", settings(`"jobs":{"0":{},"0":{}}`), `:1:31: serverless.jobs.0: stands twice: remove one`},
+			`:1:24: serverless.jobs.4294967296: is not a job id: ids are whole numbers from 0`},
+		{"duplicate job", settings(`"jobs":{"0":{},"0":{}}`), `:1:31: serverless.jobs.0: duplicate name: remove one`},
 		{"misspelt setting of a job", settings(`"jobs":{"0":{"memroy_mb":512}}`),
 			`:1:29: serverless.jobs.0.memroy_mb: unknown name: did you mean "memory_mb"?`},
 		{"unknown setting of a job", settings(`"jobs":{"0":{"memory":512}}`),
-			`:1:29: serverless.jobs.0.memory: unknown name: settings of a job are memory_mb, timeout_secs, max_concurrency, keep_warm`},
-		{"a setting of a job stands twice", settings(`"jobs":{"0":{"keep_warm":1,"keep_warm":2}}`),
-			`:1:43: serverless.jobs.0.keep_warm: stands twice: remove one`},
+			`:1:29: serverless.jobs.0.memory: unknown name: settings of a job are memory_mb, timeout_secs, ` +
+				`max_concurrency, keep_warm`},
+		{"duplicate setting of a job", settings(`"jobs":{"0":{"keep_warm":1,"keep_warm":2}}`),
+			`:1:43: serverless.jobs.0.keep_warm: duplicate name: remove one`},
 		{"memory of a job is 0", settings(`"jobs":{"0":{"memory_mb":0}}`),
 			`:1:41: serverless.jobs.0.memory_mb: must be at least 1 MB, not 0`},
 		{"memory of a job above the limit", settings(`"jobs":{"2":{"memory_mb":10241}}`),
@@ -227,46 +239,49 @@ func TestLoadPolicyRefusesBadContent(t *testing.T) {
 		{"timeout of a job above the limit", settings(`"jobs":{"2":{"timeout_secs":901}}`),
 			`:1:44: serverless.jobs.2.timeout_secs: 901 s is above the limit of aws-lambda, 900 s`},
 		{"more warm than can work in a job", settings(`"keep_warm":3,"jobs":{"2":{"max_concurrency":1}}`),
-			`:1:42: serverless.jobs.2.keep_warm: 3 instances are kept ready, and max_concurrency lets no more than 1 work`},
+			`:1:42: serverless.jobs.2.keep_warm: 3 instances are kept ready, but max_concurrency allows only 1 to work`},
 		{"TOML job by name", "[serverless.jobs.hash]\nkeep_warm = 1\n",
-			`:1:2: serverless.jobs.hash: is no id of a job: they are whole numbers from 0 on`},
+			`:1:2: serverless.jobs.hash: is not a job id: ids are whole numbers from 0`},
 		{"TOML misspelt setting of a job", "[serverless.jobs.0]\nkeep_warn = 1\n",
 			`:2:1: serverless.jobs.0.keep_warn: unknown name: did you mean "keep_warm"?`},
 		{"TOML with more keys than a policy has", "a = [" + strings.Repeat("1,", 5000) + "]\n",
 			`:1:8194: more than 4096 keys and values in one TOML file: write it as JSON`},
 
 		{"unknown provider", provider(`"type":"fargate"`),
-			`:1:35: serverless.provider.type: unknown provider "fargate" (known: aws-lambda, azure-functions, custom, gcp-functions)`},
+			`:1:35: serverless.provider.type: unknown provider "fargate" (known: aws-lambda, azure-functions, custom, ` +
+				`gcp-functions)`},
 		{"misspelt provider", provider(`"type":"AWS_Lambda"`),
-			`:1:35: serverless.provider.type: unknown provider "AWS_Lambda": did you mean "aws-lambda"? (known: aws-lambda, azure-functions, custom, gcp-functions)`},
+			`:1:35: serverless.provider.type: unknown provider "AWS_Lambda": did you mean "aws-lambda"? (known: ` +
+				`aws-lambda, azure-functions, custom, gcp-functions)`},
 		{"empty provider", provider(`"type":""`), `:1:35: serverless.provider.type: is empty`},
 		{"provider missing beside what another needs", provider(`"endpoint":"http://h"`),
-			`:1:27: serverless.provider.type: is missing, and what stands here does not belong to the default, aws-lambda`},
+			`:1:27: serverless.provider.type: is missing, and the other members do not belong to the default, aws-lambda`},
 		{"no project", provider(`"type":"gcp-functions"`),
 			`:1:27: serverless.provider.project_id: is missing: gcp-functions needs it`},
 		{"no subscription", provider(`"type":"azure-functions"`),
 			`:1:27: serverless.provider.subscription_id: is missing: azure-functions needs it`},
 		{"no endpoint", provider(`"type":"custom"`), `:1:27: serverless.provider.endpoint: is missing: custom needs it`},
 		{"endpoint without a scheme", provider(`"type":"custom","endpoint":"user:secret@host"`),
-			`:1:55: serverless.provider.endpoint: is no http or https URL: it must look like https://faas.example`},
+			`:1:55: serverless.provider.endpoint: is not an http or https URL: it must look like https://faas.example`},
 		{"endpoint of another scheme", provider(`"type":"custom","endpoint":"ftp://user:secret@host/x"`),
-			`:1:55: serverless.provider.endpoint: "ftp://host/x" is no http or https URL: it must look like https://faas.example`},
+			`:1:55: serverless.provider.endpoint: "ftp://host/x" is not an http or https URL: it must look like ` +
+				`https://faas.example`},
 		{"endpoint without a host", provider(`"type":"custom","endpoint":"http://:80"`),
-			`:1:55: serverless.provider.endpoint: is a URL without a host: it must look like https://faas.example`},
+			`:1:55: serverless.provider.endpoint: has no host: it must look like https://faas.example`},
 		{"endpoint that does not parse", provider(`"type":"custom","endpoint":"http://user:secret/@host"`),
-			`:1:55: serverless.provider.endpoint: is no URL: it must look like https://faas.example`},
+			`:1:55: serverless.provider.endpoint: is not a URL: it must look like https://faas.example`},
 		{"endpoint with a bad port", provider(`"type":"custom","endpoint":"http://h:65536"`),
-			`:1:55: serverless.provider.endpoint: is a URL with a port that is not from 1 to 65535`},
+			`:1:55: serverless.provider.endpoint: has a port that is not from 1 to 65535`},
 		{"region that is none", provider(`"type":"aws-lambda","region":"us-east-1 "`),
-			`:1:57: serverless.provider.region: "us-east-1 " has characters that no such name has`},
+			`:1:57: serverless.provider.region: "us-east-1 " contains characters that are not allowed in such a name`},
 		{"half a surrogate pair", provider(`"type":"gcp-functions","project_id":"\ud800x"`),
-			`:1:64: serverless.provider.project_id: holds half a surrogate pair`},
+			`:1:64: serverless.provider.project_id: contains half a surrogate pair`},
 
-		{"section stands twice", `{"serverless":{"enable":true},"serverless":{}}`,
-			`:1:31: serverless: stands twice: remove one`},
-		{"member stands twice", settings(`"enable":true,"\u0065nable":false`),
-			`:1:30: serverless.enable: stands twice: remove one`},
-		{"foreign section stands twice", `{"providers":1,"providers":2}`, `:1:16: providers: stands twice: remove one`},
+		{"duplicate section", `{"serverless":{"enable":true},"serverless":{}}`,
+			`:1:31: serverless: duplicate name: remove one`},
+		{"duplicate member", settings(`"enable":true,"\u0065nable":false`),
+			`:1:30: serverless.enable: duplicate name: remove one`},
+		{"duplicate foreign section", `{"providers":1,"providers":2}`, `:1:16: providers: duplicate name: remove one`},
 		{"section of another case", `{"Serverless":{"enable":true}}`,
 			`:1:2: Serverless: unknown name: did you mean "serverless"?`},
 		{"misspelt section", `{"severless":{"enable":true}}`, `:1:2: severless: unknown name: did you mean "serverless"?`},
@@ -279,22 +294,23 @@ func TestLoadPolicyRefusesBadContent(t *testing.T) {
 			`:1:48: serverless.provider.regoin: unknown name: did you mean "region"?`},
 
 		{"options are an array", settings(`"provider_config":[]`),
-			`:1:34: serverless.provider_config: must be an object, not an array; leave it out for the defaults`},
+			`:1:34: serverless.provider_config: must be an object, not an array: leave it out for the defaults`},
 		{"option is an object of arrays", settings(`"provider_config":{"k":{"a":["secret"]}}`),
 			`:1:44: serverless.provider_config.k.a: must be in an object a string, a number, true or false, not an array`},
 		{"option is an array of arrays", settings(`"provider_config":{"k":[["secret"]]}`),
 			`:1:40: serverless.provider_config.k: must be in an array a string, a number, true or false, not an array`},
-		{"option stands twice", settings(`"provider_config":{"k":"secret","k":"secret"}`),
-			`:1:48: serverless.provider_config.k: stands twice: remove one`},
-		{"option with a key that stands twice", settings(`"provider_config":{"k":{"a":"secret","a":"secret"}}`),
-			`:1:53: serverless.provider_config.k.a: stands twice: remove one`},
+		{"duplicate option", settings(`"provider_config":{"k":"secret","k":"secret"}`),
+			`:1:48: serverless.provider_config.k: duplicate name: remove one`},
+		{"option with a duplicate key", settings(`"provider_config":{"k":{"a":"secret","a":"secret"}}`),
+			`:1:53: serverless.provider_config.k.a: duplicate name: remove one`},
 
-		{"neither format", "serverless on", `:1:12: neither JSON, which would begin with {, nor TOML: expected '=' after key`},
+		{"neither format", "serverless on",
+			`:1:12: neither JSON, which would begin with {, nor TOML: expected '=' after key`},
 		{"TOML value without quotes", "[serverless.provider_config]\ntoken = secret\n",
 			`:2:9: serverless.provider_config.token: unexpected character U+0073 's' at start of value`},
-		{"TOML member stands twice", "[serverless]\nenable = true\nenable = false\n",
+		{"duplicate TOML member", "[serverless]\nenable = true\nenable = false\n",
 			`:3:1: serverless.enable: key enable is already defined`},
-		{"TOML section stands twice", "[serverless]\n[serverless]\n", `:2:2: serverless: table serverless already exists`},
+		{"duplicate TOML section", "[serverless]\n[serverless]\n", `:2:2: serverless: table serverless already exists`},
 		{"TOML number overflows", "[serverless]\ndefault_memory_mb = 99999999999999999999\n",
 			`:2:21: serverless.default_memory_mb: decimal number is too large to fit in a 64-bit signed integer`},
 		{"TOML number is infinite", "[serverless]\ndefault_memory_mb = inf\n",
@@ -304,9 +320,10 @@ func TestLoadPolicyRefusesBadContent(t *testing.T) {
 		{"TOML missing project", "[serverless.provider]\ntype = 'gcp-functions'\n",
 			`:1:2: serverless.provider.project_id: is missing: gcp-functions needs it`},
 		{"TOML array of tables", "[[serverless]]\nenable = true\n",
-			`:1:3: serverless: must be an object, not an array; leave it out for the defaults`},
+			`:1:3: serverless: must be an object, not an array: leave it out for the defaults`},
 		{"TOML date as an option", "[serverless.provider_config]\nk = 1979-05-27\n",
-			`:2:5: serverless.provider_config.k: must be a string, a number, true or false, or an array or object of those, not a date or time`},
+			`:2:5: serverless.provider_config.k: must be a string, a number, true or false, or an array or object of ` +
+				`those, not a date or time`},
 		{"TOML misspelt member", "[serverless]\nenabel = true\n",
 			`:2:1: serverless.enabel: unknown name: did you mean "enable"?`},
 		{"TOML nesting bomb", "a = " + strings.Repeat("[", 500_000), `:1:105: nested more than 100 levels deep`},
@@ -339,7 +356,7 @@ func TestLoadPolicyRefusesBadContent(t *testing.T) {
 				t.Errorf("beside the error are not the defaults (-want +got):\n%s", diff)
 			}
 			if strings.TrimSpace(test.content) == "" {
-				return // and nothing to lose
+				return // nothing to lose
 			}
 			if err := p.Save(); err == nil || !strings.Contains(err.Error(), "the file is not overwritten") {
 				t.Errorf("saving over a file that cannot be read: %v", err)
@@ -468,7 +485,7 @@ func read(t testing.TB, path string) string {
 	return string(content)
 }
 
-// alone checks that a directory holds nothing but the policy: no temporary file, no lock.
+// alone checks that the directory contains only the policy: no temporary file, no lock.
 func alone(t testing.TB, path string) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Dir(path))
@@ -476,7 +493,7 @@ func alone(t testing.TB, path string) {
 		t.Fatal(err)
 	}
 	for _, entry := range entries {
-		// Windows does not let a file go that is open.
+		// Windows does not remove an open file.
 		if entry.Name() != filepath.Base(path) && !(runtime.GOOS == "windows" && strings.HasSuffix(entry.Name(), ".lock")) {
 			t.Errorf("%s is left beside the policy", entry.Name())
 		}
@@ -505,7 +522,7 @@ func TestSaveChangesOnlyWhatDiffers(t *testing.T) {
 	tests := []struct {
 		name         string
 		change       func(*serverless.ServerlessSettings)
-		before, want string // a want that is empty is the same as before
+		before, want string // an empty want means that before stays
 	}{
 		{"nothing differs", nothing, "{ \"x\" : [ 1.0,\r\n1e400 ],\t\"serverless\":{}}", ""},
 		{"numbers stay to the digit", switchOn,
@@ -530,9 +547,11 @@ func TestSaveChangesOnlyWhatDiffers(t *testing.T) {
 				"\"default_timeout_secs\": 300,\n    \"fallback_to_vm\": true\n  }\n}"},
 		{"another provider keeps unknown members", toCustom,
 			`{"serverless":{"provider":{"zone":1.0,"type":"aws-lambda","region":"eu-west-1"}}}`,
-			`{"serverless":{"provider":{"zone":1.0,"type":"custom","endpoint":"http://h/a&b"},"provider_config":{"a":"1","b c":"` + "\x7f" + `"}}}`},
+			`{"serverless":{"provider":{"zone":1.0,"type":"custom","endpoint":"http://h/a&b"},"provider_config":{"a":"1",` +
+				`"b c":"` + "\x7f" + `"}}}`},
 		{"an unchanged option keeps its literal", toCustom,
-			`{"serverless":{"provider_config":{"a": 1, "x": [true]}, "provider": {"type": "custom", "endpoint": "http:\/\/h/a&b"}}}`,
+			`{"serverless":{"provider_config":{"a": 1, "x": [true]}, "provider": {"type": "custom", "endpoint": ` +
+				`"http:\/\/h/a&b"}}}`,
 			`{"serverless":{"provider_config":{"a": 1, "b c": "` + "\x7f" +
 				`"}, "provider": {"type": "custom", "endpoint": "http:\/\/h/a&b"}}}`},
 		{"members go", clear,
@@ -540,10 +559,13 @@ func TestSaveChangesOnlyWhatDiffers(t *testing.T) {
 			"{\"serverless\": {\n  \"note\": 1\n}}"},
 		{"all members go", clear, `{"serverless": { "max_concurrency": 3 }}`, `{"serverless": {}}`},
 		{"lists and pairs are written as such", lists,
-			`{"serverless":{"provider_config":{"old": "x", "same": [ "a",  "b" ], "list": ["a"], "pairs": {"b": 1,  "x": "y"}, "text": ["a"]}}}`,
-			`{"serverless":{"provider_config":{"same": [ "a",  "b" ], "list": ["a", "b,c"], "pairs": {"b": 1,  "a": "[\"x\"]"}, "text": "[\"a\" ]", "new": {"k": "v"}, "none": []}}}`},
+			`{"serverless":{"provider_config":{"old": "x", "same": [ "a",  "b" ], "list": ["a"], "pairs": {"b": 1,  "x": ` +
+				`"y"}, "text": ["a"]}}}`,
+			`{"serverless":{"provider_config":{"same": [ "a",  "b" ], "list": ["a", "b,c"], "pairs": {"b": 1,  "a": ` +
+				`"[\"x\"]"}, "text": "[\"a\" ]", "new": {"k": "v"}, "none": []}}}`},
 		{"lists and pairs of new options", lists, `{"serverless":{"enable":false}}`,
-			`{"serverless":{"enable":false,"provider_config":{"list":["a", "b,c"],"new":{"k":"v"},"none":[],"pairs":{"a":"[\"x\"]","b":"1"},"same":["a", "b"],"text":"[\"a\" ]"}}}`},
+			`{"serverless":{"enable":false,"provider_config":{"list":["a", "b,c"],"new":{"k":"v"},"none":[],` +
+				`"pairs":{"a":"[\"x\"]","b":"1"},"same":["a", "b"],"text":"[\"a\" ]"}}}`},
 		{"TOML: lists and pairs are written as such", lists,
 			"[serverless.provider_config]\nlist = ['a']\nsame = ['a', 'b']\n[serverless.provider_config.pairs]\nb = 1\n",
 			"[serverless.provider_config]\nlist = [\"a\", \"b,c\"]\nsame = ['a', 'b']\nnew = { k = \"v\" }\nnone = []\ntext " +
@@ -554,14 +576,16 @@ func TestSaveChangesOnlyWhatDiffers(t *testing.T) {
 				`"},"provider":{"type":"custom","endpoint":"http://h/a&b"}}}`},
 
 		{"settings of jobs are added", jobs, `{"serverless":{"enable":true}}`,
-			`{"serverless":{"enable":true,"keep_warm":1,"jobs":{"0":{"memory_mb":1024,"keep_warm":0},"10":{"timeout_secs":9}}}}`},
+			`{"serverless":{"enable":true,"keep_warm":1,"jobs":{"0":{"memory_mb":1024,"keep_warm":0},` +
+				`"10":{"timeout_secs":9}}}}`},
 		{"settings of jobs change where they stand", jobs,
 			"{\"serverless\":{\n  \"jobs\": {\n    \"9\": {\"keep_warm\": 1},\n    \"0\": {\"timeout_secs\": 30, " +
 				"\"memory_mb\": 512},\n    \"3\": {}\n  },\n  \"keep_warm\": 2\n}}",
 			"{\"serverless\":{\n  \"jobs\": {\n    \"0\": {\"memory_mb\": 1024, \"keep_warm\": 0},\n    \"3\": {},\n    " +
 				"\"10\": {\n      \"timeout_secs\": 9\n    }\n  },\n  \"keep_warm\": 1\n}}"},
 		{"settings of jobs that are the same stay as they are written", jobs,
-			`{"serverless":{"keep_warm": 1, "jobs": { "10":{ "timeout_secs":9,"memory_mb":null }, "0" : {"keep_warm":0, "memory_mb":1024} }}}`, ""},
+			`{"serverless":{"keep_warm": 1, "jobs": { "10":{ "timeout_secs":9,"memory_mb":null }, "0" : {"keep_warm":0, ` +
+				`"memory_mb":1024} }}}`, ""},
 		{"settings of jobs that were null", jobs, `{"serverless":{"keep_warm":1,"jobs":null}}`,
 			`{"serverless":{"keep_warm":1,"jobs":{"0":{"memory_mb":1024,"keep_warm":0},"10":{"timeout_secs":9}}}}`},
 		{"settings of jobs go", noJobs, `{"serverless":{"jobs":{"0":{"keep_warm":1}},"keep_warm":2,"enable":true}}`,
@@ -580,7 +604,8 @@ func TestSaveChangesOnlyWhatDiffers(t *testing.T) {
 			"[serverless]\nenable = true\n"},
 		{"TOML: nothing differs", nothing, "# c\n[serverless]\n\n[x]\na = 1_0.50 # d", ""},
 		{"TOML: comments and layout stay", switchOn,
-			"# top\n[serverless] # s\n  enable = false # e\n\n[serverless.provider]\ntype = 'aws-lambda'\n\n[[other]]\n a=1.50\n",
+			"# top\n[serverless] # s\n  enable = false # e\n\n[serverless.provider]\ntype = 'aws-lambda'\n\n[[other]]\n " +
+				"a=1.50\n",
 			"# top\n[serverless] # s\n  enable = true # e\n  default_memory_mb = 777\n\n[serverless.provider]\ntype = " +
 				"'aws-lambda'\n\n[[other]]\n a=1.50\n"},
 		{"TOML: dotted keys", toCustom,
@@ -692,21 +717,24 @@ func TestSaveKeepsModeAndLink(t *testing.T) {
 func TestSaveLeavesForeignSectionsOfTheFileToOthers(t *testing.T) {
 	path := policyFile(t, `{"providers": [1.0], "gone": 1, "serverless": {"enable": true}}`)
 	p := load(t, path)
-	if err := os.WriteFile(path, []byte(`{"providers": [2.0], "failover": {}, "serverless": {"enable": true, "note": 3}}`), 0o600); err != nil {
+	if err := os.WriteFile(path,
+		[]byte(`{"providers": [2.0], "failover": {}, "serverless": {"enable": true, "note": 3}}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p.Serverless.FallbackToVM = false
 	if err := p.Save(); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(`{"providers": [2.0], "failover": {}, "serverless": {"enable": true, "note": 3, "fallback_to_vm": false}}`, read(t, path)); diff != "" {
+	if diff := cmp.Diff(`{"providers": [2.0], "failover": {}, "serverless": {"enable": true, "note": 3, `+
+		`"fallback_to_vm": false}}`, read(t, path)); diff != "" {
 		t.Errorf("file differs (-want +got):\n%s", diff)
 	}
 
 	if err := serverless.DefaultPolicy().Save(serverless.WithPolicyPath(path)); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(`{"providers": [2.0], "failover": {}, "serverless": {"enable": false, "note": 3, "fallback_to_vm": true}}`, read(t, path)); diff != "" {
+	if diff := cmp.Diff(`{"providers": [2.0], "failover": {}, "serverless": {"enable": false, "note": 3, `+
+		`"fallback_to_vm": true}}`, read(t, path)); diff != "" {
 		t.Errorf("file differs after the defaults are saved to it (-want +got):\n%s", diff)
 	}
 }
@@ -728,7 +756,9 @@ func TestSaveElsewhereCarriesForeignSectionsAlong(t *testing.T) {
 	for name, test := range map[string]struct{ before, want string }{
 		"to an empty file": {"\n", content},
 		"to a file with sections of its own": {`{"x":2,"y":3}`,
-			`{"x":2,"y":3,"serverless":{"enable":false,"provider":{"type":"aws-lambda","region":"us-east-1","zone":1},"default_memory_mb":512,"default_timeout_secs":300,"fallback_to_vm":true,"note":1e400},"providers":` + "[1.0,\n2]}"},
+			`{"x":2,"y":3,"serverless":{"enable":false,"provider":{"type":"aws-lambda","region":"us-east-1","zone":1},` +
+				`"default_memory_mb":512,"default_timeout_secs":300,"fallback_to_vm":true,"note":1e400},"providers":` +
+				"[1.0,\n2]}"},
 		"to a file without a provider": {`{"serverless":{"note":2}}`,
 			`{"serverless":{"note":2,"provider":{"type":"aws-lambda","region":"us-east-1","zone":1}},"providers":` +
 				"[1.0,\n2]" + `,"x":1}`},
@@ -828,7 +858,7 @@ func TestSaveWithoutPermissionLeavesNoTrace(t *testing.T) {
 	alone(t, path)
 }
 
-// saveOption sets one option of the policy at path, in a turn of its own: what each turn reads, it must find complete.
+// saveOption sets one option of the policy at path. It first checks that the file is complete.
 func saveOption(path, name string) error {
 	content, err := os.ReadFile(path)
 	if err != nil {

@@ -11,7 +11,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// PolicyFlags are the command-line flags that change a policy, under the names that operators know. See [BindPolicyFlags].
+// PolicyFlags are the command-line flags that change a policy. Operators know their names. See
+// [BindPolicyFlags].
 type PolicyFlags struct {
 	enable, fallback                     *bool // nil: the flag was not given
 	memory, timeout, concurrency, warm   *uint32
@@ -36,16 +37,28 @@ const (
 	flagFallback     = "serverless-fallback"
 )
 
-// BindPolicyFlags defines the policy flags in fs: --serverless, --faas-provider, --faas-aws-region,
-// --faas-gcp-project, --faas-gcp-region, --faas-azure-subscription, --faas-azure-region,
-// --faas-custom-endpoint, --faas-memory (MB), --faas-timeout (seconds), --faas-max-concurrency and
-// --faas-keep-warm (0 for neither), and --serverless-fallback. All of them take a value, the two
-// switches true or false. After fs is parsed, [PolicyFlags.Apply] changes a policy by those that were
-// given.
+// BindPolicyFlags defines the policy flags in fs:
+//
+//	--serverless              true or false
+//	--faas-provider           one of [faas.KnownNames]
+//	--faas-aws-region         for aws-lambda
+//	--faas-gcp-project        for gcp-functions
+//	--faas-gcp-region         for gcp-functions
+//	--faas-azure-subscription for azure-functions
+//	--faas-azure-region       for azure-functions
+//	--faas-custom-endpoint    for custom
+//	--faas-memory             MB
+//	--faas-timeout            seconds
+//	--faas-max-concurrency    0 for the provider's own limit
+//	--faas-keep-warm          0 for none
+//	--serverless-fallback     true or false
+//
+// All flags take a value. After fs is parsed, [PolicyFlags.Apply] changes a policy.
 func BindPolicyFlags(fs *flag.FlagSet) *PolicyFlags {
 	f := &PolicyFlags{}
 	boolean := func(name, usage string, to **bool) {
-		// No boolean flag of package flag, which would take "--serverless true" for a switch and an argument.
+		// Not a boolean flag of package flag, which would parse "--serverless true" as a switch and an
+		// argument.
 		fs.Func(name, usage, func(text string) error {
 			v, err := strconv.ParseBool(text)
 			if err != nil {
@@ -59,7 +72,7 @@ func BindPolicyFlags(fs *flag.FlagSet) *PolicyFlags {
 		fs.Func(name, usage, func(text string) error {
 			n, err := strconv.ParseUint(text, 10, 32)
 			if err != nil {
-				return fmt.Errorf("must be a whole number from %d on", least)
+				return fmt.Errorf("must be a whole number, at least %d", least)
 			}
 			v := uint32(n)
 			*to = &v
@@ -67,7 +80,7 @@ func BindPolicyFlags(fs *flag.FlagSet) *PolicyFlags {
 		})
 	}
 	text := func(name, usage string, to **string) {
-		// checked by Apply: an error here would show an endpoint with its password
+		// Apply checks the value: an error from here would show the password of an endpoint.
 		fs.Func(name, usage, func(v string) error {
 			*to = &v
 			return nil
@@ -83,15 +96,16 @@ func BindPolicyFlags(fs *flag.FlagSet) *PolicyFlags {
 	text(flagEndpoint, "`URL` of the platform, for custom", &f.url)
 	number(flagMemory, "memory of a function in `MB`", 1, &f.memory)
 	number(flagTimeout, "time limit of one invocation in `seconds`", 1, &f.timeout)
-	number(flagConcurrency, "most `invocations` of one function at a time; 0: as the provider has it", 0, &f.concurrency)
+	number(flagConcurrency, "most `invocations` of one function at a time; 0: the provider's own limit", 0, &f.concurrency)
 	number(flagWarm, "`instances` of each function that are kept ready, which most providers bill; 0: none", 0, &f.warm)
-	boolean(flagFallback, "fall back to VMs where serverless fails: `true or false`", &f.fallback)
+	boolean(flagFallback, "fall back to VMs if serverless fails: `true or false`", &f.fallback)
 	return f
 }
 
-// Apply changes p by the flags that were given, and by nothing else; without any it does nothing. Another provider than before begins without the
-// settings of the old one, options included. A flag that does not go with the provider, and a policy that would not be valid, are
-// refused with ErrInvalidArgument, and leave p as it was.
+// Apply changes p by the flags that were given; without flags it does nothing. If a flag changes
+// the provider, the settings and options of the old provider are dropped. Apply returns
+// ErrInvalidArgument and leaves p unchanged if a flag does not belong to the provider, or if the
+// policy would not be valid.
 func (f *PolicyFlags) Apply(p *Policy) error {
 	if *f == (PolicyFlags{}) {
 		return nil
@@ -101,7 +115,7 @@ func (f *PolicyFlags) Apply(p *Policy) error {
 		s.Provider = ProviderSettings{Type: *f.provider}
 		s.ProviderConfig = nil
 	}
-	// Whose flag it is comes second: a provider that does not exist explains all flags that do not fit it.
+	// Check the provider first: an unknown provider explains why the other flags do not fit.
 	if problem := (ProviderSettings{Type: s.Provider.Type}).problem(); problem != nil && problem.path[2] == "type" {
 		return flagError(problem, f)
 	}
@@ -149,11 +163,11 @@ func setIf[T any](to, from *T) {
 	}
 }
 
-// flagError names the flag that sets, or would set right, the field that a problem is in.
+// flagError names the flag that sets or would correct the field of a problem.
 func flagError(problem *policyProblem, f *PolicyFlags) error {
 	name := problem.path[len(problem.path)-1]
 	if slices.Contains(problem.path, "jobs") {
-		name = "" // no flag sets what is a single job's
+		name = "" // no flag sets the settings of a single job
 	}
 	flagName, given := "", false
 	switch name {
@@ -169,7 +183,7 @@ func flagError(problem *policyProblem, f *PolicyFlags) error {
 			flagName, given = flagAWSRegion, f.awsRegion != nil
 		}
 	case "project_id":
-		flagName, given = flagProject, true // where it is missing, the flag is what to add
+		flagName, given = flagProject, true // if it is missing, this is the flag to add
 	case "subscription_id":
 		flagName, given = flagSubscription, true
 	case "endpoint":

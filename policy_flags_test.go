@@ -81,36 +81,50 @@ func TestPolicyFlagsChangeWhatWasGiven(t *testing.T) {
 }
 
 func TestPolicyFlagsRefuseWhatMakesNoSense(t *testing.T) {
-	for args, want := range map[string]string{
-		"--serverless maybe":                          `invalid value "maybe" for flag -serverless: must be true or false`,
-		"--faas-keep-warm -1":                         `invalid value "-1" for flag -faas-keep-warm: must be a whole number from 0 on`,
-		"--faas-keep-warm 3 --faas-max-concurrency 2": `faas: apply flags: --faas-keep-warm: 3 instances are kept ready, and max_concurrency lets no more than 2 work`,
-		"--faas-max-concurrency 1":                    `faas: apply flags: serverless.jobs.4.keep_warm: 2 instances are kept ready, and max_concurrency lets no more than 1 work`,
-		"--faas-memory -1":                            `invalid value "-1" for flag -faas-memory: must be a whole number from 1 on`,
-		"--faas-memory 0":                             `faas: apply flags: --faas-memory: must be at least 1 MB, not 0`,
-		"--faas-timeout 901":                          `faas: apply flags: --faas-timeout: 901 s is above the limit of aws-lambda, 900 s`,
-		"--faas-provider lambda":                      `faas: apply flags: --faas-provider: unknown provider "lambda" (known: aws-lambda, azure-functions, custom, gcp-functions)`,
-		"--faas-provider custom":                      `faas: apply flags: --faas-custom-endpoint: is missing: custom needs it`,
-		"--faas-provider gcp-functions":               `faas: apply flags: --faas-gcp-project: is missing: gcp-functions needs it`,
-		"--faas-provider azure-functions":             `faas: apply flags: --faas-azure-subscription: is missing: azure-functions needs it`,
-		"--faas-custom-endpoint http://h":             `faas: apply flags: --faas-custom-endpoint is for custom, and the provider is aws-lambda: drop it, or add --faas-provider custom`,
-		"--faas-provider custom --faas-custom-endpoint http://h --faas-aws-region x": `faas: apply flags: --faas-aws-region is for aws-lambda, and the provider is custom: drop it, or add --faas-provider aws-lambda`,
-		"--faas-provider custom --faas-custom-endpoint user:secret@h":                `faas: apply flags: --faas-custom-endpoint: is no http or https URL: it must look like https://faas.example`,
-		"--faas-azure-region x": `faas: apply flags: --faas-azure-region is for azure-functions, and the provider is aws-lambda: drop it, or add --faas-provider azure-functions`,
-		"--faas-provider gcp-functions --faas-gcp-project p --faas-gcp-region a/b": `faas: apply flags: --faas-gcp-region: "a/b" has characters that no such name has`,
-		"--faas-aws-region=": `faas: apply flags: --faas-aws-region is empty`,
-		"--faas-provider custom --faas-custom-endpoint http://h --faas-memory 512": `faas: apply flags: serverless.default_timeout_secs: 600 s is above the limit of custom, 300 s: set it with --faas-timeout`,
+	const applying = "faas: apply flags: "
+	for _, test := range []struct{ args, want string }{
+		{"--serverless maybe", `invalid value "maybe" for flag -serverless: must be true or false`},
+		{"--faas-keep-warm -1", `invalid value "-1" for flag -faas-keep-warm: must be a whole number, at least 0`},
+		{"--faas-keep-warm 3 --faas-max-concurrency 2",
+			applying + `--faas-keep-warm: 3 instances are kept ready, but max_concurrency allows only 2 to work`},
+		{"--faas-max-concurrency 1",
+			applying + `serverless.jobs.4.keep_warm: 2 instances are kept ready, but max_concurrency allows only 1 to work`},
+		{"--faas-memory -1", `invalid value "-1" for flag -faas-memory: must be a whole number, at least 1`},
+		{"--faas-memory 0", applying + `--faas-memory: must be at least 1 MB, not 0`},
+		{"--faas-timeout 901", applying + `--faas-timeout: 901 s is above the limit of aws-lambda, 900 s`},
+		{"--faas-provider lambda",
+			applying + `--faas-provider: unknown provider "lambda" (known: aws-lambda, azure-functions, custom, gcp-functions)`},
+		{"--faas-provider custom", applying + `--faas-custom-endpoint: is missing: custom needs it`},
+		{"--faas-provider gcp-functions", applying + `--faas-gcp-project: is missing: gcp-functions needs it`},
+		{"--faas-provider azure-functions",
+			applying + `--faas-azure-subscription: is missing: azure-functions needs it`},
+		{"--faas-custom-endpoint http://h",
+			applying + `--faas-custom-endpoint is for custom, and the provider is aws-lambda: drop it, or add ` +
+				`--faas-provider custom`},
+		{"--faas-provider custom --faas-custom-endpoint http://h --faas-aws-region x",
+			applying + `--faas-aws-region is for aws-lambda, and the provider is custom: drop it, or add --faas-provider ` +
+				`aws-lambda`},
+		{"--faas-provider custom --faas-custom-endpoint user:secret@h",
+			applying + `--faas-custom-endpoint: is not an http or https URL: it must look like https://faas.example`},
+		{"--faas-azure-region x",
+			applying + `--faas-azure-region is for azure-functions, and the provider is aws-lambda: drop it, or add ` +
+				`--faas-provider azure-functions`},
+		{"--faas-provider gcp-functions --faas-gcp-project p --faas-gcp-region a/b",
+			applying + `--faas-gcp-region: "a/b" contains characters that are not allowed in such a name`},
+		{"--faas-aws-region=", applying + `--faas-aws-region is empty`},
+		{"--faas-provider custom --faas-custom-endpoint http://h --faas-memory 512",
+			applying + `serverless.default_timeout_secs: 600 s is above the limit of custom, 300 s: set it with --faas-timeout`},
 	} {
 		p := serverless.DefaultPolicy()
 		p.Serverless.DefaultTimeoutSecs = 600
 		p.Serverless.Jobs = map[uint32]serverless.JobSettings{4: {KeepWarm: new(uint32(2))}}
 		before := *p
-		err := applyFlags(p, strings.Fields(args)...)
-		if err == nil || err.Error() != want {
-			t.Errorf("%s:\n got %v\nwant %s", args, err, want)
+		err := applyFlags(p, strings.Fields(test.args)...)
+		if err == nil || err.Error() != test.want {
+			t.Errorf("%s:\n got %v\nwant %s", test.args, err, test.want)
 		}
 		if !p.Equal(before) {
-			t.Errorf("%s: the policy has changed in spite of the error", args)
+			t.Errorf("%s: the policy has changed in spite of the error", test.args)
 		}
 	}
 }

@@ -12,7 +12,9 @@ import (
 
 func FuzzLoadPolicy(f *testing.F) {
 	for _, seed := range []string{
-		missionPolicy, `{}`, `{"x":1e400,"serverless":{"note":[1.0],"provider":{"type":"custom","endpoint":"http://h","z":null},"provider_config":{"a":[1,true],"k":{"k":"[]","x":1}}}}`,
+		missionPolicy, `{}`,
+		`{"x":1e400,"serverless":{"note":[1.0],"provider":{"type":"custom","endpoint":"http://h","z":null},` +
+			`"provider_config":{"a":[1,true],"k":{"k":"[]","x":1}}}}`,
 		`{"serverless":{"provider_config":null,"max_concurrency":1}, "\ud800": "\udc00\u0000"}`, "{ \"serverless\" : { } }",
 		"a.b.c = 1\n[serverless]\nenable=true\n[serverless.provider]\ntype='custom'\nendpoint=\"http://h\"\n[[x]]\ny = " +
 			"1979-05-27 07:32:00Z\n[[x]]\ny=nan\n",

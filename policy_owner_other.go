@@ -7,5 +7,5 @@ import (
 	"os"
 )
 
-// keepOwner does nothing: a new file belongs where its directory says.
+// keepOwner does nothing: on this system the directory defines the owner of a new file.
 func keepOwner(*os.File, fs.FileInfo) {}

@@ -15,8 +15,8 @@ import (
 )
 
 func TestPolicyIsAPlainValue(t *testing.T) {
-	content := `{"x": [1.0, 1e400], "serverless": {"note": "<&>", "provider": {"type": "custom", "endpoint": "https://user:secret@host/base", "zone": 1},
-		"provider_config": {"token": "secret"}}}`
+	content := `{"x": [1.0, 1e400], "serverless": {"note": "<&>", "provider": {"type": "custom", 
+		"endpoint": "https://user:secret@host/base", "zone": 1}, "provider_config": {"token": "secret"}}}`
 	p := load(t, policyFile(t, content))
 
 	if diff := cmp.Diff([]string{"serverless.note", "serverless.provider.zone", "x"}, p.Foreign()); diff != "" {
@@ -114,7 +114,8 @@ func TestValidateNamesTheField(t *testing.T) {
 			s *serverless.ServerlessSettings) {
 			s.DefaultMemoryMB = 0
 		},
-		`faas: validate policy: serverless.provider.type: is missing: one of aws-lambda, azure-functions, custom, gcp-functions`: func(s *serverless.ServerlessSettings) {
+		`faas: validate policy: serverless.provider.type: is missing: one of aws-lambda, azure-functions, custom, ` +
+			`gcp-functions`: func(s *serverless.ServerlessSettings) {
 			s.Provider = serverless.ProviderSettings{}
 		},
 		`faas: validate policy: serverless.provider.endpoint: is missing: custom needs it`: func(
@@ -124,7 +125,8 @@ func TestValidateNamesTheField(t *testing.T) {
 		`faas: validate policy: serverless.provider_config.k: is not valid UTF-8`: func(s *serverless.ServerlessSettings) {
 			s.ProviderConfig = map[string]string{"k": "\xff"}
 		},
-		`faas: validate policy: serverless.provider.region: "eu/west" has characters that no such name has`: func(
+		`faas: validate policy: serverless.provider.region: "eu/west" contains characters that are not allowed in ` +
+			`such a name`: func(
 			s *serverless.ServerlessSettings) {
 			s.Provider.Region = "eu/west"
 		},

@@ -17,14 +17,14 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/suggest"
 )
 
-// Validate returns nil if the policy can be saved and deployed by. See [ServerlessSettings.Validate].
+// Validate returns nil if the policy can be saved and used. See [ServerlessSettings.Validate].
 func (p *Policy) Validate() error { return p.Serverless.Validate() }
 
-// Validate returns nil if the settings are complete and within the limits of their provider, which must be known (see [faas.KnownNames]) but
-// need not be linked. Settings with Enable off are held to the same rules, so that turning serverless on is never the moment at which an old
-// mistake shows.
+// Validate returns nil if the settings are complete and within the limits of their provider. The
+// provider must be known (see [faas.KnownNames]), but need not be linked. The rules do not depend
+// on Enable, so turning serverless on never reveals an old mistake.
 //
-// The error is ErrInvalidArgument, names the field, and has a *[PolicyError] in its chain.
+// The error is ErrInvalidArgument. It names the field, and a *[PolicyError] is in its chain.
 func (s ServerlessSettings) Validate() error {
 	if problem := s.problem(); problem != nil {
 		return policyErrorf(faas.ErrInvalidArgument, "validate policy",
@@ -33,7 +33,7 @@ func (s ServerlessSettings) Validate() error {
 	return nil
 }
 
-// problem returns the first thing that is wrong, or nil.
+// problem returns the first problem, or nil.
 func (s ServerlessSettings) problem() *policyProblem {
 	if problem := s.Provider.problem(); problem != nil {
 		return problem
@@ -43,7 +43,7 @@ func (s ServerlessSettings) problem() *policyProblem {
 		switch {
 		case value == 0:
 			return problemf(path, "must be at least 1 %s, not 0", unit)
-		case max > 0 && value > max: // a provider that registers without limits has none
+		case max > 0 && value > max: // a provider registered without limits has none
 			return problemf(path, "%d %s is above the limit of %s, %d %s", value, unit, s.Provider.Type, max, unit)
 		}
 		return nil
@@ -79,13 +79,13 @@ func (s ServerlessSettings) problem() *policyProblem {
 	return nil
 }
 
-// warmProblem refuses more instances kept ready than can have work.
+// warmProblem returns a problem if more instances are kept ready than may work.
 func warmProblem(warm, concurrency uint32, path ...string) *policyProblem {
 	if concurrency == 0 || warm <= concurrency {
 		return nil
 	}
 	return problemf(append(slices.Clip(path), "keep_warm"),
-		"%d instances are kept ready, and max_concurrency lets no more than %d work", warm, concurrency)
+		"%d instances are kept ready, but max_concurrency allows only %d to work", warm, concurrency)
 }
 
 func (p ProviderSettings) problem() *policyProblem {
@@ -110,17 +110,17 @@ func (p ProviderSettings) problem() *policyProblem {
 			return problemf(path, "is missing: %s needs it", p.Type)
 		case m.value == "":
 		case m.name == "endpoint":
-			// An endpoint that the chosen provider does not use may be anything that can be written down.
+			// If the provider does not use the endpoint, any valid text is accepted.
 			if err := endpointError(m.value); err != nil && (p.Type == faas.Custom || !utf8.ValidString(m.value)) {
 				return problemf(path, "%w", err)
 			}
 		case strings.ContainsFunc(m.value, func(r rune) bool {
 			return r == utf8.RuneError || r == '/' || unicode.IsControl(r)
 		}) || m.value != strings.TrimSpace(m.value):
-			return problemf(path, "%s has characters that no such name has", shorten(m.value))
+			return problemf(path, "%s contains characters that are not allowed in such a name", shorten(m.value))
 		case m.name == "region" && p.Type == faas.AWSLambda &&
 			strings.Trim(m.value, "abcdefghijklmnopqrstuvwxyz0123456789-") != "":
-			return problemf(path, "%s is no AWS region: they look like %s", shorten(m.value), defaultAWSRegion)
+			return problemf(path, "%s is not an AWS region: regions look like %s", shorten(m.value), defaultAWSRegion)
 		}
 	}
 	return nil
@@ -137,38 +137,39 @@ func clip(value string) string {
 	return value
 }
 
-// endpointError says what is wrong with the URL of a custom platform. It shows no part of a URL that may hold a password.
+// endpointError returns what is wrong with the URL of a custom platform. It shows no part of the
+// URL that may contain a password.
 func endpointError(endpoint string) error {
 	u, err := url.Parse(endpoint)
 	switch {
 	case err != nil || !utf8.ValidString(endpoint):
-		return errors.New("is no URL: it must look like https://faas.example") // the cause would quote what may be a password
+		return errors.New("is not a URL: it must look like https://faas.example") // the cause would quote a possible password
 	case u.Scheme != "http" && u.Scheme != "https" && u.Host == "":
-		return errors.New("is no http or https URL: it must look like https://faas.example")
+		return errors.New("is not an http or https URL: it must look like https://faas.example")
 	case u.Scheme != "http" && u.Scheme != "https":
-		return fmt.Errorf("%s is no http or https URL: it must look like https://faas.example",
+		return fmt.Errorf("%s is not an http or https URL: it must look like https://faas.example",
 			shorten(faas.RedactURL(endpoint)))
 	case u.Hostname() == "":
-		return errors.New("is a URL without a host: it must look like https://faas.example")
+		return errors.New("has no host: it must look like https://faas.example")
 	}
 	if port := u.Port(); port != "" {
 		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-			return errors.New("is a URL with a port that is not from 1 to 65535")
+			return errors.New("has a port that is not from 1 to 65535")
 		}
 	}
 	return nil
 }
 
-// PolicyError says where a policy is wrong. It is the cause, found with errors.As, of the *faas.Error that [LoadPolicy], [Policy.Save] and
-// [Policy.Validate] return.
+// PolicyError describes where a policy is wrong. It is in the chain of the *faas.Error that
+// [LoadPolicy], [Policy.Save], [Policy.Validate] and [PolicyFlags.Apply] return.
 type PolicyError struct {
-	Path         string // of the file; empty for a policy that is in no file
-	Line, Column int    // in the file, from 1, the column in characters; 0 where the trouble is not in its content
-	Field        string // such as "serverless.default_memory_mb"; empty where no field is concerned
+	Path         string // of the file; empty if the policy is not in a file
+	Line, Column int    // in the file, from 1; the column counts characters; 0 if the content is not to blame
+	Field        string // such as "serverless.default_memory_mb"; empty if no field is to blame
 	Err          error
 }
 
-// Error is path:line:column: field: what is wrong and what to do.
+// Error returns path:line:column: field: problem.
 func (e *PolicyError) Error() string {
 	var b strings.Builder
 	b.WriteString(e.Path)
@@ -184,13 +185,13 @@ func (e *PolicyError) Error() string {
 	return b.String()
 }
 
-// Unwrap returns what is wrong.
+// Unwrap returns Err.
 func (e *PolicyError) Unwrap() error { return e.Err }
 
-// policyProblem is something wrong at a path inside the policy.
+// policyProblem is a problem at a path inside the policy.
 type policyProblem struct {
 	path   []string
-	offset int // in the file's content; used by the reader alone
+	offset int // in the file's content; only the decoder sets it
 	err    error
 }
 
@@ -212,7 +213,7 @@ func fileError(op, path string, err error) error {
 		code = faas.ErrInvalidArgument
 	}
 	if pathErr, ok := errors.AsType[*fs.PathError](err); ok && pathErr.Path == path {
-		err = fmt.Errorf("%s: %w", pathErr.Op, pathErr.Err) // the path stands in front already
+		err = fmt.Errorf("%s: %w", pathErr.Op, pathErr.Err) // the message already begins with the path
 	}
 	return policyErrorf(code, op, &PolicyError{Path: path, Err: err})
 }

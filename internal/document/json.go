@@ -222,7 +222,7 @@ func (p *jsonParser) str() (text string, damaged bool, err error) {
 			}
 			damaged = damaged || half
 		case c < 0x20:
-			return "", false, p.fail(p.pos, "%s stands bare in a string: is the closing quote missing?",
+			return "", false, p.fail(p.pos, "%s is not escaped in a string: is the closing quote missing?",
 				describeRune(p.src, p.pos))
 		}
 	}
@@ -258,7 +258,7 @@ func (p *jsonParser) escape() (half bool, err error) {
 		return false, nil
 	}
 	if c == 0 || !strings.ContainsRune(`"\/bfnrt`, rune(c)) {
-		return false, p.fail(at, "a backslash cannot stand before %s", describeRune(p.src, p.pos))
+		return false, p.fail(at, "a backslash cannot precede %s", describeRune(p.src, p.pos))
 	}
 	return false, nil
 }

@@ -123,7 +123,7 @@ func (w *braceWriter) object(obj *Value, changes []Change, indent string, multil
 		switch {
 		case c.Within != nil:
 			if !there || obj.Members[i].Value.Kind != Object {
-				return "", fmt.Errorf("%q is no object", c.Name)
+				return "", fmt.Errorf("%q is not an object", c.Name)
 			}
 			text, err := w.object(&obj.Members[i].Value, c.Within, lastLine(pieces[i].lead, indent),
 				strings.Contains(pieces[i].lead, "\n"))

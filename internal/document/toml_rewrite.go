@@ -74,7 +74,7 @@ func (w *tomlWriter) table(path []string, v *Value, changes []Change) {
 		switch {
 		case c.Within != nil:
 			if child == nil || child.Kind != Object {
-				w.fail(childPath, "is no table")
+				w.fail(childPath, "is not a table")
 				continue
 			}
 			w.table(childPath, child, c.Within)
@@ -161,7 +161,7 @@ func (w *tomlWriter) section(f Field) {
 	}
 	fields, ok := f.Value.(Fields)
 	if !ok {
-		w.fail([]string{f.Name}, "is no table, and only tables can be added at the end of a file")
+		w.fail([]string{f.Name}, "is not a table, and only tables can be added at the end of a file")
 		return
 	}
 	var plain Fields
