@@ -13,49 +13,54 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/tangle"
 )
 
-// DefaultRPC is the node that is asked where a contract is configured and no node.
+// DefaultRPC is the node that is asked if only a contract is configured.
 const DefaultRPC = "http://localhost:9944"
 
-// LogRangeEnv is the environment variable that says how many blocks one query for events spans.
+// LogRangeEnv names the environment variable that sets how many blocks one query for events spans.
 const LogRangeEnv = "MAX_GETLOGS_RANGE"
 
-// defaultEventSearch is enough for a blueprint whose creation is found by its time, and for one of the last days on a chain with a block every two
-// seconds; and little enough not to be noticed by who pays for calls.
+// defaultEventSearch suffices for a blueprint whose creation can be found by its time, and for a
+// blueprint of the last days on a chain with a block every two seconds. It is small enough not to
+// matter to those who pay for calls.
 const defaultEventSearch = 16
 
-// WithCache keeps what was found in events, and was verified, in a directory, which is made if it is not there. A later [FetchMetadata] of the same
-// definition does not search for it again. Entries are keyed by chain, contract, blueprint and hash, and verified when they are read, so that
-// neither a changed blueprint nor a changed file is ever answered from there. Nothing removes them.
+// WithCache stores verified events in a directory, which is created if it does not exist. A later
+// [FetchMetadata] of the same definition reads them instead of searching again. Entries are keyed
+// by chain, contract, blueprint and hash, and are verified when they are read. So a changed
+// blueprint or a changed file is never taken from the cache. Entries are never removed.
 func WithCache(dir string) FetchOption { return fetchOption(func(o *fetchOptions) { o.cache = dir }) }
 
-// WithChainID refuses nodes of any other chain. 0 accepts all, which is the default.
+// WithChainID refuses nodes of any other chain. The default, 0, accepts all.
 func WithChainID(id uint64) FetchOption { return fetchOption(func(o *fetchOptions) { o.chainID = id }) }
 
-// WithBlock reads the state of the block with this number, in place of the latest. A node answers for old blocks only if it keeps their state.
+// WithBlock reads the state of the block with this number instead of the latest. A node can answer
+// for an old block only if it has kept that state.
 func WithBlock(number uint64) FetchOption {
 	return fetchOption(func(o *fetchOptions) { o.block = number })
 }
 
-// WithEventSearch limits the search for the events that tell what newer contracts no longer return, the jobs' names and the published binaries, to
-// so many queries, each of the blocks that MAX_GETLOGS_RANGE says (default 2000). 0 does not search. The default is 16. The search takes at
-// most ten seconds, and at most half of what is left until the context's deadline. What it does not find is a warning.
+// WithEventSearch limits the search for the events that contain what newer contracts no longer
+// return: the names of the jobs and the published binaries. The limit is a number of queries, each
+// over as many blocks as MAX_GETLOGS_RANGE says (default 2000). The default is 16; 0 turns the
+// search off. The search takes at most ten seconds, and at most half of the time until the
+// context's deadline. If something is not found, a warning says so.
 func WithEventSearch(queries int) FetchOption {
 	return fetchOption(func(o *fetchOptions) { o.eventSearch = &queries })
 }
 
-// ChainError says why the chain could not be read, beside the code of a [faas.Error]. It is an error,
-// so that errors.Is finds it: errors.Is(err, serverless.ErrNoContract).
+// ChainError says why the chain could not be read, in more detail than the code of a [faas.Error].
+// It is an error for use with errors.Is: errors.Is(err, serverless.ErrNoContract).
 type ChainError string
 
 // The reasons why the chain could not be read.
 const (
-	// ErrNoContract means that nothing is at the contract's address on this chain.
+	// ErrNoContract means that there is nothing at the contract's address on this chain.
 	ErrNoContract = ChainError(tangle.ErrNoContract)
-	// ErrUnknownNetwork means that no contract was named, and none is known on the node's chain.
+	// ErrUnknownNetwork means that no contract was named and that none is known for the node's chain.
 	ErrUnknownNetwork = ChainError(tangle.ErrUnknownNetwork)
-	// ErrBlueprintNotFound means that the contract knows no such blueprint.
+	// ErrBlueprintNotFound means that the contract has no such blueprint.
 	ErrBlueprintNotFound = ChainError(tangle.ErrBlueprintNotFound)
-	// ErrContractUnknown means that the contract is of a generation that is not understood.
+	// ErrContractUnknown means that the contract is of an unknown generation.
 	ErrContractUnknown = ChainError(tangle.ErrGeneration)
 	ErrNodeUnreachable = ChainError(tangle.ErrUnreachable)
 	ErrNodeHTTP        = ChainError(tangle.ErrHTTP)      // the node answered with an HTTP error
@@ -68,7 +73,7 @@ const (
 // Error returns the reason.
 func (e ChainError) Error() string { return string(e) }
 
-// chainFailure is an error that errors.Is finds by its ChainError.
+// chainFailure is an error with a ChainError that errors.Is finds.
 type chainFailure struct {
 	error
 	kind ChainError
@@ -76,16 +81,17 @@ type chainFailure struct {
 
 func (f chainFailure) Unwrap() []error { return []error{f.kind, f.error} }
 
-// chainDefinition is what the chain says of a blueprint.
+// chainDefinition is a blueprint as the chain defines it.
 type chainDefinition struct {
-	// Metadata is complete but for what is read from the two strings below and from the profiles file: the jobs' profiles and Execution.
+	// Metadata lacks only what comes from the two strings below and from the profiles file: the
+	// profiles of the jobs, and Execution.
 	Metadata      Metadata
 	ProfilingData string
 	Description   string
 }
 
-// fetchChain reads the definition of a blueprint from the contract at o.contract, through the nodes o.rpc. Both may be empty, not at the same
-// time.
+// fetchChain reads the definition of a blueprint from the contract o.contract, through the nodes
+// o.rpc. One of them may be empty.
 func fetchChain(ctx context.Context, blueprintID uint64, o *fetchOptions) (*chainDefinition, error) {
 	cfg, err := o.chain()
 	if err != nil {
@@ -100,7 +106,8 @@ func fetchChain(ctx context.Context, blueprintID uint64, o *fetchOptions) (*chai
 	def := &chainDefinition{
 		Metadata:      chainMetadata(b),
 		ProfilingData: b.Definition.Metadata.ProfilingData,
-		// Not the one that the event tells: which jobs have a profile must not depend on how far back a node searches.
+		// Not the description in the event: which jobs have a profile must not depend on how far back a
+		// node searches.
 		Description: b.Definition.Metadata.Description,
 	}
 	if rangeErr != nil {
@@ -109,7 +116,7 @@ func fetchChain(ctx context.Context, blueprintID uint64, o *fetchOptions) (*chai
 	return def, nil
 }
 
-// chain says where and how to read.
+// chain returns the configuration of the reader.
 func (o *fetchOptions) chain() (tangle.Config, error) {
 	cfg := tangle.Config{
 		URLs: o.rpc, ChainID: o.chainID, Block: o.block, Client: o.httpClient, CacheDir: o.cache,
@@ -131,7 +138,7 @@ func (o *fetchOptions) chain() (tangle.Config, error) {
 	return cfg, nil
 }
 
-// chainFailed is the error of a chain that could not be read.
+// chainFailed wraps an error of the reader.
 func (o *fetchOptions) chainFailed(err error) error {
 	code, hint := faas.ErrInternal, ""
 	var chainErr *tangle.Error
@@ -143,7 +150,7 @@ func (o *fetchOptions) chainFailed(err error) error {
 	return faas.Errorf(code, fetchOp, "", "%w%s", err, hint)
 }
 
-// hintFor says what to do about an error, where that is not obvious.
+// hintFor returns what to do about an error, or the empty string if that is obvious.
 func hintFor(kind tangle.Kind, o *fetchOptions) string {
 	switch kind {
 	case tangle.ErrNoContract:
@@ -158,7 +165,7 @@ func hintFor(kind tangle.Kind, o *fetchOptions) string {
 	return ""
 }
 
-// logRange reads the environment's range, 0 where it has none.
+// logRange parses the environment's range. It returns 0 for an empty text.
 func logRange(text string) (uint64, error) {
 	if text = strings.TrimSpace(text); text == "" {
 		return 0, nil
@@ -170,7 +177,8 @@ func logRange(text string) (uint64, error) {
 	return n, nil
 }
 
-// chainMetadata converts what was read. Texts of the chain are made valid UTF-8, so that metadata reads back equal from JSON.
+// chainMetadata converts the reader's result. It makes texts valid UTF-8, so that metadata
+// survives being stored as JSON.
 func chainMetadata(b *tangle.Blueprint) Metadata {
 	meta := Metadata{
 		BlueprintID: b.ID, Source: SourceChain, Name: valid(b.Texts.Name), Description: valid(b.Texts.Description),
@@ -198,7 +206,7 @@ func chainMetadata(b *tangle.Blueprint) Metadata {
 	return meta
 }
 
-// resources sums up what is required. Where a kind is there more than once, the largest counts.
+// resources collects the requirements. If a kind appears more than once, the largest counts.
 func resources(list []tangle.Requirement, warnings *[]string) Resources {
 	var r Resources
 	for _, req := range list {
@@ -220,7 +228,7 @@ func resources(list []tangle.Requirement, warnings *[]string) Resources {
 			*warnings = append(*warnings, fmt.Sprintf("a requirement of the unknown kind %d was ignored", req.Kind))
 			continue
 		}
-		*into = max(*into, min(req.Count, math.MaxInt64)) // so that it survives readers of JSON that have signed numbers
+		*into = max(*into, min(req.Count, math.MaxInt64)) // for readers of JSON with signed integers
 	}
 	return r
 }
@@ -251,5 +259,6 @@ func chainSource(s tangle.Source) BlueprintSource {
 	return out
 }
 
-// valid makes a text of the chain valid UTF-8. It copies it, so that metadata does not keep the whole answer in memory.
+// valid returns the text as valid UTF-8. It returns a copy, so that metadata does not keep the
+// whole answer in memory.
 func valid(s string) string { return strings.Clone(strings.ToValidUTF8(s, "\uFFFD")) }

@@ -21,7 +21,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/tangle/tangletest"
 )
 
-// recordedNode serves all recorded blueprints of a generation. The environment names no contract.
+// recordedNode serves all recorded blueprints of a generation. It clears the environment's
+// contract.
 func recordedNode(t testing.TB, generation string) (*tangletest.Node, string) {
 	t.Helper()
 	t.Setenv(ContractEnv, "")
@@ -96,13 +97,13 @@ func TestMetadataOfTheChainIsComplete(t *testing.T) {
 	}
 }
 
-// Every recorded blueprint, of the oldest and of today's generation, with what its name promises.
+// All recorded blueprints, of the oldest and of today's generation, match their names.
 func TestEveryRecordedBlueprintIsUnderstood(t *testing.T) {
 	type outcome struct {
 		profiled int
 		source   ProfileSource
 		tee, gpu bool
-		warning  string // a part of one
+		warning  string // a part of one warning
 	}
 	wants := map[string]outcome{
 		"three-jobs-valid": {3, ProfileFromChain, false, false, ""}, "gpu-tee": {3, ProfileFromChain, true, true, ""},
@@ -120,7 +121,7 @@ func TestEveryRecordedBlueprintIsUnderstood(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// Contracts from 0.18 on do not return the description, and with it not the profiles in it.
+		// Contracts from 0.18 on do not return the description, so the profiles in it are lost.
 		wants["legacy-description"] = outcome{profiled: 3, source: ProfileFromDescription}
 		wants["corrupt-then-description"] = outcome{3, ProfileFromDescription, false, false, "profilingData"}
 		if generation == "gen-D" {
@@ -156,7 +157,9 @@ func TestEveryRecordedBlueprintIsUnderstood(t *testing.T) {
 
 func TestAFileIsPreferredToTheChain(t *testing.T) {
 	_, url := recordedNode(t, "gen-D")
-	binary := binaryWithProfiles(t, `{"jobs":{"1":{"avg_duration_ms":1,"p95_duration_ms":2,"peak_memory_mb":3,"stateful":false,"persistent_connections":false}}}`)
+	binary := binaryWithProfiles(t,
+		`{"jobs":{"1":{"avg_duration_ms":1,"p95_duration_ms":2,"peak_memory_mb":3,"stateful":false,`+
+			`"persistent_connections":false}}}`)
 	meta := fetch(t, 1, WithRPC(url), contractOption(), WithBinary(binary))
 	if meta.Jobs[0].Profile != nil || meta.Jobs[1].ProfileSource != ProfileFromFile || meta.Jobs[2].Profile != nil {
 		t.Errorf("%+v", meta.Jobs)
@@ -195,7 +198,8 @@ func TestTheContractIsFoundByChainID(t *testing.T) {
 	}
 }
 
-// errorTransport answers every request with an error, so that no test depends on what listens on the default port.
+// errorTransport answers every request with an error, so that no test depends on what listens on
+// the default port.
 type errorTransport struct{ asked []string }
 
 func (e *errorTransport) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -234,7 +238,7 @@ func TestChainErrorsHaveAKindACodeAndAText(t *testing.T) {
 		opts []FetchOption
 		kind ChainError
 		code faas.Code
-		text string // NODE stands for the node
+		text string // NODE stands for the node's host
 	}{
 		{0, []FetchOption{WithRPC(url), WithContract("0x00000000000000000000000000000000000000AA")}, ErrNoContract,
 			faas.ErrNotFound,
@@ -243,11 +247,13 @@ func TestChainErrorsHaveAKindACodeAndAText(t *testing.T) {
 		{99, []FetchOption{WithRPC(url), contractOption()}, ErrBlueprintNotFound, faas.ErrNotFound,
 			"faas: fetch metadata: blueprint 99 is not found in contract 0x0c00000000000000000000000000000000000001 on " +
 				"chain id 31338"},
-		{0, []FetchOption{WithRPC(url), contractOption(), WithChainID(1)}, ChainError(tangle.ErrConfig), faas.ErrInvalidArgument,
+		{0, []FetchOption{WithRPC(url), contractOption(), WithChainID(1)}, ChainError(tangle.ErrConfig),
+			faas.ErrInvalidArgument,
 			"faas: fetch metadata: node NODE is of chain id 31338, and 1 is wanted"},
 		{0, []FetchOption{WithRPC(url), contractOption(), WithBlock(1000)}, ErrNodeRPC, faas.ErrUnavailable,
 			"faas: fetch metadata: node NODE answered eth_call with JSON-RPC error -32000: header not found"},
-		{0, []FetchOption{WithRPC("node.example:8545"), contractOption()}, ChainError(tangle.ErrConfig), faas.ErrInvalidArgument,
+		{0, []FetchOption{WithRPC("node.example:8545"), contractOption()}, ChainError(tangle.ErrConfig),
+			faas.ErrInvalidArgument,
 			"faas: fetch metadata: RPC URL 1 of 1 must begin with http:// or https:// and name a host"},
 		{0, []FetchOption{WithRPC(answering(401, "")), contractOption()}, ErrNodeHTTP, faas.ErrPermissionDenied,
 			"faas: fetch metadata: node NODE answered with HTTP 401 Unauthorized"},
@@ -329,7 +335,7 @@ func TestRequirementsAreRead(t *testing.T) {
 	}
 }
 
-// The bomb that was stored on the genuine contract: 64 MiB that are 87 kB when packed.
+// The bomb was stored on the genuine contract: 64 MiB that compress to 87 kB.
 func TestABombOnTheChainCostsLittle(t *testing.T) {
 	n, _ := recordedNode(t, "gen-D")
 	def, err := tangle.DecodeDefinition(n.Blueprints[0].Definition)
@@ -338,7 +344,7 @@ func TestABombOnTheChainCostsLittle(t *testing.T) {
 	}
 	def.Metadata.ProfilingData = profileSample(t, "bomb-64MiB.profilingData")
 	n.Blueprints[0].Definition = tangletest.EncodeDefinition(def)
-	// What the node allocates must not count, so it only repeats what it said before.
+	// The node repeats its previous answer, because its own allocations must not count.
 	var said []byte
 	parrot := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if said == nil {
@@ -452,7 +458,9 @@ func TestDeclaredGPUsDoNotFit(t *testing.T) {
 		t.Error(diff)
 	}
 	meta.Execution.GPU = GPURequirement{Policy: "required", MinCount: 4}
-	if got := Analyze(meta, faas.Limits{}, true); got.Jobs[0].Reasons[len(got.Jobs[0].Reasons)-1] != (Reason{Code: ReasonNeedsGPU, Value: 4}) {
+	got = Analyze(meta, faas.Limits{}, true)
+	reasons := got.Jobs[0].Reasons
+	if reasons[len(reasons)-1] != (Reason{Code: ReasonNeedsGPU, Value: 4}) {
 		t.Errorf("%+v", got.Jobs[0].Reasons)
 	}
 }

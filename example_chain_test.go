@@ -11,14 +11,14 @@ import (
 	serverless "github.com/tangle-network/blueprint-serverless"
 )
 
-// Metadata from a chain, with a second node in case the first one fails.
+// Metadata from a chain, with a second node as a fallback.
 func ExampleFetchMetadata_chain() {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		log.Fatal(err)
 	}
 	meta, err := serverless.FetchMetadata(context.Background(), 7,
-		// the contract is the known one of the node's chain
+		// no contract is named: the known one of the node's chain is used
 		serverless.WithRPC("https://sepolia.base.org", "http://localhost:8545"),
 		serverless.WithBinary("target/release/my-blueprint"),
 		serverless.WithCache(filepath.Join(cache, "blueprints")),
@@ -39,7 +39,7 @@ func ExampleVerifyBinary() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	meta := &serverless.Metadata{Source: serverless.SourceChain} // of a blueprint that publishes no binary
+	meta := &serverless.Metadata{Source: serverless.SourceChain} // a blueprint that publishes no binary
 	check, err := serverless.VerifyBinary(meta, executable)
 	if err != nil {
 		log.Fatal(err)

@@ -18,7 +18,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/tangle"
 )
 
-// The environment variables that name the contract, where [WithContract] does not. The first that is set and not empty counts.
+// The environment variables that name the contract if [WithContract] does not. The first one that
+// is not empty counts.
 const (
 	ContractEnv         = "TANGLE_CONTRACT"
 	ContractFallbackEnv = "TANGLE_CONTRACT_ADDRESS"
@@ -34,20 +35,21 @@ type fetchOption func(*fetchOptions)
 func (f fetchOption) applyFetch(o *fetchOptions) { f(o) }
 
 type fetchOptions struct {
-	rpc        []string // in the order to try them; empty: the default node
-	contract   string   // 20 bytes in hex, with or without 0x; empty: the known contract of the node's chain
+	rpc        []string // tried in this order; empty for the default node
+	contract   string   // 20 bytes in hex, with or without 0x; empty for the known contract of the node's chain
 	binary     string
 	mock       bool
-	httpClient *http.Client // never nil once options are applied
-	logger     *slog.Logger // never nil once options are applied
+	httpClient *http.Client // not nil after newFetchOptions
+	logger     *slog.Logger // not nil after newFetchOptions
 
-	chainID, block uint64 // 0: any, and the latest
-	eventSearch    *int   // in queries; nil: the default
-	cache          string // empty: none
+	chainID, block uint64 // 0 for any chain, and for the latest block
+	eventSearch    *int   // in queries; nil for the default
+	cache          string // empty for none
 }
 
-// WithRPC names the nodes to ask, as http or https URLs, in the order in which they are tried. It makes [FetchMetadata] read the chain. Empty
-// strings are skipped, so that the value of an unset flag may be passed.
+// WithRPC sets the http or https URLs of the nodes, which [FetchMetadata] tries in this order. It
+// makes FetchMetadata read the chain. Empty strings are skipped, so the value of an unset flag may
+// be passed.
 func WithRPC(urls ...string) FetchOption {
 	return fetchOption(func(o *fetchOptions) {
 		for _, url := range urls {
@@ -58,8 +60,8 @@ func WithRPC(urls ...string) FetchOption {
 	})
 }
 
-// WithContract gives the address of the Tangle contract, in place of the environment's. It makes [FetchMetadata] read the chain. The empty
-// string changes nothing.
+// WithContract sets the address of the Tangle contract instead of the environment's. It makes
+// [FetchMetadata] read the chain. The empty string has no effect.
 func WithContract(address string) FetchOption {
 	return fetchOption(func(o *fetchOptions) {
 		if address != "" {
@@ -68,9 +70,10 @@ func WithContract(address string) FetchOption {
 	})
 }
 
-// WithBinary names the blueprint's binary. Its profiles are read from blueprint-profiles.json beside it, or else from
-// [ProfilesPath]. A file that names the SHA-256 of what was measured is compared with the binary: profiles of an older
-// build are used with a warning, those of another blueprint are not used. The empty string changes nothing.
+// WithBinary names the blueprint's binary. Its profiles are read from blueprint-profiles.json in
+// the same directory, or else from [ProfilesPath]. If the file names the SHA-256 of the profiled
+// binary, it is compared with this one: profiles of an older build are used with a warning,
+// profiles of another blueprint are not used. The empty string has no effect.
 func WithBinary(path string) FetchOption {
 	return fetchOption(func(o *fetchOptions) {
 		if path != "" {
@@ -79,32 +82,39 @@ func WithBinary(path string) FetchOption {
 	})
 }
 
-// WithMock asks for made-up metadata, also where a contract is configured.
+// WithMock makes FetchMetadata make the metadata up even if a contract is configured.
 func WithMock() FetchOption { return fetchOption(func(o *fetchOptions) { o.mock = true }) }
 
-// WithHTTPClient sets the client for the calls to nodes. By default it is [http.DefaultClient].
+// WithHTTPClient sets the client for calls to nodes. The default is [http.DefaultClient].
 func WithHTTPClient(c *http.Client) FetchOption {
 	return fetchOption(func(o *fetchOptions) { o.httpClient = c })
 }
 
-// FetchMetadata says what is known of a blueprint: its jobs from the chain, and their profiles from the first source that has any: the
-// profiles file of the binary (with [WithBinary]), then the definition's profilingData, then its description.
+// FetchMetadata returns the jobs of a blueprint and their profiles. The jobs come from the chain.
+// The profiles come from the first source that has any: the profiles file of the binary (see
+// [WithBinary]), the definition's profilingData, the definition's description.
 //
-// The chain is read when a contract is configured, by [WithContract] or else by the environment variable TANGLE_CONTRACT or else
-// TANGLE_CONTRACT_ADDRESS, or when [WithRPC] names a node. Only when nothing of that is configured, or [WithMock] asks for it, the metadata is
-// made up: Source is SourceMock, and there are as many jobs as the profiles file speaks of, or two without one. Without a profiles file such
-// metadata has no profiles, so that no analysis of it can recommend a serverless deployment.
+// FetchMetadata reads the chain if a contract is configured, by [WithContract] or by the
+// environment variable TANGLE_CONTRACT or TANGLE_CONTRACT_ADDRESS, or if [WithRPC] names a node.
+// Otherwise, and with [WithMock], it makes the metadata up: Source is SourceMock, and there are as
+// many jobs as the profiles file describes, or two without such a file. Made-up metadata without a
+// profiles file has no profiles, so no analysis of it recommends a serverless deployment.
 //
-// A source of profiles that is broken is skipped. What was skipped or ignored stands in Warnings, as does that metadata is made up, and is
-// logged. What only events tell, the names of the jobs and the published binaries, is searched for within limits ([WithEventSearch]).
+// A broken source of profiles is skipped. Everything that was skipped or ignored is in Warnings
+// and in the log, and so is the fact that metadata is made up. The names of the jobs and the
+// published binaries may only be in events; the search for them is limited (see
+// [WithEventSearch]).
 //
-// A node is asked in one round trip where the contract is configured, and all it says is of one block. Where a node fails, those after it in [WithRPC]
-// are asked, and after a pause those again where that may help, three times at the most. A response takes at most ten seconds and 4 MiB.
+// If a contract is configured, FetchMetadata asks a node in one round trip, and all answers
+// describe one block. If a node fails, FetchMetadata asks the next one of WithRPC. It tries all
+// nodes again, up to three times with pauses, if that may help. A response may take ten seconds
+// and 4 MiB.
 //
-// Errors are *faas.Error: ErrInvalidArgument for an address or a URL that is none, ErrNotFound for a contract or a blueprint that does not
-// exist, ErrUnsupported for a contract that is not understood, ErrUnavailable, ErrThrottled or ErrPermissionDenied for a node that does
-// not answer as it should, ErrTooLarge for one that says too much, and ErrTimeout. A [ChainError] says more. No error shows more of a
-// node's URL than its scheme and host. There is metadata exactly when the error is nil.
+// Errors are *faas.Error: ErrInvalidArgument for a malformed address or URL, ErrNotFound if the
+// contract or the blueprint does not exist, ErrUnsupported for a contract of an unknown kind,
+// ErrUnavailable, ErrThrottled or ErrPermissionDenied if a node fails, ErrTooLarge for an answer
+// that is too long, and ErrTimeout. A [ChainError] in the chain gives details. No error shows more
+// of a node's URL than its scheme and host. The metadata is nil if and only if the error is not.
 func FetchMetadata(ctx context.Context, blueprintID uint64, opts ...FetchOption) (*Metadata, error) {
 	o := newFetchOptions(opts)
 	if err := ctx.Err(); err != nil {
@@ -145,7 +155,8 @@ func newFetchOptions(opts []FetchOption) *fetchOptions {
 	return o
 }
 
-// contractAddress returns the configured address, or the empty string where none is. given is that of WithContract.
+// contractAddress returns the configured address, or the empty string if there is none. The
+// argument is that of WithContract.
 func contractAddress(given string) (string, error) {
 	address, origin := given, "WithContract"
 	for _, name := range []string{ContractEnv, ContractFallbackEnv} {
@@ -164,7 +175,8 @@ func contractAddress(given string) (string, error) {
 	return address, nil
 }
 
-// mockMetadata makes metadata up. Its number of jobs follows the profiles file, because no chain says how many there are.
+// mockMetadata makes metadata up. The number of jobs is that of the profiles file, because no
+// chain gives it.
 func mockMetadata(blueprintID uint64, o *fetchOptions, because string) *Metadata {
 	const jobs = 2
 	meta := &Metadata{BlueprintID: blueprintID, Source: SourceMock, Jobs: makeJobs(jobs)}
@@ -175,7 +187,7 @@ func mockMetadata(blueprintID uint64, o *fetchOptions, because string) *Metadata
 		return meta
 	}
 	if len(set.Jobs) > 0 {
-		highest := slices.Max(slices.Collect(maps.Keys(set.Jobs))) // below profiles.MaxJobs, by the decoder's promise
+		highest := slices.Max(slices.Collect(maps.Keys(set.Jobs))) // the decoder promises less than profiles.MaxJobs
 		meta.Jobs = makeJobs(int(highest) + 1)
 	}
 	meta.Warnings = append(meta.Warnings, fmt.Sprintf("the number of jobs, %d, was taken from %s", len(meta.Jobs), path))
@@ -191,7 +203,7 @@ func makeJobs(n int) []Job {
 	return jobs
 }
 
-// assemble completes the metadata with profiles and execution profile.
+// assemble adds the profiles and the execution profile to the metadata.
 func (def *chainDefinition) assemble(o *fetchOptions) *Metadata {
 	meta := &def.Metadata
 	if meta.Jobs == nil {
@@ -220,7 +232,7 @@ func (def *chainDefinition) assemble(o *fetchOptions) *Metadata {
 	return meta
 }
 
-// warn records what a decoder said. The decoder's error names its source itself.
+// warn records the warnings and the error of a decoder. The error names its source itself.
 func (m *Metadata) warn(prefix string, warnings []string, err error, consequence string) {
 	for _, warning := range warnings {
 		m.Warnings = append(m.Warnings, prefix+warning)
@@ -242,8 +254,8 @@ func (m *Metadata) setExecution(exec profiles.Execution) {
 	m.Execution = ExecutionProfile{Confidentiality: exec.Confidentiality, GPU: GPURequirement(exec.GPU)}
 }
 
-// readProfiles reads the profiles file of the binary, if there is one, and returns its path. It returns false, and
-// where something is wrong adds a warning, when no file gives a profile.
+// readProfiles reads the profiles file of the binary and returns its path. If no file has usable
+// profiles, it returns false; it adds a warning for each broken file.
 func readProfiles(meta *Metadata, o *fetchOptions, jobCount int) (profiles.Set, string, bool) {
 	if o.binary == "" {
 		return profiles.Set{}, "", false
@@ -281,15 +293,16 @@ func readProfiles(meta *Metadata, o *fetchOptions, jobCount int) (profiles.Set, 
 			found, from, notes = set, path, warnings
 		}
 		if own {
-			break // nothing fits better
+			break // no file can fit better
 		}
 	}
 	meta.warn(from+": ", notes, nil, "")
 	return found, from, from != ""
 }
 
-// compareMeasured says, as a warning, that profiles are of another build of the binary, and, as an error, that they are
-// of another blueprint. A file that does not tell what was measured is taken for the binary's.
+// compareMeasured returns a warning if the profiles are of another build of the binary, and an
+// error if they are of another blueprint. A file that does not say which binary was profiled is
+// taken to fit.
 func compareMeasured(set profiles.Set, binary string) (warning string, err error) {
 	if set.BinarySHA256 == "" {
 		return "", nil
@@ -306,11 +319,12 @@ func compareMeasured(set profiles.Set, binary string) (warning string, err error
 	return fmt.Sprintf("these are the profiles of another build of %s: profile it again", binary), nil
 }
 
-// ProfilesPath returns where the existing tools keep the profiles of a blueprint's binary: blueprint-profiles.json in the
-// directory above the binary's, so that for target/release/x it is target/blueprint-profiles.json. A file of that name
-// beside the binary comes first; see [WithBinary].
+// ProfilesPath returns where the existing tools keep the profiles of a blueprint's binary:
+// blueprint-profiles.json in the directory above that of the binary. For target/release/x it is
+// target/blueprint-profiles.json. A file of that name beside the binary takes precedence; see
+// [WithBinary].
 func ProfilesPath(binary string) string {
-	// else the parent of a bare name would be the working directory itself
+	// the parent of a bare name would be the working directory itself
 	if abs, err := filepath.Abs(binary); err == nil {
 		binary = abs
 	}

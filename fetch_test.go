@@ -17,13 +17,14 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// noContract makes sure that the machine's own configuration does not reach a test.
+// noContract clears the machine's own configuration for a test.
 func noContract(t *testing.T) {
 	t.Setenv(ContractEnv, "")
 	t.Setenv(ContractFallbackEnv, "")
 }
 
-// binaryWithProfiles returns the path of a binary, which does not exist, beside which a profiles file is.
+// binaryWithProfiles writes a profiles file, and returns the path of a binary beside it. The
+// binary does not exist.
 func binaryWithProfiles(t *testing.T, content string) string {
 	t.Helper()
 	target := t.TempDir()
@@ -42,7 +43,7 @@ func profileSample(t testing.TB, name string) string {
 	return string(data)
 }
 
-// sampleProfiles are those in every good sample.
+// sampleProfiles returns the profiles of every valid sample.
 func sampleProfiles() []*JobProfile {
 	return []*JobProfile{
 		{AvgDurationMS: 5, P95DurationMS: 8, P99DurationMS: 10, PeakMemoryMB: 256, SampleSize: 10},
@@ -134,9 +135,10 @@ func TestMockTakesProfilesFromTheFile(t *testing.T) {
 
 func TestTheNumberOfMockJobsIsBounded(t *testing.T) {
 	noContract(t)
-	const p = `{"avg_duration_ms":1,"p95_duration_ms":2,"peak_memory_mb":3,"stateful":false,"persistent_connections":false}`
+	const p = `{"avg_duration_ms":1,"p95_duration_ms":2,"peak_memory_mb":3,"stateful":false,` +
+		`"persistent_connections":false}`
 	for content, want := range map[string]int{
-		`{"jobs":{"0":` + p + `}}`:                        1, // a blueprint of one job
+		`{"jobs":{"0":` + p + `}}`:                        1, // a blueprint with one job
 		`{"jobs":{"4":` + p + `}}`:                        5,
 		`{"jobs":{"255":` + p + `,"256":` + p + `}}`:      256,
 		`{"jobs":{"1":` + p + `,"4294967295":` + p + `}}`: 2,
@@ -192,10 +194,10 @@ func TestABrokenProfilesFileIsReportedAndIgnored(t *testing.T) {
 	}
 }
 
-// The profiles file belongs to a binary, and is found beside it or above its directory.
+// The profiles file belongs to one binary. It is in the binary's directory or above it.
 func TestProfilesAreUsedForTheirOwnBinaryOnly(t *testing.T) {
 	noContract(t)
-	const here = "blueprint" // the name of the binary's file
+	const here = "blueprint" // the file name of the binary
 	content := func(name, sha string) string {
 		member := ""
 		if sha != "" {
@@ -207,7 +209,7 @@ func TestProfilesAreUsedForTheirOwnBinaryOnly(t *testing.T) {
 	other := strings.Repeat("ab", 32)
 	for name, tc := range map[string]struct {
 		beside, above func(own string) string
-		from          string // the directory whose file is used; empty: none
+		from          string // the directory whose file is used; empty for none
 		warns         string
 	}{
 		"its own, above": {above: func(own string) string { return content(here, own) }, from: "target"},
@@ -286,7 +288,7 @@ func TestProfilesPathIsTwoDirectoriesUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Chdir(release)
-	// The name of a temporary directory may lead through a link, which the working directory has resolved.
+	// The path of a temporary directory may contain a link, which the working directory has resolved.
 	wd, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)
@@ -306,9 +308,9 @@ func TestProfilesComeFromTheFirstSourceThatHasAny(t *testing.T) {
 	for _, tc := range []struct {
 		name                               string
 		binary, profilingData, description string
-		source                             ProfileSource // empty: no profiles
+		source                             ProfileSource // empty for no profiles
 		exec                               ExecutionProfile
-		warnings                           []string // a part of each
+		warnings                           []string // a part of each warning
 	}{
 		{name: "nothing"},
 		{name: "the file first", binary: file, profilingData: valid, description: legacy, source: ProfileFromFile,
@@ -332,7 +334,8 @@ func TestProfilesComeFromTheFirstSourceThatHasAny(t *testing.T) {
 		},
 		{
 			name: "profilingData broken beside a good file", binary: file, profilingData: "?", source: ProfileFromFile,
-			warnings: []string{`profilingData is not a JSON object but begins with "?": it is not known whether the jobs need a TEE or a GPU`},
+			warnings: []string{`profilingData is not a JSON object but begins with "?": it is not known whether the jobs ` +
+				`need a TEE or a GPU`},
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -422,7 +425,8 @@ func TestMetadataPrintsInALine(t *testing.T) {
 		BlueprintID: 7, Source: SourceChain, Name: "x", Jobs: []Job{{Profile: fitting()}, {ID: 1}},
 		Execution: ExecutionProfile{Confidentiality: "tee_required"}, Warnings: []string{"something."},
 	}
-	if got, want := meta.String(), "blueprint 7 \"x\" (chain): 2 jobs, 1 profiled, needs a TEE\n  warning: something."; got != want {
+	const want = "blueprint 7 \"x\" (chain): 2 jobs, 1 profiled, needs a TEE\n  warning: something."
+	if got := meta.String(); got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 	if got := (*Metadata)(nil).String(); got != "no metadata" {
@@ -445,7 +449,7 @@ func TestAProfilesFileThatBlocksIsNotOpened(t *testing.T) {
 	}
 }
 
-// A program that leaves an option out by passing nil gets the default, whatever kind of option it is.
+// A program that passes nil instead of an option gets the default, for every kind of option.
 func TestNilOptionsAreSkipped(t *testing.T) {
 	noContract(t)
 	dir := t.TempDir()
@@ -468,7 +472,8 @@ func TestNilOptionsAreSkipped(t *testing.T) {
 	if _, err := Recover(t.Context(), "missing", nil, WithStateDir(dir), nil); !errors.Is(err, faas.ErrNotFound) {
 		t.Error(err)
 	}
-	if _, err := NewPlan(t.Context(), ServiceSpec{}, nil, WithStateDir(dir), nil); !errors.Is(err, faas.ErrInvalidArgument) {
+	_, err = NewPlan(t.Context(), ServiceSpec{}, nil, WithStateDir(dir), nil)
+	if !errors.Is(err, faas.ErrInvalidArgument) {
 		t.Error(err)
 	}
 }

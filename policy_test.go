@@ -15,7 +15,7 @@ import (
 )
 
 func TestPolicyIsAPlainValue(t *testing.T) {
-	content := `{"x": [1.0, 1e400], "serverless": {"note": "<&>", "provider": {"type": "custom", 
+	content := `{"x": [1.0, 1e400], "serverless": {"note": "<&>", "provider": {"type": "custom",
 		"endpoint": "https://user:secret@host/base", "zone": 1}, "provider_config": {"token": "secret"}}}`
 	p := load(t, policyFile(t, content))
 

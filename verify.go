@@ -7,33 +7,35 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// BinaryVerdict says how a binary compares with what is published.
+// BinaryVerdict is the result of comparing a binary with the published ones.
 type BinaryVerdict string
 
 // The verdicts.
 const (
 	BinaryMatches     BinaryVerdict = "match"       // its hash is published for its architecture
-	BinaryDiffers     BinaryVerdict = "mismatch"    // hashes are published for its architecture, and none is its own
-	BinaryUnpublished BinaryVerdict = "unpublished" // nothing is published to compare it with
+	BinaryDiffers     BinaryVerdict = "mismatch"    // other hashes are published for its architecture
+	BinaryUnpublished BinaryVerdict = "unpublished" // there is nothing to compare it with
 )
 
-// BinaryCheck is what [VerifyBinary] found.
+// BinaryCheck is the result of [VerifyBinary].
 type BinaryCheck struct {
 	Verdict BinaryVerdict `json:"verdict"`
 	Path    string        `json:"path"`
 	SHA256  string        `json:"sha256"`         // of the file
-	OS      string        `json:"os,omitempty"`   // of the file; empty where it cannot be told
-	Arch    string        `json:"arch,omitempty"` // likewise
-	// Published are the binaries that the file was compared with: the one that it matches, or all that it could have.
+	OS      string        `json:"os,omitempty"`   // of the file; empty if unknown
+	Arch    string        `json:"arch,omitempty"` // of the file; empty if unknown
+	// Published holds the binaries that the file was compared with: the one that it matches, or else
+	// all candidates.
 	Published []PublishedBinary `json:"published,omitempty"`
-	// Why is a sentence for people.
+	// Why explains the verdict in a sentence.
 	Why string `json:"why"`
 }
 
-// String is the verdict with its reason.
+// String returns the verdict and the explanation.
 func (c *BinaryCheck) String() string { return string(c.Verdict) + ": " + c.Why }
 
-// Err returns an ErrInvalidArgument for a mismatch, and nil for the other verdicts: that nothing is published is for the caller to judge.
+// Err returns an ErrInvalidArgument for a mismatch and nil for the other verdicts. The caller
+// decides whether an unpublished binary is acceptable.
 func (c *BinaryCheck) Err() error {
 	if c.Verdict != BinaryDiffers {
 		return nil
@@ -41,12 +43,13 @@ func (c *BinaryCheck) Err() error {
 	return faas.Errorf(faas.ErrInvalidArgument, "verify binary", "", "%s", c.Why)
 }
 
-// VerifyBinary compares the binary at path with the SHA-256 that the blueprint publishes for its architecture and operating system. What is
-// published for others is not looked at: a hash that belongs to another architecture proves nothing of this file. Where the file does not tell its
-// architecture, as a script does not, any published hash may match.
+// VerifyBinary compares the binary at path with the SHA-256 that the blueprint publishes for its
+// architecture and operating system. It ignores hashes for other systems, which prove nothing
+// about this file. If the file does not reveal its architecture, as with a script, any published
+// hash may match.
 //
-// That a hash matches says that the file is the one that the blueprint's owner published, as far as the node that was asked can be trusted.
-// The error is that of [faas.InspectBinary], for a file that cannot be read.
+// A match means that the file is the one that the blueprint's owner has published, provided that
+// the node can be trusted. If the file cannot be read, the error is that of [faas.InspectBinary].
 func VerifyBinary(meta *Metadata, path string) (*BinaryCheck, error) {
 	file, err := faas.InspectBinary(path)
 	if err != nil {
@@ -92,7 +95,7 @@ func VerifyBinary(meta *Metadata, path string) (*BinaryCheck, error) {
 	return check, nil
 }
 
-// fits reports whether a binary for this system may be meant.
+// fits reports whether the binary may be meant for this system.
 func (p PublishedBinary) fits(os, arch string) bool {
 	osFits := os == "" || p.OS == os || p.OS == "unknown" || p.OS == "bsd" && strings.HasSuffix(os, "bsd")
 	return osFits && (arch == "" || p.Arch == arch)
@@ -108,7 +111,7 @@ func (c *BinaryCheck) platform() string {
 	return c.OS + "/" + c.Arch
 }
 
-// hashes lists the first few that were published.
+// hashes lists the first few published hashes.
 func (c *BinaryCheck) hashes() string {
 	const most = 3
 	var list []string

@@ -8,7 +8,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/alloctest"
 )
 
-// hostile returns documents of about n bytes that are made to cost as much as they can.
+// hostile returns documents of about n bytes that are made to be as expensive as possible.
 func hostile(n int) map[string]string {
 	docs := map[string]string{}
 	add := func(name, before string, piece func(i int) string, after string) {
@@ -54,7 +54,9 @@ func hostile(n int) map[string]string {
 }
 
 func TestMemoryIsBoundedByTheSizeOfADocument(t *testing.T) {
-	const most = 300 // bytes for each byte: a member that takes four is a value that takes a hundred, in a list that grows
+	// bytes per byte of the document: a four-byte member becomes a value of a hundred, in a growing
+	// list
+	const most = 300
 	for _, n := range []int{1 << 10, 32 << 10, 256 << 10} {
 		for name, text := range hostile(n) {
 			src := []byte(text)
@@ -65,7 +67,7 @@ func TestMemoryIsBoundedByTheSizeOfADocument(t *testing.T) {
 	}
 }
 
-// The decoder of TOML looks each key up among those before it, so what it is given has to be bounded in number.
+// The TOML decoder looks each key up among the earlier ones, so their number must be limited.
 func TestKeysAndValuesOfTOMLAreBounded(t *testing.T) {
 	pairs := func(n int) []byte {
 		var b strings.Builder

@@ -1,5 +1,6 @@
-// Package document reads a configuration document, JSON or TOML, into one tree of values that know where they stand, and rewrites single
-// members of it without touching a byte of the rest: no number goes through a float, no foreign section is reordered or reformatted.
+// Package document parses a configuration document, JSON or TOML, into a tree of values with their
+// positions, and rewrites single members without changing any other byte. It never converts a
+// number to a float, and never reorders or reformats a foreign section.
 package document
 
 import (
@@ -18,41 +19,41 @@ const (
 	TOML Format = "TOML"
 )
 
-// maxDepth bounds the nesting of a document, so that a hostile one cannot exhaust the stack.
+// maxDepth limits the nesting of a document, so that a hostile one cannot exhaust the stack.
 const maxDepth = 100
 
-// maxTOML bounds how many keys and values a TOML document has: its decoder looks each key up in a
-// list of those before it. Policies have a few dozen.
+// maxTOML limits how many keys and values a TOML document has, because its decoder looks each key
+// up in a list of the earlier ones. Policies have a few dozen.
 const maxTOML = 4096
 
 // Document is a parsed document. It is immutable.
 type Document struct {
 	Format Format
-	Root   *Value // of Kind Object, unless a JSON document is something else
+	Root   *Value // of Kind Object in TOML; of any kind in JSON
 
 	src  []byte
 	toml *tomlIndex
 }
 
-// Source returns the text that was parsed. It must not be changed.
+// Source returns the parsed text. The caller must not change it.
 func (d *Document) Source() []byte { return d.src }
 
-// SyntaxError says why a text is no document.
+// SyntaxError describes why a text is not a document.
 type SyntaxError struct {
 	Offset int    // in bytes
-	Field  string // path of the innermost member around the error, joined with dots; empty at the top
+	Field  string // path of the innermost enclosing member, joined with dots; empty at the top
 	Msg    string
 }
 
-// Error returns the message alone; where it is belongs to the caller, who knows the file.
+// Error returns the message without the position, which the caller reports together with the file.
 func (e *SyntaxError) Error() string { return e.Msg }
 
 var bom = []byte("\xef\xbb\xbf")
 
-// Parse reads a document, which it keeps a reference to. Content that is JSON, or begins like a JSON object, is JSON; everything else is TOML.
-// An error is always a *SyntaxError.
+// Parse parses a document and retains src. Text that is valid JSON or begins like a JSON object is
+// JSON; all other text is TOML. The error is always a *SyntaxError.
 //
-// JSON is read to the letter of RFC 8259. Members that stand twice in one object are not refused here: see [Value.Duplicate].
+// JSON must conform to RFC 8259. Parse does not refuse duplicate members: see [Value.Duplicate].
 func Parse(src []byte) (*Document, error) {
 	if bytes.HasPrefix(src, bom) {
 		return nil, &SyntaxError{Msg: "the file begins with a byte order mark: save it as UTF-8 without one"}
@@ -88,7 +89,7 @@ func invalidUTF8(src []byte) int {
 	return -1
 }
 
-// Position returns the line and the column, in characters, of a byte offset; both count from 1.
+// Position returns the line and the column, in characters, of a byte offset. Both count from 1.
 func Position(src []byte, offset int) (line, column int) {
 	offset = min(max(offset, 0), len(src))
 	before := src[:offset]
@@ -100,7 +101,7 @@ func Position(src []byte, offset int) (line, column int) {
 // Kind is the kind of a value.
 type Kind uint8
 
-// The kinds. Time stands for the dates and times that only TOML has.
+// The kinds. Time covers the dates and times of TOML.
 const (
 	Null Kind = iota
 	Bool
@@ -111,34 +112,35 @@ const (
 	Time
 )
 
-// String names a kind with its article, as it stands in error messages.
+// String returns the kind with its article, for error messages.
 func (k Kind) String() string {
 	return [...]string{"null", "true or false", "a number", "a string", "an array", "an object", "a date or time"}[k]
 }
 
-// Value is one value of a document.
+// Value is a value of a document.
 type Value struct {
 	Kind Kind
 	// Text is the decoded string, or the literal of a number, a boolean or a time.
 	Text string
-	// Damaged is set on a string with half a surrogate pair in it, which no decoding preserves.
+	// Damaged is true for a string with half a surrogate pair, which no decoding preserves.
 	Damaged bool
-	Members []Member // of an Object, in the order of the document
+	Members []Member // of an Object, in document order
 	Elems   []Value  // of an Array
 
-	// Start and End are byte offsets of the literal. A TOML table has none, and a Start where it is first named; End is then 0.
+	// Start and End are the byte offsets of the literal. A TOML table that is not inline has no
+	// literal: its End is 0, and its Start is where it is first named.
 	Start, End int
 }
 
 // Member is a member of an object.
 type Member struct {
 	Name      string
-	Damaged   bool // as Value.Damaged, of the name
+	Damaged   bool // like Value.Damaged, for the name
 	NameStart int  // byte offset
 	Value     Value
 }
 
-// Get returns the member of that exact name, or nil.
+// Get returns the member with exactly that name, or nil.
 func (v *Value) Get(name string) *Value {
 	if v == nil {
 		return nil
@@ -151,7 +153,7 @@ func (v *Value) Get(name string) *Value {
 	return nil
 }
 
-// Duplicate returns the first member whose name already stood in the object.
+// Duplicate returns the first member whose name occurs earlier in the object.
 func (v *Value) Duplicate() (Member, bool) {
 	seen := make(map[string]bool, len(v.Members))
 	for _, m := range v.Members {
@@ -163,7 +165,7 @@ func (v *Value) Duplicate() (Member, bool) {
 	return Member{}, false
 }
 
-// describeRune shows a character of the document in an error message.
+// describeRune describes a character of the document for an error message.
 func describeRune(src []byte, offset int) string {
 	if offset >= len(src) {
 		return "the end of the file"

@@ -10,7 +10,7 @@ import (
 type jsonParser struct {
 	src  []byte
 	pos  int
-	path []string // names of the members around pos
+	path []string // names of the members that enclose pos
 }
 
 func parseJSON(src []byte) (*Value, error) {
@@ -42,7 +42,7 @@ func (p *jsonParser) space() {
 	}
 }
 
-// peek returns the next byte, or 0 at the end: no valid JSON has a NUL outside strings, nor inside.
+// peek returns the next byte, or 0 at the end. Valid JSON contains no NUL.
 func (p *jsonParser) peek() byte {
 	if p.pos < len(p.src) {
 		return p.src[p.pos]
@@ -199,7 +199,8 @@ func (p *jsonParser) digits() (n int) {
 	return n
 }
 
-// str reads a string. Damaged strings are legal JSON, so foreign ones pass; who needs the text must look.
+// str parses a string. It accepts a damaged string, which is valid JSON in a foreign member;
+// callers that need the text check for it.
 func (p *jsonParser) str() (text string, damaged bool, err error) {
 	start := p.pos
 	escaped := false
@@ -229,7 +230,7 @@ func (p *jsonParser) str() (text string, damaged bool, err error) {
 	return "", false, p.fail(start, "the string that begins here has no closing quote")
 }
 
-// escape leaves pos on the last byte of the escape sequence, and reports half a surrogate pair.
+// escape stops at the last byte of the escape sequence. It reports half a surrogate pair.
 func (p *jsonParser) escape() (half bool, err error) {
 	at := p.pos
 	p.pos++
@@ -263,7 +264,7 @@ func (p *jsonParser) escape() (half bool, err error) {
 	return false, nil
 }
 
-// hex4 reads the four digits after pos, which is on the u.
+// hex4 parses the four digits after the u at pos.
 func (p *jsonParser) hex4() (uint64, bool) {
 	if p.pos+5 > len(p.src) {
 		return 0, false

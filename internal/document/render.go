@@ -16,7 +16,7 @@ var (
 func jsonString(s string) string {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false) // an endpoint's & stays readable
+	enc.SetEscapeHTML(false) // keep the & of an endpoint readable
 	if err := enc.Encode(s); err != nil {
 		panic(err) // a string always encodes
 	}
@@ -74,7 +74,7 @@ func tomlKey(name string) string {
 	return tomlString(name)
 }
 
-// tomlString writes a basic string: that of JSON, but for one control character more that must be escaped.
+// tomlString renders a basic string: a JSON string in which one more control character is escaped.
 func tomlString(s string) string { return strings.ReplaceAll(jsonString(s), "\x7f", `\u007f`) }
 
 func scalar(v any, str func(string) string) string {
@@ -97,7 +97,8 @@ func scalar(v any, str func(string) string) string {
 	panic(fmt.Sprintf("document: a change cannot have a value of type %T", v))
 }
 
-// JSON returns the value as compact JSON: numbers to the digit, dates and times as strings, and so the numbers of TOML that JSON has not.
+// JSON returns the value as compact JSON. Numbers keep their digits. Dates, times and the TOML
+// numbers that JSON lacks become strings.
 func (v *Value) JSON() string {
 	var b strings.Builder
 	v.writeJSON(&b)
@@ -140,7 +141,7 @@ func (v *Value) writeJSON(b *strings.Builder) {
 	}
 }
 
-// AsJSON returns the document itself if it is JSON, else the same content as JSON.
+// AsJSON returns the document if it is JSON, or else its content as JSON.
 func (d *Document) AsJSON() (*Document, error) {
 	if d.Format == JSON {
 		return d, nil
@@ -148,7 +149,7 @@ func (d *Document) AsJSON() (*Document, error) {
 	return Parse([]byte(d.Root.JSON()))
 }
 
-// Raw returns the literal of a value as it stands in the document; of a TOML table there is none.
+// Raw returns the literal of a value, or the empty string for a TOML table without one.
 func (d *Document) Raw(v *Value) Literal {
 	if v.End == 0 {
 		return ""

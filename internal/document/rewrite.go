@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// Change says what becomes of one member of an object. A member that no change names keeps its bytes.
+// Change changes a member of an object. Members without a Change keep their bytes.
 type Change struct {
 	Name string
-	// Value is the new value: a string, bool, uint32, []string, Fields or Literal; nil removes the member. A member that is not there yet is added behind
-	// the others.
+	// Value is the new value: a string, bool, uint32, []string, Fields or Literal. If it is nil, the
+	// member is removed. A new member is added after the others.
 	Value any
-	// Within, in place of Value, are changes inside the member, which must be an object.
+	// Within changes the inside of the member, which must be an object. Value is then ignored.
 	Within []Change
 }
 
@@ -25,10 +25,10 @@ type Field struct {
 	Value any
 }
 
-// Literal is a value as it stands in another document of the same format.
+// Literal is the text of a value in another document of the same format.
 type Literal string
 
-// Rewrite returns the document's text with the changes made. The error says why that cannot be done in place.
+// Rewrite returns the document's text with the changes. It fails if they cannot be made in place.
 func (d *Document) Rewrite(changes []Change) ([]byte, error) {
 	if d.Root.Kind != Object {
 		return nil, fmt.Errorf("the document is %s, not an object", d.Root.Kind)
@@ -59,32 +59,32 @@ func splice(src []byte, start, end int, text string) []byte {
 	return append(out, src[end:]...)
 }
 
-// syntax is the notation of values between braces: JSON, or an inline table of TOML.
+// syntax is the notation between braces: JSON, or an inline table of TOML.
 type syntax struct {
 	colon string
 	name  func(string) string
 	value func(v any, l layout) string
 }
 
-// layout is how a new value is laid out: on one line, or on several of which the first is indented so far.
+// layout is the layout of a new value: one line, or several of which the first has this indent.
 type layout struct {
 	multiline    bool
 	indent, unit string
 	colon        string
 }
 
-// braceWriter rewrites objects that are written between braces, in the style of the members that are there.
+// braceWriter rewrites objects between braces in the style of their members.
 type braceWriter struct {
 	src    []byte
-	unit   string // one step of indentation
+	unit   string // a single step of indentation
 	syntax syntax
 }
 
 // piece is a member with the white space around it.
 type piece struct{ lead, name, value, tail string }
 
-// object returns the new text of obj; indent is that of the line it begins on, and
-// multiline says how the first member of an empty object is laid out.
+// object returns the new text of obj, which begins on a line with the given indent. If obj is
+// empty, multiline tells the layout of its first member.
 func (w *braceWriter) object(obj *Value, changes []Change, indent string, multiline bool) (string, error) {
 	pieces := make([]piece, 0, len(obj.Members)+len(changes))
 	names := map[string]int{}
@@ -108,7 +108,7 @@ func (w *braceWriter) object(obj *Value, changes []Change, indent string, multil
 	if n := len(pieces); n > 0 {
 		style = piece{lead: pieces[n-1].lead, name: w.colon(obj.Members[n-1]), tail: pieces[n-1].tail}
 		if n == 1 && style.lead == "" && strings.HasSuffix(style.name, " ") {
-			style.lead = " " // {"a": 1} has no comma to show that it would be followed by a space
+			style.lead = " " // {"a": 1} has no comma that would show whether a space follows one
 		}
 	} else if style.name = w.syntax.colon; multiline {
 		style.lead, style.tail = "\n"+indent+w.unit, "\n"+indent
@@ -167,7 +167,7 @@ func (w *braceWriter) object(obj *Value, changes []Change, indent string, multil
 	return b.String(), nil
 }
 
-// colon returns what stands between the name and the value of a member.
+// colon returns the text between the name and the value of a member.
 func (w *braceWriter) colon(m Member) string {
 	text := w.src[m.NameStart:m.Value.Start]
 	name := bytes.TrimRight(text[:bytes.LastIndexAny(text, ":=")], " \t\r\n")
@@ -178,7 +178,8 @@ func (w *braceWriter) layout(lead, indent, colon string) layout {
 	return layout{multiline: strings.Contains(lead, "\n"), indent: lastLine(lead, indent), unit: w.unit, colon: colon}
 }
 
-// lastLine returns the indentation that a lead ends with, or the one around it where the lead begins no line.
+// lastLine returns the indentation at the end of a lead. If the lead contains no line break, it
+// returns around.
 func lastLine(lead, around string) string {
 	if i := strings.LastIndexByte(lead, '\n'); i >= 0 {
 		return lead[i+1:]

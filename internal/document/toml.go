@@ -29,7 +29,8 @@ func parseTOML(src []byte) (*Document, error) {
 	return d, nil
 }
 
-// tomlError places an error of the decoder, which knows the line and often not the field.
+// tomlError adds the position and the field to an error of the decoder, which often lacks the
+// field.
 func tomlError(src []byte, index *tomlIndex, err error) error {
 	out := &SyntaxError{Msg: strings.TrimPrefix(err.Error(), "toml: ")}
 	if decode, ok := errors.AsType[*toml.DecodeError](err); ok {
@@ -38,7 +39,7 @@ func tomlError(src []byte, index *tomlIndex, err error) error {
 			out.Offset += bytes.IndexByte(src[out.Offset:], '\n') + 1
 		}
 		out.Offset += column - 1
-		out.Field = strings.Join(decode.Key(), ".") // of a duplicate, without the table it is in
+		out.Field = strings.Join(decode.Key(), ".") // for a duplicate without the enclosing table
 		for _, st := range index.statements {
 			if st.start <= out.Offset && (out.Offset < st.end || out.Field == "") {
 				out.Field = strings.Join(st.path, ".")
@@ -51,7 +52,7 @@ func tomlError(src []byte, index *tomlIndex, err error) error {
 	return out
 }
 
-// build converts what the decoder returned, and adds where it stands; a nil node stands nowhere.
+// build converts a decoded value and adds its position. A nil node has no position.
 func (n *tomlNode) build(src []byte, decoded any, v *Value) {
 	if n != nil {
 		v.Start, v.End = n.start, n.end
@@ -72,7 +73,7 @@ func (n *tomlNode) build(src []byte, decoded any, v *Value) {
 			if a.NameStart != b.NameStart {
 				return a.NameStart - b.NameStart
 			}
-			return strings.Compare(a.Name, b.Name) // two parts of one dotted key
+			return strings.Compare(a.Name, b.Name) // two parts of a dotted key
 		})
 	case []any:
 		v.Kind = Array
@@ -93,7 +94,7 @@ func (n *tomlNode) build(src []byte, decoded any, v *Value) {
 		}
 	case time.Time:
 		v.Kind, v.Text = Time, decoded.Format(time.RFC3339Nano)
-	default: // the local dates and times of the decoder
+	default: // the decoder's local dates and times
 		v.Kind, v.Text = Time, fmt.Sprint(decoded)
 	}
 }

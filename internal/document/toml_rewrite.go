@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// tomlWriter collects what to replace in a TOML text.
+// tomlWriter collects the replacements in a TOML text.
 type tomlWriter struct {
 	d      *Document
 	edits  []tomlEdit
@@ -50,7 +50,8 @@ func (w *tomlWriter) fail(path []string, why string) {
 	}
 }
 
-// table changes the table at path, however it is written: under a header, with dotted keys, as parent of other tables, or inline.
+// table changes the table at path. It may have a header, dotted keys, only tables below it, or be
+// inline.
 func (w *tomlWriter) table(path []string, v *Value, changes []Change) {
 	if v.End > 0 {
 		inline := &braceWriter{src: w.d.src, syntax: inlineSyntax}
@@ -96,7 +97,8 @@ func (w *tomlWriter) table(path []string, v *Value, changes []Change) {
 	}
 }
 
-// remove deletes every statement that defines one of the names in the table at path, or something below it, with its lines.
+// remove deletes the lines of every statement that defines one of the names in the table at path,
+// or something below it.
 func (w *tomlWriter) remove(path []string, names map[string]bool) {
 	for _, st := range w.d.toml.statements {
 		if len(st.path) > len(path) && hasPrefix(st.path, path) && names[st.path[len(path)]] {
@@ -109,7 +111,7 @@ func hasPrefix(path, prefix []string) bool {
 	return len(path) >= len(prefix) && slices.Equal(path[:len(prefix)], prefix)
 }
 
-// add writes new members of the table at path where its others stand.
+// add adds members to the table at path, after its other members.
 func (w *tomlWriter) add(path []string, fields Fields) {
 	if len(path) == 0 {
 		for _, f := range fields {
@@ -153,7 +155,7 @@ func (w *tomlWriter) add(path []string, fields Fields) {
 	w.edit(st.end, st.end, text)
 }
 
-// section appends a new top-level table, and those in it, each under a header of its own.
+// section appends a top-level table and the tables in it, each with its own header.
 func (w *tomlWriter) section(f Field) {
 	text := ""
 	if src := string(w.d.src); !strings.HasSuffix(src, "\n") {

@@ -8,24 +8,27 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
-// tomlIndex says where things stand in a TOML text: what the decoder, which checks the text and decodes its values, does not tell.
+// tomlIndex records the positions in a TOML text. The decoder, which validates the text and
+// decodes its values, does not report them.
 type tomlIndex struct {
 	statements []tomlStatement
 	root       tomlNode
 }
 
-// tomlStatement is a header or a top-level key and its value, with everything else on its lines.
+// tomlStatement is a header, or a key with its value, together with the rest of its lines.
 type tomlStatement struct {
 	header, array bool
 	path          []string // from the root
-	table         int      // how long the path of the header above is
-	start, end    int      // from the first byte of its first line to behind the newline of its last
+	table         int      // length of the path of the preceding header
+	start, end    int      // from the first byte of its first line to the end of its last, newline included
 }
 
-// tomlNode says where the value at a path stands; at a path that stands in several elements of an array, the first.
+// tomlNode is the position of the value at a path. If the path occurs in several elements of an
+// array, it is the first one.
 type tomlNode struct {
 	placed bool
-	// of the key, and of the literal; a table that is no literal has end 0, and starts where it is first named
+	// of the key and of the literal; for a table without a literal, end is 0 and start is where it is
+	// first named
 	name, start, end int
 	children         map[string]*tomlNode
 }
@@ -37,7 +40,8 @@ func (n *tomlNode) child(name string) *tomlNode {
 	return n.children[name]
 }
 
-// descend returns the node below, made where it is missing; the nodes on the way are placed at the key.
+// descend returns the node below, and creates missing nodes. It places intermediate nodes at the
+// key.
 func (n *tomlNode) descend(names []string, key int) *tomlNode {
 	for i, name := range names {
 		next := n.children[name]
@@ -62,7 +66,8 @@ func (n *tomlNode) place(name, start, end int) {
 	}
 }
 
-// tomlScanner walks over a text, at least as lenient as the grammar: where it gives up, the decoder has something to say.
+// tomlScanner scans a text, at least as leniently as the grammar: where it gives up, the decoder
+// reports an error.
 type tomlScanner struct {
 	src   []byte
 	pos   int
@@ -109,14 +114,14 @@ func (s *tomlScanner) fail(format string, args ...any) error {
 	return &SyntaxError{Offset: s.pos, Msg: fmt.Sprintf(format, args...)}
 }
 
-// errTooMuch is told from other trouble of the scanner, because the decoder would go on.
+// errTooMuch differs from other errors of the scanner, because the decoder would not report it.
 type errTooMuch struct{ SyntaxError }
 
 func (s *tomlScanner) tooMuch(format string, most int) error {
 	return &errTooMuch{SyntaxError{Offset: s.pos, Msg: fmt.Sprintf(format, most)}}
 }
 
-// check counts a key or a value so many levels below the root.
+// check counts a key or a value at a depth below the root.
 func (s *tomlScanner) check(depth int) error {
 	if depth > maxDepth {
 		return s.tooMuch("nested more than %d levels deep", maxDepth)
@@ -140,7 +145,7 @@ func (s *tomlScanner) space() {
 	}
 }
 
-// comment skips what may stand behind a statement.
+// comment skips white space and a comment after a statement.
 func (s *tomlScanner) comment() {
 	s.space()
 	if s.peek() == '#' {
@@ -150,7 +155,7 @@ func (s *tomlScanner) comment() {
 	}
 }
 
-// blank skips space, comments and new lines.
+// blank skips white space, comments and newlines.
 func (s *tomlScanner) blank() {
 	for s.comment(); s.peek() == '\n'; s.comment() {
 		s.pos++
@@ -181,7 +186,8 @@ func (s *tomlScanner) header(st *tomlStatement) (*tomlNode, error) {
 	return node, nil
 }
 
-// pair reads key = value in the table at node, which is depth levels below the root, and returns the names of the key.
+// pair parses key = value in the table at node, depth levels below the root. It returns the names
+// of the key.
 func (s *tomlScanner) pair(table *tomlNode, depth int) ([]string, error) {
 	at := s.pos
 	names, err := s.key(depth)
@@ -202,7 +208,7 @@ func (s *tomlScanner) pair(table *tomlNode, depth int) ([]string, error) {
 	return names, nil
 }
 
-// key reads a dotted key in a table so many levels below the root, and what space follows.
+// key parses a dotted key in a table depth levels below the root, and skips the space after it.
 func (s *tomlScanner) key(depth int) ([]string, error) {
 	var names []string
 	for {
@@ -308,7 +314,7 @@ func (s *tomlScanner) quoted() error {
 			return nil
 		case bytes.HasPrefix(s.src[s.pos:], triple):
 			s.pos += 3
-			for n := 0; n < 2 && s.peek() == quote; n++ { // up to two quotes may stand before the closing ones
+			for n := 0; n < 2 && s.peek() == quote; n++ { // up to two quotes may precede the closing ones
 				s.pos++
 			}
 			return nil

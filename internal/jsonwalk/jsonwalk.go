@@ -1,7 +1,8 @@
-// Package jsonwalk walks over JSON without building values from it: what it hands out are parts of the text. Unlike encoding/json it tells
-// members apart whose names differ in case, shows a member that is there twice, and costs nothing for what the caller skips.
+// Package jsonwalk walks over JSON without building values: it returns parts of the text. Unlike
+// encoding/json it distinguishes members whose names differ in case, reports duplicate members,
+// and spends nothing on what the caller skips.
 //
-// The text must have passed [Valid] or [json.Valid]; then no call panics and none reads beyond the text.
+// The text must have passed [Valid] or [json.Valid]. Then no call panics or reads beyond the text.
 package jsonwalk
 
 import (
@@ -9,7 +10,8 @@ import (
 	"encoding/json"
 )
 
-// Members calls f for every member of an object, in the order of the text, with its name unescaped. It ends with the first error of f.
+// Members calls f for every member of an object in the order of the text, with its unescaped name.
+// It stops at the first error of f and returns it.
 func Members(object []byte, f func(name string, value []byte) error) error {
 	rest := inside(object)
 	for len(rest) > 0 && rest[0] != '}' {
@@ -26,7 +28,8 @@ func Members(object []byte, f func(name string, value []byte) error) error {
 	return nil
 }
 
-// Elements calls f for every element of an array, in order. It ends with the first error of f.
+// Elements calls f for every element of an array in order. It stops at the first error of f and
+// returns it.
 func Elements(array []byte, f func(value []byte) error) error {
 	rest := inside(array)
 	for len(rest) > 0 && rest[0] != ']' {
@@ -39,7 +42,7 @@ func Elements(array []byte, f func(value []byte) error) error {
 	return nil
 }
 
-// inside skips the bracket that an object or an array begins with.
+// inside skips the opening bracket of an object or an array.
 func inside(data []byte) []byte {
 	data = Trim(data)
 	if len(data) == 0 {
@@ -57,7 +60,7 @@ func next(rest []byte) []byte {
 	return rest
 }
 
-// ValueEnd returns the length of the value that the text begins with.
+// ValueEnd returns the length of the value at the start of the text.
 func ValueEnd(data []byte) int {
 	depth := 0
 	for i := 0; i < len(data); i++ {
@@ -71,7 +74,7 @@ func ValueEnd(data []byte) int {
 			depth++
 		case '}', ']':
 			if depth == 0 {
-				return i // the end of what holds a number or a word
+				return i // the end of the enclosing object or array, after a number or a word
 			}
 			if depth--; depth == 0 {
 				return i + 1
@@ -85,13 +88,14 @@ func ValueEnd(data []byte) int {
 	return len(data)
 }
 
-// stringEnd returns where the quote stands that ends the string that begins at i, or the length of
-// data if none does.
+// stringEnd returns the index of the closing quote of the string that begins at i, or the length
+// of data if there is none.
 func stringEnd(data []byte, i int) int { return stringEndBy(bytes.IndexByte, data, i) }
 
-// stringEndBy looks for quotes and backslashes with index, which is bytes.IndexByte but for tests
-// that count what it looks at: strings may be millions of bytes long. A quote that was found stays
-// found while the backslashes before it are passed, so that no byte is looked at more than twice.
+// stringEndBy searches for quotes and backslashes with index. Tests replace bytes.IndexByte to
+// count the bytes searched, because strings may be millions of bytes long. A quote that was found
+// is remembered while the backslashes before it are skipped, so no byte is searched more than
+// twice.
 func stringEndBy(index func([]byte, byte) int, data []byte, i int) int {
 	for i++; i < len(data); {
 		quote := index(data[i:], '"')
@@ -113,7 +117,7 @@ func stringEndBy(index func([]byte, byte) int, data []byte, i int) int {
 	return len(data)
 }
 
-// Trim removes white space from the beginning of the text.
+// Trim removes leading white space.
 func Trim(data []byte) []byte {
 	for len(data) > 0 && (data[0] == ' ' || data[0] == '\n' || data[0] == '\t' || data[0] == '\r') {
 		data = data[1:]
@@ -121,7 +125,7 @@ func Trim(data []byte) []byte {
 	return data
 }
 
-// Unquote returns what a string says, and the empty string for a value that is none.
+// Unquote returns the text of a JSON string, or the empty string for any other value.
 func Unquote(raw []byte) string {
 	if len(raw) < 2 || raw[0] != '"' {
 		return ""
@@ -136,7 +140,7 @@ func Unquote(raw []byte) string {
 	return s
 }
 
-// Kind names the kind of a value, with its article.
+// Kind names the kind of a value with its article.
 func Kind(raw []byte) string {
 	if len(raw) == 0 {
 		return "nothing"

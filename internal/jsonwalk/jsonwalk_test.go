@@ -45,7 +45,8 @@ func TestNestingIsBounded(t *testing.T) {
 	}
 }
 
-// hostileStrings are beginnings of JSON texts that tempt a scanner to look at the same bytes again and again.
+// hostileStrings returns starts of JSON texts that tempt a scanner to search the same bytes
+// repeatedly.
 func hostileStrings(n int) map[string]string {
 	return map[string]string{
 		"backslashes":                    `"` + strings.Repeat(`\\`, n) + `"`,
@@ -98,7 +99,8 @@ func TestWalkingAllocatesNothingButNames(t *testing.T) {
 	}
 }
 
-// FuzzWalk holds the walk to encoding/json: the parts of valid JSON are valid JSON, and as many.
+// FuzzWalk compares the walk with encoding/json: the parts of valid JSON are valid, and their
+// number is the same.
 func FuzzWalk(f *testing.F) {
 	for _, seed := range []string{`{}`, `[]`, `{"a":[1,"\\",{}],"b":"\""}`, `[[],[[]],"x",1e5]`, ` [ 1 , 2 ] `,
 		`{"a":1,"a":2}`} {
