@@ -59,13 +59,13 @@ func VerifyBinary(meta *Metadata, path string) (*BinaryCheck, error) {
 		Arch: string(file.Arch)}
 	switch {
 	case meta == nil:
-		check.Why = "there is no metadata, and so nothing to compare " + path + " with"
+		check.Why = "there is no metadata, so there is nothing to compare " + path + " with"
 		return check, nil
 	case meta.Source == SourceMock:
-		check.Why = "the metadata is made up, and so there is nothing to compare " + path + " with"
+		check.Why = "the metadata is made up, so there is nothing to compare " + path + " with"
 		return check, nil
 	case len(meta.Sources) == 0:
-		check.Why = "no binary of the blueprint is known from the chain, and so there is nothing to compare " + path + " with"
+		check.Why = "the chain names no binary of the blueprint, so there is nothing to compare " + path + " with"
 		return check, nil
 	}
 	others := 0
@@ -85,7 +85,7 @@ func VerifyBinary(meta *Metadata, path string) (*BinaryCheck, error) {
 		}
 	}
 	if len(check.Published) == 0 {
-		check.Why = fmt.Sprintf("the blueprint publishes no hash for %s, and so there is nothing to compare %s with "+
+		check.Why = fmt.Sprintf("the blueprint publishes no hash for %s, so there is nothing to compare %s with "+
 			"(hashes for others: %d)", check.platform(), path, others)
 		return check, nil
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/orchestrator"
 )
 
-func TestABinaryThatIsNotThePublishedOneIsRefusedThatIsNotThePublishedOne(t *testing.T) {
+func TestABinaryThatIsNotThePublishedOneIsRefused(t *testing.T) {
 	s := spec(t)
 	file, err := faas.InspectBinary(s.BinaryPath)
 	if err != nil {

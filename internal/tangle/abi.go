@@ -9,33 +9,35 @@ import (
 
 const wordSize = 32
 
-// decoder reads ABI-encoded data. The first error stays; whatever is read after it is zero, so that callers look at it once at the end.
+// decoder decodes ABI-encoded data. It keeps the first error, after which every read returns zero,
+// so callers check for an error only at the end.
 //
-// Every head and every tail that is entered is charged against a budget of the data's own length. An encoder never lets two values overlap, so
-// honest data stays within it, while data that points at the same bytes again and again is refused before it has cost more than its size.
+// Every head and every tail that is read is charged against a budget of the data's length.
+// Encoders never let values overlap, so honest data stays within the budget. Data that refers to
+// the same bytes repeatedly is refused before it costs more than its size.
 type decoder struct {
 	data   []byte
-	text   string // the same bytes, and not a copy: strings are parts of it, and cost nothing
+	text   string // the same bytes without a copy: decoded strings are substrings of it
 	budget int
-	where  []place // the arrays that are being read, outermost first
+	where  []place // the arrays being read, outermost first
 	err    *DecodeError
 }
 
-// place is one element of an array.
+// place is an element of an array.
 type place struct {
 	array string
 	index int
 }
 
 func newDecoder(data []byte) *decoder {
-	text := unsafe.String(unsafe.SliceData(data), len(data)) // every caller promises not to change the data
+	text := unsafe.String(unsafe.SliceData(data), len(data)) // callers promise not to change the data
 	return &decoder{data: data, text: text, budget: len(data), where: make([]place, 0, 2)}
 }
 
-// DecodeError says where an answer is malformed.
+// DecodeError describes where an answer is malformed.
 type DecodeError struct {
-	Field  string // as the contract names it: "jobs[3].name"
-	Offset int    // of the word that is wrong, in bytes
+	Field  string // path in the contract's names: "jobs[3].name"
+	Offset int    // of the bad word, in bytes
 	Reason string
 }
 
@@ -54,12 +56,12 @@ func (d *decoder) fail(field string, at int, format string, args ...any) {
 	d.err = &DecodeError{Field: path + field, Offset: at, Reason: fmt.Sprintf(format, args...)}
 }
 
-// head makes sure that so many words can be read from there on.
+// head checks that the given number of words can be read at the offset, and charges them.
 func (d *decoder) head(at, words int, field string) bool {
 	return d.err == nil && d.spend(at, at, words*wordSize, field)
 }
 
-// spend charges n bytes that begin at from; at is where the error is to point.
+// spend charges n bytes that begin at from. An error refers to the offset at.
 func (d *decoder) spend(at, from, n int, field string) bool {
 	if n > len(d.data)-from {
 		d.fail(field, at, "%d bytes from byte %d on reach beyond the answer's %d", n, from, len(d.data))
@@ -73,7 +75,7 @@ func (d *decoder) spend(at, from, n int, field string) bool {
 	return true
 }
 
-// word returns the word there. Its head was checked.
+// word returns the word at the offset, which head has checked.
 func (d *decoder) word(at int) (w Word) {
 	if d.err == nil {
 		copy(w[:], d.data[at:at+wordSize])
@@ -81,7 +83,7 @@ func (d *decoder) word(at int) (w Word) {
 	return w
 }
 
-// uint reads an unsigned integer of at most 64 bits. Its head was checked.
+// uint reads an unsigned integer of at most 64 bits at the offset, which head has checked.
 func (d *decoder) uint(at, bits int, field string) uint64 {
 	if d.err != nil {
 		return 0
@@ -116,7 +118,8 @@ func (d *decoder) address(at int, field string) (a Address) {
 	return a
 }
 
-// offset reads where a value begins, relative to base. It returns a place within the data, or fails.
+// offset reads the position of a value, which is relative to base. It fails if that position is
+// outside the data.
 func (d *decoder) offset(base, at int, field string) int {
 	n := d.uint(at, 64, field)
 	if d.err != nil {
@@ -129,7 +132,8 @@ func (d *decoder) offset(base, at int, field string) int {
 	return base + int(n)
 }
 
-// bytes reads a byte string, whose offset from base is at at, and returns where it begins and ends.
+// bytes reads a byte string and returns its start and end. The string's offset from base is stored
+// at at.
 func (d *decoder) bytes(base, at int, field string) (from, to int) {
 	begin := d.offset(base, at, field)
 	if !d.head(begin, 1, field) {
@@ -150,7 +154,7 @@ func (d *decoder) string(base, at int, field string) string {
 	return d.text[from:to]
 }
 
-// blob returns a byte string, nil where it is empty. It is a part of the data.
+// blob returns a byte string, or nil if it is empty. It is a part of the data.
 func (d *decoder) blob(base, at int, field string) []byte {
 	from, to := d.bytes(base, at, field)
 	if from == to {
@@ -159,8 +163,9 @@ func (d *decoder) blob(base, at int, field string) []byte {
 	return d.data[from:to:to]
 }
 
-// array reads the length of an array, whose offset from base is at at, and returns where its elements' heads begin. An element takes at least
-// least bytes, so that a caller may allocate n elements at once.
+// array reads the length of an array and returns the start of its elements' heads. The array's
+// offset from base is stored at at. An element takes at least least bytes, so the caller may
+// allocate n elements.
 func (d *decoder) array(base, at, limit, least int, field string) (elements, n int) {
 	begin := d.offset(base, at, field)
 	if !d.head(begin, 1, field) {
@@ -184,7 +189,7 @@ func (d *decoder) enter(array string) { d.where = append(d.where, place{array: a
 func (d *decoder) at(index int)       { d.where[len(d.where)-1].index = index }
 func (d *decoder) leave()             { d.where = d.where[:len(d.where)-1] }
 
-// result returns the error as one that is nil where there is none.
+// result returns the error as an interface, which is nil if there was no error.
 func (d *decoder) result() error {
 	if d.err == nil {
 		return nil

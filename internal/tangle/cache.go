@@ -11,20 +11,21 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/files"
 )
 
-// The kinds of what is cached.
+// The kinds of cached payloads.
 const (
 	cacheDefinition = "definition"
 	cacheSources    = "sources"
 )
 
-// cachePath names the file that holds the payload of one event. The hash is part of the name, so that a changed blueprint has another file.
+// cachePath returns the path of the file for the payload of an event. The hash is a part of the
+// name, so a changed blueprint has a different file.
 func (r *reader) cachePath(kind string, hash Word) string {
 	b := r.blueprint
 	return filepath.Join(r.cfg.CacheDir, fmt.Sprintf("%d-%s-%d-%s.%s", b.ChainID, b.Contract, b.ID, hash, kind))
 }
 
-// fromCache takes what is wanted from the cache, and no longer wants it. What is kept there are the payloads themselves and not what was
-// decoded, so that their hash tells whether a file was changed.
+// fromCache reads the wanted payloads from the cache and marks them as found. The cache stores the
+// payloads as they were recorded, so their hash reveals a changed file.
 func (r *reader) fromCache(want *wanted) {
 	if r.cfg.CacheDir == "" {
 		return
@@ -39,7 +40,7 @@ func (r *reader) fromCache(want *wanted) {
 	}
 }
 
-// load returns a payload that has this hash, nil where there is none.
+// load returns the payload with this hash, or nil if the cache does not have it.
 func (r *reader) load(kind string, hash Word) []byte {
 	if hash.IsZero() {
 		return nil
@@ -65,7 +66,7 @@ func readBounded(path string) ([]byte, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() || info.Size() > MaxResponse {
-		return nil, fmt.Errorf("%s is no regular file of at most %d bytes", path, MaxResponse)
+		return nil, fmt.Errorf("%s is not a regular file of at most %d bytes", path, MaxResponse)
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -75,7 +76,7 @@ func readBounded(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, MaxResponse))
 }
 
-// toCache keeps a payload. That it cannot is worth a warning, no more.
+// toCache stores a payload. A failure is only a warning.
 func (r *reader) toCache(kind string, hash Word, payload []byte) {
 	if r.cfg.CacheDir == "" {
 		return

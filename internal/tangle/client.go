@@ -19,32 +19,32 @@ import (
 
 // The limits of a conversation with a node.
 const (
-	// MaxResponse is how long a response may be, in bytes, once it is unpacked. Where a node takes no batches, it is how
-	// long the responses may be together that would have been one.
+	// MaxResponse is the maximum length of an unpacked response in bytes. If a node does not support
+	// batches, it limits the sum of the responses that replace a batch.
 	MaxResponse = 4 << 20
-	// maxErrorBody is how much of the body of an HTTP error is read.
+	// maxErrorBody limits how much of the body of an HTTP error is read.
 	maxErrorBody = 64 << 10
-	// defaultTimeout is how long a node may take for one response.
+	// defaultTimeout limits the time for a response.
 	defaultTimeout = 10 * time.Second
 	// rounds is how often all nodes are tried.
 	rounds = 3
-	// firstPause doubles from round to round. maxPause bounds what a node may ask for.
+	// firstPause doubles in every round. maxPause limits the pause that a node may ask for.
 	firstPause = 100 * time.Millisecond
 	maxPause   = 5 * time.Second
 )
 
-// client asks one of several nodes. It is used by one goroutine.
+// client asks one of several nodes. Only one goroutine may use it.
 type client struct {
 	http    *http.Client
 	timeout time.Duration
-	nodes   []*node // the one that answered last comes first, so that a conversation stays with one node while it answers
+	nodes   []*node // the node that answered last is first, so that a conversation stays with one node
 }
 
-// node is one URL.
+// node is a node's URL.
 type node struct {
 	url     *url.URL
-	hide    *strings.Replacer // of what must not be printed of the URL
-	noBatch bool              // it was found to refuse batches
+	hide    *strings.Replacer // hides the secrets in the URL
+	noBatch bool              // the node has refused a batch
 }
 
 func newClient(urls []string, httpClient *http.Client, timeout time.Duration) (*client, error) {
@@ -53,7 +53,7 @@ func newClient(urls []string, httpClient *http.Client, timeout time.Duration) (*
 		httpClient = http.DefaultClient
 	}
 	copied := *httpClient
-	// A redirect could carry the URL's credentials to another host, and turn the POST into a GET.
+	// A redirect could send the URL's credentials to another host, and turn the POST into a GET.
 	copied.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	c.http = &copied
 	if c.timeout <= 0 {
@@ -78,7 +78,7 @@ func newClient(urls []string, httpClient *http.Client, timeout time.Duration) (*
 func newNode(raw string) (*node, error) {
 	u, err := url.Parse(strings.TrimSpace(raw))
 	switch {
-	case err != nil: // its text may hold a password
+	case err != nil: // the error's text may contain a password
 		return nil, errors.New("cannot be parsed: it must be like http://localhost:9944")
 	case u.Scheme == "ws" || u.Scheme == "wss":
 		return nil, fmt.Errorf("has the scheme %s, and only http and https are spoken: most nodes serve both, at the "+
@@ -89,20 +89,22 @@ func newNode(raw string) (*node, error) {
 	return &node{url: u, hide: hider(secrets(u))}, nil
 }
 
-// String names the node without what may be secret: hosted nodes carry keys in path and query.
+// String returns the scheme and the host of the node. The path and query may contain secrets: keys
+// of hosted nodes.
 func (n *node) String() string { return n.url.Scheme + "://" + n.url.Host }
 
-// scrub takes the URL's secrets out of foreign text. It comes before any cut, which could leave a part of one.
+// scrub removes the URL's secrets from foreign text. It must be called before the text is cut,
+// because a cut could leave a part of a secret.
 func (n *node) scrub(text string) string { return n.hide.Replace(text) }
 
-// scrubQuoted is scrub for a text with quotations in it, as errors about foreign text have them.
+// scrubQuoted is scrub for a text with quotations, such as an error that quotes foreign text.
 func (n *node) scrubQuoted(text string) string {
 	var b strings.Builder
 	for {
 		at := max(strings.IndexByte(text, '"'), 0)
 		quotation, err := strconv.QuotedPrefix(text[at:])
 		if err != nil {
-			break // there is none
+			break // no quotation
 		}
 		said, _ := strconv.Unquote(quotation)
 		b.WriteString(n.scrub(text[:at]) + strconv.Quote(n.scrub(said)))
@@ -111,7 +113,7 @@ func (n *node) scrubQuoted(text string) string {
 	return b.String() + n.scrub(text)
 }
 
-// scrubbedError is an error whose text may hold foreign text.
+// scrubbedError is an error without the secrets that its text may have contained.
 type scrubbedError struct {
 	text string
 	err  error
@@ -120,13 +122,15 @@ type scrubbedError struct {
 func (e *scrubbedError) Error() string { return e.text }
 func (e *scrubbedError) Unwrap() error { return e.err }
 
-// do sends the calls, as one batch where the node takes batches, and returns their answers in the same order. It tries the nodes in turn, and
-// after a pause those again where that may help. The error is an *Error.
+// do sends the calls and returns their answers in the same order. It sends a batch if the node
+// supports batches. If a node fails, do asks the next one; it asks all nodes again, after a pause,
+// if that may help. The error is an *Error.
 //
-// A call that is required has a result, or was reverted by the contract. Others may have any error.
+// The answer to a required call is a result or a revert by the contract. Other answers may contain
+// any error.
 func (c *client) do(ctx context.Context, calls []call) ([]answer, error) {
 	failed := make([]*Error, len(c.nodes))
-	var partial []answer // lacks only what is not required
+	var partial []answer // lacks only answers that are not required
 	var partialFrom int
 	pause := firstPause
 	for round := range rounds {
@@ -175,7 +179,7 @@ func (c *client) prefer(i int) {
 	c.nodes[0] = n
 }
 
-// sleep waits, and reports whether the context lasted so long.
+// sleep waits and reports whether the context is still valid.
 func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -187,7 +191,8 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// combine makes one error of those of all nodes. Its kind is that of the first, which is the one that the operator prefers.
+// combine returns one error for the errors of all nodes. Its kind is that of the first node, the
+// operator's preferred one.
 func combine(failed []*Error) *Error {
 	if len(failed) == 1 {
 		return failed[0]
@@ -201,7 +206,7 @@ func combine(failed []*Error) *Error {
 	return &first
 }
 
-// joined is errors in one line.
+// joined is a list of errors in one line.
 type joined []error
 
 func (j joined) Error() string {
@@ -214,7 +219,8 @@ func (j joined) Error() string {
 
 func (j joined) Unwrap() []error { return j }
 
-// ask asks one node once. Beside an error it returns answers where they lack only what is not required.
+// ask asks a node once. With an error it may return answers, which then lack only what is not
+// required.
 func (c *client) ask(ctx context.Context, n *node, calls []call) ([]answer, *Error) {
 	var answers []answer
 	single := n.noBatch || len(calls) == 1
@@ -240,7 +246,7 @@ func (c *client) ask(ctx context.Context, n *node, calls []call) ([]answer, *Err
 	}
 	if single {
 		answers = make([]answer, len(calls))
-		total := 0 // of all answers, which are held together
+		total := 0 // of all answers, which are in memory together
 		for i, one := range calls {
 			body, err := c.post(ctx, n, encodeSingle(one))
 			if err != nil {
@@ -254,7 +260,7 @@ func (c *client) ask(ctx context.Context, n *node, calls []call) ([]answer, *Err
 				return nil, errorf(ErrMalformed, "node %s: answer to %s malformed: %s", n, one.method, n.malformed(parseErr))
 			}
 			if rpcErr := answers[i].err; rpcErr != nil && one.required && !rpcErr.reverted() {
-				return nil, n.rpcError(rpcErr, one.method) // the others would be of no use
+				return nil, n.rpcError(rpcErr, one.method) // the other answers would be useless
 			}
 		}
 	}
@@ -271,7 +277,8 @@ func (c *client) ask(ctx context.Context, n *node, calls []call) ([]answer, *Err
 	return answers, flaw
 }
 
-// refusesBatches lists what servers are known to answer to a JSON array that they do not expect.
+// refusesBatches reports whether servers are known to answer an unexpected JSON array with this
+// status.
 func refusesBatches(status int) bool {
 	switch status {
 	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType,
@@ -290,7 +297,7 @@ func (n *node) rpcError(err *RPCError, method string) *Error {
 	return e
 }
 
-// post sends a body and returns that of the response, which is at most MaxResponse bytes long.
+// post sends a body and returns the body of the response, which has at most MaxResponse bytes.
 func (c *client) post(ctx context.Context, n *node, body []byte) ([]byte, *Error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
@@ -305,7 +312,7 @@ func (c *client) post(ctx context.Context, n *node, body []byte) ([]byte, *Error
 		return nil, c.transportError(ctx, n, err)
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode == http.StatusSwitchingProtocols { // its body is the connection, which no context closes
+	if resp.StatusCode == http.StatusSwitchingProtocols { // the body is the connection itself, which no context closes
 		return nil, n.statusError(resp)
 	}
 	if resp.StatusCode != http.StatusOK {
@@ -327,16 +334,16 @@ func tooLarge(n *node) *Error {
 
 var errTooLarge = errors.New("too large")
 
-// scratch holds buffers that bodies are read into before their length is known.
-var scratch = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+// bodies holds buffers for bodies of unknown length.
+var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-// readAll reads a body, and never more of it than MaxResponse bytes and one.
+// readAll reads a body, but no more than MaxResponse+1 bytes.
 func readAll(resp *http.Response) ([]byte, error) {
 	if resp.ContentLength > MaxResponse {
 		return nil, errTooLarge
 	}
-	buf := scratch.Get().(*bytes.Buffer)
-	defer scratch.Put(buf)
+	buf := bodies.Get().(*bytes.Buffer)
+	defer bodies.Put(buf)
 	buf.Reset()
 	if _, err := buf.ReadFrom(io.LimitReader(resp.Body, MaxResponse+1)); err != nil {
 		return nil, err
@@ -347,16 +354,16 @@ func readAll(resp *http.Response) ([]byte, error) {
 	return bytes.Clone(buf.Bytes()), nil
 }
 
-// transportError is an error of the way to the node. That of net/http would print the URL.
+// transportError converts an error of net/http, which would print the URL.
 func (c *client) transportError(ctx context.Context, n *node, err error) *Error {
 	if urlErr, ok := err.(*url.Error); ok {
 		err = urlErr.Err
 	}
 	if ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded) {
-		// Not worth repeating: this node has had its time, and another one may be waiting.
+		// Do not repeat the call: this node has used its time, and another one may be waiting.
 		return errorf(ErrTimeout, "node %s did not answer within %v", n, c.timeout)
 	}
-	// What net/http cannot read stands in its error.
+	// The error of net/http quotes what it could not parse.
 	e := errorf(ErrUnreachable, "node %s is unreachable: %w", n, &scrubbedError{clip(n.scrubQuoted(err.Error())), err})
 	var certificate *tls.CertificateVerificationError
 	var dns *net.DNSError
@@ -364,7 +371,7 @@ func (c *client) transportError(ctx context.Context, n *node, err error) *Error 
 	return e
 }
 
-// malformed is the text of an error that may hold foreign text.
+// malformed returns the text of an error that may contain foreign text.
 func (n *node) malformed(err error) string {
 	if garbage, ok := err.(*errNotJSON); ok {
 		return (&errNotJSON{n.scrub(garbage.begin)}).Error()
@@ -372,7 +379,7 @@ func (n *node) malformed(err error) string {
 	return n.scrubQuoted(err.Error())
 }
 
-// statusError is what a status other than 200 means. The server's own words for it are foreign text.
+// statusError converts a status other than 200. The server's explanation is foreign text.
 func (n *node) statusError(resp *http.Response) *Error {
 	text := http.StatusText(resp.StatusCode)
 	if text != "" {
@@ -383,7 +390,7 @@ func (n *node) statusError(resp *http.Response) *Error {
 	return e
 }
 
-// httpError is what a status other than 200 means, and what the body says of it.
+// httpError converts a status other than 200 and the body of the response.
 func (n *node) httpError(resp *http.Response) *Error {
 	head, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody)) // only for the message
 	e := n.statusError(resp)

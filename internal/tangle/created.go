@@ -7,9 +7,10 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/jsonwalk"
 )
 
-// created finds a span of blocks that holds the first one whose time is at least createdAt, which is the block in which a blueprint was
-// created. A walk back to there from the newest block can take thousands of queries; this takes a handful, because most chains make their
-// blocks at a steady pace. Whether the guess is right, the hash of what is found there tells.
+// created finds a span of blocks that contains the block in which a blueprint was created: the
+// first one whose time is at least createdAt. Walking back there from the newest block can take
+// thousands of queries. The search takes a handful, because most chains produce blocks at a steady
+// pace. The hash of the payload shows whether the guess was right.
 func (w *walk) created(ctx context.Context, head, createdAt uint64) (from, to uint64, ok bool) {
 	times, err := w.times(ctx, head, 1)
 	if err != nil || createdAt > times[0] {
@@ -18,7 +19,7 @@ func (w *walk) created(ctx context.Context, head, createdAt uint64) (from, to ui
 	if createdAt <= times[1] {
 		return 0, w.span - 1, true
 	}
-	// Invariant: the block lo is earlier than createdAt, and hi is not.
+	// Invariant: block lo is earlier than createdAt, and block hi is not.
 	lo, hi, loTime, hiTime := uint64(1), head, times[1], times[0]
 	for probe := range maxProbes {
 		if hi-lo <= w.span {
@@ -27,7 +28,7 @@ func (w *walk) created(ctx context.Context, head, createdAt uint64) (from, to ui
 		guess := lo + (hi-lo)/2
 		if elapsed := float64(hiTime) - float64(loTime); elapsed > 0 && probe%3 < 2 {
 			guess = lo + uint64(float64(hi-lo)*(float64(createdAt)-float64(loTime))/elapsed)
-			// Aim beside the guess, at both sides in turn, so that a good one is soon enclosed.
+			// Probe on alternating sides of the guess, so that a good guess is soon enclosed.
 			if half := w.span / 2; probe%3 == 0 {
 				guess -= min(half, guess)
 			} else {
@@ -48,7 +49,7 @@ func (w *walk) created(ctx context.Context, head, createdAt uint64) (from, to ui
 	return 0, 0, false
 }
 
-// times returns the times of blocks, in Unix seconds.
+// times returns the times of blocks in Unix seconds.
 func (w *walk) times(ctx context.Context, blocks ...uint64) ([]uint64, error) {
 	calls := make([]call, len(blocks))
 	for i, block := range blocks {
@@ -70,7 +71,7 @@ func (w *walk) times(ctx context.Context, blocks ...uint64) ([]uint64, error) {
 	return times, nil
 }
 
-// blockMember returns a number that a block has.
+// blockMember returns a numeric member of a block.
 func blockMember(block []byte, member string) (n uint64, err error) {
 	if jsonwalk.Kind(block) != "an object" {
 		return 0, fmt.Errorf("the block is %s, not an object", jsonwalk.Kind(block))

@@ -49,7 +49,7 @@ func TestRecordedAnswersDecodeToWhatWentIn(t *testing.T) {
 	}
 }
 
-// clipLike cuts text where the index has cut it.
+// clipLike cuts text where the index is cut.
 func clipLike(text, cut string) string {
 	if strings.HasPrefix(text, cut) && strings.HasPrefix(cut, "[PROFILING_DATA_V1]") {
 		return cut
@@ -99,7 +99,8 @@ func TestRecordedEventsDecodeToWhatWentIn(t *testing.T) {
 	}
 }
 
-// Encoding what was decoded gives the answer of the genuine contract, byte for byte: nothing was lost, moved or made up.
+// Encoding the decoded definition returns the answer of the genuine contract, byte for byte:
+// nothing is lost, moved or invented.
 func TestDecodingLosesNothing(t *testing.T) {
 	for _, generation := range []string{"gen-A", "gen-D"} {
 		for _, b := range readRecorded(t, generation) {

@@ -1,16 +1,16 @@
 package tangle
 
-// The limits of the decoder beside the length of the answer itself.
+// The limits of the decoder, besides the length of the answer.
 const (
-	// MaxJobs is how many jobs a blueprint can have that can be called: submitJob takes the index as uint8.
+	// MaxJobs is the maximum number of jobs that can be called: submitJob takes the index as a uint8.
 	MaxJobs = 256
-	// maxSources and maxBinaries only keep the counts sane: the budget bounds the memory.
+	// maxSources and maxBinaries only reject absurd counts: the decoder's budget limits the memory.
 	maxSources     = 1024
 	maxBinaries    = 4096
 	maxMemberships = 256
 )
 
-// Layout is the shape of the definition, which tells two kinds of contract generations apart.
+// Layout is the shape of the definition. It distinguishes two groups of contract generations.
 type Layout string
 
 // The layouts.
@@ -19,8 +19,8 @@ const (
 	LayoutB Layout = "B" // 18 words: contracts from 0.10.9 on
 )
 
-// Definition is a blueprint as the contract defines it. Its strings and byte slices are parts of the decoded data. Strings are as the contract
-// has them, which does not make sure that they are UTF-8.
+// Definition is a blueprint as the contract defines it. Its strings and byte slices are parts of
+// the decoded data. Strings may be invalid UTF-8, as in the contract.
 type Definition struct {
 	Layout                Layout
 	MetadataURI           string
@@ -37,18 +37,18 @@ type Definition struct {
 	SupportedMemberships  []uint8
 }
 
-// ServiceConfig is how a service of the blueprint is operated and paid for.
+// ServiceConfig says how a service of the blueprint is operated and paid for.
 type ServiceConfig struct {
 	Membership           uint8
 	Pricing              uint8
 	MinOperators         uint32
-	MaxOperators         uint32 // 0: unlimited
+	MaxOperators         uint32 // 0 for unlimited
 	SubscriptionRate     Word
 	SubscriptionInterval uint64 // in seconds
 	EventRate            Word
 }
 
-// Texts is what a blueprint says of itself.
+// Texts is how a blueprint describes itself.
 type Texts struct {
 	Name, Description, Author, Category, CodeRepository, Logo, Website, License string
 	ProfilingData                                                               string
@@ -60,16 +60,18 @@ type Job struct {
 	ParamsSchema, ResultSchema     []byte
 }
 
-// The words of the heads, and the least bytes that an element takes: its offset, its head, and the lengths of its strings.
+// The sizes of the heads in words, and the minimum size of an element in bytes: its offset, its
+// head, and the lengths of its strings.
 const (
 	textsWords = 9
 	jobWords   = 5
 	leastJob   = (1 + jobWords + jobWords) * wordSize
 )
 
-// DecodeDefinition decodes what getBlueprintDefinition returns, which is also what the event BlueprintDefinitionRecorded carries. The layout
-// is told from the data itself. The data belongs to the definition from then on, and must not be changed. The error is an *UnknownLayoutError
-// or a *DecodeError.
+// DecodeDefinition decodes the result of getBlueprintDefinition. The event
+// BlueprintDefinitionRecorded contains the same. The data itself tells the layout. The definition
+// retains the data, so the caller must not change it. The error is an *UnknownLayoutError or a
+// *DecodeError.
 func DecodeDefinition(data []byte) (*Definition, error) {
 	d := newDecoder(data)
 	def := &Definition{}
@@ -83,7 +85,7 @@ func DecodeDefinition(data []byte) (*Definition, error) {
 	if d.err != nil {
 		return nil, d.result()
 	}
-	// The first string begins right after the head, and so tells how long the head is.
+	// The first string begins right after the head, so its offset is the length of the head.
 	words := 18
 	switch first := d.word(base); first {
 	case headEnd(17):
@@ -127,9 +129,9 @@ func DecodeDefinition(data []byte) (*Definition, error) {
 	return def, nil
 }
 
-// UnknownLayoutError says that the definition has none of the known shapes.
+// UnknownLayoutError means that the definition has none of the known shapes.
 type UnknownLayoutError struct {
-	FirstOffset Word // the definition's first word
+	FirstOffset Word // the first word of the definition
 }
 
 func (e *UnknownLayoutError) Error() string {
@@ -137,7 +139,7 @@ func (e *UnknownLayoutError) Error() string {
 		", and the known layouts have 0x220 (up to 0.10.8) or 0x240 (later)"
 }
 
-// headEnd is the first offset of a definition whose head takes so many words.
+// headEnd returns the first offset of a definition whose head has this many words.
 func headEnd(words int) (w Word) {
 	n := words * wordSize
 	w[30], w[31] = byte(n>>8), byte(n)

@@ -10,7 +10,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// Kind says what went wrong. It is an error, so that errors.Is(err, ErrNoContract) tells.
+// Kind is the kind of an error. It is an error itself, for use with errors.Is.
 type Kind string
 
 // The kinds.
@@ -28,17 +28,17 @@ const (
 	ErrTimeout           Kind = "timeout"
 )
 
-// Error makes a Kind usable as a target of errors.Is.
+// Error makes a Kind a possible target of errors.Is.
 func (k Kind) Error() string { return string(k) }
 
 // Error is the error type of this package.
 type Error struct {
 	Kind   Kind
-	Status int       // the HTTP status of an ErrHTTP
+	Status int       // HTTP status of an ErrHTTP
 	RPC    *RPCError // of an ErrRPC
-	Err    error     // says everything, without credentials
+	Err    error     // the full message, without credentials
 
-	again bool          // asking the same node again may help
+	again bool          // the same node may answer if asked again
 	after time.Duration // how long the node asked to wait
 }
 
@@ -47,7 +47,7 @@ func (e *Error) Error() string { return e.Err.Error() }
 // Unwrap returns the kind and the cause.
 func (e *Error) Unwrap() []error { return []error{e.Kind, e.Err} }
 
-// Code is the code for programs that do not care about chains.
+// Code returns the code for programs that know nothing about chains.
 func (e *Error) Code() faas.Code {
 	switch e.Kind {
 	case ErrConfig, ErrUnknownNetwork:
@@ -78,14 +78,14 @@ func errorf(kind Kind, format string, args ...any) *Error {
 type RPCError struct {
 	Code    int64
 	Message string
-	Data    []byte // what a contract reverted with; nil where there is nothing
+	Data    []byte // what the contract reverted with; nil for nothing
 }
 
 func (e *RPCError) Error() string {
 	return fmt.Sprintf("JSON-RPC error %d: %s", e.Code, clip(e.Message))
 }
 
-// The codes that nodes use, by JSON-RPC 2.0, EIP-1474 and the habit of hosted nodes.
+// The codes that nodes use according to JSON-RPC 2.0, EIP-1474 and the custom of hosted nodes.
 const (
 	rpcReverted     = 3
 	rpcInvalid      = -32600
@@ -109,16 +109,19 @@ func (e *RPCError) transient() bool {
 	case e.throttled(), e.Code == rpcInternal, e.Code == rpcUnavailable:
 		return true
 	}
-	// Server errors share one code. This one means that the node, or the one of several behind its address that was asked, lags behind.
+	// Server errors share one code. This message means that the node lags behind, or one of the nodes
+	// behind its address.
 	return e.Code == rpcServer && strings.Contains(e.Message, "header not found")
 }
 
-// reverted reports whether it is the contract that refused, and not the node. Nodes agree on code 3 since 2020; others say it in the message.
+// reverted reports whether the contract refused the call, rather than the node. Nodes have agreed
+// on code 3 since 2020; others say so in the message.
 func (e *RPCError) reverted() bool {
 	return e.Code == rpcReverted || e.Data != nil || strings.Contains(e.Message, "revert")
 }
 
-// selector returns the selector of the error that the contract reverted with, 0 where there is none. Some nodes give it in the message alone.
+// selector returns the selector of the error that the contract reverted with, or 0 if there is
+// none. Some nodes return it only in the message.
 func (e *RPCError) selector() uint32 {
 	if len(e.Data) >= 4 {
 		return uint32(e.Data[0])<<24 | uint32(e.Data[1])<<16 | uint32(e.Data[2])<<8 | uint32(e.Data[3])
@@ -135,7 +138,7 @@ func (e *RPCError) selector() uint32 {
 	return 0
 }
 
-// asError returns err as an *Error where it is one.
+// asError returns err as an *Error if it is one.
 func asError(err error) (*Error, bool) {
 	var e *Error
 	ok := errors.As(err, &e)

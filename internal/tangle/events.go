@@ -7,8 +7,8 @@ import (
 
 const defaultLogTime = 10 * time.Second
 
-// readEvents completes the blueprint with what only events tell: the names of the jobs, and the sources. What it does not find is a warning,
-// never an error: a blueprint can be deployed without.
+// readEvents adds what only events contain: the names of the jobs, and the sources. If it does not
+// find something it adds a warning and does not fail, because a blueprint can be deployed without.
 func (r *reader) readEvents(ctx context.Context) {
 	b := r.blueprint
 	var want wanted
@@ -28,7 +28,7 @@ func (r *reader) readEvents(ctx context.Context) {
 	if limit <= 0 {
 		limit = defaultLogTime
 	}
-	if deadline, ok := ctx.Deadline(); ok { // the caller has more to do than this
+	if deadline, ok := ctx.Deadline(); ok { // the caller needs time for other work
 		limit = min(limit, time.Until(deadline)/2)
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
@@ -52,14 +52,15 @@ func (r *reader) readEvents(ctx context.Context) {
 	}
 }
 
-// emptySourcesHash is the hash that the contract keeps for a blueprint without sources: that of an empty array.
+// emptySourcesHash returns the hash that the contract stores for a blueprint without sources, that
+// of an empty array.
 func emptySourcesHash() Word {
 	encoded := make([]byte, 2*wordSize)
 	encoded[wordSize-1] = wordSize
 	return Keccak256(encoded)
 }
 
-// useDefinition takes names and texts from an encoded definition whose hash was verified.
+// useDefinition takes names and texts from an encoded definition with a verified hash.
 func (r *reader) useDefinition(encoded []byte, from Origin) {
 	b := r.blueprint
 	full, err := DecodeDefinition(encoded)
@@ -81,7 +82,7 @@ func (r *reader) useDefinition(encoded []byte, from Origin) {
 	b.Texts.ProfilingData = profiling
 }
 
-// useSources takes the sources from the payload of an event whose hash was verified.
+// useSources takes the sources from the payload of an event with a verified hash.
 func (r *reader) useSources(payload []byte, from Origin) {
 	sources, err := DecodeSources(payload)
 	if err != nil {

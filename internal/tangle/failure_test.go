@@ -27,7 +27,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/tangle/tangletest"
 )
 
-// answering is a node that gives the same body to every request.
+// answering returns a node that sends the same body for every request.
 func answering(status int, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -36,7 +36,7 @@ func answering(status int, body string) http.HandlerFunc {
 	}
 }
 
-// returning is a node whose contract returns this for every view.
+// returning returns a node whose contract returns this result for every view.
 func returning(t *testing.T, result string) http.Handler {
 	data, err := hex.DecodeString(result)
 	if err != nil {
@@ -47,7 +47,7 @@ func returning(t *testing.T, result string) http.Handler {
 	return n
 }
 
-// changed is the recorded answer with a word changed.
+// changed returns the recorded answer with one word replaced.
 func changed(t *testing.T, at int, word string) string {
 	data := readRecorded(t, "gen-D")[0].Definition
 	text := hex.EncodeToString(data)
@@ -66,14 +66,14 @@ func TestEachFailureSaysWhatIsWrong(t *testing.T) {
 		t.Fatalf("something listens on %s", refusing)
 	}
 	for name, test := range map[string]struct {
-		handler  http.Handler // nil: url is used
+		handler  http.Handler // nil if url is used
 		url      string
 		change   func(*tangle.Config)
 		id       uint64
 		kind     tangle.Kind
 		code     faas.Code
 		text     string // NODE stands for the node's address
-		attempts int32  // 0: not looked at
+		attempts int32  // 0 if not checked
 	}{
 		"no contract": {
 			handler: newNode(t), change: func(c *tangle.Config) { a := addr(7); c.Contract = &a },
@@ -129,8 +129,9 @@ func TestEachFailureSaysWhatIsWrong(t *testing.T) {
 			text: "node NODE answered with HTTP 403 with JSON-RPC error -32001: project suspended",
 		},
 		"limit": {
-			handler: answering(200, `{"jsonrpc":"2.0","id":null,"error":{"code":-32005,"message":"daily request count exceeded"}}`),
-			kind:    tangle.ErrRPC, code: faas.ErrThrottled, attempts: 3,
+			handler: answering(200,
+				`{"jsonrpc":"2.0","id":null,"error":{"code":-32005,"message":"daily request count exceeded"}}`),
+			kind: tangle.ErrRPC, code: faas.ErrThrottled, attempts: 3,
 			text: "node NODE answered a batch with JSON-RPC error -32005: daily request count exceeded",
 		},
 		"another service": {
@@ -162,7 +163,7 @@ func TestEachFailureSaysWhatIsWrong(t *testing.T) {
 		},
 		"timeout": {
 			handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-				_, _ = io.Copy(io.Discard, r.Body) // or the server does not notice that the client is gone
+				_, _ = io.Copy(io.Discard, r.Body) // otherwise the server does not notice that the client is gone
 				<-r.Context().Done()
 			}),
 			change: func(c *tangle.Config) { c.Timeout = 50 * time.Millisecond },
@@ -289,7 +290,7 @@ func TestAMomentaryFailureIsOvercome(t *testing.T) {
 			}))
 			defer server.Close()
 			b, err := tangle.Read(context.Background(), tangle.Config{URLs: []string{server.URL}, Contract: &contract}, 0)
-			if name == "header missing" { // an answer that lacks the others is malformed, not missing for a moment
+			if name == "header missing" { // an answer without the others is malformed, not missing for a moment
 				if !errors.Is(err, tangle.ErrMalformed) {
 					t.Errorf("%v", err)
 				}
@@ -302,7 +303,7 @@ func TestAMomentaryFailureIsOvercome(t *testing.T) {
 	}
 }
 
-// Keys of hosted nodes stand in the password, the path or the query, and nodes repeat them in what they answer.
+// Hosted nodes have keys in the password, the path or the query, and repeat them in their answers.
 func TestCredentialsAreNeverPrinted(t *testing.T) {
 	t.Parallel()
 	const secret = "s3cr3t-0123456789abcdef"
@@ -333,7 +334,8 @@ func TestCredentialsAreNeverPrinted(t *testing.T) {
 	}
 }
 
-// echoed returns what a careless node may know of the credentials that it is sent, as text in its answers.
+// echoed returns everything that a careless node may know of its client's credentials, as texts in
+// its answers.
 func echoed(r *http.Request) map[string]string {
 	user, password, _ := r.BasicAuth()
 	texts := map[string]string{
@@ -351,8 +353,8 @@ func echoed(r *http.Request) map[string]string {
 	return texts
 }
 
-// Whatever a node repeats of the credentials, in whatever form and wherever in its answer, is not printed, nor a part of
-// it that a cut leaves.
+// Credentials that a node repeats are never printed, in any form and from any place in its answer,
+// and neither is a part that a cut leaves.
 func TestEchoedCredentialsAreNeverPrinted(t *testing.T) {
 	t.Parallel()
 	const user, password, key = "operator-1", `p@ss/wörd "&+<1>`, "k3y/=&0123456789-abcdef"
@@ -409,8 +411,8 @@ func TestEchoedCredentialsAreNeverPrinted(t *testing.T) {
 	for name, f := range answers {
 		how = f
 		for form = range echoed(sent) {
-			offsets := []int{0, 20, 32, 190}             // so that cuts go through it
-			if name == "no HTTP" || name == "a header" { // which is tried again and again
+			offsets := []int{0, 20, 32, 190}             // the cuts fall into it
+			if name == "no HTTP" || name == "a header" { // tried several times
 				if offsets = nil; form == "header" || form == "query in JSON" {
 					offsets = []int{0, 170}
 				}
@@ -423,7 +425,7 @@ func TestEchoedCredentialsAreNeverPrinted(t *testing.T) {
 				}
 				text := strings.ToLower(fmt.Sprintf("%v %+v", err, err))
 				for _, leak := range leaks {
-					for i := range len(leak) - 5 { // also a part of it
+					for i := range len(leak) - 5 { // even a part of it
 						if part := leak[i : i+6]; strings.Contains(text, strings.ToLower(part)) {
 							t.Fatalf("%s, %s behind %d characters: %q is in %v", name, form, offset, part, err)
 						}
@@ -439,7 +441,8 @@ func answer(w http.ResponseWriter, status int, body string) {
 	_, _ = io.WriteString(w, body)
 }
 
-// hanging serves a conversation over bare connections: f gets each, behind the request.
+// hanging serves a conversation over raw connections. It calls f with each connection after the
+// request.
 func hanging(t *testing.T, f func(conn net.Conn)) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -479,7 +482,7 @@ func repeat(text string) func(net.Conn) {
 	}
 }
 
-// A node that never comes to an end must not hold its caller longer than it may take, whatever it does in that time.
+// A node that never finishes must not hold its caller beyond the time limit, whatever it does.
 func TestNoNodeHoldsItsCaller(t *testing.T) {
 	const switched = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 	for name, test := range map[string]struct {
@@ -526,7 +529,7 @@ func TestNoNodeHoldsItsCaller(t *testing.T) {
 					if !errors.As(err, &typed) || test.kind != "" && typed.Kind != test.kind {
 						t.Errorf("%s: %v", what, err)
 					}
-				case <-time.After(30 * time.Second): // a guard: it takes a moment
+				case <-time.After(30 * time.Second): // only a guard: it takes a moment
 					t.Errorf("%s: still waiting", what)
 				}
 				cancel()
@@ -535,7 +538,7 @@ func TestNoNodeHoldsItsCaller(t *testing.T) {
 	}
 }
 
-// A node that takes no batches is held to what a batch may be.
+// A node without batches has the same limit as a batch.
 func TestAnswersAreBoundedTogether(t *testing.T) {
 	t.Parallel()
 	var served atomic.Int32

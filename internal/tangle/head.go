@@ -5,21 +5,22 @@ import (
 	"time"
 )
 
-// Head is what a node says of its chain, and of the contract, at this moment.
+// Head describes a node's chain and the contract at this moment.
 type Head struct {
-	Node    string // without what may be secret in its URL
+	Node    string // scheme and host, without secrets
 	ChainID uint64
-	Network string // the name of a known network; else empty
+	Network string // the name of a known network, or empty
 	Block   uint64 // the latest
 	Time    time.Time
 
-	Contract Address // the configured one, else the known one of the chain; zero where there is neither
-	Code     bool    // there is code at the contract's address
+	Contract Address // the configured one, or else the known one of the chain; zero if there is neither
+	Code     bool    // whether there is code at the contract's address
 }
 
-// ReadHead asks a node for its chain's id and latest block, and whether the contract is there. Only URLs, Contract, ChainID, Client and Timeout of the configuration count. The error
-// is an *Error. A contract that is not there is no error, nor is a chain on which
-// none is known.
+// ReadHead asks a node for the id and the latest block of its chain, and whether the contract
+// exists. It uses only URLs, Contract, ChainID, Client and Timeout of the configuration. The error
+// is an *Error. A missing contract is not an error, and neither is a chain without a known
+// contract.
 func ReadHead(ctx context.Context, cfg Config) (*Head, error) {
 	c, err := newClient(cfg.URLs, cfg.Client, cfg.Timeout)
 	if err != nil {

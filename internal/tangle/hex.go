@@ -9,21 +9,21 @@ import (
 	"unicode"
 )
 
-// decodeHex reads 0x and an even number of hexadecimal digits, as nodes write byte strings. It decodes in place: answers are long, and nobody needs
-// their digits afterwards.
+// decodeHex decodes 0x and an even number of hexadecimal digits, the byte strings of nodes. It
+// decodes in place: answers are long, and nobody needs their digits afterwards.
 func decodeHex(s []byte) ([]byte, error) {
 	if len(s) < 2 || s[0] != '0' || s[1] != 'x' && s[1] != 'X' {
 		return nil, errors.New("not hexadecimal: it does not begin with 0x")
 	}
-	n, err := hex.Decode(s, s[2:]) // which writes no byte before it has read it
+	n, err := hex.Decode(s, s[2:]) // Decode writes no byte before it has read it
 	if err != nil {
 		return nil, fmt.Errorf("not hexadecimal: %w", err)
 	}
 	return s[:n:n], nil
 }
 
-// parseQuantity reads 0x and the digits of a number, as nodes write numbers. Its errors show no part of a text that is
-// too long to be one.
+// parseQuantity parses 0x and hexadecimal digits, the numbers of nodes. If the text is too long
+// for a number, the error does not show any of it.
 func parseQuantity(s string) (uint64, error) {
 	digits, ok := strings.CutPrefix(s, "0x")
 	n, err := strconv.ParseUint(digits, 16, 64)
@@ -40,12 +40,13 @@ func parseQuantity(s string) (uint64, error) {
 
 func quantity(n uint64) string { return "0x" + strconv.FormatUint(n, 16) }
 
-// shortHex is a word without its leading zeros.
+// shortHex returns a word without its leading zeros.
 func shortHex(w Word) string {
 	return "0x" + strings.TrimLeft(hex.EncodeToString(w[:len(w)-1]), "0") + hex.EncodeToString(w[len(w)-1:])
 }
 
-// clip makes foreign text fit for a message: short, valid, and without control characters that a terminal would obey.
+// clip makes foreign text fit for a message: short, valid UTF-8, and without control characters
+// that a terminal would obey.
 func clip(s string) string {
 	const limit = 200
 	more := ""

@@ -29,15 +29,16 @@ func (w *words) put(values ...uint64) {
 	}
 }
 
-// overlapping is a definition whose jobs all lie at the same place, with one large string that each job has five times. It is what makes
-// a decoder that follows offsets without counting allocate thousands of times the answer's size.
+// overlapping returns a definition whose jobs all refer to the same place, with a large string
+// that every job contains five times. A decoder that follows offsets without counting would
+// allocate thousands of times the answer's size.
 func overlapping(jobs int, text int) []byte {
 	var w words
 	w.put(32)                                     // the definition
 	w.put(0x240, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0) // metadataUri, then the inline members
 	w.put(0x240, 0x260+9*32+32)                   // metadata, jobs
 	w.put(0x240, 0x240, 0x240, 0x240)             // the rest
-	w.put(0)                                      // metadataUri and everything else that is empty
+	w.put(0)                                      // metadataUri and all other empty members
 	for len(w) < 32+0x260 {                       // where metadata would begin
 		w.put(0)
 	}
@@ -65,7 +66,7 @@ func TestHostileAnswersCostNoMoreThanTheirSize(t *testing.T) {
 		"a million ones":           []byte(strings.Repeat("\xff", 1<<20)),
 		"offsets to the beginning": append(append(words(nil), genuine[:64]...), make([]byte, 1<<20)...),
 	}
-	// Every word of a genuine answer replaced by what breaks arithmetic.
+	// Replace every word of a genuine answer with values that break arithmetic.
 	for at := 0; at+32 <= len(genuine); at += 32 {
 		for i, value := range []uint64{1<<64 - 1, 1<<63 - 1, 1 << 31, 1 << 20, 256, 32} {
 			data := append([]byte(nil), genuine...)
@@ -83,7 +84,7 @@ func TestHostileAnswersCostNoMoreThanTheirSize(t *testing.T) {
 			_, _ = tangle.DecodeRequirements(data)
 			_, _ = tangle.DecodeStatus(data)
 		})
-		if limit := uint64(2*len(data)) + 16<<10; cost > limit { // by four decoders
+		if limit := uint64(2*len(data)) + 16<<10; cost > limit { // four decoders
 			t.Errorf("%s: %d bytes allocated for an answer of %d", name, cost, len(data))
 		}
 	}
@@ -112,7 +113,7 @@ func TestTheNumberOfJobsIsBounded(t *testing.T) {
 	}
 }
 
-// worstCase is a definition with as many jobs as can be called.
+// worstCase returns a definition with the maximum number of callable jobs.
 func worstCase() *tangle.Definition {
 	def := &tangle.Definition{
 		Layout: tangle.LayoutB, MetadataURI: "ipfs://worst", Manager: manager, HasConfig: true,
@@ -139,7 +140,7 @@ func worstCase() *tangle.Definition {
 
 func TestEncodedDefinitionsDecodeToThemselves(t *testing.T) {
 	def := worstCase()
-	def.Jobs, def.Sources = def.Jobs[:3], def.Sources[:2] // comparing more takes seconds
+	def.Jobs, def.Sources = def.Jobs[:3], def.Sources[:2] // comparing more would take seconds
 	for _, layout := range []tangle.Layout{tangle.LayoutA, tangle.LayoutB} {
 		def.Layout = layout
 		got, err := tangle.DecodeDefinition(tangletest.EncodeDefinition(def))
@@ -156,7 +157,7 @@ func TestEncodedDefinitionsDecodeToThemselves(t *testing.T) {
 	}
 }
 
-// A response of many small answers costs a decoder that builds values many times its size.
+// A response of many small answers would cost a decoder that builds values many times its size.
 func TestHostileResponsesCostNoMoreThanTheirSize(t *testing.T) {
 	const size = 1 << 20
 	for name, body := range map[string]string{
@@ -177,7 +178,7 @@ func TestHostileResponsesCostNoMoreThanTheirSize(t *testing.T) {
 			}
 		})
 		server.Close()
-		// The server's side is in it, too, and a batch that is refused is repeated call by call.
+		// The cost includes the server's side, and a refused batch is repeated call by call.
 		if cost > 20*size {
 			t.Errorf("%s: %d bytes allocated for a response of %d", name, cost, len(body))
 		}
@@ -202,7 +203,8 @@ func FuzzDecodeDefinition(f *testing.F) {
 		if err != nil {
 			return
 		}
-		// What was decoded is no larger than the data, and is the same when it is encoded and decoded again.
+		// The decoded definition is no larger than the data, and does not change when it is encoded and
+		// decoded again.
 		again := tangletest.EncodeDefinition(def)
 		second, err := tangle.DecodeDefinition(again)
 		if err != nil {

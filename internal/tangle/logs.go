@@ -7,9 +7,10 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/jsonwalk"
 )
 
-// The topics of the events: their hashes.
+// The topics of the events, which are their hashes.
 var (
-	// BlueprintDefinitionRecorded(uint64,address,bytes), from whatever contract manages the blueprint.
+	// BlueprintDefinitionRecorded(uint64,address,bytes), from the contract that manages the
+	// blueprint.
 	topicDefinition = knownWord("e0bc1e42405ffea94dcef03a915081f9674bc9eea38d46bad147b5cce7438e3e")
 	// BlueprintSourcesRecorded(uint64,bytes32,BlueprintSource[]), from the Tangle contract.
 	topicSources = knownWord("68554f1241fea0bb1dd1abad2eef6cb250c1de4ed6404474c046251ccc3ca64c")
@@ -17,34 +18,36 @@ var (
 
 const (
 	defaultLogRange = 2000
-	// leastLogRange is where the walk gives up to find a range that a node accepts.
+	// leastLogRange is the shortest range to ask for: if a node refuses it too, the walk ends.
 	leastLogRange = 8
-	// maxProbes is how many blocks are asked for their time.
+	// maxProbes limits how many blocks are asked for their time.
 	maxProbes = 64
 )
 
-// wanted is what the walk looks for. A zero hash stands for nothing. What is found is kept until the walk ends.
+// wanted is what the walk searches for. A zero hash means nothing. Payloads are kept until the
+// walk ends.
 type wanted struct {
 	definitionHash, sourcesHash Word
-	definition, sources         []byte // payloads that have these hashes
+	definition, sources         []byte // payloads with these hashes
 }
 
 func (w *wanted) done() bool {
 	return (w.definitionHash.IsZero() || w.definition != nil) && (w.sourcesHash.IsZero() || w.sources != nil)
 }
 
-// walk looks for the events of one blueprint.
+// walk searches for the events of a blueprint.
 type walk struct {
 	*reader
 	want    wanted
-	queries int    // left
-	span    uint64 // of one query, in blocks
-	lowest  uint64 // all blocks from here to the newest were searched
+	queries int    // remaining
+	span    uint64 // blocks per query
+	lowest  uint64 // all blocks from this one to the newest have been searched
 	err     error  // why the walk ended early
 }
 
-// run searches the newest blocks first, then those where the blueprint was created, if that can be told, and then backwards from the newest.
-// It ends when all is found, or when there are no queries left.
+// run searches the newest blocks first. Then it searches the blocks where the blueprint was
+// created, if it can find them, and then backwards from the newest. It ends when everything is
+// found or no queries are left.
 func (w *walk) run(ctx context.Context) {
 	head := w.blueprint.Block
 	newest, oldest := w.floor(head), uint64(0)
@@ -68,7 +71,7 @@ func (w *walk) run(ctx context.Context) {
 	}
 }
 
-// miss says why an event was not found.
+// miss explains why an event was not found.
 func (w *walk) miss(event string) string {
 	switch {
 	case w.err != nil:
@@ -81,7 +84,7 @@ func (w *walk) miss(event string) string {
 	}
 }
 
-// floor is the first block of a span that ends with end.
+// floor returns the first block of the span that ends with end.
 func (w *walk) floor(end uint64) uint64 {
 	if end+1 <= w.span {
 		return 0
@@ -89,7 +92,8 @@ func (w *walk) floor(end uint64) uint64 {
 	return end + 1 - w.span
 }
 
-// search looks through a range of blocks, and reports whether there is reason to go on. It halves the range for a node that refuses it.
+// search searches a range of blocks and reports whether the walk should continue. If the node
+// refuses the range, search halves it.
 func (w *walk) search(ctx context.Context, from, to uint64) bool {
 	for step := to - from + 1; ; {
 		if w.want.done() || w.queries == 0 {
@@ -125,7 +129,8 @@ func (w *walk) search(ctx context.Context, from, to uint64) bool {
 	}
 }
 
-// refusesRange reports whether a query of fewer blocks may succeed. Nodes have no common code for that.
+// refusesRange reports whether a query over fewer blocks may succeed. Nodes have no common code
+// for that.
 func refusesRange(err error) bool {
 	e, ok := asError(err)
 	return ok && (e.Kind == ErrRPC || e.Kind == ErrTooLarge || e.Kind == ErrHTTP && refusesBatches(e.Status))
@@ -144,8 +149,8 @@ func (w *walk) filter(from, to uint64) map[string]any {
 	return map[string]any{"fromBlock": quantity(from), "toBlock": quantity(to), "topics": []any{topics, id.String()}}
 }
 
-// match looks for what is wanted in the result of eth_getLogs. Whoever likes may emit such an event, and a blueprint's sources change, so
-// that only the hash tells: logs that do not have it are passed over.
+// match searches the result of eth_getLogs. Anyone may emit such an event, and a blueprint's
+// sources change. So only the hash counts, and logs without it are skipped.
 func (w *walk) match(result []byte) error {
 	if jsonwalk.Kind(result) != "an array" {
 		return fmt.Errorf("the result of eth_getLogs is %s, not an array", jsonwalk.Kind(result))
@@ -188,7 +193,7 @@ func (w *walk) match(result []byte) error {
 	})
 }
 
-// consider keeps the payload of a log if it is what is wanted. data is a JSON string.
+// consider keeps the payload of a log if it is wanted. data is a JSON string.
 func (w *walk) consider(address string, topics [2]string, data []byte) {
 	topic, err := parseWord(topics[0])
 	if err != nil || len(data) < 2 {

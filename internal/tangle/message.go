@@ -10,15 +10,16 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/jsonwalk"
 )
 
-// call is one JSON-RPC request.
+// call is a JSON-RPC request.
 type call struct {
 	method string
 	params []any
-	// required means that an error of the node fails the whole batch, so that another node is asked. A revert is no such error.
+	// required means that an error of the node fails the whole batch, and another node is asked. A
+	// revert is not such an error.
 	required bool
 }
 
-// answer is what became of a call: its result as it stands in the response, or an error.
+// answer is the outcome of a call: a result, which is a part of the response, or an error.
 type answer struct {
 	result []byte
 	err    *RPCError
@@ -34,12 +35,12 @@ type message struct {
 func newMessage(c call, i int) message {
 	params := c.params
 	if params == nil {
-		params = []any{} // null is refused by some nodes
+		params = []any{} // some nodes refuse null
 	}
 	return message{"2.0", i + 1, c.method, params}
 }
 
-// encodeBatch is the body of a request with all the calls.
+// encodeBatch returns the body of a request with all calls.
 func encodeBatch(calls []call) []byte {
 	batch := make([]message, len(calls))
 	for i, c := range calls {
@@ -48,25 +49,25 @@ func encodeBatch(calls []call) []byte {
 	return mustMarshal(batch)
 }
 
-// encodeSingle is the body of a request with one call.
+// encodeSingle returns the body of a request with one call.
 func encodeSingle(c call) []byte { return mustMarshal(newMessage(c, 0)) }
 
-// mustMarshal encodes messages, whose parameters are strings, lists and maps of them.
+// mustMarshal encodes messages. Their parameters are strings, lists and maps of strings.
 func mustMarshal(v any) []byte {
 	body, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // impossible, see above
+		panic(err) // unreachable, see above
 	}
 	return body
 }
 
-// errNoBatch says that a node answered a batch with a single answer.
+// errNoBatch means that a node answered a batch with a single answer.
 type errNoBatch struct{ err *RPCError }
 
 func (e *errNoBatch) Error() string { return "the node does not take batches: " + e.err.Error() }
 
-// parseBatch reads the response to a batch of n calls, whose answers may come in any order. Answers are parts of the body. The error is an
-// *errNoBatch, or says what is malformed.
+// parseBatch parses the response to a batch of n calls. The answers may come in any order, and are
+// parts of the body. The error is an *errNoBatch or says what is malformed.
 func parseBatch(body []byte, n int) ([]answer, error) {
 	if !jsonwalk.Valid(body) {
 		return nil, notJSON(body)
@@ -74,7 +75,7 @@ func parseBatch(body []byte, n int) ([]answer, error) {
 	body = jsonwalk.Trim(body)
 	if jsonwalk.Kind(body) == "an object" {
 		if _, a, err := parseAnswer(body); err == nil {
-			if a.err == nil { // it took the batch for something else
+			if a.err == nil { // the node did not see a batch
 				a.err = &RPCError{Code: rpcInvalid, Message: "one answer to a batch"}
 			}
 			return nil, &errNoBatch{a.err}
@@ -109,7 +110,7 @@ func parseBatch(body []byte, n int) ([]answer, error) {
 	return answers, nil
 }
 
-// parseSingle reads the response to one call.
+// parseSingle parses the response to one call.
 func parseSingle(body []byte) (answer, error) {
 	if !jsonwalk.Valid(body) {
 		return answer{}, notJSON(body)
@@ -128,14 +129,15 @@ func notJSON(body []byte) error {
 	return &errNotJSON{string(body[:min(len(body), maxMessage)])}
 }
 
-// errNotJSON shows how a response begins, of which more is kept, so that a secret in it can be found whole.
+// errNotJSON quotes the start of a response. It keeps more than it shows, so that a secret can be
+// found as a whole.
 type errNotJSON struct{ begin string }
 
 func (e *errNotJSON) Error() string {
 	return fmt.Sprintf("the response is not JSON: it begins with %q", clip(e.begin[:min(len(e.begin), 40)]))
 }
 
-// parseAnswer reads one answer. Its id is 0 where it is null, absent or none of ours.
+// parseAnswer parses an answer. The id is 0 if it is null, missing or unknown.
 func parseAnswer(value []byte) (id int, a answer, err error) {
 	if jsonwalk.Kind(value) != "an object" {
 		return 0, a, fmt.Errorf("an answer is %s, not an object", jsonwalk.Kind(value))
@@ -175,10 +177,11 @@ func parseAnswer(value []byte) (id int, a answer, err error) {
 	return id, a, err
 }
 
-// maxMessage is how much of a node's message is kept, in bytes.
+// maxMessage limits how much of a node's message is kept, in bytes.
 const maxMessage = 4096
 
-// parseError reads the error member of an answer. It takes whatever nodes are known to write, and never fails.
+// parseError parses the error member of an answer. It accepts everything that nodes are known to
+// send, and never fails.
 func parseError(value []byte) *RPCError {
 	e := &RPCError{Code: rpcServer}
 	if jsonwalk.Kind(value) != "an object" {
@@ -201,7 +204,8 @@ func parseError(value []byte) *RPCError {
 	return e
 }
 
-// messageText returns what a string says. A longer one is cut, and then left escaped, as is what is no string.
+// messageText returns the text of a string. It cuts a longer one, which stays escaped, and so does
+// any other value.
 func messageText(value []byte) string {
 	if len(value) <= maxMessage && jsonwalk.Kind(value) == "a string" {
 		return jsonwalk.Unquote(value)
@@ -209,8 +213,8 @@ func messageText(value []byte) string {
 	return strings.Trim(string(value[:min(len(value), maxMessage)]), `"`)
 }
 
-// parseRevertData finds what the contract reverted with in the data member of an error: a string, with or without a word before it, or an
-// object with such a string.
+// parseRevertData returns the data that the contract reverted with from the data member of an
+// error. That is a string, which may begin with a word, or an object with such a string.
 func parseRevertData(value []byte) []byte {
 	var found []byte
 	switch jsonwalk.Kind(value) {
@@ -232,7 +236,7 @@ func parseRevertData(value []byte) []byte {
 	return found
 }
 
-// bytes returns the result as the byte string that it must be. It takes the place of the result, which is gone.
+// bytes decodes the result, which must be a byte string. It overwrites the result.
 func (a answer) bytes() ([]byte, error) {
 	if jsonwalk.Kind(a.result) != "a string" {
 		return nil, fmt.Errorf("the result is %s, not a string", jsonwalk.Kind(a.result))
@@ -240,7 +244,7 @@ func (a answer) bytes() ([]byte, error) {
 	return decodeHex(a.result[1 : len(a.result)-1])
 }
 
-// quantity returns the result as the number that it must be.
+// quantity parses the result, which must be a number.
 func (a answer) quantity() (uint64, error) {
 	if jsonwalk.Kind(a.result) != "a string" {
 		return 0, fmt.Errorf("the result is %s, not a string", jsonwalk.Kind(a.result))

@@ -9,7 +9,8 @@ import (
 
 func FuzzResponse(f *testing.F) {
 	for _, seed := range []string{
-		`[{"jsonrpc":"2.0","id":1,"result":"0x2a"},{"id":2,"error":{"code":3,"message":"execution reverted","data":"0x5fd248ec00"}}]`,
+		`[{"jsonrpc":"2.0","id":1,"result":"0x2a"},{"id":2,"error":{"code":3,"message":"execution reverted",` +
+			`"data":"0x5fd248ec00"}}]`,
 		`{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"no batches"}}`, `[]`, `{}`, `null`,
 		`[{"id":"1","result":null}]`,
 		`[{"id":1,"result":[{"address":"0x","topics":["0x00"],"data":"0x"}]},{"id":2,"result":{"timestamp":"0x1"}}]`,

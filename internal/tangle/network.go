@@ -1,6 +1,6 @@
 package tangle
 
-// Network is a chain on which the contracts are published.
+// Network is a chain with published contracts.
 type Network struct {
 	Name     string
 	ChainID  uint64
@@ -8,14 +8,14 @@ type Network struct {
 	RPC      string
 }
 
-// networks is never written to.
+// networks is read-only.
 var networks = [...]Network{
 	{"Base Sepolia", 84532, known("8299d60f373f3a4a8c4878e335cb9d840e6e3730"), "https://sepolia.base.org"},
 	{"Tempo testnet", 42431, known("ff137b9c879c47c28ce389e84501925438ab4cda"), "https://rpc.moderato.tempo.xyz"},
 	{"local test network", 31337, known("0165878a594ca255338adfa4d48449f69242eb8f"), "http://127.0.0.1:8545"},
 }
 
-// superseded is an address on Base Sepolia that some tools still have as their default.
+// superseded is an address on Base Sepolia that some tools still use as their default.
 var superseded = known("c9b0716a187072be0f38a5d972392c6479b9cfe3")
 
 func known(digits string) Address {

@@ -1,9 +1,11 @@
-// Package tangle reads what the Tangle contracts say of a blueprint, from nodes that it does not trust: each response is bounded, each offset
-// checked, each retry counted. It reads every generation of the contracts by what the answers look like, because deployments are upgraded in
-// place.
+// Package tangle reads blueprints from the Tangle contracts through nodes that it does not trust:
+// it limits every response, checks every offset and counts every retry. It supports all
+// generations of the contracts and recognises them by their answers, because deployments are
+// upgraded in place.
 //
-// What a node says of the chain is taken as it is: there is no light client here. Hashes show that an event belongs to the state that the
-// same node reports, not that the node is honest.
+// The package is not a light client: it takes a node's view of the chain as given. Hashes prove
+// that an event belongs to the state that the same node reports; they do not prove that the node
+// is honest.
 package tangle
 
 import (
@@ -17,62 +19,65 @@ import (
 
 // Config says where and how to read.
 type Config struct {
-	URLs     []string // of nodes, http or https, tried in this order
-	Contract *Address // nil: the known one of the node's chain
-	ChainID  uint64   // nodes of other chains are refused; 0: any
-	Block    uint64   // the block whose state is read; 0: the latest
+	URLs     []string // http or https URLs of nodes, tried in this order
+	Contract *Address // nil for the known one of the node's chain
+	ChainID  uint64   // refuse nodes of other chains; 0 for any
+	Block    uint64   // the block whose state is read; 0 for the latest
 	Client   *http.Client
-	Timeout  time.Duration // of one response; 0: ten seconds
+	Timeout  time.Duration // per response; 0 for ten seconds
 
-	// LogRange is how many blocks a query for logs spans, 0: 2000. LogQueries is how many such queries there are at the most; 0: none, so that
-	// what only the events tell stays unknown.
+	// LogRange is how many blocks a query for logs spans; 0 means 2000. LogQueries is the maximum
+	// number of such queries; if it is 0, what only the events contain stays unknown.
 	LogRange   uint64
 	LogQueries int
-	// LogTime is how long the walk over the logs may take; 0: ten seconds.
+	// LogTime limits the time of the search in the logs; 0 means ten seconds.
 	LogTime time.Duration
 
-	CacheDir string // where verified events are kept; empty: nowhere
+	CacheDir string // directory for verified events; empty for none
 }
 
-// Blueprint is what the chain says of a blueprint.
+// Blueprint is a blueprint as the chain describes it.
 type Blueprint struct {
 	ID       uint64
 	ChainID  uint64
 	Contract Address
-	Block    uint64 // whose state was read
+	Block    uint64 // the block whose state was read
 
-	// Definition is the contract's answer. The jobs' names, descriptions and URIs, where the answer lacks them, are from the event.
+	// Definition is the contract's answer. Names, descriptions and URIs of jobs that it lacks come
+	// from the event.
 	Definition *Definition
 	// Texts are those of the definition, completed from the event like the jobs.
 	Texts     Texts
 	NamesFrom Origin
-	// Sources are those of the definition or, where that has none, of the event.
+	// Sources are those of the definition or, if it has none, those of the event.
 	Sources     []Source
 	SourcesFrom Origin
 
-	Status       *Status       // nil where the contract did not say
-	Requirements []Requirement // nil where there are none, or the contract did not say
+	Status       *Status       // nil if the contract did not return it
+	Requirements []Requirement // nil if there are none or the contract did not return them
 
 	Warnings []string
 }
 
-// Origin says how a part became known.
+// Origin is where a part of a blueprint comes from.
 type Origin string
 
 // The origins.
 const (
 	FromNowhere Origin = ""
 	FromCall    Origin = "call"
-	FromEvent   Origin = "event" // verified against the hash that the contract keeps
-	FromCache   Origin = "cache" // a verified event, kept from an earlier read and verified again
+	FromEvent   Origin = "event" // verified against the hash that the contract stores
+	FromCache   Origin = "cache" // an event that an earlier read verified, verified again
 )
 
-// Read reads one blueprint. The error is an *Error.
+// Read reads a blueprint. The error is an *Error.
 //
-// The common case is one round trip: a batch of chain id, block number, all views at the latest block, and block number again. Where
-// the two numbers agree, no block came between, and the views are of that block. Where they differ, and where the contract has to be
-// looked up by chain id first, the views are called by number, in one more round trip. The comparison relies on one node answering the
-// batch in order: a service that spreads it over nodes of different height can defeat it. Config.Block does not depend on it.
+// Usually Read needs one round trip: a batch of the chain id, the block number, all views at the
+// latest block, and the block number again. If the two numbers agree, the views are of that block.
+// If they differ, or if the contract must first be looked up by chain id, a second round trip
+// calls the views by block number. The comparison requires that one node answers the batch in
+// order; a service that spreads a batch over nodes of different height can defeat it. With
+// Config.Block there is no comparison.
 func Read(ctx context.Context, cfg Config, id uint64) (*Blueprint, error) {
 	c, err := newClient(cfg.URLs, cfg.Client, cfg.Timeout)
 	if err != nil {
@@ -91,7 +96,7 @@ type reader struct {
 	client    *client
 	blueprint *Blueprint
 
-	definitionHash Word // zero where the contract did not say
+	definitionHash Word // zero if the contract did not return it
 	sourcesHash    Word
 }
 
@@ -124,7 +129,7 @@ func viewCalls(contract Address, id uint64, block string) []call {
 	return calls
 }
 
-// readViews reads everything that the contract answers itself.
+// readViews reads everything that the contract itself returns.
 func (r *reader) readViews(ctx context.Context) error {
 	b := r.blueprint
 	chainID := call{method: "eth_chainId", required: true}
@@ -167,7 +172,7 @@ func (r *reader) readViews(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := r.setChain(all[0]); err != nil { // it may be another node now
+		if err := r.setChain(all[0]); err != nil { // another node may answer now
 			return err
 		}
 		answers = all[1:]
@@ -175,8 +180,8 @@ func (r *reader) readViews(ctx context.Context) error {
 	return r.setViews(answers)
 }
 
-// setHead takes the chain id, and the block number unless the configuration has one. A node that does not tell its block number is asked for the
-// block.
+// setHead sets the chain id and, unless it is configured, the block number. If a node does not
+// return its block number, setHead asks it for the block.
 func (r *reader) setHead(ctx context.Context, chainID, head answer) error {
 	if err := r.setChain(chainID); err != nil || r.cfg.Block != 0 {
 		return err
@@ -211,7 +216,7 @@ func (r *reader) setChain(chainID answer) error {
 }
 
 func (r *reader) number(method string, a answer) (uint64, error) {
-	if a.err != nil { // it is required, so this is a revert, which makes no sense here
+	if a.err != nil { // the call is required, so this is a revert, which makes no sense here
 		return 0, r.client.nodes[0].rpcError(a.err, method)
 	}
 	n, err := a.quantity()
@@ -222,7 +227,7 @@ func (r *reader) number(method string, a answer) (uint64, error) {
 	return n, nil
 }
 
-// setViews decodes what the views returned. Only the definition has to be there.
+// setViews decodes the results of the views. Only the definition is required.
 func (r *reader) setViews(answers []answer) error {
 	b := r.blueprint
 	if err := r.setDefinition(answers[0]); err != nil {
@@ -272,7 +277,8 @@ func (r *reader) setDefinition(a answer) error {
 		if a.err.selector() == errUnknownSelector {
 			return errorf(ErrGeneration, "%s has no %s: its generation is not understood", place, views[0].name)
 		}
-		return errorf(ErrGeneration, "%s reverts %s: it is no Tangle contract, or of a generation that is not understood: %w", place, views[0].name, scrubbed)
+		return errorf(ErrGeneration, "%s reverts %s: it is not a Tangle contract, or of an unknown generation: %w",
+			place, views[0].name, scrubbed)
 	}
 	data, err := a.bytes()
 	if err != nil {
@@ -293,7 +299,8 @@ func (r *reader) setDefinition(a answer) error {
 	return nil
 }
 
-// optional returns what an optional view returned. A contract that does not have it is of an older generation, which is worth no warning.
+// optional returns the result of an optional view. A contract without it is of an older
+// generation, which causes no warning.
 func (r *reader) optional(answers []answer, i int) ([]byte, bool) {
 	a := answers[i]
 	if a.err != nil {
@@ -309,7 +316,7 @@ func (r *reader) optional(answers []answer, i int) ([]byte, bool) {
 	return data, len(data) > 0
 }
 
-// hash returns what an optional view of a hash returned, zero where it did not.
+// hash returns the result of an optional view that returns a hash, or zero.
 func (r *reader) hash(answers []answer, i int) Word {
 	data, ok := r.optional(answers, i)
 	if !ok {
@@ -330,7 +337,8 @@ func (r *reader) warnMalformed(name string, err error) {
 	r.warn("the answer to %s was ignored: %v", name, err)
 }
 
-// hasNames reports whether the contract returned the jobs' names. Contracts from 0.18 on return none of them.
+// hasNames reports whether the contract returned the names of the jobs. Contracts from 0.18 on do
+// not return them.
 func hasNames(def *Definition) bool {
 	for i := range def.Jobs {
 		if def.Jobs[i].Name != "" {

@@ -28,7 +28,7 @@ var (
 	owner    = addr(3)
 )
 
-// newNode serves the blueprint "three-jobs-valid" of today's generation, with its events.
+// newNode serves the blueprint "three-jobs-valid" of today's generation with its events.
 func newNode(t testing.TB) *tangletest.Node {
 	t.Helper()
 	n, err := tangletest.NewNode(readRecorded(t, "gen-D")[:1])
@@ -171,7 +171,8 @@ func TestANodeWithoutBatchesIsAskedOneByOne(t *testing.T) {
 	}
 }
 
-// Simple servers read one call, and answer what they make of an array: with an error, a status, or a lone result.
+// Simple servers expect one call. They answer an array with an error, a status, or a single
+// result.
 func TestWhateverANodeSaysToABatchItIsAskedOneByOne(t *testing.T) {
 	for name, refuse := range map[string]http.HandlerFunc{
 		"bad request":    answering(400, "cannot unmarshal array"),
@@ -304,7 +305,7 @@ func TestAnOldBlueprintIsFoundWhereItWasCreated(t *testing.T) {
 func TestTheWalkIsBounded(t *testing.T) {
 	n := newNode(t)
 	n.Block = 1_000_000
-	n.Blueprints[0].Status = nil // so that nobody knows when it was created
+	n.Blueprints[0].Status = nil // the time of its creation is unknown
 	cfg := serve(t, n)
 	cfg.LogQueries, cfg.LogRange = 3, 500
 	b := read(t, cfg, 0)
@@ -395,7 +396,7 @@ func TestVerifiedEventsAreKeptAndVerifiedAgain(t *testing.T) {
 		!strings.Contains(b.Warnings[0], "does not have the hash in its name") {
 		t.Errorf("%q", b.Warnings)
 	}
-	// Another definition is another entry.
+	// Another definition has another entry.
 	hash := sha256.Sum256([]byte("another"))
 	n.Blueprints[0].DefinitionHash, n.Blueprints[0].SourcesHash = hash[:], hash[:]
 	if b := read(t, cfg, 0); b.NamesFrom != "" || len(b.Sources) != 0 {

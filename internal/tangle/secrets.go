@@ -11,16 +11,16 @@ import (
 	"unicode/utf8"
 )
 
-// shortestSecret is how long a secret has to be, in bytes, to be taken out of foreign texts:
+// shortestSecret is the minimum length, in bytes, of a secret that is removed from foreign texts:
 // shorter ones are parts of words.
 const shortestSecret = 4
 
-// longSegment is how long a part of a path has to be to pass for a key, which hosted nodes carry
+// longSegment is the minimum length of a path segment that counts as a key. Hosted nodes have keys
 // there.
 const longSegment = 16
 
-// secrets returns what must not be printed of a URL, in the forms in which it is sent: user and
-// password in the header Authorization, keys in the path and the query.
+// secrets returns what must not be printed of a URL, in all forms in which it is sent: user and
+// password in the Authorization header, keys in the path and the query.
 func secrets(u *url.URL) []string {
 	var found []string
 	if u.User != nil {
@@ -50,9 +50,9 @@ func secrets(u *url.URL) []string {
 	return found
 }
 
-// hider returns a replacer that takes secrets out of a text, plain or as they are written in URLs
-// and in JSON. The longest come first: of a secret of which another one is a part, the rest would
-// still be readable.
+// hider returns a replacer that removes secrets from a text, plain or as written in URLs and in
+// JSON. The longest come first: if a shorter secret that is part of it were removed first, the
+// rest would stay readable.
 func hider(secrets []string) *strings.Replacer {
 	var forms []string
 	for _, secret := range secrets {
@@ -79,12 +79,12 @@ func hider(secrets []string) *strings.Replacer {
 	return strings.NewReplacer(pairs...)
 }
 
-// quoted returns the forms in which a text stands in JSON strings: as it is, and as the encoders of
-// several languages write it.
+// quoted returns the forms of a text in JSON strings: the plain one, and those of encoders in
+// several languages.
 func quoted(text string) []string {
 	q, err := json.Marshal(text)
 	if err != nil {
-		return []string{text} // impossible: every string can be written
+		return []string{text} // unreachable: every string can be encoded
 	}
 	html := string(q[1 : len(q)-1])
 	plain := strings.NewReplacer(`\u0026`, "&", `\u003c`, "<", `\u003e`, ">").Replace(html)
@@ -102,12 +102,12 @@ func quoted(text string) []string {
 	}
 	forms := []string{text, html, plain, ascii.String()}
 	for _, form := range forms[2:] {
-		forms = append(forms, strings.ReplaceAll(form, "/", `\/`)) // as PHP writes it
+		forms = append(forms, strings.ReplaceAll(form, "/", `\/`)) // the form of PHP
 	}
 	return forms
 }
 
-// lowerEscapes writes the percent escapes of a URL with lower-case digits.
+// lowerEscapes returns the text with the percent escapes of URLs in lower case.
 func lowerEscapes(text string) string {
 	b := []byte(text)
 	for i := 0; i+2 < len(b); i++ {

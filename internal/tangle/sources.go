@@ -12,21 +12,21 @@ const (
 	SourceNative    SourceKind = 2
 )
 
-// String is the kind in lower case.
+// String returns the kind in lower case.
 func (k SourceKind) String() string { return enumName(uint8(k), "container", "wasm", "native") }
 
-// Arch is the architecture of a binary, as the contract numbers them.
+// Arch is the architecture of a binary, numbered as in the contract.
 type Arch uint8
 
-// String is Go's name of the architecture where Go has one.
+// String returns Go's name of the architecture if Go has one.
 func (a Arch) String() string {
 	return enumName(uint8(a), "wasm", "wasm64", "wasi32", "wasi64", "386", "amd64", "arm", "arm64", "riscv32", "riscv64")
 }
 
-// OS is the operating system of a binary, as the contract numbers them.
+// OS is the operating system of a binary, numbered as in the contract.
 type OS uint8
 
-// String is Go's name of the operating system where Go has one.
+// String returns Go's name of the operating system if Go has one.
 func (o OS) String() string {
 	return enumName(uint8(o), "unknown", "linux", "windows", "darwin", "bsd")
 }
@@ -38,7 +38,7 @@ func enumName(n uint8, names ...string) string {
 	return "unknown(" + strconv.Itoa(int(n)) + ")"
 }
 
-// Source is one way to get and run a blueprint. Only the member of its kind means something.
+// Source is a way to get and run a blueprint. Only the member of its kind is valid.
 type Source struct {
 	Kind      SourceKind
 	Container Container
@@ -57,7 +57,7 @@ type Wasm struct {
 	ArtifactURI, Entrypoint string
 }
 
-// Native is an archive that holds executables.
+// Native is an archive of executables.
 type Native struct {
 	Fetcher                 uint8
 	ArtifactURI, Entrypoint string
@@ -66,25 +66,26 @@ type Native struct {
 // Testing is a package to build from a checkout.
 type Testing struct{ CargoPackage, CargoBin, BasePath string }
 
-// Binary is one published executable.
+// Binary is a published executable.
 type Binary struct {
 	Arch   Arch
 	OS     OS
 	Name   string
-	SHA256 Word // zero: not published
+	SHA256 Word // zero if not published
 }
 
-// The words of the heads, and the least bytes of an element.
+// The sizes of the heads in words, and the minimum sizes of elements in bytes.
 const (
 	sourceWords = 6
 	binaryWords = 4
 	leastBinary = (1 + binaryWords + 1) * wordSize
-	// An offset and a head, the heads and the lengths of container, wasm, native and testing, and the length of binaries.
+	// An offset and a head; the heads and lengths of container, wasm, native and testing; the length
+	// of binaries.
 	leastSource = (1 + sourceWords + (3 + 3) + (4 + 2) + (3 + 2) + (3 + 3) + 1) * wordSize
 )
 
-// DecodeSources decodes the data of the event BlueprintSourcesRecorded, which must not be changed afterwards: the sources' strings are parts of
-// it. The error is a *DecodeError.
+// DecodeSources decodes the data of the event BlueprintSourcesRecorded. The sources retain the
+// data, so the caller must not change it. The error is a *DecodeError.
 func DecodeSources(data []byte) ([]Source, error) {
 	d := newDecoder(data)
 	var sources []Source

@@ -17,10 +17,10 @@ const (
 // The selectors of the errors that the contract reverts with.
 const (
 	errBlueprintNotFound = 0x5fd248ec // BlueprintNotFound(uint64)
-	errUnknownSelector   = 0xc2a825f5 // UnknownSelector(bytes4): the facet that has the view is not installed
+	errUnknownSelector   = 0xc2a825f5 // UnknownSelector(bytes4): the facet with the view is not installed
 )
 
-// callData is the call of a view whose only argument is a blueprint's id.
+// callData returns the call of a view whose only argument is a blueprint's id.
 func callData(selector uint32, id uint64) []byte {
 	data := make([]byte, 4+wordSize)
 	binary.BigEndian.PutUint32(data, selector)
@@ -28,7 +28,7 @@ func callData(selector uint32, id uint64) []byte {
 	return data
 }
 
-// Status is what getBlueprint returns.
+// Status is the result of getBlueprint.
 type Status struct {
 	Owner      Address
 	Manager    Address
@@ -38,7 +38,8 @@ type Status struct {
 	Active     bool
 }
 
-// DecodeStatus decodes what getBlueprint returns. It is all zeros for an unknown blueprint. The error is a *DecodeError.
+// DecodeStatus decodes the result of getBlueprint, which is all zeros for an unknown blueprint.
+// The error is a *DecodeError.
 func DecodeStatus(data []byte) (Status, error) {
 	d := newDecoder(data)
 	var s Status
@@ -58,7 +59,7 @@ func DecodeStatus(data []byte) (Status, error) {
 	return s, nil
 }
 
-// ResourceKind is a resource that a blueprint asks for.
+// ResourceKind is a kind of resource that a blueprint asks for.
 type ResourceKind uint8
 
 // The kinds.
@@ -71,13 +72,14 @@ const (
 	ResourceGPU       ResourceKind = 5 // devices
 )
 
-// Requirement is how much of a resource a blueprint asks for.
+// Requirement is the amount of a resource that a blueprint asks for.
 type Requirement struct {
 	Kind  ResourceKind
 	Count uint64
 }
 
-// DecodeRequirements decodes what getBlueprintResourceRequirements returns. The error is a *DecodeError.
+// DecodeRequirements decodes the result of getBlueprintResourceRequirements. The error is a
+// *DecodeError.
 func DecodeRequirements(data []byte) ([]Requirement, error) {
 	const limit, field = 256, "requirements"
 	d := newDecoder(data)
@@ -100,7 +102,7 @@ func DecodeRequirements(data []byte) ([]Requirement, error) {
 	return list, nil
 }
 
-// decodeWord decodes an answer that is one word.
+// decodeWord decodes an answer of one word.
 func decodeWord(data []byte, field string) (Word, error) {
 	d := newDecoder(data)
 	if !d.head(0, 1, field) {

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/crypto/sha3"
 )
 
-// Word is one word of the EVM: an unsigned integer of 256 bits, big-endian, or a hash.
+// Word is a word of the EVM: a big-endian unsigned integer of 256 bits, or a hash.
 type Word [wordSize]byte
 
 // Big returns the word as an integer.
@@ -19,20 +19,20 @@ func (w Word) Big() *big.Int { return new(big.Int).SetBytes(w[:]) }
 // IsZero reports whether all bytes are zero.
 func (w Word) IsZero() bool { return w == Word{} }
 
-// String is 0x and 64 hexadecimal digits.
+// String returns 0x and 64 hexadecimal digits.
 func (w Word) String() string { return "0x" + hex.EncodeToString(w[:]) }
 
 // Address is the address of an account.
 type Address [20]byte
 
-// IsZero reports whether it is the zero address, which stands for none.
+// IsZero reports whether the address is zero, which means none.
 func (a Address) IsZero() bool { return a == Address{} }
 
-// String is 0x and 40 lower-case hexadecimal digits.
+// String returns 0x and 40 lower-case hexadecimal digits.
 func (a Address) String() string { return "0x" + hex.EncodeToString(a[:]) }
 
-// ParseAddress reads 40 hexadecimal digits of any case, with or without 0x. The checksum that upper and lower case may carry is not checked,
-// because tools write addresses of either case without meaning it.
+// ParseAddress parses 40 hexadecimal digits of either case, with or without 0x. It does not verify
+// the checksum that the case may encode, because tools write addresses in either case without one.
 func ParseAddress(s string) (a Address, err error) {
 	digits := strings.TrimPrefix(strings.TrimPrefix(s, "0x"), "0X")
 	raw, err := hex.DecodeString(digits)
@@ -46,7 +46,7 @@ func ParseAddress(s string) (a Address, err error) {
 	return a, nil
 }
 
-// Keccak256 is the hash that the EVM uses, of all parts one after the other.
+// Keccak256 returns the EVM's hash of the concatenated parts.
 func Keccak256(parts ...[]byte) (w Word) {
 	h := sha3.NewLegacyKeccak256()
 	for _, part := range parts {

@@ -18,7 +18,7 @@ const (
 	errUnknown        = 0xc2a825f5
 )
 
-// reply is what the contract answers to one call: a view of a blueprint's id.
+// reply is the contract's answer to a call: a view of a blueprint's id.
 type reply struct {
 	selector uint32
 	id       uint64
@@ -31,11 +31,12 @@ type record struct {
 	data   []byte
 }
 
-// assembler writes machine code of the EVM. Places are named, and their addresses filled in at the end.
+// assembler writes EVM machine code. Places have names, and their addresses are filled in at the
+// end.
 type assembler struct {
 	code   []byte
 	places map[string]int
-	uses   map[int]string // where an address of two bytes belongs
+	uses   map[int]string // where to insert an address of two bytes
 }
 
 func newAssembler() *assembler { return &assembler{places: map[string]int{}, uses: map[int]string{}} }
@@ -64,7 +65,7 @@ func (a *assembler) pushPlace(name string) {
 	a.code = append(a.code, 0, 0)
 }
 
-// place names the next byte. data may follow, or, after a JUMPDEST, code.
+// place names the next byte, which begins data or, after a JUMPDEST, code.
 func (a *assembler) place(name string) { a.places[name] = len(a.code) }
 
 func (a *assembler) assemble() []byte {
@@ -74,7 +75,7 @@ func (a *assembler) assemble() []byte {
 	return a.code
 }
 
-// fail reverts with the error of this selector, and the word on top of the stack as its argument.
+// fail reverts with the error of this selector. The argument is the word on top of the stack.
 func (a *assembler) fail(selector uint64) {
 	a.push(selector)
 	a.push(224)
@@ -85,8 +86,9 @@ func (a *assembler) fail(selector uint64) {
 	a.op(vm.PUSH0, vm.REVERT)
 }
 
-// contract is the code of a contract that answers calls with what is stored behind it. Like the genuine one it reverts with BlueprintNotFound for
-// the definition of a blueprint that it does not have, and with UnknownSelector for any other call that it does not know.
+// contract returns the code of a contract that answers calls with stored replies. Like the genuine
+// contract, it reverts with BlueprintNotFound for the definition of an unknown blueprint, and with
+// UnknownSelector for any other unknown call.
 func contract(replies []reply) []byte {
 	a := newAssembler()
 	a.op(vm.PUSH0, vm.CALLDATALOAD)
@@ -129,7 +131,8 @@ func contract(replies []reply) []byte {
 	return a.assemble()
 }
 
-// deployment is the code that a transaction runs to deploy a contract: it emits the events, and returns the contract's code.
+// deployment returns the code that a transaction runs to deploy a contract: it emits the events
+// and returns the contract's code.
 func deployment(code []byte, records []record) []byte {
 	a := newAssembler()
 	for i, r := range records {

@@ -19,7 +19,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/tangle/tangletest"
 )
 
-// definition has the shape that go-ethereum decodes getBlueprintDefinition into. MetadataHash stays zero in layout A.
+// definition is the type into which go-ethereum decodes getBlueprintDefinition. MetadataHash stays
+// zero in layout A.
 type definition struct {
 	MetadataUri           string
 	MetadataHash          [32]byte
@@ -93,7 +94,7 @@ func outputs(t testing.TB, layout tangle.Layout) abi.Arguments {
 	return parsed.Methods["getBlueprintDefinition"].Outputs
 }
 
-// unpack decodes as go-ethereum does, into what this library decodes into.
+// unpack decodes with go-ethereum into the type of this library.
 func unpack(arguments abi.Arguments, layout tangle.Layout, data []byte) (def *tangle.Definition, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -104,7 +105,7 @@ func unpack(arguments abi.Arguments, layout tangle.Layout, data []byte) (def *ta
 	if err != nil {
 		return nil, err
 	}
-	text, err := json.Marshal(values[0]) // its struct is anonymous, and lacks metadataHash in layout A
+	text, err := json.Marshal(values[0]) // its struct is anonymous and lacks metadataHash in layout A
 	if err != nil {
 		return nil, err
 	}
@@ -173,7 +174,7 @@ func TestRecordedAnswersDecodeAlike(t *testing.T) {
 	}
 }
 
-// random makes definitions of every shape, from nothing at all to more than any real one.
+// random returns definitions of every shape, from empty to larger than any real one.
 func random(r *rand.Rand) *tangle.Definition {
 	text := func(most int) string {
 		const letters = "abcdefghij KLMNOP_-./:0123456789 äöü✓名前\"\\<>&"
@@ -250,7 +251,7 @@ func TestGeneratedDefinitionsDecodeAlike(t *testing.T) {
 		if diff := cmp.Diff(theirs, ours, cmpopts.EquateEmpty()); diff != "" {
 			t.Fatal(diff)
 		}
-		// And what go-ethereum encodes is what the test encoder does, so that the one stands for the other elsewhere.
+		// go-ethereum and the test encoder encode alike, so elsewhere the test encoder can replace it.
 		values, err := arguments[def.Layout].Unpack(data)
 		if err != nil {
 			t.Fatal(err)
@@ -262,7 +263,7 @@ func TestGeneratedDefinitionsDecodeAlike(t *testing.T) {
 	}
 }
 
-// What this library accepts of damaged answers, go-ethereum decodes to the same.
+// If this library accepts a damaged answer, go-ethereum decodes it to the same definition.
 func TestDamagedAnswersAreRefusedOrDecodeAlike(t *testing.T) {
 	recorded, err := tangletest.Read("gen-A")
 	if err != nil {
@@ -308,7 +309,7 @@ func TestDamagedAnswersAreRefusedOrDecodeAlike(t *testing.T) {
 	}
 }
 
-// cleanTexts makes texts alike that went through JSON and texts that did not.
+// cleanTexts makes texts equal whether or not they went through JSON.
 func cleanTexts(def *tangle.Definition) {
 	text, err := json.Marshal(def)
 	if err == nil {
@@ -320,7 +321,7 @@ func cleanTexts(def *tangle.Definition) {
 	}
 }
 
-// worstCase is a blueprint with as many jobs as can be called.
+// worstCase returns a blueprint with the maximum number of callable jobs.
 func worstCase() []byte {
 	def := random(rand.New(rand.NewPCG(5, 6)))
 	def.Layout = tangle.LayoutB

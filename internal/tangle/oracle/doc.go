@@ -1,3 +1,4 @@
-// Package oracle holds the reader of the chain against go-ethereum: the same answers through its ABI decoder, and a whole fetch from a node that it runs.
-// It is a module of its own so that nobody who imports the library downloads go-ethereum. It has tests only.
+// Package oracle compares the reader of the chain with go-ethereum: with its ABI decoder, and by
+// reading from a node that it runs. It is a module of its own so that importers of the library do
+// not download go-ethereum. It contains only tests.
 package oracle

@@ -33,7 +33,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/tangle/tangletest"
 )
 
-// chain is a real node with a chain of its own, spoken to over HTTP.
+// chain is a real node with its own chain, which clients reach over HTTP.
 type chain struct {
 	*simulated.Backend
 	url string
@@ -65,7 +65,7 @@ func freePort(t testing.TB) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-// deploy runs the code in a block of its own, and returns the address of what it deployed.
+// deploy runs the code in a new block and returns the address of the deployed contract.
 func (c *chain) deploy(t testing.TB, code []byte) common.Address {
 	t.Helper()
 	ctx, client := t.Context(), c.Client()
@@ -96,7 +96,8 @@ func (c *chain) deploy(t testing.TB, code []byte) common.Address {
 	return address
 }
 
-// published is today's "gpu-tee" as blueprint 1 on a chain, with its events: the definition's from another contract, as on the genuine one.
+// published deploys today's "gpu-tee" as blueprint 1, with its events. As on the genuine chain,
+// another contract emits the definition's event.
 func published(t testing.TB) (c *chain, contractAddress common.Address, def *tangle.Definition) {
 	t.Helper()
 	recorded, err := tangletest.Read("gen-D")
@@ -112,7 +113,8 @@ func published(t testing.TB) (c *chain, contractAddress common.Address, def *tan
 	sources := tangletest.EncodeSources(def.Sources)
 	definitionHash, sourcesHash := crypto.Keccak256Hash(r.Encoded), crypto.Keccak256Hash(sources)
 	topic := func(signature string) [32]byte { return crypto.Keccak256Hash([]byte(signature)) }
-	const sourceTuple = "(uint8,(string,string,string),(uint8,uint8,string,string),(uint8,string,string),(string,string,string),(uint8,uint8,string,bytes32)[])"
+	const sourceTuple = "(uint8,(string,string,string),(uint8,uint8,string,string),(uint8,string,string)," +
+		"(string,string,string),(uint8,uint8,string,bytes32)[])"
 
 	manager := c.deploy(t, deployment([]byte{0}, []record{{
 		[3][32]byte{topic("BlueprintDefinitionRecorded(uint64,address,bytes)"), tangletest.ID(r.ID),
@@ -138,7 +140,7 @@ func TestFetchMetadataFromARealNode(t *testing.T) {
 	for range 20 {
 		c.Commit()
 	}
-	at := serverless.WithContract(contractAddress.Hex()) // with a checksum in its case
+	at := serverless.WithContract(contractAddress.Hex()) // the case encodes the checksum
 	meta, err := serverless.FetchMetadata(t.Context(), 1, serverless.WithRPC(c.url), at)
 	if err != nil {
 		t.Fatal(err)
@@ -212,10 +214,11 @@ func TestFetchMetadataFromARealNode(t *testing.T) {
 	})
 }
 
-// repeating is a server that has all its answers ready, so that a benchmark measures the client.
+// repeating returns a server that has all its answers ready, so that a benchmark measures only the
+// client.
 func repeating(t testing.TB, n *tangletest.Node) http.Handler {
 	id := regexp.MustCompile(`"id":\d+`)
-	results := map[string][]string{} // by request without ids: the parts of the response between ids
+	results := map[string][]string{} // by request without ids: the parts of the response between the ids
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
@@ -240,7 +243,8 @@ func repeating(t testing.TB, n *tangletest.Node) http.Handler {
 	})
 }
 
-// BenchmarkFetch compares whole fetches of the worst case from one local server: five views, at one block.
+// BenchmarkFetch compares complete fetches of the worst case from one local server: five views at
+// one block.
 func BenchmarkFetch(b *testing.B) {
 	recorded, err := tangletest.Read("gen-D")
 	if err != nil {
@@ -280,7 +284,7 @@ func BenchmarkFetch(b *testing.B) {
 	})
 }
 
-// fetchWithEthclient reads what the reader reads, as a program would that uses go-ethereum.
+// fetchWithEthclient reads the same as the reader, like a program that uses go-ethereum.
 func fetchWithEthclient(ctx context.Context, client *ethclient.Client, unpack func([]byte) ([]any, error)) error {
 	if _, err := client.ChainID(ctx); err != nil {
 		return err

@@ -1,4 +1,4 @@
-// Package tangletest plays the contract and a node for tests and examples.
+// Package tangletest simulates the contract and a node for tests and examples.
 package tangletest
 
 import (
@@ -9,13 +9,14 @@ import (
 
 const wordSize = 32
 
-// part is one member of a tuple: a word that stands in the head, or a tail that the head points at.
+// part is a member of a tuple: a word in the head, or a tail that the head refers to.
 type part struct {
 	head []byte
 	tail []byte
 }
 
-// tuple encodes members one after the other, as the ABI wants it. An array is the tuple of its elements behind its length.
+// tuple encodes members according to the ABI. An array is its length followed by the tuple of its
+// elements.
 func tuple(parts ...part) []byte {
 	size := 0
 	for _, p := range parts {
@@ -71,7 +72,7 @@ func array[T any](elements []T, encode func(T) part) part {
 	return part{tail: append(number(uint64(len(elements))).head, tuple(parts...)...)}
 }
 
-// EncodeDefinition is what a contract with the definition's layout returns of it.
+// EncodeDefinition returns the definition as a contract with its layout returns it.
 func EncodeDefinition(d *tangle.Definition) []byte {
 	parts := []part{text(d.MetadataURI)}
 	if d.Layout != tangle.LayoutA {
@@ -96,7 +97,7 @@ func EncodeDefinition(d *tangle.Definition) []byte {
 	return tuple(dynamic(parts...))
 }
 
-// EncodeSources is the data of the event that records the sources.
+// EncodeSources returns the data of the event that records the sources.
 func EncodeSources(list []tangle.Source) []byte { return tuple(sources(list)) }
 
 func sources(list []tangle.Source) part {
@@ -114,18 +115,18 @@ func sources(list []tangle.Source) part {
 	})
 }
 
-// EncodeStatus is what getBlueprint returns.
+// EncodeStatus returns the result of getBlueprint.
 func EncodeStatus(s tangle.Status) []byte {
 	return tuple(address(s.Owner), address(s.Manager), number(s.CreatedAt), number(uint64(s.Membership)),
 		number(uint64(s.Pricing)), boolean(s.Active))
 }
 
-// EncodeRequirements is what getBlueprintResourceRequirements returns.
+// EncodeRequirements returns the result of getBlueprintResourceRequirements.
 func EncodeRequirements(list []tangle.Requirement) []byte {
 	return tuple(array(list, func(r tangle.Requirement) part {
 		return part{head: append(number(uint64(r.Kind)).head, number(r.Count).head...)}
 	}))
 }
 
-// EncodeBytes is one byte string, as the data of the event that records the definition.
+// EncodeBytes returns one encoded byte string: the data of the event that records the definition.
 func EncodeBytes(b []byte) []byte { return tuple(blob(b)) }

@@ -13,16 +13,17 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/tangle"
 )
 
-// Blueprint is what the contract holds of one blueprint. Views whose answer is nil are of a facet that is not installed.
+// Blueprint is a blueprint in the contract. A nil answer means that the facet with that view is
+// not installed.
 type Blueprint struct {
-	Definition     []byte // of getBlueprintDefinition
-	Status         []byte // of getBlueprint
-	Requirements   []byte // of getBlueprintResourceRequirements
-	DefinitionHash []byte // of blueprintDefinitionHash
-	SourcesHash    []byte // of blueprintSourcesHash
+	Definition     []byte // result of getBlueprintDefinition
+	Status         []byte // result of getBlueprint
+	Requirements   []byte // result of getBlueprintResourceRequirements
+	DefinitionHash []byte // result of blueprintDefinitionHash
+	SourcesHash    []byte // result of blueprintSourcesHash
 }
 
-// Log is an event in the chain.
+// Log is an event on the chain.
 type Log struct {
 	Block   uint64
 	Address tangle.Address
@@ -30,7 +31,7 @@ type Log struct {
 	Data    []byte
 }
 
-// Topics of the events.
+// The topics of the events.
 const (
 	TopicDefinition = "e0bc1e42405ffea94dcef03a915081f9674bc9eea38d46bad147b5cce7438e3e"
 	TopicSources    = "68554f1241fea0bb1dd1abad2eef6cb250c1de4ed6404474c046251ccc3ca64c"
@@ -38,7 +39,7 @@ const (
 
 // Topic returns an event's topic from its digits.
 func Topic(digits string) (w tangle.Word) {
-	_, _ = hex.Decode(w[:], []byte(digits)) // constants
+	_, _ = hex.Decode(w[:], []byte(digits)) // the digits are constants
 	return w
 }
 
@@ -48,20 +49,21 @@ func ID(id uint64) (w tangle.Word) {
 	return w
 }
 
-// Node plays a JSON-RPC node whose chain holds one contract. Its fields are set before it serves.
+// Node simulates a JSON-RPC node whose chain has one contract. Its fields must be set before it
+// serves.
 type Node struct {
 	ChainID    uint64
 	Block      uint64
 	Contract   tangle.Address
 	Blueprints map[uint64]*Blueprint
 	Logs       []Log
-	// BlockTime is the time of a block; nil: 2 seconds for each.
+	// BlockTime returns the time of a block. If it is nil, a block takes 2 seconds.
 	BlockTime func(block uint64) uint64
-	// MaxLogRange is how many blocks a query for logs may span; 0: any.
+	// MaxLogRange limits how many blocks a query for logs may span; 0 means no limit.
 	MaxLogRange uint64
-	// NoBatch makes it refuse batches, as simple servers do.
+	// NoBatch makes the node refuse batches, as simple servers do.
 	NoBatch bool
-	// Before is called before each call, one at a time; it may change the node.
+	// Before is called before each call, never concurrently. It may change the node.
 	Before func(n *Node, method string)
 
 	mu       sync.Mutex
@@ -69,7 +71,8 @@ type Node struct {
 	calls    []string
 }
 
-// Requests returns how many HTTP requests were answered, and the calls that they held: method and block, in order.
+// Requests returns how many HTTP requests were answered, and their calls in order, each with
+// method and block.
 func (n *Node) Requests() (int, []string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -108,7 +111,7 @@ func (n *Node) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			reply = answer(nil, nil, &rpcError{Code: -32600, Message: "batches are not supported"})
 		default:
 			replies := make([]any, len(calls))
-			for i, c := range calls { // backwards, as a client must not rely on the order
+			for i, c := range calls { // in reverse order: clients must not rely on the order
 				replies[len(calls)-1-i] = n.reply(c)
 			}
 			reply = replies
@@ -203,7 +206,7 @@ func (n *Node) block(params []json.RawMessage) (any, *rpcError) {
 }
 
 func (n *Node) ethCall(params []json.RawMessage) (any, *rpcError) {
-	var msg struct{ To, Data, Input string } // clients use the one name or the other
+	var msg struct{ To, Data, Input string } // clients use either name
 	var tag string
 	if len(params) != 2 || json.Unmarshal(params[0], &msg) != nil || json.Unmarshal(params[1], &tag) != nil {
 		return nil, &rpcError{Code: -32602, Message: "invalid params"}
@@ -279,7 +282,7 @@ func (n *Node) logs(params []json.RawMessage) (any, *rpcError) {
 	return logs, nil
 }
 
-// matches compares topics as a filter does: null for any, a topic, or several of which one must be there.
+// matches reports whether topics match a filter: null for any, a topic, or a list of alternatives.
 func matches(topics []tangle.Word, filter []json.RawMessage) bool {
 	if len(filter) > len(topics) {
 		return false

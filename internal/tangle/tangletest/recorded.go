@@ -11,12 +11,14 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/tangle"
 )
 
-// files are answers of the genuine contracts, recorded on a local chain: gen-A of the contracts up to 0.10.8, gen-D of today's, 0.19.
+// files holds answers of the genuine contracts, recorded on a local chain. gen-A is of the
+// contracts up to 0.10.8, gen-D of today's, 0.19.
 //
 //go:embed testdata
 var files embed.FS
 
-// Recorded is a blueprint as the index of the recording describes it: what went into the genuine contract, and what came out.
+// Recorded is a recorded blueprint with its entry in the index: the input of the genuine contract,
+// and its output.
 type Recorded struct {
 	ID           uint64
 	Name         string
@@ -35,11 +37,11 @@ type Recorded struct {
 		Desc     string
 		Sources  int
 	}
-	Definition []byte `json:"-"` // the answer of getBlueprintDefinition
-	Encoded    []byte `json:"-"` // the definition that the event carries; nil where it was not recorded
+	Definition []byte `json:"-"` // the result of getBlueprintDefinition
+	Encoded    []byte `json:"-"` // the definition in the event; nil if the event was not recorded
 }
 
-// Generations are those that were recorded.
+// Generations returns the recorded generations.
 func Generations() []string { return []string{"gen-A", "gen-D"} }
 
 // Read returns all blueprints of a generation, by ascending id.
@@ -71,10 +73,11 @@ func Read(generation string) ([]Recorded, error) {
 	return parsed.Blueprints, nil
 }
 
-// ABI is the interface of the contract in JSON, as compilers write it: getBlueprintDefinition of today's generation.
+// ABI returns the interface of the contract in the JSON of compilers: getBlueprintDefinition of
+// today's generation.
 func ABI() ([]byte, error) { return files.ReadFile("testdata/abi.json") }
 
-// readHex reads the only file that matches, nil where there is none.
+// readHex reads the only file that matches, or returns nil if there is none.
 func readHex(dir fs.FS, pattern string) ([]byte, error) {
 	paths, err := fs.Glob(dir, pattern)
 	if err != nil || len(paths) == 0 {
@@ -98,8 +101,9 @@ var (
 	Tangle  = tangle.Address{0: 0x0c, 19: 1}
 )
 
-// NewNode returns a node that serves blueprints of one generation from the contract Tangle: active ones, created at block 40 of 100, with the events that
-// were recorded, and the sources that these tell.
+// NewNode returns a node that serves the blueprints of one generation from the contract Tangle.
+// They are active, were created at block 40 of 100, and have the recorded events and the sources
+// in these.
 func NewNode(recorded []Recorded) (*Node, error) {
 	n := &Node{ChainID: 31338, Block: 100, Contract: Tangle, Blueprints: map[uint64]*Blueprint{}}
 	const created = 40
