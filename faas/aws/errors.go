@@ -18,6 +18,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 	"github.com/tangle-network/blueprint-serverless/internal/awsclient"
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
@@ -136,7 +137,7 @@ func refusalOf(err error) kit.Refusal {
 			}
 		}
 		return kit.Refusal{Code: faas.ErrPermissionDenied}
-	case kit.IsUnanswered(err), kit.IsEnded(err):
+	case kit.IsUnanswered(err), httputil.IsEnded(err):
 		return kit.Refusal{Code: faas.ErrTimeout}
 	case errors.As(err, &api):
 		answer := kit.Answer{

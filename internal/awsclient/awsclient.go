@@ -1,5 +1,5 @@
-// Package awsclient loads one configuration of the AWS SDK for all clients of a package, those that
-// find credentials included.
+// Package awsclient loads one AWS SDK configuration for all clients of a package, including those
+// that fetch credentials.
 package awsclient
 
 import (
@@ -16,19 +16,19 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
-// Settings are what a program says beside the environment and the configuration files.
+// Settings are a program's own choices, which add to the environment and the configuration files.
 type Settings struct {
 	Region     string
 	Profile    string       // empty: that of the environment
 	HTTPClient *http.Client // carries every call; nil: a client made for the SDK, with AWS_CA_BUNDLE
 }
 
-// Load reads the environment and the configuration files. It calls nobody, unless AWS_DEFAULTS_MODE
-// is "auto", for which the SDK asks the machine's metadata. The HTTPClient of what it returns is an
-// *http.Client.
+// Load reads the environment and the configuration files. It sends nothing, unless
+// AWS_DEFAULTS_MODE is "auto": then the SDK asks the machine's metadata service. The HTTPClient of
+// the result is an *http.Client.
 func Load(ctx context.Context, s Settings, more ...func(*config.LoadOptions) error) (aws.Config, error) {
-	// A job may be silent for 15 minutes, so reads have no deadline of their own. The SDK adds
-	// AWS_CA_BUNDLE to a client of this type only, and refuses any other one then.
+	// A job may be silent for 15 minutes, so reads have no deadline of their own. AWS_CA_BUNDLE
+	// requires this type of client: the SDK refuses any other when it is set.
 	buildable := awshttp.NewBuildableClient().WithReadTimeout(0).WithTransportOptions(func(t *http.Transport) {
 		t.MaxIdleConns, t.MaxIdleConnsPerHost = 2*keptConnections, keptConnections
 	})
@@ -56,11 +56,10 @@ func Load(ctx context.Context, s Settings, more ...func(*config.LoadOptions) err
 
 const keptConnections = 256 // many calls at once go to one host
 
-// freeze builds the HTTP client with the timeouts that the SDK would give it itself for the
-// configured defaults mode. Its idle connections can be closed, which those of an SDK's client
-// cannot. It follows no redirect: what is signed is for one address. It speaks HTTP/1.1: Go's
-// HTTP/2 client may send a request again after a server reset its stream, and an invocation must
-// not be repeated.
+// freeze builds the HTTP client with the timeouts that the SDK itself would use for the configured
+// defaults mode. Unlike those of an SDK client, its idle connections can be closed. It follows no
+// redirects, because a signature is for one address. It speaks HTTP/1.1, because Go's HTTP/2 client
+// may resend a request after a server resets its stream, and an invocation must not be repeated.
 func freeze(client *awshttp.BuildableClient, mode aws.DefaultsMode) *http.Client {
 	if m, err := defaults.GetModeConfiguration(mode); err == nil {
 		if d, ok := m.GetConnectTimeout(); ok {
@@ -83,8 +82,8 @@ func freeze(client *awshttp.BuildableClient, mode aws.DefaultsMode) *http.Client
 	}
 }
 
-// way leads the requests of clients that were made while the configuration was loaded, which are
-// those of credentials, through the HTTP client of all others.
+// way sends the requests of clients that were made while the configuration was loaded, which are
+// those that fetch credentials, through the HTTP client of all others.
 type way struct{ client *http.Client }
 
 func (w *way) lead(stack *middleware.Stack) error {
@@ -94,10 +93,10 @@ func (w *way) lead(stack *middleware.Stack) error {
 	return stack.Deserialize.Add(w, middleware.After)
 }
 
-// ID is part of middleware.DeserializeMiddleware.
+// ID implements middleware.DeserializeMiddleware.
 func (w *way) ID() string { return "OneHTTPClient" }
 
-// HandleDeserialize sends the request itself.
+// HandleDeserialize sends the request itself, so that the client's own HTTP client is not used.
 func (w *way) HandleDeserialize(ctx context.Context, in middleware.DeserializeInput, _ middleware.DeserializeHandler) (
 	out middleware.DeserializeOutput, m middleware.Metadata, err error,
 ) {

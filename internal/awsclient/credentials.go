@@ -13,19 +13,19 @@ import (
 	"github.com/aws/smithy-go"
 )
 
-// CredentialsError says that there are no credentials: that none were found, and how to give some, or
-// that the place where they come from gives none at the moment. Nothing was sent then.
+// CredentialsError says that there are no credentials. Either none were found, and the text says
+// how to provide some, or their source fails at the moment. No request was sent.
 type CredentialsError struct{ Err error }
 
-// Missing reports whether no place has credentials. The SDK asks the machine's metadata last, so that
-// a failure there means that.
+// Missing reports whether no source has credentials. The SDK asks the machine's metadata service
+// last, so a failure there means that.
 func (e *CredentialsError) Missing() bool {
 	var operation *smithy.OperationError
 	return errors.As(e.Err, &operation) && operation.Service() == "ec2imds"
 }
 
-// SignIn returns the command that signs in again, if the sign-in that the configuration names has
-// expired or is missing, else "".
+// SignIn returns the command that signs in again if the configured sign-in has expired or is
+// missing, and "" otherwise.
 func (e *CredentialsError) SignIn() string {
 	var session *ssocreds.InvalidTokenError
 	if errors.As(e.Err, &session) || errors.Is(e.Err, fs.ErrNotExist) && contains(e.Err, "SSO token") {
@@ -41,7 +41,7 @@ func (e *CredentialsError) SignIn() string {
 		return ssoLogin
 	case service == "Signin" && refused && Status(e.Err) != http.StatusTooManyRequests:
 		return "aws login"
-	// The SDK has no types for these.
+	// The SDK has no types for these errors.
 	case service == "" && contains(e.Err, "SSO token is expired"):
 		return ssoLogin
 	case service == "" && contains(e.Err, "login token"):
@@ -65,11 +65,11 @@ func (e *CredentialsError) Error() string {
 		"or sign in with `%s`, or give the machine a role (%v)", ssoLogin, e.Err)
 }
 
-// Unwrap returns what the place that was asked last said.
+// Unwrap returns the error of the last source.
 func (e *CredentialsError) Unwrap() error { return e.Err }
 
-// explained makes failures to find credentials *CredentialsError, which the SDK's chain reports as
-// failures of the last place it looked at. That the context has ended is no such failure.
+// explained turns a failure to find credentials into a *CredentialsError. The SDK's chain reports
+// it as a failure of the last source. An ended context is not such a failure.
 type explained struct{ aws.CredentialsProvider }
 
 // Retrieve implements aws.CredentialsProvider.

@@ -14,9 +14,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials/ssocreds"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
-// refused is an error as a client of the SDK makes it of an answer.
+// refused returns an error as the SDK's client makes it from an answer.
 func refused(service string, status int, code string) error {
 	return &smithy.OperationError{ServiceID: service, OperationName: "Op", Err: &smithyhttp.ResponseError{
 		Response: &smithyhttp.Response{Response: &http.Response{StatusCode: status}},
@@ -70,7 +72,7 @@ func TestWhatToSignInWith(t *testing.T) {
 	cancel()
 	_, err := explained{aws.CredentialsProviderFunc(
 		func(ctx context.Context) (aws.Credentials, error) { return aws.Credentials{}, ctx.Err() })}.Retrieve(ctx)
-	if errors.As(err, new(*CredentialsError)) || !Ended(err) {
+	if errors.As(err, new(*CredentialsError)) || !httputil.IsEnded(err) {
 		t.Errorf("cancelled: %v", err)
 	}
 }

@@ -53,7 +53,7 @@ func RetryAfter(h http.Header, now time.Time) time.Duration {
 	return 0
 }
 
-// Sleep waits, and reports whether the context is still alive.
+// Sleep waits for d or until ctx ends. It reports whether d has passed.
 func Sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -63,4 +63,19 @@ func Sleep(ctx context.Context, d time.Duration) bool {
 	case <-ctx.Done():
 		return false
 	}
+}
+
+// IsEnded reports whether err comes from a context that has ended. Timeouts of the network do not
+// count, although errors.Is takes them for context.DeadlineExceeded.
+func IsEnded(err error) bool {
+	if err == context.Canceled || err == context.DeadlineExceeded {
+		return true
+	}
+	switch err := err.(type) {
+	case interface{ Unwrap() error }:
+		return IsEnded(err.Unwrap())
+	case interface{ Unwrap() []error }:
+		return slices.ContainsFunc(err.Unwrap(), IsEnded)
+	}
+	return false
 }

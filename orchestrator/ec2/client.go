@@ -14,6 +14,7 @@ import (
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 	"github.com/tangle-network/blueprint-serverless/internal/awsclient"
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
 // client calls the services that a runner needs.
@@ -97,7 +98,7 @@ func codeOf(err error) faas.Code {
 	if errors.As(err, &known) {
 		return known.Code
 	}
-	if awsclient.Ended(err) {
+	if httputil.IsEnded(err) {
 		return faas.ErrTimeout
 	}
 	var credentials *awsclient.CredentialsError

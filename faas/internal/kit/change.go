@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// Grace is how long the answer to a change that was sent is awaited after its caller has given up.
+// Grace is how long [Change] waits for the answer to a request after its caller has given up.
 const Grace = 10 * time.Second
 
-// Change calls send, which sends one request that changes something. A request that was sent takes
-// effect whether or not its sender waits for the answer, and after whatever is done next to undo
-// it: so once ctx ends, the answer is awaited for the grace. If there is none by then, the error is
-// an *[Unanswered]. Nothing is sent under a ctx that has ended.
+// Change calls send, which sends one request that changes something. A request that was sent may
+// take effect even if nobody waits for the answer, and even after an attempt to undo it. Therefore,
+// when ctx ends, Change waits for the answer for the grace period. If none comes, the error is an
+// *[Unanswered]. Change sends nothing if ctx has already ended.
 func Change(ctx context.Context, grace time.Duration, send func(context.Context) error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -27,15 +27,15 @@ func Change(ctx context.Context, grace time.Duration, send func(context.Context)
 	return err
 }
 
-// Unanswered is the error of a change that was sent and never answered: whether it takes effect is
-// not known.
+// Unanswered is the error of a change that was sent and never answered. Whether the change takes
+// effect is unknown.
 type Unanswered struct {
 	Grace time.Duration // after the caller's end
 	Ended error         // the cause of that end; nil if the connection broke before
 	Err   error         // of the request
 }
 
-// Error says what is not known, and why.
+// Error says what is unknown, and why.
 func (u *Unanswered) Error() string {
 	text := "it was sent, and what became of it is not known"
 	if u.Ended != nil {
@@ -44,7 +44,7 @@ func (u *Unanswered) Error() string {
 	return text + ": " + u.Err.Error()
 }
 
-// Unwrap returns the caller's end and the error of the request.
+// Unwrap returns why the caller gave up and the error of the request.
 func (u *Unanswered) Unwrap() []error {
 	if u.Ended == nil {
 		return []error{u.Err}
@@ -58,8 +58,8 @@ func IsUnanswered(err error) bool {
 	return errors.As(err, &u)
 }
 
-// Outlast returns a context for a request that changes something. It ends the grace after ctx does.
-// The values of ctx are kept. cancel releases what the context holds.
+// Outlast returns a context for a request that changes something. It ends one grace period after
+// ctx does, and keeps the values of ctx. Calling cancel releases its resources.
 func Outlast(ctx context.Context, grace time.Duration) (lasting context.Context, cancel context.CancelFunc) {
 	lasting, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {

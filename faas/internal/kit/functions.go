@@ -11,27 +11,27 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// FunctionRules are what a provider takes of functions beyond its faas.Limits.
+// FunctionRules say which functions a provider accepts, beyond its faas.Limits.
 type FunctionRules struct {
 	Provider    string // its registered name
 	MinMemoryMB uint32
-	// Reserved are the names of variables that the platform sets itself, and Prefixes what others of
-	// them begin with, in whatever case.
+	// Reserved lists variables that the platform sets itself. Prefixes lists prefixes of further ones,
+	// in any case.
 	Reserved, Prefixes []string
-	// Name is what the name of a variable has to look like, and NameHelp says so: "letters, ...". A nil
-	// Name takes every name that an environment can have.
+	// Name matches the names of variables that the platform accepts, and NameHelp describes them:
+	// "letters, ...". If Name is nil, every valid name of a variable is accepted.
 	Name     *regexp.Regexp
 	NameHelp string
-	// MaxEnvironment bounds EnvironmentSize, in bytes; 0: there is no bound.
+	// MaxEnvironment limits EnvironmentSize, in bytes; 0 means no limit.
 	MaxEnvironment  int
 	EnvironmentSize func(faas.Function) int // nil: the bytes of names and values
-	// Special checks what only this provider has, before all else; nil: nothing.
+	// Special, if not nil, checks what only this provider requires. It runs before all other checks.
 	Special func(faas.Function) error
 }
 
-// Check returns the functions by ascending job, with environments of their own, or the refusal of
-// what the provider would not take: too large what is above a limit, an invalid argument what is
-// malformed, wanted twice or below the least.
+// Check returns copies of the functions, sorted by job, if the provider accepts all of them. The
+// error is ErrTooLarge if something is above a limit, and ErrInvalidArgument if something is
+// malformed, duplicate or below a minimum.
 func (r FunctionRules) Check(functions []faas.Function) ([]faas.Function, error) {
 	functions = slices.Clone(functions)
 	slices.SortStableFunc(functions, func(a, b faas.Function) int { return cmp.Compare(a.JobID, b.JobID) })

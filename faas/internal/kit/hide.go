@@ -1,7 +1,7 @@
 package kit
 
-// Hide returns err with clean applied to its text. If that changes nothing, it is err itself. The
-// causes stay reachable, and with them the texts that a program asks for on purpose.
+// Hide returns err with clean applied to its text, or err itself if clean changes nothing. The
+// causes stay reachable, so a program can still read their original texts on purpose.
 func Hide(err error, clean func(string) string) error {
 	if err == nil {
 		return nil

@@ -7,19 +7,18 @@ import (
 	"strings"
 )
 
-// Names is how a platform with one flat set of names wants its function ids, which are made of a-z,
-// 0-9 and dashes.
+// Names describes the function ids of a platform that has one flat set of names. Ids consist of
+// a-z, 0-9 and dashes.
 type Names struct {
 	Max    int  // length of the longestSuffix id, in bytes
 	Letter bool // whether an id has to begin with a letter
 }
 
 var (
-	// ProtocolNames are those of the custom protocol. They are the same whether functions are deployed
-	// over HTTP or in process.
+	// ProtocolNames is for the custom protocol. The ids are the same over HTTP and in process.
 	ProtocolNames = Names{Max: 64}
-	// CloudRunNames are those of Cloud Run services, which are shorter than those of the functions on
-	// top of them.
+	// CloudRunNames is for Cloud Run services, whose names are shorter than those of the functions
+	// built on them.
 	CloudRunNames = Names{Max: 49, Letter: true}
 )
 
@@ -34,8 +33,8 @@ func (s Names) Of(service string, jobID uint32) string {
 	return s.Prefix(service) + jobSuffix + strconv.FormatUint(uint64(jobID), 10)
 }
 
-// Prefix returns what the service's ids have before "-jobN": the service's name if it is fit for an
-// id, else what can be kept of it and a hash of the whole.
+// Prefix returns the part of the service's ids before "-jobN". It is the service's name if that is
+// valid in an id, and otherwise its valid characters followed by a hash of the whole name.
 func (s Names) Prefix(service string) string {
 	var b strings.Builder
 	for _, r := range strings.ToLower(service) {
@@ -49,7 +48,8 @@ func (s Names) Prefix(service string) string {
 	if s.Letter && (clean == "" || clean[0] < 'a') {
 		clean = "s" + clean
 	}
-	// A name that looks as if it had a hash gets one too: it could be what became of another service's name.
+	// A name that looks as if it ended in a hash gets one too: it could equal the prefix of another
+	// service.
 	most := s.Max - longestSuffix
 	if clean == service && len(clean) <= most && !looksHashed(clean) {
 		return clean
@@ -64,7 +64,7 @@ func looksHashed(name string) bool {
 	return len(tail) == nameHashSize && strings.Trim(tail, "0123456789abcdef") == ""
 }
 
-// Job returns the job of a function id that Of made for the service.
+// Job returns the job of a function id that Of returned for the service.
 func (s Names) Job(service, id string) (uint32, bool) {
 	rest, ok := strings.CutPrefix(id, s.Prefix(service)+jobSuffix)
 	n, err := strconv.ParseUint(rest, 10, 32)

@@ -65,7 +65,7 @@ func FuzzOf(f *testing.F) {
 					t.Errorf("services %q and %q share %q", a, b, id)
 				}
 			}
-			// A service that is called like another's prefix is another service.
+			// A service named like another service's prefix must get a prefix of its own.
 			if prefix := scheme.Prefix(a); prefix != a && scheme.Prefix(prefix) == prefix {
 				t.Errorf("services %q and %q share the prefix %q", a, prefix, prefix)
 			}

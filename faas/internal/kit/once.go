@@ -3,11 +3,13 @@ package kit
 import (
 	"context"
 	"sync"
+
+	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
-// Once does something at most once for each key, however many ask for it at the same time, and
-// remembers what came of it. A failure is told to those who waited, and not remembered. The zero
-// value is ready for use.
+// Once runs something at most once for each key, however many callers ask at the same time, and
+// remembers the value. A failure is returned to those who waited, but is not remembered. The zero
+// value is ready to use.
 type Once[K comparable, V any] struct {
 	mu sync.Mutex
 	of map[K]*attempt[V]
@@ -19,8 +21,9 @@ type attempt[V any] struct {
 	err   error
 }
 
-// Do returns what do returned for the key, now or before. Whoever comes first calls do with its own
-// ctx; the others wait, and if the first one's context ends, one of them tries anew.
+// Do returns the value that do returned for the key, now or earlier. The first caller runs do with
+// its own ctx and the others wait. If the first caller's context ends, one of the others tries
+// again.
 func (o *Once[K, V]) Do(ctx context.Context, key K, do func(context.Context) (V, error)) (V, error) {
 	for {
 		o.mu.Lock()
@@ -42,7 +45,7 @@ func (o *Once[K, V]) Do(ctx context.Context, key K, do func(context.Context) (V,
 			var none V
 			return none, context.Cause(ctx)
 		}
-		if a.err == nil || !IsEnded(a.err) || ctx.Err() != nil {
+		if a.err == nil || !httputil.IsEnded(a.err) || ctx.Err() != nil {
 			return a.value, a.err
 		}
 	}
@@ -72,7 +75,7 @@ func (o *Once[K, V]) forget(key K, a *attempt[V]) {
 	}
 }
 
-// Forget drops what is remembered for the key, so that the next Do does it again.
+// Forget drops the value of the key, so that the next Do runs again.
 func (o *Once[K, V]) Forget(key K) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -81,8 +84,8 @@ func (o *Once[K, V]) Forget(key K) {
 	}
 }
 
-// ForgetIf is Forget if what is remembered is still old: whoever found that it does not hold must
-// not drop what somebody else has put in its place.
+// ForgetIf drops the value of the key only if it is still old, so that a caller who found old to be
+// wrong does not drop a newer value.
 func (o *Once[K, V]) ForgetIf(key K, old V, same func(a, b V) bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -91,8 +94,8 @@ func (o *Once[K, V]) ForgetIf(key K, old V, same func(a, b V) bool) {
 	}
 }
 
-// Replace puts value in place of what is remembered for the key if that is still old: whoever found
-// out more need not do it again.
+// Replace replaces the value of the key only if it is still old, so that others need not find out
+// again what the caller learned.
 func (o *Once[K, V]) Replace(key K, old, value V, same func(a, b V) bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -110,7 +113,7 @@ func isDone(done chan struct{}) bool {
 	}
 }
 
-// Turns lets one caller at a time do something to each key. The zero value is ready for use.
+// Turns gives each key to one caller at a time. The zero value is ready to use.
 type Turns[K comparable] struct {
 	mu sync.Mutex
 	of map[K]*turn
@@ -121,7 +124,8 @@ type turn struct {
 	users int           // who hold it or wait for it
 }
 
-// Take waits for the key's turn and returns what gives it back, or the cause of ctx's end.
+// Take waits for the key's turn and returns a function that ends the turn. The error is the cause
+// of ctx's end.
 func (t *Turns[K]) Take(ctx context.Context, key K) (release func(), err error) {
 	t.mu.Lock()
 	if t.of == nil {

@@ -6,9 +6,10 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// Options declare what a provider can be told in faas.Config.Options, and where each value goes: name,
-// type, default and destination stand in one place. A provider writes one function of its settings
-// that returns its Options, registers the Table of an empty struct's, and fills its own by Fill.
+// Options declares what a provider reads from faas.Config.Options and where each value goes, so
+// that name, type, default and destination are in one place. A provider writes one function that
+// returns the Options of its settings. It registers the Table of an empty struct and fills its own
+// with Fill.
 type Options []Declared
 
 // Declared is one option and its destination. [Into] makes it.
@@ -17,13 +18,13 @@ type Declared struct {
 	set    func(value any)
 }
 
-// Value is what an option can be stored in. See [Into].
+// Value is the type of an option's destination. See [Into].
 type Value interface {
 	string | faas.Secret | bool | uint32 | time.Duration | []string | map[string]string
 }
 
-// Into declares an option that is stored in *to, whose type says that of the option unless o does: a
-// bool is a flag, a time.Duration seconds, and a faas.Secret makes the option sensitive.
+// Into declares an option that is stored in *to. Unless o sets a type, the type of *to does: a bool
+// makes a flag, a time.Duration is in seconds, and a faas.Secret makes the option sensitive.
 func Into[T Value](to *T, o faas.Option) Declared {
 	set := func(value any) { *to = value.(T) }
 	kind := faas.OptionText
@@ -61,9 +62,9 @@ func (o Options) Table() []faas.Option {
 	return table
 }
 
-// Fill stores every option of cfg where it is declared to go. What is not set is as the environment
-// or the default says, or else the zero value. The error is that of [faas.ParseOptions] on behalf of
-// the provider; then nothing is stored.
+// Fill stores every option of cfg in its destination. An option that is not set takes its value
+// from the environment, then its default, and is otherwise the zero value. The error is that of
+// [faas.ParseOptions] for the provider; in that case nothing is stored.
 func (o Options) Fill(provider string, cfg faas.Config) error {
 	cfg.Provider = provider
 	values, err := faas.ParseOptions(cfg, o.Table())

@@ -1,6 +1,6 @@
-// Package kit holds what providers share, so that a fault is mended once: what a refusal means,
-// waiting for a state, changes that were sent and not answered, what is done once however many ask
-// for it, hiding secrets in errors, checking functions, and warming.
+// Package kit holds what providers share, so that a fault is fixed once: classing refusals, waiting
+// for a state, changes that were sent and not answered, running something once for many callers,
+// hiding secrets in errors, naming and checking functions, declaring options, and warming.
 package kit
 
 import (
@@ -19,7 +19,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// Class says what a refusal means for whoever could try again.
+// Class says whether, and how, it makes sense to try again after a refusal.
 type Class int
 
 // The classes. Those from Outage on pass by themselves.
@@ -38,17 +38,17 @@ const (
 // Passes reports whether the refusal passes by itself.
 func (c Class) Passes() bool { return c >= Outage }
 
-// Refusal is what an answer that is not a success means. Each is classed once, by the provider's
-// [Rules]; everything that waits, repeats or reports goes by that.
+// Refusal is the meaning of an answer that is not a success. The provider's [Rules] class each
+// answer once, and everything that waits, repeats or reports relies on that.
 type Refusal struct {
 	Class  Class
 	Code   faas.Code
 	Remedy string // what mends it, for people; may be empty
-	// RetryAfter is how long the provider asked to wait; 0 if it did not.
+	// RetryAfter is how long the provider asked to wait, or 0.
 	RetryAfter time.Duration
 }
 
-// Answer is what a provider said in refusing.
+// Answer is what a provider answered when it refused.
 type Answer struct {
 	Status     int    // of HTTP; 0 for the end of an operation that was begun
 	Code       string // the provider's own; may be empty
@@ -56,7 +56,7 @@ type Answer struct {
 	RetryAfter time.Duration
 }
 
-// Rule says what some answers mean. An answer matches if every condition that is set holds.
+// Rule gives a meaning to some answers. An answer matches if it meets every condition that is set.
 type Rule struct {
 	Status []int    // it has one of these
 	Code   []string // it has one of these
@@ -74,11 +74,11 @@ func (r Rule) matches(a Answer) bool {
 		(r.When == nil || r.When(a))
 }
 
-// Rules are what a provider's answers mean beyond their status. The first that matches counts. A
-// rule without a Code in Means leaves the code to the status, and one without a Class the class.
+// Rules give answers a meaning beyond their status. The first rule that matches counts. If its
+// Means has no Code, the status decides the code; if it has no Class, the code decides the class.
 type Rules []Rule
 
-// Of returns what an answer means.
+// Of returns the meaning of an answer.
 func (rules Rules) Of(a Answer) Refusal {
 	means := ofStatus(a.Status)
 	words := a
@@ -103,7 +103,7 @@ func (rules Rules) Of(a Answer) Refusal {
 	return means
 }
 
-// classOf is the class of a code of which nothing else is known.
+// classOf returns the class of a code about which nothing else is known.
 func classOf(code faas.Code) Class {
 	switch code {
 	case faas.ErrNotFound:
@@ -120,7 +120,7 @@ func classOf(code faas.Code) Class {
 	return Refused
 }
 
-// ofStatus is what an HTTP status means, if nothing else is known.
+// ofStatus returns the meaning of an HTTP status about which nothing else is known.
 func ofStatus(status int) Refusal {
 	of := func(code faas.Code) Refusal { return Refusal{Class: classOf(code), Code: code} }
 	switch status {
@@ -154,10 +154,10 @@ func ofStatus(status int) Refusal {
 	return of(faas.ErrUnavailable)
 }
 
-// OfError returns what the error of a request that got no answer means, under the ctx that the
-// request was made with. ok is false for an error of which the network knows nothing.
+// OfError returns the meaning of the error of a request that got no answer. ctx is the context that
+// the request was made with. ok is false if err is not an error of the network.
 //
-// A deadline of the network's, or of a single try, is not the caller's: only ctx tells that.
+// A timeout of the network, or of a single try, is not the caller's deadline: only ctx tells that.
 func OfError(ctx context.Context, err error) (means Refusal, ok bool) {
 	var (
 		certificate *tls.CertificateVerificationError
@@ -174,7 +174,7 @@ func OfError(ctx context.Context, err error) (means Refusal, ok bool) {
 	case errors.As(err, &certificate), errors.As(err, &authority), errors.As(err, &host):
 		return Refusal{Class: Refused, Code: faas.ErrUnavailable,
 			Remedy: "name the authority that signed the server's certificate, or mend the clock"}, true
-	// the server does not take our certificate
+	// The server rejects our certificate.
 	case errors.As(err, &alert), errors.As(err, &op) && op.Op == "remote error":
 		return Refusal{Class: Refused, Code: faas.ErrPermissionDenied}, true
 	case errors.As(err, &broken), errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
@@ -184,7 +184,7 @@ func OfError(ctx context.Context, err error) (means Refusal, ok bool) {
 	return Refusal{}, false
 }
 
-// Fail makes the error of a refusal. The cause is reachable, and [RefusalOf] gives means back.
+// Fail makes the error of a refusal. The cause stays reachable, and [RefusalOf] returns means.
 func Fail(op, provider string, jobID int64, means Refusal, cause error) *faas.Error {
 	return &faas.Error{
 		Op: op, Provider: provider, JobID: jobID, Code: means.Code, RetryAfter: means.RetryAfter,
@@ -193,7 +193,7 @@ func Fail(op, provider string, jobID int64, means Refusal, cause error) *faas.Er
 	}
 }
 
-// refused is the cause of an error that was classed.
+// refused is the cause of an error that has been classed.
 type refused struct {
 	error
 	means Refusal
@@ -208,8 +208,8 @@ func (r *refused) Error() string {
 
 func (r *refused) Unwrap() error { return r.error }
 
-// RefusalOf returns what an error means: as it was classed when it was made, or else what its code
-// tells.
+// RefusalOf returns the meaning of an error: the one that [Fail] was given, or else what the
+// error's code tells.
 func RefusalOf(err error) Refusal {
 	var known *refused
 	if errors.As(err, &known) {
@@ -224,19 +224,4 @@ func RefusalOf(err error) Refusal {
 		means.RetryAfter = failed.RetryAfter
 	}
 	return means
-}
-
-// IsEnded reports whether err is that of a context which has ended. Timeouts of the network, which
-// claim to be the same to errors.Is, are not.
-func IsEnded(err error) bool {
-	if err == context.Canceled || err == context.DeadlineExceeded {
-		return true
-	}
-	switch err := err.(type) {
-	case interface{ Unwrap() error }:
-		return IsEnded(err.Unwrap())
-	case interface{ Unwrap() []error }:
-		return slices.ContainsFunc(err.Unwrap(), IsEnded)
-	}
-	return false
 }

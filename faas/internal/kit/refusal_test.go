@@ -128,22 +128,3 @@ func TestAnErrorKeepsWhatItMeans(t *testing.T) {
 		t.Errorf("of another error: %+v, want %+v", got, want)
 	}
 }
-
-func TestOnlyAContextsEndIsOne(t *testing.T) {
-	dialing, cancel := context.WithTimeout(t.Context(), 0)
-	defer cancel()
-	_, network := (&net.Dialer{Timeout: 1}).Dial("tcp", "127.0.0.1:1")
-	for name, tt := range map[string]struct {
-		err  error
-		want bool
-	}{
-		"its own":     {fmt.Errorf("x: %w", dialing.Err()), true},
-		"among two":   {fmt.Errorf("%w and %w", io.EOF, context.Canceled), true},
-		"the network": {network, false},
-		"none":        {nil, false},
-	} {
-		if got := IsEnded(tt.err); got != tt.want {
-			t.Errorf("%s: %t for %v", name, got, tt.err)
-		}
-	}
-}

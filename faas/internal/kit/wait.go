@@ -10,43 +10,43 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
-// Wait is a wait for a state. It looks until the state is there, or cannot come any more, or the
-// time is over. A look that fails does not end it unless the failure lasts.
+// Wait describes a wait for a state. It looks until the state is reached, cannot be reached any
+// more, or the time is over. A look that fails ends the wait only if the failure lasts.
 type Wait struct {
-	// What is said of a wait in vain, such as "the function does not answer".
+	// What completes the error of a wait that ended in vain, such as "the function does not answer".
 	What string
-	// First is the pause after the first look. Each is half as long again as the one before, up to
-	// Longest. A longer one that the provider asks for is kept, up to [MaxAsked].
+	// First is the pause after the first look. Each pause is half as long again as the one before, up
+	// to Longest. A longer pause that the provider asks for is kept, up to [MaxAsked].
 	First, Longest time.Duration
-	// Limit bounds the whole wait; 0: only the context does.
+	// Limit bounds the whole wait; 0 means that only the context does.
 	Limit time.Duration
-	// Absent is how long looks in a row may say that there is nothing; 0: the first is believed.
+	// Absent is how long looks in a row may find nothing. If it is 0, the first such look is believed.
 	Absent time.Duration
-	// Judge says what the error of a look means; nil: [RefusalOf].
+	// Judge returns the meaning of a look's error. If it is nil, [RefusalOf] does.
 	Judge func(error) Refusal
-	// Patience, unless it is nil or returns less than 0, says how long looks in a row may fail with
-	// such an error, in place of what Wait itself would say.
+	// Patience returns how long looks in a row may fail with such an error, in place of Wait's own
+	// choice. If it is nil or returns less than 0, Wait chooses.
 	Patience func(error, Refusal) time.Duration
 }
 
-// MaxAsked is the longest pause between two looks that a provider may ask for. What answers in its
-// place, such as a proxy, may ask for hours.
+// MaxAsked is the longest pause between two looks that a provider may ask for. Something that
+// answers in the provider's place, such as a proxy, may ask for hours.
 const MaxAsked = time.Minute
 
-// maxDenied is how many looks in a row may say that the credential is not taken.
+// maxDenied is how many looks in a row may be denied for their credential.
 const maxDenied = 3
 
-// ErrNotYet is wrapped by the error of a look that did not fail and has not seen the state either.
+// ErrNotYet is wrapped by the error of a look that worked but did not see the state.
 var ErrNotYet = errors.New("not yet")
 
-// NotYet returns such an error. For as long as within, looks in a row may say so; 0: for as long as
-// the wait lasts.
+// NotYet returns an error that wraps [ErrNotYet]. Looks in a row may return it for as long as
+// within, or, if that is 0, for the whole wait.
 func NotYet(within time.Duration, format string, args ...any) error {
 	return &notYet{error: fmt.Errorf(format, args...), within: within}
 }
 
-// NotYetAfter returns such an error of a provider that asked not to be looked at again for that
-// long; 0 if it did not.
+// NotYetAfter returns an error that wraps [ErrNotYet] after a look at a provider that asked for a
+// pause. If it did not, asked is 0.
 func NotYetAfter(asked time.Duration, format string, args ...any) error {
 	return &notYet{error: fmt.Errorf(format, args...), asked: asked}
 }
@@ -58,8 +58,8 @@ type notYet struct {
 
 func (n *notYet) Unwrap() []error { return []error{ErrNotYet, n.error} }
 
-// Until calls look until it returns nil, and then returns nil. If look returns an error that will
-// stay, that is returned as it is. If the wait ends before, its error is a *[WaitError].
+// Until calls look until it returns nil, and then returns nil. An error of look that is permanent
+// is returned as it is. If the wait ends first, the error is a *[WaitError].
 func (w Wait) Until(ctx context.Context, look func(context.Context) error) error {
 	var (
 		start  = time.Now()
@@ -87,7 +87,7 @@ func (w Wait) Until(ctx context.Context, look func(context.Context) error) error
 			}
 			return err
 		case ctx.Err() != nil:
-			if last == nil || !IsEnded(err) || IsUnanswered(err) {
+			if last == nil || !httputil.IsEnded(err) || IsUnanswered(err) {
 				last = err
 			}
 			return vain(context.Cause(ctx))
@@ -123,7 +123,7 @@ func (w Wait) Until(ctx context.Context, look func(context.Context) error) error
 	}
 }
 
-// way is one in which a look fails, or sees that it is not yet.
+// way is one of the ways in which a look does not see the state.
 type way struct {
 	class  Class
 	seen   bool
@@ -147,8 +147,8 @@ func (w Wait) judge(err error) Refusal {
 	return RefusalOf(err)
 }
 
-// patience is how long looks in a row may fail in that way; less than 0: for as long as the wait
-// lasts.
+// patience returns how long looks in a row may fail in that way; less than 0 means for the whole
+// wait.
 func (w Wait) patience(err error, means Refusal, seen *notYet, denied int) time.Duration {
 	const always = -1
 	if seen != nil {
@@ -171,7 +171,7 @@ func (w Wait) patience(err error, means Refusal, seen *notYet, denied int) time.
 	return 0
 }
 
-// WaitError is the error of a wait that ended in vain: its context ended, or its time was over.
+// WaitError is the error of a wait that ended before the state was reached.
 type WaitError struct {
 	What  string
 	Limit time.Duration
@@ -179,7 +179,7 @@ type WaitError struct {
 	Last  error // of the last look that tells something, or nil
 }
 
-// Error says what was waited for, what ended it, and what the last look found.
+// Error says what was waited for, what ended the wait, and what the last look found.
 func (e *WaitError) Error() string {
 	var b strings.Builder
 	b.WriteString(e.What)

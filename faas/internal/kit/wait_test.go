@@ -16,7 +16,8 @@ func refusal(class Class, code faas.Code) error {
 	return Fail("look", faas.Custom, faas.NoJob, Refusal{Class: class, Code: code}, errors.New("refused"))
 }
 
-// A change that was sent last and not answered is what a wait that ends tells of, not the refusal before it.
+// If a wait ends while a change is unanswered, the error tells of that change, not of an earlier
+// refusal.
 func TestAWaitThatEndsTellsOfAnUnansweredChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

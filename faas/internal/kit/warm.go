@@ -7,11 +7,11 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// MaxWarm is how many warm-up requests of one call are under way at the same time.
+// MaxWarm is how many warm-up requests of one call may be under way at the same time.
 const MaxWarm = 64
 
-// Warm calls probe n times, at most [MaxWarm] at the same time, and returns how many succeeded. Its
-// error is that of the first probe that failed, if none succeeded.
+// Warm calls probe n times, at most [MaxWarm] at a time, and returns how many calls succeeded. If
+// none did, the error is that of the first probe that failed.
 func Warm(ctx context.Context, provider string, jobID uint32, n int, probe func(context.Context) error) (int, error) {
 	if n < 1 {
 		return 0, faas.JobErrorf(faas.ErrInvalidArgument, "warm", provider, jobID,
