@@ -15,6 +15,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
 // The limits of a conversation with a node.
@@ -43,8 +45,8 @@ type client struct {
 // node is a node's URL.
 type node struct {
 	url     *url.URL
-	hide    *strings.Replacer // hides the secrets in the URL
-	noBatch bool              // the node has refused a batch
+	hide    *sanitize.Cleaner // knows the secrets of the URL
+	noBatch bool              // it was found to refuse batches
 }
 
 func newClient(urls []string, httpClient *http.Client, timeout time.Duration) (*client, error) {
@@ -86,32 +88,16 @@ func newNode(raw string) (*node, error) {
 	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
 		return nil, errors.New("must begin with http:// or https:// and name a host")
 	}
-	return &node{url: u, hide: hider(secrets(u))}, nil
+	return &node{url: u, hide: cleanerOf(u)}, nil
 }
 
 // String returns the scheme and the host of the node. The path and query may contain secrets: keys
 // of hosted nodes.
 func (n *node) String() string { return n.url.Scheme + "://" + n.url.Host }
 
-// scrub removes the URL's secrets from foreign text. It must be called before the text is cut,
-// because a cut could leave a part of a secret.
-func (n *node) scrub(text string) string { return n.hide.Replace(text) }
-
-// scrubQuoted is scrub for a text with quotations, such as an error that quotes foreign text.
-func (n *node) scrubQuoted(text string) string {
-	var b strings.Builder
-	for {
-		at := max(strings.IndexByte(text, '"'), 0)
-		quotation, err := strconv.QuotedPrefix(text[at:])
-		if err != nil {
-			break // no quotation
-		}
-		said, _ := strconv.Unquote(quotation)
-		b.WriteString(n.scrub(text[:at]) + strconv.Quote(n.scrub(said)))
-		text = text[at+len(quotation):]
-	}
-	return b.String() + n.scrub(text)
-}
+// scrub removes the URL's secrets from a text that others wrote. It must come before any cut, which
+// could leave a part of one.
+func (n *node) scrub(text string) string { return n.hide.Clean(text) }
 
 // scrubbedError is an error without the secrets that its text may have contained.
 type scrubbedError struct {
@@ -363,8 +349,8 @@ func (c *client) transportError(ctx context.Context, n *node, err error) *Error 
 		// Do not repeat the call: this node has used its time, and another one may be waiting.
 		return errorf(ErrTimeout, "node %s did not answer within %v", n, c.timeout)
 	}
-	// The error of net/http quotes what it could not parse.
-	e := errorf(ErrUnreachable, "node %s is unreachable: %w", n, &scrubbedError{clip(n.scrubQuoted(err.Error())), err})
+	// What net/http cannot read stands in its error.
+	e := errorf(ErrUnreachable, "node %s is unreachable: %w", n, &scrubbedError{clip(n.scrub(err.Error())), err})
 	var certificate *tls.CertificateVerificationError
 	var dns *net.DNSError
 	e.again = !errors.As(err, &certificate) && !(errors.As(err, &dns) && dns.IsNotFound)
@@ -376,7 +362,7 @@ func (n *node) malformed(err error) string {
 	if garbage, ok := err.(*errNotJSON); ok {
 		return (&errNotJSON{n.scrub(garbage.begin)}).Error()
 	}
-	return n.scrubQuoted(err.Error())
+	return n.scrub(err.Error())
 }
 
 // statusError converts a status other than 200. The server's explanation is foreign text.
