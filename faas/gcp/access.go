@@ -20,11 +20,11 @@ const (
 	everybody   = "allUsers"
 )
 
-// policy says who may do what with a Cloud Run service. It is kept as Google wrote it, since it is
-// written back whole.
+// policy says who may do what with a Cloud Run service. It is kept as Google wrote it, because it
+// is written back whole.
 type policy map[string]any
 
-// policy reads who may do what with a Cloud Run service. Version 3 is what conditions need.
+// policy reads the policy of a Cloud Run service. Conditions require version 3.
 func (e *Executor) policy(ctx context.Context, r request, service string) (policy, error) {
 	x, err := e.call(ctx, r, true, func(ctx context.Context) error {
 		_, err := e.run.Services.GetIamPolicy(service).OptionsRequestedPolicyVersion(3).Context(ctx).Do()
@@ -36,7 +36,7 @@ func (e *Executor) policy(ctx context.Context, r request, service string) (polic
 	return policy(document(x.body)), nil
 }
 
-// granted reports whether all who are to invoke the service may.
+// granted reports whether all members that the options name may invoke the service.
 func (e *Executor) granted(ctx context.Context, r request, service string) (bool, error) {
 	p, err := e.policy(ctx, r, service)
 	if faas.CodeOf(err) == faas.ErrNotFound {
@@ -48,7 +48,8 @@ func (e *Executor) granted(ctx context.Context, r request, service string) (bool
 	return !p.add(e.set.members()), nil
 }
 
-// grant lets everybody or the invokers invoke the function, where that is asked for, and reports whether some of them could not before.
+// grant lets everybody or the invokers call the function if the options ask for that, and reports
+// whether some of them could not before.
 func (e *Executor) grant(ctx context.Context, r request, got *resource) (bool, error) {
 	members := e.set.members()
 	if len(members) == 0 {
@@ -64,8 +65,9 @@ func (e *Executor) grant(ctx context.Context, r request, got *resource) (bool, e
 // maxSpread is how long a new policy usually takes at most to reach the front end.
 const maxSpread = time.Minute
 
-// awaitOpen waits until the front end knows that everybody, or the caller as one of the invokers, may call a function. It runs no job. A front end that answers
-// nobody from here, because of the ingress, is not waited for; nor is it if the caller is not one of the invokers, or cannot show that it is.
+// awaitOpen waits until the front end knows that everybody, or the caller as one of the invokers,
+// may call a function. It runs no job. It does not wait if the ingress setting keeps the front end
+// from answering here, or if the caller is not one of the invokers or cannot show that it is.
 func (e *Executor) awaitOpen(ctx context.Context, r request, to string) {
 	ctx, cancel := context.WithTimeout(ctx, maxSpread)
 	defer cancel()
@@ -88,7 +90,8 @@ func (e *Executor) awaitOpen(ctx context.Context, r request, to string) {
 	}
 }
 
-// mayInvoke reports whether option invokers names the owner of an email, or may mean it: nobody can tell who belongs to a group.
+// mayInvoke reports whether option invokers names the owner of an email address, or may do so: the
+// members of a group are unknown.
 func (s *settings) mayInvoke(email string) bool {
 	return email == "" || slices.ContainsFunc(s.invokers, func(member string) bool {
 		kind, name, _ := strings.Cut(member, ":")
@@ -96,8 +99,8 @@ func (s *settings) mayInvoke(email string) bool {
 	})
 }
 
-// revoke takes away from everybody what an earlier deployment with option public gave. A function that was deployed with the same options
-// costs no call.
+// revoke withdraws the access of everybody that an earlier deployment with option public granted.
+// If the function was deployed with the same options, revoke sends nothing.
 func (e *Executor) revoke(ctx context.Context, r request, old *resource) error {
 	if e.set.public || old.labels[labelOptions] == e.set.shape {
 		return nil
@@ -109,7 +112,7 @@ func (e *Executor) revoke(ctx context.Context, r request, old *resource) error {
 	return err
 }
 
-// invokersBack lets those invoke a function again who might before this executor changed that, and nobody whom it let besides.
+// invokersBack restores who could invoke a function before this executor changed that.
 func (e *Executor) invokersBack(ctx context.Context, r request, was *reading, now *resource) error {
 	if was == nil || was.invokers == nil || now.service == "" {
 		return nil
@@ -126,8 +129,9 @@ func (e *Executor) invokersBack(ctx context.Context, r request, was *reading, no
 	return err
 }
 
-// changePolicy reads the policy of a function's service, changes it and writes it back, again where somebody else changed it meanwhile or no answer came. It
-// reports whether there was anything to change. fresh says that the service may be so new that its policy is not there yet.
+// changePolicy reads the policy of a function's service, changes it and writes it back. It does so
+// again if somebody else changed the policy meanwhile or no answer came. It reports whether there
+// was anything to change. fresh says that the service may be too new to have a policy.
 func (e *Executor) changePolicy(ctx context.Context, r request, of *resource, fresh bool,
 	change func(policy) bool) (bool, error) {
 	changed := false
@@ -171,8 +175,8 @@ func (e *Executor) accessError(r request, err error) error {
 			"own ID tokens", err)
 }
 
-// invokers returns the bindings that let somebody invoke the service, those with a condition last,
-// or not at all.
+// invokers returns the bindings that let somebody invoke the service. Those with a condition come
+// last, or are left out.
 func (p policy) invokers(conditions bool) []map[string]any {
 	var plain, bound []map[string]any
 	all, _ := p["bindings"].([]any)
@@ -228,7 +232,7 @@ func (p policy) add(members []string) bool {
 	return true
 }
 
-// drop takes a member from those who may invoke, and reports whether it was there.
+// drop removes a member from those who may invoke, and reports whether it was there.
 func (p policy) drop(member string) bool {
 	changed := false
 	for _, b := range p.invokers(true) {

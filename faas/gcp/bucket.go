@@ -14,12 +14,12 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
-// packagePrefix is where the packages of a service lie in a bucket.
+// packagePrefix returns the prefix of the service's packages in a bucket.
 func (e *Executor) packagePrefix() string {
 	return "blueprint-serverless/" + kit.CloudRunNames.Prefix(e.set.service) + "/" + e.set.region + "/"
 }
 
-// maxUpload is how long an upload of a package may take.
+// maxUpload is how long the upload of a package may take.
 const maxUpload = time.Hour
 
 // store puts the package into the bucket, unless it is there.
@@ -40,7 +40,7 @@ func (d *deployment) store(ctx context.Context, p *httputil.Progress) (*storageS
 			}
 			body := p.Upload(zip)
 			defer body.Close()
-			// In one request, of which nothing is kept in memory.
+			// One request, which keeps nothing in memory.
 			found, err = e.storage.Objects.Insert(e.set.bucket, &storage.Object{Name: name, ContentType: "application/zip"}).
 				Media(body, googleapi.ChunkSize(0), googleapi.ContentType("application/zip")).Context(ctx).Do()
 			return err
@@ -52,11 +52,12 @@ func (d *deployment) store(ctx context.Context, p *httputil.Progress) (*storageS
 	return &storageSource{Bucket: e.set.bucket, Object: name, Generation: found.Generation}, nil
 }
 
-// emptyLists is how many lists have to be empty before the packages go.
+// emptyLists is how many lists in a row must be empty before the packages are removed.
 const emptyLists = 2
 
-// removePackages removes the service's packages from the bucket once no function of the service is left. A package may be what a function is put back
-// from, so that one list without functions is not believed, nor one without a function that this executor knows and finds.
+// removePackages removes the service's packages from the bucket when no function of the service is
+// left. A function may have to be restored from a package. Therefore one list without functions is
+// not believed, nor is a list that lacks a function which this executor knows and finds.
 func (e *Executor) removePackages(ctx context.Context, r request) error {
 	if e.set.mode != modeRun {
 		return nil

@@ -31,7 +31,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
-// clients are Google's own. All send over one HTTP client, see [wire].
+// clients are Google's clients. All send through one HTTP client, see [wire].
 type clients struct {
 	functions *functions.FunctionClient
 	run       *run.ProjectsLocationsService
@@ -43,7 +43,7 @@ type clients struct {
 	artifacts *artifactregistry.ProjectsLocationsRepositoriesPackagesService
 }
 
-// newClients makes the clients of all APIs. It calls nobody.
+// newClients makes the clients of all APIs. It sends nothing.
 func newClients(ctx context.Context, set *settings, over *http.Client) (clients, error) {
 	var c clients
 	var failed error
@@ -76,25 +76,26 @@ func newClients(ctx context.Context, set *settings, over *http.Client) (clients,
 	return c, failed
 }
 
-// at has a client send to an endpoint over an HTTP client.
+// at returns the options of a client that sends to an endpoint through an HTTP client.
 func at(endpoint string, over *http.Client) []option.ClientOption {
 	return []option.ClientOption{option.WithHTTPClient(over), option.WithEndpoint(endpoint)}
 }
 
-// maxAnswer bounds what is read of an answer that carries no job output, in bytes: a list of a thousand functions fits.
+// maxAnswer limits what is read of an answer without job output, in bytes. A list of a thousand
+// functions fits.
 const maxAnswer = 64 << 20
 
 // request is one call of an API, which may take several requests, or one HTTP request of our own.
 type request struct {
 	op  string
 	job int64
-	// within bounds one try, the fetch of a token included; 0: only the context does, and maxCall
-	// with an API.
+	// within limits one try, including the fetch of a token. If it is 0, the context alone does, and
+	// for an API maxCall.
 	within time.Duration
-	// hide hides the values of the environment, which an answer may repeat; nil: there are none.
+	// hide, if not nil, hides the values of the environment, which an answer may repeat.
 	hide func(string) string
 
-	// Of a request of our own, and in errors.
+	// Set for a request of our own, and for errors.
 	method, url string
 	header      http.Header
 	body        func() (io.ReadCloser, error) // nil: none
@@ -104,8 +105,8 @@ type request struct {
 	bearer      func(context.Context) (string, error)
 }
 
-// clean takes the values of the environment out of what others wrote. It has to see a text before
-// it is cut: the beginning of a value would stay.
+// clean removes the values of the environment from what others wrote. It must see a text before the
+// text is cut, because the beginning of a value would remain.
 func (r request) clean(text string) string {
 	if r.hide == nil {
 		return text
@@ -113,7 +114,8 @@ func (r request) clean(text string) string {
 	return r.hide(text)
 }
 
-// hiding returns what takes the values out of a text, in whatever encoding they were sent.
+// hiding returns a function that removes the values from a text, in any encoding in which they may
+// have been sent.
 func hiding(values []string) func(string) string { return sanitize.NewCleaner(values...).Clean }
 
 // answer is an HTTP answer that was read to its end.
@@ -126,8 +128,8 @@ type answer struct {
 
 func (a *answer) ok() bool { return a.status >= 200 && a.status < 300 }
 
-// exchange is what one of Google's clients sends and gets, as it is on the wire: the client itself
-// tells neither what it does not know of a resource nor when an answer came.
+// exchange is what one of Google's clients sends and receives on the wire. The client itself
+// reveals neither the fields it does not know nor when an answer came.
 type exchange struct {
 	method, url string // empty: nothing was sent
 	instead     []byte // sent in place of the client's body, unless nil
@@ -136,8 +138,8 @@ type exchange struct {
 
 type exchangeKey struct{}
 
-// wire is the transport of Google's clients. It keeps each exchange that a context asks for, and
-// bounds what is read of an answer.
+// wire is the transport of Google's clients. It records an exchange if the context asks for that,
+// and limits what is read of an answer.
 type wire struct{ next http.RoundTripper }
 
 var errLarge = fmt.Errorf("the answer is larger than %d bytes", maxAnswer)
@@ -226,30 +228,31 @@ func (e *Executor) send(ctx context.Context, r request) (*answer, error) {
 	return &answer{status: resp.StatusCode, header: resp.Header, body: body}, nil
 }
 
-// retries is how often a request that can be repeated is sent again, and firstWait how long it waits
-// before; each wait is twice the one before.
+// retries is how often a request that is safe to repeat is sent again, and firstWait how long to
+// wait before the first time. Each wait is twice the one before.
 const (
 	retries   = 6
 	firstWait = 100 * time.Millisecond
 )
 
-// maxAsked bounds the delay that Google asks for with Retry-After.
+// maxAsked limits the delay that Google asks for with Retry-After.
 const maxAsked = 30 * time.Second
 
-// maxCall is how long an API may take to answer a call, so that a dead connection does not hold up a deployment that has no deadline.
+// maxCall is how long an API may take to answer, so that a dead connection does not block a
+// deployment without a deadline.
 const maxCall = time.Minute
 
-// call calls an API by one of Google's clients: do makes one request with the context that it is
-// given. Where it is safe, a request is repeated if the API cannot be reached or is unavailable for
-// the moment. Throttling is left to the engine, which knows how many others are waiting. An API
-// that was enabled a moment ago is waited for. What came over the wire is returned beside the
-// error, too.
+// call calls an API through one of Google's clients: do makes one request with the context that it
+// receives. If safe is true, call repeats the request when the API cannot be reached or is
+// unavailable. It leaves throttling to the engine, which knows how many others are waiting. It
+// waits for an API that was enabled a moment ago. It returns what came over the wire even beside an
+// error.
 func (e *Executor) call(ctx context.Context, r request, safe bool, do func(context.Context) error) (*exchange, error) {
 	return e.callWith(ctx, r, safe, nil, do)
 }
 
-// callWith is call with a body in place of what the client makes of its typed message, which lacks
-// what Google has added to a resource since the client was generated.
+// callWith is call with a body in place of the client's own. The client builds its body from a
+// typed message, which lacks what Google has added to a resource since the client was generated.
 func (e *Executor) callWith(ctx context.Context, r request, safe bool, body []byte,
 	do func(context.Context) error) (*exchange, error) {
 	if r.within == 0 {
@@ -278,8 +281,8 @@ func (e *Executor) callWith(ctx context.Context, r request, safe bool, body []by
 	}
 }
 
-// repeat makes a request, again where it is safe to repeat and may succeed the next time. A token
-// that is refused is replaced once: a request that was not authorized did nothing.
+// repeat makes a request, and makes it again if that is safe and may succeed. It replaces a refused
+// token once, because a request that was not authorized did nothing.
 func (e *Executor) repeat(ctx context.Context, safe bool, once func() error) error {
 	refreshed := false
 	for i, wait := 0, firstWait; ; i, wait = i+1, wait*2 {
@@ -299,7 +302,7 @@ func (e *Executor) repeat(ctx context.Context, safe bool, once func() error) err
 
 var errShape = errors.New("the answer is not in the API's shape")
 
-// failure makes an error of what one of Google's clients returned.
+// failure makes an error from what one of Google's clients returned.
 func (e *Executor) failure(ctx context.Context, r request, x *exchange, err error) *faas.Error {
 	r.method, r.url = x.method, x.url
 	switch {
@@ -322,7 +325,8 @@ func (e *Executor) errorf(code faas.Code, r request, format string, args ...any)
 	return &faas.Error{Op: r.op, Provider: faas.GCPFunctions, JobID: r.job, Code: code, Err: fmt.Errorf(format, args...)}
 }
 
-// transportError classifies the error of a request that got no whole answer. A network that took too long is not the caller's deadline.
+// transportError classifies the error of a request that got no complete answer. A slow network is
+// not the caller's deadline.
 func (e *Executor) transportError(ctx context.Context, r request, err error) *faas.Error {
 	var wrapped *url.Error // it prints the whole URL, which may be a signed one
 	if errors.As(err, &wrapped) {
@@ -347,8 +351,8 @@ func (e *Executor) transportError(ctx context.Context, r request, err error) *fa
 	return kit.Fail(r.op, faas.GCPFunctions, r.job, means, err)
 }
 
-// networkTimeout is the error of a connection that took too long. That of package net passes for [context.DeadlineExceeded], which this does not: the
-// caller's deadline has not passed.
+// networkTimeout is the error of a connection that took too long. Unlike the error of package net,
+// it is not [context.DeadlineExceeded], because the caller's deadline has not passed.
 type networkTimeout struct{ err error }
 
 func (t *networkTimeout) Error() string {

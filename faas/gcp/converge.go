@@ -14,10 +14,11 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
-// Converge uploads the package where the function does not have it, creates the function or changes what differs, and waits until that is done. A
-// function that something else is changing is waited for. A function whose last deployment failed gets everything anew.
+// Converge uploads the package if the function does not have it, creates the function or changes
+// what differs, and waits until that is done. If something else is changing the function, Converge
+// waits for that first. It sets everything anew on a function whose last deployment failed.
 //
-// One package that several functions share is uploaded once per executor.
+// A package that several functions share is uploaded once per executor.
 func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
 	report func(faas.Progress)) (faas.State, error) {
 	d, err := e.newDeployment(u)
@@ -41,14 +42,14 @@ type deployment struct {
 	u      faas.Unit
 	f      faas.Function
 	sha256 string // of the package wanted
-	// code returns where the package is, having uploaded it if need be.
+	// code returns where the package is, after uploading it if necessary.
 	code func(context.Context, *httputil.Progress) (code, error)
-	// reused says that code named an upload of an earlier deployment, which Google may have
-	// dropped: from.
+	// reused says that code returned the upload of an earlier deployment, which Google may have
+	// dropped.
 	reused bool
 	from   upload
-	// isNew says that nothing is said to exist, and that this executor has made nothing; existed, that
-	// something does all the same.
+	// isNew says that nothing is known to exist and that this executor has made nothing. existed says
+	// that something existed nevertheless.
 	isNew, existed bool
 	// hide hides the environment's values, which Google may repeat in its messages.
 	hide func(string) string
@@ -76,7 +77,7 @@ func (d *deployment) request() request {
 	return request{op: "deploy", job: int64(d.f.JobID), hide: d.hide}
 }
 
-// run brings the function to what is wanted.
+// run brings the function to the wanted state.
 func (d *deployment) run(ctx context.Context, p *httputil.Progress) (faas.State, error) {
 	ctx, cancel := d.e.bounded(ctx)
 	defer cancel()
@@ -121,10 +122,11 @@ func (e *Executor) unsettled(id string, err error) error {
 	return err
 }
 
-// maxSpent is how many whole operations a rate that Google keeps may end.
+// maxSpent is how many whole operations may fail because of a rate limit.
 const maxSpent = 3
 
-// spent makes a quota of a rate that has ended several whole operations, each of them with a build: the engine would begin a hundred.
+// spent turns a rate limit that has ended several whole operations into a quota error. Each such
+// operation includes a build, and the engine would begin a hundred.
 func (d *deployment) spent(err error) error {
 	m := d.e.memory(d.u.ID)
 	m.mu.Lock()
@@ -135,7 +137,7 @@ func (d *deployment) spent(err error) error {
 	return d.e.errorf(faas.ErrTooLarge, d.request(), "a quota has ended %d operations: %w", m.throttled, err)
 }
 
-// What may pass by itself is waited for as long as it usually takes at most.
+// How long to wait at most for what usually passes by itself.
 const (
 	busyRounds      = 8 // what something else does to the function, 64 s in all
 	operationRounds = 2 // the same, where it took a whole operation to say so
@@ -147,7 +149,8 @@ const (
 	maxSettle   = 30 * time.Second
 )
 
-// rounds calls round until it succeeds, again if what stood in its way may pass by itself. round looks before it changes anything.
+// rounds calls round until it succeeds, and again if the obstacle may pass by itself. round looks
+// before it changes anything.
 func (e *Executor) rounds(ctx context.Context, r request, p *httputil.Progress, round func() error) error {
 	met := map[kit.Class]int{}
 	var settles time.Time
@@ -188,14 +191,14 @@ func (e *Executor) rounds(ctx context.Context, r request, p *httputil.Progress, 
 	}
 }
 
-// isOperation reports whether an error is that of an operation, and not of a request.
+// isOperation reports whether an error comes from an operation, and not from a request.
 func isOperation(err error) bool {
 	var refused *refusal
 	return errors.As(err, &refused) && refused.httpStatus == 0
 }
 
-// enabledLately reports whether an API refused because it is not enabled, although it is: not all of Google knows that in the first minutes. Who may
-// not ask is told that it is not.
+// enabledLately reports whether an API refused as not enabled although it is, because not all of
+// Google knows that in the first minutes. If the caller may not ask, the API counts as not enabled.
 func (e *Executor) enabledLately(ctx context.Context, r request, err error) bool {
 	var refused *refusal
 	if !disabled(err) || !errors.As(err, &refused) || refused.metadata["service"] == "" ||
@@ -229,7 +232,7 @@ func (d *deployment) round(ctx context.Context, p *httputil.Progress) (*resource
 		d.existed = true
 	}
 	if old != nil && old.service != "" {
-		// Before the function's labels say that only few may invoke it, this has to be so.
+		// The function's labels must not say that only few may invoke it before that is true.
 		if err := e.revoke(ctx, r, old); err != nil {
 			return nil, err
 		}
@@ -254,8 +257,8 @@ func (d *deployment) round(ctx context.Context, p *httputil.Progress) (*resource
 	return got, nil
 }
 
-// settled returns the function once nothing is changing it any more: an earlier call may have been cut off in the middle. The error is
-// ErrNotFound where there is none, or none any more.
+// settled returns the function once nothing is changing it, because an earlier call may have been
+// interrupted. The error is ErrNotFound if the function does not exist, or does not exist any more.
 func (e *Executor) settled(ctx context.Context, r request, id string, p *httputil.Progress) (*resource, error) {
 	if err := e.finished(ctx, r, id); err != nil {
 		return nil, err
@@ -265,7 +268,7 @@ func (e *Executor) settled(ctx context.Context, r request, id string, p *httputi
 		next, err := e.observe(ctx, r, id)
 		switch {
 		case err != nil:
-			// The first look tells what there is. After it, one that fails does not end the wait.
+			// The first look decides what exists. A later look that fails does not end the wait.
 			return got == nil || faas.CodeOf(err) == faas.ErrNotFound && got.leaving || faas.CodeOf(err) == faas.ErrConflict, err
 		case next.status != faas.StatusPending:
 			got = next

@@ -36,20 +36,21 @@ import (
 
 const cloudPlatformScope = "https://www.googleapis.com/auth/cloud-platform"
 
-// access is a transport that authorizes what is sent to APIs. Credentials are looked for when the
-// first request needs them, and anew once a token was refused.
+// access is a transport that authorizes requests to APIs. It looks for credentials when the first
+// request needs them, and again when a token was refused.
 type access struct {
 	open func(context.Context) (*opened, error)
 	mu   sync.Mutex
 	last *opened
 }
 
-// opened is a transport with credentials that were found.
+// opened is a transport with credentials.
 type opened struct {
 	http.RoundTripper
 	token auth.TokenProvider // nil: only the transport has it
-	// until is when it is opened anew; zero: never. Google's library refreshes some tokens shortly
-	// before they expire, which is after an hour, in a goroutine that nobody can end.
+	// until is when the transport is opened again; the zero time means never. Google's library
+	// refreshes some tokens shortly before they expire, which is after an hour, in a goroutine that
+	// nobody can end.
 	until time.Time
 }
 
@@ -85,7 +86,7 @@ func (a *access) RoundTrip(req *http.Request) (*http.Response, error) {
 	return found.RoundTrip(req)
 }
 
-// try gets a token, as far as that can be done without a request.
+// try gets a token if that takes no request.
 func (a *access) try(ctx context.Context) error {
 	found, err := a.get(ctx)
 	if err == nil && found.token != nil {
@@ -94,13 +95,13 @@ func (a *access) try(ctx context.Context) error {
 	return err
 }
 
-// noToken is the error of a request that was not sent, since there was no token for it.
+// noToken is the error of a request that was not sent because it had no token.
 type noToken struct{ err error }
 
 func (n *noToken) Error() string { return n.err.Error() }
 func (n *noToken) Unwrap() error { return n.err }
 
-// marked gives a token, or an error that says that there is none.
+// marked returns a token, or a noToken error.
 type marked struct{ auth.TokenProvider }
 
 func (m marked) Token(ctx context.Context) (*auth.Token, error) {
@@ -115,18 +116,20 @@ func isTokenError(err error) bool {
 	return errors.As(err, new(*noToken)) || errors.As(err, new(*auth.Error)) || errors.As(err, new(*oauth2.RetrieveError))
 }
 
-// credentials are Application Default Credentials, those of a file, or those of a service account that they may act as.
+// credentials are Application Default Credentials, those of a file, or those of a service account
+// that these may impersonate.
 type credentials struct {
 	set  *settings
 	base http.RoundTripper
 }
 
-// errNoIDToken is for credentials that Google issues no ID tokens for.
+// errNoIDToken is the error of credentials for which Google issues no ID tokens.
 var errNoIDToken = errors.New("these credentials cannot get the ID token that a private function asks for")
 
-// tokenTransport is what tokens are fetched over. An endpoint that is unavailable, or that refuses
-// an impersonation, makes a typed error, which Google's library makes of others alone. to takes the
-// place of the IAM Credentials API's address, which that library does not let anybody choose.
+// tokenTransport is the transport of requests for tokens. If an endpoint is unavailable or refuses
+// an impersonation, the error is typed, which Google's library does for other errors only. The
+// address to replaces that of the IAM Credentials API, which the library does not let a caller
+// choose.
 type tokenTransport struct {
 	next http.RoundTripper
 	to   string
@@ -157,7 +160,8 @@ func (t tokenTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return nil, googleapi.CheckResponse(resp)
 }
 
-// isUnavailable reports whether a status means that the service is down or overloaded at the moment.
+// isUnavailable reports whether a status means that the service is down or overloaded at the
+// moment.
 func isUnavailable(status int) bool {
 	class := kit.Rules(nil).Of(kit.Answer{Status: status}).Class
 	return class == kit.Outage || class == kit.Throttled
@@ -167,7 +171,7 @@ func (c *credentials) tokens(to string) *http.Client {
 	return &http.Client{Transport: tokenTransport{c.base, to}}
 }
 
-// keyFile is what is read of credentials in JSON, to choose what of Google's library reads them.
+// keyFile is the part of credentials in JSON that decides how Google's library reads them.
 type keyFile struct {
 	Type             string          `json:"type"`
 	ImpersonationURL string          `json:"service_account_impersonation_url"`
@@ -181,7 +185,7 @@ func keyOf(text []byte) keyFile {
 	return k
 }
 
-// find returns the credentials, before they act as a service account.
+// find returns the credentials, before any impersonation.
 func (c *credentials) find() (*auth.Credentials, error) {
 	if c.set.credentialsFile == "" {
 		return detect.DetectDefault(c.detection())
@@ -193,7 +197,7 @@ func (c *credentials) find() (*auth.Credentials, error) {
 	return c.fromJSON(text)
 }
 
-// fromJSON reads credentials that the operator chose: whatever they are, they are wanted.
+// fromJSON reads credentials of any type, because the operator chose them.
 func (c *credentials) fromJSON(text []byte) (*auth.Credentials, error) {
 	return detect.NewCredentialsFromJSON(detect.CredType(keyOf(text).Type), text, c.detection())
 }
@@ -215,7 +219,7 @@ func authorized(creds *auth.Credentials, payer string, base http.RoundTripper) (
 	return client, httptransport.AddAuthorizationMiddleware(client, creds)
 }
 
-// quotaProject is a transport that names the project that a call is counted for.
+// quotaProject is a transport that names the project to which a call is charged.
 type quotaProject struct {
 	next    http.RoundTripper
 	project string
@@ -258,7 +262,7 @@ func (c *credentials) open(ctx context.Context) (*opened, error) {
 	return found, nil
 }
 
-// authorize has API calls authorized by given credentials.
+// authorize returns a transport that authorizes API calls with the given credentials.
 func (c *credentials) authorize(ctx context.Context, creds *auth.Credentials) (*opened, error) {
 	payer, err := creds.QuotaProjectID(ctx)
 	if err != nil {
@@ -279,7 +283,8 @@ func (c *credentials) sends(creds *auth.Credentials, payer string) (*opened, err
 	return &opened{RoundTripper: client.Transport, token: creds}, nil
 }
 
-// idToken returns an ID token for an audience: signed with a service account's key, from the metadata server, or through impersonation.
+// idToken returns an ID token for an audience. It is signed with a service account's key, or comes
+// from the metadata server or through impersonation.
 func (c *credentials) idToken(ctx context.Context, audience string) (*oauth2.Token, error) {
 	from, err := c.idProvider(audience)
 	if err != nil {
@@ -292,8 +297,8 @@ func (c *credentials) idToken(ctx context.Context, audience string) (*oauth2.Tok
 	return &oauth2.Token{AccessToken: token.Value, Expiry: token.Expiry}, nil
 }
 
-// idProvider chooses what of Google's library gets ID tokens. Its own choice fetches those of a key
-// over a client of its own, and impersonates without a token and without delegates.
+// idProvider chooses which part of Google's library gets ID tokens. The library's own choice uses a
+// client of its own for a key, and impersonates without a token and without delegates.
 func (c *credentials) idProvider(audience string) (auth.TokenProvider, error) {
 	creds, err := c.find()
 	if err != nil {
@@ -315,7 +320,8 @@ func (c *credentials) idProvider(audience string) (auth.TokenProvider, error) {
 			PrivateClaims: map[string]any{"target_audience": audience}, UseIDToken: true, Client: c.tokens(c.set.credentialsURL),
 		})
 	case key.ImpersonationURL != "":
-		// Who acts as the service account: the source credentials, or what an external identity is exchanged for.
+		// The impersonator is the source credentials, or the token for which an external identity is
+		// exchanged.
 		text := []byte(key.Source)
 		if text == nil {
 			if text, err = withoutImpersonation(creds.JSON()); err != nil {
@@ -336,7 +342,8 @@ func (c *credentials) idProvider(audience string) (auth.TokenProvider, error) {
 		"Google Cloud", errNoIDToken, key.Type)
 }
 
-// impersonated returns what gets ID tokens of a service account from the IAM Credentials API at to.
+// impersonated returns a provider of a service account's ID tokens, which come from the IAM
+// Credentials API at to.
 func (c *credentials) impersonated(
 	source *auth.Credentials, to, account string, delegates []string, audience string,
 ) (auth.TokenProvider, error) {
@@ -353,7 +360,7 @@ func (c *credentials) impersonated(
 	})
 }
 
-// withoutImpersonation returns the JSON of external credentials that stand for the external identity itself.
+// withoutImpersonation returns the JSON of external credentials for the external identity itself.
 func withoutImpersonation(text []byte) ([]byte, error) {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(text, &members); err != nil {
@@ -364,20 +371,20 @@ func withoutImpersonation(text []byte) ([]byte, error) {
 	return json.Marshal(members)
 }
 
-// chosen are credentials that the caller's client options say.
+// chosen are credentials that the caller's client options name.
 type chosen struct {
 	opts []option.ClientOption
 	base http.RoundTripper
 }
 
-// choose applies client options: it returns the HTTP client that they name, else nil, the endpoint
-// that they name, else "", and whether they send credentials.
+// choose applies client options. It returns the HTTP client that they name or nil, the endpoint
+// that they name or "", and whether they send credentials.
 func choose(ctx context.Context, opts []option.ClientOption) (named *http.Client, endpoint string, auths bool,
 	err error) {
 	marker := &http.Client{}
 	look := func(more ...option.ClientOption) (*http.Client, string, error) {
 		all := append([]option.ClientOption{option.WithHTTPClient(marker)}, opts...)
-		// A quota project and a reason do not go with an HTTP client, for which the caller did not ask.
+		// An HTTP client excludes a quota project and a reason, and here the caller did not ask for one.
 		all = append(all, option.WithQuotaProject(""), option.WithRequestReason(""))
 		return htransport.NewClient(ctx, append(all, more...)...)
 	}
@@ -385,15 +392,15 @@ func choose(ctx context.Context, opts []option.ClientOption) (named *http.Client
 	if err != nil || named != marker {
 		return named, endpoint, true, err
 	}
-	// Options cannot be read. Those without authentication are the ones to which credentials cannot
-	// be added, and which may be told once more to have none.
+	// Options cannot be read. To options without authentication no credentials can be added, and they
+	// can be told again to have none.
 	_, _, refused := look(option.WithTokenSource(oauth2.StaticTokenSource(nil)))
 	_, _, again := look(option.WithoutAuthentication())
 	return nil, endpoint, refused == nil || again != nil, nil
 }
 
-// context has Google's libraries fetch tokens over the given HTTP client, after the call is over,
-// too.
+// context makes Google's libraries fetch tokens through the given HTTP client, even after the call
+// is over.
 func (c *chosen) context(ctx context.Context) context.Context {
 	return context.WithValue(context.WithoutCancel(ctx), oauth2.HTTPClient, &http.Client{Transport: c.base})
 }
@@ -415,14 +422,14 @@ func (c *chosen) idToken(ctx context.Context, audience string) (*oauth2.Token, e
 	return source.Token()
 }
 
-// tokenSlack is how long before it expires a token is replaced.
+// tokenSlack is how long before its expiry a token is replaced.
 const tokenSlack = time.Minute
 
 func isFresh(t *oauth2.Token) bool {
 	return t.Expiry.IsZero() || time.Until(t.Expiry) > tokenSlack
 }
 
-// idToken returns the bearer function for an audience; nil where credentials are disabled.
+// idToken returns the bearer function for an audience, or nil if credentials are disabled.
 // Concurrent calls share one fetch.
 func (e *Executor) idToken(audience string) func(context.Context) (string, error) {
 	if e.idFrom == nil {
@@ -450,7 +457,7 @@ func (e *Executor) idToken(audience string) func(context.Context) (string, error
 	}
 }
 
-// emailOf returns whose ID token it is; empty where it does not say.
+// emailOf returns the email address of an ID token's owner, or "" if the token does not name it.
 func emailOf(token string) string {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
@@ -466,7 +473,8 @@ func emailOf(token string) string {
 	return c.Email
 }
 
-// tokenError classifies a failed fetch of a token. Of the answer of the token endpoint, its text has the reason alone.
+// tokenError classifies a failed fetch of a token. Of the token endpoint's answer, the text
+// contains the reason only.
 func (e *Executor) tokenError(ctx context.Context, r request, err error) *faas.Error {
 	code, text := faas.ErrPermissionDenied, ""
 	var refused *auth.Error
@@ -506,7 +514,7 @@ func (e *Executor) tokenError(ctx context.Context, r request, err error) *faas.E
 	return failed
 }
 
-// headerOf returns the header of the answer that refused a token; nil if none did.
+// headerOf returns the header of the answer that refused a token, or nil.
 func headerOf(err error) http.Header {
 	var refused *auth.Error
 	var old *oauth2.RetrieveError
@@ -522,8 +530,8 @@ func headerOf(err error) http.Header {
 	return nil
 }
 
-// refusedToken says why a token was refused. Google's library reads that for some kinds of
-// credentials alone.
+// refusedToken says why a token was refused. Google's library reads the reason for some kinds of
+// credentials only.
 func refusedToken(status string, body []byte) string {
 	var said struct {
 		Error       string `json:"error"`
@@ -534,7 +542,7 @@ func refusedToken(status string, body []byte) string {
 		sanitize.Line(said.Description, 200))
 }
 
-// cleanError is an error with a text that holds no secret, and whose cause stays reachable.
+// cleanError is an error whose text holds no secret and whose cause stays reachable.
 type cleanError struct {
 	text string
 	err  error

@@ -17,7 +17,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/check"
 )
 
-// Diagnose looks at the credentials, the clock, the project, what [Executor.Preflight] looks at, the region, and how many functions the region holds. All of its calls read.
+// Diagnose checks the credentials, the clock, the project, everything that [Executor.Preflight]
+// checks, the region, and how many functions the region holds. All of its calls only read.
 func (e *Executor) Diagnose(ctx context.Context) []faas.Check {
 	d := &diagnosis{e: e, r: request{op: "diagnose", job: faas.NoJob}}
 	first := check.Run(ctx, check.Time, check.Check{Name: "credentials", Run: d.credentials})
@@ -78,7 +79,7 @@ func (d *diagnosis) credentials(ctx context.Context) faas.Check {
 	return check.OK("there is a token")
 }
 
-// readProject asks for the project, whose answer tells the time too.
+// readProject asks for the project. The answer also tells the time.
 func (d *diagnosis) readProject(ctx context.Context) {
 	r := d.r
 	r.within = check.Time
@@ -126,7 +127,8 @@ func disabled(err error) bool {
 	return errors.As(err, &refused) && refused.reason == "SERVICE_DISABLED"
 }
 
-// unknown is the check of what could not be looked at. permission is what looking takes, and deploying does not.
+// unknown is the check of something that could not be read. permission is what reading requires and
+// deploying does not.
 func (d *diagnosis) unknown(err error, permission string) faas.Check {
 	remedy := cmp.Or(kit.RefusalOf(err).Remedy, "try again")
 	if faas.CodeOf(err) == faas.ErrTimeout {
@@ -139,7 +141,7 @@ func (d *diagnosis) unknown(err error, permission string) faas.Check {
 	return check.Warn(err, remedy, "it could not be looked at: %s", check.Words(err))
 }
 
-// found makes a check of what Preflight looks at.
+// found makes a check from what Preflight looks at.
 func (d *diagnosis) found(look func(context.Context, request) ([]finding, error), permission, fine string) func(
 	context.Context) faas.Check {
 	return func(ctx context.Context) faas.Check {
@@ -173,7 +175,8 @@ func (d *diagnosis) bucket(ctx context.Context) faas.Check {
 	return d.found(d.e.checkBucket, "", "packages can be put into "+d.e.set.bucket)(ctx)
 }
 
-// region asks for something that every region has. Google answers for one that it does not have as it does where a permission is missing.
+// region asks for something that every region has. For a region that does not exist, Google gives
+// the same answer as for a missing permission.
 func (d *diagnosis) region(ctx context.Context) faas.Check {
 	e, r := d.e, d.r
 	var err error
@@ -200,7 +203,8 @@ func (d *diagnosis) region(ctx context.Context) faas.Check {
 	return d.unknown(err, "")
 }
 
-// maxFunctions is how many functions a region may hold, less its other Cloud Run services (docs.cloud.google.com/functions/quotas).
+// maxFunctions is how many functions a region may hold, less its other Cloud Run services
+// (docs.cloud.google.com/functions/quotas).
 const maxFunctions = 1000
 
 func (d *diagnosis) quota(ctx context.Context) faas.Check {

@@ -25,24 +25,24 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
-// refusal is what a Google Cloud API answered, or what ended an operation. Google's own error is
-// beneath it.
+// refusal is what a Google Cloud API answered, or what ended an operation. It wraps Google's own
+// error.
 type refusal struct {
 	httpStatus int               // 0 for an operation
 	status     string            // canonical code, such as "PERMISSION_DENIED"; may be empty
 	message    string            // Google's words
 	reason     string            // such as "SERVICE_DISABLED"; may be empty
 	metadata   map[string]string // belongs to reason
-	// details are what Google says besides: violations of preconditions, of fields and of quotas,
-	// and where help is.
+	// details are Google's further words: violations of preconditions, of fields and of quotas, and
+	// links to help.
 	details []string
 	kinds   string // of the details, as rules have them
-	// delay is what Google asks to wait.
+	// delay is how long Google asks to wait.
 	delay time.Duration
 	err   error
 }
 
-// Error gives status, message and details.
+// Error returns status, message and details.
 func (f *refusal) Error() string {
 	text := cmp.Or(f.status, "status "+fmt.Sprint(f.httpStatus))
 	if f.message != "" {
@@ -58,7 +58,7 @@ func (f *refusal) Error() string {
 
 func (f *refusal) Unwrap() error { return f.err }
 
-// means says what the refusal means.
+// means returns the meaning of the refusal.
 func (f *refusal) means() kit.Refusal {
 	text := strings.Join(append([]string{f.message, f.reason, f.kinds}, f.details...), "\n")
 	return rules.Of(kit.Answer{Status: f.httpStatus, Code: f.status, Text: text, RetryAfter: f.delay})
@@ -70,7 +70,8 @@ const (
 	violatedPrecondition = "<precondition>"
 )
 
-// Texts by which refusals are told apart that have one code for several reasons. Google has no finer code for them.
+// Texts that tell refusals apart if one code has several reasons. Google has no finer codes for
+// them.
 var (
 	policyTexts = []string{
 		"organization policy", "org policy", "orgpolicy:", "constraints/", "violates constraint", "permitted customer",
@@ -87,7 +88,8 @@ var (
 	}
 )
 
-// missingAccount matches what Google says of a service account that it has not made yet, or that not all of it knows yet.
+// missingAccount matches Google's words about a service account that it has not created yet, or
+// that not all of Google knows yet.
 var missingAccount = regexp.MustCompile(`service account \S+ (was not found|does not exist|doesn't exist)`)
 
 func isMissingAccount(a kit.Answer) bool { return missingAccount.MatchString(a.Text) }
@@ -105,21 +107,21 @@ func isPolicy(text string) bool {
 	return slices.ContainsFunc(policyTexts, func(part string) bool { return strings.Contains(text, part) })
 }
 
-// rules are what Google's answers, and the ends of its operations, mean. A code is one of
+// rules give a meaning to Google's answers and to the ends of its operations. A code is one of
 // google.rpc.Code.
 var rules = kit.Rules{
 	{Text: policyTexts, Means: kit.Refusal{Code: faas.ErrPermissionDenied}},
 	{Text: []string{"cloud run service with this name already exists"}, Means: kit.Refusal{Code: faas.ErrConflict},
 		Stays: true},
 
-	// What Google makes by itself in a new project.
+	// Accounts that Google itself creates in a new project.
 	{
 		Text:  []string{"unable to retrieve the repository metadata"},
 		Means: kit.Refusal{Class: kit.Settling, Code: faas.ErrPermissionDenied},
 	},
 	{When: isMissingAccount, Means: kit.Refusal{Class: kit.Settling, Code: faas.ErrNotFound}},
 
-	// A quota that says nothing of a rate is no throttling if a whole operation was spent on it.
+	// A quota that does not mention a rate is not throttling if a whole operation was spent on it.
 	{
 		Code: []string{"RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "INVALID_ARGUMENT", "OUT_OF_RANGE"},
 		Text: quotaTexts, Means: tooMuch,
@@ -130,7 +132,7 @@ var rules = kit.Rules{
 	{Code: exhausted, Status: atEnd, Means: tooMuch},
 	{Code: exhausted, Means: kit.Refusal{Code: faas.ErrThrottled}},
 
-	// If an operation was begun, nothing else stood in its way.
+	// The operation had begun, so nothing else was in its way.
 	{Code: unmet, Status: atEnd, Means: invalidly},
 	{Code: unmet, Text: []string{violatedPrecondition}, Means: invalidly},
 	{Code: unmet, Text: busyTexts, Means: kit.Refusal{Code: faas.ErrConflict}},
@@ -144,7 +146,7 @@ var rules = kit.Rules{
 	{Code: []string{"ABORTED", "CANCELLED"}, Means: kit.Refusal{Code: faas.ErrConflict}},
 	{Code: []string{"UNIMPLEMENTED"}, Means: kit.Refusal{Code: faas.ErrUnsupported}},
 	{Code: []string{"DEADLINE_EXCEEDED"}, Status: atEnd, Means: kit.Refusal{Code: faas.ErrTimeout}},
-	// of one request, which may be sent again
+	// The deadline is that of one request, which may be sent again.
 	{Code: []string{"DEADLINE_EXCEEDED"}, Means: kit.Refusal{Code: faas.ErrUnavailable}},
 	{Status: atEnd, Means: kit.Refusal{Code: faas.ErrUnavailable}, Stays: true},
 	{Status: []int{412}, Means: kit.Refusal{Code: faas.ErrConflict}},
@@ -156,22 +158,22 @@ func isUnauthorized(err error) bool {
 	return errors.As(err, &refused) && refused.httpStatus == http.StatusUnauthorized
 }
 
-// statusError turns an API's answer that is not a success into an error.
+// statusError turns an API's unsuccessful answer into an error.
 func (e *Executor) statusError(r request, a *answer) *faas.Error {
 	refused := e.refuse(r, a)
 	return e.fail(r, refused, fmt.Errorf("%s %s: %w", r.method, faas.RedactURL(r.url), refused))
 }
 
-// fail makes the error of a refusal, which says what mends it.
+// fail makes the error of a refusal, and names the remedy.
 func (e *Executor) fail(r request, refused *refusal, cause error) *faas.Error {
 	means := refused.means()
 	means.Remedy = e.remedy(refused, means)
 	return kit.Fail(r.op, faas.GCPFunctions, r.job, means, cause)
 }
 
-// refuse reads an API's answer that is not a success. Google's own error is made of it anew,
-// without the values that are to be hidden. The details are read one by one: Google's client drops
-// all of them where it does not know one.
+// refuse reads an API's unsuccessful answer. It rebuilds Google's own error without the values that
+// are to be hidden. It reads the details one by one, because Google's client drops all of them if
+// it does not know one.
 func (e *Executor) refuse(r request, a *answer) *refusal {
 	var body struct {
 		Error struct {
@@ -206,7 +208,7 @@ func typed(err error) error {
 	return err
 }
 
-// known returns the details that are of a type which this program knows.
+// known returns the details whose type this program knows.
 func known(details []json.RawMessage) []*anypb.Any {
 	var all []*anypb.Any
 	for _, text := range details {
@@ -218,7 +220,8 @@ func known(details []json.RawMessage) []*anypb.Any {
 	return all
 }
 
-// maxDetail bounds what an error repeats of one detail, in bytes, and maxDetails how many it repeats.
+// maxDetail limits how much of one detail an error repeats, in bytes, and maxDetails how many
+// details.
 const (
 	maxDetail  = 300
 	maxDetails = 8
@@ -278,7 +281,7 @@ func join(between string, parts ...string) string {
 	return strings.Join(slices.DeleteFunc(parts, func(part string) bool { return part == "" }), between)
 }
 
-// roles are the least predefined roles that hold what deploying needs, by the beginning of the permission.
+// roles are the smallest predefined roles that deploying requires, by the prefix of the permission.
 var roles = []struct{ permission, role string }{
 	{"cloudfunctions.functions.setIamPolicy", "roles/cloudfunctions.admin"},
 	{"cloudfunctions.", "roles/cloudfunctions.developer"},
@@ -308,7 +311,7 @@ func (e *Executor) enableCommand(service string) string {
 	return "gcloud services enable " + service + " --project=" + e.set.project
 }
 
-// someone stands for the principal that Google does not name.
+// someone stands for the principal if Google does not name it.
 const someone = "MEMBER"
 
 func (e *Executor) grantCommand(role string) string { return e.grantTo(someone, role) }
@@ -325,8 +328,8 @@ func explain(member string) string {
 	return " (MEMBER: who deploys, as in user:EMAIL or serviceAccount:EMAIL)"
 }
 
-// The forms in which Google's words name a permission, who lacks it, and the service account that one may not act as. Other words with dots in them are
-// no permissions.
+// The forms in which Google's texts name a permission, the principal that lacks it, and the service
+// account that may not be impersonated. Other words with dots are not permissions.
 var (
 	permissionForms = []*regexp.Regexp{
 		regexp.MustCompile("(?i)permissions?:? ['\"`]([a-z][a-z0-9]*(?:\\.[a-z0-9]+){2})['\"`]"),
