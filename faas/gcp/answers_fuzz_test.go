@@ -14,12 +14,19 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// FuzzAnswers feeds answers to everything that reads them. Whatever they hold, there is a code, and the text fits into a log line.
+// FuzzAnswers feeds answers to everything that reads them. Whatever they hold, the error has a
+// code, and its text fits into a log line.
 func FuzzAnswers(f *testing.F) {
 	for _, text := range []string{
-		`{"error":{"code":403,"message":"Permission 'iam.serviceAccounts.actAs' denied","status":"PERMISSION_DENIED","details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"SERVICE_DISABLED","metadata":{"service":"x"}}]}}`,
-		`{"name":"o","done":true,"error":{"code":3,"message":"Build failed"},"metadata":{"buildName":"a/b","stages":[{"name":"BUILD","stateMessages":[{"severity":"ERROR","message":"no\nspace"}]}]}}`,
-		`{"name":"f","state":"ACTIVE","labels":{"blueprint-package":"aaaa","blueprint-job":"7"},"serviceConfig":{"uri":"https://x","availableMemory":"512Mi"},"buildConfig":{"source":{"storageSource":{"generation":"17"}}}}`,
+		`{"error":{"code":403,"message":"Permission 'iam.serviceAccounts.actAs' denied","status":"PERMISSION_DENIED",` +
+			`"details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"SERVICE_DISABLED",` +
+			`"metadata":{"service":"x"}}]}}`,
+		`{"name":"o","done":true,"error":{"code":3,"message":"Build failed"},` +
+			`"metadata":{"buildName":"a/b","stages":[{"name":"BUILD",` +
+			`"stateMessages":[{"severity":"ERROR","message":"no\nspace"}]}]}}`,
+		`{"name":"f","state":"ACTIVE","labels":{"blueprint-package":"aaaa","blueprint-job":"7"},` +
+			`"serviceConfig":{"uri":"https://x","availableMemory":"512Mi"},` +
+			`"buildConfig":{"source":{"storageSource":{"generation":"17"}}}}`,
 		`{"job_id":1,"success":false,"error":{"a":1},"code":"x"}`, "<html>", "", "null", "\xff\x00",
 		`{"success":false,"error":"x","details":{"exit_code":3,"log_tail":"a\nb\u001b[0m"}}`,
 	} {

@@ -32,8 +32,8 @@ type transportFunc func(*http.Request) (*http.Response, error)
 
 func (f transportFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// through returns a client that marks what goes over it. Google's token endpoint, whose address
-// user credentials cannot change, is the fake's.
+// through returns a client that marks its requests. It sends those for Google's token endpoint,
+// whose address user credentials cannot change, to the fake.
 func through(t testing.TB, s *gcptest.Server) *http.Client {
 	base := http.DefaultTransport.(*http.Transport).Clone()
 	t.Cleanup(base.CloseIdleConnections)
@@ -83,7 +83,7 @@ func everything(t testing.TB, e *gcp.Executor) {
 	}
 }
 
-// everywhere has every API at the fake.
+// everywhere sends the calls of every API to the fake.
 func everywhere(s *gcptest.Server, service string, options ...string) faas.Config {
 	for _, api := range []string{"artifacts", "logging", "service_usage", "build", "iam_credentials", "resource_manager"} {
 		options = append(options, api+"_endpoint="+s.URL)
@@ -208,9 +208,9 @@ func TestClientOptionsCount(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			clear(tokens)
-			// Without options for places, the endpoint among the client options counts.
+			// The endpoint of the client options counts, because no other option sets one.
 			cfg := faas.Config{Provider: faas.GCPFunctions, Service: "options", ProjectID: "test-project"}
-			// Options that are nil are left out.
+			// Options that are nil are ignored.
 			clients := gcp.WithClientOptions(append(test.opts, nil, option.WithEndpoint(s.URL))...)
 			e := open(t, cfg, append(test.more, nil, clients)...)
 			everything(t, e)
@@ -225,8 +225,7 @@ func TestClientOptionsCount(t *testing.T) {
 	wantError(t, err, faas.ErrInvalidArgument, "client options")
 }
 
-// Google answers enumerations as numbers to its own client. Proxies and emulators may know names
-// alone.
+// Google sends enumerations as numbers to its own client. Proxies and emulators may send names.
 func TestEnumerationsAreReadAsNamesToo(t *testing.T) {
 	runsHere(t)
 	s := gcptest.Start(t, builder)
@@ -234,7 +233,7 @@ func TestEnumerationsAreReadAsNamesToo(t *testing.T) {
 	everything(t, open(t, everywhere(s, "names")))
 }
 
-// What Google has added to a resource since its client was generated is put back, too.
+// Restore also restores fields that Google has added since its client was generated.
 func TestWhatTheClientDoesNotKnowIsPutBack(t *testing.T) {
 	runsHere(t)
 	for mode, test := range map[string]struct {
@@ -273,7 +272,7 @@ func TestWhatTheClientDoesNotKnowIsPutBack(t *testing.T) {
 	}
 }
 
-// An operation whose error has a detail of a type that nobody here knows ends all the same, and the
+// An operation ends even if its error has a detail of a type that the client does not know, and the
 // other details count.
 func TestUnknownDetailsHideNothing(t *testing.T) {
 	runsHere(t)
@@ -317,7 +316,7 @@ func TestUnknownDetailsHideNothing(t *testing.T) {
 	}
 }
 
-// A list that lacks a place says nothing of what is there.
+// A list that lacks a place does not show what exists.
 func TestAListThatLacksAPlaceIsNone(t *testing.T) {
 	s := gcptest.Start(t, builder)
 	s.Unreachable = []string{"us-central1"}
@@ -325,7 +324,7 @@ func TestAListThatLacksAPlaceIsNone(t *testing.T) {
 	wantError(t, err, faas.ErrUnavailable, "us-central1")
 }
 
-// The guide says which permissions are needed. They are those that the calls really made take.
+// The guide lists the required permissions. They are exactly those that the calls use.
 func TestTheGuideNamesThePermissions(t *testing.T) {
 	runsHere(t)
 	guide := map[string][]string{}
@@ -438,8 +437,8 @@ func TestTheGuideNamesThePermissions(t *testing.T) {
 	}
 }
 
-// A policy is written back as it was but for who invokes: with its conditions, and with what nobody
-// here knows of.
+// A policy is written back unchanged except for who may invoke, with its conditions and any unknown
+// members.
 func TestOthersBindingsStayAsTheyWere(t *testing.T) {
 	runsHere(t)
 	s := gcptest.Start(t, builder)

@@ -25,7 +25,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/gcp/internal/gcptest"
 )
 
-// function is a small one.
+// function returns a small function.
 func function(job uint32) faas.Function {
 	return faas.Function{JobID: job, MemoryMB: 512, TimeoutSecs: 60,
 		Env: faas.NewEnv(map[string]string{"KEY": "the-secret-value", "PART": "the-secret"})}
@@ -83,7 +83,7 @@ func wantError(t testing.TB, err error, code faas.Code, words ...string) {
 	}
 }
 
-// once makes an interceptor that acts on the first n requests that match.
+// once returns an interceptor that acts on the first n requests that match.
 func once(n int64, match string, act http.HandlerFunc) func(http.ResponseWriter, *http.Request) bool {
 	var seen atomic.Int64
 	return func(w http.ResponseWriter, r *http.Request) bool {
@@ -288,7 +288,8 @@ func TestAFunctionThatAppearsMeanwhileIsUpdated(t *testing.T) {
 	s := gcptest.Start(t, builder)
 	e := open(t, config(s, "race"))
 	u := units(t, e, function(0))[0]
-	// The first look finds nothing, though the function is there: the operation then ends with ALREADY_EXISTS.
+	// The first look does not find the function although it exists, so the operation ends with
+	// ALREADY_EXISTS.
 	converge(t, open(t, config(s, "race")), u)
 	s.Intercept = once(1, "GET /v2/projects/test-project/locations/us-central1/functions/race-job0",
 		answer(404, "NOT_FOUND", "not found"))
@@ -433,7 +434,7 @@ func TestRestoreFromTheSourceThatGoogleKeeps(t *testing.T) {
 	}
 }
 
-// Another process knows the code of a state, and not its environment.
+// Another process knows the code of a state, but not its environment.
 func TestRestoreOfAnotherProcessSaysWhatItCannotPutBack(t *testing.T) {
 	runsHere(t)
 	for name, test := range map[string]struct {
@@ -467,7 +468,7 @@ func TestRestoreOfAnotherProcessSaysWhatItCannotPutBack(t *testing.T) {
 	}
 }
 
-// Who might invoke a function before is who may after it was put back.
+// Whoever could invoke a function earlier can do so after Restore.
 func TestRestorePutsTheInvokersBack(t *testing.T) {
 	runsHere(t)
 	s := gcptest.Start(t, builder)
@@ -497,7 +498,7 @@ func TestRestorePutsTheInvokersBack(t *testing.T) {
 	}
 }
 
-// Google prunes what it keeps of sources. That is an error which says so, and no success.
+// Google deletes old sources. Restore then fails with an error that says so.
 func TestRestoreWithoutTheEarlierSourceIsAnError(t *testing.T) {
 	runsHere(t)
 	s := gcptest.Start(t, builder)
@@ -530,7 +531,8 @@ func TestAStateThatCannotBePutBackSaysSo(t *testing.T) {
 	wantError(t, e.Restore(context1m(t), prior), faas.ErrUnsupported, prior.NotRestorable)
 }
 
-// A service that a function runs as has the function's name and labels, and is not ours in mode cloud-run.
+// The service that runs a function has the function's name and labels, but is not ours in mode
+// cloud-run.
 func TestTheServiceOfAFunctionIsNotTakenOver(t *testing.T) {
 	runsHere(t)
 	s := gcptest.Start(t, builder)
@@ -555,7 +557,7 @@ func TestTheServiceOfAFunctionIsNotTakenOver(t *testing.T) {
 	}
 }
 
-// A runtime that this module chose is replaced once it cannot be deployed any more, whatever is updated.
+// A runtime that this module chose is replaced by any update once it cannot be deployed any more.
 func TestADecommissionedRuntimeIsReplaced(t *testing.T) {
 	runsHere(t)
 	for name, options := range map[string][]string{"it is over": nil, "another one is asked for": {"runtime=go126"}} {
@@ -579,7 +581,7 @@ func TestADecommissionedRuntimeIsReplaced(t *testing.T) {
 	}
 }
 
-// A value that is cut off, or stands in a reason, is hidden too.
+// A value is hidden even if Google cuts it off or puts it into a reason.
 func TestValuesOfTheEnvironmentAreHiddenBeforeATextIsCut(t *testing.T) {
 	runsHere(t)
 	const secret = "the-secret-value-" + "0123456789+/&=abcdefghijklmnopqrstuvwxyz"
@@ -634,7 +636,7 @@ func TestListReadsEveryPage(t *testing.T) {
 	}
 }
 
-// Earlier versions leave their packages in the bucket, more of them than one page of a list has.
+// Earlier versions leave their packages in the bucket. Here they fill more than one page of a list.
 func TestCloudRunPackagesGoWithTheLastFunction(t *testing.T) {
 	runsHere(t)
 	s := gcptest.Start(t, builder)
@@ -666,7 +668,7 @@ func TestCloudRunPackagesGoWithTheLastFunction(t *testing.T) {
 	}
 }
 
-// A list may be behind. The packages of functions that are there stay.
+// A list may be out of date. The packages of existing functions stay.
 func TestOneEmptyListRemovesNoPackages(t *testing.T) {
 	runsHere(t)
 	s := gcptest.Start(t, builder)

@@ -17,7 +17,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/gcp/internal/gcptest"
 )
 
-// failingToken is a token source that has none.
+// failingToken is a token source that always fails.
 type failingToken struct{ err error }
 
 func (f failingToken) Token() (*oauth2.Token, error) { return nil, f.err }
@@ -137,15 +137,16 @@ func TestDiagnoseTellsWhatIsWrongWithAProject(t *testing.T) {
 	}
 }
 
-// A key is refused if the clock that its assertion was dated by is wrong. The refusal tells the
-// time.
+// A key is refused if its assertion was dated by a wrong clock. The refusal tells the time.
 func TestDiagnoseFindsAWrongClockInARefusedToken(t *testing.T) {
 	s := gcptest.Start(t, builder)
 	for _, ahead := range []time.Duration{0, time.Hour} {
 		s.Intercept = func(w http.ResponseWriter, r *http.Request) bool {
 			w.Header().Set("Date", time.Now().Add(-ahead).UTC().Format(http.TimeFormat))
 			w.WriteHeader(http.StatusBadRequest)
-			_, _ = w.Write([]byte(`{"error":"invalid_grant","error_description":"Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe."}`))
+			_, _ = w.Write([]byte(`{"error":"invalid_grant",` +
+				`"error_description":"Invalid JWT: Token must be a short-lived token (60 minutes) ` +
+				`and in a reasonable timeframe."}`))
 			return true
 		}
 		e := open(t, config(s, "clock", "disable_credentials=false", "credentials_file="+keyFile(t, s)))

@@ -17,7 +17,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
-// valueBinary answers with a number for the value of VALUE. It is a script for the sake of time: its package is small.
+// valueBinary answers with a number that depends on VALUE. It is a script because its package is
+// small, which saves time.
 const valueBinary = `#!/bin/sh
 read -r request
 case "$VALUE" in
@@ -38,7 +39,7 @@ func deployService(t *testing.T, s *gcptest.Server, state, value string) (*serve
 
 func TestTheEngineLeavesNothingBehindWhateverFails(t *testing.T) {
 	runsHere(t)
-	// third acts on the third request that matches, and on all after it.
+	// third acts on the third request that matches, and on all later ones.
 	third := func(match string, act http.HandlerFunc) func(http.ResponseWriter, *http.Request) bool {
 		var seen atomic.Int64
 		return func(w http.ResponseWriter, r *http.Request) bool {
@@ -101,7 +102,8 @@ one) echo '{"result":[3]}';;
 esac
 `
 
-// Three jobs get other code and other configuration, and the second fails at one step after another. Nothing is deployed before the functions are called again.
+// Three jobs get new code and new configuration, and the second fails at one step after another.
+// The functions must answer as before without another deployment.
 func TestTheEnginePutsBackWhatAFailedUpdateChanged(t *testing.T) {
 	runsHere(t)
 	second := func(parts ...string) func(r *http.Request) bool {

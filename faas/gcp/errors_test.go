@@ -14,7 +14,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
-// What Google answers, and what ends its operations (status 0): what it means, and what mends it.
+// The meaning and the remedy of what Google answers, and of what ends its operations (status 0).
 func TestWhatRefusalsMean(t *testing.T) {
 	e, err := New(t.Context(), faas.Config{Service: "s", ProjectID: "test-project"})
 	if err != nil {

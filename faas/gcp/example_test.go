@@ -11,7 +11,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/gcp"
 )
 
-// A program that does not go through the registry makes an executor itself. Nothing is called before it is used.
+// A program that does not use the registry makes an executor itself. New sends nothing.
 func ExampleNew() {
 	e, err := gcp.New(context.Background(), faas.Config{
 		Service: "pricing", ProjectID: "my-project", Region: "europe-west4", Options: map[string]string{
@@ -25,7 +25,7 @@ func ExampleNew() {
 	// Output: gcp-functions{service:pricing project:my-project region:europe-west4 mode:functions}
 }
 
-// Before a first deployment, Preflight says what is missing in a project, and how to mend it.
+// Before a first deployment, Preflight says what is missing in a project, and how to add it.
 func ExampleExecutor_Preflight() {
 	e, err := gcp.New(context.Background(), faas.Config{Service: "pricing", ProjectID: "my-project"})
 	if err != nil {

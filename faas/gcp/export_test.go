@@ -8,7 +8,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/logs"
 )
 
-// WithFastLogs has a log that is followed asked for at once.
+// WithFastLogs makes following a log ask again at once.
 func WithFastLogs() Option {
 	return func(e *Executor) {
 		e.set.logPace = logs.Pace{First: time.Millisecond, Longest: 20 * time.Millisecond}

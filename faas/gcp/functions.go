@@ -56,7 +56,7 @@ func (h buildHost) read(id string, raw json.RawMessage) (*resource, error) {
 	return got, nil
 }
 
-// States of a function that Google has, and that its client does not name yet.
+// States of a function that Google's client does not name yet.
 const (
 	stateDetaching    functionspb.Function_State = 6
 	stateDetachFailed functionspb.Function_State = 7
@@ -86,7 +86,7 @@ func (h buildHost) resource(id string, f *functionspb.Function) *resource {
 	return got
 }
 
-// textOf returns a time as Google writes it; empty for none.
+// textOf returns a time as Google writes it, or "" for nil.
 func textOf(at *timestamppb.Timestamp) string {
 	text, err := protojson.Marshal(at)
 	if at == nil || err != nil {
@@ -137,15 +137,15 @@ func (h buildHost) list(ctx context.Context, r request) ([]*resource, error) {
 	return all, nil
 }
 
-// listing returns a client whose requests have the context: the iterator of Google's client sends
-// its requests without one, so that nothing would end them.
+// listing returns a client whose requests have the context. The iterator of Google's client sends
+// its requests without one, so nothing would end them.
 func (h buildHost) listing(ctx context.Context) (*functions.FunctionClient, error) {
 	client := *h.e.api
 	client.Transport = bound{h.e.api.Transport, ctx}
 	return functions.NewFunctionRESTClient(ctx, at(strings.TrimSuffix(h.e.set.functionsURL, "/"), &client)...)
 }
 
-// bound is a transport whose requests all have one context.
+// bound is a transport that gives all requests one context.
 type bound struct {
 	next http.RoundTripper
 	ctx  context.Context
@@ -208,13 +208,13 @@ func (h buildHost) update(ctx context.Context, c change, f *functionspb.Function
 	})
 }
 
-// isWhole reports whether the API has said all of a function that is done.
+// isWhole reports whether the API has returned all of a function that is done.
 func (h buildHost) isWhole(got *resource) bool {
 	return got.function.GetName() != "" && got.status == faas.StatusReady && got.revision != ""
 }
 
-// change sends a create or an update, and returns what is deployed once it is done and the API shows
-// it with these labels.
+// change sends a create or an update. It returns the deployed function once the operation is done
+// and the API shows the function with these labels.
 func (e *Executor) change(ctx context.Context, c change, do func(context.Context) error) (*resource, error) {
 	op, err := e.commit(ctx, c, do)
 	if err != nil {
@@ -230,7 +230,7 @@ func (e *Executor) change(ctx context.Context, c change, do func(context.Context
 	return e.shown(ctx, c)
 }
 
-// shown waits until the API shows what was deployed, for a while, and returns it.
+// shown waits for a while until the API shows what was deployed, and returns it.
 func (e *Executor) shown(ctx context.Context, c change) (*resource, error) {
 	var got *resource
 	until := time.Now().Add(time.Minute)
@@ -245,8 +245,8 @@ func (e *Executor) shown(ctx context.Context, c change) (*resource, error) {
 	return got, err
 }
 
-// putBack changes what differs of what the API took for the function then, in the API's own words:
-// its client would drop what it does not know.
+// putBack changes what differs from the API's earlier answer, in the API's own JSON, because its
+// client would drop what it does not know.
 func (h buildHost) putBack(ctx context.Context, r request, was *reading, id string, now *resource) (*resource, error) {
 	want := settable(was.raw, functionOutput)
 	pin(want, h.e.memory(id).sameCode(was).raw)
@@ -259,7 +259,7 @@ func (h buildHost) putBack(ctx context.Context, r request, was *reading, id stri
 	pin(is, now.raw)
 	paths := differing(is, want)
 	if now.status != faas.StatusReady && !slices.Contains(paths, "buildConfig.source") {
-		// a failed function takes no update without its source
+		// A function that failed accepts no update without its source.
 		paths = append(paths, "buildConfig.source", "buildConfig.runtime")
 	}
 	if len(paths) == 0 {
@@ -298,16 +298,16 @@ func (h buildHost) sourceError(r request, err error) error {
 	return err
 }
 
-// functionOutput is what only Google sets of a function, by its paths.
+// functionOutput lists the paths of a function that only Google sets.
 var functionOutput = []string{
 	"@type", "name", "state", "stateMessages", "updateTime", "createTime", "url", "satisfiesPzs", "upgradeInfo",
 	"buildConfig.build", "buildConfig.sourceProvenance", "buildConfig.sourceToken", "serviceConfig.service",
 	"serviceConfig.uri", "serviceConfig.revision",
 }
 
-// pin has a function's source be the very object that raw says the function was built from: the
-// source itself may name another one, after an update that failed, and what it names may be
-// overwritten.
+// pin points a function's source to the very object that, according to raw, the function was built
+// from. After an update that failed, the source itself may name another object, and what it names
+// may be overwritten.
 func pin(doc map[string]any, raw json.RawMessage) {
 	build, ok := doc["buildConfig"].(map[string]any)
 	if !ok {
@@ -327,7 +327,7 @@ func pin(doc map[string]any, raw json.RawMessage) {
 }
 
 // isPinned reports whether it is certain which source a function was built from. Google's own copy
-// has one name for all versions of a function.
+// has the same name for all versions of a function.
 func isPinned(raw json.RawMessage) bool {
 	doc := settable(raw, functionOutput)
 	pin(doc, raw)
@@ -360,8 +360,8 @@ func (h buildHost) operation(name string) func(context.Context) error {
 	}
 }
 
-// isOver reports whether a function has to be built anew because its runtime is another than was
-// asked for, or is not offered any more.
+// isOver reports whether a function must be built again because its runtime is not the one asked
+// for, or is not offered any more.
 func (h buildHost) isOver(ctx context.Context, r request, built string) (bool, error) {
 	if asked := h.e.set.runtime; asked != "" {
 		return asked != built, nil
@@ -373,8 +373,8 @@ func (h buildHost) isOver(ctx context.Context, r request, built string) (bool, e
 	return offered != nil && built != "" && !slices.Contains(*offered, built), nil
 }
 
-// newestRuntime returns the newest Go runtime that is generally available, or a known one where the
-// API does not tell.
+// newestRuntime returns the newest Go runtime that is generally available, or a known one if the
+// API does not list any.
 func (h buildHost) newestRuntime(ctx context.Context, r request) (string, error) {
 	if h.e.set.runtime != "" {
 		return h.e.set.runtime, nil
@@ -400,7 +400,7 @@ func (h buildHost) newestRuntime(ctx context.Context, r request) (string, error)
 		if one.GetStage() != functionspb.ListRuntimesResponse_DECOMMISSIONED {
 			offered = append(offered, one.GetName())
 		}
-		// The names are of equal length, so that they are in order.
+		// The names have equal lengths, so their order is that of the versions.
 		if one.GetStage() == functionspb.ListRuntimesResponse_GA && runtimePattern.MatchString(one.GetName()) &&
 			one.GetName() > newest {
 			newest = one.GetName()

@@ -17,7 +17,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/gcp/internal/gcptest"
 )
 
-// gcloud runs Google's command line against the fake, and returns what it writes.
+// gcloud runs Google's command line against the fake, and returns its output.
 func gcloud(t *testing.T, s *gcptest.Server, args ...string) []byte {
 	t.Helper()
 	cmd := exec.Command("gcloud", append(args, "--project=test-project", "--quiet", "--verbosity=error")...)

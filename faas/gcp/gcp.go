@@ -43,7 +43,8 @@ func init() {
 	})
 }
 
-// Executor is Google Cloud Functions bound to one service, project and region. It is an executor.
+// Executor deploys to Google Cloud Functions. It is bound to one service, project and region, and
+// implements [faas.Executor].
 type Executor struct {
 	faas.Unimplemented
 	set  *settings
@@ -68,7 +69,7 @@ type Executor struct {
 	offered  atomic.Pointer[[]string]        // all that can be deployed, beside it
 }
 
-// route is where a job is invoked.
+// route says where a job is invoked.
 type route struct {
 	url  string
 	form payloads.Form // that the function takes
@@ -84,8 +85,8 @@ func routeTo(got *resource) *route {
 // Service returns the service that the executor is bound to.
 func (e *Executor) Service() string { return e.set.service }
 
-// CheckPlace returns an ErrConflict if the state's resource is of another project or region. A
-// project's number and its ID cannot be told apart from two projects, and pass.
+// CheckPlace returns an ErrConflict if the state's resource is of another project or region. It
+// accepts a project's number for its ID and the reverse, because they cannot be compared.
 func (e *Executor) CheckPlace(_ context.Context, recorded faas.State) error {
 	part := strings.Split(recorded.Resource, "/")
 	if len(part) < 4 || part[0] != "projects" || part[2] != "locations" {
@@ -106,23 +107,25 @@ var (
 	_ faas.PlaceChecker = (*Executor)(nil)
 )
 
-// IDTokenSource returns an ID token for an audience, which is a function's URL. The token's AccessToken is the ID token itself; its Expiry counts.
+// IDTokenSource returns an ID token for an audience, which is a function's URL. The AccessToken of
+// the result holds the ID token; its Expiry counts.
 type IDTokenSource func(ctx context.Context, audience string) (*oauth2.Token, error)
 
 // Option configures [New] beyond what a configuration can say.
 type Option func(*Executor)
 
-// WithTokenSource has API calls authorized by these OAuth 2.0 access tokens, in place of Application Default Credentials. Without an
-// [IDTokenSource] beside it, private functions are still invoked with ID tokens of Application Default Credentials.
+// WithTokenSource authorizes API calls with these OAuth 2.0 access tokens in place of Application
+// Default Credentials. Unless an [IDTokenSource] is given too, private functions are still invoked
+// with ID tokens of Application Default Credentials.
 func WithTokenSource(source oauth2.TokenSource) Option {
 	return func(e *Executor) { e.tokens = source }
 }
 
-// WithClientOptions passes options to Google's clients, and to what gets their credentials and ID
-// tokens. Options of another kind of transport, such as those of gRPC, are an error. Of
-// [option.WithHTTPClient] the client counts for API calls alone; it has to have credentials.
-// [option.WithEndpoint] counts for every API that neither an option of the configuration nor a
-// variable says to be elsewhere.
+// WithClientOptions passes options to Google's clients, and to the code that gets their credentials
+// and ID tokens. Options of another transport, such as gRPC, are an error. The client of
+// [option.WithHTTPClient] is used for API calls only, and must have credentials.
+// [option.WithEndpoint] applies to every API whose place neither an option of the configuration nor
+// a variable sets. Options that are nil are ignored.
 func WithClientOptions(opts ...option.ClientOption) Option {
 	return func(e *Executor) {
 		for _, opt := range opts {
@@ -133,15 +136,17 @@ func WithClientOptions(opts ...option.ClientOption) Option {
 	}
 }
 
-// WithIDTokenSource has invocations authorized by these ID tokens.
+// WithIDTokenSource authorizes invocations with these ID tokens.
 func WithIDTokenSource(source IDTokenSource) Option { return func(e *Executor) { e.idFrom = source } }
 
-// New returns an executor for cfg.ProjectID and cfg.Region, bound to cfg.Service, without the registry. It uses cfg.Service, ProjectID, Region, Options,
-// HTTPClient and Logger, and calls nobody. What cfg leaves open of project, region and endpoints, the environment says: see the package documentation. The error
-// is ErrInvalidArgument.
+// New returns an executor for cfg.ProjectID and cfg.Region, bound to cfg.Service, without the
+// registry. It uses cfg.Service, ProjectID, Region, Options, HTTPClient and Logger, and sends
+// nothing. The environment sets project, region and endpoints that cfg leaves open: see the package
+// documentation. The error is ErrInvalidArgument.
 //
-// Of a given HTTP client the transport, cookie jar and timeout count; credentials are added to its requests. For Invoke never to be repeated, its
-// transport must not repeat a POST by itself.
+// The executor uses the transport, cookie jar and timeout of a given HTTP client, and adds
+// credentials to its requests. The transport must not repeat a POST by itself, because Invoke must
+// never be repeated.
 func New(ctx context.Context, cfg faas.Config, opts ...Option) (*Executor, error) {
 	cfg.Provider = faas.GCPFunctions
 	cfg = faas.Resolve(cfg)
@@ -249,7 +254,7 @@ func (e *Executor) Format(f fmt.State, _ rune) {
 		e.set.mode)
 }
 
-// resource is a deployed function, whatever it is hosted by.
+// resource is a deployed function, on either host.
 type resource struct {
 	id      string
 	name    string // full resource name
@@ -261,38 +266,42 @@ type resource struct {
 	// revision changes with every change.
 	revision  string
 	updatedAt time.Time
-	// leaving says that it is being deleted.
+	// leaving says that the function is being deleted.
 	leaving  bool
 	function *functionspb.Function // nil on Cloud Run
 	run      *run.GoogleCloudRunV2Service
 	raw      json.RawMessage // as the API gave it; nil in a list
 }
 
-// hosting is what runs a service's functions: Cloud Functions, which builds them, or Cloud Run itself.
+// hosting runs a service's functions. It is Cloud Functions, which builds them, or Cloud Run
+// itself.
 type hosting interface {
-	// files returns what the package of the binary holds.
+	// files returns the contents of the binary's package.
 	files(bin *faas.Binary) ([]faas.PackageFile, error)
-	// get returns an error for which faas.CodeOf gives ErrNotFound where there is no such function. It does not look at whose it is.
+	// get returns a function, whoever owns it. If the function does not exist, faas.CodeOf of the
+	// error is ErrNotFound.
 	get(ctx context.Context, r request, id string) (*resource, error)
-	// read makes a function of what the API said of it, and isWhole reports whether that was all that it
-	// says of one that is done.
+	// read makes a function from the API's answer, and isWhole reports whether the answer held all
+	// that the API returns for a function that is done.
 	read(id string, raw json.RawMessage) (*resource, error)
 	isWhole(got *resource) bool
 	// list returns all functions of project and region.
 	list(ctx context.Context, r request) ([]*resource, error)
-	// apply creates the function, or changes what old is not like, and waits until that is done. It reports an ErrConflict where
-	// something else is changing the function, and an ErrAlreadyExists where it did not expect one.
+	// apply creates the function, or changes what differs from old, and waits until that is done. It
+	// reports an ErrConflict if something else is changing the function, and an ErrAlreadyExists if it
+	// did not expect one.
 	apply(ctx context.Context, d *deployment, old *resource, p *httputil.Progress) (*resource, error)
-	// putBack makes the function again what it was, and waits until that is done. now is what it is, nil for nothing. It returns now if
-	// nothing differs.
+	// putBack makes the function what it was before, and waits until that is done. now is the function
+	// as it is, or nil if there is none. If nothing differs, putBack returns now.
 	putBack(ctx context.Context, r request, was *reading, id string, now *resource) (*resource, error)
-	// remove sends the deletion of the function, and waits until it is carried out. One that does not exist is an ErrNotFound.
+	// remove sends the deletion of the function, and waits until it is done. If the function does not
+	// exist, the error is ErrNotFound.
 	remove(ctx context.Context, r request, id string) error
-	// operation returns what looks at an operation of the hosting's API.
+	// operation returns a function that looks at an operation of the hosting's API.
 	operation(name string) func(context.Context) error
 }
 
-// observe returns a function of the service. That of another service is an ErrConflict.
+// observe returns a function of the service. A function of another service is an ErrConflict.
 func (e *Executor) observe(ctx context.Context, r request, id string) (*resource, error) {
 	job, ours := kit.CloudRunNames.Job(e.set.service, id)
 	got, err := e.newest(ctx, r, id)
@@ -323,8 +332,8 @@ func (e *Executor) observe(ctx context.Context, r request, id string) (*resource
 	return got, nil
 }
 
-// newest gets the function, again for a while where a read shows it as it was before what this
-// executor has seen of it.
+// newest gets the function. While a read shows an older state than this executor has seen, it reads
+// again for a while.
 func (e *Executor) newest(ctx context.Context, r request, id string) (*resource, error) {
 	for i, wait := 0, 250*time.Millisecond; ; i, wait = i+1, wait*2 {
 		got, err := e.host.get(ctx, r, id)
@@ -334,10 +343,11 @@ func (e *Executor) newest(ctx context.Context, r request, id string) (*resource,
 	}
 }
 
-// staleReads is how often a read that shows an earlier state is repeated: 16 s in all.
+// staleReads is how often a read that shows an older state is repeated: 16 s in all.
 const staleReads = 6
 
-// Observe asks for the function. It costs one read, and one more where the service is public or has invokers.
+// Observe reads the function. It costs one read, and one more if the service is public or has
+// invokers.
 func (e *Executor) Observe(ctx context.Context, id string) (faas.State, error) {
 	r := request{op: "observe", job: faas.NoJob}
 	got, err := e.observe(ctx, r, id)

@@ -16,8 +16,9 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/doctest"
 )
 
-// The document's gcloud commands change a real project, so that they are not run. They have to enable the APIs that a deployment uses, and to grant the roles
-// for the permissions that it asks for: no more, no less.
+// The document's gcloud commands would change a real project, so they are not run. They must enable
+// exactly the APIs that a deployment uses, and grant exactly the roles for the permissions that it
+// asks for.
 func TestTheCommandsOfTheDocument(t *testing.T) {
 	const section = "Before the first deployment"
 	apis, roles := map[string]bool{}, map[string]bool{}

@@ -9,7 +9,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/doctest"
 )
 
-// The commands of the operator's guide, typed against the fake. Of what they need, only the project is another.
+// TestTheOperatorGuide runs the commands of the operator's guide against the fake. Only the project differs.
 func TestTheOperatorGuide(t *testing.T) {
 	runsHere(t)
 	s := gcptest.Start(t, builder)

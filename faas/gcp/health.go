@@ -11,10 +11,10 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
-// Warm sends n requests that run no job, at most 64 at the same time, and returns how many the
-// function answered. Google decides how many instances serve them: at least one, and fewer than n
-// where one instance serves several requests, or answers one before the next comes. KeepWarm is
-// what keeps instances for certain.
+// Warm sends n requests that run no job, at most 64 at a time, and returns how many the function
+// answered. Google decides how many instances serve them: at least one, and fewer than n if one
+// instance serves several requests, or answers one before the next arrives. Only KeepWarm
+// guarantees instances.
 func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
 	r := request{op: "warm", job: int64(jobID)}
 	to := sync.OnceValues(func() (*route, error) { return e.route(ctx, r, jobID) })
@@ -40,7 +40,7 @@ func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
 	return warm, err
 }
 
-// Health tells what Google says of the function. It starts no instance.
+// Health returns what Google reports of the function. It starts no instance.
 func (e *Executor) Health(ctx context.Context, jobID uint32) (faas.Health, error) {
 	got, err := e.observe(ctx, request{op: "health", job: int64(jobID)}, kit.CloudRunNames.Of(e.set.service, jobID))
 	if err != nil {

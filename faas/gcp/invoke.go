@@ -23,20 +23,21 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
-// maxErrorText is what an answer may hold besides its result, in bytes.
+// maxErrorText is how much an answer may hold besides its result, in bytes.
 const maxErrorText = 1 << 20
 
 // maxBody is the largest request and response that Google carries, in bytes.
 const maxBody = 32 << 20
 
-// carries is what Google carries.
+// carries describes the payloads that Google carries.
 var carries = payloads.Of(faas.GCPFunctions, maxBody, payloads.Raw)
 
-// Invoke runs the job with one request to the function's own URL, which is looked up once. A private function is called with an ID token for that URL.
+// Invoke runs the job with one request to the function's own URL, which it looks up once. It calls
+// a private function with an ID token for that URL.
 //
-// The limit of faas.ProviderLimits counts the bytes of args and of the output. To a function whose
-// labels say that it takes them so, they are sent as they are; to others as the JSON of the
-// published form, of which Google carries 32 MiB.
+// The limit of faas.ProviderLimits counts the bytes of args and of the output. If the function's
+// labels say that it accepts the compact form, they are sent as they are. Other functions receive
+// them as the JSON of the published form, of which Google carries 32 MiB.
 func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas.Result, error) {
 	start := time.Now()
 	r := request{op: "invoke", job: int64(jobID)}
@@ -68,7 +69,8 @@ func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas
 	return result, nil
 }
 
-// route returns where the job's function is invoked, and how. Any error means that it was not.
+// route returns where and how to invoke the job's function. Any error means that it was not
+// invoked.
 func (e *Executor) route(ctx context.Context, r request, jobID uint32) (*route, error) {
 	if known, ok := e.routes.Load(jobID); ok {
 		return known.(*route), nil
@@ -87,7 +89,7 @@ func (e *Executor) route(ctx context.Context, r request, jobID uint32) (*route, 
 	return routeTo(got), nil
 }
 
-// postJSON sends a body of JSON to a function once.
+// postJSON sends a JSON body to a function once.
 func (e *Executor) postJSON(ctx context.Context, r request, to string, body []byte) (*answer, *faas.Error) {
 	r.header, r.size = http.Header{"Content-Type": {"application/json"}}, int64(len(body))
 	return e.post(ctx, r, to, func() io.ReadCloser { return io.NopCloser(bytes.NewReader(body)) })
@@ -119,8 +121,8 @@ func (e *Executor) post(ctx context.Context, r request, to string, body func() i
 	return a, nil
 }
 
-// invoke sends one request once, and a second one, in the published form, only if the first was
-// refused because of its form.
+// invoke sends one request once. It sends a second one, in the published form, only if the first
+// was refused because of its form.
 func (e *Executor) invoke(ctx context.Context, r request, to *route, jobID uint32, args []byte) (*faas.Result,
 	*faas.Error) {
 	if to.form == payloads.Raw {
@@ -151,7 +153,7 @@ func (e *Executor) invoke(ctx context.Context, r request, to *route, jobID uint3
 	return e.result(r, to, jobID, a, func(resp *faas.Response) error { return faas.ParseResponse(a.body, resp) })
 }
 
-// result makes the result, or the error, of an answer, which parse reads if it tells of success.
+// result makes the result or the error of an answer. parse reads an answer that reports success.
 func (e *Executor) result(r request, to *route, jobID uint32, a *answer,
 	parse func(*faas.Response) error) (*faas.Result, *faas.Error) {
 	r.method, r.url = http.MethodPost, to.url
@@ -182,7 +184,7 @@ func (e *Executor) result(r request, to *route, jobID uint32, a *answer,
 	}}, nil
 }
 
-// problem is what a job binary, or the shim around one, says of a failure.
+// problem is how a job binary, or the shim around one, reports a failure.
 type problem struct {
 	Success *bool  `json:"success"`
 	Error   any    `json:"error"`
@@ -193,11 +195,12 @@ type problem struct {
 	} `json:"details"`
 }
 
-// Google's front end answers these texts where an instance died in the middle of a request. There is no code for it.
+// Google's front end answers with these texts if an instance died during a request. It has no code
+// for that.
 var crashTexts = []string{"disconnect/reset before headers", "connection to the instance had an error",
 	"response was either malformed", "response was malformed"}
 
-// invokeError tells a function that failed from a platform that did.
+// invokeError distinguishes a function that failed from a platform that did.
 func (e *Executor) invokeError(r request, a *answer) *faas.Error {
 	var p problem
 	fromJob := json.Unmarshal(a.body, &p) == nil && (p.Success != nil || p.Code != "")
@@ -249,7 +252,7 @@ func (e *Executor) invokeError(r request, a *answer) *faas.Error {
 	return failed
 }
 
-// because says why a token is refused, as far as the front end says it.
+// because says why a token was refused, if the front end says so.
 func because(header http.Header) string {
 	if why := header.Get("WWW-Authenticate"); why != "" {
 		return " (" + sanitize.Line(why, maxDetail) + ")"
@@ -257,7 +260,7 @@ func because(header http.Header) string {
 	return ""
 }
 
-// maxTail bounds what is kept of a function's log, in bytes.
+// maxTail limits how much of a function's log is kept, in bytes.
 const maxTail = 4 << 10
 
 func crashed(body []byte) bool {
@@ -269,7 +272,8 @@ func crashed(body []byte) bool {
 	return false
 }
 
-// invokeTrace sees whether an invocation ever had a connection, and so whether it can have reached the function.
+// invokeTrace records whether an invocation ever had a connection, and therefore whether it can
+// have reached the function.
 type invokeTrace struct{ connected, http2 atomic.Bool }
 
 var errNotRepeated = errors.New("the connection was lost, and an invocation is not repeated")

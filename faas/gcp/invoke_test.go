@@ -93,7 +93,8 @@ func TestPrivateFunctionsAreCalledWithAnIDTokenFetchedOnce(t *testing.T) {
 	}
 }
 
-// A wrong token is not a missing permission: the remedy is another one, and Google says why.
+// A wrong token is not a missing permission. It needs another remedy, and Google says why it is
+// wrong.
 func TestARefusedTokenSaysWhy(t *testing.T) {
 	runsHere(t)
 	s := gcptest.Start(t, builder)
@@ -110,7 +111,7 @@ func TestARefusedTokenSaysWhy(t *testing.T) {
 	}
 }
 
-// A deployment ends once those who are to invoke may, as far as that can be seen from here.
+// A deployment ends once the invokers may call the function, as far as that is visible from here.
 func TestANewInvokerIsWaitedFor(t *testing.T) {
 	runsHere(t)
 	for name, test := range map[string]struct {
@@ -134,7 +135,8 @@ func TestANewInvokerIsWaitedFor(t *testing.T) {
 	}
 }
 
-// A key that is refused says why, and a token endpoint that does not answer is no missing permission.
+// The error says why a key is refused. A token endpoint that does not answer is not a missing
+// permission.
 func TestARefusedKeySaysWhy(t *testing.T) {
 	s := gcptest.Start(t, builder)
 	e := open(t, config(s, "key", "disable_credentials=false", "credentials_file="+keyFile(t, s)))
@@ -143,7 +145,8 @@ func TestARefusedKeySaysWhy(t *testing.T) {
 			return false
 		}
 		w.WriteHeader(http.StatusBadRequest)
-		fmt.Fprint(w, `{"error":"invalid_grant","error_description":"Invalid JWT: Token must be a short-lived token and in a reasonable timeframe."}`)
+		fmt.Fprint(w, `{"error":"invalid_grant",`+
+			`"error_description":"Invalid JWT: Token must be a short-lived token and in a reasonable timeframe."}`)
 		return true
 	}
 	_, err := e.Observe(context1m(t), "key-job0")
@@ -210,7 +213,8 @@ func TestServiceAccountsCanBeImpersonated(t *testing.T) {
 			"service_account_impersonation_url": account,
 		})},
 		"workload identity": {"credentials_file=" + writeJSON(t, map[string]any{
-			"type": "external_account", "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/a/providers/b",
+			"type":               "external_account",
+			"audience":           "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/a/providers/b",
 			"subject_token_type": "urn:ietf:params:oauth:token-type:jwt", "token_url": s.URL + "/sts",
 			"credential_source":                 map[string]string{"file": writeJSON(t, "a token of another cloud")},
 			"service_account_impersonation_url": account,
@@ -295,7 +299,7 @@ func TestPublicFunctionsAreOpenedAndClosedAgain(t *testing.T) {
 	e := open(t, config(s, "public", "public=true", "invokers=serviceAccount:b@p.iam.gserviceaccount.com"))
 	u := units(t, e, function(0))[0]
 	service := "projects/test-project/locations/us-central1/services/" + u.ID
-	// Somebody changes the policy between read and write, once.
+	// Somebody changes the policy once between read and write.
 	s.Intercept = once(1, "setIamPolicy", func(w http.ResponseWriter, r *http.Request) {
 		s.SetPolicy(service, "roles/run.viewer", "user:c@example.com")
 		gcptest.Fail(w, 409, "ABORTED", "There were concurrent policy changes")
@@ -359,7 +363,8 @@ func TestAnswersOfTheFrontEnd(t *testing.T) {
 	var body string
 	s.Intercept = func(w http.ResponseWriter, r *http.Request) bool {
 		if strings.HasPrefix(r.URL.Path, "/v2/") {
-			_, _ = w.Write([]byte(`{"name":"x","state":"ACTIVE","labels":{"blueprint-service":"front"},"serviceConfig":{"uri":"` + s.URL + `/fn/x"}}`))
+			_, _ = w.Write([]byte(`{"name":"x","state":"ACTIVE","labels":{"blueprint-service":"front"},` +
+				`"serviceConfig":{"uri":"` + s.URL + `/fn/x"}}`))
 			return true
 		}
 		w.Header().Set("Retry-After", "7")
@@ -389,7 +394,8 @@ func TestAnswersOfTheFrontEnd(t *testing.T) {
 		{200, "hello", faas.ErrUnavailable, false},
 		{200, `{"job_id":1,"result":[],"success":true}`, faas.ErrUnavailable, false},
 		{200, `{"job_id":0,"result":[],"success":false,"error":"no luck"}`, faas.ErrFunctionFailed, false},
-		{500, `{"job_id":0,"success":false,"error":"exit status 3","code":"exit","details":{"exit_code":3,"log_tail":"oh no"}}`, faas.ErrFunctionFailed, false},
+		{500, `{"job_id":0,"success":false,"error":"exit status 3","code":"exit",` +
+			`"details":{"exit_code":3,"log_tail":"oh no"}}`, faas.ErrFunctionFailed, false},
 	} {
 		status, body = test.status, test.body
 		_, err := e.Invoke(context1m(t), 0, nil)
@@ -404,7 +410,7 @@ func TestAnswersOfTheFrontEnd(t *testing.T) {
 	}
 }
 
-// plainBinary answers {"result":[...]} alone, as binaries that know nothing of this module do.
+// plainBinary answers only {"result":[...]}, like binaries that do not know this module.
 const plainBinary = `#!/bin/sh
 read -r request
 echo "log of $KEY" >&2
@@ -428,7 +434,7 @@ func TestABinaryThatSpeaksOnlyStdioRuns(t *testing.T) {
 	if r, err := e.Invoke(context1m(t), 0, nil); err != nil || string(r.Output) != "\x01\x02\x03" {
 		t.Errorf("Invoke: %v, %v", r, err)
 	}
-	// it leaves a process behind that holds stdout open
+	// The binary leaves a process behind that holds stdout open.
 	if r, err := e.Invoke(context1m(t), 3, nil); err != nil || string(r.Output) != "\x04" {
 		t.Errorf("Invoke: %v, %v", r, err)
 	}

@@ -17,8 +17,9 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/internal/payloads"
 )
 
-// The labels of a function tell whose it is and what it has, so that an unchanged one is recognised by one read. A label's value has at most 63
-// characters of a-z, 0-9, dash and underscore, too few for a SHA-256 in hex; in base 32 it has 52.
+// The labels of a function record whose it is and what it has, so that one read shows that it is
+// unchanged. A label's value has at most 63 characters of a-z, 0-9, dash and underscore. That is
+// too few for a SHA-256 in hex; in base 32 it has 52.
 const (
 	labelPrefix  = "blueprint-"
 	labelService = labelPrefix + "service" // kit.CloudRunNames.Prefix of the service
@@ -31,7 +32,7 @@ const (
 	labelManaged = "goog-managed-by" // Google's, on the Cloud Run service of a function
 )
 
-// labels returns what the function of a deployment carries.
+// labels returns the labels of the deployment's function.
 func (d *deployment) labels() map[string]string {
 	l := d.e.labels(d.f.JobID, d.sha256, d.u.Fingerprint())
 	if d.u.Compact {
@@ -60,7 +61,7 @@ func labelOfHash(hash string) string {
 	return base32Label.EncodeToString(sum)
 }
 
-// hashOfLabel is the inverse of labelOfHash, and empty for anything else.
+// hashOfLabel is the inverse of labelOfHash. It returns "" for anything else.
 func hashOfLabel(value string) string {
 	sum, err := base32Label.DecodeString(value)
 	if err != nil || len(sum) != sha256.Size {
@@ -69,7 +70,7 @@ func hashOfLabel(value string) string {
 	return hex.EncodeToString(sum)
 }
 
-// shapeOf sums up settings in a label's value.
+// shapeOf hashes settings into a label's value.
 func shapeOf(settings any) string {
 	text, err := json.Marshal(settings)
 	if err != nil {
@@ -85,7 +86,7 @@ type private struct {
 	code
 }
 
-// storageSource is where a package is, as it stands in a state.
+// storageSource says where a package is, as a state records it.
 type storageSource struct {
 	Bucket     string `json:"bucket,omitempty"`
 	Object     string `json:"object,omitempty"`
@@ -129,7 +130,7 @@ func (e *Executor) state(got *resource) faas.State {
 	return s
 }
 
-// isCompact reports whether the labels say that the function takes the compact form.
+// isCompact reports whether the labels say that the function accepts the compact form.
 func (got *resource) isCompact() bool {
 	return payloads.IsMark(got.labels[labelPayload], hashOfLabel(got.labels[labelPackage]))
 }

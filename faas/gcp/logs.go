@@ -21,10 +21,13 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/logs"
 )
 
-// Logs reads what the functions wrote from Cloud Logging: one list of entries for all of them, a call for each 1,000 lines, which needs the permission logging.logEntries.list, as in roles/logging.viewer. Google
-// shows a line within seconds. Followed, the list is asked for again after 2 to 15 s: a project may be read 60 times a minute. See [faas.LogReader].
+// Logs reads what the functions wrote from Cloud Logging, as one list of entries for all functions.
+// It makes one call for each 1,000 lines, and needs the permission logging.logEntries.list, as in
+// roles/logging.viewer. Google shows a line within seconds. Following asks for the list again after
+// 2 to 15 s, because a project may be read 60 times a minute. See [faas.LogReader].
 //
-// Entries of Cloud Run's request log and of its system log are System lines; those of the latter that are errors, such as that there was too little memory, are there without LogQuery.System.
+// Entries of Cloud Run's request log and of its system log are System lines. Errors in the system
+// log, such as a lack of memory, are included even without LogQuery.System.
 func (e *Executor) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogLine, error] {
 	if err := q.Check(faas.GCPFunctions); err != nil {
 		return logs.Fail(err)
@@ -40,10 +43,11 @@ func (e *Executor) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.Log
 	}
 }
 
-// defaultLogPace keeps half of the quota of https://cloud.google.com/logging/quotas, 60 reads a minute and project, for others.
+// defaultLogPace leaves half of the quota of https://cloud.google.com/logging/quotas, 60 reads a
+// minute and project, to others.
 var defaultLogPace = logs.Pace{First: 2 * time.Second, Longest: 15 * time.Second}
 
-// logList reads the entries of functions.
+// logList reads the log entries of functions.
 type logList struct {
 	e        *Executor
 	system   bool
@@ -56,10 +60,11 @@ type loggedJob struct {
 	function string
 }
 
-// servicesPerFilter is how many services a filter names: it may have 20,000 characters.
+// servicesPerFilter is how many services a filter names. A filter may have 20,000 characters.
 const servicesPerFilter = 150
 
-// find finds the services that run the jobs' functions, which have to exist and to be this service's.
+// find finds the services that run the jobs' functions. The functions must exist and belong to this
+// service.
 func (l *logList) find(ctx context.Context, jobs []uint32) error {
 	found := make([]*resource, len(jobs))
 	all, ctx := errgroup.WithContext(ctx)
@@ -93,7 +98,9 @@ const (
 	systemLog  = "run.googleapis.com%2Fvarlog%2Fsystem"
 )
 
-// filter is in the language of https://cloud.google.com/logging/docs/view/logging-query-language, in which OR binds closer than AND; parentheses say it for people, too.
+// filter returns a filter in the language of
+// https://cloud.google.com/logging/docs/view/logging-query-language, in which OR binds tighter than
+// AND. The parentheses are for readers.
 func (l *logList) filter(services []string, from, until time.Time) string {
 	log := func(id string) string { return strconv.Quote("projects/" + l.e.set.project + "/logs/" + id) }
 	quoted := make([]string, len(services))
@@ -118,10 +125,11 @@ func (l *logList) filter(services []string, from, until time.Time) string {
 	return strings.Join(terms, " AND ")
 }
 
-// maxLogPage is how many entries a page has at most.
+// maxLogPage is the largest number of entries in a page.
 const maxLogPage = 1000
 
-// list calls emit with the entries in an order, until it returns false. An empty page need not be the last.
+// list calls emit with the entries in the given order until emit returns false. A page that is
+// empty need not be the last.
 func (l *logList) list(ctx context.Context, filter, order string, size int, emit func(logs.Entry) bool) error {
 	in := &logging.ListLogEntriesRequest{
 		ResourceNames: []string{"projects/" + l.e.set.project}, Filter: filter, OrderBy: "timestamp " + order,
@@ -179,7 +187,7 @@ func (l *logList) tail(ctx context.Context, from, until time.Time, n int) ([]log
 	return last[max(0, len(last)-n):], nil
 }
 
-// line makes a line of an entry.
+// line makes a log line from an entry.
 func (l *logList) line(entry *logging.LogEntry) faas.LogLine {
 	service := ""
 	if entry.Resource != nil {
@@ -213,7 +221,7 @@ func (l *logList) line(entry *logging.LogEntry) faas.LogLine {
 	return line
 }
 
-// severities are those of google.logging.type.LogSeverity; DEFAULT says nothing.
+// severities maps google.logging.type.LogSeverity to levels. DEFAULT says nothing.
 var severities = map[string]string{
 	"DEBUG": faas.SeverityDebug, "INFO": faas.SeverityInfo, "NOTICE": faas.SeverityInfo, "WARNING": faas.SeverityWarning,
 	"ERROR":    faas.SeverityError,

@@ -22,7 +22,8 @@ const (
 	stderrLog  = "run.googleapis.com%2Fstderr"
 )
 
-// printing is a Google with a function for JobLog, and what adds an entry to the function's log.
+// printing starts a fake with a function for JobLog. It also returns a function that adds an entry
+// to that function's log.
 func printing(t *testing.T) (*gcptest.Server, *gcp.Executor, func(log string, more map[string]any)) {
 	t.Helper()
 	runsHere(t)
@@ -34,7 +35,7 @@ func printing(t *testing.T) (*gcptest.Server, *gcp.Executor, func(log string, mo
 	return s, e, func(log string, more map[string]any) { s.Log("test-project", "us-central1", u.ID, log, more) }
 }
 
-// logged ranges over the log of JobLog.
+// logged reads the log of JobLog.
 func logged(t testing.TB, e *gcp.Executor, q faas.LogQuery) (lines []faas.LogLine, failed error) {
 	t.Helper()
 	q.JobIDs = []uint32{faastest.JobLog}

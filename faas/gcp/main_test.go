@@ -51,7 +51,7 @@ func run(m *testing.M) int {
 // shared is a directory for all tests.
 var shared string
 
-// packages builds a package once for all tests.
+// packages builds each package once for all tests.
 var packages packageCache
 
 type packageCache struct {
@@ -103,7 +103,7 @@ func jobBinary(t testing.TB) *faas.Binary {
 	return jobs.binary
 }
 
-// otherVersion returns the test's job binary with other code in it.
+// otherVersion returns the test's job binary with different code.
 func otherVersion(t testing.TB) *faas.Binary {
 	t.Helper()
 	bin, err := faas.InspectBinary(faastest.AddVersion(t, jobBinary(t).Path, "2"))
@@ -127,14 +127,14 @@ func script(t testing.TB, text string) *faas.Binary {
 	return bin
 }
 
-// runsHere leaves a test out on machines that cannot run what Google runs.
+// runsHere skips a test on machines that cannot run Google's binaries.
 func runsHere(t testing.TB) {
 	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
 		t.Skip("functions for Google run on linux/amd64 alone")
 	}
 }
 
-// config is one for the fake.
+// config returns a configuration for the fake.
 func config(s *gcptest.Server, service string, options ...string) faas.Config {
 	cfg := faas.Config{Provider: faas.GCPFunctions, Service: service, ProjectID: "test-project",
 		Options: map[string]string{

@@ -28,7 +28,7 @@ var (
 	}
 )
 
-// function returns what the deployment wants, without the code.
+// function returns the wanted function, without the code.
 func (d *deployment) function() *functionspb.Function {
 	set, scale := d.e.set, d.e.scale(d.f)
 	f := &functionspb.Function{
@@ -57,13 +57,14 @@ func (d *deployment) function() *functionspb.Function {
 	return f
 }
 
-// scaling is how a function is spread over instances.
+// scaling says how a function is spread over instances.
 type scaling struct {
 	concurrency, most uint32 // most is 0 for the provider's default
 	cpu               string
 }
 
-// scale keeps to the function's concurrency: instances times invocations per instance is never more than it.
+// scale keeps to the function's concurrency: instances times invocations per instance never exceeds
+// it.
 func (e *Executor) scale(f faas.Function) scaling {
 	s := scaling{e.set.concurrency, e.set.maxInstances, e.set.cpu}
 	if f.MaxConcurrency > 0 {
@@ -85,7 +86,7 @@ func quantity(mb uint32) string {
 	return strconv.FormatUint(uint64(mb), 10) + "Mi"
 }
 
-// bytesOf reads a quantity, in bytes; 0 for none.
+// bytesOf reads a quantity, in bytes; an empty one is 0.
 func bytesOf(quantity string) float64 {
 	number := strings.TrimRight(quantity, "kKMGTi")
 	factor, known := map[string]float64{"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 1 << 10,
@@ -97,8 +98,8 @@ func bytesOf(quantity string) float64 {
 	return n * factor
 }
 
-// difference returns the paths of what has to be changed. Values that Google chose where nothing was asked for are left alone, unless what
-// they follow from changes.
+// difference returns the paths that must change. It leaves alone the values that Google chose
+// because none was asked for, unless a value on which they depend changes.
 func difference(old, want *functionspb.Function, newCode bool) []string {
 	var mask []string
 	changed := func(path string, differs bool) {
@@ -145,7 +146,8 @@ func difference(old, want *functionspb.Function, newCode bool) []string {
 	return mask
 }
 
-// sameSecrets compares without the project, which Google fills in, possibly as a number, where none was given.
+// sameSecrets compares without the project if none was given, because Google fills it in, possibly
+// as a number.
 func sameSecrets(old, want []*functionspb.SecretEnvVar) bool {
 	return slices.EqualFunc(old, want, func(o, w *functionspb.SecretEnvVar) bool {
 		return o.GetKey() == w.GetKey() && o.GetSecret() == w.GetSecret() && o.GetVersion() == w.GetVersion() &&

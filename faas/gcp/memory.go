@@ -12,8 +12,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// memory is what an executor keeps of a unit while it lives: what Restore needs and no State may
-// hold, and what it has begun.
+// memory is what an executor remembers of a unit: what Restore needs and no State may hold, and the
+// changes that it has begun.
 type memory struct {
 	mu       sync.Mutex
 	readings []*reading // the last ones, oldest first
@@ -21,32 +21,32 @@ type memory struct {
 	changed  bool       // this executor has begun a change, or may have
 	begun    string     // the operation whose end was not seen; empty: none
 	unclear  time.Time  // when a change was sent of which no answer came
-	// throttled counts the operations that ended because of a rate.
+	// throttled counts the operations that a rate limit ended.
 	throttled int
 }
 
-// reading is a function or service as the API gave it once. It holds the environment.
+// reading is a function or service as the API once returned it. It holds the environment.
 type reading struct {
 	revision string
 	raw      json.RawMessage
 	code     string // label of the package that it runs; empty if that is not certain
-	// invokers are those who might invoke it before this executor changed that; nil: it did not.
+	// invokers are those who might invoke it before this executor changed that, or nil if it did not.
 	invokers *[]string
 	again    string // the revision that Restore made of it
 	past     bool   // this executor has begun a change after it, or may have
 }
 
-// maxReadings bounds how many revisions of a unit are kept. A deployment that fails is undone within
-// a few.
+// maxReadings limits how many revisions of a unit are kept. The undo of a failed deployment takes
+// only a few.
 const maxReadings = 16
 
-// memory returns what is kept of a unit.
+// memory returns what is remembered of a unit.
 func (e *Executor) memory(id string) *memory {
 	m, _ := e.memories.LoadOrStore(id, &memory{})
 	return m.(*memory)
 }
 
-// keep remembers a resource as it is now.
+// keep remembers the present state of a resource.
 func (m *memory) keep(got *resource) {
 	if got == nil || len(got.raw) == 0 {
 		return
@@ -67,7 +67,7 @@ func (m *memory) keep(got *resource) {
 	m.readings = m.readings[max(0, len(m.readings)-maxReadings):]
 }
 
-// recall returns the reading of a revision; nil where it is not kept.
+// recall returns the reading of a revision, or nil if it is not kept.
 func (m *memory) recall(revision string) *reading {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -79,8 +79,8 @@ func (m *memory) recall(revision string) *reading {
 	return nil
 }
 
-// sameCode returns the newest reading with the code of another one. Google keeps the sources of the
-// last few versions, and each update, one that puts back too, makes a version.
+// sameCode returns the newest reading that has the same code as another one. Google keeps the
+// sources of the last few versions, and each update makes a version, including one that restores.
 func (m *memory) sameCode(as *reading) *reading {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -92,7 +92,7 @@ func (m *memory) sameCode(as *reading) *reading {
 	return as
 }
 
-// keepInvokers remembers who might invoke the unit before the first change of that.
+// keepInvokers remembers who could invoke the unit before the first change of that.
 func (m *memory) keepInvokers(invokers []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -103,7 +103,7 @@ func (m *memory) keepInvokers(invokers []string) {
 	}
 }
 
-// begin notes that a change was sent; op is empty where no answer told what became of it.
+// begin notes that a change was sent. op is empty if no answer named the operation.
 func (m *memory) begin(op string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -116,28 +116,28 @@ func (m *memory) begin(op string) {
 	}
 }
 
-// end notes that the change has come to its end.
+// end notes that the change has ended.
 func (m *memory) end() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.begun = ""
 }
 
-// doubts reports whether a change that this executor sent may still be to come.
+// doubts reports whether a change that got no answer may still take effect.
 func (m *memory) doubts() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return !m.unclear.IsZero() && time.Since(m.unclear) < doubtTime
 }
 
-// isOpen reports whether a change that was sent may still take effect.
+// isOpen reports whether a change is under way, or got no answer and may still take effect.
 func (m *memory) isOpen() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.begun != "" || !m.unclear.IsZero() && time.Since(m.unclear) < doubtTime
 }
 
-// trust notes that no change that was sent is still to come.
+// trust notes that no change is outstanding.
 func (m *memory) trust() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -151,19 +151,19 @@ func (m *memory) hasChanged() bool {
 	return m.changed
 }
 
-// isOld reports whether a read shows the unit as it was before what was seen already: not all of
-// Google's replicas are equally new.
+// isOld reports whether a read shows an older state of the unit than was seen already, because not
+// all of Google's replicas are equally new.
 func (m *memory) isOld(got *resource) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return !got.updatedAt.IsZero() && got.updatedAt.Before(m.newest)
 }
 
-// doubtTime is how long after a request without an answer it may take effect.
+// doubtTime is how long a request without an answer may take to have its effect.
 const doubtTime = 2 * time.Minute
 
-// finished waits until the change that this executor has begun has ended, well or not: a read does
-// not always show that one goes on.
+// finished waits until the change that this executor has begun has ended, with or without success.
+// A read does not always show that a change is under way.
 func (e *Executor) finished(ctx context.Context, r request, id string) error {
 	m := e.memory(id)
 	m.mu.Lock()

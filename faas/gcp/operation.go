@@ -23,13 +23,14 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
-// Between two looks at something that changes, the wait grows from the first to the second.
+// The wait between two looks at something that changes grows from the first to the second.
 const (
 	firstPoll = 50 * time.Millisecond
 	maxPoll   = 5 * time.Second
 )
 
-// patience is how long looks may fail in a row with an error before it is believed: what is being done goes on meanwhile.
+// patience returns how long looks in a row may fail with an error before it is believed. The work
+// continues meanwhile.
 func patience(err error, means kit.Refusal) time.Duration {
 	switch {
 	case means.Class == kit.Outage, means.Class == kit.Throttled:
@@ -42,8 +43,9 @@ func patience(err error, means kit.Refusal) time.Duration {
 	return 0
 }
 
-// poll calls look until it reports true, with an error or without, or the context is done. An error beside false is that of a look which failed: it ends the
-// wait only after a while. Whatever ends the wait, the error has the reason of the last look that failed.
+// poll calls look until it reports true, with or without an error, or until the context is done. An
+// error beside false is that of a failed look, which ends the wait only after a while. Whatever
+// ends the wait, the error includes the reason of the last look that failed.
 func (e *Executor) poll(ctx context.Context, r request, what string, look func() (bool, error)) error {
 	var end error
 	wait := kit.Wait{What: what + " and has not ended", First: firstPoll, Longest: maxPoll, Judge: judge,
@@ -71,16 +73,16 @@ func (e *Executor) poll(ctx context.Context, r request, what string, look func()
 
 var errGoesOn = kit.NotYet(0, "it goes on")
 
-// judge says what an error means, with a bound to what Google asks to wait.
+// judge returns the meaning of an error, and limits the delay that Google asks for.
 func judge(err error) kit.Refusal {
 	means := kit.RefusalOf(err)
 	means.RetryAfter = min(means.RetryAfter, maxAsked)
 	return means
 }
 
-// operation is a google.longrunning.Operation of either API, as far as one cannot do without.
-// Google's clients cannot read one whose error has a detail of a type that they do not know, and so
-// would never see its end.
+// operation holds the necessary fields of a google.longrunning.Operation of either API. Google's
+// clients cannot read an operation whose error has a detail of an unknown type, and so would never
+// see it end.
 type operation struct {
 	Name  string `json:"name"`
 	Done  bool   `json:"done"`
@@ -93,7 +95,7 @@ type operation struct {
 	Metadata json.RawMessage `json:"metadata"`
 }
 
-// stages tells how far an operation of Cloud Functions is; nil if it does not say.
+// stages returns the progress of an operation of Cloud Functions, or nil if it does not say.
 func (op *operation) stages() *functionspb.OperationMetadata {
 	m := &functionspb.OperationMetadata{}
 	if (protojson.UnmarshalOptions{AllowPartial: true, DiscardUnknown: true}).Unmarshal(op.Metadata, m) != nil {
@@ -157,7 +159,8 @@ func (e *Executor) await(ctx context.Context, c change, op *operation) (json.Raw
 	return response, err
 }
 
-// operationError is the error of an operation that failed, with what the build said of itself and where its log is.
+// operationError is the error of an operation that failed. It includes the build's own words and
+// where the build's log is.
 func (e *Executor) operationError(r request, op *operation) *faas.Error {
 	for i, text := range op.Error.Details {
 		op.Error.Details[i] = json.RawMessage(r.clean(string(text)))
@@ -191,7 +194,7 @@ func (e *Executor) operationError(r request, op *operation) *faas.Error {
 	return e.fail(r, refused, fmt.Errorf("operation %s: %w", sanitize.Line(op.Name, 200), refused))
 }
 
-// messages joins what a function says of its state.
+// messages joins a function's messages about its state.
 func messages(all []*functionspb.StateMessage) string {
 	var texts []string
 	for _, m := range all {
@@ -211,8 +214,7 @@ type change struct {
 	p      *httputil.Progress
 }
 
-// commit sends a create or an update of a unit. The operation that it begins is kept in mind until
-// its end was seen.
+// commit sends a create or an update of a unit. It remembers the operation until its end was seen.
 func (e *Executor) commit(ctx context.Context, c change, do func(context.Context) error) (*operation, error) {
 	var op *operation
 	err := kit.Change(ctx, kit.Grace, func(ctx context.Context) (err error) {

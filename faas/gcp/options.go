@@ -17,10 +17,11 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/logs"
 )
 
-// endpointEnvPrefix begins the variables of all base URLs.
+// endpointEnvPrefix is the prefix of the variables that set base URLs.
 const endpointEnvPrefix = "CLOUDSDK_API_ENDPOINT_OVERRIDES_"
 
-// Environment variables that are read where no option gives the value. Those that begin with CLOUDSDK_ are the ones of Google's own command line.
+// Environment variables that are read if no option gives the value. Google's own command line uses
+// those that begin with CLOUDSDK_.
 const (
 	RegionEnv             = "GCP_REGION"                                // faas.Config.Region; else us-central1
 	FunctionsEndpointEnv  = endpointEnvPrefix + "CLOUDFUNCTIONS"        // option functions_endpoint
@@ -43,7 +44,7 @@ const (
 	googleUsage     = "https://serviceusage.googleapis.com/"
 )
 
-// declare says what can be given, and where in s it goes.
+// declare declares the options and where in s each is stored.
 func declare(s *settings) kit.Options {
 	email := func(to *string, name, env, help string) kit.Declared {
 		return kit.Into(to, faas.Option{
@@ -52,7 +53,7 @@ func declare(s *settings) kit.Options {
 			Help:  help,
 		})
 	}
-	// resource is an option for a resource of the project in the region.
+	// resource declares an option for a resource of the project in the region.
 	resource := func(to *string, name, kind, help string, former ...string) kit.Declared {
 		form := "projects/P/locations/R/" + kind + "/NAME"
 		valid := func(text string) bool {
@@ -221,12 +222,12 @@ type settings struct {
 	// Base URLs of the APIs, with a slash at the end.
 	functionsURL, runURL, loggingURL, storageURL, artifactsURL, usageURL, projectsURL, buildURL, credentialsURL string
 	logPace                                                                                                     logs.Pace
-	// shape sums up what of the above shapes a function.
+	// shape is a hash of the settings above that shape a function.
 	shape string
 }
 
-// secretEnvVar is an environment variable from Secret Manager. The names of its members are part of
-// what shapes a function.
+// secretEnvVar is an environment variable from Secret Manager. The names of its fields are part of
+// settings.shape.
 type secretEnvVar struct {
 	Key       string `json:"key,omitempty"`
 	ProjectID string `json:"projectId,omitempty"`
@@ -247,16 +248,18 @@ var (
 	emailPattern   = regexp.MustCompile(`^[a-zA-Z0-9._-]+@[a-zA-Z0-9.-]+$`)
 	memberPattern  = regexp.MustCompile(`^(user|group|serviceAccount|domain|principal|principalSet):\S+$`)
 	envPattern     = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*=`)
-	secretPattern  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*=(?:projects/([^/\s:]+)/secrets/)?([A-Za-z0-9_-]{1,255})(?::([a-zA-Z0-9_-]{1,63}))?$`)
-	// resourcePattern matches the full name of a resource, whose kind it captures.
+	secretPattern  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*=` +
+		`(?:projects/([^/\s:]+)/secrets/)?([A-Za-z0-9_-]{1,255})(?::([a-zA-Z0-9_-]{1,63}))?$`)
+	// resourcePattern matches the full name of a resource, and captures its kind.
 	resourcePattern = regexp.MustCompile(`^projects/[^/\s]+/locations/[^/\s]+/([a-zA-Z]+)/[^/\s]+$`)
 )
 
-// projectEnvs name the project where the configuration does not, in this order. After them comes the project of the key of a service account.
+// projectEnvs name the project if the configuration does not, in this order. The project of a
+// service account's key comes after them.
 var projectEnvs = []string{"GOOGLE_CLOUD_PROJECT", "CLOUDSDK_CORE_PROJECT", "GCLOUD_PROJECT"}
 
-// resolve says where a service is: what the configuration leaves open of region and project is
-// filled in from the environment. It reads no network, and of files only the key of credentials.
+// resolve fills in region and project from the environment if the configuration leaves them open.
+// It uses no network, and reads no file but the key of credentials.
 func resolve(cfg faas.Config) faas.Config {
 	cfg.Region = cmp.Or(cfg.Region, os.Getenv(RegionEnv), defaultRegion)
 	for _, name := range projectEnvs {
@@ -268,10 +271,10 @@ func resolve(cfg faas.Config) faas.Config {
 	return cfg
 }
 
-// maxKeyFile bounds what is read of a file of credentials, in bytes.
+// maxKeyFile limits how much of a credentials file is read, in bytes.
 const maxKeyFile = 1 << 20
 
-// projectOfKey returns the project of a service account's key file; empty where there is none.
+// projectOfKey returns the project of a service account's key file, or "".
 func projectOfKey(name string) string {
 	if info, err := os.Stat(name); err != nil || !info.Mode().IsRegular() || info.Size() > maxKeyFile {
 		return ""
@@ -286,7 +289,7 @@ func projectOfKey(name string) string {
 	return key.ProjectID
 }
 
-// parse checks everything that can be checked of a resolved configuration without calling anyone.
+// parse checks a resolved configuration as far as that is possible without any request.
 func parse(cfg faas.Config) (*settings, error) {
 	if cfg.Service == "" {
 		return nil, invalid("the service name is empty: an executor is bound to one service")
@@ -333,7 +336,7 @@ func parse(cfg faas.Config) (*settings, error) {
 	return s, nil
 }
 
-// moveTo puts every API at an endpoint that is at Google's own.
+// moveTo moves every API that is at Google's own address to an endpoint.
 func (s *settings) moveTo(endpoint string) {
 	for _, at := range []*string{&s.functionsURL, &s.runURL, &s.loggingURL, &s.storageURL, &s.artifactsURL, &s.usageURL,
 		&s.projectsURL, &s.buildURL} {
@@ -343,7 +346,8 @@ func (s *settings) moveTo(endpoint string) {
 	}
 }
 
-// members returns who may invoke the functions besides those who may because of what they are in the project.
+// members returns who may invoke the functions, besides those who may because of their role in the
+// project.
 func (s *settings) members() []string {
 	if s.public {
 		return append([]string{everybody}, s.invokers...)

@@ -82,7 +82,7 @@ func TestTheEnvironmentOfGooglesCommandLineCounts(t *testing.T) {
 	}
 }
 
-// A place is resolved once. What it becomes means the same whatever the environment is later.
+// A place is resolved once. The result then means the same in every environment.
 func TestAPlaceIsResolvedOnce(t *testing.T) {
 	key := filepath.Join(t.TempDir(), "key.json")
 	if err := os.WriteFile(key, []byte(`{"type":"service_account","project_id":"of-the-key"}`), 0o600); err != nil {
@@ -153,7 +153,7 @@ func TestAnotherProjectsStateIsRefused(t *testing.T) {
 	}
 }
 
-// Google refuses these after a build. They are refused before.
+// Google would refuse these only after a build.
 func TestProcessorsThatDoNotGoWithTheRestAreRefused(t *testing.T) {
 	s := gcptest.Start(t, builder)
 	bin := &faas.Binary{Path: "x", Size: 1, Executable: true, Format: faas.FormatELF, OS: "linux", Arch: faas.AMD64,
@@ -246,7 +246,7 @@ func TestUnitsThatGoogleWouldRefuseAreRefused(t *testing.T) {
 	}
 }
 
-// FuzzNames checks that every service gets names that Google takes, and that no other service gets them.
+// FuzzNames checks that every service gets names that Google accepts and no other service gets.
 func FuzzNames(f *testing.F) {
 	for _, name := range []string{"a", "Alpha", "1a", "日本", "job0", "a-0123456789", strings.Repeat("long-", 30)} {
 		f.Add(name, "alpha", uint32(4294967295))

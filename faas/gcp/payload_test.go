@@ -21,8 +21,9 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/internal/payloads"
 )
 
-// olderBinary stands before the functions of a fake. Once it is told to, it reads each request as a job
-// binary of an older version does, and refuses what that refuses. It notes the forms that came.
+// olderBinary stands in front of the fake's functions. When told to, it reads each request as an
+// older version of a job binary does, and refuses what that would refuse. It records the forms of
+// the requests.
 type olderBinary struct {
 	base http.RoundTripper
 

@@ -14,9 +14,10 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// Preflight finds out whether the project can be deployed to, and changes nothing. The error names every API that is not enabled, every permission that is
-// missing and the role that Cloud Build lacks, each with the gcloud command that mends it. It is ErrPermissionDenied, or the error of a call that
-// told nothing.
+// Preflight checks whether the project can be deployed to, and changes nothing. The error names
+// every API that is not enabled, every permission that is missing and the role that Cloud Build
+// lacks, each with the gcloud command that adds it. Its code is ErrPermissionDenied, unless a call
+// failed without an answer to the question.
 func (e *Executor) Preflight(ctx context.Context) error {
 	r := request{op: "preflight", job: faas.NoJob}
 	var trouble []string
@@ -37,10 +38,10 @@ func (e *Executor) Preflight(ctx context.Context) error {
 	return nil
 }
 
-// finding is something that stands in the way, and the command that mends it.
+// finding is an obstacle, and the command that removes it.
 type finding struct{ what, remedy string }
 
-// needs returns the APIs and the permissions on the project that the mode takes.
+// needs returns the APIs, and the permissions on the project, that the mode requires.
 func (e *Executor) needs() (apis, permissions []string) {
 	if e.set.mode == modeRun {
 		apis = []string{"run.googleapis.com", "storage.googleapis.com"}
@@ -97,7 +98,8 @@ func (e *Executor) checkAPIs(ctx context.Context, r request) ([]finding, error) 
 	return trouble, nil
 }
 
-// checkPermissions asks for the project as a whole. A permission that is held on a single resource of it alone counts as missing.
+// checkPermissions asks for the project as a whole. A permission that is held only on a single
+// resource of the project counts as missing.
 func (e *Executor) checkPermissions(ctx context.Context, r request) ([]finding, error) {
 	_, permissions := e.needs()
 	var got *cloudresourcemanager.TestIamPermissionsResponse
@@ -112,7 +114,7 @@ func (e *Executor) checkPermissions(ctx context.Context, r request) ([]finding, 
 	return e.missing(permissions, got.Permissions), nil
 }
 
-// missing describes the permissions that are not held, by the role that gives them.
+// missing describes the permissions that are not held, by the role that includes them.
 func (e *Executor) missing(wanted, held []string) []finding {
 	byRole := map[string][]string{}
 	var order []string
@@ -134,7 +136,8 @@ func (e *Executor) missing(wanted, held []string) []finding {
 	return trouble
 }
 
-// checkBuilder looks whether the account that Cloud Build runs as may build. Who may not read that is told nothing.
+// checkBuilder checks whether the account that Cloud Build runs as may build. If the caller may not
+// read that, it finds nothing.
 func (e *Executor) checkBuilder(ctx context.Context, r request) ([]finding, error) {
 	if e.set.mode != modeBuild {
 		return nil, nil
@@ -183,7 +186,7 @@ func unlessDenied(err error) error {
 	return err
 }
 
-// checkBucket looks whether packages can be put into the bucket.
+// checkBucket checks whether packages can be put into the bucket.
 func (e *Executor) checkBucket(ctx context.Context, r request) ([]finding, error) {
 	if e.set.mode != modeRun {
 		return nil, nil

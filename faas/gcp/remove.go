@@ -13,15 +13,16 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
-// bounded bounds a change of a function, whatever the caller's deadline.
+// bounded limits a change of a function, whatever the caller's deadline.
 func (e *Executor) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, e.set.deployTimeout, errTooLong)
 }
 
 var errTooLong = errors.New("it took longer than option ready_timeout_secs allows")
 
-// Remove deletes the function, and its built images where option remove_artifacts says so. The deletion is sent even if a look finds no function: not all of
-// Google's replicas are equally new.
+// Remove deletes the function, and also its built images if option remove_artifacts is set. It
+// sends the deletion even if a look finds no function, because not all of Google's replicas are
+// equally new.
 func (e *Executor) Remove(ctx context.Context, id string) error {
 	ctx, cancel := e.bounded(ctx)
 	defer cancel()
@@ -48,10 +49,11 @@ func (e *Executor) Remove(ctx context.Context, id string) error {
 	return e.removePackages(ctx, r)
 }
 
-// errAppeared tells that a function has come into being while its deletion was waited for.
+// errAppeared says that a function came into being during the wait for its deletion.
 var errAppeared = &refusal{status: "ABORTED", message: "it came into being while it was removed"}
 
-// gone waits until the function is not there any more. Where a creation was sent that was never answered, it waits whether that takes effect yet.
+// gone waits until the function does not exist any more. If a creation was sent and never answered,
+// it also waits whether that still takes effect.
 func (e *Executor) gone(ctx context.Context, r request, id string) error {
 	if job, ok := kit.CloudRunNames.Job(e.set.service, id); ok {
 		e.routes.Delete(job)
@@ -83,7 +85,7 @@ func (e *Executor) gone(ctx context.Context, r request, id string) error {
 	return err
 }
 
-// lateTime is how long a request that was not answered usually takes at most until it shows.
+// lateTime is how long a request that was not answered usually takes at most to become visible.
 const lateTime = 10 * time.Second
 
 // removeArtifacts removes the images that Cloud Build made of a function.

@@ -21,10 +21,10 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
-// Restore puts the function back as this executor read it: the source that Google keeps of the
-// earlier build, the configuration with its environment, and who may invoke it. For a state that
-// another process read, whose environment nobody knows here, it puts back the code alone, and says
-// so unless the configuration is still the earlier one.
+// Restore makes the function what this executor read earlier: the source that Google keeps of the
+// earlier build, the configuration with its environment, and who may invoke it. If another process
+// read the state, the environment is unknown here. Restore then restores the code only, and says so
+// unless the configuration is still the earlier one.
 func (e *Executor) Restore(ctx context.Context, prior faas.State) error {
 	ctx, cancel := e.bounded(ctx)
 	defer cancel()
@@ -68,8 +68,8 @@ func (e *Executor) Restore(ctx context.Context, prior faas.State) error {
 	return e.unsettled(prior.ID, err)
 }
 
-// later looks again for a few seconds at a function that this executor has changed and that looks as
-// if it had not.
+// later looks again, for a few seconds, at a function that this executor has changed and that
+// appears unchanged.
 func (e *Executor) later(ctx context.Context, r request, now *resource) *resource {
 	for wait := 250 * time.Millisecond; wait <= 2*time.Second && httputil.Sleep(ctx, wait); wait *= 2 {
 		if next, err := e.observe(ctx, r, now.id); err == nil && next.revision != now.revision &&
@@ -80,7 +80,8 @@ func (e *Executor) later(ctx context.Context, r request, now *resource) *resourc
 	return now
 }
 
-// notRestorable says why Restore could not put a function back to what it is now; empty if it can.
+// notRestorable says why Restore could not restore the function's present state, or returns "" if
+// it could.
 func (got *resource) notRestorable() string {
 	switch {
 	case got.status == faas.StatusPending:
@@ -93,7 +94,7 @@ func (got *resource) notRestorable() string {
 	return ""
 }
 
-// codeBack puts back what the state itself holds: the code.
+// codeBack restores what the state itself holds: the code.
 func (e *Executor) codeBack(ctx context.Context, r request, prior faas.State, now *resource) error {
 	var p private
 	h, builds := e.host.(buildHost)
@@ -131,7 +132,7 @@ func text(doc map[string]any) []byte {
 	return written
 }
 
-// snake writes a path of JSON names as a field mask has it.
+// snake writes a path of JSON names in the form of a field mask.
 func snake(path string) string {
 	var b strings.Builder
 	for _, c := range path {
@@ -144,7 +145,7 @@ func snake(path string) string {
 	return b.String()
 }
 
-// document reads a resource, with its numbers as they are.
+// document reads a resource, and keeps its numbers as they are written.
 func document(raw json.RawMessage) map[string]any {
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.UseNumber()
@@ -155,7 +156,7 @@ func document(raw json.RawMessage) map[string]any {
 	return doc
 }
 
-// settable returns what callers may set of a resource.
+// settable returns the fields of a resource that callers may set.
 func settable(raw json.RawMessage, output []string) map[string]any {
 	doc := document(raw)
 	for _, path := range output {
@@ -169,10 +170,10 @@ func settable(raw json.RawMessage, output []string) map[string]any {
 	return doc
 }
 
-// nested are the members of a resource that are compared, and written, one by one.
+// nested lists the members of a resource that are compared, and written, field by field.
 var nested = []string{"buildConfig", "serviceConfig"}
 
-// differing returns the paths of what differs between two documents, sorted.
+// differing returns the paths that differ between two documents, sorted.
 func differing(a, b map[string]any) []string {
 	var paths []string
 	for key := range union(a, b) {
@@ -194,7 +195,7 @@ func differing(a, b map[string]any) []string {
 	return paths
 }
 
-// union returns a set of the keys of both.
+// union returns the set of the keys of both.
 func union(a, b map[string]any) map[string]any {
 	all := maps.Clone(a)
 	if all == nil {
@@ -204,7 +205,7 @@ func union(a, b map[string]any) map[string]any {
 	return all
 }
 
-// equal compares two members. One that is missing equals one that is empty.
+// equal compares two members. A missing member equals an empty one.
 func equal(a, b any) bool {
 	return isEmpty(a) && isEmpty(b) || reflect.DeepEqual(a, b)
 }
@@ -227,7 +228,7 @@ func isEmpty(v any) bool {
 	return false
 }
 
-// copyPath copies what is at a path of one or two members.
+// copyPath copies the value at a path of one or two members.
 func copyPath(to, from map[string]any, path string) {
 	head, rest, isNested := strings.Cut(path, ".")
 	if !isNested {

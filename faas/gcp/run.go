@@ -18,10 +18,11 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
-// runHost deploys to Cloud Run without a build: the binary as it is, from a bucket, on a base image of Google's.
+// runHost deploys to Cloud Run without a build. The binary comes from a bucket as it is, and runs
+// on one of Google's base images.
 type runHost struct{ e *Executor }
 
-// sourceOf returns where a service's package is; nil where it has none.
+// sourceOf returns where a service's package is, or nil if the service has none.
 func sourceOf(s *run.GoogleCloudRunV2Service) *storageSource {
 	if s.Template == nil || len(s.Template.Containers) == 0 || s.Template.Containers[0].SourceCode == nil {
 		return nil
@@ -91,7 +92,7 @@ func (h runHost) resource(id string, s *run.GoogleCloudRunV2Service) *resource {
 	return got
 }
 
-// runEnvironment returns the values of the environment of a service.
+// runEnvironment returns the values of a service's environment.
 func runEnvironment(s *run.GoogleCloudRunV2Service) []string {
 	var values []string
 	if s.Template == nil {
@@ -158,7 +159,7 @@ func (h runHost) create(ctx context.Context, c change, s *run.GoogleCloudRunV2Se
 	})
 }
 
-// replace makes a service another one.
+// replace replaces a service.
 func (h runHost) replace(ctx context.Context, c change, s *run.GoogleCloudRunV2Service) (*resource, error) {
 	s.Name = h.name(c.id)
 	return h.e.change(ctx, c, func(ctx context.Context) error {
@@ -167,13 +168,13 @@ func (h runHost) replace(ctx context.Context, c change, s *run.GoogleCloudRunV2S
 	})
 }
 
-// isWhole reports whether the API has said all of a service that is done.
+// isWhole reports whether the API has returned all of a service that is done.
 func (h runHost) isWhole(got *resource) bool {
 	return got.url != "" && got.status == faas.StatusReady && got.run.TerminalCondition != nil
 }
 
-// putBack writes the whole service as it was then. Its package is still in the bucket: packages go
-// with the last function.
+// putBack writes the whole earlier service. Its package is still in the bucket, because packages
+// are removed with the last function.
 func (h runHost) putBack(ctx context.Context, r request, was *reading, id string, now *resource) (*resource, error) {
 	want := settable(was.raw, serviceOutput)
 	if template, ok := want["template"].(map[string]any); ok {
@@ -191,7 +192,7 @@ func (h runHost) putBack(ctx context.Context, r request, was *reading, id string
 	return h.replace(ctx, c, &run.GoogleCloudRunV2Service{})
 }
 
-// serviceOutput is what only Google sets of a service, by its paths.
+// serviceOutput lists the paths of a service that only Google sets.
 var serviceOutput = []string{
 	"@type", "name", "uid", "generation", "createTime", "updateTime", "deleteTime", "expireTime", "creator",
 	"lastModifier", "observedGeneration",
@@ -226,7 +227,7 @@ var (
 	runEgressValues = map[string]string{"private-ranges-only": "PRIVATE_RANGES_ONLY", "all-traffic": "ALL_TRAFFIC"}
 )
 
-// service returns what the deployment wants on Cloud Run.
+// service returns the wanted service on Cloud Run.
 func (d *deployment) service(from *storageSource) *run.GoogleCloudRunV2Service {
 	set, scale := d.e.set, d.e.scale(d.f)
 	labels := d.labels()
@@ -263,7 +264,8 @@ func (d *deployment) service(from *storageSource) *run.GoogleCloudRunV2Service {
 	return &run.GoogleCloudRunV2Service{Labels: labels, Ingress: runIngressValues[set.ingress], Template: t}
 }
 
-// runCPU is the least number of processors that Cloud Run sells with that much memory, but no fraction of one.
+// runCPU returns the smallest whole number of processors that Cloud Run sells with that much
+// memory.
 func runCPU(mb uint32) string {
 	switch {
 	case mb <= 4096:

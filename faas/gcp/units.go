@@ -12,17 +12,19 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
-// Limits beyond those in faas.Limits. Source: https://cloud.google.com/functions/docs/configuring/env-var and the quotas page
+// Limits beyond those in faas.Limits. Sources:
+// https://cloud.google.com/functions/docs/configuring/env-var and the quotas page.
 const (
 	maxEnvironment = 32 << 10  // bytes of names and values
 	maxUnpacked    = 500 << 20 // bytes of the package
 )
 
-// reservedEnv are the environment variables that Google sets itself and refuses to have set.
+// reservedEnv lists the environment variables that Google sets itself and does not let a caller
+// set.
 var reservedEnv = []string{"FUNCTION_TARGET", "FUNCTION_SIGNATURE_TYPE", "K_SERVICE", "K_REVISION", "K_CONFIGURATION",
 	"PORT"}
 
-// glibc are the shared libraries that every image of Google's has, and loader is theirs.
+// glibc lists the shared libraries that every one of Google's images has, and loader is theirs.
 var glibc = []string{
 	"libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2", "librt.so.1", "libresolv.so.2", "libutil.so.1",
 	"libgcc_s.so.1", "ld-linux-x86-64.so.2",
@@ -30,7 +32,8 @@ var glibc = []string{
 
 const loader = "/lib64/ld-linux-x86-64.so.2"
 
-// The source shim, of which Google builds what starts the binary. It is never linked into this package.
+// The source shim, from which Google builds the program that starts the binary. It is never linked
+// into this package.
 var (
 	//go:embed internal/shim/exec/job.go
 	execShim []byte
@@ -38,7 +41,8 @@ var (
 	pipeShim []byte
 )
 
-// shimModule is the shim's go.mod. Without requirements, and with an old version of Go, every builder takes it.
+// shimModule is the shim's go.mod. It has no requirements and names an old version of Go, so that
+// every builder accepts it.
 const shimModule = "module shim.example/job\n\ngo 1.21\n"
 
 func (h buildHost) files(bin *faas.Binary) ([]faas.PackageFile, error) {
@@ -51,8 +55,10 @@ func (h buildHost) files(bin *faas.Binary) ([]faas.PackageFile, error) {
 		faas.BootstrapFiles(bin)...), nil
 }
 
-// Units makes one unit per function. The package holds the binary as "bootstrap" and, for a build by Cloud Functions, the source of a shim that
-// becomes it; around a binary that speaks only stdin and stdout the shim serves HTTP and runs it once per invocation.
+// Units makes one unit per function. The package holds the binary as "bootstrap". For a build by
+// Cloud Functions, it also holds the source of a shim. The shim becomes a binary that links
+// faas/job; around a binary that speaks only stdin and stdout, it serves HTTP and runs the binary
+// once per invocation.
 func (e *Executor) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Unit, error) {
 	functions, err := e.takes().Check(functions)
 	if err != nil {
@@ -99,28 +105,28 @@ func checkBinary(bin *faas.Binary, jobID uint32) error {
 	return nil
 }
 
-// perProcessors is the least and the most memory, in MiB, of an instance with so many processors.
-// Source: https://cloud.google.com/run/docs/configuring/services/cpu
+// perProcessors gives the least and the most memory, in MiB, of an instance with that many
+// processors. Source: https://cloud.google.com/run/docs/configuring/services/cpu
 var perProcessors = map[float64]struct{ least, most uint32 }{
 	1: {128, 4096}, 2: {128, 8192}, 4: {2048, 16384}, 6: {4096, 24576}, 8: {4096, 32768},
 }
 
-// leastProcessors is the smallest part of a processor that Google sells.
+// leastProcessors is the smallest fraction of a processor that Google sells.
 const leastProcessors = 0.08
 
-// processors reads a number of processors; 0 for the default.
+// processors reads a number of processors; 0 means the default.
 func processors(cpu string) float64 {
 	n, _ := strconv.ParseFloat(cpu, 64) // what is no number was refused before
 	return n
 }
 
-// isSold reports whether an instance can have so many processors.
+// isSold reports whether an instance can have that many processors.
 func isSold(n float64) bool {
 	_, whole := perProcessors[n]
 	return whole || n >= leastProcessors && n < 1
 }
 
-// checkProcessors refuses what Google refuses of processors, memory and concurrency together.
+// checkProcessors refuses combinations of processors, memory and concurrency that Google refuses.
 func checkProcessors(f faas.Function, scale scaling) error {
 	n := processors(scale.cpu)
 	if n == 0 {
@@ -143,12 +149,14 @@ func checkProcessors(f faas.Function, scale scaling) error {
 			"memory of %d MiB is too little for option cpu=%s, which takes at least %d MiB", f.MemoryMB, scale.cpu,
 			allowed.least)
 	case f.MemoryMB > allowed.most:
-		return refuse(faas.ErrTooLarge, f.JobID, "memory of %d MiB is too much for option cpu=%s, which allows at most %d MiB", f.MemoryMB, scale.cpu, allowed.most)
+		return refuse(faas.ErrTooLarge, f.JobID,
+			"memory of %d MiB is too much for option cpu=%s, which allows at most %d MiB",
+			f.MemoryMB, scale.cpu, allowed.most)
 	}
 	return nil
 }
 
-// takes says which functions Google takes.
+// takes returns the rules for the functions that Google accepts.
 func (e *Executor) takes() kit.FunctionRules {
 	return kit.FunctionRules{
 		Provider: faas.GCPFunctions, Reserved: reservedEnv, Prefixes: []string{"X_GOOGLE_"}, MaxEnvironment: maxEnvironment,
@@ -156,7 +164,7 @@ func (e *Executor) takes() kit.FunctionRules {
 	}
 }
 
-// checkFunction checks what is special about Google.
+// checkFunction checks the rules that only Google has.
 func (e *Executor) checkFunction(f faas.Function) error {
 	limits, _ := faas.ProviderLimits(faas.GCPFunctions)
 	sizes, _ := faas.ProviderMemorySizes(faas.GCPFunctions)

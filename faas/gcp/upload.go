@@ -19,7 +19,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
-// uploadLife is how long an uploaded package is used for further functions: Google keeps uploads for a day.
+// uploadLife is how long an uploaded package is reused for further functions. Google keeps uploads
+// for a day.
 const uploadLife = time.Hour
 
 // upload is a package that this executor has uploaded.
@@ -30,7 +31,8 @@ type upload struct {
 
 func sameUpload(a, b upload) bool { return a.at.Equal(b.at) }
 
-// uploaded uploads the package unless that was done a while ago, and names the runtime that builds it. Functions that share a package share its upload.
+// uploaded uploads the package unless that was done recently, and names the runtime that builds it.
+// Functions that share a package share its upload.
 func (d *deployment) uploaded(ctx context.Context, p *httputil.Progress) (code, error) {
 	e := d.e
 	waiting := func(err error) error {
@@ -71,10 +73,12 @@ func (d *deployment) uploaded(ctx context.Context, p *httputil.Progress) (code, 
 	return code{up.source, runtime}, nil
 }
 
-// forgetUpload makes the next deployment upload the package again, unless another one has.
+// forgetUpload makes the next deployment upload the package again, unless another deployment has
+// done so.
 func (d *deployment) forgetUpload() { d.e.uploads.ForgetIf(d.sha256, d.from, sameUpload) }
 
-// put asks for an upload URL and uploads the package there, once more where the URL has expired meanwhile.
+// put asks for an upload URL and uploads the package there. It does so once more if the URL has
+// expired meanwhile.
 func (d *deployment) put(ctx context.Context, h buildHost, p *httputil.Progress) (*storageSource, error) {
 	for i := 0; ; i++ {
 		r := d.request()
@@ -105,10 +109,11 @@ func (d *deployment) put(ctx context.Context, h buildHost, p *httputil.Progress)
 	}
 }
 
-// maxPackage is the largest package that an upload URL takes which limits the length, in bytes.
+// maxPackage is the largest package, in bytes, that an upload URL accepts if it limits the length.
 const maxPackage = 100 << 20
 
-// signedHeader returns the headers for an upload URL. A signed URL lists those that have to be there.
+// signedHeader returns the headers for an upload URL. A signed URL lists the headers that are
+// required.
 func (d *deployment) signedHeader(raw string) (http.Header, error) {
 	header := http.Header{"Content-Type": {"application/zip"}}
 	u, err := url.Parse(raw)
@@ -129,8 +134,8 @@ func (d *deployment) signedHeader(raw string) (http.Header, error) {
 	return header, nil
 }
 
-// send sends the package to an upload URL, which no client of Google's does. No credentials go with
-// it: the URL is signed.
+// send sends the package to an upload URL, which none of Google's clients does. It sends no
+// credentials, because the URL is signed.
 func (d *deployment) send(ctx context.Context, to string, header http.Header, p *httputil.Progress) error {
 	r := d.request()
 	r.method, r.url, r.header, r.size = http.MethodPut, to, header, d.u.Package.Size()

@@ -25,8 +25,9 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/gcp/internal/gcptest"
 )
 
-// direct is a transport that calls the fake without a network, so that a test can have a clock of its
-// own. The script comes first: it answers a request, fails it, or leaves it to the fake with neither.
+// direct is a transport that calls the fake without a network, so that a test can have a clock of
+// its own. The script comes first: it answers a request, fails it, or returns neither and leaves it
+// to the fake.
 type direct struct {
 	s      *gcptest.Server
 	script func(*http.Request) (*http.Response, error)
@@ -56,7 +57,7 @@ func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
 // invocations is a transport that keeps no connection.
 var invocations = &http.Transport{DisableKeepAlives: true}
 
-// answered is an answer of Google's.
+// answered returns an answer from Google.
 func answered(status int, code, message string, details ...any) *http.Response {
 	text, err := json.Marshal(map[string]any{"error": map[string]any{
 		"code": status, "status": code, "message": message, "details": details}})
@@ -66,7 +67,7 @@ func answered(status int, code, message string, details ...any) *http.Response {
 	return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(string(text)))}
 }
 
-// detail is a member of details.
+// detail returns an item of details.
 func detail(kind string, members ...any) map[string]any {
 	d := map[string]any{"@type": "type.googleapis.com/google.rpc." + kind}
 	for i := 0; i+1 < len(members); i += 2 {
@@ -75,7 +76,7 @@ func detail(kind string, members ...any) map[string]any {
 	return d
 }
 
-// weather has a request that matches go wrong the first n times.
+// weather makes the first n requests that match go wrong.
 type weather struct {
 	match string
 	n     int
@@ -103,7 +104,7 @@ func (w *weather) strikes() int {
 	return min(w.seen, w.n)
 }
 
-// under deploys a function of the service with the clock of a bubble.
+// under deploys a function of the service under a bubble's clock.
 func under(t *testing.T, s *gcptest.Server, script func(*http.Request) (*http.Response, error),
 	test func(t *testing.T, e *gcp.Executor, u faas.Unit)) {
 	t.Helper()
@@ -160,7 +161,7 @@ func TestOneFailedLookEndsNoDeployment(t *testing.T) {
 				if w.strikes() != w.n {
 					t.Errorf("%d of %d bad answers were seen", w.strikes(), w.n)
 				}
-				// with the upload URL
+				// The requests for an upload URL count too.
 				if n := len(s.Calls("POST " + "/v2/projects/test-project/locations/us-central1/functions")); n != 2 {
 					t.Errorf("it was created %d times: %v", n-1, s.Calls())
 				}
@@ -211,7 +212,8 @@ func TestAWaitThatEndsSaysWhy(t *testing.T) {
 	}
 }
 
-// What a new project lacks comes by itself, and what it was not given does not.
+// What Google creates by itself in a new project is waited for. What the project was not granted is
+// not.
 func TestANewProjectIsWaitedFor(t *testing.T) {
 	runsHere(t)
 	const (
@@ -299,7 +301,7 @@ func TestANewProjectIsWaitedFor(t *testing.T) {
 	}
 }
 
-// A refusal that lasts costs one attempt, and says what Google says.
+// A refusal that lasts costs one attempt, and the error repeats Google's words.
 func TestARefusalThatLastsIsNotRepeated(t *testing.T) {
 	runsHere(t)
 	const quota = "Quota exceeded for total allowable CPU per project per region."
@@ -396,7 +398,7 @@ func TestARefusalThatLastsIsNotRepeated(t *testing.T) {
 	}
 }
 
-// A quota of a rate passes, and is not waited for with a build each time for ever.
+// A rate limit passes, but it is not waited for without end, because each attempt costs a build.
 func TestARateThatEndsOperationsIsAQuotaInTheEnd(t *testing.T) {
 	runsHere(t)
 	s := gcptest.Start(t, builder)
@@ -418,8 +420,8 @@ func TestARateThatEndsOperationsIsAQuotaInTheEnd(t *testing.T) {
 	})
 }
 
-// A read that does not find a function does not keep it from being removed, and a creation that was
-// not answered is removed when it takes effect.
+// A function is removed even if a read does not find it. A creation that was not answered is
+// removed when it takes effect.
 func TestAStaleReadLeaksNothing(t *testing.T) {
 	runsHere(t)
 	t.Run("a look that finds nothing", func(t *testing.T) {

@@ -111,7 +111,7 @@ func script(t *testing.T, text string) *faas.Binary {
 	return inspect(t, path)
 }
 
-// outcome is what a call has to come to.
+// outcome is the expected result of a call.
 type outcome struct {
 	job    uint32
 	args   string
@@ -140,7 +140,7 @@ func (want outcome) check(t *testing.T, e faas.Invoker) {
 	}
 }
 
-// logged returns the lines that a job's function wrote, once a line is among them.
+// logged returns the lines that a job's function wrote, as soon as line is among them.
 func logged(t *testing.T, e faas.Executor, job uint32, line string) (lines []string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -203,7 +203,7 @@ func TestTheJobBinaryIsGivenUpAtItsTimeout(t *testing.T) {
 	outcome{job: faastest.JobSleep, args: "1", output: "1"}.check(t, e)
 }
 
-// program is one that knows nothing of Google.
+// program is a program that does not know Google.
 const program = `
 request=$(cat)
 case $request in
@@ -247,8 +247,8 @@ func TestAProgramOnStdinAndStdoutRunsBehindTheFramework(t *testing.T) {
 	logged(t, e, 0, "out of cheese")
 }
 
-// held returns an environment with a file that processes can hold open, and a function that waits until
-// some have and none does any more.
+// held returns an environment that names a file which processes can hold open. await waits until
+// some have held it and none does any more.
 func held(t *testing.T) (env map[string]string, await func()) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "held")
@@ -285,8 +285,8 @@ func TestWhatAProgramLeavesRunningEndsWithItsCall(t *testing.T) {
 	await()
 }
 
-// Google tells the framework how long a call may take, and the framework ends the call then. Whether its
-// answer or that of Google's front end comes first is a race, and both have to look the same.
+// Google tells the framework how long a call may take, and the framework then ends the call. Its
+// answer and that of Google's front end race, so both must look the same.
 func TestAProgramIsStoppedAtItsTimeout(t *testing.T) {
 	for name, timeout := range map[string]struct{ frontEnd, framework uint32 }{
 		"front end": {1, 30},

@@ -17,11 +17,11 @@ import (
 	"sync"
 )
 
-// Builder does what Google's Go buildpack does: it lays a package out, generates a main program
-// around it, and compiles that with the Go toolchain of this machine. Equal sources are compiled
+// Builder builds as Google's Go buildpack does: it unpacks a package, generates a main program
+// around it, and compiles that with the Go toolchain of this machine. It compiles equal sources
 // once.
 type Builder struct {
-	// Genuine has the go command download the functions framework. Without it a stand-in is used,
+	// Genuine makes the go command download the functions framework. Otherwise a stand-in is used,
 	// offline.
 	Genuine bool
 
@@ -30,7 +30,7 @@ type Builder struct {
 	m   map[string]func() (string, error)
 }
 
-// NewBuilder returns a builder that works in a directory, which the caller removes in the end.
+// NewBuilder returns a builder that works in a directory, which the caller must remove.
 func NewBuilder(dir string) *Builder {
 	return &Builder{dir: dir, m: map[string]func() (string, error){}}
 }
@@ -47,7 +47,7 @@ func (b *Builder) once(key string, make func() (string, error)) (string, error) 
 	return f()
 }
 
-// workspace is a built function: the program, and the directory it runs in.
+// workspace is a built function: the program, and the directory in which it runs.
 type workspace struct{ program, dir string }
 
 const sourceDir = "serverless_function_source_code" // where the buildpack moves everything to
@@ -123,7 +123,8 @@ type sourceFile struct {
 	text []byte
 }
 
-// readSources returns go.mod and the Go files at the root: without a package there, the buildpack fails.
+// readSources returns go.mod and the Go files at the root. Without a package there, the buildpack
+// fails.
 func readSources(dir string) ([]sourceFile, error) {
 	names, err := filepath.Glob(filepath.Join(dir, "*.go"))
 	if err != nil {
@@ -149,8 +150,8 @@ func readSources(dir string) ([]sourceFile, error) {
 
 var modulePattern = regexp.MustCompile(`(?m)^module ([a-z0-9-]+\.[a-z.]+[^\s]*)$`)
 
-// The module of the functions framework, at the version that the buildpack adds to a function which
-// requires none.
+// The module of the functions framework, at the version that the buildpack adds to a function that
+// does not require one.
 const (
 	frameworkModule  = "github.com/GoogleCloudPlatform/functions-framework-go"
 	frameworkVersion = "v1.9.2"
@@ -172,7 +173,7 @@ func RegisterHTTPFunctionContext(_ context.Context, path string, fn func(http.Re
 func Start(port string) error { return http.ListenAndServe(":"+port, nil) }
 `
 
-// generatedMain is what the buildpack generates for a function that takes HTTP requests.
+// generatedMain is what the buildpack generates for a function that serves HTTP requests.
 const generatedMain = `package main
 
 import (
@@ -195,7 +196,7 @@ func main() {
 }
 `
 
-// mainDir is where the main program is, within the function's own module.
+// mainDir is the directory of the main program within the function's own module.
 const mainDir = "functions.local/app"
 
 // compile builds the program in the steps of the buildpack: it adds the framework to the function's

@@ -6,8 +6,8 @@ import (
 	"cloud.google.com/go/functions/apiv2/functionspb"
 )
 
-// numbers are the enumerations of Cloud Functions, by the path of a member within what is answered.
-// A "*" stands for the items of a list.
+// numbers holds the enumerations of Cloud Functions, by the path of a member in an answer. A "*"
+// stands for the items of a list.
 var numbers = map[string]map[string]int32{
 	"environment":                   functionspb.Environment_value,
 	"state":                         functionspb.Function_State_value,
@@ -31,8 +31,8 @@ func init() {
 	}
 }
 
-// answer replies as a caller asks for it: Google's clients want enumerations as numbers, gcloud as
-// names.
+// answer replies in the form that the caller asks for. Google's clients want enumerations as
+// numbers, gcloud as names.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request, doc map[string]any) {
 	if r.URL.Query().Get("$alt") == "json;enum-encoding=int" && !s.EnumNames {
 		doc = clone(doc)
@@ -41,7 +41,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, doc map[string]a
 	reply(w, doc)
 }
 
-// number replaces names by numbers in what lies at a path.
+// number replaces names with numbers at a path.
 func number(value any, path string) any {
 	switch value := value.(type) {
 	case map[string]any:

@@ -11,10 +11,10 @@ import (
 	"strings"
 )
 
-// uploaded is an upload URL, and what was put there.
+// uploaded is an upload URL and what was put there.
 type uploaded struct{ zip []byte }
 
-// operation is a long-running one.
+// operation is a long-running operation.
 type operation struct {
 	name string
 	done chan struct{}
@@ -43,7 +43,8 @@ func (s *Server) generateUploadURL(w http.ResponseWriter, r *http.Request) {
 	defer s.mu.Unlock()
 	name := fmt.Sprintf("upload-%d.zip", s.next())
 	s.uploads[name] = &uploaded{}
-	to := s.URL + "/signed/" + name + "?X-Goog-Algorithm=GOOG4-RSA-SHA256&X-Goog-SignedHeaders=content-type%3Bhost&X-Goog-Signature=secret-signature"
+	to := s.URL + "/signed/" + name + "?X-Goog-Algorithm=GOOG4-RSA-SHA256" +
+		"&X-Goog-SignedHeaders=content-type%3Bhost&X-Goog-Signature=secret-signature"
 	if s.SignLengthRange {
 		to = strings.Replace(to, "%3Bhost", "%3Bhost%3Bx-goog-content-length-range", 1)
 	}
@@ -139,7 +140,7 @@ func (s *Server) createFunction(w http.ResponseWriter, r *http.Request, parent s
 	s.answer(w, r, op.start())
 }
 
-// defaults fills in what Google chooses where nothing is asked for.
+// defaults fills in the values that Google chooses if none is asked for.
 func defaults(doc map[string]any) {
 	for path, value := range map[string]any{
 		"serviceConfig.timeoutSeconds": 60.0, "serviceConfig.availableMemory": "256M",
@@ -261,7 +262,8 @@ func (s *Server) deploy(op *operation, d *deployed, doc map[string]any, method s
 	})
 }
 
-// source returns what a function is to be built from. What it was built from last needs no new copy. The caller holds the lock.
+// source returns the source from which to build a function. The source of its last build is not
+// copied again. The caller holds the lock.
 func (s *Server) source(id string, doc map[string]any, method string) ([]byte, map[string]any, error) {
 	from, _ := at(doc, "buildConfig.source.storageSource").(map[string]any)
 	if method == "update" {
@@ -273,7 +275,7 @@ func (s *Server) source(id string, doc map[string]any, method string) ([]byte, m
 	return s.copySource(id, from)
 }
 
-// checkWhole refuses a function that Google refuses as a whole.
+// checkWhole refuses a function whose fields do not go together.
 func (s *Server) checkWhole(doc map[string]any) error {
 	if runtime := str(doc, "buildConfig.runtime"); !s.deploys(runtime) {
 		return fmt.Errorf("runtime %q is not supported: it was decommissioned", runtime)
@@ -311,7 +313,7 @@ func (s *Server) getFunction(w http.ResponseWriter, r *http.Request, name string
 	fail(w, 404, "NOT_FOUND", "Resource '"+name+"' was not found")
 }
 
-// listFunctions answers in pages of two, so that every caller has to read several.
+// listFunctions answers in pages of two, so that every caller must read several.
 func (s *Server) listFunctions(w http.ResponseWriter, r *http.Request, parent string) {
 	q, ok := query(w, r, "filter", "orderBy", "pageSize", "pageToken")
 	if !ok {
@@ -372,7 +374,7 @@ func (s *Server) finish(op *operation, err *Status, doc map[string]any) {
 	close(op.done)
 }
 
-// start is what the call that begins an operation answers: it never is done at once.
+// start is the answer to the call that begins an operation. It is never done at once.
 func (op *operation) start() map[string]any {
 	return map[string]any{"name": op.name, "metadata": map[string]any{
 		"@type": "type.googleapis.com/google.cloud.functions.v2.OperationMetadata", "operationType": op.kind,
@@ -402,7 +404,8 @@ func (s *Server) getOperation(w http.ResponseWriter, r *http.Request, name strin
 		if op.err.Build != "" {
 			metadata["buildName"] = "projects/123/locations/r/builds/b-1"
 			metadata["stages"] = []any{map[string]any{
-				"name": "BUILD", "state": "COMPLETE", "resourceUri": "https://console.cloud.google.com/cloud-build/builds;region=r/b-1",
+				"name": "BUILD", "state": "COMPLETE",
+				"resourceUri":   "https://console.cloud.google.com/cloud-build/builds;region=r/b-1",
 				"stateMessages": []any{map[string]any{"severity": "ERROR", "type": "BuildFailed", "message": op.err.Build}},
 			}}
 		}

@@ -15,16 +15,16 @@ type policy struct {
 	Version  int              `json:"version,omitempty"`
 	Etag     string           `json:"etag"`
 	Bindings []map[string]any `json:"bindings,omitempty"`
-	// AuditConfigs stay where an update mask does not name them, as by default.
+	// AuditConfigs stay unless an update mask names them.
 	AuditConfigs any `json:"auditConfigs,omitempty"`
 }
 
-// etag returns bytes in base 64, which an etag is.
+// etag returns an etag, which is in base64.
 func etag(n int) string {
 	return base64.StdEncoding.EncodeToString(strconv.AppendInt([]byte("etag-"), int64(n), 10))
 }
 
-// membersOf returns who is in a binding.
+// membersOf returns the members of a binding.
 func membersOf(binding map[string]any) []string {
 	var members []string
 	switch all := binding["members"].(type) {
@@ -110,8 +110,8 @@ func (s *Server) SetPolicy(service, role string, members ...string) {
 	p.Bindings = append(p.Bindings, map[string]any{"role": role, "members": members})
 }
 
-// SetBinding adds a whole binding to a service's policy, which has version 3 then, and audit
-// configurations.
+// SetBinding adds a whole binding and audit configurations to a service's policy, whose version
+// becomes 3.
 func (s *Server) SetBinding(service string, binding map[string]any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -146,7 +146,8 @@ func (s *Server) Allowed(service, role string) []string {
 	return all
 }
 
-// token is the token endpoint of service accounts: it answers an ID token for the audience of the assertion.
+// token is the token endpoint of service accounts. It returns an ID token for the audience of the
+// assertion.
 func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 	if err := r.ParseForm(); err != nil {
 		http.Error(w, err.Error(), 400)
@@ -187,8 +188,8 @@ func validIDToken(r *http.Request, audience string) bool {
 	return ok && token == IDToken(audience)
 }
 
-// preflight answers what is asked of a project before a deployment: which APIs are on and which permissions the caller has (all of them), and
-// which account builds.
+// preflight answers the questions about a project before a deployment: which APIs are enabled,
+// which permissions the caller has (all of them), and which account builds.
 func (s *Server) preflight(w http.ResponseWriter, r *http.Request, name string) {
 	switch {
 	case strings.HasSuffix(name, "/services:batchGet"):
@@ -217,7 +218,7 @@ func (s *Server) preflight(w http.ResponseWriter, r *http.Request, name string) 
 	}
 }
 
-// impersonate gives the tokens of a service account to who has the token of another one.
+// impersonate returns tokens of a service account to a caller that has the token of another one.
 func impersonate(w http.ResponseWriter, r *http.Request) {
 	var in struct {
 		Audience     string   `json:"audience"`

@@ -61,7 +61,8 @@ func (i *instance) stop() {
 	i.end()
 }
 
-// retire stops an instance that another one has taken over from. As on Cloud Run, it serves to the end what it has begun.
+// retire stops an instance that another one has replaced. As on Cloud Run, it finishes the requests
+// that it has begun.
 func (i *instance) retire() {
 	if i == nil {
 		return
@@ -86,7 +87,7 @@ func (i *instance) leave() {
 	i.endIfRetired()
 }
 
-// endIfRetired is called with the lock held.
+// The caller of endIfRetired holds the lock.
 func (i *instance) endIfRetired() {
 	if i.retired && i.calls == 0 {
 		i.stopped = true
@@ -164,7 +165,7 @@ func (i *instance) start() (*process, error) {
 	}
 }
 
-// freePort finds a port outside the range that the system gives to those who ask for any.
+// freePort finds a port outside the range from which the system serves requests for any port.
 func freePort() (string, error) {
 	for {
 		port := strconv.Itoa(20000 + rand.IntN(12000))
@@ -196,10 +197,10 @@ func (b *lockedBuffer) String() string {
 	return b.buf.String()
 }
 
-// forward is a client that never uses a connection twice, so that none is to a process that ended.
+// forward is a client that never reuses a connection, so that none leads to a process that ended.
 var forward = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
-// invoke passes a request on to an instance, as Google's front end does.
+// invoke forwards a request to an instance, as Google's front end does.
 func (s *Server) invoke(w http.ResponseWriter, r *http.Request) {
 	service, err := url.PathUnescape(strings.TrimPrefix(r.URL.EscapedPath(), "/fn/"))
 	s.mu.Lock()
@@ -230,8 +231,10 @@ func (s *Server) invoke(w http.ResponseWriter, r *http.Request) {
 			"server.</html>", http.StatusForbidden)
 		return
 	case token != "" && !validIDToken(r, s.functionURL(service)):
-		w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token" error_description="The access token could not be verified"`)
-		http.Error(w, "<html><title>401 Unauthorized</title>Your client does not have permission to the requested URL</html>", http.StatusUnauthorized)
+		w.Header().Set("WWW-Authenticate",
+			`Bearer error="invalid_token" error_description="The access token could not be verified"`)
+		http.Error(w, "<html><title>401 Unauthorized</title>Your client does not have permission to the requested "+
+			"URL</html>", http.StatusUnauthorized)
 		return
 	}
 	p, err := i.running()

@@ -15,7 +15,8 @@ import (
 	"time"
 )
 
-// logs are what Cloud Logging holds. They have a lock of their own: processes write while they are being ended.
+// logs is the content of Cloud Logging. It has a lock of its own, because processes write while
+// they are being ended.
 type logs struct {
 	mu      sync.Mutex
 	entries []entry
@@ -29,7 +30,8 @@ type entry struct {
 	at  time.Time
 }
 
-// Log adds an entry to a Cloud Run service's log, such as "run.googleapis.com%2Fvarlog%2Fsystem". more are further members of the entry.
+// Log adds an entry to a Cloud Run service's log, such as "run.googleapis.com%2Fvarlog%2Fsystem".
+// more holds further members of the entry.
 func (s *Server) Log(project, location, service, log string, more map[string]any) {
 	s.logs.mu.Lock()
 	defer s.logs.mu.Unlock()
@@ -51,7 +53,7 @@ func (s *Server) Log(project, location, service, log string, more map[string]any
 	s.logs.entries = append(s.logs.entries, entry{doc, at})
 }
 
-// output returns what takes the output of a service's process: each line is an entry.
+// output returns a writer for the output of a service's process. Each line becomes an entry.
 func (s *Server) output(name, log string) *lineWriter {
 	part := strings.Split(name, "/")
 	return &lineWriter{add: func(text string) {
@@ -80,7 +82,8 @@ func (w *lineWriter) Write(p []byte) (int, error) {
 	}
 }
 
-// listEntries answers entries:list. A page has at most LogPage entries, and the first is empty then, as it may be.
+// listEntries answers entries:list. If LogPage is set, a page has at most that many entries, and
+// the first is empty, as the API allows.
 func (s *Server) listEntries(w http.ResponseWriter, r *http.Request) {
 	var in struct {
 		ResourceNames []string `json:"resourceNames"`
@@ -173,10 +176,12 @@ type logPage struct {
 
 var severityOrder = []string{"DEFAULT", "DEBUG", "INFO", "NOTICE", "WARNING", "ERROR", "CRITICAL", "ALERT", "EMERGENCY"}
 
-// filterTokens are those of the part of the query language that is known here.
+// filterTokens matches the tokens of the query language that the fake knows.
 var filterTokens = regexp.MustCompile(`^\s*(\(|\)|>=|<=|>|<|=|"(?:[^"\\]|\\.)*"|[A-Za-z_][A-Za-z_.]*)`)
 
-// parseFilter reads a filter of comparisons, AND, OR and parentheses. In the language OR binds closer than AND, which people do not expect: it refuses filters that have both without parentheses.
+// parseFilter reads a filter of comparisons, AND, OR and parentheses. In this language OR binds
+// tighter than AND, which readers do not expect. Therefore parseFilter refuses filters that mix
+// both without parentheses.
 func parseFilter(text string) (func(map[string]any) bool, error) {
 	p := &filterParser{}
 	for strings.TrimSpace(text) != "" {

@@ -7,8 +7,9 @@ import (
 	"strings"
 )
 
-// methods are the methods of the APIs, as METHOD, a beginning and an end of the path, and the
-// permissions that they take, as https://cloud.google.com/iam/docs/permissions-reference has them.
+// methods lists the methods of the APIs and the permissions that they require, according to
+// https://cloud.google.com/iam/docs/permissions-reference. A method is an HTTP method, and a
+// beginning and an end of the path.
 var methods = []struct {
 	method, begin, end string
 	permissions        []string
@@ -44,7 +45,7 @@ var methods = []struct {
 	{"POST", "/fn/", "", []string{"run.routes.invoke"}},
 }
 
-// permissionsOf returns what a call takes; nil for nothing.
+// permissionsOf returns the permissions that a call requires, or nil.
 func permissionsOf(r *http.Request) []string {
 	path := r.URL.EscapedPath() // the name of an object is one segment of it
 	for _, m := range methods {
@@ -66,8 +67,8 @@ func permissionsOf(r *http.Request) []string {
 	return nil
 }
 
-// may reports whether the caller may make a call, and notes what that takes. If it may not, it is
-// answered.
+// may reports whether the caller may make a call, and records the permissions that it requires. If
+// the caller may not, may answers the request.
 func (s *Server) may(w http.ResponseWriter, r *http.Request) bool {
 	taken := permissionsOf(r)
 	s.mu.Lock()
@@ -86,7 +87,7 @@ func (s *Server) may(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// Permissions returns what the calls so far took, sorted.
+// Permissions returns the permissions that the calls so far required, sorted.
 func (s *Server) Permissions() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

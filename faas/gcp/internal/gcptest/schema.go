@@ -12,7 +12,8 @@ import (
 	"strings"
 )
 
-// The resources as their discovery documents have them: anything else in a request is refused, as Google does. Output-only members are accepted and ignored.
+// The resources as their discovery documents define them. Like Google, the fake refuses any other
+// member in a request, and accepts and ignores output-only members.
 type (
 	functionSchema struct {
 		Name           string            `json:"name"`
@@ -85,13 +86,13 @@ type (
 	}
 )
 
-// outputOnly are members that callers cannot set.
+// outputOnly lists members that callers cannot set.
 var outputOnly = []string{
 	"name", "state", "stateMessages", "updateTime", "createTime", "url", "buildConfig.build",
 	"buildConfig.sourceProvenance", "serviceConfig.service", "serviceConfig.uri", "serviceConfig.revision",
 }
 
-// enums are those that Google's client writes as numbers.
+// enums lists the enumerations that Google's client writes as numbers.
 var enums = map[string][]string{
 	"environment": {"ENVIRONMENT_UNSPECIFIED", "GEN_1", "GEN_2"},
 	"serviceConfig.ingressSettings": {
@@ -127,7 +128,7 @@ func (s *Server) readFunction(r *http.Request, body []byte, creating bool) (map[
 	switch {
 	case len(f.Labels) > 64:
 		return nil, fmt.Errorf("too many labels")
-	// a number from the official client, nothing from gcloud
+	// The official client sends a number, gcloud nothing.
 	case f.Environment != nil && f.Environment != "GEN_2" && f.Environment != 2.0:
 		return nil, fmt.Errorf("environment is %v", f.Environment)
 	case creating && f.BuildConfig.Runtime == "":
@@ -165,14 +166,15 @@ func (s *Server) readFunction(r *http.Request, body []byte, creating bool) (map[
 	return doc, nil
 }
 
-// deploys reports whether a runtime can be deployed: a deprecated one can, a decommissioned one cannot.
+// deploys reports whether a runtime can be deployed. A deprecated one can, a decommissioned one
+// cannot.
 func (s *Server) deploys(runtime string) bool {
 	return slices.ContainsFunc(s.runtimes(), func(o Runtime) bool {
 		return o.Name == runtime && o.Environment == "GEN_2" && o.Stage != "DECOMMISSIONED"
 	})
 }
 
-// mebibytes reads a memory; 0 for what is none.
+// mebibytes reads an amount of memory, and returns 0 if it is malformed.
 func mebibytes(memory string) float64 {
 	for unit, factor := range map[string]float64{"Mi": 1, "Gi": 1024, "M": 1e6 / (1 << 20), "G": 1e9 / (1 << 20)} {
 		if number, ok := strings.CutSuffix(memory, unit); ok {
@@ -183,7 +185,7 @@ func mebibytes(memory string) float64 {
 	return 0
 }
 
-// defaultCPU is what Google gives for a memory where no CPU is asked for.
+// defaultCPU returns the CPU that Google gives for an amount of memory if none is asked for.
 func defaultCPU(mb float64) string {
 	for _, step := range []struct {
 		mb  float64
@@ -196,7 +198,7 @@ func defaultCPU(mb float64) string {
 	return "8"
 }
 
-// checkCPU refuses what Cloud Run refuses of CPU, memory and concurrency together.
+// checkCPU refuses combinations of CPU, memory and concurrency that Cloud Run refuses.
 func checkCPU(cpu, mb, concurrency float64) error {
 	limits := map[float64][2]float64{1: {128, 4096}, 2: {128, 8192}, 4: {2048, 16384}, 6: {4096, 24576}, 8: {4096, 32768}}
 	around, whole := limits[cpu]
@@ -226,7 +228,7 @@ func at(doc map[string]any, path string) any {
 	}
 }
 
-// set sets a member of a document, or removes it for nil.
+// set sets a member of a document, or removes it if value is nil.
 func set(doc map[string]any, path string, value any) {
 	for {
 		head, rest, more := strings.Cut(path, ".")

@@ -1,5 +1,7 @@
-// Package gcptest is a Google Cloud for tests: the REST interface of Cloud Functions (version 2), Cloud Run and Cloud Storage as far as a deployment needs
-// them, strict about what it is sent. It really builds what is uploaded, as Google's buildpack does, with the local Go toolchain, and runs it.
+// Package gcptest is a Google Cloud for tests. It speaks as much of the REST APIs of Cloud
+// Functions (version 2), Cloud Run and Cloud Storage as a deployment needs, and is strict about
+// requests. It builds what is uploaded as Google's buildpack does, with the local Go toolchain, and
+// runs it.
 package gcptest
 
 import (
@@ -16,28 +18,30 @@ import (
 // Server is the fake. Its fields may be set before the first request.
 type Server struct {
 	*httptest.Server
-	// Intercept sees every request first, and answers it where it returns true.
+	// Intercept sees every request first. If it returns true, it has answered the request.
 	Intercept func(w http.ResponseWriter, r *http.Request) bool
-	// Build decides the fate of a deployment's operation before anything is built: nil lets it go on.
+	// Build decides the result of a deployment's operation before anything is built. If it returns
+	// nil, the deployment continues.
 	Build func(method, id string) *Status
-	// RequireIDToken has functions refuse callers without an ID token for the function's URL, unless everybody may invoke it.
+	// RequireIDToken makes functions refuse callers without an ID token for the function's URL, unless
+	// everybody may invoke it.
 	RequireIDToken bool
-	// LoseExecutable takes the permission to execute from all files of a package.
+	// LoseExecutable removes the permission to execute from all files of a package.
 	LoseExecutable bool
-	// SignLengthRange makes upload URLs that want the header x-goog-content-length-range.
+	// SignLengthRange makes upload URLs require the header x-goog-content-length-range.
 	SignLengthRange bool
 	// PolicyDelay is how many calls a front end refuses after a policy has changed.
 	PolicyDelay int
-	// Runtimes are on offer; nil for a usual list.
+	// Runtimes are the runtimes on offer; nil means a usual list.
 	Runtimes []Runtime
-	// EnumNames has enumerations answered as names even to who asks for numbers, as some proxies
+	// EnumNames makes answers name enumerations even if the caller asks for numbers, as some proxies
 	// and emulators do.
 	EnumNames bool
-	// Withheld are permissions that the caller does not have.
+	// Withheld lists permissions that the caller does not have.
 	Withheld []string
-	// Unreachable are places whose functions a list lacks.
+	// Unreachable lists places whose functions a list lacks.
 	Unreachable []string
-	// LogPage is how many entries a page of the log has at most; 0 for as many as are asked for.
+	// LogPage is the largest number of entries in a page of the log; 0 means as many as are asked for.
 	LogPage int
 
 	builder *Builder
@@ -58,7 +62,7 @@ type Server struct {
 	work    *sync.WaitGroup
 }
 
-// Status is a google.rpc.Status with the stage it belongs to.
+// Status is a google.rpc.Status with the stage to which it belongs.
 type Status struct {
 	Code    int
 	Message string
@@ -66,14 +70,14 @@ type Status struct {
 	Details []any
 }
 
-// Runtime is one that ListRuntimes answers.
+// Runtime is a runtime that ListRuntimes returns.
 type Runtime struct {
 	Name        string `json:"name"`
 	Stage       string `json:"stage"`
 	Environment string `json:"environment"`
 }
 
-// deployed is a function or a service with what runs it.
+// deployed is a function or a service, with the instance that runs it.
 type deployed struct {
 	doc      map[string]any
 	instance *instance
@@ -106,13 +110,14 @@ func (s *Server) stop() {
 	}
 }
 
-// Rest waits until no deployment is under way. A test with a clock of its own ends with it.
+// Rest waits until no deployment is under way. A test with a clock of its own must end with it.
 func (s *Server) Rest() {
 	s.work.Wait()
 	s.work = new(sync.WaitGroup)
 }
 
-// Calls returns the API calls so far as "METHOD path", those that match any of the parts, or all.
+// Calls returns the API calls so far as "METHOD path". If parts are given, it returns only the
+// calls that match one of them.
 func (s *Server) Calls(parts ...string) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -211,7 +216,7 @@ func (s *Server) api(w http.ResponseWriter, r *http.Request, name string) {
 	}
 }
 
-// now returns a new time, later than all before. The caller holds the lock.
+// now returns a time later than all earlier ones. The caller holds the lock.
 func (s *Server) now() string {
 	s.clock = s.clock.Add(time.Second + time.Microsecond)
 	return s.clock.Format(time.RFC3339Nano)
@@ -235,7 +240,7 @@ func fail(w http.ResponseWriter, status int, code, message string) {
 		"error": map[string]any{"code": status, "message": message, "status": code}})
 }
 
-// malformed refuses a request for one of its fields, as the real API does: with details.
+// malformed refuses a request because of one of its fields, with details, as the real API does.
 func malformed(w http.ResponseWriter, field string, err error) {
 	w.Header().Set("Content-Type", "application/json; charset=UTF-8")
 	w.WriteHeader(400)
@@ -246,7 +251,8 @@ func malformed(w http.ResponseWriter, field string, err error) {
 	}})
 }
 
-// Fail answers with an error in Google's shape; info is the ErrorInfo's reason and then its metadata as pairs.
+// Fail answers with an error in Google's shape. info holds the ErrorInfo's reason and then its
+// metadata as pairs.
 func Fail(w http.ResponseWriter, status int, code, message string, info ...string) {
 	if len(info) == 0 {
 		fail(w, status, code, message)

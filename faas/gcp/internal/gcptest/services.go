@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// Cloud Run services without a build: the program is the package's own.
+// Cloud Run services are not built: the package holds the program.
 
 func (s *Server) createService(w http.ResponseWriter, r *http.Request, parent string) {
 	q, ok := query(w, r, "serviceId", "validateOnly")
@@ -60,7 +60,7 @@ func (s *Server) patchService(w http.ResponseWriter, r *http.Request, name strin
 	s.deployService(w, name, body)
 }
 
-// serviceFields are the members of a service, as the discovery document has them.
+// serviceFields lists the members of a service in the discovery document.
 var serviceFields = []string{
 	"name", "description", "uid", "generation", "labels", "annotations", "createTime", "updateTime", "deleteTime",
 	"expireTime", "creator", "lastModifier",
@@ -77,7 +77,7 @@ func functionOf(service string) string {
 	return strings.Replace(service, "/services/", "/functions/", 1)
 }
 
-// deployService is done at once. The caller holds the lock.
+// deployService deploys a service at once. The caller holds the lock.
 func (s *Server) deployService(w http.ResponseWriter, name string, body []byte) {
 	var doc map[string]any
 	if err := json.Unmarshal(body, &doc); err != nil {
@@ -209,10 +209,10 @@ func (s *Server) deleteService(w http.ResponseWriter, r *http.Request, name stri
 	reply(w, op.start())
 }
 
-// objectsPerPage is how many objects a page of a list has at most; the real one has 1000.
+// objectsPerPage is the largest number of objects in a page of a list; the real one has 1000.
 const objectsPerPage = 2
 
-// storage is Cloud Storage: objects can be put, looked at, listed and deleted.
+// storage is Cloud Storage, in which objects can be put, read, listed and deleted.
 func (s *Server) storage(w http.ResponseWriter, r *http.Request) {
 	path := strings.TrimPrefix(strings.TrimPrefix(r.URL.EscapedPath(), "/upload"), "/storage/v1/b/")
 	if bucket, ok := strings.CutSuffix(path, "/iam/testPermissions"); ok && r.Method == http.MethodGet &&
@@ -270,7 +270,8 @@ func (s *Server) storage(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// readUpload reads an upload in one request: the media alone, or after the object's metadata.
+// readUpload reads an upload in one request, which holds the media alone or after the object's
+// metadata.
 func readUpload(r *http.Request, body []byte) (name string, media []byte, err error) {
 	q := r.URL.Query()
 	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))

@@ -5,10 +5,10 @@ import (
 	"strconv"
 )
 
-// keptSources is how many versions of a function's source Google keeps, the one in use included.
+// keptSources is how many versions of a function's source Google keeps, including the one in use.
 const keptSources = 4
 
-// sourceBucket is where Google keeps its copies of sources.
+// sourceBucket is the bucket in which Google keeps its copies of sources.
 const sourceBucket = "gcf-v2-sources-123456789-us-central1"
 
 // kept is Google's copy of a source.
@@ -17,8 +17,8 @@ type kept struct {
 	zip        []byte
 }
 
-// copySource copies what a function is to be built from to where Google keeps sources, and returns
-// the copy as a storageSource. The caller holds the lock.
+// copySource copies the source of a function to Google's bucket, and returns the copy as a
+// storageSource. The caller holds the lock.
 func (s *Server) copySource(id string, source map[string]any) ([]byte, map[string]any, error) {
 	bucket, object, generation := str(source, "bucket"), str(source, "object"), fmt.Sprint(source["generation"])
 	var zip []byte
@@ -45,7 +45,7 @@ func (s *Server) copySource(id string, source map[string]any) ([]byte, map[strin
 	return zip, map[string]any{"bucket": sourceBucket, "object": name, "generation": one.generation}, nil
 }
 
-// DropSources makes Google forget all sources but those of the functions as they are now.
+// DropSources makes Google forget all sources but those in use.
 func (s *Server) DropSources() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
