@@ -669,7 +669,7 @@ func TestAnAnswerThatDoesNotComeLeavesTheOutcomeOpen(t *testing.T) {
 	_, err := e.Converge(ctx, unitOf(t, e, wanted(someJobs...)), nil, nil)
 	var failed *faas.Error
 	if !errors.As(err, &failed) || !failed.Unsettled || failed.Code != faas.ErrTimeout ||
-		!strings.Contains(err.Error(), "what became of it is not known") {
+		!strings.Contains(err.Error(), "its outcome is unknown") {
 		t.Errorf("error %v, want one that leaves open what became of the change", err)
 	}
 }

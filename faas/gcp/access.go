@@ -57,7 +57,7 @@ func (e *Executor) grant(ctx context.Context, r request, got *resource) (bool, e
 	}
 	if got.service == "" {
 		return false, e.errorf(faas.ErrUnavailable, r,
-			"function %s does not tell its Cloud Run service, so that nobody can be allowed to invoke it", got.name)
+			"function %s does not name its Cloud Run service, so nobody can be allowed to invoke it", got.name)
 	}
 	return e.changePolicy(ctx, r, got, true, func(p policy) bool { return p.add(members) })
 }
@@ -86,7 +86,7 @@ func (e *Executor) awaitOpen(ctx context.Context, r request, to string) {
 		return err != nil || a.status != http.StatusUnauthorized && a.status != http.StatusForbidden, nil
 	})
 	if err != nil {
-		e.log.Warn("others may invoke the function, which its front end does not know yet", "url", faas.RedactURL(to))
+		e.log.Warn("the function's front end does not know yet who may invoke it", "url", faas.RedactURL(to))
 	}
 }
 

@@ -190,7 +190,7 @@ func (e *Executor) send(ctx context.Context, r request) (*answer, error) {
 	}
 	req, err := http.NewRequestWithContext(try, r.method, r.url, nil)
 	if err != nil {
-		return nil, e.errorf(faas.ErrInternal, r, "a URL is not usable")
+		return nil, e.errorf(faas.ErrInternal, r, "invalid URL")
 	}
 	for name, values := range r.header {
 		req.Header[name] = values
@@ -274,7 +274,7 @@ func (e *Executor) callWith(ctx context.Context, r request, safe bool, body []by
 		if err == nil || !e.enabledLately(ctx, r, err) || time.Since(began) > settleTime {
 			return x, err
 		}
-		e.log.Warn("an API was enabled a moment ago, and is waited for", "error", err)
+		e.log.Warn("waiting for an API that was enabled a moment ago", "error", err)
 		if !httputil.Sleep(ctx, wait) {
 			return x, e.errorf(faas.ErrTimeout, r, "%w, at the end of: %w", context.Cause(ctx), err)
 		}

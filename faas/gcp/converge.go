@@ -60,7 +60,7 @@ func (e *Executor) newDeployment(u faas.Unit) (*deployment, error) {
 		return faas.Errorf(faas.ErrInvalidArgument, "deploy", faas.GCPFunctions, format, args...)
 	}
 	if len(u.Functions) != 1 {
-		return nil, bad("unit %q has %d functions and not one", u.ID, len(u.Functions))
+		return nil, bad("unit %q has %d functions, not one", u.ID, len(u.Functions))
 	}
 	f := u.Functions[0]
 	if id := kit.CloudRunNames.Of(e.set.service, f.JobID); u.ID != id {
@@ -98,7 +98,7 @@ func (d *deployment) run(ctx context.Context, p *httputil.Progress) (faas.State,
 			return err
 		}
 		if s = d.e.state(got); s.Status != faas.StatusReady {
-			return d.e.errorf(faas.ErrUnavailable, d.request(), "function %s was deployed and is not ready: %s", got.name,
+			return d.e.errorf(faas.ErrUnavailable, d.request(), "function %s was deployed but is not ready: %s", got.name,
 				d.hide(s.Reason))
 		}
 		m := d.e.memory(d.u.ID)
@@ -178,10 +178,10 @@ func (e *Executor) rounds(ctx context.Context, r request, p *httputil.Progress, 
 				return err
 			}
 			p.Step("wait for a new project")
-			e.log.Warn("something that Google makes in a new project is not there yet, and is waited for", "error", err)
+			e.log.Warn("waiting for something that Google creates in a new project", "error", err)
 			wait = min(firstSettle<<min(n, 8), maxSettle)
 		case class == kit.Exists:
-			return e.errorf(faas.ErrConflict, r, "it exists, and Google does not show it: %w", err)
+			return e.errorf(faas.ErrConflict, r, "it exists, but Google does not show it: %w", err)
 		default:
 			return err
 		}

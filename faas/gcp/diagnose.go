@@ -24,8 +24,8 @@ func (e *Executor) Diagnose(ctx context.Context) []faas.Check {
 	first := check.Run(ctx, check.Time, check.Check{Name: "credentials", Run: d.credentials})
 	later := []check.Check{
 		{Name: "clock", Run: d.clock}, {Name: "project", Run: d.project},
-		{Name: "apis", Run: d.found(e.checkAPIs, "serviceusage.services.get", "all that a deployment takes are enabled")},
-		{Name: "permissions", Run: d.found(e.checkPermissions, "", "all that a deployment takes are held")},
+		{Name: "apis", Run: d.found(e.checkAPIs, "serviceusage.services.get", "all that deploying needs are enabled")},
+		{Name: "permissions", Run: d.found(e.checkPermissions, "", "all that deploying needs are held")},
 		{Name: "build", Run: d.build}, {Name: "region", Run: d.region}, {Name: "bucket", Run: d.bucket},
 		{Name: "quota", Run: d.quota},
 	}
@@ -66,7 +66,7 @@ func (d *diagnosis) credentials(ctx context.Context) faas.Check {
 		case failed.Code == faas.ErrUnavailable || failed.Code == faas.ErrTimeout:
 			remedy = "let this machine's network, firewall and proxy (HTTPS_PROXY) reach oauth2.googleapis.com:443"
 		case e.set.credentialsFile != "":
-			remedy = "tangle-cloud policy --faas-option credentials_file=FILE"
+			remedy = "set option credentials_file to FILE"
 		case e.set.impersonate != "":
 			remedy += "\ngcloud iam service-accounts add-iam-policy-binding " + e.set.impersonate +
 				" --member=MEMBER --role=roles/iam.serviceAccountTokenCreator"
@@ -103,11 +103,11 @@ func (d *diagnosis) project(context.Context) faas.Check {
 	case disabled(d.projectErr):
 		return d.unknown(d.projectErr, "")
 	case code == faas.ErrPermissionDenied:
-		return check.Warn(d.projectErr, e.grantCommand("roles/browser")+"\ncloud policy --faas-gcp-project PROJECT",
+		return check.Warn(d.projectErr, e.grantCommand("roles/browser")+"\nset project_id to PROJECT",
 			"project %s does not exist, or the permission resourcemanager.projects.get is missing, which deploying does not "+
 				"take: %s", e.set.project, check.Words(d.projectErr))
 	case code == faas.ErrNotFound || code == faas.ErrInvalidArgument:
-		return check.FailBy(d.projectErr, "tangle-cloud policy --faas-gcp-project PROJECT")
+		return check.FailBy(d.projectErr, "set project_id to PROJECT")
 	case code == faas.ErrUnavailable || code == faas.ErrTimeout:
 		return check.FailBy(d.projectErr, "let this machine's network, firewall and proxy (HTTPS_PROXY) reach "+
 			"cloudresourcemanager.googleapis.com:443")
@@ -136,9 +136,9 @@ func (d *diagnosis) unknown(err error, permission string) faas.Check {
 	}
 	if permission != "" && faas.CodeOf(err) == faas.ErrPermissionDenied && !disabled(err) {
 		return check.Warn(err, d.e.grantCommand(roleFor(permission)),
-			"it could not be looked at, which takes the permission %s; deploying does not", permission)
+			"it could not be checked: that needs the permission %s, which deploying does not", permission)
 	}
-	return check.Warn(err, remedy, "it could not be looked at: %s", check.Words(err))
+	return check.Warn(err, remedy, "it could not be checked: %s", check.Words(err))
 }
 
 // found makes a check from what Preflight looks at.
@@ -196,9 +196,9 @@ func (d *diagnosis) region(ctx context.Context) faas.Check {
 		code == faas.ErrPermissionDenied && errors.As(err, &refused) &&
 			strings.Contains(refused.message, "locations/"+e.set.region):
 		return check.Fail(err, "export "+RegionEnv+"=REGION (gcloud functions regions list shows them)",
-			"there is no region %s, or not for this project: %s", e.set.region, check.Words(err))
+			"region %s does not exist, or not for this project: %s", e.set.region, check.Words(err))
 	case code == faas.ErrPermissionDenied:
-		return check.Skip("it could not be looked at; see apis and permissions: %s", check.Words(err))
+		return check.Skip("it could not be checked; see apis and permissions: %s", check.Words(err))
 	}
 	return d.unknown(err, "")
 }
@@ -219,7 +219,7 @@ func (d *diagnosis) quota(ctx context.Context) faas.Check {
 	const raise = "remove functions that nobody needs, or use another region: export " + RegionEnv + "=REGION"
 	switch n := len(all); {
 	case n >= maxFunctions:
-		return check.FailBy(d.e.errorf(faas.ErrTooLarge, d.r, "region %s holds %d functions, and no more than %d",
+		return check.FailBy(d.e.errorf(faas.ErrTooLarge, d.r, "region %s holds %d functions; the limit is %d",
 			d.e.set.region, n, maxFunctions), raise)
 	case n*10 >= maxFunctions*9:
 		return check.Warn(nil, raise, "region %s holds %d of %d functions", d.e.set.region, n, maxFunctions)

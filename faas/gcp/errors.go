@@ -354,7 +354,8 @@ func (f *refusal) permission() string {
 	return ""
 }
 
-// principal returns who lacks a permission, as a member of a policy, or the name for whoever that is.
+// principal returns the member of a policy that lacks a permission, or someone if Google does not
+// name it.
 func (f *refusal) principal() string {
 	m := principalForm.FindStringSubmatch(f.message)
 	if m == nil {
@@ -369,7 +370,7 @@ func (f *refusal) principal() string {
 // maxScale finds the number of instances that a quota allows.
 var maxScale = regexp.MustCompile(`maxScale may not exceed ([0-9]{1,6})`)
 
-// remedy returns the command that mends an error, where one is known.
+// remedy returns the command that fixes an error, or "" if none is known.
 func (e *Executor) remedy(refused *refusal, means kit.Refusal) string {
 	code := means.Code
 	switch {
@@ -402,5 +403,6 @@ func (e *Executor) remedy(refused *refusal, means kit.Refusal) string {
 	return ""
 }
 
-// maxMessage bounds what an error repeats of Google's words, in bytes. A build's messages need some room.
+// maxMessage limits how much of Google's text an error repeats, in bytes. A build's messages need
+// some room.
 const maxMessage = 1500

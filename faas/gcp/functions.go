@@ -284,7 +284,7 @@ func (h buildHost) putBack(ctx context.Context, r request, was *reading, id stri
 	// The source is another copy of the same one, and Google numbers copies anew.
 	left := slices.DeleteFunc(differing(is, want), func(path string) bool { return path == "buildConfig.source" })
 	if len(left) > 0 {
-		return nil, h.e.errorf(faas.ErrConflict, r, "function %s was put back but for %s", id, strings.Join(left, ", "))
+		return nil, h.e.errorf(faas.ErrConflict, r, "function %s was restored except for %s", id, strings.Join(left, ", "))
 	}
 	return back, nil
 }

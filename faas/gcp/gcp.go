@@ -95,7 +95,7 @@ func (e *Executor) CheckPlace(_ context.Context, recorded faas.State) error {
 	isNumber := func(project string) bool { return strings.Trim(project, "0123456789") == "" }
 	if part[1] != e.set.project && isNumber(part[1]) == isNumber(e.set.project) || part[3] != e.set.region {
 		return faas.Errorf(faas.ErrConflict, "open", faas.GCPFunctions,
-			"%s was deployed to project %s in %s, and this is project %s in %s",
+			"%s was deployed to project %s in %s, but this is project %s in %s",
 			recorded.ID, part[1], part[3], e.set.project, e.set.region)
 	}
 	return nil
@@ -200,7 +200,7 @@ func (e *Executor) connect(ctx context.Context) error {
 	case len(e.opts) > 0:
 		named, endpoint, authenticates, err := choose(ctx, e.opts)
 		if err != nil {
-			return invalid("the client options do not go together: %w", err)
+			return invalid("the client options conflict: %w", err)
 		}
 		if endpoint != "" {
 			e.set.moveTo(strings.TrimRight(endpoint, "/") + "/")

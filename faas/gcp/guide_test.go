@@ -9,7 +9,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/doctest"
 )
 
-// TestTheOperatorGuide runs the commands of the operator's guide against the fake. Only the project differs.
+// TestTheOperatorGuide runs the commands of the operator's guide against the fake. Only
+// the project differs.
 func TestTheOperatorGuide(t *testing.T) {
 	runsHere(t)
 	s := gcptest.Start(t, builder)

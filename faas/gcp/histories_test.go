@@ -13,8 +13,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/gcp/internal/gcptest"
 )
 
-// TestGoogleInBadWeather plays random histories of a service at Google, with reads that are out of date, lost answers,
-// throttling and programs that end at any moment.
+// TestGoogleInBadWeather plays random histories of a service at Google, with reads that are out
+// of date, lost answers, throttling and programs that end at any moment.
 func TestGoogleInBadWeather(t *testing.T) {
 	runsHere(t)
 	for name, options := range map[string][]string{

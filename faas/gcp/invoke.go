@@ -174,7 +174,7 @@ func (e *Executor) result(r request, to *route, jobID uint32, a *answer,
 		return nil, e.invokeError(r, a)
 	}
 	if resp.JobID != jobID && (resp.Compact || resp.JobID != 0) { // a plain binary may leave it out
-		return nil, e.errorf(faas.ErrUnavailable, r, "POST %s: the answer is of job %d", faas.RedactURL(to.url), resp.JobID)
+		return nil, e.errorf(faas.ErrUnavailable, r, "POST %s: the answer is for job %d", faas.RedactURL(to.url), resp.JobID)
 	}
 	if resp.Result == nil {
 		resp.Result = []byte{}
@@ -215,12 +215,12 @@ func (e *Executor) invokeError(r request, a *answer) *faas.Error {
 		code, notRun, hint = faas.ErrNotFound, true, "the binary does not have this job: "
 	case a.status == http.StatusUnauthorized:
 		code, notRun = faas.ErrPermissionDenied, true
-		hint = "the ID token is refused" + because(a.header) +
-			"; to mend it: set this machine's clock, or gcloud auth application-default login; "
+		hint = "the ID token was refused" + because(a.header) +
+			"; to fix it: set this machine's clock, or gcloud auth application-default login; "
 		e.idTokens.Forget(r.url)
 	case a.status == http.StatusForbidden:
 		code, notRun = faas.ErrPermissionDenied, true
-		hint = "the caller may not invoke the function; to mend it: gcloud run services add-iam-policy-binding " +
+		hint = "the caller may not invoke the function; to fix it: gcloud run services add-iam-policy-binding " +
 			kit.CloudRunNames.Of(e.set.service, uint32(r.job)) +
 			" --project=" + e.set.project + " --region=" + e.set.region + " --role=" + invokerRole +
 			" --member=MEMBER (MEMBER: who invokes); "

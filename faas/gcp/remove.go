@@ -50,7 +50,7 @@ func (e *Executor) Remove(ctx context.Context, id string) error {
 }
 
 // errAppeared says that a function came into being during the wait for its deletion.
-var errAppeared = &refusal{status: "ABORTED", message: "it came into being while it was removed"}
+var errAppeared = &refusal{status: "ABORTED", message: "it was created while it was being removed"}
 
 // gone waits until the function does not exist any more. If a creation was sent and never answered,
 // it also waits whether that still takes effect.

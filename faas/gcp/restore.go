@@ -49,7 +49,7 @@ func (e *Executor) Restore(ctx context.Context, prior faas.State) error {
 		case now != nil && now.status == prior.Status &&
 			(now.revision == prior.Revision || was != nil && now.revision == was.again):
 		case prior.NotRestorable != "":
-			return e.errorf(faas.ErrUnsupported, r, "function %s cannot be put back: %s", prior.ID, prior.NotRestorable)
+			return e.errorf(faas.ErrUnsupported, r, "function %s cannot be restored: %s", prior.ID, prior.NotRestorable)
 		case was == nil:
 			return e.codeBack(ctx, r, prior, now)
 		default:
@@ -87,9 +87,9 @@ func (got *resource) notRestorable() string {
 	case got.status == faas.StatusPending:
 		return "it is being changed by something else"
 	case got.status == faas.StatusFailed:
-		return "it does not work as it is: " + got.reason
+		return "it does not work now: " + got.reason
 	case got.function != nil && got.raw != nil && !isPinned(got.raw):
-		return "Google does not tell which source it was built from"
+		return "Google does not say from which source it was built"
 	}
 	return ""
 }
@@ -117,7 +117,7 @@ func (e *Executor) codeBack(ctx context.Context, r request, prior faas.State, no
 		}
 	}
 	if !sameConfig {
-		return e.errorf(faas.ErrConflict, r, "function %s has its earlier code and not its earlier configuration, which "+
+		return e.errorf(faas.ErrConflict, r, "function %s has its earlier code but not its earlier configuration, which "+
 			"another process read: deploy it again", prior.ID)
 	}
 	return nil

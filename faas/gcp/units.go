@@ -91,7 +91,7 @@ func checkBinary(bin *faas.Binary, jobID uint32) error {
 		return refuse(faas.CodeOf(err), jobID, "%w", err)
 	}
 	if bin.Size > maxUnpacked {
-		return refuse(faas.ErrTooLarge, jobID, "the binary has %d bytes, the limit is %d: strip it (-ldflags=-s)", bin.Size,
+		return refuse(faas.ErrTooLarge, jobID, "the binary has %d bytes; the limit is %d: strip it (-ldflags=-s)", bin.Size,
 			maxUnpacked)
 	}
 	if bin.Static || bin.Format == faas.FormatScript {
@@ -146,7 +146,7 @@ func checkProcessors(f faas.Function, scale scaling) error {
 	switch {
 	case f.MemoryMB < allowed.least:
 		return refuse(faas.ErrInvalidArgument, f.JobID,
-			"memory of %d MiB is too little for option cpu=%s, which takes at least %d MiB", f.MemoryMB, scale.cpu,
+			"memory of %d MiB is too little for option cpu=%s, which needs at least %d MiB", f.MemoryMB, scale.cpu,
 			allowed.least)
 	case f.MemoryMB > allowed.most:
 		return refuse(faas.ErrTooLarge, f.JobID,
@@ -180,12 +180,12 @@ func (e *Executor) checkFunction(f faas.Function) error {
 			f.KeepWarm, f.MaxConcurrency, 1<<31-1)
 	case scale.most > 0 && f.KeepWarm > scale.most:
 		return refuse(faas.ErrInvalidArgument, f.JobID,
-			"%d instances are to be kept warm, and %d is the most that max_concurrency and option max_instances allow",
+			"keep_warm is %d, but max_concurrency and option max_instances allow at most %d",
 			f.KeepWarm, scale.most)
 	}
 	for _, s := range e.set.secrets {
 		if _, both := f.Env[s.Key]; both {
-			return refuse(faas.ErrInvalidArgument, f.JobID, "environment variable %s is also in option secrets; give one", s.Key)
+			return refuse(faas.ErrInvalidArgument, f.JobID, "environment variable %s is also in option secrets; set only one", s.Key)
 		}
 	}
 	return checkProcessors(f, scale)

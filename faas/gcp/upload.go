@@ -118,7 +118,7 @@ func (d *deployment) signedHeader(raw string) (http.Header, error) {
 	header := http.Header{"Content-Type": {"application/zip"}}
 	u, err := url.Parse(raw)
 	if err != nil {
-		return nil, d.e.errorf(faas.ErrUnavailable, d.request(), "the upload URL is not usable")
+		return nil, d.e.errorf(faas.ErrUnavailable, d.request(), "the upload URL is invalid")
 	}
 	for name, values := range u.Query() {
 		if !strings.EqualFold(name, "X-Goog-SignedHeaders") ||
@@ -127,7 +127,7 @@ func (d *deployment) signedHeader(raw string) (http.Header, error) {
 		}
 		if size := d.u.Package.Size(); size > maxPackage {
 			return nil, d.e.errorf(faas.ErrTooLarge, d.request(),
-				"the package has %d bytes, the limit of uploads is %d: strip the binary (-ldflags=-s)", size, maxPackage)
+				"the package has %d bytes; the limit of uploads is %d: strip the binary (-ldflags=-s)", size, maxPackage)
 		}
 		header.Set("X-Goog-Content-Length-Range", "0,"+strconv.Itoa(maxPackage))
 	}

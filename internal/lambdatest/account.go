@@ -1,6 +1,7 @@
 package lambdatest
 
-// maxCode is how much code an account may hold in a region, and maxUnzipped what a package may be, in bytes.
+// maxCode is how much code an account may hold in a region, and maxUnzipped how large an unpacked
+// package may be, in bytes.
 const (
 	maxCode     = 75 << 30
 	maxUnzipped = 250 << 20
@@ -19,7 +20,8 @@ func (s *Server) accountSettings(request) (answer, *apiError) {
 	}}, nil
 }
 
-// stored is how many bytes of code the account holds. Each version counts. s.mu is held.
+// stored returns how many bytes of code the account holds. Each version counts. The caller holds
+// s.mu.
 func (s *Server) stored() int64 {
 	total := s.config.CodeUsed
 	for _, f := range s.functions {
@@ -31,7 +33,7 @@ func (s *Server) stored() int64 {
 	return total
 }
 
-// room refuses code for which the account has no room. s.mu is held.
+// room refuses code for which the account has no room. The caller holds s.mu.
 func (s *Server) room(more int64) *apiError {
 	if s.stored()+more > maxCode {
 		return failf(400, "CodeStorageExceededException", "Code storage limit exceeded.")

@@ -72,7 +72,7 @@ func (s *Server) point(f *function, a *alias, in aliasInput) *apiError {
 	return nil
 }
 
-// aliased finds function and alias of a request. The caller holds the lock.
+// aliased finds the function and the alias of a request. The caller holds the lock.
 func (s *Server) aliased(r request) (*function, *alias, *apiError) {
 	f, err := s.find(r.name)
 	if err != nil {
@@ -102,8 +102,8 @@ func (s *Server) getAlias(r request) (answer, *apiError) {
 	return answer{body: a.describe()}, nil
 }
 
-// describe is what Lambda tells of an alias. While an alias with provisioned concurrency moves, that
-// is weights.
+// describe returns what Lambda reports of an alias. While an alias with provisioned concurrency
+// moves, that includes weights.
 func (a *alias) describe() alias {
 	told := *a
 	if time.Now().Before(a.moving) {
@@ -170,8 +170,8 @@ func (s *Server) deleteAlias(r request) (answer, *apiError) {
 	return answer{}, nil
 }
 
-// MoveAlias points an alias to another version, as somebody else would have done. With an empty
-// version it is deleted.
+// MoveAlias points an alias to another version, as somebody else would have done. If version is
+// empty, it deletes the alias.
 func (s *Server) MoveAlias(name, alias, version string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

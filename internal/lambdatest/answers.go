@@ -9,7 +9,7 @@ import (
 	"net/http"
 )
 
-// answer is what an operation of Lambda answers.
+// answer is the answer of a Lambda operation.
 type answer struct {
 	header map[string]string
 	body   any    // JSON, or nil for none
@@ -55,7 +55,7 @@ func failf(status int, code, format string, args ...any) *apiError {
 
 func (e *apiError) Error() string { return e.code + ": " + e.message }
 
-// write writes the error as the service's protocol has it.
+// write writes the error in the service's protocol.
 func (e *apiError) write(w http.ResponseWriter, service string) {
 	switch service {
 	case "s3":
@@ -90,14 +90,14 @@ func (e *apiError) write(w http.ResponseWriter, service string) {
 	}
 }
 
-// writeJSON writes an answer of the services that speak JSON 1.1.
+// writeJSON writes an answer of a service that speaks JSON 1.1.
 func writeJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
 	w.Header().Set("X-Amzn-Requestid", newID())
 	json.NewEncoder(w).Encode(v)
 }
 
-// writeQuery writes an answer of the services that are asked by forms.
+// writeQuery writes an answer of a service that takes forms.
 func writeQuery(w http.ResponseWriter, action, namespace string, result any) {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "<%sResponse xmlns=%q>", action, namespace)

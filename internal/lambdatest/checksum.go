@@ -15,7 +15,7 @@ import (
 	"strings"
 )
 
-// checksums are those that S3 takes, by the end of the header or trailer that has them.
+// checksums holds the checksums that S3 accepts, by the end of the name of their header or trailer.
 var checksums = map[string]func() hash.Hash{
 	"crc32":     func() hash.Hash { return crc32.NewIEEE() },
 	"crc32c":    func() hash.Hash { return crc32.New(crc32.MakeTable(crc32.Castagnoli)) },
@@ -38,8 +38,8 @@ func hasChecksum(h http.Header) bool {
 	return false
 }
 
-// decodeBody takes the chunks off the body of a request to S3, and checks it against the checksums
-// in its headers and its trailer.
+// decodeBody removes the chunks from the body of a request to S3, and checks it against the
+// checksums in its headers and its trailer.
 func decodeBody(r *http.Request, body []byte) ([]byte, *apiError) {
 	stated := map[string]string{}
 	for name := range checksums {

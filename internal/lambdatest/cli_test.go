@@ -46,7 +46,7 @@ func (c cli) run(args ...string) (stdout, stderr string) {
 	return strings.TrimSpace(out.String()), errs.String()
 }
 
-// ok runs a command that succeeds.
+// ok runs a command that must succeed.
 func (c cli) ok(args ...string) string {
 	c.Helper()
 	out, errs := c.run(args...)
@@ -56,7 +56,7 @@ func (c cli) ok(args ...string) string {
 	return out
 }
 
-// refused runs a command that fails with that text.
+// refused runs a command that must fail with the given text.
 func (c cli) refused(text string, args ...string) {
 	c.Helper()
 	if out, errs := c.run(args...); !strings.Contains(errs, text) {
@@ -76,7 +76,7 @@ func TestTheCLIReadsWhatIsWritten(t *testing.T) {
 	if err := os.WriteFile(big, bytes.Repeat([]byte("0123456789abcdef"), 9<<20/16), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	// Each command takes a second of a quiet machine, so that they are few.
+	// Each command takes a second of an idle machine, so there are only a few.
 	aws.ok("s3", "mb", "s3://packages")
 	aws.ok("s3", "cp", "--no-progress", big, "s3://packages/a/big") // in parts
 	aws.ok("s3", "cp", "--no-progress", zip, "s3://packages/a/package.zip")

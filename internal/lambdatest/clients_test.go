@@ -30,8 +30,8 @@ import (
 
 var officialModel = sync.OnceValues(FindModel)
 
-// start starts a server that complains to the test, and the configuration of clients of it that
-// send every request once.
+// start starts a server that reports to the test, and returns a configuration for clients of it
+// that send every request once.
 func start(t *testing.T, cfg Config) (*Server, aws.Config) {
 	t.Helper()
 	m, err := officialModel()
@@ -54,7 +54,7 @@ func start(t *testing.T, cfg Config) (*Server, aws.Config) {
 	}
 }
 
-// wantCode checks the code of an error, empty for none.
+// wantCode checks the code of an error; "" means that there must be no error.
 func wantCode(t *testing.T, what string, err error, code string) {
 	t.Helper()
 	var api smithy.APIError
@@ -65,7 +65,7 @@ func wantCode(t *testing.T, what string, err error, code string) {
 	}
 }
 
-// wantText checks that an error has a text, empty for no error.
+// wantText checks that an error has a text; "" means that there must be no error.
 func wantText(t *testing.T, what string, err error, text string) {
 	t.Helper()
 	if (err == nil) != (text == "") || err != nil && !strings.Contains(err.Error(), text) {
@@ -432,7 +432,8 @@ func TestTheClientsOfLogsAndQuotas(t *testing.T) {
 	}
 }
 
-// A clock that is wrong is refused, and what the services answer lets a client correct it.
+// A request that is dated by a wrong clock is refused, and the answer lets a client correct its
+// clock.
 func TestClocksThatDiffer(t *testing.T) {
 	t.Parallel()
 	_, cfg := start(t, Config{Clock: time.Hour})

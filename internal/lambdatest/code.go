@@ -16,7 +16,7 @@ const (
 	maxUnpacked = 250 << 20
 )
 
-// unpack checks a package and writes it to disk, once for equal ones.
+// unpack checks a package and writes it to disk, once for equal packages.
 func (s *Server) unpack(from packageSource) (*code, *apiError) {
 	data := from.ZipFile
 	switch {
@@ -49,7 +49,7 @@ func (s *Server) unpack(from packageSource) (*code, *apiError) {
 	return pkg, nil
 }
 
-// fetch reads a package from S3, as Lambda does. s.mu is held.
+// fetch reads a package from S3, as Lambda does. The caller holds s.mu.
 func (s *Server) fetch(from packageSource) ([]byte, *apiError) {
 	bad := func(code, message string, args ...any) *apiError {
 		return invalid("Error occurred while GetObject. S3 Error Code: "+code+". S3 Error Message: "+message, args...)

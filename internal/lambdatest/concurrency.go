@@ -2,12 +2,12 @@ package lambdatest
 
 import "time"
 
-// leaveUnreserved is how many concurrent executions an account must leave to functions that have
-// none reserved.
+// leaveUnreserved returns how many concurrent executions an account must leave to functions without
+// a reservation.
 func (s *Server) leaveUnreserved() int { return min(100, s.config.Concurrency) }
 
-// unreserved is what is left to functions that have no concurrency of their own, but for what one
-// function has. s.mu is held.
+// unreserved returns the concurrency that is left to functions without a reservation, ignoring the
+// reservation of one function. The caller holds s.mu.
 func (s *Server) unreserved(except *function) int {
 	left := s.config.Concurrency
 	for _, f := range s.functions {
@@ -109,7 +109,7 @@ func (f *function) weighted(qualifier string) bool {
 	return a != nil && a.describe().RoutingConfig != nil
 }
 
-// warm is the provisioned concurrency of the function, but for that of one qualifier.
+// warm returns the provisioned concurrency of the function, without that of one qualifier.
 func (f *function) warm(except string) int {
 	total := 0
 	for qualifier, p := range f.provisioned {
@@ -136,8 +136,8 @@ func (p *provisioned) describe() map[string]any {
 	return told
 }
 
-// FailProvisioned makes the provisioned concurrency of a version or alias fail, as Lambda does when
-// instances of it do not start.
+// FailProvisioned makes the provisioned concurrency of a version or alias fail, as Lambda does if
+// its instances do not start.
 func (s *Server) FailProvisioned(name, qualifier, reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

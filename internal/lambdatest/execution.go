@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// checkRole refuses a role that Lambda cannot use, or cannot use yet. s.mu is held.
+// checkRole refuses a role that Lambda cannot use, or cannot use yet. The caller holds s.mu.
 func (s *Server) checkRole(arn string, c configuration) *apiError {
 	parts := strings.Split(arn, ":")
 	cannot := invalid("The role defined for the function cannot be assumed by Lambda.")
@@ -35,13 +35,14 @@ func (s *Server) checkRole(arn string, c configuration) *apiError {
 	return nil
 }
 
-// tooYoung reports whether a function with that role is accepted and fails later. s.mu is held.
+// tooYoung reports whether a function with that role is accepted and fails later. The caller holds
+// s.mu.
 func (s *Server) tooYoung(arn string) bool {
 	r := s.roleOf(arn)
 	return r != nil && s.config.RoleLate > 0 && r.age() < s.config.RoleDelay+s.config.RoleGrant+s.config.RoleLate
 }
 
-// age is how long ago a role was created. A role that an operator made is old.
+// age returns how long ago a role was created. A role that an operator made is old.
 func (r *role) age() time.Duration { return time.Since(r.created) }
 
 // allows reports whether a policy of a role names an action.
@@ -54,7 +55,7 @@ func (r *role) allows(action string) bool {
 	return len(r.attached) > 0 // what those say is not known here
 }
 
-// roleID is the identity of a role that was created here, empty for another. s.mu is held.
+// roleID returns the identity of a role that was created here, or "". The caller holds s.mu.
 func (s *Server) roleID(arn string) string {
 	if r := s.roleOf(arn); r != nil {
 		return r.id
@@ -62,8 +63,8 @@ func (s *Server) roleID(arn string) string {
 	return ""
 }
 
-// checkExecution refuses an invocation of a function whose role is not the one that Lambda has its
-// grants for: it was deleted, or deleted and made again. s.mu is held.
+// checkExecution refuses an invocation of a function whose role was deleted, or deleted and made
+// again, so that Lambda's grants are not for it. The caller holds s.mu.
 func (s *Server) checkExecution(v *configuration) *apiError {
 	if v.roleID == "" {
 		return nil

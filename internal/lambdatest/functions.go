@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// configuration is what Lambda says of a function or version, with the member names of the API.
+// configuration is what Lambda reports of a function or version, with the member names of the API.
 type configuration struct {
 	FunctionName     string
 	FunctionArn      string
@@ -155,7 +155,7 @@ func (s *Server) lambdaRoutes() []route {
 	}
 }
 
-// on serves an operation on a function that exists, under the lock.
+// on serves an operation on a function that exists, and holds the lock.
 func (s *Server) on(serve func(request, *function) (answer, *apiError)) func(request) (answer, *apiError) {
 	return func(r request) (answer, *apiError) {
 		s.mu.Lock()
@@ -216,7 +216,7 @@ func invalid(format string, args ...any) *apiError {
 	return failf(400, "InvalidParameterValueException", format, args...)
 }
 
-// find returns a function as it is now. The caller holds the lock.
+// find returns the present state of a function. The caller holds the lock.
 func (s *Server) find(name string) (*function, *apiError) {
 	f := s.functions[name]
 	if f == nil {
@@ -255,7 +255,7 @@ func (s *Server) nextRevision() string {
 	return fmt.Sprintf("%08d-0000-4000-8000-000000000000", s.revision)
 }
 
-// remember keeps what reads may still see for a while.
+// remember keeps the state that reads may still see for a while.
 func (s *Server) remember(name string, f *function) {
 	if s.config.StaleReads == 0 || f == nil {
 		return
@@ -349,7 +349,7 @@ func (s *Server) createFunction(r request) (answer, *apiError) {
 	return answer{body: f.latest}, nil
 }
 
-// update begins an update, which is taken back if the transition ends in failure.
+// update begins an update, which is undone if the transition ends in failure.
 func (s *Server) update(f *function, changed configuration) {
 	was, unpublished := f.latest, f.unpublished
 	f.serving = &was
@@ -374,7 +374,7 @@ func (s *Server) changed(f *function, d time.Duration) {
 	}
 }
 
-// lastModified is the present time in the form that Lambda has it in.
+// lastModified returns the present time in Lambda's form.
 func (s *Server) lastModified() string {
 	return s.now().UTC().Format(cmp.Or(s.config.LastModified, "2006-01-02T15:04:05.000+0000"))
 }
@@ -386,7 +386,7 @@ func (c *configuration) setCode(p *code, architectures []string) {
 	}
 }
 
-// read returns what a read of a function sees. The caller holds the lock.
+// read returns the state of a function that a read sees. The caller holds the lock.
 func (s *Server) read(name string) (*function, *apiError) {
 	f, err := s.find(name)
 	if err != nil {
@@ -425,7 +425,7 @@ func (s *Server) version(f *function, qualifier string) (*configuration, *apiErr
 	return nil, failf(404, "ResourceNotFoundException", "Function not found: %s:%s", f.latest.FunctionArn, qualifier)
 }
 
-// readVersion returns the function, and the version of it, that a request reads.
+// readVersion returns the function and the version that a request reads.
 func (s *Server) readVersion(r request) (*function, *configuration, *apiError) {
 	f, err := s.read(r.name)
 	if err != nil {
@@ -469,8 +469,8 @@ func (s *Server) getFunctionConfiguration(r request) (answer, *apiError) {
 	return answer{body: v.qualified(r)}, nil
 }
 
-// qualified is a configuration as Lambda tells it to who asks for a version or alias: with an ARN
-// that ends with it.
+// qualified returns the configuration as Lambda reports it for a version or alias: its ARN ends
+// with the qualifier.
 func (c configuration) qualified(r request) configuration {
 	if q := r.qualifier(); q != "" {
 		arn, _, _ := strings.Cut(c.FunctionArn, ":function:")
@@ -494,7 +494,7 @@ func (s *Server) listFunctions(r request) (answer, *apiError) {
 	return answer{body: map[string]any{"Functions": page, "NextMarker": next}}, nil
 }
 
-// paged cuts a list as Marker and MaxItems ask. A page has at most 50 items.
+// paged returns the page of a list that Marker and MaxItems ask for. A page has at most 50 items.
 func paged(r request, all []configuration) ([]configuration, *string) {
 	start, _ := strconv.Atoi(r.URL.Query().Get("Marker"))
 	size, err := strconv.Atoi(r.URL.Query().Get("MaxItems"))
@@ -511,7 +511,8 @@ func paged(r request, all []configuration) ([]configuration, *string) {
 	return page, &next
 }
 
-// Fail makes the transition that a function is in, or begins now, end in failure, as Lambda does for a subnet without addresses or a role without rights.
+// Fail makes the transition that a function is in, or begins next, end in failure, as Lambda does
+// for a subnet without addresses or a role without rights.
 func (s *Server) Fail(name, reasonCode, reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -520,7 +521,8 @@ func (s *Server) Fail(name, reasonCode, reason string) {
 	}
 }
 
-// Sleep makes a function inactive, as Lambda does with one that was not invoked for weeks: the next invocation fails and wakes it.
+// Sleep makes a function inactive, as Lambda does to a function that was not invoked for weeks. The
+// next invocation fails and wakes it.
 func (s *Server) Sleep(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// role is one of IAM.
+// role is an IAM role.
 type role struct {
 	id       string // another one when a role is deleted and made again
 	arn      string
@@ -31,7 +31,7 @@ type role struct {
 const lambdaTrust = `{"Version":"2012-10-17","Statement":[` +
 	`{"Effect":"Allow","Principal":{"Service":"lambda.amazonaws.com"},"Action":"sts:AssumeRole"}]}`
 
-// newRole makes a role that everybody knows of. s.mu is held.
+// newRole makes a role that every service knows at once. The caller holds s.mu.
 func (s *Server) newRole(name, trust string) *role {
 	r := &role{
 		id: iamID("AROA", 17), arn: "arn:aws:iam::" + s.config.Account + ":role/" + name, trust: trust,
@@ -41,12 +41,12 @@ func (s *Server) newRole(name, trust string) *role {
 	return r
 }
 
-// iamID is an identity of IAM: a prefix that tells of what, and letters and digits.
+// iamID returns an identity in IAM: a prefix that tells its kind, then letters and digits.
 func iamID(prefix string, n int) string {
 	return prefix + strings.ToUpper(strings.ReplaceAll(newID(), "-", ""))[:n]
 }
 
-// roleOf finds a role by its ARN; nil for one that was not created here. s.mu is held.
+// roleOf finds a role by its ARN, or returns nil if it was not created here. The caller holds s.mu.
 func (s *Server) roleOf(arn string) *role {
 	return s.roles[strings.ToLower(arn[strings.LastIndexByte(arn, '/')+1:])]
 }
@@ -58,15 +58,16 @@ func (s *Server) CreateRole(name, trust string) (arn string) {
 	return s.newRole(name, trust).arn
 }
 
-// AttachPolicies attaches managed policies to a role, and no others, as somebody else would have done.
+// AttachPolicies attaches exactly the given managed policies to a role, as somebody else would have
+// done.
 func (s *Server) AttachPolicies(role string, arns ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.roles[strings.ToLower(role)].attached = arns
 }
 
-// ReplaceRole deletes a role and makes it again as it was, as somebody else would have done. Lambda's
-// grants are for the one that is gone.
+// ReplaceRole deletes a role and makes it again unchanged, as somebody else would have done.
+// Lambda's grants are for the deleted one.
 func (s *Server) ReplaceRole(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -84,14 +85,15 @@ func (s *Server) Roles() map[string]map[string]string {
 	return all
 }
 
-// Boundary returns the permissions boundary of a role, empty for none.
+// Boundary returns the permissions boundary of a role, or "".
 func (s *Server) Boundary(role string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.roles[strings.ToLower(role)].boundary
 }
 
-// givenRole is a role that was not created here, and that Lambda can assume all the same: that of RoleARN. s.mu is held.
+// givenRole returns the role of RoleARN, which was not created here but which Lambda can assume.
+// The caller holds s.mu.
 func (s *Server) givenRole(name string) *role {
 	arn := s.RoleARN()
 	if name != arn[strings.LastIndexByte(arn, '/')+1:] || slices.Contains(s.config.UnknownRoles, arn) {
@@ -107,7 +109,7 @@ var (
 	descriptionPattern = regexp.MustCompile(`^[\x{0009}\x{000A}\x{000D}\x{0020}-\x{007E}\x{00A1}-\x{00FF}]{0,1000}$`)
 )
 
-// maxInlinePolicy is how long the inline policies of a role may be together, without spaces.
+// maxInlinePolicy is the longest total of a role's inline policies, without spaces.
 const maxInlinePolicy = 10_240
 
 // serveIAM answers a call of IAM.
@@ -144,7 +146,7 @@ func (s *Server) serveIAM(w http.ResponseWriter, form url.Values) {
 	writeQuery(w, action, "https://iam.amazonaws.com/doc/2010-05-08/", result)
 }
 
-// onRole does what an action does to a role that exists. s.mu is held.
+// onRole performs an action on a role that exists. The caller holds s.mu.
 func (s *Server) onRole(action, name string, form url.Values, r *role) (any, *apiError) {
 	policy := form.Get("PolicyName")
 	switch action {
@@ -228,7 +230,7 @@ func (s *Server) onRole(action, name string, form url.Values, r *role) (any, *ap
 	return nil, nil
 }
 
-// createRole makes a role that becomes known by and by. s.mu is held.
+// createRole makes a role that the services come to know one after another. The caller holds s.mu.
 func (s *Server) createRole(form url.Values) (any, *apiError) {
 	name, trust, tags := form.Get("RoleName"), form.Get("AssumeRolePolicyDocument"), formTags(form)
 	if s.roles[strings.ToLower(name)] != nil || s.givenRole(name) != nil {
@@ -260,7 +262,7 @@ func checkBoundary(form url.Values) *apiError {
 	return nil
 }
 
-// formList are the numbered values of a query.
+// formList returns the numbered values of a query.
 func formList(form url.Values, prefix string) (all []string) {
 	for i := 1; form.Has(prefix + strconv.Itoa(i)); i++ {
 		all = append(all, form.Get(prefix+strconv.Itoa(i)))
@@ -276,7 +278,7 @@ func formTags(form url.Values) map[string]string {
 	return tags
 }
 
-// iamPage cuts a list as Marker and MaxItems ask.
+// iamPage returns the page of a list that Marker and MaxItems ask for.
 func iamPage(form url.Values, all []string) (page []string, marker string) {
 	first, err := strconv.Atoi(form.Get("Marker"))
 	if err != nil || first < 0 || first > len(all) {
@@ -322,7 +324,7 @@ func (r *role) describe(name string) *roleXML {
 	return out
 }
 
-// simulate answers what the caller may do. s.mu is held.
+// simulate answers what the caller may do. The caller holds s.mu.
 func (s *Server) simulate(form url.Values) (any, *apiError) {
 	actions, resources := formList(form, "ActionNames.member."), formList(form, "ResourceArns.member.")
 	source := form.Get("PolicySourceArn")

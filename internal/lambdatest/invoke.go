@@ -30,7 +30,7 @@ type Invocation struct {
 	Env        map[string]string
 }
 
-// Answer is what an invocation came to.
+// Answer is the result of an invocation.
 type Answer struct {
 	Payload       []byte
 	FunctionError string // "Unhandled", or empty
@@ -150,8 +150,8 @@ func (s *Server) target(r request) (target, *apiError) {
 	return target{r.name, v.Version, r.qualifier(), *v, f.reserved, s.unreserved(nil), provisioned}, nil
 }
 
-// routed is the version that an invocation of an alias goes to: v, or the one that has a weight.
-// While an alias moves, that is the version it was moved from.
+// routed returns the version to which an invocation of an alias goes: v, or the version that has a
+// weight. While an alias moves, that is its former version.
 func (f *function) routed(a *alias, v *configuration) *configuration {
 	told := a.describe()
 	if told.RoutingConfig == nil {
@@ -166,7 +166,7 @@ func (f *function) routed(a *alias, v *configuration) *configuration {
 	return v
 }
 
-// run runs an invocation, or says why there are too many at once.
+// run runs an invocation, or says why too many are running.
 func (s *Server) run(t target, payload []byte) (Answer, string) {
 	leave, reason := s.pool.enter(t)
 	if reason != "" {
@@ -191,7 +191,7 @@ func (s *Server) run(t target, payload []byte) (Answer, string) {
 	return result, ""
 }
 
-// log is the log of an invocation, in the function's format.
+// log returns the log of an invocation, in the function's format.
 func (t target) log(a Answer) string {
 	text := t.logStart(a.id) + a.Log
 	if a.Log != "" && !strings.HasSuffix(a.Log, "\n") {
@@ -202,7 +202,7 @@ func (t target) log(a Answer) string {
 
 func (t target) logsJSON() bool { return t.config.LoggingConfig.LogFormat == "JSON" }
 
-// logRecord is a line that Lambda writes where the format is JSON.
+// logRecord returns a line that Lambda writes if the format is JSON.
 func logRecord(kind, id string, more map[string]any) string {
 	more["requestId"] = id
 	text, _ := json.Marshal(map[string]any{"time": time.Now().UTC().Format(time.RFC3339Nano), "type": kind,
@@ -217,8 +217,8 @@ func (t target) logStart(id string) string {
 	return fmt.Sprintf("START RequestId: %s Version: %s\n", id, t.version)
 }
 
-// status is how an invocation ended, as its report tells. One whose handler returns an error is a
-// success.
+// status returns how an invocation ended, according to its report. An invocation whose handler
+// returns an error is a success.
 func (a Answer) status() (status, errorType string) {
 	var failure struct{ ErrorType string }
 	if a.FunctionError == "" || json.Unmarshal(a.Payload, &failure) != nil {
@@ -233,7 +233,7 @@ func (a Answer) status() (status, errorType string) {
 	return "success", ""
 }
 
-// logInit is the report of an initialization that failed.
+// logInit returns the report of an initialization that failed.
 func (t target) logInit(a Answer) string {
 	status, kind := a.status()
 	if t.logsJSON() {

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// logEvent is one of CloudWatch Logs. Times are milliseconds since 1970.
+// logEvent is an event of CloudWatch Logs. Times are milliseconds since 1970.
 type logEvent struct {
 	EventID       string `json:"eventId"`
 	IngestionTime int64  `json:"ingestionTime"`
@@ -21,7 +21,7 @@ type logEvent struct {
 	Timestamp     int64  `json:"timestamp"`
 }
 
-// logs are the log groups of the functions.
+// logs holds the log groups of the functions.
 type logs struct {
 	mu     sync.Mutex
 	groups map[string][]logEvent
@@ -35,7 +35,7 @@ type logPage struct {
 	first   int
 }
 
-// add adds lines that a stream of a function's log group holds.
+// add adds lines to a stream of a function's log group.
 func (l *logs) add(function, stream, text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -74,7 +74,7 @@ func (w *lineWriter) Write(p []byte) (int, error) {
 
 var groupPattern = regexp.MustCompile(`^[.\-_/#A-Za-z0-9]{1,512}$`)
 
-// filterLogEvents is the request of FilterLogEvents, as far as it is understood here.
+// filterLogEvents is the part of a FilterLogEvents request that the fake understands.
 type filterLogEvents struct {
 	LogGroupName *string `json:"logGroupName"`
 	StartTime    *int64  `json:"startTime"`
@@ -109,7 +109,8 @@ func (s *Server) serveLogs(w http.ResponseWriter, operation string, body []byte)
 	}
 }
 
-// filterLogEvents answers FilterLogEvents: pages of a megabyte or 10,000 events at the most, fewer by Config.LogPage, and an empty one at first, as CloudWatch may.
+// filterLogEvents answers FilterLogEvents. A page has at most a megabyte or 10,000 events, or fewer
+// if Config.LogPage says so. The first page may be empty, as in CloudWatch.
 func (s *Server) filterLogEvents(w http.ResponseWriter, body []byte) {
 	bad := func(format string, args ...any) {
 		failf(http.StatusBadRequest, "InvalidParameterException", format, args...).write(w, "logs")

@@ -20,7 +20,7 @@ import (
 	"unicode/utf8"
 )
 
-// Model is the official model of Lambda's API, as every AWS CLI and botocore bring it.
+// Model is the official model of Lambda's API, which every AWS CLI and botocore include.
 type Model struct {
 	Operations map[string]struct {
 		HTTP struct {
@@ -37,7 +37,7 @@ type Model struct {
 	query  bool              // requests are forms, and answers are not checked
 }
 
-// of returns the model of a service; nil if it is not known.
+// of returns the model of a service, or nil if it is unknown.
 func (m *Model) of(service string) *Model {
 	if m == nil || service == "lambda" {
 		return m
@@ -65,8 +65,8 @@ type member struct {
 	LocationName string
 }
 
-// FindModel looks for Lambda's model where Python's botocore and the AWS CLI have it, and for those
-// of the other services beside it. It returns nil if they are not installed.
+// FindModel looks for Lambda's model, and those of the other services beside it, in the directories
+// of Python's botocore and the AWS CLI. It returns nil if they are not installed.
 func FindModel() (*Model, error) {
 	dirs := botocore()
 	m, err := findModel(dirs, "lambda/2015-03-31")
@@ -90,7 +90,7 @@ func FindModel() (*Model, error) {
 	return m, nil
 }
 
-// botocore are patterns of where botocore may be.
+// botocore returns patterns of the directories in which botocore may be.
 func botocore() []string {
 	patterns := []string{
 		"/usr/lib/python3/dist-packages/botocore", "/usr/lib/python3/dist-packages/awscli/botocore",
@@ -99,7 +99,8 @@ func botocore() []string {
 		"/opt/homebrew/lib/python3*/site-packages/botocore",
 	}
 	if python, err := exec.LookPath("python3"); err == nil {
-		if out, err := exec.Command(python, "-c", "import botocore, os; print(os.path.dirname(botocore.__file__))").Output(); err == nil {
+		const where = "import botocore, os; print(os.path.dirname(botocore.__file__))"
+		if out, err := exec.Command(python, "-c", where).Output(); err == nil {
 			patterns = append([]string{strings.TrimSpace(string(out))}, patterns...)
 		}
 	}
@@ -121,7 +122,8 @@ func findModel(dirs []string, path string) (*Model, error) {
 	return nil, nil
 }
 
-// codePoint is how the models write one, which is not how Go's expressions do.
+// codePoint matches a code point as the models write it, which Go's regular expressions do not
+// accept.
 var codePoint = regexp.MustCompile(`\\u([0-9A-Fa-f]{4})`)
 
 // ReadModel reads a service-2.json, which may be compressed.
@@ -152,7 +154,8 @@ func ReadModel(path string) (*Model, error) {
 	return m, nil
 }
 
-// checkRequest checks a request against the shape of its operation's input: members known, required ones there, types, patterns and limits.
+// checkRequest checks a request against the shape of its operation's input: unknown and missing
+// members, types, patterns and limits.
 func (m *Model) checkRequest(operation string, r *http.Request, uri map[string]string, body []byte) error {
 	op, ok := m.Operations[operation]
 	if !ok {
@@ -241,7 +244,8 @@ func (m *Model) checkForm(operation, name string, body []byte) error {
 	return m.checkValue(operation, name, raw)
 }
 
-// unflatten takes a value of a shape out of a form, where the names of its parts begin with prefix.
+// unflatten reads a value of a shape from a form, in which the names of its parts begin with
+// prefix.
 func (m *Model) unflatten(form url.Values, name, prefix string) (value any, found bool) {
 	s := m.Shapes[name]
 	switch s.Type {
@@ -275,7 +279,7 @@ func (m *Model) unflatten(form url.Values, name, prefix string) (value any, foun
 	return text, true
 }
 
-// commonErrors are those of every service, which the models leave out.
+// commonErrors are the errors of every service, which the models omit.
 var commonErrors = []string{"AccessDeniedException", "ValidationException", "SerializationException",
 	"RequestEntityTooLargeException"}
 

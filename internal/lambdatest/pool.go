@@ -13,10 +13,12 @@ import (
 	"time"
 )
 
-// runtimePath is where the Runtime API is. Every instance has its own, told apart by a segment of the path, which its AWS_LAMBDA_RUNTIME_API ends with.
+// runtimePath is the path of the Runtime API. Every instance has its own segment below it, with
+// which its AWS_LAMBDA_RUNTIME_API ends.
 const runtimePath = "/lambda-runtime/"
 
-// pool runs bootstraps as processes: one invocation at a time in each, as many processes as there are invocations at the same time.
+// pool runs bootstraps as processes. Each serves one invocation at a time, and there are as many as
+// there are concurrent invocations.
 type pool struct {
 	host   string
 	config Config
@@ -54,7 +56,7 @@ type event struct {
 	arn      string
 }
 
-// tail keeps what a process wrote since it was last taken, and adds it to the function's log.
+// tail keeps what a process wrote since the tail was last taken, and adds it to the function's log.
 type tail struct {
 	log lineWriter
 	mu  sync.Mutex
@@ -146,7 +148,7 @@ func (p *pool) invoke(t target, payload []byte) (a Answer) {
 	}
 }
 
-// streamName is the name of a new instance's log stream.
+// streamName returns the name of a new instance's log stream.
 func streamName(version string) string {
 	return time.Now().UTC().Format("2006/01/02") + "/[" + version + "]" + strings.ReplaceAll(newID(), "-", "")
 }
@@ -162,9 +164,9 @@ func errorPayload(kind, message string) []byte {
 	return fmt.Appendf(nil, `{"errorMessage":%q,"errorType":%q}`, message, kind)
 }
 
-// enter counts an invocation until leave, or says why there are too many. Provisioned concurrency
-// serves invocations of its own qualifier alone, and what is left of the reserved concurrency all
-// others. Functions without a reservation share what the account has left.
+// enter counts an invocation until leave is called, or says why too many are running. Provisioned
+// concurrency serves invocations of its own qualifier only, and the rest of the reserved
+// concurrency serves all others. Functions without a reservation share what the account has left.
 func (p *pool) enter(t target) (leave func(), reason string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -233,7 +235,7 @@ func (p *pool) put(i *instance) {
 	p.drop(i)
 }
 
-// drop ends an instance and returns when it is gone.
+// drop ends an instance and returns when it has ended.
 func (p *pool) drop(i *instance) {
 	p.mu.Lock()
 	delete(p.instances, i.id)
@@ -242,7 +244,8 @@ func (p *pool) drop(i *instance) {
 	<-i.exited
 }
 
-// start starts a process and waits until it asks for an event. A failure is the answer of the invocation that needed it.
+// start starts a process and waits until it asks for an event. A failure is the answer of the
+// invocation that needed the process.
 func (p *pool) start(t target, stream string) (*instance, *Answer) {
 	failed := func(kind, message, log string) *Answer {
 		return &Answer{Payload: errorPayload(kind, "RequestId: "+newID()+" Error: "+message), FunctionError: "Unhandled",
@@ -308,7 +311,8 @@ func (p *pool) start(t target, stream string) (*instance, *Answer) {
 	}
 }
 
-// retire ends the idle processes of a function, or of one version, and lets the busy ones end with their invocation.
+// retire ends the idle processes of a function, or of one version. Busy ones end after their
+// invocation.
 func (p *pool) retire(function, version string) {
 	p.mu.Lock()
 	var ended []*instance
@@ -346,7 +350,7 @@ func (p *pool) close() {
 	}
 }
 
-// serve answers the Runtime API. It reports false for requests that are none of it.
+// serve answers the Runtime API. It returns false for other requests.
 func (p *pool) serve(w http.ResponseWriter, r *http.Request) bool {
 	rest, ok := strings.CutPrefix(r.URL.Path, runtimePath)
 	if !ok {
@@ -384,7 +388,8 @@ func (p *pool) serve(w http.ResponseWriter, r *http.Request) bool {
 		w.Header().Set("Content-Type", "application/json")
 		if len(body) > maxSyncAnswer {
 			w.WriteHeader(http.StatusRequestEntityTooLarge)
-			fmt.Fprintf(w, `{"errorMessage":"Exceeded maximum allowed payload size (%d bytes).","errorType":"RequestEntityTooLarge"}`, maxSyncAnswer)
+			fmt.Fprintf(w, `{"errorMessage":"Exceeded maximum allowed payload size (%d bytes).",`+
+				`"errorType":"RequestEntityTooLarge"}`, maxSyncAnswer)
 		} else {
 			w.WriteHeader(http.StatusAccepted)
 			io.WriteString(w, `{"status":"OK"}`)
@@ -400,7 +405,7 @@ func (p *pool) serve(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// next hands the process its next event, and waits for one.
+// next waits for the process's next event and sends it.
 func (i *instance) next(w http.ResponseWriter, r *http.Request) {
 	i.once.Do(func() { close(i.ready) })
 	select {

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// running is a Lambda that runs a shell script as its bootstrap.
+// running returns a Lambda that runs a shell script as its bootstrap.
 func running(t *testing.T, script string) tester {
 	t.Helper()
 	l := newTester(t, Config{Pending: -1, Updating: -1})
@@ -51,7 +51,7 @@ func TestABootstrapThatDoesNotStart(t *testing.T) {
 	}
 }
 
-// The test is the runtime of a process that does nothing.
+// The test acts as the runtime of a process that does nothing.
 func TestTheRuntimeIsToldThatItsAnswerIsTooLarge(t *testing.T) {
 	t.Parallel()
 	pipe := filepath.Join(t.TempDir(), "pipe")

@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// quota is one of Service Quotas.
+// quota is a quota of Service Quotas.
 type quota struct {
 	ServiceCode, ServiceName, QuotaArn, QuotaCode, QuotaName string
 	Value                                                    float64

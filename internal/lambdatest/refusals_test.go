@@ -25,7 +25,7 @@ type tester struct {
 	zip    []byte
 }
 
-// at once is a Lambda whose states do not take time.
+// atOnce configures a Lambda whose states take no time.
 func atOnce(cfg Config) Config {
 	cfg.Pending, cfg.Updating = -1, -1
 	if cfg.Handler == nil {
@@ -47,7 +47,7 @@ func (t tester) creation(name string) *lambda.CreateFunctionInput {
 	}
 }
 
-// create makes a function with as many versions.
+// create makes a function with the given number of versions.
 func (t tester) create(name string, versions int) {
 	t.Helper()
 	_, err := t.client.CreateFunction(t.Context(), t.creation(name))
@@ -229,7 +229,7 @@ func TestChangesDuringATransition(t *testing.T) {
 	}
 }
 
-// A role becomes known to IAM, to Lambda and to what Lambda calls by and by.
+// A role becomes known to IAM, to Lambda and to the services behind Lambda one after another.
 func TestRolesThatAreYoung(t *testing.T) {
 	t.Parallel()
 	l := newTester(t, atOnce(Config{RoleDelay: time.Hour, RoleGrant: time.Hour, RoleLate: time.Hour}))
@@ -272,7 +272,7 @@ func TestRolesThatAreYoung(t *testing.T) {
 	_, err = l.invoke("f", "")
 	wantCode(t, "invoke", err, "")
 
-	// Made again, it is another role.
+	// A role that was made again is another role.
 	l.server.ReplaceRole("young")
 	_, err = l.invoke("f", "")
 	wantCode(t, "invoke with a role made again", err, "KMSAccessDeniedException")
@@ -332,7 +332,7 @@ func TestConcurrencyThatLambdaRefuses(t *testing.T) {
 	}
 }
 
-// Invocations that run hold their places until they are let go.
+// Running invocations hold their places until they are released.
 func TestInvocationsThatAreThrottled(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

@@ -53,10 +53,11 @@ func (s *Server) route(r *http.Request, body, zip []byte) (operation, *apiError)
 		failf(404, "UnknownOperationException", "no operation is at %s %s", r.Method, r.URL.Path)
 }
 
-// targets are the services that name the operation in a header, with what is before its name there.
+// targets holds the services that name the operation in a header, with the prefix of its name
+// there.
 var targets = map[string]string{"logs": "Logs_20140328.", "servicequotas": "ServiceQuotasV20190624."}
 
-// routeOther finds the operation of a request to another service than Lambda.
+// routeOther finds the operation of a request to a service other than Lambda.
 func (s *Server) routeOther(service string, r *http.Request, body []byte) (operation, *apiError) {
 	op := operation{call: Call{Service: service, Body: body}}
 	switch service {
@@ -96,7 +97,8 @@ func (s *Server) routeOther(service string, r *http.Request, body []byte) (opera
 	return op, nil
 }
 
-// splitZip takes the package out of a request, so that megabytes need not go through several parsers. What stays in its place is one byte of base64.
+// splitZip takes the package out of a request, so that megabytes need not pass through several
+// parsers. It leaves one byte of base64 in its place.
 func splitZip(body []byte) (rest, zip []byte, err error) {
 	start := bytes.Index(body, []byte(`"ZipFile"`))
 	if start < 0 || len(body) == 0 || body[0] != '{' {
@@ -117,7 +119,7 @@ func splitZip(body []byte) (rest, zip []byte, err error) {
 	return slices.Concat(body[:start], []byte("AA=="), body[start+end:]), zip[:n], err
 }
 
-// bareName is the function's own name, of a name that may be an ARN and have a qualifier.
+// bareName returns the function's own name, from a name that may be an ARN and have a qualifier.
 func bareName(name string) string {
 	if parts := strings.Split(name, ":"); len(parts) >= 7 {
 		return parts[6]
@@ -160,7 +162,8 @@ type request struct {
 	queryQualifier string
 }
 
-// qualifier is the version or alias that the request names, in the query or at the name's end.
+// qualifier returns the version or alias that the request names, in the query or at the end of the
+// name.
 func (r request) qualifier() string {
 	if r.queryQualifier != "" {
 		return r.queryQualifier

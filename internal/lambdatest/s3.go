@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// bucket is one of S3.
+// bucket is an S3 bucket.
 type bucket struct {
 	region  string
 	foreign bool // another account's
@@ -31,13 +31,13 @@ type object struct {
 	etag     string
 }
 
-// upload is one of parts that is not complete yet.
+// upload is an upload in parts that is not complete yet.
 type upload struct {
 	key   string
 	parts map[int]object
 }
 
-// What S3 takes.
+// Limits of S3.
 const (
 	maxKeys = 1000    // in one list
 	minPart = 5 << 20 // bytes, but for the last part
@@ -58,7 +58,7 @@ func newObject(data []byte) object {
 // CreateBucket makes a bucket, as an operator would have done.
 func (s *Server) CreateBucket(name string) { s.CreateBucketIn(s.config.Region, name) }
 
-// CreateBucketIn makes a bucket in another region, which Lambda here takes no package from.
+// CreateBucketIn makes a bucket in another region, from which Lambda here takes no package.
 func (s *Server) CreateBucketIn(region, name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -73,7 +73,7 @@ func (s *Server) TakeBucket(name string) {
 	s.buckets[name].foreign = true
 }
 
-// s3Operation is the operation that a request is, empty if it is none that is known here.
+// s3Operation returns the operation that a request is, or "" if the fake does not know it.
 func s3Operation(r *http.Request) string {
 	_, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	query := r.URL.Query()
@@ -118,7 +118,7 @@ func (s *Server) serveS3(w http.ResponseWriter, r *http.Request, body []byte) {
 	}
 }
 
-// onBucket does what a request asks of a bucket. s.mu is held.
+// onBucket performs an operation on a bucket. The caller holds s.mu.
 func (s *Server) onBucket(w http.ResponseWriter, r *http.Request, body []byte) *apiError {
 	name, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	operation := s3Operation(r)
@@ -176,7 +176,7 @@ func (s *Server) onBucket(w http.ResponseWriter, r *http.Request, body []byte) *
 	return nil
 }
 
-// createBucket makes a bucket in this region. s.mu is held.
+// createBucket makes a bucket in this region. The caller holds s.mu.
 func (s *Server) createBucket(w http.ResponseWriter, name string, body []byte) *apiError {
 	var in struct{ LocationConstraint string }
 	if len(body) > 0 {
@@ -243,7 +243,8 @@ func (b *bucket) list(w http.ResponseWriter, name string, query url.Values) {
 	}
 	type prefix struct{ Prefix string }
 	var l struct {
-		XMLName                                                xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ ListBucketResult"`
+		XMLName xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ ListBucketResult"`
+
 		Name, Prefix                                           string
 		Delimiter, EncodingType, ContinuationToken, StartAfter string `xml:",omitempty"`
 		KeyCount, MaxKeys                                      int
@@ -289,7 +290,7 @@ func (b *bucket) list(w http.ResponseWriter, name string, query url.Values) {
 	writeXML(w, 200, l)
 }
 
-// onUpload does what a request asks of an upload in parts.
+// onUpload performs an operation on an upload in parts.
 func (b *bucket) onUpload(w http.ResponseWriter, r *http.Request, operation, name, key string, body []byte) *apiError {
 	type answer struct {
 		XMLName                     xml.Name

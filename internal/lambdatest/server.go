@@ -10,61 +10,68 @@ import (
 	"time"
 )
 
-// Config says how the server behaves. The zero value is a Lambda in us-east-1 where every state lasts a few milliseconds.
+// Config says how the server behaves. The zero value is a Lambda in us-east-1 in which every state
+// lasts a few milliseconds.
 type Config struct {
 	Region  string // default us-east-1
 	Account string // default 123456789012
 
-	// Pending and Updating are how long a new and an updated function stay in transition. Zero means 10 ms; negative means none.
+	// Pending and Updating are how long a new and an updated function stay in transition. Zero means
+	// 10 ms; negative means none.
 	Pending, Updating time.Duration
-	// StaleReads is how many reads after a change still see what was before it.
+	// StaleReads is how many reads after a change still see the earlier state.
 	StaleReads int
-	// RoleDelay is how long a role created here cannot be assumed. For RoleGrant after that, no key
-	// and no network can be given to it, and a function made within RoleLate after that fails late.
+	// RoleDelay is how long a role created here cannot be assumed. For RoleGrant after that, it cannot
+	// be given access to a key or a network. A function made within RoleLate after that fails late.
 	RoleDelay, RoleGrant, RoleLate time.Duration
-	// NewRole is how many calls do not find a role that was created just now, and how many deletions
-	// of a role find a policy that was deleted just now.
+	// NewRole is how many calls do not find a role that was just created, and how many deletions of a
+	// role still find a policy that was just deleted.
 	NewRole int
-	// NewAlias is how many invocations do not find an alias that was created just now.
+	// NewAlias is how many invocations do not find an alias that was just created.
 	NewAlias int
-	// MovingAlias is how long an alias with provisioned concurrency shows weights of two versions
-	// after it was moved. Zero means Updating.
+	// MovingAlias is how long an alias with provisioned concurrency shows the weights of two versions
+	// after a move. Zero means Updating.
 	MovingAlias time.Duration
-	// UnknownRoles are the roles that Lambda can never assume, by ARN. Every other role that was not created here can be.
+	// UnknownRoles lists the ARNs of roles that Lambda can never assume. It can assume every other
+	// role that was not created here.
 	UnknownRoles []string
 	// Concurrency is how many invocations may run at the same time in the account. Zero means 1,000.
 	Concurrency int
-	// CodeUsed is how many bytes of the account's 75 GB of code are taken, beside the functions and
+	// CodeUsed is how many bytes of the account's 75 GB of code are in use, besides the functions and
 	// versions here.
 	CodeUsed int64
-	// Caller is the ARN of who calls. Default a user of the account.
+	// Caller is the ARN of the caller. The default is a user of the account.
 	Caller string
-	// Denied are the actions, such as "iam:PassRole", that SimulatePrincipalPolicy says the caller may not do. A value true says that a statement denies it.
-	// Calls are made to fail by Fault.
+	// Denied lists the actions, such as "iam:PassRole", that SimulatePrincipalPolicy reports as
+	// denied. The value true says that a statement denies the action. To make the calls themselves
+	// fail, use Fault.
 	Denied map[string]bool
 	// InitTimeout is how long a bootstrap may take to ask for its first invocation. Zero means 10 s.
 	InitTimeout time.Duration
-	// LogPage is how many events a page of CloudWatch Logs has at most. Zero means 10,000; with any other number the first page of an answer is empty, as it may be.
+	// LogPage is the largest number of events in a page of CloudWatch Logs. Zero means 10,000. With
+	// any other number, the first page of an answer is empty, as the service allows.
 	LogPage int
 
-	// TagsError is the code of the error that GetFunction tells in place of the tags, empty for none.
+	// TagsError is the code of the error that GetFunction returns in place of the tags, or "".
 	TagsError string
-	// LastModified is the layout of the times that Lambda tells. The default has three decimals.
+	// LastModified is the layout of the times that Lambda reports. The default has three decimals.
 	LastModified string
-	// Clock is how much the server's clock is ahead of this machine's.
+	// Clock is how far the server's clock is ahead of this machine's.
 	Clock time.Duration
 
-	// Fault, if not nil, is asked before every call of an operation, and may make it go wrong. It must be safe for concurrent use.
+	// Fault, if not nil, is called before every operation and may make it fail. It must be safe for
+	// concurrent use.
 	Fault func(Call) *Fault
 	// Handler, if not nil, answers invocations in place of the package's bootstrap.
 	Handler func(Invocation) Answer
-	// Model, if not nil, is what every request to Lambda and every answer is checked against.
+	// Model, if not nil, checks every request to Lambda and every answer.
 	Model *Model
-	// Errorf, if not nil, is told what is wrong with requests and answers, beside the error that the caller gets. It is that of a testing.T.
+	// Errorf, if not nil, receives what is wrong with requests and answers, in addition to the
+	// caller's error. It is usually that of a testing.T.
 	Errorf func(format string, args ...any)
 }
 
-// Call is one call that the server got.
+// Call is one call that the server received.
 type Call struct {
 	Service   string // "lambda", "iam", "sts", "s3", "logs", "servicequotas"
 	Operation string // as in the service's API, such as "CreateFunction"
@@ -74,7 +81,7 @@ type Call struct {
 	N         int // it is the n-th call of this operation on this function, counted from 1
 }
 
-// Fault makes a call go wrong.
+// Fault makes a call fail.
 type Fault struct {
 	Status     int    // HTTP status of the answer; 0 breaks the connection instead of answering
 	Code       string // the service's error code
@@ -106,7 +113,7 @@ type Server struct {
 	credentials map[string]credential // by access key
 }
 
-// New starts a server. It panics when it cannot, as httptest.NewServer does.
+// New starts a server. It panics if it cannot, as httptest.NewServer does.
 func New(config Config) *Server {
 	if config.Region == "" {
 		config.Region = "us-east-1"
@@ -148,13 +155,14 @@ func New(config Config) *Server {
 	return s
 }
 
-// URL is where the server is.
+// URL returns the server's address.
 func (s *Server) URL() string { return s.http.URL }
 
-// RoleARN is a role that Lambda can assume.
+// RoleARN returns the ARN of a role that Lambda can assume.
 func (s *Server) RoleARN() string { return "arn:aws:iam::" + s.config.Account + ":role/lambda-basic" }
 
-// What Lambda says that requests with a package, and packages in them, must be smaller than.
+// The sizes that Lambda's texts name as limits of requests with a package, and of the packages in
+// them.
 const (
 	maxRequest = 70167211
 	maxZipped  = 52428800
@@ -166,7 +174,8 @@ const (
 	secretKey = "lambdatest-secret-key"
 )
 
-// Environment is what a client of AWS needs to be led here and nowhere else, with credentials that the server knows.
+// Environment returns the variables that send a client of AWS here and nowhere else, with
+// credentials that the server knows.
 func (s *Server) Environment() map[string]string {
 	return map[string]string{
 		"AWS_ENDPOINT_URL": s.URL(), "AWS_ACCESS_KEY_ID": accessKey, "AWS_SECRET_ACCESS_KEY": secretKey,
@@ -178,7 +187,7 @@ func (s *Server) Environment() map[string]string {
 	}
 }
 
-// Close stops the server and every process it started.
+// Close stops the server and every process that it started.
 func (s *Server) Close() {
 	s.pool.close()
 	s.http.CloseClientConnections()
@@ -187,7 +196,7 @@ func (s *Server) Close() {
 	os.RemoveAll(s.dir)
 }
 
-// Calls returns the calls so far, in order. Only those of the operations named, where any are.
+// Calls returns the calls so far, in order. If operations are given, it returns only theirs.
 func (s *Server) Calls(operations ...string) []Call {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -236,7 +245,7 @@ func (s *Server) Left() []string {
 	return left
 }
 
-// ServeHTTP answers every service's calls, and the Runtime API's of the processes.
+// ServeHTTP answers the calls of every service, and those of the processes to the Runtime API.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.pool.serve(w, r) {
 		return
@@ -308,7 +317,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Write(recorded.Body.Bytes())
 }
 
-// validationErrors are the codes for requests that do not follow the model.
+// validationErrors holds the codes for requests that do not follow the model.
 var validationErrors = map[string]string{
 	"lambda": "ValidationException", "logs": "InvalidParameterException", "servicequotas": "IllegalArgumentException",
 	"iam": "ValidationError", "sts": "ValidationError",
@@ -340,5 +349,5 @@ func (f *Fault) write(w http.ResponseWriter, service string) {
 	(&apiError{status: f.Status, code: f.Code, message: f.Message, reason: f.Reason}).write(w, service)
 }
 
-// now is the time by the server's clock.
+// now returns the time of the server's clock.
 func (s *Server) now() time.Time { return time.Now().Add(s.config.Clock) }

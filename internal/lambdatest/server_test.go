@@ -49,16 +49,23 @@ func TestRequestsMustBeSigned(t *testing.T) {
 	}
 }
 
-// miniature is as much of a service model as the checks need, for machines that do not have the official one.
+// miniature is as much of a service model as the checks need, for machines without the official
+// one.
 const miniature = `{
-	"operations": {"PutThing": {"http": {"method": "PUT", "requestUri": "/things/{Name}", "responseCode": 200}, "input": {"shape": "In"}, "output": {"shape": "Out"}}},
+	"operations": {"PutThing": {"http": {"method": "PUT", "requestUri": "/things/{Name}", "responseCode": 200},
+		"input": {"shape": "In"}, "output": {"shape": "Out"}}},
 	"shapes": {
 		"In": {"type": "structure", "required": ["Name", "Size"], "members": {
-			"Name": {"shape": "Name", "location": "uri", "locationName": "Name"}, "Size": {"shape": "Size"}, "Kind": {"shape": "Kind"},
-			"Tags": {"shape": "Tags"}, "List": {"shape": "List"}, "Marker": {"shape": "Name", "location": "querystring", "locationName": "Marker"}, "Code": {"shape": "Blob"}}},
+			"Name": {"shape": "Name", "location": "uri", "locationName": "Name"},
+			"Size": {"shape": "Size"}, "Kind": {"shape": "Kind"},
+			"Tags": {"shape": "Tags"}, "List": {"shape": "List"},
+			"Marker": {"shape": "Name", "location": "querystring", "locationName": "Marker"}, "Code": {"shape": "Blob"}}},
 		"Out": {"type": "structure", "members": {"Size": {"shape": "Size"}}},
-		"Name": {"type": "string", "max": 4, "pattern": "[a-z]+"}, "Size": {"type": "integer", "min": 1, "max": 9}, "Kind": {"type": "string", "enum": ["A", "B"]},
-		"Tags": {"type": "map", "key": {"shape": "Name"}, "value": {"shape": "Kind"}}, "List": {"type": "list", "member": {"shape": "Size"}, "max": 2}, "Blob": {"type": "blob"},
+		"Name": {"type": "string", "max": 4, "pattern": "[a-z]+"}, "Size": {"type": "integer", "min": 1, "max": 9},
+		"Kind": {"type": "string", "enum": ["A", "B"]},
+		"Tags": {"type": "map", "key": {"shape": "Name"}, "value": {"shape": "Kind"}},
+		"List": {"type": "list", "member": {"shape": "Size"}, "max": 2},
+		"Blob": {"type": "blob"},
 		"BadThing": {"type": "structure", "exception": true}
 	}
 }`
@@ -163,7 +170,7 @@ func TestTheModelIsFoundWhereItIs(t *testing.T) {
 		if !ok || op.HTTP.Method != route.method || strings.Trim(op.HTTP.RequestURI, "/") != strings.Trim(route.path, "/") {
 			t.Errorf("%s: the model has %+v, the fake %s %s", route.operation, op.HTTP, route.method, route.path)
 		}
-		// older Lambdas answer 204, newer 200
+		// Older versions of Lambda answer 204, newer ones 200.
 		if ok && op.HTTP.ResponseCode != route.status && route.operation != "DeleteFunction" {
 			t.Errorf("%s: the model answers %d, the fake %d", route.operation, op.HTTP.ResponseCode, route.status)
 		}

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// signatureErrors are the codes for no signature, an unknown key and a wrong signature.
+// signatureErrors returns the codes for no signature, an unknown key and a wrong signature.
 func signatureErrors(service string) (none, unknown, wrong string) {
 	switch service {
 	case "s3":
@@ -23,7 +23,7 @@ func signatureErrors(service string) (none, unknown, wrong string) {
 	return "MissingAuthenticationTokenException", "UnrecognizedClientException", "InvalidSignatureException"
 }
 
-// signature is what the header Authorization has.
+// signature is the content of the header Authorization.
 type signature struct {
 	key    string
 	scope  []string // date, region, service, "aws4_request"
@@ -44,7 +44,7 @@ func parseSignature(r *http.Request) (signature, bool) {
 	return signature{scope[0], scope[1:], fields}, true
 }
 
-// signedFor is the service that a request was sent to, which its signature names.
+// signedFor returns the service to which a request was sent, which its signature names.
 func signedFor(r *http.Request) string {
 	if sig, ok := parseSignature(r); ok {
 		return sig.scope[2]
@@ -52,7 +52,7 @@ func signedFor(r *http.Request) string {
 	return "lambda"
 }
 
-// caller is who signed a request whose signature was checked.
+// caller returns who signed a request whose signature was checked.
 func (s *Server) caller(r *http.Request) credential {
 	sig, _ := parseSignature(r)
 	s.mu.Lock()
@@ -66,7 +66,7 @@ const (
 	maxSkewS3 = 15 * time.Minute
 )
 
-// checkSignature verifies Signature Version 4 as its specification has it, independently of any SDK.
+// checkSignature verifies Signature Version 4 by its specification, independently of any SDK.
 func (s *Server) checkSignature(r *http.Request, body []byte) *apiError {
 	service, region := signedFor(r), s.config.Region
 	none, unknown, wrong := signatureErrors(service)

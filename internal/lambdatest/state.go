@@ -5,7 +5,7 @@ import (
 	"maps"
 )
 
-// State is what the server holds of a function, for tests to look at.
+// State is what the server holds of a function, for tests to inspect.
 type State struct {
 	CodeSha256  string
 	MemorySize  int

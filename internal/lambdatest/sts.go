@@ -10,7 +10,7 @@ import (
 // credential is what requests are signed with.
 type credential struct{ secret, token, arn, id string }
 
-// serveSTS answers a call of STS by who signed it.
+// serveSTS answers a call of STS according to who signed it.
 func (s *Server) serveSTS(w http.ResponseWriter, form url.Values, caller credential) {
 	const namespace = "https://sts.amazonaws.com/doc/2011-06-15/"
 	switch action := form.Get("Action"); action {

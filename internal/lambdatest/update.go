@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// configure applies the settings that a request has.
+// configure applies the settings of a request.
 func (c *configuration) configure(in input) *apiError {
 	set(&c.Role, in.Role)
 	set(&c.Runtime, in.Runtime)
@@ -126,7 +126,8 @@ func (s *Server) updateFunctionCode(r request) (answer, *apiError) {
 	return answer{body: f.latest}, nil
 }
 
-// changeable returns a function that is in no transition, and at the revision if one is asked for.
+// changeable returns a function that is in no transition, and at the given revision if there is
+// one.
 func (s *Server) changeable(name, revision string) (*function, *apiError) {
 	f, err := s.find(name)
 	if err != nil {

@@ -28,7 +28,7 @@ func (s *Server) publishVersion(r request, f *function) (answer, *apiError) {
 	return answer{body: s.publish(f, description)}, nil
 }
 
-// publish makes a version of $LATEST, or returns the newest where nothing has changed since.
+// publish makes a version of $LATEST, or returns the newest version if nothing has changed since.
 func (s *Server) publish(f *function, description string) configuration {
 	if newest := f.versions[f.newest]; newest != nil && !f.unpublished {
 		return *newest

@@ -37,7 +37,7 @@ type Unanswered struct {
 
 // Error says what is unknown, and why.
 func (u *Unanswered) Error() string {
-	text := "it was sent, and what became of it is not known"
+	text := "it was sent, but its outcome is unknown"
 	if u.Ended != nil {
 		text += fmt.Sprintf(" %s after its caller had given up (%v)", u.Grace, u.Ended)
 	}

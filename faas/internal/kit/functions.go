@@ -38,7 +38,7 @@ func (r FunctionRules) Check(functions []faas.Function) ([]faas.Function, error)
 	for i := range functions {
 		f := &functions[i]
 		if i > 0 && functions[i-1].JobID == f.JobID {
-			return nil, r.refuse(faas.ErrInvalidArgument, *f, "the job is wanted twice")
+			return nil, r.refuse(faas.ErrInvalidArgument, *f, "the job is listed twice")
 		}
 		if err := r.check(*f); err != nil {
 			return nil, err

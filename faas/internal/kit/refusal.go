@@ -173,7 +173,7 @@ func OfError(ctx context.Context, err error) (means Refusal, ok bool) {
 		return Refusal{Class: Refused, Code: faas.ErrTimeout}, true
 	case errors.As(err, &certificate), errors.As(err, &authority), errors.As(err, &host):
 		return Refusal{Class: Refused, Code: faas.ErrUnavailable,
-			Remedy: "name the authority that signed the server's certificate, or mend the clock"}, true
+			Remedy: "name the authority that signed the server's certificate, or set the clock"}, true
 	// The server rejects our certificate.
 	case errors.As(err, &alert), errors.As(err, &op) && op.Op == "remote error":
 		return Refusal{Class: Refused, Code: faas.ErrPermissionDenied}, true
@@ -203,7 +203,7 @@ func (r *refused) Error() string {
 	if r.means.Remedy == "" {
 		return r.error.Error()
 	}
-	return r.error.Error() + "; to mend it: " + r.means.Remedy
+	return r.error.Error() + "; to fix it: " + r.means.Remedy
 }
 
 func (r *refused) Unwrap() error { return r.error }

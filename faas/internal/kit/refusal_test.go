@@ -112,7 +112,7 @@ func TestAnErrorKeepsWhatItMeans(t *testing.T) {
 	if got := RefusalOf(err); got != means {
 		t.Errorf("got %+v", got)
 	}
-	if want := "deploy: faas: deploy: custom: job 7: no more of it; to mend it: ask for more"; err.Error() != want {
+	if want := "deploy: faas: deploy: custom: job 7: no more of it; to fix it: ask for more"; err.Error() != want {
 		t.Errorf("got %q\nwant %q", err, want)
 	}
 	if !errors.Is(err, cause) || !errors.Is(err, faas.ErrTooLarge) {
