@@ -17,7 +17,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
-// pointAlias makes the alias point at a version, all of it, and reports whether it had to be created. isNew says that there is likely none yet, which saves a call.
+// pointAlias points the whole alias at a version and reports whether it created the alias. isNew
+// says that the alias probably does not exist yet, which saves a call.
 func (e *Executor) pointAlias(ctx context.Context, op, name, version string, isNew bool) (created bool, err error) {
 	create := func() error {
 		return e.finish(ctx, func(ctx context.Context) error {
@@ -54,7 +55,8 @@ func (e *Executor) pointAlias(ctx context.Context, op, name, version string, isN
 	return created, err
 }
 
-// routed waits until the alias points to a version and to no other one. An alias with provisioned concurrency moves in steps; and reads of any may lag behind.
+// routed waits until the alias points to the version and to no other. An alias with provisioned
+// concurrency moves in steps, and reads of any alias may lag behind.
 func (e *Executor) routed(ctx context.Context, op, name, version string) error {
 	wait := e.looking(e.pace.state, "waiting for alias %q of function %s", e.options.alias, name)
 	wait.Absent = e.pace.settle
@@ -77,7 +79,7 @@ func (e *Executor) routed(ctx context.Context, op, name, version string) error {
 	return nil
 }
 
-// route is where the alias sends invocations.
+// route says where the alias sends invocations.
 type route struct {
 	version string // empty if there is no alias
 	problem string // why that is not the version that was deployed
@@ -120,6 +122,6 @@ func weights(r *types.AliasRoutingConfiguration) map[string]float64 {
 	return r.AdditionalVersionWeights
 }
 
-// unreadable is why a function does not start.
+// unreadable says why a function does not start.
 const unreadable = "Lambda may not read its environment, as if its role had been deleted and made again: deploy " +
 	"again, which sets the role anew"

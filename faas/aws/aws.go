@@ -21,8 +21,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/logs"
 )
 
-// DefaultRegion is the region used where [faas.Config] names none. AWS_REGION and profiles are not asked, so that one policy means one place on
-// every machine.
+// DefaultRegion is the region used if [faas.Config] names none. AWS_REGION and profiles are
+// ignored, so that a policy means the same place on every machine.
 const DefaultRegion = "us-east-1"
 
 // RoleEnv is the environment variable that names the execution role if the option "role_arn" does
@@ -47,7 +47,8 @@ func init() {
 	})
 }
 
-// Executor deploys and invokes the job functions of one service on AWS Lambda. It is made by [New], and is safe for concurrent use.
+// Executor deploys and invokes the job functions of one service on AWS Lambda. [New] makes one. It
+// is safe for concurrent use.
 //
 // Beyond [faas.Executor] it offers [Executor.InvokeEvent].
 type Executor struct {
@@ -75,7 +76,7 @@ type Executor struct {
 	forms    kit.Once[string, *taking] // by the names of functions
 }
 
-// Service returns the service that the executor is bound to.
+// Service returns the service of the executor.
 func (e *Executor) Service() string { return e.service }
 
 var (
@@ -84,7 +85,7 @@ var (
 	_ faas.PlaceChecker = (*Executor)(nil)
 )
 
-// pace says how long to wait for what. Tests make it faster.
+// pace says how long to wait for each thing. Tests use a faster one.
 type pace struct {
 	first, longest time.Duration // between two reads of a state, growing from one to the other
 	state          time.Duration // longest wait for a state
@@ -102,12 +103,13 @@ var defaultPace = pace{
 	grace: 3 * time.Second, late: 10 * time.Second, follow: logs.Pace{First: time.Second, Longest: 8 * time.Second},
 }
 
-// New returns an executor for cfg.Service in cfg.Region ([DefaultRegion] where empty). It reads the AWS configuration files and the
-// environment and calls nobody: missing credentials come to light with the first call, as an [faas.ErrPermissionDenied] that says how to
-// give some. A malformed region, role or option is an [faas.ErrInvalidArgument].
+// New returns an executor for cfg.Service in cfg.Region, or in [DefaultRegion] if that is empty. It
+// reads the AWS configuration files and the environment, and makes no call: the first call reports
+// missing credentials, with an [faas.ErrPermissionDenied] that says how to supply them. A malformed
+// region, role or option is an [faas.ErrInvalidArgument].
 //
-// If cfg.HTTPClient is set, it carries every call, those that fetch credentials included; it
-// must not limit the time of a call, since a job may run for 15 minutes.
+// If cfg.HTTPClient is set, it carries every call, those that fetch credentials included. It must
+// not limit the time of a call, since a job may run for 15 minutes.
 func New(ctx context.Context, cfg faas.Config) (*Executor, error) {
 	return open(ctx, cfg, defaultPace)
 }
@@ -141,13 +143,13 @@ func open(ctx context.Context, cfg faas.Config, pace pace, more ...func(*config.
 		aws:    func() aws.Config { return loaded },
 		lambda: lambda.NewFromConfig(loaded), iam: iam.NewFromConfig(loaded), sts: sts.NewFromConfig(loaded),
 		logs: cloudwatchlogs.NewFromConfig(loaded),
-		// By path a bucket of any name can be addressed, at every S3 there is.
+		// A path can address a bucket of any name, on every server that speaks S3.
 		s3:   s3.NewFromConfig(loaded, func(o *s3.Options) { o.UsePathStyle = true }),
 		pace: pace, direct: maxDirectUpload,
 	}, nil
 }
 
-// Close closes idle connections. It removes nothing at AWS.
+// Close closes idle connections. It removes nothing from AWS.
 func (e *Executor) Close() error {
 	if c, ok := e.aws().HTTPClient.(interface{ CloseIdleConnections() }); ok {
 		c.CloseIdleConnections()

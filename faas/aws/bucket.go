@@ -18,7 +18,7 @@ import (
 // object is a package in S3.
 type object struct{ bucket, key string }
 
-// String is the form of the tag that records it.
+// String returns the value of the tag that records the object.
 func (o object) String() string { return o.bucket + "/" + o.key }
 
 func parseObject(text string) object {
@@ -29,13 +29,14 @@ func parseObject(text string) object {
 	return object{bucket, key}
 }
 
-// objectHolds reports whether a recorded object is the package with that hash: keys are made of it.
+// objectHolds reports whether a recorded object is the package with the hash, with which its key
+// ends.
 func objectHolds(recorded, sha256 string) bool { return strings.HasSuffix(recorded, "/"+sha256+".zip") }
 
-// storesPackages reports whether packages may be in S3.
+// storesPackages reports whether packages may be stored in S3.
 func (e *Executor) storesPackages() bool { return e.options.s3Bucket != "" || e.options.createBucket }
 
-// keyStem is what the keys of the service's packages have in common.
+// keyStem is the common prefix of the keys of the service's packages.
 func (e *Executor) keyStem() string {
 	return "blueprint-serverless/" + nameStem(e.service) + "packages/"
 }
@@ -56,7 +57,7 @@ func (e *Executor) putPackage(ctx context.Context, u faas.Unit) (object, error) 
 		case apiCode(err) == "MovedPermanently": // the answer to a HEAD says no more
 			return none, faas.Errorf(faas.ErrInvalidArgument, "deploy", faas.AWSLambda,
 				"bucket %s is in another region than the functions, which are in %s: %w", bucket, e.region, err)
-		// S3 says forbidden of what is not there to who may not list
+		// S3 answers "forbidden" for a missing object if the caller may not list the bucket.
 		case code != faas.ErrNotFound && code != faas.ErrPermissionDenied:
 			return none, err
 		}
@@ -65,8 +66,8 @@ func (e *Executor) putPackage(ctx context.Context, u faas.Unit) (object, error) 
 	return where, err
 }
 
-// putObject sends a package from its file. S3 compares the checksum that it is told, so that
-// nothing is added to the body, as the SDK does by default and not every S3 takes.
+// putObject sends a package from its file. It tells S3 the checksum, so that the SDK does not add
+// one to the body, which not every S3 server accepts.
 func (e *Executor) putObject(ctx context.Context, where object, p *faas.Package) error {
 	sum, err := hex.DecodeString(p.SHA256())
 	if err != nil {
@@ -85,7 +86,7 @@ func (e *Executor) putObject(ctx context.Context, where object, p *faas.Package)
 	return err
 }
 
-// bucket is the one for packages; it is created where the options say so.
+// bucket returns the bucket for packages, and creates it if the options say so.
 func (e *Executor) bucket(ctx context.Context) (string, error) {
 	if e.options.s3Bucket != "" {
 		return e.options.s3Bucket, nil
@@ -101,8 +102,8 @@ func (e *Executor) bucket(ctx context.Context) (string, error) {
 	return name, err
 }
 
-// createBucket makes the bucket, whose packages expire: Lambda copies them when a function is
-// created or updated.
+// createBucket creates the bucket. Its packages expire, because Lambda copies them when it creates
+// or updates a function.
 func (e *Executor) createBucket(ctx context.Context, name string) error {
 	in := &s3.CreateBucketInput{Bucket: &name}
 	if e.region != "us-east-1" { // the one region that must not be named
@@ -131,7 +132,7 @@ func (e *Executor) createBucket(ctx context.Context, name string) error {
 	})
 }
 
-// deleteObject removes a package. One that is gone is success.
+// deleteObject removes a package. If the package is already gone, deleteObject succeeds.
 func (e *Executor) deleteObject(ctx context.Context, o object) error {
 	if !strings.HasPrefix(o.key, e.keyStem()) {
 		return nil // a tag that somebody else wrote
@@ -147,7 +148,7 @@ func (e *Executor) deleteObject(ctx context.Context, o object) error {
 	return err
 }
 
-// deletePackages removes all packages of the service, those that no function records included.
+// deletePackages removes all packages of the service, including those that no function records.
 func (e *Executor) deletePackages(ctx context.Context) error {
 	bucket := e.options.s3Bucket
 	if bucket == "" {

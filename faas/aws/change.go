@@ -12,20 +12,21 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
-// looking is a wait by looks, which fail for a while without ending it.
+// looking returns a wait that reads a state repeatedly. Reads that fail for a while do not end it.
 func (e *Executor) looking(limit time.Duration, what string, args ...any) kit.Wait {
 	return kit.Wait{What: fmt.Sprintf(what, args...), First: e.pace.first, Longest: e.pace.longest, Limit: limit,
 		Judge: refusalOf}
 }
 
-// repeating is a wait that tries until it is not told kit.NotYet any more.
+// repeating returns a wait that tries again for as long as it gets kit.NotYet.
 func (e *Executor) repeating(limit time.Duration, what string, args ...any) kit.Wait {
 	w := e.looking(limit, what, args...)
 	w.Patience = func(error, kit.Refusal) time.Duration { return 0 }
 	return w
 }
 
-// change calls f, which changes a function, again while Lambda answers that another change of it is in progress. Every f is safe to repeat.
+// change calls f, which changes a function, again as long as Lambda answers that another change of
+// the function is in progress. Every f is safe to repeat.
 func (e *Executor) change(ctx context.Context, name string, f func(context.Context) error) error {
 	return e.repeating(e.pace.state, "function %s stays busy", name).Until(ctx, func(ctx context.Context) error {
 		err := e.finish(ctx, f)
@@ -39,8 +40,8 @@ func (e *Executor) change(ctx context.Context, name string, f func(context.Conte
 	})
 }
 
-// changeOther calls f, which changes something outside Lambda, again while IAM or S3 answers that
-// another change of it is under way. The SDK itself repeats what else is safe to repeat.
+// changeOther calls f, which changes something outside Lambda, again as long as IAM or S3 answers
+// that another change of it is in progress. The SDK repeats whatever else is safe to repeat.
 func (e *Executor) changeOther(ctx context.Context, f func(context.Context) error) error {
 	return e.repeating(e.pace.settle, "another change goes on").Until(ctx, func(ctx context.Context) error {
 		err := e.finish(ctx, f)
@@ -51,19 +52,20 @@ func (e *Executor) changeOther(ctx context.Context, f func(context.Context) erro
 	})
 }
 
-// finish calls f, which sends one change, and waits for its answer for a while though ctx has
-// ended.
+// finish calls f, which sends one change, and waits a while for its answer even if ctx has ended.
 func (e *Executor) finish(ctx context.Context, f func(context.Context) error) error {
 	return kit.Change(ctx, e.pace.grace, f)
 }
 
-// unsure are the functions that may come into being yet: their creation was sent and never answered.
+// unsure holds the functions that may still come into being: a request to create them was sent and
+// never answered.
 type unsure struct {
 	mu    sync.Mutex
 	since map[string]time.Time
 }
 
-// sent takes the outcome of a creation, and reports whether it is unknown. A refusal tells nothing of one that was sent before.
+// sent takes the outcome of a creation and reports whether it is unknown. A refusal says nothing
+// about an earlier request.
 func (u *unsure) sent(name string, err error) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -81,7 +83,7 @@ func (u *unsure) sent(name string, err error) bool {
 	return true
 }
 
-// left is how long the function may still come into being; after limit it will not.
+// left returns how long the function may still come into being. After limit it no longer can.
 func (u *unsure) left(name string, limit time.Duration) time.Duration {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -92,7 +94,8 @@ func (u *unsure) left(name string, limit time.Duration) time.Duration {
 	return limit - time.Since(since)
 }
 
-// appears waits for a function that may come into being yet, and returns an ErrNotFound where it does not.
+// appears waits for a function that may still come into being. If it does not, the error is an
+// ErrNotFound.
 func (e *Executor) appears(ctx context.Context, name string, missing error) error {
 	left := e.unsure.left(name, e.pace.late)
 	if left <= 0 {

@@ -14,7 +14,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
-// reservedWanted is the reserved concurrency that the job asks for, nil for none.
+// reservedWanted returns the reserved concurrency that the job asks for, or nil for none.
 func (c *convergence) reservedWanted() *int32 {
 	if c.job.MaxConcurrency == 0 {
 		return nil
@@ -22,8 +22,9 @@ func (c *convergence) reservedWanted() *int32 {
 	return aws.Int32(int32(c.job.MaxConcurrency))
 }
 
-// setReserved sets or removes a function's reserved concurrency, where it is not what is wanted, or where a read may not show what this executor has set. Lambda reserves no fewer than are kept warm: where that
-// would be so, the instances that are kept warm become those wanted before.
+// setReserved sets or removes a function's reserved concurrency if it differs from what is wanted,
+// or if a read may not show yet what this executor has set. Lambda does not reserve less than is
+// kept warm, so that setReserved first lowers the number of warm instances if it has to.
 func (e *Executor) setReserved(ctx context.Context, op string, current *lambda.GetFunctionOutput, want *int32,
 	warm int32) error {
 	name := aws.ToString(current.Configuration.FunctionName)
@@ -33,7 +34,7 @@ func (e *Executor) setReserved(ctx context.Context, op string, current *lambda.G
 	}
 	e.memory.setReserved(name)
 	if n, err := strconv.Atoi(current.Tags[tagKeepWarm]); err == nil && want != nil && int(*want) < n {
-		// without an alias none is kept warm
+		// Without an alias, no instance is kept warm.
 		if err := e.setProvisioned(ctx, op, name, warm); err != nil && !isNotFound(err) {
 			return err
 		}
@@ -47,13 +48,14 @@ func (e *Executor) setReserved(ctx context.Context, op string, current *lambda.G
 			&lambda.PutFunctionConcurrencyInput{FunctionName: &name, ReservedConcurrentExecutions: want})
 		if codeOf(err) == faas.ErrInvalidArgument {
 			return faas.Errorf(faas.ErrInvalidArgument, op, faas.AWSLambda,
-				`%d concurrent invocations cannot be reserved for function %s: lower max_concurrency, or set the option "reserved_concurrency" to false: %w`, *want, name, err)
+				"%d concurrent invocations cannot be reserved for function %s: lower max_concurrency, "+
+					`or set the option "reserved_concurrency" to false: %w`, *want, name, err)
 		}
 		return err
 	})
 }
 
-// switchedOff is why a function answers nothing.
+// switchedOff says why a function answers nothing.
 const switchedOff = "its reserved concurrency is 0, which refuses every invocation"
 
 func reservedOf(out *lambda.GetFunctionOutput) *int32 {
@@ -63,7 +65,8 @@ func reservedOf(out *lambda.GetFunctionOutput) *int32 {
 	return out.Concurrency.ReservedConcurrentExecutions
 }
 
-// keepWarm gives the alias the provisioned concurrency that is wanted. The tag is written before, so that none is ever forgotten.
+// keepWarm gives the alias the wanted provisioned concurrency. It writes the tag first, so that no
+// provisioned concurrency is ever forgotten.
 func (c *convergence) keepWarm(ctx context.Context, current *lambda.GetFunctionOutput,
 	version string) (*lambda.GetFunctionOutput, error) {
 	want, has := int32(c.job.KeepWarm), current.Tags[tagKeepWarm]
@@ -86,7 +89,8 @@ func (c *convergence) keepWarm(ctx context.Context, current *lambda.GetFunctionO
 	return current, c.setProvisioned(ctx, "deploy", c.unit.ID, want)
 }
 
-// setProvisioned makes the alias's provisioned concurrency what is wanted, and waits until as many instances are warm. The right number is not asked for again.
+// setProvisioned sets the alias's provisioned concurrency and waits until as many instances are
+// warm. If the number is right already, it sends nothing.
 func (e *Executor) setProvisioned(ctx context.Context, op, name string, want int32) error {
 	if want == 0 {
 		err := e.change(ctx, name, func(ctx context.Context) error {
@@ -135,5 +139,5 @@ func (e *Executor) setProvisioned(ctx context.Context, op, name string, want int
 	return err
 }
 
-// vain is an error that ends a wait, whatever it means.
+// vain is an error that ends a wait, whatever its code.
 type vain struct{ error }

@@ -14,8 +14,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
-// Converge creates the function or updates what differs, publishes a version, probes it, and points the alias at it. Until the alias
-// moves, the version before it answers.
+// Converge creates the function or updates what differs, publishes a version, probes it, and points
+// the alias at it. Until the alias moves, the previous version answers.
 func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
 	report func(faas.Progress)) (faas.State, error) {
 	c, err := e.newConvergence(u, report)
@@ -32,7 +32,7 @@ func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
 	return s, nil
 }
 
-// convergence is one call of Converge.
+// convergence is the state of one call of Converge.
 type convergence struct {
 	*Executor
 	unit   faas.Unit
@@ -65,8 +65,8 @@ func (e *Executor) newConvergence(u faas.Unit, report func(faas.Progress)) (*con
 		return nil, refuse(faas.ErrTooLarge, "the package has %d bytes unpacked; Lambda's limit is %d", u.Package.Unpacked(),
 			int64(maxUnpacked))
 	case u.Package.Size() > e.direct && e.options.s3Bucket == "" && !e.options.createBucket:
-		return nil, refuse(faas.ErrTooLarge, `the package has %d bytes; Lambda takes at most %d in a call: set the option "bucket" to a bucket in %s, or "create_bucket" to true`,
-			u.Package.Size(), e.direct, e.region)
+		return nil, refuse(faas.ErrTooLarge, "the package has %d bytes; Lambda takes at most %d in a call: "+
+			`set the option "bucket" to a bucket in %s, or "create_bucket" to true`, u.Package.Size(), e.direct, e.region)
 	}
 	if _, err := e.functionRules().Check(u.Functions); err != nil {
 		return nil, err
@@ -123,7 +123,7 @@ func (c *convergence) run(ctx context.Context, prior *faas.State) (faas.State, e
 	return live, err
 }
 
-// alreadyThere reports whether nothing is to be done.
+// alreadyThere reports whether there is nothing to do.
 func (c *convergence) alreadyThere(ctx context.Context, current *lambda.GetFunctionOutput) (faas.State, bool) {
 	if s := c.stateOf(current, route{version: current.Tags[tagVersion]}); !s.Current(c.unit) {
 		return s, false
@@ -132,7 +132,8 @@ func (c *convergence) alreadyThere(ctx context.Context, current *lambda.GetFunct
 	return c.stateOf(current, to), err == nil && to.problem == ""
 }
 
-// create creates the function. Where it exists already, which a caller that has not looked or an earlier attempt explains, create returns it as it is.
+// create creates the function. If the function exists already, because the caller did not look or
+// an earlier attempt created it, create returns it as it is.
 func (c *convergence) create(ctx context.Context) (*lambda.GetFunctionOutput, error) {
 	in := c.wantedSettings(c.job, c.role).creation(c.unit.ID, c.architecture(nil))
 	up, err := c.upload(ctx)
@@ -151,8 +152,8 @@ func (c *convergence) create(ctx context.Context) (*lambda.GetFunctionOutput, er
 	return out, nil
 }
 
-// roleWait is how long Lambda may refuse the role. One that was created for the service is right,
-// and only too new.
+// roleWait returns how long Lambda may refuse the role. A role that was created for the service is
+// right, and at most too new.
 func (c *convergence) roleWait() time.Duration {
 	if c.roleID != "" {
 		return 5 * c.pace.role
@@ -160,7 +161,7 @@ func (c *convergence) roleWait() time.Duration {
 	return c.pace.role
 }
 
-// createOnce creates the function, and returns kit.NotYet if it may be created a while later.
+// createOnce tries to create the function. It returns kit.NotYet if a later attempt may succeed.
 func (c *convergence) createOnce(ctx context.Context, in *lambda.CreateFunctionInput,
 	up *upload) (*lambda.GetFunctionOutput, error) {
 	err := c.storeCode(ctx, func() error {
@@ -190,7 +191,7 @@ func (c *convergence) createOnce(ctx context.Context, in *lambda.CreateFunctionI
 		if out.Configuration.StateReasonCode != types.StateReasonCodeInsufficientRolePermissions {
 			return nil, failure
 		}
-		// A role that was too new can also show up like this. Only a new function then helps.
+		// A role that was too new can also have this effect. Only a new function helps then.
 		if err := c.delete(ctx, c.unit.ID, out); err != nil {
 			return nil, err
 		}
@@ -223,7 +224,7 @@ func (c *convergence) createOnce(ctx context.Context, in *lambda.CreateFunctionI
 	return nil, err
 }
 
-// updatable returns the function when it can be updated, or a new one in its place if it never can.
+// updatable returns the function if it can be updated, or else a new one in its place.
 func (c *convergence) updatable(ctx context.Context, current *lambda.GetFunctionOutput) (*lambda.GetFunctionOutput,
 	error) {
 	var err error
@@ -240,7 +241,7 @@ func (c *convergence) updatable(ctx context.Context, current *lambda.GetFunction
 		}
 	}
 	if current.Configuration.State == types.StateFailed && current.Tags[tagVersion] == "" {
-		// A function that never came to life cannot be mended by updates, and nobody uses it.
+		// Updates cannot repair a function that never started, and nobody uses it.
 		if err := c.delete(ctx, c.unit.ID, current); err != nil {
 			return nil, err
 		}
@@ -253,8 +254,9 @@ func (c *convergence) updatable(ctx context.Context, current *lambda.GetFunction
 	return current, nil
 }
 
-// publishWanted makes $LATEST and the reserved concurrency what the unit wants, and publishes a version of it. Every step is for the revision that the step
-// before has read: a read that lags behind is found out, and another one waited for.
+// publishWanted changes $LATEST and the reserved concurrency to what the unit wants, and publishes
+// a version. Every step names the revision that the step before has read, so that Lambda refuses a
+// change based on an outdated read; the step then waits for a newer one.
 func (c *convergence) publishWanted(ctx context.Context, current *lambda.GetFunctionOutput) (*lambda.GetFunctionOutput,
 	string, error) {
 	sent := false
@@ -281,7 +283,8 @@ func (c *convergence) publishWanted(ctx context.Context, current *lambda.GetFunc
 		"somebody else keeps changing function %s", c.unit.ID)
 }
 
-// maxRaces is how often an update is tried again after the function was changed between a read and the update.
+// maxRaces is how often an update is retried because the function changed between the read and the
+// update.
 const maxRaces = 4
 
 func (c *convergence) updateOnce(ctx context.Context, current *lambda.GetFunctionOutput,
@@ -324,7 +327,7 @@ func (c *convergence) updateOnce(ctx context.Context, current *lambda.GetFunctio
 	}
 	in := want.changes(name, now)
 	if in == nil && !sent && now.LastUpdateStatus == types.LastUpdateStatusFailed {
-		// the last update failed: only another one ends that
+		// The last update failed. Only another update ends that state.
 		in = &lambda.UpdateFunctionConfigurationInput{FunctionName: &name, Timeout: &want.TimeoutSecs}
 	}
 	if in == nil {
@@ -342,7 +345,8 @@ func (c *convergence) updateOnce(ctx context.Context, current *lambda.GetFunctio
 	return after, true, c.updateFailed(after.Configuration)
 }
 
-// configure updates the configuration, and waits for a role or a grant that Lambda does not know yet.
+// configure updates the configuration. It waits for a role or a grant that Lambda does not know
+// yet.
 func (e *Executor) configure(ctx context.Context, role string, in *lambda.UpdateFunctionConfigurationInput) error {
 	name := *in.FunctionName
 	e.memory.setChanged(name, true)
@@ -358,7 +362,8 @@ func (e *Executor) configure(ctx context.Context, role string, in *lambda.Update
 	})
 }
 
-// goLive probes a version and switches the alias to it. The tags, which record what is live, come last.
+// goLive probes a version and points the alias at it. It writes the tags, which record what is
+// live, last.
 func (c *convergence) goLive(ctx context.Context, current *lambda.GetFunctionOutput, version string) (faas.State,
 	error) {
 	c.report(faas.Progress{Step: "probe"})
@@ -386,7 +391,8 @@ func (c *convergence) goLive(ctx context.Context, current *lambda.GetFunctionOut
 		_, err := c.probe(ctx, c.unit.ID, c.options.alias, c.jobID(), true)
 		switch {
 		case ownLimit(err):
-			c.logger.warn("the new version is live and could not be probed: jobs take all of the function's reserved concurrency", "function", c.unit.ID, "version", version)
+			c.logger.warn("the new version is live but could not be probed: "+
+				"jobs take all of the function's reserved concurrency", "function", c.unit.ID, "version", version)
 		case err != nil:
 			return faas.State{}, err
 		}

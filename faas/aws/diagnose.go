@@ -23,8 +23,10 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/check"
 )
 
-// Diagnose looks at the credentials (sts:GetCallerIdentity), the clock, the region, access to Lambda (lambda:GetFunction), the caller's other permissions (iam:SimulatePrincipalPolicy), the
-// execution role (iam:GetRole), the bucket (s3:ListBucket) where one is configured, and the account's quotas (lambda:GetAccountSettings). All of these calls read.
+// Diagnose checks the credentials (sts:GetCallerIdentity), the clock, the region, access to Lambda
+// (lambda:GetFunction), the caller's other permissions (iam:SimulatePrincipalPolicy), the execution
+// role (iam:GetRole), the bucket (s3:ListBucket) if one is configured, and the account's quotas
+// (lambda:GetAccountSettings). All of these calls only read.
 func (e *Executor) Diagnose(ctx context.Context) []faas.Check {
 	d := &diagnosis{e: e}
 	identity := check.Run(ctx, 2*check.Time, check.Check{Name: "credentials", Run: d.credentials})
@@ -41,7 +43,7 @@ func (e *Executor) Diagnose(ctx context.Context) []faas.Check {
 	return append(checks, check.Run(ctx, check.Time, probes...)...)
 }
 
-// diagnosis is one Diagnose. What one step finds out, the later ones read.
+// diagnosis is the state of one call of Diagnose. Later steps read what earlier ones found.
 type diagnosis struct {
 	e *Executor
 
@@ -54,7 +56,7 @@ type diagnosis struct {
 	settingsErr error
 }
 
-// readSettings asks for the quotas, whose answer also tells whether Lambda is there.
+// readSettings asks for the quotas. The answer also shows whether Lambda can be reached.
 func (d *diagnosis) readSettings(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, check.Time)
 	defer cancel()
@@ -68,7 +70,7 @@ const (
 	newTokens = "export AWS_ACCESS_KEY_ID=ID AWS_SECRET_ACCESS_KEY=KEY AWS_SESSION_TOKEN=TOKEN"
 )
 
-// signIn is the command of AWS's own command line that makes credentials, for the profile in use.
+// signIn returns a command of the AWS CLI that obtains credentials, for the profile in use.
 func (e *Executor) signIn(command string) string {
 	if e.options.profile != "" {
 		return command + " --profile " + e.options.profile
@@ -94,8 +96,8 @@ func (d *diagnosis) credentials(ctx context.Context) faas.Check {
 		return check.FailBy(err, newTokens+"\n"+e.signIn("aws sso login"))
 	}
 	err = d.identify(ctx, e.region)
-	// The oldest region, which knows every account of its partition: only that one has regions to be
-	// enabled.
+	// The oldest region knows every account of its partition. Only this partition has regions that
+	// must be enabled.
 	if err != nil && e.region != DefaultRegion && (unknownKey(err) || noSuchHost(err)) {
 		if d.identify(ctx, DefaultRegion) == nil {
 			d.regionErr, err = err, nil
@@ -107,12 +109,12 @@ func (d *diagnosis) credentials(ctx context.Context) faas.Check {
 	if want := e.options.accountID; want != "" && want != d.account {
 		err := faas.Errorf(faas.ErrPermissionDenied, "diagnose", faas.AWSLambda,
 			`the credentials are of account %s, and the option "account_id" allows only %s`, d.account, want)
-		return check.FailBy(err, "use credentials of account "+want+": tangle-cloud policy --faas-option profile=PROFILE")
+		return check.FailBy(err, "use credentials of account "+want+"\nset the option profile=PROFILE")
 	}
 	return check.OK("account %s, %s, from %s", d.account, d.arn, found.Source)
 }
 
-// identify asks STS in a region who calls. Every answer tells the time.
+// identify asks STS in a region who the caller is. Every answer tells the time.
 func (d *diagnosis) identify(ctx context.Context, region string) error {
 	out, err := d.e.sts.GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{}, func(o *sts.Options) {
 		o.Region = region
@@ -128,7 +130,7 @@ func (d *diagnosis) identify(ctx context.Context, region string) error {
 	return nil
 }
 
-// watch notes when each attempt was sent and answered, and the header of its answer.
+// watch records when each attempt was sent and answered, and the header of its answer.
 func (d *diagnosis) watch(stack *middleware.Stack) error {
 	look := func(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (
 		middleware.DeserializeOutput, middleware.Metadata, error,
@@ -143,7 +145,7 @@ func (d *diagnosis) watch(stack *middleware.Stack) error {
 	return stack.Deserialize.Add(middleware.DeserializeMiddlewareFunc("WatchClock", look), middleware.Before)
 }
 
-// stsHost and lambdaHost are where AWS has a service, for texts.
+// stsHost and lambdaHost return the hosts of the services, for messages.
 func (d *diagnosis) stsHost(ctx context.Context) string {
 	at := d.e.sts.Options().EndpointOptions
 	return host(sts.NewDefaultEndpointResolverV2().ResolveEndpoint(ctx, sts.EndpointParameters{
@@ -182,7 +184,7 @@ func noSuchHost(err error) bool {
 	return errors.As(err, &dns) && dns.IsNotFound
 }
 
-// refused says why STS did not say who calls.
+// refused says why STS did not identify the caller.
 func (d *diagnosis) refused(ctx context.Context, err error) faas.Check {
 	e, failed := d.e, diagnosed(err)
 	switch code := apiCode(err); {
@@ -217,19 +219,19 @@ func (d *diagnosis) clockCheck() faas.Check {
 	return check.Clock(faas.AWSLambda, "AWS", d.header, d.sent, d.came)
 }
 
-// region finds out whether the account can use the region: the keys of an account that has not enabled it are unknown there.
+// region checks whether the account can use the region. A region that the account has not enabled
+// does not know its keys.
 func (d *diagnosis) region(ctx context.Context) faas.Check {
 	e := d.e
 	switch {
 	case d.regionErr != nil && noSuchHost(d.regionErr), noSuchHost(d.settingsErr):
 		err := diagnosed(errors.Join(d.regionErr, d.settingsErr))
-		return check.Fail(err, "tangle-cloud policy --faas-aws-region REGION", "there is no region %s, or no Lambda in it: %s",
-			e.region, check.Words(err))
+		return check.Fail(err, "set another region", "there is no region %s, or no Lambda in it: %s", e.region,
+			check.Words(err))
 	case d.regionErr != nil:
 		err := diagnosed(d.regionErr)
 		return check.Fail(err, e.signIn("aws account enable-region --region-name "+e.region)+
-			"\ncloud policy --faas-aws-region REGION", "account %s has not enabled region %s: %s", d.account, e.region,
-			check.Words(err))
+			"\nset another region", "account %s has not enabled region %s: %s", d.account, e.region, check.Words(err))
 	}
 	if code := codeOf(d.settingsErr); code == faas.ErrUnavailable || code == faas.ErrTimeout {
 		return check.FailBy(diagnosed(d.settingsErr),
@@ -238,18 +240,18 @@ func (d *diagnosis) region(ctx context.Context) faas.Check {
 	return check.OK("Lambda answers in %s", e.region)
 }
 
-// partition is the part of AWS that the caller is in.
+// partition returns the caller's AWS partition.
 func (d *diagnosis) partition() string { return cmp.Or(parseARN(d.arn).partition, "aws") }
 
-// arnOf makes the ARN of something of the account.
+// arnOf returns the ARN of a resource of the account.
 func (d *diagnosis) arnOf(service, region, resource string) string {
 	return "arn:" + d.partition() + ":" + service + ":" + region + ":" + d.account + ":" + resource
 }
 
-// denied reports whether the caller lacks a permission for a call.
+// denied reports whether the caller lacks the permission for a call.
 func denied(err error) bool { return codeOf(err) == faas.ErrPermissionDenied }
 
-// access looks whether functions can be read, which every deployment does first.
+// access checks whether functions can be read, which every deployment does first.
 func (d *diagnosis) access(ctx context.Context) faas.Check {
 	e := d.e
 	name := functionName(e.service, 0)

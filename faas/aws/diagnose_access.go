@@ -18,7 +18,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/check"
 )
 
-// statement is one of a policy, as it is pasted.
+// statement is one statement of a policy, in the form that operators paste.
 type statement struct {
 	Effect    string
 	Action    []string
@@ -26,7 +26,7 @@ type statement struct {
 	Condition map[string]map[string]string `json:",omitempty"`
 }
 
-// need is what a deployment does to one kind of resource.
+// need lists what a deployment does to one kind of resource.
 type need struct {
 	actions   []string
 	wished    []string // what only some deployments do
@@ -35,10 +35,11 @@ type need struct {
 	condition string   // the value of iam:PassedToService
 }
 
-// passed is the condition under which a role is passed.
+// passedTo is the condition key that limits the service to which a role is passed.
 const passedTo = "iam:PassedToService"
 
-// needs lists what deploying, invoking and removing take with these options, as the package documentation has it.
+// needs lists the permissions that deploying, invoking and removing take with these options, as in
+// the package documentation.
 func (d *diagnosis) needs() []need {
 	e := d.e
 	function := need{
@@ -67,7 +68,7 @@ func (d *diagnosis) needs() []need {
 		all = append(all, need{
 			actions: slices.Concat([]string{"iam:CreateRole", "iam:TagRole", "iam:GetRole", "iam:PutRolePolicy",
 				"iam:DeleteRolePolicy", "iam:DeleteRole"}, bound),
-			// to name what stands in the way of the removal
+			// These name what prevents the removal.
 			wished:   []string{"iam:ListRolePolicies", "iam:ListAttachedRolePolicies"},
 			resource: role, example: role,
 		})
@@ -150,10 +151,10 @@ func (d *diagnosis) permissions(ctx context.Context) faas.Check {
 	return d.judge(needs, verdicts)
 }
 
-// verdict is what IAM says of a need.
+// verdict is IAM's answer about a need.
 type verdict struct{ missing, denied []string }
 
-// judge makes one finding of all verdicts.
+// judge turns all verdicts into one finding.
 func (d *diagnosis) judge(needs []need, verdicts []verdict) faas.Check {
 	var missing, wished, explicit []string
 	var statements []statement
@@ -192,12 +193,13 @@ func (d *diagnosis) judge(needs []need, verdicts []verdict) faas.Check {
 			strings.Join(missing, ", "))
 		return check.FailBy(err, remedy)
 	case len(wished) > 0:
-		return check.Warn(nil, remedy, "%s lacks %s, which only limits of concurrency, warm instances, lists and logs take", d.arn, strings.Join(wished, ", "))
+		return check.Warn(nil, remedy, "%s lacks %s, which only limits of concurrency, warm instances, lists and logs need",
+			d.arn, strings.Join(wished, ", "))
 	}
 	return check.OK("all %d that a deployment takes are allowed, by IAM's simulation", count)
 }
 
-// simulate asks IAM what of a need the caller may not do.
+// simulate asks IAM which actions of a need the caller may not take.
 func (d *diagnosis) simulate(ctx context.Context, source string, n need) (verdict, error) {
 	in := &iam.SimulatePrincipalPolicyInput{
 		PolicySourceArn: &source, ResourceArns: []string{n.example}, ActionNames: slices.Concat(n.actions, n.wished),
@@ -227,7 +229,7 @@ func (d *diagnosis) simulate(ctx context.Context, source string, n need) (verdic
 	return v, nil
 }
 
-// caller says what the caller is ("user", "role", "root" or something else), and its name.
+// caller returns the caller's kind ("user", "role", "root" or something else) and name.
 func (d *diagnosis) caller() (kind, name string) {
 	parts := strings.SplitN(d.arn, ":", 6)
 	if len(parts) < 6 {
@@ -245,7 +247,7 @@ func (d *diagnosis) caller() (kind, name string) {
 	return segments[0], ""
 }
 
-// grant is the command that gives the caller permissions.
+// grant returns the command that gives the caller permissions.
 func (d *diagnosis) grant(statements []statement) string {
 	text, err := json.Marshal(struct {
 		Version   string
@@ -268,12 +270,12 @@ func (d *diagnosis) grant(statements []statement) string {
 	return "give " + d.arn + " this policy: " + string(text)
 }
 
-// role looks whether the functions' role is there, and whether Lambda may assume it.
+// role checks whether the functions' role exists and whether Lambda may assume it.
 func (d *diagnosis) role(ctx context.Context) faas.Check {
 	e := d.e
 	arn, name := e.options.roleArn, e.roleName()
 	if arn == "" && !e.options.createRole {
-		return check.FailBy(errNoRole(), "tangle-cloud policy --faas-option create_role=true\nexport "+RoleEnv+"="+
+		return check.FailBy(errNoRole(), "set the option create_role=true\nexport "+RoleEnv+"="+
 			d.arnOf("iam", "", "role/ROLE"))
 	}
 	create := "aws iam create-role --role-name " + name + " --assume-role-policy-document '" + trustPolicy + "'"
@@ -285,7 +287,7 @@ func (d *diagnosis) role(ctx context.Context) faas.Check {
 		if account := strings.Split(arn, ":")[4]; account != d.account {
 			err := faas.Errorf(faas.ErrInvalidArgument, "diagnose", faas.AWSLambda,
 				"role %s is of another account than the credentials, %s, and cannot be passed to Lambda", arn, d.account)
-			return check.FailBy(err, "tangle-cloud policy --faas-option role_arn="+d.arnOf("iam", "", "role/ROLE"))
+			return check.FailBy(err, "set the option role_arn="+d.arnOf("iam", "", "role/ROLE"))
 		}
 	}
 	role, err := e.getRole(ctx, name)
@@ -307,7 +309,7 @@ func (d *diagnosis) role(ctx context.Context) faas.Check {
 		return check.Warn(diagnosed(err), d.grant([]statement{{"Allow", []string{"iam:GetRole"}, arn, nil}}),
 			"role %s could not be looked at, which takes the permission iam:GetRole; deploying does not", arn)
 	case codeOf(err) == faas.ErrConflict:
-		return check.FailBy(diagnosed(err), "tangle-cloud policy --faas-option role_arn="+d.arnOf("iam", "", "role/"+name))
+		return check.FailBy(diagnosed(err), "set the option role_arn="+d.arnOf("iam", "", "role/"+name))
 	case err != nil:
 		return check.Warn(diagnosed(err), "try again", "role %s could not be looked at: %s", name,
 			check.Words(diagnosed(err)))
@@ -321,7 +323,8 @@ func (d *diagnosis) role(ctx context.Context) faas.Check {
 	return check.OK("Lambda may assume %s", aws.ToString(role.Arn))
 }
 
-// trustsLambda reports whether a trust policy, as IAM gives it, lets Lambda assume the role. One that cannot be read is taken to.
+// trustsLambda reports whether a trust policy, as IAM returns it, lets Lambda assume the role. It
+// reports true for a policy that it cannot read.
 func trustsLambda(document string) bool {
 	text, err := url.PathUnescape(document)
 	if err != nil || text == "" {

@@ -16,7 +16,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/check"
 )
 
-// bucketName is that of the bucket for big packages, empty where there is none.
+// bucketName returns the name of the bucket for big packages, or "" if there is none.
 func (d *diagnosis) bucketName() string {
 	switch e := d.e; {
 	case e.options.s3Bucket != "":
@@ -27,7 +27,7 @@ func (d *diagnosis) bucketName() string {
 	return ""
 }
 
-// bucket looks whether the bucket is there, in the region.
+// bucket checks whether the bucket exists and is in the region.
 func (d *diagnosis) bucket(ctx context.Context) faas.Check {
 	e, name := d.e, d.bucketName()
 	if name == "" {
@@ -48,7 +48,7 @@ func (d *diagnosis) bucket(ctx context.Context) faas.Check {
 	case region != "" && region != e.region, status == http.StatusMovedPermanently:
 		err := faas.Errorf(faas.ErrInvalidArgument, "diagnose", faas.AWSLambda,
 			"bucket %s is in region %s, and Lambda in %s takes no package from there", name, region, e.region)
-		return check.FailBy(err, "tangle-cloud policy --faas-option bucket=BUCKET, with one in "+e.region)
+		return check.FailBy(err, "set the option bucket=BUCKET to a bucket in "+e.region)
 	case err == nil:
 		return check.OK("%s is there, in %s", name, e.region)
 	case status == http.StatusNotFound && e.options.s3Bucket == "":
@@ -58,7 +58,7 @@ func (d *diagnosis) bucket(ctx context.Context) faas.Check {
 	case status == http.StatusForbidden:
 		arn := "arn:" + d.partition() + ":s3:::" + name
 		return check.Fail(diagnosed(err), d.grant([]statement{{"Allow", []string{"s3:ListBucket"}, arn, nil}})+
-			"\ncloud policy --faas-option bucket=BUCKET, where the bucket is another account's",
+			"\nset the option bucket=BUCKET to one of your account",
 			"the permission s3:ListBucket on %s is missing, or the bucket belongs to another account", name)
 	}
 	return check.Warn(diagnosed(err), "try again", "bucket %s could not be looked at: %s", name,
@@ -66,14 +66,15 @@ func (d *diagnosis) bucket(ctx context.Context) faas.Check {
 }
 
 const (
-	// concurrent executions that an account has to leave unreserved, by docs.aws.amazon.com/lambda/latest/dg/configuration-concurrency.html
+	// These are the concurrent executions that an account must leave unreserved. Source:
+	// https://docs.aws.amazon.com/lambda/latest/dg/configuration-concurrency.html
 	unreservable   = 100
 	nearlyFull     = 90 // percent of the code storage
 	storageQuota   = "L-2ACBD22F"
 	executionQuota = "L-B99A9384"
 )
 
-// quota looks at what the account has left in the region.
+// quota checks how much of its quotas the account has left in the region.
 func (d *diagnosis) quota(context.Context) faas.Check {
 	e := d.e
 	if denied(d.settingsErr) {
@@ -114,7 +115,7 @@ func (d *diagnosis) quota(context.Context) faas.Check {
 		return check.Warn(nil, "remove functions and versions that nobody needs\n"+
 			raise(storageQuota, 2*limit.TotalCodeSize/giB), "%s: the code storage is nearly full", what)
 	case unreserved <= unreservable && e.options.reservedConcurrency:
-		return check.Warn(nil, raise(executionQuota, 1000)+"\ncloud policy --faas-option reserved_concurrency=false",
+		return check.Warn(nil, raise(executionQuota, 1000)+"\nset the option reserved_concurrency=false",
 			"%s: a max_concurrency is refused, as %d have to stay unreserved, and few functions can run at the same time", what,
 			unreservable)
 	}

@@ -136,7 +136,7 @@ func TestDiagnoseTellsWhatIsWrongWithAnAccount(t *testing.T) {
 			map[string]finding{"permissions": {skipped, "InvalidAction", ""}}},
 		{"no role is given", only(lambdatest.Config{}), map[string]string{"role_arn": ""}, nil, map[string]finding{
 			"role": {failed, "no execution role is given",
-				"tangle-cloud policy --faas-option create_role=true\nexport AWS_LAMBDA_ROLE_ARN=arn:aws:iam::123456789012:role/ROLE"}}},
+				"set the option create_role=true\nexport AWS_LAMBDA_ROLE_ARN=arn:aws:iam::123456789012:role/ROLE"}}},
 		{"no such role", only(lambdatest.Config{}),
 			map[string]string{"role_arn": "arn:aws:iam::123456789012:role/path/gone"}, nil, map[string]finding{
 				"role": {failed, "there is no role", "aws iam create-role --role-name gone --assume-role-policy-document"}}},

@@ -22,7 +22,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
-// Lambda's error codes that more than one place acts on.
+// Error codes of Lambda that more than one place acts on.
 const (
 	codeNotFound     = "ResourceNotFoundException"
 	codeConflict     = "ResourceConflictException"
@@ -33,11 +33,11 @@ const (
 	codeSealed       = "KMSAccessDeniedException" // Lambda cannot decrypt the environment
 )
 
-// rules say what the services mean beyond the statuses of their answers. The first that matches
+// rules say what the services' errors mean beyond the HTTP status. The first rule that matches
 // counts.
 var rules = kit.Rules{
-	// For these Lambda has one code, that of a bad parameter. A role, a policy or a grant that was
-	// made just now is not known everywhere at once.
+	// Lambda uses one code for these, that of a bad parameter. It takes a while until a new role,
+	// policy or grant is known everywhere.
 	settling("cannot be assumed by lambda", "the execution role must exist, and its trust policy must allow "+
 		"sts:AssumeRole to lambda.amazonaws.com"),
 	settling("does not have permissions to call createnetworkinterface",
@@ -45,11 +45,12 @@ var rules = kit.Rules{
 			"and what belongs to that"),
 	settling("the provided execution role does not have permissions", "allow the execution role what Lambda names"),
 	settling("kms key is invalid for creategrant",
-		`the execution role must exist, and the key that encrypts the environment (option "kms_key_arn") must be enabled, with a policy that allows kms:CreateGrant`),
+		`the execution role must exist, and the key that encrypts the environment (option "kms_key_arn") must be enabled, `+
+			"with a policy that allows kms:CreateGrant"),
 	{Code: []string{codeInvalid}, Text: []string{"throttled by ec2"}, Means: kit.Refusal{
 		Code: faas.ErrThrottled, Class: kit.Settling,
 		Remedy: "EC2 takes no more calls of the account at the moment: deploy again later"}},
-	// An alias with provisioned concurrency moves in steps, which no field of an answer tells.
+	// An alias with provisioned concurrency moves in steps, which no field of an answer shows.
 	{Code: []string{codeInvalid}, Text: []string{"alias with weights can not be used with provisioned concurrency"},
 		Means: kit.Refusal{Code: faas.ErrConflict}},
 	{Code: []string{codeNotReady}, Means: kit.Refusal{Code: faas.ErrUnavailable, Class: kit.Busy}},
@@ -93,7 +94,8 @@ func coded(means faas.Code, codes ...string) kit.Rule {
 	return kit.Rule{Code: codes, Means: kit.Refusal{Code: means}}
 }
 
-// neverStarted are the errors of Invoke with a status of 500 or more that say that the function was not started.
+// neverStarted holds the errors of Invoke, of those with a status of 500 or more, that say that the
+// function was not started.
 var neverStarted = map[string]bool{
 	codeNotReady: true, "EC2ThrottledException": true, "EC2UnexpectedException": true, "EC2AccessDeniedException": true,
 	"ENILimitReachedException": true, "SubnetIPAddressLimitReachedException": true, "InvalidSubnetIDException": true,
@@ -103,7 +105,7 @@ var neverStarted = map[string]bool{
 	"InvalidRuntimeException": true, "InvalidZipFileException": true,
 }
 
-// refusalOf returns what an error of the SDK means, or of this package.
+// refusalOf returns the meaning of an error of the SDK or of this package.
 func refusalOf(err error) kit.Refusal {
 	var (
 		wait        *kit.WaitError
@@ -159,7 +161,7 @@ func refusalOf(err error) kit.Refusal {
 	return kit.Refusal{Code: faas.ErrInternal}
 }
 
-// classify makes the *faas.Error of an error of the SDK. An error that already is one is returned as it is.
+// classify converts an error of the SDK to an *faas.Error. It returns an *faas.Error unchanged.
 func classify(op string, jobID int64, err error) *faas.Error {
 	var known *faas.Error
 	errors.As(err, &known)
@@ -171,7 +173,7 @@ func classify(op string, jobID int64, err error) *faas.Error {
 	return failed
 }
 
-// ofJob names the job in an error that names none.
+// ofJob sets the job of an error that names none.
 func ofJob(err *faas.Error, jobID int64) *faas.Error {
 	if err.JobID != faas.NoJob || jobID == faas.NoJob {
 		return err
@@ -183,18 +185,19 @@ func ofJob(err *faas.Error, jobID int64) *faas.Error {
 
 func apiCode(err error) string { return awsclient.APICode(err) }
 
-// isNotFound and isBusy go by what an error means, since servers that speak Lambda's protocol
-// differ in how exactly they name codes. Busy is another change in progress, a thing that exists,
-// or a function that is being woken; not a revision that has passed.
+// isNotFound and isBusy use the meaning of an error, since servers that speak Lambda's protocol
+// differ in the codes that they use. Busy means that another change is in progress, that a thing
+// exists, or that a function is being woken. It does not mean an outdated revision.
 func isNotFound(err error) bool { return codeOf(err) == faas.ErrNotFound }
 func isBusy(err error) bool     { return err != nil && refusalOf(err).Class == kit.Busy }
 
-// isOutdated reports whether a change was refused because the function is no longer what it was when it was read.
+// isOutdated reports whether a change was refused because the function has changed since it was
+// read.
 func isOutdated(err error) bool {
 	return apiCode(err) == codePrecondition || awsclient.Status(err) == http.StatusPreconditionFailed
 }
 
-// codeOf is the code of an SDK error, empty for nil.
+// codeOf returns the code of an SDK error, or "" for nil.
 func codeOf(err error) faas.Code {
 	if err == nil {
 		return ""
@@ -206,16 +209,23 @@ func codeOf(err error) faas.Code {
 // be too new.
 func isSettling(err error) bool { return err != nil && refusalOf(err).Class == kit.Settling }
 
-// ownLimit reports whether an invocation was refused because the function's own reserved concurrency
-// is taken, by invocations or by instances that are kept warm for another version.
+// ownLimit reports whether an invocation was refused because invocations, or instances kept warm
+// for another version, take all of the function's own reserved concurrency.
 func ownLimit(err error) bool {
 	var throttled *types.TooManyRequestsException
-	return errors.As(err, &throttled) && (throttled.Reason == types.ThrottleReasonReservedFunctionConcurrentInvocationLimitExceeded ||
-		throttled.Reason == types.ThrottleReasonReservedFunctionInvocationRateLimitExceeded)
+	if !errors.As(err, &throttled) {
+		return false
+	}
+	switch throttled.Reason {
+	case types.ThrottleReasonReservedFunctionConcurrentInvocationLimitExceeded,
+		types.ThrottleReasonReservedFunctionInvocationRateLimitExceeded:
+		return true
+	}
+	return false
 }
 
-// withoutValues hides the values of an environment in an error's text: Lambda quotes some of what it refuses, and functions log what they like. The SDK's
-// own error stays reachable.
+// withoutValues hides the values of an environment in an error's text: Lambda quotes some of what
+// it refuses, and functions log what they like. The SDK's own error stays reachable.
 func withoutValues(err *faas.Error, env map[string]string) *faas.Error {
 	cleaner := sanitize.NewCleaner(slices.Collect(maps.Values(env))...)
 	kept := *err
@@ -231,7 +241,7 @@ func withoutValues(err *faas.Error, env map[string]string) *faas.Error {
 	return &kept
 }
 
-// logger logs where there is a logger.
+// logger logs if a logger is set.
 type logger struct{ *slog.Logger }
 
 func (l logger) warn(msg string, args ...any) {

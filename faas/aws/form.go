@@ -22,7 +22,7 @@ var (
 		Compact: payloads.Base64}
 )
 
-// taking is what the tags of a function say of the form of payloads that it takes.
+// taking records which form of payloads a function takes, according to its tags.
 type taking struct {
 	form    payloads.Form
 	version string    // that the tags call live; empty if they could not be read
@@ -31,15 +31,15 @@ type taking struct {
 }
 
 const (
-	// maxFormRead is how long an invocation waits for the tags at most.
+	// maxFormRead is how long an invocation waits for the tags.
 	maxFormRead = 5 * time.Second
-	// formAgain is after how long tags that could not be read, or did not hold, are looked at again.
+	// formAgain is how long to wait before reading tags again that could not be read or were wrong.
 	formAgain = time.Minute
 )
 
-// takes returns the form that the job's function takes, by its tags, which it reads before the first
-// invocation and when another version has answered than they tell of. A caller who may not read them
-// uses the published form.
+// takes returns the form that the job's function takes, according to its tags. It reads the tags
+// before the first invocation, and again after another version than theirs has answered. A caller
+// who may not read them uses the published form.
 func (e *Executor) takes(ctx context.Context, name string) *taking {
 	known, err := e.forms.Do(ctx, name, func(ctx context.Context) (*taking, error) { return e.readForm(ctx, name) })
 	switch {
@@ -58,7 +58,7 @@ func (e *Executor) forget(name string, known *taking) {
 
 func sameTaking(a, b *taking) bool { return a == b }
 
-// readForm looks once, since an invocation waits for it. It fails only if ctx ends.
+// readForm reads the tags once, since an invocation waits for it. It fails only if ctx ends.
 func (e *Executor) readForm(ctx context.Context, name string) (*taking, error) {
 	read, cancel := context.WithTimeout(ctx, maxFormRead)
 	defer cancel()
@@ -77,8 +77,8 @@ func (e *Executor) readForm(ctx context.Context, name string) (*taking, error) {
 	return known, nil
 }
 
-// answered notes which version has answered, and in which form. One that the tags do not tell of need
-// not be what they say.
+// answered records which version has answered, and in which form. A version that the tags do not
+// name may differ from them.
 func (e *Executor) answered(name string, known *taking, version string, compact bool) {
 	switch {
 	case version == "" || known.version == "":
@@ -95,8 +95,9 @@ func (e *Executor) answered(name string, known *taking, version string, compact 
 	}
 }
 
-// payload returns the request of an invocation in the form that the function takes, and that form. If
-// the published form is too large, it looks again whether the function takes another one by now.
+// payload returns the request of an invocation in the form that the function takes, and that form.
+// If the arguments are too large for the published form, payload checks whether the function takes
+// the other one by now.
 func (e *Executor) payload(ctx context.Context, name string, jobID uint32, args []byte) ([]byte, *taking, error) {
 	if err := syncLimit.Check(payloads.Base64, jobID, args); err != nil {
 		return nil, nil, err // which fits in no form
@@ -121,8 +122,9 @@ func appendRequest(form payloads.Form, jobID uint32, args []byte) []byte {
 	return faas.AppendRequest(nil, jobID, args)
 }
 
-// eventPayload returns the request of an invocation whose answer nobody sees. What is refused for its
-// form would be lost, so the compact one is used only for what does not fit otherwise.
+// eventPayload returns the request of an invocation whose answer nobody sees. A request that is
+// refused because of its form would be lost, so eventPayload uses the compact form only for
+// arguments that do not fit in the other.
 func (e *Executor) eventPayload(ctx context.Context, name string, jobID uint32, args []byte) ([]byte, error) {
 	err := eventLimit.Check(payloads.Numbers, jobID, args)
 	if err == nil {
@@ -134,9 +136,9 @@ func (e *Executor) eventPayload(ctx context.Context, name string, jobID uint32, 
 	return appendRequest(payloads.Base64, jobID, args), nil
 }
 
-// isFormRefused reports whether a function says that it does not know the compact form, and so has run
-// nothing: what links faas/job of an older version, or our adapter before a plain program. What it says
-// is the error of [faas.ParseRequest].
+// isFormRefused reports whether a function says that it does not know the compact form, and so has
+// run nothing. Such a function links an older version of faas/job, or is a plain program behind our
+// adapter. The text is that of the error of [faas.ParseRequest].
 func isFormRefused(payload []byte) bool {
 	var told struct{ ErrorMessage, ErrorType string }
 	return len(payload) < 4<<10 && json.Unmarshal(payload, &told) == nil && told.ErrorType == "BadRequest" &&

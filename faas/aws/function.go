@@ -19,7 +19,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
-// get reads a function, or one version of it. Without a version, the answer describes $LATEST and has the tags.
+// get reads a function or one of its versions. Without a version, the answer describes $LATEST and
+// includes the tags.
 func (e *Executor) get(ctx context.Context, name, qualifier string) (*lambda.GetFunctionOutput, error) {
 	in := &lambda.GetFunctionInput{FunctionName: &name}
 	if qualifier != "" {
@@ -36,8 +37,8 @@ func (e *Executor) get(ctx context.Context, name, qualifier string) (*lambda.Get
 	return out, nil
 }
 
-// settled reads a function until it is in no transition and wanted, which may be nil, agrees. A function that exists may be unknown, or
-// look as it did before a change, for as long as pace.settle.
+// settled reads a function until it is in no transition and wanted, if not nil, accepts it. For as
+// long as pace.settle, a function that exists may seem missing or look as it did before a change.
 func (e *Executor) settled(ctx context.Context, op string, jobID int64, name, version string,
 	wanted func(*types.FunctionConfiguration) bool) (*lambda.GetFunctionOutput, error) {
 	wait := e.looking(e.pace.state, "waiting for function %s", name)
@@ -62,8 +63,8 @@ func (e *Executor) settled(ctx context.Context, op string, jobID int64, name, ve
 	return out, nil
 }
 
-// applied is what a change is waited for with: that the function is as wanted, or that Lambda has
-// failed to make it so, which a read from before the change does not tell.
+// applied returns a condition for the wait after a change: the function is as wanted, or Lambda has
+// failed to make it so. A read from before the change meets neither.
 func applied(before *types.FunctionConfiguration, wanted func(*types.FunctionConfiguration) bool) func(
 	*types.FunctionConfiguration) bool {
 	return func(now *types.FunctionConfiguration) bool {
@@ -73,7 +74,8 @@ func applied(before *types.FunctionConfiguration, wanted func(*types.FunctionCon
 	}
 }
 
-// moved reads a function anew after a change was refused because it is no longer as outdated. Reads may lag behind; after a while the last one is taken.
+// moved reads a function again after a change was refused because the function no longer equals
+// outdated. Reads may lag behind; after a while moved takes the last one.
 func (e *Executor) moved(ctx context.Context, op string,
 	outdated *lambda.GetFunctionOutput) (*lambda.GetFunctionOutput, error) {
 	name, was := aws.ToString(outdated.Configuration.FunctionName), aws.ToString(outdated.Configuration.RevisionId)
@@ -92,7 +94,7 @@ func (e *Executor) moved(ctx context.Context, op string,
 	return now, err
 }
 
-// gone waits until a function that was deleted is. Meanwhile found is called with what still is there.
+// gone waits until a deleted function is gone. Meanwhile it calls found with what still exists.
 func (e *Executor) gone(ctx context.Context, name string, found func(*lambda.GetFunctionOutput) error) error {
 	err := e.looking(e.pace.state, "waiting for the end of function %s", name).Until(ctx, func(ctx context.Context) error {
 		out, err := e.get(ctx, name, "")
@@ -110,7 +112,8 @@ func (e *Executor) gone(ctx context.Context, name string, found func(*lambda.Get
 	return err
 }
 
-// inTransition reports whether Lambda is busy with the function. An answer without states is from before they existed, or of an emulator.
+// inTransition reports whether Lambda is busy with the function. An answer without states is older
+// than they are, or comes from an emulator.
 func inTransition(c *types.FunctionConfiguration) bool {
 	switch c.State {
 	case types.StatePending, types.StateDeactivating, types.StateDeleting:
@@ -119,7 +122,7 @@ func inTransition(c *types.FunctionConfiguration) bool {
 	return c.LastUpdateStatus == types.LastUpdateStatusInProgress
 }
 
-// describe says in words what Lambda says of the function's state.
+// describe puts the function's state in words.
 func describe(c *types.FunctionConfiguration) string {
 	text := string(c.State)
 	if c.StateReason != nil {
@@ -134,7 +137,7 @@ func describe(c *types.FunctionConfiguration) string {
 	return text
 }
 
-// owned reads a function and refuses one that is not of this service.
+// owned reads a function and refuses one of another owner.
 func (e *Executor) owned(ctx context.Context, op, id string) (*lambda.GetFunctionOutput, error) {
 	if !namePattern.MatchString(id) {
 		return nil, faas.Errorf(faas.ErrNotFound, op, faas.AWSLambda, "%q is no name that a Lambda function can have", id)
@@ -150,8 +153,8 @@ func (e *Executor) owned(ctx context.Context, op, id string) (*lambda.GetFunctio
 	return out, nil
 }
 
-// checkOwner refuses a function that is not of this service. An answer without tags is asked for them once more: not everyone who may read a function
-// may read its tags, and the other call says so.
+// checkOwner refuses a function of another owner. If the answer has no tags, it asks for them: not
+// everyone who may read a function may read its tags, and that call reports it.
 func (e *Executor) checkOwner(ctx context.Context, op, id string, out *lambda.GetFunctionOutput) error {
 	if len(out.Tags) == 0 && out.TagsError == nil {
 		arn := unqualified(aws.ToString(out.Configuration.FunctionArn))
@@ -185,7 +188,7 @@ func (e *Executor) checkOwner(ctx context.Context, op, id string, out *lambda.Ge
 	return err
 }
 
-// jobOf returns the job of one of the service's function names, for errors.
+// jobOf returns the job of one of the service's function names, for use in errors.
 func (e *Executor) jobOf(id string) int64 {
 	if job, ok := jobOfName(e.service, id); ok {
 		return int64(job)
@@ -193,7 +196,7 @@ func (e *Executor) jobOf(id string) int64 {
 	return faas.NoJob
 }
 
-// names returns the names of the account's functions that the service's could have, sorted.
+// names returns, sorted, the names of the account's functions that can be the service's.
 func (e *Executor) names(ctx context.Context) ([]string, error) {
 	var names []string
 	pages := lambda.NewListFunctionsPaginator(e.lambda, &lambda.ListFunctionsInput{MaxItems: aws.Int32(50)})
@@ -214,7 +217,7 @@ func (e *Executor) names(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-// unqualified cuts version or alias off the ARN of a function.
+// unqualified removes the version or alias from the ARN of a function.
 func unqualified(arn string) string {
 	if parts := strings.Split(arn, ":"); len(parts) > 7 {
 		return strings.Join(parts[:7], ":")
@@ -231,7 +234,7 @@ func lambdaTime(text string) time.Time {
 	return time.Time{}
 }
 
-// codeSHA256 is Lambda's form of a package's hash.
+// codeSHA256 converts a package's hash to Lambda's form.
 func codeSHA256(hexSum string) string {
 	sum, err := hex.DecodeString(hexSum)
 	if err != nil {
@@ -240,8 +243,9 @@ func codeSHA256(hexSum string) string {
 	return base64.StdEncoding.EncodeToString(sum)
 }
 
-// delete deletes a function, of which out is what was read, nil if nothing was, and returns when it is gone. One that comes into being only now, because the request that
-// creates it was under way for longer than its caller waited, is deleted as well.
+// delete deletes a function and returns when it is gone. out is what was last read of it, or nil.
+// If the function comes into being only now, because the request that creates it was still under
+// way when its caller stopped waiting, delete deletes it too.
 func (e *Executor) delete(ctx context.Context, name string, out *lambda.GetFunctionOutput) error {
 	if err := e.deleteOnce(ctx, name); err != nil {
 		return err
@@ -265,14 +269,14 @@ func (e *Executor) deleteOnce(ctx context.Context, name string) error {
 		_, err := e.lambda.DeleteFunction(ctx, &lambda.DeleteFunctionInput{FunctionName: &name})
 		return err
 	})
-	// it may go away while a change of it is waited for
+	// The function may go away while a change of it is waited for.
 	if err != nil && (isNotFound(err) || faas.CodeOf(err) == faas.ErrNotFound) {
 		return nil
 	}
 	return err
 }
 
-// failures sorts the reasons that Lambda gives for a function, version or update that has failed.
+// failures maps the reasons that Lambda gives for a failed function, version or update.
 var failures = map[types.StateReasonCode]faas.Code{
 	types.StateReasonCodeInsufficientRolePermissions: faas.ErrPermissionDenied,
 	types.StateReasonCodeKMSKeyAccessDenied:          faas.ErrPermissionDenied,

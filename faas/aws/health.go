@@ -17,8 +17,9 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
-// Health says whether the live version of the job's function can answer, by its state at Lambda, and whether calls reach it. Nothing is invoked. Lambda
-// counts invocations in CloudWatch, which is not asked.
+// Health reports whether the live version of the job's function can answer and whether calls reach
+// it, according to its state at Lambda. It invokes nothing, and does not ask CloudWatch, which
+// counts the invocations.
 func (e *Executor) Health(ctx context.Context, jobID uint32) (faas.Health, error) {
 	name := functionName(e.service, jobID)
 	out, err := e.owned(ctx, "health", name)
@@ -59,8 +60,9 @@ func (e *Executor) Health(ctx context.Context, jobID uint32) (faas.Health, error
 	return faas.Health{Healthy: true}, nil
 }
 
-// Warm sends n probes to the live version at the same time, at most 64 of them at once, and returns how many were answered. A probe
-// runs no job. How many instances Lambda starts for them is its own choice; it tends to one each.
+// Warm sends n probes to the live version, at most 64 at once, and returns how many were answered.
+// A probe runs no job. Lambda decides how many instances it starts for them; it tends to start one
+// for each.
 func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
 	name := functionName(e.service, jobID)
 	return kit.Warm(ctx, faas.AWSLambda, jobID, n, func(ctx context.Context) error {
@@ -75,8 +77,9 @@ func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
 	})
 }
 
-// probe invokes a version without running a job and returns how long its start took, zero where an instance was running. It may be repeated. A
-// version that was published just now may be unknown to some of Lambda for a while.
+// probe invokes a version without running a job, and returns how long its start took: zero if an
+// instance was running. A probe may be repeated. A version that was just published may be unknown
+// to parts of Lambda for a while.
 func (e *Executor) probe(ctx context.Context, name, qualifier string, jobID int64, isNew bool) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.pace.probe)
 	defer cancel()
@@ -102,7 +105,7 @@ func (e *Executor) probe(ctx context.Context, name, qualifier string, jobID int6
 		if !handlerAnswered(failed) {
 			return failed
 		}
-		// what it says may hold what it was given
+		// The answer may contain what the function was given.
 		e.logger.warn("the function does not know the probe, and answers", "function", name)
 		return nil
 	})
@@ -112,8 +115,8 @@ func (e *Executor) probe(ctx context.Context, name, qualifier string, jobID int6
 	return init, nil
 }
 
-// handlerAnswered reports whether an error of a function was raised by its own handler, which shows that it is started and answers. The
-// names of Lambda's own errors have one of few prefixes.
+// handlerAnswered reports whether a function's own handler raised the error, which shows that the
+// function is started and answers. The names of Lambda's own errors have one of a few prefixes.
 func handlerAnswered(failed *faas.Error) bool {
 	var cause *faas.FunctionError
 	if !errors.As(failed, &cause) || failed.Code != faas.ErrFunctionFailed || cause.Type == "" || cause.ExitCode != 0 {

@@ -26,14 +26,15 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/awsclient"
 )
 
-// Invoke runs the job once and waits for its answer. To a function whose tags say that it takes the
-// compact form, arguments travel as base64, so that 4.5 MiB of them fit in Lambda's 6 MiB, and as
-// many of the output; to others as a list of numbers, of which 1.5 to 3 MiB fit. The tags are read
-// before the first invocation, if the caller may.
+// Invoke runs the job once and waits for its answer. If the tags of the function say that it takes
+// the compact form, the arguments travel as base64, so that 4.5 MiB of them fit in Lambda's 6 MiB,
+// and as many of the output. Otherwise they travel as a list of numbers, of which 1.5 to 3 MiB fit.
+// Invoke reads the tags before the first invocation, if the caller may.
 //
 // The SDK's own retries are off, because they would run a job up to three times, unless the option
-// "repeatable_jobs" allows that. An invocation that Lambda refuses because the function was idle for weeks and is being woken is certain not to have
-// run; Invoke waits for the function and sends it again.
+// "repeatable_jobs" allows that. If Lambda refuses an invocation because it is waking a function
+// that was idle for weeks, the job has certainly not run: Invoke waits for the function and sends
+// the invocation again.
 func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas.Result, error) {
 	start, name := time.Now(), functionName(e.service, jobID)
 	payload, known, err := e.payload(ctx, name, jobID, args)
@@ -84,8 +85,9 @@ func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas
 	return result, nil
 }
 
-// InvokeEvent hands one run of the job to Lambda's queue and returns when Lambda has accepted it; there is no answer. Lambda itself repeats a run that
-// fails, twice by default, so the job must stand that. The arguments may have up to 1 MiB as JSON. The errors are those of Invoke.
+// InvokeEvent puts one run of the job into Lambda's queue, and returns when Lambda has accepted it.
+// There is no answer. Lambda repeats a run that fails, twice by default, so the job must be safe to
+// repeat. The arguments may have up to 1 MiB as JSON. The errors are those of Invoke.
 func (e *Executor) InvokeEvent(ctx context.Context, jobID uint32, args []byte) error {
 	name := functionName(e.service, jobID)
 	payload, err := e.eventPayload(ctx, name, jobID, args)
@@ -98,7 +100,7 @@ func (e *Executor) InvokeEvent(ctx context.Context, jobID uint32, args []byte) e
 	return err
 }
 
-// call sends an invocation, and says of a failure whether the function can have run.
+// call sends an invocation. If it fails, the error says whether the function can have run.
 func (e *Executor) call(ctx context.Context, in *lambda.InvokeInput, jobID uint32) (*lambda.InvokeOutput, error) {
 	if err := ctx.Err(); err != nil {
 		failed := classify("invoke", int64(jobID), err)
@@ -106,7 +108,8 @@ func (e *Executor) call(ctx context.Context, in *lambda.InvokeInput, jobID uint3
 		return nil, failed
 	}
 	out, err := e.lambda.Invoke(ctx, in, e.sendOnce)
-	// also with being woken; a read may lag behind the refusal, and still say that the function is as it was
+	// Lambda is also busy while it wakes the function. A read may lag behind the refusal and show the
+	// function as it was.
 	if isBusy(err) {
 		werr := e.repeating(e.pace.settle, "waking function %s", *in.FunctionName).Until(
 			ctx, func(ctx context.Context) error {
@@ -149,7 +152,7 @@ func (e *Executor) sendOnce(o *lambda.Options) {
 	}
 }
 
-// notStarted reports whether an invocation that failed has certainly not started the function.
+// notStarted reports whether a failed invocation has certainly not started the function.
 func notStarted(err error, code faas.Code) bool {
 	if credentials := new(awsclient.CredentialsError); errors.As(err, &credentials) {
 		return true // nothing was sent
@@ -181,7 +184,8 @@ func notStarted(err error, code faas.Code) bool {
 	return false
 }
 
-// functionFailed makes the error of a function that ran, or whose process could not, and gave no answer.
+// functionFailed returns the error for a function that ran, or whose process could not run, and
+// gave no answer.
 func functionFailed(op string, jobID uint32, payload []byte, tail string) *faas.Error {
 	var told struct {
 		ErrorMessage string          `json:"errorMessage"`
@@ -195,7 +199,7 @@ func functionFailed(op string, jobID uint32, payload []byte, tail string) *faas.
 		LogTail: tail}
 	code := faas.ErrFunctionFailed
 	switch {
-	// the second is that of faas/job, which answers in the last moment
+	// The second is that of faas/job, which answers just before the timeout.
 	case told.ErrorType == "Sandbox.Timedout", told.ErrorType == "Cancelled",
 		strings.Contains(told.ErrorMessage, "Task timed out after"):
 		code = faas.ErrTimeout
@@ -209,7 +213,7 @@ func failure(jobID uint32, op string, code faas.Code, cause *faas.FunctionError)
 	return &faas.Error{Op: op, Provider: faas.AWSLambda, JobID: int64(jobID), Code: code, Err: cause}
 }
 
-// exitCode reads the code out of Lambda's "Error: Runtime exited with error: exit status 3".
+// exitCode reads the code from Lambda's "Error: Runtime exited with error: exit status 3".
 func exitCode(message string) int {
 	_, after, found := strings.Cut(message, "exit status ")
 	if !found {

@@ -20,10 +20,15 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/logs"
 )
 
-// Logs reads the functions' log groups in CloudWatch Logs, by FilterLogEvents: a call for each function and page of up to 10,000 lines, which needs the permission logs:FilterLogEvents. CloudWatch shows a line within
-// seconds. Followed, each function is asked again after 1 to 8 s; the account's quota of such calls is shared with everything else that reads logs. See [faas.LogReader].
+// Logs reads the functions' log groups in CloudWatch Logs with FilterLogEvents: one call for each
+// function and page of up to 10,000 lines, which takes the permission logs:FilterLogEvents.
+// CloudWatch shows a line within seconds. When it follows the logs, it asks for each function again
+// after 1 to 8 s. The account's quota of such calls is shared with everything else that reads logs.
+// See [faas.LogReader].
 //
-// The lines START, END, REPORT and the like are System lines; they are there without LogQuery.System where they tell of a failure. Between START and END a line has the request id of its invocation.
+// The lines START, END, REPORT and the like are System lines. Without LogQuery.System, only those
+// that report a failure are returned. A line between START and END has the request id of its
+// invocation.
 func (e *Executor) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogLine, error] {
 	if err := q.Check(faas.AWSLambda); err != nil {
 		return logs.Fail(err)
@@ -47,7 +52,7 @@ func (e *Executor) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.Log
 	}
 }
 
-// logGroup is the log of a function.
+// logGroup is the log of one function.
 type logGroup struct {
 	e        *Executor
 	job      int64
@@ -57,7 +62,7 @@ type logGroup struct {
 	requests map[string]string // the invocation that a stream is in, whose lines come one after another
 }
 
-// logGroups finds the log groups of the functions, which have to exist and to be the service's.
+// logGroups returns the log groups of the functions, which must exist and be the service's.
 func (e *Executor) logGroups(ctx context.Context, q faas.LogQuery) ([]*logGroup, error) {
 	groups := make([]*logGroup, len(q.JobIDs))
 	all, ctx := errgroup.WithContext(ctx)
@@ -80,7 +85,7 @@ func (e *Executor) logGroups(ctx context.Context, q faas.LogQuery) ([]*logGroup,
 	return groups, all.Wait()
 }
 
-// read returns what the log group has of a time.
+// read returns the log group's entries of a period.
 func (g *logGroup) read(ctx context.Context, from, until time.Time) logs.Entries {
 	return func(yield func(logs.Entry, error) bool) {
 		in := &cloudwatchlogs.FilterLogEventsInput{LogGroupName: &g.name}
@@ -130,16 +135,18 @@ func (g *logGroup) failed(err error) error {
 	return failed
 }
 
-// What Lambda writes into a function's log in plain text. Every line of it names its invocation, but for those of the start of an instance.
+// What Lambda writes into a function's log in plain text. Every such line names its invocation,
+// except those about the start of an instance.
 var (
 	invocationLine = regexp.MustCompile(`^(START|END|REPORT) RequestId: ([0-9a-f-]{36})\b`)
-	instanceLine   = regexp.MustCompile(`^(INIT_START Runtime Version: |INIT_REPORT Init Duration: |RESTORE_START Runtime Version: |RESTORE_REPORT Restore Duration: |EXTENSION\tName: )`)
-	timeoutLine    = regexp.MustCompile(`^(?:\S+Z )?([0-9a-f-]{36}) Task timed out after [0-9.]+ seconds`)
-	failureLine    = regexp.MustCompile(`^RequestId: ([0-9a-f-]{36}) Error: `)
-	statusField    = regexp.MustCompile(`\tStatus: (?:timeout|error|failure)\b`)
+	instanceLine   = regexp.MustCompile(`^((INIT|RESTORE)_START Runtime Version: |` +
+		`INIT_REPORT Init Duration: |RESTORE_REPORT Restore Duration: |EXTENSION\tName: )`)
+	timeoutLine = regexp.MustCompile(`^(?:\S+Z )?([0-9a-f-]{36}) Task timed out after [0-9.]+ seconds`)
+	failureLine = regexp.MustCompile(`^RequestId: ([0-9a-f-]{36}) Error: `)
+	statusField = regexp.MustCompile(`\tStatus: (?:timeout|error|failure)\b`)
 )
 
-// line makes a line of an event, without its time. The events of a stream come in their order.
+// line converts an event to a line without its time. The events of a stream arrive in order.
 func (g *logGroup) line(stream, message string) faas.LogLine {
 	text := strings.TrimRight(message, "\r\n")
 	line := faas.LogLine{JobID: g.job, FunctionID: g.function, Text: text, RequestID: g.requests[stream]}
@@ -170,7 +177,7 @@ func (g *logGroup) line(stream, message string) faas.LogLine {
 	return line
 }
 
-// record reads what Lambda writes of an invocation where its log is JSON.
+// record reads what Lambda writes about an invocation if its log is JSON.
 func (g *logGroup) record(stream string, line *faas.LogLine) {
 	var r struct {
 		Type   string `json:"type"`
@@ -197,7 +204,8 @@ func (g *logGroup) record(stream string, line *faas.LogLine) {
 	}
 }
 
-// deleteLogGroup removes the log group of a function. One that does not exist is success.
+// deleteLogGroup removes the log group of a function. If it does not exist, deleteLogGroup
+// succeeds.
 func (e *Executor) deleteLogGroup(ctx context.Context, name string) error {
 	err := e.changeOther(ctx, func(ctx context.Context) error {
 		_, err := e.logs.DeleteLogGroup(ctx, &cloudwatchlogs.DeleteLogGroupInput{

@@ -12,8 +12,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 )
 
-// memory is what an executor knows of its functions from its own calls, which reads at Lambda may
-// lag behind.
+// memory holds what an executor knows about its functions from its own calls. Reads at Lambda may
+// lag behind it.
 type memory struct {
 	mu    sync.Mutex
 	known map[string]*remembered
@@ -30,7 +30,7 @@ type remembered struct {
 // toldVersions is how many live versions are remembered: those before and after one update.
 const toldVersions = 2
 
-// of returns what is known of a function. The caller holds m.mu.
+// of returns what is known about a function. The caller holds m.mu.
 func (m *memory) of(name string) *remembered {
 	if m.known == nil {
 		m.known = map[string]*remembered{}
@@ -41,7 +41,7 @@ func (m *memory) of(name string) *remembered {
 	return m.known[name]
 }
 
-// told notes that a state says that the function exists, and which version is live; empty for none.
+// told records that a state says that the function exists, and its live version, or "" for none.
 func (m *memory) told(name, version string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -53,7 +53,7 @@ func (m *memory) told(name, version string) {
 	r.versions = r.versions[max(0, len(r.versions)-toldVersions):]
 }
 
-// keeps reports whether Restore may have to go back to a version.
+// keeps reports whether Restore may have to go back to the version.
 func (m *memory) keeps(name, version string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -61,7 +61,7 @@ func (m *memory) keeps(name, version string) bool {
 	return r != nil && slices.Contains(r.versions, version)
 }
 
-// setChanged notes that an update of $LATEST is sent, or that one was undone.
+// setChanged records that an update of $LATEST is being sent, or that one was undone.
 func (m *memory) setChanged(name string, changed bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -75,8 +75,8 @@ func (m *memory) changed(name string) bool {
 	return r != nil && r.changed
 }
 
-// creating makes the SDK tell of a creation that it sends again, because there was no answer that says
-// what became of it: a conflict is then with what the request itself has made.
+// creating makes the SDK report when it sends a creation again because no answer came. A conflict
+// is then with what the same request has made.
 func (m *memory) creating(name string) func(*lambda.Options) {
 	return func(o *lambda.Options) {
 		o.Retryer = noting{o.Retryer, func(err error) {
@@ -87,7 +87,7 @@ func (m *memory) creating(name string) func(*lambda.Options) {
 	}
 }
 
-// noting is a retryer that tells of each error after which a request is sent again.
+// noting is a retryer that reports each error after which a request is sent again.
 type noting struct {
 	aws.Retryer
 	note func(error)
@@ -104,7 +104,7 @@ func (m *memory) setReserved(name string) {
 	m.of(name).reserved = true
 }
 
-// reserved reports whether this executor has changed the reserved concurrency of a function.
+// reserved reports whether this executor has changed the function's reserved concurrency.
 func (m *memory) reserved(name string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -118,8 +118,8 @@ func (m *memory) setSealed(name string, sealed bool) {
 	m.of(name).sealed = sealed
 }
 
-// sealed reports whether Lambda could not read the environment when a function was last invoked
-// here.
+// sealed reports whether Lambda could not read the environment at the last invocation by this
+// executor.
 func (m *memory) sealed(name string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -133,7 +133,7 @@ func (m *memory) setMade(name string) {
 	m.of(name).made = true
 }
 
-// made reports whether this executor may have created a function.
+// made reports whether this executor may have created the function.
 func (m *memory) made(name string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -141,7 +141,7 @@ func (m *memory) made(name string) bool {
 	return r != nil && r.made
 }
 
-// forget notes that a function was removed.
+// forget records that a function was removed.
 func (m *memory) forget(name string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

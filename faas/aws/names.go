@@ -10,7 +10,8 @@ import (
 	"strings"
 )
 
-// Names of functions are "blueprint-SERVICE-JOB". Cutting at the last hyphen gives service and job back, so no two services share a name.
+// Names of functions are "blueprint-SERVICE-JOB". The last hyphen separates service and job, so no
+// two services share a name.
 const (
 	namePrefix  = "blueprint-"
 	maxName     = 64 // of a function; an IAM role has the same
@@ -22,8 +23,8 @@ var (
 	foreignInNames = regexp.MustCompile(`[^a-zA-Z0-9-_]+`)
 )
 
-// nameStem is what the names of a service's functions have in common, the last hyphen included. A service whose name does not fit is
-// cut to fit and told apart by a hash.
+// nameStem is the common prefix of the names of a service's functions, including the last hyphen.
+// If the service's name does not fit, it is cut and a hash tells it apart.
 func nameStem(service string) string {
 	clean := foreignInNames.ReplaceAllString(service, "-")
 	room := maxName - len(namePrefix) - len("-") - maxJobWidth
@@ -42,7 +43,8 @@ func functionName(service string, jobID uint32) string {
 	return nameStem(service) + strconv.FormatUint(uint64(jobID), 10)
 }
 
-// jobOfName returns the job of a function of the service, and whether the name is one that functionName gives.
+// jobOfName returns the job of one of the service's functions, and whether functionName gives that
+// name.
 func jobOfName(service, name string) (uint32, bool) {
 	digits, ok := strings.CutPrefix(name, nameStem(service))
 	if !ok {

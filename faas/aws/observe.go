@@ -17,7 +17,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/internal/payloads"
 )
 
-// private is what Restore needs beyond the public part of a State.
+// private holds what Restore needs beyond the public part of a State.
 type private struct {
 	Version     string `json:"version"`         // published, and live
 	Alias       string `json:"alias,omitempty"` // the version that the alias pointed to, if it was another one
@@ -28,8 +28,9 @@ type private struct {
 	KeepWarm    int32  `json:"keep_warm,omitempty"`
 }
 
-// Observe says what exists under a function's name, with one read of the function and one of the alias. The code and the configuration it reports are those
-// of the live version. They are left empty when the alias does not point to it, when $LATEST is not as the last Converge left it, or when the options of the
+// Observe reports what exists under a function's name, with one read of the function and one of the
+// alias. The code and the configuration are those of the live version. They are empty if the alias
+// does not point to it, if $LATEST is not as the last Converge left it, or if the options of the
 // executor have changed since.
 func (e *Executor) Observe(ctx context.Context, id string) (faas.State, error) {
 	out, err := e.owned(ctx, "observe", id)
@@ -108,8 +109,8 @@ func (p private) encode() json.RawMessage {
 	return text
 }
 
-// List returns the functions of the service: those with its names and its tags. It reads no alias, as Observe does: Lambda takes far fewer calls of other
-// kinds than reads of functions.
+// List returns the functions that have a name and the tags of the service. Unlike Observe, it reads
+// no alias: Lambda allows far fewer calls of other kinds than reads of functions.
 func (e *Executor) List(ctx context.Context) ([]faas.State, error) {
 	names, err := e.names(ctx)
 	if err != nil {

@@ -38,8 +38,7 @@ type options struct {
 	accountID           string
 }
 
-// declare says what can be given, and where in o it goes; arch gets the architecture by AWS's name
-// for it.
+// declare lists the options and where in o each goes. arch receives the architecture by AWS's name.
 func declare(o *options, arch *string) kit.Options {
 	flag := func(to *bool, name, otherwise, help string, former ...string) kit.Declared {
 		return kit.Into(to, faas.Option{Name: name, Default: otherwise, Former: former, Help: help})
@@ -190,7 +189,7 @@ func parseOptions(cfg faas.Config) (o options, err error) {
 	return o, nil
 }
 
-// digest identifies the options that a function is configured with, so that a change of them is seen.
+// digest identifies the options that configure a function, so that a change of them is noticed.
 func (o options) digest() string {
 	role := o.roleArn
 	if role == "" && o.createRole {

@@ -15,10 +15,10 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// place is where an ARN says that something is.
+// place is the place that an ARN names.
 type place struct{ partition, service, region, account string }
 
-// parseARN reads the place out of an ARN; of anything else it is zero.
+// parseARN reads the place from an ARN. For any other text it returns the zero place.
 func parseARN(arn string) place {
 	parts := strings.SplitN(arn, ":", 6)
 	if len(parts) < 6 || parts[0] != "arn" {
@@ -27,7 +27,7 @@ func parseARN(arn string) place {
 	return place{parts[1], parts[2], parts[3], parts[4]}
 }
 
-// caller is the ARN of whom the credentials belong to. It is asked for once.
+// caller returns the ARN of the credentials' owner. It asks once.
 func (e *Executor) caller(ctx context.Context) (string, error) {
 	return e.identity.Do(ctx, struct{}{}, func(ctx context.Context) (string, error) {
 		who, err := e.sts.GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
@@ -42,11 +42,13 @@ func (e *Executor) caller(ctx context.Context) (string, error) {
 	})
 }
 
-// placeTime is how long the account may take to be told.
+// placeTime is the longest wait for the account.
 const placeTime = 5 * time.Second
 
-// CheckPlace says whether this executor reaches the place where a recorded function stands. With the credentials of another account, or in another region, what
-// stands there would seem to be gone: that is an [faas.ErrConflict], which names both places and what to do. A place that cannot be told is no error.
+// CheckPlace reports whether this executor reaches the place of a recorded function. With the
+// credentials of another account, or in another region, the function would seem to be gone: that is
+// an [faas.ErrConflict], which names both places and the remedy. If the place cannot be determined,
+// CheckPlace returns nil.
 func (e *Executor) CheckPlace(ctx context.Context, recorded faas.State) error {
 	there := parseARN(recorded.Resource)
 	if there.service != "lambda" {
@@ -72,13 +74,15 @@ func (e *Executor) CheckPlace(ctx context.Context, recorded faas.State) error {
 		return nil
 	}
 	if here := parseARN(who); here.partition != there.partition || here.account != there.account {
-		return conflict(`function %s was deployed in account %s (%s), and the credentials are of account %s (%s): use credentials of account %s, for example with AWS_PROFILE or the option "profile"`,
+		return conflict("function %s was deployed in account %s (%s), and the credentials are of account %s (%s): "+
+			`use credentials of account %s, for example with AWS_PROFILE or the option "profile"`,
 			recorded.ID, there.account, there.partition, here.account, here.partition, there.account)
 	}
 	return nil
 }
 
-// sameAccounts reports whether STS, as it is configured, knows the accounts that Lambda has: an emulator of Lambda has its own.
+// sameAccounts reports whether the configured STS knows Lambda's accounts. An emulator of Lambda
+// has its own.
 func (e *Executor) sameAccounts() bool {
 	at := e.lambda.Options().BaseEndpoint
 	if at == nil || e.sts.Options().BaseEndpoint != nil {

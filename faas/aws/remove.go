@@ -10,8 +10,10 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
-// Remove deletes the function with all versions and aliases, its package in S3 and, where the options ask for it, its log group. With the service's last
-// function goes the role that was created for it. The deletion is sent even if the function is not found, and what belongs to it is removed too.
+// Remove deletes the function with all versions and aliases, its package in S3 and, if the options
+// say so, its log group. With the service's last function it removes the role that was created for
+// the service. It sends the deletion even if it does not find the function, and removes what
+// belongs to the function too.
 func (e *Executor) Remove(ctx context.Context, id string) error {
 	if !namePattern.MatchString(id) {
 		return nil // nothing can exist under such a name
@@ -57,8 +59,8 @@ func (e *Executor) Remove(ctx context.Context, id string) error {
 	return nil
 }
 
-// removeShared removes what belongs to the service and not to one function, once there is no function left: none in Lambda's list, which may lag behind, and
-// none that this executor has seen.
+// removeShared removes what belongs to the whole service once it has no function left: none in
+// Lambda's list, which may lag behind, and none that this executor has seen.
 func (e *Executor) removeShared(ctx context.Context, ownRole bool) error {
 	names, err := e.names(ctx)
 	if err != nil {

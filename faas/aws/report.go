@@ -12,8 +12,9 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// metricsOf reads what Lambda reports of an invocation at the end of its log, in either format: the REPORT line of plain text, or the record
-// "platform.report" of JSON. What is not there stays zero: the tail is cut to 4 KB.
+// metricsOf reads Lambda's report of an invocation from the end of its log, in either format: the
+// REPORT line of plain text, or the record "platform.report" of JSON. The log's tail is cut to 4
+// KB; what it lacks stays zero.
 func metricsOf(tail string) faas.Metrics {
 	for tail != "" {
 		line := tail
@@ -35,8 +36,8 @@ func metricsOf(tail string) faas.Metrics {
 	return faas.Metrics{}
 }
 
-// ofCall is what the metrics say of a call that took total. An instance that is kept warm reports
-// the start that it had long before with the first call that it gets.
+// ofCall adapts the metrics to a call that took total. An instance that is kept warm reports its
+// start, which was long before, with the first call that it gets.
 func ofCall(m faas.Metrics, total time.Duration) faas.Metrics {
 	if m.Init > total {
 		m.Init, m.ColdStart = 0, false
@@ -45,7 +46,8 @@ func ofCall(m faas.Metrics, total time.Duration) faas.Metrics {
 	return m
 }
 
-// textReport reads "RequestId: ...\tDuration: 12.34 ms\tBilled Duration: 13 ms\t...". The order of the fields is not fixed.
+// textReport reads "RequestId: ...\tDuration: 12.34 ms\tBilled Duration: 13 ms\t...". The fields
+// may come in any order.
 func textReport(line string) faas.Metrics {
 	var m faas.Metrics
 	for field := range strings.SplitSeq(line, "\t") {
@@ -96,7 +98,7 @@ func jsonReport(line string) (faas.Metrics, bool) {
 	return m, true
 }
 
-// milliseconds is zero for what cannot be a duration.
+// milliseconds returns zero for a number that cannot be a duration.
 func milliseconds(ms float64) time.Duration {
 	if !(ms > 0 && ms < math.MaxInt64/1e7) {
 		return 0

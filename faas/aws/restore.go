@@ -16,9 +16,11 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/internal/payloads"
 )
 
-// Restore points the alias back at the version that was live, which keeps its code and configuration, and gives back what the function itself has: the reserved
-// and the provisioned concurrency, the tags, and the configuration of $LATEST. The code of $LATEST, which nobody invokes, stays that of the update; the next
-// Converge compares it and sends the wanted one. A function without a live version says so in its state.
+// Restore points the alias back at the version that was live, which keeps its code and
+// configuration, and restores what belongs to the function itself: the reserved and the provisioned
+// concurrency, the tags, and the configuration of $LATEST. The code of $LATEST, which nobody
+// invokes, stays that of the update; the next Converge compares it and sends the wanted one. The
+// state of a function without a live version says that it cannot be restored.
 func (e *Executor) Restore(ctx context.Context, prior faas.State) error {
 	defer e.forms.Forget(prior.ID)
 	if err := e.restore(ctx, prior); err != nil {
@@ -89,7 +91,7 @@ func (e *Executor) restore(ctx context.Context, prior faas.State) error {
 	return e.tag(ctx, current, tags, obsolete)
 }
 
-// priorTags are the tags that record a version as live again, and the tags that do not hold any more.
+// priorTags returns the tags that record a version as live again, and the tags that no longer hold.
 func (e *Executor) priorTags(prior faas.State, was private, current *lambda.GetFunctionOutput) (tags map[string]string,
 	obsolete []string) {
 	tags = map[string]string{
@@ -118,7 +120,8 @@ func (e *Executor) priorTags(prior faas.State, was private, current *lambda.GetF
 	return tags, obsolete
 }
 
-// restoreLatest gives $LATEST the configuration of a version. After an update of this executor it is sent whatever a read says, which may be from before.
+// restoreLatest gives $LATEST the configuration of a version. After an update by this executor it
+// sends the configuration whatever a read says, since the read may be from before the update.
 func (e *Executor) restoreLatest(ctx context.Context, current *lambda.GetFunctionOutput,
 	version *types.FunctionConfiguration) (*lambda.GetFunctionOutput, error) {
 	if version.Environment != nil && version.Environment.Error != nil {

@@ -23,7 +23,8 @@ import (
 // rolePolicyName is the name of the inline policy of a created role.
 const rolePolicyName = "blueprint-functions"
 
-// roleName is that of the role created for the service in this region. IAM does not tell roles apart by case, as Lambda does functions.
+// roleName returns the name of the role created for the service in this region. IAM ignores case in
+// names of roles; Lambda distinguishes it in names of functions.
 func (e *Executor) roleName() string {
 	name := strings.TrimSuffix(nameStem(e.service), "-") + "-" + e.region
 	lower := strings.ToLower(name)
@@ -39,7 +40,8 @@ func (e *Executor) roleIsOurs(arn string) bool {
 	return e.options.roleArn == "" && strings.HasSuffix(arn, ":role/"+e.roleName())
 }
 
-// executionRole is the ARN of the role that functions run with: the one given, else the one created for the service.
+// executionRole returns the role that functions run with: the given one, or else the one created
+// for the service.
 func (e *Executor) executionRole(ctx context.Context) (ownRole, error) {
 	if e.options.roleArn != "" {
 		return ownRole{arn: e.options.roleArn}, nil
@@ -52,10 +54,12 @@ func (e *Executor) executionRole(ctx context.Context) (ownRole, error) {
 
 func errNoRole() error {
 	return faas.Errorf(faas.ErrInvalidArgument, "units", faas.AWSLambda,
-		`no execution role is given: set the option "role_arn" or the environment variable %s to the ARN of a role that lambda.amazonaws.com may assume, or the option "create_role" to true`, RoleEnv)
+		`no execution role is given: set the option "role_arn" or the environment variable %s to the ARN of a role `+
+			`that lambda.amazonaws.com may assume, or the option "create_role" to true`, RoleEnv)
 }
 
-// checkAccount compares the account of the credentials with the only one that may be changed, where the option "account_id" names one.
+// checkAccount compares the account of the credentials with the one that the option "account_id"
+// allows, if it is set.
 func (e *Executor) checkAccount(ctx context.Context, op string) error {
 	if e.options.accountID == "" {
 		return nil
@@ -72,13 +76,15 @@ func (e *Executor) checkAccount(ctx context.Context, op string) error {
 	return nil
 }
 
-const trustPolicy = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"lambda.amazonaws.com"},"Action":"sts:AssumeRole"}]}`
+const trustPolicy = `{"Version":"2012-10-17","Statement":[` +
+	`{"Effect":"Allow","Principal":{"Service":"lambda.amazonaws.com"},"Action":"sts:AssumeRole"}]}`
 
-// ownRole is the role that was created for the service. A role that was deleted and made again has
-// another id.
+// ownRole is the role created for the service. A role that was deleted and made again has another
+// id.
 type ownRole struct{ arn, id string }
 
-// ensureRole creates the service's role, or takes the one that an earlier deployment created, and gives it its policy.
+// ensureRole creates the service's role, or takes the one that an earlier deployment created, and
+// sets its policy.
 func (e *Executor) ensureRole(ctx context.Context) (ownRole, error) {
 	name := e.roleName()
 	in := &iam.CreateRoleInput{
@@ -125,7 +131,7 @@ func (e *Executor) ensureRole(ctx context.Context) (ownRole, error) {
 	return own, err
 }
 
-// boundRole gives the role the boundary that the options name, if it has another one.
+// boundRole gives the role the permissions boundary of the options, if it has another one.
 func (e *Executor) boundRole(ctx context.Context, role *types.Role) error {
 	want := e.options.permissionsBoundary
 	if has := role.PermissionsBoundary; want == "" || has != nil && aws.ToString(has.PermissionsBoundaryArn) == want {
@@ -139,8 +145,8 @@ func (e *Executor) boundRole(ctx context.Context, role *types.Role) error {
 }
 
 // roleProblem says why a function cannot read its environment: the role created for it was deleted,
-// or deleted and made again, since it was configured. The permission to read the role comes with
-// the one to create it; what cannot be read is no problem.
+// or deleted and made again, after the function was configured. The permission to read the role
+// comes with the one to create it; a role that cannot be read is not a problem.
 func (e *Executor) roleProblem(ctx context.Context, tags map[string]string) string {
 	name, id, recorded := strings.Cut(tags[tagRole], "/")
 	if !recorded || name != e.roleName() || e.options.roleArn != "" {
@@ -175,7 +181,7 @@ func (e *Executor) roleProblem(ctx context.Context, tags map[string]string) stri
 	return "role " + name + ", which it runs with, was deleted and made again: deploy again"
 }
 
-// seenRole is what was seen of the role when it was last looked at, for all functions.
+// seenRole is the last look at the role, which all functions share.
 type seenRole struct {
 	id string // empty if there is none
 	at time.Time
@@ -197,7 +203,7 @@ func (e *Executor) getRole(ctx context.Context, name string) (*types.Role, error
 	return roleOf(out.Role)
 }
 
-// roleOf refuses an answer without an ARN, which servers that only resemble IAM give.
+// roleOf refuses an answer without an ARN, which some servers that imitate IAM give.
 func roleOf(role *types.Role) (*types.Role, error) {
 	if role == nil || !rolePattern.MatchString(aws.ToString(role.Arn)) {
 		return nil, faas.Errorf(faas.ErrInternal, "deploy", faas.AWSLambda, "the answer of IAM names no role")
@@ -213,7 +219,7 @@ func iamTags(tags map[string]string) []types.Tag {
 	return list
 }
 
-// findRole reads the service's role and refuses one that somebody else made.
+// findRole reads the service's role and refuses one of another owner.
 func (e *Executor) findRole(ctx context.Context) (*types.Role, error) {
 	role, err := e.getRole(ctx, e.roleName())
 	if err != nil {
@@ -231,7 +237,8 @@ func (e *Executor) findRole(ctx context.Context) (*types.Role, error) {
 	return role, nil
 }
 
-// rolePolicy is the least that the service's functions need: their own logs, and what the options turn on.
+// rolePolicy returns the least that the service's functions need: their own logs, and what the
+// options turn on.
 func (e *Executor) rolePolicy(roleArn string) (string, error) {
 	at := parseARN(roleArn)
 	type statement struct {
@@ -258,7 +265,8 @@ func (e *Executor) rolePolicy(roleArn string) (string, error) {
 	return string(text), err
 }
 
-// deleteRole removes the role created for the service. One that is gone, or somebody else's, is left alone. Without being found, it is deleted all the same.
+// deleteRole removes the role created for the service. It leaves a role of another owner alone. It
+// sends the deletion even if it does not find the role.
 func (e *Executor) deleteRole(ctx context.Context) error {
 	e.role.Forget(e.roleName())
 	e.seenRole.Forget(e.roleName())
@@ -297,8 +305,8 @@ func (e *Executor) deleteRole(ctx context.Context) error {
 	})
 }
 
-// otherPolicies names the policies of the service's role that are not its own, as far as that can
-// be told: looking may not be allowed, and the conflict is told in any case.
+// otherPolicies names the other policies of the service's role, as far as it can: the caller may
+// not be allowed to look, and the conflict is reported in any case.
 func (e *Executor) otherPolicies(ctx context.Context) []string {
 	var others []string
 	name := e.roleName()

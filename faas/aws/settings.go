@@ -18,7 +18,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// settings are everything of a function's configuration that this package decides. Lists are sorted where their order means nothing.
+// settings holds all of a function's configuration that this package decides. Lists whose order has
+// no meaning are sorted.
 type settings struct {
 	Runtime          string
 	Handler          string
@@ -36,7 +37,7 @@ type settings struct {
 	KMSKeyArn        string
 }
 
-// wantedSettings are those of a function to be deployed.
+// wantedSettings returns the settings of a function to be deployed.
 func (e *Executor) wantedSettings(f faas.Function, role string) settings {
 	o := e.options
 	return settings{
@@ -48,7 +49,8 @@ func (e *Executor) wantedSettings(f faas.Function, role string) settings {
 	}
 }
 
-// settingsOf reads the settings of a function or version. What an answer leaves out has the value that Lambda documents as its default.
+// settingsOf reads the settings of a function or version. A field that the answer lacks has the
+// default that Lambda documents.
 func settingsOf(c *types.FunctionConfiguration) settings {
 	s := settings{
 		Runtime: string(c.Runtime), Handler: aws.ToString(c.Handler), Description: aws.ToString(c.Description),
@@ -79,7 +81,8 @@ func settingsOf(c *types.FunctionConfiguration) settings {
 
 func sorted(list []string) []string { return slices.Sorted(slices.Values(list)) }
 
-// agrees reports whether a function has what can be told at once whether it has it. It is for waiting until a change can be read.
+// agrees reports whether a function has the settings that can be compared at once. It is for
+// waiting until a change can be read.
 func (s settings) agrees(c *types.FunctionConfiguration) bool {
 	has := settingsOf(c)
 	return has.Runtime == s.Runtime && has.Handler == s.Handler && has.Description == s.Description &&
@@ -87,7 +90,7 @@ func (s settings) agrees(c *types.FunctionConfiguration) bool {
 		(c.Environment == nil || c.Environment.Error != nil || maps.Equal(has.Env, s.Env))
 }
 
-// creation is the request that creates a function with the settings, without its code.
+// creation returns the request that creates a function with the settings, without its code.
 func (s settings) creation(name, architecture string) *lambda.CreateFunctionInput {
 	in := &lambda.CreateFunctionInput{
 		FunctionName: &name, Description: &s.Description, Role: &s.Role, Runtime: types.Runtime(s.Runtime),
@@ -117,12 +120,13 @@ func (s settings) creation(name, architecture string) *lambda.CreateFunctionInpu
 	return in
 }
 
-// changes returns the request that gives a function these settings in place of those it has, with only what differs, or nil where nothing does.
+// changes returns the request that changes a function to these settings, with only what differs, or
+// nil if nothing does.
 func (s settings) changes(name string, c *types.FunctionConfiguration) *lambda.UpdateFunctionConfigurationInput {
 	return s.update(name, c, false)
 }
 
-// update is changes, with all settings if a read is not to be believed.
+// update is like changes, but returns all settings if a read cannot be trusted.
 func (s settings) update(name string, c *types.FunctionConfiguration,
 	all bool) *lambda.UpdateFunctionConfigurationInput {
 	has := settingsOf(c)
@@ -165,7 +169,7 @@ func (s settings) update(name string, c *types.FunctionConfiguration,
 	return in
 }
 
-// notNil makes an empty list one that is sent, which clears what is there.
+// notNil makes an empty list non-nil. An empty list is sent, and clears what is there.
 func notNil(list []string) []string {
 	if list == nil {
 		return []string{}
@@ -173,8 +177,9 @@ func notNil(list []string) []string {
 	return list
 }
 
-// latestDigest identifies what Lambda reports of $LATEST and, if the options say that it is set here, of its reserved concurrency. It tells a function that
-// we left so from one that was changed since, by an interrupted Converge or by somebody else.
+// latestDigest identifies what Lambda reports about $LATEST and, if the options say that it is set
+// here, about its reserved concurrency. It tells a function that we left so from one that an
+// interrupted Converge or somebody else has changed since.
 func (e *Executor) latestDigest(out *lambda.GetFunctionOutput) string {
 	c := out.Configuration
 	reserved := reservedOf(out)

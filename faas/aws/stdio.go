@@ -12,7 +12,8 @@ import (
 //go:embed bootstrap.sh
 var bootstrapScript string
 
-// stdioBootstrap is the bootstrap of a package whose program speaks only stdin and stdout. It answers probes itself.
+// stdioBootstrap returns the bootstrap of a package whose program speaks only stdin and stdout. It
+// answers probes itself.
 func stdioBootstrap() []byte {
 	return []byte(strings.NewReplacer("@WARM@", faas.WarmRequest, "@WARMED@", faas.WarmResponse).Replace(bootstrapScript))
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/internal/payloads"
 )
 
-// Tags of a function. They are the record of what is live; the alias and the version it points to are what really answers. They are written last,
-// so that a Converge that was interrupted is seen as one.
+// Tags of a function. They record what is live; what really answers is the alias and the version
+// that it points to. Converge writes them last, so that an interrupted Converge can be recognized.
 const (
 	tagManaged     = tagPrefix + "managed-by"
 	tagService     = tagPrefix + "service"
@@ -35,12 +35,12 @@ const (
 	managedBy = "blueprint-serverless"
 
 	// tagPayload is payloads.Mark of the live version's package, if its function takes the compact
-	// form. It is left out, and the published form used, if the option "tags" takes all others that
-	// Lambda allows.
+	// form. If the option "tags" takes all others that Lambda allows, the tag is left out and the
+	// published form is used.
 	tagPayload = tagPrefix + "payload"
 )
 
-// tags are the function's tags that are known before anything is live.
+// tags returns the function's tags that are known before anything is live.
 func (c *convergence) tags() map[string]string {
 	tags := maps.Clone(c.options.tags)
 	maps.Copy(tags, c.ownerTags())
@@ -57,7 +57,7 @@ func (c *convergence) tags() map[string]string {
 	return tags
 }
 
-// liveTags are the tags that record a version as the live one, and the tags that do not hold any more.
+// liveTags returns the tags that record a version as live, and the tags that no longer hold.
 func (c *convergence) liveTags(current *lambda.GetFunctionOutput, version string,
 	coldStart time.Duration) (tags map[string]string, obsolete []string) {
 	tags = c.tags()
@@ -86,7 +86,7 @@ func inMilliseconds(d time.Duration) string {
 	return strconv.FormatFloat(float64(d)/float64(time.Millisecond), 'f', -1, 64)
 }
 
-// withTags returns what was read of a function with some tags set since.
+// withTags returns what was read of a function, with the tags that were set since.
 func withTags(out *lambda.GetFunctionOutput, tags map[string]string) *lambda.GetFunctionOutput {
 	changed := *out
 	changed.Tags = map[string]string{}
@@ -116,7 +116,7 @@ func serviceTag(service string) string {
 	return kit.ServiceTag(service, maxTagValue, tagPattern.MatchString)
 }
 
-// ownerTags are the tags that say whose a resource is.
+// ownerTags returns the tags that name the owner of a resource.
 func (e *Executor) ownerTags() map[string]string {
 	return map[string]string{tagManaged: managedBy, tagService: serviceTag(e.service)}
 }

@@ -12,11 +12,12 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
-// Limits of Lambda beyond those in faas.Limits. Source: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+// Limits of Lambda beyond those in faas.Limits. Source:
+// https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 const (
 	minMemoryMB = 128
 	maxUnpacked = 250 << 20 // of the package, layers included
-	// of the zip in the call itself, which "must be smaller than 52428800 bytes", as Lambda says
+	// The zip in the call itself "must be smaller than 52428800 bytes", as Lambda says.
 	maxDirectUpload  = 50<<20 - 1
 	maxEnvironment   = 4 << 10 // of the environment as JSON
 	maxSyncPayload   = 6 << 20
@@ -28,7 +29,7 @@ const (
 
 var envNamePattern = regexp.MustCompile(`^[a-zA-Z]([a-zA-Z0-9_])+$`)
 
-// reservedEnv are the environment variables that Lambda sets itself and refuses to have set.
+// reservedEnv holds the environment variables that Lambda sets itself and refuses to accept.
 // Source: https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
 var reservedEnv = []string{
 	"_HANDLER", "_X_AMZN_TRACE_ID", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_EXECUTION_ENV", "AWS_LAMBDA_FUNCTION_NAME",
@@ -40,8 +41,9 @@ var reservedEnv = []string{
 	"AWS_LAMBDA_MAX_CONCURRENCY", "AWS_LAMBDA_METADATA_API", "AWS_LAMBDA_METADATA_TOKEN",
 }
 
-// Units makes one unit for each function. A binary that links faas/job is the package's bootstrap itself; one that speaks only stdin and stdout is
-// packed beside a shell script that speaks the Runtime API for it.
+// Units makes one unit for each function. A binary that links faas/job is itself the package's
+// bootstrap; one that speaks only stdin and stdout is packed with a shell script that speaks the
+// Runtime API for it.
 func (e *Executor) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Unit, error) {
 	if e.options.roleArn == "" && !e.options.createRole {
 		return nil, errNoRole()
@@ -103,7 +105,7 @@ func (e *Executor) packageFiles(bin *faas.Binary) ([]faas.PackageFile, error) {
 	return []faas.PackageFile{{Name: bootstrapName, Path: bin.Path, Mode: 0o755}}, nil
 }
 
-// functionRules are what Lambda takes of functions.
+// functionRules returns what Lambda accepts of functions.
 func (e *Executor) functionRules() kit.FunctionRules {
 	return kit.FunctionRules{
 		Provider: faas.AWSLambda, MinMemoryMB: minMemoryMB, Reserved: reservedEnv, Name: envNamePattern,
@@ -123,7 +125,7 @@ func (e *Executor) functionRules() kit.FunctionRules {
 	}
 }
 
-// environmentSize is what Lambda measures: the bytes of the environment as a JSON object.
+// environmentSize returns what Lambda measures: the bytes of the environment as a JSON object.
 func environmentSize(env map[string]string) int {
 	if len(env) == 0 {
 		return 0
@@ -137,7 +139,7 @@ func environmentSize(env map[string]string) int {
 	return text.Len() - len("\n")
 }
 
-// lambdaArch is Lambda's name for an architecture, empty where Lambda has none.
+// lambdaArch returns Lambda's name for an architecture, or "" if Lambda has none.
 func lambdaArch(arch faas.Arch) string {
 	switch arch {
 	case faas.AMD64:

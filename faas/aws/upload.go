@@ -29,7 +29,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// architecture is Lambda's name for that of the package's executable. Where neither the files nor the options tell, an existing function keeps its own.
+// architecture returns Lambda's name for the architecture of the package's executable. If neither
+// the files nor the options tell it, an existing function keeps its own.
 func (c *convergence) architecture(current *types.FunctionConfiguration) string {
 	for _, f := range c.unit.Files {
 		if f.Path == "" {
@@ -51,8 +52,8 @@ func (c *convergence) architecture(current *types.FunctionConfiguration) string 
 	return "x86_64"
 }
 
-// machineOf returns the processor that the header of an ELF file names, and elf.EM_NONE for any other
-// file. It reads no more than that: package elf allocates as much as a hostile file says.
+// machineOf returns the processor that the header of an ELF file names, or elf.EM_NONE for any
+// other file. It reads only the header: package elf allocates as much as a hostile file says.
 func machineOf(path string) elf.Machine {
 	f, err := os.Open(path)
 	if err != nil {
@@ -69,20 +70,19 @@ func machineOf(path string) elf.Machine {
 	return elf.Machine(binary.LittleEndian.Uint16(head[18:]))
 }
 
-// upload is how a request carries a package.
+// upload says how a request carries a package.
 type upload struct {
 	code     types.FunctionCode
 	send     func(*lambda.Options) // for the request
 	standsIn bool                  // it is not the package
 }
 
-// minStoodIn is the size from which on a package is not sent with every attempt to create a
-// function.
+// minStoodIn is the smallest package that is not sent with every attempt to create a function.
 const minStoodIn = 256 << 10
 
 // standIn makes the next attempt to create a function one without its package, which is then sent
-// once, as an update, when there is a function: until a role is known everywhere, Lambda may refuse
-// many.
+// once, as an update, when the function exists: Lambda may refuse many attempts until it knows a
+// role everywhere.
 func (c *convergence) standIn(up *upload) error {
 	if up.code.ZipFile == nil || up.standsIn || c.unit.Package.Size() < minStoodIn {
 		return nil
@@ -100,12 +100,12 @@ func (c *convergence) standIn(up *upload) error {
 	return nil
 }
 
-// maxSlice is the largest package that is sent with every function though there is a bucket, in
-// bytes. A larger one is put into the bucket once, and every function takes it from there.
+// maxSlice is the largest package, in bytes, that is sent with every function even if a bucket is
+// set. A larger one is put into the bucket once, and every function takes it from there.
 const maxSlice = 4 << 20
 
-// upload puts a package that many functions may share, or that is too big for a request, into the
-// bucket, and leaves any other one to the request itself.
+// upload puts a package into the bucket if many functions may share it or if it is too big for a
+// request. Any other package goes with the request itself.
 func (c *convergence) upload(ctx context.Context) (*upload, error) {
 	pkg := c.unit.Package
 	c.report(faas.Progress{Step: "upload", TotalBytes: pkg.Size()})
@@ -133,13 +133,13 @@ func (c *convergence) uploaded() faas.Progress {
 	return faas.Progress{Step: "upload", Bytes: c.unit.Package.Size(), TotalBytes: c.unit.Package.Size()}
 }
 
-// storeCode calls f, which sends code, and says of a failure what is the matter with the package.
+// storeCode calls f, which sends code. If f fails, the error says what is wrong with the package.
 func (c *convergence) storeCode(ctx context.Context, f func() error) error {
 	err := c.withRoom(ctx, f)
 	switch {
 	case err == nil:
 		return nil
-	// it has expired since it was seen
+	// The object has expired since it was seen.
 	case c.object != (object{}) && strings.Contains(err.Error(), "S3 Error Code: NoSuchKey"):
 		c.packages.Forget(c.object)
 		if _, perr := c.putPackage(ctx, c.unit); perr != nil {
@@ -155,9 +155,9 @@ func (c *convergence) storeCode(ctx context.Context, f func() error) error {
 	return err
 }
 
-// signatureExpired reports whether a request was refused because it was signed too long ago, though
-// the clocks agree: then it was under way for all that time. The SDK itself tries again by AWS's
-// clock.
+// signatureExpired reports whether a request was refused because it was signed too long ago
+// although the clocks agree: it was under way for all that time. The SDK corrects a wrong clock
+// itself.
 func signatureExpired(err error) bool {
 	var answer *smithyhttp.ResponseError
 	if !errors.As(err, &answer) || !strings.Contains(err.Error(), "Signature expired") {
@@ -168,7 +168,7 @@ func signatureExpired(err error) bool {
 }
 
 // streamed sends a package from its file in place of the mark that stands for it in a request. The
-// SDK's own request would hold the package several times over in memory.
+// SDK's own request would hold the package in memory several times.
 func streamed(pkg *faas.Package, mark []byte) middleware.SerializeMiddleware {
 	return middleware.SerializeMiddlewareFunc("StreamPackage",
 		func(ctx context.Context, in middleware.SerializeInput, next middleware.SerializeHandler) (
@@ -200,8 +200,8 @@ func streamed(pkg *faas.Package, mark []byte) middleware.SerializeMiddleware {
 		})
 }
 
-// packageBody is JSON with a package in base64 between head and tail. A connection that was given
-// up may still read it while it is sent anew, so it is locked.
+// packageBody is JSON with a package in base64 between head and tail. It has a lock, because an
+// abandoned connection may still read it while it is sent again.
 type packageBody struct {
 	head, tail []byte
 	zip        io.ReadSeeker
@@ -214,7 +214,7 @@ type packageBody struct {
 	from  int64  // the first byte of block
 }
 
-// blockSize is how much of a package is encoded at a time; it has no padding but at the end.
+// blockSize is how much of a package is encoded at a time. Only the last block has padding.
 const blockSize = 48 << 10
 
 func (b *packageBody) encoded() int64 { return int64(base64.StdEncoding.EncodedLen(int(b.size))) }
@@ -245,7 +245,7 @@ func (b *packageBody) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// encode makes block the one with the encoded byte at.
+// encode makes block the one that contains the encoded byte at.
 func (b *packageBody) encode(at int64) error {
 	encodedSize := int64(base64.StdEncoding.EncodedLen(blockSize))
 	i := at / encodedSize

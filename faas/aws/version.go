@@ -14,7 +14,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// publish makes a version of $LATEST as it was read and waits until it can be invoked. Where nothing has changed since the last version, Lambda returns that one.
+// publish makes a version of $LATEST as it was read and waits until the version can be invoked. If
+// nothing has changed since the last version, Lambda returns that one.
 func (c *convergence) publish(ctx context.Context, current *lambda.GetFunctionOutput) (string, error) {
 	c.report(faas.Progress{Step: "publish"})
 	sum := codeSHA256(c.unit.Package.SHA256())
@@ -48,9 +49,9 @@ func (c *convergence) publish(ctx context.Context, current *lambda.GetFunctionOu
 	return version, nil
 }
 
-// renewRole sets the role and the environment anew, and publishes a version with them. Lambda may
-// read an environment only as the role that there was when it was set, and one that was deleted and
-// made again is another.
+// renewRole sets the role and the environment again, and publishes a version with them. Lambda may
+// read an environment only as the role that existed when the environment was set; a role that was
+// deleted and made again is another one.
 func (c *convergence) renewRole(ctx context.Context, current *lambda.GetFunctionOutput) (*lambda.GetFunctionOutput,
 	string, error) {
 	c.report(faas.Progress{Step: "configure"})
@@ -75,8 +76,10 @@ func (c *convergence) renewRole(ctx context.Context, current *lambda.GetFunction
 	return after, version, err
 }
 
-// prune removes the oldest published versions until no more than keep are left, and reports how many it removed. It never removes those that are needed, nor
-// one that Restore may have to go back to; Lambda itself refuses to remove one that an alias points to. What cannot be removed is left for the next time.
+// prune removes the oldest published versions until no more than keep are left, and returns how
+// many it removed. It never removes the needed ones, nor one that Restore may have to go back to;
+// Lambda itself refuses to remove one that an alias points to. It leaves what it cannot remove for
+// the next time.
 func (e *Executor) prune(ctx context.Context, name string, keep int, needed ...string) int {
 	var versions []int
 	pages := lambda.NewListVersionsByFunctionPaginator(
@@ -113,7 +116,8 @@ func (e *Executor) prune(ctx context.Context, name string, keep int, needed ...s
 	return removed
 }
 
-// withRoom calls f, which stores code, and once more after old versions of the service's functions were removed if the account has no room.
+// withRoom calls f, which stores code. If the account has no room, it removes old versions of the
+// service's functions and calls f once more.
 func (c *convergence) withRoom(ctx context.Context, f func() error) error {
 	err := f()
 	if apiCode(err) != codeStorageFull {
@@ -130,7 +134,8 @@ func (c *convergence) withRoom(ctx context.Context, f func() error) error {
 			"higher quota: %w", c.region, err)
 }
 
-// makeRoom removes all versions of the service's functions but the live ones and those that Restore may have to go back to.
+// makeRoom removes all versions of the service's functions except the live ones and those that
+// Restore may have to go back to.
 func (e *Executor) makeRoom(ctx context.Context) int {
 	names, err := e.names(ctx)
 	if err != nil {
