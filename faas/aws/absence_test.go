@@ -15,7 +15,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/lambdatest"
 )
 
-// A look that does not find what stands keeps nothing from being removed.
+// A read that does not find an existing function prevents no removal.
 func TestRemoveSendsItsDeleteThoughLooksFindNothing(t *testing.T) {
 	t.Parallel()
 	for _, missing := range []int64{1, 2, 3, 50} {
@@ -57,7 +57,7 @@ func (forgetful) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// A list that lacks a function takes nothing away from it.
+// A list that lacks a function does not make the role go.
 func TestARoleStaysWhileAFunctionStands(t *testing.T) {
 	t.Parallel()
 	server := serve(t, lambdatest.Config{Handler: answering})
@@ -100,7 +100,7 @@ func TestAPolicyOfSomebodyElseIsNamed(t *testing.T) {
 	}
 }
 
-// A function that was there although a look did not find it is told apart from one that this executor
+// A function that existed although a read did not find it is told apart from one that this executor
 // has made.
 func TestAFunctionThatExistedIsNotTakenForOnesOwnCreation(t *testing.T) {
 	t.Parallel()

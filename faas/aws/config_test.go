@@ -30,7 +30,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// wire is an HTTP client's transport that leads nowhere, and remembers what was sent.
+// wire is an HTTP client's transport that connects to nothing and records what was sent.
 type wire struct {
 	mu     sync.Mutex
 	sent   []*http.Request
@@ -59,7 +59,7 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// hosts returns to which hosts requests were sent, and how many.
+// hosts returns how many requests were sent to each host.
 func (w *wire) hosts() map[string]int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -70,7 +70,7 @@ func (w *wire) hosts() map[string]int {
 	return all
 }
 
-// alone is an environment in which only the variables given tell the SDK anything.
+// alone sets an environment in which only the given variables tell the SDK anything.
 func alone(t *testing.T, env map[string]string) {
 	t.Helper()
 	home := t.TempDir()
@@ -166,8 +166,7 @@ func TestEveryServiceIsCalledAsTheEnvironmentSays(t *testing.T) {
 	}
 }
 
-// What AWS says of the time is believed by the call that is refused because of this machine's
-// clock.
+// A call that is refused because of this machine's clock goes by the time that AWS tells.
 func TestEveryServiceIsCalledByTheClockOfAWS(t *testing.T) {
 	alone(t, nil)
 	const stamp = "20060102T150405Z"
@@ -193,7 +192,7 @@ func TestEveryServiceIsCalledByTheClockOfAWS(t *testing.T) {
 	}
 }
 
-// bundle names a file of certificates that no client which a program gives has any use for.
+// bundle returns a file of certificates that a client given by the program has no use for.
 func bundle(t *testing.T) string {
 	t.Helper()
 	secure := httptest.NewTLSServer(http.NotFoundHandler())
@@ -206,7 +205,7 @@ func bundle(t *testing.T) string {
 	return path
 }
 
-// signedIn is what "aws sso login" leaves behind for the session s.
+// signedIn sets up what "aws sso login" leaves behind for the session s.
 func signedIn(t *testing.T) {
 	t.Helper()
 	sum := sha1.Sum([]byte("s"))
@@ -220,8 +219,8 @@ func signedIn(t *testing.T) {
 	}
 }
 
-// Credentials of a role and of a sign-in are fetched with the HTTP client, the retries and the
-// endpoints of all other calls.
+// The given HTTP client, retries and endpoints also apply to calls that fetch the credentials of a
+// role or of a sign-in.
 func TestCredentialsAreFetchedByTheGivenClient(t *testing.T) {
 	const keys = `"accessKeyId":"AKIDNEW","secretAccessKey":"s","sessionToken":"t","expiration":4102444800000`
 	for name, tt := range map[string]struct {
@@ -231,7 +230,10 @@ func TestCredentialsAreFetchedByTheGivenClient(t *testing.T) {
 	}{
 		"a role": {"[profile p]\nrole_arn=arn:aws:iam::123456789012:role/r\nsource_profile=base\n[profile " +
 			"base]\naws_access_key_id=A\naws_secret_access_key=S\n", "sts.eu-west-1.amazonaws.com",
-			`<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>AKIDNEW</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken><Expiration>2100-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>`},
+			`<AssumeRoleResponse><AssumeRoleResult><Credentials>` +
+				`<AccessKeyId>AKIDNEW</AccessKeyId><SecretAccessKey>s</SecretAccessKey>` +
+				`<SessionToken>t</SessionToken><Expiration>2100-01-01T00:00:00Z</Expiration>` +
+				`</Credentials></AssumeRoleResult></AssumeRoleResponse>`},
 		"a sign-in": {"[profile p]\nsso_session=s\nsso_account_id=123456789012\nsso_role_name=r\n[sso-session " +
 			"s]\nsso_region=eu-north-1\nsso_start_url=https://x.example\n", "portal.sso.eu-north-1.amazonaws.com",
 			`{"roleCredentials":{` + keys + `}}`},
@@ -270,7 +272,7 @@ func TestCredentialsAreFetchedByTheGivenClient(t *testing.T) {
 	}
 }
 
-// Why there are no credentials is told from what the place said that has them.
+// The error for missing credentials says what their source answered.
 func TestWhyThereAreNoCredentialsIsTold(t *testing.T) {
 	role := "[profile p]\nrole_arn=arn:aws:iam::123456789012:role/r\nsource_profile=base\n[profile " +
 		"base]\naws_access_key_id=A\naws_secret_access_key=S\n"

@@ -20,7 +20,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/lambdatest"
 )
 
-// answering is a handler for fakes that run no process: it answers probes and every job with its version.
+// answering is a handler for fakes that run no process. It answers probes and every job with its
+// version.
 func answering(i lambdatest.Invocation) lambdatest.Answer {
 	if faas.IsWarmRequest(i.Payload) {
 		return lambdatest.Answer{Payload: []byte(faas.WarmResponse), Init: 12 * time.Millisecond}
@@ -33,7 +34,21 @@ func answering(i lambdatest.Invocation) lambdatest.Answer {
 		nil, &faas.Response{JobID: job, Result: []byte(i.Version + i.Env["VALUE"]), Success: true})}
 }
 
-// script is a binary that speaks only stdin and stdout, and costs nothing to build. Its text is in it.
+// unhandled is Lambda's answer for a function that failed.
+func unhandled(kind, message string) lambdatest.Answer {
+	return lambdatest.Answer{Payload: fmt.Appendf(nil, `{"errorMessage":%q,"errorType":%q}`, message, kind),
+		FunctionError: "Unhandled"}
+}
+
+// crash is the answer for a function whose process has ended.
+func crash() lambdatest.Answer {
+	a := unhandled("Runtime.ExitError", "RequestId: 1 Error: Runtime exited with error: exit status 3")
+	a.Log = "cannot find the moon\n"
+	return a
+}
+
+// script returns a binary that speaks only stdin and stdout, and costs nothing to build. It
+// contains the text.
 func script(t testing.TB, text string) *faas.Binary {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "job")
@@ -224,7 +239,7 @@ func TestABadUpdateNeverGoesLive(t *testing.T) {
 	t.Parallel()
 	broken := func(i lambdatest.Invocation) lambdatest.Answer {
 		if i.Env["VALUE"] == "-bad" {
-			return lambdatest.Answer{Payload: []byte(`{"errorMessage":"RequestId: 1 Error: Runtime exited with error: exit status 3","errorType":"Runtime.ExitError"}`), FunctionError: "Unhandled", Log: "cannot find the moon\n"}
+			return crash()
 		}
 		return answering(i)
 	}
@@ -411,7 +426,11 @@ func TestRemoveTakesEverythingAlong(t *testing.T) {
 		t.Errorf("the package was uploaded %d times", n)
 	}
 	policy := server.Roles()["blueprint-all-us-east-1"]["blueprint-functions"]
-	if want := `{"Statement":[{"Effect":"Allow","Action":["logs:CreateLogGroup","logs:CreateLogStream","logs:PutLogEvents"],"Resource":"arn:aws:logs:us-east-1:210987654321:log-group:/aws/lambda/blueprint-all-*"},{"Effect":"Allow","Action":["xray:PutTraceSegments","xray:PutTelemetryRecords"],"Resource":"*"}],"Version":"2012-10-17"}`; policy != want {
+	if want := `{"Statement":[{"Effect":"Allow",` +
+		`"Action":["logs:CreateLogGroup","logs:CreateLogStream","logs:PutLogEvents"],` +
+		`"Resource":"arn:aws:logs:us-east-1:210987654321:log-group:/aws/lambda/blueprint-all-*"},` +
+		`{"Effect":"Allow","Action":["xray:PutTraceSegments","xray:PutTelemetryRecords"],"Resource":"*"}],` +
+		`"Version":"2012-10-17"}`; policy != want {
 		t.Errorf("policy %s", policy)
 	}
 	second := unitOf(t, e, script(t, "y"), small(0))

@@ -19,7 +19,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/lambdatest"
 )
 
-// finding is what a check is to be: its status, and a part of its detail and of its remedy.
+// finding is the expected status of a check, and a part of its detail and of its remedy.
 type finding struct {
 	status         faas.CheckStatus
 	detail, remedy string
@@ -27,7 +27,7 @@ type finding struct {
 
 var checkNames = []string{"credentials", "clock", "region", "lambda", "permissions", "role", "bucket", "quota"}
 
-// wantFindings checks those that are named; all others must not have failed nor warn.
+// wantFindings compares the named checks. All others must neither have failed nor warn.
 func wantFindings(t *testing.T, checks []faas.Check, want map[string]finding) {
 	t.Helper()
 	var names []string
@@ -103,7 +103,9 @@ func TestDiagnoseTellsWhatIsWrongWithAnAccount(t *testing.T) {
 			withoutCredentials(finding{failed, "999999999999", "profile=PROFILE"})},
 		{"functions may not be read", fault("GetFunction", 403, "AccessDeniedException"), nil, nil, map[string]finding{
 			"lambda": {failed, "lambda:GetFunction is missing",
-				`aws iam put-user-policy --user-name test --policy-name blueprint-serverless --policy-document '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["lambda:GetFunction"],"Resource":"arn:aws:lambda:us-east-1:123456789012:function:blueprint-svc-*"}]}'`}}},
+				"aws iam put-user-policy --user-name test --policy-name blueprint-serverless --policy-document '" +
+					`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["lambda:GetFunction"],` +
+					`"Resource":"arn:aws:lambda:us-east-1:123456789012:function:blueprint-svc-*"}]}'`}}},
 		{"permissions are missing", lambdatest.Config{
 			Denied: map[string]bool{"lambda:CreateFunction": false, "iam:PassRole": false}}, nil, nil, map[string]finding{
 			"permissions": {failed, "lacks lambda:CreateFunction, iam:PassRole",
@@ -145,12 +147,14 @@ func TestDiagnoseTellsWhatIsWrongWithAnAccount(t *testing.T) {
 				"role": {failed, "another account", "role_arn=arn:aws:iam::123456789012:role/ROLE"}}},
 		{"a role that trusts somebody else", only(lambdatest.Config{}),
 			map[string]string{"role_arn": "arn:aws:iam::123456789012:role/ec2"}, func(s *lambdatest.Server) {
-				s.CreateRole("ec2", `{"Statement":{"Effect":"Allow","Principal":{"Service":["ec2.amazonaws.com"]},"Action":"sts:AssumeRole"}}`)
+				s.CreateRole("ec2", `{"Statement":{"Effect":"Allow",`+
+					`"Principal":{"Service":["ec2.amazonaws.com"]},"Action":"sts:AssumeRole"}}`)
 			}, map[string]finding{"role": {failed, "others than lambda.amazonaws.com",
 				"aws iam update-assume-role-policy --role-name ec2"}}},
 		{"a role that trusts Lambda among others", only(lambdatest.Config{}),
 			map[string]string{"role_arn": "arn:aws:iam::123456789012:role/both"}, func(s *lambdatest.Server) {
-				s.CreateRole("both", `{"Statement":[{"Effect":"Allow","Principal":{"Service":["ec2.amazonaws.com","lambda.amazonaws.com"]},"Action":["sts:AssumeRole"]}]}`)
+				s.CreateRole("both", `{"Statement":[{"Effect":"Allow",`+
+					`"Principal":{"Service":["ec2.amazonaws.com","lambda.amazonaws.com"]},"Action":["sts:AssumeRole"]}]}`)
 			}, map[string]finding{"role": {ok, "role/both", ""}}},
 		{"roles may not be read", fault("GetRole", 403, "AccessDenied"), nil, nil,
 			map[string]finding{"role": {warning, "iam:GetRole", `"Action":["iam:GetRole"]`}}},

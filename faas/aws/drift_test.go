@@ -16,7 +16,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/lambdatest"
 )
 
-// Whatever somebody else changes is seen, told and undone.
+// Every change by somebody else is noticed, reported and undone.
 func TestEveryForeignChangeIsSeenAndUndone(t *testing.T) {
 	t.Parallel()
 	configure := func(change func(*lambda.UpdateFunctionConfigurationInput)) func(

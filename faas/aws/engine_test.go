@@ -15,7 +15,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/lambdatest"
 )
 
-// policyFor is what an operator's file says.
+// policyFor returns the configuration of an operator's file.
 func policyFor(t *testing.T, text string) serverless.ServerlessConfig {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "deployment-policy.json")
@@ -29,8 +29,8 @@ func policyFor(t *testing.T, text string) serverless.ServerlessConfig {
 	return p.Serverless.Config()
 }
 
-// A deployment of two jobs through the engine, with a refusal or a lost answer at every call in turn. It succeeds or leaves an account as it was; the
-// next one succeeds, and removal leaves nothing.
+// The engine deploys two jobs, and each call in turn is refused or loses its answer. The deployment
+// succeeds or leaves the account as it was; the next one succeeds, and removal leaves nothing.
 func TestTheEngineLeavesNothingHalfDone(t *testing.T) {
 	var at, count atomic.Int64
 	var fault lambdatest.Fault
@@ -46,7 +46,9 @@ func TestTheEngineLeavesNothingHalfDone(t *testing.T) {
 			return nil
 		}})
 	setenv(t, server)
-	cfg := policyFor(t, `{"serverless":{"enable":true,"provider":{"type":"aws-lambda","region":"us-east-1"},"default_memory_mb":512,"default_timeout_secs":60,"provider_config":{"remove_logs":"true"}}}`)
+	cfg := policyFor(t, `{"serverless":{
+		"enable":true, "provider":{"type":"aws-lambda","region":"us-east-1"}, "default_memory_mb":512,
+		"default_timeout_secs":60, "provider_config":{"remove_logs":"true"}}}`)
 	spec := serverless.ServiceSpec{Name: "engine", BinaryPath: script(t, "one").Path,
 		Env: map[string]string{"VALUE": "-one"}}
 	updated := serverless.ServiceSpec{Name: "engine", BinaryPath: script(t, "two").Path,

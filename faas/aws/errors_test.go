@@ -33,7 +33,7 @@ func (slow) Is(err error) bool {
 	return err == context.DeadlineExceeded
 }
 
-// sdkError is an error as the SDK makes it of an answer.
+// sdkError returns the error that the SDK makes of an answer.
 func sdkError(status int, code string) error {
 	return &smithy.OperationError{Err: &smithyhttp.ResponseError{
 		Response: &smithyhttp.Response{Response: &http.Response{StatusCode: status, Header: http.Header{}}},

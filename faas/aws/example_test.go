@@ -11,7 +11,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/aws"
 )
 
-// An executor invokes the jobs of a service that was deployed before. Deploying itself is what serverless.Deploy and serverless.DeployServerless are for.
+// An executor invokes the jobs of a service that was deployed before. To deploy one, use
+// serverless.Deploy or serverless.DeployServerless.
 func ExampleNew() {
 	ctx := context.Background()
 	lambda, err := aws.New(ctx, faas.Config{Service: "prices", Region: "eu-central-1"})

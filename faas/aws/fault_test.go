@@ -15,7 +15,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/lambdatest"
 )
 
-// A fault strikes at every call of a deployment in turn. Whatever happened, the same call again ends in the wanted state, and removal leaves nothing.
+// Each call of a deployment in turn fails. Whatever happened, repeating the deployment ends in the
+// wanted state, and removal leaves nothing.
 func TestEveryInterruptionCanBeFinished(t *testing.T) {
 	t.Parallel()
 	for _, fault := range []struct {
@@ -42,7 +43,7 @@ func TestEveryInterruptionCanBeFinished(t *testing.T) {
 			g := small(0)
 			g.MemoryMB, g.Env = 512, faas.NewEnv(map[string]string{"VALUE": "-two"})
 			one, two := unitOf(t, e, bin, f), unitOf(t, e, next, g)
-			// at is the number of the call within the operation that is being interrupted.
+			// at is the number of the call within the operation that is interrupted.
 			interrupt := func(n int64, do func() error) (bool, error) {
 				count.Store(0)
 				at.Store(n)
@@ -61,7 +62,7 @@ func TestEveryInterruptionCanBeFinished(t *testing.T) {
 				{"update", func() error { _, err := deploy(t.Context(), e, two); return err }, two},
 			} {
 				for n := int64(1); ; n++ {
-					// From the same start every time.
+					// Every round begins in the same state.
 					if err := e.Remove(t.Context(), one.ID); err != nil {
 						t.Fatal(err)
 					}
@@ -129,7 +130,7 @@ func TestEveryInterruptionCanBeFinished(t *testing.T) {
 	}
 }
 
-// Faults that pass are waited out, and do not reach the caller.
+// Faults that pass are waited out and do not reach the caller.
 func TestPassingTroubleIsWaitedOut(t *testing.T) {
 	t.Parallel()
 	conflict := lambdatest.Fault{Status: 409, Code: "ResourceConflictException",
@@ -240,7 +241,7 @@ func TestANewRoleIsWaitedFor(t *testing.T) {
 	if !waited {
 		t.Error("the wait was not reported")
 	}
-	// A service whose name differs in case alone has a role of its own, though IAM does not tell such names apart.
+	// A service whose name differs only in case has its own role, although IAM ignores case.
 	other := openAt(t, server, "Role", opening{options: map[string]string{"role_arn": "", "create_role": "true"}})
 	if _, err := other.ensureRole(t.Context()); err != nil {
 		t.Fatal(err)

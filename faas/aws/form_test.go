@@ -18,8 +18,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/lambdatest"
 )
 
-// binaries runs job binaries of this and of an older version of faas/job, by the versions of a function,
-// and notes in which form each invocation came.
+// binaries runs job binaries of this and of an older version of faas/job, according to the version
+// of a function, and records the form of each invocation.
 type binaries struct {
 	mu    sync.Mutex
 	older map[string]bool // by version
@@ -66,7 +66,7 @@ func (b *binaries) setOlder(version string, older bool) {
 	b.older[version] = older
 }
 
-// compactUnit is the unit of a program that takes the compact form, or not.
+// compactUnit returns the unit of a program that takes the compact form, or not.
 func compactUnit(t *testing.T, e *Executor, text string, compact bool) faas.Unit {
 	t.Helper()
 	u := unitOf(t, e, script(t, text), small(0))
@@ -91,7 +91,7 @@ func formServer(t *testing.T, fault func(lambdatest.Call) *lambdatest.Fault) (*b
 	return b, serve(t, lambdatest.Config{Handler: b.handle, Pending: -1, Updating: -1, Fault: fault})
 }
 
-// large fits in the compact form alone.
+// large fits only in the compact form.
 var large = bytes.Repeat([]byte{200}, 2<<20)
 
 func TestTheFormIsThatOfWhatIsDeployed(t *testing.T) {
@@ -112,7 +112,7 @@ func TestTheFormIsThatOfWhatIsDeployed(t *testing.T) {
 		t.Error(diff)
 	}
 
-	// A foreign program in its place, which this executor deploys.
+	// This executor deploys a foreign program in its place.
 	if s := mustDeploy(t, e, compactUnit(t, e, "foreign", false)); s.Compact {
 		t.Error("the state of a foreign program says that it takes the compact form")
 	}
@@ -128,8 +128,8 @@ func TestTheFormIsThatOfWhatIsDeployed(t *testing.T) {
 	}
 }
 
-// The same package with a record is not the same as without one: what an older version deployed can be
-// deployed again.
+// A package with a record differs from the same package without one, so that what an older version
+// deployed can be deployed again.
 func TestDeployingAgainRecordsTheForm(t *testing.T) {
 	t.Parallel()
 	b, server := formServer(t, nil)
@@ -181,7 +181,8 @@ func TestNoCallFailsWhileAnotherMachineChangesTheForm(t *testing.T) {
 	mustDeploy(t, deployer, compactUnit(t, deployer, "1", true))
 	echoes(t, runner, large)
 
-	// Back to a job binary of an older version. The runner finds out by the refusal, which runs nothing.
+	// The job binary is one of an older version again. The runner learns this from the refusal, which
+	// runs nothing.
 	b.setOlder("2", true)
 	mustDeploy(t, deployer, compactUnit(t, deployer, "2", false))
 	for range 3 {
@@ -190,14 +191,14 @@ func TestNoCallFailsWhileAnotherMachineChangesTheForm(t *testing.T) {
 	if diff := cmp.Diff([]string{"compact", "compact", "published", "published", "published"}, b.taken()); diff != "" {
 		t.Error(diff)
 	}
-	// And forth: what does not fit any more makes it look again.
+	// The new version is back. Arguments that do not fit make the runner read the tags again.
 	mustDeploy(t, deployer, compactUnit(t, deployer, "3", true))
 	echoes(t, runner, large)
 	echoes(t, runner, []byte("x"))
 	if diff := cmp.Diff([]string{"compact", "compact"}, b.taken()); diff != "" {
 		t.Error(diff)
 	}
-	// A version that answers and that the tags do not tell of is looked up again, too.
+	// If a version answers that the tags do not name, the runner reads the tags again too.
 	mustDeploy(t, deployer, compactUnit(t, deployer, "4", false))
 	for range 3 {
 		echoes(t, runner, []byte("x")) // which takes the compact form: the tag was all that is missing
@@ -207,7 +208,7 @@ func TestNoCallFailsWhileAnotherMachineChangesTheForm(t *testing.T) {
 	}
 }
 
-// Older versions of this module know nothing of the tag, and leave it behind.
+// Older versions of this module do not know the tag, and leave it behind.
 func TestATagOfAnotherPackageSaysNothing(t *testing.T) {
 	t.Parallel()
 	b, server := formServer(t, nil)

@@ -34,7 +34,8 @@ func TestMetricsComeFromTheReport(t *testing.T) {
 			faas.Metrics{Execution: 1500 * time.Microsecond, Billed: 2 * time.Millisecond, Init: 20 * time.Microsecond,
 				ColdStart: true, MemoryMB: 7}},
 		{"records of JSON", `{"time":"x","type":"platform.start","record":{}}` + "\n" +
-			`{"time":"x","type":"platform.report","record":{"requestId":"1","metrics":{"durationMs":2.5,"billedDurationMs":3,"memorySizeMB":128,"maxMemoryUsedMB":33,"initDurationMs":9},"status":"success"}}` + "\n",
+			`{"time":"x","type":"platform.report","record":{"requestId":"1","metrics":{"durationMs":2.5,` +
+			`"billedDurationMs":3,"memorySizeMB":128,"maxMemoryUsedMB":33,"initDurationMs":9},"status":"success"}}` + "\n",
 			faas.Metrics{Execution: 2500 * time.Microsecond, Billed: 3 * time.Millisecond, Init: 9 * time.Millisecond,
 				ColdStart: true, MemoryMB: 33}},
 		{"a tail that was cut", "ry Size: 256 MB\tMax Memory Used: 40 MB\n", faas.Metrics{}},
@@ -60,7 +61,7 @@ func FuzzMetrics(f *testing.F) {
 	})
 }
 
-// deployed returns an executor with job 0 deployed on a fake whose Invoke answers as the fault says.
+// deployed returns an executor with job 0 deployed on a fake whose Invoke fails as fault says.
 func deployed(t *testing.T, options map[string]string, fault func(lambdatest.Call) *lambdatest.Fault) (*Executor,
 	*lambdatest.Server) {
 	t.Helper()
@@ -199,9 +200,14 @@ func TestFunctionErrorsAreToldApart(t *testing.T) {
 	}{
 		{lambdatest.Answer{Payload: []byte(`{"errorMessage":"boom","errorType":"JobFailed","stackTrace":[]}`),
 			FunctionError: "Unhandled"}, faas.ErrFunctionFailed, faas.FunctionError{Type: "JobFailed", Message: "boom"}},
-		{lambdatest.Answer{Payload: []byte(`{"errorMessage":"RequestId: 1 Error: Task timed out after 3.00 seconds","errorType":"Sandbox.Timedout"}`), FunctionError: "Unhandled"}, faas.ErrTimeout, faas.FunctionError{Type: "Sandbox.Timedout", Message: "RequestId: 1 Error: Task timed out after 3.00 seconds"}},
-		{lambdatest.Answer{Payload: []byte(`{"errorMessage":"Error: Runtime exited with error: exit status 42","errorType":"Runtime.ExitError"}`), FunctionError: "Unhandled"}, faas.ErrFunctionFailed, faas.FunctionError{Type: "Runtime.ExitError", Message: "Error: Runtime exited with error: exit status 42", ExitCode: 42}},
-		{lambdatest.Answer{Payload: []byte(`{"errorMessage":"Response payload size exceeded","errorType":"Function.ResponseSizeTooLarge"}`), FunctionError: "Unhandled"}, faas.ErrTooLarge, faas.FunctionError{Type: "Function.ResponseSizeTooLarge", Message: "Response payload size exceeded"}},
+		{unhandled("Sandbox.Timedout", "RequestId: 1 Error: Task timed out after 3.00 seconds"), faas.ErrTimeout,
+			faas.FunctionError{Type: "Sandbox.Timedout",
+				Message: "RequestId: 1 Error: Task timed out after 3.00 seconds"}},
+		{unhandled("Runtime.ExitError", "Error: Runtime exited with error: exit status 42"), faas.ErrFunctionFailed,
+			faas.FunctionError{Type: "Runtime.ExitError",
+				Message: "Error: Runtime exited with error: exit status 42", ExitCode: 42}},
+		{unhandled("Function.ResponseSizeTooLarge", "Response payload size exceeded"), faas.ErrTooLarge,
+			faas.FunctionError{Type: "Function.ResponseSizeTooLarge", Message: "Response payload size exceeded"}},
 		{lambdatest.Answer{Payload: []byte(`garbage`), FunctionError: "Unhandled"}, faas.ErrFunctionFailed,
 			faas.FunctionError{Message: "garbage"}},
 		{lambdatest.Answer{Payload: []byte(`{"job_id":0,"result":[],"success":false,"error":"no moon"}`)},

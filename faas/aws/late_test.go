@@ -17,7 +17,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/lambdatest"
 )
 
-// late is a network on which requests that create functions arrive a while after their caller has lost them.
+// late is a network on which requests that create functions arrive a while after their caller has
+// given them up.
 type late struct {
 	delay time.Duration
 	wg    *sync.WaitGroup
@@ -66,7 +67,7 @@ func TestAFunctionThatComesIntoBeingLateIsRemoved(t *testing.T) {
 	}
 }
 
-// The function comes into being again between its deletion and the look whether it is gone.
+// The function comes into being again after its deletion and before the look whether it is gone.
 func TestAFunctionThatComesBackWhileItIsRemovedIsRemovedToo(t *testing.T) {
 	t.Parallel()
 	server := serve(t, lambdatest.Config{Handler: answering})
@@ -83,7 +84,7 @@ func TestAFunctionThatComesBackWhileItIsRemovedIsRemovedToo(t *testing.T) {
 	}
 }
 
-// afterDelete is a network on which something happens right after the first DELETE.
+// afterDelete is a network that calls a function right after the first DELETE.
 type afterDelete struct {
 	do   func()
 	once *sync.Once
@@ -117,7 +118,7 @@ func TestAChangeUnderWayIsWaitedFor(t *testing.T) {
 	}
 }
 
-// A change that is not answered, although it was waited for, is told as one that may take effect.
+// A change that gets no answer in time is reported as one that may still take effect.
 func TestAChangeThatIsNotAnsweredIsUnsettled(t *testing.T) {
 	t.Parallel()
 	for _, operation := range []string{"CreateFunction", "UpdateFunctionConfiguration"} {

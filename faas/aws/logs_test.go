@@ -15,7 +15,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/lambdatest"
 )
 
-// printing is a Lambda whose function for job 0 prints what it is sent.
+// printing returns a Lambda whose function for job 0 prints what it is sent.
 func printing(t *testing.T, cfg lambdatest.Config) (*lambdatest.Server, *Executor) {
 	t.Helper()
 	cfg.Handler = func(i lambdatest.Invocation) lambdatest.Answer {
@@ -38,7 +38,7 @@ func say(t *testing.T, e *Executor, text string) {
 	}
 }
 
-// logged ranges over the log of job 0 up to most lines.
+// logged returns the log of job 0, up to most lines.
 func logged(ctx context.Context, e *Executor, q faas.LogQuery, most int) (lines []faas.LogLine, failed error) {
 	q.JobIDs = []uint32{0}
 	for line, err := range e.Logs(ctx, q) {

@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// fastPace is that of tests: a fake changes its states within milliseconds.
+// fastPace is for tests: a fake changes its states within milliseconds.
 var fastPace = pace{
 	first: time.Millisecond, longest: 10 * time.Millisecond, state: 20 * time.Second, settle: 5 * time.Second,
 	role: 5 * time.Second, probe: 20 * time.Second,
@@ -28,10 +28,10 @@ var fastPace = pace{
 		First: time.Millisecond, Longest: 20 * time.Millisecond},
 }
 
-// model is the official one where this machine has it.
+// model is the official model, if this machine has it.
 var model = sync.OnceValues(lambdatest.FindModel)
 
-// serve starts a fake that complains to the test.
+// serve starts a fake that reports problems to the test.
 func serve(t testing.TB, cfg lambdatest.Config) *lambdatest.Server {
 	t.Helper()
 	m, err := model()
@@ -54,7 +54,8 @@ type opening struct {
 	pace    *pace
 }
 
-// openAt opens an executor on a fake, without the environment, so that tests can run at the same time.
+// openAt opens an executor on a fake. It does not read the environment, so that tests can run at
+// the same time.
 func openAt(t testing.TB, server *lambdatest.Server, service string, o opening) *Executor {
 	t.Helper()
 	e, err := tryOpen(t, server, service, o)

@@ -25,13 +25,13 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// moto is an AWS that others wrote: moto_server, on a port that the system gives.
+// moto is an AWS that others wrote: moto_server, on a port that the system chooses.
 type moto struct {
 	testing.TB
 	url string
 }
 
-// startMoto starts moto for as long as the test, or skips the test on machines without it.
+// startMoto starts moto until the test ends, or skips the test if moto is not installed.
 func startMoto(t *testing.T) moto {
 	t.Helper()
 	path, err := exec.LookPath("moto_server")
@@ -76,7 +76,7 @@ func startMoto(t *testing.T) moto {
 	return moto{}
 }
 
-// post sends moto itself a document.
+// post sends a document to moto's own API.
 func (m moto) post(path string, document any) {
 	m.Helper()
 	text, err := json.Marshal(document)
@@ -93,7 +93,7 @@ func (m moto) post(path string, document any) {
 	}
 }
 
-// answer makes moto answer the next invocations, as it runs nothing.
+// answer sets moto's answer to the next invocations, as it runs nothing.
 func (m moto) answer(n int, text string) {
 	m.Helper()
 	r := faas.AppendResponse(nil, &faas.Response{Result: []byte(text), Success: true})
@@ -119,8 +119,8 @@ func (m moto) open(service string, options map[string]string) *Executor {
 	return e
 }
 
-// What deploys here deploys at an AWS that nobody of this project wrote, as far as that has one:
-// moto has no provisioned concurrency and runs nothing.
+// What deploys at our fake also deploys at an AWS that others wrote, as far as moto goes: it has no
+// provisioned concurrency and runs nothing.
 func TestMotoAgrees(t *testing.T) {
 	t.Parallel()
 	m := startMoto(t)
@@ -160,7 +160,7 @@ func TestMotoAgrees(t *testing.T) {
 	m.left(e)
 }
 
-// left complains about what moto still holds, but for the bucket, which other services may use.
+// left reports what moto still holds, except the bucket, which other services may use.
 func (m moto) left(e *Executor) {
 	m.Helper()
 	options := s3.Options{BaseEndpoint: &m.url, Region: e.region, Credentials: m.credentials(), UsePathStyle: true}

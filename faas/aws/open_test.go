@@ -46,7 +46,7 @@ func TestConformanceAtEndpoint(t *testing.T) {
 		}})
 }
 
-// setenv leads the process to the fake, as a user's environment does to AWS.
+// setenv points the process to the fake, as a user's environment points to AWS.
 func setenv(t *testing.T, server *lambdatest.Server) {
 	t.Helper()
 	for name, value := range server.Environment() {
@@ -241,7 +241,7 @@ func TestABucketIsMadeOnRequest(t *testing.T) {
 	}
 }
 
-// The policy in the package's documentation allows what is called, and nothing else.
+// The policy in the package documentation allows exactly what is called.
 func TestTheDocumentedPolicyIsWhatIsCalled(t *testing.T) {
 	server := serve(t, lambdatest.Config{Handler: answering})
 	server.CreateBucket("packages")

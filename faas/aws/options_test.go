@@ -9,7 +9,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// What a deployed function was configured with is still known by its digest.
+// The digest of a deployed function's options stays the same.
 func TestTheDigestOfNoOptionsIsThatOfTheDefaults(t *testing.T) {
 	explicit := map[string]string{}
 	for _, o := range declare(new(options), new(string)).Table() {

@@ -17,7 +17,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/lambdatest"
 )
 
-// statements are those of the policy in the package documentation.
+// statements returns the statements of the policy in the package documentation.
 func statements(t *testing.T) map[string][]string {
 	t.Helper()
 	text, err := os.ReadFile("doc.go")
@@ -46,7 +46,7 @@ func statements(t *testing.T) map[string][]string {
 	return all
 }
 
-// The guide has the same statements, for those who look there.
+// The guide repeats the statements of the package documentation.
 func TestTheGuideHasThePermissionsOfThePolicy(t *testing.T) {
 	t.Parallel()
 	guide, err := os.ReadFile("../../docs/aws.md")
@@ -63,7 +63,7 @@ func TestTheGuideHasThePermissionsOfThePolicy(t *testing.T) {
 	}
 }
 
-// Without options nothing is called but what the guide says every deployment takes.
+// A deployment without options calls only what the guide says every deployment needs.
 func TestADeploymentWithoutOptionsTakesTheLeast(t *testing.T) {
 	t.Parallel()
 	server := serve(t, lambdatest.Config{Handler: answering})
@@ -95,8 +95,8 @@ func TestADeploymentWithoutOptionsTakesTheLeast(t *testing.T) {
 	}
 }
 
-// The policy in the package documentation is what operators paste. It is valid, and has every permission that a deployment
-// takes, but for those of a VPC, layers and keys that options name.
+// Operators paste the policy in the package documentation. It is valid and has every permission
+// that a deployment needs, except those for a VPC, layers and keys that options name.
 func TestTheDocumentedPolicyHasEveryPermission(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "doc.go", nil, parser.ParseComments)
 	if err != nil {

@@ -73,7 +73,7 @@ func TestAnAccountThatCannotBeToldIsNoError(t *testing.T) {
 	}
 }
 
-// An executor opened with the options that are no secrets, as a runner's is, calls what was deployed.
+// An executor that has only the non-secret options, as a runner's has, reaches what was deployed.
 func TestTheOptionsThatAreNoSecretsLeadToTheFunction(t *testing.T) {
 	t.Parallel()
 	server := serve(t, lambdatest.Config{Handler: answering})
@@ -89,7 +89,7 @@ func TestTheOptionsThatAreNoSecretsLeadToTheFunction(t *testing.T) {
 	answers(t, openAt(t, server, "options", opening{options: recorded}), 0, "1-one")
 }
 
-// Printing an executor shows no credentials, whatever the verb.
+// An executor prints no credentials with any verb.
 func TestAnExecutorPrintsNoCredentials(t *testing.T) {
 	server := serve(t, lambdatest.Config{Handler: answering})
 	setenv(t, server)

@@ -48,7 +48,7 @@ func TestRestorePutsEverythingBack(t *testing.T) {
 			t.Errorf("after Restore the state is %+v, %v", s, err)
 		}
 	}
-	// $LATEST still has the code of the update, and the next deployment does not take it for the live one.
+	// $LATEST still has the code of the update. The next deployment does not take it for the live one.
 	f = valued("-three", 5, 2)
 	mustDeploy(t, e, unitOf(t, e, script(t, "x"), f))
 	if got, _ := server.Function(one.ID); got.CodeSha256 != codeSHA256(one.Package.SHA256()) {
@@ -56,7 +56,7 @@ func TestRestorePutsEverythingBack(t *testing.T) {
 	}
 }
 
-// A read from before the update shows the reserved concurrency to go back to.
+// A read from before the update shows the reserved concurrency that Restore has to set.
 func TestRestoreSetsTheReservedConcurrencyThoughReadsLag(t *testing.T) {
 	t.Parallel()
 	server := serve(t, lambdatest.Config{Handler: answering, Updating: -1, Pending: -1})
@@ -103,7 +103,7 @@ func TestWhatCannotBePutBackIsToldBeforehand(t *testing.T) {
 		t.Errorf("Restore of a function that was never live: %v", err)
 	}
 
-	// What could be put back when it was looked at, and cannot any more.
+	// The state could be restored when it was read, and cannot any more.
 	prior := mustDeploy(t, e, u)
 	mustDeploy(t, e, unitOf(t, e, script(t, "y"), small(0)))
 	one := "1"
@@ -150,7 +150,7 @@ func TestVersionsOfFailedDeploymentsAreRemoved(t *testing.T) {
 	answers(t, e, 0, "1-one")
 }
 
-// Own versions of before make room for new ones, but for those that may have to be gone back to.
+// The service's old versions make room for new ones, except those that Restore may go back to.
 func TestAFullCodeStorageIsCleared(t *testing.T) {
 	t.Parallel()
 	const maxCode = 75 << 30

@@ -14,7 +14,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/lambdatest"
 )
 
-// deleteRole does what somebody does who deletes a role of the service by hand.
+// deleteRole deletes a role of the service as somebody would by hand.
 func deleteRole(t *testing.T, e *Executor, name string) {
 	t.Helper()
 	for _, policy := range []string{rolePolicyName} {

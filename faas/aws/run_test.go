@@ -25,7 +25,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/lambdatest"
 )
 
-// A program that knows nothing of Lambda runs behind the shell bootstrap, which is really run here.
+// A program that does not know Lambda runs behind the shell bootstrap, which is really run here.
 func TestAProgramThatSpeaksStdioRunsOnLambda(t *testing.T) {
 	t.Parallel()
 	for _, tool := range []string{"sh", "curl", "sed"} {
@@ -95,7 +95,8 @@ func TestABootstrapThatDoesNotStartNeverGoesLive(t *testing.T) {
 	}
 }
 
-// Three jobs of a real binary: deployed, invoked a thousand times at once, updated meanwhile without a failed call, rolled back, removed.
+// Three jobs of a real binary are deployed, invoked a thousand times at once, updated meanwhile
+// without a failed call, rolled back, and removed.
 func TestABlueprintLivesThroughAnUpdate(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("the functions are binaries for linux")
@@ -192,7 +193,8 @@ func TestABlueprintLivesThroughAnUpdate(t *testing.T) {
 		t.Errorf("after the update, version %v answers, %v", r, err)
 	}
 
-	// A bad update: its process exits at once. The version before it answers all along, and Restore makes the state what it was.
+	// The process of a bad update exits at once. The previous version keeps answering, and Restore
+	// brings back the state as it was.
 	var priors []faas.State
 	for _, u := range first {
 		s, err := e.Observe(t.Context(), u.ID)
@@ -225,12 +227,14 @@ func TestABlueprintLivesThroughAnUpdate(t *testing.T) {
 	t.Logf("%d invocations, %d cold starts", calls.Load(), cold.Load())
 }
 
-// limited is a client with a few connections, so that a thousand calls at once are not a thousand processes on the machine of the test.
+// limited returns a client with few connections, so that a thousand calls at once do not start a
+// thousand processes on this machine.
 func limited(n int) *http.Client {
 	return &http.Client{Transport: &http.Transport{MaxConnsPerHost: n, MaxIdleConnsPerHost: n}}
 }
 
-// The official CLI is a second, independent client: of the fake, and of what this package leaves at Lambda.
+// The official CLI is a second, independent client, both of the fake and of what this package
+// leaves at Lambda.
 func TestTheOfficialCLIAgrees(t *testing.T) {
 	t.Parallel()
 	cli, err := exec.LookPath("aws")
@@ -299,7 +303,8 @@ func TestTheOfficialCLIAgrees(t *testing.T) {
 		t.Errorf("what the CLI deleted is there: %v", err)
 	}
 
-	// And the reverse: created by the CLI with our tags, completed, read and removed here.
+	// The other way round: the CLI creates a function with our tags, and this package completes, reads
+	// and removes it.
 	zip := filepath.Join(dir, "package.zip")
 	data, err := readPackage(u.Package)
 	if err == nil {

@@ -12,7 +12,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/lambdatest"
 )
 
-// The weather of all providers, beside that of this package, which knows how Lambda's reads lag.
+// This package has its own weather, which knows how Lambda's reads lag; this is that of all
+// providers.
 func TestLambdaInTheWeatherOfAllProviders(t *testing.T) {
 	t.Parallel()
 	server := serve(t, lambdatest.Config{Pending: time.Millisecond, Updating: time.Millisecond,

@@ -173,7 +173,7 @@ func TestABucketThatCannotBeUsedIsExplained(t *testing.T) {
 	}
 }
 
-// Removing a service costs no more reads for each function the more functions there are.
+// The number of reads for each removed function does not grow with the number of functions.
 func TestRemovingManyFunctionsReadsFew(t *testing.T) {
 	t.Parallel()
 	server := serve(t, lambdatest.Config{Handler: answering})
@@ -202,7 +202,8 @@ func TestAFunctionIsWokenThoughReadsLag(t *testing.T) {
 	e, server := deployed(t, nil, func(c lambdatest.Call) *lambdatest.Fault {
 		if c.N <= 5 { // the first two were probes
 			return &lambdatest.Fault{Status: 409, Code: "ResourceConflictException",
-				Message: "The operation cannot be performed at this time. The function is currently in the following state: Pending"}
+				Message: "The operation cannot be performed at this time. " +
+					"The function is currently in the following state: Pending"}
 		}
 		return nil
 	})
@@ -225,7 +226,7 @@ func TestTheLongestValueIsHiddenFirst(t *testing.T) {
 	}
 }
 
-// What was sent may come back in another encoding.
+// A value that was sent may come back in another encoding.
 func TestValuesAreHiddenInEveryEncoding(t *testing.T) {
 	t.Parallel()
 	const value = "hunter2 of/the+moon"
@@ -241,7 +242,7 @@ func TestValuesAreHiddenInEveryEncoding(t *testing.T) {
 	}
 }
 
-// What a function that fails its probe logs is told, but for the environment.
+// The log of a function that fails its probe is reported without the values of the environment.
 func TestAFailedProbeHidesTheEnvironment(t *testing.T) {
 	t.Parallel()
 	const secret = "hunter2-of-the-moon"

@@ -33,7 +33,7 @@ func readPackage(p *faas.Package) ([]byte, error) {
 	return io.ReadAll(f)
 }
 
-// noise is a package that does not get smaller by packing.
+// noise returns a package that packing does not make smaller.
 func noise(t testing.TB, size int) *faas.Package {
 	t.Helper()
 	content := make([]byte, size)
@@ -64,7 +64,7 @@ func TestAPackageIsEncodedWhereverItIsReadFrom(t *testing.T) {
 	}
 }
 
-// sink is a Lambda that takes packages and keeps nothing.
+// sink is a Lambda that takes packages and stores nothing.
 type sink struct {
 	requests atomic.Int64
 	bytes    atomic.Int64
@@ -84,7 +84,7 @@ func (s *sink) RoundTrip(r *http.Request) (*http.Response, error) {
 		ProtoMajor: 1, ProtoMinor: 1}, nil
 }
 
-// Without a bucket every function takes its own copy over the line, and none takes one in memory.
+// Without a bucket, a copy of the package is sent for every function, and none is held in memory.
 func TestManyUploadsOfABigPackageTakeLittleMemory(t *testing.T) {
 	alone(t, nil)
 	const functions = 8
@@ -120,8 +120,7 @@ func TestManyUploadsOfABigPackageTakeLittleMemory(t *testing.T) {
 	if lambda.requests.Load() != functions || lambda.bytes.Load() < functions*pkg.Size()*4/3 {
 		t.Errorf("%d requests with %d bytes", lambda.requests.Load(), lambda.bytes.Load())
 	}
-	// All that was ever allocated, whether or not it was free again, is more than what was held at any
-	// time.
+	// All that was ever allocated, even if it was freed, is more than what was held at any time.
 	if most := uint64(2 * pkg.Size()); allocated > most {
 		t.Errorf("%d uploads of %d bytes allocated %d, more than %d", functions, pkg.Size(), allocated, most)
 	}
@@ -177,7 +176,7 @@ func TestFunctionsTakeABigPackageFromTheBucket(t *testing.T) {
 	}
 }
 
-// A package that fits a request is deployed even if the bucket may not be used.
+// A package that fits in a request is deployed even if the bucket may not be used.
 func TestABucketThatIsNotAllowedIsDoneWithout(t *testing.T) {
 	t.Parallel()
 	server := serve(t, lambdatest.Config{Handler: answering, Fault: failing("PutObject", 403, "AccessDenied")})
@@ -191,7 +190,7 @@ func TestABucketThatIsNotAllowedIsDoneWithout(t *testing.T) {
 	}
 }
 
-// A package may be gone from the bucket, whose objects expire, when Lambda takes it.
+// A package may have expired from the bucket when Lambda takes it.
 func TestAPackageThatHasExpiredIsPutAgain(t *testing.T) {
 	t.Parallel()
 	server := serve(t, lambdatest.Config{Handler: answering, Fault: func(c lambdatest.Call) *lambdatest.Fault {

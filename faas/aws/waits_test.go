@@ -23,7 +23,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/lambdatest"
 )
 
-// valued is small with a value in its environment, and with limits.
+// valued returns small with a value in its environment, and with limits.
 func valued(value string, concurrent, warm uint32) faas.Function {
 	f := small(0)
 	f.Env = faas.NewEnv(map[string]string{"VALUE": value})
@@ -31,18 +31,16 @@ func valued(value string, concurrent, warm uint32) faas.Function {
 	return f
 }
 
-// crashing answers as answering does, but crashes if the value in its environment is "-bad".
+// crashing answers like answering, but crashes if the value in its environment is "-bad".
 func crashing(i lambdatest.Invocation) lambdatest.Answer {
 	if i.Env["VALUE"] == "-bad" {
-		return lambdatest.Answer{
-			Payload:       []byte(`{"errorMessage":"RequestId: 1 Error: Runtime exited with error: exit status 3","errorType":"Runtime.ExitError"}`),
-			FunctionError: "Unhandled", Log: "cannot find the moon\n",
-		}
+		return crash()
 	}
 	return answering(i)
 }
 
-// Instances that are kept warm take all of the reserved concurrency: no other version can be probed.
+// Instances that are kept warm take all of the reserved concurrency, so that no other version can
+// be probed.
 func TestAProbeThatTheOwnReservationRefusesDoesNotDecide(t *testing.T) {
 	t.Parallel()
 	server := serve(t, lambdatest.Config{Handler: crashing})
@@ -60,7 +58,7 @@ func TestAProbeThatTheOwnReservationRefusesDoesNotDecide(t *testing.T) {
 		t.Errorf("%d invocations were sent", n)
 	}
 
-	// What cannot be probed before it is live is probed then.
+	// A version that cannot be probed before it is live is probed then.
 	if _, err := deploy(t.Context(), e, unitOf(t, e, bin, valued("-bad", 2, 2))); faas.CodeOf(
 		err) != faas.ErrFunctionFailed {
 		t.Errorf("an update that crashes: %v", err)
@@ -157,7 +155,7 @@ func TestANewAliasIsWaitedFor(t *testing.T) {
 	answers(t, e, 0, "1-one")
 }
 
-// An alias that exists, and that a change of it does not find, is not created twice.
+// An alias that exists, although a change does not find it, is not created twice.
 func TestAnAliasThatChangesDoNotFindIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	var missing atomic.Int64
@@ -212,7 +210,7 @@ const (
 		"invalid for CreateGrant. Please check your KMS key settings."
 )
 
-// One error code of Lambda stands for many causes. Each passes, or is refused with its own remedy.
+// One error code of Lambda has many causes. Each passes, or is refused with its own remedy.
 func TestEveryCauseOfABadParameterHasItsRemedy(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -258,7 +256,7 @@ func TestEveryCauseOfABadParameterHasItsRemedy(t *testing.T) {
 	}
 }
 
-// Reads lag behind a change of somebody else, whose revision an update needs.
+// Reads lag behind a change by somebody else, whose revision an update needs.
 func TestARevisionThatReadsLagBehindIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	server := serve(t, lambdatest.Config{Handler: answering, StaleReads: 12, Updating: -1, Pending: -1})
@@ -282,8 +280,8 @@ func TestARevisionThatReadsLagBehindIsWaitedFor(t *testing.T) {
 	}
 }
 
-// Restore reads the function as it was before an update whose answer was lost, and still gives it
-// what it had.
+// Restore reads the function as it was before an update whose answer was lost, and still restores
+// it.
 func TestRestoreIsNotDeceivedByStaleReads(t *testing.T) {
 	t.Parallel()
 	var armed atomic.Bool
@@ -313,7 +311,7 @@ func TestRestoreIsNotDeceivedByStaleReads(t *testing.T) {
 	}
 }
 
-// replay is a network on which some reads of a function are answered as an earlier one was.
+// replay is a network on which some reads of a function get the answer of an earlier one.
 type replay struct {
 	mu    sync.Mutex
 	kept  []byte
@@ -378,7 +376,8 @@ func TestANewRoleIsGivenItsPolicyWhenIAMKnowsIt(t *testing.T) {
 	}
 }
 
-// The end of a wait names what was waited for: the end of the context and the last refusal.
+// The error of a wait that ends names what was waited for, the end of the context and the last
+// refusal.
 func TestAWaitThatItsContextEndsKeepsTheLastRefusal(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

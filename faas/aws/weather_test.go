@@ -32,8 +32,8 @@ var (
 	seedFlag      = flag.Uint64("seed", 0, "the first of them")
 )
 
-// weather is a network on which everything happens that may: reads are answered as they were a while
-// ago, answers are lost after the change was made, requests before, calls are throttled and refused.
+// weather is a network on which reads are answered as they were a while ago, answers are lost after
+// the change was made, requests are lost before, and calls are throttled and refused.
 type weather struct {
 	mu   sync.Mutex
 	rand *rand.Rand
@@ -68,7 +68,7 @@ func (w *weather) set(bad bool) {
 	w.bad, w.lags = bad, map[string]int{}
 }
 
-// of is the function that a request is about, and what the request is of it.
+// of returns the function that a request is about, and what the request does with it.
 func (*weather) of(req *http.Request) (function, what string) {
 	what = req.URL.Path + "?" + req.URL.RawQuery
 	parts := strings.Split(req.URL.Path, "/functions/")
@@ -79,8 +79,8 @@ func (*weather) of(req *http.Request) (function, what string) {
 	return function, what
 }
 
-// forecast says what happens to a request: nothing, a refusal, or that it or its answer is lost. For a
-// read it may be an answer of the past.
+// forecast says what happens to a request: nothing, a refusal, the loss of the request or of its
+// answer, or, for a read, an answer of the past.
 func (w *weather) forecast(req *http.Request) (before *answered, lostBefore, lostAfter bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -164,7 +164,7 @@ type history struct {
 	sky    *weather
 	state  string
 	log    []string
-	// live is what each job answers with.
+	// live is the answer of each job.
 	live map[uint32]string
 }
 
@@ -177,7 +177,7 @@ func (h *history) fatal(format string, args ...any) {
 	h.t.Fatalf("%s\nafter:\n  %s", fmt.Sprintf(format, args...), strings.Join(h.log, "\n  "))
 }
 
-// executor is that of a process of its own.
+// executor returns the executor of a new process.
 func (h *history) executor() *Executor {
 	env := h.server.Environment()
 	pace := fastPace
@@ -252,7 +252,7 @@ func (h *history) sees(want map[uint32]string, spared []string) {
 	}
 }
 
-// disturb is what people do by hand.
+// disturb makes changes as people do by hand.
 func (h *history) disturb() {
 	for job := range h.live {
 		name := functionName("weather", job)
@@ -287,8 +287,8 @@ func (h *history) disturb() {
 	}
 }
 
-// Whatever the weather: what a deployment that fails has not named is as it was, what succeeds is so,
-// and in the end everything can be deployed and removed.
+// Whatever the weather: everything that a failed deployment does not name is as it was, a
+// deployment that succeeds has its effect, and in the end everything can be deployed and removed.
 func TestServicesSurviveBadWeather(t *testing.T) {
 	bins := map[string]*faas.Binary{"-a": script(t, "a"), "-b": script(t, "b"), "-c": script(t, "a")}
 	for i := range *historiesFlag {

@@ -11,7 +11,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/lambdatest"
 )
 
-// However often Lambda refuses a role that is too new, a big package is sent once it is known.
+// However often Lambda refuses a role that is too new, a big package is sent only once the role is
+// known.
 func TestABigPackageIsNotSentWhileARoleIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	server := serve(t, lambdatest.Config{Handler: answering, Fault: func(c lambdatest.Call) *lambdatest.Fault {
@@ -44,8 +45,8 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// A role that was created for the deployment becomes known to IAM, to Lambda, and to the keys and
-// networks that Lambda asks for, one after the other. What was made too early fails later.
+// IAM, Lambda, and the keys and networks that Lambda asks learn one after the other of a role that
+// was created for the deployment. What was made too early fails later.
 func TestARoleThatCountsLateIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	const step = 60 * time.Millisecond

@@ -26,10 +26,10 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/proctree"
 )
 
-// patience bounds every wait for a process.
+// patience is the longest wait for a process.
 const patience = 20 * time.Second
 
-// emulator is the program, built once for all tests.
+// emulator is the path of the program, which is built once for all tests.
 var emulator string
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
@@ -52,8 +52,8 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// sandbox is an execution environment of a function: the emulator, and the runtime that it starts. It
-// serves one invocation at a time, since the emulator crashes when a second one comes.
+// sandbox is an execution environment of a function: the emulator and the runtime that it starts.
+// It serves one invocation at a time, since a second one makes the emulator crash.
 type sandbox struct {
 	unit   faas.Unit
 	url    string
@@ -64,7 +64,7 @@ type sandbox struct {
 	log    *os.File
 }
 
-// start starts a package with the settings of its function. Nothing of it is left when the test has ended.
+// start starts a package with the settings of its function. It ends with the test.
 func start(t *testing.T, u faas.Unit) *sandbox {
 	t.Helper()
 	dir := t.TempDir()
@@ -82,7 +82,8 @@ func start(t *testing.T, u faas.Unit) *sandbox {
 		env = append(env, name+"="+value)
 	}
 	var err error
-	// They write into a file, so that what the emulator reports of an invocation is there before its answer is.
+	// Both write into a file, so that the emulator's report of an invocation is there before its
+	// answer.
 	s.log, err = os.OpenFile(filepath.Join(t.TempDir(), "log"), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
 	if err != nil {
 		t.Fatal(err)
@@ -149,7 +150,7 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// stop has the emulator end, which ends the runtime.
+// stop makes the emulator end, which ends the runtime.
 func (s *sandbox) stop(t *testing.T, signal syscall.Signal) {
 	if s.cmd == nil {
 		return
@@ -164,7 +165,7 @@ func (s *sandbox) stop(t *testing.T, signal syscall.Signal) {
 	}
 }
 
-// size is the length of the log so far.
+// size returns the length of the log so far.
 func (s *sandbox) size(t testing.TB) int64 {
 	info, err := s.log.Stat()
 	if err != nil {
@@ -173,7 +174,7 @@ func (s *sandbox) size(t testing.TB) int64 {
 	return info.Size()
 }
 
-// since is the log from an offset on.
+// since returns the log from an offset on.
 func (s *sandbox) since(t testing.TB, offset int64) string {
 	text, err := io.ReadAll(io.NewSectionReader(s.log, offset, 1<<30))
 	if err != nil {
@@ -182,7 +183,7 @@ func (s *sandbox) since(t testing.TB, offset int64) string {
 	return string(text)
 }
 
-// reply is what the emulator answers, and what it and the function wrote meanwhile.
+// reply is the emulator's answer, and what the emulator and the function wrote meanwhile.
 type reply struct {
 	status int
 	body   []byte
@@ -210,11 +211,12 @@ func (s *sandbox) invoke(t testing.TB, ctx context.Context, event []byte) (reply
 	return reply{resp.StatusCode, body, s.since(t, before)}, nil
 }
 
-// direct never uses a connection twice, so that none outlives an emulator.
+// direct uses no connection twice, so that none outlives an emulator.
 var direct = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Minute}
 
-// front stands between a client and the fake of Lambda's control plane. It has the emulator run every
-// invocation, and adds what the emulator leaves out of an answer: that it is an error, and the end of the log.
+// front stands between a client and the fake of Lambda's control plane. It has the emulator run
+// every invocation, and adds to an answer what the emulator omits: whether it is an error, and the
+// end of the log.
 type front struct {
 	t         *testing.T
 	base      http.RoundTripper
@@ -224,7 +226,7 @@ type front struct {
 
 var invocation = regexp.MustCompile(`^/2015-03-31/functions/([^/]+)/invocations$`)
 
-// serve has a sandbox serve a function's invocations from now on.
+// serve makes a sandbox serve a function's invocations from now on.
 func (f *front) serve(function string, s *sandbox) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -261,8 +263,8 @@ func (f *front) RoundTrip(r *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// failed reports whether Lambda would call it a function error. The emulator answers 200 to a handler's
-// error, 502 to a runtime that ended, and a line of text to one that took too long.
+// failed reports whether Lambda would call the reply a function error. The emulator answers 200 to
+// a handler's error, 502 to a runtime that ended, and a line of text to one that took too long.
 func (r reply) failed() bool {
 	var told struct {
 		Type string `json:"errorType"`
@@ -290,7 +292,7 @@ func unpack(t *testing.T, pkg *faas.Package, dir string) {
 	}
 }
 
-// files are what the function has in its directory for files.
+// files returns the names of the files in the function's directory.
 func (s *sandbox) files(t *testing.T) (names []string) {
 	t.Helper()
 	entries, err := os.ReadDir(s.tmp)

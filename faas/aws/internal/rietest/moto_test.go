@@ -19,7 +19,7 @@ import (
 )
 
 // moto starts moto, a stand-in for AWS that others have written, and returns its URL. It runs no
-// functions itself.
+// functions.
 func moto(t *testing.T) string {
 	t.Helper()
 	program, err := exec.LookPath("moto_server")
@@ -63,7 +63,7 @@ func moto(t *testing.T) string {
 	}
 }
 
-// padded returns a copy of an executable that is too large for a package to be sent in a call.
+// padded returns a copy of an executable that is too large to be sent in a call.
 func padded(t *testing.T, path string) string {
 	t.Helper()
 	text, err := os.ReadFile(path)
@@ -79,8 +79,8 @@ func padded(t *testing.T, path string) string {
 	return copied
 }
 
-// Moto knows nothing of this module, and its notion of Lambda, IAM and S3 is not ours. No version is
-// removed here: moto cannot delete a function then.
+// Moto knows nothing of this module, and models Lambda, IAM and S3 independently. The test removes
+// no version, because moto cannot delete a function then.
 func TestAServiceLivesAtMoto(t *testing.T) {
 	url := moto(t)
 	for name, value := range map[string]string{

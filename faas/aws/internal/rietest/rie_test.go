@@ -21,7 +21,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/lambdatest"
 )
 
-// maxEvent is the largest request and response of Lambda, in bytes.
+// maxEvent is the size in bytes of the largest request and response of Lambda.
 const maxEvent = 6 << 20
 
 // open returns the provider on a fake control plane, with the emulator in front of it.
@@ -46,7 +46,8 @@ func open(t *testing.T) (faas.Executor, *front) {
 	return e, f
 }
 
-// deploy deploys jobs of a binary with the same settings, and returns the sandbox that serves them all.
+// deploy deploys jobs of a binary with the same settings, and returns the sandbox that serves them
+// all.
 func deploy(t *testing.T, e faas.Executor, f *front, bin *faas.Binary, like faas.Function, jobs ...uint32) *sandbox {
 	t.Helper()
 	units := wanted(t, e, bin, like, jobs...)
@@ -77,7 +78,7 @@ func wanted(t *testing.T, e faas.Executor, bin *faas.Binary, like faas.Function,
 	return units
 }
 
-// converge makes units as they are wanted, all at once, and has a sandbox serve them.
+// converge converges all units at once, and makes a sandbox serve them.
 func converge(t *testing.T, e faas.Executor, f *front, s *sandbox, units []faas.Unit) {
 	t.Helper()
 	errs := make([]error, len(units))
@@ -131,7 +132,7 @@ func script(t *testing.T, text string) *faas.Binary {
 	return inspect(t, path)
 }
 
-// outcome is what a call has to come to.
+// outcome is the expected outcome of a call.
 type outcome struct {
 	job    uint32
 	args   string
@@ -212,7 +213,7 @@ func TestColdStartsAreReadFromTheEmulatorsReport(t *testing.T) {
 		if m.ColdStart != cold || (m.Init > 0) != cold {
 			t.Errorf("call %d: cold start %v after %v, want %v", i, m.ColdStart, m.Init, cold)
 		}
-		// Billed is Execution rounded up, and the emulator claims that all memory was used.
+		// Billed is Execution rounded up. The emulator claims that all memory was used.
 		if m.Execution.Milliseconds() < 20 || m.Billed < m.Execution || m.Total < m.Execution || m.MemoryMB != 256 {
 			t.Errorf("call %d: %+v", i, m)
 		}
@@ -274,7 +275,7 @@ func TestPayloadsAtTheLimitPassTheEmulator(t *testing.T) {
 			}
 			return len(got.body), got.failed()
 		}
-		// Around the zeros stand some hundred bytes, of which few differ from answer to answer.
+		// Some hundred bytes surround the zeros. Few of them differ from answer to answer.
 		around, _ := size(1)
 		fits := (maxEvent - around - 16) / len("0,")
 		if n, failed := size(fits); failed || n < maxEvent-64 || n > maxEvent {
@@ -295,7 +296,7 @@ func TestTheJobBinaryIsStoppedAtItsTimeout(t *testing.T) {
 	outcome{job: faastest.JobEcho, args: "alive", output: "alive"}.check(t, e)
 }
 
-// program is one that knows nothing of Lambda.
+// program is the source of a program that knows nothing of Lambda.
 const program = `
 request=$(cat)
 case $request in
@@ -339,7 +340,7 @@ func TestAProgramOnStdinAndStdoutRunsUnderTheEmulator(t *testing.T) {
 	if err != nil || string(got.body) != faas.WarmResponse {
 		t.Errorf("a warm-up is answered with %d %s, %v", got.status, got.body, err)
 	}
-	// Nothing is lost on the way to the program up to the limit.
+	// Up to the limit, nothing is lost on the way to the program.
 	largest := event(0, strings.Repeat("\xff", (maxEvent-64)/len("255,")))
 	got, err = s.invoke(t, t.Context(), largest)
 	if want := fmt.Sprintf(`{"result":[%d]}`, len(largest)%256); err != nil || string(got.body) != want {
@@ -351,8 +352,8 @@ func TestAProgramOnStdinAndStdoutRunsUnderTheEmulator(t *testing.T) {
 	}
 }
 
-// Lambda's documentation says that a reset of the runtime keeps the function's files. So the adapter has
-// to remove what one that was stopped has left of its invocation.
+// Lambda's documentation says that a reset of the runtime keeps the function's files. So the
+// adapter has to remove what a stopped invocation has left.
 func TestAProgramThatIsStoppedAtItsTimeoutLeavesNoFiles(t *testing.T) {
 	e, f := open(t)
 	s := deploy(t, e, f, script(t, program), settings(1, nil), 0)
