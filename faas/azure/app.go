@@ -12,7 +12,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
-// Observe reads the app, whose tags say what it is.
+// Observe reads the app. Its tags describe it.
 func (e *Executor) Observe(ctx context.Context, id string) (faas.State, error) {
 	s, err := e.owned(ctx, "observe", id)
 	if err != nil {
@@ -21,8 +21,8 @@ func (e *Executor) Observe(ctx context.Context, id string) (faas.State, error) {
 	return e.state(s), nil
 }
 
-// CheckPlace returns an ErrConflict if the app of a recorded state is in another subscription than the
-// executor's.
+// CheckPlace returns an ErrConflict if the app of a recorded state is in another subscription than
+// the executor's.
 func (e *Executor) CheckPlace(_ context.Context, recorded faas.State) error {
 	parts := strings.Split(recorded.Resource, "/") // /subscriptions/ID/...
 	if len(parts) < 3 || !strings.EqualFold(parts[1], "subscriptions") || strings.EqualFold(parts[2], e.subscription) {
@@ -33,7 +33,7 @@ func (e *Executor) CheckPlace(_ context.Context, recorded faas.State) error {
 		parts[2], e.subscription)
 }
 
-// List returns the apps in the resource group that carry the service's tags.
+// List returns the apps in the resource group that have the service's tags.
 func (e *Executor) List(ctx context.Context) ([]faas.State, error) {
 	var sites []site
 	missing := 0
@@ -62,9 +62,10 @@ func (e *Executor) List(ctx context.Context) ([]faas.State, error) {
 	return states, nil
 }
 
-// Converge makes the app and what it stands on, publishes the package and waits until the functions answer. What is right already is left alone: a
-// change of the configuration uploads nothing. While it works, the app's tags say that it is not finished; the old functions answer until Azure has restarted
-// the app with the new ones.
+// Converge makes the app and what it depends on, publishes the package and waits until the
+// functions answer. It changes nothing that is right already: a change of the configuration uploads
+// nothing. While it works, the app's tags say that it is not finished; the old functions answer
+// until Azure has restarted the app with the new ones.
 func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
 	report func(faas.Progress)) (faas.State, error) {
 	c, err := e.newConvergence(u, report)
@@ -82,7 +83,8 @@ func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
 	return s, nil
 }
 
-// values returns the values of a unit's environment, for errors to hide them: Azure may repeat in an error what it was sent.
+// values returns the values of a unit's environment. Errors must hide them, since Azure may repeat
+// what it was sent.
 func values(u faas.Unit) []string {
 	var all []string
 	for _, f := range u.Functions {
@@ -91,9 +93,10 @@ func values(u faas.Unit) []string {
 	return all
 }
 
-// Restore puts the app back to what it was: its configuration, its settings, and its package, which it
-// publishes again if another one may be in place. Azure keeps neither of them, and the settings are
-// secrets that no State holds, so the executor that changed the app kept them when it did.
+// Restore gives the app its former configuration, settings and package. It publishes the package
+// again if another one may have replaced it. Azure keeps neither package nor settings, and the
+// settings are secrets that no State may hold, so the executor keeps both in memory when it changes
+// the app.
 func (e *Executor) Restore(ctx context.Context, prior faas.State) error {
 	err := e.restore(ctx, prior)
 	if err == nil {
@@ -113,7 +116,7 @@ func (e *Executor) restore(ctx context.Context, prior faas.State) error {
 	}
 	before := e.memory.of(prior)
 	switch {
-	// what was touched may be shown by a replica that lags
+	// A replica that lags may show the former state of an app that was changed.
 	case err == nil && isSame(e.state(now), prior) && (before == nil || !before.touched):
 		return nil
 	case before != nil && (!before.replaced || before.kept != nil || before.stays):
@@ -127,15 +130,16 @@ func (e *Executor) restore(ctx context.Context, prior faas.State) error {
 		prior.ID)
 }
 
-// isSame reports whether an app is what it was. An app that could not be told from another is not.
+// isSame reports whether an app is as it was. It reports false if that cannot be told.
 func isSame(now, prior faas.State) bool {
 	return now.Status == prior.Status && now.PackageSHA256 == prior.PackageSHA256 &&
 		now.Fingerprint == prior.Fingerprint && now.PackageSHA256 != ""
 }
 
-// Remove removes the app, and what was made for it: plan, storage account, role and resource group. Only what carries the service's tags is
-// removed, and the resource group only where nothing else is in it. Each of them is deleted by its own name, whatever a look says of it
-// or of what it is in; and in this order, so that the storage of an app that still runs is never touched.
+// Remove removes the app and what was made for it: plan, storage account, role and resource group.
+// It removes only what has the service's tags, and the resource group only if nothing else is in
+// it. It deletes each by its own name, whatever a read says about it or about what contains it, and
+// in this order, so that the storage of a running app is never touched.
 func (e *Executor) Remove(ctx context.Context, id string) error {
 	e.forgetApp()
 	failed := func(err error, left ...string) error {

@@ -23,10 +23,10 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
-// DefaultRegion is the region used where neither [faas.Config] nor [RegionEnv] names one.
+// DefaultRegion is the region used if neither [faas.Config] nor [RegionEnv] names one.
 const DefaultRegion = "eastus"
 
-// Environment variables that this package reads, besides those of azidentity.
+// Environment variables that this package reads besides those of azidentity.
 const (
 	RegionEnv          = "AZURE_REGION"
 	ResourceManagerEnv = "AZURE_RESOURCE_MANAGER_ENDPOINT"
@@ -47,8 +47,8 @@ func init() {
 	})
 }
 
-// Executor deploys and invokes the job functions of one service on Azure Functions. It is made by [New], and is safe for concurrent use. It is an
-// executor.
+// Executor deploys and invokes the job functions of one service on Azure Functions. [New] makes
+// one. It is safe for concurrent use.
 type Executor struct {
 	faas.Unimplemented
 	service      string
@@ -62,12 +62,12 @@ type Executor struct {
 	http *http.Client
 	own  *http.Transport // nil where the caller gave an HTTP client
 	arm  *arm.Client
-	// polls asks Resource Manager how far operations are; scm reaches the publish endpoint, and
+	// polls asks Resource Manager for the state of operations. scm reaches the publish endpoint, and
 	// Resource Manager for a diagnosis.
 	polls, scm runtime.Pipeline
 	blobs      blob.ClientOptions // of clients of storage accounts
 	credential azcore.TokenCredential
-	// insights asks Application Insights; authority is what gives out tokens.
+	// insights asks Application Insights; authority issues tokens.
 	insights  runtime.Pipeline
 	authority string
 	secrets   *sanitize.Cleaner // must not be in any text that leaves the executor
@@ -76,7 +76,7 @@ type Executor struct {
 	local     bool // also binaries for this machine are accepted, which only tests can run
 }
 
-// Service returns the service that the executor is bound to.
+// Service returns the service of the executor.
 func (e *Executor) Service() string { return e.service }
 
 var (
@@ -85,15 +85,15 @@ var (
 	_ faas.PlaceChecker = (*Executor)(nil)
 )
 
-// pace says how long to wait for what. Tests make it faster.
+// pace says how long to wait for each thing. Tests use a faster one.
 type pace struct {
 	first, longest time.Duration // between two reads of a state, growing from one to the other, if Azure does not say
 	state          time.Duration // longest wait for a resource to reach a state
 	appear         time.Duration // how long what was made may be unknown to some of Azure's replicas
 	busy           time.Duration // how long Azure may be at work on an earlier change of a resource
-	// role is how long a new identity or role may not count: documented are up to 10 minutes, and half
-	// an hour was. upload and rarest are the pauses between two uploads meanwhile, growing from one to
-	// the other.
+	// role is how long a new identity or role may have no effect: Azure documents up to 10 minutes,
+	// and half an hour has been seen. upload is the first pause between two uploads meanwhile, rarest
+	// the longest.
 	role           time.Duration
 	upload, rarest time.Duration
 	settle         time.Duration // how long the host of an app may not know of a new package
@@ -110,7 +110,7 @@ var defaultPace = pace{
 	follow: logs.Pace{First: 5 * time.Second, Longest: 30 * time.Second},
 }
 
-// Option changes what [New] makes.
+// Option changes the executor that [New] makes.
 type Option func(*settings)
 
 type settings struct {
@@ -122,17 +122,19 @@ type settings struct {
 // WithCredential makes the executor use a credential instead of azidentity.DefaultAzureCredential.
 func WithCredential(c azcore.TokenCredential) Option { return func(s *settings) { s.credential = c } }
 
-// WithCloud makes the executor work in another cloud than the environment says: the configuration needs an authority host and a Resource Manager.
+// WithCloud sets the cloud, instead of the one that the environment names. The configuration needs
+// an authority host and a Resource Manager.
 func WithCloud(c cloud.Configuration) Option { return func(s *settings) { s.cloud = &c } }
 
 // New returns an executor for cfg.Service in the subscription cfg.SubscriptionID and the region
-// cfg.Region. What cfg leaves open of the place is filled in as [faas.Resolve] does it: without a
-// region, [RegionEnv] and then [DefaultRegion] count. It calls nobody: missing credentials come to
-// light with the first call, as an [faas.ErrPermissionDenied] that says how to give some. The error
+// cfg.Region. It fills in a place that cfg leaves open as [faas.Resolve] does: if cfg names no
+// region, it uses [RegionEnv] or else [DefaultRegion]. It makes no call: the first call reports
+// missing credentials, with an [faas.ErrPermissionDenied] that says how to supply them. The error
 // is an [faas.ErrInvalidArgument].
 //
-// Where cfg.HTTPClient is set, it carries every call. It must not limit the time of a call, since a job may run for 230 seconds, and for Invoke never to be
-// repeated, its transport must not repeat a POST by itself.
+// If cfg.HTTPClient is set, it carries every call. It must not limit the time of a call, since a
+// job may run for 230 seconds. Its transport must not repeat a POST by itself, or Invoke may run a
+// job twice.
 func New(_ context.Context, cfg faas.Config, opts ...Option) (*Executor, error) {
 	set := settings{pace: defaultPace}
 	for _, o := range opts {
@@ -173,7 +175,7 @@ func New(_ context.Context, cfg faas.Config, opts ...Option) (*Executor, error) 
 		e.http = &http.Client{Transport: e.own}
 	}
 	e.http.Transport = httputil.Guard(e.http.Transport)
-	// Credentials and keys are for the host they are sent to.
+	// A redirect must not carry credentials and keys to another host.
 	e.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	if err := e.connect(set); err != nil {
 		return nil, err
@@ -181,8 +183,9 @@ func New(_ context.Context, cfg faas.Config, opts ...Option) (*Executor, error) 
 	return e, nil
 }
 
-// newTransport returns a transport that speaks HTTP/1.1: Go's HTTP/2 client may send a request again after a server reset its stream, and an
-// invocation must not be repeated. It keeps enough connections for many concurrent invocations.
+// newTransport returns a transport that speaks only HTTP/1.1: Go's HTTP/2 client may send a request
+// again after a server has reset its stream, and an invocation must not be repeated. It keeps
+// enough connections for many concurrent invocations.
 func newTransport() *http.Transport {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.Protocols = new(http.Protocols)
@@ -193,7 +196,8 @@ func newTransport() *http.Transport {
 	return t
 }
 
-// Close closes the connections that are not in use, and removes the packages that were kept to put an app back. It removes nothing at Azure.
+// Close closes idle connections and removes the packages kept to restore an app. It removes nothing
+// from Azure.
 func (e *Executor) Close() error {
 	if e.own != nil {
 		e.own.CloseIdleConnections()
@@ -201,7 +205,7 @@ func (e *Executor) Close() error {
 	return e.memory.forget()
 }
 
-// Format prints service, subscription and app, and no credential, whatever the verb.
+// Format prints service, subscription and app, and no credential, with any verb.
 func (e *Executor) Format(f fmt.State, _ rune) {
 	fmt.Fprintf(f, "azure{subscription:%s region:%s service:%s app:%s}", e.subscription, e.region, e.service, e.names.app)
 }

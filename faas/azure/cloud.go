@@ -25,7 +25,7 @@ import (
 
 const (
 	authorityEnv = "AZURE_AUTHORITY_HOST" // azidentity's
-	// publicAudience is what tokens for Resource Manager are for, also where an emulator plays it.
+	// publicAudience is the audience of tokens for Resource Manager, and for an emulator of it.
 	publicAudience = "https://management.azure.com"
 
 	moduleName    = "blueprint-serverless"
@@ -63,7 +63,7 @@ func (e *Executor) connect(set settings) error {
 		&arm.ClientOptions{ClientOptions: client}); err != nil {
 		return invalid("the cloud configuration cannot be used: %w", err)
 	}
-	// Polls, the publish endpoint and a diagnosis take the same tokens, and register no resource
+	// Polls, the publish endpoint and a diagnosis use the same tokens, and register no resource
 	// provider.
 	unregistering := &arm.ClientOptions{ClientOptions: client, DisableRPRegistration: true}
 	pipeline := func(perCall ...policy.Policy) (runtime.Pipeline, error) {
@@ -82,7 +82,8 @@ func (e *Executor) connect(set settings) error {
 	return nil
 }
 
-// cloud returns where authority and Resource Manager are: by option, which resolve may have made of the environment, else those of the public cloud.
+// cloud returns the authority and the Resource Manager: those of the options, which resolve may
+// have filled in from the environment, or else those of the public cloud.
 func (e *Executor) cloud(set settings) (cloud.Configuration, error) {
 	where := cloudOf(cmp.Or(e.options.authorityHost, cloud.AzurePublic.ActiveDirectoryAuthorityHost))
 	if set.cloud != nil {
@@ -116,8 +117,8 @@ func (e *Executor) cloud(set settings) (cloud.Configuration, error) {
 	}, nil
 }
 
-// cloudOf returns the cloud that an authority belongs to. An unknown authority is taken for that of an emulator or of a private cloud, whose Resource
-// Manager has to be given.
+// cloudOf returns the cloud of an authority. It takes an unknown authority for that of an emulator
+// or of a private cloud, whose Resource Manager must be given.
 func cloudOf(authority string) cloud.Configuration {
 	for _, c := range []cloud.Configuration{cloud.AzureChina, cloud.AzureGovernment} {
 		if isAuthorityOf(c, authority) {
@@ -133,14 +134,15 @@ func cloudOf(authority string) cloud.Configuration {
 	}
 }
 
-// otherAuthorities are further names of the authorities of sovereign clouds, by the name that azcore knows.
+// otherAuthorities holds further names of the authorities of sovereign clouds, by the name that
+// azcore knows.
 var otherAuthorities = map[string][]string{
 	"login.chinacloudapi.cn":    {"login.partner.microsoftonline.cn"},
 	"login.microsoftonline.us":  {"login.usgovcloudapi.net", "login-us.microsoftonline.com"},
 	"login.microsoftonline.com": {"login.microsoft.com", "login.windows.net", "sts.windows.net"},
 }
 
-// isAuthorityOf reports whether an authority is that of a cloud, by whatever name.
+// isAuthorityOf reports whether an authority is that of a cloud, by any of its names.
 func isAuthorityOf(c cloud.Configuration, authority string) bool {
 	known := hostOf(c.ActiveDirectoryAuthorityHost)
 	return hostOf(authority) == known || slices.Contains(otherAuthorities[known], hostOf(authority))
@@ -168,7 +170,7 @@ type sender struct {
 	most   int64 // bytes of an answer, which azcore reads into memory; 0 for answers that are streamed
 }
 
-// mostAnswer is the size of the largest answer that is read into memory, in bytes.
+// mostAnswer is the size in bytes of the largest answer that is read into memory.
 const mostAnswer = 64 << 20
 
 func (s sender) Do(req *http.Request) (*http.Response, error) {
@@ -183,14 +185,15 @@ func (s sender) Do(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// tryTimeout bounds a call of Resource Manager, none of which works for longer: they begin operations.
+// tryTimeout bounds a call of Resource Manager. None takes longer, since calls only begin
+// operations.
 const tryTimeout = 2 * time.Minute
 
-// longestRetry is how long azcore waits before it sends a request again, all of which can be
-// repeated. If Azure asks for more, the caller decides, who knows how many others are waiting.
+// longestRetry is the longest wait after which azcore repeats a request, all of which are safe to
+// repeat. If Azure asks for a longer one, the caller decides, who knows how many others wait.
 const longestRetry = 10 * time.Second
 
-// explained is a credential whose errors can be told from those of the call that needed the token.
+// explained is a credential whose errors differ from those of the call that needed the token.
 type explained struct{ credential azcore.TokenCredential }
 
 // GetToken returns a token, or a *tokenError.

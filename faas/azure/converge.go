@@ -18,18 +18,17 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
-// convergence is one call of Converge, or of Restore.
+// convergence is the state of one call of Converge or Restore.
 type convergence struct {
 	*Executor
 	id   string
 	jobs []uint32  // that the app's package has functions for
 	unit faas.Unit // empty for a Restore
-	// existed says that the app was found, though Converge was told that nothing existed, and that this
-	// executor has not made it.
+	// existed says that the app was found although Converge was told that nothing existed, and that
+	// this executor has not made it.
 	existed bool
 	// fresh says that this call has given the app's identity its role, and that the app has no
-	// functions yet; late is the last refusal that came of the role's not counting yet, and nil
-	// once it does.
+	// functions yet. late is the last refusal because the role had no effect yet, and nil once it has.
 	fresh bool
 	late  error
 
@@ -70,14 +69,15 @@ func (c *convergence) report(p faas.Progress) {
 	}
 }
 
-// stop makes sure that nobody is told anything after Converge has returned, even if a transport still reads.
+// stop makes sure that report is not called after Converge has returned, even if a transport still
+// reads.
 func (c *convergence) stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.reporter = nil
 }
 
-// run does the work. prior is what was seen of the app a moment ago, or nil.
+// run does the work. prior is the state of the app a moment ago, or nil.
 func (c *convergence) run(ctx context.Context, prior *faas.State) (faas.State, error) {
 	now, err := c.lookAgain(ctx, prior)
 	switch {
@@ -119,9 +119,9 @@ func (c *convergence) run(ctx context.Context, prior *faas.State) (faas.State, e
 	return c.finish(ctx, d, tags, c.packageAccess(ctx, b.container))
 }
 
-// lookAgain reads the app. One 404 must not make another app of it,
-// without its settings, and with nothing to put back; and a replica that lags must not have what was
-// before prior pass for what is.
+// lookAgain reads the app. A single 404 must not make Converge create the app anew, without its
+// settings and with nothing to restore; and a replica that lags must not pass a state from before
+// prior for the present one.
 func (c *convergence) lookAgain(ctx context.Context, prior *faas.State) (*site, error) {
 	if prior == nil { // from one look, which may have been at a replica that lags
 		return c.known(ctx, "deploy", c.id)
@@ -142,7 +142,8 @@ func (c *convergence) lookAgain(ctx context.Context, prior *faas.State) (*site, 
 	return now, err
 }
 
-// interimTags are those of the app until the deployment is done. now is the app as it is, or nil.
+// interimTags returns the tags of the app until the deployment is done. now is the app as it is, or
+// nil.
 func (c *convergence) interimTags(now *site, b *base) map[string]string {
 	tags := c.ownerTags()
 	if now == nil {
@@ -163,8 +164,8 @@ func (c *convergence) interimTags(now *site, b *base) map[string]string {
 	return tags
 }
 
-// remember keeps what the app is for Restore: the settings, and the package if another one takes its
-// place. What an unfinished deployment left is not worth it, and does not replace what was there before.
+// remember keeps for Restore what the app is: the settings, and the package if another one replaces
+// it. What an unfinished deployment left does not replace an earlier snapshot.
 func (c *convergence) remember(ctx context.Context, now *site, b *base, replaces bool) error {
 	s := c.state(now)
 	if s.Status != faas.StatusReady || now.Properties.AppConfig == nil {
@@ -191,9 +192,10 @@ func (c *convergence) remember(ctx context.Context, now *site, b *base, replaces
 	return c.memory.keep(c.id, before)
 }
 
-// cannotKeep is the error of a former package that cannot be read, though the last deployment noted that
-// it could. Nothing was changed yet. If that does not pass by itself, it is noted in the app's tags, so
-// that the next deployment says beforehand that it cannot put the app back, and goes on.
+// cannotKeep returns the error for a former package that cannot be read, although the last
+// deployment recorded that it could. Nothing was changed yet. If the reason does not pass by
+// itself, cannotKeep records it in the app's tags, so that the next deployment says beforehand that
+// it cannot restore the app, and goes on.
 func (c *convergence) cannotKeep(ctx context.Context, before *snapshot, err error) error {
 	means := meaning(ctx, err)
 	if means.Class.Passes() || ctx.Err() != nil {
@@ -211,7 +213,7 @@ func (c *convergence) cannotKeep(ctx context.Context, before *snapshot, err erro
 		c.names.account, err)
 }
 
-// makeSite makes the app, its way to the storage and its settings. It completes the tags.
+// makeSite makes the app, its access to the storage and its settings. It completes the tags.
 func (c *convergence) makeSite(ctx context.Context, b *base, tags map[string]string) (*site, design, error) {
 	byKey := c.options.storageAuth == authKey || c.options.storageAuth == authAuto && tags[tagAuth] == authKey
 	if !byKey {
@@ -261,8 +263,8 @@ func (c *convergence) makeWith(ctx context.Context, b *base, connection string, 
 	return made, d, nil
 }
 
-// isRefusal reports whether Azure, or the rights of the caller, do not allow something, so that trying again is in vain. A 404 is none: it is what
-// Azure says of an app that it does not know everywhere yet.
+// isRefusal reports whether Azure, or the caller's rights, do not allow something, so that a retry
+// is useless. A 404 is not a refusal: Azure answers it for an app that is not known everywhere yet.
 func isRefusal(err error) bool {
 	var vain *kit.WaitError
 	if errors.As(err, &vain) {
@@ -275,7 +277,7 @@ func isRefusal(err error) bool {
 	return faas.CodeOf(err) == faas.ErrUnsupported
 }
 
-// finish writes down what the app is now, and makes sure that it still answers.
+// finish records what the app is now, and makes sure that it still answers.
 func (c *convergence) finish(ctx context.Context, d design, tags map[string]string, access string) (faas.State, error) {
 	c.report(faas.Progress{Step: "record"})
 	tags = maps.Clone(tags)

@@ -9,7 +9,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// design is what an app has to be: the unit and the options in Azure's words.
+// design is what an app should be: the unit and the options in Azure's terms.
 type design struct {
 	location string
 	planID   string
@@ -18,7 +18,8 @@ type design struct {
 	settings faas.Env
 }
 
-// newDesign says what the app of a unit has to be. connection is the storage account's connection string, or empty for access by the app's own identity.
+// newDesign returns the design of a unit's app. connection is the storage account's connection
+// string, or empty for access by the app's own identity.
 func (e *Executor) newDesign(u faas.Unit, b *base, connection string) design {
 	d := design{location: e.region, planID: b.plan.ID, scale: e.newScale(u.Functions), settings: faas.Env{}}
 	if d.planID == "" {
@@ -54,7 +55,8 @@ const (
 	connectionSetting = "DEPLOYMENT_STORAGE_CONNECTION_STRING"
 )
 
-// newScale unites what the functions want of instances: all HTTP functions of an app share them.
+// newScale combines the needs of the functions, because all HTTP functions of an app share its
+// instances.
 func (e *Executor) newScale(functions []faas.Function) scale {
 	s := scale{InstanceMemoryMB: e.options.instanceMemory, AlwaysReady: []alwaysReady{}}
 	ready, calls := e.options.alwaysReady, uint32(0)
@@ -83,7 +85,7 @@ func (e *Executor) newScale(functions []faas.Function) scale {
 	return s
 }
 
-// body is what is sent to make the app.
+// body returns the body of the request that makes the app.
 func (d design) body(tags map[string]string) site {
 	s := site{
 		resource: resource{Location: d.location, Kind: "functionapp,linux", Tags: tags},

@@ -25,8 +25,9 @@ const (
 	providersAPI     = "2021-04-01"
 )
 
-// Diagnose looks at the token, the clock, the subscription, the resource providers, what the caller may do, whether the region has Flex Consumption, the
-// resource group and the storage account. All of its calls read. Resource providers that are not registered stay so.
+// Diagnose checks the token, the clock, the subscription, the resource providers, what the caller
+// may do, whether the region offers Flex Consumption, the resource group and the storage account.
+// All of its calls only read. It registers no resource provider.
 func (e *Executor) Diagnose(ctx context.Context) []faas.Check {
 	d := &diagnosis{e: e}
 	first := check.Run(ctx, check.Time, check.Check{Name: "credentials", Run: d.credentials})
@@ -42,7 +43,7 @@ func (e *Executor) Diagnose(ctx context.Context) []faas.Check {
 	return append(first, check.Run(ctx, check.Time, later...)...)
 }
 
-// diagnosis is one Diagnose.
+// diagnosis is the state of one call of Diagnose.
 type diagnosis struct {
 	e *Executor
 
@@ -53,13 +54,13 @@ type diagnosis struct {
 	sent, came time.Time
 }
 
-// read calls Resource Manager by the pipeline that registers no resource provider.
+// read calls Resource Manager through the pipeline that registers no resource provider.
 func (d *diagnosis) read(ctx context.Context, method, path, version string, body, out any) (http.Header, error) {
 	resp, err := d.e.request(ctx, d.e.scm, method, path, version, body)
 	if err == nil {
 		return resp.Header, runtime.UnmarshalAsJSON(resp, out)
 	}
-	// A refusal tells the time all the same, that of a token too.
+	// A refusal tells the time as well, and so does that of a token.
 	var refused *azcore.ResponseError
 	if errors.As(err, &refused) && refused.RawResponse != nil {
 		return refused.RawResponse.Header, err
@@ -122,7 +123,7 @@ func (d *diagnosis) subscription(ctx context.Context) faas.Check {
 		return check.FailBy(d.failed(ctx, d.err), d.assign("Contributor"))
 	case d.err != nil:
 		return check.FailBy(d.failed(ctx, d.err),
-			"az account list --output table\ncloud policy --faas-azure-subscription SUBSCRIPTION")
+			"az account list --output table\nset another subscription")
 	}
 	switch d.state {
 	case "Enabled", "":
@@ -135,15 +136,15 @@ func (d *diagnosis) subscription(ctx context.Context) faas.Check {
 	err := faas.Errorf(faas.ErrInvalidArgument, "diagnose", faas.AzureFunctions,
 		"subscription %s is not enabled: its state is %q", id, sanitize.Line(d.state, 40))
 	return check.FailBy(err, "az account subscription enable --subscription-id "+id+
-		"\ncloud policy --faas-azure-subscription SUBSCRIPTION")
+		"\nset another subscription")
 }
 
-// assign is the command that gives the caller a role.
+// assign returns the command that gives the caller a role.
 func (d *diagnosis) assign(role string) string {
 	return `az role assignment create --assignee ASSIGNEE --role "` + role + `" --scope ` + d.subscriptionPath()
 }
 
-// unknown is the check of what could not be looked at.
+// unknown returns the check for something that could not be read.
 func (d *diagnosis) unknown(ctx context.Context, err error, permission string) faas.Check {
 	failed := d.failed(ctx, err)
 	switch {
@@ -156,7 +157,8 @@ func (d *diagnosis) unknown(ctx context.Context, err error, permission string) f
 	return check.Warn(failed, "try again", "it could not be looked at: %s", check.Words(failed))
 }
 
-// providers looks whether the resource providers are registered. A deployment registers them itself, where the caller may.
+// providers checks whether the resource providers are registered. A deployment registers them
+// itself if the caller may.
 func (d *diagnosis) providers(ctx context.Context) faas.Check {
 	var missing, remedies []string
 	for _, name := range []string{"Microsoft.Web", "Microsoft.Storage"} {
@@ -179,7 +181,7 @@ func (d *diagnosis) providers(ctx context.Context) faas.Check {
 	return check.OK("Microsoft.Web and Microsoft.Storage are registered")
 }
 
-// region looks whether Flex Consumption is on offer there.
+// region checks whether the region offers Flex Consumption.
 func (d *diagnosis) region(ctx context.Context) faas.Check {
 	var regions list[struct {
 		Name string `json:"name"`
@@ -199,8 +201,8 @@ func (d *diagnosis) region(ctx context.Context) faas.Check {
 	}
 	failed := faas.Errorf(faas.ErrInvalidArgument, "diagnose", faas.AzureFunctions,
 		"region %s does not offer Flex Consumption", d.e.region)
-	return check.FailBy(failed, "az functionapp list-flexconsumption-locations --output table\ncloud policy "+
-		"--faas-option location=REGION")
+	return check.FailBy(failed, "az functionapp list-flexconsumption-locations --output table\n"+
+		"set the option location=REGION")
 }
 
 func (d *diagnosis) group(ctx context.Context) faas.Check {
@@ -217,12 +219,12 @@ func (d *diagnosis) group(ctx context.Context) faas.Check {
 			"resource group %s is being deleted, which a deployment waits for", e.names.group)
 	}
 	if err := e.checkOwned("resource group "+e.names.group, g.Tags, e.options.resourceGroup != ""); err != nil {
-		return check.FailBy(d.failed(ctx, err), "tangle-cloud policy --faas-option resource_group=GROUP")
+		return check.FailBy(d.failed(ctx, err), "set the option resource_group=GROUP")
 	}
 	return check.OK("resource group %s is there", e.names.group)
 }
 
-// storage looks whether the storage account is there, or its name free.
+// storage checks whether the storage account exists, or else whether its name is free.
 func (d *diagnosis) storage(ctx context.Context) faas.Check {
 	e := d.e
 	var a account
@@ -230,7 +232,7 @@ func (d *diagnosis) storage(ctx context.Context) faas.Check {
 	switch {
 	case err == nil:
 		if err := e.checkOwned("storage account "+e.names.account, a.Tags, e.options.storageAccount != ""); err != nil {
-			return check.FailBy(d.failed(ctx, err), "tangle-cloud policy --faas-option storage_account=ACCOUNT")
+			return check.FailBy(d.failed(ctx, err), "set the option storage_account=ACCOUNT")
 		}
 		return check.OK("storage account %s is there", e.names.account)
 	case !isNotFound(err):
@@ -250,7 +252,7 @@ func (d *diagnosis) storage(ctx context.Context) faas.Check {
 		failed := faas.Errorf(faas.ErrAlreadyExists, "diagnose", faas.AzureFunctions,
 			"the name of storage account %s is taken elsewhere in Azure, or not allowed: %s", e.names.account,
 			sanitize.Line(free.Message, 200))
-		return check.FailBy(failed, "tangle-cloud policy --faas-option storage_account=ACCOUNT")
+		return check.FailBy(failed, "set the option storage_account=ACCOUNT")
 	}
 	return check.OK("storage account %s is made by the first deployment, and its name is free", e.names.account)
 }

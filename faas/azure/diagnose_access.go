@@ -11,8 +11,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/check"
 )
 
-// actions are what the life of a service takes, besides one of the two below: deploying, updating,
-// invoking, asking and removing an app.
+// actions lists what deploying, updating, invoking, inspecting and removing an app needs, besides
+// one of the two below.
 var actions = []string{
 	"Microsoft.Resources/subscriptions/resourceGroups/read", "Microsoft.Resources/subscriptions/resourceGroups/write",
 	"Microsoft.Resources/subscriptions/resourceGroups/delete",
@@ -34,13 +34,14 @@ const (
 	keysAction   = "Microsoft.Storage/storageAccounts/listKeys/action"
 )
 
-// grant is what one role of the caller gives.
+// grant is what one role gives the caller.
 type grant struct {
 	Actions    []string `json:"actions"`
 	NotActions []string `json:"notActions"`
 }
 
-// permissions compares what the caller may do with what a deployment takes: in the resource group where that is there, else in the subscription.
+// permissions compares what the caller may do with what a deployment needs: in the resource group
+// if it exists, else in the subscription.
 func (d *diagnosis) permissions(ctx context.Context) faas.Check {
 	e := d.e
 	const below = "/providers/Microsoft.Authorization/permissions"
@@ -92,7 +93,7 @@ func (d *diagnosis) permissions(ctx context.Context) faas.Check {
 	return check.OK("all that a deployment takes are held")
 }
 
-// allowed reports whether any role allows the action: what a role excludes, another one may give.
+// allowed reports whether any role allows the action. What one role excludes, another may give.
 func allowed(grants []grant, action string) bool {
 	matches := func(patterns []string) bool {
 		for _, p := range patterns {
@@ -110,7 +111,7 @@ func allowed(grants []grant, action string) bool {
 	return false
 }
 
-// wildcard matches a text with a pattern in which * stands for anything, slashes too.
+// wildcard matches a text with a pattern in which * stands for anything, slashes included.
 func wildcard(pattern, text string) bool {
 	parts := strings.Split(pattern, "*")
 	if len(parts) == 1 {

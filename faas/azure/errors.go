@@ -33,9 +33,8 @@ var (
 		"exceeding approved", "quota limit", "overquota",
 	}
 	sharedKeyWords = []string{"shared key", "sharedkey", "key based authentication", "account key"}
-	// The role or the identity of the app does not count yet everywhere, the name of a new storage
-	// account is not known everywhere, or its container is that of an account of the same name that
-	// was removed.
+	// The role or the identity of the app has no effect everywhere yet, the name of a new storage
+	// account is not known everywhere, or its container is that of a removed account of the same name.
 	roleWords = []string{
 		"authoriz", "forbidden", "403", "unable to load the proper managed identity", "no such host is known",
 		"name or service not known",
@@ -43,14 +42,14 @@ var (
 	}
 )
 
-// What a deployment of a package ended with, as an answer's code.
+// How a deployment of a package ended, as the code of an answer.
 const (
 	codeCancelled = "deployment cancelled"
 	codeFailed    = "deployment failed"
 	codeConflict  = "deployment conflict"
 )
 
-// rules say what the answers of Azure mean beyond their status, which is 200 for the result of an
+// rules say what Azure's answers mean beyond their status, which is 200 for the result of an
 // operation.
 var rules = func() kit.Rules {
 	means := func(code faas.Code) kit.Refusal { return kit.Refusal{Code: code} }
@@ -105,7 +104,8 @@ var rules = func() kit.Rules {
 	}
 }()
 
-// meaning returns what an error that came under ctx means. Every error is classed here.
+// meaning returns the meaning of an error of a call with ctx. It classifies every error of the
+// package.
 func meaning(ctx context.Context, err error) kit.Refusal {
 	var (
 		known    *faas.Error
@@ -151,10 +151,10 @@ func meaning(ctx context.Context, err error) kit.Refusal {
 	return kit.Refusal{Code: faas.ErrInternal}
 }
 
-// judge is meaning for waits, which look at their contexts themselves.
+// judge is meaning for waits, which check their contexts themselves.
 func judge(err error) kit.Refusal { return meaning(context.Background(), err) }
 
-// wait returns a wait for what Azure does not do at once.
+// wait returns a wait for something that Azure does not do at once.
 func (e *Executor) wait(limit time.Duration, what string, args ...any) kit.Wait {
 	return kit.Wait{
 		What: fmt.Sprintf(what, args...), First: e.pace.first, Longest: e.pace.longest, Limit: limit, Judge: judge,
@@ -170,14 +170,15 @@ func statusOf(err error) int {
 	return 0
 }
 
-// isNotFound reports whether Azure says that something does not exist. A subscription that the caller
-// has no access to is another matter: nothing is known then of what is in it.
+// isNotFound reports whether Azure says that something does not exist. It reports false for a
+// subscription that the caller has no access to, since nothing is known about what is in it.
 func isNotFound(err error) bool {
 	return statusOf(err) == http.StatusNotFound && judge(err).Class == kit.Absent
 }
 
-// fail makes the *faas.Error of an error that came under ctx. One that already is a *faas.Error keeps its code. hidden are values that must not be in its text, besides the
-// secrets that the executor knows.
+// fail returns the *faas.Error for an error of a call with ctx. An error that already is a
+// *faas.Error keeps its code. The text hides the values hidden and the secrets that the executor
+// knows.
 func (e *Executor) fail(ctx context.Context, op string, jobID int64, err error, hidden ...string) *faas.Error {
 	hide := e.hider(hidden...)
 	clean := func(err error) error { return kit.Hide(err, func(string) string { return words(err, hide) }) }
@@ -191,11 +192,12 @@ func (e *Executor) fail(ctx context.Context, op string, jobID int64, err error, 
 	return kit.Fail(op, faas.AzureFunctions, jobID, meaning(ctx, err), clean(err))
 }
 
-// hider takes secrets out of a text.
+// hider removes secrets from a text.
 type hider func(string) string
 
-// words returns the text of an error in one line: azcore's errors print whole answers on many lines, and
-// those of net/http the query of a URL. What was cut off was clean before, so that no part of a secret is left.
+// words returns the text of an error in one line: azcore's errors print whole answers on many
+// lines, and those of net/http print the query of a URL. It hides secrets before it cuts, so that
+// no part of one is left.
 func words(err error, hide hider) string {
 	text := err.Error()
 	for _, part := range parts(err) {
@@ -220,7 +222,7 @@ func words(err error, hide hider) string {
 // dashes are the lines that azidentity draws around an answer.
 var dashes = regexp.MustCompile("-{10,}")
 
-// parts returns the errors in the tree of err that words says in another way, the outermost ones.
+// parts returns the outermost errors in the tree of err that words rewrites.
 func parts(err error) []error {
 	switch err := err.(type) {
 	case *azcore.ResponseError, *url.Error, *tokenError, *deployError:
@@ -248,7 +250,7 @@ func bodyOf(r *azcore.ResponseError) []byte {
 	return body
 }
 
-// describe says what Azure answered, in one line.
+// describe puts Azure's answer in one line.
 func describe(r *azcore.ResponseError, hide hider) string {
 	var b strings.Builder
 	if raw := r.RawResponse; raw != nil && raw.Request != nil {
@@ -264,11 +266,11 @@ func describe(r *azcore.ResponseError, hide hider) string {
 	return b.String()
 }
 
-// denial is how Resource Manager says whom it denies what, and where.
+// denial matches Resource Manager's words for whom it denies which action, and where.
 var denial = regexp.MustCompile(`(?i)object id '([0-9a-f-]{36})'.* action '([\w./]+)'.* scope '([^' ]+)'`)
 
-// grantRemedy says which role helps whoever a message says was denied something, or nothing if it
-// does not say that.
+// grantRemedy returns the role that would allow what a message says was denied, or "" if the
+// message does not say it.
 func grantRemedy(message string) string {
 	m := denial.FindStringSubmatch(message)
 	if m == nil {
@@ -282,18 +284,18 @@ func grantRemedy(message string) string {
 		"az role assignment create --assignee %[1]s --role %[3]q --scope %[4]s", m[1], m[2], role, m[3])
 }
 
-// maxMessage bounds what an error repeats of Azure's words, in bytes.
+// maxMessage is how many bytes of Azure's words an error repeats.
 const maxMessage = 1000
 
-// said is an error in the words of one of Azure's services, some of which begin with capitals.
+// said is an error in the words of one of Azure's services. Some of its members begin with
+// capitals.
 type said struct {
 	Code, Message                          string
 	Error, Target, Details, AdditionalInfo json.RawMessage
 }
 
-// messageOf finds the message, at its full length, in an error's body, with what its details add:
-// those of Resource Manager have it in "error", those of App Service beside "Code", and those of
-// job binaries as "error".
+// messageOf returns the whole message in an error's body, with what its details add. Resource
+// Manager has it in "error", App Service beside "Code", and job binaries as "error".
 func messageOf(body []byte) string {
 	var outer, inner said
 	if json.Unmarshal(body, &outer) != nil {
@@ -311,13 +313,13 @@ func messageOf(body []byte) string {
 	return outer.text(0)
 }
 
-// Bounds of what is looked at of the details of an error.
+// Bounds for reading the details of an error.
 const (
 	mostDepth   = 4
 	mostDetails = 8
 )
 
-// text returns the message and, of details and policies, what it does not say itself.
+// text returns the message, and what details and policies add to it.
 func (s said) text(depth int) string {
 	text := s.Message
 	add := func(more string) {
@@ -352,7 +354,8 @@ func (s said) text(depth int) string {
 	return text
 }
 
-// retryAfter reads how long Azure asks to wait: seconds, a date, or milliseconds in headers of its own.
+// retryAfter returns how long Azure asks to wait: seconds, a date, or milliseconds in headers of
+// its own.
 func retryAfter(h http.Header) time.Duration {
 	for _, name := range []string{"retry-after-ms", "x-ms-retry-after-ms"} {
 		if ms, err := strconv.ParseUint(h.Get(name), 10, 31); err == nil && ms > 0 {
@@ -362,7 +365,7 @@ func retryAfter(h http.Header) time.Duration {
 	return httputil.RetryAfter(h, time.Now())
 }
 
-// hider returns what takes the secrets that the executor knows, and more values, out of a text.
+// hider returns a hider of the secrets that the executor knows and of more values.
 func (e *Executor) hider(more ...string) hider {
 	values := sanitize.NewCleaner(more...)
 	return func(text string) string { return values.Clean(e.secrets.Clean(text)) }

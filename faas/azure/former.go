@@ -27,8 +27,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
-// reset gives the app its former configuration, settings, package and tags. gone says that somebody has
-// removed it meanwhile.
+// reset gives the app its former configuration, settings, package and tags. gone says that somebody
+// has removed the app meanwhile.
 func (e *Executor) reset(ctx context.Context, before *snapshot, gone bool) error {
 	defer e.forgetApp()
 	c := &convergence{Executor: e, id: before.state.ID, jobs: slices.Sorted(maps.Keys(parseJobs(before.tags[tagJobs])))}
@@ -39,7 +39,7 @@ func (e *Executor) reset(ctx context.Context, before *snapshot, gone bool) error
 		}
 		replaced = before.kept != nil
 	}
-	// Until all of it is back, the tags say that the app is not whole.
+	// Until everything is restored, the tags say that the app is not whole.
 	tags := maps.Clone(before.tags)
 	if replaced || gone {
 		delete(tags, tagPackage)
@@ -82,7 +82,7 @@ func (e *Executor) reset(ctx context.Context, before *snapshot, gone bool) error
 	return nil
 }
 
-// snapshot is what an app was before it was changed.
+// snapshot is what an app was before a change.
 type snapshot struct {
 	state    faas.State
 	design   design
@@ -93,7 +93,8 @@ type snapshot struct {
 	kept     *keptPackage // nil if the package was not to be replaced, or could not be read
 }
 
-// memory holds the snapshots of apps, by id. They hold secrets, and go with the executor.
+// memory holds the snapshots of apps, by id. They contain secrets, and last as long as the
+// executor.
 type memory struct {
 	mu      sync.Mutex
 	apps    map[string]*snapshot
@@ -101,7 +102,8 @@ type memory struct {
 	scratch *files.Dir      // of former packages; nil until there is one
 }
 
-// keep remembers what an app was before a change that is made next, instead of what it was before an earlier one.
+// keep records what an app is before the next change, in place of what it was before an earlier
+// one.
 func (m *memory) keep(id string, s *snapshot) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -121,7 +123,7 @@ func (m *memory) keep(id string, s *snapshot) error {
 	return old.kept.remove()
 }
 
-// make notes that the making of an app is sent next.
+// make records that the creation of an app is sent next.
 func (m *memory) make(id string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -138,7 +140,8 @@ func (m *memory) isMade(id string) bool {
 	return m.made[id]
 }
 
-// replaced notes whether the package of an app is not what it was, or may not be, and returns what was noted before.
+// replaced records whether the app may have another package than before, and returns the previous
+// record.
 func (m *memory) replaced(id string, is bool) (was bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -148,7 +151,7 @@ func (m *memory) replaced(id string, is bool) (was bool) {
 	return was
 }
 
-// restored notes that an app is again what it was.
+// restored records that an app is as it was.
 func (m *memory) restored(id string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -157,7 +160,7 @@ func (m *memory) restored(id string) {
 	}
 }
 
-// of returns what is remembered of an app in the state prior, or nil.
+// of returns the snapshot of an app in the state prior, or nil.
 func (m *memory) of(prior faas.State) *snapshot {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -169,7 +172,7 @@ func (m *memory) of(prior faas.State) *snapshot {
 	return &copied
 }
 
-// dir returns the directory for former packages, which it makes the first time.
+// dir returns the directory for former packages, and makes it the first time.
 func (m *memory) dir() (string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -183,7 +186,7 @@ func (m *memory) dir() (string, error) {
 	return m.scratch.Path(), nil
 }
 
-// forget forgets everything.
+// forget drops all snapshots.
 func (m *memory) forget() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -196,10 +199,11 @@ func (m *memory) forget() error {
 	return d.Remove()
 }
 
-// The package that an app runs is in its container, under this name, and nowhere else: Azure keeps no former one.
+// releasedPackage is the name of an app's package in its container, the only place where Azure
+// keeps it. Azure keeps no former package.
 const releasedPackage = "released-package.zip"
 
-// How a package can be read back, in tagAccess.
+// The ways to read a package back, as recorded in tagAccess.
 const (
 	accessToken = "token" // with a token, by a caller whose role allows to read blobs
 	accessKey   = "key"   // with a key of the storage account, which the caller may list
@@ -211,7 +215,7 @@ const (
 	maxKeptBytes = 2 << 30
 )
 
-// packageAccess finds out whether the package that an app runs could be read back, and how, for tagAccess.
+// packageAccess finds out whether and how the package of an app could be read back, for tagAccess.
 func (e *Executor) packageAccess(ctx context.Context, container string) string {
 	ctx, cancel := context.WithTimeout(policy.WithRetryOptions(
 		ctx, policy.RetryOptions{MaxRetries: 2, RetryDelay: e.pace.retry}), checkTimeout)
@@ -237,7 +241,7 @@ func (e *Executor) packageAccess(ctx context.Context, container string) string {
 	return text
 }
 
-// brief says why the package cannot be read in as few words as fit into a tag.
+// brief says why the package cannot be read, in few enough words for a tag.
 func (e *Executor) brief(err error) string {
 	var response *azcore.ResponseError
 	if !errors.As(err, &response) {
@@ -250,7 +254,7 @@ func (e *Executor) brief(err error) string {
 	return e.hider()(text)
 }
 
-// packageClient returns a client of the package in a container, by an access.
+// packageClient returns a client of the package in a container, with the given access.
 func (e *Executor) packageClient(ctx context.Context, container, access string) (*blob.Client, error) {
 	url := container + "/" + releasedPackage
 	if access != accessKey {
@@ -268,7 +272,7 @@ func (e *Executor) packageClient(ctx context.Context, container, access string) 
 	return blob.NewClientWithSharedKeyCredential(url, shared, &e.blobs)
 }
 
-// keptPackage is a former package, on this machine's disk.
+// keptPackage is a former package on this machine's disk.
 type keptPackage struct {
 	path string
 	size int64
@@ -278,7 +282,8 @@ func (k *keptPackage) Open() (io.ReadSeekCloser, error) { return os.Open(k.path)
 
 func (k *keptPackage) Size() int64 { return k.size }
 
-// keepPackage reads the package of a container into a file, by the access that a deployment has noted.
+// keepPackage reads the package of a container into a file, with the access that a deployment has
+// recorded.
 func (e *Executor) keepPackage(ctx context.Context, container, access string) (*keptPackage, error) {
 	dir, err := e.memory.dir()
 	if err != nil {
@@ -310,7 +315,7 @@ func (e *Executor) keepPackage(ctx context.Context, container, access string) (*
 	return kept, nil
 }
 
-// writeFile writes what r holds into a file that only this user can read, and returns its size in bytes.
+// writeFile writes r into a file that only this user can read, and returns its size in bytes.
 func writeFile(path string, r io.Reader) (int64, error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 func (e *Executor) ensureGroup(ctx context.Context) error {
 	var g group
 	named := e.options.resourceGroup != ""
-	// Making it again would give someone else's group the service's tags.
+	// Making it again would give somebody else's group the service's tags.
 	err := e.find(ctx, e.ownGroupPath(), groupsAPI, &g, named)
 	switch {
 	case err == nil && g.Properties != nil && strings.EqualFold(g.Properties.ProvisioningState, "Deleting"):
@@ -30,7 +30,8 @@ func (e *Executor) ensureGroup(ctx context.Context) error {
 		group{resource: resource{Location: e.region, Tags: e.ownerTags()}}, nil)
 }
 
-// checkOwned makes sure that a resource with a derived name is the service's. What an option names may be anyone's.
+// checkOwned makes sure that a resource with a derived name is the service's. A resource that an
+// option names may be anybody's.
 func (e *Executor) checkOwned(what string, tags map[string]string, named bool) error {
 	if named || e.owns(tags) {
 		return nil
@@ -39,7 +40,8 @@ func (e *Executor) checkOwned(what string, tags map[string]string, named bool) e
 		"%s exists and does not carry the tags of service %q: it belongs to someone else", what, e.service)
 }
 
-// removeGroup removes the service's own resource group where nothing of anyone else is in it. Azure may list for a while what was just removed.
+// removeGroup removes the service's own resource group if nothing of anybody else is in it. Azure
+// may still list what was just removed.
 func (e *Executor) removeGroup(ctx context.Context) error {
 	var g group
 	err := e.find(ctx, e.ownGroupPath(), groupsAPI, &g, true)
@@ -75,8 +77,8 @@ func (e *Executor) removeGroup(ctx context.Context) error {
 	return e.remove(ctx, e.ownGroupPath(), groupsAPI, nil)
 }
 
-// removeStrays removes what carries the service's tags though it has another name than now, as after a change of the options. It returns how many
-// resources are someone else's.
+// removeStrays removes what has the service's tags but another name than now, as after a change of
+// the options. It returns how many resources are somebody else's.
 func (e *Executor) removeStrays(ctx context.Context, found []resource) (others int, err error) {
 	kinds := []struct{ kind, version string }{ // an app before its plan
 		{"Microsoft.Web/sites", webAPI}, {"Microsoft.Web/serverfarms", webAPI},

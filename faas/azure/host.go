@@ -30,8 +30,9 @@ func (c *convergence) ready(ctx context.Context, s *site) error {
 	return c.answers(ctx, s, c.jobs[0])
 }
 
-// syncTriggers tells Azure's scale controller what the app's functions are. A host that is still starting refuses. Azure does the same by itself some time
-// after a package was published, so what cannot be done is no failure; whether the functions answer is seen in any case.
+// syncTriggers tells Azure's scale controller the app's functions. A host that is still starting
+// refuses. Azure does the same by itself some time after a package was published, so a failure here
+// is ignored; Converge checks in any case whether the functions answer.
 func (c *convergence) syncTriggers(ctx context.Context) error {
 	w := c.wait(c.pace.settle, "the app's triggers could not be synced")
 	w.Absent = c.pace.settle
@@ -48,7 +49,8 @@ func (c *convergence) syncTriggers(ctx context.Context) error {
 	return err
 }
 
-// listed waits until Azure lists all functions of the unit, and none that it no longer has. Where it lists nothing at all, what answers counts.
+// listed waits until Azure lists all functions of the unit, and none that it no longer has. If
+// Azure lists nothing at all, what answers counts.
 func (c *convergence) listed(ctx context.Context) error {
 	var wanted []string
 	for _, job := range c.jobs {
@@ -111,7 +113,7 @@ func (e *Executor) answers(ctx context.Context, s *site, jobID uint32) error {
 	return err
 }
 
-// notReady adds to an error what the host says of itself. The app has had its time.
+// notReady adds to an error what the host says about itself. The time for the app is over.
 func (e *Executor) notReady(ctx context.Context, id, host string, err error) error {
 	if status, serr := e.hostStatus(ctx, id, host); serr == nil && len(status.Errors) > 0 {
 		err = fmt.Errorf("%w; the host is in the state %s: %s", err, sanitize.Line(status.State, 40),
@@ -120,8 +122,8 @@ func (e *Executor) notReady(ctx context.Context, id, host string, err error) err
 	return &faas.Error{Op: "deploy", Provider: faas.AzureFunctions, JobID: faas.NoJob, Code: faas.ErrTimeout, Err: err}
 }
 
-// isStarting is patient, for as long as a wait lasts, with what a host that is still starting
-// makes.
+// isStarting is patient with the errors of a host that is still starting, for as long as a wait
+// lasts.
 func isStarting(err error, _ kit.Refusal) time.Duration {
 	var p *probeError
 	if errors.As(err, &p) || statusOf(err) == http.StatusBadRequest {
@@ -143,7 +145,7 @@ func (e *probeError) Error() string {
 // probeTimeout bounds a probe, which may start an instance.
 const probeTimeout = 90 * time.Second
 
-// probe asks a function for a sign of life. unauthorized says that the key was refused.
+// probe checks that a function answers. unauthorized says that the key was refused.
 func (e *Executor) probe(ctx context.Context, host string, jobID uint32, key string) (unauthorized bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
@@ -159,7 +161,7 @@ func (e *Executor) probe(ctx context.Context, host string, jobID uint32, key str
 	}
 	defer drain(resp.Body)
 	switch resp.StatusCode {
-	// the latter two: a binary that does not know the probe
+	// A binary that does not know the probe answers with one of the latter two.
 	case http.StatusOK, http.StatusBadRequest, http.StatusUnprocessableEntity:
 		return false, nil
 	case http.StatusUnauthorized:
@@ -168,7 +170,8 @@ func (e *Executor) probe(ctx context.Context, host string, jobID uint32, key str
 	return false, &probeError{resp.StatusCode}
 }
 
-// functionKey returns the key for all functions of an app. A host that has not started yet has none, which is ErrUnavailable.
+// functionKey returns the key for all functions of an app. A host that has not started yet has
+// none, which is an ErrUnavailable.
 func (e *Executor) functionKey(ctx context.Context, id string) (string, error) {
 	keys, err := e.keys(ctx, id)
 	if err != nil {
@@ -199,7 +202,8 @@ func (e *Executor) keys(ctx context.Context, id string) (*hostKeys, error) {
 	return &keys, nil
 }
 
-// hostStatus asks an app's host how it is. It takes the host's master key, which is used for nothing else and not kept.
+// hostStatus asks an app's host for its status. That takes the host's master key, which is used for
+// nothing else and not kept.
 func (e *Executor) hostStatus(ctx context.Context, id, host string) (*hostStatus, error) {
 	keys, err := e.keys(ctx, id)
 	if err != nil {
@@ -229,10 +233,10 @@ func (e *Executor) hostStatus(ctx context.Context, id, host string) (*hostStatus
 	return &status, nil
 }
 
-// maxStatus bounds what is read of a host's status, in bytes.
+// maxStatus is how many bytes of a host's status are read.
 const maxStatus = 1 << 20
 
-// Health asks the app's host how it is, which starts it where no instance runs.
+// Health asks the app's host for its status, which starts the host if no instance runs.
 func (e *Executor) Health(ctx context.Context, jobID uint32) (faas.Health, error) {
 	app, err := e.job(ctx, "health", jobID)
 	if err != nil {
@@ -261,8 +265,9 @@ func (e *Executor) Health(ctx context.Context, jobID uint32) (faas.Health, error
 	return faas.Health{}, e.fail(ctx, "health", int64(jobID), err)
 }
 
-// Warm sends n requests at the same time that run no job, and returns how many were answered. Azure decides how many instances that makes: one takes
-// several requests, by its size and the option "concurrency".
+// Warm sends n requests at once that run no job, and returns how many were answered. Azure decides
+// how many instances they start: one instance takes several requests, depending on its size and the
+// option "concurrency".
 func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
 	if n < 1 {
 		return kit.Warm(ctx, faas.AzureFunctions, jobID, n, nil)
@@ -284,7 +289,7 @@ func (e *Executor) Warm(ctx context.Context, jobID uint32, n int) (int, error) {
 	return warm, nil
 }
 
-// job returns the app where it has a function for the job.
+// job returns the app if it has a function for the job.
 func (e *Executor) job(ctx context.Context, op string, jobID uint32) (*invokable, error) {
 	app, err := e.resolve(ctx, op)
 	if err != nil {

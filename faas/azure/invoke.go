@@ -24,15 +24,18 @@ import (
 
 const (
 	keyHeader = "X-Functions-Key"
-	// maxBody is the largest request and answer that Azure takes, in bytes. In the published form, a byte of arguments takes up to four.
+	// maxBody is the size in bytes of the largest request and answer that Azure takes. In the
+	// published form, a byte of arguments takes up to four.
 	maxBody = 100 << 20
-	// maxExtra is what an answer may have besides its result, in bytes.
+	// maxExtra is how many bytes an answer may have besides its result.
 	maxExtra = 1 << 20
-	// grace is how long after a job's timeout an answer is still waited for: an instance may have to start first.
+	// grace is how long to wait for an answer after the job's timeout: an instance may have to start
+	// first.
 	grace = 60 * time.Second
 )
 
-// invokable is what invocations need of the app: it is read with the first and again when the app refuses the key.
+// invokable is what invocations need to know about the app. It is read before the first one, and
+// again when the app refuses the key.
 type invokable struct {
 	host string
 	key  faas.Secret
@@ -40,12 +43,12 @@ type invokable struct {
 	form payloads.Form     // that its functions take
 }
 
-// resolve returns what is needed to invoke jobs. Many callers at once cost one read, for which the others wait.
+// resolve returns what is needed to invoke jobs. Concurrent callers wait for one read.
 func (e *Executor) resolve(ctx context.Context, op string) (*invokable, error) {
 	return e.app.Do(ctx, struct{}{}, func(ctx context.Context) (*invokable, error) { return e.readApp(ctx, op) })
 }
 
-// forgetApp drops what is known of the app; forgetIf does if that is still what did not work.
+// forgetApp drops what is known about the app. forgetIf does so if it is still what failed.
 func (e *Executor) forgetApp() { e.app.Forget(struct{}{}) }
 
 func (e *Executor) forgetIf(bad *invokable) {
@@ -97,11 +100,12 @@ func isCompact(tags map[string]string) bool {
 	return payloads.IsMark(tags[tagPayload], tags[tagPackage])
 }
 
-// carries is what Azure carries.
+// carries is the payloads that Azure carries.
 var carries = payloads.Of(faas.AzureFunctions, maxBody, payloads.Raw)
 
-// Invoke runs the job with the app's function key, which is read once and again when the app refuses it. Request and answer have at most 100 MiB each.
-// To an app whose tags say that it takes them so, arguments are sent as they are; to others as the JSON of the published form.
+// Invoke runs the job with the app's function key, which it reads once, and again when the app
+// refuses it. Request and answer have at most 100 MiB each. If the app's tags say that it takes
+// arguments as they are, Invoke sends them so; otherwise it sends the JSON of the published form.
 func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas.Result, error) {
 	start := time.Now()
 	if err := carries.Check(payloads.Raw, jobID, args); err != nil {
@@ -142,8 +146,9 @@ func (e *Executor) Invoke(ctx context.Context, jobID uint32, args []byte) (*faas
 	}
 }
 
-// reconsider forgets what is known of the app where a failure may come of that: the app may be gone, or have a new key. It reports whether the
-// call can be made again, because the host has certainly run nothing.
+// reconsider drops what is known about the app if it may have caused a failure: the app may be
+// gone, or have a new key. It reports whether the call can be repeated, because the host has
+// certainly run nothing.
 func (e *Executor) reconsider(ctx context.Context, app *invokable, failed *faas.Error) bool {
 	switch failed.Code {
 	case faas.ErrPermissionDenied, faas.ErrUnavailable:
@@ -155,14 +160,15 @@ func (e *Executor) reconsider(ctx context.Context, app *invokable, failed *faas.
 	return false
 }
 
-// notRun makes the error of an invocation that was not sent.
+// notRun returns the error of an invocation that was not sent.
 func (e *Executor) notRun(ctx context.Context, jobID uint32, err error) *faas.Error {
 	failed := e.fail(ctx, "invoke", int64(jobID), err)
 	failed.Op, failed.JobID, failed.NotRun = "invoke", int64(jobID), true
 	return failed
 }
 
-// invoke sends one request once, and a second one, in the published form, only if the first was refused because of its form.
+// invoke sends a request once. Only if the app refuses its form, invoke sends a second one, in the
+// published form.
 func (e *Executor) invoke(ctx context.Context, app *invokable, jobID uint32, args []byte) (*faas.Result, *faas.Error) {
 	if app.form == payloads.Raw {
 		body := payloads.NewBody(args)
@@ -185,7 +191,7 @@ func (e *Executor) invoke(ctx context.Context, app *invokable, jobID uint32, arg
 	return result, failed
 }
 
-// invokeOnce sends one request once, and returns the status of the answer, too.
+// invokeOnce sends one request once. It also returns the status of the answer.
 func (e *Executor) invokeOnce(ctx context.Context, app *invokable, jobID uint32, header http.Header,
 	body func() io.ReadCloser, size int64) (*faas.Result, int, *faas.Error) {
 	timeout := time.Duration(app.jobs[jobID]) * time.Second
@@ -231,7 +237,8 @@ func readAnswer(resp *http.Response) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// result makes the result, or the error, of an answer. late says that it took longer than the job's timeout.
+// result converts an answer to a result or an error. late says that the answer took longer than the
+// job's timeout.
 func (e *Executor) result(ctx context.Context, form payloads.Form, jobID uint32, resp *http.Response, body []byte,
 	late bool) (*faas.Result, *faas.Error) {
 	refuse := func(code faas.Code, format string, args ...any) *faas.Error {
@@ -251,7 +258,7 @@ func (e *Executor) result(ctx context.Context, form payloads.Form, jobID uint32,
 	} else {
 		parsed = faas.ParseResponse(body, &answer)
 	}
-	// else it is the host's, or the front end's
+	// Any other answer is the host's or the front end's.
 	isJob := parsed == nil && (isRaw || bytes.Contains(body, []byte(`"success"`)) ||
 		bytes.Contains(body, []byte(`"result"`)))
 	status := resp.StatusCode
@@ -284,12 +291,14 @@ func (e *Executor) result(ctx context.Context, form payloads.Form, jobID uint32,
 		return nil, refuse(faas.ErrTimeout, "the caller left before the job answered: %w", ctx.Err())
 	case status == http.StatusInternalServerError:
 		return nil, refuse(faas.ErrFunctionFailed, "%w", &faas.FunctionError{
-			Type: "host", Message: "the process of the job ended, or did not answer in HTTP; Azure says no more than status 500 " + sanitize.Line(e.hider()(messageOf(body)), maxMessage),
+			Type: "host", Message: "the process of the job ended, or did not answer in HTTP; " +
+				"Azure says no more than status 500 " + sanitize.Line(e.hider()(messageOf(body)), maxMessage),
 		})
 	}
 	message := sanitize.Line(e.hider()(messageOf(body)), maxMessage)
 	if status == http.StatusNotFound || status == http.StatusServiceUnavailable && isNotRunning(message) {
-		// The app has a function for the job, so it is the front end that knows no host of the app, or the host that does not know its functions yet.
+		// The app has a function for the job, so either the front end knows no host of the app, or the
+		// host does not know its functions yet.
 		failed := refuse(faas.ErrUnavailable, "status %d %s: the app's host is starting, or has been removed", status,
 			message)
 		failed.NotRun = true
@@ -312,7 +321,8 @@ func isTooLarge(body []byte) bool {
 	return json.Unmarshal(body, &told) == nil && told.Code == payloads.TooLarge
 }
 
-// isNotRunning reports whether a message is what the front end says of a host that is not there yet, to which it passed nothing on.
+// isNotRunning reports whether a message is the front end's for a host that does not run yet, to
+// which it passed nothing on.
 func isNotRunning(message string) bool {
 	return strings.Contains(strings.ToLower(message), "function host is not running")
 }

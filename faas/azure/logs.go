@@ -22,12 +22,16 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/logs"
 )
 
-// Logs reads what the app printed from Application Insights, which the app has to report to (option "application_insights"): apps on Flex Consumption keep no output anywhere else, and their publish host has
-// no log stream (https://github.com/Azure/azure-functions-core-tools/issues/4585). Without it the error is an ErrUnsupported that says what to do. Who reads needs a role that may query the component, such as "Monitoring
-// Reader". Lines show up after a minute or more. Followed, the table is asked again after 5 to 30 s. See [faas.LogReader].
+// Logs reads the app's output from Application Insights, to which the app must report (option
+// "application_insights"): on Flex Consumption nothing else keeps the output, and the publish host
+// has no log stream (https://github.com/Azure/azure-functions-core-tools/issues/4585). If the app
+// does not report, the error is an ErrUnsupported that says what to do. The caller needs a role
+// that may query the component, such as "Monitoring Reader". Lines appear after a minute or more.
+// When it follows the log, Logs queries the table again after 5 to 30 s. See [faas.LogReader].
 //
-// All jobs of an app are one process, so that what it prints carries faas.NoJob and comes with any of them. What the Functions host says of an invocation is a System line with its job; there without LogQuery.System
-// where it is an error.
+// All jobs of an app share one process, so that its output has faas.NoJob and comes with any of
+// them. What the Functions host says about an invocation is a System line with the job; without
+// LogQuery.System, only errors of the host are returned.
 func (e *Executor) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogLine, error] {
 	if err := q.Check(faas.AzureFunctions); err != nil {
 		return logs.Fail(err)
@@ -43,7 +47,7 @@ func (e *Executor) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.Log
 	}
 }
 
-// traces is the table of Application Insights that holds what an app prints.
+// traces is the table of Application Insights that holds the output of an app.
 type traces struct {
 	e      *Executor
 	url    string
@@ -51,7 +55,7 @@ type traces struct {
 	system bool
 }
 
-// insightsSetting is the application setting that leads an app to its Application Insights.
+// insightsSetting is the application setting that tells an app its Application Insights.
 const insightsSetting = "APPLICATIONINSIGHTS_CONNECTION_STRING"
 
 func (e *Executor) traces(ctx context.Context, q faas.LogQuery) (*traces, error) {
@@ -74,10 +78,14 @@ func (e *Executor) traces(ctx context.Context, q faas.LogQuery) (*traces, error)
 	e.secrets.Add(connection)
 	switch id := connectionField(connection, "ApplicationId"); {
 	case connection == "":
-		return nil, unsupported(`app %[1]s reports to no Application Insights, and on Flex Consumption nothing else keeps what it prints: make a component (az monitor app-insights component create --app %[1]s --resource-group %[2]s --location %[3]s --query connectionString), set the option "application_insights" to its connection string, and deploy again`,
-			e.names.app, e.names.group, e.region)
+		return nil, unsupported("app %[1]s reports to no Application Insights, and on Flex Consumption nothing else keeps "+
+			"what it prints: make a component (az monitor app-insights component create --app %[1]s "+
+			"--resource-group %[2]s --location %[3]s --query connectionString), set the option "+
+			`"application_insights" to its connection string, and deploy again`, e.names.app, e.names.group, e.region)
 	case !pathPattern.MatchString(id):
-		return nil, unsupported(`the connection string of Application Insights that app %s has names no ApplicationId: set the option "application_insights" to the one that az monitor app-insights component show --query connectionString prints, and deploy again`, e.names.app)
+		return nil, unsupported("the connection string of Application Insights that app %s has names no ApplicationId: "+
+			`set the option "application_insights" to the one that az monitor app-insights component show `+
+			"--query connectionString prints, and deploy again", e.names.app)
 	default:
 		t.url = e.insightsEndpoint() + "/v1/apps/" + url.PathEscape(id) + "/query"
 	}
@@ -94,10 +102,12 @@ func connectionField(connection, name string) string {
 	return ""
 }
 
-// publicInsights is where Application Insights is asked in the public cloud, and what tokens for it are for.
+// publicInsights is the endpoint of Application Insights in the public cloud, and the audience of
+// its tokens.
 const publicInsights = "https://api.applicationinsights.io"
 
-// insightsOf returns where Application Insights is asked in the cloud of an authority: https://learn.microsoft.com/azure/azure-monitor/logs/api/overview.
+// insightsOf returns the endpoint of Application Insights in the cloud of an authority:
+// https://learn.microsoft.com/azure/azure-monitor/logs/api/overview.
 func insightsOf(authority string) string {
 	switch {
 	case isAuthorityOf(cloud.AzureGovernment, authority):
@@ -112,14 +122,16 @@ func (e *Executor) insightsEndpoint() string {
 	return strings.TrimRight(cmp.Or(e.options.insightsEndpoint, insightsOf(e.authority)), "/")
 }
 
-// insightsPipeline returns what sends requests to Application Insights, with tokens for it.
+// insightsPipeline returns the pipeline for requests to Application Insights, with tokens for it.
 func (e *Executor) insightsPipeline(credential azcore.TokenCredential, client policy.ClientOptions) runtime.Pipeline {
 	token := runtime.NewBearerTokenPolicy(credential, []string{insightsOf(e.authority) + "/.default"}, nil)
 	return runtime.NewPipeline(moduleName, moduleVersion, runtime.PipelineOptions{PerRetry: []policy.Policy{token}},
 		&client)
 }
 
-// query is the Kusto query for a part of the table; last orders and bounds it. Console lines are what the process prints, those of "User" what it logs through the host; the others are the host's own.
+// query returns the Kusto query for a part of the table. last orders and bounds it. Console lines
+// are the output of the process, those of "User" what it logs through the host; all others are the
+// host's own.
 func (t *traces) query(from, until time.Time, last string) string {
 	var b strings.Builder
 	b.WriteString("traces\n")
@@ -148,12 +160,12 @@ func (t *traces) query(from, until time.Time, last string) string {
 	return b.String()
 }
 
-// tick rounds a time up to what Application Insights tells apart: 100 ns.
+// tick rounds a time up to the resolution of Application Insights, 100 ns.
 func tick(t time.Time) string {
 	return t.Add(99 * time.Nanosecond).UTC().Format("2006-01-02T15:04:05.0000000Z")
 }
 
-// maxTraces is how many lines one query gets.
+// maxTraces is how many lines one query returns.
 const maxTraces = 5000
 
 func (t *traces) read(ctx context.Context, from, until time.Time) logs.Entries {
@@ -205,7 +217,7 @@ type table struct {
 	Rows [][]any `json:"rows"`
 }
 
-// ask makes a query. That a part of the answer is missing is an error.
+// ask makes a query. An incomplete answer is an error.
 func (t *traces) ask(ctx context.Context, query string) ([]logs.Entry, error) {
 	var out struct {
 		Tables []table        `json:"tables"`
@@ -217,7 +229,8 @@ func (t *traces) ask(ctx context.Context, query string) ([]logs.Entry, error) {
 	case err != nil:
 		failed := t.e.fail(ctx, "logs", faas.NoJob, err)
 		if failed.Code == faas.ErrPermissionDenied {
-			failed.Err = fmt.Errorf(`%w; whoever reads needs a role such as "Monitoring Reader" on the Application Insights component of app %s`, failed.Err, t.e.names.app)
+			failed.Err = fmt.Errorf(`%w; the caller needs a role such as "Monitoring Reader" `+
+				"on the Application Insights component of app %s", failed.Err, t.e.names.app)
 		}
 		return nil, failed
 	case out.Error != nil || len(out.Tables) == 0:
@@ -237,7 +250,7 @@ func (t *traces) ask(ctx context.Context, query string) ([]logs.Entry, error) {
 	return entries, nil
 }
 
-// entry makes a line of a row.
+// entry converts a row to a line.
 func (t *traces) entry(row map[string]any) logs.Entry {
 	text := func(name string) string {
 		s, _ := row[name].(string)

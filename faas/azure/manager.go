@@ -29,7 +29,8 @@ func (e *Executor) groupPath() string {
 	return "/subscriptions/" + url.PathEscape(e.subscription) + "/resourceGroups/" + url.PathEscape(e.names.group)
 }
 
-// ownGroupPath is the path of the group itself, which the API writes in another way than that of what is in it.
+// ownGroupPath returns the path of the group itself, which the API writes differently from that of
+// its contents.
 func (e *Executor) ownGroupPath() string {
 	return "/subscriptions/" + url.PathEscape(e.subscription) + "/resourcegroups/" + url.PathEscape(e.names.group)
 }
@@ -47,10 +48,11 @@ func (e *Executor) accountPath(parts ...string) string {
 		parts...)...)
 }
 
-// send sends a request to Resource Manager, again while it is at work on an earlier change of the
-// resource. If exists is true, what the path names is known to exist, so that a 404 passes by
-// itself; and so does an outage, as that is in the middle of a deployment, which much would be lost
-// with. path may hold a query, and be a URL of Resource Manager. Whoever deletes repeats that.
+// send sends a request to Resource Manager, and repeats it as long as an earlier change of the
+// resource is in progress. If exists is true, the named resource is known to exist, so that a 404
+// passes by itself. So does an outage then, because much would be lost in the middle of a
+// deployment. path may have a query, and may be a URL of Resource Manager. The caller repeats a
+// deletion.
 func (e *Executor) send(ctx context.Context, method, path, version string, body any, exists bool) (*http.Response,
 	error) {
 	once := e.change
@@ -82,8 +84,8 @@ func (e *Executor) send(ctx context.Context, method, path, version string, body 
 	return resp, nil
 }
 
-// soon is the patience of requests that somebody waits for. Azcore has been patient with an outage
-// already; of throttling the engine has to know, and callers know what they wait for besides.
+// soon is the patience of requests that somebody waits for. azcore has been patient with an outage
+// already; the engine must learn of throttling, and callers know what else they wait for.
 func soon(_ error, means kit.Refusal) time.Duration {
 	switch means.Class {
 	case kit.Outage, kit.Throttled, kit.Settling:
@@ -92,8 +94,8 @@ func soon(_ error, means kit.Refusal) time.Duration {
 	return -1
 }
 
-// change is request for what may change something. The answer is awaited for a while though ctx
-// ends: a change that was sent is made, whether or not anybody waits for it.
+// change is request for something that may change a resource. It waits a while for the answer even
+// if ctx ends: Azure makes a change that was sent, whether or not anybody waits for it.
 func (e *Executor) change(
 	ctx context.Context, by runtime.Pipeline, method, path, version string, body any,
 ) (resp *http.Response, err error) {
@@ -104,8 +106,8 @@ func (e *Executor) change(
 	return resp, err
 }
 
-// request sends a request by a pipeline, and makes an error of an answer that is no success. path
-// may be a URL.
+// request sends a request through a pipeline, and returns an error for an answer other than
+// success. path may be a URL.
 func (e *Executor) request(
 	ctx context.Context, by runtime.Pipeline, method, path, version string, body any,
 ) (*http.Response, error) {
@@ -134,7 +136,8 @@ func (e *Executor) request(
 	return resp, err
 }
 
-// stillGoingOn makes of a wait for an operation that ended in vain what it is: the operation may end later.
+// stillGoingOn converts the error of a wait for an operation that ended too early: the operation
+// may still end.
 func stillGoingOn(err error) error {
 	var vain *kit.WaitError
 	if errors.As(err, &vain) {
@@ -143,7 +146,7 @@ func stillGoingOn(err error) error {
 	return err
 }
 
-// notYet is what a look has seen that Azure is at work on. The header may say when to look again.
+// notYet says what Azure was seen to be working on. The header may say when to look again.
 func notYet(h http.Header, format string, args ...any) error {
 	return kit.NotYetAfter(retryAfter(h), format, args...)
 }
@@ -151,7 +154,7 @@ func notYet(h http.Header, format string, args ...any) error {
 // callerKey is the key of the caller's context among the values of one that outlasts it.
 type callerKey struct{}
 
-// untilCallerLeaves is a policy that sends nothing any more once the caller's context has ended.
+// untilCallerLeaves is a policy that sends nothing after the caller's context has ended.
 type untilCallerLeaves struct{}
 
 func (untilCallerLeaves) Do(req *policy.Request) (*http.Response, error) {
@@ -167,16 +170,17 @@ type unsent struct{ err error }
 func (u *unsent) Error() string { return u.err.Error() }
 func (u *unsent) Unwrap() error { return u.err }
 
-// NonRetriable tells azcore that there is nothing to try again.
+// NonRetriable tells azcore not to try again.
 func (*unsent) NonRetriable() {}
 
-// call makes a call that is answered at once. A nil out is for answers that do not matter.
+// call makes a call that is answered at once. If out is nil, the answer is dropped.
 func (e *Executor) call(ctx context.Context, method, path, version string, body, out any) error {
 	resp, err := e.send(ctx, method, path, version, body, false)
 	return answered(resp, err, out)
 }
 
-// must is call for what is known to exist, as a moment after it was made: Azure's replicas may not know it yet.
+// must is call for a resource that is known to exist, such as one that was just made. Azure's
+// replicas may not know it yet.
 func (e *Executor) must(ctx context.Context, method, path, version string, body, out any) error {
 	resp, err := e.send(ctx, method, path, version, body, true)
 	return answered(resp, err, out)
@@ -189,8 +193,8 @@ func answered(resp *http.Response, err error, out any) error {
 	return runtime.UnmarshalAsJSON(resp, out)
 }
 
-// find reads what may not exist. If sure is true, a 404 counts only when it was said several times in
-// a row, with pauses.
+// find reads a resource that may not exist. If sure is true, a 404 counts only after several in a
+// row, with pauses.
 func (e *Executor) find(ctx context.Context, path, version string, out any, sure bool) error {
 	said := 1
 	if sure {
@@ -212,11 +216,12 @@ func (e *Executor) find(ctx context.Context, path, version string, out any, sure
 	return cmp.Or(err, missing)
 }
 
-// proofs is how many 404s in a row, with growing pauses, are believed where much hangs on them.
+// proofs is how many 404s in a row, with growing pauses, are believed when much depends on them.
 const proofs = 4
 
-// operate makes a call and waits until what it began has ended, by whatever way of polling the answer
-// asks for. out gets the resource, unless the record of the operation was lost: then it stays as it was.
+// operate makes a call and waits until the operation that it began has ended, polling in the way
+// that the answer asks for. out receives the resource. It stays as it was if the record of the
+// operation was lost.
 func (e *Executor) operate(ctx context.Context, method, path, version string, body, out any) error {
 	resp, err := e.send(ctx, method, path, version, body, method == http.MethodPut)
 	if err != nil {
@@ -272,8 +277,8 @@ func (e *Executor) operate(ctx context.Context, method, path, version string, bo
 	return json.Unmarshal(result, out)
 }
 
-// unended is a policy for polls: a 401 or a 404 says nothing of an operation, which azcore would take
-// for failed with it.
+// unended is a policy for polls: a 401 or a 404 says nothing about an operation, which azcore would
+// take for failed.
 type unended struct{}
 
 func (unended) Do(req *policy.Request) (*http.Response, error) {
@@ -291,8 +296,8 @@ func hasPollURL(h http.Header) bool {
 	return h.Get("Location") != "" || h.Get("Azure-AsyncOperation") != "" || h.Get("Operation-Location") != ""
 }
 
-// settled reads a resource that exists until it is in no state between two others. state returns the
-// resource's provisioning state.
+// settled reads a resource that exists until it is in no transition. state returns the resource's
+// provisioning state.
 func (e *Executor) settled(ctx context.Context, path, version string, out any, state func() string) error {
 	w := e.wait(e.pace.state, "%s is not ready", path)
 	w.Absent = e.pace.appear
@@ -305,7 +310,7 @@ func (e *Executor) settled(ctx context.Context, path, version string, out any, s
 	})
 }
 
-// gone waits until a look does not find a resource whose deletion was accepted.
+// gone waits until a resource whose deletion was accepted is not found.
 func (e *Executor) gone(ctx context.Context, path, version string, limit time.Duration) error {
 	return e.wait(limit, "%s is not gone", path).Until(ctx, func(ctx context.Context) error {
 		err := e.call(ctx, http.MethodGet, path, version, nil, nil)
@@ -319,10 +324,10 @@ func (e *Executor) gone(ctx context.Context, path, version string, limit time.Du
 	})
 }
 
-// remove deletes a resource and returns when it is gone: when Azure has accepted the deletion, and then
-// does not find it. A 404 in answer to the deletion can be that of a parent, or of a replica that lags,
-// so it is believed only when it was said several times. before, unless it is nil, does something about
-// a conflict, such as removing what uses the resource.
+// remove deletes a resource and returns when it is gone: when Azure has accepted the deletion, and
+// then does not find it. A 404 as the answer to the deletion can be about a parent, or come from a
+// replica that lags, so remove believes it only after several. before, if not nil, acts on a
+// conflict, for example by removing what uses the resource.
 func (e *Executor) remove(ctx context.Context, path, version string, before func(context.Context) error) error {
 	bare, _, _ := strings.Cut(path, "?")
 	w := e.wait(e.pace.state, "DELETE %s was not possible", bare)

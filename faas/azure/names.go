@@ -12,7 +12,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
-// names are those of a service's resources.
+// names holds the names of a service's resources.
 type names struct {
 	app       string // globally unique; also the ID of the service's only unit
 	group     string
@@ -21,8 +21,9 @@ type names struct {
 	container string
 }
 
-// deriveNames makes names that are valid, the same on every machine, and different for different services, subscriptions and regions. The app's name
-// has at most 32 characters, for the Functions host tells apps that share a storage account apart by so many.
+// deriveNames returns names that are valid, the same on every machine, and different for different
+// services, subscriptions and regions. The app's name has at most 32 characters, because the
+// Functions host tells apps that share a storage account apart only by these.
 func deriveNames(service, subscription, region string, o options) names {
 	sum := sha256.Sum256([]byte(strings.ToLower(subscription) + "\x00" + region + "\x00" + service))
 	hash := hex.EncodeToString(sum[:])
@@ -39,7 +40,8 @@ func deriveNames(service, subscription, region string, o options) names {
 	}
 }
 
-// slugOf returns what of a service's name can be part of a resource's name: at most 16 characters of a-z and 0-9, with single hyphens between them.
+// slugOf returns the part of a service's name that can be in a resource's name: at most 16
+// characters of a-z and 0-9, with single hyphens between them.
 func slugOf(service string) string {
 	var b strings.Builder
 	for _, r := range strings.ToLower(service) {
@@ -53,8 +55,8 @@ func slugOf(service string) string {
 	return strings.TrimRight(slug[:min(len(slug), 16)], "-")
 }
 
-// Tags. Those of the app are the record of what is deployed: package and fingerprint are written last, so that a deployment that was interrupted
-// is seen as one.
+// Tags. Those of the app record what is deployed. Converge writes package and fingerprint last, so
+// that an interrupted deployment can be recognized.
 const (
 	tagPrefix      = "blueprint:"
 	tagManaged     = tagPrefix + "managed-by"
@@ -64,7 +66,7 @@ const (
 	tagFingerprint = tagPrefix + "fingerprint" // of the unit that answers
 	tagOptions     = tagPrefix + "options"     // options.digest
 	tagPayload     = tagPrefix + "payload"     // payloads.Mark of the package, if its functions take the compact form
-	// the package that was published last, also while the rest of a deployment is not done
+	// the package that was published last, even if the rest of a deployment is not done
 	tagPublished = tagPrefix + "published"
 	tagDeployed  = tagPrefix + "deployed-at"
 	tagAuth      = tagPrefix + "storage-auth" // authIdentity or authKey, once the app can reach its storage
@@ -81,7 +83,7 @@ func serviceTag(service string) string {
 	})
 }
 
-// ownerTags are the tags that say whose a resource is.
+// ownerTags returns the tags that name the owner of a resource.
 func (e *Executor) ownerTags() map[string]string {
 	return map[string]string{tagManaged: managedBy, tagService: serviceTag(e.service)}
 }

@@ -29,7 +29,7 @@ func resolveRegion(cfg faas.Config) faas.Config {
 	return cfg
 }
 
-// resolveCloud writes the cloud in one way. The public one is not named, however it was said.
+// resolveCloud writes the cloud in one way. It removes the name of the public cloud.
 func resolveCloud(cfg faas.Config) faas.Config {
 	for _, name := range []string{authorityOption, managerOption} {
 		value := strings.TrimRight(strings.TrimSpace(cfg.Options[name]), "/")
@@ -53,7 +53,7 @@ type options struct {
 	concurrency    uint32 // 0: Azure's choice
 	storageAuth    string
 	insights       faas.Secret
-	// insightsEndpoint is where Application Insights is asked; empty for where it is in the cloud.
+	// insightsEndpoint is the endpoint of Application Insights, or empty for that of the cloud.
 	insightsEndpoint string
 	readyTimeout     time.Duration
 	authorityHost    string
@@ -68,7 +68,7 @@ const (
 	authKey      = "connection-string"
 )
 
-// The options that tell the cloud.
+// The options that name the cloud.
 const (
 	authorityOption = "authority_host"
 	managerOption   = "resource_manager_endpoint"
@@ -85,7 +85,7 @@ const (
 	maxPlanMemoryMB    = 4096
 )
 
-// declare says what can be given, and where in o it goes.
+// declare lists the options and where in o each goes.
 func declare(o *options) kit.Options {
 	https := func(to *string, name string, more faas.Option) kit.Declared {
 		more.Name, more.Type = name, faas.OptionURL
@@ -177,7 +177,7 @@ var (
 	pathPattern    = regexp.MustCompile(`^[0-9A-Za-z-]{1,64}$`)
 )
 
-// digest identifies the options that an app is configured with, so that a change of them is seen.
+// digest identifies the options that configure an app, so that a change of them is noticed.
 func (o options) digest() string {
 	text, err := json.Marshal([]any{o.storageAccount, o.instanceMemory, o.maxInstances, o.alwaysReady, o.concurrency,
 		o.storageAuth, o.insights.Reveal()})
@@ -192,7 +192,7 @@ func subscriptionOf(cfg faas.Config) (string, error) {
 	id := strings.TrimSpace(cfg.SubscriptionID)
 	switch {
 	case id == "":
-		return "", invalid("the subscription is missing: set subscription_id to the id of the Azure subscription to deploy to")
+		return "", invalid("the subscription is missing: set subscription_id to the id of the Azure subscription")
 	case !pathPattern.MatchString(id):
 		return "", invalid("subscription_id %q is not the id of an Azure subscription, such as "+
 			"00000000-0000-0000-0000-000000000000", id)
@@ -209,5 +209,5 @@ func regionOf(cfg faas.Config) (string, error) {
 	return region, nil
 }
 
-// normalRegion makes "eastus" of "East US", which Azure shows to people.
+// normalRegion turns "East US", which Azure shows to people, into "eastus".
 func normalRegion(region string) string { return strings.ToLower(strings.ReplaceAll(region, " ", "")) }

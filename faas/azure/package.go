@@ -33,7 +33,7 @@ const (
 	deployPartial   = 6
 )
 
-// deployment is what the publish endpoint says of one.
+// deployment is the publish endpoint's record of a deployment.
 type deployment struct {
 	ID         string `json:"id"`
 	Status     int    `json:"status"`
@@ -47,8 +47,9 @@ type archive interface {
 	Size() int64
 }
 
-// publish uploads a package by One Deploy and waits until Azure has put it into place. A role that the app's identity was given a moment ago may not count
-// yet, and another deployment may be going on; then it publishes again after a while.
+// publish uploads a package by One Deploy and waits until Azure has put it into place. If the new
+// role of the app's identity has no effect yet, or another deployment is in progress, it publishes
+// again after a while.
 func (c *convergence) publish(ctx context.Context, s *site, zip archive) error {
 	host := s.publishHost()
 	if host == "" {
@@ -58,7 +59,8 @@ func (c *convergence) publish(ctx context.Context, s *site, zip archive) error {
 	w.First, w.Longest = c.pace.upload, c.pace.rarest // each look is an upload
 	return w.Until(ctx, func(ctx context.Context) error {
 		if c.late != nil && c.fresh {
-			// The app runs nothing yet, so that a package of some bytes can tell whether its role counts.
+			// The app runs nothing yet, so that a package of a few bytes can tell whether its role has an
+			// effect.
 			c.report(faas.Progress{Step: "role"})
 			if err := c.publishOnce(ctx, host, emptyPackage); c.awaitsRole(err) {
 				return err
@@ -109,7 +111,8 @@ func (c *convergence) publishOnce(ctx context.Context, host string, zip archive)
 	return c.deployed(ctx, host, id)
 }
 
-// upload sends the package and returns the id of the deployment that begins with it. The publish host of a new app may not be there for a while.
+// upload sends the package and returns the id of the deployment that begins. The publish host of a
+// new app may not exist for a while.
 func (c *convergence) upload(ctx context.Context, host string, zip archive) (string, error) {
 	target := "https://" + host + "/api/publish?" +
 		url.Values{"isAsync": {"true"}, "RemoteBuild": {"false"}, "Deployer": {moduleName}}.Encode()
@@ -123,8 +126,8 @@ func (c *convergence) upload(ctx context.Context, host string, zip archive) (str
 	return id, err
 }
 
-// uploadOnce sends the package once. Once all of it is sent, the answer is awaited for a while though
-// ctx ends; before that, the end of ctx ends it, and Azure has no package to put into place.
+// uploadOnce sends the package once. After that, it waits a while for the answer even if ctx ends;
+// before that, the end of ctx ends it, and Azure has no package to put into place.
 func (c *convergence) uploadOnce(ctx context.Context, target string, zip archive) (string, error) {
 	file, err := zip.Open()
 	if err != nil {
@@ -142,7 +145,7 @@ func (c *convergence) uploadOnce(ctx context.Context, target string, zip archive
 		context.AfterFunc(sending, func() { timer.Stop() })
 	})
 	defer stop()
-	// upload decides
+	// upload decides on retries.
 	req, err := runtime.NewRequest(policy.WithRetryOptions(sending, policy.RetryOptions{MaxRetries: -1}), http.MethodPost,
 		target)
 	if err != nil {
@@ -186,7 +189,8 @@ func (c *convergence) uploadOnce(ctx context.Context, target string, zip archive
 // reportEvery is how many bytes lie between two reports.
 const reportEvery = 512 << 10
 
-// deploymentID reads the id of a new deployment: a JSON string, or an object that has it. Without one it is the latest.
+// deploymentID reads the id of a new deployment: a JSON string, or an object that contains it.
+// Without an id it is the latest deployment.
 func deploymentID(body []byte, h http.Header) string {
 	var id string
 	var d deployment
@@ -207,7 +211,8 @@ func deploymentID(body []byte, h http.Header) string {
 	return id
 }
 
-// deployed waits until a deployment has ended. Its record may not be there yet, and may be gone again when it has succeeded and the publish host was replaced.
+// deployed waits until a deployment has ended. Its record may not exist yet, and may be gone again
+// after it has succeeded and the publish host was replaced.
 func (c *convergence) deployed(ctx context.Context, host, id string) error {
 	target := "https://" + host + "/api/deployments/" + url.PathEscape(id)
 	w := c.wait(c.pace.state, "the package was uploaded, and Azure is still putting it into place")
@@ -247,7 +252,8 @@ func (c *convergence) deployed(ctx context.Context, host, id string) error {
 	}))
 }
 
-// maxLost is how often the record of a deployment that was seen may be missing until it is taken for done, as Azure's own tools do.
+// maxLost is how often the record of a deployment that was seen may be missing until the deployment
+// counts as done. Azure's own tools do the same.
 const maxLost = 5
 
 // deployError is a deployment that ended without success.
@@ -255,7 +261,7 @@ type deployError struct{ d deployment }
 
 func (e *deployError) Error() string { return e.words(func(text string) string { return text }) }
 
-// words says why, without what hide takes out.
+// words says why the deployment failed. It hides what hide hides.
 func (e *deployError) words(hide hider) string {
 	why := sanitize.Line(hide(e.text()), maxMessage)
 	switch e.d.Status {
@@ -269,7 +275,7 @@ func (e *deployError) words(hide hider) string {
 
 func (e *deployError) text() string { return strings.TrimSpace(e.d.StatusText + " " + e.d.Message) }
 
-// answer is how the end of the deployment is classed.
+// answer classifies the end of the deployment.
 func (e *deployError) answer() kit.Answer {
 	codes := map[int]string{deployConflict: codeConflict, deployCancelled: codeCancelled, deployFailed: codeFailed}
 	return kit.Answer{Code: codes[e.d.Status], Text: e.text()}

@@ -36,8 +36,8 @@ func (e *Executor) ensurePlan(ctx context.Context, p *plan) error {
 	return nil
 }
 
-// removePlan removes the plan, whose name is always one of the service's own. While Azure says that an
-// app is on it, the app is removed again: an earlier look may have been wrong.
+// removePlan removes the plan, whose name is always one of the service's own. While Azure says that
+// the plan has an app, removePlan removes the app again: an earlier read may have been wrong.
 func (e *Executor) removePlan(ctx context.Context, id string) error {
 	var r resource
 	err := e.find(ctx, e.planPath(), webAPI, &r, false)

@@ -15,10 +15,12 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
-// blobOwner is the role "Storage Blob Data Owner", which the Functions host needs to keep its keys and locks.
+// blobOwner is the role "Storage Blob Data Owner", which the Functions host needs to keep its keys
+// and locks.
 const blobOwner = "b7e6dc6d-f1e8-4753-8033-0f276bb0955b"
 
-// assignmentPath is where the role of an identity on the storage account is assigned. Its name is a UUID, which is the same on every call.
+// assignmentPath returns the path of the role assignment of an identity on the storage account. The
+// assignment's name is a UUID that is the same on every call.
 func (e *Executor) assignmentPath(principal string) string {
 	sum := sha256.Sum256([]byte(strings.ToLower(e.accountPath()) + "\x00" + principal + "\x00" + blobOwner))
 	sum[6], sum[8] = sum[6]&0x0f|0x80, sum[8]&0x3f|0x80 // version 8: of a kind of one's own
@@ -51,8 +53,8 @@ func (c *convergence) grant(ctx context.Context, principal string) error {
 	})
 }
 
-// awaitsRole takes note of a refusal that comes of a role or an identity that does not count yet,
-// and reports whether it is one.
+// awaitsRole reports whether a refusal came because a role or an identity has no effect yet, and
+// records it.
 func (c *convergence) awaitsRole(err error) bool {
 	var vain *kit.WaitError
 	if err == nil || judge(err).Class != kit.Settling || errors.As(err, &vain) {
@@ -62,8 +64,8 @@ func (c *convergence) awaitsRole(err error) bool {
 	return true
 }
 
-// isLate reports whether the deadline has passed while nothing was missing but the role of the
-// app's identity, which would begin anew with another identity.
+// isLate reports whether the deadline has passed while only the role of the app's identity was
+// missing. Another identity would have to wait for its role from the start.
 func (c *convergence) isLate(ctx context.Context) bool {
 	return c.late != nil && errors.Is(context.Cause(ctx), context.DeadlineExceeded)
 }
@@ -77,8 +79,9 @@ func (c *convergence) explain(ctx context.Context, err error) error {
 		"which Azure documents to take up to 10 minutes: %w", err)
 }
 
-// revoke takes the roles back that the app's identity was given on a storage account that stays. If the
-// app was not seen, they are found by their names, which are made of the identities that have them.
+// revoke removes the roles that the app's identity was given on a storage account that stays. If
+// the app was not seen, revoke finds the roles by their names, which are derived from the
+// identities.
 func (e *Executor) revoke(ctx context.Context, s *site) error {
 	var roles []string
 	if s != nil && s.Identity != nil && s.Identity.PrincipalID != "" {

@@ -15,7 +15,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
-// getSite reads an app. The error of one that does not exist is isNotFound.
+// getSite reads an app. If the app does not exist, isNotFound reports true for the error.
 func (e *Executor) getSite(ctx context.Context, id string) (*site, error) {
 	var s site
 	if err := e.call(ctx, http.MethodGet, e.sitePath(id), webAPI, nil, &s); err != nil {
@@ -25,13 +25,15 @@ func (e *Executor) getSite(ctx context.Context, id string) (*site, error) {
 	return &s, nil
 }
 
-// owned reads an app, and makes sure that it is the service's. One that does not exist is an ErrNotFound, unless its name is that of someone else's.
+// owned reads an app, and makes sure that it is the service's. The error is an ErrNotFound if the
+// app does not exist, unless somebody else has its name.
 func (e *Executor) owned(ctx context.Context, op, id string) (*site, error) {
 	s, err := e.getSite(ctx, id)
 	return e.checkSite(ctx, op, id, s, err)
 }
 
-// known is owned for an app that is known to have existed: it is not believed gone before that was said several times.
+// known is owned for an app that is known to have existed: it believes that the app is gone only
+// after several answers that say so.
 func (e *Executor) known(ctx context.Context, op, id string) (*site, error) {
 	var s site
 	err := e.find(ctx, e.sitePath(id), webAPI, &s, true)
@@ -39,7 +41,7 @@ func (e *Executor) known(ctx context.Context, op, id string) (*site, error) {
 	return e.checkSite(ctx, op, id, &s, err)
 }
 
-// checkSite is owned of what reading an app gave.
+// checkSite is owned for the result of reading an app.
 func (e *Executor) checkSite(ctx context.Context, op, id string, s *site, err error) (*site, error) {
 	switch {
 	case err == nil && e.owns(s.Tags):
@@ -58,7 +60,8 @@ func (e *Executor) checkSite(ctx context.Context, op, id string, s *site, err er
 		e.names.group)
 }
 
-// nameIsFree reports whether no app in all of Azure has the name. Where that cannot be told, it has not.
+// nameIsFree reports whether no app in all of Azure has the name. If that cannot be told, it
+// reports true.
 func (e *Executor) nameIsFree(ctx context.Context, name string) bool {
 	var answer struct {
 		NameAvailable bool `json:"nameAvailable"`
@@ -103,7 +106,7 @@ func isPending(provisioningState string) bool {
 	return true
 }
 
-// setSettings makes the application settings what they have to be, where making the app did not.
+// setSettings corrects the application settings if making the app did not set them.
 func (e *Executor) setSettings(ctx context.Context, id string, wanted faas.Env) error {
 	now, err := e.settings(ctx, id)
 	if err != nil || maps.EqualFunc(now, wanted, faas.Secret.Equal) {
@@ -119,7 +122,7 @@ func (e *Executor) settings(ctx context.Context, id string) (faas.Env, error) {
 	return faas.NewEnv(now.Properties), err
 }
 
-// state says what the tags and properties of an app tell.
+// state returns the state that the tags and properties of an app describe.
 func (e *Executor) state(s *site) faas.State {
 	out := faas.State{
 		ID: s.Name, Status: faas.StatusReady, Resource: s.ID, PackageSHA256: s.Tags[tagPackage],
@@ -154,7 +157,8 @@ func (e *Executor) state(s *site) faas.State {
 	return out
 }
 
-// notRestorable says why an app in a state could not be put back. access is what the last deployment has found out about its package.
+// notRestorable says why an app in a state could not be restored. access is what the last
+// deployment has found out about its package.
 func notRestorable(s faas.State, access string) string {
 	why, no := strings.CutPrefix(access, accessNone)
 	switch {
@@ -163,15 +167,15 @@ func notRestorable(s faas.State, access string) string {
 	case access == accessToken || access == accessKey:
 		return ""
 	case no:
-		return "Azure keeps the app's package in its storage account alone, and the last deployment could not read it there (" + sanitize.Line(why, maxTagValue) +
-			"): give the caller the role Storage Blob Data Reader on it, or the right to list its keys, and deploy"
+		return "Azure keeps the app's package in its storage account alone, and the last deployment could not read it there (" +
+			sanitize.Line(why, maxTagValue) + "): give the caller the role Storage Blob Data Reader on it, or the right to list its keys, and deploy"
 	}
 	return "it is not known whether the app's package can be read back from its storage account: whoever deployed it " +
 		"left no note of that"
 }
 
-// removeSite removes the app. Azure would remove the plan with its last app, unless told not to; here
-// that is done apart, so that it can be waited for.
+// removeSite removes the app. It tells Azure not to remove the plan with its last app; removePlan
+// does that, so that it can be waited for.
 func (e *Executor) removeSite(ctx context.Context, id string) error {
 	return e.remove(ctx, e.sitePath(id)+"?deleteEmptyServerFarm=false", webAPI, nil)
 }

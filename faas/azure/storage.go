@@ -14,14 +14,15 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
-// base is what an app stands on.
+// base is what an app depends on.
 type base struct {
 	account   account
 	plan      plan
 	container string // URL of the package container
 }
 
-// ensureBase makes resource group, plan, storage account and container exist: what is there is only read. Plan and storage do not wait for each other.
+// ensureBase makes sure that resource group, plan, storage account and container exist. It only
+// reads those that do. Plan and storage do not wait for each other.
 func (e *Executor) ensureBase(ctx context.Context, report func(faas.Progress)) (*base, error) {
 	report(faas.Progress{Step: "resource group"})
 	if err := e.ensureGroup(ctx); err != nil {
@@ -123,7 +124,7 @@ func (e *Executor) accountKey(ctx context.Context) (string, error) {
 	return keys.Keys[0].Value, nil
 }
 
-// removeStorage removes the storage account where it is the service's, and else what was made in it. s
+// removeStorage removes the storage account if it is the service's, or else what was made in it. s
 // is the app that was removed, or nil.
 func (e *Executor) removeStorage(ctx context.Context, id string, s *site) error {
 	last := e.wait(e.pace.busy, "app %s is there again, so its storage stays", id)

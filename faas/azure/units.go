@@ -16,8 +16,9 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/internal/kit"
 )
 
-// Units puts all functions into one unit: one app. It refuses what the plan does not offer though Azure Functions in general do: more than 4096 MiB,
-// and more than 230 s for an answer; binaries that speak only stdin and stdout; and environments that no single app can have.
+// Units puts all functions into one unit: one app. It refuses what the plan does not offer although
+// Azure Functions in general do: more than 4096 MiB, and more than 230 s for an answer. It also
+// refuses binaries that speak only stdin and stdout, and environments that no single app can have.
 func (e *Executor) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Unit, error) {
 	if len(functions) == 0 {
 		return nil, nil
@@ -58,7 +59,7 @@ func (e *Executor) checkBinary(bin *faas.Binary, jobID uint32) error {
 	return nil
 }
 
-// functionRules are what one app takes.
+// functionRules says what one app takes.
 var functionRules = kit.FunctionRules{
 	Provider: faas.AzureFunctions, Special: checkFunction,
 	Prefixes: []string{
@@ -68,7 +69,7 @@ var functionRules = kit.FunctionRules{
 	NameHelp: "letters, digits and underscores, and begins with no digit",
 }
 
-// checkFunction refuses what the plan does not offer though Azure Functions in general do.
+// checkFunction refuses what the plan does not offer although Azure Functions in general do.
 func checkFunction(f faas.Function) error {
 	sizes, _ := faas.ProviderMemorySizes(faas.AzureFunctions)
 	limits, _ := faas.ProviderLimits(faas.AzureFunctions)
@@ -93,7 +94,8 @@ func checkFunction(f faas.Function) error {
 	return nil
 }
 
-// checkEnvironments makes sure that one app can have the environments of all its functions: Azure compares names without regard to case.
+// checkEnvironments makes sure that one app can have the environments of all its functions: Azure
+// ignores case in names.
 func checkEnvironments(functions []faas.Function) error {
 	type setting struct {
 		name string
@@ -121,10 +123,11 @@ func checkEnvironments(functions []faas.Function) error {
 	return nil
 }
 
-// packageFiles returns what the app's package holds: the binary as a custom handler, and a folder for each function.
+// packageFiles returns the files of the app's package: the binary as a custom handler, and a folder
+// for each function.
 func packageFiles(bin *faas.Binary, functions []faas.Function) []faas.PackageFile {
 	files := []faas.PackageFile{
-		// the mode that Azure's own tools give it; the host starts it as another user
+		// Azure's own tools give it this mode; the host starts it as another user.
 		{Name: handlerFile, Path: bin.Path, Mode: 0o777},
 		{Name: "host.json", Content: marshal(newHostFile(functions)), Mode: 0o644},
 	}
@@ -142,12 +145,14 @@ const (
 	routePrefix    = "api"
 )
 
-// functionName is the name of a job's function in the app. Its route is the same, below routePrefix.
+// functionName returns the name of a job's function in the app. The route is the same, below
+// routePrefix.
 func functionName(jobID uint32) string {
 	return functionPrefix + strconv.FormatUint(uint64(jobID), 10)
 }
 
-// hostFile is host.json. Requests are forwarded to the handler as they are, and no extension bundle is loaded, which makes cold starts shorter.
+// hostFile is host.json. The host forwards requests to the handler as they are, and loads no
+// extension bundle, which makes cold starts shorter.
 type hostFile struct {
 	Version         string `json:"version"`
 	FunctionTimeout string `json:"functionTimeout"`
@@ -179,7 +184,8 @@ func newHostFile(functions []faas.Function) hostFile {
 	return h
 }
 
-// functionFile is function.json. Forwarding is only for functions with one HTTP trigger and one HTTP output.
+// functionFile is function.json. The host forwards only for functions with one HTTP trigger and one
+// HTTP output.
 type functionFile struct {
 	Bindings []map[string]any `json:"bindings"`
 }
@@ -200,7 +206,8 @@ func marshal(v any) []byte {
 	return text
 }
 
-// formatJobs writes job ids and timeouts into a tag, such as "0-2=60,7=230". The result is empty where it would be too long for one.
+// formatJobs writes job ids and timeouts into a tag, such as "0-2=60,7=230". If the result is too
+// long for a tag, it is empty.
 func formatJobs(functions []faas.Function) string {
 	var b strings.Builder
 	for i := 0; i < len(functions); {
@@ -225,10 +232,12 @@ func formatJobs(functions []faas.Function) string {
 	return b.String()
 }
 
-// maxTagJobs bounds what a tag, which anyone with the right to may have written, makes of memory.
+// maxTagJobs limits the memory that a tag can take: anybody with the right to write tags may have
+// written it.
 const maxTagJobs = 1 << 16
 
-// parseJobs reads what formatJobs wrote: the timeout of each job, in seconds. It returns nil for anything else.
+// parseJobs reads what formatJobs wrote: the timeout of each job, in seconds. It returns nil for
+// anything else.
 func parseJobs(tag string) map[uint32]uint32 {
 	if tag == "" {
 		return nil

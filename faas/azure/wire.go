@@ -15,7 +15,7 @@ const (
 	rolesAPI   = "2022-04-01"
 )
 
-// resource is what all resources have.
+// resource holds what all resources have.
 type resource struct {
 	ID       string            `json:"id,omitempty"`
 	Name     string            `json:"name,omitempty"`
@@ -25,7 +25,7 @@ type resource struct {
 	Tags     map[string]string `json:"tags,omitempty"`
 }
 
-// provisioned is the part of properties that says how far a resource is.
+// provisioned is the part of properties that tells the state of a resource.
 type provisioned struct {
 	ProvisioningState string `json:"provisioningState,omitempty"`
 }
@@ -203,13 +203,13 @@ type hostKeys struct {
 	FunctionKeys map[string]string `json:"functionKeys"`
 }
 
-// hostStatus is what the Functions host of an app says of itself.
+// hostStatus is what the Functions host of an app says about itself.
 type hostStatus struct {
 	State  string   `json:"state"`
 	Errors []string `json:"errors"`
 }
 
-// functionHost returns the host that functions are called at, or "".
+// functionHost returns the host of the functions, or "".
 func (s *site) functionHost() string {
 	if s.Properties.DefaultHost != "" {
 		return s.Properties.DefaultHost
@@ -227,7 +227,7 @@ func (s *site) functionHost() string {
 	return s.Properties.EnabledHosts[i]
 }
 
-// publishHost returns the host that packages are published at, or "".
+// publishHost returns the host of the publish endpoint, or "".
 func (s *site) publishHost() string {
 	for _, h := range s.Properties.HostStates {
 		if strings.EqualFold(h.HostType, "Repository") && h.Name != "" {
