@@ -67,8 +67,8 @@ func lifeOf(t *testing.T, server *azuretest.Server, o opening, part func(name st
 	part("undeploy")
 }
 
-// TestTheGuideNamesEveryPermission holds the guide's table, and what the doctor looks for, against
-// what the requests of a service's life took.
+// TestTheGuideNamesEveryPermission compares the guide's table, and the permissions that the doctor
+// checks, with those that the requests of a service's life needed.
 func TestTheGuideNamesEveryPermission(t *testing.T) {
 	server := serve(t, azuretest.Config{Unregistered: []string{"Microsoft.Storage", "Microsoft.Web"}})
 	taken := map[string][]string{}
@@ -113,8 +113,8 @@ func TestTheGuideNamesEveryPermission(t *testing.T) {
 	}
 	looked := slices.Concat(actions, []string{assignAction, keysAction})
 	needed = slices.DeleteFunc(needed, func(permission string) bool {
-		// The doctor looks itself whether resource providers are registered, and there is another
-		// way to read blobs.
+		// The doctor checks itself whether resource providers are registered, and there is another way to
+		// read blobs.
 		return strings.HasSuffix(permission, "/register/action") || strings.HasSuffix(permission, "/blobs/read") ||
 			strings.HasSuffix(permission, "/providers/read")
 	})
@@ -125,8 +125,8 @@ func TestTheGuideNamesEveryPermission(t *testing.T) {
 	}
 }
 
-// withoutSettings returns a transport that leaves the settings out of what an app is made of, as if
-// Azure did not take them.
+// withoutSettings returns a transport that removes the settings from the creation of an app, as if
+// Azure did not accept them.
 func withoutSettings(base http.RoundTripper) http.RoundTripper {
 	return roundTripper(func(r *http.Request) (*http.Response, error) {
 		if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/sites/") &&

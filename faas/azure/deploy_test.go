@@ -23,7 +23,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
 )
 
-// someJobs are those of most tests, which share a package.
+// someJobs are the jobs of most tests, which share a package.
 var someJobs = []uint32{faastest.JobEcho, faastest.JobEnv, faastest.JobSleep}
 
 func wanted(jobs ...uint32) []faas.Function {

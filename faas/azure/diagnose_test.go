@@ -133,7 +133,7 @@ func TestDiagnoseTellsWhatIsWrongWithASubscription(t *testing.T) {
 	}
 }
 
-// noToken is a credential that has none.
+// noToken is a credential without a token.
 type noToken struct{}
 
 func (noToken) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {

@@ -69,7 +69,7 @@ func TestTheEngineLeavesNothingBehindWhateverFails(t *testing.T) {
 func TestTheEnginePutsBackWhatAFailedUpdateChanged(t *testing.T) {
 	t.Parallel()
 	var broken atomic.Bool
-	// which the engine waits out
+	// The engine waits this out.
 	throttled := times(1, request("PUT", "/serverfarms/"), azuretest.Fault{Status: 429, Code: "TooManyRequests"})
 	server := serve(t, azuretest.Config{Fault: func(r *http.Request) *azuretest.Fault {
 		if broken.Load() && request("POST", "/syncfunctiontriggers")(r) {

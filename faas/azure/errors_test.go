@@ -21,7 +21,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/internal/payloads"
 )
 
-// refusalOf makes azcore's error of an answer of Resource Manager.
+// refusalOf returns azcore's error for an answer of Resource Manager.
 func refusalOf(t testing.TB, status int, code, message string) error {
 	t.Helper()
 	body, err := json.Marshal(map[string]any{"error": map[string]any{"code": code, "message": message}})
@@ -138,7 +138,7 @@ func FuzzMessageOf(f *testing.F) {
 	})
 }
 
-// A caller that leaves is told so, also if the host's answer to that comes first.
+// A caller that leaves gets a timeout even if the host's answer to that comes first.
 func TestAnAnswerToACallerThatLeftIsTimeout(t *testing.T) {
 	e := openAt(t, serve(t, azuretest.Config{}), "svc", opening{})
 	answer := &http.Response{StatusCode: http.StatusInternalServerError, Header: http.Header{}}

@@ -10,7 +10,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/azure"
 )
 
-// All jobs of a service are one function app. What the plan cannot do is refused before anything is called.
+// All jobs of a service are one function app. What the plan cannot do is refused before any call.
 func ExampleNew() {
 	e, err := azure.New(context.Background(), faas.Config{
 		Service: "my-service", SubscriptionID: "00000000-0000-0000-0000-000000000000", Region: "westeurope",

@@ -15,7 +15,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
 )
 
-// times returns a fault for the first n requests that match, for all of them where n is negative.
+// times returns a fault for the first n requests that match, or for all of them if n is negative.
 func times(n int, match func(*http.Request) bool, f azuretest.Fault) func(*http.Request) *azuretest.Fault {
 	var mu sync.Mutex
 	return func(r *http.Request) *azuretest.Fault {

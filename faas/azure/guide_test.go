@@ -12,7 +12,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/doctest"
 )
 
-// The commands of the operator's guide, typed against the stand-in. It is on Linux alone that its certificate can be trusted by an environment variable.
+// The commands of the operator's guide run against the stand-in. Only on Linux can an environment
+// variable make its certificate trusted.
 func TestTheOperatorGuide(t *testing.T) {
 	t.Parallel()
 	server := serve(t, azuretest.Config{Polls: 1})

@@ -15,12 +15,12 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
 )
 
-// reporting are the options of apps that report to the stand-in's Application Insights.
+// reporting returns the options of apps that report to the stand-in's Application Insights.
 func reporting(server *azuretest.Server) map[string]string {
 	return map[string]string{"application_insights": server.Insights(), "application_insights_endpoint": server.URL()}
 }
 
-// logged ranges over the log of JobLog.
+// logged returns the log of JobLog.
 func logged(t testing.TB, e *Executor, q faas.LogQuery) (lines []faas.LogLine, failed error) {
 	t.Helper()
 	q.JobIDs = []uint32{faastest.JobLog}

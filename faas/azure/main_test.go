@@ -23,7 +23,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/logs"
 )
 
-// shared is what tests have in common, for building it takes seconds: the job binary, and packages by what is in them.
+// shared is what tests share because building it takes seconds: the job binary, and packages by
+// their contents.
 var shared struct {
 	sync.Mutex
 	dir      string
@@ -90,7 +91,7 @@ func packageOf(t testing.TB, files []faas.PackageFile) *faas.Package {
 	return shared.packages[key]
 }
 
-// fastPace is that of tests: a fake changes its states within milliseconds.
+// fastPace is for tests: a fake changes its states within milliseconds.
 var fastPace = pace{first: time.Millisecond, longest: 10 * time.Millisecond, state: 20 * time.Second,
 	appear: 10 * time.Second, busy: 10 * time.Second,
 	role: 10 * time.Second, upload: time.Millisecond, rarest: 10 * time.Millisecond, settle: 500 * time.Millisecond,
@@ -98,7 +99,7 @@ var fastPace = pace{first: time.Millisecond, longest: 10 * time.Millisecond, sta
 	follow: logs.Pace{First: time.Millisecond, Longest: 20 * time.Millisecond},
 }
 
-// planLimits are those of the plan that this package deploys to.
+// planLimits are the limits of the plan that this package deploys to.
 var planLimits = faas.Limits{MaxMemoryMB: maxPlanMemoryMB, MaxTimeoutSecs: maxPlanTimeoutSecs, MaxPayloadMB: 100}
 
 func serve(t testing.TB, cfg azuretest.Config) *azuretest.Server {
@@ -120,7 +121,8 @@ type opening struct {
 	pace    *pace
 }
 
-// openAt opens an executor on a stand-in, with the real client-secret flow and without the environment, so that tests can run at the same time.
+// openAt opens an executor on a stand-in. It uses the real client-secret flow and does not read the
+// environment, so that tests can run at the same time.
 func openAt(t testing.TB, server *azuretest.Server, service string, o opening) *Executor {
 	t.Helper()
 	base := server.Transport()

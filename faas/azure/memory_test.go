@@ -15,7 +15,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/alloctest"
 )
 
-// large is the size of a package in bytes, of which only a small part may be in memory.
+// large is the size in bytes of a package of which only a small part may be in memory.
 const large = 48 << 20
 
 type zeros struct{}
@@ -25,7 +25,7 @@ func (zeros) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// carried returns a transport that takes packages, and gives a former one, without keeping them.
+// carried returns a transport that takes packages, and returns a former one, without keeping them.
 func carried(received *int64) func(http.RoundTripper) http.RoundTripper {
 	return func(base http.RoundTripper) http.RoundTripper {
 		return roundTripper(func(r *http.Request) (*http.Response, error) {

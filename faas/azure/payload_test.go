@@ -21,8 +21,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/internal/payloads"
 )
 
-// olderApp stands before an app. Once it is told to, it reads each request as a job binary of an older
-// version does, and refuses what that refuses. It notes the forms that came.
+// olderApp stands before an app. Once it is told to, it reads each request as a job binary of an
+// older version does, and refuses what that refuses. It records the forms of the requests.
 type olderApp struct {
 	base http.RoundTripper
 

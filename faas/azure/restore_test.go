@@ -51,8 +51,8 @@ func answersAs(t *testing.T, svc *serverless.Service, version string) {
 	}
 }
 
-// TestAFailedUpdateOfCodeIsPutBackAtEveryStep has every request of an update refused, one after the
-// other, and looks each time for code and configuration of before.
+// TestAFailedUpdateOfCodeIsPutBackAtEveryStep refuses each request of an update in turn, and checks
+// each time that the former code and configuration are back.
 func TestAFailedUpdateOfCodeIsPutBackAtEveryStep(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -70,7 +70,7 @@ func TestAFailedUpdateOfCodeIsPutBackAtEveryStep(t *testing.T) {
 			var armed atomic.Bool
 			var left atomic.Int64
 			test.cfg.Fault = func(r *http.Request) *azuretest.Fault {
-				// A former package that is refused is the matter of another test.
+				// Another test is about a former package that cannot be read.
 				if armed.Load() && !strings.Contains(r.URL.Path, "/listKeys") && !strings.Contains(r.URL.Path, "/blob/") &&
 					(r.Method != http.MethodGet || strings.Contains(r.URL.Path, "/functions")) && left.Add(-1) < 0 {
 					armed.Store(false)
@@ -175,8 +175,8 @@ func TestNothingIsChangedWhereTheFormerPackageCannotBeKept(t *testing.T) {
 	sees(t, e, "the-second-value")
 }
 
-// TestAnUpdateThatFailsLateIsPutBack has Azure accept an update, and end it with an error: it shows
-// the former configuration then, and that the app failed.
+// In TestAnUpdateThatFailsLateIsPutBack, Azure accepts an update and ends it with an error. Then it
+// shows the former configuration, and that the app failed.
 func TestAnUpdateThatFailsLateIsPutBack(t *testing.T) {
 	t.Parallel()
 	var failing atomic.Bool
@@ -233,7 +233,7 @@ func TestAStale404OfTheAppLosesNothing(t *testing.T) {
 	sees(t, e, "the-first-value")
 }
 
-// lagging returns a transport that answers the next n reads of an app with what it was at the first read.
+// lagging returns a transport that answers the next n reads of an app with the answer to the first.
 func lagging(n *atomic.Int64) func(http.RoundTripper) http.RoundTripper {
 	var mu sync.Mutex
 	var first []byte

@@ -61,7 +61,7 @@ func (e *Executor) checkSite(ctx context.Context, op, id string, s *site, err er
 }
 
 // nameIsFree reports whether no app in all of Azure has the name. If that cannot be told, it
-// reports true.
+// reports false.
 func (e *Executor) nameIsFree(ctx context.Context, name string) bool {
 	var answer struct {
 		NameAvailable bool `json:"nameAvailable"`
@@ -167,8 +167,9 @@ func notRestorable(s faas.State, access string) string {
 	case access == accessToken || access == accessKey:
 		return ""
 	case no:
-		return "Azure keeps the app's package in its storage account alone, and the last deployment could not read it there (" +
-			sanitize.Line(why, maxTagValue) + "): give the caller the role Storage Blob Data Reader on it, or the right to list its keys, and deploy"
+		return "Azure keeps the app's package in its storage account alone, and the last deployment could not read it there " +
+			"(" + sanitize.Line(why, maxTagValue) + "): give the caller the role Storage Blob Data Reader on it, " +
+			"or the right to list its keys, and deploy"
 	}
 	return "it is not known whether the app's package can be read back from its storage account: whoever deployed it " +
 		"left no note of that"

@@ -11,12 +11,12 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
 )
 
-// TestBadWeather plays histories of a service whose every request to Azure may be behind, lost, refused or
-// the last one of its program.
+// TestBadWeather plays histories of a service in which any request to Azure may be behind, lost,
+// refused or the last one of its program.
 func TestBadWeather(t *testing.T) {
 	t.Parallel()
 	server := serve(t, azuretest.Config{Polls: 1})
-	// No spell of bad weather lasts for long, and a program that has ended has nothing to wait for.
+	// No spell of bad weather lasts long, and a program that has ended waits for nothing.
 	short := fastPace
 	short.state, short.appear, short.busy, short.role, short.settle, short.grace = 3*time.Second, 2*time.Second,
 		2*time.Second, 2*time.Second, 200*time.Millisecond, time.Second

@@ -15,7 +15,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// pure returns an executor that calls nobody.
+// pure returns an executor that makes no calls.
 func pure(t testing.TB, options map[string]string) *Executor {
 	t.Helper()
 	e, err := New(t.Context(), faas.Config{Service: "pure", SubscriptionID: "sub", Options: options})
@@ -26,7 +26,7 @@ func pure(t testing.TB, options map[string]string) *Executor {
 	return e
 }
 
-// job is a binary as Azure wants it.
+// job returns a binary that Azure accepts.
 func job() *faas.Binary {
 	return &faas.Binary{Path: "/bin/job", Size: 1, Executable: true, Format: faas.FormatELF, OS: "linux",
 		Arch: faas.AMD64, Static: true, Protocols: faas.SpeaksAll}

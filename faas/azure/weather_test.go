@@ -29,7 +29,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/sanitize"
 )
 
-// hasIdentity makes sure that an app reaches its storage by its identity, and not by a key.
+// hasIdentity makes sure that an app reaches its storage with its identity, and not with a key.
 func hasIdentity(t testing.TB, server *azuretest.Server, e *Executor) {
 	t.Helper()
 	if settings := server.Settings(e.names.app); settings[connectionSetting] != "" ||
@@ -152,14 +152,14 @@ func TestPartialSuccessIsSuccess(t *testing.T) {
 	}
 }
 
-// lateRole is what Azure has been seen to say while a role does not count yet.
+// lateRole holds what Azure has been seen to say while a role has no effect yet.
 var lateRole = []string{
 	"403 this request is not authorized to perform this operation", "Unable to load the proper Managed Identity.",
 	"No such host is known. (account.blob.core.windows.net:443)",
 	"ContainerNotFound", "The specified container does not exist.",
 }
 
-// wholeUploads counts the uploads of more than an empty package.
+// wholeUploads counts the uploads of packages with functions, and those of empty ones.
 func wholeUploads(server *azuretest.Server) (whole, empty int) {
 	for _, size := range server.Uploads() {
 		if size > 1000 {
@@ -183,9 +183,9 @@ func TestALateRoleIsWaitedForWithoutUploadingAgainAndAgain(t *testing.T) {
 	}
 }
 
-// TestADeadlineThatEndsBeforeTheRoleCountsBeginsNothingAnew has the deadline pass while the role of
-// the app's identity does not count. Another app would have another identity, whose role had to
-// come anew.
+// In TestADeadlineThatEndsBeforeTheRoleCountsBeginsNothingAnew, the deadline passes while the role
+// of the app's identity has no effect yet. Another app would have another identity, which would
+// need another role.
 func TestADeadlineThatEndsBeforeTheRoleCountsBeginsNothingAnew(t *testing.T) {
 	t.Parallel()
 	for name, at := range map[string]func(*http.Request) bool{
@@ -258,8 +258,8 @@ func TestADeadlineThatEndsBeforeTheRoleCountsBeginsNothingAnew(t *testing.T) {
 	}
 }
 
-// TestNoDumpOfAnAnswerBecomesTheMessage ends waits that Azure refused meanwhile: azcore prints an
-// answer on many lines, with dashes between them.
+// In TestNoDumpOfAnAnswerBecomesTheMessage, waits end that Azure refused meanwhile: azcore prints
+// an answer on many lines, with dashes between them.
 func TestNoDumpOfAnAnswerBecomesTheMessage(t *testing.T) {
 	refusal := &azcore.ResponseError{StatusCode: http.StatusServiceUnavailable, ErrorCode: "TheReason"}
 	synctest.Test(t, func(t *testing.T) {
@@ -466,7 +466,7 @@ func TestRefusalsAreSorted(t *testing.T) {
 	}
 }
 
-// TestALockIsRefusedAtOnce has somebody lock what an update needs to change.
+// In TestALockIsRefusedAtOnce, somebody locks what an update needs to change.
 func TestALockIsRefusedAtOnce(t *testing.T) {
 	t.Parallel()
 	for name, locked := range map[string]func(names) string{
@@ -549,7 +549,8 @@ func TestAnAccountThatTakesNoKeysIsSaid(t *testing.T) {
 	}
 }
 
-// answering returns a transport that answers the first n requests that match with a status and no body.
+// answering returns a transport that answers the first n requests that match with a status and no
+// body.
 func answering(n int, match func(*http.Request) bool, status int) func(http.RoundTripper) http.RoundTripper {
 	fault := times(n, match, azuretest.Fault{})
 	return func(base http.RoundTripper) http.RoundTripper {
@@ -752,7 +753,8 @@ func TestPrintingAnExecutorsFieldsShowsNoSecret(t *testing.T) {
 	}
 }
 
-// TestASubscriptionWithoutAccessIsNoAbsence has Azure answer as it does to a caller whose account is in another tenant.
+// In TestASubscriptionWithoutAccessIsNoAbsence, Azure answers as it does to a caller whose account
+// is in another tenant.
 func TestASubscriptionWithoutAccessIsNoAbsence(t *testing.T) {
 	t.Parallel()
 	server := serve(t, azuretest.Config{Fault: times(

@@ -28,11 +28,12 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/azure"
 	"github.com/tangle-network/blueprint-serverless/faas/azure/internal/azuretest"
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
-	// what the job binary links has to be known to this module, which builds it
+	// This module builds the job binary, so that it must know what the binary links.
 	_ "github.com/tangle-network/blueprint-serverless/faas/job"
 )
 
-// checker passes requests on to a stand-in, after the generated servers have looked at those to Resource Manager.
+// checker passes requests on to a stand-in. Those to Resource Manager are checked by the generated
+// servers first.
 type checker struct {
 	base    http.RoundTripper
 	manager string                        // host
@@ -103,7 +104,7 @@ const (
 	blobs    = account + "/blobServices/default/containers/[^/]+"
 )
 
-// apis are the calls of the provider, by the names of the generated clients' methods.
+// apis are the provider's calls, by the names of the generated clients' methods.
 var apis = []struct{ module, request, name string }{
 	{"groups", "GET resourcegroups/[^/]+", "ResourceGroupsClient.Get"},
 	{"groups", "PUT resourcegroups/[^/]+", "ResourceGroupsClient.CreateOrUpdate"},
@@ -131,7 +132,7 @@ var apis = []struct{ module, request, name string }{
 	{"web", "POST providers/Microsoft.Web/checknameavailability", "WebSiteManagementClient.CheckNameAvailability"},
 }
 
-// sameMembers makes sure that a model holds all that a body does.
+// sameMembers makes sure that a model holds every member of a body.
 func sameMembers(body []byte, model any) error {
 	if model == nil {
 		return fmt.Errorf("it has a body that the API does not describe: %s", body)
@@ -180,7 +181,7 @@ func contains(path string, sent, understood any) error {
 	return nil
 }
 
-// answer makes the handlers of the generated servers: they note what they were sent, and say that all is well.
+// answer returns what a handler of a generated server answers: success.
 func answer[T any](status int) (resp azfake.Responder[T], errResp azfake.ErrorResponder) {
 	var zero T
 	resp.SetResponse(status, zero, nil)
@@ -387,7 +388,7 @@ func deployChecked(t *testing.T, cfg azuretest.Config) {
 		t.Error(p)
 	}
 	for _, api := range apis {
-		// The two are made only where something is not as it should be, or where there is no role.
+		// These two calls are made only if something needs correction, or if there is no role.
 		if !c.calls[api.name] && api.name != "WebAppsClient.UpdateApplicationSettings" &&
 			(api.name != "AccountsClient.ListKeys" || cfg.NoRoles) {
 			t.Errorf("%s was not called", api.name)

@@ -11,10 +11,10 @@ import (
 	"strings"
 )
 
-// requirements are the fields that the generated models mark as required, by package and type.
+// requirements holds the fields that the generated models mark as required, by package and type.
 type requirements map[string]map[string][]string
 
-// missing returns an error for a required field that is not set in a model or what it holds.
+// missing returns an error for a required field that is not set in a model or in what it contains.
 func (r requirements) missing(v reflect.Value) error {
 	switch v.Kind() {
 	case reflect.Pointer, reflect.Interface:
@@ -50,7 +50,7 @@ func (r requirements) missing(v reflect.Value) error {
 	return nil
 }
 
-// of returns the names of a model's required fields, as the comments of its source tell them.
+// of returns the names of a model's required fields, according to the comments of its source.
 func (r requirements) of(model reflect.Type) ([]string, error) {
 	pkg := model.PkgPath()
 	if !strings.Contains(pkg, "/resourcemanager/") {

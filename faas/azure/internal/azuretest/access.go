@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Principal is the object id of whoever logs in.
+// Principal is the object id of every caller.
 const Principal = "44444444-4444-4444-4444-444444444444"
 
 // Permissions that are not for Resource Manager.
@@ -16,7 +16,7 @@ const (
 	blobPermission    = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/read"
 )
 
-// permissionFor returns the permission that a request to Resource Manager takes.
+// permissionFor returns the permission that a request to Resource Manager needs.
 func permissionFor(r *http.Request) string {
 	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
 	verb := map[string]string{http.MethodGet: "read", http.MethodPut: "write", http.MethodDelete: "delete",
@@ -46,7 +46,7 @@ func permissionFor(r *http.Request) string {
 	return kind + "/" + verb
 }
 
-// Permissions returns those that requests took since the last call, sorted.
+// Permissions returns, sorted, the permissions that requests needed since the last call.
 func (s *Server) Permissions() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -55,7 +55,7 @@ func (s *Server) Permissions() []string {
 	return all
 }
 
-// mayNot takes note of a permission, and reports whether the caller has no role that allows it.
+// mayNot records a permission, and reports whether no role of the caller allows it.
 func (s *Server) mayNot(permission string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -67,8 +67,8 @@ func (s *Server) mayNot(permission string) bool {
 		lower == "microsoft.storage/storageaccounts/listkeys/action"
 }
 
-// denied refuses a request to Resource Manager that the caller has no role for, and reports whether
-// it did.
+// denied refuses a request to Resource Manager that no role of the caller allows, and reports
+// whether it did.
 func (s *Server) denied(w http.ResponseWriter, r *http.Request) bool {
 	taken := permissionFor(r)
 	if !s.mayNot(taken) {

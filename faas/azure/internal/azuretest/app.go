@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// quiet swallows what net/http says of connections that tests cut.
+// quiet drops what net/http logs about connections that tests break.
 var quiet = log.New(io.Discard, "", 0)
 
 // app is a function app: its settings, its publish host and its Functions host.
@@ -88,7 +88,7 @@ func (a *app) copySettings() map[string]string {
 	return maps.Clone(a.settings)
 }
 
-// configure takes over what the body of the app says. The caller holds the server's lock.
+// configure applies the body of the app. The caller holds the server's lock.
 func (a *app) configure(body map[string]any) {
 	properties, _ := body["properties"].(map[string]any)
 	a.plan, _ = properties["serverFarmId"].(string)
@@ -107,7 +107,7 @@ func (a *app) configure(body map[string]any) {
 	a.set(settings)
 }
 
-// containerOf returns the URL of the container that the package of an app is kept in.
+// containerOf returns the URL of the container that holds the package of an app.
 func containerOf(properties map[string]any) string {
 	config, _ := properties["functionAppConfig"].(map[string]any)
 	deployment, _ := config["deployment"].(map[string]any)
@@ -116,7 +116,7 @@ func containerOf(properties map[string]any) string {
 	return url
 }
 
-// moveTo makes the app run what is in another container. The caller holds the server's lock.
+// moveTo makes the app run the package of another container. The caller holds the server's lock.
 func (a *app) moveTo(url string) {
 	id := ""
 	if c := a.server.findContainer(url); c != nil {
@@ -143,7 +143,7 @@ func (a *app) set(settings map[string]string) {
 	}
 }
 
-// show adds to an answer what only Azure knows of an app, and takes out what it does not show.
+// show adds to an answer what only Azure knows about an app, and removes what Azure does not show.
 func (a *app) show(out, properties map[string]any) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -164,7 +164,7 @@ func (a *app) show(out, properties map[string]any) {
 	}
 }
 
-// action answers a call of Resource Manager on something below the app.
+// action answers a call of Resource Manager for something below the app.
 func (a *app) action(c *call) {
 	switch c.r.Method + " " + c.action {
 	case "POST config/appsettings/list":
@@ -311,7 +311,7 @@ func (a *app) accept(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusAccepted, id)
 }
 
-// isDeploying reports whether a deployment goes on, which its app's tools ask for until it has
+// isDeploying reports whether a deployment is in progress. The tools of the app ask until it has
 // ended.
 func (a *app) isDeploying() bool {
 	a.mu.Lock()
@@ -324,7 +324,7 @@ func (a *app) isDeploying() bool {
 	return false
 }
 
-// mostDeploying is how long a deployment goes on of which nobody asks how it does.
+// mostDeploying is how long a deployment takes if nobody asks for its state.
 const mostDeploying = 200 * time.Millisecond
 
 // release puts a package into the app's container and runs it.
@@ -341,7 +341,7 @@ func (a *app) release(text []byte) error {
 	return nil
 }
 
-// storageProblem says why the app may not use its storage, or nothing.
+// storageProblem says why the app may not use its storage, or returns "".
 func (a *app) storageProblem() string {
 	settings := a.copySettings()
 	a.server.mu.Lock()
@@ -425,5 +425,5 @@ func (a *app) serveFront(w http.ResponseWriter, r *http.Request) {
 		frontEnd: a.server.cfg.FrontEnd})
 }
 
-// invocation is the id that the host gives a call.
+// invocation returns the id that the host gives a call.
 func invocation() string { return fmt.Sprintf("%s-%d", random(), time.Now().UnixNano()) }

@@ -17,7 +17,7 @@ func AccountKey(account string) string {
 	return base64.StdEncoding.EncodeToString([]byte("the key of storage account " + account))
 }
 
-// serveBlob is the blob service of the storage accounts: packages can be read.
+// serveBlob is the blob service of the storage accounts, from which packages can be read.
 func (s *Server) serveBlob(w http.ResponseWriter, r *http.Request) {
 	parts := strings.Split(strings.TrimPrefix(r.URL.Path, "/blob/"), "/")
 	refuse := func(status int, code string) {
@@ -91,7 +91,7 @@ func takesKeys(account *Resource) bool {
 	return properties["allowSharedKeyAccess"] != false
 }
 
-// isSigned reports whether a request without a body carries the right signature, with a date of about now.
+// isSigned reports whether a request without a body has a valid signature and a current date.
 func isSigned(r *http.Request, account, credential string) bool {
 	text := r.Method + "\n"
 	for _, name := range []string{

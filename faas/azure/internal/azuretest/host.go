@@ -22,10 +22,10 @@ import (
 	"time"
 )
 
-// host is the Functions host of an app: it runs the package.
+// host is the Functions host of an app. It runs the package.
 type host struct {
 	store *Store
-	// report returns where the process prints to.
+	// report returns the writers for the output of the process.
 	report func(settings map[string]string) (stdout, stderr io.Writer)
 
 	mu       sync.Mutex
@@ -55,14 +55,14 @@ type functionConfig struct {
 	}
 }
 
-// request is what the front end knows of one.
+// request is what the front end knows about a request.
 type request struct {
 	authorized bool
 	settings   map[string]string
 	frontEnd   time.Duration
 }
 
-// install puts a package in the place of the one before.
+// install replaces the package.
 func (h *host) install(text []byte) error {
 	p, err := h.store.unpack(text)
 	if err != nil {
@@ -75,7 +75,7 @@ func (h *host) install(text []byte) error {
 	return nil
 }
 
-// Store holds unpacked packages by their hash, for any number of stand-ins: unpacking is what takes time.
+// Store holds unpacked packages by their hash. Stand-ins share it, because unpacking takes time.
 type Store struct {
 	dir string
 
@@ -83,7 +83,7 @@ type Store struct {
 	packages map[[sha256.Size]byte]*unpacked
 }
 
-// NewStore returns a store below a directory, which is the caller's to remove.
+// NewStore returns a store below a directory. The caller removes the directory.
 func NewStore(dir string) *Store {
 	return &Store{dir: dir, packages: map[[sha256.Size]byte]*unpacked{}}
 }
@@ -147,7 +147,8 @@ func unpack(path string, f *zip.File) ([]byte, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
 	}
-	// A process that is started meanwhile would for a moment have the file open for writing, and nobody could execute it.
+	// A process that starts meanwhile would have the file open for writing for a moment, and nobody
+	// could execute it.
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
 	return content, os.WriteFile(path, content, f.Mode().Perm())
@@ -182,7 +183,7 @@ func (h *host) stop() {
 	}
 }
 
-// remove ends everything.
+// remove ends the process and removes the package.
 func (h *host) remove() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -265,8 +266,9 @@ func (h *host) serve(w http.ResponseWriter, r *http.Request, q request) {
 				w.WriteHeader(late)
 				return
 			}
-			// The handler ended, and the host says no more. Once that is known, the next call starts another
-			// one; it would fail at a process that has closed its connections and is not reaped yet.
+			// The handler ended, and the host says no more. Wait for its end, so that the next call starts
+			// another handler: it would fail at a process that has closed its connections and is not reaped
+			// yet.
 			if ctx.Err() == nil {
 				select {
 				case <-p.ended:
@@ -288,7 +290,7 @@ func parseTimeout(text string) time.Duration {
 	return time.Duration(hours)*time.Hour + time.Duration(minutes)*time.Minute + time.Duration(seconds)*time.Second
 }
 
-// drop ends a process if it is still the one that runs.
+// drop ends a process if it is still the current one.
 func (h *host) drop(p *process) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -297,7 +299,7 @@ func (h *host) drop(p *process) {
 	}
 }
 
-// running returns the process, which it starts where none runs.
+// running returns the process, and starts it if none runs.
 func (h *host) running(ctx context.Context, settings map[string]string) (*process, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -16,7 +16,7 @@ import (
 
 // Application Insights: what apps report to it, and queries of the table "traces".
 
-// InsightsAudience is what tokens for queries are for.
+// InsightsAudience is the audience of tokens for queries.
 const InsightsAudience = "https://api.applicationinsights.io"
 
 const (
@@ -24,7 +24,7 @@ const (
 	insightsApp = "55555555-5555-5555-5555-555555555555"
 )
 
-// Insights is the connection string of the component that apps may report to.
+// Insights returns the connection string of the component that apps may report to.
 func (s *Server) Insights() string {
 	return "InstrumentationKey=" + insightsKey +
 		";IngestionEndpoint=https://westeurope-5.in.applicationinsights.azure.com/;LiveEndpoint=https://westeurope.livediagnostics.monitor.azure.com/;ApplicationId=" + insightsApp
@@ -37,14 +37,15 @@ type trace struct {
 	level                                   int
 }
 
-// insights is the component. It has a lock of its own: processes write while they are being ended.
+// insights is the component. It has its own lock, because processes write while they are stopped.
 type insights struct {
 	mu     sync.Mutex
 	traces []trace
 	serial int
 }
 
-// Trace adds a row: of an app, a category such as "Function.job0", and a severity level from 0 to 4.
+// Trace adds a row of an app, with a category such as "Function.job0" and a severity level from 0
+// to 4.
 func (s *Server) Trace(app, category, message string, level int) {
 	s.insights.mu.Lock()
 	defer s.insights.mu.Unlock()
@@ -55,7 +56,8 @@ func (s *Server) Trace(app, category, message string, level int) {
 			level: level})
 }
 
-// console takes what an app's process prints, as the host does: error output is an error, or a warning where it says so.
+// console takes the output of an app's process as the host does: error output is an error, or a
+// warning if it says so.
 type console struct {
 	add   func(message string, level int)
 	level int
@@ -81,7 +83,8 @@ func (c *console) Write(p []byte) (int, error) {
 	}
 }
 
-// report returns what an app's process prints to, which goes to Application Insights where the settings lead there.
+// report returns the writers for the output of an app's process. They write to Application Insights
+// if the settings name it.
 func (s *Server) report(app string, settings map[string]string) (stdout, stderr io.Writer) {
 	if settings["APPLICATIONINSIGHTS_CONNECTION_STRING"] != s.Insights() {
 		return io.Discard, io.Discard
@@ -164,7 +167,8 @@ func functionOf(category string) string {
 	return ""
 }
 
-// The stages of a query that are known here. What a query says otherwise is refused, as what Kusto cannot read is.
+// The known stages of a query. A query with any other stage is refused, like one that Kusto cannot
+// read.
 var (
 	timeStage     = regexp.MustCompile(`^where timestamp (>=|<) datetime\((\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{7}Z)\)$`)
 	roleStage     = regexp.MustCompile(`^where cloud_RoleName =~ '([^']+)'$`)

@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// looks are the reads of a subscription that change nothing and concern no resource: what follows the subscription in the path, the API version, and what is answered.
+// looks returns the reads of a subscription that change nothing and concern no resource: the path
+// below the subscription, the API version, and the answer.
 func (s *Server) looks() map[string]struct {
 	version string
 	body    any
@@ -41,7 +42,8 @@ func (s *Server) looks() map[string]struct {
 	}
 }
 
-// look answers a read of the subscription, or of what the caller may do in a resource group, and reports whether it was one.
+// look answers a read of the subscription, or of what the caller may do in a resource group, and
+// reports whether the request was one.
 func (s *Server) look(w http.ResponseWriter, r *http.Request) bool {
 	rest, ok := strings.CutPrefix(strings.ToLower(r.URL.Path), "/subscriptions/"+Subscription)
 	if !ok || r.Method != http.MethodGet {
@@ -63,7 +65,7 @@ func (s *Server) look(w http.ResponseWriter, r *http.Request) bool {
 	there := s.groups[strings.ToLower("/subscriptions/"+Subscription+"/resourcegroups/"+group)] != nil
 	s.mu.Unlock()
 	switch {
-	// azcore's, of a resource provider
+	// azcore's read of a resource provider
 	case r.URL.Query().Get("api-version") != l.version &&
 		!(len(rest) > 10 && strings.Count(rest, "/") == 2 && r.URL.Query().Get("api-version") == "2019-05-01"):
 		s.problem("%s %s has the API version %q", r.Method, r.URL.Path, r.URL.Query().Get("api-version"))
@@ -78,15 +80,15 @@ func (s *Server) look(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// unregistered reports whether a subscription has not registered a resource provider yet.
+// unregistered reports whether the subscription has not registered a resource provider yet.
 func (s *Server) unregistered(namespace string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.ContainsFunc(s.cfg.Unregistered, func(name string) bool { return strings.EqualFold(name, namespace) })
 }
 
-// register answers the registration of a resource provider, and refuses what one that is not
-// registered does. It reports whether it did.
+// register answers the registration of a resource provider, and refuses requests to one that is not
+// registered. It reports whether it answered.
 func (s *Server) register(w http.ResponseWriter, r *http.Request) bool {
 	rest := strings.Split(strings.TrimPrefix(r.URL.Path, "/subscriptions/"+Subscription), "/")
 	if len(rest) == 4 && rest[1] == "providers" && rest[3] == "register" && r.Method == http.MethodPost {

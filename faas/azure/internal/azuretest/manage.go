@@ -21,7 +21,7 @@ const (
 	roleType      = "Microsoft.Authorization/roleAssignments"
 )
 
-// versions are the API versions of a namespace.
+// versions holds the API versions of each namespace.
 var versions = map[string][]string{
 	"":                        {"2021-04-01", "2025-04-01"},
 	"microsoft.web":           {"2024-11-01", "2025-03-01"},
@@ -29,7 +29,8 @@ var versions = map[string][]string{
 	"microsoft.authorization": {"2022-04-01"},
 }
 
-// members are those that the body of a resource may have in a request: a list for each path.
+// members holds the members that the body of a resource may have in a request: a list for each
+// path.
 var members = map[string]map[string][]string{
 	groupType: {"": {"location", "tags"}},
 	planType: {"": {"location", "kind", "tags", "sku", "properties"}, "sku": {"name", "tier"},
@@ -51,14 +52,14 @@ var members = map[string]map[string][]string{
 		"properties.functionAppConfig.deployment.storage.authentication": {"type", "storageAccountConnectionStringName"}},
 }
 
-// required are the members that the body of a resource must have.
+// required holds the members that the body of a resource must have.
 var required = map[string][]string{
 	groupType: {"location"}, planType: {"location", "sku.name"}, accountType: {"location", "kind", "sku.name"},
 	siteType: {"location", "properties.serverFarmId"},
 	roleType: {"properties.roleDefinitionId", "properties.principalId", "properties.principalType"},
 }
 
-// named is what the names of resources look like.
+// named holds patterns for the names of resources.
 var named = map[string]*regexp.Regexp{
 	groupType: regexp.MustCompile(`^[-\w.()]{0,89}[-\w()]$`), planType: regexp.MustCompile(`^[a-zA-Z0-9-]{1,60}$`),
 	siteType:      regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9-]{0,58}[a-zA-Z0-9]$`),
@@ -67,7 +68,7 @@ var named = map[string]*regexp.Regexp{
 	roleType:      regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`),
 }
 
-// Limits of tags, of which those of storage accounts are the narrowest.
+// Limits of tags. Those of storage accounts are the narrowest.
 const (
 	mostTags     = 50
 	mostTagName  = 128
@@ -145,7 +146,7 @@ func (s *Server) manage(w http.ResponseWriter, r *http.Request) {
 	s.route(c)
 }
 
-// identify takes the path of a resource apart.
+// identify parses the path of a resource.
 func (s *Server) identify(c *call, parts []string) {
 	kind := parts[5] + "/" + parts[6]
 	for _, known := range []string{siteType, planType, accountType} {
@@ -205,7 +206,8 @@ func (s *Server) route(c *call) {
 	}
 }
 
-// unseen returns what a request does not find although it exists, because it was just made, or "". The caller holds the lock.
+// unseen returns what a request does not find although it exists, because it was just made, or "".
+// The caller holds the lock.
 func (s *Server) unseen(c *call) string {
 	group, id := strings.ToLower(c.group), strings.ToLower(c.id)
 	if s.fresh[group] > 0 {
@@ -345,7 +347,7 @@ func checkMembers(known map[string][]string, path string, body map[string]any) e
 	return nil
 }
 
-// view is a resource as an answer shows it. The caller holds the lock.
+// view returns a resource as an answer shows it. The caller holds the lock.
 func (s *Server) view(r *Resource) map[string]any {
 	out := maps.Clone(r.Body)
 	out["id"], out["name"], out["type"] = r.ID, nameOf(r.ID), r.Type

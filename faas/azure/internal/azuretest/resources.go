@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-// begin starts an operation and answers. then is what it does when it ends, under the lock; created is what its resource looks like then.
+// begin starts an operation and answers. When the operation ends, it calls then with the lock held,
+// and created returns its resource.
 func (s *Server) begin(c *call, kind string, async bool, accepted int, created func() any, then func()) {
 	s.mu.Lock()
 	s.counts[kind]++
@@ -49,15 +50,15 @@ func (s *Server) begin(c *call, kind string, async bool, accepted int, created f
 	c.w.WriteHeader(accepted)
 }
 
-// fail has a resource show that its last change failed: otherwise it is as it was before. The
-// caller holds the lock.
+// fail makes a resource show that its last change failed. Otherwise the resource is as it was
+// before. The caller holds the lock.
 func (s *Server) fail(id string) {
 	if r := s.resources[id]; r != nil && (r.Type == planType || r.Type == siteType) {
 		r.failed = true
 	}
 }
 
-// poll answers how far an operation is.
+// poll answers with the state of an operation.
 func (s *Server) poll(w http.ResponseWriter, r *http.Request, id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -137,7 +138,7 @@ func (s *Server) deleteCall(c *call, key string, existing *Resource) {
 	s.begin(c, c.resource, false, http.StatusAccepted, nil, func() { s.drop(key) })
 }
 
-// drop takes a resource, and everything in it, away. The caller holds the lock.
+// drop removes a resource and everything in it. The caller holds the lock.
 func (s *Server) drop(key string) {
 	for id, r := range s.resources {
 		if id != key && !strings.HasPrefix(id, key+"/") {
@@ -160,7 +161,7 @@ func (s *Server) drop(key string) {
 	}
 }
 
-// locked refuses what a lock on the resource, or on what it is in, does not allow, and reports
+// locked refuses what a lock on the resource, or on what contains it, does not allow, and reports
 // whether it did.
 func (s *Server) locked(c *call) bool {
 	verb := map[string]string{http.MethodDelete: "delete", http.MethodPut: "write", http.MethodPost: "write"}[c.r.Method]
@@ -179,7 +180,7 @@ func (s *Server) locked(c *call) bool {
 	return false
 }
 
-// isFull reports whether a plan has another app than that of an id.
+// isFull reports whether a plan has another app than the one with the id.
 func (s *Server) isFull(plan *Resource, id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -316,7 +317,7 @@ func (s *Server) containerAt(url string) *Resource {
 	return s.findContainer(url)
 }
 
-// findContainer is containerAt for who holds the lock.
+// findContainer is containerAt for a caller that holds the lock.
 func (s *Server) findContainer(url string) *Resource {
 	rest, ok := strings.CutPrefix(url, s.web.URL+"/blob/")
 	account, name, _ := strings.Cut(rest, "/")
@@ -353,7 +354,7 @@ func (s *Server) putRole(c *call, key string, existing *Resource) {
 	}
 }
 
-// actionCall answers what is below a resource.
+// actionCall answers a call for something below a resource.
 func (s *Server) actionCall(c *call) {
 	s.mu.Lock()
 	r := s.resources[strings.ToLower(c.id)]

@@ -1,8 +1,11 @@
-// Package azuretest is a stand-in for Azure, for tests: Entra ID's token endpoint, Resource Manager with the calls that deploying a function app
-// takes, the publish endpoint of an app, and the Functions host, which runs the package that was published: it reads host.json and function.json, and
-// starts the executable as a custom handler, respecting its mode bits. Everything is served over TLS on loopback.
+// Package azuretest is a stand-in for Azure, for tests: Entra ID's token endpoint, Resource Manager
+// with the calls that deploying a function app takes, the publish endpoint of an app, and the
+// Functions host. The host runs the package that was published: it reads host.json and
+// function.json, and starts the executable as a custom handler, respecting its mode bits.
+// Everything is served over TLS on loopback.
 //
-// It is strict: an unknown path, API version or member of a body is an error, and so is a token that it did not give out.
+// It is strict: an unknown path, API version or member of a body is an error, and so is a token
+// that it did not issue.
 package azuretest
 
 import (
@@ -23,7 +26,7 @@ import (
 	"time"
 )
 
-// What a client has to log in with.
+// What a client needs to log in.
 const (
 	Tenant       = "11111111-1111-1111-1111-111111111111"
 	ClientID     = "22222222-2222-2222-2222-222222222222"
@@ -32,7 +35,7 @@ const (
 	Audience     = "https://management.azure.com"
 )
 
-// Fault is what a request is answered with instead.
+// Fault is the answer to a request in place of the usual one.
 type Fault struct {
 	Status     int
 	Code       string
@@ -42,45 +45,52 @@ type Fault struct {
 	Details map[string]any
 }
 
-// Config says how the stand-in behaves. The zero value is an Azure in which everything works at once.
+// Config configures the stand-in. The zero value is an Azure in which everything works at once.
 type Config struct {
-	// Polls is how often an operation has to be asked for until it has ended.
+	// Polls is how often the state of an operation must be asked for until the operation ends.
 	Polls int
-	// Fail makes operations on resources of a type end with an error, such as "Microsoft.Web/sites". It is called with the number of the operation on
-	// the type, from 1, and returns the code of the error, or "".
+	// Fail makes operations on resources of a type, such as "Microsoft.Web/sites", end with an error.
+	// It is called with the number of the operation on the type, from 1, and returns the code of the
+	// error, or "".
 	Fail func(resourceType string, n int) string
-	// Fault is called for every request to Resource Manager and to publish endpoints. It must not read the body.
+	// Fault is called for every request to Resource Manager and to publish endpoints. It must not read
+	// the body.
 	Fault func(r *http.Request) *Fault
 	// FailDeploy is called with the number of a deployment, from 1, and returns why it fails, or "".
 	FailDeploy func(n int) string
-	// Allowed are the only permissions that the caller has, such as "Microsoft.Web/sites/write";
-	// nil for all.
+	// Allowed are the only permissions that the caller has, such as "Microsoft.Web/sites/write"; nil
+	// means all.
 	Allowed []string
 	// Unregistered are the resource providers that the subscription has not registered yet.
 	Unregistered []string
-	// NoRoles denies the assignment of roles, as to most users.
+	// NoRoles denies the assignment of roles, as Azure does to most users.
 	NoRoles bool
-	// KeysAfter is how often the keys of a host have to be asked for until they are there.
+	// KeysAfter is how often the keys of a host must be asked for until they exist.
 	KeysAfter int
-	// Taken are names that someone else has.
+	// Taken are names that somebody else has.
 	Taken []string
-	// FrontEnd is how long the front end waits for an answer; 0 for Azure's 230 s.
+	// FrontEnd is how long the front end waits for an answer; 0 means Azure's 230 s.
 	FrontEnd time.Duration
 	// Store is where packages are unpacked.
 	Store *Store
-	// Looks are answers to reads of the subscription, in place of the usual ones, by what follows the subscription in the lower-case path.
+	// Looks are answers to reads of the subscription, in place of the usual ones, by the lower-case
+	// path below the subscription.
 	Looks map[string]any
-	// Appear is how many requests do not find a resource after it was made: Azure's replicas learn of it one by one. It is the same for an operation, for
-	// the publish host of an app and for the record of a deployment.
+	// Appear is how many requests do not find a resource after it was made: Azure's replicas learn
+	// about it one by one. It also applies to operations, to the publish host of an app and to the
+	// record of a deployment.
 	Appear int
-	// RoleLate are the words with which the deployments of an app fail, one after the other, once
-	// its identity has its role, and the role does not count yet.
+	// RoleLate are the words with which the deployments of an app fail, one after the other, once its
+	// identity has its role and the role has no effect yet.
 	RoleLate []string
-	// Partial makes a deployment end with a partial success. It is called with the number of the deployment, from 1.
+	// Partial makes a deployment end with a partial success. It is called with the number of the
+	// deployment, from 1.
 	Partial func(n int) bool
-	// Locked are names of resources and groups that somebody has put a lock on, so that they cannot be deleted.
+	// Locked are names of resources and groups that somebody has locked, so that they cannot be
+	// deleted.
 	Locked []string
-	// DataReader gives the caller a role that allows to read blobs, which even an owner of the subscription does not have by that alone.
+	// DataReader gives the caller a role that allows to read blobs. Even an owner of the subscription
+	// does not have it by that alone.
 	DataReader bool
 	// NoKeys denies the caller the keys of storage accounts.
 	NoKeys bool
@@ -112,7 +122,7 @@ type Server struct {
 	problems      []string
 }
 
-// Resource is one that exists.
+// Resource is a resource that exists.
 type Resource struct {
 	ID   string
 	Type string
@@ -169,7 +179,7 @@ func (s *Server) Close() {
 	s.web.Close()
 }
 
-// URL is where authority and Resource Manager are.
+// URL returns the URL of the authority and of Resource Manager.
 func (s *Server) URL() string { return s.web.URL }
 
 // Transport returns a transport that trusts the stand-in. The caller closes its idle connections.
@@ -178,12 +188,12 @@ func (s *Server) Transport() *http.Transport {
 		MaxIdleConnsPerHost: 64}
 }
 
-// CertificatePEM returns the certificate that all servers of the stand-in have.
+// CertificatePEM returns the certificate of all servers of the stand-in.
 func (s *Server) CertificatePEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.web.Certificate().Raw})
 }
 
-// Left returns what exists: ids of resources and groups.
+// Left returns the ids of the resources and groups that exist.
 func (s *Server) Left() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -205,7 +215,7 @@ func (s *Server) Requests() []string {
 	return all
 }
 
-// Uploads returns the sizes of all packages that publish hosts were sent, in bytes.
+// Uploads returns the sizes in bytes of all packages that publish hosts received.
 func (s *Server) Uploads() []int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -219,7 +229,7 @@ func (s *Server) Problems() []string {
 	return s.problems
 }
 
-// Site returns the body of an app as it is, or nil.
+// Site returns the present body of an app, or nil.
 func (s *Server) Site(name string) map[string]any {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -248,7 +258,7 @@ func (s *Server) RenewKeys(name string) {
 	}
 }
 
-// Add puts a resource that was made by someone else into a group, which it makes where it does not exist.
+// Add adds a resource of somebody else to a group, and makes the group if it does not exist.
 func (s *Server) Add(group, resourceType, name string, tags map[string]any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -266,14 +276,14 @@ func (s *Server) Add(group, resourceType, name string, tags map[string]any) {
 			"location": "westeurope", "tags": tags, "properties": map[string]any{}}}
 }
 
-// Lock makes resources and groups read-only, by their names, and no others.
+// Lock makes exactly the resources and groups with these names read-only.
 func (s *Server) Lock(names ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.readOnly = names
 }
 
-// Stop stops an app, as someone may do in the portal.
+// Stop stops an app, as somebody may do in the portal.
 func (s *Server) Stop(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -348,7 +358,7 @@ func (s *Server) fault(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// login gives tokens out for a client secret, as Entra ID does.
+// login issues tokens for a client secret, as Entra ID does.
 func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 	base := s.web.URL + "/" + Tenant
 	switch strings.TrimPrefix(r.URL.Path, "/"+Tenant) {
@@ -408,7 +418,7 @@ func (s *Server) Environment() map[string]string {
 	}
 }
 
-// isExecutable reports whether a file of a package has the bits to be started.
+// isExecutable reports whether the mode bits of a file of a package allow to start it.
 func isExecutable(mode os.FileMode) bool { return mode.Perm()&0o111 != 0 }
 
 var errNoHandler = errors.New("no package is deployed")
