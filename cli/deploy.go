@@ -181,8 +181,8 @@ there is nothing to deploy.`,
 func nowhere(_ context.Context, _ serverless.ServiceSpec, jobIDs []uint32, _ serverless.Sizing) (orchestrator.Runner,
 	error) {
 	return nil, faas.Errorf(faas.ErrUnsupported, "deploy", "",
-		"jobs %v are not on FaaS and would run on this machine: add --run to run them here until Ctrl-C, or see \"cloud "+
-			"plan\" for why they are not on FaaS", jobIDs)
+		"jobs %v are not on FaaS and would run on this machine: add --run to run them here until Ctrl-C, or see "+
+			"\"tangle-cloud plan\" for why they are not on FaaS", jobIDs)
 }
 
 func readPlan(path string) (*serverless.Plan, error) {

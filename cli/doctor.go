@@ -60,6 +60,8 @@ alone are exit code 0. With --quiet only warnings and failures are printed.`,
 		checks, err := serverless.Diagnose(cmd.Context(), spec)
 		report := doctorReport{OK: true, Checks: make([]doctorCheck, len(checks))}
 		for i, c := range checks {
+			c.Remedy = strings.Join(remedies(c), "\n")
+			checks[i] = c
 			report.Checks[i] = doctorCheck{c, faas.CodeOf(c.Err)}
 			report.OK = report.OK && c.Status != faas.CheckFailed
 		}
@@ -86,26 +88,6 @@ func (a *app) remember(spec *serverless.DiagnoseSpec) {
 	}
 }
 
-// remedyHere is what this program offers to put right what a check of the library found.
-func remedyHere(c faas.Check) string {
-	warned, failed := c.Status == faas.CheckWarning, c.Status == faas.CheckFailed
-	switch {
-	case c.Name == "policy" && warned:
-		return "tangle-cloud policy --serverless true --faas-provider PROVIDER"
-	case c.Name == "provider" && failed && !errors.Is(c.Err, faas.ErrNotLinked):
-		return "tangle-cloud policy --faas-option NAME=VALUE (NAME= removes an option)"
-	case c.Name == "services" && warned:
-		return "tangle-cloud recover --name SERVICE"
-	case c.Name == "state" && (warned || failed):
-		return "tangle-cloud --state-dir DIRECTORY"
-	case c.Name == "blueprint" && (warned || failed):
-		return "tangle-cloud doctor --blueprint-id ID --rpc URL"
-	case (c.Name == "chain" || c.Name == "head" || c.Name == "contract") && (warned || failed):
-		return "tangle-cloud doctor --rpc URL --chain-id ID"
-	}
-	return ""
-}
-
 func (a *app) printChecks(w io.Writer, checks []faas.Check) {
 	labels := map[faas.CheckStatus]struct{ text, color string }{
 		faas.CheckOK: {"ok  ", green}, faas.CheckWarning: {"warn", yellow}, faas.CheckFailed: {"FAIL", red},
@@ -125,10 +107,8 @@ func (a *app) printChecks(w io.Writer, checks []faas.Check) {
 			label = "\x1b[" + labels[c.Status].color + "m" + label + "\x1b[0m"
 		}
 		fmt.Fprintf(w, "%s  %-*s  %s\n", label, width, printable(c.Name), printable(c.Detail))
-		for line := range strings.SplitSeq(c.Remedy+"\n"+remedyHere(c), "\n") {
-			if line = strings.TrimSpace(line); line != "" {
-				fmt.Fprintf(w, "      remedy: %s\n", printable(line))
-			}
+		for line := range strings.Lines(c.Remedy) {
+			fmt.Fprintf(w, "      remedy: %s\n", printable(strings.TrimSpace(line)))
 		}
 	}
 	a.afterwards("%d ok, %s, %d failed, %d skipped", count[faas.CheckOK], plural(count[faas.CheckWarning], "warning"),

@@ -61,7 +61,7 @@ func (a *app) fail(ctx context.Context, cmd *cobra.Command, err error) int {
 		return code
 	}
 	a.log.printf("%s %s\n", a.log.paint(red, "error:"),
-		strings.ReplaceAll(strings.TrimPrefix(err.Error(), "faas: "), ": faas: ", ": "))
+		withFlags(strings.ReplaceAll(strings.TrimPrefix(err.Error(), "faas: "), ": faas: ", ": ")))
 	if code == exitUsage && !a.running {
 		a.log.printf("see: %s --help\n", cmd.CommandPath())
 	}
@@ -124,7 +124,7 @@ func (a *app) remark(format string, args ...any) {
 
 func (a *app) warn(texts ...string) {
 	for _, text := range texts {
-		a.remark("%s %s", a.log.paint(yellow, "warning:"), printable(text))
+		a.remark("%s %s", a.log.paint(yellow, "warning:"), printable(withFlags(text)))
 	}
 }
 

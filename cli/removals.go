@@ -2,7 +2,6 @@ package cli
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -70,29 +69,4 @@ func (a *app) confirm(ctx context.Context, question string) bool {
 	case <-ctx.Done():
 		return false
 	}
-}
-
-// whyBeside says of each job that a plan does not put on FaaS why it does not, and what to do.
-func whyBeside(plan *serverless.Plan, policy *serverless.Policy) (lines []string) {
-	if !policy.Serverless.Enable {
-		return []string{`no job goes to FaaS, because serverless is off: "tangle-cloud policy --serverless true" turns it on`}
-	}
-	if plan.Analysis == nil {
-		return nil
-	}
-	for _, job := range plan.Analysis.Jobs {
-		for _, reason := range job.Reasons {
-			lines = append(lines, fmt.Sprintf("job %d does not go to FaaS: %s", job.JobID, reasonText(reason, plan.Binary.Path)))
-		}
-	}
-	return lines
-}
-
-// reasonText is a reason with the command that helps, where the library names a function.
-func reasonText(reason serverless.Reason, binary string) string {
-	if reason.Code == serverless.ReasonNoProfile {
-		return fmt.Sprintf("it was never profiled, and nothing untested is deployed: measure it with \"tangle-cloud profile %s\"",
-			cmp.Or(binary, "BINARY"))
-	}
-	return reason.String()
 }

@@ -43,7 +43,9 @@ func (e *Executor) Diagnose(ctx context.Context) []faas.Check {
 	return append(checks, check.Run(ctx, check.Time, probes...)...)
 }
 
-// diagnosis is the state of one call of Diagnose. Later steps read what earlier ones found.
+var setRegion = check.SetField("provider.region", "REGION")
+
+// diagnosis is one Diagnose. What one step finds out, the later ones read.
 type diagnosis struct {
 	e *Executor
 
@@ -109,7 +111,7 @@ func (d *diagnosis) credentials(ctx context.Context) faas.Check {
 	if want := e.options.accountID; want != "" && want != d.account {
 		err := faas.Errorf(faas.ErrPermissionDenied, "diagnose", faas.AWSLambda,
 			`the credentials are of account %s, and the option "account_id" allows only %s`, d.account, want)
-		return check.FailBy(err, "use credentials of account "+want+"\nset the option profile=PROFILE")
+		return check.FailBy(err, check.SetOption("profile", "PROFILE")+" (with credentials of account "+want+")")
 	}
 	return check.OK("account %s, %s, from %s", d.account, d.arn, found.Source)
 }
@@ -226,12 +228,11 @@ func (d *diagnosis) region(ctx context.Context) faas.Check {
 	switch {
 	case d.regionErr != nil && noSuchHost(d.regionErr), noSuchHost(d.settingsErr):
 		err := diagnosed(errors.Join(d.regionErr, d.settingsErr))
-		return check.Fail(err, "set another region", "there is no region %s, or no Lambda in it: %s", e.region,
-			check.Words(err))
+		return check.Fail(err, setRegion, "there is no region %s, or no Lambda in it: %s", e.region, check.Words(err))
 	case d.regionErr != nil:
 		err := diagnosed(d.regionErr)
-		return check.Fail(err, e.signIn("aws account enable-region --region-name "+e.region)+
-			"\nset another region", "account %s has not enabled region %s: %s", d.account, e.region, check.Words(err))
+		return check.Fail(err, e.signIn("aws account enable-region --region-name "+e.region)+"\n"+setRegion,
+			"account %s has not enabled region %s: %s", d.account, e.region, check.Words(err))
 	}
 	if code := codeOf(d.settingsErr); code == faas.ErrUnavailable || code == faas.ErrTimeout {
 		return check.FailBy(diagnosed(d.settingsErr),

@@ -275,7 +275,7 @@ func (d *diagnosis) role(ctx context.Context) faas.Check {
 	e := d.e
 	arn, name := e.options.roleArn, e.roleName()
 	if arn == "" && !e.options.createRole {
-		return check.FailBy(errNoRole(), "set the option create_role=true\nexport "+RoleEnv+"="+
+		return check.FailBy(errNoRole(), check.SetOption("create_role", "true")+"\nexport "+RoleEnv+"="+
 			d.arnOf("iam", "", "role/ROLE"))
 	}
 	create := "aws iam create-role --role-name " + name + " --assume-role-policy-document '" + trustPolicy + "'"
@@ -287,7 +287,7 @@ func (d *diagnosis) role(ctx context.Context) faas.Check {
 		if account := strings.Split(arn, ":")[4]; account != d.account {
 			err := faas.Errorf(faas.ErrInvalidArgument, "diagnose", faas.AWSLambda,
 				"role %s is of another account than the credentials, %s, and cannot be passed to Lambda", arn, d.account)
-			return check.FailBy(err, "set the option role_arn="+d.arnOf("iam", "", "role/ROLE"))
+			return check.FailBy(err, check.SetOption("role_arn", d.arnOf("iam", "", "role/ROLE")))
 		}
 	}
 	role, err := e.getRole(ctx, name)
@@ -309,7 +309,7 @@ func (d *diagnosis) role(ctx context.Context) faas.Check {
 		return check.Warn(diagnosed(err), d.grant([]statement{{"Allow", []string{"iam:GetRole"}, arn, nil}}),
 			"role %s could not be looked at, which takes the permission iam:GetRole; deploying does not", arn)
 	case codeOf(err) == faas.ErrConflict:
-		return check.FailBy(diagnosed(err), "set the option role_arn="+d.arnOf("iam", "", "role/"+name))
+		return check.FailBy(diagnosed(err), check.SetOption("role_arn", d.arnOf("iam", "", "role/"+name)))
 	case err != nil:
 		return check.Warn(diagnosed(err), "try again", "role %s could not be looked at: %s", name,
 			check.Words(diagnosed(err)))

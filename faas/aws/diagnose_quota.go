@@ -48,7 +48,7 @@ func (d *diagnosis) bucket(ctx context.Context) faas.Check {
 	case region != "" && region != e.region, status == http.StatusMovedPermanently:
 		err := faas.Errorf(faas.ErrInvalidArgument, "diagnose", faas.AWSLambda,
 			"bucket %s is in region %s, and Lambda in %s takes no package from there", name, region, e.region)
-		return check.FailBy(err, "set the option bucket=BUCKET to a bucket in "+e.region)
+		return check.FailBy(err, check.SetOption("bucket", "BUCKET")+" (a bucket in "+e.region+")")
 	case err == nil:
 		return check.OK("%s is there, in %s", name, e.region)
 	case status == http.StatusNotFound && e.options.s3Bucket == "":
@@ -58,7 +58,7 @@ func (d *diagnosis) bucket(ctx context.Context) faas.Check {
 	case status == http.StatusForbidden:
 		arn := "arn:" + d.partition() + ":s3:::" + name
 		return check.Fail(diagnosed(err), d.grant([]statement{{"Allow", []string{"s3:ListBucket"}, arn, nil}})+
-			"\nset the option bucket=BUCKET to one of your account",
+			"\n"+check.SetOption("bucket", "BUCKET")+" (if the bucket is another account's)",
 			"the permission s3:ListBucket on %s is missing, or the bucket belongs to another account", name)
 	}
 	return check.Warn(diagnosed(err), "try again", "bucket %s could not be looked at: %s", name,
@@ -115,7 +115,7 @@ func (d *diagnosis) quota(context.Context) faas.Check {
 		return check.Warn(nil, "remove functions and versions that nobody needs\n"+
 			raise(storageQuota, 2*limit.TotalCodeSize/giB), "%s: the code storage is nearly full", what)
 	case unreserved <= unreservable && e.options.reservedConcurrency:
-		return check.Warn(nil, raise(executionQuota, 1000)+"\nset the option reserved_concurrency=false",
+		return check.Warn(nil, raise(executionQuota, 1000)+"\n"+check.SetOption("reserved_concurrency", "false"),
 			"%s: a max_concurrency is refused, as %d have to stay unreserved, and few functions can run at the same time", what,
 			unreservable)
 	}

@@ -100,7 +100,7 @@ func TestDiagnoseTellsWhatIsWrongWithAnAccount(t *testing.T) {
 		{"a secret of another key", fault("GetCallerIdentity", 403, "SignatureDoesNotMatch"), nil, nil,
 			withoutCredentials(finding{failed, "not that of the access key", "aws configure"})},
 		{"an account that is not allowed", only(lambdatest.Config{}), map[string]string{"account_id": "999999999999"}, nil,
-			withoutCredentials(finding{failed, "999999999999", "profile=PROFILE"})},
+			withoutCredentials(finding{failed, "999999999999", "profile to PROFILE"})},
 		{"functions may not be read", fault("GetFunction", 403, "AccessDeniedException"), nil, nil, map[string]finding{
 			"lambda": {failed, "lambda:GetFunction is missing",
 				"aws iam put-user-policy --user-name test --policy-name blueprint-serverless --policy-document '" +
@@ -138,13 +138,13 @@ func TestDiagnoseTellsWhatIsWrongWithAnAccount(t *testing.T) {
 			map[string]finding{"permissions": {skipped, "InvalidAction", ""}}},
 		{"no role is given", only(lambdatest.Config{}), map[string]string{"role_arn": ""}, nil, map[string]finding{
 			"role": {failed, "no execution role is given",
-				"set the option create_role=true\nexport AWS_LAMBDA_ROLE_ARN=arn:aws:iam::123456789012:role/ROLE"}}},
+				"set serverless.provider_config.create_role to true\nexport AWS_LAMBDA_ROLE_ARN=arn:aws:iam::123456789012:role/ROLE"}}},
 		{"no such role", only(lambdatest.Config{}),
 			map[string]string{"role_arn": "arn:aws:iam::123456789012:role/path/gone"}, nil, map[string]finding{
 				"role": {failed, "there is no role", "aws iam create-role --role-name gone --assume-role-policy-document"}}},
 		{"a role of another account", only(lambdatest.Config{}),
 			map[string]string{"role_arn": "arn:aws:iam::999999999999:role/theirs"}, nil, map[string]finding{
-				"role": {failed, "another account", "role_arn=arn:aws:iam::123456789012:role/ROLE"}}},
+				"role": {failed, "another account", "role_arn to arn:aws:iam::123456789012:role/ROLE"}}},
 		{"a role that trusts somebody else", only(lambdatest.Config{}),
 			map[string]string{"role_arn": "arn:aws:iam::123456789012:role/ec2"}, func(s *lambdatest.Server) {
 				s.CreateRole("ec2", `{"Statement":{"Effect":"Allow",`+
@@ -162,7 +162,7 @@ func TestDiagnoseTellsWhatIsWrongWithAnAccount(t *testing.T) {
 			map[string]string{"role_arn": "", "create_role": "true"}, func(s *lambdatest.Server) {
 				s.CreateRole("blueprint-svc-us-east-1", trustPolicy)
 			}, map[string]finding{"role": {failed, "does not belong to service",
-				"role_arn=arn:aws:iam::123456789012:role/blueprint-svc-us-east-1"}}},
+				"role_arn to arn:aws:iam::123456789012:role/blueprint-svc-us-east-1"}}},
 		{"a bucket", only(lambdatest.Config{}), map[string]string{"bucket": "mine"},
 			func(s *lambdatest.Server) { s.CreateBucket("mine") }, map[string]finding{"bucket": {ok, "mine is there", ""}}},
 		{"no such bucket", only(lambdatest.Config{}), map[string]string{"bucket": "gone"}, nil,
@@ -172,7 +172,7 @@ func TestDiagnoseTellsWhatIsWrongWithAnAccount(t *testing.T) {
 		{"a bucket of somebody else", fault("HeadBucket", 403, "AccessDenied"), map[string]string{"bucket": "theirs"}, nil,
 			map[string]finding{"bucket": {failed, "s3:ListBucket", `"Resource":"arn:aws:s3:::theirs"`}}},
 		{"a bucket elsewhere", fault("HeadBucket", 301, "PermanentRedirect"), map[string]string{"bucket": "far"}, nil,
-			map[string]finding{"bucket": {failed, "bucket far is in region", "bucket=BUCKET"}}},
+			map[string]finding{"bucket": {failed, "bucket far is in region", "bucket to BUCKET"}}},
 		{"the code storage is full", lambdatest.Config{CodeUsed: 75 << 30}, nil, nil,
 			map[string]finding{"quota": {failed, "75.0 of 75 GiB",
 				"--quota-code L-2ACBD22F --desired-value 150 --region us-east-1"}}},

@@ -43,7 +43,9 @@ func (e *Executor) Diagnose(ctx context.Context) []faas.Check {
 	return append(first, check.Run(ctx, check.Time, later...)...)
 }
 
-// diagnosis is the state of one call of Diagnose.
+var setSubscription = check.SetField("provider.subscription_id", "SUBSCRIPTION")
+
+// diagnosis is one Diagnose.
 type diagnosis struct {
 	e *Executor
 
@@ -123,7 +125,7 @@ func (d *diagnosis) subscription(ctx context.Context) faas.Check {
 		return check.FailBy(d.failed(ctx, d.err), d.assign("Contributor"))
 	case d.err != nil:
 		return check.FailBy(d.failed(ctx, d.err),
-			"az account list --output table\nset another subscription")
+			"az account list --output table\n"+setSubscription)
 	}
 	switch d.state {
 	case "Enabled", "":
@@ -136,7 +138,7 @@ func (d *diagnosis) subscription(ctx context.Context) faas.Check {
 	err := faas.Errorf(faas.ErrInvalidArgument, "diagnose", faas.AzureFunctions,
 		"subscription %s is not enabled: its state is %q", id, sanitize.Line(d.state, 40))
 	return check.FailBy(err, "az account subscription enable --subscription-id "+id+
-		"\nset another subscription")
+		"\n"+setSubscription)
 }
 
 // assign returns the command that gives the caller a role.
@@ -202,7 +204,7 @@ func (d *diagnosis) region(ctx context.Context) faas.Check {
 	failed := faas.Errorf(faas.ErrInvalidArgument, "diagnose", faas.AzureFunctions,
 		"region %s does not offer Flex Consumption", d.e.region)
 	return check.FailBy(failed, "az functionapp list-flexconsumption-locations --output table\n"+
-		"set the option location=REGION")
+		check.SetOption("location", "REGION"))
 }
 
 func (d *diagnosis) group(ctx context.Context) faas.Check {
@@ -219,7 +221,7 @@ func (d *diagnosis) group(ctx context.Context) faas.Check {
 			"resource group %s is being deleted, which a deployment waits for", e.names.group)
 	}
 	if err := e.checkOwned("resource group "+e.names.group, g.Tags, e.options.resourceGroup != ""); err != nil {
-		return check.FailBy(d.failed(ctx, err), "set the option resource_group=GROUP")
+		return check.FailBy(d.failed(ctx, err), check.SetOption("resource_group", "GROUP"))
 	}
 	return check.OK("resource group %s is there", e.names.group)
 }
@@ -232,7 +234,7 @@ func (d *diagnosis) storage(ctx context.Context) faas.Check {
 	switch {
 	case err == nil:
 		if err := e.checkOwned("storage account "+e.names.account, a.Tags, e.options.storageAccount != ""); err != nil {
-			return check.FailBy(d.failed(ctx, err), "set the option storage_account=ACCOUNT")
+			return check.FailBy(d.failed(ctx, err), check.SetOption("storage_account", "ACCOUNT"))
 		}
 		return check.OK("storage account %s is there", e.names.account)
 	case !isNotFound(err):
@@ -252,7 +254,7 @@ func (d *diagnosis) storage(ctx context.Context) faas.Check {
 		failed := faas.Errorf(faas.ErrAlreadyExists, "diagnose", faas.AzureFunctions,
 			"the name of storage account %s is taken elsewhere in Azure, or not allowed: %s", e.names.account,
 			sanitize.Line(free.Message, 200))
-		return check.FailBy(failed, "set the option storage_account=ACCOUNT")
+		return check.FailBy(failed, check.SetOption("storage_account", "ACCOUNT"))
 	}
 	return check.OK("storage account %s is made by the first deployment, and its name is free", e.names.account)
 }

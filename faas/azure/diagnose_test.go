@@ -92,7 +92,7 @@ func TestDiagnoseTellsWhatIsWrongWithASubscription(t *testing.T) {
 				"value": []any{map[string]any{"name": "East US"}}}}}, nil, nil, map[string]finding{
 			"region": {failed, "westeurope does not offer", "az functionapp list-flexconsumption-locations"}}},
 		{"an account name that is taken", azuretest.Config{Taken: []string{derived.account}}, nil, nil,
-			map[string]finding{"storage": {failed, "is taken", "storage_account=ACCOUNT"}}},
+			map[string]finding{"storage": {failed, "is taken", "storage_account to ACCOUNT"}}},
 		{"a clock that is behind", azuretest.Config{}, nil,
 			func(base http.RoundTripper) http.RoundTripper { return skewed{base, 2 * time.Minute} },
 			map[string]finding{"clock": {warning, "behind", ""}}},

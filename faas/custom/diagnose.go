@@ -95,7 +95,7 @@ func (d *diagnosis) look(ctx context.Context) {
 	listing.Wait()
 }
 
-const setEndpoint = "tangle-cloud policy --faas-custom-endpoint URL"
+var setEndpoint = check.SetField("provider.endpoint", "URL")
 
 func (d *diagnosis) endpoint() faas.Check {
 	where := faas.RedactURL(d.e.set.base.String())
@@ -116,9 +116,9 @@ func (d *diagnosis) endpoint() faas.Check {
 	case errors.As(d.err, &dns) && dns.IsNotFound:
 		remedy = setEndpoint
 	case errors.As(d.err, &verification):
-		remedy = "tangle-cloud policy --faas-option ca_file=FILE"
+		remedy = check.SetOption("ca_file", "FILE")
 	case faas.CodeOf(d.err) == faas.ErrPermissionDenied: // a TLS alert
-		remedy = "tangle-cloud policy --faas-option client_cert=FILE --faas-option client_key=FILE"
+		remedy = check.SetOption("client_cert", "FILE", "client_key", "FILE")
 	case faas.CodeOf(d.err) == faas.ErrTimeout:
 		remedy = "let this machine's network and firewall reach " + where + ", or name another platform: " + setEndpoint
 	}
@@ -131,14 +131,14 @@ func (d *diagnosis) kindOfCredentials() (kind, remedy string) {
 	const token = "export " + TokenEnv + "=TOKEN"
 	switch authorization := set.header.get("Authorization"); {
 	case d.e.tokens != nil:
-		return "an OAuth 2.0 token", "tangle-cloud policy --faas-option oauth2_client_id=ID --faas-option " +
-			"oauth2_scopes=SCOPES\nexport " + ClientSecretEnv + "=SECRET"
+		return "an OAuth 2.0 token", check.SetOption("oauth2_client_id", "ID", "oauth2_scopes", "SCOPES") +
+			"\nexport " + ClientSecretEnv + "=SECRET"
 	case strings.HasPrefix(authorization, "Bearer "):
 		return "a bearer token", token
 	case strings.HasPrefix(authorization, "Basic "):
-		return "a user name and password", "tangle-cloud policy --faas-custom-endpoint https://USER:PASSWORD@" + set.base.Host
+		return "a user name and password", check.SetField("provider.endpoint", "https://USER:PASSWORD@"+set.base.Host)
 	case len(set.secrets) > 0:
-		return "a header", "tangle-cloud policy --faas-option 'header=NAME: VALUE'"
+		return "a header", check.SetOption("header", "NAME:VALUE")
 	case set.tls != nil && len(set.tls.Certificates) > 0:
 		return "a client certificate", token
 	}
@@ -202,7 +202,7 @@ func (d *diagnosis) protocol() faas.Check {
 			"what is at %s answers, with status 404 for a function that does not exist, but not in the protocol's shape: it "+
 				"may be another web server", faas.RedactURL(d.r.url))
 	case d.a.missing():
-		return check.Warn(nil, "deploy the functions by hand, then: tangle-cloud policy --faas-option mode=invoke-only",
+		return check.Warn(nil, check.SetOption("mode", "invoke-only")+" (once the functions are deployed by hand)",
 			"it knows no functions (status %d): it is an invoke-only platform, or another web server", d.a.status)
 	}
 	remedy := "mend the platform: it answers with a failure of its own"
@@ -226,8 +226,8 @@ func (d *diagnosis) limits() faas.Check {
 		l.MaxTimeoutSecs, l.MaxPayloadMB, l.MaxPackageMB, l.MaxFunctions)
 	if l.MaxMemoryMB < assumed.MaxMemoryMB || l.MaxTimeoutSecs < assumed.MaxTimeoutSecs ||
 		l.MaxPayloadMB < assumed.MaxPayloadMB {
-		return check.Warn(nil, fmt.Sprintf("tangle-cloud policy --faas-memory %d --faas-timeout %d",
-			min(l.MaxMemoryMB, assumed.MaxMemoryMB), min(l.MaxTimeoutSecs, assumed.MaxTimeoutSecs)),
+		return check.Warn(nil, check.SetField("default_memory_mb", fmt.Sprint(min(l.MaxMemoryMB, assumed.MaxMemoryMB)),
+			"default_timeout_secs", fmt.Sprint(min(l.MaxTimeoutSecs, assumed.MaxTimeoutSecs))),
 			"%s: jobs may fit the %d MB, %d s and %d MB of the analysis and not the platform", what, assumed.MaxMemoryMB,
 			assumed.MaxTimeoutSecs, assumed.MaxPayloadMB)
 	}

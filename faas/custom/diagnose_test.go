@@ -92,11 +92,11 @@ func TestDiagnoseTellsWhatIsWrongWithAPlatform(t *testing.T) {
 			map[string]string{"token": "s3cr3t-token"}, map[string]finding{
 				"credentials": {failed, "a bearer token was sent", "export FAAS_CUSTOM_TOKEN=TOKEN"}}},
 		{"a header is wrong", status(401, ""), map[string]string{"header": "X-Api-Key: s3cr3t-token"},
-			map[string]finding{"credentials": {failed, "a header was sent", "header=NAME: VALUE"}}},
+			map[string]finding{"credentials": {failed, "a header was sent", "header to NAME:VALUE"}}},
 		{"another web server", status(404, "<html>no such page</html>"), nil,
-			map[string]finding{"protocol": {warning, "another web server", "--faas-custom-endpoint"}}},
+			map[string]finding{"protocol": {warning, "another web server", "serverless.provider.endpoint"}}},
 		{"an invoke-only platform", status(405, ""), nil,
-			map[string]finding{"protocol": {warning, "invoke-only", "mode=invoke-only"}}},
+			map[string]finding{"protocol": {warning, "invoke-only", "mode to invoke-only"}}},
 		{"an invoke-only platform, as configured", status(405, ""), map[string]string{"mode": "invoke-only"},
 			map[string]finding{"protocol": {ok, "/job/0", ""}}},
 		{"a platform that fails", status(500, "oops"), nil,
@@ -104,7 +104,7 @@ func TestDiagnoseTellsWhatIsWrongWithAPlatform(t *testing.T) {
 		{"a platform that has had enough", status(429, ""), nil,
 			map[string]finding{"protocol": {failed, "429", "try again later"}}},
 		{"it is elsewhere", http.RedirectHandler("https://elsewhere.example/", http.StatusFound), nil, map[string]finding{
-			"endpoint": {failed, "elsewhere.example", "--faas-custom-endpoint"}, "credentials": {ok, "", ""},
+			"endpoint": {failed, "elsewhere.example", "serverless.provider.endpoint"}, "credentials": {ok, "", ""},
 			"protocol": {skipped, "", ""}, "limits": {skipped, "", ""}}},
 		{"the clock is behind", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Date", time.Now().Add(2*time.Minute).UTC().Format(http.TimeFormat))
@@ -117,7 +117,7 @@ func TestDiagnoseTellsWhatIsWrongWithAPlatform(t *testing.T) {
 			}
 			status(404, `{"error":"no such function"}`)(w, r)
 		}), nil, map[string]finding{"protocol": {ok, "extensions list", ""},
-			"limits": {warning, "512 MB, 60 s", "tangle-cloud policy --faas-memory 512 --faas-timeout 60"}}},
+			"limits": {warning, "512 MB, 60 s", "set serverless.default_memory_mb to 512 and serverless.default_timeout_secs to 60"}}},
 		{"OAuth 2.0 is refused", status(400, `{"error":"invalid_client"}`),
 			map[string]string{"oauth2_client_id": "me", "oauth2_client_secret": "s3cr3t-token",
 				"oauth2_token_url": "SELF/token"}, with(unreached, map[string]finding{
@@ -156,9 +156,9 @@ func TestDiagnoseTellsWhatIsWrongWithAPlatform(t *testing.T) {
 		remedy string
 	}{
 		{"nobody is there", faas.Config{Endpoint: "http://127.0.0.1:1"}, "start the platform at http://127.0.0.1:1"},
-		{"a certificate that nobody knows", faas.Config{Endpoint: secure.URL}, "ca_file=FILE"},
+		{"a certificate that nobody knows", faas.Config{Endpoint: secure.URL}, "ca_file to FILE"},
 		{"a client certificate is asked for", faas.Config{Endpoint: demanding.URL, HTTPClient: demanding.Client()},
-			"client_cert=FILE"},
+			"client_cert to FILE"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			wantFindings(t, open(t, tt.cfg).Diagnose(t.Context()),
@@ -177,7 +177,7 @@ func TestTheEmbeddedPlatformDeclaresItsLimits(t *testing.T) {
 	server := httptest.NewServer(p)
 	defer server.Close()
 	wantFindings(t, open(t, faas.Config{Endpoint: server.URL}).Diagnose(t.Context()), map[string]finding{
-		"protocol": {faas.CheckOK, "replace", ""}, "limits": {faas.CheckWarning, "10240 MB, 100 s", "--faas-timeout 100"}})
+		"protocol": {faas.CheckOK, "replace", ""}, "limits": {faas.CheckWarning, "10240 MB, 100 s", "serverless.default_timeout_secs to 100"}})
 }
 
 func TestADiagnosisSendsNothingThatChangesAnything(t *testing.T) {

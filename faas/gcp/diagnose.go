@@ -40,6 +40,8 @@ func (e *Executor) Diagnose(ctx context.Context) []faas.Check {
 	return append(first, check.Run(ctx, check.Time, later...)...)
 }
 
+var setProject = check.SetField("provider.project_id", "PROJECT")
+
 // diagnosis is one Diagnose.
 type diagnosis struct {
 	e *Executor
@@ -66,7 +68,7 @@ func (d *diagnosis) credentials(ctx context.Context) faas.Check {
 		case failed.Code == faas.ErrUnavailable || failed.Code == faas.ErrTimeout:
 			remedy = "let this machine's network, firewall and proxy (HTTPS_PROXY) reach oauth2.googleapis.com:443"
 		case e.set.credentialsFile != "":
-			remedy = "set option credentials_file to FILE"
+			remedy = check.SetOption("credentials_file", "FILE")
 		case e.set.impersonate != "":
 			remedy += "\ngcloud iam service-accounts add-iam-policy-binding " + e.set.impersonate +
 				" --member=MEMBER --role=roles/iam.serviceAccountTokenCreator"
@@ -103,11 +105,11 @@ func (d *diagnosis) project(context.Context) faas.Check {
 	case disabled(d.projectErr):
 		return d.unknown(d.projectErr, "")
 	case code == faas.ErrPermissionDenied:
-		return check.Warn(d.projectErr, e.grantCommand("roles/browser")+"\nset project_id to PROJECT",
+		return check.Warn(d.projectErr, e.grantCommand("roles/browser")+"\n"+setProject,
 			"project %s does not exist, or the permission resourcemanager.projects.get is missing, which deploying does not "+
 				"take: %s", e.set.project, check.Words(d.projectErr))
 	case code == faas.ErrNotFound || code == faas.ErrInvalidArgument:
-		return check.FailBy(d.projectErr, "set project_id to PROJECT")
+		return check.FailBy(d.projectErr, setProject)
 	case code == faas.ErrUnavailable || code == faas.ErrTimeout:
 		return check.FailBy(d.projectErr, "let this machine's network, firewall and proxy (HTTPS_PROXY) reach "+
 			"cloudresourcemanager.googleapis.com:443")

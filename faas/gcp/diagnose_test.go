@@ -74,7 +74,7 @@ func TestDiagnoseTellsWhatIsWrongWithAProject(t *testing.T) {
 			refuse(403, "PERMISSION_DENIED", "The caller does not have permission"), nil, nil, map[string]finding{
 				"project": {warning, "resourcemanager.projects.get", "--role=roles/browser"}}},
 		{"a project that does not exist", "/projects/test-project", refuse(404, "NOT_FOUND", "Project not found"), nil, nil,
-			map[string]finding{"project": {failed, "not found", "set project_id to PROJECT"}}},
+			map[string]finding{"project": {failed, "not found", "set serverless.provider.project_id to PROJECT"}}},
 		{"an API is not enabled", "services:batchGet",
 			write(`{"services":[{"name":"projects/1/services/run.googleapis.com","state":"ENABLED"}]}`), nil, nil,
 			map[string]finding{

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -84,3 +85,22 @@ func Words(err error) string {
 }
 
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
+
+// SetField is the remedy that sets fields of the policy's section "serverless": "set serverless.FIELD
+// to VALUE and serverless.FIELD to VALUE". Programs may turn this form into a command of their own;
+// the values have no spaces.
+func SetField(field, value string, more ...string) string {
+	text := "set serverless." + field + " to " + value
+	for pair := range slices.Chunk(more, 2) {
+		text += " and serverless." + pair[0] + " to " + pair[1]
+	}
+	return text
+}
+
+// SetOption is [SetField] for options of the provider.
+func SetOption(name, value string, more ...string) string {
+	for i := 0; i < len(more); i += 2 {
+		more[i] = "provider_config." + more[i]
+	}
+	return SetField("provider_config."+name, value, more...)
+}
