@@ -135,7 +135,7 @@ func goCommand(t *testing.T) doctest.Command {
 		flags, words := map[string]string{}, []string{}
 		for i := 2; i < len(c.Args); i++ {
 			switch arg := c.Args[i]; {
-			case slices.Contains([]string{"-tags", "-run", "-bench", "-benchtime", "-count", "-o", "-timeout"}, arg) &&
+			case slices.Contains([]string{"-tags", "-run", "-bench", "-benchtime", "-count", "-f", "-o", "-timeout"}, arg) &&
 				i+1 < len(c.Args):
 				flags[arg] = c.Args[i+1]
 				i++
@@ -150,6 +150,8 @@ func goCommand(t *testing.T) doctest.Command {
 		case sub == "install" && len(words) == 1 && strings.HasPrefix(words[0], modulePath+"/"):
 			path, _, _ := strings.Cut(strings.TrimPrefix(words[0], modulePath), "@")
 			return isProgram(ctx, root, "."+path, flags["-tags"])
+		case sub == "list" && here:
+			return c.Run(ctx, "go", []string{"-C", root, "list", "-f", flags["-f"], words[0]})
 		case sub == "build" && here:
 			return isProgram(ctx, root, words[0], flags["-tags"])
 		case sub == "run" && here:

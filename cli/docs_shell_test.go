@@ -41,8 +41,9 @@ type session struct {
 }
 
 var sessions = map[string]session{
-	"README.md":   {repository: true},
-	"docs/aws.md": {repository: true},
+	"README.md":            {repository: true},
+	"docs/architecture.md": {repository: true},
+	"docs/aws.md":          {repository: true},
 	"docs/benchmarks.md": {repository: true, instead: []doctest.Instead{{
 		Prefix: "cd internal/tangle/oracle && go test",
 		Why:    "it needs go-ethereum, which a fresh machine has not downloaded; .ci/run runs it",
