@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/go-analyze/charts/chartdraw"
@@ -15,18 +16,18 @@ import (
 	"github.com/tangle-network/blueprint-serverless/cost"
 )
 
-// chart draws what a month costs over the number of calls: a line for each provider, and one for the machine that could run the jobs in their place.
-// Both axes are logarithmic.
+// chart draws the cost of a month over the number of calls: one line for each provider, and one for
+// the machine that could run the jobs instead. Both axes are logarithmic.
 type chart struct {
 	width    int
 	currency string
 	jobs     int
 	machine  *cost.Machine
 	lines    []chartLine
-	calls    uint64 // of each job, that were asked about; 0: none
+	calls    uint64 // of each job, as asked for; 0: not asked
 }
 
-// chartLine is a provider's.
+// chartLine is the line of one provider.
 type chartLine struct {
 	provider  string
 	covers    int // jobs
@@ -37,10 +38,10 @@ type chartLine struct {
 
 const (
 	leastCalls, mostCalls = 1e3, 1e10
-	leastCost             = 0.1 // what is less is as good as free, and a logarithmic axis has no zero
+	leastCost             = 0.1 // less is practically free, and a logarithmic axis has no zero
 )
 
-// newChart estimates the costs along the axis. Providers that run none of the jobs have no line.
+// newChart estimates the costs along the axis. A provider that runs none of the jobs has no line.
 func newChart(meta *serverless.Metadata, in cost.Input, providers []string, width int) (*chart, error) {
 	c := &chart{width: width, jobs: len(meta.Jobs), calls: in.CallsPerMonth}
 	in.JobCalls = nil
@@ -61,7 +62,7 @@ func newChart(meta *serverless.Metadata, in cost.Input, providers []string, widt
 		c.lines = append(c.lines, line)
 	}
 	if len(c.lines) == 0 {
-		return nil, usagef("--svg: no job fits a provider whose prices are known, so that there is nothing to draw")
+		return nil, usagef("--svg: no job fits a provider with known prices")
 	}
 	most = min(max(most, float64(c.calls)), mostCalls)
 	most = math.Pow(10, math.Ceil(math.Log10(most)-1e-9))
@@ -73,8 +74,8 @@ func newChart(meta *serverless.Metadata, in cost.Input, providers []string, widt
 	return c, nil
 }
 
-// estimate fills in the points, from where the line leaves the bottom of the chart: as few as show its shape, because those between would only be
-// rounded to pixels.
+// estimate adds the points from where the line leaves the bottom of the chart. It adds only as many
+// as show the shape, because more would be rounded to the same pixels.
 func (l *chartLine) estimate(meta *serverless.Metadata, in cost.Input, most float64) error {
 	var failed error
 	at := func(calls float64) float64 {
@@ -101,7 +102,7 @@ func (l *chartLine) estimate(meta *serverless.Metadata, in cost.Input, most floa
 	}
 	var between func(x1, y1, x2, y2 float64, depth int)
 	between = func(x1, y1, x2, y2 float64, depth int) {
-		const visible = 1.02 // of a decade's height a hundredth
+		const visible = 1.02 // a hundredth of a decade's height
 		middle := math.Sqrt(x1 * x2)
 		cost := max(at(middle), leastCost)
 		straight := math.Sqrt(y1 * y2)
@@ -118,7 +119,8 @@ func (l *chartLine) estimate(meta *serverless.Metadata, in cost.Input, most floa
 	return failed
 }
 
-// Colours that can be told apart, also by those who see some colours alike, on white. The dark scheme replaces each by its partner.
+// Color-blind readers can tell these colors apart on white, too. The dark scheme replaces each by
+// its partner.
 var (
 	paper  = shade{drawing.ColorFromHex("ffffff"), "#0d1117"}
 	ink    = shade{drawing.ColorFromHex("1f2328"), "#e6edf3"}
@@ -137,7 +139,7 @@ type shade struct {
 	dark  string
 }
 
-// darkScheme is the style sheet for readers whose surroundings are dark. What is drawn has its colours in style attributes.
+// darkScheme is the style sheet for dark mode. The drawing has its colors in style attributes.
 func darkScheme() string {
 	var b strings.Builder
 	b.WriteString("@media (prefers-color-scheme: dark) {\n")
@@ -154,7 +156,7 @@ const (
 	fontSize     = 9.5 // in points, 12.7 pixels
 	lineHeight   = 17
 	smallestWide = 320
-	narrow       = 520 // below that names are shortened
+	narrow       = 520 // below this width names are shortened
 )
 
 // render writes the chart as SVG.
@@ -218,7 +220,7 @@ func (c *chart) render(w io.Writer) error {
 	if err := graph.Render(chartdraw.SVGWithCSS(darkScheme(), ""), &b); err != nil {
 		return err
 	}
-	// A size of its own, which the library leaves out, and a name for those who do not see it.
+	// The library sets no size, and no name for readers who cannot see the chart.
 	head := fmt.Sprintf("<svg width=\"%d\" height=\"%d\" role=\"img\" aria-label=\"%s\" ", graph.Width, graph.Height,
 		c.title())
 	_, err := io.WriteString(w, strings.Replace(b.String(), "<svg ", head, 1)+"\n")
@@ -236,7 +238,7 @@ func (c *chart) axis() string {
 	return "calls in a month"
 }
 
-// short is the name of a line at its end.
+// short is the name at the end of a line.
 func (c *chart) short(name string) string {
 	if cut, _, ok := strings.Cut(name, "-"); ok && c.width < narrow {
 		return cut
@@ -250,7 +252,7 @@ type legendRow struct {
 	dashed bool
 }
 
-// legend explains each line, and where it crosses the machine's.
+// legend explains each line and where it crosses the machine's line.
 func (c *chart) legend() []legendRow {
 	var rows []legendRow
 	for i, line := range c.lines {
@@ -293,7 +295,7 @@ func (c *chart) drawHead(r chartdraw.Renderer, rows []legendRow) {
 	}
 }
 
-// drawAsked marks the number of calls that was asked about.
+// drawAsked marks the number of calls that the user asked for.
 func (c *chart) drawAsked(r chartdraw.Renderer, box chartdraw.Box, xs *decades) {
 	if float64(c.calls) < xs.min || float64(c.calls) > xs.max {
 		return
@@ -326,14 +328,14 @@ func (c *chart) drawBreakEvens(r chartdraw.Renderer, box chartdraw.Box, xs, ys *
 	}
 }
 
-// endLabel names a line where it ends.
+// endLabel is the name at the end of a line.
 type endLabel struct {
 	text string
 	shade
 	cost float64
 }
 
-// margin is the room that the labels need beside the chart.
+// margin returns the width that the labels need beside the chart.
 func (c *chart) margin(labels []endLabel) int {
 	r := chartdraw.SVG(1, 1)
 	r.SetDPI(drawing.DefaultDPI)
@@ -344,7 +346,7 @@ func (c *chart) margin(labels []endLabel) int {
 	return width + 16
 }
 
-// drawEndLabels writes the names so that none covers another.
+// drawEndLabels writes the names so that they do not overlap.
 func drawEndLabels(r chartdraw.Renderer, box chartdraw.Box, ys *decades, labels []endLabel) {
 	const apart = 15
 	slices.SortStableFunc(labels, func(a, b endLabel) int { return cmp.Compare(b.cost, a.cost) }) // from the top
@@ -355,7 +357,7 @@ func drawEndLabels(r chartdraw.Renderer, box chartdraw.Box, ys *decades, labels 
 			at[i] = max(at[i], at[i-1]+apart)
 		}
 	}
-	for i := len(at) - 1; i >= 0; i-- { // what was pushed out at the bottom comes back
+	for i := len(at) - 1; i >= 0; i-- { // move labels below the bottom back up
 		lowest := box.Bottom
 		if i < len(at)-1 {
 			lowest = at[i+1] - apart
@@ -385,4 +387,73 @@ func stroke(r chartdraw.Renderer, style chartdraw.Style, x1, y1, x2, y2 int) {
 	r.MoveTo(x1, y1)
 	r.LineTo(x2, y2)
 	r.Stroke()
+}
+
+// decades is a logarithmic axis over whole decades. The library's own begins at 1 and serves only one
+// axis.
+type decades struct {
+	min, max float64
+	domain   int
+}
+
+var _ chartdraw.Range = (*decades)(nil)
+
+func newDecades(low, high float64) *decades {
+	const grace = 1e-9 // the error of logarithms of powers of ten
+	return &decades{min: math.Pow(10, math.Floor(math.Log10(low)+grace)),
+		max: math.Pow(10, math.Ceil(math.Log10(high)-grace))}
+}
+
+func (d *decades) String() string       { return fmt.Sprintf("%g to %g", d.min, d.max) }
+func (d *decades) IsZero() bool         { return d.max == 0 }
+func (d *decades) GetMin() float64      { return d.min }
+func (d *decades) GetMax() float64      { return d.max }
+func (d *decades) GetDelta() float64    { return d.max - d.min }
+func (d *decades) GetDomain() int       { return d.domain }
+func (d *decades) SetDomain(domain int) { d.domain = domain }
+func (d *decades) IsDescending() bool   { return false }
+
+// the library would use the outermost ticks, which may lie within the decades
+func (d *decades) SetMin(float64) {}
+func (d *decades) SetMax(float64) {}
+
+// Translate returns the distance of a value from the beginning in pixels.
+func (d *decades) Translate(value float64) int {
+	share := math.Log10(max(value, d.min)/d.min) / math.Log10(d.max/d.min)
+	return int(math.Round(share * float64(d.domain)))
+}
+
+// ticks returns every power of ten, or every other one if there are too many.
+func (d *decades) ticks(few bool) []chartdraw.Tick {
+	count := int(math.Round(math.Log10(d.max / d.min)))
+	step := 1
+	if few && count > 4 {
+		step = 2
+	}
+	var ticks []chartdraw.Tick
+	for i := 0; i <= count; i += step {
+		value := d.min * math.Pow(10, float64(i))
+		ticks = append(ticks, chartdraw.Tick{Value: value, Label: short(value)})
+	}
+	return ticks
+}
+
+// short writes a number with three digits: 0.1, 10, 1k, 4.24M.
+func short(x float64) string {
+	unit := ""
+	for _, larger := range []string{"k", "M", "B", "T"} {
+		if x < 999.5 {
+			break
+		}
+		x, unit = x/1000, larger
+	}
+	figures := 2
+	if x >= 9.995 {
+		figures = 1
+	}
+	if x >= 99.95 {
+		figures = 0
+	}
+	scale := math.Pow(10, float64(figures))
+	return strconv.FormatFloat(math.Round(x*scale)/scale, 'f', -1, 64) + unit
 }

@@ -209,7 +209,8 @@ func TestWhatAnalyzePrintsCanBeAnalysedAgain(t *testing.T) {
 func TestPlanAndDeployTellWhatAMonthCosts(t *testing.T) {
 	d := ready(t)
 	prices := filepath.Join(d.dir, "prices.json")
-	if err := os.WriteFile(prices, []byte(`{"providers": {"custom": {"region": "cellar", "as_of": "today", "source": "the landlord", "step_ms": 1, "per_million_requests": 3}}}`), 0o600); err != nil {
+	if err := os.WriteFile(prices, []byte(`{"providers": {"custom": {"region": "cellar", "as_of": "today",
+		"source": "the landlord", "step_ms": 1, "per_million_requests": 3}}}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, command := range []string{"plan", "deploy"} {

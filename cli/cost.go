@@ -15,7 +15,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// costFlags are those of every command that shows costs.
+// costFlags are the flags of every command that shows costs.
 type costFlags struct {
 	in     cost.Input
 	prices string
@@ -30,7 +30,7 @@ func bindCost(flags *pflag.FlagSet) *costFlags {
 	return c
 }
 
-// loadPrices reads the file of --prices; nil stands for the prices that are built in.
+// loadPrices reads the file named by --prices. Nil stands for the built-in prices.
 func (c *costFlags) loadPrices() (*cost.Prices, error) {
 	if c.prices == "" {
 		return nil, nil
@@ -38,8 +38,8 @@ func (c *costFlags) loadPrices() (*cost.Prices, error) {
 	return cost.LoadPrices(c.prices)
 }
 
-// costInput completes what the flags say by the policy. Where warm says that a flag tells how many instances are kept ready, that
-// counts for every job.
+// costInput completes the flags by the policy. If warm is set, a flag says how many instances are
+// kept ready, and it applies to every job.
 func (a *app) costInput(c *costFlags, warm bool) (cost.Input, error) {
 	policy, err := a.loadPolicy()
 	if err != nil {
@@ -60,7 +60,7 @@ func (a *app) costInput(c *costFlags, warm bool) (cost.Input, error) {
 	return in, err
 }
 
-// drawCosts writes the chart into a file.
+// drawCosts writes the chart to a file.
 func drawCosts(path string, meta *serverless.Metadata, in cost.Input, width int) error {
 	prices := in.Prices
 	if prices == nil {
@@ -84,7 +84,7 @@ func drawCosts(path string, meta *serverless.Metadata, in cost.Input, width int)
 	return nil
 }
 
-// printRecommendation says which provider is the cheapest, and why.
+// printRecommendation names the cheapest provider and says why.
 func (r *analyzeReport) printRecommendation(w io.Writer) {
 	fmt.Fprintln(w)
 	if r.Recommended == "" {
@@ -97,7 +97,8 @@ func (r *analyzeReport) printRecommendation(w io.Writer) {
 	}
 }
 
-// printCosts writes a table with a column for each provider, and the machine that could run the jobs in their place.
+// printCosts writes a table with a column for each provider and for the machine that could run the
+// jobs instead.
 func (r *analyzeReport) printCosts(w io.Writer) {
 	row := func(first string, cell func(c *cost.Estimate) string) {
 		cells := []string{first}
@@ -155,7 +156,7 @@ func (r *analyzeReport) keepsWarm() bool {
 	return false
 }
 
-// unverified says which prices are not the provider's own word.
+// unverified names the prices that do not come from the provider itself.
 func unverified(members []string) string {
 	if len(members) == 0 {
 		return ""
@@ -163,7 +164,7 @@ func unverified(members []string) string {
 	return ", at second hand: " + strings.Join(members, ", ")
 }
 
-// monthly is an estimate in a line, as a plan shows it.
+// monthly is an estimate as one line of a plan.
 func monthly(c *cost.Estimate) string {
 	return fmt.Sprintf("about %s a month at list prices of %s (%s)", money(c.Total, c), c.AsOf, c.Region)
 }
@@ -172,7 +173,7 @@ func money(amount float64, c *cost.Estimate) string {
 	return strings.Replace(fmt.Sprintf("%.2f %s", amount, c.Currency), "-0.00 ", "0.00 ", 1)
 }
 
-// grouped writes a number with its thousands apart.
+// grouped writes a number with its thousands separated.
 func grouped(n uint64) string {
 	text := fmt.Sprint(n)
 	for i := len(text) - 3; i > 0; i -= 3 {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,10 +9,12 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	serverless "github.com/tangle-network/blueprint-serverless"
 	"github.com/tangle-network/blueprint-serverless/cost"
@@ -44,7 +47,8 @@ func (a *app) planCommand() *cobra.Command {
 			return err
 		}
 		progress := a.progress("")
-		plan, err := serverless.NewPlan(cmd.Context(), spec, append(a.options(d, policy), serverless.WithEvents(progress.event))...)
+		opts := append(a.options(d, policy), serverless.WithEvents(progress.event))
+		plan, err := serverless.NewPlan(cmd.Context(), spec, opts...)
 		progress.end()
 		if err != nil {
 			return err
@@ -78,27 +82,29 @@ func (a *app) planCommand() *cobra.Command {
 	return cmd
 }
 
-// planned is a plan, and what its functions cost in a month if it is told how often they are called.
+// planned is a plan and, if the number of calls is given, the monthly cost of its functions.
 type planned struct {
 	*serverless.Plan
 	Cost *cost.Estimate `json:"cost,omitempty"`
 }
 
 func noEstimate(err error) string {
-	return "there is no estimate of the cost: " + strings.TrimPrefix(err.Error(), "faas: ")
+	return "the cost cannot be estimated: " + strings.TrimPrefix(err.Error(), "faas: ")
 }
 
 func (a *app) deployCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "deploy", Short: "Deploy a service, all or nothing",
-		Long: `Deploys the jobs that fit the policy's provider, all or nothing: what this call created is removed again, and what it
-updated is put back, where a function fails or Ctrl-C is pressed. An unchanged function costs a read or two.
+		Long: `Deploys the jobs that fit the policy's provider, all or nothing. If a function fails, or on Ctrl-C,
+it removes what it created and puts back what it updated. An unchanged function costs a read or two.
 
-Functions of jobs that belong on FaaS no more are removed: on a terminal you are asked first, else --prune has to say so.
+It removes the functions of jobs that no longer belong on FaaS. On a terminal it asks first; without
+one it needs --prune.
 
-Functions need no process here. Jobs that do not fit do: --run keeps the service's runner, and these jobs, running on this
-machine until Ctrl-C, which leaves the functions deployed; what they print is shown. Without it they are not available, and where no job is on FaaS
-there is nothing to deploy.`,
+Functions need no process on this machine, but jobs that do not fit do. With --run the service's
+runner and these jobs run on this machine until Ctrl-C, which leaves the functions deployed; what
+they print is shown. Without --run these jobs are not available, and if no job is on FaaS there is
+nothing to deploy.`,
 		Example: `  tangle-cloud deploy --service-id 123 --binary target/release/my-blueprint
   tangle-cloud deploy --service-id 123                                          # again, with the same binary
   tangle-cloud deploy --name my-service --binary ./my-blueprint --env API_KEY --run
@@ -107,9 +113,9 @@ there is nothing to deploy.`,
 	}
 	d := bindDeploy(cmd)
 	costs := bindCost(cmd.Flags())
-	cmd.Flags().BoolVar(&d.keepSucceeded, "keep-succeeded", false, "keep the functions that succeeded where others fail")
+	cmd.Flags().BoolVar(&d.keepSucceeded, "keep-succeeded", false, "keep the functions that succeeded if others fail")
 	planFile := cmd.Flags().String("plan", "", "`file` with a plan: do exactly that, or refuse")
-	prune := cmd.Flags().Bool("prune", false, "remove, unasked, the functions of jobs that belong on FaaS no more")
+	prune := cmd.Flags().Bool("prune", false, "remove the functions of jobs that no longer belong on FaaS without asking")
 	yes := cmd.Flags().BoolP("yes", "y", false, "answer every question with yes")
 	keepRunning := cmd.Flags().Bool("run", false, "keep the runner running on this machine until Ctrl-C")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -135,7 +141,7 @@ there is nothing to deploy.`,
 		switch {
 		case !*keepRunning:
 			opts = append(opts, serverless.WithoutRunner(), serverless.WithTraditional(nowhere))
-		case !a.quiet: // what the runner prints, and when it ends and is started again
+		case !a.quiet: // the runner's output, and its restarts
 			opts = append(opts, serverless.WithLogger(slog.New(slog.NewTextHandler(a.log, nil))))
 		}
 		if plan == nil && !*prune && !*yes {
@@ -143,8 +149,8 @@ there is nothing to deploy.`,
 				return err
 			}
 		}
-		progress := a.progress("undoing what this deployment changed (Ctrl-C again stops at once; then \"tangle-cloud recover\" " +
-			"puts it right)")
+		progress := a.progress("undoing what this deployment changed (Ctrl-C again stops at once; then " +
+			"\"tangle-cloud recover\" mends it)")
 		progress.undoes = true
 		stop := progress.interruptedBy(ctx)
 		opts = append(opts, serverless.WithEvents(progress.event))
@@ -177,7 +183,7 @@ there is nothing to deploy.`,
 	return cmd
 }
 
-// nowhere stands for the machines on which jobs that are not on FaaS would run: this program has none unless it stays.
+// nowhere refuses to run jobs outside of FaaS: without --run this program does not stay to run them.
 func nowhere(_ context.Context, _ serverless.ServiceSpec, jobIDs []uint32, _ serverless.Sizing) (orchestrator.Runner,
 	error) {
 	return nil, faas.Errorf(faas.ErrUnsupported, "deploy", "",
@@ -201,10 +207,10 @@ type deployed struct {
 	Service     string                  `json:"service"`
 	Strategy    serverless.Strategy     `json:"strategy"`
 	Deployments []serverless.Deployment `json:"deployments"`
-	Removed     []string                `json:"removed,omitempty"` // functions of jobs that belong on FaaS no more
+	Removed     []string                `json:"removed,omitempty"` // functions of jobs that no longer belong on FaaS
 	Warnings    []string                `json:"warnings,omitempty"`
 	Fallback    string                  `json:"fallback,omitempty"`
-	// Cost is what the functions cost in a month, where it is said how often they are called.
+	// Cost is the monthly cost of the functions, if the number of calls is given.
 	Cost      *cost.Estimate `json:"cost,omitempty"`
 	ElapsedMS int64          `json:"elapsed_ms"`
 }
@@ -220,14 +226,14 @@ func deployReport(s *serverless.Service, elapsed time.Duration) *deployed {
 	return r
 }
 
-// estimate adds what a month costs, or a warning why that is not known.
+// estimate adds the cost of a month, or a warning that says why it is unknown.
 func (r *deployed) estimate(s *serverless.Service, binary string, policy *serverless.Policy, in cost.Input) {
 	if r.Strategy.Kind == serverless.StrategyTraditional {
-		return // there is no function
+		return // no functions, no costs
 	}
 	cfg := policy.Serverless.Config()
 	in.DefaultMemoryMB, in.KeepWarm, in.Overrides = cfg.DefaultMemoryMB, cfg.KeepWarm, cfg.Overrides
-	if bin, err := faas.InspectBinary(binary); err == nil { // it was read for the deployment
+	if bin, err := faas.InspectBinary(binary); err == nil { // the deployment could read it
 		in.Arch = bin.Arch
 	}
 	var err error
@@ -256,4 +262,61 @@ func (r *deployed) print(w io.Writer) {
 	fmt.Fprintf(w, "%s: %s, %d created, %d updated, %d kept, %d removed, in %s\n", r.Service, r.Strategy.Kind,
 		counts[serverless.ActionCreate], counts[serverless.ActionUpdate], counts[serverless.ActionKeep], len(r.Removed),
 		round(time.Duration(r.ElapsedMS)*time.Millisecond))
+}
+
+// agreedPlan returns the plan of a deployment that removes functions, once the operator has agreed.
+// It returns nil if nothing is removed, or if the deployment itself will refuse.
+func (a *app) agreedPlan(
+	ctx context.Context, spec serverless.ServiceSpec, policy *serverless.Policy, runs bool, opts []serverless.DeployOption,
+) (*serverless.Plan, error) {
+	if !slices.ContainsFunc(a.known(spec.Name), func(info serverless.ServiceInfo) bool { return len(info.Units) > 0 }) {
+		return nil, nil // nothing to remove
+	}
+	progress := a.progress("")
+	plan, err := serverless.NewPlan(ctx, spec, append(opts, serverless.WithEvents(progress.event))...)
+	progress.end()
+	if err != nil && runs && policy.Serverless.FallbackToVM && ctx.Err() == nil {
+		return nil, nil // Deploy falls back, which removes nothing
+	}
+	if err != nil {
+		return nil, err
+	}
+	var removals []string
+	for _, c := range plan.Changes {
+		if c.Action == serverless.ActionRemove {
+			removals = append(removals, c.Unit)
+		}
+	}
+	if len(removals) == 0 || plan.Strategy.Kind == serverless.StrategyTraditional && !runs {
+		return nil, nil
+	}
+	what := fmt.Sprintf("%s of %s: %s", plural(len(removals), "function"), spec.Name, strings.Join(removals, ", "))
+	for _, line := range whyBeside(plan, policy) {
+		a.remark("%s", printable(line))
+	}
+	if a.confirm(ctx, "this removes "+what+"\ngo on? [y/N] ") {
+		return plan, nil
+	}
+	return nil, faas.Errorf(faas.ErrInvalidArgument, "deploy", "",
+		"it would remove %s; nothing was changed: add --prune if they are to go, or see \"tangle-cloud plan\" for why", what)
+}
+
+// confirm asks a question on a terminal. Without a terminal the answer is no.
+func (a *app) confirm(ctx context.Context, question string) bool {
+	in, ok := a.in.(*os.File)
+	if !ok || a.log.width == nil || a.json || !term.IsTerminal(int(in.Fd())) {
+		return false
+	}
+	a.log.printf("%s", printable(question))
+	answer := make(chan string, 1)
+	go func() { // a read cannot be interrupted: after Ctrl-C it ends with the program
+		line, _ := bufio.NewReader(in).ReadString('\n') // use what was read before an error
+		answer <- strings.ToLower(strings.TrimSpace(line))
+	}()
+	select {
+	case line := <-answer:
+		return line == "y" || line == "yes"
+	case <-ctx.Done():
+		return false
+	}
 }

@@ -22,7 +22,7 @@ import (
 var pictures = map[string]string{
 	"docs/architecture.md: policy file ──▶ Policy ─────────────┐": "a drawing",
 	"docs/architecture.md: deploy.go        Deploy, NewPlan":      "a drawing",
-	"docs/platform.md: scrape_configs:":                           "configuration of Prometheus, which these tests have no parser for",
+	"docs/platform.md: scrape_configs:":                           "configuration of Prometheus, which no test parses",
 	"docs/platform.md: time=2026-11-25T06:40:00.000Z":             "a record of a log; the platform's tests look at those",
 }
 

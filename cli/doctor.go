@@ -20,19 +20,20 @@ type doctorReport struct {
 
 type doctorCheck struct {
 	faas.Check
-	Code faas.Code `json:"code,omitempty"` // of the error of a check that failed
+	Code faas.Code `json:"code,omitempty"` // of the failed check's error
 }
 
 func (a *app) doctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "doctor", Short: "Find out what stands in the way of a deployment, and how to put it right",
-		Long: `Looks at everything that a deployment relies on and changes nothing: the policy, the provider's credentials, roles,
-APIs, permissions and quotas, the clock, the directory of the ledgers, operations that were interrupted, the node and the
-contract, and the binary. Every line is ok, a warning, skipped, or FAIL; what to do is below it, as a command where there is
-one. The provider is asked where the policy turns serverless on.
+		Use: "doctor", Short: "Find out what stands in the way of a deployment, and how to mend it",
+		Long: `Checks everything that a deployment relies on, and changes nothing: the policy, the provider's
+credentials, roles, APIs, permissions and quotas, the clock, the directory of the ledgers,
+interrupted operations, the node, the contract, and the binary. Every line is ok, a warning, skipped,
+or FAIL. Below it stands what to do, as a command if one helps. The provider is asked only if the
+policy turns serverless on.
 
-Of a service that was deployed before, blueprint and binary are known. Exit code 20 says that something failed; warnings
-alone are exit code 0. With --quiet only warnings and failures are printed.`,
+The blueprint and the binary of a service that was deployed before are known. Exit code 20 means that
+a check failed; warnings alone are exit code 0. With --quiet only warnings and failures are printed.`,
 		Example: `  tangle-cloud doctor
   tangle-cloud doctor --service-id 123
   tangle-cloud doctor --blueprint-id 42 --rpc https://... --binary target/release/my-blueprint
@@ -74,15 +75,15 @@ alone are exit code 0. With --quiet only warnings and failures are printed.`,
 	return cmd
 }
 
-// remember completes what is looked at by what the ledger knows of the service.
+// remember completes spec by what the ledger knows of the service.
 func (a *app) remember(spec *serverless.DiagnoseSpec) {
-	known, _ := serverless.ListServices(a.stateDir) // a ledger that cannot be read is one of the findings
+	known, _ := serverless.ListServices(a.stateDir) // an unreadable ledger is one of the findings
 	for _, info := range known {
 		if info.Name != spec.Service {
 			continue
 		}
 		spec.BinaryPath = cmp.Or(spec.BinaryPath, info.BinaryPath)
-		if spec.BlueprintID == nil && info.BlueprintID != 0 { // which is also that of a service without a blueprint
+		if spec.BlueprintID == nil && info.BlueprintID != 0 { // 0 may also mean: no blueprint
 			spec.BlueprintID = &info.BlueprintID
 		}
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// inputFlags are the ways to write the arguments of a job.
+// inputFlags are the forms in which a user can write the arguments of a job.
 type inputFlags struct {
 	text, hex, base64, numbers, file string
 	flags                            *pflag.FlagSet
@@ -33,7 +33,7 @@ func bindInput(flags *pflag.FlagSet) *inputFlags {
 	return f
 }
 
-// read returns the arguments: nothing where no flag was given.
+// read returns the arguments, or nil if no flag was given.
 func (f *inputFlags) read(stdin io.Reader) ([]byte, error) {
 	given := ""
 	for _, name := range inputNames {
@@ -52,7 +52,7 @@ func (f *inputFlags) read(stdin io.Reader) ([]byte, error) {
 	return parseInput(given, value, stdin)
 }
 
-// parseInput reads a value that is written in one of inputNames.
+// parseInput reads a value in one of the forms of inputNames.
 func parseInput(kind, value string, stdin io.Reader) ([]byte, error) {
 	switch kind {
 	case "text":
@@ -64,7 +64,7 @@ func parseInput(kind, value string, stdin io.Reader) ([]byte, error) {
 		}
 		return out, nil
 	case "base64":
-		// All four alphabets are accepted: who pastes base64 rarely knows which it is.
+		// Accept all four alphabets: users who paste base64 rarely know which one it is.
 		text := strings.TrimRight(strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimSpace(value)), "=")
 		out, err := base64.RawStdEncoding.DecodeString(text)
 		if err != nil {
@@ -79,7 +79,7 @@ func parseInput(kind, value string, stdin io.Reader) ([]byte, error) {
 		out := make([]byte, len(numbers))
 		for i, n := range numbers {
 			if n > math.MaxUint8 {
-				return nil, usagef(fmt.Sprintf("numbers: %d is no byte (0 to 255)", n))
+				return nil, usagef(fmt.Sprintf("numbers: %d is not a byte (0 to 255)", n))
 			}
 			out[i] = byte(n)
 		}
@@ -110,10 +110,11 @@ func parseJobInput(text string, stdin io.Reader) (uint32, []byte, error) {
 	return uint32(id), value2, err
 }
 
-// outputForms are how an answer can be shown.
+// outputForms are the forms in which an answer can be shown.
 var outputForms = []string{"auto", "text", "hex", "base64", "numbers", "raw"}
 
-// formatOutput shows an answer: in "auto" form as text where it is text, else in hexadecimal.
+// formatOutput writes an answer. The form "auto" writes text as text and everything else in
+// hexadecimal.
 func formatOutput(form string, output []byte) string {
 	switch form {
 	case "hex":

@@ -21,8 +21,9 @@ import (
 func (a *app) invokeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "invoke JOB", Short: "Run a job, once or many times",
-		Long: `Runs a job of a deployed service with the arguments given by one of --text, --hex, --base64, --numbers and --file, or
-with none. --repeat measures: the answer is that of the last call, and a summary says how long the calls took.`,
+		Long: `Runs a job of a deployed service with the arguments of --text, --hex, --base64, --numbers or --file,
+or without arguments. --repeat measures: it prints the answer of the last call, and a summary of how
+long the calls took.`,
 		Example: `  tangle-cloud invoke --service-id 123 0 --text hello
   tangle-cloud invoke --service-id 123 1 --hex 0500000000000000 --output hex
   tangle-cloud invoke --service-id 123 0 --file request.bin --output raw > answer.bin
@@ -84,7 +85,7 @@ type invokeReport struct {
 	Calls   *latencies   `json:"calls,omitempty"`
 }
 
-// latencies are of the calls as this program saw them.
+// latencies are those of the calls as this program measured them.
 type latencies struct {
 	Calls      int           `json:"calls"`
 	ColdStarts int           `json:"cold_starts"`
@@ -96,7 +97,7 @@ type latencies struct {
 	PerSecond  float64       `json:"per_second"`
 }
 
-// invokeMany makes the calls, and stops at the first that fails.
+// invokeMany makes the calls and stops at the first that fails.
 func invokeMany(ctx context.Context, service *serverless.Service, job uint32, args []byte, repeat,
 	parallel int) (*invokeReport, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -146,7 +147,7 @@ func invokeMany(ctx context.Context, service *serverless.Service, job uint32, ar
 	return report, nil
 }
 
-// latencies says how long it took, beside the answer.
+// latencies says how long the calls took.
 func (a *app) latencies(r *invokeReport) {
 	c := r.Calls
 	if c == nil {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -26,12 +27,14 @@ import (
 func (a *app) profileCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "profile BINARY", Short: "Measure a binary's jobs, without which none of them is deployed",
-		Long: `Runs each job several times on this machine and measures how long it takes and how much memory, then writes the
-profiles file that analyze, plan and deploy read. Choose inputs as demanding as those to come: a job is placed by what is found here.
+		Long: `Runs each job several times on this machine, measures its time and memory, and writes the profiles
+file that analyze, plan and deploy read. Choose inputs as demanding as the real ones: the
+measurements decide where a job runs.
 
-What the file has of other jobs is kept, and so is what was declared with --stateful and --persistent; --replace begins anew.`,
+The file keeps what it has of other jobs, and what --stateful and --persistent declared before.
+--replace begins a new file.`,
 		Example: `  tangle-cloud profile target/release/my-blueprint --jobs 0,1
-  tangle-cloud profile target/release/my-blueprint --input 0=text:hello --input 1=hex:0aff --input 1=file:large.bin --stateful 2
+  tangle-cloud profile target/release/my-blueprint --input 0=text:hello --input 1=hex:0aff --stateful 2
   tangle-cloud profile target/release/my-blueprint --jobs 0 --on-chain       # also print what to register on chain`,
 		Args: cobra.ExactArgs(1),
 	}
@@ -63,7 +66,7 @@ What the file has of other jobs is kept, and so is what was declared with --stat
 		if len(wanted) == 0 {
 			return usagef("say which jobs to profile: --jobs 0,1 or --input 0=text:hello")
 		}
-		file, err := findProfiles(args[0], *output, *replace) // before the time is spent
+		file, err := findProfiles(args[0], *output, *replace) // fail before measuring
 		if err != nil {
 			return err
 		}
@@ -76,7 +79,7 @@ What the file has of other jobs is kept, and so is what was declared with --stat
 		if err != nil {
 			return err
 		}
-		if file, err = findProfiles(args[0], *output, *replace); err != nil { // somebody may have written meanwhile
+		if file, err = findProfiles(args[0], *output, *replace); err != nil { // the file may have changed meanwhile
 			return err
 		}
 		kept, remarks, warnings := file.merge(profiles)
@@ -87,7 +90,7 @@ What the file has of other jobs is kept, and so is what was declared with --stat
 		report := struct {
 			Path     string       `json:"path"`
 			Profiles *profile.Set `json:"profiles"`
-			Kept     []uint32     `json:"kept,omitempty"` // the jobs that were not measured now
+			Kept     []uint32     `json:"kept,omitempty"` // jobs that were not measured now
 			OnChain  string       `json:"on_chain,omitempty"`
 			Warnings []string     `json:"warnings,omitempty"`
 		}{Path: file.path, Profiles: profiles, Kept: kept, Warnings: warnings}
@@ -134,7 +137,8 @@ func ids(values []uint) []uint32 {
 	return out
 }
 
-// profileProgress returns what shows how far profiling is, and what ends that.
+// profileProgress returns a function that shows the progress of profiling, and one that ends the
+// display.
 func (a *app) profileProgress() (show func(profile.Progress), end func()) {
 	var now atomic.Pointer[string]
 	now.Store(new("profiling"))
@@ -151,7 +155,7 @@ func (a *app) profileProgress() (show func(profile.Progress), end func()) {
 	}, end
 }
 
-// chainFlags say where a blueprint's metadata comes from.
+// chainFlags say where to read a blueprint's metadata.
 type chainFlags struct {
 	rpc      []string
 	contract string
@@ -177,12 +181,14 @@ func (c *chainFlags) options() []serverless.FetchOption {
 func (a *app) analyzeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "analyze ID|FILE", Short: "Say which jobs fit which provider, why not, and which provider is the cheapest",
-		Long: `Analyses the jobs for every provider, side by side, and recommends the cheapest on which every job fits. It recommends
-only: what is used is the policy's provider. ID is a blueprint's, which is read from the chain; FILE is a profiles file, a
-binary with a profiles file beside it or above its directory, or metadata as this command prints with --json.
+		Long: `Analyzes the jobs for every provider, side by side, and recommends the cheapest one on which every
+job fits. It only recommends: deployments use the policy's provider. ID is the number of a blueprint
+on chain. FILE is a profiles file, a binary with a profiles file beside it or above its directory, or
+metadata as this command prints it with --json.
 
-With --calls-per-month it also estimates what a month costs on each provider, at list prices, beside a machine that runs all
-jobs. Memory is at least the policy's. --svg draws the cost over the number of calls, and where a machine becomes cheaper.`,
+With --calls-per-month it also estimates the cost of a month at list prices, on each provider and on
+a machine that runs all jobs. Memory is at least the policy's. --svg draws the cost over the number
+of calls, and where a machine becomes cheaper.`,
 		Example: `  tangle-cloud analyze 42 --contract 0x... --rpc https://...
   tangle-cloud analyze target/blueprint-profiles.json
   tangle-cloud analyze target/release/my-blueprint --json
@@ -241,7 +247,7 @@ func (a *app) metadata(ctx context.Context, arg, binary string, chain *chainFlag
 	return decodeMetadata(arg, text)
 }
 
-// readStart reads a file whole where it can be JSON, and else its beginning.
+// readStart reads a whole file if it can be JSON, and otherwise its beginning.
 func readStart(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -251,7 +257,7 @@ func readStart(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, 16<<20))
 }
 
-// decodeMetadata reads profiles, metadata, or what analyze prints as JSON.
+// decodeMetadata reads profiles, metadata, or the JSON that analyze prints.
 func decodeMetadata(path string, text []byte) (*serverless.Metadata, error) {
 	var shape struct {
 		Metadata *serverless.Metadata `json:"metadata"`
@@ -318,7 +324,7 @@ func (r *analyzeReport) print(w io.Writer) {
 	r.printRecommendation(w)
 }
 
-// reasons lists why a job does not fit, once for all providers that have the same reason.
+// reasons lists why a job does not fit, once for all providers with the same reason.
 func (r *analyzeReport) reasons(w io.Writer, i int, id uint32) {
 	var order []string
 	where := map[string][]string{}
@@ -348,4 +354,92 @@ func fits(j serverless.JobAnalysis) string {
 		return "fits"
 	}
 	return fmt.Sprintf("%d MB, %d s", j.Needs.MemoryMB, j.Needs.TimeoutSecs)
+}
+
+// profilesFile is the file of a binary's profiles, and its present contents.
+type profilesFile struct {
+	path  string
+	older *profile.Set // nil without a file, and with --replace
+}
+
+// findProfiles chooses the file for the profiles of a binary, which is the one that deployments read:
+// the one beside the binary, unless the directory above already has the binary's profiles, or is
+// where builds of cargo have theirs.
+func findProfiles(binary, output string, replace bool) (profilesFile, error) {
+	path, err := filepath.Abs(binary)
+	if err != nil {
+		return profilesFile{}, err
+	}
+	file, err := faas.InspectBinary(path)
+	if err != nil {
+		return profilesFile{}, err
+	}
+	name := strings.TrimSuffix(filepath.Base(path), ".exe")
+	own := func(p *profile.Set) bool { return p.BinarySHA256 == file.SHA256 || p.BlueprintName == name }
+	foreign := func(p *profile.Set) bool { return p.BinarySHA256 != "" && !own(p) }
+
+	above := serverless.ProfilesPath(path)
+	at := cmp.Or(output, filepath.Join(filepath.Dir(path), filepath.Base(above)))
+	older, err := profile.Read(at)
+	if output == "" && (faas.CodeOf(err) == faas.ErrNotFound || err == nil && foreign(older)) {
+		there, aboveErr := profile.Read(above)
+		dir := filepath.Dir(path)
+		cargo := filepath.Base(filepath.Dir(dir)) == "target" &&
+			slices.Contains([]string{"release", "debug"}, filepath.Base(dir))
+		if aboveErr == nil && own(there) || cargo && (aboveErr != nil || !foreign(there)) {
+			at, older, err = above, there, aboveErr
+		}
+	}
+	switch {
+	case replace, faas.CodeOf(err) == faas.ErrNotFound:
+		return profilesFile{path: at}, nil
+	case err != nil:
+		return profilesFile{}, fmt.Errorf("%w: correct it, or begin a new file with --replace", err)
+	case foreign(older):
+		return profilesFile{}, faas.Errorf(faas.ErrConflict, "profile", "",
+			"%s has the profiles of another blueprint, %q: move this binary into a directory of its own, or begin the file "+
+				"anew with --replace",
+			at, older.BlueprintName)
+	}
+	return profilesFile{at, older}, nil
+}
+
+// merge adds to new profiles what the file has, and reports what it kept.
+func (f *profilesFile) merge(p *profile.Set) (kept []uint32, remarks, warnings []string) {
+	if f.older == nil {
+		return nil, nil, nil
+	}
+	measured := map[uint32]serverless.JobProfile{}
+	for id, job := range p.Jobs {
+		measured[id] = job
+	}
+	kept = p.Merge(f.older)
+	var declarations []uint32
+	for id, job := range measured {
+		if p.Jobs[id] != job {
+			declarations = append(declarations, id)
+		}
+	}
+	slices.Sort(declarations)
+	if len(kept) > 0 {
+		remarks = append(remarks, "kept the profiles of "+jobList(kept)+"; --replace begins the file anew")
+	}
+	if len(declarations) > 0 {
+		remarks = append(remarks, "kept what was declared of "+jobList(declarations)+"; --replace begins the file anew")
+	}
+	if len(kept) > 0 && f.older.BinarySHA256 != "" && f.older.BinarySHA256 != p.BinarySHA256 {
+		warnings = append(warnings, "another build of the binary was measured for "+jobList(kept)+": profile them again")
+	}
+	return kept, remarks, warnings
+}
+
+func jobList(ids []uint32) string {
+	texts := make([]string, len(ids))
+	for i, id := range ids {
+		texts[i] = strconv.FormatUint(uint64(id), 10)
+	}
+	if len(ids) == 1 {
+		return "job " + texts[0]
+	}
+	return "jobs " + strings.Join(texts, ", ")
 }

@@ -17,19 +17,19 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// defaultTail is how many lines are shown where nothing says which.
+// defaultTail is the number of lines shown if no flag says which.
 const defaultTail = 100
 
 func (a *app) logsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "logs", Short: "Show what a service's jobs printed",
-		Long: `Shows the lines that the service's jobs printed, of all its functions in the order of time: time, job and text. Without --since,
---until and --tail it is the last ` + strconv.Itoa(defaultTail) +
-			`. --follow goes on with what they print from then on until Ctrl-C, which ends it with exit code 0.
+		Long: `Shows the lines that the jobs of a service printed, of all its functions in the order of time: time,
+job and text. Without --since, --until and --tail it shows the last ` + strconv.Itoa(defaultTail) + ` lines.
+--follow then shows new lines until Ctrl-C, which ends it with exit code 0.
 
-How late lines show up, and what may be read, is the provider's: seconds on AWS Lambda and Google Cloud, minutes on Azure,
-which needs the option application_insights. Control characters in the lines are shown as escapes such as \x1b. --json
-prints a JSON document for each line, with the text as it was printed.`,
+The provider decides how late lines appear and what you may read: seconds on AWS Lambda and Google
+Cloud, minutes on Azure, which needs the option application_insights. Control characters are shown as
+escapes such as \x1b. --json prints a JSON document for each line, with the text unchanged.`,
 		Example: `  tangle-cloud logs --service-id 123
   tangle-cloud logs --service-id 123 --job 0 --since 10m
   tangle-cloud logs --service-id 123 --follow
@@ -81,7 +81,7 @@ func (a *app) showLogs(ctx context.Context, s *serviceFlags, q faas.LogQuery) (e
 	for line, err := range service.Logs(ctx, q) {
 		if err != nil {
 			if q.Follow && ctx.Err() != nil {
-				return nil // that is how following ends
+				return nil // following ends like this
 			}
 			return err
 		}
@@ -96,7 +96,7 @@ func (a *app) showLogs(ctx context.Context, s *serviceFlags, q faas.LogQuery) (e
 	return nil
 }
 
-// loggedLine is a line with --json.
+// loggedLine is one line of the output with --json.
 type loggedLine struct {
 	Time       *time.Time `json:"time,omitempty"`
 	JobID      *int64     `json:"job_id,omitempty"`
@@ -108,7 +108,7 @@ type loggedLine struct {
 	Truncated  bool       `json:"truncated,omitempty"`
 }
 
-// logPrinter returns what prints a line: aligned, or as a line of JSON.
+// logPrinter returns a function that prints a line, aligned or as JSON.
 func (a *app) logPrinter(service *serverless.Service) func(faas.LogLine) error {
 	if a.json {
 		enc := json.NewEncoder(a.out)
@@ -154,21 +154,21 @@ func (a *app) logPrinter(service *serverless.Service) func(faas.LogLine) error {
 	}
 }
 
-// logTime is a time in lines: always as long, in UTC.
+// logTime is the layout of times in UTC; they all have the same length.
 const logTime = "2006-01-02T15:04:05.000Z"
 
-// paintOut paints what goes to standard output, where that is a terminal.
+// paintOut colors text for standard output if that is a terminal.
 func (a *app) paintOut(color, text string) string {
 	return (&console{color: a.colorOut}).paint(color, text)
 }
 
-// escaped shows what would change how a terminal shows the text as Go escapes, the ends of lines within it too.
+// escaped writes everything that could control a terminal as Go escapes, ends of lines included.
 func escaped(text string) string {
 	var b strings.Builder
 	for text != "" {
 		r, size := utf8.DecodeRuneInString(text)
 		switch {
-		case r == utf8.RuneError && size == 1: // no UTF-8
+		case r == utf8.RuneError && size == 1: // invalid UTF-8
 			fmt.Fprintf(&b, `\x%02x`, text[0])
 		case r == '\t' || strconv.IsGraphic(r):
 			b.WriteRune(r)
@@ -180,13 +180,13 @@ func escaped(text string) string {
 	return b.String()
 }
 
-// moment is the value of a flag that is a time, or how long ago that was.
+// moment is the value of a flag: a time, or how long ago it was.
 type moment struct {
 	at  time.Time
 	now func() time.Time
 }
 
-// String is how the flag shows its default.
+// String returns the default as the flag's help shows it.
 func (m *moment) String() string {
 	if m.at.IsZero() {
 		return ""
@@ -194,10 +194,10 @@ func (m *moment) String() string {
 	return m.at.Format(time.RFC3339)
 }
 
-// Type is what the flag's help calls the value.
+// Type returns the name of the value in the flag's help.
 func (m *moment) Type() string { return "time" }
 
-// Set reads the value.
+// Set parses the value.
 func (m *moment) Set(text string) error {
 	ago, err := time.ParseDuration(text)
 	if days, ok := strings.CutSuffix(text, "d"); ok && err != nil {

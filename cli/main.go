@@ -1,4 +1,4 @@
-// Package cli is the command line of cmd/tangle-cloud, for programs that link providers of their own:
+// Package cli is the command line of tangle-cloud. A program that links providers of its own is:
 //
 //	package main
 //
@@ -10,8 +10,8 @@
 //
 //	func main() { cli.Main() }
 //
-// The package links no provider but what the command "platform" serves. It uses nothing but the
-// public API of the library.
+// The package links no provider and no cloud SDK, only the platform that the command "platform"
+// serves. It uses only the public API of the library.
 package cli
 
 import (
@@ -21,8 +21,8 @@ import (
 	"syscall"
 )
 
-// Main runs the command line with the arguments and the standard streams of the process, and ends
-// the process with the command's exit code.
+// Main runs the command line with the arguments and standard streams of the process, and exits with
+// the command's exit code. An interrupt ends the command cleanly; a second one ends it at once.
 func Main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once

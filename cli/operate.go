@@ -14,8 +14,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// open opens a service that was deployed before. The policy counts for its credentials, if it names a
-// place of the service: where a service is, its ledger says.
+// open opens a service that was deployed before. The ledger says where the service is; the policy
+// provides the credentials if it names one of these places.
 func (a *app) open(ctx context.Context, s *serviceFlags, opts ...serverless.OpenOption) (*serverless.Service, error) {
 	name, err := s.service()
 	if err != nil {
@@ -34,11 +34,11 @@ func (a *app) open(ctx context.Context, s *serviceFlags, opts ...serverless.Open
 	if err != nil {
 		return nil, err
 	}
-	a.warn("the policy names another place than those of " + name + "; its ledger counts")
+	a.warn("the policy names another place than those of " + name + "; its ledger is used")
 	return service, nil
 }
 
-// closeService frees what a handle holds, also after Ctrl-C.
+// closeService closes a handle, even after Ctrl-C.
 func closeService(ctx context.Context, s *serverless.Service) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
@@ -89,9 +89,9 @@ type statusReport struct {
 
 func (a *app) statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "status", Short: "Say how a service is, and whether the provider holds what was deployed",
-		Long: "Asks the provider for every function's health, and compares what it holds with the ledger. Exit code " +
-			"20 says that something is not as it should be.",
+		Use: "status", Short: "Show the health of a service, and whether the provider has what was deployed",
+		Long: "Asks the provider for the health of every function, and compares what it has with the ledger. Exit code " +
+			"20 means that something is wrong.",
 		Example: "  tangle-cloud status --service-id 123\n  tangle-cloud status --name my-service --json",
 		Args:    cobra.NoArgs,
 	}
@@ -187,8 +187,8 @@ func (a *app) warmCommand() *cobra.Command {
 func (a *app) undeployCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "undeploy", Short: "Remove every function of a service", Example: "  tangle-cloud undeploy --service-id 123",
-		Long: "Removes every function of a service. What is gone already is success; where something cannot be removed " +
-			"the error lists it, and the command can be repeated.",
+		Long: "Removes every function of a service. If something cannot be removed, the error lists it, and the command " +
+			"can be repeated.",
 		Args: cobra.NoArgs,
 	}
 	s := bindService(cmd.Flags())
@@ -238,8 +238,9 @@ func plural(n int, noun string) string {
 
 func (a *app) recoverCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "recover", Short: "Put right what an interrupted operation left", Example: "  tangle-cloud recover --service-id 123",
-		Long: "Removes units whose creation or removal was interrupted, and looks what became of those whose update was. " +
+		Use: "recover", Short: "Mend what an interrupted operation left",
+		Example: "  tangle-cloud recover --service-id 123",
+		Long: "Removes what an interrupted creation or removal left, and finds out how interrupted updates ended. " +
 			"The next deploy or undeploy does the same by itself.",
 		Args: cobra.NoArgs,
 	}
@@ -256,7 +257,7 @@ func (a *app) recoverCommand() *cobra.Command {
 		progress := a.progress("")
 		opts := []serverless.ServiceOption{serverless.WithStateDir(a.stateDir), serverless.WithEvents(progress.event)}
 		done, err := serverless.Recover(cmd.Context(), name, append(opts, serverless.WithPolicy(policy))...)
-		if faas.CodeOf(err) == faas.ErrNotFound { // the policy names another place: the ledger counts
+		if faas.CodeOf(err) == faas.ErrNotFound { // the policy names another place: use the ledger's
 			done, err = serverless.Recover(cmd.Context(), name, opts...)
 		}
 		progress.end()

@@ -6,17 +6,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"sync"
 	"text/tabwriter"
 	"unicode"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// The exit codes. A program that runs this one acts on them, never on the text.
+// The exit codes. Programs act on them and never on the text.
 const (
 	exitOK          = 0
 	exitInternal    = 1
@@ -33,16 +35,17 @@ var exitCodes = map[faas.Code]int{
 	faas.ErrNotLinked:   12, faas.ErrFunctionFailed: 13,
 }
 
-const exitHelp = `Exit codes: 0 success, 1 internal error, 2 invalid argument or policy, 3 not found, 4 already exists, 5 too large,
-6 permission denied, 7 throttled, 8 conflict, 9 timeout, 10 unavailable, 11 unsupported, 12 provider not linked,
-13 the function failed, 20 status or doctor: something is not as it should be, 130 interrupted.`
+const exitHelp = `Exit codes: 0 success, 1 internal error, 2 invalid argument or policy, 3 not found,
+4 already exists, 5 too large, 6 permission denied, 7 throttled, 8 conflict, 9 timeout,
+10 unavailable, 11 unsupported, 12 provider not linked, 13 the function failed,
+20 status or doctor found something wrong, 130 interrupted.`
 
-// unhealthyError is what status and doctor end with where something is not as it should be. The answer itself tells what.
+// unhealthyError ends status and doctor if something is wrong. The answer itself says what.
 type unhealthyError struct{}
 
-func (unhealthyError) Error() string { return "the service is not as it should be" }
+func (unhealthyError) Error() string { return "something is wrong" }
 
-// fail prints why the program ends and returns its exit code.
+// fail prints the error and returns the exit code.
 func (a *app) fail(ctx context.Context, cmd *cobra.Command, err error) int {
 	code, kind := exitInternal, faas.CodeOf(err)
 	var usage usageError
@@ -57,7 +60,7 @@ func (a *app) fail(ctx context.Context, cmd *cobra.Command, err error) int {
 		code = exitCodes[kind]
 	}
 	if a.json {
-		_ = json.NewEncoder(a.log).Encode(map[string]any{"error": errorReport(err, kind, code)}) // there is nowhere to tell
+		_ = json.NewEncoder(a.log).Encode(map[string]any{"error": errorReport(err, kind, code)}) // nowhere else to report
 		return code
 	}
 	a.log.printf("%s %s\n", a.log.paint(red, "error:"),
@@ -90,7 +93,7 @@ func errorReport(err error, kind faas.Code, code int) failure {
 	return f
 }
 
-// answer prints v as JSON where that was asked for, and else what text writes.
+// answer prints v as JSON with --json, and otherwise what text writes.
 func (a *app) answer(v any, text func(w io.Writer)) error {
 	if a.json {
 		enc := json.NewEncoder(a.out)
@@ -110,12 +113,12 @@ func (a *app) answer(v any, text func(w io.Writer)) error {
 	return nil
 }
 
-// afterwards remarks something below the answer.
+// afterwards prints a remark below the answer.
 func (a *app) afterwards(format string, args ...any) {
 	a.later = append(a.later, fmt.Sprintf(format, args...))
 }
 
-// remark tells what is good to know, unless --quiet.
+// remark prints a line to standard error, unless --quiet is set.
 func (a *app) remark(format string, args ...any) {
 	if !a.quiet {
 		a.log.printf(format+"\n", args...)
@@ -128,7 +131,8 @@ func (a *app) warn(texts ...string) {
 	}
 }
 
-// printable leaves out what would change how a terminal shows the text: names and messages may come from a chain or a function.
+// printable replaces what could control a terminal: names and messages may come from a chain or a
+// function.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if r == '\n' || r == '\t' || unicode.IsPrint(r) {
@@ -138,17 +142,17 @@ func printable(text string) string {
 	}, text)
 }
 
-// console writes to standard error, above the live lines where there are any.
+// console writes to standard error, above the live lines if any are shown.
 type console struct {
 	w     io.Writer
-	width func() int // nil: no terminal
+	width func() int // nil: not a terminal
 	color bool
 
 	mu   sync.Mutex
-	live io.Writer // prints above the live lines; nil where there are none
+	live io.Writer // prints above the live lines; nil if none are shown
 }
 
-// The colours, as the terminal knows them.
+// The colors, as codes of the terminal.
 const (
 	red    = "31"
 	green  = "32"
@@ -176,9 +180,23 @@ func (c *console) Write(b []byte) (int, error) {
 
 func (c *console) printf(format string, args ...any) { fmt.Fprintf(c, format, args...) }
 
-// show says what prints above the live lines from now on.
+// show sets what prints above the live lines.
 func (c *console) show(live io.Writer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.live = live
+}
+
+// terminalWidth returns a function that returns the columns of f; nil if f is not a terminal.
+func terminalWidth(f *os.File) func() int {
+	if !term.IsTerminal(int(f.Fd())) {
+		return nil
+	}
+	return func() int {
+		width, _, err := term.GetSize(int(f.Fd()))
+		if err != nil || width < 1 {
+			return 80
+		}
+		return width
+	}
 }

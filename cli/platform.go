@@ -17,14 +17,15 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/platform"
 )
 
-// tokenEnv holds the token that requests to the platform need, which has no place on a command line.
+// tokenEnv is the variable with the token that requests need. Other users could read a flag.
 const tokenEnv = "PLATFORM_TOKEN"
 
 func (a *app) platformCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "platform", Short: "Serve the embedded platform until interrupted",
-		Long: `Serves the embedded FaaS platform. It runs what is deployed to it on this machine, and does not sandbox it: deploy
-there only code that you would run yourself. Any address but a loopback one needs a token in $PLATFORM_TOKEN.`,
+		Long: `Serves the embedded FaaS platform. The platform runs what is deployed to it on this machine and does
+not sandbox it: deploy there only code that you would run yourself. Any address except a loopback one
+needs a token in $PLATFORM_TOKEN.`,
 		Example: "  tangle-cloud platform\n  tangle-cloud platform --listen 127.0.0.1:0 --dir functions --json",
 		Args:    cobra.NoArgs,
 	}
@@ -53,7 +54,7 @@ there only code that you would run yourself. Any address but a loopback one need
 		}
 		url := "http://" + listener.Addr().String()
 		if a.json {
-			err = json.NewEncoder(a.out).Encode(map[string]string{"endpoint": url}) // on one line, as the program goes on
+			err = json.NewEncoder(a.out).Encode(map[string]string{"endpoint": url}) // on one line, because the program continues
 		} else {
 			_, err = fmt.Fprintf(a.out, "listening on %s\n", url)
 			a.remark("use it with: tangle-cloud policy --serverless true --faas-provider custom --faas-custom-endpoint %s", url)
@@ -63,7 +64,7 @@ there only code that you would run yourself. Any address but a loopback one need
 	return cmd
 }
 
-// serve serves until ctx is done, which is how it is meant to end.
+// serve serves until ctx is done, which is not an error.
 func serve(ctx context.Context, server *http.Server, listener net.Listener) error {
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()

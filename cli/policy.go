@@ -19,9 +19,11 @@ import (
 func (a *app) policyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "policy", Short: "Change the policy, and say what changed",
-		Long: `Changes the policy file by the flags that are given, and by nothing else. It is validated before it is saved; other
-sections of the file stay as they are, to the byte. Another provider begins without the settings of the old one.`,
-		Example: `  tangle-cloud policy --serverless true --faas-provider aws-lambda --faas-aws-region us-east-1 --faas-memory 1024 --faas-timeout 600
+		Long: `Changes the policy file by the given flags and nothing else. It validates the policy before it saves
+it, and keeps other sections of the file byte for byte. A new provider begins without the settings of
+the old one.`,
+		Example: `  tangle-cloud policy --serverless true --faas-provider aws-lambda --faas-aws-region us-east-1
+  tangle-cloud policy --faas-memory 1024 --faas-timeout 600
   tangle-cloud policy --faas-provider custom --faas-custom-endpoint https://my-faas.example
   tangle-cloud policy --faas-provider gcp-functions --faas-gcp-project my-project
   tangle-cloud policy --faas-provider azure-functions --faas-azure-subscription 00000000-0000-0000-0000-000000000000
@@ -98,11 +100,12 @@ type fieldChange struct {
 	To    string `json:"to"`
 }
 
-// policyView is a policy without secrets: of the provider's options the names, and endpoints without credentials.
+// policyView is a policy without secrets: only the names of the provider's options, and endpoints
+// without credentials.
 type policyView struct {
 	serverless.ServerlessSettings
 	ProviderConfig []string `json:"provider_config,omitempty"`
-	// options are the values, to tell whether one changed. They are never shown.
+	// options are the values, to find changes. They are never shown.
 	options map[string]string
 }
 
@@ -175,7 +178,7 @@ func differences(from, to policyView) []fieldChange {
 	return out
 }
 
-// setOptions sets and removes provider options. They are checked if the provider is linked, which declares them.
+// setOptions sets and removes provider options. If the provider is linked, it checks them.
 func setOptions(s *serverless.ServerlessSettings, options []string) error {
 	info, linked := faas.Provider(s.Provider.Type)
 	s.ProviderConfig = maps.Clone(s.ProviderConfig)
@@ -200,7 +203,7 @@ func setOptions(s *serverless.ServerlessSettings, options []string) error {
 	return err
 }
 
-// notes say what of valid settings may surprise.
+// notes explain valid settings that may surprise.
 func notes(s serverless.ServerlessSettings) (out []string) {
 	if !s.Enable {
 		out = append(out, "serverless is off: every job runs traditionally; --serverless true turns it on")
@@ -226,7 +229,7 @@ func (a *app) notes(notes []string) {
 	}
 }
 
-// policyPath is the file that the policy is in.
+// policyPath returns the path of the policy file.
 func (a *app) policyPath() (string, error) {
 	if a.policyFile != "" {
 		return a.policyFile, nil
@@ -252,7 +255,7 @@ func (a *app) showCommand() *cobra.Command {
 			limits, _ := faas.ProviderLimits(policy.Serverless.Provider.Type)
 			report := struct {
 				Path    string      `json:"path"`
-				Exists  bool        `json:"exists"` // false: these are the defaults
+				Exists  bool        `json:"exists"` // false: the policy is the default
 				Policy  policyView  `json:"policy"`
 				Foreign []string    `json:"foreign,omitempty"` // members of the file that have no effect here
 				Limits  faas.Limits `json:"limits"`

@@ -21,12 +21,12 @@ import (
 func (a *app) pricesCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "prices", Short: "Show the prices that costs are estimated with, and refresh them",
-		Long: `Shows the list prices that costs are estimated with: those that are built in, or those of --prices.
+		Long: `Shows the list prices of estimates: the built-in ones, or those of --prices.
 
-With --refresh it reads what the providers publish today, in the same regions, says what changed and what could not be found,
-and saves the result with --save as a file for --prices. It makes no request otherwise. AWS and Azure publish their lists to
-everybody; Google's catalog needs an API key, in GOOGLE_API_KEY. --machines reads the list of Amazon EC2, too, which has some
-hundred megabytes.`,
+With --refresh it reads what the providers publish today in the same regions, reports what changed
+and what it could not find, and with --save writes a file for --prices. Without --refresh it makes no
+request. AWS and Azure publish their lists to everybody; Google's catalog needs an API key in
+GOOGLE_API_KEY. --machines also reads the list of Amazon EC2, which has some hundred megabytes.`,
 		Example: `  tangle-cloud prices
   tangle-cloud prices --refresh --save prices.json
   tangle-cloud prices --refresh --of aws-lambda --machines --save prices.json

@@ -70,7 +70,8 @@ func TestPricesAreRefreshedAndSavedForTheEstimates(t *testing.T) {
 	var report struct{ Costs []*cost.Estimate }
 	d.json(&report, "analyze", d.binary, "--calls-per-month", "1000", "--prices", saved)
 	for _, cost := range report.Costs {
-		if from := strings.HasPrefix(cost.Source, "https://prices.azure.com/"); from != (cost.Provider == faas.AzureFunctions) {
+		fetched := strings.HasPrefix(cost.Source, "https://prices.azure.com/")
+		if fetched != (cost.Provider == faas.AzureFunctions) {
 			t.Errorf("%s is estimated with prices of %s", cost.Provider, cost.Source)
 		}
 	}

@@ -3,22 +3,28 @@ package cli
 import (
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/mattn/go-runewidth"
+	"github.com/vbauerster/cupwriter"
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+
 	serverless "github.com/tangle-network/blueprint-serverless"
 )
 
-// progress shows the events of an operation: on a terminal a live line for each unit that is being worked on and a total, elsewhere a line for each unit
-// that is done.
+// progress shows the events of an operation. On a terminal it shows a live line for each unit in
+// progress and a total; elsewhere it prints a line for each unit that is done.
 type progress struct {
 	app  *app
-	note string // what an interruption leads to
-	// undoes says that what is removed after a failure is removed because of it.
+	note string // what follows an interruption
+	// undoes says that removals after a failure are an undo.
 	undoes bool
-	end    func() // stops the showing, and leaves nothing live behind
+	end    func() // ends the display and removes the live lines
 
 	mu      sync.Mutex
 	active  []*unitLine
@@ -36,14 +42,14 @@ type unitLine struct {
 
 const maxLiveLines = 8 // of units; more would scroll off a small terminal
 
-// progress begins to show an operation. note says what an interruption leads to.
+// progress begins to show an operation. note says what follows an interruption.
 func (a *app) progress(note string) *progress {
 	p := &progress{app: a, note: note, started: time.Now()}
 	p.end = a.live(maxLiveLines+1, func(i, width int) string { return p.line(i, width, time.Now()) })
 	return p
 }
 
-// interruptedBy says what happens when ctx ends before stop is called.
+// interruptedBy prints the note if ctx ends before stop is called.
 func (p *progress) interruptedBy(ctx context.Context) (stop func()) {
 	told := make(chan struct{})
 	unhook := context.AfterFunc(ctx, func() {
@@ -73,7 +79,7 @@ func (p *progress) event(e serverless.Event) {
 	}
 }
 
-// take notes an event and returns the line that it is worth, if any.
+// take records an event and returns the line to print for it, if any.
 func (p *progress) take(e serverless.Event) (string, bool) {
 	action := e.Action
 	if e.Phase != serverless.PhaseFunction {
@@ -93,12 +99,12 @@ func (p *progress) take(e serverless.Event) (string, bool) {
 		p.active = slices.Delete(p.active, i, i+1)
 	}
 	if e.Err == nil && e.Phase != serverless.PhaseFunction {
-		return "", false // only a failure of these is worth a line that stays
+		return "", false // print only failures of these
 	}
 	log := p.app.log
 	if e.Err != nil {
 		if e.Phase != serverless.PhaseFunction {
-			return "", false // the program's last words tell it
+			return "", false // the final error says so
 		}
 		p.failed++
 		return fmt.Sprintf("%s %s: %s", log.paint(red, "failed"), p.verb(action, e.Unit),
@@ -112,7 +118,7 @@ func (p *progress) take(e serverless.Event) (string, bool) {
 	return log.paint(green, "done") + " " + text, true
 }
 
-// verb says what is done to a unit, and that it is an undoing where it is one.
+// verb names what is done to a unit, and says if that is an undo.
 func (p *progress) verb(action, unit string) string {
 	text := strings.TrimSpace(action + " " + unit)
 	if p.undoes && (p.stopped || p.failed > 0) && (action == "remove" || action == "restore") {
@@ -130,7 +136,7 @@ func (p *progress) find(action, unit string) (*unitLine, int) {
 	return nil, -1
 }
 
-// line is live line i: of a unit that is being worked on, or, at the end, the total.
+// line returns live line i: a unit in progress, or the total as the last line.
 func (p *progress) line(i, width int, now time.Time) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -143,7 +149,7 @@ func (p *progress) line(i, width int, now time.Time) string {
 	return p.unit(p.active[i], width, now)
 }
 
-// unit keeps how long it takes in its line, however narrow the terminal is.
+// unit returns the line of a unit. It keeps the elapsed time however narrow the terminal is.
 func (p *progress) unit(u *unitLine, width int, now time.Time) string {
 	text := "  " + p.verb(u.action, u.unit)
 	if u.step != "" {
@@ -165,3 +171,52 @@ func (p *progress) total(width int, now time.Time) string {
 }
 
 func mega(n int64) float64 { return float64(n) / (1 << 20) }
+
+const repaintEvery = 100 * time.Millisecond
+
+// live shows lines at the bottom of the terminal, below everything that is printed meanwhile. end
+// removes them. text returns line i for a terminal of the given width, or "" for no line; the last
+// line is always shown. Another goroutine calls text at every repaint. A line must leave one column
+// free, because a full line wraps on some terminals. live shows nothing with --quiet or without a
+// terminal.
+func (a *app) live(lines int, text func(i, width int) string) (end func()) {
+	if a.log.width == nil || a.quiet {
+		return func() {}
+	}
+	fillers := make([]mpb.BarFiller, lines-1)
+	for i := range fillers {
+		fillers[i] = mpb.BarFillerFunc(func(w io.Writer, s decor.Statistics) error {
+			line := text(i, s.AvailableWidth)
+			if line != "" {
+				line += "\n"
+			}
+			_, err := io.WriteString(w, line)
+			return err
+		})
+	}
+	console := cupwriter.New(leftmost{a.log.w}, false)
+	if f, ok := a.log.w.(interface{ Fd() uintptr }); ok {
+		console.SetTermFd(int(f.Fd()))
+	}
+	bars := mpb.New(mpb.WithConsoleWriter(console), mpb.WithRefreshRate(repaintEvery))
+	bar := bars.New(0, mpb.NopStyle(), mpb.BarFillerTrim(), mpb.BarTopExtender(fillers...),
+		mpb.PrependDecorators(decor.Any(func(s decor.Statistics) string { return text(lines-1, s.AvailableWidth) })))
+	a.log.show(bars)
+	return func() {
+		bar.Abort(true)
+		bars.Wait()
+		a.log.show(nil)
+	}
+}
+
+// leftmost begins every repaint in the first column. The cursor may be elsewhere: the terminal shows
+// what is typed, such as ^C.
+type leftmost struct{ io.Writer }
+
+func (w leftmost) Write(b []byte) (int, error) {
+	n, err := w.Writer.Write(append([]byte{'\r'}, b...))
+	return max(n-1, 0), err
+}
+
+// clip shortens a line to fewer columns than width. It knows characters that take two columns.
+func clip(line string, width int) string { return runewidth.Truncate(line, max(width-1, 0), "...") }

@@ -43,7 +43,7 @@ var (
 	setField  = regexp.MustCompile(`serverless\.(\S+) to (\S+)`)
 )
 
-// policyCommandFor turns "set serverless.FIELD to VALUE" in a remedy for the provider into a command.
+// policyCommandFor turns "set serverless.FIELD to VALUE" in a provider's remedy into a command.
 func policyCommandFor(provider, remedy string) string {
 	regions := map[string]string{faas.AWSLambda: "--faas-aws-region", faas.GCPFunctions: "--faas-gcp-region",
 		faas.AzureFunctions: "--faas-azure-region"}
@@ -67,14 +67,14 @@ func policyCommandFor(provider, remedy string) string {
 	})
 }
 
-// remedies says line by line what to do about a finding of the library.
+// remedies returns the lines that say what to do about a finding of the library.
 func remedies(c faas.Check) []string {
 	provider, _, _ := strings.Cut(c.Name, "/")
 	lines := strings.Split(policyCommandFor(provider, withFlags(c.Remedy))+"\n"+remedyHere(c), "\n")
 	return slices.DeleteFunc(lines, func(line string) bool { return strings.TrimSpace(line) == "" })
 }
 
-// remedyHere is what this program offers beyond the remedy of the library.
+// remedyHere returns what this program offers beyond the library's remedy.
 func remedyHere(c faas.Check) string {
 	warned, failed := c.Status == faas.CheckWarning, c.Status == faas.CheckFailed
 	switch {

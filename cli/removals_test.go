@@ -157,7 +157,8 @@ func TestAnUnprofiledBinaryIsNoDeadEnd(t *testing.T) {
 		}
 	}
 	d.ok("policy", "--serverless", "false")
-	if out := d.ok("plan", "--name", "new", "--binary", binary); !strings.Contains(out, "tangle-cloud policy --serverless true") {
+	out := d.ok("plan", "--name", "new", "--binary", binary)
+	if !strings.Contains(out, "tangle-cloud policy --serverless true") {
 		t.Errorf("a plan does not say that serverless is off:\n%s", out)
 	}
 }

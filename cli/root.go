@@ -15,16 +15,17 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// streams is where the program reads and writes. What a command answers goes to out; progress, warnings and errors go to err.
+// streams are the input and output of the program. Answers go to out; progress, warnings and errors
+// go to err.
 type streams struct {
 	in       io.Reader
 	out, err io.Writer
-	// terminal tells how many columns err has now; nil where it is no terminal.
+	// terminal returns the columns of err; nil if err is not a terminal.
 	terminal func() int
 	color    bool // on a terminal
-	// transport is how price lists are read; nil is [http.DefaultTransport].
+	// transport reads price lists; nil is [http.DefaultTransport].
 	transport http.RoundTripper
-	colorOut  bool // out is a terminal, and may be coloured
+	colorOut  bool // out is a terminal that shows colors
 }
 
 // app is one run of the program.
@@ -36,13 +37,14 @@ type app struct {
 	json       bool
 	quiet      bool
 
-	later   []string // remarks that are to stand below the answer
-	running bool     // a command has begun: errors are not about how it was called any more
+	later   []string // remarks to print below the answer
+	running bool     // a command has begun: its errors are not usage errors
 }
 
 // run runs the program and returns its exit code.
 func run(ctx context.Context, args []string, s streams) int {
-	a := &app{streams: s, json: slices.Contains(args, "--json")} // at once, as an error may come before the flags are read
+	// Parsing the flags may fail, and with --json that error is JSON too.
+	a := &app{streams: s, json: slices.Contains(args, "--json")}
 	a.log = &console{w: s.err, width: s.terminal, color: s.color && s.terminal != nil}
 	root := a.root()
 	root.SetArgs(args)
@@ -60,9 +62,9 @@ const rootHelp = `Runs the jobs of blueprints on serverless platforms.
 
 A day of an operator:
 
-  tangle-cloud platform                        # in another terminal: a platform on this machine, to try everything
+  tangle-cloud platform                        # in another terminal: a platform on this machine
   tangle-cloud policy --serverless true --faas-provider custom --faas-custom-endpoint http://127.0.0.1:8080
-  tangle-cloud doctor                          # what stands in the way, and how to put it right
+  tangle-cloud doctor                          # what stands in the way, and how to mend it
   tangle-cloud profile target/release/my-blueprint --jobs 0,1
   tangle-cloud analyze target/release/my-blueprint --calls-per-month 100000
   tangle-cloud plan    --service-id 123 --binary target/release/my-blueprint
@@ -72,15 +74,15 @@ A day of an operator:
   tangle-cloud status  --service-id 123
   tangle-cloud undeploy --service-id 123
 
-What a command answers goes to standard output, as one JSON document with --json. Progress, warnings and errors go to
+Answers go to standard output, with --json as one JSON document. Progress, warnings and errors go to
 standard error.
 
 ` + exitHelp + `
 
-Environment: NO_COLOR turns colours off; TANGLE_CONTRACT names the contract that blueprints are read from;
-PLATFORM_TOKEN is the token of "tangle-cloud platform", FAAS_CUSTOM_TOKEN the one sent to a custom platform;
-GOOGLE_API_KEY opens Google's price list for "tangle-cloud prices --refresh". Each cloud's credentials are found where its own tools
-find them.`
+Environment: NO_COLOR turns colors off; TANGLE_CONTRACT names the contract with the blueprints;
+PLATFORM_TOKEN is the token of "tangle-cloud platform", FAAS_CUSTOM_TOKEN the one sent to a custom
+platform; GOOGLE_API_KEY opens Google's price list for "tangle-cloud prices --refresh". The program
+finds each cloud's credentials where the cloud's own tools do.`
 
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
@@ -117,20 +119,21 @@ func (a *app) serviceCommands() []*cobra.Command {
 	}
 }
 
-// loadPolicy reads the policy. A file that was named has to be there: after a slip of the pen, serverless would be off.
+// loadPolicy reads the policy. A file named by --policy must exist: after a typing error the defaults
+// would silently turn serverless off.
 func (a *app) loadPolicy() (*serverless.Policy, error) {
 	if _, err := os.Lstat(a.policyFile); a.policyFile != "" && errors.Is(err, fs.ErrNotExist) {
-		return nil, faas.Errorf(faas.ErrNotFound, "load policy", "", "--policy: %w; \"tangle-cloud policy\" makes it", err)
+		return nil, faas.Errorf(faas.ErrNotFound, "load policy", "", "--policy: %w; \"tangle-cloud policy\" creates it", err)
 	}
 	return a.policyOrDefaults()
 }
 
-// policyOrDefaults is for the commands that make the file or say that there is none.
+// policyOrDefaults is for the commands that write the file, or report that it does not exist.
 func (a *app) policyOrDefaults() (*serverless.Policy, error) {
 	return serverless.LoadPolicy(serverless.WithPolicyPath(a.policyFile))
 }
 
-// usageError is about how the program was called.
+// usageError is an error in how the program was called.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }

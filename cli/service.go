@@ -69,11 +69,11 @@ func bindDeploy(cmd *cobra.Command) *deployFlags {
 	flags.BoolVar(&d.move, "move", false, "remove what the service has in other places, once the functions here answer")
 	flags.StringArrayVar(&d.drop, "drop", nil, "go without `WHAT` the last deployment was given: env.NAME, "+
 		"option.NAME, chain.rpc or chain.contract; may be repeated")
-	flags.BoolVar(&d.noWait, "no-wait", false, "fail at once where something else is changing the service")
+	flags.BoolVar(&d.noWait, "no-wait", false, "fail at once if something else is changing the service")
 	return d
 }
 
-// spec completes what the flags say by what the service's ledger remembers.
+// spec completes the flags by what the service's ledger remembers.
 func (a *app) spec(d *deployFlags) (serverless.ServiceSpec, error) {
 	name, err := d.service()
 	if err != nil {
@@ -90,7 +90,7 @@ func (a *app) spec(d *deployFlags) (serverless.ServiceSpec, error) {
 	if spec.BinaryPath == "" {
 		return spec, usagef("service " + name + " was not deployed before: --binary names its executable")
 	}
-	if _, err := os.Stat(spec.BinaryPath); errors.Is(err, fs.ErrNotExist) { // nothing of it can be known
+	if _, err := os.Stat(spec.BinaryPath); errors.Is(err, fs.ErrNotExist) {
 		return spec, faas.Errorf(faas.ErrNotFound, "deploy", "", "the binary of %s: %w", name, err)
 	}
 	for _, variable := range d.env {
@@ -98,7 +98,7 @@ func (a *app) spec(d *deployFlags) (serverless.ServiceSpec, error) {
 		if !given {
 			var set bool
 			if value, set = os.LookupEnv(key); !set {
-				return spec, usagef("--env " + key + ": there is no such variable in this environment")
+				return spec, usagef("--env " + key + ": the environment does not have this variable")
 			}
 		}
 		spec.Env[key] = value
@@ -106,7 +106,7 @@ func (a *app) spec(d *deployFlags) (serverless.ServiceSpec, error) {
 	return spec, nil
 }
 
-// known is what the ledgers here know of a service, for each of its places.
+// known returns what the ledgers know of a service, for each of its places.
 func (a *app) known(name string) []serverless.ServiceInfo {
 	services, err := serverless.ListServices(a.stateDir)
 	if err != nil {
@@ -115,7 +115,7 @@ func (a *app) known(name string) []serverless.ServiceInfo {
 	return slices.DeleteFunc(services, func(info serverless.ServiceInfo) bool { return info.Name != name })
 }
 
-// options are those of plan and deploy.
+// options returns the options of plan and deploy.
 func (a *app) options(d *deployFlags, policy *serverless.Policy) []serverless.DeployOption {
 	opts := []serverless.DeployOption{serverless.WithStateDir(a.stateDir), serverless.WithPolicy(policy),
 		serverless.WithFetch(d.chainFlags.options()...)}
