@@ -145,7 +145,11 @@ func FetchMetadata(ctx context.Context, blueprintID uint64, opts ...FetchOption)
 
 func newFetchOptions(opts []FetchOption) *fetchOptions {
 	o := &fetchOptions{}
-	apply(opts, func(opt FetchOption) { opt.applyFetch(o) })
+	for _, opt := range opts {
+		if opt != nil {
+			opt.applyFetch(o)
+		}
+	}
 	if o.httpClient == nil {
 		o.httpClient = http.DefaultClient
 	}

@@ -21,9 +21,9 @@ import (
 // pictures are the blocks that nothing can be run or compared with, by document and first line.
 var pictures = map[string]string{
 	"docs/architecture.md: policy file ──▶ Policy ─────────────┐": "a drawing",
-	"docs/architecture.md: deploy.go        Deploy, NewPlan":      "a drawing",
-	"docs/platform.md: scrape_configs:":                           "configuration of Prometheus, which no test parses",
-	"docs/platform.md: time=2026-11-25T06:40:00.000Z":             "a record of a log; the platform's tests look at those",
+	"docs/architecture.md: deploy.go":                 "a drawing that internal/moduletest compares with the code",
+	"docs/platform.md: scrape_configs:":               "configuration of Prometheus, which these tests have no parser for",
+	"docs/platform.md: time=2026-11-25T06:40:00.000Z": "a record of a log; the platform's tests look at those",
 }
 
 // Blocks of commands are run by TestTheCommandsOf..., below; every other block is looked at here, so that none can be forgotten.
