@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -34,6 +35,11 @@ func TestTheFilesOfADeploymentUseOnlyThoseBelowThem(t *testing.T) {
 	names, err := filepath.Glob(filepath.Join(root, "*.go"))
 	if err != nil {
 		t.Fatal(err)
+	}
+	for name := range step {
+		if !slices.Contains(names, filepath.Join(root, name)) {
+			t.Errorf("the drawing has %s, which does not exist", name)
+		}
 	}
 	fset := token.NewFileSet()
 	var parsed []*ast.File
