@@ -141,42 +141,26 @@ func (j *journal) record() ledger.Record {
 	return j.led.Record()
 }
 
-// Begin writes all changes ahead, in one write.
-func (j *journal) Begin(changes []engine.Change) error {
-	if j.led == nil {
-		return nil
-	}
+// known returns what the ledger said of a unit before the changes began.
+func (j *journal) known(id string) (u ledger.Unit, known bool) {
 	j.mu.Lock()
-	j.before = j.led.Record().Units
-	j.mu.Unlock()
-	return j.Undoing(changes)
+	defer j.mu.Unlock()
+	u, known = j.before[id]
+	return u, known
 }
 
-// Undoing writes that the changes are under way again, even those that were done.
-func (j *journal) Undoing(changes []engine.Change) error {
+func (j *journal) put(units ...ledger.Unit) error {
 	if j.led == nil {
 		return nil
 	}
-	j.mu.Lock()
-	before := j.before
-	j.mu.Unlock()
-	units := make([]ledger.Unit, len(changes))
-	for i, c := range changes {
-		known := before[c.Unit.ID]
-		u := ledgerUnit(c.Unit, known.State)
-		u.Pending = string(c.Action)
-		if c.NeverWhole {
-			u.Pending = string(engine.Create) // it was never whole
-		}
-		if c.Prior != nil && !c.NeverWhole {
-			u.State = c.Prior
-		}
-		if c.Action == engine.Remove {
-			u.Functions, u.EnvNames = known.Functions, known.EnvNames
-		}
-		units[i] = u
-	}
 	return journaled(j.led.Put(units...))
+}
+
+func (j *journal) drop(id string) error {
+	if j.led == nil {
+		return nil
+	}
+	return journaled(j.led.Drop(id))
 }
 
 // journaled marks an error of the ledger inside an *faas.Error, so that the mark stays when the
@@ -188,85 +172,85 @@ func journaled(err error) error {
 	return nil
 }
 
+// Begin writes all changes ahead, in one write.
+func (j *journal) Begin(changes []engine.Change) error {
+	j.mu.Lock()
+	j.before = j.record().Units
+	j.mu.Unlock()
+	return j.Undoing(changes)
+}
+
+// Undoing writes that the changes are under way again, even those that were done.
+func (j *journal) Undoing(changes []engine.Change) error {
+	units := make([]ledger.Unit, len(changes))
+	for i, c := range changes {
+		known, _ := j.known(c.Unit.ID)
+		u := ledgerUnit(c.Unit, known.State)
+		u.Pending = string(c.Action)
+		if c.NeverWhole {
+			u.Pending = string(engine.Create)
+		} else if c.Prior != nil {
+			u.State = c.Prior
+		}
+		if c.Action == engine.Remove {
+			u.Functions, u.EnvNames = known.Functions, known.EnvNames
+		}
+		units[i] = u
+	}
+	return j.put(units...)
+}
+
 // Done writes that a unit is as wanted.
 func (j *journal) Done(c engine.Change, state faas.State) error {
-	if j.led == nil {
-		return nil
-	}
-	return journaled(j.led.Put(ledgerUnit(c.Unit, &state)))
+	return j.put(ledgerUnit(c.Unit, &state))
 }
 
 // Undone writes that a unit is as it was.
 func (j *journal) Undone(c engine.Change) error {
-	if j.led == nil {
-		return nil
-	}
-	if c.Prior == nil {
-		return journaled(j.led.Drop(c.Unit.ID))
-	}
-	j.mu.Lock()
-	u, known := j.before[c.Unit.ID]
-	j.mu.Unlock()
-	if !known {
-		return journaled(j.led.Drop(c.Unit.ID)) // this service did not create it
+	u, known := j.known(c.Unit.ID)
+	if c.Prior == nil || !known { // a unit that exists and was not known is not this service's work
+		return j.drop(c.Unit.ID)
 	}
 	if !c.NeverWhole {
 		u.State, u.Pending = c.Prior, ""
 	}
-	return journaled(j.led.Put(u))
+	return j.put(u)
 }
 
 // Unmade writes what the ledger said before a change that was not made.
 func (j *journal) Unmade(c engine.Change) error {
-	if j.led == nil {
-		return nil
+	if u, known := j.known(c.Unit.ID); known {
+		return j.put(u)
 	}
-	j.mu.Lock()
-	u, known := j.before[c.Unit.ID]
-	j.mu.Unlock()
-	if !known {
-		return journaled(j.led.Drop(c.Unit.ID))
-	}
-	return journaled(j.led.Put(u))
+	return j.drop(c.Unit.ID)
 }
 
 // Found writes that a unit existed before its creation began, so that nothing takes it for what the
 // creation left.
 func (j *journal) Found(c engine.Change) error {
-	if j.led == nil {
-		return nil
-	}
 	u := ledgerUnit(c.Unit, &faas.State{ID: c.Unit.ID, Status: faas.StatusFailed,
 		Reason: "a deployment that failed found it, and it is not known what became of it"})
 	u.Pending = string(engine.Update)
-	return journaled(j.led.Put(u))
+	return j.put(u)
 }
 
 // Gone writes that a unit no longer exists.
-func (j *journal) Gone(id string) error {
-	if j.led == nil {
-		return nil
-	}
-	return journaled(j.led.Drop(id))
-}
+func (j *journal) Gone(id string) error { return j.drop(id) }
 
 // adopt writes the units that are kept, as far as the ledger does not record them as they are.
 func (j *journal) adopt(changes []engine.Change) error {
-	if j.led == nil {
-		return nil
-	}
-	known := j.led.Record().Units
+	recorded := j.record().Units
 	var units []ledger.Unit
 	for _, c := range changes {
 		if c.Action != engine.Keep {
 			continue
 		}
-		if u, ok := known[c.Unit.ID]; !ok || u.Pending != "" || u.State == nil || u.State.Revision != c.Prior.Revision ||
-			!u.State.Current(c.Unit) {
+		if u, ok := recorded[c.Unit.ID]; !ok || u.Pending != "" || u.State == nil ||
+			u.State.Revision != c.Prior.Revision || !u.State.Current(c.Unit) {
 			units = append(units, ledgerUnit(c.Unit, c.Prior))
 		}
 	}
-	return journaled(j.led.Put(units...))
+	return j.put(units...)
 }
 
 // describe writes what the service is now.
