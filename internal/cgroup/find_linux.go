@@ -99,8 +99,8 @@ func unescapeMount(s string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
-// hostLeaf is the group into which this program moves if it is alone in a group that was delegated to
-// it: a group that passes controllers on must not have processes.
+// hostLeaf is the group into which this program moves if it is alone in a group that was delegated
+// to it: a group that passes controllers on must not have processes.
 const hostLeaf = "blueprint-host"
 
 // choose makes the directory that holds the groups, with as many of the wanted controllers as this

@@ -75,8 +75,8 @@ func TestThisProgramIsFoundInTheHierarchy(t *testing.T) {
 	}
 }
 
-// kernel2 is a directory that behaves as the hierarchy of cgroups(7): it has the files of each group,
-// and refuses the writes that the kernel refuses.
+// kernel2 is a directory that behaves as the hierarchy of cgroups(7): it has the files of each
+// group, and refuses the writes that the kernel refuses.
 type kernel2 struct {
 	t     *testing.T
 	mount string

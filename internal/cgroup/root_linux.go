@@ -89,8 +89,8 @@ func (r *Root) try() error {
 	return nil
 }
 
-// startsInside has the kernel start a program that does not exist in the group. If the error is that
-// the program does not exist, everything else works.
+// startsInside has the kernel start a program that does not exist in the group. If the error is
+// that the program does not exist, everything else works.
 func startsInside(fd int, dir string) bool {
 	p, err := os.StartProcess(filepath.Join(dir, "no-such-program"), nil,
 		&os.ProcAttr{Sys: &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: fd}})
@@ -205,7 +205,8 @@ func killAll(dir string, pids bool) {
 	}
 }
 
-// cpuPeriod is the period over which the kernel shares processor time, in microseconds: its default.
+// cpuPeriod is the period over which the kernel shares processor time, in microseconds. It is the
+// kernel's default.
 const cpuPeriod = 100_000
 
 // limit writes the limits of a new group.

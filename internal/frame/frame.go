@@ -1,20 +1,25 @@
-// Package frame is the protocol between a host (the embedded platform, or the local runner of a service) and a warm job process.
+// Package frame is the protocol between a host (the embedded platform, or the local runner of a
+// service) and a warm job process.
 //
-// Frames travel over two byte streams, the process's standard input and standard output. A process is spoken to in frames only when
-// its executable carries faas/job's marker and its environment has [Env] set to [Version]; the process then moves the two streams
-// away from file descriptors 0 and 1, so that a job that prints cannot break the protocol.
+// Frames travel over two byte streams: the standard input and the standard output of the process. A
+// host speaks frames to a process only if its executable carries the marker of faas/job and its
+// environment has [Env] set to [Version]. The process then moves the two streams away from file
+// descriptors 0 and 1, so that a job that prints cannot break the protocol.
 //
 // A frame is a header of [HeaderSize] bytes, little-endian, and a body:
 //
 //	offset 0  uint32  length of the body, at most MaxBody
 //	offset 4  uint32  kind
-//	offset 8  uint64  call id, chosen by the host, never reused in one process; 0 where there is none
-//	offset 16 uint32  value: Call: the job id; Failure: a FailureCode; Hello: the most calls the process takes at a time
+//	offset 8  uint64  call id, chosen by the host, never reused in one process; otherwise 0
+//	offset 16 uint32  value: Call: the job id; Failure: a FailureCode;
+//	                  Hello: the most calls that the process takes at a time
 //	offset 20 uint32  Call: the deadline in milliseconds from now, 0 for none; otherwise 0
 //
-// The process first sends one Hello. The host sends Calls, in any number up to what Hello announced, and may send Cancel for a call that nobody
-// waits for any more. The process answers every Call with exactly one Result or Failure, in any order, cancelled calls too. Ping is answered
-// with Pong at once and runs no job. End of file on its input tells the process to finish the calls it has and to exit with code 0.
+// The process first sends one Hello. The host then sends Calls, as many at a time as Hello
+// announced, and may send Cancel for a call that nobody waits for any more. The process answers
+// every Call, also a cancelled one, with exactly one Result or Failure, in any order. It answers
+// Ping with Pong at once and runs no job for it. The end of its input tells the process to finish
+// its calls and to exit with code 0.
 package frame
 
 import (
@@ -27,19 +32,22 @@ import (
 	"strings"
 )
 
-// Env is the environment variable by which a host asks a process to speak frames; its value is Version.
+// Env is the environment variable with which a host asks a process to speak frames. Its value is
+// Version.
 const (
 	Env     = "BLUEPRINT_JOB_PROTOCOL"
 	Version = "frames/1"
 )
 
-// Stdio as the value of Env asks a process for the baseline protocol, one request on standard input and one response on standard output, whatever else its
-// environment holds. A program that is a runner too needs it to tell that it is started for a job.
+// Stdio as the value of Env asks a process for the baseline protocol: one request on standard input
+// and one response on standard output, whatever else its environment holds. A program that is also
+// a runner needs it to know that it is started for a job.
 const Stdio = "stdio"
 
-// Offer returns a value of Env that asks for nothing: the process is a service's runner, does its own work, and may say Hello and answer Calls beside it. The
-// offer is for the child of this program alone, not for what that starts with the same environment. A program that is older than offers ends at once on it, and
-// says [OfferUnknown].
+// Offer returns a value of Env that asks for nothing: the process is a service's runner, does its
+// own work, and may also say Hello and answer Calls. The offer is only for the child of this
+// program, and not for what the child starts with the same environment. A program from before
+// offers ends at once, and says [OfferUnknown].
 func Offer() string { return offer + strconv.Itoa(os.Getpid()) }
 
 // IsOffer reports whether a value of Env is an offer, and whether it is for this process.
@@ -48,7 +56,7 @@ func IsOffer(value string) (is, mine bool) {
 	return is, is && host == strconv.Itoa(os.Getppid())
 }
 
-// OfferUnknown is in what a program that knows no offers writes to its standard error.
+// OfferUnknown is part of what a program that does not know offers writes to its standard error.
 const OfferUnknown = Env + " asks for a protocol that this program does not know"
 
 const offer = "runner/1/"
@@ -95,7 +103,8 @@ type Header struct {
 	DeadlineMS uint32
 }
 
-// ErrProtocol is wrapped by errors that mean the other side does not speak this protocol. The stream cannot be used further.
+// ErrProtocol is wrapped by errors that mean that the other side does not speak this protocol. The
+// stream cannot be used further.
 var ErrProtocol = errors.New("frame protocol violated")
 
 // AppendHeader appends the encoded header to dst.
@@ -107,7 +116,8 @@ func AppendHeader(dst []byte, h Header) []byte {
 	return binary.LittleEndian.AppendUint32(dst, h.DeadlineMS)
 }
 
-// ParseHeader decodes the first HeaderSize bytes of b. The kind is known and the length within MaxBody unless it returns an error.
+// ParseHeader decodes the first HeaderSize bytes of b. If the error is nil, the kind is known and
+// the length is at most MaxBody.
 func ParseHeader(b []byte) (Header, error) {
 	if len(b) < HeaderSize {
 		return Header{}, io.ErrUnexpectedEOF

@@ -17,7 +17,7 @@ import (
 
 type sent struct {
 	Header Header
-	Body   string // compared fast, however long
+	Body   string // compared quickly, however long
 }
 
 func readAll(t *testing.T, r *Reader) []sent {
@@ -129,7 +129,8 @@ func TestReadyTellsWhetherAWholeFrameIsBuffered(t *testing.T) {
 	}
 }
 
-// Frames that were read by Fill, without waiting, are the same as those that Next waits for, whatever part of one comes last.
+// Frames that Fill reads without waiting are the same as those that Next waits for, whatever part
+// of a frame comes last.
 func TestFillTakesWhatIsThere(t *testing.T) {
 	var stream bytes.Buffer
 	w := NewWriter(&stream)
@@ -198,7 +199,7 @@ func TestConcurrentFramesAreNeitherMixedNorLost(t *testing.T) {
 	}
 }
 
-// gate is a stream whose writes wait to be let through, and are counted.
+// gate is a stream whose writes are counted, and wait until they are let through.
 type gate struct {
 	let    chan struct{}
 	began  chan struct{}
@@ -245,7 +246,7 @@ func TestAWriteErrorReachesEveryLaterCall(t *testing.T) {
 	}
 }
 
-// readFrames reads a stream to its end, or to what is wrong with it.
+// readFrames reads a stream to its end, or to its first error.
 func readFrames(stream io.Reader, limit uint32) (frames int) {
 	r := NewReader(stream, limit)
 	for {
@@ -260,9 +261,9 @@ func readFrames(stream io.Reader, limit uint32) (frames int) {
 	}
 }
 
-// mostFor is the most that a stream of so many bytes may have a reader allocate: bodies that grow by doubling, a step for what a header
-// alone says, and the reader's buffer.
-func mostFor(stream int) uint64 { return 4*uint64(stream) + growStep + readBuffer + 4096 }
+// mostFor is the most that a reader may allocate for a stream of so many bytes: bodies that grow by
+// doubling, a step for a header alone, and the reader's buffer.
+func mostFor(stream int) uint64 { return 4*uint64(stream) + growStep + readBuffer + 16<<10 }
 
 // counted counts what is read, and in how many calls.
 type counted struct {

@@ -6,26 +6,27 @@ import (
 	"io"
 )
 
-// ErrTooLarge is wrapped by errors about a body above the limit: the Reader's own, or MaxBody for a Writer. The stream stays usable.
+// ErrTooLarge is wrapped by errors about a body above the limit, which is the Reader's own, or
+// MaxBody for a Writer. The stream stays usable.
 var ErrTooLarge = errors.New("frame body too large")
 
 const (
-	readBuffer = 64 << 10 // what a Linux pipe holds
+	readBuffer = 64 << 10 // the size of a Linux pipe
 	// growStep bounds what a header alone can make a Reader allocate.
 	growStep = 1 << 20
 )
 
-// Reader reads frames from a stream. It reads ahead, so that frames which arrive together cost one read. It is not safe for concurrent
-// use.
+// Reader reads frames from a stream. It reads ahead, so that frames that arrive together cost one
+// read. It is not safe for concurrent use.
 type Reader struct {
 	r          io.Reader
 	buf        []byte
 	start, end int
-	body       int // bytes of the current frame's body that nobody has read yet
+	body       int // bytes of the current body that are not read yet
 	maxBody    uint32
 }
 
-// NewReader returns a Reader that refuses bodies above maxBody bytes; 0 stands for MaxBody.
+// NewReader returns a Reader that refuses bodies above maxBody bytes. 0 means MaxBody.
 func NewReader(r io.Reader, maxBody uint32) *Reader {
 	if maxBody == 0 || maxBody > MaxBody {
 		maxBody = MaxBody
@@ -33,9 +34,10 @@ func NewReader(r io.Reader, maxBody uint32) *Reader {
 	return &Reader{r: r, buf: make([]byte, readBuffer), maxBody: maxBody}
 }
 
-// Next reads the header of the next frame, past whatever is unread of the body before it. At the end of the stream it returns io.EOF,
-// inside a frame io.ErrUnexpectedEOF. An error that wraps ErrTooLarge comes with the header, and the next call skips that body. After any
-// other error the Reader cannot be used further.
+// Next skips the unread rest of the last body, and reads the header of the next frame. At the end
+// of the stream it returns io.EOF, and inside a frame io.ErrUnexpectedEOF. An error that wraps
+// ErrTooLarge comes with the header, and the next call skips that body. After any other error the
+// Reader cannot be used further.
 func (r *Reader) Next() (Header, error) {
 	if err := r.Skip(); err != nil {
 		return Header{}, err
@@ -57,7 +59,8 @@ func (r *Reader) Next() (Header, error) {
 	return h, nil
 }
 
-// Body appends the body of the frame that Next announced to dst, and returns the extended slice. What it reads is the caller's alone.
+// Body appends the body of the frame that Next announced to dst, and returns the extended slice.
+// The Reader keeps no reference to it.
 func (r *Reader) Body(dst []byte) ([]byte, error) {
 	if n := min(r.body, r.end-r.start); n > 0 {
 		dst = append(dst, r.buf[r.start:r.start+n]...)
@@ -81,7 +84,7 @@ func (r *Reader) Body(dst []byte) ([]byte, error) {
 	return dst, nil
 }
 
-// Part is Body, but for no more than the first n bytes; the next call of Next skips the others.
+// Part is Body for at most the first n bytes. The next call of Next skips the others.
 func (r *Reader) Part(dst []byte, n int) ([]byte, error) {
 	rest := max(r.body-n, 0)
 	r.body -= rest
@@ -90,12 +93,14 @@ func (r *Reader) Part(dst []byte, n int) ([]byte, error) {
 	return dst, err
 }
 
-// Buffered returns how many bytes have been read ahead: 0 means that the stream is between two frames, once the last body has been read.
+// Buffered returns how many bytes were read ahead. 0 means that the stream is between two frames,
+// if the last body has been read.
 func (r *Reader) Buffered() int { return r.end - r.start }
 
-// Fill reads once from src, which is another way to read the Reader's own stream, into an empty buffer. With it a stream that is not to be waited for is read:
-// Ready says what came, and an error of src, also one that says there is nothing yet, changes nothing. It must be called between two frames, when
-// nothing is buffered and nothing of a body is unread.
+// Fill reads once from src, which reads the Reader's own stream in another way, into the empty
+// buffer. It serves a stream that must not be waited for: Ready says what came, and an error of
+// src, even one that says that there is no data yet, changes nothing. Call Fill between two frames,
+// when nothing is buffered and no part of a body is unread.
 func (r *Reader) Fill(src io.Reader) error {
 	r.start, r.end = 0, 0
 	n, err := src.Read(r.buf)
@@ -106,7 +111,8 @@ func (r *Reader) Fill(src io.Reader) error {
 	return err
 }
 
-// Ready reports whether the next frame is buffered whole, so that Next and Body will not wait for the stream.
+// Ready reports whether the whole next frame is buffered, so that Next and Body do not wait for the
+// stream.
 func (r *Reader) Ready() bool {
 	at := r.start + r.body
 	if r.end-at < HeaderSize {
@@ -116,7 +122,7 @@ func (r *Reader) Ready() bool {
 	return err != nil || r.end-at-HeaderSize >= int(h.Length)
 }
 
-// Skip reads past whatever is unread of the current frame's body.
+// Skip skips the unread rest of the current body.
 func (r *Reader) Skip() error {
 	n := min(r.body, r.end-r.start)
 	r.start += n

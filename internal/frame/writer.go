@@ -7,22 +7,23 @@ import (
 )
 
 const (
-	// copyLimit is the largest body that is copied, to share a write with other frames.
+	// copyLimit is the largest body that is copied so that it shares a write with other frames.
 	copyLimit = 32 << 10
-	// queueLimit is how many bytes may wait for a write under way before those who bring more must wait too.
+	// queueLimit is how many bytes may wait for a running write before callers that bring more must
+	// wait, too.
 	queueLimit = 1 << 20
 )
 
-// Writer writes frames to a stream. Frames that come while a write is under way are collected and leave together in the next one. It is
-// safe for concurrent use.
+// Writer writes frames to a stream. It collects the frames that come during a write, and sends them
+// together in the next one. It is safe for concurrent use.
 type Writer struct {
 	w io.Writer
 
 	mu      sync.Mutex
 	room    sync.Cond // signalled when a write ends
-	queue   []byte    // frames not yet given to w
+	queue   []byte    // frames that w was not given yet
 	spare   []byte    // the buffer that queue is swapped with
-	writing bool      // somebody is writing and will empty the queue
+	writing bool      // somebody writes and will empty the queue
 	err     error     // the first error of w
 }
 
@@ -33,10 +34,11 @@ func NewWriter(w io.Writer) *Writer {
 	return fw
 }
 
-// Write sends one frame; h.Length is set from the body. The body is the caller's again when Write returns.
+// Write sends one frame. It sets h.Length from the body, and keeps no reference to the body.
 //
-// With nil, the frame has been written or will be by a call that is writing now; if that one fails, the following calls return its error. An
-// error that wraps ErrTooLarge means that nothing was sent; after any other error the stream is broken.
+// If the error is nil, the frame has been written, or a call that is writing now will write it; if
+// that call fails, later calls return its error. An error that wraps ErrTooLarge means that nothing
+// was sent. After any other error the stream is broken.
 func (w *Writer) Write(h Header, body []byte) error {
 	if err := w.Queue(h, body); err != nil {
 		return err
@@ -44,7 +46,8 @@ func (w *Writer) Write(h Header, body []byte) error {
 	return w.Flush()
 }
 
-// Queue is Write, but a small frame may stay in memory until the next Flush or Write. It waits where much is queued already.
+// Queue is Write, but a small frame may stay in memory until the next Flush or Write. It waits if
+// much is queued already.
 func (w *Writer) Queue(h Header, body []byte) error {
 	if len(body) > MaxBody {
 		return fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, len(body), MaxBody)
@@ -69,7 +72,7 @@ func (w *Writer) Queue(h Header, body []byte) error {
 	return nil
 }
 
-// Flush writes what is queued, unless a call that is writing now will do so.
+// Flush writes the queued frames, unless a call that is writing now will do so.
 func (w *Writer) Flush() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -79,7 +82,7 @@ func (w *Writer) Flush() error {
 	return w.err
 }
 
-// writeLarge sends a frame without copying its whole body. Called with w.mu held.
+// writeLarge sends a frame without copying its whole body. w.mu is held.
 func (w *Writer) writeLarge(h Header, body []byte) error {
 	for w.err == nil && w.writing {
 		w.room.Wait()
@@ -99,7 +102,7 @@ func (w *Writer) writeLarge(h Header, body []byte) error {
 	return w.err
 }
 
-// drain writes until nothing is queued. Called with w.mu held and nobody writing.
+// drain writes until the queue is empty. w.mu is held, and nobody writes.
 func (w *Writer) drain() {
 	if len(w.queue) == 0 || w.err != nil {
 		return
@@ -123,7 +126,7 @@ func (w *Writer) writeQueue() {
 	w.room.Broadcast()
 }
 
-// write gives b to the stream with w.mu released, so that others can queue meanwhile. Called with w.writing set.
+// write writes b with w.mu released, so that others can queue meanwhile. w.writing is set.
 func (w *Writer) write(b []byte) {
 	w.mu.Unlock()
 	n, err := w.w.Write(b)

@@ -1,9 +1,11 @@
-// Package proctree finds and ends what a process has started, however that tries to stay: in another session or process group, as nobody's child,
-// with another program, or with another environment.
+// Package proctree finds and ends what a process started, however that tries to stay: in another
+// session or process group, as nobody's child, with another program, or with another environment.
 //
-// A mark is what they have in common. It is a variable in the environment, and on Linux also a resource limit that limits nothing: both pass from a process
-// to those that it starts, and to take them off a process has to clear its environment *and* set that limit. Control groups could not be left at all; they need
-// root, or a system that delegates them, and the marks need neither.
+// A mark connects these processes. It is an environment variable and, on Linux, also a resource
+// limit that limits nothing. A process passes both to those that it starts. To lose the mark, a
+// process must clear its environment and also set that limit. No process could leave a control
+// group at all, but control groups need root or a system that delegates them, and marks need
+// neither.
 package proctree
 
 import (
@@ -14,17 +16,19 @@ import (
 	"time"
 )
 
-// EnvName is the environment variable that carries marks, with spaces between them: a process has that of whoever started it, and that of whoever started the one which did.
+// EnvName is the environment variable that carries marks, separated by spaces. A process has the
+// mark of the program that started it, and the marks which that program itself carries.
 const EnvName = "BLUEPRINT_RUNNER_ID"
 
-// Mark tells the processes that were started with it, and all that those have started, from others. It is random text that may be written down, and
-// finds them from another program too. The zero value marks nothing.
+// Mark distinguishes the processes that were started with it, and everything that they started,
+// from others. It is random text. It may be recorded, and finds them from another program, too. The
+// zero value marks nothing.
 type Mark string
 
-// New returns a mark that nothing carries yet.
+// New returns a mark that no process carries yet.
 func New() Mark { return Mark(rand.Text()) }
 
-// AddTo returns env with the mark, beside those that env has.
+// AddTo returns env with the mark added to those that env has.
 func (m Mark) AddTo(env []string) []string {
 	if m == "" {
 		return env
@@ -46,7 +50,7 @@ var ErrUnsupported = errors.New("this system does not tell which processes carry
 // Left is the error for processes that did not end.
 type Left struct {
 	Processes []string // such as "1234 (sleep)"
-	Cause     error    // why it was not waited for any longer
+	Cause     error    // why the wait ended
 }
 
 // Error names the processes.
@@ -57,5 +61,6 @@ func (l *Left) Error() string {
 // Unwrap returns the cause.
 func (l *Left) Unwrap() error { return l.Cause }
 
-// look is how long a wait for processes lasts at most before it is looked for those that they have started meanwhile.
+// look is the longest wait for processes before the next look for those that they started
+// meanwhile.
 const look = 100 * time.Millisecond

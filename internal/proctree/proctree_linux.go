@@ -17,18 +17,20 @@ import (
 // Supported says whether this system tells which processes carry a mark.
 const Supported = true
 
-// limit is the mark as a soft limit of RLIMIT_RTTIME: how many microseconds a process may compute at a stretch while it has a real-time priority. As it is
-// more than 70,000 years, it limits nothing.
+// limit is the mark as a soft limit of RLIMIT_RTTIME: for how many microseconds a process with a
+// real-time priority may compute without a pause. It is more than 70,000 years, and so limits
+// nothing.
 func (m Mark) limit() uint64 {
 	sum := sha256.Sum256([]byte(m))
 	return 1<<61 | binary.LittleEndian.Uint64(sum[:])>>3
 }
 
-// Limit returns the mark as it stands in the file limits of a process in /proc.
+// Limit returns the mark as it appears in the file limits of a process in /proc.
 func (m Mark) Limit() string { return strconv.FormatUint(m.limit(), 10) }
 
-// Put marks a process beyond its environment. It is to be called as soon as the process has been started: what that has started before has the environment
-// alone. A hard limit that somebody has set is left alone.
+// Put adds the limit to the mark of a process. Call it as soon as the process is started: what the
+// process starts before that carries the mark in its environment alone. Put keeps a hard limit that
+// somebody has set.
 func (m Mark) Put(pid int) error {
 	var old unix.Rlimit
 	if err := unix.Prlimit(pid, unix.RLIMIT_RTTIME, nil, &old); err != nil {
@@ -40,24 +42,26 @@ func (m Mark) Put(pid int) error {
 	return unix.Prlimit(pid, unix.RLIMIT_RTTIME, &unix.Rlimit{Cur: m.limit(), Max: old.Max}, nil)
 }
 
-// process is one that carries a mark. The descriptor stays bound to it when its number is given to another.
+// process is a process that carries a mark. The descriptor stays bound to it when its number is
+// reused.
 type process struct{ pid, fd int }
 
 func (p process) close() { _ = unix.Close(p.fd) }
 
-// ended reports whether it has ended, though nobody may have waited for it.
+// ended reports whether the process has ended. Nobody may have waited for it yet.
 func (p process) ended() bool {
 	n, err := unix.Poll([]unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}}, 0)
 	return err == nil && n > 0
 }
 
-// most bounds how many processes are held by descriptors. The others are for the next look.
+// most bounds how many processes are held by descriptors. The next look finds the others.
 const most = 1000
 
-// find returns the processes that run and of whose directory in /proc is reports true, but not this one, and those that are ending and can no longer be told whose they are.
-// Each is held by a descriptor before it is looked at. Linux before 5.3 has no such descriptors, and none are found.
+// find returns the running processes, except this one, for whose directory in /proc is returns
+// true, and the dying ones, which can no longer be identified. It holds each by a descriptor before
+// it looks. Linux before 5.3 has no such descriptors, and find finds nothing.
 func find(is func(proc string) bool) (found, dying []process) {
-	entries, _ := os.ReadDir("/proc") // what can be read of it will do
+	entries, _ := os.ReadDir("/proc") // whatever can be read is enough
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
 		if err != nil || pid == os.Getpid() {
@@ -117,13 +121,14 @@ func (m Mark) CarriedBy(proc string) bool {
 	return err == nil && bytes.Contains(text, []byte(" "+m.Limit()+" "))
 }
 
-// isDying reports whether a process has given its memory back, and with it its environment, and has not ended yet.
+// isDying reports whether a process has released its memory, including its environment, and has not
+// ended yet.
 func isDying(proc string) bool {
 	stat, err := os.ReadFile(proc + "/stat")
 	if err != nil {
 		return false
 	}
-	fields := bytes.Fields(stat[max(0, bytes.LastIndexByte(stat, ')')):]) // after the name, with anything in it
+	fields := bytes.Fields(stat[max(0, bytes.LastIndexByte(stat, ')')):]) // after the name, which may contain anything
 	const state, flags, exiting = 1, 7, 4                                 // of proc_pid_stat(5), and PF_EXITING
 	if len(fields) <= flags || fields[state][0] == 'Z' || fields[state][0] == 'X' {
 		return false
@@ -136,24 +141,25 @@ func isDying(proc string) bool {
 	return err == nil && len(text) == 0
 }
 
-// Exists reports whether any process but this one carries the mark.
+// Exists reports whether any process except this one carries the mark.
 func (m Mark) Exists() bool {
 	found := m.find()
 	closeAll(found)
 	return len(found) > 0
 }
 
-// Terminate asks every process that carries the mark to end, but those of one process group, which got a signal as a group.
+// Terminate asks every process that carries the mark to end, except those of one process group,
+// which got a signal as a group.
 func (m Mark) Terminate(but int) {
 	for _, p := range m.find() {
 		if group, err := unix.Getpgid(p.pid); err == nil && group != but {
-			_ = unix.PidfdSendSignal(p.fd, unix.SIGTERM, nil, 0) // it may have ended just now
+			_ = unix.PidfdSendSignal(p.fd, unix.SIGTERM, nil, 0) // it may just have ended
 		}
 		p.close()
 	}
 }
 
-// Await returns nil once no process carries the mark, and the error of ctx if that ends before.
+// Await returns nil when no process carries the mark, or the error of ctx if that ends before.
 func (m Mark) Await(ctx context.Context) error {
 	if m == "" {
 		return nil
@@ -161,7 +167,8 @@ func (m Mark) Await(ctx context.Context) error {
 	return await(ctx, m.CarriedBy, func([]process) error { return nil })
 }
 
-// Kill ends every process that carries the mark, and returns once none is left. If ctx ends before, or this program may not kill what is left, the error is a *Left.
+// Kill kills every process that carries the mark, and returns when none is left. If ctx ends
+// before, or if this program may not kill what is left, the error is a *Left.
 func (m Mark) Kill(ctx context.Context) error {
 	if m == "" {
 		return nil
@@ -169,7 +176,8 @@ func (m Mark) Kill(ctx context.Context) error {
 	return KillWhere(ctx, m.CarriedBy)
 }
 
-// KillWhere is [Mark.Kill] for the processes, but this one, of whose directory in /proc is reports true.
+// KillWhere is [Mark.Kill] for the processes, except this one, for whose directory in /proc is
+// returns true.
 func KillWhere(ctx context.Context, is func(proc string) bool) error {
 	err := await(ctx, is, kill)
 	if err == nil {
@@ -203,7 +211,8 @@ func kill(all []process) (err error) {
 	return err
 }
 
-// await calls each with the processes, over and over until there is none: one may start another just before it ends.
+// await calls each with the processes repeatedly until there are none: a process may start another
+// just before it ends.
 func await(ctx context.Context, is func(proc string) bool, each func([]process) error) error {
 	for {
 		found, dying := find(is)
@@ -223,7 +232,8 @@ func await(ctx context.Context, is func(proc string) bool, each func([]process) 
 	}
 }
 
-// awaitAll returns when all processes have ended, it is time to look again, or ctx has ended.
+// awaitAll returns when all processes have ended, when it is time to look again, or when ctx has
+// ended.
 func awaitAll(ctx context.Context, all []process) {
 	end := time.Now().Add(look)
 	fds := make([]unix.PollFd, len(all))
@@ -231,7 +241,7 @@ func awaitAll(ctx context.Context, all []process) {
 		fds[i] = unix.PollFd{Fd: int32(p.fd), Events: unix.POLLIN}
 	}
 	for len(fds) > 0 && ctx.Err() == nil {
-		// A part of the time, since nothing else ends the call when ctx ends.
+		// Wait for a part of the time, because nothing else ends the call when ctx ends.
 		wait := min(time.Until(end), look/10)
 		if wait <= 0 {
 			return

@@ -18,10 +18,11 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// start runs a shell script with the mark, and returns once it is ready, which it says by a line.
+// start runs a shell script with the mark, and returns when the script says, with a line, that it
+// is ready.
 func start(t *testing.T, mark proctree.Mark, script string) *exec.Cmd {
 	t.Helper()
-	// It waits for a line, so that nothing is started before the mark is put.
+	// The script waits for a line, so that it starts nothing before the mark is put.
 	cmd := exec.Command("/bin/sh", "-c", "read -r go\n"+script)
 	cmd.Dir = t.TempDir()
 	cmd.Env = mark.AddTo([]string{"PATH=" + os.Getenv("PATH"), "DIR=" + cmd.Dir})
@@ -107,7 +108,7 @@ func TestWhatEscapesIsKilled(t *testing.T) {
 	}
 }
 
-// It starts others as fast as it can, each in a session of its own.
+// The process starts others as fast as it can, each in a session of its own.
 func TestWhatStartsOthersAllTheTimeIsKilled(t *testing.T) {
 	mark := proctree.New()
 	cmd := start(t, mark, `
@@ -127,7 +128,8 @@ sh again & wait`)
 
 func TestWhatIsAskedMayEndInItsTime(t *testing.T) {
 	mark := proctree.New()
-	cmd := start(t, mark, `setsid sh -c 'trap "echo 1 >asked; exit" TERM; echo $$ >pid; while :; do sleep 0.02; done' & wait`)
+	cmd := start(t, mark,
+		`setsid sh -c 'trap "echo 1 >asked; exit" TERM; echo $$ >pid; while :; do sleep 0.02; done' & wait`)
 	await(t, filepath.Join(cmd.Dir, "pid"))
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
@@ -151,7 +153,7 @@ func TestWhatIsLeftIsNamed(t *testing.T) {
 	}
 }
 
-// A process that somebody has started for whom another has started it is of both.
+// A process carries the marks of its starter and of the starter's starter.
 func TestMarksAreCarriedBesideOthers(t *testing.T) {
 	outer, inner, part := proctree.New(), proctree.New(), proctree.Mark("OF-A-MARK")
 	cmd := exec.Command("/bin/sh", "-c", "echo $$ >pid; while :; do sleep 0.05; done")

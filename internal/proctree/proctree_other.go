@@ -7,16 +7,16 @@ import "context"
 // Supported says whether this system tells which processes carry a mark.
 const Supported = false
 
-// Limit returns nothing.
+// Limit returns "".
 func (m Mark) Limit() string { return "" }
 
-// CarriedBy reports false: it cannot be told.
+// CarriedBy returns false: this system does not tell.
 func (m Mark) CarriedBy(string) bool { return false }
 
 // Put does nothing.
 func (m Mark) Put(int) error { return ErrUnsupported }
 
-// Exists reports false: it cannot be told.
+// Exists returns false: this system does not tell.
 func (m Mark) Exists() bool { return false }
 
 // Terminate does nothing.

@@ -10,7 +10,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/frame"
 )
 
-// read is the reader goroutine: it hands answers to their callers until the process ends, and lets those who receive directly read in between.
+// read is the reader goroutine: it hands answers to their callers until the process ends, and
+// pauses while a caller receives directly.
 func (w *warm) read() {
 	defer w.pool.wg.Done()
 	err := w.readAnswers()
@@ -54,7 +55,8 @@ func (w *warm) readAnswers() error {
 	}
 }
 
-// deliver reads one frame and hands the answer in it to its caller. Its caller has the reader role.
+// deliver reads one frame and hands its answer to the caller. The goroutine that calls deliver must
+// have the reader role.
 func (w *warm) deliver() error {
 	h, err := w.frames.Next()
 	tooLarge := errors.Is(err, frame.ErrTooLarge)
@@ -112,7 +114,7 @@ func (w *warm) deliver() error {
 	if quiet {
 		w.log.endCall()
 	}
-	switch { // c is the caller's own from here on
+	switch { // from here on only c's caller uses it
 	case abandoned:
 		w.pool.cfg.Budget.Give(held)
 		w.finished(c)
@@ -136,7 +138,7 @@ func (w *warm) forget(c *call) {
 	}
 }
 
-// fail ends all calls of a process that is gone.
+// fail ends all calls of a process that has ended.
 func (w *warm) fail(cause *faas.FunctionError) {
 	w.mu.Lock()
 	w.broken = true
@@ -174,10 +176,10 @@ func (w *warm) fail(cause *faas.FunctionError) {
 	w.pool.ended(w, cause)
 }
 
-// maxMessage is how much of the message of a failure is kept, in bytes.
+// maxMessage is how much of a failure's message is kept, in bytes.
 const maxMessage = 64 << 10
 
-// failureError makes the error of a Failure frame.
+// failureError returns the error of a Failure frame.
 func (p *Pool) failureError(code frame.FailureCode, message []byte) error {
 	text := strings.ToValidUTF8(string(message), "\uFFFD")
 	switch code {

@@ -6,10 +6,12 @@ import (
 	"time"
 )
 
-// Uncounted is the largest request or answer, in bytes, that a [Budget] does not count: what is small is bounded by how many calls and connections there are.
+// Uncounted is the largest request or answer, in bytes, that a [Budget] does not count. The number
+// of calls and connections bounds small ones.
 const Uncounted = 64 << 10
 
-// Counted returns how much of an answer of n bytes the pool has taken from its budget. Whoever gets the answer gives that back.
+// Counted returns how much of an answer of n bytes the pool takes from its budget. Who receives the
+// answer gives that back.
 func Counted(n int) int64 {
 	if n <= Uncounted {
 		return 0
@@ -17,14 +19,15 @@ func Counted(n int) int64 {
 	return int64(n)
 }
 
-// Budget bounds the memory that large requests and answers take together. Requests, which can be refused, may take three quarters of it: they hold theirs until their answer is written, so
-// that there must be something left for that. Those of a nil Budget are unbounded.
+// Budget bounds the memory that all large requests and answers take together. Requests can be
+// refused, and may take three quarters of it: they hold their memory until their answer is written,
+// which needs memory too. A nil Budget does not bound anything.
 type Budget struct {
 	limit int64
 
 	mu       sync.Mutex
 	used     int64
-	requests int64 // of used
+	requests int64 // part of used
 	waiters  []*budgetWaiter
 }
 
@@ -33,10 +36,10 @@ type budgetWaiter struct {
 	ready chan struct{}
 }
 
-// NewBudget returns a budget of so many bytes.
+// NewBudget returns a budget of limit bytes.
 func NewBudget(limit int64) *Budget { return &Budget{limit: limit} }
 
-// Limit returns how much there is in all.
+// Limit returns the size of the budget.
 func (b *Budget) Limit() int64 { return b.limit }
 
 // RequestLimit returns how much requests may take.
@@ -49,7 +52,7 @@ func (b *Budget) Used() int64 {
 	return b.used
 }
 
-// TakeForRequest takes n more bytes for requests, and reports whether there were so many.
+// TakeForRequest takes n more bytes for requests, and reports whether they were available.
 func (b *Budget) TakeForRequest(n int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -61,7 +64,7 @@ func (b *Budget) TakeForRequest(n int64) bool {
 	return true
 }
 
-// GiveForRequest gives back what TakeForRequest has taken.
+// GiveForRequest gives back what TakeForRequest took.
 func (b *Budget) GiveForRequest(n int64) { b.give(n, n) }
 
 // Give gives back what was taken for an answer.
@@ -76,17 +79,18 @@ func (b *Budget) give(n, requests int64) {
 	defer b.mu.Unlock()
 	b.used -= n
 	b.requests -= requests
-	for len(b.waiters) > 0 && b.used+b.waiters[0].n <= b.limit { // in their order, so that a large one gets its turn
+	for len(b.waiters) > 0 && b.used+b.waiters[0].n <= b.limit { // in order, so that a large one gets its turn
 		b.used += b.waiters[0].n
 		close(b.waiters[0].ready)
 		b.waiters = b.waiters[1:]
 	}
 }
 
-// answerWait is the longest that an answer waits for its memory.
+// answerWait is the longest time that an answer waits for its memory.
 const answerWait = 30 * time.Second
 
-// wait takes n bytes for an answer as soon as there are so many, after those who have waited longer. It reports false if that is not soon enough: not before stop is closed.
+// wait takes n bytes for an answer when they are available, after those who have waited longer. It
+// reports false if they are not available within answerWait, or before stop is closed.
 func (b *Budget) wait(n int64, stop <-chan struct{}) bool {
 	if b == nil || n == 0 {
 		return true
@@ -118,7 +122,7 @@ func (b *Budget) wait(n int64, stop <-chan struct{}) bool {
 		b.waiters = slices.Delete(b.waiters, i, i+1)
 	}
 	b.mu.Unlock()
-	if i < 0 { // it was its turn just now
+	if i < 0 { // its turn has just come
 		return true
 	}
 	b.give(0, 0) // one behind it may be smaller

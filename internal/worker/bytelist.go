@@ -6,13 +6,14 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// What faas.AppendRequest writes around the list of bytes.
+// listBegin and listEnd are what faas.AppendRequest writes around the list of bytes.
 const listBegin, listEnd = `{"job_id":0,"args":[`, `]}`
 
-// listChunk is how many bytes are turned into JSON at a time.
+// listChunk is how many bytes are converted to JSON at a time.
 const listChunk = 8 << 10
 
-// WriteByteList writes b as the numbers of a JSON list, without its brackets, some at a time: as a whole they would take up to four times the memory of b.
+// WriteByteList writes b as the numbers of a JSON list, without its brackets. It writes in chunks:
+// as a whole the numbers would take up to four times the memory of b.
 func WriteByteList(w io.Writer, b []byte) error {
 	text := make([]byte, 0, faas.MaxRequestSize(min(len(b), listChunk))+1)
 	for first := true; len(b) > 0; first = false {
@@ -21,7 +22,7 @@ func WriteByteList(w io.Writer, b []byte) error {
 		from := 1 + len(listBegin)
 		if !first {
 			from--
-			text[from] = ',' // in place of the bracket
+			text[from] = ',' // instead of the bracket
 		}
 		if _, err := w.Write(text[from : len(text)-len(listEnd)]); err != nil {
 			return err
@@ -39,7 +40,7 @@ func ByteListSize(b []byte) (n int) {
 	return n + max(len(b)-1, 0)
 }
 
-// digits says how many each byte has.
+// digits has the number of digits of each byte.
 var digits = func() (d [256]int) {
 	for c := range d {
 		d[c] = 1
@@ -53,7 +54,7 @@ var digits = func() (d [256]int) {
 	return d
 }()
 
-// writeRequest writes the JSON of an invocation, as faas.AppendRequest makes it.
+// writeRequest writes the JSON of an invocation as faas.AppendRequest does.
 func writeRequest(w io.Writer, jobID uint32, args []byte) error {
 	text := faas.AppendRequest(nil, jobID, nil)
 	begin, end := text[:len(text)-len(listEnd)], text[len(text)-len(listEnd):]

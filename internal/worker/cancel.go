@@ -6,14 +6,15 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/frame"
 )
 
-// expiry ends the calls whose time is over. There is one timer for all calls of a process, since setting one for each would cost more than the rest of a short
-// call does: it is set for the first deadline that there was when it was set, which most calls do not live to see. mu of the process guards it.
+// expiry ends the calls whose time is over. All calls of a process share one timer, because a timer
+// for each would cost more than the rest of a short call. It is set for the first deadline at the
+// time of setting, and most calls end before that. The process's mu guards it.
 type expiry struct {
 	timer *time.Timer
-	at    time.Time // zero: the timer is not set
+	at    time.Time // zero if the timer is not set
 }
 
-// expireAt makes sure that the timer is set for deadline or before. mu is held.
+// expireAt makes sure that the timer is set for deadline or earlier. mu is held.
 func (w *warm) expireAt(deadline time.Time) {
 	e := &w.expiry
 	if !e.at.IsZero() && !deadline.Before(e.at) {
@@ -49,7 +50,8 @@ func (w *warm) expire() {
 	}
 }
 
-// abandon gives a call up, unless it has been answered. The process gets the grace to end the call, then it is condemned.
+// abandon gives up a call, unless it was answered. The process has the grace to end the call; then
+// it is condemned.
 func (w *warm) abandon(c *call) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -57,7 +59,7 @@ func (w *warm) abandon(c *call) bool {
 		return false
 	}
 	select {
-	case <-c.done: // it expired, too
+	case <-c.done: // it expired at the same time
 	default:
 	}
 	id := c.id
@@ -76,7 +78,8 @@ func (w *warm) abandon(c *call) bool {
 	return true
 }
 
-// condemn stops routing calls to a process in which an abandoned call still runs. It is killed once no caller waits for it.
+// condemn routes no more calls to a process in which an abandoned call still runs. The process is
+// killed when no caller waits for it.
 func (w *warm) condemn(id uint64) {
 	w.mu.Lock()
 	_, hung := w.pending[id]
@@ -91,10 +94,10 @@ func (w *warm) condemn(id uint64) {
 	}
 }
 
-// useless says that the process is condemned and nobody waits for it. mu is held.
+// useless reports whether the process is condemned and nobody waits for it. mu is held.
 func (w *warm) useless() bool { return w.condemned && len(w.pending) == w.abandoned }
 
-// end kills a process that is not needed any more.
+// end kills a process that is no longer needed.
 func (w *warm) end() {
 	if !w.ending.Swap(true) {
 		w.pool.tell(w.pid, "the process was killed: a call did not end when its time was over")

@@ -23,7 +23,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/cgroup"
 )
 
-// confinedHost returns a host with what control groups this machine gives to the test, and says what that is.
+// confinedHost returns a host with the control groups of this machine, and what they support.
 func confinedHost(t testing.TB, c HostConfig) (*Host, cgroup.Support) {
 	t.Helper()
 	root, err := cgroup.Open(cgroup.Config{Name: "blueprint-test-" + rand.Text(), CPU: true})
@@ -44,7 +44,8 @@ func confinedHost(t testing.TB, c HostConfig) (*Host, cgroup.Support) {
 	return h, root.Support()
 }
 
-// onBothHosts runs a test with the control groups of this machine, and without. Without root the first is the second on most machines.
+// onBothHosts runs a test with the control groups of this machine, and without. Without root the
+// first is the second on most machines.
 func onBothHosts(t *testing.T, test func(t *testing.T, h *Host, s cgroup.Support)) {
 	if runtime.GOOS != "linux" {
 		t.Skip("limits hold on Linux only")
@@ -68,7 +69,7 @@ func TestMemoryLimitEndsOnlyItsOwnProcess(t *testing.T) {
 		t.Run(strconv.Itoa(int(job)), func(t *testing.T) {
 			onBothHosts(t, func(t *testing.T, h *Host, s cgroup.Support) {
 				if job == jobChildEats && !s.Memory {
-					return // the child may fail for its RLIMIT_DATA before it is looked at
+					return // RLIMIT_DATA may make the child fail before it is looked at
 				}
 				greedy := newPool(t, "frames", func(c *Config) { c.Host, c.MemoryMB, c.MaxWorkers = h, 128, 1 })
 				other := newPool(t, "frames", func(c *Config) { c.Host, c.MemoryMB, c.MaxWorkers = h, 128, 1 })
@@ -94,7 +95,7 @@ func TestForkBombStaysBounded(t *testing.T) {
 		p := newPool(t, "frames", func(c *Config) { c.Host, c.MemoryMB, c.MaxTasks, c.MaxWorkers = h, 512, 60, 1 })
 		out, _, err := p.Invoke(t.Context(), jobBomb, nil, aWhile)
 		if !s.Processes {
-			// On a slow machine it may be over between two looks, and is seen at the next.
+			// On a slow machine the job may end between two looks. A later look sees it.
 			for err == nil {
 				_, _, err = p.Invoke(t.Context(), jobHang, nil, aWhile)
 			}
@@ -159,7 +160,7 @@ func TestWhatLeftItsSessionEndsWithTheFunction(t *testing.T) {
 			for _, pid := range pids {
 				gone(t, pid)
 			}
-			if mode == "frames" && len(running([]int{beside})) == 0 { // else a control group ends it with its call
+			if mode == "frames" && len(running([]int{beside})) == 0 { // otherwise its control group ended it with its call
 				t.Error("what another pool's process has started ended too")
 			}
 			if err := other.Close(t.Context()); err != nil {
@@ -191,7 +192,8 @@ func TestWhatLeftItsSessionEndsWithItsProcess(t *testing.T) {
 	})
 }
 
-// Nothing of this program's descriptors reaches a job: not those that it inherited itself, nor that of the job's control group.
+// No descriptor of this program reaches a job: not those that it inherited, nor its control
+// group's.
 func TestProcessesInheritNoDescriptor(t *testing.T) {
 	fd, err := syscall.Open(t.TempDir()+"/secret", syscall.O_CREAT|syscall.O_RDWR, 0o600) // without close-on-exec
 	if err != nil {
@@ -205,7 +207,7 @@ func TestProcessesInheritNoDescriptor(t *testing.T) {
 			for line := range strings.Lines(mustInvoke(t, p, jobFDs, "")) {
 				number, target, _ := strings.Cut(strings.TrimSpace(line), " ")
 				kind, _, _ := strings.Cut(target, ":")
-				// the Go runtime's own, and that with which it looks
+				// Skip those of the Go runtime, and the one with which the job looks.
 				if kind == "anon_inode" || target == "" || strings.HasSuffix(target, "/fd") || strings.Contains(target, "/cpu.") {
 					continue
 				}
@@ -229,11 +231,11 @@ func TestNoNewPrivileges(t *testing.T) {
 	}
 	if own, err := os.ReadFile("/proc/thread-self/status"); err != nil ||
 		!strings.Contains(string(own), "NoNewPrivs:\t0\n") {
-		t.Log("this program itself is bound too") // by what it was started with
+		t.Log("this program itself is bound too") // by whatever started it
 	}
 }
 
-// publicBinary is a copy of this test where every user can run it.
+// publicBinary returns a copy of this test that every user can run.
 func publicBinary(t *testing.T) string {
 	t.Helper()
 	exe, err := os.Executable()
@@ -251,7 +253,7 @@ func publicBinary(t *testing.T) string {
 	return path
 }
 
-// publicDir is a directory that every user can enter. Those of testing are not.
+// publicDir returns a directory that every user can enter, unlike those of testing.
 func publicDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "worker-test-")
@@ -265,7 +267,8 @@ func publicDir(t *testing.T) string {
 	return dir
 }
 
-// Functions with users of their own see nothing of each other. Only root can give them; anybody else has to be told.
+// Functions with users of their own see nothing of each other. Only root can give them users;
+// others get an error.
 func TestUsersKeepFunctionsApart(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("needs /proc")
@@ -304,7 +307,7 @@ func TestUsersKeepFunctionsApart(t *testing.T) {
 			t.Errorf("another function reads %s: %v", path, err)
 		}
 	}
-	// What is left of a user ends with the pool that the user belongs to.
+	// When a pool ends, the processes of its user end.
 	daemon := readPID(t, mustInvoke(t, a, jobDaemon, ""))
 	if err := a.Close(t.Context()); err != nil {
 		t.Error(err)

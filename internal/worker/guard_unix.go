@@ -12,13 +12,14 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/proctree"
 )
 
-// guard kills the process groups of this host when the program itself is killed: a parent-death signal reaches the processes that the host
-// started, but not those that they started. It also kills what carries a mark of the host's pools, on Linux, and, where there are control groups, all that is in them, and
-// removes them. It is a shell that waits for the end of its input.
+// guard kills the process groups of this host when this program is killed: a parent-death signal
+// reaches the processes that the host started, but not those that they started. On Linux it also
+// kills everything that carries a mark of the host's pools or is in the host's control groups, and
+// removes the groups. It is a shell that waits for the end of its input.
 type guard struct {
 	host *Host
 
-	starting sync.Mutex // held while the shell is started, which mu must not be: the host calls add meanwhile
+	starting sync.Mutex // held while the shell starts, when mu must be free: the host calls add
 
 	mu     sync.Mutex
 	groups map[int]bool
@@ -75,8 +76,8 @@ func newGuard(h *Host) *guard {
 	return &guard{host: h, groups: map[int]bool{}, marks: map[proctree.Mark]bool{}}
 }
 
-// ready starts the shell, unless it runs. It is called before a process is started, so that there is no time in which the program could be killed and the process's own
-// processes stay.
+// ready starts the shell, unless it runs. Call it before a process is started: otherwise this
+// program could be killed while nothing would end the descendants of the process.
 func (g *guard) ready() {
 	g.starting.Lock()
 	defer g.starting.Unlock()
@@ -89,7 +90,7 @@ func (g *guard) ready() {
 	input, proc, err := g.start()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if err != nil { // a system without a shell has the parent-death signal alone
+	if err != nil { // without a shell only the parent-death signal is left
 		g.failed = true
 		return
 	}
@@ -112,7 +113,7 @@ func (g *guard) ready() {
 	}
 }
 
-// add has the process's group killed when the program is.
+// add has the process's group killed when this program is killed.
 func (g *guard) add(pid int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -122,7 +123,7 @@ func (g *guard) add(pid int) {
 	}
 }
 
-// mark has everything killed too that carries the mark.
+// mark has everything that carries the mark killed, too.
 func (g *guard) mark(m proctree.Mark) {
 	if !proctree.Supported {
 		return
@@ -133,7 +134,7 @@ func (g *guard) mark(m proctree.Mark) {
 	g.tellMark("m", m)
 }
 
-// unmark is for a mark that nothing carries any longer.
+// unmark forgets a mark that no process carries any longer.
 func (g *guard) unmark(m proctree.Mark) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -143,7 +144,8 @@ func (g *guard) unmark(m proctree.Mark) {
 	}
 }
 
-// tellMark tells of a mark as it stands in environments and in limits. A guard that somebody has killed is told again when it is started again.
+// tellMark tells the shell a mark as it appears in environments and in limits. A shell that is
+// started again is told again.
 func (g *guard) tellMark(op string, m proctree.Mark) {
 	if g.input != nil {
 		_, _ = g.input.WriteString(op + " " + string(m) + " " + m.Limit() + "\n")

@@ -2,7 +2,7 @@ package worker
 
 import "github.com/tangle-network/blueprint-serverless/internal/proctree"
 
-// guard is not needed where there are no process groups to kill.
+// guard does nothing: this system has no process groups to kill.
 type guard struct{}
 
 func newGuard(*Host) *guard { return nil }

@@ -11,15 +11,16 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/cgroup"
 )
 
-// Host starts processes and watches over their memory. All of them die with the program: at once on Linux, by the kernel's parent-death
-// signal, and on other systems when they see the end of their standard input.
+// Host starts processes and watches their memory. All of them end with the program: on Linux at
+// once, by the kernel's parent-death signal, and on other systems when they see the end of their
+// standard input.
 type Host struct {
 	starts  chan *startRequest
 	done    chan struct{}
 	wg      sync.WaitGroup
-	inherit []*os.File // nil entries that make the kernel close descriptors this program itself inherited
+	inherit []*os.File // nil entries that close, in the child, what this program inherited
 	guard   *guard
-	cgroups *cgroup.Root // nil: none
+	cgroups *cgroup.Root // nil if there are none
 
 	maxProcesses int // see makeRoom
 
@@ -34,7 +35,7 @@ type startRequest struct {
 	path string
 	argv []string
 	attr *os.ProcAttr
-	then func(pid int) // called as soon as the process is there, if the system allows that before it does anything
+	then func(pid int) // called when the process exists, before it does anything if the system allows that
 	proc *os.Process
 	err  error
 	done chan struct{}
@@ -42,18 +43,20 @@ type startRequest struct {
 
 var errHostClosed = errors.New("the process host is closed")
 
-// HostConfig says how a host keeps its processes.
+// HostConfig configures a [Host].
 type HostConfig struct {
-	// Cgroups has a control group for every process. It is closed after the host. nil: limits are held as well as it goes without.
+	// Cgroups makes a control group for every process. It is closed after the host. Nil means that the
+	// host watches limits itself.
 	Cgroups *cgroup.Root
-	// NoNewPrivileges keeps programs such as sudo from giving the processes rights that they were not started with, on Linux.
+	// NoNewPrivileges, on Linux, keeps programs such as sudo from giving the processes more rights
+	// than they were started with.
 	NoNewPrivileges bool
 }
 
-// NewHost returns a host without control groups. It must be closed after the pools that use it.
+// NewHost returns a host without control groups. Close it after the pools that use it.
 func NewHost() *Host { return NewConfinedHost(HostConfig{}) }
 
-// NewConfinedHost returns a host. It must be closed after the pools that use it.
+// NewConfinedHost returns a host. Close it after the pools that use it.
 func NewConfinedHost(c HostConfig) *Host {
 	h := &Host{starts: make(chan *startRequest), done: make(chan struct{}), inherit: inheritedDescriptors(),
 		cgroups: c.Cgroups}
@@ -61,7 +64,7 @@ func NewConfinedHost(c HostConfig) *Host {
 	h.wg.Add(1)
 	go h.run(c.NoNewPrivileges)
 	if c.Cgroups != nil {
-		h.wg.Go(h.guard.ready) // there is something to be removed already
+		h.wg.Go(h.guard.ready) // there is something to remove already
 	}
 	return h
 }
@@ -69,11 +72,11 @@ func NewConfinedHost(c HostConfig) *Host {
 // Support says which limits the host's control groups hold.
 func (h *Host) Support() cgroup.Support { return h.cgroups.Support() }
 
-// run starts processes from one thread that lives as long as the host: the parent-death signal comes when the thread that forked dies, not the
-// program.
+// run starts processes from one thread that lives as long as the host: the parent-death signal
+// comes when the thread that forked ends, not the program.
 func (h *Host) run(noNewPrivileges bool) {
 	defer h.wg.Done()
-	runtime.LockOSThread() // and not unlocked: the thread ends with the goroutine
+	runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 	if noNewPrivileges {
 		forbidNewPrivileges()
 	}
@@ -92,12 +95,13 @@ func (h *Host) run(noNewPrivileges bool) {
 	}
 }
 
-// startProcess starts a process and calls then, which must not start one, with its id.
+// startProcess starts a process and calls then with its id. then must not start a process.
 func (h *Host) startProcess(path string, argv []string, attr *os.ProcAttr, then func(pid int)) (*os.Process, error) {
 	attr.Files = append(attr.Files, h.inherit...)
 	for attempt := 1; ; attempt++ {
 		proc, err := h.startOnce(path, argv, attr, then)
-		// A process that is forked while another goroutine writes this executable holds it open for writing until it executes its own.
+		// A child forked while another goroutine writes this executable holds it open for writing until
+		// the child executes its own program.
 		if !errors.Is(err, errTextBusy) || attempt == 100 {
 			return proc, err
 		}
@@ -116,7 +120,8 @@ func (h *Host) startOnce(path string, argv []string, attr *os.ProcAttr, then fun
 	}
 }
 
-// Close ends the host. Processes that still run are the caller's mistake; on Linux they are killed with the thread.
+// Close ends the host. Processes that still run are the caller's mistake; on Linux they are killed
+// with the thread.
 func (h *Host) Close() {
 	h.mu.Lock()
 	if !h.closed {
@@ -128,7 +133,8 @@ func (h *Host) Close() {
 	h.guard.close()
 }
 
-// endPool ends what is left of a pool whose processes have ended, and returns how many processes have not. The guard forgets what is gone.
+// endPool ends what is left of a pool whose processes have ended, and returns how many processes
+// did not end. If none is left, the guard forgets the pool's mark.
 func (h *Host) endPool(c *Config) (left int) {
 	if left = c.endStrays(); left == 0 {
 		h.guard.unmark(c.Mark)
@@ -136,7 +142,7 @@ func (h *Host) endPool(c *Config) (left int) {
 	return left
 }
 
-// newGroup makes the control group of a process; nil where there are none.
+// newGroup returns a control group for a process, or nil if the host has none.
 func (h *Host) newGroup(c *Config) (*cgroup.Group, error) {
 	if h.cgroups == nil {
 		return nil, nil
@@ -144,7 +150,7 @@ func (h *Host) newGroup(c *Config) (*cgroup.Group, error) {
 	return h.cgroups.NewGroup(cgroup.Limits{MemoryBytes: int64(c.MemoryMB) << 20, Processes: c.MaxTasks, CPUs: c.CPUs})
 }
 
-// memoryInterval is how often the memory of processes that run calls is looked at.
+// memoryInterval is how often the memory of processes that run calls is measured.
 const memoryInterval = 20 * time.Millisecond
 
 func (h *Host) watch(p *process) {
@@ -166,7 +172,8 @@ func (h *Host) unwatch(p *process) {
 	}
 }
 
-// watchMemory is one goroutine for all processes, so that a thousand idle ones cost nothing but a look at a counter.
+// watchMemory is one goroutine for all processes, so that a thousand idle ones cost only a look at
+// a counter.
 func (h *Host) watchMemory() {
 	defer h.wg.Done()
 	ticker := time.NewTicker(memoryInterval)

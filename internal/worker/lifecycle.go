@@ -10,8 +10,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// Warm makes sure that n warm processes, at most MaxWorkers, are started, and returns how many there are. A binary that does not speak frames
-// has none.
+// Warm makes sure that n warm processes, but at most MaxWorkers, are started, and returns how many
+// run. A binary that does not speak frames has none.
 func (p *Pool) Warm(ctx context.Context, n int) (int, error) {
 	if !p.cfg.Frames {
 		return 0, nil
@@ -45,9 +45,11 @@ func (p *Pool) Warm(ctx context.Context, n int) (int, error) {
 	}
 }
 
-// Close takes no more calls, lets those that run end until ctx is done, ends all processes with all that they have started, and returns when nothing is left, or some
-// seconds after ctx and Config.Grace: then the error is an ErrInternal that names what the system does not end. Calls that wait get an ErrUnavailable with NotRun. The
-// error is that of ctx if calls were cut off. Close is idempotent.
+// Close takes no more calls, lets running calls end until ctx is done, ends all processes with
+// everything that they started, and returns when nothing is left. At the latest it returns some
+// seconds after ctx and Config.Grace, with an ErrInternal that names what the system did not end.
+// Waiting calls get an ErrUnavailable with NotRun. If calls were cut off, the error is that of ctx.
+// Close is idempotent.
 func (p *Pool) Close(ctx context.Context) error {
 	p.mu.Lock()
 	if !p.closing {
@@ -99,7 +101,7 @@ func (p *Pool) Close(ctx context.Context) error {
 			proc.kill()
 		}
 	}
-	<-p.drained // the calls that were cut off see the end of their process
+	<-p.drained // cut-off calls see the end of their process
 	p.wg.Wait()
 	left := p.host.endPool(&p.cfg)
 	if p.ownHost {
@@ -108,7 +110,7 @@ func (p *Pool) Close(ctx context.Context) error {
 	return errors.Join(cut, p.notEnded(left))
 }
 
-// notEnded returns an error if something that was killed still has not ended.
+// notEnded returns an error if a killed process has not ended.
 func (p *Pool) notEnded(strays int) error {
 	p.mu.Lock()
 	undead := p.undead
@@ -159,7 +161,7 @@ func (p *Pool) ended(w *warm, cause *faas.FunctionError) {
 	p.maintain()
 }
 
-// tellEnd says how a process ended.
+// tellEnd reports how a process ended.
 func (p *Pool) tellEnd(pid int, cause *faas.FunctionError) {
 	how := cause.Message
 	if cause.ExitCode != 0 {
@@ -180,7 +182,7 @@ func (p *Pool) failed(err error) {
 	p.lastError = err
 }
 
-// note records how a process of its own ended.
+// note records how a process that ran one call ended.
 func (p *Pool) note(err error) {
 	var cause *faas.FunctionError
 	if err == nil || (errors.As(err, &cause) && cause.Type == "") {
@@ -192,10 +194,11 @@ func (p *Pool) note(err error) {
 	p.failed(err)
 }
 
-// maxBackoff is the longest wait before a process that keeps ending is started again.
+// maxBackoff is the longest wait before a process that keeps ending is restarted.
 const maxBackoff = 30 * time.Second
 
-// maintain starts what MinWorkers lacks: at once, or after a back-off where the last one failed. mu is held.
+// maintain starts the processes that MinWorkers lacks: at once or, if the last one failed, after a
+// back-off. mu is held.
 func (p *Pool) maintain() {
 	if p.closing || p.restart != nil || !p.cfg.Frames {
 		return
@@ -221,7 +224,7 @@ func (p *Pool) maintain() {
 	}
 }
 
-// scheduleReaper has idle processes ended when their time comes. mu is held.
+// scheduleReaper ends idle processes when their time comes. mu is held.
 func (p *Pool) scheduleReaper() {
 	if p.cfg.IdleTimeout <= 0 || p.reaper != nil || p.closing || len(p.workers) <= p.cfg.MinWorkers {
 		return
@@ -248,7 +251,7 @@ func (p *Pool) reapIdle() {
 	}
 }
 
-// track makes the process known to Close. One that starts too late for that is killed.
+// track tells Close about the process. A process that starts too late for that is killed.
 func (p *Pool) track(proc *process) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

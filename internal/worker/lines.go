@@ -7,16 +7,16 @@ import (
 	"sync"
 )
 
-// maxPart is how much of a line is handed on at a time.
+// maxPart is the longest part of a line that is handed on at once.
 const maxPart = 4096
 
-// lineReader hands the lines of a pipe from a process on, and parts of long ones.
+// lineReader hands on the lines that a process writes to a pipe, in parts if they are long.
 type lineReader struct {
 	pid  int
 	log  func(Line) // may be nil
 	tail *logTail   // may be nil
 
-	part  []byte // of a line whose end has not come
+	part  []byte // of a line whose end has not come yet
 	later bool   // part is not the first of its line
 }
 
@@ -48,7 +48,7 @@ func (l *lineReader) take(b []byte) {
 	}
 }
 
-// end ends the line that has begun, if one has.
+// end ends the current line, if one has begun.
 func (l *lineReader) end() {
 	if len(l.part) > 0 || l.later {
 		l.emit(false)
@@ -65,7 +65,7 @@ func (l *lineReader) emit(more bool) {
 	l.part, l.later = l.part[:0], more
 }
 
-// logTail keeps the last bytes that were written to it, and how Go said that the program could not go on.
+// logTail keeps the last bytes that were written to it, and the line with which Go ends a program.
 type logTail struct {
 	mu     sync.Mutex
 	buf    []byte
@@ -97,7 +97,7 @@ func (t *logTail) String() string {
 	return strings.ToValidUTF8(string(t.buf[max(0, len(t.buf)-logTailSize):]), "\uFFFD")
 }
 
-// reason returns the line with which Go ends a program, empty if there was none.
+// reason returns the line with which Go ended the program, or "".
 func (t *logTail) reason() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -20,7 +20,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/frame"
 )
 
-// The test binary is the job binary too: with JOB_MODE set it is a process that behaves as that says.
+// The test binary is also the job binary: JOB_MODE makes it a process of that mode.
 func TestMain(m *testing.M) {
 	if mode := os.Getenv("JOB_MODE"); mode != "" {
 		beJob(mode)
@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// Jobs of the test binary.
+// The jobs of the test binary.
 const (
 	jobEcho  = 0
 	jobExit  = 1 // exits with code 3
@@ -46,18 +46,18 @@ const (
 	jobFDs   = 12
 
 	jobRead        = 13 // answers a file
-	jobBomb        = 14 // starts processes until it cannot, at most 300, and answers how many it could
-	jobOpenFiles   = 15 // opens files until it cannot, at most 5000, and answers how many it could
+	jobBomb        = 14 // starts processes until it cannot, at most 300, and answers their number
+	jobOpenFiles   = 15 // opens files until it cannot, at most 5000, and answers their number
 	jobDaemon      = 16 // answers the pid of a process that left its session and its parent
-	jobDaughter    = 17 // has a child in a session of its own, which sleeps, and hangs; the pid is in its file
+	jobDaughter    = 17 // hangs, with a sleeping child in its own session; its file has the pid
 	jobChildEats   = 18 // has a child that eats memory
-	jobSatiated    = 24 // takes 48 MiB, and hangs
-	jobChildrenEat = 25 // has three children that are satiated
+	jobSatiated    = 24 // takes 48 MiB and hangs
+	jobChildrenEat = 25 // has three such children
 	jobWrite       = 19 // writes a file that only its user can read
 
-	jobStay  = 20 // writes its pid and those of what it started to a file, and hangs in the process group of its parent
+	jobStay  = 20 // writes the pids of itself and its children to a file, and hangs in its parent's group
 	jobShout = 22 // fails with a message of args[0] MiB
-	jobPong  = 21 // answers after a Pong that nobody has asked for
+	jobPong  = 21 // answers after a Pong that nobody asked for
 	jobLeave = 23 // answers the pid of a process that left its session, its parent and its environment
 )
 
@@ -108,7 +108,7 @@ func beJob(mode string) {
 		for _, err := os.Stat(os.Getenv("JOB_GATE")); err != nil; _, err = os.Stat(os.Getenv("JOB_GATE")) {
 			time.Sleep(time.Millisecond)
 		}
-	case mode == "busy": // does its own work beside, until it is told to end
+	case mode == "busy": // works on its own until it is told to end
 		told := make(chan os.Signal, 1)
 		signal.Notify(told, syscall.SIGTERM)
 		go func() {
@@ -123,7 +123,7 @@ func beJob(mode string) {
 	}
 	r, w := frame.NewReader(os.Stdin, 0), frame.NewWriter(os.Stdout)
 	_ = w.Write(frame.Header{Kind: frame.Hello, Value: 8}, nil)
-	if mode == "deaf" { // takes one call and then reads no more
+	if mode == "deaf" { // takes one call and then stops reading
 		_, _ = r.Next()
 		time.Sleep(time.Hour)
 	}
@@ -203,7 +203,7 @@ func runJob(id uint32, args []byte, w *frame.Writer) ([]byte, error) {
 		time.Sleep(time.Millisecond)
 		return args, nil
 	case jobStay:
-		// One in a session of its own, and one that has lost its parents as well and most of its environment.
+		// One child has its own session. The other has also lost its parents and most of its environment.
 		out, err := exec.Command("/bin/sh", "-c", `trap '' TERM HUP
 setsid sleep 1000 >/dev/null 2>&1 & echo $!
 echo $(env -u HOME TMPDIR=/ setsid sh -c 'sleep 1000 >/dev/null 2>&1 & echo $!')`).Output()
@@ -246,7 +246,8 @@ echo $(env -u HOME TMPDIR=/ setsid sh -c 'sleep 1000 >/dev/null 2>&1 & echo $!')
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 		return cmd.Output()
 	case jobLeave:
-		return exec.Command("/bin/sh", "-c", `env -i PATH="$PATH" setsid sh -c 'sleep 1000 >/dev/null 2>&1 & echo $!'`).Output()
+		return exec.Command("/bin/sh", "-c",
+			`env -i PATH="$PATH" setsid sh -c 'sleep 1000 >/dev/null 2>&1 & echo $!'`).Output()
 	case jobDaughter:
 		cmd := exec.Command("/bin/sleep", "1000")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -266,7 +267,7 @@ echo $(env -u HOME TMPDIR=/ setsid sh -c 'sleep 1000 >/dev/null 2>&1 & echo $!')
 		cmd.Env = append(os.Environ(), "JOB_MODE=stdio")
 		cmd.Stdin = strings.NewReader(fmt.Sprintf(`{"job_id":%d,"args":[]}`, jobEat))
 		out, err := cmd.CombinedOutput()
-		time.Sleep(time.Hour) // what killed the child is to end this one too
+		time.Sleep(time.Hour) // what killed the child must end this process too
 		return out, err
 	case jobSatiated:
 		kept := bytes.Repeat([]byte{1}, 48<<20)

@@ -11,7 +11,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/cgroup"
 )
 
-// MemoryLimitKind says in words how memory limits are enforced on this system.
+// MemoryLimitKind describes how memory limits are enforced on this system.
 func (h *Host) MemoryLimitKind() string {
 	if h.Support().Memory {
 		return "cgroup v2: the kernel holds the process and its descendants together to the limit, swap included, and " +
@@ -21,9 +21,10 @@ func (h *Host) MemoryLimitKind() string {
 		"RLIMIT_DATA of each process at twice the limit plus 256 MiB stops what grows faster"
 }
 
-// setLimits sets the limits of a process that was just started, which what it starts inherits.
+// setLimits sets the limits of a process that was just started. What it starts inherits them.
 func (p *process) setLimits(pid int, c *Config) {
-	// Wider than the limit because it counts address space that is reserved for writing, such as thread stacks, not only memory in use.
+	// RLIMIT_DATA is wider than the limit because it counts address space that is reserved for
+	// writing, such as thread stacks, and not only memory in use.
 	if p.limit > 0 && !p.group.Limiting() {
 		lower(pid, unix.RLIMIT_DATA, uint64(2*p.limit+256<<20))
 	}
@@ -33,12 +34,12 @@ func (p *process) setLimits(pid int, c *Config) {
 	if c.NoCoreDumps {
 		lower(pid, unix.RLIMIT_CORE, 0)
 	}
-	if p.most > 0 && c.User != nil && c.User.Alone { // it is counted for the user, and not for root
+	if p.most > 0 && c.User != nil && c.User.Alone { // the kernel counts per user, and not for root
 		lower(pid, unix.RLIMIT_NPROC, uint64(p.most*c.MaxWorkers))
 	}
 }
 
-// lower sets a limit, which must not be higher than the process has it. The process may have ended.
+// lower sets a limit, but not above the process's present one. The process may have ended.
 func lower(pid, resource int, value uint64) {
 	var now unix.Rlimit
 	if unix.Prlimit(pid, resource, nil, &now) == nil {
@@ -111,8 +112,8 @@ func readSmall(path string, buf []byte) []byte {
 	return buf[:n]
 }
 
-// ownPeak returns the peak resident memory of this program. A child's accounting starts with its parent's peak, so that only more than that
-// says something of the child.
+// ownPeak returns the peak resident memory of this program. The accounting of a child starts with
+// its parent's peak, so only a larger value says something about the child.
 func ownPeak() int64 {
 	var usage syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &usage) != nil {

@@ -8,7 +8,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/cgroup"
 )
 
-// MemoryLimitKind says in words how memory limits are enforced on this system.
+// MemoryLimitKind describes how memory limits are enforced on this system.
 func (*Host) MemoryLimitKind() string { return "none: memory limits are enforced on Linux only" }
 
 func (*process) setLimits(int, *Config) {}

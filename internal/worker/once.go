@@ -22,7 +22,7 @@ func putBuffer(b *bytes.Buffer) {
 	}
 }
 
-// runOnce runs one call in a process of its own.
+// runOnce runs one call in its own process.
 func (p *Pool) runOnce(ctx context.Context, jobID uint32, args []byte, timeout time.Duration) ([]byte, faas.Metrics,
 	error) {
 	var m faas.Metrics
@@ -49,7 +49,7 @@ func (p *Pool) runOnce(ctx context.Context, jobID uint32, args []byte, timeout t
 	answer := &spool{dir: p.cfg.SpoolDir, memory: buffers.Get().(*bytes.Buffer)}
 	defer putBuffer(answer.memory)
 	defer answer.close()
-	limit := 4*p.cfg.MaxOutput + 4096 // a byte is up to four characters of JSON
+	limit := 4*p.cfg.MaxOutput + 4096 // a byte takes up to four characters of JSON
 	tooLarge := make(chan struct{})
 	read := make(chan struct{})
 	go func() {
@@ -98,7 +98,7 @@ func (p *Pool) runOnce(ctx context.Context, jobID uint32, args []byte, timeout t
 	return output, m, err
 }
 
-// answer reads what a process that ended has written.
+// answer reads what a process wrote that has ended.
 func (p *Pool) answer(ctx context.Context, proc *process, text *spool, jobID uint32) (output []byte, err error) {
 	var r faas.Response
 	begin, parseErr := text.parse(p.cfg.Budget, ctx.Done(), &r)
@@ -117,7 +117,7 @@ func (p *Pool) answer(ctx context.Context, proc *process, text *spool, jobID uin
 	if cause.Type != "exit" || cause.ExitCode != 0 {
 		p.tellEnd(proc.pid, cause)
 		if cause.Type == "exit" && parseErr == nil && !r.Success && r.Error != "" {
-			cause.Type, cause.Message = "", r.Error // it says itself that the job failed
+			cause.Type, cause.Message = "", r.Error // the process itself says that the job failed
 		}
 		return nil, p.functionError(int64(jobID), cause, false)
 	}

@@ -13,25 +13,27 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/frame"
 )
 
-// output is the standard output of a warm process, and decides who reads it: the reader goroutine, which waits in Go's network poller with all others, or the caller
-// of the only call in flight, which waits on its own thread. The latter takes a third of the time, since no goroutine has to be woken, but the thread is blocked
-// meanwhile, so that it waits only for a moment and leaves the rest to the goroutine.
+// output is the standard output of a warm process, and decides who reads it: the reader goroutine,
+// which waits in Go's network poller, or the caller of the only call in flight, which waits on its
+// own thread. The latter takes a third of the time, because no goroutine must be woken. But it
+// blocks the thread, so the caller waits only a moment and then leaves the rest to the goroutine.
 //
-// The pipe is not registered with Go's poller, or each answer to such a caller would wake the thread in the poller, too, for nothing. Between the two is an epoll instance,
-// which looks at the pipe only while the goroutine waits for it.
+// The pipe is not registered with Go's poller: each answer to such a caller would wake the poller's
+// thread for nothing. Between the two is an epoll instance, which watches the pipe only while the
+// goroutine waits for it.
 type output struct {
 	fd    int      // of the pipe
 	inner int      // the epoll instance
 	poll  *os.File // the same
 	raw   syscall.RawConn
-	now   io.Reader // of fd, without waiting
+	now   io.Reader // reads fd without waiting
 
-	using sync.Mutex // held while a caller uses fd, so that it is not closed meanwhile
+	using sync.Mutex // held while a caller uses fd, so that it stays open
 
 	mu     sync.Mutex
 	role   readerRole
-	armed  bool // inner looks at the pipe
-	wanted bool // the goroutine is to read when the caller with the role has ended
+	armed  bool // inner watches the pipe
+	wanted bool // the goroutine must read when the caller with the role has ended
 	closed bool
 	err    error // what a caller found that ends the reading
 }
@@ -44,8 +46,9 @@ const (
 	goroutineReads
 )
 
-// directWait is the longest that a caller waits on its own thread. It is longer than a tick of the kernel's clock, so that setting it does not reprogram the hardware's
-// timer for every call, which costs more than all the rest where that is a virtual one.
+// directWait is the longest time that a caller waits on its own thread. It is longer than a tick of
+// the kernel's clock: a shorter wait would reprogram the hardware's timer for every call, which
+// costs more than all the rest if that timer is virtual.
 const directWait = 10 * time.Millisecond
 
 // takeOutput takes the pipe over from stdout, which it closes.
@@ -79,13 +82,14 @@ func takeOutput(stdout *os.File) (*output, error) {
 	return o, nil
 }
 
-// SetReadDeadline makes reads by the goroutine fail from then on.
+// SetReadDeadline makes later reads by the goroutine fail.
 func (o *output) SetReadDeadline(t time.Time) error { return o.poll.SetReadDeadline(t) }
 
-// ended says that the process has ended. What it wrote is there by now, but a descendant that left its group may keep the pipe open.
+// ended says that the process has ended. What it wrote is in the pipe by now, but a descendant that
+// left its group may keep the pipe open.
 func (o *output) ended(grace time.Duration) { _ = o.SetReadDeadline(time.Now().Add(grace)) }
 
-// Read waits in Go's poller until there is something, as the goroutine does within a frame.
+// Read waits in Go's poller for data. The goroutine uses it within a frame.
 func (o *output) Read(b []byte) (n int, err error) {
 	perr := o.raw.Read(func(uintptr) bool {
 		n, err = o.now.Read(b)
@@ -97,7 +101,7 @@ func (o *output) Read(b []byte) (n int, err error) {
 	return n, err
 }
 
-// Close closes the pipe. It is the reader goroutine's.
+// Close closes the pipe. Only the reader goroutine calls it.
 func (o *output) Close() error {
 	o.mu.Lock()
 	o.closed = true
@@ -107,10 +111,10 @@ func (o *output) Close() error {
 	return errors.Join(o.poll.Close(), unix.Close(o.fd))
 }
 
-// enlarge makes large frames pass with fewer switches between the two processes. It is a wish.
+// enlarge lets large frames pass with fewer switches between the two processes. It may fail.
 func (o *output) enlarge() { _, _ = unix.FcntlInt(uintptr(o.fd), unix.F_SETPIPE_SZ, largePipe) }
 
-// take gives a caller the role, if nobody has it.
+// take gives a caller the reader role, if nobody has it.
 func (o *output) take() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -123,23 +127,26 @@ func (o *output) take() bool {
 	return true
 }
 
-// arm makes inner look at the pipe, or only at its end. It tells the goroutine at once of what there is. mu is held.
+// arm makes inner watch the pipe, or only its end. It tells the goroutine at once about data that
+// is there. mu is held.
 func (o *output) arm(on bool) {
 	if o.armed == on {
 		return
 	}
 	o.armed = on
-	// None of these can fail with descriptors that are open.
+	// These calls cannot fail with open descriptors.
 	if !on {
 		_ = unix.EpollCtl(o.inner, unix.EPOLL_CTL_MOD, o.fd, &unix.EpollEvent{})
 		return
 	}
-	// A change would not tell of what is there if inner has told of something before, and nobody has asked inner since.
+	// EPOLL_CTL_MOD would not report the data if inner has reported some before, and nobody has asked
+	// inner since.
 	_ = unix.EpollCtl(o.inner, unix.EPOLL_CTL_DEL, o.fd, nil)
 	_ = unix.EpollCtl(o.inner, unix.EPOLL_CTL_ADD, o.fd, &unix.EpollEvent{Events: unix.EPOLLIN})
 }
 
-// listen makes sure that the goroutine hears of answers, now or when the caller that reads has ended.
+// listen makes sure that the goroutine hears of answers, now or when the caller that reads has
+// ended.
 func (o *output) listen() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -150,14 +157,15 @@ func (o *output) listen() {
 	o.arm(true)
 }
 
-// giveBack ends the role of the goroutine.
+// giveBack gives up the goroutine's reader role.
 func (o *output) giveBack() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.role = noReader
 }
 
-// await waits until something is buffered in frames, and returns with the role. It is the goroutine's.
+// await waits until data is buffered in frames, and returns with the reader role. Only the
+// goroutine calls it.
 func (o *output) await(frames *frame.Reader) (err error) {
 	perr := o.raw.Read(func(uintptr) bool {
 		o.mu.Lock()
@@ -182,8 +190,9 @@ func (o *output) await(frames *frame.Reader) (err error) {
 	return err
 }
 
-// receive waits a moment for answers and has them delivered, on the goroutine of a caller that has taken the role, which receive gives back. An error says
-// that the process cannot go on.
+// receive waits a moment for answers and delivers them. It runs on the goroutine of a caller that
+// has taken the reader role, which receive gives back. An error means that the process cannot
+// continue.
 func (o *output) receive(frames *frame.Reader, deliver func() error) error {
 	fds := [1]unix.PollFd{{Fd: int32(o.fd), Events: unix.POLLIN}}
 	timeout := unix.NsecToTimespec(int64(directWait))
@@ -199,7 +208,7 @@ func (o *output) receive(frames *frame.Reader, deliver func() error) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.role = noReader
-	if err != nil && err != unix.EAGAIN && err != io.EOF { // the end is seen again
+	if err != nil && err != unix.EAGAIN && err != io.EOF { // the goroutine sees the end again
 		o.err = err
 	}
 	if o.wanted || part || err != nil {
@@ -209,10 +218,10 @@ func (o *output) receive(frames *frame.Reader, deliver func() error) error {
 	return o.err
 }
 
-// descriptor reads from a file descriptor without Go's poller; there may be nothing yet.
+// descriptor reads from a file descriptor without Go's poller.
 type descriptor int
 
-// Read reads from the descriptor.
+// Read reads from the descriptor. It returns EAGAIN if there is no data yet.
 func (fd descriptor) Read(b []byte) (int, error) {
 	for {
 		n, err := unix.Read(int(fd), b)

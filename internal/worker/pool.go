@@ -12,7 +12,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// Pool runs one job binary. All its methods are safe for concurrent use.
+// Pool runs one job binary. Its methods are safe for concurrent use.
 type Pool struct {
 	cfg     Config
 	host    *Host
@@ -21,24 +21,24 @@ type Pool struct {
 	wg     sync.WaitGroup // of all goroutines
 	closed chan struct{}  // closed when no more calls are taken
 
-	failures atomic.Int32 // starts and processes that failed one after another
-	stopped  atomic.Bool  // what still ran was cut off
+	failures atomic.Int32 // failed starts and processes in a row
+	stopped  atomic.Bool  // running calls were cut off
 	waited   atomic.Int64 // nanoseconds
-	plain    atomic.Bool  // the runner knows no offers, so that frames are asked for
+	plain    atomic.Bool  // the runner knows no offers, so frames are asked for
 
 	mu        sync.Mutex
-	undead    []*process // did not end when they were killed
+	undead    []*process // killed, but not ended
 	workers   []*warm    // to which calls are routed
 	all       map[*process]bool
 	starting  int
 	started   chan struct{} // closed and replaced when a start has ended
 	capacity  int           // of the last process that said hello
-	apart     bool          // the runner that is starting has said something else
+	apart     bool          // the starting runner has said something other than hello
 	since     time.Time     // when the runner was started
 	inflight  int
 	waiters   []*waiter
 	closing   bool
-	drained   chan struct{} // closed when closing and inflight is 0
+	drained   chan struct{} // closed when the pool closes and inflight is 0
 	restart   *time.Timer   // of a process below MinWorkers
 	reaper    *time.Timer
 	lastError error
@@ -56,15 +56,15 @@ type waiter struct {
 	err   error
 }
 
-// ErrClosed is the cause of the ErrUnavailable that calls get once [Pool.Close] has been called. They did not run.
+// ErrClosed is the cause of the ErrUnavailable of calls after [Pool.Close]. They did not run.
 var ErrClosed = errors.New("the function is stopped")
 
-// New makes a pool. Processes are started by calls, by Warm, and at once as many as MinWorkers.
+// New returns a pool. Calls and Warm start processes, and New starts MinWorkers of them.
 func New(cfg Config) (*Pool, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
 	}
-	if !cfg.Frames { // what is started for a call is not the runner, and must not become a second one
+	if !cfg.Frames { // a process for one call must not become a second runner
 		cfg.Env = slices.DeleteFunc(slices.Clone(cfg.Env),
 			func(kv string) bool { return strings.HasPrefix(kv, faas.RunnerConfigEnv+"=") })
 	}
@@ -81,8 +81,9 @@ func New(cfg Config) (*Pool, error) {
 	return p, nil
 }
 
-// Invoke runs the job once with args, for at most timeout, and returns what it answered. Errors are *faas.Error with the codes that
-// faas.Invoker names. A call that waits for its turn longer than timeout is ErrThrottled.
+// Invoke runs the job once with args, for at most timeout, and returns its answer. Errors are
+// *faas.Error with the codes that faas.Invoker names. A call that waits for its turn longer than
+// timeout is an ErrThrottled.
 func (p *Pool) Invoke(ctx context.Context, jobID uint32, args []byte, timeout time.Duration) ([]byte, faas.Metrics,
 	error) {
 	for attempt := 1; ; attempt++ {
@@ -121,7 +122,8 @@ func (p *Pool) Invoke(ctx context.Context, jobID uint32, args []byte, timeout ti
 	}
 }
 
-// acquire takes a place among the running calls, and one on a warm process where the binary speaks frames. It returns when it got it, too.
+// acquire takes a place among the running calls and, if the binary speaks frames, one on a warm
+// process. It also returns when it got the place.
 func (p *Pool) acquire(ctx context.Context, jobID uint32, timeout time.Duration) (w *warm, cold bool, began time.Time,
 	err error) {
 	if ctx.Err() != nil {
@@ -191,7 +193,7 @@ func (p *Pool) withdraw(wt *waiter) bool {
 	return false
 }
 
-// place gives a place to one call, if there is one. mu is held.
+// place gives a place to one call, if one is free. mu is held.
 func (p *Pool) place(now time.Time) (w *warm, cold, ok bool) {
 	if p.cfg.Frames {
 		for _, other := range p.workers {
@@ -211,7 +213,8 @@ func (p *Pool) place(now time.Time) (w *warm, cold, ok bool) {
 	return w, cold, true
 }
 
-// release gives back the place on w, if any, and that among the running calls, if running.
+// release gives back the place on w, unless w is nil, and the one among the running calls, if
+// running.
 func (p *Pool) release(w *warm, running bool, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -230,7 +233,7 @@ func (p *Pool) release(w *warm, running bool, now time.Time) {
 	}
 }
 
-// dispatch gives free places to those who wait, in their order. mu is held.
+// dispatch gives free places to waiting calls, in order. mu is held.
 func (p *Pool) dispatch() {
 	for len(p.waiters) > 0 && p.inflight < p.cfg.MaxConcurrency {
 		w, cold, ok := p.place(time.Now())
@@ -257,7 +260,7 @@ func (p *Pool) admit(w *warm, cold bool, err error) {
 	close(wt.ready)
 }
 
-// grow starts a process if more wait than those that are starting will take. mu is held.
+// grow starts a process if more calls wait than the starting processes will take. mu is held.
 func (p *Pool) grow() {
 	if !p.cfg.Frames || p.closing || len(p.workers)+p.starting >= p.cfg.MaxWorkers {
 		return

@@ -22,7 +22,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/proctree"
 )
 
-// aWhile is long enough for anything that should happen at once.
+// aWhile is long enough for everything that should happen at once.
 const aWhile = 30 * time.Second
 
 var modes = []string{"frames", "stdio"}
@@ -70,7 +70,7 @@ func gone(t *testing.T, pid int) {
 	t.Errorf("process %d still runs", pid)
 }
 
-// running says which of the processes have not ended.
+// running returns the processes that have not ended.
 func running(pids []int) (list []int) {
 	for _, pid := range pids {
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
@@ -81,7 +81,7 @@ func running(pids []int) (list []int) {
 	return list
 }
 
-// runSlow starts a call that takes a while and returns once it has begun.
+// runSlow starts a call that takes a while, and returns when it has begun.
 func runSlow(p *Pool) <-chan error {
 	before := p.Stats().Total
 	done := make(chan error, 1)
@@ -92,7 +92,7 @@ func runSlow(p *Pool) <-chan error {
 		}
 		done <- err
 	}()
-	// on a busy machine it may be over before it is seen
+	// on a busy machine it may end before it is seen
 	for s := p.Stats(); s.Running == 0 && s.Total == before; s = p.Stats() {
 		time.Sleep(time.Millisecond)
 	}
@@ -133,7 +133,7 @@ func TestManyCallsAtOnceEachGetTheirOwnAnswer(t *testing.T) {
 	wg.Wait()
 }
 
-// A failure reaches its caller with what is known, and the next call is served.
+// A failure reaches its caller with what is known, and the next call succeeds.
 func TestFailures(t *testing.T) {
 	tests := []struct {
 		name     string
@@ -186,7 +186,7 @@ func TestCrashFailsOnlyTheCallsOnThatProcess(t *testing.T) {
 		t.Fatal(n, err)
 	}
 	slow := runSlow(p)
-	// The least loaded process takes this one.
+	// The least loaded process takes this call.
 	if _, _, err := p.Invoke(t.Context(), jobExit, nil, aWhile); faas.CodeOf(err) != faas.ErrFunctionFailed {
 		t.Fatal(err)
 	}
@@ -274,7 +274,7 @@ func TestStartFailures(t *testing.T) {
 	})
 }
 
-// A process that stops reading must not hold the callers that write to it.
+// A process that stops reading must not block the callers that write to it.
 func TestDeafProcessDoesNotHoldCallers(t *testing.T) {
 	p := newPool(t, "deaf", func(c *Config) { c.MaxWorkers, c.Grace = 1, 10*time.Millisecond })
 	var wg sync.WaitGroup
@@ -293,7 +293,7 @@ func TestQueueIsBounded(t *testing.T) {
 	p := newPool(t, "frames", func(c *Config) { c.MaxConcurrency, c.MaxQueue = 1, 1 })
 	ctx, cancel := context.WithCancel(t.Context())
 	var calls sync.WaitGroup
-	for range 2 { // they hang until the queue has been seen full
+	for range 2 { // they hang until the test has seen the queue full
 		calls.Go(func() { _, _, _ = p.Invoke(ctx, jobHang, nil, aWhile) })
 	}
 	for s := p.Stats(); s.Running+s.Waiting < 2; s = p.Stats() {
@@ -326,7 +326,7 @@ func TestOutputLimit(t *testing.T) {
 	}
 }
 
-// The message of a failure is a message: however long it is, little of it is kept.
+// Only a part of a long failure message is kept.
 func TestMessagesOfFailuresAreCut(t *testing.T) {
 	for _, mode := range modes {
 		p := newPool(t, mode, func(c *Config) { c.SpoolDir, c.Budget = t.TempDir(), NewBudget(64<<20) })
@@ -341,7 +341,8 @@ func TestMessagesOfFailuresAreCut(t *testing.T) {
 	}
 }
 
-// Large answers take their memory from the budget before they are read, and wait for it. What there can never be room for is said to be too large.
+// Large answers take their memory from the budget before they are read, and wait for it. An answer
+// that the budget can never hold is too large.
 func TestAnswersWaitForTheirMemory(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(mode, func(t *testing.T) {

@@ -19,7 +19,7 @@ import (
 type process struct {
 	host   *Host
 	cfg    *Config
-	mark   proctree.Mark // its own, beside that of the pool: in the environment alone, as there is one limit
+	mark   proctree.Mark // its own, in the environment alone: the pool's mark uses the limit
 	pid    int
 	proc   *os.Process
 	stdin  *os.File
@@ -28,17 +28,17 @@ type process struct {
 	log    *logReader
 	grace  time.Duration
 
-	group    *cgroup.Group // nil: none
+	group    *cgroup.Group // nil if there is none
 	limit    int64         // bytes, 0 for none
-	most     int           // processes, 0 for no limit that has to be watched
+	most     int           // processes; 0 if the host need not watch them
 	busy     atomic.Int32
 	peak     atomic.Int64 // bytes
 	starting atomic.Bool  // it has not said hello yet
 	memOut   atomic.Bool  // killed for its memory
 	tooMany  atomic.Bool  // killed for its number of processes
-	hostRSS  int64        // peak of this program when the child was started, see ownPeak
+	hostRSS  int64        // peak of this program when the child started, see ownPeak
 
-	killing sync.Mutex // held while the group is killed or the process reaped, so that a reused id is never killed
+	killing sync.Mutex // held while the group is killed or the process reaped: a reused id is never killed
 	end     *ending
 	killed  bool
 	reaped  bool
@@ -47,7 +47,8 @@ type process struct {
 	undead  bool // it did not end when it was killed
 }
 
-// startProcess starts the configured binary with pipes on its three standard descriptors, and nothing else of this program. extra are further variables.
+// startProcess starts the configured binary with pipes on its three standard descriptors, and no
+// other descriptor of this program. extra are further variables.
 func startProcess(h *Host, c *Config, extra ...string) (*process, error) {
 	p := &process{host: h, cfg: c, mark: proctree.New(), grace: c.Grace, limit: int64(c.MemoryMB) << 20,
 		exited: make(chan struct{})}
@@ -72,7 +73,7 @@ func startProcess(h *Host, c *Config, extra ...string) (*process, error) {
 		p.proc, err = h.startProcess(c.Path, append([]string{c.Path}, c.Args...), &os.ProcAttr{
 			Dir: c.Dir, Env: env, Files: []*os.File{inR, outW, errW}, Sys: sysProcAttr(c, p.group),
 		}, func(pid int) {
-			_ = c.Mark.Put(pid) // first, before it starts others; the environment alone is a mark too
+			_ = c.Mark.Put(pid) // before it starts others; the environment alone is a mark too
 			h.guard.add(pid)
 			p.setLimits(pid, c)
 		})
@@ -88,8 +89,8 @@ func startProcess(h *Host, c *Config, extra ...string) (*process, error) {
 		return nil, err
 	}
 	p.pid, p.stdin, p.stdout, p.end = p.proc.Pid, inW, outR, awaitable(p.proc)
-	p.hostRSS = ownPeak() // now, that the process executes its own program
-	h.guard.ready()       // where somebody has killed it
+	p.hostRSS = ownPeak() // by now the process executes its own program
+	h.guard.ready()       // in case somebody killed it
 	h.watch(p)
 	p.log = newLogReader(errR, lineReader{pid: p.pid, log: c.Log, tail: &p.tail})
 	logged := make(chan struct{})
@@ -101,7 +102,8 @@ func startProcess(h *Host, c *Config, extra ...string) (*process, error) {
 	return p, nil
 }
 
-// startCause returns why a process could not be started, without where its binary is: callers may be elsewhere.
+// startCause returns why a process could not be started, without the path of its binary, because
+// callers may be elsewhere.
 func startCause(err error) error {
 	var failed *os.PathError
 	if errors.As(err, &failed) {
@@ -110,7 +112,8 @@ func startCause(err error) error {
 	return err
 }
 
-// reap waits for the end of the process, kills what it left of its group, and closes exited once all it wrote has been read.
+// reap waits for the end of the process, kills what is left of its group, and closes exited when
+// everything that it wrote has been read.
 func (p *process) reap(stderr *os.File, logged <-chan struct{}) {
 	state, ended := p.end.wait(p.proc)
 	p.killing.Lock()
@@ -121,7 +124,8 @@ func (p *process) reap(stderr *os.File, logged <-chan struct{}) {
 	p.state, p.reaped, p.undead = state, true, !ended
 	killed := p.killed
 	p.killing.Unlock()
-	// what ended by itself has its strays ended with its pool, as looking for them takes longer than a short call
+	// If the process ended by itself, its strays end with the pool: looking for them takes longer than
+	// a short call.
 	if killed && ended {
 		endMarked(p.mark)
 	}
@@ -136,7 +140,7 @@ func (p *process) reap(stderr *os.File, logged <-chan struct{}) {
 	if peak := childPeak(p.state); peak > p.hostRSS+peakSlack {
 		p.notePeak(peak)
 	}
-	// though what was killed may not have been the process itself
+	// The killed process may have been another one in the group.
 	if p.limit > 0 && p.group.Limiting() && p.group.OutOfMemory() {
 		p.memOut.Store(true)
 	}
@@ -144,17 +148,17 @@ func (p *process) reap(stderr *os.File, logged <-chan struct{}) {
 	close(p.exited)
 }
 
-// peakSlack is more than the kernel's counters of memory are behind.
+// peakSlack is more than the kernel's memory counters lag behind.
 const peakSlack = 16 << 20
 
-// interruptRead makes reads of f fail after grace; where pipes have no deadlines it closes f then.
+// interruptRead makes reads of f fail after grace. If pipes have no deadlines, it closes f then.
 func interruptRead(f *os.File, grace time.Duration) {
 	if err := f.SetReadDeadline(time.Now().Add(grace)); errors.Is(err, os.ErrNoDeadline) {
 		time.AfterFunc(grace, func() { _ = f.Close() })
 	}
 }
 
-// clearReadDeadline undoes a deadline for the start, but not the one that reap sets.
+// clearReadDeadline removes the deadline for the start, but not the one that reap sets.
 func (p *process) clearReadDeadline() {
 	_ = p.stdout.SetReadDeadline(time.Time{})
 	p.killing.Lock()
@@ -165,10 +169,12 @@ func (p *process) clearReadDeadline() {
 	}
 }
 
-// endWait is how long what was killed may take to end. Usually it takes a moment; what the kernel holds in a system call or a frozen group takes as long as that does.
+// endWait is how long a killed process may take to end. Usually that is a moment, but a system call
+// or a frozen group can hold a process for any time.
 const endWait = 5 * time.Second
 
-// kill ends the process and all that it has started. It may be called at any time and any number of times.
+// kill ends the process and everything that it started. It may be called at any time and
+// repeatedly.
 func (p *process) kill() {
 	p.killing.Lock()
 	defer p.killing.Unlock()
@@ -182,7 +188,8 @@ func (p *process) kill() {
 	}
 }
 
-// collect reports whether a process that did not end when it was killed has ended since, and waits for it then.
+// collect reports whether a process that did not end when it was killed has ended since. If so, it
+// reaps the process.
 func (p *process) collect() bool {
 	p.end = awaitable(p.proc)
 	p.end.within(0)
@@ -208,14 +215,14 @@ func (p *process) peakMB() uint32 {
 }
 
 // checkMemory notes the memory in use, and kills the process if it exceeds a limit that the kernel
-// does not enforce. With descendants, it includes the processes that this one has started: all in its
-// control group, or those that still descend from it.
+// does not enforce. With descendants, it includes everything in the control group of the process
+// or, without a group, the processes that descend from it.
 func (p *process) checkMemory(descendants bool) {
 	used, processes := measureTree(p.pid, descendants, p.group, p.most)
 	p.killing.Lock()
 	reaped := p.reaped
 	p.killing.Unlock()
-	if reaped { // the group may be another process's by now
+	if reaped { // another process may use the group by now
 		return
 	}
 	p.notePeak(used)
@@ -231,10 +238,10 @@ func (p *process) checkMemory(descendants bool) {
 	p.kill()
 }
 
-// goPanic is the exit code of a Go program that cannot go on.
+// goPanic is the exit code of a Go program that cannot continue.
 const goPanic = 2
 
-// failure says how the process ended. It must be called after exited is closed.
+// failure describes how the process ended. Call it after exited is closed.
 func (p *process) failure() *faas.FunctionError {
 	e := &faas.FunctionError{Type: "exit", LogTail: p.tail.String()}
 	sig, signaled := "", false
@@ -265,8 +272,8 @@ func (p *process) failure() *faas.FunctionError {
 	return e
 }
 
-// environment completes the configured variables with those that programs cannot do without, and with the marks. If this program is itself somebody's, who wants to find what
-// it starts, c.Env has a mark already.
+// environment adds the variables that programs cannot do without, and the marks. c.Env already has
+// a mark if this program itself runs under a mark.
 func environment(c *Config, mark proctree.Mark, extra ...string) []string {
 	env := append(baseEnvironment(absolute(c.TempDir)), c.Env...)
 	return mark.AddTo(c.Mark.AddTo(dedupe(append(env, extra...))))

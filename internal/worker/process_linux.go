@@ -28,8 +28,9 @@ func sysProcAttr(c *Config, g *cgroup.Group) *syscall.SysProcAttr {
 	return a
 }
 
-// startHeld starts a process and calls then before it executes its first instruction: the calling goroutine, which must be locked to its thread, traces it until then has returned. If
-// the system does not let it, the process runs already when then is called.
+// startHeld starts a process and calls then before the process executes its first instruction. The
+// calling goroutine, which must be locked to its thread, traces the process until then returns. If
+// the system does not allow that, the process already runs when then is called.
 func startHeld(path string, argv []string, attr *os.ProcAttr, then func(pid int)) (*os.Process, error) {
 	attr.Sys.Ptrace = true
 	p, err := os.StartProcess(path, argv, attr)
@@ -47,12 +48,13 @@ func startHeld(path string, argv []string, attr *os.ProcAttr, then func(pid int)
 	return p, nil
 }
 
-// release lets a traced process run, which stops as soon as it has executed its program, unless it is killed. That it has stopped is not waited for: if this program waits for any
-// child somewhere, as the first process of a container does, it is told there and nowhere else.
+// release lets a traced process run. The process stops as soon as it has executed its program,
+// unless it is killed. release does not wait for that stop: if this program waits for any child
+// elsewhere, as the first process of a container does, only that wait is told.
 func release(pid int) {
 	for unix.PtraceDetach(pid) != nil {
 		var info unix.Siginfo
-		const trapped = 4 // CLD_TRAPPED: it is told without being asked for
+		const trapped = 4 // CLD_TRAPPED, which is reported without being asked for
 		err := unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
 		if err != nil && err != unix.EINTR || err == nil && info.Signo != 0 && info.Code != trapped {
 			return // it has ended
@@ -61,11 +63,12 @@ func release(pid int) {
 	}
 }
 
-// forbidNewPrivileges binds the calling thread and what it starts, for good.
+// forbidNewPrivileges binds the calling thread and what it starts, permanently.
 func forbidNewPrivileges() { _ = unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }
 
-// ending is the end of a process, which is waited for in Go's poller: that costs no thread, and can be given up.
-type ending struct{ fd *os.File } // nil: the kernel has no descriptors of processes, or no more of them
+// ending is the end of a process. The wait for it is in Go's poller: it takes no thread, and can be
+// given up.
+type ending struct{ fd *os.File } // nil if the kernel has no process descriptors, or no more of them
 
 func awaitable(p *os.Process) *ending {
 	fd, err := unix.PidfdOpen(p.Pid, unix.O_NONBLOCK)
@@ -75,14 +78,15 @@ func awaitable(p *os.Process) *ending {
 	return &ending{os.NewFile(uintptr(fd), "process")}
 }
 
-// within has wait give up after d.
+// within makes wait give up after d.
 func (e *ending) within(d time.Duration) {
 	if e.fd != nil {
 		_ = e.fd.SetReadDeadline(time.Now().Add(d))
 	}
 }
 
-// wait returns when the process has ended, and leaves it a zombie, so that its id and that of its group cannot be another's yet; the state is nil. It reports false if it has given up.
+// wait returns when the process has ended. It leaves the process a zombie, so that its id and its
+// group's are not reused yet; the state is nil. It reports false if it gave up.
 func (e *ending) wait(p *os.Process) (*os.ProcessState, bool) {
 	if e.fd == nil {
 		return nil, hasEnded(p.Pid, 0)
@@ -95,7 +99,8 @@ func (e *ending) wait(p *os.Process) (*os.ProcessState, bool) {
 	return nil, err == nil || hasEnded(p.Pid, unix.WNOHANG)
 }
 
-// hasEnded looks whether a child has ended, or waits until it has. It leaves it a zombie.
+// hasEnded checks or, without WNOHANG, waits whether a child has ended. It leaves the child a
+// zombie.
 func hasEnded(pid, how int) bool {
 	for {
 		var info unix.Siginfo
@@ -106,9 +111,10 @@ func hasEnded(pid, how int) bool {
 	}
 }
 
-// inheritedDescriptors returns entries for os.ProcAttr.Files that close, in the child, every descriptor which this program holds without
-// close-on-exec: those that it inherited itself. (What Go opens is always close-on-exec.) The child needs descriptors above those for itself: what is too high for that is
-// made close-on-exec in this program.
+// inheritedDescriptors returns entries for os.ProcAttr.Files that close, in the child, the
+// descriptors that this program holds without close-on-exec, because it inherited them. (Go opens
+// everything with close-on-exec.) The child needs descriptors above those for itself; a descriptor
+// too high for that is made close-on-exec in this program.
 func inheritedDescriptors() []*os.File {
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
@@ -140,10 +146,11 @@ func inheritedDescriptors() []*os.File {
 // maxInherited is the highest descriptor that each child closes for itself.
 const maxInherited = 1000
 
-// largePipe is what a pipe is made to hold once something large goes through it. Not from the start: what all pipes of a user hold is limited.
+// largePipe is the size of a pipe after something large has gone through it. Pipes start smaller
+// because the total size of a user's pipes is limited.
 const largePipe = 1 << 20
 
-// enlarge makes large frames pass with fewer switches between the two processes. It is a wish.
+// enlarge lets large frames pass with fewer switches between the two processes. It may fail.
 func enlarge(pipe *os.File) {
 	raw, err := pipe.SyscallConn()
 	if err != nil {

@@ -22,10 +22,11 @@ func awaitable(p *os.Process) *ending {
 	return e
 }
 
-// within has wait give up after d. It is called once.
+// within makes wait give up after d. Call it once.
 func (e *ending) within(d time.Duration) { time.AfterFunc(d, func() { close(e.late) }) }
 
-// wait returns when the process has ended, with its state: this system cannot wait without reaping it. It reports false if it has given up.
+// wait returns when the process has ended, with its state: this system cannot wait without reaping
+// it. It reports false if it gave up.
 func (e *ending) wait(*os.Process) (*os.ProcessState, bool) {
 	select {
 	case state := <-e.state:
@@ -45,5 +46,5 @@ func startHeld(path string, argv []string, attr *os.ProcAttr, then func(pid int)
 
 func inheritedDescriptors() []*os.File { return nil }
 
-// enlarge does nothing: pipes have one size here.
+// enlarge does nothing: pipes have one size on this system.
 func enlarge(*os.File) {}

@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// DefaultPath is the PATH that processes have unless they are given another: what a shell script needs to find the system's tools.
+// DefaultPath is the default PATH of processes, in which a shell script finds the system's tools.
 const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 const errTextBusy = syscall.ETXTBSY
@@ -23,7 +23,8 @@ func credential(u *User) *syscall.Credential {
 	return &syscall.Credential{Uid: u.UID, Gid: u.GID, Groups: u.Groups}
 }
 
-// killGroup kills the process, which may have joined another group, and all that are in its own. The process must not have been waited for.
+// killGroup kills the process, which may have joined another group, and everything in its own
+// group. The process must not have been waited for.
 func killGroup(p *os.Process) {
 	_ = p.Kill()
 	if p.Pid > 0 {
@@ -49,5 +50,5 @@ func (p *process) terminate() {
 	if group, err := syscall.Getpgid(p.pid); err == nil && group != p.pid { // it has joined another
 		_ = p.proc.Signal(syscall.SIGTERM)
 	}
-	_ = syscall.Kill(-p.pid, syscall.SIGTERM) // it may have ended just now
+	_ = syscall.Kill(-p.pid, syscall.SIGTERM) // it may just have ended
 }

@@ -8,8 +8,9 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// Resident keeps one process running that takes no calls here: a runner that does its own work. It is started again, with capped exponential
-// back-off, whenever it ends. Its standard input stays open and empty; what it writes to standard output and standard error goes to Config.Log.
+// Resident keeps one process running that takes no calls here: a runner that does its own work. It
+// restarts the process with capped exponential back-off whenever it ends. The standard input of the
+// process stays open and empty. Its standard output and standard error go to Config.Log.
 type Resident struct {
 	cfg  Config
 	host *Host
@@ -18,14 +19,15 @@ type Resident struct {
 	done chan struct{} // closed when nothing is left
 
 	mu      sync.Mutex
-	running *process // nil while it waits to be started again
-	last    error    // how it last ended
-	ends    int      // one after another without a long life between
+	running *process // nil while it waits for a restart
+	last    error    // how the process last ended
+	ends    int      // in a row, without a long life between
 	closing bool
 }
 
-// StartResident starts the process. The error is for when it could not be started at all; that it ends later is told by Health. Of the
-// configuration it uses Path, Args, Env, Dir, TempDir, MemoryMB, Grace, Log, Logger, Host and Provider; Host must not be nil.
+// StartResident starts the process. The error says that it could not be started at all; Health
+// tells about later ends. StartResident uses Path, Args, Env, Dir, TempDir, MemoryMB, Grace, Log,
+// Logger, Host and Provider of the configuration. Host must not be nil.
 func StartResident(cfg Config) (*Resident, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
@@ -74,7 +76,7 @@ func (r *Resident) supervise(proc *process, logged chan struct{}) {
 		if !r.ended(proc, time.Since(began)) {
 			return
 		}
-		r.cfg.endStrays() // what this one has left is not to meet the next
+		r.cfg.endStrays() // its remains must not meet the next process
 		for {
 			r.mu.Lock()
 			wait := min(100*time.Millisecond<<min(r.ends-1, 10), maxBackoff)
@@ -98,7 +100,7 @@ func (r *Resident) supervise(proc *process, logged chan struct{}) {
 	}
 }
 
-// ended takes note of the end of the process, and reports whether it is to be started again.
+// ended records the end of the process, and reports whether to restart it.
 func (r *Resident) ended(proc *process, life time.Duration) bool {
 	cause := proc.failure()
 	r.mu.Lock()
@@ -117,9 +119,9 @@ func (r *Resident) ended(proc *process, life time.Duration) bool {
 	return true
 }
 
-// end asks the process to end, and kills it if it does not within the grace time.
+// end asks the process to end, and kills it after the grace time.
 func (r *Resident) end(proc *process) {
-	_ = proc.stdin.Close() // the signal is what counts; a runner may watch its input too
+	_ = proc.stdin.Close() // a runner may watch its input instead of the signal
 	proc.terminate()
 	timer := time.NewTimer(r.cfg.Grace)
 	defer timer.Stop()
@@ -130,7 +132,7 @@ func (r *Resident) end(proc *process) {
 	}
 }
 
-// Health reports whether the process runs and, if not or if it keeps ending, how it last ended.
+// Health reports whether the process runs and, if it does not or keeps ending, how it last ended.
 func (r *Resident) Health() (healthy bool, reason string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -143,10 +145,12 @@ func (r *Resident) Health() (healthy bool, reason string) {
 	return true, ""
 }
 
-// crashLoop is how many ends in a row, none after a long life, make a process unhealthy even while it happens to run.
+// crashLoop is how many ends in a row, none after a long life, make a process unhealthy even while
+// it runs.
 const crashLoop = 3
 
-// Close ends the process, gracefully within Config.Grace and until ctx is done, then by force, and returns when nothing is left. It is idempotent.
+// Close ends the process: gracefully within Config.Grace and until ctx is done, then by force. It
+// returns when nothing is left. It is idempotent.
 func (r *Resident) Close(ctx context.Context) error {
 	r.mu.Lock()
 	if !r.closing {

@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// SetMaxProcesses sets from how many processes of all its pools on the host makes room for another one, by ending the one that has been idle longest. Where none is idle
-// there are more: a call never waits for another function's. 0, the default, means no limit. It must be called before the host is used.
+// SetMaxProcesses sets from how many processes on, in all pools of the host, another start first
+// ends the process that has been idle longest. If none is idle, the number grows: a call never
+// waits for another function's. 0, the default, means no limit. Call it before the host is used.
 func (h *Host) SetMaxProcesses(n int) { h.maxProcesses = n }
 
 func (h *Host) addPool(p *Pool) {
@@ -24,7 +25,7 @@ func (h *Host) removePool(p *Pool) {
 	delete(h.pools, p)
 }
 
-// makeRoom ends what has to be ended before one more process is started.
+// makeRoom ends what must end before one more process starts.
 func (h *Host) makeRoom() {
 	if h.maxProcesses <= 0 {
 		return
@@ -51,7 +52,8 @@ func (h *Host) makeRoom() {
 	}
 }
 
-// longestIdle returns since when the process is idle that is so for longest, nil where none may be ended.
+// longestIdle returns since when the process that is idle longest is idle, or nil if none may be
+// ended.
 func (p *Pool) longestIdle() (since *time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -64,13 +66,13 @@ func (p *Pool) longestIdle() (since *time.Time) {
 		}
 	}
 	if since != nil {
-		at := *since // the field changes once the lock is given back
+		at := *since // the field changes after the unlock
 		since = &at
 	}
 	return since
 }
 
-// endIdle ends a process that is idle since then, if there still is one.
+// endIdle ends a process that has been idle since then, if one still is.
 func (p *Pool) endIdle(since time.Time) {
 	p.mu.Lock()
 	i := slices.IndexFunc(p.workers, func(w *warm) bool { return w.load == 0 && w.idleSince.Equal(since) })

@@ -12,7 +12,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/frame"
 )
 
-// protocol is what the processes are told of frames.
+// protocol returns what the processes are told about frames.
 func (p *Pool) protocol() string {
 	if p.cfg.Runner && !p.plain.Load() {
 		return frame.Offer()
@@ -20,22 +20,24 @@ func (p *Pool) protocol() string {
 	return frame.Version
 }
 
-// refusesOffers reports whether the runner has just ended because it was built before there were offers. It is told so once.
+// refusesOffers reports whether the runner just ended because it was built before offers existed.
+// It reports true only once.
 func (p *Pool) refusesOffers(err error) bool {
 	var ended *faas.FunctionError
 	return p.cfg.Runner && errors.As(err, &ended) && strings.Contains(ended.LogTail, frame.OfferUnknown) &&
 		!p.plain.Swap(true)
 }
 
-// Speaks reports whether a process has said hello, so that calls can be made.
+// Speaks reports whether a process has said hello, so that calls are possible.
 func (p *Pool) Speaks() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.capacity > 0
 }
 
-// AwaitHello reports whether the runner has said hello. It waits for that until ctx ends, and only a moment more for one that writes something else, or closes its
-// standard output. If the runner ends before, the error says how; it is started again all the same.
+// AwaitHello reports whether the runner has said hello. It waits until ctx ends, but only a moment
+// more if the runner writes something else or closes its standard output. If the runner ends
+// before, the error says how; the runner is restarted all the same.
 func (p *Pool) AwaitHello(ctx context.Context) (bool, error) {
 	for waiting := false; ; {
 		p.mu.Lock()
@@ -61,16 +63,17 @@ func (p *Pool) AwaitHello(ctx context.Context) (bool, error) {
 	}
 }
 
-// endsAtOnce is how soon a program ends that only writes why it cannot be a runner.
+// endsAtOnce bounds how soon a program ends that only writes why it cannot be a runner.
 const endsAtOnce = 250 * time.Millisecond
 
-// awaitRunner returns the hello of a runner, whenever it says that. What does not begin like one is a log, which is read to its end.
+// awaitRunner returns the hello of a runner, whenever that comes. Output that does not begin like a
+// hello is a log, and is read to its end.
 func (w *warm) awaitRunner() (frame.Header, error) {
 	hello := frame.AppendHeader(nil, frame.Header{Kind: frame.Hello})
-	const value = 16 // where the four bytes are that may be any
+	const value = 16 // the position of the four bytes that may have any value
 	var head []byte
 	var err error
-	for like := true; like && err == nil; { // byte by byte, so that no more is taken of a log than is there
+	for like := true; like && err == nil; { // byte by byte, to take no more of a log than there is
 		if len(head) == len(hello) {
 			return frame.ParseHeader(head)
 		}
@@ -85,7 +88,7 @@ func (w *warm) awaitRunner() (frame.Header, error) {
 	if err == nil {
 		(&lineReader{pid: w.pid, log: w.pool.cfg.Log}).readLines(io.MultiReader(bytes.NewReader(head), w.out))
 	}
-	<-w.exited // it may have closed its output, or have it elsewhere, and go on
+	<-w.exited // it may continue after it closed its output
 	return frame.Header{}, io.EOF
 }
 
@@ -98,11 +101,12 @@ func (p *Pool) goesApart() {
 	p.started = make(chan struct{})
 }
 
-// signalAfter is how long a runner that takes calls has to end with the end of its input before it gets a signal: one that does nothing else may have no handler
-// for it, and would be cut off.
+// signalAfter is how long a runner that takes calls has to end after the end of its input, before
+// it gets a signal. A runner that does nothing else may have no handler for the signal, and would
+// be cut off.
 const signalAfter = 250 * time.Millisecond
 
-// endRunner asks a runner that has no calls to end, and kills it when its grace is over or ctx ends.
+// endRunner asks a runner without calls to end, and kills it when its grace is over or ctx ends.
 func (p *process) endRunner(ctx context.Context) {
 	_ = p.stdin.Close()
 	if !p.starting.Load() && p.exits(ctx, min(signalAfter, p.grace/2)) == nil {
@@ -116,7 +120,7 @@ func (p *process) endRunner(ctx context.Context) {
 
 var errStays = errors.New("the process has not ended")
 
-// exits returns nil once the process has ended.
+// exits returns nil when the process has ended.
 func (p *process) exits(ctx context.Context, within time.Duration) error {
 	timer := time.NewTimer(within)
 	defer timer.Stop()

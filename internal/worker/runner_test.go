@@ -124,7 +124,8 @@ func TestARunnerOfItsOwnKindIsKeptRunning(t *testing.T) {
 				t.Fatalf("it says hello: %t, %v", spoke, err)
 			}
 			pid := awaitFile(t, filepath.Join(p.cfg.Dir, "pid"))
-			for deadline := time.Now().Add(30 * time.Second); (!strings.Contains(lines(), tt.says) || len(p.Stats().PIDs) == 0) && time.Now().Before(deadline); {
+			up := func() bool { return strings.Contains(lines(), tt.says) && len(p.Stats().PIDs) > 0 }
+			for deadline := time.Now().Add(30 * time.Second); !up() && time.Now().Before(deadline); {
 				time.Sleep(time.Millisecond)
 			}
 			if s := p.Stats(); len(s.PIDs) != 1 || strconv.Itoa(s.PIDs[0]) != pid || s.Failures > 0 ||

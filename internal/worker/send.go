@@ -9,36 +9,42 @@ import (
 )
 
 const (
-	// directLimit is how much is written without the writer goroutine. A pipe holds 64 KiB, so that such a write cannot block.
+	// directLimit is how much is written without the writer goroutine. A pipe holds 64 KiB, so such a
+	// write cannot block.
 	directLimit = 60 << 10
-	// largeFrame is from what size on frames are worth larger pipes.
+	// largeFrame is the size from which frames are worth larger pipes.
 	largeFrame = 256 << 10
 	// keepBuffer is the largest buffer that a process keeps for its next frames.
 	keepBuffer = 1 << 20
-	// flushes is how many times a caller writes what came while it wrote, before the writer goroutine takes that over.
+	// flushes is how often a caller writes what arrived while it wrote, before the writer goroutine
+	// takes over.
 	flushes = 4
 )
 
-// largeQueues are buffers for large frames, of all processes, until the garbage collector takes them.
+// largeQueues holds buffers for large frames, for all processes, until they are garbage collected.
 var largeQueues sync.Pool
 
-// traffic tells how the calls on a process come. One after another, each is done soonest if its caller does everything itself, and holds its thread until the answer
-// is there. Many at a time cost least if frames and answers go together, for which a caller lets those go first that are about to call, too. mu of the process guards it.
+// traffic records how the calls on a process arrive. A call that comes alone is fastest if its
+// caller does everything itself and holds its thread until the answer. Many calls at a time cost
+// least if their frames and answers go together; then a caller first yields to those that are about
+// to call, too. The process's mu guards it.
 type traffic struct {
-	alone   int    // calls one after another that nobody joined, up to settled
-	turn    uint64 // counts calls
-	skip    int    // so many more calls are not received directly
+	alone   int    // calls in a row that nobody joined, up to settled
+	turn    uint64 // the number of calls
+	skip    int    // how many more calls are not received directly
 	penalty int    // how many were skipped the last time
 }
 
 const (
-	// settled is after how many lonely calls the next one is taken for lonely, too.
+	// settled is the number of lonely calls after which the next one counts as lonely, too.
 	settled = 8
-	// probeEvery says which of the lonely calls let others go first all the same: callers that hold their threads may keep each other from being seen.
+	// probeEvery is how often a lonely call yields all the same: callers that hold their threads may
+	// keep each other from being seen.
 	probeEvery = 32
-	// slow is what takes too long to be waited for on a thread.
+	// slow is too long for a wait on a thread.
 	slow = 200 * time.Microsecond
-	// leastSkip and mostSkip bound how many calls are not received directly after one that was slow, twice as many each time.
+	// leastSkip and mostSkip bound how many calls are not received directly after a slow one. The
+	// number doubles each time.
 	leastSkip = 8
 	mostSkip  = 1024
 )
@@ -46,16 +52,16 @@ const (
 // joined notes that several calls are in flight.
 func (t *traffic) joined() { t.alone = 0 }
 
-// lonely notes that nobody came when there was time to.
+// lonely notes that no call came when it could have.
 func (t *traffic) lonely() { t.alone = min(t.alone+1, settled) }
 
-// yields decides whether others are let go first.
+// yields reports whether the caller should yield first.
 func (t *traffic) yields() bool {
 	t.turn++
 	return t.alone < settled || t.turn%probeEvery == 0
 }
 
-// direct decides about a call that is the only one in flight.
+// direct reports whether the only call in flight is received directly.
 func (t *traffic) direct() bool {
 	if t.skip > 0 {
 		t.skip--
@@ -64,7 +70,7 @@ func (t *traffic) direct() bool {
 	return true
 }
 
-// took notes how long a call took that was received directly.
+// took notes how long a directly received call took.
 func (t *traffic) took(d time.Duration) {
 	if d < slow {
 		t.penalty = max(t.penalty/2, leastSkip/2)
@@ -74,8 +80,9 @@ func (t *traffic) took(d time.Duration) {
 	t.skip = t.penalty
 }
 
-// send appends the call's frame (a frame.Writer would not tell which calls had been sent when the process ended) and writes it at once where that cannot block
-// and nobody else writes. If it returns direct, the caller has the reader role and must call receive.
+// send appends the call's frame to the queue, and writes it at once if that cannot block and nobody
+// else writes. (A frame.Writer would not tell which calls had been sent when the process ended.) If
+// it returns direct, the caller has the reader role and must call receive.
 func (w *warm) send(c *call, jobID uint32, args []byte, timeout time.Duration) (direct bool, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -144,7 +151,8 @@ func (w *warm) send(c *call, jobID uint32, args []byte, timeout time.Duration) (
 	return direct, nil
 }
 
-// flush writes what is waiting. It is called with mu held and writing set, and releases mu during the write.
+// flush writes what is queued. It is called with mu held and writing set, and releases mu during
+// the write.
 func (w *warm) flush() {
 	buf, batch := w.queue, w.queued
 	for _, o := range batch {
@@ -163,7 +171,7 @@ func (w *warm) flush() {
 		largeQueues.Put(&buf)
 	}
 	if err != nil {
-		// A call of which nothing was written certainly did not run.
+		// A call of which nothing was written did not run.
 		end := 0
 		for _, o := range batch {
 			if o.call != nil && w.pending[o.id] == o.call {
@@ -173,7 +181,7 @@ func (w *warm) flush() {
 		}
 		w.broken = true
 		w.pool.unroute(w)
-		time.AfterFunc(w.grace, w.kill) // it ends its input while it lives; usually it is ending
+		time.AfterFunc(w.grace, w.kill) // it ends its input while it lives, so it is usually ending
 	}
 	if w.queued == nil {
 		clear(batch)
@@ -181,7 +189,8 @@ func (w *warm) flush() {
 	}
 }
 
-// write is the writer goroutine: it takes over when frames come faster than one caller can write them.
+// write is the writer goroutine. It takes over when frames arrive faster than one caller can write
+// them.
 func (w *warm) write() {
 	defer w.pool.wg.Done()
 	for {
@@ -200,18 +209,19 @@ func (w *warm) write() {
 	}
 }
 
-// receive reads the answer to a call on its caller's goroutine, if it comes soon. send has given the caller the reader role.
+// receive reads the answer to a call on its caller's goroutine, if the answer comes soon. send has
+// given the caller the reader role.
 func (w *warm) receive(c *call) {
 	began := time.Now()
 	if err := w.out.receive(w.frames, w.deliver); err != nil {
-		w.kill() // the reader goroutine sees why
+		w.kill() // the reader goroutine finds out why
 	}
 	took := time.Since(began)
 	w.mu.Lock()
 	w.traffic.took(took)
 	answered := w.pending[c.id] != c
 	w.mu.Unlock()
-	if !answered { // what came was something else
+	if !answered { // something else came
 		w.out.listen()
 	}
 }

@@ -10,14 +10,15 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// spool takes what a process writes to its standard output: a little of it into memory, and the rest into a file, because nobody knows how much will come.
+// spool takes what a process writes to its standard output: a little into memory, and the rest,
+// whose size nobody knows, into a file.
 type spool struct {
-	dir    string // of the file; empty: everything stays in memory
+	dir    string // of the file; empty means that everything stays in memory
 	memory *bytes.Buffer
 	file   *os.File
 	size   int64
 	err    error // of the file
-	most   int64 // that the parsed answer can take of memory
+	most   int64 // the most memory that the parsed answer can take
 }
 
 // fill reads up to limit bytes.
@@ -40,7 +41,7 @@ func (s *spool) fill(r io.Reader, limit int64) {
 	s.size += n
 }
 
-// copyPipe is io.Copy of a pipe whose end is like that of its process: no error.
+// copyPipe is io.Copy from a pipe, for which the end of its process is not an error.
 func copyPipe(file *os.File, pipe io.Reader) (n int64, err error) {
 	buf := make([]byte, 64<<10)
 	for {
@@ -57,7 +58,9 @@ func copyPipe(file *os.File, pipe io.Reader) (n int64, err error) {
 	}
 }
 
-// parse reads the answer as faas.ParseResponse does. What that takes of memory, Counted(len(r.Result)), is taken from the budget, unless there is none; ErrNoRoom says that it could not be.
+// parse reads the answer as faas.ParseResponse does. It takes the memory for the result,
+// Counted(len(r.Result)), from the budget, unless that is nil. It returns errNoRoom if the budget
+// cannot provide it.
 func (s *spool) parse(b *Budget, stop <-chan struct{}, r *faas.Response) (begin []byte, err error) {
 	if s.err != nil {
 		return nil, s.err
@@ -76,7 +79,7 @@ func (s *spool) parse(b *Budget, stop <-chan struct{}, r *faas.Response) (begin 
 		return nil, nil
 	}
 	numbers := bytes.Count(text, []byte{','}) + 1
-	rest := max(len(text)-4*numbers-4096, 0) // what is more than a list takes may be a message
+	rest := max(len(text)-4*numbers-4096, 0) // more than a list takes may be a message
 	s.most = int64(numbers + rest)
 	if b == nil || s.most <= Uncounted {
 		return begin, parseAnswer(text, r)
@@ -92,7 +95,8 @@ func (s *spool) parse(b *Budget, stop <-chan struct{}, r *faas.Response) (begin 
 	return begin, err
 }
 
-// parseAnswer is faas.ParseResponse of an answer that has a result if it says that it is a success: an empty one has to be said to be so.
+// parseAnswer is faas.ParseResponse, but requires a result in a success: an empty result must be
+// stated.
 func parseAnswer(text []byte, r *faas.Response) error {
 	err := faas.ParseResponse(text, r)
 	if err != nil || !r.Success || len(r.Result) > 0 {

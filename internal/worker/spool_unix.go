@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// newSpoolFile makes a file that has no name, so that it is gone when it is closed, and nobody else finds it.
+// newSpoolFile creates a file without a name, so that nobody else finds it and it is gone when it
+// is closed.
 func newSpoolFile(dir string) (*os.File, error) {
 	f, err := os.CreateTemp(dir, "answer-")
 	if err != nil {
@@ -23,7 +24,7 @@ func newSpoolFile(dir string) (*os.File, error) {
 
 func closeSpoolFile(f *os.File) { _ = f.Close() }
 
-// mapFile returns what is in the file without taking memory for it that the system could not take back.
+// mapFile maps the content of the file. The system can take that memory back at any time.
 func mapFile(f *os.File, size int64) (text []byte, unmap func(), err error) {
 	text, err = unix.Mmap(int(f.Fd()), 0, int(size), unix.PROT_READ, unix.MAP_PRIVATE)
 	return text, func() { _ = unix.Munmap(text) }, err

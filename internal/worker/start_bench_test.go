@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// What it takes to start a process and have its first answer, and then to end it.
+// Start a process, get its first answer, and end it.
 func BenchmarkStart(b *testing.B) {
 	exe, err := os.Executable()
 	if err != nil {

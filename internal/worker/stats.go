@@ -8,17 +8,18 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// Stats is what a pool knows of itself.
+// Stats describes the state of a pool.
 type Stats struct {
-	Workers  int // warm processes to which calls go
+	Workers  int // warm processes that take calls
 	Running  int // calls
 	Waiting  int // calls
 	Starts   uint64
-	Total    uint64    // calls that were given to a process
-	LastCall time.Time // when the last of them was
+	Total    uint64    // calls that a process was given
+	LastCall time.Time // when a process was last given a call
 	LastInit time.Duration
-	Waited   time.Duration // of all calls together, for their turn or for a process to start
-	// Failures counts processes that failed to start, crashed or answered garbage, one after another with no answered call between.
+	Waited   time.Duration // of all calls together, for their turn or for a start
+	// Failures counts processes in a row that failed to start, crashed or answered garbage, without an
+	// answered call between.
 	Failures  int
 	LastError error
 	PeakMB    uint32 // of the processes that run now
@@ -36,7 +37,7 @@ func (p *Pool) Stats() Stats {
 		Waited: time.Duration(p.waited.Load()),
 	}
 	if p.cfg.Runner && p.starting > 0 && time.Since(p.since) > longLife {
-		s.Failures = 0 // it runs, without a hello
+		s.Failures = 0 // the runner works without a hello
 	}
 	for proc := range p.all {
 		s.PeakMB = max(s.PeakMB, proc.peakMB())
@@ -88,7 +89,8 @@ func notRun(e *faas.Error) *faas.Error {
 	return e
 }
 
-// withJob returns err for the job. It changes a copy: calls that failed together share an error.
+// withJob returns err for the job. It changes a copy, because calls that failed together share an
+// error.
 func withJob(err error, jobID uint32) error {
 	var e *faas.Error
 	if err == nil || !errors.As(err, &e) || e.JobID != faas.NoJob {

@@ -18,7 +18,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/cgroup"
 )
 
-// within fails the test if f takes much longer than anything that is bounded.
+// within fails the test if f takes much longer than any bound.
 func within(t *testing.T, what string, f func()) {
 	t.Helper()
 	done := make(chan struct{})
@@ -33,7 +33,7 @@ func within(t *testing.T, what string, f func()) {
 	}
 }
 
-// pidsIn waits for a file of jobStay, or of a script that does the same.
+// pidsIn waits for the file of jobStay, or of a script that does the same.
 func pidsIn(t *testing.T, file string, n int) (pids []int) {
 	t.Helper()
 	for deadline := time.Now().Add(aWhile); ; time.Sleep(time.Millisecond) {
@@ -50,7 +50,8 @@ func pidsIn(t *testing.T, file string, n int) (pids []int) {
 	}
 }
 
-// However a job tries to stay: once the call is over, or the pool is closed, it is gone, with what it has started. Nothing waits for it without a bound.
+// However a job tries to stay: when the call is over or the pool is closed, the job is gone with
+// everything that it started, and no wait for it is unbounded.
 func TestNothingStays(t *testing.T) {
 	onBothHosts(t, func(t *testing.T, h *Host, _ cgroup.Support) {
 		for _, mode := range modes {
@@ -121,7 +122,7 @@ while :; do sleep 1; done`
 	}
 }
 
-// Limits are in force, and the mark is there, before a process does anything.
+// Limits and the mark are in force before a process does anything.
 func TestAProcessIsHeldUntilItIsConfined(t *testing.T) {
 	h := NewHost()
 	t.Cleanup(h.Close)
@@ -133,7 +134,7 @@ func TestAProcessIsHeldUntilItIsConfined(t *testing.T) {
 		var before []byte
 		attr := &os.ProcAttr{Files: []*os.File{nil, w}, Sys: &syscall.SysProcAttr{}}
 		p, err := h.startProcess("/bin/sh", []string{"sh", "-c", "echo ran"}, attr, func(int) {
-			_ = r.SetReadDeadline(time.Now().Add(20 * time.Millisecond)) // enough for one that is not held
+			_ = r.SetReadDeadline(time.Now().Add(20 * time.Millisecond)) // long enough for a process that is not held
 			before, _ = io.ReadAll(r)
 		})
 		_ = w.Close()
@@ -143,7 +144,7 @@ func TestAProcessIsHeldUntilItIsConfined(t *testing.T) {
 		_ = r.SetReadDeadline(time.Time{})
 		after, err := io.ReadAll(r)
 		state, werr := p.Wait()
-		held := attr.Sys.Ptrace // else the system does not let it
+		held := attr.Sys.Ptrace // otherwise the system does not allow it
 		if held && len(before) > 0 || string(before)+string(after) != "ran\n" || !state.Success() || err != nil ||
 			werr != nil {
 			t.Fatalf("it wrote %q before and %q after, %v, %v, %v", before, after, state, err, werr)
@@ -152,7 +153,7 @@ func TestAProcessIsHeldUntilItIsConfined(t *testing.T) {
 	}
 }
 
-// Whatever happens while it is held, whoever starts it goes on.
+// Whatever happens while a process is held, its starter continues.
 func TestAHeldProcessMayBeKilledOrTold(t *testing.T) {
 	h := NewHost()
 	t.Cleanup(h.Close)
@@ -163,7 +164,7 @@ func TestAHeldProcessMayBeKilledOrTold(t *testing.T) {
 		attr := &os.ProcAttr{Sys: &syscall.SysProcAttr{}}
 		within(t, name, func() {
 			p, err := h.startProcess("/bin/sh", []string{"sh", "-c", "exit 3"}, attr, func(pid int) {
-				if attr.Sys.Ptrace { // else the system does not let it be held
+				if attr.Sys.Ptrace { // otherwise the system does not allow it
 					meanwhile(pid)
 				}
 			})
@@ -180,13 +181,13 @@ func TestAHeldProcessMayBeKilledOrTold(t *testing.T) {
 	}
 }
 
-// What the system does not end although it was killed makes Close an error, and not a hang.
+// If the system does not end a killed process, Close returns an error and does not hang.
 func TestWhatCannotBeEndedIsSaid(t *testing.T) {
 	h := NewHost()
 	t.Cleanup(h.Close)
 	p := newPool(t, "frames", func(c *Config) { c.Host, c.MaxWorkers, c.Grace = h, 1, 10*time.Millisecond })
 	pid := readPID(t, mustInvoke(t, p, jobPID, ""))
-	// of version 1: what is frozen there does not see that it was killed
+	// A group of version 1: what is frozen there does not see that it was killed.
 	freezer := "/sys/fs/cgroup/freezer/blueprint-test-frozen"
 	if os.Mkdir(freezer, 0o755) != nil {
 		e := awaitable(p.workers[0].proc)
@@ -220,7 +221,8 @@ func TestWhatCannotBeEndedIsSaid(t *testing.T) {
 	}
 }
 
-// A process that is started for a call must not become the service's runner, which starts one for each call and so on.
+// A process that is started for a call must not become the service's runner, which would start one
+// for each call, and so on.
 func TestACallIsNotTheRunner(t *testing.T) {
 	for _, mode := range modes {
 		p := newPool(t, mode, func(c *Config) { c.Env = append(c.Env, faas.RunnerConfigEnv+"={}") })
@@ -230,7 +232,8 @@ func TestACallIsNotTheRunner(t *testing.T) {
 	}
 }
 
-// A descriptor may be above what this program may open now. It must neither reach a job nor keep one from starting.
+// A descriptor may be above the present limit of this program. It must neither reach a job nor keep
+// one from starting.
 func TestAHighDescriptorIsNotInherited(t *testing.T) {
 	null, err := os.Open(os.DevNull)
 	if err != nil {

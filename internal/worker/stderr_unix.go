@@ -11,10 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// logReader reads standard error. The lines of a call end with it: what the next one writes is not the rest of the last one's.
+// logReader reads standard error. A call ends its last line: what the next call writes does not
+// continue that line.
 type logReader struct {
 	raw  syscall.RawConn
-	idle atomic.Bool // no call runs: what has no end yet gets one
+	idle atomic.Bool // no call runs: an unfinished line is ended
 
 	mu    sync.Mutex // held while a part is read and handed on
 	lines lineReader
@@ -49,7 +50,7 @@ func (r *logReader) run() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	_ = r.raw.Control(func(fd uintptr) {
-		for range 64 { // a pipe has no more than 1 MiB unless it is made to, but who left its group may still be writing
+		for range 64 { // a pipe has at most 1 MiB by default, but somebody may still be writing
 			if !r.some(fd) {
 				return
 			}
@@ -92,10 +93,11 @@ func (r *logReader) quiet() {
 	}
 }
 
-// mostAtEnd is how much is read at the end of a call, in parts; a pipe holds so much. Somebody who goes on writing is the reader's.
+// mostAtEnd is how many parts are read at the end of a call: as much as a pipe holds. The reader
+// takes what comes after that.
 const mostAtEnd = 16
 
-// endCall reads what the last call wrote, which is there by now, before the next one can add to it.
+// endCall reads what the last call wrote, before the next call can add to it.
 func (r *logReader) endCall() {
 	if r == nil {
 		return

@@ -2,7 +2,7 @@ package worker
 
 import "os"
 
-// logReader reads standard error. A line that has no end is ended by what comes next here.
+// logReader reads standard error. On Windows the next output continues an unfinished line.
 type logReader struct {
 	file  *os.File
 	lines lineReader

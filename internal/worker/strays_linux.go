@@ -13,15 +13,16 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/proctree"
 )
 
-// killAll kills the process, its group, and what else it has started. Without a control group that is what still can be seen to descend from it; reap looks for the rest
-// by its mark. It is called before the process is waited for.
+// killAll kills the process, its group, and what else it started. Without a control group these are
+// the visible descendants; reap finds the rest by its mark. Call it before the process is waited
+// for.
 func (p *process) killAll() {
 	if p.group != nil {
 		killGroup(p.proc)
 		p.group.Kill()
 		return
 	}
-	var strays []int // as descriptors, which stay bound to their process
+	var strays []int // descriptors, which stay bound to their process
 	findStrays(p.pid, p.pid, 0, &strays)
 	killGroup(p.proc)
 	for _, fd := range strays {
@@ -30,7 +31,7 @@ func (p *process) killAll() {
 	}
 }
 
-// maxStrays bounds how many descriptors are opened to kill what left its group.
+// maxStrays bounds how many descriptors are opened to kill processes that left the group.
 const maxStrays = 1000
 
 // findStrays opens the descendants of pid that are in another group than pgid.
@@ -53,8 +54,9 @@ func findStrays(pid, pgid, depth int, strays *[]int) {
 	}
 }
 
-// endStrays ends what is left of a pool whose processes have ended: what carries its mark and, where nobody else has these, its user or its directory. It returns how many
-// processes have not ended in time.
+// endStrays ends what is left of a pool whose processes have ended: processes with its mark and, if
+// nobody else uses these, with its user or its directory. It returns how many processes did not end
+// in time.
 func (c *Config) endStrays() int {
 	alone := c.User != nil && c.User.Alone
 	temp := "\x00TMPDIR=" + absolute(c.TempDir) + "\x00"
@@ -64,16 +66,18 @@ func (c *Config) endStrays() int {
 	})
 }
 
-// endMarked ends what has the mark of a single process, which is in its environment alone.
+// endMarked ends the processes that have the mark of a single process in their environment.
 func endMarked(m proctree.Mark) { endWhere(m.CarriedBy) }
 
-// KillStrays kills the processes whose TMPDIR is in dir, an absolute path: what is left of pools whose program was killed and that no control group has held together.
+// KillStrays kills the processes whose TMPDIR is in dir, an absolute path: the remains of pools
+// whose program was killed and that no control group held together.
 func KillStrays(dir string) {
 	temp := "\x00TMPDIR=" + dir + "/"
 	endWhere(func(proc string) bool { return environmentHas(proc, temp) })
 }
 
-// endWhere ends the processes whose directory in /proc is asked for. It returns how many are left after endWait.
+// endWhere ends the processes for which is returns true of their directory in /proc. It returns how
+// many are left after endWait.
 func endWhere(is func(proc string) bool) int {
 	ctx, cancel := context.WithTimeout(context.Background(), endWait)
 	defer cancel()
@@ -92,7 +96,8 @@ func owner(path string) int64 {
 	return int64(s.Uid)
 }
 
-// environmentHas looks for text in what a process, unless it is a zombie, was started with: variables with a zero byte before and after each.
+// environmentHas looks for text in the environment with which a process was started, with a zero
+// byte before and after each variable. A zombie has none.
 func environmentHas(dir, what string) bool {
 	text, err := os.ReadFile(dir + "/environ")
 	return err == nil && bytes.Contains(append(append([]byte{0}, text...), 0), []byte(what))

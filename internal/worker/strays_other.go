@@ -4,7 +4,7 @@ package worker
 
 import "github.com/tangle-network/blueprint-serverless/internal/proctree"
 
-// killAll kills the process and its group. What has left that is not found here.
+// killAll kills the process and its group. It does not find what left the group.
 func (p *process) killAll() { killGroup(p.proc) }
 
 // endStrays does nothing.

@@ -14,7 +14,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// Who reads an answer changes all the time: the caller of a lone call, or the reader goroutine. No answer is lost or given to another in between.
+// The reader of answers changes all the time: it is the caller of a lone call, or the reader
+// goroutine. No answer is lost or given to another call meanwhile.
 func TestAnswersSurviveEveryChangeOfTheReader(t *testing.T) {
 	p := newPool(t, "frames", func(c *Config) { c.MaxWorkers = 1 })
 	call := func(want string) {
@@ -23,7 +24,7 @@ func TestAnswersSurviveEveryChangeOfTheReader(t *testing.T) {
 			t.Errorf("%d of %d bytes, %v", len(out), len(want), err)
 		}
 	}
-	large := strings.Repeat("large ", 20_000) // more than is buffered at a time
+	large := strings.Repeat("large ", 20_000) // more than is buffered at once
 	for i := range 60 {
 		for j := range i % 12 { // alone
 			call(fmt.Sprintf("%d.%d", i, j))
@@ -39,8 +40,8 @@ func TestAnswersSurviveEveryChangeOfTheReader(t *testing.T) {
 	}
 }
 
-// A lone call that lasts is given up like any other, and the next one is answered.
-// What is no answer is read over: the answer that follows it reaches its caller, whoever reads it.
+// A long lone call is given up like any other, and the next one is answered. The reader skips what
+// is not an answer: the answer after it reaches its caller, whoever reads it.
 func TestAPongBeforeAnAnswerIsReadOver(t *testing.T) {
 	p := newPool(t, "frames", func(c *Config) { c.MaxWorkers = 1 })
 	for n := range 50 {
@@ -67,7 +68,7 @@ func TestLoneCallsCanBeCancelled(t *testing.T) {
 	mustInvoke(t, p, jobEcho, "next")
 }
 
-// Calls that wait on one process expire in the order of their deadlines, not of their coming.
+// Calls that wait on one process expire in the order of their deadlines, not of their arrival.
 func TestEachCallHasItsOwnDeadline(t *testing.T) {
 	p := newPool(t, "frames", func(c *Config) { c.MaxWorkers, c.Grace = 1, aWhile })
 	mustInvoke(t, p, jobEcho, "warm")

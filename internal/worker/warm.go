@@ -14,43 +14,45 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/frame"
 )
 
-// warm is a process that speaks frames. Any number of calls, up to its capacity, are in flight on it.
+// warm is a process that speaks frames. Any number of calls, up to its capacity, is in flight on
+// it.
 type warm struct {
 	*process
 	pool     *Pool
 	capacity int
 	began    time.Time
 	init     time.Duration // from the start of the process to its Hello
-	starting bool          // the first call on it is a cold start; guarded by pool.mu
+	starting bool          // the first call is a cold start; guarded by pool.mu
 	ending   atomic.Bool   // it was told to end
 
-	// Guarded by pool.mu.
-	load      int // calls that hold a place, abandoned ones too
+	// pool.mu guards the next fields.
+	load      int // calls that hold a place, including abandoned ones
 	idleSince time.Time
 	routable  bool
 
 	out     *output
-	frames  *frame.Reader // from out; used, as wideOut is, by whoever has the reader role
+	frames  *frame.Reader // from out; whoever has the reader role uses it and wideOut
 	wideOut bool          // the process's output was enlarged
 	wake    chan struct{} // of the writer goroutine
 
 	mu        sync.Mutex
 	nextID    uint64
 	pending   map[uint64]*call
-	abandoned int    // of pending: nobody waits for them any more
+	abandoned int    // how many of pending nobody waits for
 	queue     []byte // frames to be written
 	queued    []outCall
 	spare     []byte
 	unread    int  // bytes of frames that the process may not have read yet
-	writing   bool // someone writes, or is about to: a caller, or the writer goroutine
+	writing   bool // a caller or the writer goroutine writes, or is about to
 	broken    bool // no more frames can be sent
-	condemned bool // to be killed as soon as nobody waits for it
+	condemned bool // killed as soon as nobody waits for it
 	wideIn    bool // the process's input was enlarged
 	traffic   traffic
 	expiry    expiry
 }
 
-// outCall is a call whose frame is written; nil for a Cancel. The id tells whether the call is still this one.
+// outCall is a call whose frame is written, or nil for a Cancel. The id tells whether the call is
+// still the same.
 type outCall struct {
 	*call
 	id   uint64
@@ -62,10 +64,10 @@ type call struct {
 	id        uint64
 	size      int
 	deadline  time.Time
-	started   bool          // some of its frame was written
+	started   bool          // a part of its frame was written
 	abandoned bool          // nobody waits for it
 	expired   bool          // done was signalled because its time was over
-	done      chan struct{} // has one place
+	done      chan struct{} // has capacity 1
 	output    []byte
 	err       error
 }
@@ -139,7 +141,7 @@ func (w *warm) awaitHello() (frame.Header, error) {
 	return hello, err
 }
 
-// startError ends a process that did not say hello and says why.
+// startError ends a process that did not say hello, and says why.
 func (p *Pool) startError(proc *process, err error) error {
 	ended := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 	if !ended {
@@ -169,7 +171,8 @@ func (p *Pool) startError(proc *process, err error) error {
 	return p.functionError(faas.NoJob, cause, true)
 }
 
-// invoke runs one call to its end, or until it is out of time. Unless it returns held, the call keeps its place on the process.
+// invoke runs one call until it ends or is out of time. If held is true, the place on the process
+// is still the caller's to release; otherwise the abandoned call keeps it.
 func (w *warm) invoke(ctx context.Context, jobID uint32, args []byte, began time.Time,
 	timeout time.Duration) (output []byte, held bool, err error) {
 	if len(args) > frame.MaxBody {
@@ -191,7 +194,7 @@ func (w *warm) invoke(ctx context.Context, jobID uint32, args []byte, began time
 	ended := true
 	select {
 	case <-c.done:
-	default: // only now is there need for what ctx.Done makes
+	default: // only now is ctx.Done, which allocates, needed
 		select {
 		case <-c.done:
 		case <-ctx.Done():
@@ -205,7 +208,7 @@ func (w *warm) invoke(ctx context.Context, jobID uint32, args []byte, began time
 		return nil, false, late
 	}
 	if !ended {
-		<-c.done // it was answered just now
+		<-c.done // it was just answered
 	}
 	output, err = c.output, c.err
 	if err != nil && faas.CodeOf(err) == faas.ErrFunctionFailed && !time.Now().Before(c.deadline) {
@@ -216,14 +219,14 @@ func (w *warm) invoke(ctx context.Context, jobID uint32, args []byte, began time
 	return output, true, err
 }
 
-// finished gives the place of an abandoned call back.
+// finished gives back the place of an abandoned call.
 func (w *warm) finished(c *call) {
 	c.output, c.err = nil, nil
 	calls.Put(c)
 	w.pool.release(w, false, time.Now())
 }
 
-// retire tells a process that has no calls to end. It is called after unroute.
+// retire tells a process without calls to end. Call it after unroute.
 func (w *warm) retire() {
 	w.ending.Store(true)
 	w.mu.Lock()
@@ -233,7 +236,7 @@ func (w *warm) retire() {
 	time.AfterFunc(w.grace, w.kill)
 }
 
-// milliseconds rounds up, so that the process never thinks that its time is over before the host does.
+// milliseconds rounds up, so that the process never sees its deadline before the host does.
 func milliseconds(d time.Duration) uint32 {
 	return uint32(min(max((d+time.Millisecond-1)/time.Millisecond, 1), 1<<32-1))
 }

@@ -1,7 +1,9 @@
-// Package detached runs a process that outlives the program which starts it, and finds it again from another program.
+// Package detached runs a process that outlives the program that starts it, and finds it again from
+// another program.
 //
-// What is started is a shell that runs the process and starts it again when it ends, in a session of its own. It begins only when it is told to, so
-// that the program can write down where it is first; if the program dies before, it ends.
+// It starts a shell in a session of its own, which runs the process and restarts it when it ends.
+// The shell begins only when it is told to, so that the program can first record where it is. If
+// the program dies before, the shell ends.
 package detached
 
 import (
@@ -20,31 +22,34 @@ import (
 type Config struct {
 	Path   string
 	Args   []string // without the program's name
-	Env    []string // whole, but for Mark
+	Env    []string // complete, except for Mark
 	Dir    string
-	Output string // file to which standard output and standard error are appended
-	// file in which the shell counts how often the process has ended without a long life; removed at the start
+	Output string // the file to which standard output and standard error are appended
+	// Status is a file in which the shell counts how often in a row the process ended without a long
+	// life. Start removes it.
 	Status string
-	// Mark is given to all that runs.
+	// Mark is given to everything that runs.
 	Mark proctree.Mark
 }
 
-// Process identifies a process on this machine, for as long as the machine exists: process ids are given out again, and the time of the start tells which
-// one it was. It is a plain value.
+// Process identifies a process on this machine for ever: process ids are reused, and the start time
+// tells which process it was. It is a plain value.
 type Process struct {
 	PID   int `json:"pid"`
 	Group int `json:"group"` // its process group
-	// when it was started, as the system tells it, with what identifies the system's own start
+	// Start is when the process was started, as the system reports it, with an id of the system's own
+	// start.
 	Start  string `json:"start"`
 	Status string `json:"status"` // see Config
-	// Mark is what everything carries that it has started, on Linux; empty if an earlier version started it.
+	// Mark is carried, on Linux, by everything that the process started. It is empty if an earlier
+	// version started the process.
 	Mark proctree.Mark `json:"mark,omitempty"`
 }
 
 // ErrUnsupported says that this system cannot run or find such processes.
 var ErrUnsupported = errors.ErrUnsupported
 
-// Ends returns how often the process has ended in a row without a long life between.
+// Ends returns how often in a row the process has ended without a long life between.
 func (p Process) Ends() int {
 	text, err := os.ReadFile(p.Status)
 	if err != nil {
@@ -57,17 +62,20 @@ func (p Process) Ends() int {
 	return n
 }
 
-// pollInterval is how often Stop looks: the end of a process that is not a child cannot be awaited everywhere.
+// pollInterval is how often Stop looks: not every system can wait for a process that is not a
+// child.
 const pollInterval = 10 * time.Millisecond
 
-// killTimeout is how long Stop waits for what was killed. The kernel ends a process at once, unless it waits for a device.
+// killTimeout is how long Stop waits for killed processes. The kernel ends a process at once,
+// unless the process waits for a device.
 const killTimeout = 5 * time.Second
 
-// Stop asks the process and all that it has started to end, and kills what is left once ctx is done or grace is over. It returns when it is gone, or after that and
-// killTimeout with an error that names what is left. It is idempotent.
+// Stop asks the process and everything that it started to end, and kills what is left when ctx is
+// done or grace is over. It returns when all are gone, or after another killTimeout with an error
+// that names what is left. Stop is idempotent.
 //
-// On Linux nothing that carries the mark is left: no change of session, group, parent, program or environment takes that off. Elsewhere it is the process
-// group that ends.
+// On Linux nothing that carries the mark is left, whatever its session, group, parent, program and
+// environment are. Elsewhere Stop ends the process group.
 func (p Process) Stop(ctx context.Context, grace time.Duration) error {
 	if p.Alive() || p.Mark.Exists() {
 		if err := p.end(ctx, grace); err != nil {
@@ -79,7 +87,7 @@ func (p Process) Stop(ctx context.Context, grace time.Duration) error {
 }
 
 func (p Process) end(ctx context.Context, grace time.Duration) error {
-	if p.Alive() { // only then is the group certainly its own
+	if p.Alive() { // only then the group is certainly its own
 		if err := p.signal(false); err != nil {
 			return err
 		}
@@ -91,7 +99,7 @@ func (p Process) end(ctx context.Context, grace time.Duration) error {
 	if p.await(graceful) == nil && marked {
 		return nil
 	}
-	if !marked || p.Alive() { // without a mark the rest of the group is all that can be found
+	if !marked || p.Alive() { // without a mark only the rest of the group can be found
 		if err := p.signal(true); err != nil {
 			return err
 		}
@@ -107,7 +115,7 @@ func (p Process) end(ctx context.Context, grace time.Duration) error {
 	return nil
 }
 
-// await returns nil once the process and all that carries its mark have ended.
+// await returns nil when the process and everything with its mark have ended.
 func (p Process) await(ctx context.Context) error {
 	if err := p.Mark.Await(ctx); err != nil {
 		return err

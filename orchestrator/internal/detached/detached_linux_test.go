@@ -17,12 +17,14 @@ func runs(pid string) bool {
 }
 
 func TestNothingOfItIsLeftHoweverItTriesToStay(t *testing.T) {
+	const stay = `echo $$ >pid; while :; do sleep 0.02; done`
 	for name, script := range map[string]string{
-		"it has a session of its own":     `exec setsid sh -c 'echo $$ >pid; while :; do sleep 0.02; done'`,
-		"a child has one":                 `setsid sh -c 'echo $$ >pid; while :; do sleep 0.02; done' & while :; do sleep 0.02; done`,
-		"it is nobody's child":            `(setsid sh -c 'echo $$ >pid; while :; do sleep 0.02; done' &); while :; do sleep 0.02; done`,
-		"it has cleared its environment":  `(setsid env -i PATH="$PATH" sh -c 'echo $$ >pid; while :; do sleep 0.02; done' >/dev/null 2>&1 &); exit`,
-		"it is deaf and has left the one": `(setsid sh -c 'trap "" TERM HUP; echo $$ >pid; while :; do sleep 0.02; done' &); exit`,
+		"it has a session of its own": `exec setsid sh -c '` + stay + `'`,
+		"a child has one":             `setsid sh -c '` + stay + `' & while :; do sleep 0.02; done`,
+		"it is nobody's child":        `(setsid sh -c '` + stay + `' &); while :; do sleep 0.02; done`,
+		"it has cleared its environment": `(setsid env -i PATH="$PATH" sh -c '` + stay +
+			`' >/dev/null 2>&1 &); exit`,
+		"it is deaf and has left the one": `(setsid sh -c 'trap "" TERM HUP; ` + stay + `' &); exit`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -103,7 +103,7 @@ func TestAProcessThatEndsIsStartedAgainAndCounted(t *testing.T) {
 	}
 }
 
-// What is not written down must not run: nobody would ever find it.
+// A process that was not recorded must not run: nobody would ever find it.
 func TestAProcessThatCannotBeRecordedNeverRuns(t *testing.T) {
 	c := config(t, `echo up`)
 	var p detached.Process

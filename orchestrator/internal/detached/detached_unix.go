@@ -14,9 +14,10 @@ import (
 	"syscall"
 )
 
-// script starts the supervisor in the background and prints its id, so that it is nobody's child and needs nobody to wait for it. The
-// supervisor waits for a line on descriptor 3 and then runs the process over and over, with a pause that doubles from 1 s to 30 s. It ends when it gets SIGTERM, which the
-// whole group gets, once the process has ended.
+// script starts the supervisor in the background and prints its id, so that the supervisor is
+// nobody's child and nobody must wait for it. The supervisor waits for a line on descriptor 3, and
+// then runs the process over and over, with a pause that doubles from 1 s to 30 s. On SIGTERM,
+// which the whole group gets, it ends when the process has ended.
 const script = `
 status=$1; shift
 (
@@ -46,7 +47,8 @@ status=$1; shift
 echo $! >&4
 `
 
-// Start starts the process and returns what identifies it, once record, which is called before the process does anything, has returned nil.
+// Start starts the process and returns what identifies it. It calls record before the process does
+// anything, and lets the process run only if record returns nil.
 func Start(c Config, record func(Process) error) (_ Process, err error) {
 	if err := os.Remove(c.Status); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return Process{}, err
@@ -60,7 +62,7 @@ func Start(c Config, record func(Process) error) (_ Process, err error) {
 	if err != nil {
 		return Process{}, err
 	}
-	defer goW.Close() // without a word, where something failed: the shell then ends
+	defer goW.Close() // if a step fails, the shell gets no line and ends
 	idR, idW, err := os.Pipe()
 	if err != nil {
 		return Process{}, errors.Join(err, goR.Close())

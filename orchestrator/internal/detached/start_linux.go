@@ -9,14 +9,14 @@ import (
 
 var errEnded = errors.New("the process has ended")
 
-// startOf returns when a process was started: clock ticks since the system was started, and the id of that start. A process that has ended and
-// nobody has waited for has ended.
+// startOf returns when a process was started: clock ticks since the system's start, and the id of
+// that start. A zombie has ended.
 func startOf(pid int) (string, error) {
 	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return "", err
 	}
-	// The second field is the program's name in brackets, with anything in it.
+	// The second field is the program's name in brackets, and may contain anything.
 	_, rest, ok := strings.Cut(string(text[max(0, strings.LastIndexByte(string(text), ')')):]), " ")
 	fields := strings.Fields(rest)
 	const state, start = 0, 19 // fields 3 and 22 of proc(5)

@@ -15,15 +15,16 @@ import (
 
 // probe measures the memory of a process.
 //
-// The system's account of an ended process (ru_maxrss) cannot be believed as it is: the child runs in the parent's memory until it executes its
-// program, and the kernel then counts the parent's largest size as the child's. So the account is exact only where it is above the parent's. For
-// a smaller child there are readings of VmHWM, its own high-water mark, which only grows: they miss no more than what the process
-// took between the last of them and its end.
+// The system's account of an ended process (ru_maxrss) is not reliable by itself: the child runs in
+// the parent's memory until it executes its program, and the kernel then counts the parent's
+// largest size as the child's. So the account is exact only if it is above the parent's. For a
+// smaller child, probe reads VmHWM, its own high-water mark, which only grows: the readings miss
+// only what the process took between the last of them and its end.
 type probe struct {
-	status *os.File // nil where there is no /proc
-	parent uint64   // largest size of this process
+	status *os.File // nil without /proc
+	parent uint64   // the largest size of this process
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	start  time.Time
 	high   uint64
 	latest time.Duration // when the last successful reading was
@@ -32,7 +33,7 @@ type probe struct {
 func newProbe(p *os.Process) *probe {
 	probe := &probe{start: time.Now()}
 	if f, err := os.Open("/proc/" + strconv.Itoa(p.Pid) + "/status"); err == nil {
-		probe.status = f // it stays bound to this process, even if another gets its number
+		probe.status = f // stays bound to this process, even if its number is reused
 	}
 	if f, err := os.Open("/proc/self/status"); err == nil {
 		probe.parent, _ = highWater(f)
@@ -42,7 +43,8 @@ func newProbe(p *os.Process) *probe {
 	return probe
 }
 
-// watch takes readings until stop is closed, ever more seldom, so that the last one is from the last tenth of the process's life or from its last 5 ms.
+// watch reads until stop is closed, at growing intervals, so that the last reading is from the last
+// tenth of the process's life or from its last 5 ms.
 func (p *probe) watch(start time.Time, stop <-chan struct{}) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -68,7 +70,7 @@ func (p *probe) sample() {
 	}
 }
 
-// highWater reads VmHWM of an open /proc/PID/status, in bytes. There is none once the process has ended.
+// highWater reads VmHWM from an open /proc/PID/status, in bytes. An ended process has none.
 func highWater(status *os.File) (uint64, bool) {
 	var buf [2048]byte // the line is among the first twenty
 	n, _ := status.ReadAt(buf[:], 0)
@@ -89,7 +91,7 @@ func (p *probe) peak(state *os.ProcessState, duration time.Duration) (bytes uint
 	account := uint64(max(usage.Maxrss, 0)) << 10
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	const blur = 1 << 20 // the kernel's counters are kept per processor and summed up late
+	const blur = 1 << 20 // the kernel keeps counters per processor and adds them up late
 	if account > p.parent+blur {
 		return max(account, p.high), false
 	}
@@ -97,7 +99,8 @@ func (p *probe) peak(state *os.ProcessState, duration time.Duration) (bytes uint
 		return p.high, false
 	}
 	if p.high > 0 {
-		// Too short a life for a reading from near its end. A process cannot take memory faster than it can write to it.
+		// The life was too short for a reading near its end. A process cannot take memory faster than it
+		// can write to it.
 		const perSecond = 10 << 30
 		gap := min(max(duration-p.latest, 0), time.Second)
 		return min(account, p.high+uint64(gap)*perSecond/uint64(time.Second)), true
@@ -111,7 +114,8 @@ func (p *probe) close() {
 	}
 }
 
-// awaitEnd waits until the process has ended, and leaves it to be reaped. It returns false where it cannot tell.
+// awaitEnd waits until the process has ended, and does not reap it. It returns false if it cannot
+// tell.
 func awaitEnd(p *os.Process) bool {
 	for {
 		err := unix.Waitid(unix.P_PID, p.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// probe takes the memory of a process from the system's account of it.
+// probe reads the memory of a process from the system's account of it.
 type probe struct{}
 
 func newProbe(*os.Process) *probe { return &probe{} }
@@ -25,13 +25,13 @@ func (*probe) peak(state *os.ProcessState, _ time.Duration) (bytes uint64, upper
 		return 0, false
 	}
 	account := uint64(max(usage.Maxrss, 0))
-	if runtime.GOOS != "darwin" && runtime.GOOS != "ios" { // which count in bytes
+	if runtime.GOOS != "darwin" && runtime.GOOS != "ios" { // these count in bytes
 		account <<= 10
 	}
 	return account, false
 }
 
-// awaitEnd would wait for the end without reaping the process, which cannot be done here.
+// awaitEnd returns false: this system cannot wait for the end of a process without reaping it.
 func awaitEnd(*os.Process) bool { return false }
 
 func isolate(cmd *exec.Cmd) {

@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// probe takes the memory of a process from the system's account of it, which outlives the process as long as there is a handle.
+// probe reads the memory of a process from the system's account of it, which outlives the process
+// as long as a handle is open.
 type probe struct{ process windows.Handle }
 
 func newProbe(p *os.Process) *probe {
@@ -53,12 +54,12 @@ func (p *probe) peak(*os.ProcessState, time.Duration) (bytes uint64, upperBound 
 	return uint64(counters.peakWorkingSetSize), false
 }
 
-// awaitEnd would wait for the end without reaping the process, which cannot be done here.
+// awaitEnd returns false: this system cannot wait for the end of a process without reaping it.
 func awaitEnd(*os.Process) bool { return false }
 
 func isolate(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{CreationFlags: windows.CREATE_NEW_PROCESS_GROUP}
 }
 
-// killGroup kills the process alone: what it started lives on.
+// killGroup kills the process alone. What it started continues.
 func killGroup(p *os.Process) error { return p.Kill() }

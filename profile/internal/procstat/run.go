@@ -1,5 +1,5 @@
-// Package procstat runs a process to its end and says how long it ran and how much memory it took, by the operating system's own accounting
-// of that process.
+// Package procstat runs a process to its end, and measures how long it ran and how much memory it
+// took, by the operating system's own accounting of that process.
 package procstat
 
 import (
@@ -15,7 +15,8 @@ import (
 	"time"
 )
 
-// The causes that Run's error wraps, beside those of starting a process and an *exec.ExitError.
+// These are the causes that Run's error wraps, besides errors from starting a process and an
+// *exec.ExitError.
 var (
 	ErrTimeout = errors.New("it did not end in time, and was killed")
 	ErrOutput  = errors.New("its output is too long")
@@ -25,32 +26,36 @@ var (
 type Spec struct {
 	Path      string
 	Args      []string
-	Env       []string // all of it: nothing is inherited
-	Input     []byte   // its standard input, which then ends
+	Env       []string // complete: nothing is inherited
+	Input     []byte   // its standard input, which ends after that
 	Timeout   time.Duration
 	MaxOutput int // of its standard output, in bytes
 }
 
-// Usage is what a process did and took.
+// Usage says what a process wrote and took.
 type Usage struct {
 	Output []byte
-	// Stderr is the end of what it wrote there.
+	// Stderr is the end of its standard error.
 	Stderr string
-	// Duration is from before the start of the process until it had ended.
+	// Duration is the time from before the start of the process until its end.
 	Duration time.Duration
-	// PeakMemory is the largest resident size of the process, or of the largest process it waited for, in bytes; 0 where the system does not tell.
+	// PeakMemory is the largest resident size of the process, or of the largest process that it waited
+	// for, in bytes. It is 0 if the system does not tell.
 	PeakMemory uint64
-	// UpperBound says that PeakMemory is no less than the truth but may be far more, which happens with processes that live for a moment.
+	// UpperBound says that PeakMemory is an upper bound, which may be far above the truth. This
+	// happens with processes that live for a moment.
 	UpperBound bool
 }
 
-// waitDelay is how long pipes may stay open after the process has ended, in the hands of something that left its process group.
+// waitDelay is how long pipes may stay open after the end of the process, if a process that left
+// its group holds them.
 const waitDelay = 2 * time.Second
 
-// Run runs a process and returns when it and its process group are gone. ctx ends it early, with the context's error; so does the timeout.
-// Usage holds what is known also where the error is not nil.
+// Run runs a process, and returns when it and its process group are gone. ctx ends it early, with
+// the context's error, and so does the timeout. Usage holds what is known even if the error is not
+// nil.
 func Run(ctx context.Context, spec Spec) (Usage, error) {
-	// Where a process can ask to die with its parent, the parent is the thread that started it.
+	// A process that asks to die with its parent dies with the thread that started it.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 
@@ -107,14 +112,15 @@ func Run(ctx context.Context, spec Spec) (Usage, error) {
 	return usage, err
 }
 
-// group is a process and what it started. Its number is its own only until the process is reaped.
+// group is a process and what it started. The group's number is its own only until the process is
+// reaped.
 type group struct {
 	cmd   *exec.Cmd
 	mu    sync.Mutex
 	ended bool
 }
 
-// kill is for as long as the process runs.
+// kill kills the group while the process runs.
 func (g *group) kill() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -124,15 +130,15 @@ func (g *group) kill() error {
 	return killGroup(g.cmd.Process)
 }
 
-// end kills what the process left running, once it has ended and before it is reaped.
+// end kills what the process left running. Call it between the end of the process and its reaping.
 func (g *group) end() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.ended = true
-	_ = killGroup(g.cmd.Process) // there is the ended process at least, which no error can come from
+	_ = killGroup(g.cmd.Process) // the group has at least the ended process, so there is no error
 }
 
-// output keeps what is written up to a limit.
+// output keeps what is written, up to a limit.
 type output struct {
 	limit      int
 	overflow   func()
@@ -142,7 +148,8 @@ type output struct {
 	overflowed bool
 }
 
-// begun sets what is called when the first byte has arrived, which for a job is when its work is done.
+// begun sets the function that is called when the first byte arrives, which for a job is when its
+// work is done.
 func (o *output) begun(f func()) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

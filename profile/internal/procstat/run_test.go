@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// The test binary is also the process that is measured.
+// The test binary is also the measured process.
 const behaviourEnv = "MEASURE_TEST_BEHAVIOUR"
 
 func TestMain(m *testing.M) {
@@ -43,7 +43,7 @@ func behave(behaviour string) {
 	case "pour":
 		for {
 			if _, err := os.Stdout.Write(make([]byte, 1<<16)); err != nil {
-				time.Sleep(time.Hour) // it does not notice that it is not read any more
+				time.Sleep(time.Hour) // it does not notice that nobody reads
 			}
 		}
 	case "take":
@@ -52,7 +52,7 @@ func behave(behaviour string) {
 		time.Sleep(20 * time.Millisecond)
 		fmt.Print(len(held))
 		runtime.KeepAlive(held)
-	case "fork": // leaves a child behind that holds the output open
+	case "fork": // leaves a child that holds the output open
 		child := exec.Command(os.Args[0])
 		child.Env = []string{behaviourEnv + "=hang", "GORACE=atexit_sleep_ms=0"}
 		child.Stdout = os.Stdout

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// touch takes memory that neither the collector nor the race detector knows of.
+// touch takes memory of which neither the collector nor the race detector knows.
 func touch(bytes int) []byte {
 	held, err := syscall.Mmap(-1, 0, bytes, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
 	if err != nil {
@@ -45,7 +45,7 @@ func TestMemoryIsTheChildsAndNotTheParents(t *testing.T) {
 		}
 	}()
 	after := measure()
-	const low, high = 48 << 20, 200 << 20 // the upper bound leaves room for what the race detector takes
+	const low, high = 48 << 20, 200 << 20 // the upper bound leaves room for the race detector
 	if before < low || before > high {
 		t.Errorf("from a small parent: %d bytes", before)
 	}
@@ -64,7 +64,7 @@ func TestWhatAProcessLeavesRunningIsKilled(t *testing.T) {
 	if err != nil {
 		t.Fatalf("output %q", usage.Output)
 	}
-	// Whoever adopts an orphan also reaps it, after a moment.
+	// Whoever adopts an orphan reaps it after a moment.
 	for !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
 		if zombie(pid) {
 			return
