@@ -13,7 +13,7 @@ import (
 	"strings"
 )
 
-// Protocols says how a binary can be spoken to.
+// Protocols says which protocols a binary understands.
 type Protocols string
 
 // The protocols of binaries.
@@ -25,7 +25,7 @@ const (
 // Arch is a processor architecture, by Go's name for it.
 type Arch string
 
-// The architectures that providers have.
+// The architectures that providers offer.
 const (
 	AMD64 Arch = "amd64"
 	ARM64 Arch = "arm64"
@@ -58,8 +58,8 @@ type Binary struct {
 	Interpreter string    `json:"interpreter,omitempty"`
 	Libraries   []string  `json:"libraries,omitempty"` // shared libraries that an ELF file names
 	Protocols   Protocols `json:"protocols"`
-	// Compact says that it links a version of faas/job that takes arguments and gives outputs in the
-	// compact form, too.
+	// Compact says that the binary links a version of faas/job that also takes arguments and gives
+	// outputs in the compact form.
 	Compact bool `json:"compact,omitempty"`
 }
 
@@ -140,8 +140,8 @@ func jobMarkers() (any, compact []byte) {
 	return []byte(marker), []byte(marker + ";payloads/1:base64,raw")
 }
 
-// scanFor reads r to its end, and says whether needle is in it, whether longer, which begins with
-// needle, is, and how many bytes there were.
+// scanFor reads r to its end. It reports whether needle is in it, whether longer, which begins
+// with needle, is in it, and how many bytes it read.
 func scanFor(r io.Reader, needle, longer []byte) (found, foundLonger bool, n int64, err error) {
 	buf := make([]byte, 256<<10)
 	kept := 0 // bytes at the front of buf that an occurrence may begin in
@@ -229,7 +229,7 @@ func joinArchs(archs []Arch) string {
 	return strings.Join(names, " or ")
 }
 
-// buildFor says how the two usual compilers build a static Linux binary.
+// buildFor returns how the two usual compilers build a static Linux binary.
 func buildFor(arch Arch) string {
 	if arch == "" {
 		arch = AMD64

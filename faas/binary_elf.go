@@ -10,8 +10,8 @@ import (
 	"io"
 )
 
-// The most that is read of an ELF file's names: a path of Linux has at most so many bytes, and
-// programs need a few hundred libraries at most.
+// The bounds for reading an ELF file's names: a Linux path is no longer, and programs need a few
+// hundred libraries at most.
 const (
 	maxELFName      = 4096
 	maxELFLibraries = 1024
@@ -98,7 +98,8 @@ func (e *elfReader) at(offset, n uint64) ([]byte, error) {
 	return b, nil
 }
 
-// word reads a number as long as an address: the one there for 32 bits, or for 64.
+// word reads a number as long as an address, at one offset in a file of 32 bits and at the other
+// in one of 64.
 func (e *elfReader) word(b []byte, narrow, wide int) uint64 {
 	if e.wide {
 		return e.order.Uint64(b[wide:])
@@ -106,7 +107,7 @@ func (e *elfReader) word(b []byte, narrow, wide int) uint64 {
 	return uint64(e.order.Uint32(b[narrow:]))
 }
 
-// pick returns an offset for 32 bits, or for 64.
+// pick returns the offset for a file of 32 bits or the one for 64.
 func (e *elfReader) pick(narrow, wide int) int {
 	if e.wide {
 		return wide
@@ -150,8 +151,8 @@ func (e *elfReader) fits(what string, t elfTable, least int) error {
 	return nil
 }
 
-// each calls f for every header of a table, until it returns false. The bytes are gone with the
-// next call.
+// each calls f for every header of a table, until f returns false. The next call reuses the
+// bytes.
 func (e *elfReader) each(t elfTable, f func(header []byte) bool) error {
 	b := make([]byte, t.each)
 	r := bufio.NewReader(io.NewSectionReader(e.r, int64(t.at), int64(t.count*t.each)))
@@ -166,7 +167,7 @@ func (e *elfReader) each(t elfTable, f func(header []byte) bool) error {
 	return nil
 }
 
-// loader reads which dynamic loader the first program header of that kind names.
+// loader reads which dynamic loader the first program header of type PT_INTERP names.
 func (e *elfReader) loader(f *elfFile, programs elfTable) (err error) {
 	failed := e.each(programs, func(p []byte) bool {
 		if elf.ProgType(e.order.Uint32(p)) != elf.PT_INTERP {
@@ -237,7 +238,7 @@ func (e *elfReader) needed(f *elfFile, sections elfTable) error {
 	return errors.Join(failed, err)
 }
 
-// text returns the text there, which ends with a NUL or after so many bytes.
+// text returns the text at an offset. It ends at a NUL, or after most bytes.
 func (e *elfReader) text(offset, most uint64) (string, error) {
 	if offset > e.size {
 		return "", fmt.Errorf("a name at byte %d is beyond its %d bytes", offset, e.size)

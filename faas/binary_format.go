@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// inspectFormat finds out format, system, architecture and linkage from the headers of the file.
+// inspectFormat reads format, system, architecture and linkage from the headers of the file.
 func (b *Binary) inspectFormat(r io.ReaderAt) error {
 	head := make([]byte, min(b.Size, 4096))
 	if _, err := r.ReadAt(head, 0); err != nil && err != io.EOF {

@@ -370,7 +370,8 @@ func (s elfBomb) bytes() []byte {
 	return out.Bytes()
 }
 
-// mostForHeaders is as many names as there may be, of the longest, and their buffers, in bytes.
+// mostForHeaders is the size of the largest number of names of the largest length, with their
+// buffers, in bytes.
 const mostForHeaders = 3 * maxELFLibraries * maxELFName
 
 // The headers of a file are not trusted: a platform inspects an upload before it does anything

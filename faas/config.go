@@ -21,7 +21,7 @@ import (
 // Logger.
 type Config struct {
 	Provider string `json:"provider"` // registered name, such as "aws-lambda"
-	// the service the executor is bound to; it qualifies the name of every resource
+	// the service that the executor is bound to; it qualifies the name of every resource
 	Service        string `json:"service,omitempty"`
 	Region         string `json:"region,omitempty"`          // cloud region; the provider documents its default
 	ProjectID      string `json:"project_id,omitempty"`      // Google Cloud project

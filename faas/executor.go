@@ -25,7 +25,7 @@ type Invoker interface {
 	Invoke(ctx context.Context, jobID uint32, args []byte) (*Result, error)
 }
 
-// Result is the answer of a job.
+// Result is a job's answer.
 type Result struct {
 	Output  []byte  `json:"output"`
 	Metrics Metrics `json:"metrics"`
@@ -48,8 +48,7 @@ type Function struct {
 	TimeoutSecs    uint32 `json:"timeout_secs"`              // of one invocation
 	MaxConcurrency uint32 `json:"max_concurrency,omitempty"` // invocations at the same time; 0: the provider's default
 	KeepWarm       uint32 `json:"keep_warm,omitempty"`       // instances kept ready; 0: none
-	// Env is the environment that the function sees. Its values are never logged and never written
-	// to a ledger.
+	// Env is the function's environment. Its values are never logged, and never written to a ledger.
 	Env Env `json:"-"`
 }
 
@@ -106,10 +105,10 @@ type State struct {
 	// deployed does not need PackageSHA256 and Fingerprint.
 	Revision   string    `json:"revision,omitempty"`
 	DeployedAt time.Time `json:"deployed_at,omitzero"`
-	// ColdStart is how long the provider says the first start took.
+	// ColdStart is how long the first start took, as the provider reports it.
 	ColdStart time.Duration `json:"cold_start_ns,omitempty"`
-	// NotRestorable says why Restore could not put the unit back to this state after an update. It is
-	// empty if Restore can.
+	// NotRestorable says why Restore could not put the unit back to this state after an update. It
+	// is empty if Restore can.
 	NotRestorable string `json:"not_restorable,omitempty"`
 	// Existed is set only by Converge. It means that prior was nil, but the unit existed and this
 	// executor had not made it.
@@ -205,8 +204,9 @@ type Executor interface {
 	// if the provider cannot list.
 	List(ctx context.Context) ([]State, error)
 
-	// Warm makes sure that about n instances of the job's function are started, and returns how many
-	// are; n is at least 1. No job runs. ErrUnsupported if the provider cannot.
+	// Warm makes sure that about n instances of the job's function are started, without running a
+	// job, and returns how many are; n is at least 1. It returns ErrUnsupported if the provider
+	// cannot do so.
 	Warm(ctx context.Context, jobID uint32, n int) (int, error)
 
 	// Health reports whether the job's function would answer, without running a job. It returns an
@@ -214,7 +214,7 @@ type Executor interface {
 	// the provider never can.
 	Health(ctx context.Context, jobID uint32) (Health, error)
 
-	// Logs and Diagnose are described at [LogReader] and [Diagnoser].
+	// See [LogReader] for Logs, and [Diagnoser] for Diagnose.
 	LogReader
 	Diagnoser
 

@@ -26,7 +26,7 @@ type MemorySizes struct {
 	Sizes []uint32 `json:"sizes,omitempty"` // ascending
 }
 
-// Largest returns the largest size that is sold within limit, or 0 if none is.
+// Largest returns the largest size sold that is at most limit, or 0 if none is.
 func (s MemorySizes) Largest(limit uint32) uint32 {
 	if len(s.Sizes) > 0 {
 		largest := uint32(0)

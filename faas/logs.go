@@ -72,7 +72,7 @@ func (q LogQuery) Check(provider string) error {
 	return nil
 }
 
-// LogLine is a line that a function printed, or that its platform wrote of it.
+// LogLine is a line that a function printed, or that its platform wrote about it.
 type LogLine struct {
 	Time       time.Time `json:"time,omitzero"` // in UTC, as exact as the provider gives it; zero if unknown
 	JobID      int64     `json:"job_id"`        // NoJob if unknown

@@ -22,7 +22,7 @@ import (
 // for it.
 type OptionType string
 
-// The types of options. Spaces around a value do not count, and an empty value is none.
+// The types of options. Spaces around a value are ignored, and an empty value counts as not set.
 const (
 	OptionText    OptionType = "text"    // a string
 	OptionChoice  OptionType = "choice"  // one of Option.Choices, in any case: a string, as Choices spell it
@@ -31,13 +31,13 @@ const (
 	OptionSeconds OptionType = "seconds" // a number of seconds, within the same bounds: a time.Duration
 	OptionFlag    OptionType = "flag"    // true, yes, on or 1, or false, no, off or 0: a bool
 
-	// A list is a JSON array of strings if it begins with a bracket, else its items are separated by
+	// OptionList is a JSON array of strings if it begins with a bracket, else items separated by
 	// commas: a []string.
 	OptionList OptionType = "list"
-	// Lines are a list whose items may hold commas: they are separated by line breaks.
+	// OptionLines is an OptionList whose items may hold commas: line breaks separate them.
 	OptionLines OptionType = "lines"
-	// Pairs are a JSON object of strings if they begin with a brace, else a list of KEY=VALUE: a
-	// map[string]string. No key may be empty or there twice.
+	// OptionPairs is a JSON object of strings if it begins with a brace, else a list of KEY=VALUE: a
+	// map[string]string. No key may be empty or duplicate.
 	OptionPairs OptionType = "pairs"
 )
 
@@ -48,8 +48,8 @@ type Option struct {
 	Type    OptionType // if empty, OptionChoice for an option with Choices, else OptionText
 	Help    string     // a phrase, for flags, documentation and errors
 	Default string     // the value that counts if none is given
-	// Env is an environment variable that counts before Default. [Resolve] reads those of options with
-	// Place, [ParseOptions] the others.
+	// Env is an environment variable that takes precedence over Default. [Resolve] reads those of
+	// options with Place, [ParseOptions] the others.
 	Env       string
 	Required  bool
 	Sensitive bool // its value never appears in an error, a log, an event or a ledger
@@ -80,7 +80,7 @@ func (o Option) typed() OptionType {
 	return OptionText
 }
 
-// members are the fields of a Config, which people look for among the options.
+// members are the fields of a Config that people may look for among the options.
 var members = map[string]string{
 	"region": "region", "location": "region", "project": "project_id", "project_id": "project_id",
 	"subscription": "subscription_id", "subscription_id": "subscription_id", "endpoint": "endpoint",

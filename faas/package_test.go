@@ -290,7 +290,7 @@ func TestPackagesAreTheSameOnAnyNumberOfProcessors(t *testing.T) {
 	}
 }
 
-// doneAfter is a context that is done after its error was asked for some times.
+// doneAfter is a context that is done after its error was read a number of times.
 type doneAfter struct {
 	context.Context
 	left int

@@ -129,7 +129,8 @@ func MaxResponseSize(n int) int {
 		maxNumberSize*n
 }
 
-// maxWholeMS is the largest "execution_ms" that is written: every reader of JSON has it exactly.
+// maxWholeMS is the largest "execution_ms" that is written, since every JSON reader represents it
+// exactly.
 const maxWholeMS = 1 << 53
 
 // AppendResponse appends the JSON of an answer to dst and returns the extended slice. With

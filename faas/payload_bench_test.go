@@ -148,7 +148,7 @@ func BenchmarkParseResponse(b *testing.B) {
 	}
 }
 
-// Clients in Python put a space after each comma by default.
+// Python clients put a space after each comma by default.
 func BenchmarkParseRequestSpaced(b *testing.B) {
 	body := []byte(`{"job_id": 7, "args": [0`)
 	for _, c := range randomBytes(64 << 10) {

@@ -9,7 +9,7 @@ import (
 	"strconv"
 )
 
-// maxNumberSize is the longest that one byte becomes in a list: "255,".
+// maxNumberSize is the most characters of one byte in a list: "255,".
 const maxNumberSize = 4
 
 // listItem is the text of a byte in a list with the comma after it: its characters,
@@ -142,7 +142,7 @@ func appendDecoded(dst, text []byte) ([]byte, bool) {
 	for rest := text; size > 0 && bytes.HasSuffix(rest, []byte{'='}); rest = rest[:len(rest)-1] {
 		size--
 	}
-	// A decoder skips line breaks, which no string of JSON has, and then there is less.
+	// The decoder skips line breaks, which no JSON string has; m is then less than size.
 	return dst[:n+m], err == nil && m == size && len(text)%4 == 0
 }
 

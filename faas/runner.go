@@ -28,12 +28,13 @@ type RunnerFunction struct {
 	Region         string `json:"region,omitempty"`
 	ProjectID      string `json:"project_id,omitempty"`
 	SubscriptionID string `json:"subscription_id,omitempty"`
-	// Options are the provider's options that are not sensitive, as the function was deployed with.
+	// Options are the provider's options that are not sensitive, as they were when the function was
+	// deployed.
 	Options map[string]string `json:"options,omitempty"`
 }
 
-// PublicOptions returns the options of cfg that are not sensitive. Those of a provider that is not
-// linked are not known, and left out.
+// PublicOptions returns the options of cfg that are not sensitive. It leaves out all options of a
+// provider that is not linked, since it does not know them.
 func PublicOptions(cfg Config) map[string]string {
 	p, _ := lookup(cfg.Provider)
 	public := map[string]string{}
@@ -77,7 +78,7 @@ type Registry struct {
 	jobs map[uint32]Invoker
 }
 
-// Set makes inv the invoker of the job, in place of any before. A nil inv removes the job.
+// Set makes inv the invoker of the job and replaces any earlier one. A nil inv removes the job.
 func (r *Registry) Set(jobID uint32, inv Invoker) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

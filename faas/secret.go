@@ -18,7 +18,7 @@ type Secret struct{ text *string }
 
 const hidden = "(hidden)"
 
-// NewSecret returns the secret of a text.
+// NewSecret returns a Secret that holds text.
 func NewSecret(text string) Secret { return Secret{&text} }
 
 // Reveal returns the text.
@@ -50,7 +50,7 @@ func (Secret) MarshalText() ([]byte, error) { return []byte(hidden), nil }
 // GobEncode returns "(hidden)".
 func (Secret) GobEncode() ([]byte, error) { return []byte(hidden), nil }
 
-// Env is an environment: the values of variables by name. The names show, the values do not.
+// Env is an environment: the values of variables by name. It prints the names, not the values.
 type Env map[string]Secret
 
 // NewEnv returns the environment with these values; nil for a nil map.
@@ -80,5 +80,5 @@ func (e Env) Reveal() map[string]string {
 // Names returns the names of the variables, sorted.
 func (e Env) Names() []string { return slices.Sorted(maps.Keys(e)) }
 
-// Values returns the values, in no order: for code that hides them in texts of others.
+// Values returns the values, in no order, for code that removes them from texts.
 func (e Env) Values() []string { return slices.Collect(maps.Values(e.Reveal())) }

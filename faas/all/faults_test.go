@@ -235,7 +235,7 @@ func TestRefusalsAreToldApartByTheProvidersWords(t *testing.T) {
 	}
 }
 
-// check has the provider read while every answer is the fault, on a fake clock.
+// check makes the provider read while every answer is the fault, on a fake clock.
 func (f fault) check(t *testing.T, provider string) {
 	transport := &refusing{provider: provider, status: f.status, code: f.code, text: f.text, header: f.header}
 	var (

@@ -113,7 +113,7 @@ func TestFormerNamesAreRefusedWithTheNewOnes(t *testing.T) {
 	refused(t, err, "region is a setting of its own")
 }
 
-// The same option means the same on every provider that has it.
+// An option means the same on every provider that has it.
 func TestOptionsOfOneNameAreOfOneType(t *testing.T) {
 	types := map[string]faas.OptionType{}
 	for _, provider := range faas.Names() {

@@ -9,7 +9,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/faastest"
 )
 
-// A test of something that deploys and invokes needs no platform.
+// Tests of code that deploys and invokes need no platform.
 func ExampleNewMemory() {
 	cloud := faastest.NewMemory(faastest.WithJob(func(_ context.Context, f faas.Function, args []byte) ([]byte, error) {
 		return fmt.Appendf(nil, "%s, %s", f.Env["GREETING"], args), nil

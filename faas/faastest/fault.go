@@ -41,10 +41,10 @@ type Call struct {
 	N    int    // this is the n-th call of Op on this unit or job, counted from 1
 }
 
-// FaultKind is a way in which a call goes wrong.
+// FaultKind is a way in which a call fails.
 type FaultKind string
 
-// The faults. The first five strike before anything happened; after the others something did.
+// The faults. The first five strike before the call has any effect, the others afterwards.
 const (
 	Throttled   FaultKind = "throttled"   // refused with ErrThrottled
 	Conflict    FaultKind = "conflict"    // refused with ErrConflict, as if someone else were changing the unit
@@ -62,8 +62,8 @@ const (
 	// change, or find nothing if it was never called before. Other calls pass.
 	Missing FaultKind = "missing"
 	Stale   FaultKind = "stale"
-	// Late has a call that changes something return an ErrUnavailable that is Unsettled, and take
-	// effect Fault.Delay later. It has an HTTP request answered Fault.Delay later than it is served.
+	// Late makes a call that changes something return an ErrUnavailable that is Unsettled, and take
+	// effect Fault.Delay later. An HTTP request is served at once, and answered Fault.Delay later.
 	Late FaultKind = "late"
 )
 

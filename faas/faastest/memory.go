@@ -177,7 +177,7 @@ func (c *Cloud) Functions(unitID string) []faas.Function {
 	return nil
 }
 
-// Break makes a unit StatusFailed, as a provider's own mishap would.
+// Break makes a unit StatusFailed, as a failure at the provider would.
 func (c *Cloud) Break(unitID, reason string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -186,7 +186,7 @@ func (c *Cloud) Break(unitID, reason string) {
 	}
 }
 
-// Delete removes a unit, as somebody does by hand.
+// Delete removes a unit, as a person might by hand.
 func (c *Cloud) Delete(unitID string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -203,7 +203,7 @@ func (c *Cloud) drop(unitID string) {
 	}
 }
 
-// Edit changes the functions of a unit, as somebody does by hand. The package stays.
+// Edit changes the functions of a unit, but not its package, as a person might by hand.
 func (c *Cloud) Edit(unitID string, change func([]faas.Function)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -120,7 +120,7 @@ func (e *MemoryExecutor) Warm(ctx context.Context, jobID uint32, n int) (int, er
 	return n, nil
 }
 
-// Health says whether the unit is ready, and how often the job was invoked.
+// Health reports whether the unit is ready, and how often the job was invoked.
 func (e *MemoryExecutor) Health(ctx context.Context, jobID uint32) (faas.Health, error) {
 	call := Call{Op: OpHealth, Job: int64(jobID)}
 	fault, err := e.cloud.enter(ctx, call)

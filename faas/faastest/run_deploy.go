@@ -207,8 +207,8 @@ func (s *suite) updateCode(t *testing.T, exec *watched, one []faas.Unit,
 	}
 }
 
-// restoring changes the configuration, the code, and both, and has Restore put the units back, as
-// the engine does it: with nothing but the states from before.
+// restoring changes the configuration, the code, and both. It has Restore put the units back as
+// the engine does: with only the states from before.
 func (s *suite) restoring(t *testing.T, exec *watched, one, two []faas.Unit,
 	convergeAll func(*testing.T, []faas.Unit) []faas.State, sees func(*testing.T, string)) {
 	convergeAll(t, one)

@@ -88,7 +88,7 @@ func (s *suite) gapless(t *testing.T, exec *watched, one, two []faas.Unit,
 		answered.Add(1)
 		callers.Go(func() {
 			for first := true; ctx.Err() == nil; first = false {
-				// Not under ctx: the last call is to end well, too.
+				// The last call does not use ctx, since it has to succeed too.
 				r, err := exec.as(t).Invoke(s.ctx(t), JobEnv, []byte("FAASTEST_VALUE"))
 				switch {
 				case err != nil:

@@ -10,7 +10,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// largePayload is the size from which on payloads are left out with -short.
+// largePayload is the size above which -short skips payloads.
 const largePayload = 16 << 20
 
 // payloads tests to the byte how much fits, in both forms: with a function that is recorded as
@@ -49,7 +49,7 @@ func (s *suite) payload(t *testing.T, compact bool) {
 		}
 	}
 	t.Run("arguments at the limit arrive", func(t *testing.T) {
-		// The job says how many bytes it got, which are too many for it.
+		// The job's error says how many bytes it got, because they are too many for it.
 		_, err := exec.as(t).Invoke(s.ctx(t), JobSquare, fits)
 		s.wantFailed(t, err, fmt.Sprintf("want 8 bytes, got %d", len(fits)))
 	})

@@ -20,7 +20,8 @@ func (s *suite) puttingBack(t *testing.T) {
 	old := s.wanted(t, exec, s.functions(jobs...))
 	next := s.otherCode(t, exec, s.wanted(t, exec, s.functions(append(jobs, JobEcho)...)), "two")
 	s.removeLater(t, exec, next)
-	// The new one comes first and the one that fails last, as the engine changes one at a time here.
+	// The new unit comes first and the failing one last, because the engine changes one unit at a
+	// time here.
 	slices.SortStableFunc(next, func(a, b faas.Unit) int { return rank(a) - rank(b) })
 	last := next[len(next)-1].ID
 	ledger := newBook()
@@ -151,7 +152,7 @@ func (e *failing) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
 	})
 }
 
-// reading deletes and creates through reads each of which is wrong once.
+// reading deletes and creates while each read is wrong once.
 func (s *suite) reading(t *testing.T) {
 	if s.h.OpenIn == nil {
 		t.Skip("the harness has no OpenIn")

@@ -27,7 +27,7 @@ type Sky struct {
 	told   []string // what went wrong
 }
 
-// spell is how a unit or URL is read for a while.
+// spell is a time during which a unit or URL is read in one way.
 type spell struct {
 	kind FaultKind
 	left int // reads
@@ -38,7 +38,7 @@ func NewSky(seed uint64) *Sky {
 	return &Sky{rng: rand.New(rand.NewPCG(seed, 3)), spells: map[string]spell{}, until: -1}
 }
 
-// Set makes the weather bad, or good and every read as it is.
+// Set makes the weather bad, or good with every read correct.
 func (s *Sky) Set(bad bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -125,7 +125,7 @@ func (s *Sky) fault(key string, read bool, writes ...FaultKind) *Fault {
 	return &Fault{Kind: kind, Delay: time.Duration(s.rng.IntN(100)) * time.Millisecond}
 }
 
-// Executor returns exec in this weather. It has none of exec's abilities.
+// Executor returns exec in this weather, without exec's optional interfaces.
 func (s *Sky) Executor(exec faas.Executor) faas.Executor {
 	return &mortal{newFaulty(exec, func(c Call) *Fault {
 		if !c.Op.Reads() && !c.Op.Writes() {

@@ -89,7 +89,7 @@ func (t *faultyTransport) strike(req *http.Request, fault *Fault) (*http.Respons
 	return nil, &lostError{fault.Kind}
 }
 
-// get makes a GET, and remembers its answer if it is one of an API and not a stream.
+// get makes a GET. It remembers the answer if it is an API's, and not a stream.
 func (t *faultyTransport) get(req *http.Request, fault *Fault) (*http.Response, error) {
 	if fault != nil && !fault.Kind.of(Missing, Stale) {
 		return t.strike(req, fault)
@@ -135,7 +135,7 @@ type reply struct {
 	body   []byte
 }
 
-// add takes note of an answer and returns the one before it, or nil.
+// add records an answer and returns the one before it, or nil.
 func (r *replies) add(req *http.Request, now reply) *reply {
 	r.mu.Lock()
 	defer r.mu.Unlock()

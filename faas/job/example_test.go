@@ -27,7 +27,7 @@ func ExampleMain() {
 	})
 }
 
-// A blueprint binary that is a job binary as well.
+// A blueprint binary can also be a job binary.
 func ExampleRequested() {
 	handlers := job.Handlers{0: func(_ context.Context, args []byte) ([]byte, error) { return args, nil }}
 	if job.Requested() {

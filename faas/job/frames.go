@@ -105,7 +105,7 @@ func (s *framesServer) read() {
 func (s *framesServer) next() (bool, error) {
 	if !s.r.Ready() { // so reading may block this thread
 		if s.started {
-			// Short calls are done sooner if no other thread has to be woken for them.
+			// Short calls take less time if no other thread has to be woken for them.
 			s.started = false
 			runtime.Gosched()
 		} else if now := time.Now(); now.Sub(s.yielded) > yieldEvery {
@@ -283,7 +283,7 @@ func (c *callContext) Deadline() (time.Time, bool) { return c.standard().Deadlin
 // ends.
 func (c *callContext) Done() <-chan struct{} { return c.standard().Done() }
 
-// Err says which of the two it was.
+// Err returns why the context ended.
 func (c *callContext) Err() error { return c.standard().Err() }
 
 // Value also finds the standard context, so that contexts derived from this one need no goroutine

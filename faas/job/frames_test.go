@@ -105,7 +105,8 @@ func (h *host) await(id uint64) answer {
 	}
 }
 
-// end closes the process's input and expects it to exit with that code, having said nothing more.
+// end closes the process's input and expects the process to exit with that code, without further
+// output.
 func (h *host) end(code int) {
 	h.t.Helper()
 	if err := h.stdin.Close(); err != nil {

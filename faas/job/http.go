@@ -28,7 +28,7 @@ const (
 	grace = 9 * time.Second
 	// keptBuffer is the largest buffer that is kept for later requests, in bytes.
 	keptBuffer = 1 << 20
-	// memoryInterval is how old the memory in a response may be.
+	// memoryInterval is the maximum age of the memory in a response.
 	memoryInterval = 100 * time.Millisecond
 )
 
@@ -212,7 +212,7 @@ func (s *httpServer) failed(dst []byte, id uint32, took time.Duration, fail *fai
 	return http.StatusInternalServerError, dst
 }
 
-// memory is peakMemoryMB, asked for now and then only: it takes as long as a short call.
+// memory is peakMemoryMB, read only now and then, since reading it takes as long as a short call.
 func (s *httpServer) memory() uint32 {
 	now := time.Now().UnixNano()
 	last := s.memoryAt.Load()

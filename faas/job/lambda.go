@@ -24,13 +24,13 @@ var errorTypes = map[frame.FailureCode]string{
 	frame.Cancelled:  "Cancelled",
 }
 
-// serveLambda serves the Runtime API. aws-lambda-go ends the process itself when that fails.
+// serveLambda serves the Runtime API. If that fails, aws-lambda-go ends the process itself.
 func (p *process) serveLambda(ctx context.Context) error {
 	lambda.StartWithOptions(lambdaHandler{p}, lambda.WithContext(ctx))
 	return nil
 }
 
-// lambdaHandler takes events as they are, which spares them the detour through encoding/json.
+// lambdaHandler takes events as raw bytes, which bypasses encoding/json.
 type lambdaHandler struct{ *process }
 
 // Invoke makes it a lambda.Handler.

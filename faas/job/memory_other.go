@@ -2,5 +2,5 @@
 
 package job
 
-// peakMemoryMB is known on Linux only, where functions run.
+// peakMemoryMB is known only on Linux, where functions run.
 func peakMemoryMB() uint32 { return 0 }

@@ -17,7 +17,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/internal/payloads"
 )
 
-// raw sends a body with the headers of a call, and returns status, answer header, and body.
+// raw sends a body with the headers of a call, and returns the status, the header and the body of
+// the answer.
 func (p *httpProcess) raw(t *testing.T, h http.Header, body io.Reader) (status int, header http.Header, answer []byte) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), "POST", p.base+"/api/job", body)

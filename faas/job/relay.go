@@ -21,7 +21,8 @@ const (
 	// watchInterval is how often watch looks. A job of up to twice that time delays the calls behind
 	// it.
 	watchInterval = 500 * time.Microsecond
-	// watchIdle is how often watch looks in vain before it stops until the next turn.
+	// watchIdle is how many times watch looks without finding a turn before it stops until the next
+	// one.
 	watchIdle = 20
 )
 

@@ -10,7 +10,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/frame"
 )
 
-// maxStdioRequest bounds the request on stdin, in bytes. It is the limit of frames, too.
+// maxStdioRequest bounds the request on stdin, in bytes. Frames have the same limit.
 const maxStdioRequest = frame.MaxBody
 
 // serveStdio answers the one request on stdin.
