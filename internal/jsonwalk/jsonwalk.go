@@ -8,7 +8,17 @@ package jsonwalk
 import (
 	"bytes"
 	"encoding/json"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
+
+// Valid reports whether data is a JSON value. Unlike [encoding/json.Valid], it requires strings to
+// be UTF-8, and is many times as fast. Values may be nested 10000 levels deep.
+func Valid(data []byte) bool {
+	return utf8.Valid(data) &&
+		jsontext.Value(data).IsValid(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+}
 
 // Members calls f for every member of an object in the order of the text, with its unescaped name.
 // It stops at the first error of f and returns it.

@@ -16,11 +16,12 @@ var (
 		"github.com/klauspost/compress", // packages are built in less than half the time
 	}
 	allowedInRoot = append([]string{
-		"github.com/gofrs/flock",          // policy files and ledgers are locked
-		"github.com/pelletier/go-toml/v2", // policies may be TOML
-		"golang.org/x/crypto/sha3",        // the contract's function selectors are Keccak hashes
-		"golang.org/x/sync",               // functions are deployed in parallel
-		"golang.org/x/sys",                // flock and sha3 ask it for the processor and the system
+		"github.com/go-json-experiment/json", // answers of nodes are validated: they are not trusted
+		"github.com/gofrs/flock",             // policy files and ledgers are locked
+		"github.com/pelletier/go-toml/v2",    // policies may be TOML
+		"golang.org/x/crypto/sha3",           // the contract's function selectors are Keccak hashes
+		"golang.org/x/sync",                  // functions are deployed in parallel
+		"golang.org/x/sys",                   // flock and sha3 ask it for the processor and the system
 	}, allowedInFaas...)
 )
 
