@@ -185,7 +185,8 @@ func (e *Executor) checkFunction(f faas.Function) error {
 	}
 	for _, s := range e.set.secrets {
 		if _, both := f.Env[s.Key]; both {
-			return refuse(faas.ErrInvalidArgument, f.JobID, "environment variable %s is also in option secrets; set only one", s.Key)
+			return refuse(faas.ErrInvalidArgument, f.JobID,
+				"environment variable %s is also in option secrets; set only one", s.Key)
 		}
 	}
 	return checkProcessors(f, scale)

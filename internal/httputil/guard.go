@@ -5,9 +5,9 @@ import (
 	"net/http"
 )
 
-// Guard returns a transport that refuses every answer whose status is not final. After a 101 the
-// connection itself is the answer's body, and no context ends a read of that. A nil next is
-// http.DefaultTransport.
+// Guard returns a transport that refuses every answer whose status is not final. After a 101, the
+// connection itself is the answer's body, and no context ends a read from it. If next is nil,
+// http.DefaultTransport is used.
 func Guard(next http.RoundTripper) http.RoundTripper {
 	if next == nil {
 		next = http.DefaultTransport

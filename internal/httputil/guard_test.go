@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// switching is a server that answers every request with the head, and then keeps the connection open.
+// switching is a server that answers every request with head, and then keeps the connection open.
 func switching(t *testing.T, head string) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -1,5 +1,6 @@
-// Package httputil holds what providers that speak HTTP share: refusing what is no answer, reading
-// answers, outlasting a context that ends, waiting, and telling how far an upload is.
+// Package httputil holds what callers of HTTP APIs share: refusing answers that are not final,
+// reading answers, telling a context's end from a network's timeout, waiting, and reporting how far
+// an upload is.
 package httputil
 
 import (
@@ -13,8 +14,8 @@ import (
 	"time"
 )
 
-// ReadAll appends all that r holds to buf, which it does not grow more than it has to. size is how
-// much that will be, in bytes, or negative.
+// ReadAll appends all of r to buf, which it grows only as needed. size is the expected number of
+// bytes, or negative if that is unknown.
 func ReadAll(buf []byte, r io.Reader, size int64) ([]byte, error) {
 	buf = slices.Grow(buf, int(max(size, 0))+bytes.MinRead)
 	for {
@@ -32,12 +33,12 @@ func ReadAll(buf []byte, r io.Reader, size int64) ([]byte, error) {
 	}
 }
 
-// maxRetryAfter is the longest time that RetryAfter returns. A server that names a longer one is
-// not waited for anyway, and a number of seconds that fits no duration must not pass for none.
+// maxRetryAfter is the longest time that RetryAfter returns. Nobody waits longer anyway, and a
+// number of seconds that fits no duration must not count as none.
 const maxRetryAfter = 24 * time.Hour
 
-// RetryAfter reads a Retry-After header: seconds, or a date. It is 0 if there is none or if the
-// date has passed, and never more than a day.
+// RetryAfter reads a Retry-After header, which holds seconds or a date. It returns 0 if there is
+// none or if the date has passed, and never more than a day.
 func RetryAfter(h http.Header, now time.Time) time.Duration {
 	text := strings.TrimSpace(h.Get("Retry-After"))
 	if text != "" && strings.Trim(text, "0123456789") == "" {

@@ -7,8 +7,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// Progress passes on how far a deployment is. After Stop it reports nothing more, even if a transport still reads. A nil one reports nothing. It is safe for
-// concurrent use.
+// Progress reports how far a deployment is. After Stop it reports nothing more, even if a transport
+// still reads. A nil Progress reports nothing. It is safe for concurrent use.
 type Progress struct {
 	mu     sync.Mutex
 	report func(faas.Progress)
@@ -19,12 +19,13 @@ type Progress struct {
 // reportEvery is how many bytes lie between two reports.
 const reportEvery = 512 << 10
 
-// NewProgress tells report, unless that is nil, of a deployment whose package has total bytes.
+// NewProgress returns a Progress that calls report, unless it is nil, for a deployment whose
+// package has total bytes.
 func NewProgress(report func(faas.Progress), total int64) *Progress {
 	return &Progress{report: report, now: faas.Progress{TotalBytes: total}}
 }
 
-// Stop ends the reports: once it has returned, none comes.
+// Stop ends the reports. After it has returned, no report comes.
 func (p *Progress) Stop() {
 	if p == nil {
 		return
@@ -34,7 +35,7 @@ func (p *Progress) Stop() {
 	p.report = nil
 }
 
-// Step reports the beginning of a step. One that has begun already is not reported again.
+// Step reports the beginning of a step, unless it was reported already.
 func (p *Progress) Step(name string) {
 	if p == nil {
 		return
@@ -55,7 +56,7 @@ func (p *Progress) tell() {
 	}
 }
 
-// Upload begins the step "upload", and counts what is read of body from zero on.
+// Upload begins the step "upload" and returns a body that counts, from zero, what is read of it.
 func (p *Progress) Upload(body io.ReadCloser) io.ReadCloser {
 	if p == nil {
 		return body

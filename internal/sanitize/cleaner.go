@@ -7,13 +7,13 @@ import (
 	"unicode/utf8"
 )
 
-// Cleaner takes secrets out of texts that others wrote, in whatever encoding they were sent: as
-// they are, as they stand in JSON, percent-encoded, and inside base64 of either alphabet, at any
-// position in it and with or without padding. It also takes out the beginning of a secret that was
-// cut off. What it costs is linear in the text. The zero Cleaner knows no secrets, and is safe for
+// Cleaner removes secrets from texts that others wrote, in every encoding in which they may have
+// been sent: as they are, as in JSON, percent-encoded, and inside base64 of either alphabet, at any
+// position and with or without padding. It also removes the beginning of a secret that was cut off.
+// Its cost is linear in the text. The zero Cleaner knows no secrets. A Cleaner is safe for
 // concurrent use.
 //
-// Clean comes before every cut: of a secret that is cut first, the rest would be shown.
+// Clean a text before it is cut: the rest of a secret that was cut first would be shown.
 type Cleaner struct {
 	mu      sync.Mutex
 	known   map[string]bool
@@ -27,7 +27,7 @@ func NewCleaner(secrets ...string) *Cleaner {
 	return c
 }
 
-// Add makes more secrets known.
+// Add adds secrets.
 func (c *Cleaner) Add(secrets ...string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -42,7 +42,7 @@ func (c *Cleaner) Add(secrets ...string) {
 	}
 }
 
-// Forget makes a secret unknown again.
+// Forget removes a secret from those that are hidden.
 func (c *Cleaner) Forget(secret string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -52,10 +52,10 @@ func (c *Cleaner) Forget(secret string) {
 	}
 }
 
-// longestText is how much of a text is looked at, in bytes. It is far more than any error shows.
+// longestText is how much of a text is examined, in bytes. It is far more than any error shows.
 const longestText = 64 << 10
 
-// Clean returns the text with [Hidden] in place of every secret. Of a text of more than 64 KiB it
+// Clean returns the text with [Hidden] in place of every secret. Of a text of more than 64 KiB, it
 // returns the beginning.
 func (c *Cleaner) Clean(text string) string {
 	m := c.ready()
@@ -74,7 +74,7 @@ func (c *Cleaner) Clean(text string) string {
 	return marks.hide(text)
 }
 
-// marks tells of every byte of a text how many more marked stretches begin at it than end.
+// marks counts, for every byte of a text, how many more marked stretches begin at it than end.
 type marks []int32
 
 // hide returns the text with [Hidden] in place of each marked stretch.
@@ -118,16 +118,17 @@ func (c *Cleaner) ready() *machine {
 	return c.machine
 }
 
-// What is left of a secret that was cut off is hidden from so many bytes on: where it ends as if it
-// had been cut, and wherever it is. Less may be a coincidence, such as the "https://" of another
+// The least number of bytes of a secret's beginning that is hidden: at a place where the text may
+// have been cut, and anywhere else. Fewer may be a coincidence, such as the "https://" of another
 // address.
 const (
 	shortestCut  = 8
 	shortestPart = 16
 )
 
-// machine finds all secrets in one pass over a text: the states of Aho and Corasick. A state stands
-// for the beginning of some secret, and is the longest one that the text ends with.
+// machine finds all secrets in one pass over a text. It is the automaton of Aho and Corasick: a
+// state stands for the beginning of some secret, and is the longest with which the text read so far
+// ends.
 type machine struct {
 	edges map[edge]int32
 	nodes []node
@@ -163,8 +164,7 @@ func newMachine(secrets map[string]bool) *machine {
 	return m
 }
 
-// link sets where every state goes on when the text does not go on as its secrets do, the shortest
-// first.
+// link sets, in order of depth, the state to fall back to when the text does not continue a secret.
 func (m *machine) link() {
 	type child struct {
 		edge
@@ -199,7 +199,7 @@ func (m *machine) next(state int32, b byte) int32 {
 	}
 }
 
-// mark marks what the view shows of a secret, and reports whether it shows any.
+// mark marks the parts of the view that show a secret, and reports whether there are any.
 func (m *machine) mark(v view, marks marks) bool {
 	found := false
 	hide := func(from, to int) { // of the view
@@ -211,7 +211,7 @@ func (m *machine) mark(v view, marks marks) bool {
 	for i := range len(v.text) {
 		depth := int(m.nodes[state].depth)
 		state = m.next(state, v.text[i])
-		// The beginning of a secret ends here if no longer one begins where it did.
+		// The beginning of a secret ends here unless a longer one began at the same place.
 		if int(m.nodes[state].depth) <= depth && (depth >= shortestPart || depth >= shortestCut && !startsWord(v.text[i:])) {
 			hide(i-depth, i)
 		}
@@ -225,7 +225,8 @@ func (m *machine) mark(v view, marks marks) bool {
 	return found
 }
 
-// startsWord reports whether a text begins within a word: what goes on so was not cut there.
+// startsWord reports whether a text begins within a word. A text that continues so was not cut
+// there.
 func startsWord(text string) bool {
 	r, _ := utf8.DecodeRuneInString(text)
 	return unicode.IsLetter(r) || unicode.IsDigit(r)

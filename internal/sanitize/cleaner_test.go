@@ -68,7 +68,7 @@ var encodings = map[string]func(string) string{
 	},
 }
 
-// hard are secrets with all that has to be escaped somewhere.
+// hard are secrets with every character that must be escaped somewhere.
 var hard = []string{
 	"s3cr3t", "pass word+1/2?=&%<>\"'\\", "line one\nline two\ttab", "schlüssel-日本-😀-\u2028", `{"a":"b"}`,
 	`C:\new\table\x41`, "AAAA", "abcd+/==",
@@ -166,8 +166,8 @@ func TestCleanerLearnsWhileItIsUsed(t *testing.T) {
 	group.Wait()
 }
 
-// What a text costs is bounded by its length: here texts and secrets that send a naive search back
-// again and again.
+// The cost of a text is bounded by its length. Here texts and secrets make a naive search start
+// over again and again.
 func TestCleanerCostIsLinear(t *testing.T) {
 	steps := func(n int) int {
 		secrets := map[string]bool{}

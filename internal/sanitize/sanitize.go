@@ -1,5 +1,5 @@
-// Package sanitize makes what others wrote fit for errors and logs: short, without control characters,
-// and without secrets.
+// Package sanitize makes texts that others wrote fit for errors and logs: short, without control
+// characters, and without secrets.
 package sanitize
 
 import (
@@ -8,8 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// Line returns a text as one line of at most limit bytes, without what would disturb a terminal or a log, and with single spaces. What is cut off is marked
-// by three dots.
+// Line returns a text as one line of at most limit bytes, with single spaces and without anything
+// that would disturb a terminal or a log. Three dots mark a cut.
 func Line(text string, limit int) string { return cut(strings.Join(strings.Fields(text), " "), limit) }
 
 // cut is Line for a text that keeps its spaces.
@@ -32,7 +32,8 @@ func cut(text string, limit int) string {
 	return text[:limit] + "..."
 }
 
-// Tail returns the end of a log, of at most limit bytes of the original, each line of it as harmless as Line makes it. Indentation is kept.
+// Tail returns the end of a log, at most limit bytes of the original. It makes each line as
+// harmless as Line does, and keeps the indentation.
 func Tail(log string, limit int) string {
 	var clean []string
 	for line := range strings.Lines(log[max(0, len(log)-limit):]) {
@@ -44,17 +45,18 @@ func Tail(log string, limit int) string {
 // excerptSize is how much of an answer an excerpt shows, in bytes.
 const excerptSize = 200
 
-// Excerpt returns the beginning of an answer that is in no shape that is known.
+// Excerpt returns the beginning of an answer whose form is unknown.
 func Excerpt(body []byte) string {
 	if len(body) == 0 {
 		return "(empty answer)"
 	}
-	// a little more, so that the cut is marked
+	// A little more than fits, so that the cut is marked.
 	return Line(string(body[:min(len(body), excerptSize+utf8.UTFMax)]), excerptSize)
 }
 
-// Hidden stands where a secret was.
+// Hidden replaces a secret.
 const Hidden = "(hidden)"
 
-// shortest is the length of the shortest secret that is hidden, in bytes: hiding shorter ones would garble every text.
+// shortest is the length of the shortest secret that is hidden, in bytes. Hiding shorter ones would
+// garble every text.
 const shortest = 4

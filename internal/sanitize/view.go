@@ -9,14 +9,15 @@ import (
 	"unicode/utf8"
 )
 
-// view is a text that another one encodes, and where in that every byte of it comes from.
+// view is the decoded form of a text or of a part of it, with the place in the text from which each
+// of its bytes comes.
 type view struct {
 	text string
-	// at is where each byte begins in the original, and at last where the original ends. nil: the
-	// text is the original.
+	// at is where each byte begins in the original, followed by the end of the original. If it is nil,
+	// the text is the original.
 	at []int32
-	// from and to are what every byte stands for, if to is not 0: of what is encoded in base64,
-	// nothing is shown if there is a secret in it.
+	// from and to, if to is not 0, are the range that every byte stands for. If base64 encodes a
+	// secret, all of it is hidden.
 	from, to int
 }
 
@@ -40,8 +41,8 @@ func (v view) end(i int) int {
 	return int(v.at[i+1])
 }
 
-// views returns the text, and what it means if it is encoded in one of the ways in which texts are
-// sent. There are never more than a few dozen bytes of them for a byte of the text.
+// views yields the text, and its decoded forms for the encodings in which texts are sent. They
+// never hold more than a few dozen bytes for a byte of the text.
 func views(text string) iter.Seq[view] {
 	return func(yield func(view) bool) {
 		plain := view{text: text}
@@ -72,8 +73,8 @@ func views(text string) iter.Seq[view] {
 	}
 }
 
-// encoding is a way to write bytes as several others, which begin with one of the marks. decode
-// returns what a text begins with stands for, and how long that is in the text; 0 if it stands for
+// encoding writes some bytes as several others, which begin with one of the marks. decode returns
+// what the beginning of a text stands for and how many bytes that takes, or 0 if it stands for
 // itself.
 type encoding struct {
 	marks  string
@@ -92,7 +93,7 @@ var (
 	inHTML = encoding{"&", decodeEntity}
 )
 
-// decode returns the view without the encoding, and whether there was any.
+// decode returns the view without the encoding, and whether it had any.
 func (v view) decode(how encoding) (view, bool) {
 	next := strings.IndexAny(v.text, how.marks)
 	if next < 0 {
@@ -162,8 +163,8 @@ func decodePercent(text string) (string, int) {
 	return string([]byte{byte(n)}), 3
 }
 
-// longestEntity is the longest entity that is decoded, in bytes: all that stand for what has to be
-// escaped in HTML are shorter.
+// longestEntity is the longest entity that is decoded, in bytes. All entities for characters that
+// HTML must escape are shorter.
 const longestEntity = 10
 
 func decodeEntity(text string) (string, int) {
@@ -183,12 +184,12 @@ func hex(text string, from, n int) (rune, bool) {
 	return rune(v), err == nil && text[from] != '+'
 }
 
-// shortestRun is how many digits of base64 the shortest secret has at least.
+// shortestRun is the least number of base64 digits that encode a secret.
 const shortestRun = (shortest*8 + 5) / 6
 
-// base64 returns what every stretch of digits of base64 in the view stands for, read from each of
-// the first four digits on: what stands before the encoded text may be made of digits too. Line
-// breaks are skipped.
+// base64 yields what every run of base64 digits in the view stands for. It reads each run from each
+// of its first four digits on, because the text before an encoded text may consist of digits too.
+// It skips line breaks.
 func (v view) base64() iter.Seq[view] {
 	return func(yield func(view) bool) {
 		for i := 0; i < len(v.text); {
@@ -219,8 +220,7 @@ func (v view) base64() iter.Seq[view] {
 	}
 }
 
-// pack returns the bytes that base64's digits stand for. What is left of less than a byte is
-// dropped.
+// pack returns the bytes for which base64 digits stand. It drops the rest of less than a byte.
 func pack(digits []byte) string {
 	out := make([]byte, 0, len(digits)*3/4)
 	for ; len(digits) >= 2; digits = digits[min(4, len(digits)):] {
@@ -235,13 +235,13 @@ func pack(digits []byte) string {
 	return string(out)
 }
 
-// What stands in base64Digit for what is no digit.
+// The entries of base64Digit for characters that are not digits.
 const (
 	lineBreak = 0xfe
 	notADigit = 0xff
 )
 
-// base64Digit has the value of every digit, of the standard alphabet and of that for URLs.
+// base64Digit holds the value of every digit, of the standard alphabet and of that for URLs.
 var base64Digit = func() (table [256]byte) {
 	for i := range table {
 		table[i] = notADigit

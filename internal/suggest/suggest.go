@@ -1,4 +1,4 @@
-// Package suggest finds the name that a misspelt one was meant to be.
+// Package suggest finds the name that a misspelled one was meant to be.
 package suggest
 
 import (
@@ -6,8 +6,9 @@ import (
 	"unicode/utf8"
 )
 
-// Name returns the known name that name seems to be a misspelling of: the same but for case, hyphens and underscores, or at most two typing
-// errors away (one, for names of up to four letters). A name that is known is no misspelling, nor one with a word more, as enable_logs.
+// Name returns the known name of which name seems to be a misspelling: it differs only in case,
+// hyphens and underscores, or by at most two typing errors (one, for names of up to four letters).
+// A known name is not a misspelling, and neither is one with an extra word, such as enable_logs.
 func Name(name string, known []string) (string, bool) {
 	best, bestDistance := "", 3
 	lower := strings.ToLower(name)
@@ -37,7 +38,8 @@ func Name(name string, known []string) (string, bool) {
 
 var separators = strings.NewReplacer("_", "", "-", "", " ", "")
 
-// distance counts the letters to add, drop or replace, and the neighbours to swap, that make a into b; more than most is not told apart.
+// distance counts the letters to add, drop or replace, and the neighbors to swap, that turn a into
+// b. It does not distinguish counts above most.
 func distance(a, b string, most int) int {
 	if d := utf8.RuneCountInString(a) - utf8.RuneCountInString(b); d > most || -d > most {
 		return most + 1

@@ -1,9 +1,10 @@
 //go:build linux
 
-// Package job is the source that Google builds in front of a job binary which serves HTTP itself. The program becomes that binary before anything
-// else happens, so that nothing stands between the platform and the binary: no second process, no proxy.
+// Package job is the source that Google builds in front of a job binary that serves HTTP itself.
+// The program becomes that binary before anything else happens, so that nothing stands between the
+// platform and the binary: no second process, no proxy.
 //
-// It has to be of the standard library alone and to compile with every version of Go that Google offers.
+// It uses the standard library only, and must compile with every version of Go that Google offers.
 package job
 
 import (
@@ -16,7 +17,7 @@ import (
 	"syscall"
 )
 
-// places are where the build leaves the files of the package, in the order of likelihood.
+// places are where the build leaves the files of the package, the likeliest first.
 var places = []string{
 	"serverless_function_source_code/bootstrap", "bootstrap", "/workspace/serverless_function_source_code/bootstrap",
 	"/workspace/bootstrap",
@@ -43,7 +44,7 @@ func start() error {
 	return errors.New("bootstrap is not in the package")
 }
 
-// executable makes a file executable where its permission was lost on the way, in place or as a copy.
+// executable makes a file executable, in place or as a copy, if its permission was lost on the way.
 func executable(path string) (string, error) {
 	info, err := os.Stat(path)
 	if err != nil || info.Mode()&0o111 != 0 || os.Chmod(path, 0o755) == nil {
@@ -66,7 +67,7 @@ func executable(path string) (string, error) {
 	return copied, err
 }
 
-// Job is the entry point that the build asks for. It is not reached where the job binary runs.
+// Job is the entry point that the build asks for. It is not reached if the job binary runs.
 func Job(w http.ResponseWriter, _ *http.Request) {
 	http.Error(w, "the job binary did not start", http.StatusInternalServerError)
 }

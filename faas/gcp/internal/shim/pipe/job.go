@@ -1,9 +1,9 @@
 //go:build linux
 
-// Package job is the source that Google builds around a job binary which speaks only stdin and stdout. It serves HTTP, and runs the binary once per
-// invocation with the request on stdin.
+// Package job is the source that Google builds around a job binary that speaks only stdin and
+// stdout. It serves HTTP, and runs the binary once per invocation with the request on stdin.
 //
-// It has to be of the standard library alone and to compile with every version of Go that Google offers.
+// It uses the standard library only, and must compile with every version of Go that Google offers.
 package job
 
 import (
@@ -25,11 +25,11 @@ import (
 const (
 	maxBody = 32 << 20 // bytes of a request and of an answer, which is Google's limit
 	maxTail = 2 << 10  // bytes that are kept of stderr for an error
-	// patience is how long what the binary left running may hold its stdout open.
+	// patience is how long processes that the binary left running may hold its stdout open.
 	patience = 500 * time.Millisecond
 )
 
-// places are where the build leaves the files of the package, in the order of likelihood.
+// places are where the build leaves the files of the package, the likeliest first.
 var places = []string{
 	"serverless_function_source_code/bootstrap", "bootstrap", "/workspace/serverless_function_source_code/bootstrap",
 	"/workspace/bootstrap",
@@ -41,7 +41,7 @@ var (
 	missing error
 )
 
-// find looks for the binary once, and makes it executable where its permission was lost on the way.
+// find looks for the binary once, and makes it executable if its permission was lost on the way.
 func find() (string, error) {
 	once.Do(func() {
 		missing = errors.New("bootstrap is not in the package")
@@ -111,7 +111,8 @@ func Job(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(output)
 }
 
-// failure is the protocol's answer for a job that failed, or, with a code, for a request that reached none.
+// failure is the protocol's answer for a job that failed, or, with a code, for a request that
+// reached none.
 type failure struct {
 	JobID   uint32   `json:"job_id"`
 	Success bool     `json:"success"`
@@ -166,7 +167,7 @@ func run(ctx context.Context, body []byte) ([]byte, *failure) {
 	return text, nil
 }
 
-// message returns what the binary says of its failure, where it does.
+// message returns what the binary says of its failure, if it says something.
 func message(output []byte, err error) string {
 	var said struct {
 		Error string `json:"error"`
@@ -191,7 +192,7 @@ func (b *limitedBuffer) Write(p []byte) (int, error) {
 	return b.buf.Write(p)
 }
 
-// tailWriter keeps the last of what is written.
+// tailWriter keeps the end of what is written.
 type tailWriter struct{ text []byte }
 
 func (t *tailWriter) Write(p []byte) (int, error) {
