@@ -1,5 +1,5 @@
-// Package alloctest measures in tests what code allocates, so that the cost of foreign input can be
-// held to its size.
+// Package alloctest measures in tests how much code allocates, so that the cost of untrusted input
+// can be limited by its size.
 package alloctest
 
 import (
@@ -7,8 +7,8 @@ import (
 	"runtime/metrics"
 )
 
-// Bytes returns how many bytes the process allocates while f runs, also those that are free again
-// when it ends.
+// Bytes returns how many bytes the process allocates while f runs, including those that are freed
+// again before it ends.
 func Bytes(f func()) uint64 {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -17,11 +17,11 @@ func Bytes(f func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
-// Slack is how far Roughly may be from Bytes.
+// Slack is how far the result of Roughly may be from that of Bytes.
 const Slack = 1 << 20
 
-// Roughly is Bytes for fuzz targets, which run thousands of times a second: it does not stop the
-// other goroutines, and misses or adds small allocations that are not accounted for yet, up to
+// Roughly is Bytes for fuzz targets, which run thousands of times a second. It does not stop the
+// other goroutines, and may miss or add small allocations that are not accounted for yet, up to
 // Slack.
 func Roughly(f func()) uint64 {
 	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}

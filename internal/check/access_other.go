@@ -2,5 +2,5 @@
 
 package check
 
-// MayWriteIn returns nil: this system does not tell without making a file.
+// MayWriteIn returns nil, because this system does not tell without creating a file.
 func MayWriteIn(string) error { return nil }

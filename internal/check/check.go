@@ -1,4 +1,5 @@
-// Package check runs the checks of a diagnosis: at once, each within its time, with results in a fixed order.
+// Package check runs the checks of a diagnosis: concurrently, each within its time, with results in
+// a fixed order.
 package check
 
 import (
@@ -16,14 +17,15 @@ import (
 // Time is how long one check may take.
 const Time = 20 * time.Second
 
-// Check is one check that is to be made.
+// Check is a check to run.
 type Check struct {
 	Name string
-	// Run makes the check. Its context ends after the time of the check. The name of what it returns is set by Run.
+	// Run runs the check. Its context ends after the check's time. The caller sets the name of the
+	// result.
 	Run func(context.Context) faas.Check
 }
 
-// Run makes all checks at the same time, each within the time, and returns their results in the
+// Run runs all checks concurrently, each within the given time, and returns their results in the
 // order of the checks.
 func Run(ctx context.Context, time time.Duration, checks ...Check) []faas.Check {
 	results := make([]faas.Check, len(checks))
@@ -40,7 +42,7 @@ func Run(ctx context.Context, time time.Duration, checks ...Check) []faas.Check 
 	return results
 }
 
-// SkipAll returns all checks as skipped, for one reason.
+// SkipAll returns all checks as skipped, for the same reason.
 func SkipAll(reason string, checks ...Check) []faas.Check {
 	results := make([]faas.Check, len(checks))
 	for i, c := range checks {
@@ -50,32 +52,34 @@ func SkipAll(reason string, checks ...Check) []faas.Check {
 	return results
 }
 
-// OK is a check that found what is needed.
+// OK returns a check that found what is needed.
 func OK(format string, args ...any) faas.Check { return check(faas.CheckOK, nil, "", format, args) }
 
-// Skip is a check that does not apply or could not be made.
+// Skip returns a check that does not apply or could not run.
 func Skip(format string, args ...any) faas.Check {
 	return check(faas.CheckSkipped, nil, "", format, args)
 }
 
-// Warn is a check that found what a deployment can do without.
+// Warn returns a check that lacks something which a deployment can do without.
 func Warn(err error, remedy, format string, args ...any) faas.Check {
 	return check(faas.CheckWarning, err, remedy, format, args)
 }
 
-// Fail is a check that found what no deployment succeeds with. err is an *faas.Error.
+// Fail returns a check that found something with which no deployment succeeds. err is an
+// *faas.Error.
 func Fail(err error, remedy, format string, args ...any) faas.Check {
 	return check(faas.CheckFailed, err, remedy, format, args)
 }
 
-// FailBy is [Fail] with the words of the error.
+// FailBy is [Fail] with the text of the error.
 func FailBy(err error, remedy string) faas.Check { return Fail(err, remedy, "%s", Words(err)) }
 
 func check(status faas.CheckStatus, err error, remedy, format string, args []any) faas.Check {
 	return faas.Check{Status: status, Detail: oneLine(fmt.Sprintf(format, args...)), Remedy: remedy, Err: err}
 }
 
-// Words are those of an error in one line, without operation and provider, which the name of a check tells.
+// Words returns an error's text in one line, without operation and provider, which the name of a
+// check implies.
 func Words(err error) string {
 	var e *faas.Error
 	for errors.As(err, &e) && e.Err != nil {
@@ -86,9 +90,9 @@ func Words(err error) string {
 
 func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
-// SetField is the remedy that sets fields of the policy's section "serverless": "set serverless.FIELD
-// to VALUE and serverless.FIELD to VALUE". Programs may turn this form into a command of their own;
-// the values have no spaces.
+// SetField returns the remedy that sets fields of the policy's section "serverless": "set
+// serverless.FIELD to VALUE and serverless.FIELD to VALUE". Programs may turn this form into a
+// command of their own. The values contain no spaces.
 func SetField(field, value string, more ...string) string {
 	text := "set serverless." + field + " to " + value
 	for pair := range slices.Chunk(more, 2) {

@@ -8,15 +8,18 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// Tolerance is how far a clock may be from that of a cloud before what is signed with its time is refused: AWS and Microsoft Entra take five minutes, by their documentation, and Google
-// says nothing more exact than "a reasonable timeframe".
+// Tolerance is how far a clock may differ from that of a cloud before the cloud refuses what is
+// signed with its time. AWS and Microsoft Entra document five minutes, and Google only "a
+// reasonable timeframe".
 const Tolerance = 5 * time.Minute
 
-// noticeable is how far a clock may be before it is worth a word. It is far above what a slow answer and the whole seconds of HTTP can make up.
+// noticeable is how far a clock may differ before the check mentions it. It is far above the error
+// that a slow answer and the whole seconds of HTTP can cause.
 const noticeable = 30 * time.Second
 
-// Clock compares the clock with the one that an answer was dated by. The request was sent at sent, and its answer had come at came. who is whose clock it is; provider is
-// named in the error.
+// Clock compares this machine's clock with the date of an answer. The request was sent at sent, and
+// its answer arrived at came. who names the owner of the other clock; provider is named in the
+// error.
 func Clock(provider, who string, header http.Header, sent, came time.Time) faas.Check {
 	theirs, err := http.ParseTime(header.Get("Date"))
 	if err != nil {
@@ -34,8 +37,9 @@ func Clock(provider, who string, header http.Header, sent, came time.Time) faas.
 	return OK("within a few seconds of %s", who)
 }
 
-// Skew is how far this clock is ahead of a time that is known in whole seconds and was read between sent and came; negative where it is behind. It
-// gives the clock the benefit of the doubt.
+// Skew returns how far this clock is ahead of a time that is known in whole seconds and was read
+// between sent and came. It is negative if this clock is behind. Within that uncertainty it returns
+// the smallest skew.
 func Skew(theirs, sent, came time.Time) time.Duration {
 	switch earliest, latest := theirs, theirs.Add(time.Second); {
 	case sent.After(latest):
@@ -46,7 +50,7 @@ func Skew(theirs, sent, came time.Time) time.Duration {
 	return 0
 }
 
-// SkewWords says how far a clock is off, as in "2m10s ahead".
+// SkewWords describes a clock's skew, as in "2m10s ahead".
 func SkewWords(skew time.Duration) string {
 	if skew < 0 {
 		return (-skew).Round(time.Second).String() + " behind that"
@@ -54,7 +58,7 @@ func SkewWords(skew time.Duration) string {
 	return skew.Round(time.Second).String() + " ahead of that"
 }
 
-// SetClock is the command that sets this machine's clock.
+// SetClock returns the command that sets this machine's clock.
 func SetClock() string {
 	switch runtime.GOOS {
 	case "darwin":

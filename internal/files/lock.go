@@ -10,19 +10,21 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// ErrLockHeld is the error where somebody else holds the lock and waiting is over or was not asked for. Where the context ended it wraps its error too.
+// ErrLockHeld is the error if somebody else holds the lock and the wait is over or was not asked
+// for. If the context ended, the error wraps the context's error too.
 var ErrLockHeld = errors.New("the lock is held by another operation")
 
 // Lock is a lock that is held.
 type Lock struct{ f *flock.Flock }
 
-// OpenLock prepares the lock file at path for its methods TryLock and the like, which make it for this user alone. A link in its place is
-// refused, and whatever else is there is opened without waiting: once the lock is held, [CheckRegular] has to look at it.
+// OpenLock prepares the lock file at path for its methods, such as TryLock, which create it for
+// this user alone. It refuses a link at path, and opens anything else without waiting. Once the
+// lock is held, [CheckRegular] must check the file.
 func OpenLock(path string) *flock.Flock {
 	return flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDONLY|carefully), flock.SetPermissions(0o600))
 }
 
-// CheckRegular returns an error unless the file that is locked is a regular one.
+// CheckRegular returns an error unless the locked file is a regular one.
 func CheckRegular(f *flock.Flock) error {
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
@@ -31,8 +33,9 @@ func CheckRegular(f *flock.Flock) error {
 	return err
 }
 
-// AcquireLock takes the lock at path, which exists as a file as long as somebody holds it. It looks again every poll until it has the lock or ctx is done; with
-// poll 0 it looks once. The lock excludes other processes and other callers in this one, and ends with the process.
+// AcquireLock takes the lock at path, which exists as a file while somebody holds it. It tries
+// again every poll until it has the lock or ctx is done; with poll 0 it tries once. The lock
+// excludes other processes and other callers in this one, and ends with the process.
 func AcquireLock(ctx context.Context, path string, poll time.Duration) (*Lock, error) {
 	for {
 		f := OpenLock(path)
@@ -57,15 +60,17 @@ func AcquireLock(ctx context.Context, path string, poll time.Duration) (*Lock, e
 		if isCurrent(f) {
 			return &Lock{f}, nil
 		}
-		// Its last holder removed the file between our opening and our locking it, so that this lock excludes nobody.
+		// The last holder removed the file after it was opened and before it was locked here, so this
+		// lock excludes nobody.
 		if err := f.Close(); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// LockHeld reports whether somebody holds the lock at path. It makes no file. Where there is one, which a killed holder may have left, it is locked for a moment as one of
-// several readers, so that an AcquireLock with poll 0 of that very moment fails.
+// LockHeld reports whether somebody holds the lock at path. It creates no file. If the file exists,
+// which a killed holder may have left, LockHeld locks it for a moment as a reader. An AcquireLock
+// with poll 0 fails at that moment.
 func LockHeld(path string) (held bool, err error) {
 	f := flock.New(path, flock.SetFlag(os.O_RDONLY|carefully))
 	locked, err := f.TryRLock()
@@ -88,9 +93,11 @@ func isCurrent(f *flock.Flock) bool {
 	return err == nil && os.SameFile(held, there)
 }
 
-// Release ends the lock and removes its file. Where an open file cannot be removed, as on Windows, it stays and does no harm.
+// Release ends the lock and removes its file. If the system cannot remove an open file, as on
+// Windows, the file stays and does no harm.
 func (l *Lock) Release() error {
-	// before the lock ends: a waiter that gets this file then sees that it is gone, and takes the next one
+	// Remove the file before the lock ends: a waiter that gets it then sees that it is gone, and opens
+	// the next one.
 	_ = os.Remove(l.f.Path())
 	return l.f.Close()
 }

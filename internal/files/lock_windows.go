@@ -1,4 +1,4 @@
 package files
 
-// carefully is nothing that has to be asked for here.
+// carefully is 0, because Windows needs no flags.
 const carefully = 0

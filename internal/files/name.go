@@ -1,12 +1,12 @@
-// Package files is what the library does with files beyond the standard library: it replaces them
-// whole, locks them between processes, sets logs aside when they have grown, and makes temporary
-// directories that do not outlive a crash for good.
+// Package files does what the standard library does not do with files. It replaces them atomically,
+// locks them between processes, rotates logs, and makes temporary directories that are cleaned up
+// even after a crash.
 package files
 
 import "strings"
 
 // ReadableName returns a part of a file name that is valid on every system and resembles name.
-// Several names may give the same.
+// Different names may give the same result.
 func ReadableName(name string) string {
 	readable := strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' {

@@ -10,7 +10,8 @@ import (
 	"sync"
 )
 
-// Rotating is a log file: path is the current one, path.1 the one before, up to path.N. It is safe for concurrent use.
+// Rotating is a log file: path is the current file, path.1 the one before, up to path.N. It is safe
+// for concurrent use.
 type Rotating struct {
 	path string
 	max  int64
@@ -22,8 +23,9 @@ type Rotating struct {
 	shut bool
 }
 
-// OpenRotating opens or makes the file at path, whose directory has to exist. A file that would grow beyond max bytes is set aside first; keep is how many
-// are kept beside the current one.
+// OpenRotating opens or creates the file at path, whose directory must exist. A file that would
+// grow beyond max bytes is set aside first. keep is how many files are kept besides the current
+// one.
 func OpenRotating(path string, max int64, keep int) (*Rotating, error) {
 	f := &Rotating{path: path, max: max, keep: keep}
 	f.mu.Lock()
@@ -31,7 +33,7 @@ func OpenRotating(path string, max int64, keep int) (*Rotating, error) {
 	return f, f.open()
 }
 
-// open is called with mu held.
+// The caller of open holds mu.
 func (f *Rotating) open() error {
 	file, err := os.OpenFile(f.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
@@ -83,7 +85,7 @@ func (f *Rotating) Close() error {
 	return err
 }
 
-// Aside returns the files that were set aside from the file at path and exist, the oldest first.
+// Aside returns the existing files that were set aside from the file at path, the oldest first.
 func Aside(path string) (paths []string) {
 	for i := 1; ; i++ {
 		name := fmt.Sprintf("%s.%d", path, i)
@@ -95,7 +97,8 @@ func Aside(path string) (paths []string) {
 	}
 }
 
-// Shift sets the file at path aside: it becomes path.1, path.1 becomes path.2, and so on up to keep; the oldest is removed.
+// Shift sets the file at path aside: it becomes path.1, path.1 becomes path.2, and so on up to
+// keep. The oldest is removed.
 func Shift(path string, keep int) error {
 	name := func(i int) string { return fmt.Sprintf("%s.%d", path, i) }
 	if keep < 1 {

@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-// lockSuffix ends the name of the file beside a directory that is locked as long as the directory's owner lives.
+// lockSuffix ends the name of the file beside a directory that is locked while the directory's
+// owner lives.
 const lockSuffix = ".lock"
 
 // Dir is a temporary directory of this process.
@@ -18,8 +19,9 @@ type Dir struct {
 	lock *Lock
 }
 
-// TempDir makes a directory of a kind, which its name begins with, in the system's directory for temporary files, for this user alone. It first removes what
-// processes that were killed have left of that kind, and calls abandoned, unless it is nil, before with the path of each.
+// TempDir creates a directory whose name begins with kind in the system's directory for temporary
+// files, for this user alone. It first removes the directories of that kind that killed processes
+// have left. If abandoned is not nil, TempDir calls it with the path of each before it removes it.
 func TempDir(kind string, abandoned func(path string)) (*Dir, error) {
 	return TempDirIn(os.TempDir(), kind, abandoned)
 }
@@ -31,7 +33,7 @@ func TempDirIn(parent, kind string, abandoned func(path string)) (*Dir, error) {
 	var lock *Lock
 	for {
 		path = filepath.Join(parent, kind+"-"+rand.Text())
-		// Locked before it is there, so that nobody takes it for one that was left.
+		// Lock before the directory exists, so that nobody takes it for an abandoned one.
 		var err error
 		if lock, err = AcquireLock(context.Background(), path+lockSuffix, 0); err == nil {
 			break
@@ -39,7 +41,8 @@ func TempDirIn(parent, kind string, abandoned func(path string)) (*Dir, error) {
 		if !errors.Is(err, ErrLockHeld) {
 			return nil, err
 		}
-		// Somebody who sweeps saw the file before it was locked, and looks whose it is: another name will do.
+		// Somebody who sweeps saw the file before it was locked and is checking its owner. Another name
+		// will do.
 	}
 	if err := os.Mkdir(path, 0o700); err != nil {
 		return nil, errors.Join(err, lock.Release())
@@ -50,16 +53,18 @@ func TempDirIn(parent, kind string, abandoned func(path string)) (*Dir, error) {
 // Path returns the directory's path.
 func (d *Dir) Path() string { return d.path }
 
-// Remove removes the directory with all that is in it.
+// Remove removes the directory with everything in it.
 func (d *Dir) Remove() error {
 	return errors.Join(os.RemoveAll(d.path), d.lock.Release())
 }
 
-// maxEntries bounds how many names in the directory for temporary files are looked at, which everybody can fill.
+// maxEntries limits how many names are read in the directory for temporary files, which everybody
+// can fill.
 const maxEntries = 1 << 16
 
-// sweep removes what was left. Everybody may write to the directory for temporary files: what is not this user's own, and for nobody else to read or
-// change, is left alone, and so is what this user cannot remove.
+// sweep removes abandoned directories. Everybody may write to the directory for temporary files, so
+// sweep leaves alone what belongs to another user, what others can read or change, and what this
+// user cannot remove.
 func sweep(parent, kind string, abandoned func(path string)) {
 	dir, err := os.Open(parent)
 	if err != nil {

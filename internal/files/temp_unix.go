@@ -8,11 +8,12 @@ import (
 	"syscall"
 )
 
-// own says whether a file is this user's, so that nobody else has laid it here.
+// own reports whether a file belongs to this user, so that nobody else has put it here.
 func own(info fs.FileInfo) bool {
 	s, ok := info.Sys().(*syscall.Stat_t)
 	return ok && int(s.Uid) == os.Geteuid()
 }
 
-// private says whether nobody else can read or change what is in the directory. Some may be let through it.
+// private reports whether nobody else can read or change the content of the directory. Others may
+// be allowed to pass through it.
 func private(info fs.FileInfo) bool { return info.Mode().Perm()&^0o011 == 0o700 }

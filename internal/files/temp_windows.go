@@ -2,7 +2,7 @@ package files
 
 import "io/fs"
 
-// own and private are true: the directory for temporary files is each user's own here.
+// own and private are true, because every user has a directory for temporary files.
 func own(fs.FileInfo) bool { return true }
 
 func private(fs.FileInfo) bool { return true }

@@ -8,8 +8,9 @@ import (
 	"runtime"
 )
 
-// Write makes data the content of the file at path, with the permissions mode. The directory has to exist. prepare may change the new file, which is still
-// a temporary one, before it takes the other's place. After an error the file is as it was.
+// Write replaces the content of the file at path with data, and its permissions with mode. The
+// directory must exist. prepare may change the new file, which is still a temporary one, before it
+// replaces the other. After an error the file is unchanged.
 func Write(path string, data []byte, mode fs.FileMode, prepare ...func(*os.File)) (err error) {
 	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.tmp")
 	if err != nil {
@@ -42,7 +43,7 @@ func Write(path string, data []byte, mode fs.FileMode, prepare ...func(*os.File)
 	return SyncDir(filepath.Dir(path))
 }
 
-// SyncDir makes a new or renamed file in a directory last through a crash.
+// SyncDir makes a new or renamed file in a directory survive a crash.
 func SyncDir(dir string) error {
 	if runtime.GOOS == "windows" {
 		return nil // where directories cannot be opened for that, and need not be

@@ -15,11 +15,12 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
-// How long a file that is followed is left alone after it grew, and at the longest.
+// How long to wait before looking again at a followed file after it grew, and at most.
 const firstLook, longestLook = 50 * time.Millisecond, time.Second
 
-// FileLogs returns the lines of a log file and of those that were set aside from it. They have no time until they are followed, so that of LogQuery.Since and Until no more than whole files that ended before Since
-// can be left out.
+// FileLogs returns the lines of a log file and of those that were set aside from it. Lines have no
+// time until they are followed. Therefore LogQuery.Since and Until can leave out only whole files
+// that ended before Since.
 func FileLogs(ctx context.Context, path string, q faas.LogQuery) Lines {
 	return func(yield func(faas.LogLine, error) bool) {
 		f := &fileLog{path: path}
@@ -51,7 +52,7 @@ func FileLogs(ctx context.Context, path string, q faas.LogQuery) Lines {
 
 func fileError(err error) error { return faas.Errorf(faas.ErrUnavailable, "logs", "", "%w", err) }
 
-// fileLog is a log file that is read, and the place up to which it has been.
+// fileLog is a log file that is read, and the position up to which it was read.
 type fileLog struct {
 	path string
 	file *os.File // nil where there is none
@@ -65,7 +66,7 @@ func (f *fileLog) close() {
 	}
 }
 
-// open opens the file that is written to now. That there is none is no error.
+// open opens the file that is being written. It is not an error if the file does not exist.
 func (f *fileLog) open(name string) (err error) {
 	f.close()
 	f.cut = false
@@ -78,7 +79,7 @@ func (f *fileLog) open(name string) (err error) {
 	return err
 }
 
-// there returns what is in the files, and leaves the one that is written to open.
+// there returns the content of the files, and leaves the file that is being written open.
 func (f *fileLog) there(ctx context.Context, since time.Time) Lines {
 	return func(yield func(faas.LogLine, error) bool) {
 		for _, name := range append(files.Aside(f.path), f.path) {
@@ -107,7 +108,8 @@ func (f *fileLog) there(ctx context.Context, since time.Time) Lines {
 	}
 }
 
-// news calls emit with what has been written since, also to a file that took this one's place. It reports false where emit did.
+// news calls emit with what was written since the last read, even to a file that replaced this one.
+// It returns false if emit did.
 func (f *fileLog) news(ctx context.Context, emit func(faas.LogLine) bool) (bool, error) {
 	aside := f.setAside() // before it is read: afterwards nobody writes to it
 	if f.file != nil {
@@ -121,7 +123,7 @@ func (f *fileLog) news(ctx context.Context, emit func(faas.LogLine) bool) (bool,
 	return f.read(ctx, emit)
 }
 
-// setAside reports whether the file is no longer the one that is written to.
+// setAside reports whether the file is no longer the one that is being written.
 func (f *fileLog) setAside() bool {
 	if f.file == nil {
 		return true
@@ -134,8 +136,9 @@ func (f *fileLog) setAside() bool {
 	return err != nil || !os.SameFile(mine, now)
 }
 
-// read reads whole lines from where the file is, and leaves it at the end of the last of them, or of what there is of one that is longer than
-// is kept: that is passed on at once, and its rest left out, so that nothing has to be read again. It reports false where emit did.
+// read reads whole lines from the file's position, and leaves the position after the last of them.
+// The beginning of a line that is longer than what is kept is passed on at once and the rest is
+// left out, so that nothing is read again. It returns false if emit did.
 func (f *fileLog) read(ctx context.Context, emit func(faas.LogLine) bool) (bool, error) {
 	at, err := f.file.Seek(0, io.SeekCurrent)
 	if err != nil {

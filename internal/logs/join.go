@@ -12,11 +12,13 @@ import (
 // hold is how long a line waits for earlier ones of other sequences.
 const hold = 200 * time.Millisecond
 
-// maxWaiting is how many lines wait for earlier ones at the most. When more come, the earliest do not.
+// maxWaiting is how many lines may wait for earlier ones. If more come, the earliest do not wait.
 const maxWaiting = 1000
 
-// Join returns the lines of sequences that may never end, as they come. What comes within a moment of each other is put in the order of its times. The sequences are made with a context that
-// ends with the loop, and read by a goroutine each; these have ended when the loop has. The first error ends all, after the lines that came before it.
+// Join returns the lines of sequences that may never end, as they come. It sorts lines that come
+// within a moment of each other by time. It calls each of seqs with a context that ends with the
+// loop, and reads each sequence in a goroutine; all goroutines have ended when the loop has. The
+// first error ends all sequences, after the lines that came before it.
 func Join(ctx context.Context, provider string, seqs ...func(context.Context) Lines) Lines {
 	if len(seqs) == 1 {
 		return seqs[0](ctx)

@@ -1,5 +1,5 @@
-// Package logs reads logs as sequences of lines, which it merges by time, cuts to their end and follows.
-// It keeps the last lines that processes wrote in memory.
+// Package logs reads logs as sequences of lines. It merges them by time, cuts them to their last
+// lines and follows them. It also keeps the last lines that processes wrote in memory.
 package logs
 
 import (
@@ -11,18 +11,19 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// Lines is what faas.LogReader returns: an error is the last element.
+// Lines is the result of faas.LogReader. An error is the last element.
 type Lines = iter.Seq2[faas.LogLine, error]
 
-// Fail returns the sequence of an error alone.
+// Fail returns a sequence that holds only an error.
 func Fail(err error) Lines {
 	return func(yield func(faas.LogLine, error) bool) { yield(faas.LogLine{}, err) }
 }
 
-// Time is the time of a line, for Merge.
+// Time returns the time of a line, for Merge.
 func Time(line faas.LogLine) time.Time { return line.Time }
 
-// Merge returns the elements of sequences, which end by themselves, in the order of their times. What has one time comes in the order of the sequences. The first error ends it.
+// Merge returns the elements of finite sequences, sorted by time. Elements with the same time come
+// in the order of the sequences. The first error ends the result.
 func Merge[T any](at func(T) time.Time, seqs ...iter.Seq2[T, error]) iter.Seq2[T, error] {
 	if len(seqs) == 1 {
 		return seqs[0]
@@ -71,7 +72,8 @@ func Merge[T any](at func(T) time.Time, seqs ...iter.Seq2[T, error]) iter.Seq2[T
 	}
 }
 
-// Last returns the last n elements of a sequence that ends by itself; all of them for an n of 0. An error comes alone.
+// Last returns the last n elements of a finite sequence, or all if n is 0. If there is an error, it
+// comes alone.
 func Last[T any](n int, seq iter.Seq2[T, error]) iter.Seq2[T, error] {
 	if n == 0 {
 		return seq
@@ -91,7 +93,7 @@ func Last[T any](n int, seq iter.Seq2[T, error]) iter.Seq2[T, error] {
 	}
 }
 
-// collect returns the last n elements, or all of them for an n of 0.
+// collect returns the last n elements, or all if n is 0.
 func collect[T any](n int, seq iter.Seq2[T, error]) ([]T, error) {
 	var all []T
 	for v, err := range seq {
@@ -109,7 +111,7 @@ func collect[T any](n int, seq iter.Seq2[T, error]) ([]T, error) {
 	return all, nil
 }
 
-// Ended is the error of a sequence that its context ended.
+// Ended returns the error of a sequence that its context ended.
 func Ended(ctx context.Context, provider string) error {
 	return faas.Errorf(faas.ErrTimeout, "logs", provider, "%w", context.Cause(ctx))
 }

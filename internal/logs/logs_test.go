@@ -22,7 +22,8 @@ func line(second int, text string) faas.LogLine {
 	return faas.LogLine{Time: epoch.Add(time.Duration(second) * time.Second), Text: text}
 }
 
-// of is a sequence of lines that ends with err where that is not nil, and says when it was left.
+// of returns a sequence of lines that ends with err, if it is not nil, and counts in left when the
+// loop is left.
 func of(left *int, err error, lines ...faas.LogLine) Lines {
 	return func(yield func(faas.LogLine, error) bool) {
 		if left != nil {
@@ -39,7 +40,7 @@ func of(left *int, err error, lines ...faas.LogLine) Lines {
 	}
 }
 
-// texts ranges over a sequence up to most lines, and returns their texts and the error.
+// texts reads up to most lines of a sequence, and returns their texts and the error.
 func texts(most int, seq Lines) (got []string, failed error) {
 	for l, err := range seq {
 		if err != nil {
@@ -90,7 +91,7 @@ func TestLastKeepsTheEnd(t *testing.T) {
 	}
 }
 
-// live is a sequence that goes on until its context is done, of lines that come in time.
+// live returns an endless sequence of lines as they come, until its context is done.
 func live(lines <-chan faas.LogLine) func(context.Context) Lines {
 	return func(ctx context.Context) Lines {
 		return func(yield func(faas.LogLine, error) bool) {
@@ -154,7 +155,8 @@ func TestJoinEndsWithItsLoopItsContextAndAnError(t *testing.T) {
 	}) // and the bubble sees that no goroutine is left
 }
 
-// Lines that come faster than time passes, and each before all others, must neither pile up nor be put into an order of any length.
+// Lines that come faster than time passes, each before all others, must neither pile up nor be
+// sorted without limit.
 func TestJoinHoldsABoundedNumberOfLines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const many = 5 * maxWaiting
@@ -216,10 +218,10 @@ func TestFollowingKeepsNothingOfWhatIsReadAgain(t *testing.T) {
 	}
 }
 
-// only is the sequence of one entry.
+// only returns the sequence of one entry.
 func only(e Entry) Entries { return func(yield func(Entry, error) bool) { yield(e, nil) } }
 
-// store is a log that shows entries from a time on.
+// store is a log that shows each entry from some time on.
 type store struct {
 	entries []shown
 	reads   []time.Time // from where

@@ -11,43 +11,47 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/httputil"
 )
 
-// Entry is a line, with what tells it from every other line of the log.
+// Entry is a line, with what distinguishes it from every other line of the log.
 type Entry struct {
 	ID   string
 	Line faas.LogLine
 }
 
-// At is the time of the entry's line.
+// At returns the time of the entry's line.
 func (e Entry) At() time.Time { return e.Line.Time }
 
 // Entries is a sequence of entries. An error is the last element.
 type Entries = iter.Seq2[Entry, error]
 
-// Pace says how often a log is asked for news: after the first pause where there were some, then after pauses that double up to the longest.
+// Pace says how often to ask a log for news: after the first pause if there were some, and
+// otherwise after pauses that double up to the longest.
 type Pace struct {
 	First, Longest time.Duration
 }
 
-// Reader makes a faas.LogReader of a log that has to be asked.
+// Reader makes a faas.LogReader of a log that must be polled.
 type Reader struct {
 	Provider string
-	// Read returns the entries from one time on (zero: from the first) up to another one, which is not included (zero: to the last), by ascending time. The log may be read from
-	// several times over.
+	// Read returns the entries from one time (zero: the first) to another, which is excluded (zero:
+	// the last), by ascending time. The result may be read several times.
 	Read func(ctx context.Context, from, until time.Time) Entries
-	// Tail returns the last n entries of a time, by ascending time. nil: Read is asked for more and more of the past.
+	// Tail returns the last n entries of a period, by ascending time. If it is nil, Read is called
+	// with longer and longer periods of the past.
 	Tail func(ctx context.Context, from, until time.Time, n int) ([]Entry, error)
 	Pace Pace
-	// Late is how long after its time a line may show up, after later ones. So much of the past is read again while the log is followed.
+	// Late is how long after its time a line may show up, after later ones. While the log is followed,
+	// that much of the past is read again.
 	Late time.Duration
 }
 
-// recent is how much of the past is read at the least when following begins: more than the clocks of machine and provider differ.
+// recent is how much of the past is read at least when following begins. It is more than the
+// difference between the clocks of machine and provider.
 const recent = 5 * time.Minute
 
-// failures is how often in a row a log that is followed may be unavailable.
+// failures is how many times in a row a followed log may be unavailable.
 const failures = 8
 
-// Logs returns what the query asks for. It has been checked.
+// Logs returns what the query asks for. The query must have been checked.
 func (r Reader) Logs(ctx context.Context, q faas.LogQuery) Lines {
 	return func(yield func(faas.LogLine, error) bool) {
 		err := r.logs(ctx, q, func(e Entry) bool { return yield(e.Line, nil) })
@@ -95,7 +99,7 @@ func (r Reader) logs(ctx context.Context, q faas.LogQuery, emit func(Entry) bool
 	return f.follow(ctx, emit)
 }
 
-// window emits what there is of a time; with a limit, the last of it.
+// window emits the entries of a period, or only the last ones if there is a limit.
 func (r Reader) window(ctx context.Context, from, until time.Time, limit int, emit func(Entry) bool) error {
 	if limit == 0 {
 		for e, err := range r.Read(ctx, from, until) {
@@ -124,7 +128,8 @@ func (r Reader) window(ctx context.Context, from, until time.Time, limit int, em
 	return nil
 }
 
-// backwards finds the last n entries of a log that can only be read forwards, without reading all of it: it reads ten minutes of the past, then the hour before, and so on.
+// backwards finds the last n entries of a log that can only be read forwards, without reading all
+// of it. It reads ten minutes of the past, then the hour before, and so on.
 func (r Reader) backwards(ctx context.Context, from, until time.Time, n int) ([]Entry, error) {
 	var found []Entry
 	const first, growth, longest = 10 * time.Minute, 6, 60 * 24 * time.Hour
@@ -150,7 +155,7 @@ func (r Reader) backwards(ctx context.Context, from, until time.Time, n int) ([]
 	}
 }
 
-// follower knows which entries of the time that is read again were there already.
+// follower knows which entries in the period that is read again were seen already.
 type follower struct {
 	Reader
 	from   time.Time            // read from here on
@@ -158,8 +163,8 @@ type follower struct {
 	seen   map[string]time.Time // ids of entries since from
 }
 
-// news returns the entries that were not there before, by ascending time. Those that were are not kept, however often they are read
-// again. An error leaves what is known as it was.
+// news returns the entries that were not seen before, by ascending time. It does not keep the
+// others, however often they are read again. After an error the follower is unchanged.
 func (f *follower) news(all Entries) ([]Entry, error) {
 	var fresh []Entry
 	came := map[string]bool{}

@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	// MaxLines and MaxBytes bound what is kept of a log, MaxText what is kept of a line, in bytes.
+	// MaxLines and MaxBytes limit how much of a log is kept, and MaxText how much of a line, in bytes.
 	MaxLines = 1000
 	MaxBytes = 64 << 10
 	MaxText  = 4 << 10
@@ -25,17 +25,18 @@ const (
 
 // Line is a line as it is kept.
 type Line struct {
-	// Seq numbers the lines of a log from 1 on, also those that are no longer kept.
+	// Seq numbers the lines of a log from 1, including those that are no longer kept.
 	Seq  uint64
 	Time time.Time // when it was added, in UTC
 	PID  int
-	// Text is valid UTF-8 in one line: control characters but tabs, and other characters that do not show, are written as Go escapes such as \x1b.
+	// Text is one line of valid UTF-8. Control characters other than tabs, and other invisible
+	// characters, are written as Go escapes such as \x1b.
 	Text      string
 	Truncated bool // the line was longer than is kept of one
 	System    bool // nobody has written it: it says what became of a process
 }
 
-// Ring is a log. The zero value is ready for use, by any number of goroutines.
+// Ring is a log. The zero value is ready to use. It is safe for concurrent use.
 type Ring struct {
 	mu      sync.Mutex
 	id      string // made when it is asked for
@@ -47,13 +48,13 @@ type Ring struct {
 	changed chan struct{} // closed with the next change; nil while nobody waits
 }
 
-// Add adds a line, or the first part of one where more says so, and returns it as it is kept.
+// Add adds a line, or the first part of one if more is true, and returns it as it is kept.
 func (r *Ring) Add(now time.Time, pid int, text []byte, more bool) Line {
 	kept, cut := Harmless(text)
 	return r.put(Line{Time: now.UTC(), PID: pid, Text: kept, Truncated: cut || more})
 }
 
-// AddSystem adds a line that says what became of a process.
+// AddSystem adds a line that says what happened to a process.
 func (r *Ring) AddSystem(now time.Time, pid int, text string) Line {
 	kept, cut := Harmless([]byte(text))
 	return r.put(Line{Time: now.UTC(), PID: pid, Text: kept, Truncated: cut, System: true})
@@ -80,7 +81,7 @@ func (r *Ring) put(line Line) Line {
 	return line
 }
 
-// tell wakes those who wait. mu is held.
+// tell wakes those who wait. The caller holds mu.
 func (r *Ring) tell() {
 	if r.changed != nil {
 		close(r.changed)
@@ -88,7 +89,7 @@ func (r *Ring) tell() {
 	}
 }
 
-// Close says that no more lines come: those who follow the log end.
+// Close says that no more lines come. Those who follow the log then end.
 func (r *Ring) Close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -103,14 +104,15 @@ func (r *Ring) Lines() []Line {
 	return slices.Clone(r.lines)
 }
 
-// Count returns how many lines were added by Add.
+// Count returns how many lines Add has added.
 func (r *Ring) Count() uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.seq - r.system
 }
 
-// after returns the lines that came after number seq, how many of them are not kept any more, and what tells of the next; that is nil where none comes.
+// after returns the lines after number seq, how many of them are no longer kept, and a channel that
+// tells of the next line. The channel is nil if no line comes any more.
 func (r *Ring) after(seq uint64) (lines []Line, missed uint64, changed <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -142,7 +144,7 @@ func (r *Ring) cursor(seq uint64) Cursor {
 	return Cursor(r.id + "-" + strconv.FormatUint(seq, 10))
 }
 
-// behind returns the number of the line that the cursor is behind, 0 for a cursor of another log.
+// behind returns the number of the line before the cursor, or 0 for a cursor of another log.
 func (r *Ring) behind(c Cursor) uint64 {
 	id, number, _ := strings.Cut(string(c), "-")
 	seq, err := strconv.ParseUint(number, 10, 64)
@@ -158,12 +160,15 @@ func (r *Ring) behind(c Cursor) uint64 {
 type Kept struct {
 	Line
 	Cursor Cursor
-	// Missed stands, in place of a line, for so many that were overwritten before they were read.
+	// Missed, if not 0, is how many lines were overwritten before they were read. The element then
+	// stands for them and not for a line.
 	Missed uint64
 }
 
-// Read calls emit with the lines behind a cursor that are from since on and before until, where those are not zero: of those that there are the last limit, where that is not 0. If follow is set it goes on with
-// the lines that come, until the log is closed, emit returns false, or ctx is done, of which it returns the error. idle, where it is not nil, is called before it waits.
+// Read calls emit with the lines behind a cursor that are not before since and are before until, if
+// those are not zero. If limit is not 0, it passes only the last limit of the existing ones. If
+// follow is set, it continues with new lines until the log is closed, emit returns false, or ctx is
+// done, whose error it then returns. If idle is not nil, Read calls it before it waits.
 func (r *Ring) Read(ctx context.Context, behind Cursor, q faas.LogQuery, idle func() bool,
 	emit func(Kept) bool) error {
 	seq := r.behind(behind)
@@ -199,14 +204,14 @@ func (r *Ring) Read(ctx context.Context, behind Cursor, q faas.LogQuery, idle fu
 	}
 }
 
-// Source is a ring whose lines are of one function.
+// Source is a ring whose lines come from one function.
 type Source struct {
 	Ring       *Ring
 	JobID      int64
 	FunctionID string
 }
 
-// Logs returns what a query asks for of several logs.
+// Logs returns what a query asks for from several logs.
 func Logs(ctx context.Context, provider string, q faas.LogQuery, sources ...Source) Lines {
 	return func(yield func(faas.LogLine, error) bool) {
 		if ctx.Err() != nil {
@@ -269,7 +274,8 @@ func MissedText(n uint64) string {
 	return strconv.FormatUint(n, 10) + " lines were left out: they came faster than they were read"
 }
 
-// Harmless returns text as one line that neither moves a terminal's cursor nor hides what it says, and whether something was cut off at its end.
+// Harmless returns text as one line that neither moves a terminal's cursor nor hides its content,
+// and whether its end was cut off.
 func Harmless(text []byte) (string, bool) {
 	if len(text) <= MaxText && utf8.Valid(text) && bytes.IndexFunc(text, hidden) < 0 {
 		return string(text), false

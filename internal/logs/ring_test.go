@@ -185,7 +185,8 @@ func TestARingKeepsWhatItMayAndNoMore(t *testing.T) {
 	}
 }
 
-// A line without end, such as a program draws its progress in, is passed on when it is longer than is kept, and is not read again and again.
+// A line without end, such as a progress display, is passed on when it is longer than what is kept,
+// and is not read again and again.
 func TestALineWithoutEndIsReadOnce(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	write := func(text string) {
