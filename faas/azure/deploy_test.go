@@ -449,10 +449,12 @@ func TestPackageIsWhatAzureWants(t *testing.T) {
 	for _, f := range units[0].Files {
 		got[f.Name] = fmt.Sprintf("%o %s", f.Mode, f.Content)
 	}
-	function := `644 {"bindings":[{"authLevel":"function","direction":"in","methods":["get","post"],"name":"req","type":"httpTrigger"},{"direction":"out","name":"res","type":"http"}]}`
+	function := `644 {"bindings":[{"authLevel":"function","direction":"in","methods":["get","post"],"name":"req",` +
+		`"type":"httpTrigger"},{"direction":"out","name":"res","type":"http"}]}`
 	want := map[string]string{
 		"bootstrap": "777 ",
-		"host.json": `644 {"version":"2.0","functionTimeout":"00:01:00","customHandler":{"description":{"defaultExecutablePath":"bootstrap","workingDirectory":"","arguments":[]},` +
+		"host.json": `644 {"version":"2.0","functionTimeout":"00:01:00","customHandler":{"description":` +
+			`{"defaultExecutablePath":"bootstrap","workingDirectory":"","arguments":[]},` +
 			`"enableForwardingHttpRequest":true},"extensions":{"http":{"routePrefix":"api"}}}`,
 		"job3/function.json": function, "job7/function.json": function,
 	}

@@ -410,7 +410,9 @@ func TestThePlaceIsResolvedOnce(t *testing.T) {
 	t.Setenv(authorityEnv, "https://login.partner.microsoftonline.cn/")
 	t.Setenv(ResourceManagerEnv, "https://management.example/")
 	recorded := faas.Resolve(base)
-	if recorded.Region != "westeurope" || recorded.Options["authority_host"] != "https://login.partner.microsoftonline.cn" || recorded.Options["resource_manager_endpoint"] != "https://management.example" {
+	if recorded.Region != "westeurope" ||
+		recorded.Options["authority_host"] != "https://login.partner.microsoftonline.cn" ||
+		recorded.Options["resource_manager_endpoint"] != "https://management.example" {
 		t.Errorf("from the environment: %s %v", recorded.Region, recorded.Options)
 	}
 	given := faas.Config{Service: "x", SubscriptionID: "s"}

@@ -167,8 +167,8 @@ func notRestorable(s faas.State, access string) string {
 	case access == accessToken || access == accessKey:
 		return ""
 	case no:
-		return "Azure keeps the app's package in its storage account alone, and the last deployment could not read it there " +
-			"(" + sanitize.Line(why, maxTagValue) + "): give the caller the role Storage Blob Data Reader on it, " +
+		return "Azure keeps the app's package in its storage account alone, and the last deployment could not read it " +
+			"there (" + sanitize.Line(why, maxTagValue) + "): give the caller the role Storage Blob Data Reader on it, " +
 			"or the right to list its keys, and deploy"
 	}
 	return "it is not known whether the app's package can be read back from its storage account: whoever deployed it " +

@@ -509,16 +509,19 @@ func TestWhatRefusalsTellIsKept(t *testing.T) {
 		want       []string
 	}{
 		"nested details": {"InvalidTemplateDeployment",
-			`{"error":{"code":"InvalidTemplateDeployment","message":"See details.","details":[{"code":"Outer","message":"See inner.","details":[
+			`{"error":{"code":"InvalidTemplateDeployment","message":"See details.",
+			"details":[{"code":"Outer","message":"See inner.","details":[
 			{"code":"InvalidParameter","target":"properties.sku","message":"The value is wrong."}]}]}}`,
 			[]string{"See details.", "Outer: See inner.", "InvalidParameter: The value is wrong. (properties.sku)"}},
 		"App Service says things several times": {"Conflict",
-			`{"Code":"Conflict","Message":"The name is taken.","Target":null,"Details":[{"Message":"The name is taken."},{"Code":"Conflict"},{"ErrorEntity":{"Code":"Conflict"}}],"Innererror":null}`,
+			`{"Code":"Conflict","Message":"The name is taken.","Target":null,"Details":[{"Message":"The name is taken."},` +
+				`{"Code":"Conflict"},{"ErrorEntity":{"Code":"Conflict"}}],"Innererror":null}`,
 			[]string{"The name is taken."}},
 		"a denial": {"AuthorizationFailed",
 			`{"error":{"code":"AuthorizationFailed","message":"` + denied + `"}}`,
 			[]string{denied, "--assignee " + who, `--role "User Access Administrator"`, "--scope " + where}},
-		"details of an unexpected shape": {"X", `{"error":{"code":"X","message":"The reason.","target":{"a":1},"details":{"a":"b"},"additionalInfo":"c"}}`, []string{"The reason."}},
+		"details of an unexpected shape": {"X", `{"error":{"code":"X","message":"The reason.","target":{"a":1},` +
+			`"details":{"a":"b"},"additionalInfo":"c"}}`, []string{"The reason."}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			resp := &http.Response{StatusCode: http.StatusForbidden, Header: http.Header{},

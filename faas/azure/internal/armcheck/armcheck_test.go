@@ -17,11 +17,8 @@ import (
 	azfake "github.com/Azure/azure-sdk-for-go/sdk/azcore/fake"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
-	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/appservice/armappservice/v5"
 	webfake "github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/appservice/armappservice/v5/fake"
-	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/resources/armresources/v3"
 	groupsfake "github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/resources/armresources/v3/fake"
-	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/storage/armstorage/v2"
 	storagefake "github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/storage/armstorage/v2/fake"
 
 	"github.com/tangle-network/blueprint-serverless/faas"
@@ -200,139 +197,103 @@ func page[T any]() (resp azfake.PagerResponder[T]) {
 	return resp
 }
 
+// The handlers of calls without a body: ok1 is for a path with one name, ok2 for one with two, and
+// so on.
+
+func ok1[O, T any](context.Context, string, *O) (azfake.Responder[T], azfake.ErrorResponder) {
+	return answer[T](http.StatusOK)
+}
+
+func ok2[O, T any](context.Context, string, string, *O) (azfake.Responder[T], azfake.ErrorResponder) {
+	return answer[T](http.StatusOK)
+}
+
+func ok3[O, T any](context.Context, string, string, string, *O) (azfake.Responder[T], azfake.ErrorResponder) {
+	return answer[T](http.StatusOK)
+}
+
+func noContent2[O, T any](context.Context, string, string, *O) (azfake.Responder[T], azfake.ErrorResponder) {
+	return answer[T](http.StatusNoContent)
+}
+
+func begin1[O, T any](context.Context, string, *O) (azfake.PollerResponder[T], azfake.ErrorResponder) {
+	return finished[T](http.StatusOK)
+}
+
+func page1[O, T any](string, *O) azfake.PagerResponder[T] { return page[T]() }
+
+func page2[O, T any](string, string, *O) azfake.PagerResponder[T] { return page[T]() }
+
+// The handlers of calls with a body, which they record in c.
+
+func body0[B, O, T any](c *checker, status int,
+	handler *func(context.Context, B, *O) (azfake.Responder[T], azfake.ErrorResponder)) {
+	*handler = func(_ context.Context, b B, _ *O) (azfake.Responder[T], azfake.ErrorResponder) {
+		c.model = b
+		return answer[T](status)
+	}
+}
+
+func body1[B, O, T any](c *checker, status int,
+	handler *func(context.Context, string, B, *O) (azfake.Responder[T], azfake.ErrorResponder)) {
+	*handler = func(_ context.Context, _ string, b B, _ *O) (azfake.Responder[T], azfake.ErrorResponder) {
+		c.model = b
+		return answer[T](status)
+	}
+}
+
+func body2[B, O, T any](c *checker, status int,
+	handler *func(context.Context, string, string, B, *O) (azfake.Responder[T], azfake.ErrorResponder)) {
+	*handler = func(_ context.Context, _, _ string, b B, _ *O) (azfake.Responder[T], azfake.ErrorResponder) {
+		c.model = b
+		return answer[T](status)
+	}
+}
+
+func body3[B, O, T any](c *checker, status int,
+	handler *func(context.Context, string, string, string, B, *O) (azfake.Responder[T], azfake.ErrorResponder)) {
+	*handler = func(_ context.Context, _, _, _ string, b B, _ *O) (azfake.Responder[T], azfake.ErrorResponder) {
+		c.model = b
+		return answer[T](status)
+	}
+}
+
+func beginBody2[B, O, T any](c *checker, status int,
+	handler *func(context.Context, string, string, B, *O) (azfake.PollerResponder[T], azfake.ErrorResponder)) {
+	*handler = func(_ context.Context, _, _ string, b B, _ *O) (azfake.PollerResponder[T], azfake.ErrorResponder) {
+		c.model = b
+		return finished[T](status)
+	}
+}
+
 func newChecker(base http.RoundTripper, manager string) *checker {
 	c := &checker{base: base, manager: manager, calls: map[string]bool{}, required: requirements{}}
-	web := webfake.ServerFactory{
-		WebAppsServer: webfake.WebAppsServer{
-			Get: func(context.Context, string, string,
-				*armappservice.WebAppsClientGetOptions) (azfake.Responder[armappservice.WebAppsClientGetResponse],
-				azfake.ErrorResponder) {
-				return answer[armappservice.WebAppsClientGetResponse](http.StatusOK)
-			},
-			BeginCreateOrUpdate: func(_ context.Context, _, _ string, s armappservice.Site,
-				_ *armappservice.WebAppsClientBeginCreateOrUpdateOptions) (azfake.PollerResponder[armappservice.WebAppsClientCreateOrUpdateResponse], azfake.ErrorResponder) {
-				c.model = s
-				return finished[armappservice.WebAppsClientCreateOrUpdateResponse](http.StatusOK)
-			},
-			Delete: func(context.Context, string, string,
-				*armappservice.WebAppsClientDeleteOptions) (azfake.Responder[armappservice.WebAppsClientDeleteResponse],
-				azfake.ErrorResponder) {
-				return answer[armappservice.WebAppsClientDeleteResponse](http.StatusOK)
-			},
-			ListApplicationSettings: func(context.Context, string, string,
-				*armappservice.WebAppsClientListApplicationSettingsOptions) (azfake.Responder[armappservice.WebAppsClientListApplicationSettingsResponse], azfake.ErrorResponder) {
-				return answer[armappservice.WebAppsClientListApplicationSettingsResponse](http.StatusOK)
-			},
-			UpdateApplicationSettings: func(_ context.Context, _, _ string, d armappservice.StringDictionary,
-				_ *armappservice.WebAppsClientUpdateApplicationSettingsOptions) (azfake.Responder[armappservice.WebAppsClientUpdateApplicationSettingsResponse], azfake.ErrorResponder) {
-				c.model = d
-				return answer[armappservice.WebAppsClientUpdateApplicationSettingsResponse](http.StatusOK)
-			},
-			ListHostKeys: func(context.Context, string, string,
-				*armappservice.WebAppsClientListHostKeysOptions) (azfake.Responder[armappservice.WebAppsClientListHostKeysResponse], azfake.ErrorResponder) {
-				return answer[armappservice.WebAppsClientListHostKeysResponse](http.StatusOK)
-			},
-			SyncFunctionTriggers: func(context.Context, string, string,
-				*armappservice.WebAppsClientSyncFunctionTriggersOptions) (azfake.Responder[armappservice.WebAppsClientSyncFunctionTriggersResponse], azfake.ErrorResponder) {
-				return answer[armappservice.WebAppsClientSyncFunctionTriggersResponse](http.StatusNoContent)
-			},
-			Start: func(context.Context, string, string,
-				*armappservice.WebAppsClientStartOptions) (azfake.Responder[armappservice.WebAppsClientStartResponse],
-				azfake.ErrorResponder) {
-				return answer[armappservice.WebAppsClientStartResponse](http.StatusOK)
-			},
-			NewListFunctionsPager: func(string, string,
-				*armappservice.WebAppsClientListFunctionsOptions) azfake.PagerResponder[armappservice.WebAppsClientListFunctionsResponse] {
-				return page[armappservice.WebAppsClientListFunctionsResponse]()
-			},
-			NewListByResourceGroupPager: func(string, *armappservice.WebAppsClientListByResourceGroupOptions) azfake.PagerResponder[armappservice.WebAppsClientListByResourceGroupResponse] {
-				return page[armappservice.WebAppsClientListByResourceGroupResponse]()
-			},
-		},
-		PlansServer: webfake.PlansServer{
-			Get: func(context.Context, string, string,
-				*armappservice.PlansClientGetOptions) (azfake.Responder[armappservice.PlansClientGetResponse],
-				azfake.ErrorResponder) {
-				return answer[armappservice.PlansClientGetResponse](http.StatusOK)
-			},
-			BeginCreateOrUpdate: func(_ context.Context, _, _ string, p armappservice.Plan,
-				_ *armappservice.PlansClientBeginCreateOrUpdateOptions) (azfake.PollerResponder[armappservice.PlansClientCreateOrUpdateResponse], azfake.ErrorResponder) {
-				c.model = p
-				return finished[armappservice.PlansClientCreateOrUpdateResponse](http.StatusOK)
-			},
-			Delete: func(context.Context, string, string,
-				*armappservice.PlansClientDeleteOptions) (azfake.Responder[armappservice.PlansClientDeleteResponse],
-				azfake.ErrorResponder) {
-				return answer[armappservice.PlansClientDeleteResponse](http.StatusOK)
-			},
-		},
-		WebSiteManagementServer: webfake.WebSiteManagementServer{
-			CheckNameAvailability: func(_ context.Context, r armappservice.ResourceNameAvailabilityRequest,
-				_ *armappservice.WebSiteManagementClientCheckNameAvailabilityOptions) (azfake.Responder[armappservice.WebSiteManagementClientCheckNameAvailabilityResponse], azfake.ErrorResponder) {
-				c.model = r
-				return answer[armappservice.WebSiteManagementClientCheckNameAvailabilityResponse](http.StatusOK)
-			},
-		},
-	}
-	storage := storagefake.ServerFactory{
-		AccountsServer: storagefake.AccountsServer{
-			GetProperties: func(context.Context, string, string,
-				*armstorage.AccountsClientGetPropertiesOptions) (azfake.Responder[armstorage.AccountsClientGetPropertiesResponse],
-				azfake.ErrorResponder) {
-				return answer[armstorage.AccountsClientGetPropertiesResponse](http.StatusOK)
-			},
-			BeginCreate: func(_ context.Context, _, _ string, p armstorage.AccountCreateParameters,
-				_ *armstorage.AccountsClientBeginCreateOptions) (azfake.PollerResponder[armstorage.AccountsClientCreateResponse],
-				azfake.ErrorResponder) {
-				c.model = p
-				return finished[armstorage.AccountsClientCreateResponse](http.StatusOK)
-			},
-			ListKeys: func(context.Context, string, string,
-				*armstorage.AccountsClientListKeysOptions) (azfake.Responder[armstorage.AccountsClientListKeysResponse],
-				azfake.ErrorResponder) {
-				return answer[armstorage.AccountsClientListKeysResponse](http.StatusOK)
-			},
-			Delete: func(context.Context, string, string,
-				*armstorage.AccountsClientDeleteOptions) (azfake.Responder[armstorage.AccountsClientDeleteResponse],
-				azfake.ErrorResponder) {
-				return answer[armstorage.AccountsClientDeleteResponse](http.StatusOK)
-			},
-		},
-		BlobContainersServer: storagefake.BlobContainersServer{
-			Get: func(context.Context, string, string, string,
-				*armstorage.BlobContainersClientGetOptions) (azfake.Responder[armstorage.BlobContainersClientGetResponse],
-				azfake.ErrorResponder) {
-				return answer[armstorage.BlobContainersClientGetResponse](http.StatusOK)
-			},
-			Create: func(_ context.Context, _, _, _ string, b armstorage.BlobContainer,
-				_ *armstorage.BlobContainersClientCreateOptions) (azfake.Responder[armstorage.BlobContainersClientCreateResponse],
-				azfake.ErrorResponder) {
-				c.model = b
-				return answer[armstorage.BlobContainersClientCreateResponse](http.StatusCreated)
-			},
-		},
-	}
-	groups := groupsfake.ServerFactory{
-		ResourceGroupsServer: groupsfake.ResourceGroupsServer{
-			Get: func(context.Context, string, *armresources.ResourceGroupsClientGetOptions) (azfake.Responder[armresources.ResourceGroupsClientGetResponse], azfake.ErrorResponder) {
-				return answer[armresources.ResourceGroupsClientGetResponse](http.StatusOK)
-			},
-			CreateOrUpdate: func(_ context.Context, _ string, g armresources.ResourceGroup,
-				_ *armresources.ResourceGroupsClientCreateOrUpdateOptions) (azfake.Responder[armresources.ResourceGroupsClientCreateOrUpdateResponse], azfake.ErrorResponder) {
-				c.model = g
-				return answer[armresources.ResourceGroupsClientCreateOrUpdateResponse](http.StatusCreated)
-			},
-			BeginDelete: func(context.Context, string,
-				*armresources.ResourceGroupsClientBeginDeleteOptions) (azfake.PollerResponder[armresources.ResourceGroupsClientDeleteResponse], azfake.ErrorResponder) {
-				return finished[armresources.ResourceGroupsClientDeleteResponse](http.StatusOK)
-			},
-		},
-		Server: groupsfake.Server{
-			NewListByResourceGroupPager: func(string, *armresources.ClientListByResourceGroupOptions) azfake.PagerResponder[armresources.ClientListByResourceGroupResponse] {
-				return page[armresources.ClientListByResourceGroupResponse]()
-			},
-		},
-	}
+
+	var web webfake.ServerFactory
+	apps, plans := &web.WebAppsServer, &web.PlansServer
+	apps.Get, apps.Delete, apps.Start = ok2, ok2, ok2
+	beginBody2(c, http.StatusOK, &apps.BeginCreateOrUpdate)
+	apps.ListApplicationSettings, apps.ListHostKeys = ok2, ok2
+	body2(c, http.StatusOK, &apps.UpdateApplicationSettings)
+	apps.SyncFunctionTriggers = noContent2
+	apps.NewListFunctionsPager, apps.NewListByResourceGroupPager = page2, page1
+	plans.Get, plans.Delete = ok2, ok2
+	beginBody2(c, http.StatusOK, &plans.BeginCreateOrUpdate)
+	body0(c, http.StatusOK, &web.WebSiteManagementServer.CheckNameAvailability)
+
+	var storage storagefake.ServerFactory
+	accounts, containers := &storage.AccountsServer, &storage.BlobContainersServer
+	accounts.GetProperties, accounts.ListKeys, accounts.Delete = ok2, ok2, ok2
+	beginBody2(c, http.StatusOK, &accounts.BeginCreate)
+	containers.Get = ok3
+	body3(c, http.StatusCreated, &containers.Create)
+
+	var groups groupsfake.ServerFactory
+	groups.ResourceGroupsServer.Get = ok1
+	body1(c, http.StatusCreated, &groups.ResourceGroupsServer.CreateOrUpdate)
+	groups.ResourceGroupsServer.BeginDelete = begin1
+	groups.Server.NewListByResourceGroupPager = page1
+
 	c.servers = map[string]policy.Transporter{
 		"web": webfake.NewServerFactoryTransport(&web), "storage": storagefake.NewServerFactoryTransport(&storage),
 		"groups": groupsfake.NewServerFactoryTransport(&groups),

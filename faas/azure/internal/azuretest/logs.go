@@ -27,7 +27,8 @@ const (
 // Insights returns the connection string of the component that apps may report to.
 func (s *Server) Insights() string {
 	return "InstrumentationKey=" + insightsKey +
-		";IngestionEndpoint=https://westeurope-5.in.applicationinsights.azure.com/;LiveEndpoint=https://westeurope.livediagnostics.monitor.azure.com/;ApplicationId=" + insightsApp
+		";IngestionEndpoint=https://westeurope-5.in.applicationinsights.azure.com/" +
+		";LiveEndpoint=https://westeurope.livediagnostics.monitor.azure.com/;ApplicationId=" + insightsApp
 }
 
 // trace is a row of the table.
