@@ -389,8 +389,8 @@ func stroke(r chartdraw.Renderer, style chartdraw.Style, x1, y1, x2, y2 int) {
 	r.Stroke()
 }
 
-// decades is a logarithmic axis over whole decades. The library's own begins at 1 and serves only one
-// axis.
+// decades is a logarithmic axis over whole decades. The library's own begins at 1 and serves only
+// one axis.
 type decades struct {
 	min, max float64
 	domain   int

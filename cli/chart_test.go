@@ -206,7 +206,8 @@ func TestNumbersOnTheAxesAreShort(t *testing.T) {
 	}
 }
 
-// The picture in the documentation is drawn here. Its words have to be those of today; where a line is rounded to another pixel on another processor, no matter.
+// This test draws the picture in the documentation. It compares the words only, because other
+// processors may round a line to other pixels.
 func TestThePictureInTheDocumentsSaysWhatIsDrawn(t *testing.T) {
 	const picture = "../docs/cost.svg"
 	now := drawn(t, jobs(quick, serverless.JobProfile{AvgDurationMS: 800, P95DurationMS: 950, PeakMemoryMB: 700}),

@@ -219,7 +219,7 @@ func TestPlanAndDeployTellWhatAMonthCosts(t *testing.T) {
 			t.Errorf("%s does not say what two jobs cost:\n%s", command, out)
 		}
 		r := d.do(t.Context(), "", command, "--name", "one", "--binary", d.binary, "--calls-per-month", "1000000")
-		if r.code != exitOK || !strings.Contains(r.out+r.err, "no estimate of the cost") {
+		if r.code != exitOK || !strings.Contains(r.out+r.err, "the cost cannot be estimated") {
 			t.Errorf("%s without prices: %d\n%s%s", command, r.code, r.out, r.err)
 		}
 	}

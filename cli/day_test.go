@@ -19,7 +19,8 @@ var update = flag.Bool("update", false, "write the transcript that is checked in
 
 const transcript = "../docs/operator-day.txt"
 
-// A day of an operator on the embedded platform. The transcript in the documentation is what happens here, so that neither can be wrong alone.
+// This test plays a day of an operator on the embedded platform and compares it with the transcript
+// in the documentation.
 func TestTheDayGoesAsTheTranscriptSays(t *testing.T) {
 	d := newDesk(t)
 	binary, err := os.ReadFile(faastest.JobBinary(t))
@@ -27,7 +28,8 @@ func TestTheDayGoesAsTheTranscriptSays(t *testing.T) {
 		err = os.WriteFile(d.binary, binary, 0o755)
 	}
 	// What a job costs follows from what was measured, which is another every time.
-	const measured = `{"jobs": {"0": {"avg_duration_ms": 120, "p95_duration_ms": 150, "p99_duration_ms": 160, "peak_memory_mb": 180}, ` +
+	const measured = `{"jobs": {"0": {"avg_duration_ms": 120, "p95_duration_ms": 150, "p99_duration_ms": 160, ` +
+		`"peak_memory_mb": 180}, ` +
 		`"1": {"avg_duration_ms": 800, "p95_duration_ms": 950, "p99_duration_ms": 990, "peak_memory_mb": 700}}}`
 	if err == nil {
 		err = os.WriteFile(filepath.Join(d.dir, "profiles.json"), []byte(measured), 0o600)

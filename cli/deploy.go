@@ -70,7 +70,7 @@ func (a *app) planCommand() *cobra.Command {
 			}
 		}
 		return a.answer(report, func(w io.Writer) {
-			fmt.Fprint(w, printable(plan.String()))
+			fmt.Fprint(w, printable(withFlags(plan.String())))
 			if report.Cost != nil {
 				fmt.Fprintln(w, monthly(report.Cost))
 			}
@@ -183,7 +183,8 @@ nothing to deploy.`,
 	return cmd
 }
 
-// nowhere refuses to run jobs outside of FaaS: without --run this program does not stay to run them.
+// nowhere refuses to run jobs outside of FaaS: without --run this program does not stay to run
+// them.
 func nowhere(_ context.Context, _ serverless.ServiceSpec, jobIDs []uint32, _ serverless.Sizing) (orchestrator.Runner,
 	error) {
 	return nil, faas.Errorf(faas.ErrUnsupported, "deploy", "",

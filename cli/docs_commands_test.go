@@ -25,7 +25,8 @@ import (
 
 const modulePath = "github.com/tangle-network/blueprint-serverless"
 
-// The programs that documents use and that not every machine has are played here, with the flags that documents use and no others.
+// This file plays programs that documents use but some machines lack. It knows only the flags that
+// the documents use.
 
 func curlCommand(ctx context.Context, c doctest.Call) error {
 	method, address, header, body := "", "", http.Header{}, []byte(nil)
@@ -121,11 +122,15 @@ func sha256sumCommand(_ context.Context, c doctest.Call) error {
 
 // goCommand runs the go command, but for what would take the network, or all day:
 //
-//   - go install of this module at a version: the package has to be a program of this checkout, which is what the test runs;
-//   - go mod tidy: it reads the tests of all dependencies; the module gets what it would come to, with this checkout in place of a version;
-//   - go test, here: the tests run already; the package and everything that -run and -bench name have to exist;
-//   - go run of a program here: most serve until Ctrl-C; it has to print its help, with every flag that the document uses;
-//   - go build of a program here: .ci/run builds them with these tags; the package has to be a program with them.
+//   - go install of this module at a version: the package must be a program of this checkout;
+//   - go mod tidy, which reads the tests of all dependencies: the module gets the same result, with
+//     this checkout instead of a version;
+//   - go test in the module, whose tests run anyway: the package and everything that -run and
+//     -bench name must exist;
+//   - go run in the module, as most programs serve until Ctrl-C: the program must print its help,
+//     with every flag that the document uses;
+//   - go list in the module runs from its root;
+//   - go build in the module, which .ci/run does with these tags: the package must be a program.
 func goCommand(t *testing.T) doctest.Command {
 	root := doctest.Root(t)
 	return func(ctx context.Context, c doctest.Call) error {

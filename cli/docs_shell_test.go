@@ -23,7 +23,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/lambdatest"
 )
 
-// session is how the commands of one document are run: all of them, in order, in one shell.
+// session says how to run the commands of one document: all of them, in order, in one shell.
 type session struct {
 	// repository says that the reader is in a checkout of this module.
 	repository bool
@@ -85,7 +85,7 @@ var sessions = map[string]session{
 	"docs/providers.md": {repository: true},
 }
 
-// Whoever types what a document says gets what it shows.
+// A reader who types the commands of a document gets what it shows.
 func TestTheCommandsOfTheDocumentsWork(t *testing.T) {
 	documents := map[string]doctest.Document{}
 	for _, d := range doctest.All(t) {
@@ -160,7 +160,7 @@ func placeBinary(t *testing.T, dir string) {
 		"1=hex:0500000000000000", "--runs", "1", "--warmups", "0", "-q")
 }
 
-// cloudCommand is this program. The platform that documents start is the desk's, which is there already.
+// cloudCommand runs this program. The platform that documents start already runs: it is the desk's.
 func cloudCommand(ctx context.Context, c doctest.Call) error {
 	if len(c.Args) > 1 && c.Args[1] == "platform" {
 		return parses(c.Args[1:])
@@ -191,7 +191,8 @@ func readPrices(ctx context.Context, c doctest.Call) error {
 	return nil
 }
 
-// follow presses Ctrl-C once a command that goes on until then has printed something, or had the time to.
+// follow presses Ctrl-C once a command that runs until then has printed something, or had the time
+// to.
 func follow(ctx context.Context, c doctest.Call, self string) error {
 	cmd := exec.CommandContext(ctx, self, c.Args[1:]...)
 	printed := make(chan struct{})

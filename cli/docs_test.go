@@ -18,7 +18,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/doctest"
 )
 
-// pictures are the blocks that nothing can be run or compared with, by document and first line.
+// pictures are the blocks that cannot be run or compared, by document and first line.
 var pictures = map[string]string{
 	"docs/architecture.md: policy file ──▶ Policy ─────────────┐": "a drawing",
 	"docs/architecture.md: deploy.go":                 "a drawing that internal/moduletest compares with the code",
@@ -26,7 +26,8 @@ var pictures = map[string]string{
 	"docs/platform.md: time=2026-11-25T06:40:00.000Z": "a record of a log; the platform's tests look at those",
 }
 
-// Blocks of commands are run by TestTheCommandsOf..., below; every other block is looked at here, so that none can be forgotten.
+// TestTheCommandsOfTheDocumentsWork runs the blocks of commands. This test checks every other
+// block, so none can be forgotten.
 func TestEveryBlockInTheDocumentsIsOneThatIsChecked(t *testing.T) {
 	sources := doctest.ReadSources(t)
 	shown := map[string]bool{}
@@ -118,7 +119,8 @@ func words(line string) []string {
 	return strings.Fields(strings.TrimSuffix(strings.TrimSpace(line), "&"))
 }
 
-// Commands within sentences, in the help and in the examples of commands are not run; they exist, and have the flags that they are shown with.
+// Commands within sentences, in the help and in examples are not run. They must exist and have the
+// flags that they are shown with.
 func TestEveryCommandInSentencesExists(t *testing.T) {
 	var lines []string
 	for _, d := range doctest.All(t) {

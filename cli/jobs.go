@@ -362,9 +362,9 @@ type profilesFile struct {
 	older *profile.Set // nil without a file, and with --replace
 }
 
-// findProfiles chooses the file for the profiles of a binary, which is the one that deployments read:
-// the one beside the binary, unless the directory above already has the binary's profiles, or is
-// where builds of cargo have theirs.
+// findProfiles chooses the file for the profiles of a binary, which is the one that deployments
+// read: the one beside the binary, unless the directory above already has the binary's profiles, or
+// is where builds of cargo have theirs.
 func findProfiles(binary, output string, replace bool) (profilesFile, error) {
 	path, err := filepath.Abs(binary)
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas/platform"
 )
 
-// playProgram is the environment variable with which this executable is the program under test, and not the tests.
+// playProgram is the environment variable that makes this executable the program under test.
 const playProgram = "BLUEPRINT_TEST_PLAY_PROGRAM"
 
 func TestMain(m *testing.M) {
@@ -29,18 +29,20 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// desk is an operator's place of work: a directory with a policy, ledgers and a blueprint's binary, and the embedded platform.
+// desk is an operator's workplace: a directory with a policy, ledgers and a blueprint's binary, and
+// the embedded platform.
 type desk struct {
 	t        testing.TB
 	dir      string
 	binary   string
 	endpoint string
-	// before sees a request ahead of the platform, where it is set; a request for which it returns false goes no further.
+	// before, if set, sees each request before the platform does. If it returns false, the request
+	// ends there.
 	before atomic.Pointer[func(r *http.Request) bool]
 }
 
-// script is a blueprint in a few bytes: its jobs answer their arguments, and job 1 fails where these are "no". Packing a real binary takes long under the
-// race detector.
+// script is a small blueprint, because packing a real binary is slow under the race detector. Its
+// jobs answer their arguments, and job 1 fails if they are "no".
 const script = `#!/bin/sh
 read -r request
 case "$request" in

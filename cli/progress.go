@@ -209,8 +209,8 @@ func (a *app) live(lines int, text func(i, width int) string) (end func()) {
 	}
 }
 
-// leftmost begins every repaint in the first column. The cursor may be elsewhere: the terminal shows
-// what is typed, such as ^C.
+// leftmost begins every repaint in the first column. The cursor may be elsewhere: the terminal
+// shows what is typed, such as ^C.
 type leftmost struct{ io.Writer }
 
 func (w leftmost) Write(b []byte) (int, error) {

@@ -19,10 +19,10 @@ import (
 var optionFlags = map[string]string{
 	"WithContract": "--contract", "WithRPC": "--rpc", "WithStateDir": "--state-dir", "WithMove": "--move",
 	"WithDropped": "--drop", "WithRuns": "--runs", "WithWarmups": "--warmups", "WithTimeout": "--timeout",
-	"WithStateful": "--stateful", "WithPersistentConnections": "--persistent",
+	"WithStateful": "--stateful", "WithPersistentConnections": "--persistent", "LoadPrices": "--prices",
 }
 
-var optionName = regexp.MustCompile(`\bWith[A-Z][A-Za-z]*`)
+var optionName = regexp.MustCompile(`\b(With[A-Z][A-Za-z]*|LoadPrices\b)`)
 
 // withFlags puts flags in place of the options that a text of the library names.
 func withFlags(text string) string {

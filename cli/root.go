@@ -119,8 +119,8 @@ func (a *app) serviceCommands() []*cobra.Command {
 	}
 }
 
-// loadPolicy reads the policy. A file named by --policy must exist: after a typing error the defaults
-// would silently turn serverless off.
+// loadPolicy reads the policy. A file named by --policy must exist: after a typing error the
+// defaults would silently turn serverless off.
 func (a *app) loadPolicy() (*serverless.Policy, error) {
 	if _, err := os.Lstat(a.policyFile); a.policyFile != "" && errors.Is(err, fs.ErrNotExist) {
 		return nil, faas.Errorf(faas.ErrNotFound, "load policy", "", "--policy: %w; \"tangle-cloud policy\" creates it", err)

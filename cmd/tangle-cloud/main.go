@@ -1,6 +1,6 @@
-// Command tangle-cloud is an operator's command line for blueprints on serverless platforms: it sets
-// the policy, measures and analyzes jobs, plans, deploys, watches, invokes and removes services, and
-// serves the embedded platform.
+// Command tangle-cloud is an operator's command line for blueprints on serverless platforms. It
+// sets the policy, measures and analyzes jobs, plans, deploys, watches, invokes and removes
+// services, and serves the embedded platform.
 //
 //	go run ./cmd/tangle-cloud --help
 //

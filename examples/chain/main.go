@@ -1,7 +1,8 @@
-// Command chain reads a blueprint from the Tangle contracts, and says for all four providers side by side which of its jobs fit.
+// Command chain shows how to read a blueprint from the Tangle contracts and to analyze its jobs for
+// several providers side by side.
 //
-//	go run ./examples/chain                                    a blueprint as a genuine contract answered it, recorded
-//	go run ./examples/chain -blueprint 1                       another one of the recording
+//	go run ./examples/chain                  a blueprint from the recorded answers of a real contract
+//	go run ./examples/chain -blueprint 1     another one of the recording
 //	go run ./examples/chain -rpc https://sepolia.base.org -blueprint 7
 package main
 

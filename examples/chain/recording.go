@@ -10,7 +10,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/internal/tangle/tangletest"
 )
 
-// recording serves what a genuine contract of today's generation answered, on loopback, until stop is called. It returns how to read it.
+// recording serves the recorded answers of a real contract on loopback until stop is called. It
+// returns the options that read them.
 func recording(ctx context.Context) (options []serverless.FetchOption, stop func(), err error) {
 	recorded, err := tangletest.Read("gen-D")
 	if err != nil {
@@ -28,7 +29,7 @@ func recording(ctx context.Context) (options []serverless.FetchOption, stop func
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
-		_ = server.Serve(listener) // ends when it is closed
+		_ = server.Serve(listener) // returns when the server is closed
 	}()
 	stop = func() {
 		_ = server.Close()

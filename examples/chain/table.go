@@ -10,7 +10,8 @@ import (
 	serverless "github.com/tangle-network/blueprint-serverless"
 )
 
-// print writes the report for people: what the chain says, then a line for each job with a column for each provider, then the reasons.
+// print writes the report as text: what the chain says, a line for each job with a column for each
+// provider, and the reasons.
 func (r *report) print(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	m := r.Metadata
@@ -89,7 +90,7 @@ func verdict(job serverless.JobAnalysis) string {
 	return strings.Join(codes, ", ")
 }
 
-// reasons says in sentences why jobs do not fit, each sentence once, with the providers that it is true of.
+// reasons says why jobs do not fit, each reason once, with the providers that it applies to.
 func reasons(r *report) []string {
 	type key struct {
 		job  uint32
@@ -119,7 +120,8 @@ func reasons(r *report) []string {
 	return lines
 }
 
-// printable makes a text of the chain safe to print: whoever publishes a blueprint must not control the terminal of who reads about it.
+// printable makes a text from the chain safe to print: a publisher must not control the reader's
+// terminal.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {

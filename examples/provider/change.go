@@ -15,7 +15,8 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// revision is a function as it was deployed once: what is in its directory's function.json. It has the environment, which a State must not.
+// revision is one deployment of a function, as its function.json holds it. It has the environment,
+// which a State must not have.
 type revision struct {
 	JobID       uint32            `json:"job_id"`
 	TimeoutSecs uint32            `json:"timeout_secs"`
@@ -25,7 +26,7 @@ type revision struct {
 	DeployedAt  time.Time         `json:"deployed_at"`
 }
 
-// name is the same for the same code and configuration, so that repeating a change finds what it did before.
+// name is the same for the same code and configuration, so a repeated change finds its own work.
 func (r revision) name() string { return r.SHA256[:16] + "-" + r.Fingerprint[:16] }
 
 func (e *Executor) state(id string, r revision) faas.State {
@@ -36,7 +37,8 @@ func (e *Executor) state(id string, r revision) faas.State {
 	}
 }
 
-// live returns the revision that answers: ErrNotFound where there is none, ErrConflict where it is another service's.
+// live returns the revision that answers. It returns ErrNotFound if none does, and ErrConflict if
+// the function belongs to another service.
 func (e *Executor) live(ctx context.Context, op, id string) (revision, error) {
 	var r revision
 	if err := ctx.Err(); err != nil {
@@ -56,7 +58,7 @@ func (e *Executor) live(ctx context.Context, op, id string) (revision, error) {
 	return r, fail(op, err)
 }
 
-// Observe says what exists.
+// Observe returns what exists.
 func (e *Executor) Observe(ctx context.Context, id string) (faas.State, error) {
 	r, err := e.live(ctx, "observe", id)
 	if err != nil {
@@ -65,7 +67,8 @@ func (e *Executor) Observe(ctx context.Context, id string) (faas.State, error) {
 	return e.state(id, r), nil
 }
 
-// Converge adds the wanted revision, unless it is there, and makes it live. It looks for itself what is live, since prior may be out of date.
+// Converge adds the wanted revision, unless it exists, and makes it live. It reads the live
+// revision itself, because prior may be out of date.
 func (e *Executor) Converge(ctx context.Context, u faas.Unit, prior *faas.State,
 	report func(faas.Progress)) (faas.State, error) {
 	now, err := e.live(ctx, "converge", u.ID)
@@ -104,7 +107,8 @@ func (e *Executor) converge(ctx context.Context, u faas.Unit, now revision, exis
 	return e.state(u.ID, r), nil
 }
 
-// add unpacks a revision beside its final place and renames it, so that it is there as a whole or not at all, whenever this program ends.
+// add unpacks a revision beside its final place and renames it, so it exists as a whole or not at
+// all, even if this program is killed.
 func (e *Executor) add(ctx context.Context, u faas.Unit, r revision, report func(faas.Progress)) (err error) {
 	final := filepath.Join(e.dir, u.ID, r.name())
 	if _, err := os.Stat(final); err == nil {
@@ -185,7 +189,7 @@ func (e *Executor) switchTo(ctx context.Context, id, name string) error {
 	return os.Rename(next, filepath.Join(e.dir, id, "live"))
 }
 
-// prune removes all revisions but the live one and the one before it, which Restore may be asked for.
+// prune removes all revisions except the live one and the one before it, which Restore may need.
 func (e *Executor) prune(id string, keep ...revision) error {
 	entries, err := os.ReadDir(filepath.Join(e.dir, id))
 	if err != nil {

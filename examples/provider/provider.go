@@ -1,8 +1,11 @@
-// Package provider is a small provider that is complete: its platform is a folder. It is what docs/providers.md explains, and it passes the conformance suite.
+// Package provider shows how to write a provider. Its platform is a folder. docs/providers.md
+// explains it, and it passes the conformance suite.
 //
-// Every function is a directory. In it is a directory for each revision, with the unpacked binary and the configuration, and a file "live" that names the
-// revision which answers. Changing a function adds a revision and then replaces that file, so that there is no moment without an answer, and going back
-// is replacing it again. A call starts the binary once, with the request on standard input and the answer on standard output. Memory is not limited.
+// Every function is a directory. It has a directory for each revision, with the unpacked binary and
+// the configuration, and a file "live" that names the revision that answers. A change adds a
+// revision and then replaces that file, so the function answers at every moment; to go back, the
+// file is replaced again. A call starts the binary once, with the request on standard input and the
+// answer on standard output. Memory is not limited.
 package provider
 
 import (

@@ -38,7 +38,7 @@ func (e *Executor) Units(bin *faas.Binary, functions []faas.Function) ([]faas.Un
 // unit names a function's directory.
 func (e *Executor) unit(jobID uint32) string { return fmt.Sprintf("%s%d", e.prefix(), jobID) }
 
-// prefix is what the names of the service's directories begin with, and no other service's, whatever names are made of.
+// prefix begins the names of the service's directories and of no other service's.
 func (e *Executor) prefix() string { return fmt.Sprintf("%x-job", sha256.Sum256([]byte(e.service))) }
 
 func check(f faas.Function) error {

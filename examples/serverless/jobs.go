@@ -19,7 +19,8 @@ const (
 
 var jobNames = map[uint32]string{jobSquare: "square", jobHash: "hash", jobTotal: "total"}
 
-// jobs are the blueprint's handlers. The third keeps a running total in its process, so it is stateful, and stateful jobs do not fit FaaS.
+// jobs are the blueprint's handlers. The third keeps a running total in its process. So it is
+// stateful, and stateful jobs do not fit FaaS.
 func jobs() job.Handlers {
 	var total atomic.Uint64
 	return job.Handlers{

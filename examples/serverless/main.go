@@ -1,8 +1,10 @@
-// Command serverless shows the whole main job without an account: it loads a policy, profiles and analyses the jobs of a blueprint, deploys those that
-// fit to a FaaS platform over HTTP and runs the rest beside it, invokes every job, and removes everything.
+// Command serverless shows the whole main job without an account. It loads a policy, profiles and
+// analyzes the jobs of a blueprint, deploys the jobs that fit to a FaaS platform over HTTP, runs
+// the rest beside it, invokes every job, and removes everything.
 //
-// The program is its own blueprint: the same executable is uploaded as the job binary and started as the runner. The platform is the embedded
-// one, in this process, unless the policy or -provider names another.
+// The program is its own blueprint: it uploads its executable as the job binary and starts it as
+// the runner. The platform is the embedded one, in this process, unless the policy or -provider
+// names another.
 package main
 
 import (

@@ -18,7 +18,7 @@ import (
 	"github.com/tangle-network/blueprint-serverless/faas"
 )
 
-// example is the built example, which is what a stranger runs: a test binary would be slow to end under the race detector.
+// example is the path of the built example. A test binary would end slowly under the race detector.
 var example string
 
 func TestMain(m *testing.M) {
@@ -40,7 +40,8 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// temp makes a directory of the test the one for temporary files, and fails the test if anything is left in it.
+// temp gives the test its own directory for temporary files, and fails the test if anything is left
+// in it.
 func temp(t *testing.T) {
 	t.Helper()
 	dir := t.TempDir()

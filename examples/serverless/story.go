@@ -77,7 +77,8 @@ func (s *story) table(rows [][]string) {
 	w.Flush()
 }
 
-// tell runs the whole main job. What it started and deployed is gone when it returns, whatever happened.
+// tell runs the whole main job. When it returns, even with an error, it has removed everything that
+// it started and deployed.
 func (s *story) tell(ctx context.Context, policyFile, provider string) (_ *report, err error) {
 	workspace, err := os.MkdirTemp("", "blueprint-example-")
 	if err != nil {
@@ -134,7 +135,8 @@ func (s *story) tell(ctx context.Context, policyFile, provider string) (_ *repor
 	return report, nil
 }
 
-// layOut puts this program where a blueprint's build would have put its binary, so that its profiles are found beside it.
+// layOut puts this program where a build of a blueprint puts its binary, so the library finds the
+// profiles.
 func (s *story) layOut(workspace string) (string, error) {
 	dir := filepath.Join(workspace, "target", "release")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -165,7 +167,8 @@ func copyFile(to, from string) (err error) {
 	return err
 }
 
-// policy loads the operator's policy. Where that leads to the embedded platform, it is started, and the function returned stops it.
+// policy loads the operator's policy. If the policy names the embedded platform, policy starts it,
+// and the returned function stops it.
 func (s *story) policy(workspace, file, provider string) (*serverless.Policy, func() error, error) {
 	none := func() error { return nil }
 	embedded := file == "" && (provider == "" || provider == faas.Custom)

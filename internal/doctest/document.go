@@ -1,5 +1,5 @@
-// Package doctest holds documents to what they say: it finds their fenced blocks, and runs the commands in them with a shell of its own, which
-// leaves no command to chance: each is one that a test has said how to run.
+// Package doctest tests documents. It finds their fenced blocks and runs the commands in them in a
+// shell that knows only the commands that the test provides.
 package doctest
 
 import (

@@ -8,8 +8,9 @@ import (
 	"testing"
 )
 
-// OperatorShell is a shell in which "tangle-cloud" is the command line of cli, built with build tags, and bin/my-blueprint is a profiled job binary. It
-// is for packages that have a stand-in of a cloud which others cannot reach; env leads there.
+// OperatorShell returns a shell in which "tangle-cloud" is that program, built with tags, and
+// bin/my-blueprint is a profiled job binary. It serves packages whose fake of a cloud other
+// packages cannot reach; env leads to the fake.
 func OperatorShell(t testing.TB, tags, binary string, env map[string]string) *Shell {
 	t.Helper()
 	dir := t.TempDir()

@@ -21,10 +21,10 @@ import (
 	"mvdan.cc/sh/v3/syntax"
 )
 
-// Command runs one command of a block: args are its words, the first its name. An error, or an exit status other than 0, fails the test.
+// Command runs one command of a block. An error, or an exit status other than 0, fails the test.
 type Command func(ctx context.Context, c Call) error
 
-// Call is what a command is called with.
+// Call is one call of a command. The first of Args is its name.
 type Call struct {
 	Args           []string
 	Dir            string
@@ -52,7 +52,8 @@ type Instead struct {
 	Check  func(t testing.TB, command string) // nil where Why says what checks it elsewhere
 }
 
-// Shell runs the blocks of a document one after the other, as a reader does: variables, directory and files stay.
+// Shell runs the blocks of a document one after another, as a reader does. It keeps variables, the
+// directory and files.
 type Shell struct {
 	Dir      string            // where it begins
 	Home     string            // the user's directory; t.TempDir() is a good one
@@ -60,7 +61,7 @@ type Shell struct {
 	Commands map[string]Command
 	System   []string // programs of the system that may be run, such as cat
 	Instead  []Instead
-	// Replace is put in place of what stands in the document, such as an address; and back in what is printed.
+	// Replace replaces texts of the document, such as an address. Output is changed back.
 	Replace map[string]string
 
 	runner   *interp.Runner
@@ -98,7 +99,8 @@ func (o *output) reset() {
 	o.b.Reset()
 }
 
-// Run runs a block of sh, or one of console, whose output has to be what it shows. It returns how many commands there were and what the last printed.
+// Run runs a block of sh, or of console, which must print what it shows. It returns the number of
+// commands, and what the last one printed.
 func (s *Shell) Run(t testing.TB, b Block) (commands int, last string) {
 	t.Helper()
 	if s.runner == nil {
@@ -247,7 +249,7 @@ func transcript(text string) []step {
 	return steps
 }
 
-// volatile is what is another at every run: times, durations, sizes, hashes and revisions. Both sides are masked.
+// volatile matches what differs in every run: times, durations, sizes, hashes and revisions.
 var volatile = []struct {
 	pattern *regexp.Regexp
 	with    string
@@ -261,7 +263,7 @@ var volatile = []struct {
 	{regexp.MustCompile(`\s+`), ""}, // lines are broken in documents
 }
 
-// matches reports whether what was printed is what the document shows, in which ... stands for anything.
+// matches reports whether the output is what the document shows, in which "..." matches anything.
 func matches(shown, printed string) bool {
 	mask := func(text string) string {
 		for _, v := range volatile {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// Sources is the compiled text of the module: its Go files, without indentation, by their names below the root.
+// Sources are the Go files of the module without indentation, by their paths below the root.
 type Sources map[string]string
 
 // ReadSources reads every Go file of the module but those in testdata, which nothing compiles.
