@@ -30,7 +30,7 @@ func copyBinary(b *faas.Binary, dir string) (path string, err error) {
 	case !info.Mode().IsRegular():
 		return bad(faas.ErrInvalidArgument, "%s is not a regular file", b.Path)
 	case runtime.GOOS != "windows" && info.Mode()&0o111 == 0:
-		return bad(faas.ErrInvalidArgument, "%s has no permission to be executed: chmod +x it", b.Path)
+		return bad(faas.ErrInvalidArgument, "%s is not executable: chmod +x it", b.Path)
 	}
 	from, err := os.Open(b.Path)
 	if err != nil {
@@ -48,8 +48,8 @@ func copyBinary(b *faas.Binary, dir string) (path string, err error) {
 		return bad(faas.ErrInternal, "copy the binary: %w", err)
 	}
 	if sum := hex.EncodeToString(hash.Sum(nil)); b.SHA256 != "" && sum != b.SHA256 {
-		return bad(faas.ErrConflict, "%s was changed since it was inspected: it had the SHA-256 %s and has %s: deploy "+
-			"again when it is whole", b.Path, b.SHA256, sum)
+		return bad(faas.ErrConflict, "%s changed after it was inspected: its SHA-256 was %s and is %s: deploy "+
+			"again when it is complete", b.Path, b.SHA256, sum)
 	}
 	return path, nil
 }

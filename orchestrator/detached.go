@@ -53,7 +53,7 @@ func (o *Local) newDetached(ref Ref) (*detachedRunner, detachedRef, error) {
 	var private detachedRef
 	if ref.Kind != localKind {
 		return nil, private, faas.Errorf(faas.ErrUnsupported, "find runner", "",
-			"the runner is of kind %q, and an orchestrator.Local knows %q: give the orchestrator that started it", ref.Kind,
+			"the runner is of kind %q, and orchestrator.Local finds kind %q: use the orchestrator that started it", ref.Kind,
 			localKind)
 	}
 	if err := json.Unmarshal(ref.Private, &private); err != nil {
@@ -132,12 +132,12 @@ func (o *Local) startDetached(ctx context.Context, spec Spec, cfg worker.Config,
 	}
 	switch {
 	case o.LogDir == "":
-		return nil, bad("LogDir is empty, and a program that is gone can take no lines: name a directory")
+		return nil, bad("LogDir is empty, and nobody takes the lines when this program is gone: set a directory")
 	case len(spec.Args) == 0:
 		return nil, bad("ServiceSpec.Args is empty, and %s without arguments answers one request and ends: give the "+
-			"arguments with which it stays", spec.Binary.Path)
+			"arguments with which it keeps running", spec.Binary.Path)
 	case spec.Record == nil:
-		return nil, bad("nobody records where the runner is")
+		return nil, bad("Spec.Record is nil, so nobody records where the runner is")
 	}
 	log, err := o.logPath(spec.Service)
 	if err != nil {
@@ -196,7 +196,7 @@ func (o *Local) startDetached(ctx context.Context, spec Spec, cfg worker.Config,
 	switch {
 	case errors.Is(err, detached.ErrUnsupported):
 		return nil, faas.Errorf(faas.ErrUnsupported, "start runner", "",
-			"orchestrator.Local.Detached: a runner can outlive its program on Linux and macOS only")
+			"orchestrator.Local.Detached: a runner can outlive its program only on Linux and macOS")
 	case err != nil:
 		return nil, errors.Join(&faas.Error{Op: "start runner", JobID: faas.NoJob, Code: faas.CodeOf(err), Err: err},
 			os.RemoveAll(dir))

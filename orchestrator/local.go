@@ -106,7 +106,7 @@ func (o *Local) Start(ctx context.Context, spec Spec) (_ Runner, err error) {
 	}
 	if isOwnRunner(spec.Binary) {
 		return nil, faas.Errorf(faas.ErrConflict, "start runner", "",
-			"this program was itself started as the runner of a service, and would start itself again, without an end: "+
+			"this program was started as the runner of a service, and would start itself again without end: "+
 				"let it call job.Main if job.Requested or job.Offered says that it was started for jobs (faas/job)")
 	}
 	r := &localRunner{
@@ -255,7 +255,7 @@ func (r *localRunner) start(ctx context.Context, cfg worker.Config, spec Spec, h
 	var ended *faas.FunctionError
 	switch {
 	case err == nil && ctx.Err() != nil:
-		return faas.Errorf(faas.ErrTimeout, "start runner", "", "%w before %s was seen to run", ctx.Err(), spec.Binary.Path)
+		return faas.Errorf(faas.ErrTimeout, "start runner", "", "%w before %s was known to run", ctx.Err(), spec.Binary.Path)
 	case errors.As(err, &ended) && ended.Type == "exit" && ended.ExitCode == 0 && len(spec.Args) == 0 &&
 		spec.LocalJobs != nil && len(spec.LocalJobs) == 0:
 		// It was given nothing to do, and nothing depends on it.
@@ -270,10 +270,10 @@ func (r *localRunner) start(ctx context.Context, cfg worker.Config, spec Spec, h
 func (r *localRunner) CannotInvoke() string {
 	switch {
 	case r.pool == nil:
-		return "the binary ends at once, so that there is no runner"
+		return "the binary ended at once, so the service has no runner"
 	case r.runner && !r.pool.Speaks():
-		return "the runner runs by itself and has not said that it takes calls: let it answer with job.Run where " +
-			"job.Offered is true (faas/job), or have the job run on FaaS"
+		return "the runner has not said that it takes calls: let it answer with job.Run if job.Offered is true " +
+			"(faas/job), or run the job on FaaS"
 	}
 	return ""
 }
@@ -281,7 +281,7 @@ func (r *localRunner) CannotInvoke() string {
 // refuse returns the error for a job that cannot be invoked.
 func refuse(jobID uint32, why string) error {
 	err := faas.JobErrorf(faas.ErrUnsupported, "invoke", "", jobID,
-		"the job is not on FaaS, and cannot be invoked beside it: %s", why)
+		"the job is not on FaaS, and the runner cannot run it for callers: %s", why)
 	err.NotRun = true
 	return err
 }

@@ -75,7 +75,7 @@ func (o *Local) openLog(spec Spec, cfg *worker.Config, r *localRunner) error {
 	cfg.Log = func(line worker.Line) {
 		r.remember(line)
 		if err := file.WriteLine(line.Text); err != nil {
-			once.Do(func() { logger.Warn("lines of the runner cannot be written to its log file", "error", err) })
+			once.Do(func() { logger.Warn("cannot write lines of the runner to its log file", "error", err) })
 		}
 		if also != nil {
 			also(line.Text)
@@ -105,7 +105,7 @@ func (r *localRunner) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.
 func (d *detachedRunner) Logs(ctx context.Context, q faas.LogQuery) iter.Seq2[faas.LogLine, error] {
 	if d.log == "" {
 		return logs.Fail(faas.Errorf(faas.ErrUnsupported, "logs", "",
-			"runner %s was started by an earlier version, which did not note where its log is", d.ref.ID))
+			"runner %s was started by an earlier version, which did not record where its log is", d.ref.ID))
 	}
 	return logs.FileLogs(ctx, d.log, q)
 }

@@ -114,28 +114,28 @@ func (c Config) check() error {
 	}
 	switch {
 	case !regionPattern.MatchString(c.Region):
-		return bad("Region is %q, which is no region, such as us-east-1", c.Region)
+		return bad("Region is %q, not a region such as us-east-1", c.Region)
 	case !bucketPattern.MatchString(c.Bucket):
 		return bad("Bucket is %q: name a bucket in the region, from which the machine fetches the binary", c.Bucket)
 	case !typePattern.MatchString(c.InstanceType):
-		return bad("InstanceType is %q, which is none, such as %s", c.InstanceType, DefaultInstanceType)
+		return bad("InstanceType is %q, not an instance type such as %s", c.InstanceType, DefaultInstanceType)
 	case c.ImageID != "" && !imagePattern.MatchString(c.ImageID):
-		return bad("ImageID is %q, which is none, such as ami-0a1b", c.ImageID)
+		return bad("ImageID is %q, not an image such as ami-0a1b", c.ImageID)
 	case c.SubnetID != "" && !subnetPattern.MatchString(c.SubnetID):
-		return bad("SubnetID is %q, which is none, such as subnet-0a1b", c.SubnetID)
+		return bad("SubnetID is %q, not a subnet such as subnet-0a1b", c.SubnetID)
 	case len(c.Tags) > 40:
-		return bad("Tags has %d tags, and 40 are allowed", len(c.Tags))
+		return bad("Tags has %d tags, and at most 40 are allowed", len(c.Tags))
 	}
 	for _, id := range c.SecurityGroupIDs {
 		if !groupPattern.MatchString(id) {
-			return bad("SecurityGroupIDs has %q, which is none, such as sg-0a1b", id)
+			return bad("SecurityGroupIDs has %q, not a security group such as sg-0a1b", id)
 		}
 	}
 	for key, value := range c.Tags {
 		if key == "" || len(key) > 128 || len(value) > 256 || strings.HasPrefix(key, "blueprint:") ||
 			strings.HasPrefix(key, "aws:") {
-			return bad("Tags: %q is no tag that can be set: 1 to 128 bytes that begin with neither blueprint: nor aws:, and "+
-				"a value of up to 256", key)
+			return bad("Tags: cannot set %q: a key has 1 to 128 bytes and begins with neither blueprint: nor aws:, and a "+
+				"value has up to 256 bytes", key)
 		}
 	}
 	return nil
@@ -204,7 +204,7 @@ func (o *Orchestrator) Attach(_ context.Context, ref orchestrator.Ref) (orchestr
 func (o *Orchestrator) attach(ref orchestrator.Ref) (*runner, error) {
 	if ref.Kind != Kind {
 		return nil, faas.Errorf(faas.ErrUnsupported, "find runner", "",
-			"the runner is of kind %q, and this orchestrator knows %q: give the orchestrator that started it", ref.Kind, Kind)
+			"the runner is of kind %q, and this orchestrator finds kind %q: use the orchestrator that started it", ref.Kind, Kind)
 	}
 	r := &runner{orc: o, mayExist: true}
 	if err := json.Unmarshal(ref.Private, &r.note); err != nil {
@@ -213,11 +213,11 @@ func (o *Orchestrator) attach(ref orchestrator.Ref) (*runner, error) {
 	}
 	if r.note.Token == "" || r.note.Token != ref.ID {
 		return nil, faas.Errorf(faas.ErrInternal, "find runner", "",
-			"the ledger's note of runner %s is damaged: it is of client token %q", ref.ID, r.note.Token)
+			"the ledger's note of runner %s is damaged: it has the client token %q", ref.ID, r.note.Token)
 	}
 	if r.note.Region != o.cfg.Region {
 		return nil, faas.Errorf(faas.ErrInvalidArgument, "find runner", "",
-			"runner %s is in region %s, and ec2.Config.Region is %s: give an orchestrator of that region", ref.ID,
+			"runner %s is in region %s, and ec2.Config.Region is %s: use an orchestrator for that region", ref.ID,
 			r.note.Region, o.cfg.Region)
 	}
 	return r, nil
@@ -230,18 +230,18 @@ func (o *Orchestrator) check(spec orchestrator.Spec) (string, error) {
 	}
 	switch {
 	case spec.Record == nil:
-		return "", bad(faas.ErrInvalidArgument, "nobody records where the runner is")
+		return "", bad(faas.ErrInvalidArgument, "Spec.Record is nil, so nobody records where the runner is")
 	case spec.Binary == nil:
-		return "", bad(faas.ErrInvalidArgument, "there is no binary to run")
+		return "", bad(faas.ErrInvalidArgument, "Spec.Binary is nil")
 	case len(spec.Args) == 0:
 		return "", bad(faas.ErrInvalidArgument, "ServiceSpec.Args is empty, and %s without arguments answers one request "+
-			"and ends: give the arguments with which it stays", spec.Binary.Path)
+			"and ends: give the arguments with which it keeps running", spec.Binary.Path)
 	case len(spec.Env) > 0 && !o.cfg.EnvInUserData:
-		return "", bad(faas.ErrInvalidArgument, "ServiceSpec.Env has %d variables, which would stand in the machine's "+
-			"user data, readable by everyone with ec2:DescribeInstanceAttribute: leave credentials to "+
-			"ec2.Config.InstanceProfile, or allow it with EnvInUserData", len(spec.Env))
+		return "", bad(faas.ErrInvalidArgument, "ServiceSpec.Env has %d variables, which would be in the machine's "+
+			"user data, where everyone with ec2:DescribeInstanceAttribute can read them: leave credentials to "+
+			"ec2.Config.InstanceProfile, or set EnvInUserData", len(spec.Env))
 	case strings.Contains(spec.Binary.Interpreter, "ld-musl"):
-		return "", bad(faas.ErrInvalidArgument, "%s is linked with musl's loader %s, which Amazon Linux has not: link it "+
+		return "", bad(faas.ErrInvalidArgument, "%s is linked with musl's loader %s, which Amazon Linux does not have: link it "+
 			"statically, or with glibc", spec.Binary.Path, spec.Binary.Interpreter)
 	}
 	if err := spec.Binary.CheckLinux(o.arch); err != nil {

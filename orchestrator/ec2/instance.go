@@ -48,7 +48,7 @@ func (c *client) runInstance(ctx context.Context, in *ec2.RunInstancesInput) (_ 
 		return nil, noted.Load() || unanswered(err), err
 	case len(out.Instances) != 1 || aws.ToString(out.Instances[0].InstanceId) == "":
 		return nil, true, faas.Errorf(faas.ErrInternal, "RunInstances", "",
-			"the answer tells of %d machines, and one was asked for", len(out.Instances))
+			"the answer has %d machines instead of one", len(out.Instances))
 	}
 	return instanceOf(out.Instances[0]), false, nil
 }

@@ -244,8 +244,8 @@ func after(lead, text string) string {
 }
 
 // noChannel is the reason why no job can be invoked.
-const noChannel = "nothing leads to a runner on EC2, which runs the jobs that come to it from the chain; a " +
-	"LocalOrchestrator can have them invoked"
+const noChannel = "nothing can connect to a runner on EC2, which runs the jobs that come from the chain: use " +
+	"orchestrator.Local to invoke them"
 
 // CannotInvoke says why Invoke refuses every job.
 func (r *runner) CannotInvoke() string { return noChannel }
@@ -253,7 +253,7 @@ func (r *runner) CannotInvoke() string { return noChannel }
 // Invoke returns ErrUnsupported, because nothing can connect to the machine.
 func (r *runner) Invoke(_ context.Context, jobID uint32, _ []byte) (*faas.Result, error) {
 	err := faas.JobErrorf(faas.ErrUnsupported, "invoke", "", jobID,
-		"the job is not on FaaS, and cannot be invoked beside it: %s", noChannel)
+		"the job is not on FaaS, and the runner cannot run it for callers: %s", noChannel)
 	err.NotRun = true
 	return nil, err
 }
@@ -265,7 +265,7 @@ func (r *runner) Health(ctx context.Context) (faas.Health, error) {
 	case err != nil:
 		return faas.Health{}, fail("check runner", err)
 	case inst == nil:
-		return faas.Health{Reason: "there is no machine of client token " + r.note.Token + " any more"}, nil
+		return faas.Health{Reason: "the machine with client token " + r.note.Token + " is gone"}, nil
 	case inst.State != types.InstanceStateNameRunning:
 		return faas.Health{Reason: fmt.Sprintf("machine %s is %s%s", inst.ID, inst.State, after(": ", inst.Reason))}, nil
 	}

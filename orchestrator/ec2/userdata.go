@@ -115,7 +115,7 @@ func userData(spec orchestrator.Spec, url string) (string, error) {
 	if len(script) > maxUserData {
 		return "", faas.Errorf(faas.ErrTooLarge, opStart, "",
 			"the machine's user data would have %d bytes, and EC2 takes %d: shorten ServiceSpec.Env and Args, or split the "+
-				"service, whose %d functions stand there too", len(script), maxUserData, len(spec.Delegated))
+				"service, whose %d functions are in it too", len(script), maxUserData, len(spec.Delegated))
 	}
 	return script, nil
 }
