@@ -5,6 +5,10 @@ package worker
 import (
 	"os"
 	"time"
+
+	"github.com/tangle-network/blueprint-serverless/internal/cgroup"
+	"github.com/tangle-network/blueprint-serverless/internal/frame"
+	"github.com/tangle-network/blueprint-serverless/internal/proctree"
 )
 
 // ending is the end of a process.
@@ -48,3 +52,44 @@ func inheritedDescriptors() []*os.File { return nil }
 
 // enlarge does nothing: pipes have one size on this system.
 func enlarge(*os.File) {}
+
+// MemoryLimitKind describes how memory limits are enforced on this system.
+func (*Host) MemoryLimitKind() string { return "none: memory limits are enforced on Linux only" }
+
+func (*process) setLimits(int, *Config) {}
+
+func measureTree(int, bool, *cgroup.Group, int) (used int64, processes int) { return 0, 0 }
+
+func ownPeak() int64 { return 0 }
+
+func childPeak(*os.ProcessState) int64 { return 0 }
+
+// output is the standard output of a warm process, which only the reader goroutine reads.
+type output struct{ *os.File }
+
+func takeOutput(stdout *os.File) (*output, error) { return &output{stdout}, nil }
+
+func (*output) ended(time.Duration) {} // reap ends the reading
+func (o *output) enlarge()          { enlarge(o.File) }
+func (*output) take() bool          { return false }
+func (*output) listen()             {}
+func (*output) giveBack()           {}
+
+func (o *output) await(frames *frame.Reader) error { return frames.Fill(o.File) }
+
+func (*output) receive(*frame.Reader, func() error) error { return nil }
+
+// killAll kills the process and its group. It does not find what left the group.
+func (p *process) killAll() { killGroup(p.proc) }
+
+// endStrays does nothing.
+func (*Config) endStrays() int { return 0 }
+
+// endMarked does nothing.
+func endMarked(proctree.Mark) {}
+
+// forbidNewPrivileges does nothing.
+func forbidNewPrivileges() {}
+
+// KillStrays does nothing.
+func KillStrays(string) {}
