@@ -264,7 +264,8 @@ func ExampleForProvider() {
 
 // Whatever a price file holds, LoadPrices refuses it or the estimates from it are valid amounts.
 func FuzzLoadPrices(f *testing.F) {
-	f.Add([]byte(`{"providers": {"custom": {"step_ms": 1, "gb_second": [{"up_to": 5, "price": 1}, {"price": 2}], "vcpus": [{"up_to_mb": 128, "vcpus": 0.5}], "vcpu_second": 1}}}`))
+	f.Add([]byte(`{"providers": {"custom": {"step_ms": 1, "gb_second": [{"up_to": 5, "price": 1}, {"price": 2}], ` +
+		`"vcpus": [{"up_to_mb": 128, "vcpus": 0.5}], "vcpu_second": 1}}}`))
 	f.Add([]byte(`{"currency": "EUR", "machines": {"sizes": [{"name": "x", "memory_mb": 512, "cores": 1, "hour": 0}]}}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		path := filepath.Join(t.TempDir(), "prices.json")
@@ -342,7 +343,8 @@ func TestAFileReplacesPrices(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	write(`{"providers": {"custom": {"region": "cellar", "as_of": "today", "source": "the landlord", "per_million_requests": 1, "gb_second": [{"price": 0}], "step_ms": 1}}}`)
+	write(`{"providers": {"custom": {"region": "cellar", "as_of": "today", "source": "the landlord", ` +
+		`"per_million_requests": 1, "gb_second": [{"price": 0}], "step_ms": 1}}}`)
 	prices, err := cost.LoadPrices(path)
 	if err != nil {
 		t.Fatal(err)
@@ -401,7 +403,8 @@ func TestPricesAreReadFromFilesAlone(t *testing.T) {
 
 // A plan alone, also one read back from a file, tells what its functions cost.
 func TestAPlanCostsWhatItsFunctionsDo(t *testing.T) {
-	want, err := cost.ForProvider(priced, faas.AWSLambda, cost.Input{CallsPerMonth: 1e7, DefaultMemoryMB: 1024, KeepWarm: 1})
+	in := cost.Input{CallsPerMonth: 1e7, DefaultMemoryMB: 1024, KeepWarm: 1}
+	want, err := cost.ForProvider(priced, faas.AWSLambda, in)
 	if err != nil {
 		t.Fatal(err)
 	}

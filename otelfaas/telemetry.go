@@ -103,7 +103,9 @@ type Telemetry struct {
 func New(opts ...Option) (*Telemetry, error) {
 	o := options{tracers: otel.GetTracerProvider(), meters: otel.GetMeterProvider()}
 	for _, opt := range opts {
-		opt(&o)
+		if opt != nil {
+			opt(&o)
+		}
 	}
 	meter := o.meters.Meter(scope)
 	var errs []error

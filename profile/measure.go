@@ -241,8 +241,9 @@ func (o *options) environment() []string {
 }
 
 // profileJob measures one job.
-func (o *options) profileJob(ctx context.Context, spec procstat.Spec, id uint32, inputs [][]byte) (serverless.JobProfile,
-	error) {
+func (o *options) profileJob(
+	ctx context.Context, spec procstat.Spec, id uint32, inputs [][]byte,
+) (serverless.JobProfile, error) {
 	if len(inputs) == 0 {
 		inputs = [][]byte{nil}
 	}

@@ -47,10 +47,12 @@ func TestEventsBecomeRecordsOfTheRightLevel(t *testing.T) {
 			`level=INFO msg="deployment ended" phase=function action=create unit=a jobs=[3] attempt=2 duration=1s`},
 		{"short pause", serverless.Event{Kind: serverless.EventProgress, Phase: serverless.PhaseObserve, Unit: "a",
 			Step: "pause", RetryIn: time.Millisecond, Err: missing},
-			`level=DEBUG msg="deployment progress" phase=observe unit=a step=pause retry_in=1ms error="faas: observe: custom: no such function"`},
+			`level=DEBUG msg="deployment progress" phase=observe unit=a step=pause retry_in=1ms ` +
+				`error="faas: observe: custom: no such function"`},
 		{"long pause", serverless.Event{Kind: serverless.EventProgress, Phase: serverless.PhaseFunction, Action: "create",
 			Unit: "a", Step: "pause", RetryIn: time.Minute, Err: missing},
-			`level=INFO msg="deployment progress" phase=function action=create unit=a step=pause retry_in=1m0s error="faas: observe: custom: no such function"`},
+			`level=INFO msg="deployment progress" phase=function action=create unit=a step=pause retry_in=1m0s ` +
+				`error="faas: observe: custom: no such function"`},
 		{"failed", serverless.Event{Kind: serverless.EventEnded, Phase: serverless.PhaseFunction, Err: missing},
 			`level=ERROR msg="deployment ended" phase=function duration=0s error="faas: observe: custom: no such function"`},
 		{"nothing there", serverless.Event{Kind: serverless.EventEnded, Phase: serverless.PhaseObserve, Err: missing},

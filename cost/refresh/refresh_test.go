@@ -256,7 +256,8 @@ func TestAListThatCannotBeReadKeepsItsProviderAsItIs(t *testing.T) {
 			return fmt.Sprintf(`"%d": {"sku": "%d", "attributes": {"group": "AWS-Lambda-Requests"}},`, i, i)
 		}, 10_000), "more for one price"},
 		{"tiers without end", faas.AzureFunctions, "prices.azure.com", counted(`{"Items": [`, func(i int) string {
-			return fmt.Sprintf(`{"currencyCode": "USD", "tierMinimumUnits": %d, "armRegionName": "eastus", "productName": "Flex Consumption", "meterName": "Always Ready Baseline", "type": "Consumption"},`, i)
+			return fmt.Sprintf(`{"currencyCode": "USD", "tierMinimumUnits": %d, "armRegionName": "eastus", `+
+				`"productName": "Flex Consumption", "meterName": "Always Ready Baseline", "type": "Consumption"},`, i)
 		}, 10_000), "more for one price"},
 		{"the key as its status", faas.GCPFunctions, "cloudbilling", func(*http.Request) *http.Response {
 			return &http.Response{StatusCode: 500, Status: "500 k3y-s3cret", Body: http.NoBody}
@@ -389,7 +390,9 @@ func FuzzPrices(f *testing.F) {
 		}
 		f.Add(text)
 	}
-	f.Add([]byte(`{"skus": [{"description": "Requests", "category": {"usageType": "OnDemand"}, "serviceRegions": ["global"], "pricingInfo": [{"pricingExpression": {"usageUnit": "count", "tieredRates": [{"startUsageAmount": 1e308, "unitPrice": {"currencyCode": "USD", "units": "9e300", "nanos": -1}}]}}]}]}`))
+	f.Add([]byte(`{"skus": [{"description": "Requests", "category": {"usageType": "OnDemand"}, ` +
+		`"serviceRegions": ["global"], "pricingInfo": [{"pricingExpression": {"usageUnit": "count", "tieredRates": [` +
+		`{"startUsageAmount": 1e308, "unitPrice": {"currencyCode": "USD", "units": "9e300", "nanos": -1}}]}}]}]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		source := &lists{answers: map[string]func(*http.Request) *http.Response{
 			"https://": func(*http.Request) *http.Response {

@@ -339,8 +339,10 @@ func (e *Executor) byHand(r request, a *answer, id string) error {
 		n := strconv.FormatUint(uint64(job), 10)
 		where, name = e.set.base.String()+"/job/"+n, "job "+n
 	}
-	return e.errorf(faas.ErrUnsupported, r, `the platform does not take deployments (%s %s answered %d), it is invoke-only. Deploy by hand: upload the job binary as the platform's function for %s, `+
-		`with the memory, timeout and environment variables of the service, so that POST %s takes {"job_id":n,"args":[...]} and HEAD on it answers 200; `+
-		`then set the option mode to invoke-only (and invoke_url or invoke_urls, if it is elsewhere), and deploy again`,
+	return e.errorf(faas.ErrUnsupported, r, `the platform does not take deployments (%s %s answered %d), it is `+
+		`invoke-only. Deploy by hand: upload the job binary as the platform's function for %s, with the memory, `+
+		`timeout and environment variables of the service, so that POST %s takes {"job_id":n,"args":[...]} and `+
+		`HEAD on it answers 200; then set the option mode to invoke-only (and invoke_url or invoke_urls, `+
+		`if it is elsewhere), and deploy again`,
 		r.method, faas.RedactURL(r.url), a.status, name, where)
 }

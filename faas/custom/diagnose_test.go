@@ -112,12 +112,14 @@ func TestDiagnoseTellsWhatIsWrongWithAPlatform(t *testing.T) {
 		}), nil, map[string]finding{"clock": {warning, "behind", ""}}},
 		{"small limits", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if strings.HasSuffix(r.URL.Path, "/functions") {
-				status(200, `{"functions":[],"features":["list"],"limits":{"max_memory_mb":512,"max_timeout_secs":60,"max_payload_mb":1}}`)(w, r)
+				status(200, `{"functions":[],"features":["list"],`+
+					`"limits":{"max_memory_mb":512,"max_timeout_secs":60,"max_payload_mb":1}}`)(w, r)
 				return
 			}
 			status(404, `{"error":"no such function"}`)(w, r)
 		}), nil, map[string]finding{"protocol": {ok, "extensions list", ""},
-			"limits": {warning, "512 MB, 60 s", "set serverless.default_memory_mb to 512 and serverless.default_timeout_secs to 60"}}},
+			"limits": {warning, "512 MB, 60 s",
+				"set serverless.default_memory_mb to 512 and serverless.default_timeout_secs to 60"}}},
 		{"OAuth 2.0 is refused", status(400, `{"error":"invalid_client"}`),
 			map[string]string{"oauth2_client_id": "me", "oauth2_client_secret": "s3cr3t-token",
 				"oauth2_token_url": "SELF/token"}, with(unreached, map[string]finding{
@@ -177,7 +179,9 @@ func TestTheEmbeddedPlatformDeclaresItsLimits(t *testing.T) {
 	server := httptest.NewServer(p)
 	defer server.Close()
 	wantFindings(t, open(t, faas.Config{Endpoint: server.URL}).Diagnose(t.Context()), map[string]finding{
-		"protocol": {faas.CheckOK, "replace", ""}, "limits": {faas.CheckWarning, "10240 MB, 100 s", "serverless.default_timeout_secs to 100"}})
+		"protocol": {faas.CheckOK, "replace", ""},
+		"limits":   {faas.CheckWarning, "10240 MB, 100 s", "serverless.default_timeout_secs to 100"},
+	})
 }
 
 func TestADiagnosisSendsNothingThatChangesAnything(t *testing.T) {

@@ -29,11 +29,14 @@ func (c canned) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func FuzzDecode(f *testing.F) {
 	for _, body := range []string{
-		``, `{}`, `null`, `[]`, `{"status":"deployed","function_id":"svc-job0","cold_start_ms":1e308,"memory_mb":-1,"deployed_at":"2026-01-02T03:04:05Z"}`,
+		``, `{}`, `null`, `[]`,
+		`{"status":"deployed","function_id":"svc-job0","cold_start_ms":1e308,` +
+			`"memory_mb":-1,"deployed_at":"2026-01-02T03:04:05Z"}`,
 		`{"functions":[{"function_id":"svc-job0","service":"svc"},{}]}`, `{"functions":null}`,
 		`{"status":"healthy","total_invocations":1e300}`,
 		`{"instances_warmed":1e300}`, `{"result":[1,2,3]}`,
-		`{"job_id":0,"result":[],"success":false,"error":{"message":"x"},"code":5,"details":{"exit_code":1e300,"log_tail":"x"}}`,
+		`{"job_id":0,"result":[],"success":false,"error":{"message":"x"},"code":5,` +
+			`"details":{"exit_code":1e300,"log_tail":"x"}}`,
 		`{"error":"` + strings.Repeat("é", 600) + `"}`, "\xff\xfe", `{"error":"\ud800"}`,
 	} {
 		for _, status := range []uint16{200, 404, 500, 503} {

@@ -118,7 +118,8 @@ func TestInvokeClassifiesEveryAnswer(t *testing.T) {
 func TestWhatAPlatformTellsOfAFailureIsKept(t *testing.T) {
 	url := server(t, func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusInternalServerError)
-		_, _ = io.WriteString(w, `{"job_id":0,"result":[],"success":false,"error":"ended","code":"exit","details":{"exit_code":3,"log_tail":"oops"}}`)
+		_, _ = io.WriteString(w, `{"job_id":0,"result":[],"success":false,"error":"ended","code":"exit",`+
+			`"details":{"exit_code":3,"log_tail":"oops"}}`)
 	})
 	_, err := open(t, faas.Config{Endpoint: url}).Invoke(t.Context(), 0, nil)
 	var failed *faas.FunctionError

@@ -86,7 +86,10 @@ func TestWhatAPlatformRepeatsIsHiddenInEveryEncoding(t *testing.T) {
 					t.Errorf("%s as JSON: %s, %v", what, text, err)
 				}
 			}
-			for _, body := range []string{`{"error":"SAID","code":"SAID","details":{"type":"SAID","message":"SAID","log_tail":"SAID"}}`, `{"message":"SAID"}`, `SAID`, `"SAID`} {
+			for _, body := range []string{
+				`{"error":"SAID","code":"SAID","details":{"type":"SAID","message":"SAID","log_tail":"SAID"}}`,
+				`{"message":"SAID"}`, `SAID`, `"SAID`,
+			} {
 				for _, status := range []int{400, 401, 404, 409, 413, 429, 500, 501} {
 					reply(status, body)
 					_, err := e.Converge(t.Context(), u, nil, nil)
@@ -106,7 +109,8 @@ func TestWhatAPlatformRepeatsIsHiddenInEveryEncoding(t *testing.T) {
 				_, err := e.Observe(t.Context(), u.ID)
 				check("Observe", err)
 			}
-			reply(500, `{"job_id":0,"result":[],"success":false,"error":"SAID","code":"SAID","details":{"type":"SAID","message":"SAID","log_tail":"SAID"}}`)
+			reply(500, `{"job_id":0,"result":[],"success":false,"error":"SAID","code":"SAID",`+
+				`"details":{"type":"SAID","message":"SAID","log_tail":"SAID"}}`)
 			_, err := e.Invoke(t.Context(), 0, nil)
 			check("a failed function", err)
 			reply(503, `{"status":"unhealthy","error":"SAID"}`)
@@ -115,7 +119,8 @@ func TestWhatAPlatformRepeatsIsHiddenInEveryEncoding(t *testing.T) {
 			check("Health", err)
 			for _, status := range []string{"failed", "SAID"} {
 				reply(200, `{"function_id":"`+u.ID+`","status":"`+status+
-					`","error":"SAID","endpoint":"https://x.example/SAID","deployed_at":"SAID","package_sha256":"SAID","config_fingerprint":"SAID"}`)
+					`","error":"SAID","endpoint":"https://x.example/SAID","deployed_at":"SAID",`+
+					`"package_sha256":"SAID","config_fingerprint":"SAID"}`)
 				state, err := e.Observe(t.Context(), u.ID)
 				if err != nil {
 					t.Error(err)

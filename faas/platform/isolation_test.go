@@ -284,7 +284,8 @@ func TestLimitsAreInForceAndReported(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer resp.Body.Close()
-			want := fmt.Sprintf(`blueprint_platform_isolation_info{memory="%s",tasks="%s",cpu="none",open_files="rlimit",strays="%s",users="shared",namespaces=""} 1`, i.Memory, i.Tasks, i.Strays)
+			want := fmt.Sprintf(`blueprint_platform_isolation_info{memory="%s",tasks="%s",cpu="none",`+
+				`open_files="rlimit",strays="%s",users="shared",namespaces=""} 1`, i.Memory, i.Tasks, i.Strays)
 			for sc, found := bufio.NewScanner(resp.Body), false; !found; found = sc.Text() == want {
 				if !sc.Scan() {
 					t.Errorf("the metrics lack %s", want)

@@ -288,7 +288,8 @@ func (s *server) slowPUT(id string, text []byte, header ...string) (send func(),
 // A function does not find the files of an earlier function of its id.
 func TestNoFunctionFindsFilesOfAnEarlierOne(t *testing.T) {
 	s := newServer(t)
-	pkg := scriptZip(t, `ls -A "$HOME" >&2; touch "$HOME/secret"; ls -A "$TMPDIR" | grep -q secret && echo '{"result":[1]}'`)
+	pkg := scriptZip(t, `ls -A "$HOME" >&2; touch "$HOME/secret"
+		ls -A "$TMPDIR" | grep -q secret && echo '{"result":[1]}'`)
 	look := func() string {
 		s.mustInvoke("f", 0, "")
 		lines, err := logLines(s.p, "f")
@@ -443,4 +444,22 @@ func TestOnlyLoopbackWithoutAToken(t *testing.T) {
 		return
 	}
 	t.Skip("this machine has no address but loopback")
+}
+
+func TestAProcessHasToStartInTime(t *testing.T) {
+	s := newServer(t, WithStartTimeout(time.Nanosecond))
+	if a := s.put("f", jobZip()); a.status/100 != 5 {
+		t.Errorf("%d %v", a.status, a.body)
+	}
+}
+
+func TestAnIdleProcessMakesRoomForAnother(t *testing.T) {
+	s := newServer(t, WithMaxProcesses(1))
+	s.putJobs("a", nil)
+	first := s.mustInvoke("a", jobPID, "")
+	s.putJobs("b", nil)
+	s.mustInvoke("b", jobPID, "")
+	if again := s.mustInvoke("a", jobPID, ""); again == first {
+		t.Error("the idle process was not ended when another function needed one")
+	}
 }

@@ -32,7 +32,9 @@ func TestAnswersInMemoryStayBelowTheLimit(t *testing.T) {
 	for name, deploy := range map[string]func(s *server){
 		"frames": func(s *server) { s.putJobs("f", nil) },
 		"stdio": func(s *server) {
-			s.mustPut("f", scriptZip(t, fmt.Sprintf(`printf '{"result":['; yes $(printf '200,%%.0s' $(seq 1000)) | head -c $((4001*%d)); printf '200]}'`, answerMB<<20/1000)))
+			s.mustPut("f", scriptZip(t, fmt.Sprintf(`printf '{"result":['
+				yes $(printf '200,%%.0s' $(seq 1000)) | head -c $((4001*%d))
+				printf '200]}'`, answerMB<<20/1000)))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -38,17 +38,16 @@ const (
 )
 
 type options struct {
-	dir            string
-	token          string
-	maxConcurrency int
-	maxQueue       int
-	maxWorkers     int
-	maxProcesses   int
-	idleTimeout    time.Duration
-	startTimeout   time.Duration
-	drainTimeout   time.Duration
-	limits         Limits
-	logger         *slog.Logger
+	dir          string
+	token        string
+	maxQueue     int
+	maxWorkers   int
+	maxProcesses int
+	idleTimeout  time.Duration
+	startTimeout time.Duration
+	drainTimeout time.Duration
+	limits       Limits
+	logger       *slog.Logger
 	confinement
 }
 
@@ -63,10 +62,6 @@ func WithDir(dir string) Option { return func(o *options) { o.dir = dir } }
 // WithToken requires "Authorization: Bearer token" of every request. Without it, the platform
 // serves only loopback connections.
 func WithToken(token string) Option { return func(o *options) { o.token = token } }
-
-// WithMaxConcurrency sets how many calls of a function run at the same time where its deployment
-// does not say. The default is 100.
-func WithMaxConcurrency(n int) Option { return func(o *options) { o.maxConcurrency = n } }
 
 // WithQueue sets how many calls of a function may wait for their turn. Further calls are refused
 // with ErrThrottled, 429 over HTTP. The default is 1,000.
@@ -109,7 +104,6 @@ func setDefault[T comparable](field *T, value T) {
 }
 
 func (o *options) setDefaults() error {
-	setDefault(&o.maxConcurrency, DefaultMaxConcurrency)
 	setDefault(&o.maxQueue, 1000)
 	setDefault(&o.maxProcesses, 250)
 	setDefault(&o.idleTimeout, 5*time.Minute)
@@ -136,7 +130,7 @@ func (o *options) setDefaults() error {
 		name  string
 		value int64
 	}{
-		{"WithMaxConcurrency", int64(o.maxConcurrency)}, {"WithQueue", int64(o.maxQueue)},
+		{"WithQueue", int64(o.maxQueue)},
 		{"WithMaxWorkers", int64(o.maxWorkers)}, {"WithMaxProcesses", int64(o.maxProcesses)},
 		{"WithStartTimeout", int64(o.startTimeout)}, {"WithDrainTimeout", int64(o.drainTimeout)},
 		{"Limits.MaxPackageMB", int64(l.MaxPackageMB)}, {"Limits.MaxUnpackedMB", int64(l.MaxUnpackedMB)},

@@ -58,7 +58,9 @@ type Platform struct {
 func New(opts ...Option) (*Platform, error) {
 	var o options
 	for _, opt := range opts {
-		opt(&o)
+		if opt != nil {
+			opt(&o)
+		}
 	}
 	if err := o.setDefaults(); err != nil {
 		return nil, err
@@ -237,7 +239,7 @@ func (p *Platform) newFunction(rec record) (*function, error) {
 	}
 	slices.Sort(env)
 	concurrency := int(rec.Config.MaxConcurrency)
-	setDefault(&concurrency, p.opts.maxConcurrency)
+	setDefault(&concurrency, DefaultMaxConcurrency)
 	logger := p.opts.logger.With("function", rec.ID)
 	f.pool, err = worker.New(worker.Config{
 		Path: path, Dir: work.task, TempDir: work.temp(), Env: env, Confinement: p.confine(&rec.Config, user),

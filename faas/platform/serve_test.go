@@ -247,9 +247,11 @@ func TestScriptsThatFail(t *testing.T) {
 	tests := []struct{ name, script, text string }{
 		{"exits 3", "echo broken >&2; exit 3", "exit code 3"},
 		{"prints garbage", "echo hello", "not the JSON"},
-		{"prints nothing", "cat >/dev/null", "function failed (protocol): the process exited with code 0 and answered nothing"},
+		{"prints nothing", "cat >/dev/null",
+			"function failed (protocol): the process exited with code 0 and answered nothing"},
 		{"prints blanks", "echo; echo ' '", "answered nothing"},
-		{"prints half", `printf '{"result":[1,2'`, "function failed (protocol): the answer on standard output is not the JSON"},
+		{"prints half", `printf '{"result":[1,2'`,
+			"function failed (protocol): the answer on standard output is not the JSON"},
 		{"prints an empty object", "echo '{}'", "neither result nor success"},
 		{"has lost its result", `echo '{"success":true}'`, "the answer says success and has no result"},
 		{"says no", `echo '{"job_id":0,"result":[],"success":false,"error":"no such cat"}'`, "no such cat"},

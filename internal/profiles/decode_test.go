@@ -116,7 +116,8 @@ func TestProfilesBeyondTheJobCountAreDropped(t *testing.T) {
 }
 
 func TestStrictJSON(t *testing.T) {
-	const good = `{"avg_duration_ms":1,"p95_duration_ms":2,"peak_memory_mb":3,"stateful":false,"persistent_connections":true}`
+	const good = `{"avg_duration_ms":1,"p95_duration_ms":2,"peak_memory_mb":3,` +
+		`"stateful":false,"persistent_connections":true}`
 	job := Job{AvgDurationMS: 1, P95DurationMS: 2, PeakMemoryMB: 3, PersistentConnections: true}
 	edit := func(old, new string) string { return `{"jobs":{"0":` + strings.Replace(good, old, new, 1) + `}}` }
 	for _, tc := range []struct {
@@ -276,7 +277,8 @@ func TestWhatCannotBeReadOfAnExecutionProfileIsARequirement(t *testing.T) {
 			t.Errorf("%s: warnings %q, want %d", tc.text, warnings, tc.warnings)
 		}
 	}
-	_, exec, _, err := DecodeProfilingData(`{"execution_profile":{"confidentiality":"tee_required"},"job_profiles_b64_gzip":"?"}`, 1)
+	const broken = `{"execution_profile":{"confidentiality":"tee_required"},"job_profiles_b64_gzip":"?"}`
+	_, exec, _, err := DecodeProfilingData(broken, 1)
 	if err == nil || exec.Confidentiality != ConfidentialityTEE {
 		t.Errorf("broken profiles hide the demand for a TEE: %v, %v", exec, err)
 	}

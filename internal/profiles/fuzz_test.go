@@ -45,7 +45,8 @@ func checkCost(t *testing.T, text string, decode func()) {
 
 func FuzzDecodeFile(f *testing.F) {
 	seeds(f, "profiles.json")
-	f.Add(`{"jobs":{"0":{"avg_duration_ms":1,"p95_duration_ms":2,"peak_memory_mb":3,"stateful":false,"persistent_connections":true}}}`, 256)
+	f.Add(`{"jobs":{"0":{"avg_duration_ms":1,"p95_duration_ms":2,"peak_memory_mb":3,`+
+		`"stateful":false,"persistent_connections":true}}}`, 256)
 	f.Fuzz(func(t *testing.T, text string, jobCount int) {
 		var set Set
 		var warnings []string
