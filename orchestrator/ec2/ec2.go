@@ -204,7 +204,8 @@ func (o *Orchestrator) Attach(_ context.Context, ref orchestrator.Ref) (orchestr
 func (o *Orchestrator) attach(ref orchestrator.Ref) (*runner, error) {
 	if ref.Kind != Kind {
 		return nil, faas.Errorf(faas.ErrUnsupported, "find runner", "",
-			"the runner is of kind %q, and this orchestrator finds kind %q: use the orchestrator that started it", ref.Kind, Kind)
+			"the runner is of kind %q, and this orchestrator finds kind %q: use the orchestrator that started it",
+			ref.Kind, Kind)
 	}
 	r := &runner{orc: o, mayExist: true}
 	if err := json.Unmarshal(ref.Private, &r.note); err != nil {
@@ -241,8 +242,8 @@ func (o *Orchestrator) check(spec orchestrator.Spec) (string, error) {
 			"user data, where everyone with ec2:DescribeInstanceAttribute can read them: leave credentials to "+
 			"ec2.Config.InstanceProfile, or set EnvInUserData", len(spec.Env))
 	case strings.Contains(spec.Binary.Interpreter, "ld-musl"):
-		return "", bad(faas.ErrInvalidArgument, "%s is linked with musl's loader %s, which Amazon Linux does not have: link it "+
-			"statically, or with glibc", spec.Binary.Path, spec.Binary.Interpreter)
+		return "", bad(faas.ErrInvalidArgument, "%s is linked with musl's loader %s, which Amazon Linux does not have: "+
+			"link it statically, or with glibc", spec.Binary.Path, spec.Binary.Interpreter)
 	}
 	if err := spec.Binary.CheckLinux(o.arch); err != nil {
 		return "", fmt.Errorf("a %s runs it: %w", o.cfg.InstanceType, err)

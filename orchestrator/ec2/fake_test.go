@@ -145,7 +145,8 @@ func (c *cloud) object(w http.ResponseWriter, r *http.Request, body []byte) {
 // refusal writes an error in EC2's form.
 func refusal(w http.ResponseWriter, status int, code, message string) {
 	w.WriteHeader(status)
-	fmt.Fprintf(w, `<?xml version="1.0" encoding="UTF-8"?><Response><Errors><Error><Code>%s</Code><Message>%s</Message></Error></Errors><RequestID>r</RequestID></Response>`, code, message)
+	fmt.Fprintf(w, `<?xml version="1.0" encoding="UTF-8"?><Response><Errors><Error><Code>%s</Code>`+
+		`<Message>%s</Message></Error></Errors><RequestID>r</RequestID></Response>`, code, message)
 }
 
 func (c *cloud) action(w http.ResponseWriter, form url.Values) {
@@ -186,7 +187,8 @@ func (c *cloud) action(w http.ResponseWriter, form url.Values) {
 		if m.state != "terminated" && m.state != "shutting-down" {
 			m.state, m.ending = "shutting-down", 2
 		}
-		fmt.Fprintf(w, `<TerminateInstancesResponse><instancesSet><item><instanceId>%s</instanceId></item></instancesSet></TerminateInstancesResponse>`, m.id)
+		fmt.Fprintf(w, `<TerminateInstancesResponse><instancesSet><item><instanceId>%s</instanceId></item>`+
+			`</instancesSet></TerminateInstancesResponse>`, m.id)
 	case "GetConsoleOutput":
 		fmt.Fprintf(w, `<GetConsoleOutputResponse><output>%s</output></GetConsoleOutputResponse>`,
 			base64.StdEncoding.EncodeToString([]byte("booting\nblueprint: the binary could not be fetched\n")))
@@ -249,7 +251,8 @@ func (c *cloud) run(w http.ResponseWriter, form url.Values) {
 		}
 		panic(http.ErrAbortHandler)
 	}
-	fmt.Fprintf(w, `<RunInstancesResponse><reservationId>r-1</reservationId><instancesSet>%s</instancesSet></RunInstancesResponse>`, m.item())
+	fmt.Fprintf(w, `<RunInstancesResponse><reservationId>r-1</reservationId>`+
+		`<instancesSet>%s</instancesSet></RunInstancesResponse>`, m.item())
 }
 
 func (m *machine) item() string {
@@ -257,7 +260,8 @@ func (m *machine) item() string {
 	if m.reason != "" {
 		reason = "<stateReason><code>Client.InstanceInitiatedShutdown</code><message>" + m.reason + "</message></stateReason>"
 	}
-	return fmt.Sprintf(`<item><instanceId>%s</instanceId><instanceState><code>0</code><name>%s</name></instanceState><clientToken>%s</clientToken>%s</item>`, m.id, m.state, m.token, reason)
+	return fmt.Sprintf(`<item><instanceId>%s</instanceId><instanceState><code>0</code><name>%s</name></instanceState>`+
+		`<clientToken>%s</clientToken>%s</item>`, m.id, m.state, m.token, reason)
 }
 
 func (c *cloud) byID(id string) *machine {
@@ -290,7 +294,9 @@ func (c *cloud) describe(w http.ResponseWriter, form url.Values) {
 		refusal(w, 400, "InvalidInstanceID.NotFound", "The instance ID '"+id+"' does not exist")
 		return
 	}
-	fmt.Fprintf(w, `<?xml version="1.0" encoding="UTF-8"?><DescribeInstancesResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><reservationSet>%s</reservationSet></DescribeInstancesResponse>`, items)
+	fmt.Fprintf(w, `<?xml version="1.0" encoding="UTF-8"?>`+
+		`<DescribeInstancesResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/">`+
+		`<reservationSet>%s</reservationSet></DescribeInstancesResponse>`, items)
 }
 
 // advance lets time pass for a machine.

@@ -47,7 +47,8 @@ install -d -o root -g blueprint -m 0750 /opt/blueprint
 install -d -o blueprint -g blueprint -m 0700 /var/lib/blueprint
 umask 077
 put /opt/blueprint/url '@URL@'
-curl --fail --silent --show-error --location --retry 8 --retry-all-errors --output /opt/blueprint/runner "$(cat /opt/blueprint/url)" 2>/opt/blueprint/curl.err || {
+curl --fail --silent --show-error --location --retry 8 --retry-all-errors \
+	--output /opt/blueprint/runner "$(cat /opt/blueprint/url)" 2>/opt/blueprint/curl.err || {
   echo "blueprint: the binary could not be fetched: $(cat /opt/blueprint/curl.err)" >/dev/console; exit 1; }
 rm -f /opt/blueprint/url /opt/blueprint/curl.err
 echo '@SUM@  /opt/blueprint/runner' | sha256sum --check --status || {
