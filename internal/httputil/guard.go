@@ -21,7 +21,7 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := g.next.RoundTrip(req)
 	if err == nil && resp.StatusCode < http.StatusOK {
 		resp.Body.Close()
-		return nil, fmt.Errorf("the server answered with status %d, which is no answer to a request", resp.StatusCode)
+		return nil, fmt.Errorf("the server answered with status %d, which is not final", resp.StatusCode)
 	}
 	return resp, err
 }

@@ -11,12 +11,12 @@ import (
 	"testing"
 )
 
-// noExample are the public packages that have none, with the reason.
+// noExample lists the public packages without an example, with the reason.
 var noExample = map[string]string{
 	"faas/all": "there is nothing to call",
 }
 
-// entryPoints are what a newcomer looks for an example of, by package.
+// entryPoints lists, by package, the functions of which a newcomer looks for an example.
 var entryPoints = map[string][]string{
 	"": {
 		"LoadPolicy", "Policy.Save", "BindPolicyFlags", "FetchMetadata", "VerifyBinary", "Analyze",

@@ -9,8 +9,9 @@ import (
 	"testing"
 )
 
-// The packages that a program gets with an import of the root or of faas, besides the standard library and this module. Every line is weight that
-// every user carries: add one only for something that cannot be done well without.
+// The packages that a program gets with an import of the root or of faas, besides the standard
+// library and this module. Each is weight that every user carries: add one only for something that
+// cannot be done well without it.
 var (
 	allowedInFaas = []string{
 		"github.com/klauspost/compress", // packages are built in less than half the time
@@ -25,7 +26,8 @@ var (
 	}, allowedInFaas...)
 )
 
-// clouds are the providers with an SDK: the package, the tag that keeps it, and what its SDK's packages begin with.
+// clouds are the providers with an SDK: the package, the tag that keeps it, and the prefixes of its
+// SDK's packages.
 var clouds = []struct {
 	pkg, tag string
 	sdk      []string
@@ -36,7 +38,8 @@ var clouds = []struct {
 	{"faas/azure", "faas_azure", []string{"github.com/Azure/", "github.com/AzureAD/"}},
 }
 
-// deps returns what packages of this module link beyond the standard library, themselves included.
+// deps returns the packages that packages of this module link beyond the standard library,
+// including themselves.
 func deps(t *testing.T, goos, tags string, pkgs ...string) []string {
 	t.Helper()
 	all := golist(t, goos, append(
@@ -47,7 +50,7 @@ func deps(t *testing.T, goos, tags string, pkgs ...string) []string {
 	return all
 }
 
-// within reports whether a package is root, or lies in it.
+// within reports whether a package is root or below it.
 func within(pkg, root string) bool { return pkg == root || strings.HasPrefix(pkg, root+"/") }
 
 func TestTheLibraryLinksOnlyWhatIsAllowed(t *testing.T) {
@@ -78,8 +81,8 @@ func TestTheLibraryLinksOnlyWhatIsAllowed(t *testing.T) {
 	}
 }
 
-// Whoever deploys does not carry what measures and estimates, and whoever estimates does not carry what
-// reads price lists.
+// A program that deploys does not link what measures and estimates, and a program that estimates
+// does not link what reads price lists.
 func TestEachLeafIsLinkedByWhoeverUsesItAlone(t *testing.T) {
 	t.Parallel()
 	for pkg, not := range map[string][]string{
@@ -97,7 +100,7 @@ func TestEachLeafIsLinkedByWhoeverUsesItAlone(t *testing.T) {
 	}
 }
 
-// A program chooses its SDK for telemetry itself; the library speaks to the API.
+// A program chooses its own SDK for telemetry. The library uses only the API.
 func TestTelemetryLinksNoSDK(t *testing.T) {
 	t.Parallel()
 	for _, dep := range deps(t, "", "", "./otelfaas") {
@@ -107,7 +110,7 @@ func TestTelemetryLinksNoSDK(t *testing.T) {
 	}
 }
 
-// Arrows point one way: cmd -> cli -> root -> faas <- providers. Tests may import what they like.
+// Imports point one way: cmd -> cli -> root -> faas <- providers. Tests may import anything.
 func TestImportsPointOneWay(t *testing.T) {
 	t.Parallel()
 	programs := func(pkg string) bool { return within(pkg, "examples") || within(pkg, "cmd") }
@@ -179,8 +182,8 @@ func TestTagsLeaveOnlyTheChosenCloudsLinked(t *testing.T) {
 	}
 }
 
-// A user of Lambda pays for the services that its functions need, and for those that the configuration asks for credentials. EC2's client, which takes
-// minutes to compile, is linked by the orchestrator alone.
+// A user of Lambda links the services that its functions need, and those that the configuration
+// asks for credentials. EC2's client takes minutes to compile, so only the orchestrator links it.
 func TestLambdaLinksNoOtherService(t *testing.T) {
 	t.Parallel()
 	const services = "github.com/aws/aws-sdk-go-v2/service/"
@@ -194,7 +197,7 @@ func TestLambdaLinksNoOtherService(t *testing.T) {
 	}
 }
 
-// What a trimmed program says of a provider that it lacks, and that it does not list it.
+// A trimmed program explains which provider it lacks, and does not list it.
 func TestATrimmedProgramExplainsWhatIsMissing(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {

@@ -33,13 +33,13 @@ var (
 	systems = flag.String("systems", "", "comma-separated operating systems whose public surface is compared, too")
 )
 
-// pkg is a public package: one that others can import, and mean to.
+// pkg is a public package: one that others can import and that is meant for them.
 type pkg struct {
 	path, name, dir string
 	files, tests    []string // of the package itself, and of its tests
 }
 
-// file is where the package's surface is kept.
+// file returns the file that holds the package's surface.
 func (p pkg) file() string {
 	short := strings.ReplaceAll(strings.TrimPrefix(strings.TrimPrefix(p.path, module), "/"), "/", "-")
 	if short == "" {
@@ -48,8 +48,8 @@ func (p pkg) file() string {
 	return short + ".txt"
 }
 
-// lookAtSources looks at every source file of the module. The go command then knows that the results depend on them, and does not take old ones from its
-// cache; what go list reads it cannot see.
+// lookAtSources reads every source file of the module. The go command then knows that the results
+// depend on them, and does not reuse cached ones. It cannot see what go list reads.
 var lookAtSources = sync.OnceValue(func() error {
 	return filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
 		if err == nil && filepath.Ext(path) == ".go" {
@@ -125,7 +125,8 @@ func surfaces(t *testing.T, goos string, packages []pkg) map[string]string {
 	return all
 }
 
-// The public surface changes only on purpose: what is exported, with types, values of constants and names in JSON, stands in api/, where a review sees it.
+// The public surface changes only on purpose. Everything exported, with types, values of constants
+// and names in JSON, is in api/, where a review sees it.
 func TestThePublicSurfaceIsWhatIsCheckedIn(t *testing.T) {
 	packages := public(t)
 	got := surfaces(t, "", packages)
@@ -183,7 +184,7 @@ func TestThePublicSurfaceIsWhatIsCheckedIn(t *testing.T) {
 
 func lines(text string) []string { return slices.Collect(strings.Lines(text)) }
 
-// surface lists what a package exports, a line for each declaration, field and method, sorted.
+// surface lists what a package exports: a sorted line for each declaration, field and method.
 func surface(p *types.Package) string {
 	s := &printer{pkg: p}
 	scope := p.Scope()
@@ -281,7 +282,7 @@ func (s *printer) typeName(obj *types.TypeName) {
 	}
 }
 
-// text gives a type without the names of parameters, which nobody depends on.
+// text returns a type without the names of parameters, on which nobody depends.
 func (s *printer) text(t types.Type) string {
 	if sig, ok := t.(*types.Signature); ok {
 		return "func" + s.signature(sig)
