@@ -457,7 +457,7 @@ func TestRestoreOfAnotherProcessSaysWhatItCannotPutBack(t *testing.T) {
 			other := open(t, config(s, "restore"))
 			err := other.Restore(context1m(t), prior)
 			if test.code != "" {
-				wantError(t, err, test.code, "earlier code and not its earlier configuration")
+				wantError(t, err, test.code, "earlier code but not its earlier configuration")
 			} else if err != nil {
 				t.Fatal(err)
 			}

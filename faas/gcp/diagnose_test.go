@@ -94,7 +94,7 @@ func TestDiagnoseTellsWhatIsWrongWithAProject(t *testing.T) {
 		{"a region that is none", "/runtimes", refuse(
 			403, "PERMISSION_DENIED", "Permission denied on 'locations/us-central1' (or it may not exist)."), nil, nil,
 			map[string]finding{
-				"region": {failed, "no region us-central1", "export GCP_REGION=REGION"}}},
+				"region": {failed, "region us-central1 does not exist", "export GCP_REGION=REGION"}}},
 		{"no such bucket", "/iam/testPermissions", refuse(404, "NOT_FOUND", "The specified bucket does not exist."),
 			[]string{"mode=cloud-run", "bucket=my-bucket"}, nil, map[string]finding{
 				"build": {skipped, "", ""}, "bucket": {failed, "does not exist", "gcloud storage buckets create gs://my-bucket"}}},

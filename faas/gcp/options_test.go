@@ -218,8 +218,8 @@ func TestUnitsThatGoogleWouldRefuseAreRefused(t *testing.T) {
 		{func(f *faas.Function) { f.Env["TOKEN"] = faas.NewSecret("1") }, faas.ErrInvalidArgument, "secrets"},
 		{func(f *faas.Function) { f.Env["A"] = faas.NewSecret("a\x00") }, faas.ErrInvalidArgument, "NUL"},
 		{func(f *faas.Function) { f.Env["A"] = faas.NewSecret(strings.Repeat("a", 32<<10)) }, faas.ErrTooLarge, "32768"},
-		{func(f *faas.Function) { f.KeepWarm = 4 }, faas.ErrInvalidArgument, "3 is the most"},
-		{func(f *faas.Function) { f.KeepWarm, f.MaxConcurrency = 3, 2 }, faas.ErrInvalidArgument, "2 is the most"},
+		{func(f *faas.Function) { f.KeepWarm = 4 }, faas.ErrInvalidArgument, "allow at most 3"},
+		{func(f *faas.Function) { f.KeepWarm, f.MaxConcurrency = 3, 2 }, faas.ErrInvalidArgument, "allow at most 2"},
 	} {
 		f := function(7)
 		test.change(&f)
